@@ -1,0 +1,143 @@
+//! What the attach cookie tells a program about the function it was hit on.
+//!
+//! The kernel knows shapes, user space knows functions: a function is a line of data that becomes
+//! one cookie per probe. Pure packing and unpacking, the same on both sides.
+
+/// How a function acquires or releases: which arguments mean what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Shape {
+    /// Size in argument `a`, handle returned; 0 means failure.
+    Size = 0,
+    /// Count in argument `a`, size of one in argument `b`, handle returned; 0 means failure.
+    CountSize = 1,
+    /// Handle stored through the pointer in argument `a`, size in argument `b`; 0 returned means success.
+    OutPointer = 2,
+    /// Old handle in argument `a`, new size in argument `b`, handle returned; 0 keeps the old one,
+    /// unless the new size is 0.
+    Resize = 3,
+    /// As [`Shape::Resize`], with the size of one in argument `c`.
+    CountResize = 4,
+    /// Handle in argument `a` is released.
+    Release = 5,
+    /// Length in argument `a`, `mmap` flags in argument `b`; anonymous ones only; -1 means failure.
+    Map = 6,
+    /// Address in argument `a`, length in argument `b`: that range is released.
+    Unmap = 7,
+    /// Old address in `a`, old length in `b`, new length in `c`; -1 keeps the old range.
+    Remap = 8,
+}
+
+impl Shape {
+    /// The shape with this number, or `None`.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Size,
+            1 => Self::CountSize,
+            2 => Self::OutPointer,
+            3 => Self::Resize,
+            4 => Self::CountResize,
+            5 => Self::Release,
+            6 => Self::Map,
+            7 => Self::Unmap,
+            8 => Self::Remap,
+            _ => return None,
+        })
+    }
+
+    /// Whether the outcome is known only when the function returns.
+    pub const fn needs_return(self) -> bool {
+        !matches!(self, Self::Release | Self::Unmap)
+    }
+
+    /// Whether the function ends resources: its hits are releases (or may be).
+    pub const fn releases(self) -> bool {
+        matches!(self, Self::Resize | Self::CountResize | Self::Release | Self::Unmap | Self::Remap)
+    }
+}
+
+/// One probed function as its programs see it; travels as the 64-bit attach cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie(pub u64);
+
+impl Cookie {
+    /// Packs a probe: its number in the probe table, the kind's number, the shape, the arguments
+    /// that the shape names (unused ones 0), and how many 8-byte words lie between the stack
+    /// pointer and the return address at the attach point.
+    pub const fn new(probe: u8, kind: u8, shape: Shape, arguments: [u8; 3], words: u8) -> Self {
+        let [a, b, c] = arguments;
+        Self(u64::from_le_bytes([probe, kind, shape as u8, words, a, b, c, 0]))
+    }
+
+    #[inline(always)]
+    const fn byte(self, index: u32) -> u8 {
+        (self.0 >> (index * 8)) as u8
+    }
+
+    /// Number of the probe in the probe table of this run.
+    #[inline(always)]
+    pub const fn probe(self) -> u8 {
+        self.byte(0)
+    }
+
+    /// Number of the kind, see [`crate::kind::Kind::from_number`].
+    #[inline(always)]
+    pub const fn kind(self) -> u8 {
+        self.byte(1)
+    }
+
+    /// Number of the shape, see [`Shape::from_number`].
+    #[inline(always)]
+    pub const fn shape(self) -> u8 {
+        self.byte(2)
+    }
+
+    /// Words between the stack pointer and the return address at the attach point.
+    #[inline(always)]
+    pub const fn words(self) -> u8 {
+        self.byte(3)
+    }
+
+    /// First argument the shape names.
+    #[inline(always)]
+    pub const fn a(self) -> u8 {
+        self.byte(4)
+    }
+
+    /// Second argument the shape names.
+    #[inline(always)]
+    pub const fn b(self) -> u8 {
+        self.byte(5)
+    }
+
+    /// Third argument the shape names.
+    #[inline(always)]
+    pub const fn c(self) -> u8 {
+        self.byte(6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cookie, Shape};
+
+    #[test]
+    fn a_cookie_gives_back_what_it_was_made_of() {
+        let cookie = Cookie::new(200, 1, Shape::Remap, [0, 1, 2], 3);
+        assert_eq!((cookie.probe(), cookie.kind(), cookie.words()), (200, 1, 3));
+        assert_eq!(Shape::from_number(cookie.shape()), Some(Shape::Remap));
+        assert_eq!((cookie.a(), cookie.b(), cookie.c()), (0, 1, 2));
+    }
+
+    #[test]
+    fn every_shape_number_leads_back_to_its_shape() {
+        for number in 0..=u8::MAX {
+            if let Some(shape) = Shape::from_number(number) {
+                assert_eq!(shape as u8, number);
+            } else {
+                assert!(number > Shape::Remap as u8);
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Every size and bound, each with its reason.
+
+/// Frames kept of one stack. A bound of the kernel's own unwinder as well (`perf_event_max_stack`).
+pub const STACK_DEPTH: usize = 127;
+
+/// Resources that may be young at once: acquired, but not drained yet. Past it acquisitions travel
+/// through the ring buffer instead, so the bound costs time and no data. 96 bytes each.
+pub const YOUNG_ENTRIES: u32 = 1 << 18;
+
+/// Ring buffer: 64-byte records, so 16 MiB holds 233,000 of them (8 bytes of header each).
+pub const RING_BYTES: u32 = 1 << 24;
+
+/// Threads followed at once; each costs one [`crate::state::Thread`] (1.2 KiB).
+pub const THREADS: u32 = 8192;
+
+/// Call sites, each a function and a whole stack of one target.
+pub const SITES: u32 = 1 << 17;
+
+/// Ranges of executable memory kept per target; neighbours are merged beyond it.
+pub const EXECUTABLE_RANGES: usize = 128;
+
+/// Targets traced at once.
+pub const TARGETS: u32 = 64;
+
+/// Probes, as numbered by the attach cookie.
+pub const PROBES: u32 = 256;
+
+/// Slots that remember the position of the last lost release, by hash of the handle. 8 MiB.
+pub const DOUBT_SLOTS: u32 = 1 << 20;

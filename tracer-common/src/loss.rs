@@ -1,0 +1,85 @@
+//! Why something was not recorded: the only list.
+//!
+//! The kernel side counts by number, one counter per CPU; name and sentence come from here.
+//! A retired reason keeps its number.
+
+/// Why an acquisition, a release or a stack did not reach the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Loss {
+    /// An acquisition found neither room among the young nor in the ring buffer.
+    AcquireDropped = 0,
+    /// A release of a drained resource found no room in the ring buffer.
+    ReleaseDropped = 1,
+    /// A young resource could not be taken out of the kernel's table (lock contention).
+    ReleaseBusy = 2,
+    /// A thread beyond the bound of followed threads acquired something.
+    ThreadsFull = 3,
+    /// A call site beyond the bound of call sites; its resource is counted under "unknown stack".
+    SitesFull = 4,
+    /// A new stack found no room in the ring buffer; the resource is under "unknown stack".
+    StackDropped = 5,
+    /// A probe was hit but the program's arguments could not be read.
+    Unreadable = 6,
+    /// Releases that could not be matched were set aside, with the resources they may have ended.
+    Doubtful = 7,
+    /// A record that this version of the collector does not understand.
+    Malformed = 8,
+}
+
+impl Loss {
+    /// Every reason, in the order of its number.
+    pub const ALL: [Self; 9] = [
+        Self::AcquireDropped,
+        Self::ReleaseDropped,
+        Self::ReleaseBusy,
+        Self::ThreadsFull,
+        Self::SitesFull,
+        Self::StackDropped,
+        Self::Unreadable,
+        Self::Doubtful,
+        Self::Malformed,
+    ];
+
+    /// The key in the report's `accounting.lost`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AcquireDropped => "acquire_dropped",
+            Self::ReleaseDropped => "release_dropped",
+            Self::ReleaseBusy => "release_busy",
+            Self::ThreadsFull => "threads_full",
+            Self::SitesFull => "sites_full",
+            Self::StackDropped => "stack_dropped",
+            Self::Unreadable => "unreadable",
+            Self::Doubtful => "doubtful",
+            Self::Malformed => "malformed",
+        }
+    }
+
+    /// What it means for the figures, for a person.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::AcquireDropped => "acquisitions not recorded: kernel table and ring buffer full",
+            Self::ReleaseDropped => "releases not recorded: ring buffer full",
+            Self::ReleaseBusy => "releases not recorded: kernel table busy",
+            Self::ThreadsFull => "acquisitions not recorded: too many threads at once",
+            Self::SitesFull => "acquisitions under 'unknown stack': too many call sites",
+            Self::StackDropped => "acquisitions under 'unknown stack': ring buffer full",
+            Self::Unreadable => "calls not recorded: arguments not readable",
+            Self::Doubtful => "resources set aside: their release may be among the lost ones",
+            Self::Malformed => "records not understood by the collector",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Loss;
+
+    #[test]
+    fn reasons_stand_in_the_order_of_their_numbers() {
+        for (number, reason) in (0_u32..).zip(Loss::ALL) {
+            assert_eq!(reason as u32, number);
+        }
+    }
+}

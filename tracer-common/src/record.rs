@@ -1,0 +1,80 @@
+//! The records in the ring buffer: what the programs tell the collector.
+//!
+//! Fixed-width integers only, padding spelled out, checked by zerocopy's derives on both sides.
+//! The first word says which record it is; the collector refuses what it does not know.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::limits::STACK_DEPTH;
+
+/// [`Change`]: a resource was acquired (only what finds no room among the young, and ranges).
+pub const ACQUIRE: u32 = 1;
+/// [`Change`]: a resource that is not young was released.
+pub const RELEASE: u32 = 2;
+/// [`Change`]: a resize has begun; its old resource is released unless a [`RESTORE`] follows.
+pub const RESIZE: u32 = 3;
+/// [`Change`]: the resize that this thread began has failed; the old resource is as before.
+pub const RESTORE: u32 = 4;
+/// [`Stack`]: the stack of a new call site.
+pub const STACK: u32 = 5;
+
+/// Something happened to one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Change {
+    /// [`ACQUIRE`], [`RELEASE`], [`RESIZE`] or [`RESTORE`].
+    pub record: u32,
+    /// Number of the kind.
+    pub kind: u32,
+    /// Target (thread group id as the kernel's initial namespace knows it).
+    pub pid: u32,
+    /// Thread, in the same numbering.
+    pub tid: u32,
+    /// Address or other handle; the start of a range.
+    pub handle: u64,
+    /// Bytes; 0 for a release by handle.
+    pub size: u64,
+    /// Place in the order of things: the ring buffer's producer position when it happened. A
+    /// release acts on resources with a position not above its own.
+    pub position: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time_ns: u64,
+    /// Return address of the call: who asked.
+    pub caller: u64,
+    /// Number of the call site of an acquisition; 0 when unknown.
+    pub site: u32,
+    /// Number of the probe.
+    pub probe: u32,
+}
+
+/// The head of a stack record; `depth` addresses of 8 bytes follow, innermost first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StackHead {
+    /// [`STACK`].
+    pub record: u32,
+    /// Number of the call site from now on.
+    pub site: u32,
+    /// Target, as in [`Change`].
+    pub pid: u32,
+    /// Number of the probe: the function that was called.
+    pub probe: u32,
+    /// Addresses that follow.
+    pub depth: u32,
+    /// Why unwinding stopped, see [`crate::stack::StackEnd`].
+    pub end: u32,
+}
+
+/// A stack record at its full length; only the part in use travels.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Stack {
+    /// What the stack belongs to.
+    pub head: StackHead,
+    /// Return addresses, innermost first: the first is in the function that called the probed one.
+    pub frames: [u64; STACK_DEPTH],
+}
+
+const _: () = assert!(size_of::<Change>() == 64 && align_of::<Change>() == 8);
+const _: () = assert!(size_of::<StackHead>() == 24 && align_of::<StackHead>() == 4);
+const _: () = assert!(size_of::<Stack>() == 24 + 8 * STACK_DEPTH && align_of::<Stack>() == 8);

@@ -1,0 +1,105 @@
+//! Stacks as the kernel side takes them: what ends one, and its digest.
+
+/// Why unwinding stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum StackEnd {
+    /// At the thread's bottom: the stack is whole.
+    Bottom = 0,
+    /// The next frame pointer leads nowhere: code without frame pointers is on the stack.
+    FramePointerLost = 1,
+    /// The bound [`crate::limits::STACK_DEPTH`] was reached.
+    TooDeep = 2,
+    /// The stack's memory could not be read.
+    Unreadable = 3,
+}
+
+impl StackEnd {
+    /// The end with this number; an unknown number counts as unreadable.
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Bottom,
+            1 => Self::FramePointerLost,
+            2 => Self::TooDeep,
+            _ => Self::Unreadable,
+        }
+    }
+
+    /// What it means, for a person.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Bottom => "whole stack",
+            Self::FramePointerLost => "cut: code without frame pointers",
+            Self::TooDeep => "cut: deeper than 127 frames",
+            Self::Unreadable => "cut: stack memory not readable",
+        }
+    }
+}
+
+/// 128 bits over a stack's contents, its function and its target. Two stacks that differ share a
+/// digest with a probability of 2⁻¹²⁸ per pair: storing by digest is storing by content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Digest {
+    /// First lane.
+    pub high: u64,
+    /// Second lane, with other constants.
+    pub low: u64,
+}
+
+impl Digest {
+    /// The digest of nothing yet, seeded with what is not an address: target and probe.
+    #[inline(always)]
+    pub const fn seeded(pid: u32, probe: u8) -> Self {
+        let seed = ((pid as u64) << 8) | probe as u64;
+        Self { high: 0x9e37_79b9_7f4a_7c15, low: 0xd1b5_4a32_d192_ed03 }.with(seed)
+    }
+
+    /// The digest after one more address. Two multiply-and-fold steps with odd constants.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, word: u64) -> Self {
+        let high = (self.high ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        let low = (self.low.wrapping_add(word)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+        Self { high: high ^ (high >> 32), low: low ^ (low >> 29) }
+    }
+}
+
+/// Whether `next` may be the frame pointer after `current`: above it, aligned, and within the
+/// largest stack that is usual (an 8 MiB main stack; thread stacks are as large by default).
+#[inline(always)]
+pub const fn plausible_frame(current: u64, next: u64) -> bool {
+    next > current && next & 7 == 0 && next - current < 8 << 20
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Digest, plausible_frame};
+
+    #[test]
+    fn digests_tell_order_length_probe_and_target_apart() {
+        let digest = |pid, probe, words: &[u64]| {
+            words.iter().fold(Digest::seeded(pid, probe), |digest, word| digest.with(*word))
+        };
+        let all = [
+            digest(1, 1, &[10, 20]),
+            digest(1, 1, &[20, 10]),
+            digest(1, 1, &[10]),
+            digest(1, 2, &[10, 20]),
+            digest(2, 1, &[10, 20]),
+            digest(1, 1, &[10, 20, 0]),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(!all.iter().skip(at + 1).any(|other| other == one), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_pointer_must_climb() {
+        assert!(plausible_frame(0x1000, 0x1010));
+        assert!(!plausible_frame(0x1000, 0x1000));
+        assert!(!plausible_frame(0x1000, 0x0ff0));
+        assert!(!plausible_frame(0x1000, 0x1011));
+        assert!(!plausible_frame(0x1000, 0x1000 + (8 << 20)));
+    }
+}

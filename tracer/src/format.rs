@@ -1,0 +1,150 @@
+//! How figures, times and paths are written for people: once for text and screen.
+//!
+//! Pure; takes numbers, hands on short strings with their unit.
+
+use std::time::Duration;
+
+/// Bytes with a binary unit: `999 B`, `4.0 KiB`, `1.9 GiB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = "KiB";
+    for next in UNITS.iter().skip(1) {
+        if value < 1023.95 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if value < 99.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+}
+
+/// A rate of bytes with its sign: `+1.9 MiB/s`, `0 B/s`, `-12 B/s`.
+pub fn bytes_per_s(rate: f64) -> String {
+    signed(rate, bytes) + "/s"
+}
+
+/// A rate of things with its sign: `+210/s`, `+0.4/s`, `0/s`.
+pub fn count_per_s(rate: f64) -> String {
+    if rate.abs() < 9.95 && rate.abs() >= 0.05 {
+        return format!("{rate:+.1}/s");
+    }
+    signed(rate, count) + "/s"
+}
+
+fn signed(rate: f64, write: fn(u64) -> String) -> String {
+    let size = write(magnitude(rate));
+    let sign = match rate.round() {
+        rounded if rounded > 0.0 => "+",
+        rounded if rounded < 0.0 => "-",
+        _ => "",
+    };
+    format!("{sign}{size}")
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rounded magnitude; the cast saturates far above any rate there is"
+)]
+fn magnitude(rate: f64) -> u64 {
+    rate.abs().round() as u64
+}
+
+/// A count with separators, so that 18200000 and 1820000 look different: `18,200,000`.
+pub fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time in at most two units: `0.8s`, `12s`, `12m40s`, `3h05m`, `2d04h`.
+pub fn seconds(seconds: f64) -> String {
+    if !seconds.is_finite() || seconds < 0.0 {
+        return "?".to_owned();
+    }
+    if seconds < 9.95 {
+        return format!("{seconds:.1}s");
+    }
+    let whole = Duration::from_secs_f64(seconds.round()).as_secs();
+    match whole {
+        0..60 => format!("{whole}s"),
+        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
+        3600..86400 => format!("{}h{:02}m", whole / 3600, whole / 60 % 60),
+        _ => format!("{}d{:02}h", whole / 86400, whole / 3600 % 24),
+    }
+}
+
+/// A running time as a clock: `00:12:41`.
+pub fn clock(seconds: f64) -> String {
+    let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
+    format!("{:02}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+}
+
+/// The last part of a path.
+pub fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_keep_three_figures_and_their_unit() {
+        for (count, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (102_348, "99.9 KiB"),
+            (102_400, "100 KiB"),
+            (1_048_575, "1.0 MiB"),
+            (1 << 30, "1.0 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn rates_carry_their_sign_and_zero_carries_none() {
+        assert_eq!(bytes_per_s(2048.0), "+2.0 KiB/s");
+        assert_eq!(bytes_per_s(-12.0), "-12 B/s");
+        assert_eq!(bytes_per_s(0.2), "0 B/s");
+        assert_eq!(count_per_s(0.4), "+0.4/s");
+        assert_eq!(count_per_s(1234.0), "+1,234/s");
+        assert_eq!(count_per_s(0.0), "0/s");
+    }
+
+    #[test]
+    fn counts_are_separated_by_thousands() {
+        assert_eq!(count(7), "7");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1000), "1,000");
+        assert_eq!(count(18_200_000), "18,200,000");
+    }
+
+    #[test]
+    fn times_use_two_units_at_most() {
+        for (time, text) in [
+            (0.84, "0.8s"),
+            (12.0, "12s"),
+            (760.0, "12m40s"),
+            (11_100.0, "3h05m"),
+            (187_200.0, "2d04h"),
+            (f64::NAN, "?"),
+        ] {
+            assert_eq!(seconds(time), text);
+        }
+        assert_eq!(clock(761.0), "00:12:41");
+    }
+}

@@ -1,0 +1,8 @@
+//! leaktrace names the call path that acquires what is never released, on a live process.
+//!
+//! The modules stand in the order of the straight line; each knows only what lies before it, by type:
+//! `target → probes → kernel → collect (ledger → snapshot) → analyze → symbolize → report → screen`.
+//! See `ARCHITECTURE.md` for the map and for what each station may not know.
+
+pub mod format;
+pub mod report;

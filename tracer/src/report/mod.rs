@@ -1,0 +1,336 @@
+//! The finished picture: plain public data, the contract with every reader.
+//!
+//! Takes nothing and knows nothing but itself: screen, text and JSON all read a [`Report`]. Its JSON
+//! form is described by `docs/report.schema.json`. Unknown values are `null`, never made up.
+
+pub mod json;
+pub mod text;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+use tracer_common::kind::Kind;
+
+/// The name of this report format.
+pub const SCHEMA: &str = "leaktrace/1";
+
+/// Everything leaktrace has to say at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Always [`SCHEMA`].
+    pub schema: String,
+    /// Version of leaktrace that wrote it.
+    pub version: String,
+    /// Where it was taken.
+    pub host: Host,
+    /// The traced processes, in the order they were named.
+    pub targets: Vec<Target>,
+    /// When it was taken.
+    pub window: Window,
+    /// What was seen and what was not.
+    pub accounting: Accounting,
+    /// Every probe, attached or not, in the order of the catalog.
+    pub probes: Vec<Probe>,
+    /// Sums by kind.
+    pub totals: BTreeMap<Kind, Total>,
+    /// Call sites, worst first.
+    pub sites: Vec<Site>,
+    /// File descriptors; unknown while no fd probes exist.
+    pub fds: Option<serde_json::Value>,
+    /// Connections; unknown while no connection probes exist.
+    pub connections: Option<serde_json::Value>,
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Release of the running kernel, as `uname -r` prints it.
+    pub kernel: String,
+    /// Architecture, as `uname -m` prints it.
+    pub arch: String,
+    /// Where fd events come from (`kprobe` or `tracepoint`); `null` while they are not traced.
+    pub fd_backend: Option<String>,
+    /// Lockdown mode of the kernel; `null` when it cannot be read.
+    pub lockdown: Option<String>,
+}
+
+/// One traced process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Target {
+    /// Process id.
+    pub pid: u32,
+    /// Path of the executable.
+    pub exe: Option<String>,
+    /// Arguments, the program's name first.
+    pub cmdline: Vec<String>,
+    /// Resident memory now (or when last seen), bytes.
+    pub rss_bytes: Option<u64>,
+    /// Soft limit of open file descriptors.
+    pub fd_limit: Option<u64>,
+    /// How it ended; `null` while it runs.
+    pub exited: Option<Exit>,
+}
+
+/// How a target ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit status, when known: it is for a command that leaktrace started.
+    pub status: Option<i32>,
+    /// Signal that ended it, when known and one did.
+    pub signal: Option<i32>,
+}
+
+/// When the report was taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// When tracing began, RFC 3339 in UTC.
+    pub started_at: String,
+    /// Seconds traced.
+    pub duration_s: f64,
+    /// Milliseconds from the start of leaktrace until all probes were on.
+    pub attach_ms: u64,
+}
+
+/// What was seen and what was not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Accounting {
+    /// Acquisitions and releases seen.
+    pub events: u64,
+    /// The same per second, over the last refresh interval.
+    pub events_per_s: f64,
+    /// What was not recorded, by reason; a reason without a case is left out.
+    pub lost: BTreeMap<String, u64>,
+    /// Releases of resources acquired before the attach (or of what was never acquired).
+    pub unknown_frees: u64,
+    /// Acquisitions that failed: no resource.
+    pub failed_acquires: u64,
+    /// Acquisitions whose stack does not reach the thread's bottom.
+    pub truncated_stacks: u64,
+    /// Whether the figures are estimates from a sample.
+    pub estimated: bool,
+    /// What leaktrace itself used.
+    pub collector: Collector,
+}
+
+/// What leaktrace itself used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Collector {
+    /// Processor time of all its threads since the start, seconds.
+    pub cpu_s: f64,
+    /// Its resident memory, bytes.
+    pub rss_bytes: Option<u64>,
+}
+
+/// One probed function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Name of the function.
+    pub function: String,
+    /// Path of the object that holds it, as the target sees it; `null` when none does.
+    pub object: Option<String>,
+    /// Offset of the probed instruction in the file, as `0x…`; `null` when not attached.
+    pub offset: Option<String>,
+    /// Whether the kernel emulates the probed instruction (cheap) or single-steps it (dear).
+    pub emulated: Option<bool>,
+    /// Calls seen.
+    pub hits: u64,
+    /// Whether the probe is on.
+    pub status: ProbeStatus,
+    /// Why it is not on, or what is special about it.
+    pub why: Option<String>,
+}
+
+/// Whether a probe is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeStatus {
+    /// Attached.
+    On,
+    /// No object of the target has the function: information, not a failure.
+    Missing,
+    /// The kernel, or leaktrace itself, declined.
+    Refused,
+}
+
+/// Sums of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Total {
+    /// Outstanding resources.
+    pub outstanding_count: u64,
+    /// Their bytes.
+    pub outstanding_bytes: u64,
+    /// Resources acquired since the start; never falls.
+    pub acquired_count: u64,
+    /// Their bytes.
+    pub acquired_bytes: u64,
+    /// Resources acquired since the start and released again.
+    pub released_count: u64,
+    /// Their bytes.
+    pub released_bytes: u64,
+}
+
+/// One call site: a function called from one stack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Site {
+    /// Number of the call site, the same through one run.
+    pub id: u32,
+    /// Target it belongs to.
+    pub pid: u32,
+    /// What sort of resource.
+    pub kind: Kind,
+    /// The function that acquired: `malloc`, `mmap` …
+    pub acquired_by: String,
+    /// Outstanding resources (of the least age asked for).
+    pub outstanding_count: u64,
+    /// Their bytes.
+    pub outstanding_bytes: u64,
+    /// Resources acquired since the start.
+    pub acquired_count: u64,
+    /// Their bytes.
+    pub acquired_bytes: u64,
+    /// Resources released.
+    pub released_count: u64,
+    /// Their bytes.
+    pub released_bytes: u64,
+    /// Ages of what is outstanding; `null` when nothing is.
+    pub age_s: Option<Age>,
+    /// Change of outstanding bytes per second over the recent past; `null` when too young to tell.
+    pub growth_bytes_per_s: Option<f64>,
+    /// Change of outstanding resources per second; `null` when too young to tell.
+    pub growth_count_per_s: Option<f64>,
+    /// What closed connections left behind; unknown while connections are not traced.
+    pub orphans: Option<Orphans>,
+    /// What no pointer leads to; unknown until it was looked for.
+    pub lost: Option<Amount>,
+    /// The judgement.
+    pub verdict: Verdict,
+    /// Whether the stack does not reach the thread's bottom.
+    pub truncated: bool,
+    /// Why the stack ends where it does, for a person; `null` for a whole one.
+    pub truncated_why: Option<String>,
+    /// Index into `frames` of the frame that "asked": the headline.
+    pub headline: usize,
+    /// Innermost first, starting with the function that called the allocator.
+    pub frames: Arc<[Frame]>,
+    /// Outstanding bytes at the last refreshes, oldest first.
+    pub trend_bytes: Vec<u64>,
+}
+
+/// Ages in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Age {
+    /// The youngest.
+    pub min: f64,
+    /// As many are older as younger.
+    pub median: f64,
+    /// The oldest.
+    pub max: f64,
+}
+
+/// What closed connections left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphans {
+    /// Resources.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Connections that left one.
+    pub connections: u64,
+}
+
+/// A number of resources and their bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    /// Resources.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The judgement on a call site.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// In one word.
+    pub class: VerdictClass,
+    /// How sure, 0 to 1.
+    pub confidence: f64,
+    /// Why, a sentence each.
+    pub reasons: Vec<String>,
+}
+
+impl Verdict {
+    /// No rule has spoken.
+    pub const fn unknown() -> Self {
+        Self { class: VerdictClass::Unknown, confidence: 0.0, reasons: Vec::new() }
+    }
+}
+
+/// A judgement in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerdictClass {
+    /// Proven.
+    Leak,
+    /// Likely a leak.
+    Suspect,
+    /// Grows; too early to say more.
+    Growing,
+    /// Outstanding and flat.
+    Steady,
+    /// Shrinking towards a level.
+    Settling,
+    /// No rule has spoken.
+    Unknown,
+}
+
+/// One level of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// Return address in the target, as `0x…`; the same for inlined levels of one address.
+    pub address: String,
+    /// Function, demangled.
+    pub symbol: Option<String>,
+    /// Bytes from the start of the function.
+    pub offset: Option<u64>,
+    /// Path of the object.
+    pub module: Option<String>,
+    /// Offset of the address in the object's file, for `module+0x…`.
+    pub module_offset: Option<u64>,
+    /// Source file.
+    pub file: Option<String>,
+    /// Line in it.
+    pub line: Option<u32>,
+    /// Whether the function was inlined into the one of the next level.
+    pub inlined: bool,
+    /// Why there is no name; `null` when there is one.
+    pub why_unnamed: Option<String>,
+}
+
+impl Frame {
+    /// What stands for the frame on a screen: its function, else `module+0xoffset`, else its address.
+    pub fn label(&self) -> String {
+        match (&self.symbol, &self.module, self.module_offset) {
+            (Some(symbol), _, _) => symbol.clone(),
+            (None, Some(module), Some(offset)) => {
+                format!("{}+{offset:#x}", crate::format::file_name(module))
+            }
+            _ => self.address.clone(),
+        }
+    }
+
+    /// `file:line` with the last part of the file's path, when the source is known.
+    pub fn source(&self) -> Option<String> {
+        let file = crate::format::file_name(self.file.as_deref()?);
+        Some(match self.line {
+            Some(line) => format!("{file}:{line}"),
+            None => file.to_owned(),
+        })
+    }
+}
+
+impl Site {
+    /// The frame that "asked", if the stack has any.
+    pub fn asked(&self) -> Option<&Frame> {
+        self.frames.get(self.headline).or_else(|| self.frames.first())
+    }
+}

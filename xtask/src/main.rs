@@ -1,0 +1,3 @@
+//! `cargo xtask`: the development commands.
+
+fn main() {}
