@@ -118,9 +118,36 @@ impl Cookie {
     }
 }
 
+/// `count` × `size`, or the largest number when that does not fit: such a request fails. In halves,
+/// since BPF has no 128-bit product (and LLVM would make one of a division that checks for overflow).
+#[inline(always)]
+pub const fn product(count: u64, size: u64) -> u64 {
+    let (large, small) = if count > size { (count, size) } else { (size, count) };
+    if small >> 32 != 0 {
+        return u64::MAX;
+    }
+    let high = (large >> 32) * small;
+    let low = (large & 0xffff_ffff) * small;
+    if high >> 32 != 0 || (high << 32) > u64::MAX - low {
+        return u64::MAX;
+    }
+    (high << 32) + low
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Cookie, Shape};
+    use super::{Cookie, Shape, product};
+
+    #[test]
+    fn a_product_that_does_not_fit_is_the_largest_number() {
+        assert_eq!(product(0, u64::MAX), 0);
+        assert_eq!(product(3, 1000), 3000);
+        assert_eq!(product(1 << 32, (1 << 32) - 1), (1 << 32) * ((1 << 32) - 1));
+        assert_eq!(product(1 << 32, 1 << 32), u64::MAX);
+        assert_eq!(product(u64::MAX, 1), u64::MAX);
+        assert_eq!(product(2, 1 << 63), u64::MAX);
+        assert_eq!(product(8, 0x1fff_ffff_ffff_ffff), 0xffff_ffff_ffff_fff8);
+    }
 
     #[test]
     fn a_cookie_gives_back_what_it_was_made_of() {

@@ -1,0 +1,93 @@
+//! One hit: who, which probe, where the return address lies.
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_probe_read_user},
+};
+use tracer_common::{attach::Cookie, state::Process};
+
+use crate::maps::{PROCESSES, SWITCH};
+
+/// A hit on an attach point of a target.
+pub(crate) struct Call {
+    pub(crate) regs: *const pt_regs,
+    /// Thread group in the upper half, thread in the lower.
+    pub(crate) id: u64,
+    pub(crate) cookie: Cookie,
+    pub(crate) process: *mut Process,
+}
+
+impl Call {
+    /// The hit under way, or `None` when it is not to be recorded.
+    #[inline(always)]
+    pub(crate) fn current(context: *mut core::ffi::c_void) -> Option<Self> {
+        if *SWITCH.get(0)? == 0 {
+            return None;
+        }
+        // SAFETY: the context is the one this program was called with.
+        let cookie = unsafe { bpf_get_attach_cookie(context) };
+        let id = bpf_get_current_pid_tgid();
+        let process = PROCESSES.get_ptr_mut((id >> 32) as u32)?;
+        Some(Self { regs: context.cast(), id, cookie: Cookie(cookie), process })
+    }
+
+    /// Thread group id.
+    #[inline(always)]
+    pub(crate) fn pid(&self) -> u32 {
+        (self.id >> 32) as u32
+    }
+
+    /// Thread id.
+    #[inline(always)]
+    pub(crate) fn tid(&self) -> u32 {
+        self.id as u32
+    }
+
+    /// The argument with this number, by the System V calling convention.
+    #[inline(always)]
+    pub(crate) fn argument(&self, number: u8) -> u64 {
+        // SAFETY: the registers of the context, which the verifier knows to be readable.
+        let regs = unsafe { &*self.regs };
+        match number {
+            0 => regs.rdi,
+            1 => regs.rsi,
+            2 => regs.rdx,
+            3 => regs.rcx,
+            4 => regs.r8,
+            _ => regs.r9,
+        }
+    }
+
+    /// Stack pointer at the hit.
+    #[inline(always)]
+    pub(crate) fn stack_pointer(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.regs).rsp }
+    }
+
+    /// Frame pointer at the hit.
+    #[inline(always)]
+    pub(crate) fn frame_pointer(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.regs).rbp }
+    }
+
+    /// Where the return address lies at an entry hit.
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> u64 {
+        self.stack_pointer() + u64::from(self.cookie.words()) * 8
+    }
+}
+
+/// A word of the target's memory.
+#[inline(always)]
+pub(crate) fn read_word(address: u64) -> Option<u64> {
+    // SAFETY: the helper checks the address; a bad one is an error, not a fault.
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
+}
+
+/// The context as the pointer that helpers take.
+#[inline(always)]
+pub(crate) fn raw(context: &impl aya_ebpf::EbpfContext) -> *mut core::ffi::c_void {
+    context.as_ptr()
+}

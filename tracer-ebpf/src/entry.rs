@@ -1,0 +1,150 @@
+//! A function is entered: remember what was asked and from where, or record a release.
+
+use aya_ebpf::{bindings::BPF_NOEXIST, macros::uprobe, programs::ProbeContext};
+use aya_log_ebpf::debug;
+use tracer_common::{attach::{Shape, product}, loss::Loss, state::Thread};
+
+use crate::{
+    call::{Call, raw, read_word},
+    loss::{count, lose},
+    maps::{BLANK_THREAD, HITS, THREADS},
+    outstanding::{released, resizing, unmapped},
+    unwind,
+};
+
+/// `MAP_ANONYMOUS` of `mmap(2)`.
+const MAP_ANONYMOUS: u64 = 0x20;
+
+/// An acquisition is asked for.
+#[uprobe]
+pub(crate) fn acquire_entry(context: ProbeContext) -> u32 {
+    _ = acquire(&context);
+    0
+}
+
+fn acquire(context: &ProbeContext) -> Option<()> {
+    let call = Call::current(raw(context))?;
+    count(&HITS, u32::from(call.cookie.probe()));
+    let (a, b) = (call.argument(call.cookie.a()), call.argument(call.cookie.b()));
+    let (size, out_pointer) = match Shape::from_number(call.cookie.shape())? {
+        Shape::CountSize => (product(a, b), 0),
+        Shape::OutPointer => (b, a),
+        Shape::Map if b & MAP_ANONYMOUS == 0 => return None,
+        _ => (a, 0),
+    };
+    begin(context, &call, size, out_pointer)?;
+    Some(())
+}
+
+/// A resize is asked for.
+#[uprobe]
+pub(crate) fn resize_entry(context: ProbeContext) -> u32 {
+    _ = resize(&context);
+    0
+}
+
+fn resize(context: &ProbeContext) -> Option<()> {
+    let call = Call::current(raw(context))?;
+    count(&HITS, u32::from(call.cookie.probe()));
+    let (a, b, c) = (
+        call.argument(call.cookie.a()),
+        call.argument(call.cookie.b()),
+        call.argument(call.cookie.c()),
+    );
+    let (size, length) = match Shape::from_number(call.cookie.shape())? {
+        Shape::CountResize => (product(b, c), 0),
+        Shape::Remap => (c, b),
+        _ => (b, 0),
+    };
+    let thread = begin(context, &call, size, 0)?;
+    resizing(&call, thread, a, length);
+    Some(())
+}
+
+/// A release.
+#[uprobe]
+pub(crate) fn release_entry(context: ProbeContext) -> u32 {
+    _ = release(&context);
+    0
+}
+
+fn release(context: &ProbeContext) -> Option<()> {
+    let call = Call::current(raw(context))?;
+    count(&HITS, u32::from(call.cookie.probe()));
+    let a = call.argument(call.cookie.a());
+    if call.cookie.shape() == Shape::Unmap as u8 {
+        let caller = read_word(call.slot()).unwrap_or(0);
+        unmapped(&call, a, call.argument(call.cookie.b()), caller);
+    } else {
+        released(&call, a);
+    }
+    Some(())
+}
+
+/// Makes `call` the one its thread is in, unless it is part of a call already under way: only the
+/// outermost counts.
+#[inline(always)]
+fn begin<'thread>(
+    context: &ProbeContext,
+    call: &Call,
+    size: u64,
+    out_pointer: u64,
+) -> Option<&'thread mut Thread> {
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    let thread = unsafe { &mut *thread_of(call)? };
+    let slot = call.slot();
+    if thread.active != 0 {
+        if is_within(call, thread, slot) {
+            return None;
+        }
+        debug!(context, "thread {}: a call was abandoned", call.tid());
+        thread.active = 0;
+    }
+    let Some(caller) = read_word(slot) else {
+        lose(Loss::Unreadable);
+        return None;
+    };
+    thread.cookie = call.cookie.0;
+    thread.slot = slot;
+    thread.caller = caller;
+    thread.size = size;
+    thread.out_pointer = out_pointer;
+    thread.old_state = 0;
+    thread.site = unwind::site(context, call, thread, caller);
+    thread.active = 1;
+    Some(thread)
+}
+
+/// The thread's entry, made at its first call.
+#[inline(always)]
+fn thread_of(call: &Call) -> Option<*mut Thread> {
+    if let Some(thread) = THREADS.get_ptr_mut(call.id) {
+        return Some(thread);
+    }
+    let blank = BLANK_THREAD.get(0)?;
+    _ = THREADS.insert(call.id, blank, u64::from(BPF_NOEXIST));
+    let thread = THREADS.get_ptr_mut(call.id);
+    if thread.is_none() {
+        lose(Loss::ThreadsFull);
+    }
+    thread
+}
+
+/// Whether a call whose return address lies at `slot` happens within the one `thread` is in.
+///
+/// The stack grows down, so an inner call's return address lies below (or, after a tail jump, in the
+/// same place). An outer call that was left by `longjmp`, an exception or a thread's end looks the
+/// same, but nobody returns through its return address any more: the slot, which the return probe had
+/// made to lead to the trampoline, soon holds something else.
+#[inline(always)]
+fn is_within(call: &Call, thread: &Thread, slot: u64) -> bool {
+    if slot > thread.slot {
+        return false;
+    }
+    let Some(word) = read_word(thread.slot) else {
+        return false;
+    };
+    // SAFETY: the map's value lives at least as long as the program runs.
+    let trampoline = unsafe { (*call.process).trampoline };
+    if trampoline == 0 { word != thread.caller } else { word == trampoline }
+}

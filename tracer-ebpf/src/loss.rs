@@ -1,0 +1,57 @@
+//! Counters. Nothing is ever lost silently.
+//!
+//! Programs can be preempted on kernels since 6.0, also between load and store of a counter of their
+//! CPU: every count is one atomic addition.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::maps::PerCpuArray;
+use tracer_common::{limits::DOUBT_SLOTS, loss::Loss, stack::Digest, state::Key};
+
+use crate::maps::{DIED, DOUBT, LOSSES};
+
+/// Adds to a counter that the verifier has seen to be valid.
+///
+/// # Safety
+/// `counter` points to a live map value.
+#[inline(always)]
+pub(crate) unsafe fn add(counter: *mut u64, amount: u64) {
+    // SAFETY: a live, aligned map value (caller). The old value is not used, which makes this the one
+    // atomic instruction that every kernel with BPF has.
+    _ = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, amount) };
+}
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub(crate) fn count(counters: &PerCpuArray<u64>, index: u32) {
+    if let Some(counter) = counters.get_ptr_mut(index) {
+        // SAFETY: the pointer comes from the map and was checked.
+        unsafe { add(counter, 1) };
+    }
+}
+
+/// Counts a loss.
+#[inline(always)]
+pub(crate) fn lose(reason: Loss) {
+    count(&LOSSES, reason as u32);
+}
+
+/// Counts a resource that died young at its call site.
+#[inline(always)]
+pub(crate) fn died(site: u32, bytes: u64) {
+    if let Some(died) = DIED.get_ptr_mut(site) {
+        // SAFETY: as above; both fields are aligned 64-bit words of the value.
+        unsafe {
+            add(&raw mut (*died).count, 1);
+            add(&raw mut (*died).bytes, bytes);
+        }
+    }
+}
+
+/// A release got lost: whatever carries this handle and is not younger may be gone.
+#[inline(always)]
+pub(crate) fn doubt(key: &Key, position: u64) {
+    let slot = Digest::seeded(key.pid, 0).with(key.handle).low as u32 & (DOUBT_SLOTS - 1);
+    // An array's slot always exists, so this cannot fail.
+    _ = DOUBT.set(slot, position, 0);
+}

@@ -1,0 +1,66 @@
+//! Every map, one line of purpose each. Names are listed once more in `tracer/src/kernel/object.rs`.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
+};
+use tracer_common::{
+    limits,
+    loss::Loss,
+    stack::Digest,
+    state::{Died, Key, Process, Thread, Young},
+};
+
+/// 1 while the programs are to record; 0 lets every hit return at once.
+#[map]
+pub(crate) static SWITCH: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Targets by thread group id: an event of any other process is none.
+#[map]
+pub(crate) static PROCESSES: HashMap<u32, Process> = HashMap::with_max_entries(limits::TARGETS, 0);
+
+/// The call each thread is in, by `bpf_get_current_pid_tgid`.
+#[map]
+pub(crate) static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(limits::THREADS, 0);
+
+/// What a new [`THREADS`] entry starts as: too large for a program's stack.
+#[map]
+pub(crate) static BLANK_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
+
+/// Resources acquired, and neither released nor drained by the collector.
+#[map]
+pub(crate) static YOUNG: HashMap<Key, Young> = HashMap::with_max_entries(limits::YOUNG_ENTRIES, 0);
+
+/// What died young, by call site.
+#[map]
+pub(crate) static DIED: PerCpuArray<Died> = PerCpuArray::with_max_entries(limits::SITES, 0);
+
+/// Numbers of call sites by the digest of their stack.
+#[map]
+pub(crate) static SITES: HashMap<Digest, u32> = HashMap::with_max_entries(limits::SITES, 0);
+
+/// Numbers not given to a call site yet. Filled by the collector: a queue hands each out once, on
+/// kernels without atomic fetch instructions too.
+#[map]
+pub(crate) static FREE_SITES: Queue<u32> = Queue::with_max_entries(limits::SITES, 0);
+
+/// What the collector must hear of: releases of drained resources, new stacks, overflow.
+#[map]
+pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
+
+/// Position of the last lost release, by hash of the handle.
+#[map]
+pub(crate) static DOUBT: Array<u64> = Array::with_max_entries(limits::DOUBT_SLOTS, 0);
+
+/// Losses by reason.
+#[map]
+pub(crate) static LOSSES: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(Loss::ALL.len() as u32, 0);
+
+/// Hits by number of the probe.
+#[map]
+pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::PROBES, 0);
+
+/// Failed acquisitions by number of the probe.
+#[map]
+pub(crate) static FAILED: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::PROBES, 0);

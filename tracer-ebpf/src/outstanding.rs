@@ -1,0 +1,224 @@
+//! The only writer of the young and of change records.
+//!
+//! A resource is first kept in the kernel's table of the young. A release that finds it there ends the
+//! matter here. The collector drains the table from time to time; what it took away is released by a
+//! record instead. Whoever deletes the entry (a release, or the collector) decides, so nothing is
+//! counted twice or lost; `docs/decisions/0002-two-generations.md` has the argument.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use tracer_common::{
+    attach::Shape,
+    kind::{Extent, Kind},
+    limits::RING_BYTES,
+    loss::Loss,
+    record::{ACQUIRE, Change, RELEASE, RESIZE, RESTORE},
+    state::{Key, OLD_ANNOUNCED, OLD_NONE, OLD_YOUNG, Thread, Young},
+};
+
+use crate::{
+    call::Call,
+    loss::{died, doubt, lose},
+    maps::{RECORDS, THREADS, YOUNG},
+};
+
+/// `BPF_RB_AVAIL_DATA`: bytes not consumed yet.
+const AVAILABLE: u64 = 0;
+/// `BPF_RB_PROD_POS`: where the next record will be written; never falls.
+const PRODUCER_POSITION: u64 = 3;
+/// `BPF_RB_NO_WAKEUP`: the collector comes by itself.
+const NO_WAKEUP: u64 = 1;
+/// `BPF_RB_FORCE_WAKEUP`: unless the buffer fills faster than it comes.
+const FORCE_WAKEUP: u64 = 2;
+
+/// How often a deletion that met a locked bucket is tried.
+const DELETE_TRIES: u32 = 4;
+
+/// `-ENOENT`: what was to be deleted is not in the table.
+const NO_ENTRY: i32 = -2;
+
+/// This moment's place in the order of things, see [`Change::position`].
+#[inline(always)]
+fn position() -> u64 {
+    RECORDS.query(PRODUCER_POSITION)
+}
+
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: a helper without preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Whether releases of this kind name a range instead of a handle.
+#[inline(always)]
+fn by_range(kind: u8) -> bool {
+    matches!(Kind::from_number(kind).map(Kind::extent), Some(Extent::Range))
+}
+
+/// The key of `handle` as `call` sees it.
+#[inline(always)]
+pub(crate) fn key(call: &Call, kind: u8, handle: u64) -> Key {
+    Key { pid: call.pid(), kind: u32::from(kind), handle }
+}
+
+/// Sends a change; `false` when the ring buffer is full.
+#[inline(always)]
+fn send(call: &Call, record: u32, key: &Key, young: &Young, caller: u64, probe: u8) -> bool {
+    let Some(mut entry) = RECORDS.reserve::<Change>(0) else {
+        return false;
+    };
+    entry.write(Change {
+        record,
+        kind: key.kind,
+        pid: key.pid,
+        tid: call.tid(),
+        handle: key.handle,
+        size: young.size,
+        position: young.position,
+        time_ns: young.time_ns,
+        caller,
+        site: young.site,
+        probe: u32::from(probe),
+    });
+    let crowded = RECORDS.query(AVAILABLE) > u64::from(RING_BYTES / 4);
+    entry.submit(if crowded { FORCE_WAKEUP } else { NO_WAKEUP });
+    true
+}
+
+/// Puts an acquired resource where the next release will look for it.
+#[inline(always)]
+fn keep(call: &Call, key: &Key, young: &Young, caller: u64, probe: u8) {
+    if !by_range(key.kind as u8) && YOUNG.insert(key, young, 0).is_ok() {
+        return;
+    }
+    if !send(call, ACQUIRE, key, young, caller, probe) {
+        lose(Loss::AcquireDropped);
+    }
+}
+
+/// Records the acquisition that `thread` asked for and `handle` answered.
+#[inline(always)]
+pub(crate) fn acquired(call: &Call, thread: &Thread, kind: u8, probe: u8, handle: u64) {
+    let young = Young {
+        size: thread.size,
+        time_ns: now_ns(),
+        position: position(),
+        site: thread.site,
+        tid: call.tid(),
+    };
+    keep(call, &key(call, kind, handle), &young, thread.caller, probe);
+}
+
+/// Takes a resource out of the young, `None` when it is not there (any more).
+#[inline(always)]
+fn take(key: &Key) -> Option<Young> {
+    // SAFETY: the value is copied at once; only its own release or the collector deletes it, and
+    // the deletion below tells whether the copy was ours to make.
+    let young = *unsafe { YOUNG.get(key) }?;
+    let mut tries = 0;
+    while tries < DELETE_TRIES {
+        match YOUNG.remove(key) {
+            Ok(()) => return Some(young),
+            Err(NO_ENTRY) => return None,
+            Err(_) => tries += 1,
+        }
+    }
+    // Still in the table, though released: the collector will drain it and must not believe in it.
+    lose(Loss::ReleaseBusy);
+    doubt(key, position());
+    None
+}
+
+/// Sends a release, or leaves a doubt where it got lost.
+#[inline(always)]
+fn send_release(call: &Call, record: u32, key: &Key, size: u64, caller: u64) {
+    let position = position();
+    let young = Young { size, time_ns: now_ns(), position, site: 0, tid: 0 };
+    if !send(call, record, key, &young, caller, call.cookie.probe()) {
+        lose(Loss::ReleaseDropped);
+        doubt(key, position);
+    }
+}
+
+/// Records the release of one handle, before its function runs: the address cannot be reused yet.
+#[inline(always)]
+pub(crate) fn released(call: &Call, handle: u64) {
+    if handle == 0 {
+        return;
+    }
+    let key = key(call, call.cookie.kind(), handle);
+    if let Some(young) = take(&key) {
+        died(young.site, young.size);
+        return;
+    }
+    // An allocator's resize may call its own release for the old block: that one is settled when
+    // the resize returns.
+    if let Some(thread) = THREADS.get_ptr(call.id) {
+        // SAFETY: the value is this thread's own.
+        let thread = unsafe { &*thread };
+        if thread.active != 0 && thread.old_state != OLD_NONE && thread.old_handle == handle {
+            return;
+        }
+    }
+    send_release(call, RELEASE, &key, 0, 0);
+}
+
+/// Records the release of a range.
+#[inline(always)]
+pub(crate) fn unmapped(call: &Call, start: u64, length: u64, caller: u64) {
+    let key = key(call, call.cookie.kind(), start);
+    send_release(call, RELEASE, &key, length, caller);
+}
+
+/// A resize begins: its old resource may be gone before the function returns, so it leaves now.
+#[inline(always)]
+pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u64) {
+    thread.old_state = OLD_NONE;
+    thread.old_handle = handle;
+    if handle == 0 {
+        return;
+    }
+    let kind = call.cookie.kind();
+    let key = key(call, kind, handle);
+    if !by_range(kind) {
+        if let Some(young) = take(&key) {
+            thread.old = young;
+            thread.old_state = OLD_YOUNG;
+            return;
+        }
+    }
+    send_release(call, RESIZE, &key, length, thread.caller);
+    thread.old_state = OLD_ANNOUNCED;
+}
+
+/// The resize has succeeded (or released its resource): the old resource is gone for good.
+#[inline(always)]
+pub(crate) fn resized(thread: &mut Thread) {
+    if thread.old_state == OLD_YOUNG {
+        died(thread.old.site, thread.old.size);
+    }
+    thread.old_state = OLD_NONE;
+}
+
+/// The resize has failed: the old resource is as it was.
+#[inline(always)]
+pub(crate) fn restored(call: &Call, thread: &mut Thread, kind: u8, probe: u8) {
+    let key = key(call, kind, thread.old_handle);
+    if thread.old_state == OLD_YOUNG {
+        keep(call, &key, &thread.old, thread.caller, probe);
+    } else if thread.old_state == OLD_ANNOUNCED
+        && !send(call, RESTORE, &key, &Young { position: position(), ..Young::default() }, 0, probe)
+    {
+        lose(Loss::AcquireDropped);
+    }
+    thread.old_state = OLD_NONE;
+}
+
+/// Whether `returned` says that a function of this shape failed.
+#[inline(always)]
+pub(crate) fn failed(shape: Shape, returned: u64) -> bool {
+    match shape {
+        Shape::OutPointer => returned as i32 != 0,
+        Shape::Map | Shape::Remap => returned == u64::MAX,
+        _ => returned == 0,
+    }
+}

@@ -1,0 +1,16 @@
+//! A thread ends: forget the call it was in.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
+};
+
+use crate::maps::THREADS;
+
+/// `sched_process_exit` runs in the ending thread, whichever process it belongs to.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+pub(crate) fn thread_end(_context: RawTracePointContext) -> i32 {
+    let id = bpf_get_current_pid_tgid();
+    // Not there for threads that never met a probe: nothing to forget.
+    _ = THREADS.remove(id);
+    0
+}
