@@ -1,0 +1,22 @@
+//! The command line as it explains itself.
+
+use clap::CommandFactory as _;
+use leaktrace::cli::Cli;
+
+#[test]
+fn help_of_tracing() {
+    let help = Cli::command().term_width(100).render_help();
+    insta::assert_snapshot!(help);
+}
+
+#[test]
+fn help_of_the_doctor() {
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    insta::assert_snapshot!(command.find_subcommand_mut("doctor").unwrap().render_help());
+}
+
+#[test]
+fn the_flags_are_consistent() {
+    Cli::command().debug_assert();
+}
