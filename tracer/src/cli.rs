@@ -62,7 +62,7 @@ pub enum Deed {
 /// The flags of tracing.
 #[derive(Debug, Args)]
 pub struct Trace {
-    /// Trace these processes
+    /// Trace these processes; several by commas, or by several -p
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid())]
     pub pid: Vec<u32>,
     /// Trace the process with this name
@@ -83,7 +83,7 @@ pub struct Trace {
     /// Form of the report [default: tui on a terminal without --output, else text]
     #[arg(short, long, value_name = "FORM", value_enum)]
     pub format: Option<Format>,
-    /// Write the report to this file, replaced only when the report is complete [default: stdout]
+    /// Write the report to this file, put in place when complete [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// List at most this many call sites, worst first [default: 20 as text, else all]

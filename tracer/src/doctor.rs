@@ -46,31 +46,34 @@ pub fn write(
     processes: &[Result<Candidate, Failure>],
     out: &mut impl Write,
 ) -> io::Result<bool> {
-    let mut obstacles: Vec<Failure> = facts.check().err().into_iter().collect();
+    let mut obstacles: Vec<[Option<String>; 2]> = Vec::new();
+    let mut note = |failure: &Failure| {
+        obstacles.push([
+            Some(failure.to_string()),
+            failure.help().map(|help| "help: ".to_owned() + &help),
+        ]);
+    };
     writeln!(out, "this host")?;
     list(&host(facts), out)?;
+    if let Err(failure) = facts.check() {
+        note(&failure);
+    }
     for process in processes {
         match process {
             Ok(process) => {
                 writeln!(out, "\nprocess {}", process.pid)?;
                 list(&target(process, facts), out)?;
-                obstacles.extend(process.check().err());
-            }
-            Err(failure) => {
-                writeln!(out, "\n{failure}")?;
-                if let Some(help) = failure.help() {
-                    writeln!(out, "help: {help}")?;
+                if let Err(failure) = process.check() {
+                    note(&failure);
                 }
             }
+            Err(failure) => note(failure),
         }
     }
-    let works = obstacles.is_empty() && processes.iter().all(Result::is_ok);
+    let works = obstacles.is_empty();
     writeln!(out, "\n{}", if works { "tracing will work" } else { "tracing will not work" })?;
-    for failure in obstacles {
-        writeln!(out, "  {failure}")?;
-        if let Some(help) = failure.help() {
-            writeln!(out, "  help: {help}")?;
-        }
+    for line in obstacles.iter().flatten().flatten() {
+        writeln!(out, "  {line}")?;
     }
     Ok(works)
 }
@@ -202,7 +205,7 @@ fn unprivileged(facts: &Facts) -> Row {
         Some(_) => "for root or CAP_BPF only".to_owned(),
         None => "unknown".to_owned(),
     };
-    row(Mark::Ok, "bpf", detail)
+    row(Mark::Ok, "unprivileged bpf", detail)
 }
 
 /// The limit counted until 5.11; since then the cgroup's memory limit holds.

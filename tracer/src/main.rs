@@ -1,14 +1,15 @@
 //! The thin binary: parse, run, print the chain of causes, exit.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use clap::Parser as _;
 use leaktrace::{
     cli::Cli,
-    doctor, error,
+    doctor, error, output,
     preflight::{Candidate, Facts, Roots},
     settings::Command,
 };
@@ -31,7 +32,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 pids.into_iter().map(|pid| Candidate::gather(&roots, pid)).collect();
             let mut text = Vec::new();
             let works = doctor::write(&Facts::gather(&roots), &processes, &mut text)?;
-            io::stdout().write_all(&text)?;
+            output::to_stdout(&text).context("could not write to `stdout`")?;
             Ok(if works { ExitCode::SUCCESS } else { ExitCode::from(error::COULD_NOT) })
         }
     }

@@ -142,7 +142,8 @@ fn write_over(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     quiet_if_gone(file.write_all(bytes).and_then(|()| file.flush()))
 }
 
-fn to_stdout(bytes: &[u8]) -> io::Result<()> {
+/// Writes to stdout. A reader that has gone away is no failure.
+pub fn to_stdout(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     quiet_if_gone(stdout.write_all(bytes).and_then(|()| stdout.flush()))
 }

@@ -70,13 +70,13 @@ impl Failure {
             Self::NoUprobes { .. } => "use a kernel built with CONFIG_UPROBE_EVENTS=y; see \
                                        leaktrace doctor"
                 .to_owned(),
-            Self::LockedDown { .. } => "boot without lockdown=confidentiality, or trace on a host \
-                                        that allows it; see leaktrace doctor"
-                .to_owned(),
-            Self::LoadRefused { verifier, .. } if !verifier.trim().is_empty() => {
-                "run again with -v for the verifier's reason, and report it with the kernel's \
-                 release"
+            Self::LockedDown { .. } => {
+                "lower the lockdown (boot without lockdown= or Secure Boot), or trace on another \
+                                        host; see leaktrace doctor"
                     .to_owned()
+            }
+            Self::LoadRefused { verifier, .. } if !verifier.trim().is_empty() => {
+                "-v shows the verifier's reason; report it with the kernel's release".to_owned()
             }
             Self::LoadRefused { .. } => "see leaktrace doctor for what this host allows".to_owned(),
             Self::MapMemory { .. } => "give it more memory: the cgroup's limit, or ulimit -l \

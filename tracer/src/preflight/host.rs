@@ -27,6 +27,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 
 /// What this host allows. Unknown is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, each by itself; no states of one thing")]
 pub struct Facts {
     /// Release of the running kernel.
     pub kernel: String,

@@ -18,7 +18,8 @@ use crate::format::{bytes, count, printable, seconds};
 pub struct Options {
     /// At most so many call sites; all when `None`.
     pub top: Option<usize>,
-    /// Lines are cut at so many columns, with `…`; never when `None`, as in a file.
+    /// Lines are broken, and rows of tables cut with `…`, at so many columns; never when `None`, as
+    /// in a file.
     pub width: Option<usize>,
 }
 
@@ -38,16 +39,43 @@ struct Page<'a, W> {
 }
 
 impl<W: Write> Page<'_, W> {
+    /// Prose: broken between words, so that nothing of it is ever missing.
     fn line(&mut self, line: &str) -> io::Result<()> {
         let line = printable(line.trim_end());
-        match self.width {
-            Some(width) if line.chars().count() > width => {
-                let kept: String = line.chars().take(width.saturating_sub(1)).collect();
-                writeln!(self.out, "{kept}…")
+        let width = self.width.unwrap_or(usize::MAX);
+        let indent = line.chars().take_while(|sign| *sign == ' ').count();
+        let mut row = String::new();
+        let mut columns = 0;
+        for word in line.split_inclusive(' ') {
+            let long = word.trim_end().chars().count();
+            if columns + long > width && !row.trim().is_empty() {
+                self.row(&row)?;
+                row = " ".repeat(indent + CONTINUED);
+                columns = indent + CONTINUED;
             }
-            _ => writeln!(self.out, "{line}"),
+            row += word;
+            columns += word.chars().count();
         }
+        self.row(&row)
     }
+
+    /// A row of a table: cut, so that columns stay columns.
+    fn row(&mut self, row: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", cut(printable(row.trim_end()), self.width.unwrap_or(usize::MAX)))
+    }
+}
+
+/// How much further than its beginning the rest of a broken line is indented.
+const CONTINUED: usize = 4;
+
+/// At most so many columns, the last of them `…` if something is missing.
+fn cut(text: String, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text;
+    }
+    let mut kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    kept.push('…');
+    kept
 }
 
 fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {

@@ -109,7 +109,7 @@ fn of_the_output() {
 
 #[test]
 fn the_verifier_speaks_when_asked() {
-    let log: String = (0..40).map(|line| format!("{line}: (85) call bpf\n\n")).collect();
+    let log = (0..40).map(|line| format!("{line}: (85) call bpf")).collect::<Vec<_>>().join("\n\n");
     let failure = || {
         let verifier = log.clone();
         Failure::LoadRefused { program: "size_entry".to_owned(), verifier, source: os(13) }

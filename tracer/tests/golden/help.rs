@@ -5,8 +5,12 @@ use leaktrace::cli::Cli;
 
 #[test]
 fn help_of_tracing() {
-    let help = Cli::command().term_width(100).render_help();
-    insta::assert_snapshot!(help);
+    insta::assert_snapshot!(Cli::command().term_width(100).render_help());
+}
+
+#[test]
+fn long_help_of_tracing() {
+    insta::assert_snapshot!(Cli::command().term_width(100).render_long_help());
 }
 
 #[test]

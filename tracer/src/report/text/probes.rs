@@ -18,8 +18,9 @@ const HITS: usize = 3;
 
 pub(super) fn write(probes: &[Probe], page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let number = |status| probes.iter().filter(|probe| probe.status == status).count();
+    page.line("")?;
     page.line(&format!(
-        "\nprobes: {} on, {} refused, {} missing",
+        "probes: {} on, {} refused, {} missing",
         number(ProbeStatus::On),
         number(ProbeStatus::Refused),
         number(ProbeStatus::Missing),
@@ -35,7 +36,7 @@ pub(super) fn write(probes: &[Probe], page: &mut Page<'_, impl Write>) -> io::Re
             }
         }
         for row in [&head].into_iter().chain(&rows) {
-            page.line(&aligned(row, widths))?;
+            page.row(&aligned(row, widths))?;
         }
     }
     let missing: Vec<&str> = probes
@@ -71,7 +72,8 @@ fn aligned(row: &[String; 6], widths: [usize; 6]) -> String {
     let mut line = String::new();
     for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
         line += "  ";
-        line += &if column == HITS { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+        let blank = " ".repeat(width.saturating_sub(cell.chars().count()));
+        line += &if column == HITS { blank + cell } else { cell.clone() + &blank };
     }
     line
 }

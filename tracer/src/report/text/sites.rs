@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use super::Page;
+use super::{Page, cut};
 use crate::{
     format::{bytes, bytes_per_s, count, count_per_s, seconds},
     report::{Frame, Report, Site, VerdictClass},
@@ -44,12 +44,13 @@ fn paragraph(
     several: bool,
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
-    let whose = if several { format!(" of pid {}", site.pid) } else { String::new() };
+    let whose = if several { format!(" (pid {})", site.pid) } else { String::new() };
     page.line(&format!(
-        "#{rank}  {} in {} {}{whose}  {}",
+        "#{rank}  {}{whose}  {} outstanding, {} of {} left  {}",
+        site.kind.name(),
         bytes(site.outstanding_bytes),
         count(site.outstanding_count),
-        site.kind.name(),
+        count(site.acquired_count),
         growth(site),
     ))?;
     let asked = site.asked().map_or_else(|| "unknown stack".to_owned(), place);
@@ -63,8 +64,10 @@ fn paragraph(
         )
     });
     page.line(&format!(
-        "    acquired {}, released {}{ages}",
+        "    acquired {} in {}, released {} in {}{ages}",
+        bytes(site.acquired_bytes),
         count(site.acquired_count),
+        bytes(site.released_bytes),
         count(site.released_count)
     ))?;
     if let Some(orphans) = site.orphans {
@@ -111,23 +114,30 @@ fn verdict(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     page.line(&format!("    {class} ({:.2}): {}", verdict.confidence, verdict.reasons.join("; ")))
 }
 
+/// One row per level. A name too long for the line loses its end, never what stands behind it.
 fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     for (level, frame) in site.frames.iter().enumerate() {
-        let mut line = format!("      {level:>3}  {}", place(frame));
+        let mut behind = frame.source().map_or_else(String::new, |source| format!("  {source}"));
         if frame.inlined {
-            line += "  [inlined]";
+            behind += "  [inlined]";
         }
         if let (None, Some(why)) = (&frame.symbol, &frame.why_unnamed) {
-            line = format!("{line}  [no name: {why}]");
+            behind = format!("{behind}  [no name: {why}]");
         }
-        page.line(&line)?;
+        let before = format!("      {level:>3}  ");
+        let taken = before.chars().count() + behind.chars().count();
+        let room = page.width.map_or(usize::MAX, |width| width.saturating_sub(taken));
+        page.row(&format!("{before}{}{behind}", cut(frame.label(), room.max(LEAST_NAME))))?;
     }
     if site.truncated {
         let why = site.truncated_why.as_deref().unwrap_or("cut for an unknown reason");
-        page.line(&format!("        …  [{why}]"))?;
+        page.row(&format!("        …  [{why}]"))?;
     }
     Ok(())
 }
+
+/// Less of a name would tell nothing; then rather the line loses its end.
+const LEAST_NAME: usize = 16;
 
 fn place(frame: &Frame) -> String {
     match frame.source() {
