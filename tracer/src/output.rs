@@ -125,7 +125,15 @@ impl Unfinished {
         hidden.push(name);
         hidden.push(format!(".leaktrace-{}", std::process::id()));
         let path = path.with_file_name(hidden);
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let create = || OpenOptions::new().write(true).create_new(true).open(&path);
+        let file = match create() {
+            // Left by one that was killed: the id in the name is ours now.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&path)?;
+                create()?
+            }
+            created => created?,
+        };
         Ok(Self { path, file })
     }
 }
@@ -169,9 +177,14 @@ fn to_rescue(bytes: &[u8], rescue: &Path) -> io::Result<PathBuf> {
     let path = rescue.join(format!("leaktrace-report-{}", std::process::id()));
     // A report names functions and addresses of a server: in a shared directory it is for its owner.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    Ok(path)
+    match file.write_all(bytes).and_then(|()| file.sync_all()) {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            // Half a report under a name that nobody was told helps nobody.
+            drop(fs::remove_file(&path));
+            Err(error)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +231,15 @@ mod tests {
         drop(Output::prepare(Some(&path), false).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"{}");
         assert_eq!(room.names(), ["r.json"]);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_cleared_away() {
+        let room = Room::new("stale");
+        fs::write(room.0.join(format!(".r.leaktrace-{}", std::process::id())), "half").unwrap();
+        Output::prepare(Some(&room.0.join("r")), false).unwrap().deliver(b"whole").unwrap();
+        assert_eq!(fs::read(room.0.join("r")).unwrap(), b"whole");
+        assert_eq!(room.names(), ["r"]);
     }
 
     #[test]
