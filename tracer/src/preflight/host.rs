@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn releases_are_read_as_distributions_write_them() {
         for (release, numbers) in [
-            ("6.18.44-fc", Some((6, 18))),
+            ("6.18.44-custom", Some((6, 18))),
             ("5.15.0-1051-aws", Some((5, 15))),
             ("6.1-rc3", Some((6, 1))),
             ("7.2", Some((7, 2))),
