@@ -59,7 +59,7 @@ pub fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -95,6 +95,12 @@ pub fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
+/// Text from elsewhere (command lines, symbols, paths) on one line, without what would steer a
+/// terminal: whoever names a function or a process must not be able to repaint the screen.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|sign| if sign.is_control() { '\u{fffd}' } else { sign }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +129,11 @@ mod tests {
         assert_eq!(count_per_s(0.4), "+0.4/s");
         assert_eq!(count_per_s(1234.0), "+1,234/s");
         assert_eq!(count_per_s(0.0), "0/s");
+    }
+
+    #[test]
+    fn text_from_elsewhere_cannot_steer_the_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc ü"), "a\u{fffd}[2Jb\u{fffd}c ü");
     }
 
     #[test]

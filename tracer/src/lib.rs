@@ -4,5 +4,11 @@
 //! `target → probes → kernel → collect (ledger → snapshot) → analyze → symbolize → report → screen`.
 //! See `ARCHITECTURE.md` for the map and for what each station may not know.
 
+pub mod cli;
+pub mod doctor;
+pub mod error;
 pub mod format;
+pub mod output;
+pub mod preflight;
 pub mod report;
+pub mod settings;

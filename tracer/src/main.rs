@@ -1,3 +1,39 @@
 //! The thin binary: parse, run, print the chain of causes, exit.
 
-fn main() {}
+use std::{
+    io::{self, IsTerminal as _},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use leaktrace::{
+    cli::Cli,
+    doctor, error, output,
+    preflight::{Candidate, Facts, Roots},
+    settings::Command,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let verbosity = cli.trace.verbose;
+    match run(cli) {
+        Ok(status) => status,
+        Err(failure) => error::print(&failure, verbosity),
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match Command::meant(cli, io::stdout().is_terminal())? {
+        Command::Trace(_) => anyhow::bail!("could not trace: not part of this build yet"),
+        Command::Doctor(pids) => {
+            let roots = Roots::default();
+            let processes: Vec<_> =
+                pids.into_iter().map(|pid| Candidate::gather(&roots, pid)).collect();
+            let mut text = Vec::new();
+            let works = doctor::write(&Facts::gather(&roots), &processes, &mut text)?;
+            output::to_stdout(&text).context("could not write to `stdout`")?;
+            Ok(if works { ExitCode::SUCCESS } else { ExitCode::from(error::COULD_NOT) })
+        }
+    }
+}

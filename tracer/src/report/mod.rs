@@ -4,6 +4,8 @@
 //! form is described by `docs/report.schema.json`. Unknown values are `null`, never made up.
 
 pub mod json;
+#[doc(hidden)]
+pub mod sample;
 pub mod text;
 
 use std::{collections::BTreeMap, sync::Arc};

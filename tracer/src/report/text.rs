@@ -1,1 +1,231 @@
-//! Writes a report as text.
+//! The report as text, for a person: losses first, then call sites, then how it was looked.
+//!
+//! Takes a [`Report`], hands on lines. Names and command lines come from the target, so nothing of
+//! them that could steer a terminal passes. Adds and judges nothing; leaves out only what it says.
+
+mod probes;
+mod sites;
+
+use std::io::{self, Write};
+
+use tracer_common::loss::Loss;
+
+use super::{Report, Target};
+use crate::format::{bytes, count, printable, seconds};
+
+/// How much is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// At most so many call sites; all when `None`.
+    pub top: Option<usize>,
+    /// Lines are broken, and rows of tables cut with `…`, at so many columns; never when `None`, as
+    /// in a file.
+    pub width: Option<usize>,
+}
+
+/// Writes the report.
+pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {
+    let mut page = Page { width: options.width, out };
+    head(report, &mut page)?;
+    accounting(report, &mut page)?;
+    sites::write(report, options.top, &mut page)?;
+    probes::write(&report.probes, &mut page)
+}
+
+/// Lines of a bounded width, without what steers a terminal.
+struct Page<'a, W> {
+    width: Option<usize>,
+    out: &'a mut W,
+}
+
+impl<W: Write> Page<'_, W> {
+    /// Prose: broken between words, so that nothing of it is ever missing.
+    fn line(&mut self, line: &str) -> io::Result<()> {
+        let line = printable(line.trim_end());
+        let width = self.width.unwrap_or(usize::MAX);
+        let indent = line.chars().take_while(|sign| *sign == ' ').count();
+        let mut row = String::new();
+        let mut columns = 0;
+        for word in line.split_inclusive(' ') {
+            let long = word.trim_end().chars().count();
+            if columns + long > width && !row.trim().is_empty() {
+                self.row(&row)?;
+                row = " ".repeat(indent + CONTINUED);
+                columns = indent + CONTINUED;
+            }
+            row += word;
+            columns += word.chars().count();
+        }
+        self.row(&row)
+    }
+
+    /// A row of a table: cut, so that columns stay columns.
+    fn row(&mut self, row: &str) -> io::Result<()> {
+        writeln!(self.out, "{}", cut(printable(row.trim_end()), self.width.unwrap_or(usize::MAX)))
+    }
+}
+
+/// How much further than its beginning the rest of a broken line is indented.
+const CONTINUED: usize = 4;
+
+/// At most so many columns, the last of them `…` if something is missing.
+fn cut(text: String, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text;
+    }
+    let mut kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    kept.push('…');
+    kept
+}
+
+fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let window = &report.window;
+    page.line(&format!(
+        "leaktrace {}: traced {} from {}, attached in {} ms",
+        report.version,
+        seconds(window.duration_s),
+        window.started_at,
+        count(window.attach_ms),
+    ))?;
+    for target in &report.targets {
+        page.line(&format!("  {}", described(target)))?;
+        page.line(&format!("      {}", target.cmdline.join(" ")))?;
+    }
+    page.line(&format!("  on {} {}", report.host.kernel, report.host.arch))?;
+    page.line("")?;
+    for (kind, total) in &report.totals {
+        page.line(&format!(
+            "{:<6} outstanding {} in {}; acquired {} in {}, released {} in {}",
+            kind.name(),
+            bytes(total.outstanding_bytes),
+            count(total.outstanding_count),
+            bytes(total.acquired_bytes),
+            count(total.acquired_count),
+            bytes(total.released_bytes),
+            count(total.released_count),
+        ))?;
+    }
+    Ok(())
+}
+
+fn described(target: &Target) -> String {
+    let rss = target.rss_bytes.map_or_else(|| "unknown".to_owned(), bytes);
+    let state = match target.exited {
+        None => format!("rss {rss}"),
+        Some(exit) => match (exit.signal, exit.status) {
+            (Some(signal), _) => format!("killed by signal {signal}, last rss {rss}"),
+            (None, Some(status)) => format!("ended with status {status}, last rss {rss}"),
+            (None, None) => format!("ended, last rss {rss}"),
+        },
+    };
+    format!("{} (pid {}): {state}", target.exe.as_deref().unwrap_or("unknown program"), target.pid)
+}
+
+fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let accounting = &report.accounting;
+    let acquired: u64 = report.totals.values().map(|total| total.acquired_count).sum();
+    let lost = accounting.lost.values().copied().fold(0_u64, u64::saturating_add);
+    if lost > 0 {
+        page.line("")?;
+        page.line(&format!(
+            "LOST {}: THE FIGURES ARE INCOMPLETE, what is outstanding may be too high or too low",
+            count(lost)
+        ))?;
+        for (reason, cases) in &accounting.lost {
+            let known = Loss::ALL.into_iter().find(|loss| loss.name() == reason);
+            let sentence = known.map_or(reason.as_str(), |loss| loss.sentence());
+            page.line(&format!("  {:>12}  {sentence}", count(*cases)))?;
+        }
+        page.line("")?;
+    }
+    if accounting.estimated {
+        page.line("ESTIMATED: the figures come from a sample of the calls")?;
+    }
+    let mut seen = format!("seen   {} events", count(accounting.events));
+    if lost == 0 {
+        seen += ", lost 0";
+    }
+    page.line(&format!(
+        "{seen}; {} releases of what was acquired before or never; {} failed acquisitions",
+        count(accounting.unknown_frees),
+        count(accounting.failed_acquires),
+    ))?;
+    page.line(&format!(
+        "stacks {} of {} cut before the thread's bottom ({})",
+        count(accounting.truncated_stacks),
+        count(acquired),
+        share(accounting.truncated_stacks, acquired),
+    ))?;
+    let own = accounting.collector.rss_bytes.map_or_else(|| "unknown".to_owned(), bytes);
+    page.line(&format!(
+        "cost   leaktrace itself used {} of processor time and {own} of memory",
+        seconds(accounting.collector.cpu_s),
+    ))
+}
+
+/// `0.1 %`; some is never written as none, nor almost all as all.
+fn share(part: u64, whole: u64) -> String {
+    if part == 0 || whole == 0 {
+        return "0 %".to_owned();
+    }
+    let percent = part as f64 * 100.0 / whole as f64;
+    match percent {
+        small if small < 0.1 => "under 0.1 %".to_owned(),
+        most if most > 99.9 && part < whole => "over 99.9 %".to_owned(),
+        other => format!("{other:.1} %"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample;
+
+    fn text(report: &Report, top: Option<usize>, width: Option<usize>) -> String {
+        let mut out = Vec::new();
+        write(report, &Options { top, width }, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        for width in [40, 80, 120] {
+            for line in text(&sample::lossy(), None, Some(width)).lines() {
+                assert!(line.chars().count() <= width, "{width}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_target_steers_the_terminal() {
+        let text = text(&sample::lossy(), None, None);
+        assert!(!text.chars().any(|sign| sign.is_control() && sign != '\n'));
+    }
+
+    #[test]
+    fn losses_are_said_in_capitals_and_none_is_said_too() {
+        assert!(text(&sample::lossy(), None, None).contains("\nLOST 1,852: "));
+        let calm = text(&sample::sample(), None, None);
+        assert!(calm.contains("lost 0;") && !calm.contains("LOST"));
+    }
+
+    #[test]
+    fn a_reason_of_a_later_version_is_shown_by_its_key() {
+        let mut report = sample::sample();
+        report.accounting.lost.insert("some_later_reason".to_owned(), 3);
+        assert!(text(&report, None, None).contains("3  some_later_reason"));
+    }
+
+    #[test]
+    fn shares_never_round_to_none_or_all() {
+        for (part, whole, text) in [
+            (0, 0, "0 %"),
+            (1, 1_000_000, "under 0.1 %"),
+            (1, 3, "33.3 %"),
+            (999_999, 1_000_000, "over 99.9 %"),
+            (7, 7, "100.0 %"),
+        ] {
+            assert_eq!(share(part, whole), text);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The flags and their words, nothing else.
+//!
+//! Takes the command line, hands on [`Cli`] as it was typed; `settings` says what it means. Checks
+//! only what a single word can get wrong.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
+use tracer_common::kind::Kind;
+
+/// Text lists that many call sites unless told otherwise: about two screens, worst first.
+pub const TOP_IN_TEXT: u32 = 20;
+
+const AFTER_HELP: &str = "\
+Durations carry their unit: 500ms, 30s, 5m, 1h.
+RUST_LOG, if set, overrides --verbose.
+
+Examples:
+  leaktrace -p 4121                            watch a running server
+  leaktrace -n gateway -d 5m -f json -o r.json five minutes, then a report for programs
+  leaktrace -d 30s --kind heap -- ./server -x  start a server and watch its heap
+
+Exit status: 0 done, 2 could not do the work (stderr says why and what helps).";
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "leaktrace",
+    version,
+    about = "Names the call path that acquires what is never released, on a live process",
+    override_usage = "leaktrace [OPTIONS] -p PID[,PID...]\n       \
+                      leaktrace [OPTIONS] -n NAME\n       \
+                      leaktrace [OPTIONS] -- CMD [ARGS]...\n       \
+                      leaktrace doctor [-p PID]",
+    after_help = AFTER_HELP,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// Tracing, when no other deed is named.
+    #[command(flatten)]
+    pub trace: Trace,
+    /// Another deed.
+    #[command(subcommand)]
+    pub deed: Option<Deed>,
+}
+
+/// Deeds other than tracing.
+#[derive(Debug, Subcommand)]
+pub enum Deed {
+    /// Say what this host allows, and whether tracing will work
+    Doctor {
+        /// Also say what stands in the way of tracing these processes
+        #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid())]
+        pid: Vec<u32>,
+    },
+}
+
+/// The flags of tracing.
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// Trace these processes; several by commas, or by several -p
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid())]
+    pub pid: Vec<u32>,
+    /// Trace the process with this name
+    #[arg(short, long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Start this command and trace it from its first instruction
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+    /// Stop by itself after this time (else Ctrl-C, or q in the terminal UI)
+    #[arg(short, long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub duration: Option<Duration>,
+    /// Refresh this often, at least every 100ms apart
+    #[arg(
+        short, long, value_name = "TIME", default_value = "1s",
+        value_parser = humantime::parse_duration
+    )]
+    pub interval: Duration,
+    /// Form of the report [default: tui on a terminal without --output, else text]
+    #[arg(short, long, value_name = "FORM", value_enum)]
+    pub format: Option<Format>,
+    /// Write the report to this file, put in place when complete [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// List at most this many call sites, worst first [default: 20 as text, else all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
+    /// Count as outstanding only what is at least this old
+    #[arg(
+        long, value_name = "TIME", default_value = "0s",
+        value_parser = humantime::parse_duration
+    )]
+    pub min_age: Duration,
+    /// Trace only these kinds of resources [default: all]
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind())]
+    pub kind: Vec<Kind>,
+    /// Say on stderr what is being done; twice for details
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Same probes with empty programs: what the traps alone cost (for the benchmark)
+    #[arg(long, hide = true)]
+    pub bare_traps: bool,
+}
+
+/// The form of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Terminal UI
+    Tui,
+    /// For people, once, at the end
+    Text,
+    /// For programs, as docs/report.schema.json describes it
+    Json,
+}
+
+/// Process ids: the kernel's are positive and fit 31 bits.
+fn pid() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
+}
+
+/// Kinds by their names, as the one list has them.
+fn kind() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(
+        Kind::ALL.map(|kind| PossibleValue::new(kind.name()).help(kind.sentence())),
+    )
+    .try_map(|name| {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or("no kind has this name")
+    })
+}

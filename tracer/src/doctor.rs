@@ -1,0 +1,253 @@
+//! What this host allows, and whether tracing will work: `leaktrace doctor`.
+//!
+//! Takes [`Facts`] and [`Candidate`]s, hands on lines of text and the verdict. Only lays out what
+//! `preflight` found; reads nothing, and judges nothing that tracing itself would judge otherwise.
+
+use std::io::{self, Write};
+
+use crate::{
+    error::Failure,
+    format::printable,
+    preflight::{Candidate, Facts, NEEDED_KERNEL},
+};
+
+/// One line of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    mark: Mark,
+    what: &'static str,
+    detail: String,
+}
+
+/// How something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    /// As it should be.
+    Ok,
+    /// Worth knowing; tracing memory works.
+    Warn,
+    /// In the way of tracing.
+    No,
+}
+
+impl Mark {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::No => "no",
+        }
+    }
+}
+
+/// Writes what the host and the processes allow; whether tracing will work (each of them).
+pub fn write(
+    facts: &Facts,
+    processes: &[Result<Candidate, Failure>],
+    out: &mut impl Write,
+) -> io::Result<bool> {
+    let mut obstacles: Vec<[Option<String>; 2]> = Vec::new();
+    let mut note = |failure: &Failure| {
+        obstacles.push([
+            Some(failure.to_string()),
+            failure.help().map(|help| "help: ".to_owned() + &help),
+        ]);
+    };
+    writeln!(out, "this host")?;
+    list(&host(facts), out)?;
+    if let Err(failure) = facts.check() {
+        note(&failure);
+    }
+    for process in processes {
+        match process {
+            Ok(process) => {
+                writeln!(out, "\nprocess {}", process.pid)?;
+                list(&target(process, facts), out)?;
+                if let Err(failure) = process.check() {
+                    note(&failure);
+                }
+            }
+            Err(failure) => note(failure),
+        }
+    }
+    let works = obstacles.is_empty();
+    writeln!(out, "\n{}", if works { "tracing will work" } else { "tracing will not work" })?;
+    for line in obstacles.iter().flatten().flatten() {
+        writeln!(out, "  {line}")?;
+    }
+    Ok(works)
+}
+
+fn list(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
+    let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
+    for Row { mark, what, detail } in rows {
+        writeln!(out, "  {:<4}  {what:<width$}  {detail}", mark.word())?;
+    }
+    Ok(())
+}
+
+fn host(facts: &Facts) -> Vec<Row> {
+    vec![
+        kernel(facts),
+        rights(facts),
+        must(facts.uprobes, "uprobes", "probes on functions of programs", "not in this kernel"),
+        must(facts.btf, "BTF", "the kernel describes its types", "not in this kernel"),
+        can(facts.kprobes, "kprobes", "available", "not in this kernel; memory needs none"),
+        can(
+            facts.tracefs,
+            "tracefs",
+            "mounted",
+            "not seen (mount -t tracefs tracefs /sys/kernel/tracing); memory needs none",
+        ),
+        lockdown(facts),
+        paranoid(facts),
+        unprivileged(facts),
+        memlock(facts),
+        pid_namespace(facts),
+        return_probes(facts),
+        row(
+            Mark::Ok,
+            "other tracers",
+            "cannot be seen; uprobes of another one on the same library slow the target too",
+        ),
+    ]
+}
+
+fn target(process: &Candidate, facts: &Facts) -> Vec<Row> {
+    let unknown = || "unknown: not permitted to look".to_owned();
+    let mut rows = vec![match (&process.exe, process.kernel_thread, process.zombie) {
+        (_, true, _) => row(Mark::No, "program", "none: it is a kernel thread"),
+        (_, _, true) => row(Mark::No, "program", "none: it has ended and waits to be reaped"),
+        (Some(exe), ..) => row(Mark::Ok, "program", printable(exe)),
+        (None, ..) => row(Mark::Warn, "program", unknown()),
+    }];
+    if process.kernel_thread || process.zombie {
+        return rows;
+    }
+    rows.push(match process.bits {
+        Some(64) => row(Mark::Ok, "width", "64 bits"),
+        Some(bits) => row(Mark::No, "width", format!("{bits} bits; only 64 can be traced")),
+        None => row(Mark::Warn, "width", unknown()),
+    });
+    rows.push(match (process.seccomp, facts.return_probes_meet_seccomp()) {
+        (Some(0), _) => row(Mark::Ok, "seccomp", "not filtered"),
+        (Some(_), false) => row(Mark::Ok, "seccomp", "filtered; this kernel's probes do not mind"),
+        (Some(_), true) => row(
+            Mark::Warn,
+            "seccomp",
+            "filtered: on this kernel a return probe can kill it; leaktrace must do without",
+        ),
+        (None, _) => row(Mark::Warn, "seccomp", "unknown"),
+    });
+    rows.push(match &process.allocators {
+        Some(found) if found.is_empty() => row(
+            Mark::Warn,
+            "allocator",
+            "no known library; a static program works if it kept its symbols",
+        ),
+        Some(found) => row(Mark::Ok, "allocator", printable(&found.join(", "))),
+        None => row(Mark::Warn, "allocator", unknown()),
+    });
+    rows
+}
+
+fn kernel(facts: &Facts) -> Row {
+    let release = printable(&facts.kernel);
+    match facts.kernel_is_new_enough() {
+        Some(true) => row(Mark::Ok, "kernel", format!("{release} ({NEEDED_KERNEL} is enough)")),
+        Some(false) => row(Mark::No, "kernel", format!("{release}; {NEEDED_KERNEL} is needed")),
+        None => {
+            row(Mark::Warn, "kernel", format!("{release}: not a release whose age can be told"))
+        }
+    }
+}
+
+fn rights(facts: &Facts) -> Row {
+    let who = match facts.uid {
+        Some(0) => "root".to_owned(),
+        Some(uid) => format!("user {uid}"),
+        None => "unknown user".to_owned(),
+    };
+    let missing = facts.missing_capabilities();
+    if !missing.is_empty() {
+        return row(Mark::No, "rights", format!("{who} without {}", missing.join(" and ")));
+    }
+    if facts.initial_user_namespace == Some(false) {
+        return row(Mark::No, "rights", format!("{who} of a user namespace only"));
+    }
+    row(Mark::Ok, "rights", format!("{who} with CAP_BPF and CAP_PERFMON"))
+}
+
+fn lockdown(facts: &Facts) -> Row {
+    match facts.lockdown.as_deref() {
+        None => row(Mark::Ok, "lockdown", "cannot be read (no securityfs, or no lockdown)"),
+        Some("none") => row(Mark::Ok, "lockdown", "none"),
+        Some("integrity") => row(Mark::Ok, "lockdown", "integrity; tracing memory is allowed"),
+        Some(mode) => row(
+            Mark::Warn,
+            "lockdown",
+            format!("{}: kprobes and reading kernel memory are refused", printable(mode)),
+        ),
+    }
+}
+
+fn paranoid(facts: &Facts) -> Row {
+    let detail = match facts.perf_event_paranoid {
+        Some(level) => format!("{level}; does not bind root or CAP_PERFMON"),
+        None => "unknown".to_owned(),
+    };
+    row(Mark::Ok, "perf_event_paranoid", detail)
+}
+
+fn unprivileged(facts: &Facts) -> Row {
+    let detail = match facts.unprivileged_bpf_disabled {
+        Some(0) => "allowed for anyone; leaktrace does not use it".to_owned(),
+        Some(_) => "for root or CAP_BPF only".to_owned(),
+        None => "unknown".to_owned(),
+    };
+    row(Mark::Ok, "unprivileged bpf", detail)
+}
+
+/// The limit counted until 5.11; since then the cgroup's memory limit holds.
+fn memlock(facts: &Facts) -> Row {
+    let limit = match facts.memlock.as_deref() {
+        None => "unknown".to_owned(),
+        Some(text) => text.parse().map_or_else(|_| printable(text), crate::format::bytes),
+    };
+    row(Mark::Ok, "locked memory", format!("{limit}; maps count towards the cgroup, not this"))
+}
+
+fn pid_namespace(facts: &Facts) -> Row {
+    match facts.initial_pid_namespace {
+        Some(true) => row(Mark::Ok, "process ids", "those of the host"),
+        Some(false) => row(
+            Mark::Warn,
+            "process ids",
+            "those of a container: only its processes can be named, by their ids here",
+        ),
+        None => row(Mark::Warn, "process ids", "namespace unknown"),
+    }
+}
+
+fn return_probes(facts: &Facts) -> Row {
+    if facts.return_probes_meet_seccomp() {
+        return row(
+            Mark::Warn,
+            "return probes",
+            "kernels 6.11 to 6.13 can kill a seccomp-filtered target for them; see doctor -p PID",
+        );
+    }
+    row(Mark::Ok, "return probes", "safe for seccomp-filtered targets on this kernel")
+}
+
+fn must(there: bool, what: &'static str, good: &str, bad: &str) -> Row {
+    if there { row(Mark::Ok, what, good) } else { row(Mark::No, what, bad) }
+}
+
+fn can(there: bool, what: &'static str, good: &str, bad: &str) -> Row {
+    if there { row(Mark::Ok, what, good) } else { row(Mark::Warn, what, bad) }
+}
+
+fn row(mark: Mark, what: &'static str, detail: impl Into<String>) -> Row {
+    Row { mark, what, detail: detail.into() }
+}

@@ -1,0 +1,290 @@
+//! Why leaktrace could not do the work: the expected situations, each with what helps.
+//!
+//! Takes causes from every station, hands on two lines on stderr and the exit status. Every failure
+//! reads `could not <verb> <object>: cause` on one line; then one `help:` line that can be acted on.
+//! Decides nothing else: who fails says what failed.
+
+mod help;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use crate::format::printable;
+
+/// Exit status when the work could not be done.
+pub const COULD_NOT: u8 = 2;
+
+/// Lines of the verifier's log that are shown under `-v`: the refusal stands at its end.
+const VERIFIER_LINES: usize = 20;
+
+/// An expected situation in which leaktrace cannot do the work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No target on the command line.
+    #[error("could not choose a target: none was named")]
+    NoTarget,
+    /// More than one way of naming the target.
+    #[error("could not choose a target: {}", several(.given))]
+    SeveralTargets {
+        /// The flags that were given.
+        given: Vec<&'static str>,
+    },
+    /// A time below what makes sense.
+    #[error(
+        "could not use `{flag} {}`: the least is {}",
+        humantime::format_duration(*.time), humantime::format_duration(*.least)
+    )]
+    TooShort {
+        /// The flag.
+        flag: &'static str,
+        /// The time given.
+        time: Duration,
+        /// The least that is taken.
+        least: Duration,
+    },
+    /// The terminal UI was asked for where there is no terminal.
+    #[error("could not open the terminal UI: stdout is not a terminal")]
+    NoTerminal,
+    /// The terminal UI was asked for, and a file for the report.
+    #[error("could not write the terminal UI to `{}`: a screen is no report", .path.display())]
+    ScreenToFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Capabilities are missing.
+    #[error("could not use `bpf`: this process has no {}", .missing.join(" and no "))]
+    NotPermitted {
+        /// Names of the missing capabilities.
+        missing: Vec<&'static str>,
+    },
+    /// Root only inside a user namespace, which means nothing to `bpf`.
+    #[error("could not use `bpf`: root in a user namespace is not root of the kernel")]
+    UserNamespace,
+    /// No process with this id.
+    #[error("could not find process `{pid}`: there is none with this id")]
+    NoSuchProcess {
+        /// The id.
+        pid: u32,
+    },
+    /// No process with this name.
+    #[error("could not find process `{}`: there is none with this name", printable(.name))]
+    NoSuchName {
+        /// The name.
+        name: String,
+    },
+    /// Several processes with this name.
+    #[error(
+        "could not choose among processes named `{}`: {} have this name",
+        printable(.name), .matches.len()
+    )]
+    AmbiguousName {
+        /// The name.
+        name: String,
+        /// All of them.
+        matches: Vec<Match>,
+    },
+    /// A thread of the kernel.
+    #[error("could not trace process `{pid}`: it is a kernel thread")]
+    KernelThread {
+        /// The id.
+        pid: u32,
+    },
+    /// The target ended before its probes were on.
+    #[error("could not attach to process `{pid}`: it ended meanwhile")]
+    Ended {
+        /// The id.
+        pid: u32,
+    },
+    /// A 32-bit target.
+    #[error("could not trace `{}` (process {pid}): it is a 32-bit program", printable(.exe))]
+    ThirtyTwoBit {
+        /// The id.
+        pid: u32,
+        /// Its executable.
+        exe: String,
+    },
+    /// No probed function in the target.
+    #[error("could not find an allocator in process `{pid}`: no object of it has `malloc`")]
+    NoAllocator {
+        /// The id.
+        pid: u32,
+    },
+    /// The command does not exist.
+    #[error("could not find command `{}`: {}", printable(&.program.to_string_lossy()), unfound(.program))]
+    CommandNotFound {
+        /// The program as typed.
+        program: OsString,
+    },
+    /// The command exists and cannot be started.
+    #[error("could not start command `{}`", printable(&.program.to_string_lossy()))]
+    CommandNotStarted {
+        /// The program as typed.
+        program: OsString,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel lacks what the programs stand on.
+    #[error("could not use kernel `{found}`: {needed} or newer is needed")]
+    KernelTooOld {
+        /// Release of the running kernel.
+        found: String,
+        /// The oldest that will do.
+        needed: &'static str,
+    },
+    /// The kernel does not describe its own types.
+    #[error("could not use kernel `{kernel}`: it has no type information (BTF)")]
+    NoBtf {
+        /// Release of the running kernel.
+        kernel: String,
+    },
+    /// The kernel was built without uprobes.
+    #[error("could not use kernel `{kernel}`: it has no uprobes")]
+    NoUprobes {
+        /// Release of the running kernel.
+        kernel: String,
+    },
+    /// The kernel's lockdown refused something.
+    #[error("could not load program `{program}`: the kernel is locked down ({mode})")]
+    LockedDown {
+        /// The program that was refused.
+        program: String,
+        /// Lockdown mode.
+        mode: String,
+        /// The refusal.
+        source: io::Error,
+    },
+    /// The kernel declined a program.
+    #[error("could not load program `{program}`")]
+    LoadRefused {
+        /// The program.
+        program: String,
+        /// What the verifier had to say; may be empty.
+        verifier: String,
+        /// The refusal.
+        source: io::Error,
+    },
+    /// No memory for a map.
+    #[error("could not create map `{map}` of {}", crate::format::bytes(*.bytes))]
+    MapMemory {
+        /// The map.
+        map: String,
+        /// Its size, bytes.
+        bytes: u64,
+        /// The refusal.
+        source: io::Error,
+    },
+    /// The report's file cannot be written; found out before tracing.
+    #[error("could not open `{}` for the report", .path.display())]
+    OutputNotWritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The report's file could not be written after tracing.
+    #[error("could not write the report to `{}`", .path.display())]
+    OutputLost {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+        /// Where the report went instead.
+        kept: Kept,
+    },
+}
+
+/// A process that a name matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// Its id.
+    pub pid: u32,
+    /// Its arguments, joined by spaces.
+    pub cmdline: String,
+}
+
+/// Where a report went that could not go where it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// To stdout, which was not used otherwise.
+    Stdout,
+    /// To this file.
+    File(PathBuf),
+    /// Nowhere: nothing could be written.
+    Nowhere,
+}
+
+impl Failure {
+    /// Lines between the failure and its help: the matches of a name, or (under `-v`) the end of
+    /// the verifier's log.
+    pub fn details(&self, verbosity: u8) -> Vec<String> {
+        match self {
+            Self::AmbiguousName { matches, .. } => matches
+                .iter()
+                .map(|found| format!("{:>7} {}", found.pid, printable(&found.cmdline)))
+                .collect(),
+            Self::LoadRefused { verifier, .. } if verbosity > 0 => {
+                let lines: Vec<&str> =
+                    verifier.lines().filter(|line| !line.trim().is_empty()).collect();
+                let excerpt = lines.iter().skip(lines.len().saturating_sub(VERIFIER_LINES));
+                excerpt.map(|line| format!("  verifier: {}", printable(line))).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Writes the failure to stderr; the exit status of a program that could not do the work.
+pub fn print(failure: &anyhow::Error, verbosity: u8) -> ExitCode {
+    // Nobody is left to be told when stderr itself is closed; the status still says it.
+    drop(io::stderr().lock().write_all(message(failure, verbosity).as_bytes()));
+    ExitCode::from(COULD_NOT)
+}
+
+/// The failure and its causes on one line, its details, and its help.
+pub fn message(failure: &anyhow::Error, verbosity: u8) -> String {
+    let mut line = String::new();
+    for cause in failure.chain() {
+        let cause = one_line(&cause.to_string());
+        // Some error types repeat their cause in their own text.
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    let mut text = format!("leaktrace: {line}\n");
+    let known = failure.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+    if let Some(known) = known {
+        for detail in known.details(verbosity) {
+            text = text + &detail + "\n";
+        }
+        if let Some(help) = known.help() {
+            text = text + "help: " + &help + "\n";
+        }
+    }
+    text
+}
+
+fn one_line(text: &str) -> String {
+    printable(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+fn several(given: &[&str]) -> String {
+    match given {
+        [one, other] => format!("both `{one}` and `{other}` name one"),
+        [first @ .., last] => {
+            let first: Vec<String> = first.iter().map(|flag| format!("`{flag}`")).collect();
+            format!("{} and `{last}` each name one", first.join(", "))
+        }
+        [] => "several were named".to_owned(),
+    }
+}
+
+fn unfound(program: &OsString) -> &'static str {
+    if program.to_string_lossy().contains('/') { "no such file" } else { "it is not in `PATH`" }
+}

@@ -1,0 +1,98 @@
+//! What helps against each failure: one line that can be acted on.
+//!
+//! Takes a failure, hands on words. Every variant is named here, so that a new one cannot be added
+//! without a thought for who will read it.
+
+use super::{Failure, Kept};
+
+impl Failure {
+    /// One line that can be acted on.
+    #[expect(clippy::too_many_lines, reason = "one arm per failure, and no decision in any")]
+    pub fn help(&self) -> Option<String> {
+        let text = match self {
+            Self::NoTarget => "name one with -p PID or -n NAME, or start one with -- CMD ARGS; \
+                               see leaktrace --help"
+                .to_owned(),
+            Self::SeveralTargets { .. } => "keep one of -p, -n and -- CMD".to_owned(),
+            Self::TooShort { least, .. } => {
+                format!("give {} or more", humantime::format_duration(*least))
+            }
+            Self::NoTerminal => "use -f text or -f json".to_owned(),
+            Self::ScreenToFile { .. } => {
+                "use -f text or -f json with -o, or leave out -o".to_owned()
+            }
+            Self::NotPermitted { .. } => "run it as root (sudo leaktrace ...), or grant it \
+                                          cap_bpf,cap_perfmon,cap_sys_ptrace=ep with setcap"
+                .to_owned(),
+            Self::UserNamespace => "run it on the host as root, or in a container without a user \
+                                    namespace"
+                .to_owned(),
+            Self::NoSuchProcess { .. } => {
+                "see ps -e for the ids; in a container, use the ids that \
+                                           are seen where leaktrace runs"
+                    .to_owned()
+            }
+            Self::NoSuchName { .. } => "see ps -e for the names, or give the id with -p".to_owned(),
+            Self::AmbiguousName { matches, .. } => match matches.first() {
+                Some(first) => format!("choose by id, for example -p {}", first.pid),
+                None => "choose by id with -p".to_owned(),
+            },
+            Self::KernelThread { .. } => {
+                "choose a process with a program of its own: ps -e --ppid 2 -N".to_owned()
+            }
+            Self::Ended { .. } => "start it under leaktrace to see it from its first instruction: \
+                                   leaktrace -- CMD ARGS"
+                .to_owned(),
+            Self::ThirtyTwoBit { .. } => "trace a 64-bit build of it".to_owned(),
+            Self::NoAllocator { .. } => "a static program must keep its symbols to be traced \
+                                         (build without -s, do not strip)"
+                .to_owned(),
+            Self::CommandNotFound { program } => {
+                let program = crate::format::printable(&program.to_string_lossy());
+                if program.contains('/') {
+                    "check the path; it is relative to the current directory".to_owned()
+                } else {
+                    format!("give its path, for example ./{program}; sudo may set another PATH")
+                }
+            }
+            Self::CommandNotStarted { program, .. } => {
+                let program = crate::format::printable(&program.to_string_lossy());
+                format!(
+                    "check that it is a program for this machine and executable: file {program}"
+                )
+            }
+            Self::KernelTooOld { needed, .. } => {
+                format!("trace on a host with kernel {needed} or newer; see leaktrace doctor")
+            }
+            Self::NoBtf { .. } => "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as the \
+                                   distributions' kernels are; see leaktrace doctor"
+                .to_owned(),
+            Self::NoUprobes { .. } => "use a kernel built with CONFIG_UPROBE_EVENTS=y; see \
+                                       leaktrace doctor"
+                .to_owned(),
+            Self::LockedDown { .. } => {
+                "lower the lockdown (boot without lockdown= or Secure Boot), or trace on another \
+                                        host; see leaktrace doctor"
+                    .to_owned()
+            }
+            Self::LoadRefused { verifier, .. } if !verifier.trim().is_empty() => {
+                "-v shows the verifier's reason; report it with the kernel's release".to_owned()
+            }
+            Self::LoadRefused { .. } => "see leaktrace doctor for what this host allows".to_owned(),
+            Self::MapMemory { .. } => "give it more memory: the cgroup's limit, or ulimit -l \
+                                       unlimited on kernels that count it"
+                .to_owned(),
+            Self::OutputNotWritable { .. } => {
+                "choose a file in a directory that exists and can be written".to_owned()
+            }
+            Self::OutputLost { kept, .. } => match kept {
+                Kept::Stdout => "nothing is lost, the report is on stdout".to_owned(),
+                Kept::File(path) => {
+                    format!("nothing is lost, the report is in {}", path.display())
+                }
+                Kept::Nowhere => return None,
+            },
+        };
+        Some(text)
+    }
+}

@@ -1,0 +1,167 @@
+//! A process that may be traced: what it is, and what stands in the way.
+//!
+//! Takes [`Roots`] and a process id, hands on a [`Candidate`] and the failure it foretells. Reads the
+//! process's `/proc` entry only; places no probe and knows no catalog.
+
+use std::{
+    fs::{self, File},
+    io::Read as _,
+};
+
+use super::{Roots, text, value};
+use crate::{error::Failure, format::file_name};
+
+/// Objects that bring the functions of the C allocator, by the beginning of their file name.
+const ALLOCATORS: [&str; 8] = [
+    "libc.so.",
+    "libc-2.",
+    "ld-musl-",
+    "libjemalloc.so",
+    "libtcmalloc",
+    "libmimalloc.so",
+    "libasan.so",
+    "libsnmalloc",
+];
+
+/// What is known of a process. Unknown is `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its id.
+    pub pid: u32,
+    /// Path of its executable.
+    pub exe: Option<String>,
+    /// Its command name, which a kernel thread has too.
+    pub comm: Option<String>,
+    /// Width of its pointers: 32 or 64.
+    pub bits: Option<u8>,
+    /// Whether it is a thread of the kernel.
+    pub kernel_thread: bool,
+    /// Whether it has ended and waits to be reaped.
+    pub zombie: bool,
+    /// Seccomp mode: 0 none, 1 strict, 2 filters.
+    pub seccomp: Option<u32>,
+    /// Mapped objects with an allocator, by file name; `None` when its maps cannot be read.
+    pub allocators: Option<Vec<String>>,
+}
+
+impl Candidate {
+    /// Reads it.
+    pub fn gather(roots: &Roots, pid: u32) -> Result<Self, Failure> {
+        let entry = roots.proc.join(pid.to_string());
+        let Some(status) = text(&entry.join("status")) else {
+            return Err(Failure::NoSuchProcess { pid });
+        };
+        let exe = fs::read_link(entry.join("exe")).ok();
+        let zombie = value(&status, "State").is_some_and(|state| state.starts_with(['Z', 'X']));
+        Ok(Self {
+            pid,
+            exe: exe.map(|path| path.to_string_lossy().into_owned()),
+            comm: value(&status, "Name").map(str::to_owned),
+            bits: File::open(entry.join("exe")).ok().and_then(|mut file| bits(&mut file)),
+            // Only what has an address space has a line on its size; the dead have none either.
+            kernel_thread: !zombie && value(&status, "VmSize").is_none(),
+            zombie,
+            seccomp: value(&status, "Seccomp").and_then(|mode| mode.parse().ok()),
+            allocators: text(&entry.join("maps")).map(|maps| allocators(&maps)),
+        })
+    }
+
+    /// The first reason why it cannot be traced. A program without an allocator among its objects is
+    /// none: it may be static and have its symbols.
+    pub fn check(&self) -> Result<(), Failure> {
+        let pid = self.pid;
+        if self.zombie {
+            return Err(Failure::Ended { pid });
+        }
+        if self.kernel_thread {
+            return Err(Failure::KernelThread { pid });
+        }
+        if self.bits == Some(32) {
+            let exe = self.exe.clone().unwrap_or_else(|| "?".to_owned());
+            return Err(Failure::ThirtyTwoBit { pid, exe });
+        }
+        Ok(())
+    }
+}
+
+/// The class of an ELF file stands in its fifth byte.
+fn bits(file: &mut File) -> Option<u8> {
+    let mut head = [0; 5];
+    file.read_exact(&mut head).ok()?;
+    match head {
+        [0x7f, b'E', b'L', b'F', 1] => Some(32),
+        [0x7f, b'E', b'L', b'F', 2] => Some(64),
+        _ => None,
+    }
+}
+
+/// Each object with an allocator once, in the order of the maps.
+fn allocators(maps: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for line in maps.lines() {
+        let Some(path) = line.find('/').and_then(|at| line.get(at..)) else { continue };
+        let name = file_name(path);
+        let known = ALLOCATORS.iter().any(|start| name.starts_with(start));
+        if known && !found.iter().any(|other| other == name) {
+            found.push(name.to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Candidate {
+        Candidate {
+            pid: 4121,
+            exe: Some("/srv/gateway".to_owned()),
+            comm: Some("gateway".to_owned()),
+            bits: Some(64),
+            kernel_thread: false,
+            zombie: false,
+            seccomp: Some(0),
+            allocators: Some(vec!["libc.so.6".to_owned()]),
+        }
+    }
+
+    #[test]
+    fn each_obstacle_is_named() {
+        assert!(good().check().is_ok());
+        assert!(Candidate { allocators: Some(vec![]), ..good() }.check().is_ok());
+        for (candidate, named) in [
+            (Candidate { bits: Some(32), ..good() }, "ThirtyTwoBit"),
+            (Candidate { kernel_thread: true, exe: None, ..good() }, "KernelThread"),
+            (Candidate { zombie: true, exe: None, ..good() }, "Ended"),
+        ] {
+            let failure = format!("{:?}", candidate.check().unwrap_err());
+            assert!(failure.starts_with(named), "{failure}");
+        }
+    }
+
+    #[test]
+    fn this_test_is_a_process_that_can_be_traced() {
+        let own = Candidate::gather(&Roots::default(), std::process::id()).unwrap();
+        assert!(own.check().is_ok(), "{own:?}");
+        assert_eq!(own.bits, Some(64));
+        assert!(!own.allocators.unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_id_beyond_all_is_no_process() {
+        let failure = Candidate::gather(&Roots::default(), i32::MAX.unsigned_abs()).unwrap_err();
+        assert!(matches!(failure, Failure::NoSuchProcess { .. }));
+    }
+
+    #[test]
+    fn allocators_are_found_in_maps_once_each() {
+        let maps = "\
+            00400000-00401000 r-xp 00000000 fe:01 7 /srv/gateway\n\
+            7f00-7f01 r--p 00000000 fe:01 8                  /usr/lib/libjemalloc.so.2\n\
+            7f01-7f02 r-xp 00001000 fe:01 9                  /usr/lib/x86_64-linux-gnu/libc.so.6\n\
+            7f02-7f03 rw-p 00002000 fe:01 9                  /usr/lib/x86_64-linux-gnu/libc.so.6\n\
+            7f04-7f05 rw-p 00000000 00:00 0                  [stack]";
+        assert_eq!(allocators(maps), ["libjemalloc.so.2", "libc.so.6"]);
+    }
+}

@@ -1,0 +1,287 @@
+//! The host: kernel, rights, and what both offer for tracing.
+//!
+//! Takes [`Roots`], hands on [`Facts`] and the first failure they foretell. Only [`Facts::gather`]
+//! reads; the judgements are pure.
+
+use std::io;
+
+use super::{Roots, namespace, text, value};
+use crate::error::Failure;
+
+/// The oldest kernel that will do: attach cookies came with 5.15.
+pub const NEEDED_KERNEL: &str = "5.15";
+
+/// The same for comparing.
+const NEEDED_VERSION: (u32, u32) = (5, 15);
+
+/// The initial namespaces have fixed numbers (`include/linux/proc_ns.h`).
+const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
+/// As above.
+const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
+
+/// Capabilities that tracing needs: number (`include/uapi/linux/capability.h`) and name.
+const NEEDED_CAPABILITIES: [(u32, &str); 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
+
+/// Includes the rights of both of the above.
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// What this host allows. Unknown is `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "facts, each by itself; no states of one thing")]
+pub struct Facts {
+    /// Release of the running kernel.
+    pub kernel: String,
+    /// Effective user id.
+    pub uid: Option<u32>,
+    /// Effective capabilities, a bit each.
+    pub capabilities: u64,
+    /// Whether the kernel describes its types.
+    pub btf: bool,
+    /// Whether it has uprobes.
+    pub uprobes: bool,
+    /// Whether it has kprobes.
+    pub kprobes: bool,
+    /// Whether tracefs is mounted.
+    pub tracefs: bool,
+    /// Lockdown mode.
+    pub lockdown: Option<String>,
+    /// `kernel.perf_event_paranoid`
+    pub perf_event_paranoid: Option<i32>,
+    /// `kernel.unprivileged_bpf_disabled`
+    pub unprivileged_bpf_disabled: Option<u32>,
+    /// Soft limit of locked memory, as `/proc/self/limits` writes it.
+    pub memlock: Option<String>,
+    /// Whether process ids are those of the whole host.
+    pub initial_pid_namespace: Option<bool>,
+    /// Whether capabilities mean anything to `bpf`.
+    pub initial_user_namespace: Option<bool>,
+}
+
+impl Facts {
+    /// Reads them.
+    pub fn gather(roots: &Roots) -> Self {
+        let status = text(&roots.proc.join("self/status")).unwrap_or_default();
+        let sysctl = |name: &str| text(&roots.proc.join("sys/kernel").join(name));
+        let pmu = |name: &str| roots.sys.join("bus/event_source/devices").join(name).exists();
+        Self {
+            kernel: sysctl("osrelease").unwrap_or_else(|| "unknown".to_owned()),
+            uid: value(&status, "Uid").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok()),
+            capabilities: value(&status, "CapEff")
+                .and_then(|bits| u64::from_str_radix(bits, 16).ok())
+                .unwrap_or(0),
+            btf: roots.sys.join("kernel/btf/vmlinux").exists(),
+            uprobes: pmu("uprobe"),
+            kprobes: pmu("kprobe"),
+            tracefs: ["kernel/tracing/events", "kernel/debug/tracing/events"]
+                .iter()
+                .any(|path| roots.sys.join(path).exists()),
+            lockdown: text(&roots.sys.join("kernel/security/lockdown"))
+                .and_then(|modes| chosen(&modes).map(str::to_owned)),
+            perf_event_paranoid: sysctl("perf_event_paranoid").and_then(|text| text.parse().ok()),
+            unprivileged_bpf_disabled: sysctl("unprivileged_bpf_disabled")
+                .and_then(|text| text.parse().ok()),
+            memlock: text(&roots.proc.join("self/limits")).and_then(|limits| {
+                let soft = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"));
+                soft?.split_whitespace().next().map(str::to_owned)
+            }),
+            initial_pid_namespace: namespace(roots, "pid").map(|n| n == INITIAL_PID_NAMESPACE),
+            initial_user_namespace: namespace(roots, "user").map(|n| n == INITIAL_USER_NAMESPACE),
+        }
+    }
+
+    /// The first reason why tracing cannot work here; what no user can mend comes first.
+    ///
+    /// Lockdown is none: its modes refuse reading kernel memory and kprobes, which tracing of
+    /// memory can do without. If something is refused all the same, [`Facts::blame`] names it.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.kernel_is_new_enough() == Some(false) {
+            return Err(Failure::KernelTooOld {
+                found: self.kernel.clone(),
+                needed: NEEDED_KERNEL,
+            });
+        }
+        if !self.uprobes {
+            return Err(Failure::NoUprobes { kernel: self.kernel.clone() });
+        }
+        if !self.btf {
+            return Err(Failure::NoBtf { kernel: self.kernel.clone() });
+        }
+        let missing = self.missing_capabilities();
+        if !missing.is_empty() {
+            return Err(Failure::NotPermitted { missing });
+        }
+        if self.initial_user_namespace == Some(false) {
+            return Err(Failure::UserNamespace);
+        }
+        Ok(())
+    }
+
+    /// What stands behind the refusal of `program`: lockdown when it forbids, else the verifier.
+    pub fn blame(&self, program: &str, verifier: &str, source: io::Error) -> Failure {
+        let program = program.to_owned();
+        match &self.lockdown {
+            Some(mode)
+                if mode != "none"
+                    && verifier.trim().is_empty()
+                    && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Failure::LockedDown { program, mode: mode.clone(), source }
+            }
+            _ => Failure::LoadRefused { program, verifier: verifier.to_owned(), source },
+        }
+    }
+
+    /// Whether the kernel has what is needed; unknown for a release that does not begin with two
+    /// numbers.
+    pub fn kernel_is_new_enough(&self) -> Option<bool> {
+        version(&self.kernel).map(|found| found >= NEEDED_VERSION)
+    }
+
+    /// Names of the needed capabilities that are not effective.
+    pub fn missing_capabilities(&self) -> Vec<&'static str> {
+        if self.has(CAP_SYS_ADMIN) {
+            return Vec::new();
+        }
+        NEEDED_CAPABILITIES
+            .into_iter()
+            .filter(|(number, _)| !self.has(*number))
+            .map(|(_, name)| name)
+            .collect()
+    }
+
+    /// Whether returning from a function under a return probe is a system call that a seccomp filter
+    /// may punish: so on kernels 6.11 to 6.13.
+    pub fn return_probes_meet_seccomp(&self) -> bool {
+        version(&self.kernel).is_some_and(|found| ((6, 11)..=(6, 13)).contains(&found))
+    }
+
+    fn has(&self, capability: u32) -> bool {
+        self.capabilities & (1 << capability) != 0
+    }
+}
+
+/// Major and minor number of a release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|sign: char| !sign.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// The word in brackets, as in `none [integrity] confidentiality`.
+fn chosen(modes: &str) -> Option<&str> {
+    Some(modes.split_once('[')?.1.split_once(']')?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Facts {
+        Facts {
+            kernel: "6.12.9-amd64".to_owned(),
+            uid: Some(0),
+            capabilities: u64::MAX,
+            btf: true,
+            uprobes: true,
+            kprobes: true,
+            tracefs: true,
+            lockdown: Some("none".to_owned()),
+            perf_event_paranoid: Some(2),
+            unprivileged_bpf_disabled: Some(2),
+            memlock: Some("8388608".to_owned()),
+            initial_pid_namespace: Some(true),
+            initial_user_namespace: Some(true),
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut Facts)) -> String {
+        let mut facts = good();
+        change(&mut facts);
+        facts.check().map_or_else(|failure| format!("{failure:?}"), |()| "fine".to_owned())
+    }
+
+    #[test]
+    fn each_lack_is_named() {
+        assert_eq!(refused(|_| ()), "fine");
+        for (refused, named) in [
+            (refused(|facts| facts.kernel = "5.10.0-33-amd64".to_owned()), "KernelTooOld"),
+            (refused(|facts| facts.uprobes = false), "NoUprobes"),
+            (refused(|facts| facts.btf = false), "NoBtf"),
+            (refused(|facts| facts.capabilities = 1 << 39), "NotPermitted { missing: [\"CAP_PERFM"),
+            (refused(|facts| facts.initial_user_namespace = Some(false)), "UserNamespace"),
+        ] {
+            assert!(refused.starts_with(named), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_or_not_needed_is_no_obstacle() {
+        assert_eq!(refused(|facts| facts.kernel = "unknown".to_owned()), "fine");
+        assert_eq!(refused(|facts| facts.kprobes = false), "fine");
+        assert_eq!(refused(|facts| facts.lockdown = Some("integrity".to_owned())), "fine");
+        assert_eq!(refused(|facts| facts.capabilities = 1 << 38 | 1 << 39), "fine");
+        assert_eq!(refused(|facts| facts.capabilities = 1 << 21), "fine");
+    }
+
+    #[test]
+    fn lockdown_is_blamed_only_where_it_may_be_guilty() {
+        let blame = |mode: &str, verifier, code| {
+            let facts = Facts { lockdown: Some(mode.to_owned()), ..good() };
+            facts.blame("resize", verifier, io::Error::from_raw_os_error(code))
+        };
+        assert!(matches!(blame("confidentiality", "", 1), Failure::LockedDown { .. }));
+        assert!(matches!(blame("none", "", 1), Failure::LoadRefused { .. }));
+        assert!(matches!(blame("integrity", "R1 invalid", 13), Failure::LoadRefused { .. }));
+        assert!(matches!(blame("integrity", "", 7), Failure::LoadRefused { .. }));
+    }
+
+    #[test]
+    fn releases_are_read_as_distributions_write_them() {
+        for (release, numbers) in [
+            ("6.18.44-custom", Some((6, 18))),
+            ("5.15.0-1051-aws", Some((5, 15))),
+            ("6.1-rc3", Some((6, 1))),
+            ("7.2", Some((7, 2))),
+            ("", None),
+        ] {
+            assert_eq!(version(release), numbers, "{release}");
+        }
+        assert!(Facts { kernel: "6.11.0".to_owned(), ..good() }.return_probes_meet_seccomp());
+        assert!(!Facts { kernel: "6.14.2".to_owned(), ..good() }.return_probes_meet_seccomp());
+    }
+
+    #[test]
+    fn a_host_of_files_is_read() {
+        let room = std::env::temp_dir().join(format!("leaktrace-host-{}", std::process::id()));
+        let roots = Roots { proc: room.join("proc"), sys: room.join("sys") };
+        for (path, content) in [
+            ("proc/self/status", "Name:\tx\nUid:\t1000\t0\t0\t0\nCapEff:\t000000c000000000\n"),
+            ("proc/self/limits", "Max locked memory         8388608   8388608   bytes\n"),
+            ("proc/sys/kernel/osrelease", "6.12.9-amd64\n"),
+            ("proc/sys/kernel/perf_event_paranoid", "-1\n"),
+            ("sys/bus/event_source/devices/uprobe/type", "9\n"),
+            ("sys/kernel/security/lockdown", "none [integrity] confidentiality\n"),
+        ] {
+            let path = room.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        std::fs::create_dir_all(room.join("proc/self/ns")).unwrap();
+        std::os::unix::fs::symlink("pid:[4026531836]", room.join("proc/self/ns/pid")).unwrap();
+        let facts = Facts::gather(&roots);
+        std::fs::remove_dir_all(&room).unwrap();
+        assert_eq!(
+            facts,
+            Facts {
+                capabilities: 0xc0_0000_0000,
+                btf: false,
+                kprobes: false,
+                tracefs: false,
+                lockdown: Some("integrity".to_owned()),
+                perf_event_paranoid: Some(-1),
+                unprivileged_bpf_disabled: None,
+                initial_user_namespace: None,
+                ..good()
+            }
+        );
+    }
+}

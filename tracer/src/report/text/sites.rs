@@ -1,0 +1,147 @@
+//! Call sites as text: one paragraph each, worst first.
+//!
+//! Takes the report's sites in their order, hands on lines. Sorts nothing; says what it leaves out.
+
+use std::io::{self, Write};
+
+use super::{Page, cut};
+use crate::{
+    format::{bytes, bytes_per_s, count, count_per_s, seconds},
+    report::{Frame, Report, Site, VerdictClass},
+};
+
+pub(super) fn write(
+    report: &Report,
+    top: Option<usize>,
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
+    let shown = top.unwrap_or(usize::MAX).min(report.sites.len());
+    page.line("")?;
+    if report.sites.is_empty() {
+        page.line("no call site has acquired anything")?;
+    } else {
+        page.line(&format!("call sites, worst first ({shown} of {})", report.sites.len()))?;
+    }
+    let several = report.targets.len() > 1;
+    for (rank, site) in (1_usize..).zip(report.sites.iter().take(shown)) {
+        page.line("")?;
+        paragraph(rank, site, several, page)?;
+    }
+    let rest = report.sites.iter().skip(shown);
+    let left_out: u64 = rest.map(|site| site.outstanding_bytes).sum();
+    let more = report.sites.len() - shown;
+    if more == 0 {
+        return Ok(());
+    }
+    let noun = if more == 1 { "site" } else { "sites" };
+    page.line("")?;
+    page.line(&format!("… {} more call {noun} with {}", count(more as u64), bytes(left_out)))
+}
+
+fn paragraph(
+    rank: usize,
+    site: &Site,
+    several: bool,
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
+    let whose = if several { format!(" (pid {})", site.pid) } else { String::new() };
+    page.line(&format!(
+        "#{rank}  {}{whose}  {} outstanding, {} of {} left  {}",
+        site.kind.name(),
+        bytes(site.outstanding_bytes),
+        count(site.outstanding_count),
+        count(site.acquired_count),
+        growth(site),
+    ))?;
+    let asked = site.asked().map_or_else(|| "unknown stack".to_owned(), place);
+    page.line(&format!("    {asked}  by {}", site.acquired_by))?;
+    let ages = site.age_s.map_or_else(String::new, |age| {
+        format!(
+            "; ages {} to {}, median {}",
+            seconds(age.min),
+            seconds(age.max),
+            seconds(age.median)
+        )
+    });
+    page.line(&format!(
+        "    acquired {} in {}, released {} in {}{ages}",
+        bytes(site.acquired_bytes),
+        count(site.acquired_count),
+        bytes(site.released_bytes),
+        count(site.released_count)
+    ))?;
+    if let Some(orphans) = site.orphans {
+        page.line(&format!(
+            "    {} in {} left behind by {} closed connections",
+            bytes(orphans.bytes),
+            count(orphans.count),
+            count(orphans.connections)
+        ))?;
+    }
+    if let Some(lost) = site.lost {
+        page.line(&format!(
+            "    {} in {} that no pointer leads to any more",
+            bytes(lost.bytes),
+            count(lost.count)
+        ))?;
+    }
+    verdict(site, page)?;
+    stack(site, page)
+}
+
+fn growth(site: &Site) -> String {
+    match (site.growth_bytes_per_s, site.growth_count_per_s) {
+        (Some(bytes), Some(count)) => format!("{} ({})", bytes_per_s(bytes), count_per_s(count)),
+        (Some(bytes), None) => bytes_per_s(bytes),
+        (None, Some(count)) => count_per_s(count),
+        (None, None) => "growth not known yet".to_owned(),
+    }
+}
+
+fn verdict(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let verdict = &site.verdict;
+    if verdict.class == VerdictClass::Unknown {
+        return Ok(());
+    }
+    let class = match verdict.class {
+        VerdictClass::Leak => "LEAK",
+        VerdictClass::Suspect => "SUSPECT",
+        VerdictClass::Growing => "growing",
+        VerdictClass::Steady => "steady",
+        VerdictClass::Settling => "settling",
+        VerdictClass::Unknown => "unknown",
+    };
+    page.line(&format!("    {class} ({:.2}): {}", verdict.confidence, verdict.reasons.join("; ")))
+}
+
+/// One row per level. A name too long for the line loses its end, never what stands behind it.
+fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    for (level, frame) in site.frames.iter().enumerate() {
+        let mut behind = frame.source().map_or_else(String::new, |source| format!("  {source}"));
+        if frame.inlined {
+            behind += "  [inlined]";
+        }
+        if let (None, Some(why)) = (&frame.symbol, &frame.why_unnamed) {
+            behind = format!("{behind}  [no name: {why}]");
+        }
+        let before = format!("      {level:>3}  ");
+        let taken = before.chars().count() + behind.chars().count();
+        let room = page.width.map_or(usize::MAX, |width| width.saturating_sub(taken));
+        page.row(&format!("{before}{}{behind}", cut(frame.label(), room.max(LEAST_NAME))))?;
+    }
+    if site.truncated {
+        let why = site.truncated_why.as_deref().unwrap_or("cut for an unknown reason");
+        page.row(&format!("        …  [{why}]"))?;
+    }
+    Ok(())
+}
+
+/// Less of a name would tell nothing; then rather the line loses its end.
+const LEAST_NAME: usize = 16;
+
+fn place(frame: &Frame) -> String {
+    match frame.source() {
+        Some(source) => format!("{}  {source}", frame.label()),
+        None => frame.label(),
+    }
+}

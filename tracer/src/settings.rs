@@ -1,0 +1,251 @@
+//! What was typed, as it is meant.
+//!
+//! Takes [`Cli`] and whether stdout is a terminal, hands on a [`Command`] in which every default is
+//! filled in and nothing contradicts anything. Pure: looks at no process and no file.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use tracer_common::kind::Kind;
+
+pub use crate::cli::Format;
+use crate::{
+    cli::{Cli, Deed, TOP_IN_TEXT, Trace},
+    error::Failure,
+};
+
+/// A refresh takes a few milliseconds on a large ledger: more often would only heat the machine.
+const LEAST_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The shortest time worth tracing: below it not even the attaching is over.
+const LEAST_DURATION: Duration = Duration::from_millis(1);
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Trace and report.
+    Trace(Settings),
+    /// Say what this host, and these processes, allow.
+    Doctor(Vec<u32>),
+}
+
+/// How to trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Who is to be traced.
+    pub target: Wanted,
+    /// When to stop by itself; never when `None`.
+    pub duration: Option<Duration>,
+    /// Time between two refreshes.
+    pub interval: Duration,
+    /// Form of the report.
+    pub format: Format,
+    /// Where the report goes; stdout when `None`.
+    pub output: Option<PathBuf>,
+    /// How many call sites the report has; all when `None`.
+    pub top: Option<usize>,
+    /// The least age of what counts as outstanding.
+    pub min_age: Duration,
+    /// What is traced: at least one, in the order of [`Kind::ALL`].
+    pub kinds: Vec<Kind>,
+    /// How often `-v` was given.
+    pub verbosity: u8,
+    /// Attach empty programs, for the benchmark.
+    pub bare_traps: bool,
+}
+
+/// Who is to be traced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Running processes, each once, in the order they were named; at least one.
+    Pids(Vec<u32>),
+    /// The running process with this name.
+    Name(String),
+    /// A command to start.
+    Command {
+        /// The program: a path, or a name to be found in `PATH`.
+        program: OsString,
+        /// Its arguments, without its name.
+        args: Vec<OsString>,
+    },
+}
+
+impl Command {
+    /// What `cli` means. `terminal` says whether stdout is one.
+    pub fn meant(cli: Cli, terminal: bool) -> Result<Self, Failure> {
+        match cli.deed {
+            Some(Deed::Doctor { pid }) => Ok(Self::Doctor(each_once(pid))),
+            None => Settings::meant(cli.trace, terminal).map(Self::Trace),
+        }
+    }
+}
+
+impl Settings {
+    fn meant(trace: Trace, terminal: bool) -> Result<Self, Failure> {
+        let target = Wanted::meant(trace.pid, trace.name, trace.command)?;
+        let format = match (trace.format, &trace.output) {
+            (Some(Format::Tui), Some(path)) => {
+                return Err(Failure::ScreenToFile { path: path.clone() });
+            }
+            (Some(Format::Tui), None) if !terminal => return Err(Failure::NoTerminal),
+            (Some(format), _) => format,
+            (None, None) if terminal => Format::Tui,
+            (None, _) => Format::Text,
+        };
+        let top = match (trace.top, format) {
+            (None, Format::Text) => Some(TOP_IN_TEXT),
+            (top, _) => top,
+        };
+        Ok(Self {
+            target,
+            duration: trace
+                .duration
+                .map(|time| at_least("--duration", time, LEAST_DURATION))
+                .transpose()?,
+            interval: at_least("--interval", trace.interval, LEAST_INTERVAL)?,
+            format,
+            output: trace.output,
+            top: top.map(|top| usize::try_from(top).unwrap_or(usize::MAX)),
+            min_age: trace.min_age,
+            kinds: Kind::ALL
+                .into_iter()
+                .filter(|kind| trace.kind.is_empty() || trace.kind.contains(kind))
+                .collect(),
+            verbosity: trace.verbose,
+            bare_traps: trace.bare_traps,
+        })
+    }
+}
+
+impl Wanted {
+    fn meant(
+        pids: Vec<u32>,
+        name: Option<String>,
+        command: Vec<OsString>,
+    ) -> Result<Self, Failure> {
+        let mut words = command.into_iter();
+        match (pids.is_empty(), name, words.next()) {
+            (true, None, None) => Err(Failure::NoTarget),
+            (false, None, None) => Ok(Self::Pids(each_once(pids))),
+            (true, Some(name), None) => Ok(Self::Name(name)),
+            (true, None, Some(program)) => Ok(Self::Command { program, args: words.collect() }),
+            (no_pid, name, program) => Err(Failure::SeveralTargets {
+                given: [(!no_pid).then_some("-p"), name.map(|_| "-n"), program.map(|_| "-- CMD")]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+            }),
+        }
+    }
+}
+
+/// The numbers without repetitions, in the order of their first mention.
+fn each_once(pids: Vec<u32>) -> Vec<u32> {
+    let mut once = Vec::with_capacity(pids.len());
+    for pid in pids {
+        if !once.contains(&pid) {
+            once.push(pid);
+        }
+    }
+    once
+}
+
+fn at_least(flag: &'static str, time: Duration, least: Duration) -> Result<Duration, Failure> {
+    if time < least { Err(Failure::TooShort { flag, time, least }) } else { Ok(time) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn meant(words: &str, terminal: bool) -> Result<Command, Failure> {
+        let words = std::iter::once("leaktrace").chain(words.split_whitespace());
+        Command::meant(Cli::try_parse_from(words).unwrap(), terminal)
+    }
+
+    fn settings(words: &str, terminal: bool) -> Settings {
+        match meant(words, terminal).unwrap() {
+            Command::Trace(settings) => settings,
+            Command::Doctor(_) => panic!("{words}"),
+        }
+    }
+
+    #[test]
+    fn processes_may_be_named_in_both_ways_and_count_once() {
+        let wanted = settings("-p 7,8 --pid 9 -p 7", false).target;
+        assert_eq!(wanted, Wanted::Pids(vec![7, 8, 9]));
+    }
+
+    #[test]
+    fn a_command_keeps_its_own_flags() {
+        let wanted = settings("-d 30s -- ./server -p 80 -- x", false).target;
+        assert_eq!(
+            wanted,
+            Wanted::Command {
+                program: "./server".into(),
+                args: ["-p", "80", "--", "x"].map(OsString::from).to_vec(),
+            }
+        );
+    }
+
+    #[test]
+    fn the_format_follows_where_the_report_goes() {
+        for (words, terminal, format, top) in [
+            ("-p 1", true, Format::Tui, None),
+            ("-p 1", false, Format::Text, Some(20)),
+            ("-p 1 -o r.txt", true, Format::Text, Some(20)),
+            ("-p 1 -f json", true, Format::Json, None),
+            ("-p 1 -f json --top 3", true, Format::Json, Some(3)),
+            ("-p 1 -f text --top 7", true, Format::Text, Some(7)),
+        ] {
+            let settings = settings(words, terminal);
+            assert_eq!((settings.format, settings.top), (format, top), "{words}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let settings = settings("-n gateway", false);
+        assert_eq!(settings.target, Wanted::Name("gateway".to_owned()));
+        assert_eq!(settings.interval, Duration::from_secs(1));
+        assert_eq!((settings.duration, settings.min_age), (None, Duration::ZERO));
+        assert_eq!(settings.kinds, Kind::ALL);
+        assert_eq!((settings.verbosity, settings.bare_traps), (0, false));
+    }
+
+    #[test]
+    fn kinds_come_in_the_order_of_the_list() {
+        assert_eq!(settings("-p 1 --kind mmap", false).kinds, [Kind::Mmap]);
+        assert_eq!(settings("-p 1 --kind mmap,heap", false).kinds, Kind::ALL);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for (words, line) in [
+            ("", "could not choose a target: none was named"),
+            ("-p 1 -n x", "could not choose a target: both `-p` and `-n` name one"),
+            ("-p 1 -n x -- y", "could not choose a target: `-p`, `-n` and `-- CMD` each name one"),
+            ("-p 1 -f tui", "could not open the terminal UI: stdout is not a terminal"),
+            ("-p 1 -f tui -o r", "could not write the terminal UI to `r`: a screen is no report"),
+            ("-p 1 -i 10ms", "could not use `--interval 10ms`: the least is 100ms"),
+            ("-p 1 -d 0s", "could not use `--duration 0s`: the least is 1ms"),
+        ] {
+            assert_eq!(meant(words, false).unwrap_err().to_string(), line, "{words}");
+        }
+    }
+
+    #[test]
+    fn wrong_words_are_refused_where_they_stand() {
+        for words in ["-p 0", "-p x", "-d 30", "--top 0", "--kind fd", "-f xml", "doctor -n x"] {
+            let words = std::iter::once("leaktrace").chain(words.split_whitespace());
+            assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn the_doctor_takes_processes_too() {
+        assert_eq!(meant("doctor", false).unwrap(), Command::Doctor(vec![]));
+        assert_eq!(meant("doctor -p 4", true).unwrap(), Command::Doctor(vec![4]));
+    }
+}

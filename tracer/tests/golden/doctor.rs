@@ -1,0 +1,92 @@
+//! What the doctor says of hosts that are not this one.
+
+use leaktrace::{
+    doctor::write,
+    error::Failure,
+    preflight::{Candidate, Facts},
+};
+
+fn good_host() -> Facts {
+    Facts {
+        kernel: "6.18.2-amd64".to_owned(),
+        uid: Some(0),
+        capabilities: u64::MAX,
+        btf: true,
+        uprobes: true,
+        kprobes: true,
+        tracefs: true,
+        lockdown: Some("none".to_owned()),
+        perf_event_paranoid: Some(2),
+        unprivileged_bpf_disabled: Some(2),
+        memlock: Some("8388608".to_owned()),
+        initial_pid_namespace: Some(true),
+        initial_user_namespace: Some(true),
+    }
+}
+
+fn server() -> Candidate {
+    Candidate {
+        pid: 4121,
+        exe: Some("/srv/gateway/bin/gateway".to_owned()),
+        comm: Some("gateway".to_owned()),
+        bits: Some(64),
+        kernel_thread: false,
+        zombie: false,
+        seccomp: Some(2),
+        allocators: Some(vec!["libjemalloc.so.2".to_owned(), "libc.so.6".to_owned()]),
+    }
+}
+
+fn said(facts: &Facts, processes: &[Result<Candidate, Failure>]) -> (bool, String) {
+    let mut out = Vec::new();
+    let works = write(facts, processes, &mut out).unwrap();
+    (works, String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn a_good_host_and_a_server() {
+    let (works, text) = said(&good_host(), &[Ok(server())]);
+    assert!(works);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_host_that_lacks_everything() {
+    let facts = Facts {
+        kernel: "5.10.0-33-amd64".to_owned(),
+        uid: Some(1000),
+        capabilities: 0,
+        btf: false,
+        uprobes: false,
+        kprobes: false,
+        tracefs: false,
+        lockdown: Some("confidentiality".to_owned()),
+        perf_event_paranoid: None,
+        unprivileged_bpf_disabled: Some(0),
+        memlock: Some("unlimited".to_owned()),
+        initial_pid_namespace: Some(false),
+        initial_user_namespace: Some(false),
+    };
+    let (works, text) = said(&facts, &[]);
+    assert!(!works);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn processes_that_cannot_be_traced() {
+    let facts = Facts { kernel: "6.11.4".to_owned(), lockdown: None, ..good_host() };
+    let thread = Candidate {
+        pid: 12,
+        exe: None,
+        comm: Some("kworker/0:1".to_owned()),
+        bits: None,
+        kernel_thread: true,
+        allocators: None,
+        ..server()
+    };
+    let narrow = Candidate { bits: Some(32), allocators: Some(vec![]), ..server() };
+    let absent = Failure::NoSuchProcess { pid: 77 };
+    let (works, text) = said(&facts, &[Ok(thread), Ok(narrow), Err(absent)]);
+    assert!(!works);
+    insta::assert_snapshot!(text);
+}
