@@ -6,4 +6,5 @@
 
 pub mod format;
 pub mod report;
+pub mod symbolize;
 pub mod target;
