@@ -42,6 +42,7 @@ impl Level {
     }
 
     fn named(name: &str, place: Option<&CodeInfo<'_>>) -> Self {
+        let name = without_clone(name);
         Self {
             symbol: (!name.is_empty()).then(|| name.into()),
             file: place.map(|place| place.to_path().to_string_lossy().into()),
@@ -158,7 +159,11 @@ fn find(symbolizer: &Symbolizer, object: &mut Object, call_offset: u64) -> Vec<L
         match ask(true) {
             Ok(Symbolized::Sym(sym)) => {
                 object.debug = Debug::Usable;
-                return read_levels(&sym);
+                let mut levels = read_levels(&sym);
+                if let (Some(real), Ok(Symbolized::Sym(table))) = (levels.last_mut(), ask(false)) {
+                    qualify(real, &table.name);
+                }
+                return levels;
             }
             // A separate debug file is asked alone; the object's own table may know more.
             Ok(Symbolized::Unknown(_)) => object.debug = Debug::Usable,
@@ -178,6 +183,27 @@ fn find(symbolizer: &Symbolizer, object: &mut Object, call_offset: u64) -> Vec<L
         Ok(Symbolized::Unknown(reason)) => vec![Level::unnamed(why_unknown(reason))],
         Err(error) => vec![Level::unnamed(format!("object file is not readable: {error}"))],
     }
+}
+
+/// Debug information may have a function's last name only (`-g1`, line tables only, functions local
+/// to a C++ file), where the symbol table has the whole: namespaces, class, parameters.
+fn qualify(level: &mut Level, whole: &str) {
+    let whole = without_clone(whole);
+    if let Some(last) = level.symbol.as_deref() {
+        let function = format!("{last}(");
+        if whole.ends_with(&format!("::{last}"))
+            || whole.contains(&format!("::{function}"))
+            || whole.starts_with(&function)
+        {
+            level.symbol = Some(whole.into());
+        }
+    }
+}
+
+/// A demangled name without the mark of a copy that the compiler made for itself: it is the same
+/// function to whoever reads its source.
+fn without_clone(name: &str) -> &str {
+    name.split_once(" [clone ").map_or(name, |(function, _)| function)
 }
 
 /// The inlined functions, innermost first, then the real one. blazesym gives each the place reached
