@@ -206,6 +206,35 @@ fn a_command_given_back_runs_on_untraced() {
     }
 }
 
+/// This test starts itself as another process: that one starts a command and is killed.
+#[test]
+fn a_command_outlives_our_violent_end() {
+    const ROLE: &str = "LEAKTRACE_TEST_ROLE";
+    let role = std::env::var(ROLE).unwrap_or_default();
+    if let Some((state, script)) = role.split_once(' ') {
+        let (launched, _events) = shell(script);
+        if state == "running" {
+            launched.resume();
+            until("running", || !status_line(launched.pid(), "State:").starts_with('t'));
+        }
+        signal(Pid::own(), nix::sys::signal::Signal::SIGKILL);
+    }
+    let scratch = Scratch::new("outlive");
+    let (fifo, mark) = (scratch.path("fifo"), scratch.path("mark"));
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for state in ["held", "running"] {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "target::launch::tests::a_command_outlives_our_violent_end"])
+            .env(ROLE, format!("{state} read x < {fifo}; echo $x > {mark}"))
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        fs::write(&fifo, format!("{state}\n")).unwrap();
+        until("written", || fs::read_to_string(&mark).is_ok_and(|x| x == format!("{state}\n")));
+    }
+}
+
 #[test]
 fn a_stopped_command_given_back_stays_stopped() {
     let (launched, _events) = stopped(&Scratch::new("stop-detach"));
