@@ -5,10 +5,16 @@
 //! See `ARCHITECTURE.md` for the map and for what each station may not know.
 
 pub mod cli;
+pub mod settings;
+
+pub mod target;
+
+pub mod symbolize;
+
+pub mod report;
+
 pub mod doctor;
 pub mod error;
 pub mod format;
 pub mod output;
 pub mod preflight;
-pub mod report;
-pub mod settings;

@@ -1,0 +1,239 @@
+//! Which frame of a stack "asked": the headline of a call site.
+//!
+//! Takes named frames, innermost first, hands on an index. A stack begins in what called the
+//! allocator, which often only passes a wish on: `operator new`, a container, a string, `strdup`, a
+//! library's own `malloc`. The reader wants the first function beyond. What counts as plumbing is
+//! one table of data with a reason each; pure.
+
+use crate::{format::file_name, report::Frame};
+
+/// What makes a frame plumbing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plumbing {
+    /// The function has exactly this name (without template arguments, parameters, return type).
+    Name(&'static str),
+    /// Its name begins so.
+    Prefix(&'static str),
+    /// It lives in an object whose file name begins so.
+    Module(&'static str),
+}
+
+use Plumbing::{Module, Name, Prefix};
+
+/// What only passes a wish for memory on, and why we think so.
+const TABLE: &[(Plumbing, &str)] = &[
+    (Name("operator new"), "C++ allocation function"),
+    (Name("operator new[]"), "C++ allocation function"),
+    (Prefix("_Znw"), "C++ allocation function, not demangled"),
+    (Prefix("_Zna"), "C++ allocation function, not demangled"),
+    (Prefix("std::"), "standard library of C++ or Rust: containers, strings, smart pointers"),
+    (Prefix("__gnu_cxx::"), "allocators of libstdc++"),
+    (Prefix("alloc::"), "Rust's allocating library: Vec, Box, String"),
+    (Prefix("<alloc::"), "the same, as a trait's function"),
+    (Prefix("core::"), "Rust's core library: iterators, closures' calls"),
+    (Prefix("<core::"), "the same, as a trait's function"),
+    (Prefix("hashbrown::"), "the hash table behind Rust's HashMap"),
+    (Prefix("__rust_"), "Rust's allocator entry points"),
+    (Prefix("__rdl_"), "Rust's default allocator"),
+    (Prefix("__rg_"), "Rust's chosen global allocator"),
+    (Name("malloc"), "an allocator linked into the program"),
+    (Name("calloc"), "an allocator linked into the program"),
+    (Name("realloc"), "an allocator linked into the program"),
+    (Name("strdup"), "a copy for its caller"),
+    (Name("strndup"), "a copy for its caller"),
+    (Name("asprintf"), "a text for its caller"),
+    (Name("vasprintf"), "a text for its caller"),
+    (Name("getline"), "a line for its caller"),
+    (Name("getdelim"), "a line for its caller"),
+    (Prefix("event_mm_"), "libevent's allocation functions"),
+    (Prefix("evutil_mm_"), "libevent's allocation functions"),
+    (Prefix("CRYPTO_malloc"), "OpenSSL's allocation functions"),
+    (Prefix("CRYPTO_zalloc"), "OpenSSL's allocation functions"),
+    (Prefix("CRYPTO_calloc"), "OpenSSL's allocation functions"),
+    (Prefix("CRYPTO_realloc"), "OpenSSL's allocation functions"),
+    (Prefix("CRYPTO_clear_realloc"), "OpenSSL's allocation functions"),
+    (Prefix("CRYPTO_aligned_alloc"), "OpenSSL's allocation functions"),
+    (Prefix("CRYPTO_strdup"), "OpenSSL's allocation functions"),
+    (Prefix("CRYPTO_strndup"), "OpenSSL's allocation functions"),
+    (Prefix("CRYPTO_memdup"), "OpenSSL's allocation functions"),
+    (Prefix("g_malloc"), "GLib's allocation functions"),
+    (Prefix("g_try_malloc"), "GLib's allocation functions"),
+    (Prefix("g_realloc"), "GLib's allocation functions"),
+    (Prefix("g_try_realloc"), "GLib's allocation functions"),
+    (Prefix("g_slice_"), "GLib's allocation functions"),
+    (Prefix("g_strdup"), "GLib's copies for their caller"),
+    (Name("g_strndup"), "GLib's copies for their caller"),
+    (Prefix("g_memdup"), "GLib's copies for their caller"),
+    (Name("xmalloc"), "the usual name of a malloc that does not fail"),
+    (Name("xcalloc"), "the same"),
+    (Name("xzalloc"), "the same"),
+    (Name("xrealloc"), "the same"),
+    (Name("xreallocarray"), "the same"),
+    (Name("xstrdup"), "the same"),
+    (Name("xstrndup"), "the same"),
+    (Name("xmemdup"), "the same"),
+    (Name("xasprintf"), "the same"),
+    (Prefix("zmalloc"), "a server's counted malloc"),
+    (Prefix("zcalloc"), "the same"),
+    (Prefix("zrealloc"), "the same"),
+    (Name("zstrdup"), "the same"),
+    (Name("ngx_alloc"), "nginx's malloc"),
+    (Name("ngx_calloc"), "nginx's malloc"),
+    (Prefix("PyMem_"), "Python's allocation functions"),
+    (Prefix("PyObject_Malloc"), "Python's allocation functions"),
+    (Module("libc.so"), "glibc or musl: what it acquires, it acquires for its caller"),
+    (Module("libc-"), "glibc before 2.34"),
+    (Module("ld-linux"), "the loader"),
+    (Module("ld-musl"), "the loader, and musl itself"),
+    (Module("libstdc++.so"), "the C++ standard library"),
+    (Module("libc++.so"), "the C++ standard library"),
+    (Module("libc++abi.so"), "the C++ runtime"),
+    (Module("libjemalloc"), "an allocator"),
+    (Module("libtcmalloc"), "an allocator"),
+    (Module("libmimalloc"), "an allocator"),
+];
+
+/// Index of the frame that asked: the first that is no plumbing; 0 when all are.
+pub fn headline(frames: &[Frame]) -> usize {
+    frames.iter().position(|frame| why_plumbing(frame).is_none()).unwrap_or(0)
+}
+
+/// Why a frame only passes a wish on; `None` for one that asks.
+fn why_plumbing(frame: &Frame) -> Option<&'static str> {
+    let name = frame.symbol.as_deref().map(plain_name).unwrap_or_default();
+    let module = frame.module.as_deref().map(file_name).unwrap_or_default();
+    let fits = |plumbing: Plumbing| match plumbing {
+        Name(whole) => name == whole,
+        Prefix(begin) => name.starts_with(begin),
+        Module(begin) => module.starts_with(begin),
+    };
+    TABLE.iter().find(|(plumbing, _)| fits(*plumbing)).map(|(_, why)| *why)
+}
+
+/// A demangled name without template arguments, parameters and return type:
+/// `void std::vector<int>::_M_realloc_insert<int>(int*)` is `std::vector::_M_realloc_insert`.
+fn plain_name(symbol: &str) -> String {
+    // A Rust path in angle brackets, `<alloc::vec::Vec<T> as Trait>::function`, begins with them.
+    if symbol.starts_with('<') {
+        return symbol.to_owned();
+    }
+    let symbol = symbol.replace("(anonymous namespace)", "{anonymous}");
+    let mut plain = String::with_capacity(symbol.len());
+    let mut depth = 0_usize;
+    for letter in symbol.chars() {
+        match letter {
+            '<' => depth += 1,
+            '>' => depth = depth.saturating_sub(1),
+            '(' if depth == 0 => break,
+            _ if depth == 0 => plain.push(letter),
+            _ => {}
+        }
+    }
+    // A return type is parted by a blank, and so are the two words of `operator new`.
+    let function = plain.find("operator ").unwrap_or(plain.len());
+    let (before, operator) = plain.split_at(function);
+    let before = before.rsplit(' ').next().unwrap_or(before);
+    format!("{before}{operator}").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{headline, plain_name};
+    use crate::report::Frame;
+
+    fn frame(symbol: &str, module: &str) -> Frame {
+        Frame {
+            address: "0x1".to_owned(),
+            symbol: (!symbol.is_empty()).then(|| symbol.to_owned()),
+            offset: None,
+            module: Some(module.to_owned()),
+            module_offset: Some(1),
+            file: None,
+            line: None,
+            inlined: false,
+            why_unnamed: None,
+        }
+    }
+
+    #[test]
+    fn plumbing_is_skipped() {
+        let check = |symbol: &str| {
+            let frames = [frame(symbol, "/opt/server"), frame("on_open", "/opt/server")];
+            assert_eq!(headline(&frames), 1, "{symbol}");
+        };
+        check("operator new(unsigned long)");
+        check("operator new[](unsigned long, std::nothrow_t const&)");
+        check("_Znwm");
+        check(
+            "std::allocator_traits<std::allocator<char> >::allocate(std::allocator<char>&, unsigned long)",
+        );
+        check("std::__new_allocator<int>::allocate(unsigned long, void const*)");
+        check("__gnu_cxx::new_allocator<Session>::allocate(unsigned long, void const*)");
+        check(
+            "void std::vector<int, std::allocator<int> >::_M_realloc_insert<int const&>(int*, int const&)",
+        );
+        check("std::__cxx11::basic_string<char>::_M_create(unsigned long&, unsigned long)");
+        check("std::__detail::_MakeUniq<Session>::__single_object std::make_unique<Session>()");
+        check("alloc::raw_vec::RawVec<T,A>::grow_one");
+        check("<alloc::vec::Vec<T> as core::clone::Clone>::clone");
+        check("__rust_alloc");
+        check("strdup");
+        check("event_mm_malloc_");
+        check("CRYPTO_zalloc");
+        check("g_malloc0");
+        check("xmalloc");
+    }
+
+    #[test]
+    fn libraries_that_act_for_their_caller_are_skipped_named_or_not() {
+        let check = |symbol: &str, module: &str| {
+            let frames = [frame(symbol, module), frame("on_open", "/opt/server")];
+            assert_eq!(headline(&frames), 1, "{module}");
+        };
+        check("", "/lib/x86_64-linux-gnu/libc.so.6");
+        check("getdelim", "/lib/x86_64-linux-gnu/libc.so.6");
+        check("", "/lib/x86_64-linux-gnu/libc-2.31.so");
+        check("", "/usr/lib/libstdc++.so.6.0.30");
+        check("_dl_map_object", "/lib64/ld-linux-x86-64.so.2");
+        check("", "/lib/ld-musl-x86_64.so.1");
+    }
+
+    #[test]
+    fn who_asks_is_kept() {
+        let check = |symbol: &str, module: &str| {
+            let frames = [frame(symbol, module), frame("main", "/opt/server")];
+            assert_eq!(headline(&frames), 0, "{symbol}");
+        };
+        check("on_open", "/opt/server");
+        check("", "/opt/server");
+        check("Session::operator new(unsigned long)", "/opt/server");
+        check("stdlike::make()", "/opt/server");
+        check("void handle<std::string>(std::string const&)", "/opt/server");
+        check("uWS::HttpContext<true>::init()", "/opt/server");
+        check("evbuffer_add", "/usr/lib/libevent_core-2.1.so.7");
+        check("SSL_new", "/usr/lib/libssl.so.3");
+        check("xmalloc_stats", "/opt/server");
+        check("my::alloc::Pool::get", "/opt/server");
+        check("", "/usr/lib/libcurl.so.4");
+    }
+
+    #[test]
+    fn a_stack_of_plumbing_alone_has_its_innermost_frame_as_headline() {
+        assert_eq!(headline(&[]), 0);
+        let frames = [frame("strdup", "/lib/libc.so.6"), frame("", "/lib/libc.so.6")];
+        assert_eq!(headline(&frames), 0);
+    }
+
+    #[test]
+    fn names_lose_their_types() {
+        let check = |symbol, plain: &str| assert_eq!(plain_name(symbol), plain);
+        check("main", "main");
+        check("operator new(unsigned long)", "operator new");
+        check("operator new[](unsigned long)", "operator new[]");
+        check("(anonymous namespace)::make(int)", "{anonymous}::make");
+        check("int* a::b<c<d>, e>::f<g>(h<i>) const", "a::b::f");
+        check("std::ostream& std::operator<< <char>(std::ostream&, char)", "std::operator");
+        check("a::operator()(int) const", "a::operator");
+        check("a::operator std::string() const", "a::operator std::string");
+    }
+}

@@ -1,0 +1,94 @@
+//! When a process ends that is not our child.
+//!
+//! Takes a process id, hands on a descriptor that becomes readable at the end: no polling, and no
+//! mistaking a later process with the same id for it. Does not say how it ended; only a parent
+//! learns that.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{PidfdFlags, pidfd_open},
+};
+
+use super::{Pid, TargetError};
+
+/// Waits for the end of one process. Its descriptor is readable from then on, so that an event loop
+/// can wait for it (`tokio::io::unix::AsyncFd` takes it as it is).
+#[derive(Debug)]
+pub struct Watch {
+    pidfd: OwnedFd,
+}
+
+impl Watch {
+    /// Watches the process that has this id now.
+    pub fn new(pid: Pid) -> Result<Self, TargetError> {
+        let raw = pid.raw().and_then(rustix::process::Pid::from_raw);
+        let raw = raw.ok_or(TargetError::NoSuchProcess(pid))?;
+        let pidfd = pidfd_open(raw, PidfdFlags::empty())
+            .map_err(|error| TargetError::reading(pid, "the pidfd", error.into()))?;
+        Ok(Self { pidfd })
+    }
+
+    /// Whether it has ended; does not wait. A zombie has ended.
+    pub fn ended(&self) -> bool {
+        // A failure of `poll` itself says nothing about the process; ask again next time.
+        self.poll(Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Waits for its end, for callers without an event loop.
+    pub fn wait(&self) -> io::Result<()> {
+        loop {
+            match self.poll(None) {
+                Err(rustix::io::Errno::INTR) | Ok(0) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn poll(&self, limit: Option<&Timespec>) -> rustix::io::Result<usize> {
+        poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], limit)
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+impl AsRawFd for Watch {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pidfd.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::{super::Pid, Watch};
+
+    #[test]
+    fn a_process_ends_once_it_ends() {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let watch = Watch::new(Pid(child.id())).unwrap();
+        assert!(!watch.ended());
+        drop(child.stdin.take());
+        watch.wait().unwrap();
+        assert!(watch.ended());
+        child.wait().unwrap();
+        // The id may be used again from here on; the answer stays.
+        assert!(watch.ended());
+    }
+
+    #[test]
+    fn nobody_cannot_be_watched() {
+        let error = Watch::new(Pid(u32::MAX)).unwrap_err();
+        assert_eq!(error.to_string(), "could not find process 4294967295: no such process");
+    }
+}
