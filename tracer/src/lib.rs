@@ -6,3 +6,4 @@
 
 pub mod format;
 pub mod report;
+pub mod tui;
