@@ -19,12 +19,28 @@ use tracer_common::kind::Kind;
 
 const NAMES: [(&str, &str, u32); 10] = [
     ("gateway::make_session(int)", "gateway.cpp", 88),
-    ("void uWS::HttpContext<false>::upgrade<std::basic_string_view<char, std::char_traits<char> > >(uWS::HttpResponse<false>*, us_socket_context_t*)", "HttpContext.h", 210),
-    ("std::vector<std::pair<std::string, std::shared_ptr<gateway::Subscription> >, std::allocator<std::pair<std::string, std::shared_ptr<gateway::Subscription> > > >::_M_realloc_insert(std::pair<std::string, std::shared_ptr<gateway::Subscription> >&&)", "vector.tcc", 459),
+    (
+        "void uWS::HttpContext<false>::upgrade<std::basic_string_view<char, std::char_traits<char> > >(uWS::HttpResponse<false>*, us_socket_context_t*)",
+        "HttpContext.h",
+        210,
+    ),
+    (
+        "std::vector<std::pair<std::string, std::shared_ptr<gateway::Subscription> >, std::allocator<std::pair<std::string, std::shared_ptr<gateway::Subscription> > > >::_M_realloc_insert(std::pair<std::string, std::shared_ptr<gateway::Subscription> >&&)",
+        "vector.tcc",
+        459,
+    ),
     ("bus::publish_error(zmq_msg_t*)", "bus.cpp", 141),
     ("evbuffer_expand_fast_", "buffer.c", 1998),
-    ("(anonymous namespace)::SessionCache::insert(std::string_view, std::chrono::seconds)", "session_cache.cpp", 57),
-    ("uWS::TemplatedApp<true>::ws<PerSocketData>(std::string, uWS::TemplatedApp<true>::WebSocketBehavior<PerSocketData>&&)::{lambda(uWS::WebSocket<true, true, PerSocketData>*)#1}::operator()(uWS::WebSocket<true, true, PerSocketData>*) const", "App.h", 312),
+    (
+        "(anonymous namespace)::SessionCache::insert(std::string_view, std::chrono::seconds)",
+        "session_cache.cpp",
+        57,
+    ),
+    (
+        "uWS::TemplatedApp<true>::ws<PerSocketData>(std::string, uWS::TemplatedApp<true>::WebSocketBehavior<PerSocketData>&&)::{lambda(uWS::WebSocket<true, true, PerSocketData>*)#1}::operator()(uWS::WebSocket<true, true, PerSocketData>*) const",
+        "App.h",
+        312,
+    ),
     ("SSL_CTX_new_ex", "ssl_lib.c", 3811),
     ("handle_request", "worker.cpp", 77),
     ("main", "main.cpp", 311),
@@ -130,7 +146,9 @@ impl Server {
     fn report(&mut self) -> Report {
         self.tick += 1;
         let mut sites: Vec<Site> = (0..self.stacks.len()).map(|number| self.site(number)).collect();
-        sites.sort_by(|a, b| b.growth_bytes_per_s.unwrap_or(0.0).total_cmp(&a.growth_bytes_per_s.unwrap_or(0.0)));
+        sites.sort_by(|a, b| {
+            b.growth_bytes_per_s.unwrap_or(0.0).total_cmp(&a.growth_bytes_per_s.unwrap_or(0.0))
+        });
         let mut totals: BTreeMap<Kind, Total> = BTreeMap::new();
         for site in &sites {
             let total = totals.entry(site.kind).or_default();

@@ -4,8 +4,7 @@
 //! sorting keys and the help page all read [`COLUMNS`].
 
 use super::{
-    figures,
-    names,
+    figures, names,
     rows::{Role, Row},
     state::Baseline,
 };
@@ -114,7 +113,7 @@ const UNKNOWN: &str = "–";
 pub const COLUMNS: &[Column] = &[
     Column { by: By::Verdict, title: "verdict", help: "the judgement; sorted by it: worst first",
         needs: Needs::Judgement, width: |screen| if screen < 100 { 1 } else { 8 }, left: true,
-        leave: 18, largest_first: false, rank: |_, at, _| Rank::Number(at as f64), cell: verdict },
+        leave: 18, largest_first: true, rank: |_, at, _| Rank::Number(-(at as f64)), cell: verdict },
     Column { by: By::Pid, title: "pid", help: "process id of the target",
         needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 18, largest_first: false,
         rank: |site, _, _| Rank::Number(f64::from(site.pid)),

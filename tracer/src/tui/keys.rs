@@ -124,7 +124,6 @@ const fn letter(letter: char) -> Stroke {
 /// Every key there is, in the order of the help page. The first row that fits wins.
 #[rustfmt::skip]
 pub const BINDINGS: &[Binding] = &[
-    row(Always, Key::Quit, &[Control('c')], "Ctrl-C", "quit"),
     row(Browsing, Key::Open, &[Plain(KeyCode::Enter)], "Enter",
         "whole stack and history of the call site; again: back").hint("Enter", "details"),
     row(Browsing, Key::Split, &[Plain(KeyCode::Tab)], "Tab",
@@ -147,6 +146,7 @@ pub const BINDINGS: &[Binding] = &[
         "this page").hint("?", "help"),
     row(Browsing, Key::Quit, &[letter('q')], "q", "quit; on this page: close it")
         .hint("q", "quit"),
+    row(Always, Key::Quit, &[Control('c')], "Ctrl-C", "quit"),
     row(Always, Key::Back, &[Plain(KeyCode::Esc)], "Esc",
         "one step back: this page, the details, the filter"),
     row(Always, Key::Up, &[Plain(KeyCode::Up)], "Up k", "one up; in the details: scroll"),
@@ -245,7 +245,8 @@ mod tests {
     fn no_stroke_has_two_meanings() {
         for (at, row) in BINDINGS.iter().enumerate() {
             for other in &BINDINGS[at + 1..] {
-                let same_time = row.when == other.when || row.when == Always || other.when == Always;
+                let same_time =
+                    row.when == other.when || row.when == Always || other.when == Always;
                 let shared = row.strokes.iter().any(|stroke| other.strokes.contains(stroke));
                 assert!(!(same_time && shared), "{:?} and {:?}", row.key, other.key);
             }

@@ -50,7 +50,9 @@ pub fn of(state: &ViewState) -> Layout {
     let alone = state.help || state.pane == Pane::Detail;
     let detail = match state.pane {
         _ if alone => body,
-        Pane::Split if !state.order.is_empty() => (body * 11 / 20).min(22),
+        Pane::Split if !state.order.is_empty() => {
+            (body * 9 / 20).clamp(11, 20).min(body.saturating_sub(5))
+        }
         Pane::Split | Pane::Table | Pane::Detail => 0,
     };
     Layout { width, header, table: body - detail, detail }

@@ -26,13 +26,23 @@ pub fn function(name: &str, cells: usize) -> String {
     if width(&plain) <= cells {
         return plain;
     }
-    let bare = without_parameters(&plain);
-    let bare = without_return_type(bare);
-    if width(bare) <= cells {
-        return bare.to_owned();
+    let bare = without_return_type(without_parameters(&plain));
+    let bare = without_lambda_parameters(&bare.replace("(anonymous namespace)::", ""));
+    if width(&bare) <= cells {
+        return bare;
     }
-    let parts = components(bare);
-    shorter_path(&parts, cells).unwrap_or_else(|| end_of(parts.last().unwrap_or(&bare), cells))
+    match shorter_path(&components(&bare), cells) {
+        // A cut name says more than much blank space.
+        Some(path) if width(&path) + 5 > cells => path,
+        _ => end_of(&bare, cells),
+    }
+}
+
+/// The function's own name alone: what must be seen of a name at least.
+pub fn last_part(name: &str) -> String {
+    let plain = without_templates(&clean(name));
+    let bare = without_return_type(without_parameters(&plain));
+    components(bare).last().map_or_else(String::new, |part| (*part).to_owned())
 }
 
 /// A text in at most `cells` cells, its middle replaced by `…`.
@@ -56,15 +66,19 @@ pub fn start_of(text: &str, cells: usize) -> String {
     if cells == 0 { String::new() } else { take(text.chars(), cells - 1) + "…" }
 }
 
-/// A text cut into lines of at most `cells` cells, at a space where one is near.
+/// A text cut into lines of at most `cells` cells, where possible at a space or a sign.
 pub fn wrapped(text: &str, cells: usize) -> Vec<String> {
     let cells = cells.max(8);
     let mut lines = Vec::new();
     let mut rest = clean(text);
     while width(&rest) > cells {
         let whole = take(rest.chars(), cells);
-        let at = whole.rfind(' ').map_or(whole.len(), |space| space + 1);
-        let at = if at * 2 < whole.len() { whole.len() } else { at };
+        let near = |signs: &[char]| {
+            let at = whole.rfind(signs).map(|at| at + 1);
+            at.filter(|at| at * 2 > whole.len())
+        };
+        let at = near(&[' ']).or_else(|| near(&[',', '(', '<', ':']));
+        let at = at.unwrap_or(whole.len());
         let tail = rest.split_off(at);
         lines.push(rest.trim_end().to_owned());
         rest = tail;
@@ -90,16 +104,16 @@ fn end_of(text: &str, cells: usize) -> String {
     if width(text) <= cells { text.to_owned() } else { format!("…{tail}") }
 }
 
-/// First part, `…`, and as many of the last parts as fit; without the first if only that fits.
+/// First part, `…`, and as many of the last parts as fit; without the first if only that fits; at the
+/// least the last part.
 fn shorter_path(parts: &[&str], cells: usize) -> Option<String> {
     let (first, rest) = parts.split_first()?;
-    (1..rest.len())
-        .filter_map(|from| rest.get(from..))
-        .map(|tail| format!("{first}::…::{}", tail.join("::")))
-        .chain((0..rest.len()).filter_map(|from| rest.get(from..)).map(|tail| {
-            format!("…{}", tail.join("::"))
-        }))
-        .find(|text| width(text) <= cells)
+    let tails = |least: usize| (least..rest.len()).filter_map(|from| rest.get(from..));
+    let with_first = tails(1).map(|tail| format!("{first}::…::{}", tail.join("::")));
+    let without =
+        tails(0).filter(|tail| tail.len() > 1).map(|tail| format!("…{}", tail.join("::")));
+    let last = parts.last().map(|part| (*part).to_owned());
+    with_first.chain(without).chain(last).find(|text| width(text) <= cells)
 }
 
 /// The name without what stands between `<` and `>`; operators keep their signs.
@@ -168,6 +182,19 @@ fn without_return_type(name: &str) -> &str {
     }
 }
 
+/// `{lambda(int)#1}` as `{lambda#1}`.
+fn without_lambda_parameters(name: &str) -> String {
+    let mut short = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once("{lambda(") {
+        let Some((_, end)) = after.split_once(")#") else { break };
+        short.push_str(before);
+        short.push_str("{lambda#");
+        rest = end;
+    }
+    short + rest
+}
+
 /// The parts between `::`, those inside brackets kept whole.
 fn components(name: &str) -> Vec<&str> {
     let mut parts = Vec::new();
@@ -208,21 +235,27 @@ mod tests {
                 "void uWS::HttpContext::upgrade(uWS::HttpResponse*, us_socket_context_t*) const",
             ),
             (UPGRADE, 40, "uWS::HttpContext::upgrade"),
-            (UPGRADE, 20, "uWS::…::upgrade"),
-            (UPGRADE, 14, "…upgrade"),
+            (UPGRADE, 20, "…ttpContext::upgrade"),
+            (UPGRADE, 18, "uWS::…::upgrade"),
+            (UPGRADE, 14, "…text::upgrade"),
+            (UPGRADE, 10, "upgrade"),
             (UPGRADE, 5, "…rade"),
             ("a::bbbbbbbb::cccccccc::run", 20, "a::…::cccccccc::run"),
             ("a::bbbbbbbb::cccccccc::run", 17, "a::…::run"),
-            ("std::ostream& ns::operator<< <ns::Long>(std::ostream&, ns::Long)", 20, "ns::operator<<"),
+            (
+                "std::ostream& ns::operator<< <ns::Long>(std::ostream&, ns::Long)",
+                20,
+                "ns::operator<<",
+            ),
             ("ns::Pool<int>::operator->() const", 20, "ns::Pool::operator->"),
             (
                 "main::{lambda(uWS::WebSocket<true>*)#1}::operator()(uWS::WebSocket<true>*) const",
                 30,
-                "…operator()",
+                "main::{lambda#1}::operator()",
             ),
-            ("(anonymous namespace)::Session::make(int, int, int)", 40, "(anonymous namespace)::Session::make"),
+            ("(anonymous namespace)::Session::make(int, int, int)", 40, "Session::make"),
             ("operator new(unsigned long, std::nothrow_t const&)", 20, "operator new"),
-            ("<gateway::Session as Drop>::drop", 12, "…drop"),
+            ("<gateway::Session as Drop>::drop", 12, "…Drop>::drop"),
         ] {
             assert_eq!(function(name, cells), short);
             assert!(width(&function(name, cells)) <= cells, "{name}");

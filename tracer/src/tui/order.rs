@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn unknown_growth_stands_last_either_way() {
         assert_eq!(ids("", By::Growth, false), [1, 2, 3, 5, 4, 6]);
-        assert_eq!(ids("", By::Growth, true), [4, 5, 3, 2, 1, 6]);
+        assert_eq!(ids("", By::Growth, true), [4, 3, 5, 2, 1, 6]);
     }
 
     #[test]

@@ -44,10 +44,8 @@ pub struct Baseline {
 
 impl Baseline {
     fn of(report: &Report) -> Self {
-        let amount = |site: &Site| Amount {
-            count: site.outstanding_count,
-            bytes: site.outstanding_bytes,
-        };
+        let amount =
+            |site: &Site| Amount { count: site.outstanding_count, bytes: site.outstanding_bytes };
         let outstanding = report.sites.iter().map(|site| (site.id, amount(site))).collect();
         Self { at_s: report.window.duration_s, outstanding }
     }

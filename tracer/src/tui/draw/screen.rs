@@ -35,7 +35,9 @@ fn lines(state: &ViewState) -> Vec<Row> {
                 lines.extend(table::rows(report, state, layout.width, layout.table));
             }
             lines.resize(layout.header + layout.table, Row::new());
-            if layout.detail > 0 && let Some(site) = state.site() {
+            if layout.detail > 0
+                && let Some(site) = state.site()
+            {
                 lines.extend(detail::rows(site, state, layout.width, layout.detail));
             }
         }

@@ -54,11 +54,14 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
         };
         remark = Row::of(Role::Muted, text);
     }
-    let mut title = Row::of(Role::Strong, names::function(&label(site), width * 2 / 5));
-    if let Some(source) = site.asked().and_then(crate::report::Frame::source) {
-        title = title.with(Role::Muted, format!("  {source}"));
-    }
-    title = title.with(Role::Muted, format!("  by {}", names::clean(&site.acquired_by)));
+    let part = |rank, role, text| Segment { rank, row: Row::of(role, text) };
+    let source = site.asked().and_then(crate::report::Frame::source).unwrap_or_default();
+    let parts = vec![
+        part(0, Role::Strong, names::function(&label(site), width * 2 / 5)),
+        part(1, Role::Muted, names::clean(&source)),
+        part(2, Role::Muted, format!("by {}", names::clean(&site.acquired_by))),
+    ];
+    let title = packed(parts, width.saturating_sub(remark.width() + 8), 2);
     let mut rows = vec![rule(title, remark, width)];
     rows.extend(content.into_iter().skip(first).take(room));
     rows
@@ -85,14 +88,14 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
     let mut lines = Vec::new();
     lines.extend(verdict_line(site).map(|row| row.fitted(width)));
     let held = amount(site.outstanding_bytes, site.outstanding_count);
-    let indented = |parts| Row::of(Role::Text, " ").and(packed(parts, width - 2, 3));
+    let indented = |parts| Row::of(Role::Text, " ").and(packed(parts, width.saturating_sub(2), 3));
     lines.push(indented(vec![
         part(0, "outstanding", Role::Strong, held),
         part(1, "acquired", Role::Text, figures::count(site.acquired_count)),
         part(1, "released", Role::Text, figures::count(site.released_count)),
     ]));
-    let growth = Row::of(Role::Muted, "growth ")
-        .and(rate(site.growth_bytes_per_s, format::bytes_per_s));
+    let growth =
+        Row::of(Role::Muted, "growth ").and(rate(site.growth_bytes_per_s, format::bytes_per_s));
     let mut second = vec![Segment { rank: 0, row: growth }];
     if let Some(age) = site.age_s {
         let text = format!("{} to {}", format::seconds(age.min), format::seconds(age.max));
@@ -108,7 +111,9 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
 
 /// Everything one below the other.
 fn above(site: &Site, state: &ViewState, width: usize, room: usize) -> Vec<Row> {
-    let mut rows = stack::full(site, width);
+    let mut rows = brief(site, state, width);
+    rows.push(Row::new());
+    rows.extend(stack::full(site, width));
     rows.push(Row::new());
     rows.extend(beside(site, state, room.min(20)));
     rows
@@ -130,10 +135,10 @@ fn beside(site: &Site, state: &ViewState, room: usize) -> Vec<Row> {
     if let Some(age) = site.age_s {
         let [min, median, max] = [age.min, age.median, age.max].map(format::seconds);
         rows.push(Row::new());
-        rows.push(Row::of(Role::Muted, " age         ").with(
-            Role::Text,
-            format!("{min} to {max}, half over {median}"),
-        ));
+        rows.push(
+            Row::of(Role::Muted, " age         ")
+                .with(Role::Text, format!("{min} to {max}, half over {median}")),
+        );
     }
     let height = room.saturating_sub(rows.len() + 1).min(5);
     if height > 0 && site.trend_bytes.iter().any(|bytes| *bytes > 0) {

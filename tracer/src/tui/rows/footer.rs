@@ -27,7 +27,8 @@ pub fn row(state: &ViewState) -> Row {
 }
 
 fn typing(state: &ViewState, width: usize) -> Row {
-    let right = Row::of(Role::Accent, "Enter").with(Role::Muted, " keep  ")
+    let right = Row::of(Role::Accent, "Enter")
+        .with(Role::Muted, " keep  ")
         .with(Role::Accent, "Esc")
         .with(Role::Muted, " drop ");
     let room = width.saturating_sub(right.width() + 6);
@@ -41,8 +42,9 @@ fn typing(state: &ViewState, width: usize) -> Row {
 fn hints(state: &ViewState, width: usize) -> Row {
     let has_rows = !state.order.is_empty();
     let useful = |key: Key| match key {
-        Key::Help | Key::Quit => true,
+        Key::Help => true,
         _ if state.help => false,
+        Key::Quit => true,
         Key::Open => has_rows,
         _ => state.shown.is_some(),
     };
@@ -52,7 +54,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
         let word = match binding.key {
             Key::Pause if state.paused => "go on",
             Key::Mark if state.baseline.is_some() => "re-mark",
-            Key::Help | Key::Quit if state.help => "close",
+            Key::Help if state.help => "close   Up Down scroll",
             _ => word,
         };
         let row = Row::of(Role::Accent, stroke).with(Role::Muted, format!(" {word}"));

@@ -87,7 +87,11 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
     let row = Row::of(Role::Muted, "rss ")
         .with(Role::Text, resident.map_or_else(|| "?".to_owned(), format::bytes));
     segments.push(Segment { rank: 1, row });
-    let left = Row::of(Role::Text, " ").and(packed(segments, width.saturating_sub(2), 3));
+    let left = Row::of(Role::Text, " ").and(packed(
+        segments,
+        width.saturating_sub(2),
+        if width < 100 { 2 } else { 3 },
+    ));
     let room = width.saturating_sub(left.width() + 4);
     if room < 12 {
         return left;
@@ -102,7 +106,7 @@ fn costs(report: &Report, width: usize) -> Row {
     let seconds = report.window.duration_s;
     let mut segments = vec![
         segment(0, Role::Text, rate(seen.events_per_s)),
-        Segment { rank: 0, row: probes(&report.probes) },
+        Segment { rank: 0, row: probes(&report.probes, width) },
     ];
     if seconds > 0.0 {
         let share = seen.collector.cpu_s / seconds * 100.0;
@@ -133,7 +137,7 @@ fn rate(events_per_s: f64) -> String {
 }
 
 /// How many probes are on, and what is wrong with the others.
-fn probes(probes: &[Probe]) -> Row {
+fn probes(probes: &[Probe], width: usize) -> Row {
     let count = |status| probes.iter().filter(|probe| probe.status == status).count();
     let on = count(ProbeStatus::On);
     let dear = probes
@@ -148,7 +152,8 @@ fn probes(probes: &[Probe]) -> Row {
     for (number, role, what) in [
         (dear, Role::Doubtful, "dear"),
         (count(ProbeStatus::Refused), Role::Bad, "refused"),
-        (count(ProbeStatus::Missing), Role::Muted, "missing"),
+        // Information, not a failure: the first to go.
+        (if width < 80 { 0 } else { count(ProbeStatus::Missing) }, Role::Muted, "missing"),
     ] {
         if number > 0 {
             row = row.with(Role::Text, ", ").with(role, format!("{number} {what}"));
@@ -187,7 +192,7 @@ fn losses(accounting: &Accounting, width: usize, most: usize) -> Vec<Row> {
     }
     let words: Vec<String> =
         reasons.iter().map(|(name, count)| format!("{} {name}", format::count(*count))).collect();
-    vec![line(format!("lost {}", words.join(", ")))]
+    vec![line(format!("lost {} (? explains)", words.join(", ")))]
 }
 
 /// Said when every target has ended.
@@ -198,7 +203,7 @@ fn end(report: &Report, width: usize) -> Option<Row> {
         [end] => format!(" The target {}. The figures are final; q leaves. ", how(*end)),
         _ => format!(" All {} targets have exited. The figures are final; q leaves. ", ends.len()),
     };
-    Some(Row::of(Role::Text, " ").with(Role::Loud, names::start_of(&text, width - 2)))
+    Some(Row::of(Role::Text, " ").with(Role::Loud, names::start_of(&text, width.saturating_sub(2))))
 }
 
 /// How a target ended, as far as known.

@@ -18,7 +18,7 @@ use crate::{
 const WORDS: [(&str, &str); 7] = [
     ("outstanding", "acquired, release not seen"),
     ("call site", "the stack that acquired; shown by the frame that asked"),
-    ("lost", "records that did not reach the ledger; figures are off by up to so many"),
+    ("lost", "records that did not reach the ledger; figures may be off by that many"),
     ("dear", "probes the kernel single-steps: each call costs far more"),
     ("refused", "probes that could not be put on; missing: no object has the function"),
     ("own cpu", "processor time of leaktrace itself, as a share of one processor"),

@@ -179,7 +179,10 @@ mod tests {
     fn rows_are_filled_or_cut_to_their_width() {
         assert_eq!(Row::of(Role::Text, "ab").fitted(4).text(), "ab  ");
         assert_eq!(Row::of(Role::Text, "ab").with(Role::Strong, "cdef").fitted(4).text(), "abc…");
-        assert_eq!(spread(Row::of(Role::Text, "left"), Row::of(Role::Text, "right"), 8).text(), "le…right");
+        assert_eq!(
+            spread(Row::of(Role::Text, "left"), Row::of(Role::Text, "right"), 8).text(),
+            "le…right"
+        );
     }
 
     #[test]
@@ -197,7 +200,7 @@ mod tests {
     #[test]
     fn rules_fill_their_line() {
         let line = rule(Row::of(Role::Strong, "Help"), Row::of(Role::Muted, "1 of 2"), 24);
-        assert_eq!(line.text(), "─ Help ───────── 1 of 2 ─");
+        assert_eq!(line.text(), "─ Help ──────── 1 of 2 ─");
         assert_eq!(rule(Row::of(Role::Strong, "x"), Row::new(), 8).text(), "─ x ────");
     }
 }

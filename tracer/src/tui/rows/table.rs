@@ -49,10 +49,9 @@ fn title(report: &Report, state: &ViewState, width: usize, height: usize) -> Row
         let place = format!(" {}–{last} of {}", state.top + 1, format::count(found as u64));
         title = title.with(Role::Muted, place);
     }
-    for (number, one, many) in [
-        (state.digest.leaks, "leak", "leaks"),
-        (state.digest.suspects, "suspect", "suspects"),
-    ] {
+    for (number, one, many) in
+        [(state.digest.leaks, "leak", "leaks"), (state.digest.suspects, "suspect", "suspects")]
+    {
         if number > 0 {
             let word = if number == 1 { one } else { many };
             title = title.with(Role::Muted, ", ").with(Role::Bad, format!("{number} {word}"));
@@ -133,9 +132,12 @@ fn titles(columns: &[(&Column, usize)], state: &ViewState, gap: &str, width: usi
     for (place, (column, cells)) in columns.iter().enumerate() {
         let sorted = column.by == state.sort.by;
         let role = if sorted { Role::Sorted } else { Role::Title };
-        let text = if *cells < 4 { "" } else { column.title };
-        let marked = format!("{text}{}", arrow(column, state.sort.reversed));
-        let text = if sorted && names::width(&marked) <= *cells { marked } else { text.to_owned() };
+        let marked = format!("{}{}", column.title, arrow(column, state.sort.reversed));
+        let text = match names::width(&marked) <= *cells {
+            true if sorted => marked,
+            _ if *cells < 4 => String::new(),
+            _ => column.title.to_owned(),
+        };
         if place > 0 {
             row = row.with(Role::Text, gap);
         }
@@ -159,11 +161,12 @@ pub fn call_site(site: &Site, cells: usize) -> Row {
         return callers(Row::of(role, names::function(&label, cells)), site, cells);
     }
     // The source keeps its place as long as a recognizable function fits beside it.
-    let kept = names::middle(&source, (cells / 2).min(28));
-    let room = cells.saturating_sub(names::width(&kept) + 1);
-    if room < 10 {
+    let least = names::width(&names::last_part(&label)).min(cells / 2);
+    let kept = names::middle(&source, cells.saturating_sub(least + 1).min(28));
+    if names::width(&kept) < 8 {
         return Row::of(role, names::function(&label, cells));
     }
+    let room = cells.saturating_sub(names::width(&kept) + 1);
     let row = Row::of(role, names::function(&label, room)).with(Role::Muted, format!(" {kept}"));
     callers(row, site, cells)
 }
