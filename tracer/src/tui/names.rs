@@ -241,7 +241,8 @@ mod tests {
             (UPGRADE, 10, "upgrade"),
             (UPGRADE, 5, "…rade"),
             ("a::bbbbbbbb::cccccccc::run", 20, "a::…::cccccccc::run"),
-            ("a::bbbbbbbb::cccccccc::run", 17, "a::…::run"),
+            ("a::bbbbbbbb::cccccccc::run", 17, "…b::cccccccc::run"),
+            ("a::bbbbbbbb::cccccccc::run", 13, "a::…::run"),
             (
                 "std::ostream& ns::operator<< <ns::Long>(std::ostream&, ns::Long)",
                 20,

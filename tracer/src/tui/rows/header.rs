@@ -200,8 +200,8 @@ fn end(report: &Report, width: usize) -> Option<Row> {
     let ends: Option<Vec<Exit>> = report.targets.iter().map(|target| target.exited).collect();
     let ends = ends.filter(|ends| !ends.is_empty())?;
     let text = match ends.as_slice() {
-        [end] => format!(" The target {}. The figures are final; q leaves. ", how(*end)),
-        _ => format!(" All {} targets have exited. The figures are final; q leaves. ", ends.len()),
+        [end] => format!(" The target {}. Figures are final; q leaves. ", how(*end)),
+        _ => format!(" All {} targets have exited. Figures are final; q leaves. ", ends.len()),
     };
     Some(Row::of(Role::Text, " ").with(Role::Loud, names::start_of(&text, width.saturating_sub(2))))
 }

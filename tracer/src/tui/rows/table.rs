@@ -81,11 +81,13 @@ fn title(report: &Report, state: &ViewState, width: usize, height: usize) -> Row
 }
 
 fn nothing(report: &Report, state: &ViewState, width: usize) -> Vec<Row> {
-    let text = if report.sites.is_empty() {
-        "Nothing outstanding so far: all that was acquired has been released.".to_owned()
+    let text = if report.accounting.events == 0 {
+        "Nothing was acquired or released so far.".to_owned()
+    } else if report.sites.is_empty() {
+        "Nothing is outstanding: all that was acquired has been released.".to_owned()
     } else {
-        let filter = names::start_of(&state.filter, width / 3);
-        format!("No call site has “{filter}” in its stack or kind. Esc shows all again.")
+        let filter = names::start_of(&state.filter, width / 4);
+        format!("No call site has “{filter}” in its stack or kind. Esc shows all.")
     };
     vec![Row::new(), Row::of(Role::Muted, format!("   {text}")).fitted(width)]
 }
