@@ -46,7 +46,9 @@ pub enum Key {
     Back,
     /// Draw everything anew.
     Repaint,
-    /// Leave.
+    /// Close the help page, else leave.
+    Close,
+    /// Leave at once.
     Quit,
     /// A character of the filter.
     Typed(char),
@@ -144,9 +146,9 @@ pub const BINDINGS: &[Binding] = &[
     row(Browsing, Key::Save, &[letter('s')], "s", "save the report that is shown").hint("s", "save"),
     row(Browsing, Key::Help, &[letter('?'), letter('h'), Plain(KeyCode::F(1))], "? h F1",
         "this page").hint("?", "help"),
-    row(Browsing, Key::Quit, &[letter('q')], "q", "quit; on this page: close it")
+    row(Browsing, Key::Close, &[letter('q')], "q", "quit; on this page: close it")
         .hint("q", "quit"),
-    row(Always, Key::Quit, &[Control('c')], "Ctrl-C", "quit"),
+    row(Always, Key::Quit, &[Control('c')], "Ctrl-C", "quit at once"),
     row(Always, Key::Back, &[Plain(KeyCode::Esc)], "Esc",
         "one step back: this page, the details, the filter"),
     row(Always, Key::Up, &[Plain(KeyCode::Up)], "Up k", "one up; in the details: scroll"),
@@ -228,12 +230,13 @@ mod tests {
             Key::Erase => 21,
             Key::EraseAll => 22,
             Key::Accept => 23,
+            Key::Close => 24,
         }
     }
 
     #[test]
     fn every_key_has_a_row_that_explains_it() {
-        for number in 0..24 {
+        for number in 0..25 {
             assert!(
                 BINDINGS.iter().any(|row| place(row.key) == number && !row.help.is_empty()),
                 "no row explains the key number {number}"
@@ -257,7 +260,7 @@ mod tests {
     fn strokes_mean_what_the_table_says() {
         let none = KeyModifiers::NONE;
         for (code, modifiers, typing, key) in [
-            (KeyCode::Char('q'), none, false, Some(Key::Quit)),
+            (KeyCode::Char('q'), none, false, Some(Key::Close)),
             (KeyCode::Char('q'), none, true, Some(Key::Typed('q'))),
             (KeyCode::Char('c'), KeyModifiers::CONTROL, true, Some(Key::Quit)),
             (KeyCode::Char('c'), none, false, None),

@@ -21,10 +21,10 @@ pub mod terminal;
 pub mod theme;
 pub mod update;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
-use crossterm::event::{Event, EventStream};
-use futures_util::{FutureExt as _, StreamExt as _};
+use crossterm::event::{self, Event, EventStream};
+use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
 use self::{
@@ -90,11 +90,13 @@ pub async fn run(
                 }
             }
             event = events.next() => {
-                let mut next = event;
-                // A pasted text or a held key is many events: one drawing for all of them.
+                let Some(event) = event else { return Ok(Leave::Quit) };
+                let mut next = event?;
+                // A pasted text or a held key is many events: one drawing for all of them. They are
+                // not taken from the stream: polled without waiting, it would keep that poll's
+                // waker, and the next key would wake nobody.
                 loop {
-                    let Some(event) = next else { return Ok(Leave::Quit) };
-                    match react(&mut state, &event?, &mut save) {
+                    match react(&mut state, &next, &mut save) {
                         Effect::Quit => return Ok(Leave::Quit),
                         Effect::Repaint => {
                             guard.terminal.clear()?;
@@ -103,10 +105,10 @@ pub async fn run(
                         Effect::None => {}
                         Effect::Redraw | Effect::Save => dirty = true,
                     }
-                    match events.next().now_or_never() {
-                        Some(more) => next = more,
-                        None => break,
+                    if !event::poll(Duration::ZERO)? {
+                        break;
                     }
+                    next = event::read()?;
                 }
             }
         }

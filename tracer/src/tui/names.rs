@@ -26,7 +26,7 @@ pub fn function(name: &str, cells: usize) -> String {
     if width(&plain) <= cells {
         return plain;
     }
-    let bare = without_return_type(without_parameters(&plain));
+    let bare = without_return_type(without_parameters(&plain).trim_end());
     let bare = without_lambda_parameters(&bare.replace("(anonymous namespace)::", ""));
     if width(&bare) <= cells {
         return bare;
@@ -41,7 +41,7 @@ pub fn function(name: &str, cells: usize) -> String {
 /// The function's own name alone: what must be seen of a name at least.
 pub fn last_part(name: &str) -> String {
     let plain = without_templates(&clean(name));
-    let bare = without_return_type(without_parameters(&plain));
+    let bare = without_return_type(without_parameters(&plain).trim_end());
     components(bare).last().map_or_else(String::new, |part| (*part).to_owned())
 }
 

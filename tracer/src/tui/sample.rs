@@ -71,7 +71,47 @@ pub(crate) fn site(id: u32) -> Site {
 
 /// Six call sites, worst first, with no judgement.
 pub(crate) fn report() -> Report {
-    let leak: Arc<[Frame]> = [
+    let sites = sites();
+    Report {
+        schema: SCHEMA.to_owned(),
+        version: "0.1.0".to_owned(),
+        host: Host {
+            kernel: "6.18.0".to_owned(),
+            arch: "x86_64".to_owned(),
+            fd_backend: None,
+            lockdown: None,
+        },
+        targets: vec![Target {
+            pid: 4121,
+            exe: Some("/opt/gateway/bin/uws-gateway".to_owned()),
+            cmdline: vec!["uws-gateway".to_owned()],
+            rss_bytes: Some(1_181_116_006),
+            fd_limit: Some(1024),
+            exited: None,
+        }],
+        window: Window {
+            started_at: "2030-01-01T00:00:00Z".to_owned(),
+            duration_s: 761.0,
+            attach_ms: 310,
+        },
+        accounting: Accounting {
+            events: 18_200_000,
+            events_per_s: 182_000.0,
+            unknown_frees: 1_204,
+            truncated_stacks: 31,
+            collector: Collector { cpu_s: 23.6, rss_bytes: Some(48 << 20) },
+            ..Accounting::default()
+        },
+        probes: probes(),
+        totals: totals(&sites),
+        sites,
+        fds: None,
+        connections: None,
+    }
+}
+
+fn leaking_stack() -> Arc<[Frame]> {
+    [
         frame("std::make_unique<gateway::Session>(int&&)", Some(("unique_ptr.h", 1065)), true),
         frame("gateway::make_session(int)", Some(("gateway.cpp", 88)), false),
         frame("gateway::on_open(us_socket_t*, int)", Some(("gateway.cpp", 102)), false),
@@ -80,8 +120,11 @@ pub(crate) fn report() -> Report {
         nameless("libuv.so.1.0.0", 0x1_f22a),
         frame("main", Some(("main.cpp", 311)), false),
     ]
-    .into();
-    let sites = vec![
+    .into()
+}
+
+fn sites() -> Vec<Site> {
+    vec![
         Site {
             outstanding_count: 9_120,
             outstanding_bytes: 9_120 * 4096,
@@ -93,7 +136,7 @@ pub(crate) fn report() -> Report {
             growth_bytes_per_s: Some(860_160.0),
             growth_count_per_s: Some(210.0),
             headline: 1,
-            frames: leak,
+            frames: leaking_stack(),
             trend_bytes: (1..=60).map(|step| step * 622_592).collect(),
             ..site(1)
         },
@@ -143,43 +186,7 @@ pub(crate) fn report() -> Report {
             trend_bytes: Vec::new(),
             ..site(6)
         },
-    ];
-    Report {
-        schema: SCHEMA.to_owned(),
-        version: "0.1.0".to_owned(),
-        host: Host {
-            kernel: "6.18.0".to_owned(),
-            arch: "x86_64".to_owned(),
-            fd_backend: None,
-            lockdown: None,
-        },
-        targets: vec![Target {
-            pid: 4121,
-            exe: Some("/opt/gateway/bin/uws-gateway".to_owned()),
-            cmdline: vec!["uws-gateway".to_owned()],
-            rss_bytes: Some(1_181_116_006),
-            fd_limit: Some(1024),
-            exited: None,
-        }],
-        window: Window {
-            started_at: "2030-01-01T00:00:00Z".to_owned(),
-            duration_s: 761.0,
-            attach_ms: 310,
-        },
-        accounting: Accounting {
-            events: 18_200_000,
-            events_per_s: 182_000.0,
-            unknown_frees: 1_204,
-            truncated_stacks: 31,
-            collector: Collector { cpu_s: 23.6, rss_bytes: Some(48 << 20) },
-            ..Accounting::default()
-        },
-        probes: probes(),
-        totals: totals(&sites),
-        sites,
-        fds: None,
-        connections: None,
-    }
+    ]
 }
 
 fn probes() -> Vec<Probe> {

@@ -106,8 +106,10 @@ fn help_explains_keys_columns_and_words() {
     golden("help", &state);
     press(&mut state, &[Key::End]);
     golden("help_end", &state);
-    assert_eq!(update(&mut state, Key::Quit), Effect::Redraw, "q closes the help first");
+    assert_eq!(update(&mut state, Key::Close), Effect::Redraw, "q closes the help first");
     assert!(!state.help);
+    press(&mut state, &[Key::Help]);
+    assert_eq!(update(&mut state, Key::Quit), Effect::Quit, "Ctrl-C never asks");
 }
 
 #[test]

@@ -30,8 +30,8 @@ pub enum Effect {
 pub fn update(state: &mut ViewState, key: Key) -> Effect {
     state.remark = None;
     match key {
-        Key::Quit if state.help && state.typing.is_none() => state.help = false,
-        Key::Quit => return Effect::Quit,
+        Key::Close if state.help => state.help = false,
+        Key::Close | Key::Quit => return Effect::Quit,
         Key::Repaint => return Effect::Repaint,
         Key::Save if state.shown.is_none() => return Effect::Redraw,
         Key::Save => return Effect::Save,

@@ -44,7 +44,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
     let useful = |key: Key| match key {
         Key::Help => true,
         _ if state.help => false,
-        Key::Quit => true,
+        Key::Close => true,
         Key::Open => has_rows,
         _ => state.shown.is_some(),
     };
@@ -75,7 +75,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
 /// Which hints go first when the line is short.
 const fn rank(key: Key) -> u8 {
     match key {
-        Key::Help | Key::Quit => 0,
+        Key::Help | Key::Close => 0,
         Key::Open | Key::Filter => 1,
         Key::Pause | Key::Mark | Key::SortLeft => 2,
         Key::Save => 3,

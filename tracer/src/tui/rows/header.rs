@@ -59,14 +59,12 @@ fn targets(targets: &[Target], cells: usize) -> String {
     let Some(first) = targets.first() else { return "no target".to_owned() };
     let path = first.exe.as_deref().or(first.cmdline.first().map(String::as_str));
     let name = format::file_name(path.unwrap_or("?"));
-    let mut tail = format!(" (pid {})", first.pid);
-    if targets.len() > 1 {
-        let gone = targets.iter().filter(|target| target.exited.is_some()).count();
-        tail += &format!(" and {} more", targets.len() - 1);
-        if gone > 0 {
-            tail += &format!(", {gone} exited");
-        }
-    }
+    let gone = targets.iter().filter(|target| target.exited.is_some()).count();
+    let tail = match (targets.len() - 1, gone) {
+        (0, _) => format!(" (pid {})", first.pid),
+        (more, 0) => format!(" (pid {}) and {more} more", first.pid),
+        (more, gone) => format!(" (pid {}) and {more} more, {gone} exited", first.pid),
+    };
     names::middle(name, cells.saturating_sub(names::width(&tail)).max(4)) + &tail
 }
 
