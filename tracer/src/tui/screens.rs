@@ -175,6 +175,17 @@ fn the_end_of_the_target_is_said_plainly() {
 }
 
 #[test]
+fn several_targets_are_told_apart() {
+    let mut report = sample::judged();
+    let mut other = report.targets[0].clone();
+    other.pid = 4200;
+    other.exited = Some(Exit { status: Some(0), signal: None });
+    report.targets.push(other);
+    report.sites[2].pid = 4200;
+    golden("several_targets", &view(120, 20, report));
+}
+
+#[test]
 fn details_show_the_whole_stack() {
     let mut state = view(80, 40, sample::judged());
     press(&mut state, &[Key::Open]);
