@@ -81,7 +81,9 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
             segments.push(Segment { rank: rank + 2, row });
         }
     }
-    let resident: Option<u64> = report.targets.iter().map(|target| target.rss_bytes).sum();
+    let all_gone = report.targets.iter().all(|target| target.exited.is_some());
+    let counted = report.targets.iter().filter(|target| all_gone || target.exited.is_none());
+    let resident: Option<u64> = counted.map(|target| target.rss_bytes).sum();
     let row = Row::of(Role::Muted, "rss ")
         .with(Role::Text, resident.map_or_else(|| "?".to_owned(), format::bytes));
     segments.push(Segment { rank: 1, row });
