@@ -13,6 +13,8 @@ pub mod symbolize;
 
 pub mod report;
 
+pub mod tui;
+
 pub mod doctor;
 pub mod error;
 pub mod format;

@@ -1,0 +1,59 @@
+//! The whole screen: header, table, details or help, footer.
+//!
+//! Takes the state, hands on cells. Only what is visible is formatted.
+
+use ratatui::buffer::Buffer;
+
+use super::paint;
+use crate::tui::{
+    layout,
+    rows::{Role, Row, detail, footer, header, help, table},
+    state::ViewState,
+    theme::Theme,
+};
+
+/// Paints everything.
+pub fn draw(state: &ViewState, theme: Theme, buffer: &mut Buffer) {
+    for (line, row) in (0_u16..).zip(lines(state)) {
+        paint::row(&row, line, theme, buffer);
+    }
+}
+
+/// Every line of the screen, from the top.
+fn lines(state: &ViewState) -> Vec<Row> {
+    if layout::too_small(state) {
+        return vec![too_small(state)];
+    }
+    let layout = layout::of(state);
+    let mut lines = header::rows(state);
+    lines.truncate(layout.header);
+    match state.shown.as_deref() {
+        _ if state.help => lines.extend(help::rows(state, layout.width, layout.detail)),
+        None => lines.extend([Row::new(), Row::of(Role::Muted, "   attaching…")]),
+        Some(report) => {
+            if layout.table > 0 {
+                lines.extend(table::rows(report, state, layout.width, layout.table));
+            }
+            lines.resize(layout.header + layout.table, Row::new());
+            if layout.detail > 0
+                && let Some(site) = state.site()
+            {
+                lines.extend(detail::rows(site, state, layout.width, layout.detail));
+            }
+        }
+    }
+    lines.resize(layout.header + layout.table + layout.detail, Row::new());
+    lines.push(footer::row(state));
+    lines
+}
+
+fn too_small(state: &ViewState) -> Row {
+    let (columns, rows) = layout::SMALLEST;
+    let size = state.size;
+    let lost = state.shown.as_deref().map_or(0, |report| header::lost(&report.accounting));
+    let row = Row::of(
+        Role::Text,
+        format!("needs {columns}x{rows}, has {}x{}; q quits", size.columns, size.rows),
+    );
+    if lost > 0 { row.with(Role::Loud, format!(" LOST {lost}")) } else { row }
+}

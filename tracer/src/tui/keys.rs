@@ -1,0 +1,286 @@
+//! The keys: the one table of key strokes, what they mean, and how the help page explains them.
+//!
+//! Takes a terminal event, hands on a logical [`Key`]. Decoding, the help page and the hints in the
+//! bottom line all read [`BINDINGS`]; what a key does is `update`'s business, not this file's.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+/// What a person wants, whatever the key stroke was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// One call site up, or one line up in a page.
+    Up,
+    /// One call site down, or one line down in a page.
+    Down,
+    /// One page up.
+    PageUp,
+    /// One page down.
+    PageDown,
+    /// To the first call site, and stay on whichever is first.
+    Home,
+    /// To the last call site.
+    End,
+    /// The selected call site over the whole screen, and back.
+    Open,
+    /// Details below the table on or off.
+    Split,
+    /// Sort by the column to the left.
+    SortLeft,
+    /// Sort by the column to the right.
+    SortRight,
+    /// Turn the order around.
+    Reverse,
+    /// Start typing a filter.
+    Filter,
+    /// Freeze the view, or go on.
+    Pause,
+    /// Remember the figures as the baseline.
+    Mark,
+    /// Forget the baseline.
+    Unmark,
+    /// Save the report that is shown.
+    Save,
+    /// Help on or off.
+    Help,
+    /// One step back: help, full details, filter.
+    Back,
+    /// Draw everything anew.
+    Repaint,
+    /// Close the help page, else leave.
+    Close,
+    /// Leave at once.
+    Quit,
+    /// A character of the filter.
+    Typed(char),
+    /// Take back the last character.
+    Erase,
+    /// Take back all characters.
+    EraseAll,
+    /// Keep the filter.
+    Accept,
+}
+
+/// In which of the two ways of reading keys a binding holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Both.
+    Always,
+    /// While looking around.
+    Browsing,
+    /// While the filter is being typed.
+    Typing,
+}
+
+/// A key stroke as the terminal reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stroke {
+    /// The key alone; Shift is part of the character.
+    Plain(KeyCode),
+    /// The key together with Ctrl.
+    Control(char),
+    /// Any character without Ctrl or Alt.
+    AnyCharacter,
+}
+
+/// One row of the key table.
+#[derive(Debug)]
+pub struct Binding {
+    /// When it holds.
+    pub when: When,
+    /// The strokes, all with the same meaning.
+    pub strokes: &'static [Stroke],
+    /// The meaning.
+    pub key: Key,
+    /// The strokes as the help page writes them.
+    pub shown: &'static str,
+    /// What it does, for the help page.
+    pub help: &'static str,
+    /// Stroke and word for the bottom line, if it is worth a place there.
+    pub hint: Option<(&'static str, &'static str)>,
+}
+
+const fn row(
+    when: When,
+    key: Key,
+    strokes: &'static [Stroke],
+    shown: &'static str,
+    help: &'static str,
+) -> Binding {
+    Binding { when, strokes, key, shown, help, hint: None }
+}
+
+impl Binding {
+    const fn hint(mut self, stroke: &'static str, word: &'static str) -> Self {
+        self.hint = Some((stroke, word));
+        self
+    }
+}
+
+use Stroke::{AnyCharacter, Control, Plain};
+use When::{Always, Browsing, Typing};
+
+const fn letter(letter: char) -> Stroke {
+    Plain(KeyCode::Char(letter))
+}
+
+/// Every key there is, in the order of the help page. The first row that fits wins.
+#[rustfmt::skip]
+pub const BINDINGS: &[Binding] = &[
+    row(Browsing, Key::Open, &[Plain(KeyCode::Enter)], "Enter",
+        "whole stack and history of the call site; again: back").hint("Enter", "details"),
+    row(Browsing, Key::Split, &[Plain(KeyCode::Tab)], "Tab",
+        "details below the table on or off").hint("Tab", "split"),
+    row(Browsing, Key::Filter, &[letter('/')], "/",
+        "show only call sites with these words in a function, file, module or kind")
+        .hint("/", "filter"),
+    row(Browsing, Key::SortLeft, &[letter('<'), letter(','), Plain(KeyCode::Left)], "< Left",
+        "sort by the column to the left").hint("<>", "sort"),
+    row(Browsing, Key::SortRight, &[letter('>'), letter('.'), Plain(KeyCode::Right)], "> Right",
+        "sort by the column to the right"),
+    row(Browsing, Key::Reverse, &[letter('r')], "r", "turn the order around").hint("r", "reverse"),
+    row(Browsing, Key::Pause, &[letter('p'), letter(' ')], "p Space",
+        "freeze the view; tracing goes on").hint("p", "pause"),
+    row(Browsing, Key::Mark, &[letter('m')], "m",
+        "mark now as the baseline and show the change since").hint("m", "mark"),
+    row(Browsing, Key::Unmark, &[letter('u')], "u", "forget the mark"),
+    row(Browsing, Key::Save, &[letter('s')], "s", "save the report that is shown").hint("s", "save"),
+    row(Browsing, Key::Help, &[letter('?'), letter('h'), Plain(KeyCode::F(1))], "? h F1",
+        "this page").hint("?", "help"),
+    row(Browsing, Key::Close, &[letter('q')], "q", "quit; on this page: close it")
+        .hint("q", "quit"),
+    row(Always, Key::Quit, &[Control('c')], "Ctrl-C", "quit at once"),
+    row(Always, Key::Back, &[Plain(KeyCode::Esc)], "Esc",
+        "one step back: this page, the details, the filter"),
+    row(Always, Key::Up, &[Plain(KeyCode::Up)], "Up k", "one up; in the details: scroll"),
+    row(Browsing, Key::Up, &[letter('k')], "", ""),
+    row(Always, Key::Down, &[Plain(KeyCode::Down)], "Down j", "one down"),
+    row(Browsing, Key::Down, &[letter('j')], "", ""),
+    row(Always, Key::PageUp, &[Plain(KeyCode::PageUp), Control('b')], "PgUp", "one page up"),
+    row(Always, Key::PageDown, &[Plain(KeyCode::PageDown), Control('f')], "PgDn", "one page down"),
+    row(Always, Key::Home, &[Plain(KeyCode::Home)], "Home g", "to the first, and stay on the first"),
+    row(Browsing, Key::Home, &[letter('g')], "", ""),
+    row(Always, Key::End, &[Plain(KeyCode::End)], "End G", "to the last"),
+    row(Browsing, Key::End, &[letter('G')], "", ""),
+    row(Always, Key::Repaint, &[Control('l')], "Ctrl-L", "draw the screen anew"),
+    row(Typing, Key::Accept, &[Plain(KeyCode::Enter)], "Enter", "filter: keep it"),
+    row(Typing, Key::Erase, &[Plain(KeyCode::Backspace)], "Backspace", "filter: take back a letter"),
+    row(Typing, Key::EraseAll, &[Control('u')], "Ctrl-U", "filter: take back all"),
+    row(Typing, Key::Typed(' '), &[AnyCharacter], "letters", "filter: more words, all must fit"),
+];
+
+/// What this event asks for; `typing` while the filter is being typed.
+pub fn decode(event: &KeyEvent, typing: bool) -> Option<Key> {
+    if event.kind == KeyEventKind::Release {
+        return None;
+    }
+    let now = if typing { Typing } else { Browsing };
+    let binding = BINDINGS
+        .iter()
+        .filter(|binding| binding.when == Always || binding.when == now)
+        .find(|binding| binding.strokes.iter().any(|stroke| fits(*stroke, event)))?;
+    match (binding.key, event.code) {
+        (Key::Typed(_), KeyCode::Char(character)) => Some(Key::Typed(character)),
+        (key, _) => Some(key),
+    }
+}
+
+fn fits(stroke: Stroke, event: &KeyEvent) -> bool {
+    let bare = !event.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+    match stroke {
+        Plain(code) => bare && event.code == code,
+        AnyCharacter => bare && matches!(event.code, KeyCode::Char(_)),
+        Control(letter) => {
+            event.modifiers.contains(KeyModifiers::CONTROL) && event.code == KeyCode::Char(letter)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn press(code: KeyCode, modifiers: KeyModifiers, typing: bool) -> Option<Key> {
+        decode(&KeyEvent::new(code, modifiers), typing)
+    }
+
+    /// No catch-all arm: a new key stops the build here until [`ALL`] names it too.
+    fn place(key: Key) -> usize {
+        match key {
+            Key::Up => 0,
+            Key::Down => 1,
+            Key::PageUp => 2,
+            Key::PageDown => 3,
+            Key::Home => 4,
+            Key::End => 5,
+            Key::Open => 6,
+            Key::Split => 7,
+            Key::SortLeft => 8,
+            Key::SortRight => 9,
+            Key::Reverse => 10,
+            Key::Filter => 11,
+            Key::Pause => 12,
+            Key::Mark => 13,
+            Key::Unmark => 14,
+            Key::Save => 15,
+            Key::Help => 16,
+            Key::Back => 17,
+            Key::Repaint => 18,
+            Key::Quit => 19,
+            Key::Typed(_) => 20,
+            Key::Erase => 21,
+            Key::EraseAll => 22,
+            Key::Accept => 23,
+            Key::Close => 24,
+        }
+    }
+
+    #[test]
+    fn every_key_has_a_row_that_explains_it() {
+        for number in 0..25 {
+            assert!(
+                BINDINGS.iter().any(|row| place(row.key) == number && !row.help.is_empty()),
+                "no row explains the key number {number}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_stroke_has_two_meanings() {
+        for (at, row) in BINDINGS.iter().enumerate() {
+            for other in &BINDINGS[at + 1..] {
+                let same_time =
+                    row.when == other.when || row.when == Always || other.when == Always;
+                let shared = row.strokes.iter().any(|stroke| other.strokes.contains(stroke));
+                assert!(!(same_time && shared), "{:?} and {:?}", row.key, other.key);
+            }
+        }
+    }
+
+    #[test]
+    fn strokes_mean_what_the_table_says() {
+        let none = KeyModifiers::NONE;
+        for (code, modifiers, typing, key) in [
+            (KeyCode::Char('q'), none, false, Some(Key::Close)),
+            (KeyCode::Char('q'), none, true, Some(Key::Typed('q'))),
+            (KeyCode::Char('c'), KeyModifiers::CONTROL, true, Some(Key::Quit)),
+            (KeyCode::Char('c'), none, false, None),
+            (KeyCode::Char('<'), KeyModifiers::SHIFT, false, Some(Key::SortLeft)),
+            (KeyCode::Char('G'), KeyModifiers::SHIFT, false, Some(Key::End)),
+            (KeyCode::Char('A'), KeyModifiers::SHIFT, true, Some(Key::Typed('A'))),
+            (KeyCode::Char('x'), KeyModifiers::ALT, true, None),
+            (KeyCode::Enter, none, false, Some(Key::Open)),
+            (KeyCode::Enter, none, true, Some(Key::Accept)),
+            (KeyCode::Up, none, true, Some(Key::Up)),
+            (KeyCode::Esc, none, true, Some(Key::Back)),
+        ] {
+            assert_eq!(press(code, modifiers, typing), key, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn letting_a_key_go_means_nothing() {
+        let mut event = KeyEvent::new(KeyCode::Char('q'), KeyModifiers::NONE);
+        event.kind = KeyEventKind::Release;
+        assert_eq!(decode(&event, false), None);
+    }
+}

@@ -1,0 +1,225 @@
+//! The selected call site: judgement, figures, curve and stack.
+//!
+//! Pure; takes a call site and the state, hands on rows. Wide screens have the stack at the left and the
+//! figures at the right; narrow ones have the figures above the stack.
+
+use super::{Role, Row, Segment, packed, rule, spread, stack, table::amount};
+use crate::{
+    format,
+    report::Site,
+    tui::{
+        columns::{rate, verdict_words},
+        figures, names,
+        state::{Pane, ViewState},
+    },
+};
+
+/// From here on stack and figures stand beside each other.
+const WIDE: usize = 110;
+/// Cells of the figures beside the stack.
+const BESIDE: usize = 46;
+
+/// Lines of the whole content, for scrolling.
+pub fn length(site: &Site, state: &ViewState, width: usize) -> usize {
+    if width >= WIDE {
+        stack::full(site, width - BESIDE - 2).len().max(beside(site, state, usize::MAX).len())
+    } else {
+        above(site, state, width, usize::MAX).len()
+    }
+}
+
+/// Title line and what fits below it, in `height` lines.
+pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<Row> {
+    let room = height.saturating_sub(1);
+    let full = state.pane == Pane::Detail;
+    let content = if width >= WIDE {
+        let cells = width - BESIDE - 2;
+        let left = if full { stack::full(site, cells) } else { stack::short(site, cells) };
+        side_by_side(&left, &beside(site, state, room), cells)
+    } else if full {
+        above(site, state, width, room)
+    } else {
+        let mut rows = brief(site, state, width);
+        rows.extend(stack::short(site, width));
+        rows
+    };
+    let lines = content.len();
+    let first = if full { state.scroll.min(lines.saturating_sub(room)) } else { 0 };
+    let mut remark = Row::new();
+    if lines > room {
+        let text = if full {
+            format!("lines {}–{} of {lines}", first + 1, (first + room).min(lines))
+        } else {
+            format!("{} more lines: Enter", lines - room)
+        };
+        remark = Row::of(Role::Muted, text);
+    }
+    let part = |rank, role, text| Segment { rank, row: Row::of(role, text) };
+    let source = site.asked().and_then(crate::report::Frame::source).unwrap_or_default();
+    let parts = vec![
+        part(0, Role::Strong, names::function(&label(site), width * 2 / 5)),
+        part(1, Role::Muted, names::clean(&source)),
+        part(2, Role::Muted, format!("by {}", names::clean(&site.acquired_by))),
+    ];
+    let title = packed(parts, width.saturating_sub(remark.width() + 8), 2);
+    let mut rows = vec![rule(title, remark, width)];
+    rows.extend(content.into_iter().skip(first).take(room));
+    rows
+}
+
+fn label(site: &Site) -> String {
+    site.asked().map_or_else(|| "unknown stack".to_owned(), crate::report::Frame::label)
+}
+
+fn side_by_side(left: &[Row], right: &[Row], cells: usize) -> Vec<Row> {
+    let row = |number: usize| {
+        let left = left.get(number).cloned().unwrap_or_default().fitted(cells);
+        left.with(Role::Rule, "│ ").and(right.get(number).cloned().unwrap_or_default())
+    };
+    (0..left.len().max(right.len())).map(row).collect()
+}
+
+/// The figures in at most three lines, for a low screen.
+fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
+    let part = |rank, title: &str, role, text: String| Segment {
+        rank,
+        row: Row::of(Role::Muted, format!("{title} ")).with(role, text),
+    };
+    let mut lines = Vec::new();
+    lines.extend(verdict_line(site).map(|row| row.fitted(width)));
+    let held = amount(site.outstanding_bytes, site.outstanding_count);
+    let indented = |parts| Row::of(Role::Text, " ").and(packed(parts, width.saturating_sub(2), 3));
+    lines.push(indented(vec![
+        part(0, "outstanding", Role::Strong, held),
+        part(1, "acquired", Role::Text, figures::count(site.acquired_count)),
+        part(1, "released", Role::Text, figures::count(site.released_count)),
+    ]));
+    let growth =
+        Row::of(Role::Muted, "growth ").and(rate(site.growth_bytes_per_s, format::bytes_per_s));
+    let mut second = vec![Segment { rank: 0, row: growth }];
+    if let Some(age) = site.age_s {
+        let text = format!("{} to {}", format::seconds(age.min), format::seconds(age.max));
+        second.push(part(1, "age", Role::Text, text));
+    }
+    second.extend(since_mark(site, state).map(|row| Segment { rank: 1, row }));
+    let left = indented(second);
+    let cells = width.saturating_sub(left.width() + 4).min(24);
+    let curve = Row::of(Role::Accent, figures::spark(&site.trend_bytes, cells));
+    lines.push(spread(left, curve.with(Role::Text, " "), width));
+    lines
+}
+
+/// Everything one below the other.
+fn above(site: &Site, state: &ViewState, width: usize, room: usize) -> Vec<Row> {
+    let mut rows = brief(site, state, width);
+    rows.push(Row::new());
+    rows.extend(stack::full(site, width));
+    rows.push(Row::new());
+    rows.extend(beside(site, state, room.min(20)));
+    rows
+}
+
+/// Judgement, figures and curve in a column of [`BESIDE`] cells.
+fn beside(site: &Site, state: &ViewState, room: usize) -> Vec<Row> {
+    let mut rows: Vec<Row> = verdict_line(site).into_iter().collect();
+    for reason in &site.verdict.reasons {
+        for (line, text) in names::wrapped(reason, BESIDE - 4).into_iter().enumerate() {
+            let begin = if line == 0 { " · " } else { "   " };
+            rows.push(Row::of(Role::Muted, begin).with(Role::Text, text));
+        }
+    }
+    if !rows.is_empty() {
+        rows.push(Row::new());
+    }
+    rows.extend(figure_lines(site, state));
+    if let Some(age) = site.age_s {
+        let [min, median, max] = [age.min, age.median, age.max].map(format::seconds);
+        rows.push(Row::new());
+        rows.push(
+            Row::of(Role::Muted, " age         ")
+                .with(Role::Text, format!("{min} to {max}, half over {median}")),
+        );
+    }
+    let height = room.saturating_sub(rows.len() + 1).min(5);
+    if height > 0 && site.trend_bytes.iter().any(|bytes| *bytes > 0) {
+        rows.push(Row::new());
+        rows.extend(curve(&site.trend_bytes, height));
+    }
+    rows
+}
+
+fn verdict_line(site: &Site) -> Option<Row> {
+    let (mark, word, role) = verdict_words(site.verdict.class);
+    if word.is_empty() {
+        return None;
+    }
+    let sure = format!("  {:.0} % sure", site.verdict.confidence * 100.0);
+    Some(Row::of(role, format!(" {mark} {word}")).with(Role::Muted, sure))
+}
+
+/// Bytes and count of everything, a line each, under each other.
+fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
+    let line = |title: &str, bytes: Row, count: Row| {
+        let blanks = |row: &Row, cells: usize| " ".repeat(cells.saturating_sub(row.width()));
+        Row::of(Role::Muted, format!(" {title:<12}{}", blanks(&bytes, 11)))
+            .and(bytes)
+            .with(Role::Text, blanks(&count, 12))
+            .and(count)
+    };
+    let plain = |role, title, bytes, count| {
+        let count = Row::of(role, format::count(count));
+        line(title, Row::of(role, format::bytes(bytes)), count)
+    };
+    let mut rows = vec![
+        plain(Role::Strong, "outstanding", site.outstanding_bytes, site.outstanding_count),
+        plain(Role::Text, "acquired", site.acquired_bytes, site.acquired_count),
+        plain(Role::Text, "released", site.released_bytes, site.released_count),
+        line(
+            "growth",
+            rate(site.growth_bytes_per_s, format::bytes_per_s),
+            rate(site.growth_count_per_s, format::count_per_s),
+        ),
+    ];
+    if let Some(mark) = &state.baseline {
+        let then = mark.amount(site.id);
+        let bytes = figures::bytes_change(site.outstanding_bytes, then.bytes);
+        let count = figures::count_change(site.outstanding_count, then.count);
+        rows.push(line("since mark", Row::of(Role::Strong, bytes), Row::of(Role::Strong, count)));
+    }
+    if let Some(orphans) = site.orphans {
+        rows.push(plain(Role::Text, "orphans", orphans.bytes, orphans.count));
+        let text = format!(" of {} closed connections", format::count(orphans.connections));
+        rows.push(Row::of(Role::Muted, text));
+    }
+    if let Some(lost) = site.lost {
+        rows.push(plain(Role::Bad, "lost blocks", lost.bytes, lost.count));
+    }
+    rows
+}
+
+fn since_mark(site: &Site, state: &ViewState) -> Option<Row> {
+    let then = state.baseline.as_ref()?.amount(site.id);
+    let bytes = figures::bytes_change(site.outstanding_bytes, then.bytes);
+    let count = figures::count_change(site.outstanding_count, then.count);
+    let row = Row::of(Role::Muted, "since mark ");
+    Some(row.with(Role::Strong, format!("{bytes}, {count}")))
+}
+
+/// The curve with the values at its top and its foot.
+fn curve(trend: &[u64], height: usize) -> Vec<Row> {
+    let curve = figures::curve(trend, BESIDE - 13, height);
+    let lines = curve.lines.len();
+    let label = |number: usize| match number {
+        0 => format::bytes(curve.top),
+        _ if number + 1 == lines => format::bytes(curve.foot),
+        _ => String::new(),
+    };
+    curve
+        .lines
+        .iter()
+        .enumerate()
+        .map(|(number, line)| {
+            Row::of(Role::Muted, format!(" {:>9} ", label(number))).with(Role::Accent, line)
+        })
+        .collect()
+}

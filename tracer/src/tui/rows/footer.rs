@@ -1,0 +1,84 @@
+//! The bottom line: the filter being typed, what was just done, or the keys that help now.
+//!
+//! Pure; takes the state, hands on one row.
+
+use super::{Role, Row, Segment, packed, spread};
+use crate::{
+    format,
+    tui::{
+        keys::{BINDINGS, Key},
+        names,
+        state::ViewState,
+    },
+};
+
+/// The bottom line.
+pub fn row(state: &ViewState) -> Row {
+    let width = usize::from(state.size.columns);
+    if state.typing.is_some() {
+        return typing(state, width);
+    }
+    if let Some(remark) = &state.remark {
+        let role = if remark.failed { Role::Loud } else { Role::Notice };
+        let text = names::middle(&remark.text, width.saturating_sub(4));
+        return Row::of(Role::Text, " ").with(role, format!(" {text} ")).fitted(width);
+    }
+    hints(state, width)
+}
+
+fn typing(state: &ViewState, width: usize) -> Row {
+    let right = Row::of(Role::Accent, "Enter")
+        .with(Role::Muted, " keep  ")
+        .with(Role::Accent, "Esc")
+        .with(Role::Muted, " drop ");
+    let room = width.saturating_sub(right.width() + 6);
+    // The end of a long filter is where the typing happens.
+    let long = state.filter.chars().count().saturating_sub(room);
+    let end: String = state.filter.chars().skip(long).collect();
+    let left = Row::of(Role::Accent, " / ").with(Role::Strong, end).with(Role::Accent, "▏");
+    spread(left, right, width)
+}
+
+fn hints(state: &ViewState, width: usize) -> Row {
+    let has_rows = !state.order.is_empty();
+    let useful = |key: Key| match key {
+        Key::Help => true,
+        _ if state.help => false,
+        Key::Close => true,
+        Key::Open => has_rows,
+        _ => state.shown.is_some(),
+    };
+    let mut segments = Vec::new();
+    for binding in BINDINGS.iter().filter(|binding| useful(binding.key)) {
+        let Some((stroke, word)) = binding.hint else { continue };
+        let word = match binding.key {
+            Key::Pause if state.paused => "go on",
+            Key::Mark if state.baseline.is_some() => "re-mark",
+            Key::Help if state.help => "close   Up Down scroll",
+            _ => word,
+        };
+        let row = Row::of(Role::Accent, stroke).with(Role::Muted, format!(" {word}"));
+        segments.push(Segment { rank: rank(binding.key), row });
+        if binding.key == Key::Mark
+            && let Some(mark) = &state.baseline
+        {
+            let since = format!(" unmark {}", format::clock(mark.at_s));
+            segments.push(Segment {
+                rank: 3,
+                row: Row::of(Role::Accent, "u").with(Role::Muted, since),
+            });
+        }
+    }
+    Row::of(Role::Text, " ").and(packed(segments, width.saturating_sub(2), 2)).fitted(width)
+}
+
+/// Which hints go first when the line is short.
+const fn rank(key: Key) -> u8 {
+    match key {
+        Key::Help | Key::Close => 0,
+        Key::Open | Key::Filter => 1,
+        Key::Pause | Key::Mark | Key::SortLeft => 2,
+        Key::Save => 3,
+        _ => 4,
+    }
+}

@@ -1,0 +1,226 @@
+//! The header: who is traced, for how long, the sums, what it costs, and what was lost.
+//!
+//! Pure; takes the state, hands on rows. Losses are always named: `lost 0`, or loudly how many and why.
+
+use tracer_common::loss::Loss;
+
+use super::{Role, Row, Segment, packed, spread};
+use crate::{
+    format,
+    report::{Accounting, Exit, Probe, ProbeStatus, Report, Target},
+    tui::{
+        columns, figures, names,
+        state::{Size, ViewState},
+    },
+};
+
+/// The header's rows; how many there are depends on losses and on the targets' end.
+pub fn rows(state: &ViewState) -> Vec<Row> {
+    let Size { columns, rows } = state.size;
+    let width = usize::from(columns);
+    let Some(report) = state.shown.as_deref() else {
+        return vec![Row::of(Role::Strong, " leaktrace")];
+    };
+    let mut lines =
+        vec![identity(report, state, width), sums(report, state, width), costs(report, width)];
+    lines.extend(losses(&report.accounting, width, if rows < 30 { 1 } else { 4 }));
+    lines.extend(end(report, width));
+    lines
+}
+
+/// Who is traced, for how long, and at the right what changes the meaning of all figures.
+fn identity(report: &Report, state: &ViewState, width: usize) -> Row {
+    let lost = lost(&report.accounting);
+    let mut right = Row::new();
+    if report.accounting.estimated {
+        right = right.with(Role::Loud, " ESTIMATED ").with(Role::Text, "  ");
+    }
+    if state.paused {
+        right = right.with(Role::Notice, " PAUSED ").with(Role::Text, "  ");
+    }
+    right = if lost == 0 {
+        right.with(Role::Muted, "lost 0 ")
+    } else {
+        right.with(Role::Loud, format!(" LOST {} ", format::count(lost)))
+    };
+    let time = format!("traced {}", format::clock(report.window.duration_s));
+    let fixed = "leaktrace".len() + time.len() + right.width() + 8;
+    let target = targets(&report.targets, width.saturating_sub(fixed));
+    let left = Row::of(Role::Strong, " leaktrace  ")
+        .with(Role::Text, target)
+        .with(Role::Muted, "  ")
+        .with(Role::Muted, time)
+        .with(Role::Text, "  ");
+    spread(left, right, width)
+}
+
+/// The first target, and how many more there are.
+fn targets(targets: &[Target], cells: usize) -> String {
+    let Some(first) = targets.first() else { return "no target".to_owned() };
+    let path = first.exe.as_deref().or(first.cmdline.first().map(String::as_str));
+    let name = format::file_name(path.unwrap_or("?"));
+    let gone = targets.iter().filter(|target| target.exited.is_some()).count();
+    let tail = match (targets.len() - 1, gone) {
+        (0, _) => format!(" (pid {})", first.pid),
+        (more, 0) => format!(" (pid {}) and {more} more", first.pid),
+        (more, gone) => format!(" (pid {}) and {more} more, {gone} exited", first.pid),
+    };
+    names::middle(name, cells.saturating_sub(names::width(&tail)).max(4)) + &tail
+}
+
+/// Outstanding per kind, resident memory, and their common curve.
+fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
+    let mut segments = Vec::new();
+    for ((kind, total), rank) in report.totals.iter().zip(0_u8..) {
+        let row = Row::of(Role::Muted, format!("{} ", kind.name()))
+            .with(Role::Strong, format::bytes(total.outstanding_bytes))
+            .with(Role::Text, format!(" in {}", figures::count(total.outstanding_count)));
+        segments.push(Segment { rank, row });
+        if let Some(rate) = state.digest.growth.get(kind) {
+            let row = columns::rate(Some(*rate), format::bytes_per_s);
+            segments.push(Segment { rank: rank + 2, row });
+        }
+    }
+    let all_gone = report.targets.iter().all(|target| target.exited.is_some());
+    let counted = report.targets.iter().filter(|target| all_gone || target.exited.is_none());
+    let resident: Option<u64> = counted.map(|target| target.rss_bytes).sum();
+    let row = Row::of(Role::Muted, "rss ")
+        .with(Role::Text, resident.map_or_else(|| "?".to_owned(), format::bytes));
+    segments.push(Segment { rank: 1, row });
+    let left = Row::of(Role::Text, " ").and(packed(
+        segments,
+        width.saturating_sub(2),
+        if width < 100 { 2 } else { 3 },
+    ));
+    let room = width.saturating_sub(left.width() + 4);
+    if room < 12 {
+        return left;
+    }
+    let curve = figures::spark(&state.digest.trend, room.min(30));
+    spread(left, Row::of(Role::Accent, curve).with(Role::Text, " "), width)
+}
+
+/// What tracing sees and what it costs.
+fn costs(report: &Report, width: usize) -> Row {
+    let seen = &report.accounting;
+    let seconds = report.window.duration_s;
+    let mut segments = vec![
+        segment(0, Role::Text, rate(seen.events_per_s)),
+        Segment { rank: 0, row: probes(&report.probes, width) },
+    ];
+    if seconds > 0.0 {
+        let share = seen.collector.cpu_s / seconds * 100.0;
+        segments.push(segment(2, Role::Muted, format!("own cpu {share:.1} %")));
+    }
+    if let Some(bytes) = seen.collector.rss_bytes {
+        segments.push(segment(4, Role::Muted, format!("own rss {}", format::bytes(bytes))));
+    }
+    for (rank, count, what) in [
+        (1, seen.truncated_stacks, "truncated stacks"),
+        (3, seen.unknown_frees, "unknown frees"),
+        (5, seen.failed_acquires, "failed"),
+    ] {
+        if count > 0 {
+            segments.push(segment(rank, Role::Muted, format!("{} {what}", figures::count(count))));
+        }
+    }
+    Row::of(Role::Text, " ").and(packed(segments, width.saturating_sub(2), 3))
+}
+
+fn segment(rank: u8, role: Role, text: String) -> Segment {
+    Segment { rank, row: Row::of(role, text) }
+}
+
+fn rate(events_per_s: f64) -> String {
+    let rate = format::count_per_s(events_per_s);
+    format!("{} events/s", rate.trim_start_matches('+').trim_end_matches("/s"))
+}
+
+/// How many probes are on, and what is wrong with the others.
+fn probes(probes: &[Probe], width: usize) -> Row {
+    let count = |status| probes.iter().filter(|probe| probe.status == status).count();
+    let on = count(ProbeStatus::On);
+    let dear = probes
+        .iter()
+        .filter(|probe| probe.status == ProbeStatus::On && probe.emulated == Some(false))
+        .count();
+    let mut row = match on {
+        0 => Row::of(Role::Loud, " NO PROBE ON "),
+        1 => Row::of(Role::Text, "1 probe on"),
+        _ => Row::of(Role::Text, format!("{on} probes on")),
+    };
+    for (number, role, what) in [
+        (dear, Role::Doubtful, "dear"),
+        (count(ProbeStatus::Refused), Role::Bad, "refused"),
+        // Information, not a failure: the first to go.
+        (if width < 80 { 0 } else { count(ProbeStatus::Missing) }, Role::Muted, "missing"),
+    ] {
+        if number > 0 {
+            row = row.with(Role::Text, ", ").with(role, format!("{number} {what}"));
+        }
+    }
+    row
+}
+
+/// Losses of all reasons together.
+pub fn lost(accounting: &Accounting) -> u64 {
+    accounting.lost.values().fold(0, |sum, count| sum.saturating_add(*count))
+}
+
+/// Name and sentence of a reason; a reason of a newer version has only its name.
+pub fn reason(name: &str) -> &str {
+    Loss::ALL.iter().find(|loss| loss.name() == name).map_or(name, |loss| loss.sentence())
+}
+
+/// What was lost, the most frequent first: a sentence each where there is room, else names in a line.
+fn losses(accounting: &Accounting, width: usize, most: usize) -> Vec<Row> {
+    let mut reasons: Vec<(&str, u64)> =
+        accounting.lost.iter().map(|(name, count)| (name.as_str(), *count)).collect();
+    reasons.retain(|(_, count)| *count > 0);
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let line = |text: String| {
+        Row::of(Role::Text, " ").with(Role::Bad, names::start_of(&text, width.saturating_sub(2)))
+    };
+    if reasons.is_empty() {
+        return Vec::new();
+    }
+    if reasons.len() == 1 || reasons.len() <= most {
+        let sentence = |(name, count): &(&str, u64)| {
+            line(format!("lost {} {}", format::count(*count), reason(name)))
+        };
+        return reasons.iter().map(sentence).collect();
+    }
+    let words: Vec<String> =
+        reasons.iter().map(|(name, count)| format!("{} {name}", format::count(*count))).collect();
+    vec![line(format!("lost {} (? explains)", words.join(", ")))]
+}
+
+/// Said when every target has ended.
+fn end(report: &Report, width: usize) -> Option<Row> {
+    let ends: Option<Vec<Exit>> = report.targets.iter().map(|target| target.exited).collect();
+    let ends = ends.filter(|ends| !ends.is_empty())?;
+    let text = match ends.as_slice() {
+        [end] => format!(" The target {}. Figures are final; q leaves. ", how(*end)),
+        _ => format!(" All {} targets have exited. Figures are final; q leaves. ", ends.len()),
+    };
+    Some(Row::of(Role::Text, " ").with(Role::Loud, names::start_of(&text, width.saturating_sub(2))))
+}
+
+/// How a target ended, as far as known.
+fn how(end: Exit) -> String {
+    match (end.status, end.signal) {
+        (_, Some(signal)) => {
+            let name = match signal {
+                6 => " (SIGABRT)",
+                7 => " (SIGBUS)",
+                9 => " (SIGKILL)",
+                11 => " (SIGSEGV)",
+                15 => " (SIGTERM)",
+                _ => "",
+            };
+            format!("was ended by signal {signal}{name}")
+        }
+        (Some(status), None) => format!("exited with status {status}"),
+        (None, None) => "has exited".to_owned(),
+    }
+}

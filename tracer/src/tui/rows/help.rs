@@ -1,0 +1,112 @@
+//! The help page: keys, columns, marks and words, and what was lost, all from their tables.
+//!
+//! Pure; takes the state, hands on rows.
+
+use super::{Role, Row, header, rule};
+use crate::{
+    format,
+    report::{ProbeStatus, Report, VerdictClass},
+    tui::{
+        columns::{COLUMNS, verdict_words},
+        keys::BINDINGS,
+        names,
+        state::ViewState,
+    },
+};
+
+/// Words of the screen that are neither key nor column.
+const WORDS: [(&str, &str); 7] = [
+    ("outstanding", "acquired, release not seen"),
+    ("call site", "the stack that acquired; shown by the frame that asked"),
+    ("lost", "records that did not reach the ledger; figures may be off by that many"),
+    ("dear", "probes the kernel single-steps: each call costs far more"),
+    ("refused", "probes that could not be put on; missing: no object has the function"),
+    ("own cpu", "processor time of leaktrace itself, as a share of one processor"),
+    ("unknown frees", "releases of what was acquired before the attach"),
+];
+
+/// Title line and what fits below it, in `height` lines.
+pub fn rows(state: &ViewState, width: usize, height: usize) -> Vec<Row> {
+    let content = lines(state, width);
+    let room = height.saturating_sub(1);
+    let first = state.scroll.min(content.len().saturating_sub(room));
+    let last = (first + room).min(content.len());
+    let remark = if content.len() > room {
+        Row::of(Role::Muted, format!("lines {}–{last} of {}", first + 1, content.len()))
+    } else {
+        Row::new()
+    };
+    let mut rows = vec![rule(Row::of(Role::Strong, "Help"), remark, width)];
+    rows.extend(content.into_iter().skip(first).take(room));
+    rows
+}
+
+/// The whole page.
+pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for binding in BINDINGS.iter().filter(|binding| !binding.help.is_empty()) {
+        entry(&mut rows, Role::Accent, binding.shown, binding.help, width);
+    }
+    heading(&mut rows, "Columns");
+    for column in COLUMNS {
+        entry(&mut rows, Role::Text, column.title, column.help, width);
+    }
+    heading(&mut rows, "Verdicts");
+    for (class, help) in [
+        (VerdictClass::Leak, "proven"),
+        (VerdictClass::Suspect, "likely a leak; the details say why"),
+        (VerdictClass::Growing, "grows; too early to say more"),
+        (VerdictClass::Steady, "outstanding and flat"),
+        (VerdictClass::Settling, "shrinking towards a level"),
+    ] {
+        let (mark, word, role) = verdict_words(class);
+        entry(&mut rows, role, &format!("{mark} {word}"), help, width);
+    }
+    heading(&mut rows, "Words");
+    for (word, help) in WORDS {
+        entry(&mut rows, Role::Text, word, help, width);
+    }
+    if let Some(report) = state.shown.as_deref() {
+        now(&mut rows, report, width);
+    }
+    rows
+}
+
+/// What the header could only count: losses by reason, and the probes that are not on.
+fn now(rows: &mut Vec<Row>, report: &Report, width: usize) {
+    let lost = &report.accounting.lost;
+    if lost.values().any(|count| *count > 0) {
+        heading(rows, "Lost so far");
+        for (name, count) in lost {
+            entry(rows, Role::Bad, &format::count(*count), header::reason(name), width);
+        }
+    }
+    let off = |status| report.probes.iter().filter(move |probe| probe.status == status);
+    let off: Vec<_> = off(ProbeStatus::Refused).chain(off(ProbeStatus::Missing)).collect();
+    if !off.is_empty() {
+        heading(rows, "Probes that are not on");
+    }
+    for probe in off {
+        let why = probe.why.as_deref().unwrap_or("no object of the target has the function");
+        entry(rows, Role::Text, &probe.function, why, width);
+    }
+}
+
+fn heading(rows: &mut Vec<Row>, text: &str) {
+    rows.push(Row::new());
+    rows.push(Row::of(Role::Strong, format!(" {text}")));
+}
+
+fn entry(rows: &mut Vec<Row>, role: Role, name: &str, help: &str, width: usize) {
+    let name = names::middle(name, 14);
+    for (number, line) in names::wrapped(help, width.saturating_sub(20)).into_iter().enumerate() {
+        let begin = if number == 0 { name.as_str() } else { "" };
+        let blanks = " ".repeat(16 - names::width(begin).min(15));
+        rows.push(
+            Row::of(Role::Text, "  ")
+                .with(role, begin)
+                .with(Role::Text, blanks)
+                .with(Role::Muted, line),
+        );
+    }
+}

@@ -1,0 +1,113 @@
+//! The stack of one call site, innermost first: in short lines, or in full.
+//!
+//! Pure; takes a call site, hands on rows. Nothing is left out of the full form: inlined functions are
+//! marked, frames without a name say why, and a stack that ends early says so.
+
+use super::{Role, Row};
+use crate::{
+    format,
+    report::{Frame, Site},
+    tui::names,
+};
+
+/// Cells of the marker and the number before a frame's name.
+const NUMBER: usize = 6;
+
+/// One line for each frame, names shortened to `width`.
+pub fn short(site: &Site, width: usize) -> Vec<Row> {
+    let longest = site.frames.iter().filter_map(Frame::source).map(|s| names::width(&s)).max();
+    let beside = longest.unwrap_or(0).min(width / 3).min(32);
+    let room = width.saturating_sub(NUMBER + beside + 2);
+    let name_width = site.frames.iter().map(|frame| names::width(&name(frame))).max().unwrap_or(0);
+    let name_width = name_width.min(room);
+    let mut rows = Vec::new();
+    for (number, frame) in site.frames.iter().enumerate() {
+        let note = note(frame);
+        let label = names::function(&frame.label(), name_width.saturating_sub(names::width(&note)));
+        let role = role(frame, number == site.headline);
+        let mut row = start(number, number == site.headline).with(role, label);
+        row = row.with(Role::Muted, note).fitted(NUMBER + name_width);
+        let source = frame.source().or_else(|| frame.why_unnamed.clone()).unwrap_or_default();
+        let left = width.saturating_sub(NUMBER + name_width + 2);
+        let source = match frame.source() {
+            Some(_) => names::middle(&source, left),
+            None => names::start_of(&source, left),
+        };
+        rows.push(row.with(Role::Muted, format!("  {source}")));
+    }
+    rows.extend(end(site, width));
+    rows
+}
+
+/// Every frame with its whole name, its source with its path, and its address in its object.
+pub fn full(site: &Site, width: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let room = width.saturating_sub(NUMBER + 1);
+    for (number, frame) in site.frames.iter().enumerate() {
+        let headline = number == site.headline;
+        for (line, text) in names::wrapped(&name(frame), room).into_iter().enumerate() {
+            let begin = if line == 0 { start(number, headline) } else { indent() };
+            rows.push(begin.with(role(frame, headline), text));
+        }
+        for text in names::wrapped(&place(frame), room) {
+            rows.push(indent().with(Role::Muted, text));
+        }
+    }
+    rows.extend(end(site, width));
+    rows
+}
+
+fn start(number: usize, headline: bool) -> Row {
+    let marker = if headline { "▶" } else { " " };
+    Row::of(Role::Accent, format!(" {marker}")).with(Role::Muted, format!("{number:>3} "))
+}
+
+fn indent() -> Row {
+    Row::of(Role::Text, " ".repeat(NUMBER))
+}
+
+fn role(frame: &Frame, headline: bool) -> Role {
+    match (headline, &frame.symbol) {
+        (true, _) => Role::Strong,
+        (false, Some(_)) => Role::Text,
+        (false, None) => Role::Muted,
+    }
+}
+
+fn note(frame: &Frame) -> String {
+    if frame.inlined { " (inlined)".to_owned() } else { String::new() }
+}
+
+fn name(frame: &Frame) -> String {
+    frame.label() + &note(frame)
+}
+
+/// Source, object and address, or why there is no name.
+fn place(frame: &Frame) -> String {
+    let mut parts = Vec::new();
+    if let Some(file) = &frame.file {
+        let line = frame.line.map_or_else(String::new, |line| format!(":{line}"));
+        parts.push(format!("{file}{line}"));
+    }
+    match (&frame.module, frame.module_offset) {
+        (Some(module), Some(offset)) => {
+            parts.push(format!("{}+{offset:#x}", format::file_name(module)));
+        }
+        (Some(module), None) => parts.push(format::file_name(module).to_owned()),
+        (None, _) => parts.push(frame.address.clone()),
+    }
+    parts.extend(frame.why_unnamed.as_ref().map(|why| format!("no name: {why}")));
+    parts.join("  ")
+}
+
+/// What follows the last frame: nothing, or why the stack ends there.
+fn end(site: &Site, width: usize) -> Vec<Row> {
+    let text = match (&site.truncated_why, site.truncated, site.frames.is_empty()) {
+        (Some(why), true, _) => format!("the stack ends here: {why}"),
+        (None, true, _) => "the stack ends here: its bottom was not reached".to_owned(),
+        (_, false, true) => "no stack was recorded".to_owned(),
+        (_, false, false) => return Vec::new(),
+    };
+    let line = |text| indent().with(Role::Doubtful, text);
+    names::wrapped(&text, width.saturating_sub(NUMBER + 1)).into_iter().map(line).collect()
+}

@@ -1,0 +1,224 @@
+//! The view's state: what is shown, in which order, and where the cursor is.
+//!
+//! Takes reports, hands on what `rows` needs beside them. The cursor is kept by call-site id, never
+//! by row number, so it stays on its call site when the order changes. Changes come from `update`
+//! and from new reports only; no terminal, no clock.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    columns::{By, Sort},
+    digest::Digest,
+    layout, order,
+};
+use crate::report::{Amount, Report, Site};
+
+/// How large the screen is, in cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// From left to right.
+    pub columns: u16,
+    /// From top to bottom.
+    pub rows: u16,
+}
+
+/// What the body of the screen shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pane {
+    /// The table.
+    Table,
+    /// The table and, below, the selected call site.
+    Split,
+    /// The selected call site alone, names in full.
+    Detail,
+}
+
+/// The figures remembered by `m`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Baseline {
+    /// Seconds traced when it was marked.
+    pub at_s: f64,
+    /// What was outstanding, by call-site id. A call site that is not here began later, at nothing.
+    outstanding: HashMap<u32, Amount>,
+}
+
+impl Baseline {
+    fn of(report: &Report) -> Self {
+        let amount =
+            |site: &Site| Amount { count: site.outstanding_count, bytes: site.outstanding_bytes };
+        let outstanding = report.sites.iter().map(|site| (site.id, amount(site))).collect();
+        Self { at_s: report.window.duration_s, outstanding }
+    }
+
+    /// What this call site had outstanding when it was marked.
+    pub fn amount(&self, id: u32) -> Amount {
+        self.outstanding.get(&id).copied().unwrap_or(Amount { count: 0, bytes: 0 })
+    }
+}
+
+/// One line about something that was just done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// The text.
+    pub text: String,
+    /// Whether it went wrong.
+    pub failed: bool,
+}
+
+/// Everything about the view that is not in the report.
+#[derive(Clone, Debug)]
+pub struct ViewState {
+    /// How large the screen is.
+    pub size: Size,
+    /// The report that is shown.
+    pub shown: Option<Arc<Report>>,
+    /// The newest report that came while paused.
+    pub waiting: Option<Arc<Report>>,
+    /// Whether the view is frozen.
+    pub paused: bool,
+    /// Sums over the report that is shown.
+    pub digest: Digest,
+    /// Indices into the report's call sites: those that pass the filter, in the chosen order.
+    pub order: Vec<usize>,
+    /// Call site the cursor stays on; `None` until someone moved: then the first row has it.
+    pub selected: Option<u32>,
+    /// Index into `order` of the cursor.
+    pub cursor: usize,
+    /// Index into `order` of the first visible row.
+    pub top: usize,
+    /// Which column orders the table.
+    pub sort: Sort,
+    /// Only call sites with these words.
+    pub filter: String,
+    /// While the filter is typed: the one before.
+    pub typing: Option<String>,
+    /// The marked figures.
+    pub baseline: Option<Baseline>,
+    /// What the body shows.
+    pub pane: Pane,
+    /// First visible line of the details or of the help page.
+    pub scroll: usize,
+    /// Whether the help page is open.
+    pub help: bool,
+    /// What was just done.
+    pub remark: Option<Remark>,
+}
+
+impl ViewState {
+    /// The view before the first report. A high screen starts with the details open.
+    pub fn new(size: Size) -> Self {
+        Self {
+            size,
+            shown: None,
+            waiting: None,
+            paused: false,
+            digest: Digest::default(),
+            order: Vec::new(),
+            selected: None,
+            cursor: 0,
+            top: 0,
+            sort: Sort { by: By::Verdict, reversed: false },
+            filter: String::new(),
+            typing: None,
+            baseline: None,
+            pane: if size.rows >= 30 { Pane::Split } else { Pane::Table },
+            scroll: 0,
+            help: false,
+            remark: None,
+        }
+    }
+
+    /// A new report. While paused it only waits; says whether the view changed.
+    pub fn receive(&mut self, report: Arc<Report>) -> bool {
+        if self.paused {
+            self.waiting = Some(report);
+            return false;
+        }
+        self.digest = Digest::of(&report);
+        self.shown = Some(report);
+        self.arrange();
+        true
+    }
+
+    /// Freezes the view, or goes on with the newest report.
+    pub fn toggle_pause(&mut self) {
+        self.paused = !self.paused;
+        if let Some(report) = self.waiting.take() {
+            self.receive(report);
+        }
+    }
+
+    /// Remembers the shown figures as the baseline.
+    pub fn mark(&mut self) {
+        self.baseline = self.shown.as_deref().map(Baseline::of);
+        self.arrange();
+    }
+
+    /// Forgets the baseline.
+    pub fn unmark(&mut self) {
+        self.baseline = None;
+        if matches!(self.sort.by, By::BytesChange | By::CountChange) {
+            self.sort = Sort { by: By::Verdict, reversed: false };
+        }
+        self.arrange();
+    }
+
+    /// Another size of the screen.
+    pub fn resize(&mut self, size: Size) {
+        self.size = size;
+        self.keep_visible();
+    }
+
+    /// Filters and orders anew, and puts the cursor back on its call site.
+    pub fn arrange(&mut self) {
+        let Some(report) = self.shown.as_deref() else { return };
+        let on_screen = self.cursor.saturating_sub(self.top);
+        self.order = order::of(report, self.sort, &self.filter, self.baseline.as_ref());
+        if let Some(id) = self.selected {
+            match self.order.iter().position(|at| id_at(report, *at) == Some(id)) {
+                Some(row) => self.cursor = row,
+                None => self.put_cursor(self.cursor),
+            }
+        } else {
+            self.cursor = 0;
+        }
+        self.top = self.cursor.saturating_sub(on_screen);
+        self.keep_visible();
+    }
+
+    /// Puts the cursor on a row and keeps it on the call site there.
+    pub fn put_cursor(&mut self, row: usize) {
+        self.cursor = row.min(self.order.len().saturating_sub(1));
+        // An empty table leaves the selection, so that it returns with its call site.
+        if let Some(site) = self.site() {
+            self.selected = Some(site.id);
+        }
+        self.keep_visible();
+    }
+
+    /// Keeps the cursor on the call site it is on.
+    pub fn hold_cursor(&mut self) {
+        self.put_cursor(self.cursor);
+    }
+
+    /// The call site under the cursor.
+    pub fn site(&self) -> Option<&Site> {
+        self.shown.as_ref()?.sites.get(*self.order.get(self.cursor)?)
+    }
+
+    /// Rows of the table that are visible at once.
+    pub fn page(&self) -> usize {
+        layout::of(self).table_rows()
+    }
+
+    fn keep_visible(&mut self) {
+        let page = self.page().max(1);
+        let lowest = self.cursor.saturating_sub(page - 1);
+        let last_full = self.order.len().saturating_sub(page);
+        self.top = self.top.min(last_full).clamp(lowest, self.cursor);
+    }
+}
+
+fn id_at(report: &Report, at: usize) -> Option<u32> {
+    report.sites.get(at).map(|site| site.id)
+}

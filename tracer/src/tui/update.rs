@@ -1,0 +1,168 @@
+//! What a key does to the view.
+//!
+//! Pure: takes the state and a logical key, changes the state, hands on what the loop has to do.
+//! Nothing here touches the terminal, and no key reaches back to the tracing: pausing freezes the view.
+
+use super::{
+    columns::{COLUMNS, Needs, Sort},
+    keys::Key,
+    layout,
+    rows::{detail, help},
+    state::{Pane, ViewState},
+};
+
+/// What is left for the loop to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing changed.
+    None,
+    /// Draw.
+    Redraw,
+    /// Draw every cell, also those thought unchanged.
+    Repaint,
+    /// Save the shown report.
+    Save,
+    /// Leave.
+    Quit,
+}
+
+/// Does what the key asks for.
+pub fn update(state: &mut ViewState, key: Key) -> Effect {
+    state.remark = None;
+    match key {
+        Key::Close if state.help => state.help = false,
+        Key::Close | Key::Quit => return Effect::Quit,
+        Key::Repaint => return Effect::Repaint,
+        Key::Save if state.shown.is_none() => return Effect::Redraw,
+        Key::Save => return Effect::Save,
+        Key::Help => {
+            state.help = !state.help;
+            state.scroll = 0;
+        }
+        Key::Back => back(state),
+        Key::Up | Key::Down | Key::PageUp | Key::PageDown | Key::Home | Key::End => {
+            travel(state, key);
+        }
+        Key::Open => open(state),
+        Key::Split => split(state),
+        Key::SortLeft | Key::SortRight => sort_beside(state, key == Key::SortRight),
+        Key::Reverse => {
+            state.sort.reversed = !state.sort.reversed;
+            state.arrange();
+        }
+        Key::Pause => state.toggle_pause(),
+        Key::Mark => state.mark(),
+        Key::Unmark => state.unmark(),
+        Key::Filter => {
+            state.help = false;
+            if state.pane == Pane::Detail {
+                state.pane = Pane::Table;
+            }
+            state.typing = Some(state.filter.clone());
+        }
+        Key::Typed(_) | Key::Erase | Key::EraseAll | Key::Accept => write(state, key),
+    }
+    Effect::Redraw
+}
+
+/// One layer back, the topmost first.
+fn back(state: &mut ViewState) {
+    state.scroll = 0;
+    if state.help {
+        state.help = false;
+    } else if let Some(before) = state.typing.take() {
+        state.filter = before;
+        state.arrange();
+    } else if state.pane == Pane::Detail {
+        state.pane = if state.size.rows >= 30 { Pane::Split } else { Pane::Table };
+        state.hold_cursor();
+    } else if !state.filter.is_empty() {
+        state.filter.clear();
+        state.arrange();
+    }
+}
+
+fn open(state: &mut ViewState) {
+    if state.help || state.pane == Pane::Detail {
+        back(state);
+    } else if state.site().is_some() {
+        state.scroll = 0;
+        state.pane = Pane::Detail;
+        state.hold_cursor();
+    }
+}
+
+fn split(state: &mut ViewState) {
+    state.help = false;
+    state.scroll = 0;
+    state.pane = match state.pane {
+        Pane::Table | Pane::Detail => Pane::Split,
+        Pane::Split => Pane::Table,
+    };
+    let size = state.size;
+    state.resize(size);
+}
+
+/// Moves the cursor, or the page when one covers the table.
+fn travel(state: &mut ViewState, key: Key) {
+    let layout = layout::of(state);
+    if state.help || state.pane == Pane::Detail {
+        let lines = if state.help {
+            help::lines(state, layout.width).len()
+        } else {
+            state.site().map_or(0, |site| detail::length(site, state, layout.width))
+        };
+        let last = lines.saturating_sub(layout.detail_rows());
+        state.scroll = moved(state.scroll.min(last), key, layout.detail_rows(), last);
+    } else if key == Key::Home {
+        state.put_cursor(0);
+        state.selected = None;
+    } else {
+        let last = state.order.len().saturating_sub(1);
+        state.put_cursor(moved(state.cursor, key, layout.table_rows(), last));
+    }
+}
+
+fn moved(from: usize, key: Key, page: usize, last: usize) -> usize {
+    // One line of the old page stays in sight.
+    let page = page.saturating_sub(1).max(1);
+    let to = match key {
+        Key::Up => from.saturating_sub(1),
+        Key::Down => from + 1,
+        Key::PageUp => from.saturating_sub(page),
+        Key::PageDown => from + page,
+        Key::Home => 0,
+        Key::End => last,
+        _ => from,
+    };
+    to.min(last)
+}
+
+/// The column beside the sorted one, among those there are now; the ends meet.
+fn sort_beside(state: &mut ViewState, right: bool) {
+    let there = |needs: Needs| match needs {
+        // The order "worst first" exists also before any rule has spoken.
+        Needs::Nothing | Needs::Judgement => true,
+        Needs::Baseline => state.baseline.is_some(),
+        Needs::ManyTargets => state.digest.many_targets,
+    };
+    let columns: Vec<_> = COLUMNS.iter().filter(|column| there(column.needs)).collect();
+    let at = columns.iter().position(|column| column.by == state.sort.by).unwrap_or(0);
+    let step = if right { 1 } else { columns.len() - 1 };
+    if let Some(next) = columns.get((at + step) % columns.len()) {
+        state.sort = Sort { by: next.by, reversed: false };
+        state.arrange();
+    }
+}
+
+fn write(state: &mut ViewState, key: Key) {
+    match key {
+        Key::Typed(character) => state.filter.push(character),
+        Key::Erase => {
+            state.filter.pop();
+        }
+        Key::EraseAll => state.filter.clear(),
+        _ => state.typing = None,
+    }
+    state.arrange();
+}
