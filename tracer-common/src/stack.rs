@@ -65,6 +65,14 @@ impl Digest {
     }
 }
 
+impl Digest {
+    /// A place in a table of `slots`, a power of two.
+    #[inline(always)]
+    pub const fn slot(self, slots: u32) -> u32 {
+        (self.low as u32) & (slots - 1)
+    }
+}
+
 /// Whether `next` may be the frame pointer after `current`: above it, aligned, and within the
 /// largest stack that is usual (an 8 MiB main stack; thread stacks are as large by default).
 #[inline(always)]

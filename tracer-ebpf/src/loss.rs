@@ -51,7 +51,7 @@ pub(crate) fn died(site: u32, bytes: u64) {
 /// A release got lost: whatever carries this handle and is not younger may be gone.
 #[inline(always)]
 pub(crate) fn doubt(key: &Key, position: u64) {
-    let slot = Digest::seeded(key.pid, 0).with(key.handle).low as u32 & (DOUBT_SLOTS - 1);
+    let slot = Digest::seeded(key.pid, 0).with(key.handle).slot(DOUBT_SLOTS);
     // An array's slot always exists, so this cannot fail.
     _ = DOUBT.set(slot, position, 0);
 }

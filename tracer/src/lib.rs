@@ -9,6 +9,14 @@ pub mod settings;
 
 pub mod target;
 
+pub mod probes;
+
+pub mod kernel;
+
+pub mod collect;
+
+pub mod analyze;
+
 pub mod symbolize;
 
 pub mod report;

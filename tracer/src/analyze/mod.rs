@@ -1,0 +1,136 @@
+//! The past of each call site: how its outstanding resources change.
+//!
+//! Takes snapshots in order, hands on growth and trend. Pure: time comes with the snapshots. Knows no
+//! names; does not judge yet.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::collect::{Snapshot, ledger::Sum};
+
+/// Snapshots kept per call site: a minute at the usual interval.
+pub const KEPT: usize = 60;
+/// Least time over which growth is told, seconds: below it one burst would look like a slope.
+const LEAST_SPAN_S: f64 = 2.0;
+
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    at_s: f64,
+    outstanding: Sum,
+}
+
+/// The recent past of every call site.
+#[derive(Debug, Default)]
+pub struct History {
+    sites: HashMap<u32, VecDeque<Point>>,
+}
+
+/// Change per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Growth {
+    /// Of bytes.
+    pub bytes_per_s: f64,
+    /// Of resources.
+    pub count_per_s: f64,
+}
+
+impl History {
+    /// Remembers one more snapshot.
+    pub fn push(&mut self, snapshot: &Snapshot) {
+        let at_s = snapshot.at_ns as f64 / 1e9;
+        for site in &snapshot.sites {
+            let points = self.sites.entry(site.number).or_default();
+            if points.len() == KEPT {
+                points.pop_front();
+            }
+            points.push_back(Point { at_s, outstanding: site.outstanding });
+        }
+    }
+
+    /// The slope of a straight line through the points of a call site (least squares); `None` while
+    /// they span too little time.
+    pub fn growth(&self, site: u32) -> Option<Growth> {
+        let points = self.sites.get(&site)?;
+        let (first, last) = (points.front()?, points.back()?);
+        if points.len() < 3 || last.at_s - first.at_s < LEAST_SPAN_S {
+            return None;
+        }
+        Some(Growth {
+            bytes_per_s: slope(points, |sum| sum.bytes as f64),
+            count_per_s: slope(points, |sum| sum.count as f64),
+        })
+    }
+
+    /// Outstanding bytes at the last snapshots, oldest first.
+    pub fn trend(&self, site: u32) -> Vec<u64> {
+        let points = self.sites.get(&site);
+        points.map_or_else(Vec::new, |points| {
+            points.iter().map(|point| point.outstanding.bytes).collect()
+        })
+    }
+}
+
+fn slope(points: &VecDeque<Point>, value: impl Fn(&Sum) -> f64) -> f64 {
+    let count = points.len() as f64;
+    let mean_time = points.iter().map(|point| point.at_s).sum::<f64>() / count;
+    let mean_value = points.iter().map(|point| value(&point.outstanding)).sum::<f64>() / count;
+    let (mut shared, mut spread) = (0.0, 0.0);
+    for point in points {
+        let time = point.at_s - mean_time;
+        shared += time * (value(&point.outstanding) - mean_value);
+        spread += time * time;
+    }
+    if spread > 0.0 { shared / spread } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tracer_common::stack::StackEnd;
+
+    use super::*;
+    use crate::collect::snapshot::SiteFigures;
+
+    fn snapshot(second: u64, count: u64) -> Snapshot {
+        let outstanding = Sum { count, bytes: count * 100 };
+        let site = SiteFigures {
+            number: 1,
+            pid: None,
+            probe: None,
+            frames: Arc::from([]),
+            end: StackEnd::Bottom,
+            acquired: outstanding,
+            released: Sum::default(),
+            outstanding,
+            aged: outstanding,
+            ages: None,
+        };
+        Snapshot { at_ns: second * 1_000_000_000, sites: vec![site], ..Snapshot::default() }
+    }
+
+    #[test]
+    fn a_steady_rise_has_its_slope() {
+        let mut history = History::default();
+        (0..10).for_each(|second| history.push(&snapshot(second, second * 5)));
+        let growth = history.growth(1).unwrap();
+        assert!((growth.count_per_s - 5.0).abs() < 1e-9, "{growth:?}");
+        assert!((growth.bytes_per_s - 500.0).abs() < 1e-6, "{growth:?}");
+    }
+
+    #[test]
+    fn a_moment_has_none() {
+        let mut history = History::default();
+        history.push(&snapshot(0, 1));
+        history.push(&snapshot(1, 2));
+        assert_eq!(history.growth(1), None);
+        assert_eq!(history.growth(2), None);
+    }
+
+    #[test]
+    fn only_the_recent_past_is_kept() {
+        let mut history = History::default();
+        (0..200).for_each(|second| history.push(&snapshot(second, second)));
+        let trend = history.trend(1);
+        assert_eq!((trend.len(), trend.first(), trend.last()), (KEPT, Some(&14000), Some(&19900)));
+    }
+}

@@ -1,0 +1,200 @@
+//! Bytes → [`Event`], refusing what is malformed. Allocates only for stacks.
+
+use std::sync::Arc;
+
+use tracer_common::{
+    kind::Kind,
+    record::{ACQUIRE, Change, RELEASE, RESIZE, RESTORE, STACK, StackHead},
+    stack::StackEnd,
+    state::{Key, Young},
+};
+use zerocopy::FromBytes as _;
+
+use crate::target::Pid;
+
+/// Which resource: the key of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle {
+    /// Whose.
+    pub pid: Pid,
+    /// Of what kind.
+    pub kind: Kind,
+    /// Address or number.
+    pub value: u64,
+}
+
+/// What the ledger keeps of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Bytes.
+    pub size: u64,
+    /// `CLOCK_MONOTONIC` of the acquisition, nanoseconds.
+    pub time_ns: u64,
+    /// Place in the order of things, see `record::Change::position`.
+    pub position: u64,
+    /// Number of its call site; 0 for the unknown one.
+    pub site: u32,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A resource was acquired.
+    Acquired {
+        /// Which.
+        handle: Handle,
+        /// What is known of it.
+        block: Block,
+    },
+    /// A resource (for kinds by range: `size` bytes from the handle on) was released.
+    Released {
+        /// Which.
+        handle: Handle,
+        /// Bytes, for ranges.
+        size: u64,
+        /// Place in the order of things.
+        position: u64,
+        /// Return address of the call, 0 when it was not taken.
+        caller: u64,
+        /// The thread, when this is the beginning of a resize that may still fail.
+        resizing: Option<u32>,
+    },
+    /// The resize that `thread` of the handle's process began has failed.
+    Restored {
+        /// Which.
+        handle: Handle,
+        /// The thread.
+        thread: u32,
+    },
+    /// A call site was seen for the first time.
+    Site(Site),
+}
+
+/// A call site as the kernel side knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Its number.
+    pub number: u32,
+    /// Its target.
+    pub pid: Pid,
+    /// Number of the probe: the function called.
+    pub probe: u8,
+    /// Return addresses, innermost first.
+    pub frames: Arc<[u64]>,
+    /// Why unwinding stopped.
+    pub end: StackEnd,
+}
+
+/// The event in a record, or `None` when it is not understood.
+pub fn decode(record: &[u8]) -> Option<Event> {
+    let (kind, _) = u32::read_from_prefix(record).ok()?;
+    match kind {
+        STACK => stack(record),
+        ACQUIRE | RELEASE | RESIZE | RESTORE => change(Change::read_from_bytes(record).ok()?),
+        _ => None,
+    }
+}
+
+/// The event that a drained resource stands for.
+pub fn drained(key: &Key, young: &Young) -> Option<Event> {
+    let kind = Kind::from_number(u8::try_from(key.kind).ok()?)?;
+    Some(Event::Acquired {
+        handle: Handle { pid: Pid(key.pid), kind, value: key.handle },
+        block: Block {
+            size: young.size,
+            time_ns: young.time_ns,
+            position: young.position,
+            site: young.site,
+        },
+    })
+}
+
+fn change(change: Change) -> Option<Event> {
+    let kind = Kind::from_number(u8::try_from(change.kind).ok()?)?;
+    let handle = Handle { pid: Pid(change.pid), kind, value: change.handle };
+    Some(match change.record {
+        ACQUIRE => Event::Acquired {
+            handle,
+            block: Block {
+                size: change.size,
+                time_ns: change.time_ns,
+                position: change.position,
+                site: change.site,
+            },
+        },
+        RESTORE => Event::Restored { handle, thread: change.tid },
+        record => Event::Released {
+            handle,
+            size: change.size,
+            position: change.position,
+            caller: change.caller,
+            resizing: (record == RESIZE).then_some(change.tid),
+        },
+    })
+}
+
+fn stack(record: &[u8]) -> Option<Event> {
+    let (head, rest) = StackHead::read_from_prefix(record).ok()?;
+    let depth = usize::try_from(head.depth).ok()?;
+    let (frames, _) = rest.as_chunks::<8>();
+    let frames = frames.get(..depth)?;
+    Some(Event::Site(Site {
+        number: head.site,
+        pid: Pid(head.pid),
+        probe: u8::try_from(head.probe).ok()?,
+        frames: frames.iter().map(|word| u64::from_ne_bytes(*word)).collect(),
+        end: StackEnd::from_number(u8::try_from(head.end).ok()?),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes as _;
+
+    use super::*;
+
+    #[test]
+    fn a_stack_gives_back_its_addresses_and_no_more() {
+        let head = StackHead { record: STACK, site: 7, pid: 1, probe: 3, depth: 2, end: 1 };
+        let mut bytes = head.as_bytes().to_vec();
+        bytes.extend([0x10_u64, 0x20, 0x30].iter().flat_map(|word| word.to_ne_bytes()));
+        let Some(Event::Site(site)) = decode(&bytes) else { panic!("not a stack") };
+        assert_eq!(&*site.frames, &[0x10, 0x20]);
+        assert_eq!((site.number, site.probe, site.end), (7, 3, StackEnd::FramePointerLost));
+    }
+
+    #[test]
+    fn a_stack_shorter_than_it_says_is_refused() {
+        let head = StackHead { record: STACK, site: 7, pid: 1, probe: 3, depth: 2, end: 1 };
+        let mut bytes = head.as_bytes().to_vec();
+        bytes.extend(0x10_u64.to_ne_bytes());
+        assert_eq!(decode(&bytes), None);
+    }
+
+    #[test]
+    fn an_unknown_kind_is_refused() {
+        let change = Change {
+            record: RELEASE,
+            kind: 250,
+            pid: 1,
+            tid: 1,
+            handle: 1,
+            size: 0,
+            position: 0,
+            time_ns: 0,
+            caller: 0,
+            site: 0,
+            probe: 0,
+        };
+        assert_eq!(decode(change.as_bytes()), None);
+        assert!(decode(Change { kind: 0, ..change }.as_bytes()).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            _ = decode(&bytes);
+        }
+    }
+}

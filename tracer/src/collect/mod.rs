@@ -1,0 +1,12 @@
+//! Kernel bytes → ledger → snapshot.
+//!
+//! Takes records and drained resources, hands on [`snapshot::Snapshot`]s. Names nothing, judges
+//! nothing. `decode` and `ledger` do no IO and read no clock; `collector` is the loop that does.
+
+pub mod collector;
+pub mod decode;
+pub mod ledger;
+mod ranges;
+pub mod snapshot;
+
+pub use snapshot::Snapshot;

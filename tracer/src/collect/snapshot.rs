@@ -1,0 +1,155 @@
+//! The frozen picture: THE WAIST. Left of it are root, kernel and clock; right of it nothing is.
+//!
+//! Takes the ledger at one moment, hands on plain figures with addresses instead of names.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tracer_common::{loss::Loss, stack::StackEnd};
+
+use super::ledger::{Ledger, Sum};
+use crate::target::{Pid, mappings::Mappings};
+
+/// What is known at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub at_ns: u64,
+    /// Whether no more will follow.
+    pub last: bool,
+    /// Call sites that acquired anything, in the order of their numbers.
+    pub sites: Vec<SiteFigures>,
+    /// Losses by reason, those that occurred.
+    pub losses: BTreeMap<Loss, u64>,
+    /// Releases of what was never seen to be acquired.
+    pub unknown_releases: u64,
+    /// Hits and failed acquisitions, by number of the probe.
+    pub hits: Vec<(u64, u64)>,
+    /// Targets that have ended.
+    pub ended: Vec<Pid>,
+    /// What is mapped, of targets where that has changed since the last snapshot.
+    pub mappings: Vec<(Pid, Arc<Mappings>)>,
+}
+
+/// One call site at that moment.
+#[derive(Clone, Debug)]
+pub struct SiteFigures {
+    /// Its number.
+    pub number: u32,
+    /// Its target; `None` for the unknown call site.
+    pub pid: Option<Pid>,
+    /// Number of the probe; `None` for the unknown call site.
+    pub probe: Option<u8>,
+    /// Return addresses, innermost first.
+    pub frames: Arc<[u64]>,
+    /// Why unwinding stopped.
+    pub end: StackEnd,
+    /// Everything acquired.
+    pub acquired: Sum,
+    /// Everything released.
+    pub released: Sum,
+    /// What is outstanding.
+    pub outstanding: Sum,
+    /// The part of it that has the least age asked for.
+    pub aged: Sum,
+    /// Ages of that part.
+    pub ages: Option<Ages>,
+}
+
+/// Ages in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ages {
+    /// The youngest.
+    pub min_ms: u32,
+    /// As many are older as younger.
+    pub median_ms: u32,
+    /// The oldest.
+    pub max_ms: u32,
+}
+
+/// The figures of every call site that acquired anything.
+pub fn site_figures(ledger: &Ledger, now_ns: u64, min_age_ns: u64) -> Vec<SiteFigures> {
+    let mut figures: Vec<SiteFigures> = ledger
+        .sites()
+        .filter(|(_, _, tally)| tally.acquired().count > 0)
+        .map(|(number, site, tally)| SiteFigures {
+            number,
+            pid: site.map(|site| site.pid),
+            probe: site.map(|site| site.probe),
+            frames: site.map_or_else(|| Arc::from([]), |site| Arc::clone(&site.frames)),
+            end: site.map_or(StackEnd::Unreadable, |site| site.end),
+            acquired: tally.acquired(),
+            released: tally.released(),
+            outstanding: tally.outstanding(),
+            aged: Sum::default(),
+            ages: None,
+        })
+        .collect();
+    add_ages(ledger, &mut figures, now_ns, min_age_ns);
+    figures
+}
+
+/// One room for all ages, a part of it per call site: no allocation per site, and the median by
+/// selection instead of sorting.
+fn add_ages(ledger: &Ledger, figures: &mut [SiteFigures], now_ns: u64, min_age_ns: u64) {
+    let numbers = figures.last().map_or(0, |site| site.number as usize + 1);
+    let mut place = vec![usize::MAX; numbers];
+    let mut starts = Vec::with_capacity(figures.len());
+    let mut total = 0_usize;
+    for (index, site) in figures.iter().enumerate() {
+        if let Some(place) = place.get_mut(site.number as usize) {
+            *place = index;
+        }
+        starts.push(total);
+        total += usize::try_from(site.outstanding.count).unwrap_or(0);
+    }
+    let mut ages = vec![0_u32; total];
+    let mut used = starts.clone();
+    for block in ledger.outstanding() {
+        let age_ns = now_ns.saturating_sub(block.time_ns);
+        let Some(&index) = place.get(block.site as usize) else { continue };
+        let (Some(site), Some(at)) = (figures.get_mut(index), used.get_mut(index)) else { continue };
+        if age_ns < min_age_ns {
+            continue;
+        }
+        site.aged.add(block.size);
+        if let Some(age) = ages.get_mut(*at) {
+            *age = u32::try_from(age_ns / 1_000_000).unwrap_or(u32::MAX);
+            *at += 1;
+        }
+    }
+    for ((site, start), end) in figures.iter_mut().zip(starts).zip(used) {
+        let Some(ages) = ages.get_mut(start..end) else { continue };
+        let (Some(min), Some(max)) = (ages.iter().copied().min(), ages.iter().copied().max()) else {
+            continue;
+        };
+        let (_, median, _) = ages.select_nth_unstable(ages.len() / 2);
+        site.ages = Some(Ages { min_ms: min, median_ms: *median, max_ms: max });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::kind::Kind;
+
+    use super::*;
+    use crate::collect::decode::{Block, Event, Handle};
+
+    #[test]
+    fn ages_are_of_what_is_old_enough_and_sums_of_all() {
+        let mut ledger = Ledger::default();
+        for (value, seconds) in [(1, 9), (2, 5), (3, 1)] {
+            let block =
+                Block { size: 10, time_ns: (10 - seconds) * 1_000_000_000, position: 0, site: 3 };
+            let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
+            ledger.apply(Event::Acquired { handle, block });
+        }
+        let figures = site_figures(&ledger, 10_000_000_000, 2_000_000_000);
+        assert_eq!(figures.len(), 1);
+        assert_eq!(figures[0].outstanding, Sum { count: 3, bytes: 30 });
+        assert_eq!(figures[0].aged, Sum { count: 2, bytes: 20 });
+        assert_eq!(
+            figures[0].ages,
+            Some(Ages { min_ms: 5000, median_ms: 9000, max_ms: 9000 })
+        );
+    }
+}

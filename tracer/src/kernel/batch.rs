@@ -1,0 +1,117 @@
+//! `bpf(2)` batch operations, which aya 0.14 lacks: one system call for thousands of entries.
+
+use std::{io, os::fd::{AsRawFd as _, BorrowedFd}};
+
+use zerocopy::{FromBytes, IntoBytes};
+
+/// `BPF_MAP_LOOKUP_BATCH`, for per-CPU arrays since 5.13.
+const LOOKUP: libc::c_long = 24;
+/// `BPF_MAP_LOOKUP_AND_DELETE_BATCH`, for hash maps since 5.6. Copies and deletes a bucket's entries
+/// under the bucket's lock: each entry is seen by this call or by a program's deletion, never by both.
+const LOOKUP_AND_DELETE: libc::c_long = 25;
+
+/// The `batch` member of `union bpf_attr`.
+#[repr(C)]
+struct Attributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Takes entries out of a hash map: all, unless programs put in more than the passes can follow.
+/// Appends them to `taken`.
+pub(super) fn take_all<K, V>(map: BorrowedFd<'_>, room: &mut Room<K, V>, taken: &mut Vec<(K, V)>) -> io::Result<()>
+where
+    K: FromBytes + IntoBytes + Copy,
+    V: FromBytes + IntoBytes + Copy,
+{
+    let mut cursor = 0_u32;
+    let mut first = true;
+    loop {
+        let (count, done) = step(map, LOOKUP_AND_DELETE, &mut cursor, first, &mut room.keys, &mut room.values)?;
+        first = false;
+        taken.extend(room.keys.iter().copied().zip(room.values.iter().copied()).take(count));
+        if done {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads the first `keys` entries of a per-CPU array; `values` holds `cpus` values per entry.
+pub(super) fn read_first<V>(map: BorrowedFd<'_>, entries: usize, cpus: usize, values: &mut Vec<V>) -> io::Result<()>
+where
+    V: FromBytes + IntoBytes + Copy + Default,
+{
+    values.clear();
+    values.resize(entries * cpus, V::default());
+    let mut keys = vec![0_u32; entries];
+    let mut cursor = 0_u32;
+    let mut at = 0;
+    while at < entries {
+        let (Some(keys), Some(rest)) = (keys.get_mut(at..), values.get_mut(at * cpus..)) else { break };
+        let (count, done) = step(map, LOOKUP, &mut cursor, at == 0, keys, rest)?;
+        at += count;
+        if done || count == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Room for one batch, kept between drains.
+pub(super) struct Room<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+}
+
+impl<K: Default + Clone, V: Default + Clone> Room<K, V> {
+    /// Room for `entries` at once; more than one bucket of the map can ever hold.
+    pub(super) fn new(entries: usize) -> Self {
+        Self { keys: vec![K::default(); entries], values: vec![V::default(); entries] }
+    }
+}
+
+/// One batch: how many entries it brought, and whether it was the last.
+fn step<K, V>(
+    map: BorrowedFd<'_>,
+    command: libc::c_long,
+    cursor: &mut u32,
+    first: bool,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<(usize, bool)>
+where
+    K: FromBytes + IntoBytes,
+    V: FromBytes + IntoBytes,
+{
+    let mut attributes = Attributes {
+        in_batch: if first { 0 } else { std::ptr::from_mut(cursor) as u64 },
+        out_batch: std::ptr::from_mut(cursor) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: u32::try_from(keys.len()).unwrap_or(u32::MAX),
+        map_fd: u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX),
+        elem_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: the attributes are as bpf(2) describes the batch commands; keys and values are plain
+    // bytes with room for `count` entries of the sizes the map was made with, and outlive the call.
+    let outcome = unsafe {
+        libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size_of::<Attributes>())
+    };
+    let count = attributes.count as usize;
+    if outcome == 0 {
+        return Ok((count, false));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // The end of the map; what the count says was brought all the same.
+        Some(libc::ENOENT) => Ok((count, true)),
+        _ => Err(error),
+    }
+}

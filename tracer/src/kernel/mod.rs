@@ -1,0 +1,11 @@
+//! What may be asked of the kernel: load the programs, attach them, read their tables.
+//!
+//! The only folder that imports aya. Takes attach points and hands on plain numbers and the records
+//! of `tracer-common`; it interprets none of them.
+
+mod batch;
+mod object;
+mod tables;
+
+pub use object::{Failed, Program, Programs, load};
+pub use tables::{Drained, Tables};

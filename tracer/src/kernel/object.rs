@@ -1,0 +1,239 @@
+//! Loads the object file and attaches its programs.
+//!
+//! Takes attach points, hands on links that it keeps until it is dropped. The one place that names
+//! programs; a test opens the committed object and finds each.
+
+use std::{io, num::NonZeroU32, path::{Path, PathBuf}};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::MapError,
+    programs::{
+        ProgramError, RawTracePoint, UProbe,
+        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
+    },
+};
+use aya_log::EbpfLogger;
+use tracer_common::attach::Cookie;
+
+use super::tables::Tables;
+
+/// Another object file, for development.
+const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
+
+/// The committed object; the attribute of its type gives it the alignment that ELF parsing needs.
+#[repr(C, align(8))]
+struct Aligned<T: ?Sized>(T);
+static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/leaktrace-x86_64.bpf.o"));
+
+/// The programs that can be attached to functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// Entry of an acquiring function.
+    AcquireEntry,
+    /// Entry of a resizing function.
+    ResizeEntry,
+    /// Entry of a releasing function.
+    ReleaseEntry,
+    /// Return of an acquiring or resizing function.
+    CallReturn,
+    /// Entry, doing nothing.
+    BareEntry,
+    /// Return, doing nothing.
+    BareReturn,
+}
+
+impl Program {
+    const ALL: [Self; 6] = [
+        Self::AcquireEntry,
+        Self::ResizeEntry,
+        Self::ReleaseEntry,
+        Self::CallReturn,
+        Self::BareEntry,
+        Self::BareReturn,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::AcquireEntry => "acquire_entry",
+            Self::ResizeEntry => "resize_entry",
+            Self::ReleaseEntry => "release_entry",
+            Self::CallReturn => "call_return",
+            Self::BareEntry => "bare_entry",
+            Self::BareReturn => "bare_return",
+        }
+    }
+}
+
+/// The tracepoint program and its tracepoint.
+const THREAD_END: (&str, &str) = ("thread_end", "sched_process_exit");
+
+/// Why the kernel did not take something.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// Another object was asked for and cannot be read.
+    #[error("could not read the object `{path}`")]
+    Object {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A program was refused.
+    #[error("could not load the program `{program}`")]
+    Program {
+        /// Its name.
+        program: String,
+        /// What the verifier said; empty when it was not asked.
+        verifier: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A map was refused.
+    #[error("could not create the map `{map}`")]
+    Map {
+        /// Its name.
+        map: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The object lacks something this build needs.
+    #[error("the object has no `{name}` (was it built from this tree?)")]
+    Missing {
+        /// The program or map.
+        name: &'static str,
+    },
+    /// Anything else aya has to say.
+    #[error("could not load the kernel programs")]
+    Load(#[source] Box<EbpfError>),
+}
+
+/// The loaded programs and their links; dropping it takes the probes out, 0.1 s each.
+pub struct Programs {
+    ebpf: Ebpf,
+}
+
+/// Loads the object: programs verified, none attached, recording off.
+pub fn load(log: log::LevelFilter) -> Result<(Programs, Tables, Option<EbpfLogger<&'static dyn log::Log>>), Failed> {
+    let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
+    let bytes = match &other {
+        Some(path) => {
+            Some(std::fs::read(path).map_err(|source| Failed::Object { path: path.clone(), source })?)
+        }
+        None => None,
+    };
+    let level = log as u8;
+    let mut ebpf = EbpfLoader::new()
+        .override_global("AYA_LOG_LEVEL", &level, false)
+        .load(bytes.as_deref().unwrap_or(&OBJECT.0))
+        .map_err(load_failed)?;
+    for program in Program::ALL {
+        uprobe(&mut ebpf, program)?.load().map_err(|error| program_failed(program.name(), error))?;
+    }
+    let (name, point) = THREAD_END;
+    let thread_end: &mut RawTracePoint = ebpf
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(Failed::Missing { name })?;
+    thread_end.load().map_err(|error| program_failed(name, error))?;
+    thread_end.attach(point).map_err(|error| program_failed(name, error))?;
+    let logger = if level > 0 {
+        EbpfLogger::init(&mut ebpf)
+            .inspect_err(|error| log::warn!("the programs' log cannot be read: {error}"))
+            .ok()
+    } else {
+        None
+    };
+    let tables = Tables::take(&mut ebpf)?;
+    Ok((Programs { ebpf }, tables, logger))
+}
+
+impl Programs {
+    /// Attaches `program` to the instruction at `offset` of the file `path`, for the process `pid`.
+    pub fn attach(
+        &mut self,
+        program: Program,
+        pid: NonZeroU32,
+        path: &Path,
+        offset: u64,
+        cookie: Cookie,
+    ) -> Result<(), Failed> {
+        let point = UProbeAttachPoint {
+            location: UProbeAttachLocation::AbsoluteOffset(offset),
+            cookie: Some(cookie.0),
+        };
+        uprobe(&mut self.ebpf, program)?
+            .attach(point, path, UProbeScope::OneProcess(pid))
+            .map(drop)
+            .map_err(|error| program_failed(program.name(), error))
+    }
+}
+
+fn uprobe(ebpf: &mut Ebpf, program: Program) -> Result<&mut UProbe, Failed> {
+    let name = program.name();
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(Failed::Missing { name })
+}
+
+fn load_failed(error: EbpfError) -> Failed {
+    match error {
+        EbpfError::MapError(MapError::CreateError { name, io_error }) => {
+            Failed::Map { map: name, source: io_error }
+        }
+        other => Failed::Load(Box::new(other)),
+    }
+}
+
+fn program_failed(program: &str, error: ProgramError) -> Failed {
+    let program = program.to_owned();
+    match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            Failed::Program { program, verifier: verifier_log.to_string(), source: io_error }
+        }
+        other => {
+            // The kernel's own number is what a reader needs, wherever aya keeps it in its chain.
+            let number = chain(&other).find_map(|cause| {
+                cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)
+            });
+            let source = match number {
+                Some(number) => io::Error::from_raw_os_error(number),
+                None => io::Error::other(other.to_string()),
+            };
+            Failed::Program { program, verifier: String::new(), source }
+        }
+    }
+}
+
+fn chain<'error>(
+    error: &'error (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'error (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj_names::names;
+
+    use super::*;
+    use crate::kernel::tables::NAMES;
+
+    /// Reads program and map names from the object's symbols.
+    mod aya_obj_names {
+        use object::{Object as _, ObjectSymbol as _};
+
+        pub(super) fn names(bytes: &[u8]) -> Vec<String> {
+            let file = object::File::parse(bytes).unwrap();
+            file.symbols().filter_map(|symbol| symbol.name().ok().map(str::to_owned)).collect()
+        }
+    }
+
+    #[test]
+    fn the_committed_object_has_every_program_and_map() {
+        let present = names(&OBJECT.0);
+        let programs = Program::ALL.into_iter().map(Program::name).chain([THREAD_END.0]);
+        for name in programs.chain(NAMES) {
+            assert!(present.iter().any(|one| one == name), "{name} not in {present:?}");
+        }
+    }
+}

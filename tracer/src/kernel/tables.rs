@@ -1,0 +1,179 @@
+//! The maps, typed: what user space reads and writes of them.
+//!
+//! Takes nothing but the maps, hands on plain values. The one place that names maps.
+
+use std::{io, os::fd::{AsFd as _, AsRawFd, RawFd}};
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, Queue, RingBuf},
+};
+use tracer_common::{
+    limits,
+    loss::Loss,
+    record::Change,
+    state::{Died, Key, Process, Young},
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{batch, object::Failed};
+
+/// The maps that must be in the object.
+pub(super) const NAMES: [&str; 10] = [
+    SWITCH, PROCESSES, YOUNG, DIED, FREE_SITES, RECORDS, DOUBT, LOSSES, HITS, FAILED,
+];
+const SWITCH: &str = "SWITCH";
+const PROCESSES: &str = "PROCESSES";
+const YOUNG: &str = "YOUNG";
+const DIED: &str = "DIED";
+const FREE_SITES: &str = "FREE_SITES";
+const RECORDS: &str = "RECORDS";
+const DOUBT: &str = "DOUBT";
+const LOSSES: &str = "LOSSES";
+const HITS: &str = "HITS";
+const FAILED: &str = "FAILED";
+
+/// Entries taken out of the young per system call.
+const BATCH: usize = 1 << 14;
+
+/// A value whose every bit pattern is one and which has no padding: what aya calls plain old data.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+
+// SAFETY: zerocopy's derives have checked exactly what the trait promises.
+unsafe impl<T: FromBytes + IntoBytes + Immutable + Copy + 'static> Pod for Plain<T> {}
+
+/// A resource taken out of the young.
+pub type Drained = (Key, Young);
+
+/// The maps.
+pub struct Tables {
+    switch: Array<MapData, u32>,
+    processes: HashMap<MapData, u32, Plain<Process>>,
+    young: MapData,
+    room: batch::Room<Key, Young>,
+    died: MapData,
+    died_room: Vec<Died>,
+    cpus: usize,
+    free_sites: Queue<MapData, u32>,
+    records: RingBuf<MapData>,
+    doubt: MapData,
+    losses: PerCpuArray<MapData, u64>,
+    hits: PerCpuArray<MapData, u64>,
+    failed: PerCpuArray<MapData, u64>,
+}
+
+impl Tables {
+    /// Takes the maps out of a loaded object; its programs keep using them.
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Failed> {
+        let mut map = |name: &'static str| ebpf.take_map(name).ok_or(Failed::Missing { name });
+        let wrong = |name: &'static str| move |_: MapError| Failed::Missing { name };
+        let cpus = aya::util::nr_cpus()
+            .map_err(|(path, source)| Failed::Object { path: path.into(), source })?;
+        Ok(Self {
+            switch: map(SWITCH)?.try_into().map_err(wrong(SWITCH))?,
+            processes: map(PROCESSES)?.try_into().map_err(wrong(PROCESSES))?,
+            young: data(map(YOUNG)?, YOUNG)?,
+            room: batch::Room::new(BATCH),
+            died: data(map(DIED)?, DIED)?,
+            died_room: Vec::new(),
+            cpus,
+            free_sites: map(FREE_SITES)?.try_into().map_err(wrong(FREE_SITES))?,
+            records: map(RECORDS)?.try_into().map_err(wrong(RECORDS))?,
+            doubt: data(map(DOUBT)?, DOUBT)?,
+            losses: map(LOSSES)?.try_into().map_err(wrong(LOSSES))?,
+            hits: map(HITS)?.try_into().map_err(wrong(HITS))?,
+            failed: map(FAILED)?.try_into().map_err(wrong(FAILED))?,
+        })
+    }
+
+    /// Turns recording on or off for all programs at once.
+    pub fn switch(&mut self, on: bool) -> io::Result<()> {
+        self.switch.set(0, u32::from(on), 0).map_err(io::Error::other)
+    }
+
+    /// Makes a process a target, or renews what the programs know of it.
+    pub fn admit(&mut self, pid: u32, process: &Process) -> io::Result<()> {
+        self.processes.insert(pid, Plain(*process), 0).map_err(io::Error::other)
+    }
+
+    /// Hands the programs more numbers for call sites: those of `numbers`, in order.
+    pub fn give_sites(&mut self, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+        for number in numbers {
+            self.free_sites.push(number, 0).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Takes everything out of the young, appending to `taken`.
+    pub fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
+        batch::take_all(self.young.fd().as_fd(), &mut self.room, taken)
+    }
+
+    /// Hands each waiting record to `read`, oldest first, at most `most` of them.
+    /// Returns how many there were.
+    pub fn records(&mut self, most: usize, mut read: impl FnMut(&[u8])) -> usize {
+        let mut count = 0;
+        while count < most {
+            let Some(record) = self.records.next() else { break };
+            read(&record);
+            count += 1;
+        }
+        count
+    }
+
+    /// What died young at the sites numbered below `sites`, summed over CPUs, in their order.
+    pub fn died(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
+        if sites == 0 {
+            return Ok(());
+        }
+        batch::read_first(self.died.fd().as_fd(), sites, self.cpus, &mut self.died_room)?;
+        for (site, values) in self.died_room.chunks(self.cpus).enumerate() {
+            let sum = values.iter().fold(Died::default(), |sum, value| Died {
+                count: sum.count + value.count,
+                bytes: sum.bytes + value.bytes,
+            });
+            read(site, sum);
+        }
+        Ok(())
+    }
+
+    /// Losses counted by the programs.
+    pub fn losses(&self) -> impl Iterator<Item = (Loss, u64)> {
+        Loss::ALL.into_iter().map(|reason| (reason, total(&self.losses, reason as u32)))
+    }
+
+    /// Hits and failed acquisitions of the probe with this number.
+    pub fn hits(&self, probe: u8) -> (u64, u64) {
+        (total(&self.hits, u32::from(probe)), total(&self.failed, u32::from(probe)))
+    }
+
+    /// Position of the last lost release by slot, see `Digest::slot`.
+    pub fn doubts(&self) -> io::Result<Vec<u64>> {
+        let mut positions = Vec::new();
+        batch::read_first(self.doubt.fd().as_fd(), limits::DOUBT_SLOTS as usize, 1, &mut positions)?;
+        Ok(positions)
+    }
+}
+
+impl AsRawFd for Tables {
+    /// Readable when the ring buffer fills faster than the collector comes.
+    fn as_raw_fd(&self) -> RawFd {
+        self.records.as_raw_fd()
+    }
+}
+
+fn data(map: Map, name: &'static str) -> Result<MapData, Failed> {
+    match map {
+        Map::HashMap(data) | Map::PerCpuArray(data) | Map::Array(data) => Ok(data),
+        _ => Err(Failed::Missing { name }),
+    }
+}
+
+fn total(counters: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
+    counters.get(&index, 0).map_or(0, |values| values.iter().sum())
+}
+
+// Records are read where the ring buffer has them; its alignment is 8.
+const _: () = assert!(align_of::<Change>() == 8);

@@ -1,0 +1,175 @@
+//! Which instruction of a function to probe.
+//!
+//! Takes a function's bytes, hands on an offset into them. Pure. All that depends on x86-64 code is
+//! in this file.
+//!
+//! A breakpoint's price depends on the instruction under it: the kernel emulates `push`, `nop`,
+//! `jmp`, `jcc` and `call rel` (`arch/x86/kernel/uprobes.c`), and single-steps everything else, which
+//! costs a second trap, 20 to 30 times as much in a virtual machine. So the first emulated instruction
+//! is taken that every call passes with its arguments, and for a return probe also its return address,
+//! still in place.
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
+    OpAccess, Register,
+};
+use tracer_common::attach::Shape;
+
+/// Bytes of a function looked at for its prologue.
+const PROLOGUE_BYTES: u64 = 64;
+
+/// Where in a function a probe sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Offset in the object's file.
+    pub offset: u64,
+    /// Bytes behind the function's first instruction.
+    pub behind_entry: u64,
+    /// Whether the kernel emulates the instruction there.
+    pub emulated: bool,
+    /// 8-byte words between the stack pointer and the return address there.
+    pub words: u8,
+}
+
+/// The place for a probe of this shape in the function whose code is `code`, starting at `offset` in
+/// its file.
+pub(super) fn choose(code: &[u8], offset: u64, shape: Shape, arguments: [u8; 3]) -> Place {
+    let entry = Place { offset, behind_entry: 0, emulated: false, words: 0 };
+    let needed = needed_registers(shape, arguments);
+    let targets = branch_targets(code);
+    let mut facts = InstructionInfoFactory::new();
+    let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+    while decoder.can_decode() && decoder.ip() < PROLOGUE_BYTES {
+        let instruction = decoder.decode();
+        let at = instruction.ip();
+        // Code that is jumped to would be hit by more than calls.
+        if at > 0 && targets.contains(&at) {
+            return entry;
+        }
+        if is_emulated(&instruction) {
+            return Place { offset: offset + at, behind_entry: at, emulated: true, words: 0 };
+        }
+        if instruction.flow_control() != FlowControl::Next || instruction.is_invalid() {
+            return entry;
+        }
+        // An instruction that may fault, wait or enter the kernel must not come before the probe.
+        if matches!(instruction.mnemonic(), Mnemonic::Syscall | Mnemonic::Int | Mnemonic::Sysenter) {
+            return entry;
+        }
+        let info = facts.info(&instruction);
+        let spoilt = info.used_registers().iter().any(|used| {
+            let written = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead);
+            let whole = used.register().full_register();
+            written && (needed.contains(&whole) || whole == Register::RSP)
+        });
+        if spoilt {
+            // `sub rsp, n` and the like move the return address; without emulation in sight before
+            // it, the entry is the only safe place.
+            return entry;
+        }
+    }
+    entry
+}
+
+/// Whether the kernel emulates the instruction instead of stepping it.
+fn is_emulated(instruction: &Instruction) -> bool {
+    matches!(
+        instruction.code(),
+        Code::Push_r64
+            | Code::Nopd
+            | Code::Jmp_rel8_64
+            | Code::Jmp_rel32_64
+            | Code::Call_rel32_64
+    ) || (instruction.is_jcc_short_or_near() && instruction.len() >= 2)
+}
+
+/// The registers that the shape's arguments are in.
+fn needed_registers(shape: Shape, arguments: [u8; 3]) -> Vec<Register> {
+    const IN_ORDER: [Register; 6] =
+        [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
+    let used = match shape {
+        Shape::Size | Shape::Release => 1,
+        Shape::CountSize | Shape::OutPointer | Shape::Resize | Shape::Map | Shape::Unmap => 2,
+        Shape::CountResize | Shape::Remap => 3,
+    };
+    arguments
+        .into_iter()
+        .take(used)
+        .filter_map(|argument| IN_ORDER.get(usize::from(argument)).copied())
+        .collect()
+}
+
+/// Offsets in the function that its own branches lead to.
+fn branch_targets(code: &[u8]) -> Vec<u64> {
+    let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+    let mut targets = Vec::new();
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        if instruction.near_branch_target() != 0 {
+            targets.push(instruction.near_branch_target());
+        }
+    }
+    targets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(code: &[u8], shape: Shape, arguments: [u8; 3], expected: (u64, bool)) {
+        let place = choose(code, 0x1000, shape, arguments);
+        assert_eq!((place.behind_entry, place.emulated), expected);
+        assert_eq!(place.offset, 0x1000 + expected.0);
+    }
+
+    #[test]
+    fn a_push_at_the_entry_is_taken() {
+        check(&[0x41, 0x55, 0x48, 0x89, 0xf8], Shape::CountSize, [0, 1, 0], (0, true));
+    }
+
+    #[test]
+    fn glibc_free_is_probed_at_its_conditional_jump() {
+        let free = [0x48, 0x85, 0xff, 0x0f, 0x84, 0xbf, 0, 0, 0, 0x55];
+        check(&free, Shape::Release, [0, 0, 0], (3, true));
+    }
+
+    #[test]
+    fn an_endbr64_is_stepped_over() {
+        check(&[0xf3, 0x0f, 0x1e, 0xfa, 0x55], Shape::Size, [0, 0, 0], (4, true));
+    }
+
+    #[test]
+    fn a_spoilt_argument_keeps_the_probe_at_the_entry() {
+        // mov rdi, rsi; push rbp
+        check(&[0x48, 0x89, 0xf7, 0x55], Shape::Size, [0, 0, 0], (0, false));
+        // The same does not matter to a function that needs only its second argument.
+        check(&[0x48, 0x89, 0xf7, 0x55], Shape::Size, [1, 0, 0], (3, true));
+        // mov edi, esi writes the whole register too.
+        check(&[0x89, 0xf7, 0x55], Shape::Size, [0, 0, 0], (0, false));
+    }
+
+    #[test]
+    fn a_moved_stack_pointer_keeps_the_probe_at_the_entry() {
+        // sub rsp, 0x58; push rbp
+        check(&[0x48, 0x83, 0xec, 0x58, 0x55], Shape::Remap, [0, 1, 2], (0, false));
+    }
+
+    #[test]
+    fn nothing_is_taken_behind_a_system_call() {
+        // mov eax, 11; syscall; push rbp
+        check(&[0xb8, 0x0b, 0, 0, 0, 0x0f, 0x05, 0x55], Shape::Unmap, [0, 1, 0], (0, false));
+    }
+
+    #[test]
+    fn a_place_that_is_jumped_back_to_is_not_taken() {
+        // test rdi, rdi; push rbp; jmp back to the push
+        check(&[0x48, 0x85, 0xff, 0x55, 0xeb, 0xfd], Shape::Release, [0, 0, 0], (0, false));
+    }
+
+    #[test]
+    fn code_that_does_not_decode_is_probed_at_its_entry() {
+        check(&[0x06, 0x06], Shape::Size, [0, 0, 0], (0, false));
+        check(&[], Shape::Size, [0, 0, 0], (0, false));
+    }
+}
