@@ -55,3 +55,27 @@ fn steady_leak_growing_cache_and_churn() -> Result<()> {
     witnessed("growing_cache", &["500", "1"])?;
     witnessed("churn", &["2", "100000"])
 }
+
+/// Bytes of address space that a process has mapped.
+fn mapped_bytes(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let kib: u64 = line.and_then(|text| text.split_whitespace().next()).unwrap_or("").parse()?;
+    Ok(kib * 1024)
+}
+
+#[test]
+fn maps_knows_how_much_it_maps() -> Result<()> {
+    const PAGE: u64 = 4096;
+    let mut victim = Victim::start("maps", &[])?;
+    let before = mapped_bytes(victim.pid())?;
+    victim.go()?;
+    let truth = victim.truth()?;
+    let grown = mapped_bytes(victim.pid())? - before;
+    // One page of a file in each of 20 rounds; a big block has a page for its header.
+    let files = 20 * PAGE;
+    let big = truth.site("big_malloc")?;
+    let blocks = (big.outstanding_bytes / big.outstanding_count / PAGE + 1) * PAGE;
+    assert_eq!(grown, truth.sum("mmap").outstanding_bytes + files + blocks * big.outstanding_count);
+    victim.exit()
+}

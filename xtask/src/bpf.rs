@@ -94,9 +94,10 @@ fn compile() -> Result<PathBuf> {
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
-        format!("--remap-path-prefix={}=/leaktrace", workspace().display()),
-        format!("--remap-path-prefix={cargo_home}=/cargo"),
+        // The last that fits wins: the most particular folder comes last.
         format!("--remap-path-prefix={sysroot}=/rustc"),
+        format!("--remap-path-prefix={cargo_home}=/cargo"),
+        format!("--remap-path-prefix={}=/leaktrace", workspace().display()),
     ];
     let mut command = Command::new(CARGO);
     command
