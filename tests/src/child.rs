@@ -123,11 +123,11 @@ impl Running {
 
     /// Sends it a signal by its own pid.
     pub fn signal(&self, name: &str) -> Result<()> {
-        let done = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.pid().to_string())
+        // The shell's own `kill`: a small image has no other.
+        let done = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.pid())])
             .status()
-            .context("could not run `kill`")?;
+            .context("could not run `sh`")?;
         if !done.success() {
             bail!("could not send SIG{name} to `{}` (pid {})", self.name, self.pid());
         }

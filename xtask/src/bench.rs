@@ -39,7 +39,10 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     build_leaktrace()?;
     warn_if_busy()?;
     let samples = measure_all(&variants, rounds, seconds)?;
-    let command = format!("cargo xtask bench {}", words.join(" "));
+    let quoted =
+        |word: &&str| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() };
+    let options: Vec<String> = words.iter().map(quoted).collect();
+    let command = format!("cargo xtask bench {}", options.join(" "));
     let text = section(&variants, &samples, command.trim())?;
     print(&text);
     if write { replace_section(&text) } else { Ok(()) }

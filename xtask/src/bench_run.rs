@@ -189,5 +189,6 @@ fn peak_kib(pid: u32) -> Option<f64> {
 fn lost(report: &str) -> Option<f64> {
     let json: Value = serde_json::from_str(&fs::read_to_string(report).ok()?).ok()?;
     let reasons = json.pointer("/accounting/lost")?.as_object()?;
-    Some(reasons.values().filter_map(Value::as_f64).sum())
+    // Not `sum`, which is -0 for nothing.
+    Some(reasons.values().filter_map(Value::as_f64).fold(0.0, |sum, one| sum + one))
 }

@@ -31,13 +31,17 @@ pub(crate) fn target_dir() -> PathBuf {
         .map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
 }
 
-/// The release build of leaktrace.
+/// leaktrace: `LEAKTRACE_BIN`, else the release build.
 pub(crate) fn leaktrace() -> PathBuf {
-    target_dir().join("release/leaktrace")
+    env::var_os("LEAKTRACE_BIN")
+        .map_or_else(|| target_dir().join("release/leaktrace"), PathBuf::from)
 }
 
-/// Builds it.
+/// Builds it, unless another one was named.
 pub(crate) fn build_leaktrace() -> Result<()> {
+    if env::var_os("LEAKTRACE_BIN").is_some() {
+        return Ok(());
+    }
     run(Command::new(cargo()).args(["build", "--release", "--package", "leaktrace"]))
 }
 
@@ -124,7 +128,8 @@ impl Background {
 
     /// Asks it to end by a signal, by its pid.
     pub(crate) fn signal(&self, name: &str) -> Result<()> {
-        output(Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string())).map(drop)
+        // The shell's own `kill`: a small image has no other.
+        output(Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid())])).map(drop)
     }
 }
 

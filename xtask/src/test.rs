@@ -23,6 +23,8 @@ pub(crate) fn run(filters: &[&str]) -> Result<()> {
     let mut child = Command::new(cargo())
         .args(["nextest", "run", "--workspace", "--exclude", "tracer-ebpf", "--no-tests", "pass"])
         .args(filters)
+        // A failed comparison is its own explanation; a panic keeps its backtrace.
+        .env("RUST_LIB_BACKTRACE", "0")
         .current_dir(workspace())
         .stderr(Stdio::piped())
         .spawn()

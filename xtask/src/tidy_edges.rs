@@ -1,27 +1,28 @@
 //! Which folder of `tracer` may know which: the table behind `tidy`.
 
 /// A folder or file of `tracer/src`, and what its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 20] = [
-    ("cli", &["report", "settings"]),
+pub(crate) const EDGES: [(&str, &[&str]); 21] = [
+    ("cli", &["format", "report", "settings"]),
     ("settings", &["cli", "error", "format"]),
-    ("error", &[]),
+    ("error", &["format"]),
     ("format", &[]),
+    ("output", &["error", "format", "report"]),
+    ("preflight", &["error", "format", "kernel", "target"]),
+    ("doctor", &["error", "format", "kernel", "preflight", "target"]),
     ("target", &["error", "format"]),
-    ("probes", &["target", "error"]),
-    ("kernel", &["probes", "target", "error"]),
-    ("collect", &["kernel", "probes", "target", "error"]),
-    ("analyze", &["collect", "format"]),
-    ("symbolize", &["analyze", "collect", "probes", "report", "target"]),
+    ("probes", &["error", "format", "target"]),
+    ("kernel", &["error", "format", "probes", "target"]),
+    ("unwind", &["collect", "error", "format", "kernel", "target"]),
+    ("collect", &["error", "format", "kernel", "probes", "target"]),
+    ("analyze", &["collect", "format", "report"]),
+    ("symbolize", &["analyze", "collect", "format", "probes", "report", "target"]),
     ("report", &["format"]),
-    ("export", &["report", "format"]),
-    ("tui", &["report", "format"]),
-    ("assemble", &["analyze", "collect", "probes", "report", "symbolize", "target"]),
-    ("doctor", &["error", "format", "kernel", "target"]),
+    ("assemble", &["analyze", "collect", "format", "probes", "report", "symbolize", "target"]),
+    ("tui", &["format", "report"]),
     // These build the line: they may know every station.
     ("run", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),
-    ("unwind", &["collect", "target", "error"]),
     ("bin", &["*"]),
 ];
 
