@@ -37,7 +37,8 @@ pub(crate) fn run(filters: &[&str]) -> Result<()> {
         let line = line?;
         let words = line.trim();
         if words.starts_with("PASS") || words.starts_with("FAIL") {
-            words.rsplit("] ").next().unwrap_or(words).clone_into(&mut test);
+            // `PASS [ 0.006s] ( 1/10) tests::binary name`
+            words.rsplit(") ").next().unwrap_or(words).clone_into(&mut test);
         }
         match words.strip_prefix(SKIPPED) {
             Some(reason) => skipped.push(format!("{test}: {reason}")),
