@@ -1,1 +1,69 @@
 //! Programs that leak on purpose, and what the end-to-end tests share.
+//!
+//! A [`Victim`] prints its own truth, a [`Trace`] is leaktrace attached to it, a [`Report`] is what
+//! leaktrace says, and [`Truth`] compares the two for equality. Nothing sleeps to be lucky: every wait
+//! is for a condition and has a limit.
+
+pub mod child;
+pub mod compare;
+pub mod compile;
+pub mod http;
+pub mod privilege;
+pub mod report;
+pub mod service;
+pub mod trace;
+pub mod victim;
+
+pub use compare::Truth;
+pub use privilege::root_or_skip;
+pub use report::Report;
+pub use service::Service;
+pub use trace::Trace;
+pub use victim::Victim;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+/// The root of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Where build products are: `CARGO_TARGET_DIR`, else `target` in the workspace.
+pub fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => workspace().join(folder),
+        None => workspace().join("target"),
+    }
+}
+
+/// A path for a file of this test alone; whatever an earlier run left there is gone.
+pub fn scratch(name: &str) -> Result<PathBuf> {
+    let folder = target_dir().join("e2e");
+    std::fs::create_dir_all(&folder)?;
+    let path = folder.join(format!("{}-{name}", std::process::id()));
+    if path.exists() {
+        std::fs::remove_file(&path)?;
+    }
+    Ok(path)
+}
+
+/// Waits until `condition` holds, or fails saying what it waited for.
+pub fn wait_until(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let start = Instant::now();
+    while !condition()? {
+        if start.elapsed() > limit {
+            bail!("waited {limit:?} in vain: {what}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}

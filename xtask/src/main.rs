@@ -1,3 +1,61 @@
-//! `cargo xtask`: the development commands.
+//! `cargo xtask`: the development commands, one file each.
 
-fn main() {}
+mod bench;
+mod bench_run;
+mod bpf;
+mod ci;
+mod compile;
+mod demo;
+mod manifest;
+mod packages;
+mod process;
+mod test;
+mod tidy;
+mod tidy_edges;
+
+use std::{env, process::ExitCode};
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test                 build, install what the tests need, run all of them
+  ci                   everything that has to hold before a change goes in
+  bpf [--check]        build the kernel programs into tracer/bpf; --check refuses stale ones
+  demo [--seconds N]   a leaking HTTP server under load, and leaktrace on it
+  bench [--rounds N] [--seconds S] [--peer 'NAME=CMD {pid}']… [--write]
+                       what tracing costs, in medians of interleaved rounds
+  tidy                 the house rules
+  packages             install what test, demo and bpf need (Debian, as root)";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::note(&format!("xtask: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    match words {
+        ["test", filters @ ..] => test::run(filters),
+        ["ci"] => ci::run(),
+        ["bpf"] => bpf::build(),
+        ["bpf", "--check"] => bpf::check(),
+        ["demo"] => demo::run(60),
+        ["demo", "--seconds", seconds] => demo::run(seconds.parse()?),
+        ["bench", options @ ..] => bench::run(options),
+        ["tidy"] => tidy::run(),
+        ["packages"] => packages::all(),
+        [] | ["help" | "-h" | "--help"] => {
+            process::print(HELP);
+            Ok(())
+        }
+        _ => bail!("do not know `{}`\n{HELP}", words.join(" ")),
+    }
+}

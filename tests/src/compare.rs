@@ -1,0 +1,185 @@
+//! A victim's truth, and its comparison with a report: number by number, for equality.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::{Report, report::Amounts};
+
+/// What a victim says of itself.
+#[derive(Debug, Clone)]
+pub struct Truth {
+    json: Value,
+    sites: BTreeMap<String, (String, Amounts)>,
+}
+
+/// How a report's call site is told from its stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// Its first frame is the function: the rule for C.
+    ByFirstFrame,
+    /// Any frame is the function: `operator new` stands between in C++.
+    ByAnyFrame,
+}
+
+impl Truth {
+    /// Parses the line a victim prints.
+    pub fn parse(line: &str) -> Result<Self> {
+        let json: Value = serde_json::from_str(line)?;
+        if let Some(error) = json.get("error") {
+            bail!("the victim is broken: {error}");
+        }
+        let mut sites = BTreeMap::new();
+        for (name, site) in json.get("sites").and_then(Value::as_object).into_iter().flatten() {
+            let kind = site.get("kind").and_then(Value::as_str).context("a site has a kind")?;
+            sites.insert(name.clone(), (kind.to_owned(), Amounts::read(site)?));
+        }
+        Ok(Self { json, sites })
+    }
+
+    /// A number by its key.
+    pub fn number(&self, key: &str) -> Result<u64> {
+        self.json.get(key).and_then(Value::as_u64).with_context(|| format!("no number `{key}`"))
+    }
+
+    /// What the victim says of a call site.
+    pub fn site(&self, name: &str) -> Result<Amounts> {
+        self.sites
+            .get(name)
+            .map(|(_, amounts)| *amounts)
+            .with_context(|| format!("no site `{name}`"))
+    }
+
+    /// The sum over all call sites of a kind.
+    pub fn sum(&self, kind: &str) -> Amounts {
+        let mut sum = Amounts::default();
+        for (_, amounts) in self.sites.values().filter(|(of, _)| of == kind) {
+            sum.add(*amounts);
+        }
+        sum
+    }
+
+    /// The same truth of all sites, but without what is known only of the process as a whole.
+    #[must_use]
+    pub fn sites_only(&self) -> Self {
+        self.without(&[])
+    }
+
+    /// The same without some sites, because they are not one function each.
+    #[must_use]
+    pub fn without(&self, sites: &[&str]) -> Self {
+        let mut rest = self.clone();
+        rest.sites.retain(|name, _| !sites.contains(&name.as_str()));
+        rest.json = Value::Null;
+        rest
+    }
+
+    /// Every figure of the report equals the victim's: nothing was lost, each call site, the totals
+    /// where the victim knows them, failures and unknown releases where it counted them.
+    pub fn equals(&self, report: &Report) -> Result<()> {
+        self.compare(report, Named::ByFirstFrame, &["heap", "mmap"], true)
+    }
+
+    /// The same for chosen kinds; `flows` says whether acquired and released are compared as well.
+    pub fn compare(
+        &self,
+        report: &Report,
+        named: Named,
+        kinds: &[&str],
+        flows: bool,
+    ) -> Result<()> {
+        let mut differences = String::new();
+        let lost = report.lost()?;
+        if !lost.is_empty() {
+            writeln!(differences, "something was lost: {lost}")?;
+        }
+        for (name, (kind, truth)) in &self.sites {
+            let said = report.sites(kind, |frames| match named {
+                Named::ByFirstFrame => frames.first().copied() == Some(name),
+                Named::ByAnyFrame => frames.iter().any(|frame| is_function(frame, name)),
+            })?;
+            differ(&mut differences, &format!("site {name}"), truth, &said, flows)?;
+        }
+        if self.json.get("totals").is_some_and(Value::is_object) {
+            for kind in kinds {
+                let said = report.total(kind)?;
+                differ(&mut differences, &format!("total {kind}"), &self.sum(kind), &said, flows)?;
+            }
+        }
+        for key in ["failed_acquires", "unknown_frees"] {
+            let Ok(truth) = self.number(key) else { continue };
+            let said = report.number(&format!("/accounting/{key}"))?;
+            if said != truth {
+                writeln!(differences, "{key}: {said} reported, {truth} true")?;
+            }
+        }
+        if differences.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "the report differs from the truth:\n{differences}\nthe report:\n{}",
+            report.summary()
+        )
+    }
+}
+
+/// `new_one()` is how a demangler writes `new_one`.
+fn is_function(symbol: &str, name: &str) -> bool {
+    symbol == name || symbol.strip_prefix(name).is_some_and(|rest| rest.starts_with('('))
+}
+
+fn differ(
+    into: &mut String,
+    what: &str,
+    truth: &Amounts,
+    said: &Amounts,
+    flows: bool,
+) -> Result<()> {
+    let rows = [
+        ("outstanding count", truth.outstanding_count, said.outstanding_count, true),
+        ("outstanding bytes", truth.outstanding_bytes, said.outstanding_bytes, true),
+        ("acquired count", truth.acquired_count, said.acquired_count, flows),
+        ("acquired bytes", truth.acquired_bytes, said.acquired_bytes, flows),
+        ("released count", truth.released_count, said.released_count, flows),
+        ("released bytes", truth.released_bytes, said.released_bytes, flows),
+    ];
+    for (figure, truth, said, compared) in rows {
+        if compared && truth != said {
+            let sign = if said > truth { '+' } else { '-' };
+            let by = said.abs_diff(truth);
+            writeln!(into, "{what}: {figure} {said} reported, {truth} true ({sign}{by})")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn truth() -> Truth {
+        let site = r#"{"kind":"heap","outstanding_count":2,"outstanding_bytes":20,
+            "acquired_count":3,"acquired_bytes":30,"released_count":1,"released_bytes":10}"#;
+        Truth::parse(&format!(r#"{{"sites":{{"a":{site}}},"totals":null}}"#)).unwrap()
+    }
+
+    #[test]
+    fn a_difference_names_site_figure_and_both_numbers() {
+        let mut text = String::new();
+        let said = Amounts { outstanding_count: 1, ..truth().site("a").unwrap() };
+        differ(&mut text, "site a", &truth().site("a").unwrap(), &said, true).unwrap();
+        assert_eq!(text, "site a: outstanding count 1 reported, 2 true (-1)\n");
+    }
+
+    #[test]
+    fn a_broken_victim_is_an_error() {
+        assert!(Truth::parse(r#"{"error":"setup"}"#).is_err());
+    }
+
+    #[test]
+    fn a_demangled_name_is_the_function_and_a_longer_name_is_not() {
+        assert!(is_function("new_one()", "new_one"));
+        assert!(!is_function("new_one_more", "new_one"));
+    }
+}

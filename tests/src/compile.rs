@@ -1,0 +1,95 @@
+//! Compiles victims on demand, when the source is newer than the product.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{target_dir, workspace};
+
+/// Frame pointers stay, a call stays a call, and `malloc` is no builtin that may be optimized away.
+const FLAGS: [&str; 10] = [
+    "-O2",
+    "-g",
+    "-fno-omit-frame-pointer",
+    "-fno-optimize-sibling-calls",
+    "-fno-builtin",
+    "-fno-ipa-icf",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-pthread",
+];
+
+/// Tests run side by side and may compile the same victim: each to a file of its own, and the renaming
+/// is atomic, so that none ever starts half a program.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// The compiled victim `name`.
+pub fn victim(name: &str) -> Result<PathBuf> {
+    victim_with(name, name, &[])
+}
+
+/// The victim `name` compiled as `product` with more flags.
+pub fn victim_with(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf> {
+    let sources = workspace().join("tests/victims");
+    let c = sources.join(format!("{name}.c"));
+    let cxx = sources.join(format!("{name}.cpp"));
+    let (compiler, standard, source) =
+        if c.exists() { ("gcc", "-std=gnu17", c) } else { ("g++", "-std=c++17", cxx) };
+    let libraries: &[&str] = if name == "http_server" { &["-levent"] } else { &[] };
+    build(compiler, product, &source, &[&[standard], &FLAGS[..], flags].concat(), libraries)
+}
+
+/// The witness `preload_count` as a shared object.
+pub fn witness() -> Result<PathBuf> {
+    let source = workspace().join("tests/victims/preload_count.c");
+    let flags = ["-O2", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"];
+    build("gcc", "libpreload_count.so", &source, &flags, &[])
+}
+
+fn build(
+    compiler: &str,
+    product: &str,
+    source: &Path,
+    flags: &[&str],
+    libraries: &[&str],
+) -> Result<PathBuf> {
+    let folder = target_dir().join("victims");
+    fs::create_dir_all(&folder)?;
+    let product_path = folder.join(product);
+    let header = modified(&source.with_file_name("victim.h")).max(modified(source));
+    if modified(&product_path) > header {
+        return Ok(product_path);
+    }
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let unfinished = folder.join(format!("{product}.{}.{number}", std::process::id()));
+    let output = Command::new(compiler)
+        .args(flags)
+        .arg(source)
+        .arg("-o")
+        .arg(&unfinished)
+        .args(libraries)
+        .output()
+        .with_context(|| {
+            format!("could not run `{compiler}`; help: cargo xtask test installs it")
+        })?;
+    if !output.status.success() {
+        bail!(
+            "could not compile `{}`:\n{}",
+            source.display(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    fs::rename(&unfinished, &product_path)?;
+    Ok(product_path)
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|found| found.modified()).ok()
+}

@@ -1,0 +1,169 @@
+//! A report of leaktrace as the tests read it: JSON, validated against the schema, then by path.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::workspace;
+
+/// A report that has passed the schema.
+#[derive(Debug, Clone)]
+pub struct Report {
+    json: Value,
+}
+
+/// What is outstanding and what was, of a call site or in all.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Amounts {
+    /// Resources held.
+    pub outstanding_count: u64,
+    /// Their bytes.
+    pub outstanding_bytes: u64,
+    /// Resources acquired since the start.
+    pub acquired_count: u64,
+    /// Their bytes.
+    pub acquired_bytes: u64,
+    /// Resources released.
+    pub released_count: u64,
+    /// Their bytes.
+    pub released_bytes: u64,
+}
+
+impl Amounts {
+    /// Reads the six keys that totals, call sites and truths have in common.
+    pub fn read(value: &Value) -> Result<Self> {
+        let number = |key: &str| {
+            value.get(key).and_then(Value::as_u64).with_context(|| format!("no number `{key}`"))
+        };
+        Ok(Self {
+            outstanding_count: number("outstanding_count")?,
+            outstanding_bytes: number("outstanding_bytes")?,
+            acquired_count: number("acquired_count")?,
+            acquired_bytes: number("acquired_bytes")?,
+            released_count: number("released_count")?,
+            released_bytes: number("released_bytes")?,
+        })
+    }
+
+    /// Adds another call site's.
+    pub fn add(&mut self, other: Self) {
+        self.outstanding_count += other.outstanding_count;
+        self.outstanding_bytes += other.outstanding_bytes;
+        self.acquired_count += other.acquired_count;
+        self.acquired_bytes += other.acquired_bytes;
+        self.released_count += other.released_count;
+        self.released_bytes += other.released_bytes;
+    }
+}
+
+impl Report {
+    /// Reads and validates the report in `path`.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("leaktrace left no report in `{}`", path.display()))?;
+        Self::parse(&text)
+    }
+
+    /// Parses and validates a report.
+    pub fn parse(text: &str) -> Result<Self> {
+        let json: Value = serde_json::from_str(text).context("the report is not JSON")?;
+        validate(&json)?;
+        Ok(Self { json })
+    }
+
+    /// Any value by its JSON pointer, such as `/accounting/unknown_frees`.
+    pub fn at(&self, pointer: &str) -> Result<&Value> {
+        self.json.pointer(pointer).with_context(|| format!("the report has no `{pointer}`"))
+    }
+
+    /// An integer by its JSON pointer.
+    pub fn number(&self, pointer: &str) -> Result<u64> {
+        self.at(pointer)?.as_u64().with_context(|| format!("`{pointer}` is no integer"))
+    }
+
+    /// The elements of a list by its JSON pointer.
+    pub fn list(&self, pointer: &str) -> Result<&[Value]> {
+        Ok(self.at(pointer)?.as_array().with_context(|| format!("`{pointer}` is no list"))?)
+    }
+
+    /// What was not recorded, as it stands in the report; empty when nothing was lost.
+    pub fn lost(&self) -> Result<String> {
+        let lost = self.at("/accounting/lost")?;
+        Ok(if lost.as_object().is_some_and(serde_json::Map::is_empty) {
+            String::new()
+        } else {
+            lost.to_string()
+        })
+    }
+
+    /// The sums of a kind; zero when the report has none of it.
+    pub fn total(&self, kind: &str) -> Result<Amounts> {
+        self.at("/totals")?.get(kind).map_or(Ok(Amounts::default()), Amounts::read)
+    }
+
+    /// Sums over the call sites of `kind` for which `chosen` holds, given their frames' symbols.
+    pub fn sites(&self, kind: &str, chosen: impl Fn(&[&str]) -> bool) -> Result<Amounts> {
+        let mut sum = Amounts::default();
+        for site in self.list("/sites")? {
+            if site.get("kind").and_then(Value::as_str) == Some(kind) && chosen(&symbols(site)) {
+                sum.add(Amounts::read(site)?);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The same report with only the call sites for which `kept` holds.
+    pub fn keep_sites(&self, kept: impl Fn(&Value) -> bool) -> Result<Self> {
+        let mut json = self.json.clone();
+        let sites = json.get_mut("sites").and_then(Value::as_array_mut).context("no sites")?;
+        sites.retain(kept);
+        Ok(Self { json })
+    }
+
+    /// One line per call site that holds something, for messages: what a person needs to see.
+    pub fn summary(&self) -> String {
+        let mut lines = vec![format!("lost {}", self.lost().unwrap_or_default())];
+        for site in self.list("/sites").unwrap_or_default().iter().take(40) {
+            let Ok(sum) = Amounts::read(site) else { continue };
+            lines.push(format!(
+                "{:>9} x {:>12} B  {} <- {}",
+                sum.outstanding_count,
+                sum.outstanding_bytes,
+                site.get("acquired_by").and_then(Value::as_str).unwrap_or("?"),
+                symbols(site).join(" <- ")
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
+/// The names in a call site's stack, innermost first; a nameless frame is its address.
+pub fn symbols(site: &Value) -> Vec<&str> {
+    let frames = site.get("frames").and_then(Value::as_array);
+    frames
+        .into_iter()
+        .flatten()
+        .map(|frame| {
+            let text = |key| frame.get(key).and_then(Value::as_str);
+            text("symbol").or_else(|| text("address")).unwrap_or("?")
+        })
+        .collect()
+}
+
+fn validate(report: &Value) -> Result<()> {
+    let path = workspace().join("docs/report.schema.json");
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("could not read `{}`", path.display()))?;
+    let schema: Value = serde_json::from_str(&text)?;
+    let validator = jsonschema::validator_for(&schema).context("the schema itself is not valid")?;
+    let errors: Vec<String> = validator
+        .iter_errors(report)
+        .take(10)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    bail!("the report breaks docs/report.schema.json:\n{}", errors.join("\n"))
+}

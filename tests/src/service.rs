@@ -1,0 +1,119 @@
+//! Real servers as targets: started on a free port, found listening, stopped by their own pid.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::{Report, child::Running, compile, wait_until};
+
+/// The byte of a breakpoint.
+const INT3: u8 = 0xcc;
+
+/// A server that listens on loopback; killed when dropped.
+#[derive(Debug)]
+pub struct Service {
+    running: Running,
+    /// Where it listens.
+    pub port: u16,
+}
+
+/// A port that nobody used a moment ago.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+impl Service {
+    /// Starts `command`, which is to listen on `port`, and waits until it does.
+    pub fn start(command: &mut Command, port: u16) -> Result<Self> {
+        let running = Running::start(command)?;
+        wait_until("the server listens", Duration::from_secs(20), || {
+            Ok(TcpStream::connect(("127.0.0.1", port)).is_ok())
+        })?;
+        Ok(Self { running, port })
+    }
+
+    /// The demo's HTTP server, which says its port itself.
+    pub fn http_server(options: &[&str]) -> Result<Self> {
+        let running =
+            Running::start(Command::new(compile::victim("http_server")?).arg("0").args(options))?;
+        let line = running.line(Duration::from_secs(10))?;
+        let port = line.strip_prefix("listening ").context("it says where it listens")?.parse()?;
+        Ok(Self { running, port })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Resident memory, bytes.
+    pub fn rss_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: u64 =
+            line.and_then(|text| text.split_whitespace().next()).context("no VmRSS")?.parse()?;
+        Ok(kib * 1024)
+    }
+
+    /// Whether it is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.running.wait(Duration::ZERO).is_err()
+    }
+}
+
+/// Waits until the kernel has taken every breakpoint of `report` out of the target again: the bytes in
+/// memory equal the file's.
+pub fn no_breakpoint_remains(pid: u32, report: &Report) -> Result<()> {
+    let probes = report.list("/probes")?;
+    wait_until("breakpoints are taken out", Duration::from_secs(30), || {
+        for probe in probes {
+            if breakpoint_at(pid, probe)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+}
+
+/// Whether the target has a breakpoint where this probe was.
+pub fn breakpoint_at(pid: u32, probe: &Value) -> Result<bool> {
+    let text = |key| probe.get(key).and_then(Value::as_str);
+    let (Some(object), Some(offset)) = (text("object"), text("offset")) else { return Ok(false) };
+    let offset = u64::from_str_radix(offset.trim_start_matches("0x"), 16)?;
+    let Some(address) = address_of(pid, object, offset)? else { return Ok(false) };
+    let memory = byte_at(&format!("/proc/{pid}/mem"), address)?;
+    let file = byte_at(&format!("/proc/{pid}/root{object}"), offset)?;
+    Ok(memory == INT3 && file != INT3)
+}
+
+fn byte_at(path: &str, offset: u64) -> Result<u8> {
+    let mut file = File::open(path).with_context(|| format!("could not open `{path}`"))?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut byte = [0];
+    file.read_exact(&mut byte)?;
+    Ok(u8::from_le_bytes(byte))
+}
+
+/// Where the byte at `offset` of `object` is mapped executable in the target.
+fn address_of(pid: u32, object: &str, offset: u64) -> Result<Option<u64>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    for line in maps.lines().filter(|line| line.ends_with(object)) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [range, access, mapped, ..] = fields.as_slice() else { continue };
+        let (start, end) = range.split_once('-').context("a range of addresses")?;
+        let start = u64::from_str_radix(start, 16)?;
+        let size = u64::from_str_radix(end, 16)? - start;
+        let mapped = u64::from_str_radix(mapped, 16)?;
+        if access.contains('x') && (mapped..mapped + size).contains(&offset) {
+            return Ok(Some(start + offset - mapped));
+        }
+    }
+    Ok(None)
+}

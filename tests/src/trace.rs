@@ -1,0 +1,159 @@
+//! leaktrace at work: started on a target, waited for, stopped, and its report read.
+
+use std::{
+    path::PathBuf,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{Report, child::Running, scratch, target_dir};
+
+/// The line on stderr by which leaktrace says that all probes are on starts with this.
+pub const TRACING: &str = "leaktrace: tracing";
+
+/// Time to load and attach on a slow, busy machine.
+const ATTACH_LIMIT: Duration = Duration::from_secs(60);
+
+/// Time from the request to stop until the process is gone: the kernel takes its time to detach.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// The program under test: `LEAKTRACE_BIN`, else the workspace's release build.
+pub fn leaktrace() -> Result<PathBuf> {
+    let path = match std::env::var_os("LEAKTRACE_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => target_dir().join("release/leaktrace"),
+    };
+    if !path.exists() {
+        bail!("no `{}`; help: cargo build --release -p leaktrace", path.display());
+    }
+    Ok(path)
+}
+
+/// A running leaktrace that writes a JSON report; killed when dropped.
+#[derive(Debug)]
+pub struct Trace {
+    running: Running,
+    output: PathBuf,
+}
+
+impl Trace {
+    /// Attaches to `pid` with more options, and waits until all probes are on.
+    pub fn attach(pid: u32, options: &[&str]) -> Result<Self> {
+        let mut trace = Self::start(&[&["-p", &pid.to_string()], options].concat())?;
+        trace.wait_until_attached()?;
+        Ok(trace)
+    }
+
+    /// Starts leaktrace with `arguments` after `-f json -o FILE`, without waiting.
+    pub fn start(arguments: &[&str]) -> Result<Self> {
+        let output = scratch(&format!("report-{}.json", unique()))?;
+        let running = Running::start(
+            Command::new(leaktrace()?).args(["-f", "json", "-o"]).arg(&output).args(arguments),
+        )?;
+        Ok(Self { running, output })
+    }
+
+    /// Waits for the line that says that all probes are on.
+    pub fn wait_until_attached(&mut self) -> Result<String> {
+        self.running.stderr_line(TRACING, ATTACH_LIMIT)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Stops it as Ctrl-C does, and reads its report.
+    pub fn stop(self) -> Result<Report> {
+        self.stop_by("INT")
+    }
+
+    /// Stops it by a signal, and reads its report.
+    pub fn stop_by(self, signal: &str) -> Result<Report> {
+        self.running.signal(signal)?;
+        self.finish()
+    }
+
+    /// Waits for it to end by itself, and reads its report; an exit status but 0 is an error.
+    pub fn finish(mut self) -> Result<Report> {
+        let status = self.wait()?;
+        if status.code() != Some(0) {
+            bail!("leaktrace ended with {status}:\n{}", self.running.rest_of_stderr().join("\n"));
+        }
+        self.report()
+    }
+
+    /// Waits for it to end by itself.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.running.wait(STOP_LIMIT)
+    }
+
+    /// How it ended, for a run that was to fail.
+    pub fn refusal(&mut self) -> Refusal {
+        let code = self.wait().ok().and_then(|status| status.code());
+        let stdout = self.running.rest_of_stdout();
+        Refusal { code, stdout, stderr: self.running.rest_of_stderr().to_vec() }
+    }
+
+    /// The report it has written.
+    pub fn report(&self) -> Result<Report> {
+        Report::read(&self.output)
+    }
+}
+
+/// How leaktrace ended at once.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Exit status.
+    pub code: Option<i32>,
+    /// Lines on stdout.
+    pub stdout: Vec<String>,
+    /// Lines on stderr.
+    pub stderr: Vec<String>,
+}
+
+impl Refusal {
+    /// Runs leaktrace, wrapped in `wrapper` (such as `setpriv …`), to its end.
+    pub fn of(wrapper: &[&str], arguments: &[&str]) -> Result<Self> {
+        let program = leaktrace()?;
+        Self::of_program(wrapper, program.to_str().context("a path in UTF-8")?, arguments)
+    }
+
+    /// The same for a copy of leaktrace.
+    pub fn of_program(wrapper: &[&str], program: &str, arguments: &[&str]) -> Result<Self> {
+        let line = [wrapper, &[program], arguments].concat();
+        let (first, rest) = line.split_first().context("a program")?;
+        let mut running = Running::start(Command::new(first).args(rest))?;
+        let code = running.wait(ATTACH_LIMIT)?.code();
+        Ok(Self {
+            code,
+            stdout: running.rest_of_stdout(),
+            stderr: running.rest_of_stderr().to_vec(),
+        })
+    }
+
+    /// The contract: status 2, nothing on stdout, one line that says what failed, naming `object`,
+    /// and one `help:` line.
+    pub fn names(&self, object: &str) -> Result<()> {
+        let [failure, help] = self.stderr.as_slice() else {
+            bail!("one line and a `help:` line on stderr, not {self:#?}");
+        };
+        if self.code != Some(2)
+            || !self.stdout.is_empty()
+            || !failure.contains(object)
+            || !help.trim_start().starts_with("help: ")
+        {
+            bail!("status 2, a line naming `{object}` and a `help:` line expected, not {self:#?}");
+        }
+        Ok(())
+    }
+}
+
+/// A number that no other trace of this process has.
+fn unique() -> usize {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,76 @@
+//! A victim: a small program with a truth of its own. See `victims/victim.h` for the protocol.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{Truth, child::Running, compile};
+
+/// Longest time a victim may take from `ready` to its truth, traced.
+const WORK_LIMIT: Duration = Duration::from_secs(300);
+
+/// A started victim; killed by its pid when dropped.
+#[derive(Debug)]
+pub struct Victim {
+    running: Running,
+}
+
+impl Victim {
+    /// Compiles `name` if needed, starts it, and waits until it is ready to be told `go`.
+    pub fn start(name: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_command(Command::new(compile::victim(name)?).args(arguments))
+    }
+
+    /// The same with the witness loaded, which writes its count to `note`.
+    pub fn start_witnessed(name: &str, arguments: &[&str], note: &Path) -> Result<Self> {
+        Self::start_command(
+            Command::new(compile::victim(name)?)
+                .args(arguments)
+                .env("LD_PRELOAD", compile::witness()?)
+                .env("PRELOAD_COUNT", note),
+        )
+    }
+
+    fn start_command(command: &mut Command) -> Result<Self> {
+        let running = Running::start(command)?;
+        let line = running.line(Duration::from_secs(10))?;
+        if line != "ready" {
+            bail!("a victim says `ready` first, not `{line}`");
+        }
+        Ok(Self { running })
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Lets it work.
+    pub fn go(&mut self) -> Result<()> {
+        self.running.tell("go")
+    }
+
+    /// The line it prints when its work is done, while it still holds everything.
+    pub fn truth(&self) -> Result<Truth> {
+        self.truth_within(WORK_LIMIT)
+    }
+
+    /// The same with a limit of the test's own.
+    pub fn truth_within(&self, limit: Duration) -> Result<Truth> {
+        let line = self.running.line(limit)?;
+        let truth = Truth::parse(&line).with_context(|| format!("the victim said `{line}`"))?;
+        Ok(truth)
+    }
+
+    /// Lets it end, and waits for that.
+    pub fn exit(&mut self) -> Result<()> {
+        self.running.tell("exit")?;
+        self.running.wait(Duration::from_secs(20)).map(drop)
+    }
+
+    /// Ends it the hard way.
+    pub fn kill(&mut self) -> Result<()> {
+        self.running.signal("KILL")?;
+        self.running.wait(Duration::from_secs(20)).map(drop)
+    }
+}

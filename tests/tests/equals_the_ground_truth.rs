@@ -1,0 +1,62 @@
+//! What leaktrace reports equals what the program knows of itself, number by number, with nothing lost.
+
+use anyhow::Result;
+use tests::{Trace, Victim, compare::Named, root_or_skip};
+
+fn equals(name: &str, arguments: &[&str]) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut victim = Victim::start(name, arguments)?;
+    let trace = Trace::attach(victim.pid(), &[])?;
+    victim.go()?;
+    let truth = victim.truth()?;
+    truth.equals(&trace.stop()?)
+}
+
+#[test]
+fn every_allocator_function_from_eight_threads_at_full_speed() -> Result<()> {
+    equals("ground_truth", &["8", "1000000"])
+}
+
+#[test]
+fn every_allocator_function_from_one_thread() -> Result<()> {
+    equals("ground_truth", &["1", "200000", "3"])
+}
+
+#[test]
+fn more_threads_than_processors_by_far() -> Result<()> {
+    equals("ground_truth", &["64", "20000", "5"])
+}
+
+#[test]
+fn two_million_short_lived_blocks_leave_nothing() -> Result<()> {
+    equals("churn", &["2", "1000000"])
+}
+
+#[test]
+fn a_slow_steady_leak() -> Result<()> {
+    equals("steady_leak", &["200", "3"])
+}
+
+#[test]
+fn a_bounded_cache() -> Result<()> {
+    equals("growing_cache", &["500", "3"])
+}
+
+#[test]
+fn new_and_delete_in_all_their_forms() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut victim = Victim::start("cxx", &[])?;
+    let trace = Trace::attach(victim.pid(), &[])?;
+    victim.go()?;
+    let truth = victim.truth()?;
+    let report = trace.stop()?;
+    // Containers have no function of their own: their sum is in the totals.
+    let named = truth.without(&["vectors", "strings", "shared"]);
+    named.compare(&report, Named::ByAnyFrame, &[], true)?;
+    assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());
+    Ok(())
+}

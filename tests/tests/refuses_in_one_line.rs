@@ -1,0 +1,130 @@
+//! What cannot be done is said in one line with one `help:` line, and the status is 2.
+
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use tests::{Trace, Victim, child::Running, compile, root_or_skip, scratch, trace::Refusal};
+
+/// Above the largest process id there can be.
+const NOBODY: &str = "4194305";
+
+#[test]
+fn a_process_that_does_not_exist() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    Refusal::of(&[], &["-p", NOBODY, "-f", "json", "-d", "1s"])?.names(NOBODY)
+}
+
+#[test]
+fn a_name_that_no_process_has() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    Refusal::of(&[], &["-n", "no_such_name", "-f", "json", "-d", "1s"])?.names("no_such_name")
+}
+
+#[test]
+fn a_name_that_two_processes_have_lists_both() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let victims = [Victim::start("steady_leak", &[])?, Victim::start("steady_leak", &[])?];
+    let refusal = Refusal::of(&[], &["-n", "steady_leak", "-f", "json", "-d", "1s"])?;
+    ensure!(refusal.code == Some(2), "{refusal:#?}");
+    let text = refusal.stderr.join("\n");
+    for victim in &victims {
+        ensure!(text.contains(&victim.pid().to_string()), "{} is not in:\n{text}", victim.pid());
+    }
+    Ok(())
+}
+
+#[test]
+fn an_output_that_cannot_be_written() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let victim = Victim::start("steady_leak", &[])?;
+    let pid = victim.pid().to_string();
+    let path = "/proc/no_such_folder/report.json";
+    Refusal::of(&[], &["-p", &pid, "-f", "json", "-d", "1s", "-o", path])?.names(path)
+}
+
+#[test]
+fn a_command_that_cannot_be_started() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    Refusal::of(&[], &["-f", "json", "--", "/no/such/program"])?.names("/no/such/program")
+}
+
+#[test]
+fn a_user_without_the_right_to_trace() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let victim = Victim::start("steady_leak", &[])?;
+    let pid = victim.pid().to_string();
+    // A copy that the user may reach and run, wherever the build products lie.
+    let copy = std::env::temp_dir().join(format!("leaktrace-{}", std::process::id()));
+    std::fs::copy(tests::trace::leaktrace()?, &copy)?;
+    let path = copy.to_string_lossy().into_owned();
+    let wrapper = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "env"];
+    let refusal = Refusal::of_program(&wrapper, &path, &["-p", &pid, "-f", "json", "-d", "1s"]);
+    std::fs::remove_file(&copy)?;
+    refusal?.names(&pid)
+}
+
+#[test]
+fn a_target_that_ends_while_probes_are_attached() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    // Ends at some moment between the first look at it and the last probe: each time another one.
+    for delay_ms in [0, 5, 10, 20, 40, 80, 160, 320] {
+        let mut victim = Victim::start("steady_leak", &[])?;
+        let mut trace = Trace::start(&["-p", &victim.pid().to_string(), "-d", "1s"])?;
+        let moment = Instant::now() + Duration::from_millis(delay_ms);
+        thread::sleep(moment.saturating_duration_since(Instant::now()));
+        victim.kill()?;
+        let status = trace.wait()?.code();
+        // Either it came too late, and says so, or it saw the end, and reports it.
+        match status {
+            Some(0) => {
+                let report = trace.report()?;
+                ensure!(!report.at("/targets/0/exited")?.is_null(), "the target has ended");
+            }
+            Some(2) => trace.refusal().names(&victim.pid().to_string())?,
+            other => anyhow::bail!("status {other:?} after {delay_ms} ms: {:#?}", trace.refusal()),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_report_on_stdout_is_never_mixed_with_messages() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut running = Running::start(
+        Command::new(tests::trace::leaktrace()?)
+            .args(["-f", "json", "--"])
+            .arg(compile::victim("exits")?)
+            .arg("0"),
+    )?;
+    running.wait(Duration::from_secs(60))?;
+    tests::Report::parse(&running.rest_of_stdout().join("\n")).map(drop)
+}
+
+#[test]
+fn words_it_does_not_know() -> Result<()> {
+    let file = scratch("never")?;
+    let path = file.to_string_lossy().into_owned();
+    let refusal = Refusal::of(&[], &["-p", "1", "--no-such-flag", "-o", &path])?;
+    ensure!(refusal.code == Some(2) && !file.exists(), "{refusal:#?}");
+    Ok(())
+}

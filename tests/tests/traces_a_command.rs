@@ -1,0 +1,52 @@
+//! `leaktrace -- CMD`: traced from its first instruction to its end.
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tests::{Report, Trace, compile, report::Amounts, root_or_skip};
+
+fn traced(status: &str) -> Result<Report> {
+    let victim = compile::victim("exits")?;
+    Trace::start(&["--", &victim.to_string_lossy(), status])?.finish()
+}
+
+fn at(report: &Report, function: &str) -> Result<Amounts> {
+    report.sites("heap", |frames| frames.first() == Some(&function))
+}
+
+#[test]
+fn what_is_acquired_before_main_is_seen() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let report = traced("0")?;
+    ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    let before = at(&report, "leak_before_main")?;
+    let inside = at(&report, "leak_in_main")?;
+    let held = [before, inside].map(|site| (site.outstanding_count, site.outstanding_bytes));
+    ensure!(held == [(7, 2100), (5, 1000)], "{held:?}\n{}", report.summary());
+    Ok(())
+}
+
+#[test]
+fn its_exit_status_is_in_the_report() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    for (argument, status, signal) in
+        [("0", Some(0), None), ("7", Some(7), None), ("-15", None, Some(15))]
+    {
+        let report = traced(argument)?;
+        let read = |key: &str| {
+            let value = report.at(&format!("/targets/0/exited/{key}"))?;
+            Ok::<_, anyhow::Error>(value.as_i64())
+        };
+        ensure!(
+            (read("status")?, read("signal")?) == (status, signal),
+            "`exits {argument}`: {}",
+            report.at("/targets/0/exited")?
+        );
+        let command = report.list("/targets/0/cmdline")?;
+        ensure!(command.last().and_then(Value::as_str) == Some(argument), "{command:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! `bpf`: the only builder of the kernel programs; `--check` refuses a stale object.
+//!
+//! The same sources and tools give the same bytes in any folder: paths are remapped, DWARF is taken
+//! out (BTF stays), and the target directory is this command's own.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    manifest::{Manifest, sha256, sources},
+    packages,
+    process::{note, output, run, workspace},
+};
+
+const RUSTC: &str = "/usr/bin/rustc";
+const CARGO: &str = "/usr/bin/cargo";
+const TARGET: &str = "bpfel-unknown-none";
+const MEND: &str = "help: cargo xtask bpf, and commit tracer/bpf";
+
+fn object() -> PathBuf {
+    workspace().join("tracer/bpf/leaktrace-x86_64.bpf.o")
+}
+
+fn manifest() -> PathBuf {
+    workspace().join("tracer/bpf/manifest.txt")
+}
+
+/// Builds the object and writes it with its manifest.
+pub(crate) fn build() -> Result<()> {
+    packages::for_bpf()?;
+    let built = compile()?;
+    let made = Manifest { object: sha256(&built)?, ..tools()? };
+    fs::create_dir_all(workspace().join("tracer/bpf"))?;
+    fs::copy(&built, object())?;
+    fs::write(manifest(), made.text())?;
+    note(&format!("{} bytes in {}", fs::metadata(object())?.len(), object().display()));
+    Ok(())
+}
+
+/// Refuses an object that was not made from these sources, by these bytes.
+pub(crate) fn check() -> Result<()> {
+    let committed = Manifest::read(&manifest()).context(MEND)?;
+    if sources(workspace())? != committed.sources {
+        bail!(
+            "tracer/bpf was not built from these sources of tracer-ebpf and tracer-common\n{MEND}"
+        );
+    }
+    if sha256(&object())? != committed.object {
+        bail!("the object in tracer/bpf is not the one its manifest describes\n{MEND}");
+    }
+    let here = match packages::for_bpf().and_then(|()| tools()) {
+        Ok(here) if here.rustc == committed.rustc && here.linker == committed.linker => here,
+        Ok(here) => {
+            note(&format!(
+                "bpf: not rebuilt: {} and {} here, {} and {} in the manifest",
+                here.rustc, here.linker, committed.rustc, committed.linker
+            ));
+            return Ok(());
+        }
+        Err(missing) => {
+            note(&format!("bpf: not rebuilt: {missing:#}"));
+            return Ok(());
+        }
+    };
+    let again = sha256(&compile()?)?;
+    if again != committed.object {
+        bail!("{} builds other bytes ({again}) from the same sources\n{MEND}", here.rustc);
+    }
+    note("bpf: the committed object is what these sources build");
+    Ok(())
+}
+
+/// The manifest without the object's hash.
+fn tools() -> Result<Manifest> {
+    Ok(Manifest {
+        sources: sources(workspace())?,
+        rustc: output(Command::new(RUSTC).arg("--version"))?,
+        linker: output(Command::new("bpf-linker").arg("--version"))?,
+        object: String::new(),
+    })
+}
+
+fn compile() -> Result<PathBuf> {
+    let home = env::var("HOME").unwrap_or_else(|_| "/".to_owned());
+    let cargo_home = env::var("CARGO_HOME").unwrap_or_else(|_| format!("{home}/.cargo"));
+    let sysroot = output(Command::new(RUSTC).args(["--print", "sysroot"]))?;
+    let folder = workspace().join("target/bpf");
+    let flags = [
+        "-Clinker=bpf-linker".to_owned(),
+        "-Clink-arg=--btf".to_owned(),
+        "-Cdebuginfo=2".to_owned(),
+        // The last that fits wins: the most particular folder comes last.
+        format!("--remap-path-prefix={sysroot}=/rustc"),
+        format!("--remap-path-prefix={cargo_home}=/cargo"),
+        format!("--remap-path-prefix={}=/leaktrace", workspace().display()),
+    ];
+    let mut command = Command::new(CARGO);
+    command
+        .args(["build", "--release", "--locked", "--target", TARGET, "--package", "tracer-ebpf"])
+        .arg("--target-dir")
+        .arg(&folder)
+        .env("RUSTC", RUSTC)
+        // `-Z` features of a stable compiler, for this one command: BPF targets are tier 3.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+        .env_remove("RUSTFLAGS")
+        .env_remove("RUSTUP_TOOLCHAIN");
+    // What cargo tells `cargo xtask` about its own toolchain must not reach Debian's.
+    for (name, _) in env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
+        command.env_remove(name);
+    }
+    run(&mut command)?;
+    let built = folder.join(TARGET).join("release/leaktrace");
+    let stripped = folder.join("leaktrace.bpf.o");
+    strip(&built, &stripped)?;
+    Ok(stripped)
+}
+
+/// Takes DWARF out and keeps BTF, which is what the kernel verifies and relocates by.
+fn strip(from: &Path, to: &Path) -> Result<()> {
+    let tool = "/usr/lib/llvm-22/bin/llvm-objcopy";
+    output(Command::new(tool).arg("--strip-debug").arg(from).arg(to))?;
+    let sections = output(Command::new("/usr/lib/llvm-22/bin/llvm-readelf").arg("-S").arg(to))?;
+    if !sections.contains(".BTF ") || !sections.contains("license") {
+        bail!("`{}` has no BTF or no licence section after stripping", to.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Installs what the commands need, or names it: Debian packages, and tools built by cargo.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::process::{cargo, exists, is_root, note, run};
+
+/// Packages of the tests and the demo.
+const TEST: [&str; 8] =
+    ["gcc", "g++", "libc6-dev", "libevent-dev", "wrk", "memcached", "nginx-light", "python3"];
+
+/// Packages that build the kernel programs.
+const BPF: [&str; 5] =
+    ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "llvm-22-dev", "libpolly-22-dev"];
+
+/// The version of the linker that the committed objects were made with.
+pub(crate) const BPF_LINKER: &str = "0.13.0";
+
+/// Everything.
+pub(crate) fn all() -> Result<()> {
+    for_tests()?;
+    for_bpf()
+}
+
+/// What the tests need.
+pub(crate) fn for_tests() -> Result<()> {
+    let mut missing = missing(&TEST);
+    if !exists("node") {
+        missing.push("nodejs");
+    }
+    install(&missing)?;
+    if !exists("cargo-nextest") {
+        run(Command::new(cargo()).args(["install", "cargo-nextest", "--locked"]))?;
+    }
+    Ok(())
+}
+
+/// What the demo and the bench need.
+pub(crate) fn for_demo() -> Result<()> {
+    install(&missing(&["gcc", "libc6-dev", "libevent-dev", "wrk"]))
+}
+
+/// What builds the kernel programs.
+pub(crate) fn for_bpf() -> Result<()> {
+    install(&missing(&BPF))?;
+    if !exists("bpf-linker") {
+        // Linked against the LLVM that Debian's rustc-web uses: another one may "succeed" with broken BTF.
+        run(Command::new(cargo())
+            .args(["install", "bpf-linker", "--version", BPF_LINKER])
+            .args(["--no-default-features", "--features", "llvm-22"])
+            .env("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22")
+            .env("LLVM_PREFIX", "/usr/lib/llvm-22"))?;
+    }
+    Ok(())
+}
+
+/// Those of `packages` that dpkg does not have installed.
+fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    let installed = |package: &&&str| {
+        Command::new("dpkg-query")
+            .args(["-W", "-f=${db:Status-Status}", package])
+            .output()
+            .is_ok_and(|output| output.stdout == b"installed")
+    };
+    packages.iter().filter(|package| !installed(package)).copied().collect()
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let names = packages.join(" ");
+    if !exists("apt-get") {
+        bail!("missing: {names}\nhelp: install what your system calls these Debian packages");
+    }
+    if !is_root() {
+        bail!("missing: {names}\nhelp: sudo apt-get install -y --no-install-recommends {names}");
+    }
+    let apt = |words: &[&str]| {
+        run(Command::new("apt-get").args(words).env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    let mut command = vec!["install", "-y", "--no-install-recommends"];
+    command.extend(packages);
+    if apt(&command).is_err() {
+        note("the package lists may be old: fetching them");
+        apt(&["update"])?;
+        apt(&command)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Starting programs, and printing: what every command needs.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints; only here")]
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Prints to stdout.
+pub(crate) fn print(text: &str) {
+    println!("{text}");
+}
+
+/// Prints to stderr.
+pub(crate) fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// The root of the workspace.
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Where build products are.
+pub(crate) fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
+}
+
+/// leaktrace: `LEAKTRACE_BIN`, else the release build.
+pub(crate) fn leaktrace() -> PathBuf {
+    env::var_os("LEAKTRACE_BIN")
+        .map_or_else(|| target_dir().join("release/leaktrace"), PathBuf::from)
+}
+
+/// Builds it, unless another one was named.
+pub(crate) fn build_leaktrace() -> Result<()> {
+    if env::var_os("LEAKTRACE_BIN").is_some() {
+        return Ok(());
+    }
+    run(Command::new(cargo()).args(["build", "--release", "--package", "leaktrace"]))
+}
+
+/// The cargo that runs this.
+pub(crate) fn cargo() -> String {
+    env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+}
+
+/// Runs a program in the workspace and shows the command; its failure is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = line_of(command);
+    note(&format!("$ {line}"));
+    let status = command
+        .current_dir(workspace())
+        .status()
+        .with_context(|| format!("could not run `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` failed: {status}");
+    }
+    Ok(())
+}
+
+/// What a program prints on stdout; its failure is an error that holds its stderr.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let line = line_of(command);
+    let output = command.output().with_context(|| format!("could not run `{line}`"))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        bail!("`{line}` failed: {}\n{}", output.status, text.trim());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn line_of(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a program can be found.
+pub(crate) fn exists(program: &str) -> bool {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&folders)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(program).is_file())
+}
+
+/// Whether this process is root.
+pub(crate) fn is_root() -> bool {
+    output(Command::new("id").arg("-u")).is_ok_and(|id| id == "0")
+}
+
+/// A child that is ended by its own pid when dropped.
+#[derive(Debug)]
+pub(crate) struct Background {
+    child: Child,
+}
+
+impl Background {
+    /// Starts it with stdin, stdout piped and stderr as set.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let line = line_of(command);
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("could not start `{line}`"))?;
+        Ok(Self { child })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its streams, to read and to tell.
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Its stdout, line by line; to be asked for once.
+    pub(crate) fn lines(&mut self) -> Result<std::io::Lines<BufReader<std::process::ChildStdout>>> {
+        Ok(BufReader::new(self.child.stdout.take().context("stdout is read already")?).lines())
+    }
+
+    /// Asks it to end by a signal, by its pid.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        // The shell's own `kill`: a small image has no other.
+        output(Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid())])).map(drop)
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,31 @@
+//! Which folder of `tracer` may know which: the table behind `tidy`.
+
+/// A folder or file of `tracer/src`, and what its `use crate::` lines may name.
+pub(crate) const EDGES: [(&str, &[&str]); 21] = [
+    ("cli", &["format", "report", "settings"]),
+    ("settings", &["cli", "error", "format"]),
+    ("error", &["format"]),
+    ("format", &[]),
+    ("output", &["error", "format", "report"]),
+    ("preflight", &["error", "format", "kernel", "target"]),
+    ("doctor", &["error", "format", "kernel", "preflight", "target"]),
+    ("target", &["error", "format"]),
+    ("probes", &["error", "format", "target"]),
+    ("kernel", &["error", "format", "probes", "target"]),
+    ("unwind", &["collect", "error", "format", "kernel", "target"]),
+    ("collect", &["error", "format", "kernel", "probes", "target"]),
+    ("analyze", &["collect", "format", "report"]),
+    ("symbolize", &["analyze", "collect", "format", "probes", "report", "target"]),
+    ("report", &["format"]),
+    ("assemble", &["analyze", "collect", "format", "probes", "report", "symbolize", "target"]),
+    ("tui", &["format", "report"]),
+    // These build the line: they may know every station.
+    ("run", &["*"]),
+    ("main", &["*"]),
+    ("lib", &["*"]),
+    ("bin", &["*"]),
+];
+
+/// A dependency that only one folder may name.
+pub(crate) const FENCES: [(&str, &str); 4] =
+    [("aya", "kernel"), ("blazesym", "symbolize"), ("ratatui", "tui"), ("crossterm", "tui")];
