@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     limits::{EXECUTABLE_RANGES, STACK_DEPTH},
     record::Stack,
+    stack::Digest,
 };
 
 /// Key of a resource: whose, of what kind, which.
@@ -124,12 +125,14 @@ pub struct Thread {
     pub old_handle: u64,
     /// The old resource when it was young.
     pub old: Young,
+    /// Digest of the stack under way.
+    pub digest: Digest,
     /// The stack under way.
     pub stack: Stack,
 }
 
 const _: () = assert!(size_of::<Key>() == 16 && size_of::<Young>() == 32);
-const _: () = assert!(size_of::<Thread>() == 64 + 32 + 24 + 8 * STACK_DEPTH);
+const _: () = assert!(size_of::<Thread>() == 64 + 32 + 16 + 24 + 8 * STACK_DEPTH);
 
 #[cfg(test)]
 mod tests {

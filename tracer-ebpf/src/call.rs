@@ -48,14 +48,11 @@ impl Call {
     pub(crate) fn argument(&self, number: u8) -> u64 {
         // SAFETY: the registers of the context, which the verifier knows to be readable.
         let regs = unsafe { &*self.regs };
-        match number {
-            0 => regs.rdi,
-            1 => regs.rsi,
-            2 => regs.rdx,
-            3 => regs.rcx,
-            4 => regs.r8,
-            _ => regs.r9,
-        }
+        // Copied first: the verifier wants each field of the context at a constant offset, and LLVM
+        // would turn a choice of fields into a choice of offsets.
+        let all = [regs.rdi, regs.rsi, regs.rdx, regs.rcx, regs.r8, regs.r9, 0, 0];
+        // SAFETY: masked to the array's length.
+        unsafe { (&raw const all).cast::<u64>().add(usize::from(number & 7)).read_volatile() }
     }
 
     /// Stack pointer at the hit.

@@ -23,6 +23,14 @@ use crate::{
     maps::{FREE_SITES, RECORDS, SITES},
 };
 
+/// The same value, of which the compiler knows nothing: keeps the compiler from making
+/// a branch of it.
+#[inline(always)]
+fn opaque(value: u64) -> u64 {
+    // SAFETY: reads the local that the parameter is.
+    unsafe { (&raw const value).read_volatile() }
+}
+
 /// Whether `address` is in executable memory. Binary search without branches: the verifier would
 /// follow both sides of each of them, for every frame.
 #[inline(always)]
@@ -33,9 +41,10 @@ fn is_code(process: &Process, address: u64) -> bool {
         let middle = (base + step) & (EXECUTABLE_RANGES - 1);
         // SAFETY: masked to the array's length, a power of two.
         let start = unsafe { process.code.get_unchecked(middle) }.start;
-        // All ones when `start` is above the address.
-        let above = (address.wrapping_sub(start) as i64 >> 63) as usize;
-        base += step & !above;
+        // 1 when `start` is above the address. (A mask of all ones would make newer verifiers follow
+        // both of its values.)
+        let above = opaque(address.wrapping_sub(start) >> 63) as usize;
+        base += step * (above ^ 1);
         step /= 2;
     }
     // SAFETY: as above.
@@ -52,16 +61,31 @@ pub(crate) fn site(
     thread: &mut Thread,
     caller: u64,
 ) -> u32 {
-    // SAFETY: the map's value lives at least as long as the program runs.
-    let process = unsafe { &*call.process };
-    let frames = &mut thread.stack.frames;
-    frames[0] = caller;
-    let mut digest = Digest::seeded(call.pid(), call.cookie.probe()).with(caller);
-    let mut depth = 1_usize;
-    let mut frame_pointer = call.frame_pointer();
-    let mut below = call.stack_pointer();
+    thread.stack.frames[0] = caller;
+    thread.digest = Digest::seeded(call.pid(), call.cookie.probe()).with(caller);
+    walk(thread, call.process, call.frame_pointer(), call.stack_pointer());
+    // SAFETY: values are numbers that never change once written.
+    if let Some(number) = unsafe { SITES.get(thread.digest) } {
+        return *number;
+    }
+    announce(context, call, thread)
+}
+
+/// Follows frame pointers from `frame_pointer`, which must lie above `below`.
+///
+/// A function of its own, with its results in the thread's memory: the verifier then checks what
+/// comes after it once, and not anew for each number of frames and each end.
+#[inline(never)]
+fn walk(thread: *mut Thread, process: *const Process, mut frame_pointer: u64, mut below: u64) {
+    if thread.is_null() || process.is_null() {
+        return;
+    }
+    // SAFETY: both are values of maps, checked by the caller; the thread's is this thread's own.
+    let (thread, process) = unsafe { (&mut *thread, &*process) };
+    let mut digest = thread.digest;
+    let mut depth = 1_u32;
     let mut end = StackEnd::TooDeep;
-    for place in frames.iter_mut().skip(1) {
+    for place in thread.stack.frames.iter_mut().skip(1) {
         if frame_pointer == 0 {
             end = StackEnd::Bottom;
             break;
@@ -71,8 +95,7 @@ pub(crate) fn site(
             break;
         }
         // SAFETY: the helper checks the address.
-        let Ok([next, address]) =
-            (unsafe { bpf_probe_read_user(frame_pointer as *const [u64; 2]) })
+        let Ok([next, address]) = (unsafe { bpf_probe_read_user(frame_pointer as *const [u64; 2]) })
         else {
             end = StackEnd::FramePointerLost;
             break;
@@ -87,37 +110,28 @@ pub(crate) fn site(
         below = frame_pointer;
         frame_pointer = next;
     }
-    let digest = digest.with(end as u64);
-    // SAFETY: values are numbers that never change once written.
-    if let Some(number) = unsafe { SITES.get(digest) } {
-        return *number;
-    }
-    announce(context, call, thread, digest, depth, end)
+    thread.digest = digest.with(end as u64);
+    thread.stack.head.depth = depth;
+    thread.stack.head.end = end as u32;
 }
 
 /// Gives a stack seen for the first time a number and tells the collector.
 #[inline(always)]
-fn announce(
-    context: &impl aya_ebpf::EbpfContext,
-    call: &Call,
-    thread: &mut Thread,
-    digest: Digest,
-    depth: usize,
-    end: StackEnd,
-) -> u32 {
+fn announce(context: &impl aya_ebpf::EbpfContext, call: &Call, thread: &mut Thread) -> u32 {
     let Ok(Some(number)) = FREE_SITES.pop() else {
         lose(Loss::SitesFull);
         return 0;
     };
+    let StackHead { depth, end, .. } = thread.stack.head;
     thread.stack.head = StackHead {
         record: STACK,
         site: number,
         pid: call.pid(),
         probe: u32::from(call.cookie.probe()),
-        depth: depth as u32,
-        end: end as u32,
+        depth,
+        end,
     };
-    let bytes = (size_of::<StackHead>() + (depth & STACK_DEPTH) * 8) as u64;
+    let bytes = (size_of::<StackHead>() + (depth as usize & STACK_DEPTH) * 8) as u64;
     // SAFETY: the record starts at `thread.stack`, and `depth` is at most STACK_DEPTH (127, so that
     // the mask above only tells the verifier what is true): the bytes are within the map's value.
     let outcome = unsafe {
@@ -134,14 +148,14 @@ fn announce(
         lose(Loss::StackDropped);
         return 0;
     }
-    if SITES.insert(digest, number, u64::from(BPF_NOEXIST)).is_ok() {
-        debug!(context, "site {}: {} frames, end {}", number, depth, end as u32);
+    if SITES.insert(thread.digest, number, u64::from(BPF_NOEXIST)).is_ok() {
+        debug!(context, "site {}: {} frames, end {}", number, depth, end);
         return number;
     }
     // Another CPU was first with the same stack: its number stands, ours names a stack without
     // resources. (Numbers are not short: the collector would have to be told to give it back.)
     // SAFETY: as above.
-    match unsafe { SITES.get(digest) } {
+    match unsafe { SITES.get(thread.digest) } {
         Some(number) => *number,
         None => {
             lose(Loss::SitesFull);

@@ -245,6 +245,12 @@ pub fn print(failure: &anyhow::Error, verbosity: u8) -> ExitCode {
     ExitCode::from(COULD_NOT)
 }
 
+/// Says something on stderr that is no failure, as one line.
+pub fn say(text: &str) {
+    // Nobody is left to be told when stderr itself is closed.
+    drop(io::stderr().lock().write_all(format!("leaktrace: {text}\n").as_bytes()));
+}
+
 /// The failure and its causes on one line, its details, and its help.
 pub fn message(failure: &anyhow::Error, verbosity: u8) -> String {
     let mut line = String::new();

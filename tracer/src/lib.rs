@@ -21,6 +21,10 @@ pub mod symbolize;
 
 pub mod report;
 
+pub mod assemble;
+
+pub mod run;
+
 pub mod tui;
 
 pub mod doctor;

@@ -25,7 +25,10 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match Command::meant(cli, io::stdout().is_terminal())? {
-        Command::Trace(_) => anyhow::bail!("could not trace: not part of this build yet"),
+        Command::Trace(settings) => {
+            start_log(settings.verbosity);
+            leaktrace::run::trace(&settings)
+        }
         Command::Doctor(pids) => {
             let roots = Roots::default();
             let processes: Vec<_> =
@@ -36,4 +39,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(if works { ExitCode::SUCCESS } else { ExitCode::from(error::COULD_NOT) })
         }
     }
+}
+
+/// Our own log, on stderr: nothing but warnings unless `-v` or `RUST_LOG` asks for more.
+fn start_log(verbosity: u8) {
+    let level = match verbosity {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
 }

@@ -7,5 +7,5 @@ mod batch;
 mod object;
 mod tables;
 
-pub use object::{Failed, Program, Programs, load};
+pub use object::{Failed, Loaded, Program, ProgramLog, Programs, load};
 pub use tables::{Drained, Tables};

@@ -14,6 +14,7 @@ use aya::{
     },
 };
 use aya_log::EbpfLogger;
+use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
 use super::tables::Tables;
@@ -113,8 +114,33 @@ pub struct Programs {
     ebpf: Ebpf,
 }
 
+/// What [`load`] gives.
+pub struct Loaded {
+    /// To attach.
+    pub programs: Programs,
+    /// To read.
+    pub tables: Tables,
+    /// What the programs say, when anybody wants to hear it.
+    pub log: Option<ProgramLog>,
+}
+
+/// What the programs log, on its way to our own log.
+pub struct ProgramLog(EbpfLogger<&'static dyn log::Log>);
+
+impl ProgramLog {
+    /// Passes on what the programs say, until the process ends.
+    pub fn forward(mut self) {
+        loop {
+            let ready = PollFd::new(&self.0, PollFlags::IN);
+            // An interrupted wait is a short one.
+            _ = poll(&mut [ready], None);
+            self.0.flush();
+        }
+    }
+}
+
 /// Loads the object: programs verified, none attached, recording off.
-pub fn load(log: log::LevelFilter) -> Result<(Programs, Tables, Option<EbpfLogger<&'static dyn log::Log>>), Failed> {
+pub fn load(log: log::LevelFilter) -> Result<Loaded, Failed> {
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => {
@@ -137,15 +163,16 @@ pub fn load(log: log::LevelFilter) -> Result<(Programs, Tables, Option<EbpfLogge
         .ok_or(Failed::Missing { name })?;
     thread_end.load().map_err(|error| program_failed(name, error))?;
     thread_end.attach(point).map_err(|error| program_failed(name, error))?;
-    let logger = if level > 0 {
+    let log = if level > 0 {
         EbpfLogger::init(&mut ebpf)
+            .map(ProgramLog)
             .inspect_err(|error| log::warn!("the programs' log cannot be read: {error}"))
             .ok()
     } else {
         None
     };
     let tables = Tables::take(&mut ebpf)?;
-    Ok((Programs { ebpf }, tables, logger))
+    Ok(Loaded { programs: Programs { ebpf }, tables, log })
 }
 
 impl Programs {

@@ -1,0 +1,305 @@
+//! Figures, names and facts → [`Report`].
+//!
+//! Takes snapshots in order, hands on a report for each. Owns the names and the past of call sites; a
+//! report never waits for names: what has none yet is shown as `module+0xoffset` and named within a
+//! time budget at later reports. Only the last report waits.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use tracer_common::{kind::Kind, stack::StackEnd};
+
+use crate::{
+    analyze::History,
+    collect::{Snapshot, snapshot::SiteFigures},
+    probes::{Absent, Probe},
+    report::{
+        Accounting, Age, Collector, Exit, Frame, Host, ProbeStatus, Report, SCHEMA, Site, Target,
+        Total, Verdict, Window,
+    },
+    symbolize::{Namer, Wanted, call_site::headline},
+    target::{Identity, Pid, rss_bytes},
+};
+
+/// Time for new names per report: within it even the first address of a large object is seldom found,
+/// but each report goes out at most that much later.
+const NAMING: Duration = Duration::from_millis(50);
+/// Time for names in the last report.
+const LAST_NAMING: Duration = Duration::from_secs(30);
+
+/// What does not change while tracing.
+pub struct Scene {
+    /// The machine.
+    pub host: Host,
+    /// Who is traced.
+    pub targets: Vec<Identity>,
+    /// Every probe, by number and place; those without a number at the end.
+    pub probes: Vec<Probe>,
+    /// Probes that the kernel refused, by number, with its reason.
+    pub refused: BTreeMap<u8, String>,
+    /// When tracing began, RFC 3339.
+    pub started_at: String,
+    /// The same by the clock of the snapshots, nanoseconds.
+    pub started_ns: u64,
+    /// Milliseconds until all probes were on.
+    pub attach_ms: u64,
+    /// Kinds asked for.
+    pub kinds: Vec<Kind>,
+}
+
+/// Makes reports. Stays on the thread that made it, as names do.
+pub struct Assembly {
+    scene: Scene,
+    history: History,
+    namer: Namer,
+    headlines: BTreeMap<u32, (Arc<[Frame]>, usize)>,
+    exits: BTreeMap<Pid, Exit>,
+    rss: BTreeMap<Pid, u64>,
+    before: Option<(u64, u64)>,
+}
+
+impl Assembly {
+    /// Nothing reported yet.
+    pub fn new(scene: Scene) -> Self {
+        Self {
+            scene,
+            history: History::default(),
+            namer: Namer::new(),
+            headlines: BTreeMap::new(),
+            exits: BTreeMap::new(),
+            rss: BTreeMap::new(),
+            before: None,
+        }
+    }
+
+    /// How a target that we started has ended.
+    pub fn exited(&mut self, pid: Pid, exit: Exit) {
+        self.exits.insert(pid, exit);
+    }
+
+    /// The report of one snapshot.
+    pub fn report(&mut self, snapshot: &Snapshot) -> Report {
+        for (pid, mappings) in &snapshot.mappings {
+            self.namer.learn(*pid, mappings);
+        }
+        for pid in &snapshot.ended {
+            self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
+        }
+        self.history.push(snapshot);
+        let mut order: Vec<&SiteFigures> =
+            snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
+        order.sort_unstable_by_key(|site| {
+            let size = (site.aged.bytes, site.aged.count, site.acquired.bytes);
+            (std::cmp::Reverse(size), site.number)
+        });
+        self.name(&order, snapshot.last);
+        let sites = order.iter().map(|site| self.site(site)).collect();
+        Report {
+            schema: SCHEMA.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: self.scene.host.clone(),
+            targets: self.targets(),
+            window: Window {
+                started_at: self.scene.started_at.clone(),
+                duration_s: snapshot.at_ns.saturating_sub(self.scene.started_ns) as f64 / 1e9,
+                attach_ms: self.scene.attach_ms,
+            },
+            accounting: self.accounting(snapshot),
+            probes: self.probes(snapshot),
+            totals: self.totals(snapshot),
+            sites,
+            fds: None,
+            connections: None,
+        }
+    }
+
+    fn kind(&self, site: &SiteFigures) -> Kind {
+        // The unknown call site: almost everything that is acquired is heap.
+        self.probe(site.probe).map_or(Kind::Heap, |probe| probe.function.kind)
+    }
+
+    fn probe(&self, number: Option<u8>) -> Option<&Probe> {
+        self.scene.probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
+    }
+
+    fn is_wanted(&self, site: &SiteFigures) -> bool {
+        self.scene.kinds.contains(&self.kind(site))
+    }
+
+    /// Looks up names, worst call sites first.
+    fn name(&mut self, order: &[&SiteFigures], last: bool) {
+        let mut queue: VecDeque<Wanted> = order
+            .iter()
+            .filter(|site| self.namer.lookup(site.number).is_none())
+            .filter_map(|site| {
+                let addresses = Arc::clone(&site.frames);
+                Some(Wanted { site: site.number, pid: site.pid?, addresses })
+            })
+            .collect();
+        self.namer.work(&mut queue, if last { LAST_NAMING } else { NAMING });
+    }
+
+    fn site(&mut self, site: &SiteFigures) -> Site {
+        let (frames, asked) = self.frames(site);
+        let kind = self.kind(site);
+        let acquired_by = self.probe(site.probe).map_or("?", |probe| probe.function.name).to_owned();
+        let growth = self.history.growth(site.number);
+        let seconds = |ms: u32| f64::from(ms) / 1000.0;
+        let truncated = site.end != StackEnd::Bottom;
+        Site {
+            id: site.number,
+            pid: site.pid.map_or(0, |pid| pid.0),
+            kind,
+            acquired_by,
+            outstanding_count: site.aged.count,
+            outstanding_bytes: site.aged.bytes,
+            acquired_count: site.acquired.count,
+            acquired_bytes: site.acquired.bytes,
+            released_count: site.released.count,
+            released_bytes: site.released.bytes,
+            age_s: site.ages.map(|ages| Age {
+                min: seconds(ages.min_ms),
+                median: seconds(ages.median_ms),
+                max: seconds(ages.max_ms),
+            }),
+            growth_bytes_per_s: growth.map(|growth| growth.bytes_per_s),
+            growth_count_per_s: growth.map(|growth| growth.count_per_s),
+            orphans: None,
+            lost: None,
+            verdict: Verdict::unknown(),
+            truncated,
+            truncated_why: truncated.then(|| site.end.sentence().to_owned()),
+            headline: asked,
+            frames,
+            trend_bytes: self.history.trend(site.number),
+        }
+    }
+
+    /// Frames and headline: remembered once all names are there.
+    fn frames(&mut self, site: &SiteFigures) -> (Arc<[Frame]>, usize) {
+        let Some(pid) = site.pid else { return (Arc::from([]), 0) };
+        let named = self.namer.lookup(site.number);
+        let Some(frames) = named else {
+            let frames = self.namer.unnamed(pid, &site.frames);
+            let asked = headline(&frames);
+            return (frames, asked);
+        };
+        if let Some((remembered, asked)) = self.headlines.get(&site.number) {
+            if Arc::ptr_eq(remembered, &frames) {
+                return (frames, *asked);
+            }
+        }
+        let asked = headline(&frames);
+        self.headlines.insert(site.number, (Arc::clone(&frames), asked));
+        (frames, asked)
+    }
+
+    fn targets(&mut self) -> Vec<Target> {
+        let mut targets = Vec::with_capacity(self.scene.targets.len());
+        for identity in &self.scene.targets {
+            let exited = self.exits.get(&identity.pid).copied();
+            if exited.is_none() {
+                if let Some(bytes) = rss_bytes(identity.pid) {
+                    self.rss.insert(identity.pid, bytes);
+                }
+            }
+            targets.push(Target {
+                pid: identity.pid.0,
+                exe: identity.exe.clone(),
+                cmdline: identity.cmdline.clone(),
+                rss_bytes: self.rss.get(&identity.pid).copied(),
+                fd_limit: identity.fd_limit,
+                exited,
+            });
+        }
+        targets
+    }
+
+    fn accounting(&mut self, snapshot: &Snapshot) -> Accounting {
+        let sites = &snapshot.sites;
+        let events = sites.iter().map(|site| site.acquired.count + site.released.count).sum::<u64>()
+            + snapshot.unknown_releases;
+        let cut = sites.iter().filter(|site| site.end != StackEnd::Bottom);
+        let events_per_s = match self.before.replace((snapshot.at_ns, events)) {
+            Some((at_ns, before)) if snapshot.at_ns > at_ns => {
+                events.saturating_sub(before) as f64 * 1e9 / (snapshot.at_ns - at_ns) as f64
+            }
+            _ => 0.0,
+        };
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        Accounting {
+            events,
+            events_per_s,
+            lost: snapshot
+                .losses
+                .iter()
+                .map(|(reason, count)| (reason.name().to_owned(), *count))
+                .collect(),
+            unknown_frees: snapshot.unknown_releases,
+            failed_acquires: snapshot.hits.iter().map(|(_, failed)| failed).sum(),
+            truncated_stacks: cut.map(|site| site.acquired.count).sum(),
+            estimated: false,
+            collector: Collector {
+                cpu_s: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
+                rss_bytes: rss_bytes(Pid::own()),
+            },
+        }
+    }
+
+    fn totals(&self, snapshot: &Snapshot) -> BTreeMap<Kind, Total> {
+        let mut totals: BTreeMap<Kind, Total> =
+            self.scene.kinds.iter().map(|kind| (*kind, Total::default())).collect();
+        for site in snapshot.sites.iter().filter(|site| self.is_wanted(site)) {
+            let total = totals.entry(self.kind(site)).or_default();
+            total.outstanding_count += site.aged.count;
+            total.outstanding_bytes += site.aged.bytes;
+            total.acquired_count += site.acquired.count;
+            total.acquired_bytes += site.acquired.bytes;
+            total.released_count += site.released.count;
+            total.released_bytes += site.released.bytes;
+        }
+        totals
+    }
+
+    fn probes(&self, snapshot: &Snapshot) -> Vec<crate::report::Probe> {
+        let shown = self.scene.probes.iter().map(|probe| self.shown(probe, snapshot));
+        shown.collect()
+    }
+
+    fn shown(&self, probe: &Probe, snapshot: &Snapshot) -> crate::report::Probe {
+        let path = probe.object.as_ref().map(|(_, path)| path.to_string_lossy().into_owned());
+        let place = probe.place.as_ref().ok();
+        let hits = snapshot.hits.get(usize::from(probe.number)).map_or(0, |(hits, _)| *hits);
+        let (status, why) = match (&probe.place, self.scene.refused.get(&probe.number)) {
+            (Err(Absent::Missing), _) => (ProbeStatus::Missing, None),
+            (Err(Absent::Refused(why)), _) => (ProbeStatus::Refused, Some(why.clone())),
+            (Ok(_), Some(why)) => (ProbeStatus::Refused, Some(why.clone())),
+            (Ok(place), None) => (ProbeStatus::On, remark(probe, place.emulated)),
+        };
+        crate::report::Probe {
+            function: probe.function.name.to_owned(),
+            object: path,
+            offset: place.map(|place| format!("{:#x}", place.offset)),
+            emulated: place.map(|place| place.emulated),
+            hits: if place.is_some() { hits } else { 0 },
+            status,
+            why,
+        }
+    }
+}
+
+/// What is special about a probe that is on.
+fn remark(probe: &Probe, emulated: bool) -> Option<String> {
+    let mut remarks = Vec::new();
+    if !probe.aliases.is_empty() {
+        remarks.push(format!("also {}: the same code", probe.aliases.join(", ")));
+    }
+    if !emulated {
+        remarks.push("no emulated instruction while arguments and stack are in place".to_owned());
+    }
+    (!remarks.is_empty()).then(|| remarks.join("; "))
+}

@@ -1,0 +1,256 @@
+//! The running line: collector and reporter, from attach to last report.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+
+use super::{
+    Reports,
+    attach::{Attached, is_loaded},
+    choose::{Targets, explain, explain_late},
+};
+use crate::{
+    assemble::{Assembly, Scene},
+    collect::{
+        Snapshot,
+        collector::{Collector, Followed, Request, now_ns},
+    },
+    error::Failure,
+    kernel::{Loaded, Programs},
+    preflight::Facts,
+    report::{Exit, Host, Report},
+    settings::Settings,
+    target::{
+        Identity, Pid, identify,
+        launch::{Event, Launched},
+        mappings,
+        watch::Watch,
+    },
+};
+
+/// How long a command that is about to end waits for its last events to be read.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(1500);
+/// How commands of ours have ended.
+type Exits = Arc<Mutex<BTreeMap<Pid, Exit>>>;
+/// Collector and reporter at work.
+pub(super) struct Line {
+    programs: Programs,
+    pids: Vec<Pid>,
+    requests: Sender<Request>,
+    collector: JoinHandle<std::io::Result<()>>,
+    reporter: JoinHandle<Option<Report>>,
+    reports: Reports,
+    command: Option<Arc<Launched>>,
+}
+
+impl Line {
+    /// Attaches to the targets and starts the threads. `begun` is when leaktrace was started.
+    pub(super) fn start(
+        settings: &Settings,
+        targets: Targets,
+        loaded: Loaded,
+        facts: &Facts,
+        begun: Instant,
+    ) -> anyhow::Result<Self> {
+        let Loaded { mut programs, tables, log } = loaded;
+        let exits = Exits::default();
+        let (requests, incoming) = mpsc::channel();
+        let (news, heard) = mpsc::channel();
+        let (command, identities) = match targets {
+            Targets::Running(identities) => (None, identities),
+            Targets::Command { program, args } => {
+                let launched = Launched::start(&program, &args, is_loaded, move |event| {
+                    // Nobody listens when the line is being torn down.
+                    _ = news.send(event);
+                })
+                .map_err(explain)?;
+                let identity = identify(launched.pid()).map_err(explain)?;
+                (Some(Arc::new(launched)), vec![identity])
+            }
+        };
+        let mut attached = Attached::default();
+        let mut followed = Vec::with_capacity(identities.len());
+        for identity in &identities {
+            let pid = identity.pid;
+            let late = |error| explain_late(pid, error);
+            let watch = Watch::new(pid).map_err(late)?;
+            let mappings = mappings::read(pid).map_err(late)?;
+            let file = attached
+                .attach(&mut programs, pid, &mappings, &settings.kinds, settings.bare_traps)
+                .map_err(|error| if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error })?;
+            let mappings = Arc::new(mappings);
+            followed.push(Followed { pid, watch, allocators: vec![file], mappings });
+        }
+        let mut collector =
+            Collector::new(tables, followed, attached.numbers(), settings.min_age)
+                .context("could not write to the programs' tables")?;
+        if !settings.bare_traps {
+            collector.start().context("could not switch recording on")?;
+        }
+        let scene = scene(settings, &identities, attached, facts, begun);
+        let pids = identities.iter().map(|identity| identity.pid).collect();
+        if let Some(command) = &command {
+            command.resume();
+            follow(Arc::clone(command), heard, requests.clone(), Arc::clone(&exits))?;
+        }
+        if let Some(log) = log {
+            spawn("programs' log", || log.forward())?;
+        }
+        let (snapshots, pictures) = mpsc::channel();
+        let (latest, reports) = watch::channel(None);
+        let interval = settings.interval;
+        let collector = spawn("collector", move || {
+            collector.run(&incoming, interval, |snapshot| {
+                // A reporter that is gone is noticed where it is joined.
+                drop(snapshots.send(snapshot));
+            })
+        })?;
+        let reporter = spawn("reporter", move || report(scene, &pictures, &latest, &exits))?;
+        Ok(Self { programs, pids, requests, collector, reporter, reports, command })
+    }
+
+    /// Says on stderr that tracing has begun: a report on stdout is never mixed with messages.
+    pub(super) fn announce(&self) {
+        let pids: Vec<String> = self.pids.iter().map(ToString::to_string).collect();
+        crate::error::say(&format!("tracing {} (Ctrl-C ends)", pids.join(", ")));
+    }
+
+    /// The latest report, as it changes.
+    pub(super) fn reports(&self) -> Reports {
+        self.reports.clone()
+    }
+
+    /// Returns when every target has ended, or the line has broken.
+    pub(super) async fn ended(&self) {
+        let mut reports = self.reports.clone();
+        let over = |report: &Option<Arc<Report>>| {
+            report.as_ref().is_some_and(|report| {
+                report.targets.iter().all(|target| target.exited.is_some())
+            })
+        };
+        // An error means that the reporter is gone: there is nothing to wait for either.
+        drop(reports.wait_for(over).await);
+    }
+
+    /// Stops recording and waits for the last report.
+    pub(super) fn stop(self) -> (anyhow::Result<Report>, Programs) {
+        // A collector that is gone needs no request.
+        drop(self.requests.send(Request::Stop));
+        let collected = self.collector.join();
+        drop(self.requests);
+        let report = self.reporter.join();
+        // A command that still runs is given back to itself.
+        drop(self.command);
+        let report = match (collected, report) {
+            (Ok(Ok(())), Ok(Some(report))) => Ok(report),
+            (Ok(Err(error)), _) => {
+                Err(anyhow::Error::from(error).context("could not read the kernel's tables"))
+            }
+            _ => Err(anyhow::anyhow!("could not finish the report: a thread of leaktrace failed")),
+        };
+        (report, self.programs)
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> anyhow::Result<JoinHandle<T>> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .with_context(|| format!("could not start the {name}'s thread"))
+}
+
+/// The reporter: snapshots in, the latest report out. Returns the last one.
+fn report(
+    scene: Scene,
+    snapshots: &Receiver<Snapshot>,
+    latest: &watch::Sender<Option<Arc<Report>>>,
+    exits: &Exits,
+) -> Option<Report> {
+    let mut assembly = Assembly::new(scene);
+    let mut last = None;
+    while let Ok(mut snapshot) = snapshots.recv() {
+        // Only the newest counts; what older ones say of mappings is said once and must be kept.
+        while let Ok(newer) = snapshots.try_recv() {
+            let mut mappings = std::mem::take(&mut snapshot.mappings);
+            mappings.extend(newer.mappings.iter().cloned());
+            snapshot = Snapshot { mappings, ..newer };
+        }
+        for (pid, exit) in exits.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            assembly.exited(*pid, *exit);
+        }
+        let report = assembly.report(&snapshot);
+        if snapshot.last {
+            last = Some(report);
+        } else {
+            latest.send_replace(Some(Arc::new(report)));
+        }
+    }
+    last
+}
+
+/// Follows a command of ours to its end.
+fn follow(
+    command: Arc<Launched>,
+    news: Receiver<Event>,
+    requests: Sender<Request>,
+    exits: Exits,
+) -> anyhow::Result<()> {
+    let pid = command.pid();
+    spawn("command", move || {
+        while let Ok(event) = news.recv() {
+            match event {
+                Event::Executed => {}
+                Event::Exiting => {
+                    let (done, finished) = mpsc::sync_channel(1);
+                    if requests.send(Request::Flush(done)).is_ok() {
+                        // Late is as good as never: the command must not be held longer.
+                        _ = finished.recv_timeout(FLUSH_PATIENCE);
+                    }
+                    command.let_exit();
+                }
+                Event::Exited { status, signal } => {
+                    let mut exits = exits.lock().unwrap_or_else(PoisonError::into_inner);
+                    exits.insert(pid, Exit { status, signal });
+                }
+            }
+        }
+    })
+    .map(drop)
+}
+
+fn scene(
+    settings: &Settings,
+    identities: &[Identity],
+    attached: Attached,
+    facts: &Facts,
+    begun: Instant,
+) -> Scene {
+    let name = rustix::system::uname();
+    Scene {
+        host: Host {
+            kernel: name.release().to_string_lossy().into_owned(),
+            arch: name.machine().to_string_lossy().into_owned(),
+            fd_backend: None,
+            lockdown: facts.lockdown.clone(),
+        },
+        targets: identities.to_vec(),
+        probes: attached.probes,
+        refused: attached.refused,
+        started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        started_ns: now_ns(),
+        attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        kinds: settings.kinds.clone(),
+    }
+}
