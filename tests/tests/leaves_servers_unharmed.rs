@@ -101,11 +101,12 @@ fn memcached() -> Result<()> {
     let port = free_port()?;
     let text = port.to_string();
     let mut command = Command::new("memcached");
-    command.args(["-l", "127.0.0.1", "-p", &text, "-U", "0", "-u", "nobody", "-m", "64"]);
+    command.args(["-l", "127.0.0.1", "-p", &text, "-U", "0", "-u", "nobody", "-m", "1024"]);
     let mut service = Service::start(&mut command, port)?;
     traced_under_load(&mut service, |connection, number| {
         let value = "v".repeat(50 + usize::try_from(number % 5000)?);
-        connection.store(&format!("key{}", number % 1000), &value)
+        // New keys all the time: stored anew, a key would reuse its memory, and nothing be allocated.
+        connection.store(&format!("key{number}"), &value)
     })?;
     Ok(())
 }

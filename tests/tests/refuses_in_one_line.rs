@@ -76,7 +76,7 @@ fn a_user_without_the_right_to_trace() -> Result<()> {
     let wrapper = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "env"];
     let refusal = Refusal::of_program(&wrapper, &path, &["-p", &pid, "-f", "json", "-d", "1s"]);
     std::fs::remove_file(&copy)?;
-    refusal?.names(&pid)
+    refusal?.names("CAP_BPF")
 }
 
 #[test]

@@ -70,9 +70,10 @@ pub struct CodeRange {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Process {
-    /// Where hijacked returns lead in this target; 0 until the first one was seen. Written by the
-    /// programs.
+    /// Where hijacked returns lead in this target; 0 while the collector has not seen it.
     pub trampoline: u64,
+    /// The code of the allocator: a call from there, made during a call, is part of that call.
+    pub allocator: CodeRange,
     /// Executable memory, ascending; unused ones at the end have `start == u64::MAX >> 1`.
     pub code: [CodeRange; EXECUTABLE_RANGES],
 }
@@ -85,7 +86,7 @@ impl Process {
         for (place, range) in code.iter_mut().zip(ranges) {
             *place = *range;
         }
-        Self { trampoline: 0, code }
+        Self { trampoline: 0, allocator: CodeRange::default(), code }
     }
 }
 

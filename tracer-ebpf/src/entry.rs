@@ -93,17 +93,16 @@ fn begin<'thread>(
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread_of(call)? };
     let slot = call.slot();
-    if thread.active != 0 {
-        if is_within(call, thread, slot) {
-            return None;
-        }
-        debug!(context, "thread {}: a call was abandoned", call.tid());
-        thread.active = 0;
-    }
     let Some(caller) = read_word(slot) else {
         lose(Loss::Unreadable);
         return None;
     };
+    if thread.active != 0 {
+        if is_within(call, thread, slot, caller) {
+            return None;
+        }
+        debug!(context, "thread {}: a call was abandoned", call.tid());
+    }
     thread.cookie = call.cookie.0;
     thread.slot = slot;
     thread.caller = caller;
@@ -134,10 +133,11 @@ fn thread_of(call: &Call) -> Option<*mut Thread> {
 ///
 /// The stack grows down, so an inner call's return address lies below (or, after a tail jump, in the
 /// same place). An outer call that was left by `longjmp`, an exception or a thread's end looks the
-/// same, but nobody returns through its return address any more: the slot, which the return probe had
-/// made to lead to the trampoline, soon holds something else.
+/// same, but two things tell it apart: nobody returns through its return address any more, so the
+/// slot, which the return probe had made to lead to the trampoline, soon holds something else; and
+/// an inner call is made by the allocator itself.
 #[inline(always)]
-fn is_within(call: &Call, thread: &Thread, slot: u64) -> bool {
+fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
     if slot > thread.slot {
         return false;
     }
@@ -145,6 +145,15 @@ fn is_within(call: &Call, thread: &Thread, slot: u64) -> bool {
         return false;
     };
     // SAFETY: the map's value lives at least as long as the program runs.
-    let trampoline = unsafe { (*call.process).trampoline };
-    if trampoline == 0 { word != thread.caller } else { word == trampoline }
+    let process = unsafe { &*call.process };
+    let leads_on =
+        if process.trampoline == 0 { is_page_start(word) } else { word == process.trampoline };
+    let by_allocator = caller >= process.allocator.start && caller < process.allocator.end;
+    leads_on && (slot == thread.slot || by_allocator)
+}
+
+/// Until the collector has seen where the trampoline is: it begins a page of its own.
+#[inline(always)]
+fn is_page_start(word: u64) -> bool {
+    word != 0 && word & 0xfff == 0 && word >> 57 == 0
 }

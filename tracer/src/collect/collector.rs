@@ -15,7 +15,11 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     time::{ClockId, clock_gettime},
 };
-use tracer_common::{limits, loss::Loss, state::Process};
+use tracer_common::{
+    limits,
+    loss::Loss,
+    state::{CodeRange, Process},
+};
 
 use super::{
     decode::{decode, drained},
@@ -202,15 +206,19 @@ impl Collector {
             .iter()
             .find(|mapping| mapping.special.as_deref() == Some("[uprobes]"))
             .map_or(0, |mapping| mapping.start);
-        self.tables.admit(target.pid.0, &process)?;
         let objects = target.mappings.objects();
-        let internal = objects
+        let internal: Vec<(u64, u64)> = objects
             .iter()
             .filter(|object| target.allocators.contains(&object.file))
             .flat_map(|object| &object.mappings)
             .filter(|mapping| mapping.executable)
             .map(|mapping| (mapping.start, mapping.end))
             .collect();
+        process.allocator = CodeRange {
+            start: internal.iter().map(|(start, _)| *start).min().unwrap_or(0),
+            end: internal.iter().map(|(_, end)| *end).max().unwrap_or(0),
+        };
+        self.tables.admit(target.pid.0, &process)?;
         self.ledger.set_internal(target.pid, internal);
         Ok(())
     }

@@ -106,7 +106,8 @@ impl Attached {
                 Ok(()) => on = true,
                 Err(failed) => {
                     let why = reason(&failed);
-                    log::warn!("could not attach to `{}`: {why}", probe.function.name);
+                    // Not a warning: the report says it, and a target that has ended refuses all.
+                    log::info!("could not attach to `{}`: {why}", probe.function.name);
                     self.refused.insert(probe.number, why);
                 }
             }
