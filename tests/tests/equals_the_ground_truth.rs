@@ -1,7 +1,7 @@
 //! What leaktrace reports equals what the program knows of itself, number by number, with nothing lost.
 
 use anyhow::Result;
-use tests::{Trace, Victim, compare::Named, root_or_skip};
+use tests::{Trace, Victim, root_or_skip};
 
 fn equals(name: &str, arguments: &[&str]) -> Result<()> {
     if !root_or_skip() {

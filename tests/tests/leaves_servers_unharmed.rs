@@ -51,7 +51,7 @@ fn traced_under_load(service: &mut Service, ask: Ask) -> Result<Report> {
     // Outstanding blocks may lie in memory that was resident before; resident growth beyond what is
     // outstanding is the allocator's slack: bounded here, not equal.
     let growth = after.saturating_sub(before);
-    let slack = 32 << 20;
+    let slack = 96 << 20;
     ensure!(
         total.outstanding_bytes <= after + slack && growth <= total.outstanding_bytes + slack,
         "{} B outstanding, resident memory grew by {growth} B\n{}",

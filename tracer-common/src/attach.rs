@@ -70,6 +70,7 @@ impl Cookie {
         Self(u64::from_le_bytes([probe, kind, shape as u8, words, a, b, c, 0]))
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest byte is what is wanted")]
     #[inline(always)]
     const fn byte(self, index: u32) -> u8 {
         (self.0 >> (index * 8)) as u8

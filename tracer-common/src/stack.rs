@@ -67,6 +67,7 @@ impl Digest {
 
 impl Digest {
     /// A place in a table of `slots`, a power of two.
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are what is wanted")]
     #[inline(always)]
     pub const fn slot(self, slots: u32) -> u32 {
         (self.low as u32) & (slots - 1)
@@ -77,7 +78,7 @@ impl Digest {
 /// largest stack that is usual (an 8 MiB main stack; thread stacks are as large by default).
 #[inline(always)]
 pub const fn plausible_frame(current: u64, next: u64) -> bool {
-    next > current && next & 7 == 0 && next - current < 8 << 20
+    next > current && next.is_multiple_of(8) && next - current < 8 << 20
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use aya_ebpf::{bindings::BPF_NOEXIST, macros::uprobe, programs::ProbeContext};
 use aya_log_ebpf::debug;
-use tracer_common::{attach::{Shape, product}, loss::Loss, state::Thread};
+use tracer_common::{
+    attach::{Shape, product},
+    loss::Loss,
+    state::Thread,
+};
 
 use crate::{
     call::{Call, raw, read_word},
@@ -32,7 +36,7 @@ fn acquire(context: &ProbeContext) -> Option<()> {
         Shape::Map if b & MAP_ANONYMOUS == 0 => return None,
         _ => (a, 0),
     };
-    begin(context, &call, size, out_pointer)?;
+    begin(context, &call, size, out_pointer).ok()?;
     Some(())
 }
 
@@ -56,8 +60,13 @@ fn resize(context: &ProbeContext) -> Option<()> {
         Shape::Remap => (c, b),
         _ => (b, 0),
     };
-    let thread = begin(context, &call, size, 0)?;
-    resizing(&call, thread, a, length);
+    match begin(context, &call, size, 0) {
+        Ok(thread) => resizing(&call, thread, a, length),
+        Err(Skip::Inner) => {}
+        // Nobody will see it return, and it will hardly fail: the old resource is gone.
+        Err(Skip::Lost) if length == 0 => released(&call, a),
+        Err(Skip::Lost) => unmapped(&call, a, length, 0),
+    }
     Some(())
 }
 
@@ -81,6 +90,14 @@ fn release(context: &ProbeContext) -> Option<()> {
     Some(())
 }
 
+/// Why a call is not followed to its return.
+enum Skip {
+    /// It is part of one that is.
+    Inner,
+    /// It cannot be; counted.
+    Lost,
+}
+
 /// Makes `call` the one its thread is in, unless it is part of a call already under way: only the
 /// outermost counts.
 #[inline(always)]
@@ -89,17 +106,20 @@ fn begin<'thread>(
     call: &Call,
     size: u64,
     out_pointer: u64,
-) -> Option<&'thread mut Thread> {
+) -> Result<&'thread mut Thread, Skip> {
+    let Some(thread) = thread_of(call) else {
+        return Err(Skip::Lost);
+    };
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
-    let thread = unsafe { &mut *thread_of(call)? };
+    let thread = unsafe { &mut *thread };
     let slot = call.slot();
     let Some(caller) = read_word(slot) else {
         lose(Loss::Unreadable);
-        return None;
+        return Err(Skip::Lost);
     };
     if thread.active != 0 {
         if is_within(call, thread, slot, caller) {
-            return None;
+            return Err(Skip::Inner);
         }
         debug!(context, "thread {}: a call was abandoned", call.tid());
     }
@@ -111,7 +131,7 @@ fn begin<'thread>(
     thread.old_state = 0;
     thread.site = unwind::site(context, call, thread, caller);
     thread.active = 1;
-    Some(thread)
+    Ok(thread)
 }
 
 /// The thread's entry, made at its first call.

@@ -95,7 +95,8 @@ fn walk(thread: *mut Thread, process: *const Process, mut frame_pointer: u64, mu
             break;
         }
         // SAFETY: the helper checks the address.
-        let Ok([next, address]) = (unsafe { bpf_probe_read_user(frame_pointer as *const [u64; 2]) })
+        let Ok([next, address]) =
+            (unsafe { bpf_probe_read_user(frame_pointer as *const [u64; 2]) })
         else {
             end = StackEnd::FramePointerLost;
             break;

@@ -146,7 +146,8 @@ impl Assembly {
     fn site(&mut self, site: &SiteFigures) -> Site {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
-        let acquired_by = self.probe(site.probe).map_or("?", |probe| probe.function.name).to_owned();
+        let acquired_by =
+            self.probe(site.probe).map_or("?", |probe| probe.function.name).to_owned();
         let growth = self.history.growth(site.number);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let truncated = site.end != StackEnd::Bottom;
@@ -188,10 +189,10 @@ impl Assembly {
             let asked = headline(&frames);
             return (frames, asked);
         };
-        if let Some((remembered, asked)) = self.headlines.get(&site.number) {
-            if Arc::ptr_eq(remembered, &frames) {
-                return (frames, *asked);
-            }
+        if let Some((remembered, asked)) = self.headlines.get(&site.number)
+            && Arc::ptr_eq(remembered, &frames)
+        {
+            return (frames, *asked);
         }
         let asked = headline(&frames);
         self.headlines.insert(site.number, (Arc::clone(&frames), asked));
@@ -202,10 +203,10 @@ impl Assembly {
         let mut targets = Vec::with_capacity(self.scene.targets.len());
         for identity in &self.scene.targets {
             let exited = self.exits.get(&identity.pid).copied();
-            if exited.is_none() {
-                if let Some(bytes) = rss_bytes(identity.pid) {
-                    self.rss.insert(identity.pid, bytes);
-                }
+            if exited.is_none()
+                && let Some(bytes) = rss_bytes(identity.pid)
+            {
+                self.rss.insert(identity.pid, bytes);
             }
             targets.push(Target {
                 pid: identity.pid.0,
@@ -221,8 +222,9 @@ impl Assembly {
 
     fn accounting(&mut self, snapshot: &Snapshot) -> Accounting {
         let sites = &snapshot.sites;
-        let events = sites.iter().map(|site| site.acquired.count + site.released.count).sum::<u64>()
-            + snapshot.unknown_releases;
+        let events =
+            sites.iter().map(|site| site.acquired.count + site.released.count).sum::<u64>()
+                + snapshot.unknown_releases;
         let cut = sites.iter().filter(|site| site.end != StackEnd::Bottom);
         let events_per_s = match self.before.replace((snapshot.at_ns, events)) {
             Some((at_ns, before)) if snapshot.at_ns > at_ns => {
@@ -276,8 +278,9 @@ impl Assembly {
         let hits = snapshot.hits.get(usize::from(probe.number)).map_or(0, |(hits, _)| *hits);
         let (status, why) = match (&probe.place, self.scene.refused.get(&probe.number)) {
             (Err(Absent::Missing), _) => (ProbeStatus::Missing, None),
-            (Err(Absent::Refused(why)), _) => (ProbeStatus::Refused, Some(why.clone())),
-            (Ok(_), Some(why)) => (ProbeStatus::Refused, Some(why.clone())),
+            (Err(Absent::Refused(why)), _) | (Ok(_), Some(why)) => {
+                (ProbeStatus::Refused, Some(why.clone()))
+            }
             (Ok(place), None) => (ProbeStatus::On, remark(probe, place.emulated)),
         };
         crate::report::Probe {

@@ -169,14 +169,23 @@ pub enum Failure {
         source: io::Error,
     },
     /// No memory for a map.
-    #[error("could not create map `{map}` of {}", crate::format::bytes(*.bytes))]
+    #[error("could not create map `{map}`")]
     MapMemory {
         /// The map.
         map: String,
-        /// Its size, bytes.
-        bytes: u64,
         /// The refusal.
         source: io::Error,
+    },
+    /// Return probes could kill the target on this kernel.
+    #[error(
+        "could not trace process {pid}: it has a seccomp filter, and on kernel {kernel} a return \
+         probe could kill it"
+    )]
+    SeccompFilter {
+        /// The id.
+        pid: u32,
+        /// The running release.
+        kernel: String,
     },
     /// The report's file cannot be written; found out before tracing.
     #[error("could not open `{}` for the report", .path.display())]

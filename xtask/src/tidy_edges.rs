@@ -1,7 +1,7 @@
 //! Which folder of `tracer` may know which: the table behind `tidy`.
 
 /// A folder or file of `tracer/src`, and what its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 21] = [
+pub(crate) const EDGES: [(&str, &[&str]); 19] = [
     ("cli", &["format", "report", "settings"]),
     ("settings", &["cli", "error", "format"]),
     ("error", &["format"]),
@@ -12,7 +12,6 @@ pub(crate) const EDGES: [(&str, &[&str]); 21] = [
     ("target", &["error", "format"]),
     ("probes", &["error", "format", "target"]),
     ("kernel", &["error", "format", "probes", "target"]),
-    ("unwind", &["collect", "error", "format", "kernel", "target"]),
     ("collect", &["error", "format", "kernel", "probes", "target"]),
     ("analyze", &["collect", "format", "report"]),
     ("symbolize", &["analyze", "collect", "format", "probes", "report", "target"]),
@@ -23,7 +22,6 @@ pub(crate) const EDGES: [(&str, &[&str]); 21] = [
     ("run", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),
-    ("bin", &["*"]),
 ];
 
 /// A dependency that only one folder may name.

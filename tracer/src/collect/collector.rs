@@ -6,13 +6,17 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
-    sync::{Arc, mpsc::{Receiver, SyncSender, TryRecvError}},
+    mem::MaybeUninit,
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TryRecvError},
+    },
     time::{Duration, Instant},
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
+    event::{Timespec, epoll},
     time::{ClockId, clock_gettime},
 };
 use tracer_common::{
@@ -54,6 +58,9 @@ const SETTLE: Duration = Duration::from_millis(2);
 pub enum Request {
     /// Read everything now, what is mapped too, and say when it is done: a target is about to end.
     Flush(SyncSender<()>),
+    /// Another program has taken a target's place: all it had is gone. Says when it is done; the
+    /// new program must not run before.
+    Forget(Pid, SyncSender<()>),
     /// Switch recording off and make the last snapshot.
     Stop,
 }
@@ -73,6 +80,8 @@ pub struct Followed {
 /// The loop's state.
 pub struct Collector {
     tables: Tables,
+    /// Tells when the programs ask for a reader.
+    wakes: OwnedFd,
     ledger: Ledger,
     targets: Vec<Followed>,
     probes: u8,
@@ -87,9 +96,22 @@ pub struct Collector {
 
 impl Collector {
     /// A collector over `tables`, with recording still off. `probes` is the number of probes.
-    pub fn new(tables: Tables, targets: Vec<Followed>, probes: u8, min_age: Duration) -> io::Result<Self> {
+    pub fn new(
+        tables: Tables,
+        targets: Vec<Followed>,
+        probes: u8,
+        min_age: Duration,
+    ) -> io::Result<Self> {
+        let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        // By edge: the buffer nearly always holds something, which is no reason to wake up.
+        // SAFETY: the ring buffer's descriptor is open as long as the tables are, which live as long
+        // as the collector.
+        let ring = unsafe { BorrowedFd::borrow_raw(tables.as_raw_fd()) };
+        let when = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&wakes, ring, epoll::EventData::new_u64(0), when)?;
         let mut collector = Self {
             tables,
+            wakes,
             ledger: Ledger::default(),
             targets: Vec::new(),
             probes,
@@ -135,6 +157,12 @@ impl Collector {
                     // The asker may have stopped waiting.
                     _ = done.send(());
                 }
+                Ok(Request::Forget(pid, done)) => {
+                    while self.cycle()? > 0 {}
+                    self.ledger.forget(pid);
+                    self.look_at_targets();
+                    _ = done.send(());
+                }
                 Ok(Request::Stop) | Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {}
             }
@@ -150,7 +178,9 @@ impl Collector {
                 publish(self.snapshot(false)?);
                 next_snapshot = (next_snapshot + interval).max(now + interval / 2);
             }
-            self.wait(next_drain.min(next_snapshot));
+            if self.wait(next_drain.min(next_snapshot)) {
+                next_drain = Instant::now();
+            }
         }
         self.tables.switch(false)?;
         std::thread::sleep(SETTLE);
@@ -241,7 +271,10 @@ impl Collector {
             }
             target.mappings = Arc::new(mappings);
             if let Err(error) = self.admit(target) {
-                log::warn!("could not renew what the programs know of process {}: {error}", target.pid);
+                log::warn!(
+                    "could not renew what the programs know of process {}: {error}",
+                    target.pid
+                );
             }
             self.changed.insert(target.pid, Arc::clone(&target.mappings));
         }
@@ -249,8 +282,6 @@ impl Collector {
     }
 
     fn snapshot(&mut self, last: bool) -> io::Result<Snapshot> {
-        let ledger = &mut self.ledger;
-        self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         let mut losses: BTreeMap<Loss, u64> =
             self.tables.losses().filter(|(_, count)| *count > 0).collect();
         let lost = [Loss::ReleaseDropped, Loss::ReleaseBusy]
@@ -258,6 +289,8 @@ impl Collector {
             .map(|reason| losses.get(reason).copied().unwrap_or(0))
             .sum();
         if lost > self.doubts_seen {
+            // What a doubt is about must have reached the ledger before it can be set aside.
+            self.cycle()?;
             self.ledger.doubt(&self.tables.doubts()?);
             self.doubts_seen = lost;
         }
@@ -268,6 +301,8 @@ impl Collector {
                 losses.insert(reason, count);
             }
         }
+        let ledger = &mut self.ledger;
+        self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         let at_ns = now_ns();
         let min_age_ns = u64::try_from(self.min_age.as_nanos()).unwrap_or(u64::MAX);
         Ok(Snapshot {
@@ -283,13 +318,14 @@ impl Collector {
     }
 
     /// Sleeps until `until`, a crowded ring buffer, or a time after which requests are looked at.
-    fn wait(&self, until: Instant) {
+    /// Returns whether the ring buffer is crowded.
+    fn wait(&mut self, until: Instant) -> bool {
         let timeout = until.saturating_duration_since(Instant::now()).min(PATIENCE);
-        // SAFETY: the ring buffer's descriptor is open as long as the tables are.
-        let ring = unsafe { BorrowedFd::borrow_raw(self.tables.as_raw_fd()) };
         let timeout = Timespec::try_from(timeout).unwrap_or_default();
+        let mut events = [MaybeUninit::uninit(); 1];
         // An interrupted wait is a short one.
-        _ = poll(&mut [PollFd::new(&ring, PollFlags::IN)], Some(&timeout));
+        epoll::wait(&self.wakes, &mut events, Some(&timeout))
+            .is_ok_and(|(woken, _)| !woken.is_empty())
     }
 }
 

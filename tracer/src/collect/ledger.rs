@@ -139,6 +139,26 @@ impl Ledger {
         }
     }
 
+    /// Everything a target had is gone: another program runs in its place. Released, because the
+    /// kernel has taken it back.
+    pub fn forget(&mut self, pid: Pid) {
+        let blocks: Vec<Handle> =
+            self.blocks.keys().filter(|handle| handle.pid == pid).copied().collect();
+        for handle in blocks {
+            if let Some(block) = self.blocks.remove(&handle) {
+                self.settle_block(&block);
+            }
+        }
+        let ranges: Vec<_> =
+            self.ranges.keys().filter(|(owner, _)| *owner == pid).copied().collect();
+        for key in ranges {
+            let gone = self.ranges.remove(&key).unwrap_or_default().release(0, u64::MAX, u64::MAX);
+            self.settle(&gone);
+        }
+        self.owed.retain(|handle, _| handle.pid != pid);
+        self.pending.retain(|(owner, _), _| *owner != pid);
+    }
+
     /// Names the code of the allocator itself in a target: `[start, end)`.
     pub fn set_internal(&mut self, pid: Pid, code: Vec<(u64, u64)>) {
         self.internal.insert(pid, code);
@@ -229,26 +249,29 @@ impl Ledger {
                 let gone = ranges.acquire(handle.value, block);
                 self.settle(&gone);
             }
-            Extent::Handle => {
-                let earlier = match self.blocks.get(&handle) {
-                    // News of an earlier life of this address: its release is still on its way.
-                    Some(present) if present.position > block.position => Some(block),
-                    _ => self.blocks.insert(handle, block),
-                };
-                if let Some(earlier) = earlier {
-                    self.settle_block(&earlier);
-                    *self.owed.entry(handle).or_default() += 1;
-                }
-            }
+            Extent::Handle => self.place(handle, block),
+        }
+    }
+
+    /// Puts a block in its place, in which another life of its address may stand.
+    fn place(&mut self, handle: Handle, block: Block) {
+        let earlier = match self.blocks.get(&handle) {
+            // News of an earlier life of this address: its release is still on its way.
+            Some(present) if present.position > block.position => Some(block),
+            _ => self.blocks.insert(handle, block),
+        };
+        if let Some(earlier) = earlier {
+            self.settle_block(&earlier);
+            *self.owed.entry(handle).or_default() += 1;
         }
     }
 
     fn released(&mut self, handle: Handle, position: u64) -> Taken {
-        if self.blocks.get(&handle).is_some_and(|block| block.position <= position) {
-            if let Some(block) = self.blocks.remove(&handle) {
-                self.settle_block(&block);
-                return Taken::Block(block);
-            }
+        if self.blocks.get(&handle).is_some_and(|block| block.position <= position)
+            && let Some(block) = self.blocks.remove(&handle)
+        {
+            self.settle_block(&block);
+            return Taken::Block(block);
         }
         if let Some(owed) = self.owed.get_mut(&handle) {
             *owed -= 1;
@@ -289,7 +312,7 @@ impl Ledger {
                 tally.released.count -= 1;
                 tally.released.bytes -= block.size;
                 tally.outstanding.add(block.size);
-                self.blocks.insert(handle, block);
+                self.place(handle, block);
             }
             Taken::Parts(parts) => {
                 for part in parts {

@@ -80,6 +80,24 @@ fn a_failed_resize_of_an_unknown_block_is_no_unknown_release() {
 }
 
 #[test]
+fn another_program_in_a_targets_place_has_nothing_of_the_first() {
+    let mut ledger = Ledger::default();
+    ledger.apply(acquired(8, 10, 1, 100));
+    let mapped = Handle { pid: PID, kind: Kind::Mmap, value: 0x1000 };
+    let block = Block { size: 0x1000, time_ns: 0, position: 0, site: 2 };
+    ledger.apply(Event::Acquired { handle: mapped, block });
+    let other = Handle { pid: Pid(2), ..heap(8) };
+    ledger.apply(Event::Acquired { handle: other, block });
+    ledger.forget(PID);
+    assert_eq!(ledger.outstanding().collect::<Vec<_>>(), [block]);
+    let (released, outstanding) =
+        ledger.sites().fold((0, 0), |(released, outstanding), (_, _, tally)| {
+            (released + tally.released().count, outstanding + tally.outstanding().count)
+        });
+    assert_eq!((released, outstanding), (2, 1));
+}
+
+#[test]
 fn a_doubt_sets_aside_only_what_is_not_younger() {
     let mut ledger = Ledger::default();
     ledger.apply(acquired(8, 10, 1, 100));
@@ -181,7 +199,6 @@ proptest! {
                 Step::Acquire { address, size, overflow } if !kernel.held.contains_key(&address) => {
                     kernel.acquire(address, site, size, overflow);
                 }
-                Step::Acquire { .. } => {}
                 Step::Release { address } => {
                     if !kernel.held.contains_key(&address) {
                         kernel.unknown += 1;
@@ -213,7 +230,7 @@ proptest! {
                         kernel.batch.push(Event::Acquired { handle: heap(address), block });
                     }
                 }
-                Step::Drain { .. } => {}
+                Step::Acquire { .. } | Step::Drain { .. } => {}
                 Step::Deliver => kernel.batch.drain(..).for_each(|event| ledger.apply(event)),
                 // Nor does it read records before that.
                 Step::Read { most } => {

@@ -150,11 +150,12 @@ mod tests {
     proptest! {
         /// Against a model that knows the owner of every page.
         #[test]
-        fn agrees_with_a_page_table(deeds in proptest::collection::vec((any::<bool>(), 0_u64..40, 1_u64..12), 1..60)) {
+        fn agrees_with_a_page_table(deeds in proptest::collection::vec((any::<bool>(), 0_u32..40, 1_u32..12), 1..60)) {
             let mut ranges = Ranges::default();
             let mut pages = [None::<u32>; 64];
             for (number, (acquire, start, pages_wanted)) in (1_u32..).zip(deeds) {
                 let covered = &mut pages[start as usize..(start + pages_wanted) as usize];
+                let (start, pages_wanted) = (u64::from(start), u64::from(pages_wanted));
                 if acquire {
                     covered.fill(Some(number));
                     ranges.acquire(start << 12, block(number, pages_wanted << 12, 0));

@@ -107,7 +107,9 @@ fn add_ages(ledger: &Ledger, figures: &mut [SiteFigures], now_ns: u64, min_age_n
     for block in ledger.outstanding() {
         let age_ns = now_ns.saturating_sub(block.time_ns);
         let Some(&index) = place.get(block.site as usize) else { continue };
-        let (Some(site), Some(at)) = (figures.get_mut(index), used.get_mut(index)) else { continue };
+        let (Some(site), Some(at)) = (figures.get_mut(index), used.get_mut(index)) else {
+            continue;
+        };
         if age_ns < min_age_ns {
             continue;
         }
@@ -119,7 +121,8 @@ fn add_ages(ledger: &Ledger, figures: &mut [SiteFigures], now_ns: u64, min_age_n
     }
     for ((site, start), end) in figures.iter_mut().zip(starts).zip(used) {
         let Some(ages) = ages.get_mut(start..end) else { continue };
-        let (Some(min), Some(max)) = (ages.iter().copied().min(), ages.iter().copied().max()) else {
+        let (Some(min), Some(max)) = (ages.iter().copied().min(), ages.iter().copied().max())
+        else {
             continue;
         };
         let (_, median, _) = ages.select_nth_unstable(ages.len() / 2);
@@ -147,9 +150,6 @@ mod tests {
         assert_eq!(figures.len(), 1);
         assert_eq!(figures[0].outstanding, Sum { count: 3, bytes: 30 });
         assert_eq!(figures[0].aged, Sum { count: 2, bytes: 20 });
-        assert_eq!(
-            figures[0].ages,
-            Some(Ages { min_ms: 5000, median_ms: 9000, max_ms: 9000 })
-        );
+        assert_eq!(figures[0].ages, Some(Ages { min_ms: 5000, median_ms: 9000, max_ms: 9000 }));
     }
 }

@@ -79,6 +79,10 @@ impl Failure {
                 "-v shows the verifier's reason; report it with the kernel's release".to_owned()
             }
             Self::LoadRefused { .. } => "see leaktrace doctor for what this host allows".to_owned(),
+            Self::SeccompFilter { .. } => {
+                "use a kernel before 6.11 or from 6.14 on, or run the target without the filter"
+                    .to_owned()
+            }
             Self::MapMemory { .. } => "give it more memory: the cgroup's limit, or ulimit -l \
                                        unlimited on kernels that count it"
                 .to_owned(),

@@ -1,6 +1,9 @@
 //! `bpf(2)` batch operations, which aya 0.14 lacks: one system call for thousands of entries.
 
-use std::{io, os::fd::{AsRawFd as _, BorrowedFd}};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -25,7 +28,11 @@ struct Attributes {
 
 /// Takes entries out of a hash map: all, unless programs put in more than the passes can follow.
 /// Appends them to `taken`.
-pub(super) fn take_all<K, V>(map: BorrowedFd<'_>, room: &mut Room<K, V>, taken: &mut Vec<(K, V)>) -> io::Result<()>
+pub(super) fn take_all<K, V>(
+    map: BorrowedFd<'_>,
+    room: &mut Room<K, V>,
+    taken: &mut Vec<(K, V)>,
+) -> io::Result<()>
 where
     K: FromBytes + IntoBytes + Copy,
     V: FromBytes + IntoBytes + Copy,
@@ -33,7 +40,8 @@ where
     let mut cursor = 0_u32;
     let mut first = true;
     loop {
-        let (count, done) = step(map, LOOKUP_AND_DELETE, &mut cursor, first, &mut room.keys, &mut room.values)?;
+        let (count, done) =
+            step(map, LOOKUP_AND_DELETE, &mut cursor, first, &mut room.keys, &mut room.values)?;
         first = false;
         taken.extend(room.keys.iter().copied().zip(room.values.iter().copied()).take(count));
         if done {
@@ -43,7 +51,12 @@ where
 }
 
 /// Reads the first `keys` entries of a per-CPU array; `values` holds `cpus` values per entry.
-pub(super) fn read_first<V>(map: BorrowedFd<'_>, entries: usize, cpus: usize, values: &mut Vec<V>) -> io::Result<()>
+pub(super) fn read_first<V>(
+    map: BorrowedFd<'_>,
+    entries: usize,
+    cpus: usize,
+    values: &mut Vec<V>,
+) -> io::Result<()>
 where
     V: FromBytes + IntoBytes + Copy + Default,
 {
@@ -53,7 +66,9 @@ where
     let mut cursor = 0_u32;
     let mut at = 0;
     while at < entries {
-        let (Some(keys), Some(rest)) = (keys.get_mut(at..), values.get_mut(at * cpus..)) else { break };
+        let (Some(keys), Some(rest)) = (keys.get_mut(at..), values.get_mut(at * cpus..)) else {
+            break;
+        };
         let (count, done) = step(map, LOOKUP, &mut cursor, at == 0, keys, rest)?;
         at += count;
         if done || count == 0 {

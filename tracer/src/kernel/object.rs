@@ -3,7 +3,11 @@
 //! Takes attach points, hands on links that it keeps until it is dropped. The one place that names
 //! programs; a test opens the committed object and finds each.
 
-use std::{io, num::NonZeroU32, path::{Path, PathBuf}};
+use std::{
+    io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
@@ -140,21 +144,23 @@ impl ProgramLog {
 }
 
 /// Loads the object: programs verified, none attached, recording off.
-pub fn load(log: log::LevelFilter) -> Result<Loaded, Failed> {
+pub fn load(wanted: log::LevelFilter) -> Result<Loaded, Failed> {
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
-        Some(path) => {
-            Some(std::fs::read(path).map_err(|source| Failed::Object { path: path.clone(), source })?)
-        }
+        Some(path) => Some(
+            std::fs::read(path).map_err(|source| Failed::Object { path: path.clone(), source })?,
+        ),
         None => None,
     };
-    let level = log as u8;
+    let level = wanted as u8;
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
     for program in Program::ALL {
-        uprobe(&mut ebpf, program)?.load().map_err(|error| program_failed(program.name(), error))?;
+        uprobe(&mut ebpf, program)?
+            .load()
+            .map_err(|error| program_failed(program.name(), error))?;
     }
     let (name, point) = THREAD_END;
     let thread_end: &mut RawTracePoint = ebpf
@@ -163,7 +169,7 @@ pub fn load(log: log::LevelFilter) -> Result<Loaded, Failed> {
         .ok_or(Failed::Missing { name })?;
     thread_end.load().map_err(|error| program_failed(name, error))?;
     thread_end.attach(point).map_err(|error| program_failed(name, error))?;
-    let log = if level > 0 {
+    let log = if wanted > log::LevelFilter::Warn {
         EbpfLogger::init(&mut ebpf)
             .map(ProgramLog)
             .inspect_err(|error| log::warn!("the programs' log cannot be read: {error}"))

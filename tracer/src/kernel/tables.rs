@@ -2,7 +2,10 @@
 //!
 //! Takes nothing but the maps, hands on plain values. The one place that names maps.
 
-use std::{io, os::fd::{AsFd as _, AsRawFd, RawFd}};
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd, RawFd},
+};
 
 use aya::{
     Ebpf, Pod,
@@ -19,9 +22,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{batch, object::Failed};
 
 /// The maps that must be in the object.
-pub(super) const NAMES: [&str; 10] = [
-    SWITCH, PROCESSES, YOUNG, DIED, FREE_SITES, RECORDS, DOUBT, LOSSES, HITS, FAILED,
-];
+#[cfg(test)]
+pub(super) const NAMES: [&str; 10] =
+    [SWITCH, PROCESSES, YOUNG, DIED, FREE_SITES, RECORDS, DOUBT, LOSSES, HITS, FAILED];
 const SWITCH: &str = "SWITCH";
 const PROCESSES: &str = "PROCESSES";
 const YOUNG: &str = "YOUNG";
@@ -152,7 +155,12 @@ impl Tables {
     /// Position of the last lost release by slot, see `Digest::slot`.
     pub fn doubts(&self) -> io::Result<Vec<u64>> {
         let mut positions = Vec::new();
-        batch::read_first(self.doubt.fd().as_fd(), limits::DOUBT_SLOTS as usize, 1, &mut positions)?;
+        batch::read_first(
+            self.doubt.fd().as_fd(),
+            limits::DOUBT_SLOTS as usize,
+            1,
+            &mut positions,
+        )?;
         Ok(positions)
     }
 }

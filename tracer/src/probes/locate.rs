@@ -5,9 +5,7 @@
 
 use std::{collections::HashMap, path::PathBuf};
 
-use object::{
-    Object as _, ObjectSegment as _, ObjectSymbol as _, Symbol, SymbolKind,
-};
+use object::{Object as _, ObjectSegment as _, ObjectSymbol as _, Symbol, SymbolKind};
 
 use super::{Absent, Function, Probe, place};
 use crate::target::mappings::FileId;
@@ -49,9 +47,7 @@ pub fn locate(object: &Object<'_>, functions: &'static [Function], first: u8) ->
                 Ok(place::choose(code, offset, function.shape, function.arguments))
             }
         };
-        let same = |probe: &&mut Probe| {
-            matches!((&probe.place, &place), (Ok(one), Ok(other)) if one.offset == other.offset)
-        };
+        let same = |probe: &&mut Probe| matches!((&probe.place, &place), (Ok(one), Ok(other)) if one.offset == other.offset);
         if let Some(earlier) = probes.iter_mut().find(same) {
             earlier.aliases.push(function.name);
             continue;
@@ -82,10 +78,13 @@ fn defined_functions<'data>(file: &object::File<'data>) -> HashMap<&'data str, (
 }
 
 /// Offset in the file and code of the function at `address`.
-fn code_of<'data>(file: &object::File<'data>, (address, size): (u64, u64)) -> Option<(u64, &'data [u8])> {
-    let segment = file
-        .segments()
-        .find(|segment| address >= segment.address() && address - segment.address() < segment.size())?;
+fn code_of<'data>(
+    file: &object::File<'data>,
+    (address, size): (u64, u64),
+) -> Option<(u64, &'data [u8])> {
+    let segment = file.segments().find(|segment| {
+        address >= segment.address() && address - segment.address() < segment.size()
+    })?;
     let (start, length) = segment.file_range();
     let within = address - segment.address();
     let wanted = if size == 0 { UNSIZED_BYTES } else { size };

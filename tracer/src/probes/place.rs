@@ -53,7 +53,8 @@ pub(super) fn choose(code: &[u8], offset: u64, shape: Shape, arguments: [u8; 3])
             return entry;
         }
         // An instruction that may fault, wait or enter the kernel must not come before the probe.
-        if matches!(instruction.mnemonic(), Mnemonic::Syscall | Mnemonic::Int | Mnemonic::Sysenter) {
+        if matches!(instruction.mnemonic(), Mnemonic::Syscall | Mnemonic::Int | Mnemonic::Sysenter)
+        {
             return entry;
         }
         let info = facts.info(&instruction);
@@ -75,11 +76,7 @@ pub(super) fn choose(code: &[u8], offset: u64, shape: Shape, arguments: [u8; 3])
 fn is_emulated(instruction: &Instruction) -> bool {
     matches!(
         instruction.code(),
-        Code::Push_r64
-            | Code::Nopd
-            | Code::Jmp_rel8_64
-            | Code::Jmp_rel32_64
-            | Code::Call_rel32_64
+        Code::Push_r64 | Code::Nopd | Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Call_rel32_64
     ) || (instruction.is_jcc_short_or_near() && instruction.len() >= 2)
 }
 

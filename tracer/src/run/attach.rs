@@ -38,10 +38,7 @@ pub(super) struct Attached {
 
 /// The object that holds the target's libc: by its name, else whatever defines the family (a static
 /// executable). `open` says where a mapped file can be read.
-fn allocator<'maps>(
-    mappings: &'maps Mappings,
-    open: impl Fn(&Mapping) -> PathBuf,
-) -> Option<MappedObject<'maps>> {
+fn allocator(mappings: &Mappings, open: impl Fn(&Mapping) -> PathBuf) -> Option<MappedObject<'_>> {
     let objects = mappings.objects();
     let defines = |object: &MappedObject<'_>| {
         std::fs::read(open(object.code)).is_ok_and(|bytes| provides_allocator(&bytes))
@@ -178,10 +175,7 @@ pub(super) fn explain(failed: Failed, facts: &Facts) -> anyhow::Error {
         Failed::Program { program, verifier, source } => {
             facts.blame(&program, &verifier, source).into()
         }
-        Failed::Map { map, source } => {
-            let bytes = 0;
-            Failure::MapMemory { map, bytes, source }.into()
-        }
+        Failed::Map { map, source } => Failure::MapMemory { map, source }.into(),
         other => other.into(),
     }
 }

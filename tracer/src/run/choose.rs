@@ -4,10 +4,13 @@
 
 use crate::{
     error::{Failure, Match},
-    preflight::{Candidate, Roots},
+    preflight::{Candidate, Facts, Roots},
     settings::{Settings, Wanted},
     target::{Identity, Pid, TargetError, find_by_name, identify},
 };
+
+/// `Seccomp:` of a process whose system calls go through filters.
+const FILTERED: u32 = 2;
 
 /// Who is to be traced.
 pub(super) enum Targets {
@@ -18,7 +21,7 @@ pub(super) enum Targets {
 }
 
 /// The targets that `settings` mean.
-pub(super) fn targets(settings: &Settings) -> anyhow::Result<Targets> {
+pub(super) fn targets(settings: &Settings, facts: &Facts) -> anyhow::Result<Targets> {
     let pids = match &settings.target {
         Wanted::Command { program, args } => {
             return Ok(Targets::Command { program: program.clone(), args: args.clone() });
@@ -29,10 +32,21 @@ pub(super) fn targets(settings: &Settings) -> anyhow::Result<Targets> {
     let roots = Roots::default();
     let mut running = Vec::with_capacity(pids.len());
     for pid in pids {
-        Candidate::gather(&roots, pid)?.check()?;
+        let candidate = Candidate::gather(&roots, pid)?;
+        candidate.check()?;
+        check_seccomp(&candidate, facts)?;
         running.push(identify(Pid(pid)).map_err(explain)?);
     }
     Ok(Targets::Running(running))
+}
+
+/// Refuses a target that a return probe could kill: better no answer than a dead server.
+fn check_seccomp(candidate: &Candidate, facts: &Facts) -> Result<(), Failure> {
+    if candidate.seccomp == Some(FILTERED) && facts.return_probes_meet_seccomp() {
+        let (pid, kernel) = (candidate.pid, facts.kernel.clone());
+        return Err(Failure::SeccompFilter { pid, kernel });
+    }
+    Ok(())
 }
 
 fn by_name(name: &str) -> Result<u32, Failure> {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
     thread::{self, JoinHandle},
@@ -68,11 +68,19 @@ impl Line {
         let (command, identities) = match targets {
             Targets::Running(identities) => (None, identities),
             Targets::Command { program, args } => {
+                let requests = requests.clone();
+                let known = Arc::new(OnceLock::new());
+                let pid = Arc::clone(&known);
                 let launched = Launched::start(&program, &args, is_loaded, move |event| {
+                    if let (Event::Executed, Some(pid)) = (event, known.get()) {
+                        forget(*pid, &requests);
+                    }
                     // Nobody listens when the line is being torn down.
                     _ = news.send(event);
                 })
                 .map_err(explain)?;
+                // Set once: nothing was there before.
+                _ = pid.set(launched.pid());
                 let identity = identify(launched.pid()).map_err(explain)?;
                 (Some(Arc::new(launched)), vec![identity])
             }
@@ -86,13 +94,14 @@ impl Line {
             let mappings = mappings::read(pid).map_err(late)?;
             let file = attached
                 .attach(&mut programs, pid, &mappings, &settings.kinds, settings.bare_traps)
-                .map_err(|error| if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error })?;
+                .map_err(|error| {
+                    if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
+                })?;
             let mappings = Arc::new(mappings);
             followed.push(Followed { pid, watch, allocators: vec![file], mappings });
         }
-        let mut collector =
-            Collector::new(tables, followed, attached.numbers(), settings.min_age)
-                .context("could not write to the programs' tables")?;
+        let mut collector = Collector::new(tables, followed, attached.numbers(), settings.min_age)
+            .context("could not write to the programs' tables")?;
         if !settings.bare_traps {
             collector.start().context("could not switch recording on")?;
         }
@@ -133,9 +142,9 @@ impl Line {
     pub(super) async fn ended(&self) {
         let mut reports = self.reports.clone();
         let over = |report: &Option<Arc<Report>>| {
-            report.as_ref().is_some_and(|report| {
-                report.targets.iter().all(|target| target.exited.is_some())
-            })
+            report
+                .as_ref()
+                .is_some_and(|report| report.targets.iter().all(|target| target.exited.is_some()))
         };
         // An error means that the reporter is gone: there is nothing to wait for either.
         drop(reports.wait_for(over).await);
@@ -198,6 +207,16 @@ fn report(
         }
     }
     last
+}
+
+/// A command of ours has become another program, which stands still until this returns: what the
+/// first one held is gone.
+fn forget(pid: Pid, requests: &Sender<Request>) {
+    let (done, finished) = mpsc::sync_channel(1);
+    if requests.send(Request::Forget(pid, done)).is_ok() {
+        // Late is as good as never: the command must not be held longer.
+        _ = finished.recv_timeout(FLUSH_PATIENCE);
+    }
 }
 
 /// Follows a command of ours to its end.

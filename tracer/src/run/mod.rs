@@ -39,8 +39,9 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     facts.check()?;
     let stdout_free = !matches!(settings.target, Wanted::Command { .. });
     let output = Output::prepare(settings.output.as_deref(), stdout_free)?;
-    let targets = choose::targets(settings)?;
-    let loaded = kernel::load(log::max_level()).map_err(|failed| attach::explain(failed, &facts))?;
+    let targets = choose::targets(settings, &facts)?;
+    let loaded =
+        kernel::load(log::max_level()).map_err(|failed| attach::explain(failed, &facts))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -64,7 +64,8 @@ fn host() -> Vec<Failure> {
             verifier: String::new(),
             source: os(22),
         },
-        Failure::MapMemory { map: "YOUNG".to_owned(), bytes: 1 << 27, source: os(12) },
+        Failure::MapMemory { map: "YOUNG".to_owned(), source: os(12) },
+        Failure::SeccompFilter { pid: 4121, kernel: "6.12.9-amd64".to_owned() },
     ]
 }
 
