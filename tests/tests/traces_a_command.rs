@@ -50,3 +50,21 @@ fn its_exit_status_is_in_the_report() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn what_a_program_held_is_gone_once_another_runs_in_its_place() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let alone = traced("0")?.total("heap")?;
+    let victim = compile::victim("exits")?;
+    // `env` allocates, and then becomes the victim.
+    let report = Trace::start(&["--", "env", "A=B", &victim.to_string_lossy(), "0"])?.finish()?;
+    ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    let both = report.total("heap")?;
+    let outstanding = |total: Amounts| (total.outstanding_count, total.outstanding_bytes);
+    ensure!(outstanding(both) == outstanding(alone), "{both:?} {alone:?}\n{}", report.summary());
+    ensure!(both.acquired_count > alone.acquired_count, "{both:?} {alone:?}");
+    ensure!(at(&report, "leak_before_main")?.outstanding_count == 7, "{}", report.summary());
+    Ok(())
+}

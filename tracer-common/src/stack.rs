@@ -25,13 +25,13 @@ impl StackEnd {
         }
     }
 
-    /// What it means, for a person.
+    /// Why the stack ends there, for a person.
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::Bottom => "whole stack",
-            Self::FramePointerLost => "cut: code without frame pointers",
-            Self::TooDeep => "cut: deeper than 127 frames",
-            Self::Unreadable => "cut: stack memory not readable",
+            Self::FramePointerLost => "code without frame pointers",
+            Self::TooDeep => "deeper than 127 frames",
+            Self::Unreadable => "stack memory not readable",
         }
     }
 }

@@ -173,7 +173,8 @@ impl Collector {
                     .clamp(DRAIN_AT_LEAST, DRAIN_AT_MOST.min(interval));
                 next_drain = Instant::now() + pause;
             }
-            if now >= next_snapshot {
+            // The end of a target is news that does not wait.
+            if now >= next_snapshot || self.has_newly_ended() {
                 self.look_at_targets();
                 publish(self.snapshot(false)?);
                 next_snapshot = (next_snapshot + interval).max(now + interval / 2);
@@ -251,6 +252,10 @@ impl Collector {
         self.tables.admit(target.pid.0, &process)?;
         self.ledger.set_internal(target.pid, internal);
         Ok(())
+    }
+
+    fn has_newly_ended(&self) -> bool {
+        self.targets.iter().any(|one| !self.ended.contains(&one.pid) && one.watch.ended())
     }
 
     /// Notices ends, and libraries that came or went.

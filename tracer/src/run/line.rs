@@ -39,6 +39,8 @@ use crate::{
 
 /// How long a command that is about to end waits for its last events to be read.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(1500);
+/// How long the status of a command that has ended is waited for.
+const EXIT_PATIENCE: Duration = Duration::from_millis(500);
 /// How commands of ours have ended.
 type Exits = Arc<Mutex<BTreeMap<Pid, Exit>>>;
 /// Collector and reporter at work.
@@ -50,6 +52,7 @@ pub(super) struct Line {
     reporter: JoinHandle<Option<Report>>,
     reports: Reports,
     command: Option<Arc<Launched>>,
+    exits: Exits,
 }
 
 impl Line {
@@ -123,8 +126,9 @@ impl Line {
                 drop(snapshots.send(snapshot));
             })
         })?;
-        let reporter = spawn("reporter", move || report(scene, &pictures, &latest, &exits))?;
-        Ok(Self { programs, pids, requests, collector, reporter, reports, command })
+        let ends = Arc::clone(&exits);
+        let reporter = spawn("reporter", move || report(scene, &pictures, &latest, &ends))?;
+        Ok(Self { programs, pids, requests, collector, reporter, reports, command, exits })
     }
 
     /// Says on stderr that tracing has begun: a report on stdout is never mixed with messages.
@@ -148,6 +152,14 @@ impl Line {
         };
         // An error means that the reporter is gone: there is nothing to wait for either.
         drop(reports.wait_for(over).await);
+        // How a command of ours ended is known a moment after the end itself.
+        let limit = Instant::now() + EXIT_PATIENCE;
+        let unknown = |command: &Arc<Launched>| {
+            !self.exits.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&command.pid())
+        };
+        while self.command.as_ref().is_some_and(unknown) && Instant::now() < limit {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Stops recording and waits for the last report.

@@ -15,6 +15,8 @@ mod objects;
 
 use std::{
     collections::{HashMap, VecDeque},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -88,9 +90,14 @@ impl Namer {
         let mut files = known;
         files.retain(|_, object| self.objects.is_open(*object));
         for object in mappings.objects() {
-            files
-                .entry(object.file)
-                .or_insert_with(|| self.objects.open(&open_path(pid, object.code)));
+            files.entry(object.file).or_insert_with(|| {
+                let opened = self.objects.open(&open_path(pid, object.code));
+                // A command that ended at once has left nothing in /proc, but its files are there.
+                if !self.objects.is_open(opened) && is_same_file(object.path, object.file) {
+                    return self.objects.open(object.path);
+                }
+                opened
+            });
         }
         let unloaded = before.iter().filter(|old| {
             old.executable && old.path.is_some() && !mappings.overlap(old.start, old.end)
@@ -216,6 +223,12 @@ impl Namer {
             },
         }
     }
+}
+
+/// Whether what is at `path` for us is the file that was mapped. (Devices are numbered differently in
+/// `stat` and in memory maps on some file systems.)
+fn is_same_file(path: &Path, file: FileId) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.ino() == file.inode)
 }
 
 /// Why memory that is no object's cannot have names.

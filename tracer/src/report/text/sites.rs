@@ -130,8 +130,8 @@ fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         page.row(&format!("{before}{}{behind}", cut(frame.label(), room.max(LEAST_NAME))))?;
     }
     if site.truncated {
-        let why = site.truncated_why.as_deref().unwrap_or("cut for an unknown reason");
-        page.row(&format!("        …  [{why}]"))?;
+        let why = site.truncated_why.as_deref().unwrap_or("reason unknown");
+        page.row(&format!("        …  [cut: {why}]"))?;
     }
     Ok(())
 }
