@@ -58,3 +58,22 @@ fn new_and_delete_in_all_their_forms() -> Result<()> {
     assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());
     Ok(())
 }
+
+#[test]
+fn sixty_five_thousand_call_sites_at_once() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut victim = Victim::start("many_sites", &[])?;
+    // All of them as JSON would be hundreds of megabytes; the sums are of all.
+    let trace = Trace::attach(victim.pid(), &["--top", "100"])?;
+    victim.go()?;
+    let truth = victim.truth()?;
+    let report = trace.stop()?;
+    assert!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    assert_eq!(report.total("heap")?, truth.sum("heap"));
+    let sites = report.list("/sites")?;
+    let alone = |site: &serde_json::Value| site["outstanding_count"].as_u64() == Some(1);
+    assert!(sites.len() == 100 && sites.iter().all(alone), "{}", report.summary());
+    Ok(())
+}

@@ -5,7 +5,7 @@
 //! time budget at later reports. Only the last report waits.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +21,10 @@ use crate::{
         Accounting, Age, Collector, Exit, Frame, Host, ProbeStatus, Report, SCHEMA, Site, Target,
         Total, Verdict, Window,
     },
-    symbolize::{Namer, Wanted, call_site::headline},
+    symbolize::{
+        Namer, Wanted,
+        call_site::{headline, is_bottom},
+    },
     target::{Identity, Pid, rss_bytes},
 };
 
@@ -49,6 +52,8 @@ pub struct Scene {
     pub attach_ms: u64,
     /// Kinds asked for.
     pub kinds: Vec<Kind>,
+    /// Call sites that the last report will show.
+    pub top: usize,
 }
 
 /// Makes reports. Stays on the thread that made it, as names do.
@@ -56,7 +61,7 @@ pub struct Assembly {
     scene: Scene,
     history: History,
     namer: Namer,
-    headlines: BTreeMap<u32, (Arc<[Frame]>, usize)>,
+    headlines: HashMap<u32, (Arc<[Frame]>, usize)>,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
     before: Option<(u64, u64)>,
@@ -69,7 +74,7 @@ impl Assembly {
             scene,
             history: History::default(),
             namer: Namer::new(),
-            headlines: BTreeMap::new(),
+            headlines: HashMap::new(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
             before: None,
@@ -132,8 +137,11 @@ impl Assembly {
 
     /// Looks up names, worst call sites first.
     fn name(&mut self, order: &[&SiteFigures], last: bool) {
+        // Nobody will see the others of the last report.
+        let shown = if last { self.scene.top } else { usize::MAX };
         let mut queue: VecDeque<Wanted> = order
             .iter()
+            .take(shown)
             .filter(|site| self.namer.lookup(site.number).is_none())
             .filter_map(|site| {
                 let addresses = Arc::clone(&site.frames);
@@ -150,7 +158,8 @@ impl Assembly {
             self.probe(site.probe).map_or("?", |probe| probe.function.name).to_owned();
         let growth = self.history.growth(site.number);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
-        let truncated = site.end != StackEnd::Bottom;
+        let end = self.end(site);
+        let truncated = end != StackEnd::Bottom;
         Site {
             id: site.number,
             pid: site.pid.map_or(0, |pid| pid.0),
@@ -173,27 +182,35 @@ impl Assembly {
             lost: None,
             verdict: Verdict::unknown(),
             truncated,
-            truncated_why: truncated.then(|| site.end.sentence().to_owned()),
+            truncated_why: truncated.then(|| end.sentence().to_owned()),
             headline: asked,
             frames,
             trend_bytes: self.history.trend(site.number),
         }
     }
 
-    /// Frames and headline: remembered once all names are there.
+    /// Why a stack ends where it does. Until it is named, nothing proves that it is whole.
+    fn end(&self, site: &SiteFigures) -> StackEnd {
+        let whole = || {
+            let frames = self.namer.lookup(site.number);
+            frames.is_some_and(|frames| frames.last().is_some_and(is_bottom))
+        };
+        match site.end {
+            StackEnd::Bottom if !whole() => StackEnd::FramePointerLost,
+            end => end,
+        }
+    }
+
+    /// Frames and headline: remembered, at first without names and then with them.
     fn frames(&mut self, site: &SiteFigures) -> (Arc<[Frame]>, usize) {
         let Some(pid) = site.pid else { return (Arc::from([]), 0) };
         let named = self.namer.lookup(site.number);
-        let Some(frames) = named else {
-            let frames = self.namer.unnamed(pid, &site.frames);
-            let asked = headline(&frames);
-            return (frames, asked);
-        };
         if let Some((remembered, asked)) = self.headlines.get(&site.number)
-            && Arc::ptr_eq(remembered, &frames)
+            && named.as_ref().is_none_or(|frames| Arc::ptr_eq(remembered, frames))
         {
-            return (frames, *asked);
+            return (Arc::clone(remembered), *asked);
         }
+        let frames = named.unwrap_or_else(|| self.namer.unnamed(pid, &site.frames));
         let asked = headline(&frames);
         self.headlines.insert(site.number, (Arc::clone(&frames), asked));
         (frames, asked)
@@ -225,7 +242,8 @@ impl Assembly {
         let events =
             sites.iter().map(|site| site.acquired.count + site.released.count).sum::<u64>()
                 + snapshot.unknown_releases;
-        let cut = sites.iter().filter(|site| site.end != StackEnd::Bottom);
+        let cut = sites.iter().filter(|site| self.end(site) != StackEnd::Bottom);
+        let truncated_stacks = cut.map(|site| site.acquired.count).sum();
         let events_per_s = match self.before.replace((snapshot.at_ns, events)) {
             Some((at_ns, before)) if snapshot.at_ns > at_ns => {
                 events.saturating_sub(before) as f64 * 1e9 / (snapshot.at_ns - at_ns) as f64
@@ -243,7 +261,7 @@ impl Assembly {
                 .collect(),
             unknown_frees: snapshot.unknown_releases,
             failed_acquires: snapshot.hits.iter().map(|(_, failed)| failed).sum(),
-            truncated_stacks: cut.map(|site| site.acquired.count).sum(),
+            truncated_stacks,
             estimated: false,
             collector: Collector {
                 cpu_s: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,

@@ -47,8 +47,6 @@ const DRAIN_AT_LEAST: Duration = Duration::from_millis(5);
 const CROWDED: usize = limits::YOUNG_ENTRIES as usize / 4;
 /// Records read between two drains, so that a drain always comes.
 const RECORDS_AT_ONCE: usize = 1 << 18;
-/// Numbers for call sites that lie ready in the kernel.
-const SITES_READY: u32 = 1 << 13;
 /// Longest wait without a look at requests.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Time for programs that are running when recording is switched off.
@@ -87,7 +85,6 @@ pub struct Collector {
     probes: u8,
     min_age: Duration,
     taken: Vec<Drained>,
-    sites_given: u32,
     malformed: u64,
     doubts_seen: u64,
     ended: Vec<Pid>,
@@ -117,14 +114,13 @@ impl Collector {
             probes,
             min_age,
             taken: Vec::new(),
-            // Number 0 is the unknown call site.
-            sites_given: 1,
             malformed: 0,
             doubts_seen: 0,
             ended: Vec::new(),
             changed: BTreeMap::new(),
         };
-        collector.give_sites(0)?;
+        // All at once: a server's first second can bring tens of thousands. Number 0 is the unknown one.
+        collector.tables.give_sites(1..limits::SITES)?;
         for target in targets {
             collector.admit(&target)?;
             collector.changed.insert(target.pid, Arc::clone(&target.mappings));
@@ -211,21 +207,9 @@ impl Collector {
             None => *malformed += 1,
         });
         if self.ledger.site_numbers() > known {
-            self.give_sites(self.ledger.site_numbers())?;
             self.look_at_targets();
         }
         Ok(brought)
-    }
-
-    /// Keeps numbers for call sites ready in the kernel; those below `used` are taken.
-    fn give_sites(&mut self, used: usize) -> io::Result<()> {
-        let used = u32::try_from(used).unwrap_or(u32::MAX);
-        let wanted = used.saturating_add(SITES_READY).min(limits::SITES);
-        if self.sites_given < wanted {
-            self.tables.give_sites(self.sites_given..wanted)?;
-            self.sites_given = wanted;
-        }
-        Ok(())
     }
 
     /// Tells the programs where the target's code is.

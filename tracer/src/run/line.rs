@@ -162,14 +162,23 @@ impl Line {
         }
     }
 
+    /// Stops recording, for whoever has seen enough.
+    pub(super) fn leave(self) -> Programs {
+        // A collector that is gone needs no request. The reporter may be naming things that nobody
+        // will read; it ends with the process.
+        drop(self.requests.send(Request::Stop));
+        drop(self.collector.join());
+        // A command that still runs is given back to itself.
+        drop(self.command);
+        self.programs
+    }
+
     /// Stops recording and waits for the last report.
     pub(super) fn stop(self) -> (anyhow::Result<Report>, Programs) {
-        // A collector that is gone needs no request.
         drop(self.requests.send(Request::Stop));
         let collected = self.collector.join();
         drop(self.requests);
         let report = self.reporter.join();
-        // A command that still runs is given back to itself.
         drop(self.command);
         let report = match (collected, report) {
             (Ok(Ok(())), Ok(Some(report))) => Ok(report),
@@ -283,5 +292,6 @@ fn scene(
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         kinds: settings.kinds.clone(),
+        top: settings.top.unwrap_or(usize::MAX),
     }
 }

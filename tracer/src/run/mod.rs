@@ -48,14 +48,14 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
         .context("could not start the event loop")?;
     let line = Line::start(settings, targets, loaded, &facts, begun)?;
     let outcome = runtime.block_on(attend(settings, &line));
-    let (report, programs) = line.stop();
     // Timers and signal handlers must not outlive their use: a second Ctrl-C ends us at once.
     drop(runtime);
+    if settings.format == Format::Tui && outcome.is_ok() {
+        goodbye::leave(line.leave());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (report, programs) = line.stop();
     let delivered = match (report, outcome) {
-        (Ok(report), Ok(())) if settings.format == Format::Tui => {
-            drop(report);
-            Ok(())
-        }
         (Ok(report), Ok(())) => write(settings, &report)
             .and_then(|bytes| output.deliver(&bytes).map_err(anyhow::Error::from)),
         // The screen is gone, but what was learned is not: it goes where a report would.
