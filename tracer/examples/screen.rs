@@ -55,14 +55,14 @@ fn frame(number: usize, inlined: bool) -> Frame {
     let named = number % 23 != 7;
     Frame {
         address: format!("{:#x}", 0x40_1000 + number * 16),
-        symbol: named.then(|| symbol.to_owned()),
+        symbol: named.then(|| symbol.into()),
         offset: Some(12),
-        module: Some("/opt/gateway/bin/uws-gateway".to_owned()),
+        module: Some("/opt/gateway/bin/uws-gateway".into()),
         module_offset: Some(0x1000 + number as u64 * 16),
-        file: named.then(|| format!("/src/gateway/{file}")),
+        file: named.then(|| format!("/src/gateway/{file}").into()),
         line: named.then_some(line + u32::try_from(number / NAMES.len()).unwrap_or(0)),
         inlined,
-        why_unnamed: (!named).then(|| "stripped, and no debug file".to_owned()),
+        why_unnamed: (!named).then(|| "stripped, and no debug file".into()),
     }
 }
 
@@ -178,7 +178,7 @@ impl Server {
             },
             targets: vec![Target {
                 pid: 4121,
-                exe: Some("/opt/gateway/bin/uws-gateway".to_owned()),
+                exe: Some("/opt/gateway/bin/uws-gateway".into()),
                 cmdline: Vec::new(),
                 rss_bytes: Some((900 << 20) + self.tick * 860_160),
                 fd_limit: Some(1024),

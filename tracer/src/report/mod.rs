@@ -285,34 +285,34 @@ pub enum VerdictClass {
     Unknown,
 }
 
-/// One level of a stack.
+/// One level of a stack. Its texts are shared: tens of thousands of call sites have common frames.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
     /// Return address in the target, as `0x…`; the same for inlined levels of one address.
     pub address: String,
     /// Function, demangled.
-    pub symbol: Option<String>,
+    pub symbol: Option<Arc<str>>,
     /// Bytes from the start of the function.
     pub offset: Option<u64>,
     /// Path of the object.
-    pub module: Option<String>,
+    pub module: Option<Arc<str>>,
     /// Offset of the address in the object's file, for `module+0x…`.
     pub module_offset: Option<u64>,
     /// Source file.
-    pub file: Option<String>,
+    pub file: Option<Arc<str>>,
     /// Line in it.
     pub line: Option<u32>,
     /// Whether the function was inlined into the one of the next level.
     pub inlined: bool,
     /// Why there is no name; `null` when there is one.
-    pub why_unnamed: Option<String>,
+    pub why_unnamed: Option<Arc<str>>,
 }
 
 impl Frame {
     /// What stands for the frame on a screen: its function, else `module+0xoffset`, else its address.
     pub fn label(&self) -> String {
         match (&self.symbol, &self.module, self.module_offset) {
-            (Some(symbol), _, _) => symbol.clone(),
+            (Some(symbol), _, _) => symbol.as_ref().to_owned(),
             (None, Some(module), Some(offset)) => {
                 format!("{}+{offset:#x}", crate::format::file_name(module))
             }

@@ -212,11 +212,11 @@ fn site(id: u32, kind: Kind, acquired_by: &str, size: u64, (left, acquired): (u6
 fn named(address: u64, symbol: &str, file: &str, line: u32, inlined: bool) -> Frame {
     Frame {
         address: format!("{address:#x}"),
-        symbol: Some(symbol.to_owned()),
+        symbol: Some(symbol.into()),
         offset: Some(address & 0xff),
-        module: Some(EXE.to_owned()),
+        module: Some(EXE.into()),
         module_offset: Some(address & 0xf_ffff),
-        file: Some(file.to_owned()),
+        file: Some(file.into()),
         line: Some(line),
         inlined,
         why_unnamed: None,
@@ -228,12 +228,12 @@ fn bare(address: u64, module: &str, offset: u64, why: &str) -> Frame {
         address: format!("{address:#x}"),
         symbol: None,
         offset: None,
-        module: Some(module.to_owned()),
+        module: Some(module.into()),
         module_offset: Some(offset),
         file: None,
         line: None,
         inlined: false,
-        why_unnamed: Some(why.to_owned()),
+        why_unnamed: Some(why.into()),
     }
 }
 

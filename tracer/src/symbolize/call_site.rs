@@ -160,9 +160,9 @@ mod tests {
     fn frame(symbol: &str, module: &str) -> Frame {
         Frame {
             address: "0x1".to_owned(),
-            symbol: (!symbol.is_empty()).then(|| symbol.to_owned()),
+            symbol: (!symbol.is_empty()).then(|| symbol.into()),
             offset: None,
-            module: Some(module.to_owned()),
+            module: Some(module.into()),
             module_offset: Some(1),
             file: None,
             line: None,
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn only_the_known_first_functions_are_a_bottom() {
         let ends = |symbol: Option<&str>| {
-            is_bottom(&Frame { symbol: symbol.map(str::to_owned), ..frame("main", "server") })
+            is_bottom(&Frame { symbol: symbol.map(Into::into), ..frame("main", "server") })
         };
         assert!(ends(Some("_start")) && ends(Some("clone3")));
         assert!(!ends(Some("main")) && !ends(Some("evbuffer_new")) && !ends(None));

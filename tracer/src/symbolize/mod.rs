@@ -54,6 +54,8 @@ pub struct Namer {
 struct Memory {
     mappings: Mappings,
     files: HashMap<FileId, ObjectId>,
+    /// What each mapping is called, by its start.
+    modules: HashMap<u64, Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl Namer {
     /// is not mapped any more stays known as long as nothing else takes its place: addresses in an
     /// unloaded library keep their names.
     pub fn learn(&mut self, pid: Pid, mappings: &Mappings) {
-        let Memory { mappings: before, files: known } =
+        let Memory { mappings: before, files: known, .. } =
             self.memories.remove(&pid).unwrap_or_default();
         // A file that is kept open keeps its inode, so an old number still means the same file. One
         // that could not be opened is tried again.
@@ -102,8 +104,10 @@ impl Namer {
         let unloaded = before.iter().filter(|old| {
             old.executable && old.path.is_some() && !mappings.overlap(old.start, old.end)
         });
-        let merged = mappings.iter().chain(unloaded).cloned().collect();
-        self.memories.insert(pid, Memory { mappings: merged, files });
+        let merged: Mappings = mappings.iter().chain(unloaded).cloned().collect();
+        let modules = merged.iter().filter_map(|mapping| Some((mapping.start, module(mapping)?)));
+        let modules = modules.collect();
+        self.memories.insert(pid, Memory { mappings: merged, files, modules });
         self.sites.retain(|_, site| site.pid != pid || !site.homeless);
     }
 
@@ -193,27 +197,28 @@ impl Namer {
         Place { module: Some(module), object }
     }
 
+    fn module(&self, pid: Pid, mapping: &Mapping) -> Option<Arc<str>> {
+        self.memories.get(&pid)?.modules.get(&mapping.start).cloned()
+    }
+
     fn push_frames(&self, pid: Pid, address: u64, frames: &mut Vec<report::Frame>) {
         let place = self.place(pid, address);
-        let module = place.module.and_then(|mapping| match (&mapping.path, &mapping.special) {
-            (Some(path), _) => Some(path.to_string_lossy().into_owned()),
-            (None, special) => special.clone(),
-        });
+        let module = place.module.and_then(|mapping| self.module(pid, mapping));
         let module_offset = place.module.map(|mapping| {
             let inside = address.wrapping_sub(mapping.start);
             mapping.file_offset.wrapping_add(inside)
         });
         let frame = |level: &Level| report::Frame {
             address: format!("{address:#x}"),
-            symbol: level.symbol.as_deref().map(str::to_owned),
+            symbol: level.symbol.clone(),
             offset: level.offset,
             module: module.clone(),
             // An offset into anonymous memory means nothing to anybody.
             module_offset: module_offset.filter(|_| module.is_some()),
-            file: level.file.as_deref().map(str::to_owned),
+            file: level.file.clone(),
             line: level.line,
             inlined: level.inlined,
-            why_unnamed: level.why_unnamed.as_deref().map(str::to_owned),
+            why_unnamed: level.why_unnamed.as_deref().map(Arc::from),
         };
         match place.object {
             Err(why) => frames.push(frame(&Level::unnamed(why))),
@@ -222,6 +227,14 @@ impl Namer {
                 Some(levels) => frames.extend(levels.iter().map(frame)),
             },
         }
+    }
+}
+
+/// What a mapping is called: its file, or what the kernel calls it.
+fn module(mapping: &Mapping) -> Option<Arc<str>> {
+    match (&mapping.path, &mapping.special) {
+        (Some(path), _) => Some(Arc::from(path.to_string_lossy())),
+        (None, special) => special.as_deref().map(Arc::from),
     }
 }
 

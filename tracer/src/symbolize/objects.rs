@@ -26,10 +26,10 @@ pub(super) struct ObjectId(usize);
 /// One function at a place: several when functions were inlined there, innermost first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Level {
-    pub(super) symbol: Option<Box<str>>,
+    pub(super) symbol: Option<Arc<str>>,
     /// From the function's start to the return address.
     pub(super) offset: Option<u64>,
-    pub(super) file: Option<Box<str>>,
+    pub(super) file: Option<Arc<str>>,
     pub(super) line: Option<u32>,
     pub(super) inlined: bool,
     pub(super) why_unnamed: Option<Cow<'static, str>>,

@@ -18,11 +18,11 @@ const UPGRADE: &str = "void uWS::HttpContext<false>::upgrade<std::basic_string_v
 pub(crate) fn frame(symbol: &str, file: Option<(&str, u32)>, inlined: bool) -> Frame {
     Frame {
         address: "0x401a2c".to_owned(),
-        symbol: Some(symbol.to_owned()),
+        symbol: Some(symbol.into()),
         offset: Some(12),
-        module: Some("/opt/gateway/bin/uws-gateway".to_owned()),
+        module: Some("/opt/gateway/bin/uws-gateway".into()),
         module_offset: Some(0x1a2c),
-        file: file.map(|(file, _)| format!("/src/gateway/{file}")),
+        file: file.map(|(file, _)| format!("/src/gateway/{file}").into()),
         line: file.map(|(_, line)| line),
         inlined,
         why_unnamed: None,
@@ -33,11 +33,11 @@ fn nameless(module: &str, offset: u64) -> Frame {
     Frame {
         symbol: None,
         offset: None,
-        module: Some(format!("/usr/lib/{module}")),
+        module: Some(format!("/usr/lib/{module}").into()),
         module_offset: Some(offset),
         file: None,
         line: None,
-        why_unnamed: Some("stripped, and no debug file".to_owned()),
+        why_unnamed: Some("stripped, and no debug file".into()),
         ..frame("", None, false)
     }
 }

@@ -27,7 +27,10 @@ pub fn short(site: &Site, width: usize) -> Vec<Row> {
         let role = role(frame, number == site.headline);
         let mut row = start(number, number == site.headline).with(role, label);
         row = row.with(Role::Muted, note).fitted(NUMBER + name_width);
-        let source = frame.source().or_else(|| frame.why_unnamed.clone()).unwrap_or_default();
+        let source = frame
+            .source()
+            .or_else(|| frame.why_unnamed.as_deref().map(str::to_owned))
+            .unwrap_or_default();
         let left = width.saturating_sub(NUMBER + name_width + 2);
         let source = match frame.source() {
             Some(_) => names::middle(&source, left),
