@@ -154,7 +154,7 @@ impl Collector {
                     _ = done.send(());
                 }
                 Ok(Request::Forget(pid, done)) => {
-                    while self.cycle()? > 0 {}
+                    self.exhaust()?;
                     self.ledger.forget(pid);
                     self.look_at_targets();
                     _ = done.send(());
@@ -181,9 +181,7 @@ impl Collector {
         }
         self.tables.switch(false)?;
         std::thread::sleep(SETTLE);
-        // What the first cycle finds may have been joined by the last programs; the second is whole.
-        self.cycle()?;
-        while self.cycle()? > 0 {}
+        self.exhaust()?;
         self.look_at_targets();
         publish(self.snapshot(true)?);
         Ok(())
@@ -210,6 +208,12 @@ impl Collector {
             self.look_at_targets();
         }
         Ok(brought)
+    }
+
+    /// Cycles until nothing comes any more: for when nothing is recorded meanwhile.
+    fn exhaust(&mut self) -> io::Result<()> {
+        while self.cycle()? > 0 {}
+        Ok(())
     }
 
     /// Tells the programs where the target's code is.
