@@ -9,19 +9,12 @@ use std::{
 };
 
 use super::{Roots, text, value};
-use crate::{error::Failure, format::file_name};
+use crate::{error::Failure, format::file_name, target::LIBC_NAMES};
 
-/// Objects that bring the functions of the C allocator, by the beginning of their file name.
-const ALLOCATORS: [&str; 8] = [
-    "libc.so.",
-    "libc-2.",
-    "ld-musl-",
-    "libjemalloc.so",
-    "libtcmalloc",
-    "libmimalloc.so",
-    "libasan.so",
-    "libsnmalloc",
-];
+/// Objects that bring the functions of the C allocator in libc's place, by the beginning of their file
+/// name.
+const OTHER_ALLOCATORS: [&str; 5] =
+    ["libjemalloc.so", "libtcmalloc", "libmimalloc.so", "libasan.so", "libsnmalloc"];
 
 /// What is known of a process. Unknown is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +94,7 @@ fn allocators(maps: &str) -> Vec<String> {
     for line in maps.lines() {
         let Some(path) = line.find('/').and_then(|at| line.get(at..)) else { continue };
         let name = file_name(path);
-        let known = ALLOCATORS.iter().any(|start| name.starts_with(start));
+        let known = LIBC_NAMES.iter().chain(&OTHER_ALLOCATORS).any(|start| name.starts_with(start));
         if known && !found.iter().any(|other| other == name) {
             found.push(name.to_owned());
         }

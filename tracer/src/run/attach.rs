@@ -19,7 +19,7 @@ use crate::{
     preflight::Facts,
     probes::{Absent, Function, Object, Place, Probe, catalog, locate, provides_allocator},
     target::{
-        Pid,
+        LIBC_NAMES, Pid,
         mappings::{FileId, MappedObject, Mapping, Mappings, open_path},
     },
 };
@@ -55,7 +55,7 @@ fn starts_with_any(object: &MappedObject<'_>, starts: &[&str]) -> bool {
 }
 
 fn is_libc(object: &MappedObject<'_>) -> bool {
-    starts_with_any(object, &["libc.so", "libc-2.", "ld-musl-", "libc.musl-"])
+    starts_with_any(object, &LIBC_NAMES)
 }
 
 /// Whether a command that is being loaded has its allocator: its libc, or no loader at all.

@@ -27,6 +27,9 @@ use procfs::{
 };
 use thiserror::Error;
 
+/// How the file names of C libraries begin: glibc's, its name until 2.33, and musl's.
+pub const LIBC_NAMES: [&str; 4] = ["libc.so", "libc-2.", "ld-musl-", "libc.musl-"];
+
 /// Process id, as this process's own pid namespace numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub u32);
