@@ -12,3 +12,4 @@ pub mod loss;
 pub mod record;
 pub mod stack;
 pub mod state;
+pub mod unwind;

@@ -16,8 +16,25 @@ pub const THREADS: u32 = 8192;
 /// Call sites, each a function and a whole stack of one target.
 pub const SITES: u32 = 1 << 17;
 
-/// Ranges of executable memory kept per target; neighbours are merged beyond it.
-pub const EXECUTABLE_RANGES: usize = 128;
+/// Ranges of executable memory kept per target. Anonymous neighbours are merged beyond it, then the
+/// last ones are left out, and said. 40 bytes each.
+pub const EXECUTABLE_RANGES: usize = 256;
+
+/// Different unwind rules in all tables: as many as a row can name. 20 bytes each.
+pub const RULES: u32 = 1 << 16;
+
+/// Pages of unwind tables held when nothing is known of the targets: 512 rows of 8 bytes each, so
+/// 16 MiB (Debian's libc takes 60 pages). What the targets' objects need is added.
+pub const UNWIND_PAGES: u32 = 1 << 12;
+
+/// Pages of unwind tables at most: 256 MiB.
+pub const UNWIND_PAGES_MOST: u32 = 1 << 16;
+
+/// Levels of one table at most: three hold more rows than there are pages.
+pub const TABLE_LEVELS: u32 = 3;
+
+/// Slots that remember the unwind rules of addresses. 512 KiB.
+pub const KNOWN_SLOTS: u32 = 1 << 16;
 
 /// Targets traced at once.
 pub const TARGETS: u32 = 64;

@@ -1,26 +1,58 @@
 //! Stacks as the kernel side takes them: what ends one, and its digest.
 
 /// Why unwinding stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum StackEnd {
     /// At the thread's bottom: the stack is whole.
     Bottom = 0,
-    /// The next frame pointer leads nowhere: code without frame pointers is on the stack.
+    /// Code without an unwind table, and its frame pointer leads nowhere.
     FramePointerLost = 1,
     /// The bound [`crate::limits::STACK_DEPTH`] was reached.
     TooDeep = 2,
     /// The stack's memory could not be read.
     Unreadable = 3,
+    /// The address is in no executable memory known: just loaded, or just made.
+    Elsewhere = 4,
+    /// The unwind table of the code was still being loaded.
+    Loading = 5,
+    /// The unwind table has a rule that leaktrace does not know.
+    RuleUnknown = 6,
+    /// The next frame is not above this one: the stack is damaged, or not what its table says.
+    NotClimbing = 7,
+    /// The return address is a return probe's trampoline, of a call that is not ours.
+    Hijacked = 8,
+    /// What is mapped changed meanwhile.
+    Changed = 9,
 }
 
 impl StackEnd {
+    /// Every end, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Bottom,
+        Self::FramePointerLost,
+        Self::TooDeep,
+        Self::Unreadable,
+        Self::Elsewhere,
+        Self::Loading,
+        Self::RuleUnknown,
+        Self::NotClimbing,
+        Self::Hijacked,
+        Self::Changed,
+    ];
+
     /// The end with this number; an unknown number counts as unreadable.
     pub const fn from_number(number: u8) -> Self {
         match number {
             0 => Self::Bottom,
             1 => Self::FramePointerLost,
             2 => Self::TooDeep,
+            4 => Self::Elsewhere,
+            5 => Self::Loading,
+            6 => Self::RuleUnknown,
+            7 => Self::NotClimbing,
+            8 => Self::Hijacked,
+            9 => Self::Changed,
             _ => Self::Unreadable,
         }
     }
@@ -29,9 +61,15 @@ impl StackEnd {
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::Bottom => "whole stack",
-            Self::FramePointerLost => "code without frame pointers",
+            Self::FramePointerLost => "code without unwind table or frame pointers",
             Self::TooDeep => "deeper than 127 frames",
             Self::Unreadable => "stack memory not readable",
+            Self::Elsewhere => "code that was just loaded or made",
+            Self::Loading => "unwind table still being loaded",
+            Self::RuleUnknown => "unwind rule not known to leaktrace",
+            Self::NotClimbing => "next frame not above this one",
+            Self::Hijacked => "return address taken by another tracer",
+            Self::Changed => "memory map changed meanwhile",
         }
     }
 }
@@ -83,7 +121,14 @@ pub const fn plausible_frame(current: u64, next: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Digest, plausible_frame};
+    use super::{Digest, StackEnd, plausible_frame};
+
+    #[test]
+    fn every_number_leads_back_to_its_end() {
+        for (number, end) in (0_u8..).zip(StackEnd::ALL) {
+            assert_eq!((end as u8, StackEnd::from_number(number)), (number, end));
+        }
+    }
 
     #[test]
     fn digests_tell_order_length_probe_and_target_apart() {

@@ -54,7 +54,12 @@ pub struct Died {
     pub bytes: u64,
 }
 
-/// Bounds of executable memory: `start` included, `end` not.
+/// The code is an allocator's: a call from there, made during a call, is part of that call.
+pub const CODE_ALLOCATOR: u32 = 1;
+/// The code's unwind table is being made.
+pub const CODE_LOADING: u32 = 2;
+
+/// Executable memory, and where its unwind table is.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Default,
 )]
@@ -64,6 +69,22 @@ pub struct CodeRange {
     pub start: u64,
     /// First address behind it.
     pub end: u64,
+    /// Address of the object's origin, which its table's rows count from.
+    pub origin: u64,
+    /// The table's root page.
+    pub root: u32,
+    /// Levels of the table; 0 without one: frame pointers are followed.
+    pub levels: u32,
+    /// [`CODE_ALLOCATOR`], [`CODE_LOADING`].
+    pub flags: u32,
+    /// Explicit padding.
+    pub padding: u32,
+}
+
+impl CodeRange {
+    /// Sorts behind every user address and holds none.
+    pub const UNUSED: Self =
+        Self { start: u64::MAX >> 1, end: 0, origin: 0, root: 0, levels: 0, flags: 0, padding: 0 };
 }
 
 /// One target as the programs know it.
@@ -72,21 +93,22 @@ pub struct CodeRange {
 pub struct Process {
     /// Where hijacked returns lead in this target; 0 while the collector has not seen it.
     pub trampoline: u64,
-    /// The code of the allocator: a call from there, made during a call, is part of that call.
-    pub allocator: CodeRange,
-    /// Executable memory, ascending; unused ones at the end have `start == u64::MAX >> 1`.
+    /// Number of the target among those traced: a part of what is remembered of addresses.
+    pub number: u32,
+    /// State of the memory map: 1 to 255, another one after each change.
+    pub generation: u32,
+    /// Executable memory, ascending; unused ones at the end are [`CodeRange::UNUSED`].
     pub code: [CodeRange; EXECUTABLE_RANGES],
 }
 
 impl Process {
     /// A target whose executable memory is `ranges` (ascending, at most [`EXECUTABLE_RANGES`]).
-    pub fn new(ranges: &[CodeRange]) -> Self {
-        let unused = CodeRange { start: u64::MAX >> 1, end: 0 };
-        let mut code = [unused; EXECUTABLE_RANGES];
+    pub fn new(number: u8, generation: u8, ranges: &[CodeRange]) -> Self {
+        let mut code = [CodeRange::UNUSED; EXECUTABLE_RANGES];
         for (place, range) in code.iter_mut().zip(ranges) {
             *place = *range;
         }
-        Self { trampoline: 0, allocator: CodeRange::default(), code }
+        Self { trampoline: 0, number: number.into(), generation: generation.into(), code }
     }
 }
 
@@ -96,6 +118,27 @@ pub const OLD_NONE: u32 = 0;
 pub const OLD_YOUNG: u32 = 1;
 /// The old resource was announced to the collector by a resize record.
 pub const OLD_ANNOUNCED: u32 = 2;
+
+/// Registers at the frame that unwinding has come to. In a map and not in a program's registers: the
+/// verifier then knows nothing of their values, and checks each step once.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Walk {
+    /// Address in the frame's function: a return address, or where a signal interrupted it.
+    pub address: u64,
+    /// 1 when `address` is a return address: the call lies before it.
+    pub back: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Frame pointer, unless it is still where `rbp_at` says.
+    pub rbp: u64,
+    /// Where `rbp` was saved, when it is not in the field above; read only when needed.
+    pub rbp_at: u64,
+    /// The same for `rbx`.
+    pub rbx: u64,
+    /// The same for `rbx`.
+    pub rbx_at: u64,
+}
 
 /// One thread: the call it is in, and room to take a stack.
 ///
@@ -128,12 +171,16 @@ pub struct Thread {
     pub old: Young,
     /// Digest of the stack under way.
     pub digest: Digest,
+    /// The frame that unwinding has come to.
+    pub walk: Walk,
     /// The stack under way.
     pub stack: Stack,
+    /// Room behind the last frame: an index masked to 127 can be 127.
+    pub spare: u64,
 }
 
 const _: () = assert!(size_of::<Key>() == 16 && size_of::<Young>() == 32);
-const _: () = assert!(size_of::<Thread>() == 64 + 32 + 16 + 24 + 8 * STACK_DEPTH);
+const _: () = assert!(size_of::<Thread>() == 64 + 32 + 16 + 56 + 24 + 8 * STACK_DEPTH + 8);
 
 #[cfg(test)]
 mod tests {
@@ -141,8 +188,9 @@ mod tests {
 
     #[test]
     fn unused_ranges_sort_behind_every_user_address_and_hold_none() {
-        let process = Process::new(&[CodeRange { start: 0x1000, end: 0x2000 }]);
-        assert_eq!(process.code[0], CodeRange { start: 0x1000, end: 0x2000 });
+        let range = CodeRange { start: 0x1000, end: 0x2000, ..CodeRange::default() };
+        let process = Process::new(0, 1, &[range]);
+        assert_eq!(process.code[0], range);
         assert!(process.code[1].start > 1 << 57 && process.code[1].end == 0);
     }
 }

@@ -69,6 +69,13 @@ impl Call {
         unsafe { (*self.regs).rbp }
     }
 
+    /// `rbx` at the hit.
+    #[inline(always)]
+    pub(crate) fn rbx(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.regs).rbx }
+    }
+
     /// Where the return address lies at an entry hit.
     #[inline(always)]
     pub(crate) fn slot(&self) -> u64 {

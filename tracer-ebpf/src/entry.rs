@@ -13,7 +13,7 @@ use crate::{
     loss::{count, lose},
     maps::{BLANK_THREAD, HITS, THREADS},
     outstanding::{released, resizing, unmapped},
-    unwind,
+    site, unwind,
 };
 
 /// `MAP_ANONYMOUS` of `mmap(2)`.
@@ -36,7 +36,8 @@ fn acquire(context: &ProbeContext) -> Option<()> {
         Shape::Map if b & MAP_ANONYMOUS == 0 => return None,
         _ => (a, 0),
     };
-    begin(context, &call, size, out_pointer).ok()?;
+    let thread = begin(context, &call, size, out_pointer).ok()?;
+    site::take(context, &call, thread);
     Some(())
 }
 
@@ -61,7 +62,10 @@ fn resize(context: &ProbeContext) -> Option<()> {
         _ => (b, 0),
     };
     match begin(context, &call, size, 0) {
-        Ok(thread) => resizing(&call, thread, a, length),
+        Ok(thread) => {
+            resizing(&call, thread, a, length);
+            site::take(context, &call, thread);
+        }
         Err(Skip::Inner) => {}
         // Nobody will see it return, and it will hardly fail: the old resource is gone.
         Err(Skip::Lost) if length == 0 => released(&call, a),
@@ -98,7 +102,7 @@ enum Skip {
     Lost,
 }
 
-/// Makes `call` the one its thread is in, unless it is part of a call already under way: only the
+/// Prepares `call` to be the one its thread is in, unless it is part of a call already under way: only the
 /// outermost counts.
 #[inline(always)]
 fn begin<'thread>(
@@ -129,8 +133,8 @@ fn begin<'thread>(
     thread.size = size;
     thread.out_pointer = out_pointer;
     thread.old_state = 0;
-    thread.site = unwind::site(context, call, thread, caller);
-    thread.active = 1;
+    thread.site = 0;
+    thread.active = 0;
     Ok(thread)
 }
 
@@ -168,8 +172,7 @@ fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
     let process = unsafe { &*call.process };
     let leads_on =
         if process.trampoline == 0 { is_page_start(word) } else { word == process.trampoline };
-    let by_allocator = caller >= process.allocator.start && caller < process.allocator.end;
-    leads_on && (slot == thread.slot || by_allocator)
+    leads_on && (slot == thread.slot || unwind::is_allocator(process, caller))
 }
 
 /// Until the collector has seen where the trampoline is: it begins a page of its own.

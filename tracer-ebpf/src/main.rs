@@ -19,6 +19,7 @@ mod loss;
 mod maps;
 mod outstanding;
 mod ret;
+mod site;
 mod thread_end;
 mod unwind;
 

@@ -2,13 +2,14 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, Queue, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, ProgramArray, Queue, RingBuf},
 };
 use tracer_common::{
     limits,
     loss::Loss,
     stack::Digest,
     state::{Died, Key, Process, Thread, Young},
+    unwind::{Page, Rule},
 };
 
 /// 1 while the programs are to record; 0 lets every hit return at once.
@@ -47,6 +48,22 @@ pub(crate) static FREE_SITES: Queue<u32> = Queue::with_max_entries(limits::SITES
 /// What the collector must hear of: releases of drained resources, new stacks, overflow.
 #[map]
 pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
+
+/// The program that unwinds, for those that have begun a call: it goes on with itself for deep stacks.
+#[map]
+pub(crate) static UNWINDER: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Unwind tables, page by page. Its length is set when the object is loaded.
+#[map]
+pub(crate) static UNWIND_PAGES: Array<Page> = Array::with_max_entries(limits::UNWIND_PAGES, 0);
+
+/// What the numbers in the rows of [`UNWIND_PAGES`] mean.
+#[map]
+pub(crate) static RULES: Array<Rule> = Array::with_max_entries(limits::RULES, 0);
+
+/// Rules of addresses met before, see `tracer_common::unwind::known`.
+#[map]
+pub(crate) static KNOWN: Array<u64> = Array::with_max_entries(limits::KNOWN_SLOTS, 0);
 
 /// Position of the last lost release, by hash of the handle.
 #[map]

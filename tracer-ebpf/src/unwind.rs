@@ -1,166 +1,244 @@
-//! The stack of a call, and the number of its call site.
+//! From a frame to its caller, by the unwind table of its code.
 //!
-//! The innermost frame is the return address at entry, which is always right. From there frame
-//! pointers are followed, as long as they climb and lead to executable memory of the target: without
-//! that check, code that uses `rbp` for something else would invent frames (and call sites).
+//! The tables come from user space (`tracer/src/unwind/`), which has cut `.eh_frame` down to rows and
+//! rules. Code without a table is walked by its frame pointer, checked as far as it can be: what it
+//! leads to must lie above, and in executable memory.
+//!
+//! Each step is a function whose state lies in the thread's map value: the verifier knows nothing of
+//! the values there, so it checks what follows a step once, and not for every way through it.
 
-use aya_ebpf::{
-    bindings::BPF_NOEXIST,
-    helpers::{bpf_probe_read_user, generated::bpf_ringbuf_output},
-};
-use aya_log_ebpf::debug;
 use tracer_common::{
-    limits::{EXECUTABLE_RANGES, STACK_DEPTH},
-    loss::Loss,
-    record::{STACK, StackHead},
-    stack::{Digest, StackEnd, plausible_frame},
-    state::{Process, Thread},
+    limits::{EXECUTABLE_RANGES, TABLE_LEVELS},
+    stack::{StackEnd, plausible_frame},
+    state::{CODE_ALLOCATOR, CODE_LOADING, CodeRange, Process, Walk},
+    unwind::{
+        BASE_FRAME, BASE_RBX, PAGE_ROWS, Page, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL,
+        RULE_UNKNOWN, RuleNumber, SAVED_AT_FRAME_ADDRESS, SAVED_AT_FRAME_POINTER, key, known,
+        rule_of, signal,
+    },
 };
 
 use crate::{
-    call::Call,
-    loss::lose,
-    maps::{FREE_SITES, RECORDS, SITES},
+    call::read_word,
+    maps::{KNOWN, RULES, UNWIND_PAGES},
 };
 
 /// The same value, of which the compiler knows nothing: keeps the compiler from making
 /// a branch of it.
 #[inline(always)]
-fn opaque(value: u64) -> u64 {
+pub(crate) fn opaque(value: u64) -> u64 {
     // SAFETY: reads the local that the parameter is.
     unsafe { (&raw const value).read_volatile() }
 }
 
-/// Whether `address` is in executable memory. Binary search without branches: the verifier would
-/// follow both sides of each of them, for every frame.
+/// 1 when `one` is above `other`, for numbers that are less than 2⁶³ apart. Without a branch: the
+/// verifier would follow both of its sides. (A mask of all ones instead of the 1 would make newer
+/// verifiers follow both of its values; and a compiler that knows the numbers' bounds makes a
+/// comparison of the subtraction.)
 #[inline(always)]
-fn is_code(process: &Process, address: u64) -> bool {
+fn above(one: u64, other: u64) -> u64 {
+    opaque(opaque(other).wrapping_sub(one) >> 63)
+}
+
+/// The executable range that holds `address`.
+#[inline(always)]
+fn range_of(process: &Process, address: u64) -> Option<&CodeRange> {
     let mut base = 0_usize;
     let mut step = EXECUTABLE_RANGES / 2;
     while step > 0 {
         let middle = (base + step) & (EXECUTABLE_RANGES - 1);
         // SAFETY: masked to the array's length, a power of two.
         let start = unsafe { process.code.get_unchecked(middle) }.start;
-        // 1 when `start` is above the address. (A mask of all ones would make newer verifiers follow
-        // both of its values.)
-        let above = opaque(address.wrapping_sub(start) >> 63) as usize;
-        base += step * (above ^ 1);
+        base += step * (above(start, address) ^ 1) as usize;
         step /= 2;
     }
     // SAFETY: as above.
     let range = unsafe { process.code.get_unchecked(base & (EXECUTABLE_RANGES - 1)) };
-    address >= range.start && address < range.end
+    (address >= range.start && address < range.end).then_some(range)
 }
 
-/// Takes the stack of `call` into `thread` and returns the number of its call site, 0 when it
-/// cannot have one (counted).
+/// Whether `address` is in an allocator's code.
 #[inline(always)]
-pub(crate) fn site(
-    context: &impl aya_ebpf::EbpfContext,
-    call: &Call,
-    thread: &mut Thread,
-    caller: u64,
-) -> u32 {
-    thread.stack.frames[0] = caller;
-    thread.digest = Digest::seeded(call.pid(), call.cookie.probe()).with(caller);
-    walk(thread, call.process, call.frame_pointer(), call.stack_pointer());
-    // SAFETY: values are numbers that never change once written.
-    if let Some(number) = unsafe { SITES.get(thread.digest) } {
-        return *number;
-    }
-    announce(context, call, thread)
+pub(crate) fn is_allocator(process: &Process, address: u64) -> bool {
+    range_of(process, address).is_some_and(|range| range.flags & CODE_ALLOCATOR != 0)
 }
 
-/// Follows frame pointers from `frame_pointer`, which must lie above `below`.
-///
-/// A function of its own, with its results in the thread's memory: the verifier then checks what
-/// comes after it once, and not anew for each number of frames and each end.
+/// The rule that holds at an address.
 #[inline(never)]
-fn walk(thread: *mut Thread, process: *const Process, mut frame_pointer: u64, mut below: u64) {
-    if thread.is_null() || process.is_null() {
-        return;
+fn rule_at(process: *const Process, address: u64) -> i64 {
+    if process.is_null() {
+        return -(StackEnd::Unreadable as i64);
     }
-    // SAFETY: both are values of maps, checked by the caller; the thread's is this thread's own.
-    let (thread, process) = unsafe { (&mut *thread, &*process) };
-    let mut digest = thread.digest;
-    let mut depth = 1_u32;
-    let mut end = StackEnd::TooDeep;
-    for place in thread.stack.frames.iter_mut().skip(1) {
-        if frame_pointer == 0 {
-            end = StackEnd::Bottom;
-            break;
+    // SAFETY: a value of a map, checked by the caller.
+    let process = unsafe { &*process };
+    let number = process.number as u8;
+    let tag = known::tag(address, number, process.generation as u8);
+    let place = KNOWN.get_ptr_mut(known::slot(address, number));
+    if let Some(place) = place {
+        // SAFETY: the array's value; words are read and written at once.
+        let word = unsafe { place.read_volatile() };
+        if let Some(rule) = known::rule(word, tag) {
+            return i64::from(rule);
         }
-        if !plausible_frame(below, frame_pointer) {
-            end = StackEnd::FramePointerLost;
-            break;
-        }
-        // SAFETY: the helper checks the address.
-        let Ok([next, address]) =
-            (unsafe { bpf_probe_read_user(frame_pointer as *const [u64; 2]) })
-        else {
-            end = StackEnd::FramePointerLost;
-            break;
-        };
-        if !is_code(process, address) {
-            end = StackEnd::FramePointerLost;
-            break;
-        }
-        *place = address;
-        digest = digest.with(address);
-        depth += 1;
-        below = frame_pointer;
-        frame_pointer = next;
     }
-    thread.digest = digest.with(end as u64);
-    thread.stack.head.depth = depth;
-    thread.stack.head.end = end as u32;
+    let Some(range) = range_of(process, address) else {
+        return -(StackEnd::Elsewhere as i64);
+    };
+    if range.flags & CODE_LOADING != 0 {
+        return -(StackEnd::Loading as i64);
+    }
+    let rule = search(range, address);
+    if let Some(place) = place {
+        // SAFETY: as above.
+        unsafe { place.write_volatile(known::word(tag, rule)) };
+    }
+    i64::from(rule)
 }
 
-/// Gives a stack seen for the first time a number and tells the collector.
+/// Searches the table of `range`: down from its root to a page of rows.
 #[inline(always)]
-fn announce(context: &impl aya_ebpf::EbpfContext, call: &Call, thread: &mut Thread) -> u32 {
-    let Ok(Some(number)) = FREE_SITES.pop() else {
-        lose(Loss::SitesFull);
-        return 0;
-    };
-    let StackHead { depth, end, .. } = thread.stack.head;
-    thread.stack.head = StackHead {
-        record: STACK,
-        site: number,
-        pid: call.pid(),
-        probe: u32::from(call.cookie.probe()),
-        depth,
-        end,
-    };
-    let bytes = (size_of::<StackHead>() + (depth as usize & STACK_DEPTH) * 8) as u64;
-    // SAFETY: the record starts at `thread.stack`, and `depth` is at most STACK_DEPTH (127, so that
-    // the mask above only tells the verifier what is true): the bytes are within the map's value.
-    let outcome = unsafe {
-        bpf_ringbuf_output(
-            (&raw const RECORDS).cast_mut().cast(),
-            (&raw mut thread.stack).cast(),
-            bytes,
-            0,
-        )
-    };
-    if outcome != 0 {
-        // The number goes back, and the stack will be tried again at its next call.
-        _ = FREE_SITES.push(number, 0);
-        lose(Loss::StackDropped);
-        return 0;
+fn search(range: &CodeRange, address: u64) -> RuleNumber {
+    let wanted = key(address.wrapping_sub(range.origin) as u32);
+    let mut page = range.root;
+    let mut levels = range.levels;
+    for _ in 0..TABLE_LEVELS {
+        if levels == 0 {
+            break;
+        }
+        let Some(rows) = UNWIND_PAGES.get(page) else { return RULE_UNKNOWN };
+        let row = row_in(rows, wanted);
+        if levels == 1 {
+            return if row <= wanted { rule_of(row) } else { RULE_GAP };
+        }
+        page = u32::from(rule_of(row));
+        levels -= 1;
     }
-    if SITES.insert(thread.digest, number, u64::from(BPF_NOEXIST)).is_ok() {
-        debug!(context, "site {}: {} frames, end {}", number, depth, end);
-        return number;
+    RULE_GAP
+}
+
+/// The last row of a page that is not above `wanted`, or its first one.
+#[inline(always)]
+fn row_in(rows: &Page, wanted: u64) -> u64 {
+    let mut base = 0_usize;
+    let mut step = PAGE_ROWS / 2;
+    while step > 0 {
+        // SAFETY: masked to the page's length, a power of two.
+        let row = unsafe { *rows.get_unchecked((base + step) & (PAGE_ROWS - 1)) };
+        base += step * (above(row >> 1, wanted >> 1) ^ 1) as usize;
+        step /= 2;
     }
-    // Another CPU was first with the same stack: its number stands, ours names a stack without
-    // resources. (Numbers are not short: the collector would have to be told to give it back.)
     // SAFETY: as above.
-    match unsafe { SITES.get(thread.digest) } {
-        Some(number) => *number,
-        None => {
-            lose(Loss::SitesFull);
-            0
+    unsafe { *rows.get_unchecked(base & (PAGE_ROWS - 1)) }
+}
+
+/// Goes from the frame in `walk` to its caller. Returns 0, or 1 and the end's number: there is no
+/// caller.
+#[inline(never)]
+pub(crate) fn step(walk: *mut Walk, process: *const Process) -> u32 {
+    if walk.is_null() || process.is_null() {
+        return 1 + StackEnd::Unreadable as u32;
+    }
+    // SAFETY: part of this thread's own map value, checked by the caller.
+    let walk = unsafe { &mut *walk };
+    match advance(walk, process) {
+        Ok(()) => 0,
+        Err(end) => 1 + end as u32,
+    }
+}
+
+#[inline(always)]
+fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
+    let number = rule_at(process, walk.address.wrapping_sub(walk.back));
+    if number < 0 {
+        return Err(StackEnd::from_number((-number) as u8));
+    }
+    let number = number as RuleNumber;
+    if number == RULE_BOTTOM {
+        return Err(StackEnd::Bottom);
+    }
+    if number == RULE_UNKNOWN {
+        return Err(StackEnd::RuleUnknown);
+    }
+    if number == RULE_SIGNAL {
+        return interrupted(walk);
+    }
+    let rule = RULES.get(u32::from(number)).ok_or(StackEnd::RuleUnknown)?;
+    let mut base = walk.rsp;
+    if rule.base == BASE_FRAME || rule.rbp == SAVED_AT_FRAME_POINTER {
+        if walk.rbp_at != 0 {
+            walk.rbp = read_word(walk.rbp_at).ok_or(StackEnd::Unreadable)?;
+            walk.rbp_at = 0;
+        }
+        if rule.base == BASE_FRAME {
+            base = walk.rbp;
+        }
+    } else if rule.base == BASE_RBX {
+        if walk.rbx_at != 0 {
+            walk.rbx = read_word(walk.rbx_at).ok_or(StackEnd::Unreadable)?;
+            walk.rbx_at = 0;
+        }
+        base = walk.rbx;
+    }
+    if number == RULE_GAP {
+        if base == 0 {
+            return Err(StackEnd::Bottom);
+        }
+        if !plausible_frame(walk.rsp.wrapping_sub(8), base) {
+            return Err(StackEnd::FramePointerLost);
         }
     }
+    let mut frame_address = base.wrapping_add(i64::from(rule.offset) as u64);
+    if number == RULE_PLT && (walk.address & 15) >= 11 {
+        frame_address += 8;
+    }
+    if rule.deref != 0 {
+        let word = read_word(frame_address).ok_or(StackEnd::Unreadable)?;
+        frame_address = word.wrapping_add(i64::from(rule.add) as u64);
+    }
+    // The return address lies at the stack pointer or above it.
+    if frame_address <= walk.rsp {
+        return Err(StackEnd::NotClimbing);
+    }
+    let address = read_word(frame_address.wrapping_sub(8)).ok_or(StackEnd::Unreadable)?;
+    if address == 0 {
+        return Err(StackEnd::Bottom);
+    }
+    if number == RULE_GAP {
+        // SAFETY: a value of a map, checked by the caller.
+        let process = unsafe { &*process };
+        if range_of(process, address).is_none() {
+            return Err(StackEnd::FramePointerLost);
+        }
+    }
+    if rule.rbx == SAVED_AT_FRAME_ADDRESS {
+        walk.rbx_at = frame_address.wrapping_add(i64::from(rule.rbx_offset) as u64);
+    } else if rule.rbx == SAVED_AT_FRAME_POINTER {
+        walk.rbx_at = walk.rbp.wrapping_add(i64::from(rule.rbx_offset) as u64);
+    }
+    if rule.rbp == SAVED_AT_FRAME_ADDRESS {
+        walk.rbp_at = frame_address.wrapping_add(i64::from(rule.rbp_offset) as u64);
+    } else if rule.rbp == SAVED_AT_FRAME_POINTER {
+        walk.rbp_at = walk.rbp.wrapping_add(i64::from(rule.rbp_offset) as u64);
+    }
+    walk.address = address;
+    walk.back = 1;
+    walk.rsp = frame_address;
+    Ok(())
+}
+
+/// From a signal's frame to the code that it interrupted.
+#[inline(always)]
+fn interrupted(walk: &mut Walk) -> Result<(), StackEnd> {
+    let registers = walk.rsp;
+    let read = |offset: u64| read_word(registers.wrapping_add(offset)).ok_or(StackEnd::Unreadable);
+    let (address, rsp) = (read(signal::RIP)?, read(signal::RSP)?);
+    if address == 0 {
+        return Err(StackEnd::Bottom);
+    }
+    walk.address = address;
+    walk.back = 0;
+    walk.rsp = rsp;
+    walk.rbp_at = registers.wrapping_add(signal::RBP);
+    walk.rbx_at = registers.wrapping_add(signal::RBX);
+    Ok(())
 }

@@ -21,10 +21,7 @@ use crate::{
         Accounting, Age, Collector, Exit, Frame, Host, ProbeStatus, Report, SCHEMA, Site, Target,
         Total, Verdict, Window,
     },
-    symbolize::{
-        Namer, Wanted,
-        call_site::{headline, is_bottom},
-    },
+    symbolize::{Namer, Wanted, call_site::headline},
     target::{Identity, Pid, rss_bytes},
 };
 
@@ -158,7 +155,7 @@ impl Assembly {
             self.probe(site.probe).map_or("?", |probe| probe.function.name).to_owned();
         let growth = self.history.growth(site.number);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
-        let end = self.end(site);
+        let end = site.end;
         let truncated = end != StackEnd::Bottom;
         Site {
             id: site.number,
@@ -186,18 +183,6 @@ impl Assembly {
             headline: asked,
             frames,
             trend_bytes: self.history.trend(site.number),
-        }
-    }
-
-    /// Why a stack ends where it does. Until it is named, nothing proves that it is whole.
-    fn end(&self, site: &SiteFigures) -> StackEnd {
-        let whole = || {
-            let frames = self.namer.lookup(site.number);
-            frames.is_some_and(|frames| frames.last().is_some_and(is_bottom))
-        };
-        match site.end {
-            StackEnd::Bottom if !whole() => StackEnd::FramePointerLost,
-            end => end,
         }
     }
 
@@ -242,7 +227,7 @@ impl Assembly {
         let events =
             sites.iter().map(|site| site.acquired.count + site.released.count).sum::<u64>()
                 + snapshot.unknown_releases;
-        let cut = sites.iter().filter(|site| self.end(site) != StackEnd::Bottom);
+        let cut = sites.iter().filter(|site| site.end != StackEnd::Bottom);
         let truncated_stacks = cut.map(|site| site.acquired.count).sum();
         let events_per_s = match self.before.replace((snapshot.at_ns, events)) {
             Some((at_ns, before)) if snapshot.at_ns > at_ns => {

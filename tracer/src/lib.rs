@@ -26,6 +26,7 @@ pub mod assemble;
 pub mod run;
 
 pub mod tui;
+pub mod unwind;
 
 pub mod doctor;
 pub mod error;

@@ -1,7 +1,7 @@
 //! Which folder of `tracer` may know which: the table behind `tidy`.
 
 /// A folder or file of `tracer/src`, and what its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 19] = [
+pub(crate) const EDGES: [(&str, &[&str]); 20] = [
     ("cli", &["format", "report", "settings"]),
     ("settings", &["cli", "error", "format"]),
     ("error", &["format"]),
@@ -12,7 +12,8 @@ pub(crate) const EDGES: [(&str, &[&str]); 19] = [
     ("target", &["error", "format"]),
     ("probes", &["error", "format", "target"]),
     ("kernel", &["error", "format", "probes", "target"]),
-    ("collect", &["error", "format", "kernel", "probes", "target"]),
+    ("unwind", &["error", "format", "kernel", "target"]),
+    ("collect", &["error", "format", "kernel", "probes", "target", "unwind"]),
     ("analyze", &["collect", "format", "report"]),
     ("symbolize", &["analyze", "collect", "format", "probes", "report", "target"]),
     ("report", &["format"]),

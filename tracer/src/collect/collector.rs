@@ -19,14 +19,11 @@ use rustix::{
     event::{Timespec, epoll},
     time::{ClockId, clock_gettime},
 };
-use tracer_common::{
-    limits,
-    loss::Loss,
-    state::{CodeRange, Process},
-};
+use tracer_common::{limits, loss::Loss, stack::StackEnd, state::Process};
 
 use super::{
-    decode::{decode, drained},
+    decode::{Event, decode, drained},
+    generations::Generations,
     ledger::Ledger,
     snapshot::{Snapshot, site_figures},
 };
@@ -37,6 +34,7 @@ use crate::{
         mappings::{self, FileId, Mappings},
         watch::Watch,
     },
+    unwind::Library,
 };
 
 /// Longest time between two drains: what dies later than that may cost a record.
@@ -49,6 +47,10 @@ const CROWDED: usize = limits::YOUNG_ENTRIES as usize / 4;
 const RECORDS_AT_ONCE: usize = 1 << 18;
 /// Longest wait without a look at requests.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// Longest wait for unwind tables before recording begins. What is not ready then comes later.
+const TABLES_PATIENCE: Duration = Duration::from_millis(500);
+/// A look at what targets have mapped takes at most this part of the time.
+const LOOK_SHARE: u32 = 50;
 /// Time for programs that are running when recording is switched off.
 const SETTLE: Duration = Duration::from_millis(2);
 
@@ -81,6 +83,12 @@ pub struct Collector {
     /// Tells when the programs ask for a reader.
     wakes: OwnedFd,
     ledger: Ledger,
+    library: Library,
+    generations: Generations,
+    /// A stack led to memory that was not known to hold code.
+    strayed: bool,
+    /// Not before then is it asked again what targets have mapped.
+    next_look: Instant,
     targets: Vec<Followed>,
     probes: u8,
     min_age: Duration,
@@ -92,9 +100,11 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector over `tables`, with recording still off. `probes` is the number of probes.
+    /// A collector over `tables`, with recording still off. `probes` is the number of probes;
+    /// `library` has been told of the targets.
     pub fn new(
         tables: Tables,
+        library: Library,
         targets: Vec<Followed>,
         probes: u8,
         min_age: Duration,
@@ -110,6 +120,10 @@ impl Collector {
             tables,
             wakes,
             ledger: Ledger::default(),
+            library,
+            generations: Generations::default(),
+            strayed: false,
+            next_look: Instant::now(),
             targets: Vec::new(),
             probes,
             min_age,
@@ -121,6 +135,7 @@ impl Collector {
         };
         // All at once: a server's first second can bring tens of thousands. Number 0 is the unknown one.
         collector.tables.give_sites(1..limits::SITES)?;
+        collector.library.settle(TABLES_PATIENCE, &mut collector.tables)?;
         for target in targets {
             collector.admit(&target)?;
             collector.changed.insert(target.pid, Arc::clone(&target.mappings));
@@ -198,14 +213,19 @@ impl Collector {
                 None => self.malformed += 1,
             }
         }
-        let known = self.ledger.site_numbers();
-        let (ledger, malformed) = (&mut self.ledger, &mut self.malformed);
+        let Self { ledger, malformed, strayed, .. } = self;
         brought += self.tables.records(RECORDS_AT_ONCE, |record| match decode(record) {
-            Some(event) => ledger.apply(event),
+            Some(event) => {
+                *strayed |= matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
+                ledger.apply(event);
+            }
             None => *malformed += 1,
         });
-        if self.ledger.site_numbers() > known {
+        if std::mem::take(&mut self.strayed) || Instant::now() >= self.next_look {
             self.look_at_targets();
+        }
+        if self.library.arrived(&mut self.tables)? {
+            self.renew_ranges();
         }
         Ok(brought)
     }
@@ -216,30 +236,50 @@ impl Collector {
         Ok(())
     }
 
-    /// Tells the programs where the target's code is.
+    /// Tells the programs where the target's code is, and its unwind tables.
     fn admit(&mut self, target: &Followed) -> io::Result<()> {
-        let ranges = target.mappings.executable_ranges(limits::EXECUTABLE_RANGES);
-        let mut process = Process::new(&ranges);
+        let is_allocator = |file| target.allocators.contains(&file);
+        let ranges = self.library.ranges(target.pid, &target.mappings, is_allocator);
+        let Some(next) = self.generations.next(target.pid) else {
+            return Err(io::Error::other("too many targets"));
+        };
+        if next.again {
+            self.tables.forget_known()?;
+        }
+        let mut process = Process::new(next.number, next.count, &ranges);
         process.trampoline = target
             .mappings
             .iter()
             .find(|mapping| mapping.special.as_deref() == Some("[uprobes]"))
             .map_or(0, |mapping| mapping.start);
+        self.tables.admit(target.pid.0, &process)?;
         let objects = target.mappings.objects();
-        let internal: Vec<(u64, u64)> = objects
+        let internal = objects
             .iter()
-            .filter(|object| target.allocators.contains(&object.file))
+            .filter(|object| is_allocator(object.file))
             .flat_map(|object| &object.mappings)
             .filter(|mapping| mapping.executable)
             .map(|mapping| (mapping.start, mapping.end))
             .collect();
-        process.allocator = CodeRange {
-            start: internal.iter().map(|(start, _)| *start).min().unwrap_or(0),
-            end: internal.iter().map(|(_, end)| *end).max().unwrap_or(0),
-        };
-        self.tables.admit(target.pid.0, &process)?;
         self.ledger.set_internal(target.pid, internal);
         Ok(())
+    }
+
+    /// Tells the programs of tables that have come since.
+    fn renew_ranges(&mut self) {
+        let targets = std::mem::take(&mut self.targets);
+        for target in &targets {
+            if !self.ended.contains(&target.pid) {
+                self.tell(target);
+            }
+        }
+        self.targets = targets;
+    }
+
+    fn tell(&mut self, target: &Followed) {
+        if let Err(error) = self.admit(target) {
+            log::warn!("could not renew what the programs know of process {}: {error}", target.pid);
+        }
     }
 
     fn has_newly_ended(&self) -> bool {
@@ -248,13 +288,16 @@ impl Collector {
 
     /// Notices ends, and libraries that came or went.
     fn look_at_targets(&mut self) {
+        let begun = Instant::now();
         let mut targets = std::mem::take(&mut self.targets);
+        let mut any = false;
         for target in &mut targets {
             if self.ended.contains(&target.pid) {
                 continue;
             }
             if target.watch.ended() {
                 self.ended.push(target.pid);
+                self.generations.end(target.pid);
                 continue;
             }
             // It may end between the question and the reading: the next look will tell.
@@ -262,16 +305,19 @@ impl Collector {
             if mappings.iter().next().is_none() || mappings == *target.mappings {
                 continue;
             }
+            any = true;
             target.mappings = Arc::new(mappings);
-            if let Err(error) = self.admit(target) {
-                log::warn!(
-                    "could not renew what the programs know of process {}: {error}",
-                    target.pid
-                );
-            }
+            self.library.learn(target.pid, &target.mappings);
+            self.tell(target);
             self.changed.insert(target.pid, Arc::clone(&target.mappings));
         }
+        if any {
+            let mapped: Vec<&Mappings> = targets.iter().map(|target| &*target.mappings).collect();
+            self.library.forget_unmapped(&mapped);
+        }
         self.targets = targets;
+        // A memory map of many thousand lines takes a while to read.
+        self.next_look = Instant::now() + begun.elapsed() * LOOK_SHARE;
     }
 
     fn snapshot(&mut self, last: bool) -> io::Result<Snapshot> {
@@ -306,6 +352,7 @@ impl Collector {
             unknown_releases: self.ledger.unknown_releases(),
             hits: (0..self.probes).map(|probe| self.tables.hits(probe)).collect(),
             ended: self.ended.clone(),
+            unwind: self.library.status(),
             mappings: std::mem::take(&mut self.changed).into_iter().collect(),
         })
     }

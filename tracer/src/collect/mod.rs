@@ -5,6 +5,7 @@
 
 pub mod collector;
 pub mod decode;
+mod generations;
 pub mod ledger;
 mod ranges;
 pub mod snapshot;

@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub hits: Vec<(u64, u64)>,
     /// Targets that have ended.
     pub ended: Vec<Pid>,
+    /// How far unwind tables have come.
+    pub unwind: crate::unwind::Status,
     /// What is mapped, of targets where that has changed since the last snapshot.
     pub mappings: Vec<(Pid, Arc<Mappings>)>,
 }

@@ -11,7 +11,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::MapError,
+    maps::{MapData, MapError, ProgramArray},
     programs::{
         ProgramError, RawTracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
@@ -21,7 +21,7 @@ use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
-use super::tables::Tables;
+use super::tables::{self, Tables};
 
 /// Another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
@@ -70,6 +70,8 @@ impl Program {
     }
 }
 
+/// The program that others go on with, and the map that they find it by.
+const UNWINDER: (&str, &str) = ("take_stack", "UNWINDER");
 /// The tracepoint program and its tracepoint.
 const THREAD_END: (&str, &str) = ("thread_end", "sched_process_exit");
 
@@ -116,6 +118,8 @@ pub enum Failed {
 /// The loaded programs and their links; dropping it takes the probes out, 0.1 s each.
 pub struct Programs {
     ebpf: Ebpf,
+    /// Empties itself when it is dropped.
+    _unwinder: ProgramArray<MapData>,
 }
 
 /// What [`load`] gives.
@@ -143,8 +147,9 @@ impl ProgramLog {
     }
 }
 
-/// Loads the object: programs verified, none attached, recording off.
-pub fn load(wanted: log::LevelFilter) -> Result<Loaded, Failed> {
+/// Loads the object: programs verified, none attached, recording off. `unwind_pages` is the room for
+/// unwind tables.
+pub fn load(wanted: log::LevelFilter, unwind_pages: u32) -> Result<Loaded, Failed> {
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -155,6 +160,7 @@ pub fn load(wanted: log::LevelFilter) -> Result<Loaded, Failed> {
     let level = wanted as u8;
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
+        .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
     for program in Program::ALL {
@@ -162,6 +168,7 @@ pub fn load(wanted: log::LevelFilter) -> Result<Loaded, Failed> {
             .load()
             .map_err(|error| program_failed(program.name(), error))?;
     }
+    let unwinder = unwinder(&mut ebpf)?;
     let (name, point) = THREAD_END;
     let thread_end: &mut RawTracePoint = ebpf
         .program_mut(name)
@@ -178,7 +185,7 @@ pub fn load(wanted: log::LevelFilter) -> Result<Loaded, Failed> {
         None
     };
     let tables = Tables::take(&mut ebpf)?;
-    Ok(Loaded { programs: Programs { ebpf }, tables, log })
+    Ok(Loaded { programs: Programs { ebpf, _unwinder: unwinder }, tables, log })
 }
 
 impl Programs {
@@ -207,6 +214,26 @@ fn uprobe(ebpf: &mut Ebpf, program: Program) -> Result<&mut UProbe, Failed> {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or(Failed::Missing { name })
+}
+
+/// Loads the program that others go on with, and puts it where they find it.
+fn unwinder(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Failed> {
+    let (name, map) = UNWINDER;
+    let program: &mut UProbe = ebpf
+        .program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(Failed::Missing { name })?;
+    program.load().map_err(|error| program_failed(name, error))?;
+    let program = program
+        .fd()
+        .and_then(|program| program.try_clone().map_err(ProgramError::IOError))
+        .map_err(|error| program_failed(name, error))?;
+    let array = ebpf.take_map(map).ok_or(Failed::Missing { name: map })?;
+    let refused =
+        |error: MapError| Failed::Map { map: map.to_owned(), source: io::Error::other(error) };
+    let mut array = ProgramArray::try_from(array).map_err(refused)?;
+    array.set(0, &program, 0).map_err(refused)?;
+    Ok(array)
 }
 
 fn load_failed(error: EbpfError) -> Failed {
@@ -264,7 +291,11 @@ mod tests {
     #[test]
     fn the_committed_object_has_every_program_and_map() {
         let present = names(&OBJECT.0);
-        let programs = Program::ALL.into_iter().map(Program::name).chain([THREAD_END.0]);
+        let programs = Program::ALL.into_iter().map(Program::name).chain([
+            THREAD_END.0,
+            UNWINDER.0,
+            UNWINDER.1,
+        ]);
         for name in programs.chain(NAMES) {
             assert!(present.iter().any(|one| one == name), "{name} not in {present:?}");
         }

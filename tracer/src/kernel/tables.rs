@@ -16,6 +16,7 @@ use tracer_common::{
     loss::Loss,
     record::Change,
     state::{Died, Key, Process, Young},
+    unwind::{Page, Rule, RuleNumber},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -23,14 +24,30 @@ use super::{batch, object::Failed};
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 10] =
-    [SWITCH, PROCESSES, YOUNG, DIED, FREE_SITES, RECORDS, DOUBT, LOSSES, HITS, FAILED];
+pub(super) const NAMES: [&str; 13] = [
+    SWITCH,
+    PROCESSES,
+    YOUNG,
+    DIED,
+    FREE_SITES,
+    RECORDS,
+    UNWIND_PAGES,
+    RULES,
+    KNOWN,
+    DOUBT,
+    LOSSES,
+    HITS,
+    FAILED,
+];
 const SWITCH: &str = "SWITCH";
 const PROCESSES: &str = "PROCESSES";
 const YOUNG: &str = "YOUNG";
 const DIED: &str = "DIED";
 const FREE_SITES: &str = "FREE_SITES";
 const RECORDS: &str = "RECORDS";
+pub(super) const UNWIND_PAGES: &str = "UNWIND_PAGES";
+const RULES: &str = "RULES";
+const KNOWN: &str = "KNOWN";
 const DOUBT: &str = "DOUBT";
 const LOSSES: &str = "LOSSES";
 const HITS: &str = "HITS";
@@ -61,6 +78,9 @@ pub struct Tables {
     cpus: usize,
     free_sites: Queue<MapData, u32>,
     records: RingBuf<MapData>,
+    unwind_pages: Array<MapData, Plain<Page>>,
+    rules: Array<MapData, Plain<Rule>>,
+    known: Array<MapData, u64>,
     doubt: MapData,
     losses: PerCpuArray<MapData, u64>,
     hits: PerCpuArray<MapData, u64>,
@@ -84,6 +104,9 @@ impl Tables {
             cpus,
             free_sites: map(FREE_SITES)?.try_into().map_err(wrong(FREE_SITES))?,
             records: map(RECORDS)?.try_into().map_err(wrong(RECORDS))?,
+            unwind_pages: map(UNWIND_PAGES)?.try_into().map_err(wrong(UNWIND_PAGES))?,
+            rules: map(RULES)?.try_into().map_err(wrong(RULES))?,
+            known: map(KNOWN)?.try_into().map_err(wrong(KNOWN))?,
             doubt: data(map(DOUBT)?, DOUBT)?,
             losses: map(LOSSES)?.try_into().map_err(wrong(LOSSES))?,
             hits: map(HITS)?.try_into().map_err(wrong(HITS))?,
@@ -99,6 +122,28 @@ impl Tables {
     /// Makes a process a target, or renews what the programs know of it.
     pub fn admit(&mut self, pid: u32, process: &Process) -> io::Result<()> {
         self.processes.insert(pid, Plain(*process), 0).map_err(io::Error::other)
+    }
+
+    /// Pages of unwind tables that there is room for.
+    pub fn unwind_pages(&self) -> u32 {
+        self.unwind_pages.len()
+    }
+
+    /// Puts a page of unwind rows in its place.
+    pub fn write_unwind_page(&mut self, index: u32, page: &Page) -> io::Result<()> {
+        self.unwind_pages.set(index, Plain(*page), 0).map_err(io::Error::other)
+    }
+
+    /// Says what the number of an unwind rule means.
+    pub fn write_unwind_rule(&mut self, number: RuleNumber, rule: &Rule) -> io::Result<()> {
+        self.rules.set(number.into(), Plain(*rule), 0).map_err(io::Error::other)
+    }
+
+    /// Forgets what the programs remember of addresses.
+    pub fn forget_known(&mut self) -> io::Result<()> {
+        (0..limits::KNOWN_SLOTS)
+            .try_for_each(|slot| self.known.set(slot, 0, 0))
+            .map_err(io::Error::other)
     }
 
     /// Hands the programs more numbers for call sites: those of `numbers`, in order.

@@ -20,6 +20,16 @@ pub(super) enum Targets {
     Command { program: std::ffi::OsString, args: Vec<std::ffi::OsString> },
 }
 
+impl Targets {
+    /// The processes that run already.
+    pub(super) fn running(&self) -> &[Identity] {
+        match self {
+            Self::Running(identities) => identities,
+            Self::Command { .. } => &[],
+        }
+    }
+}
+
 /// The targets that `settings` mean.
 pub(super) fn targets(settings: &Settings, facts: &Facts) -> anyhow::Result<Targets> {
     let pids = match &settings.target {

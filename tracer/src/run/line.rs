@@ -35,6 +35,7 @@ use crate::{
         mappings,
         watch::Watch,
     },
+    unwind::Library,
 };
 
 /// How long a command that is about to end waits for its last events to be read.
@@ -88,6 +89,8 @@ impl Line {
                 (Some(Arc::new(launched)), vec![identity])
             }
         };
+        let mut library =
+            Library::new(tables.unwind_pages()).context("could not start making unwind tables")?;
         let mut attached = Attached::default();
         let mut followed = Vec::with_capacity(identities.len());
         for identity in &identities {
@@ -95,6 +98,7 @@ impl Line {
             let late = |error| explain_late(pid, error);
             let watch = Watch::new(pid).map_err(late)?;
             let mappings = mappings::read(pid).map_err(late)?;
+            library.learn(pid, &mappings);
             let file = attached
                 .attach(&mut programs, pid, &mappings, &settings.kinds, settings.bare_traps)
                 .map_err(|error| {
@@ -103,7 +107,8 @@ impl Line {
             let mappings = Arc::new(mappings);
             followed.push(Followed { pid, watch, allocators: vec![file], mappings });
         }
-        let mut collector = Collector::new(tables, followed, attached.numbers(), settings.min_age)
+        let numbers = attached.numbers();
+        let mut collector = Collector::new(tables, library, followed, numbers, settings.min_age)
             .context("could not write to the programs' tables")?;
         if !settings.bare_traps {
             collector.start().context("could not switch recording on")?;

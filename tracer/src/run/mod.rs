@@ -29,6 +29,7 @@ use crate::{
     report::{Report, json, text},
     settings::{Settings, Wanted},
     tui::{self, Feed},
+    unwind,
 };
 use line::Line;
 
@@ -40,8 +41,9 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     let stdout_free = !matches!(settings.target, Wanted::Command { .. });
     let output = Output::prepare(settings.output.as_deref(), stdout_free)?;
     let targets = choose::targets(settings, &facts)?;
+    let pages = unwind::expected_pages(targets.running().iter().map(|target| target.pid));
     let loaded =
-        kernel::load(log::max_level()).map_err(|failed| attach::explain(failed, &facts))?;
+        kernel::load(log::max_level(), pages).map_err(|failed| attach::explain(failed, &facts))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

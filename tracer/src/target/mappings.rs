@@ -13,8 +13,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tracer_common::state::CodeRange;
-
 use super::{Pid, TargetError};
 
 /// One line of `/proc/PID/maps`.
@@ -119,24 +117,6 @@ impl Mappings {
     /// All of them, in address order.
     pub fn iter(&self) -> std::slice::Iter<'_, Mapping> {
         self.all.iter()
-    }
-
-    /// Executable memory as at most `max` ranges, ascending: neighbors are one range, and beyond
-    /// `max` the smallest gaps are swallowed. The kernel's page at the top (`[vsyscall]`) is left
-    /// out: nothing returns into it, and it would not sort below the unused ranges.
-    pub fn executable_ranges(&self, max: usize) -> Vec<CodeRange> {
-        let mut ranges: Vec<CodeRange> = Vec::new();
-        for mapping in self.all.iter().filter(|mapping| mapping.executable) {
-            match ranges.last_mut() {
-                _ if mapping.end > i64::MAX.cast_unsigned() => {}
-                Some(last) if last.end == mapping.start => last.end = mapping.end,
-                _ => ranges.push(CodeRange { start: mapping.start, end: mapping.end }),
-            }
-        }
-        if ranges.len() > max {
-            ranges = swallow_gaps(&ranges, ranges.len() - max);
-        }
-        ranges
     }
 
     /// The mapped files with code in them, by their lowest executable address.
@@ -255,27 +235,6 @@ fn unescape(path: &[u8]) -> OsString {
     OsStr::from_bytes(&plain).to_owned()
 }
 
-/// The ranges with the `count` smallest gaps between them swallowed.
-fn swallow_gaps(ranges: &[CodeRange], count: usize) -> Vec<CodeRange> {
-    let behind = ranges.iter().skip(1);
-    let mut gaps: Vec<(u64, u64)> = ranges
-        .iter()
-        .zip(behind)
-        .map(|(low, high)| (high.start.saturating_sub(low.end), high.start))
-        .collect();
-    gaps.sort_unstable();
-    let swallowed: std::collections::HashSet<u64> =
-        gaps.into_iter().take(count).map(|(_, start)| start).collect();
-    let mut kept: Vec<CodeRange> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match kept.last_mut() {
-            Some(last) if swallowed.contains(&range.start) => last.end = range.end,
-            _ => kept.push(*range),
-        }
-    }
-    kept
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -340,21 +299,6 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0   [vsyscall]
         assert_eq!(server.find(0), None);
         assert_eq!(offset(0x7f00_0000_0010), None);
         assert_eq!(server.find(u64::MAX), None);
-    }
-
-    #[test]
-    fn executable_memory_merges_neighbors_then_the_closest() {
-        let ranges = |max| -> Vec<(u64, u64)> {
-            let ranges = server().executable_ranges(max);
-            ranges.iter().map(|range| (range.start, range.end)).collect()
-        };
-        let gateway = (0x55d0_0000_1000, 0x55d0_0000_2000);
-        let old = (0x7f00_0000_0000, 0x7f00_0002_0000);
-        let vdso = (0x7ffd_0000_0000, 0x7ffd_0000_2000);
-        assert_eq!(ranges(128), [gateway, old, vdso]);
-        assert_eq!(ranges(3), [gateway, old, vdso]);
-        assert_eq!(ranges(2), [gateway, (old.0, vdso.1)]);
-        assert_eq!(ranges(1), [(gateway.0, vdso.1)]);
     }
 
     #[test]

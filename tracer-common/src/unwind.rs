@@ -1,0 +1,194 @@
+//! Unwind tables as the programs walk them: what `.eh_frame` says, cut down to what return addresses
+//! need.
+//!
+//! A table is a run of rows, ascending by address; a row is valid up to the next one. A row names
+//! one of the rules that all tables share, since few different ones exist (a thousand for all of
+//! a server's libraries). Rows lie in pages; above them lie pages whose entries name the first address
+//! and the number of a page below, up to one root: a search asks for one page a level, which the
+//! verifier likes better than one element a step.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Rows in a page: 4 KiB, what one map update writes.
+pub const PAGE_ROWS: usize = 512;
+
+/// A page of rows.
+pub type Page = [u64; PAGE_ROWS];
+
+/// Number of a rule.
+pub type RuleNumber = u16;
+
+/// Code without a table: the frame pointer is followed, and every step of it is checked.
+pub const RULE_GAP: RuleNumber = 0;
+/// The outermost frame: nobody called it.
+pub const RULE_BOTTOM: RuleNumber = 1;
+/// The kernel's frame of a signal: the interrupted registers lie on the stack.
+pub const RULE_SIGNAL: RuleNumber = 2;
+/// An entry of the procedure linkage table: one word more on the stack in its second half.
+pub const RULE_PLT: RuleNumber = 3;
+/// A rule that the programs do not know.
+pub const RULE_UNKNOWN: RuleNumber = 4;
+/// The first number that tables define.
+pub const RULE_FIRST: RuleNumber = 5;
+
+/// One row: from this address on, relative to the object's origin, this rule holds.
+#[inline(always)]
+pub const fn row(address: u32, rule: RuleNumber) -> u64 {
+    (address as u64) << 32 | rule as u64
+}
+
+/// The rule of a row.
+#[expect(clippy::cast_possible_truncation, reason = "the lowest bits are what is wanted")]
+#[inline(always)]
+pub const fn rule_of(row: u64) -> RuleNumber {
+    row as RuleNumber
+}
+
+/// An entry of a page above the rows: from this address on, the page with this number.
+#[inline(always)]
+pub const fn branch(address: u32, page: u16) -> u64 {
+    row(address, page)
+}
+
+/// The largest row at or below an address: what a search compares with.
+#[inline(always)]
+pub const fn key(address: u32) -> u64 {
+    (address as u64) << 32 | 0xffff_ffff
+}
+
+/// The frame address is computed from `rsp`.
+pub const BASE_STACK: u8 = 0;
+/// The frame address is computed from `rbp`.
+pub const BASE_FRAME: u8 = 1;
+/// The frame address is computed from `rbx`: glibc's lazy binding does.
+pub const BASE_RBX: u8 = 2;
+
+/// The register keeps its value.
+pub const KEPT: u8 = 0;
+/// The register was saved at an offset from the canonical frame address.
+pub const SAVED_AT_FRAME_ADDRESS: u8 = 1;
+/// The register was saved at an offset from `rbp`: functions that align their stack.
+pub const SAVED_AT_FRAME_POINTER: u8 = 2;
+
+/// How to get from a frame to its caller. The return address lies below the canonical frame address,
+/// always: everything else is [`RULE_UNKNOWN`].
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Default,
+)]
+#[repr(C)]
+pub struct Rule {
+    /// Register that the frame address is computed from: [`BASE_STACK`] and its kin.
+    pub base: u8,
+    /// 1 when the word at base + `offset` is read, and `add` added to it.
+    pub deref: u8,
+    /// Where `rbp` is: [`KEPT`] and its kin.
+    pub rbp: u8,
+    /// Where `rbx` is.
+    pub rbx: u8,
+    /// Bytes from the base register.
+    pub offset: i32,
+    /// Bytes from the word read.
+    pub add: i32,
+    /// Bytes to the saved `rbp`.
+    pub rbp_offset: i32,
+    /// Bytes to the saved `rbx`.
+    pub rbx_offset: i32,
+}
+
+impl Rule {
+    /// What [`RULE_GAP`] does: the frame pointer's.
+    pub const FRAME_POINTER: Self = Self {
+        base: BASE_FRAME,
+        deref: 0,
+        rbp: SAVED_AT_FRAME_ADDRESS,
+        rbx: KEPT,
+        offset: 16,
+        add: 0,
+        rbp_offset: -16,
+        rbx_offset: 0,
+    };
+}
+
+/// Offsets, from the stack pointer in the function that a signal handler returns to, of the interrupted
+/// registers: `struct ucontext` of the kernel's `asm/ucontext.h` with `uc_mcontext` at 40.
+pub mod signal {
+    /// `rbp`.
+    pub const RBP: u64 = 120;
+    /// `rbx`.
+    pub const RBX: u64 = 128;
+    /// `rsp`.
+    pub const RSP: u64 = 160;
+    /// `rip`.
+    pub const RIP: u64 = 168;
+}
+
+/// Where an address was found before: a slot of a direct-mapped table, one word, so that it is read and
+/// written at once. 31 bits of address beside the 16 of the slot make 47: all there are in user
+/// space. The other bits say whose address and of which state of its memory map, and the rule.
+pub mod known {
+    use super::RuleNumber;
+    use crate::limits::KNOWN_SLOTS;
+
+    const SLOT_BITS: u32 = KNOWN_SLOTS.trailing_zeros();
+
+    /// The slot of an address.
+    #[expect(clippy::cast_possible_truncation, reason = "masked to the table's length")]
+    #[inline(always)]
+    pub const fn slot(address: u64, process: u8) -> u32 {
+        // Processes that map the same library at the same place should not meet in every slot.
+        (address as u32 ^ (process as u32).wrapping_mul(0x9e5)) & (KNOWN_SLOTS - 1)
+    }
+
+    /// All of a word but the rule. Never 0: generations begin at 1.
+    #[inline(always)]
+    pub const fn tag(address: u64, process: u8, generation: u8) -> u64 {
+        ((address >> SLOT_BITS) & 0x7fff_ffff) << 33
+            | (address >> 47 & 1) << 32
+            | (process as u64) << 24
+            | (generation as u64) << 16
+    }
+
+    /// The word to remember.
+    #[inline(always)]
+    pub const fn word(tag: u64, rule: RuleNumber) -> u64 {
+        tag | rule as u64
+    }
+
+    /// The rule, if the word was remembered under this tag.
+    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are what is wanted")]
+    #[inline(always)]
+    pub const fn rule(word: u64, tag: u64) -> Option<RuleNumber> {
+        if word & !0xffff == tag { Some(word as RuleNumber) } else { None }
+    }
+}
+
+const _: () = assert!(size_of::<Rule>() == 20 && size_of::<Page>() == 4096);
+const _: () = assert!(crate::limits::KNOWN_SLOTS == 1 << 16 && crate::limits::TARGETS <= 256);
+
+#[cfg(test)]
+mod tests {
+    use super::{key, known, row, rule_of};
+
+    #[test]
+    fn a_key_finds_its_own_row_and_not_the_next() {
+        assert!(row(0x1000, 7) <= key(0x1000) && row(0x1001, 0) > key(0x1000));
+        assert_eq!(rule_of(row(u32::MAX, 9)), 9);
+    }
+
+    #[test]
+    fn a_word_is_believed_only_under_its_own_tag() {
+        let address = 0x7f12_3456_789a_u64;
+        let tag = known::tag(address, 3, 1);
+        let word = known::word(tag, 77);
+        assert_eq!(known::rule(word, tag), Some(77));
+        // Every address that shares the slot differs in the tag.
+        for bit in 16..47 {
+            let other = address ^ (1 << bit);
+            assert_eq!(known::slot(other, 3), known::slot(address, 3));
+            assert_eq!(known::rule(word, known::tag(other, 3, 1)), None, "bit {bit}");
+        }
+        assert_eq!(known::rule(word, known::tag(address, 4, 1)), None);
+        assert_eq!(known::rule(word, known::tag(address, 3, 2)), None);
+        assert_eq!(known::rule(0, known::tag(0, 0, 1)), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! The stack of a call, and the number of its call site.
+//!
+//! The innermost frame is the return address at entry, which is always right; `unwind` goes on from
+//! there. A stack is stored by its content, once; a new one is announced to the collector.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST, helpers::generated::bpf_ringbuf_output, macros::uprobe,
+    programs::ProbeContext,
+};
+use aya_log_ebpf::debug;
+use tracer_common::{
+    attach::Cookie,
+    limits::STACK_DEPTH,
+    loss::Loss,
+    record::{STACK, StackHead},
+    stack::{Digest, StackEnd},
+    state::{Process, Thread, Walk},
+};
+
+use crate::{
+    call::{Call, raw},
+    loss::lose,
+    maps::{FREE_SITES, RECORDS, SITES, THREADS, UNWINDER},
+    unwind::{self, opaque},
+};
+
+/// Frames that one run of the program unwinds: what verifiers since 5.10 follow with ease (they
+/// give up at 8,192 branches on one way, and a frame has 60).
+const FRAMES_AT_ONCE: u32 = 32;
+/// The thread's stack is still being taken.
+const UNFINISHED: u32 = u32::MAX;
+
+/// Makes `call` the one that `thread` is in, as soon as its stack has been taken. This comes last:
+/// another program goes on from here, and control does not return.
+#[inline(always)]
+pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
+    let caller = thread.caller;
+    thread.stack.frames[0] = caller;
+    thread.stack.head.depth = 1;
+    thread.digest = Digest::seeded(call.pid(), call.cookie.probe()).with(caller);
+    thread.walk = Walk {
+        address: caller,
+        back: 1,
+        rsp: call.slot() + 8,
+        rbp: call.frame_pointer(),
+        rbp_at: 0,
+        rbx: call.rbx(),
+        rbx_at: 0,
+    };
+    // SAFETY: the array holds programs of this type.
+    unsafe { UNWINDER.tail_call(context, 0) };
+    // The program is gone: leaktrace is leaving.
+    lose(Loss::StackDropped);
+}
+
+/// Takes the stack of the call that the thread has begun.
+#[uprobe]
+pub(crate) fn take_stack(context: ProbeContext) -> u32 {
+    _ = go_on(&context);
+    0
+}
+
+#[inline(always)]
+fn go_on(context: &ProbeContext) -> Option<()> {
+    let call = Call::current(raw(context))?;
+    let thread = THREADS.get_ptr_mut(call.id)?;
+    let end = walk(thread, call.process);
+    if end == UNFINISHED {
+        // SAFETY: the array holds programs of this type.
+        unsafe { UNWINDER.tail_call(context, 0) };
+    }
+    // SAFETY: the value belongs to this thread alone.
+    let thread = unsafe { &mut *thread };
+    thread.digest = thread.digest.with(u64::from(end));
+    thread.stack.head.end = end;
+    thread.site = number(context, &call, thread);
+    thread.active = 1;
+    Some(())
+}
+
+/// Unwinds from the frame in `thread.walk` towards the bottom. Returns the stack's end.
+#[inline(never)]
+fn walk(thread: *mut Thread, process: *const Process) -> u32 {
+    if thread.is_null() || process.is_null() {
+        return StackEnd::Unreadable as u32;
+    }
+    // SAFETY: both are values of maps, checked by the caller; the thread's is this thread's own.
+    let (thread, seen) = unsafe { (&mut *thread, &*process) };
+    let generation = volatile(&seen.generation);
+    for _ in 0..FRAMES_AT_ONCE {
+        let depth = thread.stack.head.depth as usize;
+        if depth >= STACK_DEPTH {
+            return StackEnd::TooDeep as u32;
+        }
+        let outcome = unwind::step(&raw mut thread.walk, process);
+        // User space may have put other ranges in the same place.
+        if volatile(&seen.generation) != generation {
+            return StackEnd::Changed as u32;
+        }
+        if outcome != 0 {
+            return outcome - 1;
+        }
+        let address = thread.walk.address;
+        if address == seen.trampoline {
+            return StackEnd::Hijacked as u32;
+        }
+        // The bound checked above once more, as a mask for the verifier.
+        let place = opaque(depth as u64) as usize & STACK_DEPTH;
+        // SAFETY: below the array's length, or at most in the spare word behind it.
+        unsafe { thread.stack.frames.as_mut_ptr().add(place).write(address) };
+        thread.stack.head.depth = depth as u32 + 1;
+        thread.digest = thread.digest.with(address);
+    }
+    UNFINISHED
+}
+
+/// The number of the call site whose stack was taken; 0 when it cannot have one (counted).
+#[inline(always)]
+fn number(context: &ProbeContext, call: &Call, thread: &mut Thread) -> u32 {
+    // SAFETY: values are numbers that never change once written.
+    if let Some(number) = unsafe { SITES.get(thread.digest) } {
+        return *number;
+    }
+    announce(context, call, thread)
+}
+
+/// What is in memory now.
+#[inline(always)]
+fn volatile(value: &u32) -> u32 {
+    // SAFETY: reads what the reference leads to.
+    unsafe { (&raw const *value).read_volatile() }
+}
+
+/// Gives a stack seen for the first time a number and tells the collector.
+#[inline(always)]
+fn announce(context: &ProbeContext, call: &Call, thread: &mut Thread) -> u32 {
+    let Ok(Some(number)) = FREE_SITES.pop() else {
+        lose(Loss::SitesFull);
+        return 0;
+    };
+    let StackHead { depth, end, .. } = thread.stack.head;
+    thread.stack.head = StackHead {
+        record: STACK,
+        site: number,
+        pid: call.pid(),
+        probe: u32::from(Cookie(thread.cookie).probe()),
+        depth,
+        end,
+    };
+    let bytes = (size_of::<StackHead>() + (depth as usize & STACK_DEPTH) * 8) as u64;
+    // SAFETY: the record starts at `thread.stack`, and `depth` is at most STACK_DEPTH (127, so that
+    // the mask above only tells the verifier what is true): the bytes are within the map's value.
+    let outcome = unsafe {
+        bpf_ringbuf_output(
+            (&raw const RECORDS).cast_mut().cast(),
+            (&raw mut thread.stack).cast(),
+            bytes,
+            0,
+        )
+    };
+    if outcome != 0 {
+        // The number goes back, and the stack will be tried again at its next call.
+        _ = FREE_SITES.push(number, 0);
+        lose(Loss::StackDropped);
+        return 0;
+    }
+    if SITES.insert(thread.digest, number, u64::from(BPF_NOEXIST)).is_ok() {
+        debug!(context, "site {}: {} frames, end {}", number, depth, end);
+        return number;
+    }
+    // Another CPU was first with the same stack: its number stands, ours names a stack without
+    // resources. (Numbers are not short: the collector would have to be told to give it back.)
+    // SAFETY: as above.
+    match unsafe { SITES.get(thread.digest) } {
+        Some(number) => *number,
+        None => {
+            lose(Loss::SitesFull);
+            0
+        }
+    }
+}

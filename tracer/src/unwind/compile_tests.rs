@@ -1,0 +1,1 @@
+//! Tests of `compile`: this machine's libraries.
