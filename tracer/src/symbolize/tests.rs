@@ -2,6 +2,7 @@
 
 mod debug_files;
 mod elsewhere;
+mod headlines;
 mod jit;
 
 use std::{
