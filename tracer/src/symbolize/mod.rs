@@ -54,6 +54,8 @@ pub struct Wanted {
 pub struct Namer {
     objects: Objects,
     memories: HashMap<Pid, Memory>,
+    /// By number, of which the kernel programs give out [`tracer_common::limits::SITES`] at most and
+    /// none twice: what is remembered here needs no other bound.
     sites: HashMap<u32, NamedSite>,
     packages: Packages,
 }

@@ -178,6 +178,9 @@ fn of_object(id: ObjectId, tally: &Tally, objects: &Objects, package: Option<&st
     let names = worth.map_or(Names::None, |(names, _)| names);
     let path = tally.path.as_deref();
     let help = || match (worth, names) {
+        (None, _) if objects.is_open(id) => {
+            "nothing: its file is no object that can be read".to_owned()
+        }
         (None, _) => "run leaktrace as root, and start it while the file is still there".to_owned(),
         (Some(_), Names::Full) => {
             "nothing: it is code without a symbol, such as assembly or padding".to_owned()

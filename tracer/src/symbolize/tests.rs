@@ -317,6 +317,20 @@ fn an_object_that_is_none_or_gone_says_so() {
         namer.learn(pid, &Mappings::parse(line.as_bytes()));
         why(&namer.name(pid, &[0x1010]))[0].to_owned()
     };
+    let help = |path: &str| {
+        let line = format!("1000-2000 r-xp 00000000 08:01 7 {path}\n");
+        let mut namer = Namer::new();
+        namer.learn(pid, &Mappings::parse(line.as_bytes()));
+        let wanted = Wanted { site: 1, pid, addresses: [0x1010].into() };
+        namer.work(&mut VecDeque::from([wanted]), Duration::from_secs(60));
+        let modules = namer.modules([1].into_iter());
+        assert_eq!((modules.len(), modules[0].path.as_deref()), (1, Some(path)));
+        modules[0].help.clone().unwrap()
+    };
+    let gone = help("/nosuch/libgone.so");
+    assert_eq!(gone, "run leaktrace as root, and start it while the file is still there");
+    let text = help(server.folder.join("source.c").to_str().unwrap());
+    assert_eq!(text, "nothing: its file is no object that can be read");
     let gone = fake("/nosuch/libgone.so (deleted)");
     assert_eq!(gone, "object file is not readable: No such file or directory (os error 2)");
     let text = fake(server.folder.join("source.c").to_str().unwrap());
