@@ -201,6 +201,7 @@ impl Server {
             probes: probes(),
             totals,
             sites,
+            modules: Vec::new(),
             fds: None,
             connections: None,
         }

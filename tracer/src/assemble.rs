@@ -99,6 +99,8 @@ impl Assembly {
             (std::cmp::Reverse(size), site.number)
         });
         self.name(&order, snapshot.last);
+        let shown = order.iter().take(self.scene.top).map(|site| site.number);
+        let modules = self.namer.modules(shown);
         let sites = order.iter().map(|site| self.site(site)).collect();
         Report {
             schema: SCHEMA.to_owned(),
@@ -114,6 +116,7 @@ impl Assembly {
             probes: self.probes(snapshot),
             totals: self.totals(snapshot),
             sites,
+            modules,
             fds: None,
             connections: None,
         }
@@ -134,6 +137,7 @@ impl Assembly {
 
     /// Looks up names, worst call sites first.
     fn name(&mut self, order: &[&SiteFigures], last: bool) {
+        self.namer.refresh();
         // Nobody will see the others of the last report.
         let shown = if last { self.scene.top } else { usize::MAX };
         let mut queue: VecDeque<Wanted> = order

@@ -37,6 +37,9 @@ pub struct Report {
     pub totals: BTreeMap<Kind, Total>,
     /// Call sites, worst first.
     pub sites: Vec<Site>,
+    /// Objects that the call sites' stacks run through, those with most frames without a name first.
+    #[serde(default)]
+    pub modules: Vec<Module>,
     /// File descriptors; unknown while no fd probes exist.
     pub fds: Option<serde_json::Value>,
     /// Connections; unknown while no connection probes exist.
@@ -306,6 +309,44 @@ pub struct Frame {
     pub inlined: bool,
     /// Why there is no name; `null` when there is one.
     pub why_unnamed: Option<Arc<str>>,
+}
+
+/// An object that stacks run through, and what its names are worth.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// Its path as the target sees it; `null` for code that was made at run time.
+    pub path: Option<String>,
+    /// Its build id in hexadecimal, when it has one.
+    pub build_id: Option<String>,
+    /// Where its names come from.
+    pub names: Names,
+    /// Frames of the call sites' stacks that lie in it and have no name.
+    pub frames_without_name: u64,
+    /// Why the first of them has none; `null` when all have names.
+    pub why: Option<String>,
+    /// What would mend it; `null` when all have names.
+    pub help: Option<String>,
+}
+
+/// What is known of an object's functions. The order is from poor to rich.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Names {
+    /// Nothing.
+    None,
+    /// The functions that others may call.
+    Exports,
+    /// Every function: a symbol table, or what a run time tells.
+    Symbols,
+    /// Functions, inlined functions, files and lines: debug information.
+    Full,
+}
+
+impl Module {
+    /// What stands for it on a screen.
+    pub fn label(&self) -> &str {
+        self.path.as_deref().map_or("code made at run time", crate::format::file_name)
+    }
 }
 
 impl Frame {

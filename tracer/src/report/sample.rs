@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use tracer_common::{kind::Kind, loss::Loss, stack::StackEnd};
 
 use super::{
-    Accounting, Age, Collector, Exit, Frame, Host, Probe, ProbeStatus, Report, SCHEMA, Site,
-    Target, Total, Verdict, VerdictClass, Window,
+    Accounting, Age, Collector, Exit, Frame, Host, Module, Names, Probe, ProbeStatus, Report,
+    SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
 };
 
 const EXE: &str = "/srv/gateway/bin/gateway";
@@ -54,6 +54,7 @@ pub fn sample() -> Report {
         probes: probes(),
         totals: totals(&sites),
         sites,
+        modules: modules(),
         fds: None,
         connections: None,
     }
@@ -87,6 +88,7 @@ pub fn empty() -> Report {
     report.probes.clear();
     report.totals.clear();
     report.sites.clear();
+    report.modules.clear();
     report
 }
 
@@ -235,6 +237,35 @@ fn bare(address: u64, module: &str, offset: u64, why: &str) -> Frame {
         inlined: false,
         why_unnamed: Some(why.into()),
     }
+}
+
+fn modules() -> Vec<Module> {
+    vec![
+        Module {
+            path: Some("/opt/plugins/geo.so".to_owned()),
+            build_id: Some("3f1c5d0e9b7a42c68d10e2f4a6b8c0d2e4f60718".to_owned()),
+            names: Names::None,
+            frames_without_name: 1,
+            why: Some("the object has no symbols".to_owned()),
+            help: Some("build it with `-g` and do not strip it".to_owned()),
+        },
+        Module {
+            path: Some("/usr/lib/libuSockets.so".to_owned()),
+            build_id: None,
+            names: Names::Exports,
+            frames_without_name: 1,
+            why: Some("the object has no symbols".to_owned()),
+            help: Some("apt install libusockets-dbgsym".to_owned()),
+        },
+        Module {
+            path: Some(EXE.to_owned()),
+            build_id: Some("00112233445566778899aabbccddeeff00112233".to_owned()),
+            names: Names::Full,
+            frames_without_name: 0,
+            why: None,
+            help: None,
+        },
+    ]
 }
 
 fn probes() -> Vec<Probe> {

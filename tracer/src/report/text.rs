@@ -1,8 +1,10 @@
-//! The report as text, for a person: losses first, then call sites, then how it was looked.
+//! The report as text, for a person: losses first, then call sites, then how it was looked, and
+//! what would mend missing names.
 //!
 //! Takes a [`Report`], hands on lines. Names and command lines come from the target, so nothing of
 //! them that could steer a terminal passes. Adds and judges nothing; leaves out only what it says.
 
+mod names;
 mod probes;
 mod sites;
 
@@ -29,7 +31,8 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
     head(report, &mut page)?;
     accounting(report, &mut page)?;
     sites::write(report, options.top, &mut page)?;
-    probes::write(&report.probes, &mut page)
+    probes::write(&report.probes, &mut page)?;
+    names::write(&report.modules, &mut page)
 }
 
 /// Lines of a bounded width, without what steers a terminal.

@@ -16,9 +16,11 @@ enum Plumbing {
     Prefix(&'static str),
     /// It lives in an object whose file name begins so.
     Module(&'static str),
+    /// The path of its source has this in it.
+    Source(&'static str),
 }
 
-use Plumbing::{Module, Name, Prefix};
+use Plumbing::{Module, Name, Prefix, Source};
 
 /// What only passes a wish for memory on, and why we think so.
 const TABLE: &[(Plumbing, &str)] = &[
@@ -26,12 +28,19 @@ const TABLE: &[(Plumbing, &str)] = &[
     (Name("operator new[]"), "C++ allocation function"),
     (Prefix("_Znw"), "C++ allocation function, not demangled"),
     (Prefix("_Zna"), "C++ allocation function, not demangled"),
+    (Prefix("_ZSt"), "a function of namespace std whose name is too new for the demangler"),
+    (Prefix("_ZNSt"), "the same"),
+    (Prefix("_ZNKSt"), "the same"),
+    (
+        Source("/include/c++/"),
+        "templates of the C++ library: inlined ones may lack their namespace",
+    ),
+    (Source("/lib/rustlib/src/rust/library/"), "Rust's libraries, when their source is installed"),
+    (Source("/rustc/"), "Rust's libraries, when it is not"),
     (Prefix("std::"), "standard library of C++ or Rust: containers, strings, smart pointers"),
     (Prefix("__gnu_cxx::"), "allocators of libstdc++"),
     (Prefix("alloc::"), "Rust's allocating library: Vec, Box, String"),
-    (Prefix("<alloc::"), "the same, as a trait's function"),
     (Prefix("core::"), "Rust's core library: iterators, closures' calls"),
-    (Prefix("<core::"), "the same, as a trait's function"),
     (Prefix("hashbrown::"), "the hash table behind Rust's HashMap"),
     (Prefix("__rust_"), "Rust's allocator entry points"),
     (Prefix("__rdl_"), "Rust's default allocator"),
@@ -102,20 +111,21 @@ pub fn headline(frames: &[Frame]) -> usize {
 fn why_plumbing(frame: &Frame) -> Option<&'static str> {
     let name = frame.symbol.as_deref().map(plain_name).unwrap_or_default();
     let module = frame.module.as_deref().map(file_name).unwrap_or_default();
+    let source = frame.file.as_deref().unwrap_or_default();
     let fits = |plumbing: Plumbing| match plumbing {
         Name(whole) => name == whole,
         Prefix(begin) => name.starts_with(begin),
         Module(begin) => module.starts_with(begin),
+        Source(part) => source.contains(part),
     };
     TABLE.iter().find(|(plumbing, _)| fits(*plumbing)).map(|(_, why)| *why)
 }
 
 /// A demangled name without template arguments, parameters and return type:
 /// `void std::vector<int>::_M_realloc_insert<int>(int*)` is `std::vector::_M_realloc_insert`.
-fn plain_name(symbol: &str) -> String {
-    // A Rust path in angle brackets, `<alloc::vec::Vec<T> as Trait>::function`, begins with them.
-    if symbol.starts_with('<') {
-        return symbol.to_owned();
+pub(super) fn plain_name(symbol: &str) -> String {
+    if let Some(inside) = symbol.strip_prefix('<') {
+        return rust_owner(inside).to_owned();
     }
     let symbol = symbol.replace("(anonymous namespace)", "{anonymous}");
     let mut plain = String::with_capacity(symbol.len());
@@ -135,6 +145,46 @@ fn plain_name(symbol: &str) -> String {
     let before = before.rsplit(' ').next().unwrap_or(before);
     format!("{before}{operator}").trim_end().to_owned()
 }
+
+/// Whose a function of Rust is that is named `<Type>::function` or `<Type as Trait>::function`; takes
+/// what is behind the first bracket, hands on the type or the trait. A function of an application's
+/// trait is the application's, and so is an application's version of a library's trait.
+fn rust_owner(inside: &str) -> &str {
+    let mut depth = 0_usize;
+    let mut before = ' ';
+    let (mut end, mut parted) = (inside.len(), None);
+    for (at, letter) in inside.char_indices() {
+        match letter {
+            // The arrow of `fn() -> T` closes nothing.
+            '>' if before == '-' => {}
+            '>' if depth == 0 => {
+                end = at;
+                break;
+            }
+            '<' | '(' | '[' => depth += 1,
+            '>' | ')' | ']' => depth = depth.saturating_sub(1),
+            ' ' if depth == 0 && parted.is_none() => {
+                parted = inside.get(at..).filter(|rest| rest.starts_with(" as ")).map(|_| at);
+            }
+            _ => {}
+        }
+        before = letter;
+    }
+    let kind = inside.get(..parted.unwrap_or(end)).unwrap_or(inside);
+    // `&mut [T]`: what stands before the path itself.
+    let kind = kind.trim_start_matches(['&', '[', '*', '(', ' ']);
+    let words = ["mut ", "dyn ", "const "];
+    let kind = words.iter().fold(kind, |kind, word| kind.strip_prefix(word).unwrap_or(kind));
+    let kind = kind.trim_start_matches(['[', '(']);
+    let Some(of) = parted.and_then(|at| inside.get(at + " as ".len()..end)) else { return kind };
+    let of_library = LIBRARIES.iter().any(|library| of.starts_with(library));
+    // Hardly anybody else implements the traits of `alloc`; elsewhere the type decides, if it says.
+    let is_path = kind.contains("::") && !kind.contains("fn(");
+    if !of_library || of.starts_with("alloc::") || !is_path { of } else { kind }
+}
+
+/// How the paths of Rust's own libraries begin.
+const LIBRARIES: [&str; 4] = ["alloc::", "core::", "std::", "hashbrown::"];
 
 /// Functions at the bottom of a thread's stack, and whose.
 const BOTTOMS: [(&str, &str); 5] = [
@@ -192,6 +242,14 @@ mod tests {
         check("std::__detail::_MakeUniq<Session>::__single_object std::make_unique<Session>()");
         check("alloc::raw_vec::RawVec<T,A>::grow_one");
         check("<alloc::vec::Vec<T> as core::clone::Clone>::clone");
+        check("<alloc::raw_vec::RawVec<u8>>::grow_one");
+        check("<T as alloc::slice::hack::ConvertVec>::to_vec");
+        check("<str as alloc::string::ToString>::to_string");
+        check("<[app::Session] as alloc::borrow::ToOwned>::to_owned");
+        check("<fn() -> app::Session as core::ops::function::FnOnce<()>>::call_once");
+        check("<&mut std::collections::hash::map::HashMap<u64, u64>>::insert");
+        check("<hashbrown::map::HashMap<u64, u64>>::insert");
+        check("_ZSt11make_sharedI7SessionJEESt10shared_ptr");
         check("__rust_alloc");
         check("strdup");
         check("event_mm_malloc_");
@@ -215,6 +273,18 @@ mod tests {
     }
 
     #[test]
+    fn templates_of_a_library_are_known_by_their_source_when_they_lack_a_namespace() {
+        let check = |symbol: &str, file: &str| {
+            let inlined = Frame { file: Some(file.into()), ..frame(symbol, "/opt/server") };
+            assert_eq!(headline(&[inlined, frame("on_open", "/opt/server")]), 1, "{file}");
+        };
+        check("_M_create<app::on_open()::<lambda()> >", "/usr/include/c++/12/bits/std_function.h");
+        check("grow<T>", "/rustc/59807616e1fa/library/alloc/src/raw_vec.rs");
+        let installed = "/opt/rust/lib/rustlib/src/rust/library/core/src/a.rs";
+        check("map<T>", installed);
+    }
+
+    #[test]
     fn who_asks_is_kept() {
         let check = |symbol: &str, module: &str| {
             let frames = [frame(symbol, module), frame("main", "/opt/server")];
@@ -224,6 +294,13 @@ mod tests {
         check("", "/opt/server");
         check("Session::operator new(unsigned long)", "/opt/server");
         check("stdlike::make()", "/opt/server");
+        check("<app::Session as core::clone::Clone>::clone", "/opt/server");
+        check("<alloc::vec::Vec<u8> as app::Codec>::encode", "/opt/server");
+        check("<app::Server>::on_open", "/opt/server");
+        check(
+            "<&mut app::Server as app::Codec<fn() -> alloc::vec::Vec<u8>>>::on_open",
+            "/opt/server",
+        );
         check("void handle<std::string>(std::string const&)", "/opt/server");
         check("uWS::HttpContext<true>::init()", "/opt/server");
         check("evbuffer_add", "/usr/lib/libevent_core-2.1.so.7");

@@ -11,12 +11,17 @@
 //! stays on the thread that made it.
 
 pub mod call_site;
+mod debug_file;
+mod levels;
+mod memory;
+mod modules;
 mod objects;
+mod packages;
+mod perf_map;
+mod sources;
 
 use std::{
     collections::{HashMap, VecDeque},
-    os::unix::fs::MetadataExt as _,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,10 +30,13 @@ use crate::{
     report,
     target::{
         Pid,
-        mappings::{FileId, Mapping, Mappings, open_path},
+        mappings::{Mapping, Mappings},
     },
 };
-use objects::{Level, ObjectId, Objects};
+use levels::Level;
+use memory::{Home, Memory};
+use modules::{Packages, Part, Tally};
+use objects::Objects;
 
 /// A call site whose frames somebody wants to see named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,16 +54,10 @@ pub struct Wanted {
 pub struct Namer {
     objects: Objects,
     memories: HashMap<Pid, Memory>,
+    /// By number, of which the kernel programs give out [`tracer_common::limits::SITES`] at most and
+    /// none twice: what is remembered here needs no other bound.
     sites: HashMap<u32, NamedSite>,
-}
-
-/// One target's memory, as last learned.
-#[derive(Debug, Default)]
-struct Memory {
-    mappings: Mappings,
-    files: HashMap<FileId, ObjectId>,
-    /// What each mapping is called, by its start.
-    modules: HashMap<u64, Arc<str>>,
+    packages: Packages,
 }
 
 #[derive(Debug)]
@@ -64,12 +66,16 @@ struct NamedSite {
     frames: Arc<[report::Frame]>,
     /// An address lay in no mapping: worth another try when more is known of the memory.
     homeless: bool,
+    /// One lay in code made at run time and had no name: worth another try when the perf map grows.
+    anonymous: bool,
+    /// What the stack has of each module that it runs through.
+    tallies: Box<[(Part, Tally)]>,
 }
 
 /// Where an address lies.
 struct Place<'a> {
     module: Option<&'a Mapping>,
-    object: Result<(ObjectId, u64), &'static str>,
+    home: Home,
 }
 
 const NOT_YET: &str = "not looked up yet";
@@ -85,30 +91,29 @@ impl Namer {
     /// is not mapped any more stays known as long as nothing else takes its place: addresses in an
     /// unloaded library keep their names.
     pub fn learn(&mut self, pid: Pid, mappings: &Mappings) {
-        let Memory { mappings: before, files: known, .. } =
-            self.memories.remove(&pid).unwrap_or_default();
-        // A file that is kept open keeps its inode, so an old number still means the same file. One
-        // that could not be opened is tried again.
-        let mut files = known;
-        files.retain(|_, object| self.objects.is_open(*object));
-        for object in mappings.objects() {
-            files.entry(object.file).or_insert_with(|| {
-                let opened = self.objects.open(&open_path(pid, object.code));
-                // A command that ended at once has left nothing in /proc, but its files are there.
-                if !self.objects.is_open(opened) && is_same_file(object.path, object.file) {
-                    return self.objects.open(object.path);
-                }
-                opened
-            });
-        }
-        let unloaded = before.iter().filter(|old| {
-            old.executable && old.path.is_some() && !mappings.overlap(old.start, old.end)
-        });
-        let merged: Mappings = mappings.iter().chain(unloaded).cloned().collect();
-        let modules = merged.iter().filter_map(|mapping| Some((mapping.start, module(mapping)?)));
-        let modules = modules.collect();
-        self.memories.insert(pid, Memory { mappings: merged, files, modules });
+        let before = self.memories.remove(&pid).unwrap_or_default();
+        self.memories.insert(pid, before.learn(pid, mappings, &mut self.objects));
         self.sites.retain(|_, site| site.pid != pid || !site.homeless);
+    }
+
+    /// Reads on in the perf maps of targets that had code without a name; their call sites are then
+    /// named anew. Costs one look at a file for each such target.
+    pub fn refresh(&mut self) {
+        for (pid, memory) in &mut self.memories {
+            let waits = |site: &NamedSite| site.pid == *pid && site.anonymous;
+            if self.sites.values().any(waits) && memory.refresh() {
+                self.sites.retain(|_, site| !waits(site));
+            }
+        }
+    }
+
+    /// What these call sites' names lack, by module; only of those that have been named.
+    pub fn modules(&mut self, sites: impl Iterator<Item = u32>) -> Vec<report::Module> {
+        let named = sites.filter_map(|site| self.sites.get(&site));
+        let tallies: Vec<&(Part, Tally)> = named.flat_map(|site| &site.tallies).collect();
+        modules::describe(&tallies, &self.objects, &mut self.packages, |pid| {
+            self.memories.get(&pid).map(Memory::jit_facts).unwrap_or_default()
+        })
     }
 
     /// Names a stack now, however long it takes: the first address in a large object costs the
@@ -152,10 +157,8 @@ impl Namer {
                     queue.push_front(Wanted { site, pid, addresses });
                     return named;
                 }
-                let homeless =
-                    addresses.iter().any(|at| self.place(pid, *at).object == Err(NO_MAPPING));
-                let frames = self.unnamed(pid, &addresses);
-                self.sites.insert(site, NamedSite { pid, frames, homeless });
+                let named_site = self.named_site(pid, &addresses);
+                self.sites.insert(site, named_site);
                 named += 1;
             }
             if Instant::now() >= limit {
@@ -167,16 +170,47 @@ impl Namer {
 
     /// Looks one address up; whether that was any work.
     fn look_up(&mut self, pid: Pid, address: u64) -> bool {
-        match self.place(pid, address).object {
-            Ok((object, offset)) => self.objects.look_up(object, offset),
-            Err(_) => false,
+        match self.place(pid, address).home {
+            Home::Object(object, offset) => self.objects.look_up(object, offset),
+            Home::Jit | Home::Nobody(_) => false,
         }
     }
 
+    fn named_site(&self, pid: Pid, addresses: &[u64]) -> NamedSite {
+        let (mut homeless, mut anonymous) = (false, false);
+        let mut frames = Vec::with_capacity(addresses.len());
+        let mut tallies: Vec<(Part, Tally)> = Vec::new();
+        for address in addresses {
+            let first = frames.len();
+            self.push_frames(pid, *address, &mut frames);
+            let new = frames.get(first..).unwrap_or_default();
+            let part = match self.place(pid, *address).home {
+                Home::Object(object, _) => Part::Object(object),
+                Home::Jit => {
+                    anonymous |= new.iter().any(|frame| frame.symbol.is_none());
+                    Part::Jit(pid)
+                }
+                Home::Nobody(why) => {
+                    homeless |= why == NO_MAPPING;
+                    continue;
+                }
+            };
+            let known = tallies.iter().position(|(known, _)| *known == part);
+            let at = known.unwrap_or_else(|| {
+                tallies.push((part, Tally::default()));
+                tallies.len() - 1
+            });
+            if let Some((_, tally)) = tallies.get_mut(at) {
+                new.iter().for_each(|frame| tally.add(frame));
+            }
+        }
+        NamedSite { pid, frames: frames.into(), homeless, anonymous, tallies: tallies.into() }
+    }
+
     fn all_known(&self, pid: Pid, addresses: &[u64]) -> bool {
-        addresses.iter().all(|address| match self.place(pid, *address).object {
-            Ok((object, offset)) => self.objects.levels(object, offset).is_some(),
-            Err(_) => true,
+        addresses.iter().all(|address| match self.place(pid, *address).home {
+            Home::Object(object, offset) => self.objects.levels(object, offset).is_some(),
+            Home::Jit | Home::Nobody(_) => true,
         })
     }
 
@@ -188,13 +222,9 @@ impl Namer {
         let Some((memory, module)) =
             memory.and_then(|memory| Some((memory, memory.mappings.find(call)?)))
         else {
-            return Place { module: None, object: Err(NO_MAPPING) };
+            return Place { module: None, home: Home::Nobody(NO_MAPPING) };
         };
-        let id = module.file().and_then(|file| memory.files.get(&file));
-        let object = id.zip(module.file_offset_of(call).filter(|_| module.executable));
-        let object = object.map(|(id, offset)| (*id, offset));
-        let object = object.ok_or_else(|| why_no_object(module));
-        Place { module: Some(module), object }
+        Place { module: Some(module), home: memory.home(module, call, &self.objects) }
     }
 
     fn module(&self, pid: Pid, mapping: &Mapping) -> Option<Arc<str>> {
@@ -220,38 +250,17 @@ impl Namer {
             inlined: level.inlined,
             why_unnamed: level.why_unnamed.as_deref().map(Arc::from),
         };
-        match place.object {
-            Err(why) => frames.push(frame(&Level::unnamed(why))),
-            Ok((object, offset)) => match self.objects.levels(object, offset) {
+        match place.home {
+            Home::Nobody(why) => frames.push(frame(&Level::unnamed(why))),
+            Home::Jit => {
+                let memory = self.memories.get(&pid);
+                frames.extend(memory.map(|memory| frame(&memory.made_at_run_time(address))));
+            }
+            Home::Object(object, offset) => match self.objects.levels(object, offset) {
                 None => frames.push(frame(&Level::unnamed(NOT_YET))),
                 Some(levels) => frames.extend(levels.iter().map(frame)),
             },
         }
-    }
-}
-
-/// What a mapping is called: its file, or what the kernel calls it.
-fn module(mapping: &Mapping) -> Option<Arc<str>> {
-    match (&mapping.path, &mapping.special) {
-        (Some(path), _) => Some(Arc::from(path.to_string_lossy())),
-        (None, special) => special.as_deref().map(Arc::from),
-    }
-}
-
-/// Whether what is at `path` for us is the file that was mapped. (Devices are numbered differently in
-/// `stat` and in memory maps on some file systems.)
-fn is_same_file(path: &Path, file: FileId) -> bool {
-    std::fs::metadata(path).is_ok_and(|found| found.ino() == file.inode)
-}
-
-/// Why memory that is no object's cannot have names.
-fn why_no_object(mapping: &Mapping) -> &'static str {
-    match mapping.special.as_deref() {
-        Some("[vdso]") => "in the kernel's vdso",
-        Some("[uprobes]") => "in the kernel's trampoline for probes",
-        _ if !mapping.executable => "not in executable memory",
-        _ if mapping.path.is_some() => "in a mapping without a file number",
-        _ => "anonymous executable memory (JIT?)",
     }
 }
 

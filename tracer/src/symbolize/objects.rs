@@ -5,89 +5,63 @@
 //! so that names can be found when the target, its mount namespace or the file's own name are gone.
 
 use std::{
-    borrow::Cow,
-    collections::HashMap,
-    fmt,
-    fs::File,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
-    path::{Path, PathBuf},
-    sync::Arc,
+    cell::Cell, collections::HashMap, fmt, fs::File, io, os::unix::fs::MetadataExt, path::Path,
+    rc::Rc, sync::Arc,
 };
 
-use blazesym::symbolize::{
-    CodeInfo, Input, Reason, Sym, Symbolized, Symbolizer,
-    source::{Elf, Source},
+use blazesym::symbolize::Symbolizer;
+
+use super::{
+    debug_file::{Marks, Origin, in_memory},
+    levels::Level,
+    sources::Sources,
 };
+use crate::report::Names;
+
+/// Places in files whose names are remembered. One is 0.3 to 1 KiB with its inlined levels, so at
+/// most about 64 MiB; a large server's stacks have some 10,000 different places.
+const PLACES: usize = 1 << 16;
 
 /// Number of an object, valid for one [`Objects`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ObjectId(usize);
-
-/// One function at a place: several when functions were inlined there, innermost first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Level {
-    pub(super) symbol: Option<Arc<str>>,
-    /// From the function's start to the return address.
-    pub(super) offset: Option<u64>,
-    pub(super) file: Option<Arc<str>>,
-    pub(super) line: Option<u32>,
-    pub(super) inlined: bool,
-    pub(super) why_unnamed: Option<Cow<'static, str>>,
-}
-
-impl Level {
-    /// Without a name, and why.
-    pub(super) fn unnamed(why: impl Into<Cow<'static, str>>) -> Self {
-        Self { why_unnamed: Some(why.into()), ..Self::default() }
-    }
-
-    fn named(name: &str, place: Option<&CodeInfo<'_>>) -> Self {
-        let name = without_clone(name);
-        Self {
-            symbol: (!name.is_empty()).then(|| name.into()),
-            file: place.map(|place| place.to_path().to_string_lossy().into()),
-            line: place.and_then(|place| place.line),
-            why_unnamed: name.is_empty().then_some(Cow::Borrowed("the function has no name")),
-            ..Self::default()
-        }
-    }
-}
 
 /// Every object seen so far.
 pub(super) struct Objects {
     symbolizer: Symbolizer,
     all: Vec<Result<Object, String>>,
     by_inode: HashMap<(u64, u64), ObjectId>,
-    names: HashMap<(ObjectId, u64), Arc<[Level]>>,
+    images: Vec<(Vec<u8>, ObjectId)>,
+    names: HashMap<(ObjectId, u64), Remembered>,
+    /// Rises with every question: who was asked for later has the higher number.
+    clock: Cell<u64>,
+    places: usize,
 }
 
 struct Object {
-    /// Never read by us: it keeps `path` valid and the inode from being used again.
-    _file: File,
-    path: PathBuf,
-    debug: Debug,
+    file: Rc<File>,
+    origin: Option<Origin>,
+    /// Read when first asked for a name.
+    sources: Option<Result<Sources, String>>,
 }
 
-/// Whether debug information is asked as well as the symbol table.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Debug {
-    /// Not asked yet.
-    Untried,
-    /// It could be read.
-    Usable,
-    /// It could not, for instance because the separate debug file is of another build. Trying again
-    /// for every address would read that file every time.
-    Unusable,
+struct Remembered {
+    levels: Arc<[Level]>,
+    asked: Cell<u64>,
 }
 
 impl Default for Objects {
     fn default() -> Self {
         Self {
-            // The files are held open: there is nothing to reload.
+            // The files are held open: there is nothing to reload. Debug files are found, and proven
+            // to be the right ones, before blazesym is asked.
             symbolizer: Symbolizer::builder().enable_auto_reload(false).build(),
             all: Vec::new(),
             by_inode: HashMap::new(),
+            images: Vec::new(),
             names: HashMap::new(),
+            clock: Cell::new(0),
+            places: PLACES,
         }
     }
 }
@@ -100,13 +74,12 @@ impl fmt::Debug for Objects {
 
 impl Objects {
     /// The number of the object at this path; the same for the same file. A file that cannot be
-    /// opened has a number, too, and the reason in place of names.
-    pub(super) fn open(&mut self, path: &Path) -> ObjectId {
-        let id = ObjectId(self.all.len());
+    /// opened has a number, too, and the reason in place of names. `origin` is where the target has it.
+    pub(super) fn open(&mut self, path: &Path, origin: Option<Origin>) -> ObjectId {
         let opened = File::open(path).and_then(|file| {
             let about = file.metadata()?;
             if !about.is_file() {
-                return Err(std::io::Error::other("not a regular file"));
+                return Err(io::Error::other("not a regular file"));
             }
             Ok((file, (about.dev(), about.ino())))
         });
@@ -115,13 +88,32 @@ impl Objects {
                 if let Some(known) = self.by_inode.get(&inode) {
                     return *known;
                 }
+                let id = self.add(Ok(Object { file: Rc::new(file), origin, sources: None }));
                 self.by_inode.insert(inode, id);
-                let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-                self.all.push(Ok(Object { _file: file, path, debug: Debug::Untried }));
+                id
             }
-            Err(error) => self.all.push(Err(format!("object file is not readable: {error}"))),
+            Err(error) => self.add(Err(unreadable(&error))),
         }
+    }
+
+    /// The number of an object of which there is no file: the same for the same bytes.
+    pub(super) fn image(&mut self, bytes: Vec<u8>) -> ObjectId {
+        if let Some((_, known)) = self.images.iter().find(|(image, _)| *image == bytes) {
+            return *known;
+        }
+        let object = in_memory(&bytes).map(|file| Object {
+            file: Rc::new(file),
+            origin: None,
+            sources: None,
+        });
+        let id = self.add(object.map_err(|error| unreadable(&error)));
+        self.images.push((bytes, id));
         id
+    }
+
+    fn add(&mut self, object: Result<Object, String>) -> ObjectId {
+        self.all.push(object);
+        ObjectId(self.all.len() - 1)
     }
 
     /// Whether the object could be opened.
@@ -129,105 +121,96 @@ impl Objects {
         self.all.get(id.0).is_some_and(Result::is_ok)
     }
 
+    /// Whether its file begins as an object file does.
+    pub(super) fn is_elf(&self, id: ObjectId) -> bool {
+        use std::os::unix::fs::FileExt as _;
+        let mut magic = [0; 4];
+        let Some(Ok(object)) = self.all.get(id.0) else { return false };
+        object.file.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF"
+    }
+
+    /// What can be hoped for of an object's names, and by what it is known; once a name was asked for.
+    pub(super) fn worth(&self, id: ObjectId) -> Option<(Names, &Marks)> {
+        let sources = self.all.get(id.0)?.as_ref().ok()?.sources.as_ref()?.as_ref().ok()?;
+        Some((sources.names, &sources.marks))
+    }
+
+    /// Where a target has the object.
+    pub(super) fn origin(&self, id: ObjectId) -> Option<&Origin> {
+        self.all.get(id.0)?.as_ref().ok()?.origin.as_ref()
+    }
+
     /// What is known of the call at this offset of the file.
     pub(super) fn levels(&self, id: ObjectId, call_offset: u64) -> Option<&[Level]> {
-        self.names.get(&(id, call_offset)).map(|levels| &**levels)
+        let known = self.names.get(&(id, call_offset))?;
+        known.asked.set(self.tick());
+        Some(&known.levels)
     }
 
     /// Finds the name of the call at this offset of the file; whether that was any work.
     pub(super) fn look_up(&mut self, id: ObjectId, call_offset: u64) -> bool {
-        if self.names.contains_key(&(id, call_offset)) {
+        if let Some(known) = self.names.get(&(id, call_offset)) {
+            known.asked.set(self.tick());
             return false;
         }
         let levels = match self.all.get_mut(id.0) {
             None => vec![Level::unnamed("unknown object")],
             Some(Err(why)) => vec![Level::unnamed(why.clone())],
-            Some(Ok(object)) => find(&self.symbolizer, object, call_offset),
+            Some(Ok(Object { file, origin, sources })) => {
+                let sources = sources.get_or_insert_with(|| Sources::of(file, origin.as_ref()));
+                match sources {
+                    Ok(sources) => sources.find(&self.symbolizer, call_offset),
+                    Err(why) => vec![Level::unnamed(unreadable(why))],
+                }
+            }
         };
-        self.names.insert((id, call_offset), levels.into());
+        if self.names.len() >= self.places {
+            self.forget_the_older_half();
+        }
+        let asked = Cell::new(self.tick());
+        self.names.insert((id, call_offset), Remembered { levels: levels.into(), asked });
         true
     }
+
+    fn tick(&self) -> u64 {
+        let now = self.clock.get() + 1;
+        self.clock.set(now);
+        now
+    }
+
+    /// Half at once, so that the sorting is seldom.
+    fn forget_the_older_half(&mut self) {
+        let mut asked: Vec<u64> = self.names.values().map(|known| known.asked.get()).collect();
+        let middle = asked.len() / 2;
+        let limit = *asked.select_nth_unstable(middle).1;
+        self.names.retain(|_, known| known.asked.get() >= limit);
+    }
 }
 
-fn find(symbolizer: &Symbolizer, object: &mut Object, call_offset: u64) -> Vec<Level> {
-    let ask = |debug_syms| {
-        let mut elf = Elf::new(&object.path);
-        elf.debug_syms = debug_syms;
-        symbolizer.symbolize_single(&Source::Elf(elf), Input::FileOffset(call_offset))
-    };
-    if object.debug != Debug::Unusable {
-        match ask(true) {
-            Ok(Symbolized::Sym(sym)) => {
-                object.debug = Debug::Usable;
-                let mut levels = read_levels(&sym);
-                if let (Some(real), Ok(Symbolized::Sym(table))) = (levels.last_mut(), ask(false)) {
-                    qualify(real, &table.name);
-                }
-                return levels;
-            }
-            // A separate debug file is asked alone; the object's own table may know more.
-            Ok(Symbolized::Unknown(_)) => object.debug = Debug::Usable,
-            Err(error) => {
-                log::debug!(
-                    "debug information of {} is not usable: {error}",
-                    object.path.display()
-                );
-                if object.debug == Debug::Untried {
-                    object.debug = Debug::Unusable;
-                }
-            }
+fn unreadable(why: impl fmt::Display) -> String {
+    format!("object file is not readable: {why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_asked_for_is_forgotten_above_the_bound() {
+        let mut objects = Objects { places: 100, ..Objects::default() };
+        let id = objects.open(Path::new("/nosuch"), None);
+        for place in 0..10_000 {
+            assert!(objects.look_up(id, 1_000 + place));
+            // This one is asked for all the time.
+            objects.look_up(id, 7);
+            assert!(objects.names.len() <= 100);
         }
-    }
-    match ask(false) {
-        Ok(Symbolized::Sym(sym)) => read_levels(&sym),
-        Ok(Symbolized::Unknown(reason)) => vec![Level::unnamed(why_unknown(reason))],
-        Err(error) => vec![Level::unnamed(format!("object file is not readable: {error}"))],
-    }
-}
-
-/// Debug information may have a function's last name only (`-g1`, line tables only, functions local
-/// to a C++ file), where the symbol table has the whole: namespaces, class, parameters.
-fn qualify(level: &mut Level, whole: &str) {
-    let whole = without_clone(whole);
-    if let Some(last) = level.symbol.as_deref() {
-        let function = format!("{last}(");
-        if whole.ends_with(&format!("::{last}"))
-            || whole.contains(&format!("::{function}"))
-            || whole.starts_with(&function)
-        {
-            level.symbol = Some(whole.into());
-        }
-    }
-}
-
-/// A demangled name without the mark of a copy that the compiler made for itself: it is the same
-/// function to whoever reads its source.
-fn without_clone(name: &str) -> &str {
-    name.split_once(" [clone ").map_or(name, |(function, _)| function)
-}
-
-/// The inlined functions, innermost first, then the real one. blazesym gives each the place reached
-/// in it: for an outer one, that of the call that was inlined.
-fn read_levels(sym: &Sym<'_>) -> Vec<Level> {
-    let inlined = sym.inlined.iter().rev().map(|function| Level {
-        inlined: true,
-        ..Level::named(&function.name, function.code_info.as_ref())
-    });
-    // Of a function whose code is in several pieces the start may be unknown.
-    let known_start = sym.addr != 0 && sym.size.is_none_or(|size| sym.offset < size);
-    let real = Level {
-        // From the call's last byte to the return address.
-        offset: u64::try_from(sym.offset).ok().filter(|_| known_start).map(|offset| offset + 1),
-        ..Level::named(&sym.name, sym.code_info.as_deref())
-    };
-    inlined.chain([real]).collect()
-}
-
-fn why_unknown(reason: Reason) -> &'static str {
-    match reason {
-        Reason::MissingSyms => "no symbol covers this address in a stripped object",
-        Reason::InvalidFileOffset => "not in a loaded segment of the object file",
-        Reason::UnknownAddr => "no symbol covers this address",
-        _ => "the object's symbols could not be read",
+        assert!(objects.levels(id, 7).is_some());
+        assert!(objects.levels(id, 1_000).is_none());
+        assert!(objects.levels(id, 1_000 + 9_999).is_some());
+        // At least the newer half is always there: more than any stack is deep.
+        assert!((0..49).all(|place| objects.levels(id, 1_000 + 9_999 - place).is_some()));
+        // What was forgotten is found again.
+        assert!(objects.look_up(id, 1_000) && objects.levels(id, 1_000).is_some());
     }
 }

@@ -1,5 +1,10 @@
 //! Real programs, compiled here, named alive and dead.
 
+mod debug_files;
+mod elsewhere;
+mod headlines;
+mod jit;
+
 use std::{
     collections::VecDeque,
     fs,
@@ -96,8 +101,25 @@ struct Running {
     addresses: Vec<u64>,
 }
 
+/// Runs a tool that must succeed.
+fn tool(program: &str, arguments: &[&str]) {
+    let done = Command::new(program).args(arguments).status().unwrap();
+    assert!(done.success(), "{program} {arguments:?}");
+}
+
 impl Running {
     fn start(name: &str, compiler: &str, source: &str, arguments: &[&str]) -> Self {
+        Self::prepared(name, compiler, source, arguments, |program| Command::new(program))
+    }
+
+    /// The same, with something done between building and running; hands on how to run it.
+    fn prepared(
+        name: &str,
+        compiler: &str,
+        source: &str,
+        arguments: &[&str],
+        prepare: impl FnOnce(&Path) -> Command,
+    ) -> Self {
         let own = std::process::id();
         let folder = std::env::temp_dir().join(format!("leaktrace-symbolize-{name}-{own}"));
         fs::create_dir_all(&folder).unwrap();
@@ -112,8 +134,8 @@ impl Running {
             .args(arguments)
             .status();
         assert!(built.unwrap().success());
-        let mut child =
-            Command::new(&program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = prepare(&program);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let hex = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).unwrap();
@@ -146,6 +168,10 @@ impl Drop for Running {
         self.end();
         fs::remove_dir_all(&self.folder).unwrap_or(());
     }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
 }
 
 /// `symbol file:line`, with `(inlined)` where it was.
@@ -219,8 +245,8 @@ fn memory_without_names_says_why() {
     assert_eq!(
         why(&frames),
         [
-            "anonymous executable memory (JIT?)",
-            "in the kernel's vdso",
+            "JIT (anonymous executable memory) without a perf map",
+            "stripped to its exported functions, and no debug file was found",
             "not in executable memory",
             "not in any mapping",
             "",
@@ -237,7 +263,7 @@ fn memory_without_names_says_why() {
 fn a_stripped_program_has_offsets_and_a_reason() {
     let server = Running::start("stripped", "gcc", SERVER_C, &["-s"]);
     let frames = server.namer().name(server.pid(), &server.addresses[..2]);
-    let reason = "no symbol covers this address in a stripped object";
+    let reason = "stripped, and no debug file was found";
     assert_eq!(why(&frames), [reason, reason]);
     for frame in frames.iter() {
         let offset = frame.module_offset.unwrap();
@@ -262,24 +288,20 @@ fn a_debug_link_to_another_build_costs_the_lines_not_the_names() {
     let link = server.folder.join("server.debug");
     fs::write(&link, b"of another build").unwrap();
     let linked = server.folder.join("linked");
-    let tool = |arguments: &[&Path]| {
-        let done = Command::new("objcopy").args(arguments).status().unwrap();
-        assert!(done.success());
-    };
     let option = format!("--add-gnu-debuglink={}", link.display());
-    tool(&[Path::new(&option), &program, &linked]);
+    tool("objcopy", &[&option, text(&program), text(&linked)]);
     // Another content now, same length: the checksum in the link is wrong.
     fs::write(&link, b"of a third build").unwrap();
     let mut namer = Namer::new();
-    let mut text = Vec::new();
+    let mut moved_text = Vec::new();
     for mapping in server.mappings().iter().filter(|found| found.path.as_ref() == Some(&program)) {
         let mut mapping = mapping.clone();
         // A mapping that the kernel has no link for: the path counts.
         mapping.path = Some(linked.clone());
         (mapping.start, mapping.end) = (mapping.start + 1, mapping.end + 1);
-        text.push(mapping);
+        moved_text.push(mapping);
     }
-    namer.learn(server.pid(), &text.into_iter().collect());
+    namer.learn(server.pid(), &moved_text.into_iter().collect());
     let moved: Vec<u64> = server.addresses[..3].iter().map(|address| address + 1).collect();
     let frames = namer.name(server.pid(), &moved);
     assert_eq!(lines(&frames), ["outer ", "handle ", "ends_in_a_call "]);
@@ -295,6 +317,20 @@ fn an_object_that_is_none_or_gone_says_so() {
         namer.learn(pid, &Mappings::parse(line.as_bytes()));
         why(&namer.name(pid, &[0x1010]))[0].to_owned()
     };
+    let help = |path: &str| {
+        let line = format!("1000-2000 r-xp 00000000 08:01 7 {path}\n");
+        let mut namer = Namer::new();
+        namer.learn(pid, &Mappings::parse(line.as_bytes()));
+        let wanted = Wanted { site: 1, pid, addresses: [0x1010].into() };
+        namer.work(&mut VecDeque::from([wanted]), Duration::from_secs(60));
+        let modules = namer.modules([1].into_iter());
+        assert_eq!((modules.len(), modules[0].path.as_deref()), (1, Some(path)));
+        modules[0].help.clone().unwrap()
+    };
+    let gone = help("/nosuch/libgone.so");
+    assert_eq!(gone, "run leaktrace as root, and start it while the file is still there");
+    let text = help(server.folder.join("source.c").to_str().unwrap());
+    assert_eq!(text, "nothing: its file is no object that can be read");
     let gone = fake("/nosuch/libgone.so (deleted)");
     assert_eq!(gone, "object file is not readable: No such file or directory (os error 2)");
     let text = fake(server.folder.join("source.c").to_str().unwrap());

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tracer_common::kind::Kind;
 
 use crate::report::{
-    Accounting, Age, Collector, Frame, Host, Probe, ProbeStatus, Report, SCHEMA, Site, Target,
-    Total, Verdict, VerdictClass, Window,
+    Accounting, Age, Collector, Frame, Host, Module, Names, Probe, ProbeStatus, Report, SCHEMA,
+    Site, Target, Total, Verdict, VerdictClass, Window,
 };
 
 const UPGRADE: &str = "void uWS::HttpContext<false>::upgrade<std::basic_string_view<char, \
@@ -105,9 +105,21 @@ pub(crate) fn report() -> Report {
         probes: probes(),
         totals: totals(&sites),
         sites,
+        modules: modules(),
         fds: None,
         connections: None,
     }
+}
+
+fn modules() -> Vec<Module> {
+    vec![Module {
+        path: Some("/usr/lib/libuv.so.1.0.0".to_owned()),
+        build_id: Some("3f1c5d0e9b7a42c68d10e2f4a6b8c0d2e4f60718".to_owned()),
+        names: Names::Exports,
+        frames_without_name: 1,
+        why: Some("stripped, and no debug file".to_owned()),
+        help: Some("apt install libuv1-dbgsym".to_owned()),
+    }]
 }
 
 fn leaking_stack() -> Arc<[Frame]> {

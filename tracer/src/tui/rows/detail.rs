@@ -6,7 +6,7 @@
 use super::{Role, Row, Segment, packed, rule, spread, stack, table::amount};
 use crate::{
     format,
-    report::Site,
+    report::{Module, Site},
     tui::{
         columns::{rate, verdict_words},
         figures, names,
@@ -22,7 +22,9 @@ const BESIDE: usize = 46;
 /// Lines of the whole content, for scrolling.
 pub fn length(site: &Site, state: &ViewState, width: usize) -> usize {
     if width >= WIDE {
-        stack::full(site, width - BESIDE - 2).len().max(beside(site, state, usize::MAX).len())
+        stack::full(site, modules(state), width - BESIDE - 2)
+            .len()
+            .max(beside(site, state, usize::MAX).len())
     } else {
         above(site, state, width, usize::MAX).len()
     }
@@ -34,7 +36,8 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
     let full = state.pane == Pane::Detail;
     let content = if width >= WIDE {
         let cells = width - BESIDE - 2;
-        let left = if full { stack::full(site, cells) } else { stack::short(site, cells) };
+        let left =
+            if full { stack::full(site, modules(state), cells) } else { stack::short(site, cells) };
         side_by_side(&left, &beside(site, state, room), cells)
     } else if full {
         above(site, state, width, room)
@@ -65,6 +68,10 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
     let mut rows = vec![rule(title, remark, width)];
     rows.extend(content.into_iter().skip(first).take(room));
     rows
+}
+
+fn modules(state: &ViewState) -> &[Module] {
+    state.shown.as_ref().map_or(&[], |report| &report.modules)
 }
 
 fn label(site: &Site) -> String {
@@ -113,7 +120,7 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
 fn above(site: &Site, state: &ViewState, width: usize, room: usize) -> Vec<Row> {
     let mut rows = brief(site, state, width);
     rows.push(Row::new());
-    rows.extend(stack::full(site, width));
+    rows.extend(stack::full(site, modules(state), width));
     rows.push(Row::new());
     rows.extend(beside(site, state, room.min(20)));
     rows

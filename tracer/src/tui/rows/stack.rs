@@ -6,7 +6,7 @@
 use super::{Role, Row};
 use crate::{
     format,
-    report::{Frame, Site},
+    report::{Frame, Module, Site},
     tui::names,
 };
 
@@ -42,8 +42,9 @@ pub fn short(site: &Site, width: usize) -> Vec<Row> {
     rows
 }
 
-/// Every frame with its whole name, its source with its path, and its address in its object.
-pub fn full(site: &Site, width: usize) -> Vec<Row> {
+/// Every frame with its whole name, its source with its path, and its address in its object; behind
+/// them what would mend missing names.
+pub fn full(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     let room = width.saturating_sub(NUMBER + 1);
     for (number, frame) in site.frames.iter().enumerate() {
@@ -57,6 +58,24 @@ pub fn full(site: &Site, width: usize) -> Vec<Row> {
         }
     }
     rows.extend(end(site, width));
+    rows.extend(mending(site, modules, width));
+    rows
+}
+
+/// For each module of the stack that lacks names, what would mend it.
+fn mending(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
+    let lacks = |module: &&Module| {
+        let mut nameless = site.frames.iter().filter(|frame| frame.symbol.is_none());
+        nameless.any(|frame| frame.module.as_deref() == module.path.as_deref())
+    };
+    let mut rows = Vec::new();
+    for module in modules.iter().filter(lacks) {
+        let Some(help) = &module.help else { continue };
+        let text = format!("names of {}: {help}", names::clean(module.label()));
+        let line = |text| indent().with(Role::Muted, text);
+        let wrapped = names::wrapped(&text, width.saturating_sub(NUMBER + 1));
+        rows.extend(wrapped.into_iter().map(line));
+    }
     rows
 }
 
