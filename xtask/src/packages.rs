@@ -7,8 +7,24 @@ use anyhow::{Result, bail};
 use crate::process::{cargo, exists, is_root, note, run};
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 8] =
-    ["gcc", "g++", "libc6-dev", "libevent-dev", "wrk", "memcached", "nginx-light", "python3"];
+const TEST: [&str; 15] = [
+    "gcc",
+    "g++",
+    "binutils",
+    "libc6-dev",
+    "libevent-dev",
+    "wrk",
+    "memcached",
+    "nginx-light",
+    "python3",
+    // Allocators, and a server that brings its own.
+    "libjemalloc-dev",
+    "libgoogle-perftools-dev",
+    "libmimalloc-dev",
+    "musl-tools",
+    "redis-server",
+    "redis-tools",
+];
 
 /// Packages that build the kernel programs.
 const BPF: [&str; 5] =
