@@ -46,6 +46,38 @@ pub fn victim_with(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf>
     build(compiler, product, &source, &[&[standard], &FLAGS[..], flags].concat(), libraries)
 }
 
+/// The victim `name` compiled as `product` by another compiler, with flags and what is to be linked.
+pub fn victim_by(
+    compiler: &str,
+    name: &str,
+    product: &str,
+    flags: &[&str],
+    libraries: &[&str],
+) -> Result<PathBuf> {
+    let sources = workspace().join("tests/victims");
+    let c = sources.join(format!("{name}.c"));
+    let cxx = sources.join(format!("{name}.cpp"));
+    let (standard, source) = if c.exists() { ("-std=gnu17", c) } else { ("-std=c++17", cxx) };
+    build(compiler, product, &source, &[&[standard], &FLAGS[..], flags].concat(), libraries)
+}
+
+/// A victim in Rust.
+pub fn rust_victim(name: &str) -> Result<PathBuf> {
+    let source = workspace().join(format!("tests/victims/{name}.rs"));
+    // Boxes that nobody reads would be optimized away.
+    build("rustc", name, &source, &["--edition=2024", "-Copt-level=0"], &[])
+}
+
+/// The path of a static library, as the compiler finds it.
+pub fn archive(name: &str) -> Result<String> {
+    let output = Command::new("gcc").arg(format!("-print-file-name={name}")).output()?;
+    let path = String::from_utf8(output.stdout)?.trim().to_owned();
+    if !Path::new(&path).is_absolute() {
+        bail!("no `{name}`; help: cargo xtask test installs it");
+    }
+    Ok(path)
+}
+
 /// The witness `preload_count` as a shared object.
 pub fn witness() -> Result<PathBuf> {
     let source = workspace().join("tests/victims/preload_count.c");

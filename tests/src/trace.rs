@@ -60,6 +60,11 @@ impl Trace {
         self.running.stderr_line(TRACING, ATTACH_LIMIT)
     }
 
+    /// Waits for a line on stderr that starts so.
+    pub fn wait_until_it_says(&mut self, start: &str) -> Result<String> {
+        self.running.stderr_line(start, ATTACH_LIMIT)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.running.pid()

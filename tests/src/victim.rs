@@ -31,7 +31,8 @@ impl Victim {
         )
     }
 
-    fn start_command(command: &mut Command) -> Result<Self> {
+    /// Starts a program that was compiled already, and waits until it is ready.
+    pub fn start_command(command: &mut Command) -> Result<Self> {
         let running = Running::start(command)?;
         let line = running.line(Duration::from_secs(10))?;
         if line != "ready" {
@@ -48,6 +49,16 @@ impl Victim {
     /// Lets it work.
     pub fn go(&mut self) -> Result<()> {
         self.running.tell("go")
+    }
+
+    /// Tells it a word of its own, for a victim with more than one beginning.
+    pub fn tell(&mut self, word: &str) -> Result<()> {
+        self.running.tell(word)
+    }
+
+    /// The next line it prints.
+    pub fn line(&self) -> Result<String> {
+        self.running.line(WORK_LIMIT)
     }
 
     /// The line it prints when its work is done, while it still holds everything.

@@ -159,7 +159,8 @@ fn thread_of(call: &Call) -> Option<*mut Thread> {
 /// same place). An outer call that was left by `longjmp`, an exception or a thread's end looks the
 /// same, but two things tell it apart: nobody returns through its return address any more, so the
 /// slot, which the return probe had made to lead to the trampoline, soon holds something else; and
-/// an inner call is made by the allocator itself.
+/// an inner call is made by the allocator itself. A call whose own return address leads to the trampoline
+/// goes on, by a tail jump, with one that was hit before: an inner one, if it is not the outer one itself.
 #[inline(always)]
 fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
     if slot > thread.slot {
@@ -170,9 +171,11 @@ fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
     };
     // SAFETY: the map's value lives at least as long as the program runs.
     let process = unsafe { &*call.process };
-    let leads_on =
-        if process.trampoline == 0 { is_page_start(word) } else { word == process.trampoline };
-    leads_on && (slot == thread.slot || unwind::is_allocator(process, caller))
+    let hijacked = |word: u64| {
+        if process.trampoline == 0 { is_page_start(word) } else { word == process.trampoline }
+    };
+    hijacked(word)
+        && (slot == thread.slot || hijacked(caller) || unwind::is_allocator(process, caller))
 }
 
 /// Until the collector has seen where the trampoline is: it begins a page of its own.

@@ -189,6 +189,8 @@ impl Server {
                 duration_s: self.tick as f64,
                 attach_ms: 310,
             },
+            allocators: Vec::new(),
+            warnings: Vec::new(),
             accounting: Accounting {
                 events: self.tick * 182_000,
                 events_per_s: 182_000.0 + (self.tick % 7) as f64 * 311.0,

@@ -4,6 +4,8 @@
 //! report never waits for names: what has none yet is shown as `module+0xoffset` and named within a
 //! time budget at later reports. Only the last report waits.
 
+mod probed;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
@@ -14,12 +16,12 @@ use rustix::time::{ClockId, clock_gettime};
 use tracer_common::{kind::Kind, stack::StackEnd};
 
 use crate::{
-    analyze::History,
+    analyze::{History, quiet::Quiet},
     collect::{Snapshot, snapshot::SiteFigures},
-    probes::{Absent, Probe},
+    probes::{Probe, allocator::Allocator},
     report::{
-        Accounting, Age, Collector, Exit, Frame, Host, ProbeStatus, Report, SCHEMA, Site, Target,
-        Total, Verdict, Window,
+        Accounting, Age, Collector, Exit, Frame, Host, Report, SCHEMA, Site, Target, Total,
+        Verdict, Window,
     },
     symbolize::{Namer, Wanted, call_site::headline},
     target::{Identity, Pid, rss_bytes},
@@ -41,6 +43,8 @@ pub struct Scene {
     pub probes: Vec<Probe>,
     /// Probes that the kernel refused, by number, with its reason.
     pub refused: BTreeMap<u8, String>,
+    /// The allocators of each target.
+    pub allocators: BTreeMap<Pid, Vec<Allocator>>,
     /// When tracing began, RFC 3339.
     pub started_at: String,
     /// The same by the clock of the snapshots, nanoseconds.
@@ -61,6 +65,7 @@ pub struct Assembly {
     headlines: HashMap<u32, (Arc<[Frame]>, usize)>,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
+    first_rss: Option<u64>,
     before: Option<(u64, u64)>,
 }
 
@@ -74,6 +79,7 @@ impl Assembly {
             headlines: HashMap::new(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
+            first_rss: None,
             before: None,
         }
     }
@@ -81,6 +87,18 @@ impl Assembly {
     /// How a target that we started has ended.
     pub fn exited(&mut self, pid: Pid, exit: Exit) {
         self.exits.insert(pid, exit);
+    }
+
+    /// What is probed by now, and the allocators found.
+    pub fn probed(
+        &mut self,
+        probes: Vec<Probe>,
+        refused: BTreeMap<u8, String>,
+        allocators: BTreeMap<Pid, Vec<Allocator>>,
+    ) {
+        self.scene.probes = probes;
+        self.scene.refused = refused;
+        self.scene.allocators = allocators;
     }
 
     /// The report of one snapshot.
@@ -113,7 +131,9 @@ impl Assembly {
                 attach_ms: self.scene.attach_ms,
             },
             accounting: self.accounting(snapshot),
-            probes: self.probes(snapshot),
+            allocators: probed::allocators(&self.scene),
+            warnings: self.warnings(snapshot),
+            probes: probed::probes(&self.scene, snapshot),
             totals: self.totals(snapshot),
             sites,
             modules,
@@ -156,7 +176,7 @@ impl Assembly {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
         let acquired_by =
-            self.probe(site.probe).map_or("?", |probe| probe.function.name).to_owned();
+            self.probe(site.probe).map_or("?", |probe| &probe.function.name).to_owned();
         let growth = self.history.growth(site.number);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
@@ -259,6 +279,20 @@ impl Assembly {
         }
     }
 
+    /// What a reader must know to trust the figures.
+    fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        let resident_bytes = self.rss.values().sum();
+        let first_bytes = *self.first_rss.get_or_insert(resident_bytes);
+        let hits = snapshot.hits.iter().map(|(hits, _)| hits).sum();
+        let quiet = Quiet {
+            traced: Duration::from_nanos(snapshot.at_ns.saturating_sub(self.scene.started_ns)),
+            hits,
+            first_bytes,
+            resident_bytes,
+        };
+        quiet.warning().into_iter().chain(probed::danger(&self.scene)).collect()
+    }
+
     fn totals(&self, snapshot: &Snapshot) -> BTreeMap<Kind, Total> {
         let mut totals: BTreeMap<Kind, Total> =
             self.scene.kinds.iter().map(|kind| (*kind, Total::default())).collect();
@@ -273,43 +307,4 @@ impl Assembly {
         }
         totals
     }
-
-    fn probes(&self, snapshot: &Snapshot) -> Vec<crate::report::Probe> {
-        let shown = self.scene.probes.iter().map(|probe| self.shown(probe, snapshot));
-        shown.collect()
-    }
-
-    fn shown(&self, probe: &Probe, snapshot: &Snapshot) -> crate::report::Probe {
-        let path = probe.object.as_ref().map(|(_, path)| path.to_string_lossy().into_owned());
-        let place = probe.place.as_ref().ok();
-        let hits = snapshot.hits.get(usize::from(probe.number)).map_or(0, |(hits, _)| *hits);
-        let (status, why) = match (&probe.place, self.scene.refused.get(&probe.number)) {
-            (Err(Absent::Missing), _) => (ProbeStatus::Missing, None),
-            (Err(Absent::Refused(why)), _) | (Ok(_), Some(why)) => {
-                (ProbeStatus::Refused, Some(why.clone()))
-            }
-            (Ok(place), None) => (ProbeStatus::On, remark(probe, place.emulated)),
-        };
-        crate::report::Probe {
-            function: probe.function.name.to_owned(),
-            object: path,
-            offset: place.map(|place| format!("{:#x}", place.offset)),
-            emulated: place.map(|place| place.emulated),
-            hits: if place.is_some() { hits } else { 0 },
-            status,
-            why,
-        }
-    }
-}
-
-/// What is special about a probe that is on.
-fn remark(probe: &Probe, emulated: bool) -> Option<String> {
-    let mut remarks = Vec::new();
-    if !probe.aliases.is_empty() {
-        remarks.push(format!("also {}: the same code", probe.aliases.join(", ")));
-    }
-    if !emulated {
-        remarks.push("no emulated instruction while arguments and stack are in place".to_owned());
-    }
-    (!remarks.is_empty()).then(|| remarks.join("; "))
 }

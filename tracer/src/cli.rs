@@ -11,6 +11,8 @@ use clap::{
 };
 use tracer_common::kind::Kind;
 
+use crate::probes::wish::Wish;
+
 /// Text lists that many call sites unless told otherwise: about two screens, worst first.
 pub const TOP_IN_TEXT: u32 = 20;
 
@@ -98,6 +100,16 @@ pub struct Trace {
     /// Trace only these kinds of resources [default: all]
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind())]
     pub kind: Vec<Kind>,
+    /// Probe this function too: [LIB!]FUNC:SHAPE; an address 0xADDR is the executable's own.
+    /// SHAPE is size@N, count@N,size@M or out@N,size@M, with arguments counted from 0
+    #[arg(long, value_name = "FUNC:SHAPE", value_parser = Wish::alloc)]
+    pub alloc: Vec<Wish>,
+    /// Probe this function that releases what --alloc acquires: [LIB!]FUNC, or FUNC:handle@N
+    #[arg(long, value_name = "FUNC", value_parser = Wish::free)]
+    pub free: Vec<Wish>,
+    /// Look for an allocator too whose functions are named so: PREFIX and malloc, free, calloc ...
+    #[arg(long, value_name = "PREFIX")]
+    pub allocator_prefix: Vec<String>,
     /// Say on stderr what is being done; twice for details
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,

@@ -139,15 +139,15 @@ fn target(process: &Candidate, facts: &Facts) -> Vec<Row> {
         ),
         (None, _) => row(Mark::Warn, "seccomp", "unknown"),
     });
-    rows.push(match &process.allocators {
-        Some(found) if found.is_empty() => row(
-            Mark::Warn,
-            "allocator",
-            "no known library; a static program works if it kept its symbols",
-        ),
-        Some(found) => row(Mark::Ok, "allocator", printable(&found.join(", "))),
-        None => row(Mark::Warn, "allocator", unknown()),
-    });
+    match &process.allocators {
+        Some(found) if found.is_empty() => {
+            rows.push(row(Mark::No, "allocator", "none found among its objects"));
+        }
+        Some(found) => {
+            rows.extend(found.iter().map(|one| row(Mark::Ok, "allocator", printable(one))));
+        }
+        None => rows.push(row(Mark::Warn, "allocator", unknown())),
+    }
     rows
 }
 

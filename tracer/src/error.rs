@@ -109,10 +109,32 @@ pub enum Failure {
         exe: String,
     },
     /// No probed function in the target.
-    #[error("could not find an allocator in process `{pid}`: no object of it has `malloc`")]
+    #[error(
+        "could not find an allocator in process `{pid}`: {}",
+        if *.stripped { "its executable is static and stripped of its symbols" }
+        else { "no object of it has `malloc`" }
+    )]
     NoAllocator {
         /// The id.
         pid: u32,
+        /// Whether the executable has no symbols at all.
+        stripped: bool,
+    },
+    /// A function that the user named is nowhere in the target.
+    #[error(
+        "could not find function `{}` in process `{pid}`: {}", printable(.function),
+        match .library {
+            Some(library) => format!("no object named `{}` has it", printable(library)),
+            None => "none of its objects has it".to_owned(),
+        }
+    )]
+    NoFunction {
+        /// The id.
+        pid: u32,
+        /// The function.
+        function: String,
+        /// The library it was to be in.
+        library: Option<String>,
     },
     /// The command does not exist.
     #[error("could not find command `{}`: {}", printable(&.program.to_string_lossy()), unfound(.program))]

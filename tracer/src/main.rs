@@ -31,8 +31,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Doctor(pids) => {
             let roots = Roots::default();
-            let processes: Vec<_> =
-                pids.into_iter().map(|pid| Candidate::gather(&roots, pid)).collect();
+            let gather = |pid| Ok(Candidate::gather(&roots, pid)?.with_allocators());
+            let processes: Vec<_> = pids.into_iter().map(gather).collect();
             let mut text = Vec::new();
             let works = doctor::write(&Facts::gather(&roots), &processes, &mut text)?;
             output::to_stdout(&text).context("could not write to `stdout`")?;

@@ -11,6 +11,7 @@ pub use crate::cli::Format;
 use crate::{
     cli::{Cli, Deed, TOP_IN_TEXT, Trace},
     error::Failure,
+    probes::wish::Wish,
 };
 
 /// A refresh takes a few milliseconds on a large ledger: more often would only heat the machine.
@@ -47,6 +48,10 @@ pub struct Settings {
     pub min_age: Duration,
     /// What is traced: at least one, in the order of [`Kind::ALL`].
     pub kinds: Vec<Kind>,
+    /// Functions of the user's own, to be probed too.
+    pub functions: Vec<Wish>,
+    /// Prefixes of allocators' names, beside the known ones.
+    pub allocator_prefixes: Vec<String>,
     /// How often `-v` was given.
     pub verbosity: u8,
     /// Attach empty programs, for the benchmark.
@@ -110,6 +115,8 @@ impl Settings {
                 .into_iter()
                 .filter(|kind| trace.kind.is_empty() || trace.kind.contains(kind))
                 .collect(),
+            functions: [trace.alloc, trace.free].concat(),
+            allocator_prefixes: trace.allocator_prefix,
             verbosity: trace.verbose,
             bare_traps: trace.bare_traps,
         })

@@ -7,9 +7,10 @@ use anyhow::{Result, bail};
 use crate::process::{cargo, exists, is_root, note, run};
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 9] = [
+const TEST: [&str; 16] = [
     "gcc",
     "g++",
+    "binutils",
     "libc6-dev",
     "libevent-dev",
     "wrk",
@@ -17,6 +18,13 @@ const TEST: [&str; 9] = [
     "nginx-light",
     "python3",
     "xz-utils",
+    // Allocators, and a server that brings its own.
+    "libjemalloc-dev",
+    "libgoogle-perftools-dev",
+    "libmimalloc-dev",
+    "musl-tools",
+    "redis-server",
+    "redis-tools",
 ];
 
 /// Packages that build the kernel programs.

@@ -2,12 +2,12 @@
 
 /// A folder or file of `tracer/src`, and what its `use crate::` lines may name.
 pub(crate) const EDGES: [(&str, &[&str]); 20] = [
-    ("cli", &["format", "report", "settings"]),
-    ("settings", &["cli", "error", "format"]),
+    ("cli", &["format", "probes", "report", "settings"]),
+    ("settings", &["cli", "error", "format", "probes"]),
     ("error", &["format"]),
     ("format", &[]),
     ("output", &["error", "format", "report"]),
-    ("preflight", &["error", "format", "kernel", "target"]),
+    ("preflight", &["error", "format", "kernel", "probes", "target"]),
     ("doctor", &["error", "format", "kernel", "preflight", "target"]),
     ("target", &["error", "format"]),
     ("probes", &["error", "format", "target"]),

@@ -3,6 +3,8 @@
 //! Takes snapshots in order, hands on growth and trend. Pure: time comes with the snapshots. Knows no
 //! names; does not judge yet.
 
+pub mod quiet;
+
 use std::collections::{HashMap, VecDeque};
 
 use crate::collect::{Snapshot, ledger::Sum};

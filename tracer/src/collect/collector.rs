@@ -61,6 +61,18 @@ pub enum Request {
     /// Another program has taken a target's place: all it had is gone. Says when it is done; the
     /// new program must not run before.
     Forget(Pid, SyncSender<()>),
+    /// These files are a target's allocators from now on, and there are so many probes. Says when that
+    /// is known to the programs.
+    Allocators {
+        /// The target.
+        pid: Pid,
+        /// All of them.
+        files: Vec<FileId>,
+        /// Number of probes.
+        probes: u8,
+        /// Is told.
+        done: SyncSender<()>,
+    },
     /// Switch recording off and make the last snapshot.
     Stop,
 }
@@ -174,6 +186,11 @@ impl Collector {
                     self.look_at_targets();
                     _ = done.send(());
                 }
+                Ok(Request::Allocators { pid, files, probes, done }) => {
+                    self.probes = self.probes.max(probes);
+                    self.learn_allocators(pid, files)?;
+                    _ = done.send(());
+                }
                 Ok(Request::Stop) | Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {}
             }
@@ -280,6 +297,18 @@ impl Collector {
         if let Err(error) = self.admit(target) {
             log::warn!("could not renew what the programs know of process {}: {error}", target.pid);
         }
+    }
+
+    /// Says which objects are a target's allocators, before their probes are on.
+    fn learn_allocators(&mut self, pid: Pid, files: Vec<FileId>) -> io::Result<()> {
+        let mut targets = std::mem::take(&mut self.targets);
+        let known = targets.iter_mut().find(|target| target.pid == pid);
+        let learned = known.map_or(Ok(()), |target| {
+            target.allocators = files;
+            self.admit(target)
+        });
+        self.targets = targets;
+        learned
     }
 
     fn has_newly_ended(&self) -> bool {

@@ -44,8 +44,16 @@ impl Failure {
                                    leaktrace -- CMD ARGS"
                 .to_owned(),
             Self::ThirtyTwoBit { .. } => "trace a 64-bit build of it".to_owned(),
-            Self::NoAllocator { .. } => "a static program must keep its symbols to be traced \
-                                         (build without -s, do not strip)"
+            Self::NoAllocator { stripped: true, .. } => {
+                "keep the symbols (build without -s, do not strip), or name the functions' addresses \
+                 with --alloc 0xADDR:size@0 --free 0xADDR"
+                    .to_owned()
+            }
+            Self::NoAllocator { .. } => "name its functions with --alloc FUNC:size@0 --free FUNC, \
+                                         or their prefix with --allocator-prefix"
+                .to_owned(),
+            Self::NoFunction { .. } => "see nm -C and nm -D for the names of its functions; C++ \
+                                        names are given as the linker knows them (nm without -C)"
                 .to_owned(),
             Self::CommandNotFound { program } => {
                 let program = crate::format::printable(&program.to_string_lossy());

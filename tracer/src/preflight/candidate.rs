@@ -1,7 +1,7 @@
 //! A process that may be traced: what it is, and what stands in the way.
 //!
 //! Takes [`Roots`] and a process id, hands on a [`Candidate`] and the failure it foretells. Reads the
-//! process's `/proc` entry only; places no probe and knows no catalog.
+//! process's `/proc` entry and what it has mapped; places no probe.
 
 use std::{
     fs::{self, File},
@@ -9,12 +9,11 @@ use std::{
 };
 
 use super::{Roots, text, value};
-use crate::{error::Failure, format::file_name, target::LIBC_NAMES};
-
-/// Objects that bring the functions of the C allocator in libc's place, by the beginning of their file
-/// name.
-const OTHER_ALLOCATORS: [&str; 5] =
-    ["libjemalloc.so", "libtcmalloc", "libmimalloc.so", "libasan.so", "libsnmalloc"];
+use crate::{
+    error::Failure,
+    probes::allocator::Surveyor,
+    target::{Pid, mappings},
+};
 
 /// What is known of a process. Unknown is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +32,10 @@ pub struct Candidate {
     pub zombie: bool,
     /// Seccomp mode: 0 none, 1 strict, 2 filters.
     pub seccomp: Option<u32>,
-    /// Mapped objects with an allocator, by file name; `None` when its maps cannot be read.
+    /// Its allocators, a sentence each; `None` while nobody has looked, or when its maps cannot be read.
     pub allocators: Option<Vec<String>>,
+    /// Whether its executable has no symbols at all, as far as looked.
+    pub stripped: bool,
 }
 
 impl Candidate {
@@ -55,12 +56,22 @@ impl Candidate {
             kernel_thread: !zombie && value(&status, "VmSize").is_none(),
             zombie,
             seccomp: value(&status, "Seccomp").and_then(|mode| mode.parse().ok()),
-            allocators: text(&entry.join("maps")).map(|maps| allocators(&maps)),
+            allocators: None,
+            stripped: false,
         })
     }
 
-    /// The first reason why it cannot be traced. A program without an allocator among its objects is
-    /// none: it may be static and have its symbols.
+    /// Looks for its allocators too, as tracing would.
+    #[must_use]
+    pub fn with_allocators(self) -> Self {
+        let pid = Pid(self.pid);
+        let Ok(mappings) = mappings::read(pid) else { return self };
+        let survey = Surveyor::default().survey(pid, &mappings);
+        let sentences = survey.allocators.into_iter().map(|one| one.sentence).collect();
+        Self { allocators: Some(sentences), stripped: !survey.has_symbols, ..self }
+    }
+
+    /// The first reason why it cannot be traced.
     pub fn check(&self) -> Result<(), Failure> {
         let pid = self.pid;
         if self.zombie {
@@ -72,6 +83,9 @@ impl Candidate {
         if self.bits == Some(32) {
             let exe = self.exe.clone().unwrap_or_else(|| "?".to_owned());
             return Err(Failure::ThirtyTwoBit { pid, exe });
+        }
+        if self.allocators.as_ref().is_some_and(Vec::is_empty) {
+            return Err(Failure::NoAllocator { pid, stripped: self.stripped });
         }
         Ok(())
     }
@@ -88,20 +102,6 @@ fn bits(file: &mut File) -> Option<u8> {
     }
 }
 
-/// Each object with an allocator once, in the order of the maps.
-fn allocators(maps: &str) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    for line in maps.lines() {
-        let Some(path) = line.find('/').and_then(|at| line.get(at..)) else { continue };
-        let name = file_name(path);
-        let known = LIBC_NAMES.iter().chain(&OTHER_ALLOCATORS).any(|start| name.starts_with(start));
-        if known && !found.iter().any(|other| other == name) {
-            found.push(name.to_owned());
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,16 +115,18 @@ mod tests {
             kernel_thread: false,
             zombie: false,
             seccomp: Some(0),
-            allocators: Some(vec!["libc.so.6".to_owned()]),
+            allocators: Some(vec!["glibc 2.36 from libc.so.6".to_owned()]),
+            stripped: false,
         }
     }
 
     #[test]
     fn each_obstacle_is_named() {
         assert!(good().check().is_ok());
-        assert!(Candidate { allocators: Some(vec![]), ..good() }.check().is_ok());
+        assert!(Candidate { allocators: None, ..good() }.check().is_ok());
         for (candidate, named) in [
             (Candidate { bits: Some(32), ..good() }, "ThirtyTwoBit"),
+            (Candidate { allocators: Some(vec![]), ..good() }, "NoAllocator"),
             (Candidate { kernel_thread: true, exe: None, ..good() }, "KernelThread"),
             (Candidate { zombie: true, exe: None, ..good() }, "Ended"),
         ] {
@@ -135,7 +137,8 @@ mod tests {
 
     #[test]
     fn this_test_is_a_process_that_can_be_traced() {
-        let own = Candidate::gather(&Roots::default(), std::process::id()).unwrap();
+        let own =
+            Candidate::gather(&Roots::default(), std::process::id()).unwrap().with_allocators();
         assert!(own.check().is_ok(), "{own:?}");
         assert_eq!(own.bits, Some(64));
         assert!(!own.allocators.unwrap().is_empty());
@@ -145,16 +148,5 @@ mod tests {
     fn an_id_beyond_all_is_no_process() {
         let failure = Candidate::gather(&Roots::default(), i32::MAX.unsigned_abs()).unwrap_err();
         assert!(matches!(failure, Failure::NoSuchProcess { .. }));
-    }
-
-    #[test]
-    fn allocators_are_found_in_maps_once_each() {
-        let maps = "\
-            00400000-00401000 r-xp 00000000 fe:01 7 /srv/gateway\n\
-            7f00-7f01 r--p 00000000 fe:01 8                  /usr/lib/libjemalloc.so.2\n\
-            7f01-7f02 r-xp 00001000 fe:01 9                  /usr/lib/x86_64-linux-gnu/libc.so.6\n\
-            7f02-7f03 rw-p 00002000 fe:01 9                  /usr/lib/x86_64-linux-gnu/libc.so.6\n\
-            7f04-7f05 rw-p 00000000 00:00 0                  [stack]";
-        assert_eq!(allocators(maps), ["libjemalloc.so.2", "libc.so.6"]);
     }
 }

@@ -1,18 +1,24 @@
-//! What is probed: functions as data, and where in an object each is best probed.
+//! What is probed: functions as data, which objects have them, and where in an object each is best probed.
 //!
 //! Takes what a target has mapped, hands on attach points. Attaches nothing itself and knows no
 //! address in a process: places are offsets in files.
 
+pub mod allocator;
 pub mod catalog;
+mod identify;
 mod locate;
+mod object;
+mod order;
 mod place;
+pub mod wish;
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use tracer_common::attach::Cookie;
 
 pub use catalog::Function;
-pub use locate::{Object, locate, provides_allocator};
+pub use locate::{locate, names};
+pub use object::Object;
 pub use place::Place;
 
 use crate::target::mappings::FileId;
@@ -20,12 +26,12 @@ use crate::target::mappings::FileId;
 /// One function of one object, and what became of it.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// Its number: in attach cookies, in hits, in stacks.
+    /// Its number: in attach cookies, in hits, in stacks. Of those with a place only.
     pub number: u8,
     /// The function.
-    pub function: &'static Function,
+    pub function: Function,
     /// Names of other functions that are the same code.
-    pub aliases: Vec<&'static str>,
+    pub aliases: Vec<Cow<'static, str>>,
     /// The object that holds it, as the target sees it.
     pub object: Option<(FileId, PathBuf)>,
     /// Where it is probed, or why it is not.
@@ -37,6 +43,8 @@ pub struct Probe {
 pub enum Absent {
     /// The object does not have it.
     Missing,
+    /// It passes everything on to a function that is probed.
+    Forwards,
     /// It is there, but must not or cannot be probed.
     Refused(String),
 }

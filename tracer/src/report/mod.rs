@@ -31,6 +31,12 @@ pub struct Report {
     pub window: Window,
     /// What was seen and what was not.
     pub accounting: Accounting,
+    /// The allocators of each target, those in use first.
+    #[serde(default)]
+    pub allocators: Vec<Allocator>,
+    /// What a reader must know to trust the figures, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Every probe, attached or not, in the order of the catalog.
     pub probes: Vec<Probe>,
     /// Sums by kind.
@@ -83,6 +89,23 @@ pub struct Exit {
     pub status: Option<i32>,
     /// Signal that ended it, when known and one did.
     pub signal: Option<i32>,
+}
+
+/// An allocator of one process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocator {
+    /// The process.
+    pub pid: u32,
+    /// What it is, where it comes from and whether it is used, for a person.
+    pub sentence: String,
+    /// What it is called: `jemalloc`, `glibc`; the object's file name when nothing tells.
+    pub name: String,
+    /// Its version, when the object says it.
+    pub version: Option<String>,
+    /// Path of the object that holds it, as the target sees it.
+    pub object: String,
+    /// Whether anybody's `malloc` is bound to it.
+    pub in_use: bool,
 }
 
 /// When the report was taken.

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use tracer_common::{kind::Kind, loss::Loss, stack::StackEnd};
 
 use super::{
-    Accounting, Age, Collector, Exit, Frame, Host, Module, Names, Probe, ProbeStatus, Report,
-    SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
+    Accounting, Age, Allocator, Collector, Exit, Frame, Host, Module, Names, Probe, ProbeStatus,
+    Report, SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
 };
 
 const EXE: &str = "/srv/gateway/bin/gateway";
@@ -51,6 +51,15 @@ pub fn sample() -> Report {
             estimated: false,
             collector: Collector { cpu_s: 9.5, rss_bytes: Some(48_234_496) },
         },
+        allocators: vec![Allocator {
+            pid: 4121,
+            sentence: "glibc 2.36 from libc.so.6".to_owned(),
+            name: "glibc".to_owned(),
+            version: Some("2.36".to_owned()),
+            object: LIBC.to_owned(),
+            in_use: true,
+        }],
+        warnings: Vec::new(),
         probes: probes(),
         totals: totals(&sites),
         sites,
@@ -68,6 +77,19 @@ pub fn lossy() -> Report {
         (Loss::SitesFull.name().to_owned(), 40),
     ]);
     report.accounting.estimated = true;
+    report.warnings.push(
+        "no probe was hit in 12m 41s, though resident memory grew by 4.0 MiB: the target may have an \
+         allocator of its own (--alloc, --free, --allocator-prefix), or touch memory that it had before"
+            .to_owned(),
+    );
+    report.allocators.push(Allocator {
+        pid: 4188,
+        sentence: "an allocator of its own from plugin\u{1b}[31m.so, loaded later".to_owned(),
+        name: "plugin\u{1b}[31m.so".to_owned(),
+        version: None,
+        object: "/opt/plugin\u{1b}[31m.so".to_owned(),
+        in_use: true,
+    });
     report.targets.push(Target {
         pid: 4188,
         exe: None,

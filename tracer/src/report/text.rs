@@ -95,6 +95,14 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         page.line(&format!("      {}", target.cmdline.join(" ")))?;
     }
     page.line(&format!("  on {} {}", report.host.kernel, report.host.arch))?;
+    let several = report.targets.len() > 1;
+    for allocator in report.allocators.iter().filter(|one| one.in_use) {
+        let whose = if several { format!(" (pid {})", allocator.pid) } else { String::new() };
+        page.line(&format!("  allocator: {}{whose}", allocator.sentence))?;
+    }
+    for warning in &report.warnings {
+        page.line(&format!("WARNING: {warning}"))?;
+    }
     page.line("")?;
     for (kind, total) in &report.totals {
         page.line(&format!(

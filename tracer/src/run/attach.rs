@@ -2,12 +2,12 @@
 //!
 //! Takes targets and loaded programs, hands on the probes that are on and those that are not, with
 //! the reason. A probe that cannot be attached is information; only a target without any allocator
-//! is a failure.
+//! is a failure. Objects that come later are looked at again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use tracer_common::kind::Kind;
@@ -17,36 +17,46 @@ use crate::{
     format::file_name,
     kernel::{Failed, Program, Programs},
     preflight::Facts,
-    probes::{Absent, Function, Object, Place, Probe, catalog, locate, provides_allocator},
+    probes::{
+        Absent, Function, Object, Place, Probe,
+        allocator::{Allocator, Source, Survey, Surveyor},
+        catalog, locate, names,
+        wish::Wish,
+    },
+    settings::Settings,
     target::{
         LIBC_NAMES, Pid,
-        mappings::{FileId, MappedObject, Mapping, Mappings, open_path},
+        mappings::{FileId, MappedObject, Mappings},
     },
 };
 
 /// The probes of one run.
-#[derive(Default)]
 pub(super) struct Attached {
-    /// Every probe, one per function and object.
-    pub(super) probes: Vec<Probe>,
+    /// Every probe that was located, one per function and object.
+    probes: Vec<Probe>,
     /// Why the kernel refused some, by number.
-    pub(super) refused: BTreeMap<u8, String>,
+    refused: BTreeMap<u8, String>,
     /// Probes by object, as indices into `probes`.
     objects: BTreeMap<FileId, Vec<usize>>,
+    /// What has been tried: a probe on an object is put on once per target.
+    tried: BTreeSet<(Pid, usize)>,
+    allocators: BTreeMap<Pid, Vec<Allocator>>,
+    surveyor: Surveyor,
+    wishes: Vec<Wish>,
+    kinds: Vec<Kind>,
+    bare: bool,
     next: u8,
 }
 
-/// The object that holds the target's libc: by its name, else whatever defines the family (a static
-/// executable). `open` says where a mapped file can be read.
-fn allocator(mappings: &Mappings, open: impl Fn(&Mapping) -> PathBuf) -> Option<MappedObject<'_>> {
-    let objects = mappings.objects();
-    let defines = |object: &MappedObject<'_>| {
-        std::fs::read(open(object.code)).is_ok_and(|bytes| provides_allocator(&bytes))
-    };
-    if let Some(libc) = objects.iter().find(|object| is_libc(object)).filter(|libc| defines(libc)) {
-        return Some(libc.clone());
-    }
-    objects.into_iter().find(|object| defines(object))
+/// What is known of the probes at one moment.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listing {
+    /// Every probe, and the functions that no object has.
+    pub(super) probes: Vec<Probe>,
+    /// Why the kernel refused some, by number.
+    pub(super) refused: BTreeMap<u8, String>,
+    /// The allocators of each target.
+    pub(super) allocators: BTreeMap<Pid, Vec<Allocator>>,
 }
 
 fn starts_with_any(object: &MappedObject<'_>, starts: &[&str]) -> bool {
@@ -54,63 +64,47 @@ fn starts_with_any(object: &MappedObject<'_>, starts: &[&str]) -> bool {
     starts.iter().any(|start| file_name(&path).starts_with(start))
 }
 
-fn is_libc(object: &MappedObject<'_>) -> bool {
-    starts_with_any(object, &LIBC_NAMES)
-}
-
 /// Whether a command that is being loaded has its allocator: its libc, or no loader at all.
 pub(super) fn is_loaded(mappings: &Mappings) -> bool {
     let objects = mappings.objects();
+    let is_libc = |object: &MappedObject<'_>| starts_with_any(object, &LIBC_NAMES);
     let loader = |object: &MappedObject<'_>| starts_with_any(object, &["ld-linux", "ld-2."]);
     !objects.is_empty() && (objects.iter().any(is_libc) || !objects.iter().any(loader))
 }
 
-/// The functions to be probed for these kinds. Memory that `malloc` maps is told apart by being
-/// inside `malloc`: mappings alone cannot be traced without the heap.
-fn wanted(kinds: &[Kind]) -> impl Fn(&&'static Function) -> bool {
-    let mappings = kinds.contains(&Kind::Mmap);
-    move |function| function.kind == Kind::Heap || mappings
-}
-
 impl Attached {
-    /// Attaches to one target. Returns the file that is its allocator.
+    /// Nothing attached yet.
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            probes: Vec::new(),
+            refused: BTreeMap::new(),
+            objects: BTreeMap::new(),
+            tried: BTreeSet::new(),
+            allocators: BTreeMap::new(),
+            surveyor: Surveyor::new(settings.allocator_prefixes.clone()),
+            wishes: settings.functions.clone(),
+            kinds: settings.kinds.clone(),
+            bare: settings.bare_traps,
+            next: 0,
+        }
+    }
+
+    /// Attaches to one target for the first time: it is a failure when nothing can be probed.
     pub(super) fn attach(
         &mut self,
         programs: &mut Programs,
         pid: Pid,
         mappings: &Mappings,
-        kinds: &[Kind],
-        bare: bool,
-    ) -> anyhow::Result<FileId> {
-        let Some(object) = allocator(mappings, |mapping| open_path(pid, mapping)) else {
-            return Err(Failure::NoAllocator { pid: pid.0 }.into());
-        };
-        let path = open_path(pid, object.code);
-        let places = match self.objects.get(&object.file) {
-            Some(places) => places.clone(),
-            None => self.add(object.file, object.path.to_owned(), &path)?,
-        };
-        let is_wanted = wanted(kinds);
-        let mut on = false;
-        for index in places {
-            let Some(probe) = self.probes.get_mut(index) else { continue };
-            let Ok(place) = probe.place else { continue };
-            if !is_wanted(&probe.function) {
-                probe.place = Err(Absent::Refused("not of the kinds asked for".to_owned()));
-                continue;
-            }
-            match attach_one(programs, pid, &path, probe, &place, bare) {
-                Ok(()) => on = true,
-                Err(failed) => {
-                    let why = reason(&failed);
-                    // Not a warning: the report says it, and a target that has ended refuses all.
-                    log::info!("could not attach to `{}`: {why}", probe.function.name);
-                    self.refused.insert(probe.number, why);
-                }
-            }
+    ) -> anyhow::Result<Vec<FileId>> {
+        let survey = self.surveyor.survey(pid, mappings);
+        if survey.allocators.is_empty() && self.wishes.is_empty() {
+            let stripped = !survey.has_symbols;
+            return Err(Failure::NoAllocator { pid: pid.0, stripped }.into());
         }
-        if on {
-            return Ok(object.file);
+        let (files, _) = self.locate_new(pid, &survey);
+        self.check_wishes(pid)?;
+        if !self.put_on_all(programs, pid, &survey).is_empty() {
+            return Ok(files);
         }
         let why = self.refused.values().next().cloned().unwrap_or_default();
         if !Path::new(&pid.proc_path("maps")).exists() {
@@ -119,23 +113,160 @@ impl Attached {
         anyhow::bail!("could not attach to process {pid}: {why}")
     }
 
+    /// Looks again at what a target has mapped, tells which files are its allocators if any is new, and
+    /// attaches what is new. Returns the file names of the objects with new probes.
+    pub(super) fn attach_more(
+        &mut self,
+        programs: &mut Programs,
+        pid: Pid,
+        mappings: &Mappings,
+        tell: impl FnOnce(&Self, Vec<FileId>),
+    ) -> Vec<String> {
+        let survey = self.surveyor.survey(pid, mappings);
+        let (files, new) = self.locate_new(pid, &survey);
+        if new {
+            tell(self, files);
+        }
+        self.put_on_all(programs, pid, &survey)
+    }
+
+    /// The probes in order, then the functions of the family that no object has.
+    pub(super) fn listing(&self) -> Listing {
+        let mut probes: Vec<Probe> = Vec::with_capacity(self.probes.len());
+        let has = |name: &str| {
+            self.probes.iter().any(|probe| {
+                let names = std::iter::once(&probe.function.name).chain(&probe.aliases);
+                probe.place != Err(Absent::Missing) && names.into_iter().any(|one| one == name)
+            })
+        };
+        for probe in &self.probes {
+            let family = catalog::LIBC.iter().any(|one| one.name == probe.function.name);
+            let listed = |probes: &[Probe]| {
+                probes.iter().any(|one| one.function.name == probe.function.name)
+            };
+            match probe.place {
+                Err(Absent::Missing) if !family || has(&probe.function.name) || listed(&probes) => {
+                }
+                Err(Absent::Forwards) => {}
+                _ => probes.push(probe.clone()),
+            }
+        }
+        probes.sort_by_key(|probe| probe.place == Err(Absent::Missing));
+        Listing { probes, refused: self.refused.clone(), allocators: self.allocators.clone() }
+    }
+
     /// Number of numbers given to probes.
     pub(super) const fn numbers(&self) -> u8 {
         self.next
     }
 
-    fn add(&mut self, file: FileId, shown: PathBuf, path: &Path) -> anyhow::Result<Vec<usize>> {
-        let bytes = std::fs::read(path).map_err(|source| {
-            anyhow::Error::from(source).context(format!("could not read `{}`", shown.display()))
-        })?;
-        let object = Object { file, path: shown, bytes: &bytes };
-        let probes = locate(&object, &catalog::LIBC, self.next);
-        self.next = probes.last().map_or(self.next, |probe| probe.number.saturating_add(1));
+    /// Locates what is new in a target. Returns the files that are its allocators, and whether any is
+    /// not probed yet.
+    fn locate_new(&mut self, pid: Pid, survey: &Survey) -> (Vec<FileId>, bool) {
+        let mut files = Vec::new();
+        let mut new = false;
+        for source in &survey.sources {
+            let places = match self.objects.get(&source.file) {
+                Some(places) => places.clone(),
+                None => self.add(source),
+            };
+            let located: Vec<usize> = places
+                .into_iter()
+                .filter(|at| self.probes.get(*at).is_some_and(|probe| probe.place.is_ok()))
+                .collect();
+            new |= located.iter().any(|at| !self.tried.contains(&(pid, *at)));
+            if !located.is_empty() {
+                files.push(source.file);
+            }
+        }
+        self.allocators.insert(pid, survey.allocators.clone());
+        (files, new)
+    }
+
+    /// Puts on what is located and not on. Returns the file names of objects where that was done.
+    fn put_on_all(&mut self, programs: &mut Programs, pid: Pid, survey: &Survey) -> Vec<String> {
+        let mut probed = Vec::new();
+        for source in &survey.sources {
+            let places = self.objects.get(&source.file).cloned().unwrap_or_default();
+            let mut on = false;
+            for index in places {
+                on |= self.put_on(programs, pid, index, &source.open);
+            }
+            if on {
+                let path = source.path.to_string_lossy();
+                probed.push(file_name(&path).to_owned());
+            }
+        }
+        probed
+    }
+
+    /// Puts one probe on a target, unless that was tried before. Memory that `malloc` maps is told apart
+    /// by being inside `malloc`: mappings alone cannot be traced without the heap.
+    fn put_on(&mut self, programs: &mut Programs, pid: Pid, index: usize, path: &Path) -> bool {
+        let Some(probe) = self.probes.get_mut(index) else { return false };
+        let Ok(place) = probe.place else { return false };
+        if probe.function.kind != Kind::Heap && !self.kinds.contains(&probe.function.kind) {
+            probe.place = Err(Absent::Refused("not of the kinds asked for".to_owned()));
+            return false;
+        }
+        if !self.tried.insert((pid, index)) {
+            return false;
+        }
+        match attach_one(programs, pid, path, probe, &place, self.bare) {
+            Ok(()) => true,
+            Err(failed) => {
+                let why = reason(&failed);
+                // Not a warning: the report says it, and a target that has ended refuses all.
+                log::info!("could not attach to `{}`: {why}", probe.function.name);
+                self.refused.insert(probe.number, why);
+                false
+            }
+        }
+    }
+
+    /// Locates the functions of an object that was not seen before.
+    fn add(&mut self, source: &Source) -> Vec<usize> {
         let first = self.probes.len();
-        self.probes.extend(probes);
+        let wished = source.wished(&self.wishes);
+        if source.is_allocator() || !wished.is_empty() {
+            match std::fs::read(&source.open) {
+                Ok(bytes) => self.locate(source, wished, &bytes),
+                Err(error) => log::warn!("could not read `{}`: {error}", source.path.display()),
+            }
+        }
         let places: Vec<usize> = (first..self.probes.len()).collect();
-        self.objects.insert(file, places.clone());
-        Ok(places)
+        self.objects.insert(source.file, places.clone());
+        places
+    }
+
+    fn locate(&mut self, source: &Source, wished: Vec<Function>, bytes: &[u8]) {
+        let defined = names(bytes);
+        let mut functions = source.functions(&defined);
+        functions.retain(|one| !wished.iter().any(|wish| wish.name == one.name));
+        functions.extend(wished);
+        let object = Object { file: source.file, path: source.path.clone(), bytes };
+        let probes = locate(&object, &functions, self.next);
+        let placed = probes.iter().filter(|probe| probe.place.is_ok());
+        let last = placed.map(|probe| probe.number.saturating_add(1)).max();
+        self.next = last.unwrap_or(self.next);
+        self.probes.extend(probes);
+    }
+
+    /// A function that the user named and that is nowhere is a slip of the pen: said at once.
+    fn check_wishes(&self, pid: Pid) -> Result<(), Failure> {
+        let found = |name: &str| {
+            self.probes.iter().any(|probe| {
+                probe.function.name == name && probe.place != Err(Absent::Missing)
+                    || probe.aliases.iter().any(|alias| alias == name)
+            })
+        };
+        match self.wishes.iter().find(|wish| !found(&wish.function.name)) {
+            None => Ok(()),
+            Some(wish) => {
+                let function = wish.function.name.clone().into_owned();
+                Err(Failure::NoFunction { pid: pid.0, function, library: wish.library.clone() })
+            }
+        }
     }
 }
 

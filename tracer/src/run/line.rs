@@ -15,7 +15,8 @@ use tokio::sync::watch;
 
 use super::{
     Reports,
-    attach::{Attached, is_loaded},
+    attach::{Attached, Listing, is_loaded},
+    attacher::{self, Ears},
     choose::{Targets, explain, explain_late},
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     kernel::{Loaded, Programs},
     preflight::Facts,
     report::{Exit, Host, Report},
-    settings::Settings,
+    settings::{Format, Settings},
     target::{
         Identity, Pid, identify,
         launch::{Event, Launched},
@@ -46,7 +47,7 @@ const EXIT_PATIENCE: Duration = Duration::from_millis(500);
 type Exits = Arc<Mutex<BTreeMap<Pid, Exit>>>;
 /// Collector and reporter at work.
 pub(super) struct Line {
-    programs: Programs,
+    attacher: JoinHandle<Programs>,
     pids: Vec<Pid>,
     requests: Sender<Request>,
     collector: JoinHandle<std::io::Result<()>>,
@@ -91,7 +92,7 @@ impl Line {
         };
         let mut library =
             Library::new(tables.unwind_pages()).context("could not start making unwind tables")?;
-        let mut attached = Attached::default();
+        let mut attached = Attached::new(settings);
         let mut followed = Vec::with_capacity(identities.len());
         for identity in &identities {
             let pid = identity.pid;
@@ -99,13 +100,11 @@ impl Line {
             let watch = Watch::new(pid).map_err(late)?;
             let mappings = mappings::read(pid).map_err(late)?;
             library.learn(pid, &mappings);
-            let file = attached
-                .attach(&mut programs, pid, &mappings, &settings.kinds, settings.bare_traps)
-                .map_err(|error| {
-                    if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
-                })?;
+            let allocators = attached.attach(&mut programs, pid, &mappings).map_err(|error| {
+                if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
+            })?;
             let mappings = Arc::new(mappings);
-            followed.push(Followed { pid, watch, allocators: vec![file], mappings });
+            followed.push(Followed { pid, watch, allocators, mappings });
         }
         let numbers = attached.numbers();
         let mut collector = Collector::new(tables, library, followed, numbers, settings.min_age)
@@ -113,7 +112,7 @@ impl Line {
         if !settings.bare_traps {
             collector.start().context("could not switch recording on")?;
         }
-        let scene = scene(settings, &identities, attached, facts, begun);
+        let scene = scene(settings, &identities, attached.listing(), facts, begun);
         let pids = identities.iter().map(|identity| identity.pid).collect();
         if let Some(command) = &command {
             command.resume();
@@ -124,16 +123,25 @@ impl Line {
         }
         let (snapshots, pictures) = mpsc::channel();
         let (latest, reports) = watch::channel(None);
+        let (listings, listed) = mpsc::channel();
+        let (changes, changed) = mpsc::channel();
+        let aloud = settings.format != Format::Tui;
+        let ears = Ears { requests: requests.clone(), listings, aloud };
+        let attacher = attacher::start(programs, attached, changed, ears)?;
         let interval = settings.interval;
         let collector = spawn("collector", move || {
             collector.run(&incoming, interval, |snapshot| {
+                for change in &snapshot.mappings {
+                    drop(changes.send(change.clone()));
+                }
                 // A reporter that is gone is noticed where it is joined.
                 drop(snapshots.send(snapshot));
             })
         })?;
         let ends = Arc::clone(&exits);
-        let reporter = spawn("reporter", move || report(scene, &pictures, &latest, &ends))?;
-        Ok(Self { programs, pids, requests, collector, reporter, reports, command, exits })
+        let reporter =
+            spawn("reporter", move || report(scene, &pictures, &listed, &latest, &ends))?;
+        Ok(Self { attacher, pids, requests, collector, reporter, reports, command, exits })
     }
 
     /// Says on stderr that tracing has begun: a report on stdout is never mixed with messages.
@@ -168,18 +176,19 @@ impl Line {
     }
 
     /// Stops recording, for whoever has seen enough.
-    pub(super) fn leave(self) -> Programs {
+    /// `None` when what keeps the probes on is gone, and they with it.
+    pub(super) fn leave(self) -> Option<Programs> {
         // A collector that is gone needs no request. The reporter may be naming things that nobody
         // will read; it ends with the process.
         drop(self.requests.send(Request::Stop));
         drop(self.collector.join());
         // A command that still runs is given back to itself.
         drop(self.command);
-        self.programs
+        self.attacher.join().ok()
     }
 
     /// Stops recording and waits for the last report.
-    pub(super) fn stop(self) -> (anyhow::Result<Report>, Programs) {
+    pub(super) fn stop(self) -> (anyhow::Result<Report>, Option<Programs>) {
         drop(self.requests.send(Request::Stop));
         let collected = self.collector.join();
         drop(self.requests);
@@ -192,11 +201,12 @@ impl Line {
             }
             _ => Err(anyhow::anyhow!("could not finish the report: a thread of leaktrace failed")),
         };
-        (report, self.programs)
+        (report, self.attacher.join().ok())
     }
 }
 
-fn spawn<T: Send + 'static>(
+/// A thread with a name.
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> anyhow::Result<JoinHandle<T>> {
@@ -210,6 +220,7 @@ fn spawn<T: Send + 'static>(
 fn report(
     scene: Scene,
     snapshots: &Receiver<Snapshot>,
+    listings: &Receiver<Listing>,
     latest: &watch::Sender<Option<Arc<Report>>>,
     exits: &Exits,
 ) -> Option<Report> {
@@ -221,6 +232,9 @@ fn report(
             let mut mappings = std::mem::take(&mut snapshot.mappings);
             mappings.extend(newer.mappings.iter().cloned());
             snapshot = Snapshot { mappings, ..newer };
+        }
+        if let Some(Listing { probes, refused, allocators }) = listings.try_iter().last() {
+            assembly.probed(probes, refused, allocators);
         }
         for (pid, exit) in exits.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             assembly.exited(*pid, *exit);
@@ -278,7 +292,7 @@ fn follow(
 fn scene(
     settings: &Settings,
     identities: &[Identity],
-    attached: Attached,
+    listing: Listing,
     facts: &Facts,
     begun: Instant,
 ) -> Scene {
@@ -291,8 +305,9 @@ fn scene(
             lockdown: facts.lockdown.clone(),
         },
         targets: identities.to_vec(),
-        probes: attached.probes,
-        refused: attached.refused,
+        probes: listing.probes,
+        refused: listing.refused,
+        allocators: listing.allocators,
         started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),

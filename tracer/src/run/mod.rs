@@ -5,6 +5,7 @@
 //! stop, and a slow screen holds nobody up.
 
 mod attach;
+mod attacher;
 mod choose;
 mod goodbye;
 mod line;

@@ -94,6 +94,16 @@ pub(crate) fn report() -> Report {
             duration_s: 761.0,
             attach_ms: 310,
         },
+        allocators: vec![crate::report::Allocator {
+            pid: 4121,
+            sentence: "jemalloc 5.3.0 from libjemalloc.so.2, preloaded; glibc's malloc is not used"
+                .to_owned(),
+            name: "jemalloc".to_owned(),
+            version: Some("5.3.0".to_owned()),
+            object: "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2".to_owned(),
+            in_use: true,
+        }],
+        warnings: Vec::new(),
         accounting: Accounting {
             events: 18_200_000,
             events_per_s: 182_000.0,

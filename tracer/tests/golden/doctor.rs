@@ -33,7 +33,12 @@ fn server() -> Candidate {
         kernel_thread: false,
         zombie: false,
         seccomp: Some(2),
-        allocators: Some(vec!["libjemalloc.so.2".to_owned(), "libc.so.6".to_owned()]),
+        allocators: Some(vec![
+            "jemalloc 5.3.0 from libjemalloc.so.2, preloaded; glibc's malloc is not used"
+                .to_owned(),
+            "glibc 2.36 from libc.so.6: not used, jemalloc's malloc comes first".to_owned(),
+        ]),
+        stripped: false,
     }
 }
 
@@ -85,8 +90,9 @@ fn processes_that_cannot_be_traced() {
         ..server()
     };
     let narrow = Candidate { bits: Some(32), allocators: Some(vec![]), ..server() };
+    let bare = Candidate { allocators: Some(vec![]), stripped: true, ..server() };
     let absent = Failure::NoSuchProcess { pid: 77 };
-    let (works, text) = said(&facts, &[Ok(thread), Ok(narrow), Err(absent)]);
+    let (works, text) = said(&facts, &[Ok(thread), Ok(narrow), Ok(bare), Err(absent)]);
     assert!(!works);
     insta::assert_snapshot!(text);
 }

@@ -24,6 +24,7 @@ pub fn rows(state: &ViewState) -> Vec<Row> {
     let mut lines =
         vec![identity(report, state, width), sums(report, state, width), costs(report, width)];
     lines.extend(losses(&report.accounting, width, if rows < 30 { 1 } else { 4 }));
+    lines.extend(warnings(report, width));
     lines.extend(end(report, width));
     lines
 }
@@ -193,6 +194,15 @@ fn losses(accounting: &Accounting, width: usize, most: usize) -> Vec<Row> {
     let words: Vec<String> =
         reasons.iter().map(|(name, count)| format!("{} {name}", format::count(*count))).collect();
     vec![line(format!("lost {} (? explains)", words.join(", ")))]
+}
+
+/// What a reader must know to trust the figures; the end of a long one is in a report.
+fn warnings(report: &Report, width: usize) -> Vec<Row> {
+    let row = |warning: &String| {
+        let text = names::start_of(warning, width.saturating_sub(2));
+        Row::of(Role::Text, " ").with(Role::Bad, text)
+    };
+    report.warnings.iter().map(row).collect()
 }
 
 /// Said when every target has ended.

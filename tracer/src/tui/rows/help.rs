@@ -81,6 +81,13 @@ fn now(rows: &mut Vec<Row>, report: &Report, width: usize) {
             entry(rows, Role::Bad, &format::count(*count), header::reason(name), width);
         }
     }
+    if !report.allocators.is_empty() {
+        heading(rows, "Allocators");
+    }
+    for allocator in &report.allocators {
+        let role = if allocator.in_use { Role::Text } else { Role::Muted };
+        entry(rows, role, &format!("pid {}", allocator.pid), &allocator.sentence, width);
+    }
     let off = |status| report.probes.iter().filter(move |probe| probe.status == status);
     let off: Vec<_> = off(ProbeStatus::Refused).chain(off(ProbeStatus::Missing)).collect();
     if !off.is_empty() {

@@ -1,0 +1,67 @@
+//! A target that grows while no probe is hit: what is traced is not what it allocates with.
+//!
+//! Takes a few figures, hands on a sentence. Pure.
+
+use std::time::Duration;
+
+use crate::format;
+
+/// A server may rest that long between two requests.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Page tables and stacks grow by less without any allocation.
+const GROWTH_BYTES: u64 = 1 << 20;
+
+/// What is known of all targets together.
+#[derive(Clone, Copy, Debug)]
+pub struct Quiet {
+    /// Time since the probes are on.
+    pub traced: Duration,
+    /// Hits of all probes since then.
+    pub hits: u64,
+    /// Resident memory when the first report was made.
+    pub first_bytes: u64,
+    /// Resident memory now.
+    pub resident_bytes: u64,
+}
+
+impl Quiet {
+    /// What to say when the target grows and no probe is hit.
+    pub fn warning(&self) -> Option<String> {
+        let grown = self.resident_bytes.saturating_sub(self.first_bytes);
+        (self.hits == 0 && self.traced >= PATIENCE && grown >= GROWTH_BYTES).then(|| {
+            format!(
+                "no probe was hit in {}, though resident memory grew by {}: the target may have an \
+                 allocator of its own (--alloc, --free, --allocator-prefix), or touch memory that it \
+                 had before",
+                format::seconds(self.traced.as_secs_f64()),
+                format::bytes(grown),
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GROWING: Quiet = Quiet {
+        traced: Duration::from_secs(6),
+        hits: 0,
+        first_bytes: 10 << 20,
+        resident_bytes: 14 << 20,
+    };
+
+    #[test]
+    fn growth_without_hits_is_said_with_both_figures() {
+        let warning = GROWING.warning().unwrap();
+        assert!(warning.contains("grew by 4.0 MiB") && warning.contains("--alloc"), "{warning}");
+    }
+
+    #[test]
+    fn a_hit_a_rest_or_a_short_while_is_nothing() {
+        assert_eq!(Quiet { hits: 1, ..GROWING }.warning(), None);
+        assert_eq!(Quiet { resident_bytes: 10 << 20, ..GROWING }.warning(), None);
+        assert_eq!(Quiet { resident_bytes: 1 << 20, ..GROWING }.warning(), None);
+        assert_eq!(Quiet { traced: Duration::from_secs(4), ..GROWING }.warning(), None);
+    }
+}

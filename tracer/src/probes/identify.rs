@@ -1,0 +1,269 @@
+//! What an object file tells of allocators in it: under which names, which one, which version.
+//!
+//! Takes a file, hands on [`Looked`]. Looks at symbols and a few strings only; judges nothing about use.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use object::{
+    Object as _, ObjectSymbol as _, ReadCache, elf,
+    read::elf::{ElfFile64, FileHeader as _},
+};
+
+use super::catalog::PREFIXES;
+use crate::{format::file_name, target::LIBC_NAMES};
+
+/// Symbols that tell allocators apart, and whose they are. The first that is there counts.
+const MARKS: [(&str, &str); 10] = [
+    ("__asan_init", "AddressSanitizer"),
+    ("mi_version", "mimalloc"),
+    ("tc_version", "tcmalloc"),
+    ("mallctl", "jemalloc"),
+    ("sn_rust_alloc", "snmalloc"),
+    ("gnu_get_libc_version", "glibc"),
+    // Static programs have only what they use.
+    ("_int_malloc", "glibc"),
+    ("__libc_malloc_impl", "musl"),
+    ("__malloc_alloc_meta", "musl"),
+    ("__malloc_donate", "musl"),
+];
+
+/// One allocator in an object: a family of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Family {
+    /// What it is called; `None` when nothing tells.
+    pub(super) name: Option<&'static str>,
+    /// Its version, if a string in the file says it.
+    pub(super) version: Option<String>,
+    /// The prefixes of its names.
+    pub(super) prefixes: Vec<String>,
+}
+
+/// What an object tells.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Looked {
+    pub(super) path: PathBuf,
+    /// The name other objects ask for it by.
+    pub(super) soname: Option<String>,
+    /// Names of the objects it asks for.
+    pub(super) needed: Vec<String>,
+    /// Whether it is a C library.
+    pub(super) is_libc: bool,
+    /// Whether the dynamic linker offers its `malloc` to others.
+    pub(super) offers: bool,
+    /// Whether it has any symbols of functions at all.
+    pub(super) has_symbols: bool,
+    pub(super) families: Vec<Family>,
+}
+
+/// Looks at one object. A file that is none, or cannot be read, tells nothing.
+pub(super) fn look(path: &Path, open: &Path, more: &[String]) -> Looked {
+    let blank = Looked { path: path.to_owned(), ..Looked::default() };
+    let Ok(opened) = File::open(open) else { return blank };
+    let cache = ReadCache::new(opened);
+    let Ok(elf) = ElfFile64::<object::Endianness, _>::parse(&cache) else { return blank };
+    let (soname, needed) = dynamic(&elf);
+    let path_text = path.to_string_lossy();
+    let is_libc = LIBC_NAMES.iter().any(|start| file_name(&path_text).starts_with(start));
+    // The loader's own allocator serves nobody else.
+    if ["ld-linux", "ld-2."].iter().any(|start| file_name(&path_text).starts_with(start)) {
+        return Looked { soname, needed, ..blank };
+    }
+    let prefixes: Vec<&str> = PREFIXES.into_iter().chain(more.iter().map(String::as_str)).collect();
+    let names = Names::of(&elf, &prefixes);
+    let mut families: Vec<Family> = Vec::new();
+    for prefix in prefixes {
+        if !["malloc", "free"].iter().all(|name| names.has(prefix, name)) {
+            continue;
+        }
+        let name = names.owner(prefix).or_else(|| is_libc.then_some("musl"));
+        match families.iter_mut().find(|family| family.name == name) {
+            Some(family) => family.prefixes.push(prefix.to_owned()),
+            None => {
+                families.push(Family { name, version: None, prefixes: vec![prefix.to_owned()] });
+            }
+        }
+    }
+    if let Some(bytes) = (!families.is_empty()).then(|| std::fs::read(open).ok()).flatten() {
+        for family in &mut families {
+            family.version = version(family.name, &bytes);
+        }
+    }
+    Looked {
+        soname,
+        needed,
+        is_libc,
+        offers: names.offers,
+        has_symbols: names.any,
+        families,
+        ..blank
+    }
+}
+
+/// The symbols that matter.
+struct Names {
+    found: HashSet<String>,
+    offers: bool,
+    any: bool,
+}
+
+impl Names {
+    fn of<'data, R: object::ReadRef<'data>>(
+        elf: &ElfFile64<'data, object::Endianness, R>,
+        prefixes: &[&str],
+    ) -> Self {
+        let mut names = Self { found: HashSet::new(), offers: false, any: false };
+        let mut offered = 0;
+        let both = elf.dynamic_symbols().map(|symbol| (symbol, true));
+        for (symbol, dynamic) in both.chain(elf.symbols().map(|symbol| (symbol, false))) {
+            if symbol.is_undefined() || symbol.address() == 0 {
+                continue;
+            }
+            let Ok(name) = symbol.name() else { continue };
+            names.any |= symbol.kind() == object::SymbolKind::Text;
+            let bare = name.split('@').next().unwrap_or(name);
+            let family = matches!(bare, "malloc" | "free");
+            offered += u8::from(family && dynamic);
+            let tail = ["malloc", "free", "mallctl"];
+            let prefixed = || {
+                prefixes.iter().any(|prefix| {
+                    bare.strip_prefix(prefix).is_some_and(|rest| tail.contains(&rest))
+                })
+            };
+            let mark = || MARKS.iter().any(|(mark, _)| *mark == bare);
+            // A local `malloc` is some unit's own affair; a local `je_malloc` was hidden by the linker.
+            if (!family || symbol.is_global()) && (prefixed() || mark()) {
+                names.found.insert(bare.to_owned());
+            }
+        }
+        names.offers = offered >= 2;
+        names
+    }
+
+    fn has(&self, prefix: &str, name: &str) -> bool {
+        self.found.contains(&format!("{prefix}{name}"))
+    }
+
+    /// Whose names these are.
+    fn owner(&self, prefix: &str) -> Option<&'static str> {
+        match prefix {
+            "tc_" => return Some("tcmalloc"),
+            "mi_" => return Some("mimalloc"),
+            "" => {}
+            _ if self.has(prefix, "mallctl") => return Some("jemalloc"),
+            "je_" | "_rjem_" | "rjem_" => return Some("jemalloc"),
+            _ => return None,
+        }
+        let mark = MARKS.iter().find(|(mark, _)| self.found.contains(*mark));
+        mark.map(|(_, name)| *name)
+    }
+}
+
+/// `DT_SONAME` and `DT_NEEDED`.
+fn dynamic<'data, R: object::ReadRef<'data>>(
+    elf: &ElfFile64<'data, object::Endianness, R>,
+) -> (Option<String>, Vec<String>) {
+    use object::read::elf::Dyn as _;
+    let (endian, data) = (elf.endian(), elf.data());
+    let mut needed = Vec::new();
+    let mut soname = None;
+    let sections = elf.elf_header().sections(endian, data);
+    let table = sections.and_then(|sections| {
+        let found = sections.dynamic(endian, data)?;
+        let Some((entries, link)) = found else { return Ok(None) };
+        Ok(Some((entries, sections.strings(endian, data, link)?)))
+    });
+    let Ok(Some((entries, strings))) = table else { return (soname, needed) };
+    for entry in entries {
+        let text = || {
+            let bytes = entry.string(endian, strings).ok()?;
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        };
+        match entry.tag(endian) {
+            elf::DT_NEEDED => needed.extend(text()),
+            elf::DT_SONAME => soname = text(),
+            _ => {}
+        }
+    }
+    (soname, needed)
+}
+
+/// The version that an allocator's own strings say.
+fn version(name: Option<&str>, bytes: &[u8]) -> Option<String> {
+    match name? {
+        "glibc" => after(bytes, b"stable release version "),
+        "tcmalloc" => after(bytes, b"gperftools "),
+        // `5.3.0-0-g` and the commit's 40 digits.
+        "jemalloc" => find(bytes, |rest| {
+            let commit = rest.strip_prefix(b"-g")?.get(..40)?;
+            commit.iter().all(u8::is_ascii_hexdigit).then_some(())
+        })
+        .and_then(|(at, ())| {
+            let before = bytes.get(at.checked_sub(24)?..at)?;
+            let start = before.iter().rposition(|byte| *byte == 0).map_or(0, |zero| zero + 1);
+            let text = str::from_utf8(before.get(start..)?).ok()?;
+            Some(text.split('-').next()?.to_owned())
+        })
+        .filter(|text| text.contains('.')),
+        _ => None,
+    }
+}
+
+/// Digits and points behind a text.
+fn after(bytes: &[u8], text: &[u8]) -> Option<String> {
+    let is_number = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
+    find(bytes, |rest| {
+        let number = rest.strip_prefix(text)?;
+        let number: Vec<u8> = number.iter().take_while(is_number).copied().collect();
+        let number = String::from_utf8(number).ok()?;
+        let number = number.trim_end_matches('.');
+        (!number.is_empty()).then(|| number.to_owned())
+    })
+    .map(|(_, number)| number)
+}
+
+fn find<T>(bytes: &[u8], matches: impl Fn(&[u8]) -> Option<T>) -> Option<(usize, T)> {
+    (0..bytes.len()).find_map(|at| Some((at, matches(bytes.get(at..)?)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_where_they_stand() {
+        let glibc = b"\0GNU C Library (X) stable release version 2.36.\nCopyright";
+        assert_eq!(version(Some("glibc"), glibc).as_deref(), Some("2.36"));
+        let commit = "54eaed1d8b56b1aa528be3bdd1877e59c56fa90c";
+        let jemalloc = format!("padding of some length here\0<jemalloc>: \05.3.0-0-g{commit}\0");
+        assert_eq!(version(Some("jemalloc"), jemalloc.as_bytes()).as_deref(), Some("5.3.0"));
+        assert_eq!(
+            version(Some("tcmalloc"), b"x gperftools y\0gperftools 2.10\0").as_deref(),
+            Some("2.10")
+        );
+        assert_eq!(version(Some("mimalloc"), b"2.0.9"), None);
+        assert_eq!(version(None, b""), None);
+    }
+
+    #[test]
+    fn this_machines_libc_is_glibc_with_a_version() {
+        let maps = crate::target::mappings::read(crate::target::Pid::own()).unwrap();
+        let objects = maps.objects();
+        let libc = objects
+            .iter()
+            .find(|object| object.path.to_string_lossy().contains("libc.so"))
+            .unwrap();
+        let looked = look(libc.path, libc.path, &[]);
+        assert!(looked.is_libc && looked.offers && looked.has_symbols);
+        let [family] = looked.families.as_slice() else { panic!("{looked:?}") };
+        assert_eq!(
+            (family.name, family.prefixes.as_slice()),
+            (Some("glibc"), &[String::new()][..])
+        );
+        assert!(family.version.as_ref().is_some_and(|version| version.starts_with("2.")));
+        assert!(looked.soname.as_deref() == Some("libc.so.6"));
+    }
+}

@@ -1,0 +1,199 @@
+//! One object file as far as probes care: its functions by name, its code, and what its branches lead to.
+//!
+//! Takes bytes, hands on places in them. Knows no allocator and no process.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use object::{
+    Object as _, ObjectSegment as _, ObjectSymbol as _, RelocationTarget, Symbol, SymbolKind,
+};
+
+use super::Absent;
+use crate::target::mappings::FileId;
+
+/// Code bytes of a function looked at when its symbol has no size.
+const UNSIZED_BYTES: u64 = 512;
+/// A stub of the procedure linkage table: `endbr64`, `bnd jmp *slot(%rip)`, or less.
+const STUB_BYTES: u64 = 16;
+
+/// An object file, open for reading.
+pub struct Object<'data> {
+    /// Which file it is.
+    pub file: FileId,
+    /// Its path as the target sees it.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub bytes: &'data [u8],
+}
+
+/// A function's code.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Body<'data> {
+    /// Address in the object.
+    pub(super) address: u64,
+    /// Offset in the file.
+    pub(super) offset: u64,
+    /// The bytes; a guess of how many when its symbol has no size.
+    pub(super) code: &'data [u8],
+}
+
+/// Where a branch out of a function leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target<'data> {
+    /// To code of the same object.
+    Code(u64),
+    /// To whatever the dynamic linker binds this name to.
+    Import(&'data str),
+}
+
+/// An object parsed for its functions.
+pub(super) struct Functions<'data> {
+    file: object::File<'data>,
+    defined: HashMap<&'data str, (u64, u64)>,
+    slots: HashMap<u64, &'data str>,
+}
+
+impl<'data> Functions<'data> {
+    /// `None` when the bytes are no object.
+    pub(super) fn parse(bytes: &'data [u8]) -> Option<Self> {
+        let file = object::File::parse(bytes).ok()?;
+        let defined = defined_functions(&file);
+        let slots = slots(&file);
+        Some(Self { file, defined, slots })
+    }
+
+    /// Names of all functions it defines.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'data str> {
+        self.defined.keys().copied()
+    }
+
+    /// The code of the function with this name, or at this address (`0x…`).
+    pub(super) fn body(&self, name: &str) -> Result<Body<'data>, Absent> {
+        let hidden = || Absent::Refused("its code is not in the file".to_owned());
+        if let Some(digits) = name.strip_prefix("0x") {
+            let address = u64::from_str_radix(digits, 16).ok().ok_or(Absent::Missing)?;
+            let size = self.defined.values().find(|(start, _)| *start == address);
+            return self.code_at(address, size.map_or(0, |(_, size)| *size)).ok_or(Absent::Missing);
+        }
+        let (address, size) = *self.defined.get(name).ok_or(Absent::Missing)?;
+        self.code_at(address, size).ok_or_else(hidden)
+    }
+
+    fn code_at(&self, address: u64, size: u64) -> Option<Body<'data>> {
+        let segment = self.file.segments().find(|segment| {
+            address >= segment.address() && address - segment.address() < segment.size()
+        })?;
+        let (start, length) = segment.file_range();
+        let within = address - segment.address();
+        let left = length.checked_sub(within)?;
+        let wanted = if size == 0 { UNSIZED_BYTES } else { size };
+        let code = segment.data_range(address, wanted.min(left)).ok()??;
+        Some(Body { address, offset: start + within, code })
+    }
+
+    /// Where the branches out of a function lead; those within it are left out. One through a register
+    /// or a table leads nowhere known.
+    pub(super) fn branches_out(&self, body: &Body<'data>) -> Vec<Target<'data>> {
+        let end = body.address + body.code.len() as u64;
+        let mut decoder = Decoder::with_ip(64, body.code, body.address, DecoderOptions::NONE);
+        let mut targets = Vec::new();
+        while decoder.can_decode() {
+            let instruction = decoder.decode();
+            match destination(&instruction) {
+                Some(Direct(to)) if to == body.address || !(body.address..end).contains(&to) => {
+                    targets.push(self.through_stub(to));
+                }
+                Some(Slot(slot)) => {
+                    targets.extend(self.slots.get(&slot).copied().map(Target::Import));
+                }
+                _ => {}
+            }
+        }
+        targets
+    }
+
+    /// A stub of the linkage table stands for the name it is about.
+    fn through_stub(&self, address: u64) -> Target<'data> {
+        let stub = || {
+            let body = self.code_at(address, STUB_BYTES)?;
+            let mut decoder = Decoder::with_ip(64, body.code, address, DecoderOptions::NONE);
+            let mut instruction = decoder.decode();
+            if instruction.code() == Code::Endbr64 {
+                instruction = decoder.decode();
+            }
+            match destination(&instruction) {
+                Some(Slot(slot)) if instruction.flow_control() == FlowControl::IndirectBranch => {
+                    self.slots.get(&slot).copied()
+                }
+                _ => None,
+            }
+        };
+        stub().map_or(Target::Code(address), Target::Import)
+    }
+}
+
+/// Where a branch or call leads, as far as its own bytes tell.
+enum Destination {
+    Direct(u64),
+    Slot(u64),
+}
+use Destination::{Direct, Slot};
+
+fn destination(instruction: &Instruction) -> Option<Destination> {
+    if instruction.near_branch_target() != 0 {
+        return Some(Direct(instruction.near_branch_target()));
+    }
+    let indirect = matches!(
+        instruction.flow_control(),
+        FlowControl::IndirectBranch | FlowControl::IndirectCall
+    );
+    let relative = indirect
+        && instruction.op0_kind() == OpKind::Memory
+        && instruction.memory_base() == Register::RIP;
+    relative.then(|| Slot(instruction.ip_rel_memory_address()))
+}
+
+/// Address and size of every function that the object defines, by name without its version. The dynamic
+/// table wins: it is what the dynamic linker binds callers to. Then what is global in the static one, and
+/// last what is local: an allocator built into a program may have hidden its names.
+fn defined_functions<'data>(file: &object::File<'data>) -> HashMap<&'data str, (u64, u64)> {
+    let mut defined = HashMap::new();
+    let mut add = |symbol: &Symbol<'data, '_>| {
+        if symbol.is_undefined() || symbol.kind() != SymbolKind::Text || symbol.address() == 0 {
+            return;
+        }
+        if let Ok(name) = symbol.name() {
+            let name = name.split('@').next().unwrap_or(name);
+            defined.entry(name).or_insert((symbol.address(), symbol.size()));
+        }
+    };
+    file.dynamic_symbols().for_each(|symbol| add(&symbol));
+    file.symbols().filter(object::ObjectSymbol::is_global).for_each(|symbol| add(&symbol));
+    // `malloc` itself, when local, is some unit's own affair.
+    let own = |symbol: &Symbol<'data, '_>| {
+        symbol.is_local() && symbol.name().is_ok_and(|name| !is_family(name))
+    };
+    file.symbols().filter(own).for_each(|symbol| add(&symbol));
+    defined
+}
+
+fn is_family(name: &str) -> bool {
+    super::catalog::LIBC.iter().any(|function| function.name == name)
+}
+
+/// Slots that the dynamic linker fills with the address of a named function.
+fn slots<'data>(file: &object::File<'data>) -> HashMap<u64, &'data str> {
+    use object::ObjectSymbolTable as _;
+    let Some((table, relocations)) = file.dynamic_symbol_table().zip(file.dynamic_relocations())
+    else {
+        return HashMap::new();
+    };
+    relocations
+        .filter_map(|(address, relocation)| {
+            let RelocationTarget::Symbol(index) = relocation.target() else { return None };
+            let name = table.symbol_by_index(index).ok()?.name().ok()?;
+            Some((address, name.split('@').next().unwrap_or(name)))
+        })
+        .collect()
+}

@@ -1,0 +1,87 @@
+//! In which order the dynamic linker searches a program's objects for a name.
+//!
+//! Takes what objects say of themselves and what was preloaded, hands on their order. Pure. Objects that
+//! were loaded later (`dlopen`) are not searched for the program's own names and are left out.
+
+use super::identify::Looked;
+use crate::format::file_name;
+
+/// Indices into `objects`: the executable, what was preloaded, then what is needed, breadth first. Which of
+/// them were preloaded comes along.
+pub(super) fn search_order(
+    objects: &[&Looked],
+    executable: Option<usize>,
+    preloads: &[String],
+) -> Vec<(usize, bool)> {
+    let mut order: Vec<(usize, bool)> = executable.map(|at| (at, false)).into_iter().collect();
+    let add = |order: &mut Vec<(usize, bool)>, name: &str, preloaded| {
+        let found = objects.iter().position(|object| is_called(object, name));
+        if let Some(at) = found.filter(|at| !order.iter().any(|(known, _)| known == at)) {
+            order.push((at, preloaded));
+        }
+    };
+    for name in preloads {
+        add(&mut order, name, true);
+    }
+    let mut next = 0;
+    while let Some((at, _)) = order.get(next).copied() {
+        for name in objects.get(at).iter().flat_map(|object| &object.needed) {
+            add(&mut order, name, false);
+        }
+        next += 1;
+    }
+    order
+}
+
+/// Whether an object is what `name` asks for: by its own name or its file's. (A path may lead through a
+/// link to a file of another name, which has the name asked for as its own.)
+fn is_called(object: &Looked, name: &str) -> bool {
+    let name = file_name(name);
+    object.soname.as_deref() == Some(name) || file_name(&object.path.to_string_lossy()) == name
+}
+
+/// The names in `LD_PRELOAD` or `/etc/ld.so.preload`: separated by spaces, colons or lines.
+pub(super) fn preloads(text: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or(line));
+    let words = lines.flat_map(|line| line.split([' ', '\t', ':']));
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(path: &str, soname: Option<&str>, needed: &[&str]) -> Looked {
+        Looked {
+            path: path.into(),
+            soname: soname.map(str::to_owned),
+            needed: needed.iter().map(|name| (*name).to_owned()).collect(),
+            ..Looked::default()
+        }
+    }
+
+    #[test]
+    fn executable_preloads_then_needed_breadth_first() {
+        let all = [
+            object("/bin/server", None, &["liba.so.1", "libb.so.1"]),
+            object("/lib/libc.so.6", Some("libc.so.6"), &[]),
+            object("/lib/liba.so.1.2", Some("liba.so.1"), &["libdeep.so", "libc.so.6"]),
+            object("/lib/libb.so.1", Some("libb.so.1"), &["libc.so.6"]),
+            object("/lib/libdeep.so", None, &[]),
+            object("/opt/plugin.so", None, &["libc.so.6"]),
+            object("/lib/libjemalloc.so.2", Some("libjemalloc.so.2"), &["libc.so.6"]),
+        ];
+        let all: Vec<&Looked> = all.iter().collect();
+        let order = search_order(&all, Some(0), &["/usr/lib/libjemalloc.so.2".to_owned()]);
+        assert_eq!(order, [(0, false), (6, true), (2, false), (3, false), (1, false), (4, false)]);
+    }
+
+    #[test]
+    fn preloads_are_separated_by_anything() {
+        assert_eq!(
+            preloads("/a.so:b.so  c.so\n# none\n d.so # why"),
+            ["/a.so", "b.so", "c.so", "d.so"]
+        );
+        assert!(preloads("").is_empty());
+    }
+}

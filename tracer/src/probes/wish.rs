@@ -1,0 +1,140 @@
+//! Functions that the user names: `--alloc FUNC:SHAPE` and `--free FUNC[:handle@N]`.
+//!
+//! Takes words, hands on functions as the catalog has them. Pure.
+
+use std::borrow::Cow;
+
+use tracer_common::{attach::Shape, kind::Kind};
+
+use super::Function;
+use crate::format::file_name;
+
+/// Registers carry six arguments.
+const ARGUMENTS: u8 = 6;
+
+/// A function that the user wants probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The object that has it, by the beginning of its file name; any when `None`.
+    pub library: Option<String>,
+    /// The function; a name `0x…` is an address in the executable.
+    pub function: Function,
+}
+
+impl Wish {
+    /// `[LIB!]FUNC:SHAPE`, where SHAPE is `size@N`, `count@N,size@M` or `out@N,size@M`.
+    pub fn alloc(text: &str) -> Result<Self, String> {
+        let (place, shape) = text.rsplit_once(':').ok_or_else(|| {
+            "no shape: FUNC:size@N, FUNC:count@N,size@M or FUNC:out@N,size@M".to_owned()
+        })?;
+        let words = shape.split(',').map(word).collect::<Result<Vec<_>, _>>()?;
+        let (shape, arguments) = match words.as_slice() {
+            [("size", size)] => (Shape::Size, [*size, 0, 0]),
+            [("count", count), ("size", size)] => (Shape::CountSize, [*count, *size, 0]),
+            [("out", out), ("size", size)] => (Shape::OutPointer, [*out, *size, 0]),
+            _ => {
+                return Err(format!(
+                    "no such shape: `{shape}`; there are size@N, count@N,size@M and out@N,size@M"
+                ));
+            }
+        };
+        Self::new(place, shape, arguments)
+    }
+
+    /// `[LIB!]FUNC`, or `[LIB!]FUNC:handle@N` when the handle is not the first argument.
+    pub fn free(text: &str) -> Result<Self, String> {
+        let Some((place, shape)) = text.rsplit_once(':') else {
+            return Self::new(text, Shape::Release, [0, 0, 0]);
+        };
+        match word(shape)? {
+            ("handle", handle) => Self::new(place, Shape::Release, [handle, 0, 0]),
+            _ => Err(format!("no such shape: `{shape}`; there is handle@N")),
+        }
+    }
+
+    fn new(place: &str, shape: Shape, arguments: [u8; 3]) -> Result<Self, String> {
+        let (library, name) = match place.split_once('!') {
+            Some((library, name)) => (Some(file_name(library).to_owned()), name),
+            None => (None, place),
+        };
+        if name.is_empty() || library.as_ref().is_some_and(String::is_empty) {
+            return Err("no function is named: FUNC or LIB!FUNC".to_owned());
+        }
+        if let Some(digits) = name.strip_prefix("0x")
+            && u64::from_str_radix(digits, 16).is_err()
+        {
+            return Err(format!("`{name}` is no address"));
+        }
+        let name = Cow::Owned(name.to_owned());
+        Ok(Self { library, function: Function { name, kind: Kind::Heap, shape, arguments } })
+    }
+
+    /// Whether an object of this path may be meant; `executable` says whether it is the program itself.
+    pub fn may_be_in(&self, path: &str, executable: bool) -> bool {
+        match &self.library {
+            Some(library) => file_name(path).starts_with(library.as_str()),
+            None => executable || !self.function.name.starts_with("0x"),
+        }
+    }
+}
+
+/// `name@N`.
+fn word(text: &str) -> Result<(&str, u8), String> {
+    let parsed = text.split_once('@').and_then(|(name, number)| Some((name, number.parse().ok()?)));
+    match parsed {
+        Some((name, number)) if number < ARGUMENTS => Ok((name, number)),
+        Some(_) => Err(format!("`{text}`: arguments are counted from 0 to {}", ARGUMENTS - 1)),
+        None => Err(format!("`{text}` is not of the form name@N")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_is_understood() {
+        let check = |wish: Result<Wish, String>, shape, arguments, library: Option<&str>| {
+            let wish = wish.unwrap();
+            assert_eq!((wish.function.shape, wish.function.arguments), (shape, arguments));
+            assert_eq!((wish.library.as_deref(), &*wish.function.name), (library, "pool_get"));
+        };
+        check(Wish::alloc("pool_get:size@1"), Shape::Size, [1, 0, 0], None);
+        check(Wish::alloc("pool_get:count@2,size@3"), Shape::CountSize, [2, 3, 0], None);
+        let library = Some("libpool.so");
+        check(
+            Wish::alloc("/a/libpool.so!pool_get:out@0,size@2"),
+            Shape::OutPointer,
+            [0, 2, 0],
+            library,
+        );
+        check(Wish::free("pool_get"), Shape::Release, [0, 0, 0], None);
+        check(Wish::free("libpool.so!pool_get:handle@5"), Shape::Release, [5, 0, 0], library);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said() {
+        for text in [
+            "f",
+            "f:size",
+            "f:size@6",
+            "f:size@1,count@0",
+            "f:handle@0",
+            ":size@0",
+            "!f:size@0",
+            "0xzz:size@0",
+        ] {
+            assert!(Wish::alloc(text).is_err(), "{text}");
+        }
+        for text in ["f:size@0", "f:handle@-1", "", "lib!"] {
+            assert!(Wish::free(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_the_executables() {
+        let wish = Wish::alloc("0x401020:size@0").unwrap();
+        assert!(wish.may_be_in("/bin/a", true) && !wish.may_be_in("/lib/liba.so", false));
+        assert!(Wish::free("liba!f").unwrap().may_be_in("/lib/liba.so.1", false));
+    }
+}
