@@ -51,8 +51,7 @@ fn libc_is_understood_but_for_hand_written_leaves() {
     let entry = Rule { base: BASE_STACK, offset: 8, ..Rule::default() };
     let entry = rules.number(entry);
     for name in ["malloc", "qsort", "printf", "getaddrinfo"] {
-        let symbol =
-            file.dynamic_symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
+        let symbol = file.dynamic_symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
         assert_eq!(rule_at(&table, symbol.address()), entry, "{name}");
     }
 }
@@ -79,7 +78,7 @@ fn damaged_tables_never_panic() {
         for _ in 0..40 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let at = usize::try_from(seed >> 33).unwrap() % damaged.len();
-            damaged[at] = (seed >> 25) as u8;
+            damaged[at] = u8::try_from(seed >> 25 & 0xff).unwrap();
         }
         if let Ok(table) = compile(damaged.as_slice(), &mut Rules::default()) {
             assert!(table.rows.windows(2).all(|pair| pair[0] >> 32 < pair[1] >> 32));
