@@ -63,7 +63,10 @@ pub(crate) fn site(
 ) -> u32 {
     thread.stack.frames[0] = caller;
     thread.digest = Digest::seeded(call.pid(), call.cookie.probe()).with(caller);
-    walk(thread, call.process, call.frame_pointer(), call.stack_pointer());
+    thread.stack.head.depth = 1;
+    thread.stack.head.end = StackEnd::FramePointerLost as u32;
+    let process = call.process().unwrap_or(core::ptr::null());
+    walk(thread, process, call.frame_pointer(), call.stack_pointer());
     // SAFETY: values are numbers that never change once written.
     if let Some(number) = unsafe { SITES.get(thread.digest) } {
         return *number;

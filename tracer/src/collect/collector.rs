@@ -26,9 +26,9 @@ use tracer_common::{
 };
 
 use super::{
-    decode::{decode, drained},
+    decode::{Event, decode, drained},
     ledger::Ledger,
-    snapshot::{Snapshot, site_figures},
+    snapshot::{Kin, Snapshot, site_figures},
 };
 use crate::{
     kernel::{Drained, Tables},
@@ -59,6 +59,15 @@ pub enum Request {
     /// Another program has taken a target's place: all it had is gone. Says when it is done; the
     /// new program must not run before.
     Forget(Pid, SyncSender<()>),
+    /// More probes are on, for a target that has become another program.
+    Attached {
+        /// The target.
+        pid: Pid,
+        /// The object that is its allocator.
+        allocator: FileId,
+        /// How many numbers of probes are in use.
+        probes: u8,
+    },
     /// Switch recording off and make the last snapshot.
     Stop,
 }
@@ -77,18 +86,21 @@ pub struct Followed {
 
 /// The loop's state.
 pub struct Collector {
-    tables: Tables,
+    pub(super) tables: Tables,
     /// Tells when the programs ask for a reader.
-    wakes: OwnedFd,
-    ledger: Ledger,
-    targets: Vec<Followed>,
-    probes: u8,
-    min_age: Duration,
-    taken: Vec<Drained>,
-    malformed: u64,
-    doubts_seen: u64,
-    ended: Vec<Pid>,
-    changed: BTreeMap<Pid, Arc<Mappings>>,
+    pub(super) wakes: OwnedFd,
+    pub(super) ledger: Ledger,
+    pub(super) targets: Vec<Followed>,
+    pub(super) probes: u8,
+    pub(super) min_age: Duration,
+    pub(super) taken: Vec<Drained>,
+    pub(super) malformed: u64,
+    pub(super) doubts_seen: u64,
+    pub(super) ended: Vec<Pid>,
+    pub(super) changed: BTreeMap<Pid, Arc<Mappings>>,
+    pub(super) kin: Vec<Kin>,
+    /// Targets that are another program since the attacher was last told.
+    pub(super) executed: Vec<Pid>,
 }
 
 impl Collector {
@@ -98,6 +110,7 @@ impl Collector {
         targets: Vec<Followed>,
         probes: u8,
         min_age: Duration,
+        children: bool,
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // By edge: the buffer nearly always holds something, which is no reason to wake up.
@@ -118,11 +131,14 @@ impl Collector {
             doubts_seen: 0,
             ended: Vec::new(),
             changed: BTreeMap::new(),
+            kin: Vec::new(),
+            executed: Vec::new(),
         };
         // All at once: a server's first second can bring tens of thousands. Number 0 is the unknown one.
         collector.tables.give_sites(1..limits::SITES)?;
         for target in targets {
             collector.admit(&target)?;
+            collector.tables.adopt(target.pid.0, children)?;
             collector.changed.insert(target.pid, Arc::clone(&target.mappings));
             collector.targets.push(target);
         }
@@ -135,11 +151,13 @@ impl Collector {
     }
 
     /// Runs until it is told to stop (or nobody is left to tell it), handing a snapshot to `publish`
-    /// every `interval` and at the end.
+    /// every `interval` and at the end. `executed` is told of each target that has become another
+    /// program.
     pub fn run(
         mut self,
         requests: &Receiver<Request>,
         interval: Duration,
+        executed: impl Fn(Pid),
         mut publish: impl FnMut(Snapshot),
     ) -> io::Result<()> {
         let mut pause = DRAIN_AT_MOST.min(interval);
@@ -159,6 +177,10 @@ impl Collector {
                     self.look_at_targets();
                     _ = done.send(());
                 }
+                Ok(Request::Attached { pid, allocator, probes }) => {
+                    self.probes = probes;
+                    self.attached(pid, allocator);
+                }
                 Ok(Request::Stop) | Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {}
             }
@@ -171,10 +193,13 @@ impl Collector {
             }
             // The end of a target is news that does not wait.
             if now >= next_snapshot || self.has_newly_ended() {
+                // What it did last, a fork for example, is to be known when its end is.
+                self.cycle()?;
                 self.look_at_targets();
                 publish(self.snapshot(false)?);
                 next_snapshot = (next_snapshot + interval).max(now + interval / 2);
             }
+            self.executed.drain(..).for_each(&executed);
             if self.wait(next_drain.min(next_snapshot)) {
                 next_drain = Instant::now();
             }
@@ -200,10 +225,21 @@ impl Collector {
         }
         let known = self.ledger.site_numbers();
         let (ledger, malformed) = (&mut self.ledger, &mut self.malformed);
-        brought += self.tables.records(RECORDS_AT_ONCE, |record| match decode(record) {
-            Some(event) => ledger.apply(event),
+        let mut family = Vec::new();
+        let records = self.tables.records(RECORDS_AT_ONCE, |record| match decode(record) {
+            Some(event) => {
+                if matches!(event, Event::Forked { .. } | Event::Executed { .. }) {
+                    family.push(event.clone());
+                }
+                ledger.apply(event);
+            }
             None => *malformed += 1,
         });
+        if records < RECORDS_AT_ONCE {
+            ledger.cycled();
+        }
+        brought += records;
+        family.into_iter().for_each(|event| self.related(&event));
         if self.ledger.site_numbers() > known {
             self.look_at_targets();
         }
@@ -212,7 +248,7 @@ impl Collector {
 
     /// Cycles until nothing comes any more: for when nothing is recorded meanwhile.
     fn exhaust(&mut self) -> io::Result<()> {
-        while self.cycle()? > 0 {}
+        while self.cycle()? > 0 || self.ledger.is_waiting() {}
         Ok(())
     }
 
@@ -247,14 +283,14 @@ impl Collector {
     }
 
     /// Notices ends, and libraries that came or went.
-    fn look_at_targets(&mut self) {
+    pub(super) fn look_at_targets(&mut self) {
         let mut targets = std::mem::take(&mut self.targets);
         for target in &mut targets {
             if self.ended.contains(&target.pid) {
                 continue;
             }
             if target.watch.ended() {
-                self.ended.push(target.pid);
+                self.gone(target.pid);
                 continue;
             }
             // It may end between the question and the reading: the next look will tell.
@@ -271,6 +307,7 @@ impl Collector {
             }
             self.changed.insert(target.pid, Arc::clone(&target.mappings));
         }
+        targets.retain(|target| !self.ended.contains(&target.pid));
         self.targets = targets;
     }
 
@@ -306,6 +343,7 @@ impl Collector {
             unknown_releases: self.ledger.unknown_releases(),
             hits: (0..self.probes).map(|probe| self.tables.hits(probe)).collect(),
             ended: self.ended.clone(),
+            kin: std::mem::take(&mut self.kin),
             mappings: std::mem::take(&mut self.changed).into_iter().collect(),
         })
     }

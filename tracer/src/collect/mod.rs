@@ -5,8 +5,12 @@
 
 pub mod collector;
 pub mod decode;
+mod family;
+mod inherit;
 pub mod ledger;
 mod ranges;
+mod relatives;
 pub mod snapshot;
+mod tally;
 
 pub use snapshot::Snapshot;

@@ -21,7 +21,7 @@ use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
-use super::tables::Tables;
+use super::{tables::Tables, types};
 
 /// Another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
@@ -70,8 +70,15 @@ impl Program {
     }
 }
 
-/// The tracepoint program and its tracepoint.
+/// Programs on tracepoints, and their tracepoints.
 const THREAD_END: (&str, &str) = ("thread_end", "sched_process_exit");
+/// As above.
+const NEW_PROGRAM: (&str, &str) = ("new_program", "sched_process_exec");
+/// Only where children are followed.
+const NEW_TASK: (&str, &str) = ("new_task", "task_newtask");
+
+/// The kernel's type information.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why the kernel did not take something.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +114,12 @@ pub enum Failed {
     Missing {
         /// The program or map.
         name: &'static str,
+    },
+    /// The kernel's type information lacks something.
+    #[error("could not find `{what}` in `/sys/kernel/btf/vmlinux`")]
+    Type {
+        /// Structure and member.
+        what: &'static str,
     },
     /// Anything else aya has to say.
     #[error("could not load the kernel programs")]
@@ -144,7 +157,8 @@ impl ProgramLog {
 }
 
 /// Loads the object: programs verified, none attached, recording off.
-pub fn load(wanted: log::LevelFilter) -> Result<Loaded, Failed> {
+/// `children` says whether forks are to be followed.
+pub fn load(wanted: log::LevelFilter, children: bool) -> Result<Loaded, Failed> {
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -153,8 +167,10 @@ pub fn load(wanted: log::LevelFilter) -> Result<Loaded, Failed> {
         None => None,
     };
     let level = wanted as u8;
+    let pid_offset = if children { pid_offset()? } else { 0 };
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
+        .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
     for program in Program::ALL {
@@ -162,13 +178,14 @@ pub fn load(wanted: log::LevelFilter) -> Result<Loaded, Failed> {
             .load()
             .map_err(|error| program_failed(program.name(), error))?;
     }
-    let (name, point) = THREAD_END;
-    let thread_end: &mut RawTracePoint = ebpf
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })?;
-    thread_end.load().map_err(|error| program_failed(name, error))?;
-    thread_end.attach(point).map_err(|error| program_failed(name, error))?;
+    for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
+        let program: &mut RawTracePoint = ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Failed::Missing { name })?;
+        program.load().map_err(|error| program_failed(name, error))?;
+        program.attach(point).map_err(|error| program_failed(name, error))?;
+    }
     let log = if wanted > log::LevelFilter::Warn {
         EbpfLogger::init(&mut ebpf)
             .map(ProgramLog)
@@ -181,12 +198,20 @@ pub fn load(wanted: log::LevelFilter) -> Result<Loaded, Failed> {
     Ok(Loaded { programs: Programs { ebpf }, tables, log })
 }
 
+/// Where a task keeps its id.
+fn pid_offset() -> Result<u32, Failed> {
+    let btf =
+        std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })?;
+    types::offset_of(&btf, "task_struct", "pid").ok_or(Failed::Type { what: "task_struct.pid" })
+}
+
 impl Programs {
-    /// Attaches `program` to the instruction at `offset` of the file `path`, for the process `pid`.
+    /// Attaches `program` to the instruction at `offset` of the file `path`: for the process `pid`, or
+    /// for every process that maps the file.
     pub fn attach(
         &mut self,
         program: Program,
-        pid: NonZeroU32,
+        pid: Option<NonZeroU32>,
         path: &Path,
         offset: u64,
         cookie: Cookie,
@@ -195,8 +220,9 @@ impl Programs {
             location: UProbeAttachLocation::AbsoluteOffset(offset),
             cookie: Some(cookie.0),
         };
+        let scope = pid.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         uprobe(&mut self.ebpf, program)?
-            .attach(point, path, UProbeScope::OneProcess(pid))
+            .attach(point, path, scope)
             .map(drop)
             .map_err(|error| program_failed(program.name(), error))
     }
@@ -264,7 +290,11 @@ mod tests {
     #[test]
     fn the_committed_object_has_every_program_and_map() {
         let present = names(&OBJECT.0);
-        let programs = Program::ALL.into_iter().map(Program::name).chain([THREAD_END.0]);
+        let programs = Program::ALL.into_iter().map(Program::name).chain([
+            THREAD_END.0,
+            NEW_PROGRAM.0,
+            NEW_TASK.0,
+        ]);
         for name in programs.chain(NAMES) {
             assert!(present.iter().any(|one| one == name), "{name} not in {present:?}");
         }

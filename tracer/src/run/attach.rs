@@ -5,7 +5,7 @@
 //! is a failure.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
     path::{Path, PathBuf},
 };
@@ -21,6 +21,7 @@ use crate::{
     target::{
         LIBC_NAMES, Pid,
         mappings::{FileId, MappedObject, Mapping, Mappings, open_path},
+        runtime,
     },
 };
 
@@ -31,9 +32,22 @@ pub(super) struct Attached {
     pub(super) probes: Vec<Probe>,
     /// Why the kernel refused some, by number.
     pub(super) refused: BTreeMap<u8, String>,
+    /// Where they are on: for one process, or for all that map the object.
+    on: BTreeSet<(FileId, Option<Pid>)>,
     /// Probes by object, as indices into `probes`.
     objects: BTreeMap<FileId, Vec<usize>>,
     next: u8,
+}
+
+/// What is to be attached, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Wish<'a> {
+    /// Kinds asked for.
+    pub(super) kinds: &'a [Kind],
+    /// Programs that do nothing, for the benchmark.
+    pub(super) bare: bool,
+    /// In every process that maps the object.
+    pub(super) everywhere: bool,
 }
 
 /// The object that holds the target's libc: by its name, else whatever defines the family (a static
@@ -73,18 +87,26 @@ fn wanted(kinds: &[Kind]) -> impl Fn(&&'static Function) -> bool {
 }
 
 impl Attached {
-    /// Attaches to one target. Returns the file that is its allocator.
+    /// Attaches to one target; with `everywhere`, to every process that has the same allocator: only so
+    /// are the probes in a child from its first instruction on. Returns the file that is its allocator.
     pub(super) fn attach(
         &mut self,
         programs: &mut Programs,
         pid: Pid,
         mappings: &Mappings,
-        kinds: &[Kind],
-        bare: bool,
+        Wish { kinds, bare, everywhere }: Wish<'_>,
     ) -> anyhow::Result<FileId> {
+        if let Some(object) = runtime::moving_stacks(pid, mappings) {
+            let object = object.to_string_lossy().into_owned();
+            return Err(Failure::MovingStacks { pid: pid.0, object }.into());
+        }
         let Some(object) = allocator(mappings, |mapping| open_path(pid, mapping)) else {
             return Err(Failure::NoAllocator { pid: pid.0 }.into());
         };
+        let scope = (!everywhere).then_some(pid);
+        if self.on.contains(&(object.file, scope)) {
+            return Ok(object.file);
+        }
         let path = open_path(pid, object.code);
         let places = match self.objects.get(&object.file) {
             Some(places) => places.clone(),
@@ -99,7 +121,7 @@ impl Attached {
                 probe.place = Err(Absent::Refused("not of the kinds asked for".to_owned()));
                 continue;
             }
-            match attach_one(programs, pid, &path, probe, &place, bare) {
+            match attach_one(programs, scope, &path, probe, &place, bare) {
                 Ok(()) => on = true,
                 Err(failed) => {
                     let why = reason(&failed);
@@ -110,6 +132,7 @@ impl Attached {
             }
         }
         if on {
+            self.on.insert((object.file, scope));
             return Ok(object.file);
         }
         let why = self.refused.values().next().cloned().unwrap_or_default();
@@ -141,14 +164,14 @@ impl Attached {
 
 fn attach_one(
     programs: &mut Programs,
-    pid: Pid,
+    scope: Option<Pid>,
     path: &Path,
     probe: &Probe,
     place: &Place,
     bare: bool,
 ) -> Result<(), Failed> {
     use tracer_common::attach::Shape;
-    let Some(process) = NonZeroU32::new(pid.0) else { return Ok(()) };
+    let process = scope.and_then(|pid| NonZeroU32::new(pid.0));
     let entry = match probe.function.shape {
         _ if bare => Program::BareEntry,
         Shape::Size | Shape::CountSize | Shape::OutPointer | Shape::Map => Program::AcquireEntry,

@@ -8,7 +8,7 @@
 use crate::kernel::Programs;
 
 /// Ends tracing. Returns at once; the probes go in the background.
-pub(super) fn leave(programs: Programs) {
+pub(super) fn leave(programs: Option<Programs>) {
     let mut pipe = [0; 2];
     // SAFETY: `pipe` has room for two descriptors.
     if unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {

@@ -15,11 +15,12 @@ use tokio::sync::watch;
 
 use super::{
     Reports,
-    attach::{Attached, is_loaded},
+    attach::{Attached, Wish, is_loaded},
     choose::{Targets, explain, explain_late},
+    renew::{Probes, Renewal},
 };
 use crate::{
-    assemble::{Assembly, Scene},
+    assemble::{Assembly, Member, Scene},
     collect::{
         Snapshot,
         collector::{Collector, Followed, Request, now_ns},
@@ -45,7 +46,8 @@ const EXIT_PATIENCE: Duration = Duration::from_millis(500);
 type Exits = Arc<Mutex<BTreeMap<Pid, Exit>>>;
 /// Collector and reporter at work.
 pub(super) struct Line {
-    programs: Programs,
+    /// Has the programs; gives them back when the collector is gone.
+    renewal: JoinHandle<Programs>,
     pids: Vec<Pid>,
     requests: Sender<Request>,
     collector: JoinHandle<std::io::Result<()>>,
@@ -89,26 +91,38 @@ impl Line {
             }
         };
         let mut attached = Attached::default();
+        let wish = Wish {
+            kinds: &settings.kinds,
+            bare: settings.bare_traps,
+            everywhere: settings.children,
+        };
         let mut followed = Vec::with_capacity(identities.len());
         for identity in &identities {
             let pid = identity.pid;
             let late = |error| explain_late(pid, error);
             let watch = Watch::new(pid).map_err(late)?;
             let mappings = mappings::read(pid).map_err(late)?;
-            let file = attached
-                .attach(&mut programs, pid, &mappings, &settings.kinds, settings.bare_traps)
-                .map_err(|error| {
-                    if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
-                })?;
+            let file = attached.attach(&mut programs, pid, &mappings, wish).map_err(|error| {
+                if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
+            })?;
             let mappings = Arc::new(mappings);
             followed.push(Followed { pid, watch, allocators: vec![file], mappings });
         }
-        let mut collector = Collector::new(tables, followed, attached.numbers(), settings.min_age)
-            .context("could not write to the programs' tables")?;
+        let probes = attached.numbers();
+        let mut collector =
+            Collector::new(tables, followed, probes, settings.min_age, settings.children)
+                .context("could not write to the programs' tables")?;
         if !settings.bare_traps {
             collector.start().context("could not switch recording on")?;
         }
-        let scene = scene(settings, &identities, attached, facts, begun);
+        let scene = scene(settings, &identities, &attached, facts, begun);
+        let renewal = Renewal {
+            programs,
+            attached,
+            kinds: settings.kinds.clone(),
+            bare: settings.bare_traps,
+            everywhere: settings.children,
+        };
         let pids = identities.iter().map(|identity| identity.pid).collect();
         if let Some(command) = &command {
             command.resume();
@@ -120,15 +134,20 @@ impl Line {
         let (snapshots, pictures) = mpsc::channel();
         let (latest, reports) = watch::channel(None);
         let interval = settings.interval;
+        let (executed, programs_begun) = mpsc::channel();
+        let (found, probes) = mpsc::channel();
         let collector = spawn("collector", move || {
-            collector.run(&incoming, interval, |snapshot| {
-                // A reporter that is gone is noticed where it is joined.
-                drop(snapshots.send(snapshot));
-            })
+            // Nobody is left to attach, or to report, when the line is being torn down.
+            let tell = |pid| _ = executed.send(pid);
+            let publish = |snapshot| drop(snapshots.send(snapshot));
+            collector.run(&incoming, interval, tell, publish)
         })?;
+        let told = requests.clone();
+        let renewal = spawn("attacher", move || renewal.run(&programs_begun, &told, &found))?;
         let ends = Arc::clone(&exits);
-        let reporter = spawn("reporter", move || report(scene, &pictures, &latest, &ends))?;
-        Ok(Self { programs, pids, requests, collector, reporter, reports, command, exits })
+        let reporter =
+            spawn("reporter", move || report(scene, &pictures, &probes, &latest, &ends))?;
+        Ok(Self { renewal, pids, requests, collector, reporter, reports, command, exits })
     }
 
     /// Says on stderr that tracing has begun: a report on stdout is never mixed with messages.
@@ -163,18 +182,18 @@ impl Line {
     }
 
     /// Stops recording, for whoever has seen enough.
-    pub(super) fn leave(self) -> Programs {
+    pub(super) fn leave(self) -> Option<Programs> {
         // A collector that is gone needs no request. The reporter may be naming things that nobody
         // will read; it ends with the process.
         drop(self.requests.send(Request::Stop));
         drop(self.collector.join());
         // A command that still runs is given back to itself.
         drop(self.command);
-        self.programs
+        self.renewal.join().ok()
     }
 
     /// Stops recording and waits for the last report.
-    pub(super) fn stop(self) -> (anyhow::Result<Report>, Programs) {
+    pub(super) fn stop(self) -> (anyhow::Result<Report>, Option<Programs>) {
         drop(self.requests.send(Request::Stop));
         let collected = self.collector.join();
         drop(self.requests);
@@ -187,7 +206,7 @@ impl Line {
             }
             _ => Err(anyhow::anyhow!("could not finish the report: a thread of leaktrace failed")),
         };
-        (report, self.programs)
+        (report, self.renewal.join().ok())
     }
 }
 
@@ -205,6 +224,7 @@ fn spawn<T: Send + 'static>(
 fn report(
     scene: Scene,
     snapshots: &Receiver<Snapshot>,
+    probes: &Receiver<Probes>,
     latest: &watch::Sender<Option<Arc<Report>>>,
     exits: &Exits,
 ) -> Option<Report> {
@@ -215,7 +235,12 @@ fn report(
         while let Ok(newer) = snapshots.try_recv() {
             let mut mappings = std::mem::take(&mut snapshot.mappings);
             mappings.extend(newer.mappings.iter().cloned());
-            snapshot = Snapshot { mappings, ..newer };
+            let mut kin = std::mem::take(&mut snapshot.kin);
+            kin.extend(newer.kin.iter().cloned());
+            snapshot = Snapshot { kin, mappings, ..newer };
+        }
+        if let Some((probes, refused)) = probes.try_iter().last() {
+            assembly.attached(probes, refused);
         }
         for (pid, exit) in exits.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             assembly.exited(*pid, *exit);
@@ -273,7 +298,7 @@ fn follow(
 fn scene(
     settings: &Settings,
     identities: &[Identity],
-    attached: Attached,
+    attached: &Attached,
     facts: &Facts,
     begun: Instant,
 ) -> Scene {
@@ -285,9 +310,9 @@ fn scene(
             fd_backend: None,
             lockdown: facts.lockdown.clone(),
         },
-        targets: identities.to_vec(),
-        probes: attached.probes,
-        refused: attached.refused,
+        targets: identities.iter().cloned().map(Member::named).collect(),
+        probes: attached.probes.clone(),
+        refused: attached.refused.clone(),
         started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),

@@ -8,6 +8,7 @@ mod attach;
 mod choose;
 mod goodbye;
 mod line;
+mod renew;
 
 use std::{
     process::ExitCode,
@@ -40,8 +41,8 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     let stdout_free = !matches!(settings.target, Wanted::Command { .. });
     let output = Output::prepare(settings.output.as_deref(), stdout_free)?;
     let targets = choose::targets(settings, &facts)?;
-    let loaded =
-        kernel::load(log::max_level()).map_err(|failed| attach::explain(failed, &facts))?;
+    let loaded = kernel::load(log::max_level(), settings.children)
+        .map_err(|failed| attach::explain(failed, &facts))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

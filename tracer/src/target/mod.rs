@@ -10,6 +10,7 @@ mod follow;
 pub mod launch;
 pub mod mappings;
 mod ptrace;
+pub mod runtime;
 pub mod watch;
 
 use std::{
