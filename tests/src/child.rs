@@ -59,6 +59,11 @@ impl Running {
         stdin.flush().with_context(|| format!("could not write to `{}`", self.name))
     }
 
+    /// Closes its stdin.
+    pub fn end_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// The next line of stdout.
     pub fn line(&self, limit: Duration) -> Result<String> {
         match self.stdout.recv_timeout(limit) {
@@ -72,19 +77,29 @@ impl Running {
 
     /// Reads stderr until a line starts with `start`.
     pub fn stderr_line(&mut self, start: &str, limit: Duration) -> Result<String> {
+        self.stderr_line_with(|line| line.starts_with(start), start, limit)
+    }
+
+    /// Reads stderr until a line is as wanted; `words` describes it in messages.
+    pub fn stderr_line_with(
+        &mut self,
+        wanted: impl Fn(&str) -> bool,
+        words: &str,
+        limit: Duration,
+    ) -> Result<String> {
         let until = Instant::now() + limit;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let Ok(line) = self.stderr.recv_timeout(left) else {
                 bail!(
-                    "`{}` did not write a line starting `{start}` on stderr within {limit:?}; it \
+                    "`{}` did not write a line with `{words}` on stderr within {limit:?}; it \
                      wrote:\n{}",
                     self.name,
                     self.stderr_seen.join("\n")
                 );
             };
             self.stderr_seen.push(line.clone());
-            if line.starts_with(start) {
+            if wanted(&line) {
                 return Ok(line);
             }
         }

@@ -65,6 +65,11 @@ impl Trace {
         self.running.stderr_line(start, ATTACH_LIMIT)
     }
 
+    /// Waits for a line on stderr with these words in it.
+    pub fn wait_for(&mut self, words: &str) -> Result<String> {
+        self.running.stderr_line_with(|line| line.contains(words), words, ATTACH_LIMIT)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.running.pid()

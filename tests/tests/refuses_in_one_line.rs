@@ -128,3 +128,57 @@ fn words_it_does_not_know() -> Result<()> {
     ensure!(refusal.code == Some(2) && !file.exists(), "{refusal:#?}");
     Ok(())
 }
+
+/// The victim `steady_leak` in another shape, made by `change` from its bytes.
+fn changed(name: &str, change: impl FnOnce(&std::path::Path) -> Result<()>) -> Result<Refusal> {
+    let copy = scratch(name)?;
+    std::fs::copy(compile::victim("steady_leak")?, &copy)?;
+    change(&copy)?;
+    let running = Running::start(&mut Command::new(&copy))?;
+    ensure!(running.line(Duration::from_secs(10))? == "ready", "a victim says `ready` first");
+    let pid = running.pid().to_string();
+    let refusal = Refusal::of(&[], &["-p", &pid, "-f", "json", "-d", "1s"]);
+    std::fs::remove_file(&copy)?;
+    refusal
+}
+
+#[test]
+fn a_program_with_the_go_runtime() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    // The section that Go's linker writes, in a program that runs.
+    let refusal = changed("go_program", |path| {
+        let note = scratch("go_section")?;
+        std::fs::write(&note, "\u{ff} Go buildinf:")?;
+        let section = format!(".go.buildinfo={}", note.display());
+        let done = Command::new("objcopy").args(["--add-section", &section]).arg(path).status()?;
+        std::fs::remove_file(&note)?;
+        ensure!(done.success(), "objcopy failed");
+        Ok(())
+    })?;
+    refusal.names("Go runtime")
+}
+
+#[test]
+fn a_32_bit_program() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    // Without a 32-bit C library: a program of two system calls, pause(2) for ever.
+    let program = scratch("thirty_two_bit")?;
+    let mut compiler = Running::start(
+        Command::new("gcc")
+            .args(["-m32", "-static", "-nostdlib", "-x", "assembler", "-o"])
+            .arg(&program)
+            .arg("-"),
+    )?;
+    compiler.tell(".globl _start\n_start: mov $29, %eax\nint $0x80\njmp _start")?;
+    compiler.end_input();
+    ensure!(compiler.wait(Duration::from_secs(20))?.success(), "{:?}", compiler.rest_of_stderr());
+    let running = Running::start(&mut Command::new(&program))?;
+    let pid = running.pid().to_string();
+    let refusal = Refusal::of(&[], &["-p", &pid, "-f", "json", "-d", "1s"]);
+    std::fs::remove_file(&program)?;
+    refusal?.names("32-bit")
+}

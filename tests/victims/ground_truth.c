@@ -18,7 +18,7 @@
 #define pvalloc(size) valloc(size)
 #endif
 
-enum { THREADS_MOST = 64, SLOTS = 256, MAILBOX = 64 };
+enum { THREADS_MOST = 200, SLOTS = 256, MAILBOX = 64 };
 
 enum maker {
     BY_MALLOC, BY_EMPTY, BY_CALLOC, BY_REALLOC_NEW, BY_GROW, BY_SHRINK, BY_MOVE, BY_ARRAY_NEW,
@@ -225,7 +225,7 @@ int main(int count, char **arguments) {
     if (count > 1) threads = (unsigned)atoi(arguments[1]);
     if (count > 2) operations = (unsigned long)atol(arguments[2]);
     if (count > 3) seed = (uint64_t)atol(arguments[3]);
-    if (threads < 1 || threads > THREADS_MOST) broken("THREADS is 1 to 64");
+    if (threads < 1 || threads > THREADS_MOST) broken("THREADS is 1 to 200");
     pthread_barrier_init(&start, NULL, threads + 1);
     pthread_barrier_init(&end, NULL, threads + 1);
     for (unsigned t = 0; t < threads; t++) {

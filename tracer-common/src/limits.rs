@@ -36,8 +36,13 @@ pub const TABLE_LEVELS: u32 = 3;
 /// Slots that remember the unwind rules of addresses. 512 KiB.
 pub const KNOWN_SLOTS: u32 = 1 << 16;
 
-/// Targets traced at once.
-pub const TARGETS: u32 = 64;
+/// Targets traced at once, children included: what a server that forks per worker needs. Each costs
+/// one [`crate::state::Process`] (2 KiB).
+pub const TARGETS: u32 = 256;
+
+/// Places that remember where the last fork of a process is in the order of things, by the lowest bits
+/// of its id. Two processes that share one send a few more records than needed. 32 KiB.
+pub const FORKS: u32 = 4096;
 
 /// Probes, as numbered by the attach cookie.
 pub const PROBES: u32 = 256;

@@ -25,11 +25,13 @@ pub enum Loss {
     Doubtful = 7,
     /// A record that this version of the collector does not understand.
     Malformed = 8,
+    /// A child beyond the bound of targets, or whose fork found no room in the ring buffer.
+    ChildDropped = 9,
 }
 
 impl Loss {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AcquireDropped,
         Self::ReleaseDropped,
         Self::ReleaseBusy,
@@ -39,6 +41,7 @@ impl Loss {
         Self::Unreadable,
         Self::Doubtful,
         Self::Malformed,
+        Self::ChildDropped,
     ];
 
     /// The key in the report's `accounting.lost`.
@@ -53,6 +56,7 @@ impl Loss {
             Self::Unreadable => "unreadable",
             Self::Doubtful => "doubtful",
             Self::Malformed => "malformed",
+            Self::ChildDropped => "child_dropped",
         }
     }
 
@@ -68,6 +72,7 @@ impl Loss {
             Self::Unreadable => "calls not recorded: arguments not readable",
             Self::Doubtful => "resources set aside: their release may be among the lost ones",
             Self::Malformed => "records not understood by the collector",
+            Self::ChildDropped => "children not followed: too many targets, or ring buffer full",
         }
     }
 }

@@ -18,6 +18,30 @@ pub const RESTORE: u32 = 4;
 /// [`Stack`]: the stack of a new call site.
 pub const STACK: u32 = 5;
 
+/// [`Kin`]: a target has forked; its child is a target too, with a copy of everything.
+pub const FORK: u32 = 6;
+/// [`Kin`]: another program runs in a target from now on.
+pub const EXEC: u32 = 7;
+
+/// Something happened to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Kin {
+    /// [`FORK`] or [`EXEC`].
+    pub record: u32,
+    /// The process it is about: the child, or the one that runs another program. As in [`Change`].
+    pub pid: u32,
+    /// Whose memory it had until then: the parent's; its own when a process with memory of its own
+    /// becomes another program.
+    pub parent: u32,
+    /// Explicit padding.
+    pub padding: u32,
+    /// As in [`Change`].
+    pub position: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time_ns: u64,
+}
+
 /// Something happened to one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -76,5 +100,6 @@ pub struct Stack {
 }
 
 const _: () = assert!(size_of::<Change>() == 64 && align_of::<Change>() == 8);
+const _: () = assert!(size_of::<Kin>() == 32 && align_of::<Kin>() == 8);
 const _: () = assert!(size_of::<StackHead>() == 24 && align_of::<StackHead>() == 4);
 const _: () = assert!(size_of::<Stack>() == 24 + 8 * STACK_DEPTH && align_of::<Stack>() == 8);

@@ -18,7 +18,7 @@ use crate::{
 pub struct Key {
     /// Target.
     pub pid: u32,
-    /// Number of the kind.
+    /// Number of the kind in the lowest byte; above it [`Target::programs`].
     pub kind: u32,
     /// Address or other handle.
     pub handle: u64,
@@ -87,7 +87,21 @@ impl CodeRange {
         Self { start: u64::MAX >> 1, end: 0, origin: 0, root: 0, levels: 0, flags: 0, padding: 0 };
 }
 
-/// One target as the programs know it.
+/// That a process is a target. Apart from [`Process`], which the collector renews: this is changed by
+/// the programs alone once it is there.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Target {
+    /// Whose memory it runs in: its own id, but for the child of a `vfork`, which runs in its parent's.
+    pub owner: u32,
+    /// 1 when its children are targets too.
+    pub follow: u32,
+    /// How many programs it has run one after the other, the first not counted: tells what each
+    /// acquired apart where addresses are the same.
+    pub programs: u32,
+}
+
+/// One target's code as the programs know it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Process {

@@ -4,9 +4,12 @@ use aya_ebpf::{
     bindings::pt_regs,
     helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_probe_read_user},
 };
-use tracer_common::{attach::Cookie, state::Process};
+use tracer_common::{
+    attach::Cookie,
+    state::{Process, Target},
+};
 
-use crate::maps::{PROCESSES, SWITCH};
+use crate::maps::{PROCESSES, SWITCH, TARGETS};
 
 /// A hit on an attach point of a target.
 pub(crate) struct Call {
@@ -14,7 +17,7 @@ pub(crate) struct Call {
     /// Thread group in the upper half, thread in the lower.
     pub(crate) id: u64,
     pub(crate) cookie: Cookie,
-    pub(crate) process: *mut Process,
+    pub(crate) target: Target,
 }
 
 impl Call {
@@ -27,14 +30,21 @@ impl Call {
         // SAFETY: the context is the one this program was called with.
         let cookie = unsafe { bpf_get_attach_cookie(context) };
         let id = bpf_get_current_pid_tgid();
-        let process = PROCESSES.get_ptr_mut((id >> 32) as u32)?;
-        Some(Self { regs: context.cast(), id, cookie: Cookie(cookie), process })
+        // SAFETY: the value is copied; it changes only while no thread of the process is in a call.
+        let target = *unsafe { TARGETS.get((id >> 32) as u32) }?;
+        Some(Self { regs: context.cast(), id, cookie: Cookie(cookie), target })
     }
 
-    /// Thread group id.
+    /// Whose memory it is: the thread group's id, or that of a `vfork`'s parent.
     #[inline(always)]
     pub(crate) fn pid(&self) -> u32 {
-        (self.id >> 32) as u32
+        self.target.owner
+    }
+
+    /// What is known of its code.
+    #[inline(always)]
+    pub(crate) fn process(&self) -> Option<*const Process> {
+        PROCESSES.get_ptr(self.target.owner)
     }
 
     /// Thread id.

@@ -169,8 +169,11 @@ fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
     let Some(word) = read_word(thread.slot) else {
         return false;
     };
+    let Some(process) = call.process() else {
+        return false;
+    };
     // SAFETY: the map's value lives at least as long as the program runs.
-    let process = unsafe { &*call.process };
+    let process = unsafe { &*process };
     let hijacked = |word: u64| {
         if process.trampoline == 0 { is_page_start(word) } else { word == process.trampoline }
     };

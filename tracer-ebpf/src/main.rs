@@ -14,7 +14,7 @@
 mod bare;
 mod call;
 mod entry;
-
+mod family;
 mod loss;
 mod maps;
 mod outstanding;

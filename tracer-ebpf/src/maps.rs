@@ -8,7 +8,7 @@ use tracer_common::{
     limits,
     loss::Loss,
     stack::Digest,
-    state::{Died, Key, Process, Thread, Young},
+    state::{Died, Key, Process, Target, Thread, Young},
     unwind::{Page, Rule},
 };
 
@@ -18,7 +18,19 @@ pub(crate) static SWITCH: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Targets by thread group id: an event of any other process is none.
 #[map]
+pub(crate) static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(limits::TARGETS, 0);
+
+/// Where code is in each target.
+#[map]
 pub(crate) static PROCESSES: HashMap<u32, Process> = HashMap::with_max_entries(limits::TARGETS, 0);
+
+/// What a target starts as when another program begins to run in it: code ranges unknown.
+#[map]
+pub(crate) static BLANK_PROCESS: Array<Process> = Array::with_max_entries(1, 0);
+
+/// Position of each process's last fork, plus one, by the lowest bits of its id; 0 before it.
+#[map]
+pub(crate) static FORKS: Array<u64> = Array::with_max_entries(limits::FORKS, 0);
 
 /// The call each thread is in, by `bpf_get_current_pid_tgid`.
 #[map]

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tracer_common::{
     attach::Shape,
     kind::{Extent, Kind},
-    limits::RING_BYTES,
+    limits::{self, RING_BYTES},
     loss::Loss,
     record::{ACQUIRE, Change, RELEASE, RESIZE, RESTORE},
     state::{Key, OLD_ANNOUNCED, OLD_NONE, OLD_YOUNG, Thread, Young},
@@ -18,7 +18,7 @@ use tracer_common::{
 use crate::{
     call::Call,
     loss::{died, doubt, lose},
-    maps::{RECORDS, THREADS, YOUNG},
+    maps::{FORKS, RECORDS, THREADS, YOUNG},
 };
 
 /// `BPF_RB_AVAIL_DATA`: bytes not consumed yet.
@@ -38,12 +38,12 @@ const NO_ENTRY: i32 = -2;
 
 /// This moment's place in the order of things, see [`Change::position`].
 #[inline(always)]
-fn position() -> u64 {
+pub(crate) fn position() -> u64 {
     RECORDS.query(PRODUCER_POSITION)
 }
 
 #[inline(always)]
-fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     // SAFETY: a helper without preconditions.
     unsafe { bpf_ktime_get_ns() }
 }
@@ -57,7 +57,7 @@ fn by_range(kind: u8) -> bool {
 /// The key of `handle` as `call` sees it.
 #[inline(always)]
 pub(crate) fn key(call: &Call, kind: u8, handle: u64) -> Key {
-    Key { pid: call.pid(), kind: u32::from(kind), handle }
+    Key { pid: call.pid(), kind: u32::from(kind) | call.target.programs << 8, handle }
 }
 
 /// Sends a change; `false` when the ring buffer is full.
@@ -68,7 +68,7 @@ fn send(call: &Call, record: u32, key: &Key, young: &Young, caller: u64, probe: 
     };
     entry.write(Change {
         record,
-        kind: key.kind,
+        kind: key.kind & 0xff,
         pid: key.pid,
         tid: call.tid(),
         handle: key.handle,
@@ -128,6 +128,13 @@ fn take(key: &Key) -> Option<Young> {
     None
 }
 
+/// Whether a child has a copy of this young resource: it was acquired before its owner's last fork.
+/// The collector must hear of it before it ends, or it could not know of the copy.
+#[inline(always)]
+fn inherited(key: &Key, young: &Young) -> bool {
+    FORKS.get(key.pid & (limits::FORKS - 1)).is_some_and(|after| young.position < *after)
+}
+
 /// Sends a release, or leaves a doubt where it got lost.
 #[inline(always)]
 fn send_release(call: &Call, record: u32, key: &Key, size: u64, caller: u64) {
@@ -147,7 +154,11 @@ pub(crate) fn released(call: &Call, handle: u64) {
     }
     let key = key(call, call.cookie.kind(), handle);
     if let Some(young) = take(&key) {
-        died(young.site, young.size);
+        if inherited(&key, &young) && send(call, ACQUIRE, &key, &young, 0, call.cookie.probe()) {
+            send_release(call, RELEASE, &key, 0, 0);
+        } else {
+            died(young.site, young.size);
+        }
         return;
     }
     // An allocator's resize may call its own release for the old block: that one is settled when
@@ -181,9 +192,13 @@ pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u6
     let key = key(call, kind, handle);
     if !by_range(kind) {
         if let Some(young) = take(&key) {
-            thread.old = young;
-            thread.old_state = OLD_YOUNG;
-            return;
+            let announced = inherited(&key, &young)
+                && send(call, ACQUIRE, &key, &young, thread.caller, call.cookie.probe());
+            if !announced {
+                thread.old = young;
+                thread.old_state = OLD_YOUNG;
+                return;
+            }
         }
     }
     send_release(call, RESIZE, &key, length, thread.caller);

@@ -64,7 +64,7 @@ pub(crate) fn take_stack(context: ProbeContext) -> u32 {
 fn go_on(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     let thread = THREADS.get_ptr_mut(call.id)?;
-    let end = walk(thread, call.process);
+    let end = walk(thread, call.process().unwrap_or(core::ptr::null()));
     if end == UNFINISHED {
         // SAFETY: the array holds programs of this type.
         unsafe { UNWINDER.tail_call(context, 0) };
@@ -82,7 +82,7 @@ fn go_on(context: &ProbeContext) -> Option<()> {
 #[inline(never)]
 fn walk(thread: *mut Thread, process: *const Process) -> u32 {
     if thread.is_null() || process.is_null() {
-        return StackEnd::Unreadable as u32;
+        return StackEnd::Elsewhere as u32;
     }
     // SAFETY: both are values of maps, checked by the caller; the thread's is this thread's own.
     let (thread, seen) = unsafe { (&mut *thread, &*process) };

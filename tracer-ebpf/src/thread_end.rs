@@ -4,7 +4,7 @@ use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
 };
 
-use crate::maps::THREADS;
+use crate::maps::{TARGETS, THREADS};
 
 /// `sched_process_exit` runs in the ending thread, whichever process it belongs to.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
@@ -12,5 +12,13 @@ pub(crate) fn thread_end(_context: RawTracePointContext) -> i32 {
     let id = bpf_get_current_pid_tgid();
     // Not there for threads that never met a probe: nothing to forget.
     _ = THREADS.remove(id);
+    let pid = (id >> 32) as u32;
+    // SAFETY: a number that never changes while the value is there.
+    if let Some(target) = unsafe { TARGETS.get(pid) } {
+        // A `vfork`'s child that ends without having become another program: its parent goes on.
+        if target.owner != pid && id as u32 == pid {
+            _ = TARGETS.remove(pid);
+        }
+    }
     0
 }

@@ -125,6 +125,7 @@ impl Server {
             outstanding_bytes: bytes,
             acquired_count: count * 3,
             acquired_bytes: bytes * 3,
+            inherited: leaktrace::report::Amount::default(),
             released_count: count * 2,
             released_bytes: bytes * 2,
             age_s: Some(Age {
@@ -178,6 +179,8 @@ impl Server {
             },
             targets: vec![Target {
                 pid: 4121,
+                parent: None,
+                since_s: None,
                 exe: Some("/opt/gateway/bin/uws-gateway".into()),
                 cmdline: Vec::new(),
                 rss_bytes: Some((900 << 20) + self.tick * 860_160),

@@ -4,6 +4,7 @@
 //! report never waits for names: what has none yet is shown as `module+0xoffset` and named within a
 //! time budget at later reports. Only the last report waits.
 
+mod members;
 mod probed;
 
 use std::{
@@ -20,12 +21,14 @@ use crate::{
     collect::{Snapshot, snapshot::SiteFigures},
     probes::{Probe, allocator::Allocator},
     report::{
-        Accounting, Age, Collector, Exit, Frame, Host, Report, SCHEMA, Site, Target, Total,
+        Accounting, Age, Amount, Collector, Exit, Frame, Host, Report, SCHEMA, Site, Target, Total,
         Verdict, Window,
     },
     symbolize::{Namer, Wanted, call_site::headline},
-    target::{Identity, Pid, rss_bytes},
+    target::{Pid, rss_bytes},
 };
+
+pub use members::Member;
 
 /// Time for new names per report: within it even the first address of a large object is seldom found,
 /// but each report goes out at most that much later.
@@ -38,7 +41,7 @@ pub struct Scene {
     /// The machine.
     pub host: Host,
     /// Who is traced.
-    pub targets: Vec<Identity>,
+    pub targets: Vec<Member>,
     /// Every probe, by number and place; those without a number at the end.
     pub probes: Vec<Probe>,
     /// Probes that the kernel refused, by number, with its reason.
@@ -103,6 +106,13 @@ impl Assembly {
 
     /// The report of one snapshot.
     pub fn report(&mut self, snapshot: &Snapshot) -> Report {
+        for kin in &snapshot.kin {
+            if kin.parent.is_some() {
+                // Its id may have been another's.
+                self.exits.remove(&kin.pid);
+            }
+            members::related(&mut self.scene.targets, kin);
+        }
         for (pid, mappings) in &snapshot.mappings {
             self.namer.learn(*pid, mappings);
         }
@@ -190,6 +200,7 @@ impl Assembly {
             outstanding_bytes: site.aged.bytes,
             acquired_count: site.acquired.count,
             acquired_bytes: site.acquired.bytes,
+            inherited: Amount { count: site.inherited.count, bytes: site.inherited.bytes },
             released_count: site.released.count,
             released_bytes: site.released.bytes,
             age_s: site.ages.map(|ages| Age {
@@ -227,7 +238,7 @@ impl Assembly {
 
     fn targets(&mut self) -> Vec<Target> {
         let mut targets = Vec::with_capacity(self.scene.targets.len());
-        for identity in &self.scene.targets {
+        for Member { identity, parent, since_ns } in &self.scene.targets {
             let exited = self.exits.get(&identity.pid).copied();
             if exited.is_none()
                 && let Some(bytes) = rss_bytes(identity.pid)
@@ -236,6 +247,8 @@ impl Assembly {
             }
             targets.push(Target {
                 pid: identity.pid.0,
+                parent: parent.map(|parent| parent.0),
+                since_s: since_ns.map(|at| at.saturating_sub(self.scene.started_ns) as f64 / 1e9),
                 exe: identity.exe.clone(),
                 cmdline: identity.cmdline.clone(),
                 rss_bytes: self.rss.get(&identity.pid).copied(),
@@ -302,6 +315,8 @@ impl Assembly {
             total.outstanding_bytes += site.aged.bytes;
             total.acquired_count += site.acquired.count;
             total.acquired_bytes += site.acquired.bytes;
+            total.inherited_count += site.inherited.count;
+            total.inherited_bytes += site.inherited.bytes;
             total.released_count += site.released.count;
             total.released_bytes += site.released.bytes;
         }

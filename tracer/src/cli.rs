@@ -73,6 +73,10 @@ pub struct Trace {
     /// Start this command and trace it from its first instruction
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+    /// Also trace what the targets fork and start from now on. Every other process that uses the same
+    /// C library meets the probes meanwhile, too, and is slowed down by their traps
+    #[arg(long)]
+    pub children: bool,
     /// Stop by itself after this time (else Ctrl-C, or q in the terminal UI)
     #[arg(short, long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,

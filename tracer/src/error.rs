@@ -65,6 +65,29 @@ pub enum Failure {
     /// Root only inside a user namespace, which means nothing to `bpf`.
     #[error("could not use `bpf`: root in a user namespace is not root of the kernel")]
     UserNamespace,
+    /// Process ids here are not those that the kernel programs see.
+    #[error("could not tell processes apart: this is a pid namespace of its own")]
+    PidNamespace,
+    /// Children cannot be followed without danger on this kernel.
+    #[error(
+        "could not follow children on kernel {kernel}: a return probe could kill any process that \
+         has a seccomp filter"
+    )]
+    ChildrenMeetSeccomp {
+        /// The running release.
+        kernel: String,
+    },
+    /// A runtime that moves its stacks.
+    #[error(
+        "could not trace process {pid}: `{}` has the Go runtime, which moves stacks, and a return \
+         probe would break it", printable(.object)
+    )]
+    MovingStacks {
+        /// The id.
+        pid: u32,
+        /// The object that has it.
+        object: String,
+    },
     /// No process with this id.
     #[error("could not find process `{pid}`: there is none with this id")]
     NoSuchProcess {

@@ -34,6 +34,8 @@ pub enum Command {
 pub struct Settings {
     /// Who is to be traced.
     pub target: Wanted,
+    /// Whether children of targets are targets.
+    pub children: bool,
     /// When to stop by itself; never when `None`.
     pub duration: Option<Duration>,
     /// Time between two refreshes.
@@ -102,6 +104,7 @@ impl Settings {
         };
         Ok(Self {
             target,
+            children: trace.children,
             duration: trace
                 .duration
                 .map(|time| at_least("--duration", time, LEAST_DURATION))

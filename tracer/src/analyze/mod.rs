@@ -102,6 +102,7 @@ mod tests {
             frames: Arc::from([]),
             end: StackEnd::Bottom,
             acquired: outstanding,
+            inherited: Sum::default(),
             released: Sum::default(),
             outstanding,
             aged: outstanding,

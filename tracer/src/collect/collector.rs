@@ -19,19 +19,19 @@ use rustix::{
     event::{Timespec, epoll},
     time::{ClockId, clock_gettime},
 };
-use tracer_common::{limits, loss::Loss, stack::StackEnd, state::Process};
+use tracer_common::{limits, loss::Loss, stack::StackEnd};
 
 use super::{
     decode::{Event, decode, drained},
     generations::Generations,
     ledger::Ledger,
-    snapshot::{Snapshot, site_figures},
+    snapshot::{Kin, Snapshot, site_figures},
 };
 use crate::{
     kernel::{Drained, Tables},
     target::{
         Pid,
-        mappings::{self, FileId, Mappings},
+        mappings::{FileId, Mappings},
         watch::Watch,
     },
     unwind::Library,
@@ -49,8 +49,6 @@ const RECORDS_AT_ONCE: usize = 1 << 18;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Longest wait for unwind tables before recording begins. What is not ready then comes later.
 const TABLES_PATIENCE: Duration = Duration::from_millis(500);
-/// A look at what targets have mapped takes at most this part of the time.
-const LOOK_SHARE: u32 = 50;
 /// Time for programs that are running when recording is switched off.
 const SETTLE: Duration = Duration::from_millis(2);
 
@@ -91,24 +89,27 @@ pub struct Followed {
 
 /// The loop's state.
 pub struct Collector {
-    tables: Tables,
+    pub(super) tables: Tables,
     /// Tells when the programs ask for a reader.
-    wakes: OwnedFd,
-    ledger: Ledger,
-    library: Library,
-    generations: Generations,
+    pub(super) wakes: OwnedFd,
+    pub(super) ledger: Ledger,
+    pub(super) library: Library,
+    pub(super) generations: Generations,
     /// A stack led to memory that was not known to hold code.
-    strayed: bool,
+    pub(super) strayed: bool,
     /// Not before then is it asked again what targets have mapped.
-    next_look: Instant,
-    targets: Vec<Followed>,
-    probes: u8,
-    min_age: Duration,
-    taken: Vec<Drained>,
-    malformed: u64,
-    doubts_seen: u64,
-    ended: Vec<Pid>,
-    changed: BTreeMap<Pid, Arc<Mappings>>,
+    pub(super) next_look: Instant,
+    pub(super) targets: Vec<Followed>,
+    pub(super) probes: u8,
+    pub(super) min_age: Duration,
+    pub(super) taken: Vec<Drained>,
+    pub(super) malformed: u64,
+    pub(super) doubts_seen: u64,
+    pub(super) ended: Vec<Pid>,
+    pub(super) changed: BTreeMap<Pid, Arc<Mappings>>,
+    pub(super) kin: Vec<Kin>,
+    /// Targets that are another program since the attacher was last told.
+    pub(super) executed: Vec<Pid>,
 }
 
 impl Collector {
@@ -120,6 +121,7 @@ impl Collector {
         targets: Vec<Followed>,
         probes: u8,
         min_age: Duration,
+        children: bool,
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // By edge: the buffer nearly always holds something, which is no reason to wake up.
@@ -144,12 +146,15 @@ impl Collector {
             doubts_seen: 0,
             ended: Vec::new(),
             changed: BTreeMap::new(),
+            kin: Vec::new(),
+            executed: Vec::new(),
         };
         // All at once: a server's first second can bring tens of thousands. Number 0 is the unknown one.
         collector.tables.give_sites(1..limits::SITES)?;
         collector.library.settle(TABLES_PATIENCE, &mut collector.tables)?;
         for target in targets {
             collector.admit(&target)?;
+            collector.tables.adopt(target.pid.0, children)?;
             collector.changed.insert(target.pid, Arc::clone(&target.mappings));
             collector.targets.push(target);
         }
@@ -162,11 +167,13 @@ impl Collector {
     }
 
     /// Runs until it is told to stop (or nobody is left to tell it), handing a snapshot to `publish`
-    /// every `interval` and at the end.
+    /// every `interval` and at the end. `executed` is told of each target that has become another
+    /// program.
     pub fn run(
         mut self,
         requests: &Receiver<Request>,
         interval: Duration,
+        executed: impl Fn(Pid),
         mut publish: impl FnMut(Snapshot),
     ) -> io::Result<()> {
         let mut pause = DRAIN_AT_MOST.min(interval);
@@ -188,7 +195,7 @@ impl Collector {
                 }
                 Ok(Request::Allocators { pid, files, probes, done }) => {
                     self.probes = self.probes.max(probes);
-                    self.learn_allocators(pid, files)?;
+                    self.learn_allocators(pid, files);
                     _ = done.send(());
                 }
                 Ok(Request::Stop) | Err(TryRecvError::Disconnected) => break,
@@ -203,10 +210,13 @@ impl Collector {
             }
             // The end of a target is news that does not wait.
             if now >= next_snapshot || self.has_newly_ended() {
+                // What it did last, a fork for example, is to be known when its end is.
+                self.cycle()?;
                 self.look_at_targets();
                 publish(self.snapshot(false)?);
                 next_snapshot = (next_snapshot + interval).max(now + interval / 2);
             }
+            self.executed.drain(..).for_each(&executed);
             if self.wait(next_drain.min(next_snapshot)) {
                 next_drain = Instant::now();
             }
@@ -231,13 +241,22 @@ impl Collector {
             }
         }
         let Self { ledger, malformed, strayed, .. } = self;
-        brought += self.tables.records(RECORDS_AT_ONCE, |record| match decode(record) {
+        let mut family = Vec::new();
+        let records = self.tables.records(RECORDS_AT_ONCE, |record| match decode(record) {
             Some(event) => {
                 *strayed |= matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
+                if matches!(event, Event::Forked { .. } | Event::Executed { .. }) {
+                    family.push(event.clone());
+                }
                 ledger.apply(event);
             }
             None => *malformed += 1,
         });
+        if records < RECORDS_AT_ONCE {
+            ledger.cycled();
+        }
+        brought += records;
+        family.into_iter().for_each(|event| self.related(&event));
         if std::mem::take(&mut self.strayed) || Instant::now() >= self.next_look {
             self.look_at_targets();
         }
@@ -249,104 +268,12 @@ impl Collector {
 
     /// Cycles until nothing comes any more: for when nothing is recorded meanwhile.
     fn exhaust(&mut self) -> io::Result<()> {
-        while self.cycle()? > 0 {}
+        while self.cycle()? > 0 || self.ledger.is_waiting() {}
         Ok(())
-    }
-
-    /// Tells the programs where the target's code is, and its unwind tables.
-    fn admit(&mut self, target: &Followed) -> io::Result<()> {
-        let is_allocator = |file| target.allocators.contains(&file);
-        let ranges = self.library.ranges(target.pid, &target.mappings, is_allocator);
-        let Some(next) = self.generations.next(target.pid) else {
-            return Err(io::Error::other("too many targets"));
-        };
-        if next.again {
-            self.tables.forget_known()?;
-        }
-        let mut process = Process::new(next.number, next.count, &ranges);
-        process.trampoline = target
-            .mappings
-            .iter()
-            .find(|mapping| mapping.special.as_deref() == Some("[uprobes]"))
-            .map_or(0, |mapping| mapping.start);
-        self.tables.admit(target.pid.0, &process)?;
-        let objects = target.mappings.objects();
-        let internal = objects
-            .iter()
-            .filter(|object| is_allocator(object.file))
-            .flat_map(|object| &object.mappings)
-            .filter(|mapping| mapping.executable)
-            .map(|mapping| (mapping.start, mapping.end))
-            .collect();
-        self.ledger.set_internal(target.pid, internal);
-        Ok(())
-    }
-
-    /// Tells the programs of tables that have come since.
-    fn renew_ranges(&mut self) {
-        let targets = std::mem::take(&mut self.targets);
-        for target in &targets {
-            if !self.ended.contains(&target.pid) {
-                self.tell(target);
-            }
-        }
-        self.targets = targets;
-    }
-
-    fn tell(&mut self, target: &Followed) {
-        if let Err(error) = self.admit(target) {
-            log::warn!("could not renew what the programs know of process {}: {error}", target.pid);
-        }
-    }
-
-    /// Says which objects are a target's allocators, before their probes are on.
-    fn learn_allocators(&mut self, pid: Pid, files: Vec<FileId>) -> io::Result<()> {
-        let mut targets = std::mem::take(&mut self.targets);
-        let known = targets.iter_mut().find(|target| target.pid == pid);
-        let learned = known.map_or(Ok(()), |target| {
-            target.allocators = files;
-            self.admit(target)
-        });
-        self.targets = targets;
-        learned
     }
 
     fn has_newly_ended(&self) -> bool {
         self.targets.iter().any(|one| !self.ended.contains(&one.pid) && one.watch.ended())
-    }
-
-    /// Notices ends, and libraries that came or went.
-    fn look_at_targets(&mut self) {
-        let begun = Instant::now();
-        let mut targets = std::mem::take(&mut self.targets);
-        let mut any = false;
-        for target in &mut targets {
-            if self.ended.contains(&target.pid) {
-                continue;
-            }
-            if target.watch.ended() {
-                self.ended.push(target.pid);
-                self.generations.end(target.pid);
-                continue;
-            }
-            // It may end between the question and the reading: the next look will tell.
-            let Ok(mappings) = mappings::read(target.pid) else { continue };
-            if mappings.iter().next().is_none() || mappings == *target.mappings {
-                continue;
-            }
-            any = true;
-            target.mappings = Arc::new(mappings);
-            self.library.learn(target.pid, &target.mappings);
-            self.tell(target);
-            self.changed.insert(target.pid, Arc::clone(&target.mappings));
-        }
-        if any {
-            let mapped: Vec<&Mappings> = targets.iter().map(|target| &*target.mappings).collect();
-            self.library.forget_unmapped(&mapped);
-        }
-        self.targets = targets;
-        // A memory map of many thousand lines takes a while to read.
-        self.next_look = Instant::now() + begun.elapsed() * LOOK_SHARE;
     }
 
     fn snapshot(&mut self, last: bool) -> io::Result<Snapshot> {
@@ -382,6 +309,7 @@ impl Collector {
             hits: (0..self.probes).map(|probe| self.tables.hits(probe)).collect(),
             ended: self.ended.clone(),
             unwind: self.library.status(),
+            kin: std::mem::take(&mut self.kin),
             mappings: std::mem::take(&mut self.changed).into_iter().collect(),
         })
     }

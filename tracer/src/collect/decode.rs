@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracer_common::{
     kind::Kind,
-    record::{ACQUIRE, Change, RELEASE, RESIZE, RESTORE, STACK, StackHead},
+    record::{ACQUIRE, Change, EXEC, FORK, Kin, RELEASE, RESIZE, RESTORE, STACK, StackHead},
     stack::StackEnd,
     state::{Key, Young},
 };
@@ -68,6 +68,28 @@ pub enum Event {
     },
     /// A call site was seen for the first time.
     Site(Site),
+    /// A target has forked.
+    Forked {
+        /// Who.
+        parent: Pid,
+        /// The new process, a target from now on.
+        child: Pid,
+        /// Place in the order of things.
+        position: u64,
+        /// `CLOCK_MONOTONIC`, nanoseconds.
+        time_ns: u64,
+    },
+    /// Another program runs in a target.
+    Executed {
+        /// The process.
+        pid: Pid,
+        /// In whose memory it ran before, if not in its own: it is a new target.
+        parent: Option<Pid>,
+        /// Place in the order of things.
+        position: u64,
+        /// `CLOCK_MONOTONIC`, nanoseconds.
+        time_ns: u64,
+    },
 }
 
 /// A call site as the kernel side knows it.
@@ -91,13 +113,27 @@ pub fn decode(record: &[u8]) -> Option<Event> {
     match kind {
         STACK => stack(record),
         ACQUIRE | RELEASE | RESIZE | RESTORE => change(Change::read_from_bytes(record).ok()?),
+        FORK | EXEC => Some(kin(Kin::read_from_bytes(record).ok()?)),
         _ => None,
+    }
+}
+
+fn kin(kin: Kin) -> Event {
+    let Kin { position, time_ns, .. } = kin;
+    let (pid, parent) = (Pid(kin.pid), Pid(kin.parent));
+    if kin.record == FORK {
+        Event::Forked { parent, child: pid, position, time_ns }
+    } else {
+        let parent = (parent != pid).then_some(parent);
+        Event::Executed { pid, parent, position, time_ns }
     }
 }
 
 /// The event that a drained resource stands for.
 pub fn drained(key: &Key, young: &Young) -> Option<Event> {
-    let kind = Kind::from_number(u8::try_from(key.kind).ok()?)?;
+    // Which of its programs acquired it, its position tells.
+    let [kind, ..] = key.kind.to_le_bytes();
+    let kind = Kind::from_number(kind)?;
     Some(Event::Acquired {
         handle: Handle { pid: Pid(key.pid), kind, value: key.handle },
         block: Block {

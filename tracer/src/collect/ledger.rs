@@ -17,92 +17,53 @@ use tracer_common::{
     state::Died,
 };
 
+pub use super::tally::{Sum, Tally};
 use super::{
     decode::{Block, Event, Handle, Site},
+    family::{Family, Held},
     ranges::{Gone, Ranges},
+    tally::Book,
 };
 use crate::target::Pid;
 
-/// A number of resources and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum {
-    /// Resources.
-    pub count: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-impl Sum {
-    /// Adds one resource.
-    pub const fn add(&mut self, bytes: u64) {
-        self.count += 1;
-        self.bytes += bytes;
-    }
-}
-
-/// What is known of one call site.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    acquired: Sum,
-    released: Sum,
-    outstanding: Sum,
-    died: Died,
-}
-
-impl Tally {
-    /// Everything acquired, what died young included.
-    pub const fn acquired(&self) -> Sum {
-        Sum {
-            count: self.acquired.count + self.died.count,
-            bytes: self.acquired.bytes + self.died.bytes,
-        }
-    }
-
-    /// Everything released, what died young included.
-    pub const fn released(&self) -> Sum {
-        Sum {
-            count: self.released.count + self.died.count,
-            bytes: self.released.bytes + self.died.bytes,
-        }
-    }
-
-    /// What is outstanding.
-    pub const fn outstanding(&self) -> Sum {
-        self.outstanding
-    }
-}
-
 /// What a resize took away, in case it fails.
 #[derive(Debug)]
-struct Pending {
-    handle: Handle,
-    taken: Taken,
+pub(super) struct Pending {
+    pub(super) handle: Handle,
+    pub(super) taken: Taken,
 }
 
+/// What a release took away.
 #[derive(Debug)]
-enum Taken {
+pub(super) enum Taken {
+    /// A block.
     Block(Block),
+    /// Parts of ranges.
     Parts(Vec<Gone>),
     /// It was not known, and counted so.
     Unknown,
     /// It had been settled before.
-    Owed,
+    Owed(Block),
+    /// It may still come with a fork: the release at this position waits for it.
+    Held(u64),
+    /// It was nothing of interest.
+    Nothing,
 }
 
 /// The table.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    blocks: HashMap<Handle, Block, FixedState>,
-    ranges: HashMap<(Pid, Kind), Ranges>,
-    owed: HashMap<Handle, u32, FixedState>,
-    pending: HashMap<(Pid, u32), Pending>,
-    /// By number; number 0 is the unknown call site.
-    sites: Vec<Option<Site>>,
-    tallies: Vec<Tally>,
+    pub(super) blocks: HashMap<Handle, Block, FixedState>,
+    pub(super) ranges: HashMap<(Pid, Kind), Ranges>,
+    /// What was settled before its release arrived.
+    pub(super) owed: HashMap<Handle, Vec<Block>, FixedState>,
+    pub(super) pending: HashMap<(Pid, u32), Pending>,
+    pub(super) book: Book,
+    pub(super) family: Family,
     /// Code whose own releases of unknown ranges are no news: the allocator's.
-    internal: HashMap<Pid, Vec<(u64, u64)>>,
-    unknown_releases: u64,
-    doubtful: u64,
+    pub(super) internal: HashMap<Pid, Vec<(u64, u64)>>,
+    pub(super) unknown_releases: u64,
+    pub(super) doubtful: u64,
 }
 
 impl Ledger {
@@ -112,7 +73,7 @@ impl Ledger {
             Event::Acquired { handle, block } => self.acquired(handle, block),
             Event::Released { handle, size, position, caller, resizing } => {
                 let taken = match handle.kind.extent() {
-                    Extent::Handle => self.released(handle, position),
+                    Extent::Handle => self.released(handle, Held { position, thread: resizing }),
                     Extent::Range => self.unmapped(handle, size, position, caller),
                 };
                 if let Some(thread) = resizing {
@@ -120,14 +81,11 @@ impl Ledger {
                 }
             }
             Event::Restored { handle, thread } => self.restored(handle, thread),
-            Event::Site(site) => {
-                let number = site.number as usize;
-                if self.sites.len() <= number {
-                    self.sites.resize(number + 1, None);
-                }
-                if let Some(place) = self.sites.get_mut(number) {
-                    *place = Some(site);
-                }
+            Event::Site(site) => self.book.learn(site),
+            Event::Forked { parent, child, position, .. } => self.forked(parent, child, position),
+            Event::Executed { pid, position, .. } => {
+                self.forget_until(pid, position);
+                self.family.executed(pid, position);
             }
         }
     }
@@ -135,28 +93,51 @@ impl Ledger {
     /// Sets what died young at a call site so far.
     pub fn set_died(&mut self, site: usize, died: Died) {
         if died.count > 0 {
-            self.tally(u32::try_from(site).unwrap_or(0)).died = died;
+            self.book.tally(u32::try_from(site).unwrap_or(0)).died = died;
         }
     }
 
     /// Everything a target had is gone: another program runs in its place. Released, because the
     /// kernel has taken it back.
     pub fn forget(&mut self, pid: Pid) {
-        let blocks: Vec<Handle> =
-            self.blocks.keys().filter(|handle| handle.pid == pid).copied().collect();
-        for handle in blocks {
-            if let Some(block) = self.blocks.remove(&handle) {
-                self.settle_block(&block);
+        self.forget_until(pid, u64::MAX);
+    }
+
+    /// The same for what it had acquired until `position`: of what came after, the drain may have
+    /// brought some already.
+    pub(super) fn forget_until(&mut self, pid: Pid, position: u64) {
+        let book = &mut self.book;
+        self.blocks.retain(|handle, block| {
+            let keep = handle.pid != pid || block.position > position;
+            if !keep {
+                book.tally(block.site).settle(block.size);
             }
+            keep
+        });
+        for kind in Kind::ALL {
+            let gone = self
+                .ranges
+                .get_mut(&(pid, kind))
+                .map(|ranges| ranges.release(0, u64::MAX, position));
+            self.settle(&gone.unwrap_or_default());
         }
-        let ranges: Vec<_> =
-            self.ranges.keys().filter(|(owner, _)| *owner == pid).copied().collect();
-        for key in ranges {
-            let gone = self.ranges.remove(&key).unwrap_or_default().release(0, u64::MAX, u64::MAX);
-            self.settle(&gone);
+        for (_, owed) in self.owed.iter_mut().filter(|(handle, _)| handle.pid == pid) {
+            owed.retain(|block| block.position > position);
         }
-        self.owed.retain(|handle, _| handle.pid != pid);
         self.pending.retain(|(owner, _), _| *owner != pid);
+    }
+
+    /// A cycle is over in which everything young was drained and every record read. Only then is known
+    /// what the child of a fork has not inherited.
+    pub fn cycled(&mut self) {
+        for (handle, held) in self.family.cycle() {
+            self.held_in_vain(handle, held);
+        }
+    }
+
+    /// Whether some of what a child inherits may be still on its way.
+    pub fn is_waiting(&self) -> bool {
+        self.family.is_open()
     }
 
     /// Names the code of the allocator itself in a target: `[start, end)`.
@@ -175,12 +156,12 @@ impl Ledger {
             let slot = Digest::seeded(handle.pid.0, 0).with(handle.value).slot(slots);
             positions.get(slot as usize).copied().unwrap_or(0)
         };
-        let tallies = &mut self.tallies;
+        let book = &mut self.book;
         let mut doubtful = 0;
         self.blocks.retain(|handle, block| {
             let keep = lost(handle) == 0 || block.position > lost(handle);
             if !keep {
-                take_back(tallies, block);
+                book.tally(block.site).outstanding.remove(block.size);
                 doubtful += 1;
             }
             keep
@@ -192,7 +173,9 @@ impl Ledger {
                 ranges.outstanding().filter(|block| block.position <= latest).collect();
             if !covered.is_empty() {
                 doubtful += covered.len() as u64;
-                covered.iter().for_each(|block| take_back(tallies, block));
+                for block in &covered {
+                    book.tally(block.site).outstanding.remove(block.size);
+                }
                 ranges.release(0, u64::MAX, latest);
             }
         }
@@ -200,18 +183,13 @@ impl Ledger {
     }
 
     /// Call sites in the order of their numbers, with what is known of each.
-    pub fn sites(&self) -> impl Iterator<Item = (u32, Option<&Site>, Tally)> {
-        let count = self.sites.len().max(self.tallies.len());
-        (0..count).map(|number| {
-            let tally = self.tallies.get(number).copied().unwrap_or_default();
-            let site = self.sites.get(number).and_then(Option::as_ref);
-            (u32::try_from(number).unwrap_or(0), site, tally)
-        })
+    pub fn sites(&self) -> impl Iterator<Item = (u32, Option<Site>, Tally)> {
+        self.book.iter()
     }
 
-    /// Numbers of call sites in use: every one is below.
+    /// Numbers of the kernel side's call sites in use: every one is below.
     pub fn site_numbers(&self) -> usize {
-        self.sites.len()
+        self.book.numbers()
     }
 
     /// Every outstanding resource, in no order.
@@ -230,17 +208,8 @@ impl Ledger {
         self.doubtful
     }
 
-    fn tally(&mut self, site: u32) -> &mut Tally {
-        let site = site as usize;
-        if self.tallies.len() <= site {
-            self.tallies.resize(site + 1, Tally::default());
-        }
-        #[expect(clippy::indexing_slicing, reason = "made to be there by the lines above")]
-        &mut self.tallies[site]
-    }
-
     fn acquired(&mut self, handle: Handle, block: Block) {
-        let tally = self.tally(block.site);
+        let tally = self.book.tally(block.site);
         tally.acquired.add(block.size);
         tally.outstanding.add(block.size);
         match handle.kind.extent() {
@@ -249,39 +218,55 @@ impl Ledger {
                 let gone = ranges.acquire(handle.value, block);
                 self.settle(&gone);
             }
-            Extent::Handle => self.place(handle, block),
+            Extent::Handle => self.arrived(handle, block),
         }
     }
 
     /// Puts a block in its place, in which another life of its address may stand.
-    fn place(&mut self, handle: Handle, block: Block) {
+    pub(super) fn place(&mut self, handle: Handle, block: Block) {
         let earlier = match self.blocks.get(&handle) {
             // News of an earlier life of this address: its release is still on its way.
             Some(present) if present.position > block.position => Some(block),
             _ => self.blocks.insert(handle, block),
         };
         if let Some(earlier) = earlier {
-            self.settle_block(&earlier);
-            *self.owed.entry(handle).or_default() += 1;
+            self.book.tally(earlier.site).settle(earlier.size);
+            self.owed.entry(handle).or_default().push(earlier);
         }
     }
 
-    fn released(&mut self, handle: Handle, position: u64) -> Taken {
+    fn released(&mut self, handle: Handle, release: Held) -> Taken {
+        let position = release.position;
         if self.blocks.get(&handle).is_some_and(|block| block.position <= position)
             && let Some(block) = self.blocks.remove(&handle)
         {
-            self.settle_block(&block);
+            self.book.tally(block.site).settle(block.size);
             return Taken::Block(block);
         }
-        if let Some(owed) = self.owed.get_mut(&handle) {
-            *owed -= 1;
-            if *owed == 0 {
-                self.owed.remove(&handle);
-            }
-            return Taken::Owed;
+        if let Some(block) = self.pay(&handle, position) {
+            return Taken::Owed(block);
+        }
+        if self.family.hold(handle, release) {
+            return Taken::Held(position);
         }
         self.unknown_releases += 1;
         Taken::Unknown
+    }
+
+    /// The oldest life of the address whose release is owed, if this can be it.
+    fn pay(&mut self, handle: &Handle, position: u64) -> Option<Block> {
+        let owed = self.owed.get_mut(handle)?;
+        let oldest = owed
+            .iter()
+            .enumerate()
+            .filter(|(_, block)| block.position <= position)
+            .min_by_key(|(_, block)| block.position)
+            .map(|(at, _)| at);
+        let block = oldest.map(|at| owed.swap_remove(at));
+        if owed.is_empty() {
+            self.owed.remove(handle);
+        }
+        block
     }
 
     fn unmapped(&mut self, handle: Handle, size: u64, position: u64, caller: u64) -> Taken {
@@ -292,7 +277,7 @@ impl Ledger {
                 code.iter().any(|(start, end)| (*start..*end).contains(&caller))
             });
             if internal {
-                return Taken::Owed;
+                return Taken::Nothing;
             }
             self.unknown_releases += 1;
             return Taken::Unknown;
@@ -308,15 +293,12 @@ impl Ledger {
         }
         match pending.taken {
             Taken::Block(block) => {
-                let tally = self.tally(block.site);
-                tally.released.count -= 1;
-                tally.released.bytes -= block.size;
-                tally.outstanding.add(block.size);
+                self.book.tally(block.site).unsettle(block.size);
                 self.place(handle, block);
             }
             Taken::Parts(parts) => {
                 for part in parts {
-                    let tally = self.tally(part.block.site);
+                    let tally = self.book.tally(part.block.site);
                     tally.released.bytes -= part.block.size;
                     tally.outstanding.bytes += part.block.size;
                     if part.last {
@@ -328,20 +310,15 @@ impl Ledger {
                 }
             }
             Taken::Unknown => self.unknown_releases -= 1,
-            Taken::Owed => *self.owed.entry(handle).or_default() += 1,
+            Taken::Owed(block) => self.owed.entry(handle).or_default().push(block),
+            Taken::Held(position) => self.family.unhold(&handle, position),
+            Taken::Nothing => {}
         }
-    }
-
-    fn settle_block(&mut self, block: &Block) {
-        let tally = self.tally(block.site);
-        tally.released.add(block.size);
-        tally.outstanding.count -= 1;
-        tally.outstanding.bytes -= block.size;
     }
 
     fn settle(&mut self, gone: &[Gone]) {
         for part in gone {
-            let tally = self.tally(part.block.site);
+            let tally = self.book.tally(part.block.site);
             tally.released.bytes += part.block.size;
             tally.outstanding.bytes -= part.block.size;
             if part.last {
@@ -349,14 +326,6 @@ impl Ledger {
                 tally.outstanding.count -= 1;
             }
         }
-    }
-}
-
-/// A doubtful resource is neither outstanding nor known to be released.
-fn take_back(tallies: &mut [Tally], block: &Block) {
-    if let Some(tally) = tallies.get_mut(block.site as usize) {
-        tally.outstanding.count -= 1;
-        tally.outstanding.bytes -= block.size;
     }
 }
 

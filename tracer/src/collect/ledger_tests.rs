@@ -1,6 +1,6 @@
 //! The ledger by hand, and against a model of the kernel side that delivers in every allowed order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
@@ -123,26 +123,59 @@ fn the_allocators_own_unmapping_is_no_unknown_release() {
     assert_eq!(ledger.unknown_releases(), 1);
 }
 
+/// One process of the model, and what it holds: where from (the step that acquired it), and how large.
+#[derive(Clone, Default)]
+struct Process {
+    programs: u64,
+    held: HashMap<u64, (u32, u64)>,
+    mapped: HashMap<u64, (u32, u64)>,
+}
+
 /// What the kernel side does, with the ring buffer's length as the position.
 #[derive(Default)]
 struct Kernel {
-    young: HashMap<u64, Block>,
+    young: HashMap<(Pid, u64, u64), Block>,
     ring: VecDeque<Event>,
     sent: u64,
     /// Batches that were taken out of `young` and have not reached the ledger.
     batch: Vec<Event>,
-    held: HashMap<u64, (u32, u64)>,
+    /// Whether since the last cycle a drain has taken everything.
+    drained: bool,
+    processes: BTreeMap<Pid, Process>,
+    /// Position of the last fork by process, plus one.
+    forks: HashMap<Pid, u64>,
+    /// What ended without ever reaching the ledger.
+    died: u64,
+    acquired: u64,
     unknown: u64,
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Deed {
     Acquire { address: u64, size: u64, overflow: bool },
     Release { address: u64 },
     Resize { address: u64, to: u64, size: u64, fails: bool },
-    Drain { part: u64 },
+    Map { address: u64, size: u64 },
+    Unmap { address: u64, size: u64 },
+    Fork,
+    Exec,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// By one of the processes that there are.
+    Do {
+        process: usize,
+        deed: Deed,
+    },
+    /// Everything but the addresses that leave this rest when divided by four.
+    Drain {
+        part: u64,
+    },
     Deliver,
-    Read { most: usize },
+    Read {
+        most: usize,
+    },
 }
 
 impl Kernel {
@@ -151,108 +184,216 @@ impl Kernel {
         self.sent += 64;
     }
 
-    fn acquire(&mut self, address: u64, site: u32, size: u64, overflow: bool) {
+    fn at(pid: Pid, value: u64) -> Handle {
+        Handle { pid, kind: Kind::Heap, value }
+    }
+
+    fn acquire(&mut self, pid: Pid, address: u64, site: u32, size: u64, overflow: bool) {
         let block = Block { size, time_ns: 0, position: self.sent, site };
-        self.held.insert(address, (site, size));
+        let process = self.processes.entry(pid).or_default();
+        process.held.insert(address, (site, size));
+        self.acquired += 1;
         if overflow {
-            self.send(Event::Acquired { handle: heap(address), block });
+            self.send(Event::Acquired { handle: Self::at(pid, address), block });
         } else {
-            self.young.insert(address, block);
+            self.young.insert((pid, process.programs, address), block);
         }
     }
 
-    fn release(&mut self, address: u64, resizing: Option<u32>) -> Option<Block> {
-        self.held.remove(&address);
-        let young = self.young.remove(&address);
+    fn release(&mut self, pid: Pid, address: u64, resizing: Option<u32>) -> Option<Block> {
+        let programs = self.processes.entry(pid).or_default().programs;
+        let mut young = self.young.remove(&(pid, programs, address));
+        let handle = Self::at(pid, address);
+        if let Some(block) = young
+            && self.forks.get(&pid).is_some_and(|after| block.position < *after)
+        {
+            self.send(Event::Acquired { handle, block });
+            young = None;
+        }
         if young.is_none() {
-            self.send(released(address, self.sent, resizing));
+            let position = self.sent;
+            self.send(Event::Released { handle, size: 0, position, caller: 0, resizing });
+        } else if resizing.is_none() {
+            self.died += 1;
         }
         young
+    }
+
+    fn perform(&mut self, pid: Pid, site: u32, deed: &Deed) {
+        let process = self.processes.entry(pid).or_default();
+        let programs = process.programs;
+        match *deed {
+            Deed::Acquire { address, .. } if process.held.contains_key(&address) => {}
+            Deed::Acquire { address, size, overflow } => {
+                self.acquire(pid, address, site, size, overflow);
+            }
+            Deed::Release { address } => {
+                if process.held.remove(&address).is_none() {
+                    self.unknown += 1;
+                }
+                self.release(pid, address, None);
+            }
+            Deed::Resize { address, to, size, fails } => {
+                let Some(old) = process.held.get(&address).copied() else { return };
+                if process.held.contains_key(&to) && to != address {
+                    return;
+                }
+                process.held.remove(&address);
+                let young = self.release(pid, address, Some(7));
+                if !fails {
+                    self.died += u64::from(young.is_some());
+                    return self.acquire(pid, to, site, size, false);
+                }
+                self.processes.entry(pid).or_default().held.insert(address, old);
+                if let Some(block) = young {
+                    self.young.insert((pid, programs, address), block);
+                } else {
+                    let handle = Self::at(pid, address);
+                    self.send(Event::Restored { handle, thread: 7 });
+                }
+            }
+            Deed::Map { address, size } => {
+                process.mapped.retain(|at, _| !(address..address + size).contains(at));
+                process.mapped.extend((address..address + size).map(|at| (at, (site, 1))));
+                self.acquired += 1;
+                let block = Block { size, time_ns: 0, position: self.sent, site };
+                let handle = Handle { pid, kind: Kind::Mmap, value: address };
+                self.send(Event::Acquired { handle, block });
+            }
+            Deed::Unmap { address, size } => {
+                let before = process.mapped.len();
+                process.mapped.retain(|at, _| !(address..address + size).contains(at));
+                self.unknown += u64::from(process.mapped.len() == before);
+                let handle = Handle { pid, kind: Kind::Mmap, value: address };
+                let position = self.sent;
+                self.send(Event::Released { handle, size, position, caller: 0, resizing: None });
+            }
+            Deed::Fork => {
+                let child = Pid(pid.0 * 10 + u32::try_from(self.processes.len()).unwrap());
+                if self.processes.len() > 6 || self.processes.contains_key(&child) {
+                    return;
+                }
+                let copy = self.processes.entry(pid).or_default().clone();
+                self.processes.insert(child, copy);
+                self.forks.insert(pid, self.sent + 1);
+                let position = self.sent;
+                self.send(Event::Forked { parent: pid, child, position, time_ns: 0 });
+            }
+            Deed::Exec => {
+                *process = Process { programs: programs + 1, ..Process::default() };
+                let position = self.sent;
+                self.send(Event::Executed { pid, parent: None, position, time_ns: 0 });
+            }
+        }
+    }
+
+    fn drain(&mut self, but: u64) {
+        let batch = self.young.extract_if(|(_, _, address), _| address % 4 != but);
+        self.batch.extend(batch.map(|((pid, _, address), block)| Event::Acquired {
+            handle: Self::at(pid, address),
+            block,
+        }));
+        self.drained |= but > 3;
+    }
+
+    fn read(&mut self, most: usize, ledger: &mut Ledger) {
+        // Records are never read before the last batch has reached the ledger.
+        self.batch.drain(..).for_each(|event| ledger.apply(event));
+        for _ in 0..most {
+            let Some(event) = self.ring.pop_front() else { break };
+            ledger.apply(event);
+        }
+        if self.ring.is_empty() && std::mem::take(&mut self.drained) {
+            ledger.cycled();
+        }
     }
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let address = 1_u64..6;
-    let step = prop_oneof![
-        4 => (address.clone(), 1_u64..9, proptest::bool::weighted(0.2))
-            .prop_map(|(address, size, overflow)| Step::Acquire { address, size, overflow }),
-        4 => address.clone().prop_map(|address| Step::Release { address }),
-        2 => (address.clone(), address, 1_u64..9, any::<bool>())
-            .prop_map(|(address, to, size, fails)| Step::Resize { address, to, size, fails }),
-        2 => (0_u64..4).prop_map(|part| Step::Drain { part }),
-        2 => Just(Step::Deliver),
-        2 => (1_usize..5).prop_map(|most| Step::Read { most }),
+    let deed = prop_oneof![
+        8 => (address.clone(), 1_u64..9, proptest::bool::weighted(0.2))
+            .prop_map(|(address, size, overflow)| Deed::Acquire { address, size, overflow }),
+        8 => address.clone().prop_map(|address| Deed::Release { address }),
+        4 => (address.clone(), address.clone(), 1_u64..9, any::<bool>())
+            .prop_map(|(address, to, size, fails)| Deed::Resize { address, to, size, fails }),
+        1 => (address.clone(), 1_u64..4).prop_map(|(address, size)| Deed::Map { address, size }),
+        1 => (address, 1_u64..4).prop_map(|(address, size)| Deed::Unmap { address, size }),
+        2 => Just(Deed::Fork),
+        1 => Just(Deed::Exec),
     ];
-    proptest::collection::vec(step, 1..80)
+    let step = prop_oneof![
+        12 => (0_usize..7, deed).prop_map(|(process, deed)| Step::Do { process, deed }),
+        3 => (0_u64..6).prop_map(|part| Step::Drain { part }),
+        2 => Just(Step::Deliver),
+        3 => (1_usize..9).prop_map(|most| Step::Read { most }),
+    ];
+    proptest::collection::vec(step, 1..100)
+}
+
+/// What each process has, by where it was acquired first.
+fn left(ledger: &Ledger, owners: &HashMap<u32, Pid>) -> Vec<(Pid, u32, u64)> {
+    let mut left: Vec<_> = ledger
+        .outstanding()
+        .map(|block| {
+            let (heir, site) = ledger.book.root(block.site);
+            (heir.unwrap_or_else(|| owners[&site]), site, block.size)
+        })
+        .collect();
+    left.sort_unstable();
+    left
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
-    /// However drains, deliveries and reads interleave with the target's calls, in the end the ledger
-    /// holds what the target holds, and counts exactly the releases of what it never acquired.
+    /// However drains, deliveries and reads interleave with the calls, forks and executions of targets, in
+    /// the end the ledger holds for each what it holds, and counts exactly the releases of what was
+    /// never acquired.
     #[test]
-    fn ends_equal_to_the_target(steps in steps()) {
+    fn ends_equal_to_the_targets(steps in steps()) {
         let mut kernel = Kernel::default();
+        kernel.processes.insert(PID, Process::default());
         let mut ledger = Ledger::default();
+        let mut owners = HashMap::new();
         for (site, step) in (1_u32..).zip(steps) {
             match step {
-                Step::Acquire { address, size, overflow } if !kernel.held.contains_key(&address) => {
-                    kernel.acquire(address, site, size, overflow);
-                }
-                Step::Release { address } => {
-                    if !kernel.held.contains_key(&address) {
-                        kernel.unknown += 1;
-                    }
-                    kernel.release(address, None);
-                }
-                Step::Resize { address, to, size, fails } => {
-                    let Some(old) = kernel.held.get(&address).copied() else { continue };
-                    if kernel.held.contains_key(&to) && to != address {
-                        continue;
-                    }
-                    let young = kernel.release(address, Some(7));
-                    if fails {
-                        kernel.held.insert(address, old);
-                        match young {
-                            Some(block) => _ = kernel.young.insert(address, block),
-                            None => kernel.send(Event::Restored { handle: heap(address), thread: 7 }),
-                        }
-                    } else {
-                        kernel.acquire(to, site, size, false);
-                    }
+                Step::Do { process, deed } => {
+                    let at = process % kernel.processes.len();
+                    let pid = *kernel.processes.keys().nth(at).unwrap();
+                    owners.insert(site, pid);
+                    kernel.perform(pid, site, &deed);
                 }
                 // The collector never takes a batch before the last one has reached the ledger.
-                Step::Drain { part } if kernel.batch.is_empty() => {
-                    let taken: Vec<u64> =
-                        kernel.young.keys().copied().filter(|address| address % 4 != part).collect();
-                    for address in taken {
-                        let block = kernel.young.remove(&address).unwrap();
-                        kernel.batch.push(Event::Acquired { handle: heap(address), block });
-                    }
-                }
-                Step::Acquire { .. } | Step::Drain { .. } => {}
+                Step::Drain { part } if kernel.batch.is_empty() => kernel.drain(part),
+                Step::Drain { .. } => {}
                 Step::Deliver => kernel.batch.drain(..).for_each(|event| ledger.apply(event)),
-                // Nor does it read records before that.
-                Step::Read { most } => {
-                    kernel.batch.drain(..).for_each(|event| ledger.apply(event));
-                    for _ in 0..most {
-                        let Some(event) = kernel.ring.pop_front() else { break };
-                        ledger.apply(event);
-                    }
-                }
+                Step::Read { most } => kernel.read(most, &mut ledger),
             }
         }
-        kernel.batch.drain(..).for_each(|event| ledger.apply(event));
-        for (address, block) in kernel.young.drain() {
-            ledger.apply(Event::Acquired { handle: heap(address), block });
+        kernel.read(0, &mut ledger);
+        for _ in 0..4 {
+            kernel.drain(4);
+            kernel.read(usize::MAX, &mut ledger);
         }
-        kernel.ring.drain(..).for_each(|event| ledger.apply(event));
-        let mut expected: Vec<_> = kernel.held.values().copied().collect();
+        prop_assert!(!ledger.is_waiting());
+        let mut expected: Vec<(Pid, u32, u64)> = Vec::new();
+        for (pid, process) in &kernel.processes {
+            expected.extend(process.held.values().map(|(site, size)| (*pid, *site, *size)));
+            let mut mapped: BTreeMap<u32, u64> = BTreeMap::new();
+            process.mapped.values().for_each(|(site, _)| *mapped.entry(*site).or_default() += 1);
+            expected.extend(mapped.into_iter().map(|(site, size)| (*pid, site, size)));
+        }
         expected.sort_unstable();
-        let mut left: Vec<_> =
-            ledger.outstanding().map(|block| (block.site, block.size)).collect();
-        left.sort_unstable();
-        prop_assert_eq!(left, expected);
+        prop_assert_eq!(left(&ledger, &owners), expected);
         prop_assert_eq!(ledger.unknown_releases(), kernel.unknown);
+        let mut acquired = 0;
+        for (_, _, tally) in ledger.sites() {
+            acquired += tally.acquired().count;
+            let (came, went) = (tally.acquired(), tally.released());
+            let inherited = tally.inherited();
+            prop_assert_eq!(came.count + inherited.count, went.count + tally.outstanding().count);
+            prop_assert_eq!(came.bytes + inherited.bytes, went.bytes + tally.outstanding().bytes);
+        }
+        prop_assert_eq!(acquired + kernel.died, kernel.acquired);
     }
 }

@@ -5,9 +5,14 @@
 
 pub mod collector;
 pub mod decode;
+mod family;
+mod followed;
 mod generations;
+mod inherit;
 pub mod ledger;
 mod ranges;
+mod relatives;
 pub mod snapshot;
+mod tally;
 
 pub use snapshot::Snapshot;

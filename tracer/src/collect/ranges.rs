@@ -28,7 +28,7 @@ pub(super) struct Gone {
 }
 
 /// Outstanding ranges of one target and kind.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Ranges {
     pieces: BTreeMap<u64, Piece>,
     /// Pieces left, by resource.
@@ -80,6 +80,13 @@ impl Ranges {
             gone.push(Gone { start: from, block, last: pieces == 0 });
         }
         gone
+    }
+
+    /// Gives every resource another call site.
+    pub(super) fn move_to_sites(&mut self, mut other: impl FnMut(u32) -> u32) {
+        for piece in self.pieces.values_mut() {
+            piece.block.site = other(piece.block.site);
+        }
     }
 
     /// Every resource once, with the bytes that are left of it.

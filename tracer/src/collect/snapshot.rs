@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use tracer_common::{loss::Loss, stack::StackEnd};
 
 use super::ledger::{Ledger, Sum};
-use crate::target::{Pid, mappings::Mappings};
+use crate::target::{Identity, Pid, mappings::Mappings};
 
 /// What is known at one moment.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +28,25 @@ pub struct Snapshot {
     pub ended: Vec<Pid>,
     /// How far unwind tables have come.
     pub unwind: crate::unwind::Status,
+    /// What became of families since the last snapshot, in order.
+    pub kin: Vec<Kin>,
     /// What is mapped, of targets where that has changed since the last snapshot.
     pub mappings: Vec<(Pid, Arc<Mappings>)>,
+}
+
+/// A process has become a target, or a target another program.
+#[derive(Clone, Debug)]
+pub struct Kin {
+    /// The process.
+    pub pid: Pid,
+    /// Of which target it is the child, if it was none before.
+    pub parent: Option<Pid>,
+    /// Who it is now, if it was still there to be asked.
+    pub identity: Option<Identity>,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub at_ns: u64,
+    /// Whether another program runs in it.
+    pub executed: bool,
 }
 
 /// One call site at that moment.
@@ -47,6 +64,8 @@ pub struct SiteFigures {
     pub end: StackEnd,
     /// Everything acquired.
     pub acquired: Sum,
+    /// Copies of what its parent held, which came with a fork; not among what was acquired.
+    pub inherited: Sum,
     /// Everything released.
     pub released: Sum,
     /// What is outstanding.
@@ -72,14 +91,15 @@ pub struct Ages {
 pub fn site_figures(ledger: &Ledger, now_ns: u64, min_age_ns: u64) -> Vec<SiteFigures> {
     let mut figures: Vec<SiteFigures> = ledger
         .sites()
-        .filter(|(_, _, tally)| tally.acquired().count > 0)
+        .filter(|(_, _, tally)| tally.acquired().count + tally.inherited().count > 0)
         .map(|(number, site, tally)| SiteFigures {
             number,
-            pid: site.map(|site| site.pid),
-            probe: site.map(|site| site.probe),
-            frames: site.map_or_else(|| Arc::from([]), |site| Arc::clone(&site.frames)),
-            end: site.map_or(StackEnd::Unreadable, |site| site.end),
+            pid: site.as_ref().map(|site| site.pid),
+            probe: site.as_ref().map(|site| site.probe),
+            end: site.as_ref().map_or(StackEnd::Unreadable, |site| site.end),
+            frames: site.map_or_else(|| Arc::from([]), |site| site.frames),
             acquired: tally.acquired(),
+            inherited: tally.inherited(),
             released: tally.released(),
             outstanding: tally.outstanding(),
             aged: Sum::default(),

@@ -27,6 +27,17 @@ impl Failure {
             Self::UserNamespace => "run it on the host as root, or in a container without a user \
                                     namespace"
                 .to_owned(),
+            Self::PidNamespace => "run it on the host, or in a container that shares the host's \
+                                   process ids (--pid=host, hostPID: true)"
+                .to_owned(),
+            Self::ChildrenMeetSeccomp { .. } => {
+                "leave out --children and name the processes with -p, or use a kernel before 6.11 \
+                 or from 6.14 on"
+                    .to_owned()
+            }
+            Self::MovingStacks { .. } => "use the runtime's own profiles (net/http/pprof, heap); \
+                                          trace the C part in a program of its own"
+                .to_owned(),
             Self::NoSuchProcess { .. } => {
                 "see ps -e for the ids; in a container, use the ids that \
                                            are seen where leaktrace runs"

@@ -6,6 +6,7 @@
 mod batch;
 mod object;
 mod tables;
+mod types;
 
 pub use object::{Failed, Loaded, Program, ProgramLog, Programs, load};
 pub use tables::{Drained, Tables};

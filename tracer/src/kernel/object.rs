@@ -21,7 +21,10 @@ use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
-use super::tables::{self, Tables};
+use super::{
+    tables::{self, Tables},
+    types,
+};
 
 /// Another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
@@ -72,8 +75,15 @@ impl Program {
 
 /// The program that others go on with, and the map that they find it by.
 const UNWINDER: (&str, &str) = ("take_stack", "UNWINDER");
-/// The tracepoint program and its tracepoint.
+/// Programs on tracepoints, and their tracepoints.
 const THREAD_END: (&str, &str) = ("thread_end", "sched_process_exit");
+/// As above.
+const NEW_PROGRAM: (&str, &str) = ("new_program", "sched_process_exec");
+/// Only where children are followed.
+const NEW_TASK: (&str, &str) = ("new_task", "task_newtask");
+
+/// The kernel's type information.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Why the kernel did not take something.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +119,12 @@ pub enum Failed {
     Missing {
         /// The program or map.
         name: &'static str,
+    },
+    /// The kernel's type information lacks something.
+    #[error("could not find `{what}` in `/sys/kernel/btf/vmlinux`")]
+    Type {
+        /// Structure and member.
+        what: &'static str,
     },
     /// Anything else aya has to say.
     #[error("could not load the kernel programs")]
@@ -148,8 +164,8 @@ impl ProgramLog {
 }
 
 /// Loads the object: programs verified, none attached, recording off. `unwind_pages` is the room for
-/// unwind tables.
-pub fn load(wanted: log::LevelFilter, unwind_pages: u32) -> Result<Loaded, Failed> {
+/// unwind tables; `children` says whether forks are to be followed.
+pub fn load(wanted: log::LevelFilter, unwind_pages: u32, children: bool) -> Result<Loaded, Failed> {
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -158,9 +174,11 @@ pub fn load(wanted: log::LevelFilter, unwind_pages: u32) -> Result<Loaded, Faile
         None => None,
     };
     let level = wanted as u8;
+    let pid_offset = if children { pid_offset()? } else { 0 };
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
+        .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
     for program in Program::ALL {
@@ -169,13 +187,14 @@ pub fn load(wanted: log::LevelFilter, unwind_pages: u32) -> Result<Loaded, Faile
             .map_err(|error| program_failed(program.name(), error))?;
     }
     let unwinder = unwinder(&mut ebpf)?;
-    let (name, point) = THREAD_END;
-    let thread_end: &mut RawTracePoint = ebpf
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })?;
-    thread_end.load().map_err(|error| program_failed(name, error))?;
-    thread_end.attach(point).map_err(|error| program_failed(name, error))?;
+    for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
+        let program: &mut RawTracePoint = ebpf
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .ok_or(Failed::Missing { name })?;
+        program.load().map_err(|error| program_failed(name, error))?;
+        program.attach(point).map_err(|error| program_failed(name, error))?;
+    }
     let log = if wanted > log::LevelFilter::Warn {
         EbpfLogger::init(&mut ebpf)
             .map(ProgramLog)
@@ -188,12 +207,20 @@ pub fn load(wanted: log::LevelFilter, unwind_pages: u32) -> Result<Loaded, Faile
     Ok(Loaded { programs: Programs { ebpf, _unwinder: unwinder }, tables, log })
 }
 
+/// Where a task keeps its id.
+fn pid_offset() -> Result<u32, Failed> {
+    let btf =
+        std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })?;
+    types::offset_of(&btf, "task_struct", "pid").ok_or(Failed::Type { what: "task_struct.pid" })
+}
+
 impl Programs {
-    /// Attaches `program` to the instruction at `offset` of the file `path`, for the process `pid`.
+    /// Attaches `program` to the instruction at `offset` of the file `path`: for the process `pid`, or
+    /// for every process that maps the file.
     pub fn attach(
         &mut self,
         program: Program,
-        pid: NonZeroU32,
+        pid: Option<NonZeroU32>,
         path: &Path,
         offset: u64,
         cookie: Cookie,
@@ -202,8 +229,9 @@ impl Programs {
             location: UProbeAttachLocation::AbsoluteOffset(offset),
             cookie: Some(cookie.0),
         };
+        let scope = pid.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         uprobe(&mut self.ebpf, program)?
-            .attach(point, path, UProbeScope::OneProcess(pid))
+            .attach(point, path, scope)
             .map(drop)
             .map_err(|error| program_failed(program.name(), error))
     }
@@ -295,6 +323,8 @@ mod tests {
             THREAD_END.0,
             UNWINDER.0,
             UNWINDER.1,
+            NEW_PROGRAM.0,
+            NEW_TASK.0,
         ]);
         for name in programs.chain(NAMES) {
             assert!(present.iter().any(|one| one == name), "{name} not in {present:?}");

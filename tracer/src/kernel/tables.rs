@@ -15,7 +15,7 @@ use tracer_common::{
     limits,
     loss::Loss,
     record::Change,
-    state::{Died, Key, Process, Young},
+    state::{Died, Key, Process, Target, Young},
     unwind::{Page, Rule, RuleNumber},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -24,8 +24,10 @@ use super::{batch, object::Failed};
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 13] = [
+pub(super) const NAMES: [&str; 15] = [
     SWITCH,
+    TARGETS,
+    BLANK_PROCESS,
     PROCESSES,
     YOUNG,
     DIED,
@@ -40,6 +42,8 @@ pub(super) const NAMES: [&str; 13] = [
     FAILED,
 ];
 const SWITCH: &str = "SWITCH";
+const TARGETS: &str = "TARGETS";
+const BLANK_PROCESS: &str = "BLANK_PROCESS";
 const PROCESSES: &str = "PROCESSES";
 const YOUNG: &str = "YOUNG";
 const DIED: &str = "DIED";
@@ -70,6 +74,7 @@ pub type Drained = (Key, Young);
 /// The maps.
 pub struct Tables {
     switch: Array<MapData, u32>,
+    targets: HashMap<MapData, u32, Plain<Target>>,
     processes: HashMap<MapData, u32, Plain<Process>>,
     young: MapData,
     room: batch::Room<Key, Young>,
@@ -94,7 +99,11 @@ impl Tables {
         let wrong = |name: &'static str| move |_: MapError| Failed::Missing { name };
         let cpus = aya::util::nr_cpus()
             .map_err(|(path, source)| Failed::Object { path: path.into(), source })?;
+        let mut blank: Array<MapData, Plain<Process>> =
+            map(BLANK_PROCESS)?.try_into().map_err(wrong(BLANK_PROCESS))?;
+        blank.set(0, Plain(Process::new(0, 0, &[])), 0).map_err(wrong(BLANK_PROCESS))?;
         Ok(Self {
+            targets: map(TARGETS)?.try_into().map_err(wrong(TARGETS))?,
             switch: map(SWITCH)?.try_into().map_err(wrong(SWITCH))?,
             processes: map(PROCESSES)?.try_into().map_err(wrong(PROCESSES))?,
             young: data(map(YOUNG)?, YOUNG)?,
@@ -119,7 +128,20 @@ impl Tables {
         self.switch.set(0, u32::from(on), 0).map_err(io::Error::other)
     }
 
-    /// Makes a process a target, or renews what the programs know of it.
+    /// Makes a process a target, its later children too if `follow` says so. Where its code is must be
+    /// known ([`Self::admit`]).
+    pub fn adopt(&mut self, pid: u32, follow: bool) -> io::Result<()> {
+        let target = Target { owner: pid, follow: u32::from(follow), programs: 0 };
+        self.targets.insert(pid, Plain(target), 0).map_err(io::Error::other)
+    }
+
+    /// A target has ended: its id may become another's.
+    pub fn dismiss(&mut self, pid: u32) {
+        // Not there for a child that was never followed.
+        drop((self.targets.remove(&pid), self.processes.remove(&pid)));
+    }
+
+    /// Tells the programs where a target's code is, or renews that.
     pub fn admit(&mut self, pid: u32, process: &Process) -> io::Result<()> {
         self.processes.insert(pid, Plain(*process), 0).map_err(io::Error::other)
     }

@@ -113,6 +113,9 @@ impl Facts {
         if self.initial_user_namespace == Some(false) {
             return Err(Failure::UserNamespace);
         }
+        if self.initial_pid_namespace == Some(false) {
+            return Err(Failure::PidNamespace);
+        }
         Ok(())
     }
 

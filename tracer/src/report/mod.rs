@@ -70,6 +70,12 @@ pub struct Host {
 pub struct Target {
     /// Process id.
     pub pid: u32,
+    /// Process id of the target whose child it is; `null` for one that was named.
+    #[serde(default)]
+    pub parent: Option<u32>,
+    /// Seconds from the start until it became a target by being born; `null` for one that was named.
+    #[serde(default)]
+    pub since_s: Option<f64>,
     /// Path of the executable.
     pub exe: Option<String>,
     /// Arguments, the program's name first.
@@ -191,7 +197,13 @@ pub struct Total {
     pub acquired_count: u64,
     /// Their bytes.
     pub acquired_bytes: u64,
-    /// Resources acquired since the start and released again.
+    /// Copies that came with forks, of what parents held; not among what was acquired.
+    #[serde(default)]
+    pub inherited_count: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub inherited_bytes: u64,
+    /// Resources acquired (or inherited) since the start and released again.
     pub released_count: u64,
     /// Their bytes.
     pub released_bytes: u64,
@@ -216,6 +228,9 @@ pub struct Site {
     pub acquired_count: u64,
     /// Their bytes.
     pub acquired_bytes: u64,
+    /// Copies that came with a fork, of what the parent held; not among what was acquired.
+    #[serde(default)]
+    pub inherited: Amount,
     /// Resources released.
     pub released_count: u64,
     /// Their bytes.
@@ -267,7 +282,7 @@ pub struct Orphans {
 }
 
 /// A number of resources and their bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
     /// Resources.
     pub count: u64,

@@ -28,6 +28,8 @@ pub fn sample() -> Report {
         },
         targets: vec![Target {
             pid: 4121,
+            parent: None,
+            since_s: None,
             exe: Some(EXE.to_owned()),
             cmdline: ["gateway", "--listen", "0.0.0.0:8443", "--workers", "4"]
                 .map(str::to_owned)
@@ -92,6 +94,8 @@ pub fn lossy() -> Report {
     });
     report.targets.push(Target {
         pid: 4188,
+        parent: None,
+        since_s: None,
         exe: None,
         cmdline: vec!["worker\u{1b}[31m".to_owned()],
         rss_bytes: None,
@@ -217,6 +221,7 @@ fn site(id: u32, kind: Kind, acquired_by: &str, size: u64, (left, acquired): (u6
         outstanding_bytes: left * size,
         acquired_count: acquired,
         acquired_bytes: acquired * size,
+        inherited: crate::report::Amount::default(),
         released_count: acquired - left,
         released_bytes: (acquired - left) * size,
         age_s: Some(Age { min: 0.4, median: 380.0, max: 760.0 }),

@@ -27,6 +27,7 @@ use crate::{
     target::{
         LIBC_NAMES, Pid,
         mappings::{FileId, MappedObject, Mappings},
+        runtime,
     },
 };
 
@@ -38,13 +39,16 @@ pub(super) struct Attached {
     refused: BTreeMap<u8, String>,
     /// Probes by object, as indices into `probes`.
     objects: BTreeMap<FileId, Vec<usize>>,
-    /// What has been tried: a probe on an object is put on once per target.
-    tried: BTreeSet<(Pid, usize)>,
+    /// What has been tried: a probe on an object is put on once per target, or once for all.
+    tried: BTreeSet<(Option<Pid>, usize)>,
     allocators: BTreeMap<Pid, Vec<Allocator>>,
     surveyor: Surveyor,
     wishes: Vec<Wish>,
     kinds: Vec<Kind>,
     bare: bool,
+    /// In every process that maps an object: only so are the probes in a child from its first
+    /// instruction on.
+    everywhere: bool,
     next: u8,
 }
 
@@ -85,6 +89,7 @@ impl Attached {
             wishes: settings.functions.clone(),
             kinds: settings.kinds.clone(),
             bare: settings.bare_traps,
+            everywhere: settings.children,
             next: 0,
         }
     }
@@ -96,6 +101,10 @@ impl Attached {
         pid: Pid,
         mappings: &Mappings,
     ) -> anyhow::Result<Vec<FileId>> {
+        if let Some(object) = runtime::moving_stacks(pid, mappings) {
+            let object = object.to_string_lossy().into_owned();
+            return Err(Failure::MovingStacks { pid: pid.0, object }.into());
+        }
         let survey = self.surveyor.survey(pid, mappings);
         if survey.allocators.is_empty() && self.wishes.is_empty() {
             let stripped = !survey.has_symbols;
@@ -113,18 +122,26 @@ impl Attached {
         anyhow::bail!("could not attach to process {pid}: {why}")
     }
 
-    /// Looks again at what a target has mapped, tells which files are its allocators if any is new, and
-    /// attaches what is new. Returns the file names of the objects with new probes.
+    /// Looks again at what a target has mapped, tells which files are its allocators if any is new or the
+    /// target is another program, and attaches what is new. Returns the file names of the objects with new probes.
     pub(super) fn attach_more(
         &mut self,
         programs: &mut Programs,
         pid: Pid,
         mappings: &Mappings,
+        anew: bool,
         tell: impl FnOnce(&Self, Vec<FileId>),
     ) -> Vec<String> {
+        if let Some(object) = runtime::moving_stacks(pid, mappings) {
+            log::warn!(
+                "process {pid} is not followed into `{}`: it moves its stacks",
+                object.display()
+            );
+            return Vec::new();
+        }
         let survey = self.surveyor.survey(pid, mappings);
         let (files, new) = self.locate_new(pid, &survey);
-        if new {
+        if new || anew {
             tell(self, files);
         }
         self.put_on_all(programs, pid, &survey)
@@ -174,13 +191,18 @@ impl Attached {
                 .into_iter()
                 .filter(|at| self.probes.get(*at).is_some_and(|probe| probe.place.is_ok()))
                 .collect();
-            new |= located.iter().any(|at| !self.tried.contains(&(pid, *at)));
+            new |= located.iter().any(|at| !self.tried.contains(&(self.scope(pid), *at)));
             if !located.is_empty() {
                 files.push(source.file);
             }
         }
         self.allocators.insert(pid, survey.allocators.clone());
         (files, new)
+    }
+
+    /// Whose probes a target's are: its own, or everybody's.
+    fn scope(&self, pid: Pid) -> Option<Pid> {
+        (!self.everywhere).then_some(pid)
     }
 
     /// Puts on what is located and not on. Returns the file names of objects where that was done.
@@ -209,10 +231,11 @@ impl Attached {
             probe.place = Err(Absent::Refused("not of the kinds asked for".to_owned()));
             return false;
         }
-        if !self.tried.insert((pid, index)) {
+        let scope = (!self.everywhere).then_some(pid);
+        if !self.tried.insert((scope, index)) {
             return false;
         }
-        match attach_one(programs, pid, path, probe, &place, self.bare) {
+        match attach_one(programs, scope, path, probe, &place, self.bare) {
             Ok(()) => true,
             Err(failed) => {
                 let why = reason(&failed);
@@ -272,14 +295,14 @@ impl Attached {
 
 fn attach_one(
     programs: &mut Programs,
-    pid: Pid,
+    scope: Option<Pid>,
     path: &Path,
     probe: &Probe,
     place: &Place,
     bare: bool,
 ) -> Result<(), Failed> {
     use tracer_common::attach::Shape;
-    let Some(process) = NonZeroU32::new(pid.0) else { return Ok(()) };
+    let process = scope.and_then(|pid| NonZeroU32::new(pid.0));
     let entry = match probe.function.shape {
         _ if bare => Program::BareEntry,
         Shape::Size | Shape::CountSize | Shape::OutPointer | Shape::Map => Program::AcquireEntry,

@@ -1,4 +1,5 @@
-//! Libraries that are loaded while tracing: found in changed mappings, probed as the first ones were.
+//! Libraries that are loaded while tracing, and programs that targets become: found in what is mapped,
+//! probed as the first ones were.
 //!
 //! A thread of its own, since reading an object and attaching take longer than a collector's cycle may.
 //! Takes changed mappings from the collector's snapshots; tells the collector which code is an
@@ -9,20 +10,29 @@ use std::{
         Arc,
         mpsc::{self, Receiver, Sender},
     },
-    thread::JoinHandle,
-    time::Duration,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
-use super::attach::{Attached, Listing};
+use super::attach::{Attached, Listing, is_loaded};
 use crate::{
     collect::collector::Request,
     format::printable,
     kernel::Programs,
-    target::{Pid, mappings::Mappings},
+    target::{
+        Pid, TargetError,
+        mappings::{self, Mappings},
+        watch::Watch,
+    },
 };
 
 /// How long the collector may take to hear of an allocator before it is probed all the same.
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// How long a new program's libraries are waited for: loading takes milliseconds, on a busy machine more.
+const LOADING: Duration = Duration::from_secs(5);
+/// Time between two looks at it.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Whom the attacher tells.
 pub(super) struct Ears {
@@ -34,39 +44,78 @@ pub(super) struct Ears {
     pub(super) aloud: bool,
 }
 
-/// Follows the mappings of all targets until nobody sends any more; gives the programs back.
+/// What the attacher hears.
+pub(super) enum News {
+    /// A target has other things mapped than before.
+    Mapped(Pid, Arc<Mappings>),
+    /// A target has become another program.
+    Executed(Pid),
+}
+
+/// Follows what is mapped in all targets until nobody sends any more; gives the programs back.
 pub(super) fn start(
-    mut programs: Programs,
-    mut attached: Attached,
-    changes: Receiver<(Pid, Arc<Mappings>)>,
+    programs: Programs,
+    attached: Attached,
+    news: Receiver<News>,
     ears: Ears,
 ) -> anyhow::Result<JoinHandle<Programs>> {
     super::line::spawn("attacher", move || {
-        while let Ok((pid, mappings)) = changes.recv() {
-            let tell = |attached: &Attached, allocators| {
-                // A reporter or collector that is gone is noticed where it is joined.
-                drop(ears.listings.send(attached.listing()));
-                let (done, heard) = mpsc::sync_channel(1);
-                let request = Request::Allocators {
-                    pid,
-                    files: allocators,
-                    probes: attached.numbers(),
-                    done,
-                };
-                if ears.requests.send(request).is_ok() {
-                    _ = heard.recv_timeout(PATIENCE);
-                }
-            };
-            let probed = attached.attach_more(&mut programs, pid, &mappings, tell);
-            if probed.is_empty() {
-                continue;
-            }
-            drop(ears.listings.send(attached.listing()));
-            if ears.aloud {
-                let names = printable(&probed.join(", "));
-                crate::error::say(&format!("process {pid} has loaded {names}: probed too"));
+        let mut attacher = Attacher { programs, attached, ears };
+        while let Ok(one) = news.recv() {
+            match one {
+                News::Mapped(pid, mappings) => attacher.look(pid, &mappings, false),
+                News::Executed(pid) => match loaded(pid) {
+                    Ok(mappings) => attacher.look(pid, &mappings, true),
+                    // Not a warning: it has ended already.
+                    Err(error) => log::info!("could not follow process {pid}: {error}"),
+                },
             }
         }
-        programs
+        attacher.programs
     })
+}
+
+struct Attacher {
+    programs: Programs,
+    attached: Attached,
+    ears: Ears,
+}
+
+impl Attacher {
+    /// Looks at what a target has mapped; `anew` when it is another program than before.
+    fn look(&mut self, pid: Pid, mappings: &Mappings, anew: bool) {
+        let Self { programs, attached, ears } = self;
+        let tell = |attached: &Attached, allocators| {
+            // A reporter or collector that is gone is noticed where it is joined.
+            drop(ears.listings.send(attached.listing()));
+            let (done, heard) = mpsc::sync_channel(1);
+            let request =
+                Request::Allocators { pid, files: allocators, probes: attached.numbers(), done };
+            if ears.requests.send(request).is_ok() {
+                _ = heard.recv_timeout(PATIENCE);
+            }
+        };
+        let probed = attached.attach_more(programs, pid, mappings, anew, tell);
+        if probed.is_empty() {
+            return;
+        }
+        drop(ears.listings.send(attached.listing()));
+        if ears.aloud {
+            let names = printable(&probed.join(", "));
+            crate::error::say(&format!("process {pid} has loaded {names}: probed too"));
+        }
+    }
+}
+
+/// What a program that has just begun has mapped, once its C library is there.
+fn loaded(pid: Pid) -> Result<Mappings, TargetError> {
+    let watch = Watch::new(pid)?;
+    let begun = Instant::now();
+    loop {
+        let mappings = mappings::read(pid)?;
+        if is_loaded(&mappings) || watch.ended() || begun.elapsed() > LOADING {
+            return Ok(mappings);
+        }
+        thread::sleep(PAUSE);
+    }
 }

@@ -32,6 +32,10 @@ impl Targets {
 
 /// The targets that `settings` mean.
 pub(super) fn targets(settings: &Settings, facts: &Facts) -> anyhow::Result<Targets> {
+    // Its probes are in every process that uses the same library.
+    if settings.children && facts.return_probes_meet_seccomp() {
+        return Err(Failure::ChildrenMeetSeccomp { kernel: facts.kernel.clone() }.into());
+    }
     let pids = match &settings.target {
         Wanted::Command { program, args } => {
             return Ok(Targets::Command { program: program.clone(), args: args.clone() });

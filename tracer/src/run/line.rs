@@ -16,11 +16,11 @@ use tokio::sync::watch;
 use super::{
     Reports,
     attach::{Attached, Listing, is_loaded},
-    attacher::{self, Ears},
+    attacher::{self, Ears, News},
     choose::{Targets, explain, explain_late},
 };
 use crate::{
-    assemble::{Assembly, Scene},
+    assemble::{Assembly, Member, Scene},
     collect::{
         Snapshot,
         collector::{Collector, Followed, Request, now_ns},
@@ -107,8 +107,9 @@ impl Line {
             followed.push(Followed { pid, watch, allocators, mappings });
         }
         let numbers = attached.numbers();
-        let mut collector = Collector::new(tables, library, followed, numbers, settings.min_age)
-            .context("could not write to the programs' tables")?;
+        let mut collector =
+            Collector::new(tables, library, followed, numbers, settings.min_age, settings.children)
+                .context("could not write to the programs' tables")?;
         if !settings.bare_traps {
             collector.start().context("could not switch recording on")?;
         }
@@ -130,11 +131,12 @@ impl Line {
         let attacher = attacher::start(programs, attached, changed, ears)?;
         let interval = settings.interval;
         let collector = spawn("collector", move || {
-            collector.run(&incoming, interval, |snapshot| {
-                for change in &snapshot.mappings {
-                    drop(changes.send(change.clone()));
+            // Nobody is left to attach, or to report, when the line is being torn down.
+            let tell = |pid| drop(changes.send(News::Executed(pid)));
+            collector.run(&incoming, interval, tell, |snapshot| {
+                for (pid, mappings) in &snapshot.mappings {
+                    drop(changes.send(News::Mapped(*pid, Arc::clone(mappings))));
                 }
-                // A reporter that is gone is noticed where it is joined.
                 drop(snapshots.send(snapshot));
             })
         })?;
@@ -231,7 +233,9 @@ fn report(
         while let Ok(newer) = snapshots.try_recv() {
             let mut mappings = std::mem::take(&mut snapshot.mappings);
             mappings.extend(newer.mappings.iter().cloned());
-            snapshot = Snapshot { mappings, ..newer };
+            let mut kin = std::mem::take(&mut snapshot.kin);
+            kin.extend(newer.kin.iter().cloned());
+            snapshot = Snapshot { kin, mappings, ..newer };
         }
         if let Some(Listing { probes, refused, allocators }) = listings.try_iter().last() {
             assembly.probed(probes, refused, allocators);
@@ -304,7 +308,7 @@ fn scene(
             fd_backend: None,
             lockdown: facts.lockdown.clone(),
         },
-        targets: identities.to_vec(),
+        targets: identities.iter().cloned().map(Member::named).collect(),
         probes: listing.probes,
         refused: listing.refused,
         allocators: listing.allocators,

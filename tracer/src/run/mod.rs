@@ -43,8 +43,8 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     let output = Output::prepare(settings.output.as_deref(), stdout_free)?;
     let targets = choose::targets(settings, &facts)?;
     let pages = unwind::expected_pages(targets.running().iter().map(|target| target.pid));
-    let loaded =
-        kernel::load(log::max_level(), pages).map_err(|failed| attach::explain(failed, &facts))?;
+    let loaded = kernel::load(log::max_level(), pages, settings.children)
+        .map_err(|failed| attach::explain(failed, &facts))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

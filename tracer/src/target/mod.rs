@@ -11,6 +11,7 @@ pub mod launch;
 pub mod mappings;
 mod ptrace;
 pub mod root;
+pub mod runtime;
 pub mod watch;
 
 use std::{

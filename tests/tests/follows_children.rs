@@ -1,0 +1,223 @@
+//! `--children`: what targets fork and start is traced from its first instruction on, and what a child has
+//! from its parent is told apart from what it acquired.
+
+use std::{collections::BTreeMap, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tests::{Report, Trace, child::Running, compile, report::symbols, root_or_skip};
+
+/// Longest time from `go` to a member's line.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Figures by their key.
+type Figures = BTreeMap<&'static str, u64>;
+
+const HELD: [&str; 2] = ["outstanding_count", "outstanding_bytes"];
+const OWN: [&str; 6] = [
+    "outstanding_count",
+    "outstanding_bytes",
+    "acquired_count",
+    "acquired_bytes",
+    "released_count",
+    "released_bytes",
+];
+
+fn number(value: &Value, pointer: &str) -> u64 {
+    value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// What the report has of one process's call site `make`.
+fn said(report: &Report, pid: u64) -> Result<(Figures, [u64; 2])> {
+    let (mut figures, mut inherited) = (Figures::new(), [0, 0]);
+    for site in report.list("/sites")? {
+        if number(site, "/pid") != pid || symbols(site).first() != Some(&"make") {
+            continue;
+        }
+        for key in OWN {
+            *figures.entry(key).or_default() += number(site, &format!("/{key}"));
+        }
+        inherited[0] += number(site, "/inherited/count");
+        inherited[1] += number(site, "/inherited/bytes");
+    }
+    Ok((figures, inherited))
+}
+
+/// Plays a scene and compares every member's own account with the report.
+fn play(scene: &str, members: usize, options: &[&str], keys: &[&'static str]) -> Result<Report> {
+    let mut root = Running::start(Command::new(compile::victim("family")?).arg(scene))?;
+    ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
+    let trace = Trace::attach(root.pid(), options)?;
+    root.tell("go")?;
+    let mut truths = Vec::new();
+    while truths.len() < members {
+        let line = root.line(LIMIT)?;
+        if line == "ready" {
+            // The same process, another program.
+            root.tell("go")?;
+            continue;
+        }
+        truths.push(serde_json::from_str::<Value>(&line).with_context(|| line.clone())?);
+    }
+    let report = trace.stop()?;
+    root.tell("exit")?;
+    ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    let unknown = report.number("/accounting/unknown_frees")?;
+    ensure!(unknown == 0, "{unknown} unknown releases\n{}", report.summary());
+    for truth in &truths {
+        let (figures, inherited) = said(&report, number(truth, "/pid"))?;
+        for key in keys {
+            let (said, truth_says) =
+                (figures.get(key).copied().unwrap_or(0), number(truth, &format!("/{key}")));
+            ensure!(said == truth_says, "{key}: {said} reported\n{truth}\n{}", report.summary());
+        }
+        if keys.len() > HELD.len() {
+            let came = ["/inherited_count", "/inherited_bytes"].map(|key| number(truth, key));
+            ensure!(
+                inherited == came,
+                "inherited {inherited:?} reported\n{truth}\n{}",
+                report.summary()
+            );
+        }
+    }
+    Ok(report)
+}
+
+/// Process ids of targets with their parents.
+fn targets(report: &Report) -> Result<Vec<(u64, Option<u64>)>> {
+    let list = report.list("/targets")?;
+    let read = |one: &Value| (number(one, "/pid"), one.get("parent").and_then(Value::as_u64));
+    Ok(list.iter().map(read).collect())
+}
+
+#[test]
+fn parent_and_child_each_release_a_half_and_acquire_more() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    for _ in 0..3 {
+        let report = play("halves", 2, &["--children"], &OWN)?;
+        let targets = targets(&report)?;
+        ensure!(targets.len() == 2 && targets[1].1 == Some(targets[0].0), "{targets:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn children_of_children() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let report = play("generations", 4, &["--children"], &OWN)?;
+    ensure!(targets(&report)?.len() == 4, "{:?}", targets(&report)?);
+    Ok(())
+}
+
+#[test]
+fn forks_while_four_threads_allocate_at_full_speed() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    play("threads", 6, &["--children"], &OWN).map(drop)
+}
+
+#[test]
+fn forty_children_one_after_the_other() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let report = play("many", 41, &["--children"], &OWN)?;
+    let exited = report.list("/targets")?.iter().filter(|one| !one["exited"].is_null()).count();
+    ensure!(exited == 40, "{exited} exited");
+    Ok(())
+}
+
+#[test]
+fn a_child_that_becomes_another_program() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    play("exec", 2, &["--children"], &HELD).map(drop)
+}
+
+#[test]
+fn a_program_started_without_a_copy_of_its_parent() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    play("spawn", 2, &["--children"], &OWN).map(drop)
+}
+
+#[test]
+fn what_a_vforked_child_does_is_done_to_its_parents_memory() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let report = play("vfork", 1, &["--children"], &OWN)?;
+    ensure!(targets(&report)?.len() == 1, "{:?}", targets(&report)?);
+    Ok(())
+}
+
+#[test]
+fn a_target_that_becomes_another_program_is_followed_into_it() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    play("self", 1, &[], &HELD)?;
+    play("self", 1, &["--children"], &HELD).map(drop)
+}
+
+#[test]
+fn children_are_left_alone_unless_asked_for() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut root = Running::start(Command::new(compile::victim("family")?).arg("halves"))?;
+    ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
+    let pid = u64::from(root.pid());
+    let trace = Trace::attach(root.pid(), &[])?;
+    root.tell("go")?;
+    let lines = [root.line(LIMIT)?, root.line(LIMIT)?];
+    let report = trace.stop()?;
+    root.tell("exit")?;
+    let truth: Value = serde_json::from_str(&lines[1])?;
+    let (figures, _) = said(&report, pid)?;
+    for key in OWN {
+        ensure!(figures[key] == number(&truth, &format!("/{key}")), "{key} {figures:?}\n{truth}");
+    }
+    ensure!(targets(&report)?.len() == 1, "{:?}", targets(&report)?);
+    Ok(())
+}
+
+#[test]
+fn a_target_that_becomes_a_program_with_an_allocator_of_its_own() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    // Linked whole: its `malloc` is in no library that was probed before.
+    let other = compile::victim_with("family", "family_static", &["-static"])?;
+    for options in [&["-v"][..], &["-v", "--children"]] {
+        let mut root = Running::start(
+            Command::new(compile::victim("family")?).args(["other", "1000"]).arg(&other),
+        )?;
+        ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
+        let mut trace = Trace::attach(root.pid(), options)?;
+        root.tell("go")?;
+        ensure!(root.line(LIMIT)? == "ready", "the other program says it, too");
+        trace.wait_for("followed into its new program")?;
+        root.tell("go")?;
+        let truth: Value = serde_json::from_str(&root.line(LIMIT)?)?;
+        let report = trace.stop()?;
+        root.tell("exit")?;
+        let (figures, _) = said(&report, u64::from(root.pid()))?;
+        for key in HELD {
+            let figure = figures.get(key).copied().unwrap_or(0);
+            ensure!(
+                figure == number(&truth, &format!("/{key}")),
+                "{key}: {figure}\n{truth}\n{}",
+                report.summary()
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Forks whose copies are not all known yet, and programs that have gone.
+//!
+//! A child has a copy of what its parent held at the fork. What of that was still young reaches the
+//! ledger later than the news of the fork: until it must have, the fork is *open*, and releases of the
+//! child that find nothing are *held*. Pure.
+
+use std::collections::HashMap;
+
+use super::decode::{Block, Handle};
+use crate::target::Pid;
+
+/// Full cycles until everything that was young at a fork has reached the ledger: the one that brings the
+/// news of it, the next one, whose drain takes the rest, and one more for a program that had taken a
+/// resource out of the young and had not sent its record yet.
+const CYCLES: u32 = 3;
+
+/// A fork that is open.
+#[derive(Debug)]
+struct Fork {
+    parent: Pid,
+    child: Pid,
+    position: u64,
+    cycles: u32,
+}
+
+/// A release of something that the child may be about to inherit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) position: u64,
+    /// The thread, when it is the beginning of a resize.
+    pub(super) thread: Option<u32>,
+}
+
+/// What the ledger has to know of processes.
+#[derive(Debug, Default)]
+pub(super) struct Family {
+    open: Vec<Fork>,
+    held: HashMap<Handle, Vec<Held>>,
+    /// Where in the order of things other programs began to run, the last one last.
+    executed: HashMap<Pid, Vec<u64>>,
+}
+
+impl Family {
+    /// A fork; the child's id may have been another's before. Returns releases of that one which will
+    /// never find anything.
+    pub(super) fn opened(&mut self, parent: Pid, child: Pid, position: u64) -> Vec<(Handle, Held)> {
+        self.open.retain(|fork| fork.parent != child && fork.child != child);
+        self.executed.remove(&child);
+        let stale = self.take_all(|handle| handle.pid == child);
+        self.open.push(Fork { parent, child, position, cycles: 0 });
+        stale
+    }
+
+    /// Another program runs in `pid`.
+    pub(super) fn executed(&mut self, pid: Pid, position: u64) {
+        self.executed.entry(pid).or_default().push(position);
+    }
+
+    /// Whether the resource was another program's.
+    pub(super) fn is_past(&self, handle: &Handle, block: &Block) -> bool {
+        self.executed
+            .get(&handle.pid)
+            .and_then(|all| all.last())
+            .is_some_and(|last| block.position <= *last)
+    }
+
+    /// The children that have a copy of a resource which reaches the ledger now.
+    pub(super) fn heirs(&self, handle: &Handle, block: &Block) -> Vec<Pid> {
+        let ended = |before: u64| {
+            let mut held = self.held.get(handle).into_iter().flatten();
+            let since = block.position..before;
+            held.any(|held| since.contains(&held.position))
+                || self.executed.get(&handle.pid).into_iter().flatten().any(|at| since.contains(at))
+        };
+        self.open
+            .iter()
+            .filter(|fork| fork.parent == handle.pid && block.position <= fork.position)
+            .filter(|fork| !ended(fork.position))
+            .map(|fork| fork.child)
+            .collect()
+    }
+
+    /// Holds a release that found nothing; `false` when there is nothing to wait for.
+    pub(super) fn hold(&mut self, handle: Handle, held: Held) -> bool {
+        let waits = self.open.iter().any(|fork| fork.child == handle.pid);
+        if waits {
+            self.held.entry(handle).or_default().push(held);
+        }
+        waits
+    }
+
+    /// The held release that ended this resource.
+    pub(super) fn take_held(&mut self, handle: &Handle, block: &Block) -> Option<Held> {
+        let all = self.held.get_mut(handle)?;
+        // They came in their order: the first one not before the resource ended it.
+        let at = all.iter().position(|held| held.position >= block.position)?;
+        // Unless it is another program's.
+        let since = block.position..all.get(at)?.position;
+        if self.executed.get(&handle.pid).into_iter().flatten().any(|at| since.contains(at)) {
+            return None;
+        }
+        Some(all.remove(at))
+    }
+
+    /// Takes back a held release: its resize has failed.
+    pub(super) fn unhold(&mut self, handle: &Handle, position: u64) {
+        if let Some(all) = self.held.get_mut(handle) {
+            all.retain(|held| held.position != position);
+        }
+    }
+
+    /// Whether a fork is open.
+    pub(super) fn is_open(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// A full cycle is over. Returns the releases that have been held in vain.
+    pub(super) fn cycle(&mut self) -> Vec<(Handle, Held)> {
+        let mut closed = Vec::new();
+        self.open.retain_mut(|fork| {
+            fork.cycles += 1;
+            let open = fork.cycles < CYCLES;
+            if !open {
+                closed.push(fork.child);
+            }
+            open
+        });
+        // Earlier ones matter only to what is still on its way to a child.
+        if self.open.is_empty() {
+            self.executed.values_mut().for_each(|all| drop(all.drain(..all.len() - 1)));
+        }
+        if closed.is_empty() { Vec::new() } else { self.take_all(|one| closed.contains(&one.pid)) }
+    }
+
+    fn take_all(&mut self, which: impl Fn(&Handle) -> bool) -> Vec<(Handle, Held)> {
+        let taken = self.held.extract_if(|handle, _| which(handle));
+        taken.flat_map(|(handle, all)| all.into_iter().map(move |one| (handle, one))).collect()
+    }
+}

@@ -1,0 +1,84 @@
+//! What children have from their parents: the part of the ledger that knows of forks. Pure.
+
+use tracer_common::kind::Kind;
+
+use super::{
+    decode::{Block, Handle},
+    family::Held,
+    ledger::{Ledger, Taken},
+};
+use crate::target::Pid;
+
+impl Ledger {
+    /// The child has a copy of everything its parent held.
+    pub(super) fn forked(&mut self, parent: Pid, child: Pid, position: u64) {
+        // The id may have been another's before; what this one acquired may be drained already.
+        self.forget_until(child, position);
+        for (handle, held) in self.family.opened(parent, child, position) {
+            self.held_in_vain(handle, held);
+        }
+        // What was displaced and not released yet was still there at the fork, too.
+        let owed =
+            self.owed.iter().flat_map(|(handle, all)| all.iter().map(move |one| (handle, one)));
+        let held: Vec<(Handle, Block)> = self
+            .blocks
+            .iter()
+            .chain(owed)
+            .filter(|(handle, block)| handle.pid == parent && block.position <= position)
+            .map(|(handle, block)| (*handle, *block))
+            .collect();
+        for (handle, block) in held {
+            self.inherit(child, handle, block);
+        }
+        for kind in Kind::ALL {
+            let Some(ranges) = self.ranges.get(&(parent, kind)) else { continue };
+            let mut copy = ranges.clone();
+            copy.move_to_sites(|site| self.book.copy(child, site));
+            for block in copy.outstanding() {
+                self.book.tally(block.site).inherit(block.size);
+            }
+            self.ranges.insert((child, kind), copy);
+        }
+        if let Some(code) = self.internal.get(&parent).cloned() {
+            self.internal.insert(child, code);
+        }
+    }
+
+    /// `child` has a copy of its parent's block.
+    fn inherit(&mut self, child: Pid, handle: Handle, block: Block) {
+        let copy = Block { site: self.book.copy(child, block.site), ..block };
+        self.book.tally(copy.site).inherit(copy.size);
+        self.arrived(Handle { pid: child, ..handle }, copy);
+    }
+
+    /// A block reaches the ledger, perhaps later than news of what became of it.
+    pub(super) fn arrived(&mut self, handle: Handle, block: Block) {
+        for child in self.family.heirs(&handle, &block) {
+            self.inherit(child, handle, block);
+        }
+        if let Some(held) = self.family.take_held(&handle, &block) {
+            self.book.tally(block.site).settle(block.size);
+            self.answer(&handle, held, Taken::Block(block));
+        } else if self.family.is_past(&handle, &block) {
+            self.book.tally(block.site).settle(block.size);
+        } else {
+            self.place(handle, block);
+        }
+    }
+
+    /// What a held release took is known now.
+    fn answer(&mut self, handle: &Handle, held: Held, taken: Taken) {
+        let Some(thread) = held.thread else { return };
+        if let Some(pending) = self.pending.get_mut(&(handle.pid, thread))
+            && pending.handle == *handle
+            && matches!(pending.taken, Taken::Held(position) if position == held.position)
+        {
+            pending.taken = taken;
+        }
+    }
+
+    pub(super) fn held_in_vain(&mut self, handle: Handle, held: Held) {
+        self.unknown_releases += 1;
+        self.answer(&handle, held, Taken::Unknown);
+    }
+}

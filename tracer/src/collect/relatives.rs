@@ -1,0 +1,55 @@
+//! What the collector does when a target forks, becomes another program, or ends.
+
+use std::sync::Arc;
+
+use super::{
+    collector::{Collector, Followed},
+    decode::Event,
+    snapshot::Kin,
+};
+use crate::target::{Pid, identify, watch::Watch};
+
+impl Collector {
+    /// A target has forked, or become another program.
+    pub(super) fn related(&mut self, event: &Event) {
+        let (pid, parent, at_ns, executed) = match *event {
+            Event::Forked { parent, child, time_ns, .. } => (child, Some(parent), time_ns, false),
+            Event::Executed { pid, parent, time_ns, .. } => (pid, parent, time_ns, true),
+            _ => return,
+        };
+        // It may be gone by now: what it was is then what its parent is.
+        let identity = identify(pid).ok();
+        self.kin.push(Kin { pid, parent, identity, at_ns, executed });
+        if let Some(parent) = parent {
+            self.ended.retain(|one| *one != pid);
+            self.targets.retain(|one| one.pid != pid);
+            let from = self.targets.iter().find(|one| one.pid == parent);
+            let (allocators, mappings) = from
+                .map(|from| (from.allocators.clone(), Arc::clone(&from.mappings)))
+                .unwrap_or_default();
+            match Watch::new(pid) {
+                Ok(watch) => {
+                    self.targets.push(Followed {
+                        pid,
+                        watch,
+                        allocators,
+                        mappings: Arc::clone(&mappings),
+                    });
+                }
+                Err(_) => self.gone(pid),
+            }
+            self.changed.insert(pid, mappings);
+        }
+        if executed {
+            self.executed.push(pid);
+            self.look_at_targets();
+        }
+    }
+
+    /// A target has ended.
+    pub(super) fn gone(&mut self, pid: Pid) {
+        self.ended.push(pid);
+        self.generations.end(pid);
+        self.tables.dismiss(pid.0);
+    }
+}

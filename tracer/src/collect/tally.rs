@@ -1,0 +1,181 @@
+//! What is known of each call site: sums, and which stack it is.
+//!
+//! A call site of the kernel's numbering belongs to one target. What a child inherits stands at call
+//! sites of its own, numbered behind the kernel's: the same stack, in another process. Pure.
+
+use std::collections::HashMap;
+
+use tracer_common::{limits, state::Died};
+
+use super::decode::Site;
+use crate::target::Pid;
+
+/// The first number of a call site of what was inherited: behind those that the kernel side gives.
+const FIRST_COPY: u32 = limits::SITES;
+
+/// A number of resources and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// Resources.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Sum {
+    /// Adds one resource.
+    pub const fn add(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes += bytes;
+    }
+
+    /// Takes one resource away.
+    pub(super) const fn remove(&mut self, bytes: u64) {
+        self.count -= 1;
+        self.bytes -= bytes;
+    }
+}
+
+/// What is known of one call site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub(super) acquired: Sum,
+    pub(super) inherited: Sum,
+    pub(super) released: Sum,
+    pub(super) outstanding: Sum,
+    pub(super) died: Died,
+}
+
+impl Tally {
+    /// Everything acquired, what died young included.
+    pub const fn acquired(&self) -> Sum {
+        Sum {
+            count: self.acquired.count + self.died.count,
+            bytes: self.acquired.bytes + self.died.bytes,
+        }
+    }
+
+    /// Everything that came with a fork, as a copy of what the parent held.
+    pub const fn inherited(&self) -> Sum {
+        self.inherited
+    }
+
+    /// Everything released, what died young included.
+    pub const fn released(&self) -> Sum {
+        Sum {
+            count: self.released.count + self.died.count,
+            bytes: self.released.bytes + self.died.bytes,
+        }
+    }
+
+    /// What is outstanding.
+    pub const fn outstanding(&self) -> Sum {
+        self.outstanding
+    }
+
+    /// One resource comes with a fork.
+    pub(super) const fn inherit(&mut self, bytes: u64) {
+        self.inherited.add(bytes);
+        self.outstanding.add(bytes);
+    }
+
+    /// One outstanding resource is released.
+    pub(super) const fn settle(&mut self, bytes: u64) {
+        self.released.add(bytes);
+        self.outstanding.remove(bytes);
+    }
+
+    /// That was wrong: it is outstanding still.
+    pub(super) const fn unsettle(&mut self, bytes: u64) {
+        self.released.remove(bytes);
+        self.outstanding.add(bytes);
+    }
+}
+
+/// The call site of what a process has inherited.
+#[derive(Debug)]
+struct Copied {
+    pid: Pid,
+    /// Its number in the process that acquired.
+    origin: u32,
+    tally: Tally,
+}
+
+/// Every call site.
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    /// By number; number 0 is the unknown call site.
+    sites: Vec<Option<Site>>,
+    tallies: Vec<Tally>,
+    copies: Vec<Copied>,
+    by_origin: HashMap<(Pid, u32), u32>,
+}
+
+impl Book {
+    /// Learns what a number of the kernel's stands for.
+    pub(super) fn learn(&mut self, site: Site) {
+        let number = site.number as usize;
+        if self.sites.len() <= number {
+            self.sites.resize(number + 1, None);
+        }
+        if let Some(place) = self.sites.get_mut(number) {
+            *place = Some(site);
+        }
+    }
+
+    /// The number under which `pid` has what it inherited of the call site `site`.
+    pub(super) fn copy(&mut self, pid: Pid, site: u32) -> u32 {
+        let origin = self.origin(site);
+        *self.by_origin.entry((pid, origin)).or_insert_with(|| {
+            self.copies.push(Copied { pid, origin, tally: Tally::default() });
+            FIRST_COPY + u32::try_from(self.copies.len() - 1).unwrap_or(0)
+        })
+    }
+
+    fn origin(&self, site: u32) -> u32 {
+        let copied = site.checked_sub(FIRST_COPY).and_then(|index| self.copies.get(index as usize));
+        copied.map_or(site, |copied| copied.origin)
+    }
+
+    /// The sums of a call site.
+    pub(super) fn tally(&mut self, site: u32) -> &mut Tally {
+        if let Some(index) = site.checked_sub(FIRST_COPY) {
+            #[expect(clippy::indexing_slicing, reason = "such numbers are given by `copy` alone")]
+            return &mut self.copies[index as usize].tally;
+        }
+        let site = site as usize;
+        if self.tallies.len() <= site {
+            self.tallies.resize(site + 1, Tally::default());
+        }
+        #[expect(clippy::indexing_slicing, reason = "made to be there by the lines above")]
+        &mut self.tallies[site]
+    }
+
+    /// Numbers of the kernel's in use: every one is below.
+    pub(super) fn numbers(&self) -> usize {
+        self.sites.len()
+    }
+
+    /// Call sites in the order of their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Option<Site>, Tally)> {
+        let count = self.sites.len().max(self.tallies.len());
+        let own = (0..count).map(|number| {
+            let tally = self.tallies.get(number).copied().unwrap_or_default();
+            let site = self.sites.get(number).cloned().flatten();
+            (u32::try_from(number).unwrap_or(0), site, tally)
+        });
+        let copied = (FIRST_COPY..).zip(&self.copies).map(|(number, copied)| {
+            let origin = self.sites.get(copied.origin as usize).cloned().flatten();
+            let site = origin.map(|origin| Site { number, pid: copied.pid, ..origin });
+            (number, site, copied.tally)
+        });
+        own.chain(copied)
+    }
+
+    /// Whose a call site is and where its resources were first acquired; for tests.
+    #[cfg(test)]
+    pub(super) fn root(&self, site: u32) -> (Option<Pid>, u32) {
+        let copied = site.checked_sub(FIRST_COPY).and_then(|index| self.copies.get(index as usize));
+        (copied.map(|copied| copied.pid), self.origin(site))
+    }
+}
