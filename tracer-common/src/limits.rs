@@ -1,7 +1,9 @@
 //! Every size and bound, each with its reason.
 
 /// Frames kept of one stack. A bound of the kernel's own unwinder as well (`perf_event_max_stack`).
-pub const STACK_DEPTH: usize = 127;
+pub const STACK_FRAMES: u32 = 127;
+/// The same as a length.
+pub const STACK_DEPTH: usize = STACK_FRAMES as usize;
 
 /// Resources that may be young at once: acquired, but not drained yet. Past it acquisitions travel
 /// through the ring buffer instead, so the bound costs time and no data. 96 bytes each.

@@ -57,6 +57,22 @@ impl StackEnd {
         }
     }
 
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bottom => "bottom",
+            Self::FramePointerLost => "frame_pointer_lost",
+            Self::TooDeep => "too_deep",
+            Self::Unreadable => "unreadable",
+            Self::Elsewhere => "elsewhere",
+            Self::Loading => "loading",
+            Self::RuleUnknown => "rule_unknown",
+            Self::NotClimbing => "not_climbing",
+            Self::Hijacked => "hijacked",
+            Self::Changed => "changed",
+        }
+    }
+
     /// Why the stack ends there, for a person.
     pub const fn sentence(self) -> &'static str {
         match self {

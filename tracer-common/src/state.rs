@@ -5,7 +5,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
-    limits::{EXECUTABLE_RANGES, STACK_DEPTH},
+    limits::{EXECUTABLE_RANGES, STACK_DEPTH, STACK_FRAMES},
     record::Stack,
     stack::Digest,
 };
@@ -111,6 +111,10 @@ pub struct Process {
     pub number: u32,
     /// State of the memory map: 1 to 255, another one after each change.
     pub generation: u32,
+    /// Frames taken of a stack at most, up to [`STACK_FRAMES`].
+    pub depth: u32,
+    /// Explicit padding.
+    pub padding: u32,
     /// Executable memory, ascending; unused ones at the end are [`CodeRange::UNUSED`].
     pub code: [CodeRange; EXECUTABLE_RANGES],
 }
@@ -122,7 +126,14 @@ impl Process {
         for (place, range) in code.iter_mut().zip(ranges) {
             *place = *range;
         }
-        Self { trampoline: 0, number: number.into(), generation: generation.into(), code }
+        Self {
+            trampoline: 0,
+            number: number.into(),
+            generation: generation.into(),
+            depth: STACK_FRAMES,
+            padding: 0,
+            code,
+        }
     }
 }
 

@@ -89,7 +89,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
     let generation = volatile(&seen.generation);
     for _ in 0..FRAMES_AT_ONCE {
         let depth = thread.stack.head.depth as usize;
-        if depth >= STACK_DEPTH {
+        if depth >= STACK_DEPTH || depth >= seen.depth as usize {
             return StackEnd::TooDeep as u32;
         }
         let outcome = unwind::step(&raw mut thread.walk, process);

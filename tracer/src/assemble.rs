@@ -22,7 +22,7 @@ use crate::{
     probes::{Probe, allocator::Allocator},
     report::{
         Accounting, Age, Amount, Collector, Exit, Frame, Host, Report, SCHEMA, Site, Target, Total,
-        Verdict, Window,
+        Unwind, Verdict, Window,
     },
     symbolize::{Namer, Wanted, call_site::headline},
     target::{Pid, rss_bytes},
@@ -264,8 +264,12 @@ impl Assembly {
         let events =
             sites.iter().map(|site| site.acquired.count + site.released.count).sum::<u64>()
                 + snapshot.unknown_releases;
-        let cut = sites.iter().filter(|site| site.end != StackEnd::Bottom);
-        let truncated_stacks = cut.map(|site| site.acquired.count).sum();
+        let mut truncated_by: BTreeMap<String, u64> = BTreeMap::new();
+        for site in sites.iter().filter(|site| site.end != StackEnd::Bottom) {
+            *truncated_by.entry(site.end.name().to_owned()).or_default() += site.acquired.count;
+        }
+        truncated_by.retain(|_, count| *count > 0);
+        let tables = &snapshot.unwind;
         let events_per_s = match self.before.replace((snapshot.at_ns, events)) {
             Some((at_ns, before)) if snapshot.at_ns > at_ns => {
                 events.saturating_sub(before) as f64 * 1e9 / (snapshot.at_ns - at_ns) as f64
@@ -283,7 +287,14 @@ impl Assembly {
                 .collect(),
             unknown_frees: snapshot.unknown_releases,
             failed_acquires: snapshot.hits.iter().map(|(_, failed)| failed).sum(),
-            truncated_stacks,
+            truncated_stacks: truncated_by.values().sum(),
+            truncated_by,
+            unwind: Unwind {
+                objects: tables.ready as u64,
+                loading: tables.loading as u64,
+                without: tables.without as u64,
+                bytes: tables.bytes,
+            },
             estimated: false,
             collector: Collector {
                 cpu_s: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,

@@ -9,7 +9,7 @@ use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use tracer_common::kind::Kind;
+use tracer_common::{kind::Kind, limits};
 
 use crate::probes::wish::Wish;
 
@@ -120,6 +120,9 @@ pub struct Trace {
     /// Same probes with empty programs: what the traps alone cost (for the benchmark)
     #[arg(long, hide = true)]
     pub bare_traps: bool,
+    /// Frames taken of each stack: what unwinding costs (for the benchmark)
+    #[arg(long, hide = true, value_name = "N", default_value_t = limits::STACK_FRAMES, value_parser = frames())]
+    pub frames: u32,
 }
 
 /// The form of the report.
@@ -136,6 +139,11 @@ pub enum Format {
 /// Process ids: the kernel's are positive and fit 31 bits.
 fn pid() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
+}
+
+/// Frames of a stack: no more than there is room for.
+fn frames() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=i64::from(limits::STACK_FRAMES))
 }
 
 /// Kinds by their names, as the one list has them.

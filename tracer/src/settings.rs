@@ -58,6 +58,8 @@ pub struct Settings {
     pub verbosity: u8,
     /// Attach empty programs, for the benchmark.
     pub bare_traps: bool,
+    /// Frames taken of each stack.
+    pub frames: u32,
 }
 
 /// Who is to be traced.
@@ -122,6 +124,7 @@ impl Settings {
             allocator_prefixes: trace.allocator_prefix,
             verbosity: trace.verbose,
             bare_traps: trace.bare_traps,
+            frames: trace.frames,
         })
     }
 }

@@ -87,6 +87,17 @@ pub struct Followed {
     pub mappings: Arc<Mappings>,
 }
 
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Younger resources are not counted as outstanding.
+    pub min_age: Duration,
+    /// Whether targets' children are targets.
+    pub children: bool,
+    /// Frames taken of each stack.
+    pub frames: u32,
+}
+
 /// The loop's state.
 pub struct Collector {
     pub(super) tables: Tables,
@@ -101,7 +112,7 @@ pub struct Collector {
     pub(super) next_look: Instant,
     pub(super) targets: Vec<Followed>,
     pub(super) probes: u8,
-    pub(super) min_age: Duration,
+    pub(super) manner: Manner,
     pub(super) taken: Vec<Drained>,
     pub(super) malformed: u64,
     pub(super) doubts_seen: u64,
@@ -120,8 +131,7 @@ impl Collector {
         library: Library,
         targets: Vec<Followed>,
         probes: u8,
-        min_age: Duration,
-        children: bool,
+        manner: Manner,
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // By edge: the buffer nearly always holds something, which is no reason to wake up.
@@ -140,7 +150,7 @@ impl Collector {
             next_look: Instant::now(),
             targets: Vec::new(),
             probes,
-            min_age,
+            manner,
             taken: Vec::new(),
             malformed: 0,
             doubts_seen: 0,
@@ -154,7 +164,7 @@ impl Collector {
         collector.library.settle(TABLES_PATIENCE, &mut collector.tables)?;
         for target in targets {
             collector.admit(&target)?;
-            collector.tables.adopt(target.pid.0, children)?;
+            collector.tables.adopt(target.pid.0, manner.children)?;
             collector.changed.insert(target.pid, Arc::clone(&target.mappings));
             collector.targets.push(target);
         }
@@ -299,7 +309,7 @@ impl Collector {
         let ledger = &mut self.ledger;
         self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         let at_ns = now_ns();
-        let min_age_ns = u64::try_from(self.min_age.as_nanos()).unwrap_or(u64::MAX);
+        let min_age_ns = u64::try_from(self.manner.min_age.as_nanos()).unwrap_or(u64::MAX);
         Ok(Snapshot {
             at_ns,
             last,

@@ -28,6 +28,7 @@ impl Collector {
             self.tables.forget_known()?;
         }
         let mut process = Process::new(next.number, next.count, &ranges);
+        process.depth = self.manner.frames;
         process.trampoline = target
             .mappings
             .iter()

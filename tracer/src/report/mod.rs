@@ -140,10 +140,28 @@ pub struct Accounting {
     pub failed_acquires: u64,
     /// Acquisitions whose stack does not reach the thread's bottom.
     pub truncated_stacks: u64,
+    /// The same by reason; a reason without a case is left out.
+    pub truncated_by: BTreeMap<String, u64>,
+    /// How far unwind tables have come.
+    pub unwind: Unwind,
     /// Whether the figures are estimates from a sample.
     pub estimated: bool,
     /// What leaktrace itself used.
     pub collector: Collector,
+}
+
+/// The tables that lead through code without frame pointers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unwind {
+    /// Objects whose table is in use.
+    pub objects: u64,
+    /// Objects whose table is being made: stacks through them are cut until then.
+    pub loading: u64,
+    /// Objects without one: no unwind information, not readable, or no room. Their frame pointers are
+    /// followed.
+    pub without: u64,
+    /// Kernel memory that tables take, bytes.
+    pub bytes: u64,
 }
 
 /// What leaktrace itself used.

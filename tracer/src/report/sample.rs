@@ -2,14 +2,18 @@
 //!
 //! Takes nothing, hands on [`Report`]s that show each case a reader must cope with.
 
+mod probes;
+
 use std::collections::BTreeMap;
 
 use tracer_common::{kind::Kind, loss::Loss, stack::StackEnd};
 
 use super::{
     Accounting, Age, Allocator, Collector, Exit, Frame, Host, Module, Names, Probe, ProbeStatus,
-    Report, SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
+    Report, SCHEMA, Site, Target, Total, Unwind, Verdict, VerdictClass, Window,
 };
+
+use probes::probes;
 
 const EXE: &str = "/srv/gateway/bin/gateway";
 const LIBC: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
@@ -50,6 +54,10 @@ pub fn sample() -> Report {
             unknown_frees: 1_204,
             failed_acquires: 2,
             truncated_stacks: 18_410,
+            truncated_by: [("frame_pointer_lost", 18_000), ("loading", 410)]
+                .map(|(why, count)| (why.to_owned(), count))
+                .into(),
+            unwind: Unwind { objects: 23, loading: 1, without: 2, bytes: 5 << 20 },
             estimated: false,
             collector: Collector { cpu_s: 9.5, rss_bytes: Some(48_234_496) },
         },
@@ -292,42 +300,5 @@ fn modules() -> Vec<Module> {
             why: None,
             help: None,
         },
-    ]
-}
-
-fn probes() -> Vec<Probe> {
-    let on = |function: &str, offset: &str, emulated, hits| Probe {
-        function: function.to_owned(),
-        object: Some(LIBC.to_owned()),
-        offset: Some(offset.to_owned()),
-        emulated: Some(emulated),
-        hits,
-        status: ProbeStatus::On,
-        why: None,
-    };
-    let off = |function: &str, status, why: &str| Probe {
-        function: function.to_owned(),
-        object: None,
-        offset: None,
-        emulated: None,
-        hits: 0,
-        status,
-        why: Some(why.to_owned()),
-    };
-    vec![
-        on("malloc", "0x99ac0", true, 18_200_041),
-        on("calloc", "0x9a380", true, 9_563),
-        Probe {
-            why: Some("no emulated instruction before the arguments change".to_owned()),
-            ..on("realloc", "0x9a0e0", false, 12)
-        },
-        on("free", "0x9a063", true, 18_174_188),
-        off("cfree", ProbeStatus::Missing, "no object of the target has it"),
-        off("tc_malloc", ProbeStatus::Missing, "no object of the target has it"),
-        Probe {
-            object: Some(LIBC.to_owned()),
-            ..off("mremap", ProbeStatus::Refused, "operation not permitted")
-        },
-        on("mmap", "0x10f5b0", true, 8),
     ]
 }

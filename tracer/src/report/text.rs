@@ -10,9 +10,9 @@ mod sites;
 
 use std::io::{self, Write};
 
-use tracer_common::loss::Loss;
+use tracer_common::{loss::Loss, stack::StackEnd};
 
-use super::{Report, Target};
+use super::{Report, Target, Unwind};
 use crate::format::{bytes, count, printable, seconds};
 
 /// How much is written.
@@ -167,11 +167,32 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         count(acquired),
         share(accounting.truncated_stacks, acquired),
     ))?;
+    for end in StackEnd::ALL {
+        if let Some(cut) = accounting.truncated_by.get(end.name()) {
+            page.line(&format!("       {} cut: {}", count(*cut), end.sentence()))?;
+        }
+    }
+    page.line(&tables(&accounting.unwind))?;
     let own = accounting.collector.rss_bytes.map_or_else(|| "unknown".to_owned(), bytes);
     page.line(&format!(
         "cost   leaktrace itself used {} of processor time and {own} of memory",
         seconds(accounting.collector.cpu_s),
     ))
+}
+
+/// What leads through code without frame pointers.
+fn tables(unwind: &Unwind) -> String {
+    let some = |count_of: u64, what: &str| match count_of {
+        0 => String::new(),
+        _ => format!("; {} {what}", count(count_of)),
+    };
+    format!(
+        "       unwind tables of {} objects take {}{}{}",
+        count(unwind.objects),
+        bytes(unwind.bytes),
+        some(unwind.loading, "are being made"),
+        some(unwind.without, "have none"),
+    )
 }
 
 /// `0.1 %`; some is never written as none, nor almost all as all.

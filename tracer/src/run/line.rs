@@ -23,7 +23,7 @@ use crate::{
     assemble::{Assembly, Member, Scene},
     collect::{
         Snapshot,
-        collector::{Collector, Followed, Request, now_ns},
+        collector::{Collector, Followed, Manner, Request, now_ns},
     },
     error::Failure,
     kernel::{Loaded, Programs},
@@ -107,9 +107,13 @@ impl Line {
             followed.push(Followed { pid, watch, allocators, mappings });
         }
         let numbers = attached.numbers();
-        let mut collector =
-            Collector::new(tables, library, followed, numbers, settings.min_age, settings.children)
-                .context("could not write to the programs' tables")?;
+        let manner = Manner {
+            min_age: settings.min_age,
+            children: settings.children,
+            frames: settings.frames,
+        };
+        let mut collector = Collector::new(tables, library, followed, numbers, manner)
+            .context("could not write to the programs' tables")?;
         if !settings.bare_traps {
             collector.start().context("could not switch recording on")?;
         }

@@ -1,0 +1,41 @@
+//! Probes of the made-up server: on, dear, missing and refused.
+
+use super::{LIBC, Probe, ProbeStatus};
+
+/// One of each kind.
+pub(super) fn probes() -> Vec<Probe> {
+    let on = |function: &str, offset: &str, emulated, hits| Probe {
+        function: function.to_owned(),
+        object: Some(LIBC.to_owned()),
+        offset: Some(offset.to_owned()),
+        emulated: Some(emulated),
+        hits,
+        status: ProbeStatus::On,
+        why: None,
+    };
+    let off = |function: &str, status, why: &str| Probe {
+        function: function.to_owned(),
+        object: None,
+        offset: None,
+        emulated: None,
+        hits: 0,
+        status,
+        why: Some(why.to_owned()),
+    };
+    vec![
+        on("malloc", "0x99ac0", true, 18_200_041),
+        on("calloc", "0x9a380", true, 9_563),
+        Probe {
+            why: Some("no emulated instruction before the arguments change".to_owned()),
+            ..on("realloc", "0x9a0e0", false, 12)
+        },
+        on("free", "0x9a063", true, 18_174_188),
+        off("cfree", ProbeStatus::Missing, "no object of the target has it"),
+        off("tc_malloc", ProbeStatus::Missing, "no object of the target has it"),
+        Probe {
+            object: Some(LIBC.to_owned()),
+            ..off("mremap", ProbeStatus::Refused, "operation not permitted")
+        },
+        on("mmap", "0x10f5b0", true, 8),
+    ]
+}
