@@ -65,7 +65,10 @@ pub(super) fn start(
             match one {
                 News::Mapped(pid, mappings) => attacher.look(pid, &mappings, false),
                 News::Executed(pid) => match loaded(pid) {
-                    Ok(mappings) => attacher.look(pid, &mappings, true),
+                    Ok(mappings) => {
+                        attacher.look(pid, &mappings, true);
+                        log::info!("process {pid} is followed into its new program");
+                    }
                     // Not a warning: it has ended already.
                     Err(error) => log::info!("could not follow process {pid}: {error}"),
                 },
