@@ -42,7 +42,8 @@ pub fn victim_with(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf>
     let cxx = sources.join(format!("{name}.cpp"));
     let (compiler, standard, source) =
         if c.exists() { ("gcc", "-std=gnu17", c) } else { ("g++", "-std=c++17", cxx) };
-    let libraries: &[&str] = if name == "http_server" { &["-levent"] } else { &[] };
+    let libraries: &[&str] =
+        if ["http_server", "deep"].contains(&name) { &["-levent"] } else { &[] };
     build(compiler, product, &source, &[&[standard], &FLAGS[..], flags].concat(), libraries)
 }
 

@@ -109,7 +109,8 @@ pub struct Process {
     pub trampoline: u64,
     /// Number of the target among those traced: a part of what is remembered of addresses.
     pub number: u32,
-    /// State of the memory map: 1 to 255, another one after each change.
+    /// State of the memory map: 1 to 255, another one after each change; 0 when no address is to be
+    /// remembered.
     pub generation: u32,
     /// Frames taken of a stack at most, up to [`STACK_FRAMES`].
     pub depth: u32,

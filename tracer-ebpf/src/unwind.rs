@@ -73,7 +73,8 @@ fn rule_at(process: *const Process, address: u64) -> i64 {
     let process = unsafe { &*process };
     let number = process.number as u8;
     let tag = known::tag(address, number, process.generation as u8);
-    let place = KNOWN.get_ptr_mut(known::slot(address, number));
+    let remembers = process.generation != 0;
+    let place = if remembers { KNOWN.get_ptr_mut(known::slot(address, number)) } else { None };
     if let Some(place) = place {
         // SAFETY: the array's value; words are read and written at once.
         let word = unsafe { place.read_volatile() };

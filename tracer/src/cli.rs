@@ -123,6 +123,9 @@ pub struct Trace {
     /// Frames taken of each stack: what unwinding costs (for the benchmark)
     #[arg(long, hide = true, value_name = "N", default_value_t = limits::STACK_FRAMES, value_parser = frames())]
     pub frames: u32,
+    /// Search every address of every stack anew: what remembering saves (for the benchmark)
+    #[arg(long, hide = true)]
+    pub forgetful: bool,
 }
 
 /// The form of the report.

@@ -60,6 +60,8 @@ pub struct Settings {
     pub bare_traps: bool,
     /// Frames taken of each stack.
     pub frames: u32,
+    /// Whether unwind rules of addresses are searched anew each time.
+    pub forgetful: bool,
 }
 
 /// Who is to be traced.
@@ -125,6 +127,7 @@ impl Settings {
             verbosity: trace.verbose,
             bare_traps: trace.bare_traps,
             frames: trace.frames,
+            forgetful: trace.forgetful,
         })
     }
 }

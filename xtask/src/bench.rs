@@ -10,14 +10,20 @@ use crate::{
     process::{build_leaktrace, note, output, print, workspace},
 };
 
-const BEGIN: &str = "<!-- begin: cargo xtask bench -->";
-const END: &str = "<!-- end: cargo xtask bench -->";
 const LOADS: [Load; 3] = [Load::Loop, Load::Server, Load::Cross];
+
+/// What the stack of a call costs: nothing of it, all of it, and all without memory.
+const STACKS: [Variant; 4] = [
+    Variant::Bare,
+    Variant::Otherwise("caller only", &["--frames", "1"]),
+    Variant::Otherwise("21 frames, remembered", &[]),
+    Variant::Otherwise("21 frames, each searched anew", &["--forgetful"]),
+];
 
 /// Reads the options, measures, prints, and writes if asked to.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let mut variants = vec![Variant::Untraced, Variant::Bare, Variant::Leaktrace];
-    let (mut rounds, mut seconds, mut write) = (5_u32, 3_u32, false);
+    let (mut rounds, mut seconds, mut write, mut stacks) = (5_u32, 3_u32, false, false);
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let mut value = || rest.next().with_context(|| format!("`{word}` needs a value"));
@@ -29,6 +35,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
                 variants.push(Variant::Peer(name.to_owned(), line.to_owned()));
             }
             "--write" => write = true,
+            "--stacks" => stacks = true,
             other => bail!("do not know `{other}`"),
         }
     }
@@ -38,22 +45,33 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     packages::for_demo()?;
     build_leaktrace()?;
     warn_if_busy()?;
-    let samples = measure_all(&variants, rounds, seconds)?;
     let quoted =
         |word: &&str| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() };
     let options: Vec<String> = words.iter().map(quoted).collect();
     let command = format!("cargo xtask bench {}", options.join(" "));
-    let text = section(&variants, &samples, command.trim())?;
+    let (name, text) = if stacks {
+        let samples = measure_all(&STACKS, [Load::Deep], rounds, seconds)?;
+        ("cargo xtask bench --stacks", stack_section(&samples, command.trim())?)
+    } else {
+        let samples = measure_all(&variants, LOADS, rounds, seconds)?;
+        ("cargo xtask bench", section(&variants, &samples, command.trim())?)
+    };
     print(&text);
-    if write { replace_section(&text) } else { Ok(()) }
+    if write { replace_section(name, &text) } else { Ok(()) }
 }
 
 /// By variant, by load, by round. All variants of a round come one after the other, so that a slow
 /// minute of the machine falls on all of them.
-fn measure_all(variants: &[Variant], rounds: u32, seconds: u32) -> Result<Vec<[Vec<Sample>; 3]>> {
-    let mut samples = vec![<[Vec<Sample>; 3]>::default(); variants.len()];
+fn measure_all<const LOADS: usize>(
+    variants: &[Variant],
+    loads: [Load; LOADS],
+    rounds: u32,
+    seconds: u32,
+) -> Result<Vec<[Vec<Sample>; LOADS]>> {
+    let empty = || std::array::from_fn(|_| Vec::new());
+    let mut samples: Vec<[Vec<Sample>; LOADS]> = variants.iter().map(|_| empty()).collect();
     for round in 1..=rounds {
-        for load in LOADS {
+        for load in loads {
             for (variant, of_variant) in variants.iter().zip(&mut samples) {
                 let sample = measure(variant, load, seconds)
                     .with_context(|| format!("{} on {load:?}", variant.name()))?;
@@ -62,7 +80,7 @@ fn measure_all(variants: &[Variant], rounds: u32, seconds: u32) -> Result<Vec<[V
                     variant.name(),
                     sample.figure
                 ));
-                for (_, list) in LOADS.iter().zip(of_variant).filter(|(of, _)| **of == load) {
+                for (_, list) in loads.iter().zip(of_variant).filter(|(of, _)| **of == load) {
                     list.push(sample);
                 }
             }
@@ -71,11 +89,39 @@ fn measure_all(variants: &[Variant], rounds: u32, seconds: u32) -> Result<Vec<[V
     Ok(samples)
 }
 
-/// Kernel, command and table.
-fn section(variants: &[Variant], samples: &[[Vec<Sample>; 3]], command: &str) -> Result<String> {
+/// Where it was measured, and by which command.
+fn heading(command: &str) -> Result<String> {
     let kernel = output(Command::new("uname").args(["-srm"]))?;
     let processors = std::thread::available_parallelism()?;
-    let mut text = format!("{kernel}, {processors} processors; `{command}`; medians.\n\n");
+    Ok(format!("{kernel}, {processors} processors; `{command}`; medians.\n\n"))
+}
+
+/// What stacks cost.
+fn stack_section(samples: &[[Vec<Sample>; 1]], command: &str) -> Result<String> {
+    let mut text = heading(command)?;
+    text += "| variant | ns/pair | more than the caller only | lost |\n|---|--:|--:|--:|\n";
+    let figure = |[of]: &[Vec<Sample>; 1]| median(of, |one| Some(one.figure));
+    let caller = samples.get(1).and_then(figure);
+    for (variant, sample) in STACKS.iter().zip(samples) {
+        let here = figure(sample);
+        let more = here.zip(caller).map(|(here, caller)| here - caller).filter(|more| *more > 0.0);
+        let [all] = sample;
+        let lost = all.iter().filter_map(|one| one.lost).reduce(|a, b| a + b);
+        writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            variant.name(),
+            show(here),
+            show(more),
+            show(lost)
+        )?;
+    }
+    Ok(text)
+}
+
+/// Kernel, command and table.
+fn section(variants: &[Variant], samples: &[[Vec<Sample>; 3]], command: &str) -> Result<String> {
+    let mut text = heading(command)?;
     text += "| variant | loop, ns/pair | server, req/s | cross, pairs/s | tracer CPU % (loop / server / cross) | peak memory | lost |\n";
     text += "|---|--:|--:|--:|--:|--:|--:|\n";
     for (variant, [in_loop, server, cross]) in variants.iter().zip(samples) {
@@ -144,12 +190,13 @@ fn warn_if_busy() -> Result<()> {
     Ok(())
 }
 
-fn replace_section(text: &str) -> Result<()> {
+fn replace_section(name: &str, text: &str) -> Result<()> {
+    let (begin, end) = (format!("<!-- begin: {name} -->"), format!("<!-- end: {name} -->"));
     let path = workspace().join("docs/measurements.md");
     let page = fs::read_to_string(&path)?;
-    let (before, rest) = page.split_once(BEGIN).with_context(|| format!("no `{BEGIN}`"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("no `{END}`"))?;
-    fs::write(&path, format!("{before}{BEGIN}\n{text}{END}{after}"))?;
+    let (before, rest) = page.split_once(&begin).with_context(|| format!("no `{begin}`"))?;
+    let (_, after) = rest.split_once(&end).with_context(|| format!("no `{end}`"))?;
+    fs::write(&path, format!("{before}{begin}\n{text}{end}{after}"))?;
     Ok(())
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum Variant {
     Bare,
     /// leaktrace as users run it.
     Leaktrace,
+    /// leaktrace with a hidden option: its name, and the option.
+    Otherwise(&'static str, &'static [&'static str]),
     /// Another tool: its name, and its command with `{pid}` in it.
     Peer(String, String),
 }
@@ -38,6 +40,8 @@ pub(crate) enum Load {
     Server,
     /// Four threads freeing each other's blocks: pairs per second.
     Cross,
+    /// As the loop, at the bottom of a stack of 21 frames through libevent and libc: nanoseconds per pair.
+    Deep,
 }
 
 /// What was measured.
@@ -60,6 +64,7 @@ impl Variant {
             Self::Untraced => "untraced",
             Self::Bare => "bare traps",
             Self::Leaktrace => "leaktrace",
+            Self::Otherwise(name, _) => name,
             Self::Peer(name, _) => name,
         }
     }
@@ -69,11 +74,14 @@ impl Variant {
         let pid = pid.to_string();
         let mut command = match self {
             Self::Untraced => return Ok(None),
-            Self::Bare | Self::Leaktrace => {
+            Self::Bare | Self::Leaktrace | Self::Otherwise(..) => {
                 let mut command = Command::new(leaktrace());
                 command.args(["-f", "json", "-o", report, "-p", &pid]);
                 if matches!(self, Self::Bare) {
                     command.arg("--bare-traps");
+                }
+                if let Self::Otherwise(_, options) = self {
+                    command.args(*options);
                 }
                 command.stderr(Stdio::piped());
                 command
@@ -114,6 +122,7 @@ pub(crate) fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sam
         Load::Loop => "loop",
         Load::Server => "http_server",
         Load::Cross => "cross",
+        Load::Deep => "deep",
     };
     let argument = if load == Load::Server { "0".to_owned() } else { seconds.to_string() };
     let mut target = Background::start(Command::new(compile::victim(program)?).arg(argument))?;
@@ -128,7 +137,7 @@ pub(crate) fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sam
     } else {
         target.child().stdin.as_mut().context("stdin is piped")?.write_all(b"go\n")?;
         let line = lines.next().context("the target says what it did")??;
-        let key = if load == Load::Loop { "ns_per_pair" } else { "pairs_per_s" };
+        let key = if load == Load::Cross { "pairs_per_s" } else { "ns_per_pair" };
         let said: Value = serde_json::from_str(&line)?;
         said.get(key).and_then(Value::as_f64).with_context(|| format!("no `{key}`"))?
     };

@@ -19,7 +19,7 @@ pub(crate) fn victim(name: &str) -> Result<PathBuf> {
         .arg(workspace().join("tests/victims").join(name).with_extension("c"))
         .arg("-o")
         .arg(&unfinished);
-    if name == "http_server" {
+    if ["http_server", "deep"].contains(&name) {
         command.arg("-levent");
     }
     output(&mut command)?;

@@ -96,6 +96,8 @@ pub struct Manner {
     pub children: bool,
     /// Frames taken of each stack.
     pub frames: u32,
+    /// Whether unwind rules of addresses are searched anew each time.
+    pub forgetful: bool,
 }
 
 /// The loop's state.

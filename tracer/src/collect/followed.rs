@@ -29,6 +29,9 @@ impl Collector {
         }
         let mut process = Process::new(next.number, next.count, &ranges);
         process.depth = self.manner.frames;
+        if self.manner.forgetful {
+            process.generation = 0;
+        }
         process.trampoline = target
             .mappings
             .iter()

@@ -111,6 +111,7 @@ impl Line {
             min_age: settings.min_age,
             children: settings.children,
             frames: settings.frames,
+            forgetful: settings.forgetful,
         };
         let mut collector = Collector::new(tables, library, followed, numbers, manner)
             .context("could not write to the programs' tables")?;
