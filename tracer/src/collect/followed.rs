@@ -92,7 +92,7 @@ impl Collector {
             }
             // It may end between the question and the reading: the next look will tell.
             let Ok(mappings) = mappings::read(target.pid) else { continue };
-            if mappings.iter().next().is_none() || mappings == *target.mappings {
+            if mappings.iter().next().is_none() || mappings.same_code(&target.mappings) {
                 continue;
             }
             any = true;

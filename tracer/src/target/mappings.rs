@@ -119,6 +119,13 @@ impl Mappings {
         self.all.iter()
     }
 
+    /// Whether both have the same code and the same files: heaps and stacks, which grow all the time,
+    /// may differ.
+    pub fn same_code(&self, other: &Self) -> bool {
+        let lasting = |mapping: &&Mapping| mapping.executable || mapping.path.is_some();
+        self.iter().filter(lasting).eq(other.iter().filter(lasting))
+    }
+
     /// The mapped files with code in them, by their lowest executable address.
     pub fn objects(&self) -> Vec<MappedObject<'_>> {
         let mut objects: BTreeMap<FileId, MappedObject<'_>> = BTreeMap::new();
@@ -258,6 +265,20 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0   [vsyscall]
 
     fn server() -> Mappings {
         Mappings::parse(SERVER.as_bytes())
+    }
+
+    #[test]
+    fn a_heap_that_grows_is_no_change_of_code_and_a_library_is() {
+        let with = |heap: &str, library: &str| -> Mappings {
+            let text = format!(
+                "55d000002000-{heap} rw-p 00000000 00:00 0 [heap]\n\
+                 {library}-7f0000030000 r-xp 00000000 08:01 77 /usr/lib/libx.so\n"
+            );
+            text.lines().filter_map(|line| parse_line(line.as_bytes())).collect()
+        };
+        let before = with("55d000003000", "7f0000020000");
+        assert!(before.same_code(&with("55d000009000", "7f0000020000")));
+        assert!(!before.same_code(&with("55d000003000", "7f0000010000")));
     }
 
     #[test]
