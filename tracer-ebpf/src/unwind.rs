@@ -73,8 +73,7 @@ fn rule_at(process: *const Process, address: u64) -> i64 {
     let process = unsafe { &*process };
     let number = process.number as u8;
     let tag = known::tag(address, number, process.generation as u8);
-    let remembers = process.generation != 0;
-    let place = if remembers { KNOWN.get_ptr_mut(known::slot(address, number)) } else { None };
+    let place = KNOWN.get_ptr_mut(known::slot(address, number));
     if let Some(place) = place {
         // SAFETY: the array's value; words are read and written at once.
         let word = unsafe { place.read_volatile() };
@@ -89,7 +88,10 @@ fn rule_at(process: *const Process, address: u64) -> i64 {
         return -(StackEnd::Loading as i64);
     }
     let rule = search(range, address);
-    if let Some(place) = place {
+    // Never written with generation 0, and so never found with it.
+    if let Some(place) = place
+        && process.generation != 0
+    {
         // SAFETY: as above.
         unsafe { place.write_volatile(known::word(tag, rule)) };
     }
@@ -181,9 +183,6 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
         base = walk.rbx;
     }
     if number == RULE_GAP {
-        if base == 0 {
-            return Err(StackEnd::Bottom);
-        }
         if !plausible_frame(walk.rsp.wrapping_sub(8), base) {
             return Err(StackEnd::FramePointerLost);
         }

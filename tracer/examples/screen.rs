@@ -62,6 +62,7 @@ fn frame(number: usize, inlined: bool) -> Frame {
         file: named.then(|| format!("/src/gateway/{file}").into()),
         line: named.then_some(line + u32::try_from(number / NAMES.len()).unwrap_or(0)),
         inlined,
+        tail_call: false,
         why_unnamed: (!named).then(|| "stripped, and no debug file".into()),
     }
 }

@@ -363,6 +363,10 @@ pub struct Frame {
     pub line: Option<u32>,
     /// Whether the function was inlined into the one of the next level.
     pub inlined: bool,
+    /// Whether the function had left by a tail jump to the frame before: it is on the way, and not on the
+    /// stack. `address` is then the one behind the jump.
+    #[serde(default)]
+    pub tail_call: bool,
     /// Why there is no name; `null` when there is one.
     pub why_unnamed: Option<Arc<str>>,
 }

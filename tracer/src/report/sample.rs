@@ -256,6 +256,7 @@ fn named(address: u64, symbol: &str, file: &str, line: u32, inlined: bool) -> Fr
         file: Some(file.into()),
         line: Some(line),
         inlined,
+        tail_call: false,
         why_unnamed: None,
     }
 }
@@ -270,6 +271,7 @@ fn bare(address: u64, module: &str, offset: u64, why: &str) -> Frame {
         file: None,
         line: None,
         inlined: false,
+        tail_call: false,
         why_unnamed: Some(why.into()),
     }
 }

@@ -217,6 +217,7 @@ mod tests {
             file: None,
             line: None,
             inlined: false,
+            tail_call: false,
             why_unnamed: None,
         }
     }

@@ -19,6 +19,7 @@ mod objects;
 mod packages;
 mod perf_map;
 mod sources;
+mod tail;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -37,6 +38,7 @@ use levels::Level;
 use memory::{Home, Memory};
 use modules::{Packages, Part, Tally};
 use objects::Objects;
+use tail::{Spot, Tails};
 
 /// A call site whose frames somebody wants to see named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +60,7 @@ pub struct Namer {
     /// none twice: what is remembered here needs no other bound.
     sites: HashMap<u32, NamedSite>,
     packages: Packages,
+    tails: Tails,
 }
 
 #[derive(Debug)]
@@ -116,13 +119,35 @@ impl Namer {
         })
     }
 
+    /// A stack with the functions that tail jumps have left put in between, each marked.
+    fn with_tails(&mut self, pid: Pid, addresses: &[u64]) -> Vec<(u64, bool)> {
+        let mut all: Vec<(u64, bool)> = Vec::with_capacity(addresses.len());
+        let mut inner: Option<(u64, Spot)> = None;
+        for address in addresses {
+            let spot = match self.place(pid, *address).home {
+                Home::Object(object, offset) => Some((object, offset + 1)),
+                Home::Jit | Home::Nobody(_) => None,
+            };
+            if let (Some(outer), Some((from, running))) = (spot, inner) {
+                // The call lies before the return address: so does what is looked up.
+                let running = (running.0, running.1 - 1);
+                for (_, offset) in self.tails.between(&self.objects, outer, running).iter() {
+                    all.push((from.wrapping_add(offset.wrapping_sub(running.1 + 1)), true));
+                }
+            }
+            all.push((*address, false));
+            inner = spot.map(|spot| (*address, spot));
+        }
+        all
+    }
+
     /// Names a stack now, however long it takes: the first address in a large object costs the
     /// reading of its symbols or debug information.
     pub fn name(&mut self, pid: Pid, addresses: &[u64]) -> Arc<[report::Frame]> {
         for address in addresses {
             self.look_up(pid, *address);
         }
-        self.unnamed(pid, addresses)
+        self.named_site(pid, addresses).frames
     }
 
     /// The frames of a call site that [`Namer::work`] has named.
@@ -135,7 +160,7 @@ impl Namer {
     pub fn unnamed(&self, pid: Pid, addresses: &[u64]) -> Arc<[report::Frame]> {
         let mut frames = Vec::with_capacity(addresses.len());
         for address in addresses {
-            self.push_frames(pid, *address, &mut frames);
+            self.push_frames(pid, *address, false, &mut frames);
         }
         frames.into()
     }
@@ -176,15 +201,18 @@ impl Namer {
         }
     }
 
-    fn named_site(&self, pid: Pid, addresses: &[u64]) -> NamedSite {
+    fn named_site(&mut self, pid: Pid, addresses: &[u64]) -> NamedSite {
         let (mut homeless, mut anonymous) = (false, false);
         let mut frames = Vec::with_capacity(addresses.len());
         let mut tallies: Vec<(Part, Tally)> = Vec::new();
-        for address in addresses {
+        for (address, tail) in self.with_tails(pid, addresses) {
+            if tail {
+                self.look_up(pid, address);
+            }
             let first = frames.len();
-            self.push_frames(pid, *address, &mut frames);
+            self.push_frames(pid, address, tail, &mut frames);
             let new = frames.get(first..).unwrap_or_default();
-            let part = match self.place(pid, *address).home {
+            let part = match self.place(pid, address).home {
                 Home::Object(object, _) => Part::Object(object),
                 Home::Jit => {
                     anonymous |= new.iter().any(|frame| frame.symbol.is_none());
@@ -231,7 +259,13 @@ impl Namer {
         self.memories.get(&pid)?.modules.get(&mapping.start).cloned()
     }
 
-    fn push_frames(&self, pid: Pid, address: u64, frames: &mut Vec<report::Frame>) {
+    fn push_frames(
+        &self,
+        pid: Pid,
+        address: u64,
+        tail_call: bool,
+        frames: &mut Vec<report::Frame>,
+    ) {
         let place = self.place(pid, address);
         let module = place.module.and_then(|mapping| self.module(pid, mapping));
         let module_offset = place.module.map(|mapping| {
@@ -248,6 +282,7 @@ impl Namer {
             file: level.file.clone(),
             line: level.line,
             inlined: level.inlined,
+            tail_call,
             why_unnamed: level.why_unnamed.as_deref().map(Arc::from),
         };
         match place.home {

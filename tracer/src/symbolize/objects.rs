@@ -121,6 +121,11 @@ impl Objects {
         self.all.get(id.0).is_some_and(Result::is_ok)
     }
 
+    /// Its file, held open.
+    pub(super) fn file(&self, id: ObjectId) -> Option<Rc<File>> {
+        Some(Rc::clone(&self.all.get(id.0)?.as_ref().ok()?.file))
+    }
+
     /// Whether its file begins as an object file does.
     pub(super) fn is_elf(&self, id: ObjectId) -> bool {
         use std::os::unix::fs::FileExt as _;

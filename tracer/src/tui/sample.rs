@@ -25,6 +25,7 @@ pub(crate) fn frame(symbol: &str, file: Option<(&str, u32)>, inlined: bool) -> F
         file: file.map(|(file, _)| format!("/src/gateway/{file}").into()),
         line: file.map(|(_, line)| line),
         inlined,
+        tail_call: false,
         why_unnamed: None,
     }
 }

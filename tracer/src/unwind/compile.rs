@@ -17,6 +17,8 @@ use super::rules::{Meaning, Rules, meaning};
 
 /// Space between two functions that is padding: nobody returns to it.
 const PADDING: u64 = 16;
+/// What an entry point without a table has of code before it calls anything.
+const ENTRY: u64 = 32;
 /// `mov $15, %eax; syscall` in its two encodings: how a signal handler's return begins. C libraries
 /// without tables (musl) are told by it.
 const SIGNAL_RETURNS: [&[u8]; 2] = [b"\x48\xc7\xc0\x0f\0\0\0\x0f\x05", b"\xb8\x0f\0\0\0\x0f\x05"];
@@ -127,6 +129,7 @@ pub(super) fn compile<'data, R: ReadRef<'data>>(
         functions.read(&section, &bases);
     }
     functions.add_signal_returns(&file);
+    functions.add_entry(file.entry());
     let unknown = functions.unknown;
     Ok(Table {
         origin,
@@ -198,6 +201,18 @@ impl Functions<'_> {
                 self.unknown += 1;
                 RULE_UNKNOWN
             }
+        }
+    }
+
+    /// Nobody calls the code that the kernel or the loader jumps to. Where no table says so (musl), the
+    /// entry does.
+    fn add_entry(&mut self, entry: u64) {
+        let end = entry.saturating_add(ENTRY);
+        let told = self.all.iter().any(|(start, behind, _)| *start < end && entry < *behind);
+        if entry > self.origin && !told {
+            let first = self.rows.len();
+            self.rows.push((entry, RULE_BOTTOM));
+            self.all.push((entry, end, first..first + 1));
         }
     }
 

@@ -118,6 +118,9 @@ fn verdict(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
 fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     for (level, frame) in site.frames.iter().enumerate() {
         let mut behind = frame.source().map_or_else(String::new, |source| format!("  {source}"));
+        if frame.tail_call {
+            behind += "  [left by a tail jump]";
+        }
         if frame.inlined {
             behind += "  [inlined]";
         }

@@ -97,7 +97,11 @@ fn role(frame: &Frame, headline: bool) -> Role {
 }
 
 fn note(frame: &Frame) -> String {
-    if frame.inlined { " (inlined)".to_owned() } else { String::new() }
+    match (frame.inlined, frame.tail_call) {
+        (true, _) => " (inlined)".to_owned(),
+        (false, true) => " (tail jump)".to_owned(),
+        (false, false) => String::new(),
+    }
 }
 
 fn name(frame: &Frame) -> String {

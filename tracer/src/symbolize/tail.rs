@@ -1,0 +1,254 @@
+//! Functions that a tail jump has left: on the way, and not on the stack.
+//!
+//! `event_base_dispatch` ends with a jump to `event_base_loop`: on the stack the loop seems to be called by
+//! whoever called `event_base_dispatch`. The call before a return address says which function was called. If
+//! that is not the one found running, and its code provably jumps there, it is shown, too. What cannot be proven
+//! (indirect calls, functions without symbols) adds nothing. All that depends on x86-64 is
+//! in this file and in `probes/place.rs`.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    os::unix::fs::FileExt as _,
+    rc::Rc,
+};
+
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
+use object::{
+    Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, RelocationTarget,
+    SymbolKind, read::ReadCache,
+};
+
+use super::objects::{ObjectId, Objects};
+
+/// Functions between a call and what runs: more are not looked for.
+const CHAIN: usize = 3;
+/// A longer function is not searched for jumps.
+const LARGEST: u64 = 1 << 16;
+/// Pairs of a call and a function that are remembered, 60 bytes each.
+const PAIRS: usize = 1 << 16;
+
+/// A place in an object's file.
+pub(super) type Spot = (ObjectId, u64);
+
+/// Finds functions that tail jumps have left.
+#[derive(Debug, Default)]
+pub(super) struct Tails {
+    code: HashMap<ObjectId, Option<Rc<CodeOf>>>,
+    known: HashMap<(Spot, Spot), Rc<[Spot]>>,
+}
+
+/// What is known of one object's code.
+#[derive(Debug)]
+struct CodeOf {
+    file: Rc<File>,
+    /// Offset in the file, bytes, and address, of each part that is loaded.
+    segments: Vec<(u64, u64, u64)>,
+    /// Functions by address: their size.
+    functions: BTreeMap<u64, u64>,
+    /// Addresses of exported functions by name.
+    exports: HashMap<Vec<u8>, u64>,
+    /// What the stubs of the procedure linkage table lead to.
+    stubs: HashMap<u64, Vec<u8>>,
+    /// What the words that calls and jumps go through are bound to.
+    words: HashMap<u64, Vec<u8>>,
+}
+
+impl Tails {
+    /// The jumps on the way from the call that returns to `outer` to the function that `inner` lies in, the
+    /// last one first: each as the place behind the jump, as a call's return address would be.
+    pub(super) fn between(&mut self, objects: &Objects, outer: Spot, inner: Spot) -> Rc<[Spot]> {
+        if let Some(known) = self.known.get(&(outer, inner)) {
+            return Rc::clone(known);
+        }
+        let found: Rc<[Spot]> = self.find(objects, outer, inner).unwrap_or_default().into();
+        if self.known.len() >= PAIRS {
+            self.known.clear();
+        }
+        self.known.insert((outer, inner), Rc::clone(&found));
+        found
+    }
+
+    fn find(&mut self, objects: &Objects, outer: Spot, inner: Spot) -> Option<Vec<Spot>> {
+        let caller = self.code(objects, outer.0)?;
+        let called = caller.called_before(outer.1)?;
+        let callee = self.code(objects, inner.0)?;
+        let running = callee.function_at(callee.address(inner.1)?)?;
+        // The function called is in the object that called, or, by name, in the one found running.
+        let (first, code) = match called {
+            Called::Address(address) => ((outer.0, address), caller),
+            Called::Name(name) => ((inner.0, *callee.exports.get(&name)?), Rc::clone(&callee)),
+        };
+        if first == (inner.0, running) {
+            return None;
+        }
+        let mut chain = Vec::new();
+        // A way that stays in one object: what a library's own functions pass on to each other.
+        (first.0 == inner.0 && code.leads(first.1, running, &mut chain)).then(|| {
+            chain.reverse();
+            chain.into_iter().map(|offset| (first.0, offset)).collect()
+        })
+    }
+
+    fn code(&mut self, objects: &Objects, id: ObjectId) -> Option<Rc<CodeOf>> {
+        let read = || objects.file(id).and_then(CodeOf::read).map(Rc::new);
+        self.code.entry(id).or_insert_with(read).clone()
+    }
+}
+
+/// What a call names.
+enum Called {
+    Address(u64),
+    Name(Vec<u8>),
+}
+
+impl CodeOf {
+    fn read(file: Rc<File>) -> Option<Self> {
+        let cache = ReadCache::new(&*file);
+        let object = object::File::parse(&cache).ok()?;
+        let segments = object
+            .segments()
+            .map(|segment| (segment.file_range().0, segment.file_range().1, segment.address()))
+            .collect();
+        let mut functions = BTreeMap::new();
+        let mut exports = HashMap::new();
+        for symbol in object.dynamic_symbols() {
+            if symbol.is_definition() && symbol.kind() == SymbolKind::Text {
+                functions.insert(symbol.address(), symbol.size());
+                exports.insert(symbol.name_bytes().ok()?.to_vec(), symbol.address());
+            }
+        }
+        for symbol in object.symbols() {
+            if symbol.is_definition() && symbol.kind() == SymbolKind::Text {
+                functions.insert(symbol.address(), symbol.size());
+            }
+        }
+        let mut words = HashMap::new();
+        let names = object.dynamic_symbol_table();
+        for (place, relocation) in object.dynamic_relocations().into_iter().flatten() {
+            let RelocationTarget::Symbol(index) = relocation.target() else { continue };
+            let symbol = names.as_ref().and_then(|table| {
+                use object::ObjectSymbolTable as _;
+                table.symbol_by_index(index).ok()
+            });
+            if let Some(name) = symbol.and_then(|symbol| symbol.name_bytes().ok()) {
+                words.insert(place, name.to_vec());
+            }
+        }
+        let mut stubs = HashMap::new();
+        for section in object.sections() {
+            let is_stubs = section.name().is_ok_and(|name| name.starts_with(".plt"));
+            if let Some(bytes) = section.data().ok().filter(|_| is_stubs) {
+                add_stubs(bytes, section.address(), &words, &mut stubs);
+            }
+        }
+        drop(object);
+        Some(Self { segments, functions, exports, stubs, words, file: Rc::clone(&file) })
+    }
+
+    fn address(&self, offset: u64) -> Option<u64> {
+        let holds = |(start, size, _): &&(u64, u64, u64)| *start <= offset && offset < start + size;
+        self.segments.iter().find(holds).map(|(start, _, address)| offset - start + address)
+    }
+
+    fn offset(&self, address: u64) -> Option<u64> {
+        let holds = |(_, size, at): &&(u64, u64, u64)| *at <= address && address < at + size;
+        self.segments.iter().find(holds).map(|(start, _, at)| address - at + start)
+    }
+
+    /// The start of the function that holds an address.
+    fn function_at(&self, address: u64) -> Option<u64> {
+        let (start, size) = self.functions.range(..=address).next_back()?;
+        (address - start < *size).then_some(*start)
+    }
+
+    /// What the call that ends at this offset of the file calls, if it says so itself.
+    fn called_before(&self, offset: u64) -> Option<Called> {
+        let mut bytes = [0; 6];
+        self.file.read_exact_at(&mut bytes, offset.checked_sub(6)?).ok()?;
+        let after = self.address(offset.checked_sub(1)?)? + 1;
+        let (code, start) = match bytes {
+            [0xff, 0x15, ..] => (&bytes[..], after - 6),
+            [_, 0xe8, ..] => (bytes.get(1..)?, after - 5),
+            _ => return None,
+        };
+        let call = Decoder::with_ip(64, code, start, DecoderOptions::NONE).decode();
+        self.target(&call)
+    }
+
+    /// What a call or jump leads to.
+    fn target(&self, instruction: &Instruction) -> Option<Called> {
+        if instruction.near_branch_target() != 0 {
+            let address = instruction.near_branch_target();
+            let name = self.stubs.get(&address).cloned();
+            return Some(name.map_or(Called::Address(address), Called::Name));
+        }
+        let by_word = matches!(instruction.code(), Code::Call_rm64 | Code::Jmp_rm64)
+            && instruction.memory_base() == Register::RIP;
+        let word = by_word.then(|| instruction.ip_rel_memory_address())?;
+        self.words.get(&word).cloned().map(Called::Name)
+    }
+
+    /// Whether the function at `from` jumps to the one at `to`, by way of others if need be. Appends the
+    /// offsets behind the jumps, the first one first.
+    fn leads(&self, from: u64, to: u64, chain: &mut Vec<u64>) -> bool {
+        if chain.len() == CHAIN {
+            return false;
+        }
+        let Some(size) = self.functions.get(&from).filter(|size| **size <= LARGEST) else {
+            return false;
+        };
+        let Some(offset) = self.offset(from) else { return false };
+        let mut code = vec![0; usize::try_from(*size).unwrap_or(0)];
+        if self.file.read_exact_at(&mut code, offset).is_err() {
+            return false;
+        }
+        let mut decoder = Decoder::with_ip(64, &code, from, DecoderOptions::NONE);
+        while decoder.can_decode() {
+            let jump = decoder.decode();
+            if !jump.is_jmp_short_or_near()
+                && !jump.is_jcc_short_or_near()
+                && !jump.is_jmp_near_indirect()
+            {
+                continue;
+            }
+            let lands = match self.target(&jump) {
+                Some(Called::Address(address)) => address,
+                Some(Called::Name(name)) => match self.exports.get(&name) {
+                    Some(address) => *address,
+                    None => continue,
+                },
+                None => continue,
+            };
+            if (from..from + size).contains(&lands) {
+                continue;
+            }
+            chain.push(offset + (jump.next_ip() - from));
+            if lands == to || self.leads(lands, to, chain) {
+                return true;
+            }
+            chain.pop();
+        }
+        false
+    }
+}
+
+/// Adds what the stubs in a section lead to. A stub is a jump through a word, perhaps behind an `endbr64`,
+/// and begins at a multiple of eight.
+fn add_stubs(
+    bytes: &[u8],
+    address: u64,
+    words: &HashMap<u64, Vec<u8>>,
+    stubs: &mut HashMap<u64, Vec<u8>>,
+) {
+    let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        if instruction.code() != Code::Jmp_rm64 || instruction.memory_base() != Register::RIP {
+            continue;
+        }
+        if let Some(name) = words.get(&instruction.ip_rel_memory_address()) {
+            stubs.insert(instruction.ip() & !7, name.clone());
+        }
+    }
+}
