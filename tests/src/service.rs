@@ -41,8 +41,14 @@ impl Service {
 
     /// The demo's HTTP server, which says its port itself.
     pub fn http_server(options: &[&str]) -> Result<Self> {
-        let running =
-            Running::start(Command::new(compile::victim("http_server")?).arg("0").args(options))?;
+        Self::that_says_its_port(
+            Command::new(compile::victim("http_server")?).arg("0").args(options),
+        )
+    }
+
+    /// Starts `command`, whose first line on stdout says the port.
+    pub fn that_says_its_port(command: &mut Command) -> Result<Self> {
+        let running = Running::start(command)?;
         let line = running.line(Duration::from_secs(10))?;
         let port = line.strip_prefix("listening ").context("it says where it listens")?.parse()?;
         Ok(Self { running, port })

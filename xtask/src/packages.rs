@@ -7,8 +7,19 @@ use anyhow::{Result, bail};
 use crate::process::{cargo, exists, is_root, note, run};
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 8] =
-    ["gcc", "g++", "libc6-dev", "libevent-dev", "wrk", "memcached", "nginx-light", "python3"];
+const TEST: [&str; 11] = [
+    "gcc",
+    "g++",
+    "gdb",
+    "libc6-dev",
+    "libevent-dev",
+    "memcached",
+    "nginx-light",
+    "openssl",
+    "python3",
+    "redis-server",
+    "wrk",
+];
 
 /// Packages that build the kernel programs.
 const BPF: [&str; 5] =
