@@ -7,6 +7,8 @@
 pub mod child;
 pub mod compare;
 pub mod compile;
+pub mod described;
+pub mod gdb;
 pub mod http;
 pub mod load;
 pub mod privilege;

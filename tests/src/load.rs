@@ -61,19 +61,32 @@ impl Load {
         Ok(Self { stop, work })
     }
 
+    /// Waits until it ends by itself. Returns how many requests were answered.
+    pub fn finish(self) -> Result<u64> {
+        self.work.answered()
+    }
+
     /// Ends it. Returns how many requests were answered; a wrong answer is an error.
     pub fn end(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
-        match self.work {
-            Work::Threads(threads) => {
+        if let Work::Wrk(wrk) = &self.work {
+            wrk.signal("INT")?;
+        }
+        self.work.answered()
+    }
+}
+
+impl Work {
+    fn answered(self) -> Result<u64> {
+        match self {
+            Self::Threads(threads) => {
                 let mut sum = 0;
                 for thread in threads {
                     sum += thread.join().ok().context("the load panicked")??;
                 }
                 Ok(sum)
             }
-            Work::Wrk(mut wrk) => {
-                wrk.signal("INT")?;
+            Self::Wrk(mut wrk) => {
                 wrk.wait(END_LIMIT)?;
                 told(&wrk.rest_of_stdout())
             }
