@@ -110,9 +110,7 @@ fn stacks(report: &Report) -> Result<Stacks> {
 /// Whether gdb came to code that does not say how to unwind it, from where on it only guesses, while
 /// some stack of ours is the same up to there and goes on.
 fn goes_on(stop: &Stop, addresses: &[u64], stacks: &Stacks, code: &mut Code) -> Result<bool> {
-    let mut sure = 0;
-    for frame in &stop.frames {
-        sure += 1;
+    for (frame, sure) in stop.frames.iter().zip(1..) {
         // A return address may be the one behind a function's last instruction.
         if !code.describes(frame.address - u64::from(!frame.interrupted))? {
             let start = addresses.get(..sure).context("as many addresses as frames")?;
