@@ -31,6 +31,7 @@ LEAF(leaf_thread)
 LEAF(leaf_coroutine)
 LEAF(leaf_callback)
 LEAF(leaf_lost)
+LEAF(leaf_framed)
 LEAF(leaf_step)
 
 static void (*signal_leaf)(void);
@@ -152,6 +153,22 @@ __asm__(".pushsection .text\n"
         ".popsection\n");
 SITE static void lose_frames(void) { calls_without_table(leaf_lost); }
 
+/* No unwind table, but a frame pointer. */
+void keeps_frame(void (*leaf)(void));
+__asm__(".pushsection .text\n"
+        ".type keeps_frame, @function\n"
+        "keeps_frame:\n"
+        "push %rbp\n"
+        "mov %rsp, %rbp\n"
+        "sub $64, %rsp\n"
+        "call *%rdi\n"
+        "leave\n"
+        "ret\n"
+        ".fill 64, 1, 0x90\n"
+        ".size keeps_frame, .-keeps_frame\n"
+        ".popsection\n");
+SITE static void framed(void) { keeps_frame(leaf_framed); }
+
 /* Every instruction on the way through a call that the loader binds: linkage table, resolver, prologue,
  * epilogue. The trap comes after each one. */
 SITE static void on_step(int number) {
@@ -187,12 +204,14 @@ int main(void) {
     run_coroutine();
     sort();
     lose_frames();
+    framed();
     step_through();
     say("{\"first_faults\":\"%p\",\"stacks\":{"
         "\"leaf_signal\":[\"on_signal\",\"raise_signal\",\"main\",\"_start\"],"
         "\"leaf_alternate\":[\"on_signal\",\"raise_signal\",\"main\",\"_start\"],",
         (void *)first_faults);
-    say("\"leaf_alloca\":[\"variable_frame\",\"main\",\"_start\"],"
+    say("\"leaf_framed\":[\"keeps_frame\",\"framed\",\"main\",\"_start\"],"
+        "\"leaf_alloca\":[\"variable_frame\",\"main\",\"_start\"],"
         "\"leaf_aligned\":[\"aligned_frame\",\"main\",\"_start\"],"
         "\"leaf_aligned_arguments\":[\"aligned_arguments\",\"main\",\"_start\"],"
         "\"leaf_noreturn\":[\"never_returns\",\"ends_with_a_call\",\"leaves_by_jump\",\"main\",\"_start\"],");
