@@ -86,7 +86,8 @@ pub fn witness() -> Result<PathBuf> {
     build("gcc", "libpreload_count.so", &source, &flags, &[])
 }
 
-fn build(
+/// Compiles `source` to `product`, unless that was done since the source changed last.
+pub(crate) fn build(
     compiler: &str,
     product: &str,
     source: &Path,
@@ -96,8 +97,7 @@ fn build(
     let folder = target_dir().join("victims");
     fs::create_dir_all(&folder)?;
     let product_path = folder.join(product);
-    let header = modified(&source.with_file_name("victim.h")).max(modified(source));
-    if modified(&product_path) > header {
+    if is_current(&product_path, &[&source.with_file_name("victim.h"), source]) {
         return Ok(product_path);
     }
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -121,6 +121,11 @@ fn build(
     }
     fs::rename(&unfinished, &product_path)?;
     Ok(product_path)
+}
+
+/// Whether `product` is newer than everything it is made from.
+pub(crate) fn is_current(product: &Path, sources: &[&Path]) -> bool {
+    modified(product) > sources.iter().filter_map(|source| modified(source)).max()
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

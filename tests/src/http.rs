@@ -1,4 +1,5 @@
-//! Load over HTTP/1.1 and memcached's text protocol, on loopback: each answer is checked.
+//! Requests over HTTP/1.1, a WebSocket, and the text protocols of memcached and redis, on loopback:
+//! each answer is checked.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -23,9 +24,15 @@ impl Connection {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// The port it leads to.
-    pub fn port(&self) -> Result<u16> {
-        Ok(self.stream.get_ref().peer_addr()?.port())
+    /// Closes it, and opens another one to the same port.
+    pub fn reopen(&mut self) -> Result<()> {
+        *self = Self::open(self.stream.get_ref().peer_addr()?.port())?;
+        Ok(())
+    }
+
+    /// What tells it from other connections.
+    pub fn name(&self) -> Result<String> {
+        Ok(self.stream.get_ref().local_addr()?.port().to_string())
     }
 
     /// One GET request; its body, if the answer's status is 200.
@@ -68,6 +75,64 @@ impl Connection {
             if got != line {
                 bail!("memcached answered `{got}`, not `{line}`");
             }
+        }
+        Ok(())
+    }
+
+    /// Reads memcached's statistics to their end.
+    pub fn statistics(&mut self) -> Result<()> {
+        self.stream.get_mut().write_all(b"stats\r\n")?;
+        loop {
+            let line = self.line()?;
+            if line == "END" {
+                return Ok(());
+            }
+            if !line.starts_with("STAT ") {
+                bail!("memcached answered `{line}` to `stats`");
+            }
+        }
+    }
+
+    /// One command to redis; the first line of its answer.
+    pub fn command(&mut self, line: &str) -> Result<String> {
+        self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes())?;
+        self.line()
+    }
+
+    /// Makes a WebSocket of it.
+    pub fn upgrade(&mut self, path: &str) -> Result<()> {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        self.stream.get_mut().write_all(request.as_bytes())?;
+        let status = self.line()?;
+        if !status.starts_with("HTTP/1.1 101 ") {
+            bail!("`{path}` was answered `{status}`");
+        }
+        let mut accepted = false;
+        loop {
+            let header = self.line()?;
+            if header.is_empty() {
+                break;
+            }
+            // The answer to the key above, which is the example of RFC 6455.
+            accepted |= header.ends_with("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        }
+        if accepted { Ok(()) } else { bail!("the WebSocket's key was not accepted") }
+    }
+
+    /// Sends a text of less than 126 bytes over the WebSocket; the same must come back.
+    pub fn echo(&mut self, text: &str) -> Result<()> {
+        let length = u8::try_from(text.len()).ok().filter(|length| *length < 126);
+        let length = length.context("a short text")?;
+        // Final, text; masked, as a client has to, by zeros.
+        let head = [0x81, 0x80 | length, 0, 0, 0, 0];
+        self.stream.get_mut().write_all(&[&head, text.as_bytes()].concat())?;
+        let mut back = vec![0; 2 + text.len()];
+        self.stream.read_exact(&mut back)?;
+        if back != [&[0x81, length], text.as_bytes()].concat() {
+            bail!("`{text}` came back as {back:?}");
         }
         Ok(())
     }

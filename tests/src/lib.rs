@@ -7,14 +7,20 @@
 pub mod child;
 pub mod compare;
 pub mod compile;
+pub mod described;
+pub mod gdb;
 pub mod http;
+pub mod load;
 pub mod privilege;
+pub mod programs;
 pub mod report;
 pub mod service;
 pub mod trace;
+pub mod uwebsockets;
 pub mod victim;
 
 pub use compare::Truth;
+pub use load::Load;
 pub use privilege::root_or_skip;
 pub use report::Report;
 pub use service::Service;

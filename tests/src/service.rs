@@ -41,8 +41,14 @@ impl Service {
 
     /// The demo's HTTP server, which says its port itself.
     pub fn http_server(options: &[&str]) -> Result<Self> {
-        let running =
-            Running::start(Command::new(compile::victim("http_server")?).arg("0").args(options))?;
+        Self::that_says_its_port(
+            Command::new(compile::victim("http_server")?).arg("0").args(options),
+        )
+    }
+
+    /// Starts `command`, whose first line on stdout says the port.
+    pub fn that_says_its_port(command: &mut Command) -> Result<Self> {
+        let running = Running::start(command)?;
         let line = running.line(Duration::from_secs(10))?;
         let port = line.strip_prefix("listening ").context("it says where it listens")?.parse()?;
         Ok(Self { running, port })
@@ -84,13 +90,18 @@ pub fn no_breakpoint_remains(pid: u32, report: &Report) -> Result<()> {
 
 /// Whether the target has a breakpoint where this probe was.
 pub fn breakpoint_at(pid: u32, probe: &Value) -> Result<bool> {
-    let text = |key| probe.get(key).and_then(Value::as_str);
-    let (Some(object), Some(offset)) = (text("object"), text("offset")) else { return Ok(false) };
-    let offset = u64::from_str_radix(offset.trim_start_matches("0x"), 16)?;
+    let object = probe.get("object").and_then(Value::as_str);
+    let (Some(object), Some(offset)) = (object, offset_of(probe)?) else { return Ok(false) };
     let Some(address) = address_of(pid, object, offset)? else { return Ok(false) };
     let memory = byte_at(&format!("/proc/{pid}/mem"), address)?;
     let file = byte_at(&format!("/proc/{pid}/root{object}"), offset)?;
     Ok(memory == INT3 && file != INT3)
+}
+
+/// Where in its object a probe sits; nowhere when it is not on.
+pub fn offset_of(probe: &Value) -> Result<Option<u64>> {
+    let Some(offset) = probe.get("offset").and_then(Value::as_str) else { return Ok(None) };
+    Ok(Some(u64::from_str_radix(offset.trim_start_matches("0x"), 16)?))
 }
 
 fn byte_at(path: &str, offset: u64) -> Result<u8> {
@@ -102,7 +113,7 @@ fn byte_at(path: &str, offset: u64) -> Result<u8> {
 }
 
 /// Where the byte at `offset` of `object` is mapped executable in the target.
-fn address_of(pid: u32, object: &str, offset: u64) -> Result<Option<u64>> {
+pub fn address_of(pid: u32, object: &str, offset: u64) -> Result<Option<u64>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     for line in maps.lines().filter(|line| line.ends_with(object)) {
         let fields: Vec<&str> = line.split_whitespace().collect();

@@ -3,6 +3,7 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use crate::{Truth, child::Running, compile};
 
@@ -19,6 +20,11 @@ impl Victim {
     /// Compiles `name` if needed, starts it, and waits until it is ready to be told `go`.
     pub fn start(name: &str, arguments: &[&str]) -> Result<Self> {
         Self::start_command(Command::new(compile::victim(name)?).args(arguments))
+    }
+
+    /// Starts a program that was compiled in its own way.
+    pub fn start_program(program: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_command(Command::new(program).args(arguments))
     }
 
     /// The same with the witness loaded, which writes its count to `note`.
@@ -71,6 +77,11 @@ impl Victim {
         let line = self.running.line(limit)?;
         let truth = Truth::parse(&line).with_context(|| format!("the victim said `{line}`"))?;
         Ok(truth)
+    }
+
+    /// The line it prints when its work is done, if that is no truth of call sites.
+    pub fn answer(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&self.running.line(WORK_LIMIT)?)?)
     }
 
     /// Lets it end, and waits for that.

@@ -1,7 +1,7 @@
 //! What leaktrace reports equals what the program knows of itself, number by number, with nothing lost.
 
 use anyhow::Result;
-use tests::{Trace, Victim, root_or_skip};
+use tests::{Trace, Victim, compare::Named, root_or_skip};
 
 fn equals(name: &str, arguments: &[&str]) -> Result<()> {
     if !root_or_skip() {
@@ -54,9 +54,15 @@ fn new_and_delete_in_all_their_forms() -> Result<()> {
     victim.go()?;
     let truth = victim.truth()?;
     let report = trace.stop()?;
-    // The sums only: behind `operator new`, in a library without frame pointers, frames are missing.
     assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());
-    Ok(())
+    // Behind `operator new`, in a library without frame pointers. The three left out are allocated by
+    // functions of the C++ library that are compiled into `round`.
+    truth.without(&["vectors", "strings", "shared"]).compare(
+        &report,
+        Named::ByAnyFrame,
+        &["heap"],
+        true,
+    )
 }
 
 #[test]

@@ -7,15 +7,17 @@ use anyhow::{Result, bail};
 use crate::process::{cargo, exists, is_root, note, run};
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 16] = [
+const TEST: [&str; 18] = [
     "gcc",
     "g++",
+    "gdb",
     "binutils",
     "libc6-dev",
     "libevent-dev",
     "wrk",
     "memcached",
     "nginx-light",
+    "openssl",
     "python3",
     "xz-utils",
     // Allocators, and a server that brings its own.

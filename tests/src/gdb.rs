@@ -1,0 +1,132 @@
+//! gdb as a second opinion: what it takes for the stacks of a live process.
+//!
+//! `tests/gdb/stops.py` does the work inside gdb; this starts it and reads what it wrote.
+
+use std::{fs, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{
+    Report,
+    child::Running,
+    scratch,
+    service::{address_of, offset_of},
+    workspace,
+};
+
+/// What gdb may take to load its symbols and make its stops.
+const LIMIT: Duration = Duration::from_secs(40);
+/// Breakpoint registers of the processor.
+const REGISTERS: usize = 4;
+
+/// A place to stop at.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The function that acquires.
+    pub function: String,
+    /// Address of the probed instruction in the target.
+    pub address: u64,
+}
+
+/// One frame as gdb sees it.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// Return address; for code that a signal interrupted, the next instruction.
+    pub address: u64,
+    /// Name, or what stands for one.
+    pub name: String,
+    /// Whether a signal interrupted it.
+    pub interrupted: bool,
+}
+
+/// One stop.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// The function called.
+    pub function: String,
+    /// Its callers, the nearest first.
+    pub frames: Vec<Frame>,
+    /// Whether the call was made by another traced function: leaktrace records that one.
+    pub nested: bool,
+    /// Why gdb went no further.
+    pub end: String,
+}
+
+/// The instructions probed for the acquiring functions that `report` has seen most of.
+pub fn places(pid: u32, report: &Report) -> Result<Vec<Place>> {
+    let mut found = Vec::new();
+    for probe in report.list("/probes")? {
+        let text = |key| probe.get(key).and_then(Value::as_str);
+        let (Some(function), Some(object)) = (text("function"), text("object")) else { continue };
+        let acquired: u64 = report
+            .list("/sites")?
+            .iter()
+            .filter(|site| site.get("acquired_by").and_then(Value::as_str) == Some(function))
+            .filter_map(|site| site.get("acquired_count").and_then(Value::as_u64))
+            .sum();
+        let Some(offset) = offset_of(probe)? else { continue };
+        if acquired == 0 {
+            continue;
+        }
+        let address = address_of(pid, object, offset)?.context("a probe is in mapped memory")?;
+        found.push((acquired, Place { function: function.to_owned(), address }));
+    }
+    found.sort_by_key(|(acquired, _)| std::cmp::Reverse(*acquired));
+    Ok(found.into_iter().map(|(_, place)| place).take(REGISTERS).collect())
+}
+
+/// Lets gdb stop the process `count` times at `places`, in calls that no other traced function made.
+pub fn stops(pid: u32, places: &[Place], count: usize) -> Result<Vec<Stop>> {
+    let file = scratch(&format!("stacks-{pid}.json"))?;
+    let listed: Vec<String> =
+        places.iter().map(|place| format!("{}={:#x}", place.function, place.address)).collect();
+    let mut gdb = Running::start(
+        Command::new("gdb")
+            .args(["-nx", "-batch", "-iex", "set debuginfod enabled off"])
+            // Nothing from beside the objects: scripts, printers.
+            .args(["-iex", "set auto-load off", "-iex", "set confirm off"])
+            .args(["-ex", "set backtrace past-main on", "-ex", "set backtrace past-entry on"])
+            .args(["-p", &pid.to_string(), "-x"])
+            .arg(workspace().join("tests/gdb/stops.py"))
+            .env("LEAKTRACE_PLACES", listed.join(" "))
+            .env("LEAKTRACE_STOPS", count.to_string())
+            .env("LEAKTRACE_STACKS", &file)
+            .env_remove("DEBUGINFOD_URLS"),
+    )
+    .context("help: cargo xtask test installs gdb")?;
+    let status = gdb.wait(LIMIT)?;
+    let told = gdb.rest_of_stdout();
+    if !status.success() || told.last().is_none_or(|line| line != &format!("stops {count}")) {
+        let errors = gdb.rest_of_stderr().join("\n");
+        bail!("gdb ended with {status}:\n{}\n{errors}", told.join("\n"));
+    }
+    let text = fs::read_to_string(&file)?;
+    fs::remove_file(&file)?;
+    let stops = text.lines().map(stop).collect::<Result<Vec<_>>>()?;
+    ensure!(stops.iter().filter(|stop| !stop.nested).count() == count, "{count} stops were asked");
+    Ok(stops)
+}
+
+fn stop(line: &str) -> Result<Stop> {
+    let json: Value = serde_json::from_str(line)?;
+    let text = |key: &str| {
+        let text = json.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
+        text.with_context(|| format!("no `{key}` in {line}"))
+    };
+    let flag = |value: &Value, key: &str| value.get(key).and_then(Value::as_bool);
+    let mut frames = Vec::new();
+    for frame in json.get("frames").and_then(Value::as_array).context("frames")? {
+        frames.push(Frame {
+            address: frame.get("address").and_then(Value::as_u64).context("an address")?,
+            name: frame.get("name").and_then(Value::as_str).unwrap_or("?").to_owned(),
+            interrupted: flag(frame, "interrupted").context("interrupted or not")?,
+        });
+    }
+    Ok(Stop {
+        function: text("function")?,
+        frames,
+        nested: flag(&json, "nested").context("nested or not")?,
+        end: text("end")?,
+    })
+}

@@ -1,0 +1,121 @@
+//! Load on a program: begins at once, ends by itself or when asked, and says what was answered.
+
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    Service,
+    child::Running,
+    http::Connection,
+    programs::{Ask, Demand},
+};
+
+/// Connections at a time.
+const CONNECTIONS: usize = 4;
+/// What `wrk` may take to end.
+const END_LIMIT: Duration = Duration::from_secs(20);
+
+/// A load that runs. Dropped, it ends soon.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    work: Work,
+}
+
+#[derive(Debug)]
+enum Work {
+    Threads(Vec<JoinHandle<Result<u64>>>),
+    Wrk(Running),
+}
+
+impl Load {
+    /// Loads `service`, for `limit` at most.
+    pub fn start(service: &Service, demand: Demand, limit: Duration) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let port = service.port;
+        let work = match demand {
+            Demand::Ask(ask) => Work::Threads(
+                (0..CONNECTIONS)
+                    .map(|_| {
+                        let stop = Arc::clone(&stop);
+                        thread::spawn(move || asked(port, ask, limit, &stop))
+                    })
+                    .collect(),
+            ),
+            Demand::WrkTls => Work::Wrk(Running::start(
+                Command::new("wrk")
+                    .args(["-t", "1", "-c", &CONNECTIONS.to_string(), "--timeout", "20s", "-d"])
+                    .arg(format!("{}s", limit.as_secs().max(1)))
+                    .arg(format!("https://127.0.0.1:{port}/")),
+            )?),
+        };
+        Ok(Self { stop, work })
+    }
+
+    /// Waits until it ends by itself. Returns how many requests were answered.
+    pub fn finish(self) -> Result<u64> {
+        self.work.answered()
+    }
+
+    /// Ends it. Returns how many requests were answered; a wrong answer is an error.
+    pub fn end(self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Work::Wrk(wrk) = &self.work {
+            wrk.signal("INT")?;
+        }
+        self.work.answered()
+    }
+}
+
+impl Work {
+    fn answered(self) -> Result<u64> {
+        match self {
+            Self::Threads(threads) => {
+                let mut sum = 0;
+                for thread in threads {
+                    sum += thread.join().ok().context("the load panicked")??;
+                }
+                Ok(sum)
+            }
+            Self::Wrk(mut wrk) => {
+                wrk.wait(END_LIMIT)?;
+                told(&wrk.rest_of_stdout())
+            }
+        }
+    }
+}
+
+fn asked(port: u16, ask: Ask, limit: Duration, stop: &AtomicBool) -> Result<u64> {
+    let start = Instant::now();
+    let mut connection = Connection::open(port)?;
+    let mut number = 0;
+    while !stop.load(Ordering::Relaxed) && start.elapsed() < limit {
+        ask(&mut connection, number).with_context(|| format!("request {number}"))?;
+        number += 1;
+    }
+    Ok(number)
+}
+
+/// What `wrk` says: `N requests in …`, and lines about errors only where there were some.
+fn told(lines: &[String]) -> Result<u64> {
+    let failure = lines.iter().find(|line| {
+        line.contains("Non-2xx")
+            // Connections that nginx closed after their last request are read once more.
+            || (line.contains("Socket errors") && !line.contains("connect 0, read 0, write 0"))
+    });
+    ensure!(failure.is_none(), "wrk: {}", lines.join("\n"));
+    lines
+        .iter()
+        .find_map(|line| line.trim().split_once(" requests in "))
+        .and_then(|(count, _)| count.parse().ok())
+        .with_context(|| format!("wrk said:\n{}", lines.join("\n")))
+}

@@ -1,0 +1,92 @@
+//! Stacks of real programs under load reach the thread's bottom, through libraries without frame pointers.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+use tests::{Load, Report, Trace, programs::program, report::Amounts, root_or_skip};
+
+/// Stacks that may be cut, one in this many.
+const ONE_IN: u64 = 200;
+
+#[expect(clippy::print_stdout, reason = "a measured figure is part of the test's outcome")]
+fn reaches(name: &str) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let program = program(name)?;
+    let service = (program.start)()?;
+    let load = Load::start(&service, program.demand, Duration::from_secs(60))?;
+    let report = Trace::attach(service.pid(), &["-d", "3s"])?.finish()?;
+    let answered = load.end()?;
+    ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    let mut taken = 0;
+    for kind in ["heap", "mmap"] {
+        taken += report.total(kind)?.acquired_count;
+    }
+    let cut = report.number("/accounting/truncated_stacks")?;
+    println!("{name}: {taken} stacks, {cut} cut, {answered} requests");
+    ensure!(taken > 1000, "only {taken} stacks were taken");
+    ensure!(cut * ONE_IN <= taken, "{cut} of {taken} stacks are cut:\n{}", reasons(&report)?);
+    Ok(())
+}
+
+/// Why stacks are cut, how many, and where the biggest such call site ends.
+fn reasons(report: &Report) -> Result<String> {
+    let mut reasons: BTreeMap<&str, (u64, u64, String)> = BTreeMap::new();
+    for site in report.list("/sites")? {
+        let Some(why) = site.get("truncated_why").and_then(Value::as_str) else { continue };
+        let count = Amounts::read(site)?.acquired_count;
+        let (sum, biggest, example) = reasons.entry(why).or_default();
+        *sum += count;
+        if count > *biggest {
+            *biggest = count;
+            *example = tests::report::symbols(site).join(" <- ");
+        }
+    }
+    let mut text = String::new();
+    for (why, (sum, biggest, example)) in reasons {
+        writeln!(text, "{sum} × {why}, such as {biggest} × {example}")?;
+    }
+    Ok(text)
+}
+
+#[test]
+fn libevent() -> Result<()> {
+    reaches("libevent")
+}
+
+#[test]
+fn uwebsockets() -> Result<()> {
+    reaches("uwebsockets")
+}
+
+#[test]
+fn nginx() -> Result<()> {
+    reaches("nginx")
+}
+
+#[test]
+fn nginx_tls() -> Result<()> {
+    reaches("nginx_tls")
+}
+
+#[test]
+fn memcached() -> Result<()> {
+    reaches("memcached")
+}
+
+#[test]
+fn redis() -> Result<()> {
+    reaches("redis")
+}
+
+#[test]
+fn node() -> Result<()> {
+    reaches("node")
+}
+
+#[test]
+fn python() -> Result<()> {
+    reaches("python")
+}
