@@ -90,6 +90,9 @@ impl StackEnd {
     }
 }
 
+/// Set in a frame that a signal has interrupted: its address is where it was, and no return address.
+pub const INTERRUPTED: u64 = 1 << 63;
+
 /// 128 bits over a stack's contents, its function and its target. Two stacks that differ share a
 /// digest with a probability of 2⁻¹²⁸ per pair: storing by digest is storing by content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -13,7 +13,7 @@ use tracer_common::{
     limits::STACK_DEPTH,
     loss::Loss,
     record::{STACK, StackHead},
-    stack::{Digest, StackEnd},
+    stack::{Digest, INTERRUPTED, StackEnd},
     state::{Process, Thread, Walk},
 };
 
@@ -104,6 +104,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
         if address == seen.trampoline {
             return StackEnd::Hijacked as u32;
         }
+        let address = if thread.walk.back == 0 { address | INTERRUPTED } else { address };
         // The bound checked above once more, as a mask for the verifier.
         let place = opaque(depth as u64) as usize & STACK_DEPTH;
         // SAFETY: below the array's length, or at most in the spare word behind it.

@@ -27,6 +27,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracer_common::stack::INTERRUPTED;
+
 use crate::{
     report,
     target::{
@@ -125,8 +127,10 @@ impl Namer {
         let mut inner: Option<(u64, Spot)> = None;
         for address in addresses {
             let spot = match self.place(pid, *address).home {
-                Home::Object(object, offset) => Some((object, offset + 1)),
-                Home::Jit | Home::Nobody(_) => None,
+                Home::Object(object, offset) if address & INTERRUPTED == 0 => {
+                    Some((object, offset + 1))
+                }
+                _ => None,
             };
             if let (Some(outer), Some((from, running))) = (spot, inner) {
                 // The call lies before the return address: so does what is looked up.
@@ -243,9 +247,12 @@ impl Namer {
     }
 
     /// Where the call before a return address lies. The address itself may be the next function's
-    /// (after a call that never returns), or the next line's.
-    fn place(&self, pid: Pid, address: u64) -> Place<'_> {
-        let call = address.wrapping_sub(1);
+    /// (after a call that never returns), or the next line's. What a signal interrupted was no call.
+    fn place(&self, pid: Pid, frame: u64) -> Place<'_> {
+        let call = match frame & INTERRUPTED {
+            0 => frame.wrapping_sub(1),
+            _ => frame & !INTERRUPTED,
+        };
         let memory = self.memories.get(&pid);
         let Some((memory, module)) =
             memory.and_then(|memory| Some((memory, memory.mappings.find(call)?)))
@@ -259,14 +266,9 @@ impl Namer {
         self.memories.get(&pid)?.modules.get(&mapping.start).cloned()
     }
 
-    fn push_frames(
-        &self,
-        pid: Pid,
-        address: u64,
-        tail_call: bool,
-        frames: &mut Vec<report::Frame>,
-    ) {
-        let place = self.place(pid, address);
+    fn push_frames(&self, pid: Pid, frame: u64, tail_call: bool, frames: &mut Vec<report::Frame>) {
+        let place = self.place(pid, frame);
+        let address = frame & !INTERRUPTED;
         let module = place.module.and_then(|mapping| self.module(pid, mapping));
         let module_offset = place.module.map(|mapping| {
             let inside = address.wrapping_sub(mapping.start);

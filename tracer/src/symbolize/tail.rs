@@ -91,7 +91,7 @@ impl Tails {
     }
 
     fn code(&mut self, objects: &Objects, id: ObjectId) -> Option<Rc<CodeOf>> {
-        let read = || objects.file(id).and_then(CodeOf::read).map(Rc::new);
+        let read = || objects.file(id).and_then(|file| CodeOf::read(&file)).map(Rc::new);
         self.code.entry(id).or_insert_with(read).clone()
     }
 }
@@ -103,8 +103,8 @@ enum Called {
 }
 
 impl CodeOf {
-    fn read(file: Rc<File>) -> Option<Self> {
-        let cache = ReadCache::new(&*file);
+    fn read(file: &Rc<File>) -> Option<Self> {
+        let cache = ReadCache::new(&**file);
         let object = object::File::parse(&cache).ok()?;
         let segments = object
             .segments()
@@ -142,8 +142,7 @@ impl CodeOf {
                 add_stubs(bytes, section.address(), &words, &mut stubs);
             }
         }
-        drop(object);
-        Some(Self { segments, functions, exports, stubs, words, file: Rc::clone(&file) })
+        Some(Self { segments, functions, exports, stubs, words, file: Rc::clone(file) })
     }
 
     fn address(&self, offset: u64) -> Option<u64> {

@@ -4,6 +4,7 @@ mod debug_files;
 mod elsewhere;
 mod headlines;
 mod jit;
+mod tail;
 
 use std::{
     collections::VecDeque,
