@@ -201,7 +201,11 @@ impl Server {
                 lost,
                 unknown_frees: 1204,
                 truncated_stacks: self.tick * 3,
-                collector: Collector { cpu_s: self.tick as f64 * 0.031, rss_bytes: Some(48 << 20) },
+                collector: Collector {
+                    cpu_s: self.tick as f64 * 0.031,
+                    cpu_percent: Some(3.1),
+                    rss_bytes: Some(48 << 20),
+                },
                 ..Accounting::default()
             },
             probes: probes(),

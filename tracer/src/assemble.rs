@@ -70,6 +70,8 @@ pub struct Assembly {
     rss: BTreeMap<Pid, u64>,
     first_rss: Option<u64>,
     before: Option<(u64, u64)>,
+    /// Processor time used at the last report, seconds.
+    cpu_before: Option<(u64, f64)>,
 }
 
 impl Assembly {
@@ -84,6 +86,7 @@ impl Assembly {
             rss: BTreeMap::new(),
             first_rss: None,
             before: None,
+            cpu_before: None,
         }
     }
 
@@ -277,6 +280,13 @@ impl Assembly {
             _ => 0.0,
         };
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        let cpu_s = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+        let cpu_percent = match self.cpu_before.replace((snapshot.at_ns, cpu_s)) {
+            Some((at_ns, before)) if snapshot.at_ns > at_ns => {
+                Some((cpu_s - before) * 1e11 / (snapshot.at_ns - at_ns) as f64)
+            }
+            _ => None,
+        };
         Accounting {
             events,
             events_per_s,
@@ -296,10 +306,7 @@ impl Assembly {
                 bytes: tables.bytes,
             },
             estimated: false,
-            collector: Collector {
-                cpu_s: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
-                rss_bytes: rss_bytes(Pid::own()),
-            },
+            collector: Collector { cpu_s, cpu_percent, rss_bytes: rss_bytes(Pid::own()) },
         }
     }
 

@@ -169,6 +169,9 @@ pub struct Unwind {
 pub struct Collector {
     /// Processor time of all its threads since the start, seconds.
     pub cpu_s: f64,
+    /// The same over the last refresh interval, in percent of one processor; `null` before there was one.
+    #[serde(default)]
+    pub cpu_percent: Option<f64>,
     /// Its resident memory, bytes.
     pub rss_bytes: Option<u64>,
 }

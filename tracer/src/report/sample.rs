@@ -59,7 +59,11 @@ pub fn sample() -> Report {
                 .into(),
             unwind: Unwind { objects: 23, loading: 1, without: 2, bytes: 5 << 20 },
             estimated: false,
-            collector: Collector { cpu_s: 9.5, rss_bytes: Some(48_234_496) },
+            collector: Collector {
+                cpu_s: 9.5,
+                cpu_percent: Some(3.1),
+                rss_bytes: Some(48_234_496),
+            },
         },
         allocators: vec![Allocator {
             pid: 4121,

@@ -104,13 +104,11 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
 /// What tracing sees and what it costs.
 fn costs(report: &Report, width: usize) -> Row {
     let seen = &report.accounting;
-    let seconds = report.window.duration_s;
     let mut segments = vec![
         segment(0, Role::Text, rate(seen.events_per_s)),
         Segment { rank: 0, row: probes(&report.probes, width) },
     ];
-    if seconds > 0.0 {
-        let share = seen.collector.cpu_s / seconds * 100.0;
+    if let Some(share) = seen.collector.cpu_percent {
         segments.push(segment(2, Role::Muted, format!("own cpu {share:.1} %")));
     }
     if let Some(bytes) = seen.collector.rss_bytes {
