@@ -119,6 +119,13 @@ fn losses_are_loud_and_named() {
 }
 
 #[test]
+fn tables_that_are_still_being_made_are_told() {
+    let mut report = sample::report();
+    report.accounting.unwind.loading = 2;
+    golden("tables_to_come", &view(120, 40, report));
+}
+
+#[test]
 fn a_paused_view_stands_still_until_it_goes_on() {
     let mut state = view(80, 24, sample::report());
     press(&mut state, &[Key::Pause]);

@@ -116,6 +116,7 @@ fn costs(report: &Report, width: usize) -> Row {
     }
     for (rank, count, what) in [
         (1, seen.truncated_stacks, "truncated stacks"),
+        (1, seen.unwind.loading, "unwind tables to come"),
         (3, seen.unknown_frees, "unknown frees"),
         (5, seen.failed_acquires, "failed"),
     ] {
