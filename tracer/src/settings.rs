@@ -58,6 +58,8 @@ pub struct Settings {
     pub verbosity: u8,
     /// Attach empty programs, for the benchmark.
     pub bare_traps: bool,
+    /// Do without return probes everywhere.
+    pub no_return_probes: bool,
 }
 
 /// Who is to be traced.
@@ -122,6 +124,7 @@ impl Settings {
             allocator_prefixes: trace.allocator_prefix,
             verbosity: trace.verbose,
             bare_traps: trace.bare_traps,
+            no_return_probes: trace.no_return_probes,
         })
     }
 }
