@@ -189,7 +189,7 @@ const SMALLOCX: &str = "smallocx_";
 
 /// Every function that an allocator with these prefixes may have: `other` when it is not libc's own.
 /// `names` are those that the object defines, for the ones whose names are not known beforehand.
-pub(super) fn functions(prefixes: &[&str], other: bool, names: &[String]) -> Vec<Function> {
+pub(super) fn functions(prefixes: &[&str], other: bool, names: &[&str]) -> Vec<Function> {
     let mut all = Vec::new();
     for prefix in prefixes {
         let family = LIBC.iter().filter(|one| prefix.is_empty() || one.kind == Kind::Heap);
@@ -210,7 +210,7 @@ pub(super) fn functions(prefixes: &[&str], other: bool, names: &[String]) -> Vec
                 name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(SMALLOCX))
             })
         });
-        all.extend(small.map(|name| Function { name: Cow::Owned(name.clone()), ..size("") }));
+        all.extend(small.map(|name| Function { name: Cow::Owned((*name).to_owned()), ..size("") }));
     }
     all
 }
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn no_function_is_listed_twice() {
-        let all = functions(&PREFIXES, true, &["smallocx_0abc".to_owned(), "other".to_owned()]);
+        let all = functions(&PREFIXES, true, &["smallocx_0abc", "other"]);
         for (at, one) in all.iter().enumerate() {
             assert!(!all.iter().skip(at + 1).any(|other| other.name == one.name), "{}", one.name);
         }

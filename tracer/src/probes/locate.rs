@@ -14,29 +14,25 @@ use super::{
 /// A longer function does more than to pass its request on.
 const FORWARDER_BYTES: usize = 256;
 
-/// Names of all functions that an object defines.
-pub fn names(bytes: &[u8]) -> Vec<String> {
-    let all = Functions::parse(bytes);
-    all.iter().flat_map(Functions::names).map(str::to_owned).collect()
-}
-
-/// A probe for each function, numbered from `first`; those that are the same code as an earlier one
+/// A probe for each function that is `wanted`, given the names of those that the object defines; numbered from `first`; those that are the same code as an earlier one
 /// become its aliases, those that pass everything on to another are not probed. Only what has a place has
 /// a number of its own. `without` says why no function may have a return probe, if so.
 pub fn locate(
     object: &Object<'_>,
-    functions: &[Function],
+    wanted: impl FnOnce(&[&str]) -> Vec<Function>,
     first: u8,
     without: Option<Why>,
 ) -> Vec<Probe> {
     let parsed = Functions::parse(object.bytes);
+    let names: Vec<&str> = parsed.iter().flat_map(Functions::names).collect();
+    let functions = wanted(&names);
     let found = |function: &Function| {
         parsed.as_ref().map_or(Err(Absent::Missing), |all| all.body(&function.name))
     };
     let known = Known::of(functions.iter().filter_map(|one| Some((one, found(one).ok()?))));
     let mut probes: Vec<Probe> = Vec::new();
     let mut next = first;
-    for function in functions {
+    for function in &functions {
         let mut function = function.clone();
         let mut outcome = Outcome::None;
         let place = found(&function).and_then(|body| {
@@ -170,7 +166,7 @@ mod tests {
     fn this_machines_libc_has_the_whole_family_at_cheap_places() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, &LIBC, 10, None);
+        let probes = locate(&object, |_| LIBC.to_vec(), 10, None);
         let on = |name: &str| {
             probes
                 .iter()
@@ -194,7 +190,7 @@ mod tests {
     fn this_machines_libc_tells_all_its_return_instructions() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, &LIBC, 0, Some(Why::Asked));
+        let probes = locate(&object, |_| LIBC.to_vec(), 0, Some(Why::Asked));
         for probe in probes.iter().filter(|probe| probe.place != Err(Absent::Missing)) {
             let place = probe.place.as_ref().unwrap();
             let Outcome::Instructions(ends, Why::Asked) = &probe.outcome else {
@@ -217,7 +213,7 @@ mod tests {
     fn numbers_that_run_out_are_said() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, &LIBC, 254, None);
+        let probes = locate(&object, |_| LIBC.to_vec(), 254, None);
         assert_eq!(probes.iter().filter(|probe| probe.place.is_ok()).count(), 1);
         assert!(probes.iter().any(|probe| matches!(probe.place, Err(Absent::Refused(_)))));
     }
@@ -230,7 +226,9 @@ mod tests {
             bytes: b"#!/bin/sh\n",
         };
         assert!(
-            locate(&object, &LIBC, 0, None).iter().all(|probe| probe.place == Err(Absent::Missing))
+            locate(&object, |_| LIBC.to_vec(), 0, None)
+                .iter()
+                .all(|probe| probe.place == Err(Absent::Missing))
         );
     }
 }

@@ -19,7 +19,7 @@ use std::{borrow::Cow, path::PathBuf};
 use tracer_common::attach::Cookie;
 
 pub use catalog::Function;
-pub use locate::{locate, names};
+pub use locate::locate;
 pub use object::Object;
 pub use place::Place;
 pub use returns::End;

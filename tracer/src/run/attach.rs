@@ -20,7 +20,7 @@ use crate::{
     probes::{
         Absent, Function, Object, Outcome, Place, Probe, Why,
         allocator::{Allocator, Source, Survey, Surveyor},
-        catalog, locate, names,
+        catalog, locate,
         wish::Wish,
     },
     settings::Settings,
@@ -271,12 +271,14 @@ impl Attached {
     }
 
     fn locate(&mut self, source: &Source, wished: Vec<Function>, bytes: &[u8]) {
-        let defined = names(bytes);
-        let mut functions = source.functions(&defined);
-        functions.retain(|one| !wished.iter().any(|wish| wish.name == one.name));
-        functions.extend(wished);
+        let wanted = |defined: &[&str]| {
+            let mut functions = source.functions(defined);
+            functions.retain(|one| !wished.iter().any(|wish| wish.name == one.name));
+            functions.extend(wished);
+            functions
+        };
         let object = Object { file: source.file, path: source.path.clone(), bytes };
-        let probes = locate(&object, &functions, self.next, self.without);
+        let probes = locate(&object, wanted, self.next, self.without);
         let placed = probes.iter().filter(|probe| probe.place.is_ok());
         let last = placed.map(|probe| probe.number.saturating_add(1)).max();
         self.next = last.unwrap_or(self.next);
