@@ -57,6 +57,14 @@ impl Shape {
     }
 }
 
+/// In a cookie's last byte: the outcome is read at the function's own return instructions.
+const NO_RETURN_PROBE: u8 = 1;
+/// As above: the function may be left by an exception.
+const THROWS: u8 = 2;
+
+/// As above: the outcome is the first argument of the function that this one ends in.
+const FIRST_ARGUMENT: u8 = 4;
+
 /// One probed function as its programs see it; travels as the 64-bit attach cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(pub u64);
@@ -68,6 +76,38 @@ impl Cookie {
     pub const fn new(probe: u8, kind: u8, shape: Shape, arguments: [u8; 3], words: u8) -> Self {
         let [a, b, c] = arguments;
         Self(u64::from_le_bytes([probe, kind, shape as u8, words, a, b, c, 0]))
+    }
+
+    /// The same for a function whose outcome is read at its own return instructions; `throws` says whether
+    /// it may be left by an exception.
+    #[must_use]
+    pub const fn without_return_probe(self, throws: bool) -> Self {
+        let flags = if throws { NO_RETURN_PROBE | THROWS } else { NO_RETURN_PROBE };
+        Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, flags]))
+    }
+
+    /// The same for a jump to a function that returns its first argument: that is the outcome already.
+    #[must_use]
+    pub const fn answering_early(self) -> Self {
+        Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_ARGUMENT]))
+    }
+
+    /// Whether the outcome is the first argument here, and not what is returned.
+    #[inline(always)]
+    pub const fn answers_early(self) -> bool {
+        self.byte(7) & FIRST_ARGUMENT != 0
+    }
+
+    /// Whether a return probe is on the function: its return address is replaced.
+    #[inline(always)]
+    pub const fn has_return_probe(self) -> bool {
+        self.byte(7) & NO_RETURN_PROBE == 0
+    }
+
+    /// Whether a call that is left without a return has failed: the function threw.
+    #[inline(always)]
+    pub const fn throws(self) -> bool {
+        self.byte(7) & THROWS != 0
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the lowest byte is what is wanted")]
@@ -156,6 +196,15 @@ mod tests {
         assert_eq!((cookie.probe(), cookie.kind(), cookie.words()), (200, 1, 3));
         assert_eq!(Shape::from_number(cookie.shape()), Some(Shape::Remap));
         assert_eq!((cookie.a(), cookie.b(), cookie.c()), (0, 1, 2));
+        assert!(cookie.has_return_probe() && !cookie.throws());
+        let quiet = cookie.without_return_probe(false);
+        assert!(!quiet.has_return_probe() && !quiet.throws());
+        let throwing = cookie.without_return_probe(true);
+        assert!(!throwing.has_return_probe() && throwing.throws());
+        assert_eq!((throwing.probe(), throwing.c()), (200, 2));
+        assert!(!throwing.answers_early());
+        let early = throwing.answering_early();
+        assert!(early.answers_early() && early.throws() && !early.has_return_probe());
     }
 
     #[test]

@@ -181,7 +181,7 @@ pub struct Thread {
     pub cookie: u64,
     /// Where the return address lies: tells nested calls and abandoned ones apart.
     pub slot: u64,
-    /// The return address before the return probe replaced it.
+    /// The return address (before the return probe replaced it, if there is one).
     pub caller: u64,
     /// Bytes asked for.
     pub size: u64,

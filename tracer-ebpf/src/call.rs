@@ -86,6 +86,19 @@ impl Call {
         unsafe { (*self.regs).rbx }
     }
 
+    /// What the function returns, at a hit on its return; at one on a jump to a function that will return
+    /// its first argument, that one.
+    #[inline(always)]
+    pub(crate) fn returned(&self) -> u64 {
+        // SAFETY: the registers of the context, which the verifier knows to be readable.
+        let regs = unsafe { &*self.regs };
+        // Both are copied first, as above.
+        let both = [regs.rax, regs.rdi];
+        let chosen = usize::from(self.cookie.answers_early());
+        // SAFETY: 0 or 1.
+        unsafe { (&raw const both).cast::<u64>().add(chosen & 1).read_volatile() }
+    }
+
     /// Where the return address lies at an entry hit.
     #[inline(always)]
     pub(crate) fn slot(&self) -> u64 {

@@ -3,9 +3,9 @@
 use aya_ebpf::{bindings::BPF_NOEXIST, macros::uprobe, programs::ProbeContext};
 use aya_log_ebpf::debug;
 use tracer_common::{
-    attach::{Shape, product},
+    attach::{Cookie, Shape, product},
     loss::Loss,
-    state::Thread,
+    state::{Process, Thread},
 };
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     loss::{count, lose},
     maps::{BLANK_THREAD, HITS, THREADS},
     outstanding::{released, resizing, unmapped},
+    ret::fail,
     site, unwind,
 };
 
@@ -126,6 +127,10 @@ fn begin<'thread>(
             return Err(Skip::Inner);
         }
         debug!(context, "thread {}: a call was abandoned", call.tid());
+        let outer = Cookie(thread.cookie);
+        if outer.throws() {
+            fail(call, thread, outer);
+        }
     }
     thread.cookie = call.cookie.0;
     thread.slot = slot;
@@ -158,8 +163,8 @@ fn thread_of(call: &Call) -> Option<*mut Thread> {
 /// The stack grows down, so an inner call's return address lies below (or, after a tail jump, in the
 /// same place). An outer call that was left by `longjmp`, an exception or a thread's end looks the
 /// same, but two things tell it apart: nobody returns through its return address any more, so the
-/// slot, which the return probe had made to lead to the trampoline, soon holds something else; and
-/// an inner call is made by the allocator itself. A call whose own return address leads to the trampoline
+/// slot, which holds what the outer call left there, soon holds something else; and an inner call is made
+/// by the allocator itself. A call whose own return address leads to the trampoline
 /// goes on, by a tail jump, with one that was hit before: an inner one, if it is not the outer one itself.
 #[inline(always)]
 fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
@@ -174,11 +179,25 @@ fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
     };
     // SAFETY: the map's value lives at least as long as the program runs.
     let process = unsafe { &*process };
-    let hijacked = |word: u64| {
-        if process.trampoline == 0 { is_page_start(word) } else { word == process.trampoline }
-    };
-    hijacked(word)
-        && (slot == thread.slot || hijacked(caller) || unwind::is_allocator(process, caller))
+    if !is_hijacked(process, word) {
+        // Without a return probe, the call under way still has its return address where it was.
+        let outer = Cookie(thread.cookie);
+        if outer.has_return_probe() || word != thread.caller {
+            return false;
+        }
+        if slot == thread.slot {
+            // From the same place to the same address: a tail jump to another function, or, when it is
+            // the same one, its caller's next attempt after an exception.
+            return outer.probe() != call.cookie.probe();
+        }
+    }
+    slot == thread.slot || is_hijacked(process, caller) || unwind::is_allocator(process, caller)
+}
+
+/// Whether a return address is the trampoline's, put there by a return probe.
+#[inline(always)]
+pub(crate) fn is_hijacked(process: &Process, word: u64) -> bool {
+    if process.trampoline == 0 { is_page_start(word) } else { word == process.trampoline }
 }
 
 /// Until the collector has seen where the trampoline is: it begins a page of its own.

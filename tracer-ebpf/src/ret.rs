@@ -1,6 +1,9 @@
 //! A function returns: now the handle is known, or that there is none.
 
-use aya_ebpf::{macros::uretprobe, programs::RetProbeContext};
+use aya_ebpf::{
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
 use tracer_common::{
     attach::{Cookie, Shape},
     loss::Loss,
@@ -9,19 +12,20 @@ use tracer_common::{
 
 use crate::{
     call::{Call, raw, read_word},
+    entry::is_hijacked,
     loss::{count, lose},
     maps::{FAILED, THREADS},
     outstanding::{acquired, failed, resized, restored},
 };
 
-/// The outcome of the call that the thread is in.
+/// The outcome of the call that the thread is in, by a return probe.
 #[uretprobe]
 pub(crate) fn call_return(context: RetProbeContext) -> u32 {
-    _ = end(&context);
+    _ = return_probe(&context);
     0
 }
 
-fn end(context: &RetProbeContext) -> Option<()> {
+fn return_probe(context: &RetProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *THREADS.get_ptr_mut(call.id)? };
@@ -29,13 +33,47 @@ fn end(context: &RetProbeContext) -> Option<()> {
     if thread.active == 0 || call.stack_pointer() != thread.slot + 8 {
         return None;
     }
+    end(&call, thread)
+}
+
+/// The outcome of the call that the thread is in, at a return instruction of its function.
+#[uprobe]
+pub(crate) fn return_entry(context: ProbeContext) -> u32 {
+    _ = return_instruction(&context);
+    0
+}
+
+fn return_instruction(context: &ProbeContext) -> Option<()> {
+    let call = Call::current(raw(context))?;
+    // SAFETY: the value belongs to this thread alone.
+    let thread = unsafe { &mut *THREADS.get_ptr_mut(call.id)? };
+    // The return address is about to be popped. Any other place is the return of an inner call, or of
+    // another function that ends in the same code.
+    if thread.active == 0 || call.stack_pointer() != thread.slot {
+        return None;
+    }
+    // After an exception the same place may be that of another function's return address.
+    let word = read_word(thread.slot)?;
+    if word != thread.caller {
+        // SAFETY: the map's value lives at least as long as the program runs.
+        let process = unsafe { &*call.process()? };
+        if !is_hijacked(process, word) {
+            return None;
+        }
+    }
+    end(&call, thread)
+}
+
+/// The thread's call returns.
+#[inline(always)]
+fn end(call: &Call, thread: &mut Thread) -> Option<()> {
     thread.active = 0;
     // The cookie of the call that began counts: after a tail jump the return may be another's.
     let cookie = Cookie(thread.cookie);
     let shape = Shape::from_number(cookie.shape())?;
-    let returned: u64 = context.ret();
+    let returned = call.returned();
     if failed(shape, returned) {
-        fail(&call, thread, cookie, shape);
+        fail(call, thread, cookie);
         return None;
     }
     let mut handle = returned;
@@ -51,13 +89,14 @@ fn end(context: &RetProbeContext) -> Option<()> {
     if shape.releases() {
         resized(thread);
     }
-    acquired(&call, thread, cookie.kind(), cookie.probe(), handle);
+    acquired(call, thread, cookie.kind(), cookie.probe(), handle);
     Some(())
 }
 
-/// The call returned no handle.
+/// The call with this cookie gave no handle.
 #[inline(always)]
-fn fail(call: &Call, thread: &mut Thread, cookie: Cookie, shape: Shape) {
+pub(crate) fn fail(call: &Call, thread: &mut Thread, cookie: Cookie) {
+    let Some(shape) = Shape::from_number(cookie.shape()) else { return };
     // `realloc(p, 0)` releases `p` and returns NULL: that is what was asked for.
     let released = matches!(shape, Shape::Resize | Shape::CountResize) && thread.size == 0;
     if released {

@@ -321,7 +321,7 @@ impl Assembly {
             first_bytes,
             resident_bytes,
         };
-        quiet.warning().into_iter().chain(probed::danger(&self.scene)).collect()
+        quiet.warning().into_iter().collect()
     }
 
     fn totals(&self, snapshot: &Snapshot) -> BTreeMap<Kind, Total> {

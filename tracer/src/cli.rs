@@ -105,7 +105,8 @@ pub struct Trace {
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind())]
     pub kind: Vec<Kind>,
     /// Probe this function too: [LIB!]FUNC:SHAPE; an address 0xADDR is the executable's own.
-    /// SHAPE is size@N, count@N,size@M or out@N,size@M, with arguments counted from 0
+    /// SHAPE is size@N, count@N,size@M or out@N,size@M, with arguments counted from 0; and ,throws behind
+    /// it if FUNC may throw a C++ exception
     #[arg(long, value_name = "FUNC:SHAPE", value_parser = Wish::alloc)]
     pub alloc: Vec<Wish>,
     /// Probe this function that releases what --alloc acquires: [LIB!]FUNC, or FUNC:handle@N
@@ -126,6 +127,10 @@ pub struct Trace {
     /// Search every address of every stack anew: what remembering saves (for the benchmark)
     #[arg(long, hide = true)]
     pub forgetful: bool,
+    /// Read every outcome at the function's own return instructions, as where a return probe could do
+    /// harm (for tests)
+    #[arg(long, hide = true)]
+    pub no_return_probes: bool,
 }
 
 /// The form of the report.

@@ -135,7 +135,7 @@ fn target(process: &Candidate, facts: &Facts) -> Vec<Row> {
         (Some(_), true) => row(
             Mark::Warn,
             "seccomp",
-            "filtered: on this kernel a return probe can kill it; leaktrace must do without",
+            "filtered: on this kernel a return probe can kill it; leaktrace does without, which is dearer",
         ),
         (None, _) => row(Mark::Warn, "seccomp", "unknown"),
     });
@@ -234,7 +234,7 @@ fn return_probes(facts: &Facts) -> Row {
         return row(
             Mark::Warn,
             "return probes",
-            "kernels 6.11 to 6.13 can kill a seccomp-filtered target for them; see doctor -p PID",
+            "can kill a seccomp-filtered target on this kernel; leaktrace does without where it must",
         );
     }
     row(Mark::Ok, "return probes", "safe for seccomp-filtered targets on this kernel")

@@ -68,15 +68,6 @@ pub enum Failure {
     /// Process ids here are not those that the kernel programs see.
     #[error("could not tell processes apart: this is a pid namespace of its own")]
     PidNamespace,
-    /// Children cannot be followed without danger on this kernel.
-    #[error(
-        "could not follow children on kernel {kernel}: a return probe could kill any process that \
-         has a seccomp filter"
-    )]
-    ChildrenMeetSeccomp {
-        /// The running release.
-        kernel: String,
-    },
     /// A runtime that moves its stacks.
     #[error(
         "could not trace process {pid}: `{}` has the Go runtime, which moves stacks, and a return \
@@ -220,17 +211,6 @@ pub enum Failure {
         map: String,
         /// The refusal.
         source: io::Error,
-    },
-    /// Return probes could kill the target on this kernel.
-    #[error(
-        "could not trace process {pid}: it has a seccomp filter, and on kernel {kernel} a return \
-         probe could kill it"
-    )]
-    SeccompFilter {
-        /// The id.
-        pid: u32,
-        /// The running release.
-        kernel: String,
     },
     /// The report's file cannot be written; found out before tracing.
     #[error("could not open `{}` for the report", .path.display())]

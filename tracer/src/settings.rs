@@ -62,6 +62,8 @@ pub struct Settings {
     pub frames: u32,
     /// Whether unwind rules of addresses are searched anew each time.
     pub forgetful: bool,
+    /// Do without return probes everywhere.
+    pub no_return_probes: bool,
 }
 
 /// Who is to be traced.
@@ -128,6 +130,7 @@ impl Settings {
             bare_traps: trace.bare_traps,
             frames: trace.frames,
             forgetful: trace.forgetful,
+            no_return_probes: trace.no_return_probes,
         })
     }
 }

@@ -5,8 +5,7 @@
 use super::Scene;
 use crate::{
     collect::Snapshot,
-    format::file_name,
-    probes::{Absent, Probe, allocator::Allocator, catalog::throws},
+    probes::{Absent, Outcome, Probe, allocator::Allocator},
     report::ProbeStatus,
     target::Pid,
 };
@@ -23,20 +22,6 @@ pub(super) fn allocators(scene: &Scene) -> Vec<crate::report::Allocator> {
         in_use: one.in_use,
     };
     all.flat_map(|(pid, found)| found.iter().map(move |one| (pid, one))).map(shown).collect()
-}
-
-/// What probing itself may do to a target.
-pub(super) fn danger(scene: &Scene) -> Option<String> {
-    let throwing = scene.probes.iter().find(|probe| {
-        let mut names = std::iter::once(&probe.function.name).chain(&probe.aliases);
-        probe.place.is_ok() && names.any(|name| throws(name))
-    })?;
-    let object = throwing.object.as_ref().map(|(_, path)| path.to_string_lossy().into_owned());
-    Some(format!(
-        "while `operator new` of {} is probed, its exception when memory runs out (std::bad_alloc) ends the \
-         target, even where the target would catch it",
-        object.as_deref().map_or("the target", file_name),
-    ))
 }
 
 /// The probes of all targets, with their hits.
@@ -73,7 +58,10 @@ fn remark(probe: &Probe, emulated: bool) -> Option<String> {
     if !probe.aliases.is_empty() {
         remarks.push(format!("also {}: the same code", probe.aliases.join(", ")));
     }
-    if !emulated {
+    if let Outcome::Instructions(_, why) = &probe.outcome {
+        let why = why.no_return_probe();
+        remarks.push(format!("outcome read at its return instructions: {why}"));
+    } else if !emulated {
         remarks.push("no emulated instruction while arguments and stack are in place".to_owned());
     }
     (!remarks.is_empty()).then(|| remarks.join("; "))

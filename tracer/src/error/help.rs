@@ -30,11 +30,6 @@ impl Failure {
             Self::PidNamespace => "run it on the host, or in a container that shares the host's \
                                    process ids (--pid=host, hostPID: true)"
                 .to_owned(),
-            Self::ChildrenMeetSeccomp { .. } => {
-                "leave out --children and name the processes with -p, or use a kernel before 6.11 \
-                 or from 6.14 on"
-                    .to_owned()
-            }
             Self::MovingStacks { .. } => "use the runtime's own profiles (net/http/pprof, heap); \
                                           trace the C part in a program of its own"
                 .to_owned(),
@@ -98,10 +93,6 @@ impl Failure {
                 "-v shows the verifier's reason; report it with the kernel's release".to_owned()
             }
             Self::LoadRefused { .. } => "see leaktrace doctor for what this host allows".to_owned(),
-            Self::SeccompFilter { .. } => {
-                "use a kernel before 6.11 or from 6.14 on, or run the target without the filter"
-                    .to_owned()
-            }
             Self::MapMemory { .. } => "give it more memory: the cgroup's limit, or ulimit -l \
                                        unlimited on kernels that count it"
                 .to_owned(),

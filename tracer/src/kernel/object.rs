@@ -45,6 +45,8 @@ pub enum Program {
     ReleaseEntry,
     /// Return of an acquiring or resizing function.
     CallReturn,
+    /// A return instruction of such a function.
+    ReturnEntry,
     /// Entry, doing nothing.
     BareEntry,
     /// Return, doing nothing.
@@ -52,11 +54,12 @@ pub enum Program {
 }
 
 impl Program {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::AcquireEntry,
         Self::ResizeEntry,
         Self::ReleaseEntry,
         Self::CallReturn,
+        Self::ReturnEntry,
         Self::BareEntry,
         Self::BareReturn,
     ];
@@ -67,6 +70,7 @@ impl Program {
             Self::ResizeEntry => "resize_entry",
             Self::ReleaseEntry => "release_entry",
             Self::CallReturn => "call_return",
+            Self::ReturnEntry => "return_entry",
             Self::BareEntry => "bare_entry",
             Self::BareReturn => "bare_return",
         }

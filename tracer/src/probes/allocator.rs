@@ -62,7 +62,7 @@ impl Source {
     }
 
     /// The functions to look for, given the names of those that the object defines.
-    pub fn functions(&self, names: &[String]) -> Vec<Function> {
+    pub fn functions(&self, names: &[&str]) -> Vec<Function> {
         let prefixes: Vec<&str> = self.prefixes.iter().map(String::as_str).collect();
         if prefixes.is_empty() {
             return Vec::new();

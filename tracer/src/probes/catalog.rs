@@ -19,10 +19,12 @@ pub struct Function {
     pub shape: Shape,
     /// Which arguments the shape's `a`, `b` and `c` are.
     pub arguments: [u8; 3],
+    /// Whether an exception may leave it.
+    pub throws: bool,
 }
 
 const fn function(name: &'static str, kind: Kind, shape: Shape, arguments: [u8; 3]) -> Function {
-    Function { name: Cow::Borrowed(name), kind, shape, arguments }
+    Function { name: Cow::Borrowed(name), kind, shape, arguments, throws: false }
 }
 
 const fn heap(name: &'static str, shape: Shape, arguments: [u8; 3]) -> Function {
@@ -31,6 +33,16 @@ const fn heap(name: &'static str, shape: Shape, arguments: [u8; 3]) -> Function 
 
 const fn size(name: &'static str) -> Function {
     heap(name, Shape::Size, [0, 0, 0])
+}
+
+/// What throws when there is no memory.
+const fn throwing(name: &'static str, shape: Shape, arguments: [u8; 3]) -> Function {
+    Function { name: Cow::Borrowed(name), kind: Kind::Heap, shape, arguments, throws: true }
+}
+
+/// A form of `operator new` that does.
+const fn new(name: &'static str) -> Function {
+    throwing(name, Shape::Size, [0, 0, 0])
 }
 
 const fn release(name: &'static str) -> Function {
@@ -71,12 +83,12 @@ pub(super) static EXTENDED: [Function; 6] = [
 
 /// The C++ operators of an allocator that does not send them through `malloc`.
 pub(super) static OPERATORS: [Function; 20] = [
-    size("_Znwm"),
-    size("_Znam"),
+    new("_Znwm"),
+    new("_Znam"),
     size("_ZnwmRKSt9nothrow_t"),
     size("_ZnamRKSt9nothrow_t"),
-    size("_ZnwmSt11align_val_t"),
-    size("_ZnamSt11align_val_t"),
+    new("_ZnwmSt11align_val_t"),
+    new("_ZnamSt11align_val_t"),
     size("_ZnwmSt11align_val_tRKSt9nothrow_t"),
     size("_ZnamSt11align_val_tRKSt9nothrow_t"),
     release("_ZdlPv"),
@@ -96,12 +108,12 @@ pub(super) static OPERATORS: [Function; 20] = [
 /// What tcmalloc has under its own prefix beside the family.
 pub(super) static TCMALLOC: [Function; 19] = [
     size("tc_malloc_skip_new_handler"),
-    size("tc_new"),
-    size("tc_newarray"),
+    new("tc_new"),
+    new("tc_newarray"),
     size("tc_new_nothrow"),
     size("tc_newarray_nothrow"),
-    size("tc_new_aligned"),
-    size("tc_newarray_aligned"),
+    new("tc_new_aligned"),
+    new("tc_newarray_aligned"),
     size("tc_new_aligned_nothrow"),
     size("tc_newarray_aligned_nothrow"),
     release("tc_delete"),
@@ -137,13 +149,13 @@ pub(super) static MIMALLOC: [Function; 47] = [
     heap("mi_realloc_aligned_at", Shape::Resize, [0, 1, 0]),
     heap("mi_rezalloc_aligned", Shape::Resize, [0, 1, 0]),
     heap("mi_recalloc_aligned", Shape::CountResize, [0, 1, 2]),
-    size("mi_new"),
+    new("mi_new"),
     size("mi_new_nothrow"),
-    size("mi_new_aligned"),
+    new("mi_new_aligned"),
     size("mi_new_aligned_nothrow"),
-    heap("mi_new_n", Shape::CountSize, [0, 1, 0]),
-    heap("mi_new_realloc", Shape::Resize, [0, 1, 0]),
-    heap("mi_new_reallocn", Shape::CountResize, [0, 1, 2]),
+    throwing("mi_new_n", Shape::CountSize, [0, 1, 0]),
+    throwing("mi_new_realloc", Shape::Resize, [0, 1, 0]),
+    throwing("mi_new_reallocn", Shape::CountResize, [0, 1, 2]),
     heap("mi_heap_malloc", Shape::Size, [1, 0, 0]),
     heap("mi_heap_zalloc", Shape::Size, [1, 0, 0]),
     heap("mi_heap_malloc_small", Shape::Size, [1, 0, 0]),
@@ -162,7 +174,7 @@ pub(super) static MIMALLOC: [Function; 47] = [
     heap("mi_heap_realloc_aligned", Shape::Resize, [1, 2, 0]),
     heap("mi_heap_rezalloc_aligned", Shape::Resize, [1, 2, 0]),
     heap("mi_heap_recalloc_aligned", Shape::CountResize, [1, 2, 3]),
-    heap("mi_heap_alloc_new", Shape::Size, [1, 0, 0]),
+    throwing("mi_heap_alloc_new", Shape::Size, [1, 0, 0]),
     release("mi_free_size"),
     release("mi_free_aligned"),
     release("mi_free_size_aligned"),
@@ -177,7 +189,7 @@ const SMALLOCX: &str = "smallocx_";
 
 /// Every function that an allocator with these prefixes may have: `other` when it is not libc's own.
 /// `names` are those that the object defines, for the ones whose names are not known beforehand.
-pub(super) fn functions(prefixes: &[&str], other: bool, names: &[String]) -> Vec<Function> {
+pub(super) fn functions(prefixes: &[&str], other: bool, names: &[&str]) -> Vec<Function> {
     let mut all = Vec::new();
     for prefix in prefixes {
         let family = LIBC.iter().filter(|one| prefix.is_empty() || one.kind == Kind::Heap);
@@ -198,16 +210,9 @@ pub(super) fn functions(prefixes: &[&str], other: bool, names: &[String]) -> Vec
                 name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(SMALLOCX))
             })
         });
-        all.extend(small.map(|name| Function { name: Cow::Owned(name.clone()), ..size("") }));
+        all.extend(small.map(|name| Function { name: Cow::Owned((*name).to_owned()), ..size("") }));
     }
     all
-}
-
-/// Whether a name is that of an `operator new` that throws when there is no memory. The exception cannot
-/// pass the return probe: the kernel has put an address of its own in place of the caller's, which no
-/// unwinder knows, and the C++ runtime ends the process.
-pub fn throws(name: &str) -> bool {
-    name.starts_with("_Zn") && !name.ends_with("nothrow_t")
 }
 
 /// Whether a function is C++'s `operator new`, which may pass its request on to a probed function.
@@ -221,7 +226,7 @@ mod tests {
 
     #[test]
     fn no_function_is_listed_twice() {
-        let all = functions(&PREFIXES, true, &["smallocx_0abc".to_owned(), "other".to_owned()]);
+        let all = functions(&PREFIXES, true, &["smallocx_0abc", "other"]);
         for (at, one) in all.iter().enumerate() {
             assert!(!all.iter().skip(at + 1).any(|other| other.name == one.name), "{}", one.name);
         }
@@ -231,7 +236,7 @@ mod tests {
 
     #[test]
     fn only_plain_operator_new_throws() {
-        let throwing = OPERATORS.iter().filter(|one| throws(&one.name));
+        let throwing = OPERATORS.iter().filter(|one| one.throws);
         let names: Vec<&str> = throwing.map(|one| &*one.name).collect();
         assert_eq!(names, ["_Znwm", "_Znam", "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t"]);
     }

@@ -8,9 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use memchr::memmem;
 use object::{
-    Object as _, ObjectSymbol as _, ReadCache, elf,
-    read::elf::{ElfFile64, FileHeader as _},
+    Object as _, ObjectSection as _, ReadCache, elf,
+    read::elf::{ElfFile64, FileHeader as _, SectionHeader as _, Sym as _},
 };
 
 use super::catalog::PREFIXES;
@@ -87,9 +88,10 @@ pub(super) fn look(path: &Path, open: &Path, more: &[String]) -> Looked {
             }
         }
     }
-    if let Some(bytes) = (!families.is_empty()).then(|| std::fs::read(open).ok()).flatten() {
+    let constants = (!families.is_empty()).then(|| elf.section_by_name(".rodata")).flatten();
+    if let Some(bytes) = constants.and_then(|section| section.data().ok()) {
         for family in &mut families {
-            family.version = version(family.name, &bytes);
+            family.version = version(family.name, bytes);
         }
     }
     Looked {
@@ -117,26 +119,40 @@ impl Names {
     ) -> Self {
         let mut names = Self { found: HashSet::new(), offers: false, any: false };
         let mut offered = 0;
-        let both = elf.dynamic_symbols().map(|symbol| (symbol, true));
-        for (symbol, dynamic) in both.chain(elf.symbols().map(|symbol| (symbol, false))) {
-            if symbol.is_undefined() || symbol.address() == 0 {
-                continue;
-            }
-            let Ok(name) = symbol.name() else { continue };
-            names.any |= symbol.kind() == object::SymbolKind::Text;
-            let bare = name.split('@').next().unwrap_or(name);
-            let family = matches!(bare, "malloc" | "free");
-            offered += u8::from(family && dynamic);
-            let tail = ["malloc", "free", "mallctl"];
-            let prefixed = || {
-                prefixes.iter().any(|prefix| {
-                    bare.strip_prefix(prefix).is_some_and(|rest| tail.contains(&rest))
-                })
-            };
-            let mark = || MARKS.iter().any(|(mark, _)| *mark == bare);
-            // A local `malloc` is some unit's own affair; a local `je_malloc` was hidden by the linker.
-            if (!family || symbol.is_global()) && (prefixed() || mark()) {
-                names.found.insert(bare.to_owned());
+        let endian = elf.endian();
+        for (table, dynamic) in
+            [(elf.elf_dynamic_symbol_table(), true), (elf.elf_symbol_table(), false)]
+        {
+            // The strings at once: one by one, each would be a look into the file.
+            let section = elf.elf_section_table().section(table.string_section());
+            let strings = section.and_then(|section| section.data(endian, elf.data()));
+            let Ok(strings) = strings else { continue };
+            for symbol in table.iter().filter(|one| !one.is_undefined(endian)) {
+                if symbol.st_value(endian) == 0 {
+                    continue;
+                }
+                names.any |= matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_GNU_IFUNC);
+                let name = usize::try_from(symbol.st_name(endian)).unwrap_or(usize::MAX);
+                let rest = strings.get(name..).unwrap_or_default();
+                let end = memchr::memchr(0, rest).unwrap_or(rest.len());
+                let Ok(name) = str::from_utf8(rest.get(..end).unwrap_or_default()) else {
+                    continue;
+                };
+                let bare = name.split('@').next().unwrap_or(name);
+                let family = matches!(bare, "malloc" | "free");
+                offered += u8::from(family && dynamic);
+                let tail = ["malloc", "free", "mallctl"];
+                let prefixed = || {
+                    tail.iter().any(|tail| {
+                        bare.strip_suffix(tail).is_some_and(|prefix| prefixes.contains(&prefix))
+                    })
+                };
+                let mark = || MARKS.iter().any(|(mark, _)| *mark == bare);
+                // A local `malloc` is some unit's own affair; a local `je_malloc` was hidden by the linker.
+                let local = symbol.st_bind() == elf::STB_LOCAL;
+                if (!family || !local) && (prefixed() || mark()) {
+                    names.found.insert(bare.to_owned());
+                }
             }
         }
         names.offers = offered >= 2;
@@ -197,17 +213,16 @@ fn version(name: Option<&str>, bytes: &[u8]) -> Option<String> {
         "glibc" => after(bytes, b"stable release version "),
         "tcmalloc" => after(bytes, b"gperftools "),
         // `5.3.0-0-g` and the commit's 40 digits.
-        "jemalloc" => find(bytes, |rest| {
-            let commit = rest.strip_prefix(b"-g")?.get(..40)?;
-            commit.iter().all(u8::is_ascii_hexdigit).then_some(())
-        })
-        .and_then(|(at, ())| {
+        "jemalloc" => {
+            let at = memmem::find_iter(bytes, b"-g").find(|at| {
+                let commit = bytes.get(at + 2..at + 42);
+                commit.is_some_and(|commit| commit.iter().all(u8::is_ascii_hexdigit))
+            })?;
             let before = bytes.get(at.checked_sub(24)?..at)?;
             let start = before.iter().rposition(|byte| *byte == 0).map_or(0, |zero| zero + 1);
             let text = str::from_utf8(before.get(start..)?).ok()?;
-            Some(text.split('-').next()?.to_owned())
-        })
-        .filter(|text| text.contains('.')),
+            Some(text.split('-').next()?.to_owned()).filter(|text| text.contains('.'))
+        }
         _ => None,
     }
 }
@@ -215,18 +230,13 @@ fn version(name: Option<&str>, bytes: &[u8]) -> Option<String> {
 /// Digits and points behind a text.
 fn after(bytes: &[u8], text: &[u8]) -> Option<String> {
     let is_number = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
-    find(bytes, |rest| {
-        let number = rest.strip_prefix(text)?;
+    memmem::find_iter(bytes, text).find_map(|at| {
+        let number = bytes.get(at + text.len()..)?;
         let number: Vec<u8> = number.iter().take_while(is_number).copied().collect();
         let number = String::from_utf8(number).ok()?;
         let number = number.trim_end_matches('.');
         (!number.is_empty()).then(|| number.to_owned())
     })
-    .map(|(_, number)| number)
-}
-
-fn find<T>(bytes: &[u8], matches: impl Fn(&[u8]) -> Option<T>) -> Option<(usize, T)> {
-    (0..bytes.len()).find_map(|at| Some((at, matches(bytes.get(at..)?)?)))
 }
 
 #[cfg(test)]

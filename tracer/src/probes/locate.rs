@@ -6,43 +6,52 @@
 use std::collections::HashSet;
 
 use super::{
-    Absent, Function, Object, Probe, catalog,
+    Absent, Function, Object, Outcome, Probe, Why, catalog,
     object::{Body, Functions, Target},
-    place,
+    place, returns,
 };
 
 /// A longer function does more than to pass its request on.
 const FORWARDER_BYTES: usize = 256;
 
-/// Names of all functions that an object defines.
-pub fn names(bytes: &[u8]) -> Vec<String> {
-    let all = Functions::parse(bytes);
-    all.iter().flat_map(Functions::names).map(str::to_owned).collect()
-}
-
-/// A probe for each function, numbered from `first`; those that are the same code as an earlier one
+/// A probe for each function that is `wanted`, given the names of those that the object defines; numbered from `first`; those that are the same code as an earlier one
 /// become its aliases, those that pass everything on to another are not probed. Only what has a place has
-/// a number of its own.
-pub fn locate(object: &Object<'_>, functions: &[Function], first: u8) -> Vec<Probe> {
+/// a number of its own. `without` says why no function may have a return probe, if so.
+pub fn locate(
+    object: &Object<'_>,
+    wanted: impl FnOnce(&[&str]) -> Vec<Function>,
+    first: u8,
+    without: Option<Why>,
+) -> Vec<Probe> {
     let parsed = Functions::parse(object.bytes);
+    let names: Vec<&str> = parsed.iter().flat_map(Functions::names).collect();
+    let functions = wanted(&names);
     let found = |function: &Function| {
         parsed.as_ref().map_or(Err(Absent::Missing), |all| all.body(&function.name))
     };
     let known = Known::of(functions.iter().filter_map(|one| Some((one, found(one).ok()?))));
     let mut probes: Vec<Probe> = Vec::new();
     let mut next = first;
-    for function in functions {
-        let place = found(function).and_then(|body| {
-            let passes_on =
-                parsed.as_ref().is_some_and(|all| known.is_forwarder(function, &body, all));
-            if passes_on {
+    for function in &functions {
+        let mut function = function.clone();
+        let mut outcome = Outcome::None;
+        let place = found(&function).and_then(|body| {
+            let all = parsed.as_ref().ok_or(Absent::Missing)?;
+            if known.is_forwarder(&function, &body, all) {
                 return Err(Absent::Forwards);
             }
-            Ok(place::choose(body.code, body.offset, function.shape, function.arguments))
+            // By another name it may be one that does.
+            function.throws |= known.throwing.contains(&body.address);
+            let (shape, arguments) = (function.shape, function.arguments);
+            let mut place = place::choose(body.code, body.offset, shape, arguments);
+            outcome = known.outcome(&function, &body, all, without)?;
+            // Returns are single-stepped.
+            place.emulated &= !matches!(outcome, Outcome::Instructions(..));
+            Ok(place)
         });
         let same = |probe: &&mut Probe| matches!((&probe.place, &place), (Ok(one), Ok(other)) if one.offset == other.offset);
         if let Some(earlier) = probes.iter_mut().find(same) {
-            earlier.aliases.push(function.name.clone());
+            earlier.aliases.push(function.name);
             continue;
         }
         let (number, place) = match place {
@@ -58,13 +67,7 @@ pub fn locate(object: &Object<'_>, functions: &[Function], first: u8) -> Vec<Pro
         };
         let object =
             (!matches!(place, Err(Absent::Missing))).then(|| (object.file, object.path.clone()));
-        probes.push(Probe {
-            number,
-            function: function.clone(),
-            aliases: Vec::new(),
-            object,
-            place,
-        });
+        probes.push(Probe { number, function, aliases: Vec::new(), object, place, outcome });
     }
     probes
 }
@@ -73,18 +76,50 @@ pub fn locate(object: &Object<'_>, functions: &[Function], first: u8) -> Vec<Pro
 struct Known<'a> {
     acquiring: (HashSet<&'a str>, HashSet<u64>),
     releasing: (HashSet<&'a str>, HashSet<u64>),
+    throwing: HashSet<u64>,
 }
 
 impl<'a> Known<'a> {
     fn of(functions: impl Iterator<Item = (&'a Function, Body<'a>)>) -> Self {
-        let mut known = Self { acquiring: Default::default(), releasing: Default::default() };
+        let mut known = Self {
+            acquiring: Default::default(),
+            releasing: Default::default(),
+            throwing: HashSet::new(),
+        };
         for (function, body) in functions {
             let only_releases = function.shape.releases() && !function.shape.needs_return();
             let kept = if only_releases { &mut known.releasing } else { &mut known.acquiring };
             kept.0.insert(&function.name);
             kept.1.insert(body.address);
+            if function.throws {
+                known.throwing.insert(body.address);
+            }
         }
         known
+    }
+
+    /// How the outcome of `function` is to be learned.
+    fn outcome(
+        &self,
+        function: &Function,
+        body: &Body<'_>,
+        all: &Functions<'_>,
+        without: Option<Why>,
+    ) -> Result<Outcome, Absent> {
+        if !function.shape.needs_return() {
+            return Ok(Outcome::None);
+        }
+        let Some(why) = function.throws.then_some(Why::Throws).or(without) else {
+            return Ok(Outcome::ReturnProbe);
+        };
+        let seen = |name: &str| self.acquiring.0.contains(name);
+        match returns::of(all, body.address, seen) {
+            Ok(ends) => Ok(Outcome::Instructions(ends, why)),
+            Err(cannot) => Err(Absent::Refused(format!(
+                "its return instructions cannot all be found: {cannot}; {}",
+                why.no_return_probe(),
+            ))),
+        }
     }
 
     /// Whether `function` leaves all its work to another that is probed: probed as well, a release would
@@ -131,7 +166,7 @@ mod tests {
     fn this_machines_libc_has_the_whole_family_at_cheap_places() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, &LIBC, 10);
+        let probes = locate(&object, |_| LIBC.to_vec(), 10, None);
         let on = |name: &str| {
             probes
                 .iter()
@@ -152,10 +187,33 @@ mod tests {
     }
 
     #[test]
+    fn this_machines_libc_tells_all_its_return_instructions() {
+        let (path, bytes) = own_libc();
+        let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
+        let probes = locate(&object, |_| LIBC.to_vec(), 0, Some(Why::Asked));
+        for probe in probes.iter().filter(|probe| probe.place != Err(Absent::Missing)) {
+            let place = probe.place.as_ref().unwrap();
+            let Outcome::Instructions(ends, Why::Asked) = &probe.outcome else {
+                assert!(!probe.function.shape.needs_return(), "{probe:?}");
+                continue;
+            };
+            assert!(!place.emulated && probe.function.shape.needs_return());
+            for end in ends {
+                // ret, ret n, jmp, or one of these behind a prefix
+                let at = &bytes[usize::try_from(end.offset).unwrap()..];
+                let code = at.iter().find(|byte| !matches!(byte, 0xf2 | 0xf3)).unwrap();
+                let is_it =
+                    matches!((end.first_argument, code), (false, 0xc3 | 0xc2) | (true, 0xe9));
+                assert!(is_it, "{}: {end:?}", probe.function.name);
+            }
+        }
+    }
+
+    #[test]
     fn numbers_that_run_out_are_said() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, &LIBC, 254);
+        let probes = locate(&object, |_| LIBC.to_vec(), 254, None);
         assert_eq!(probes.iter().filter(|probe| probe.place.is_ok()).count(), 1);
         assert!(probes.iter().any(|probe| matches!(probe.place, Err(Absent::Refused(_)))));
     }
@@ -167,6 +225,10 @@ mod tests {
             path: PathBuf::new(),
             bytes: b"#!/bin/sh\n",
         };
-        assert!(locate(&object, &LIBC, 0).iter().all(|probe| probe.place == Err(Absent::Missing)));
+        assert!(
+            locate(&object, |_| LIBC.to_vec(), 0, None)
+                .iter()
+                .all(|probe| probe.place == Err(Absent::Missing))
+        );
     }
 }

@@ -5,11 +5,13 @@
 
 pub mod allocator;
 pub mod catalog;
+mod extents;
 mod identify;
 mod locate;
 mod object;
 mod order;
 mod place;
+mod returns;
 pub mod wish;
 
 use std::{borrow::Cow, path::PathBuf};
@@ -17,9 +19,10 @@ use std::{borrow::Cow, path::PathBuf};
 use tracer_common::attach::Cookie;
 
 pub use catalog::Function;
-pub use locate::{locate, names};
+pub use locate::locate;
 pub use object::Object;
 pub use place::Place;
+pub use returns::End;
 
 use crate::target::mappings::FileId;
 
@@ -36,6 +39,31 @@ pub struct Probe {
     pub object: Option<(FileId, PathBuf)>,
     /// Where it is probed, or why it is not.
     pub place: Result<Place, Absent>,
+    /// How its outcome is learned, if it has a place.
+    pub outcome: Outcome,
+}
+
+/// How the outcome of a function is learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It releases: there is none.
+    None,
+    /// By a return probe, which replaces the return address.
+    ReturnProbe,
+    /// At the instructions by which its calls end. The stack stays as it is.
+    Instructions(Vec<End>, Why),
+}
+
+/// Why a function has no return probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// An exception may leave it, which cannot pass a return probe: the kernel has put an address of its
+    /// own in place of the caller's, which no unwinder knows, and the C++ runtime ends the process.
+    Throws,
+    /// On this kernel a return probe may end a process that has a seccomp filter.
+    Seccomp,
+    /// `--no-return-probes`.
+    Asked,
 }
 
 /// Why a function is not probed.
@@ -49,15 +77,32 @@ pub enum Absent {
     Refused(String),
 }
 
+impl Why {
+    /// The same in words.
+    pub const fn no_return_probe(self) -> &'static str {
+        match self {
+            Self::Throws => "it may throw an exception, which a return probe would not let pass",
+            Self::Seccomp => {
+                "on this kernel a return probe may end a process with a seccomp filter"
+            }
+            Self::Asked => "no return probes were asked for",
+        }
+    }
+}
+
 impl Probe {
     /// The cookie its programs are given.
     pub fn cookie(&self, place: &Place) -> Cookie {
-        Cookie::new(
+        let cookie = Cookie::new(
             self.number,
             self.function.kind as u8,
             self.function.shape,
             self.function.arguments,
             place.words,
-        )
+        );
+        match self.outcome {
+            Outcome::Instructions(..) => cookie.without_return_probe(self.function.throws),
+            _ => cookie,
+        }
     }
 }

@@ -2,14 +2,20 @@
 //!
 //! Takes bytes, hands on places in them. Knows no allocator and no process.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+};
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 use object::{
-    Object as _, ObjectSegment as _, ObjectSymbol as _, RelocationTarget, Symbol, SymbolKind,
+    LittleEndian, Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _,
+    RelocationTarget, Symbol, SymbolFlags, SymbolKind,
+    elf::{self, Rela64},
 };
 
-use super::Absent;
+use super::{Absent, extents::Extents, returns::RETURN_FIRST_ARGUMENT};
 use crate::target::mappings::FileId;
 
 /// Code bytes of a function looked at when its symbol has no size.
@@ -51,7 +57,10 @@ pub(super) enum Target<'data> {
 pub(super) struct Functions<'data> {
     file: object::File<'data>,
     defined: HashMap<&'data str, (u64, u64)>,
+    /// Names whose code is chosen when the object is loaded: what is defined is who chooses.
+    resolved: HashSet<&'data str>,
     slots: HashMap<u64, &'data str>,
+    extents: OnceCell<Extents>,
 }
 
 impl<'data> Functions<'data> {
@@ -59,8 +68,20 @@ impl<'data> Functions<'data> {
     pub(super) fn parse(bytes: &'data [u8]) -> Option<Self> {
         let file = object::File::parse(bytes).ok()?;
         let defined = defined_functions(&file);
-        let slots = slots(&file);
-        Some(Self { file, defined, slots })
+        let mut slots = slots(&file);
+        slots.extend(chosen(&file, &defined));
+        let resolved = resolved(&file);
+        Some(Self { file, defined, resolved, slots, extents: OnceCell::new() })
+    }
+
+    /// The whole piece of code that `address` is in: a function, or a part of one that lies apart. `None`
+    /// where nothing says how far it goes.
+    pub(super) fn whole(&self, address: u64) -> Option<Body<'data>> {
+        let extents =
+            self.extents.get_or_init(|| Extents::of(&self.file, self.defined.values().copied()));
+        let (start, end) = extents.around(address)?;
+        let body = self.code_at(start, end - start)?;
+        (body.code.len() as u64 == end - start).then_some(body)
     }
 
     /// Names of all functions it defines.
@@ -92,6 +113,22 @@ impl<'data> Functions<'data> {
         Some(Body { address, offset: start + within, code })
     }
 
+    /// All that lies from `address` on, where nothing says how far its function goes.
+    pub(super) fn rest(&self, address: u64) -> Option<Body<'data>> {
+        self.code_at(address, u64::MAX).filter(|body| !body.code.is_empty())
+    }
+
+    /// Where the object's own function of this name is, if its address is known before it runs.
+    pub(super) fn own(&self, name: &str) -> Option<u64> {
+        let known = !self.resolved.contains(name);
+        known.then(|| self.defined.get(name).map(|(address, _)| *address)).flatten()
+    }
+
+    /// Whether a stub of the linkage table is at `address`.
+    pub(super) fn is_stub(&self, address: u64) -> bool {
+        matches!(self.through_stub(address), Target::Import(_))
+    }
+
     /// Where the branches out of a function lead; those within it are left out. One through a register
     /// or a table leads nowhere known.
     pub(super) fn branches_out(&self, body: &Body<'data>) -> Vec<Target<'data>> {
@@ -113,8 +150,13 @@ impl<'data> Functions<'data> {
         targets
     }
 
+    /// Where a jump leads that reads its target from this slot.
+    pub(super) fn through_slot(&self, slot: u64) -> Option<Target<'data>> {
+        self.slots.get(&slot).copied().map(Target::Import)
+    }
+
     /// A stub of the linkage table stands for the name it is about.
-    fn through_stub(&self, address: u64) -> Target<'data> {
+    pub(super) fn through_stub(&self, address: u64) -> Target<'data> {
         let stub = || {
             let body = self.code_at(address, STUB_BYTES)?;
             let mut decoder = Decoder::with_ip(64, body.code, address, DecoderOptions::NONE);
@@ -144,6 +186,11 @@ fn destination(instruction: &Instruction) -> Option<Destination> {
     if instruction.near_branch_target() != 0 {
         return Some(Direct(instruction.near_branch_target()));
     }
+    slot(instruction).map(Slot)
+}
+
+/// The slot that an indirect branch or call reads its target from, when it lies at a fixed place.
+pub(super) fn slot(instruction: &Instruction) -> Option<u64> {
     let indirect = matches!(
         instruction.flow_control(),
         FlowControl::IndirectBranch | FlowControl::IndirectCall
@@ -151,7 +198,7 @@ fn destination(instruction: &Instruction) -> Option<Destination> {
     let relative = indirect
         && instruction.op0_kind() == OpKind::Memory
         && instruction.memory_base() == Register::RIP;
-    relative.then(|| Slot(instruction.ip_rel_memory_address()))
+    relative.then(|| instruction.ip_rel_memory_address())
 }
 
 /// Address and size of every function that the object defines, by name without its version. The dynamic
@@ -176,6 +223,40 @@ fn defined_functions<'data>(file: &object::File<'data>) -> HashMap<&'data str, (
     };
     file.symbols().filter(own).for_each(|symbol| add(&symbol));
     defined
+}
+
+fn resolved<'data>(file: &object::File<'data>) -> HashSet<&'data str> {
+    let chosen = |symbol: &Symbol<'data, '_>| match symbol.flags() {
+        SymbolFlags::Elf { st_info, .. } => st_info.st_type() == elf::STT_GNU_IFUNC,
+        _ => false,
+    };
+    let all = file.dynamic_symbols().chain(file.symbols()).filter(chosen);
+    all.filter_map(|symbol| symbol.name().ok())
+        .map(|name| name.split('@').next().unwrap_or(name))
+        .collect()
+}
+
+/// Slots that are filled with the code of one of the C library's functions that exist several times, for
+/// different processors. The object itself chooses, so no name is imported.
+fn chosen<'data>(
+    file: &object::File<'data>,
+    defined: &HashMap<&'data str, (u64, u64)>,
+) -> Vec<(u64, &'static str)> {
+    let resolver = |name: &&'static str| Some((defined.get(*name)?.0, *name));
+    let resolvers: HashMap<u64, &'static str> =
+        RETURN_FIRST_ARGUMENT.iter().filter_map(resolver).collect();
+    let sections = [".rela.plt", ".rela.iplt", ".rela.dyn"].into_iter();
+    let tables = sections.filter_map(|name| file.section_by_name(name)?.data().ok());
+    let entries = tables.flat_map(|bytes| bytes.chunks_exact(size_of::<Rela64<LittleEndian>>()));
+    entries
+        .filter_map(|bytes| {
+            let (entry, _) = object::from_bytes::<Rela64<LittleEndian>>(bytes).ok()?;
+            let addend = entry.r_addend.get(LittleEndian).cast_unsigned();
+            let chosen = entry.r_type(LittleEndian, false) == elf::R_X86_64_IRELATIVE;
+            let name = chosen.then(|| resolvers.get(&addend).copied())??;
+            Some((entry.r_offset.get(LittleEndian), name))
+        })
+        .collect()
 }
 
 fn is_family(name: &str) -> bool {

@@ -1,7 +1,7 @@
 //! Which instruction of a function to probe.
 //!
-//! Takes a function's bytes, hands on an offset into them. Pure. All that depends on x86-64 code is
-//! in this file.
+//! Takes a function's bytes, hands on an offset into them. Pure. What depends on x86-64 code is in this
+//! file, in `returns.rs` and in `object.rs`.
 //!
 //! A breakpoint's price depends on the instruction under it: the kernel emulates `push`, `nop`,
 //! `jmp`, `jcc` and `call rel` (`arch/x86/kernel/uprobes.c`), and single-steps everything else, which

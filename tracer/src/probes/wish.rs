@@ -22,11 +22,16 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// `[LIB!]FUNC:SHAPE`, where SHAPE is `size@N`, `count@N,size@M` or `out@N,size@M`.
+    /// `[LIB!]FUNC:SHAPE`, where SHAPE is `size@N`, `count@N,size@M` or `out@N,size@M`, and `,throws`
+    /// behind it if the function may throw an exception.
     pub fn alloc(text: &str) -> Result<Self, String> {
         let (place, shape) = text.rsplit_once(':').ok_or_else(|| {
             "no shape: FUNC:size@N, FUNC:count@N,size@M or FUNC:out@N,size@M".to_owned()
         })?;
+        let (shape, throws) = match shape.strip_suffix(",throws") {
+            Some(shape) => (shape, true),
+            None => (shape, false),
+        };
         let words = shape.split(',').map(word).collect::<Result<Vec<_>, _>>()?;
         let (shape, arguments) = match words.as_slice() {
             [("size", size)] => (Shape::Size, [*size, 0, 0]),
@@ -38,7 +43,9 @@ impl Wish {
                 ));
             }
         };
-        Self::new(place, shape, arguments)
+        let mut wish = Self::new(place, shape, arguments)?;
+        wish.function.throws = throws;
+        Ok(wish)
     }
 
     /// `[LIB!]FUNC`, or `[LIB!]FUNC:handle@N` when the handle is not the first argument.
@@ -66,7 +73,8 @@ impl Wish {
             return Err(format!("`{name}` is no address"));
         }
         let name = Cow::Owned(name.to_owned());
-        Ok(Self { library, function: Function { name, kind: Kind::Heap, shape, arguments } })
+        let function = Function { name, kind: Kind::Heap, shape, arguments, throws: false };
+        Ok(Self { library, function })
     }
 
     /// Whether an object of this path may be meant; `executable` says whether it is the program itself.
@@ -110,6 +118,14 @@ mod tests {
         );
         check(Wish::free("pool_get"), Shape::Release, [0, 0, 0], None);
         check(Wish::free("libpool.so!pool_get:handle@5"), Shape::Release, [5, 0, 0], library);
+    }
+
+    #[test]
+    fn a_function_that_may_throw_is_marked() {
+        assert!(!Wish::alloc("f:size@0").unwrap().function.throws);
+        let wish = Wish::alloc("f:out@0,size@1,throws").unwrap();
+        assert!(wish.function.throws && wish.function.shape == Shape::OutPointer);
+        assert!(Wish::alloc("f:throws").is_err() && Wish::free("f:handle@0,throws").is_err());
     }
 
     #[test]

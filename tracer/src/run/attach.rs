@@ -18,9 +18,9 @@ use crate::{
     kernel::{Failed, Program, Programs},
     preflight::Facts,
     probes::{
-        Absent, Function, Object, Place, Probe,
+        Absent, Function, Object, Outcome, Place, Probe, Why,
         allocator::{Allocator, Source, Survey, Surveyor},
-        catalog, locate, names,
+        catalog, locate,
         wish::Wish,
     },
     settings::Settings,
@@ -49,6 +49,10 @@ pub(super) struct Attached {
     /// In every process that maps an object: only so are the probes in a child from its first
     /// instruction on.
     everywhere: bool,
+    /// Why there are no return probes at all, if so.
+    without: Option<Why>,
+    /// Return instructions that are probed: functions may share them.
+    returns: BTreeSet<(Option<Pid>, Option<FileId>, u64)>,
     next: u8,
 }
 
@@ -78,7 +82,7 @@ pub(super) fn is_loaded(mappings: &Mappings) -> bool {
 
 impl Attached {
     /// Nothing attached yet.
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, without: Option<Why>) -> Self {
         Self {
             probes: Vec::new(),
             refused: BTreeMap::new(),
@@ -90,6 +94,8 @@ impl Attached {
             kinds: settings.kinds.clone(),
             bare: settings.bare_traps,
             everywhere: settings.children,
+            without,
+            returns: BTreeSet::new(),
             next: 0,
         }
     }
@@ -235,7 +241,9 @@ impl Attached {
         if !self.tried.insert((scope, index)) {
             return false;
         }
-        match attach_one(programs, scope, path, probe, &place, self.bare) {
+        let taken = &mut self.returns;
+        let new = |file, offset| taken.insert((scope, file, offset));
+        match attach_one(programs, scope, path, (probe, &place), self.bare, new) {
             Ok(()) => true,
             Err(failed) => {
                 let why = reason(&failed);
@@ -263,12 +271,14 @@ impl Attached {
     }
 
     fn locate(&mut self, source: &Source, wished: Vec<Function>, bytes: &[u8]) {
-        let defined = names(bytes);
-        let mut functions = source.functions(&defined);
-        functions.retain(|one| !wished.iter().any(|wish| wish.name == one.name));
-        functions.extend(wished);
+        let wanted = |defined: &[&str]| {
+            let mut functions = source.functions(defined);
+            functions.retain(|one| !wished.iter().any(|wish| wish.name == one.name));
+            functions.extend(wished);
+            functions
+        };
         let object = Object { file: source.file, path: source.path.clone(), bytes };
-        let probes = locate(&object, &functions, self.next);
+        let probes = locate(&object, wanted, self.next, self.without);
         let placed = probes.iter().filter(|probe| probe.place.is_ok());
         let last = placed.map(|probe| probe.number.saturating_add(1)).max();
         self.next = last.unwrap_or(self.next);
@@ -293,26 +303,40 @@ impl Attached {
     }
 }
 
+/// Attaches to one function, its outcome first. `new` says whether a return instruction is not probed yet.
 fn attach_one(
     programs: &mut Programs,
     scope: Option<Pid>,
     path: &Path,
-    probe: &Probe,
-    place: &Place,
+    (probe, place): (&Probe, &Place),
     bare: bool,
+    mut new: impl FnMut(Option<FileId>, u64) -> bool,
 ) -> Result<(), Failed> {
     use tracer_common::attach::Shape;
     let process = scope.and_then(|pid| NonZeroU32::new(pid.0));
-    let entry = match probe.function.shape {
-        _ if bare => Program::BareEntry,
-        Shape::Size | Shape::CountSize | Shape::OutPointer | Shape::Map => Program::AcquireEntry,
-        Shape::Resize | Shape::CountResize | Shape::Remap => Program::ResizeEntry,
-        Shape::Release | Shape::Unmap => Program::ReleaseEntry,
+    let (entry, back, ret) = match probe.function.shape {
+        _ if bare => (Program::BareEntry, Program::BareReturn, Program::BareEntry),
+        Shape::Size | Shape::CountSize | Shape::OutPointer | Shape::Map => {
+            (Program::AcquireEntry, Program::CallReturn, Program::ReturnEntry)
+        }
+        Shape::Resize | Shape::CountResize | Shape::Remap => {
+            (Program::ResizeEntry, Program::CallReturn, Program::ReturnEntry)
+        }
+        Shape::Release | Shape::Unmap => {
+            (Program::ReleaseEntry, Program::CallReturn, Program::ReturnEntry)
+        }
     };
     let cookie = probe.cookie(place);
-    if probe.function.shape.needs_return() {
-        let back = if bare { Program::BareReturn } else { Program::CallReturn };
-        programs.attach(back, process, path, place.offset, cookie)?;
+    match &probe.outcome {
+        Outcome::None => {}
+        Outcome::ReturnProbe => programs.attach(back, process, path, place.offset, cookie)?,
+        Outcome::Instructions(ends, _) => {
+            let file = probe.object.as_ref().map(|(file, _)| *file);
+            for end in ends.iter().filter(|end| new(file, end.offset)) {
+                let cookie = if end.first_argument { cookie.answering_early() } else { cookie };
+                programs.attach(ret, process, path, end.offset, cookie)?;
+            }
+        }
     }
     programs.attach(entry, process, path, place.offset, cookie)
 }

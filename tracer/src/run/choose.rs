@@ -5,6 +5,7 @@
 use crate::{
     error::{Failure, Match},
     preflight::{Candidate, Facts, Roots},
+    probes::Why,
     settings::{Settings, Wanted},
     target::{Identity, Pid, TargetError, find_by_name, identify},
 };
@@ -31,11 +32,7 @@ impl Targets {
 }
 
 /// The targets that `settings` mean.
-pub(super) fn targets(settings: &Settings, facts: &Facts) -> anyhow::Result<Targets> {
-    // Its probes are in every process that uses the same library.
-    if settings.children && facts.return_probes_meet_seccomp() {
-        return Err(Failure::ChildrenMeetSeccomp { kernel: facts.kernel.clone() }.into());
-    }
+pub(super) fn targets(settings: &Settings) -> anyhow::Result<Targets> {
     let pids = match &settings.target {
         Wanted::Command { program, args } => {
             return Ok(Targets::Command { program: program.clone(), args: args.clone() });
@@ -48,19 +45,32 @@ pub(super) fn targets(settings: &Settings, facts: &Facts) -> anyhow::Result<Targ
     for pid in pids {
         let candidate = Candidate::gather(&roots, pid)?;
         candidate.check()?;
-        check_seccomp(&candidate, facts)?;
         running.push(identify(Pid(pid)).map_err(explain)?);
     }
     Ok(Targets::Running(running))
 }
 
-/// Refuses a target that a return probe could kill: better no answer than a dead server.
-fn check_seccomp(candidate: &Candidate, facts: &Facts) -> Result<(), Failure> {
-    if candidate.seccomp == Some(FILTERED) && facts.return_probes_meet_seccomp() {
-        let (pid, kernel) = (candidate.pid, facts.kernel.clone());
-        return Err(Failure::SeccompFilter { pid, kernel });
+/// Why this run must do without return probes, if so: they could kill a process that is probed. With
+/// children followed, that is every process that uses the same library.
+pub(super) fn without_return_probes(
+    settings: &Settings,
+    facts: &Facts,
+    targets: &Targets,
+) -> Option<Why> {
+    if settings.no_return_probes {
+        return Some(Why::Asked);
     }
-    Ok(())
+    let filtered = |pid: u32| {
+        let candidate = Candidate::gather(&Roots::default(), pid);
+        candidate.is_ok_and(|one| one.seccomp == Some(FILTERED))
+    };
+    let any = || match targets {
+        Targets::Running(all) => all.iter().any(|target| filtered(target.pid.0)),
+        // A command has the filters of whoever starts it.
+        Targets::Command { .. } => filtered(Pid::own().0),
+    };
+    let harmful = facts.return_probes_meet_seccomp() && (settings.children || any());
+    harmful.then_some(Why::Seccomp)
 }
 
 fn by_name(name: &str) -> Result<u32, Failure> {

@@ -17,7 +17,7 @@ use super::{
     Reports,
     attach::{Attached, Listing, is_loaded},
     attacher::{self, Ears, News},
-    choose::{Targets, explain, explain_late},
+    choose::{Targets, explain, explain_late, without_return_probes},
 };
 use crate::{
     assemble::{Assembly, Member, Scene},
@@ -68,6 +68,7 @@ impl Line {
     ) -> anyhow::Result<Self> {
         let Loaded { mut programs, tables, log } = loaded;
         let exits = Exits::default();
+        let without = without_return_probes(settings, facts, &targets);
         let (requests, incoming) = mpsc::channel();
         let (news, heard) = mpsc::channel();
         let (command, identities) = match targets {
@@ -92,7 +93,7 @@ impl Line {
         };
         let mut library =
             Library::new(tables.unwind_pages()).context("could not start making unwind tables")?;
-        let mut attached = Attached::new(settings);
+        let mut attached = Attached::new(settings, without);
         let mut followed = Vec::with_capacity(identities.len());
         for identity in &identities {
             let pid = identity.pid;

@@ -41,7 +41,7 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     facts.check()?;
     let stdout_free = !matches!(settings.target, Wanted::Command { .. });
     let output = Output::prepare(settings.output.as_deref(), stdout_free)?;
-    let targets = choose::targets(settings, &facts)?;
+    let targets = choose::targets(settings)?;
     let pages = unwind::expected_pages(targets.running().iter().map(|target| target.pid));
     let loaded = kernel::load(log::max_level(), pages, settings.children)
         .map_err(|failed| attach::explain(failed, &facts))?;

@@ -1,0 +1,341 @@
+//! Every way out of a function, for outcomes that are read without a return probe.
+//!
+//! Takes a function, hands on the places of all return instructions that a call of it may end with. Where
+//! not all of them can be told, it says why: an outcome that is missed now and then would be a wrong figure.
+//!
+//! A function may also end with a jump to another one, which then returns to the caller in its place: that
+//! one's return instructions count too. They may be hit by calls that are none of ours; the programs tell
+//! these by the place of the return address.
+
+use std::collections::BTreeSet;
+
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
+
+use super::object::{Body, Functions, Target, slot};
+
+/// Pieces of code that are followed: a function that leads to more is not what it seems.
+const PIECES: usize = 64;
+/// Return instructions that are probed: each probe takes its time to put on.
+const RETURNS: usize = 128;
+/// Instructions looked at where nothing says how far a function goes: a bound on time, not on functions.
+const INSTRUCTIONS: usize = 20_000;
+/// Functions of the C library that return their first argument, by their definition: whoever ends in one
+/// of them (`calloc` likes to) has its outcome there already. Which code the name means is chosen at run
+/// time, so that one's own returns could not be found in the file.
+pub(super) const RETURN_FIRST_ARGUMENT: [&str; 3] = ["memset", "memcpy", "memmove"];
+
+/// An instruction by which a call ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct End {
+    /// Its offset in the file.
+    pub offset: u64,
+    /// Whether the outcome is the first argument of a function jumped to, and not what is returned here.
+    pub first_argument: bool,
+}
+
+/// Where control leaves one piece of code.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Exits {
+    /// Addresses of its return instructions.
+    returns: Vec<u64>,
+    /// Its jumps out of it.
+    jumps: Vec<Jump>,
+}
+
+/// A jump out of a piece of code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Jump {
+    /// Its address.
+    at: u64,
+    to: Goal,
+    conditional: bool,
+}
+
+/// Where a jump leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goal {
+    /// To an address.
+    Address(u64),
+    /// To whatever address is read from this one.
+    Slot(u64),
+}
+
+/// All instructions that end a call of the function at `address`. `seen` says whether the outcome of a
+/// function of another object, by its name, is seen by a probe of its own.
+pub(super) fn of(
+    all: &Functions<'_>,
+    address: u64,
+    seen: impl Fn(&str) -> bool,
+) -> Result<Vec<End>, String> {
+    let mut ends = BTreeSet::new();
+    let mut known = BTreeSet::new();
+    let mut left = vec![address];
+    let mut passes_on = false;
+    while let Some(address) = left.pop() {
+        let (piece, exits) = if let Some(piece) = all.whole(address) {
+            (piece, exits(piece.code, piece.address)?)
+        } else {
+            // Nothing says how far it goes: its own jumps do.
+            let piece = all.rest(address).ok_or_else(not_in_the_file)?;
+            (piece, reached(&piece, |to| all.is_stub(to))?)
+        };
+        if !known.insert(piece.address) {
+            continue;
+        }
+        let end = |at: u64, first_argument| End {
+            offset: piece.offset + (at - piece.address),
+            first_argument,
+        };
+        ends.extend(exits.returns.iter().map(|at| end(*at, false)));
+        for jump in exits.jumps {
+            let target = match jump.to {
+                Goal::Address(to) => Some(all.through_stub(to)),
+                Goal::Slot(slot) => all.through_slot(slot),
+            };
+            match target {
+                Some(Target::Code(to)) => left.push(to),
+                Some(Target::Import(name))
+                    if RETURN_FIRST_ARGUMENT.contains(&name) && !jump.conditional =>
+                {
+                    ends.insert(end(jump.at, true));
+                }
+                Some(Target::Import(name)) => match all.own(name) {
+                    Some(to) => left.push(to),
+                    None if seen(name) => passes_on = true,
+                    None => {
+                        return Err(format!(
+                            "it ends in `{name}`, which is found at run time only"
+                        ));
+                    }
+                },
+                None => return Err(format!("where its jump at {:#x} leads is not known", jump.at)),
+            }
+        }
+        if known.len() > PIECES || ends.len() > RETURNS {
+            return Err("it has too many ways out".to_owned());
+        }
+    }
+    if ends.is_empty() && !passes_on {
+        return Err("it never returns".to_owned());
+    }
+    Ok(ends.into_iter().collect())
+}
+
+fn not_in_the_file() -> String {
+    "its code is not in the file".to_owned()
+}
+
+/// The exits of all code that can be reached from the beginning of `piece`, which may go on for longer
+/// than the function. Behind a call that never returns that is more than the function's own: harmless.
+fn reached(piece: &Body<'_>, is_stub: impl Fn(u64) -> bool) -> Result<Exits, String> {
+    let mut exits = Exits::default();
+    let mut left = vec![piece.address];
+    let mut starts = BTreeSet::new();
+    let end = piece.address + piece.code.len() as u64;
+    while let Some(from) = left.pop() {
+        let within = from.checked_sub(piece.address).and_then(|at| usize::try_from(at).ok());
+        // Code that lies before the piece is one of its own.
+        let Some(code) = within.and_then(|at| piece.code.get(at..)).filter(|_| from < end) else {
+            return Err(format!("its code at {from:#x} is not found"));
+        };
+        let mut decoder = Decoder::with_ip(64, code, from, DecoderOptions::NONE);
+        while decoder.can_decode() {
+            let instruction = decoder.decode();
+            if !starts.insert(instruction.ip()) {
+                break;
+            }
+            if starts.len() > INSTRUCTIONS {
+                return Err("it is too long".to_owned());
+            }
+            match step(&instruction)? {
+                Step::On => continue,
+                Step::Stop => {}
+                Step::Return => exits.returns.push(instruction.ip()),
+                Step::Jump(jump) => {
+                    match jump.to {
+                        Goal::Address(to) if to >= piece.address && !is_stub(to) => left.push(to),
+                        _ => exits.jumps.push(jump),
+                    }
+                    if jump.conditional {
+                        continue;
+                    }
+                }
+            }
+            break;
+        }
+    }
+    Ok(exits)
+}
+
+/// What an instruction means for the way through a function.
+enum Step {
+    /// The next one follows, sooner or later.
+    On,
+    /// Nothing follows.
+    Stop,
+    Return,
+    Jump(Jump),
+}
+
+fn step(instruction: &Instruction) -> Result<Step, String> {
+    let at = instruction.ip();
+    if instruction.is_invalid() {
+        return Err(format!("its code cannot be decoded at {at:#x}"));
+    }
+    let flow = instruction.flow_control();
+    Ok(match flow {
+        FlowControl::Return if is_near_return(instruction) => Step::Return,
+        FlowControl::Return => return Err(format!("it leaves by a far return at {at:#x}")),
+        FlowControl::IndirectBranch => {
+            let to = slot(instruction).map(Goal::Slot);
+            let to = to.ok_or_else(|| format!("it has an indirect jump at {at:#x}"))?;
+            Step::Jump(Jump { at, to, conditional: false })
+        }
+        FlowControl::ConditionalBranch
+        | FlowControl::UnconditionalBranch
+        | FlowControl::XbeginXabortXend => match instruction.near_branch_target() {
+            // `xend` and `xabort`, and jumps to other segments.
+            0 if flow == FlowControl::XbeginXabortXend => Step::On,
+            0 => return Err(format!("it leaves by a far jump at {at:#x}")),
+            to => {
+                let conditional = flow != FlowControl::UnconditionalBranch;
+                Step::Jump(Jump { at, to: Goal::Address(to), conditional })
+            }
+        },
+        FlowControl::Exception => Step::Stop,
+        _ if instruction.mnemonic() == Mnemonic::Hlt => Step::Stop,
+        _ => Step::On,
+    })
+}
+
+/// The exits of the code that lies at `address`.
+fn exits(code: &[u8], address: u64) -> Result<Exits, String> {
+    let end = address + code.len() as u64;
+    let mut exits = Exits::default();
+    let mut starts = BTreeSet::new();
+    let mut within = BTreeSet::new();
+    let mut last = None;
+    let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        starts.insert(instruction.ip());
+        match step(&instruction)? {
+            Step::On | Step::Stop => {}
+            Step::Return => exits.returns.push(instruction.ip()),
+            Step::Jump(jump) => match jump.to {
+                Goal::Address(to) if (address..end).contains(&to) => _ = within.insert(to),
+                _ => exits.jumps.push(jump),
+            },
+        }
+        if !is_padding(&instruction) {
+            last = Some(instruction.flow_control());
+        }
+    }
+    // Data between instructions, or a decoder out of step: a probe there would damage the code.
+    if let Some(to) = within.difference(&starts).next() {
+        return Err(format!("it jumps into the middle of an instruction, at {to:#x}"));
+    }
+    match last {
+        None => Err(not_in_the_file()),
+        Some(FlowControl::Next | FlowControl::ConditionalBranch) => {
+            Err("it goes on in what follows it".to_owned())
+        }
+        Some(_) => Ok(exits),
+    }
+}
+
+fn is_near_return(instruction: &Instruction) -> bool {
+    matches!(instruction.code(), Code::Retnq | Code::Retnq_imm16)
+}
+
+fn is_padding(instruction: &Instruction) -> bool {
+    matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(code: &[u8], returns: &[u64], jumps: &[(u64, u64, bool)]) {
+        let exits = exits(code, 0x1000).unwrap();
+        assert_eq!(exits.returns, returns);
+        let said = exits.jumps.iter().map(|jump| match jump.to {
+            Goal::Address(to) => (jump.at, to, jump.conditional),
+            Goal::Slot(_) => panic!("{jump:?}"),
+        });
+        assert_eq!(said.collect::<Vec<_>>(), jumps);
+    }
+
+    #[track_caller]
+    fn refused(code: &[u8], why: &str) {
+        let said = exits(code, 0x1000).unwrap_err();
+        assert!(said.contains(why), "{said}");
+    }
+
+    #[test]
+    fn every_form_of_a_return_is_found() {
+        // test rdi, rdi; je +1; ret; ret 8; rep ret; bnd ret
+        let code = [0x48, 0x85, 0xff, 0x74, 0x01, 0xc3, 0xc2, 8, 0, 0xf3, 0xc3, 0xf2, 0xc3];
+        check(&code, &[0x1005, 0x1006, 0x1009, 0x100b], &[]);
+    }
+
+    #[test]
+    fn jumps_out_are_told_from_those_within() {
+        // je to the ret; jne 0x2000; ret; jmp 0x1200; nop
+        let code = [0x74, 0x06, 0x0f, 0x85, 0xf8, 0x0f, 0, 0, 0xc3, 0xe9, 0xf2, 0x01, 0, 0, 0x90];
+        check(&code, &[0x1008], &[(0x1002, 0x2000, true), (0x1009, 0x1200, false)]);
+    }
+
+    #[test]
+    fn a_jump_through_a_slot_is_kept_and_one_through_a_register_is_refused() {
+        // jmp [rip+0x10]
+        let through = exits(&[0xff, 0x25, 0x10, 0, 0, 0], 0x1000).unwrap();
+        let jump = Jump { at: 0x1000, to: Goal::Slot(0x1016), conditional: false };
+        assert_eq!(through.jumps, [jump]);
+        refused(&[0xff, 0xe0], "an indirect jump at 0x1000");
+        refused(&[0x3e, 0xff, 0xe0, 0xc3], "an indirect jump");
+        // jmp [rax+8]
+        refused(&[0xff, 0x60, 0x08], "an indirect jump");
+    }
+
+    #[test]
+    fn a_call_that_never_returns_may_be_the_last() {
+        // ret; call; and padding
+        check(&[0xc3, 0xe8, 0, 0, 0, 0, 0x0f, 0x1f, 0x00], &[0x1000], &[]);
+        check(&[0xc3, 0x0f, 0x0b], &[0x1000], &[]);
+    }
+
+    #[test]
+    fn without_an_extent_the_way_is_followed_as_far_as_it_leads() {
+        // je +2; jmp +3 (to the last ret); ud2; ret; pop: nobody gets there; ret; jmp stub
+        let code = [0x74, 0x06, 0xeb, 0x04, 0x0f, 0x0b, 0xc3, 0x5d, 0xc3, 0xe9, 0xf2, 0, 0, 0];
+        let piece = Body { address: 0x1000, offset: 0, code: &code };
+        let exits = reached(&piece, |to| to == 0x1100).unwrap();
+        assert_eq!(exits.returns, [0x1008]);
+        assert_eq!(exits.jumps, []);
+        let piece = Body { address: 0x1009, offset: 9, code: &code[9..] };
+        let exits = reached(&piece, |to| to == 0x1100).unwrap();
+        let jump = Jump { at: 0x1009, to: Goal::Address(0x1100), conditional: false };
+        assert_eq!((exits.returns.len(), exits.jumps.as_slice()), (0, &[jump][..]));
+        assert!(reached(&piece, |_| false).unwrap_err().contains("is not found"));
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_refused() {
+        refused(&[], "not in the file");
+        refused(&[0xc3, 0x06], "cannot be decoded at 0x1001");
+        // Cut in the middle of an instruction.
+        refused(&[0xc3, 0x48, 0x85], "cannot be decoded at 0x1001");
+        // mov eax, edi without an end; je without one
+        refused(&[0x89, 0xf8], "goes on");
+        refused(&[0x74, 0xfe], "goes on");
+        // jmp into the immediate of the mov
+        refused(&[0xeb, 0x01, 0xb8, 0, 0, 0, 0, 0xc3], "middle of an instruction, at 0x1003");
+        refused(&[0xcb], "far return");
+    }
+}
+
+#[cfg(test)]
+#[path = "returns_tests.rs"]
+mod in_objects;
