@@ -7,12 +7,14 @@
 pub mod child;
 pub mod compare;
 pub mod compile;
+pub mod family;
 pub mod http;
 pub mod privilege;
 pub mod report;
 pub mod service;
 pub mod trace;
 pub mod victim;
+pub mod vm;
 
 pub use compare::Truth;
 pub use privilege::root_or_skip;
