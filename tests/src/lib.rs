@@ -8,6 +8,7 @@ pub mod child;
 pub mod compare;
 pub mod compile;
 pub mod described;
+pub mod family;
 pub mod gdb;
 pub mod http;
 pub mod load;
@@ -18,6 +19,7 @@ pub mod service;
 pub mod trace;
 pub mod uwebsockets;
 pub mod victim;
+pub mod vm;
 
 pub use compare::Truth;
 pub use load::Load;

@@ -1,47 +1,20 @@
 //! `--children`: what targets fork and start is traced from its first instruction on, and what a child has
 //! from its parent is told apart from what it acquired.
 
-use std::{collections::BTreeMap, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::{Report, Trace, child::Running, compile, report::symbols, root_or_skip};
+use tests::{
+    Report, Trace,
+    child::Running,
+    compile,
+    family::{self, HELD, OWN, number, said, targets},
+    root_or_skip,
+};
 
 /// Longest time from `go` to a member's line.
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// Figures by their key.
-type Figures = BTreeMap<&'static str, u64>;
-
-const HELD: [&str; 2] = ["outstanding_count", "outstanding_bytes"];
-const OWN: [&str; 6] = [
-    "outstanding_count",
-    "outstanding_bytes",
-    "acquired_count",
-    "acquired_bytes",
-    "released_count",
-    "released_bytes",
-];
-
-fn number(value: &Value, pointer: &str) -> u64 {
-    value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
-}
-
-/// What the report has of one process's call site `make`.
-fn said(report: &Report, pid: u64) -> Result<(Figures, [u64; 2])> {
-    let (mut figures, mut inherited) = (Figures::new(), [0, 0]);
-    for site in report.list("/sites")? {
-        if number(site, "/pid") != pid || symbols(site).first() != Some(&"make") {
-            continue;
-        }
-        for key in OWN {
-            *figures.entry(key).or_default() += number(site, &format!("/{key}"));
-        }
-        inherited[0] += number(site, "/inherited/count");
-        inherited[1] += number(site, "/inherited/bytes");
-    }
-    Ok((figures, inherited))
-}
 
 /// Plays a scene and compares every member's own account with the report.
 fn play(scene: &str, members: usize, options: &[&str], keys: &[&'static str]) -> Result<Report> {
@@ -61,33 +34,8 @@ fn play(scene: &str, members: usize, options: &[&str], keys: &[&'static str]) ->
     }
     let report = trace.stop()?;
     root.tell("exit")?;
-    ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
-    let unknown = report.number("/accounting/unknown_frees")?;
-    ensure!(unknown == 0, "{unknown} unknown releases\n{}", report.summary());
-    for truth in &truths {
-        let (figures, inherited) = said(&report, number(truth, "/pid"))?;
-        for key in keys {
-            let (said, truth_says) =
-                (figures.get(key).copied().unwrap_or(0), number(truth, &format!("/{key}")));
-            ensure!(said == truth_says, "{key}: {said} reported\n{truth}\n{}", report.summary());
-        }
-        if keys.len() > HELD.len() {
-            let came = ["/inherited_count", "/inherited_bytes"].map(|key| number(truth, key));
-            ensure!(
-                inherited == came,
-                "inherited {inherited:?} reported\n{truth}\n{}",
-                report.summary()
-            );
-        }
-    }
+    family::compare(&report, &truths, keys)?;
     Ok(report)
-}
-
-/// Process ids of targets with their parents.
-fn targets(report: &Report) -> Result<Vec<(u64, Option<u64>)>> {
-    let list = report.list("/targets")?;
-    let read = |one: &Value| (number(one, "/pid"), one.get("parent").and_then(Value::as_u64));
-    Ok(list.iter().map(read).collect())
 }
 
 #[test]

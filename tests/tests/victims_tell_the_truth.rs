@@ -40,6 +40,11 @@ fn pre_attach() -> Result<()> {
 }
 
 #[test]
+fn filtered() -> Result<()> {
+    witnessed("filtered", &[])
+}
+
+#[test]
 fn cxx() -> Result<()> {
     witnessed("cxx", &[])
 }

@@ -6,12 +6,14 @@ mod bpf;
 mod ci;
 mod compile;
 mod demo;
+mod kernels;
 mod manifest;
 mod packages;
 mod process;
 mod test;
 mod tidy;
 mod tidy_edges;
+mod vm;
 
 use std::{env, process::ExitCode};
 
@@ -21,13 +23,15 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test                 build, install what the tests need, run all of them
+  vm [--kernel 6.1|6.12|all]
+                       leaktrace on other kernels, in a virtual machine each
   ci                   everything that has to hold before a change goes in
   bpf [--check]        build the kernel programs into tracer/bpf; --check refuses stale ones
   demo [--seconds N]   a leaking HTTP server under load, and leaktrace on it
   bench [--rounds N] [--seconds S] [--peer 'NAME=CMD {pid}']… [--write]
                        what tracing costs, in medians of interleaved rounds
   tidy                 the house rules
-  packages             install what test, demo and bpf need (Debian, as root)";
+  packages             install what test, vm, demo and bpf need (Debian, as root)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -44,6 +48,8 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<()> {
     match words {
         ["test", filters @ ..] => test::run(filters),
+        ["vm"] => vm::run("all"),
+        ["vm", "--kernel", series] => vm::run(series),
         ["ci"] => ci::run(),
         ["bpf"] => bpf::build(),
         ["bpf", "--check"] => bpf::check(),

@@ -4,7 +4,10 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::process::{cargo, exists, is_root, note, run};
+use crate::{
+    kernels,
+    process::{cargo, exists, is_root, note, run},
+};
 
 /// Packages of the tests and the demo.
 const TEST: [&str; 18] = [
@@ -29,6 +32,9 @@ const TEST: [&str; 18] = [
     "redis-tools",
 ];
 
+/// Packages of the tests on other kernels; the kernels themselves are fetched by `kernels`.
+const VM: [&str; 3] = ["qemu-system-x86", "busybox-static", "cpio"];
+
 /// Packages that build the kernel programs.
 const BPF: [&str; 5] =
     ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf", "llvm-22-dev", "libpolly-22-dev"];
@@ -52,7 +58,16 @@ pub(crate) fn for_tests() -> Result<()> {
     if !exists("cargo-nextest") {
         run(Command::new(cargo()).args(["install", "cargo-nextest", "--locked"]))?;
     }
-    Ok(())
+    for_vm()
+}
+
+/// What the tests on other kernels need, unless nobody wants them.
+pub(crate) fn for_vm() -> Result<()> {
+    if kernels::unwanted() {
+        return Ok(());
+    }
+    install(&missing(&VM))?;
+    kernels::fetch_all()
 }
 
 /// What the demo and the bench need.
@@ -102,9 +117,14 @@ fn install(packages: &[&str]) -> Result<()> {
     let mut command = vec!["install", "-y", "--no-install-recommends"];
     command.extend(packages);
     if apt(&command).is_err() {
-        note("the package lists may be old: fetching them");
-        apt(&["update"])?;
+        update_lists()?;
         apt(&command)?;
     }
     Ok(())
+}
+
+/// Fetches the package lists.
+pub(crate) fn update_lists() -> Result<()> {
+    note("the package lists may be old: fetching them");
+    run(Command::new("apt-get").arg("update"))
 }

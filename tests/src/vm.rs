@@ -1,0 +1,205 @@
+//! Another kernel, in a virtual machine without hardware support, with leaktrace and victims in it.
+//!
+//! Takes a kernel that `cargo xtask vm` has fetched and scenes, hands on what each scene left. The guest
+//! plays (`tests/vm/init.sh`), the host judges: with the same comparisons as on its own kernel.
+
+mod image;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{Report, child::Running, target_dir};
+
+/// Set to 1, the tests on other kernels are skipped, and say so.
+pub const NO_VM: &str = "LEAKTRACE_NO_VM";
+
+/// From power on to power off. Without hardware support it took 10 to 27 s with a release build of leaktrace
+/// and 40 to 105 s with a debug build, on two processors that others used, too.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// What the guest says when it has come to its end.
+const PLAYED: &str = "all scenes played";
+
+/// Bytes of the guest's memory, as qemu is told: enough for the maps of leaktrace and for the files, which lie in it.
+const MEMORY: &str = "1024M";
+
+/// What the guest is to play.
+#[derive(Debug, Clone, Copy)]
+pub enum Scene<'a> {
+    /// `leaktrace doctor` about the host.
+    Doctor {
+        /// Name of its folder.
+        name: &'a str,
+    },
+    /// leaktrace on a victim.
+    Trace {
+        /// Name of its folder.
+        name: &'a str,
+        /// Options of leaktrace, by spaces.
+        options: &'a str,
+        /// Name of the victim and its arguments.
+        victim: &'a [&'a str],
+        /// Lines that it prints when its work is done.
+        lines: usize,
+    },
+}
+
+/// `true` to go on; `false` when the test is skipped because that was asked for, which is printed.
+#[must_use]
+#[expect(clippy::print_stdout, reason = "this is the test's own outcome")]
+pub fn wanted() -> bool {
+    if std::env::var_os(NO_VM).is_some_and(|value| value == "1") {
+        println!("skipped: {NO_VM}=1, other kernels were not tried");
+        return false;
+    }
+    true
+}
+
+/// What a guest has left.
+#[derive(Debug)]
+pub struct Played {
+    folder: PathBuf,
+    /// Release of its kernel, as the kernel's file is named.
+    pub release: String,
+}
+
+/// What one scene has left.
+#[derive(Debug)]
+pub struct Left {
+    folder: PathBuf,
+}
+
+/// Boots the newest kernel of a `series` such as `6.1`, lets it play all scenes, and waits for its end.
+pub fn play(series: &str, scenes: &[Scene<'_>]) -> Result<Played> {
+    let (kernel, release) = kernel(series)?;
+    let folder = target_dir().join("vm").join(series);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let left = folder.join("left");
+    fs::create_dir_all(&left)?;
+    let image = image::make(&folder, scenes)?;
+    let (console, archive) = (folder.join("console.log"), folder.join("left.tar"));
+    let file = |path: &Path| format!("file:{}", path.display());
+    let mut machine = Running::start(
+        Command::new("qemu-system-x86_64")
+            // Both processors in one thread: with a thread each, one boot of five ended in an `Oops: int3`
+            // where the guest's kernel patches itself; so, none of a dozen did (qemu 7.2).
+            .args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", MEMORY])
+            .args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"])
+            .args(["-serial", &file(&console), "-serial", &file(&archive)])
+            // A panic ends it, as a restart.
+            .args(["-append", "console=ttyS0 quiet panic=-1", "-kernel"])
+            .arg(kernel)
+            .arg("-initrd")
+            .arg(image),
+    )
+    .context("no virtual machine; help: cargo xtask packages installs qemu-system-x86")?;
+    let said = || String::from_utf8_lossy(&fs::read(&console).unwrap_or_default()).into_owned();
+    // Killed by its pid when it is dropped, if it has not ended.
+    let status = machine.wait(LIMIT).with_context(|| format!("its console:\n{}", said()))?;
+    if !status.success() {
+        bail!("{status}: {}\n{}", machine.rest_of_stderr().join("\n"), said());
+    }
+    let unpacked = Command::new("tar")
+        // Each scene is an archive of its own.
+        .args(["--extract", "--ignore-zeros", "--file"])
+        .arg(&archive)
+        .arg("--directory")
+        .arg(&left)
+        .status()?;
+    if !unpacked.success() {
+        bail!("`{}` cannot be unpacked; the console:\n{}", archive.display(), said());
+    }
+    let said = said();
+    if !said.contains(PLAYED) {
+        bail!("the guest's kernel {release} ended before the last scene:\n{said}");
+    }
+    Ok(Played { folder: left, release })
+}
+
+/// The newest kernel of a series among those fetched, and its release.
+fn kernel(series: &str) -> Result<(PathBuf, String)> {
+    let folder = target_dir().join("vm");
+    let start = format!("vmlinuz-{series}.");
+    let mut found: Vec<(Vec<u32>, String)> = Vec::new();
+    for entry in fs::read_dir(&folder).into_iter().flatten() {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&start) {
+            let numbers = name.split(|sign: char| !sign.is_ascii_digit());
+            found.push((numbers.filter_map(|number| number.parse().ok()).collect(), name));
+        }
+    }
+    let (_, name) = found.into_iter().max().with_context(|| {
+        format!(
+            "no kernel {series} in `{}`; help: cargo xtask packages fetches it; {NO_VM}=1 goes \
+             without",
+            folder.display()
+        )
+    })?;
+    let release = name.trim_start_matches("vmlinuz-").to_owned();
+    Ok((folder.join(name), release))
+}
+
+impl Played {
+    /// What a scene has left.
+    pub fn of(&self, name: &str) -> Result<Left> {
+        let folder = self.folder.join(name);
+        if !folder.is_dir() {
+            bail!("the guest did not come to `{name}`");
+        }
+        Ok(Left { folder })
+    }
+}
+
+impl Left {
+    fn text(&self, name: &str) -> Result<String> {
+        let path = self.folder.join(name);
+        fs::read_to_string(&path).with_context(|| format!("the guest left no `{}`", path.display()))
+    }
+
+    fn number(&self, name: &str) -> Result<i32> {
+        let text = self.text(name)?;
+        text.trim().parse().with_context(|| format!("`{name}` is `{text}`"))
+    }
+
+    /// Exit status of leaktrace.
+    pub fn status(&self) -> Result<i32> {
+        self.number("status")
+    }
+
+    /// What leaktrace wrote on stderr.
+    pub fn said(&self) -> Result<String> {
+        self.text("said")
+    }
+
+    /// Exit status of the victim: 128 and the signal, if one ended it.
+    pub fn victim_status(&self) -> Result<i32> {
+        self.number("victim_status")
+    }
+
+    /// What the victim printed after `ready`.
+    pub fn victim_lines(&self) -> Result<Vec<String>> {
+        Ok(self.text("victim")?.lines().skip(1).map(str::to_owned).collect())
+    }
+
+    /// What `leaktrace doctor` printed, and its exit status.
+    pub fn doctor(&self) -> Result<(String, i32)> {
+        Ok((self.text("doctor")?, self.number("doctor_status")?))
+    }
+
+    /// The report of a run that ended well; how it ended is part of the error.
+    pub fn report(&self) -> Result<Report> {
+        let status = self.status()?;
+        if status != 0 {
+            bail!("leaktrace ended with status {status}:\n{}", self.said()?);
+        }
+        Report::read(&self.folder.join("report.json"))
+    }
+}
