@@ -118,6 +118,14 @@ pub struct Trace {
     /// Say on stderr what is being done; twice for details
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
+    /// For benchmarks and tests
+    #[command(flatten)]
+    pub trial: Trial,
+}
+
+/// The hidden flags of benchmarks and tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct Trial {
     /// Same probes with empty programs: what the traps alone cost (for the benchmark)
     #[arg(long, hide = true)]
     pub bare_traps: bool,

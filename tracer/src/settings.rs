@@ -9,7 +9,7 @@ use tracer_common::kind::Kind;
 
 pub use crate::cli::Format;
 use crate::{
-    cli::{Cli, Deed, TOP_IN_TEXT, Trace},
+    cli::{Cli, Deed, TOP_IN_TEXT, Trace, Trial},
     error::Failure,
     probes::wish::Wish,
 };
@@ -56,14 +56,8 @@ pub struct Settings {
     pub allocator_prefixes: Vec<String>,
     /// How often `-v` was given.
     pub verbosity: u8,
-    /// Attach empty programs, for the benchmark.
-    pub bare_traps: bool,
-    /// Frames taken of each stack.
-    pub frames: u32,
-    /// Whether unwind rules of addresses are searched anew each time.
-    pub forgetful: bool,
-    /// Do without return probes everywhere.
-    pub no_return_probes: bool,
+    /// What benchmarks and tests ask for.
+    pub trial: Trial,
 }
 
 /// Who is to be traced.
@@ -127,10 +121,7 @@ impl Settings {
             functions: [trace.alloc, trace.free].concat(),
             allocator_prefixes: trace.allocator_prefix,
             verbosity: trace.verbose,
-            bare_traps: trace.bare_traps,
-            frames: trace.frames,
-            forgetful: trace.forgetful,
-            no_return_probes: trace.no_return_probes,
+            trial: trace.trial,
         })
     }
 }
@@ -230,7 +221,7 @@ mod tests {
         assert_eq!(settings.interval, Duration::from_secs(1));
         assert_eq!((settings.duration, settings.min_age), (None, Duration::ZERO));
         assert_eq!(settings.kinds, Kind::ALL);
-        assert_eq!((settings.verbosity, settings.bare_traps), (0, false));
+        assert_eq!((settings.verbosity, settings.trial.bare_traps), (0, false));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Attached {
             surveyor: Surveyor::new(settings.allocator_prefixes.clone()),
             wishes: settings.functions.clone(),
             kinds: settings.kinds.clone(),
-            bare: settings.bare_traps,
+            bare: settings.trial.bare_traps,
             everywhere: settings.children,
             without,
             returns: BTreeSet::new(),

@@ -57,7 +57,7 @@ pub(super) fn without_return_probes(
     facts: &Facts,
     targets: &Targets,
 ) -> Option<Why> {
-    if settings.no_return_probes {
+    if settings.trial.no_return_probes {
         return Some(Why::Asked);
     }
     let filtered = |pid: u32| {

@@ -108,15 +108,9 @@ impl Line {
             followed.push(Followed { pid, watch, allocators, mappings });
         }
         let numbers = attached.numbers();
-        let manner = Manner {
-            min_age: settings.min_age,
-            children: settings.children,
-            frames: settings.frames,
-            forgetful: settings.forgetful,
-        };
-        let mut collector = Collector::new(tables, library, followed, numbers, manner)
+        let mut collector = Collector::new(tables, library, followed, numbers, manner(settings))
             .context("could not write to the programs' tables")?;
-        if !settings.bare_traps {
+        if !settings.trial.bare_traps {
             collector.start().context("could not switch recording on")?;
         }
         let scene = scene(settings, &identities, attached.listing(), facts, begun);
@@ -297,6 +291,16 @@ fn follow(
         }
     })
     .map(drop)
+}
+
+/// How the collector is to go about it.
+fn manner(settings: &Settings) -> Manner {
+    Manner {
+        min_age: settings.min_age,
+        children: settings.children,
+        frames: settings.trial.frames,
+        forgetful: settings.trial.forgetful,
+    }
 }
 
 fn scene(
