@@ -4,13 +4,16 @@
 //! leaktrace says, and [`Truth`] compares the two for equality. Nothing sleeps to be lucky: every wait
 //! is for a condition and has a limit.
 
+pub mod allocators;
 pub mod child;
 pub mod compare;
 pub mod compile;
 pub mod described;
+mod fetched;
 pub mod gdb;
 pub mod http;
 pub mod load;
+pub mod mimalloc;
 pub mod privilege;
 pub mod programs;
 pub mod report;

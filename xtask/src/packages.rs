@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::process::{cargo, exists, is_root, note, run};
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 18] = [
+const TEST: [&str; 19] = [
     "gcc",
     "g++",
     "gdb",
@@ -25,6 +25,8 @@ const TEST: [&str; 18] = [
     "libgoogle-perftools-dev",
     "libmimalloc-dev",
     "musl-tools",
+    // jemalloc, as a crate of a Rust program builds it.
+    "make",
     "redis-server",
     "redis-tools",
 ];
