@@ -19,7 +19,7 @@ pub struct Truth {
 pub enum Named {
     /// Its first frame is the function: the rule for C.
     ByFirstFrame,
-    /// Any frame is the function: `operator new` stands between in C++.
+    /// Any frame is the function: `operator new` stands between in C++, `alloc` and the like in Rust.
     ByAnyFrame,
 }
 
@@ -124,9 +124,11 @@ impl Truth {
     }
 }
 
-/// `new_one()` is how a demangler writes `new_one`.
+/// `new_one()` is how a demangler writes C++'s `new_one`, and `boxes::boxed` Rust's `boxed`.
 fn is_function(symbol: &str, name: &str) -> bool {
-    symbol == name || symbol.strip_prefix(name).is_some_and(|rest| rest.starts_with('('))
+    symbol == name
+        || symbol.strip_prefix(name).is_some_and(|rest| rest.starts_with('('))
+        || symbol.strip_suffix(name).is_some_and(|path| path.ends_with("::"))
 }
 
 fn differ(
@@ -180,6 +182,8 @@ mod tests {
     #[test]
     fn a_demangled_name_is_the_function_and_a_longer_name_is_not() {
         assert!(is_function("new_one()", "new_one"));
+        assert!(is_function("boxes::boxed", "boxed"));
         assert!(!is_function("new_one_more", "new_one"));
+        assert!(!is_function("boxes::unboxed", "boxed"));
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{target_dir, workspace};
+use crate::{fetched::cargo, target_dir, workspace};
 
 /// Frame pointers stay, a call stays a call, and `malloc` is no builtin that may be optimized away.
 const FLAGS: [&str; 10] = [
@@ -62,11 +62,27 @@ pub fn victim_by(
     build(compiler, product, &source, &[&[standard], &FLAGS[..], flags].concat(), libraries)
 }
 
-/// A victim in Rust.
-pub fn rust_victim(name: &str) -> Result<PathBuf> {
+/// A victim in Rust, compiled as `product` with more flags.
+pub fn rust_victim(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf> {
     let source = workspace().join(format!("tests/victims/{name}.rs"));
-    // Boxes that nobody reads would be optimized away.
-    build("rustc", name, &source, &["--edition=2024", "-Copt-level=0"], &[])
+    let flags = [&["--edition=2024", "--crate-name", name], flags].concat();
+    build("rustc", product, &source, &flags, &[])
+}
+
+/// The program of the package `tests/FOLDER`, built by cargo with what it depends on.
+pub fn cargo_victim(folder: &str) -> Result<PathBuf> {
+    let products = target_dir().join("victims/cargo");
+    let output = cargo()
+        .args(["build", "--release", "--locked", "--message-format=short", "--manifest-path"])
+        .arg(workspace().join("tests").join(folder).join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&products)
+        .output()
+        .context("could not run `cargo build`")?;
+    if !output.status.success() {
+        bail!("could not build `tests/{folder}`:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(products.join("release").join(folder))
 }
 
 /// The path of a static library, as the compiler finds it.
@@ -97,7 +113,10 @@ pub(crate) fn build(
     let folder = target_dir().join("victims");
     fs::create_dir_all(&folder)?;
     let product_path = folder.join(product);
-    if is_current(&product_path, &[&source.with_file_name("victim.h"), source]) {
+    let header = source.with_file_name("victim.h");
+    let archives = libraries.iter().map(Path::new).filter(|library| library.is_absolute());
+    let sources: Vec<&Path> = [header.as_path(), source].into_iter().chain(archives).collect();
+    if is_current(&product_path, &sources) {
         return Ok(product_path);
     }
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -4,14 +4,17 @@
 //! leaktrace says, and [`Truth`] compares the two for equality. Nothing sleeps to be lucky: every wait
 //! is for a condition and has a limit.
 
+pub mod allocators;
 pub mod child;
 pub mod compare;
 pub mod compile;
 pub mod described;
 pub mod family;
+mod fetched;
 pub mod gdb;
 pub mod http;
 pub mod load;
+pub mod mimalloc;
 pub mod privilege;
 pub mod programs;
 pub mod report;

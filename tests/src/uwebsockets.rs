@@ -1,20 +1,14 @@
 //! The server on uWebSockets, compiled from the sources that a crate carries.
-//!
-//! Cargo fetches the crate (`tests/uwebsockets`) and checks it against the lock file; nothing of it is
-//! built by cargo.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use anyhow::{Context as _, Result};
 
 use crate::{
     compile::{build, is_current},
-    target_dir, workspace,
+    fetched, target_dir, workspace,
 };
 
-/// The crate.
-const CRATE: &str = "libuwebsockets-sys";
 /// What uSockets is made of with epoll and without TLS.
 const USOCKETS: [&str; 6] =
     ["bsd.c", "context.c", "loop.c", "socket.c", "udp.c", "eventing/epoll_kqueue.c"];
@@ -29,7 +23,7 @@ pub fn server() -> Result<PathBuf> {
     if is_current(&product, &[&source, &lock]) {
         return Ok(product);
     }
-    let sources = sources()?;
+    let sources = fetched::sources("uwebsockets", "libuwebsockets-sys")?;
     let usockets = sources.join("uWebSockets/uSockets/src");
     let includes = [&sources.join("uWebSockets/src"), &usockets]
         .map(|folder| format!("-I{}", folder.display()));
@@ -44,25 +38,4 @@ pub fn server() -> Result<PathBuf> {
     let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
     let flags = [&["-std=c++20", "-DUWS_NO_ZLIB"], &FLAGS[..], &includes].concat();
     build("g++", "uws_server", &source, &flags, &objects)
-}
-
-/// Where cargo has put the crate's files.
-fn sources() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
-        .arg(workspace().join("tests/uwebsockets/Cargo.toml"))
-        .output()
-        .context("could not run `cargo metadata`")?;
-    if !output.status.success() {
-        bail!("could not fetch `{CRATE}`:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    let metadata: Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata.get("packages").and_then(Value::as_array).context("packages")?;
-    let manifest = packages
-        .iter()
-        .find(|package| package.get("name").and_then(Value::as_str) == Some(CRATE))
-        .and_then(|package| package.get("manifest_path").and_then(Value::as_str))
-        .with_context(|| format!("cargo knows no `{CRATE}`"))?;
-    Ok(PathBuf::from(manifest).parent().context("a folder")?.to_owned())
 }

@@ -9,9 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{
-    Report, Service, Trace, Truth, Victim,
-    compile::{archive, rust_victim, victim, victim_by, victim_with},
-    root_or_skip,
+    Report, Service, Trace, Victim,
+    allocators::{in_use, says, traced},
+    compile::{archive, victim, victim_by, victim_with},
+    mimalloc, root_or_skip,
     service::free_port,
     target_dir, wait_until,
 };
@@ -22,27 +23,6 @@ const SOME_WORK: [&str; 3] = ["4", "20000", "3"];
 const NO_PVALLOC: &str = "-DNO_PVALLOC";
 /// Nothing of an allocator library is referred to by its name.
 const KEEP: &str = "-Wl,--no-as-needed";
-
-/// Traces a victim from `go` to its truth.
-fn traced(mut victim: Victim, options: &[&str]) -> Result<(Truth, Report)> {
-    let trace = Trace::attach(victim.pid(), options)?;
-    victim.go()?;
-    let truth = victim.truth()?;
-    Ok((truth, trace.stop()?))
-}
-
-/// The sentences on allocators in use, in order.
-fn in_use(report: &Report) -> Result<Vec<String>> {
-    let all = report.list("/allocators")?.iter();
-    let used = all.filter(|one| one["in_use"] == true);
-    Ok(used.filter_map(|one| one["sentence"].as_str()).map(str::to_owned).collect())
-}
-
-fn says(report: &Report, start: &str) -> Result<()> {
-    let said = in_use(report)?;
-    ensure!(said.first().is_some_and(|first| first.starts_with(start)), "{start}: {said:?}");
-    Ok(())
-}
 
 /// The ground truth by an allocator that is preloaded.
 fn preloaded(library: &str, flags: &[&str], start: &str) -> Result<()> {
@@ -133,6 +113,13 @@ fn jemalloc_in_the_executable() -> Result<()> {
 }
 
 #[test]
+fn jemalloc_in_a_static_executable() -> Result<()> {
+    let libraries = [&*archive("libjemalloc.a")?, "-lstdc++", "-lm"];
+    let start = "jemalloc 5.3.0 in the executable truth_static_jemalloc";
+    linked("gcc", "truth_static_jemalloc", &[NO_PVALLOC, "-static"], &libraries, start)
+}
+
+#[test]
 fn tcmalloc_in_the_executable() -> Result<()> {
     let libraries = [&*archive("libtcmalloc_minimal.a")?, "-lstdc++", "-lm"];
     let start = "tcmalloc 2.10 in the executable truth_own_tcmalloc";
@@ -144,6 +131,27 @@ fn tcmalloc_in_a_static_executable() -> Result<()> {
     let libraries = [&*archive("libtcmalloc_minimal.a")?, "-lstdc++", "-lm"];
     let start = "tcmalloc 2.10 in the executable truth_static_tcmalloc";
     linked("gcc", "truth_static_tcmalloc", &["-static"], &libraries, start)
+}
+
+/// Both generations of mimalloc as an object file of the executable.
+fn own_mimalloc(kind: &str, flags: &[&str]) -> Result<()> {
+    for generation in ["v2", "v3"] {
+        let product = format!("truth_{kind}_mimalloc_{generation}");
+        let start = format!("mimalloc in the executable {product}");
+        linked("gcc", &product, flags, &[&mimalloc::object(generation)?], &start)
+            .context(product)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn mimalloc_in_the_executable() -> Result<()> {
+    own_mimalloc("own", &[])
+}
+
+#[test]
+fn mimalloc_in_a_static_executable() -> Result<()> {
+    own_mimalloc("static", &["-static"])
 }
 
 #[test]
@@ -160,54 +168,6 @@ fn musl() -> Result<()> {
 fn musl_in_a_static_executable() -> Result<()> {
     let start = "musl in the executable truth_static_musl";
     linked("musl-gcc", "truth_static_musl", &["-static"], &[], start)
-}
-
-/// The sums of every form of `new` and `delete`. The call sites behind `operator new`, in a library
-/// without frame pointers, are not compared.
-fn cxx(library: Option<&str>, start: &str) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
-    let mut command = Command::new(victim("cxx")?);
-    if let Some(library) = library {
-        command.env("LD_PRELOAD", library);
-    }
-    let (truth, report) = traced(Victim::start_command(&mut command)?, &[])?;
-    assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());
-    ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
-    assert_eq!(report.number("/accounting/unknown_frees")?, truth.number("unknown_frees")?);
-    says(&report, start)
-}
-
-#[test]
-fn new_and_delete_by_libstdcxx() -> Result<()> {
-    cxx(None, "glibc 2.")
-}
-
-#[test]
-fn new_and_delete_by_jemalloc() -> Result<()> {
-    cxx(Some("libjemalloc.so.2"), "jemalloc")
-}
-
-#[test]
-fn new_and_delete_by_tcmalloc() -> Result<()> {
-    cxx(Some("libtcmalloc_minimal.so.4"), "tcmalloc")
-}
-
-#[test]
-fn new_and_delete_by_mimalloc() -> Result<()> {
-    cxx(Some("libmimalloc.so.2"), "mimalloc")
-}
-
-#[test]
-fn a_rust_program_with_the_systems_allocator() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
-    let victim = Victim::start_command(&mut Command::new(rust_victim("boxes")?))?;
-    let (truth, report) = traced(victim, &[])?;
-    assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());
-    says(&report, "glibc 2.")
 }
 
 /// jemalloc as Rust programs carry it: its names with a prefix, made with objcopy from Debian's.

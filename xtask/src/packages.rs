@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 18] = [
+const TEST: [&str; 19] = [
     "gcc",
     "g++",
     "gdb",
@@ -28,6 +28,8 @@ const TEST: [&str; 18] = [
     "libgoogle-perftools-dev",
     "libmimalloc-dev",
     "musl-tools",
+    // jemalloc, as a crate of a Rust program builds it.
+    "make",
     "redis-server",
     "redis-tools",
 ];

@@ -32,6 +32,11 @@ const MARKS: [(&str, &str); 10] = [
     ("__malloc_donate", "musl"),
 ];
 
+/// Functions of which an allocator has one at least: of C's, jemalloc's, mimalloc's.
+const ACQUIRING: [&str; 4] = ["malloc", "calloc", "mallocx", "malloc_aligned"];
+/// The same for what releases.
+const RELEASING: [&str; 3] = ["free", "sdallocx", "dallocx"];
+
 /// One allocator in an object: a family of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Family {
@@ -77,7 +82,7 @@ pub(super) fn look(path: &Path, open: &Path, more: &[String]) -> Looked {
     let names = Names::of(&elf, &prefixes);
     let mut families: Vec<Family> = Vec::new();
     for prefix in prefixes {
-        if !["malloc", "free"].iter().all(|name| names.has(prefix, name)) {
+        if !names.is_family(prefix) {
             continue;
         }
         let name = names.owner(prefix).or_else(|| is_libc.then_some("musl"));
@@ -141,12 +146,11 @@ impl Names {
                 let bare = name.split('@').next().unwrap_or(name);
                 let family = matches!(bare, "malloc" | "free");
                 offered += u8::from(family && dynamic);
-                let tail = ["malloc", "free", "mallctl"];
-                let prefixed = || {
-                    tail.iter().any(|tail| {
-                        bare.strip_suffix(tail).is_some_and(|prefix| prefixes.contains(&prefix))
-                    })
+                let is_told = |rest: &str| {
+                    ACQUIRING.contains(&rest) || RELEASING.contains(&rest) || rest == "mallctl"
                 };
+                let prefixed =
+                    || prefixes.iter().any(|prefix| bare.strip_prefix(prefix).is_some_and(is_told));
                 let mark = || MARKS.iter().any(|(mark, _)| *mark == bare);
                 // A local `malloc` is some unit's own affair; a local `je_malloc` was hidden by the linker.
                 let local = symbol.st_bind() == elf::STB_LOCAL;
@@ -161,6 +165,16 @@ impl Names {
 
     fn has(&self, prefix: &str, name: &str) -> bool {
         self.found.contains(&format!("{prefix}{name}"))
+    }
+
+    /// Whether there is an allocator under a prefix. The linker leaves out what a program does not call: a
+    /// Rust program with jemalloc has `_rjem_sdallocx` and no `_rjem_free`. Who takes libc's place has both.
+    fn is_family(&self, prefix: &str) -> bool {
+        if prefix.is_empty() {
+            return self.has("", "malloc") && self.has("", "free");
+        }
+        let any = |names: &[&str]| names.iter().any(|name| self.has(prefix, name));
+        any(&ACQUIRING) && any(&RELEASING)
     }
 
     /// Whose names these are.
@@ -256,6 +270,19 @@ mod tests {
         );
         assert_eq!(version(Some("mimalloc"), b"2.0.9"), None);
         assert_eq!(version(None, b""), None);
+    }
+
+    #[test]
+    fn what_the_linker_left_of_an_allocator_is_enough_under_a_prefix() {
+        let names = |all: &[&str]| Names {
+            found: all.iter().map(|name| (*name).to_owned()).collect(),
+            offers: false,
+            any: true,
+        };
+        assert!(names(&["_rjem_malloc", "_rjem_sdallocx"]).is_family("_rjem_"));
+        assert!(names(&["mi_malloc_aligned", "mi_free"]).is_family("mi_"));
+        assert!(!names(&["_rjem_malloc", "_rjem_mallctl"]).is_family("_rjem_"));
+        assert!(!names(&["malloc", "sdallocx"]).is_family(""));
     }
 
     #[test]

@@ -43,6 +43,7 @@ const TABLE: &[(Plumbing, &str)] = &[
     (Prefix("core::"), "Rust's core library: iterators, closures' calls"),
     (Prefix("hashbrown::"), "the hash table behind Rust's HashMap"),
     (Prefix("__rust_"), "Rust's allocator entry points"),
+    (Prefix("__rustc::"), "the same, as newer compilers name them"),
     (Prefix("__rdl_"), "Rust's default allocator"),
     (Prefix("__rg_"), "Rust's chosen global allocator"),
     (Name("malloc"), "an allocator linked into the program"),
@@ -178,9 +179,11 @@ fn rust_owner(inside: &str) -> &str {
     let kind = kind.trim_start_matches(['[', '(']);
     let Some(of) = parted.and_then(|at| inside.get(at + " as ".len()..end)) else { return kind };
     let of_library = LIBRARIES.iter().any(|library| of.starts_with(library));
-    // Hardly anybody else implements the traits of `alloc`; elsewhere the type decides, if it says.
+    // Hardly anybody else implements the traits of `alloc`, and who implements those of `core::alloc` is
+    // an allocator; elsewhere the type decides, if it says.
     let is_path = kind.contains("::") && !kind.contains("fn(");
-    if !of_library || of.starts_with("alloc::") || !is_path { of } else { kind }
+    let of_allocators = ["alloc::", "core::alloc::"].iter().any(|path| of.starts_with(path));
+    if !of_library || of_allocators || !is_path { of } else { kind }
 }
 
 /// How the paths of Rust's own libraries begin.
@@ -252,6 +255,8 @@ mod tests {
         check("<hashbrown::map::HashMap<u64, u64>>::insert");
         check("_ZSt11make_sharedI7SessionJEESt10shared_ptr");
         check("__rust_alloc");
+        check("__rustc::__rust_realloc");
+        check("<tikv_jemallocator::Jemalloc as core::alloc::global::GlobalAlloc>::alloc");
         check("strdup");
         check("event_mm_malloc_");
         check("CRYPTO_zalloc");

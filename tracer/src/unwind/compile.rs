@@ -7,7 +7,7 @@
 use gimli::{BaseAddresses, CieOrFde, EndianSlice, LittleEndian, UnwindContext, UnwindSection};
 use object::{
     BinaryFormat, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _,
-    ObjectSymbol as _, ReadRef,
+    ObjectSymbol as _, ReadRef, SegmentFlags, elf::PF_X,
 };
 use tracer_common::unwind::{
     PAGE_ROWS, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL, RULE_UNKNOWN, RuleNumber, row, rule_of,
@@ -34,7 +34,7 @@ type Slice<'data> = EndianSlice<'data, LittleEndian>;
 pub(super) struct Table {
     /// Address, as the object counts, that rows count from.
     pub(super) origin: u64,
-    /// Where the file's code goes.
+    /// Where the file's code goes: its executable parts only.
     pub(super) segments: Vec<Segment>,
     /// Build id; objects with the same one are the same.
     pub(super) build_id: Option<Vec<u8>>,
@@ -53,6 +53,17 @@ pub(super) struct Segment {
     pub(super) size: u64,
     /// Where it begins in memory, as the object counts.
     pub(super) address: u64,
+}
+
+impl Segment {
+    /// Where memory that shows the file from `file_offset` on would begin, as the object counts; `None`
+    /// when this is no part of it. Memory begins with a whole page, which may be the segment's before
+    /// this one as well (lld lays out files so).
+    pub(super) fn address_of_page(&self, file_offset: u64) -> Option<u64> {
+        let begins = self.file_offset & !0xfff <= file_offset;
+        (begins && file_offset < self.file_offset.saturating_add(self.size))
+            .then(|| file_offset.wrapping_sub(self.file_offset).wrapping_add(self.address))
+    }
 }
 
 /// Why an object has no table.
@@ -87,18 +98,19 @@ pub(super) fn compile<'data, R: ReadRef<'data>>(
     if !of_this_machine {
         return Err(Unusable::Object(format!("{:?}", file.architecture())));
     }
-    let segments: Vec<Segment> = file
-        .segments()
-        .map(|segment| {
-            let (file_offset, size) = segment.file_range();
-            Segment { file_offset, size, address: segment.address() }
-        })
-        .collect();
-    let origin = segments.iter().map(|segment| segment.address).min().unwrap_or(0) & !0xfff;
-    let top = segments.iter().map(|segment| segment.address.saturating_add(segment.size)).max();
+    let parts = file.segments().map(|segment| {
+        let (file_offset, size) = segment.file_range();
+        let flags = segment.flags();
+        let is_code = matches!(flags, SegmentFlags::Elf { p_flags, .. } if p_flags & PF_X == PF_X);
+        (is_code, Segment { file_offset, size, address: segment.address() })
+    });
+    let all: Vec<(bool, Segment)> = parts.collect();
+    let origin = all.iter().map(|(_, segment)| segment.address).min().unwrap_or(0) & !0xfff;
+    let top = all.iter().map(|(_, segment)| segment.address.saturating_add(segment.size)).max();
     if top.unwrap_or(0).saturating_sub(origin) > u64::from(u32::MAX) {
         return Err(Unusable::TooWide);
     }
+    let segments = all.into_iter().filter(|(is_code, _)| *is_code).map(|(_, one)| one).collect();
     let mut functions = Functions { origin, rules, all: Vec::new(), rows: Vec::new(), unknown: 0 };
     let address = |name| file.section_by_name(name).map(|section| section.address());
     let mut bases = BaseAddresses::default();

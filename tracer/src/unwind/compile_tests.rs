@@ -85,3 +85,21 @@ fn damaged_tables_never_panic() {
         }
     }
 }
+
+/// lld puts the end of one segment and the start of the next into one page of the file, which is then
+/// mapped twice; each mapping begins with the same offset.
+#[test]
+fn a_page_of_the_file_that_two_segments_share_is_the_codes() {
+    let code = Segment { file_offset: 0x17240, size: 0x44ab0, address: 0x18240 };
+    assert_eq!(code.address_of_page(0x17000), Some(0x18000));
+    assert_eq!(code.address_of_page(0x18000), Some(0x19000));
+    assert_eq!(code.address_of_page(0x16000), None);
+    assert_eq!(code.address_of_page(0x5c000), None);
+    // Whatever linked this test: what is not executable is no part of its table.
+    let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let mut rules = Rules::default();
+    let table = compile(own.as_slice(), &mut rules).unwrap();
+    let start = object::File::parse(own.as_slice()).unwrap().entry();
+    let [code] = table.segments.as_slice() else { panic!("{:?}", table.segments) };
+    assert!((code.address..code.address + code.size).contains(&start));
+}

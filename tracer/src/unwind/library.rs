@@ -265,17 +265,10 @@ impl Library {
         match self.objects.get(&file) {
             Some(State::Making) => range.flags |= CODE_LOADING,
             Some(State::Ready(ready)) => {
-                let holds = |segment: &&Segment| {
-                    segment.file_offset & !0xfff <= mapping.file_offset
-                        && mapping.file_offset < segment.file_offset + segment.size
-                };
-                if let Some(segment) = ready.segments.iter().find(holds) {
-                    range.origin = mapping
-                        .start
-                        .wrapping_sub(mapping.file_offset)
-                        .wrapping_add(segment.file_offset)
-                        .wrapping_sub(segment.address)
-                        .wrapping_add(ready.origin);
+                let code = ready.segments.iter();
+                let mut found = code.filter_map(|one| one.address_of_page(mapping.file_offset));
+                if let Some(address) = found.next() {
+                    range.origin = mapping.start.wrapping_sub(address).wrapping_add(ready.origin);
                     range.root = ready.pages.end - 1;
                     range.levels = ready.levels;
                 }

@@ -1,0 +1,36 @@
+//! Sources in C and C++ that crates carry.
+//!
+//! Cargo fetches a crate and checks it against the lock file of a manifest that only names it; nothing of
+//! it is built by cargo.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::workspace;
+
+/// Where cargo has put the files of the crate `name`, which `tests/FOLDER/Cargo.toml` names.
+pub(crate) fn sources(folder: &str, name: &str) -> Result<PathBuf> {
+    let output = cargo()
+        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+        .arg(workspace().join("tests").join(folder).join("Cargo.toml"))
+        .output()
+        .context("could not run `cargo metadata`")?;
+    if !output.status.success() {
+        bail!("could not fetch `{name}`:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata.get("packages").and_then(Value::as_array).context("packages")?;
+    let manifest = packages
+        .iter()
+        .find(|package| package.get("name").and_then(Value::as_str) == Some(name))
+        .and_then(|package| package.get("manifest_path").and_then(Value::as_str))
+        .with_context(|| format!("cargo knows no `{name}`"))?;
+    Ok(PathBuf::from(manifest).parent().context("a folder")?.to_owned())
+}
+
+/// The cargo that runs the tests.
+pub(crate) fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}

@@ -1,0 +1,121 @@
+//! Who asked is told in C++ and Rust, too: behind every form of `new`, behind Rust's libraries and its global
+//! allocators, and what is reported of each function equals what it knows of itself.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{
+    Victim,
+    allocators::{says, traced},
+    compare::Named,
+    compile::{cargo_victim, rust_victim, victim, victim_by},
+    mimalloc,
+    report::symbols,
+    root_or_skip,
+};
+
+/// Containers of `cxx`: they are one function's; its other sites are a function each.
+const CONTAINERS: [&str; 3] = ["vectors", "strings", "shared"];
+
+/// Every form of `new` and `delete`: the sums, and the sites that are functions behind `operator new`.
+fn cxx(command: &mut Command, start: &str) -> Result<()> {
+    let (truth, report) = traced(Victim::start_command(command)?, &[])?;
+    assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());
+    ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    assert_eq!(report.number("/accounting/unknown_frees")?, truth.number("unknown_frees")?);
+    truth.without(&CONTAINERS).compare(&report, Named::ByAnyFrame, &[], true)?;
+    says(&report, start)
+}
+
+/// The same by an allocator that is preloaded.
+fn cxx_preloaded(library: &str, start: &str) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    cxx(Command::new(victim("cxx")?).env("LD_PRELOAD", library), start)
+}
+
+#[test]
+fn new_and_delete_by_libstdcxx() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    cxx(&mut Command::new(victim("cxx")?), "glibc 2.")
+}
+
+#[test]
+fn new_and_delete_by_jemalloc() -> Result<()> {
+    cxx_preloaded("libjemalloc.so.2", "jemalloc")
+}
+
+#[test]
+fn new_and_delete_by_tcmalloc() -> Result<()> {
+    cxx_preloaded("libtcmalloc_minimal.so.4", "tcmalloc")
+}
+
+#[test]
+fn new_and_delete_by_mimalloc() -> Result<()> {
+    cxx_preloaded("libmimalloc.so.2", "mimalloc")
+}
+
+/// The same by mimalloc as an object file of the executable, both generations.
+fn cxx_own_mimalloc(kind: &str, flags: &[&str]) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    for generation in ["v2", "v3"] {
+        let product = format!("cxx_{kind}_mimalloc_{generation}");
+        let start = format!("mimalloc in the executable {product}");
+        let program = victim_by("g++", "cxx", &product, flags, &[&mimalloc::object(generation)?])?;
+        cxx(&mut Command::new(program), &start).context(product)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn new_and_delete_by_mimalloc_in_the_executable() -> Result<()> {
+    cxx_own_mimalloc("own", &[])
+}
+
+#[test]
+fn new_and_delete_by_mimalloc_in_a_static_executable() -> Result<()> {
+    cxx_own_mimalloc("static", &["-static"])
+}
+
+/// A Rust program: sums, and the functions that asked, whatever of Rust's libraries is between; each
+/// is the headline of its call sites.
+fn rust(program: &Path, start: &str) -> Result<()> {
+    let (truth, report) = traced(Victim::start_program(program, &[])?, &[])?;
+    assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());
+    truth.compare(&report, Named::ByAnyFrame, &["heap"], true)?;
+    for site in report.list("/sites")?.iter().filter(|site| site["kind"] == "heap") {
+        let at = site["headline"].as_u64().and_then(|at| usize::try_from(at).ok());
+        let headline = at.and_then(|at| symbols(site).get(at).copied()).unwrap_or_default();
+        let function = headline.rsplit("::").next().unwrap_or_default();
+        ensure!(
+            truth.site(function).is_ok() && site["truncated_why"].is_null(),
+            "{headline} of {:?}, {}",
+            symbols(site),
+            site["truncated_why"]
+        );
+    }
+    says(&report, start)
+}
+
+#[test]
+fn a_rust_program_with_the_systems_allocator() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    rust(&rust_victim("boxes", "boxes", &["-Copt-level=0", "-g"])?, "glibc 2.")?;
+    rust(&rust_victim("boxes", "boxes_optimized", &["-Copt-level=3", "-g"])?, "glibc 2.")
+}
+
+#[test]
+fn a_rust_program_with_jemalloc_as_its_global_allocator() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let program = cargo_victim("jemallocator")?;
+    rust(&program, "jemalloc 5.3.0 in the executable jemallocator, as _rjem_malloc")
+}
