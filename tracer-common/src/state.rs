@@ -164,7 +164,14 @@ pub struct Walk {
     pub rbx: u64,
     /// The same for `rbx`.
     pub rbx_at: u64,
+    /// Where [`Walk::window`] was read from; 1, which no word is at, when nothing was read yet.
+    pub window_at: u64,
+    /// A piece of the target's stack: asking for it at once is cheaper than word by word.
+    pub window: [u64; WINDOW_WORDS],
 }
+
+/// Words of stack read at once: three to six frames.
+pub const WINDOW_WORDS: usize = 32;
 
 /// One thread: the call it is in, and room to take a stack.
 ///
@@ -206,7 +213,8 @@ pub struct Thread {
 }
 
 const _: () = assert!(size_of::<Key>() == 16 && size_of::<Young>() == 32);
-const _: () = assert!(size_of::<Thread>() == 64 + 32 + 16 + 56 + 24 + 8 * STACK_DEPTH + 8);
+const _: () =
+    assert!(size_of::<Thread>() == 64 + 32 + 16 + 64 + 8 * WINDOW_WORDS + 24 + 8 * STACK_DEPTH + 8);
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use tracer_common::{
     loss::Loss,
     record::{STACK, StackHead},
     stack::{Digest, INTERRUPTED, StackEnd},
-    state::{Process, Thread, Walk},
+    state::{Process, Thread},
 };
 
 use crate::{
@@ -38,15 +38,16 @@ pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
     thread.stack.frames[0] = caller;
     thread.stack.head.depth = 1;
     thread.digest = Digest::seeded(call.pid(), call.cookie.probe()).with(caller);
-    thread.walk = Walk {
-        address: caller,
-        back: 1,
-        rsp: call.slot() + 8,
-        rbp: call.frame_pointer(),
-        rbp_at: 0,
-        rbx: call.rbx(),
-        rbx_at: 0,
-    };
+    // Field by field: the window need not be cleared.
+    let walk = &mut thread.walk;
+    walk.address = caller;
+    walk.back = 1;
+    walk.rsp = call.slot() + 8;
+    walk.rbp = call.frame_pointer();
+    walk.rbp_at = 0;
+    walk.rbx = call.rbx();
+    walk.rbx_at = 0;
+    walk.window_at = 1;
     // SAFETY: the array holds programs of this type.
     unsafe { UNWINDER.tail_call(context, 0) };
     // The program is gone: leaktrace is leaving.

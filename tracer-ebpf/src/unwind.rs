@@ -7,10 +7,11 @@
 //! Each step is a function whose state lies in the thread's map value: the verifier knows nothing of
 //! the values there, so it checks what follows a step once, and not for every way through it.
 
+use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use tracer_common::{
     limits::{EXECUTABLE_RANGES, TABLE_LEVELS},
     stack::{StackEnd, plausible_frame},
-    state::{CODE_ALLOCATOR, CODE_LOADING, CodeRange, Process, Walk},
+    state::{CODE_ALLOCATOR, CODE_LOADING, CodeRange, Process, WINDOW_WORDS, Walk},
     unwind::{
         BASE_FRAME, BASE_RBX, PAGE_ROWS, Page, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL,
         RULE_UNKNOWN, RuleNumber, SAVED_AT_FRAME_ADDRESS, SAVED_AT_FRAME_POINTER, key, known,
@@ -22,6 +23,9 @@ use crate::{
     call::read_word,
     maps::{KNOWN, RULES, UNWIND_PAGES},
 };
+
+/// Bytes of stack read at once.
+const WINDOW_BYTES: u64 = 8 * WINDOW_WORDS as u64;
 
 /// The same value, of which the compiler knows nothing: keeps the compiler from making
 /// a branch of it.
@@ -169,7 +173,7 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
     let mut base = walk.rsp;
     if rule.base == BASE_FRAME || rule.rbp == SAVED_AT_FRAME_POINTER {
         if walk.rbp_at != 0 {
-            walk.rbp = read_word(walk.rbp_at).ok_or(StackEnd::Unreadable)?;
+            walk.rbp = stack_word(walk, walk.rbp_at).ok_or(StackEnd::Unreadable)?;
             walk.rbp_at = 0;
         }
         if rule.base == BASE_FRAME {
@@ -177,7 +181,7 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
         }
     } else if rule.base == BASE_RBX {
         if walk.rbx_at != 0 {
-            walk.rbx = read_word(walk.rbx_at).ok_or(StackEnd::Unreadable)?;
+            walk.rbx = stack_word(walk, walk.rbx_at).ok_or(StackEnd::Unreadable)?;
             walk.rbx_at = 0;
         }
         base = walk.rbx;
@@ -199,9 +203,10 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
     if frame_address <= walk.rsp {
         return Err(StackEnd::NotClimbing);
     }
-    let address = read_word(frame_address.wrapping_sub(8)).ok_or(StackEnd::Unreadable)?;
+    let address = stack_word(walk, frame_address.wrapping_sub(8)).ok_or(StackEnd::Unreadable)?;
+    // No proof of a bottom: an old table in new code finds zeros, too.
     if address == 0 {
-        return Err(StackEnd::Bottom);
+        return Err(StackEnd::Elsewhere);
     }
     if number == RULE_GAP {
         // SAFETY: a value of a map, checked by the caller.
@@ -226,15 +231,55 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
     Ok(())
 }
 
+/// A word of the target's stack, from the window if it lies there. Else the window moves: to the stack
+/// pointer if the word is near it, since what a walk asks for next lies above.
+#[inline(never)]
+fn window_word(walk: *mut Walk, address: u64) -> i64 {
+    if walk.is_null() {
+        return 0;
+    }
+    // SAFETY: part of this thread's own map value, checked by the caller.
+    let walk = unsafe { &mut *walk };
+    let mut inside = address.wrapping_sub(walk.window_at);
+    if inside > WINDOW_BYTES - 8 || inside & 7 != 0 {
+        let below = address.wrapping_sub(walk.rsp);
+        let from = if below <= WINDOW_BYTES - 8 && below & 7 == 0 { walk.rsp } else { address };
+        // SAFETY: the window's length; the helper checks the target's address.
+        let outcome = unsafe {
+            bpf_probe_read_user(
+                (&raw mut walk.window).cast(),
+                WINDOW_BYTES as u32,
+                from as *const core::ffi::c_void,
+            )
+        };
+        if outcome != 0 {
+            // Too near to the stack's end.
+            walk.window_at = 1;
+            return 0;
+        }
+        walk.window_at = from;
+        inside = address.wrapping_sub(from);
+    }
+    1 + ((inside / 8) as i64 & (WINDOW_WORDS as i64 - 1))
+}
+
+/// A word of the target's stack.
+#[inline(always)]
+fn stack_word(walk: &mut Walk, address: u64) -> Option<u64> {
+    let place = window_word(walk, address);
+    if place == 0 {
+        return read_word(address);
+    }
+    // SAFETY: masked to the window's length, a power of two.
+    Some(unsafe { *walk.window.get_unchecked((place - 1) as usize & (WINDOW_WORDS - 1)) })
+}
+
 /// From a signal's frame to the code that it interrupted.
 #[inline(always)]
 fn interrupted(walk: &mut Walk) -> Result<(), StackEnd> {
     let registers = walk.rsp;
     let read = |offset: u64| read_word(registers.wrapping_add(offset)).ok_or(StackEnd::Unreadable);
     let (address, rsp) = (read(signal::RIP)?, read(signal::RSP)?);
-    if address == 0 {
-        return Err(StackEnd::Bottom);
-    }
     walk.address = address;
     walk.back = 0;
     walk.rsp = rsp;
