@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use tracer_common::{kind::Kind, loss::Loss, stack::StackEnd};
 
 use super::{
-    Accounting, Age, Allocator, Collector, Exit, Frame, Host, Module, Names, Probe, ProbeStatus,
-    Report, SCHEMA, Site, Target, Total, Unwind, Verdict, VerdictClass, Window,
+    Accounting, Age, Allocator, Amount, Collector, Exit, Frame, Host, Module, Names, Probe,
+    ProbeStatus, Report, SCHEMA, Site, Target, Total, Unwind, Verdict, VerdictClass, Window,
 };
 
 use probes::probes;
@@ -114,6 +114,13 @@ pub fn lossy() -> Report {
         fd_limit: None,
         exited: Some(Exit { status: None, signal: Some(9) }),
     });
+    // Copies of its parent's.
+    for site in &mut report.sites {
+        site.inherited = Amount { count: 3, bytes: 4096 };
+        let total = report.totals.entry(site.kind).or_default();
+        total.inherited_count += 3;
+        total.inherited_bytes += 4096;
+    }
     report
 }
 
@@ -233,7 +240,7 @@ fn site(id: u32, kind: Kind, acquired_by: &str, size: u64, (left, acquired): (u6
         outstanding_bytes: left * size,
         acquired_count: acquired,
         acquired_bytes: acquired * size,
-        inherited: crate::report::Amount::default(),
+        inherited: Amount::default(),
         released_count: acquired - left,
         released_bytes: (acquired - left) * size,
         age_s: Some(Age { min: 0.4, median: 380.0, max: 760.0 }),

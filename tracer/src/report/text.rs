@@ -106,17 +106,26 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     page.line("")?;
     for (kind, total) in &report.totals {
         page.line(&format!(
-            "{:<6} outstanding {} in {}; acquired {} in {}, released {} in {}",
+            "{:<6} outstanding {} in {}; acquired {} in {}{}, released {} in {}",
             kind.name(),
             bytes(total.outstanding_bytes),
             count(total.outstanding_count),
             bytes(total.acquired_bytes),
             count(total.acquired_count),
+            inherited(total.inherited_bytes, total.inherited_count),
             bytes(total.released_bytes),
             count(total.released_count),
         ))?;
     }
     Ok(())
+}
+
+/// What came with forks, where anything did.
+fn inherited(total: u64, number: u64) -> String {
+    if number == 0 {
+        return String::new();
+    }
+    format!(", inherited {} in {}", bytes(total), count(number))
 }
 
 fn described(target: &Target) -> String {

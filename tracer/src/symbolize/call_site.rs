@@ -188,26 +188,9 @@ fn rust_owner(inside: &str) -> &str {
 
 /// How the paths of Rust's own libraries begin.
 const LIBRARIES: [&str; 4] = ["alloc::", "core::", "std::", "hashbrown::"];
-
-/// Functions at the bottom of a thread's stack, and whose.
-const BOTTOMS: [(&str, &str); 5] = [
-    ("_start", "the first thread's, in the executable"),
-    ("clone", "another thread's, in glibc before 2.34 and in musl"),
-    ("__clone", "the same by its other name"),
-    ("clone3", "another thread's, in glibc"),
-    ("__clone3", "the same by its other name"),
-];
-
-/// Whether a stack that ends with this frame is whole. That unwinding met a frame pointer of 0 is no
-/// proof: code without frame pointers keeps other things in its register, and 0 is often one of them.
-pub fn is_bottom(frame: &Frame) -> bool {
-    let name = frame.symbol.as_deref();
-    BOTTOMS.iter().any(|(bottom, _)| name == Some(bottom))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{headline, is_bottom, plain_name};
+    use super::{headline, plain_name};
     use crate::report::Frame;
 
     fn frame(symbol: &str, module: &str) -> Frame {
@@ -334,14 +317,5 @@ mod tests {
         check("std::ostream& std::operator<< <char>(std::ostream&, char)", "std::operator");
         check("a::operator()(int) const", "a::operator");
         check("a::operator std::string() const", "a::operator std::string");
-    }
-
-    #[test]
-    fn only_the_known_first_functions_are_a_bottom() {
-        let ends = |symbol: Option<&str>| {
-            is_bottom(&Frame { symbol: symbol.map(Into::into), ..frame("main", "server") })
-        };
-        assert!(ends(Some("_start")) && ends(Some("clone3")));
-        assert!(!ends(Some("main")) && !ends(Some("evbuffer_new")) && !ends(None));
     }
 }

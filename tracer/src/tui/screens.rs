@@ -15,7 +15,7 @@ use super::{
     theme::Theme,
     update::{Effect, update},
 };
-use crate::report::{Exit, Report};
+use crate::report::{Amount, Exit, Report};
 
 fn view(columns: u16, rows: u16, report: Report) -> ViewState {
     let mut state = ViewState::new(Size { columns, rows });
@@ -189,7 +189,15 @@ fn several_targets_are_told_apart() {
     other.exited = Some(Exit { status: Some(0), signal: None });
     report.targets.push(other);
     report.sites[2].pid = 4200;
-    golden("several_targets", &view(120, 20, report));
+    report.sites[2].inherited = Amount { count: 2, bytes: 2 << 10 };
+    golden("several_targets", &view(120, 20, report.clone()));
+    // The child's call site: what it has from its parent is told.
+    let mut state = view(80, 40, report.clone());
+    press(&mut state, &[Key::Down, Key::Down, Key::Open]);
+    golden("inherited_small", &state);
+    let mut state = view(120, 40, report);
+    press(&mut state, &[Key::Down, Key::Down, Key::Open]);
+    golden("inherited_wide", &state);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use super::{Page, cut};
+use super::{Page, cut, inherited};
 use crate::{
     format::{bytes, bytes_per_s, count, count_per_s, seconds},
     report::{Frame, Report, Site, VerdictClass},
@@ -64,9 +64,10 @@ fn paragraph(
         )
     });
     page.line(&format!(
-        "    acquired {} in {}, released {} in {}{ages}",
+        "    acquired {} in {}{}, released {} in {}{ages}",
         bytes(site.acquired_bytes),
         count(site.acquired_count),
+        inherited(site.inherited.bytes, site.inherited.count),
         bytes(site.released_bytes),
         count(site.released_count)
     ))?;

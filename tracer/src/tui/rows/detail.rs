@@ -6,7 +6,7 @@
 use super::{Role, Row, Segment, packed, rule, spread, stack, table::amount};
 use crate::{
     format,
-    report::{Module, Site},
+    report::{Amount, Module, Site},
     tui::{
         columns::{rate, verdict_words},
         figures, names,
@@ -94,13 +94,17 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
     };
     let mut lines = Vec::new();
     lines.extend(verdict_line(site).map(|row| row.fitted(width)));
-    let held = amount(site.outstanding_bytes, site.outstanding_count);
     let indented = |parts| Row::of(Role::Text, " ").and(packed(parts, width.saturating_sub(2), 3));
-    lines.push(indented(vec![
-        part(0, "outstanding", Role::Strong, held),
+    let amount = amount(site.outstanding_bytes, site.outstanding_count);
+    let mut held = vec![
+        part(0, "outstanding", Role::Strong, amount),
         part(1, "acquired", Role::Text, figures::count(site.acquired_count)),
         part(1, "released", Role::Text, figures::count(site.released_count)),
-    ]));
+    ];
+    if site.inherited.count > 0 {
+        held.push(part(1, "inherited", Role::Text, figures::count(site.inherited.count)));
+    }
+    lines.push(indented(held));
     let growth =
         Row::of(Role::Muted, "growth ").and(rate(site.growth_bytes_per_s, format::bytes_per_s));
     let mut second = vec![Segment { rank: 0, row: growth }];
@@ -181,12 +185,16 @@ fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
         plain(Role::Strong, "outstanding", site.outstanding_bytes, site.outstanding_count),
         plain(Role::Text, "acquired", site.acquired_bytes, site.acquired_count),
         plain(Role::Text, "released", site.released_bytes, site.released_count),
-        line(
-            "growth",
-            rate(site.growth_bytes_per_s, format::bytes_per_s),
-            rate(site.growth_count_per_s, format::count_per_s),
-        ),
     ];
+    if site.inherited.count > 0 {
+        let Amount { bytes, count } = site.inherited;
+        rows.insert(2, plain(Role::Text, "inherited", bytes, count));
+    }
+    rows.push(line(
+        "growth",
+        rate(site.growth_bytes_per_s, format::bytes_per_s),
+        rate(site.growth_count_per_s, format::count_per_s),
+    ));
     if let Some(mark) = &state.baseline {
         let then = mark.amount(site.id);
         let bytes = figures::bytes_change(site.outstanding_bytes, then.bytes);
