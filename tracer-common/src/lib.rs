@@ -10,6 +10,7 @@ pub mod kind;
 pub mod limits;
 pub mod loss;
 pub mod record;
+pub mod remembered;
 pub mod stack;
 pub mod state;
 pub mod unwind;

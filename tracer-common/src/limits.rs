@@ -12,7 +12,7 @@ pub const YOUNG_ENTRIES: u32 = 1 << 18;
 /// Ring buffer: 64-byte records, so 16 MiB holds 233,000 of them (8 bytes of header each).
 pub const RING_BYTES: u32 = 1 << 24;
 
-/// Threads followed at once; each costs one [`crate::state::Thread`] (1.2 KiB).
+/// Threads followed at once; each costs one [`crate::state::Thread`] (1.8 KiB).
 pub const THREADS: u32 = 8192;
 
 /// Call sites, each a function and a whole stack of one target.
@@ -37,6 +37,9 @@ pub const TABLE_LEVELS: u32 = 3;
 
 /// Slots that remember the unwind rules of addresses. 512 KiB.
 pub const KNOWN_SLOTS: u32 = 1 << 16;
+
+/// Walks of stacks that are remembered. 288 bytes each: 4.5 MiB.
+pub const REMEMBERED_WALKS: u32 = 1 << 14;
 
 /// Targets traced at once, children included: what a server that forks per worker needs. Each costs
 /// one [`crate::state::Process`] (2 KiB).

@@ -1,5 +1,7 @@
 //! Stacks as the kernel side takes them: what ends one, and its digest.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// Why unwinding stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -95,7 +97,7 @@ pub const INTERRUPTED: u64 = 1 << 63;
 
 /// 128 bits over a stack's contents, its function and its target. Two stacks that differ share a
 /// digest with a probability of 2⁻¹²⁸ per pair: storing by digest is storing by content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Digest {
     /// First lane.

@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     limits::{EXECUTABLE_RANGES, STACK_DEPTH, STACK_FRAMES},
     record::Stack,
+    remembered::{REACH_WORDS, Remembered},
     stack::Digest,
 };
 
@@ -53,6 +54,12 @@ pub struct Died {
     /// Their bytes.
     pub bytes: u64,
 }
+
+/// Call sites whose [`Died`] lie in one value: an entry each would take the kernel a quarter of a second to
+/// make, since it asks for memory entry by entry.
+pub const DIED_SITES: usize = 512;
+/// What died young at the call sites with neighboring numbers.
+pub type DiedPage = [Died; DIED_SITES];
 
 /// The code is an allocator's: a call from there, made during a call, is part of that call.
 pub const CODE_ALLOCATOR: u32 = 1;
@@ -114,8 +121,8 @@ pub struct Process {
     pub generation: u32,
     /// Frames taken of a stack at most, up to [`STACK_FRAMES`].
     pub depth: u32,
-    /// Explicit padding.
-    pub padding: u32,
+    /// 1 when walks are remembered (and addresses are).
+    pub walks: u32,
     /// Executable memory, ascending; unused ones at the end are [`CodeRange::UNUSED`].
     pub code: [CodeRange; EXECUTABLE_RANGES],
 }
@@ -132,7 +139,7 @@ impl Process {
             number: number.into(),
             generation: generation.into(),
             depth: STACK_FRAMES,
-            padding: 0,
+            walks: 0,
             code,
         }
     }
@@ -168,10 +175,33 @@ pub struct Walk {
     pub window_at: u64,
     /// A piece of the target's stack: asking for it at once is cheaper than word by word.
     pub window: [u64; WINDOW_WORDS],
+    /// The stack pointer that the walk began with.
+    pub begin: u64,
+    /// The registers that still are what they were at the walk's beginning, as
+    /// [`crate::remembered::USES_RBP`] and its kin.
+    pub untouched: u32,
+    /// State of the target's memory map at the walk's beginning.
+    pub generation: u32,
+    /// 1 when the walk is to be remembered.
+    pub lasting: u32,
+    /// Where walks that begin so are remembered, see [`crate::remembered::set`].
+    pub set: u32,
+    /// What the walk has read.
+    pub trail: Remembered,
 }
 
 /// Words of stack read at once: three to six frames.
 pub const WINDOW_WORDS: usize = 32;
+
+/// A copy of the words above the stack pointer, to compare remembered walks with: one per CPU.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Copied {
+    /// The thread whose words they are. One that was preempted finds another's number here.
+    pub owner: u64,
+    /// The words.
+    pub words: [u64; REACH_WORDS],
+}
 
 /// One thread: the call it is in, and room to take a stack.
 ///
@@ -196,8 +226,8 @@ pub struct Thread {
     pub out_pointer: u64,
     /// What became of the resource a resize is about: [`OLD_NONE`] and its kin.
     pub old_state: u32,
-    /// Explicit padding.
-    pub padding: u32,
+    /// 1 when the memory map changed while the stack was taken, and it is taken once more.
+    pub again: u32,
     /// Handle of the old resource.
     pub old_handle: u64,
     /// The old resource when it was young.
@@ -214,7 +244,7 @@ pub struct Thread {
 
 const _: () = assert!(size_of::<Key>() == 16 && size_of::<Young>() == 32);
 const _: () =
-    assert!(size_of::<Thread>() == 64 + 32 + 16 + 64 + 8 * WINDOW_WORDS + 24 + 8 * STACK_DEPTH + 8);
+    assert!(size_of::<Thread>() == 64 + 32 + 16 + size_of::<Walk>() + 24 + 8 * STACK_DEPTH + 8);
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,12 @@
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
 use aya_ebpf::maps::PerCpuArray;
-use tracer_common::{limits::DOUBT_SLOTS, loss::Loss, stack::Digest, state::Key};
+use tracer_common::{
+    limits::DOUBT_SLOTS,
+    loss::Loss,
+    stack::Digest,
+    state::{DIED_SITES, Died, Key},
+};
 
 use crate::maps::{DIED, DOUBT, LOSSES};
 
@@ -39,9 +44,10 @@ pub(crate) fn lose(reason: Loss) {
 /// Counts a resource that died young at its call site.
 #[inline(always)]
 pub(crate) fn died(site: u32, bytes: u64) {
-    if let Some(died) = DIED.get_ptr_mut(site) {
-        // SAFETY: as above; both fields are aligned 64-bit words of the value.
+    if let Some(page) = DIED.get_ptr_mut(site / DIED_SITES as u32) {
+        // SAFETY: as above, and masked to the page's length; both fields are aligned 64-bit words.
         unsafe {
+            let died = page.cast::<Died>().add(site as usize & (DIED_SITES - 1));
             add(&raw mut (*died).count, 1);
             add(&raw mut (*died).bytes, bytes);
         }

@@ -7,8 +7,9 @@ use aya_ebpf::{
 use tracer_common::{
     limits,
     loss::Loss,
+    remembered::Remembered,
     stack::Digest,
-    state::{Died, Key, Process, Target, Thread, Young},
+    state::{Copied, DIED_SITES, DiedPage, Key, Process, Target, Thread, Young},
     unwind::{Page, Rule},
 };
 
@@ -46,7 +47,8 @@ pub(crate) static YOUNG: HashMap<Key, Young> = HashMap::with_max_entries(limits:
 
 /// What died young, by call site.
 #[map]
-pub(crate) static DIED: PerCpuArray<Died> = PerCpuArray::with_max_entries(limits::SITES, 0);
+pub(crate) static DIED: PerCpuArray<DiedPage> =
+    PerCpuArray::with_max_entries(limits::SITES / DIED_SITES as u32, 0);
 
 /// Numbers of call sites by the digest of their stack.
 #[map]
@@ -76,6 +78,15 @@ pub(crate) static RULES: Array<Rule> = Array::with_max_entries(limits::RULES, 0)
 /// Rules of addresses met before, see `tracer_common::unwind::known`.
 #[map]
 pub(crate) static KNOWN: Array<u64> = Array::with_max_entries(limits::KNOWN_SLOTS, 0);
+
+/// Walks made before, see `tracer_common::remembered`.
+#[map]
+pub(crate) static REMEMBERED: Array<Remembered> =
+    Array::with_max_entries(limits::REMEMBERED_WALKS, 0);
+
+/// Room to compare them.
+#[map]
+pub(crate) static COPIED: PerCpuArray<Copied> = PerCpuArray::with_max_entries(1, 0);
 
 /// Position of the last lost release, by hash of the handle.
 #[map]

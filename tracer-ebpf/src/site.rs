@@ -21,12 +21,13 @@ use crate::{
     call::{Call, raw},
     loss::lose,
     maps::{FREE_SITES, RECORDS, SITES, THREADS, UNWINDER},
+    remember,
     unwind::{self, opaque},
 };
 
 /// Frames that one run of the program unwinds: what verifiers since 5.10 follow with ease (they
 /// give up at 8,192 branches on one way, and a frame has 60).
-const FRAMES_AT_ONCE: u32 = 32;
+const FRAMES_AT_ONCE: u32 = 8;
 /// The thread's stack is still being taken.
 const UNFINISHED: u32 = u32::MAX;
 
@@ -34,10 +35,28 @@ const UNFINISHED: u32 = u32::MAX;
 /// another program goes on from here, and control does not return.
 #[inline(always)]
 pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
+    set_out(call, thread);
+    let site = remember::recall(&thread.walk, call.id);
+    if site != 0 {
+        thread.site = site;
+        thread.active = 1;
+        return;
+    }
+    thread.again = 0;
+    // SAFETY: the array holds programs of this type.
+    unsafe { UNWINDER.tail_call(context, 0) };
+    // The program is gone: leaktrace is leaving.
+    lose(Loss::StackDropped);
+}
+
+/// The walk is before its first step.
+#[inline(always)]
+fn set_out(call: &Call, thread: &mut Thread) {
     let caller = thread.caller;
+    let probe = Digest::seeded(call.pid(), call.cookie.probe());
     thread.stack.frames[0] = caller;
     thread.stack.head.depth = 1;
-    thread.digest = Digest::seeded(call.pid(), call.cookie.probe()).with(caller);
+    thread.digest = probe.with(caller);
     // Field by field: the window need not be cleared.
     let walk = &mut thread.walk;
     walk.address = caller;
@@ -48,10 +67,7 @@ pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
     walk.rbx = call.rbx();
     walk.rbx_at = 0;
     walk.window_at = 1;
-    // SAFETY: the array holds programs of this type.
-    unsafe { UNWINDER.tail_call(context, 0) };
-    // The program is gone: leaktrace is leaving.
-    lose(Loss::StackDropped);
+    remember::set_out(walk, probe, call.process());
 }
 
 /// Takes the stack of the call that the thread has begun.
@@ -66,16 +82,23 @@ fn go_on(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     let thread = THREADS.get_ptr_mut(call.id)?;
     let end = walk(thread, call.process().unwrap_or(core::ptr::null()));
-    if end == UNFINISHED {
+    // SAFETY: the value belongs to this thread alone.
+    let thread = unsafe { &mut *thread };
+    let is_to_repeat = end == StackEnd::Changed as u32 && thread.again == 0;
+    if is_to_repeat {
+        thread.again = 1;
+        set_out(&call, thread);
+    }
+    if is_to_repeat || end == UNFINISHED {
         // SAFETY: the array holds programs of this type.
         unsafe { UNWINDER.tail_call(context, 0) };
     }
-    // SAFETY: the value belongs to this thread alone.
-    let thread = unsafe { &mut *thread };
     thread.digest = thread.digest.with(u64::from(end));
     thread.stack.head.end = end;
     thread.site = number(context, &call, thread);
     thread.active = 1;
+    let (rbp, rbx) = (call.frame_pointer(), call.rbx());
+    remember::remember(&mut thread.walk, end, thread.site, rbp, rbx);
     Some(())
 }
 
@@ -87,7 +110,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
     }
     // SAFETY: both are values of maps, checked by the caller; the thread's is this thread's own.
     let (thread, seen) = unsafe { (&mut *thread, &*process) };
-    let generation = volatile(&seen.generation);
+    let generation = thread.walk.generation;
     for _ in 0..FRAMES_AT_ONCE {
         let depth = thread.stack.head.depth as usize;
         if depth >= STACK_DEPTH || depth >= seen.depth as usize {

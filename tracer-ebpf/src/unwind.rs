@@ -10,6 +10,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use tracer_common::{
     limits::{EXECUTABLE_RANGES, TABLE_LEVELS},
+    remembered::{USES_RBP, USES_RBX},
     stack::{StackEnd, plausible_frame},
     state::{CODE_ALLOCATOR, CODE_LOADING, CodeRange, Process, WINDOW_WORDS, Walk},
     unwind::{
@@ -22,6 +23,7 @@ use tracer_common::{
 use crate::{
     call::read_word,
     maps::{KNOWN, RULES, UNWIND_PAGES},
+    remember::note,
 };
 
 /// Bytes of stack read at once.
@@ -175,7 +177,9 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
         if walk.rbp_at != 0 {
             walk.rbp = stack_word(walk, walk.rbp_at).ok_or(StackEnd::Unreadable)?;
             walk.rbp_at = 0;
+            walk.untouched &= !USES_RBP;
         }
+        walk.trail.uses |= walk.untouched & USES_RBP;
         if rule.base == BASE_FRAME {
             base = walk.rbp;
         }
@@ -183,7 +187,9 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
         if walk.rbx_at != 0 {
             walk.rbx = stack_word(walk, walk.rbx_at).ok_or(StackEnd::Unreadable)?;
             walk.rbx_at = 0;
+            walk.untouched &= !USES_RBX;
         }
+        walk.trail.uses |= walk.untouched & USES_RBX;
         base = walk.rbx;
     }
     if number == RULE_GAP {
@@ -196,7 +202,7 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
         frame_address += 8;
     }
     if rule.deref != 0 {
-        let word = read_word(frame_address).ok_or(StackEnd::Unreadable)?;
+        let word = stack_word(walk, frame_address).ok_or(StackEnd::Unreadable)?;
         frame_address = word.wrapping_add(i64::from(rule.add) as u64);
     }
     // The return address lies at the stack pointer or above it.
@@ -267,18 +273,22 @@ fn window_word(walk: *mut Walk, address: u64) -> i64 {
 #[inline(always)]
 fn stack_word(walk: &mut Walk, address: u64) -> Option<u64> {
     let place = window_word(walk, address);
-    if place == 0 {
-        return read_word(address);
-    }
-    // SAFETY: masked to the window's length, a power of two.
-    Some(unsafe { *walk.window.get_unchecked((place - 1) as usize & (WINDOW_WORDS - 1)) })
+    let word = if place == 0 {
+        read_word(address)?
+    } else {
+        // SAFETY: masked to the window's length, a power of two.
+        unsafe { *walk.window.get_unchecked((place - 1) as usize & (WINDOW_WORDS - 1)) }
+    };
+    note(walk, address, word);
+    Some(word)
 }
 
 /// From a signal's frame to the code that it interrupted.
 #[inline(always)]
 fn interrupted(walk: &mut Walk) -> Result<(), StackEnd> {
     let registers = walk.rsp;
-    let read = |offset: u64| read_word(registers.wrapping_add(offset)).ok_or(StackEnd::Unreadable);
+    let mut read =
+        |offset: u64| stack_word(walk, registers.wrapping_add(offset)).ok_or(StackEnd::Unreadable);
     let (address, rsp) = (read(signal::RIP)?, read(signal::RSP)?);
     walk.address = address;
     walk.back = 0;

@@ -132,13 +132,22 @@ pub struct Trial {
     /// Frames taken of each stack: what unwinding costs (for the benchmark)
     #[arg(long, hide = true, value_name = "N", default_value_t = limits::STACK_FRAMES, value_parser = frames())]
     pub frames: u32,
-    /// Search every address of every stack anew: what remembering saves (for the benchmark)
-    #[arg(long, hide = true)]
-    pub forgetful: bool,
+    /// Do not remember this of stacks: what remembering saves (for the benchmark)
+    #[arg(long, hide = true, value_name = "WHAT")]
+    pub forget: Option<Forgettable>,
     /// Read every outcome at the function's own return instructions, as where a return probe could do
     /// harm (for tests)
     #[arg(long, hide = true)]
     pub no_return_probes: bool,
+}
+
+/// What of stacks need not be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Forgettable {
+    /// Walks made before
+    Walks,
+    /// The unwind rules of addresses, and so walks
+    Addresses,
 }
 
 /// The form of the report.

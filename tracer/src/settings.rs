@@ -7,7 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use tracer_common::kind::Kind;
 
-pub use crate::cli::Format;
+pub use crate::cli::{Forgettable, Format};
 use crate::{
     cli::{Cli, Deed, TOP_IN_TEXT, Trace, Trial},
     error::Failure,

@@ -13,11 +13,12 @@ use crate::{
 const LOADS: [Load; 3] = [Load::Loop, Load::Server, Load::Cross];
 
 /// What the stack of a call costs: nothing of it, all of it, and all without memory.
-const STACKS: [Variant; 4] = [
+const STACKS: [Variant; 5] = [
     Variant::Bare,
     Variant::Otherwise("caller only", &["--frames", "1"]),
     Variant::Otherwise("21 frames, remembered", &[]),
-    Variant::Otherwise("21 frames, each searched anew", &["--forgetful"]),
+    Variant::Otherwise("21 frames, walked each time", &["--forget", "walks"]),
+    Variant::Otherwise("21 frames, each searched anew", &["--forget", "addresses"]),
 ];
 
 /// Reads the options, measures, prints, and writes if asked to.

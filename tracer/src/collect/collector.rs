@@ -43,6 +43,8 @@ const DRAIN_AT_MOST: Duration = Duration::from_millis(250);
 const DRAIN_AT_LEAST: Duration = Duration::from_millis(5);
 /// Drained at once, the table was so full that the next drain must come sooner.
 const CROWDED: usize = limits::YOUNG_ENTRIES as usize / 4;
+/// Numbers of call sites that the programs begin with.
+const FIRST_SITES: u32 = 1 << 14;
 /// Records read between two drains, so that a drain always comes.
 const RECORDS_AT_ONCE: usize = 1 << 18;
 /// Longest wait without a look at requests.
@@ -87,6 +89,15 @@ pub struct Followed {
     pub mappings: Arc<Mappings>,
 }
 
+/// What the programs may be kept from remembering, to measure what it saves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forget {
+    /// Walks: every stack is walked, through addresses whose rules are remembered.
+    Walks,
+    /// Addresses too: every one is searched in its unwind table.
+    Addresses,
+}
+
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
@@ -96,8 +107,8 @@ pub struct Manner {
     pub children: bool,
     /// Frames taken of each stack.
     pub frames: u32,
-    /// Whether unwind rules of addresses are searched anew each time.
-    pub forgetful: bool,
+    /// What is not to be remembered of stacks.
+    pub forget: Option<Forget>,
 }
 
 /// The loop's state.
@@ -161,8 +172,8 @@ impl Collector {
             kin: Vec::new(),
             executed: Vec::new(),
         };
-        // All at once: a server's first second can bring tens of thousands. Number 0 is the unknown one.
-        collector.tables.give_sites(1..limits::SITES)?;
+        // Number 0 is the unknown one.
+        collector.tables.give_sites(1..FIRST_SITES)?;
         collector.library.settle(TABLES_PATIENCE, &mut collector.tables)?;
         for target in targets {
             collector.admit(&target)?;
@@ -188,6 +199,7 @@ impl Collector {
         executed: impl Fn(Pid),
         mut publish: impl FnMut(Snapshot),
     ) -> io::Result<()> {
+        self.give_other_sites()?;
         let mut pause = DRAIN_AT_MOST.min(interval);
         let mut next_drain = Instant::now();
         let mut next_snapshot = Instant::now();
@@ -238,6 +250,19 @@ impl Collector {
         self.exhaust()?;
         self.look_at_targets();
         publish(self.snapshot(true)?);
+        Ok(())
+    }
+
+    /// Hands the programs the rest of the numbers for call sites: a server's first second can bring tens
+    /// of thousands, but handing out as many takes a tenth of one, and nobody should wait for it.
+    fn give_other_sites(&mut self) -> io::Result<()> {
+        let mut from = FIRST_SITES;
+        while from < limits::SITES {
+            let to = limits::SITES.min(from + FIRST_SITES);
+            self.tables.give_sites(from..to)?;
+            self.cycle()?;
+            from = to;
+        }
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::{io, sync::Arc, time::Instant};
 
 use tracer_common::state::Process;
 
-use super::collector::{Collector, Followed};
+use super::collector::{Collector, Followed, Forget};
 use crate::target::{
     Pid,
     mappings::{self, FileId, Mappings},
@@ -25,12 +25,14 @@ impl Collector {
             return Err(io::Error::other("too many targets"));
         };
         if next.again {
-            self.tables.forget_known()?;
+            self.tables.forget()?;
         }
         let mut process = Process::new(next.number, next.count, &ranges);
         process.depth = self.manner.frames;
-        if self.manner.forgetful {
-            process.generation = 0;
+        match self.manner.forget {
+            None => process.walks = 1,
+            Some(Forget::Walks) => {}
+            Some(Forget::Addresses) => process.generation = 0,
         }
         process.trampoline = target
             .mappings

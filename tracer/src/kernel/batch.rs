@@ -58,10 +58,10 @@ pub(super) fn read_first<V>(
     values: &mut Vec<V>,
 ) -> io::Result<()>
 where
-    V: FromBytes + IntoBytes + Copy + Default,
+    V: FromBytes + IntoBytes + Clone,
 {
     values.clear();
-    values.resize(entries * cpus, V::default());
+    values.resize(entries * cpus, V::new_zeroed());
     let mut keys = vec![0_u32; entries];
     let mut cursor = 0_u32;
     let mut at = 0;

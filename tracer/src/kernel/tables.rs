@@ -15,16 +15,17 @@ use tracer_common::{
     limits,
     loss::Loss,
     record::Change,
-    state::{Died, Key, Process, Target, Young},
+    remembered::Remembered,
+    state::{DIED_SITES, Died, DiedPage, Key, Process, Target, Young},
     unwind::{Page, Rule, RuleNumber},
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 use super::{batch, object::Failed};
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 15] = [
+pub(super) const NAMES: [&str; 16] = [
     SWITCH,
     TARGETS,
     BLANK_PROCESS,
@@ -36,6 +37,7 @@ pub(super) const NAMES: [&str; 15] = [
     UNWIND_PAGES,
     RULES,
     KNOWN,
+    REMEMBERED,
     DOUBT,
     LOSSES,
     HITS,
@@ -52,6 +54,7 @@ const RECORDS: &str = "RECORDS";
 pub(super) const UNWIND_PAGES: &str = "UNWIND_PAGES";
 const RULES: &str = "RULES";
 const KNOWN: &str = "KNOWN";
+const REMEMBERED: &str = "REMEMBERED";
 const DOUBT: &str = "DOUBT";
 const LOSSES: &str = "LOSSES";
 const HITS: &str = "HITS";
@@ -79,13 +82,14 @@ pub struct Tables {
     young: MapData,
     room: batch::Room<Key, Young>,
     died: MapData,
-    died_room: Vec<Died>,
+    died_room: Vec<DiedPage>,
     cpus: usize,
     free_sites: Queue<MapData, u32>,
     records: RingBuf<MapData>,
     unwind_pages: Array<MapData, Plain<Page>>,
     rules: Array<MapData, Plain<Rule>>,
     known: Array<MapData, u64>,
+    remembered: Array<MapData, Plain<Remembered>>,
     doubt: MapData,
     losses: PerCpuArray<MapData, u64>,
     hits: PerCpuArray<MapData, u64>,
@@ -116,6 +120,7 @@ impl Tables {
             unwind_pages: map(UNWIND_PAGES)?.try_into().map_err(wrong(UNWIND_PAGES))?,
             rules: map(RULES)?.try_into().map_err(wrong(RULES))?,
             known: map(KNOWN)?.try_into().map_err(wrong(KNOWN))?,
+            remembered: map(REMEMBERED)?.try_into().map_err(wrong(REMEMBERED))?,
             doubt: data(map(DOUBT)?, DOUBT)?,
             losses: map(LOSSES)?.try_into().map_err(wrong(LOSSES))?,
             hits: map(HITS)?.try_into().map_err(wrong(HITS))?,
@@ -161,10 +166,15 @@ impl Tables {
         self.rules.set(number.into(), Plain(*rule), 0).map_err(io::Error::other)
     }
 
-    /// Forgets what the programs remember of addresses.
-    pub fn forget_known(&mut self) -> io::Result<()> {
+    /// Forgets what the programs remember of addresses and walks.
+    pub fn forget(&mut self) -> io::Result<()> {
+        let nothing = Plain(Remembered::new_zeroed());
         (0..limits::KNOWN_SLOTS)
             .try_for_each(|slot| self.known.set(slot, 0, 0))
+            .and_then(|()| {
+                (0..limits::REMEMBERED_WALKS)
+                    .try_for_each(|slot| self.remembered.set(slot, nothing, 0))
+            })
             .map_err(io::Error::other)
     }
 
@@ -198,14 +208,19 @@ impl Tables {
         if sites == 0 {
             return Ok(());
         }
-        batch::read_first(self.died.fd().as_fd(), sites, self.cpus, &mut self.died_room)?;
-        for (site, values) in self.died_room.chunks(self.cpus).enumerate() {
-            let sum = values.iter().fold(Died::default(), |sum, value| Died {
-                count: sum.count + value.count,
-                bytes: sum.bytes + value.bytes,
-            });
-            read(site, sum);
-        }
+        let pages = sites.div_ceil(DIED_SITES);
+        batch::read_first(self.died.fd().as_fd(), pages, self.cpus, &mut self.died_room)?;
+        let sum = |values: &[DiedPage], place: usize| {
+            values.iter().filter_map(|page| page.get(place)).fold(Died::default(), |sum, died| {
+                Died { count: sum.count + died.count, bytes: sum.bytes + died.bytes }
+            })
+        };
+        self.died_room
+            .chunks(self.cpus)
+            .flat_map(|values| (0..DIED_SITES).map(move |place| sum(values, place)))
+            .take(sites)
+            .enumerate()
+            .for_each(|(site, died)| read(site, died));
         Ok(())
     }
 

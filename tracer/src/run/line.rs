@@ -23,13 +23,13 @@ use crate::{
     assemble::{Assembly, Member, Scene},
     collect::{
         Snapshot,
-        collector::{Collector, Followed, Manner, Request, now_ns},
+        collector::{Collector, Followed, Forget, Manner, Request, now_ns},
     },
     error::Failure,
     kernel::{Loaded, Programs},
     preflight::Facts,
     report::{Exit, Host, Report},
-    settings::{Format, Settings},
+    settings::{Forgettable, Format, Settings},
     target::{
         Identity, Pid, identify,
         launch::{Event, Launched},
@@ -299,7 +299,10 @@ fn manner(settings: &Settings) -> Manner {
         min_age: settings.min_age,
         children: settings.children,
         frames: settings.trial.frames,
-        forgetful: settings.trial.forgetful,
+        forget: settings.trial.forget.map(|what| match what {
+            Forgettable::Walks => Forget::Walks,
+            Forgettable::Addresses => Forget::Addresses,
+        }),
     }
 }
 

@@ -1,0 +1,145 @@
+//! Walks that were made before.
+//!
+//! A walk of a stack is decided by the registers and the memory map that it begins with, and by the words of
+//! stack it reads. So whoever begins the same way, and finds the same words in the same places, would come
+//! to the same call site: the words are compared instead of walked.
+//!
+//! Entries are read and replaced by any processor at any time, without a lock. An entry therefore carries
+//! a digest of everything it says: one that was read while another took its place does not fit.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::{limits::REMEMBERED_WALKS, stack::Digest};
+
+/// Words of stack that a remembered walk has read, at most: what 30 to 60 frames take.
+pub const WALK_WORDS: usize = 64;
+/// How far above the stack pointer they may lie, in words: 4 KiB of stack.
+pub const REACH_WORDS: usize = 512;
+/// Walks that begin at the same place with the same stack pointer and are remembered at once: a wrapper
+/// like `operator new` has many callers.
+pub const WAYS: u32 = 4;
+
+/// The walk used `rbp` as it was at its beginning.
+pub const USES_RBP: u32 = 1;
+/// The same for `rbx`.
+pub const USES_RBX: u32 = 2;
+/// The walk has read what cannot be compared.
+pub const ELSEWHERE: u32 = 4;
+
+/// A walk made before, or one that is being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Remembered {
+    /// Over all that the walk began with and has read; at its end over all that this entry says.
+    pub proof: Digest,
+    /// The call site it led to; 0 in an entry never used.
+    pub site: u32,
+    /// Words read.
+    pub count: u32,
+    /// [`USES_RBP`] and its kin.
+    pub uses: u32,
+    /// One more than the highest place read.
+    pub reach: u32,
+    /// Where each word was, and a part of it: see [`mark`].
+    pub words: [u32; WALK_WORDS],
+}
+
+/// The digest of what a walk begins with, but for the registers that few walks use.
+#[inline(always)]
+pub const fn begin(probe: Digest, number: u32, generation: u32, caller: u64, rsp: u64) -> Digest {
+    probe.with(((number as u64) << 32) | generation as u64).with(caller).with(rsp)
+}
+
+/// The first of [`WAYS`] entries that a walk which begins so may be in.
+#[inline(always)]
+pub const fn set(begin: Digest) -> u32 {
+    begin.slot(REMEMBERED_WALKS / WAYS) * WAYS
+}
+
+/// The digest after one more word.
+#[inline(always)]
+pub const fn read(proof: Digest, place: u32, word: u64) -> Digest {
+    proof.with(word ^ (place as u64) << 52)
+}
+
+/// The digest of the whole entry. The registers count only where they were used.
+#[inline(always)]
+pub const fn end(proof: Digest, uses: u32, rbp: u64, rbx: u64, site: u32, count: u32) -> Digest {
+    let rbp = if uses & USES_RBP != 0 { rbp } else { 0 };
+    let rbx = if uses & USES_RBX != 0 { rbx } else { 0 };
+    let rest = (uses as u64) << 48 | (count as u64) << 32 | site as u64;
+    proof.with(rbp).with(rbx).with(rest)
+}
+
+/// A word in an entry: its place (in words above the stack pointer at the beginning), and 16 bits of it, so
+/// that another caller's stack is told at the first word that differs.
+#[expect(clippy::cast_possible_truncation, reason = "the lowest bits are what is wanted")]
+#[inline(always)]
+pub const fn mark(place: u32, word: u64) -> u32 {
+    ((word ^ (word >> 16)) as u32) << 16 | place
+}
+
+/// The place of a mark.
+#[inline(always)]
+pub const fn place(mark: u32) -> usize {
+    mark as usize & (REACH_WORDS - 1)
+}
+
+const _: () = assert!(REMEMBERED_WALKS.is_power_of_two() && WAYS.is_power_of_two());
+const _: () = assert!(size_of::<Remembered>() == 32 + 4 * WALK_WORDS);
+
+#[cfg(test)]
+mod tests {
+    use super::{REACH_WORDS, USES_RBP, begin, end, mark, place, read, set};
+    use crate::{limits::REMEMBERED_WALKS, stack::Digest};
+
+    #[test]
+    fn a_mark_tells_its_place_and_tells_words_apart() {
+        let last = u32::try_from(REACH_WORDS).unwrap() - 1;
+        assert_eq!(place(mark(last, u64::MAX)), REACH_WORDS - 1);
+        let word = 0x7f12_3456_789a_u64;
+        for bit in 0..32 {
+            assert_ne!(mark(3, word), mark(3, word ^ 1 << bit), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_proof_holds_for_its_own_walk_only() {
+        let start = begin(Digest::seeded(7, 1), 3, 9, 0x4010, 0x7ffe_0000);
+        let proof = |words: &[(u32, u64)], uses, rbp, site| {
+            let all = words.iter().fold(start, |proof, (place, word)| read(proof, *place, *word));
+            end(all, uses, rbp, 0, site, u32::try_from(words.len()).unwrap())
+        };
+        let words = [(1, 0x5000), (4, 0x6000)];
+        let one = proof(&words, 0, 0, 5);
+        assert_eq!(one, proof(&words, 0, 99, 5), "rbp was not used");
+        let others = [
+            proof(&words, 0, 0, 6),
+            proof(&words, USES_RBP, 0, 5),
+            proof(&words, USES_RBP, 99, 5),
+            proof(&words[..1], 0, 0, 5),
+            proof(&[(1, 0x5000), (5, 0x6000)], 0, 0, 5),
+            proof(&[(4, 0x6000), (1, 0x5000)], 0, 0, 5),
+            proof(&[(1, 0x5000), (4, 0x6001)], 0, 0, 5),
+        ];
+        for (at, other) in others.iter().enumerate() {
+            assert!(*other != one && !others[at + 1..].contains(other), "{at}");
+        }
+    }
+
+    #[test]
+    fn what_a_walk_begins_with_is_part_of_it() {
+        let probe = Digest::seeded(7, 1);
+        let one = begin(probe, 3, 9, 0x4010, 0x7ffe_0000);
+        assert!(set(one) < REMEMBERED_WALKS);
+        for other in [
+            begin(Digest::seeded(8, 1), 3, 9, 0x4010, 0x7ffe_0000),
+            begin(probe, 4, 9, 0x4010, 0x7ffe_0000),
+            begin(probe, 3, 10, 0x4010, 0x7ffe_0000),
+            begin(probe, 3, 9, 0x4011, 0x7ffe_0000),
+            begin(probe, 3, 9, 0x4010, 0x7ffe_0008),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+}

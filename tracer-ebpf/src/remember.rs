@@ -1,0 +1,179 @@
+//! Walks made before are not made again: see `tracer_common::remembered`.
+
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user};
+use tracer_common::{
+    remembered::{
+        ELSEWHERE, REACH_WORDS, Remembered, USES_RBP, USES_RBX, WALK_WORDS, WAYS, begin, end, mark,
+        place, read, set,
+    },
+    stack::{Digest, StackEnd},
+    state::{Copied, Process, Walk},
+};
+
+use crate::maps::{COPIED, REMEMBERED};
+
+/// Begins the trail of a walk whose registers are set.
+#[inline(always)]
+pub(crate) fn set_out(walk: &mut Walk, probe: Digest, process: Option<*const Process>) {
+    // SAFETY: a value of a map, which lives at least as long as the program runs.
+    let (number, generation, walks) = process.map_or((0, 0, 0), |process| unsafe {
+        ((*process).number, (*process).generation, (*process).walks)
+    });
+    walk.begin = walk.rsp;
+    walk.generation = generation;
+    walk.lasting = u32::from(walks != 0 && generation != 0);
+    walk.untouched = USES_RBP | USES_RBX;
+    let start = begin(probe, number, generation, walk.address, walk.rsp);
+    walk.trail.proof = start;
+    walk.trail.site = 0;
+    walk.trail.count = 0;
+    walk.trail.uses = 0;
+    walk.trail.reach = 0;
+    walk.set = set(start);
+}
+
+/// The call site of a walk that has set out, if it was made before; else 0.
+#[inline(always)]
+pub(crate) fn recall(walk: &Walk, thread: u64) -> u32 {
+    if walk.lasting == 0 { 0 } else { find(walk, thread) }
+}
+
+/// The call site of the remembered walk that reads what is on the stack now.
+#[inline(never)]
+fn find(walk: *const Walk, thread: u64) -> u32 {
+    if walk.is_null() {
+        return 0;
+    }
+    // SAFETY: part of this thread's own map value, checked by the caller.
+    let walk = unsafe { &*walk };
+    let Some(copied) = COPIED.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a live value of this CPU's; whoever preempts this program writes there, too.
+    unsafe { (&raw mut (*copied).owner).write_volatile(thread) };
+    let mut there = 0;
+    for way in 0..WAYS {
+        let Some(entry) = REMEMBERED.get_ptr(walk.set + way) else { return 0 };
+        // SAFETY: a live value of the array, copied word by word at once: another CPU may be writing.
+        let (site, count, uses, reach, proof) = unsafe {
+            (
+                (&raw const (*entry).site).read_volatile(),
+                (&raw const (*entry).count).read_volatile(),
+                (&raw const (*entry).uses).read_volatile(),
+                (&raw const (*entry).reach).read_volatile(),
+                (&raw const (*entry).proof).read_volatile(),
+            )
+        };
+        if site == 0 {
+            continue;
+        }
+        if reach > there {
+            if copy(copied, walk.begin, reach) != 0 {
+                // Further up than this stack goes.
+                continue;
+            }
+            there = reach;
+        }
+        let mut found = walk.trail.proof;
+        if compare(entry, copied, &raw mut found, count) == 0 {
+            continue;
+        }
+        // SAFETY: as above.
+        let owner = unsafe { (&raw const (*copied).owner).read_volatile() };
+        if end(found, uses, walk.rbp, walk.rbx, site, count) == proof && owner == thread {
+            return site;
+        }
+    }
+    0
+}
+
+/// Copies the first words of the stack. Returns 0 when they could be read.
+#[inline(never)]
+fn copy(copied: *mut Copied, from: u64, words: u32) -> i64 {
+    if copied.is_null() {
+        return 1;
+    }
+    let bytes = (words.wrapping_sub(1) & (REACH_WORDS as u32 - 1)) * 8 + 8;
+    // SAFETY: at most the array's length; the helper checks the target's address.
+    unsafe {
+        bpf_probe_read_user(
+            (&raw mut (*copied).words).cast(),
+            bytes,
+            from as *const core::ffi::c_void,
+        )
+    }
+}
+
+/// Whether the words copied are those of the entry; continues the digest with them.
+#[inline(never)]
+fn compare(entry: *const Remembered, copied: *const Copied, proof: *mut Digest, count: u32) -> u32 {
+    if entry.is_null() || copied.is_null() || proof.is_null() {
+        return 0;
+    }
+    // SAFETY: values of maps and a local of the caller's, checked.
+    let (words, marks, proof) = unsafe { (&(*copied).words, &(*entry).words, &mut *proof) };
+    let mut digest = *proof;
+    for at in 0..WALK_WORDS {
+        if at as u32 >= count {
+            break;
+        }
+        // SAFETY: below the array's length, which `at` is a constant of.
+        let wanted = unsafe { (&raw const marks[at]).read_volatile() };
+        let place = place(wanted);
+        // SAFETY: masked to the array's length.
+        let word = unsafe { words.as_ptr().add(place).read_volatile() };
+        if mark(place as u32, word) != wanted {
+            return 0;
+        }
+        digest = read(digest, place as u32, word);
+    }
+    *proof = digest;
+    1
+}
+
+/// Notes that the walk has read `word` at `address`.
+#[inline(always)]
+pub(crate) fn note(walk: &mut Walk, address: u64, word: u64) {
+    let offset = address.wrapping_sub(walk.begin);
+    let trail = &mut walk.trail;
+    let at = trail.count as usize;
+    if offset >= 8 * REACH_WORDS as u64 || offset & 7 != 0 || at >= WALK_WORDS {
+        trail.uses |= ELSEWHERE;
+        return;
+    }
+    let place = (offset / 8) as u32;
+    trail.proof = read(trail.proof, place, word);
+    // SAFETY: masked to the array's length, a power of two.
+    unsafe { *trail.words.get_unchecked_mut(at & (WALK_WORDS - 1)) = mark(place, word) };
+    trail.count = at as u32 + 1;
+    if place >= trail.reach {
+        trail.reach = place + 1;
+    }
+}
+
+/// Remembers that the walk just made led to the call site `site`. `rbp` and `rbx` are those it began with.
+#[inline(always)]
+pub(crate) fn remember(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx: u64) {
+    let is_lasting = walk.lasting != 0;
+    let trail = &mut walk.trail;
+    // Any other end may be another one next time, with the same words on the stack.
+    let is_final = matches!(
+        StackEnd::from_number(stack_end as u8),
+        StackEnd::Bottom
+            | StackEnd::FramePointerLost
+            | StackEnd::TooDeep
+            | StackEnd::RuleUnknown
+            | StackEnd::NotClimbing
+    );
+    if site == 0 || !is_final || trail.uses & ELSEWHERE != 0 || !is_lasting {
+        return;
+    }
+    trail.site = site;
+    trail.proof = end(trail.proof, trail.uses, rbp, rbx, site, trail.count);
+    // SAFETY: a helper without preconditions.
+    let mut way = unsafe { bpf_get_prandom_u32() } & (WAYS - 1);
+    for free in 0..WAYS {
+        if REMEMBERED.get(walk.set + free).is_some_and(|entry| entry.site == 0) {
+            way = free;
+        }
+    }
+    _ = REMEMBERED.set(walk.set + way, &walk.trail, 0);
+}
