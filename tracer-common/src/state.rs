@@ -193,15 +193,20 @@ pub struct Walk {
 /// Words of stack read at once: three to six frames.
 pub const WINDOW_WORDS: usize = 32;
 
-/// A copy of the words above the stack pointer, to compare remembered walks with: one per CPU.
+/// A copy of a call's stack, to compare remembered walks with: one per CPU.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Copied {
     /// The thread whose words they are. One that was preempted finds another's number here.
     pub owner: u64,
-    /// The words.
+    /// The call's return address.
+    pub caller: u64,
+    /// The words above it: where walks begin.
     pub words: [u64; REACH_WORDS],
 }
+
+/// Words copied at every call, the return address among them. Asking for one costs nearly as much.
+pub const COPIED_AT_ONCE: usize = 32;
 
 /// One thread: the call it is in, and room to take a stack.
 ///
@@ -210,6 +215,8 @@ pub struct Copied {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Thread {
+    /// Its process as a target: what [`Target`] says, found with the thread at once.
+    pub target: Target,
     /// 1 while a probed function that returns something has been entered and not left.
     pub active: u32,
     /// Call site of the call; 0 when unknown.
@@ -243,8 +250,9 @@ pub struct Thread {
 }
 
 const _: () = assert!(size_of::<Key>() == 16 && size_of::<Young>() == 32);
-const _: () =
-    assert!(size_of::<Thread>() == 64 + 32 + 16 + size_of::<Walk>() + 24 + 8 * STACK_DEPTH + 8);
+const _: () = assert!(
+    size_of::<Thread>() == 16 + 64 + 32 + 16 + size_of::<Walk>() + 24 + 8 * STACK_DEPTH + 8
+);
 
 #[cfg(test)]
 mod tests {

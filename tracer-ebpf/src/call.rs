@@ -6,10 +6,10 @@ use aya_ebpf::{
 };
 use tracer_common::{
     attach::Cookie,
-    state::{Process, Target},
+    state::{Process, Target, Thread},
 };
 
-use crate::maps::{PROCESSES, SWITCH, TARGETS};
+use crate::maps::{PROCESSES, SWITCH, TARGETS, THREADS};
 
 /// A hit on an attach point of a target.
 pub(crate) struct Call {
@@ -18,6 +18,8 @@ pub(crate) struct Call {
     pub(crate) id: u64,
     pub(crate) cookie: Cookie,
     pub(crate) target: Target,
+    /// The thread's entry, if it has one.
+    pub(crate) thread: Option<*mut Thread>,
 }
 
 impl Call {
@@ -30,9 +32,14 @@ impl Call {
         // SAFETY: the context is the one this program was called with.
         let cookie = unsafe { bpf_get_attach_cookie(context) };
         let id = bpf_get_current_pid_tgid();
-        // SAFETY: the value is copied; it changes only while no thread of the process is in a call.
-        let target = *unsafe { TARGETS.get((id >> 32) as u32) }?;
-        Some(Self { regs: context.cast(), id, cookie: Cookie(cookie), target })
+        let thread = THREADS.get_ptr_mut(id);
+        // SAFETY: the value is copied; it changes only while no thread of the process is in a call, and
+        // a thread's entry does not outlive its program.
+        let target = match thread {
+            Some(thread) => unsafe { (*thread).target },
+            None => *unsafe { TARGETS.get((id >> 32) as u32) }?,
+        };
+        Some(Self { regs: context.cast(), id, cookie: Cookie(cookie), target, thread })
     }
 
     /// Whose memory it is: the thread group's id, or that of a `vfork`'s parent.
@@ -53,16 +60,16 @@ impl Call {
         self.id as u32
     }
 
-    /// The argument with this number, by the System V calling convention.
+    /// The arguments, by the System V calling convention.
     #[inline(always)]
-    pub(crate) fn argument(&self, number: u8) -> u64 {
+    pub(crate) fn arguments(&self) -> Arguments {
         // SAFETY: the registers of the context, which the verifier knows to be readable.
         let regs = unsafe { &*self.regs };
         // Copied first: the verifier wants each field of the context at a constant offset, and LLVM
-        // would turn a choice of fields into a choice of offsets.
-        let all = [regs.rdi, regs.rsi, regs.rdx, regs.rcx, regs.r8, regs.r9, 0, 0];
-        // SAFETY: masked to the array's length.
-        unsafe { (&raw const all).cast::<u64>().add(usize::from(number & 7)).read_volatile() }
+        // would turn a choice of fields into a choice of offsets. There is no argument 6 or 7; zeros would be
+        // written by a loop over bytes.
+        let last = regs.r9;
+        Arguments([regs.rdi, regs.rsi, regs.rdx, regs.rcx, regs.r8, last, last, last])
     }
 
     /// Stack pointer at the hit.
@@ -103,6 +110,18 @@ impl Call {
     #[inline(always)]
     pub(crate) fn slot(&self) -> u64 {
         self.stack_pointer() + u64::from(self.cookie.words()) * 8
+    }
+}
+
+/// The arguments of a call.
+pub(crate) struct Arguments([u64; 8]);
+
+impl Arguments {
+    /// The one with this number.
+    #[inline(always)]
+    pub(crate) fn get(&self, number: u8) -> u64 {
+        // SAFETY: masked to the array's length.
+        unsafe { (&raw const self.0).cast::<u64>().add(usize::from(number & 7)).read_volatile() }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     loss::{count, lose},
     maps::{BLANK_THREAD, HITS, THREADS},
     outstanding::{released, resizing, unmapped},
+    remember,
     ret::fail,
     site, unwind,
 };
@@ -30,7 +31,8 @@ pub(crate) fn acquire_entry(context: ProbeContext) -> u32 {
 fn acquire(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     count(&HITS, u32::from(call.cookie.probe()));
-    let (a, b) = (call.argument(call.cookie.a()), call.argument(call.cookie.b()));
+    let arguments = call.arguments();
+    let (a, b) = (arguments.get(call.cookie.a()), arguments.get(call.cookie.b()));
     let (size, out_pointer) = match Shape::from_number(call.cookie.shape())? {
         Shape::CountSize => (product(a, b), 0),
         Shape::OutPointer => (b, a),
@@ -52,10 +54,11 @@ pub(crate) fn resize_entry(context: ProbeContext) -> u32 {
 fn resize(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     count(&HITS, u32::from(call.cookie.probe()));
+    let arguments = call.arguments();
     let (a, b, c) = (
-        call.argument(call.cookie.a()),
-        call.argument(call.cookie.b()),
-        call.argument(call.cookie.c()),
+        arguments.get(call.cookie.a()),
+        arguments.get(call.cookie.b()),
+        arguments.get(call.cookie.c()),
     );
     let (size, length) = match Shape::from_number(call.cookie.shape())? {
         Shape::CountResize => (product(b, c), 0),
@@ -85,10 +88,11 @@ pub(crate) fn release_entry(context: ProbeContext) -> u32 {
 fn release(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     count(&HITS, u32::from(call.cookie.probe()));
-    let a = call.argument(call.cookie.a());
+    let arguments = call.arguments();
+    let a = arguments.get(call.cookie.a());
     if call.cookie.shape() == Shape::Unmap as u8 {
         let caller = read_word(call.slot()).unwrap_or(0);
-        unmapped(&call, a, call.argument(call.cookie.b()), caller);
+        unmapped(&call, a, arguments.get(call.cookie.b()), caller);
     } else {
         released(&call, a);
     }
@@ -118,7 +122,7 @@ fn begin<'thread>(
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     let slot = call.slot();
-    let Some(caller) = read_word(slot) else {
+    let Some(caller) = remember::caller(slot, call.id) else {
         lose(Loss::Unreadable);
         return Err(Skip::Lost);
     };
@@ -146,16 +150,18 @@ fn begin<'thread>(
 /// The thread's entry, made at its first call.
 #[inline(always)]
 fn thread_of(call: &Call) -> Option<*mut Thread> {
-    if let Some(thread) = THREADS.get_ptr_mut(call.id) {
+    if let Some(thread) = call.thread {
         return Some(thread);
     }
     let blank = BLANK_THREAD.get(0)?;
     _ = THREADS.insert(call.id, blank, u64::from(BPF_NOEXIST));
-    let thread = THREADS.get_ptr_mut(call.id);
-    if thread.is_none() {
+    let Some(thread) = THREADS.get_ptr_mut(call.id) else {
         lose(Loss::ThreadsFull);
-    }
-    thread
+        return None;
+    };
+    // SAFETY: this thread's own.
+    unsafe { (*thread).target = call.target };
+    Some(thread)
 }
 
 /// Whether a call whose return address lies at `slot` happens within the one `thread` is in.

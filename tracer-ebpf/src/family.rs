@@ -96,12 +96,14 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
 
 /// `sched_process_exec` runs in the process itself, when its new memory is in place.
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
-pub(crate) fn new_program(_context: RawTracePointContext) -> i32 {
-    _ = exec();
+pub(crate) fn new_program(context: RawTracePointContext) -> i32 {
+    _ = exec(&context);
     0
 }
 
-fn exec() -> Option<()> {
+fn exec(context: &RawTracePointContext) -> Option<()> {
+    // SAFETY: the tracepoint has three arguments: the task, its former id, and what is executed.
+    let former = unsafe { *context.as_ptr().cast::<u64>().add(1) } as u32;
     let id = bpf_get_current_pid_tgid();
     let pid = (id >> 32) as u32;
     // SAFETY: copied; the process has this one thread, and it is here.
@@ -113,6 +115,8 @@ fn exec() -> Option<()> {
     _ = TARGETS.insert(pid, &target, 0);
     // The call it may have been in is gone with its stack.
     _ = THREADS.remove(id);
+    // A thread other than the first one has become the first one.
+    _ = THREADS.remove(u64::from(pid) << 32 | u64::from(former));
     if !tell(EXEC, pid, before.owner, position()) {
         lose(Loss::ChildDropped);
         _ = TARGETS.remove(pid);

@@ -18,7 +18,7 @@ use tracer_common::{
 use crate::{
     call::Call,
     loss::{died, doubt, lose},
-    maps::{FORKS, RECORDS, THREADS, YOUNG},
+    maps::{FORKS, RECORDS, YOUNG},
 };
 
 /// `BPF_RB_AVAIL_DATA`: bytes not consumed yet.
@@ -42,6 +42,8 @@ pub(crate) fn position() -> u64 {
     RECORDS.query(PRODUCER_POSITION)
 }
 
+/// `CLOCK_MONOTONIC`, nanoseconds. (The clock of the last tick would do for ages and is cheaper, but programs
+/// of this type may not ask for it.)
 #[inline(always)]
 pub(crate) fn now_ns() -> u64 {
     // SAFETY: a helper without preconditions.
@@ -163,7 +165,7 @@ pub(crate) fn released(call: &Call, handle: u64) {
     }
     // An allocator's resize may call its own release for the old block: that one is settled when
     // the resize returns.
-    if let Some(thread) = THREADS.get_ptr(call.id) {
+    if let Some(thread) = call.thread {
         // SAFETY: the value is this thread's own.
         let thread = unsafe { &*thread };
         if thread.active != 0 && thread.old_state != OLD_NONE && thread.old_handle == handle {

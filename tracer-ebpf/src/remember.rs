@@ -3,18 +3,21 @@
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user};
 use tracer_common::{
     remembered::{
-        ELSEWHERE, REACH_WORDS, Remembered, USES_RBP, USES_RBX, WALK_WORDS, WAYS, begin, end, mark,
+        self, ELSEWHERE, REACH_WORDS, Remembered, USES_RBP, USES_RBX, WALK_WORDS, WAYS, end, mark,
         place, read, set,
     },
     stack::{Digest, StackEnd},
-    state::{Copied, Process, Walk},
+    state::{COPIED_AT_ONCE, Copied, Process, Walk},
 };
 
-use crate::maps::{COPIED, REMEMBERED};
+use crate::{
+    call::read_word,
+    maps::{COPIED, REMEMBERED},
+};
 
-/// Begins the trail of a walk whose registers are set.
+/// Notes what the walk begins with, its registers being set.
 #[inline(always)]
-pub(crate) fn set_out(walk: &mut Walk, probe: Digest, process: Option<*const Process>) {
+pub(crate) fn begin(walk: &mut Walk, seed: Digest, process: Option<*const Process>) {
     // SAFETY: a value of a map, which lives at least as long as the program runs.
     let (number, generation, walks) = process.map_or((0, 0, 0), |process| unsafe {
         ((*process).number, (*process).generation, (*process).walks)
@@ -22,20 +25,48 @@ pub(crate) fn set_out(walk: &mut Walk, probe: Digest, process: Option<*const Pro
     walk.begin = walk.rsp;
     walk.generation = generation;
     walk.lasting = u32::from(walks != 0 && generation != 0);
+    let proof = remembered::begin(seed, number, generation, walk.address, walk.rsp);
+    walk.trail.proof = proof;
+    walk.set = set(proof);
+}
+
+/// The trail of a walk that has to be made.
+#[inline(always)]
+pub(crate) fn set_out(walk: &mut Walk) {
     walk.untouched = USES_RBP | USES_RBX;
-    let start = begin(probe, number, generation, walk.address, walk.rsp);
-    walk.trail.proof = start;
     walk.trail.site = 0;
     walk.trail.count = 0;
     walk.trail.uses = 0;
     walk.trail.reach = 0;
-    walk.set = set(start);
 }
 
-/// The call site of a walk that has set out, if it was made before; else 0.
+/// The call site of the walk that begins so, if it was made before; else 0.
 #[inline(always)]
 pub(crate) fn recall(walk: &Walk, thread: u64) -> u32 {
     if walk.lasting == 0 { 0 } else { find(walk, thread) }
+}
+
+/// The return address at `slot`; copies what lies above it, too, for [`recall`].
+#[inline(always)]
+pub(crate) fn caller(slot: u64, thread: u64) -> Option<u64> {
+    let copied = COPIED.get_ptr_mut(0)?;
+    // SAFETY: a live value of this CPU's, longer than what is copied; the helper checks the target's
+    // address. Whoever preempts this program writes there, too, and leaves its number.
+    unsafe {
+        (&raw mut (*copied).owner).write_volatile(thread);
+        let outcome = bpf_probe_read_user(
+            (&raw mut (*copied).caller).cast(),
+            8 * COPIED_AT_ONCE as u32,
+            slot as *const core::ffi::c_void,
+        );
+        let caller = (&raw const (*copied).caller).read_volatile();
+        if outcome == 0 && (&raw const (*copied).owner).read_volatile() == thread {
+            return Some(caller);
+        }
+        // Too near to the stack's end.
+        (&raw mut (*copied).owner).write_volatile(0);
+    }
+    read_word(slot)
 }
 
 /// The call site of the remembered walk that reads what is on the stack now.
@@ -47,9 +78,14 @@ fn find(walk: *const Walk, thread: u64) -> u32 {
     // SAFETY: part of this thread's own map value, checked by the caller.
     let walk = unsafe { &*walk };
     let Some(copied) = COPIED.get_ptr_mut(0) else { return 0 };
-    // SAFETY: a live value of this CPU's; whoever preempts this program writes there, too.
-    unsafe { (&raw mut (*copied).owner).write_volatile(thread) };
-    let mut there = 0;
+    // SAFETY: a live value of this CPU's.
+    let owner = unsafe { (&raw const (*copied).owner).read_volatile() };
+    let mut there = COPIED_AT_ONCE as u32 - 1;
+    if owner != thread {
+        there = 0;
+        // SAFETY: as above.
+        unsafe { (&raw mut (*copied).owner).write_volatile(thread) };
+    }
     for way in 0..WAYS {
         let Some(entry) = REMEMBERED.get_ptr(walk.set + way) else { return 0 };
         // SAFETY: a live value of the array, copied word by word at once: another CPU may be writing.
@@ -62,8 +98,9 @@ fn find(walk: *const Walk, thread: u64) -> u32 {
                 (&raw const (*entry).proof).read_volatile(),
             )
         };
+        // The ways are filled in their order.
         if site == 0 {
-            continue;
+            return 0;
         }
         if reach > there {
             if copy(copied, walk.begin, reach) != 0 {
@@ -85,7 +122,7 @@ fn find(walk: *const Walk, thread: u64) -> u32 {
     0
 }
 
-/// Copies the first words of the stack. Returns 0 when they could be read.
+/// Copies the first words above the return address. Returns 0 when they could be read.
 #[inline(never)]
 fn copy(copied: *mut Copied, from: u64, words: u32) -> i64 {
     if copied.is_null() {
@@ -173,6 +210,7 @@ pub(crate) fn remember(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx
     for free in 0..WAYS {
         if REMEMBERED.get(walk.set + free).is_some_and(|entry| entry.site == 0) {
             way = free;
+            break;
         }
     }
     _ = REMEMBERED.set(walk.set + way, &walk.trail, 0);

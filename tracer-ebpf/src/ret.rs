@@ -14,7 +14,7 @@ use crate::{
     call::{Call, raw, read_word},
     entry::is_hijacked,
     loss::{count, lose},
-    maps::{FAILED, THREADS},
+    maps::FAILED,
     outstanding::{acquired, failed, resized, restored},
 };
 
@@ -28,7 +28,7 @@ pub(crate) fn call_return(context: RetProbeContext) -> u32 {
 fn return_probe(context: &RetProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     // SAFETY: the value belongs to this thread alone.
-    let thread = unsafe { &mut *THREADS.get_ptr_mut(call.id)? };
+    let thread = unsafe { &mut *call.thread? };
     // The return address has just been popped. Any other place is the return of an inner call.
     if thread.active == 0 || call.stack_pointer() != thread.slot + 8 {
         return None;
@@ -46,7 +46,7 @@ pub(crate) fn return_entry(context: ProbeContext) -> u32 {
 fn return_instruction(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     // SAFETY: the value belongs to this thread alone.
-    let thread = unsafe { &mut *THREADS.get_ptr_mut(call.id)? };
+    let thread = unsafe { &mut *call.thread? };
     // The return address is about to be popped. Any other place is the return of an inner call, or of
     // another function that ends in the same code.
     if thread.active == 0 || call.stack_pointer() != thread.slot {

@@ -20,7 +20,7 @@ use tracer_common::{
 use crate::{
     call::{Call, raw},
     loss::lose,
-    maps::{FREE_SITES, RECORDS, SITES, THREADS, UNWINDER},
+    maps::{FREE_SITES, RECORDS, SITES, UNWINDER},
     remember,
     unwind::{self, opaque},
 };
@@ -35,7 +35,7 @@ const UNFINISHED: u32 = u32::MAX;
 /// another program goes on from here, and control does not return.
 #[inline(always)]
 pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
-    set_out(call, thread);
+    begin(call, thread);
     let site = remember::recall(&thread.walk, call.id);
     if site != 0 {
         thread.site = site;
@@ -43,31 +43,42 @@ pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
         return;
     }
     thread.again = 0;
+    set_out(thread);
     // SAFETY: the array holds programs of this type.
     unsafe { UNWINDER.tail_call(context, 0) };
     // The program is gone: leaktrace is leaving.
     lose(Loss::StackDropped);
 }
 
-/// The walk is before its first step.
+/// What the digest of a call's stack begins with.
 #[inline(always)]
-fn set_out(call: &Call, thread: &mut Thread) {
-    let caller = thread.caller;
-    let probe = Digest::seeded(call.pid(), call.cookie.probe());
-    thread.stack.frames[0] = caller;
-    thread.stack.head.depth = 1;
-    thread.digest = probe.with(caller);
-    // Field by field: the window need not be cleared.
+fn seed(call: &Call) -> Digest {
+    Digest::seeded(call.pid(), call.cookie.probe())
+}
+
+/// The walk is where it begins.
+#[inline(always)]
+fn begin(call: &Call, thread: &mut Thread) {
     let walk = &mut thread.walk;
-    walk.address = caller;
-    walk.back = 1;
+    walk.address = thread.caller;
     walk.rsp = call.slot() + 8;
     walk.rbp = call.frame_pointer();
-    walk.rbp_at = 0;
     walk.rbx = call.rbx();
+    remember::begin(walk, seed(call), call.process());
+    thread.digest = seed(call).with(thread.caller);
+}
+
+/// The walk is before its first step. (The window need not be cleared.)
+#[inline(always)]
+fn set_out(thread: &mut Thread) {
+    thread.stack.frames[0] = thread.caller;
+    thread.stack.head.depth = 1;
+    let walk = &mut thread.walk;
+    walk.back = 1;
+    walk.rbp_at = 0;
     walk.rbx_at = 0;
     walk.window_at = 1;
-    remember::set_out(walk, probe, call.process());
+    remember::set_out(walk);
 }
 
 /// Takes the stack of the call that the thread has begun.
@@ -80,14 +91,15 @@ pub(crate) fn take_stack(context: ProbeContext) -> u32 {
 #[inline(always)]
 fn go_on(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
-    let thread = THREADS.get_ptr_mut(call.id)?;
+    let thread = call.thread?;
     let end = walk(thread, call.process().unwrap_or(core::ptr::null()));
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *thread };
     let is_to_repeat = end == StackEnd::Changed as u32 && thread.again == 0;
     if is_to_repeat {
         thread.again = 1;
-        set_out(&call, thread);
+        begin(&call, thread);
+        set_out(thread);
     }
     if is_to_repeat || end == UNFINISHED {
         // SAFETY: the array holds programs of this type.
