@@ -70,6 +70,11 @@ impl Trace {
         self.running.stderr_line_with(|line| line.contains(words), words, ATTACH_LIMIT)
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        self.running.signal(signal)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.running.pid()

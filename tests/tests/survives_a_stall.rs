@@ -1,0 +1,58 @@
+//! A collector that stands still for ten seconds under full load comes back with the truth, or says what it has
+//! lost; and it never takes for outstanding what is not.
+
+use std::{thread::sleep, time::Duration};
+
+use anyhow::{Result, ensure};
+use tests::{Trace, Victim, root_or_skip};
+
+/// The load lasts so long.
+const LOAD: &str = "16";
+/// The collector stands still from two seconds after its beginning on.
+const BEFORE: Duration = Duration::from_secs(2);
+/// For so long.
+const STALL: Duration = Duration::from_secs(10);
+
+/// Four threads with a belt of `length` blocks each.
+#[expect(clippy::print_stdout, reason = "measured figures are part of the test's outcome")]
+fn survives(length: &str, must_be_exact: bool) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut victim = Victim::start("belt", &["4", length, LOAD])?;
+    let trace = Trace::attach(victim.pid(), &["--kind", "heap"])?;
+    victim.go()?;
+    sleep(BEFORE);
+    trace.signal("STOP")?;
+    sleep(STALL);
+    trace.signal("CONT")?;
+    let truth = victim.truth()?;
+    let report = trace.stop()?;
+    let (held, made) = (truth.sum("heap"), report.total("heap")?);
+    let lost = report.lost()?;
+    println!(
+        "{} blocks made, {} held at the end, {} said to be; lost {lost}",
+        held.acquired_count, held.outstanding_count, made.outstanding_count
+    );
+    if lost.is_empty() {
+        return truth.equals(&report);
+    }
+    ensure!(!must_be_exact, "lost {lost}");
+    ensure!(
+        made.outstanding_count <= held.outstanding_count
+            && made.outstanding_bytes <= held.outstanding_bytes
+            && made.acquired_count <= held.acquired_count,
+        "more than the truth: {made:?} for {held:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn blocks_that_die_young() -> Result<()> {
+    survives("256", true)
+}
+
+#[test]
+fn blocks_that_all_grow_old() -> Result<()> {
+    survives("200000", false)
+}
