@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     bench_run::{Load, Sample, Variant, measure},
-    packages,
+    bench_soak, packages,
     process::{build_leaktrace, note, output, print, workspace},
 };
 
@@ -25,6 +25,7 @@ const STACKS: [Variant; 5] = [
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let mut variants = vec![Variant::Untraced, Variant::Bare, Variant::Leaktrace];
     let (mut rounds, mut seconds, mut write, mut stacks) = (5_u32, 3_u32, false, false);
+    let mut soak = None;
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let mut value = || rest.next().with_context(|| format!("`{word}` needs a value"));
@@ -37,11 +38,12 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             }
             "--write" => write = true,
             "--stacks" => stacks = true,
+            "--soak" => soak = Some(value()?.parse::<u32>()?),
             other => bail!("do not know `{other}`"),
         }
     }
-    if rounds == 0 || seconds == 0 {
-        bail!("at least one round of one second");
+    if rounds == 0 || seconds == 0 || soak == Some(0) {
+        bail!("at least one round of one second, or one minute");
     }
     packages::for_demo()?;
     build_leaktrace()?;
@@ -50,7 +52,10 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         |word: &&str| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() };
     let options: Vec<String> = words.iter().map(quoted).collect();
     let command = format!("cargo xtask bench {}", options.join(" "));
-    let (name, text) = if stacks {
+    let (name, text) = if let Some(minutes) = soak {
+        let text = heading(command.trim(), "")? + &bench_soak::table(minutes)?;
+        ("cargo xtask bench --soak", text)
+    } else if stacks {
         let samples = measure_all(&STACKS, [Load::Deep], rounds, seconds)?;
         ("cargo xtask bench --stacks", stack_section(&samples, command.trim())?)
     } else {
@@ -91,15 +96,15 @@ fn measure_all<const LOADS: usize>(
 }
 
 /// Where it was measured, and by which command.
-fn heading(command: &str) -> Result<String> {
+fn heading(command: &str, kind: &str) -> Result<String> {
     let kernel = output(Command::new("uname").args(["-srm"]))?;
     let processors = std::thread::available_parallelism()?;
-    Ok(format!("{kernel}, {processors} processors; `{command}`; medians.\n\n"))
+    Ok(format!("{kernel}, {processors} processors; `{command}`{kind}.\n\n"))
 }
 
 /// What stacks cost.
 fn stack_section(samples: &[[Vec<Sample>; 1]], command: &str) -> Result<String> {
-    let mut text = heading(command)?;
+    let mut text = heading(command, "; medians")?;
     text += "| variant | ns/pair | more than the caller only | lost |\n|---|--:|--:|--:|\n";
     let figure = |[of]: &[Vec<Sample>; 1]| median(of, |one| Some(one.figure));
     let caller = samples.get(1).and_then(figure);
@@ -122,7 +127,7 @@ fn stack_section(samples: &[[Vec<Sample>; 1]], command: &str) -> Result<String> 
 
 /// Kernel, command and table.
 fn section(variants: &[Variant], samples: &[[Vec<Sample>; 3]], command: &str) -> Result<String> {
-    let mut text = heading(command)?;
+    let mut text = heading(command, "; medians")?;
     text += "| variant | loop, ns/pair | server, req/s | cross, pairs/s | tracer CPU % (loop / server / cross) | peak memory | lost |\n";
     text += "|---|--:|--:|--:|--:|--:|--:|\n";
     for (variant, [in_loop, server, cross]) in variants.iter().zip(samples) {
@@ -158,7 +163,7 @@ fn median(samples: &[Sample], figure: fn(&Sample) -> Option<f64>) -> Option<f64>
 }
 
 /// Whole numbers with separators; unknown is a dash.
-fn show(figure: Option<f64>) -> String {
+pub(crate) fn show(figure: Option<f64>) -> String {
     let Some(figure) = figure else { return "–".to_owned() };
     let digits = format!("{figure:.0}");
     let mut text = String::new();

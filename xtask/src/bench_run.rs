@@ -70,7 +70,7 @@ impl Variant {
     }
 
     /// Starts it on `pid`, and waits until it is attached.
-    fn attach(&self, pid: u32, report: &str) -> Result<Option<Background>> {
+    pub(crate) fn attach(&self, pid: u32, report: &str) -> Result<Option<Background>> {
         let pid = pid.to_string();
         let mut command = match self {
             Self::Untraced => return Ok(None),
@@ -146,7 +146,7 @@ pub(crate) fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sam
     if let (Some(tracer), Some(before)) = (&mut tracer, before) {
         // A hundred ticks a second on every Linux; so a tick per second is a percent.
         sample.cpu_percent = Some((cpu_ticks(tracer.pid())? - before) / spent);
-        sample.peak_kib = peak_kib(tracer.pid());
+        sample.peak_kib = status_kib(tracer.pid(), "VmHWM:");
         end(tracer)?;
         sample.lost = lost(report);
     }
@@ -157,7 +157,7 @@ pub(crate) fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sam
 }
 
 /// Ends a tracer as Ctrl-C does, and waits: its probes must be gone before the next measurement.
-fn end(tracer: &mut Background) -> Result<()> {
+pub(crate) fn end(tracer: &mut Background) -> Result<()> {
     tracer.signal("INT")?;
     let start = Instant::now();
     while tracer.child().try_wait()?.is_none() {
@@ -180,7 +180,7 @@ fn wrk(port: &str, seconds: u32) -> Result<f64> {
 }
 
 /// User and system time of a process, in clock ticks.
-fn cpu_ticks(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_ticks(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // After the name, which may hold spaces, come the state and ten numbers more.
     let fields = stat.rsplit(") ").next().unwrap_or_default();
@@ -189,9 +189,10 @@ fn cpu_ticks(pid: u32) -> Result<f64> {
     Ok(next()? + next()?)
 }
 
-fn peak_kib(pid: u32) -> Option<f64> {
+/// A line of `/proc/PID/status`, in KiB.
+pub(crate) fn status_kib(pid: u32, name: &str) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

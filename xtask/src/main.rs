@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_run;
+mod bench_soak;
 mod bpf;
 mod ci;
 mod compile;
@@ -30,6 +31,9 @@ cargo xtask COMMAND
   demo [--seconds N]   a leaking HTTP server under load, and leaktrace on it
   bench [--rounds N] [--seconds S] [--peer 'NAME=CMD {pid}']… [--write]
                        what tracing costs, in medians of interleaved rounds
+  bench --stacks …     what a stack costs
+  bench --soak MINUTES [--write]
+                       the highest rate for so long: truth, memory and time of the collector
   tidy                 the house rules
   packages             install what test, vm, demo and bpf need (Debian, as root)";
 
