@@ -11,8 +11,10 @@ use super::{
 
 /// Beyond so many outstanding resources, medians are those of bins.
 const EXACT_MOST: u64 = 1 << 20;
-/// Resources looked at between two pauses: about a millisecond.
-const STRIDE: u32 = 1 << 16;
+/// Resources looked at between two pauses: some milliseconds' worth.
+const STRIDE: u32 = 1 << 17;
+/// Groups that resources are brought into between two pauses.
+const BUCKETS_BITS: u32 = 11;
 /// Bins from an age to its double. The middle of a bin is at most 1/64 of an age in it away.
 const BINS_BITS: u32 = 5;
 
@@ -108,30 +110,36 @@ fn add<W: Written>(
     }
     let mut list = vec![W::default(); listed];
     let mut counts = vec![0_u32; counted];
-    let mut looked = 0_u32;
+    let mut write = |seen: &[Seen]| {
+        for Seen { site, age_ms, size } in seen {
+            let Some(part) = parts.get_mut(*site as usize) else { continue };
+            if part.counted {
+                let bin = usize::from(<u16 as Written>::of(*age_ms));
+                if let Some(count) = counts.get_mut(part.start + bin) {
+                    *count += 1;
+                }
+            } else if let Some(place) = list.get_mut(part.start + part.listed()) {
+                *place = W::of(*age_ms);
+            }
+            part.min_ms = if part.aged.count == 0 { *age_ms } else { part.min_ms.min(*age_ms) };
+            part.max_ms = part.max_ms.max(*age_ms);
+            part.aged.add(*size);
+        }
+    };
+    let mut batch = Batch::new(numbers);
     ledger.outstanding().for_each(|block| {
-        looked = looked.wrapping_add(1);
-        if looked.is_multiple_of(STRIDE) {
+        let age_ns = now_ns.saturating_sub(block.time_ns);
+        if age_ns >= min_age_ns {
+            batch.seen.push(Seen { site: block.site, age_ms: age_ms(age_ns), size: block.size });
+        }
+        batch.looked += 1;
+        if batch.looked == STRIDE {
+            write(batch.by_site());
+            batch.clear();
             pause();
         }
-        let age_ns = now_ns.saturating_sub(block.time_ns);
-        if age_ns < min_age_ns {
-            return;
-        }
-        let Some(part) = parts.get_mut(block.site as usize) else { return };
-        let age = age_ms(age_ns);
-        if part.counted {
-            let bin = usize::from(<u16 as Written>::of(age));
-            if let Some(count) = counts.get_mut(part.start + bin) {
-                *count += 1;
-            }
-        } else if let Some(place) = list.get_mut(part.start + part.listed()) {
-            *place = W::of(age);
-        }
-        part.min_ms = if part.aged.count == 0 { age } else { part.min_ms.min(age) };
-        part.max_ms = part.max_ms.max(age);
-        part.aged.add(block.size);
     });
+    write(batch.by_site());
     for site in figures {
         let Some(part) = parts.get(site.number as usize) else { continue };
         site.aged = part.aged;
@@ -147,6 +155,65 @@ fn add<W: Written>(
             median_ms: median.clamp(part.min_ms, part.max_ms),
             max_ms: part.max_ms,
         });
+    }
+}
+
+/// One resource on the walk.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    site: u32,
+    age_ms: u32,
+    size: u64,
+}
+
+/// Resources on the walk, to be brought near others of their call site: the ledger has them in no order,
+/// and going to another call site for each would be going to memory for each.
+struct Batch {
+    looked: u32,
+    seen: Vec<Seen>,
+    sorted: Vec<Seen>,
+    /// Call sites that are neighbors share one of these, as many as this is a power of two.
+    shift: u32,
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    /// For call sites with numbers below `numbers`.
+    fn new(numbers: usize) -> Self {
+        let shift = numbers.checked_ilog2().unwrap_or(0).saturating_sub(BUCKETS_BITS - 1);
+        let ends = vec![0; (numbers >> shift) + 1];
+        Self { looked: 0, seen: Vec::new(), sorted: Vec::new(), shift, ends }
+    }
+
+    fn clear(&mut self) {
+        self.looked = 0;
+        self.seen.clear();
+    }
+
+    /// What was seen, roughly in the order of call sites.
+    fn by_site(&mut self) -> &[Seen] {
+        let Self { seen, sorted, shift, ends, .. } = self;
+        let most = ends.len() - 1;
+        let bucket = |one: &Seen| ((one.site >> *shift) as usize).min(most);
+        ends.fill(0);
+        for one in &*seen {
+            if let Some(end) = ends.get_mut(bucket(one)) {
+                *end += 1;
+            }
+        }
+        let mut sum = 0;
+        for end in &mut *ends {
+            (sum, *end) = (sum + *end, sum);
+        }
+        sorted.resize(seen.len(), Seen::default());
+        for one in seen {
+            let Some(end) = ends.get_mut(bucket(one)) else { continue };
+            if let Some(place) = sorted.get_mut(*end) {
+                *place = *one;
+            }
+            *end += 1;
+        }
+        sorted
     }
 }
 

@@ -28,7 +28,7 @@ fn bytes_each(blocks: &Blocks, count: u64) -> f64 {
 #[test]
 fn a_block_takes_less_than_64_bytes_however_many_there_are() {
     let mut blocks = Blocks::default();
-    let count = 2_000_000;
+    let count = 600_000;
     for (number, handle) in (1..).zip(handles(count)) {
         assert_eq!(blocks.place(&handle, block(0)), None);
         if number % 1000 == 0 && number >= 50_000 {
@@ -51,7 +51,7 @@ fn a_block_takes_less_than_64_bytes_however_many_there_are() {
 fn blocks_that_come_and_go_do_not_make_a_table_grow() {
     let mut blocks = Blocks::default();
     let held = 100_000;
-    for (number, handle) in (0..).zip(handles(held * 30)) {
+    for (number, handle) in (0..).zip(handles(held * 10)) {
         blocks.place(&handle, block(0));
         if number >= held {
             let gone = heap(1, handle.value - held * 32);
