@@ -84,3 +84,8 @@ fn maps_knows_how_much_it_maps() -> Result<()> {
     assert_eq!(grown, truth.sum("mmap").outstanding_bytes + files + blocks * big.outstanding_count);
     victim.exit()
 }
+
+#[test]
+fn hoard() -> Result<()> {
+    witnessed("hoard", &["300", "10000"])
+}

@@ -205,6 +205,7 @@ impl Server {
                     cpu_s: self.tick as f64 * 0.031,
                     cpu_percent: Some(3.1),
                     rss_bytes: Some(48 << 20),
+                    peak_rss_bytes: Some(51 << 20),
                 },
                 ..Accounting::default()
             },

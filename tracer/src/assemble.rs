@@ -25,7 +25,7 @@ use crate::{
         Unwind, Verdict, Window,
     },
     symbolize::{Namer, Wanted, call_site::headline},
-    target::{Pid, rss_bytes},
+    target::{Pid, peak_rss_bytes, rss_bytes},
 };
 
 pub use members::Member;
@@ -306,7 +306,12 @@ impl Assembly {
                 bytes: tables.bytes,
             },
             estimated: false,
-            collector: Collector { cpu_s, cpu_percent, rss_bytes: rss_bytes(Pid::own()) },
+            collector: Collector {
+                cpu_s,
+                cpu_percent,
+                rss_bytes: rss_bytes(Pid::own()),
+                peak_rss_bytes: peak_rss_bytes(Pid::own()),
+            },
         }
     }
 

@@ -25,7 +25,7 @@ use super::{
     decode::{Event, decode, drained},
     generations::Generations,
     ledger::Ledger,
-    snapshot::{Kin, Snapshot, site_figures},
+    snapshot::{Kin, SiteFigures, Snapshot, site_figures},
 };
 use crate::{
     kernel::{Drained, Tables},
@@ -51,6 +51,8 @@ const RECORDS_AT_ONCE: usize = 1 << 18;
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Longest wait for unwind tables before recording begins. What is not ready then comes later.
 const TABLES_PATIENCE: Duration = Duration::from_millis(500);
+/// Longest walk over the ledger without a drain.
+const WALK_AT_ONCE: Duration = Duration::from_millis(50);
 /// Time for programs that are running when recording is switched off.
 const SETTLE: Duration = Duration::from_millis(2);
 
@@ -336,11 +338,10 @@ impl Collector {
         let ledger = &mut self.ledger;
         self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         let at_ns = now_ns();
-        let min_age_ns = u64::try_from(self.manner.min_age.as_nanos()).unwrap_or(u64::MAX);
         Ok(Snapshot {
             at_ns,
             last,
-            sites: site_figures(&self.ledger, at_ns, min_age_ns),
+            sites: self.figures(at_ns)?,
             losses,
             unknown_releases: self.ledger.unknown_releases(),
             hits: (0..self.probes).map(|probe| self.tables.hits(probe)).collect(),
@@ -349,6 +350,22 @@ impl Collector {
             kin: std::mem::take(&mut self.kin),
             mappings: std::mem::take(&mut self.changed).into_iter().collect(),
         })
+    }
+
+    /// The figures of one moment. Many blocks take a while; meanwhile the young are drained, and what
+    /// was drained reaches the ledger with the next cycle, before any record is read.
+    fn figures(&mut self, at_ns: u64) -> io::Result<Vec<SiteFigures>> {
+        let Self { ledger, tables, taken, .. } = self;
+        let min_age_ns = u64::try_from(self.manner.min_age.as_nanos()).unwrap_or(u64::MAX);
+        let (begun, mut drained, mut failed) = (Instant::now(), Instant::now(), None);
+        let sites = site_figures(ledger, at_ns, min_age_ns, || {
+            if drained.elapsed() >= WALK_AT_ONCE && failed.is_none() {
+                failed = tables.drain(taken).err();
+                drained = Instant::now();
+            }
+        });
+        log::debug!("figures of {} call sites took {:?}", sites.len(), begun.elapsed());
+        failed.map_or(Ok(sites), Err)
     }
 
     /// Sleeps until `until`, a crowded ring buffer, or a time after which requests are looked at.

@@ -17,17 +17,25 @@ impl Ledger {
         for (handle, held) in self.family.opened(parent, child, position) {
             self.held_in_vain(handle, held);
         }
+        // No copy goes to the parent, not even one of a copy: a child of the child would have to be its
+        // parent. So its tables can be read while they are copied.
+        for kind in Kind::ALL {
+            let Some(table) = self.blocks.lift(parent, kind) else { continue };
+            let held = table.iter().filter(|(_, block)| block.position <= position);
+            for (value, block) in held {
+                self.inherit(child, Handle { pid: parent, kind, value }, block);
+            }
+            self.blocks.lower(parent, kind, table);
+        }
         // What was displaced and not released yet was still there at the fork, too.
-        let owed =
-            self.owed.iter().flat_map(|(handle, all)| all.iter().map(move |one| (handle, one)));
-        let held: Vec<(Handle, Block)> = self
-            .blocks
+        let owed: Vec<(Handle, Block)> = self
+            .owed
             .iter()
-            .chain(owed)
-            .filter(|(handle, block)| handle.pid == parent && block.position <= position)
-            .map(|(handle, block)| (*handle, *block))
+            .filter(|(handle, _)| handle.pid == parent)
+            .flat_map(|(handle, all)| all.iter().map(|one| (*handle, *one)))
+            .filter(|(_, block)| block.position <= position)
             .collect();
-        for (handle, block) in held {
+        for (handle, block) in owed {
             self.inherit(child, handle, block);
         }
         for kind in Kind::ALL {

@@ -19,6 +19,7 @@ use tracer_common::{
 
 pub use super::tally::{Sum, Tally};
 use super::{
+    blocks::Blocks,
     decode::{Block, Event, Handle, Site},
     family::{Family, Held},
     ranges::{Gone, Ranges},
@@ -53,7 +54,7 @@ pub(super) enum Taken {
 /// The table.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    pub(super) blocks: HashMap<Handle, Block, FixedState>,
+    pub(super) blocks: Blocks,
     pub(super) ranges: HashMap<(Pid, Kind), Ranges>,
     /// What was settled before its release arrived.
     pub(super) owed: HashMap<Handle, Vec<Block>, FixedState>,
@@ -64,6 +65,8 @@ pub struct Ledger {
     pub(super) internal: HashMap<Pid, Vec<(u64, u64)>>,
     pub(super) unknown_releases: u64,
     pub(super) doubtful: u64,
+    /// When the first of all outstanding resources was acquired, or before; if there was any.
+    earliest_ns: Option<u64>,
 }
 
 impl Ledger {
@@ -107,8 +110,8 @@ impl Ledger {
     /// brought some already.
     pub(super) fn forget_until(&mut self, pid: Pid, position: u64) {
         let book = &mut self.book;
-        self.blocks.retain(|handle, block| {
-            let keep = handle.pid != pid || block.position > position;
+        self.blocks.retain_of(pid, |block| {
+            let keep = block.position > position;
             if !keep {
                 book.tally(block.site).settle(block.size);
             }
@@ -195,7 +198,12 @@ impl Ledger {
     /// Every outstanding resource, in no order.
     pub fn outstanding(&self) -> impl Iterator<Item = Block> {
         let ranges = self.ranges.values().flat_map(Ranges::outstanding);
-        self.blocks.values().copied().chain(ranges)
+        self.blocks.iter().chain(ranges)
+    }
+
+    /// Nothing that is outstanding is older than this.
+    pub fn longest_age_ns(&self, now_ns: u64) -> u64 {
+        self.earliest_ns.map_or(0, |earliest_ns| now_ns.saturating_sub(earliest_ns))
     }
 
     /// Releases of what was never seen to be acquired.
@@ -209,6 +217,7 @@ impl Ledger {
     }
 
     fn acquired(&mut self, handle: Handle, block: Block) {
+        self.earliest_ns = Some(self.earliest_ns.map_or(block.time_ns, |ns| ns.min(block.time_ns)));
         let tally = self.book.tally(block.site);
         tally.acquired.add(block.size);
         tally.outstanding.add(block.size);
@@ -224,12 +233,8 @@ impl Ledger {
 
     /// Puts a block in its place, in which another life of its address may stand.
     pub(super) fn place(&mut self, handle: Handle, block: Block) {
-        let earlier = match self.blocks.get(&handle) {
-            // News of an earlier life of this address: its release is still on its way.
-            Some(present) if present.position > block.position => Some(block),
-            _ => self.blocks.insert(handle, block),
-        };
-        if let Some(earlier) = earlier {
+        // Whichever of two lives of this address is the earlier one: its release is still on its way.
+        if let Some(earlier) = self.blocks.place(&handle, block) {
             self.book.tally(earlier.site).settle(earlier.size);
             self.owed.entry(handle).or_default().push(earlier);
         }
@@ -237,9 +242,7 @@ impl Ledger {
 
     fn released(&mut self, handle: Handle, release: Held) -> Taken {
         let position = release.position;
-        if self.blocks.get(&handle).is_some_and(|block| block.position <= position)
-            && let Some(block) = self.blocks.remove(&handle)
-        {
+        if let Some(block) = self.blocks.take(&handle, position) {
             self.book.tally(block.site).settle(block.size);
             return Taken::Block(block);
         }

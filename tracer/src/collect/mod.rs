@@ -3,6 +3,8 @@
 //! Takes records and drained resources, hands on [`snapshot::Snapshot`]s. Names nothing, judges
 //! nothing. `decode` and `ledger` do no IO and read no clock; `collector` is the loop that does.
 
+mod ages;
+mod blocks;
 pub mod collector;
 pub mod decode;
 mod family;
@@ -10,6 +12,7 @@ mod followed;
 mod generations;
 mod inherit;
 pub mod ledger;
+mod packed;
 mod ranges;
 mod relatives;
 pub mod snapshot;

@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tracer_common::{loss::Loss, stack::StackEnd};
 
-use super::ledger::{Ledger, Sum};
+use super::{
+    ages::add_ages,
+    ledger::{Ledger, Sum},
+};
 use crate::target::{Identity, Pid, mappings::Mappings};
 
 /// What is known at one moment.
@@ -81,14 +84,21 @@ pub struct SiteFigures {
 pub struct Ages {
     /// The youngest.
     pub min_ms: u32,
-    /// As many are older as younger.
+    /// As many are older as younger. With more than a million resources outstanding (of all targets),
+    /// this is within 1.6 percent.
     pub median_ms: u32,
     /// The oldest.
     pub max_ms: u32,
 }
 
-/// The figures of every call site that acquired anything.
-pub fn site_figures(ledger: &Ledger, now_ns: u64, min_age_ns: u64) -> Vec<SiteFigures> {
+/// The figures of every call site that acquired anything. `pause` is called again and again, every
+/// few milliseconds at the most: for what cannot wait until all are counted.
+pub fn site_figures(
+    ledger: &Ledger,
+    now_ns: u64,
+    min_age_ns: u64,
+    pause: impl FnMut(),
+) -> Vec<SiteFigures> {
     let mut figures: Vec<SiteFigures> = ledger
         .sites()
         .filter(|(_, _, tally)| tally.acquired().count + tally.inherited().count > 0)
@@ -106,50 +116,8 @@ pub fn site_figures(ledger: &Ledger, now_ns: u64, min_age_ns: u64) -> Vec<SiteFi
             ages: None,
         })
         .collect();
-    add_ages(ledger, &mut figures, now_ns, min_age_ns);
+    add_ages(ledger, &mut figures, now_ns, min_age_ns, pause);
     figures
-}
-
-/// One room for all ages, a part of it per call site: no allocation per site, and the median by
-/// selection instead of sorting.
-fn add_ages(ledger: &Ledger, figures: &mut [SiteFigures], now_ns: u64, min_age_ns: u64) {
-    let numbers = figures.last().map_or(0, |site| site.number as usize + 1);
-    let mut place = vec![usize::MAX; numbers];
-    let mut starts = Vec::with_capacity(figures.len());
-    let mut total = 0_usize;
-    for (index, site) in figures.iter().enumerate() {
-        if let Some(place) = place.get_mut(site.number as usize) {
-            *place = index;
-        }
-        starts.push(total);
-        total += usize::try_from(site.outstanding.count).unwrap_or(0);
-    }
-    let mut ages = vec![0_u32; total];
-    let mut used = starts.clone();
-    for block in ledger.outstanding() {
-        let age_ns = now_ns.saturating_sub(block.time_ns);
-        let Some(&index) = place.get(block.site as usize) else { continue };
-        let (Some(site), Some(at)) = (figures.get_mut(index), used.get_mut(index)) else {
-            continue;
-        };
-        if age_ns < min_age_ns {
-            continue;
-        }
-        site.aged.add(block.size);
-        if let Some(age) = ages.get_mut(*at) {
-            *age = u32::try_from(age_ns / 1_000_000).unwrap_or(u32::MAX);
-            *at += 1;
-        }
-    }
-    for ((site, start), end) in figures.iter_mut().zip(starts).zip(used) {
-        let Some(ages) = ages.get_mut(start..end) else { continue };
-        let (Some(min), Some(max)) = (ages.iter().copied().min(), ages.iter().copied().max())
-        else {
-            continue;
-        };
-        let (_, median, _) = ages.select_nth_unstable(ages.len() / 2);
-        site.ages = Some(Ages { min_ms: min, median_ms: *median, max_ms: max });
-    }
 }
 
 #[cfg(test)]
@@ -168,7 +136,7 @@ mod tests {
             let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
             ledger.apply(Event::Acquired { handle, block });
         }
-        let figures = site_figures(&ledger, 10_000_000_000, 2_000_000_000);
+        let figures = site_figures(&ledger, 10_000_000_000, 2_000_000_000, || {});
         assert_eq!(figures.len(), 1);
         assert_eq!(figures[0].outstanding, Sum { count: 3, bytes: 30 });
         assert_eq!(figures[0].aged, Sum { count: 2, bytes: 20 });

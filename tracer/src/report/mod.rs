@@ -174,6 +174,9 @@ pub struct Collector {
     pub cpu_percent: Option<f64>,
     /// Its resident memory, bytes.
     pub rss_bytes: Option<u64>,
+    /// The most that its resident memory ever was, bytes.
+    #[serde(default)]
+    pub peak_rss_bytes: Option<u64>,
 }
 
 /// One probed function.

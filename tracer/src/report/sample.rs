@@ -63,6 +63,7 @@ pub fn sample() -> Report {
                 cpu_s: 9.5,
                 cpu_percent: Some(3.1),
                 rss_bytes: Some(48_234_496),
+                peak_rss_bytes: Some(50_331_648),
             },
         },
         allocators: vec![Allocator {

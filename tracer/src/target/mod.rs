@@ -213,6 +213,12 @@ pub fn rss_bytes(pid: Pid) -> Option<u64> {
     (pages > 0).then(|| pages.saturating_mul(page_bytes))
 }
 
+/// The most resident memory there ever was, bytes; `None` when the process has ended.
+pub fn peak_rss_bytes(pid: Pid) -> Option<u64> {
+    let status = open(pid).ok()?.status().ok()?;
+    status.vmhwm.map(|kib| kib.saturating_mul(1024))
+}
+
 fn open(pid: Pid) -> Result<Process, TargetError> {
     let raw = pid.raw().ok_or(TargetError::NoSuchProcess(pid))?;
     Process::new(raw).map_err(|error| TargetError::parsing(pid, "the folder in /proc", error))
@@ -260,7 +266,7 @@ fn file_name(path: &str) -> &str {
 mod tests {
     use std::process::{Command, Stdio};
 
-    use super::{Pid, TargetError, arguments, find_by_name, identify, rss_bytes};
+    use super::{Pid, TargetError, arguments, find_by_name, identify, peak_rss_bytes, rss_bytes};
 
     #[test]
     fn we_are_ourselves() {
@@ -270,6 +276,7 @@ mod tests {
         assert_eq!(own.cmdline[0], std::env::args().next().unwrap());
         assert!(own.fd_limit.is_some() && own.start_time > 0);
         assert!(rss_bytes(Pid::own()).unwrap() > 1 << 20);
+        assert!(peak_rss_bytes(Pid::own()).unwrap() > 1 << 20);
     }
 
     #[test]

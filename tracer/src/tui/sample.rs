@@ -113,7 +113,12 @@ pub(crate) fn report() -> Report {
             events_per_s: 182_000.0,
             unknown_frees: 1_204,
             truncated_stacks: 31,
-            collector: Collector { cpu_s: 23.6, cpu_percent: Some(3.1), rss_bytes: Some(48 << 20) },
+            collector: Collector {
+                cpu_s: 23.6,
+                cpu_percent: Some(3.1),
+                rss_bytes: Some(48 << 20),
+                peak_rss_bytes: Some(51 << 20),
+            },
             ..Accounting::default()
         },
         probes: probes(),

@@ -1,0 +1,71 @@
+//! What the table of outstanding blocks costs: `cargo run --release -p leaktrace --example ledger [BLOCKS
+//! [SITES]]` (ten million, 50,000) prints memory and time for each block, and the time of a snapshot.
+//! Needs neither root nor a target.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a tool for developers, never shipped"
+)]
+
+use std::{env, hint::black_box, time::Instant};
+
+use leaktrace::{
+    collect::{
+        decode::{Block, Event, Handle},
+        ledger::Ledger,
+        snapshot::site_figures,
+    },
+    target::{Pid, rss_bytes},
+};
+use tracer_common::kind::Kind;
+
+/// The blocks as an allocator lays them out, each call site's behind each other, a microsecond apart.
+fn handle(number: u64) -> Handle {
+    Handle { pid: Pid(1), kind: Kind::Heap, value: 0x7f00_0000_0000 + number * 32 }
+}
+
+fn main() {
+    let mut numbers = env::args().skip(1).map(|word| word.parse().expect("a number"));
+    let blocks: u64 = numbers.next().unwrap_or(10_000_000);
+    let sites: u64 = numbers.next().unwrap_or(50_000);
+    let resident = || rss_bytes(Pid::own()).expect("the own process");
+    let mut ledger = Ledger::default();
+    let empty = resident();
+    let begun = Instant::now();
+    for number in 0..blocks {
+        let site = u32::try_from(number * sites / blocks).expect("a small number") + 1;
+        let block = Block { size: 16, time_ns: number * 1000, position: number * 64, site };
+        ledger.apply(Event::Acquired { handle: handle(number), block });
+    }
+    let each = |ns: u128| ns as f64 / blocks as f64;
+    println!("acquired: {:.0} ns each", each(begun.elapsed().as_nanos()));
+    println!("memory: {:.1} bytes each", each(u128::from(resident() - empty)));
+    let mut longest = 0;
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let mut last = begun;
+        let figures = site_figures(&ledger, blocks * 1000, 0, || {
+            longest = longest.max(last.elapsed().as_micros());
+            last = Instant::now();
+        });
+        let took = begun.elapsed();
+        assert_eq!(figures.iter().map(|site| site.aged.count).sum::<u64>(), blocks);
+        black_box(figures);
+        println!("figures: {} ms, {:.1} ns each", took.as_millis(), each(took.as_nanos()));
+    }
+    println!("longest stretch without a pause: {longest} us");
+    let begun = Instant::now();
+    for number in 0..blocks {
+        let released = Event::Released {
+            handle: handle(number),
+            size: 0,
+            position: u64::MAX,
+            caller: 0,
+            resizing: None,
+        };
+        ledger.apply(released);
+    }
+    println!("released: {:.0} ns each", each(begun.elapsed().as_nanos()));
+    println!("memory left: {:.1} MiB", (resident() - empty) as f64 / f64::from(1 << 20));
+}

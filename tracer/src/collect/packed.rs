@@ -1,0 +1,109 @@
+//! A block and its handle in 24 bytes. Pure.
+
+use super::decode::Block;
+
+/// Bits of a handle: addresses of programs have 47, unless they ask for more.
+const HANDLE_BITS: u32 = 48;
+/// Bits of a position: what the ring buffer reaches after 256 TiB of records.
+const POSITION_BITS: u32 = 48;
+/// Bits of a size: up to 64 GiB.
+const SIZE_BITS: u32 = 36;
+/// Bits of a time in [ticks](TICK_BITS): 52 days.
+const TIME_BITS: u32 = 36;
+/// Bits of a call site's number.
+const SITE_BITS: u32 = 24;
+/// Bits of a nanosecond count that are not kept: times are kept to 65.5 µs, ages are shown in tenths
+/// of seconds, and the least age is given in milliseconds.
+pub(super) const TICK_BITS: u32 = 16;
+
+/// Low bits of size and time share a word with the handle and the position.
+const LOW_BITS: u32 = 16;
+const LOW: u64 = (1 << LOW_BITS) - 1;
+const HIGH_BITS: u32 = SIZE_BITS - LOW_BITS;
+const HIGH: u64 = (1 << HIGH_BITS) - 1;
+
+// Three words hold it all: `handle, size's low bits`, `position, time's low bits`, `site, the high bits`.
+const _: () = assert!(HANDLE_BITS + LOW_BITS == 64 && POSITION_BITS + LOW_BITS == 64);
+const _: () = assert!(SITE_BITS + 2 * HIGH_BITS == 64 && TIME_BITS == SIZE_BITS);
+
+/// A block that fits, with its handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Packed([u64; 3]);
+
+impl Packed {
+    /// `None` for what does not fit. The time is rounded down to a tick after `origin_ns`.
+    pub(super) fn new(handle: u64, block: &Block, origin_ns: u64) -> Option<Self> {
+        let ticks = block.time_ns.checked_sub(origin_ns)? >> TICK_BITS;
+        let site = u64::from(block.site);
+        let fits = handle >> HANDLE_BITS == 0
+            && block.position >> POSITION_BITS == 0
+            && block.size >> SIZE_BITS == 0
+            && ticks >> TIME_BITS == 0
+            && site >> SITE_BITS == 0;
+        fits.then_some(Self([
+            handle << LOW_BITS | block.size & LOW,
+            block.position << LOW_BITS | ticks & LOW,
+            site << (2 * HIGH_BITS) | (block.size >> LOW_BITS) << HIGH_BITS | ticks >> LOW_BITS,
+        ]))
+    }
+
+    /// The handle.
+    pub(super) const fn handle(&self) -> u64 {
+        self.0[0] >> LOW_BITS
+    }
+
+    /// The block, its time to a tick.
+    pub(super) const fn block(&self, origin_ns: u64) -> Block {
+        let [first, second, third] = self.0;
+        let ticks = (third & HIGH) << LOW_BITS | second & LOW;
+        let site = (third >> (2 * HIGH_BITS)) as u32;
+        Block {
+            size: (third >> HIGH_BITS & HIGH) << LOW_BITS | first & LOW,
+            time_ns: origin_ns + (ticks << TICK_BITS),
+            position: second >> LOW_BITS,
+            site,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_has_a_bit_too_many_does_not_fit() {
+        let most = Block {
+            size: (1 << 36) - 1,
+            time_ns: 7 + (((1 << 36) - 1) << 16),
+            position: (1 << 48) - 1,
+            site: (1 << 24) - 1,
+        };
+        let handle = (1 << 48) - 1;
+        let packed = Packed::new(handle, &most, 7).unwrap();
+        assert_eq!((packed.handle(), packed.block(7)), (handle, most));
+        assert_eq!(Packed::new(handle + 1, &most, 7), None);
+        assert_eq!(Packed::new(handle, &Block { size: 1 << 36, ..most }, 7), None);
+        assert_eq!(Packed::new(handle, &Block { position: 1 << 48, ..most }, 7), None);
+        assert_eq!(Packed::new(handle, &Block { site: 1 << 24, ..most }, 7), None);
+        assert_eq!(Packed::new(handle, &Block { time_ns: 7 + (1 << 52), ..most }, 7), None);
+        assert_eq!(Packed::new(handle, &Block { time_ns: 6, ..most }, 7), None);
+    }
+
+    proptest! {
+        /// Everything comes back, the time at most a tick early.
+        #[test]
+        fn what_fits_comes_back(
+            handle in 0_u64..1 << 48, size in 0_u64..1 << 36, position in 0_u64..1 << 48,
+            time in 0_u64..1 << 52, site in 0_u32..1 << 24, origin_ns in 0_u64..1 << 60,
+        ) {
+            let block = Block { size, time_ns: origin_ns + time, position, site };
+            let packed = Packed::new(handle, &block, origin_ns).unwrap();
+            let back = packed.block(origin_ns);
+            prop_assert_eq!(packed.handle(), handle);
+            prop_assert!((0..1 << TICK_BITS).contains(&(block.time_ns - back.time_ns)));
+            prop_assert_eq!(Block { time_ns: block.time_ns, ..back }, block);
+        }
+    }
+}
