@@ -72,6 +72,13 @@ impl Call {
         unsafe { (*self.regs).rsp }
     }
 
+    /// Address of the instruction at the hit.
+    #[inline(always)]
+    pub(crate) fn instruction(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.regs).rip }
+    }
+
     /// Frame pointer at the hit.
     #[inline(always)]
     pub(crate) fn frame_pointer(&self) -> u64 {

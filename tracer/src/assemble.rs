@@ -4,6 +4,7 @@
 //! report never waits for names: what has none yet is shown as `module+0xoffset` and named within a
 //! time budget at later reports. Only the last report waits.
 
+mod light;
 mod members;
 mod probed;
 
@@ -28,6 +29,7 @@ use crate::{
     target::{Pid, rss_bytes},
 };
 
+pub use light::Levels;
 pub use members::Member;
 
 /// Time for new names per report: within it even the first address of a large object is seldom found,
@@ -54,6 +56,8 @@ pub struct Scene {
     pub started_ns: u64,
     /// Milliseconds until all probes were on.
     pub attach_ms: u64,
+    /// What the kernel counted of the targets at the start, if page faults are traced and no function.
+    pub light: Option<Levels>,
     /// Kinds asked for.
     pub kinds: Vec<Kind>,
     /// Call sites that the last report will show.
@@ -133,6 +137,7 @@ impl Assembly {
         let shown = order.iter().take(self.scene.top).map(|site| site.number);
         let modules = self.namer.modules(shown);
         let sites = order.iter().map(|site| self.site(site)).collect();
+        let (light, fds) = self.light(snapshot);
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -150,14 +155,16 @@ impl Assembly {
             totals: self.totals(snapshot),
             sites,
             modules,
-            fds: None,
+            light,
+            fds,
             connections: None,
         }
     }
 
     fn kind(&self, site: &SiteFigures) -> Kind {
         // The unknown call site: almost everything that is acquired is heap.
-        self.probe(site.probe).map_or(Kind::Heap, |probe| probe.function.kind)
+        let unknown = if self.scene.light.is_some() { Kind::Pages } else { Kind::Heap };
+        self.probe(site.probe).map_or(unknown, |probe| probe.function.kind)
     }
 
     fn probe(&self, number: Option<u8>) -> Option<&Probe> {
@@ -188,8 +195,9 @@ impl Assembly {
     fn site(&mut self, site: &SiteFigures) -> Site {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
+        let unknown = if self.scene.light.is_some() { "page fault" } else { "?" };
         let acquired_by =
-            self.probe(site.probe).map_or("?", |probe| &probe.function.name).to_owned();
+            self.probe(site.probe).map_or(unknown, |probe| &probe.function.name).to_owned();
         let growth = self.history.growth(site.number);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
@@ -312,6 +320,9 @@ impl Assembly {
 
     /// What a reader must know to trust the figures.
     fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        if self.scene.light.is_some() {
+            return Vec::new();
+        }
         let resident_bytes = self.rss.values().sum();
         let first_bytes = *self.first_rss.get_or_insert(resident_bytes);
         let hits = snapshot.hits.iter().map(|(hits, _)| hits).sum();

@@ -26,6 +26,7 @@ use super::{
     generations::Generations,
     ledger::Ledger,
     snapshot::{Kin, Snapshot, site_figures},
+    touched::{Touches, take_in},
 };
 use crate::{
     kernel::{Drained, Tables},
@@ -109,6 +110,8 @@ pub struct Manner {
     pub frames: u32,
     /// What is not to be remembered of stacks.
     pub forget: Option<Forget>,
+    /// Whether page faults are traced, and no function.
+    pub light: bool,
 }
 
 /// The loop's state.
@@ -127,6 +130,8 @@ pub struct Collector {
     pub(super) probes: u8,
     pub(super) manner: Manner,
     pub(super) taken: Vec<Drained>,
+    /// Where page faults are traced.
+    pub(super) touches: Option<Touches>,
     pub(super) malformed: u64,
     pub(super) doubts_seen: u64,
     pub(super) ended: Vec<Pid>,
@@ -165,6 +170,7 @@ impl Collector {
             probes,
             manner,
             taken: Vec::new(),
+            touches: manner.light.then(Touches::new),
             malformed: 0,
             doubts_seen: 0,
             ended: Vec::new(),
@@ -271,13 +277,13 @@ impl Collector {
     fn cycle(&mut self) -> io::Result<usize> {
         self.tables.drain(&mut self.taken)?;
         let mut brought = self.taken.len();
+        let Self { ledger, malformed, strayed, touches, .. } = self;
         for (key, young) in self.taken.drain(..) {
             match drained(&key, &young) {
-                Some(event) => self.ledger.apply(event),
-                None => self.malformed += 1,
+                Some(event) => take_in(ledger, touches, event),
+                None => *malformed += 1,
             }
         }
-        let Self { ledger, malformed, strayed, .. } = self;
         let mut family = Vec::new();
         let records = self.tables.records(RECORDS_AT_ONCE, |record| match decode(record) {
             Some(event) => {
@@ -285,7 +291,7 @@ impl Collector {
                 if matches!(event, Event::Forked { .. } | Event::Executed { .. }) {
                     family.push(event.clone());
                 }
-                ledger.apply(event);
+                take_in(ledger, touches, event);
             }
             None => *malformed += 1,
         });
@@ -293,6 +299,7 @@ impl Collector {
             ledger.cycled();
         }
         brought += records;
+        self.look_at_touched();
         family.into_iter().for_each(|event| self.related(&event));
         if std::mem::take(&mut self.strayed) || Instant::now() >= self.next_look {
             self.look_at_targets();
@@ -333,6 +340,7 @@ impl Collector {
                 losses.insert(reason, count);
             }
         }
+        self.look_at_pages(last);
         let ledger = &mut self.ledger;
         self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         let at_ns = now_ns();

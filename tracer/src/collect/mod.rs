@@ -14,5 +14,6 @@ mod ranges;
 mod relatives;
 pub mod snapshot;
 mod tally;
+mod touched;
 
 pub use snapshot::Snapshot;
