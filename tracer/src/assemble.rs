@@ -321,7 +321,7 @@ impl Assembly {
     /// What a reader must know to trust the figures.
     fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
         if self.scene.light.is_some() {
-            return Vec::new();
+            return light::warnings();
         }
         let resident_bytes = self.rss.values().sum();
         let first_bytes = *self.first_rss.get_or_insert(resident_bytes);

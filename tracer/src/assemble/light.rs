@@ -7,7 +7,7 @@ use crate::{
     analyze::level::Past,
     collect::Snapshot,
     report::{Exit, Fds, Growing, Light},
-    target::{Pid, usage},
+    target::{Pid, pages, usage},
 };
 
 /// The past of every figure.
@@ -110,6 +110,18 @@ impl Levels {
         }
         known.then_some(fds)
     }
+}
+
+/// What a reader must know of pages.
+pub(super) fn warnings() -> Vec<String> {
+    if pages::frames_are_shown() {
+        return Vec::new();
+    }
+    vec![
+        "the kernel does not show which page frames there are (it takes CAP_SYS_ADMIN): huge pages count as \
+         4 KiB, and pages that were only read count, too"
+            .to_owned(),
+    ]
 }
 
 impl Assembly {

@@ -13,6 +13,8 @@ use aya::{
     },
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::object::{Failed, Programs, own, place, program_failed};
 
 /// The program at the event.
@@ -46,6 +48,12 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Failed> {
 impl Programs {
     /// Watches the page faults of a process, in all its threads and those to come.
     pub fn watch_touches(&mut self, pid: NonZeroU32) -> Result<(), Failed> {
+        // A descriptor for each thread: there may be thousands.
+        let limit = getrlimit(Resource::Nofile);
+        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        {
+            log::info!("the limit of file descriptors stays as it is: {error}");
+        }
         let mut watched = BTreeSet::new();
         for _ in 0..LOOKS {
             let mut any = false;

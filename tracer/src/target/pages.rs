@@ -123,6 +123,11 @@ impl Frames {
     }
 }
 
+/// Whether the kernel shows us which frames there are: it takes `CAP_SYS_ADMIN`.
+pub fn frames_are_shown() -> bool {
+    zeros().is_some() && Frames::open().0.is_some()
+}
+
 /// How many frames of the piece that holds the one at `at` lie before it, and how many it has.
 fn piece(flags: &[u64], at: u64) -> Option<(u64, u64)> {
     let at = usize::try_from(at).ok()?;
@@ -179,6 +184,7 @@ mod tests {
         room[first + 4096] = std::hint::black_box(1);
         std::hint::black_box(room[first + 2 * 4096]);
         assert_eq!(there(&room), [false, true, false, false]);
+        assert!(frames_are_shown());
     }
 
     #[test]
