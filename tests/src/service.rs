@@ -98,6 +98,38 @@ pub fn breakpoint_at(pid: u32, probe: &Value) -> Result<bool> {
     Ok(memory == INT3 && file != INT3)
 }
 
+/// Objects whose executable memory in the target differs from their files: there is a probe in it.
+pub fn changed_code(pid: u32) -> Result<Vec<String>> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let mut changed = Vec::new();
+    for line in maps.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [range, access, offset, _, _, path] = fields.as_slice() else { continue };
+        if !access.contains('x') || !path.starts_with('/') {
+            continue;
+        }
+        let (start, end) = range.split_once('-').context("a range of addresses")?;
+        let start = u64::from_str_radix(start, 16)?;
+        let size = u64::from_str_radix(end, 16)? - start;
+        let offset = u64::from_str_radix(offset, 16)?;
+        // Behind the file's end are zeros.
+        let file = format!("/proc/{pid}/root{path}");
+        let size = size.min(fs::metadata(&file)?.len().saturating_sub(offset));
+        if bytes_at(&format!("/proc/{pid}/mem"), start, size)? != bytes_at(&file, offset, size)? {
+            changed.push((*path).to_owned());
+        }
+    }
+    Ok(changed)
+}
+
+fn bytes_at(path: &str, offset: u64, size: u64) -> Result<Vec<u8>> {
+    let mut file = File::open(path).with_context(|| format!("could not open `{path}`"))?;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = vec![0; usize::try_from(size)?];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Where in its object a probe sits; nowhere when it is not on.
 pub fn offset_of(probe: &Value) -> Result<Option<u64>> {
     let Some(offset) = probe.get("offset").and_then(Value::as_str) else { return Ok(None) };

@@ -12,7 +12,12 @@ pub enum Kind {
     Heap = 0,
     /// Anonymous memory mapped by the program itself, not by its allocator.
     Mmap = 1,
+    /// Anonymous memory that has become resident: pages, by who touched them. Only without probes.
+    Pages = 2,
 }
+
+/// Bytes of a page.
+pub const PAGE_BYTES: u64 = 4096;
 
 /// How a release names what it releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,13 +30,17 @@ pub enum Extent {
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 2] = [Self::Heap, Self::Mmap];
+    pub const ALL: [Self; 3] = [Self::Heap, Self::Mmap, Self::Pages];
+
+    /// Those that probed functions acquire.
+    pub const PROBED: [Self; 2] = [Self::Heap, Self::Mmap];
 
     /// The kind with this number, or `None` for a number that no kind has.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Heap),
             1 => Some(Self::Mmap),
+            2 => Some(Self::Pages),
             _ => None,
         }
     }
@@ -41,6 +50,7 @@ impl Kind {
         match self {
             Self::Heap => "heap",
             Self::Mmap => "mmap",
+            Self::Pages => "pages",
         }
     }
 
@@ -49,13 +59,14 @@ impl Kind {
         match self {
             Self::Heap => "blocks of the C allocator: malloc, calloc, realloc, memalign, new",
             Self::Mmap => "anonymous memory mapped by the program itself: mmap, mremap",
+            Self::Pages => "anonymous memory that has become resident, by who touched it",
         }
     }
 
     /// How a release names what it releases.
     pub const fn extent(self) -> Extent {
         match self {
-            Self::Heap => Extent::Handle,
+            Self::Heap | Self::Pages => Extent::Handle,
             Self::Mmap => Extent::Range,
         }
     }

@@ -32,6 +32,13 @@ impl Call {
         // SAFETY: the context is the one this program was called with.
         let cookie = unsafe { bpf_get_attach_cookie(context) };
         let id = bpf_get_current_pid_tgid();
+        let (target, thread) = Self::who(id)?;
+        Some(Self { regs: context.cast(), id, cookie: Cookie(cookie), target, thread })
+    }
+
+    /// The target that a thread belongs to, and the thread's entry if it has one.
+    #[inline(always)]
+    pub(crate) fn who(id: u64) -> Option<(Target, Option<*mut Thread>)> {
         let thread = THREADS.get_ptr_mut(id);
         // SAFETY: the value is copied; it changes only while no thread of the process is in a call, and
         // a thread's entry does not outlive its program.
@@ -39,7 +46,7 @@ impl Call {
             Some(thread) => unsafe { (*thread).target },
             None => *unsafe { TARGETS.get((id >> 32) as u32) }?,
         };
-        Some(Self { regs: context.cast(), id, cookie: Cookie(cookie), target, thread })
+        Some((target, thread))
     }
 
     /// Whose memory it is: the thread group's id, or that of a `vfork`'s parent.
@@ -77,6 +84,13 @@ impl Call {
     pub(crate) fn stack_pointer(&self) -> u64 {
         // SAFETY: as above.
         unsafe { (*self.regs).rsp }
+    }
+
+    /// Address of the instruction at the hit.
+    #[inline(always)]
+    pub(crate) fn instruction(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.regs).rip }
     }
 
     /// Frame pointer at the hit.

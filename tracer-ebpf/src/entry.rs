@@ -149,7 +149,7 @@ fn begin<'thread>(
 
 /// The thread's entry, made at its first call.
 #[inline(always)]
-fn thread_of(call: &Call) -> Option<*mut Thread> {
+pub(crate) fn thread_of(call: &Call) -> Option<*mut Thread> {
     if let Some(thread) = call.thread {
         return Some(thread);
     }

@@ -22,6 +22,7 @@ mod remember;
 mod ret;
 mod site;
 mod thread_end;
+mod touch;
 mod unwind;
 
 /// The verifier refuses programs that can reach this; the linker drops it.

@@ -67,6 +67,10 @@ pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES,
 #[map]
 pub(crate) static UNWINDER: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
+/// The same for the programs at page faults: an array's programs are of one type.
+#[map]
+pub(crate) static TOUCH_UNWINDER: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
 /// Unwind tables, page by page. Its length is set when the object is loaded.
 #[map]
 pub(crate) static UNWIND_PAGES: Array<Page> = Array::with_max_entries(limits::UNWIND_PAGES, 0);

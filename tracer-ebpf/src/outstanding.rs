@@ -8,7 +8,7 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tracer_common::{
     attach::Shape,
-    kind::{Extent, Kind},
+    kind::{Extent, Kind, PAGE_BYTES},
     limits::{self, RING_BYTES},
     loss::Loss,
     record::{ACQUIRE, Change, RELEASE, RESIZE, RESTORE},
@@ -108,6 +108,15 @@ pub(crate) fn acquired(call: &Call, thread: &Thread, kind: u8, probe: u8, handle
         tid: call.tid(),
     };
     keep(call, &key(call, kind, handle), &young, thread.caller, probe);
+}
+
+/// Records that a page has become resident. Touched anew before the collector has looked, it is its last
+/// toucher's.
+#[inline(always)]
+pub(crate) fn touched(call: &Call, page: u64, site: u32) {
+    let young =
+        Young { size: PAGE_BYTES, time_ns: now_ns(), position: position(), site, tid: call.tid() };
+    keep(call, &key(call, call.cookie.kind(), page), &young, 0, call.cookie.probe());
 }
 
 /// Takes a resource out of the young, `None` when it is not there (any more).

@@ -15,9 +15,9 @@ use crate::{
     maps::{COPIED, REMEMBERED},
 };
 
-/// Notes what the walk begins with, its registers being set.
+/// Notes what the walk begins with, its registers being set and `first` its first frame.
 #[inline(always)]
-pub(crate) fn begin(walk: &mut Walk, seed: Digest, process: Option<*const Process>) {
+pub(crate) fn begin(walk: &mut Walk, seed: Digest, first: u64, process: Option<*const Process>) {
     // SAFETY: a value of a map, which lives at least as long as the program runs.
     let (number, generation, walks) = process.map_or((0, 0, 0), |process| unsafe {
         ((*process).number, (*process).generation, (*process).walks)
@@ -25,7 +25,7 @@ pub(crate) fn begin(walk: &mut Walk, seed: Digest, process: Option<*const Proces
     walk.begin = walk.rsp;
     walk.generation = generation;
     walk.lasting = u32::from(walks != 0 && generation != 0);
-    let proof = remembered::begin(seed, number, generation, walk.address, walk.rsp);
+    let proof = remembered::begin(seed, number, generation, first, walk.rsp);
     walk.trail.proof = proof;
     walk.set = set(proof);
 }
@@ -38,6 +38,15 @@ pub(crate) fn set_out(walk: &mut Walk) {
     walk.trail.count = 0;
     walk.trail.uses = 0;
     walk.trail.reach = 0;
+}
+
+/// Nothing of the thread's stack was copied by [`caller`]: the walk does not begin at a call.
+#[inline(always)]
+pub(crate) fn nothing_copied() {
+    if let Some(copied) = COPIED.get_ptr_mut(0) {
+        // SAFETY: a live value of this CPU's.
+        unsafe { (&raw mut (*copied).owner).write_volatile(0) };
+    }
 }
 
 /// The call site of the walk that begins so, if it was made before; else 0.

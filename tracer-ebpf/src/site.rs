@@ -4,7 +4,7 @@
 //! there. A stack is stored by its content, once; a new one is announced to the collector.
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST, helpers::generated::bpf_ringbuf_output, macros::uprobe,
+    EbpfContext, bindings::BPF_NOEXIST, helpers::generated::bpf_ringbuf_output, macros::uprobe,
     programs::ProbeContext,
 };
 use aya_log_ebpf::debug;
@@ -14,7 +14,7 @@ use tracer_common::{
     loss::Loss,
     record::{STACK, StackHead},
     stack::{Digest, INTERRUPTED, StackEnd},
-    state::{Process, Thread},
+    state::{Process, Thread, Walk},
 };
 
 use crate::{
@@ -35,7 +35,7 @@ const UNFINISHED: u32 = u32::MAX;
 /// another program goes on from here, and control does not return.
 #[inline(always)]
 pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
-    begin(call, thread);
+    begin(call, &caller(call, thread), thread);
     let site = remember::recall(&thread.walk, call.id);
     if site != 0 {
         thread.site = site;
@@ -56,25 +56,48 @@ fn seed(call: &Call) -> Digest {
     Digest::seeded(call.pid(), call.cookie.probe())
 }
 
+/// Where a walk begins.
+pub(crate) struct Start {
+    /// Address in the innermost frame's function.
+    pub(crate) address: u64,
+    /// 1 when `address` is a return address.
+    pub(crate) back: u64,
+    /// Stack pointer there.
+    pub(crate) rsp: u64,
+}
+
+/// A call's walk begins at its caller.
+#[inline(always)]
+fn caller(call: &Call, thread: &Thread) -> Start {
+    Start { address: thread.caller, back: 1, rsp: call.slot() + 8 }
+}
+
+/// The frame that a walk is at, as it stands in a stack.
+#[inline(always)]
+fn frame(walk: &Walk) -> u64 {
+    if walk.back == 0 { walk.address | INTERRUPTED } else { walk.address }
+}
+
 /// The walk is where it begins.
 #[inline(always)]
-fn begin(call: &Call, thread: &mut Thread) {
+pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread) {
     let walk = &mut thread.walk;
-    walk.address = thread.caller;
-    walk.rsp = call.slot() + 8;
+    walk.address = start.address;
+    walk.back = start.back;
+    walk.rsp = start.rsp;
     walk.rbp = call.frame_pointer();
     walk.rbx = call.rbx();
-    remember::begin(walk, seed(call), call.process());
-    thread.digest = seed(call).with(thread.caller);
+    let first = frame(walk);
+    remember::begin(walk, seed(call), first, call.process());
+    thread.digest = seed(call).with(first);
 }
 
 /// The walk is before its first step. (The window need not be cleared.)
 #[inline(always)]
-fn set_out(thread: &mut Thread) {
-    thread.stack.frames[0] = thread.caller;
+pub(crate) fn set_out(thread: &mut Thread) {
+    thread.stack.frames[0] = frame(&thread.walk);
     thread.stack.head.depth = 1;
     let walk = &mut thread.walk;
-    walk.back = 1;
     walk.rbp_at = 0;
     walk.rbx_at = 0;
     walk.window_at = 1;
@@ -92,26 +115,42 @@ pub(crate) fn take_stack(context: ProbeContext) -> u32 {
 fn go_on(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     let thread = call.thread?;
+    if !advance(context, &call, thread, caller) {
+        // SAFETY: the array holds programs of this type.
+        unsafe { UNWINDER.tail_call(context, 0) };
+    }
+    // SAFETY: the value belongs to this thread alone.
+    unsafe { (*thread).active = 1 };
+    Some(())
+}
+
+/// Goes a part of the walk that `thread` is on. At its end the thread has its call site; until then
+/// (`false`) another run of the program is needed.
+#[inline(always)]
+pub(crate) fn advance(
+    context: &impl EbpfContext,
+    call: &Call,
+    thread: *mut Thread,
+    start: impl Fn(&Call, &Thread) -> Start,
+) -> bool {
     let end = walk(thread, call.process().unwrap_or(core::ptr::null()));
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *thread };
     let is_to_repeat = end == StackEnd::Changed as u32 && thread.again == 0;
     if is_to_repeat {
         thread.again = 1;
-        begin(&call, thread);
+        begin(call, &start(call, thread), thread);
         set_out(thread);
     }
     if is_to_repeat || end == UNFINISHED {
-        // SAFETY: the array holds programs of this type.
-        unsafe { UNWINDER.tail_call(context, 0) };
+        return false;
     }
     thread.digest = thread.digest.with(u64::from(end));
     thread.stack.head.end = end;
-    thread.site = number(context, &call, thread);
-    thread.active = 1;
+    thread.site = number(context, call, thread);
     let (rbp, rbx) = (call.frame_pointer(), call.rbx());
     remember::remember(&mut thread.walk, end, thread.site, rbp, rbx);
-    Some(())
+    true
 }
 
 /// Unwinds from the frame in `thread.walk` towards the bottom. Returns the stack's end.
@@ -136,11 +175,10 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
         if outcome != 0 {
             return outcome - 1;
         }
-        let address = thread.walk.address;
-        if address == seen.trampoline {
+        if thread.walk.address == seen.trampoline {
             return StackEnd::Hijacked as u32;
         }
-        let address = if thread.walk.back == 0 { address | INTERRUPTED } else { address };
+        let address = frame(&thread.walk);
         // The bound checked above once more, as a mask for the verifier.
         let place = opaque(depth as u64) as usize & STACK_DEPTH;
         // SAFETY: below the array's length, or at most in the spare word behind it.
@@ -153,7 +191,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
 
 /// The number of the call site whose stack was taken; 0 when it cannot have one (counted).
 #[inline(always)]
-fn number(context: &ProbeContext, call: &Call, thread: &mut Thread) -> u32 {
+fn number(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32 {
     // SAFETY: values are numbers that never change once written.
     if let Some(number) = unsafe { SITES.get(thread.digest) } {
         return *number;
@@ -170,7 +208,7 @@ fn volatile(value: &u32) -> u32 {
 
 /// Gives a stack seen for the first time a number and tells the collector.
 #[inline(always)]
-fn announce(context: &ProbeContext, call: &Call, thread: &mut Thread) -> u32 {
+fn announce(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32 {
     let Ok(Some(number)) = FREE_SITES.pop() else {
         lose(Loss::SitesFull);
         return 0;

@@ -213,6 +213,7 @@ impl Server {
             totals,
             sites,
             modules: Vec::new(),
+            light: None,
             fds: None,
             connections: None,
         }

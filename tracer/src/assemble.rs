@@ -4,6 +4,8 @@
 //! report never waits for names: what has none yet is shown as `module+0xoffset` and named within a
 //! time budget at later reports. Only the last report waits.
 
+mod accounting;
+mod light;
 mod members;
 mod probed;
 
@@ -13,7 +15,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
 use tracer_common::{kind::Kind, stack::StackEnd};
 
 use crate::{
@@ -21,13 +22,13 @@ use crate::{
     collect::{Snapshot, snapshot::SiteFigures},
     probes::{Probe, allocator::Allocator},
     report::{
-        Accounting, Age, Amount, Collector, Exit, Frame, Host, Report, SCHEMA, Site, Target, Total,
-        Unwind, Verdict, Window,
+        Age, Amount, Exit, Frame, Host, Report, SCHEMA, Site, Target, Total, Verdict, Window,
     },
     symbolize::{Namer, Wanted, call_site::headline},
-    target::{Pid, peak_rss_bytes, rss_bytes},
+    target::{Pid, rss_bytes},
 };
 
+pub use light::Levels;
 pub use members::Member;
 
 /// Time for new names per report: within it even the first address of a large object is seldom found,
@@ -54,6 +55,8 @@ pub struct Scene {
     pub started_ns: u64,
     /// Milliseconds until all probes were on.
     pub attach_ms: u64,
+    /// What the kernel counted of the targets at the start, if page faults are traced and no function.
+    pub light: Option<Levels>,
     /// Kinds asked for.
     pub kinds: Vec<Kind>,
     /// Call sites that the last report will show.
@@ -133,6 +136,7 @@ impl Assembly {
         let shown = order.iter().take(self.scene.top).map(|site| site.number);
         let modules = self.namer.modules(shown);
         let sites = order.iter().map(|site| self.site(site)).collect();
+        let (light, fds) = self.light(snapshot);
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -150,14 +154,16 @@ impl Assembly {
             totals: self.totals(snapshot),
             sites,
             modules,
-            fds: None,
+            light,
+            fds,
             connections: None,
         }
     }
 
     fn kind(&self, site: &SiteFigures) -> Kind {
         // The unknown call site: almost everything that is acquired is heap.
-        self.probe(site.probe).map_or(Kind::Heap, |probe| probe.function.kind)
+        let unknown = if self.scene.light.is_some() { Kind::Pages } else { Kind::Heap };
+        self.probe(site.probe).map_or(unknown, |probe| probe.function.kind)
     }
 
     fn probe(&self, number: Option<u8>) -> Option<&Probe> {
@@ -188,8 +194,9 @@ impl Assembly {
     fn site(&mut self, site: &SiteFigures) -> Site {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
+        let unknown = if self.scene.light.is_some() { "page fault" } else { "?" };
         let acquired_by =
-            self.probe(site.probe).map_or("?", |probe| &probe.function.name).to_owned();
+            self.probe(site.probe).map_or(unknown, |probe| &probe.function.name).to_owned();
         let growth = self.history.growth(site.number);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
@@ -262,61 +269,11 @@ impl Assembly {
         targets
     }
 
-    fn accounting(&mut self, snapshot: &Snapshot) -> Accounting {
-        let sites = &snapshot.sites;
-        let events =
-            sites.iter().map(|site| site.acquired.count + site.released.count).sum::<u64>()
-                + snapshot.unknown_releases;
-        let mut truncated_by: BTreeMap<String, u64> = BTreeMap::new();
-        for site in sites.iter().filter(|site| site.end != StackEnd::Bottom) {
-            *truncated_by.entry(site.end.name().to_owned()).or_default() += site.acquired.count;
-        }
-        truncated_by.retain(|_, count| *count > 0);
-        let tables = &snapshot.unwind;
-        let events_per_s = match self.before.replace((snapshot.at_ns, events)) {
-            Some((at_ns, before)) if snapshot.at_ns > at_ns => {
-                events.saturating_sub(before) as f64 * 1e9 / (snapshot.at_ns - at_ns) as f64
-            }
-            _ => 0.0,
-        };
-        let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        let cpu_s = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
-        let cpu_percent = match self.cpu_before.replace((snapshot.at_ns, cpu_s)) {
-            Some((at_ns, before)) if snapshot.at_ns > at_ns => {
-                Some((cpu_s - before) * 1e11 / (snapshot.at_ns - at_ns) as f64)
-            }
-            _ => None,
-        };
-        Accounting {
-            events,
-            events_per_s,
-            lost: snapshot
-                .losses
-                .iter()
-                .map(|(reason, count)| (reason.name().to_owned(), *count))
-                .collect(),
-            unknown_frees: snapshot.unknown_releases,
-            failed_acquires: snapshot.hits.iter().map(|(_, failed)| failed).sum(),
-            truncated_stacks: truncated_by.values().sum(),
-            truncated_by,
-            unwind: Unwind {
-                objects: tables.ready as u64,
-                loading: tables.loading as u64,
-                without: tables.without as u64,
-                bytes: tables.bytes,
-            },
-            estimated: false,
-            collector: Collector {
-                cpu_s,
-                cpu_percent,
-                rss_bytes: rss_bytes(Pid::own()),
-                peak_rss_bytes: peak_rss_bytes(Pid::own()),
-            },
-        }
-    }
-
     /// What a reader must know to trust the figures.
     fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        if self.scene.light.is_some() {
+            return light::warnings();
+        }
         let resident_bytes = self.rss.values().sum();
         let first_bytes = *self.first_rss.get_or_insert(resident_bytes);
         let hits = snapshot.hits.iter().map(|(hits, _)| hits).sum();

@@ -73,6 +73,13 @@ pub struct Trace {
     /// Start this command and trace it from its first instruction
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+    /// Put nothing into the targets, for hosts where nothing may slow down: shows which stacks' first touches
+    /// make memory grow, resident memory, and file descriptors by type
+    #[arg(
+        long,
+        conflicts_with_all = ["command", "children", "kind", "alloc", "free", "allocator_prefix"]
+    )]
+    pub light: bool,
     /// Also trace what the targets fork and start from now on. Every other process that uses the same
     /// C library meets the probes meanwhile, too, and is slowed down by their traps
     #[arg(long)]
@@ -174,9 +181,9 @@ fn frames() -> clap::builder::RangedI64ValueParser<u32> {
 /// Kinds by their names, as the one list has them.
 fn kind() -> impl TypedValueParser<Value = Kind> {
     PossibleValuesParser::new(
-        Kind::ALL.map(|kind| PossibleValue::new(kind.name()).help(kind.sentence())),
+        Kind::PROBED.map(|kind| PossibleValue::new(kind.name()).help(kind.sentence())),
     )
     .try_map(|name| {
-        Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or("no kind has this name")
+        Kind::PROBED.into_iter().find(|kind| kind.name() == name).ok_or("no kind has this name")
     })
 }

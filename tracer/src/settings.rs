@@ -34,6 +34,8 @@ pub enum Command {
 pub struct Settings {
     /// Who is to be traced.
     pub target: Wanted,
+    /// Whether nothing is to be put into the targets: page faults are traced, and no function.
+    pub light: bool,
     /// Whether children of targets are targets.
     pub children: bool,
     /// When to stop by itself; never when `None`.
@@ -104,6 +106,7 @@ impl Settings {
         };
         Ok(Self {
             target,
+            light: trace.light,
             children: trace.children,
             duration: trace
                 .duration
@@ -114,10 +117,12 @@ impl Settings {
             output: trace.output,
             top: top.map(|top| usize::try_from(top).unwrap_or(usize::MAX)),
             min_age: trace.min_age,
-            kinds: Kind::ALL
-                .into_iter()
-                .filter(|kind| trace.kind.is_empty() || trace.kind.contains(kind))
-                .collect(),
+            kinds: if trace.light {
+                vec![Kind::Pages]
+            } else {
+                let asked = |kind: &Kind| trace.kind.is_empty() || trace.kind.contains(kind);
+                Kind::PROBED.into_iter().filter(asked).collect()
+            },
             functions: [trace.alloc, trace.free].concat(),
             allocator_prefixes: trace.allocator_prefix,
             verbosity: trace.verbose,
@@ -220,14 +225,25 @@ mod tests {
         assert_eq!(settings.target, Wanted::Name("gateway".to_owned()));
         assert_eq!(settings.interval, Duration::from_secs(1));
         assert_eq!((settings.duration, settings.min_age), (None, Duration::ZERO));
-        assert_eq!(settings.kinds, Kind::ALL);
+        assert_eq!(settings.kinds, Kind::PROBED);
         assert_eq!((settings.verbosity, settings.trial.bare_traps), (0, false));
     }
 
     #[test]
     fn kinds_come_in_the_order_of_the_list() {
         assert_eq!(settings("-p 1 --kind mmap", false).kinds, [Kind::Mmap]);
-        assert_eq!(settings("-p 1 --kind mmap,heap", false).kinds, Kind::ALL);
+        assert_eq!(settings("-p 1 --kind mmap,heap", false).kinds, Kind::PROBED);
+    }
+
+    #[test]
+    fn light_traces_pages_and_nothing_that_takes_a_probe() {
+        let light = settings("--light -p 1", false);
+        assert_eq!((light.light, light.kinds), (true, vec![Kind::Pages]));
+        for more in ["--children", "--kind heap", "--alloc f:size@0", "--free f"] {
+            let words = format!("leaktrace --light -p 1 {more}");
+            assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{more}");
+        }
+        assert!(Cli::try_parse_from(["leaktrace", "--light", "--", "x"]).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Takes snapshots in order, hands on growth and trend. Pure: time comes with the snapshots. Knows no
 //! names; does not judge yet.
 
+pub mod level;
 pub mod quiet;
 
 use std::collections::{HashMap, VecDeque};
@@ -57,8 +58,8 @@ impl History {
             return None;
         }
         Some(Growth {
-            bytes_per_s: slope(points, |sum| sum.bytes as f64),
-            count_per_s: slope(points, |sum| sum.count as f64),
+            bytes_per_s: slope(points.iter().map(|one| (one.at_s, one.outstanding.bytes as f64))),
+            count_per_s: slope(points.iter().map(|one| (one.at_s, one.outstanding.count as f64))),
         })
     }
 
@@ -71,14 +72,15 @@ impl History {
     }
 }
 
-fn slope(points: &VecDeque<Point>, value: impl Fn(&Sum) -> f64) -> f64 {
-    let count = points.len() as f64;
-    let mean_time = points.iter().map(|point| point.at_s).sum::<f64>() / count;
-    let mean_value = points.iter().map(|point| value(&point.outstanding)).sum::<f64>() / count;
+/// The slope of a straight line through points (least squares): times in seconds, values.
+fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    let count = points.clone().count() as f64;
+    let mean_time = points.clone().map(|(at_s, _)| at_s).sum::<f64>() / count;
+    let mean_value = points.clone().map(|(_, value)| value).sum::<f64>() / count;
     let (mut shared, mut spread) = (0.0, 0.0);
-    for point in points {
-        let time = point.at_s - mean_time;
-        shared += time * (value(&point.outstanding) - mean_value);
+    for (at_s, value) in points {
+        let time = at_s - mean_time;
+        shared += time * (value - mean_value);
         spread += time * time;
     }
     if spread > 0.0 { shared / spread } else { 0.0 }

@@ -56,6 +56,20 @@ impl Blocks {
             .place(handle.value, block)
     }
 
+    /// The block of that handle.
+    pub(super) fn get(&self, handle: &Handle) -> Option<Block> {
+        self.tables.get(&(handle.pid, handle.kind))?.get(handle.value)
+    }
+
+    /// Every block's handle of one kind, in no order.
+    pub(super) fn handles(&self, kind: Kind) -> impl Iterator<Item = Handle> {
+        let of_kind = self.tables.iter().filter(move |((_, of), _)| *of == kind);
+        of_kind.flat_map(move |((pid, _), table)| {
+            let pid = *pid;
+            table.iter().map(move |(value, _)| Handle { pid, kind, value })
+        })
+    }
+
     /// Takes out the block of that handle if it was acquired at or before `position`.
     pub(super) fn take(&mut self, handle: &Handle, position: u64) -> Option<Block> {
         self.tables.get_mut(&(handle.pid, handle.kind))?.take(handle.value, position)

@@ -25,7 +25,9 @@ use super::{
     decode::{Event, decode, drained},
     generations::Generations,
     ledger::Ledger,
+    manner::Manner,
     snapshot::{Kin, SiteFigures, Snapshot, site_figures},
+    touched::{Touches, take_in},
 };
 use crate::{
     kernel::{Drained, Tables},
@@ -91,28 +93,6 @@ pub struct Followed {
     pub mappings: Arc<Mappings>,
 }
 
-/// What the programs may be kept from remembering, to measure what it saves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forget {
-    /// Walks: every stack is walked, through addresses whose rules are remembered.
-    Walks,
-    /// Addresses too: every one is searched in its unwind table.
-    Addresses,
-}
-
-/// What was asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Manner {
-    /// Younger resources are not counted as outstanding.
-    pub min_age: Duration,
-    /// Whether targets' children are targets.
-    pub children: bool,
-    /// Frames taken of each stack.
-    pub frames: u32,
-    /// What is not to be remembered of stacks.
-    pub forget: Option<Forget>,
-}
-
 /// The loop's state.
 pub struct Collector {
     pub(super) tables: Tables,
@@ -129,6 +109,8 @@ pub struct Collector {
     pub(super) probes: u8,
     pub(super) manner: Manner,
     pub(super) taken: Vec<Drained>,
+    /// Where page faults are traced.
+    pub(super) touches: Option<Touches>,
     pub(super) malformed: u64,
     pub(super) doubts_seen: u64,
     pub(super) ended: Vec<Pid>,
@@ -167,6 +149,7 @@ impl Collector {
             probes,
             manner,
             taken: Vec::new(),
+            touches: manner.light.then(Touches::new),
             malformed: 0,
             doubts_seen: 0,
             ended: Vec::new(),
@@ -273,13 +256,13 @@ impl Collector {
     fn cycle(&mut self) -> io::Result<usize> {
         self.tables.drain(&mut self.taken)?;
         let mut brought = self.taken.len();
+        let Self { ledger, malformed, strayed, touches, .. } = self;
         for (key, young) in self.taken.drain(..) {
             match drained(&key, &young) {
-                Some(event) => self.ledger.apply(event),
-                None => self.malformed += 1,
+                Some(event) => take_in(ledger, touches, event),
+                None => *malformed += 1,
             }
         }
-        let Self { ledger, malformed, strayed, .. } = self;
         let mut family = Vec::new();
         let records = self.tables.records(RECORDS_AT_ONCE, |record| match decode(record) {
             Some(event) => {
@@ -287,7 +270,7 @@ impl Collector {
                 if matches!(event, Event::Forked { .. } | Event::Executed { .. }) {
                     family.push(event.clone());
                 }
-                ledger.apply(event);
+                take_in(ledger, touches, event);
             }
             None => *malformed += 1,
         });
@@ -295,6 +278,7 @@ impl Collector {
             ledger.cycled();
         }
         brought += records;
+        self.look_at_touched();
         family.into_iter().for_each(|event| self.related(&event));
         if std::mem::take(&mut self.strayed) || Instant::now() >= self.next_look {
             self.look_at_targets();
@@ -335,6 +319,7 @@ impl Collector {
                 losses.insert(reason, count);
             }
         }
+        self.look_at_pages(last);
         let ledger = &mut self.ledger;
         self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         let at_ns = now_ns();

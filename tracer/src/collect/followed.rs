@@ -7,7 +7,10 @@ use std::{io, sync::Arc, time::Instant};
 
 use tracer_common::state::Process;
 
-use super::collector::{Collector, Followed, Forget};
+use super::{
+    collector::{Collector, Followed},
+    manner::Forget,
+};
 use crate::target::{
     Pid,
     mappings::{self, FileId, Mappings},

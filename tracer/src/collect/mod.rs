@@ -12,10 +12,12 @@ mod followed;
 mod generations;
 mod inherit;
 pub mod ledger;
+pub mod manner;
 mod packed;
 mod ranges;
 mod relatives;
 pub mod snapshot;
 mod tally;
+mod touched;
 
 pub use snapshot::Snapshot;

@@ -6,7 +6,8 @@
 mod batch;
 mod object;
 mod tables;
+mod touch;
 mod types;
 
-pub use object::{Failed, Loaded, Program, ProgramLog, Programs, load};
+pub use object::{Failed, Loaded, Means, Program, ProgramLog, Programs, load};
 pub use tables::{Drained, Tables};

@@ -13,7 +13,7 @@ use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{MapData, MapError, ProgramArray},
     programs::{
-        ProgramError, RawTracePoint, UProbe,
+        ProgramError, ProgramFd, RawTracePoint, UProbe,
         uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
     },
 };
@@ -23,7 +23,7 @@ use tracer_common::attach::Cookie;
 
 use super::{
     tables::{self, Tables},
-    types,
+    touch, types,
 };
 
 /// Another object file, for development.
@@ -89,6 +89,15 @@ const NEW_TASK: (&str, &str) = ("new_task", "task_newtask");
 /// The kernel's type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// Which programs a run needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// Those at functions.
+    Probes,
+    /// Those at page faults.
+    Touches,
+}
+
 /// Why the kernel did not take something.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
@@ -137,7 +146,7 @@ pub enum Failed {
 
 /// The loaded programs and their links; dropping it takes the probes out, 0.1 s each.
 pub struct Programs {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     /// Empties itself when it is dropped.
     _unwinder: ProgramArray<MapData>,
 }
@@ -169,7 +178,12 @@ impl ProgramLog {
 
 /// Loads the object: programs verified, none attached, recording off. `unwind_pages` is the room for
 /// unwind tables; `children` says whether forks are to be followed.
-pub fn load(wanted: log::LevelFilter, unwind_pages: u32, children: bool) -> Result<Loaded, Failed> {
+pub fn load(
+    wanted: log::LevelFilter,
+    unwind_pages: u32,
+    children: bool,
+    means: Means,
+) -> Result<Loaded, Failed> {
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -185,12 +199,18 @@ pub fn load(wanted: log::LevelFilter, unwind_pages: u32, children: bool) -> Resu
         .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
-    for program in Program::ALL {
-        uprobe(&mut ebpf, program)?
-            .load()
-            .map_err(|error| program_failed(program.name(), error))?;
-    }
-    let unwinder = unwinder(&mut ebpf)?;
+    let unwinder = match means {
+        Means::Probes => {
+            for program in Program::ALL {
+                uprobe(&mut ebpf, program)?
+                    .load()
+                    .map_err(|error| program_failed(program.name(), error))?;
+            }
+            let program = unwinding(&mut ebpf)?;
+            place(&mut ebpf, UNWINDER.1, &program)?
+        }
+        Means::Touches => touch::load(&mut ebpf)?,
+    };
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
         let program: &mut RawTracePoint = ebpf
             .program_mut(name)
@@ -248,23 +268,37 @@ fn uprobe(ebpf: &mut Ebpf, program: Program) -> Result<&mut UProbe, Failed> {
         .ok_or(Failed::Missing { name })
 }
 
-/// Loads the program that others go on with, and puts it where they find it.
-fn unwinder(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Failed> {
-    let (name, map) = UNWINDER;
+/// Loads the program that others go on with.
+fn unwinding(ebpf: &mut Ebpf) -> Result<ProgramFd, Failed> {
+    let (name, _) = UNWINDER;
     let program: &mut UProbe = ebpf
         .program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or(Failed::Missing { name })?;
     program.load().map_err(|error| program_failed(name, error))?;
-    let program = program
-        .fd()
-        .and_then(|program| program.try_clone().map_err(ProgramError::IOError))
-        .map_err(|error| program_failed(name, error))?;
+    own(program.fd(), name)
+}
+
+/// A program's descriptor of our own.
+pub(super) fn own(
+    fd: Result<&ProgramFd, ProgramError>,
+    name: &'static str,
+) -> Result<ProgramFd, Failed> {
+    fd.and_then(|fd| fd.try_clone().map_err(ProgramError::IOError))
+        .map_err(|error| program_failed(name, error))
+}
+
+/// Puts a program where others find it.
+pub(super) fn place(
+    ebpf: &mut Ebpf,
+    map: &'static str,
+    program: &ProgramFd,
+) -> Result<ProgramArray<MapData>, Failed> {
     let array = ebpf.take_map(map).ok_or(Failed::Missing { name: map })?;
     let refused =
         |error: MapError| Failed::Map { map: map.to_owned(), source: io::Error::other(error) };
     let mut array = ProgramArray::try_from(array).map_err(refused)?;
-    array.set(0, &program, 0).map_err(refused)?;
+    array.set(0, program, 0).map_err(refused)?;
     Ok(array)
 }
 
@@ -277,7 +311,7 @@ fn load_failed(error: EbpfError) -> Failed {
     }
 }
 
-fn program_failed(program: &str, error: ProgramError) -> Failed {
+pub(super) fn program_failed(program: &str, error: ProgramError) -> Failed {
     let program = program.to_owned();
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
@@ -329,6 +363,9 @@ mod tests {
             UNWINDER.1,
             NEW_PROGRAM.0,
             NEW_TASK.0,
+            touch::TOUCH,
+            touch::UNWINDER.0,
+            touch::UNWINDER.1,
         ]);
         for name in programs.chain(NAMES) {
             assert!(present.iter().any(|one| one == name), "{name} not in {present:?}");

@@ -4,6 +4,7 @@
 //! form is described by `docs/report.schema.json`. Unknown values are `null`, never made up.
 
 pub mod json;
+mod light;
 #[doc(hidden)]
 pub mod sample;
 pub mod text;
@@ -12,6 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tracer_common::kind::Kind;
+
+pub use light::{Fds, Growing, Level, Light};
 
 /// The name of this report format.
 pub const SCHEMA: &str = "leaktrace/1";
@@ -46,8 +49,11 @@ pub struct Report {
     /// Objects that the call sites' stacks run through, those with most frames without a name first.
     #[serde(default)]
     pub modules: Vec<Module>,
-    /// File descriptors; unknown while no fd probes exist.
-    pub fds: Option<serde_json::Value>,
+    /// What the kernel counts of the targets; `null` without `--light`.
+    #[serde(default)]
+    pub light: Option<Light>,
+    /// File descriptors; unknown while no fd probes exist, but with `--light`.
+    pub fds: Option<Fds>,
     /// Connections; unknown while no connection probes exist.
     pub connections: Option<serde_json::Value>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Takes nothing, hands on [`Report`]s that show each case a reader must cope with.
 
+mod light;
 mod probes;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use super::{
     ProbeStatus, Report, SCHEMA, Site, Target, Total, Unwind, Verdict, VerdictClass, Window,
 };
 
+pub use light::light;
 use probes::probes;
 
 const EXE: &str = "/srv/gateway/bin/gateway";
@@ -79,6 +81,7 @@ pub fn sample() -> Report {
         totals: totals(&sites),
         sites,
         modules: modules(),
+        light: None,
         fds: None,
         connections: None,
     }

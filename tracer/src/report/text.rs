@@ -4,6 +4,7 @@
 //! Takes a [`Report`], hands on lines. Names and command lines come from the target, so nothing of
 //! them that could steer a terminal passes. Adds and judges nothing; leaves out only what it says.
 
+mod light;
 mod names;
 mod probes;
 mod sites;
@@ -30,8 +31,13 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
     let mut page = Page { width: options.width, out };
     head(report, &mut page)?;
     accounting(report, &mut page)?;
+    if let Some(light) = &report.light {
+        light::write(light, report.fds.as_ref(), &mut page)?;
+    }
     sites::write(report, options.top, &mut page)?;
-    probes::write(&report.probes, &mut page)?;
+    if report.light.is_none() {
+        probes::write(&report.probes, &mut page)?;
+    }
     names::write(&report.modules, &mut page)
 }
 

@@ -12,11 +12,11 @@ use std::{
 
 use tracer_common::kind::Kind;
 
+use super::means;
 use crate::{
     error::Failure,
     format::file_name,
     kernel::{Failed, Program, Programs},
-    preflight::Facts,
     probes::{
         Absent, Function, Object, Outcome, Place, Probe, Why,
         allocator::{Allocator, Source, Survey, Surveyor},
@@ -46,6 +46,8 @@ pub(super) struct Attached {
     wishes: Vec<Wish>,
     kinds: Vec<Kind>,
     bare: bool,
+    /// Page faults instead of functions.
+    light: bool,
     /// In every process that maps an object: only so are the probes in a child from its first
     /// instruction on.
     everywhere: bool,
@@ -93,6 +95,7 @@ impl Attached {
             wishes: settings.functions.clone(),
             kinds: settings.kinds.clone(),
             bare: settings.trial.bare_traps,
+            light: settings.light,
             everywhere: settings.children,
             without,
             returns: BTreeSet::new(),
@@ -107,6 +110,10 @@ impl Attached {
         pid: Pid,
         mappings: &Mappings,
     ) -> anyhow::Result<Vec<FileId>> {
+        if self.light {
+            means::watch(programs, pid)?;
+            return Ok(Vec::new());
+        }
         if let Some(object) = runtime::moving_stacks(pid, mappings) {
             let object = object.to_string_lossy().into_owned();
             return Err(Failure::MovingStacks { pid: pid.0, object }.into());
@@ -138,6 +145,9 @@ impl Attached {
         anew: bool,
         tell: impl FnOnce(&Self, Vec<FileId>),
     ) -> Vec<String> {
+        if self.light {
+            return Vec::new();
+        }
         if let Some(object) = runtime::moving_stacks(pid, mappings) {
             log::warn!(
                 "process {pid} is not followed into `{}`: it moves its stacks",
@@ -345,15 +355,4 @@ fn attach_one(
 fn reason(failed: &Failed) -> String {
     let source = std::error::Error::source(failed);
     source.map_or_else(|| failed.to_string(), ToString::to_string)
-}
-
-/// A failure to load, with the help that goes with it.
-pub(super) fn explain(failed: Failed, facts: &Facts) -> anyhow::Error {
-    match failed {
-        Failed::Program { program, verifier, source } => {
-            facts.blame(&program, &verifier, source).into()
-        }
-        Failed::Map { map, source } => Failure::MapMemory { map, source }.into(),
-        other => other.into(),
-    }
 }

@@ -20,10 +20,11 @@ use super::{
     choose::{Targets, explain, explain_late, without_return_probes},
 };
 use crate::{
-    assemble::{Assembly, Member, Scene},
+    assemble::{Assembly, Levels, Member, Scene},
     collect::{
         Snapshot,
-        collector::{Collector, Followed, Forget, Manner, Request, now_ns},
+        collector::{Collector, Followed, Request, now_ns},
+        manner::{Forget, Manner},
     },
     error::Failure,
     kernel::{Loaded, Programs},
@@ -299,6 +300,7 @@ fn manner(settings: &Settings) -> Manner {
         min_age: settings.min_age,
         children: settings.children,
         frames: settings.trial.frames,
+        light: settings.light,
         forget: settings.trial.forget.map(|what| match what {
             Forgettable::Walks => Forget::Walks,
             Forgettable::Addresses => Forget::Addresses,
@@ -314,6 +316,7 @@ fn scene(
     begun: Instant,
 ) -> Scene {
     let name = rustix::system::uname();
+    let targets: Vec<Member> = identities.iter().cloned().map(Member::named).collect();
     Scene {
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
@@ -321,13 +324,14 @@ fn scene(
             fd_backend: None,
             lockdown: facts.lockdown.clone(),
         },
-        targets: identities.iter().cloned().map(Member::named).collect(),
         probes: listing.probes,
         refused: listing.refused,
         allocators: listing.allocators,
         started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        light: settings.light.then(|| Levels::begin(now_ns(), &targets)),
+        targets,
         kinds: settings.kinds.clone(),
         top: settings.top.unwrap_or(usize::MAX),
     }

@@ -9,6 +9,7 @@ mod attacher;
 mod choose;
 mod goodbye;
 mod line;
+mod means;
 
 use std::{
     process::ExitCode,
@@ -24,7 +25,6 @@ use tokio::{
 
 use crate::{
     cli::Format,
-    kernel,
     output::Output,
     preflight::{Facts, Roots},
     report::{Report, json, text},
@@ -43,8 +43,7 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     let output = Output::prepare(settings.output.as_deref(), stdout_free)?;
     let targets = choose::targets(settings)?;
     let pages = unwind::expected_pages(targets.running().iter().map(|target| target.pid));
-    let loaded = kernel::load(log::max_level(), pages, settings.children)
-        .map_err(|failed| attach::explain(failed, &facts))?;
+    let loaded = means::load(settings, pages, &facts)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

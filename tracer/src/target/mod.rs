@@ -9,9 +9,11 @@ mod command;
 mod follow;
 pub mod launch;
 pub mod mappings;
+pub mod pages;
 mod ptrace;
 pub mod root;
 pub mod runtime;
+pub mod usage;
 pub mod watch;
 
 use std::{

@@ -125,6 +125,7 @@ pub(crate) fn report() -> Report {
         totals: totals(&sites),
         sites,
         modules: modules(),
+        light: None,
         fds: None,
         connections: None,
     }

@@ -68,6 +68,12 @@ fn lossy() -> Report {
 }
 
 #[test]
+fn light_shows_what_the_kernel_counts() {
+    golden("light", &view(120, 30, crate::report::sample::light()));
+    golden("light_narrow", &view(60, 20, crate::report::sample::light()));
+}
+
+#[test]
 fn a_wide_screen_shows_table_and_details() {
     golden("wide", &view(120, 40, sample::judged()));
 }

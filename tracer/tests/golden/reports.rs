@@ -22,6 +22,11 @@ fn losses_and_two_targets() {
 }
 
 #[test]
+fn a_server_that_grows_without_probes() {
+    insta::assert_snapshot!(text(&sample::light(), None, None));
+}
+
+#[test]
 fn nothing_happened() {
     insta::assert_snapshot!(text(&sample::empty(), Some(20), None));
 }

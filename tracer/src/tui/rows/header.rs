@@ -7,7 +7,7 @@ use tracer_common::loss::Loss;
 use super::{Role, Row, Segment, packed, spread};
 use crate::{
     format,
-    report::{Accounting, Exit, Probe, ProbeStatus, Report, Target},
+    report::{Accounting, Exit, ProbeStatus, Report, Target},
     tui::{
         columns, figures, names,
         state::{Size, ViewState},
@@ -23,6 +23,7 @@ pub fn rows(state: &ViewState) -> Vec<Row> {
     };
     let mut lines =
         vec![identity(report, state, width), sums(report, state, width), costs(report, width)];
+    lines.extend(super::light::rows(report, width));
     lines.extend(losses(&report.accounting, width, if rows < 30 { 1 } else { 4 }));
     lines.extend(warnings(report, width));
     lines.extend(end(report, width));
@@ -106,7 +107,7 @@ fn costs(report: &Report, width: usize) -> Row {
     let seen = &report.accounting;
     let mut segments = vec![
         segment(0, Role::Text, rate(seen.events_per_s)),
-        Segment { rank: 0, row: probes(&report.probes, width) },
+        Segment { rank: 0, row: probes(report, width) },
     ];
     if let Some(share) = seen.collector.cpu_percent {
         segments.push(segment(2, Role::Muted, format!("own cpu {share:.1} %")));
@@ -137,7 +138,11 @@ fn rate(events_per_s: f64) -> String {
 }
 
 /// How many probes are on, and what is wrong with the others.
-fn probes(probes: &[Probe], width: usize) -> Row {
+fn probes(report: &Report, width: usize) -> Row {
+    if report.light.is_some() {
+        return Row::of(Role::Text, "light: page faults, no probe");
+    }
+    let probes = &report.probes;
     let count = |status| probes.iter().filter(|probe| probe.status == status).count();
     let on = count(ProbeStatus::On);
     let dear = probes

@@ -7,6 +7,7 @@ pub mod detail;
 pub mod footer;
 pub mod header;
 pub mod help;
+mod light;
 pub mod stack;
 pub mod table;
 

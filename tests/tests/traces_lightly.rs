@@ -1,0 +1,103 @@
+//! `--light`: growth by the stacks that touched the memory, and nothing put into the target.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tests::{
+    Report, Trace, Victim, compare::Named, report::symbols, root_or_skip, service::changed_code,
+};
+
+/// What a level of the first process stands at, and by how much it has changed.
+fn level(report: &Report, name: &str) -> Result<(u64, i64)> {
+    let level = report.at(&format!("/light/processes/0/{name}"))?;
+    let now = level.get("now").and_then(Value::as_u64).context("a level")?;
+    Ok((now, level.get("change").and_then(Value::as_i64).context("a change")?))
+}
+
+fn sockets(pid: u32) -> Result<u64> {
+    let mut count = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        count += u64::from(fs::read_link(entry?.path())?.to_string_lossy().starts_with("socket:"));
+    }
+    Ok(count)
+}
+
+#[test]
+fn the_stack_that_grows_comes_first_and_every_page_is_counted() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut victim = Victim::start("touches", &[])?;
+    let before = sockets(victim.pid())?;
+    let trace = Trace::attach(victim.pid(), &["--light", "-i", "250ms"])?;
+    ensure!(changed_code(victim.pid())?.is_empty(), "{:?}", changed_code(victim.pid())?);
+    victim.go()?;
+    let truth = victim.truth()?;
+    ensure!(changed_code(victim.pid())?.is_empty(), "{:?}", changed_code(victim.pid())?);
+    let after = sockets(victim.pid())?;
+    let report = trace.stop()?;
+    truth.compare(&report, Named::ByAnyFrame, &[], false)?;
+    let first = report.list("/sites")?.iter().find(|site| {
+        site.get("growth_bytes_per_s").and_then(Value::as_f64).is_some_and(|rate| rate > 0.0)
+    });
+    let first = first.context("a call site that grows")?;
+    ensure!(symbols(first).first() == Some(&"write_most"), "{}", report.summary());
+    ensure!(first["acquired_by"] == "page fault" && first["truncated"] == false, "{first}");
+    ensure!(report.list("/probes")?.is_empty(), "no probe");
+    // Nothing that the victim does makes memory resident without a fault: what was touched is the growth.
+    let (_, grown) = level(&report, "anonymous")?;
+    let touched = i64::try_from(report.total("pages")?.outstanding_bytes)?;
+    // The kernel counts on each processor for itself; read, the sum may lack up to 64 pages of each.
+    let slack = 4096 * 64 * i64::try_from(std::thread::available_parallelism()?.get())?;
+    ensure!((grown - touched).abs() <= slack, "{grown} B grown, {touched} B touched");
+    ensure!(level(&report, "brk")?.1 >= 50 * 4096, "{:?}", level(&report, "brk")?);
+    ensure!(after - before == 20);
+    ensure!(level(&report, "fds_by_type/socket")? == (after, 20));
+    ensure!(report.number("/fds/by_type/socket")? == after);
+    ensure!(report.at("/fds/opened")?.is_null() && report.at("/connections")?.is_null());
+    Ok(())
+}
+
+#[test]
+fn a_look_at_the_code_would_find_a_probe() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let victim = Victim::start("touches", &[])?;
+    let trace = Trace::attach(victim.pid(), &[])?;
+    ensure!(!changed_code(victim.pid())?.is_empty(), "probes are on and not found");
+    trace.stop().map(drop)
+}
+
+#[test]
+fn two_targets_have_figures_of_their_own_and_keep_them() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut victims = [Victim::start("touches", &[])?, Victim::start("touches", &[])?];
+    let pids = victims.each_ref().map(Victim::pid);
+    let list = format!("{},{}", pids[0], pids[1]);
+    let mut trace = Trace::start(&["-p", &list, "--light"])?;
+    trace.wait_until_attached()?;
+    for victim in &mut victims {
+        victim.go()?;
+    }
+    let mut truths = Vec::new();
+    for victim in &mut victims {
+        truths.push(victim.truth()?);
+        victim.exit()?;
+    }
+    // With the end of the last it ends by itself.
+    let report = trace.finish()?;
+    for (truth, pid) in truths.iter().zip(pids) {
+        let own = report.keep_sites(|site| site["pid"].as_u64() == Some(u64::from(pid)))?;
+        // What is touched in the last moment before the end may be gone before it is looked at.
+        let truth = truth.without(&["write_parts", "write_most"]);
+        truth.compare(&own, Named::ByAnyFrame, &[], false)?;
+    }
+    let known = report.list("/light/processes")?;
+    ensure!(known.iter().all(|one| one["rss"]["now"].as_u64() > Some(4 << 20)), "{known:?}");
+    ensure!(known.len() == 2 && report.at("/fds")?.is_null(), "{known:?}");
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! A page of a target becomes resident: which stack touched it.
+//!
+//! For `--light`, which has no probe in the target. The programs run at a software event of the kernel's, when
+//! a page fault is over, and take the stack from the registers with which the thread entered the kernel:
+//! they are right for a fault of the program's own, and for one of a system call on its behalf.
+//! Whether the page is anonymous memory is not known here: user space asks the kernel's page tables.
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
+    macros::perf_event,
+    programs::PerfEventContext,
+};
+use tracer_common::{
+    attach::{Cookie, Shape},
+    kind::{Kind, PAGE_BYTES},
+    loss::Loss,
+    state::Thread,
+};
+
+use crate::{
+    call::Call,
+    entry::thread_of,
+    loss::lose,
+    maps::{SWITCH, TOUCH_UNWINDER},
+    outstanding::touched,
+    remember,
+    site::{self, Start},
+};
+
+/// What the event would say of itself if it were a function.
+const COOKIE: Cookie = Cookie::new(0, Kind::Pages as u8, Shape::Size, [0; 3], 0);
+
+/// A page fault is over.
+#[perf_event]
+pub(crate) fn touch(context: PerfEventContext) -> u32 {
+    _ = begin(&context);
+    0
+}
+
+/// Takes the stack of the touch that the thread has begun.
+#[perf_event]
+pub(crate) fn take_touch(context: PerfEventContext) -> u32 {
+    _ = go_on(&context);
+    0
+}
+
+/// The registers with which the current thread entered the kernel.
+#[inline(always)]
+fn registers() -> Option<pt_regs> {
+    // SAFETY: helpers without preconditions, and one that checks the address.
+    unsafe {
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
+        bpf_probe_read_kernel(regs).ok()
+    }
+}
+
+/// The touch under way as if it were a call with these registers.
+#[inline(always)]
+fn current(regs: &pt_regs) -> Option<Call> {
+    if *SWITCH.get(0)? == 0 {
+        return None;
+    }
+    let id = bpf_get_current_pid_tgid();
+    let (target, thread) = Call::who(id)?;
+    Some(Call { regs, id, cookie: COOKIE, target, thread })
+}
+
+/// The walk begins where the thread was interrupted.
+#[inline(always)]
+fn interrupted(call: &Call) -> Start {
+    Start { address: call.instruction(), back: 0, rsp: call.stack_pointer() }
+}
+
+#[inline(always)]
+fn begin(context: &PerfEventContext) -> Option<()> {
+    // SAFETY: the context is the one this program was called with.
+    let address = unsafe { (*context.ctx).addr };
+    let regs = registers()?;
+    let call = current(&regs)?;
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    let thread = unsafe { &mut *thread_of(&call)? };
+    thread.cookie = COOKIE.0;
+    thread.size = address & !(PAGE_BYTES - 1);
+    thread.site = 0;
+    thread.again = 0;
+    site::begin(&call, &interrupted(&call), thread);
+    remember::nothing_copied();
+    let site = remember::recall(&thread.walk, call.id);
+    if site != 0 {
+        thread.site = site;
+        touched(&call, thread.size, site);
+        return Some(());
+    }
+    site::set_out(thread);
+    // SAFETY: the array holds programs of this type.
+    unsafe { TOUCH_UNWINDER.tail_call(context, 0) };
+    // The program is gone: leaktrace is leaving.
+    lose(Loss::StackDropped);
+    Some(())
+}
+
+#[inline(always)]
+fn go_on(context: &PerfEventContext) -> Option<()> {
+    let regs = registers()?;
+    let call = current(&regs)?;
+    let thread = call.thread?;
+    let start = |call: &Call, _: &Thread| interrupted(call);
+    if !site::advance(context, &call, thread, start) {
+        // SAFETY: the array holds programs of this type.
+        unsafe { TOUCH_UNWINDER.tail_call(context, 0) };
+    }
+    // SAFETY: the value belongs to this thread alone.
+    let thread = unsafe { &*thread };
+    touched(&call, thread.size, thread.site);
+    Some(())
+}

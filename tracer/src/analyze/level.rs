@@ -1,0 +1,53 @@
+//! The past of an amount that the kernel counts: by how much it has changed, and how fast.
+//!
+//! Pure: time comes with the amounts.
+
+use std::collections::VecDeque;
+
+use super::{KEPT, LEAST_SPAN_S, slope};
+use crate::report::Level;
+
+/// What an amount was.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    first: Option<u64>,
+    points: VecDeque<(f64, f64)>,
+}
+
+impl Past {
+    /// One that was so much at the start.
+    pub const fn since(first: u64) -> Self {
+        Self { first: Some(first), points: VecDeque::new() }
+    }
+
+    /// Remembers one more amount, and says what is known of all.
+    pub fn push(&mut self, at_s: f64, now: u64) -> Level {
+        let first = *self.first.get_or_insert(now);
+        if self.points.len() == KEPT {
+            self.points.pop_front();
+        }
+        self.points.push_back((at_s, now as f64));
+        let span = self.points.front().map_or(0.0, |(first_s, _)| at_s - first_s);
+        let known = self.points.len() >= 3 && span >= LEAST_SPAN_S;
+        Level {
+            now,
+            change: i64::try_from(i128::from(now) - i128::from(first)).unwrap_or(i64::MAX),
+            growth_per_s: known.then(|| slope(self.points.iter().copied())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Past;
+
+    #[test]
+    fn a_level_knows_its_change_at_once_and_its_growth_after_a_while() {
+        let mut past = Past::default();
+        assert_eq!(past.push(0.0, 1000).growth_per_s, None);
+        assert_eq!(past.push(1.0, 900).change, -100);
+        let level = past.push(2.0, 800);
+        assert_eq!((level.now, level.change, level.growth_per_s), (800, -200, Some(-100.0)));
+        assert_eq!(Past::since(0).push(5.0, 3).change, 3);
+    }
+}

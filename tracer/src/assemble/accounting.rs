@@ -1,0 +1,69 @@
+//! What was seen and what was lost, and what leaktrace itself takes.
+
+use std::collections::BTreeMap;
+
+use rustix::time::{ClockId, clock_gettime};
+use tracer_common::stack::StackEnd;
+
+use super::Assembly;
+use crate::{
+    collect::Snapshot,
+    report::{Accounting, Collector, Unwind},
+    target::{Pid, peak_rss_bytes, rss_bytes},
+};
+
+impl Assembly {
+    /// The account of one snapshot.
+    pub(super) fn accounting(&mut self, snapshot: &Snapshot) -> Accounting {
+        let sites = &snapshot.sites;
+        let events =
+            sites.iter().map(|site| site.acquired.count + site.released.count).sum::<u64>()
+                + snapshot.unknown_releases;
+        let mut truncated_by: BTreeMap<String, u64> = BTreeMap::new();
+        for site in sites.iter().filter(|site| site.end != StackEnd::Bottom) {
+            *truncated_by.entry(site.end.name().to_owned()).or_default() += site.acquired.count;
+        }
+        truncated_by.retain(|_, count| *count > 0);
+        let tables = &snapshot.unwind;
+        let events_per_s = match self.before.replace((snapshot.at_ns, events)) {
+            Some((at_ns, before)) if snapshot.at_ns > at_ns => {
+                events.saturating_sub(before) as f64 * 1e9 / (snapshot.at_ns - at_ns) as f64
+            }
+            _ => 0.0,
+        };
+        let cpu = clock_gettime(ClockId::ProcessCPUTime);
+        let cpu_s = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+        let cpu_percent = match self.cpu_before.replace((snapshot.at_ns, cpu_s)) {
+            Some((at_ns, before)) if snapshot.at_ns > at_ns => {
+                Some((cpu_s - before) * 1e11 / (snapshot.at_ns - at_ns) as f64)
+            }
+            _ => None,
+        };
+        Accounting {
+            events,
+            events_per_s,
+            lost: snapshot
+                .losses
+                .iter()
+                .map(|(reason, count)| (reason.name().to_owned(), *count))
+                .collect(),
+            unknown_frees: snapshot.unknown_releases,
+            failed_acquires: snapshot.hits.iter().map(|(_, failed)| failed).sum(),
+            truncated_stacks: truncated_by.values().sum(),
+            truncated_by,
+            unwind: Unwind {
+                objects: tables.ready as u64,
+                loading: tables.loading as u64,
+                without: tables.without as u64,
+                bytes: tables.bytes,
+            },
+            estimated: false,
+            collector: Collector {
+                cpu_s,
+                cpu_percent,
+                rss_bytes: rss_bytes(Pid::own()),
+                peak_rss_bytes: peak_rss_bytes(Pid::own()),
+            },
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! How the collector is to go about its work.
+
+use std::time::Duration;
+
+/// What the programs may be kept from remembering, to measure what it saves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forget {
+    /// Walks: every stack is walked, through addresses whose rules are remembered.
+    Walks,
+    /// Addresses too: every one is searched in its unwind table.
+    Addresses,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Younger resources are not counted as outstanding.
+    pub min_age: Duration,
+    /// Whether targets' children are targets.
+    pub children: bool,
+    /// Frames taken of each stack.
+    pub frames: u32,
+    /// What is not to be remembered of stacks.
+    pub forget: Option<Forget>,
+    /// Whether page faults are traced, and no function.
+    pub light: bool,
+}

@@ -1,0 +1,150 @@
+//! What a process uses, as the kernel counts it: memory, and file descriptors by type.
+//!
+//! Takes a process id, hands on figures from `/proc`. Reading them stops nobody.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+};
+
+use super::Pid;
+
+/// Memory, bytes. `None` is what the kernel does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Resident memory.
+    pub rss: Option<u64>,
+    /// The part that no file holds.
+    pub anonymous: Option<u64>,
+    /// The part that files hold.
+    pub file: Option<u64>,
+    /// The part that is shared memory.
+    pub shared: Option<u64>,
+    /// What is swapped out.
+    pub swapped: Option<u64>,
+    /// Private writable memory that was asked for, resident or not.
+    pub data: Option<u64>,
+    /// The heap that `brk` moves the end of.
+    pub brk: Option<u64>,
+}
+
+/// The memory that a process uses; `None` when it has none any more.
+pub fn memory(pid: Pid) -> Option<Usage> {
+    let status = fs::read_to_string(pid.proc_path("status")).ok()?;
+    let mut usage = parse(&status);
+    usage.rss?;
+    usage.brk = brk(pid);
+    Some(usage)
+}
+
+fn parse(status: &str) -> Usage {
+    let mut usage = Usage::default();
+    for line in status.lines() {
+        let Some((key, value)) = line.split_once(':') else { continue };
+        let place = match key {
+            "VmRSS" => &mut usage.rss,
+            "RssAnon" => &mut usage.anonymous,
+            "RssFile" => &mut usage.file,
+            "RssShmem" => &mut usage.shared,
+            "VmSwap" => &mut usage.swapped,
+            "VmData" => &mut usage.data,
+            _ => continue,
+        };
+        let kib = value.trim().strip_suffix("kB").and_then(|kib| kib.trim().parse::<u64>().ok());
+        *place = kib.map(|kib| kib.saturating_mul(1024));
+    }
+    usage
+}
+
+/// Bytes of the heap; 0 for a process that has none.
+fn brk(pid: Pid) -> Option<u64> {
+    let mut maps = BufReader::new(File::open(pid.proc_path("maps")).ok()?);
+    let mut line = Vec::new();
+    // Behind the executable: the rest need not be made.
+    while maps.read_until(b'\n', &mut line).ok()? > 0 {
+        if line.ends_with(b"[heap]\n") {
+            let text = String::from_utf8_lossy(&line);
+            let (start, end) = text.split(' ').next()?.split_once('-')?;
+            let address = |text| u64::from_str_radix(text, 16).ok();
+            return address(end)?.checked_sub(address(start)?);
+        }
+        line.clear();
+    }
+    Some(0)
+}
+
+/// Open file descriptors by what they are; `None` when they cannot be listed.
+pub fn descriptors(pid: Pid) -> Option<BTreeMap<String, u64>> {
+    let mut by_type = BTreeMap::new();
+    for entry in fs::read_dir(pid.proc_path("fd")).ok()?.flatten() {
+        // One that is closed meanwhile is none.
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
+        *by_type.entry(sort(&link.to_string_lossy()).to_owned()).or_default() += 1;
+    }
+    Some(by_type)
+}
+
+/// What a descriptor is, by what it leads to: `socket:[1]`, `anon_inode:[eventfd]`, `/a/file`.
+fn sort(link: &str) -> &str {
+    if let Some(kind) = link.strip_prefix("anon_inode:") {
+        // Newer kernels number some of them.
+        let kind = kind.trim_matches(['[', ']']);
+        return if kind.is_empty() { "anon_inode" } else { kind };
+    }
+    if link.starts_with('/') {
+        return if link.starts_with("/memfd:") { "memfd" } else { "file" };
+    }
+    link.split_once(':').map_or("other", |(kind, _)| kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_told_apart_by_what_they_lead_to() {
+        for (link, kind) in [
+            ("socket:[4711]", "socket"),
+            ("pipe:[12]", "pipe"),
+            ("anon_inode:[eventfd]", "eventfd"),
+            ("anon_inode:[eventpoll]", "eventpoll"),
+            ("anon_inode:inotify", "inotify"),
+            ("anon_inode:", "anon_inode"),
+            ("/dev/null", "file"),
+            ("/memfd:buffer (deleted)", "memfd"),
+            ("net:[4026531840]", "net"),
+            ("?", "other"),
+        ] {
+            assert_eq!(sort(link), kind, "{link}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_read_in_bytes_and_what_it_lacks_is_unknown() {
+        let usage = parse("Name:\tx\nVmRSS:\t  100 kB\nRssAnon:\t 60 kB\nVmData:\t 7 kB\n");
+        assert_eq!((usage.rss, usage.anonymous), (Some(102_400), Some(61_440)));
+        assert_eq!((usage.data, usage.swapped, usage.brk), (Some(7168), None, None));
+    }
+
+    #[test]
+    fn our_own_figures_move_with_what_we_do() {
+        let before = memory(Pid::own()).unwrap();
+        let room = std::hint::black_box(vec![1_u8; 32 << 20]);
+        let after = memory(Pid::own()).unwrap();
+        let grown = after.anonymous.unwrap() - before.anonymous.unwrap();
+        assert!(grown >= 31 << 20, "{grown}, {before:?}, {after:?}");
+        drop(room);
+        let sockets = || descriptors(Pid::own()).unwrap().get("socket").copied().unwrap_or(0);
+        let pair = std::os::unix::net::UnixStream::pair().unwrap();
+        let open = sockets();
+        drop(pair);
+        assert!(open >= 2);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_has_no_figures() {
+        assert_eq!(memory(Pid(u32::MAX)), None);
+        assert_eq!(descriptors(Pid(u32::MAX)), None);
+    }
+}
