@@ -5,7 +5,8 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{
-    Report, Trace, Victim, compare::Named, report::symbols, root_or_skip, service::changed_code,
+    Report, Trace, Victim, compare::Named, compile::victim_with, report::symbols, root_or_skip,
+    service::changed_code,
 };
 
 /// What a level of the first process stands at, and by how much it has changed.
@@ -23,12 +24,17 @@ fn sockets(pid: u32) -> Result<u64> {
     Ok(count)
 }
 
+/// The victim with its own copy of libc: another test's probes for every process are not in it.
+fn alone() -> Result<Victim> {
+    Victim::start_program(&victim_with("touches", "touches_static", &["-static"])?, &[])
+}
+
 #[test]
 fn the_stack_that_grows_comes_first_and_every_page_is_counted() -> Result<()> {
     if !root_or_skip() {
         return Ok(());
     }
-    let mut victim = Victim::start("touches", &[])?;
+    let mut victim = alone()?;
     let before = sockets(victim.pid())?;
     let trace = Trace::attach(victim.pid(), &["--light", "-i", "250ms"])?;
     ensure!(changed_code(victim.pid())?.is_empty(), "{:?}", changed_code(victim.pid())?);
@@ -64,7 +70,7 @@ fn a_look_at_the_code_would_find_a_probe() -> Result<()> {
     if !root_or_skip() {
         return Ok(());
     }
-    let victim = Victim::start("touches", &[])?;
+    let victim = alone()?;
     let trace = Trace::attach(victim.pid(), &[])?;
     ensure!(!changed_code(victim.pid())?.is_empty(), "probes are on and not found");
     trace.stop().map(drop)

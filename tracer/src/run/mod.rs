@@ -94,7 +94,6 @@ async fn attend(settings: &Settings, line: &Line) -> anyhow::Result<()> {
     let screen = settings.format == Format::Tui;
     let end = end(settings.duration, line, screen);
     if !screen {
-        line.announce();
         end.await?;
         return Ok(());
     }
@@ -117,6 +116,10 @@ async fn end(duration: Option<Duration>, line: &Line, screen: bool) -> anyhow::R
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut hang_up = listen(SignalKind::hangup())?;
+    // Only now: whoever reads it may send a signal at once.
+    if !screen {
+        line.announce();
+    }
     let time_up = async {
         match duration {
             Some(duration) => tokio::time::sleep(duration).await,
