@@ -40,7 +40,7 @@ fn what_is_released_of_two_million_is_gone_and_the_rest_is_exact() -> Result<()>
     if !root_or_skip() {
         return Ok(());
     }
-    let mut victim = Victim::start("hoard", &["1000", "2000000"])?;
+    let mut victim = Victim::start("hoard", &["1000", "2000000", "most"])?;
     let trace = Trace::attach(victim.pid(), &["--top", "10"])?;
     victim.go()?;
     assert_eq!(victim.truth()?.sum("heap").outstanding_count, 2_000_000);

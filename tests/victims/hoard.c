@@ -1,13 +1,15 @@
-/* hoard [SITES [BLOCKS [SIZE]]]: acquires BLOCKS blocks (default ten million of 16 bytes) from SITES call
+/* hoard [SITES [BLOCKS [most]]]: acquires BLOCKS blocks of 16 bytes (default ten million) from SITES call
  * sites (default 50,000), as fast as it can, and keeps them: more than a table expects. The call sites
  * are paths through a binary tree of calls.
  *
- * It says the truth; then, at the word `most`, it frees all but every hundredth and says it again. */
+ * It says the truth. With `most` it then waits for that word, frees all but every hundredth, and says the
+ * truth again. */
 #include "victim.h"
 
 static struct tally truth[] = {{.site = "take", .kind = "heap"}};
 
-static unsigned long sites = 50000, blocks = 10000000, size = 16;
+static unsigned long sites = 50000, blocks = 10000000;
+static const unsigned long size = 16;
 static unsigned long left; /* sites still to come */
 static void *last;         /* every block holds the address of the one before */
 
@@ -59,16 +61,17 @@ static void free_most(void) {
 int main(int count, char **arguments) {
     if (count > 1) sites = strtoul(arguments[1], NULL, 10);
     if (count > 2) blocks = strtoul(arguments[2], NULL, 10);
-    if (count > 3) size = strtoul(arguments[3], NULL, 10);
     int depth = 0;
     while (1UL << depth < sites) depth++;
     left = sites;
     ready();
     walk(depth);
     tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
-    await_word("most");
-    free_most();
-    tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    if (count > 3) {
+        await_word("most");
+        free_most();
+        tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    }
     await_word("exit");
     _exit(0);
 }
