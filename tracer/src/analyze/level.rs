@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::{KEPT, LEAST_SPAN_S, slope};
+use super::{KEPT, slope};
 use crate::report::Level;
 
 /// What an amount was.
@@ -27,12 +27,10 @@ impl Past {
             self.points.pop_front();
         }
         self.points.push_back((at_s, now as f64));
-        let span = self.points.front().map_or(0.0, |(first_s, _)| at_s - first_s);
-        let known = self.points.len() >= 3 && span >= LEAST_SPAN_S;
         Level {
             now,
             change: i64::try_from(i128::from(now) - i128::from(first)).unwrap_or(i64::MAX),
-            growth_per_s: known.then(|| slope(self.points.iter().copied())),
+            growth_per_s: slope(self.points.iter().copied()),
         }
     }
 }

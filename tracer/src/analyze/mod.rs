@@ -49,18 +49,12 @@ impl History {
         }
     }
 
-    /// The slope of a straight line through the points of a call site (least squares); `None` while
-    /// they span too little time.
+    /// How a call site has grown lately; `None` while too little is known of it.
     pub fn growth(&self, site: u32) -> Option<Growth> {
-        let points = self.sites.get(&site)?;
-        let (first, last) = (points.front()?, points.back()?);
-        if points.len() < 3 || last.at_s - first.at_s < LEAST_SPAN_S {
-            return None;
-        }
-        Some(Growth {
-            bytes_per_s: slope(points.iter().map(|one| (one.at_s, one.outstanding.bytes as f64))),
-            count_per_s: slope(points.iter().map(|one| (one.at_s, one.outstanding.count as f64))),
-        })
+        let points = self.sites.get(&site)?.iter();
+        let bytes = points.clone().map(|one| (one.at_s, one.outstanding.bytes as f64));
+        let count = points.map(|one| (one.at_s, one.outstanding.count as f64));
+        Some(Growth { bytes_per_s: slope(bytes)?, count_per_s: slope(count)? })
     }
 
     /// Outstanding bytes at the last snapshots, oldest first.
@@ -72,9 +66,16 @@ impl History {
     }
 }
 
-/// The slope of a straight line through points (least squares): times in seconds, values.
-fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
-    let count = points.clone().count() as f64;
+/// The slope of a straight line through points (least squares): ascending times in seconds, values.
+/// `None` while they are too few, or span too little time.
+fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> Option<f64> {
+    let (first_s, _) = points.clone().next()?;
+    let (last_s, _) = points.clone().last()?;
+    let number = points.clone().count();
+    if number < 3 || last_s - first_s < LEAST_SPAN_S {
+        return None;
+    }
+    let count = number as f64;
     let mean_time = points.clone().map(|(at_s, _)| at_s).sum::<f64>() / count;
     let mean_value = points.clone().map(|(_, value)| value).sum::<f64>() / count;
     let (mut shared, mut spread) = (0.0, 0.0);
@@ -83,7 +84,7 @@ fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
         shared += time * (value - mean_value);
         spread += time * time;
     }
-    if spread > 0.0 { shared / spread } else { 0.0 }
+    Some(if spread > 0.0 { shared / spread } else { 0.0 })
 }
 
 #[cfg(test)]
