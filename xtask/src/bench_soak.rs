@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     bench::show,
-    bench_run::{Variant, cpu_ticks, end, status_kib},
+    bench_run::{Variant, cpu_ticks, end, lost, status_kib},
     compile,
     process::{Background, note, target_dir},
 };
@@ -85,13 +85,12 @@ fn soak(length: &str, minutes: u32) -> Result<Soaked> {
     fs::remove_file(&path)?;
     let held = truth.pointer("/sites/belt_block").context("the truth has `belt_block`")?;
     let number = |key: &str| held.get(key).and_then(Value::as_f64).context("a number");
-    let lost = said.pointer("/accounting/lost").and_then(Value::as_object).context("losses")?;
     Ok(Soaked {
         pairs_per_s: number("released_count")? / spent,
         cpu_percent,
         early_kib: looks.get(looks.len() / 10).copied().context("a look")?,
         late_kib: looks.last().copied().context("a look")?,
-        lost: lost.values().filter_map(Value::as_f64).fold(0.0, |sum, one| sum + one),
+        lost: lost(&said).context("losses")?,
         is_equal: is_equal(&said, held)?,
     })
 }
