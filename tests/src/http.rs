@@ -39,16 +39,8 @@ impl Connection {
     pub fn get(&mut self, path: &str) -> Result<String> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         self.stream.get_mut().write_all(request.as_bytes())?;
-        let status = self.line()?;
-        if !status.starts_with("HTTP/1.1 200 ") {
-            bail!("`{path}` was answered `{status}`");
-        }
         let mut length = None;
-        loop {
-            let header = self.line()?;
-            if header.is_empty() {
-                break;
-            }
+        for header in self.headers(path, "HTTP/1.1 200 ")? {
             if let Some((name, value)) = header.split_once(':')
                 && name.eq_ignore_ascii_case("content-length")
             {
@@ -106,20 +98,13 @@ impl Connection {
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
         self.stream.get_mut().write_all(request.as_bytes())?;
-        let status = self.line()?;
-        if !status.starts_with("HTTP/1.1 101 ") {
-            bail!("`{path}` was answered `{status}`");
+        let headers = self.headers(path, "HTTP/1.1 101 ")?;
+        // The answer to the key above, which is the example of RFC 6455.
+        if headers.iter().any(|header| header.ends_with("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")) {
+            Ok(())
+        } else {
+            bail!("the WebSocket's key was not accepted")
         }
-        let mut accepted = false;
-        loop {
-            let header = self.line()?;
-            if header.is_empty() {
-                break;
-            }
-            // The answer to the key above, which is the example of RFC 6455.
-            accepted |= header.ends_with("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        }
-        if accepted { Ok(()) } else { bail!("the WebSocket's key was not accepted") }
     }
 
     /// Sends a text of less than 126 bytes over the WebSocket; the same must come back.
@@ -135,6 +120,22 @@ impl Connection {
             bail!("`{text}` came back as {back:?}");
         }
         Ok(())
+    }
+
+    /// The headers of an answer about `path` whose first line must start with `status`.
+    fn headers(&mut self, path: &str, status: &str) -> Result<Vec<String>> {
+        let first = self.line()?;
+        if !first.starts_with(status) {
+            bail!("`{path}` was answered `{first}`");
+        }
+        let mut headers = Vec::new();
+        loop {
+            let header = self.line()?;
+            if header.is_empty() {
+                return Ok(headers);
+            }
+            headers.push(header);
+        }
     }
 
     fn line(&mut self) -> Result<String> {

@@ -81,17 +81,20 @@ fn mappings() -> Result<()> {
     is_without(&report)
 }
 
-/// The ground truth by another allocator that is preloaded.
+/// The ground truth by another allocator.
+fn by_another(command: &mut Command) -> Result<()> {
+    let victim = Victim::start_command(command.args(["4", "20000", "3"]))?;
+    let (truth, report) = traced(victim, &WITHOUT)?;
+    truth.equals(&report)?;
+    none_is_refused(&report)
+}
+
 fn preloaded(library: &str, flags: &[&str]) -> Result<()> {
     if !root_or_skip() {
         return Ok(());
     }
     let program = victim_with("ground_truth", &format!("ground_truth_under_{library}"), flags)?;
-    let mut command = Command::new(program);
-    command.args(["4", "20000", "3"]).env("LD_PRELOAD", library);
-    let (truth, report) = traced(Victim::start_command(&mut command)?, &WITHOUT)?;
-    truth.equals(&report)?;
-    none_is_refused(&report)
+    by_another(Command::new(program).env("LD_PRELOAD", library))
 }
 
 #[test]
@@ -114,12 +117,13 @@ fn every_allocator_function_of_a_static_glibc() -> Result<()> {
     if !root_or_skip() {
         return Ok(());
     }
-    let program = victim_by("gcc", "ground_truth", "truth_static", &["-static"], &[])?;
-    let mut command = Command::new(program);
-    let victim = Victim::start_command(command.args(["4", "20000", "3"]))?;
-    let (truth, report) = traced(victim, &WITHOUT)?;
-    truth.equals(&report)?;
-    none_is_refused(&report)
+    by_another(&mut Command::new(victim_by(
+        "gcc",
+        "ground_truth",
+        "truth_static",
+        &["-static"],
+        &[],
+    )?))
 }
 
 #[test]
@@ -127,12 +131,7 @@ fn every_allocator_function_of_musl() -> Result<()> {
     if !root_or_skip() {
         return Ok(());
     }
-    let program = victim_by("musl-gcc", "ground_truth", "truth_musl", &[], &[])?;
-    let mut command = Command::new(program);
-    let victim = Victim::start_command(command.args(["4", "20000", "3"]))?;
-    let (truth, report) = traced(victim, &WITHOUT)?;
-    truth.equals(&report)?;
-    none_is_refused(&report)
+    by_another(&mut Command::new(victim_by("musl-gcc", "ground_truth", "truth_musl", &[], &[])?))
 }
 
 /// The sums of every form of `new` and `delete`.
