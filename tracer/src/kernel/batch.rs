@@ -1,11 +1,10 @@
-//! `bpf(2)` batch operations, which aya 0.14 lacks: one system call for thousands of entries.
+//! `bpf(2)` batch operations, one system call for thousands of entries.
 
-use std::{
-    io,
-    os::fd::{AsRawFd as _, BorrowedFd},
-};
+use std::{io, os::fd::BorrowedFd};
 
 use zerocopy::{FromBytes, IntoBytes};
+
+use super::syscall::{bpf, number};
 
 /// `BPF_MAP_LOOKUP_BATCH`, for per-CPU arrays since 5.13.
 const LOOKUP: libc::c_long = 24;
@@ -110,20 +109,14 @@ where
         keys: keys.as_mut_ptr() as u64,
         values: values.as_mut_ptr() as u64,
         count: u32::try_from(keys.len()).unwrap_or(u32::MAX),
-        map_fd: u32::try_from(map.as_raw_fd()).unwrap_or(u32::MAX),
+        map_fd: number(map),
         elem_flags: 0,
         flags: 0,
     };
-    // SAFETY: the attributes are as bpf(2) describes the batch commands; keys and values are plain
-    // bytes with room for `count` entries of the sizes the map was made with, and outlive the call.
-    let outcome = unsafe {
-        libc::syscall(libc::SYS_bpf, command, &raw mut attributes, size_of::<Attributes>())
-    };
+    // Keys and values are plain bytes with room for `count` entries of the sizes the map was made with.
+    let outcome = bpf(command, &mut attributes);
     let count = attributes.count as usize;
-    if outcome == 0 {
-        return Ok((count, false));
-    }
-    let error = io::Error::last_os_error();
+    let Err(error) = outcome else { return Ok((count, false)) };
     match error.raw_os_error() {
         // The end of the map; what the count says was brought all the same.
         Some(libc::ENOENT) => Ok((count, true)),

@@ -4,10 +4,14 @@
 //! of `tracer-common`; it interprets none of them.
 
 mod batch;
+mod hold;
+mod multi;
 mod object;
+mod syscall;
 mod tables;
 mod touch;
 mod types;
 
-pub use object::{Failed, Loaded, Means, Program, ProgramLog, Programs, load};
+pub use hold::{Point, Programs};
+pub use object::{Failed, Loaded, Means, Program, ProgramLog, load};
 pub use tables::{Drained, Tables};

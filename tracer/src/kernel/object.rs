@@ -1,27 +1,26 @@
-//! Loads the object file and attaches its programs.
+//! Loads the object file.
 //!
-//! Takes attach points, hands on links that it keeps until it is dropped. The one place that names
-//! programs; a test opens the committed object and finds each.
+//! Takes nothing but the object, hands on loaded programs, and tables. The one place that names programs; a
+//! test opens the committed object and finds each.
 
 use std::{
     io,
-    num::NonZeroU32,
-    path::{Path, PathBuf},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::PathBuf,
 };
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{MapData, MapError, ProgramArray},
-    programs::{
-        ProgramError, ProgramFd, RawTracePoint, UProbe,
-        uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope},
-    },
+    maps::MapError,
+    programs::{ProgramError, ProgramFd, RawTracePoint, UProbe},
 };
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, poll};
-use tracer_common::attach::Cookie;
 
 use super::{
+    hold::Programs,
+    multi::{Multi, descriptor},
+    syscall,
     tables::{self, Tables},
     touch, types,
 };
@@ -64,7 +63,7 @@ impl Program {
         Self::BareReturn,
     ];
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::AcquireEntry => "acquire_entry",
             Self::ResizeEntry => "resize_entry",
@@ -74,6 +73,13 @@ impl Program {
             Self::BareEntry => "bare_entry",
             Self::BareReturn => "bare_return",
         }
+    }
+}
+
+impl Program {
+    /// Whether it is told of returns by the kernel.
+    pub(super) const fn is_at_return(self) -> bool {
+        matches!(self, Self::CallReturn | Self::BareReturn)
     }
 }
 
@@ -127,6 +133,12 @@ pub enum Failed {
         /// Why.
         source: io::Error,
     },
+    /// The object cannot be understood.
+    #[error("could not read the object: {why}")]
+    Unreadable {
+        /// Why.
+        why: String,
+    },
     /// The object lacks something this build needs.
     #[error("the object has no `{name}` (was it built from this tree?)")]
     Missing {
@@ -142,13 +154,6 @@ pub enum Failed {
     /// Anything else aya has to say.
     #[error("could not load the kernel programs")]
     Load(#[source] Box<EbpfError>),
-}
-
-/// The loaded programs and their links; dropping it takes the probes out, 0.1 s each.
-pub struct Programs {
-    pub(super) ebpf: Ebpf,
-    /// Empties itself when it is dropped.
-    _unwinder: ProgramArray<MapData>,
 }
 
 /// What [`load`] gives.
@@ -199,17 +204,13 @@ pub fn load(
         .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
-    let unwinder = match means {
-        Means::Probes => {
-            for program in Program::ALL {
-                uprobe(&mut ebpf, program)?
-                    .load()
-                    .map_err(|error| program_failed(program.name(), error))?;
-            }
-            let program = unwinding(&mut ebpf)?;
-            place(&mut ebpf, UNWINDER.1, &program)?
+    let object = bytes.as_deref().unwrap_or(&OBJECT.0);
+    let multi = match means {
+        Means::Probes => probes(&mut ebpf, object)?,
+        Means::Touches => {
+            touch::load(&mut ebpf)?;
+            None
         }
-        Means::Touches => touch::load(&mut ebpf)?,
     };
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
         let program: &mut RawTracePoint = ebpf
@@ -228,7 +229,7 @@ pub fn load(
         None
     };
     let tables = Tables::take(&mut ebpf)?;
-    Ok(Loaded { programs: Programs { ebpf, _unwinder: unwinder }, tables, log })
+    Ok(Loaded { programs: Programs::new(ebpf, multi), tables, log })
 }
 
 /// Where a task keeps its id.
@@ -238,68 +239,50 @@ fn pid_offset() -> Result<u32, Failed> {
     types::offset_of(&btf, "task_struct", "pid").ok_or(Failed::Type { what: "task_struct.pid" })
 }
 
-impl Programs {
-    /// Attaches `program` to the instruction at `offset` of the file `path`: for the process `pid`, or
-    /// for every process that maps the file.
-    pub fn attach(
-        &mut self,
-        program: Program,
-        pid: Option<NonZeroU32>,
-        path: &Path,
-        offset: u64,
-        cookie: Cookie,
-    ) -> Result<(), Failed> {
-        let point = UProbeAttachPoint {
-            location: UProbeAttachLocation::AbsoluteOffset(offset),
-            cookie: Some(cookie.0),
-        };
-        let scope = pid.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
-        uprobe(&mut self.ebpf, program)?
-            .attach(point, path, scope)
-            .map(drop)
-            .map_err(|error| program_failed(program.name(), error))
+/// Loads the programs at functions: for links of many points where the kernel has them, else for probes
+/// one by one.
+fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Option<Multi>, Failed> {
+    let names = || Program::ALL.into_iter().map(Program::name).chain([UNWINDER.0]);
+    let multi = Multi::load(ebpf, object, names())?;
+    if multi.is_none() {
+        for name in names() {
+            uprobe(ebpf, name)?.load().map_err(|error| program_failed(name, error))?;
+        }
     }
+    let (name, map) = UNWINDER;
+    if let Some(multi) = &multi {
+        place(ebpf, map, multi.program(name)?)?;
+    } else {
+        let program = own(uprobe(ebpf, name)?.fd(), name)?;
+        place(ebpf, map, program.as_fd())?;
+    }
+    Ok(multi)
 }
 
-fn uprobe(ebpf: &mut Ebpf, program: Program) -> Result<&mut UProbe, Failed> {
-    let name = program.name();
+/// A program at functions.
+pub(super) fn uprobe<'ebpf>(
+    ebpf: &'ebpf mut Ebpf,
+    name: &'static str,
+) -> Result<&'ebpf mut UProbe, Failed> {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or(Failed::Missing { name })
 }
 
-/// Loads the program that others go on with.
-fn unwinding(ebpf: &mut Ebpf) -> Result<ProgramFd, Failed> {
-    let (name, _) = UNWINDER;
-    let program: &mut UProbe = ebpf
-        .program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })?;
-    program.load().map_err(|error| program_failed(name, error))?;
-    own(program.fd(), name)
+/// Puts the program that others go on with where they find it: into an array that empties itself when its
+/// last descriptor is closed.
+pub(super) fn place(ebpf: &Ebpf, map: &'static str, program: BorrowedFd<'_>) -> Result<(), Failed> {
+    let array = ebpf.map(map).and_then(descriptor).ok_or(Failed::Missing { name: map })?;
+    syscall::place(array, program).map_err(|source| Failed::Map { map: map.to_owned(), source })
 }
 
 /// A program's descriptor of our own.
 pub(super) fn own(
     fd: Result<&ProgramFd, ProgramError>,
     name: &'static str,
-) -> Result<ProgramFd, Failed> {
-    fd.and_then(|fd| fd.try_clone().map_err(ProgramError::IOError))
+) -> Result<OwnedFd, Failed> {
+    fd.and_then(|fd| fd.as_fd().try_clone_to_owned().map_err(ProgramError::IOError))
         .map_err(|error| program_failed(name, error))
-}
-
-/// Puts a program where others find it.
-pub(super) fn place(
-    ebpf: &mut Ebpf,
-    map: &'static str,
-    program: &ProgramFd,
-) -> Result<ProgramArray<MapData>, Failed> {
-    let array = ebpf.take_map(map).ok_or(Failed::Missing { name: map })?;
-    let refused =
-        |error: MapError| Failed::Map { map: map.to_owned(), source: io::Error::other(error) };
-    let mut array = ProgramArray::try_from(array).map_err(refused)?;
-    array.set(0, program, 0).map_err(refused)?;
-    Ok(array)
 }
 
 fn load_failed(error: EbpfError) -> Failed {

@@ -2,11 +2,10 @@
 //!
 //! A thread's event is inherited by the threads that it starts. Those that are there are found in `/proc`.
 
-use std::{collections::BTreeSet, fs, io, num::NonZeroU32};
+use std::{collections::BTreeSet, fs, io, num::NonZeroU32, os::fd::AsFd as _};
 
 use aya::{
     Ebpf,
-    maps::{MapData, ProgramArray},
     programs::{
         PerfEvent,
         perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
@@ -15,7 +14,10 @@ use aya::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::object::{Failed, Programs, own, place, program_failed};
+use super::{
+    hold::Programs,
+    object::{Failed, own, place, program_failed},
+};
 
 /// The program at the event.
 pub(super) const TOUCH: &str = "touch";
@@ -36,13 +38,13 @@ fn program<'ebpf>(
 }
 
 /// Loads the programs.
-pub(super) fn load(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, Failed> {
+pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Failed> {
     let (unwinder, map) = UNWINDER;
     for name in [TOUCH, unwinder] {
         program(ebpf, name)?.load().map_err(|error| program_failed(name, error))?;
     }
     let unwinder = own(program(ebpf, unwinder)?.fd(), unwinder)?;
-    place(ebpf, map, &unwinder)
+    place(ebpf, map, unwinder.as_fd())
 }
 
 impl Programs {

@@ -12,13 +12,13 @@ use std::{
 
 use tracer_common::kind::Kind;
 
-use super::means;
+use super::{means, points::Points};
 use crate::{
     error::Failure,
     format::file_name,
-    kernel::{Failed, Program, Programs},
+    kernel::{Failed, Point, Programs},
     probes::{
-        Absent, Function, Object, Outcome, Place, Probe, Why,
+        Absent, Function, Object, Probe, Why,
         allocator::{Allocator, Source, Survey, Surveyor},
         catalog, locate,
         wish::Wish,
@@ -226,11 +226,9 @@ impl Attached {
         let mut probed = Vec::new();
         for source in &survey.sources {
             let places = self.objects.get(&source.file).cloned().unwrap_or_default();
-            let mut on = false;
-            for index in places {
-                on |= self.put_on(programs, pid, index, &source.open);
-            }
-            if on {
+            let fresh: Vec<usize> =
+                places.into_iter().filter(|index| self.is_to_be_put_on(pid, *index)).collect();
+            if self.put_on(programs, pid, &fresh, &source.open) {
                 let path = source.path.to_string_lossy();
                 probed.push(file_name(&path).to_owned());
             }
@@ -238,31 +236,57 @@ impl Attached {
         probed
     }
 
-    /// Puts one probe on a target, unless that was tried before. Memory that `malloc` maps is told apart
-    /// by being inside `malloc`: mappings alone cannot be traced without the heap.
-    fn put_on(&mut self, programs: &mut Programs, pid: Pid, index: usize, path: &Path) -> bool {
-        let Some(probe) = self.probes.get_mut(index) else { return false };
-        let Ok(place) = probe.place else { return false };
+    /// Whether a probe is to be put on a target, and that was not tried before. Memory that `malloc` maps is
+    /// told apart by being inside `malloc`: mappings alone cannot be traced without the heap.
+    fn is_to_be_put_on(&mut self, pid: Pid, index: usize) -> bool {
+        let scope = self.scope(pid);
+        let Some(probe) = self.probes.get_mut(index).filter(|probe| probe.place.is_ok()) else {
+            return false;
+        };
         if probe.function.kind != Kind::Heap && !self.kinds.contains(&probe.function.kind) {
             probe.place = Err(Absent::Refused("not of the kinds asked for".to_owned()));
             return false;
         }
-        let scope = (!self.everywhere).then_some(pid);
-        if !self.tried.insert((scope, index)) {
-            return false;
+        self.tried.insert((scope, index))
+    }
+
+    /// Puts probes of one object on a target, outcomes before entries. Returns whether any is on.
+    fn put_on(
+        &mut self,
+        programs: &mut Programs,
+        pid: Pid,
+        indices: &[usize],
+        path: &Path,
+    ) -> bool {
+        let scope = self.scope(pid);
+        let mut points = Points::default();
+        for index in indices {
+            let Some(probe) = self.probes.get(*index) else { continue };
+            let Ok(place) = &probe.place else { continue };
+            let taken = &mut self.returns;
+            points.add(probe, place, self.bare, |file, offset| taken.insert((scope, file, offset)));
         }
-        let taken = &mut self.returns;
-        let new = |file, offset| taken.insert((scope, file, offset));
-        match attach_one(programs, scope, path, (probe, &place), self.bare, new) {
-            Ok(()) => true,
-            Err(failed) => {
-                let why = reason(&failed);
-                // Not a warning: the report says it, and a target that has ended refuses all.
-                log::info!("could not attach to `{}`: {why}", probe.function.name);
-                self.refused.insert(probe.number, why);
-                false
+        let process = scope.and_then(|pid| NonZeroU32::new(pid.0));
+        let mut refused = BTreeMap::new();
+        let mut on = false;
+        for (program, mut points) in points.in_order() {
+            // Where the end of a call cannot be seen, its beginning is not looked at.
+            points.retain(|(number, _)| !refused.contains_key(number));
+            let (numbers, points): (Vec<u8>, Vec<Point>) = points.into_iter().unzip();
+            let outcomes = programs.attach(program, process, path, &points);
+            for (number, outcome) in numbers.into_iter().zip(outcomes) {
+                on |= outcome.is_ok();
+                if let Err(failed) = outcome {
+                    refused.insert(number, reason(&failed));
+                }
             }
         }
+        // Not a warning: the report says it, and a target that has ended refuses all.
+        for (number, why) in &refused {
+            log::info!("could not attach probe {number}: {why}");
+        }
+        self.refused.extend(refused);
+        on
     }
 
     /// Locates the functions of an object that was not seen before.
@@ -311,44 +335,6 @@ impl Attached {
             }
         }
     }
-}
-
-/// Attaches to one function, its outcome first. `new` says whether a return instruction is not probed yet.
-fn attach_one(
-    programs: &mut Programs,
-    scope: Option<Pid>,
-    path: &Path,
-    (probe, place): (&Probe, &Place),
-    bare: bool,
-    mut new: impl FnMut(Option<FileId>, u64) -> bool,
-) -> Result<(), Failed> {
-    use tracer_common::attach::Shape;
-    let process = scope.and_then(|pid| NonZeroU32::new(pid.0));
-    let (entry, back, ret) = match probe.function.shape {
-        _ if bare => (Program::BareEntry, Program::BareReturn, Program::BareEntry),
-        Shape::Size | Shape::CountSize | Shape::OutPointer | Shape::Map => {
-            (Program::AcquireEntry, Program::CallReturn, Program::ReturnEntry)
-        }
-        Shape::Resize | Shape::CountResize | Shape::Remap => {
-            (Program::ResizeEntry, Program::CallReturn, Program::ReturnEntry)
-        }
-        Shape::Release | Shape::Unmap => {
-            (Program::ReleaseEntry, Program::CallReturn, Program::ReturnEntry)
-        }
-    };
-    let cookie = probe.cookie(place);
-    match &probe.outcome {
-        Outcome::None => {}
-        Outcome::ReturnProbe => programs.attach(back, process, path, place.offset, cookie)?,
-        Outcome::Instructions(ends, _) => {
-            let file = probe.object.as_ref().map(|(file, _)| *file);
-            for end in ends.iter().filter(|end| new(file, end.offset)) {
-                let cookie = if end.first_argument { cookie.answering_early() } else { cookie };
-                programs.attach(ret, process, path, end.offset, cookie)?;
-            }
-        }
-    }
-    programs.attach(entry, process, path, place.offset, cookie)
 }
 
 /// The kernel's own words.

@@ -1,7 +1,7 @@
 //! Leaves without waiting for the kernel.
 //!
-//! Taking a probe out costs the kernel about 0.1 s each, one after the other, paid by whoever closes
-//! the last descriptor. A child that holds copies of all descriptors and ends right after us pays it
+//! Taking the probes out costs the kernel about 0.1 s, on older kernels for each, one after the other, paid by
+//! whoever closes the last descriptor. A child that holds copies of all descriptors and ends right after us pays it
 //! in the background: the prompt is back at once, and nothing lives on longer than the closing takes.
 //! Recording is already off, so from here on a hit costs the target its bare trap.
 

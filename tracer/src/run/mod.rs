@@ -10,6 +10,7 @@ mod choose;
 mod goodbye;
 mod line;
 mod means;
+mod points;
 
 use std::{
     process::ExitCode,

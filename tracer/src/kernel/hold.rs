@@ -1,0 +1,138 @@
+//! Attaches programs to functions, and keeps them there.
+//!
+//! Takes attach points, hands on what the kernel says to each. Whole groups of points are put on at once
+//! where the kernel can do that ([`Multi`]), else one by one.
+
+use std::{
+    num::NonZeroU32,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use aya::{
+    Ebpf,
+    programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
+};
+use tracer_common::attach::Cookie;
+
+use super::{
+    multi::Multi,
+    object::{Failed, Program, program_failed, uprobe},
+};
+
+/// Where a program is put, and what it is told at a hit there.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// What the program is told.
+    pub cookie: Cookie,
+}
+
+/// What keeps a group of points probed, until it is dropped.
+enum Grip {
+    Link { _fd: OwnedFd },
+    Event { _link: UProbeLink },
+}
+
+/// A program on points of one file.
+struct Group {
+    program: Program,
+    pid: Option<NonZeroU32>,
+    path: PathBuf,
+    points: Vec<Point>,
+    grip: Option<Grip>,
+}
+
+/// The loaded programs and what they are attached to; dropping it takes the probes out.
+pub struct Programs {
+    pub(super) ebpf: Ebpf,
+    multi: Option<Multi>,
+    groups: Vec<Group>,
+}
+
+impl Programs {
+    /// Loaded, and attached nowhere.
+    pub(super) const fn new(ebpf: Ebpf, multi: Option<Multi>) -> Self {
+        Self { ebpf, multi, groups: Vec::new() }
+    }
+
+    /// Attaches `program` to `points` of the file `path`: for the process `pid`, or for every process
+    /// that maps the file. Returns the outcome for each point.
+    pub fn attach(
+        &mut self,
+        program: Program,
+        pid: Option<NonZeroU32>,
+        path: &Path,
+        points: &[Point],
+    ) -> Vec<Result<(), Failed>> {
+        let at_once = self.multi.is_some() && points.len() > 1;
+        if at_once && self.attach_group(program, pid, path, points).is_ok() {
+            return points.iter().map(|_| Ok(())).collect();
+        }
+        // One by one: so it is known which of them is refused.
+        let alone = |point| self.attach_group(program, pid, path, std::slice::from_ref(point));
+        points.iter().map(alone).collect()
+    }
+
+    fn attach_group(
+        &mut self,
+        program: Program,
+        pid: Option<NonZeroU32>,
+        path: &Path,
+        points: &[Point],
+    ) -> Result<(), Failed> {
+        let (path, points) = (path.to_owned(), points.to_vec());
+        let mut group = Group { program, pid, path, points, grip: None };
+        self.grip(&mut group)?;
+        self.groups.push(group);
+        Ok(())
+    }
+
+    /// Takes hold of a group's points: of many only by a link.
+    fn grip(&mut self, group: &mut Group) -> Result<(), Failed> {
+        let Group { program, pid, path, points, grip } = group;
+        let (name, at_return) = (program.name(), program.is_at_return());
+        if let Some(multi) = &self.multi {
+            let fd = multi.link(name, at_return, *pid, path, points)?;
+            *grip = Some(Grip::Link { _fd: fd });
+            return Ok(());
+        }
+        let scope = pid.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
+        let program = uprobe(&mut self.ebpf, name)?;
+        for Point { offset, cookie } in points {
+            let location = UProbeAttachLocation::AbsoluteOffset(*offset);
+            let point = UProbeAttachPoint { location, cookie: Some(cookie.0) };
+            let link = program
+                .attach(point, &*path, scope)
+                .and_then(|id| program.take_link(id))
+                .map_err(|error| program_failed(name, error))?;
+            *grip = Some(Grip::Event { _link: link });
+        }
+        Ok(())
+    }
+
+    /// Takes all probes out, and remembers where they were. On return the targets meet none any more.
+    pub fn let_go(&mut self) {
+        // Each link waits once until no processor is in its program: they may as well wait together.
+        thread::scope(|scope| {
+            for grip in self.groups.iter_mut().filter_map(|group| group.grip.take()) {
+                match grip {
+                    Grip::Link { .. } => drop(scope.spawn(move || drop(grip))),
+                    // These wait one after the other in any case.
+                    Grip::Event { .. } => drop(grip),
+                }
+            }
+        });
+    }
+
+    /// Puts all probes back where they were.
+    pub fn take_hold(&mut self) -> Result<(), Failed> {
+        let mut groups = std::mem::take(&mut self.groups);
+        let mut loose = groups.iter_mut().filter(|group| group.grip.is_none());
+        let outcome = loose.try_for_each(|group| self.grip(group));
+        self.groups = groups;
+        outcome
+    }
+}
