@@ -1,98 +1,92 @@
-//! `bench`: what tracing costs, in medians of interleaved rounds, as a table for `docs/measurements.md`.
+//! `bench`: what tracing costs, in medians of interleaved rounds, as tables and charts for `docs/measurements.md`.
 
-use std::{fmt::Write as _, fs, process::Command};
+use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    bench_run::{Load, Sample, Variant, measure},
-    bench_soak, packages,
+    bench_chart, bench_growth,
+    bench_run::{CROSS, DEEP, Job, LOOP, SERVER, in_rounds, kernel_work},
+    bench_soak,
+    bench_table::{Figures, Row, main_table, stack_table},
+    bench_variant::{MAIN, STACKS, Tracer, Variant},
+    packages,
     process::{build_leaktrace, note, output, print, workspace},
 };
 
-const LOADS: [Load; 3] = [Load::Loop, Load::Server, Load::Cross];
+/// What is to be measured.
+enum What {
+    /// Every variant under every load, with these other tools.
+    Main(Vec<Variant>),
+    /// How the cost grows.
+    Growth,
+    /// What a stack costs.
+    Stacks,
+    /// The highest rate, for so many minutes.
+    Soak(u32),
+}
 
-/// What the stack of a call costs: nothing of it, all of it, and all without memory.
-const STACKS: [Variant; 5] = [
-    Variant::Bare,
-    Variant::Otherwise("caller only", &["--frames", "1"]),
-    Variant::Otherwise("21 frames, remembered", &[]),
-    Variant::Otherwise("21 frames, walked each time", &["--forget", "walks"]),
-    Variant::Otherwise("21 frames, each searched anew", &["--forget", "addresses"]),
-];
+/// What goes into a page: the name of its section, its text, and a chart by its file's name.
+struct Section {
+    name: &'static str,
+    text: String,
+    chart: Option<(&'static str, String)>,
+}
 
 /// Reads the options, measures, prints, and writes if asked to.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
-    let mut variants = vec![Variant::Untraced, Variant::Bare, Variant::Leaktrace];
-    let (mut rounds, mut seconds, mut write, mut stacks) = (5_u32, 3_u32, false, false);
-    let mut soak = None;
+    let (mut rounds, mut seconds, mut write) = (5_u32, 3_u32, false);
+    let mut what = What::Main(Vec::new());
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let mut value = || rest.next().with_context(|| format!("`{word}` needs a value"));
-        match *word {
-            "--rounds" => rounds = value()?.parse()?,
-            "--seconds" => seconds = value()?.parse()?,
-            "--peer" => {
+        match (*word, &mut what) {
+            ("--rounds", _) => rounds = value()?.parse()?,
+            ("--seconds", _) => seconds = value()?.parse()?,
+            ("--write", _) => write = true,
+            ("--peer", What::Main(peers)) => {
                 let (name, line) = value()?.split_once('=').context("--peer 'NAME=CMD {pid}'")?;
-                variants.push(Variant::Peer(name.to_owned(), line.to_owned()));
+                let tracer = Tracer::Peer(line.to_owned());
+                peers.push(Variant { name: name.to_owned().into(), tracer });
             }
-            "--write" => write = true,
-            "--stacks" => stacks = true,
-            "--soak" => soak = Some(value()?.parse::<u32>()?),
-            other => bail!("do not know `{other}`"),
+            ("--growth", What::Main(peers)) if peers.is_empty() => what = What::Growth,
+            ("--stacks", What::Main(peers)) if peers.is_empty() => what = What::Stacks,
+            ("--soak", What::Main(peers)) if peers.is_empty() => {
+                what = What::Soak(value()?.parse()?);
+            }
+            ("--growth" | "--stacks" | "--soak" | "--peer", _) => {
+                bail!("`{word}` does not go with what is to be measured already");
+            }
+            (other, _) => bail!("do not know `{other}`"),
         }
     }
-    if rounds == 0 || seconds == 0 || soak == Some(0) {
+    if rounds == 0 || seconds == 0 || matches!(what, What::Soak(0)) {
         bail!("at least one round of one second, or one minute");
     }
     packages::for_demo()?;
     build_leaktrace()?;
     warn_if_busy()?;
+    let command = command_line(words);
+    let section = match what {
+        What::Main(peers) => main_section(&peers, rounds, seconds, &command)?,
+        What::Growth => growth_section(rounds, seconds, &command)?,
+        What::Stacks => stack_section(rounds, seconds, &command)?,
+        What::Soak(minutes) => Section {
+            name: "cargo xtask bench --soak",
+            text: heading(&command, "")? + &bench_soak::table(minutes)?,
+            chart: None,
+        },
+    };
+    print(&section.text);
+    if write { section.write() } else { Ok(()) }
+}
+
+/// As it could be typed again.
+fn command_line(words: &[&str]) -> String {
     let quoted =
         |word: &&str| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() };
     let options: Vec<String> = words.iter().map(quoted).collect();
-    let command = format!("cargo xtask bench {}", options.join(" "));
-    let (name, text) = if let Some(minutes) = soak {
-        let text = heading(command.trim(), "")? + &bench_soak::table(minutes)?;
-        ("cargo xtask bench --soak", text)
-    } else if stacks {
-        let samples = measure_all(&STACKS, [Load::Deep], rounds, seconds)?;
-        ("cargo xtask bench --stacks", stack_section(&samples, command.trim())?)
-    } else {
-        let samples = measure_all(&variants, LOADS, rounds, seconds)?;
-        ("cargo xtask bench", section(&variants, &samples, command.trim())?)
-    };
-    print(&text);
-    if write { replace_section(name, &text) } else { Ok(()) }
-}
-
-/// By variant, by load, by round. All variants of a round come one after the other, so that a slow
-/// minute of the machine falls on all of them.
-fn measure_all<const LOADS: usize>(
-    variants: &[Variant],
-    loads: [Load; LOADS],
-    rounds: u32,
-    seconds: u32,
-) -> Result<Vec<[Vec<Sample>; LOADS]>> {
-    let empty = || std::array::from_fn(|_| Vec::new());
-    let mut samples: Vec<[Vec<Sample>; LOADS]> = variants.iter().map(|_| empty()).collect();
-    for round in 1..=rounds {
-        for load in loads {
-            for (variant, of_variant) in variants.iter().zip(&mut samples) {
-                let sample = measure(variant, load, seconds)
-                    .with_context(|| format!("{} on {load:?}", variant.name()))?;
-                note(&format!(
-                    "{round}/{rounds} {load:?} {}: {:.0}",
-                    variant.name(),
-                    sample.figure
-                ));
-                for (_, list) in loads.iter().zip(of_variant).filter(|(of, _)| **of == load) {
-                    list.push(sample);
-                }
-            }
-        }
-    }
-    Ok(samples)
+    format!("cargo xtask bench {}", options.join(" ")).trim_end().to_owned()
 }
 
 /// Where it was measured, and by which command.
@@ -102,78 +96,55 @@ fn heading(command: &str, kind: &str) -> Result<String> {
     Ok(format!("{kernel}, {processors} processors; `{command}`{kind}.\n\n"))
 }
 
+/// Every variant under every load.
+fn main_section(peers: &[Variant], rounds: u32, seconds: u32, command: &str) -> Result<Section> {
+    let variants = [&MAIN[..], peers].concat();
+    let with_all =
+        |load| variants.iter().map(move |variant| Job { variant, load }).collect::<Vec<_>>();
+    let loads = [LOOP, SERVER, CROSS].map(with_all);
+    let jobs = loads.concat();
+    let samples = in_rounds(&jobs, rounds, seconds)?;
+    let work = kernel_work(&jobs)?;
+    let all = samples.iter().zip(work).map(|(samples, work)| Figures::of(samples, work));
+    let all: Vec<Figures> = all.collect();
+    let by_load = all.chunks(variants.len()).collect::<Vec<_>>();
+    let of = |at: usize| {
+        let of_load = |load: usize| by_load.get(load).and_then(|of| of.get(at)).copied();
+        [of_load(0), of_load(1), of_load(2)].map(Option::unwrap_or_default)
+    };
+    let row = |(at, variant)| Row { variant, by_load: of(at) };
+    let rows: Vec<Row> = variants.iter().enumerate().map(row).collect();
+    let picture = "\n![what tracing costs, as a multiple of what bare traps cost](measurements/overhead.svg)\n";
+    let kind = "; medians, kernel work in one more second of each";
+    Ok(Section {
+        name: "cargo xtask bench",
+        text: heading(command, kind)? + &main_table(&rows)? + picture,
+        chart: Some(("overhead", bench_chart::overhead(&rows)?)),
+    })
+}
+
+/// How the cost grows.
+fn growth_section(rounds: u32, seconds: u32, command: &str) -> Result<Section> {
+    let grown = bench_growth::measure(rounds, seconds)?;
+    let picture = "![how the cost grows](measurements/growth.svg)\n";
+    Ok(Section {
+        name: "cargo xtask bench --growth",
+        text: heading(command, "; medians")? + &bench_growth::tables(&grown)? + picture,
+        chart: Some(("growth", bench_chart::growth(&grown)?)),
+    })
+}
+
 /// What stacks cost.
-fn stack_section(samples: &[[Vec<Sample>; 1]], command: &str) -> Result<String> {
-    let mut text = heading(command, "; medians")?;
-    text += "| variant | ns/pair | more than the caller only | lost |\n|---|--:|--:|--:|\n";
-    let figure = |[of]: &[Vec<Sample>; 1]| median(of, |one| Some(one.figure));
-    let caller = samples.get(1).and_then(figure);
-    for (variant, sample) in STACKS.iter().zip(samples) {
-        let here = figure(sample);
-        let more = here.zip(caller).map(|(here, caller)| here - caller).filter(|more| *more > 0.0);
-        let [all] = sample;
-        let lost = all.iter().filter_map(|one| one.lost).reduce(|a, b| a + b);
-        writeln!(
-            text,
-            "| {} | {} | {} | {} |",
-            variant.name(),
-            show(here),
-            show(more),
-            show(lost)
-        )?;
-    }
-    Ok(text)
-}
-
-/// Kernel, command and table.
-fn section(variants: &[Variant], samples: &[[Vec<Sample>; 3]], command: &str) -> Result<String> {
-    let mut text = heading(command, "; medians")?;
-    text += "| variant | loop, ns/pair | server, req/s | cross, pairs/s | tracer CPU % (loop / server / cross) | peak memory | lost |\n";
-    text += "|---|--:|--:|--:|--:|--:|--:|\n";
-    for (variant, [in_loop, server, cross]) in variants.iter().zip(samples) {
-        let figures = [in_loop, server, cross].map(|of| show(median(of, |one| Some(one.figure))));
-        let cpu = [in_loop, server, cross].map(|of| show(median(of, |one| one.cpu_percent)));
-        let all: Vec<Sample> = [&in_loop[..], server, cross].concat();
-        let peak = all.iter().filter_map(|one| one.peak_kib).reduce(f64::max);
-        let lost = all.iter().filter_map(|one| one.lost).reduce(|a, b| a + b);
-        let peak = peak.map_or("–".to_owned(), |kib| format!("{:.1} MiB", kib / 1024.0));
-        let name = variant.name();
-        let [a, b, c] = figures;
-        writeln!(
-            text,
-            "| {name} | {a} | {b} | {c} | {} | {peak} | {} |",
-            cpu.join(" / "),
-            show(lost)
-        )?;
-    }
-    for variant in variants {
-        if let Variant::Peer(name, line) = variant {
-            writeln!(text, "\n{name}: `{line}`")?;
-        }
-    }
-    Ok(text)
-}
-
-fn median(samples: &[Sample], figure: fn(&Sample) -> Option<f64>) -> Option<f64> {
-    let mut figures: Vec<f64> = samples.iter().filter_map(figure).collect();
-    figures.sort_by(f64::total_cmp);
-    let upper = figures.get(figures.len() / 2)?;
-    let lower = figures.get((figures.len() - 1) / 2)?;
-    Some(f64::midpoint(*lower, *upper))
-}
-
-/// Whole numbers with separators; unknown is a dash.
-pub(crate) fn show(figure: Option<f64>) -> String {
-    let Some(figure) = figure else { return "–".to_owned() };
-    let digits = format!("{figure:.0}");
-    let mut text = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+fn stack_section(rounds: u32, seconds: u32, command: &str) -> Result<Section> {
+    let jobs = STACKS.each_ref().map(|variant| Job { variant, load: DEEP });
+    let samples = in_rounds(&jobs, rounds, seconds)?;
+    let figures = samples.iter().map(|samples| Figures::of(samples, None));
+    let rows: Vec<(&Variant, Figures)> = STACKS.iter().zip(figures).collect();
+    Ok(Section {
+        name: "cargo xtask bench --stacks",
+        text: heading(command, "; medians")? + &stack_table(&rows)?,
+        chart: None,
+    })
 }
 
 /// Another tracer, or other work on the machine, would be in the figures.
@@ -196,14 +167,26 @@ fn warn_if_busy() -> Result<()> {
     Ok(())
 }
 
-fn replace_section(name: &str, text: &str) -> Result<()> {
+impl Section {
+    /// Puts it where the page has it now, and its chart beside the page.
+    fn write(&self) -> Result<()> {
+        let docs = workspace().join("docs");
+        if let Some((name, svg)) = &self.chart {
+            fs::create_dir_all(docs.join("measurements"))?;
+            fs::write(docs.join("measurements").join(name).with_extension("svg"), svg)?;
+        }
+        let path = docs.join("measurements.md");
+        let page = fs::read_to_string(&path)?;
+        Ok(fs::write(&path, replaced(&page, self.name, &self.text)?)?)
+    }
+}
+
+/// The page with this text between the marks of this section.
+fn replaced(page: &str, name: &str, text: &str) -> Result<String> {
     let (begin, end) = (format!("<!-- begin: {name} -->"), format!("<!-- end: {name} -->"));
-    let path = workspace().join("docs/measurements.md");
-    let page = fs::read_to_string(&path)?;
     let (before, rest) = page.split_once(&begin).with_context(|| format!("no `{begin}`"))?;
     let (_, after) = rest.split_once(&end).with_context(|| format!("no `{end}`"))?;
-    fs::write(&path, format!("{before}{begin}\n{text}{end}{after}"))?;
-    Ok(())
+    Ok(format!("{before}{begin}\n{}\n{end}{after}", text.trim_end()))
 }
 
 #[cfg(test)]
@@ -211,9 +194,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_of_an_even_number_lies_between_the_middle_two() {
-        let samples = [4.0, 1.0, 2.0, 9.0].map(|figure| Sample { figure, ..Sample::default() });
-        assert_eq!(show(median(&samples, |one| Some(one.figure * 1000.0))), "3,000");
-        assert_eq!(show(median(&[], |one| Some(one.figure))), "–");
+    fn only_its_own_section_of_the_page_is_replaced() -> Result<()> {
+        let page = "a\n<!-- begin: x -->\nold\n<!-- end: x -->\n<!-- begin: x y -->\nkept\n<!-- end: x y -->\n";
+        let new = "a\n<!-- begin: x -->\nnew\n<!-- end: x -->\n<!-- begin: x y -->\nkept\n<!-- end: x y -->\n";
+        assert_eq!(replaced(page, "x", "new\n\n")?, new);
+        assert!(replaced(page, "z", "new").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn the_page_has_every_section() -> Result<()> {
+        let page = fs::read_to_string(workspace().join("docs/measurements.md"))?;
+        for option in ["", " --growth", " --stacks", " --soak"] {
+            replaced(&page, &format!("cargo xtask bench{option}"), "")?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_command_line_can_be_typed_again() {
+        let typed = command_line(&["--peer", "x=x -p {pid}", "--write"]);
+        assert_eq!(typed, "cargo xtask bench --peer 'x=x -p {pid}' --write");
+        assert_eq!(command_line(&[]), "cargo xtask bench");
     }
 }

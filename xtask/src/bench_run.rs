@@ -1,9 +1,9 @@
-//! One measurement: a fresh target, one tracer on it or none, one load of known length.
+//! One measurement: a fresh target, one tracer on it or none, one load of known length. And many, interleaved.
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
-    process::{Command, Stdio},
+    io::Write as _,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -12,36 +12,55 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::{
+    bench_kernel,
+    bench_variant::{Tracer, Variant},
     compile,
-    process::{Background, leaktrace, output, target_dir},
+    process::{Background, note, output, target_dir},
 };
 
-/// What is on the target.
-#[derive(Debug, Clone)]
-pub(crate) enum Variant {
-    /// Nothing.
-    Untraced,
-    /// `leaktrace --bare-traps`: the kernel's own cost, programs that do nothing.
-    Bare,
-    /// leaktrace as users run it.
-    Leaktrace,
-    /// leaktrace with a hidden option: its name, and the option.
-    Otherwise(&'static str, &'static [&'static str]),
-    /// Another tool: its name, and its command with `{pid}` in it.
-    Peer(String, String),
-}
+/// Time between what a target does first and the measurement: what it acquired is then older than a second,
+/// so no block is young any more, and the collector has it.
+const SETTLES: Duration = Duration::from_secs(2);
 
 /// A load and its unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Load {
-    /// One thread, malloc and free: nanoseconds per pair.
-    Loop,
-    /// The libevent server under wrk: requests per second.
-    Server,
-    /// Four threads freeing each other's blocks: pairs per second.
-    Cross,
-    /// As the loop, at the bottom of a stack of 21 frames through libevent and libc: nanoseconds per pair.
-    Deep,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load<'a> {
+    /// Its name in messages.
+    pub name: &'a str,
+    /// The victim.
+    pub program: &'a str,
+    /// The victim's arguments behind the seconds.
+    pub dials: &'a [String],
+    /// Options of leaktrace that belong to this load.
+    pub options: &'a [String],
+    /// What is measured.
+    pub figure: Figure,
+    /// Whether the victim answers a first `go` when it is set up.
+    pub sets_up: bool,
+}
+
+/// What is measured, and where it is said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Figure {
+    /// Requests per second, by `wrk`.
+    Requests,
+    /// A member of what the victim says.
+    Said(&'static str),
+}
+
+/// One thread, malloc and free: nanoseconds per pair.
+pub(crate) const LOOP: Load<'static> = Load::of("loop", Figure::Said("ns_per_pair"));
+/// The libevent server under wrk: requests per second.
+pub(crate) const SERVER: Load<'static> = Load::of("http_server", Figure::Requests);
+/// Four threads freeing each other's blocks: pairs per second.
+pub(crate) const CROSS: Load<'static> = Load::of("cross", Figure::Said("pairs_per_s"));
+/// As the loop, at the bottom of a stack of 21 frames through libevent and libc: nanoseconds per pair.
+pub(crate) const DEEP: Load<'static> = Load::of("deep", Figure::Said("ns_per_pair"));
+
+impl Load<'static> {
+    const fn of(program: &'static str, figure: Figure) -> Self {
+        Self { name: program, program, dials: &[], options: &[], figure, sets_up: false }
+    }
 }
 
 /// What was measured.
@@ -55,97 +74,99 @@ pub(crate) struct Sample {
     pub peak_kib: Option<f64>,
     /// What the tracer says it lost.
     pub lost: Option<f64>,
+    /// Time of the tracer's programs in the kernel per hit; unknown unless the kernel counts.
+    pub kernel_ns: Option<f64>,
 }
 
-impl Variant {
-    /// Its name in the table.
-    pub(crate) fn name(&self) -> &str {
-        match self {
-            Self::Untraced => "untraced",
-            Self::Bare => "bare traps",
-            Self::Leaktrace => "leaktrace",
-            Self::Otherwise(name, _) => name,
-            Self::Peer(name, _) => name,
+/// What is measured again and again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Job<'a> {
+    /// What is on the target.
+    pub variant: &'a Variant,
+    /// What the target does.
+    pub load: Load<'a>,
+}
+
+/// All jobs in each round one after the other, so that a slow minute of the machine falls on all of them. By
+/// job, by round.
+pub(crate) fn in_rounds(jobs: &[Job], rounds: u32, seconds: u32) -> Result<Vec<Vec<Sample>>> {
+    let mut samples: Vec<Vec<Sample>> = jobs.iter().map(|_| Vec::new()).collect();
+    for round in 1..=rounds {
+        for (job, of_job) in jobs.iter().zip(&mut samples) {
+            let sample = job.measure(seconds)?;
+            let (load, variant) = (job.load.name, &job.variant.name);
+            note(&format!("{round}/{rounds} {load} {variant}: {:.0}", sample.figure));
+            of_job.push(sample);
         }
     }
+    Ok(samples)
+}
 
-    /// Starts it on `pid`, and waits until it is attached.
-    pub(crate) fn attach(&self, pid: u32, report: &str) -> Result<Option<Background>> {
-        let pid = pid.to_string();
-        let mut command = match self {
-            Self::Untraced => return Ok(None),
-            Self::Bare | Self::Leaktrace | Self::Otherwise(..) => {
-                let mut command = Command::new(leaktrace());
-                command.args(["-f", "json", "-o", report, "-p", &pid]);
-                if matches!(self, Self::Bare) {
-                    command.arg("--bare-traps");
-                }
-                if let Self::Otherwise(_, options) = self {
-                    command.args(*options);
-                }
-                command.stderr(Stdio::piped());
-                command
-            }
-            Self::Peer(_, line) => {
-                let line = format!("exec {}", line.replace("{pid}", &pid));
-                let mut command = Command::new("sh");
-                command.args(["-c", &line]).stderr(Stdio::null());
-                command
-            }
-        };
-        let mut tracer = Background::start(&mut command)?;
-        if let Some(stream) = tracer.child().stderr.take() {
-            let mut lines = BufReader::new(stream).lines();
-            let attached = |line: &Result<String, _>| {
-                line.as_ref().is_ok_and(|line| line.starts_with("leaktrace: tracing"))
-            };
-            if !lines.any(|line| attached(&line)) {
-                bail!("`{}` did not attach to {pid}", self.name());
-            }
-            // Read on, so that it never waits for us.
-            thread::spawn(move || lines.for_each(drop));
-        } else {
-            let lines = tracer.lines()?;
-            thread::spawn(move || lines.for_each(drop));
-            // Other tools do not say when they are ready; all tried are within four seconds.
-            thread::sleep(Duration::from_secs(4));
+/// What each job's programs cost in the kernel, nanoseconds per hit, in a second of its own each.
+pub(crate) fn kernel_work(jobs: &[Job]) -> Result<Vec<Option<f64>>> {
+    let counting = bench_kernel::counting()?;
+    let one = |job: &Job| -> Result<Option<f64>> {
+        if matches!(job.variant.tracer, Tracer::None) {
+            return Ok(None);
         }
-        Ok(Some(tracer))
+        let spent = job.measure(1)?.kernel_ns;
+        let (load, variant) = (job.load.name, &job.variant.name);
+        note(&format!("kernel work {load} {variant}: {:.0}", spent.unwrap_or(f64::NAN)));
+        Ok(spent)
+    };
+    let all = jobs.iter().map(one).collect();
+    drop(counting);
+    all
+}
+
+impl Job<'_> {
+    fn measure(&self, seconds: u32) -> Result<Sample> {
+        measure(self.variant, self.load, seconds)
+            .with_context(|| format!("{} on {}", self.variant.name, self.load.name))
     }
 }
 
 /// Measures once.
-pub(crate) fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sample> {
+fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sample> {
     let path = target_dir().join(format!("bench-{}.json", std::process::id()));
     let report = path.to_str().context("a path in UTF-8")?;
-    let program = match load {
-        Load::Loop => "loop",
-        Load::Server => "http_server",
-        Load::Cross => "cross",
-        Load::Deep => "deep",
+    let mut command = Command::new(compile::victim(load.program)?);
+    match load.figure {
+        Figure::Requests => command.arg("0"),
+        Figure::Said(_) => command.arg(seconds.to_string()).args(load.dials),
     };
-    let argument = if load == Load::Server { "0".to_owned() } else { seconds.to_string() };
-    let mut target = Background::start(Command::new(compile::victim(program)?).arg(argument))?;
+    let mut target = Background::start(&mut command)?;
     let mut lines = target.lines()?;
-    let hello = lines.next().context("the target says that it is ready")??;
-    let mut tracer = variant.attach(target.pid(), report)?;
-    let before = tracer.as_ref().map(|tracer| cpu_ticks(tracer.pid())).transpose()?;
+    let mut line = || anyhow::Ok(lines.next().context("the target ended too early")??);
+    let hello = line()?;
+    let mut tracer = variant.attach(target.pid(), report, load.options)?;
+    if load.sets_up {
+        tell(&mut target, "go")?;
+        line()?;
+        if tracer.is_some() {
+            thread::sleep(SETTLES);
+        }
+    }
+    let look = |tracer: &Background| {
+        anyhow::Ok((cpu_ticks(tracer.pid())?, bench_kernel::of(tracer.pid())?))
+    };
+    let before = tracer.as_ref().map(look).transpose()?;
     let start = Instant::now();
-    let figure = if load == Load::Server {
-        let port = hello.strip_prefix("listening ").context("a port")?;
-        wrk(port, seconds)?
-    } else {
-        target.child().stdin.as_mut().context("stdin is piped")?.write_all(b"go\n")?;
-        let line = lines.next().context("the target says what it did")??;
-        let key = if load == Load::Cross { "pairs_per_s" } else { "ns_per_pair" };
-        let said: Value = serde_json::from_str(&line)?;
-        said.get(key).and_then(Value::as_f64).with_context(|| format!("no `{key}`"))?
+    let figure = match load.figure {
+        Figure::Requests => wrk(hello.strip_prefix("listening ").context("a port")?, seconds)?,
+        Figure::Said(key) => {
+            tell(&mut target, "go")?;
+            let said: Value = serde_json::from_str(&line()?)?;
+            said.get(key).and_then(Value::as_f64).with_context(|| format!("no `{key}`"))?
+        }
     };
     let spent = start.elapsed().as_secs_f64();
     let mut sample = Sample { figure, ..Sample::default() };
-    if let (Some(tracer), Some(before)) = (&mut tracer, before) {
+    if let (Some(tracer), Some((ticks_before, work_before))) = (&mut tracer, before) {
+        let (ticks, work) = look(tracer)?;
         // A hundred ticks a second on every Linux; so a tick per second is a percent.
-        sample.cpu_percent = Some((cpu_ticks(tracer.pid())? - before) / spent);
+        sample.cpu_percent = Some((ticks - ticks_before) / spent);
+        sample.kernel_ns = work.per_hit_since(work_before);
         sample.peak_kib = status_kib(tracer.pid(), "VmHWM:");
         end(tracer)?;
         // Other tools leave no report.
@@ -156,6 +177,11 @@ pub(crate) fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sam
         fs::remove_file(&path)?;
     }
     Ok(sample)
+}
+
+fn tell(target: &mut Background, word: &str) -> Result<()> {
+    let stdin = target.child().stdin.as_mut().context("stdin is piped")?;
+    Ok(writeln!(stdin, "{word}")?)
 }
 
 /// Ends a tracer as Ctrl-C does, and waits: its probes must be gone before the next measurement.

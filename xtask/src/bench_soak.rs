@@ -13,8 +13,9 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use crate::{
-    bench::show,
-    bench_run::{Variant, cpu_ticks, end, lost, status_kib},
+    bench_run::{cpu_ticks, end, lost, status_kib},
+    bench_table::show,
+    bench_variant::LEAKTRACE,
     compile,
     process::{Background, note, target_dir},
 };
@@ -64,7 +65,7 @@ fn soak(length: &str, minutes: u32) -> Result<Soaked> {
     let mut target = Background::start(Command::new(compile::victim("belt")?).args(arguments))?;
     let mut lines = target.lines()?;
     lines.next().context("the target says that it is ready")??;
-    let mut tracer = Variant::Leaktrace.attach(target.pid(), report)?.context("a tracer")?;
+    let mut tracer = LEAKTRACE.attach(target.pid(), report, &[])?.context("a tracer")?;
     let before = cpu_ticks(tracer.pid())?;
     let start = Instant::now();
     target.child().stdin.as_mut().context("stdin is piped")?.write_all(b"go\n")?;

@@ -1,8 +1,13 @@
 //! `cargo xtask`: the development commands, one file each.
 
 mod bench;
+mod bench_chart;
+mod bench_growth;
+mod bench_kernel;
 mod bench_run;
 mod bench_soak;
+mod bench_table;
+mod bench_variant;
 mod bpf;
 mod ci;
 mod compile;
@@ -30,7 +35,9 @@ cargo xtask COMMAND
   bpf [--check]        build the kernel programs into tracer/bpf; --check refuses stale ones
   demo [--seconds N]   a leaking HTTP server under load, and leaktrace on it
   bench [--rounds N] [--seconds S] [--peer 'NAME=CMD {pid}']… [--write]
-                       what tracing costs, in medians of interleaved rounds
+                       what tracing costs, in medians of interleaved rounds: table and chart
+  bench --growth [--rounds N] [--seconds S] [--write]
+                       how that grows with threads, blocks, call sites, frames and probes
   bench --stacks …     what a stack costs
   bench --soak MINUTES [--write]
                        the highest rate for so long: truth, memory and time of the collector

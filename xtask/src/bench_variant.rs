@@ -1,0 +1,109 @@
+//! What may be on the target while it is measured: lists of variants, and how each is started.
+
+use std::{
+    borrow::Cow,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{Background, leaktrace};
+
+/// What is on the target, by its name in tables.
+#[derive(Debug, Clone)]
+pub(crate) struct Variant {
+    /// Its name.
+    pub name: Cow<'static, str>,
+    /// What it is.
+    pub tracer: Tracer,
+}
+
+/// What traces.
+#[derive(Debug, Clone)]
+pub(crate) enum Tracer {
+    /// Nothing.
+    None,
+    /// leaktrace with these options.
+    Leaktrace(&'static [&'static str]),
+    /// Another tool: its command with `{pid}` in it.
+    Peer(String),
+}
+
+/// What the figures of all others are compared with: the kernel's own price, programs that do nothing.
+pub(crate) const BARE: Variant = leaktrace_with("bare traps", &["--bare-traps"]);
+
+/// leaktrace as users run it.
+pub(crate) const LEAKTRACE: Variant = leaktrace_with("leaktrace", &[]);
+
+const UNTRACED: Variant = Variant { name: Cow::Borrowed("untraced"), tracer: Tracer::None };
+
+/// Those of the main table; other tools come behind them.
+pub(crate) static MAIN: [Variant; 4] = [
+    UNTRACED,
+    BARE,
+    leaktrace_with("leaktrace, heap only", &["--kind", "heap"]),
+    leaktrace_with("leaktrace, everything on", &[]),
+];
+
+/// What the stack of a call costs: nothing of it, all of it, and all without memory.
+pub(crate) static STACKS: [Variant; 5] = [
+    BARE,
+    leaktrace_with("caller only", &["--frames", "1"]),
+    leaktrace_with("21 frames, remembered", &[]),
+    leaktrace_with("21 frames, walked each time", &["--forget", "walks"]),
+    leaktrace_with("21 frames, each searched anew", &["--forget", "addresses"]),
+];
+
+/// Those whose figures are followed as something grows; the last one's collector, too.
+pub(crate) static GROWTH: [Variant; 3] = [UNTRACED, BARE, LEAKTRACE];
+
+const fn leaktrace_with(name: &'static str, options: &'static [&'static str]) -> Variant {
+    Variant { name: Cow::Borrowed(name), tracer: Tracer::Leaktrace(options) }
+}
+
+impl Variant {
+    /// Starts it on `pid`, and waits until it is attached. `more` are options of the load, for leaktrace only.
+    pub(crate) fn attach(
+        &self,
+        pid: u32,
+        report: &str,
+        more: &[String],
+    ) -> Result<Option<Background>> {
+        let pid = pid.to_string();
+        match &self.tracer {
+            Tracer::None => Ok(None),
+            Tracer::Leaktrace(options) => {
+                let mut command = Command::new(leaktrace());
+                command.args(["-f", "json", "-o", report, "-p", &pid]).args(*options).args(more);
+                let mut tracer = Background::start(command.stderr(Stdio::piped()))?;
+                let stream = tracer.child().stderr.take().context("stderr is piped")?;
+                let mut lines = BufReader::new(stream).lines();
+                let mut said = Vec::new();
+                let mut attached = |line: Result<String, _>| {
+                    said.extend(line.ok());
+                    said.last().is_some_and(|line| line.starts_with("leaktrace: tracing"))
+                };
+                if !lines.any(&mut attached) {
+                    bail!("`{}` did not attach to {pid}:\n{}", self.name, said.join("\n"));
+                }
+                // Read on, so that it never waits for us.
+                thread::spawn(move || lines.for_each(drop));
+                Ok(Some(tracer))
+            }
+            Tracer::Peer(line) => {
+                let line = format!("exec {}", line.replace("{pid}", &pid));
+                let mut command = Command::new("sh");
+                command.args(["-c", &line]).stderr(Stdio::null());
+                let mut tracer = Background::start(&mut command)?;
+                let lines = tracer.lines()?;
+                thread::spawn(move || lines.for_each(drop));
+                // Other tools do not say when they are ready; all tried are within four seconds.
+                thread::sleep(Duration::from_secs(4));
+                Ok(Some(tracer))
+            }
+        }
+    }
+}
