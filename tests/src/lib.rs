@@ -19,6 +19,7 @@ pub mod privilege;
 pub mod programs;
 pub mod report;
 pub mod service;
+pub mod terminal;
 pub mod trace;
 pub mod uwebsockets;
 pub mod victim;
@@ -29,6 +30,7 @@ pub use load::Load;
 pub use privilege::root_or_skip;
 pub use report::Report;
 pub use service::Service;
+pub use terminal::Terminal;
 pub use trace::Trace;
 pub use victim::Victim;
 

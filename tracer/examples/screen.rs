@@ -16,7 +16,7 @@ use leaktrace::{
         Accounting, Age, Collector, Exit, Frame, Host, Probe, ProbeStatus, Report, SCHEMA, Site,
         Target, Total, Verdict, VerdictClass, Window,
     },
-    tui::{self, Feed},
+    tui::{self, Screen},
 };
 use tokio::sync::watch;
 use tracer_common::kind::Kind;
@@ -290,7 +290,7 @@ async fn main() -> std::io::Result<()> {
         return Ok(());
     }
     let (send, reports) = watch::channel(None);
-    let (halt, stop) = watch::channel(false);
+    let (halt, mut stop) = watch::channel(false);
     std::thread::spawn(move || {
         let mut server = Server::new(sites, &mood);
         let pause = Duration::from_millis(if mood == "waits" { 600_000 } else { 1000 });
@@ -305,13 +305,13 @@ async fn main() -> std::io::Result<()> {
             std::thread::sleep(pause);
         }
     });
-    let left = tui::run(Feed { reports, stop }, |report| {
-        if report.window.duration_s > 30.0 {
-            return Err("no space left on device".to_owned());
-        }
-        Ok("leaktrace-4121.json".into())
-    })
-    .await?;
+    let mut screen = Screen::enter()?;
+    let room = |report: &Report| report.window.duration_s <= 30.0;
+    let saved = || std::path::PathBuf::from("leaktrace-4121.json");
+    let shown = screen.show(reports, |report| room(report).then(saved).ok_or("disk full".into()));
+    let left =
+        tokio::select! { left = shown => Some(left?), _ = stop.wait_for(|stop| *stop) => None };
+    drop(screen);
     println!("left: {left:?}");
     Ok(())
 }

@@ -285,8 +285,8 @@ pub fn say(text: &str) {
     drop(io::stderr().lock().write_all(format!("leaktrace: {text}\n").as_bytes()));
 }
 
-/// The failure and its causes on one line, its details, and its help.
-pub fn message(failure: &anyhow::Error, verbosity: u8) -> String {
+/// The failure and its causes on one line.
+pub fn line(failure: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in failure.chain() {
         let cause = one_line(&cause.to_string());
@@ -297,7 +297,12 @@ pub fn message(failure: &anyhow::Error, verbosity: u8) -> String {
             line = format!("{line}: {cause}");
         }
     }
-    let mut text = format!("leaktrace: {line}\n");
+    line
+}
+
+/// The failure and its causes on one line, its details, and its help.
+pub fn message(failure: &anyhow::Error, verbosity: u8) -> String {
+    let mut text = format!("leaktrace: {}\n", line(failure));
     let known = failure.chain().find_map(|cause| cause.downcast_ref::<Failure>());
     if let Some(known) = known {
         for detail in known.details(verbosity) {

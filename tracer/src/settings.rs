@@ -89,6 +89,17 @@ impl Command {
 }
 
 impl Settings {
+    /// As if `--light` had not been given, for these processes.
+    #[must_use]
+    pub fn full(&self, pids: Vec<u32>) -> Self {
+        Self {
+            target: Wanted::Pids(pids),
+            light: false,
+            kinds: Kind::PROBED.to_vec(),
+            ..self.clone()
+        }
+    }
+
     fn meant(trace: Trace, terminal: bool) -> Result<Self, Failure> {
         let target = Wanted::meant(trace.pid, trace.name, trace.command)?;
         let format = match (trace.format, &trace.output) {
@@ -244,6 +255,14 @@ mod tests {
             assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{more}");
         }
         assert!(Cli::try_parse_from(["leaktrace", "--light", "--", "x"]).is_err());
+    }
+
+    #[test]
+    fn full_is_as_if_light_had_not_been_given() {
+        for rest in ["-p 7,8", "-p 7 -p 8 -i 250ms -d 1m --min-age 5s --top 3 -vv --frames 9"] {
+            let light = settings(&format!("--light {rest}"), true);
+            assert_eq!(light.full(vec![7, 8]), settings(rest, true));
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ type Exits = Arc<Mutex<BTreeMap<Pid, Exit>>>;
 /// Collector and reporter at work.
 pub(super) struct Line {
     attacher: JoinHandle<Programs>,
-    pids: Vec<Pid>,
+    targets: Vec<Identity>,
     requests: Sender<Request>,
     collector: JoinHandle<std::io::Result<()>>,
     reporter: JoinHandle<Option<Report>>,
@@ -115,7 +115,6 @@ impl Line {
             collector.start().context("could not switch recording on")?;
         }
         let scene = scene(settings, &identities, attached.listing(), facts, begun);
-        let pids = identities.iter().map(|identity| identity.pid).collect();
         if let Some(command) = &command {
             command.resume();
             follow(Arc::clone(command), heard, requests.clone(), Arc::clone(&exits))?;
@@ -144,13 +143,19 @@ impl Line {
         let ends = Arc::clone(&exits);
         let reporter =
             spawn("reporter", move || report(scene, &pictures, &listed, &latest, &ends))?;
-        Ok(Self { attacher, pids, requests, collector, reporter, reports, command, exits })
+        let targets = identities;
+        Ok(Self { attacher, targets, requests, collector, reporter, reports, command, exits })
     }
 
     /// Says on stderr that tracing has begun: a report on stdout is never mixed with messages.
     pub(super) fn announce(&self) {
-        let pids: Vec<String> = self.pids.iter().map(ToString::to_string).collect();
+        let pids: Vec<String> = self.targets.iter().map(|one| one.pid.to_string()).collect();
         crate::error::say(&format!("tracing {} (Ctrl-C ends)", pids.join(", ")));
+    }
+
+    /// Who is traced, as it was at the attach.
+    pub(super) fn targets(&self) -> &[Identity] {
+        &self.targets
     }
 
     /// The latest report, as it changes.

@@ -40,6 +40,8 @@ pub enum Key {
     Unmark,
     /// Save the report that is shown.
     Save,
+    /// Go over from light to full tracing.
+    Full,
     /// Help on or off.
     Help,
     /// One step back: help, full details, filter.
@@ -144,6 +146,9 @@ pub const BINDINGS: &[Binding] = &[
         "mark now as the baseline and show the change since").hint("m", "mark"),
     row(Browsing, Key::Unmark, &[letter('u')], "u", "forget the mark"),
     row(Browsing, Key::Save, &[letter('s')], "s", "save the report that is shown").hint("s", "save"),
+    row(Browsing, Key::Full, &[letter('f')], "f",
+        "go over from light to full tracing: probes on allocation functions, figures begin anew")
+        .hint("f", "full tracing"),
     row(Browsing, Key::Help, &[letter('?'), letter('h'), Plain(KeyCode::F(1))], "? h F1",
         "this page").hint("?", "help"),
     row(Browsing, Key::Close, &[letter('q')], "q", "quit; on this page: close it")
@@ -231,12 +236,13 @@ mod tests {
             Key::EraseAll => 22,
             Key::Accept => 23,
             Key::Close => 24,
+            Key::Full => 25,
         }
     }
 
     #[test]
     fn every_key_has_a_row_that_explains_it() {
-        for number in 0..25 {
+        for number in 0..26 {
             assert!(
                 BINDINGS.iter().any(|row| place(row.key) == number && !row.help.is_empty()),
                 "no row explains the key number {number}"

@@ -1,7 +1,8 @@
 //! The screen: reports in, cells out, keys on the side.
 //!
-//! Takes [`Report`]s from a channel where the newest wins, hands on nothing but the wish to leave. A key
-//! changes the view only: tracing never waits for the screen. Knows neither probes nor processes.
+//! Takes [`Report`]s from a channel where the newest wins, hands on nothing but the wish to leave, or to go
+//! over from light to full tracing. A key changes the view only: tracing never waits for the screen. Knows
+//! neither probes nor processes.
 
 pub mod columns;
 pub mod digest;
@@ -35,80 +36,100 @@ use self::{
 };
 use crate::report::Report;
 
-/// Everything the screen needs from outside.
-#[derive(Debug)]
-pub struct Feed {
-    /// The newest report; `None` until there is one. When the sender is gone the last one stays.
-    pub reports: watch::Receiver<Option<Arc<Report>>>,
-    /// Set to true when all is over: leave without a key.
-    pub stop: watch::Receiver<bool>,
-}
-
-/// Why the screen was left.
+/// Why the screen gave control back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// A key asked for it, or the terminal is gone.
+    /// A key asked for the end, or there are no keys any more.
     Quit,
-    /// [`Feed::stop`] was set.
-    Stopped,
+    /// A key asked for full tracing instead of light.
+    Full,
 }
 
-/// Shows reports until someone leaves. `save` stores the shown report and returns where, or why not.
-pub async fn run(
-    mut feed: Feed,
-    mut save: impl FnMut(&Report) -> Result<PathBuf, String>,
-) -> io::Result<Leave> {
-    let theme = Theme::chosen(std::env::var_os("NO_COLOR").as_deref());
-    let mut guard = Guard::enter()?;
-    let mut events = EventStream::new();
-    let mut state = ViewState::new(size(&guard)?);
-    let mut dirty = true;
-    let mut reports_come = true;
-    let mut stop_comes = true;
-    // A report may be there before the first wait.
-    feed.reports.mark_changed();
-    feed.stop.mark_changed();
-    loop {
-        if guard.is_down() {
-            return Err(io::Error::other("a part of leaktrace has panicked"));
-        }
-        if dirty {
-            guard.terminal.draw(|frame| draw::screen::draw(&state, theme, frame.buffer_mut()))?;
-            dirty = false;
-        }
-        tokio::select! {
-            changed = feed.stop.changed(), if stop_comes => {
-                stop_comes = changed.is_ok();
-                if *feed.stop.borrow_and_update() {
-                    return Ok(Leave::Stopped);
-                }
+/// The terminal, taken over until this is dropped, and what is shown on it.
+pub struct Screen {
+    guard: Guard,
+    events: EventStream,
+    state: ViewState,
+    theme: Theme,
+}
+
+impl Screen {
+    /// Takes the terminal over.
+    pub fn enter() -> io::Result<Self> {
+        let theme = Theme::chosen(std::env::var_os("NO_COLOR").as_deref());
+        let guard = Guard::enter()?;
+        let state = ViewState::new(size(&guard)?);
+        Ok(Self { guard, events: EventStream::new(), state, theme })
+    }
+
+    /// Says, until one of the next two is called, that full tracing is being prepared.
+    pub const fn going_over(&mut self) {
+        self.state.going_over = true;
+    }
+
+    /// What is shown from now on has nothing to do with what was: full tracing has begun.
+    pub fn begin_anew(&mut self) {
+        self.state = ViewState::new(self.state.size);
+    }
+
+    /// Full tracing could not begin: says why, and goes on as before.
+    pub fn stay(&mut self, why: &str) {
+        self.state.going_over = false;
+        self.state.remark = Some(Remark { text: format!("stays light: {why}"), failed: true });
+    }
+
+    /// Shows reports, of which the newest wins, until a key asks for something that is not done here; when
+    /// their sender is gone the last one stays. `save` stores the shown report and returns where, or why not.
+    /// May be dropped at any time, and called again.
+    pub async fn show(
+        &mut self,
+        mut reports: watch::Receiver<Option<Arc<Report>>>,
+        mut save: impl FnMut(&Report) -> Result<PathBuf, String>,
+    ) -> io::Result<Leave> {
+        let Self { guard, events, state, theme } = self;
+        let mut dirty = true;
+        let mut reports_come = true;
+        // A report may be there before the first wait.
+        reports.mark_changed();
+        loop {
+            if guard.is_down() {
+                return Err(io::Error::other("a part of leaktrace has panicked"));
             }
-            changed = feed.reports.changed(), if reports_come => {
-                reports_come = changed.is_ok();
-                if reports_come && let Some(report) = feed.reports.borrow_and_update().clone() {
-                    dirty = state.receive(report);
-                }
+            if dirty {
+                guard
+                    .terminal
+                    .draw(|frame| draw::screen::draw(state, *theme, frame.buffer_mut()))?;
+                dirty = false;
             }
-            event = events.next() => {
-                let Some(event) = event else { return Ok(Leave::Quit) };
-                let mut next = event?;
-                // A pasted text or a held key is many events: one drawing for all of them. They are
-                // not taken from the stream: polled without waiting, it would keep that poll's
-                // waker, and the next key would wake nobody.
-                loop {
-                    match react(&mut state, &next, &mut save) {
-                        Effect::Quit => return Ok(Leave::Quit),
-                        Effect::Repaint => {
-                            guard.terminal.clear()?;
-                            dirty = true;
+            tokio::select! {
+                changed = reports.changed(), if reports_come => {
+                    reports_come = changed.is_ok();
+                    if reports_come && let Some(report) = reports.borrow_and_update().clone() {
+                        dirty = state.receive(report);
+                    }
+                }
+                event = events.next() => {
+                    let Some(event) = event else { return Ok(Leave::Quit) };
+                    let mut next = event?;
+                    // A pasted text or a held key is many events: one drawing for all of them. They are
+                    // not taken from the stream: polled without waiting, it would keep that poll's
+                    // waker, and the next key would wake nobody.
+                    loop {
+                        match react(state, &next, &mut save) {
+                            Effect::Quit => return Ok(Leave::Quit),
+                            Effect::Full => return Ok(Leave::Full),
+                            Effect::Repaint => {
+                                guard.terminal.clear()?;
+                                dirty = true;
+                            }
+                            Effect::None => {}
+                            Effect::Redraw | Effect::Save => dirty = true,
                         }
-                        Effect::None => {}
-                        Effect::Redraw | Effect::Save => dirty = true,
+                        if !event::poll(Duration::ZERO)? {
+                            break;
+                        }
+                        next = event::read()?;
                     }
-                    if !event::poll(Duration::ZERO)? {
-                        break;
-                    }
-                    next = event::read()?;
                 }
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! Made-up reports in, screens out. Each file under `snapshots/` was read by a person.
 
+mod light;
+
 use std::sync::Arc;
 
 use ratatui::{Terminal, backend::TestBackend, style::Color};
@@ -65,12 +67,6 @@ fn lossy() -> Report {
         report.accounting.lost.insert(reason.to_owned(), count);
     }
     report
-}
-
-#[test]
-fn light_shows_what_the_kernel_counts() {
-    golden("light", &view(120, 30, crate::report::sample::light()));
-    golden("light_narrow", &view(60, 20, crate::report::sample::light()));
 }
 
 #[test]

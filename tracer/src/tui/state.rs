@@ -102,6 +102,8 @@ pub struct ViewState {
     pub help: bool,
     /// What was just done.
     pub remark: Option<Remark>,
+    /// Whether full tracing is being prepared while light goes on.
+    pub going_over: bool,
 }
 
 impl ViewState {
@@ -125,7 +127,18 @@ impl ViewState {
             scroll: 0,
             help: false,
             remark: None,
+            going_over: false,
         }
+    }
+
+    /// Whether the shown figures are those of light tracing, which can be gone over from.
+    pub fn is_light(&self) -> bool {
+        self.shown.as_deref().is_some_and(|report| report.light.is_some())
+    }
+
+    /// Whether going over to full tracing may be asked for now.
+    pub fn may_go_over(&self) -> bool {
+        self.is_light() && !self.going_over
     }
 
     /// A new report. While paused it only waits; says whether the view changed.

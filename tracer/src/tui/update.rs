@@ -22,6 +22,8 @@ pub enum Effect {
     Repaint,
     /// Save the shown report.
     Save,
+    /// Go over from light to full tracing.
+    Full,
     /// Leave.
     Quit,
 }
@@ -35,6 +37,8 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::Repaint => return Effect::Repaint,
         Key::Save if state.shown.is_none() => return Effect::Redraw,
         Key::Save => return Effect::Save,
+        Key::Full if state.may_go_over() => return Effect::Full,
+        Key::Full => {}
         Key::Help => {
             state.help = !state.help;
             state.scroll = 0;

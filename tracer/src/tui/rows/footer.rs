@@ -12,6 +12,9 @@ use crate::{
     },
 };
 
+/// Said while probes are being put on; fits the smallest screen.
+const GOING_OVER: &str = " attaching for full tracing… light goes on until then ";
+
 /// The bottom line.
 pub fn row(state: &ViewState) -> Row {
     let width = usize::from(state.size.columns);
@@ -22,6 +25,9 @@ pub fn row(state: &ViewState) -> Row {
         let role = if remark.failed { Role::Loud } else { Role::Notice };
         let text = names::middle(&remark.text, width.saturating_sub(4));
         return Row::of(Role::Text, " ").with(role, format!(" {text} ")).fitted(width);
+    }
+    if state.going_over {
+        return Row::of(Role::Text, " ").with(Role::Notice, GOING_OVER).fitted(width);
     }
     hints(state, width)
 }
@@ -46,6 +52,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
         _ if state.help => false,
         Key::Close => true,
         Key::Open => has_rows,
+        Key::Full => state.may_go_over(),
         _ => state.shown.is_some(),
     };
     let mut segments = Vec::new();
@@ -76,7 +83,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
 const fn rank(key: Key) -> u8 {
     match key {
         Key::Help | Key::Close => 0,
-        Key::Open | Key::Filter => 1,
+        Key::Open | Key::Filter | Key::Full => 1,
         Key::Pause | Key::Mark | Key::SortLeft => 2,
         Key::Save => 3,
         _ => 4,

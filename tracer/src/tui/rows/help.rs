@@ -8,7 +8,7 @@ use crate::{
     report::{ProbeStatus, Report, VerdictClass},
     tui::{
         columns::{COLUMNS, verdict_words},
-        keys::BINDINGS,
+        keys::{BINDINGS, Key},
         names,
         state::ViewState,
     },
@@ -44,7 +44,8 @@ pub fn rows(state: &ViewState, width: usize, height: usize) -> Vec<Row> {
 /// The whole page.
 pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
     let mut rows = Vec::new();
-    for binding in BINDINGS.iter().filter(|binding| !binding.help.is_empty()) {
+    let there = |key: Key| key != Key::Full || state.is_light();
+    for binding in BINDINGS.iter().filter(|one| !one.help.is_empty() && there(one.key)) {
         entry(&mut rows, Role::Accent, binding.shown, binding.help, width);
     }
     heading(&mut rows, "Columns");
