@@ -65,6 +65,23 @@ pub fn scratch(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Processes that run the leaktrace under test.
+pub fn running_leaktraces() -> Result<Vec<u32>> {
+    let program = std::fs::canonicalize(trace::leaktrace()?)?;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // One that has ended has no program any more.
+        if std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}
+
 /// Waits until `condition` holds, or fails saying what it waited for.
 pub fn wait_until(
     what: &str,

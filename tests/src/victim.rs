@@ -1,6 +1,10 @@
 //! A victim: a small program with a truth of its own. See `victims/victim.h` for the protocol.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{
+    path::Path,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -86,8 +90,13 @@ impl Victim {
 
     /// Lets it end, and waits for that.
     pub fn exit(&mut self) -> Result<()> {
+        self.end().map(drop)
+    }
+
+    /// The same, for a victim whose exit status says something.
+    pub fn end(&mut self) -> Result<ExitStatus> {
         self.running.tell("exit")?;
-        self.running.wait(Duration::from_secs(20)).map(drop)
+        self.running.wait(Duration::from_secs(20))
     }
 
     /// Ends it the hard way.

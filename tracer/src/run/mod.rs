@@ -61,8 +61,8 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
             .and_then(|bytes| output.deliver(&bytes).map_err(anyhow::Error::from)),
         // The screen is gone, but what was learned is not: it goes where a report would.
         (Ok(report), Err(error)) => {
-            write(settings, &report).and_then(|bytes| Ok(output.deliver(&bytes)?))?;
-            Err(error)
+            let delivered = write(settings, &report).and_then(|bytes| Ok(output.deliver(&bytes)?));
+            delivered.and(Err(error))
         }
         (Err(error), _) => Err(error),
     };

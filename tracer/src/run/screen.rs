@@ -3,7 +3,7 @@
 //! Takes a running line, hands on nothing: the line may be another at the end, when a key has asked for
 //! full tracing instead of light.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 
@@ -20,6 +20,9 @@ use crate::{
     tui::{Leave, Screen},
 };
 
+/// How long a signal may come after the error that has the same cause.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Shows the line until a key leaves it or `end` comes.
 pub(super) async fn show(
     settings: &Settings,
@@ -33,9 +36,14 @@ pub(super) async fn show(
     tokio::pin!(end);
     loop {
         tokio::select! {
-            left = screen.show(line.reports(), save) => match left.context(TERMINAL)? {
-                Leave::Quit => return Ok(()),
-                Leave::Full => match over::begin(settings, facts, line) {
+            left = screen.show(line.reports(), save) => match left {
+                Err(error) => {
+                    // A terminal that is gone says so by an error and by a signal, either of them first.
+                    let hung_up = tokio::time::timeout(PATIENCE, &mut end).await.is_ok();
+                    return if hung_up { Ok(()) } else { Err(error).context(TERMINAL) };
+                }
+                Ok(Leave::Quit) => return Ok(()),
+                Ok(Leave::Full) => match over::begin(settings, facts, line) {
                     Ok(begun) => {
                         going = Some(begun);
                         screen.going_over();

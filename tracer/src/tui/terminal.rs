@@ -4,6 +4,7 @@
 
 use std::{
     io::{self, Stdout},
+    mem::ManuallyDrop,
     panic,
     sync::{
         Arc,
@@ -21,8 +22,9 @@ type Hook = dyn Fn(&panic::PanicHookInfo<'_>) + Send + Sync;
 
 /// The terminal while the screen is up; dropping it gives the terminal back.
 pub struct Guard {
-    /// Where to draw.
-    pub terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Where to draw. Never dropped, as ratatui then says on stderr that the cursor cannot be shown, and saying
+    /// so is a panic when stderr is the terminal that is gone. What dropping does is done here.
+    pub terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     /// Set when any thread has panicked: the terminal is given back already.
     panicked: Arc<AtomicBool>,
     /// What panics did before.
@@ -45,7 +47,7 @@ impl Guard {
             .and_then(|()| execute!(io::stdout(), EnterAlternateScreen, cursor::Hide))
             .and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
         match screen {
-            Ok(terminal) => Ok(Self { terminal, panicked, hook }),
+            Ok(terminal) => Ok(Self { terminal: ManuallyDrop::new(terminal), panicked, hook }),
             Err(error) => {
                 give_back();
                 panic::set_hook(Box::new(move |info| hook(info)));
