@@ -3,14 +3,16 @@
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{
-    Report, Truth, family,
+    Report, Truth,
+    compare::Named,
+    family,
     vm::{self, Left, Played, Scene},
 };
 
 /// Of 1,000 acquisitions, those whose stack must reach the thread's bottom.
 const WHOLE_OF_1000: u64 = 995;
 
-const SCENES: [Scene<'static>; 4] = [
+const SCENES: [Scene<'static>; 5] = [
     Scene::Doctor { name: "host" },
     Scene::Trace {
         name: "every_function",
@@ -25,6 +27,7 @@ const SCENES: [Scene<'static>; 4] = [
         lines: 2,
     },
     Scene::Trace { name: "filtered", options: "", victim: &["filtered", "1000"], lines: 1 },
+    Scene::Trace { name: "light", options: "--light -i 250ms", victim: &["touches"], lines: 1 },
 ];
 
 /// What return probes do to a process with a seccomp filter.
@@ -57,6 +60,7 @@ fn holds(series: &str, returns: Returns) -> Result<()> {
         ("every function equals the truth, stacks are whole", every_function(&played)),
         ("children", children(&played, returns)),
         ("a target with a seccomp filter lives", with_filter(&played, returns)),
+        ("growth by touched pages, without a probe", light(&played)),
     ];
     let mut faults = Vec::new();
     for (what, outcome) in checks {
@@ -165,4 +169,18 @@ fn with_filter(played: &Played, returns: Returns) -> Result<String> {
     ensure!(status == 0 && text.contains("seccomp"), "status {status}:\n{text}");
     probed(&equal(&left)?, returns)?;
     Ok("traced, equal".to_owned())
+}
+
+/// Every page that the victim touched and still has, by the stack that touched it.
+fn light(played: &Played) -> Result<String> {
+    let left = played.of("light")?;
+    let report = left.report()?;
+    truth(&left)?.compare(&report, Named::ByAnyFrame, &[], false)?;
+    ensure!(report.list("/probes")?.is_empty(), "no probe");
+    let pages = report.total("pages")?;
+    let level = report.at("/light/processes/0/anonymous/change")?;
+    Ok(format!(
+        "{} touches, {} B outstanding, {level} B grown",
+        pages.acquired_count, pages.outstanding_bytes
+    ))
 }
