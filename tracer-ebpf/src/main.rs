@@ -18,6 +18,7 @@ mod family;
 mod loss;
 mod maps;
 mod outstanding;
+mod pace;
 mod remember;
 mod ret;
 mod site;

@@ -108,3 +108,7 @@ pub(crate) static HITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits:
 /// Failed acquisitions by number of the probe.
 #[map]
 pub(crate) static FAILED: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::PROBES, 0);
+
+/// System calls of targets, while they are counted.
+#[map]
+pub(crate) static PACE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);

@@ -129,6 +129,7 @@ impl Server {
             inherited: leaktrace::report::Amount::default(),
             released_count: count * 2,
             released_bytes: bytes * 2,
+            error: None,
             age_s: Some(Age {
                 min: 0.1,
                 median: tick as f64 / 2.0,

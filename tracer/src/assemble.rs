@@ -18,11 +18,16 @@ use std::{
 use tracer_common::{kind::Kind, stack::StackEnd};
 
 use crate::{
-    analyze::{History, quiet::Quiet},
-    collect::{Snapshot, snapshot::SiteFigures},
+    analyze::{
+        History,
+        estimate::{self, Estimated, estimate},
+        quiet::Quiet,
+    },
+    collect::{Snapshot, ledger::Sum, snapshot::SiteFigures},
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, Exit, Frame, Host, Report, SCHEMA, Site, Target, Total, Verdict, Window,
+        Age, Amount, Errors, Exit, Frame, Host, Report, SCHEMA, Site, Target, Total, Verdict,
+        Window,
     },
     symbolize::{Namer, Wanted, call_site::headline},
     target::{Pid, rss_bytes},
@@ -111,7 +116,11 @@ impl Assembly {
     }
 
     /// The report of one snapshot.
-    pub fn report(&mut self, snapshot: &Snapshot) -> Report {
+    pub fn report(&mut self, seen: &Snapshot) -> Report {
+        let estimated = estimate(seen);
+        // The account is of what was seen, all else of what that stands for.
+        let snapshot = estimated.as_ref().map_or(seen, |estimated| &estimated.snapshot);
+        let errors = estimated.as_ref();
         for kin in &snapshot.kin {
             if kin.parent.is_some() {
                 // Its id may have been another's.
@@ -135,7 +144,7 @@ impl Assembly {
         self.name(&order, snapshot.last);
         let shown = order.iter().take(self.scene.top).map(|site| site.number);
         let modules = self.namer.modules(shown);
-        let sites = order.iter().map(|site| self.site(site)).collect();
+        let sites = order.iter().map(|site| self.site(site, errors)).collect();
         let (light, fds) = self.light(snapshot);
         Report {
             schema: SCHEMA.to_owned(),
@@ -147,11 +156,11 @@ impl Assembly {
                 duration_s: snapshot.at_ns.saturating_sub(self.scene.started_ns) as f64 / 1e9,
                 attach_ms: self.scene.attach_ms,
             },
-            accounting: self.accounting(snapshot),
+            accounting: self.accounting(seen),
             allocators: probed::allocators(&self.scene),
             warnings: self.warnings(snapshot),
             probes: probed::probes(&self.scene, snapshot),
-            totals: self.totals(snapshot),
+            totals: self.totals(snapshot, errors),
             sites,
             modules,
             light,
@@ -191,7 +200,7 @@ impl Assembly {
         self.namer.work(&mut queue, if last { LAST_NAMING } else { NAMING });
     }
 
-    fn site(&mut self, site: &SiteFigures) -> Site {
+    fn site(&mut self, site: &SiteFigures, errors: Option<&Estimated>) -> Site {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
         let unknown = if self.scene.light.is_some() { "page fault" } else { "?" };
@@ -213,6 +222,7 @@ impl Assembly {
             inherited: Amount { count: site.inherited.count, bytes: site.inherited.bytes },
             released_count: site.released.count,
             released_bytes: site.released.bytes,
+            error: errors.map(|of| said(of.errors(site.number))),
             age_s: site.ages.map(|ages| Age {
                 min: seconds(ages.min_ms),
                 median: seconds(ages.median_ms),
@@ -286,7 +296,7 @@ impl Assembly {
         quiet.warning().into_iter().collect()
     }
 
-    fn totals(&self, snapshot: &Snapshot) -> BTreeMap<Kind, Total> {
+    fn totals(&self, snapshot: &Snapshot, errors: Option<&Estimated>) -> BTreeMap<Kind, Total> {
         let mut totals: BTreeMap<Kind, Total> =
             self.scene.kinds.iter().map(|kind| (*kind, Total::default())).collect();
         for site in snapshot.sites.iter().filter(|site| self.is_wanted(site)) {
@@ -300,6 +310,19 @@ impl Assembly {
             total.released_count += site.released.count;
             total.released_bytes += site.released.bytes;
         }
+        if let Some(errors) = errors {
+            for (kind, total) in &mut totals {
+                let of_kind = snapshot.sites.iter().filter(|site| self.kind(site) == *kind);
+                let batches: Vec<_> = of_kind.filter_map(|site| site.batches.as_deref()).collect();
+                total.error = Some(said(errors.errors_of_sum(&batches)));
+            }
+        }
         totals
     }
+}
+
+/// Errors as the report says them.
+fn said(errors: estimate::Errors) -> Errors {
+    let amount = |sum: Sum| Amount { count: sum.count, bytes: sum.bytes };
+    Errors { outstanding: errors.outstanding.map(amount), acquired: errors.acquired.map(amount) }
 }

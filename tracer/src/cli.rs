@@ -3,7 +3,7 @@
 //! Takes the command line, hands on [`Cli`] as it was typed; `settings` says what it means. Checks
 //! only what a single word can get wrong.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum,
@@ -23,6 +23,7 @@ RUST_LOG, if set, overrides --verbose.
 Examples:
   leaktrace -p 4121                            watch a running server
   leaktrace -n gateway -d 5m -f json -o r.json five minutes, then a report for programs
+  leaktrace -p 4121 --max-overhead 5%          a server that may not slow down by more
   leaktrace -d 30s --kind heap -- ./server -x  start a server and watch its heap
 
 Exit status: 0 done, 2 could not do the work (stderr says why and what helps).";
@@ -84,6 +85,10 @@ pub struct Trace {
     /// C library meets the probes meanwhile, too, and is slowed down by their traps
     #[arg(long)]
     pub children: bool,
+    /// Keep what tracing costs the targets under this share of their processor time, as in 5%: where tracing all the
+    /// time would cost more, trace in short windows, and estimate the rest
+    #[arg(long, value_name = "SHARE", conflicts_with_all = ["light", "children"])]
+    pub max_overhead: Option<Share>,
     /// Stop by itself after this time (else Ctrl-C, or q in the terminal UI)
     #[arg(short, long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,
@@ -169,6 +174,40 @@ pub enum Format {
 }
 
 /// Process ids: the kernel's are positive and fit 31 bits.
+/// A share of something, above 0 and below 100 %.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// In hundredths of a percent.
+    hundredths: u16,
+}
+
+impl Share {
+    /// As a number between 0 and 1.
+    pub fn fraction(self) -> f64 {
+        f64::from(self.hundredths) / 10_000.0
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent = text.strip_suffix('%').ok_or("a share in percent is wanted, as in 5%")?;
+        let percent: f64 =
+            percent.trim().parse().map_err(|_| format!("`{percent}` is no number"))?;
+        let hundredths = (percent * 100.0).round();
+        if !(1.0..10_000.0).contains(&hundredths) {
+            return Err("it must be above 0% and below 100%".to_owned());
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "in range, see above"
+        )]
+        Ok(Self { hundredths: hundredths as u16 })
+    }
+}
+
 fn pid() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
 }

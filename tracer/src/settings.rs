@@ -7,7 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use tracer_common::kind::Kind;
 
-pub use crate::cli::{Forgettable, Format};
+pub use crate::cli::{Forgettable, Format, Share};
 use crate::{
     cli::{Cli, Deed, TOP_IN_TEXT, Trace, Trial},
     error::Failure,
@@ -38,6 +38,8 @@ pub struct Settings {
     pub light: bool,
     /// Whether children of targets are targets.
     pub children: bool,
+    /// The share of its processor time that tracing may cost a target; any when `None`.
+    pub max_overhead: Option<Share>,
     /// When to stop by itself; never when `None`.
     pub duration: Option<Duration>,
     /// Time between two refreshes.
@@ -119,6 +121,7 @@ impl Settings {
             target,
             light: trace.light,
             children: trace.children,
+            max_overhead: trace.max_overhead,
             duration: trace
                 .duration
                 .map(|time| at_least("--duration", time, LEAST_DURATION))

@@ -3,6 +3,7 @@
 //! Takes snapshots in order, hands on growth and trend. Pure: time comes with the snapshots. Knows no
 //! names; does not judge yet.
 
+pub mod estimate;
 pub mod level;
 pub mod quiet;
 
@@ -110,6 +111,7 @@ mod tests {
             outstanding,
             aged: outstanding,
             ages: None,
+            batches: None,
         };
         Snapshot { at_ns: second * 1_000_000_000, sites: vec![site], ..Snapshot::default() }
     }

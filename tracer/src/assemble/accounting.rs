@@ -7,10 +7,21 @@ use tracer_common::stack::StackEnd;
 
 use super::Assembly;
 use crate::{
-    collect::Snapshot,
-    report::{Accounting, Collector, Unwind},
+    collect::{Snapshot, windows::Sampling},
+    report::{Accounting, Budget, Collector, Unwind},
     target::{Pid, peak_rss_bytes, rss_bytes},
 };
+
+/// How the budget was kept.
+fn budget(sampling: &Sampling) -> Budget {
+    Budget {
+        share: sampling.told.budget,
+        cost: sampling.told.cost,
+        windows: sampling.windows,
+        recorded_s: sampling.recorded_ns.iter().sum::<u64>() as f64 / 1e9,
+        pace: sampling.told.pace,
+    }
+}
 
 impl Assembly {
     /// The account of one snapshot.
@@ -57,7 +68,8 @@ impl Assembly {
                 without: tables.without as u64,
                 bytes: tables.bytes,
             },
-            estimated: false,
+            estimated: snapshot.sampling.is_some_and(|sampling| sampling.estimated),
+            budget: snapshot.sampling.map(|sampling| budget(&sampling)),
             collector: Collector {
                 cpu_s,
                 cpu_percent,

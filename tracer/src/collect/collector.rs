@@ -28,6 +28,7 @@ use super::{
     manner::Manner,
     snapshot::{Kin, SiteFigures, Snapshot, site_figures},
     touched::{Touches, take_in},
+    windows::{Told, Windows},
 };
 use crate::{
     kernel::{Drained, Tables},
@@ -51,12 +52,12 @@ const FIRST_SITES: u32 = 1 << 14;
 const RECORDS_AT_ONCE: usize = 1 << 18;
 /// Longest wait without a look at requests.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// The same where windows of recording are opened and closed by requests.
+const BUDGET_PATIENCE: Duration = Duration::from_millis(5);
 /// Longest wait for unwind tables before recording begins. What is not ready then comes later.
 const TABLES_PATIENCE: Duration = Duration::from_millis(500);
 /// Longest walk over the ledger without a drain.
 const WALK_AT_ONCE: Duration = Duration::from_millis(50);
-/// Time for programs that are running when recording is switched off.
-const SETTLE: Duration = Duration::from_millis(2);
 
 /// What may be asked of the collector while it runs.
 pub enum Request {
@@ -77,8 +78,27 @@ pub enum Request {
         /// Is told.
         done: SyncSender<()>,
     },
+    /// Switch recording off, read everything, and say where things stand.
+    Pause(SyncSender<Reading>),
+    /// Switch it on again.
+    Resume(SyncSender<Reading>),
+    /// Say where things stand.
+    Read(SyncSender<Reading>),
+    /// What is known of cost and pace.
+    Told(Told),
     /// Switch recording off and make the last snapshot.
     Stop,
+}
+
+/// Where things stand.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub at_ns: u64,
+    /// Hits by number of the probe.
+    pub hits: Vec<u64>,
+    /// System calls of targets that were counted.
+    pub calls: u64,
 }
 
 /// One target as the collector follows it.
@@ -116,6 +136,8 @@ pub struct Collector {
     pub(super) ended: Vec<Pid>,
     pub(super) changed: BTreeMap<Pid, Arc<Mappings>>,
     pub(super) kin: Vec<Kin>,
+    /// Where there is a budget.
+    pub(super) windows: Option<Windows>,
     /// Targets that are another program since the attacher was last told.
     pub(super) executed: Vec<Pid>,
 }
@@ -155,6 +177,7 @@ impl Collector {
             ended: Vec::new(),
             changed: BTreeMap::new(),
             kin: Vec::new(),
+            windows: manner.budget.map(Windows::new),
             executed: Vec::new(),
         };
         // Number 0 is the unknown one.
@@ -171,6 +194,9 @@ impl Collector {
 
     /// Turns recording on.
     pub fn start(&mut self) -> io::Result<()> {
+        if let Some(windows) = &mut self.windows {
+            windows.begin(now_ns());
+        }
         self.tables.switch(true)
     }
 
@@ -190,24 +216,8 @@ impl Collector {
         let mut next_snapshot = Instant::now();
         loop {
             match requests.try_recv() {
-                Ok(Request::Flush(done)) => {
-                    self.cycle()?;
-                    self.look_at_targets();
-                    // The asker may have stopped waiting.
-                    _ = done.send(());
-                }
-                Ok(Request::Forget(pid, done)) => {
-                    self.exhaust()?;
-                    self.ledger.forget(pid);
-                    self.look_at_targets();
-                    _ = done.send(());
-                }
-                Ok(Request::Allocators { pid, files, probes, done }) => {
-                    self.probes = self.probes.max(probes);
-                    self.learn_allocators(pid, files);
-                    _ = done.send(());
-                }
                 Ok(Request::Stop) | Err(TryRecvError::Disconnected) => break,
+                Ok(request) => self.answer(request)?,
                 Err(TryRecvError::Empty) => {}
             }
             let now = Instant::now();
@@ -230,11 +240,48 @@ impl Collector {
                 next_drain = Instant::now();
             }
         }
-        self.tables.switch(false)?;
-        std::thread::sleep(SETTLE);
-        self.exhaust()?;
+        self.pause()?;
         self.look_at_targets();
         publish(self.snapshot(true)?);
+        Ok(())
+    }
+
+    /// Does what is asked for. The asker may have stopped waiting.
+    fn answer(&mut self, request: Request) -> io::Result<()> {
+        match request {
+            Request::Flush(done) => {
+                self.cycle()?;
+                self.look_at_targets();
+                _ = done.send(());
+            }
+            Request::Forget(pid, done) => {
+                self.exhaust()?;
+                self.ledger.forget(pid);
+                self.look_at_targets();
+                _ = done.send(());
+            }
+            Request::Allocators { pid, files, probes, done } => {
+                self.probes = self.probes.max(probes);
+                self.learn_allocators(pid, files);
+                _ = done.send(());
+            }
+            Request::Pause(done) => {
+                self.pause()?;
+                drop(done.send(self.reading()));
+            }
+            Request::Resume(done) => {
+                self.resume()?;
+                drop(done.send(self.reading()));
+            }
+            Request::Read(done) => drop(done.send(self.reading())),
+            Request::Told(told) => {
+                if let Some(windows) = &mut self.windows {
+                    windows.told = told;
+                }
+            }
+            // Ends the loop.
+            Request::Stop => {}
+        }
         Ok(())
     }
 
@@ -290,7 +337,7 @@ impl Collector {
     }
 
     /// Cycles until nothing comes any more: for when nothing is recorded meanwhile.
-    fn exhaust(&mut self) -> io::Result<()> {
+    pub(super) fn exhaust(&mut self) -> io::Result<()> {
         while self.cycle()? > 0 || self.ledger.is_waiting() {}
         Ok(())
     }
@@ -331,6 +378,7 @@ impl Collector {
             unknown_releases: self.ledger.unknown_releases(),
             hits: (0..self.probes).map(|probe| self.tables.hits(probe)).collect(),
             ended: self.ended.clone(),
+            sampling: self.windows.as_ref().map(|windows| windows.sampling(at_ns)),
             unwind: self.library.status(),
             kin: std::mem::take(&mut self.kin),
             mappings: std::mem::take(&mut self.changed).into_iter().collect(),
@@ -343,12 +391,15 @@ impl Collector {
         let Self { ledger, tables, taken, .. } = self;
         let min_age_ns = u64::try_from(self.manner.min_age.as_nanos()).unwrap_or(u64::MAX);
         let (begun, mut drained, mut failed) = (Instant::now(), Instant::now(), None);
-        let sites = site_figures(ledger, at_ns, min_age_ns, || {
+        let mut sites = site_figures(ledger, at_ns, min_age_ns, || {
             if drained.elapsed() >= WALK_AT_ONCE && failed.is_none() {
                 failed = tables.drain(taken).err();
                 drained = Instant::now();
             }
         });
+        if let Some(windows) = &self.windows {
+            windows.add_batches(at_ns, ledger, &mut sites);
+        }
         log::debug!("figures of {} call sites took {:?}", sites.len(), begun.elapsed());
         failed.map_or(Ok(sites), Err)
     }
@@ -356,7 +407,8 @@ impl Collector {
     /// Sleeps until `until`, a crowded ring buffer, or a time after which requests are looked at.
     /// Returns whether the ring buffer is crowded.
     fn wait(&mut self, until: Instant) -> bool {
-        let timeout = until.saturating_duration_since(Instant::now()).min(PATIENCE);
+        let patience = if self.windows.is_some() { BUDGET_PATIENCE } else { PATIENCE };
+        let timeout = until.saturating_duration_since(Instant::now()).min(patience);
         let timeout = Timespec::try_from(timeout).unwrap_or_default();
         let mut events = [MaybeUninit::uninit(); 1];
         // An interrupted wait is a short one.

@@ -65,6 +65,8 @@ pub struct Ledger {
     pub(super) internal: HashMap<Pid, Vec<(u64, u64)>>,
     pub(super) unknown_releases: u64,
     pub(super) doubtful: u64,
+    /// When recording began again after a pause; 0 without one.
+    resumed_ns: u64,
     /// When the first of all outstanding resources was acquired, or before; if there was any.
     earliest_ns: Option<u64>,
 }
@@ -128,6 +130,14 @@ impl Ledger {
             owed.retain(|block| block.position > position);
         }
         self.pending.retain(|(owner, _), _| *owner != pid);
+    }
+
+    /// Recording begins again after a pause, before which everything had been read. What was not seen in between
+    /// is waited for in vain.
+    pub fn resumed(&mut self, now_ns: u64) {
+        self.resumed_ns = now_ns;
+        self.owed.clear();
+        self.pending.clear();
     }
 
     /// A cycle is over in which everything young was drained and every record read. Only then is known
@@ -236,7 +246,10 @@ impl Ledger {
         // Whichever of two lives of this address is the earlier one: its release is still on its way.
         if let Some(earlier) = self.blocks.place(&handle, block) {
             self.book.tally(earlier.site).settle(earlier.size);
-            self.owed.entry(handle).or_default().push(earlier);
+            // But if that was before a pause, it went unseen.
+            if earlier.time_ns >= self.resumed_ns {
+                self.owed.entry(handle).or_default().push(earlier);
+            }
         }
     }
 

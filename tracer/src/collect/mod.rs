@@ -14,10 +14,12 @@ mod inherit;
 pub mod ledger;
 pub mod manner;
 mod packed;
+mod pauses;
 mod ranges;
 mod relatives;
 pub mod snapshot;
 mod tally;
 mod touched;
+pub mod windows;
 
 pub use snapshot::Snapshot;

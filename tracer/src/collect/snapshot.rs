@@ -9,6 +9,7 @@ use tracer_common::{loss::Loss, stack::StackEnd};
 use super::{
     ages::add_ages,
     ledger::{Ledger, Sum},
+    windows::{Batches, Sampling},
 };
 use crate::target::{Identity, Pid, mappings::Mappings};
 
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub unwind: crate::unwind::Status,
     /// What became of families since the last snapshot, in order.
     pub kin: Vec<Kin>,
+    /// What a budget makes of the run; `None` without one. The figures of call sites are of what was recorded.
+    pub sampling: Option<Sampling>,
     /// What is mapped, of targets where that has changed since the last snapshot.
     pub mappings: Vec<(Pid, Arc<Mappings>)>,
 }
@@ -77,6 +80,8 @@ pub struct SiteFigures {
     pub aged: Sum,
     /// Ages of that part.
     pub ages: Option<Ages>,
+    /// The same by batch, where there is a budget.
+    pub batches: Option<Box<Batches>>,
 }
 
 /// Ages in milliseconds.
@@ -114,6 +119,7 @@ pub fn site_figures(
             outstanding: tally.outstanding(),
             aged: Sum::default(),
             ages: None,
+            batches: None,
         })
         .collect();
     add_ages(ledger, &mut figures, now_ns, min_age_ns, pause);

@@ -31,9 +31,17 @@ pub struct Point {
 }
 
 /// What keeps a group of points probed, until it is dropped.
-enum Grip {
-    Link { _fd: OwnedFd },
-    Event { _link: UProbeLink },
+pub enum Grip {
+    /// Many points.
+    Link {
+        /// Held.
+        _fd: OwnedFd,
+    },
+    /// One.
+    Event {
+        /// Held.
+        _link: UProbeLink,
+    },
 }
 
 /// A program on points of one file.
@@ -42,20 +50,23 @@ struct Group {
     pid: Option<NonZeroU32>,
     path: PathBuf,
     points: Vec<Point>,
-    grip: Option<Grip>,
+    /// Empty when it is let go of.
+    grips: Vec<Grip>,
 }
 
 /// The loaded programs and what they are attached to; dropping it takes the probes out.
 pub struct Programs {
     pub(super) ebpf: Ebpf,
-    multi: Option<Multi>,
+    pub(super) multi: Option<Multi>,
     groups: Vec<Group>,
+    /// Nothing is put on until `take_hold`.
+    loose: bool,
 }
 
 impl Programs {
     /// Loaded, and attached nowhere.
     pub(super) const fn new(ebpf: Ebpf, multi: Option<Multi>) -> Self {
-        Self { ebpf, multi, groups: Vec::new() }
+        Self { ebpf, multi, groups: Vec::new(), loose: false }
     }
 
     /// Attaches `program` to `points` of the file `path`: for the process `pid`, or for every process
@@ -76,6 +87,17 @@ impl Programs {
         points.iter().map(alone).collect()
     }
 
+    /// Attaches `program` to `points` until what is returned is dropped.
+    pub fn attach_for_now(
+        &mut self,
+        program: Program,
+        pid: Option<NonZeroU32>,
+        path: &Path,
+        points: &[Point],
+    ) -> Result<Vec<Grip>, Failed> {
+        self.grip(program, pid, path, points)
+    }
+
     fn attach_group(
         &mut self,
         program: Program,
@@ -83,41 +105,45 @@ impl Programs {
         path: &Path,
         points: &[Point],
     ) -> Result<(), Failed> {
+        let grips = if self.loose { Vec::new() } else { self.grip(program, pid, path, points)? };
         let (path, points) = (path.to_owned(), points.to_vec());
-        let mut group = Group { program, pid, path, points, grip: None };
-        self.grip(&mut group)?;
-        self.groups.push(group);
+        self.groups.push(Group { program, pid, path, points, grips });
         Ok(())
     }
 
-    /// Takes hold of a group's points: of many only by a link.
-    fn grip(&mut self, group: &mut Group) -> Result<(), Failed> {
-        let Group { program, pid, path, points, grip } = group;
+    /// Takes hold of points, of all or of none.
+    fn grip(
+        &mut self,
+        program: Program,
+        pid: Option<NonZeroU32>,
+        path: &Path,
+        points: &[Point],
+    ) -> Result<Vec<Grip>, Failed> {
         let (name, at_return) = (program.name(), program.is_at_return());
         if let Some(multi) = &self.multi {
-            let fd = multi.link(name, at_return, *pid, path, points)?;
-            *grip = Some(Grip::Link { _fd: fd });
-            return Ok(());
+            let fd = multi.link(name, at_return, pid, path, points)?;
+            return Ok(vec![Grip::Link { _fd: fd }]);
         }
         let scope = pid.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         let program = uprobe(&mut self.ebpf, name)?;
-        for Point { offset, cookie } in points {
+        let attach = |Point { offset, cookie }: &Point| {
             let location = UProbeAttachLocation::AbsoluteOffset(*offset);
             let point = UProbeAttachPoint { location, cookie: Some(cookie.0) };
-            let link = program
-                .attach(point, &*path, scope)
-                .and_then(|id| program.take_link(id))
-                .map_err(|error| program_failed(name, error))?;
-            *grip = Some(Grip::Event { _link: link });
-        }
-        Ok(())
+            let id = program.attach(point, path, scope);
+            let link = id.and_then(|id| program.take_link(id));
+            link.map(|link| Grip::Event { _link: link })
+                .map_err(|error| program_failed(name, error))
+        };
+        points.iter().map(attach).collect()
     }
 
-    /// Takes all probes out, and remembers where they were. On return the targets meet none any more.
+    /// Takes all probes out, and remembers where they were. On return the targets meet none any more. What is
+    /// attached meanwhile is remembered only.
     pub fn let_go(&mut self) {
+        self.loose = true;
         // Each link waits once until no processor is in its program: they may as well wait together.
         thread::scope(|scope| {
-            for grip in self.groups.iter_mut().filter_map(|group| group.grip.take()) {
+            for grip in self.groups.iter_mut().flat_map(|group| std::mem::take(&mut group.grips)) {
                 match grip {
                     Grip::Link { .. } => drop(scope.spawn(move || drop(grip))),
                     // These wait one after the other in any case.
@@ -129,9 +155,13 @@ impl Programs {
 
     /// Puts all probes back where they were.
     pub fn take_hold(&mut self) -> Result<(), Failed> {
+        self.loose = false;
         let mut groups = std::mem::take(&mut self.groups);
-        let mut loose = groups.iter_mut().filter(|group| group.grip.is_none());
-        let outcome = loose.try_for_each(|group| self.grip(group));
+        let mut loose = groups.iter_mut().filter(|group| group.grips.is_empty());
+        let outcome = loose.try_for_each(|group| {
+            group.grips = self.grip(group.program, group.pid, &group.path, &group.points)?;
+            Ok(())
+        });
         self.groups = groups;
         outcome
     }

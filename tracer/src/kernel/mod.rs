@@ -4,6 +4,7 @@
 //! of `tracer-common`; it interprets none of them.
 
 mod batch;
+mod cost;
 mod hold;
 mod multi;
 mod object;
@@ -12,6 +13,7 @@ mod tables;
 mod touch;
 mod types;
 
-pub use hold::{Point, Programs};
-pub use object::{Failed, Loaded, Means, Program, ProgramLog, load};
+pub use cost::{Calls, Statistics};
+pub use hold::{Grip, Point, Programs};
+pub use object::{Failed, Loaded, Means, Needs, Program, ProgramLog, load};
 pub use tables::{Drained, Tables};

@@ -11,7 +11,7 @@ use std::{
     io,
     num::NonZeroU32,
     os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -23,7 +23,7 @@ use aya_obj::{Object, copy_instructions, generated::bpf_insn};
 use super::{
     hold::Point,
     object::Failed,
-    syscall::{bpf, number},
+    syscall::{new_fd, number},
 };
 
 /// `BPF_PROG_LOAD`.
@@ -75,11 +75,6 @@ struct LinkAttributes {
     padding: u32,
 }
 
-fn new_fd<T>(command: c_long, attributes: &mut T) -> io::Result<OwnedFd> {
-    // SAFETY: both commands that come here return a new descriptor, which nobody else has.
-    bpf(command, attributes).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 /// The programs of this run, as links take them, by name.
 pub(super) struct Multi(BTreeMap<&'static str, OwnedFd>);
 
@@ -107,6 +102,11 @@ impl Multi {
     /// The program with this name.
     pub(super) fn program(&self, name: &'static str) -> Result<BorrowedFd<'_>, Failed> {
         self.0.get(name).map(|fd| fd.as_fd()).ok_or(Failed::Missing { name })
+    }
+
+    /// All of them.
+    pub(super) fn programs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.values().map(|fd| fd.as_fd())
     }
 
     /// Puts the program `name` on all of `points` of the file `path`, or on none: at the return from the

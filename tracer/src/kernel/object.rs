@@ -53,7 +53,7 @@ pub enum Program {
 }
 
 impl Program {
-    const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::AcquireEntry,
         Self::ResizeEntry,
         Self::ReleaseEntry,
@@ -91,6 +91,9 @@ const THREAD_END: (&str, &str) = ("thread_end", "sched_process_exit");
 const NEW_PROGRAM: (&str, &str) = ("new_program", "sched_process_exec");
 /// Only where children are followed.
 const NEW_TASK: (&str, &str) = ("new_task", "task_newtask");
+
+/// Only where there is a budget.
+pub(super) const PACE: (&str, &str) = ("pace", "sys_enter");
 
 /// The kernel's type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -181,14 +184,24 @@ impl ProgramLog {
     }
 }
 
-/// Loads the object: programs verified, none attached, recording off. `unwind_pages` is the room for
-/// unwind tables; `children` says whether forks are to be followed.
-pub fn load(
-    wanted: log::LevelFilter,
-    unwind_pages: u32,
-    children: bool,
-    means: Means,
-) -> Result<Loaded, Failed> {
+/// What a run needs of the kernel side.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// What the programs are to log.
+    pub log: log::LevelFilter,
+    /// Room for unwind tables.
+    pub unwind_pages: u32,
+    /// Whether forks are to be followed.
+    pub children: bool,
+    /// Whether cost and pace are to be measured.
+    pub budget: bool,
+    /// Which programs.
+    pub means: Means,
+}
+
+/// Loads the object: programs verified, none attached, recording off.
+pub fn load(needs: Needs) -> Result<Loaded, Failed> {
+    let Needs { log: wanted, unwind_pages, children, budget, means } = needs;
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -213,12 +226,12 @@ pub fn load(
         }
     };
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
-        let program: &mut RawTracePoint = ebpf
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .ok_or(Failed::Missing { name })?;
+        let program = tracepoint(&mut ebpf, name)?;
         program.load().map_err(|error| program_failed(name, error))?;
         program.attach(point).map_err(|error| program_failed(name, error))?;
+    }
+    if budget {
+        tracepoint(&mut ebpf, PACE.0)?.load().map_err(|error| program_failed(PACE.0, error))?;
     }
     let log = if wanted > log::LevelFilter::Warn {
         EbpfLogger::init(&mut ebpf)
@@ -257,6 +270,16 @@ fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Option<Multi>, Failed> {
         place(ebpf, map, program.as_fd())?;
     }
     Ok(multi)
+}
+
+/// A program at a tracepoint.
+pub(super) fn tracepoint<'ebpf>(
+    ebpf: &'ebpf mut Ebpf,
+    name: &'static str,
+) -> Result<&'ebpf mut RawTracePoint, Failed> {
+    ebpf.program_mut(name)
+        .and_then(|program| program.try_into().ok())
+        .ok_or(Failed::Missing { name })
 }
 
 /// A program at functions.
@@ -346,6 +369,7 @@ mod tests {
             UNWINDER.1,
             NEW_PROGRAM.0,
             NEW_TASK.0,
+            PACE.0,
             touch::TOUCH,
             touch::UNWINDER.0,
             touch::UNWINDER.1,

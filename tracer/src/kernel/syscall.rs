@@ -3,7 +3,7 @@
 use std::{
     ffi::c_long,
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, RawFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
 /// `BPF_MAP_UPDATE_ELEM`.
@@ -30,6 +30,12 @@ pub(super) fn bpf<T>(command: c_long, attributes: &mut T) -> io::Result<RawFd> {
         return Err(io::Error::last_os_error());
     }
     RawFd::try_from(outcome).map_err(io::Error::other)
+}
+
+/// The same for commands that return a new descriptor.
+pub(super) fn new_fd<T>(command: c_long, attributes: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is new: nobody else has it.
+    bpf(command, attributes).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// A descriptor as `union bpf_attr` wants it.

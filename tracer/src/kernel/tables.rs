@@ -16,7 +16,7 @@ use tracer_common::{
     loss::Loss,
     record::Change,
     remembered::Remembered,
-    state::{DIED_SITES, Died, DiedPage, Key, Process, Target, Young},
+    state::{DIED_SITES, Died, DiedPage, Key, Process, Target, Thread, Young},
     unwind::{Page, Rule, RuleNumber},
 };
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
@@ -25,7 +25,7 @@ use super::{batch, object::Failed};
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 16] = [
+pub(super) const NAMES: [&str; 18] = [
     SWITCH,
     TARGETS,
     BLANK_PROCESS,
@@ -42,6 +42,8 @@ pub(super) const NAMES: [&str; 16] = [
     LOSSES,
     HITS,
     FAILED,
+    PACE,
+    THREADS,
 ];
 const SWITCH: &str = "SWITCH";
 const TARGETS: &str = "TARGETS";
@@ -59,6 +61,8 @@ const DOUBT: &str = "DOUBT";
 const LOSSES: &str = "LOSSES";
 const HITS: &str = "HITS";
 const FAILED: &str = "FAILED";
+const PACE: &str = "PACE";
+const THREADS: &str = "THREADS";
 
 /// Entries taken out of the young per system call.
 const BATCH: usize = 1 << 14;
@@ -94,6 +98,9 @@ pub struct Tables {
     losses: PerCpuArray<MapData, u64>,
     hits: PerCpuArray<MapData, u64>,
     failed: PerCpuArray<MapData, u64>,
+    pace: PerCpuArray<MapData, u64>,
+    /// What stands in it is the programs' own.
+    threads: HashMap<MapData, u64, Plain<[u8; size_of::<Thread>()]>>,
 }
 
 impl Tables {
@@ -125,6 +132,8 @@ impl Tables {
             losses: map(LOSSES)?.try_into().map_err(wrong(LOSSES))?,
             hits: map(HITS)?.try_into().map_err(wrong(HITS))?,
             failed: map(FAILED)?.try_into().map_err(wrong(FAILED))?,
+            pace: map(PACE)?.try_into().map_err(wrong(PACE))?,
+            threads: map(THREADS)?.try_into().map_err(wrong(THREADS))?,
         })
     }
 
@@ -232,6 +241,21 @@ impl Tables {
     /// Hits and failed acquisitions of the probe with this number.
     pub fn hits(&self, probe: u8) -> (u64, u64) {
         (total(&self.hits, u32::from(probe)), total(&self.failed, u32::from(probe)))
+    }
+
+    /// System calls of targets, counted while `Programs::count_calls` says so.
+    pub fn calls(&self) -> u64 {
+        total(&self.pace, 0)
+    }
+
+    /// Forgets which calls threads are in. Nothing may be recorded meanwhile.
+    pub fn forget_threads(&mut self) -> io::Result<()> {
+        let threads: Result<Vec<u64>, MapError> = self.threads.keys().collect();
+        for thread in threads.map_err(io::Error::other)? {
+            // A thread that has ended meanwhile is gone.
+            drop(self.threads.remove(&thread));
+        }
+        Ok(())
     }
 
     /// Position of the last lost release by slot, see `Digest::slot`.

@@ -3,6 +3,7 @@
 //! Takes nothing and knows nothing but itself: screen, text and JSON all read a [`Report`]. Its JSON
 //! form is described by `docs/report.schema.json`. Unknown values are `null`, never made up.
 
+mod estimate;
 pub mod json;
 mod light;
 #[doc(hidden)]
@@ -14,6 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use tracer_common::kind::Kind;
 
+pub use estimate::{Budget, Errors};
 pub use light::{Fds, Growing, Level, Light};
 
 /// The name of this report format.
@@ -150,8 +152,11 @@ pub struct Accounting {
     pub truncated_by: BTreeMap<String, u64>,
     /// How far unwind tables have come.
     pub unwind: Unwind,
-    /// Whether the figures are estimates from a sample.
+    /// Whether the figures of totals and call sites are estimates from a sample.
     pub estimated: bool,
+    /// How the budget was kept; `null` without one.
+    #[serde(default)]
+    pub budget: Option<Budget>,
     /// What leaktrace itself used.
     pub collector: Collector,
 }
@@ -237,6 +242,9 @@ pub struct Total {
     pub released_count: u64,
     /// Their bytes.
     pub released_bytes: u64,
+    /// How far the figures may be off; `null` when they are exact.
+    #[serde(default)]
+    pub error: Option<Errors>,
 }
 
 /// One call site: a function called from one stack.
@@ -265,6 +273,9 @@ pub struct Site {
     pub released_count: u64,
     /// Their bytes.
     pub released_bytes: u64,
+    /// How far the figures may be off; `null` when they are exact.
+    #[serde(default)]
+    pub error: Option<Errors>,
     /// Ages of what is outstanding; `null` when nothing is.
     pub age_s: Option<Age>,
     /// Change of outstanding bytes per second over the recent past; `null` when too young to tell.

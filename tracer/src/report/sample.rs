@@ -61,6 +61,7 @@ pub fn sample() -> Report {
                 .into(),
             unwind: Unwind { objects: 23, loading: 1, without: 2, bytes: 5 << 20 },
             estimated: false,
+            budget: None,
             collector: Collector {
                 cpu_s: 9.5,
                 cpu_percent: Some(3.1),
@@ -186,6 +187,7 @@ fn buffers() -> Site {
     Site {
         growth_bytes_per_s: Some(0.0),
         growth_count_per_s: Some(0.0),
+        error: None,
         age_s: Some(Age { min: 570.0, median: 700.0, max: 760.0 }),
         verdict: Verdict {
             class: VerdictClass::Steady,
@@ -224,6 +226,7 @@ fn plugin() -> Site {
 /// What found no room for its stack.
 fn unknown_stack() -> Site {
     Site {
+        error: None,
         age_s: None,
         growth_bytes_per_s: Some(-64.0),
         growth_count_per_s: Some(-2.0),
@@ -247,6 +250,7 @@ fn site(id: u32, kind: Kind, acquired_by: &str, size: u64, (left, acquired): (u6
         inherited: Amount::default(),
         released_count: acquired - left,
         released_bytes: (acquired - left) * size,
+        error: None,
         age_s: Some(Age { min: 0.4, median: 380.0, max: 760.0 }),
         growth_bytes_per_s: None,
         growth_count_per_s: None,

@@ -13,7 +13,7 @@ use std::io::{self, Write};
 
 use tracer_common::{loss::Loss, stack::StackEnd};
 
-use super::{Report, Target, Unwind};
+use super::{Amount, Report, Target, Unwind};
 use crate::format::{bytes, count, printable, seconds};
 
 /// How much is written.
@@ -111,11 +111,13 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     }
     page.line("")?;
     for (kind, total) in &report.totals {
+        let about = about(total.error.is_some());
         page.line(&format!(
-            "{:<6} outstanding {} in {}; acquired {} in {}{}, released {} in {}",
+            "{:<6} outstanding {about}{} in {about}{}{}; acquired {about}{} in {about}{}{}, released {about}{} in {about}{}",
             kind.name(),
             bytes(total.outstanding_bytes),
             count(total.outstanding_count),
+            off_by(total.error.and_then(|error| error.outstanding)),
             bytes(total.acquired_bytes),
             count(total.acquired_count),
             inherited(total.inherited_bytes, total.inherited_count),
@@ -124,6 +126,43 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// What stands before a figure that is an estimate.
+const fn about(estimated: bool) -> &'static str {
+    if estimated { "~" } else { "" }
+}
+
+/// How far an estimate may be off.
+fn off_by(error: Option<Amount>) -> String {
+    error.map_or_else(String::new, |Amount { bytes: most, count: number }| {
+        format!(" (± {} in {})", bytes(most), count(number))
+    })
+}
+
+/// How the budget was kept, and what that means for the figures.
+fn budget(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let Some(budget) = report.accounting.budget else { return Ok(()) };
+    let percent = |share: f64| format!("{:.1} %", share * 100.0);
+    let cost = budget.cost.map_or_else(|| "not known yet".to_owned(), percent);
+    page.line(&format!(
+        "budget {} of the targets' processor time; tracing takes {cost}",
+        percent(budget.share)
+    ))?;
+    if !report.accounting.estimated {
+        return page.line("       traced all the time: the figures are exact");
+    }
+    let pace = budget.pace.map_or_else(String::new, |pace| {
+        format!(", in which the targets got {} of their usual work done", percent(pace))
+    });
+    page.line(&format!(
+        "       ESTIMATED: recorded {} of {} in {} windows{pace}; all figures marked ~ are estimates from that, wrong by \
+         more than what follows ± once in twenty times",
+        seconds(budget.recorded_s),
+        seconds(report.window.duration_s),
+        count(budget.windows)
+    ))?;
+    page.line("       what is released between two windows may count as outstanding until its address is used again")
 }
 
 /// What came with forks, where anything did.
@@ -164,9 +203,7 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         }
         page.line("")?;
     }
-    if accounting.estimated {
-        page.line("ESTIMATED: the figures come from a sample of the calls")?;
-    }
+    budget(report, page)?;
     let mut seen = format!("seen   {} events", count(accounting.events));
     if lost == 0 {
         seen += ", lost 0";

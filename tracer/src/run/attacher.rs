@@ -8,13 +8,16 @@
 use std::{
     sync::{
         Arc,
-        mpsc::{self, Receiver, Sender},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use super::attach::{Attached, Listing, is_loaded};
+use super::{
+    attach::{Attached, Listing, is_loaded},
+    keeper::Keeper,
+};
 use crate::{
     collect::collector::Request,
     format::printable,
@@ -31,6 +34,8 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// How long a new program's libraries are waited for: loading takes milliseconds, on a busy machine more.
 const LOADING: Duration = Duration::from_secs(5);
+/// Without a budget nothing but news is waited for.
+const FOR_EVER: Duration = Duration::from_secs(86_400);
 /// Time between two looks at it.
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -58,10 +63,31 @@ pub(super) fn start(
     attached: Attached,
     news: Receiver<News>,
     ears: Ears,
+    mut keeper: Option<Keeper>,
 ) -> anyhow::Result<JoinHandle<Programs>> {
     super::line::spawn("attacher", move || {
         let mut attacher = Attacher { programs, attached, ears };
-        while let Ok(one) = news.recv() {
+        if let Some(keeper) = &mut keeper {
+            keeper.learn(&attacher.attached.listing().probes);
+        }
+        loop {
+            let pause = keeper.as_ref().map_or(FOR_EVER, Keeper::pause);
+            let one = match news.recv_timeout(pause) {
+                Ok(one) => one,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(one) = &mut keeper
+                        && let Err(failed) = one.look(&mut attacher.programs)
+                    {
+                        // Rather nothing than too much.
+                        attacher.programs.let_go();
+                        keeper = None;
+                        let failed = anyhow::Error::from(failed);
+                        log::error!("tracing has paused for good: {failed:#}");
+                    }
+                    continue;
+                }
+            };
             match one {
                 News::Mapped(pid, mappings) => attacher.look(pid, &mappings, false),
                 News::Executed(pid) => match loaded(pid) {
@@ -72,6 +98,9 @@ pub(super) fn start(
                     // Not a warning: it has ended already.
                     Err(error) => log::info!("could not follow process {pid}: {error}"),
                 },
+            }
+            if let Some(keeper) = &mut keeper {
+                keeper.learn(&attacher.attached.listing().probes);
             }
         }
         attacher.programs

@@ -17,7 +17,9 @@ use super::{
     Reports,
     attach::{Attached, Listing, is_loaded},
     attacher::{self, Ears, News},
+    calibrate,
     choose::{Targets, explain, explain_late, without_return_probes},
+    keeper::Keeper,
 };
 use crate::{
     assemble::{Assembly, Levels, Member, Scene},
@@ -30,7 +32,7 @@ use crate::{
     kernel::{Loaded, Programs},
     preflight::Facts,
     report::{Exit, Host, Report},
-    settings::{Forgettable, Format, Settings},
+    settings::{Forgettable, Format, Settings, Share},
     target::{
         Identity, Pid, identify,
         launch::{Event, Launched},
@@ -68,6 +70,8 @@ impl Line {
         begun: Instant,
     ) -> anyhow::Result<Self> {
         let Loaded { mut programs, tables, log } = loaded;
+        let prices =
+            settings.max_overhead.map(|_| calibrate::calibrate(&mut programs)).transpose()?;
         let exits = Exits::default();
         let without = without_return_probes(settings, facts, &targets);
         let (requests, incoming) = mpsc::channel();
@@ -128,7 +132,15 @@ impl Line {
         let (changes, changed) = mpsc::channel();
         let aloud = settings.format != Format::Tui;
         let ears = Ears { requests: requests.clone(), listings, aloud };
-        let attacher = attacher::start(programs, attached, changed, ears)?;
+        let keeper = match (settings.max_overhead, prices) {
+            (Some(share), Some(prices)) => {
+                let share = share.fraction();
+                let pids = identities.iter().map(|identity| identity.pid).collect();
+                Some(Keeper::new(share, prices, pids, requests.clone(), &mut programs)?)
+            }
+            _ => None,
+        };
+        let attacher = attacher::start(programs, attached, changed, ears, keeper)?;
         let interval = settings.interval;
         let collector = spawn("collector", move || {
             // Nobody is left to attach, or to report, when the line is being torn down.
@@ -306,6 +318,7 @@ fn manner(settings: &Settings) -> Manner {
         children: settings.children,
         frames: settings.trial.frames,
         light: settings.light,
+        budget: settings.max_overhead.map(Share::fraction),
         forget: settings.trial.forget.map(|what| match what {
             Forgettable::Walks => Forget::Walks,
             Forgettable::Addresses => Forget::Addresses,

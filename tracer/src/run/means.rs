@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::{
     error::Failure,
-    kernel::{self, Failed, Loaded, Means, Programs},
+    kernel::{self, Failed, Loaded, Means, Needs, Programs},
     preflight::Facts,
     settings::Settings,
     target::Pid,
@@ -17,8 +17,14 @@ use crate::{
 /// Loads the programs. `pages` is the room for unwind tables.
 pub(super) fn load(settings: &Settings, pages: u32, facts: &Facts) -> anyhow::Result<Loaded> {
     let means = if settings.light { Means::Touches } else { Means::Probes };
-    kernel::load(log::max_level(), pages, settings.children, means)
-        .map_err(|failed| explain(failed, facts))
+    let needs = Needs {
+        log: log::max_level(),
+        unwind_pages: pages,
+        children: settings.children,
+        budget: settings.max_overhead.is_some(),
+        means,
+    };
+    kernel::load(needs).map_err(|failed| explain(failed, facts))
 }
 
 /// Watches the page faults of a target.

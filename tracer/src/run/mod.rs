@@ -6,8 +6,11 @@
 
 mod attach;
 mod attacher;
+mod budget;
+mod calibrate;
 mod choose;
 mod goodbye;
+mod keeper;
 mod line;
 mod means;
 mod over;

@@ -38,6 +38,14 @@ pub fn memory(pid: Pid) -> Option<Usage> {
     Some(usage)
 }
 
+/// Processor time that a process has used, in all its threads, nanoseconds: counted in hundredths of a second.
+/// `None` when it has ended.
+pub fn cpu_ns(pid: Pid) -> Option<u64> {
+    let stat = super::open(pid).ok()?.stat().ok()?;
+    let ticks = stat.utime + stat.stime;
+    Some(ticks.saturating_mul(1_000_000_000) / procfs::ticks_per_second())
+}
+
 fn parse(status: &str) -> Usage {
     let mut usage = Usage::default();
     for line in status.lines() {

@@ -127,13 +127,13 @@ pub const COLUMNS: &[Column] = &[
         rank: |site, _, _| text(site.asked().and_then(|frame| frame.symbol.as_deref())),
         cell: |site, _, cells| super::rows::table::call_site(site, cells) },
     Column { by: By::Bytes, title: "bytes", help: "outstanding: acquired, release not seen",
-        needs: Needs::Nothing, width: |_| 8, left: false, leave: 18, largest_first: true,
+        needs: Needs::Nothing, width: |_| 9, left: false, leave: 18, largest_first: true,
         rank: |site, _, _| Rank::Number(site.outstanding_bytes as f64),
-        cell: |site, _, _| Row::of(Role::Strong, format::bytes(site.outstanding_bytes)) },
+        cell: |site, _, _| Row::of(Role::Strong, estimated(site, format::bytes(site.outstanding_bytes))) },
     Column { by: By::Count, title: "count", help: "outstanding resources",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 18, largest_first: true,
         rank: |site, _, _| Rank::Number(site.outstanding_count as f64),
-        cell: |site, _, _| Row::of(Role::Text, figures::count(site.outstanding_count)) },
+        cell: |site, _, _| Row::of(Role::Text, estimated(site, figures::count(site.outstanding_count))) },
     Column { by: By::BytesChange, title: "Δ bytes", help: "change of outstanding bytes since the mark",
         needs: Needs::Baseline, width: |_| 9, left: false, leave: 19, largest_first: true,
         rank: |site, _, mark| change(site.outstanding_bytes, mark.map(|mark| mark.amount(site.id).bytes)),
@@ -163,7 +163,7 @@ pub const COLUMNS: &[Column] = &[
     Column { by: By::Acquired, title: "acquired", help: "resources acquired since the start",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 64, largest_first: true,
         rank: |site, _, _| Rank::Number(site.acquired_count as f64),
-        cell: |site, _, _| Row::of(Role::Muted, figures::count(site.acquired_count)) },
+        cell: |site, _, _| Row::of(Role::Muted, estimated(site, figures::count(site.acquired_count))) },
     Column { by: By::Trend, title: "trend", help: "outstanding bytes at the last refreshes, from zero",
         needs: Needs::Nothing, width: trend_width, left: true, leave: 24, largest_first: true,
         rank: |site, _, _| risen(&site.trend_bytes),
@@ -218,6 +218,11 @@ fn trend_width(screen: usize) -> usize {
 fn verdict(site: &Site, _: Option<&Baseline>, cells: usize) -> Row {
     let (mark, word, role) = verdict_words(site.verdict.class);
     Row::of(role, if cells < word.len() { mark } else { word })
+}
+
+/// A figure with the mark of an estimate, where it is one.
+fn estimated(site: &Site, figure: String) -> String {
+    figures::about(site.error.as_ref()).to_owned() + &figure
 }
 
 fn text(text: Option<&str>) -> Rank<'_> {

@@ -2,9 +2,14 @@
 //!
 //! Pure; builds on `format`, takes numbers, hands on texts of a known width.
 
-use crate::format;
+use crate::{format, report::Errors};
 
 const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// What stands before a figure that is an estimate: one with an error.
+pub const fn about(error: Option<&Errors>) -> &'static str {
+    if error.is_some() { "~" } else { "" }
+}
 
 /// A count in at most seven cells: `999,999`, then `18.2 M`, `1,234 M` and so on.
 pub fn count(count: u64) -> String {

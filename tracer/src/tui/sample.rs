@@ -57,6 +57,7 @@ pub(crate) fn site(id: u32) -> Site {
         inherited: crate::report::Amount::default(),
         released_count: 28,
         released_bytes: 28 << 10,
+        error: None,
         age_s: Some(Age { min: 0.2, median: 30.0, max: 700.0 }),
         growth_bytes_per_s: Some(0.0),
         growth_count_per_s: Some(0.0),
@@ -165,6 +166,7 @@ fn sites() -> Vec<Site> {
             inherited: crate::report::Amount::default(),
             released_count: 402,
             released_bytes: 402 * 4096,
+            error: None,
             age_s: Some(Age { min: 0.1, median: 362.0, max: 760.0 }),
             growth_bytes_per_s: Some(860_160.0),
             growth_count_per_s: Some(210.0),
@@ -212,6 +214,7 @@ fn sites() -> Vec<Site> {
         Site {
             growth_bytes_per_s: None,
             growth_count_per_s: None,
+            error: None,
             age_s: None,
             outstanding_bytes: 640,
             outstanding_count: 1,

@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use super::{Page, cut, inherited};
+use super::{Page, about, cut, inherited, off_by};
 use crate::{
     format::{bytes, bytes_per_s, count, count_per_s, seconds},
     report::{Frame, Report, Site, VerdictClass},
@@ -45,12 +45,14 @@ fn paragraph(
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
     let whose = if several { format!(" (pid {})", site.pid) } else { String::new() };
+    let about = about(site.error.is_some());
     page.line(&format!(
-        "#{rank}  {}{whose}  {} outstanding, {} of {} left  {}",
+        "#{rank}  {}{whose}  {about}{} outstanding, {about}{} of {about}{} left{}  {}",
         site.kind.name(),
         bytes(site.outstanding_bytes),
         count(site.outstanding_count),
         count(site.acquired_count),
+        off_by(site.error.and_then(|error| error.outstanding)),
         growth(site),
     ))?;
     let asked = site.asked().map_or_else(|| "unknown stack".to_owned(), place);
@@ -64,7 +66,7 @@ fn paragraph(
         )
     });
     page.line(&format!(
-        "    acquired {} in {}{}, released {} in {}{ages}",
+        "    acquired {about}{} in {about}{}{}, released {about}{} in {about}{}{ages}",
         bytes(site.acquired_bytes),
         count(site.acquired_count),
         inherited(site.inherited.bytes, site.inherited.count),

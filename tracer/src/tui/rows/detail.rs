@@ -95,11 +95,13 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
     let mut lines = Vec::new();
     lines.extend(verdict_line(site).map(|row| row.fitted(width)));
     let indented = |parts| Row::of(Role::Text, " ").and(packed(parts, width.saturating_sub(2), 3));
-    let amount = amount(site.outstanding_bytes, site.outstanding_count);
+    let about = figures::about(site.error.as_ref());
+    let amount = about.to_owned() + &amount(site.outstanding_bytes, site.outstanding_count);
+    let marked = |number| about.to_owned() + &figures::count(number);
     let mut held = vec![
         part(0, "outstanding", Role::Strong, amount),
-        part(1, "acquired", Role::Text, figures::count(site.acquired_count)),
-        part(1, "released", Role::Text, figures::count(site.released_count)),
+        part(1, "acquired", Role::Text, marked(site.acquired_count)),
+        part(1, "released", Role::Text, marked(site.released_count)),
     ];
     if site.inherited.count > 0 {
         held.push(part(1, "inherited", Role::Text, figures::count(site.inherited.count)));
@@ -177,9 +179,14 @@ fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
             .with(Role::Text, blanks(&count, 12))
             .and(count)
     };
-    let plain = |role, title, bytes, count| {
-        let count = Row::of(role, format::count(count));
-        line(title, Row::of(role, format::bytes(bytes)), count)
+    let marked = |about: &str, role, title, bytes, count| {
+        let count = Row::of(role, about.to_owned() + &format::count(count));
+        line(title, Row::of(role, about.to_owned() + &format::bytes(bytes)), count)
+    };
+    let about = figures::about(site.error.as_ref());
+    let plain = |role, title, bytes, count| marked(about, role, title, bytes, count);
+    let off_by = |error: Option<Amount>| {
+        error.map(|Amount { bytes, count }| marked("± ", Role::Muted, "", bytes, count))
     };
     let mut rows = vec![
         plain(Role::Strong, "outstanding", site.outstanding_bytes, site.outstanding_count),
@@ -189,6 +196,10 @@ fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
     if site.inherited.count > 0 {
         let Amount { bytes, count } = site.inherited;
         rows.insert(2, plain(Role::Text, "inherited", bytes, count));
+    }
+    if let Some(error) = site.error {
+        rows.splice(2..2, off_by(error.acquired));
+        rows.splice(1..1, off_by(error.outstanding));
     }
     rows.push(line(
         "growth",

@@ -74,9 +74,11 @@ fn targets(targets: &[Target], cells: usize) -> String {
 fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
     let mut segments = Vec::new();
     for ((kind, total), rank) in report.totals.iter().zip(0_u8..) {
+        let about = figures::about(total.error.as_ref());
+        let count = figures::count(total.outstanding_count);
         let row = Row::of(Role::Muted, format!("{} ", kind.name()))
-            .with(Role::Strong, format::bytes(total.outstanding_bytes))
-            .with(Role::Text, format!(" in {}", figures::count(total.outstanding_count)));
+            .with(Role::Strong, about.to_owned() + &format::bytes(total.outstanding_bytes))
+            .with(Role::Text, format!(" in {about}{count}"));
         segments.push(Segment { rank, row });
         if let Some(rate) = state.digest.growth.get(kind) {
             let row = columns::rate(Some(*rate), format::bytes_per_s);
@@ -109,6 +111,19 @@ fn costs(report: &Report, width: usize) -> Row {
         segment(0, Role::Text, rate(seen.events_per_s)),
         Segment { rank: 0, row: probes(report, width) },
     ];
+    if let Some(budget) = seen.budget {
+        let cost =
+            budget.cost.map_or_else(|| "?".to_owned(), |cost| format!("{:.1}", cost * 100.0));
+        let text = format!("cost {cost} % of {} %", budget.share * 100.0);
+        segments.push(segment(0, Role::Notice, text));
+        if seen.estimated {
+            segments.push(segment(
+                1,
+                Role::Muted,
+                format!("{} windows", figures::count(budget.windows)),
+            ));
+        }
+    }
     if let Some(share) = seen.collector.cpu_percent {
         segments.push(segment(2, Role::Muted, format!("own cpu {share:.1} %")));
     }

@@ -1,0 +1,175 @@
+//! What was recorded in windows of time → estimates for all of it, with their error.
+//!
+//! Takes a snapshot, hands on one in which each figure stands for the whole time. Pure.
+//!
+//! The first window stands for itself. The others are drawn from the *work* of the targets, not from their time: while they are traced they get less
+//! done, and what they acquire follows what they do. Time is turned into work by the measured pace. Then a figure of
+//! windows, divided by their work and multiplied by all work, is a ratio estimate of a sample of clusters; its
+//! error comes from how much batches of windows differ from their mean (W. G. Cochran, Sampling Techniques,
+//! chapter 6; the two-sided 95 % quantiles are Student's).
+
+use std::collections::HashMap;
+
+use crate::collect::{
+    Snapshot,
+    ledger::Sum,
+    windows::{BATCHES, Batches, Sampling},
+};
+
+/// Student's two-sided 95 % quantiles for 1 to 15 degrees of freedom.
+const QUANTILES: [f64; BATCHES - 2] = [
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131,
+];
+
+/// By how much estimates may be off: half the width of their 95 % confidence interval. `None` while there are not two
+/// batches to compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Errors {
+    /// Of the number acquired, and its bytes.
+    pub acquired: Option<Sum>,
+    /// Of the number outstanding, and its bytes.
+    pub outstanding: Option<Sum>,
+}
+
+/// A snapshot in which figures stand for the whole time.
+#[derive(Clone, Debug)]
+pub struct Estimated {
+    /// The figures.
+    pub snapshot: Snapshot,
+    errors: HashMap<u32, Errors>,
+    scale: Scale,
+}
+
+/// Work, in nanoseconds at full pace.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scale {
+    recorded: [f64; BATCHES],
+    counted: [f64; BATCHES],
+    all: f64,
+}
+
+impl Scale {
+    fn new(sampling: &Sampling) -> Self {
+        let pace = sampling.told.pace.unwrap_or(1.0);
+        let work = |times: [u64; BATCHES]| times.map(|ns| ns as f64 * pace);
+        let recorded_ns = sampling.recorded_ns.iter().sum::<u64>();
+        let recorded = work(sampling.recorded_ns);
+        let apart = sampling.elapsed_ns.saturating_sub(recorded_ns) as f64;
+        Self {
+            recorded,
+            counted: work(sampling.counted_ns),
+            all: apart + recorded.iter().sum::<f64>(),
+        }
+    }
+
+    /// A figure for all work and its error.
+    fn ratio(&self, values: [u64; BATCHES], work: &[f64; BATCHES]) -> (u64, Option<u64>) {
+        let [first, values @ ..] = values.map(|value| value as f64);
+        let [first_work, work @ ..] = work;
+        let (sum, sampled) = (values.iter().sum::<f64>(), work.iter().sum::<f64>());
+        let others = self.all - first_work;
+        if sampled <= 0.0 {
+            // The first window is all there is: the rest may be like it.
+            let scale = if *first_work > 0.0 { self.all / first_work } else { 0.0 };
+            return (whole(first * scale), (scale <= 1.0).then_some(0));
+        }
+        let (ratio, scale) = (sum / sampled, (others / sampled).max(1.0));
+        let used = work.iter().filter(|work| **work > 0.0).count();
+        let quantile = used.checked_sub(2).and_then(|at| QUANTILES.get(at));
+        let squares: f64 =
+            values.iter().zip(work).map(|(value, work)| (value - ratio * work).powi(2)).sum();
+        // What was recorded is known: only the rest is drawn.
+        let drawn = 1.0 - 1.0 / scale;
+        let error = quantile.map(|quantile| {
+            let count = used as f64;
+            quantile * scale * (drawn * squares * count / (count - 1.0)).sqrt()
+        });
+        (whole(first + sum * scale), error.map(whole))
+    }
+
+    fn sums(&self, values: &[Sum; BATCHES], work: &[f64; BATCHES]) -> (Sum, Option<Sum>) {
+        let (count, count_error) = self.ratio(values.map(|sum| sum.count), work);
+        let (bytes, bytes_error) = self.ratio(values.map(|sum| sum.bytes), work);
+        let error = count_error.zip(bytes_error).map(|(count, bytes)| Sum { count, bytes });
+        (Sum { count, bytes }, error)
+    }
+
+    fn errors(&self, batches: &Batches) -> Errors {
+        Errors {
+            acquired: self.sums(&batches.acquired, &self.recorded).1,
+            outstanding: self.sums(&batches.outstanding, &self.counted).1,
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count, not negative"
+)]
+fn whole(figure: f64) -> u64 {
+    figure.round() as u64
+}
+
+/// The estimates of a snapshot; `None` when its figures are exact.
+pub fn estimate(snapshot: &Snapshot) -> Option<Estimated> {
+    let sampling = snapshot.sampling.filter(|sampling| sampling.estimated)?;
+    let scale = Scale::new(&sampling);
+    let mut snapshot = snapshot.clone();
+    let mut errors = HashMap::new();
+    for site in &mut snapshot.sites {
+        let Some(batches) = &site.batches else { continue };
+        let (acquired, _) = scale.sums(&batches.acquired, &scale.recorded);
+        let (outstanding, _) = scale.sums(&batches.outstanding, &scale.counted);
+        errors.insert(site.number, scale.errors(batches));
+        // What is old enough has the share that it has among all that is outstanding.
+        site.aged = Sum {
+            count: part(outstanding.count, site.aged.count, site.outstanding.count),
+            bytes: part(outstanding.bytes, site.aged.bytes, site.outstanding.bytes),
+        };
+        // Both are estimates: the smaller one must not be the larger.
+        site.acquired = Sum {
+            count: acquired.count.max(outstanding.count),
+            bytes: acquired.bytes.max(outstanding.bytes),
+        };
+        site.outstanding = outstanding;
+        site.released = Sum {
+            count: site.acquired.count - outstanding.count,
+            bytes: site.acquired.bytes - outstanding.bytes,
+        };
+    }
+    Some(Estimated { snapshot, errors, scale })
+}
+
+/// The share of `all` that `some` has of `of`.
+fn part(all: u64, some: u64, of: u64) -> u64 {
+    if of == 0 { all } else { whole(all as f64 * some as f64 / of as f64) }
+}
+
+impl Estimated {
+    /// The errors of a call site's figures.
+    pub fn errors(&self, site: u32) -> Errors {
+        self.errors.get(&site).copied().unwrap_or_default()
+    }
+
+    /// The errors of sums over call sites.
+    pub fn errors_of_sum(&self, batches: &[&Batches]) -> Errors {
+        let mut sum = Batches::default();
+        let add = |to: &mut [Sum; BATCHES], from: &[Sum; BATCHES]| {
+            for (to, from) in to.iter_mut().zip(from) {
+                to.count += from.count;
+                to.bytes += from.bytes;
+            }
+        };
+        for one in batches {
+            add(&mut sum.acquired, &one.acquired);
+            add(&mut sum.outstanding, &one.outstanding);
+        }
+        self.scale.errors(&sum)
+    }
+}
+
+#[cfg(test)]
+#[path = "estimate_tests.rs"]
+mod tests;

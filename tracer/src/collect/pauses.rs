@@ -1,0 +1,65 @@
+//! Recording goes off and on again, where a budget does not allow it all the time.
+
+use std::io;
+
+use super::{
+    collector::{Collector, Reading, now_ns},
+    windows::Windows,
+};
+use crate::collect::{ledger::Ledger, snapshot::SiteFigures};
+
+/// Time for programs that are running when recording is switched off.
+const SETTLE: std::time::Duration = std::time::Duration::from_millis(2);
+
+impl Collector {
+    /// Switches recording off; on return all that was recorded is in the ledger.
+    pub(super) fn pause(&mut self) -> io::Result<()> {
+        self.tables.switch(false)?;
+        let at_ns = now_ns();
+        std::thread::sleep(SETTLE);
+        self.exhaust()?;
+        let ledger = &mut self.ledger;
+        self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
+        if let Some(windows) = &mut self.windows {
+            windows.end(at_ns, &self.ledger);
+        }
+        Ok(())
+    }
+
+    /// Switches it on again: nobody is in a call that was begun before.
+    pub(super) fn resume(&mut self) -> io::Result<()> {
+        self.tables.forget_threads()?;
+        let at_ns = now_ns();
+        self.ledger.resumed(at_ns);
+        if let Some(windows) = &mut self.windows {
+            windows.begin(at_ns);
+        }
+        self.tables.switch(true)
+    }
+
+    /// Where things stand.
+    pub(super) fn reading(&self) -> Reading {
+        Reading {
+            at_ns: now_ns(),
+            hits: (0..self.probes).map(|probe| self.tables.hits(probe).0).collect(),
+            calls: self.tables.calls(),
+        }
+    }
+}
+
+impl Windows {
+    /// No window yet; `budget` as a number between 0 and 1.
+    pub(super) fn new(budget: f64) -> Self {
+        let mut windows = Self::default();
+        windows.told.budget = budget;
+        windows
+    }
+
+    /// Puts figures by batch beside the others.
+    pub(super) fn add_batches(&self, now_ns: u64, ledger: &Ledger, sites: &mut [SiteFigures]) {
+        let mut batches = self.batches(now_ns, ledger);
+        for site in sites {
+            site.batches = batches.remove(&site.number).map(Box::new);
+        }
+    }
+}

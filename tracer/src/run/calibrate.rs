@@ -1,0 +1,187 @@
+//! What a hit costs on this host, before any program does anything.
+//!
+//! Takes loaded programs, hands on prices. A child of our own calls three tiny functions whose probes do nothing,
+//! some thousand times each: it takes milliseconds, and no process but our own is touched.
+
+use std::{fs::File, io, num::NonZeroU32, os::fd::FromRawFd as _, path::PathBuf};
+
+use anyhow::Context as _;
+use tracer_common::attach::Cookie;
+
+use crate::{
+    kernel::{Point, Program, Programs},
+    probes::{Outcome, Probe},
+    target::{Pid, mappings},
+};
+
+#[cfg(target_arch = "x86_64")]
+mod stubs {
+    //! Functions that do nothing: two whose first instruction the kernel emulates, one whose it steps through.
+
+    use core::arch::naked_asm;
+
+    #[unsafe(naked)]
+    extern "C" fn entry() {
+        naked_asm!("push rbx", "pop rbx", "ret")
+    }
+
+    #[unsafe(naked)]
+    extern "C" fn entry_and_return() {
+        naked_asm!("push rbp", "pop rbp", "ret")
+    }
+
+    #[unsafe(naked)]
+    extern "C" fn step() {
+        naked_asm!("test rdi, rdi", "ret")
+    }
+
+    pub(super) const ALL: [extern "C" fn(); 3] = [entry, entry_and_return, step];
+}
+
+/// Calls of each function, in turns; the quickest turn counts, as nothing makes one too quick.
+const TURNS: usize = 8;
+const CALLS: [u32; 3] = [250, 250, 30];
+
+/// Prices of a hit, nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Prices {
+    /// At an instruction that the kernel emulates.
+    entry: f64,
+    /// At such an entry, and at the return.
+    entry_and_return: f64,
+    /// At an instruction that the kernel steps through.
+    step: f64,
+}
+
+impl Prices {
+    /// What a call costs at each probe, by its number.
+    pub(super) fn by_probe(&self, probes: &[Probe]) -> Vec<f64> {
+        let mut prices = Vec::new();
+        for probe in probes {
+            let Ok(place) = &probe.place else { continue };
+            let entry = if place.emulated { self.entry } else { self.step };
+            let outcome = match probe.outcome {
+                Outcome::None => 0.0,
+                Outcome::ReturnProbe => (self.entry_and_return - self.entry).max(0.0),
+                // A return instruction is stepped through.
+                Outcome::Instructions(..) => self.step,
+            };
+            let number = usize::from(probe.number);
+            if prices.len() <= number {
+                prices.resize(number + 1, 0.0);
+            }
+            if let Some(price) = prices.get_mut(number) {
+                *price = entry + outcome;
+            }
+        }
+        prices
+    }
+}
+
+/// Measures. The probes are gone again on return.
+pub(super) fn calibrate(programs: &mut Programs) -> anyhow::Result<Prices> {
+    let points = points().context("could not find our own code for calibration")?;
+    let (go_read, go_write) = pipe()?;
+    let (told_read, told_write) = pipe()?;
+    // SAFETY: the child of a process with threads may only make async-signal-safe calls; it makes read, clock_gettime,
+    // write and _exit, and touches no memory but its stack.
+    let child = match unsafe { libc::fork() } {
+        0 => in_child(&go_read, &told_write),
+        -1 => {
+            return Err(io::Error::last_os_error())
+                .context("could not start a child for calibration");
+        }
+        child => child,
+    };
+    drop((go_read, told_write));
+    let outcome = measure(programs, child, points, &go_write, &told_read);
+    // SAFETY: our own child, which is not waited for elsewhere; it waits for its parent if that has failed.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    outcome
+}
+
+fn measure(
+    programs: &mut Programs,
+    child: i32,
+    points: [Point; 3],
+    go: &File,
+    told: &File,
+) -> anyhow::Result<Prices> {
+    let pid = u32::try_from(child).ok().and_then(NonZeroU32::new);
+    let path = PathBuf::from("/proc/self/exe");
+    let [entry, ret, step] = points;
+    let mut attach = |program, points: &[Point]| {
+        let outcomes = programs.attach_for_now(program, pid, &path, points);
+        outcomes.context("could not probe our own child for calibration")
+    };
+    let _returns = attach(Program::BareReturn, &[ret])?;
+    let _entries = attach(Program::BareEntry, &[entry, ret, step])?;
+    io::Write::write_all(&mut { go }, b"g").context("the child for calibration has ended")?;
+    let mut bytes = [0_u8; 24];
+    io::Read::read_exact(&mut { told }, &mut bytes)
+        .context("the child for calibration has failed")?;
+    let mut prices = bytes.chunks_exact(8).map(|bytes| {
+        bytes.try_into().map_or(0.0, |bytes| u64::from_ne_bytes(bytes) as f64 / 1000.0)
+    });
+    let mut next = || prices.next().unwrap_or(0.0);
+    let prices = Prices { entry: next(), entry_and_return: next(), step: next() };
+    log::debug!("prices of a hit on this host, nanoseconds: {prices:?}");
+    Ok(prices)
+}
+
+/// Where our own functions lie in our own file.
+fn points() -> Option<[Point; 3]> {
+    let mappings = mappings::read(Pid::own()).ok()?;
+    let point = |function: extern "C" fn()| {
+        let address = function as usize as u64;
+        let offset = mappings.find(address)?.file_offset_of(address)?;
+        Some(Point { offset, cookie: Cookie(0) })
+    };
+    let [entry, ret, step] = stubs::ALL.map(point);
+    Some([entry?, ret?, step?])
+}
+
+/// A pipe that no command of ours inherits.
+fn pipe() -> anyhow::Result<(File, File)> {
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for two descriptors, which are new and nobody else's.
+    unsafe {
+        if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
+            return Err(io::Error::last_os_error()).context("could not make a pipe");
+        }
+        Ok((File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1])))
+    }
+}
+
+/// Waits for a word through one pipe, calls, and tells picoseconds per call through the other.
+fn in_child(go: &File, told: &File) -> ! {
+    use std::os::fd::AsRawFd as _;
+    // SAFETY: only async-signal-safe calls, on memory of this function's own.
+    unsafe {
+        let mut byte = 0_u8;
+        libc::read(go.as_raw_fd(), (&raw mut byte).cast(), 1);
+        for (function, calls) in stubs::ALL.into_iter().zip(CALLS) {
+            let mut least = u64::MAX;
+            for _ in 0..TURNS {
+                let begun = clock_ns();
+                for _ in 0..calls {
+                    function();
+                }
+                least = least.min((clock_ns() - begun) * 1000 / u64::from(calls));
+            }
+            let bytes = least.to_ne_bytes();
+            libc::write(told.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
+        }
+        libc::_exit(0)
+    }
+}
+
+fn clock_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` has room for the answer.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    (now.tv_sec.cast_unsigned()) * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
