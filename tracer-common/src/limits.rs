@@ -15,6 +15,9 @@ pub const RING_BYTES: u32 = 1 << 24;
 /// Threads followed at once; each costs one [`crate::state::Thread`] (1.8 KiB).
 pub const THREADS: u32 = 8192;
 
+/// Threads whose room is remembered by the lowest bits of their id: a power of two.
+pub const RECENT_THREADS: u32 = 4096;
+
 /// Call sites, each a function and a whole stack of one target.
 pub const SITES: u32 = 1 << 17;
 

@@ -44,10 +44,20 @@ pub struct Remembered {
     pub words: [u32; WALK_WORDS],
 }
 
+/// Whose a walk is: a process, its number and state of memory (8 bits each), and a probe. In one word, as each
+/// step of a digest takes time at every call.
+#[inline(always)]
+pub const fn whose(pid: u32, probe: u8, number: u32, generation: u32) -> u64 {
+    (pid as u64) << 32
+        | (probe as u64) << 16
+        | (number as u64 & 0xff) << 8
+        | generation as u64 & 0xff
+}
+
 /// The digest of what a walk begins with, but for the registers that few walks use.
 #[inline(always)]
-pub const fn begin(probe: Digest, number: u32, generation: u32, caller: u64, rsp: u64) -> Digest {
-    probe.with(((number as u64) << 32) | generation as u64).with(caller).with(rsp)
+pub const fn begin(whose: u64, caller: u64, rsp: u64) -> Digest {
+    Digest::NOTHING.with(whose).with(caller).with(rsp)
 }
 
 /// The first of [`WAYS`] entries that a walk which begins so may be in.
@@ -65,9 +75,12 @@ pub const fn read(proof: Digest, place: u32, word: u64) -> Digest {
 /// The digest of the whole entry. The registers count only where they were used.
 #[inline(always)]
 pub const fn end(proof: Digest, uses: u32, rbp: u64, rbx: u64, site: u32, count: u32) -> Digest {
+    let rest = (uses as u64) << 48 | (count as u64) << 32 | site as u64;
+    if uses & (USES_RBP | USES_RBX) == 0 {
+        return proof.with(rest);
+    }
     let rbp = if uses & USES_RBP != 0 { rbp } else { 0 };
     let rbx = if uses & USES_RBX != 0 { rbx } else { 0 };
-    let rest = (uses as u64) << 48 | (count as u64) << 32 | site as u64;
     proof.with(rbp).with(rbx).with(rest)
 }
 
@@ -90,8 +103,8 @@ const _: () = assert!(size_of::<Remembered>() == 32 + 4 * WALK_WORDS);
 
 #[cfg(test)]
 mod tests {
-    use super::{REACH_WORDS, USES_RBP, begin, end, mark, place, read, set};
-    use crate::{limits::REMEMBERED_WALKS, stack::Digest};
+    use super::{REACH_WORDS, USES_RBP, begin, end, mark, place, read, set, whose};
+    use crate::limits::REMEMBERED_WALKS;
 
     #[test]
     fn a_mark_tells_its_place_and_tells_words_apart() {
@@ -105,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_proof_holds_for_its_own_walk_only() {
-        let start = begin(Digest::seeded(7, 1), 3, 9, 0x4010, 0x7ffe_0000);
+        let start = begin(whose(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
         let proof = |words: &[(u32, u64)], uses, rbp, site| {
             let all = words.iter().fold(start, |proof, (place, word)| read(proof, *place, *word));
             end(all, uses, rbp, 0, site, u32::try_from(words.len()).unwrap())
@@ -129,15 +142,15 @@ mod tests {
 
     #[test]
     fn what_a_walk_begins_with_is_part_of_it() {
-        let probe = Digest::seeded(7, 1);
-        let one = begin(probe, 3, 9, 0x4010, 0x7ffe_0000);
+        let one = begin(whose(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
         assert!(set(one) < REMEMBERED_WALKS);
         for other in [
-            begin(Digest::seeded(8, 1), 3, 9, 0x4010, 0x7ffe_0000),
-            begin(probe, 4, 9, 0x4010, 0x7ffe_0000),
-            begin(probe, 3, 10, 0x4010, 0x7ffe_0000),
-            begin(probe, 3, 9, 0x4011, 0x7ffe_0000),
-            begin(probe, 3, 9, 0x4010, 0x7ffe_0008),
+            begin(whose(8, 1, 3, 9), 0x4010, 0x7ffe_0000),
+            begin(whose(7, 2, 3, 9), 0x4010, 0x7ffe_0000),
+            begin(whose(7, 1, 4, 9), 0x4010, 0x7ffe_0000),
+            begin(whose(7, 1, 3, 10), 0x4010, 0x7ffe_0000),
+            begin(whose(7, 1, 3, 9), 0x4011, 0x7ffe_0000),
+            begin(whose(7, 1, 3, 9), 0x4010, 0x7ffe_0008),
         ] {
             assert_ne!(one, other);
         }

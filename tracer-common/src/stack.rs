@@ -107,11 +107,13 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// The digest of nothing yet, seeded with what is not an address: target and probe.
+    /// The digest of nothing yet.
+    pub const NOTHING: Self = Self { high: 0x9e37_79b9_7f4a_7c15, low: 0xd1b5_4a32_d192_ed03 };
+
+    /// The digest of nothing but what is not an address: target and probe.
     #[inline(always)]
     pub const fn seeded(pid: u32, probe: u8) -> Self {
-        let seed = ((pid as u64) << 8) | probe as u64;
-        Self { high: 0x9e37_79b9_7f4a_7c15, low: 0xd1b5_4a32_d192_ed03 }.with(seed)
+        Self::NOTHING.with(((pid as u64) << 8) | probe as u64)
     }
 
     /// The digest after one more address. Two multiply-and-fold steps with odd constants.

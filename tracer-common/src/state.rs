@@ -106,6 +106,20 @@ pub struct Target {
     /// How many programs it has run one after the other, the first not counted: tells what each
     /// acquired apart where addresses are the same.
     pub programs: u32,
+    /// Where the state of its memory map stands in `STATES`; [`NO_NUMBER`] where only its [`Process`] tells it.
+    pub number: u32,
+}
+
+/// The number of a target whose number the programs do not know.
+pub const NO_NUMBER: u32 = u32::MAX;
+/// Numbers that targets may have: below it.
+pub const NUMBERS: u32 = 256;
+
+/// What decides whether walks and addresses are remembered, in one word: see [`Process::generation`] and
+/// [`Process::walks`].
+#[inline(always)]
+pub const fn memory_state(generation: u32, walks: u32) -> u32 {
+    generation | walks << 8
 }
 
 /// One target's code as the programs know it.
@@ -215,6 +229,8 @@ pub const COPIED_AT_ONCE: usize = 32;
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Thread {
+    /// Whose this is, as `bpf_get_current_pid_tgid` says it; 0 when nobody's.
+    pub id: u64,
     /// Its process as a target: what [`Target`] says, found with the thread at once.
     pub target: Target,
     /// 1 while a probed function that returns something has been entered and not left.
@@ -251,7 +267,7 @@ pub struct Thread {
 
 const _: () = assert!(size_of::<Key>() == 16 && size_of::<Young>() == 32);
 const _: () = assert!(
-    size_of::<Thread>() == 16 + 64 + 32 + 16 + size_of::<Walk>() + 24 + 8 * STACK_DEPTH + 8
+    size_of::<Thread>() == 32 + 56 + 32 + 16 + size_of::<Walk>() + 24 + 8 * STACK_DEPTH + 8
 );
 
 #[cfg(test)]

@@ -6,10 +6,13 @@ use aya_ebpf::{
 };
 use tracer_common::{
     attach::Cookie,
-    state::{Process, Target, Thread},
+    state::{Process, Target, Thread, memory_state},
 };
 
-use crate::maps::{PROCESSES, SWITCH, TARGETS, THREADS};
+use crate::{
+    maps::{PROCESSES, STATES, SWITCH, TARGETS},
+    room,
+};
 
 /// A hit on an attach point of a target.
 pub(crate) struct Call {
@@ -31,15 +34,29 @@ impl Call {
         }
         // SAFETY: the context is the one this program was called with.
         let cookie = unsafe { bpf_get_attach_cookie(context) };
+        Self::with(context, Cookie(cookie))
+    }
+
+    /// The same at a return probe, whose cookie says nothing: the cookie of the call that returns counts.
+    #[inline(always)]
+    pub(crate) fn returning(context: *mut core::ffi::c_void) -> Option<Self> {
+        if *SWITCH.get(0)? == 0 {
+            return None;
+        }
+        Self::with(context, Cookie(0))
+    }
+
+    #[inline(always)]
+    fn with(context: *mut core::ffi::c_void, cookie: Cookie) -> Option<Self> {
         let id = bpf_get_current_pid_tgid();
         let (target, thread) = Self::who(id)?;
-        Some(Self { regs: context.cast(), id, cookie: Cookie(cookie), target, thread })
+        Some(Self { regs: context.cast(), id, cookie, target, thread })
     }
 
     /// The target that a thread belongs to, and the thread's entry if it has one.
     #[inline(always)]
     pub(crate) fn who(id: u64) -> Option<(Target, Option<*mut Thread>)> {
-        let thread = THREADS.get_ptr_mut(id);
+        let thread = room::find(id);
         // SAFETY: the value is copied; it changes only while no thread of the process is in a call, and
         // a thread's entry does not outlive its program.
         let target = match thread {
@@ -59,6 +76,19 @@ impl Call {
     #[inline(always)]
     pub(crate) fn process(&self) -> Option<*const Process> {
         PROCESSES.get_ptr(self.target.owner)
+    }
+
+    /// Its target's number and the state of its memory map (`memory_state`); zeros when nothing is known.
+    #[inline(always)]
+    pub(crate) fn memory_state(&self) -> (u32, u32) {
+        let number = self.target.number;
+        if let Some(state) = STATES.get(number) {
+            return (number, *state);
+        }
+        // SAFETY: a value of a map, which lives at least as long as the program runs.
+        self.process().map_or((0, 0), |process| unsafe {
+            ((*process).number, memory_state((*process).generation, (*process).walks))
+        })
     }
 
     /// Thread id.

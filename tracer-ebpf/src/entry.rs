@@ -1,6 +1,6 @@
 //! A function is entered: remember what was asked and from where, or record a release.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, macros::uprobe, programs::ProbeContext};
+use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use aya_log_ebpf::debug;
 use tracer_common::{
     attach::{Cookie, Shape, product},
@@ -11,11 +11,11 @@ use tracer_common::{
 use crate::{
     call::{Call, raw, read_word},
     loss::{count, lose},
-    maps::{BLANK_THREAD, HITS, THREADS},
+    maps::HITS,
     outstanding::{released, resizing, unmapped},
     remember,
     ret::fail,
-    site, unwind,
+    room, site, unwind,
 };
 
 /// `MAP_ANONYMOUS` of `mmap(2)`.
@@ -147,21 +147,13 @@ fn begin<'thread>(
     Ok(thread)
 }
 
-/// The thread's entry, made at its first call.
+/// The thread's room, given to it at its first call.
 #[inline(always)]
 pub(crate) fn thread_of(call: &Call) -> Option<*mut Thread> {
-    if let Some(thread) = call.thread {
-        return Some(thread);
+    match call.thread {
+        Some(thread) => Some(thread),
+        None => room::give(call.id, call.target),
     }
-    let blank = BLANK_THREAD.get(0)?;
-    _ = THREADS.insert(call.id, blank, u64::from(BPF_NOEXIST));
-    let Some(thread) = THREADS.get_ptr_mut(call.id) else {
-        lose(Loss::ThreadsFull);
-        return None;
-    };
-    // SAFETY: this thread's own.
-    unsafe { (*thread).target = call.target };
-    Some(thread)
 }
 
 /// Whether a call whose return address lies at `slot` happens within the one `thread` is in.

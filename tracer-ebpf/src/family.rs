@@ -14,13 +14,14 @@ use tracer_common::{
     limits,
     loss::Loss,
     record::{EXEC, FORK, Kin},
-    state::Target,
+    state::{NO_NUMBER, Target},
 };
 
 use crate::{
     loss::lose,
-    maps::{BLANK_PROCESS, FORKS, PROCESSES, RECORDS, SWITCH, TARGETS, THREADS},
+    maps::{BLANK_PROCESS, FORKS, PROCESSES, RECORDS, SWITCH, TARGETS},
     outstanding::{now_ns, position},
+    room,
 };
 
 /// `CLONE_VM` of `linux/sched.h`: parent and child share their memory.
@@ -61,7 +62,8 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
     // In its parent's memory it runs until it ends or becomes another program: what it acquires and
     // releases there is the owner's.
     let shares = flags & CLONE_VM != 0;
-    let target = Target { owner: if shares { parent.owner } else { child }, ..parent };
+    // What is known of its parent's memory map is known of a shared one only.
+    let target = if shares { parent } else { Target { owner: child, number: NO_NUMBER, ..parent } };
     if TARGETS.insert(child, &target, 0).is_err() {
         lose(Loss::ChildDropped);
         return None;
@@ -111,12 +113,13 @@ fn exec(context: &RawTracePointContext) -> Option<()> {
     // Where code is, is not known any more until the collector has looked. A stack is its first frame
     // until then.
     _ = PROCESSES.insert(pid, BLANK_PROCESS.get(0)?, 0);
-    let target = Target { owner: pid, programs: before.programs.wrapping_add(1), ..before };
+    let programs = before.programs.wrapping_add(1);
+    let target = Target { owner: pid, programs, number: NO_NUMBER, ..before };
     _ = TARGETS.insert(pid, &target, 0);
     // The call it may have been in is gone with its stack.
-    _ = THREADS.remove(id);
+    room::leave(id);
     // A thread other than the first one has become the first one.
-    _ = THREADS.remove(u64::from(pid) << 32 | u64::from(former));
+    room::leave(u64::from(pid) << 32 | u64::from(former));
     if !tell(EXEC, pid, before.owner, position()) {
         lose(Loss::ChildDropped);
         _ = TARGETS.remove(pid);

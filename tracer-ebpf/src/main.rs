@@ -21,6 +21,7 @@ mod outstanding;
 mod pace;
 mod remember;
 mod ret;
+mod room;
 mod site;
 mod thread_end;
 mod touch;

@@ -9,7 +9,7 @@ use tracer_common::{
     loss::Loss,
     remembered::Remembered,
     stack::Digest,
-    state::{Copied, DIED_SITES, DiedPage, Key, Process, Target, Thread, Young},
+    state::{Copied, DIED_SITES, DiedPage, Key, NUMBERS, Process, Target, Thread, Young},
     unwind::{Page, Rule},
 };
 
@@ -25,6 +25,11 @@ pub(crate) static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(limi
 #[map]
 pub(crate) static PROCESSES: HashMap<u32, Process> = HashMap::with_max_entries(limits::TARGETS, 0);
 
+/// The state of each target's memory map (`memory_state`), by the target's number: the part of [`PROCESSES`] that
+/// every call asks for.
+#[map]
+pub(crate) static STATES: Array<u32> = Array::with_max_entries(NUMBERS, 0);
+
 /// What a target starts as when another program begins to run in it: code ranges unknown.
 #[map]
 pub(crate) static BLANK_PROCESS: Array<Process> = Array::with_max_entries(1, 0);
@@ -33,13 +38,21 @@ pub(crate) static BLANK_PROCESS: Array<Process> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static FORKS: Array<u64> = Array::with_max_entries(limits::FORKS, 0);
 
-/// The call each thread is in, by `bpf_get_current_pid_tgid`.
+/// The call each thread is in, and room for its stack.
 #[map]
-pub(crate) static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(limits::THREADS, 0);
+pub(crate) static ROOMS: Array<Thread> = Array::with_max_entries(limits::THREADS, 0);
 
-/// What a new [`THREADS`] entry starts as: too large for a program's stack.
+/// Numbers of [`ROOMS`] by `bpf_get_current_pid_tgid`.
 #[map]
-pub(crate) static BLANK_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
+pub(crate) static THREADS: HashMap<u64, u32> = HashMap::with_max_entries(limits::THREADS, 0);
+
+/// The same by the lowest bits of a thread's id, where a room was found last: looked at first, as that costs a tenth.
+#[map]
+pub(crate) static RECENT: Array<u32> = Array::with_max_entries(limits::RECENT_THREADS, 0);
+
+/// Rooms that are nobody's. Filled by the collector.
+#[map]
+pub(crate) static FREE_ROOMS: Queue<u32> = Queue::with_max_entries(limits::THREADS, 0);
 
 /// Resources acquired, and neither released nor drained by the collector.
 #[map]

@@ -7,25 +7,24 @@ use tracer_common::{
         place, read, set,
     },
     stack::{Digest, StackEnd},
-    state::{COPIED_AT_ONCE, Copied, Process, Walk},
+    state::{COPIED_AT_ONCE, Copied, Walk},
 };
 
 use crate::{
-    call::read_word,
+    call::{Call, read_word},
     maps::{COPIED, REMEMBERED},
 };
 
 /// Notes what the walk begins with, its registers being set and `first` its first frame.
 #[inline(always)]
-pub(crate) fn begin(walk: &mut Walk, seed: Digest, first: u64, process: Option<*const Process>) {
-    // SAFETY: a value of a map, which lives at least as long as the program runs.
-    let (number, generation, walks) = process.map_or((0, 0, 0), |process| unsafe {
-        ((*process).number, (*process).generation, (*process).walks)
-    });
+pub(crate) fn begin(walk: &mut Walk, call: &Call, first: u64) {
+    let (number, state) = call.memory_state();
+    let (generation, walks) = (state & 0xff, state >> 8);
     walk.begin = walk.rsp;
     walk.generation = generation;
     walk.lasting = u32::from(walks != 0 && generation != 0);
-    let proof = remembered::begin(seed, number, generation, first, walk.rsp);
+    let whose = remembered::whose(call.pid(), call.cookie.probe(), number, generation);
+    let proof = remembered::begin(whose, first, walk.rsp);
     walk.trail.proof = proof;
     walk.set = set(proof);
 }

@@ -26,7 +26,7 @@ pub(crate) fn call_return(context: RetProbeContext) -> u32 {
 }
 
 fn return_probe(context: &RetProbeContext) -> Option<()> {
-    let call = Call::current(raw(context))?;
+    let call = Call::returning(raw(context))?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
     // The return address has just been popped. Any other place is the return of an inner call.

@@ -43,7 +43,7 @@ pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
         return;
     }
     thread.again = 0;
-    set_out(thread);
+    set_out(call, thread);
     // SAFETY: the array holds programs of this type.
     unsafe { UNWINDER.tail_call(context, 0) };
     // The program is gone: leaktrace is leaving.
@@ -88,14 +88,15 @@ pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread) {
     walk.rbp = call.frame_pointer();
     walk.rbx = call.rbx();
     let first = frame(walk);
-    remember::begin(walk, seed(call), first, call.process());
-    thread.digest = seed(call).with(first);
+    remember::begin(walk, call, first);
 }
 
 /// The walk is before its first step. (The window need not be cleared.)
 #[inline(always)]
-pub(crate) fn set_out(thread: &mut Thread) {
-    thread.stack.frames[0] = frame(&thread.walk);
+pub(crate) fn set_out(call: &Call, thread: &mut Thread) {
+    let first = frame(&thread.walk);
+    thread.digest = seed(call).with(first);
+    thread.stack.frames[0] = first;
     thread.stack.head.depth = 1;
     let walk = &mut thread.walk;
     walk.rbp_at = 0;
@@ -140,7 +141,7 @@ pub(crate) fn advance(
     if is_to_repeat {
         thread.again = 1;
         begin(call, &start(call, thread), thread);
-        set_out(thread);
+        set_out(call, thread);
     }
     if is_to_repeat || end == UNFINISHED {
         return false;

@@ -4,14 +4,14 @@ use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
 };
 
-use crate::maps::{TARGETS, THREADS};
+use crate::{maps::TARGETS, room};
 
 /// `sched_process_exit` runs in the ending thread, whichever process it belongs to.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub(crate) fn thread_end(_context: RawTracePointContext) -> i32 {
     let id = bpf_get_current_pid_tgid();
     // Not there for threads that never met a probe: nothing to forget.
-    _ = THREADS.remove(id);
+    room::leave(id);
     let pid = (id >> 32) as u32;
     // SAFETY: a number that never changes while the value is there.
     if let Some(target) = unsafe { TARGETS.get(pid) } {

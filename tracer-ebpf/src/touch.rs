@@ -95,7 +95,7 @@ fn begin(context: &PerfEventContext) -> Option<()> {
         touched(&call, thread.size, site);
         return Some(());
     }
-    site::set_out(thread);
+    site::set_out(&call, thread);
     // SAFETY: the array holds programs of this type.
     unsafe { TOUCH_UNWINDER.tail_call(context, 0) };
     // The program is gone: leaktrace is leaving.

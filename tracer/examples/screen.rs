@@ -21,7 +21,7 @@ use leaktrace::{
 use tokio::sync::watch;
 use tracer_common::kind::Kind;
 
-const NAMES: [(&str, &str, u32); 10] = [
+const NAMES: [(&str, &str, u32); 9] = [
     ("gateway::make_session(int)", "gateway.cpp", 88),
     (
         "void uWS::HttpContext<false>::upgrade<std::basic_string_view<char, std::char_traits<char> > >(uWS::HttpResponse<false>*, us_socket_context_t*)",
@@ -46,7 +46,6 @@ const NAMES: [(&str, &str, u32); 10] = [
         312,
     ),
     ("SSL_CTX_new_ex", "ssl_lib.c", 3811),
-    ("handle_request", "worker.cpp", 77),
     ("main", "main.cpp", 311),
 ];
 

@@ -194,7 +194,7 @@ impl FromStr for Share {
     fn from_str(text: &str) -> Result<Self, String> {
         let percent = text.strip_suffix('%').ok_or("a share in percent is wanted, as in 5%")?;
         let percent: f64 =
-            percent.trim().parse().map_err(|_| format!("`{percent}` is no number"))?;
+            percent.trim().parse().map_err(|error| format!("`{percent}`: {error}"))?;
         let hundredths = (percent * 100.0).round();
         if !(1.0..10_000.0).contains(&hundredths) {
             return Err("it must be above 0% and below 100%".to_owned());

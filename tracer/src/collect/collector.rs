@@ -10,7 +10,7 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, TryRecvError},
+        mpsc::{Receiver, TryRecvError},
     },
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use rustix::{
 };
 use tracer_common::{limits, loss::Loss, stack::StackEnd};
 
+pub use super::requests::{Reading, Request};
 use super::{
     decode::{Event, decode, drained},
     generations::Generations,
@@ -28,7 +29,7 @@ use super::{
     manner::Manner,
     snapshot::{Kin, SiteFigures, Snapshot, site_figures},
     touched::{Touches, take_in},
-    windows::{Told, Windows},
+    windows::Windows,
 };
 use crate::{
     kernel::{Drained, Tables},
@@ -48,6 +49,8 @@ const DRAIN_AT_LEAST: Duration = Duration::from_millis(5);
 const CROWDED: usize = limits::YOUNG_ENTRIES as usize / 4;
 /// Numbers of call sites that the programs begin with.
 const FIRST_SITES: u32 = 1 << 14;
+/// Threads whose calls can be followed from the beginning.
+const FIRST_ROOMS: u32 = 1 << 10;
 /// Records read between two drains, so that a drain always comes.
 const RECORDS_AT_ONCE: usize = 1 << 18;
 /// Longest wait without a look at requests.
@@ -58,48 +61,6 @@ const BUDGET_PATIENCE: Duration = Duration::from_millis(5);
 const TABLES_PATIENCE: Duration = Duration::from_millis(500);
 /// Longest walk over the ledger without a drain.
 const WALK_AT_ONCE: Duration = Duration::from_millis(50);
-
-/// What may be asked of the collector while it runs.
-pub enum Request {
-    /// Read everything now, what is mapped too, and say when it is done: a target is about to end.
-    Flush(SyncSender<()>),
-    /// Another program has taken a target's place: all it had is gone. Says when it is done; the
-    /// new program must not run before.
-    Forget(Pid, SyncSender<()>),
-    /// These files are a target's allocators from now on, and there are so many probes. Says when that
-    /// is known to the programs.
-    Allocators {
-        /// The target.
-        pid: Pid,
-        /// All of them.
-        files: Vec<FileId>,
-        /// Number of probes.
-        probes: u8,
-        /// Is told.
-        done: SyncSender<()>,
-    },
-    /// Switch recording off, read everything, and say where things stand.
-    Pause(SyncSender<Reading>),
-    /// Switch it on again.
-    Resume(SyncSender<Reading>),
-    /// Say where things stand.
-    Read(SyncSender<Reading>),
-    /// What is known of cost and pace.
-    Told(Told),
-    /// Switch recording off and make the last snapshot.
-    Stop,
-}
-
-/// Where things stand.
-#[derive(Clone, Debug)]
-pub struct Reading {
-    /// `CLOCK_MONOTONIC`, nanoseconds.
-    pub at_ns: u64,
-    /// Hits by number of the probe.
-    pub hits: Vec<u64>,
-    /// System calls of targets that were counted.
-    pub calls: u64,
-}
 
 /// One target as the collector follows it.
 pub struct Followed {
@@ -182,6 +143,7 @@ impl Collector {
         };
         // Number 0 is the unknown one.
         collector.tables.give_sites(1..FIRST_SITES)?;
+        collector.tables.give_rooms(0..FIRST_ROOMS)?;
         collector.library.settle(TABLES_PATIENCE, &mut collector.tables)?;
         for target in targets {
             collector.admit(&target)?;
@@ -210,7 +172,7 @@ impl Collector {
         executed: impl Fn(Pid),
         mut publish: impl FnMut(Snapshot),
     ) -> io::Result<()> {
-        self.give_other_sites()?;
+        self.give_the_rest()?;
         let mut pause = DRAIN_AT_MOST.min(interval);
         let mut next_drain = Instant::now();
         let mut next_snapshot = Instant::now();
@@ -246,48 +208,10 @@ impl Collector {
         Ok(())
     }
 
-    /// Does what is asked for. The asker may have stopped waiting.
-    fn answer(&mut self, request: Request) -> io::Result<()> {
-        match request {
-            Request::Flush(done) => {
-                self.cycle()?;
-                self.look_at_targets();
-                _ = done.send(());
-            }
-            Request::Forget(pid, done) => {
-                self.exhaust()?;
-                self.ledger.forget(pid);
-                self.look_at_targets();
-                _ = done.send(());
-            }
-            Request::Allocators { pid, files, probes, done } => {
-                self.probes = self.probes.max(probes);
-                self.learn_allocators(pid, files);
-                _ = done.send(());
-            }
-            Request::Pause(done) => {
-                self.pause()?;
-                drop(done.send(self.reading()));
-            }
-            Request::Resume(done) => {
-                self.resume()?;
-                drop(done.send(self.reading()));
-            }
-            Request::Read(done) => drop(done.send(self.reading())),
-            Request::Told(told) => {
-                if let Some(windows) = &mut self.windows {
-                    windows.told = told;
-                }
-            }
-            // Ends the loop.
-            Request::Stop => {}
-        }
-        Ok(())
-    }
-
-    /// Hands the programs the rest of the numbers for call sites: a server's first second can bring tens
+    /// Hands the programs the rest of rooms, and of the numbers for call sites: a server's first second can bring tens
     /// of thousands, but handing out as many takes a tenth of one, and nobody should wait for it.
-    fn give_other_sites(&mut self) -> io::Result<()> {
+    fn give_the_rest(&mut self) -> io::Result<()> {
+        self.tables.give_rooms(FIRST_ROOMS..limits::THREADS)?;
         let mut from = FIRST_SITES;
         while from < limits::SITES {
             let to = limits::SITES.min(from + FIRST_SITES);
@@ -300,7 +224,7 @@ impl Collector {
 
     /// Drains the young, then reads the records: in this order, so that a record never speaks of a
     /// resource that has been drained and has not reached the ledger. Returns how many there were.
-    fn cycle(&mut self) -> io::Result<usize> {
+    pub(super) fn cycle(&mut self) -> io::Result<usize> {
         self.tables.drain(&mut self.taken)?;
         let mut brought = self.taken.len();
         let Self { ledger, malformed, strayed, touches, .. } = self;

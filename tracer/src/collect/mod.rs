@@ -17,6 +17,7 @@ mod packed;
 mod pauses;
 mod ranges;
 mod relatives;
+mod requests;
 pub mod snapshot;
 mod tally;
 mod touched;

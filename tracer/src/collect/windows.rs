@@ -9,6 +9,8 @@
 //! each window is there only to see what was acquired before it go. What goes later shows when its address is
 //! acquired or released again in another window.
 
+#![expect(clippy::indexing_slicing, reason = "`batch` is below the number of batches")]
+
 use std::collections::BTreeMap;
 
 use super::{
@@ -137,8 +139,8 @@ impl Windows {
         let last = batch(self.spans.len().saturating_sub(1));
         let mut all: BTreeMap<u32, Batches> = BTreeMap::new();
         for (site, acquired) in ledger.sites().map(|(site, _, tally)| (site, tally.acquired())) {
-            let mut batches = Batches::default();
-            batches.acquired = self.acquired.get(&site).copied().unwrap_or_default();
+            let acquired_before = self.acquired.get(&site).copied().unwrap_or_default();
+            let mut batches = Batches { acquired: acquired_before, ..Batches::default() };
             add(&mut batches.acquired[last], since(acquired, self.before.get(&site).copied()));
             all.insert(site, batches);
         }

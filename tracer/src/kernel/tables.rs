@@ -16,7 +16,7 @@ use tracer_common::{
     loss::Loss,
     record::Change,
     remembered::Remembered,
-    state::{DIED_SITES, Died, DiedPage, Key, Process, Target, Thread, Young},
+    state::{DIED_SITES, Died, DiedPage, Key, Process, Target, Thread, Young, memory_state},
     unwind::{Page, Rule, RuleNumber},
 };
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
@@ -25,7 +25,7 @@ use super::{batch, object::Failed};
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 18] = [
+pub(super) const NAMES: [&str; 21] = [
     SWITCH,
     TARGETS,
     BLANK_PROCESS,
@@ -43,7 +43,10 @@ pub(super) const NAMES: [&str; 18] = [
     HITS,
     FAILED,
     PACE,
+    STATES,
     THREADS,
+    ROOMS,
+    FREE_ROOMS,
 ];
 const SWITCH: &str = "SWITCH";
 const TARGETS: &str = "TARGETS";
@@ -61,8 +64,11 @@ const DOUBT: &str = "DOUBT";
 const LOSSES: &str = "LOSSES";
 const HITS: &str = "HITS";
 const FAILED: &str = "FAILED";
+const STATES: &str = "STATES";
 const PACE: &str = "PACE";
 const THREADS: &str = "THREADS";
+const ROOMS: &str = "ROOMS";
+const FREE_ROOMS: &str = "FREE_ROOMS";
 
 /// Entries taken out of the young per system call.
 const BATCH: usize = 1 << 14;
@@ -83,6 +89,7 @@ pub struct Tables {
     switch: Array<MapData, u32>,
     targets: HashMap<MapData, u32, Plain<Target>>,
     processes: HashMap<MapData, u32, Plain<Process>>,
+    states: Array<MapData, u32>,
     young: MapData,
     room: batch::Room<Key, Young>,
     died: MapData,
@@ -99,8 +106,10 @@ pub struct Tables {
     hits: PerCpuArray<MapData, u64>,
     failed: PerCpuArray<MapData, u64>,
     pace: PerCpuArray<MapData, u64>,
-    /// What stands in it is the programs' own.
-    threads: HashMap<MapData, u64, Plain<[u8; size_of::<Thread>()]>>,
+    threads: HashMap<MapData, u64, u32>,
+    /// What stands in them is the programs' own.
+    rooms: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
+    free_rooms: Queue<MapData, u32>,
 }
 
 impl Tables {
@@ -117,6 +126,7 @@ impl Tables {
             targets: map(TARGETS)?.try_into().map_err(wrong(TARGETS))?,
             switch: map(SWITCH)?.try_into().map_err(wrong(SWITCH))?,
             processes: map(PROCESSES)?.try_into().map_err(wrong(PROCESSES))?,
+            states: map(STATES)?.try_into().map_err(wrong(STATES))?,
             young: data(map(YOUNG)?, YOUNG)?,
             room: batch::Room::new(BATCH),
             died: data(map(DIED)?, DIED)?,
@@ -134,6 +144,8 @@ impl Tables {
             failed: map(FAILED)?.try_into().map_err(wrong(FAILED))?,
             pace: map(PACE)?.try_into().map_err(wrong(PACE))?,
             threads: map(THREADS)?.try_into().map_err(wrong(THREADS))?,
+            rooms: map(ROOMS)?.try_into().map_err(wrong(ROOMS))?,
+            free_rooms: map(FREE_ROOMS)?.try_into().map_err(wrong(FREE_ROOMS))?,
         })
     }
 
@@ -145,7 +157,8 @@ impl Tables {
     /// Makes a process a target, its later children too if `follow` says so. Where its code is must be
     /// known ([`Self::admit`]).
     pub fn adopt(&mut self, pid: u32, follow: bool) -> io::Result<()> {
-        let target = Target { owner: pid, follow: u32::from(follow), programs: 0 };
+        let number = self.processes.get(&pid, 0).map_err(io::Error::other)?.0.number;
+        let target = Target { owner: pid, follow: u32::from(follow), programs: 0, number };
         self.targets.insert(pid, Plain(target), 0).map_err(io::Error::other)
     }
 
@@ -157,7 +170,12 @@ impl Tables {
 
     /// Tells the programs where a target's code is, or renews that.
     pub fn admit(&mut self, pid: u32, process: &Process) -> io::Result<()> {
-        self.processes.insert(pid, Plain(*process), 0).map_err(io::Error::other)
+        let state = memory_state(process.generation, process.walks);
+        // In this order: what is remembered under a new state must be of the new ranges.
+        self.processes
+            .insert(pid, Plain(*process), 0)
+            .and_then(|()| self.states.set(process.number, state, 0))
+            .map_err(io::Error::other)
     }
 
     /// Pages of unwind tables that there is room for.
@@ -250,10 +268,23 @@ impl Tables {
 
     /// Forgets which calls threads are in. Nothing may be recorded meanwhile.
     pub fn forget_threads(&mut self) -> io::Result<()> {
-        let threads: Result<Vec<u64>, MapError> = self.threads.keys().collect();
-        for thread in threads.map_err(io::Error::other)? {
-            // A thread that has ended meanwhile is gone.
-            drop(self.threads.remove(&thread));
+        let rooms: Result<Vec<(u64, u32)>, MapError> = self.threads.iter().collect();
+        for (thread, room) in rooms.map_err(io::Error::other)? {
+            // One that has ended meanwhile has left its room itself.
+            if self.threads.remove(&thread).is_ok() {
+                self.rooms
+                    .set(room, Plain([0; size_of::<Thread>()]), 0)
+                    .and_then(|()| self.free_rooms.push(room, 0))
+                    .map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the programs more rooms for threads: those of `numbers`, in order.
+    pub fn give_rooms(&mut self, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+        for number in numbers {
+            self.free_rooms.push(number, 0).map_err(io::Error::other)?;
         }
         Ok(())
     }

@@ -41,6 +41,7 @@ struct Calls {
 
 /// What was measured of a stretch of time.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_field_names, reason = "the unit belongs to the name")]
 pub(super) struct Stretch {
     /// Its length, nanoseconds.
     pub(super) length_ns: u64,

@@ -1,9 +1,8 @@
 //! The running line: collector and reporter, from attach to last report.
 
 use std::{
-    collections::BTreeMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
     thread::{self, JoinHandle},
@@ -15,10 +14,11 @@ use tokio::sync::watch;
 
 use super::{
     Reports,
-    attach::{Attached, Listing, is_loaded},
+    attach::{Attached, Listing},
     attacher::{self, Ears, News},
-    calibrate,
+    calibrate::{Prices, calibrate},
     choose::{Targets, explain, explain_late, without_return_probes},
+    command::{Exits, follow, launch},
     keeper::Keeper,
 };
 use crate::{
@@ -31,23 +31,14 @@ use crate::{
     error::Failure,
     kernel::{Loaded, Programs},
     preflight::Facts,
-    report::{Exit, Host, Report},
+    report::{Host, Report},
     settings::{Forgettable, Format, Settings, Share},
-    target::{
-        Identity, Pid, identify,
-        launch::{Event, Launched},
-        mappings,
-        watch::Watch,
-    },
+    target::{Identity, identify, launch::Launched, mappings, watch::Watch},
     unwind::Library,
 };
 
-/// How long a command that is about to end waits for its last events to be read.
-const FLUSH_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long the status of a command that has ended is waited for.
 const EXIT_PATIENCE: Duration = Duration::from_millis(500);
-/// How commands of ours have ended.
-type Exits = Arc<Mutex<BTreeMap<Pid, Exit>>>;
 /// Collector and reporter at work.
 pub(super) struct Line {
     attacher: JoinHandle<Programs>,
@@ -70,8 +61,7 @@ impl Line {
         begun: Instant,
     ) -> anyhow::Result<Self> {
         let Loaded { mut programs, tables, log } = loaded;
-        let prices =
-            settings.max_overhead.map(|_| calibrate::calibrate(&mut programs)).transpose()?;
+        let budget = budget(settings, &mut programs)?;
         let exits = Exits::default();
         let without = without_return_probes(settings, facts, &targets);
         let (requests, incoming) = mpsc::channel();
@@ -79,21 +69,9 @@ impl Line {
         let (command, identities) = match targets {
             Targets::Running(identities) => (None, identities),
             Targets::Command { program, args } => {
-                let requests = requests.clone();
-                let known = Arc::new(OnceLock::new());
-                let pid = Arc::clone(&known);
-                let launched = Launched::start(&program, &args, is_loaded, move |event| {
-                    if let (Event::Executed, Some(pid)) = (event, known.get()) {
-                        forget(*pid, &requests);
-                    }
-                    // Nobody listens when the line is being torn down.
-                    _ = news.send(event);
-                })
-                .map_err(explain)?;
-                // Set once: nothing was there before.
-                _ = pid.set(launched.pid());
+                let launched = launch(&program, &args, news, requests.clone())?;
                 let identity = identify(launched.pid()).map_err(explain)?;
-                (Some(Arc::new(launched)), vec![identity])
+                (Some(launched), vec![identity])
             }
         };
         let mut library =
@@ -132,13 +110,12 @@ impl Line {
         let (changes, changed) = mpsc::channel();
         let aloud = settings.format != Format::Tui;
         let ears = Ears { requests: requests.clone(), listings, aloud };
-        let keeper = match (settings.max_overhead, prices) {
-            (Some(share), Some(prices)) => {
-                let share = share.fraction();
+        let keeper = match budget {
+            None => None,
+            Some((share, prices)) => {
                 let pids = identities.iter().map(|identity| identity.pid).collect();
                 Some(Keeper::new(share, prices, pids, requests.clone(), &mut programs)?)
             }
-            _ => None,
         };
         let attacher = attacher::start(programs, attached, changed, ears, keeper)?;
         let interval = settings.interval;
@@ -271,44 +248,10 @@ fn report(
     last
 }
 
-/// A command of ours has become another program, which stands still until this returns: what the
-/// first one held is gone.
-fn forget(pid: Pid, requests: &Sender<Request>) {
-    let (done, finished) = mpsc::sync_channel(1);
-    if requests.send(Request::Forget(pid, done)).is_ok() {
-        // Late is as good as never: the command must not be held longer.
-        _ = finished.recv_timeout(FLUSH_PATIENCE);
-    }
-}
-
-/// Follows a command of ours to its end.
-fn follow(
-    command: Arc<Launched>,
-    news: Receiver<Event>,
-    requests: Sender<Request>,
-    exits: Exits,
-) -> anyhow::Result<()> {
-    let pid = command.pid();
-    spawn("command", move || {
-        while let Ok(event) = news.recv() {
-            match event {
-                Event::Executed => {}
-                Event::Exiting => {
-                    let (done, finished) = mpsc::sync_channel(1);
-                    if requests.send(Request::Flush(done)).is_ok() {
-                        // Late is as good as never: the command must not be held longer.
-                        _ = finished.recv_timeout(FLUSH_PATIENCE);
-                    }
-                    command.let_exit();
-                }
-                Event::Exited { status, signal } => {
-                    let mut exits = exits.lock().unwrap_or_else(PoisonError::into_inner);
-                    exits.insert(pid, Exit { status, signal });
-                }
-            }
-        }
-    })
-    .map(drop)
+/// The share that tracing may take, and the prices that it is reckoned by, if there is a budget.
+fn budget(settings: &Settings, programs: &mut Programs) -> anyhow::Result<Option<(f64, Prices)>> {
+    let Some(share) = settings.max_overhead else { return Ok(None) };
+    Ok(Some((share.fraction(), calibrate(programs)?)))
 }
 
 /// How the collector is to go about it.

@@ -9,6 +9,7 @@ mod attacher;
 mod budget;
 mod calibrate;
 mod choose;
+mod command;
 mod goodbye;
 mod keeper;
 mod line;
