@@ -21,13 +21,15 @@ use crate::{
 
 /// Connections at a time.
 const CONNECTIONS: usize = 4;
-/// What `wrk` may take to end.
+/// What `wrk` may take to end, when it is to.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
 /// A load that runs. Dropped, it ends soon.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
+    /// When it ends by itself, at the latest.
+    until: Instant,
     work: Work,
 }
 
@@ -51,19 +53,16 @@ impl Load {
                     })
                     .collect(),
             ),
-            Demand::WrkTls => Work::Wrk(Running::start(
-                Command::new("wrk")
-                    .args(["-t", "1", "-c", &CONNECTIONS.to_string(), "--timeout", "20s", "-d"])
-                    .arg(format!("{}s", limit.as_secs().max(1)))
-                    .arg(format!("https://127.0.0.1:{port}/")),
-            )?),
+            Demand::Wrk => wrk("http", port, limit)?,
+            Demand::WrkTls => wrk("https", port, limit)?,
         };
-        Ok(Self { stop, work })
+        Ok(Self { stop, until: Instant::now() + limit, work })
     }
 
     /// Waits until it ends by itself. Returns how many requests were answered.
     pub fn finish(self) -> Result<u64> {
-        self.work.answered()
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.work.answered(left + END_LIMIT)
     }
 
     /// Ends it. Returns how many requests were answered; a wrong answer is an error.
@@ -72,12 +71,12 @@ impl Load {
         if let Work::Wrk(wrk) = &self.work {
             wrk.signal("INT")?;
         }
-        self.work.answered()
+        self.work.answered(END_LIMIT)
     }
 }
 
 impl Work {
-    fn answered(self) -> Result<u64> {
+    fn answered(self, limit: Duration) -> Result<u64> {
         match self {
             Self::Threads(threads) => {
                 let mut sum = 0;
@@ -87,11 +86,21 @@ impl Work {
                 Ok(sum)
             }
             Self::Wrk(mut wrk) => {
-                wrk.wait(END_LIMIT)?;
+                wrk.wait(limit)?;
                 told(&wrk.rest_of_stdout())
             }
         }
     }
+}
+
+fn wrk(scheme: &str, port: u16, limit: Duration) -> Result<Work> {
+    let running = Running::start(
+        Command::new("wrk")
+            .args(["-t", "1", "-c", &CONNECTIONS.to_string(), "--timeout", "20s", "-d"])
+            .arg(format!("{}s", limit.as_secs().max(1)))
+            .arg(format!("{scheme}://127.0.0.1:{port}/")),
+    )?;
+    Ok(Work::Wrk(running))
 }
 
 fn asked(port: u16, ask: Ask, limit: Duration, stop: &AtomicBool) -> Result<u64> {

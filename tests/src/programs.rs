@@ -17,7 +17,9 @@ pub type Ask = fn(&mut Connection, u64) -> Result<()>;
 pub enum Demand {
     /// Our own loop: each answer is checked.
     Ask(Ask),
-    /// `wrk` over TLS: it checks statuses.
+    /// `wrk`: it checks statuses.
+    Wrk,
+    /// The same over TLS.
     WrkTls,
 }
 

@@ -1,0 +1,184 @@
+//! `--max-overhead`: where tracing all the time would cost more, it is done in windows, and the figures are
+//! estimates whose error is told; between two windows no probe is in the target; and where it costs less, figures are
+//! exact.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tests::{
+    Load, Report, Service, Trace, Victim,
+    compile::victim_with,
+    http::Connection,
+    programs::Demand,
+    report::{Amounts, symbols},
+    root_or_skip,
+    service::changed_code,
+    wait_until,
+};
+
+/// A window, or a pause between two, comes within that time.
+const TURN: Duration = Duration::from_secs(60);
+
+/// The first function of a call site's stack.
+fn function(site: &Value) -> &str {
+    symbols(site).first().copied().unwrap_or("?")
+}
+
+/// A number that may not be known.
+fn float(report: &Report, pointer: &str) -> Result<f64> {
+    report.at(pointer)?.as_f64().with_context(|| format!("`{pointer}` is no number"))
+}
+
+/// Waits until probes are in the code, or are not.
+fn wait_for_probes(pid: u32, there: bool) -> Result<()> {
+    let what = if there { "a window opens" } else { "a window closes" };
+    wait_until(what, TURN, || Ok(changed_code(pid)?.is_empty() != there))
+}
+
+/// A report of windows in which nothing went wrong.
+fn in_windows(report: &Report, at_least: u64) -> Result<()> {
+    ensure!(report.lost()?.is_empty(), "{}", report.summary());
+    ensure!(report.at("/accounting/estimated")? == true, "{}", report.at("/accounting")?);
+    let windows = report.number("/accounting/budget/windows")?;
+    ensure!(windows >= at_least, "{windows} windows");
+    Ok(())
+}
+
+#[test]
+fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let server = Service::http_server(&["--leak-every", "100"])?;
+    let leaked = || -> Result<(u64, u64)> {
+        let said: Value = serde_json::from_str(&Connection::open(server.port)?.get("/truth")?)?;
+        let number = |key: &str| said[key].as_u64().context("a number");
+        Ok((number("leaked_count")?, number("leaked_bytes")?))
+    };
+    let before = leaked()?;
+    let trace = Trace::attach(server.pid(), &["--max-overhead", "5%"])?;
+    let answered = Load::start(&server, Demand::Wrk, Duration::from_secs(25))?.finish()?;
+    let after = leaked()?;
+    let report = trace.stop()?;
+    let truth = (after.0 - before.0, after.1 - before.1);
+
+    in_windows(&report, 3)?;
+    let sites = report.list("/sites")?;
+    let first = sites.first().context("a call site")?;
+    let said = Amounts::read(first)?;
+    let error = &first["error"]["outstanding"];
+    let cost = float(&report, "/accounting/budget/cost")?;
+    println!(
+        "{answered} requests; {} leaked, {} ± {} estimated; {}; cost {:.1} %",
+        truth.0,
+        said.outstanding_count,
+        error["count"],
+        report.at("/accounting/budget")?,
+        cost * 100.0,
+    );
+    ensure!(function(first) == "remember_session", "{}", report.summary());
+    for (what, truth, said, error) in [
+        ("count", truth.0, said.outstanding_count, error["count"].as_u64()),
+        ("bytes", truth.1, said.outstanding_bytes, error["bytes"].as_u64()),
+    ] {
+        let near = match error {
+            Some(error) => truth.abs_diff(said) <= 3 * error,
+            None => (truth / 2..=truth * 2).contains(&said),
+        };
+        ensure!(near, "{what}: {said} reported, ± {error:?}, {truth} true\n{}", report.summary());
+    }
+    for other in &sites[1..] {
+        let bytes = Amounts::read(other)?.outstanding_bytes;
+        ensure!(bytes <= said.outstanding_bytes / 10, "{}", report.summary());
+    }
+    ensure!(cost <= 0.10, "{cost}");
+    Ok(())
+}
+
+#[test]
+fn what_costs_little_is_traced_all_the_time_and_exact() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut victim = Victim::start("steady_leak", &["50", "5"])?;
+    let trace = Trace::attach(victim.pid(), &["--max-overhead", "50%"])?;
+    victim.go()?;
+    let truth = victim.truth()?;
+    let report = trace.stop()?;
+    victim.exit()?;
+    ensure!(report.at("/accounting/estimated")? == false, "{}", report.at("/accounting")?);
+    ensure!(report.number("/accounting/budget/windows")? == 1, "{}", report.at("/accounting")?);
+    let no_error = |one: &Value| one["error"].is_null();
+    ensure!(report.list("/sites")?.iter().all(no_error) && no_error(report.at("/totals/heap")?));
+    truth.equals(&report)
+}
+
+#[test]
+fn between_two_windows_no_probe_is_in_the_code() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    // Linked statically: probes of other tests are not in it.
+    let program = victim_with("loop", "loop_static", &["-static"])?;
+    let mut victim = Victim::start_program(&program, &["60"])?;
+    let trace = Trace::attach(victim.pid(), &["--max-overhead", "20%"])?;
+    wait_for_probes(victim.pid(), true)?;
+    victim.go()?;
+    for _ in 0..3 {
+        wait_for_probes(victim.pid(), false)?;
+        wait_for_probes(victim.pid(), true)?;
+    }
+    let report = trace.stop()?;
+    wait_until("probes are taken out", Duration::from_secs(30), || {
+        Ok(changed_code(victim.pid())?.is_empty())
+    })?;
+    // Recording begins when the probes are on: the last window may not have begun yet.
+    in_windows(&report, 3)?;
+    victim.kill()
+}
+
+/// A victim at full speed, which is in a pause between two windows.
+fn between_windows() -> Result<(Victim, Trace)> {
+    let program = victim_with("spins", "spins_static", &["-static"])?;
+    let mut victim = Victim::start_program(&program, &[])?;
+    let trace = Trace::attach(victim.pid(), &["--max-overhead", "20%"])?;
+    victim.go()?;
+    wait_for_probes(victim.pid(), false)?;
+    Ok((victim, trace))
+}
+
+#[test]
+fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let (mut victim, trace) = between_windows()?;
+    victim.tell("exec")?;
+    for _ in 0..2 {
+        wait_for_probes(victim.pid(), true)?;
+        wait_for_probes(victim.pid(), false)?;
+    }
+    let report = trace.stop()?;
+    in_windows(&report, 3)?;
+    let of = |name: &str| report.sites("heap", |frames| frames.first() == Some(&name));
+    let (before, after) = (of("before_exec")?, of("after_exec")?);
+    ensure!(before.outstanding_count == 0, "what it had is gone: {before:?}");
+    ensure!(after.acquired_count > 0, "{}", report.summary());
+    victim.kill()
+}
+
+#[test]
+fn a_target_that_ends_between_two_windows_leaves_a_report() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let (mut victim, trace) = between_windows()?;
+    victim.tell("exit")?;
+    let report = trace.finish()?;
+    in_windows(&report, 1)?;
+    ensure!(!report.at("/targets/0/exited")?.is_null(), "{}", report.at("/targets")?);
+    let seen = report.sites("heap", |frames| frames.first() == Some(&"before_exec"))?;
+    ensure!(seen.acquired_count > 0, "{}", report.summary());
+    Ok(())
+}
