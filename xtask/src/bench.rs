@@ -8,8 +8,8 @@ use crate::{
     bench_chart, bench_growth,
     bench_run::{CROSS, DEEP, Job, LOOP, SERVER, in_rounds, kernel_work},
     bench_soak,
-    bench_table::{Figures, Row, main_table, stack_table},
-    bench_variant::{MAIN, STACKS, Tracer, Variant},
+    bench_table::{Figures, Row, gentle_table, main_table, stack_table},
+    bench_variant::{GENTLE, MAIN, STACKS, Tracer, Variant},
     packages,
     process::{build_leaktrace, note, output, print, workspace},
 };
@@ -20,6 +20,8 @@ enum What {
     Main(Vec<Variant>),
     /// How the cost grows.
     Growth,
+    /// What is left of a server's requests where tracing promises to cost little.
+    Gentle,
     /// What a stack costs.
     Stacks,
     /// The highest rate, for so many minutes.
@@ -50,11 +52,12 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
                 peers.push(Variant { name: name.to_owned().into(), tracer });
             }
             ("--growth", What::Main(peers)) if peers.is_empty() => what = What::Growth,
+            ("--gentle", What::Main(peers)) if peers.is_empty() => what = What::Gentle,
             ("--stacks", What::Main(peers)) if peers.is_empty() => what = What::Stacks,
             ("--soak", What::Main(peers)) if peers.is_empty() => {
                 what = What::Soak(value()?.parse()?);
             }
-            ("--growth" | "--stacks" | "--soak" | "--peer", _) => {
+            ("--growth" | "--gentle" | "--stacks" | "--soak" | "--peer", _) => {
                 bail!("`{word}` does not go with what is to be measured already");
             }
             (other, _) => bail!("do not know `{other}`"),
@@ -70,6 +73,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     let section = match what {
         What::Main(peers) => main_section(&peers, rounds, seconds, &command)?,
         What::Growth => growth_section(rounds, seconds, &command)?,
+        What::Gentle => gentle_section(rounds, seconds, &command)?,
         What::Stacks => stack_section(rounds, seconds, &command)?,
         What::Soak(minutes) => Section {
             name: "cargo xtask bench --soak",
@@ -94,6 +98,18 @@ fn heading(command: &str, kind: &str) -> Result<String> {
     let kernel = output(Command::new("uname").args(["-srm"]))?;
     let processors = std::thread::available_parallelism()?;
     Ok(format!("{kernel}, {processors} processors; `{command}`{kind}.\n\n"))
+}
+
+/// What is left of a server's requests.
+fn gentle_section(rounds: u32, seconds: u32, command: &str) -> Result<Section> {
+    let jobs: Vec<Job> = GENTLE.iter().map(|variant| Job { variant, load: SERVER }).collect();
+    let samples = in_rounds(&jobs, rounds, seconds)?;
+    let rows: Vec<_> = GENTLE.iter().zip(&samples).map(|(of, all)| (of, &all[..])).collect();
+    Ok(Section {
+        name: "cargo xtask bench --gentle",
+        text: heading(command, "; medians")? + &gentle_table(&rows)?,
+        chart: None,
+    })
 }
 
 /// Every variant under every load.

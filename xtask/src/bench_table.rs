@@ -82,8 +82,34 @@ pub(crate) fn stack_table(rows: &[(&Variant, Figures)]) -> Result<String, fmt::E
     Ok(text)
 }
 
+/// What is left of the first variant's requests: the median of the rounds' own shares, as a slow minute of the machine
+/// falls on all variants of a round.
+pub(crate) fn gentle_table(rows: &[(&Variant, &[Sample])]) -> Result<String, fmt::Error> {
+    let mut text = "| variant | req/s | of untraced, % | from – to | collector work, CPU % | lost |\n|---|--:|--:|--:|--:|--:|\n".to_owned();
+    let first = rows.first().map_or(&[][..], |(_, samples)| samples);
+    for (variant, samples) in rows {
+        let shares =
+            samples.iter().zip(first).map(|(one, first)| 100.0 * one.figure / first.figure);
+        let shares: Vec<f64> = shares.collect();
+        let least = shares.iter().copied().reduce(f64::min);
+        let most = shares.iter().copied().reduce(f64::max);
+        let Figures { figure, cpu_percent, lost, .. } = Figures::of(samples, None);
+        let [figure, share, least, most] = [figure, middle(shares), least, most].map(show);
+        let (cpu, lost) = (show(cpu_percent), show(lost));
+        writeln!(
+            text,
+            "| {} | {figure} | {share} | {least} – {most} | {cpu} | {lost} |",
+            variant.name
+        )?;
+    }
+    Ok(text)
+}
+
 fn median(samples: &[Sample], figure: fn(&Sample) -> Option<f64>) -> Option<f64> {
-    let mut figures: Vec<f64> = samples.iter().filter_map(figure).collect();
+    middle(samples.iter().filter_map(figure).collect())
+}
+
+fn middle(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let upper = figures.get(figures.len() / 2)?;
     let lower = figures.get((figures.len() - 1) / 2)?;
@@ -112,7 +138,7 @@ pub(crate) fn mib(kib: Option<f64>) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::bench_variant::{MAIN, STACKS};
+    use crate::bench_variant::{GENTLE, MAIN, STACKS};
 
     /// Rows with figures that tell each other apart.
     pub(crate) fn rows(variants: &[Variant]) -> Vec<Row<'_>> {
@@ -128,6 +154,16 @@ pub(crate) mod tests {
             by_load: [figures(at, 1.0), figures(at, 2.0), figures(at, 3.0)],
         };
         variants.iter().zip([0.0, 1.0, 2.0, 3.0, 4.0]).map(row).collect()
+    }
+
+    #[test]
+    fn shares_are_of_the_same_round() {
+        let round = |figure| Sample { figure, ..Sample::default() };
+        let (untraced, light) =
+            ([round(100.0), round(50.0), round(200.0)], [round(98.0), round(50.0), round(190.0)]);
+        let rows = [(&GENTLE[0], &untraced[..]), (&GENTLE[1], &light[..])];
+        let text = gentle_table(&rows).unwrap();
+        assert!(text.ends_with("| untraced | 100 | 100 | 100 – 100 | – | – |\n| --light | 98 | 98 | 95 – 100 | – | – |\n"), "{text}");
     }
 
     #[test]

@@ -57,6 +57,14 @@ pub(crate) static STACKS: [Variant; 5] = [
     leaktrace_with("21 frames, each searched anew", &["--forget", "addresses"]),
 ];
 
+/// Those that promise to cost little; the first is what they are compared with.
+pub(crate) static GENTLE: [Variant; 4] = [
+    UNTRACED,
+    leaktrace_with("--light", &["--light"]),
+    leaktrace_with("--max-overhead 5%", &["--max-overhead", "5%"]),
+    leaktrace_with("--max-overhead 1%", &["--max-overhead", "1%"]),
+];
+
 /// Those whose figures are followed as something grows; the last one's collector, too.
 pub(crate) static GROWTH: [Variant; 3] = [UNTRACED, BARE, LEAKTRACE];
 
