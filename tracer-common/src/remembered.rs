@@ -11,10 +11,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{limits::REMEMBERED_WALKS, stack::Digest};
 
-/// Words of stack that a remembered walk has read, at most: what 30 to 60 frames take.
-pub const WALK_WORDS: usize = 64;
-/// How far above the stack pointer they may lie, in words: 4 KiB of stack.
-pub const REACH_WORDS: usize = 512;
+/// Words of stack that a remembered walk has read, at most: what 60 to 120 frames take.
+pub const WALK_WORDS: usize = 128;
+/// How far above the stack pointer they may lie, in words: 8 KiB of stack.
+pub const REACH_WORDS: usize = 1024;
 /// Walks that begin at the same place with the same stack pointer and are remembered at once: a wrapper
 /// like `operator new` has many callers.
 pub const WAYS: u32 = 4;

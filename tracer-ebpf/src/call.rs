@@ -82,9 +82,12 @@ impl Call {
     #[inline(always)]
     pub(crate) fn memory_state(&self) -> (u32, u32) {
         let number = self.target.number;
-        if let Some(state) = STATES.get(number) {
-            return (number, *state);
-        }
+        STATES.get(number).map_or_else(|| self.memory_state_anew(), |state| (number, *state))
+    }
+
+    /// The same from where the collector writes it first: for who has met a newer one than [`Self::memory_state`] tells.
+    #[inline(always)]
+    pub(crate) fn memory_state_anew(&self) -> (u32, u32) {
         // SAFETY: a value of a map, which lives at least as long as the program runs.
         self.process().map_or((0, 0), |process| unsafe {
             ((*process).number, memory_state((*process).generation, (*process).walks))

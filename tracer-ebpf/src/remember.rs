@@ -15,10 +15,9 @@ use crate::{
     maps::{COPIED, REMEMBERED},
 };
 
-/// Notes what the walk begins with, its registers being set and `first` its first frame.
+/// Notes what the walk begins with, its registers being set, `first` its first frame, and the memory map in `state`.
 #[inline(always)]
-pub(crate) fn begin(walk: &mut Walk, call: &Call, first: u64) {
-    let (number, state) = call.memory_state();
+pub(crate) fn begin(walk: &mut Walk, call: &Call, first: u64, (number, state): (u32, u32)) {
     let (generation, walks) = (state & 0xff, state >> 8);
     walk.begin = walk.rsp;
     walk.generation = generation;

@@ -35,7 +35,7 @@ const UNFINISHED: u32 = u32::MAX;
 /// another program goes on from here, and control does not return.
 #[inline(always)]
 pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
-    begin(call, &caller(call, thread), thread);
+    begin(call, &caller(call, thread), thread, call.memory_state());
     let site = remember::recall(&thread.walk, call.id);
     if site != 0 {
         thread.site = site;
@@ -80,7 +80,7 @@ fn frame(walk: &Walk) -> u64 {
 
 /// The walk is where it begins.
 #[inline(always)]
-pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread) {
+pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32, u32)) {
     let walk = &mut thread.walk;
     walk.address = start.address;
     walk.back = start.back;
@@ -88,7 +88,7 @@ pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread) {
     walk.rbp = call.frame_pointer();
     walk.rbx = call.rbx();
     let first = frame(walk);
-    remember::begin(walk, call, first);
+    remember::begin(walk, call, first, state);
 }
 
 /// The walk is before its first step. (The window need not be cleared.)
@@ -140,7 +140,7 @@ pub(crate) fn advance(
     let is_to_repeat = end == StackEnd::Changed as u32 && thread.again == 0;
     if is_to_repeat {
         thread.again = 1;
-        begin(call, &start(call, thread), thread);
+        begin(call, &start(call, thread), thread, call.memory_state_anew());
         set_out(call, thread);
     }
     if is_to_repeat || end == UNFINISHED {

@@ -87,7 +87,7 @@ fn begin(context: &PerfEventContext) -> Option<()> {
     thread.size = address & !(PAGE_BYTES - 1);
     thread.site = 0;
     thread.again = 0;
-    site::begin(&call, &interrupted(&call), thread);
+    site::begin(&call, &interrupted(&call), thread, call.memory_state());
     remember::nothing_copied();
     let site = remember::recall(&thread.walk, call.id);
     if site != 0 {

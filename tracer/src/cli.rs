@@ -173,7 +173,6 @@ pub enum Format {
     Json,
 }
 
-/// Process ids: the kernel's are positive and fit 31 bits.
 /// A share of something, above 0 and below 100 %.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
@@ -193,8 +192,9 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let percent = text.strip_suffix('%').ok_or("a share in percent is wanted, as in 5%")?;
-        let percent: f64 =
-            percent.trim().parse().map_err(|error| format!("`{percent}`: {error}"))?;
+        let Ok(percent) = percent.trim().parse::<f64>() else {
+            return Err(format!("`{percent}` is no number"));
+        };
         let hundredths = (percent * 100.0).round();
         if !(1.0..10_000.0).contains(&hundredths) {
             return Err("it must be above 0% and below 100%".to_owned());
@@ -208,6 +208,7 @@ impl FromStr for Share {
     }
 }
 
+/// Process ids: the kernel's are positive and fit 31 bits.
 fn pid() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
 }

@@ -54,6 +54,11 @@ fn magnitude(rate: f64) -> u64 {
     rate.abs().round() as u64
 }
 
+/// A share in percent, without its sign, to the hundredth that it may be given in: `5`, `0.25`.
+pub fn in_percent(share: f64) -> String {
+    ((share * 10_000.0).round() / 100.0).to_string()
+}
+
 /// A count with separators, so that 18200000 and 1820000 look different: `18,200,000`.
 pub fn count(count: u64) -> String {
     let digits = count.to_string();
@@ -104,6 +109,13 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_are_written_as_they_are_given() {
+        for (share, text) in [(0.05, "5"), (0.07, "7"), (0.0025, "0.25"), (0.9999, "99.99")] {
+            assert_eq!(in_percent(share), text);
+        }
+    }
 
     #[test]
     fn bytes_keep_three_figures_and_their_unit() {

@@ -284,6 +284,31 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_in_percent_above_none_and_below_all() {
+        assert_eq!(settings("-p 1", false).max_overhead, None);
+        for (word, fraction) in [("5%", 0.05), ("0.25%", 0.0025), ("99.99%", 0.9999)] {
+            let share = settings(&format!("-p 1 --max-overhead {word}"), false).max_overhead;
+            assert!((share.unwrap().fraction() - fraction).abs() < 1e-9, "{word}");
+        }
+        for (words, line) in [
+            ("5", "'5' for '--max-overhead <SHARE>': a share in percent is wanted, as in 5%"),
+            ("0%", "'0%' for '--max-overhead <SHARE>': it must be above 0% and below 100%"),
+            ("0.001%", "'0.001%' for '--max-overhead <SHARE>': it must be above 0% and below 100%"),
+            ("100%", "'100%' for '--max-overhead <SHARE>': it must be above 0% and below 100%"),
+            ("NaN%", "'NaN%' for '--max-overhead <SHARE>': it must be above 0% and below 100%"),
+            ("five%", "'five%' for '--max-overhead <SHARE>': `five` is no number"),
+            ("5% --light", "'--max-overhead <SHARE>' cannot be used with '--light'"),
+            ("5% --children", "'--max-overhead <SHARE>' cannot be used with '--children'"),
+        ] {
+            let words = format!("leaktrace -p 1 --max-overhead {words}");
+            let refused = Cli::try_parse_from(words.split_whitespace()).unwrap_err();
+            let said = refused.to_string();
+            assert!(said.lines().next().unwrap().contains(line), "{words}: {said}");
+            assert_eq!(refused.exit_code(), 2);
+        }
+    }
+
+    #[test]
     fn wrong_words_are_refused_where_they_stand() {
         for words in ["-p 0", "-p x", "-d 30", "--top 0", "--kind fd", "-f xml", "doctor -n x"] {
             let words = std::iter::once("leaktrace").chain(words.split_whitespace());

@@ -6,7 +6,7 @@
 //! done, and what they acquire follows what they do. Time is turned into work by the measured pace. Then a figure of
 //! windows, divided by their work and multiplied by all work, is a ratio estimate of a sample of clusters; its
 //! error comes from how much batches of windows differ from their mean (W. G. Cochran, Sampling Techniques,
-//! chapter 6; the two-sided 95 % quantiles are Student's).
+//! chapter 6; the two-sided 95 % quantiles are Student's), and from how far the pace itself may be off.
 
 use std::collections::HashMap;
 
@@ -47,6 +47,8 @@ struct Scale {
     recorded: [f64; BATCHES],
     counted: [f64; BATCHES],
     all: f64,
+    /// How far the pace may be off, as a share of it: half the width of its confidence interval.
+    pace_error: f64,
 }
 
 impl Scale {
@@ -60,6 +62,13 @@ impl Scale {
             recorded,
             counted: work(sampling.counted_ns),
             all: apart + recorded.iter().sum::<f64>(),
+            pace_error: sampling.told.pace_error.map_or(0.0, |error| {
+                let at = usize::try_from(error.stretches)
+                    .map_or(usize::MAX, |count| count.saturating_sub(2));
+                // With more the quantile is smaller still.
+                let quantile = QUANTILES.get(at).or(QUANTILES.last()).copied().unwrap_or(0.0);
+                quantile * error.relative
+            }),
         }
     }
 
@@ -83,7 +92,9 @@ impl Scale {
         let drawn = 1.0 - 1.0 / scale;
         let error = quantile.map(|quantile| {
             let count = used as f64;
-            quantile * scale * (drawn * squares * count / (count - 1.0)).sqrt()
+            let of_windows = quantile * scale * (drawn * squares * count / (count - 1.0)).sqrt();
+            // What was not recorded is in proportion to the pace.
+            of_windows.hypot(self.pace_error * sum * (scale - 1.0))
         });
         (whole(first + sum * scale), error.map(whole))
     }

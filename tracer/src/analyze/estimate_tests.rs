@@ -1,7 +1,7 @@
 //! Estimates against what they estimate.
 
 use super::*;
-use crate::collect::windows::Told;
+use crate::collect::windows::{PaceError, Told};
 
 /// A small generator of numbers without a pattern (xorshift), so that the outcome is the same each time.
 struct Numbers(u64);
@@ -22,7 +22,7 @@ fn scale(recorded_ns: [u64; BATCHES], elapsed_ns: u64, pace: f64) -> Scale {
         elapsed_ns,
         windows: 16,
         estimated: true,
-        told: Told { budget: 0.05, cost: None, pace: Some(pace) },
+        told: Told { budget: 0.05, pace: Some(pace), ..Told::default() },
     })
 }
 
@@ -133,4 +133,28 @@ fn nothing_is_released_that_was_not_acquired() {
     assert_eq!(estimated.errors(1).outstanding, None);
     let exact = Snapshot { sampling: Some(Sampling { estimated: false, ..sampling }), ..snapshot };
     assert!(estimate(&exact).is_none());
+}
+
+#[test]
+fn a_pace_that_may_be_off_makes_its_estimates_so() {
+    let recorded = first_and(0, 10);
+    let told = |pace_error| Told { pace: Some(0.5), pace_error, ..Told::default() };
+    let error = |pace_error| {
+        let scale = Scale::new(&Sampling {
+            recorded_ns: recorded,
+            counted_ns: recorded,
+            elapsed_ns: 1_600,
+            windows: 17,
+            estimated: true,
+            told: told(pace_error),
+        });
+        // The windows are alike: only the pace can be wrong. 160 of 1,600 are recorded, at half the pace.
+        scale.ratio(first_and(0, 100), &scale.recorded.clone())
+    };
+    assert_eq!(error(None), (30_400, Some(0)));
+    let off = |stretches| Some(PaceError { relative: 0.1, stretches });
+    // Student's quantile for two stretches is 12.706, for sixteen and more 2.131; 28,800 were not recorded.
+    assert_eq!(error(off(2)), (30_400, Some(36_593)));
+    assert_eq!(error(off(16)), (30_400, Some(6_137)));
+    assert_eq!(error(off(1_000)), (30_400, Some(6_137)));
 }

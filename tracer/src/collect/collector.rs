@@ -43,6 +43,8 @@ use crate::{
 
 /// Longest time between two drains: what dies later than that may cost a record.
 const DRAIN_AT_MOST: Duration = Duration::from_millis(250);
+/// The same where nothing dies in the kernel, as releases are not seen there: with `--light`.
+const LIGHT_DRAIN_AT_MOST: Duration = Duration::from_secs(1);
 /// Shortest: a drain of an empty table takes about a millisecond.
 const DRAIN_AT_LEAST: Duration = Duration::from_millis(5);
 /// Drained at once, the table was so full that the next drain must come sooner.
@@ -99,6 +101,8 @@ pub struct Collector {
     pub(super) kin: Vec<Kin>,
     /// Where there is a budget.
     pub(super) windows: Option<Windows>,
+    /// Nothing is recorded for now.
+    pub(super) paused: bool,
     /// Targets that are another program since the attacher was last told.
     pub(super) executed: Vec<Pid>,
 }
@@ -139,6 +143,7 @@ impl Collector {
             changed: BTreeMap::new(),
             kin: Vec::new(),
             windows: manner.budget.map(Windows::new),
+            paused: false,
             executed: Vec::new(),
         };
         // Number 0 is the unknown one.
@@ -173,7 +178,9 @@ impl Collector {
         mut publish: impl FnMut(Snapshot),
     ) -> io::Result<()> {
         self.give_the_rest()?;
-        let mut pause = DRAIN_AT_MOST.min(interval);
+        let most = if self.manner.light { LIGHT_DRAIN_AT_MOST } else { DRAIN_AT_MOST };
+        let most = most.min(interval);
+        let mut pause = most;
         let mut next_drain = Instant::now();
         let mut next_snapshot = Instant::now();
         loop {
@@ -183,10 +190,10 @@ impl Collector {
                 Err(TryRecvError::Empty) => {}
             }
             let now = Instant::now();
-            if now >= next_drain {
+            if now >= next_drain && !self.paused {
                 let brought = self.cycle()?;
                 pause = if brought > CROWDED { pause / 2 } else { pause * 3 / 2 }
-                    .clamp(DRAIN_AT_LEAST, DRAIN_AT_MOST.min(interval));
+                    .clamp(DRAIN_AT_LEAST, most);
                 next_drain = Instant::now() + pause;
             }
             // The end of a target is news that does not wait.
@@ -198,11 +205,12 @@ impl Collector {
                 next_snapshot = (next_snapshot + interval).max(now + interval / 2);
             }
             self.executed.drain(..).for_each(&executed);
-            if self.wait(next_drain.min(next_snapshot)) {
+            let until = if self.paused { next_snapshot } else { next_drain.min(next_snapshot) };
+            if self.wait(until) {
                 next_drain = Instant::now();
             }
         }
-        self.pause()?;
+        self.finish()?;
         self.look_at_targets();
         publish(self.snapshot(true)?);
         Ok(())

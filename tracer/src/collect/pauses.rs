@@ -14,21 +14,38 @@ const SETTLE: std::time::Duration = std::time::Duration::from_millis(2);
 impl Collector {
     /// Switches recording off; on return all that was recorded is in the ledger.
     pub(super) fn pause(&mut self) -> io::Result<()> {
-        self.tables.switch(false)?;
-        let at_ns = now_ns();
-        std::thread::sleep(SETTLE);
-        self.exhaust()?;
-        let ledger = &mut self.ledger;
-        self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
+        let at_ns = self.switch_off()?;
         if let Some(windows) = &mut self.windows {
             windows.end(at_ns, &self.ledger);
         }
         Ok(())
     }
 
+    /// The same for good.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        let at_ns = self.switch_off()?;
+        if let Some(windows) = &mut self.windows {
+            windows.finish(at_ns);
+        }
+        Ok(())
+    }
+
+    /// Returns when it was switched off.
+    fn switch_off(&mut self) -> io::Result<u64> {
+        self.tables.switch(false)?;
+        self.paused = true;
+        let at_ns = now_ns();
+        std::thread::sleep(SETTLE);
+        self.exhaust()?;
+        let ledger = &mut self.ledger;
+        self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
+        Ok(at_ns)
+    }
+
     /// Switches it on again: nobody is in a call that was begun before.
     pub(super) fn resume(&mut self) -> io::Result<()> {
         self.tables.forget_threads()?;
+        self.paused = false;
         let at_ns = now_ns();
         self.ledger.resumed(at_ns);
         if let Some(windows) = &mut self.windows {

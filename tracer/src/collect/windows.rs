@@ -9,8 +9,6 @@
 //! each window is there only to see what was acquired before it go. What goes later shows when its address is
 //! acquired or released again in another window.
 
-#![expect(clippy::indexing_slicing, reason = "`batch` is below the number of batches")]
-
 use std::collections::BTreeMap;
 
 use super::{
@@ -61,6 +59,17 @@ pub struct Told {
     pub cost: Option<f64>,
     /// Work that targets get done per time while recorded, relative to when they are not.
     pub pace: Option<f64>,
+    /// How far the pace may be off; `None` while there were not two stretches to compare.
+    pub pace_error: Option<PaceError>,
+}
+
+/// How far a pace may be off that was measured in stretches of time between windows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PaceError {
+    /// Its standard error, as a share of it.
+    pub relative: f64,
+    /// How many stretches it comes from.
+    pub stretches: u64,
 }
 
 /// One window, `CLOCK_MONOTONIC`, nanoseconds.
@@ -89,6 +98,8 @@ pub(super) struct Windows {
     acquired: BTreeMap<u32, [Sum; BATCHES]>,
     /// Acquired before the window that is open, by call site.
     before: BTreeMap<u32, Sum>,
+    /// When recording ended for good: what comes later is nobody's question.
+    over_ns: Option<u64>,
     pub(super) told: Told,
 }
 
@@ -106,18 +117,26 @@ impl Windows {
         for (site, acquired) in ledger.sites().map(|(site, _, tally)| (site, tally.acquired())) {
             let new = since(acquired, self.before.get(&site).copied());
             if new.count > 0 {
-                add(&mut self.acquired.entry(site).or_default()[batch(at)], new);
+                add_to(self.acquired.entry(site).or_default(), at, new);
                 self.before.insert(site, acquired);
             }
         }
     }
 
+    /// Recording is off for good. A window that is open goes to the end: there was no pause behind it.
+    pub(super) const fn finish(&mut self, now_ns: u64) {
+        self.over_ns = Some(now_ns);
+    }
+
     /// The state of things.
     pub(super) fn sampling(&self, now_ns: u64) -> Sampling {
+        let now_ns = self.over_ns.unwrap_or(now_ns);
         let by_batch = |length_ns: &dyn Fn(&Span) -> u64| {
             let mut sums = [0; BATCHES];
             for (at, span) in self.spans.iter().enumerate() {
-                sums[batch(at)] += length_ns(span);
+                if let Some(sum) = sums.get_mut(batch(at)) {
+                    *sum += length_ns(span);
+                }
             }
             sums
         };
@@ -136,13 +155,13 @@ impl Windows {
 
     /// Figures by batch, for each call site.
     pub(super) fn batches(&self, now_ns: u64, ledger: &Ledger) -> BTreeMap<u32, Batches> {
-        let last = batch(self.spans.len().saturating_sub(1));
+        let now_ns = self.over_ns.unwrap_or(now_ns);
+        let last = self.spans.len().saturating_sub(1);
         let mut all: BTreeMap<u32, Batches> = BTreeMap::new();
         for (site, acquired) in ledger.sites().map(|(site, _, tally)| (site, tally.acquired())) {
-            let acquired_before = self.acquired.get(&site).copied().unwrap_or_default();
-            let mut batches = Batches { acquired: acquired_before, ..Batches::default() };
-            add(&mut batches.acquired[last], since(acquired, self.before.get(&site).copied()));
-            all.insert(site, batches);
+            let mut by_batch = self.acquired.get(&site).copied().unwrap_or_default();
+            add_to(&mut by_batch, last, since(acquired, self.before.get(&site).copied()));
+            all.insert(site, Batches { acquired: by_batch, ..Batches::default() });
         }
         for block in ledger.outstanding() {
             let behind =
@@ -152,7 +171,7 @@ impl Windows {
             if block.time_ns <= span.counted_until_ns(now_ns)
                 && let Some(batches) = all.get_mut(&block.site)
             {
-                batches.outstanding[batch(at)].add(block.size);
+                add_to(&mut batches.outstanding, at, Sum { count: 1, bytes: block.size });
             }
         }
         all
@@ -164,9 +183,12 @@ const fn batch(window: usize) -> usize {
     if window == 0 { 0 } else { 1 + (window - 1) % (BATCHES - 1) }
 }
 
-fn add(sum: &mut Sum, more: Sum) {
-    sum.count += more.count;
-    sum.bytes += more.bytes;
+/// Adds to the batch of a window, by its number from 0.
+fn add_to(sums: &mut [Sum; BATCHES], window: usize, more: Sum) {
+    if let Some(sum) = sums.get_mut(batch(window)) {
+        sum.count += more.count;
+        sum.bytes += more.bytes;
+    }
 }
 
 fn since(now: Sum, before: Option<Sum>) -> Sum {
@@ -229,6 +251,10 @@ mod tests {
         assert!(!sampling.estimated && sampling.recorded_ns[0] == sampling.elapsed_ns);
         let batches = windows.batches(2_000_000_000, &ledger);
         assert_eq!(batches[&3].acquired[0], Sum { count: 1, bytes: 10 });
+        windows.finish(2_000_000_000);
+        let late = windows.sampling(2_500_000_000);
+        assert!(!late.estimated && late.recorded_ns[0] == late.elapsed_ns);
+        assert_eq!(late.elapsed_ns, 1_000_000_000);
     }
 
     #[test]

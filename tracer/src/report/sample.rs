@@ -2,6 +2,7 @@
 //!
 //! Takes nothing, hands on [`Report`]s that show each case a reader must cope with.
 
+mod estimated;
 mod light;
 mod probes;
 
@@ -14,6 +15,7 @@ use super::{
     ProbeStatus, Report, SCHEMA, Site, Target, Total, Unwind, Verdict, VerdictClass, Window,
 };
 
+pub use estimated::{estimate, estimated};
 pub use light::light;
 use probes::probes;
 
@@ -88,14 +90,13 @@ pub fn sample() -> Report {
     }
 }
 
-/// The same with losses, a second target that has ended, and figures from a sample.
+/// The same with losses, and a second target that has ended.
 pub fn lossy() -> Report {
     let mut report = sample();
     report.accounting.lost = BTreeMap::from([
         (Loss::ReleaseDropped.name().to_owned(), 1_812),
         (Loss::SitesFull.name().to_owned(), 40),
     ]);
-    report.accounting.estimated = true;
     report.warnings.push(
         "no probe was hit in 12m 41s, though resident memory grew by 4.0 MiB: the target may have an \
          allocator of its own (--alloc, --free, --allocator-prefix), or touch memory that it had before"

@@ -13,8 +13,8 @@ use std::io::{self, Write};
 
 use tracer_common::{loss::Loss, stack::StackEnd};
 
-use super::{Amount, Report, Target, Unwind};
-use crate::format::{bytes, count, printable, seconds};
+use super::{Amount, Errors, Report, Target, Unwind};
+use crate::format::{bytes, count, in_percent, printable, seconds};
 
 /// How much is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,58 +111,91 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     }
     page.line("")?;
     for (kind, total) in &report.totals {
-        let about = about(total.error.is_some());
+        let estimate = Estimate(total.error);
         page.line(&format!(
-            "{:<6} outstanding {about}{} in {about}{}{}; acquired {about}{} in {about}{}{}, released {about}{} in {about}{}",
+            "{:<6} outstanding {}; acquired {}{}, released {}",
             kind.name(),
-            bytes(total.outstanding_bytes),
-            count(total.outstanding_count),
-            off_by(total.error.and_then(|error| error.outstanding)),
-            bytes(total.acquired_bytes),
-            count(total.acquired_count),
+            estimate.outstanding(total.outstanding_bytes, total.outstanding_count, " in "),
+            estimate.acquired(total.acquired_bytes, total.acquired_count),
             inherited(total.inherited_bytes, total.inherited_count),
-            bytes(total.released_bytes),
-            count(total.released_count),
+            estimate.released(total.released_bytes, total.released_count),
         ))?;
     }
     Ok(())
 }
 
-/// What stands before a figure that is an estimate.
-const fn about(estimated: bool) -> &'static str {
-    if estimated { "~" } else { "" }
-}
+/// Figures as they are written: plain where they are exact (`None`); else with a mark, and how far they may be off.
+#[derive(Clone, Copy)]
+struct Estimate(Option<Errors>);
 
-/// How far an estimate may be off.
-fn off_by(error: Option<Amount>) -> String {
-    error.map_or_else(String::new, |Amount { bytes: most, count: number }| {
-        format!(" (± {} in {})", bytes(most), count(number))
-    })
+impl Estimate {
+    fn outstanding(self, total: u64, number: u64, between: &str) -> String {
+        self.with(self.0.and_then(|error| error.outstanding), total, number, between)
+    }
+
+    fn acquired(self, total: u64, number: u64) -> String {
+        self.with(self.0.and_then(|error| error.acquired), total, number, " in ")
+    }
+
+    fn with(self, error: Option<Amount>, total: u64, number: u64, between: &str) -> String {
+        let (total, number) = (bytes(total), count(number));
+        if self.0.is_none() {
+            return total + between + &number;
+        }
+        let [of_total, of_number] = error.map_or_else(
+            || ["?".to_owned(), "?".to_owned()],
+            |error| [bytes(error.bytes), count(error.count)],
+        );
+        format!("~{total} ± {of_total}{between}~{number} ± {of_number}")
+    }
+
+    /// The difference of the two: it has no error of its own.
+    fn released(self, total: u64, number: u64) -> String {
+        let mark = self.mark();
+        format!("{mark}{} in {mark}{}", bytes(total), count(number))
+    }
+
+    /// What stands before an estimate.
+    const fn mark(self) -> &'static str {
+        if self.0.is_some() { "~" } else { "" }
+    }
 }
 
 /// How the budget was kept, and what that means for the figures.
 fn budget(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let Some(budget) = report.accounting.budget else { return Ok(()) };
-    let percent = |share: f64| format!("{:.1} %", share * 100.0);
-    let cost = budget.cost.map_or_else(|| "not known yet".to_owned(), percent);
+    let lately = budget.cost.map_or_else(
+        || "what it takes is not known yet".to_owned(),
+        |cost| format!("lately it took {}", percent(cost)),
+    );
     page.line(&format!(
-        "budget {} of the targets' processor time; tracing takes {cost}",
-        percent(budget.share)
+        "budget tracing may take {} % of the targets' processor time; {lately}",
+        in_percent(budget.share)
     ))?;
     if !report.accounting.estimated {
-        return page.line("       traced all the time: the figures are exact");
+        return page.line("       recorded all the time: the figures are exact");
     }
     let pace = budget.pace.map_or_else(String::new, |pace| {
         format!(", in which the targets got {} of their usual work done", percent(pace))
     });
+    let windows = if budget.windows == 1 { "window" } else { "windows" };
     page.line(&format!(
-        "       ESTIMATED: recorded {} of {} in {} windows{pace}; all figures marked ~ are estimates from that, wrong by \
-         more than what follows ± once in twenty times",
+        "       ESTIMATED: recorded {} of {}, in {} {windows}{pace}",
         seconds(budget.recorded_s),
         seconds(report.window.duration_s),
         count(budget.windows)
     ))?;
-    page.line("       what is released between two windows may count as outstanding until its address is used again")
+    page.line(
+        "       a figure with ~ is estimated from that for the whole time; in 19 of 20 cases the truth is within \
+         its ± (?: too little was seen to tell)",
+    )?;
+    page.line(
+        "       a block released between two windows counts as outstanding until its address is used again",
+    )
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
 }
 
 /// What came with forks, where anything did.
@@ -213,12 +246,18 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         count(accounting.unknown_frees),
         count(accounting.failed_acquires),
     ))?;
-    page.line(&format!(
-        "stacks {} of {} cut before the thread's bottom ({})",
-        count(accounting.truncated_stacks),
-        count(acquired),
-        share(accounting.truncated_stacks, acquired),
-    ))?;
+    let cut = accounting.truncated_stacks;
+    page.line(&if accounting.estimated {
+        // The sum above is of the whole time, and this one is not.
+        format!("stacks {} of those recorded cut before the thread's bottom", count(cut))
+    } else {
+        let share = share(cut, acquired);
+        format!(
+            "stacks {} of {} cut before the thread's bottom ({share})",
+            count(cut),
+            count(acquired)
+        )
+    })?;
     for end in StackEnd::ALL {
         if let Some(cut) = accounting.truncated_by.get(end.name()) {
             page.line(&format!("       {} cut: {}", count(*cut), end.sentence()))?;

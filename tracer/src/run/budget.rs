@@ -6,7 +6,7 @@
 //! processor time that was granted. While the debt is small, tracing goes on. When it is not, there is a pause
 //! until it is paid, and then a window.
 
-use crate::collect::windows::FOLLOWED_NS;
+use crate::collect::windows::{FOLLOWED_NS, PaceError};
 
 /// How much debt tracing may be in before it pauses: what a second of one processor pays for.
 const CREDIT_NS: f64 = 1e9;
@@ -37,11 +37,15 @@ pub(super) struct Budget {
 struct Calls {
     count: u64,
     ns: u64,
+    /// Number of stretches, the sum of their rates, and of the squares of these.
+    stretches: u64,
+    rates: f64,
+    squares: f64,
 }
 
 /// What was measured of a stretch of time.
+#[expect(clippy::struct_field_names, reason = "units belong to the names")]
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_field_names, reason = "the unit belongs to the name")]
 pub(super) struct Stretch {
     /// Its length, nanoseconds.
     pub(super) length_ns: u64,
@@ -58,15 +62,21 @@ impl Budget {
             share,
             debt_ns: 0.0,
             recent: (0.0, 0.0),
-            traced: Calls { count: 0, ns: 0 },
-            apart: Calls { count: 0, ns: 0 },
+            traced: Calls { count: 0, ns: 0, stretches: 0, rates: 0.0, squares: 0.0 },
+            apart: Calls { count: 0, ns: 0, stretches: 0, rates: 0.0, squares: 0.0 },
             recorded: (0.0, 0.0),
         }
     }
 
     /// Time has gone by; with `recorded`, in a window.
+    ///
+    /// A hit costs a busy target more than its price, which was measured by a program that does nothing else: caches
+    /// and buffers are lost, too. Where the pace is known by system calls it tells what was really lost.
     pub(super) fn spend(&mut self, stretch: Stretch, recorded: bool) {
-        let (cpu_ns, cost_ns) = (stretch.cpu_ns as f64, stretch.cost_ns as f64);
+        let cpu_ns = stretch.cpu_ns as f64;
+        let lost =
+            if recorded && self.counts() { self.pace().map(|pace| 1.0 - pace) } else { None };
+        let cost_ns = (stretch.cost_ns as f64).max(cpu_ns * lost.unwrap_or(0.0));
         let kept = 0.5_f64.powf(stretch.length_ns as f64 / HALF_LIFE_NS);
         self.recent = (self.recent.0 * kept + cpu_ns, self.recent.1 * kept + cost_ns);
         self.debt_ns = (self.debt_ns + cost_ns - self.share * cpu_ns).max(0.0);
@@ -78,9 +88,16 @@ impl Budget {
 
     /// System calls were counted for a while; with `recorded`, in a window.
     pub(super) const fn count(&mut self, calls: u64, ns: u64, recorded: bool) {
+        if ns == 0 {
+            return;
+        }
         let of = if recorded { &mut self.traced } else { &mut self.apart };
+        let rate = calls as f64 / ns as f64;
         of.count += calls;
         of.ns += ns;
+        of.stretches += 1;
+        of.rates += rate;
+        of.squares += rate * rate;
     }
 
     /// Whether tracing that goes on must pause.
@@ -102,7 +119,7 @@ impl Budget {
     /// where they make few, by what tracing leaves them of their processor time.
     pub(super) fn pace(&self) -> Option<f64> {
         let Self { traced, apart, recorded, .. } = self;
-        let pace = if traced.count >= LEAST_CALLS && apart.count >= LEAST_CALLS {
+        let pace = if self.counts() {
             (traced.count as f64 / traced.ns as f64) / (apart.count as f64 / apart.ns as f64)
         } else if recorded.0 > 0.0 {
             1.0 - recorded.1 / recorded.0
@@ -110,6 +127,23 @@ impl Budget {
             return None;
         };
         Some(pace.clamp(0.01, 1.0))
+    }
+
+    const fn counts(&self) -> bool {
+        self.traced.count >= LEAST_CALLS && self.apart.count >= LEAST_CALLS
+    }
+
+    /// How far the pace may be off, by what was counted between windows: short stretches, which may be quicker or
+    /// slower ones. How windows differ is in the errors of figures already.
+    pub(super) fn pace_error(&self) -> Option<PaceError> {
+        let Calls { stretches, rates, squares, .. } = self.apart;
+        if !self.counts() || stretches < 2 {
+            return None;
+        }
+        let number = stretches as f64;
+        let mean = rates / number;
+        let variance = ((squares - rates * mean) / (number - 1.0)).max(0.0);
+        Some(PaceError { relative: (variance / number).sqrt() / mean, stretches })
     }
 }
 
@@ -153,6 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_lost_is_more_than_the_price_of_hits_where_the_pace_says_so() {
+        let mut budget = Budget::new(0.05);
+        budget.count(1000, 100 * MS, true);
+        budget.count(5000, 100 * MS, false);
+        budget.spend(Stretch { length_ns: 100 * MS, cpu_ns: 100 * MS, cost_ns: 40 * MS }, true);
+        assert!((budget.cost().unwrap() - 0.8).abs() < 1e-6, "{:?}", budget.cost());
+        budget.spend(Stretch { length_ns: 100 * MS, cpu_ns: 100 * MS, cost_ns: 0 }, false);
+        assert!((budget.cost().unwrap() - 0.4).abs() < 1e-3, "{:?}", budget.cost());
+    }
+
+    #[test]
     fn the_pace_is_told_by_system_calls_where_there_are_enough() {
         let mut budget = Budget::new(0.05);
         assert_eq!(budget.pace(), None);
@@ -162,5 +207,17 @@ mod tests {
         assert_eq!(budget.pace(), Some(0.25));
         budget.count(5000, 100 * MS, false);
         assert_eq!(budget.pace(), Some(0.2));
+    }
+
+    #[test]
+    fn the_pace_is_as_uncertain_as_the_stretches_between_windows_differ() {
+        let mut budget = Budget::new(0.05);
+        budget.count(1000, 100 * MS, true);
+        budget.count(4000, 100 * MS, false);
+        assert_eq!(budget.pace_error(), None);
+        budget.count(6000, 100 * MS, false);
+        // Their standard deviation is √2 × 1000, and their mean's standard error 1000: a fifth of 5000.
+        let error = budget.pace_error().unwrap();
+        assert!((error.relative - 0.2).abs() < 1e-9 && error.stretches == 2, "{error:?}");
     }
 }

@@ -25,6 +25,12 @@ use crate::{
 
 /// How often the account is looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
+/// Processor time of processes is counted in such steps.
+const TICK_NS: u64 = 10_000_000;
+/// By how much a window may begin later than it could.
+const JITTER_NS: u64 = 500_000_000;
+/// How long system calls are counted before a window.
+const REFERENCE: Duration = Duration::from_millis(200);
 /// How long the collector is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -46,13 +52,9 @@ pub(super) struct Keeper {
 
 enum State {
     /// Recording; with system calls counted, but in the first window.
-    Open {
-        since: Instant,
-        calls: Option<Counted>,
-    },
-    Closed {
-        not_before: Instant,
-    },
+    Open { since: Instant, calls: Option<Counted> },
+    /// Not recording; from that moment on it may be, which is chosen when the debt is paid.
+    Closed { not_before: Option<Instant> },
 }
 
 /// System calls being counted, since when, and how many there were before.
@@ -118,11 +120,20 @@ impl Keeper {
                 }
             }
             State::Closed { not_before } => {
-                let early = Instant::now() < *not_before;
+                let not_before = *not_before;
                 let Some(reading) = self.ask(Request::Read) else { return Ok(()) };
                 self.balance(&reading, programs, false, 0)?;
-                if !early && self.budget.is_paid() {
-                    self.open(programs)?;
+                if self.budget.is_paid() {
+                    let now = Instant::now();
+                    match not_before {
+                        Some(moment) if now >= moment => self.open(programs)?,
+                        Some(_) => {}
+                        // So that windows do not keep step with what targets do in turn.
+                        None => {
+                            let jitter = Duration::from_nanos(now_ns() % JITTER_NS);
+                            self.state = State::Closed { not_before: Some(now + jitter) };
+                        }
+                    }
                 }
             }
         }
@@ -154,16 +165,14 @@ impl Keeper {
         // The breakpoints are taken out first, and then waited for; meanwhile hits that are not counted cost their trap.
         let tail = begun.elapsed() / 3;
         self.balance(&reading, programs, true, tail.as_nanos())?;
-        // So that windows do not keep step with what targets do in turn.
-        let jitter = Duration::from_nanos(now_ns() % 200_000_000);
-        self.state = State::Closed { not_before: Instant::now() + jitter };
+        self.state = State::Closed { not_before: None };
         Ok(())
     }
 
     fn open(&mut self, programs: &mut Programs) -> Result<(), Failed> {
         let calls = programs.count_calls()?;
         let Some(from) = self.ask(Request::Read) else { return Ok(()) };
-        thread::sleep(LOOK);
+        thread::sleep(REFERENCE);
         let Some(to) = self.ask(Request::Read) else { return Ok(()) };
         self.budget.count(to.calls - from.calls, to.at_ns.saturating_sub(from.at_ns), false);
         self.balance(&to, programs, false, 0)?;
@@ -208,16 +217,21 @@ impl Keeper {
             programs_ns / 1e6,
             reading.calls,
         );
-        self.budget.spend(
-            Stretch { length_ns, cpu_ns, cost_ns: cost_ns.min(cpu_ns.max(length_ns)) },
-            recorded,
-        );
+        // Nobody can lose more than there was: on a busy host a program's time has that in it in which it had to
+        // wait for a processor.
+        let cost_ns = cost_ns.min(cpu_ns + TICK_NS);
+        self.budget.spend(Stretch { length_ns, cpu_ns, cost_ns }, recorded);
         self.before = now;
         Ok(())
     }
 
     fn tell(&self) {
-        let told = Told { budget: self.share, cost: self.budget.cost(), pace: self.budget.pace() };
+        let told = Told {
+            budget: self.share,
+            cost: self.budget.cost(),
+            pace: self.budget.pace(),
+            pace_error: self.budget.pace_error(),
+        };
         drop(self.requests.send(Request::Told(told)));
     }
 

@@ -129,11 +129,11 @@ pub const COLUMNS: &[Column] = &[
     Column { by: By::Bytes, title: "bytes", help: "outstanding: acquired, release not seen",
         needs: Needs::Nothing, width: |_| 9, left: false, leave: 18, largest_first: true,
         rank: |site, _, _| Rank::Number(site.outstanding_bytes as f64),
-        cell: |site, _, _| Row::of(Role::Strong, estimated(site, &format::bytes(site.outstanding_bytes))) },
+        cell: |site, _, _| Row::of(Role::Strong, bytes(site)) },
     Column { by: By::Count, title: "count", help: "outstanding resources",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 18, largest_first: true,
         rank: |site, _, _| Rank::Number(site.outstanding_count as f64),
-        cell: |site, _, _| Row::of(Role::Text, estimated(site, &figures::count(site.outstanding_count))) },
+        cell: |site, _, _| Row::of(Role::Text, count(site, site.outstanding_count)) },
     Column { by: By::BytesChange, title: "Δ bytes", help: "change of outstanding bytes since the mark",
         needs: Needs::Baseline, width: |_| 9, left: false, leave: 19, largest_first: true,
         rank: |site, _, mark| change(site.outstanding_bytes, mark.map(|mark| mark.amount(site.id).bytes)),
@@ -163,7 +163,7 @@ pub const COLUMNS: &[Column] = &[
     Column { by: By::Acquired, title: "acquired", help: "resources acquired since the start",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 64, largest_first: true,
         rank: |site, _, _| Rank::Number(site.acquired_count as f64),
-        cell: |site, _, _| Row::of(Role::Muted, estimated(site, &figures::count(site.acquired_count))) },
+        cell: |site, _, _| Row::of(Role::Muted, count(site, site.acquired_count)) },
     Column { by: By::Trend, title: "trend", help: "outstanding bytes at the last refreshes, from zero",
         needs: Needs::Nothing, width: trend_width, left: true, leave: 24, largest_first: true,
         rank: |site, _, _| risen(&site.trend_bytes),
@@ -221,8 +221,12 @@ fn verdict(site: &Site, _: Option<&Baseline>, cells: usize) -> Row {
 }
 
 /// A figure with the mark of an estimate, where it is one.
-fn estimated(site: &Site, figure: &str) -> String {
-    figures::about(site.error.as_ref()).to_owned() + figure
+fn bytes(site: &Site) -> String {
+    figures::about(site.error.as_ref()).to_owned() + &format::bytes(site.outstanding_bytes)
+}
+
+fn count(site: &Site, number: u64) -> String {
+    if site.error.is_some() { figures::estimated_count(number) } else { figures::count(number) }
 }
 
 fn text(text: Option<&str>) -> Rank<'_> {

@@ -11,6 +11,14 @@ pub const fn about(error: Option<&Errors>) -> &'static str {
     if error.is_some() { "~" } else { "" }
 }
 
+/// An estimate of a count in at most seven cells: `~99,999`, then `~482 k`.
+pub fn estimated_count(number: u64) -> String {
+    match number {
+        100_000..1_000_000 => format!("~{} k", number / 1000),
+        _ => format!("~{}", count(number)),
+    }
+}
+
 /// A count in at most seven cells: `999,999`, then `18.2 M`, `1,234 M` and so on.
 pub fn count(count: u64) -> String {
     const STEPS: [(u64, &str); 4] =

@@ -2,6 +2,7 @@
 //!
 //! Made-up reports in, screens out. Each file under `snapshots/` was read by a person.
 
+mod estimated;
 mod light;
 
 use std::sync::Arc;

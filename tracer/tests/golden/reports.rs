@@ -1,7 +1,7 @@
 //! Reports as people read them.
 
 use leaktrace::report::{
-    Report, sample,
+    Budget, Report, sample,
     text::{Options, write},
 };
 
@@ -24,6 +24,26 @@ fn losses_and_two_targets() {
 #[test]
 fn a_server_that_grows_without_probes() {
     insta::assert_snapshot!(text(&sample::light(), None, None));
+}
+
+#[test]
+fn a_server_that_may_not_be_traced_all_the_time() {
+    insta::assert_snapshot!("estimates", text(&sample::estimated(), None, None));
+    insta::assert_snapshot!("estimates_narrow", text(&sample::estimated(), Some(1), Some(80)));
+}
+
+#[test]
+fn a_budget_that_allows_to_trace_all_the_time() {
+    let mut report = sample::sample();
+    report.accounting.budget = Some(Budget { cost: Some(0.012), ..within_budget() });
+    insta::assert_snapshot!("within_budget", text(&report, Some(1), Some(80)));
+    report.accounting.budget = Some(within_budget());
+    assert!(text(&report, None, None).contains("what it takes is not known yet"));
+}
+
+/// One window, from the beginning to the end.
+fn within_budget() -> Budget {
+    Budget { share: 0.05, cost: None, windows: 1, recorded_s: 761.0, pace: None }
 }
 
 #[test]

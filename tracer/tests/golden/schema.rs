@@ -39,7 +39,9 @@ fn closed(schema: &Value) -> Value {
 
 #[test]
 fn every_report_is_as_the_schema_says_and_no_key_is_left_undescribed() {
-    for report in [sample::sample(), sample::lossy(), sample::empty(), sample::light()] {
+    let samples =
+        [sample::sample(), sample::lossy(), sample::empty(), sample::light(), sample::estimated()];
+    for report in samples {
         assert_eq!(faults(&closed(&schema()), &value(&report)), Vec::<String>::new());
     }
 }
@@ -63,6 +65,12 @@ fn a_damaged_report_is_told() {
         ("/window/duration_s", json!(-1)),
         ("/accounting/events", json!(1.5)),
         ("/accounting/lost", json!({ "bad_luck": 1 })),
+        ("/accounting/budget/share", json!(5)),
+        ("/accounting/budget/cost", json!(1.5)),
+        ("/accounting/budget/windows", json!(-1)),
+        ("/accounting/budget/recorded_s", json!(null)),
+        ("/totals/heap/error/outstanding", json!({ "count": 1 })),
+        ("/sites/0/error", json!(0.1)),
         ("/probes/0/status", json!("off")),
         ("/probes/0/offset", json!("0xFF")),
         ("/totals", json!({ "heap": {} })),
@@ -75,7 +83,7 @@ fn a_damaged_report_is_told() {
         ("/sites/0/frames/0/line", json!("88")),
         ("/fds", json!({})),
     ] {
-        let mut report = value(&sample::sample());
+        let mut report = value(&sample::estimated());
         *report.pointer_mut(path).unwrap() = damage;
         assert!(!faults(&schema(), &report).is_empty(), "{path}");
     }
@@ -83,13 +91,15 @@ fn a_damaged_report_is_told() {
 
 #[test]
 fn no_key_of_the_contract_may_be_missing() {
-    let whole = value(&sample::sample());
+    let whole = value(&sample::estimated());
     for (path, key) in [
         ("", "fds"),
         ("/host", "fd_backend"),
         ("/targets/0", "fd_limit"),
         ("/window", "attach_ms"),
         ("/accounting", "estimated"),
+        ("/accounting/budget", "pace"),
+        ("/sites/0/error", "acquired"),
         ("/probes/0", "why"),
         ("/totals/heap", "released_bytes"),
         ("/sites/0", "orphans"),

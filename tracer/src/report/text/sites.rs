@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use super::{Page, about, cut, inherited, off_by};
+use super::{Estimate, Page, cut, inherited};
 use crate::{
     format::{bytes, bytes_per_s, count, count_per_s, seconds},
     report::{Frame, Report, Site, VerdictClass},
@@ -45,14 +45,13 @@ fn paragraph(
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
     let whose = if several { format!(" (pid {})", site.pid) } else { String::new() };
-    let about = about(site.error.is_some());
+    let estimate = Estimate(site.error);
     page.line(&format!(
-        "#{rank}  {}{whose}  {about}{} outstanding, {about}{} of {about}{} left{}  {}",
+        "#{rank}  {}{whose}  {} of {}{} left  {}",
         site.kind.name(),
-        bytes(site.outstanding_bytes),
-        count(site.outstanding_count),
+        estimate.outstanding(site.outstanding_bytes, site.outstanding_count, " outstanding, "),
+        estimate.mark(),
         count(site.acquired_count),
-        off_by(site.error.and_then(|error| error.outstanding)),
         growth(site),
     ))?;
     let asked = site.asked().map_or_else(|| "unknown stack".to_owned(), place);
@@ -66,12 +65,10 @@ fn paragraph(
         )
     });
     page.line(&format!(
-        "    acquired {about}{} in {about}{}{}, released {about}{} in {about}{}{ages}",
-        bytes(site.acquired_bytes),
-        count(site.acquired_count),
+        "    acquired {}{}, released {}{ages}",
+        estimate.acquired(site.acquired_bytes, site.acquired_count),
         inherited(site.inherited.bytes, site.inherited.count),
-        bytes(site.released_bytes),
-        count(site.released_count)
+        estimate.released(site.released_bytes, site.released_count)
     ))?;
     if let Some(orphans) = site.orphans {
         page.line(&format!(

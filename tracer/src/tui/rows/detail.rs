@@ -96,7 +96,15 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
     lines.extend(verdict_line(site).map(|row| row.fitted(width)));
     let indented = |parts| Row::of(Role::Text, " ").and(packed(parts, width.saturating_sub(2), 3));
     let about = figures::about(site.error.as_ref());
-    let amount = about.to_owned() + &amount(site.outstanding_bytes, site.outstanding_count);
+    let amount = match site.error {
+        None => amount(site.outstanding_bytes, site.outstanding_count),
+        Some(error) => format!(
+            "~{} ± {} in ~{}",
+            format::bytes(site.outstanding_bytes),
+            error.outstanding.map_or_else(|| "?".to_owned(), |error| format::bytes(error.bytes)),
+            figures::count(site.outstanding_count)
+        ),
+    };
     let marked = |number| about.to_owned() + &figures::count(number);
     let mut held = vec![
         part(0, "outstanding", Role::Strong, amount),
@@ -185,8 +193,9 @@ fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
     };
     let about = figures::about(site.error.as_ref());
     let plain = |role, title, bytes, count| marked(about, role, title, bytes, count);
-    let off_by = |error: Option<Amount>| {
-        error.map(|Amount { bytes, count }| marked("± ", Role::Muted, "", bytes, count))
+    let off_by = |error: Option<Amount>| match error {
+        Some(Amount { bytes, count }) => marked("± ", Role::Muted, "", bytes, count),
+        None => line("", Row::of(Role::Muted, "± ?"), Row::of(Role::Muted, "± ?")),
     };
     let mut rows = vec![
         plain(Role::Strong, "outstanding", site.outstanding_bytes, site.outstanding_count),
@@ -198,8 +207,8 @@ fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
         rows.insert(2, plain(Role::Text, "inherited", bytes, count));
     }
     if let Some(error) = site.error {
-        rows.splice(2..2, off_by(error.acquired));
-        rows.splice(1..1, off_by(error.outstanding));
+        rows.insert(2, off_by(error.acquired));
+        rows.insert(1, off_by(error.outstanding));
     }
     rows.push(line(
         "growth",

@@ -45,7 +45,9 @@ fn identity(report: &Report, state: &ViewState, width: usize) -> Row {
     } else {
         right.with(Role::Loud, format!(" LOST {} ", format::count(lost)))
     };
-    let time = format!("traced {}", format::clock(report.window.duration_s));
+    // Where there is much to say and little room, the word goes first.
+    let word = if width < 80 && report.accounting.estimated { "" } else { "traced " };
+    let time = format!("{word}{}", format::clock(report.window.duration_s));
     let fixed = "leaktrace".len() + time.len() + right.width() + 8;
     let target = targets(&report.targets, width.saturating_sub(fixed));
     let left = Row::of(Role::Strong, " leaktrace  ")
@@ -108,13 +110,14 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
 fn costs(report: &Report, width: usize) -> Row {
     let seen = &report.accounting;
     let mut segments = vec![
-        segment(0, Role::Text, rate(seen.events_per_s)),
+        // What it costs matters more, where it must not cost much.
+        segment(u8::from(seen.budget.is_some()), Role::Text, rate(seen.events_per_s)),
         Segment { rank: 0, row: probes(report, width) },
     ];
     if let Some(budget) = seen.budget {
         let cost =
             budget.cost.map_or_else(|| "?".to_owned(), |cost| format!("{:.1}", cost * 100.0));
-        let text = format!("cost {cost} % of {} %", budget.share * 100.0);
+        let text = format!("cost {cost} % (max {} %)", format::in_percent(budget.share));
         segments.push(segment(0, Role::Notice, text));
         if seen.estimated {
             segments.push(segment(
@@ -164,6 +167,7 @@ fn probes(report: &Report, width: usize) -> Row {
         .iter()
         .filter(|probe| probe.status == ProbeStatus::On && probe.emulated == Some(false))
         .count();
+    let narrow = width < if report.accounting.budget.is_some() { 100 } else { 80 };
     let mut row = match on {
         0 => Row::of(Role::Loud, " NO PROBE ON "),
         1 => Row::of(Role::Text, "1 probe on"),
@@ -173,7 +177,7 @@ fn probes(report: &Report, width: usize) -> Row {
         (dear, Role::Doubtful, "dear"),
         (count(ProbeStatus::Refused), Role::Bad, "refused"),
         // Information, not a failure: the first to go.
-        (if width < 80 { 0 } else { count(ProbeStatus::Missing) }, Role::Muted, "missing"),
+        (if narrow { 0 } else { count(ProbeStatus::Missing) }, Role::Muted, "missing"),
     ] {
         if number > 0 {
             row = row.with(Role::Text, ", ").with(role, format!("{number} {what}"));

@@ -25,6 +25,30 @@ const WORDS: [(&str, &str); 7] = [
     ("unknown frees", "releases of what was acquired before the attach"),
 ];
 
+/// The same, where there is a budget.
+const COST: (&str, &str) = (
+    "cost",
+    "the share of the targets' processor time that tracing took lately, and the most it may take (--max-overhead)",
+);
+
+/// The same, where figures are estimates.
+const ESTIMATES: [(&str, &str); 4] = [
+    (
+        "windows",
+        "stretches of time in which everything is recorded; between them no probe is in the targets",
+    ),
+    (
+        "~",
+        "an estimate: what was seen in the windows, scaled to the whole time; growth follows from estimates, \
+           ages are of what was recorded",
+    ),
+    ("±", "in 19 of 20 cases the truth is within that; ? is too little seen to tell"),
+    (
+        "outstanding ~",
+        "includes blocks released between two windows, until their address is used again",
+    ),
+];
+
 /// Title line and what fits below it, in `height` lines.
 pub fn rows(state: &ViewState, width: usize, height: usize) -> Vec<Row> {
     let content = lines(state, width);
@@ -65,6 +89,12 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
     }
     heading(&mut rows, "Words");
     for (word, help) in WORDS {
+        entry(&mut rows, Role::Text, word, help, width);
+    }
+    let account = state.shown.as_deref().map(|report| &report.accounting);
+    let budget = account.filter(|account| account.budget.is_some()).map(|_| COST);
+    let estimates = account.filter(|account| account.estimated).map(|_| ESTIMATES);
+    for (word, help) in budget.into_iter().chain(estimates.into_iter().flatten()) {
         entry(&mut rows, Role::Text, word, help, width);
     }
     if let Some(report) = state.shown.as_deref() {
