@@ -2,10 +2,10 @@
 //!
 //! Takes a snapshot, hands on one in which each figure stands for the whole time. Pure.
 //!
-//! The first window stands for itself. The others are drawn from the *work* of the targets, not from their time: while they are traced they get less
-//! done, and what they acquire follows what they do. Time is turned into work by the measured pace. Then a figure of
-//! windows, divided by their work and multiplied by all work, is a ratio estimate of a sample of clusters; its
-//! error comes from how much batches of windows differ from their mean (W. G. Cochran, Sampling Techniques,
+//! The first window stands for itself. The others are drawn from the *work* of the targets, not from their time: while
+//! they are traced they get less done, and what they acquire follows what they do. Time is turned into work by the
+//! measured pace. Then a figure of windows, divided by their work and multiplied by all work, is a ratio estimate of a
+//! sample of clusters; its error comes from how much batches of windows differ from their mean (W. G. Cochran, Sampling Techniques,
 //! chapter 6; the two-sided 95 % quantiles are Student's), and from how far the pace itself may be off.
 
 use std::collections::HashMap;
@@ -131,9 +131,10 @@ pub fn estimate(snapshot: &Snapshot) -> Option<Estimated> {
     let mut errors = HashMap::new();
     for site in &mut snapshot.sites {
         let Some(batches) = &site.batches else { continue };
-        let (acquired, _) = scale.sums(&batches.acquired, &scale.recorded);
-        let (outstanding, _) = scale.sums(&batches.outstanding, &scale.counted);
-        errors.insert(site.number, scale.errors(batches));
+        let (acquired, of_acquired) = scale.sums(&batches.acquired, &scale.recorded);
+        let (outstanding, of_outstanding) = scale.sums(&batches.outstanding, &scale.counted);
+        let error = Errors { acquired: of_acquired, outstanding: of_outstanding };
+        errors.insert(site.number, error);
         // What is old enough has the share that it has among all that is outstanding.
         site.aged = Sum {
             count: part(outstanding.count, site.aged.count, site.outstanding.count),
@@ -169,8 +170,7 @@ impl Estimated {
         let mut sum = Batches::default();
         let add = |to: &mut [Sum; BATCHES], from: &[Sum; BATCHES]| {
             for (to, from) in to.iter_mut().zip(from) {
-                to.count += from.count;
-                to.bytes += from.bytes;
+                to.merge(*from);
             }
         };
         for one in batches {

@@ -329,7 +329,7 @@ impl Collector {
                 drained = Instant::now();
             }
         });
-        if let Some(windows) = &self.windows {
+        if let Some(windows) = self.windows.as_ref().filter(|windows| windows.are_some_of_it()) {
             windows.add_batches(at_ns, ledger, &mut sites);
         }
         log::debug!("figures of {} call sites took {:?}", sites.len(), begun.elapsed());

@@ -29,6 +29,12 @@ impl Sum {
         self.bytes += bytes;
     }
 
+    /// Adds those of another sum.
+    pub const fn merge(&mut self, more: Self) {
+        self.count += more.count;
+        self.bytes += more.bytes;
+    }
+
     /// Takes one resource away.
     pub(super) const fn remove(&mut self, bytes: u64) {
         self.count -= 1;

@@ -123,6 +123,11 @@ impl Windows {
         }
     }
 
+    /// Whether there was a time without recording: only then are figures by batch asked for.
+    pub(super) fn are_some_of_it(&self) -> bool {
+        self.spans.first().is_some_and(|span| span.end_ns.is_some())
+    }
+
     /// Recording is off for good. A window that is open goes to the end: there was no pause behind it.
     pub(super) const fn finish(&mut self, now_ns: u64) {
         self.over_ns = Some(now_ns);
@@ -148,7 +153,7 @@ impl Windows {
             }),
             elapsed_ns: first.map_or(0, |span| now_ns.saturating_sub(span.start_ns)),
             windows: self.spans.len() as u64,
-            estimated: first.is_some_and(|span| span.end_ns.is_some()),
+            estimated: self.are_some_of_it(),
             told: self.told,
         }
     }
@@ -186,8 +191,7 @@ const fn batch(window: usize) -> usize {
 /// Adds to the batch of a window, by its number from 0.
 fn add_to(sums: &mut [Sum; BATCHES], window: usize, more: Sum) {
     if let Some(sum) = sums.get_mut(batch(window)) {
-        sum.count += more.count;
-        sum.bytes += more.bytes;
+        sum.merge(more);
     }
 }
 

@@ -87,17 +87,6 @@ impl Programs {
         points.iter().map(alone).collect()
     }
 
-    /// Attaches `program` to `points` until what is returned is dropped.
-    pub fn attach_for_now(
-        &mut self,
-        program: Program,
-        pid: Option<NonZeroU32>,
-        path: &Path,
-        points: &[Point],
-    ) -> Result<Vec<Grip>, Failed> {
-        self.grip(program, pid, path, points)
-    }
-
     fn attach_group(
         &mut self,
         program: Program,
@@ -111,8 +100,8 @@ impl Programs {
         Ok(())
     }
 
-    /// Takes hold of points, of all or of none.
-    fn grip(
+    /// Takes hold of points, of all or of none, until what is returned is dropped.
+    pub fn grip(
         &mut self,
         program: Program,
         pid: Option<NonZeroU32>,

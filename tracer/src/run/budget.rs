@@ -68,6 +68,11 @@ impl Budget {
         }
     }
 
+    /// What was granted, between 0 and 1.
+    pub(super) const fn share(&self) -> f64 {
+        self.share
+    }
+
     /// Time has gone by; with `recorded`, in a window.
     ///
     /// A hit costs a busy target more than its price, which was measured by a program that does nothing else: caches

@@ -37,7 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The keeper of a budget.
 pub(super) struct Keeper {
     budget: Budget,
-    share: f64,
     prices: Prices,
     /// Price of a hit by number of the probe, nanoseconds.
     by_probe: Vec<f64>,
@@ -83,13 +82,12 @@ impl Keeper {
         let statistics = Programs::count_time()?;
         let before = Before {
             at_ns: now_ns(),
-            cpu_ns: pids.iter().filter_map(|pid| cpu_ns(*pid)).sum(),
+            cpu_ns: used_ns(&pids),
             program_ns: programs.time_ns()?,
             hits: Vec::new(),
         };
         Ok(Self {
             budget: Budget::new(share),
-            share,
             prices,
             by_probe: Vec::new(),
             pids,
@@ -193,7 +191,7 @@ impl Keeper {
     ) -> Result<(), Failed> {
         let now = Before {
             at_ns: reading.at_ns,
-            cpu_ns: self.pids.iter().filter_map(|pid| cpu_ns(*pid)).sum(),
+            cpu_ns: used_ns(&self.pids),
             program_ns: programs.time_ns()?,
             hits: reading.hits.clone(),
         };
@@ -227,7 +225,7 @@ impl Keeper {
 
     fn tell(&self) {
         let told = Told {
-            budget: self.share,
+            budget: self.budget.share(),
             cost: self.budget.cost(),
             pace: self.budget.pace(),
             pace_error: self.budget.pace_error(),
@@ -241,4 +239,9 @@ impl Keeper {
         self.requests.send(request(done)).ok()?;
         answer.recv_timeout(PATIENCE).ok()
     }
+}
+
+/// Processor time that all of them have used.
+fn used_ns(pids: &[Pid]) -> u64 {
+    pids.iter().filter_map(|pid| cpu_ns(*pid)).sum()
 }
