@@ -1,5 +1,7 @@
 //! Names kept apart from their object: found, and only believed when they are of the same build.
 
+use std::io::{Read as _, Write as _};
+
 use super::*;
 use crate::report::Names;
 
@@ -178,7 +180,12 @@ fn a_packed_symbol_table_that_is_none_costs_nothing() {
 
 #[test]
 fn a_program_of_debian_without_names_has_a_package_to_install() {
-    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let mut cat = Command::new("cat");
+    let mut child = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Only when it answers is it sure to be mapped: `spawn` returns in the middle of the exec.
+    let mut answer = [0];
+    child.stdin.as_ref().unwrap().write_all(b"?").unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
     let pid = Pid(child.id());
     let mappings = mappings::read(pid).unwrap();
     let cat = mappings.objects().into_iter().find(|object| object.path.ends_with("cat")).unwrap();
