@@ -14,6 +14,10 @@ pub enum Kind {
     Mmap = 1,
     /// Anonymous memory that has become resident: pages, by who touched them. Only without probes.
     Pages = 2,
+    /// A file descriptor of anything but a socket. In records: of anything.
+    Fd = 3,
+    /// A file descriptor of a socket.
+    Socket = 4,
 }
 
 /// Bytes of a page.
@@ -30,10 +34,13 @@ pub enum Extent {
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 3] = [Self::Heap, Self::Mmap, Self::Pages];
+    pub const ALL: [Self; 5] = [Self::Heap, Self::Mmap, Self::Pages, Self::Fd, Self::Socket];
 
     /// Those that probed functions acquire.
     pub const PROBED: [Self; 2] = [Self::Heap, Self::Mmap];
+
+    /// Those that can be asked for.
+    pub const OFFERED: [Self; 4] = [Self::Heap, Self::Mmap, Self::Fd, Self::Socket];
 
     /// The kind with this number, or `None` for a number that no kind has.
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -41,6 +48,8 @@ impl Kind {
             0 => Some(Self::Heap),
             1 => Some(Self::Mmap),
             2 => Some(Self::Pages),
+            3 => Some(Self::Fd),
+            4 => Some(Self::Socket),
             _ => None,
         }
     }
@@ -51,6 +60,8 @@ impl Kind {
             Self::Heap => "heap",
             Self::Mmap => "mmap",
             Self::Pages => "pages",
+            Self::Fd => "fd",
+            Self::Socket => "socket",
         }
     }
 
@@ -60,15 +71,24 @@ impl Kind {
             Self::Heap => "blocks of the C allocator: malloc, calloc, realloc, memalign, new",
             Self::Mmap => "anonymous memory mapped by the program itself: mmap, mremap",
             Self::Pages => "anonymous memory that has become resident, by who touched it",
+            Self::Fd => "file descriptors of files, pipes, epoll, eventfd, timers and the like",
+            Self::Socket => "file descriptors of sockets",
         }
     }
 
     /// How a release names what it releases.
     pub const fn extent(self) -> Extent {
         match self {
-            Self::Heap | Self::Pages => Extent::Handle,
+            Self::Heap | Self::Pages | Self::Fd | Self::Socket => Extent::Handle,
             Self::Mmap => Extent::Range,
         }
+    }
+
+    /// Whether it is a file descriptor. They belong to a table of descriptors, and not to memory: another program
+    /// in the same process keeps them.
+    #[inline(always)]
+    pub const fn is_descriptor(self) -> bool {
+        matches!(self, Self::Fd | Self::Socket)
     }
 }
 

@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod attach;
+pub mod descriptor;
 pub mod kind;
 pub mod limits;
 pub mod loss;
@@ -13,4 +14,5 @@ pub mod record;
 pub mod remembered;
 pub mod stack;
 pub mod state;
+pub mod syscall;
 pub mod unwind;

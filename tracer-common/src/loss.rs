@@ -27,11 +27,13 @@ pub enum Loss {
     Malformed = 8,
     /// A child beyond the bound of targets, or whose fork found no room in the ring buffer.
     ChildDropped = 9,
+    /// A thread has a table of file descriptors of its own: those in it are not traced.
+    TableUnshared = 10,
 }
 
 impl Loss {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AcquireDropped,
         Self::ReleaseDropped,
         Self::ReleaseBusy,
@@ -42,6 +44,7 @@ impl Loss {
         Self::Doubtful,
         Self::Malformed,
         Self::ChildDropped,
+        Self::TableUnshared,
     ];
 
     /// The key in the report's `accounting.lost`.
@@ -57,6 +60,7 @@ impl Loss {
             Self::Doubtful => "doubtful",
             Self::Malformed => "malformed",
             Self::ChildDropped => "child_dropped",
+            Self::TableUnshared => "table_unshared",
         }
     }
 
@@ -72,6 +76,7 @@ impl Loss {
             Self::Unreadable => "calls not recorded: arguments not readable",
             Self::Doubtful => "resources set aside: their release may be among the lost ones",
             Self::Malformed => "records not understood by the collector",
+            Self::TableUnshared => "threads with a descriptor table of their own, not traced",
             Self::ChildDropped => "children not followed: too many targets, or ring buffer full",
         }
     }

@@ -18,21 +18,28 @@ pub const RESTORE: u32 = 4;
 /// [`Stack`]: the stack of a new call site.
 pub const STACK: u32 = 5;
 
-/// [`Kin`]: a target has forked; its child is a target too, with a copy of everything.
+/// [`Kin`]: a target has forked; its child is a target too, with a copy of its memory.
 pub const FORK: u32 = 6;
 /// [`Kin`]: another program runs in a target from now on.
 pub const EXEC: u32 = 7;
+/// [`Kin`]: a target has started a process with a copy of its table of file descriptors.
+pub const FORK_FILES: u32 = 8;
+/// [`Kin`]: a process that had only its table of file descriptors to itself has ended.
+pub const END_FILES: u32 = 9;
+
+/// In [`Change::caller`] of a descriptor's release: there may have been none, which is no news.
+pub const PERHAPS: u64 = 1;
 
 /// Something happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Kin {
-    /// [`FORK`] or [`EXEC`].
+    /// [`FORK`], [`EXEC`], [`FORK_FILES`] or [`END_FILES`].
     pub record: u32,
     /// The process it is about: the child, or the one that runs another program. As in [`Change`].
     pub pid: u32,
-    /// Whose memory it had until then: the parent's; its own when a process with memory of its own
-    /// becomes another program.
+    /// Whose memory (or table of file descriptors) it had until then: the parent's; its own when a process with
+    /// memory of its own becomes another program.
     pub parent: u32,
     /// Explicit padding.
     pub padding: u32,
@@ -56,7 +63,7 @@ pub struct Change {
     pub tid: u32,
     /// Address or other handle; the start of a range.
     pub handle: u64,
-    /// Bytes; 0 for a release by handle.
+    /// Bytes; 0 for a release by handle. For file descriptors: how many, when a range of them is released.
     pub size: u64,
     /// Place in the order of things: the ring buffer's producer position when it happened. A
     /// release acts on resources with a position not above its own.
@@ -81,7 +88,8 @@ pub struct StackHead {
     pub site: u32,
     /// Target, as in [`Change`].
     pub pid: u32,
-    /// Number of the probe: the function that was called.
+    /// Number of the probe: the function that was called. Above the lowest byte for a file descriptor: what it
+    /// leads to.
     pub probe: u32,
     /// Addresses that follow.
     pub depth: u32,

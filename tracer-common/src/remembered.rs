@@ -44,10 +44,11 @@ pub struct Remembered {
     pub words: [u32; WALK_WORDS],
 }
 
-/// Whose a walk is: a process, its number and state of memory (8 bits each), and a probe. In one word, as each
+/// Whose a walk is: a process, its number and state of memory (8 bits each), and a probe with what else tells its
+/// call sites apart (16 bits). In one word, as each
 /// step of a digest takes time at every call.
 #[inline(always)]
-pub const fn whose(pid: u32, probe: u8, number: u32, generation: u32) -> u64 {
+pub const fn whose(pid: u32, probe: u32, number: u32, generation: u32) -> u64 {
     (pid as u64) << 32
         | (probe as u64) << 16
         | (number as u64 & 0xff) << 8

@@ -110,10 +110,11 @@ impl Digest {
     /// The digest of nothing yet.
     pub const NOTHING: Self = Self { high: 0x9e37_79b9_7f4a_7c15, low: 0xd1b5_4a32_d192_ed03 };
 
-    /// The digest of nothing but what is not an address: target and probe.
+    /// The digest of nothing but what is not an address: target, and probe with what else tells its call sites
+    /// apart (16 bits).
     #[inline(always)]
-    pub const fn seeded(pid: u32, probe: u8) -> Self {
-        Self::NOTHING.with(((pid as u64) << 8) | probe as u64)
+    pub const fn seeded(pid: u32, probe: u32) -> Self {
+        Self::NOTHING.with(((pid as u64) << 16) | probe as u64)
     }
 
     /// The digest after one more address. Two multiply-and-fold steps with odd constants.

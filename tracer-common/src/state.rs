@@ -5,6 +5,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
+    descriptor::OPENED_AT_ONCE,
     limits::{EXECUTABLE_RANGES, STACK_DEPTH, STACK_FRAMES},
     record::Stack,
     remembered::{REACH_WORDS, Remembered},
@@ -108,6 +109,10 @@ pub struct Target {
     pub programs: u32,
     /// Where the state of its memory map stands in `STATES`; [`NO_NUMBER`] where only its [`Process`] tells it.
     pub number: u32,
+    /// Whose table of file descriptors it uses: mostly its own id; 0 for a thread with one of its own.
+    pub files: u32,
+    /// Explicit padding.
+    pub padding: u32,
 }
 
 /// The number of a target whose number the programs do not know.
@@ -222,6 +227,22 @@ pub struct Copied {
 /// Words copied at every call, the return address among them. Asking for one costs nearly as much.
 pub const COPIED_AT_ONCE: usize = 32;
 
+/// Descriptors that a system call has opened, on their way to the ledger.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Opened {
+    /// The opener's number among the probes.
+    pub probe: u32,
+    /// What the one at hand leads to, see [`crate::descriptor::Sort`].
+    pub sort: u32,
+    /// How many there are.
+    pub count: u32,
+    /// Which one is at hand.
+    pub next: u32,
+    /// Their numbers.
+    pub list: [u32; OPENED_AT_ONCE],
+}
+
 /// One thread: the call it is in, and room to take a stack.
 ///
 /// Programs can be preempted on kernels since 6.0, so room per CPU would be shared; room per thread
@@ -259,15 +280,47 @@ pub struct Thread {
     pub digest: Digest,
     /// The frame that unwinding has come to.
     pub walk: Walk,
+    /// What a system call has opened.
+    pub opened: Opened,
     /// The stack under way.
     pub stack: Stack,
     /// Room behind the last frame: an index masked to 127 can be 127.
     pub spare: u64,
 }
 
+/// Where the kernel keeps what the programs look at, in bytes from the start of each structure: from its type
+/// information.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Layout {
+    /// `task_struct.files`.
+    pub task_files: u32,
+    /// `task_struct.group_leader`.
+    pub task_leader: u32,
+    /// `files_struct.fdt`.
+    pub files_table: u32,
+    /// `fdtable.fd`.
+    pub table_array: u32,
+    /// `fdtable.max_fds`.
+    pub table_length: u32,
+    /// `file.f_inode`.
+    pub file_inode: u32,
+    /// `file.f_path` and `path.dentry` in it.
+    pub file_dentry: u32,
+    /// `dentry.d_name` and `qstr.name` in it.
+    pub dentry_name: u32,
+    /// `inode.i_mode`.
+    pub inode_mode: u32,
+    /// `inode.i_sb`.
+    pub inode_super: u32,
+    /// `super_block.s_magic`.
+    pub super_magic: u32,
+}
+
 const _: () = assert!(size_of::<Key>() == 16 && size_of::<Young>() == 32);
 const _: () = assert!(
-    size_of::<Thread>() == 32 + 56 + 32 + 16 + size_of::<Walk>() + 24 + 8 * STACK_DEPTH + 8
+    size_of::<Thread>()
+        == 40 + 56 + 32 + 16 + size_of::<Walk>() + size_of::<Opened>() + 24 + 8 * STACK_DEPTH + 8
 );
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub(crate) struct Call {
     /// Thread group in the upper half, thread in the lower.
     pub(crate) id: u64,
     pub(crate) cookie: Cookie,
+    /// What tells call sites with the same stack and probe apart: what a descriptor leads to; else 0.
+    pub(crate) detail: u8,
     pub(crate) target: Target,
     /// The thread's entry, if it has one.
     pub(crate) thread: Option<*mut Thread>,
@@ -50,7 +52,7 @@ impl Call {
     fn with(context: *mut core::ffi::c_void, cookie: Cookie) -> Option<Self> {
         let id = bpf_get_current_pid_tgid();
         let (target, thread) = Self::who(id)?;
-        Some(Self { regs: context.cast(), id, cookie, target, thread })
+        Some(Self { regs: context.cast(), id, cookie, detail: 0, target, thread })
     }
 
     /// The target that a thread belongs to, and the thread's entry if it has one.
@@ -64,6 +66,12 @@ impl Call {
             None => *unsafe { TARGETS.get((id >> 32) as u32) }?,
         };
         Some((target, thread))
+    }
+
+    /// The number of the probe, and what else a call site is told by.
+    #[inline(always)]
+    pub(crate) fn what(&self) -> u32 {
+        u32::from(self.cookie.probe()) | u32::from(self.detail) << 8
     }
 
     /// Whose memory it is: the thread group's id, or that of a `vfork`'s parent.

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use tracer_common::{
     limits,
     loss::Loss,
-    record::{EXEC, FORK, Kin},
+    record::{END_FILES, EXEC, FORK, FORK_FILES, Kin},
     state::{NO_NUMBER, Target},
 };
 
@@ -26,6 +26,8 @@ use crate::{
 
 /// `CLONE_VM` of `linux/sched.h`: parent and child share their memory.
 const CLONE_VM: u64 = 0x100;
+/// `CLONE_FILES`: parent and child share their table of file descriptors.
+const CLONE_FILES: u64 = 0x400;
 /// `CLONE_THREAD`: the "child" is a thread of the same process.
 const CLONE_THREAD: u64 = 0x1_0000;
 
@@ -63,10 +65,16 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
     // releases there is the owner's.
     let shares = flags & CLONE_VM != 0;
     // What is known of its parent's memory map is known of a shared one only.
+    let files = if flags & CLONE_FILES != 0 { parent.files } else { child };
     let target = if shares { parent } else { Target { owner: child, number: NO_NUMBER, ..parent } };
+    let target = Target { files, ..target };
     if TARGETS.insert(child, &target, 0).is_err() {
         lose(Loss::ChildDropped);
         return None;
+    }
+    // Of a table that is not followed, neither is the copy.
+    if files == child && parent.files != 0 {
+        copied(FORK_FILES, child, parent.files);
     }
     if shares {
         return None;
@@ -79,9 +87,18 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
             unsafe { (*process).trampoline = 0 };
         }
     }
+    if !copied(FORK, child, parent.owner) {
+        _ = TARGETS.remove(child);
+    }
+    Some(())
+}
+
+/// What `parent` holds has a copy from now on.
+#[inline(always)]
+fn copied(record: u32, child: u32, parent: u32) -> bool {
     let position = position();
     // First of all: from here on what the parent releases is announced if the child has a copy.
-    if let Some(after) = FORKS.get_ptr_mut(parent.owner & (limits::FORKS - 1)) {
+    if let Some(after) = FORKS.get_ptr_mut(parent & (limits::FORKS - 1)) {
         // SAFETY: a live, aligned map value. Two that share it may write at once: next to each other.
         unsafe {
             if *after <= position {
@@ -89,11 +106,11 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
             }
         }
     }
-    if !tell(FORK, child, parent.owner, position) {
+    let told = tell(record, child, parent, position);
+    if !told {
         lose(Loss::ChildDropped);
-        _ = TARGETS.remove(child);
     }
-    Some(())
+    told
 }
 
 /// `sched_process_exec` runs in the process itself, when its new memory is in place.
@@ -114,7 +131,12 @@ fn exec(context: &RawTracePointContext) -> Option<()> {
     // until then.
     _ = PROCESSES.insert(pid, BLANK_PROCESS.get(0)?, 0);
     let programs = before.programs.wrapping_add(1);
-    let target = Target { owner: pid, programs, number: NO_NUMBER, ..before };
+    // A shared table of descriptors is shared no more. What is in it stays.
+    let files = if before.files == 0 { 0 } else { pid };
+    let target = Target { owner: pid, programs, number: NO_NUMBER, files, ..before };
+    if files != before.files {
+        copied(FORK_FILES, pid, before.files);
+    }
     _ = TARGETS.insert(pid, &target, 0);
     // The call it may have been in is gone with its stack.
     room::leave(id);
@@ -125,6 +147,13 @@ fn exec(context: &RawTracePointContext) -> Option<()> {
         _ = TARGETS.remove(pid);
     }
     Some(())
+}
+
+/// A process that ran in its parent's memory ends: its table of descriptors goes with it.
+pub(crate) fn ended(pid: u32, target: &Target) {
+    if target.files == pid && !tell(END_FILES, pid, pid, position()) {
+        lose(Loss::ChildDropped);
+    }
 }
 
 /// Sends a record; `false` when the ring buffer is full.

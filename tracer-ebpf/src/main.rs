@@ -13,8 +13,10 @@
 
 mod bare;
 mod call;
+mod descriptor;
 mod entry;
 mod family;
+mod file;
 mod loss;
 mod maps;
 mod outstanding;

@@ -84,6 +84,10 @@ pub(crate) static UNWINDER: ProgramArray = ProgramArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static TOUCH_UNWINDER: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
+/// The same for the programs at system calls, and what goes on with the next descriptor that a call has opened.
+#[map]
+pub(crate) static CALL_UNWINDER: ProgramArray = ProgramArray::with_max_entries(2, 0);
+
 /// Unwind tables, page by page. Its length is set when the object is loaded.
 #[map]
 pub(crate) static UNWIND_PAGES: Array<Page> = Array::with_max_entries(limits::UNWIND_PAGES, 0);

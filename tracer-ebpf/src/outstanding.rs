@@ -11,7 +11,7 @@ use tracer_common::{
     kind::{Extent, Kind, PAGE_BYTES},
     limits::{self, RING_BYTES},
     loss::Loss,
-    record::{ACQUIRE, Change, RELEASE, RESIZE, RESTORE},
+    record::{ACQUIRE, Change, PERHAPS, RELEASE, RESIZE, RESTORE},
     state::{Key, OLD_ANNOUNCED, OLD_NONE, OLD_YOUNG, Thread, Young},
 };
 
@@ -157,6 +157,51 @@ fn send_release(call: &Call, record: u32, key: &Key, size: u64, caller: u64) {
     }
 }
 
+/// A young resource is no more.
+#[inline(always)]
+fn ended(call: &Call, key: &Key, young: &Young) {
+    if inherited(key, young) && send(call, ACQUIRE, key, young, 0, call.cookie.probe()) {
+        send_release(call, RELEASE, key, 0, 0);
+    } else {
+        died(young.site, young.size);
+    }
+}
+
+/// The key of a descriptor. Another program in the same process keeps them, unlike memory.
+#[inline(always)]
+fn descriptor(call: &Call, fd: u32) -> Key {
+    Key { pid: call.target.files, kind: Kind::Fd as u32, handle: u64::from(fd) }
+}
+
+/// Records that a descriptor was opened.
+#[inline(always)]
+pub(crate) fn opened(call: &Call, fd: u32, site: u32) {
+    let key = descriptor(call, fd);
+    // Among a range that was closed, or closed in a way that is not seen.
+    if let Some(young) = take(&key) {
+        ended(call, &key, &young);
+    }
+    let young = Young { size: 0, time_ns: now_ns(), position: position(), site, tid: call.tid() };
+    keep(call, &key, &young, 0, call.cookie.probe());
+}
+
+/// Records that a descriptor is closed. `perhaps` says that it may not have been open.
+#[inline(always)]
+pub(crate) fn closed(call: &Call, fd: u32, perhaps: bool) {
+    let key = descriptor(call, fd);
+    match take(&key) {
+        Some(young) => ended(call, &key, &young),
+        None => send_release(call, RELEASE, &key, 0, if perhaps { PERHAPS } else { 0 }),
+    }
+}
+
+/// Records that all descriptors from `first` to `last` are closed. The young among them are found by the collector.
+#[inline(always)]
+pub(crate) fn closed_range(call: &Call, first: u32, last: u32) {
+    let count = u64::from(last) - u64::from(first) + 1;
+    send_release(call, RELEASE, &descriptor(call, first), count, PERHAPS);
+}
+
 /// Records the release of one handle, before its function runs: the address cannot be reused yet.
 #[inline(always)]
 pub(crate) fn released(call: &Call, handle: u64) {
@@ -165,11 +210,7 @@ pub(crate) fn released(call: &Call, handle: u64) {
     }
     let key = key(call, call.cookie.kind(), handle);
     if let Some(young) = take(&key) {
-        if inherited(&key, &young) && send(call, ACQUIRE, &key, &young, 0, call.cookie.probe()) {
-            send_release(call, RELEASE, &key, 0, 0);
-        } else {
-            died(young.site, young.size);
-        }
+        ended(call, &key, &young);
         return;
     }
     // An allocator's resize may call its own release for the old block: that one is settled when

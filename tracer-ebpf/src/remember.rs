@@ -22,7 +22,7 @@ pub(crate) fn begin(walk: &mut Walk, call: &Call, first: u64, (number, state): (
     walk.begin = walk.rsp;
     walk.generation = generation;
     walk.lasting = u32::from(walks != 0 && generation != 0);
-    let whose = remembered::whose(call.pid(), call.cookie.probe(), number, generation);
+    let whose = remembered::whose(call.pid(), call.what(), number, generation);
     let proof = remembered::begin(whose, first, walk.rsp);
     walk.trail.proof = proof;
     walk.set = set(proof);

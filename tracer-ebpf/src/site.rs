@@ -9,7 +9,6 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use tracer_common::{
-    attach::Cookie,
     limits::STACK_DEPTH,
     loss::Loss,
     record::{STACK, StackHead},
@@ -53,7 +52,7 @@ pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
 /// What the digest of a call's stack begins with.
 #[inline(always)]
 fn seed(call: &Call) -> Digest {
-    Digest::seeded(call.pid(), call.cookie.probe())
+    Digest::seeded(call.pid(), call.what())
 }
 
 /// Where a walk begins.
@@ -116,24 +115,28 @@ pub(crate) fn take_stack(context: ProbeContext) -> u32 {
 fn go_on(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     let thread = call.thread?;
-    if !advance(context, &call, thread, caller) {
+    let Some(site) = advance(context, &call, thread, caller) else {
         // SAFETY: the array holds programs of this type.
         unsafe { UNWINDER.tail_call(context, 0) };
-    }
+        return None;
+    };
     // SAFETY: the value belongs to this thread alone.
-    unsafe { (*thread).active = 1 };
+    unsafe {
+        (*thread).site = site;
+        (*thread).active = 1;
+    }
     Some(())
 }
 
-/// Goes a part of the walk that `thread` is on. At its end the thread has its call site; until then
-/// (`false`) another run of the program is needed.
+/// Goes a part of the walk that `thread` is on. At its end returns the number of the call site (0 when it
+/// cannot have one, which is counted); until then (`None`) another run of the program is needed.
 #[inline(always)]
 pub(crate) fn advance(
     context: &impl EbpfContext,
     call: &Call,
     thread: *mut Thread,
     start: impl Fn(&Call, &Thread) -> Start,
-) -> bool {
+) -> Option<u32> {
     let end = walk(thread, call.process().unwrap_or(core::ptr::null()));
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *thread };
@@ -144,14 +147,14 @@ pub(crate) fn advance(
         set_out(call, thread);
     }
     if is_to_repeat || end == UNFINISHED {
-        return false;
+        return None;
     }
     thread.digest = thread.digest.with(u64::from(end));
     thread.stack.head.end = end;
-    thread.site = number(context, call, thread);
+    let site = number(context, call, thread);
     let (rbp, rbx) = (call.frame_pointer(), call.rbx());
-    remember::remember(&mut thread.walk, end, thread.site, rbp, rbx);
-    true
+    remember::remember(&mut thread.walk, end, site, rbp, rbx);
+    Some(site)
 }
 
 /// Unwinds from the frame in `thread.walk` towards the bottom. Returns the stack's end.
@@ -215,14 +218,8 @@ fn announce(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32
         return 0;
     };
     let StackHead { depth, end, .. } = thread.stack.head;
-    thread.stack.head = StackHead {
-        record: STACK,
-        site: number,
-        pid: call.pid(),
-        probe: u32::from(Cookie(thread.cookie).probe()),
-        depth,
-        end,
-    };
+    thread.stack.head =
+        StackHead { record: STACK, site: number, pid: call.pid(), probe: call.what(), depth, end };
     let bytes = (size_of::<StackHead>() + (depth as usize & STACK_DEPTH) * 8) as u64;
     // SAFETY: the record starts at `thread.stack`, and `depth` is at most STACK_DEPTH (127, so that
     // the mask above only tells the verifier what is true): the bytes are within the map's value.

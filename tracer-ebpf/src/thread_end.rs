@@ -4,7 +4,7 @@ use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
 };
 
-use crate::{maps::TARGETS, room};
+use crate::{family, maps::TARGETS, room};
 
 /// `sched_process_exit` runs in the ending thread, whichever process it belongs to.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
@@ -13,10 +13,11 @@ pub(crate) fn thread_end(_context: RawTracePointContext) -> i32 {
     // Not there for threads that never met a probe: nothing to forget.
     room::leave(id);
     let pid = (id >> 32) as u32;
-    // SAFETY: a number that never changes while the value is there.
-    if let Some(target) = unsafe { TARGETS.get(pid) } {
+    // SAFETY: copied; it changes only while no thread of the process is here.
+    if let Some(target) = unsafe { TARGETS.get(pid) }.copied() {
         // A `vfork`'s child that ends without having become another program: its parent goes on.
         if target.owner != pid && id as u32 == pid {
+            family::ended(pid, &target);
             _ = TARGETS.remove(pid);
         }
     }

@@ -66,7 +66,7 @@ fn current(regs: &pt_regs) -> Option<Call> {
     }
     let id = bpf_get_current_pid_tgid();
     let (target, thread) = Call::who(id)?;
-    Some(Call { regs, id, cookie: COOKIE, target, thread })
+    Some(Call { regs, id, cookie: COOKIE, detail: 0, target, thread })
 }
 
 /// The walk begins where the thread was interrupted.
@@ -83,15 +83,12 @@ fn begin(context: &PerfEventContext) -> Option<()> {
     let call = current(&regs)?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread_of(&call)? };
-    thread.cookie = COOKIE.0;
     thread.size = address & !(PAGE_BYTES - 1);
-    thread.site = 0;
     thread.again = 0;
     site::begin(&call, &interrupted(&call), thread, call.memory_state());
     remember::nothing_copied();
     let site = remember::recall(&thread.walk, call.id);
     if site != 0 {
-        thread.site = site;
         touched(&call, thread.size, site);
         return Some(());
     }
@@ -109,12 +106,12 @@ fn go_on(context: &PerfEventContext) -> Option<()> {
     let call = current(&regs)?;
     let thread = call.thread?;
     let start = |call: &Call, _: &Thread| interrupted(call);
-    if !site::advance(context, &call, thread, start) {
+    let Some(site) = site::advance(context, &call, thread, start) else {
         // SAFETY: the array holds programs of this type.
         unsafe { TOUCH_UNWINDER.tail_call(context, 0) };
-    }
+        return None;
+    };
     // SAFETY: the value belongs to this thread alone.
-    let thread = unsafe { &*thread };
-    touched(&call, thread.size, thread.site);
+    touched(&call, unsafe { (*thread).size }, site);
     Some(())
 }

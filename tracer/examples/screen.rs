@@ -121,6 +121,7 @@ impl Server {
             pid: 4121,
             kind: if number % 7 == 3 { Kind::Mmap } else { Kind::Heap },
             acquired_by: if number % 7 == 3 { "mmap" } else { "malloc" }.to_owned(),
+            fd_type: None,
             outstanding_count: count,
             outstanding_bytes: bytes,
             acquired_count: count * 3,

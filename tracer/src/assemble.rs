@@ -5,6 +5,7 @@
 //! time budget at later reports. Only the last report waits.
 
 mod accounting;
+mod fds;
 mod light;
 mod members;
 mod probed;
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use tracer_common::{kind::Kind, stack::StackEnd};
+use tracer_common::{descriptor::Opener, kind::Kind, stack::StackEnd};
 
 use crate::{
     analyze::{
@@ -68,16 +69,27 @@ pub struct Scene {
     pub top: usize,
 }
 
+/// A stack as it is shown.
+struct Stack {
+    /// As it was named.
+    named: Arc<[Frame]>,
+    /// The frames of these that are shown.
+    shown: Arc<[Frame]>,
+    /// The frame that asked.
+    asked: usize,
+}
+
 /// Makes reports. Stays on the thread that made it, as names do.
 pub struct Assembly {
     scene: Scene,
     history: History,
     namer: Namer,
-    headlines: HashMap<u32, (Arc<[Frame]>, usize)>,
+    stacks: HashMap<u32, Stack>,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
     first_rss: Option<u64>,
     before: Option<(u64, u64)>,
+    descriptors: fds::Descriptors,
     /// Processor time used at the last report, seconds.
     cpu_before: Option<(u64, f64)>,
 }
@@ -89,11 +101,12 @@ impl Assembly {
             scene,
             history: History::default(),
             namer: Namer::new(),
-            headlines: HashMap::new(),
+            stacks: HashMap::new(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
             first_rss: None,
             before: None,
+            descriptors: fds::Descriptors::default(),
             cpu_before: None,
         }
     }
@@ -146,6 +159,7 @@ impl Assembly {
         let modules = self.namer.modules(shown);
         let sites = order.iter().map(|site| self.site(site, errors)).collect();
         let (light, fds) = self.light(snapshot);
+        let fds = fds.or_else(|| self.descriptors(snapshot));
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -170,6 +184,9 @@ impl Assembly {
     }
 
     fn kind(&self, site: &SiteFigures) -> Kind {
+        if let Some(kind) = fds::kind(site) {
+            return kind;
+        }
         // The unknown call site: almost everything that is acquired is heap.
         let unknown = if self.scene.light.is_some() { Kind::Pages } else { Kind::Heap };
         self.probe(site.probe).map_or(unknown, |probe| probe.function.kind)
@@ -180,7 +197,7 @@ impl Assembly {
     }
 
     fn is_wanted(&self, site: &SiteFigures) -> bool {
-        self.scene.kinds.contains(&self.kind(site))
+        self.scene.kinds.contains(&self.kind(site)) && fds::was_seen(site)
     }
 
     /// Looks up names, worst call sites first.
@@ -204,8 +221,11 @@ impl Assembly {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
         let unknown = if self.scene.light.is_some() { "page fault" } else { "?" };
-        let acquired_by =
-            self.probe(site.probe).map_or(unknown, |probe| &probe.function.name).to_owned();
+        let opener = fds::opener(site);
+        let acquired_by = match opener {
+            Some(opener) => opener.name().unwrap_or(unknown),
+            None => self.probe(site.probe).map_or(unknown, |probe| &probe.function.name),
+        };
         let growth = self.history.growth(site.number);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
@@ -214,7 +234,8 @@ impl Assembly {
             id: site.number,
             pid: site.pid.map_or(0, |pid| pid.0),
             kind,
-            acquired_by,
+            acquired_by: acquired_by.to_owned(),
+            fd_type: opener.map(|_| site.sort.name().to_owned()),
             outstanding_count: site.aged.count,
             outstanding_bytes: site.aged.bytes,
             acquired_count: site.acquired.count,
@@ -245,15 +266,19 @@ impl Assembly {
     fn frames(&mut self, site: &SiteFigures) -> (Arc<[Frame]>, usize) {
         let Some(pid) = site.pid else { return (Arc::from([]), 0) };
         let named = self.namer.lookup(site.number);
-        if let Some((remembered, asked)) = self.headlines.get(&site.number)
-            && named.as_ref().is_none_or(|frames| Arc::ptr_eq(remembered, frames))
+        if let Some(stack) = self.stacks.get(&site.number)
+            && named.as_ref().is_none_or(|frames| Arc::ptr_eq(&stack.named, frames))
         {
-            return (Arc::clone(remembered), *asked);
+            return (Arc::clone(&stack.shown), stack.asked);
         }
-        let frames = named.unwrap_or_else(|| self.namer.unnamed(pid, &site.frames));
-        let asked = headline(&frames);
-        self.headlines.insert(site.number, (Arc::clone(&frames), asked));
-        (frames, asked)
+        let named = named.unwrap_or_else(|| self.namer.unnamed(pid, &site.frames));
+        let shown = match fds::opener(site).and_then(Opener::name) {
+            None => Arc::clone(&named),
+            Some(call) => fds::behind_the_way_in(&named, call),
+        };
+        let asked = headline(&shown);
+        self.stacks.insert(site.number, Stack { named, shown: Arc::clone(&shown), asked });
+        (shown, asked)
     }
 
     fn targets(&mut self) -> Vec<Target> {

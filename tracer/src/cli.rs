@@ -221,9 +221,9 @@ fn frames() -> clap::builder::RangedI64ValueParser<u32> {
 /// Kinds by their names, as the one list has them.
 fn kind() -> impl TypedValueParser<Value = Kind> {
     PossibleValuesParser::new(
-        Kind::PROBED.map(|kind| PossibleValue::new(kind.name()).help(kind.sentence())),
+        Kind::OFFERED.map(|kind| PossibleValue::new(kind.name()).help(kind.sentence())),
     )
     .try_map(|name| {
-        Kind::PROBED.into_iter().find(|kind| kind.name() == name).ok_or("no kind has this name")
+        Kind::OFFERED.into_iter().find(|kind| kind.name() == name).ok_or("no kind has this name")
     })
 }

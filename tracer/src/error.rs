@@ -47,6 +47,14 @@ pub enum Failure {
         /// The least that is taken.
         least: Duration,
     },
+    /// A kind was asked for that no budget can be kept for.
+    #[error(
+        "could not trace `{kind}` on a budget: descriptors that open between two windows would be missed"
+    )]
+    NoBudgetFor {
+        /// The kind.
+        kind: &'static str,
+    },
     /// The terminal UI was asked for where there is no terminal.
     #[error("could not open the terminal UI: stdout is not a terminal")]
     NoTerminal,

@@ -91,13 +91,18 @@ impl Command {
 }
 
 impl Settings {
+    /// Whether file descriptors are to be traced.
+    pub fn traces_descriptors(&self) -> bool {
+        self.kinds.iter().any(|kind| kind.is_descriptor())
+    }
+
     /// As if `--light` had not been given, for these processes.
     #[must_use]
     pub fn full(&self, pids: Vec<u32>) -> Self {
         Self {
             target: Wanted::Pids(pids),
             light: false,
-            kinds: Kind::PROBED.to_vec(),
+            kinds: Kind::OFFERED.to_vec(),
             ..self.clone()
         }
     }
@@ -131,12 +136,7 @@ impl Settings {
             output: trace.output,
             top: top.map(|top| usize::try_from(top).unwrap_or(usize::MAX)),
             min_age: trace.min_age,
-            kinds: if trace.light {
-                vec![Kind::Pages]
-            } else {
-                let asked = |kind: &Kind| trace.kind.is_empty() || trace.kind.contains(kind);
-                Kind::PROBED.into_iter().filter(asked).collect()
-            },
+            kinds: kinds(trace.light, trace.max_overhead.is_some(), &trace.kind)?,
             functions: [trace.alloc, trace.free].concat(),
             allocator_prefixes: trace.allocator_prefix,
             verbosity: trace.verbose,
@@ -165,6 +165,21 @@ impl Wanted {
             }),
         }
     }
+}
+
+/// What is traced. A budget is kept by not recording all the time, and what was opened unseen would be found open.
+fn kinds(light: bool, budget: bool, asked: &[Kind]) -> Result<Vec<Kind>, Failure> {
+    if light {
+        return Ok(vec![Kind::Pages]);
+    }
+    if let Some(kind) = asked.iter().find(|kind| budget && kind.is_descriptor()) {
+        return Err(Failure::NoBudgetFor { kind: kind.name() });
+    }
+    let is_asked = |kind: &Kind| match asked {
+        [] => !(budget && kind.is_descriptor()),
+        some => some.contains(kind),
+    };
+    Ok(Kind::OFFERED.into_iter().filter(is_asked).collect())
 }
 
 /// The numbers without repetitions, in the order of their first mention.
@@ -239,14 +254,14 @@ mod tests {
         assert_eq!(settings.target, Wanted::Name("gateway".to_owned()));
         assert_eq!(settings.interval, Duration::from_secs(1));
         assert_eq!((settings.duration, settings.min_age), (None, Duration::ZERO));
-        assert_eq!(settings.kinds, Kind::PROBED);
+        assert_eq!(settings.kinds, Kind::OFFERED);
         assert_eq!((settings.verbosity, settings.trial.bare_traps), (0, false));
     }
 
     #[test]
     fn kinds_come_in_the_order_of_the_list() {
         assert_eq!(settings("-p 1 --kind mmap", false).kinds, [Kind::Mmap]);
-        assert_eq!(settings("-p 1 --kind mmap,heap", false).kinds, Kind::PROBED);
+        assert_eq!(settings("-p 1 --kind mmap,heap", false).kinds, [Kind::Heap, Kind::Mmap]);
     }
 
     #[test]
@@ -276,6 +291,10 @@ mod tests {
             ("-p 1 -n x -- y", "could not choose a target: `-p`, `-n` and `-- CMD` each name one"),
             ("-p 1 -f tui", "could not open the terminal UI: stdout is not a terminal"),
             ("-p 1 -f tui -o r", "could not write the terminal UI to `r`: a screen is no report"),
+            (
+                "-p 1 --max-overhead 5% --kind heap,fd",
+                "could not trace `fd` on a budget: descriptors that open between two windows would be missed",
+            ),
             ("-p 1 -i 10ms", "could not use `--interval 10ms`: the least is 100ms"),
             ("-p 1 -d 0s", "could not use `--duration 0s`: the least is 1ms"),
         ] {
@@ -310,7 +329,7 @@ mod tests {
 
     #[test]
     fn wrong_words_are_refused_where_they_stand() {
-        for words in ["-p 0", "-p x", "-d 30", "--top 0", "--kind fd", "-f xml", "doctor -n x"] {
+        for words in ["-p 0", "-p x", "-d 30", "--top 0", "--kind pages", "-f xml", "doctor -n x"] {
             let words = std::iter::once("leaktrace").chain(words.split_whitespace());
             assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2);
         }

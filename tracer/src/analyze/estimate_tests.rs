@@ -114,6 +114,7 @@ fn nothing_is_released_that_was_not_acquired() {
     let site = crate::collect::snapshot::SiteFigures {
         number: 1,
         pid: None,
+        sort: tracer_common::descriptor::Sort::Unknown,
         probe: None,
         frames: std::sync::Arc::from([]),
         end: tracer_common::stack::StackEnd::Bottom,

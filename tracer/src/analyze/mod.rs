@@ -5,6 +5,7 @@
 
 pub mod estimate;
 pub mod level;
+pub mod limit;
 pub mod quiet;
 
 use std::collections::{HashMap, VecDeque};
@@ -92,7 +93,7 @@ fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> Option<f64> {
 mod tests {
     use std::sync::Arc;
 
-    use tracer_common::stack::StackEnd;
+    use tracer_common::{descriptor::Sort, stack::StackEnd};
 
     use super::*;
     use crate::collect::snapshot::SiteFigures;
@@ -103,6 +104,7 @@ mod tests {
             number: 1,
             pid: None,
             probe: None,
+            sort: Sort::Unknown,
             frames: Arc::from([]),
             end: StackEnd::Bottom,
             acquired: outstanding,

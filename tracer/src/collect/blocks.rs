@@ -61,13 +61,18 @@ impl Blocks {
         self.tables.get(&(handle.pid, handle.kind))?.get(handle.value)
     }
 
-    /// Every block's handle of one kind, in no order.
-    pub(super) fn handles(&self, kind: Kind) -> impl Iterator<Item = Handle> {
+    /// Every block of one kind with its handle, in no order.
+    pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (Handle, Block)> {
         let of_kind = self.tables.iter().filter(move |((_, of), _)| *of == kind);
         of_kind.flat_map(move |((pid, _), table)| {
             let pid = *pid;
-            table.iter().map(move |(value, _)| Handle { pid, kind, value })
+            table.iter().map(move |(value, block)| (Handle { pid, kind, value }, block))
         })
+    }
+
+    /// Every block's handle of one kind, in no order.
+    pub(super) fn handles(&self, kind: Kind) -> impl Iterator<Item = Handle> {
+        self.of_kind(kind).map(|(handle, _)| handle)
     }
 
     /// Takes out the block of that handle if it was acquired at or before `position`.
@@ -83,11 +88,16 @@ impl Blocks {
         }
     }
 
-    /// The same among the blocks of one process; a table that is empty then is gone.
-    pub(super) fn retain_of(&mut self, pid: Pid, mut keep: impl FnMut(&Block) -> bool) {
-        for kind in Kind::ALL {
+    /// The same among the blocks of one process and these kinds; a table that is empty then is gone.
+    pub(super) fn retain_of(
+        &mut self,
+        pid: Pid,
+        kinds: impl Iterator<Item = Kind>,
+        mut keep: impl FnMut(u64, &Block) -> bool,
+    ) {
+        for kind in kinds {
             if let Some(table) = self.tables.get_mut(&(pid, kind)) {
-                table.retain(|_, block| keep(block));
+                table.retain(&mut keep);
                 if table.is_empty() {
                     self.tables.remove(&(pid, kind));
                 }

@@ -143,7 +143,7 @@ proptest! {
                 }
                 Step::RetainOf { pid, until } => {
                     model.retain(|handle, block| handle.pid != pid || block.position > until);
-                    blocks.retain_of(pid, |block| block.position > until);
+                    blocks.retain_of(pid, Kind::ALL.into_iter(), |_, block| block.position > until);
                 }
                 Step::Lift { pid } => {
                     if let Some(table) = blocks.lift(pid, Kind::Heap) {

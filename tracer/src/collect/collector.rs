@@ -24,6 +24,7 @@ use tracer_common::{limits, loss::Loss, stack::StackEnd};
 pub use super::requests::{Reading, Request};
 use super::{
     decode::{Event, decode, drained},
+    found::Found,
     generations::Generations,
     ledger::Ledger,
     manner::Manner,
@@ -94,6 +95,8 @@ pub struct Collector {
     pub(super) taken: Vec<Drained>,
     /// Where page faults are traced.
     pub(super) touches: Option<Touches>,
+    /// Where file descriptors are traced.
+    pub(super) found: Option<Found>,
     pub(super) malformed: u64,
     pub(super) doubts_seen: u64,
     pub(super) ended: Vec<Pid>,
@@ -137,6 +140,7 @@ impl Collector {
             manner,
             taken: Vec::new(),
             touches: manner.light.then(Touches::new),
+            found: manner.descriptors.then(Found::default),
             malformed: 0,
             doubts_seen: 0,
             ended: Vec::new(),
@@ -164,7 +168,13 @@ impl Collector {
         if let Some(windows) = &mut self.windows {
             windows.begin(now_ns());
         }
-        self.tables.switch(true)
+        if let Some(found) = &mut self.found {
+            found.begin(self.targets.iter().map(|one| one.pid));
+        }
+        self.tables.switch(true)?;
+        self.cycle()?;
+        self.take_in_first();
+        Ok(())
     }
 
     /// Runs until it is told to stop (or nobody is left to tell it), handing a snapshot to `publish`
@@ -201,6 +211,7 @@ impl Collector {
                 // What it did last, a fork for example, is to be known when its end is.
                 self.cycle()?;
                 self.look_at_targets();
+                self.look_at_descriptors(false)?;
                 publish(self.snapshot(false)?);
                 next_snapshot = (next_snapshot + interval).max(now + interval / 2);
             }
@@ -210,6 +221,9 @@ impl Collector {
                 next_drain = Instant::now();
             }
         }
+        // What is closed now in a way that is not seen is missing twice.
+        self.look_at_descriptors(true)?;
+        self.look_at_descriptors(true)?;
         self.finish()?;
         self.look_at_targets();
         publish(self.snapshot(true)?);
@@ -309,6 +323,8 @@ impl Collector {
             losses,
             unknown_releases: self.ledger.unknown_releases(),
             hits: (0..self.probes).map(|probe| self.tables.hits(probe)).collect(),
+            descriptors: self.descriptors(),
+            unseen: self.found.as_ref().map_or((0, 0), |found| found.unseen),
             ended: self.ended.clone(),
             sampling: self.windows.as_ref().map(|windows| windows.sampling(at_ns)),
             unwind: self.library.status(),

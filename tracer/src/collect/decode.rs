@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use tracer_common::{
+    descriptor::Sort,
     kind::Kind,
-    record::{ACQUIRE, Change, EXEC, FORK, Kin, RELEASE, RESIZE, RESTORE, STACK, StackHead},
+    record::{
+        ACQUIRE, Change, END_FILES, EXEC, FORK, FORK_FILES, Kin, RELEASE, RESIZE, RESTORE, STACK,
+        StackHead,
+    },
     stack::StackEnd,
     state::{Key, Young},
 };
@@ -46,15 +50,16 @@ pub enum Event {
         /// What is known of it.
         block: Block,
     },
-    /// A resource (for kinds by range: `size` bytes from the handle on) was released.
+    /// A resource (for kinds by range: `size` bytes from the handle on; `size` descriptors, if any are told) was
+    /// released.
     Released {
         /// Which.
         handle: Handle,
-        /// Bytes, for ranges.
+        /// Bytes, for ranges; how many, for ranges of descriptors.
         size: u64,
         /// Place in the order of things.
         position: u64,
-        /// Return address of the call, 0 when it was not taken.
+        /// Return address of the call, 0 when it was not taken; for descriptors `record::PERHAPS`, if so.
         caller: u64,
         /// The thread, when this is the beginning of a resize that may still fail.
         resizing: Option<u32>,
@@ -68,12 +73,14 @@ pub enum Event {
     },
     /// A call site was seen for the first time.
     Site(Site),
-    /// A target has forked.
+    /// A target has started another process.
     Forked {
         /// Who.
         parent: Pid,
         /// The new process, a target from now on.
         child: Pid,
+        /// Whether this tells of its table of file descriptors; else of its memory.
+        files: bool,
         /// Place in the order of things.
         position: u64,
         /// `CLOCK_MONOTONIC`, nanoseconds.
@@ -90,6 +97,13 @@ pub enum Event {
         /// `CLOCK_MONOTONIC`, nanoseconds.
         time_ns: u64,
     },
+    /// A process that had nothing but its table of file descriptors to itself has ended.
+    FilesEnded {
+        /// The process.
+        pid: Pid,
+        /// Place in the order of things.
+        position: u64,
+    },
 }
 
 /// A call site as the kernel side knows it.
@@ -101,6 +115,8 @@ pub struct Site {
     pub pid: Pid,
     /// Number of the probe: the function called.
     pub probe: u8,
+    /// What descriptors lead to that are opened there.
+    pub sort: Sort,
     /// Return addresses, innermost first.
     pub frames: Arc<[u64]>,
     /// Why unwinding stopped.
@@ -113,7 +129,7 @@ pub fn decode(record: &[u8]) -> Option<Event> {
     match kind {
         STACK => stack(record),
         ACQUIRE | RELEASE | RESIZE | RESTORE => change(Change::read_from_bytes(record).ok()?),
-        FORK | EXEC => Some(kin(Kin::read_from_bytes(record).ok()?)),
+        FORK | EXEC | FORK_FILES | END_FILES => Some(kin(Kin::read_from_bytes(record).ok()?)),
         _ => None,
     }
 }
@@ -121,11 +137,16 @@ pub fn decode(record: &[u8]) -> Option<Event> {
 fn kin(kin: Kin) -> Event {
     let Kin { position, time_ns, .. } = kin;
     let (pid, parent) = (Pid(kin.pid), Pid(kin.parent));
-    if kin.record == FORK {
-        Event::Forked { parent, child: pid, position, time_ns }
-    } else {
-        let parent = (parent != pid).then_some(parent);
-        Event::Executed { pid, parent, position, time_ns }
+    match kin.record {
+        FORK | FORK_FILES => {
+            let files = kin.record == FORK_FILES;
+            Event::Forked { parent, child: pid, files, position, time_ns }
+        }
+        END_FILES => Event::FilesEnded { pid, position },
+        _ => {
+            let parent = (parent != pid).then_some(parent);
+            Event::Executed { pid, parent, position, time_ns }
+        }
     }
 }
 
@@ -174,10 +195,12 @@ fn stack(record: &[u8]) -> Option<Event> {
     let depth = usize::try_from(head.depth).ok()?;
     let (frames, _) = rest.as_chunks::<8>();
     let frames = frames.get(..depth)?;
+    let [probe, sort, 0, 0] = head.probe.to_le_bytes() else { return None };
     Some(Event::Site(Site {
         number: head.site,
         pid: Pid(head.pid),
-        probe: u8::try_from(head.probe).ok()?,
+        probe,
+        sort: Sort::from_number(sort),
         frames: frames.iter().map(|word| u64::from_ne_bytes(*word)).collect(),
         end: StackEnd::from_number(u8::try_from(head.end).ok()?),
     }))

@@ -19,6 +19,8 @@ const CYCLES: u32 = 3;
 struct Fork {
     parent: Pid,
     child: Pid,
+    /// Whether descriptors were copied; else memory.
+    files: bool,
     position: u64,
     cycles: u32,
 }
@@ -43,11 +45,22 @@ pub(super) struct Family {
 impl Family {
     /// A fork; the child's id may have been another's before. Returns releases of that one which will
     /// never find anything.
-    pub(super) fn opened(&mut self, parent: Pid, child: Pid, position: u64) -> Vec<(Handle, Held)> {
-        self.open.retain(|fork| fork.parent != child && fork.child != child);
-        self.executed.remove(&child);
-        let stale = self.take_all(|handle| handle.pid == child);
-        self.open.push(Fork { parent, child, position, cycles: 0 });
+    pub(super) fn opened(
+        &mut self,
+        parent: Pid,
+        child: Pid,
+        files: bool,
+        position: u64,
+    ) -> Vec<(Handle, Held)> {
+        let others =
+            |fork: &Fork| fork.files != files || fork.parent != child && fork.child != child;
+        self.open.retain(others);
+        if !files {
+            self.executed.remove(&child);
+        }
+        let stale =
+            self.take_all(|handle| handle.pid == child && handle.kind.is_descriptor() == files);
+        self.open.push(Fork { parent, child, files, position, cycles: 0 });
         stale
     }
 
@@ -56,24 +69,28 @@ impl Family {
         self.executed.entry(pid).or_default().push(position);
     }
 
-    /// Whether the resource was another program's.
-    pub(super) fn is_past(&self, handle: &Handle, block: &Block) -> bool {
-        self.executed
-            .get(&handle.pid)
-            .and_then(|all| all.last())
-            .is_some_and(|last| block.position <= *last)
+    /// Where other programs began to run in the owner of a resource, which ended it.
+    fn ends(&self, handle: &Handle) -> impl Iterator<Item = u64> {
+        let all = if handle.kind.is_descriptor() { None } else { self.executed.get(&handle.pid) };
+        all.into_iter().flatten().copied()
     }
 
-    /// The children that have a copy of a resource which reaches the ledger now.
-    pub(super) fn heirs(&self, handle: &Handle, block: &Block) -> Vec<Pid> {
+    /// Whether the resource was another program's.
+    pub(super) fn is_past(&self, handle: &Handle, block: &Block) -> bool {
+        self.ends(handle).last().is_some_and(|last| block.position <= last)
+    }
+
+    /// The children that have a copy of a resource which reaches the ledger now. It was released before `until`.
+    pub(super) fn heirs(&self, handle: &Handle, block: &Block, until: u64) -> Vec<Pid> {
         let ended = |before: u64| {
             let mut held = self.held.get(handle).into_iter().flatten();
             let since = block.position..before;
             held.any(|held| since.contains(&held.position))
-                || self.executed.get(&handle.pid).into_iter().flatten().any(|at| since.contains(at))
+                || self.ends(handle).any(|at| since.contains(&at))
         };
         self.open
             .iter()
+            .filter(|fork| fork.files == handle.kind.is_descriptor() && fork.position < until)
             .filter(|fork| fork.parent == handle.pid && block.position <= fork.position)
             .filter(|fork| !ended(fork.position))
             .map(|fork| fork.child)
@@ -82,7 +99,8 @@ impl Family {
 
     /// Holds a release that found nothing; `false` when there is nothing to wait for.
     pub(super) fn hold(&mut self, handle: Handle, held: Held) -> bool {
-        let waits = self.open.iter().any(|fork| fork.child == handle.pid);
+        let files = handle.kind.is_descriptor();
+        let waits = self.open.iter().any(|fork| fork.child == handle.pid && fork.files == files);
         if waits {
             self.held.entry(handle).or_default().push(held);
         }
@@ -91,15 +109,15 @@ impl Family {
 
     /// The held release that ended this resource.
     pub(super) fn take_held(&mut self, handle: &Handle, block: &Block) -> Option<Held> {
-        let all = self.held.get_mut(handle)?;
+        let all = self.held.get(handle)?;
         // They came in their order: the first one not before the resource ended it.
         let at = all.iter().position(|held| held.position >= block.position)?;
         // Unless it is another program's.
         let since = block.position..all.get(at)?.position;
-        if self.executed.get(&handle.pid).into_iter().flatten().any(|at| since.contains(at)) {
+        if self.ends(handle).any(|at| since.contains(&at)) {
             return None;
         }
-        Some(all.remove(at))
+        Some(self.held.get_mut(handle)?.remove(at))
     }
 
     /// Takes back a held release: its resize has failed.

@@ -10,16 +10,20 @@ use super::{
 use crate::target::Pid;
 
 impl Ledger {
-    /// The child has a copy of everything its parent held.
-    pub(super) fn forked(&mut self, parent: Pid, child: Pid, position: u64) {
+    /// The child has a copy of everything its parent held: of descriptors if `files`, else of all else.
+    pub(super) fn forked(&mut self, parent: Pid, child: Pid, files: bool, position: u64) {
         // The id may have been another's before; what this one acquired may be drained already.
-        self.forget_until(child, position);
-        for (handle, held) in self.family.opened(parent, child, position) {
+        if files {
+            self.forget_descriptors(child, position);
+        } else {
+            self.forget_until(child, position);
+        }
+        for (handle, held) in self.family.opened(parent, child, files, position) {
             self.held_in_vain(handle, held);
         }
         // No copy goes to the parent, not even one of a copy: a child of the child would have to be its
         // parent. So its tables can be read while they are copied.
-        for kind in Kind::ALL {
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_descriptor() == files) {
             let Some(table) = self.blocks.lift(parent, kind) else { continue };
             let held = table.iter().filter(|(_, block)| block.position <= position);
             for (value, block) in held {
@@ -31,12 +35,15 @@ impl Ledger {
         let owed: Vec<(Handle, Block)> = self
             .owed
             .iter()
-            .filter(|(handle, _)| handle.pid == parent)
+            .filter(|(handle, _)| handle.pid == parent && handle.kind.is_descriptor() == files)
             .flat_map(|(handle, all)| all.iter().map(|one| (*handle, *one)))
             .filter(|(_, block)| block.position <= position)
             .collect();
         for (handle, block) in owed {
             self.inherit(child, handle, block);
+        }
+        if files {
+            return;
         }
         for kind in Kind::ALL {
             let Some(ranges) = self.ranges.get(&(parent, kind)) else { continue };
@@ -61,10 +68,13 @@ impl Ledger {
 
     /// A block reaches the ledger, perhaps later than news of what became of it.
     pub(super) fn arrived(&mut self, handle: Handle, block: Block) {
-        for child in self.family.heirs(&handle, &block) {
+        let closed = self.range_closed(&handle, &block);
+        for child in self.family.heirs(&handle, &block, closed.unwrap_or(u64::MAX)) {
             self.inherit(child, handle, block);
         }
-        if let Some(held) = self.family.take_held(&handle, &block) {
+        if closed.is_some() {
+            self.book.tally(block.site).settle(block.size);
+        } else if let Some(held) = self.family.take_held(&handle, &block) {
             self.book.tally(block.site).settle(block.size);
             self.answer(&handle, held, Taken::Block(block));
         } else if self.family.is_past(&handle, &block) {

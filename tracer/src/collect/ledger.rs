@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 use tracer_common::{
     kind::{Extent, Kind},
+    record::PERHAPS,
     stack::Digest,
     state::Died,
 };
@@ -21,6 +22,7 @@ pub use super::tally::{Sum, Tally};
 use super::{
     blocks::Blocks,
     decode::{Block, Event, Handle, Site},
+    descriptors::ClosedRange,
     family::{Family, Held},
     ranges::{Gone, Ranges},
     tally::Book,
@@ -61,6 +63,8 @@ pub struct Ledger {
     pub(super) pending: HashMap<(Pid, u32), Pending>,
     pub(super) book: Book,
     pub(super) family: Family,
+    /// Ranges of descriptors that were closed a short while ago.
+    pub(super) closed_ranges: Vec<ClosedRange>,
     /// Code whose own releases of unknown ranges are no news: the allocator's.
     pub(super) internal: HashMap<Pid, Vec<(u64, u64)>>,
     pub(super) unknown_releases: u64,
@@ -78,6 +82,9 @@ impl Ledger {
             Event::Acquired { handle, block } => self.acquired(handle, block),
             Event::Released { handle, size, position, caller, resizing } => {
                 let taken = match handle.kind.extent() {
+                    Extent::Handle if handle.kind.is_descriptor() => {
+                        return self.closed(handle, size, position, caller == PERHAPS);
+                    }
                     Extent::Handle => self.released(handle, Held { position, thread: resizing }),
                     Extent::Range => self.unmapped(handle, size, position, caller),
                 };
@@ -87,7 +94,10 @@ impl Ledger {
             }
             Event::Restored { handle, thread } => self.restored(handle, thread),
             Event::Site(site) => self.book.learn(site),
-            Event::Forked { parent, child, position, .. } => self.forked(parent, child, position),
+            Event::Forked { parent, child, files, position, .. } => {
+                self.forked(parent, child, files, position);
+            }
+            Event::FilesEnded { pid, position } => self.forget_descriptors(pid, position),
             Event::Executed { pid, position, .. } => {
                 self.forget_until(pid, position);
                 self.family.executed(pid, position);
@@ -102,7 +112,7 @@ impl Ledger {
         }
     }
 
-    /// Everything a target had is gone: another program runs in its place. Released, because the
+    /// All memory a target had is gone: another program runs in its place. Released, because the
     /// kernel has taken it back.
     pub fn forget(&mut self, pid: Pid) {
         self.forget_until(pid, u64::MAX);
@@ -112,7 +122,8 @@ impl Ledger {
     /// brought some already.
     pub(super) fn forget_until(&mut self, pid: Pid, position: u64) {
         let book = &mut self.book;
-        self.blocks.retain_of(pid, |block| {
+        let kinds = Kind::ALL.into_iter().filter(|kind| !kind.is_descriptor());
+        self.blocks.retain_of(pid, kinds, |_, block| {
             let keep = block.position > position;
             if !keep {
                 book.tally(block.site).settle(block.size);
@@ -126,7 +137,8 @@ impl Ledger {
                 .map(|ranges| ranges.release(0, u64::MAX, position));
             self.settle(&gone.unwrap_or_default());
         }
-        for (_, owed) in self.owed.iter_mut().filter(|(handle, _)| handle.pid == pid) {
+        let memory = |handle: &Handle| handle.pid == pid && !handle.kind.is_descriptor();
+        for (_, owed) in self.owed.iter_mut().filter(|(handle, _)| memory(handle)) {
             owed.retain(|block| block.position > position);
         }
         self.pending.retain(|(owner, _), _| *owner != pid);
@@ -143,6 +155,7 @@ impl Ledger {
     /// A cycle is over in which everything young was drained and every record read. Only then is known
     /// what the child of a fork has not inherited.
     pub fn cycled(&mut self) {
+        self.range_cycled();
         for (handle, held) in self.family.cycle() {
             self.held_in_vain(handle, held);
         }
@@ -253,7 +266,7 @@ impl Ledger {
         }
     }
 
-    fn released(&mut self, handle: Handle, release: Held) -> Taken {
+    pub(super) fn released(&mut self, handle: Handle, release: Held) -> Taken {
         let position = release.position;
         if let Some(block) = self.blocks.take(&handle, position) {
             self.book.tally(block.site).settle(block.size);

@@ -277,7 +277,7 @@ impl Kernel {
                 self.processes.insert(child, copy);
                 self.forks.insert(pid, self.sent + 1);
                 let position = self.sent;
-                self.send(Event::Forked { parent: pid, child, position, time_ns: 0 });
+                self.send(Event::Forked { parent: pid, child, files: false, position, time_ns: 0 });
             }
             Deed::Exec => {
                 *process = Process { programs: programs + 1, ..Process::default() };

@@ -13,7 +13,9 @@ impl Collector {
     /// A target has forked, or become another program.
     pub(super) fn related(&mut self, event: &Event) {
         let (pid, parent, at_ns, executed) = match *event {
-            Event::Forked { parent, child, time_ns, .. } => (child, Some(parent), time_ns, false),
+            Event::Forked { parent, child, files: false, time_ns, .. } => {
+                (child, Some(parent), time_ns, false)
+            }
             Event::Executed { pid, parent, time_ns, .. } => (pid, parent, time_ns, true),
             _ => return,
         };
@@ -41,6 +43,9 @@ impl Collector {
             self.changed.insert(pid, mappings);
         }
         if executed {
+            if let Event::Executed { position, .. } = *event {
+                self.close_at_exec(pid, position);
+            }
             self.executed.push(pid);
             self.look_at_targets();
         }

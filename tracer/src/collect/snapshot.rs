@@ -4,10 +4,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tracer_common::{loss::Loss, stack::StackEnd};
+use tracer_common::{descriptor::Sort, loss::Loss, stack::StackEnd};
 
 use super::{
     ages::add_ages,
+    descriptors::OpenDescriptor,
     ledger::{Ledger, Sum},
     windows::{Batches, Sampling},
 };
@@ -28,6 +29,10 @@ pub struct Snapshot {
     pub unknown_releases: u64,
     /// Hits and failed acquisitions, by number of the probe.
     pub hits: Vec<(u64, u64)>,
+    /// File descriptors that are open, by process and number, with what each leads to, if that is known.
+    pub descriptors: Vec<(OpenDescriptor, Option<Arc<str>>)>,
+    /// Descriptors opened and closed in ways that are not seen, but were found so.
+    pub unseen: (u64, u64),
     /// Targets that have ended.
     pub ended: Vec<Pid>,
     /// How far unwind tables have come.
@@ -64,6 +69,8 @@ pub struct SiteFigures {
     pub pid: Option<Pid>,
     /// Number of the probe; `None` for the unknown call site.
     pub probe: Option<u8>,
+    /// What descriptors lead to that are opened there.
+    pub sort: Sort,
     /// Return addresses, innermost first.
     pub frames: Arc<[u64]>,
     /// Why unwinding stopped.
@@ -111,6 +118,7 @@ pub fn site_figures(
             number,
             pid: site.as_ref().map(|site| site.pid),
             probe: site.as_ref().map(|site| site.probe),
+            sort: site.as_ref().map_or(Sort::Unknown, |site| site.sort),
             end: site.as_ref().map_or(StackEnd::Unreadable, |site| site.end),
             frames: site.map_or_else(|| Arc::from([]), |site| site.frames),
             acquired: tally.acquired(),

@@ -3,9 +3,14 @@
 //! A call site of the kernel's numbering belongs to one target. What a child inherits stands at call
 //! sites of its own, numbered behind the kernel's: the same stack, in another process. Pure.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use tracer_common::{limits, state::Died};
+use tracer_common::{
+    descriptor::{Opener, Sort},
+    limits,
+    stack::StackEnd,
+    state::Died,
+};
 
 use super::decode::Site;
 use crate::target::Pid;
@@ -98,12 +103,14 @@ impl Tally {
     }
 }
 
-/// The call site of what a process has inherited.
+/// The call site of what a process has inherited, or of what was found in it.
 #[derive(Debug)]
 struct Copied {
     pid: Pid,
-    /// Its number in the process that acquired.
+    /// Its number in the process that acquired; its own for what was found.
     origin: u32,
+    /// What it stands for, if nobody called.
+    found: Option<Site>,
     tally: Tally,
 }
 
@@ -115,6 +122,7 @@ pub(super) struct Book {
     tallies: Vec<Tally>,
     copies: Vec<Copied>,
     by_origin: HashMap<(Pid, u32), u32>,
+    by_sort: HashMap<(Pid, Opener, Sort), u32>,
 }
 
 impl Book {
@@ -133,8 +141,21 @@ impl Book {
     pub(super) fn copy(&mut self, pid: Pid, site: u32) -> u32 {
         let origin = self.origin(site);
         *self.by_origin.entry((pid, origin)).or_insert_with(|| {
-            self.copies.push(Copied { pid, origin, tally: Tally::default() });
+            self.copies.push(Copied { pid, origin, found: None, tally: Tally::default() });
             FIRST_COPY + u32::try_from(self.copies.len() - 1).unwrap_or(0)
+        })
+    }
+
+    /// The number under which stand the descriptors of one sort that were found in `pid`.
+    pub(super) fn found(&mut self, pid: Pid, opener: Opener, sort: Sort) -> u32 {
+        *self.by_sort.entry((pid, opener, sort)).or_insert_with(|| {
+            let number = FIRST_COPY + u32::try_from(self.copies.len()).unwrap_or(0);
+            let frames = Arc::from([]);
+            let site =
+                Site { number, pid, probe: opener.probe(), sort, frames, end: StackEnd::Bottom };
+            let tally = Tally::default();
+            self.copies.push(Copied { pid, origin: number, found: Some(site), tally });
+            number
         })
     }
 
@@ -171,7 +192,11 @@ impl Book {
             (u32::try_from(number).unwrap_or(0), site, tally)
         });
         let copied = (FIRST_COPY..).zip(&self.copies).map(|(number, copied)| {
-            let origin = self.sites.get(copied.origin as usize).cloned().flatten();
+            let found = copied.origin.checked_sub(FIRST_COPY);
+            let origin = match found.and_then(|index| self.copies.get(index as usize)) {
+                Some(found) => found.found.clone(),
+                None => self.sites.get(copied.origin as usize).cloned().flatten(),
+            };
             let site = origin.map(|origin| Site { number, pid: copied.pid, ..origin });
             (number, site, copied.tally)
         });

@@ -17,6 +17,9 @@ impl Failure {
             Self::TooShort { least, .. } => {
                 format!("give {} or more", humantime::format_duration(*least))
             }
+            Self::NoBudgetFor { .. } => {
+                "leave out --max-overhead, or --kind fd,socket".to_owned()
+            }
             Self::NoTerminal => "use -f text or -f json".to_owned(),
             Self::ScreenToFile { .. } => {
                 "use -f text or -f json with -o, or leave out -o".to_owned()

@@ -4,6 +4,7 @@
 //! of `tracer-common`; it interprets none of them.
 
 mod batch;
+mod calls;
 mod cost;
 mod hold;
 mod multi;

@@ -18,12 +18,15 @@ use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{
+    calls,
     hold::Programs,
     multi::{Multi, descriptor},
     syscall,
-    tables::{self, Tables},
-    touch, types,
+    tables::{self, Plain, Tables},
+    touch,
+    types::Types,
 };
+use tracer_common::state::Layout;
 
 /// Another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
@@ -105,6 +108,8 @@ pub enum Means {
     Probes,
     /// Those at page faults.
     Touches,
+    /// None of them.
+    Neither,
 }
 
 /// Why the kernel did not take something.
@@ -197,11 +202,13 @@ pub struct Needs {
     pub budget: bool,
     /// Which programs.
     pub means: Means,
+    /// Whether file descriptors are to be traced.
+    pub descriptors: bool,
 }
 
 /// Loads the object: programs verified, none attached, recording off.
 pub fn load(needs: Needs) -> Result<Loaded, Failed> {
-    let Needs { log: wanted, unwind_pages, children, budget, means } = needs;
+    let Needs { log: wanted, unwind_pages, children, budget, means, descriptors } = needs;
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -210,11 +217,12 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         None => None,
     };
     let level = wanted as u8;
-    let pid_offset = if children { pid_offset()? } else { 0 };
+    let (pid_offset, layout) = offsets(children, descriptors)?;
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
         .override_global("TASK_PID_OFFSET", &pid_offset, true)
+        .override_global("LAYOUT", &layout, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
     let object = bytes.as_deref().unwrap_or(&OBJECT.0);
@@ -224,7 +232,11 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
             touch::load(&mut ebpf)?;
             None
         }
+        Means::Neither => None,
     };
+    if descriptors {
+        calls::load(&mut ebpf)?;
+    }
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
         let program = tracepoint(&mut ebpf, name)?;
         program.load().map_err(|error| program_failed(name, error))?;
@@ -245,11 +257,17 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     Ok(Loaded { programs: Programs::new(ebpf, multi), tables, log })
 }
 
-/// Where a task keeps its id.
-fn pid_offset() -> Result<u32, Failed> {
+/// Where a task keeps its id, and where things behind file descriptors are; zeros for what is not wanted.
+fn offsets(children: bool, descriptors: bool) -> Result<(u32, Plain<Layout>), Failed> {
+    if !children && !descriptors {
+        return Ok((0, Plain(Layout::default())));
+    }
     let btf =
         std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })?;
-    types::offset_of(&btf, "task_struct", "pid").ok_or(Failed::Type { what: "task_struct.pid" })
+    let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
+    let pid = types.offset_of("task_struct", "pid");
+    let layout = if descriptors { calls::layout(&types)? } else { Layout::default() };
+    Ok((pid.ok_or(Failed::Type { what: "task_struct.pid" })?, Plain(layout)))
 }
 
 /// Loads the programs at functions: for links of many points where the kernel has them, else for probes
@@ -264,10 +282,10 @@ fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Option<Multi>, Failed> {
     }
     let (name, map) = UNWINDER;
     if let Some(multi) = &multi {
-        place(ebpf, map, multi.program(name)?)?;
+        place(ebpf, map, 0, multi.program(name)?)?;
     } else {
         let program = own(uprobe(ebpf, name)?.fd(), name)?;
-        place(ebpf, map, program.as_fd())?;
+        place(ebpf, map, 0, program.as_fd())?;
     }
     Ok(multi)
 }
@@ -294,9 +312,14 @@ pub(super) fn uprobe<'ebpf>(
 
 /// Puts the program that others go on with where they find it: into an array that empties itself when its
 /// last descriptor is closed.
-pub(super) fn place(ebpf: &Ebpf, map: &'static str, program: BorrowedFd<'_>) -> Result<(), Failed> {
+pub(super) fn place(
+    ebpf: &Ebpf,
+    map: &'static str,
+    at: u32,
+    program: BorrowedFd<'_>,
+) -> Result<(), Failed> {
     let array = ebpf.map(map).and_then(descriptor).ok_or(Failed::Missing { name: map })?;
-    syscall::place(array, program).map_err(|source| Failed::Map { map: map.to_owned(), source })
+    syscall::place(array, at, program).map_err(|source| Failed::Map { map: map.to_owned(), source })
 }
 
 /// A program's descriptor of our own.
@@ -373,7 +396,9 @@ mod tests {
             touch::TOUCH,
             touch::UNWINDER.0,
             touch::UNWINDER.1,
+            calls::UNWINDER,
         ]);
+        let programs = programs.chain(calls::PROGRAMS);
         for name in programs.chain(NAMES) {
             assert!(present.iter().any(|one| one == name), "{name} not in {present:?}");
         }

@@ -43,9 +43,9 @@ pub(super) fn number(fd: BorrowedFd<'_>) -> u32 {
     u32::try_from(fd.as_raw_fd()).unwrap_or(u32::MAX)
 }
 
-/// Puts `program` into the first slot of the program array `map`.
-pub(super) fn place(map: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let (key, value) = (0_u32, number(program));
+/// Puts `program` into slot `at` of the program array `map`.
+pub(super) fn place(map: BorrowedFd<'_>, at: u32, program: BorrowedFd<'_>) -> io::Result<()> {
+    let (key, value) = (at, number(program));
     let mut attributes = ElementAttributes {
         map: number(map),
         padding: 0,

@@ -76,7 +76,7 @@ const BATCH: usize = 1 << 14;
 /// A value whose every bit pattern is one and which has no padding: what aya calls plain old data.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Plain<T>(T);
+pub(super) struct Plain<T>(pub(super) T);
 
 // SAFETY: zerocopy's derives have checked exactly what the trait promises.
 unsafe impl<T: FromBytes + IntoBytes + Immutable + Copy + 'static> Pod for Plain<T> {}
@@ -158,7 +158,8 @@ impl Tables {
     /// known ([`Self::admit`]).
     pub fn adopt(&mut self, pid: u32, follow: bool) -> io::Result<()> {
         let number = self.processes.get(&pid, 0).map_err(io::Error::other)?.0.number;
-        let target = Target { owner: pid, follow: u32::from(follow), programs: 0, number };
+        let follow = u32::from(follow);
+        let target = Target { owner: pid, follow, programs: 0, number, files: pid, padding: 0 };
         self.targets.insert(pid, Plain(target), 0).map_err(io::Error::other)
     }
 

@@ -44,7 +44,7 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Failed> {
         program(ebpf, name)?.load().map_err(|error| program_failed(name, error))?;
     }
     let unwinder = own(program(ebpf, unwinder)?.fd(), unwinder)?;
-    place(ebpf, map, unwinder.as_fd())
+    place(ebpf, map, 0, unwinder.as_fd())
 }
 
 impl Programs {

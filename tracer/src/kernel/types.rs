@@ -21,53 +21,85 @@ struct Member {
     offset: u32,
 }
 
-/// Bytes of `member` from the start of the structure `name`; members of nameless structures in it count as
-/// its own. `None` when there is none, or the bytes are not understood.
-pub(super) fn offset_of(btf: &[u8], name: &str, member: &str) -> Option<u32> {
-    let word = |bytes: &[u8], at: usize| -> Option<u32> {
-        Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
-    };
-    if u16::from_ne_bytes(*btf.first_chunk()?) != MAGIC {
-        return None;
+/// The structures of the kernel.
+pub(super) struct Types<'btf> {
+    names: &'btf [u8],
+    /// Members by number of the structure.
+    structures: HashMap<u32, Vec<Member>>,
+    /// Places of their names among the names, and their numbers.
+    titles: Vec<(u32, u32)>,
+}
+
+impl<'btf> Types<'btf> {
+    /// Reads type information; `None` when it is not understood.
+    pub(super) fn read(btf: &'btf [u8]) -> Option<Self> {
+        if u16::from_ne_bytes(*btf.first_chunk()?) != MAGIC {
+            return None;
+        }
+        let part = |at: usize| -> Option<&[u8]> {
+            let start = (word(btf, 4)? + word(btf, at)?) as usize;
+            btf.get(start..)?.get(..word(btf, at + 4)? as usize)
+        };
+        let (types, names) = (part(8)?, part(16)?);
+        let mut read = Self { names, structures: HashMap::new(), titles: Vec::new() };
+        let mut at = 0;
+        // Numbers begin with 1: 0 is `void`.
+        for number in 1.. {
+            if at >= types.len() {
+                break;
+            }
+            let (title, info) = (word(types, at)?, word(types, at + 4)?);
+            let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+            at += 12;
+            if kind == STRUCT || kind == UNION {
+                let mut members = Vec::with_capacity(count);
+                for index in 0..count {
+                    let at = at + index * 12;
+                    // With the flag set, the upper byte is the width of a bit field.
+                    let bits = word(types, at + 8)?;
+                    let bits = if info >> 31 == 1 { bits & 0xff_ffff } else { bits };
+                    let (name, kind) = (word(types, at)?, word(types, at + 4)?);
+                    members.push(Member { name, kind, offset: bits / 8 });
+                }
+                if kind == STRUCT {
+                    read.titles.push((title, number));
+                }
+                read.structures.insert(number, members);
+            }
+            at += rest(kind, count)?;
+        }
+        Some(read)
     }
-    let part = |at: usize| -> Option<&[u8]> {
-        let start = (word(btf, 4)? + word(btf, at)?) as usize;
-        btf.get(start..)?.get(..word(btf, at + 4)? as usize)
-    };
-    let (types, names) = (part(8)?, part(16)?);
-    let is_named = |at: u32, wanted: &str| {
-        let text = names.get(at as usize..).unwrap_or_default();
+
+    /// Bytes of `member` from the start of the structure `name`; members of nameless structures in it count as
+    /// its own. `None` when there is none.
+    pub(super) fn offset_of(&self, name: &str, member: &str) -> Option<u32> {
+        let (_, number) = self.titles.iter().find(|(title, _)| self.is_named(*title, name))?;
+        self.within(*number, member, 4)
+    }
+
+    fn is_named(&self, at: u32, wanted: &str) -> bool {
+        let text = self.names.get(at as usize..).unwrap_or_default();
         text.strip_prefix(wanted.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
-    };
-    let mut structures: HashMap<u32, Vec<Member>> = HashMap::new();
-    let mut found = None;
-    let mut at = 0;
-    // Numbers begin with 1: 0 is `void`.
-    for number in 1.. {
-        if at >= types.len() {
-            break;
-        }
-        let (title, info) = (word(types, at)?, word(types, at + 4)?);
-        let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
-        at += 12;
-        if kind == STRUCT || kind == UNION {
-            let mut members = Vec::with_capacity(count);
-            for index in 0..count {
-                let at = at + index * 12;
-                // With the flag set, the upper byte is the width of a bit field.
-                let bits = word(types, at + 8)?;
-                let bits = if info >> 31 == 1 { bits & 0xff_ffff } else { bits };
-                let (name, kind) = (word(types, at)?, word(types, at + 4)?);
-                members.push(Member { name, kind, offset: bits / 8 });
-            }
-            if kind == STRUCT && is_named(title, name) {
-                found = found.or(Some(number));
-            }
-            structures.insert(number, members);
-        }
-        at += rest(kind, count)?;
     }
-    within(&structures, found?, &|at| is_named(at, member), &|at| is_named(at, ""), 4)
+
+    fn within(&self, number: u32, wanted: &str, depth: u32) -> Option<u32> {
+        let members = self.structures.get(&number)?;
+        members.iter().find_map(|member| {
+            if self.is_named(member.name, wanted) {
+                return Some(member.offset);
+            }
+            if depth == 0 || !self.is_named(member.name, "") {
+                return None;
+            }
+            let inner = self.within(member.kind, wanted, depth - 1)?;
+            Some(member.offset + inner)
+        })
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 /// Bytes that follow a type's head; `None` for a kind that came later, behind which nothing can be read.
@@ -87,45 +119,26 @@ const fn rest(kind: u32, count: usize) -> Option<usize> {
     })
 }
 
-fn within(
-    structures: &HashMap<u32, Vec<Member>>,
-    number: u32,
-    is_it: &impl Fn(u32) -> bool,
-    is_nameless: &impl Fn(u32) -> bool,
-    depth: u32,
-) -> Option<u32> {
-    let members = structures.get(&number)?;
-    members.iter().find_map(|member| {
-        if is_it(member.name) {
-            return Some(member.offset);
-        }
-        if depth == 0 || !is_nameless(member.name) {
-            return None;
-        }
-        let inner = within(structures, member.kind, is_it, is_nameless, depth - 1)?;
-        Some(member.offset + inner)
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::offset_of;
+    use super::Types;
 
     #[test]
     fn the_running_kernel_says_where_a_task_keeps_its_id() {
         let btf = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
-        let pid = offset_of(&btf, "task_struct", "pid").unwrap();
+        let types = Types::read(&btf).unwrap();
+        let pid = types.offset_of("task_struct", "pid").unwrap();
         // They stand side by side since long ago.
-        assert_eq!(offset_of(&btf, "task_struct", "tgid"), Some(pid + 4));
-        assert_eq!(offset_of(&btf, "task_struct", "no_such_member"), None);
-        assert_eq!(offset_of(&btf, "no_such_struct", "pid"), None);
+        assert_eq!(types.offset_of("task_struct", "tgid"), Some(pid + 4));
+        assert_eq!(types.offset_of("task_struct", "no_such_member"), None);
+        assert_eq!(types.offset_of("no_such_struct", "pid"), None);
         // `struct list_head { next, prev }`.
-        assert_eq!(offset_of(&btf, "list_head", "prev"), Some(8));
+        assert_eq!(types.offset_of("list_head", "prev"), Some(8));
     }
 
     #[test]
     fn what_is_no_type_information_is_refused() {
-        assert_eq!(offset_of(b"", "task_struct", "pid"), None);
-        assert_eq!(offset_of(&[0; 64], "task_struct", "pid"), None);
+        assert!(Types::read(b"").is_none());
+        assert!(Types::read(&[0; 64]).is_none());
     }
 }

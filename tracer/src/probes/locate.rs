@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 
+use tracer_common::descriptor::FIRST;
+
 use super::{
     Absent, Function, Object, Outcome, Probe, Why, catalog,
     object::{Body, Functions, Target},
@@ -55,8 +57,7 @@ pub fn locate(
             continue;
         }
         let (number, place) = match place {
-            // The last number would leave no room for how many there are.
-            Ok(_) if next == u8::MAX => {
+            Ok(_) if next == FIRST => {
                 (0, Err(Absent::Refused("all numbers of probes are taken".to_owned())))
             }
             Ok(place) => {
@@ -213,7 +214,7 @@ mod tests {
     fn numbers_that_run_out_are_said() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, |_| LIBC.to_vec(), 254, None);
+        let probes = locate(&object, |_| LIBC.to_vec(), FIRST - 1, None);
         assert_eq!(probes.iter().filter(|probe| probe.place.is_ok()).count(), 1);
         assert!(probes.iter().any(|probe| matches!(probe.place, Err(Absent::Refused(_)))));
     }

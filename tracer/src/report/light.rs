@@ -47,23 +47,6 @@ pub struct Level {
     pub growth_per_s: Option<f64>,
 }
 
-/// File descriptors of all targets.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Fds {
-    /// Open ones.
-    pub open: u64,
-    /// Opened since the start; `null` while that is not traced.
-    pub opened: Option<u64>,
-    /// Closed since the start; `null` while that is not traced.
-    pub closed: Option<u64>,
-    /// Soft limit, of the only target; `null` for several, or without one.
-    pub limit: Option<u64>,
-    /// When the first target will reach its limit at this pace; `null` when none will.
-    pub seconds_to_limit: Option<f64>,
-    /// Open ones by what they are.
-    pub by_type: BTreeMap<String, u64>,
-}
-
 impl Growing {
     /// The amounts of memory and their names, those that are known.
     pub fn memory(&self) -> impl Iterator<Item = (&'static str, Level)> {

@@ -4,6 +4,7 @@
 //! form is described by `docs/report.schema.json`. Unknown values are `null`, never made up.
 
 mod estimate;
+mod fds;
 pub mod json;
 mod light;
 #[doc(hidden)]
@@ -16,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use tracer_common::kind::Kind;
 
 pub use estimate::{Budget, Errors};
-pub use light::{Fds, Growing, Level, Light};
+pub use fds::{Fd, Fds, Turnover};
+pub use light::{Growing, Level, Light};
 
 /// The name of this report format.
 pub const SCHEMA: &str = "leaktrace/1";
@@ -54,7 +56,7 @@ pub struct Report {
     /// What the kernel counts of the targets; `null` without `--light`.
     #[serde(default)]
     pub light: Option<Light>,
-    /// File descriptors; unknown while no fd probes exist, but with `--light`.
+    /// File descriptors; `null` when they were not asked for.
     pub fds: Option<Fds>,
     /// Connections; unknown while no connection probes exist.
     pub connections: Option<serde_json::Value>,
@@ -256,8 +258,11 @@ pub struct Site {
     pub pid: u32,
     /// What sort of resource.
     pub kind: Kind,
-    /// The function that acquired: `malloc`, `mmap` …
+    /// The function that acquired: `malloc`, `mmap` …; for file descriptors the system call.
     pub acquired_by: String,
+    /// What descriptors lead to that are opened there; `null` for other kinds.
+    #[serde(default)]
+    pub fd_type: Option<String>,
     /// Outstanding resources (of the least age asked for).
     pub outstanding_count: u64,
     /// Their bytes.

@@ -244,6 +244,7 @@ fn site(id: u32, kind: Kind, acquired_by: &str, size: u64, (left, acquired): (u6
         pid: 4121,
         kind,
         acquired_by: acquired_by.to_owned(),
+        fd_type: None,
         outstanding_count: left,
         outstanding_bytes: left * size,
         acquired_count: acquired,

@@ -16,7 +16,7 @@ use super::{means, points::Points};
 use crate::{
     error::Failure,
     format::file_name,
-    kernel::{Failed, Point, Programs},
+    kernel::{Failed, Means, Point, Programs},
     probes::{
         Absent, Function, Object, Probe, Why,
         allocator::{Allocator, Source, Survey, Surveyor},
@@ -46,8 +46,7 @@ pub(super) struct Attached {
     wishes: Vec<Wish>,
     kinds: Vec<Kind>,
     bare: bool,
-    /// Page faults instead of functions.
-    light: bool,
+    means: Means,
     /// In every process that maps an object: only so are the probes in a child from its first
     /// instruction on.
     everywhere: bool,
@@ -95,7 +94,7 @@ impl Attached {
             wishes: settings.functions.clone(),
             kinds: settings.kinds.clone(),
             bare: settings.trial.bare_traps,
-            light: settings.light,
+            means: means::of(settings),
             everywhere: settings.children,
             without,
             returns: BTreeSet::new(),
@@ -110,9 +109,13 @@ impl Attached {
         pid: Pid,
         mappings: &Mappings,
     ) -> anyhow::Result<Vec<FileId>> {
-        if self.light {
-            means::watch(programs, pid)?;
-            return Ok(Vec::new());
+        match self.means {
+            Means::Probes => {}
+            Means::Touches => {
+                means::watch(programs, pid)?;
+                return Ok(Vec::new());
+            }
+            Means::Neither => return Ok(Vec::new()),
         }
         if let Some(object) = runtime::moving_stacks(pid, mappings) {
             let object = object.to_string_lossy().into_owned();
@@ -145,7 +148,7 @@ impl Attached {
         anew: bool,
         tell: impl FnOnce(&Self, Vec<FileId>),
     ) -> Vec<String> {
-        if self.light {
+        if self.means != Means::Probes {
             return Vec::new();
         }
         if let Some(object) = runtime::moving_stacks(pid, mappings) {

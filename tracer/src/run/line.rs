@@ -261,6 +261,7 @@ fn manner(settings: &Settings) -> Manner {
         children: settings.children,
         frames: settings.trial.frames,
         light: settings.light,
+        descriptors: settings.traces_descriptors(),
         budget: settings.max_overhead.map(Share::fraction),
         forget: settings.trial.forget.map(|what| match what {
             Forgettable::Walks => Forget::Walks,
@@ -282,7 +283,7 @@ fn scene(
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
             arch: name.machine().to_string_lossy().into_owned(),
-            fd_backend: None,
+            fd_backend: settings.traces_descriptors().then(|| "tracepoint".to_owned()),
             lockdown: facts.lockdown.clone(),
         },
         probes: listing.probes,

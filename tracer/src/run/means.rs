@@ -5,6 +5,7 @@
 use std::num::NonZeroU32;
 
 use anyhow::Context as _;
+use tracer_common::kind::Kind;
 
 use crate::{
     error::Failure,
@@ -14,15 +15,27 @@ use crate::{
     target::Pid,
 };
 
+/// Which programs look at memory.
+pub(super) fn of(settings: &Settings) -> Means {
+    if settings.light {
+        Means::Touches
+    } else if settings.kinds.iter().any(|kind| Kind::PROBED.contains(kind)) {
+        Means::Probes
+    } else {
+        Means::Neither
+    }
+}
+
 /// Loads the programs. `pages` is the room for unwind tables.
 pub(super) fn load(settings: &Settings, pages: u32, facts: &Facts) -> anyhow::Result<Loaded> {
-    let means = if settings.light { Means::Touches } else { Means::Probes };
+    let means = of(settings);
     let needs = Needs {
         log: log::max_level(),
         unwind_pages: pages,
         children: settings.children,
         budget: settings.max_overhead.is_some(),
         means,
+        descriptors: settings.traces_descriptors(),
     };
     kernel::load(needs).map_err(|failed| explain(failed, facts))
 }

@@ -124,7 +124,7 @@ fn why_plumbing(frame: &Frame) -> Option<&'static str> {
 
 /// A demangled name without template arguments, parameters and return type:
 /// `void std::vector<int>::_M_realloc_insert<int>(int*)` is `std::vector::_M_realloc_insert`.
-pub(super) fn plain_name(symbol: &str) -> String {
+pub fn plain_name(symbol: &str) -> String {
     if let Some(inside) = symbol.strip_prefix('<') {
         return rust_owner(inside).to_owned();
     }

@@ -6,6 +6,7 @@
 //! changes a process that it did not start.
 
 mod command;
+pub mod descriptors;
 mod follow;
 pub mod launch;
 pub mod mappings;

@@ -145,7 +145,7 @@ pub const COLUMNS: &[Column] = &[
         cell: |site, mark, _| signed(site.outstanding_count,
             mark.map(|mark| mark.amount(site.id).count), figures::count_change) },
     Column { by: By::Growth, title: "growth", help: "bytes per second over the recent past; – too young to tell",
-        needs: Needs::Nothing, width: |_| 11, left: false, leave: 20, largest_first: true,
+        needs: Needs::Nothing, width: |_| 11, left: false, leave: 19, largest_first: true,
         rank: |site, _, _| number(site.growth_bytes_per_s),
         cell: |site, _, _| rate(site.growth_bytes_per_s, format::bytes_per_s) },
     Column { by: By::CountGrowth, title: "count/s", help: "resources per second",

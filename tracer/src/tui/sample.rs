@@ -50,6 +50,7 @@ pub(crate) fn site(id: u32) -> Site {
         pid: 4121,
         kind: Kind::Heap,
         acquired_by: "malloc".to_owned(),
+        fd_type: None,
         outstanding_count: 12,
         outstanding_bytes: 12 << 10,
         acquired_count: 40,

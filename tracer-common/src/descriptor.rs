@@ -1,0 +1,308 @@
+//! File descriptors: what they lead to and which calls open them. The only lists.
+
+/// What a descriptor leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Sort {
+    /// Nobody has looked.
+    Unknown = 0,
+    /// A regular file.
+    File = 1,
+    /// A directory.
+    Directory = 2,
+    /// A character or block device.
+    Device = 3,
+    /// A pipe, with or without a name.
+    Pipe = 4,
+    /// A socket of any family.
+    Socket = 5,
+    /// An epoll instance.
+    Epoll = 6,
+    /// A counter for events.
+    Eventfd = 7,
+    /// A timer.
+    Timerfd = 8,
+    /// Signals to be read.
+    Signalfd = 9,
+    /// File events.
+    Inotify = 10,
+    /// The same for whole file systems.
+    Fanotify = 11,
+    /// Memory without a name in a file system.
+    Memfd = 12,
+    /// A process.
+    Pidfd = 13,
+    /// An `io_uring` instance.
+    IoUring = 14,
+    /// Something that is measured.
+    PerfEvent = 15,
+    /// A program, map, link or type information of BPF.
+    Bpf = 16,
+    /// Page faults handled by a program.
+    Userfaultfd = 17,
+    /// A POSIX message queue.
+    Mqueue = 18,
+    /// A namespace.
+    Namespace = 19,
+    /// Anything else.
+    Other = 20,
+}
+
+impl Sort {
+    /// Every sort, in the order of its number.
+    pub const ALL: [Self; 21] = [
+        Self::Unknown,
+        Self::File,
+        Self::Directory,
+        Self::Device,
+        Self::Pipe,
+        Self::Socket,
+        Self::Epoll,
+        Self::Eventfd,
+        Self::Timerfd,
+        Self::Signalfd,
+        Self::Inotify,
+        Self::Fanotify,
+        Self::Memfd,
+        Self::Pidfd,
+        Self::IoUring,
+        Self::PerfEvent,
+        Self::Bpf,
+        Self::Userfaultfd,
+        Self::Mqueue,
+        Self::Namespace,
+        Self::Other,
+    ];
+
+    /// The sort with this number; one that no sort has is unknown.
+    pub fn from_number(number: u8) -> Self {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Unknown)
+    }
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::File => "file",
+            Self::Directory => "directory",
+            Self::Device => "device",
+            Self::Pipe => "pipe",
+            Self::Socket => "socket",
+            Self::Epoll => "epoll",
+            Self::Eventfd => "eventfd",
+            Self::Timerfd => "timerfd",
+            Self::Signalfd => "signalfd",
+            Self::Inotify => "inotify",
+            Self::Fanotify => "fanotify",
+            Self::Memfd => "memfd",
+            Self::Pidfd => "pidfd",
+            Self::IoUring => "io_uring",
+            Self::PerfEvent => "perf_event",
+            Self::Bpf => "bpf",
+            Self::Userfaultfd => "userfaultfd",
+            Self::Mqueue => "mqueue",
+            Self::Namespace => "namespace",
+            Self::Other => "other",
+        }
+    }
+
+    /// The sort of a file that has no name in any file system, by what the kernel calls it; brackets
+    /// and what follows them do not count. The names are those that the kernel shows in `/proc/PID/fd`.
+    pub fn of_anonymous(name: &str) -> Self {
+        let name = name.trim_start_matches('[');
+        let name = name.split(']').next().unwrap_or(name);
+        match name {
+            "eventpoll" => Self::Epoll,
+            "eventfd" => Self::Eventfd,
+            "timerfd" => Self::Timerfd,
+            "signalfd" => Self::Signalfd,
+            "inotify" => Self::Inotify,
+            "fanotify" => Self::Fanotify,
+            "pidfd" => Self::Pidfd,
+            "io_uring" => Self::IoUring,
+            "perf_event" => Self::PerfEvent,
+            "userfaultfd" => Self::Userfaultfd,
+            _ if name.starts_with("bpf") || name == "btf" => Self::Bpf,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// How a descriptor came to be. Each has a number among those of the probes, from [`FIRST`] on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Opener {
+    /// `open`, `openat`, `openat2`, `creat`, `open_by_handle_at`.
+    Open = 0,
+    /// `socket`.
+    Socket = 1,
+    /// `socketpair`.
+    Socketpair = 2,
+    /// `accept`, `accept4`.
+    Accept = 3,
+    /// `pipe`, `pipe2`.
+    Pipe = 4,
+    /// `dup`.
+    Dup = 5,
+    /// `dup2`, `dup3`.
+    Dup2 = 6,
+    /// `fcntl` with `F_DUPFD` or `F_DUPFD_CLOEXEC`.
+    Fcntl = 7,
+    /// `epoll_create`, `epoll_create1`.
+    Epoll = 8,
+    /// `eventfd`, `eventfd2`.
+    Eventfd = 9,
+    /// `timerfd_create`.
+    Timerfd = 10,
+    /// `signalfd`, `signalfd4`.
+    Signalfd = 11,
+    /// `inotify_init`, `inotify_init1`.
+    Inotify = 12,
+    /// `fanotify_init`.
+    Fanotify = 13,
+    /// `memfd_create`, `memfd_secret`.
+    Memfd = 14,
+    /// `pidfd_open`.
+    Pidfd = 15,
+    /// `pidfd_getfd`.
+    PidfdGetfd = 16,
+    /// `clone`, `clone3` with `CLONE_PIDFD`.
+    Clone = 17,
+    /// `io_uring_setup`.
+    IoUringSetup = 18,
+    /// A request to an `io_uring`.
+    IoUring = 19,
+    /// `recvmsg`, `recvmmsg`: descriptors sent by another process.
+    Received = 20,
+    /// `perf_event_open`.
+    PerfEvent = 21,
+    /// `bpf`.
+    Bpf = 22,
+    /// `userfaultfd`.
+    Userfaultfd = 23,
+    /// `mq_open`.
+    Mqueue = 24,
+    /// `fsopen`, `fsmount`, `fspick`, `open_tree`.
+    Mount = 25,
+    /// It was open before the attach.
+    Before = 26,
+    /// In a way that was not seen: it was found open.
+    Unseen = 27,
+}
+
+/// The number of the first opener among the probes: the rest are functions' probes.
+pub const FIRST: u8 = 224;
+
+impl Opener {
+    /// Every opener, in the order of its number.
+    pub const ALL: [Self; 28] = [
+        Self::Open,
+        Self::Socket,
+        Self::Socketpair,
+        Self::Accept,
+        Self::Pipe,
+        Self::Dup,
+        Self::Dup2,
+        Self::Fcntl,
+        Self::Epoll,
+        Self::Eventfd,
+        Self::Timerfd,
+        Self::Signalfd,
+        Self::Inotify,
+        Self::Fanotify,
+        Self::Memfd,
+        Self::Pidfd,
+        Self::PidfdGetfd,
+        Self::Clone,
+        Self::IoUringSetup,
+        Self::IoUring,
+        Self::Received,
+        Self::PerfEvent,
+        Self::Bpf,
+        Self::Userfaultfd,
+        Self::Mqueue,
+        Self::Mount,
+        Self::Before,
+        Self::Unseen,
+    ];
+
+    /// The number among the probes.
+    #[inline(always)]
+    pub const fn probe(self) -> u8 {
+        FIRST + self as u8
+    }
+
+    /// The opener with this number among the probes; `None` for a function's.
+    pub fn from_probe(probe: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(probe.checked_sub(FIRST)?)).copied()
+    }
+
+    /// Its name in reports; `None` when nobody knows who opened.
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Open => "open",
+            Self::Socket => "socket",
+            Self::Socketpair => "socketpair",
+            Self::Accept => "accept",
+            Self::Pipe => "pipe",
+            Self::Dup => "dup",
+            Self::Dup2 => "dup2",
+            Self::Fcntl => "fcntl",
+            Self::Epoll => "epoll_create",
+            Self::Eventfd => "eventfd",
+            Self::Timerfd => "timerfd_create",
+            Self::Signalfd => "signalfd",
+            Self::Inotify => "inotify_init",
+            Self::Fanotify => "fanotify_init",
+            Self::Memfd => "memfd_create",
+            Self::Pidfd => "pidfd_open",
+            Self::PidfdGetfd => "pidfd_getfd",
+            Self::Clone => "clone",
+            Self::IoUringSetup => "io_uring_setup",
+            Self::IoUring => "io_uring",
+            Self::Received => "recvmsg",
+            Self::PerfEvent => "perf_event_open",
+            Self::Bpf => "bpf",
+            Self::Userfaultfd => "userfaultfd",
+            Self::Mqueue => "mq_open",
+            Self::Mount => "fsopen",
+            Self::Before | Self::Unseen => return None,
+        })
+    }
+}
+
+/// Descriptors that one call can open and that are told one by one: what a message with descriptors
+/// usually has. The kernel sends 253 at most; those beyond are found open a moment later.
+pub const OPENED_AT_ONCE: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::{FIRST, Opener, Sort};
+
+    #[test]
+    fn numbers_lead_back() {
+        for (number, sort) in (0_u8..).zip(Sort::ALL) {
+            assert_eq!((sort as u8, Sort::from_number(number)), (number, sort));
+        }
+        assert_eq!(Sort::from_number(200), Sort::Unknown);
+        for (number, opener) in (FIRST..).zip(Opener::ALL) {
+            assert_eq!((opener.probe(), Opener::from_probe(number)), (number, Some(opener)));
+        }
+        assert_eq!(Opener::from_probe(FIRST - 1), None);
+    }
+
+    #[test]
+    fn anonymous_files_are_known_by_their_names() {
+        for (name, sort) in [
+            ("[eventpoll]", Sort::Epoll),
+            ("[eventfd]", Sort::Eventfd),
+            ("[eventfd:7]", Sort::Other),
+            ("inotify", Sort::Inotify),
+            ("bpf-map", Sort::Bpf),
+            ("[perf_event]", Sort::PerfEvent),
+            ("?", Sort::Other),
+        ] {
+            assert_eq!(Sort::of_anonymous(name), sort, "{name}");
+        }
+    }
+}

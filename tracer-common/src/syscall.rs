@@ -1,0 +1,106 @@
+//! System calls by number: what the programs have to do about each. What depends on the architecture.
+
+use crate::descriptor::Opener;
+
+/// Numbers that the table knows: below it. A power of two.
+pub const NUMBERS: usize = 512;
+
+/// The call is of no interest.
+pub const NOTHING: u8 = 0;
+/// What is returned is a new descriptor, opened by the opener whose probe number this is. Every value from
+/// [`crate::descriptor::FIRST`] on says so.
+pub const OPENS: u8 = crate::descriptor::FIRST;
+/// `close`.
+pub const CLOSE: u8 = 1;
+/// `close_range`.
+pub const CLOSE_RANGE: u8 = 2;
+/// `dup2`, `dup3`: what is returned is a new descriptor, and one of its number may have been open.
+pub const DUP2: u8 = 3;
+/// `fcntl`: some commands return a new descriptor.
+pub const FCNTL: u8 = 4;
+/// `pipe`, `pipe2`: two new ones where the first argument points to.
+pub const PIPE: u8 = 5;
+/// `socketpair`: the same for the fourth argument.
+pub const SOCKETPAIR: u8 = 6;
+/// `recvmsg`: descriptors may be among what was received.
+pub const RECVMSG: u8 = 7;
+/// `clone`: a pidfd may be where the third argument points to.
+pub const CLONE: u8 = 8;
+/// `clone3`: a pidfd may be where its structure says.
+pub const CLONE3: u8 = 9;
+/// `bpf`: some commands return a new descriptor.
+pub const BPF: u8 = 10;
+/// `unshare`.
+pub const UNSHARE: u8 = 11;
+/// `signalfd`, `signalfd4`: a new descriptor unless an old one is given.
+pub const SIGNALFD: u8 = 12;
+
+/// What to do about each call, by its number.
+pub static ACTIONS: [u8; NUMBERS] = actions();
+
+/// The numbers of x86-64: `arch/x86/entry/syscalls/syscall_64.tbl` of the kernel.
+const fn actions() -> [u8; NUMBERS] {
+    let mut table = [NOTHING; NUMBERS];
+    let open = Opener::Open.probe();
+    table[2] = open;
+    table[85] = open;
+    table[257] = open;
+    table[304] = open;
+    table[437] = open;
+    table[3] = CLOSE;
+    table[22] = PIPE;
+    table[293] = PIPE;
+    table[32] = Opener::Dup.probe();
+    table[33] = DUP2;
+    table[292] = DUP2;
+    table[41] = Opener::Socket.probe();
+    table[43] = Opener::Accept.probe();
+    table[288] = Opener::Accept.probe();
+    table[47] = RECVMSG;
+    table[53] = SOCKETPAIR;
+    table[56] = CLONE;
+    table[435] = CLONE3;
+    table[72] = FCNTL;
+    table[213] = Opener::Epoll.probe();
+    table[291] = Opener::Epoll.probe();
+    table[240] = Opener::Mqueue.probe();
+    table[253] = Opener::Inotify.probe();
+    table[294] = Opener::Inotify.probe();
+    table[272] = UNSHARE;
+    table[282] = SIGNALFD;
+    table[289] = SIGNALFD;
+    table[283] = Opener::Timerfd.probe();
+    table[284] = Opener::Eventfd.probe();
+    table[290] = Opener::Eventfd.probe();
+    table[298] = Opener::PerfEvent.probe();
+    table[300] = Opener::Fanotify.probe();
+    table[319] = Opener::Memfd.probe();
+    table[447] = Opener::Memfd.probe();
+    table[321] = BPF;
+    table[323] = Opener::Userfaultfd.probe();
+    table[425] = Opener::IoUringSetup.probe();
+    table[428] = Opener::Mount.probe();
+    table[430] = Opener::Mount.probe();
+    table[432] = Opener::Mount.probe();
+    table[433] = Opener::Mount.probe();
+    table[434] = Opener::Pidfd.probe();
+    table[436] = CLOSE_RANGE;
+    table[438] = Opener::PidfdGetfd.probe();
+    table
+}
+
+/// Commands of `bpf(2)` that return a descriptor, a bit each: maps, programs, objects, type information, links,
+/// iterators, statistics, tokens. `enum bpf_cmd` of `linux/bpf.h`.
+pub const BPF_OPENS: u64 = 1
+    | 1 << 5
+    | 1 << 7
+    | 1 << 13
+    | 1 << 14
+    | 1 << 17
+    | 1 << 18
+    | 1 << 19
+    | 1 << 28
+    | 1 << 30
+    | 1 << 32
+    | 1 << 33
+    | 1 << 36;

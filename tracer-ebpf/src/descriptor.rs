@@ -1,0 +1,362 @@
+//! File descriptors that system calls open and close, in whatever thread of a target.
+//!
+//! A call that closes is looked at before the kernel closes: the number cannot be given to another
+//! descriptor yet. One that opens is looked at when it returns. The stack is taken from the registers with
+//! which the thread entered the kernel. What was opened or closed in a way that is not seen here, user space
+//! finds in `/proc`.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::pt_regs,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use tracer_common::{
+    attach::{Cookie, Shape},
+    descriptor::{OPENED_AT_ONCE, Opener, Sort},
+    kind::Kind,
+    loss::Loss,
+    state::{Opened, Thread},
+    syscall::{self, ACTIONS, NUMBERS},
+};
+
+use crate::{
+    call::{Call, read_word},
+    entry::thread_of,
+    file,
+    loss::{count, lose},
+    maps::{CALL_UNWINDER, HITS, SWITCH},
+    outstanding::{closed, closed_range, opened},
+    remember,
+    site::{self, Start},
+};
+
+/// Where [`CALL_UNWINDER`] has the program that takes the stack.
+const TAKE: u32 = 0;
+/// Where it has the one that goes on with the next descriptor.
+const NEXT: u32 = 1;
+
+/// `CLOSE_RANGE_CLOEXEC` of `close_range(2)`: nothing is closed yet.
+const RANGE_LATER: u64 = 4;
+/// Flags that `close_range(2)` knows.
+const RANGE_FLAGS: u64 = 6;
+/// `F_DUPFD` and `F_DUPFD_CLOEXEC` of `fcntl(2)`.
+const DUPLICATES: [u64; 2] = [0, 1030];
+/// `CLONE_PIDFD` of `clone(2)`.
+const CLONE_PIDFD: u64 = 0x1000;
+/// `CLONE_FILES` of `unshare(2)`.
+const CLONE_FILES: u64 = 0x400;
+/// `SOL_SOCKET` and `SCM_RIGHTS`, as they stand in the head of a control message.
+const RIGHTS: u64 = 1 | 1 << 32;
+/// Bytes of such a head: a length, and the word above.
+const HEAD: u64 = 16;
+/// Control messages of one `recvmsg(2)` that are looked at.
+const MESSAGES: u32 = 4;
+
+/// A system call begins.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub(crate) fn call_enter(context: RawTracePointContext) -> i32 {
+    _ = enter(&context);
+    0
+}
+
+/// A system call is over.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub(crate) fn call_exit(context: RawTracePointContext) -> i32 {
+    _ = exit(&context);
+    0
+}
+
+/// Takes the stack of a call that has opened something.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub(crate) fn take_call(context: RawTracePointContext) -> i32 {
+    _ = go_on(&context);
+    0
+}
+
+/// Goes on with the next descriptor that the call has opened.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub(crate) fn next_opened(context: RawTracePointContext) -> i32 {
+    _ = another(&context);
+    0
+}
+
+/// Both tracepoints have two arguments, of which the first is where the registers are.
+#[inline(always)]
+fn arguments(context: &RawTracePointContext) -> (*const pt_regs, u64) {
+    // SAFETY: see above.
+    unsafe {
+        let arguments = context.as_ptr().cast::<u64>();
+        (*arguments as *const pt_regs, *arguments.add(1))
+    }
+}
+
+/// One of the registers.
+#[inline(always)]
+fn register(regs: *const pt_regs, offset: usize) -> Option<u64> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(regs.cast::<u8>().add(offset).cast::<u64>()) }.ok()
+}
+
+/// What to do about the call with this number.
+#[inline(always)]
+fn action(number: u64) -> u8 {
+    // The table in memory, not turned into code.
+    // SAFETY: masked to the table's length.
+    unsafe {
+        (&raw const ACTIONS).cast::<u8>().add(number as usize & (NUMBERS - 1)).read_volatile()
+    }
+}
+
+/// The call under way, of a target whose descriptors are traced.
+#[inline(always)]
+fn current(regs: *const pt_regs, probe: u8) -> Option<Call> {
+    if *SWITCH.get(0)? == 0 {
+        return None;
+    }
+    let id = bpf_get_current_pid_tgid();
+    let (target, thread) = Call::who(id)?;
+    if target.files == 0 {
+        return None;
+    }
+    let cookie = Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0);
+    Some(Call { regs, id, cookie, detail: 0, target, thread })
+}
+
+#[inline(always)]
+fn enter(context: &RawTracePointContext) -> Option<()> {
+    let (regs, number) = arguments(context);
+    let action = action(number);
+    if action != syscall::CLOSE && action != syscall::CLOSE_RANGE {
+        return None;
+    }
+    let call = current(core::ptr::null(), 0)?;
+    let first = register(regs, core::mem::offset_of!(pt_regs, rdi))? as u32;
+    if action == syscall::CLOSE {
+        // Some close whatever numbers there are.
+        if file::behind(first).is_some() {
+            closed(&call, first, false);
+        }
+        return Some(());
+    }
+    let last = register(regs, core::mem::offset_of!(pt_regs, rsi))? as u32;
+    let flags = register(regs, core::mem::offset_of!(pt_regs, rdx))?;
+    if first <= last && flags & RANGE_LATER == 0 && flags & !RANGE_FLAGS == 0 {
+        closed_range(&call, first, last);
+    }
+    Some(())
+}
+
+/// The walk begins where the thread entered the kernel.
+#[inline(always)]
+fn interrupted(call: &Call) -> Start {
+    Start { address: call.instruction(), back: 0, rsp: call.stack_pointer() }
+}
+
+#[inline(always)]
+fn exit(context: &RawTracePointContext) -> Option<()> {
+    let (registers, returned) = arguments(context);
+    if (returned as i64) < 0 {
+        return None;
+    }
+    let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
+    let action = action(number);
+    if action <= syscall::CLOSE_RANGE {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    let regs = unsafe { bpf_probe_read_kernel(registers) }.ok()?;
+    let call = current(&regs, 0)?;
+    let thread = thread_of(&call)?;
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    let thread = unsafe { &mut *thread };
+    thread.opened.next = 0;
+    thread.opened.count = 1;
+    thread.opened.list[0] = returned as u32;
+    let opener = match action {
+        syscall::DUP2 => {
+            if regs.rdi == returned {
+                return None;
+            }
+            closed(&call, returned as u32, true);
+            Opener::Dup2
+        }
+        syscall::FCNTL => {
+            if !DUPLICATES.contains(&regs.rsi) {
+                return None;
+            }
+            Opener::Fcntl
+        }
+        syscall::SIGNALFD => {
+            if regs.rdi as i32 >= 0 {
+                return None;
+            }
+            Opener::Signalfd
+        }
+        syscall::BPF => {
+            if syscall::BPF_OPENS >> (regs.rdi & 63) & 1 == 0 || regs.rdi > 63 {
+                return None;
+            }
+            Opener::Bpf
+        }
+        syscall::PIPE => {
+            two(&mut thread.opened, regs.rdi)?;
+            Opener::Pipe
+        }
+        syscall::SOCKETPAIR => {
+            two(&mut thread.opened, regs.r10)?;
+            Opener::Socketpair
+        }
+        syscall::CLONE | syscall::CLONE3 => {
+            let (flags, place) = if action == syscall::CLONE {
+                (regs.rdi, regs.rdx)
+            } else {
+                (read_word(regs.rdi)?, read_word(regs.rdi + 8)?)
+            };
+            // In the child nothing is returned.
+            if flags & CLONE_PIDFD == 0 || returned == 0 {
+                return None;
+            }
+            thread.opened.list[0] = read_word(place)? as u32;
+            Opener::Clone
+        }
+        syscall::RECVMSG => {
+            received(&mut thread.opened, regs.rsi)?;
+            Opener::Received
+        }
+        syscall::UNSHARE => {
+            if regs.rdi & CLONE_FILES != 0 && file::has_own_table() {
+                thread.target.files = 0;
+                lose(Loss::TableUnshared);
+            }
+            return None;
+        }
+        _ => {
+            thread.opened.probe = u32::from(action);
+            return next(context, &regs, call, thread);
+        }
+    };
+    thread.opened.probe = u32::from(opener.probe());
+    next(context, &regs, call, thread)
+}
+
+/// The two descriptors at `place`.
+#[inline(always)]
+fn two(opened: &mut Opened, place: u64) -> Option<()> {
+    let both = read_word(place)?;
+    opened.list[0] = both as u32;
+    opened.list[1] = (both >> 32) as u32;
+    opened.count = 2;
+    Some(())
+}
+
+/// The descriptors among the control messages of a `struct msghdr` that was received.
+#[inline(always)]
+fn received(opened: &mut Opened, message: u64) -> Option<()> {
+    let (mut at, length) = (read_word(message + 32)?, read_word(message + 40)?);
+    let end = at + length;
+    let mut tries = 0;
+    while tries < MESSAGES && at + HEAD < end {
+        let (size, what) = (read_word(at)?, read_word(at + 8)?);
+        if what == RIGHTS {
+            let most = OPENED_AT_ONCE as u64;
+            let count = (size.wrapping_sub(HEAD) / 4).min(most);
+            opened.count = count as u32;
+            // SAFETY: not longer than the list; the helper checks the target's address.
+            let outcome = unsafe {
+                bpf_probe_read_user(
+                    (&raw mut opened.list).cast(),
+                    (count * 4) as u32,
+                    (at + HEAD) as *const core::ffi::c_void,
+                )
+            };
+            return if outcome == 0 { Some(()) } else { None };
+        }
+        at += (size + 7) & !7;
+        tries += 1;
+    }
+    None
+}
+
+/// Takes care of the descriptor at hand, and then of the next one.
+#[inline(always)]
+fn next(
+    context: &RawTracePointContext,
+    regs: &pt_regs,
+    call: Call,
+    thread: &mut Thread,
+) -> Option<()> {
+    let at = thread.opened.next as usize;
+    if at >= OPENED_AT_ONCE || thread.opened.next >= thread.opened.count {
+        return None;
+    }
+    let fd = thread.opened.list[at & (OPENED_AT_ONCE - 1)];
+    let sort = file::behind(fd).map_or(Sort::Unknown, file::sort);
+    thread.opened.sort = sort as u32;
+    let probe = thread.opened.probe as u8;
+    let cookie = Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0);
+    let call = Call { regs, cookie, detail: sort as u8, ..call };
+    count(&HITS, u32::from(probe));
+    thread.again = 0;
+    site::begin(&call, &interrupted(&call), thread, call.memory_state());
+    remember::nothing_copied();
+    let site = remember::recall(&thread.walk, call.id);
+    if site != 0 {
+        return keep(context, &call, thread, site);
+    }
+    site::set_out(&call, thread);
+    // SAFETY: the array holds programs of this type.
+    unsafe { CALL_UNWINDER.tail_call(context, TAKE) };
+    // The program is gone: leaktrace is leaving.
+    lose(Loss::StackDropped);
+    Some(())
+}
+
+/// The call site of the descriptor at hand is known.
+#[inline(always)]
+fn keep(context: &RawTracePointContext, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
+    let at = thread.opened.next as usize & (OPENED_AT_ONCE - 1);
+    opened(call, thread.opened.list[at], site);
+    thread.opened.next += 1;
+    if thread.opened.next < thread.opened.count {
+        // SAFETY: the array holds programs of this type.
+        unsafe { CALL_UNWINDER.tail_call(context, NEXT) };
+        lose(Loss::AcquireDropped);
+    }
+    Some(())
+}
+
+/// The call as it was when the program before went on with this one.
+#[inline(always)]
+fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
+    let call = current(regs, 0)?;
+    // SAFETY: the value belongs to this thread alone.
+    let thread = unsafe { &mut *call.thread? };
+    let cookie = Cookie::new(thread.opened.probe as u8, Kind::Fd as u8, Shape::Size, [0; 3], 0);
+    Some((Call { cookie, detail: thread.opened.sort as u8, ..call }, thread))
+}
+
+#[inline(always)]
+fn go_on(context: &RawTracePointContext) -> Option<()> {
+    let (registers, _) = arguments(context);
+    // SAFETY: the helper checks the address.
+    let regs = unsafe { bpf_probe_read_kernel(registers) }.ok()?;
+    let (call, thread) = resumed(&regs)?;
+    let start = |call: &Call, _: &Thread| interrupted(call);
+    let Some(site) = site::advance(context, &call, thread, start) else {
+        // SAFETY: the array holds programs of this type.
+        unsafe { CALL_UNWINDER.tail_call(context, TAKE) };
+        return None;
+    };
+    keep(context, &call, thread, site)
+}
+
+#[inline(always)]
+fn another(context: &RawTracePointContext) -> Option<()> {
+    let (registers, _) = arguments(context);
+    // SAFETY: the helper checks the address.
+    let regs = unsafe { bpf_probe_read_kernel(registers) }.ok()?;
+    let (call, thread) = resumed(&regs)?;
+    next(context, &regs, call, thread)
+}

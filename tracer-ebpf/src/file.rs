@@ -1,0 +1,162 @@
+//! What a file descriptor of the current process leads to: read out of the kernel's own structures, whose layout
+//! user space has from the kernel's type information.
+
+use aya_ebpf::helpers::{
+    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
+};
+use tracer_common::{descriptor::Sort, state::Layout};
+
+/// Where things are: set when the programs are loaded.
+#[unsafe(no_mangle)]
+static LAYOUT: Layout = Layout {
+    task_files: 0,
+    task_leader: 0,
+    files_table: 0,
+    table_array: 0,
+    table_length: 0,
+    file_inode: 0,
+    file_dentry: 0,
+    dentry_name: 0,
+    inode_mode: 0,
+    inode_super: 0,
+    super_magic: 0,
+};
+
+/// Magic numbers of file systems that have no names for what they hold: `linux/magic.h`.
+const ANONYMOUS: u64 = 0x0904_1934;
+/// As above: sockets.
+const SOCKETS: u64 = 0x534f_434b;
+/// As above: pipes.
+const PIPES: u64 = 0x5049_5045;
+/// As above: processes, since Linux 6.9.
+const PROCESSES: u64 = 0x5049_4446;
+/// As above: message queues.
+const QUEUES: u64 = 0x1980_0202;
+/// As above: namespaces.
+const NAMESPACES: u64 = 0x6e73_6673;
+/// As above: memory that not even the kernel reads.
+const SECRETS: u64 = 0x5345_434d;
+/// As above: file systems in memory. A file there may be a `memfd`.
+const MEMORY: u64 = 0x0102_1994;
+/// As above, of huge pages.
+const HUGE: u64 = 0x9584_58f6;
+
+/// Bytes of a name that are looked at.
+const NAME: usize = 16;
+
+fn layout() -> Layout {
+    // SAFETY: the static is written once, before the programs are loaded: the compiler must not know.
+    unsafe { (&raw const LAYOUT).read_volatile() }
+}
+
+#[inline(always)]
+fn word(address: u64, offset: u32) -> Option<u64> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const u64) }.ok()
+}
+
+#[inline(always)]
+fn half(address: u64, offset: u32) -> Option<u32> {
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const u32) }.ok()
+}
+
+/// The kernel's `struct file` behind a descriptor of the current thread; `None` when it is not open.
+#[inline(always)]
+pub(crate) fn behind(fd: u32) -> Option<u64> {
+    let layout = layout();
+    // SAFETY: a helper without preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    let files = word(task, layout.task_files)?;
+    let table = word(files, layout.files_table)?;
+    if fd >= half(table, layout.table_length)? {
+        return None;
+    }
+    let array = word(table, layout.table_array)?;
+    let file = word(array + u64::from(fd) * 8, 0)?;
+    if file == 0 { None } else { Some(file) }
+}
+
+/// Whether the current thread has a table of descriptors of its own, apart from its process's first thread.
+#[inline(always)]
+pub(crate) fn has_own_table() -> bool {
+    let layout = layout();
+    // SAFETY: a helper without preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    let files = |task| word(task, layout.task_files);
+    let leader = word(task, layout.task_leader).and_then(files);
+    leader.is_some() && leader != files(task)
+}
+
+/// What a file is.
+#[inline(always)]
+pub(crate) fn sort(file: u64) -> Sort {
+    look(file).unwrap_or(Sort::Unknown)
+}
+
+#[inline(always)]
+fn look(file: u64) -> Option<Sort> {
+    let layout = layout();
+    let inode = word(file, layout.file_inode)?;
+    let magic = word(word(inode, layout.inode_super)?, layout.super_magic)?;
+    let mode = half(inode, layout.inode_mode)? & 0o17_0000;
+    Some(match magic {
+        ANONYMOUS => anonymous(name(file, &layout)?),
+        SOCKETS => Sort::Socket,
+        PIPES => Sort::Pipe,
+        PROCESSES => Sort::Pidfd,
+        QUEUES => Sort::Mqueue,
+        NAMESPACES => Sort::Namespace,
+        SECRETS => Sort::Memfd,
+        MEMORY | HUGE if mode == 0o10_0000 && &name(file, &layout)?[..6] == b"memfd:" => {
+            Sort::Memfd
+        }
+        _ => match mode {
+            0o10_0000 => Sort::File,
+            0o04_0000 => Sort::Directory,
+            0o02_0000 | 0o06_0000 => Sort::Device,
+            0o01_0000 => Sort::Pipe,
+            0o14_0000 => Sort::Socket,
+            _ => Sort::Other,
+        },
+    })
+}
+
+/// The beginning of a file's name, with zeros behind it.
+#[inline(always)]
+fn name(file: u64, layout: &Layout) -> Option<[u8; NAME]> {
+    let dentry = word(file, layout.file_dentry)?;
+    let text = word(dentry, layout.dentry_name)?;
+    let mut name = [0; NAME];
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel_str_bytes(text as *const u8, &mut name) }.ok()?;
+    Some(name)
+}
+
+/// What a file without a name in any file system is, by what the kernel calls it, as `Sort::of_anonymous` has it. In
+/// words of eight letters: programs compare those at once.
+#[inline(always)]
+fn anonymous(name: [u8; NAME]) -> Sort {
+    let text = if name[0] == b'[' { 1 } else { 0 };
+    let mut letters = [0_u8; 8];
+    let mut at = 0;
+    while at < 8 {
+        letters[at] = if text == 1 { name[at + 1] } else { name[at] };
+        at += 1;
+    }
+    match u64::from_le_bytes(letters) {
+        word if word == u64::from_le_bytes(*b"eventpol") => Sort::Epoll,
+        word if word == u64::from_le_bytes(*b"eventfd]") => Sort::Eventfd,
+        word if word == u64::from_le_bytes(*b"timerfd]") => Sort::Timerfd,
+        word if word == u64::from_le_bytes(*b"signalfd") => Sort::Signalfd,
+        word if word == u64::from_le_bytes(*b"inotify\0") => Sort::Inotify,
+        word if word == u64::from_le_bytes(*b"fanotify") => Sort::Fanotify,
+        word if word == u64::from_le_bytes(*b"pidfd]\0\0") => Sort::Pidfd,
+        word if word == u64::from_le_bytes(*b"io_uring") => Sort::IoUring,
+        word if word == u64::from_le_bytes(*b"perf_eve") => Sort::PerfEvent,
+        word if word == u64::from_le_bytes(*b"userfaul") => Sort::Userfaultfd,
+        word if word & 0xff_ffff == u64::from_le_bytes(*b"bpf\0\0\0\0\0") => Sort::Bpf,
+        word if word & 0xff_ffff == u64::from_le_bytes(*b"btf\0\0\0\0\0") => Sort::Bpf,
+        _ => Sort::Other,
+    }
+}

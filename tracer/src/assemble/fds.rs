@@ -1,0 +1,149 @@
+//! File descriptors as the report shows them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tracer_common::{
+    descriptor::{Opener, Sort},
+    kind::Kind,
+};
+
+use super::Assembly;
+use crate::{
+    analyze::limit::{Course, Reached},
+    collect::{Snapshot, descriptors::OpenDescriptor, snapshot::SiteFigures},
+    format::file_name,
+    report::{Fd, Fds, Frame, Turnover},
+    symbolize::call_site::plain_name,
+    target::Pid,
+};
+
+/// Beginnings of the names of objects that hold the C library.
+const LIBC: [&str; 5] = ["libc.so", "libc-", "ld-linux", "ld-musl", "libpthread"];
+
+/// The past of what there was of descriptors.
+#[derive(Debug, Default)]
+pub(super) struct Descriptors {
+    opened: Course,
+    open: Course,
+    by_process: BTreeMap<Pid, Course>,
+}
+
+/// Who opened what stands at a call site of descriptors; `None` for any other.
+pub(super) fn opener(site: &SiteFigures) -> Option<Opener> {
+    site.probe.and_then(Opener::from_probe)
+}
+
+/// The kind of what a call site acquires, if that is told by the kernel's programs at system calls.
+pub(super) fn kind(site: &SiteFigures) -> Option<Kind> {
+    opener(site).map(|_| if site.sort == Sort::Socket { Kind::Socket } else { Kind::Fd })
+}
+
+/// Whether a call site has a stack that somebody may want to see.
+pub(super) fn was_seen(site: &SiteFigures) -> bool {
+    opener(site).is_none_or(|opener| opener.name().is_some())
+}
+
+/// A stack without the innermost frames that are but the way into the kernel: who asked is their caller.
+pub(super) fn behind_the_way_in(frames: &Arc<[Frame]>, call: &str) -> Arc<[Frame]> {
+    let way_in = |(at, frame): &(usize, &Frame)| is_way_in(frame, *at == 0, call);
+    let skipped = frames.iter().enumerate().take_while(way_in).count();
+    match frames.get(skipped..) {
+        Some(rest) if skipped > 0 && !rest.is_empty() => Arc::from(rest),
+        _ => Arc::clone(frames),
+    }
+}
+
+/// Whether a frame is but the C library's way into the kernel, where `call` was made: the innermost one in libc, and
+/// those behind it that are named after the call, as in `__libc_recvmsg`.
+fn is_way_in(frame: &Frame, innermost: bool, call: &str) -> bool {
+    let module = frame.module.as_deref().map(file_name).unwrap_or_default();
+    if innermost && LIBC.iter().any(|one| module.starts_with(one)) {
+        return true;
+    }
+    let name = frame.symbol.as_deref().map(plain_name).unwrap_or_default();
+    let name = name.trim_start_matches('_').trim_start_matches("GI_").trim_start_matches('_');
+    let name = name.trim_start_matches("libc_");
+    let name = name.trim_end_matches("_nocancel").trim_end_matches("64");
+    name == "syscall" || name.len() > 2 && (name.starts_with(call) || call.starts_with(name))
+}
+
+impl Assembly {
+    /// What there is of descriptors, if they are traced.
+    pub(super) fn descriptors(&mut self, snapshot: &Snapshot) -> Option<Fds> {
+        if !self.scene.kinds.iter().any(|kind| kind.is_descriptor()) {
+            return None;
+        }
+        let at_s = snapshot.at_ns as f64 / 1e9;
+        let mut fds = Fds {
+            opened_unseen: Some(snapshot.unseen.0),
+            closed_unseen: Some(snapshot.unseen.1),
+            ..Fds::default()
+        };
+        let (mut opened, mut closed) = (0, 0);
+        for site in snapshot.sites.iter().filter(|site| opener(site).is_some()) {
+            let turnover: &mut Turnover =
+                fds.turnover_by_type.entry(site.sort.name().to_owned()).or_default();
+            turnover.opened += site.acquired.count;
+            turnover.closed += site.released.count;
+            turnover.open += site.outstanding.count;
+            opened += site.acquired.count;
+            closed += site.released.count;
+        }
+        fds.open = fds.turnover_by_type.values().map(|one| one.open).sum();
+        (fds.opened, fds.closed) = (Some(opened), Some(closed));
+        let open = fds.turnover_by_type.iter().filter(|(_, one)| one.open > 0);
+        fds.by_type = open.map(|(sort, one)| (sort.clone(), one.open)).collect();
+        let past = &mut self.descriptors;
+        past.opened.push(at_s, opened as f64);
+        past.open.push(at_s, fds.open as f64);
+        (fds.opened_per_s, fds.growth_per_s) = (past.opened.slope(), past.open.slope());
+        let mut by_process: BTreeMap<Pid, u64> = BTreeMap::new();
+        for (one, _) in &snapshot.descriptors {
+            *by_process.entry(one.pid).or_default() += 1;
+        }
+        let mut first: Option<Reached> = None;
+        for member in &self.scene.targets {
+            let pid = member.identity.pid;
+            if self.exits.contains_key(&pid) {
+                continue;
+            }
+            let course = past.by_process.entry(pid).or_default();
+            course.push(at_s, by_process.get(&pid).copied().unwrap_or(0) as f64);
+            let reached = member.identity.fd_limit.and_then(|limit| course.reaches(limit as f64));
+            if let Some(reached) = reached
+                && first.is_none_or(|first| reached.seconds < first.seconds)
+            {
+                first = Some(reached);
+            }
+        }
+        fds.seconds_to_limit = first.map(|reached| reached.seconds);
+        fds.seconds_to_limit_between = first.map(|reached| reached.between);
+        if let [only] = self.scene.targets.as_slice() {
+            fds.limit = only.identity.fd_limit;
+        }
+        fds.table = table(snapshot);
+        Some(fds)
+    }
+}
+
+fn table(snapshot: &Snapshot) -> Vec<Fd> {
+    let sites: BTreeMap<u32, &SiteFigures> =
+        snapshot.sites.iter().map(|site| (site.number, site)).collect();
+    let row = |(one, link): &(OpenDescriptor, Option<Arc<str>>)| {
+        let site = sites.get(&one.site).copied();
+        let opener = site.and_then(opener);
+        let seen = opener.is_some_and(|opener| opener.name().is_some());
+        let age = snapshot.at_ns.saturating_sub(one.time_ns) as f64 / 1e9;
+        Fd {
+            pid: one.pid.0,
+            fd: one.fd,
+            sort: site.map_or("unknown", |site| site.sort.name()).to_owned(),
+            what: link.as_deref().map(str::to_owned),
+            acquired_by: opener.and_then(Opener::name).map(str::to_owned),
+            site: seen.then_some(one.site),
+            age_s: seen.then_some(age),
+            pre_attach: opener == Some(Opener::Before),
+        }
+    };
+    snapshot.descriptors.iter().map(row).collect()
+}

@@ -1,0 +1,154 @@
+//! What `/proc` says of targets' file descriptors: which were open before the attach, what each leads to, and
+//! whether the ledger is right.
+//!
+//! A part of the collector. A descriptor that the ledger has and `/proc` does not was closed in a way that is
+//! not seen; one that `/proc` has and the ledger does not was opened so. Neither is believed at the first
+//! look: what happened a moment ago may still be on its way.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+
+use tracer_common::descriptor::Opener;
+
+use super::{
+    collector::{Collector, now_ns},
+    descriptors::OpenDescriptor,
+};
+use crate::target::{
+    Pid,
+    descriptors::{self, Listed},
+};
+
+/// Looks take at most this part of the time.
+const LOOK_SHARE: u32 = 20;
+/// Looks in a row that must find a descriptor which nobody has seen opened.
+const LOOKS: u32 = 3;
+
+/// What `/proc` said so far.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Before recording began.
+    first: BTreeMap<Pid, Listed>,
+    /// Open, and not known to the ledger: how often in a row, and what it led to.
+    strangers: HashMap<(Pid, u32), (u32, String)>,
+    /// Known to the ledger, and not open: its place in the order of things.
+    missing: HashMap<(Pid, u32), u64>,
+    /// What the open ones lead to, with their places in the order of things.
+    links: HashMap<(Pid, u32), (u64, Arc<str>)>,
+    /// Opened and closed in ways that were not seen.
+    pub(super) unseen: (u64, u64),
+    next_look: Option<Instant>,
+}
+
+impl Found {
+    /// Lists what is open before recording begins.
+    pub(super) fn begin(&mut self, pids: impl Iterator<Item = Pid>) {
+        self.first = pids.filter_map(|pid| Some((pid, descriptors::list(pid)?))).collect();
+    }
+}
+
+impl Collector {
+    /// What was open before recording began and still is was open before the attach.
+    pub(super) fn take_in_first(&mut self) {
+        let Some(found) = &mut self.found else { return };
+        for (pid, before) in std::mem::take(&mut found.first) {
+            let Some(now) = descriptors::list(pid) else { continue };
+            for (fd, link) in &before {
+                if now.get(fd) == Some(link) && self.ledger.open_descriptor(pid, *fd).is_none() {
+                    let sort = descriptors::sort(pid, *fd, link);
+                    self.ledger.found_open(pid, *fd, sort, Opener::Before, now_ns());
+                }
+            }
+        }
+    }
+
+    /// Another program runs in a target: what was closed by that is closed at once.
+    pub(super) fn close_at_exec(&mut self, pid: Pid, position: u64) {
+        if self.found.is_none() {
+            return;
+        }
+        let Some(open) = descriptors::list(pid) else { return };
+        let is_open = |fd: u64| u32::try_from(fd).is_ok_and(|fd| open.contains_key(&fd));
+        self.ledger.settle_descriptors(pid, |fd, block| block.position <= position && !is_open(fd));
+    }
+
+    /// Compares the ledger with `/proc`, unless that was done a short while ago; `now` says that it must be done all
+    /// the same. Everything read so far has reached the ledger.
+    pub(super) fn look_at_descriptors(&mut self, now: bool) -> std::io::Result<()> {
+        let begun = Instant::now();
+        let Some(found) = &mut self.found else { return Ok(()) };
+        if !now && found.next_look.is_some_and(|next| begun < next) {
+            return Ok(());
+        }
+        let running =
+            self.targets.iter().map(|one| one.pid).filter(|one| !self.ended.contains(one));
+        let listed: BTreeMap<Pid, Listed> =
+            running.filter_map(|pid| Some((pid, descriptors::list(pid)?))).collect();
+        let known = self.ledger.open_descriptors();
+        // What was opened until the listing is known after one more cycle.
+        self.cycle()?;
+        let Some(found) = &mut self.found else { return Ok(()) };
+        self.ledger.forgive_descriptors();
+        let mut missing = HashMap::new();
+        for one in &known {
+            let key = (one.pid, one.fd);
+            let Some(open) = listed.get(&one.pid) else { continue };
+            let link = open.get(&one.fd);
+            if self.ledger.open_descriptor(one.pid, one.fd) != Some(one.position) {
+                continue;
+            }
+            match link {
+                Some(link) => {
+                    let fresh = || (one.position, Arc::from(link.as_str()));
+                    let kept = found.links.entry(key).or_insert_with(fresh);
+                    if kept.0 != one.position {
+                        *kept = fresh();
+                    }
+                }
+                None if found.missing.get(&key) == Some(&one.position) => {
+                    let this = |fd, position| fd == u64::from(one.fd) && position == one.position;
+                    found.unseen.1 += self
+                        .ledger
+                        .settle_descriptors(one.pid, |fd, block| this(fd, block.position));
+                }
+                None => drop(missing.insert(key, one.position)),
+            }
+        }
+        found.missing = missing;
+        let mut strangers = HashMap::new();
+        for (pid, open) in &listed {
+            for (fd, link) in open {
+                if self.ledger.open_descriptor(*pid, *fd).is_some() {
+                    continue;
+                }
+                let before = found.strangers.get(&(*pid, *fd)).filter(|(_, same)| same == link);
+                let looks = before.map_or(1, |(looks, _)| looks + 1);
+                if looks < LOOKS {
+                    strangers.insert((*pid, *fd), (looks, link.clone()));
+                } else {
+                    found.unseen.0 += 1;
+                    let sort = descriptors::sort(*pid, *fd, link);
+                    self.ledger.found_open(*pid, *fd, sort, Opener::Unseen, now_ns());
+                }
+            }
+        }
+        found.strangers = strangers;
+        found.links.retain(|(pid, fd), _| listed.get(pid).is_none_or(|open| open.contains_key(fd)));
+        found.next_look = Some(Instant::now() + begun.elapsed() * LOOK_SHARE);
+        Ok(())
+    }
+
+    /// The descriptors that are open, with what each leads to where `/proc` has told.
+    pub(super) fn descriptors(&self) -> Vec<(OpenDescriptor, Option<Arc<str>>)> {
+        let Some(found) = &self.found else { return Vec::new() };
+        let link = |one: &OpenDescriptor| {
+            let (position, link) = found.links.get(&(one.pid, one.fd))?;
+            (*position == one.position).then(|| Arc::clone(link))
+        };
+        let open = self.ledger.open_descriptors().into_iter();
+        open.map(|one| (one, link(&one))).collect()
+    }
+}
