@@ -113,9 +113,10 @@ pub(crate) fn build(
     let folder = target_dir().join("victims");
     fs::create_dir_all(&folder)?;
     let product_path = folder.join(product);
-    let header = source.with_file_name("victim.h");
+    let headers = headers(source)?;
     let archives = libraries.iter().map(Path::new).filter(|library| library.is_absolute());
-    let sources: Vec<&Path> = [header.as_path(), source].into_iter().chain(archives).collect();
+    let headers_and_source = headers.iter().map(PathBuf::as_path).chain([source]);
+    let sources: Vec<&Path> = headers_and_source.chain(archives).collect();
     if is_current(&product_path, &sources) {
         return Ok(product_path);
     }
@@ -140,6 +141,22 @@ pub(crate) fn build(
     }
     fs::rename(&unfinished, &product_path)?;
     Ok(product_path)
+}
+
+/// What a victim is made from beside its source: what all share, and parts that have its name before theirs.
+fn headers(source: &Path) -> Result<Vec<PathBuf>> {
+    let folder = source.parent().unwrap_or(Path::new("."));
+    let name = source.file_stem().unwrap_or_default().to_string_lossy();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let file = entry.file_name();
+        let Some(header) = file.to_str().and_then(|file| file.strip_suffix(".h")) else { continue };
+        if header == "victim" || header.starts_with(&format!("{name}_")) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// Whether `product` is newer than everything it is made from.

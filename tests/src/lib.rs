@@ -9,6 +9,7 @@ pub mod child;
 pub mod compare;
 pub mod compile;
 pub mod described;
+pub mod descriptors;
 pub mod family;
 mod fetched;
 pub mod gdb;

@@ -3,7 +3,12 @@
 use std::fs;
 
 use anyhow::Result;
-use tests::{Victim, scratch};
+use tests::{
+    Victim,
+    compile::victim_with,
+    descriptors::{Account, By, ONE_TYPE},
+    scratch,
+};
 
 /// Outstanding blocks, their bytes, and releases of unknown blocks, as the witness saw them.
 fn witnessed(name: &str, arguments: &[&str]) -> Result<()> {
@@ -88,4 +93,54 @@ fn maps_knows_how_much_it_maps() -> Result<()> {
 #[test]
 fn hoard() -> Result<()> {
     witnessed("hoard", &["300", "10000"])
+}
+
+/// The tables that a scene of `descriptors` leaves are those in `/proc`, linked as usual and linked whole.
+fn tables(arguments: &[&str], lines: usize) -> Result<Vec<Account>> {
+    let mut accounts = Vec::new();
+    for (product, flags) in [("descriptors", &[][..]), ("descriptors_static", &["-static"])] {
+        let program = victim_with("descriptors", product, flags)?;
+        let mut victim = Victim::start_program(&program, arguments)?;
+        victim.go()?;
+        accounts = Account::read_all(&victim, lines)?;
+        for account in &accounts {
+            account.equals_proc()?;
+        }
+        victim.exit()?;
+    }
+    Ok(accounts)
+}
+
+#[test]
+fn descriptors_opens_and_closes_in_every_way() -> Result<()> {
+    let account = tables(&["every", "9"], 1)?.remove(0);
+    for (function, kind) in ONE_TYPE {
+        let by = By::Function(function.to_owned());
+        let mut rows = account.rows.values().filter(|row| row.by == by).peekable();
+        let refused =
+            account.refused.iter().any(|refusal| refusal.starts_with(&format!("{function}:")));
+        assert_eq!(rows.peek().is_none(), refused, "{function} is kept or refused: {account:?}");
+        assert!(rows.all(|row| row.kind == kind), "{function} opens a {kind}: {account:?}");
+    }
+    tables(&["rare", "6"], 1).map(drop)
+}
+
+#[test]
+fn descriptors_go_round_among_threads() -> Result<()> {
+    for seed in 1..3 {
+        tables(&["threads", "8", "20000", &seed.to_string()], 1)?;
+    }
+    tables(&["threads", "1", "20000", "5"], 1)?;
+    tables(&["threads", "32", "5000", "6"], 1).map(drop)
+}
+
+#[test]
+fn descriptors_are_copied_to_children_kept_by_programs_and_unshared_by_threads() -> Result<()> {
+    let members = tables(&["fork"], 5)?;
+    assert!(members.iter().all(|member| member.pid == member.tid && member.held_before > 0));
+    tables(&["exec"], 1)?;
+    let owners = tables(&["unshare"], 3)?;
+    assert!(owners.iter().all(|owner| owner.pid == owners[2].tid), "the last is the process");
+    assert!(owners[0].tid != owners[1].tid && owners[0].tid != owners[2].tid);
+    Ok(())
 }

@@ -1,0 +1,142 @@
+//! The table of file descriptors that leaktrace reports is the one in `/proc`, and who opened each is known.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{
+    Report, Trace, Victim,
+    compile::{victim, victim_with},
+    descriptors::{Account, Expected, Frames, compare},
+    root_or_skip,
+};
+
+/// What is traced.
+const KINDS: [&str; 2] = ["--kind", "fd,socket"];
+
+/// Runs a scene under leaktrace; hands on the victim's accounts, checked against `/proc`, and the report.
+fn play(
+    program: &Path,
+    arguments: &[&str],
+    lines: usize,
+    options: &[&str],
+) -> Result<(Vec<Account>, Report)> {
+    let mut victim = Victim::start_program(program, arguments)?;
+    let trace = Trace::attach(victim.pid(), &[&KINDS, options].concat())?;
+    victim.go()?;
+    let accounts = Account::read_all(&victim, lines)?;
+    for account in &accounts {
+        account.equals_proc()?;
+    }
+    // The victim raised it itself, before it was ready.
+    let limit = soft_limit(victim.pid())?;
+    let report = trace.stop()?;
+    victim.exit()?;
+    let said = report.at("/fds/limit")?;
+    ensure!(lines > 1 || said.as_u64() == Some(limit), "limit {said} reported, {limit} true");
+    Ok((accounts, report))
+}
+
+/// The soft limit of open files.
+fn soft_limit(pid: u32) -> Result<u64> {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_whitespace().next());
+    Ok(soft.context("a limit of open files")?.parse()?)
+}
+
+/// One process, linked as usual: everything is compared.
+fn equals(arguments: &[&str]) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let (accounts, report) = play(&victim("descriptors")?, arguments, 1, &[])?;
+    let expected = Expected { accounts: &accounts, aside: &[], flows: true, frames: Frames::First };
+    compare(&report, &expected)
+}
+
+/// Several programs. Linked as usual their loader opens libraries, so only tables are compared; linked whole
+/// they open what they say and nothing else, so sums are compared, too.
+fn equals_across_programs(arguments: &[&str], lines: usize, options: &[&str]) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let whole = victim_with("descriptors", "descriptors_static", &["-static"])?;
+    for (program, flows, frames) in
+        [(victim("descriptors")?, false, Frames::First), (whole, true, Frames::FirstMarked)]
+    {
+        let (accounts, report) = play(&program, arguments, lines, options)?;
+        compare(&report, &Expected { accounts: &accounts, aside: &[], flows, frames })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_way_to_open_and_to_close() -> Result<()> {
+    equals(&["every", "9"])
+}
+
+#[test]
+fn ways_that_few_programs_go() -> Result<()> {
+    equals(&["rare", "6"])
+}
+
+#[test]
+fn one_thread_at_full_speed() -> Result<()> {
+    equals(&["threads", "1", "50000", "7"])
+}
+
+#[test]
+fn numbers_that_go_round_among_eight_threads() -> Result<()> {
+    for seed in ["1", "2", "3", "4", "5"] {
+        equals(&["threads", "8", "20000", seed])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn more_threads_than_processors_by_far() -> Result<()> {
+    for seed in ["8", "9"] {
+        equals(&["threads", "48", "5000", seed])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn children_have_copies_and_programs_what_is_left_of_them() -> Result<()> {
+    equals_across_programs(&["fork"], 5, &["--children"])
+}
+
+#[test]
+fn children_are_left_alone_unless_asked_for() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let (accounts, report) = play(&victim("descriptors")?, &["fork"], 5, &[])?;
+    // What vforked and spawned children close and dup before they become a program is theirs.
+    let root = accounts.last().context("the root's account")?;
+    let accounts = std::slice::from_ref(root);
+    compare(&report, &Expected { accounts, aside: &[], flows: true, frames: Frames::First })
+}
+
+#[test]
+fn a_target_that_becomes_another_program_keeps_what_is_not_closed_then() -> Result<()> {
+    equals_across_programs(&["exec"], 1, &[])?;
+    equals_across_programs(&["exec"], 1, &["--children"])
+}
+
+#[test]
+fn threads_with_tables_of_their_own_leave_the_process_its_table() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    for _ in 0..3 {
+        let (accounts, report) = play(&victim("descriptors")?, &["unshare"], 3, &[])?;
+        let (root, threads) = accounts.split_last().context("three accounts")?;
+        let accounts = std::slice::from_ref(root);
+        compare(
+            &report,
+            &Expected { accounts, aside: threads, flows: true, frames: Frames::First },
+        )?;
+    }
+    Ok(())
+}
