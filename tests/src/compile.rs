@@ -26,6 +26,9 @@ const FLAGS: [&str; 10] = [
     "-pthread",
 ];
 
+/// What victims include of their own; any may.
+pub(crate) const HEADERS: [&str; 2] = ["victim.h", "connections.h"];
+
 /// Tests run side by side and may compile the same victim: each to a file of its own, and the renaming
 /// is atomic, so that none ever starts half a program.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -113,9 +116,10 @@ pub(crate) fn build(
     let folder = target_dir().join("victims");
     fs::create_dir_all(&folder)?;
     let product_path = folder.join(product);
-    let header = source.with_file_name("victim.h");
+    let headers = HEADERS.map(|name| source.with_file_name(name));
     let archives = libraries.iter().map(Path::new).filter(|library| library.is_absolute());
-    let sources: Vec<&Path> = [header.as_path(), source].into_iter().chain(archives).collect();
+    let headers = headers.iter().map(PathBuf::as_path);
+    let sources: Vec<&Path> = headers.chain([source]).chain(archives).collect();
     if is_current(&product_path, &sources) {
         return Ok(product_path);
     }
