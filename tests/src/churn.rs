@@ -14,7 +14,8 @@ pub struct Churned(pub Value);
 /// Starts it; built first, unless it is already.
 pub fn start(service: &Service, options: &[&str]) -> Result<Running> {
     let built = cargo()
-        .args(["build", "--quiet", "--package", "xtask"])
+        .args(["build", "--quiet", "--package", "xtask", "--target-dir"])
+        .arg(target_dir())
         .output()
         .context("could not run `cargo build`")?;
     ensure!(built.status.success(), "xtask: {}", String::from_utf8_lossy(&built.stderr));

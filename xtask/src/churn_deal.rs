@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn a_source_without_a_free_port_is_told_from_a_server_that_does_not_listen() {
+        // EADDRNOTAVAIL and EADDRINUSE: by `connect` and by `bind`.
+        let [by_connect, by_bind, refused] =
+            [99, 98, 111].map(|code| why(&io::Error::from_raw_os_error(code)));
+        assert!(by_connect.starts_with("no port is free"), "{by_connect}");
+        assert_eq!(by_connect, by_bind);
+        assert!(refused.starts_with("Connection refused"), "{refused}");
+    }
+
+    #[test]
     fn ways_are_dealt_evenly_and_the_same_for_the_same_seed() {
         let mut counts = BTreeMap::new();
         for (name, source) in dealt("7") {

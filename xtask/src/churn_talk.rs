@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long an answer may take that has to come.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// How long the server is given to close, where it may as well not.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
 

@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use crate::{
     churn_options::Protocol::{self, Http, Tcp, Tls, Websocket, Zmtp},
-    churn_talk::{End, Fault, PATIENCE, Talk},
+    churn_talk::{ANSWER_LIMIT, End, Fault, PATIENCE, Talk},
     churn_tls::hello_without_common_cipher,
     churn_words::{TEXT, greeting, masked},
 };
@@ -183,7 +183,6 @@ fn slow_writer(talk: &mut Talk<'_>) -> Result<End, Fault> {
         }
     };
     talk.line.no_delay()?;
-    talk.line.allow(PATIENCE + BYTE_PAUSE * 1000);
     for byte in bytes {
         talk.line.send(&[byte])?;
         thread::sleep(BYTE_PAUSE);
@@ -192,6 +191,7 @@ fn slow_writer(talk: &mut Talk<'_>) -> Result<End, Fault> {
         }
     }
     if matches!(protocol, Http | Tls | Websocket) {
+        talk.line.allow(ANSWER_LIMIT);
         talk.answer()?;
     }
     Ok(End::ByUs)
