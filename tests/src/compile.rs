@@ -26,6 +26,9 @@ const FLAGS: [&str; 10] = [
     "-pthread",
 ];
 
+/// What victims include of their own; any may.
+pub(crate) const HEADERS: [&str; 2] = ["victim", "connections"];
+
 /// Tests run side by side and may compile the same victim: each to a file of its own, and the renaming
 /// is atomic, so that none ever starts half a program.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -152,7 +155,7 @@ fn headers(source: &Path) -> Result<Vec<PathBuf>> {
         let entry = entry?;
         let file = entry.file_name();
         let Some(header) = file.to_str().and_then(|file| file.strip_suffix(".h")) else { continue };
-        if header == "victim" || header.starts_with(&format!("{name}_")) {
+        if HEADERS.contains(&header) || header.starts_with(&format!("{name}_")) {
             found.push(entry.path());
         }
     }

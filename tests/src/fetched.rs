@@ -30,7 +30,15 @@ pub(crate) fn sources(folder: &str, name: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(manifest).parent().context("a folder")?.to_owned())
 }
 
-/// The cargo that runs the tests.
+/// The cargo that runs the tests, to be run again.
 pub(crate) fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo said of the tests' package: build scripts that look at it (ring's) would all run again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }

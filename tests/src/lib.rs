@@ -6,6 +6,7 @@
 
 pub mod allocators;
 pub mod child;
+pub mod churn;
 pub mod compare;
 pub mod compile;
 pub mod described;

@@ -7,7 +7,7 @@ use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{Service, http::Connection, scratch, service::free_port, uwebsockets};
+use crate::{Service, http::Connection, scratch, service::free_port};
 
 /// What a load makes of one connection and the number of the request.
 pub type Ask = fn(&mut Connection, u64) -> Result<()>;
@@ -56,7 +56,7 @@ fn libevent() -> Result<Service> {
 }
 
 fn uwebsockets_server() -> Result<Service> {
-    Service::that_says_its_port(Command::new(uwebsockets::server()?).args(["0", "--leak"]))
+    Service::uws_server(&["--leak"])
 }
 
 fn memcached() -> Result<Service> {
@@ -84,11 +84,21 @@ fn redis() -> Result<Service> {
 
 fn nginx_plain() -> Result<Service> {
     let port = free_port()?;
-    nginx(port, &format!("listen 127.0.0.1:{port};"))
+    nginx(port, &format!("listen 127.0.0.1:{port};"), "")
 }
 
 fn nginx_tls() -> Result<Service> {
-    let port = free_port()?;
+    nginx_tls_beside(free_port()?, "")
+}
+
+/// nginx with TLS, and the port where it tells, without TLS, how many connections it accepted.
+pub fn nginx_tls_that_counts() -> Result<(Service, u16)> {
+    let status = free_port()?;
+    let server = format!("server {{ listen 127.0.0.1:{status}; location / {{ stub_status; }} }}");
+    Ok((nginx_tls_beside(free_port()?, &server)?, status))
+}
+
+fn nginx_tls_beside(port: u16, server: &str) -> Result<Service> {
     let (key, certificate) = (scratch("key.pem")?, scratch("certificate.pem")?);
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
@@ -106,10 +116,11 @@ fn nginx_tls() -> Result<Service> {
         certificate.display(),
         key.display()
     );
-    nginx(port, &lines)
+    nginx(port, &lines, server)
 }
 
-fn nginx(port: u16, lines: &str) -> Result<Service> {
+/// `lines` are for the server that says hello, `server` is another one.
+fn nginx(port: u16, lines: &str, server: &str) -> Result<Service> {
     let file = scratch(&format!("nginx-{port}.conf"))?;
     let folder = file.parent().context("a folder")?.display();
     fs::write(
@@ -117,7 +128,7 @@ fn nginx(port: u16, lines: &str) -> Result<Service> {
         format!(
             "daemon off; master_process off; pid {folder}/nginx-{port}.pid; error_log stderr;\n\
              events {{ worker_connections 64; }}\n\
-             http {{ access_log off; server {{ {lines}\n\
+             http {{ access_log off; {server} server {{ {lines}\n\
              location / {{ return 200 'hello'; }} }} }}\n"
         ),
     )?;

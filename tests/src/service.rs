@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::{Report, child::Running, compile, wait_until};
+use crate::{Report, child::Running, compile, uwebsockets, wait_until};
 
 /// The byte of a breakpoint.
 const INT3: u8 = 0xcc;
@@ -44,6 +44,18 @@ impl Service {
         Self::that_says_its_port(
             Command::new(compile::victim("http_server")?).arg("0").args(options),
         )
+    }
+
+    /// The HTTP server that hands its connections to a pool of threads.
+    pub fn pool_server(options: &[&str]) -> Result<Self> {
+        Self::that_says_its_port(
+            Command::new(compile::victim("pool_server")?).arg("0").args(options),
+        )
+    }
+
+    /// The server on uWebSockets.
+    pub fn uws_server(options: &[&str]) -> Result<Self> {
+        Self::that_says_its_port(Command::new(uwebsockets::server()?).arg("0").args(options))
     }
 
     /// Starts `command`, whose first line on stdout says the port.

@@ -20,7 +20,8 @@ pub fn server() -> Result<PathBuf> {
     let source = workspace().join("tests/victims/uws_server.cpp");
     let lock = workspace().join("tests/uwebsockets/Cargo.lock");
     let product = target_dir().join("victims/uws_server");
-    if is_current(&product, &[&source, &lock]) {
+    let header = source.with_file_name("connections.h");
+    if is_current(&product, &[&source, &header, &lock]) {
         return Ok(product);
     }
     let sources = fetched::sources("uwebsockets", "libuwebsockets-sys")?;

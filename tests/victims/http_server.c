@@ -1,19 +1,28 @@
-/* http_server [PORT] [--leak-every N]: a small HTTP server on libevent that forgets something.
+/* http_server [PORT] [--leak-every N] [--leak-on-close N] [--leak-on-error] [--leak-fd N]: a small HTTP
+ * server on libevent that forgets something, if told to.
  *
  * Every N-th request for `/` (never without --leak-every) remembers its visitor in a session that nobody
- * frees. `/leak` leaks for each request, `/truth` answers what was leaked so far, `/quit` ends the
- * server. PORT 0 (the default) takes any free port; the first line on stdout says which. Loopback only. */
+ * frees. `/leak` leaks for each request, `/truth` answers what was leaked so far and how many connections
+ * were accepted and closed, `/quit` ends the server. What connections leave behind is in connections.h.
+ * PORT 0 (the default) takes any free port; the first line on stdout says which. Loopback only. */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/listener.h>
 #include <event2/util.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <netinet/tcp.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "connections.h"
 
 /* What the server keeps of a visitor. */
 struct session {
@@ -40,7 +49,46 @@ __attribute__((noinline)) static struct session *remember_session(const char *vi
     return session;
 }
 
+/* libevent 2.1 tells of a connection only when a request is whole. The handlers of accepting and closing
+ * are therefore the functions that libevent calls for it: the program's own come before the C library's. */
+int accept4(int listener, struct sockaddr *address, socklen_t *length, int flags) {
+    int fd = (int)syscall(SYS_accept4, listener, address, length, flags);
+    if (fd >= 0) connection_opened(fd);
+    return fd;
+}
+
+/* How the other end left, noted before our own end changes the socket's state. */
+static enum { UNKNOWN, LEFT, RESET } left_by[MOST_FDS];
+
+static void note_how_it_left(int fd) {
+    struct tcp_info info;
+    socklen_t length = sizeof info;
+    if (left_by[fd] != UNKNOWN) return;
+    int reset = getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 && info.tcpi_state == TCP_CLOSE;
+    left_by[fd] = reset ? RESET : LEFT;
+}
+
+int shutdown(int fd, int how) {
+    if (is_connection(fd)) note_how_it_left(fd);
+    return (int)syscall(SYS_shutdown, fd, how);
+}
+
+int close(int fd) {
+    if (is_connection(fd)) {
+        note_how_it_left(fd);
+        connection_closed(fd, left_by[fd] == RESET);
+        left_by[fd] = UNKNOWN;
+    }
+    return (int)syscall(SYS_close, fd);
+}
+
+static void heard_whole_request(struct evhttp_request *request) {
+    struct evhttp_connection *connection = evhttp_request_get_connection(request);
+    connection_heard(bufferevent_getfd(evhttp_connection_get_bufferevent(connection)));
+}
+
 static void answer(struct evhttp_request *request, const char *type, const char *text) {
+    heard_whole_request(request);
     struct evbuffer *body = evbuffer_new();
     if (body == NULL) {
         evhttp_send_error(request, HTTP_INTERNAL, NULL);
@@ -80,9 +128,10 @@ __attribute__((noinline)) static void on_leak(struct evhttp_request *request, vo
 /* `/truth`: the server's own account, for tests. */
 static void on_truth(struct evhttp_request *request, void *unused) {
     (void)unused;
-    char text[160];
-    snprintf(text, sizeof text, "{\"requests\":%lu,\"leaked_count\":%lu,\"leaked_bytes\":%lu}\n",
-             requests, leaked, leaked * (unsigned long)sizeof(struct session));
+    char text[512], counts[CONNECTIONS_TEXT];
+    connections_text(counts, sizeof counts);
+    snprintf(text, sizeof text, "{\"requests\":%lu,\"leaked_count\":%lu,\"leaked_bytes\":%lu,%s}\n",
+             requests, leaked, leaked * (unsigned long)sizeof(struct session), counts);
     answer(request, "application/json", text);
 }
 
@@ -103,13 +152,23 @@ int main(int count, char **arguments) {
     int port = 0;
     for (int i = 1; i < count; i++) {
         if (strcmp(arguments[i], "--leak-every") == 0 && i + 1 < count) leak_every = atol(arguments[++i]);
+        else if (connections_option(count, arguments, &i)) continue;
         else port = atoi(arguments[i]);
     }
     struct event_base *base = event_base_new();
     struct evhttp *http = base == NULL ? NULL : evhttp_new(base);
-    struct evhttp_bound_socket *socket =
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    /* A queue of 4096: libevent's own 128 is full when many connect and close at once, and the kernel then
+     * drops some that the other end believes in. */
+    struct evconnlistener *listener =
         http == NULL ? NULL
-                     : evhttp_bind_socket_with_handle(http, "127.0.0.1", (ev_uint16_t)port);
+                     : evconnlistener_new_bind(base, NULL, NULL,
+                                               LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC |
+                                                   LEV_OPT_REUSEABLE,
+                                               4096, (struct sockaddr *)&address, sizeof address);
+    struct evhttp_bound_socket *socket =
+        listener == NULL ? NULL : evhttp_bind_listener(http, listener);
     if (socket == NULL) {
         fprintf(stderr, "could not listen on port %d\n", port);
         return 1;

@@ -1,7 +1,5 @@
 //! `ci`: everything that has to hold before a change goes in. What CI runs is what a person runs.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use crate::{
@@ -12,10 +10,10 @@ use crate::{
 
 /// Cheap checks first.
 pub(crate) fn run() -> Result<()> {
-    run_command(Command::new(cargo()).args(["fmt", "--all", "--check"]))?;
+    run_command(cargo().args(["fmt", "--all", "--check"]))?;
     tidy::run()?;
     run_command(
-        Command::new(cargo())
+        cargo()
             .args(["clippy", "--workspace", "--exclude", "tracer-ebpf", "--all-targets"])
             .args(["--", "-D", "warnings"]),
     )?;

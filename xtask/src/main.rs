@@ -9,6 +9,15 @@ mod bench_soak;
 mod bench_table;
 mod bench_variant;
 mod bpf;
+mod churn;
+mod churn_deal;
+mod churn_figures;
+mod churn_line;
+mod churn_options;
+mod churn_talk;
+mod churn_tls;
+mod churn_ways;
+mod churn_words;
 mod ci;
 mod compile;
 mod demo;
@@ -41,6 +50,8 @@ cargo xtask COMMAND
   bench --stacks …     what a stack costs
   bench --soak MINUTES [--write]
                        the highest rate for so long: truth, memory and time of the collector
+  churn --port N …     opens and closes connections in the ways that break servers (loopback only);
+                       `churn --help` says how
   tidy                 the house rules
   packages             install what test, vm, demo and bpf need (Debian, as root)";
 
@@ -67,6 +78,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["demo"] => demo::run(60),
         ["demo", "--seconds", seconds] => demo::run(seconds.parse()?),
         ["bench", options @ ..] => bench::run(options),
+        ["churn", options @ ..] => churn::run(options),
         ["tidy"] => tidy::run(),
         ["packages"] => packages::all(),
         [] | ["help" | "-h" | "--help"] => {

@@ -58,7 +58,7 @@ pub(crate) fn for_tests() -> Result<()> {
     }
     install(&missing)?;
     if !exists("cargo-nextest") {
-        run(Command::new(cargo()).args(["install", "cargo-nextest", "--locked"]))?;
+        run(cargo().args(["install", "cargo-nextest", "--locked"]))?;
     }
     for_vm()
 }
@@ -82,7 +82,7 @@ pub(crate) fn for_bpf() -> Result<()> {
     install(&missing(&BPF))?;
     if !exists("bpf-linker") {
         // Linked against the LLVM that Debian's rustc-web uses: another one may "succeed" with broken BTF.
-        run(Command::new(cargo())
+        run(cargo()
             .args(["install", "bpf-linker", "--version", BPF_LINKER])
             .args(["--no-default-features", "--features", "llvm-22"])
             .env("LLVM_SYS_221_PREFIX", "/usr/lib/llvm-22")

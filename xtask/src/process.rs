@@ -42,12 +42,20 @@ pub(crate) fn build_leaktrace() -> Result<()> {
     if env::var_os("LEAKTRACE_BIN").is_some() {
         return Ok(());
     }
-    run(Command::new(cargo()).args(["build", "--release", "--package", "leaktrace"]))
+    run(cargo().args(["build", "--release", "--package", "leaktrace"]))
 }
 
-/// The cargo that runs this.
-pub(crate) fn cargo() -> String {
-    env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned())
+/// The cargo that runs this, to be run again.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo said of this package: build scripts that look at it (ring's) would all run again.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
 }
 
 /// Runs a program in the workspace and shows the command; its failure is an error.

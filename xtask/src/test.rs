@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -25,7 +25,7 @@ const ASKED: [(&str, &str); 2] =
 pub(crate) fn run(filters: &[&str]) -> Result<()> {
     packages::for_tests()?;
     build_leaktrace()?;
-    let mut child = Command::new(cargo())
+    let mut child = cargo()
         .args(["nextest", "run", "--workspace", "--exclude", "tracer-ebpf"])
         .args(filters)
         // A failed comparison is its own explanation; a panic keeps its backtrace.

@@ -1,0 +1,117 @@
+//! `cargo xtask churn` as a load: connections that open and close in every way, with exact figures.
+
+use std::{process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::{Service, child::Running, fetched::cargo, http::Connection, target_dir, wait_until};
+
+/// What one run counted: the JSON of `--json`.
+#[derive(Clone, Debug)]
+pub struct Churned(pub Value);
+
+/// Starts it; built first, unless it is already.
+pub fn start(service: &Service, options: &[&str]) -> Result<Running> {
+    let built = cargo()
+        .args(["build", "--quiet", "--package", "xtask", "--target-dir"])
+        .arg(target_dir())
+        .output()
+        .context("could not run `cargo build`")?;
+    ensure!(built.status.success(), "xtask: {}", String::from_utf8_lossy(&built.stderr));
+    Running::start(
+        Command::new(target_dir().join("debug/xtask"))
+            .args(["churn", "--json", "--port", &service.port.to_string()])
+            .args(options),
+    )
+}
+
+/// Runs it to its end.
+pub fn churn(service: &Service, options: &[&str]) -> Result<Churned> {
+    finish(start(service, options)?)
+}
+
+/// Waits for its end.
+pub fn finish(mut running: Running) -> Result<Churned> {
+    let status = running.wait(Duration::from_secs(60))?;
+    ensure!(status.success(), "churn: {}", running.rest_of_stderr().join("\n"));
+    let text = running.rest_of_stdout().join("\n");
+    Ok(Churned(serde_json::from_str(&text).with_context(|| format!("churn said `{text}`"))?))
+}
+
+impl Churned {
+    /// The number at this place, `/total/connected` for one.
+    pub fn number(&self, place: &str) -> Result<u64> {
+        let found = self.0.pointer(place).and_then(Value::as_u64);
+        found.with_context(|| format!("no `{place}` in {}", self.0))
+    }
+
+    /// Names of the ways that were run.
+    pub fn ways(&self) -> Result<Vec<&str>> {
+        let ways = self.0.get("ways").and_then(Value::as_object).context("ways")?;
+        Ok(ways.keys().map(String::as_str).collect())
+    }
+
+    /// Checks what holds for each way: every connection came about, and ended once.
+    pub fn check(&self) -> Result<()> {
+        for way in self.ways()? {
+            let figure = |name: &str| self.number(&format!("/ways/{way}/{name}"));
+            let ended = figure("closed_by_us")?
+                + figure("closed_by_server")?
+                + figure("reset_by_us")?
+                + figure("reset_by_server")?;
+            let connected = figure("connected")?;
+            let whole = connected > 0 && connected == figure("attempted")? && connected == ended;
+            ensure!(whole, "{way}: {}", self.0);
+        }
+        Ok(())
+    }
+}
+
+/// A server's own account of its connections, from `/truth`.
+#[derive(Clone, Debug)]
+pub struct Account {
+    told: Value,
+    /// Connections that asked for it, which are among those accepted.
+    asked: u64,
+}
+
+/// Asks for it until all connections but the asking one are closed.
+pub fn account(service: &Service) -> Result<Account> {
+    let (mut account, mut asked) = (None, 0);
+    wait_until("every connection is closed", Duration::from_secs(20), || {
+        asked += 1;
+        let found = ask(service, asked)?;
+        let closed = found.number("accepted")? == found.number("closed")? + 1;
+        account = closed.then_some(found);
+        Ok(closed)
+    })?;
+    account.context("an account")
+}
+
+/// Asks once, whatever is open.
+pub fn account_now(service: &Service) -> Result<Account> {
+    ask(service, 1)
+}
+
+fn ask(service: &Service, asked: u64) -> Result<Account> {
+    let text = Connection::open(service.port)?.get("/truth")?;
+    Ok(Account { told: serde_json::from_str(&text)?, asked })
+}
+
+impl Account {
+    /// One of its numbers.
+    pub fn number(&self, name: &str) -> Result<u64> {
+        self.told.get(name).and_then(Value::as_u64).with_context(|| format!("no `{name}`"))
+    }
+
+    /// By how much it grew since.
+    pub fn since(&self, before: &Self, name: &str) -> Result<u64> {
+        self.number(name)?.checked_sub(before.number(name)?).context("a count shrank")
+    }
+
+    /// Connections accepted since, without those that asked.
+    pub fn accepted_since(&self, before: &Self) -> Result<u64> {
+        self.since(before, "accepted")?.checked_sub(self.asked).context("fewer than asked")
+    }
+}

@@ -1,0 +1,143 @@
+//! Which connection is used in which way and comes from where; one connection from its start to its end.
+
+use std::io::{self, ErrorKind};
+
+use crate::{
+    churn_figures::Figures,
+    churn_line::{Limits, Line},
+    churn_options::Order,
+    churn_talk::{End, Fault, Talk},
+    churn_tls::Tls,
+    churn_ways::Way,
+};
+
+/// What one connection is to be.
+#[derive(Debug)]
+struct Deal<'a> {
+    way: &'a Way,
+    /// Its number among those of its way.
+    number: u64,
+    source: &'a (String, Option<socket2::SockAddr>),
+    rng: fastrand::Rng,
+}
+
+/// Ways come in rounds, each of them once in a round, in an order that the seed decides: their numbers
+/// differ by one at most, and are the same in each run.
+fn deal(order: &Order, index: u64) -> Option<Deal<'_>> {
+    let (count, sources) = (order.ways.len() as u64, order.sources.len() as u64);
+    let (round, place) = (index.checked_div(count)?, index.checked_rem(count)?);
+    // Each source once in so many connections; a step further each time, or else sources and ways, or who
+    // closes, would keep step.
+    let source = index.checked_add(index.checked_div(sources)?)?.checked_rem(sources)?;
+    let mut ways = order.ways.clone();
+    fastrand::Rng::with_seed(order.seed.wrapping_add(round)).shuffle(&mut ways);
+    Some(Deal {
+        way: ways.get(usize::try_from(place).ok()?)?,
+        number: round,
+        source: order.sources.get(usize::try_from(source).ok()?)?,
+        // Far from those of the rounds.
+        rng: fastrand::Rng::with_seed(order.seed.wrapping_add(index) ^ (1 << 63)),
+    })
+}
+
+/// Makes the connection of this index; its way's name, its source's name, and what is to be counted.
+pub(crate) fn one<'a>(
+    order: &'a Order,
+    tls: &Tls,
+    limits: &Limits,
+    index: u64,
+) -> Option<(&'a str, &'a str, Figures)> {
+    let Deal { way, number, source, rng } = deal(order, index)?;
+    let mut figures = Figures { attempted: 1, ..Figures::default() };
+    match Line::open(&order.target, source.1.as_ref(), limits) {
+        Err(error) => {
+            figures.could_not_connect.insert(why(&error), 1);
+        }
+        Ok(line) => {
+            figures.connected = 1;
+            let unread = Vec::new();
+            let mut talk = Talk { line, order, tls, rng, number, figures: &mut figures, unread };
+            let result = (way.act)(&mut talk);
+            // The waits of a run that is over end early.
+            let cut = talk.line.over();
+            let (sent, received) = talk.line.bytes();
+            // Closes it.
+            drop(talk);
+            figures.bytes_sent = sent;
+            figures.bytes_received = received;
+            finish(&mut figures, result, cut);
+        }
+    }
+    Some((way.name, &source.0, figures))
+}
+
+fn finish(figures: &mut Figures, result: Result<End, Fault>, cut: bool) {
+    let end = result.unwrap_or_else(|fault| {
+        let end = fault.end();
+        let words = match fault {
+            Fault::Late if cut => "the run ended first".to_owned(),
+            fault => fault.words(),
+        };
+        figures.unexpected.insert(words, 1);
+        end
+    });
+    let figure = match end {
+        End::ByUs => &mut figures.closed_by_us,
+        End::ByServer => &mut figures.closed_by_server,
+        End::ResetByUs => &mut figures.reset_by_us,
+        End::ResetByServer => &mut figures.reset_by_server,
+    };
+    *figure = 1;
+}
+
+/// Why there is no connection, as few different words as there are reasons.
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse => {
+            "no port is free at this source address (EADDRNOTAVAIL)".to_owned()
+        }
+        ErrorKind::TimedOut => "no answer in time".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn dealt(seed: &str) -> Vec<(&'static str, String)> {
+        let words = ["--port", "1", "--from", "127.0.0.1,127.0.0.2", "--seed", seed];
+        let order = Order::read(&words).unwrap();
+        let names = |index| {
+            let deal = deal(&order, index).unwrap();
+            (deal.way.name, deal.source.0.clone())
+        };
+        (0..1300).map(names).collect()
+    }
+
+    #[test]
+    fn a_source_without_a_free_port_is_told_from_a_server_that_does_not_listen() {
+        // EADDRNOTAVAIL and EADDRINUSE: by `connect` and by `bind`.
+        let [by_connect, by_bind, refused] =
+            [99, 98, 111].map(|code| why(&io::Error::from_raw_os_error(code)));
+        assert!(by_connect.starts_with("no port is free"), "{by_connect}");
+        assert_eq!(by_connect, by_bind);
+        assert!(refused.starts_with("Connection refused"), "{refused}");
+    }
+
+    #[test]
+    fn ways_are_dealt_evenly_and_the_same_for_the_same_seed() {
+        let mut counts = BTreeMap::new();
+        for (name, source) in dealt("7") {
+            *counts.entry(name).or_insert(0) += 1;
+            *counts.entry(source.leak()).or_insert(0) += 1;
+        }
+        assert_eq!(counts.remove("127.0.0.1"), Some(650));
+        assert_eq!(counts.remove("127.0.0.2"), Some(650));
+        assert!(counts.values().all(|count| (100..=109).contains(count)), "{counts:?}");
+        assert_eq!(dealt("7"), dealt("7"));
+        assert_ne!(dealt("7"), dealt("8"));
+    }
+}
