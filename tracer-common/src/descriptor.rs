@@ -184,10 +184,16 @@ pub enum Opener {
     Mqueue = 24,
     /// `fsopen`, `fsmount`, `fspick`, `open_tree`.
     Mount = 25,
+    /// `ioctl`: of a terminal, of a namespace.
+    Ioctl = 26,
+    /// `getsockopt` with `SO_PEERPIDFD`.
+    Getsockopt = 27,
+    /// `landlock_create_ruleset`.
+    Other = 28,
     /// It was open before the attach.
-    Before = 26,
+    Before = 29,
     /// In a way that was not seen: it was found open.
-    Unseen = 27,
+    Unseen = 30,
 }
 
 /// The number of the first opener among the probes: the rest are functions' probes.
@@ -195,7 +201,7 @@ pub const FIRST: u8 = 224;
 
 impl Opener {
     /// Every opener, in the order of its number.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::Open,
         Self::Socket,
         Self::Socketpair,
@@ -222,6 +228,9 @@ impl Opener {
         Self::Userfaultfd,
         Self::Mqueue,
         Self::Mount,
+        Self::Ioctl,
+        Self::Getsockopt,
+        Self::Other,
         Self::Before,
         Self::Unseen,
     ];
@@ -266,6 +275,9 @@ impl Opener {
             Self::Userfaultfd => "userfaultfd",
             Self::Mqueue => "mq_open",
             Self::Mount => "fsopen",
+            Self::Ioctl => "ioctl",
+            Self::Getsockopt => "getsockopt",
+            Self::Other => "landlock_create_ruleset",
             Self::Before | Self::Unseen => return None,
         })
     }

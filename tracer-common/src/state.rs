@@ -239,8 +239,8 @@ pub struct Opened {
     pub count: u32,
     /// Which one is at hand.
     pub next: u32,
-    /// Their numbers.
-    pub list: [u32; OPENED_AT_ONCE],
+    /// Their numbers. As much room again, so that the verifier sees that what is appended has room.
+    pub list: [u32; 2 * OPENED_AT_ONCE],
 }
 
 /// One thread: the call it is in, and room to take a stack.
@@ -315,6 +315,20 @@ pub struct Layout {
     pub inode_super: u32,
     /// `super_block.s_magic`.
     pub super_magic: u32,
+    /// `io_kiocb.opcode`.
+    pub ring_opcode: u32,
+    /// `io_kiocb.cqe` and `io_cqe.res` in it: what a request came to.
+    pub ring_result: u32,
+    /// `io_open.file_slot`: a file for the ring alone is opened, unless it is 0.
+    pub ring_open_slot: u32,
+    /// `io_accept.file_slot`.
+    pub ring_accept_slot: u32,
+    /// `io_socket.file_slot`.
+    pub ring_socket_slot: u32,
+    /// `io_close.fd`.
+    pub ring_close_fd: u32,
+    /// `io_close.file_slot`.
+    pub ring_close_slot: u32,
 }
 
 const _: () = assert!(size_of::<Key>() == 16 && size_of::<Young>() == 32);

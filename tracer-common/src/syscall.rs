@@ -35,6 +35,13 @@ pub const UNSHARE: u8 = 11;
 /// `signalfd`, `signalfd4`: a new descriptor unless an old one is given.
 pub const SIGNALFD: u8 = 12;
 
+/// `recvmmsg`: the same in several messages.
+pub const RECVMMSG: u8 = 13;
+/// `ioctl`: some commands return a new descriptor.
+pub const IOCTL: u8 = 14;
+/// `getsockopt`: a pidfd may be where the fourth argument points to.
+pub const GETSOCKOPT: u8 = 15;
+
 /// What to do about each call, by its number.
 pub static ACTIONS: [u8; NUMBERS] = actions();
 
@@ -57,6 +64,10 @@ const fn actions() -> [u8; NUMBERS] {
     table[43] = Opener::Accept.probe();
     table[288] = Opener::Accept.probe();
     table[47] = RECVMSG;
+    table[299] = RECVMMSG;
+    table[16] = IOCTL;
+    table[55] = GETSOCKOPT;
+    table[444] = Opener::Other.probe();
     table[53] = SOCKETPAIR;
     table[56] = CLONE;
     table[435] = CLONE3;

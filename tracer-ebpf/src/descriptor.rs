@@ -8,7 +8,10 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+        generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs},
+    },
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
@@ -30,6 +33,7 @@ use crate::{
     outstanding::{closed, closed_range, opened},
     remember,
     site::{self, Start},
+    unwind,
 };
 
 /// Where [`CALL_UNWINDER`] has the program that takes the stack.
@@ -37,10 +41,14 @@ const TAKE: u32 = 0;
 /// Where it has the one that goes on with the next descriptor.
 const NEXT: u32 = 1;
 
-/// `CLOSE_RANGE_CLOEXEC` of `close_range(2)`: nothing is closed yet.
+/// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. With the latter nothing is closed yet.
+const RANGE_UNSHARE: u64 = 2;
+/// As above.
 const RANGE_LATER: u64 = 4;
-/// Flags that `close_range(2)` knows.
-const RANGE_FLAGS: u64 = 6;
+/// Commands of `ioctl(2)` that return a descriptor: `TIOCGPTPEER`, `NS_GET_USERNS`, `NS_GET_PARENT`.
+const IOCTLS: [u64; 3] = [0x5441, 0xb701, 0xb702];
+/// `SO_PEERPIDFD` of `getsockopt(2)`, at the level `SOL_SOCKET`.
+const PEER_PIDFD: (u64, u64) = (1, 77);
 /// `F_DUPFD` and `F_DUPFD_CLOEXEC` of `fcntl(2)`.
 const DUPLICATES: [u64; 2] = [0, 1030];
 /// `CLONE_PIDFD` of `clone(2)`.
@@ -51,7 +59,9 @@ const CLONE_FILES: u64 = 0x400;
 const RIGHTS: u64 = 1 | 1 << 32;
 /// Bytes of such a head: a length, and the word above.
 const HEAD: u64 = 16;
-/// Control messages of one `recvmsg(2)` that are looked at.
+/// Bytes of a `struct mmsghdr`.
+const MESSAGE: u64 = 64;
+/// Control messages of one message that are looked at, and messages of one `recvmmsg(2)`.
 const MESSAGES: u32 = 4;
 
 /// A system call begins.
@@ -99,6 +109,35 @@ fn register(regs: *const pt_regs, offset: usize) -> Option<u64> {
     unsafe { bpf_probe_read_kernel(regs.cast::<u8>().add(offset).cast::<u64>()) }.ok()
 }
 
+/// The registers with which the current thread entered the kernel; zeros for one that never was outside.
+#[inline(always)]
+pub(crate) fn user_registers() -> Option<pt_regs> {
+    // SAFETY: helpers without preconditions, and one that checks the address.
+    unsafe {
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
+        bpf_probe_read_kernel(regs).ok()
+    }
+}
+
+/// Takes care of a descriptor that something other than a system call of its own has opened.
+#[inline(always)]
+pub(crate) fn begin(
+    context: &RawTracePointContext,
+    regs: &pt_regs,
+    opener: Opener,
+    fd: u32,
+) -> Option<()> {
+    let call = current(regs, 0)?;
+    let thread = thread_of(&call)?;
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    let thread = unsafe { &mut *thread };
+    thread.opened.next = 0;
+    thread.opened.count = 1;
+    thread.opened.list[0] = fd;
+    thread.opened.probe = u32::from(opener.probe());
+    next(context, regs, call, thread)
+}
+
 /// What to do about the call with this number.
 #[inline(always)]
 fn action(number: u64) -> u8 {
@@ -111,7 +150,7 @@ fn action(number: u64) -> u8 {
 
 /// The call under way, of a target whose descriptors are traced.
 #[inline(always)]
-fn current(regs: *const pt_regs, probe: u8) -> Option<Call> {
+pub(crate) fn current(regs: *const pt_regs, probe: u8) -> Option<Call> {
     if *SWITCH.get(0)? == 0 {
         return None;
     }
@@ -142,7 +181,8 @@ fn enter(context: &RawTracePointContext) -> Option<()> {
     }
     let last = register(regs, core::mem::offset_of!(pt_regs, rsi))? as u32;
     let flags = register(regs, core::mem::offset_of!(pt_regs, rdx))?;
-    if first <= last && flags & RANGE_LATER == 0 && flags & !RANGE_FLAGS == 0 {
+    // With a table of its own for the thread, it is known only afterwards whose are closed.
+    if first <= last && flags == 0 {
         closed_range(&call, first, last);
     }
     Some(())
@@ -162,7 +202,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     }
     let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
     let action = action(number);
-    if action <= syscall::CLOSE_RANGE {
+    if action <= syscall::CLOSE {
         return None;
     }
     // SAFETY: the helper checks the address.
@@ -175,6 +215,15 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     thread.opened.count = 1;
     thread.opened.list[0] = returned as u32;
     let opener = match action {
+        syscall::CLOSE_RANGE => {
+            if regs.rdx & RANGE_UNSHARE != 0
+                && !is_alone(thread)
+                && regs.rdx & RANGE_LATER == 0
+            {
+                closed_range(&call, regs.rdi as u32, regs.rsi as u32);
+            }
+            return None;
+        }
         syscall::DUP2 => {
             if regs.rdi == returned {
                 return None;
@@ -222,13 +271,35 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             Opener::Clone
         }
         syscall::RECVMSG => {
-            received(&mut thread.opened, regs.rsi)?;
+            thread.opened.count = 0;
+            received(&mut thread.opened, regs.rsi);
             Opener::Received
         }
+        syscall::RECVMMSG => {
+            thread.opened.count = 0;
+            let mut message = 0;
+            while message < MESSAGES as u64 && message < returned {
+                received(&mut thread.opened, regs.rsi + message * MESSAGE);
+                message += 1;
+            }
+            Opener::Received
+        }
+        syscall::IOCTL => {
+            if !IOCTLS.contains(&regs.rsi) {
+                return None;
+            }
+            Opener::Ioctl
+        }
+        syscall::GETSOCKOPT => {
+            if (regs.rsi, regs.rdx) != PEER_PIDFD {
+                return None;
+            }
+            thread.opened.list[0] = read_word(regs.r10)? as u32;
+            Opener::Getsockopt
+        }
         syscall::UNSHARE => {
-            if regs.rdi & CLONE_FILES != 0 && file::has_own_table() {
-                thread.target.files = 0;
-                lose(Loss::TableUnshared);
+            if regs.rdi & CLONE_FILES != 0 {
+                _ = is_alone(thread);
             }
             return None;
         }
@@ -251,8 +322,19 @@ fn two(opened: &mut Opened, place: u64) -> Option<()> {
     Some(())
 }
 
-/// The descriptors among the control messages of a `struct msghdr` that was received.
+/// Whether the thread has a table of descriptors of its own: it is left alone then, and that is told.
 #[inline(always)]
+fn is_alone(thread: &mut Thread) -> bool {
+    let alone = file::has_own_table();
+    if alone {
+        thread.target.files = 0;
+        lose(Loss::TableUnshared);
+    }
+    alone
+}
+
+/// Appends the descriptors among the control messages of a `struct msghdr` that was received.
+#[inline(never)]
 fn received(opened: &mut Opened, message: u64) -> Option<()> {
     let (mut at, length) = (read_word(message + 32)?, read_word(message + 40)?);
     let end = at + length;
@@ -260,23 +342,29 @@ fn received(opened: &mut Opened, message: u64) -> Option<()> {
     while tries < MESSAGES && at + HEAD < end {
         let (size, what) = (read_word(at)?, read_word(at + 8)?);
         if what == RIGHTS {
-            let most = OPENED_AT_ONCE as u64;
-            let count = (size.wrapping_sub(HEAD) / 4).min(most);
-            opened.count = count as u32;
-            // SAFETY: not longer than the list; the helper checks the target's address.
-            let outcome = unsafe {
-                bpf_probe_read_user(
-                    (&raw mut opened.list).cast(),
-                    (count * 4) as u32,
-                    (at + HEAD) as *const core::ffi::c_void,
-                )
-            };
-            return if outcome == 0 { Some(()) } else { None };
+            append(opened, at + HEAD, size.wrapping_sub(HEAD) / 4);
         }
         at += (size + 7) & !7;
         tries += 1;
     }
-    None
+    Some(())
+}
+
+/// Appends `count` numbers that stand at `place`, as many as there is room for.
+#[inline(always)]
+fn append(opened: &mut Opened, place: u64, count: u64) {
+    let already = u64::from(opened.count) & (OPENED_AT_ONCE as u64 - 1);
+    let count = count.min(OPENED_AT_ONCE as u64 - already);
+    let count = unwind::opaque(count) & (2 * OPENED_AT_ONCE as u64 - 1);
+    let count = if count > OPENED_AT_ONCE as u64 { OPENED_AT_ONCE as u64 } else { count };
+    // SAFETY: the list has room behind its first half; the helper checks the target's address.
+    let outcome = unsafe {
+        let list = (&raw mut opened.list).cast::<u32>().add(already as usize);
+        bpf_probe_read_user(list.cast(), (count * 4) as u32, place as *const core::ffi::c_void)
+    };
+    if outcome == 0 {
+        opened.count = already as u32 + count as u32;
+    }
 }
 
 /// Takes care of the descriptor at hand, and then of the next one.
@@ -339,9 +427,7 @@ fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
 
 #[inline(always)]
 fn go_on(context: &RawTracePointContext) -> Option<()> {
-    let (registers, _) = arguments(context);
-    // SAFETY: the helper checks the address.
-    let regs = unsafe { bpf_probe_read_kernel(registers) }.ok()?;
+    let regs = user_registers()?;
     let (call, thread) = resumed(&regs)?;
     let start = |call: &Call, _: &Thread| interrupted(call);
     let Some(site) = site::advance(context, &call, thread, start) else {
@@ -354,9 +440,7 @@ fn go_on(context: &RawTracePointContext) -> Option<()> {
 
 #[inline(always)]
 fn another(context: &RawTracePointContext) -> Option<()> {
-    let (registers, _) = arguments(context);
-    // SAFETY: the helper checks the address.
-    let regs = unsafe { bpf_probe_read_kernel(registers) }.ok()?;
+    let regs = user_registers()?;
     let (call, thread) = resumed(&regs)?;
     next(context, &regs, call, thread)
 }

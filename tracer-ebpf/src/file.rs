@@ -20,6 +20,13 @@ static LAYOUT: Layout = Layout {
     inode_mode: 0,
     inode_super: 0,
     super_magic: 0,
+    ring_opcode: 0,
+    ring_result: 0,
+    ring_open_slot: 0,
+    ring_accept_slot: 0,
+    ring_socket_slot: 0,
+    ring_close_fd: 0,
+    ring_close_slot: 0,
 };
 
 /// Magic numbers of file systems that have no names for what they hold: `linux/magic.h`.
@@ -44,7 +51,8 @@ const HUGE: u64 = 0x9584_58f6;
 /// Bytes of a name that are looked at.
 const NAME: usize = 16;
 
-fn layout() -> Layout {
+/// Where things are.
+pub(crate) fn layout() -> Layout {
     // SAFETY: the static is written once, before the programs are loaded: the compiler must not know.
     unsafe { (&raw const LAYOUT).read_volatile() }
 }
@@ -56,7 +64,7 @@ fn word(address: u64, offset: u32) -> Option<u64> {
 }
 
 #[inline(always)]
-fn half(address: u64, offset: u32) -> Option<u32> {
+pub(crate) fn half(address: u64, offset: u32) -> Option<u32> {
     // SAFETY: as above.
     unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const u32) }.ok()
 }

@@ -23,6 +23,7 @@ mod outstanding;
 mod pace;
 mod remember;
 mod ret;
+mod ring;
 mod room;
 mod site;
 mod thread_end;

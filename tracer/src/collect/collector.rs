@@ -221,9 +221,7 @@ impl Collector {
                 next_drain = Instant::now();
             }
         }
-        // What is closed now in a way that is not seen is missing twice.
-        self.look_at_descriptors(true)?;
-        self.look_at_descriptors(true)?;
+        self.look_at_descriptors_at_last()?;
         self.finish()?;
         self.look_at_targets();
         publish(self.snapshot(true)?);

@@ -141,6 +141,11 @@ impl Collector {
         Ok(())
     }
 
+    /// Looks as often as it takes to believe what was found.
+    pub(super) fn look_at_descriptors_at_last(&mut self) -> std::io::Result<()> {
+        (0..LOOKS).try_for_each(|_| self.look_at_descriptors(true))
+    }
+
     /// The descriptors that are open, with what each leads to where `/proc` has told.
     pub(super) fn descriptors(&self) -> Vec<(OpenDescriptor, Option<Arc<str>>)> {
         let Some(found) = &self.found else { return Vec::new() };

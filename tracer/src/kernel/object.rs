@@ -235,7 +235,7 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         Means::Neither => None,
     };
     if descriptors {
-        calls::load(&mut ebpf)?;
+        calls::load(&mut ebpf, &layout.0)?;
     }
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
         let program = tracepoint(&mut ebpf, name)?;

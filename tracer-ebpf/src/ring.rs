@@ -1,0 +1,85 @@
+//! File descriptors that requests to an `io_uring` open and close.
+//!
+//! A request is completed by the thread that submitted it or by a worker, which is a thread of the same process. The
+//! stack is the one of whoever completes it: for a worker there is none.
+
+use aya_ebpf::{EbpfContext as _, macros::raw_tracepoint, programs::RawTracePointContext};
+use tracer_common::{descriptor::Opener, state::Layout};
+
+use crate::{
+    descriptor::{begin, current, user_registers},
+    file::{half, layout},
+    outstanding::closed,
+};
+
+/// `IORING_OP_ACCEPT` and its kin of `linux/io_uring.h`.
+const ACCEPT: u32 = 13;
+/// As above.
+const OPENAT: u32 = 18;
+/// As above.
+const CLOSE: u32 = 19;
+/// As above.
+const OPENAT2: u32 = 28;
+/// As above.
+const SOCKET: u32 = 45;
+/// As above: gives a descriptor to a file that the ring alone had.
+const INSTALL: u32 = 54;
+
+/// A request was taken in.
+#[raw_tracepoint(tracepoint = "io_uring_submit_req")]
+pub(crate) fn ring_submit(context: RawTracePointContext) -> i32 {
+    _ = submitted(&context);
+    0
+}
+
+/// A request has come to its end.
+#[raw_tracepoint(tracepoint = "io_uring_complete")]
+pub(crate) fn ring_complete(context: RawTracePointContext) -> i32 {
+    _ = completed(&context);
+    0
+}
+
+/// What a request is to do: one byte.
+#[inline(always)]
+fn opcode(request: u64, layout: &Layout) -> Option<u32> {
+    Some(half(request, layout.ring_opcode)? & 0xff)
+}
+
+#[inline(always)]
+fn submitted(context: &RawTracePointContext) -> Option<()> {
+    // SAFETY: the tracepoint's argument is the request.
+    let request = unsafe { *context.as_ptr().cast::<u64>() };
+    let layout = layout();
+    if opcode(request, &layout)? != CLOSE || half(request, layout.ring_close_slot)? != 0 {
+        return None;
+    }
+    let call = current(core::ptr::null(), Opener::IoUring.probe())?;
+    let fd = half(request, layout.ring_close_fd)?;
+    if crate::file::behind(fd).is_some() {
+        closed(&call, fd, false);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn completed(context: &RawTracePointContext) -> Option<()> {
+    // SAFETY: the tracepoint has more than one argument; the second is the request.
+    let request = unsafe { *context.as_ptr().cast::<u64>().add(1) };
+    if request == 0 {
+        return None;
+    }
+    let layout = layout();
+    let slot = match opcode(request, &layout)? {
+        ACCEPT => half(request, layout.ring_accept_slot)?,
+        OPENAT | OPENAT2 => half(request, layout.ring_open_slot)?,
+        SOCKET => half(request, layout.ring_socket_slot)?,
+        INSTALL => 0,
+        _ => return None,
+    };
+    let fd = half(request, layout.ring_result)?;
+    if slot != 0 || (fd as i32) < 0 {
+        return None;
+    }
+    let regs = user_registers()?;
+    begin(context, &regs, Opener::IoUring, fd)
+}
