@@ -143,7 +143,7 @@ static const char *type_of(int fd) {
     if (name != NULL) return "other";
     if (strncmp(link, "/memfd:", 7) == 0) return "memfd";
     if (fstatfs(fd, &system) == 0 && system.f_type == MQUEUE_MAGIC) return "mqueue";
-    if (fstatfs(fd, &system) == 0 && system.f_type == NSFS_MAGIC) return "other";
+    if (fstatfs(fd, &system) == 0 && system.f_type == NSFS_MAGIC) return "namespace";
     switch (status.st_mode & S_IFMT) {
     case S_IFSOCK: return "socket";
     case S_IFIFO: return "pipe";

@@ -216,10 +216,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     thread.opened.list[0] = returned as u32;
     let opener = match action {
         syscall::CLOSE_RANGE => {
-            if regs.rdx & RANGE_UNSHARE != 0
-                && !is_alone(thread)
-                && regs.rdx & RANGE_LATER == 0
-            {
+            if regs.rdx & RANGE_UNSHARE != 0 && !is_alone(thread) && regs.rdx & RANGE_LATER == 0 {
                 closed_range(&call, regs.rdi as u32, regs.rsi as u32);
             }
             return None;

@@ -6,9 +6,7 @@
 //! Whether the page is anonymous memory is not known here: user space asks the kernel's page tables.
 
 use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::bpf_get_current_pid_tgid,
-    macros::perf_event,
+    bindings::pt_regs, helpers::bpf_get_current_pid_tgid, macros::perf_event,
     programs::PerfEventContext,
 };
 use tracer_common::{

@@ -141,9 +141,7 @@ impl Assembly {
             }
             members::related(&mut self.scene.targets, kin);
         }
-        for (pid, mappings) in &snapshot.mappings {
-            self.namer.learn(*pid, mappings);
-        }
+        self.learn_mappings(snapshot);
         for pid in &snapshot.ended {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
@@ -200,6 +198,45 @@ impl Assembly {
         self.scene.kinds.contains(&self.kind(site)) && fds::was_seen(site)
     }
 
+    /// Learns what targets have mapped. What is known of a program that has given way to another is named before: it is
+    /// the last chance.
+    fn learn_mappings(&mut self, snapshot: &Snapshot) {
+        let mut executed: Vec<Pid> =
+            snapshot.kin.iter().filter(|kin| kin.executed).map(|kin| kin.pid).collect();
+        for (at, (pid, mappings)) in snapshot.mappings.iter().enumerate() {
+            let rest = snapshot.mappings.get(at + 1..).unwrap_or_default();
+            if executed.contains(pid) && !rest.iter().any(|(other, _)| other == pid) {
+                self.name_former(snapshot, *pid);
+                executed.retain(|one| one != pid);
+            }
+            self.namer.learn(*pid, mappings);
+        }
+        for pid in executed {
+            self.name_former(snapshot, pid);
+        }
+    }
+
+    /// Looks up names of the program that ran in a process before.
+    fn name_former(&mut self, snapshot: &Snapshot, executed: Pid) {
+        // A child that is hardly born has the memory of its parent.
+        let birth = snapshot.kin.iter().find(|one| one.pid == executed && one.parent.is_some());
+        let pid = birth.and_then(|birth| birth.parent).unwrap_or(executed);
+        let former = snapshot
+            .sites
+            .iter()
+            .filter(|site| site.former && site.pid == Some(executed) && self.named(site).is_none());
+        let mut queue: VecDeque<Wanted> = former
+            .map(|site| Wanted { site: site.number, pid, addresses: Arc::clone(&site.frames) })
+            .collect();
+        self.namer.work(&mut queue, LAST_NAMING);
+    }
+
+    /// The frames of a call site with their names, or of the one that it is a copy of.
+    fn named(&self, site: &SiteFigures) -> Option<Arc<[Frame]>> {
+        let own = self.namer.lookup(site.number);
+        own.or_else(|| site.origin.and_then(|origin| self.namer.lookup(origin)))
+    }
+
     /// Looks up names, worst call sites first.
     fn name(&mut self, order: &[&SiteFigures], last: bool) {
         self.namer.refresh();
@@ -208,7 +245,7 @@ impl Assembly {
         let mut queue: VecDeque<Wanted> = order
             .iter()
             .take(shown)
-            .filter(|site| self.namer.lookup(site.number).is_none())
+            .filter(|site| !site.former && self.named(site).is_none())
             .filter_map(|site| {
                 let addresses = Arc::clone(&site.frames);
                 Some(Wanted { site: site.number, pid: site.pid?, addresses })
@@ -265,7 +302,7 @@ impl Assembly {
     /// Frames and headline: remembered, at first without names and then with them.
     fn frames(&mut self, site: &SiteFigures) -> (Arc<[Frame]>, usize) {
         let Some(pid) = site.pid else { return (Arc::from([]), 0) };
-        let named = self.namer.lookup(site.number);
+        let named = self.named(site);
         if let Some(stack) = self.stacks.get(&site.number)
             && named.as_ref().is_none_or(|frames| Arc::ptr_eq(&stack.named, frames))
         {

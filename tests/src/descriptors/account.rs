@@ -160,7 +160,7 @@ impl Account {
 /// What an entry of `/proc/PID/fd` leads to.
 fn type_of(path: &Path) -> Result<&'static str> {
     /// `f_type` of message queues and of namespaces, from the kernel's sources.
-    const FILE_SYSTEMS: [(i64, &str); 2] = [(0x1980_0202, "mqueue"), (0x6e73_6673, "other")];
+    const FILE_SYSTEMS: [(i64, &str); 2] = [(0x1980_0202, "mqueue"), (0x6e73_6673, "namespace")];
     const ANONYMOUS: [(&str, &str); 11] = [
         ("[eventpoll]", "epoll"),
         ("[eventfd]", "eventfd"),

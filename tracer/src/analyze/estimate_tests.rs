@@ -115,6 +115,8 @@ fn nothing_is_released_that_was_not_acquired() {
         number: 1,
         pid: None,
         sort: tracer_common::descriptor::Sort::Unknown,
+        former: false,
+        origin: None,
         probe: None,
         frames: std::sync::Arc::from([]),
         end: tracer_common::stack::StackEnd::Bottom,

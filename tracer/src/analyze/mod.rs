@@ -107,6 +107,8 @@ mod tests {
             sort: Sort::Unknown,
             frames: Arc::from([]),
             end: StackEnd::Bottom,
+            former: false,
+            origin: None,
             acquired: outstanding,
             inherited: Sum::default(),
             released: Sum::default(),

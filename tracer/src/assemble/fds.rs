@@ -64,7 +64,8 @@ fn is_way_in(frame: &Frame, innermost: bool, call: &str) -> bool {
     let name = name.trim_start_matches('_').trim_start_matches("GI_").trim_start_matches('_');
     let name = name.trim_start_matches("libc_");
     let name = name.trim_end_matches("_nocancel").trim_end_matches("64");
-    name == "syscall" || name.len() > 2 && (name.starts_with(call) || call.starts_with(name))
+    ["syscall", "recvmmsg"].contains(&name)
+        || name.len() > 2 && (name.starts_with(call) || call.starts_with(name))
 }
 
 impl Assembly {

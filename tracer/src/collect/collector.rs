@@ -100,7 +100,7 @@ pub struct Collector {
     pub(super) malformed: u64,
     pub(super) doubts_seen: u64,
     pub(super) ended: Vec<Pid>,
-    pub(super) changed: BTreeMap<Pid, Arc<Mappings>>,
+    pub(super) changed: Vec<(Pid, Arc<Mappings>)>,
     pub(super) kin: Vec<Kin>,
     /// Where there is a budget.
     pub(super) windows: Option<Windows>,
@@ -144,7 +144,7 @@ impl Collector {
             malformed: 0,
             doubts_seen: 0,
             ended: Vec::new(),
-            changed: BTreeMap::new(),
+            changed: Vec::new(),
             kin: Vec::new(),
             windows: manner.budget.map(Windows::new),
             paused: false,
@@ -157,7 +157,7 @@ impl Collector {
         for target in targets {
             collector.admit(&target)?;
             collector.tables.adopt(target.pid.0, manner.children)?;
-            collector.changed.insert(target.pid, Arc::clone(&target.mappings));
+            collector.changed.push((target.pid, Arc::clone(&target.mappings)));
             collector.targets.push(target);
         }
         Ok(collector)
@@ -327,7 +327,7 @@ impl Collector {
             sampling: self.windows.as_ref().map(|windows| windows.sampling(at_ns)),
             unwind: self.library.status(),
             kin: std::mem::take(&mut self.kin),
-            mappings: std::mem::take(&mut self.changed).into_iter().collect(),
+            mappings: std::mem::take(&mut self.changed),
         })
     }
 

@@ -121,6 +121,10 @@ pub struct Site {
     pub frames: Arc<[u64]>,
     /// Why unwinding stopped.
     pub end: StackEnd,
+    /// Whether another program runs in the target by now: its memory is not what the addresses were of.
+    pub former: bool,
+    /// The call site of which this is a copy, if it came with a fork.
+    pub origin: Option<u32>,
 }
 
 /// The event in a record, or `None` when it is not understood.
@@ -203,6 +207,8 @@ fn stack(record: &[u8]) -> Option<Event> {
         sort: Sort::from_number(sort),
         frames: frames.iter().map(|word| u64::from_ne_bytes(*word)).collect(),
         end: StackEnd::from_number(u8::try_from(head.end).ok()?),
+        former: false,
+        origin: None,
     }))
 }
 

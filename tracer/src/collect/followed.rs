@@ -104,7 +104,7 @@ impl Collector {
             target.mappings = Arc::new(mappings);
             self.library.learn(target.pid, &target.mappings);
             self.tell(target);
-            self.changed.insert(target.pid, Arc::clone(&target.mappings));
+            self.changed.push((target.pid, Arc::clone(&target.mappings)));
         }
         if any {
             let mapped: Vec<&Mappings> = targets.iter().map(|target| &*target.mappings).collect();

@@ -101,6 +101,7 @@ impl Ledger {
             Event::Executed { pid, position, .. } => {
                 self.forget_until(pid, position);
                 self.family.executed(pid, position);
+                self.book.executed(pid);
             }
         }
     }

@@ -40,7 +40,7 @@ impl Collector {
                 }
                 Err(_) => self.gone(pid),
             }
-            self.changed.insert(pid, mappings);
+            self.changed.push((pid, mappings));
         }
         if executed {
             if let Event::Executed { position, .. } = *event {

@@ -41,7 +41,7 @@ pub struct Snapshot {
     pub kin: Vec<Kin>,
     /// What a budget makes of the run; `None` without one. The figures of call sites are of what was recorded.
     pub sampling: Option<Sampling>,
-    /// What is mapped, of targets where that has changed since the last snapshot.
+    /// What is mapped, of targets where that has changed since the last snapshot, in order.
     pub mappings: Vec<(Pid, Arc<Mappings>)>,
 }
 
@@ -75,6 +75,10 @@ pub struct SiteFigures {
     pub frames: Arc<[u64]>,
     /// Why unwinding stopped.
     pub end: StackEnd,
+    /// Whether another program runs in the target by now: its memory is not what the addresses were of.
+    pub former: bool,
+    /// The call site of which this is a copy, if it came with a fork.
+    pub origin: Option<u32>,
     /// Everything acquired.
     pub acquired: Sum,
     /// Copies of what its parent held, which came with a fork; not among what was acquired.
@@ -119,6 +123,8 @@ pub fn site_figures(
             pid: site.as_ref().map(|site| site.pid),
             probe: site.as_ref().map(|site| site.probe),
             sort: site.as_ref().map_or(Sort::Unknown, |site| site.sort),
+            former: site.as_ref().is_some_and(|site| site.former),
+            origin: site.as_ref().and_then(|site| site.origin),
             end: site.as_ref().map_or(StackEnd::Unreadable, |site| site.end),
             frames: site.map_or_else(|| Arc::from([]), |site| site.frames),
             acquired: tally.acquired(),

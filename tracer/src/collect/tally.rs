@@ -111,6 +111,8 @@ struct Copied {
     origin: u32,
     /// What it stands for, if nobody called.
     found: Option<Site>,
+    /// Whether another program runs in the process by now.
+    former: bool,
     tally: Tally,
 }
 
@@ -141,7 +143,9 @@ impl Book {
     pub(super) fn copy(&mut self, pid: Pid, site: u32) -> u32 {
         let origin = self.origin(site);
         *self.by_origin.entry((pid, origin)).or_insert_with(|| {
-            self.copies.push(Copied { pid, origin, found: None, tally: Tally::default() });
+            let known = self.sites.get(origin as usize).and_then(Option::as_ref);
+            let former = known.is_some_and(|site| site.former);
+            self.copies.push(Copied { pid, origin, found: None, former, tally: Tally::default() });
             FIRST_COPY + u32::try_from(self.copies.len() - 1).unwrap_or(0)
         })
     }
@@ -151,12 +155,23 @@ impl Book {
         *self.by_sort.entry((pid, opener, sort)).or_insert_with(|| {
             let number = FIRST_COPY + u32::try_from(self.copies.len()).unwrap_or(0);
             let frames = Arc::from([]);
-            let site =
-                Site { number, pid, probe: opener.probe(), sort, frames, end: StackEnd::Bottom };
-            let tally = Tally::default();
-            self.copies.push(Copied { pid, origin: number, found: Some(site), tally });
+            let (probe, end) = (opener.probe(), StackEnd::Bottom);
+            let (former, origin) = (false, None);
+            let site = Site { number, pid, probe, sort, frames, end, former, origin };
+            let (found, tally) = (Some(site), Tally::default());
+            self.copies.push(Copied { pid, origin: number, found, former, tally });
             number
         })
+    }
+
+    /// Another program runs in `pid`: the addresses of its call sites are of the one before.
+    pub(super) fn executed(&mut self, pid: Pid) {
+        for site in self.sites.iter_mut().flatten().filter(|site| site.pid == pid) {
+            site.former = true;
+        }
+        for copied in self.copies.iter_mut().filter(|copied| copied.pid == pid) {
+            copied.former = true;
+        }
     }
 
     fn origin(&self, site: u32) -> u32 {
@@ -197,7 +212,9 @@ impl Book {
                 Some(found) => found.found.clone(),
                 None => self.sites.get(copied.origin as usize).cloned().flatten(),
             };
-            let site = origin.map(|origin| Site { number, pid: copied.pid, ..origin });
+            let (pid, former) = (copied.pid, copied.former);
+            let of = (copied.origin != number).then_some(copied.origin);
+            let site = origin.map(|site| Site { number, pid, former, origin: of, ..site });
             (number, site, copied.tally)
         });
         own.chain(copied)
