@@ -114,8 +114,10 @@ pub(crate) fn take_stack(context: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn go_on(context: &ProbeContext) -> Option<()> {
-    let call = Call::current(raw(context))?;
+    let mut call = Call::returning(raw(context))?;
     let thread = call.thread?;
+    // SAFETY: the value belongs to this thread alone. The cookie is that of the call under way.
+    call.cookie = Cookie(unsafe { (*thread).cookie });
     if !advance(context, &call, thread, caller) {
         // SAFETY: the array holds programs of this type.
         unsafe { UNWINDER.tail_call(context, 0) };

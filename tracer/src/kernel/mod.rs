@@ -4,14 +4,19 @@
 //! of `tracer-common`; it interprets none of them.
 
 mod batch;
+mod code;
 mod cost;
+mod event;
 mod hold;
 mod multi;
 mod object;
+mod older;
+mod stand_in;
 mod syscall;
 mod tables;
 mod touch;
 mod types;
+mod undisturbed;
 
 pub use cost::{Calls, Statistics};
 pub use hold::{Grip, Point, Programs};

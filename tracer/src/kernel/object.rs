@@ -16,10 +16,13 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, poll};
+use tracer_common::attach::Cookie;
 
 use super::{
-    hold::Programs,
-    multi::{Multi, descriptor},
+    code::descriptor,
+    hold::{Programs, Way},
+    multi::Multi,
+    older::{self, Older},
     syscall,
     tables::{self, Tables},
     touch, types,
@@ -209,20 +212,27 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         ),
         None => None,
     };
+    let older = !older::has_cookies();
+    if older {
+        older::lift_memory_limit();
+    }
     let level = wanted as u8;
     let pid_offset = if children { pid_offset()? } else { 0 };
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
+        .map_max_entries(tables::YOUNG, tables::young_entries(means))
         .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
     let object = bytes.as_deref().unwrap_or(&OBJECT.0);
-    let multi = match means {
+    let way = match means {
+        Means::Probes if older => older_probes(&ebpf, object)?,
         Means::Probes => probes(&mut ebpf, object)?,
+        Means::Touches if older => Way::Touch(touch::load_older(&ebpf, object)?, Vec::new()),
         Means::Touches => {
             touch::load(&mut ebpf)?;
-            None
+            Way::One
         }
     };
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
@@ -241,20 +251,32 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     } else {
         None
     };
-    let tables = Tables::take(&mut ebpf)?;
-    Ok(Loaded { programs: Programs::new(ebpf, multi), tables, log })
+    let tables = Tables::take(&mut ebpf, means == Means::Touches)?;
+    Ok(Loaded { programs: Programs::new(ebpf, way), tables, log })
 }
 
 /// Where a task keeps its id.
 fn pid_offset() -> Result<u32, Failed> {
-    let btf =
-        std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })?;
-    types::offset_of(&btf, "task_struct", "pid").ok_or(Failed::Type { what: "task_struct.pid" })
+    types::offset_of(&kernel_types()?, "task_struct", "pid")
+        .ok_or(Failed::Type { what: "task_struct.pid" })
+}
+
+/// The kernel's type information.
+pub(super) fn kernel_types() -> Result<Vec<u8>, Failed> {
+    std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })
+}
+
+/// Readies the programs at functions for a kernel without attach cookies.
+fn older_probes(ebpf: &Ebpf, object: &[u8]) -> Result<Way, Failed> {
+    let mut older = Older::new(ebpf, object)?;
+    let (name, map) = UNWINDER;
+    place(ebpf, map, older.program(name, Cookie(0))?)?;
+    Ok(Way::Older(Box::new(older)))
 }
 
 /// Loads the programs at functions: for links of many points where the kernel has them, else for probes
 /// one by one.
-fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Option<Multi>, Failed> {
+fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Way, Failed> {
     let names = || Program::ALL.into_iter().map(Program::name).chain([UNWINDER.0]);
     let multi = Multi::load(ebpf, object, names())?;
     if multi.is_none() {
@@ -269,7 +291,7 @@ fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Option<Multi>, Failed> {
         let program = own(uprobe(ebpf, name)?.fd(), name)?;
         place(ebpf, map, program.as_fd())?;
     }
-    Ok(multi)
+    Ok(multi.map_or(Way::One, Way::Multi))
 }
 
 /// A program at a tracepoint.

@@ -21,24 +21,43 @@ struct Member {
     offset: u32,
 }
 
+/// A structure by its name, and all structures and unions by their numbers.
+struct Found<'bytes> {
+    number: u32,
+    bytes: u32,
+    structures: HashMap<u32, Vec<Member>>,
+    names: &'bytes [u8],
+}
+
 /// Bytes of `member` from the start of the structure `name`; members of nameless structures in it count as
 /// its own. `None` when there is none, or the bytes are not understood.
 pub(super) fn offset_of(btf: &[u8], name: &str, member: &str) -> Option<u32> {
+    let Found { number, structures, names, .. } = find(btf, name)?;
+    within(&structures, number, &|at| is_named(names, at, member), &|at| is_named(names, at, ""), 4)
+}
+
+/// Bytes of the structure `name`. `None` as above.
+pub(super) fn size_of_structure(btf: &[u8], name: &str) -> Option<u32> {
+    Some(find(btf, name)?.bytes)
+}
+
+fn is_named(names: &[u8], at: u32, wanted: &str) -> bool {
+    let text = names.get(at as usize..).unwrap_or_default();
+    text.strip_prefix(wanted.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
+}
+
+fn find<'bytes>(btf: &'bytes [u8], name: &str) -> Option<Found<'bytes>> {
     let word = |bytes: &[u8], at: usize| -> Option<u32> {
         Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
     };
     if u16::from_ne_bytes(*btf.first_chunk()?) != MAGIC {
         return None;
     }
-    let part = |at: usize| -> Option<&[u8]> {
+    let part = |at: usize| -> Option<&'bytes [u8]> {
         let start = (word(btf, 4)? + word(btf, at)?) as usize;
         btf.get(start..)?.get(..word(btf, at + 4)? as usize)
     };
     let (types, names) = (part(8)?, part(16)?);
-    let is_named = |at: u32, wanted: &str| {
-        let text = names.get(at as usize..).unwrap_or_default();
-        text.strip_prefix(wanted.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
-    };
     let mut structures: HashMap<u32, Vec<Member>> = HashMap::new();
     let mut found = None;
     let mut at = 0;
@@ -48,6 +67,7 @@ pub(super) fn offset_of(btf: &[u8], name: &str, member: &str) -> Option<u32> {
             break;
         }
         let (title, info) = (word(types, at)?, word(types, at + 4)?);
+        let size = word(types, at + 8)?;
         let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
         at += 12;
         if kind == STRUCT || kind == UNION {
@@ -60,14 +80,15 @@ pub(super) fn offset_of(btf: &[u8], name: &str, member: &str) -> Option<u32> {
                 let (name, kind) = (word(types, at)?, word(types, at + 4)?);
                 members.push(Member { name, kind, offset: bits / 8 });
             }
-            if kind == STRUCT && is_named(title, name) {
-                found = found.or(Some(number));
+            if kind == STRUCT && is_named(names, title, name) {
+                found = found.or(Some((number, size)));
             }
             structures.insert(number, members);
         }
         at += rest(kind, count)?;
     }
-    within(&structures, found?, &|at| is_named(at, member), &|at| is_named(at, ""), 4)
+    let (number, bytes) = found?;
+    Some(Found { number, bytes, structures, names })
 }
 
 /// Bytes that follow a type's head; `None` for a kind that came later, behind which nothing can be read.
@@ -109,7 +130,7 @@ fn within(
 
 #[cfg(test)]
 mod tests {
-    use super::offset_of;
+    use super::{offset_of, size_of_structure};
 
     #[test]
     fn the_running_kernel_says_where_a_task_keeps_its_id() {
@@ -121,6 +142,8 @@ mod tests {
         assert_eq!(offset_of(&btf, "no_such_struct", "pid"), None);
         // `struct list_head { next, prev }`.
         assert_eq!(offset_of(&btf, "list_head", "prev"), Some(8));
+        assert_eq!(size_of_structure(&btf, "list_head"), Some(16));
+        assert_eq!(size_of_structure(&btf, "no_such_struct"), None);
     }
 
     #[test]
