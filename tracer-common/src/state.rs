@@ -231,6 +231,8 @@ pub const COPIED_AT_ONCE: usize = 32;
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Opened {
+    /// Where the kernel has the registers with which the thread entered it.
+    pub registers: u64,
     /// The opener's number among the probes.
     pub probe: u32,
     /// What the one at hand leads to, see [`crate::descriptor::Sort`].

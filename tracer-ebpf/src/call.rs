@@ -3,6 +3,7 @@
 use aya_ebpf::{
     bindings::pt_regs,
     helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_probe_read_user},
+    programs::ProbeContext,
 };
 use tracer_common::{
     attach::Cookie,
@@ -10,7 +11,7 @@ use tracer_common::{
 };
 
 use crate::{
-    maps::{PROCESSES, STATES, SWITCH, TARGETS},
+    maps::{PROCESSES, STATES, SWITCH, TARGETS, UNWINDER},
     room,
 };
 
@@ -31,7 +32,7 @@ impl Call {
     /// The hit under way, or `None` when it is not to be recorded.
     #[inline(always)]
     pub(crate) fn current(context: *mut core::ffi::c_void) -> Option<Self> {
-        if *SWITCH.get(0)? == 0 {
+        if !is_on(context) {
             return None;
         }
         // SAFETY: the context is the one this program was called with.
@@ -39,10 +40,10 @@ impl Call {
         Self::with(context, Cookie(cookie))
     }
 
-    /// The same at a return probe, whose cookie says nothing: the cookie of the call that returns counts.
+    /// The same where the attach cookie says nothing or is not asked for: the cookie of the thread's call counts.
     #[inline(always)]
     pub(crate) fn returning(context: *mut core::ffi::c_void) -> Option<Self> {
-        if *SWITCH.get(0)? == 0 {
+        if !is_on(context) {
             return None;
         }
         Self::with(context, Cookie(0))
@@ -166,6 +167,22 @@ impl Call {
     pub(crate) fn slot(&self) -> u64 {
         self.stack_pointer() + u64::from(self.cookie.words()) * 8
     }
+}
+
+/// Whether hits are to be recorded.
+///
+/// Every program at a function asks this, and so has a tail call, which none of them ever comes to here. Since 6.13 programs
+/// without one have their stack not on the thread's, but in memory of the processor's, although programs
+/// at functions can be preempted by each other: there they would overwrite what the other one keeps
+/// (`bpf_enable_priv_stack` and `check_max_stack_depth` of Linux).
+#[inline(always)]
+fn is_on(context: *mut core::ffi::c_void) -> bool {
+    let Some(switch) = SWITCH.get(0) else {
+        // SAFETY: the array holds programs of this type.
+        unsafe { UNWINDER.tail_call(&ProbeContext::new(context), 0) };
+        return false;
+    };
+    *switch != 0
 }
 
 /// The arguments of a call.

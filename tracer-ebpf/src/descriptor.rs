@@ -8,10 +8,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
-        generated::{bpf_get_current_task_btf, bpf_probe_read_user, bpf_task_pt_regs},
-    },
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
@@ -109,33 +106,32 @@ fn register(regs: *const pt_regs, offset: usize) -> Option<u64> {
     unsafe { bpf_probe_read_kernel(regs.cast::<u8>().add(offset).cast::<u64>()) }.ok()
 }
 
-/// The registers with which the current thread entered the kernel; zeros for one that never was outside.
+/// Registers that the kernel has at an address.
 #[inline(always)]
-pub(crate) fn user_registers() -> Option<pt_regs> {
-    // SAFETY: helpers without preconditions, and one that checks the address.
-    unsafe {
-        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
-        bpf_probe_read_kernel(regs).ok()
-    }
+fn registers_at(address: u64) -> Option<pt_regs> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(address as *const pt_regs) }.ok()
 }
 
 /// Takes care of a descriptor that something other than a system call of its own has opened.
 #[inline(always)]
 pub(crate) fn begin(
     context: &RawTracePointContext,
-    regs: &pt_regs,
+    registers: u64,
     opener: Opener,
     fd: u32,
 ) -> Option<()> {
-    let call = current(regs, 0)?;
+    let regs = registers_at(registers)?;
+    let call = current(&regs, 0)?;
     let thread = thread_of(&call)?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     thread.opened.next = 0;
     thread.opened.count = 1;
     thread.opened.list[0] = fd;
+    thread.opened.registers = registers;
     thread.opened.probe = u32::from(opener.probe());
-    next(context, regs, call, thread)
+    next(context, &regs, call, thread)
 }
 
 /// What to do about the call with this number.
@@ -205,12 +201,12 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     if action <= syscall::CLOSE {
         return None;
     }
-    // SAFETY: the helper checks the address.
-    let regs = unsafe { bpf_probe_read_kernel(registers) }.ok()?;
+    let regs = registers_at(registers as u64)?;
     let call = current(&regs, 0)?;
     let thread = thread_of(&call)?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
+    thread.opened.registers = registers as u64;
     thread.opened.next = 0;
     thread.opened.count = 1;
     thread.opened.list[0] = returned as u32;
@@ -412,6 +408,14 @@ fn keep(context: &RawTracePointContext, call: &Call, thread: &mut Thread, site: 
     Some(())
 }
 
+/// The registers that the program before this one has looked at.
+#[inline(always)]
+fn taken_before() -> Option<pt_regs> {
+    let (_, thread) = Call::who(bpf_get_current_pid_tgid())?;
+    // SAFETY: the value belongs to this thread alone.
+    registers_at(unsafe { (*thread?).opened.registers })
+}
+
 /// The call as it was when the program before went on with this one.
 #[inline(always)]
 fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
@@ -424,7 +428,7 @@ fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
 
 #[inline(always)]
 fn go_on(context: &RawTracePointContext) -> Option<()> {
-    let regs = user_registers()?;
+    let regs = taken_before()?;
     let (call, thread) = resumed(&regs)?;
     let start = |call: &Call, _: &Thread| interrupted(call);
     let Some(site) = site::advance(context, &call, thread, start) else {
@@ -437,7 +441,7 @@ fn go_on(context: &RawTracePointContext) -> Option<()> {
 
 #[inline(always)]
 fn another(context: &RawTracePointContext) -> Option<()> {
-    let regs = user_registers()?;
+    let regs = taken_before()?;
     let (call, thread) = resumed(&regs)?;
     next(context, &regs, call, thread)
 }

@@ -3,11 +3,16 @@
 //! A request is completed by the thread that submitted it or by a worker, which is a thread of the same process. The
 //! stack is the one of whoever completes it: for a worker there is none.
 
-use aya_ebpf::{EbpfContext as _, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
 use tracer_common::{descriptor::Opener, state::Layout};
 
 use crate::{
-    descriptor::{begin, current, user_registers},
+    descriptor::{begin, current},
     file::{half, layout},
     outstanding::closed,
 };
@@ -80,6 +85,7 @@ fn completed(context: &RawTracePointContext) -> Option<()> {
     if slot != 0 || (fd as i32) < 0 {
         return None;
     }
-    let regs = user_registers()?;
-    begin(context, &regs, Opener::IoUring, fd)
+    // SAFETY: helpers without preconditions. (Kernels with these requests have them.)
+    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
+    begin(context, registers, Opener::IoUring, fd)
 }

@@ -9,6 +9,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use tracer_common::{
+    attach::Cookie,
     limits::STACK_DEPTH,
     loss::Loss,
     record::{STACK, StackHead},
@@ -113,8 +114,10 @@ pub(crate) fn take_stack(context: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn go_on(context: &ProbeContext) -> Option<()> {
-    let call = Call::current(raw(context))?;
+    let mut call = Call::returning(raw(context))?;
     let thread = call.thread?;
+    // SAFETY: the value belongs to this thread alone. The cookie is that of the call under way.
+    call.cookie = Cookie(unsafe { (*thread).cookie });
     let Some(site) = advance(context, &call, thread, caller) else {
         // SAFETY: the array holds programs of this type.
         unsafe { UNWINDER.tail_call(context, 0) };

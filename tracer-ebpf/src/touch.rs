@@ -6,7 +6,12 @@
 //! Whether the page is anonymous memory is not known here: user space asks the kernel's page tables.
 
 use aya_ebpf::{
-    bindings::pt_regs, helpers::bpf_get_current_pid_tgid, macros::perf_event,
+    bindings::pt_regs,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
+    macros::perf_event,
     programs::PerfEventContext,
 };
 use tracer_common::{
@@ -18,7 +23,6 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    descriptor::user_registers,
     entry::thread_of,
     loss::lose,
     maps::{SWITCH, TOUCH_UNWINDER},
@@ -44,6 +48,16 @@ pub(crate) fn take_touch(context: PerfEventContext) -> u32 {
     0
 }
 
+/// The registers with which the current thread entered the kernel.
+#[inline(always)]
+fn registers() -> Option<pt_regs> {
+    // SAFETY: helpers without preconditions, and one that checks the address.
+    unsafe {
+        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
+        bpf_probe_read_kernel(regs).ok()
+    }
+}
+
 /// The touch under way as if it were a call with these registers.
 #[inline(always)]
 fn current(regs: &pt_regs) -> Option<Call> {
@@ -65,7 +79,7 @@ fn interrupted(call: &Call) -> Start {
 fn begin(context: &PerfEventContext) -> Option<()> {
     // SAFETY: the context is the one this program was called with.
     let address = unsafe { (*context.ctx).addr };
-    let regs = user_registers()?;
+    let regs = registers()?;
     let call = current(&regs)?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread_of(&call)? };
@@ -88,7 +102,7 @@ fn begin(context: &PerfEventContext) -> Option<()> {
 
 #[inline(always)]
 fn go_on(context: &PerfEventContext) -> Option<()> {
-    let regs = user_registers()?;
+    let regs = registers()?;
     let call = current(&regs)?;
     let thread = call.thread?;
     let start = |call: &Call, _: &Thread| interrupted(call);

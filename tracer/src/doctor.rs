@@ -214,7 +214,12 @@ fn memlock(facts: &Facts) -> Row {
         None => "unknown".to_owned(),
         Some(text) => text.parse().map_or_else(|_| printable(text), crate::format::bytes),
     };
-    row(Mark::Ok, "locked memory", format!("{limit}; maps count towards the cgroup, not this"))
+    let meaning = if facts.locks_maps() {
+        "leaktrace lifts it for its maps"
+    } else {
+        "maps count towards the cgroup, not this"
+    };
+    row(Mark::Ok, "locked memory", format!("{limit}; {meaning}"))
 }
 
 fn pid_namespace(facts: &Facts) -> Row {

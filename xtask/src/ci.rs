@@ -18,5 +18,5 @@ pub(crate) fn run() -> Result<()> {
             .args(["--", "-D", "warnings"]),
     )?;
     bpf::check()?;
-    test::run(&[])
+    test::run_and_tell(&[])
 }

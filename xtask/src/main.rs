@@ -38,7 +38,7 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test                 build, install what the tests need, run all of them
-  vm [--kernel 6.1|6.12|all]
+  test-vm [--kernel 5.10|6.1|6.12|7.2|all]
                        leaktrace on other kernels, in a virtual machine each
   ci                   everything that has to hold before a change goes in
   bpf [--check]        build the kernel programs into tracer/bpf; --check refuses stale ones
@@ -53,7 +53,7 @@ cargo xtask COMMAND
   churn --port N …     opens and closes connections in the ways that break servers (loopback only);
                        `churn --help` says how
   tidy                 the house rules
-  packages             install what test, vm, demo and bpf need (Debian, as root)";
+  packages             install what test, test-vm, demo and bpf need (Debian, as root)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -69,9 +69,9 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<()> {
     match words {
-        ["test", filters @ ..] => test::run(filters),
-        ["vm"] => vm::run("all"),
-        ["vm", "--kernel", series] => vm::run(series),
+        ["test", filters @ ..] => test::run_and_tell(filters),
+        ["test-vm"] => vm::run("all"),
+        ["test-vm", "--kernel", series] => vm::run(series),
         ["ci"] => ci::run(),
         ["bpf"] => bpf::build(),
         ["bpf", "--check"] => bpf::check(),

@@ -60,16 +60,16 @@ pub(crate) fn for_tests() -> Result<()> {
     if !exists("cargo-nextest") {
         run(cargo().args(["install", "cargo-nextest", "--locked"]))?;
     }
-    for_vm()
-}
-
-/// What the tests on other kernels need, unless nobody wants them.
-pub(crate) fn for_vm() -> Result<()> {
     if kernels::unwanted() {
         return Ok(());
     }
-    install(&missing(&VM))?;
-    kernels::fetch_all()
+    for_vm()?;
+    kernels::fetch_always_tried()
+}
+
+/// What virtual machines need, without the kernels.
+pub(crate) fn for_vm() -> Result<()> {
+    install(&missing(&VM))
 }
 
 /// What the demo and the bench need.

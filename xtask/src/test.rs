@@ -12,6 +12,7 @@ use crate::{
     kernels::NO_VM,
     packages,
     process::{build_leaktrace, cargo, note, print, workspace},
+    vm,
 };
 
 /// What a skipped test prints; the reason follows.
@@ -20,6 +21,13 @@ const SKIPPED: &str = "skipped: ";
 /// Variables that ask for a skip when they are 1, and the reason that the test gives.
 const ASKED: [(&str, &str); 2] =
     [("LEAKTRACE_SKIP_ROOT", ": needs root"), (NO_VM, ": LEAKTRACE_NO_VM=1")];
+
+/// [`run`], and what it leaves to others.
+pub(crate) fn run_and_tell(filters: &[&str]) -> Result<()> {
+    let outcome = run(filters);
+    vm::tell_untried();
+    outcome
+}
 
 /// Installs, builds and runs; `filters` are passed on to nextest.
 pub(crate) fn run(filters: &[&str]) -> Result<()> {

@@ -1,27 +1,58 @@
-//! `vm`: leaktrace on other kernels, in a virtual machine each; the tests `runs_on_other_kernels` alone.
+//! `test-vm`: leaktrace on other kernels, in a virtual machine each; the tests `runs_on_other_kernels` alone.
 
 use anyhow::{Result, bail};
 
 use crate::{
-    kernels::{NO_VM, SERIES, unwanted},
+    kernels::{self, NO_VM, SERIES, Series, unwanted},
+    packages,
+    process::{note, print},
     test,
 };
 
-/// Boots one kernel of [`SERIES`], or all.
-pub(crate) fn run(series: &str) -> Result<()> {
+/// Boots one kernel of [`SERIES`], or all, and prints one line for each.
+pub(crate) fn run(wanted: &str) -> Result<()> {
     if unwanted() {
         bail!("{NO_VM}=1 is set\nhelp: unset it");
     }
-    if series != "all" && !SERIES.contains(&series) {
-        bail!("no kernel `{series}`\nhelp: one of {}, all", SERIES.join(", "));
+    let chosen: Vec<&Series> =
+        SERIES.iter().filter(|series| wanted == "all" || wanted == series.name).collect();
+    if chosen.is_empty() {
+        let names = SERIES.map(|series| series.name).join(", ");
+        bail!("no kernel `{wanted}`\nhelp: one of {names}, all");
     }
-    let filter = match series {
-        "all" => "binary(runs_on_other_kernels)".to_owned(),
-        // The whole name: 6.1 begins 6.12, too.
-        one => format!(
-            "binary(runs_on_other_kernels) & test(=everything_holds_on_linux_{})",
-            one.replace('.', "_")
-        ),
-    };
-    test::run(&["-E", &filter])
+    packages::for_vm()?;
+    let outcomes: Vec<(&str, Result<()>)> =
+        chosen.into_iter().map(|series| (series.name, try_one(series))).collect();
+    for (name, outcome) in &outcomes {
+        match outcome {
+            Ok(()) => print(&format!("kernel {name}: everything holds")),
+            Err(error) => print(&format!("kernel {name}: FAILED: {error:#}")),
+        }
+    }
+    let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).count();
+    if failed > 0 {
+        bail!("{failed} of {} kernels failed", outcomes.len());
+    }
+    Ok(())
+}
+
+fn try_one(series: &Series) -> Result<()> {
+    kernels::fetch(series)?;
+    // The whole name: 6.1 begins 6.12, too.
+    let name = series.name.replace('.', "_");
+    let filter = format!("binary(runs_on_other_kernels) & test(=everything_holds_on_linux_{name})");
+    test::run(&["--run-ignored", "all", "-E", &filter])
+}
+
+/// Says which kernels the tests leave to `test-vm`.
+pub(crate) fn tell_untried() {
+    let names: Vec<&str> = SERIES
+        .iter()
+        .filter(|series| !series.is_always_tried())
+        .map(|series| series.name)
+        .collect();
+    note(&format!(
+        "kernels {} are tried only when asked for: cargo xtask test-vm --kernel all",
+        names.join(" and ")
+    ));
 }

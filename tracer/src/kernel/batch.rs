@@ -6,6 +6,10 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::syscall::{bpf, number};
 
+/// `BPF_MAP_LOOKUP_ELEM`.
+const LOOKUP_ONE: libc::c_long = 1;
+/// `ENOTSUPP`, which is the kernel's own and has no name in libc.
+const NOT_SUPPORTED: i32 = 524;
 /// `BPF_MAP_LOOKUP_BATCH`, for per-CPU arrays since 5.13.
 const LOOKUP: libc::c_long = 24;
 /// `BPF_MAP_LOOKUP_AND_DELETE_BATCH`, for hash maps since 5.6. Copies and deletes a bucket's entries
@@ -22,6 +26,16 @@ struct Attributes {
     count: u32,
     map_fd: u32,
     elem_flags: u64,
+    flags: u64,
+}
+
+/// The member for `BPF_MAP_LOOKUP_ELEM`.
+#[repr(C)]
+struct OneAttributes {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
     flags: u64,
 }
 
@@ -68,11 +82,35 @@ where
         let (Some(keys), Some(rest)) = (keys.get_mut(at..), values.get_mut(at * cpus..)) else {
             break;
         };
-        let (count, done) = step(map, LOOKUP, &mut cursor, at == 0, keys, rest)?;
+        let (count, done) = match step(map, LOOKUP, &mut cursor, at == 0, keys, rest) {
+            Err(error) if at == 0 && error.raw_os_error() == Some(NOT_SUPPORTED) => {
+                return read_one_by_one(map, cpus, values);
+            }
+            outcome => outcome?,
+        };
         at += count;
         if done || count == 0 {
             break;
         }
+    }
+    Ok(())
+}
+
+/// The same for kernels before 5.13.
+fn read_one_by_one<V>(map: BorrowedFd<'_>, cpus: usize, values: &mut [V]) -> io::Result<()>
+where
+    V: FromBytes + IntoBytes,
+{
+    for (entry, values) in (0_u32..).zip(values.chunks_exact_mut(cpus.max(1))) {
+        let mut attributes = OneAttributes {
+            map: number(map),
+            padding: 0,
+            key: (&raw const entry) as u64,
+            value: values.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        // Plain bytes with room for a value of each processor.
+        bpf(LOOKUP_ONE, &mut attributes)?;
     }
     Ok(())
 }

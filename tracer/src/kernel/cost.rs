@@ -12,7 +12,7 @@ use std::{
 use aya::programs::raw_trace_point::RawTracePointLink;
 
 use super::{
-    hold::Programs,
+    hold::{Programs, Way},
     object::{Failed, PACE, Program, program_failed, tracepoint, uprobe},
     syscall::{bpf, new_fd, number},
 };
@@ -54,8 +54,10 @@ impl Programs {
                 source,
             })
         };
-        if let Some(multi) = &self.multi {
-            return multi.programs().map(read).sum();
+        match &self.way {
+            Way::Multi(multi) => return multi.programs().map(read).sum(),
+            Way::Older(older) => return older.programs().map(read).sum(),
+            Way::One | Way::Touch(..) => {}
         }
         let mut sum = 0;
         for name in Program::ALL.map(Program::name) {

@@ -19,6 +19,7 @@ use tracer_common::attach::Cookie;
 use super::{
     multi::Multi,
     object::{Failed, Program, program_failed, uprobe},
+    older::Older,
 };
 
 /// Where a program is put, and what it is told at a hit there.
@@ -42,6 +43,23 @@ pub enum Grip {
         /// Held.
         _link: UProbeLink,
     },
+    /// One, on a kernel without attach cookies.
+    Older {
+        /// Held.
+        _fd: OwnedFd,
+    },
+}
+
+/// How programs are put on.
+pub(super) enum Way {
+    /// Many points at once.
+    Multi(Multi),
+    /// One by one.
+    One,
+    /// One by one, each with a program of its own.
+    Older(Box<Older>),
+    /// At page faults, on a kernel without attach cookies: the program, and its events.
+    Touch(OwnedFd, Vec<OwnedFd>),
 }
 
 /// A program on points of one file.
@@ -57,7 +75,7 @@ struct Group {
 /// The loaded programs and what they are attached to; dropping it takes the probes out.
 pub struct Programs {
     pub(super) ebpf: Ebpf,
-    pub(super) multi: Option<Multi>,
+    pub(super) way: Way,
     groups: Vec<Group>,
     /// Nothing is put on until `take_hold`.
     loose: bool,
@@ -65,8 +83,8 @@ pub struct Programs {
 
 impl Programs {
     /// Loaded, and attached nowhere.
-    pub(super) const fn new(ebpf: Ebpf, multi: Option<Multi>) -> Self {
-        Self { ebpf, multi, groups: Vec::new(), loose: false }
+    pub(super) const fn new(ebpf: Ebpf, way: Way) -> Self {
+        Self { ebpf, way, groups: Vec::new(), loose: false }
     }
 
     /// Attaches `program` to `points` of the file `path`: for the process `pid`, or for every process
@@ -78,7 +96,7 @@ impl Programs {
         path: &Path,
         points: &[Point],
     ) -> Vec<Result<(), Failed>> {
-        let at_once = self.multi.is_some() && points.len() > 1;
+        let at_once = matches!(self.way, Way::Multi(_)) && points.len() > 1;
         if at_once && self.attach_group(program, pid, path, points).is_ok() {
             return points.iter().map(|_| Ok(())).collect();
         }
@@ -109,9 +127,19 @@ impl Programs {
         points: &[Point],
     ) -> Result<Vec<Grip>, Failed> {
         let (name, at_return) = (program.name(), program.is_at_return());
-        if let Some(multi) = &self.multi {
-            let fd = multi.link(name, at_return, pid, path, points)?;
-            return Ok(vec![Grip::Link { _fd: fd }]);
+        match &mut self.way {
+            Way::Multi(multi) => {
+                let fd = multi.link(name, at_return, pid, path, points)?;
+                return Ok(vec![Grip::Link { _fd: fd }]);
+            }
+            Way::Older(older) => {
+                let mut attach = |point| older.attach(name, at_return, pid, path, point);
+                return points
+                    .iter()
+                    .map(|point| Ok(Grip::Older { _fd: attach(point)? }))
+                    .collect();
+            }
+            Way::One | Way::Touch(..) => {}
         }
         let scope = pid.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         let program = uprobe(&mut self.ebpf, name)?;
@@ -136,7 +164,7 @@ impl Programs {
                 match grip {
                     Grip::Link { .. } => drop(scope.spawn(move || drop(grip))),
                     // These wait one after the other in any case.
-                    Grip::Event { .. } => drop(grip),
+                    Grip::Event { .. } | Grip::Older { .. } => drop(grip),
                 }
             }
         });

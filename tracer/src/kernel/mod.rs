@@ -5,14 +5,19 @@
 
 mod batch;
 mod calls;
+mod code;
 mod cost;
+mod event;
 mod hold;
 mod multi;
 mod object;
+mod older;
+mod stand_in;
 mod syscall;
 mod tables;
 mod touch;
 mod types;
+mod undisturbed;
 
 pub use cost::{Calls, Statistics};
 pub use hold::{Grip, Point, Programs};

@@ -16,11 +16,14 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, poll};
+use tracer_common::attach::Cookie;
 
 use super::{
     calls,
-    hold::Programs,
-    multi::{Multi, descriptor},
+    code::descriptor,
+    hold::{Programs, Way},
+    multi::Multi,
+    older::{self, Older},
     syscall,
     tables::{self, Plain, Tables},
     touch,
@@ -216,23 +219,30 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         ),
         None => None,
     };
+    let older = !older::has_cookies();
+    if older {
+        older::lift_memory_limit();
+    }
     let level = wanted as u8;
     let (pid_offset, layout) = offsets(children, descriptors)?;
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
+        .map_max_entries(tables::YOUNG, tables::young_entries(means))
         .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .override_global("LAYOUT", &layout, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
     let object = bytes.as_deref().unwrap_or(&OBJECT.0);
-    let multi = match means {
+    let way = match means {
+        Means::Probes if older => older_probes(&ebpf, object)?,
         Means::Probes => probes(&mut ebpf, object)?,
+        Means::Touches if older => Way::Touch(touch::load_older(&ebpf, object)?, Vec::new()),
         Means::Touches => {
             touch::load(&mut ebpf)?;
-            None
+            Way::One
         }
-        Means::Neither => None,
+        Means::Neither => Way::One,
     };
     if descriptors {
         calls::load(&mut ebpf, &layout.0)?;
@@ -253,8 +263,8 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     } else {
         None
     };
-    let tables = Tables::take(&mut ebpf)?;
-    Ok(Loaded { programs: Programs::new(ebpf, multi), tables, log })
+    let tables = Tables::take(&mut ebpf, means == Means::Touches)?;
+    Ok(Loaded { programs: Programs::new(ebpf, way), tables, log })
 }
 
 /// Where a task keeps its id, and where things behind file descriptors are; zeros for what is not wanted.
@@ -262,17 +272,29 @@ fn offsets(children: bool, descriptors: bool) -> Result<(u32, Plain<Layout>), Fa
     if !children && !descriptors {
         return Ok((0, Plain(Layout::default())));
     }
-    let btf =
-        std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })?;
+    let btf = kernel_types()?;
     let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
     let pid = types.offset_of("task_struct", "pid");
     let layout = if descriptors { calls::layout(&types)? } else { Layout::default() };
     Ok((pid.ok_or(Failed::Type { what: "task_struct.pid" })?, Plain(layout)))
 }
 
+/// The kernel's type information.
+pub(super) fn kernel_types() -> Result<Vec<u8>, Failed> {
+    std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })
+}
+
+/// Readies the programs at functions for a kernel without attach cookies.
+fn older_probes(ebpf: &Ebpf, object: &[u8]) -> Result<Way, Failed> {
+    let mut older = Older::new(ebpf, object)?;
+    let (name, map) = UNWINDER;
+    place(ebpf, map, 0, older.program(name, Cookie(0))?)?;
+    Ok(Way::Older(Box::new(older)))
+}
+
 /// Loads the programs at functions: for links of many points where the kernel has them, else for probes
 /// one by one.
-fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Option<Multi>, Failed> {
+fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Way, Failed> {
     let names = || Program::ALL.into_iter().map(Program::name).chain([UNWINDER.0]);
     let multi = Multi::load(ebpf, object, names())?;
     if multi.is_none() {
@@ -287,7 +309,7 @@ fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Option<Multi>, Failed> {
         let program = own(uprobe(ebpf, name)?.fd(), name)?;
         place(ebpf, map, 0, program.as_fd())?;
     }
-    Ok(multi)
+    Ok(multi.map_or(Way::One, Way::Multi))
 }
 
 /// A program at a tracepoint.

@@ -21,7 +21,11 @@ use tracer_common::{
 };
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
-use super::{batch, object::Failed};
+use super::{
+    batch,
+    object::{Failed, Means},
+    undisturbed::Undisturbed,
+};
 
 /// The maps that must be in the object.
 #[cfg(test)]
@@ -52,7 +56,7 @@ const SWITCH: &str = "SWITCH";
 const TARGETS: &str = "TARGETS";
 const BLANK_PROCESS: &str = "BLANK_PROCESS";
 const PROCESSES: &str = "PROCESSES";
-const YOUNG: &str = "YOUNG";
+pub(super) const YOUNG: &str = "YOUNG";
 const DIED: &str = "DIED";
 const FREE_SITES: &str = "FREE_SITES";
 const RECORDS: &str = "RECORDS";
@@ -69,6 +73,19 @@ const PACE: &str = "PACE";
 const THREADS: &str = "THREADS";
 const ROOMS: &str = "ROOMS";
 const FREE_ROOMS: &str = "FREE_ROOMS";
+
+/// Room for young pages with `--light`. While the table is drained the kernel runs no program at a page fault on that
+/// processor (`bpf_disable_instrumentation`); where it is preempted meanwhile, touches go unseen. So
+/// the walk is kept short: a sixteenth of what calls need.
+const YOUNG_PAGES: u32 = 1 << 14;
+
+/// How many resources may be young, see [`limits::YOUNG_ENTRIES`].
+pub(super) const fn young_entries(means: Means) -> u32 {
+    match means {
+        Means::Probes | Means::Neither => limits::YOUNG_ENTRIES,
+        Means::Touches => YOUNG_PAGES,
+    }
+}
 
 /// Entries taken out of the young per system call.
 const BATCH: usize = 1 << 14;
@@ -110,11 +127,13 @@ pub struct Tables {
     /// What stands in them is the programs' own.
     rooms: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
     free_rooms: Queue<MapData, u32>,
+    /// Programs at page faults read and write the maps.
+    light: bool,
 }
 
 impl Tables {
     /// Takes the maps out of a loaded object; its programs keep using them.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Failed> {
+    pub(super) fn take(ebpf: &mut Ebpf, light: bool) -> Result<Self, Failed> {
         let mut map = |name: &'static str| ebpf.take_map(name).ok_or(Failed::Missing { name });
         let wrong = |name: &'static str| move |_: MapError| Failed::Missing { name };
         let cpus = aya::util::nr_cpus()
@@ -146,6 +165,7 @@ impl Tables {
             threads: map(THREADS)?.try_into().map_err(wrong(THREADS))?,
             rooms: map(ROOMS)?.try_into().map_err(wrong(ROOMS))?,
             free_rooms: map(FREE_ROOMS)?.try_into().map_err(wrong(FREE_ROOMS))?,
+            light,
         })
     }
 
@@ -171,12 +191,18 @@ impl Tables {
 
     /// Tells the programs where a target's code is, or renews that.
     pub fn admit(&mut self, pid: u32, process: &Process) -> io::Result<()> {
+        let _guard = self.undisturbed();
         let state = memory_state(process.generation, process.walks);
         // In this order: what is remembered under a new state must be of the new ranges.
         self.processes
             .insert(pid, Plain(*process), 0)
             .and_then(|()| self.states.set(process.number, state, 0))
             .map_err(io::Error::other)
+    }
+
+    /// With `--light`, see [`Undisturbed`].
+    fn undisturbed(&self) -> Option<Undisturbed> {
+        if self.light { Undisturbed::begin() } else { None }
     }
 
     /// Pages of unwind tables that there is room for.
@@ -186,16 +212,19 @@ impl Tables {
 
     /// Puts a page of unwind rows in its place.
     pub fn write_unwind_page(&mut self, index: u32, page: &Page) -> io::Result<()> {
+        let _guard = self.undisturbed();
         self.unwind_pages.set(index, Plain(*page), 0).map_err(io::Error::other)
     }
 
     /// Says what the number of an unwind rule means.
     pub fn write_unwind_rule(&mut self, number: RuleNumber, rule: &Rule) -> io::Result<()> {
+        let _guard = self.undisturbed();
         self.rules.set(number.into(), Plain(*rule), 0).map_err(io::Error::other)
     }
 
     /// Forgets what the programs remember of addresses and walks.
     pub fn forget(&mut self) -> io::Result<()> {
+        let _guard = self.undisturbed();
         let nothing = Plain(Remembered::new_zeroed());
         (0..limits::KNOWN_SLOTS)
             .try_for_each(|slot| self.known.set(slot, 0, 0))
@@ -208,6 +237,7 @@ impl Tables {
 
     /// Hands the programs more numbers for call sites: those of `numbers`, in order.
     pub fn give_sites(&mut self, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+        let _guard = self.undisturbed();
         for number in numbers {
             self.free_sites.push(number, 0).map_err(io::Error::other)?;
         }
@@ -216,6 +246,7 @@ impl Tables {
 
     /// Takes everything out of the young, appending to `taken`.
     pub fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
+        let _guard = self.undisturbed();
         batch::take_all(self.young.fd().as_fd(), &mut self.room, taken)
     }
 
@@ -233,6 +264,7 @@ impl Tables {
 
     /// What died young at the sites numbered below `sites`, summed over CPUs, in their order.
     pub fn died(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
+        let _guard = self.undisturbed();
         if sites == 0 {
             return Ok(());
         }
@@ -284,6 +316,7 @@ impl Tables {
 
     /// Hands the programs more rooms for threads: those of `numbers`, in order.
     pub fn give_rooms(&mut self, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+        let _guard = self.undisturbed();
         for number in numbers {
             self.free_rooms.push(number, 0).map_err(io::Error::other)?;
         }
@@ -292,6 +325,7 @@ impl Tables {
 
     /// Position of the last lost release by slot, see `Digest::slot`.
     pub fn doubts(&self) -> io::Result<Vec<u64>> {
+        let _guard = self.undisturbed();
         let mut positions = Vec::new();
         batch::read_first(
             self.doubt.fd().as_fd(),

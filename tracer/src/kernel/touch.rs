@@ -2,7 +2,12 @@
 //!
 //! A thread's event is inherited by the threads that it starts. Those that are there are found in `/proc`.
 
-use std::{collections::BTreeSet, fs, io, num::NonZeroU32, os::fd::AsFd as _};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    num::NonZeroU32,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use aya::{
     Ebpf,
@@ -15,8 +20,13 @@ use aya::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
-    hold::Programs,
-    object::{Failed, own, place, program_failed},
+    code::Code,
+    event,
+    hold::{Programs, Way},
+    object::{Failed, kernel_types, own, place, program_failed},
+    older,
+    stand_in::Stack,
+    types::Types,
 };
 
 /// The program at the event.
@@ -45,6 +55,26 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Failed> {
     }
     let unwinder = own(program(ebpf, unwinder)?.fd(), unwinder)?;
     place(ebpf, map, 0, unwinder.as_fd())
+}
+
+/// The same on a kernel that does not tell programs a task's registers: they find them by its type information.
+pub(super) fn load_older(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, Failed> {
+    let btf = kernel_types()?;
+    let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
+    let signed = |found: Option<u32>, what: &'static str| {
+        found.and_then(|number| i32::try_from(number).ok()).ok_or(Failed::Type { what })
+    };
+    let stack = Stack {
+        offset: signed(types.offset_of("task_struct", "stack"), "task_struct.stack")?,
+        // `THREAD_SIZE` has no type of its own. `IRQ_STACK_SIZE` is the same by definition (order 2, one more with
+        // KASAN: `arch/x86/include/asm/page_64_types.h`), and is a structure's size.
+        bytes: signed(types.size_of("irq_stack"), "irq_stack")?,
+    };
+    let code = Code::new(ebpf, object)?;
+    let (unwinder, map) = UNWINDER;
+    let program = older::at_page_faults(&code, unwinder, stack)?;
+    place(ebpf, map, 0, program.as_fd())?;
+    older::at_page_faults(&code, TOUCH, stack)
 }
 
 impl Programs {
@@ -80,6 +110,13 @@ impl Programs {
     }
 
     fn watch_thread(&mut self, thread: u32) -> Result<(), Failed> {
+        if let Way::Touch(program, watched) = &mut self.way {
+            let event = event::at_page_faults(program.as_fd(), thread).map_err(|source| {
+                Failed::Program { program: TOUCH.to_owned(), verifier: String::new(), source }
+            })?;
+            watched.push(event);
+            return Ok(());
+        }
         program(&mut self.ebpf, TOUCH)?
             .attach(
                 PerfEventConfig::Software(SoftwareEvent::PageFaultsMin),

@@ -21,13 +21,19 @@ struct Member {
     offset: u32,
 }
 
+/// A structure: the place of its name among the names, its number, its bytes.
+struct Title {
+    name: u32,
+    number: u32,
+    bytes: u32,
+}
+
 /// The structures of the kernel.
 pub(super) struct Types<'btf> {
     names: &'btf [u8],
     /// Members by number of the structure.
     structures: HashMap<u32, Vec<Member>>,
-    /// Places of their names among the names, and their numbers.
-    titles: Vec<(u32, u32)>,
+    titles: Vec<Title>,
 }
 
 impl<'btf> Types<'btf> {
@@ -49,6 +55,7 @@ impl<'btf> Types<'btf> {
                 break;
             }
             let (title, info) = (word(types, at)?, word(types, at + 4)?);
+            let bytes = word(types, at + 8)?;
             let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
             at += 12;
             if kind == STRUCT || kind == UNION {
@@ -62,7 +69,7 @@ impl<'btf> Types<'btf> {
                     members.push(Member { name, kind, offset: bits / 8 });
                 }
                 if kind == STRUCT {
-                    read.titles.push((title, number));
+                    read.titles.push(Title { name: title, number, bytes });
                 }
                 read.structures.insert(number, members);
             }
@@ -74,8 +81,16 @@ impl<'btf> Types<'btf> {
     /// Bytes of `member` from the start of the structure `name`; members of nameless structures in it count as
     /// its own. `None` when there is none.
     pub(super) fn offset_of(&self, name: &str, member: &str) -> Option<u32> {
-        let (_, number) = self.titles.iter().find(|(title, _)| self.is_named(*title, name))?;
-        self.within(*number, member, 4)
+        self.within(self.find(name)?.number, member, 4)
+    }
+
+    /// Bytes of the structure `name`. `None` as above.
+    pub(super) fn size_of(&self, name: &str) -> Option<u32> {
+        Some(self.find(name)?.bytes)
+    }
+
+    fn find(&self, name: &str) -> Option<&Title> {
+        self.titles.iter().find(|title| self.is_named(title.name, name))
     }
 
     fn is_named(&self, at: u32, wanted: &str) -> bool {

@@ -8,11 +8,11 @@ use std::io;
 use super::{Roots, namespace, text, value};
 use crate::error::Failure;
 
-/// The oldest kernel that will do: attach cookies came with 5.15.
-pub const NEEDED_KERNEL: &str = "5.15";
+/// The oldest kernel that will do: programs that call functions and tail-call came with 5.10.
+pub const NEEDED_KERNEL: &str = "5.10";
 
 /// The same for comparing.
-const NEEDED_VERSION: (u32, u32) = (5, 15);
+const NEEDED_VERSION: (u32, u32) = (5, 10);
 
 /// The initial namespaces have fixed numbers (`include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
@@ -152,6 +152,11 @@ impl Facts {
             .collect()
     }
 
+    /// Whether maps count towards the limit of locked memory: before Linux 5.11. (leaktrace lifts it for itself.)
+    pub fn locks_maps(&self) -> bool {
+        version(&self.kernel).is_some_and(|found| found < (5, 11))
+    }
+
     /// Whether returning from a function under a return probe is a system call that a seccomp filter
     /// may punish: so on kernels 6.11 to 6.13.
     pub fn return_probes_meet_seccomp(&self) -> bool {
@@ -206,7 +211,7 @@ mod tests {
     fn each_lack_is_named() {
         assert_eq!(refused(|_| ()), "fine");
         for (refused, named) in [
-            (refused(|facts| facts.kernel = "5.10.0-33-amd64".to_owned()), "KernelTooOld"),
+            (refused(|facts| facts.kernel = "5.9.16-amd64".to_owned()), "KernelTooOld"),
             (refused(|facts| facts.uprobes = false), "NoUprobes"),
             (refused(|facts| facts.btf = false), "NoBtf"),
             (refused(|facts| facts.capabilities = 1 << 39), "NotPermitted { missing: [\"CAP_PERFM"),
@@ -248,6 +253,9 @@ mod tests {
         ] {
             assert_eq!(version(release), numbers, "{release}");
         }
+        assert!(
+            Facts { kernel: "5.10.0".to_owned(), ..good() }.locks_maps() && !good().locks_maps()
+        );
         assert!(Facts { kernel: "6.11.0".to_owned(), ..good() }.return_probes_meet_seccomp());
         assert!(!Facts { kernel: "6.14.2".to_owned(), ..good() }.return_probes_meet_seccomp());
     }

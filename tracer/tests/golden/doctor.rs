@@ -58,7 +58,7 @@ fn a_good_host_and_a_server() {
 #[test]
 fn a_host_that_lacks_everything() {
     let facts = Facts {
-        kernel: "5.10.0-33-amd64".to_owned(),
+        kernel: "4.19.0-27-amd64".to_owned(),
         uid: Some(1000),
         capabilities: 0,
         btf: false,
