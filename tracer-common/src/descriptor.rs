@@ -197,7 +197,7 @@ pub enum Opener {
 }
 
 /// The number of the first opener among the probes: the rest are functions' probes.
-pub const FIRST: u8 = 224;
+pub const FIRST: u8 = 208;
 
 impl Opener {
     /// Every opener, in the order of its number.

@@ -8,35 +8,26 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user},
+    helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_user},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
 use tracer_common::{
-    attach::{Cookie, Shape},
-    descriptor::{OPENED_AT_ONCE, Opener, Sort},
-    kind::Kind,
+    descriptor::{OPENED_AT_ONCE, Opener},
     loss::Loss,
     state::{Opened, Thread},
     syscall::{self, ACTIONS, NUMBERS},
 };
 
 use crate::{
-    call::{Call, read_word},
+    call::read_word,
     entry::thread_of,
     file,
-    loss::{count, lose},
-    maps::{CALL_UNWINDER, HITS, SWITCH},
-    outstanding::{closed, closed_range, opened},
-    remember,
-    site::{self, Start},
+    loss::lose,
+    opening::{NEXT, RECEIVED, current, go_on, registers_at},
+    outstanding::{closed, closed_range},
     unwind,
 };
-
-/// Where [`CALL_UNWINDER`] has the program that takes the stack.
-const TAKE: u32 = 0;
-/// Where it has the one that goes on with the next descriptor.
-const NEXT: u32 = 1;
 
 /// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. With the latter nothing is closed yet.
 const RANGE_UNSHARE: u64 = 2;
@@ -58,8 +49,10 @@ const RIGHTS: u64 = 1 | 1 << 32;
 const HEAD: u64 = 16;
 /// Bytes of a `struct mmsghdr`.
 const MESSAGE: u64 = 64;
-/// Control messages of one message that are looked at, and messages of one `recvmmsg(2)`.
-const MESSAGES: u32 = 4;
+/// Control messages of one message that are looked at.
+const CONTROLS: u32 = 3;
+/// Messages of one `recvmmsg(2)` that are looked at.
+const MESSAGES: u64 = 8;
 
 /// A system call begins.
 #[raw_tracepoint(tracepoint = "sys_enter")]
@@ -72,20 +65,6 @@ pub(crate) fn call_enter(context: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub(crate) fn call_exit(context: RawTracePointContext) -> i32 {
     _ = exit(&context);
-    0
-}
-
-/// Takes the stack of a call that has opened something.
-#[raw_tracepoint(tracepoint = "sys_exit")]
-pub(crate) fn take_call(context: RawTracePointContext) -> i32 {
-    _ = go_on(&context);
-    0
-}
-
-/// Goes on with the next descriptor that the call has opened.
-#[raw_tracepoint(tracepoint = "sys_exit")]
-pub(crate) fn next_opened(context: RawTracePointContext) -> i32 {
-    _ = another(&context);
     0
 }
 
@@ -106,34 +85,6 @@ fn register(regs: *const pt_regs, offset: usize) -> Option<u64> {
     unsafe { bpf_probe_read_kernel(regs.cast::<u8>().add(offset).cast::<u64>()) }.ok()
 }
 
-/// Registers that the kernel has at an address.
-#[inline(always)]
-fn registers_at(address: u64) -> Option<pt_regs> {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(address as *const pt_regs) }.ok()
-}
-
-/// Takes care of a descriptor that something other than a system call of its own has opened.
-#[inline(always)]
-pub(crate) fn begin(
-    context: &RawTracePointContext,
-    registers: u64,
-    opener: Opener,
-    fd: u32,
-) -> Option<()> {
-    let regs = registers_at(registers)?;
-    let call = current(&regs, 0)?;
-    let thread = thread_of(&call)?;
-    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
-    let thread = unsafe { &mut *thread };
-    thread.opened.next = 0;
-    thread.opened.count = 1;
-    thread.opened.list[0] = fd;
-    thread.opened.registers = registers;
-    thread.opened.probe = u32::from(opener.probe());
-    next(context, &regs, call, thread)
-}
-
 /// What to do about the call with this number.
 #[inline(always)]
 fn action(number: u64) -> u8 {
@@ -142,21 +93,6 @@ fn action(number: u64) -> u8 {
     unsafe {
         (&raw const ACTIONS).cast::<u8>().add(number as usize & (NUMBERS - 1)).read_volatile()
     }
-}
-
-/// The call under way, of a target whose descriptors are traced.
-#[inline(always)]
-pub(crate) fn current(regs: *const pt_regs, probe: u8) -> Option<Call> {
-    if *SWITCH.get(0)? == 0 {
-        return None;
-    }
-    let id = bpf_get_current_pid_tgid();
-    let (target, thread) = Call::who(id)?;
-    if target.files == 0 {
-        return None;
-    }
-    let cookie = Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0);
-    Some(Call { regs, id, cookie, detail: 0, target, thread })
 }
 
 #[inline(always)]
@@ -182,12 +118,6 @@ fn enter(context: &RawTracePointContext) -> Option<()> {
         closed_range(&call, first, last);
     }
     Some(())
-}
-
-/// The walk begins where the thread entered the kernel.
-#[inline(always)]
-fn interrupted(call: &Call) -> Start {
-    Start { address: call.instruction(), back: 0, rsp: call.stack_pointer() }
 }
 
 #[inline(always)]
@@ -263,18 +193,8 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             thread.opened.list[0] = read_word(place)? as u32;
             Opener::Clone
         }
-        syscall::RECVMSG => {
+        syscall::RECVMSG | syscall::RECVMMSG => {
             thread.opened.count = 0;
-            received(&mut thread.opened, regs.rsi);
-            Opener::Received
-        }
-        syscall::RECVMMSG => {
-            thread.opened.count = 0;
-            let mut message = 0;
-            while message < MESSAGES as u64 && message < returned {
-                received(&mut thread.opened, regs.rsi + message * MESSAGE);
-                message += 1;
-            }
             Opener::Received
         }
         syscall::IOCTL => {
@@ -298,11 +218,35 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
         }
         _ => {
             thread.opened.probe = u32::from(action);
-            return next(context, &regs, call, thread);
+            return go_on(context, NEXT);
         }
     };
     thread.opened.probe = u32::from(opener.probe());
-    next(context, &regs, call, thread)
+    go_on(context, if opener == Opener::Received { RECEIVED } else { NEXT })
+}
+
+/// Messages have come, which may have descriptors with them.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub(crate) fn messages_received(context: RawTracePointContext) -> i32 {
+    _ = messages(&context);
+    0
+}
+
+#[inline(always)]
+fn messages(context: &RawTracePointContext) -> Option<()> {
+    let (registers, returned) = arguments(context);
+    let regs = registers_at(registers as u64)?;
+    let call = current(&regs, 0)?;
+    // SAFETY: the value belongs to this thread alone.
+    let opened = unsafe { &mut (*call.thread?).opened };
+    let several = action(regs.orig_rax) == syscall::RECVMMSG;
+    let count = if several { returned } else { 1 };
+    let mut message = 0;
+    while message < MESSAGES && message < count {
+        received(opened, regs.rsi + message * MESSAGE);
+        message += 1;
+    }
+    go_on(context, NEXT)
 }
 
 /// The two descriptors at `place`.
@@ -332,7 +276,7 @@ fn received(opened: &mut Opened, message: u64) -> Option<()> {
     let (mut at, length) = (read_word(message + 32)?, read_word(message + 40)?);
     let end = at + length;
     let mut tries = 0;
-    while tries < MESSAGES && at + HEAD < end {
+    while tries < CONTROLS && at + HEAD < end {
         let (size, what) = (read_word(at)?, read_word(at + 8)?);
         if what == RIGHTS {
             append(opened, at + HEAD, size.wrapping_sub(HEAD) / 4);
@@ -358,90 +302,4 @@ fn append(opened: &mut Opened, place: u64, count: u64) {
     if outcome == 0 {
         opened.count = already as u32 + count as u32;
     }
-}
-
-/// Takes care of the descriptor at hand, and then of the next one.
-#[inline(always)]
-fn next(
-    context: &RawTracePointContext,
-    regs: &pt_regs,
-    call: Call,
-    thread: &mut Thread,
-) -> Option<()> {
-    let at = thread.opened.next as usize;
-    if at >= OPENED_AT_ONCE || thread.opened.next >= thread.opened.count {
-        return None;
-    }
-    let fd = thread.opened.list[at & (OPENED_AT_ONCE - 1)];
-    let sort = file::behind(fd).map_or(Sort::Unknown, file::sort);
-    thread.opened.sort = sort as u32;
-    let probe = thread.opened.probe as u8;
-    let cookie = Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0);
-    let call = Call { regs, cookie, detail: sort as u8, ..call };
-    count(&HITS, u32::from(probe));
-    thread.again = 0;
-    site::begin(&call, &interrupted(&call), thread, call.memory_state());
-    remember::nothing_copied();
-    let site = remember::recall(&thread.walk, call.id);
-    if site != 0 {
-        return keep(context, &call, thread, site);
-    }
-    site::set_out(&call, thread);
-    // SAFETY: the array holds programs of this type.
-    unsafe { CALL_UNWINDER.tail_call(context, TAKE) };
-    // The program is gone: leaktrace is leaving.
-    lose(Loss::StackDropped);
-    Some(())
-}
-
-/// The call site of the descriptor at hand is known.
-#[inline(always)]
-fn keep(context: &RawTracePointContext, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
-    let at = thread.opened.next as usize & (OPENED_AT_ONCE - 1);
-    opened(call, thread.opened.list[at], site);
-    thread.opened.next += 1;
-    if thread.opened.next < thread.opened.count {
-        // SAFETY: the array holds programs of this type.
-        unsafe { CALL_UNWINDER.tail_call(context, NEXT) };
-        lose(Loss::AcquireDropped);
-    }
-    Some(())
-}
-
-/// The registers that the program before this one has looked at.
-#[inline(always)]
-fn taken_before() -> Option<pt_regs> {
-    let (_, thread) = Call::who(bpf_get_current_pid_tgid())?;
-    // SAFETY: the value belongs to this thread alone.
-    registers_at(unsafe { (*thread?).opened.registers })
-}
-
-/// The call as it was when the program before went on with this one.
-#[inline(always)]
-fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
-    let call = current(regs, 0)?;
-    // SAFETY: the value belongs to this thread alone.
-    let thread = unsafe { &mut *call.thread? };
-    let cookie = Cookie::new(thread.opened.probe as u8, Kind::Fd as u8, Shape::Size, [0; 3], 0);
-    Some((Call { cookie, detail: thread.opened.sort as u8, ..call }, thread))
-}
-
-#[inline(always)]
-fn go_on(context: &RawTracePointContext) -> Option<()> {
-    let regs = taken_before()?;
-    let (call, thread) = resumed(&regs)?;
-    let start = |call: &Call, _: &Thread| interrupted(call);
-    let Some(site) = site::advance(context, &call, thread, start) else {
-        // SAFETY: the array holds programs of this type.
-        unsafe { CALL_UNWINDER.tail_call(context, TAKE) };
-        return None;
-    };
-    keep(context, &call, thread, site)
-}
-
-#[inline(always)]
-fn another(context: &RawTracePointContext) -> Option<()> {
-    let regs = taken_before()?;
-    let (call, thread) = resumed(&regs)?;
-    next(context, &regs, call, thread)
 }

@@ -19,6 +19,7 @@ mod family;
 mod file;
 mod loss;
 mod maps;
+mod opening;
 mod outstanding;
 mod pace;
 mod remember;

@@ -86,7 +86,7 @@ pub(crate) static TOUCH_UNWINDER: ProgramArray = ProgramArray::with_max_entries(
 
 /// The same for the programs at system calls, and what goes on with the next descriptor that a call has opened.
 #[map]
-pub(crate) static CALL_UNWINDER: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub(crate) static CALL_UNWINDER: ProgramArray = ProgramArray::with_max_entries(3, 0);
 
 /// Unwind tables, page by page. Its length is set when the object is loaded.
 #[map]

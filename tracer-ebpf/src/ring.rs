@@ -12,8 +12,8 @@ use aya_ebpf::{
 use tracer_common::{descriptor::Opener, state::Layout};
 
 use crate::{
-    descriptor::{begin, current},
-    file::{half, layout},
+    file::{self, half, layout},
+    opening::{begin, current},
     outstanding::closed,
 };
 
@@ -60,7 +60,7 @@ fn submitted(context: &RawTracePointContext) -> Option<()> {
     }
     let call = current(core::ptr::null(), Opener::IoUring.probe())?;
     let fd = half(request, layout.ring_close_fd)?;
-    if crate::file::behind(fd).is_some() {
+    if file::behind(fd).is_some() {
         closed(&call, fd, false);
     }
     Some(())

@@ -8,15 +8,15 @@ mod accounting;
 mod fds;
 mod light;
 mod members;
+mod naming;
 mod probed;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-use tracer_common::{descriptor::Opener, kind::Kind, stack::StackEnd};
+use tracer_common::{kind::Kind, stack::StackEnd};
 
 use crate::{
     analyze::{
@@ -27,21 +27,14 @@ use crate::{
     collect::{Snapshot, ledger::Sum, snapshot::SiteFigures},
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, Errors, Exit, Frame, Host, Report, SCHEMA, Site, Target, Total, Verdict,
-        Window,
+        Age, Amount, Errors, Exit, Host, Report, SCHEMA, Site, Target, Total, Verdict, Window,
     },
-    symbolize::{Namer, Wanted, call_site::headline},
+    symbolize::Namer,
     target::{Pid, rss_bytes},
 };
 
 pub use light::Levels;
 pub use members::Member;
-
-/// Time for new names per report: within it even the first address of a large object is seldom found,
-/// but each report goes out at most that much later.
-const NAMING: Duration = Duration::from_millis(50);
-/// Time for names in the last report.
-const LAST_NAMING: Duration = Duration::from_secs(30);
 
 /// What does not change while tracing.
 pub struct Scene {
@@ -69,22 +62,12 @@ pub struct Scene {
     pub top: usize,
 }
 
-/// A stack as it is shown.
-struct Stack {
-    /// As it was named.
-    named: Arc<[Frame]>,
-    /// The frames of these that are shown.
-    shown: Arc<[Frame]>,
-    /// The frame that asked.
-    asked: usize,
-}
-
 /// Makes reports. Stays on the thread that made it, as names do.
 pub struct Assembly {
     scene: Scene,
     history: History,
     namer: Namer,
-    stacks: HashMap<u32, Stack>,
+    stacks: HashMap<u32, naming::Stack>,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
     first_rss: Option<u64>,
@@ -198,62 +181,6 @@ impl Assembly {
         self.scene.kinds.contains(&self.kind(site)) && fds::was_seen(site)
     }
 
-    /// Learns what targets have mapped. What is known of a program that has given way to another is named before: it is
-    /// the last chance.
-    fn learn_mappings(&mut self, snapshot: &Snapshot) {
-        let mut executed: Vec<Pid> =
-            snapshot.kin.iter().filter(|kin| kin.executed).map(|kin| kin.pid).collect();
-        for (at, (pid, mappings)) in snapshot.mappings.iter().enumerate() {
-            let rest = snapshot.mappings.get(at + 1..).unwrap_or_default();
-            if executed.contains(pid) && !rest.iter().any(|(other, _)| other == pid) {
-                self.name_former(snapshot, *pid);
-                executed.retain(|one| one != pid);
-            }
-            self.namer.learn(*pid, mappings);
-        }
-        for pid in executed {
-            self.name_former(snapshot, pid);
-        }
-    }
-
-    /// Looks up names of the program that ran in a process before.
-    fn name_former(&mut self, snapshot: &Snapshot, executed: Pid) {
-        // A child that is hardly born has the memory of its parent.
-        let birth = snapshot.kin.iter().find(|one| one.pid == executed && one.parent.is_some());
-        let pid = birth.and_then(|birth| birth.parent).unwrap_or(executed);
-        let former = snapshot
-            .sites
-            .iter()
-            .filter(|site| site.former && site.pid == Some(executed) && self.named(site).is_none());
-        let mut queue: VecDeque<Wanted> = former
-            .map(|site| Wanted { site: site.number, pid, addresses: Arc::clone(&site.frames) })
-            .collect();
-        self.namer.work(&mut queue, LAST_NAMING);
-    }
-
-    /// The frames of a call site with their names, or of the one that it is a copy of.
-    fn named(&self, site: &SiteFigures) -> Option<Arc<[Frame]>> {
-        let own = self.namer.lookup(site.number);
-        own.or_else(|| site.origin.and_then(|origin| self.namer.lookup(origin)))
-    }
-
-    /// Looks up names, worst call sites first.
-    fn name(&mut self, order: &[&SiteFigures], last: bool) {
-        self.namer.refresh();
-        // Nobody will see the others of the last report.
-        let shown = if last { self.scene.top } else { usize::MAX };
-        let mut queue: VecDeque<Wanted> = order
-            .iter()
-            .take(shown)
-            .filter(|site| !site.former && self.named(site).is_none())
-            .filter_map(|site| {
-                let addresses = Arc::clone(&site.frames);
-                Some(Wanted { site: site.number, pid: site.pid?, addresses })
-            })
-            .collect();
-        self.namer.work(&mut queue, if last { LAST_NAMING } else { NAMING });
-    }
-
     fn site(&mut self, site: &SiteFigures, errors: Option<&Estimated>) -> Site {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
@@ -297,25 +224,6 @@ impl Assembly {
             frames,
             trend_bytes: self.history.trend(site.number),
         }
-    }
-
-    /// Frames and headline: remembered, at first without names and then with them.
-    fn frames(&mut self, site: &SiteFigures) -> (Arc<[Frame]>, usize) {
-        let Some(pid) = site.pid else { return (Arc::from([]), 0) };
-        let named = self.named(site);
-        if let Some(stack) = self.stacks.get(&site.number)
-            && named.as_ref().is_none_or(|frames| Arc::ptr_eq(&stack.named, frames))
-        {
-            return (Arc::clone(&stack.shown), stack.asked);
-        }
-        let named = named.unwrap_or_else(|| self.namer.unnamed(pid, &site.frames));
-        let shown = match fds::opener(site).and_then(Opener::name) {
-            None => Arc::clone(&named),
-            Some(call) => fds::behind_the_way_in(&named, call),
-        };
-        let asked = headline(&shown);
-        self.stacks.insert(site.number, Stack { named, shown: Arc::clone(&shown), asked });
-        (shown, asked)
     }
 
     fn targets(&mut self) -> Vec<Target> {

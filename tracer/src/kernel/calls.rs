@@ -19,7 +19,7 @@ const ENTER: &str = "call_enter";
 /// At the end of every system call.
 const EXIT: &str = "call_exit";
 /// What the one at the end goes on with, in the order of their places in [`UNWINDER`].
-const CONTINUED: [&str; 2] = ["take_call", "next_opened"];
+const CONTINUED: [&str; 3] = ["take_call", "next_opened", "messages_received"];
 /// At requests to an `io_uring`, and the names that the kernel has given its tracepoints so far.
 const RING: [(&str, &[&str]); 2] = [
     ("ring_complete", &["io_uring_complete"]),
@@ -27,8 +27,8 @@ const RING: [(&str, &[&str]); 2] = [
 ];
 /// All of them.
 #[cfg(test)]
-pub(super) const PROGRAMS: [&str; 6] =
-    [ENTER, EXIT, CONTINUED[0], CONTINUED[1], RING[0].0, RING[1].0];
+pub(super) const PROGRAMS: [&str; 7] =
+    [ENTER, EXIT, CONTINUED[0], CONTINUED[1], CONTINUED[2], RING[0].0, RING[1].0];
 
 /// Loads the programs and attaches them; nothing is recorded yet.
 pub(super) fn load(ebpf: &mut Ebpf, layout: &Layout) -> Result<(), Failed> {

@@ -1,0 +1,198 @@
+//! What was opened gets its call site, one descriptor after the other.
+//!
+//! The stack is taken from the registers with which the thread entered the kernel. Programs of one type go on with each
+//! other: the tracepoints of system calls and those of an `io_uring` begin, [`take_call`] and [`next_opened`] go on.
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use tracer_common::{
+    attach::{Cookie, Shape},
+    descriptor::{OPENED_AT_ONCE, Opener, Sort},
+    kind::Kind,
+    loss::Loss,
+    state::Thread,
+};
+
+use crate::{
+    call::Call,
+    entry::thread_of,
+    file,
+    loss::{count, lose},
+    maps::{CALL_UNWINDER, HITS, SWITCH},
+    outstanding::opened,
+    remember,
+    site::{self, Start},
+};
+
+/// Where [`CALL_UNWINDER`] has the program that takes the stack.
+const TAKE: u32 = 0;
+/// Where it has the one that goes on with the next descriptor.
+pub(crate) const NEXT: u32 = 1;
+/// Where it has the one that looks at what came with messages.
+pub(crate) const RECEIVED: u32 = 2;
+
+/// Takes the stack of a call that has opened something.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub(crate) fn take_call(context: RawTracePointContext) -> i32 {
+    _ = take(&context);
+    0
+}
+
+/// Goes on with the next descriptor that the call has opened.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub(crate) fn next_opened(context: RawTracePointContext) -> i32 {
+    _ = another(&context);
+    0
+}
+
+/// The call under way, of a target whose descriptors are traced.
+#[inline(always)]
+pub(crate) fn current(regs: *const pt_regs, probe: u8) -> Option<Call> {
+    if *SWITCH.get(0)? == 0 {
+        return None;
+    }
+    let id = bpf_get_current_pid_tgid();
+    let (target, thread) = Call::who(id)?;
+    if target.files == 0 {
+        return None;
+    }
+    let cookie = Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0);
+    Some(Call { regs, id, cookie, detail: 0, target, thread })
+}
+
+/// Registers that the kernel has at an address.
+#[inline(always)]
+pub(crate) fn registers_at(address: u64) -> Option<pt_regs> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(address as *const pt_regs) }.ok()
+}
+
+/// The walk begins where the thread entered the kernel.
+#[inline(always)]
+fn interrupted(call: &Call) -> Start {
+    Start { address: call.instruction(), back: 0, rsp: call.stack_pointer() }
+}
+
+/// Goes on with another program. It does not come back.
+#[inline(always)]
+pub(crate) fn go_on(context: &RawTracePointContext, program: u32) -> Option<()> {
+    // SAFETY: the array holds programs of this type.
+    unsafe { CALL_UNWINDER.tail_call(context, program) };
+    // The program is gone: leaktrace is leaving.
+    lose(Loss::AcquireDropped);
+    None
+}
+
+/// Takes care of a descriptor that something other than a system call of its own has opened.
+#[inline(always)]
+pub(crate) fn begin(
+    context: &RawTracePointContext,
+    registers: u64,
+    opener: Opener,
+    fd: u32,
+) -> Option<()> {
+    let regs = registers_at(registers)?;
+    let call = current(&regs, 0)?;
+    let thread = thread_of(&call)?;
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    let thread = unsafe { &mut *thread };
+    thread.opened.next = 0;
+    thread.opened.count = 1;
+    thread.opened.list[0] = fd;
+    thread.opened.registers = registers;
+    thread.opened.probe = u32::from(opener.probe());
+    go_on(context, NEXT)
+}
+
+/// Takes care of the descriptor at hand, and then of the next one.
+#[inline(always)]
+fn next(
+    context: &RawTracePointContext,
+    regs: &pt_regs,
+    call: Call,
+    thread: &mut Thread,
+) -> Option<()> {
+    let at = thread.opened.next as usize;
+    if at >= OPENED_AT_ONCE || thread.opened.next >= thread.opened.count {
+        return None;
+    }
+    let fd = thread.opened.list[at & (OPENED_AT_ONCE - 1)];
+    let sort = file::behind(fd).map_or(Sort::Unknown, file::sort);
+    // Read back: the verifier would follow what comes for each sort anew.
+    // SAFETY: a place in a map.
+    let sort = unsafe {
+        (&raw mut thread.opened.sort).write_volatile(sort as u32);
+        (&raw const thread.opened.sort).read_volatile()
+    };
+    let probe = thread.opened.probe as u8;
+    let cookie = Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0);
+    let call = Call { regs, cookie, detail: sort as u8, ..call };
+    count(&HITS, u32::from(probe));
+    thread.again = 0;
+    site::begin(&call, &interrupted(&call), thread, call.memory_state());
+    remember::nothing_copied();
+    let site = remember::recall(&thread.walk, call.id);
+    if site != 0 {
+        return keep(context, &call, thread, site);
+    }
+    site::set_out(&call, thread);
+    // SAFETY: the array holds programs of this type.
+    unsafe { CALL_UNWINDER.tail_call(context, TAKE) };
+    // The program is gone: leaktrace is leaving.
+    lose(Loss::StackDropped);
+    Some(())
+}
+
+/// The call site of the descriptor at hand is known.
+#[inline(always)]
+fn keep(context: &RawTracePointContext, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
+    let at = thread.opened.next as usize & (OPENED_AT_ONCE - 1);
+    opened(call, thread.opened.list[at], site);
+    thread.opened.next += 1;
+    if thread.opened.next < thread.opened.count {
+        return go_on(context, NEXT);
+    }
+    Some(())
+}
+
+/// The registers that the program before this one has looked at.
+#[inline(always)]
+fn taken_before() -> Option<pt_regs> {
+    let (_, thread) = Call::who(bpf_get_current_pid_tgid())?;
+    // SAFETY: the value belongs to this thread alone.
+    registers_at(unsafe { (*thread?).opened.registers })
+}
+
+/// The call as it was when the program before went on with this one.
+#[inline(always)]
+fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
+    let call = current(regs, 0)?;
+    // SAFETY: the value belongs to this thread alone.
+    let thread = unsafe { &mut *call.thread? };
+    let cookie = Cookie::new(thread.opened.probe as u8, Kind::Fd as u8, Shape::Size, [0; 3], 0);
+    Some((Call { cookie, detail: thread.opened.sort as u8, ..call }, thread))
+}
+
+#[inline(always)]
+fn take(context: &RawTracePointContext) -> Option<()> {
+    let regs = taken_before()?;
+    let (call, thread) = resumed(&regs)?;
+    let start = |call: &Call, _: &Thread| interrupted(call);
+    let Some(site) = site::advance(context, &call, thread, start) else {
+        // SAFETY: the array holds programs of this type.
+        unsafe { CALL_UNWINDER.tail_call(context, TAKE) };
+        return None;
+    };
+    keep(context, &call, thread, site)
+}
+
+#[inline(always)]
+fn another(context: &RawTracePointContext) -> Option<()> {
+    let regs = taken_before()?;
+    let (call, thread) = resumed(&regs)?;
+    next(context, &regs, call, thread)
+}

@@ -1,0 +1,106 @@
+//! Names for call sites, within the time that a report may take.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tracer_common::descriptor::Opener;
+
+use super::{Assembly, fds};
+use crate::{
+    collect::{Snapshot, snapshot::SiteFigures},
+    report::Frame,
+    symbolize::{Wanted, call_site::headline},
+    target::Pid,
+};
+
+/// Time for new names per report: within it even the first address of a large object is seldom found,
+/// but each report goes out at most that much later.
+const NAMING: Duration = Duration::from_millis(50);
+/// Time for names in the last report.
+const LAST_NAMING: Duration = Duration::from_secs(30);
+
+/// A stack as it is shown.
+pub(super) struct Stack {
+    /// As it was named.
+    named: Arc<[Frame]>,
+    /// The frames of these that are shown.
+    shown: Arc<[Frame]>,
+    /// The frame that asked.
+    asked: usize,
+}
+
+impl Assembly {
+    /// Learns what targets have mapped. What is known of a program that has given way to another is named before: it is
+    /// the last chance.
+    pub(super) fn learn_mappings(&mut self, snapshot: &Snapshot) {
+        let mut executed: Vec<Pid> =
+            snapshot.kin.iter().filter(|kin| kin.executed).map(|kin| kin.pid).collect();
+        for (at, (pid, mappings)) in snapshot.mappings.iter().enumerate() {
+            let rest = snapshot.mappings.get(at + 1..).unwrap_or_default();
+            if executed.contains(pid) && !rest.iter().any(|(other, _)| other == pid) {
+                self.name_former(snapshot, *pid);
+                executed.retain(|one| one != pid);
+            }
+            self.namer.learn(*pid, mappings);
+        }
+        for pid in executed {
+            self.name_former(snapshot, pid);
+        }
+    }
+
+    /// Looks up names of the program that ran in a process before.
+    pub(super) fn name_former(&mut self, snapshot: &Snapshot, executed: Pid) {
+        // A child that is hardly born has the memory of its parent.
+        let birth = snapshot.kin.iter().find(|one| one.pid == executed && one.parent.is_some());
+        let pid = birth.and_then(|birth| birth.parent).unwrap_or(executed);
+        let former = snapshot
+            .sites
+            .iter()
+            .filter(|site| site.former && site.pid == Some(executed) && self.named(site).is_none());
+        let mut queue: VecDeque<Wanted> = former
+            .map(|site| Wanted { site: site.number, pid, addresses: Arc::clone(&site.frames) })
+            .collect();
+        self.namer.work(&mut queue, LAST_NAMING);
+    }
+
+    /// The frames of a call site with their names, or of the one that it is a copy of.
+    fn named(&self, site: &SiteFigures) -> Option<Arc<[Frame]>> {
+        let own = self.namer.lookup(site.number);
+        own.or_else(|| site.origin.and_then(|origin| self.namer.lookup(origin)))
+    }
+
+    /// Looks up names, worst call sites first.
+    pub(super) fn name(&mut self, order: &[&SiteFigures], last: bool) {
+        self.namer.refresh();
+        // Nobody will see the others of the last report.
+        let shown = if last { self.scene.top } else { usize::MAX };
+        let mut queue: VecDeque<Wanted> = order
+            .iter()
+            .take(shown)
+            .filter(|site| !site.former && self.named(site).is_none())
+            .filter_map(|site| {
+                let addresses = Arc::clone(&site.frames);
+                Some(Wanted { site: site.number, pid: site.pid?, addresses })
+            })
+            .collect();
+        self.namer.work(&mut queue, if last { LAST_NAMING } else { NAMING });
+    }
+
+    /// Frames and headline: remembered, at first without names and then with them.
+    pub(super) fn frames(&mut self, site: &SiteFigures) -> (Arc<[Frame]>, usize) {
+        let Some(pid) = site.pid else { return (Arc::from([]), 0) };
+        let named = self.named(site);
+        if let Some(stack) = self.stacks.get(&site.number)
+            && named.as_ref().is_none_or(|frames| Arc::ptr_eq(&stack.named, frames))
+        {
+            return (Arc::clone(&stack.shown), stack.asked);
+        }
+        let named = named.unwrap_or_else(|| self.namer.unnamed(pid, &site.frames));
+        let shown = match fds::opener(site).and_then(Opener::name) {
+            None => Arc::clone(&named),
+            Some(call) => fds::behind_the_way_in(&named, call),
+        };
+        let asked = headline(&shown);
+        self.stacks.insert(site.number, Stack { named, shown: Arc::clone(&shown), asked });
+        (shown, asked)
+    }
+}
