@@ -74,4 +74,16 @@ pub struct Fd {
     pub age_s: Option<f64>,
     /// Whether it was open before the attach.
     pub pre_attach: bool,
+    /// What a socket's protocol says of it: `ESTABLISHED`, `CLOSE_WAIT`, `LISTEN` …; `null` when not known.
+    #[serde(default)]
+    pub state: Option<String>,
+    /// Seconds in that state; `null` when its beginning was not seen.
+    #[serde(default)]
+    pub state_s: Option<f64>,
+    /// A socket's address and port on the other side; `null` when there is none, or not known.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// A socket's address and port on this side; `null` when there is none, or not known.
+    #[serde(default)]
+    pub local: Option<String>,
 }

@@ -5,6 +5,7 @@
 mod estimated;
 mod light;
 mod probes;
+mod served;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use super::{
 pub use estimated::{estimate, estimated};
 pub use light::light;
 use probes::probes;
+pub use served::served;
 
 const EXE: &str = "/srv/gateway/bin/gateway";
 const LIBC: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
