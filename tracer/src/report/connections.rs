@@ -116,3 +116,10 @@ pub enum Began {
     /// The target: it connected.
     Connected,
 }
+
+impl Connection {
+    /// Whether the peer has closed it, and the target has not.
+    pub fn is_half_closed(&self) -> bool {
+        self.closed_s.is_none() && self.state.as_deref() == Some("CLOSE_WAIT")
+    }
+}
