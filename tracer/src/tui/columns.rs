@@ -122,6 +122,10 @@ pub enum Needs {
     Judgement,
     /// More than one target.
     ManyTargets,
+    /// A descriptor whose protocol's state is known.
+    States,
+    /// A type of descriptors whose growth is known.
+    TypeGrowth,
 }
 
 /// What is around an item.
@@ -179,6 +183,8 @@ impl<T> Column<T> {
             Needs::Baseline => scene.baseline.is_some(),
             Needs::Judgement => scene.digest.judged,
             Needs::ManyTargets => scene.digest.many_targets,
+            Needs::States => scene.digest.states_known,
+            Needs::TypeGrowth => scene.digest.types.iter().any(|one| one.growth_per_s.is_some()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::kind::Kind;
 
-use crate::report::{Connection, Fd, Fds, Light, Report, VerdictClass};
+use crate::report::{Connection, Fds, Light, Report, VerdictClass};
 
 /// What the screen needs to know about a report as a whole.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Digest {
     pub site_at: HashMap<u32, usize>,
     /// Descriptors by type, most open first.
     pub types: Vec<TypeRow>,
+    /// Whether the protocol's state of any descriptor is known.
+    pub states_known: bool,
     /// Open descriptors that the peer has closed.
     pub half_closed_fds: usize,
     /// Open connections that the peer has closed.
@@ -56,8 +58,10 @@ impl Digest {
         digest.trend = vec![0; longest];
         digest.types =
             report.fds.as_ref().map(|fds| types(fds, report.light.as_ref())).unwrap_or_default();
-        let fds = report.fds.iter().flat_map(|fds| &fds.table);
-        digest.half_closed_fds = fds.filter(|fd| Fd::is_half_closed(fd)).count();
+        for fd in report.fds.iter().flat_map(|fds| &fds.table) {
+            digest.states_known |= fd.state.is_some();
+            digest.half_closed_fds += usize::from(fd.is_half_closed());
+        }
         let open = report.connections.iter().flat_map(|connections| &connections.table);
         digest.half_closed_connections = open.filter(|one| Connection::is_half_closed(one)).count();
         for (at, site) in report.sites.iter().enumerate() {

@@ -63,6 +63,19 @@ fn descriptors_are_listed_below_their_sums() {
 }
 
 #[test]
+fn columns_in_which_nothing_is_known_are_left_out() {
+    let mut report = served();
+    let fds = report.fds.as_mut().unwrap();
+    fds.turnover_by_type.values_mut().for_each(|one| one.growth_per_s = None);
+    for fd in &mut fds.table {
+        (fd.state, fd.state_s, fd.peer, fd.local) = (None, None, None, None);
+    }
+    let mut state = view(120, 40, report);
+    press(&mut state, &[Key::Fds]);
+    golden("fds_without_states", &state);
+}
+
+#[test]
 fn connections_are_listed_open_and_closed() {
     golden_at_all_sizes("connections", &[Key::Connections], &served());
 }
