@@ -89,6 +89,44 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
+/// A time that is itself a guess, in one unit: `40 s`, `13 min`, `5 h`, `3 days`.
+pub fn roughly(seconds: f64) -> String {
+    let (number, unit) = rough(seconds);
+    format!("{number} {unit}")
+}
+
+/// The same from one time to a later one: `9 to 22 min`, `50 s to 3 min`.
+pub fn roughly_between(from: f64, to: f64) -> String {
+    let ((first, its), (last, unit)) = (rough(from), rough(to));
+    if its == unit {
+        format!("{first} to {last} {unit}")
+    } else {
+        format!("{first} {its} to {last} {unit}")
+    }
+}
+
+/// From two of a unit on, that unit: below, rounding would take or give up to half of it.
+fn rough(seconds: f64) -> (String, &'static str) {
+    const UNITS: [(f64, &str); 3] = [(86_400.0, "days"), (3_600.0, "h"), (60.0, "min")];
+    if !seconds.is_finite() || seconds < 0.0 {
+        return ("?".to_owned(), "s");
+    }
+    let (size, unit) =
+        UNITS.into_iter().find(|(size, _)| seconds >= 2.0 * size).unwrap_or((1.0, "s"));
+    (count(magnitude(seconds / size)), unit)
+}
+
+/// A share in percent for reading: `57.4 %`; some is never written as none, nor almost all as all.
+pub fn percent(share: f64) -> String {
+    match share * 100.0 {
+        none if none <= 0.0 => "0 %".to_owned(),
+        small if small < 0.1 => "under 0.1 %".to_owned(),
+        all if all >= 100.0 => "100 %".to_owned(),
+        most if most > 99.9 => "over 99.9 %".to_owned(),
+        other => format!("{other:.1} %"),
+    }
+}
+
 /// A running time as a clock: `00:12:41`.
 pub fn clock(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
@@ -154,6 +192,36 @@ mod tests {
         assert_eq!(count(999), "999");
         assert_eq!(count(1000), "1,000");
         assert_eq!(count(18_200_000), "18,200,000");
+    }
+
+    #[test]
+    fn guessed_times_have_one_unit() {
+        for (time, text) in [
+            (0.0, "0 s"),
+            (119.0, "119 s"),
+            (777.5, "13 min"),
+            (7_199.0, "120 min"),
+            (18_000.0, "5 h"),
+            (259_200.0, "3 days"),
+            (f64::INFINITY, "? s"),
+        ] {
+            assert_eq!(roughly(time), text);
+        }
+        assert_eq!(roughly_between(540.0, 1_320.0), "9 to 22 min");
+        assert_eq!(roughly_between(50.0, 180.0), "50 s to 3 min");
+    }
+
+    #[test]
+    fn shares_never_round_to_none_or_all() {
+        for (share, text) in [
+            (0.0, "0 %"),
+            (0.000_001, "under 0.1 %"),
+            (1.0 / 3.0, "33.3 %"),
+            (0.999_999, "over 99.9 %"),
+            (1.0, "100 %"),
+        ] {
+            assert_eq!(percent(share), text);
+        }
     }
 
     #[test]

@@ -144,6 +144,10 @@ fn table(snapshot: &Snapshot) -> Vec<Fd> {
             site: seen.then_some(one.site),
             age_s: seen.then_some(age),
             pre_attach: opener == Some(Opener::Before),
+            state: None,
+            state_s: None,
+            peer: None,
+            local: None,
         }
     };
     snapshot.descriptors.iter().map(row).collect()

@@ -44,7 +44,7 @@ pub struct Fds {
 }
 
 /// What became of the descriptors of one type.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Turnover {
     /// Open ones.
     pub open: u64,
@@ -52,6 +52,9 @@ pub struct Turnover {
     pub opened: u64,
     /// Closed since the start.
     pub closed: u64,
+    /// Change of the open ones per second over the recent past; `null` when too young to tell, or not known.
+    #[serde(default)]
+    pub growth_per_s: Option<f64>,
 }
 
 /// An open file descriptor.
@@ -74,4 +77,23 @@ pub struct Fd {
     pub age_s: Option<f64>,
     /// Whether it was open before the attach.
     pub pre_attach: bool,
+    /// What a socket's protocol says of it: `ESTABLISHED`, `CLOSE_WAIT`, `LISTEN` …; `null` when not known.
+    #[serde(default)]
+    pub state: Option<String>,
+    /// Seconds in that state; `null` when its beginning was not seen.
+    #[serde(default)]
+    pub state_s: Option<f64>,
+    /// A socket's address and port on the other side; `null` when there is none, or not known.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// A socket's address and port on this side; `null` when there is none, or not known.
+    #[serde(default)]
+    pub local: Option<String>,
+}
+
+impl Fd {
+    /// Whether it is a socket that the peer has closed, and the target has not.
+    pub fn is_half_closed(&self) -> bool {
+        self.state.as_deref() == Some("CLOSE_WAIT")
+    }
 }

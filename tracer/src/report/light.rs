@@ -47,6 +47,14 @@ pub struct Level {
     pub growth_per_s: Option<f64>,
 }
 
+impl Light {
+    /// Change of the open descriptors of one type per second, all targets together; unknown when one's is.
+    pub fn fds_growth_per_s(&self, sort: &str) -> Option<f64> {
+        let mut levels = self.processes.iter().filter_map(|one| one.fds_by_type.get(sort));
+        levels.try_fold(0.0, |sum, level| Some(sum + level.growth_per_s?))
+    }
+}
+
 impl Growing {
     /// The amounts of memory and their names, those that are known.
     pub fn memory(&self) -> impl Iterator<Item = (&'static str, Level)> {

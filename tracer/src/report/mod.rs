@@ -3,6 +3,7 @@
 //! Takes nothing and knows nothing but itself: screen, text and JSON all read a [`Report`]. Its JSON
 //! form is described by `docs/report.schema.json`. Unknown values are `null`, never made up.
 
+mod connections;
 mod estimate;
 mod fds;
 pub mod json;
@@ -16,6 +17,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use tracer_common::kind::Kind;
 
+pub use connections::{Began, Client, Connection, Connections};
 pub use estimate::{Budget, Errors};
 pub use fds::{Fd, Fds, Turnover};
 pub use light::{Growing, Level, Light};
@@ -58,8 +60,8 @@ pub struct Report {
     pub light: Option<Light>,
     /// File descriptors; `null` when they were not asked for.
     pub fds: Option<Fds>,
-    /// Connections; unknown while no connection probes exist.
-    pub connections: Option<serde_json::Value>,
+    /// Connections; `null` while they are not traced.
+    pub connections: Option<Connections>,
 }
 
 /// The machine.
@@ -317,7 +319,7 @@ pub struct Age {
 }
 
 /// What closed connections left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Orphans {
     /// Resources.
     pub count: u64,
@@ -325,6 +327,9 @@ pub struct Orphans {
     pub bytes: u64,
     /// Connections that left one.
     pub connections: u64,
+    /// Their share of all closed connections, 0 to 1; `null` when that is not known.
+    #[serde(default)]
+    pub share: Option<f64>,
 }
 
 /// A number of resources and their bytes.

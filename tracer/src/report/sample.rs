@@ -4,20 +4,24 @@
 
 mod estimated;
 mod light;
+mod modules;
 mod probes;
+mod served;
 
 use std::collections::BTreeMap;
 
 use tracer_common::{kind::Kind, loss::Loss, stack::StackEnd};
 
 use super::{
-    Accounting, Age, Allocator, Amount, Collector, Exit, Frame, Host, Module, Names, Probe,
-    ProbeStatus, Report, SCHEMA, Site, Target, Total, Unwind, Verdict, VerdictClass, Window,
+    Accounting, Age, Allocator, Amount, Collector, Exit, Frame, Host, Probe, ProbeStatus, Report,
+    SCHEMA, Site, Target, Total, Unwind, Verdict, VerdictClass, Window,
 };
 
 pub use estimated::{estimate, estimated};
 pub use light::light;
+use modules::modules;
 use probes::probes;
+pub use served::served;
 
 const EXE: &str = "/srv/gateway/bin/gateway";
 const LIBC: &str = "/usr/lib/x86_64-linux-gnu/libc.so.6";
@@ -295,33 +299,4 @@ fn bare(address: u64, module: &str, offset: u64, why: &str) -> Frame {
         tail_call: false,
         why_unnamed: Some(why.into()),
     }
-}
-
-fn modules() -> Vec<Module> {
-    vec![
-        Module {
-            path: Some("/opt/plugins/geo.so".to_owned()),
-            build_id: Some("3f1c5d0e9b7a42c68d10e2f4a6b8c0d2e4f60718".to_owned()),
-            names: Names::None,
-            frames_without_name: 1,
-            why: Some("the object has no symbols".to_owned()),
-            help: Some("build it with `-g` and do not strip it".to_owned()),
-        },
-        Module {
-            path: Some("/usr/lib/libuSockets.so".to_owned()),
-            build_id: None,
-            names: Names::Exports,
-            frames_without_name: 1,
-            why: Some("the object has no symbols".to_owned()),
-            help: Some("apt install libusockets-dbgsym".to_owned()),
-        },
-        Module {
-            path: Some(EXE.to_owned()),
-            build_id: Some("00112233445566778899aabbccddeeff00112233".to_owned()),
-            names: Names::Full,
-            frames_without_name: 0,
-            why: None,
-            help: None,
-        },
-    ]
 }

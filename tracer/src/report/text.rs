@@ -4,6 +4,8 @@
 //! Takes a [`Report`], hands on lines. Names and command lines come from the target, so nothing of
 //! them that could steer a terminal passes. Adds and judges nothing; leaves out only what it says.
 
+mod connections;
+mod fds;
 mod light;
 mod names;
 mod probes;
@@ -14,7 +16,7 @@ use std::io::{self, Write};
 use tracer_common::{loss::Loss, stack::StackEnd};
 
 use super::{Amount, Errors, Report, Target, Unwind};
-use crate::format::{bytes, count, in_percent, printable, seconds};
+use crate::format::{bytes, count, count_per_s, in_percent, percent, printable, seconds};
 
 /// How much is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,11 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
     accounting(report, &mut page)?;
     if let Some(light) = &report.light {
         light::write(light, report.fds.as_ref(), &mut page)?;
+    } else if let Some(fds) = &report.fds {
+        fds::write(fds, report.targets.len() > 1, &mut page)?;
+    }
+    if let Some(connections) = &report.connections {
+        connections::write(connections, &mut page)?;
     }
     sites::write(report, options.top, &mut page)?;
     if report.light.is_none() {
@@ -74,6 +81,31 @@ impl<W: Write> Page<'_, W> {
     }
 }
 
+/// How often something happens: a rate that never falls below zero has no sign.
+fn pace(per_s: f64) -> String {
+    count_per_s(per_s).trim_start_matches('+').to_owned()
+}
+
+/// Rows of one table, the head first: texts (the first column) stand left, figures right.
+fn table(rows: &[Vec<String>], page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let mut widths = Vec::new();
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for row in rows {
+        let aligned = |(column, (cell, width)): (usize, (&String, &usize))| {
+            let width = *width;
+            if column == 0 { format!("  {cell:<width$}") } else { format!("  {cell:>width$}") }
+        };
+        let line: String = row.iter().zip(&widths).enumerate().map(aligned).collect();
+        page.row(&line)?;
+    }
+    Ok(())
+}
+
 /// How much further than its beginning the rest of a broken line is indented.
 const CONTINUED: usize = 4;
 
@@ -112,6 +144,17 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     page.line("")?;
     for (kind, total) in &report.totals {
         let estimate = Estimate(total.error);
+        if kind.is_descriptor() {
+            page.line(&format!(
+                "{:<6} open {}; opened {}{}, closed {}",
+                kind.name(),
+                estimate.open(total.outstanding_count),
+                estimate.opened(total.acquired_count),
+                inherited_count(total.inherited_count),
+                estimate.closed(total.released_count),
+            ))?;
+            continue;
+        }
         page.line(&format!(
             "{:<6} outstanding {}; acquired {}{}, released {}",
             kind.name(),
@@ -155,6 +198,27 @@ impl Estimate {
         format!("{mark}{} in {mark}{}", bytes(total), count(number))
     }
 
+    /// Of resources that have no size.
+    fn open(self, number: u64) -> String {
+        self.alone(self.0.and_then(|error| error.outstanding), number)
+    }
+
+    fn opened(self, number: u64) -> String {
+        self.alone(self.0.and_then(|error| error.acquired), number)
+    }
+
+    fn closed(self, number: u64) -> String {
+        self.mark().to_owned() + &count(number)
+    }
+
+    fn alone(self, error: Option<Amount>, number: u64) -> String {
+        if self.0.is_none() {
+            return count(number);
+        }
+        let error = error.map_or_else(|| "?".to_owned(), |error| count(error.count));
+        format!("~{} ± {error}", count(number))
+    }
+
     /// What stands before an estimate.
     const fn mark(self) -> &'static str {
         if self.0.is_some() { "~" } else { "" }
@@ -194,8 +258,9 @@ fn budget(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     )
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
+/// The same, of what has no size.
+fn inherited_count(number: u64) -> String {
+    if number == 0 { String::new() } else { format!(", inherited {}", count(number)) }
 }
 
 /// What came with forks, where anything did.
@@ -251,7 +316,7 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         // The sum above is of the whole time, and this one is not.
         format!("stacks {} of those recorded cut before the thread's bottom", count(cut))
     } else {
-        let share = share(cut, acquired);
+        let share = percent(cut as f64 / acquired.max(1) as f64);
         format!(
             "stacks {} of {} cut before the thread's bottom ({share})",
             count(cut),
@@ -286,19 +351,6 @@ fn tables(unwind: &Unwind) -> String {
     )
 }
 
-/// `0.1 %`; some is never written as none, nor almost all as all.
-fn share(part: u64, whole: u64) -> String {
-    if part == 0 || whole == 0 {
-        return "0 %".to_owned();
-    }
-    let percent = part as f64 * 100.0 / whole as f64;
-    match percent {
-        small if small < 0.1 => "under 0.1 %".to_owned(),
-        most if most > 99.9 && part < whole => "over 99.9 %".to_owned(),
-        other => format!("{other:.1} %"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,16 +365,25 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         for width in [40, 80, 120] {
-            for line in text(&sample::lossy(), None, Some(width)).lines() {
-                assert!(line.chars().count() <= width, "{width}: {line}");
+            for report in [sample::lossy(), sample::served()] {
+                for line in text(&report, None, Some(width)).lines() {
+                    assert!(line.chars().count() <= width, "{width}: {line}");
+                }
             }
         }
     }
 
     #[test]
     fn nothing_of_the_target_steers_the_terminal() {
-        let text = text(&sample::lossy(), None, None);
-        assert!(!text.chars().any(|sign| sign.is_control() && sign != '\n'));
+        let mut served = sample::served();
+        for fd in &mut served.fds.as_mut().unwrap().table {
+            fd.peer = Some("\u{1b}[31mpeer".to_owned());
+        }
+        served.connections.as_mut().unwrap().clients[0].address += "\u{1b}[31m";
+        for report in [sample::lossy(), served] {
+            let text = text(&report, None, None);
+            assert!(!text.chars().any(|sign| sign.is_control() && sign != '\n'));
+        }
     }
 
     #[test]
@@ -337,18 +398,5 @@ mod tests {
         let mut report = sample::sample();
         report.accounting.lost.insert("some_later_reason".to_owned(), 3);
         assert!(text(&report, None, None).contains("3  some_later_reason"));
-    }
-
-    #[test]
-    fn shares_never_round_to_none_or_all() {
-        for (part, whole, text) in [
-            (0, 0, "0 %"),
-            (1, 1_000_000, "under 0.1 %"),
-            (1, 3, "33.3 %"),
-            (999_999, 1_000_000, "over 99.9 %"),
-            (7, 7, "100.0 %"),
-        ] {
-            assert_eq!(share(part, whole), text);
-        }
     }
 }

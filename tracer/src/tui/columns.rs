@@ -1,18 +1,26 @@
-//! The columns of the table of call sites: the one list of title, width, order and cell.
+//! Columns as data: title, width, order and cell of each, for every table there is.
 //!
-//! Pure: takes a call site and the baseline, hands on a cell's text with its role. The table, the
-//! sorting keys and the help page all read [`COLUMNS`].
+//! Pure: takes an item of a report and what is around it, hands on a cell's text with its role. The
+//! tables, the sorting keys and the help page all read the same lists: one for each [`Listed`] item.
+
+mod connections;
+mod descriptors;
+mod sites;
 
 use super::{
-    figures, names,
+    digest::Digest,
+    lists::Listed,
     rows::{Role, Row},
     state::Baseline,
 };
 use crate::{
     format,
-    report::{Site, VerdictClass},
+    report::{Report, VerdictClass},
 };
-use tracer_common::kind::Kind;
+
+pub use connections::{CLIENTS, CONNECTIONS};
+pub use descriptors::{FDS, TYPES};
+pub use sites::SITES;
 
 /// Which column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +53,42 @@ pub enum By {
     Acquired,
     /// The curve of outstanding bytes.
     Trend,
+    /// Number of a descriptor.
+    Fd,
+    /// What a descriptor leads to, in one word.
+    Type,
+    /// What it leads to: a path, or the peer.
+    What,
+    /// Address on the other side.
+    Peer,
+    /// What the protocol says.
+    State,
+    /// Time in that state.
+    StateTime,
+    /// Time since the beginning.
+    Age,
+    /// Who began a connection.
+    Role,
+    /// Bytes received.
+    In,
+    /// Bytes sent.
+    Out,
+    /// Bytes acquired for it and outstanding.
+    Held,
+    /// Bytes left behind.
+    Orphans,
+    /// Resources left behind.
+    OrphanCount,
+    /// Connections that left something behind.
+    Leaving,
+    /// Open ones.
+    Open,
+    /// Opened since the start.
+    Opened,
+    /// Opened per second.
+    Churn,
+    /// Closed since the start.
+    Closed,
 }
 
 /// Which column orders the table, and whether the other way around than it usually does.
@@ -56,7 +100,7 @@ pub struct Sort {
     pub reversed: bool,
 }
 
-/// What a call site is ordered by.
+/// What an item is ordered by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rank<'a> {
     /// Not known: last in either direction.
@@ -78,11 +122,37 @@ pub enum Needs {
     Judgement,
     /// More than one target.
     ManyTargets,
+    /// A descriptor whose protocol's state is known.
+    States,
+    /// A type of descriptors whose growth is known.
+    TypeGrowth,
 }
 
-/// One row of the column table.
+/// What is around an item.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The report it is from.
+    pub report: &'a Report,
+    /// Sums over it.
+    pub digest: &'a Digest,
+    /// The marked figures.
+    pub baseline: Option<&'a Baseline>,
+}
+
+/// An item of a report, and what is around it.
 #[derive(Debug)]
-pub struct Column {
+pub struct Entry<'a, T> {
+    /// The item.
+    pub item: &'a T,
+    /// Its place in the report.
+    pub at: usize,
+    /// What is around it.
+    pub scene: Scene<'a>,
+}
+
+/// One column of a table of `T`s.
+#[derive(Debug)]
+pub struct Column<T: 'static> {
     /// Which.
     pub by: By,
     /// Its title.
@@ -91,109 +161,47 @@ pub struct Column {
     pub help: &'static str,
     /// When it exists.
     pub needs: Needs,
-    /// Cells it takes on a screen of this width; 0 is "what is left".
+    /// Cells it takes on a screen of this width; 0 is "what is left", which one column of a table has.
     pub width: fn(usize) -> usize,
     /// Whether the text stands at the left; figures stand at the right.
     pub left: bool,
-    /// Cells that must be left for the call site when it is shown: the smaller, the more important.
+    /// Cells that must be left for the widest column when it is shown: the smaller, the more important.
     pub leave: usize,
     /// Whether the largest comes first, unless turned around.
     pub largest_first: bool,
-    /// What a call site, at its place in the report, is ordered by.
-    pub rank: for<'a> fn(&'a Site, usize, Option<&Baseline>) -> Rank<'a>,
+    /// What an item is ordered by.
+    pub rank: for<'a> fn(&Entry<'a, T>) -> Rank<'a>,
     /// The cell in a given width.
-    pub cell: fn(&Site, Option<&Baseline>, usize) -> Row,
+    pub cell: fn(&Entry<'_, T>, usize) -> Row,
+}
+
+impl<T> Column<T> {
+    /// Whether there is such a column now.
+    pub fn is_there(&self, scene: &Scene<'_>) -> bool {
+        match self.needs {
+            Needs::Nothing => true,
+            Needs::Baseline => scene.baseline.is_some(),
+            Needs::Judgement => scene.digest.judged,
+            Needs::ManyTargets => scene.digest.many_targets,
+            Needs::States => scene.digest.states_known,
+            Needs::TypeGrowth => scene.digest.types.iter().any(|one| one.growth_per_s.is_some()),
+        }
+    }
+
+    /// Whether the table may be ordered by it now.
+    pub fn may_sort(&self, scene: &Scene<'_>) -> bool {
+        // The order "worst first" exists also before any rule has spoken.
+        self.needs == Needs::Judgement || self.is_there(scene)
+    }
+}
+
+/// The column of a table; `None` if it has no such.
+pub fn column<T: Listed>(by: By) -> Option<&'static Column<T>> {
+    T::COLUMNS.iter().find(|column| column.by == by)
 }
 
 /// What stands for a figure that is not known.
 const UNKNOWN: &str = "–";
-
-/// Every column, from left to right.
-#[rustfmt::skip]
-pub const COLUMNS: &[Column] = &[
-    Column { by: By::Verdict, title: "verdict", help: "the judgement; sorted by it: worst first",
-        needs: Needs::Judgement, width: |screen| if screen < 100 { 1 } else { 8 }, left: true,
-        leave: 18, largest_first: true, rank: |_, at, _| Rank::Number(-(at as f64)), cell: verdict },
-    Column { by: By::Pid, title: "pid", help: "process id of the target",
-        needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 18, largest_first: false,
-        rank: |site, _, _| Rank::Number(f64::from(site.pid)),
-        cell: |site, _, _| Row::of(Role::Muted, site.pid.to_string()) },
-    Column { by: By::Kind, title: "kind", help: "what sort of resource",
-        needs: Needs::Nothing, width: |_| KIND_WIDTH, left: true, leave: 18, largest_first: false,
-        rank: |site, _, _| Rank::Text(site.kind.name()),
-        cell: |site, _, cells| Row::of(Role::Muted, names::start_of(site.kind.name(), cells)) },
-    Column { by: By::Site, title: "call site", help: "the function that asked, its source, who called it",
-        needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
-        rank: |site, _, _| text(site.asked().and_then(|frame| frame.symbol.as_deref())),
-        cell: |site, _, cells| super::rows::table::call_site(site, cells) },
-    Column { by: By::Bytes, title: "bytes", help: "outstanding: acquired, release not seen",
-        needs: Needs::Nothing, width: |_| 9, left: false, leave: 18, largest_first: true,
-        rank: |site, _, _| Rank::Number(site.outstanding_bytes as f64),
-        cell: |site, _, _| Row::of(Role::Strong, bytes(site)) },
-    Column { by: By::Count, title: "count", help: "outstanding resources",
-        needs: Needs::Nothing, width: |_| 7, left: false, leave: 18, largest_first: true,
-        rank: |site, _, _| Rank::Number(site.outstanding_count as f64),
-        cell: |site, _, _| Row::of(Role::Text, count(site, site.outstanding_count)) },
-    Column { by: By::BytesChange, title: "Δ bytes", help: "change of outstanding bytes since the mark",
-        needs: Needs::Baseline, width: |_| 9, left: false, leave: 19, largest_first: true,
-        rank: |site, _, mark| change(site.outstanding_bytes, mark.map(|mark| mark.amount(site.id).bytes)),
-        cell: |site, mark, _| signed(site.outstanding_bytes,
-            mark.map(|mark| mark.amount(site.id).bytes), figures::bytes_change) },
-    Column { by: By::CountChange, title: "Δ count", help: "change of outstanding resources since the mark",
-        needs: Needs::Baseline, width: |_| 8, left: false, leave: 19, largest_first: true,
-        rank: |site, _, mark| change(site.outstanding_count, mark.map(|mark| mark.amount(site.id).count)),
-        cell: |site, mark, _| signed(site.outstanding_count,
-            mark.map(|mark| mark.amount(site.id).count), figures::count_change) },
-    Column { by: By::Growth, title: "growth", help: "bytes per second over the recent past; – too young to tell",
-        needs: Needs::Nothing, width: |_| 11, left: false, leave: 19, largest_first: true,
-        rank: |site, _, _| number(site.growth_bytes_per_s),
-        cell: |site, _, _| rate(site.growth_bytes_per_s, format::bytes_per_s) },
-    Column { by: By::CountGrowth, title: "count/s", help: "resources per second",
-        needs: Needs::Nothing, width: |_| 9, left: false, leave: 54, largest_first: true,
-        rank: |site, _, _| number(site.growth_count_per_s),
-        cell: |site, _, _| rate(site.growth_count_per_s, format::count_per_s) },
-    Column { by: By::Median, title: "median", help: "half of what is outstanding is older",
-        needs: Needs::Nothing, width: |_| 6, left: false, leave: 34, largest_first: true,
-        rank: |site, _, _| number(site.age_s.map(|age| age.median)),
-        cell: |site, _, _| age(site.age_s.map(|age| age.median)) },
-    Column { by: By::Oldest, title: "oldest", help: "age of the oldest that is outstanding",
-        needs: Needs::Nothing, width: |_| 6, left: false, leave: 22, largest_first: true,
-        rank: |site, _, _| number(site.age_s.map(|age| age.max)),
-        cell: |site, _, _| age(site.age_s.map(|age| age.max)) },
-    Column { by: By::Acquired, title: "acquired", help: "resources acquired since the start",
-        needs: Needs::Nothing, width: |_| 8, left: false, leave: 64, largest_first: true,
-        rank: |site, _, _| Rank::Number(site.acquired_count as f64),
-        cell: |site, _, _| Row::of(Role::Muted, count(site, site.acquired_count)) },
-    Column { by: By::Trend, title: "trend", help: "outstanding bytes at the last refreshes, from zero",
-        needs: Needs::Nothing, width: trend_width, left: true, leave: 24, largest_first: true,
-        rank: |site, _, _| risen(&site.trend_bytes),
-        cell: |site, _, cells| Row::of(Role::Accent, figures::spark(&site.trend_bytes, cells)) },
-];
-
-/// The longest name of a kind, within bounds.
-const KIND_WIDTH: usize = {
-    let mut longest = 4;
-    let mut at = 0;
-    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
-    while at < Kind::ALL.len() {
-        let length = Kind::ALL[at].name().len();
-        if length > longest {
-            longest = length;
-        }
-        at += 1;
-    }
-    if longest > 10 { 10 } else { longest }
-};
-
-/// The row of the table for a column.
-pub fn column(by: By) -> &'static Column {
-    // `COLUMNS` has a row for each; a test sees to it.
-    const FIRST: &Column = {
-        let [first, ..] = COLUMNS else { unreachable!() };
-        first
-    };
-    COLUMNS.iter().find(|column| column.by == by).unwrap_or(FIRST)
-}
 
 /// Mark and word of a verdict, and what it is.
 pub const fn verdict_words(class: VerdictClass) -> (&'static str, &'static str, Role) {
@@ -207,28 +215,6 @@ pub const fn verdict_words(class: VerdictClass) -> (&'static str, &'static str, 
     }
 }
 
-fn trend_width(screen: usize) -> usize {
-    match screen {
-        0..100 => 8,
-        100..140 => 12,
-        _ => 20,
-    }
-}
-
-fn verdict(site: &Site, _: Option<&Baseline>, cells: usize) -> Row {
-    let (mark, word, role) = verdict_words(site.verdict.class);
-    Row::of(role, if cells < word.len() { mark } else { word })
-}
-
-/// A figure with the mark of an estimate, where it is one.
-fn bytes(site: &Site) -> String {
-    figures::about(site.error.as_ref()).to_owned() + &format::bytes(site.outstanding_bytes)
-}
-
-fn count(site: &Site, number: u64) -> String {
-    if site.error.is_some() { figures::estimated_count(number) } else { figures::count(number) }
-}
-
 fn text(text: Option<&str>) -> Rank<'_> {
     text.map_or(Rank::Unknown, Rank::Text)
 }
@@ -237,20 +223,14 @@ fn number<'a>(number: Option<f64>) -> Rank<'a> {
     number.map_or(Rank::Unknown, Rank::Number)
 }
 
-fn change<'a>(now: u64, then: Option<u64>) -> Rank<'a> {
-    number(then.map(|then| now as f64 - then as f64))
+/// A count as a rank.
+fn counted<'a>(number: u64) -> Rank<'a> {
+    Rank::Number(number as f64)
 }
 
-fn risen<'a>(trend: &[u64]) -> Rank<'a> {
-    match (trend.first(), trend.last()) {
-        (Some(first), Some(last)) => Rank::Number(*last as f64 - *first as f64),
-        _ => Rank::Unknown,
-    }
-}
-
-fn signed(now: u64, then: Option<u64>, write: fn(u64, u64) -> String) -> Row {
-    let Some(then) = then else { return Row::of(Role::Muted, UNKNOWN) };
-    Row::of(direction(now as f64 - then as f64), write(now, then))
+/// A cell for what may not be known.
+fn known(role: Role, text: Option<String>) -> Row {
+    text.map_or_else(|| Row::of(Role::Muted, UNKNOWN), |text| Row::of(role, text))
 }
 
 /// A rate with its sign, or that it is not known.
@@ -259,6 +239,11 @@ pub fn rate(rate: Option<f64>, write: fn(f64) -> String) -> Row {
     let text = write(rate);
     let role = if text.starts_with(['+', '-']) { direction(rate) } else { Role::Muted };
     Row::of(role, text)
+}
+
+/// How often something happens: a rate that never falls below zero needs no sign.
+pub fn pace(rate: Option<f64>) -> Row {
+    known(Role::Text, rate.map(|rate| format::count_per_s(rate).trim_start_matches('+').to_owned()))
 }
 
 fn direction(change: f64) -> Role {
@@ -272,37 +257,48 @@ fn direction(change: f64) -> Role {
 }
 
 fn age(seconds: Option<f64>) -> Row {
-    match seconds {
-        Some(seconds) => Row::of(Role::Text, format::seconds(seconds)),
-        None => Row::of(Role::Muted, UNKNOWN),
-    }
+    known(Role::Text, seconds.map(format::seconds))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tui::sample;
+    use crate::{
+        report::{Client, Connection, Fd, Site, sample as reports},
+        tui::{digest::TypeRow, sample},
+    };
 
-    #[test]
-    fn every_column_has_one_row_and_a_sentence() {
-        for (at, row) in COLUMNS.iter().enumerate() {
-            assert_eq!(column(row.by).title, row.title);
+    fn sound<T: Listed>(report: &Report) {
+        let digest = Digest::of(report);
+        let scene = Scene { report, digest: &digest, baseline: None };
+        for (at, row) in T::COLUMNS.iter().enumerate() {
+            assert_eq!(column::<T>(row.by).unwrap().title, row.title);
             assert!(!row.help.is_empty());
-            assert!(COLUMNS[at + 1..].iter().all(|other| other.by != row.by));
+            assert!(T::COLUMNS[at + 1..].iter().all(|other| other.by != row.by));
         }
-    }
-
-    #[test]
-    fn cells_and_titles_fit_their_width() {
-        for screen in [80, 100, 200] {
-            for column in COLUMNS.iter().filter(|column| column.by != By::Site) {
+        let rest = T::COLUMNS.iter().filter(|column| (column.width)(80) == 0).count();
+        assert_eq!(rest, 1, "one column takes what is left");
+        for screen in [62, 80, 100, 200] {
+            for column in T::COLUMNS.iter().filter(|column| (column.width)(screen) > 0) {
                 let cells = (column.width)(screen);
                 assert!(cells == 1 || column.title.chars().count() <= cells, "{}", column.title);
-                for site in sample::report().sites {
-                    let cell = (column.cell)(&site, None, cells);
+                for at in 0..T::number(&scene) {
+                    let item = T::get(&scene, at).unwrap();
+                    let cell = (column.cell)(&Entry { item, at, scene }, cells);
                     assert!(cell.width() <= cells, "{} {:?}", column.title, cell.text());
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_column_has_one_row_and_a_sentence_and_cells_fit() {
+        sound::<Site>(&sample::report());
+        let served = reports::served();
+        sound::<Site>(&served);
+        sound::<Fd>(&served);
+        sound::<TypeRow>(&served);
+        sound::<Connection>(&served);
+        sound::<Client>(&served);
     }
 }

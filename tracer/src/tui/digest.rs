@@ -2,11 +2,11 @@
 //!
 //! Pure: takes a report, hands on a [`Digest`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::kind::Kind;
 
-use crate::report::{Report, VerdictClass};
+use crate::report::{Connection, Fds, Light, Report, VerdictClass};
 
 /// What the screen needs to know about a report as a whole.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +23,31 @@ pub struct Digest {
     pub judged: bool,
     /// Whether there is more than one target.
     pub many_targets: bool,
+    /// Places of the call sites, by their number.
+    pub site_at: HashMap<u32, usize>,
+    /// Descriptors by type, most open first.
+    pub types: Vec<TypeRow>,
+    /// Whether the protocol's state of any descriptor is known.
+    pub states_known: bool,
+    /// Open descriptors that the peer has closed.
+    pub half_closed_fds: usize,
+    /// Open connections that the peer has closed.
+    pub half_closed_connections: usize,
+}
+
+/// Descriptors of one type.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TypeRow {
+    /// What they lead to.
+    pub name: String,
+    /// Open ones.
+    pub open: u64,
+    /// Opened since the start, if that is traced.
+    pub opened: Option<u64>,
+    /// Closed since the start, if that is traced.
+    pub closed: Option<u64>,
+    /// Change of the open ones per second, where known.
+    pub growth_per_s: Option<f64>,
 }
 
 impl Digest {
@@ -31,7 +56,16 @@ impl Digest {
         let mut digest = Self { many_targets: report.targets.len() > 1, ..Self::default() };
         let longest = report.sites.iter().map(|site| site.trend_bytes.len()).max().unwrap_or(0);
         digest.trend = vec![0; longest];
-        for site in &report.sites {
+        digest.types =
+            report.fds.as_ref().map(|fds| types(fds, report.light.as_ref())).unwrap_or_default();
+        for fd in report.fds.iter().flat_map(|fds| &fds.table) {
+            digest.states_known |= fd.state.is_some();
+            digest.half_closed_fds += usize::from(fd.is_half_closed());
+        }
+        let open = report.connections.iter().flat_map(|connections| &connections.table);
+        digest.half_closed_connections = open.filter(|one| Connection::is_half_closed(one)).count();
+        for (at, site) in report.sites.iter().enumerate() {
+            digest.site_at.insert(site.id, at);
             if let Some(rate) = site.growth_bytes_per_s {
                 *digest.growth.entry(site.kind).or_default() += rate;
             }
@@ -52,4 +86,27 @@ impl Digest {
         }
         digest
     }
+}
+
+/// What is known of each type: more where opening and closing are traced.
+fn types(fds: &Fds, light: Option<&Light>) -> Vec<TypeRow> {
+    let mut types: BTreeMap<&str, TypeRow> = BTreeMap::new();
+    for (name, open) in &fds.by_type {
+        let growth_per_s = light.and_then(|light| light.fds_growth_per_s(name));
+        let row = TypeRow { name: name.clone(), open: *open, growth_per_s, ..TypeRow::default() };
+        types.insert(name, row);
+    }
+    for (name, one) in &fds.turnover_by_type {
+        let row = TypeRow {
+            name: name.clone(),
+            open: one.open,
+            opened: Some(one.opened),
+            closed: Some(one.closed),
+            growth_per_s: one.growth_per_s,
+        };
+        types.insert(name, row);
+    }
+    let mut types: Vec<TypeRow> = types.into_values().collect();
+    types.sort_by_key(|one| std::cmp::Reverse(one.open));
+    types
 }

@@ -32,6 +32,14 @@ pub enum Key {
     Reverse,
     /// Start typing a filter.
     Filter,
+    /// List the call sites.
+    Sites,
+    /// List the open file descriptors.
+    Fds,
+    /// List the connections.
+    Connections,
+    /// Connections one by one, or summed by client.
+    Clients,
     /// Freeze the view, or go on.
     Pause,
     /// Remember the figures as the baseline.
@@ -129,11 +137,18 @@ const fn letter(letter: char) -> Stroke {
 #[rustfmt::skip]
 pub const BINDINGS: &[Binding] = &[
     row(Browsing, Key::Open, &[Plain(KeyCode::Enter)], "Enter",
-        "whole stack and history of the call site; again: back").hint("Enter", "details"),
+        "whole stack and history of the call site, or of what was opened there; again: back").hint("Enter", "details"),
     row(Browsing, Key::Split, &[Plain(KeyCode::Tab)], "Tab",
         "details below the table on or off").hint("Tab", "split"),
+    row(Browsing, Key::Sites, &[letter('1')], "1", "list the call sites"),
+    row(Browsing, Key::Fds, &[letter('3')], "3", "list the open file descriptors, below their sums by type"),
+    row(Browsing, Key::Connections, &[letter('4')], "4",
+        "list the connections, open and lately closed"),
+    row(Browsing, Key::Clients, &[letter('c')], "c",
+        "connections: sums by client, and back; Enter there: that client's connections")
+        .hint("c", "by client"),
     row(Browsing, Key::Filter, &[letter('/')], "/",
-        "show only call sites with these words in a function, file, module or kind")
+        "show only what has these words: in a function, file, module, kind, address, state")
         .hint("/", "filter"),
     row(Browsing, Key::SortLeft, &[letter('<'), letter(','), Plain(KeyCode::Left)], "< Left",
         "sort by the column to the left").hint("<>", "sort"),
@@ -237,12 +252,16 @@ mod tests {
             Key::Accept => 23,
             Key::Close => 24,
             Key::Full => 25,
+            Key::Sites => 26,
+            Key::Fds => 27,
+            Key::Connections => 28,
+            Key::Clients => 29,
         }
     }
 
     #[test]
     fn every_key_has_a_row_that_explains_it() {
-        for number in 0..26 {
+        for number in 0..30 {
             assert!(
                 BINDINGS.iter().any(|row| place(row.key) == number && !row.help.is_empty()),
                 "no row explains the key number {number}"
@@ -269,7 +288,10 @@ mod tests {
             (KeyCode::Char('q'), none, false, Some(Key::Close)),
             (KeyCode::Char('q'), none, true, Some(Key::Typed('q'))),
             (KeyCode::Char('c'), KeyModifiers::CONTROL, true, Some(Key::Quit)),
-            (KeyCode::Char('c'), none, false, None),
+            (KeyCode::Char('c'), none, false, Some(Key::Clients)),
+            (KeyCode::Char('4'), none, false, Some(Key::Connections)),
+            (KeyCode::Char('4'), none, true, Some(Key::Typed('4'))),
+            (KeyCode::Char('2'), none, false, None),
             (KeyCode::Char('<'), KeyModifiers::SHIFT, false, Some(Key::SortLeft)),
             (KeyCode::Char('G'), KeyModifiers::SHIFT, false, Some(Key::End)),
             (KeyCode::Char('A'), KeyModifiers::SHIFT, true, Some(Key::Typed('A'))),

@@ -4,6 +4,7 @@
 //! paint; both get the same answer.
 
 use super::{
+    lists::List,
     rows::header,
     state::{Pane, ViewState},
 };
@@ -18,14 +19,16 @@ pub struct Layout {
     pub width: usize,
     /// Lines of the header, from the top.
     pub header: usize,
-    /// Lines of the table with its title line and column titles, below the header.
+    /// Lines of the sums with their title line and column titles, below the header.
+    pub summary: usize,
+    /// Lines of the table with its title line and column titles, below the sums.
     pub table: usize,
     /// Lines of the details or the help with their title line, below the table.
     pub detail: usize,
 }
 
 impl Layout {
-    /// Call sites that are visible at once.
+    /// Rows of the table that are visible at once.
     pub fn table_rows(&self) -> usize {
         self.table.saturating_sub(2)
     }
@@ -50,10 +53,19 @@ pub fn of(state: &ViewState) -> Layout {
     let alone = state.help || state.pane == Pane::Detail;
     let detail = match state.pane {
         _ if alone => body,
-        Pane::Split if !state.order.is_empty() => {
+        // Clients have no call site.
+        Pane::Split if !state.at.order.is_empty() && state.list != List::Clients => {
             (body * 9 / 20).clamp(11, 20).min(body.saturating_sub(5))
         }
         Pane::Split | Pane::Table | Pane::Detail => 0,
     };
-    Layout { width, header, table: body - detail, detail }
+    let rest = body - detail;
+    let summary = match (state.list, state.digest.types.len()) {
+        // At least half is the table's.
+        (List::Fds, types) if !alone && types > 0 => (types + 2).min(rest / 2),
+        _ => 0,
+    };
+    // A title without a row says nothing.
+    let summary = if summary < 3 { 0 } else { summary };
+    Layout { width, header, summary, table: rest - summary, detail }
 }

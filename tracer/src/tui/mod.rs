@@ -10,6 +10,7 @@ pub mod draw;
 pub mod figures;
 pub mod keys;
 pub mod layout;
+pub mod lists;
 pub mod names;
 pub mod order;
 pub mod rows;

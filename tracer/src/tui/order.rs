@@ -1,33 +1,51 @@
-//! Which call sites are shown, and in which order.
+//! Which items of a list are shown, and in which order.
 //!
-//! Pure: takes a report, the sorting, the filter and the baseline; hands on indices into the report's
-//! call sites. Runs once per report, sorting or filter, never per draw.
+//! Pure: takes what is listed, the sorting, the filter and the baseline; hands on places in the report.
+//! Runs once per report, sorting or filter, never per draw.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::HashSet};
 
 use super::{
-    columns::{self, Rank, Sort},
-    state::Baseline,
+    columns::{self, Rank, Scene, Sort},
+    lists::{Listed, contains},
 };
-use crate::report::{Frame, Report, Site};
+use crate::report::{Frame, Site};
 
-/// Indices of the call sites that pass the filter, in order. Unknown values stand last either way;
-/// equals keep the report's order, worst first.
-pub fn of(report: &Report, sort: Sort, filter: &str, baseline: Option<&Baseline>) -> Vec<usize> {
-    let words: Vec<String> = filter.split_whitespace().map(str::to_lowercase).collect();
-    let column = columns::column(sort.by);
-    let descending = column.largest_first != sort.reversed;
-    let mut ranked: Vec<(Rank<'_>, usize)> = report
-        .sites
-        .iter()
-        .enumerate()
-        .filter(|(_, site)| words.iter().all(|word| has(site, word)))
-        .map(|(at, site)| ((column.rank)(site, at, baseline), at))
-        .collect();
+/// Places of the items that pass the filter, in order. Unknown values stand last either way; equals keep
+/// the report's order.
+pub fn of<T: Listed>(scene: &Scene<'_>, sort: Sort, filter: &str) -> Vec<usize> {
+    let words: Vec<Word> = filter.split_whitespace().map(|word| Word::new(scene, word)).collect();
+    let column = columns::column::<T>(sort.by);
+    let descending = column.is_some_and(|column| column.largest_first != sort.reversed);
+    let ranked = |at: usize| {
+        let entry = scene.entry::<T>(at)?;
+        let passes = words.iter().all(|word| word.is_in(entry.item));
+        passes.then(|| (column.map_or(Rank::Unknown, |column| (column.rank)(&entry)), at))
+    };
+    let mut ranked: Vec<(Rank<'_>, usize)> = (0..T::number(scene)).filter_map(ranked).collect();
     ranked.sort_unstable_by(|(left, left_at), (right, right_at)| {
         compare(left, right, descending).then(left_at.cmp(right_at))
     });
     ranked.into_iter().map(|(_, at)| at).collect()
+}
+
+/// A word of the filter, and the call sites that have it: looked for once, not for each item that is from there.
+struct Word {
+    text: String,
+    sites: HashSet<u32>,
+}
+
+impl Word {
+    fn new(scene: &Scene<'_>, word: &str) -> Self {
+        let text = word.to_lowercase();
+        let with_it = scene.report.sites.iter().filter(|site| has(site, &text));
+        let sites = with_it.map(|site| site.id).collect();
+        Self { text, sites }
+    }
+
+    fn is_in(&self, item: &impl Listed) -> bool {
+        item.site().is_some_and(|site| self.sites.contains(&site)) || item.has(&self.text)
+    }
 }
 
 fn compare(left: &Rank<'_>, right: &Rank<'_>, descending: bool) -> Ordering {
@@ -46,6 +64,7 @@ fn compare(left: &Rank<'_>, right: &Rank<'_>, descending: bool) -> Ordering {
 /// Whether a lower-case word is in the kind, the acquiring function or any frame.
 fn has(site: &Site, word: &str) -> bool {
     contains(site.kind.name(), word)
+        || site.fd_type.as_deref().is_some_and(|sort| contains(sort, word))
         || contains(&site.acquired_by, word)
         || site.frames.iter().any(|frame| frame_has(frame, word))
 }
@@ -56,33 +75,20 @@ fn frame_has(frame: &Frame, word: &str) -> bool {
         || frame.symbol.is_none() && contains(&frame.label(), word)
 }
 
-/// Whether `text` contains the lower-case `word`, whatever the case in `text`.
-fn contains(text: &str, word: &str) -> bool {
-    let (Some(first), true) = (word.bytes().next(), word.is_ascii()) else {
-        return word.is_empty() || text.to_lowercase().contains(word);
-    };
-    let upper = first.to_ascii_uppercase();
-    let text = text.as_bytes();
-    let starts = text.len().saturating_sub(word.len() - 1);
-    text.iter().take(starts).enumerate().any(|(at, byte)| {
-        (*byte == first || *byte == upper)
-            && text
-                .get(at..at + word.len())
-                .is_some_and(|part| part.eq_ignore_ascii_case(word.as_bytes()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tui::{
         columns::By,
+        digest::Digest,
         sample::{self, site},
     };
 
     fn ids(filter: &str, by: By, reversed: bool) -> Vec<u32> {
         let report = sample::report();
-        let order = of(&report, Sort { by, reversed }, filter, None);
+        let digest = Digest::of(&report);
+        let scene = Scene { report: &report, digest: &digest, baseline: None };
+        let order = of::<Site>(&scene, Sort { by, reversed }, filter);
         order.into_iter().map(|at| report.sites[at].id).collect()
     }
 

@@ -4,6 +4,7 @@
 
 mod estimated;
 mod light;
+mod lists;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use super::{
     theme::Theme,
     update::{Effect, update},
 };
-use crate::report::{Amount, Exit, Report};
+use crate::report::{Amount, Exit, Report, sample::served};
 
 fn view(columns: u16, rows: u16, report: Report) -> ViewState {
     let mut state = ViewState::new(Size { columns, rows });
@@ -158,7 +159,7 @@ fn a_filter_leaves_what_fits_while_it_is_typed() {
     press(&mut state, &[Key::Accept]);
     golden("filter_kept", &state);
     press(&mut state, &[Key::Back]);
-    assert_eq!(state.order.len(), 6, "Esc shows all again");
+    assert_eq!(state.at.order.len(), 6, "Esc shows all again");
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn a_filter_without_a_match_says_so_and_can_be_dropped() {
     type_filter(&mut state, "nothing like this");
     golden("filter_empty", &state);
     press(&mut state, &[Key::Back]);
-    assert_eq!((state.filter.as_str(), state.order.len()), ("", 6));
+    assert_eq!((state.at.filter.as_str(), state.at.order.len()), ("", 6));
 }
 
 #[test]
@@ -256,13 +257,13 @@ fn the_cursor_stays_on_its_call_site_when_the_order_changes() {
     let mut state = view(80, 24, sample::judged());
     press(&mut state, &[Key::Down]);
     let id = state.site().unwrap().id;
-    assert_eq!((id, state.cursor), (2, 1));
+    assert_eq!((id, state.at.cursor), (2, 1));
     state.receive(Arc::new(later()));
-    assert_eq!((state.site().unwrap().id, state.cursor), (2, 0));
+    assert_eq!((state.site().unwrap().id, state.at.cursor), (2, 0));
     press(&mut state, &[Key::Reverse]);
-    assert_eq!((state.site().unwrap().id, state.cursor), (2, 5));
+    assert_eq!((state.site().unwrap().id, state.at.cursor), (2, 5));
     type_filter(&mut state, "bus");
-    assert_eq!((state.site().unwrap().id, state.cursor), (2, 0));
+    assert_eq!((state.site().unwrap().id, state.at.cursor), (2, 0));
 }
 
 #[test]
@@ -288,16 +289,16 @@ fn a_cursor_whose_call_site_went_away_stays_near() {
 #[test]
 fn columns_are_walked_around_and_order_the_table() {
     let mut state = view(80, 24, sample::report());
-    let start = state.sort.by;
+    let start = state.at.sort.by;
     let mut seen = vec![];
-    while seen.is_empty() || state.sort.by != start {
-        seen.push(state.sort.by);
+    while seen.is_empty() || state.at.sort.by != start {
+        seen.push(state.at.sort.by);
         press(&mut state, &[Key::SortRight]);
     }
     assert!(!seen.contains(&By::BytesChange), "no baseline, no such column");
     assert!(seen.contains(&By::Trend));
     press(&mut state, &[Key::SortLeft]);
-    assert_eq!(Some(&state.sort.by), seen.last());
+    assert_eq!(Some(&state.at.sort.by), seen.last());
 }
 
 #[test]
@@ -306,18 +307,18 @@ fn fifty_thousand_call_sites_are_paged_through() {
     report.sites = (0..50_000).map(sample::site).collect();
     let mut state = view(80, 24, report);
     press(&mut state, &[Key::End]);
-    assert_eq!((state.cursor, state.top), (49_999, 49_999 - 17));
+    assert_eq!((state.at.cursor, state.at.top), (49_999, 49_999 - 17));
     press(&mut state, &[Key::PageUp, Key::PageUp]);
-    assert_eq!(state.cursor, 49_999 - 34);
+    assert_eq!(state.at.cursor, 49_999 - 34);
     press(&mut state, &[Key::Home]);
-    assert_eq!((state.cursor, state.top), (0, 0));
+    assert_eq!((state.at.cursor, state.at.top), (0, 0));
 }
 
 #[test]
 fn every_key_is_harmless_at_every_size_and_at_any_time() {
     use super::keys::BINDINGS;
     for (columns, rows) in [(0, 0), (1, 1), (60, 12), (61, 13), (99, 30), (110, 14), (250, 70)] {
-        for report in [None, Some(lossy()), Some(later())] {
+        for report in [None, Some(lossy()), Some(later()), Some(served())] {
             let mut state = ViewState::new(Size { columns, rows });
             if let Some(report) = report {
                 state.receive(Arc::new(report));

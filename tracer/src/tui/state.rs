@@ -1,15 +1,21 @@
 //! The view's state: what is shown, in which order, and where the cursor is.
 //!
-//! Takes reports, hands on what `rows` needs beside them. The cursor is kept by call-site id, never
-//! by row number, so it stays on its call site when the order changes. Changes come from `update`
-//! and from new reports only; no terminal, no clock.
+//! Takes reports, hands on what `rows` needs beside them. The cursor is kept by what tells an item from
+//! others, never by row number, so it stays on its call site when the order changes. Each list has its own
+//! cursor, order and filter. Changes come from `update` and from new reports only; no terminal, no clock.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+    sync::Arc,
+};
 
 use super::{
-    columns::{By, Sort},
+    columns::{By, Scene, Sort},
     digest::Digest,
-    layout, order,
+    layout,
+    lists::{Id, List, with_items},
+    order,
 };
 use crate::report::{Amount, Report, Site};
 
@@ -56,6 +62,36 @@ impl Baseline {
     }
 }
 
+/// Where one is in a list.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Places in the report of the items that pass the filter, in the chosen order.
+    pub order: Vec<usize>,
+    /// What the cursor stays on; `None` until someone moved: then the first row has it.
+    pub selected: Option<Id>,
+    /// Index into `order` of the cursor.
+    pub cursor: usize,
+    /// Index into `order` of the first visible row.
+    pub top: usize,
+    /// Which column orders the table.
+    pub sort: Sort,
+    /// Only items with these words.
+    pub filter: String,
+}
+
+impl Place {
+    const fn new(list: List) -> Self {
+        Self {
+            order: Vec::new(),
+            selected: None,
+            cursor: 0,
+            top: 0,
+            sort: list.first_sort(),
+            filter: String::new(),
+        }
+    }
+}
+
 /// One line about something that was just done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
@@ -78,18 +114,12 @@ pub struct ViewState {
     pub paused: bool,
     /// Sums over the report that is shown.
     pub digest: Digest,
-    /// Indices into the report's call sites: those that pass the filter, in the chosen order.
-    pub order: Vec<usize>,
-    /// Call site the cursor stays on; `None` until someone moved: then the first row has it.
-    pub selected: Option<u32>,
-    /// Index into `order` of the cursor.
-    pub cursor: usize,
-    /// Index into `order` of the first visible row.
-    pub top: usize,
-    /// Which column orders the table.
-    pub sort: Sort,
-    /// Only call sites with these words.
-    pub filter: String,
+    /// Which list is shown.
+    pub list: List,
+    /// Where one is in it.
+    pub at: Place,
+    /// Where one was in the other lists. Their orders are made when they are shown again.
+    elsewhere: BTreeMap<List, Place>,
     /// While the filter is typed: the one before.
     pub typing: Option<String>,
     /// The marked figures.
@@ -115,12 +145,9 @@ impl ViewState {
             waiting: None,
             paused: false,
             digest: Digest::default(),
-            order: Vec::new(),
-            selected: None,
-            cursor: 0,
-            top: 0,
-            sort: Sort { by: By::Verdict, reversed: false },
-            filter: String::new(),
+            list: List::Sites,
+            at: Place::new(List::Sites),
+            elsewhere: BTreeMap::new(),
             typing: None,
             baseline: None,
             pane: if size.rows >= 30 { Pane::Split } else { Pane::Table },
@@ -170,9 +197,23 @@ impl ViewState {
     /// Forgets the baseline.
     pub fn unmark(&mut self) {
         self.baseline = None;
-        if matches!(self.sort.by, By::BytesChange | By::CountChange) {
-            self.sort = Sort { by: By::Verdict, reversed: false };
+        for place in self.elsewhere.values_mut().chain([&mut self.at]) {
+            if matches!(place.sort.by, By::BytesChange | By::CountChange) {
+                place.sort = List::Sites.first_sort();
+            }
         }
+        self.arrange();
+    }
+
+    /// Shows another list, where one left it.
+    pub fn go(&mut self, list: List) {
+        if list == self.list {
+            return;
+        }
+        let there = self.elsewhere.remove(&list).unwrap_or_else(|| Place::new(list));
+        let here = mem::replace(&mut self.at, there);
+        self.elsewhere.insert(self.list, here);
+        self.list = list;
         self.arrange();
     }
 
@@ -182,41 +223,58 @@ impl ViewState {
         self.keep_visible();
     }
 
-    /// Filters and orders anew, and puts the cursor back on its call site.
+    /// The shown report and what is around it.
+    pub fn scene(&self) -> Option<Scene<'_>> {
+        let report = self.shown.as_deref()?;
+        Some(Scene { report, digest: &self.digest, baseline: self.baseline.as_ref() })
+    }
+
+    /// Filters and orders anew, and puts the cursor back on its item.
     pub fn arrange(&mut self) {
-        let Some(report) = self.shown.as_deref() else { return };
-        let on_screen = self.cursor.saturating_sub(self.top);
-        self.order = order::of(report, self.sort, &self.filter, self.baseline.as_ref());
-        if let Some(id) = self.selected {
-            match self.order.iter().position(|at| id_at(report, *at) == Some(id)) {
-                Some(row) => self.cursor = row,
-                None => self.put_cursor(self.cursor),
-            }
-        } else {
-            self.cursor = 0;
+        let Some(scene) = self.scene() else { return };
+        let Place { sort, filter, selected, .. } = &self.at;
+        let order = with_items!(self.list, Item => order::of::<Item>(&scene, *sort, filter));
+        let found = selected.as_ref().map(|id| self.list.find(&scene, &order, id));
+        let on_screen = self.at.cursor.saturating_sub(self.at.top);
+        self.at.order = order;
+        match found {
+            None => self.at.cursor = 0,
+            Some(Some(row)) => self.at.cursor = row,
+            Some(None) => self.put_cursor(self.at.cursor),
         }
-        self.top = self.cursor.saturating_sub(on_screen);
+        self.at.top = self.at.cursor.saturating_sub(on_screen);
         self.keep_visible();
     }
 
-    /// Puts the cursor on a row and keeps it on the call site there.
+    /// Puts the cursor on a row and keeps it on the item there.
     pub fn put_cursor(&mut self, row: usize) {
-        self.cursor = row.min(self.order.len().saturating_sub(1));
-        // An empty table leaves the selection, so that it returns with its call site.
-        if let Some(site) = self.site() {
-            self.selected = Some(site.id);
+        self.at.cursor = row.min(self.at.order.len().saturating_sub(1));
+        // An empty table leaves the selection, so that it returns with its item.
+        if let Some(id) = self.id() {
+            self.at.selected = Some(id);
         }
         self.keep_visible();
     }
 
-    /// Keeps the cursor on the call site it is on.
+    /// Keeps the cursor on the item it is on.
     pub fn hold_cursor(&mut self) {
-        self.put_cursor(self.cursor);
+        self.put_cursor(self.at.cursor);
     }
 
-    /// The call site under the cursor.
+    /// The call site under the cursor, or that of the item there.
     pub fn site(&self) -> Option<&Site> {
-        self.shown.as_ref()?.sites.get(*self.order.get(self.cursor)?)
+        let scene = self.scene()?;
+        self.list.site(&scene, *self.at.order.get(self.at.cursor)?)
+    }
+
+    /// What stands for the item under the cursor above its call site, if it is not one itself.
+    pub fn label(&self) -> Option<String> {
+        self.list.label(&self.scene()?, *self.at.order.get(self.at.cursor)?)
+    }
+
+    /// What tells the item under the cursor from others.
+    pub fn id(&self) -> Option<Id> {
+        self.list.id(&self.scene()?, *self.at.order.get(self.at.cursor)?)
     }
 
     /// Rows of the table that are visible at once.
@@ -226,12 +284,9 @@ impl ViewState {
 
     fn keep_visible(&mut self) {
         let page = self.page().max(1);
-        let lowest = self.cursor.saturating_sub(page - 1);
-        let last_full = self.order.len().saturating_sub(page);
-        self.top = self.top.min(last_full).clamp(lowest, self.cursor);
+        let at = &mut self.at;
+        let lowest = at.cursor.saturating_sub(page - 1);
+        let last_full = at.order.len().saturating_sub(page);
+        at.top = at.top.min(last_full).clamp(lowest, at.cursor);
     }
-}
-
-fn id_at(report: &Report, at: usize) -> Option<u32> {
-    report.sites.get(at).map(|site| site.id)
 }

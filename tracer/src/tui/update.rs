@@ -4,11 +4,12 @@
 //! Nothing here touches the terminal, and no key reaches back to the tracing: pausing freezes the view.
 
 use super::{
-    columns::{COLUMNS, Needs, Sort},
+    columns::Sort,
     keys::Key,
     layout,
+    lists::{Id, List},
     rows::{detail, help},
-    state::{Pane, ViewState},
+    state::{Pane, Remark, ViewState},
 };
 
 /// What is left for the loop to do.
@@ -51,9 +52,13 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::Split => split(state),
         Key::SortLeft | Key::SortRight => sort_beside(state, key == Key::SortRight),
         Key::Reverse => {
-            state.sort.reversed = !state.sort.reversed;
+            state.at.sort.reversed = !state.at.sort.reversed;
             state.arrange();
         }
+        Key::Sites => show(state, List::Sites),
+        Key::Fds => show(state, List::Fds),
+        Key::Clients if state.list == List::Connections => show(state, List::Clients),
+        Key::Connections | Key::Clients => show(state, List::Connections),
         Key::Pause => state.toggle_pause(),
         Key::Mark => state.mark(),
         Key::Unmark => state.unmark(),
@@ -62,11 +67,21 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
             if state.pane == Pane::Detail {
                 state.pane = Pane::Table;
             }
-            state.typing = Some(state.filter.clone());
+            state.typing = Some(state.at.filter.clone());
         }
         Key::Typed(_) | Key::Erase | Key::EraseAll | Key::Accept => write(state, key),
     }
     Effect::Redraw
+}
+
+/// Another list; what covers the table goes.
+fn show(state: &mut ViewState, list: List) {
+    state.help = false;
+    state.scroll = 0;
+    if state.pane == Pane::Detail {
+        state.pane = if state.size.rows >= 30 { Pane::Split } else { Pane::Table };
+    }
+    state.go(list);
 }
 
 /// One layer back, the topmost first.
@@ -75,13 +90,13 @@ fn back(state: &mut ViewState) {
     if state.help {
         state.help = false;
     } else if let Some(before) = state.typing.take() {
-        state.filter = before;
+        state.at.filter = before;
         state.arrange();
     } else if state.pane == Pane::Detail {
         state.pane = if state.size.rows >= 30 { Pane::Split } else { Pane::Table };
         state.hold_cursor();
-    } else if !state.filter.is_empty() {
-        state.filter.clear();
+    } else if !state.at.filter.is_empty() {
+        state.at.filter.clear();
         state.arrange();
     }
 }
@@ -93,7 +108,21 @@ fn open(state: &mut ViewState) {
         state.scroll = 0;
         state.pane = Pane::Detail;
         state.hold_cursor();
+    } else if state.list == List::Clients && !state.at.order.is_empty() {
+        // All of one client's connections, by its address.
+        open_client(state);
+    } else if !state.at.order.is_empty() {
+        let text = "its call site is not known: nobody saw where it was opened".to_owned();
+        state.remark = Some(Remark { text, failed: false });
     }
+}
+
+/// The connections with the client under the cursor.
+fn open_client(state: &mut ViewState) {
+    let Some(Id::Client(address)) = state.id() else { return };
+    show(state, List::Connections);
+    state.at.filter = address;
+    state.arrange();
 }
 
 fn split(state: &mut ViewState) {
@@ -120,10 +149,10 @@ fn travel(state: &mut ViewState, key: Key) {
         state.scroll = moved(state.scroll.min(last), key, layout.detail_rows(), last);
     } else if key == Key::Home {
         state.put_cursor(0);
-        state.selected = None;
+        state.at.selected = None;
     } else {
-        let last = state.order.len().saturating_sub(1);
-        state.put_cursor(moved(state.cursor, key, layout.table_rows(), last));
+        let last = state.at.order.len().saturating_sub(1);
+        state.put_cursor(moved(state.at.cursor, key, layout.table_rows(), last));
     }
 }
 
@@ -144,28 +173,23 @@ fn moved(from: usize, key: Key, page: usize, last: usize) -> usize {
 
 /// The column beside the sorted one, among those there are now; the ends meet.
 fn sort_beside(state: &mut ViewState, right: bool) {
-    let there = |needs: Needs| match needs {
-        // The order "worst first" exists also before any rule has spoken.
-        Needs::Nothing | Needs::Judgement => true,
-        Needs::Baseline => state.baseline.is_some(),
-        Needs::ManyTargets => state.digest.many_targets,
-    };
-    let columns: Vec<_> = COLUMNS.iter().filter(|column| there(column.needs)).collect();
-    let at = columns.iter().position(|column| column.by == state.sort.by).unwrap_or(0);
-    let step = if right { 1 } else { columns.len() - 1 };
-    if let Some(next) = columns.get((at + step) % columns.len()) {
-        state.sort = Sort { by: next.by, reversed: false };
+    let Some(scene) = state.scene() else { return };
+    let columns = state.list.sortable(&scene);
+    let at = columns.iter().position(|by| *by == state.at.sort.by).unwrap_or(0);
+    let step = if right { 1 } else { columns.len().saturating_sub(1) };
+    if let Some(next) = columns.get((at + step) % columns.len().max(1)) {
+        state.at.sort = Sort { by: *next, reversed: false };
         state.arrange();
     }
 }
 
 fn write(state: &mut ViewState, key: Key) {
     match key {
-        Key::Typed(character) => state.filter.push(character),
+        Key::Typed(character) => state.at.filter.push(character),
         Key::Erase => {
-            state.filter.pop();
+            state.at.filter.pop();
         }
-        Key::EraseAll => state.filter.clear(),
+        Key::EraseAll => state.at.filter.clear(),
         _ => state.typing = None,
     }
     state.arrange();

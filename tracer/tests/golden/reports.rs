@@ -47,6 +47,12 @@ fn within_budget() -> Budget {
 }
 
 #[test]
+fn descriptors_and_connections() {
+    insta::assert_snapshot!("served", text(&sample::served(), None, None));
+    insta::assert_snapshot!("served_narrow", text(&sample::served(), Some(0), Some(62)));
+}
+
+#[test]
 fn nothing_happened() {
     insta::assert_snapshot!(text(&sample::empty(), Some(20), None));
 }

@@ -39,8 +39,14 @@ fn closed(schema: &Value) -> Value {
 
 #[test]
 fn every_report_is_as_the_schema_says_and_no_key_is_left_undescribed() {
-    let samples =
-        [sample::sample(), sample::lossy(), sample::empty(), sample::light(), sample::estimated()];
+    let samples = [
+        sample::sample(),
+        sample::lossy(),
+        sample::empty(),
+        sample::light(),
+        sample::estimated(),
+        sample::served(),
+    ];
     for report in samples {
         assert_eq!(faults(&closed(&schema()), &value(&report)), Vec::<String>::new());
     }
@@ -90,6 +96,28 @@ fn a_damaged_report_is_told() {
 }
 
 #[test]
+fn damaged_descriptors_and_connections_are_told() {
+    for (path, damage) in [
+        ("/fds/open", json!(null)),
+        ("/fds/table/0/state", json!(1)),
+        ("/fds/seconds_to_limit_between", json!([540])),
+        ("/sites/0/orphans/share", json!(100)),
+        ("/connections", json!({})),
+        ("/connections/by_end/us", json!(-1)),
+        ("/connections/clients/0/address", json!(null)),
+        ("/connections/clients/0/bytes_in", json!("1 KiB")),
+        ("/connections/table/0/role", json!("server")),
+        ("/connections/table/1/held", json!(12_288)),
+        ("/connections/table/1/peer", json!(["10.0.0.7", 50_122])),
+        ("/connections/recently_closed/0/closed_s", json!(-1)),
+    ] {
+        let mut report = value(&sample::served());
+        *report.pointer_mut(path).unwrap() = damage;
+        assert!(!faults(&schema(), &report).is_empty(), "{path}");
+    }
+}
+
+#[test]
 fn no_key_of_the_contract_may_be_missing() {
     let whole = value(&sample::estimated());
     for (path, key) in [
@@ -105,11 +133,29 @@ fn no_key_of_the_contract_may_be_missing() {
         ("/sites/0", "orphans"),
         ("/sites/0/frames/0", "why_unnamed"),
     ] {
-        let mut report = whole.clone();
-        let part = report.pointer_mut(path).unwrap().as_object_mut().unwrap();
-        assert!(part.remove(key).is_some(), "{path}/{key}");
-        assert!(!faults(&schema(), &report).is_empty(), "{path}/{key}");
+        without(&whole, path, key);
     }
+    let whole = value(&sample::served());
+    for (path, key) in [
+        ("", "connections"),
+        ("/fds", "seconds_to_limit"),
+        ("/fds/table/0", "what"),
+        ("/sites/0/orphans", "connections"),
+        ("/connections", "with_orphans"),
+        ("/connections/clients/0", "orphan_bytes"),
+        ("/connections/table/0", "closed_by"),
+    ] {
+        without(&whole, path, key);
+    }
+}
+
+/// The schema must refuse the report when it lacks this key.
+#[track_caller]
+fn without(whole: &Value, path: &str, key: &str) {
+    let mut report = whole.clone();
+    let part = report.pointer_mut(path).unwrap().as_object_mut().unwrap();
+    assert!(part.remove(key).is_some(), "{path}/{key}");
+    assert!(!faults(&schema(), &report).is_empty(), "{path}/{key}");
 }
 
 #[test]

@@ -4,10 +4,10 @@
 
 use std::io::{self, Write};
 
-use super::{Estimate, Page, cut, inherited};
+use super::{Estimate, Page, cut, inherited, inherited_count};
 use crate::{
-    format::{bytes, bytes_per_s, count, count_per_s, seconds},
-    report::{Frame, Report, Site, VerdictClass},
+    format::{bytes, bytes_per_s, count, count_per_s, percent, seconds},
+    report::{Frame, Orphans, Report, Site, VerdictClass},
 };
 
 pub(super) fn write(
@@ -28,14 +28,23 @@ pub(super) fn write(
         paragraph(rank, site, several, page)?;
     }
     let rest = report.sites.iter().skip(shown);
-    let left_out: u64 = rest.map(|site| site.outstanding_bytes).sum();
+    let (mut left_out, mut open) = (0, 0);
+    for site in rest {
+        left_out += site.outstanding_bytes;
+        open += if site.kind.is_descriptor() { site.outstanding_count } else { 0 };
+    }
     let more = report.sites.len() - shown;
     if more == 0 {
         return Ok(());
     }
     let noun = if more == 1 { "site" } else { "sites" };
     page.line("")?;
-    page.line(&format!("… {} more call {noun} with {}", count(more as u64), bytes(left_out)))
+    let open = match open {
+        0 => String::new(),
+        1 => " and 1 open descriptor".to_owned(),
+        _ => format!(" and {} open descriptors", count(open)),
+    };
+    page.line(&format!("… {} more call {noun} with {}{open}", count(more as u64), bytes(left_out)))
 }
 
 fn paragraph(
@@ -46,14 +55,24 @@ fn paragraph(
 ) -> io::Result<()> {
     let whose = if several { format!(" (pid {})", site.pid) } else { String::new() };
     let estimate = Estimate(site.error);
-    page.line(&format!(
-        "#{rank}  {}{whose}  {} of {}{} left  {}",
-        site.kind.name(),
-        estimate.outstanding(site.outstanding_bytes, site.outstanding_count, " outstanding, "),
-        estimate.mark(),
-        count(site.acquired_count),
-        growth(site),
-    ))?;
+    let held = if site.kind.is_descriptor() {
+        format!(
+            "{}{whose}  {} of {}{} left open",
+            site.fd_type.as_deref().unwrap_or_else(|| site.kind.name()),
+            estimate.open(site.outstanding_count),
+            estimate.mark(),
+            count(site.acquired_count),
+        )
+    } else {
+        format!(
+            "{}{whose}  {} of {}{} left",
+            site.kind.name(),
+            estimate.outstanding(site.outstanding_bytes, site.outstanding_count, " outstanding, "),
+            estimate.mark(),
+            count(site.acquired_count),
+        )
+    };
+    page.line(&format!("#{rank}  {held}  {}", growth(site)))?;
     let asked = site.asked().map_or_else(|| "unknown stack".to_owned(), place);
     page.line(&format!("    {asked}  by {}", site.acquired_by))?;
     let ages = site.age_s.map_or_else(String::new, |age| {
@@ -64,19 +83,28 @@ fn paragraph(
             seconds(age.median)
         )
     });
-    page.line(&format!(
-        "    acquired {}{}, released {}{ages}",
-        estimate.acquired(site.acquired_bytes, site.acquired_count),
-        inherited(site.inherited.bytes, site.inherited.count),
-        estimate.released(site.released_bytes, site.released_count)
-    ))?;
-    if let Some(orphans) = site.orphans {
-        page.line(&format!(
-            "    {} in {} left behind by {} closed connections",
-            bytes(orphans.bytes),
-            count(orphans.count),
-            count(orphans.connections)
-        ))?;
+    page.line(&if site.kind.is_descriptor() {
+        format!(
+            "    opened {}{}, closed {}{ages}",
+            estimate.opened(site.acquired_count),
+            inherited_count(site.inherited.count),
+            estimate.closed(site.released_count)
+        )
+    } else {
+        format!(
+            "    acquired {}{}, released {}{ages}",
+            estimate.acquired(site.acquired_bytes, site.acquired_count),
+            inherited(site.inherited.bytes, site.inherited.count),
+            estimate.released(site.released_bytes, site.released_count)
+        )
+    })?;
+    if let Some(orphans) = site.orphans.filter(|orphans| orphans.count > 0) {
+        let of = if site.kind.is_descriptor() {
+            count(orphans.count)
+        } else {
+            format!("{} in {}", bytes(orphans.bytes), count(orphans.count))
+        };
+        page.line(&format!("    {of} left behind by {}", leaving(orphans)))?;
     }
     if let Some(lost) = site.lost {
         page.line(&format!(
@@ -89,7 +117,31 @@ fn paragraph(
     stack(site, page)
 }
 
+/// Which closed connections left it: of how many, where that is known.
+fn leaving(orphans: Orphans) -> String {
+    match orphans.share.and_then(|share| whole(orphans.connections, share)) {
+        Some((share, all)) => format!("{share} of {} closed connections", count(all)),
+        None if orphans.connections == 1 => "1 closed connection".to_owned(),
+        None => format!("{} closed connections", count(orphans.connections)),
+    }
+}
+
+/// The share as text, and what it is a share of: `part / whole`, taken back.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rounded count of connections; the cast saturates"
+)]
+fn whole(part: u64, share: f64) -> Option<(String, u64)> {
+    (share > 0.0).then(|| (percent(share), (part as f64 / share).round() as u64))
+}
+
 fn growth(site: &Site) -> String {
+    if site.kind.is_descriptor() {
+        return site
+            .growth_count_per_s
+            .map_or_else(|| "growth not known yet".to_owned(), count_per_s);
+    }
     match (site.growth_bytes_per_s, site.growth_count_per_s) {
         (Some(bytes), Some(count)) => format!("{} ({})", bytes_per_s(bytes), count_per_s(count)),
         (Some(bytes), None) => bytes_per_s(bytes),

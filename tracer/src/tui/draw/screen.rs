@@ -1,4 +1,4 @@
-//! The whole screen: header, table, details or help, footer.
+//! The whole screen: header, sums, table, details or help, footer.
 //!
 //! Takes the state, hands on cells. Only what is visible is formatted.
 
@@ -7,7 +7,7 @@ use ratatui::buffer::Buffer;
 use super::paint;
 use crate::tui::{
     layout,
-    rows::{Role, Row, detail, footer, header, help, table},
+    rows::{Role, Row, body, detail, footer, header, help},
     state::ViewState,
     theme::Theme,
 };
@@ -30,19 +30,18 @@ fn lines(state: &ViewState) -> Vec<Row> {
     match state.shown.as_deref() {
         _ if state.help => lines.extend(help::rows(state, layout.width, layout.detail)),
         None => lines.extend([Row::new(), Row::of(Role::Muted, "   attaching…")]),
-        Some(report) => {
-            if layout.table > 0 {
-                lines.extend(table::rows(report, state, layout.width, layout.table));
-            }
-            lines.resize(layout.header + layout.table, Row::new());
-            if layout.detail > 0
-                && let Some(site) = state.site()
-            {
-                lines.extend(detail::rows(site, state, layout.width, layout.detail));
+        Some(_) => {
+            lines.extend(body::rows(state, &layout));
+            lines.resize(layout.header + layout.summary + layout.table, Row::new());
+            if layout.detail > 0 {
+                lines.extend(match state.site() {
+                    Some(site) => detail::rows(site, state, layout.width, layout.detail),
+                    None => detail::unknown(state, layout.width),
+                });
             }
         }
     }
-    lines.resize(layout.header + layout.table + layout.detail, Row::new());
+    lines.resize(layout.header + layout.summary + layout.table + layout.detail, Row::new());
     lines.push(footer::row(state));
     lines
 }

@@ -59,15 +59,27 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
     }
     let part = |rank, role, text| Segment { rank, row: Row::of(role, text) };
     let source = site.asked().and_then(crate::report::Frame::source).unwrap_or_default();
+    let whose = state.label().map(|label| names::middle(&label, width / 3)).unwrap_or_default();
     let parts = vec![
+        part(1, Role::Notice, whose),
         part(0, Role::Strong, names::function(&label(site), width * 2 / 5)),
-        part(1, Role::Muted, names::clean(&source)),
-        part(2, Role::Muted, format!("by {}", names::clean(&site.acquired_by))),
+        part(2, Role::Muted, names::clean(&source)),
+        part(3, Role::Muted, format!("by {}", names::clean(&site.acquired_by))),
     ];
     let title = packed(parts, width.saturating_sub(remark.width() + 8), 2);
     let mut rows = vec![rule(title, remark, width)];
     rows.extend(content.into_iter().skip(first).take(room));
     rows
+}
+
+/// Where the cursor is on something whose call site is not known.
+pub fn unknown(state: &ViewState, width: usize) -> Vec<Row> {
+    let whose = state.label().map(|label| names::middle(&label, width / 3)).unwrap_or_default();
+    let title = Row::of(Role::Notice, whose).with(Role::Muted, "  call site not known");
+    let title = rule(title, Row::new(), width);
+    let text =
+        "   Nobody saw where it was opened: before the attach, or in a way that is not traced.";
+    vec![title, Row::new(), Row::of(Role::Muted, text).fitted(width)]
 }
 
 fn modules(state: &ViewState) -> &[Module] {
@@ -97,6 +109,7 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
     let indented = |parts| Row::of(Role::Text, " ").and(packed(parts, width.saturating_sub(2), 3));
     let about = figures::about(site.error.as_ref());
     let amount = match site.error {
+        _ if site.kind.is_descriptor() => about.to_owned() + &format::count(site.outstanding_count),
         None => amount(site.outstanding_bytes, site.outstanding_count),
         Some(error) => format!(
             "~{} ± {} in ~{}",
@@ -115,8 +128,12 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
         held.push(part(1, "inherited", Role::Text, figures::count(site.inherited.count)));
     }
     lines.push(indented(held));
-    let growth =
-        Row::of(Role::Muted, "growth ").and(rate(site.growth_bytes_per_s, format::bytes_per_s));
+    let growth = if site.kind.is_descriptor() {
+        rate(site.growth_count_per_s, format::count_per_s)
+    } else {
+        rate(site.growth_bytes_per_s, format::bytes_per_s)
+    };
+    let growth = Row::of(Role::Muted, "growth ").and(growth);
     let mut second = vec![Segment { rank: 0, row: growth }];
     if let Some(age) = site.age_s {
         let text = format!("{} to {}", format::seconds(age.min), format::seconds(age.max));
@@ -182,6 +199,8 @@ fn verdict_line(site: &Site) -> Option<Row> {
 fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
     let line = |title: &str, bytes: Row, count: Row| {
         let blanks = |row: &Row, cells: usize| " ".repeat(cells.saturating_sub(row.width()));
+        // Descriptors have no bytes.
+        let bytes = if site.kind.is_descriptor() { Row::new() } else { bytes };
         Row::of(Role::Muted, format!(" {title:<12}{}", blanks(&bytes, 11)))
             .and(bytes)
             .with(Role::Text, blanks(&count, 12))
@@ -221,9 +240,14 @@ fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
         let count = figures::count_change(site.outstanding_count, then.count);
         rows.push(line("since mark", Row::of(Role::Strong, bytes), Row::of(Role::Strong, count)));
     }
-    if let Some(orphans) = site.orphans {
-        rows.push(plain(Role::Text, "orphans", orphans.bytes, orphans.count));
-        let text = format!(" of {} closed connections", format::count(orphans.connections));
+    if let Some(orphans) = site.orphans.filter(|orphans| orphans.count > 0) {
+        rows.push(plain(Role::Bad, "orphans", orphans.bytes, orphans.count));
+        let of = orphans.share.map(|share| format!(", {} of all", format::percent(share)));
+        let text = format!(
+            " of {} closed connections{}",
+            format::count(orphans.connections),
+            of.unwrap_or_default()
+        );
         rows.push(Row::of(Role::Muted, text));
     }
     if let Some(lost) = site.lost {

@@ -7,6 +7,7 @@ use crate::{
     format,
     tui::{
         keys::{BINDINGS, Key},
+        lists::List,
         names,
         state::ViewState,
     },
@@ -39,20 +40,24 @@ fn typing(state: &ViewState, width: usize) -> Row {
         .with(Role::Muted, " drop ");
     let room = width.saturating_sub(right.width() + 6);
     // The end of a long filter is where the typing happens.
-    let long = state.filter.chars().count().saturating_sub(room);
-    let end: String = state.filter.chars().skip(long).collect();
+    let long = state.at.filter.chars().count().saturating_sub(room);
+    let end: String = state.at.filter.chars().skip(long).collect();
     let left = Row::of(Role::Accent, " / ").with(Role::Strong, end).with(Role::Accent, "▏");
     spread(left, right, width)
 }
 
 fn hints(state: &ViewState, width: usize) -> Row {
-    let has_rows = !state.order.is_empty();
+    let has_rows = !state.at.order.is_empty();
     let useful = |key: Key| match key {
         Key::Help => true,
         _ if state.help => false,
         Key::Close => true,
         Key::Open => has_rows,
         Key::Full => state.may_go_over(),
+        Key::Clients => matches!(state.list, List::Connections | List::Clients),
+        // They have nothing to show below, and changes since a mark are those of call sites.
+        Key::Split => state.list != List::Clients && state.shown.is_some(),
+        Key::Mark => state.list == List::Sites && state.shown.is_some(),
         _ => state.shown.is_some(),
     };
     let mut segments = Vec::new();
@@ -60,6 +65,8 @@ fn hints(state: &ViewState, width: usize) -> Row {
         let Some((stroke, word)) = binding.hint else { continue };
         let word = match binding.key {
             Key::Pause if state.paused => "go on",
+            Key::Clients if state.list == List::Clients => "one by one",
+            Key::Open if state.list == List::Clients => "its connections",
             Key::Mark if state.baseline.is_some() => "re-mark",
             Key::Help if state.help => "close   Up Down scroll",
             _ => word,
@@ -83,7 +90,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
 const fn rank(key: Key) -> u8 {
     match key {
         Key::Help | Key::Close => 0,
-        Key::Open | Key::Filter | Key::Full => 1,
+        Key::Open | Key::Filter | Key::Full | Key::Clients => 1,
         Key::Pause | Key::Mark | Key::SortLeft => 2,
         Key::Save => 3,
         _ => 4,

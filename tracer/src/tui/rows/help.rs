@@ -5,10 +5,12 @@
 use super::{Role, Row, header, rule};
 use crate::{
     format,
-    report::{ProbeStatus, Report, VerdictClass},
+    report::{Client, Connection, Fd, ProbeStatus, Report, Site, VerdictClass},
     tui::{
-        columns::{COLUMNS, verdict_words},
+        columns::verdict_words,
+        digest::TypeRow,
         keys::{BINDINGS, Key},
+        lists::{self, Listed},
         names,
         state::ViewState,
     },
@@ -23,6 +25,14 @@ const WORDS: [(&str, &str); 7] = [
     ("refused", "probes that could not be put on; missing: no object has the function"),
     ("own cpu", "processor time of leaktrace itself, as a share of one processor"),
     ("unknown frees", "releases of what was acquired before the attach"),
+];
+
+/// The same, where descriptors and connections are traced.
+const COUNTS: [(&str, &str); 4] = [
+    ("full in", "when the limit of open descriptors is reached, if they go on growing as they do"),
+    ("churn", "connections opened per second"),
+    ("orphans", "what was acquired for a connection and is still there after its end"),
+    ("unseen", "descriptors found opened or closed in a way that is not traced"),
 ];
 
 /// The same, where there is a budget.
@@ -72,9 +82,18 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
     for binding in BINDINGS.iter().filter(|one| !one.help.is_empty() && there(one.key)) {
         entry(&mut rows, Role::Accent, binding.shown, binding.help, width);
     }
-    heading(&mut rows, "Columns");
-    for column in COLUMNS {
-        entry(&mut rows, Role::Text, column.title, column.help, width);
+    table::<Site>(&mut rows, "Columns of call sites", width);
+    if let Some(report) = state.shown.as_deref() {
+        if report.fds.is_some() {
+            table::<TypeRow>(&mut rows, "Columns of descriptors by type", width);
+        }
+        if report.fds.as_ref().is_some_and(|fds| !fds.table.is_empty()) {
+            table::<Fd>(&mut rows, "Columns of file descriptors", width);
+        }
+        if report.connections.is_some() {
+            table::<Connection>(&mut rows, "Columns of connections", width);
+            table::<Client>(&mut rows, "Columns of clients", width);
+        }
     }
     heading(&mut rows, "Verdicts");
     for (class, help) in [
@@ -91,6 +110,11 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
     for (word, help) in WORDS {
         entry(&mut rows, Role::Text, word, help, width);
     }
+    if state.shown.as_deref().is_some_and(lists::are_many) {
+        for (word, help) in COUNTS {
+            entry(&mut rows, Role::Text, word, help, width);
+        }
+    }
     let account = state.shown.as_deref().map(|report| &report.accounting);
     let budget = account.filter(|account| account.budget.is_some()).map(|_| COST);
     let estimates = account.filter(|account| account.estimated).map(|_| ESTIMATES);
@@ -101,6 +125,13 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
         now(&mut rows, report, width);
     }
     rows
+}
+
+fn table<T: Listed>(rows: &mut Vec<Row>, title: &str, width: usize) {
+    heading(rows, title);
+    for column in T::COLUMNS {
+        entry(rows, Role::Text, column.title, column.help, width);
+    }
 }
 
 /// What the header could only count: losses by reason, and the probes that are not on.

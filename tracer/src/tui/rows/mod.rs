@@ -3,6 +3,8 @@
 //! Takes the report and the view's state, hands on [`Row`]s. Knows no terminal; what a role looks
 //! like is `theme`'s business, where a row goes is `draw`'s.
 
+pub mod body;
+mod counts;
 pub mod detail;
 pub mod footer;
 pub mod header;

@@ -1,98 +1,61 @@
-//! The table of call sites: its title, the columns that fit, and the visible rows only.
+//! The table, of whatever items: column titles, the columns that fit, and the visible rows only.
 //!
-//! Pure; takes the report and the state, hands on rows. With 50,000 call sites it still looks at no
-//! more than a screenful.
+//! Pure; takes a list's columns and order, hands on rows. With 100,000 items it still looks at no more
+//! than a screenful.
 
-use super::{Role, Row, rule};
+use super::{Role, Row};
 use crate::{
     format,
-    report::{Frame, Report, Site},
+    report::{Frame, Site},
     tui::{
-        columns::{self, By, COLUMNS, Column, Needs},
-        figures, names,
-        state::ViewState,
+        columns::{Column, Scene, Sort},
+        figures,
+        lists::Listed,
+        names,
     },
 };
 
-/// Title line, column titles and the visible call sites, in `height` lines.
-pub fn rows(report: &Report, state: &ViewState, width: usize, height: usize) -> Vec<Row> {
-    let mut lines = vec![title(report, state, width, height)];
-    let shown = height.saturating_sub(2);
-    if state.order.is_empty() {
-        lines.extend(nothing(report, state, width));
-        return lines;
-    }
-    let columns = chosen(state, width);
+/// Which items stand where.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// Their places in the report, in order.
+    pub order: &'a [usize],
+    /// Index into `order` of the first visible one.
+    pub top: usize,
+    /// Index into `order` of the cursor, if there is one.
+    pub cursor: Option<usize>,
+    /// Which column orders them, if one does.
+    pub sort: Option<Sort>,
+}
+
+/// Column titles and the visible items, in `height` lines.
+pub fn rows<T: Listed>(
+    scene: &Scene<'_>,
+    what: &Shown<'_>,
+    width: usize,
+    height: usize,
+) -> Vec<Row> {
+    let columns = chosen::<T>(scene, what.sort, width);
     let gap = " ".repeat(gap(width));
-    lines.push(titles(&columns, state, &gap, width));
-    for (number, at) in state.order.iter().enumerate().skip(state.top).take(shown) {
-        let Some(site) = report.sites.get(*at) else { continue };
+    let mut lines = vec![titles(&columns, what.sort, &gap, width)];
+    let visible = what.order.iter().enumerate().skip(what.top).take(height.saturating_sub(1));
+    for (number, at) in visible {
+        let Some(entry) = scene.entry::<T>(*at) else { continue };
         let mut row = Row::of(Role::Text, " ");
         for (place, (column, cells)) in columns.iter().enumerate() {
             if place > 0 {
                 row = row.with(Role::Text, gap.clone());
             }
-            let cell = (column.cell)(site, state.baseline.as_ref(), *cells);
-            row = row.and(aligned(cell, column.left, *cells));
+            row = row.and(aligned((column.cell)(&entry, *cells), column.left, *cells));
         }
-        row.selected = number == state.cursor;
+        row.selected = what.cursor == Some(number);
         lines.push(row.fitted(width));
     }
     lines
 }
 
-fn title(report: &Report, state: &ViewState, width: usize, height: usize) -> Row {
-    let (all, found) = (report.sites.len(), state.order.len());
-    let mut title = Row::of(Role::Strong, "Call sites");
-    if found > 0 {
-        let last = (state.top + height.saturating_sub(2)).min(found);
-        let place = format!(" {}–{last} of {}", state.top + 1, format::count(found as u64));
-        title = title.with(Role::Muted, place);
-    }
-    for (number, one, many) in
-        [(state.digest.leaks, "leak", "leaks"), (state.digest.suspects, "suspect", "suspects")]
-    {
-        if number > 0 {
-            let word = if number == 1 { one } else { many };
-            title = title.with(Role::Muted, ", ").with(Role::Bad, format!("{number} {word}"));
-        }
-    }
-    if !state.filter.is_empty() {
-        let filter = names::start_of(&state.filter, width / 4);
-        title = title
-            .with(Role::Muted, "  filter ")
-            .with(Role::Notice, format!(" {filter} "))
-            .with(Role::Muted, format!(" of {}", format::count(all as u64)));
-    }
-    let column = columns::column(state.sort.by);
-    let order = match (column.by, state.sort.reversed) {
-        (By::Verdict, false) => "worst first".to_owned(),
-        (By::Verdict, true) => "worst last".to_owned(),
-        _ => format!("by {} {}", column.title, arrow(column, state.sort.reversed)),
-    };
-    let mut remark = Row::of(Role::Muted, order);
-    if let Some(mark) = &state.baseline
-        && width >= 100
-    {
-        let since = format!("Δ since mark at {}, ", format::clock(mark.at_s));
-        remark = Row::of(Role::Muted, since).and(remark);
-    }
-    rule(title, remark, width)
-}
-
-fn nothing(report: &Report, state: &ViewState, width: usize) -> Vec<Row> {
-    let text = if report.accounting.events == 0 {
-        "Nothing was acquired or released so far.".to_owned()
-    } else if report.sites.is_empty() {
-        "Nothing is outstanding: all that was acquired has been released.".to_owned()
-    } else {
-        let filter = names::start_of(&state.filter, width / 4);
-        format!("No call site has “{filter}” in its stack or kind. Esc shows all.")
-    };
-    vec![Row::new(), Row::of(Role::Muted, format!("   {text}")).fitted(width)]
-}
-
-const fn arrow(column: &Column, reversed: bool) -> &'static str {
+/// Which way a column is ordered.
+pub const fn arrow<T>(column: &Column<T>, reversed: bool) -> &'static str {
     if column.largest_first == reversed { "▲" } else { "▼" }
 }
 
@@ -102,42 +65,43 @@ fn gap(width: usize) -> usize {
 
 /// The columns that fit, in the table's order, each with its width. The one that orders the table is
 /// kept before others.
-pub fn chosen(state: &ViewState, width: usize) -> Vec<(&'static Column, usize)> {
-    let there = |column: &&Column| match column.needs {
-        Needs::Nothing => true,
-        Needs::Baseline => state.baseline.is_some(),
-        Needs::Judgement => state.digest.judged,
-        Needs::ManyTargets => state.digest.many_targets,
-    };
-    let leave = |column: &Column| if column.by == state.sort.by { 16 } else { column.leave };
-    let mut by_importance: Vec<&Column> = COLUMNS.iter().filter(there).collect();
+fn chosen<T: Listed>(
+    scene: &Scene<'_>,
+    sort: Option<Sort>,
+    width: usize,
+) -> Vec<(&'static Column<T>, usize)> {
+    let sorted = |column: &Column<T>| sort.is_some_and(|sort| sort.by == column.by);
+    let leave = |column: &Column<T>| if sorted(column) { 16 } else { column.leave };
+    let mut by_importance: Vec<&Column<T>> =
+        T::COLUMNS.iter().filter(|column| column.is_there(scene)).collect();
     by_importance.sort_by_key(|column| leave(column));
     let mut room = width.saturating_sub(2);
     let mut kept = Vec::new();
     for column in by_importance {
         let cells = (column.width)(width);
-        let needed = if column.by == By::Site { 0 } else { cells + gap(width) };
-        if room >= needed + leave(column) {
+        let needed = if cells == 0 { 0 } else { cells + gap(width) };
+        if cells == 0 || room >= needed + leave(column) {
             room -= needed;
             kept.push(column.by);
         }
     }
-    COLUMNS
-        .iter()
-        .filter(|column| kept.contains(&column.by))
-        .map(|column| (column, if column.by == By::Site { room } else { (column.width)(width) }))
-        .collect()
+    let cells = |column: &Column<T>| match (column.width)(width) {
+        0 => room,
+        cells => cells,
+    };
+    let shown = T::COLUMNS.iter().filter(|column| kept.contains(&column.by));
+    shown.map(|column| (column, cells(column))).collect()
 }
 
-fn titles(columns: &[(&Column, usize)], state: &ViewState, gap: &str, width: usize) -> Row {
+fn titles<T>(columns: &[(&Column<T>, usize)], sort: Option<Sort>, gap: &str, width: usize) -> Row {
     let mut row = Row::of(Role::Text, " ");
     for (place, (column, cells)) in columns.iter().enumerate() {
-        let sorted = column.by == state.sort.by;
-        let role = if sorted { Role::Sorted } else { Role::Title };
-        let marked = format!("{}{}", column.title, arrow(column, state.sort.reversed));
-        let text = match names::width(&marked) <= *cells {
-            true if sorted => marked,
-            _ if *cells < 4 => String::new(),
+        let sorted = sort.filter(|sort| sort.by == column.by);
+        let role = if sorted.is_some() { Role::Sorted } else { Role::Title };
+        let marked = sorted.map(|sort| format!("{}{}", column.title, arrow(column, sort.reversed)));
+        let text = match marked {
+            Some(marked) if names::width(&marked) <= *cells => marked,
+            _ if *cells < 4 && names::width(column.title) > *cells => String::new(),
             _ => column.title.to_owned(),
         };
         if place > 0 {

@@ -3,7 +3,12 @@
 use super::{golden, press, view};
 use crate::{
     report::{Errors, Report, sample::estimate},
-    tui::{columns::COLUMNS, keys::Key, sample},
+    tui::{
+        columns::{Entry, SITES, Scene},
+        digest::Digest,
+        keys::Key,
+        sample,
+    },
 };
 
 fn estimated() -> Report {
@@ -51,13 +56,16 @@ fn help_explains_estimates_where_there_are_some() {
 
 #[test]
 fn marked_cells_fit_their_width() {
-    let mut site = estimated().sites[0].clone();
+    let report = estimated();
+    let digest = Digest::of(&report);
+    let scene = Scene { report: &report, digest: &digest, baseline: None };
+    let mut site = report.sites[0].clone();
     for figure in [9, 99_999, 100_000, 999_999, 1_000_000, 99_949_999, 123_456_789_000] {
         site.outstanding_count = figure;
         site.outstanding_bytes = figure;
         site.acquired_count = figure;
-        for column in COLUMNS.iter().filter(|column| (column.width)(80) > 1) {
-            let cell = (column.cell)(&site, None, (column.width)(80));
+        for column in SITES.iter().filter(|column| (column.width)(80) > 1) {
+            let cell = (column.cell)(&Entry { item: &site, at: 0, scene }, (column.width)(80));
             assert!(cell.width() <= (column.width)(80), "{} {}", column.title, cell.text());
         }
     }

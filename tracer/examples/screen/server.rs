@@ -1,24 +1,13 @@
-//! Shows the screen with a made-up server that leaks: for looking at it without root.
-//!
-//! `cargo run --example screen [SITES] [quiet|lossy|exits|stops|panics|waits]`; with
-//! `time` instead of a mood it measures receiving, sorting, filtering and drawing, and leaves.
+//! A made-up server that leaks.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::indexing_slicing,
-    reason = "a tool for developers, never shipped"
-)]
+#![expect(clippy::indexing_slicing, reason = "a tool for developers, never shipped")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use leaktrace::{
-    report::{
-        Accounting, Age, Collector, Exit, Frame, Host, Probe, ProbeStatus, Report, SCHEMA, Site,
-        Target, Total, Verdict, VerdictClass, Window,
-    },
-    tui::{self, Screen},
+use leaktrace::report::{
+    Accounting, Age, Collector, Connection, Connections, Exit, Fd, Fds, Frame, Probe, ProbeStatus,
+    Report, Site, Target, Total, Verdict, VerdictClass, Window, sample,
 };
-use tokio::sync::watch;
 use tracer_common::kind::Kind;
 
 const NAMES: [(&str, &str, u32); 9] = [
@@ -73,15 +62,18 @@ fn stack(number: usize) -> Arc<[Frame]> {
         .collect()
 }
 
-struct Server {
+/// A server that leaks, as it is at each tick.
+pub(crate) struct Server {
     stacks: Vec<Arc<[Frame]>>,
     trends: Vec<Vec<u64>>,
-    tick: u64,
+    /// Reports so far.
+    pub(crate) tick: u64,
     mood: String,
 }
 
 impl Server {
-    fn new(sites: usize, mood: &str) -> Self {
+    /// With so many call sites.
+    pub(crate) fn new(sites: usize, mood: &str) -> Self {
         let stacks = (0..sites).map(stack).collect();
         Self { stacks, trends: vec![Vec::new(); sites], tick: 0, mood: mood.to_owned() }
     }
@@ -152,7 +144,44 @@ impl Server {
         }
     }
 
-    fn report(&mut self) -> Report {
+    /// Whether it has descriptors and connections, as many as call sites.
+    fn serves(&self) -> bool {
+        matches!(self.mood.as_str(), "serves" | "time")
+    }
+
+    fn fds(&self) -> Fds {
+        let mut fds = sample::served().fds.unwrap_or_default();
+        let number = u32::try_from(self.stacks.len()).unwrap_or(0);
+        let pattern: Vec<Fd> = fds.table.iter().skip(5).cloned().collect();
+        fds.table = (0..number)
+            .zip(pattern.iter().cycle())
+            .map(|(fd, like)| Fd {
+                fd,
+                site: like.site.map(|_| fd % number + 1),
+                age_s: Some(self.tick as f64 + f64::from(fd % 977)),
+                ..like.clone()
+            })
+            .collect();
+        fds
+    }
+
+    fn connections(&self) -> Connections {
+        let mut all = sample::served().connections.unwrap_or_default();
+        let pattern = all.table.clone();
+        all.table = (0_u64..)
+            .zip(pattern.iter().cycle())
+            .take(self.stacks.len())
+            .map(|(id, like)| Connection {
+                id,
+                age_s: Some(self.tick as f64 + (id % 977) as f64),
+                ..like.clone()
+            })
+            .collect();
+        all
+    }
+
+    /// What it is like a tick later.
+    pub(crate) fn report(&mut self) -> Report {
         self.tick += 1;
         let mut sites: Vec<Site> = (0..self.stacks.len()).map(|number| self.site(number)).collect();
         sites.sort_by(|a, b| {
@@ -171,14 +200,6 @@ impl Server {
         }
         let ended = self.mood == "exits" && self.tick > 8;
         Report {
-            schema: SCHEMA.to_owned(),
-            version: "0.1.0".to_owned(),
-            host: Host {
-                kernel: "6.18.0".to_owned(),
-                arch: "x86_64".to_owned(),
-                fd_backend: None,
-                lockdown: None,
-            },
             targets: vec![Target {
                 pid: 4121,
                 parent: None,
@@ -194,8 +215,6 @@ impl Server {
                 duration_s: self.tick as f64,
                 attach_ms: 310,
             },
-            allocators: Vec::new(),
-            warnings: Vec::new(),
             accounting: Accounting {
                 events: self.tick * 182_000,
                 events_per_s: 182_000.0 + (self.tick % 7) as f64 * 311.0,
@@ -213,10 +232,9 @@ impl Server {
             probes: probes(),
             totals,
             sites,
-            modules: Vec::new(),
-            light: None,
-            fds: None,
-            connections: None,
+            fds: self.serves().then(|| self.fds()),
+            connections: self.serves().then(|| self.connections()),
+            ..sample::empty()
         }
     }
 }
@@ -239,80 +257,4 @@ fn probes() -> Vec<Probe> {
             why: (number == 7).then(|| "no return probe on this kernel".to_owned()),
         })
         .collect()
-}
-
-fn measure(sites: usize) {
-    use ratatui::buffer::Buffer;
-    use ratatui::layout::Rect;
-    use tui::{draw::screen, keys::Key, state, theme::Theme, update};
-    let mut server = Server::new(sites, "quiet");
-    for _ in 0..60 {
-        server.report();
-    }
-    let report = Arc::new(server.report());
-    let mut view = state::ViewState::new(state::Size { columns: 120, rows: 40 });
-    let mut buffer = Buffer::empty(Rect::new(0, 0, 120, 40));
-    let time = |what: &str, runs: u32, work: &mut dyn FnMut()| {
-        let start = std::time::Instant::now();
-        (0..runs).for_each(|_| work());
-        println!("{what:<34} {:>9.3} ms", start.elapsed().as_secs_f64() * 1e3 / f64::from(runs));
-    };
-    time("receive a report, worst first", 20, &mut || {
-        view.receive(Arc::clone(&report));
-    });
-    time("draw 120x40", 200, &mut || screen::draw(&view, Theme::Colored, &mut buffer));
-    time("next sort column", 14, &mut || {
-        update::update(&mut view, Key::SortRight);
-    });
-    time("cursor down", 200, &mut || {
-        update::update(&mut view, Key::Down);
-    });
-    time("mark", 5, &mut || {
-        update::update(&mut view, Key::Mark);
-    });
-    update::update(&mut view, Key::Filter);
-    for letter in "expand".chars() {
-        time(&format!("filter letter {letter}"), 1, &mut || {
-            update::update(&mut view, Key::Typed(letter));
-        });
-    }
-    time("receive a report, filtered", 5, &mut || {
-        view.receive(Arc::clone(&report));
-    });
-}
-
-#[tokio::main]
-async fn main() -> std::io::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let sites = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(60);
-    let mood = arguments.next().unwrap_or_default();
-    if mood == "time" {
-        measure(sites);
-        return Ok(());
-    }
-    let (send, reports) = watch::channel(None);
-    let (halt, mut stop) = watch::channel(false);
-    std::thread::spawn(move || {
-        let mut server = Server::new(sites, &mood);
-        let pause = Duration::from_millis(if mood == "waits" { 600_000 } else { 1000 });
-        std::thread::sleep(pause);
-        loop {
-            let report = server.report();
-            assert!(!(mood == "panics" && server.tick > 3), "made-up panic");
-            let last = report.window.duration_s > 20.0 && mood == "stops";
-            if send.send(Some(Arc::new(report))).is_err() || last && halt.send(true).is_err() {
-                return;
-            }
-            std::thread::sleep(pause);
-        }
-    });
-    let mut screen = Screen::enter()?;
-    let room = |report: &Report| report.window.duration_s <= 30.0;
-    let saved = || std::path::PathBuf::from("leaktrace-4121.json");
-    let shown = screen.show(reports, |report| room(report).then(saved).ok_or("disk full".into()));
-    let left =
-        tokio::select! { left = shown => Some(left?), _ = stop.wait_for(|stop| *stop) => None };
-    drop(screen);
-    println!("left: {left:?}");
-    Ok(())
 }

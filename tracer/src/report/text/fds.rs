@@ -1,0 +1,148 @@
+//! File descriptors as text: how many, how long there is room for more, of what sort, and which sockets the
+//! peer has closed while the target has not.
+//!
+//! Takes the report's descriptors, hands on lines. The table of all open ones is in the JSON and on the screen.
+
+use std::{
+    cmp::Reverse,
+    io::{self, Write},
+};
+
+use super::{Page, pace, table};
+use crate::{
+    format::{count, count_per_s, roughly, roughly_between, seconds},
+    report::{Fd, Fds},
+};
+
+/// Half-closed sockets that are named; all of them are counted.
+const NAMED: usize = 5;
+
+pub(super) fn write(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    page.line("")?;
+    let limit = fds.limit.map(|limit| format!(" of {} allowed", count(limit))).unwrap_or_default();
+    let some = |text: Option<String>| text.unwrap_or_default();
+    let line = format!(
+        "file descriptors: {} open{limit}{}{}{}{}",
+        count(fds.open),
+        some(fds.growth_per_s.map(|rate| format!(", {}", count_per_s(rate)))),
+        some(fds.opened.map(|opened| format!("; opened {}", count(opened)))),
+        some(fds.opened_per_s.map(|rate| format!(" ({})", pace(rate)))),
+        some(fds.closed.map(|closed| format!(", closed {}", count(closed)))),
+    );
+    page.line(&line)?;
+    if let Some(text) = until_full(fds) {
+        page.line(&format!("  {text}"))?;
+    }
+    by_type(fds, page)?;
+    unseen(fds, page)?;
+    half_closed(fds, several, page)
+}
+
+/// When there will be no room for more, if ever.
+pub(super) fn until_full(fds: &Fds) -> Option<String> {
+    let left = roughly(fds.seconds_to_limit?);
+    let within = match fds.seconds_to_limit_between {
+        Some((from, Some(to))) => format!(" ({})", roughly_between(from, to)),
+        Some((from, None)) => format!(" (not before {}, maybe never)", roughly(from)),
+        None => String::new(),
+    };
+    Some(format!("limit reached in {left}{within}"))
+}
+
+/// A row for each type, most open first.
+fn by_type(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let mut types: Vec<_> = fds.turnover_by_type.iter().collect();
+    if types.is_empty() {
+        return Ok(());
+    }
+    types.sort_by_key(|(_, one)| Reverse(one.open));
+    let growth = types.iter().any(|(_, one)| one.growth_per_s.is_some());
+    let mut head = ["type", "open", "opened", "closed"].map(str::to_owned).to_vec();
+    if growth {
+        head.push("growth".to_owned());
+    }
+    let mut rows = vec![head];
+    for (sort, one) in types {
+        let mut row = vec![sort.clone(), count(one.open), count(one.opened), count(one.closed)];
+        if growth {
+            row.push(one.growth_per_s.map_or_else(|| "?".to_owned(), count_per_s));
+        }
+        rows.push(row);
+    }
+    table(&rows, page)
+}
+
+/// What was found to be there or gone, without having been seen to come or go.
+fn unseen(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    for (number, what) in [(fds.opened_unseen, "opened"), (fds.closed_unseen, "closed")] {
+        if let Some(number) = number.filter(|number| *number > 0) {
+            page.line(&format!("  {} found {what} in a way that is not seen", count(number)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sockets that the peer has closed and the target has not, those that wait longest first.
+fn half_closed(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let mut waiting: Vec<&Fd> = fds.table.iter().filter(|one| one.is_half_closed()).collect();
+    // Where the time is not known, it began before the attach, or was not seen: last.
+    waiting.sort_by(|left, right| {
+        let waited = |one: &Fd| one.state_s.unwrap_or(-1.0);
+        waited(right).total_cmp(&waited(left))
+    });
+    let Some(more) = waiting.len().checked_sub(1) else { return Ok(()) };
+    let title = match more {
+        0 => "1 socket is still open though its peer has closed:".to_owned(),
+        _ => format!(
+            "{} sockets are still open though their peers have closed:",
+            count(more as u64 + 1)
+        ),
+    };
+    page.line(&format!("  {title}"))?;
+    for one in waiting.iter().take(NAMED) {
+        let whose = if several { format!(" of pid {}", one.pid) } else { String::new() };
+        let who = one.peer.as_deref().unwrap_or("peer");
+        let since = one.state_s.map_or_else(
+            || "at an unknown time".to_owned(),
+            |time| format!("{} ago", seconds(time)),
+        );
+        page.line(&format!(
+            "    fd {}{whose} CLOSE_WAIT: {who} closed {since}, still open",
+            one.fd
+        ))?;
+    }
+    match waiting.len().saturating_sub(NAMED) {
+        0 => Ok(()),
+        more => page.line(&format!("    … {} more", count(more as u64))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_until_the_limit_says_how_sure_it_is() {
+        let fds = |left, between| Fds {
+            seconds_to_limit: left,
+            seconds_to_limit_between: between,
+            ..Fds::default()
+        };
+        for (left, between, text) in [
+            (None, None, None),
+            (Some(777.5), None, Some("limit reached in 13 min")),
+            (
+                Some(777.5),
+                Some((540.0, Some(1_320.0))),
+                Some("limit reached in 13 min (9 to 22 min)"),
+            ),
+            (
+                Some(18_000.0),
+                Some((6_000.0, None)),
+                Some("limit reached in 5 h (not before 100 min, maybe never)"),
+            ),
+        ] {
+            assert_eq!(until_full(&fds(left, between)).as_deref(), text);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The columns of the table of connections, one by one and by client.
+
+use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, pace, text};
+use crate::{
+    format,
+    report::{Amount, Began, Client, Connection},
+    tui::{
+        figures, names,
+        rows::{Role, Row},
+    },
+};
+
+/// Every column of single connections, from left to right.
+#[rustfmt::skip]
+pub const CONNECTIONS: &[Column<Connection>] = &[
+    Column { by: By::Pid, title: "pid", help: "process id of the target",
+        needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 16, largest_first: false,
+        rank: |one| Rank::Number(f64::from(one.item.pid)),
+        cell: |one, _| Row::of(Role::Muted, one.item.pid.to_string()) },
+    Column { by: By::Fd, title: "fd", help: "number of its descriptor, while it is open",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 40, largest_first: false,
+        rank: |one| number(one.item.fd.map(f64::from)),
+        cell: |one, _| one.item.fd.map_or_else(Row::new, |fd| Row::of(Role::Muted, fd.to_string())) },
+    Column { by: By::Type, title: "type", help: "its protocol",
+        needs: Needs::Nothing, width: |_| 5, left: true, leave: 30, largest_first: false,
+        rank: |one| Rank::Text(&one.item.protocol),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.protocol, cells)) },
+    Column { by: By::Peer, title: "peer", help: "address and port on the other side",
+        needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
+        rank: |one| text(one.item.peer.as_deref()),
+        cell: |one, cells| known(Role::Text, one.item.peer.as_ref().map(|peer| names::middle(peer, cells))) },
+    Column { by: By::Role, title: "role", help: "accepted (the peer began it) or connected (the target did)",
+        needs: Needs::Nothing, width: |_| 9, left: true, leave: 40, largest_first: false,
+        rank: |one| text(one.item.role.map(began)),
+        cell: |one, _| known(Role::Muted, one.item.role.map(|role| began(role).to_owned())) },
+    Column { by: By::State, title: "state", help: "what the protocol says; of a closed one, who closed it",
+        needs: Needs::Nothing, width: |_| 12, left: true, leave: 16, largest_first: true,
+        rank: |one| text(one.item.state.as_deref().or(one.item.closed_by.as_deref())), cell: state },
+    Column { by: By::Age, title: "age", help: "time since it was opened, of a closed one until its end; – not seen",
+        needs: Needs::Nothing, width: |_| 6, left: false, leave: 18, largest_first: true,
+        rank: |one| number(one.item.age_s), cell: |one, _| age(one.item.age_s) },
+    Column { by: By::In, title: "in", help: "bytes received; – not known",
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 22, largest_first: true,
+        rank: |one| number(one.item.bytes_in.map(|bytes| bytes as f64)),
+        cell: |one, _| known(Role::Text, one.item.bytes_in.map(format::bytes)) },
+    Column { by: By::Out, title: "out", help: "bytes sent; – not known",
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 22, largest_first: true,
+        rank: |one| number(one.item.bytes_out.map(|bytes| bytes as f64)),
+        cell: |one, _| known(Role::Text, one.item.bytes_out.map(format::bytes)) },
+    Column { by: By::Held, title: "held", help: "bytes acquired for it and outstanding",
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 17, largest_first: true,
+        rank: |one| counted(one.item.held.bytes), cell: |one, _| bytes_of(one.item.held, Role::Text) },
+    Column { by: By::Orphans, title: "orphans", help: "bytes of that which its end has left behind",
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 17, largest_first: true,
+        rank: |one| counted(one.item.orphans.bytes), cell: |one, _| bytes_of(one.item.orphans, Role::Bad) },
+    Column { by: By::OrphanCount, title: "blocks", help: "the same as a number of resources",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 44, largest_first: true,
+        rank: |one| counted(one.item.orphans.count), cell: |one, _| some(one.item.orphans.count, Role::Bad) },
+];
+
+/// Every column of the clients, from left to right.
+#[rustfmt::skip]
+pub const CLIENTS: &[Column<Client>] = &[
+    Column { by: By::Peer, title: "client", help: "address on the other side",
+        needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
+        rank: |one| Rank::Text(&one.item.address),
+        cell: |one, cells| Row::of(Role::Strong, names::middle(&one.item.address, cells)) },
+    Column { by: By::Orphans, title: "orphans", help: "bytes that its closed connections have left behind",
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 15, largest_first: true,
+        rank: |one| counted(one.item.orphan_bytes),
+        cell: |one, _| bytes_of(Amount { count: one.item.orphan_count, bytes: one.item.orphan_bytes }, Role::Bad) },
+    Column { by: By::OrphanCount, title: "blocks", help: "the same as a number of resources",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 24, largest_first: true,
+        rank: |one| counted(one.item.orphan_count), cell: |one, _| some(one.item.orphan_count, Role::Bad) },
+    Column { by: By::Leaving, title: "left by", help: "closed connections that have left something behind",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 17, largest_first: true,
+        rank: |one| counted(one.item.with_orphans), cell: |one, _| some(one.item.with_orphans, Role::Text) },
+    Column { by: By::Open, title: "open", help: "open connections",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 15, largest_first: true,
+        rank: |one| counted(one.item.open), cell: |one, _| Row::of(Role::Strong, figures::count(one.item.open)) },
+    Column { by: By::Opened, title: "opened", help: "connections opened since the start",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 16, largest_first: true,
+        rank: |one| counted(one.item.opened), cell: |one, _| Row::of(Role::Text, figures::count(one.item.opened)) },
+    Column { by: By::Closed, title: "closed", help: "connections closed since the start",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 28, largest_first: true,
+        rank: |one| counted(one.item.closed), cell: |one, _| Row::of(Role::Text, figures::count(one.item.closed)) },
+    Column { by: By::Churn, title: "opened/s", help: "connections opened per second; – too young to tell",
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 18, largest_first: true,
+        rank: |one| number(one.item.opened_per_s), cell: |one, _| pace(one.item.opened_per_s) },
+    Column { by: By::In, title: "in", help: "bytes received; – not known",
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 24, largest_first: true,
+        rank: |one| number(one.item.bytes_in.map(|bytes| bytes as f64)),
+        cell: |one, _| known(Role::Text, one.item.bytes_in.map(format::bytes)) },
+    Column { by: By::Out, title: "out", help: "bytes sent; – not known",
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 24, largest_first: true,
+        rank: |one| number(one.item.bytes_out.map(|bytes| bytes as f64)),
+        cell: |one, _| known(Role::Text, one.item.bytes_out.map(format::bytes)) },
+];
+
+const fn began(role: Began) -> &'static str {
+    match role {
+        Began::Accepted => "accepted",
+        Began::Connected => "connected",
+    }
+}
+
+fn state(one: &Entry<'_, Connection>, cells: usize) -> Row {
+    let connection = one.item;
+    match (&connection.state, &connection.closed_by, connection.closed_s) {
+        (_, Some(by), _) => Row::of(Role::Muted, names::start_of(&format!("closed {by}"), cells)),
+        (_, None, Some(_)) => Row::of(Role::Muted, "closed"),
+        (Some(state), None, None) => {
+            let role = if connection.is_half_closed() { Role::Doubtful } else { Role::Text };
+            Row::of(role, names::start_of(state, cells))
+        }
+        (None, None, None) => known(Role::Text, None),
+    }
+}
+
+/// Bytes; nothing is worth less to the eye, and resources without a size are not nothing.
+fn bytes_of(amount: Amount, role: Role) -> Row {
+    match amount.count {
+        0 => Row::of(Role::Muted, "0 B"),
+        _ => Row::of(role, format::bytes(amount.bytes)),
+    }
+}
+
+fn some(number: u64, role: Role) -> Row {
+    Row::of(if number == 0 { Role::Muted } else { role }, figures::count(number))
+}

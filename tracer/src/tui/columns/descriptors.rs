@@ -1,0 +1,116 @@
+//! The columns of the table of open file descriptors, and of the summary by type above it.
+
+use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, rate, text};
+use crate::{
+    format,
+    report::{Fd, Site},
+    tui::{
+        digest::TypeRow,
+        figures, names,
+        rows::{Role, Row, table::call_site},
+    },
+};
+
+/// Every column of the open descriptors, from left to right.
+#[rustfmt::skip]
+pub const FDS: &[Column<Fd>] = &[
+    Column { by: By::Pid, title: "pid", help: "process id of the target",
+        needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 16, largest_first: false,
+        rank: |one| Rank::Number(f64::from(one.item.pid)),
+        cell: |one, _| Row::of(Role::Muted, one.item.pid.to_string()) },
+    Column { by: By::Fd, title: "fd", help: "number of the descriptor",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 16, largest_first: false,
+        rank: |one| Rank::Number(f64::from(one.item.fd)),
+        cell: |one, _| Row::of(Role::Strong, one.item.fd.to_string()) },
+    Column { by: By::Type, title: "type", help: "what it leads to, in one word",
+        needs: Needs::Nothing, width: |screen| if screen < 100 { 8 } else { 10 }, left: true,
+        leave: 16, largest_first: false,
+        rank: |one| Rank::Text(&one.item.sort),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.sort, cells)) },
+    Column { by: By::What, title: "leads to", help: "path, or address of the peer (→), or of its own (*)",
+        needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
+        rank: |one| text(one.item.peer.as_deref().or(one.item.local.as_deref()).or(one.item.what.as_deref())),
+        cell: what },
+    Column { by: By::State, title: "state", help: "what a socket's protocol says; CLOSE_WAIT: the peer has closed",
+        needs: Needs::States, width: |_| 11, left: true, leave: 17, largest_first: true,
+        rank: |one| text(one.item.state.as_deref()), cell: state },
+    Column { by: By::StateTime, title: "for", help: "time in that state",
+        needs: Needs::States, width: |_| 6, left: false, leave: 24, largest_first: true,
+        rank: |one| number(one.item.state_s),
+        cell: |one, _| if one.item.state.is_some() { age(one.item.state_s) } else { Row::new() } },
+    Column { by: By::Age, title: "age", help: "time since it was opened; – not seen",
+        needs: Needs::Nothing, width: |_| 6, left: false, leave: 16, largest_first: true,
+        rank: |one| number(one.item.age_s), cell: |one, _| age(one.item.age_s) },
+    Column { by: By::Site, title: "opened by", help: "the call and who asked for it",
+        needs: Needs::Nothing, width: |screen| if screen < 100 { 20 } else { screen * 7 / 20 }, left: true,
+        leave: 20, largest_first: false,
+        rank: |one| text(site(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
+        cell: opened_by },
+];
+
+/// Every column of the summary by type.
+#[rustfmt::skip]
+pub const TYPES: &[Column<TypeRow>] = &[
+    Column { by: By::Type, title: "type", help: "what descriptors lead to",
+        needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
+        rank: |one| Rank::Text(&one.item.name),
+        cell: |one, cells| Row::of(Role::Text, names::start_of(&one.item.name, cells)) },
+    Column { by: By::Open, title: "open", help: "open now",
+        needs: Needs::Nothing, width: |_| 9, left: false, leave: 12, largest_first: true,
+        rank: |one| counted(one.item.open),
+        cell: |one, _| Row::of(Role::Strong, figures::count(one.item.open)) },
+    Column { by: By::CountGrowth, title: "growth", help: "change of the open ones per second; – not known",
+        needs: Needs::TypeGrowth, width: |_| 9, left: false, leave: 12, largest_first: true,
+        rank: |one| number(one.item.growth_per_s),
+        cell: |one, _| rate(one.item.growth_per_s, format::count_per_s) },
+    Column { by: By::Opened, title: "opened", help: "since the start",
+        needs: Needs::Nothing, width: |_| 9, left: false, leave: 12, largest_first: true,
+        rank: |one| number(one.item.opened.map(|number| number as f64)),
+        cell: |one, _| known(Role::Text, one.item.opened.map(figures::count)) },
+    Column { by: By::Closed, title: "closed", help: "since the start",
+        needs: Needs::Nothing, width: |_| 9, left: false, leave: 12, largest_first: true,
+        rank: |one| number(one.item.closed.map(|number| number as f64)),
+        cell: |one, _| known(Role::Text, one.item.closed.map(figures::count)) },
+];
+
+/// The peer where there is one, else what the kernel calls it.
+fn what(one: &Entry<'_, Fd>, cells: usize) -> Row {
+    let fd = one.item;
+    let (mark, text) = match (&fd.peer, &fd.local, &fd.what) {
+        (Some(peer), _, _) => ("→ ", peer),
+        (None, Some(local), _) => ("* ", local),
+        (None, None, Some(what)) => ("", what),
+        (None, None, None) => return known(Role::Text, None),
+    };
+    let room = cells.saturating_sub(names::width(mark));
+    Row::of(Role::Muted, mark).with(Role::Text, names::middle(text, room))
+}
+
+fn state(one: &Entry<'_, Fd>, cells: usize) -> Row {
+    let Some(state) = &one.item.state else { return Row::new() };
+    let role = if one.item.is_half_closed() { Role::Doubtful } else { Role::Muted };
+    Row::of(role, names::start_of(state, cells))
+}
+
+fn site<'a>(one: &Entry<'a, Fd>) -> Option<&'a Site> {
+    one.scene.site(one.item.site?)
+}
+
+/// The call, and the call site's headline.
+fn opened_by(one: &Entry<'_, Fd>, cells: usize) -> Row {
+    let fd = one.item;
+    let Some(call) = &fd.acquired_by else {
+        return Row::of(Role::Muted, if fd.pre_attach { "before the attach" } else { "not seen" });
+    };
+    let row = Row::of(Role::Muted, names::start_of(call, cells));
+    let room = cells.saturating_sub(row.width() + 1);
+    match site(one) {
+        None => row,
+        // Who asked is worth more than which call it was.
+        Some(site) if room < LEAST_SITE => call_site(site, cells),
+        Some(site) => row.with(Role::Text, " ").and(call_site(site, room)),
+    }
+}
+
+/// Less of a call site would tell nothing.
+const LEAST_SITE: usize = 18;

@@ -1,0 +1,171 @@
+//! The columns of the table of call sites.
+
+use tracer_common::kind::Kind;
+
+use super::{
+    By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, direction, number, rate, text,
+    verdict_words,
+};
+use crate::{
+    format,
+    report::Site,
+    tui::{
+        figures, names,
+        rows::{Role, Row, table::call_site},
+    },
+};
+
+/// Every column, from left to right.
+#[rustfmt::skip]
+pub const SITES: &[Column<Site>] = &[
+    Column { by: By::Verdict, title: "verdict", help: "the judgement; sorted by it: worst first",
+        needs: Needs::Judgement, width: |screen| if screen < 100 { 1 } else { 8 }, left: true,
+        leave: 18, largest_first: true, rank: |one| Rank::Number(-(one.at as f64)), cell: verdict },
+    Column { by: By::Pid, title: "pid", help: "process id of the target",
+        needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 18, largest_first: false,
+        rank: |one| Rank::Number(f64::from(one.item.pid)),
+        cell: |one, _| Row::of(Role::Muted, one.item.pid.to_string()) },
+    Column { by: By::Kind, title: "kind", help: "what sort of resource; of descriptors what they lead to",
+        needs: Needs::Nothing, width: kind_width, left: true, leave: 18, largest_first: false,
+        rank: |one| Rank::Text(kind(one.item)),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(kind(one.item), cells)) },
+    Column { by: By::Site, title: "call site", help: "the function that asked, its source, who called it",
+        needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
+        rank: |one| text(one.item.asked().and_then(|frame| frame.symbol.as_deref())),
+        cell: |one, cells| call_site(one.item, cells) },
+    Column { by: By::Bytes, title: "bytes", help: "outstanding: acquired, release not seen; descriptors have none",
+        needs: Needs::Nothing, width: |_| 9, left: false, leave: 18, largest_first: true,
+        rank: |one| sized(one.item, |site| counted(site.outstanding_bytes)),
+        cell: |one, _| of_bytes(one.item, |site| Row::of(Role::Strong, bytes(site))) },
+    Column { by: By::Count, title: "count", help: "outstanding resources",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 18, largest_first: true,
+        rank: |one| counted(one.item.outstanding_count),
+        cell: |one, _| Row::of(Role::Text, count(one.item, one.item.outstanding_count)) },
+    Column { by: By::BytesChange, title: "Δ bytes", help: "change of outstanding bytes since the mark",
+        needs: Needs::Baseline, width: |_| 9, left: false, leave: 19, largest_first: true,
+        rank: |one| change(one.item.outstanding_bytes, bytes_then(one)),
+        cell: |one, _| of_bytes(one.item, |site| signed(site.outstanding_bytes,
+            bytes_then(one), figures::bytes_change)) },
+    Column { by: By::CountChange, title: "Δ count", help: "change of outstanding resources since the mark",
+        needs: Needs::Baseline, width: |_| 8, left: false, leave: 19, largest_first: true,
+        rank: |one| change(one.item.outstanding_count, count_then(one)),
+        cell: |one, _| signed(one.item.outstanding_count, count_then(one), figures::count_change) },
+    Column { by: By::Growth, title: "growth", help: "bytes (of descriptors: how many) per second over the recent past; – too young to tell",
+        needs: Needs::Nothing, width: |_| 11, left: false, leave: 19, largest_first: true,
+        rank: |one| sized(one.item, |site| number(site.growth_bytes_per_s)),
+        cell: |one, _| growth(one.item) },
+    Column { by: By::CountGrowth, title: "count/s", help: "resources per second",
+        needs: Needs::Nothing, width: |_| 9, left: false, leave: 54, largest_first: true,
+        rank: |one| number(one.item.growth_count_per_s),
+        cell: |one, _| rate(one.item.growth_count_per_s, format::count_per_s) },
+    Column { by: By::Median, title: "median", help: "half of what is outstanding is older",
+        needs: Needs::Nothing, width: |_| 6, left: false, leave: 34, largest_first: true,
+        rank: |one| number(one.item.age_s.map(|age| age.median)),
+        cell: |one, _| age(one.item.age_s.map(|age| age.median)) },
+    Column { by: By::Oldest, title: "oldest", help: "age of the oldest that is outstanding",
+        needs: Needs::Nothing, width: |_| 6, left: false, leave: 22, largest_first: true,
+        rank: |one| number(one.item.age_s.map(|age| age.max)),
+        cell: |one, _| age(one.item.age_s.map(|age| age.max)) },
+    Column { by: By::Acquired, title: "acquired", help: "resources acquired since the start",
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 64, largest_first: true,
+        rank: |one| counted(one.item.acquired_count),
+        cell: |one, _| Row::of(Role::Muted, count(one.item, one.item.acquired_count)) },
+    Column { by: By::Trend, title: "trend", help: "outstanding bytes at the last refreshes, from zero",
+        needs: Needs::Nothing, width: trend_width, left: true, leave: 24, largest_first: true,
+        rank: |one| risen(&one.item.trend_bytes),
+        cell: |one, cells| Row::of(Role::Accent, figures::spark(&one.item.trend_bytes, cells)) },
+];
+
+/// The longest name of a kind, within bounds.
+const KIND_WIDTH: usize = {
+    let mut longest = 4;
+    let mut at = 0;
+    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
+    while at < Kind::ALL.len() {
+        let length = Kind::ALL[at].name().len();
+        if length > longest {
+            longest = length;
+        }
+        at += 1;
+    }
+    if longest > 10 { 10 } else { longest }
+};
+
+/// What descriptors lead to has longer names: `eventfd`, `directory`.
+fn kind_width(screen: usize) -> usize {
+    match screen {
+        0..100 => KIND_WIDTH,
+        100..140 => KIND_WIDTH.max(7),
+        _ => KIND_WIDTH.max(9),
+    }
+}
+
+fn trend_width(screen: usize) -> usize {
+    match screen {
+        0..100 => 8,
+        100..140 => 12,
+        _ => 20,
+    }
+}
+
+/// What sort of resource; of descriptors what they lead to.
+fn kind(site: &Site) -> &str {
+    site.fd_type.as_deref().unwrap_or_else(|| site.kind.name())
+}
+
+fn verdict(one: &Entry<'_, Site>, cells: usize) -> Row {
+    let (mark, word, role) = verdict_words(one.item.verdict.class);
+    Row::of(role, if cells < word.len() { mark } else { word })
+}
+
+/// A cell about bytes: empty for what has none.
+fn of_bytes(site: &Site, cell: impl FnOnce(&Site) -> Row) -> Row {
+    if site.kind.is_descriptor() { Row::new() } else { cell(site) }
+}
+
+/// Bytes per second; of what has none, how many.
+fn growth(site: &Site) -> Row {
+    if site.kind.is_descriptor() {
+        rate(site.growth_count_per_s, format::count_per_s)
+    } else {
+        rate(site.growth_bytes_per_s, format::bytes_per_s)
+    }
+}
+
+/// The same as a rank.
+fn sized<'a>(site: &'a Site, rank: impl FnOnce(&'a Site) -> Rank<'a>) -> Rank<'a> {
+    if site.kind.is_descriptor() { Rank::Unknown } else { rank(site) }
+}
+
+/// A figure with the mark of an estimate, where it is one.
+fn bytes(site: &Site) -> String {
+    figures::about(site.error.as_ref()).to_owned() + &format::bytes(site.outstanding_bytes)
+}
+
+fn count(site: &Site, number: u64) -> String {
+    if site.error.is_some() { figures::estimated_count(number) } else { figures::count(number) }
+}
+
+fn bytes_then(one: &Entry<'_, Site>) -> Option<u64> {
+    one.scene.baseline.map(|mark| mark.amount(one.item.id).bytes)
+}
+
+fn count_then(one: &Entry<'_, Site>) -> Option<u64> {
+    one.scene.baseline.map(|mark| mark.amount(one.item.id).count)
+}
+
+fn change<'a>(now: u64, then: Option<u64>) -> Rank<'a> {
+    number(then.map(|then| now as f64 - then as f64))
+}
+
+fn risen<'a>(trend: &[u64]) -> Rank<'a> {
+    match (trend.first(), trend.last()) {
+        (Some(first), Some(last)) => Rank::Number(*last as f64 - *first as f64),
+        _ => Rank::Unknown,
+    }
+}
+
+fn signed(now: u64, then: Option<u64>, write: fn(u64, u64) -> String) -> Row {
+    let Some(then) = then else { return Row::of(Role::Muted, UNKNOWN) };
+    Row::of(direction(now as f64 - then as f64), write(now, then))
+}

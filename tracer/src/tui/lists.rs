@@ -1,0 +1,314 @@
+//! What the screen can list, and what a table has to know of an item.
+//!
+//! Pure. Call sites, open descriptors, connections and clients are items of one widget: what differs is here and
+//! in `columns`, as data.
+
+use super::columns::{self, By, Column, Entry, Scene, Sort};
+use crate::report::{Client, Connection, Fd, Report, Site};
+
+/// Which list is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// Call sites.
+    Sites,
+    /// Open file descriptors, below a summary by type.
+    Fds,
+    /// Connections, open and lately closed.
+    Connections,
+    /// Connections summed by the address on the other side.
+    Clients,
+}
+
+/// What an item keeps when the order changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Id {
+    /// Of a call site.
+    Site(u32),
+    /// Of a descriptor: its process and number.
+    Fd(u32, u32),
+    /// Of a connection.
+    Connection(u64),
+    /// Of a client: its address.
+    Client(String),
+    /// Of what has no cursor.
+    None,
+}
+
+/// An item that a table can have a row of.
+pub trait Listed: Sized + 'static {
+    /// Its columns.
+    const COLUMNS: &'static [Column<Self>];
+
+    /// How many there are.
+    fn number(scene: &Scene<'_>) -> usize;
+
+    /// The one at a place of the report.
+    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self>;
+
+    /// What tells it from others.
+    fn id(&self) -> Id;
+
+    /// Whether it is this one.
+    fn is(&self, id: &Id) -> bool {
+        self.id() == *id
+    }
+
+    /// Number of the call site that belongs to it.
+    fn site(&self) -> Option<u32>;
+
+    /// What stands for it above its call site; `None` for one that is a call site, or has none.
+    fn label(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether a lower-case word is in one of its own texts; those of its call site are looked at elsewhere.
+    fn has(&self, word: &str) -> bool;
+}
+
+impl Listed for Site {
+    const COLUMNS: &'static [Column<Self>] = columns::SITES;
+
+    fn number(scene: &Scene<'_>) -> usize {
+        scene.report.sites.len()
+    }
+
+    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
+        scene.report.sites.get(at)
+    }
+
+    fn id(&self) -> Id {
+        Id::Site(self.id)
+    }
+
+    fn site(&self) -> Option<u32> {
+        Some(self.id)
+    }
+
+    fn has(&self, _: &str) -> bool {
+        false
+    }
+}
+
+impl Listed for Fd {
+    const COLUMNS: &'static [Column<Self>] = columns::FDS;
+
+    fn number(scene: &Scene<'_>) -> usize {
+        scene.report.fds.as_ref().map_or(0, |fds| fds.table.len())
+    }
+
+    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
+        scene.report.fds.as_ref()?.table.get(at)
+    }
+
+    fn id(&self) -> Id {
+        Id::Fd(self.pid, self.fd)
+    }
+
+    fn site(&self) -> Option<u32> {
+        self.site
+    }
+
+    fn label(&self) -> Option<String> {
+        Some(format!("fd {}", self.fd))
+    }
+
+    fn has(&self, word: &str) -> bool {
+        let known = [&self.what, &self.acquired_by, &self.state, &self.peer, &self.local];
+        contains(&self.sort, word) || any(known, word)
+    }
+}
+
+impl Listed for Connection {
+    const COLUMNS: &'static [Column<Self>] = columns::CONNECTIONS;
+
+    fn number(scene: &Scene<'_>) -> usize {
+        let all = scene.report.connections.as_ref();
+        all.map_or(0, |all| all.table.len() + all.recently_closed.len())
+    }
+
+    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
+        let all = scene.report.connections.as_ref()?;
+        match at.checked_sub(all.table.len()) {
+            None => all.table.get(at),
+            Some(at) => all.recently_closed.get(at),
+        }
+    }
+
+    fn id(&self) -> Id {
+        Id::Connection(self.id)
+    }
+
+    fn site(&self) -> Option<u32> {
+        self.site
+    }
+
+    fn label(&self) -> Option<String> {
+        self.peer.clone().or_else(|| Some(format!("connection {}", self.id)))
+    }
+
+    fn has(&self, word: &str) -> bool {
+        let known = [&self.local, &self.peer, &self.state, &self.closed_by];
+        contains(&self.protocol, word) || any(known, word)
+    }
+}
+
+impl Listed for Client {
+    const COLUMNS: &'static [Column<Self>] = columns::CLIENTS;
+
+    fn number(scene: &Scene<'_>) -> usize {
+        scene.report.connections.as_ref().map_or(0, |all| all.clients.len())
+    }
+
+    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
+        scene.report.connections.as_ref()?.clients.get(at)
+    }
+
+    fn id(&self) -> Id {
+        Id::Client(self.address.clone())
+    }
+
+    fn is(&self, id: &Id) -> bool {
+        matches!(id, Id::Client(address) if *address == self.address)
+    }
+
+    fn site(&self) -> Option<u32> {
+        None
+    }
+
+    fn has(&self, word: &str) -> bool {
+        contains(&self.address, word)
+    }
+}
+
+impl Listed for super::digest::TypeRow {
+    const COLUMNS: &'static [Column<Self>] = columns::TYPES;
+
+    fn number(scene: &Scene<'_>) -> usize {
+        scene.digest.types.len()
+    }
+
+    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
+        scene.digest.types.get(at)
+    }
+
+    fn id(&self) -> Id {
+        Id::None
+    }
+
+    fn site(&self) -> Option<u32> {
+        None
+    }
+
+    fn has(&self, word: &str) -> bool {
+        contains(&self.name, word)
+    }
+}
+
+/// The same work for whichever list: `$item` is its type there.
+macro_rules! with_items {
+    ($list:expr, $item:ident => $work:expr) => {
+        match $list {
+            $crate::tui::lists::List::Sites => {
+                type $item = $crate::report::Site;
+                $work
+            }
+            $crate::tui::lists::List::Fds => {
+                type $item = $crate::report::Fd;
+                $work
+            }
+            $crate::tui::lists::List::Connections => {
+                type $item = $crate::report::Connection;
+                $work
+            }
+            $crate::tui::lists::List::Clients => {
+                type $item = $crate::report::Client;
+                $work
+            }
+        }
+    };
+}
+pub(crate) use with_items;
+
+impl List {
+    /// How it is ordered at first: what is worst, or as the report has it.
+    pub const fn first_sort(self) -> Sort {
+        let by = match self {
+            Self::Sites => By::Verdict,
+            Self::Fds => By::Fd,
+            Self::Connections | Self::Clients => By::Orphans,
+        };
+        Sort { by, reversed: false }
+    }
+
+    /// Items there are, whether they pass the filter or not.
+    pub fn number(self, scene: &Scene<'_>) -> usize {
+        with_items!(self, Item => Item::number(scene))
+    }
+
+    /// Columns by which it may be ordered now.
+    pub fn sortable(self, scene: &Scene<'_>) -> Vec<By> {
+        with_items!(self, Item => {
+            let there = Item::COLUMNS.iter().filter(|column| column.may_sort(scene));
+            there.map(|column| column.by).collect()
+        })
+    }
+
+    /// What tells the item at a place of the report from others.
+    pub fn id(self, scene: &Scene<'_>, at: usize) -> Option<Id> {
+        with_items!(self, Item => Item::get(scene, at).map(Listed::id))
+    }
+
+    /// Where in an order of places this item is.
+    pub fn find(self, scene: &Scene<'_>, order: &[usize], id: &Id) -> Option<usize> {
+        with_items!(self, Item => {
+            order.iter().position(|at| Item::get(scene, *at).is_some_and(|item| item.is(id)))
+        })
+    }
+
+    /// What stands for the item at a place of the report above its call site.
+    pub fn label(self, scene: &Scene<'_>, at: usize) -> Option<String> {
+        with_items!(self, Item => Item::get(scene, at).and_then(Listed::label))
+    }
+
+    /// The call site that belongs to the item at a place of the report.
+    pub fn site<'a>(self, scene: &Scene<'a>, at: usize) -> Option<&'a Site> {
+        with_items!(self, Item => scene.site(Item::get(scene, at)?.site()?))
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// The call site with this number.
+    pub fn site(&self, number: u32) -> Option<&'a Site> {
+        self.report.sites.get(*self.digest.site_at.get(&number)?)
+    }
+
+    /// An item and what is around it.
+    pub fn entry<T: Listed>(&self, at: usize) -> Option<Entry<'a, T>> {
+        Some(Entry { item: T::get(self, at)?, at, scene: *self })
+    }
+}
+
+/// Whether there are connections or descriptors to list, so that the reader must be told how to get there.
+pub const fn are_many(report: &Report) -> bool {
+    report.connections.is_some() || report.fds.is_some() && report.light.is_none()
+}
+
+fn any<const N: usize>(texts: [&Option<String>; N], word: &str) -> bool {
+    texts.into_iter().flatten().any(|text| contains(text, word))
+}
+
+/// Whether `text` contains the lower-case `word`, whatever the case in `text`.
+pub fn contains(text: &str, word: &str) -> bool {
+    let (Some(first), true) = (word.bytes().next(), word.is_ascii()) else {
+        return word.is_empty() || text.to_lowercase().contains(word);
+    };
+    let upper = first.to_ascii_uppercase();
+    let text = text.as_bytes();
+    let starts = text.len().saturating_sub(word.len() - 1);
+    text.iter().take(starts).enumerate().any(|(at, byte)| {
+        (*byte == first || *byte == upper)
+            && text
+                .get(at..at + word.len())
+                .is_some_and(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+    })
+}

@@ -1,0 +1,199 @@
+//! The list that is shown: its title, its table, sums above it, or why there is nothing.
+//!
+//! Pure; takes the state and the layout, hands on rows.
+
+use super::{
+    Role, Row, rule,
+    table::{self, Shown},
+};
+use crate::{
+    format,
+    report::Fds,
+    tui::{
+        columns::{self, By, Scene},
+        digest::TypeRow,
+        layout::Layout,
+        lists::{List, Listed, with_items},
+        names,
+        state::ViewState,
+    },
+};
+
+/// Sums and table, a title line above each.
+pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
+    let Some(scene) = state.scene() else { return Vec::new() };
+    let mut lines = sums(&scene, layout);
+    if layout.table == 0 {
+        return lines;
+    }
+    let at = &state.at;
+    let room = layout.table.saturating_sub(1);
+    lines.push(title(state, &scene, layout.width, layout.table_rows()));
+    if at.order.is_empty() {
+        lines.push(Row::new());
+        let text = format!("   {}", nothing(state, &scene, layout.width));
+        lines.push(Row::of(Role::Muted, text).fitted(layout.width));
+        return lines;
+    }
+    let what =
+        Shown { order: &at.order, top: at.top, cursor: Some(at.cursor), sort: Some(at.sort) };
+    lines.extend(with_items!(state.list, Item => {
+        table::rows::<Item>(&scene, &what, layout.width, room)
+    }));
+    lines
+}
+
+/// Descriptors by type; the last line says how many types have none.
+fn sums(scene: &Scene<'_>, layout: &Layout) -> Vec<Row> {
+    if layout.summary == 0 {
+        return Vec::new();
+    }
+    let all = TypeRow::number(scene);
+    let room = layout.summary.saturating_sub(2);
+    let shown = if all > room { room.saturating_sub(1) } else { all };
+    let order: Vec<usize> = (0..shown).collect();
+    let (title, remark) = scene.report.fds.as_ref().map(turnover).unwrap_or_default();
+    let mut lines = vec![rule(title, remark, layout.width)];
+    let what = Shown { order: &order, top: 0, cursor: None, sort: None };
+    // Figures far from what they are of cannot be read along: not the whole of a wide screen.
+    let rows = table::rows::<TypeRow>(scene, &what, layout.width.min(SUMS), shown + 1);
+    lines.extend(rows.into_iter().map(|row| row.fitted(layout.width)));
+    if shown < all {
+        let more = format!("   … {} more types", all - shown);
+        lines.push(Row::of(Role::Muted, more).fitted(layout.width));
+    }
+    lines
+}
+
+/// Title of the sums: what became of all of them; at the right what was not seen.
+fn turnover(fds: &Fds) -> (Row, Row) {
+    let known = |word: &str, number: Option<u64>| {
+        Some(format!("{word} {}", format::count(number.filter(|number| *number > 0)?)))
+    };
+    let pace = fds.opened_per_s.map(|rate| format!(" ({})", columns::pace(Some(rate)).text()));
+    let opened = known("opened", fds.opened).map(|text| text + &pace.unwrap_or_default());
+    let full = fds.seconds_to_limit_between.map(|(from, to)| match to {
+        Some(to) => format!("full in {}", format::roughly_between(from, to)),
+        None => format!("full not before {}", format::roughly(from)),
+    });
+    let said = [full, opened, known("closed", fds.closed)];
+    let unseen =
+        [known("opened unseen", fds.opened_unseen), known("closed unseen", fds.closed_unseen)];
+    let words = |words: &[Option<String>]| {
+        words.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let said = words(&said);
+    let mut title = Row::of(Role::Strong, "By type");
+    if !said.is_empty() {
+        title = title.with(Role::Muted, format!("  {said}"));
+    }
+    (title, Row::of(Role::Doubtful, words(&unseen)))
+}
+
+/// Cells of the sums at most.
+const SUMS: usize = 64;
+
+/// What the list is called.
+const fn name(list: List) -> &'static str {
+    match list {
+        List::Sites => "Call sites",
+        List::Fds => "File descriptors",
+        List::Connections => "Connections",
+        List::Clients => "Clients",
+    }
+}
+
+fn title(state: &ViewState, scene: &Scene<'_>, width: usize, page: usize) -> Row {
+    let at = &state.at;
+    let (all, found) = (state.list.number(scene), at.order.len());
+    let mut title = Row::of(Role::Strong, name(state.list));
+    if found > 0 {
+        let last = (at.top + page).min(found);
+        let place = format!(" {}–{last} of {}", at.top + 1, format::count(found as u64));
+        title = title.with(Role::Muted, place);
+    }
+    for (number, role, one, many) in worries(state) {
+        if number > 0 {
+            let word = if number == 1 { one } else { many };
+            title = title
+                .with(Role::Muted, ", ")
+                .with(role, format!("{} {word}", format::count(number as u64)));
+        }
+    }
+    if !at.filter.is_empty() {
+        let filter = names::start_of(&at.filter, width / 4);
+        title = title
+            .with(Role::Muted, "  filter ")
+            .with(Role::Notice, format!(" {filter} "))
+            .with(Role::Muted, format!(" of {}", format::count(all as u64)));
+    }
+    let mut remark = Row::of(Role::Muted, order(state));
+    if let Some(mark) = &state.baseline
+        && state.list == List::Sites
+        && width >= 100
+    {
+        let since = format!("Δ since mark at {}, ", format::clock(mark.at_s));
+        remark = Row::of(Role::Muted, since).and(remark);
+    }
+    rule(title, remark, width)
+}
+
+/// What the list has that one should look at.
+fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> {
+    let digest = &state.digest;
+    match state.list {
+        List::Sites => vec![
+            (digest.leaks, Role::Bad, "leak", "leaks"),
+            (digest.suspects, Role::Bad, "suspect", "suspects"),
+        ],
+        List::Fds => vec![(digest.half_closed_fds, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)],
+        List::Connections => {
+            vec![(digest.half_closed_connections, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)]
+        }
+        List::Clients => Vec::new(),
+    }
+}
+
+/// The peer has closed them, and the target has not.
+const HALF_CLOSED: &str = "closed by the peer only";
+
+/// How the list is ordered, in words.
+fn order(state: &ViewState) -> String {
+    let sort = state.at.sort;
+    let words = with_items!(state.list, Item => columns::column::<Item>(sort.by)
+        .map(|column| format!("by {} {}", column.title, table::arrow(column, sort.reversed))));
+    match (sort.by, sort.reversed) {
+        (By::Verdict, false) => "worst first".to_owned(),
+        (By::Verdict, true) => "worst last".to_owned(),
+        _ => words.unwrap_or_default(),
+    }
+}
+
+fn nothing(state: &ViewState, scene: &Scene<'_>, width: usize) -> String {
+    let report = scene.report;
+    let connections = matches!(state.list, List::Connections | List::Clients);
+    let text = if connections && report.connections.is_none() {
+        "Connections are not traced."
+    } else if state.list == List::Fds && report.fds.is_none() {
+        "File descriptors are not traced: --kind fd,socket traces them."
+    } else if state.list == List::Fds && report.light.is_some() {
+        "Only the sums are known with --light."
+    } else if state.list.number(scene) > 0 {
+        let filter = names::start_of(&state.at.filter, width / 4);
+        return match state.list {
+            List::Sites => {
+                format!("No call site has “{filter}” in its stack or kind. Esc shows all.")
+            }
+            _ => format!("None has “{filter}” in it. Esc shows all."),
+        };
+    } else if state.list == List::Fds {
+        "None is open."
+    } else if connections {
+        "There was no connection so far."
+    } else if report.accounting.events == 0 {
+        "Nothing was acquired or released so far."
+    } else {
+        "Nothing is outstanding: all that was acquired has been released."
+    };
+    text.to_owned()
+}

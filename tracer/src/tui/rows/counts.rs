@@ -1,0 +1,90 @@
+//! The header's row of file descriptors and connections, with the lists there are at its right.
+//!
+//! Pure; what matters least goes first where the screen is narrow, the lists shrink to their keys.
+
+use super::{Role, Row, Segment, packed, spread};
+use crate::{
+    format,
+    report::{Connections, Fds, Report},
+    tui::{columns, figures, lists, lists::List},
+};
+
+/// From here on the lists have their names beside their keys.
+const NAMED: usize = 100;
+
+/// One row, or none where only call sites can be listed.
+pub(super) fn rows(report: &Report, list: List, width: usize) -> Option<Row> {
+    if !lists::are_many(report) {
+        return None;
+    }
+    let mut segments = report.fds.as_ref().map(fds).unwrap_or_default();
+    segments.extend(report.connections.iter().flat_map(|all| connections(all, width)));
+    let tabs = tabs(list, width);
+    let room = width.saturating_sub(tabs.width() + 3);
+    let left =
+        Row::of(Role::Text, " ").and(packed(segments, room, if width < NAMED { 2 } else { 3 }));
+    Some(spread(left, tabs, width))
+}
+
+fn segment(rank: u8, row: Row) -> Segment {
+    Segment { rank, row }
+}
+
+/// `fds 713/1,024 ▲ 0.4/s  full in 13 min`
+fn fds(fds: &Fds) -> Vec<Segment> {
+    let limit = fds.limit.map_or_else(String::new, |limit| format!("/{}", format::count(limit)));
+    let open = Row::of(Role::Muted, "fds ")
+        .with(Role::Strong, figures::count(fds.open))
+        .with(Role::Text, limit);
+    let full = fds.seconds_to_limit.map(|left| {
+        segment(1, Row::of(Role::Doubtful, format!("full in {}", format::roughly(left))))
+    });
+    [Some(segment(0, open.and(growth(fds.growth_per_s)))), full].into_iter().flatten().collect()
+}
+
+/// ` ▲ 0.4/s`; nothing while it is not known, and when nothing changes.
+fn growth(per_s: Option<f64>) -> Row {
+    let row = columns::rate(per_s, format::count_per_s);
+    let text = row.text();
+    let arrow = match text.chars().next() {
+        Some('+') => "▲",
+        Some('-') => "▼",
+        _ => return Row::new(),
+    };
+    let role = row.parts.first().map_or(Role::Text, |part| part.role);
+    Row::of(role, format!(" {arrow} {}", text.trim_start_matches(['+', '-'])))
+}
+
+/// `conns 402 open  churn 210/s`
+fn connections(connections: &Connections, width: usize) -> Vec<Segment> {
+    let open = Row::of(Role::Muted, "conns ")
+        .with(Role::Strong, figures::count(connections.open))
+        .with(Role::Text, if width < 80 { "" } else { " open" });
+    let mut segments = vec![segment(2, open)];
+    if connections.opened_per_s.is_some() {
+        let churn = Row::of(Role::Muted, "churn ").and(columns::pace(connections.opened_per_s));
+        segments.push(segment(4, churn));
+    }
+    if connections.with_orphans > 0 {
+        let left = format!("{} left orphans", figures::count(connections.with_orphans));
+        segments.push(segment(3, Row::of(Role::Bad, left)));
+    }
+    segments
+}
+
+/// The lists there are, the one that is shown in brackets.
+fn tabs(list: List, width: usize) -> Row {
+    let mut row = Row::new();
+    let tabs = [
+        ("1", "Sites", list == List::Sites),
+        ("3", "Fds", list == List::Fds),
+        ("4", "Conns", matches!(list, List::Connections | List::Clients)),
+    ];
+    for (key, name, here) in tabs {
+        let (before, after) = if here { ("[", "]") } else { (" ", " ") };
+        let role = if here { Role::Strong } else { Role::Muted };
+        let name = if width < NAMED { String::new() } else { format!(" {name}") };
+        row = row.with(role, before).with(Role::Accent, key).with(role, format!("{name}{after}"));
+    }
+    row.with(Role::Text, " ")
+}
