@@ -8,7 +8,7 @@ use tests::{Report, Trace, Victim, root_or_skip};
 /// Plays a short run under leaktrace: the victim's last answer, and the report.
 fn played(dials: &[&str], options: &[&str]) -> Result<(Value, Report)> {
     let mut victim = Victim::start("growth", &[&["0.2"], dials].concat())?;
-    let trace = Trace::attach(victim.pid(), options)?;
+    let trace = Trace::attach(victim.pid(), &[&["--kind", "heap,mmap"], options].concat())?;
     victim.go()?;
     victim.answer()?;
     victim.go()?;

@@ -33,7 +33,7 @@ pub(crate) enum Tracer {
 }
 
 /// What the figures of all others are compared with: the kernel's own price, programs that do nothing.
-pub(crate) const BARE: Variant = leaktrace_with("bare traps", &["--bare-traps"]);
+pub(crate) const BARE: Variant = leaktrace_with("bare traps", &["--bare-traps", "--kind", "heap,mmap"]);
 
 /// leaktrace as users run it.
 pub(crate) const LEAKTRACE: Variant = leaktrace_with("leaktrace", &[]);
@@ -58,11 +58,12 @@ pub(crate) static STACKS: [Variant; 5] = [
 ];
 
 /// Those that promise to cost little; the first is what they are compared with.
-pub(crate) static GENTLE: [Variant; 4] = [
+pub(crate) static GENTLE: [Variant; 5] = [
     UNTRACED,
     leaktrace_with("--light", &["--light"]),
     leaktrace_with("--max-overhead 5%", &["--max-overhead", "5%"]),
     leaktrace_with("--max-overhead 1%", &["--max-overhead", "1%"]),
+    leaktrace_with("--kind fd,socket", &["--kind", "fd,socket"]),
 ];
 
 /// Those whose figures are followed as something grows; the last one's collector, too.

@@ -10,7 +10,7 @@ use tracer_common::{
 use super::Assembly;
 use crate::{
     analyze::limit::{Course, Reached},
-    collect::{Snapshot, descriptors::OpenDescriptor, snapshot::SiteFigures},
+    collect::{Snapshot, found::Described, snapshot::SiteFigures},
     format::file_name,
     report::{Fd, Fds, Frame, Turnover},
     symbolize::call_site::plain_name,
@@ -99,8 +99,8 @@ impl Assembly {
         past.open.push(at_s, fds.open as f64);
         (fds.opened_per_s, fds.growth_per_s) = (past.opened.slope(), past.open.slope());
         let mut by_process: BTreeMap<Pid, u64> = BTreeMap::new();
-        for (one, _) in &snapshot.descriptors {
-            *by_process.entry(one.pid).or_default() += 1;
+        for one in &snapshot.descriptors {
+            *by_process.entry(one.open.pid).or_default() += 1;
         }
         let mut first: Option<Reached> = None;
         for member in &self.scene.targets {
@@ -130,24 +130,25 @@ impl Assembly {
 fn table(snapshot: &Snapshot) -> Vec<Fd> {
     let sites: BTreeMap<u32, &SiteFigures> =
         snapshot.sites.iter().map(|site| (site.number, site)).collect();
-    let row = |(one, link): &(OpenDescriptor, Option<Arc<str>>)| {
-        let site = sites.get(&one.site).copied();
+    let row = |Described { open, link, socket }: &Described| {
+        let site = sites.get(&open.site).copied();
         let opener = site.and_then(opener);
         let seen = opener.is_some_and(|opener| opener.name().is_some());
-        let age = snapshot.at_ns.saturating_sub(one.time_ns) as f64 / 1e9;
+        let since = |ns: u64| snapshot.at_ns.saturating_sub(ns) as f64 / 1e9;
+        let of_socket = socket.as_ref().map(|one| &one.socket);
         Fd {
-            pid: one.pid.0,
-            fd: one.fd,
+            pid: open.pid.0,
+            fd: open.fd,
             sort: site.map_or("unknown", |site| site.sort.name()).to_owned(),
             what: link.as_deref().map(str::to_owned),
             acquired_by: opener.and_then(Opener::name).map(str::to_owned),
-            site: seen.then_some(one.site),
-            age_s: seen.then_some(age),
+            site: seen.then_some(open.site),
+            age_s: seen.then(|| since(open.time_ns)),
             pre_attach: opener == Some(Opener::Before),
-            state: None,
-            state_s: None,
-            peer: None,
-            local: None,
+            state: of_socket.and_then(|one| one.state).map(str::to_owned),
+            state_s: socket.as_ref().and_then(|one| one.since_ns).map(since),
+            peer: of_socket.and_then(|one| one.peer.clone()),
+            local: of_socket.and_then(|one| one.local.clone()),
         }
     };
     snapshot.descriptors.iter().map(row).collect()

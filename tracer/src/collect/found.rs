@@ -20,12 +20,33 @@ use super::{
 use crate::target::{
     Pid,
     descriptors::{self, Listed},
+    sockets::{self, Socket},
 };
 
 /// Looks take at most this part of the time.
 const LOOK_SHARE: u32 = 20;
 /// Looks in a row that must find a descriptor which nobody has seen opened.
 const LOOKS: u32 = 3;
+
+/// A socket, and since when it is in its state.
+#[derive(Clone, Debug)]
+pub struct SocketState {
+    /// What the kernel says of it.
+    pub socket: Socket,
+    /// `CLOCK_MONOTONIC` of the look that found it so, nanoseconds; `None` when it always was.
+    pub since_ns: Option<u64>,
+}
+
+/// A descriptor that is open, and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Which.
+    pub open: OpenDescriptor,
+    /// What it leads to, where `/proc` has told.
+    pub link: Option<Arc<str>>,
+    /// For a socket, what the kernel says of it.
+    pub socket: Option<SocketState>,
+}
 
 /// What `/proc` said so far.
 #[derive(Default)]
@@ -38,6 +59,8 @@ pub(super) struct Found {
     missing: HashMap<(Pid, u32), u64>,
     /// What the open ones lead to, with their places in the order of things.
     links: HashMap<(Pid, u32), (u64, Arc<str>)>,
+    /// What the kernel says of the sockets among them.
+    sockets: HashMap<(Pid, u32), SocketState>,
     /// Opened and closed in ways that were not seen.
     pub(super) unseen: (u64, u64),
     next_look: Option<Instant>,
@@ -106,6 +129,7 @@ impl Collector {
                     let kept = found.links.entry(key).or_insert_with(fresh);
                     if kept.0 != one.position {
                         *kept = fresh();
+                        found.sockets.remove(&key);
                     }
                 }
                 None if found.missing.get(&key) == Some(&one.position) => {
@@ -137,7 +161,10 @@ impl Collector {
         }
         found.strangers = strangers;
         found.links.retain(|(pid, fd), _| listed.get(pid).is_none_or(|open| open.contains_key(fd)));
-        found.next_look = Some(Instant::now() + begun.elapsed() * LOOK_SHARE);
+        self.look_at_sockets();
+        if let Some(found) = &mut self.found {
+            found.next_look = Some(Instant::now() + begun.elapsed() * LOOK_SHARE);
+        }
         Ok(())
     }
 
@@ -146,14 +173,36 @@ impl Collector {
         (0..LOOKS).try_for_each(|_| self.look_at_descriptors(true))
     }
 
+    /// Asks for addresses and states of the sockets among what is open.
+    fn look_at_sockets(&mut self) {
+        let Some(found) = &mut self.found else { return };
+        let mut of_process: HashMap<Pid, HashMap<u64, Socket>> = HashMap::new();
+        let mut sockets = HashMap::new();
+        for (key, (_, link)) in &found.links {
+            let Some(inode) = sockets::inode(link) else { continue };
+            let known = of_process.entry(key.0).or_insert_with(|| sockets::list(key.0));
+            // What has no address yet is in no list.
+            let Some(socket) = known.get(&inode).cloned() else { continue };
+            let since_ns = match found.sockets.get(key) {
+                Some(before) if before.socket.state == socket.state => before.since_ns,
+                Some(_) => Some(now_ns()),
+                None => None,
+            };
+            sockets.insert(*key, SocketState { socket, since_ns });
+        }
+        found.sockets = sockets;
+    }
+
     /// The descriptors that are open, with what each leads to where `/proc` has told.
-    pub(super) fn descriptors(&self) -> Vec<(OpenDescriptor, Option<Arc<str>>)> {
+    pub(super) fn descriptors(&self) -> Vec<Described> {
         let Some(found) = &self.found else { return Vec::new() };
-        let link = |one: &OpenDescriptor| {
-            let (position, link) = found.links.get(&(one.pid, one.fd))?;
-            (*position == one.position).then(|| Arc::clone(link))
+        let described = |open: OpenDescriptor| {
+            let key = (open.pid, open.fd);
+            let known = found.links.get(&key).filter(|(position, _)| *position == open.position);
+            let link = known.map(|(_, link)| Arc::clone(link));
+            let socket = link.as_ref().and_then(|_| found.sockets.get(&key).cloned());
+            Described { open, link, socket }
         };
-        let open = self.ledger.open_descriptors().into_iter();
-        open.map(|one| (one, link(&one))).collect()
+        self.ledger.open_descriptors().into_iter().map(described).collect()
     }
 }

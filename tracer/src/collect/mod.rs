@@ -10,7 +10,7 @@ pub mod decode;
 pub mod descriptors;
 mod family;
 mod followed;
-mod found;
+pub mod found;
 mod generations;
 mod inherit;
 pub mod ledger;

@@ -8,7 +8,7 @@ use tracer_common::{descriptor::Sort, loss::Loss, stack::StackEnd};
 
 use super::{
     ages::add_ages,
-    descriptors::OpenDescriptor,
+    found::Described,
     ledger::{Ledger, Sum},
     windows::{Batches, Sampling},
 };
@@ -29,8 +29,8 @@ pub struct Snapshot {
     pub unknown_releases: u64,
     /// Hits and failed acquisitions, by number of the probe.
     pub hits: Vec<(u64, u64)>,
-    /// File descriptors that are open, by process and number, with what each leads to, if that is known.
-    pub descriptors: Vec<(OpenDescriptor, Option<Arc<str>>)>,
+    /// File descriptors that are open, by process and number.
+    pub descriptors: Vec<Described>,
     /// Descriptors opened and closed in ways that are not seen, but were found so.
     pub unseen: (u64, u64),
     /// Targets that have ended.

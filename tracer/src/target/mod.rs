@@ -14,6 +14,7 @@ pub mod pages;
 mod ptrace;
 pub mod root;
 pub mod runtime;
+pub mod sockets;
 pub mod usage;
 pub mod watch;
 
