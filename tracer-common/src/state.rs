@@ -237,6 +237,10 @@ pub struct Opened {
     pub probe: u32,
     /// What the one at hand leads to, see [`crate::descriptor::Sort`].
     pub sort: u32,
+    /// 1 while the thread is in a system call that may open something.
+    pub pending: u32,
+    /// Explicit padding.
+    pub padding: u32,
     /// How many there are.
     pub count: u32,
     /// Which one is at hand.

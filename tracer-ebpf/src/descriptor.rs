@@ -8,7 +8,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::{bpf_probe_read_kernel, generated::bpf_probe_read_user},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
@@ -24,9 +24,10 @@ use crate::{
     entry::thread_of,
     file,
     loss::lose,
+    maps::TARGETS,
     opening::{NEXT, RECEIVED, current, go_on, registers_at},
     outstanding::{closed, closed_range},
-    unwind,
+    room, unwind,
 };
 
 /// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. With the latter nothing is closed yet.
@@ -95,35 +96,72 @@ fn action(number: u64) -> u8 {
     }
 }
 
+/// Looks at nothing but the call's number, mostly: most calls open and close nothing.
 #[inline(always)]
 fn enter(context: &RawTracePointContext) -> Option<()> {
     let (regs, number) = arguments(context);
     let action = action(number);
-    if action != syscall::CLOSE && action != syscall::CLOSE_RANGE {
+    if action == syscall::NOTHING {
         return None;
     }
     let call = current(core::ptr::null(), 0)?;
-    let first = register(regs, core::mem::offset_of!(pt_regs, rdi))? as u32;
-    if action == syscall::CLOSE {
-        // Some close whatever numbers there are.
-        if file::behind(first).is_some() {
-            closed(&call, first, false);
+    let argument = |offset| register(regs, offset);
+    match action {
+        syscall::CLOSE => {
+            let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
+            // Some close whatever numbers there are.
+            if file::behind(fd).is_some() {
+                closed(&call, fd, false);
+            }
+            return Some(());
         }
-        return Some(());
+        syscall::CLOSE_RANGE => {
+            let first = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
+            let last = argument(core::mem::offset_of!(pt_regs, rsi))? as u32;
+            let flags = argument(core::mem::offset_of!(pt_regs, rdx))?;
+            if flags == 0 {
+                if first <= last {
+                    closed_range(&call, first, last);
+                }
+                return Some(());
+            }
+            // With a table of its own for the thread, it is known only afterwards whose are closed.
+        }
+        // Asked all the time for other things.
+        syscall::IOCTL if !IOCTLS.contains(&argument(core::mem::offset_of!(pt_regs, rsi))?) => {
+            return None;
+        }
+        syscall::GETSOCKOPT if argument(core::mem::offset_of!(pt_regs, rdx))? != PEER_PIDFD.1 => {
+            return None;
+        }
+        _ => {}
     }
-    let last = register(regs, core::mem::offset_of!(pt_regs, rsi))? as u32;
-    let flags = register(regs, core::mem::offset_of!(pt_regs, rdx))?;
-    // With a table of its own for the thread, it is known only afterwards whose are closed.
-    if first <= last && flags == 0 {
-        closed_range(&call, first, last);
-    }
+    let thread = thread_of(&call)?;
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    unsafe { (*thread).opened.pending = 1 };
     Some(())
+}
+
+/// Whether the thread is in a call that may open something, as far as is known.
+#[inline(always)]
+fn is_pending() -> bool {
+    let id = bpf_get_current_pid_tgid();
+    if let Some(thread) = room::find(id) {
+        // SAFETY: the value belongs to this thread alone.
+        return unsafe { core::mem::replace(&mut (*thread).opened.pending, 0) } != 0;
+    }
+    // A target's thread that nothing is known of may have been in its call before anybody looked.
+    // SAFETY: copied.
+    let Some(target) = (unsafe { TARGETS.get((id >> 32) as u32) }).copied() else { return false };
+    // From the next one on it is known.
+    _ = room::give_if_any(id, target);
+    true
 }
 
 #[inline(always)]
 fn exit(context: &RawTracePointContext) -> Option<()> {
     let (registers, returned) = arguments(context);
-    if (returned as i64) < 0 {
+    if !is_pending() || (returned as i64) < 0 {
         return None;
     }
     let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;

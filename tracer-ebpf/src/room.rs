@@ -41,13 +41,21 @@ fn look(id: u64) -> *mut Thread {
 /// Gives a thread of `target` a room. `None` when there is none (counted).
 #[inline(always)]
 pub(crate) fn give(id: u64, target: Target) -> Option<*mut Thread> {
-    let Ok(Some(number)) = FREE_ROOMS.pop() else {
+    let room = give_if_any(id, target);
+    if room.is_none() {
         lose(Loss::ThreadsFull);
+    }
+    room
+}
+
+/// The same where nothing is lost without one.
+#[inline(always)]
+pub(crate) fn give_if_any(id: u64, target: Target) -> Option<*mut Thread> {
+    let Ok(Some(number)) = FREE_ROOMS.pop() else {
         return None;
     };
     if THREADS.insert(id, number, u64::from(BPF_NOEXIST)).is_err() {
         _ = FREE_ROOMS.push(number, 0);
-        lose(Loss::ThreadsFull);
         return None;
     }
     let room = ROOMS.get_ptr_mut(number)?;
@@ -57,6 +65,7 @@ pub(crate) fn give(id: u64, target: Target) -> Option<*mut Thread> {
         (*room).active = 0;
         (*room).site = 0;
         (*room).old_state = OLD_NONE;
+        (*room).opened.pending = 0;
         (*room).id = id;
     }
     Some(room)

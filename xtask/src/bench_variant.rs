@@ -33,7 +33,8 @@ pub(crate) enum Tracer {
 }
 
 /// What the figures of all others are compared with: the kernel's own price, programs that do nothing.
-pub(crate) const BARE: Variant = leaktrace_with("bare traps", &["--bare-traps", "--kind", "heap,mmap"]);
+pub(crate) const BARE: Variant =
+    leaktrace_with("bare traps", &["--bare-traps", "--kind", "heap,mmap"]);
 
 /// leaktrace as users run it.
 pub(crate) const LEAKTRACE: Variant = leaktrace_with("leaktrace", &[]);
