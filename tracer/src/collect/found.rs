@@ -115,7 +115,7 @@ impl Collector {
         self.cycle()?;
         let Some(found) = &mut self.found else { return Ok(()) };
         self.ledger.forgive_descriptors();
-        let mut missing = HashMap::new();
+        let (mut missing, mut gone) = (HashMap::new(), HashMap::<Pid, HashMap<u64, u64>>::new());
         for one in &known {
             let key = (one.pid, one.fd);
             let Some(open) = listed.get(&one.pid) else { continue };
@@ -133,15 +133,17 @@ impl Collector {
                     }
                 }
                 None if found.missing.get(&key) == Some(&one.position) => {
-                    let this = |fd, position| fd == u64::from(one.fd) && position == one.position;
-                    found.unseen.1 += self
-                        .ledger
-                        .settle_descriptors(one.pid, |fd, block| this(fd, block.position));
+                    gone.entry(one.pid).or_default().insert(one.fd.into(), one.position);
                 }
                 None => drop(missing.insert(key, one.position)),
             }
         }
         found.missing = missing;
+        for (pid, gone) in gone {
+            found.unseen.1 += self
+                .ledger
+                .settle_descriptors(pid, |fd, block| gone.get(&fd) == Some(&block.position));
+        }
         let mut strangers = HashMap::new();
         for (pid, open) in &listed {
             for (fd, link) in open {
