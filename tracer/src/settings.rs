@@ -102,7 +102,7 @@ impl Settings {
         Self {
             target: Wanted::Pids(pids),
             light: false,
-            kinds: Kind::OFFERED.to_vec(),
+            kinds: Kind::PROBED.to_vec(),
             ..self.clone()
         }
     }
@@ -167,7 +167,9 @@ impl Wanted {
     }
 }
 
-/// What is traced. A budget is kept by not recording all the time, and what was opened unseen would be found open.
+/// What is traced. Descriptors only where they are asked for: on a kernel whose return probes are system calls, each
+/// of these passes the tracepoints, too. And not with a budget, which is kept by not recording all the time: what was
+/// opened unseen would be found open.
 fn kinds(light: bool, budget: bool, asked: &[Kind]) -> Result<Vec<Kind>, Failure> {
     if light {
         return Ok(vec![Kind::Pages]);
@@ -175,11 +177,10 @@ fn kinds(light: bool, budget: bool, asked: &[Kind]) -> Result<Vec<Kind>, Failure
     if let Some(kind) = asked.iter().find(|kind| budget && kind.is_descriptor()) {
         return Err(Failure::NoBudgetFor { kind: kind.name() });
     }
-    let is_asked = |kind: &Kind| match asked {
-        [] => !(budget && kind.is_descriptor()),
-        some => some.contains(kind),
-    };
-    Ok(Kind::OFFERED.into_iter().filter(is_asked).collect())
+    if asked.is_empty() {
+        return Ok(Kind::PROBED.to_vec());
+    }
+    Ok(Kind::OFFERED.into_iter().filter(|kind| asked.contains(kind)).collect())
 }
 
 /// The numbers without repetitions, in the order of their first mention.
@@ -254,7 +255,7 @@ mod tests {
         assert_eq!(settings.target, Wanted::Name("gateway".to_owned()));
         assert_eq!(settings.interval, Duration::from_secs(1));
         assert_eq!((settings.duration, settings.min_age), (None, Duration::ZERO));
-        assert_eq!(settings.kinds, Kind::OFFERED);
+        assert_eq!(settings.kinds, Kind::PROBED);
         assert_eq!((settings.verbosity, settings.trial.bare_traps), (0, false));
     }
 

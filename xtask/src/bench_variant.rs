@@ -46,7 +46,7 @@ pub(crate) static MAIN: [Variant; 4] = [
     UNTRACED,
     BARE,
     leaktrace_with("leaktrace, heap only", &["--kind", "heap"]),
-    leaktrace_with("leaktrace, everything on", &[]),
+    leaktrace_with("leaktrace, everything on", &["--kind", "heap,mmap,fd,socket"]),
 ];
 
 /// What the stack of a call costs: nothing of it, all of it, and all without memory.
