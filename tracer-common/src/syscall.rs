@@ -7,9 +7,6 @@ pub const NUMBERS: usize = 512;
 
 /// The call is of no interest.
 pub const NOTHING: u8 = 0;
-/// What is returned is a new descriptor, opened by the opener whose probe number this is. Every value from
-/// [`crate::descriptor::FIRST`] on says so.
-pub const OPENS: u8 = crate::descriptor::FIRST;
 /// `close`.
 pub const CLOSE: u8 = 1;
 /// `close_range`.
@@ -42,7 +39,8 @@ pub const IOCTL: u8 = 14;
 /// `getsockopt`: a pidfd may be where the fourth argument points to.
 pub const GETSOCKOPT: u8 = 15;
 
-/// What to do about each call, by its number.
+/// What to do about each call, by its number: one of the above, or the probe number of the opener whose new descriptor
+/// the call returns.
 pub static ACTIONS: [u8; NUMBERS] = actions();
 
 /// The numbers of x86-64: `arch/x86/entry/syscalls/syscall_64.tbl` of the kernel.

@@ -49,6 +49,12 @@ pub(crate) fn next_opened(context: RawTracePointContext) -> i32 {
     0
 }
 
+/// What an opener would say of itself if it were a function.
+#[inline(always)]
+fn cookie(probe: u8) -> Cookie {
+    Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0)
+}
+
 /// The call under way, of a target whose descriptors are traced.
 #[inline(always)]
 pub(crate) fn current(regs: *const pt_regs, probe: u8) -> Option<Call> {
@@ -60,8 +66,7 @@ pub(crate) fn current(regs: *const pt_regs, probe: u8) -> Option<Call> {
     if target.files == 0 {
         return None;
     }
-    let cookie = Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0);
-    Some(Call { regs, id, cookie, detail: 0, target, thread })
+    Some(Call { regs, id, cookie: cookie(probe), detail: 0, target, thread })
 }
 
 /// Registers that the kernel has at an address.
@@ -69,12 +74,6 @@ pub(crate) fn current(regs: *const pt_regs, probe: u8) -> Option<Call> {
 pub(crate) fn registers_at(address: u64) -> Option<pt_regs> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const pt_regs) }.ok()
-}
-
-/// The walk begins where the thread entered the kernel.
-#[inline(always)]
-fn interrupted(call: &Call) -> Start {
-    Start { address: call.instruction(), back: 0, rsp: call.stack_pointer() }
 }
 
 /// Goes on with another program. It does not come back.
@@ -129,11 +128,10 @@ fn next(
         (&raw const thread.opened.sort).read_volatile()
     };
     let probe = thread.opened.probe as u8;
-    let cookie = Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0);
-    let call = Call { regs, cookie, detail: sort as u8, ..call };
+    let call = Call { regs, cookie: cookie(probe), detail: sort as u8, ..call };
     count(&HITS, u32::from(probe));
     thread.again = 0;
-    site::begin(&call, &interrupted(&call), thread, call.memory_state());
+    site::begin(&call, &Start::interrupted(&call), thread, call.memory_state());
     remember::nothing_copied();
     let site = remember::recall(&thread.walk, call.id);
     if site != 0 {
@@ -173,7 +171,7 @@ fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
     let call = current(regs, 0)?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
-    let cookie = Cookie::new(thread.opened.probe as u8, Kind::Fd as u8, Shape::Size, [0; 3], 0);
+    let cookie = cookie(thread.opened.probe as u8);
     Some((Call { cookie, detail: thread.opened.sort as u8, ..call }, thread))
 }
 
@@ -181,7 +179,7 @@ fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
 fn take(context: &RawTracePointContext) -> Option<()> {
     let regs = taken_before()?;
     let (call, thread) = resumed(&regs)?;
-    let start = |call: &Call, _: &Thread| interrupted(call);
+    let start = |call: &Call, _: &Thread| Start::interrupted(call);
     let Some(site) = site::advance(context, &call, thread, start) else {
         // SAFETY: the array holds programs of this type.
         unsafe { CALL_UNWINDER.tail_call(context, TAKE) };

@@ -66,6 +66,14 @@ pub(crate) struct Start {
     pub(crate) rsp: u64,
 }
 
+impl Start {
+    /// Where the thread entered the kernel.
+    #[inline(always)]
+    pub(crate) fn interrupted(call: &Call) -> Self {
+        Self { address: call.instruction(), back: 0, rsp: call.stack_pointer() }
+    }
+}
+
 /// A call's walk begins at its caller.
 #[inline(always)]
 fn caller(call: &Call, thread: &Thread) -> Start {

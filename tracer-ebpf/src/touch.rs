@@ -69,12 +69,6 @@ fn current(regs: &pt_regs) -> Option<Call> {
     Some(Call { regs, id, cookie: COOKIE, detail: 0, target, thread })
 }
 
-/// The walk begins where the thread was interrupted.
-#[inline(always)]
-fn interrupted(call: &Call) -> Start {
-    Start { address: call.instruction(), back: 0, rsp: call.stack_pointer() }
-}
-
 #[inline(always)]
 fn begin(context: &PerfEventContext) -> Option<()> {
     // SAFETY: the context is the one this program was called with.
@@ -85,7 +79,7 @@ fn begin(context: &PerfEventContext) -> Option<()> {
     let thread = unsafe { &mut *thread_of(&call)? };
     thread.size = address & !(PAGE_BYTES - 1);
     thread.again = 0;
-    site::begin(&call, &interrupted(&call), thread, call.memory_state());
+    site::begin(&call, &Start::interrupted(&call), thread, call.memory_state());
     remember::nothing_copied();
     let site = remember::recall(&thread.walk, call.id);
     if site != 0 {
@@ -105,7 +99,7 @@ fn go_on(context: &PerfEventContext) -> Option<()> {
     let regs = registers()?;
     let call = current(&regs)?;
     let thread = call.thread?;
-    let start = |call: &Call, _: &Thread| interrupted(call);
+    let start = |call: &Call, _: &Thread| Start::interrupted(call);
     let Some(site) = site::advance(context, &call, thread, start) else {
         // SAFETY: the array holds programs of this type.
         unsafe { TOUCH_UNWINDER.tail_call(context, 0) };

@@ -2,35 +2,30 @@
 //!
 //! Pure: time comes with the amounts.
 
-use std::collections::VecDeque;
-
-use super::{KEPT, slope};
+use super::limit::Course;
 use crate::report::Level;
 
 /// What an amount was.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     first: Option<u64>,
-    points: VecDeque<(f64, f64)>,
+    course: Course,
 }
 
 impl Past {
     /// One that was so much at the start.
-    pub const fn since(first: u64) -> Self {
-        Self { first: Some(first), points: VecDeque::new() }
+    pub fn since(first: u64) -> Self {
+        Self { first: Some(first), course: Course::default() }
     }
 
     /// Remembers one more amount, and says what is known of all.
     pub fn push(&mut self, at_s: f64, now: u64) -> Level {
         let first = *self.first.get_or_insert(now);
-        if self.points.len() == KEPT {
-            self.points.pop_front();
-        }
-        self.points.push_back((at_s, now as f64));
+        self.course.push(at_s, now as f64);
         Level {
             now,
             change: i64::try_from(i128::from(now) - i128::from(first)).unwrap_or(i64::MAX),
-            growth_per_s: slope(self.points.iter().copied()),
+            growth_per_s: self.course.slope(),
         }
     }
 }

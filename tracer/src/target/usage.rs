@@ -85,10 +85,8 @@ fn brk(pid: Pid) -> Option<u64> {
 /// Open file descriptors by what they are; `None` when they cannot be listed.
 pub fn descriptors(pid: Pid) -> Option<BTreeMap<String, u64>> {
     let mut by_type = BTreeMap::new();
-    for entry in fs::read_dir(pid.proc_path("fd")).ok()?.flatten() {
-        // One that is closed meanwhile is none.
-        let Ok(link) = fs::read_link(entry.path()) else { continue };
-        *by_type.entry(sort(&link.to_string_lossy()).to_owned()).or_default() += 1;
+    for link in super::descriptors::list(pid)?.values() {
+        *by_type.entry(sort(link).to_owned()).or_default() += 1;
     }
     Some(by_type)
 }
