@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod attach;
+pub mod connection;
 pub mod descriptor;
 pub mod kind;
 pub mod limits;

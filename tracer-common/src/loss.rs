@@ -29,11 +29,13 @@ pub enum Loss {
     ChildDropped = 9,
     /// A thread has a table of file descriptors of its own: those in it are not traced.
     TableUnshared = 10,
+    /// A connection beyond the bound of connections, or whose beginning found no room in the ring buffer.
+    ConnectionDropped = 11,
 }
 
 impl Loss {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AcquireDropped,
         Self::ReleaseDropped,
         Self::ReleaseBusy,
@@ -45,6 +47,7 @@ impl Loss {
         Self::Malformed,
         Self::ChildDropped,
         Self::TableUnshared,
+        Self::ConnectionDropped,
     ];
 
     /// The key in the report's `accounting.lost`.
@@ -61,6 +64,7 @@ impl Loss {
             Self::Malformed => "malformed",
             Self::ChildDropped => "child_dropped",
             Self::TableUnshared => "table_unshared",
+            Self::ConnectionDropped => "connection_dropped",
         }
     }
 
@@ -77,6 +81,9 @@ impl Loss {
             Self::Doubtful => "resources set aside: their release may be among the lost ones",
             Self::Malformed => "records not understood by the collector",
             Self::TableUnshared => "threads with a descriptor table of their own, not traced",
+            Self::ConnectionDropped => {
+                "connections not recorded: too many at once, or ring buffer full"
+            }
             Self::ChildDropped => "children not followed: too many targets, or ring buffer full",
         }
     }

@@ -5,7 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::limits::STACK_DEPTH;
+use crate::{connection::PATH, limits::STACK_DEPTH};
 
 /// [`Change`]: a resource was acquired (only what finds no room among the young, and ranges).
 pub const ACQUIRE: u32 = 1;
@@ -26,6 +26,11 @@ pub const EXEC: u32 = 7;
 pub const FORK_FILES: u32 = 8;
 /// [`Kin`]: a process that had only its table of file descriptors to itself has ended.
 pub const END_FILES: u32 = 9;
+
+/// [`Connected`]: a connection has begun, or was met for the first time.
+pub const CONNECTED: u32 = 10;
+/// [`Disconnected`]: a connection is over: its last descriptor is being closed.
+pub const DISCONNECTED: u32 = 11;
 
 /// In [`Change::caller`] of a descriptor's release: there may have been none, which is no news.
 pub const PERHAPS: u64 = 1;
@@ -56,7 +61,9 @@ pub struct Change {
     /// [`ACQUIRE`], [`RELEASE`], [`RESIZE`] or [`RESTORE`].
     pub record: u32,
     /// Number of the kind.
-    pub kind: u32,
+    pub kind: u16,
+    /// Number of the probe.
+    pub probe: u16,
     /// Target (thread group id as the kernel's initial namespace knows it).
     pub pid: u32,
     /// Thread, in the same numbering.
@@ -74,8 +81,77 @@ pub struct Change {
     pub caller: u64,
     /// Number of the call site of an acquisition; 0 when unknown.
     pub site: u32,
-    /// Number of the probe.
-    pub probe: u32,
+    /// Number of the connection that the thread served when it acquired; 0 for none.
+    pub connection: u32,
+}
+
+/// A connection has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Connected {
+    /// [`CONNECTED`].
+    pub record: u32,
+    /// Number of the connection from now on.
+    pub number: u32,
+    /// Whose table of file descriptors has it.
+    pub pid: u32,
+    /// Its descriptor.
+    pub fd: u32,
+    /// As in [`Change`].
+    pub position: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time_ns: u64,
+    /// What the programs know it by: where the kernel has its socket.
+    pub socket: u64,
+    /// Inode number of the socket, as `/proc/PID/fd` shows it.
+    pub inode: u64,
+    /// Number of the call site that began it; 0 when unknown.
+    pub site: u32,
+    /// Process at the other end, in the kernel's initial namespace; 0 when not known.
+    pub peer_pid: u32,
+    /// Address family, such as [`crate::connection::INET`].
+    pub family: u16,
+    /// Port on this side; 0 when there is none.
+    pub local_port: u16,
+    /// The same on the other side.
+    pub peer_port: u16,
+    /// Protocol of the internet family, such as [`crate::connection::TCP`].
+    pub protocol: u8,
+    /// Who began it, see [`crate::connection::Role`].
+    pub role: u8,
+    /// Address on this side: its first 4 bytes for IPv4.
+    pub local: [u8; 16],
+    /// The same on the other side.
+    pub peer: [u8; 16],
+    /// Bytes of [`Connected::path`] that count.
+    pub path_length: u32,
+    /// Name of a unix socket on the side that was connected to; the first byte is 0 for one outside of the file
+    /// system.
+    pub path: [u8; PATH],
+}
+
+/// A connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Disconnected {
+    /// [`DISCONNECTED`].
+    pub record: u32,
+    /// Number of the connection.
+    pub number: u32,
+    /// As in [`Change`].
+    pub position: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time_ns: u64,
+    /// Bytes received; `u64::MAX` when not known.
+    pub bytes_in: u64,
+    /// Bytes sent that have arrived; `u64::MAX` when not known.
+    pub bytes_out: u64,
+    /// When it ceased to be established, `CLOCK_MONOTONIC`, nanoseconds; 0 when this close is the first that ends it.
+    pub ended_ns: u64,
+    /// State that it went into then, such as [`crate::connection::CLOSE_WAIT`]; its present one otherwise.
+    pub state: u32,
+    /// Error of the socket then, as in `errno(3)`; 0 without one.
+    pub error: u32,
 }
 
 /// The head of a stack record; `depth` addresses of 8 bytes follow, innermost first.
@@ -108,6 +184,7 @@ pub struct Stack {
 }
 
 const _: () = assert!(size_of::<Change>() == 64 && align_of::<Change>() == 8);
+const _: () = assert!(size_of::<Connected>() == 208 && size_of::<Disconnected>() == 56);
 const _: () = assert!(size_of::<Kin>() == 32 && align_of::<Kin>() == 8);
 const _: () = assert!(size_of::<StackHead>() == 24 && align_of::<StackHead>() == 4);
 const _: () = assert!(size_of::<Stack>() == 24 + 8 * STACK_DEPTH && align_of::<Stack>() == 8);

@@ -40,8 +40,8 @@ pub struct Young {
     pub position: u64,
     /// Number of the call site; 0 when unknown.
     pub site: u32,
-    /// Thread that acquired it.
-    pub tid: u32,
+    /// Number of the connection that its thread served; 0 for none.
+    pub connection: u32,
 }
 
 /// What died young at one call site, per CPU: it never reached the collector otherwise.
@@ -282,6 +282,10 @@ pub struct Thread {
     pub old_handle: u64,
     /// The old resource when it was young.
     pub old: Young,
+    /// Number of the connection that is being served; 0 for none.
+    pub serving: u32,
+    /// 1 when that one was accepted: those that the target opens meanwhile serve it too.
+    pub accepted: u32,
     /// Digest of the stack under way.
     pub digest: Digest,
     /// The frame that unwinding has come to.
@@ -340,7 +344,16 @@ pub struct Layout {
 const _: () = assert!(size_of::<Key>() == 16 && size_of::<Young>() == 32);
 const _: () = assert!(
     size_of::<Thread>()
-        == 40 + 56 + 32 + 16 + size_of::<Walk>() + size_of::<Opened>() + 24 + 8 * STACK_DEPTH + 8
+        == 40
+            + 56
+            + 32
+            + 8
+            + 16
+            + size_of::<Walk>()
+            + size_of::<Opened>()
+            + 24
+            + 8 * STACK_DEPTH
+            + 8
 );
 
 #[cfg(test)]

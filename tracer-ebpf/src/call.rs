@@ -109,6 +109,13 @@ impl Call {
         self.id as u32
     }
 
+    /// Number of the connection that the thread serves; 0 for none.
+    #[inline(always)]
+    pub(crate) fn serving(&self) -> u32 {
+        // SAFETY: the value belongs to this thread alone.
+        self.thread.map_or(0, |thread| unsafe { (*thread).serving })
+    }
+
     /// The arguments, by the System V calling convention.
     #[inline(always)]
     pub(crate) fn arguments(&self) -> Arguments {

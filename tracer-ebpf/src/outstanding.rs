@@ -70,7 +70,8 @@ fn send(call: &Call, record: u32, key: &Key, young: &Young, caller: u64, probe: 
     };
     entry.write(Change {
         record,
-        kind: key.kind & 0xff,
+        kind: key.kind as u16 & 0xff,
+        probe: u16::from(probe),
         pid: key.pid,
         tid: call.tid(),
         handle: key.handle,
@@ -79,7 +80,7 @@ fn send(call: &Call, record: u32, key: &Key, young: &Young, caller: u64, probe: 
         time_ns: young.time_ns,
         caller,
         site: young.site,
-        probe: u32::from(probe),
+        connection: young.connection,
     });
     let crowded = RECORDS.query(AVAILABLE) > u64::from(RING_BYTES / 4);
     entry.submit(if crowded { FORCE_WAKEUP } else { NO_WAKEUP });
@@ -97,15 +98,22 @@ fn keep(call: &Call, key: &Key, young: &Young, caller: u64, probe: u8) {
     }
 }
 
-/// Records the acquisition that `thread` asked for and `handle` answered.
+/// Records the acquisition that `thread` asked for and `handle` answered, for a connection.
 #[inline(always)]
-pub(crate) fn acquired(call: &Call, thread: &Thread, kind: u8, probe: u8, handle: u64) {
+pub(crate) fn acquired(
+    call: &Call,
+    thread: &Thread,
+    connection: u32,
+    kind: u8,
+    probe: u8,
+    handle: u64,
+) {
     let young = Young {
         size: thread.size,
         time_ns: now_ns(),
         position: position(),
         site: thread.site,
-        tid: call.tid(),
+        connection,
     };
     keep(call, &key(call, kind, handle), &young, thread.caller, probe);
 }
@@ -114,8 +122,13 @@ pub(crate) fn acquired(call: &Call, thread: &Thread, kind: u8, probe: u8, handle
 /// toucher's.
 #[inline(always)]
 pub(crate) fn touched(call: &Call, page: u64, site: u32) {
-    let young =
-        Young { size: PAGE_BYTES, time_ns: now_ns(), position: position(), site, tid: call.tid() };
+    let young = Young {
+        size: PAGE_BYTES,
+        time_ns: now_ns(),
+        position: position(),
+        site,
+        connection: call.serving(),
+    };
     keep(call, &key(call, call.cookie.kind(), page), &young, 0, call.cookie.probe());
 }
 
@@ -150,7 +163,7 @@ fn inherited(key: &Key, young: &Young) -> bool {
 #[inline(always)]
 fn send_release(call: &Call, record: u32, key: &Key, size: u64, caller: u64) {
     let position = position();
-    let young = Young { size, time_ns: now_ns(), position, site: 0, tid: 0 };
+    let young = Young { size, time_ns: now_ns(), position, site: 0, connection: 0 };
     if !send(call, record, key, &young, caller, call.cookie.probe()) {
         lose(Loss::ReleaseDropped);
         doubt(key, position);
@@ -181,7 +194,13 @@ pub(crate) fn opened(call: &Call, fd: u32, site: u32) {
     if let Some(young) = take(&key) {
         ended(call, &key, &young);
     }
-    let young = Young { size: 0, time_ns: now_ns(), position: position(), site, tid: call.tid() };
+    let young = Young {
+        size: 0,
+        time_ns: now_ns(),
+        position: position(),
+        site,
+        connection: call.serving(),
+    };
     keep(call, &key, &young, 0, call.cookie.probe());
 }
 
@@ -257,13 +276,17 @@ pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u6
     thread.old_state = OLD_ANNOUNCED;
 }
 
-/// The resize has succeeded (or released its resource): the old resource is gone for good.
+/// The resize has succeeded (or released its resource): the old resource is gone for good. Returns the connection
+/// that the new one belongs to: that of the old one, where it is known.
 #[inline(always)]
-pub(crate) fn resized(thread: &mut Thread) {
+pub(crate) fn resized(thread: &mut Thread) -> u32 {
+    let mut connection = thread.serving;
     if thread.old_state == OLD_YOUNG {
+        connection = thread.old.connection;
         died(thread.old.site, thread.old.size);
     }
     thread.old_state = OLD_NONE;
+    connection
 }
 
 /// The resize has failed: the old resource is as it was.

@@ -86,10 +86,8 @@ fn end(call: &Call, thread: &mut Thread) -> Option<()> {
             }
         }
     }
-    if shape.releases() {
-        resized(thread);
-    }
-    acquired(call, thread, cookie.kind(), cookie.probe(), handle);
+    let connection = if shape.releases() { resized(thread) } else { thread.serving };
+    acquired(call, thread, connection, cookie.kind(), cookie.probe(), handle);
     Some(())
 }
 
@@ -100,7 +98,7 @@ pub(crate) fn fail(call: &Call, thread: &mut Thread, cookie: Cookie) {
     // `realloc(p, 0)` releases `p` and returns NULL: that is what was asked for.
     let released = matches!(shape, Shape::Resize | Shape::CountResize) && thread.size == 0;
     if released {
-        resized(thread);
+        _ = resized(thread);
         return;
     }
     if shape.releases() {

@@ -66,6 +66,7 @@ pub(crate) fn give_if_any(id: u64, target: Target) -> Option<*mut Thread> {
         (*room).site = 0;
         (*room).old_state = OLD_NONE;
         (*room).opened.pending = 0;
+        (*room).serving = 0;
         (*room).id = id;
     }
     Some(room)

@@ -35,7 +35,8 @@ fn main() {
     let begun = Instant::now();
     for number in 0..blocks {
         let site = u32::try_from(number * sites / blocks).expect("a small number") + 1;
-        let block = Block { size: 16, time_ns: number * 1000, position: number * 64, site };
+        let block =
+            Block { size: 16, time_ns: number * 1000, position: number * 64, site, connection: 0 };
         ledger.apply(Event::Acquired { handle: handle(number), block });
     }
     let each = |ns: u128| ns as f64 / blocks as f64;

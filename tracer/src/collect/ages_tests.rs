@@ -40,7 +40,7 @@ fn ledger(blocks: &[(u32, u32)]) -> (Ledger, u64, BTreeMap<u32, Vec<u32>>) {
     for (value, (site, age_ms)) in (0x1000_u64..).step_by(16).zip(blocks) {
         let time_ns = now_ns - u64::from(*age_ms) * 1_000_000;
         let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
-        let block = Block { size: 10, time_ns, position: 0, site: *site };
+        let block = Block { size: 10, time_ns, position: 0, site: *site, connection: 0 };
         ledger.apply(Event::Acquired { handle, block });
         ages.entry(*site).or_default().push(*age_ms);
     }

@@ -230,7 +230,7 @@ const fn shard_of(hash: u64) -> usize {
 /// must gain or lose a quarter of its blocks before its size changes again.
 fn shrink(shard: &mut HashTable<Packed>) {
     let places = shard.num_buckets();
-    if places > SMALL && shard.len() < places / 3 {
+    if places > SMALL && shard.len() * 20 < places * 7 {
         resize(shard, shard.len() + shard.len() / 4);
     }
 }

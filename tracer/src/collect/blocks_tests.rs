@@ -11,7 +11,7 @@ fn heap(pid: u32, value: u64) -> Handle {
 }
 
 fn block(position: u64) -> Block {
-    Block { size: 16, time_ns: 0, position, site: 1 }
+    Block { size: 16, time_ns: 0, position, site: 1, connection: 0 }
 }
 
 /// Handles as an allocator gives them.
@@ -33,7 +33,7 @@ fn a_block_takes_less_than_64_bytes_however_many_there_are() {
         assert_eq!(blocks.place(&handle, block(0)), None);
         if number % 1000 == 0 && number >= 50_000 {
             let each = bytes_each(&blocks, number);
-            assert!(each < 46.0, "{each} bytes each at {number}");
+            assert!(each < 54.0, "{each} bytes each at {number}");
         }
     }
     for (number, handle) in (1..).zip(handles(count)) {
@@ -104,8 +104,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let site = prop_oneof![6 => 0_u32..5, 1 => (1_u32 << 24) - 1..(1 << 24) + 2];
     let tick = 1_u64 << TICK_BITS;
     let times = prop_oneof![6 => (0_u64..50).prop_map(move |at| at * tick), 1 => Just(tick << 36), 1 => Just(tick << 40)];
-    let block = (wide(0..9, 36), times, wide(0..20, 48), site)
-        .prop_map(|(size, time_ns, position, site)| Block { size, time_ns, position, site });
+    let block = (wide(0..9, 36), times, wide(0..20, 48), site).prop_map(
+        |(size, time_ns, position, site)| Block { size, time_ns, position, site, connection: 0 },
+    );
     let step = prop_oneof![
         20 => (handle.clone(), block).prop_map(|(handle, block)| Step::Place { handle, block }),
         12 => (handle, wide(0..20, 48)).prop_map(|(handle, position)| Step::Take { handle, position }),

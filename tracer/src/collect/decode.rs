@@ -6,8 +6,8 @@ use tracer_common::{
     descriptor::Sort,
     kind::Kind,
     record::{
-        ACQUIRE, Change, END_FILES, EXEC, FORK, FORK_FILES, Kin, RELEASE, RESIZE, RESTORE, STACK,
-        StackHead,
+        ACQUIRE, CONNECTED, Change, Connected, DISCONNECTED, Disconnected, END_FILES, EXEC, FORK,
+        FORK_FILES, Kin, RELEASE, RESIZE, RESTORE, STACK, StackHead,
     },
     stack::StackEnd,
     state::{Key, Young},
@@ -38,6 +38,8 @@ pub struct Block {
     pub position: u64,
     /// Number of its call site; 0 for the unknown one.
     pub site: u32,
+    /// Number of the connection that it was acquired for; 0 for none.
+    pub connection: u32,
 }
 
 /// Something that happened.
@@ -97,6 +99,10 @@ pub enum Event {
         /// `CLOCK_MONOTONIC`, nanoseconds.
         time_ns: u64,
     },
+    /// A connection has begun.
+    Connected(Box<Connected>),
+    /// A connection is over.
+    Disconnected(Disconnected),
     /// A process that had nothing but its table of file descriptors to itself has ended.
     FilesEnded {
         /// The process.
@@ -134,6 +140,8 @@ pub fn decode(record: &[u8]) -> Option<Event> {
         STACK => stack(record),
         ACQUIRE | RELEASE | RESIZE | RESTORE => change(Change::read_from_bytes(record).ok()?),
         FORK | EXEC | FORK_FILES | END_FILES => Some(kin(Kin::read_from_bytes(record).ok()?)),
+        CONNECTED => Connected::read_from_bytes(record).ok().map(Box::new).map(Event::Connected),
+        DISCONNECTED => Disconnected::read_from_bytes(record).ok().map(Event::Disconnected),
         _ => None,
     }
 }
@@ -166,6 +174,7 @@ pub fn drained(key: &Key, young: &Young) -> Option<Event> {
             time_ns: young.time_ns,
             position: young.position,
             site: young.site,
+            connection: young.connection,
         },
     })
 }
@@ -181,6 +190,7 @@ fn change(change: Change) -> Option<Event> {
                 time_ns: change.time_ns,
                 position: change.position,
                 site: change.site,
+                connection: change.connection,
             },
         },
         RESTORE => Event::Restored { handle, thread: change.tid },
@@ -251,6 +261,7 @@ mod tests {
             caller: 0,
             site: 0,
             probe: 0,
+            connection: 0,
         };
         assert_eq!(decode(change.as_bytes()), None);
         assert!(decode(Change { kind: 0, ..change }.as_bytes()).is_some());

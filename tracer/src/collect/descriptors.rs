@@ -129,7 +129,7 @@ impl Ledger {
             tally.outstanding.add(0);
         }
         // First in the order of things: whatever is seen of that number came later.
-        let block = Block { size: 0, time_ns: now, position: 0, site };
+        let block = Block { size: 0, time_ns: now, position: 0, site, connection: 0 };
         self.place(Handle { pid, kind: Kind::Fd, value: u64::from(fd) }, block);
     }
 

@@ -17,7 +17,7 @@ fn handle(pid: Pid, fd: u64) -> Handle {
 }
 
 fn opened(ledger: &mut Ledger, pid: Pid, fd: u64, position: u64) {
-    let block = Block { size: 0, time_ns: position, position, site: 3 };
+    let block = Block { size: 0, time_ns: position, position, site: 3, connection: 0 };
     ledger.apply(Event::Acquired { handle: handle(pid, fd), block });
 }
 
@@ -97,7 +97,7 @@ fn a_fork_copies_descriptors_and_memory_each_for_itself() {
     let mut ledger = Ledger::default();
     opened(&mut ledger, PID, 3, 10);
     opened(&mut ledger, PID, 4, 11);
-    let block = Block { size: 100, time_ns: 12, position: 12, site: 2 };
+    let block = Block { size: 100, time_ns: 12, position: 12, site: 2, connection: 0 };
     let heap = Handle { pid: PID, kind: Kind::Heap, value: 0x1000 };
     ledger.apply(Event::Acquired { handle: heap, block });
     forked(&mut ledger, true, 20);
@@ -127,7 +127,7 @@ fn what_a_range_closed_before_a_fork_is_not_copied() {
 fn another_program_keeps_descriptors_and_no_memory() {
     let mut ledger = Ledger::default();
     opened(&mut ledger, PID, 3, 10);
-    let block = Block { size: 100, time_ns: 12, position: 12, site: 2 };
+    let block = Block { size: 100, time_ns: 12, position: 12, site: 2, connection: 0 };
     let heap = Handle { pid: PID, kind: Kind::Heap, value: 0x1000 };
     ledger.apply(Event::Acquired { handle: heap, block });
     ledger.apply(Event::Executed { pid: PID, parent: None, position: 20, time_ns: 20 });

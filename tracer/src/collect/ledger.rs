@@ -97,6 +97,7 @@ impl Ledger {
             Event::Forked { parent, child, files, position, .. } => {
                 self.forked(parent, child, files, position);
             }
+            Event::Connected(_) | Event::Disconnected(_) => {}
             Event::FilesEnded { pid, position } => self.forget_descriptors(pid, position),
             Event::Executed { pid, position, .. } => {
                 self.forget_until(pid, position);

@@ -13,7 +13,10 @@ fn heap(value: u64) -> Handle {
 }
 
 fn acquired(value: u64, position: u64, site: u32, size: u64) -> Event {
-    Event::Acquired { handle: heap(value), block: Block { size, time_ns: 0, position, site } }
+    Event::Acquired {
+        handle: heap(value),
+        block: Block { size, time_ns: 0, position, site, connection: 0 },
+    }
 }
 
 fn released(value: u64, position: u64, resizing: Option<u32>) -> Event {
@@ -84,7 +87,7 @@ fn another_program_in_a_targets_place_has_nothing_of_the_first() {
     let mut ledger = Ledger::default();
     ledger.apply(acquired(8, 10, 1, 100));
     let mapped = Handle { pid: PID, kind: Kind::Mmap, value: 0x1000 };
-    let block = Block { size: 0x1000, time_ns: 0, position: 0, site: 2 };
+    let block = Block { size: 0x1000, time_ns: 0, position: 0, site: 2, connection: 0 };
     ledger.apply(Event::Acquired { handle: mapped, block });
     let other = Handle { pid: Pid(2), ..heap(8) };
     ledger.apply(Event::Acquired { handle: other, block });
@@ -189,7 +192,7 @@ impl Kernel {
     }
 
     fn acquire(&mut self, pid: Pid, address: u64, site: u32, size: u64, overflow: bool) {
-        let block = Block { size, time_ns: 0, position: self.sent, site };
+        let block = Block { size, time_ns: 0, position: self.sent, site, connection: 0 };
         let process = self.processes.entry(pid).or_default();
         process.held.insert(address, (site, size));
         self.acquired += 1;
@@ -256,7 +259,7 @@ impl Kernel {
                 process.mapped.retain(|at, _| !(address..address + size).contains(at));
                 process.mapped.extend((address..address + size).map(|at| (at, (site, 1))));
                 self.acquired += 1;
-                let block = Block { size, time_ns: 0, position: self.sent, site };
+                let block = Block { size, time_ns: 0, position: self.sent, site, connection: 0 };
                 let handle = Handle { pid, kind: Kind::Mmap, value: address };
                 self.send(Event::Acquired { handle, block });
             }

@@ -1,4 +1,4 @@
-//! A block and its handle in 24 bytes. Pure.
+//! A block and its handle in 28 bytes. Pure.
 
 use super::decode::Block;
 
@@ -28,7 +28,11 @@ const _: () = assert!(SITE_BITS + 2 * HIGH_BITS == 64 && TIME_BITS == SIZE_BITS)
 
 /// A block that fits, with its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Packed([u64; 3]);
+#[repr(C, packed(4))]
+pub(super) struct Packed {
+    words: [u64; 3],
+    connection: u32,
+}
 
 impl Packed {
     /// `None` for what does not fit. The time is rounded down to a tick after `origin_ns`.
@@ -40,21 +44,23 @@ impl Packed {
             && block.size >> SIZE_BITS == 0
             && ticks >> TIME_BITS == 0
             && site >> SITE_BITS == 0;
-        fits.then_some(Self([
+        let words = [
             handle << LOW_BITS | block.size & LOW,
             block.position << LOW_BITS | ticks & LOW,
             site << (2 * HIGH_BITS) | (block.size >> LOW_BITS) << HIGH_BITS | ticks >> LOW_BITS,
-        ]))
+        ];
+        fits.then_some(Self { words, connection: block.connection })
     }
 
     /// The handle.
     pub(super) const fn handle(&self) -> u64 {
-        self.0[0] >> LOW_BITS
+        let [first, ..] = self.words;
+        first >> LOW_BITS
     }
 
     /// The block, its time to a tick.
     pub(super) const fn block(&self, origin_ns: u64) -> Block {
-        let [first, second, third] = self.0;
+        let [first, second, third] = self.words;
         let ticks = (third & HIGH) << LOW_BITS | second & LOW;
         let site = (third >> (2 * HIGH_BITS)) as u32;
         Block {
@@ -62,9 +68,12 @@ impl Packed {
             time_ns: origin_ns + (ticks << TICK_BITS),
             position: second >> LOW_BITS,
             site,
+            connection: self.connection,
         }
     }
 }
+
+const _: () = assert!(size_of::<Packed>() == 28);
 
 #[cfg(test)]
 mod tests {
@@ -79,6 +88,7 @@ mod tests {
             time_ns: 7 + (((1 << 36) - 1) << 16),
             position: (1 << 48) - 1,
             site: (1 << 24) - 1,
+            connection: u32::MAX,
         };
         let handle = (1 << 48) - 1;
         let packed = Packed::new(handle, &most, 7).unwrap();
@@ -96,9 +106,10 @@ mod tests {
         #[test]
         fn what_fits_comes_back(
             handle in 0_u64..1 << 48, size in 0_u64..1 << 36, position in 0_u64..1 << 48,
-            time in 0_u64..1 << 52, site in 0_u32..1 << 24, origin_ns in 0_u64..1 << 60,
+            time in 0_u64..1 << 52, site in 0_u32..1 << 24, connection in any::<u32>(),
+            origin_ns in 0_u64..1 << 60,
         ) {
-            let block = Block { size, time_ns: origin_ns + time, position, site };
+            let block = Block { size, time_ns: origin_ns + time, position, site, connection };
             let packed = Packed::new(handle, &block, origin_ns).unwrap();
             let back = packed.block(origin_ns);
             prop_assert_eq!(packed.handle(), handle);

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn block(site: u32, size: u64, position: u64) -> Block {
-        Block { size, time_ns: 0, position, site }
+        Block { size, time_ns: 0, position, site, connection: 0 }
     }
 
     fn left(ranges: &Ranges) -> Vec<(u32, u64)> {

@@ -151,8 +151,13 @@ mod tests {
     fn ages_are_of_what_is_old_enough_and_sums_of_all() {
         let mut ledger = Ledger::default();
         for (value, seconds) in [(1, 9), (2, 5), (3, 1)] {
-            let block =
-                Block { size: 10, time_ns: (10 - seconds) * 1_000_000_000, position: 0, site: 3 };
+            let block = Block {
+                size: 10,
+                time_ns: (10 - seconds) * 1_000_000_000,
+                position: 0,
+                site: 3,
+                connection: 0,
+            };
             let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
             ledger.apply(Event::Acquired { handle, block });
         }

@@ -214,7 +214,7 @@ mod tests {
     };
 
     fn acquire(ledger: &mut Ledger, value: u64, time_ns: u64, site: u32) {
-        let block = Block { size: 10, time_ns, position: time_ns, site };
+        let block = Block { size: 10, time_ns, position: time_ns, site, connection: 0 };
         let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
         ledger.apply(Event::Acquired { handle, block });
     }
