@@ -57,3 +57,9 @@ pub const PROBES: u32 = 256;
 
 /// Slots that remember the position of the last lost release, by hash of the handle. 8 MiB.
 pub const DOUBT_SLOTS: u32 = 1 << 20;
+
+/// Connections that are known at once. 80 bytes each: 10 MiB.
+pub const CONNECTIONS: u32 = 1 << 17;
+
+/// Numbers for connections that are handed out ahead of the collector: what the busiest servers begin in half a second.
+pub const FREE_CONNECTIONS: u32 = 1 << 15;

@@ -239,6 +239,10 @@ pub struct Opened {
     pub sort: u32,
     /// 1 while the thread is in a system call that may open something.
     pub pending: u32,
+    /// Who began the connection at hand, see [`crate::connection::Role`].
+    pub role: u32,
+    /// Call site of the one at hand.
+    pub site: u32,
     /// Explicit padding.
     pub padding: u32,
     /// How many there are.
@@ -339,6 +343,80 @@ pub struct Layout {
     pub ring_close_fd: u32,
     /// `io_close.file_slot`.
     pub ring_close_slot: u32,
+}
+
+/// Where the kernel keeps what is told of connections: as in [`Layout`].
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SocketLayout {
+    /// `file.private_data`; 0 when connections are not traced.
+    pub file_private: u32,
+    /// `file.f_ref`, or `file.f_count` on kernels before 6.13.
+    pub file_count: u32,
+    /// What the word there says of a file that has one reference: 0, or 1 on kernels before 6.13.
+    pub file_alone: u32,
+    /// `inode.i_ino`.
+    pub inode_number: u32,
+    /// `socket.file`.
+    pub socket_file: u32,
+    /// `socket.sk`.
+    pub socket_sock: u32,
+    /// `sock.skc_family`.
+    pub family: u32,
+    /// `sock.skc_state`.
+    pub state: u32,
+    /// `sock.skc_num`: the port on this side.
+    pub local_port: u32,
+    /// `sock.skc_dport`: that on the other side, in the order of the network.
+    pub peer_port: u32,
+    /// `sock.skc_rcv_saddr`.
+    pub local_inet: u32,
+    /// `sock.skc_daddr`.
+    pub peer_inet: u32,
+    /// `sock.skc_v6_rcv_saddr`.
+    pub local_inet6: u32,
+    /// `sock.skc_v6_daddr`.
+    pub peer_inet6: u32,
+    /// `sock.sk_protocol`.
+    pub protocol: u32,
+    /// `sock.sk_err`.
+    pub error: u32,
+    /// `sock.sk_peer_pid`.
+    pub peer_pid: u32,
+    /// `pid.numbers` and `upid.nr` in it.
+    pub pid_number: u32,
+    /// `tcp_sock.bytes_received`.
+    pub received: u32,
+    /// `tcp_sock.bytes_acked`.
+    pub acked: u32,
+    /// `tcp_sock.write_seq`.
+    pub written: u32,
+    /// `tcp_sock.snd_una`.
+    pub unacked: u32,
+    /// `unix_sock.addr`.
+    pub unix_address: u32,
+    /// `unix_sock.peer`.
+    pub unix_peer: u32,
+    /// `unix_address.len`.
+    pub address_length: u32,
+    /// `unix_address.name`, behind the address family.
+    pub address_path: u32,
+}
+
+/// A connection as the programs know it, by where the kernel has its socket (`struct sock`).
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Connection {
+    /// Its number.
+    pub number: u32,
+    /// Who began it, see [`crate::connection::Role`].
+    pub role: u32,
+    /// When it ceased to be established, `CLOCK_MONOTONIC`, nanoseconds; 0 before.
+    pub ended_ns: u64,
+    /// The state that it went into then.
+    pub state: u32,
+    /// Its error then.
+    pub error: u32,
 }
 
 const _: () = assert!(size_of::<Key>() == 16 && size_of::<Young>() == 32);

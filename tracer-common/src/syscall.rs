@@ -39,6 +39,15 @@ pub const IOCTL: u8 = 14;
 /// `getsockopt`: a pidfd may be where the fourth argument points to.
 pub const GETSOCKOPT: u8 = 15;
 
+/// The call works on the descriptor in its first argument: whoever is at its other end is served.
+pub const SERVE: u8 = 16;
+/// The call waits for work: nobody is served any more.
+pub const WAIT: u8 = 17;
+/// `futex`: the wait for a condition is one for work, that for a lock is not.
+pub const FUTEX: u8 = 18;
+/// `connect`.
+pub const CONNECT: u8 = 19;
+
 /// What to do about each call, by its number: one of the above, or the probe number of the opener whose new descriptor
 /// the call returns.
 pub static ACTIONS: [u8; NUMBERS] = actions();
@@ -95,7 +104,33 @@ const fn actions() -> [u8; NUMBERS] {
     table[434] = Opener::Pidfd.probe();
     table[436] = CLOSE_RANGE;
     table[438] = Opener::PidfdGetfd.probe();
+    table[42] = CONNECT;
+    table[202] = FUTEX;
+    let mut at = 0;
+    while at < SERVING.len() {
+        table[SERVING[at]] = SERVE;
+        at += 1;
+    }
+    at = 0;
+    while at < WAITING.len() {
+        table[WAITING[at]] = WAIT;
+        at += 1;
+    }
     table
+}
+
+/// `read`, `write`, `readv`, `writev`, `sendfile`, `sendto`, `recvfrom`, `sendmsg`, `shutdown`, `getsockname`,
+/// `getpeername`, `setsockopt`, `sendmmsg`. (`ioctl`, `getsockopt`, `recvmsg` and `recvmmsg` serve as well.)
+const SERVING: [usize; 13] = [0, 1, 19, 20, 40, 44, 45, 46, 48, 51, 52, 54, 307];
+/// `poll`, `select`, `pause`, `nanosleep`, `wait4`, `rt_sigtimedwait`, `clock_nanosleep`, `epoll_wait`, `waitid`,
+/// `pselect6`, `ppoll`, `epoll_pwait`, `io_uring_enter`, `epoll_pwait2`. (`accept` and `accept4` wait as well.)
+const WAITING: [usize; 14] = [7, 23, 34, 35, 61, 128, 230, 232, 247, 270, 271, 281, 426, 441];
+
+/// Whether a `futex(2)` with these flags is a wait for a condition or a semaphore: C libraries ask for a set of bits
+/// then (`FUTEX_WAIT_BITSET`), and wait for locks without one.
+#[inline(always)]
+pub const fn waits_for_work(operation: u64) -> bool {
+    operation & 0x7f == 9
 }
 
 /// Commands of `bpf(2)` that return a descriptor, a bit each: maps, programs, objects, type information, links,

@@ -13,6 +13,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use tracer_common::{
+    connection::Role,
     descriptor::{OPENED_AT_ONCE, Opener},
     loss::Loss,
     state::{Opened, Thread},
@@ -21,11 +22,12 @@ use tracer_common::{
 
 use crate::{
     call::read_word,
+    connection,
     entry::thread_of,
     file,
     loss::lose,
     maps::TARGETS,
-    opening::{NEXT, RECEIVED, current, go_on, registers_at},
+    opening::{NEXT, RECEIVED, begin_connection, current, go_on, registers_at},
     outstanding::{closed, closed_range},
     room, unwind,
 };
@@ -52,6 +54,8 @@ const HEAD: u64 = 16;
 const MESSAGE: u64 = 64;
 /// Control messages of one message that are looked at.
 const CONTROLS: u32 = 3;
+/// `-EINPROGRESS` of `connect(2)`: it goes on.
+const IN_PROGRESS: i64 = -115;
 /// Messages of one `recvmmsg(2)` that are looked at.
 const MESSAGES: u64 = 8;
 
@@ -104,17 +108,48 @@ fn enter(context: &RawTracePointContext) -> Option<()> {
     if action == syscall::NOTHING {
         return None;
     }
+    if action == syscall::WAIT || action == syscall::FUTEX {
+        return waiting(action, regs);
+    }
     let call = current(core::ptr::null(), 0)?;
     let argument = |offset| register(regs, offset);
     match action {
+        syscall::SERVE => {
+            return connection::serve(
+                context,
+                &call,
+                argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
+            );
+        }
         syscall::CLOSE => {
             let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
             // Some close whatever numbers there are.
-            if file::behind(fd).is_some() {
+            if let Some(file) = file::behind(fd) {
+                _ = connection::closing(file);
                 closed(&call, fd, false);
             }
             return Some(());
         }
+        syscall::DUP2 => {
+            let (from, to) = (
+                argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
+                argument(core::mem::offset_of!(pt_regs, rsi))? as u32,
+            );
+            if from != to
+                && file::behind(from).is_some()
+                && let Some(file) = file::behind(to)
+            {
+                _ = connection::closing(file);
+            }
+        }
+        syscall::RECVMSG | syscall::RECVMMSG => {
+            _ = connection::serve(
+                context,
+                &call,
+                argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
+            );
+        }
+        action if action == Opener::Accept.probe() => connection::wait(call.id),
         syscall::CLOSE_RANGE => {
             let first = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
             let last = argument(core::mem::offset_of!(pt_regs, rsi))? as u32;
@@ -129,16 +164,38 @@ fn enter(context: &RawTracePointContext) -> Option<()> {
         }
         // Asked all the time for other things.
         syscall::IOCTL if !IOCTLS.contains(&argument(core::mem::offset_of!(pt_regs, rsi))?) => {
-            return None;
+            return connection::serve(
+                context,
+                &call,
+                argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
+            );
         }
         syscall::GETSOCKOPT if argument(core::mem::offset_of!(pt_regs, rdx))? != PEER_PIDFD.1 => {
-            return None;
+            return connection::serve(
+                context,
+                &call,
+                argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
+            );
         }
         _ => {}
     }
     let thread = thread_of(&call)?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     unsafe { (*thread).opened.pending = 1 };
+    Some(())
+}
+
+/// The thread waits, for work mostly.
+#[inline(always)]
+fn waiting(action: u8, regs: *const pt_regs) -> Option<()> {
+    let id = bpf_get_current_pid_tgid();
+    if action == syscall::FUTEX {
+        let operation = register(regs, core::mem::offset_of!(pt_regs, rsi))?;
+        if !syscall::waits_for_work(operation) {
+            return None;
+        }
+    }
+    connection::wait(id);
     Some(())
 }
 
@@ -161,12 +218,12 @@ fn is_pending() -> bool {
 #[inline(always)]
 fn exit(context: &RawTracePointContext) -> Option<()> {
     let (registers, returned) = arguments(context);
-    if !is_pending() || (returned as i64) < 0 {
+    if !is_pending() || ((returned as i64) < 0 && returned as i64 != IN_PROGRESS) {
         return None;
     }
     let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
     let action = action(number);
-    if action <= syscall::CLOSE {
+    if action <= syscall::CLOSE || ((returned as i64) < 0 && action != syscall::CONNECT) {
         return None;
     }
     let regs = registers_at(registers as u64)?;
@@ -247,6 +304,10 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             }
             thread.opened.list[0] = read_word(regs.r10)? as u32;
             Opener::Getsockopt
+        }
+        syscall::SERVE | syscall::WAIT | syscall::FUTEX => return None,
+        syscall::CONNECT => {
+            return begin_connection(context, &call, regs.rdi as u32, Role::Connected);
         }
         syscall::UNSHARE => {
             if regs.rdi & CLONE_FILES != 0 {

@@ -8,7 +8,7 @@ use tracer_common::{descriptor::Sort, state::Layout};
 
 /// Where things are: set when the programs are loaded.
 #[unsafe(no_mangle)]
-static LAYOUT: Layout = Layout {
+pub(crate) static LAYOUT: Layout = Layout {
     task_files: 0,
     task_leader: 0,
     files_table: 0,
@@ -51,14 +51,17 @@ const HUGE: u64 = 0x9584_58f6;
 /// Bytes of a name that are looked at.
 const NAME: usize = 16;
 
-/// Where things are.
-pub(crate) fn layout() -> Layout {
-    // SAFETY: the static is written once, before the programs are loaded: the compiler must not know.
-    unsafe { (&raw const LAYOUT).read_volatile() }
+/// Where one of them is.
+macro_rules! at {
+    ($field:ident) => {
+        // SAFETY: the static is written once, before the programs are loaded: the compiler must not know.
+        unsafe { (&raw const $crate::file::LAYOUT.$field).read_volatile() }
+    };
 }
+pub(crate) use at;
 
 #[inline(always)]
-fn word(address: u64, offset: u32) -> Option<u64> {
+pub(crate) fn word(address: u64, offset: u32) -> Option<u64> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const u64) }.ok()
 }
@@ -72,27 +75,31 @@ pub(crate) fn half(address: u64, offset: u32) -> Option<u32> {
 /// The kernel's `struct file` behind a descriptor of the current thread; `None` when it is not open.
 #[inline(always)]
 pub(crate) fn behind(fd: u32) -> Option<u64> {
-    let layout = layout();
     // SAFETY: a helper without preconditions.
     let task = unsafe { bpf_get_current_task() };
-    let files = word(task, layout.task_files)?;
-    let table = word(files, layout.files_table)?;
-    if fd >= half(table, layout.table_length)? {
+    let files = word(task, at!(task_files))?;
+    let table = word(files, at!(files_table))?;
+    if fd >= half(table, at!(table_length))? {
         return None;
     }
-    let array = word(table, layout.table_array)?;
+    let array = word(table, at!(table_array))?;
     let file = word(array + u64::from(fd) * 8, 0)?;
     if file == 0 { None } else { Some(file) }
+}
+
+/// Where the kernel has its inode.
+#[inline(always)]
+pub(crate) fn inode(file: u64) -> Option<u64> {
+    word(file, at!(file_inode))
 }
 
 /// Whether the current thread has a table of descriptors of its own, apart from its process's first thread.
 #[inline(always)]
 pub(crate) fn has_own_table() -> bool {
-    let layout = layout();
     // SAFETY: a helper without preconditions.
     let task = unsafe { bpf_get_current_task() };
-    let files = |task| word(task, layout.task_files);
-    let leader = word(task, layout.task_leader).and_then(files);
+    let files = |task| word(task, at!(task_files));
+    let leader = word(task, at!(task_leader)).and_then(files);
     leader.is_some() && leader != files(task)
 }
 
@@ -104,21 +111,18 @@ pub(crate) fn sort(file: u64) -> Sort {
 
 #[inline(always)]
 fn look(file: u64) -> Option<Sort> {
-    let layout = layout();
-    let inode = word(file, layout.file_inode)?;
-    let magic = word(word(inode, layout.inode_super)?, layout.super_magic)?;
-    let mode = half(inode, layout.inode_mode)? & 0o17_0000;
+    let inode = word(file, at!(file_inode))?;
+    let magic = word(word(inode, at!(inode_super))?, at!(super_magic))?;
+    let mode = half(inode, at!(inode_mode))? & 0o17_0000;
     Some(match magic {
-        ANONYMOUS => anonymous(name(file, &layout)?),
+        ANONYMOUS => anonymous(name(file)?),
         SOCKETS => Sort::Socket,
         PIPES => Sort::Pipe,
         PROCESSES => Sort::Pidfd,
         QUEUES => Sort::Mqueue,
         NAMESPACES => Sort::Namespace,
         SECRETS => Sort::Memfd,
-        MEMORY | HUGE if mode == 0o10_0000 && &name(file, &layout)?[..6] == b"memfd:" => {
-            Sort::Memfd
-        }
+        MEMORY | HUGE if mode == 0o10_0000 && &name(file)?[..6] == b"memfd:" => Sort::Memfd,
         _ => match mode {
             0o10_0000 => Sort::File,
             0o04_0000 => Sort::Directory,
@@ -132,9 +136,9 @@ fn look(file: u64) -> Option<Sort> {
 
 /// The beginning of a file's name, with zeros behind it.
 #[inline(always)]
-fn name(file: u64, layout: &Layout) -> Option<[u8; NAME]> {
-    let dentry = word(file, layout.file_dentry)?;
-    let text = word(dentry, layout.dentry_name)?;
+fn name(file: u64) -> Option<[u8; NAME]> {
+    let dentry = word(file, at!(file_dentry))?;
+    let text = word(dentry, at!(dentry_name))?;
     let mut name = [0; NAME];
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel_str_bytes(text as *const u8, &mut name) }.ok()?;

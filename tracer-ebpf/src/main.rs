@@ -13,6 +13,7 @@
 
 mod bare;
 mod call;
+mod connection;
 mod descriptor;
 mod entry;
 mod family;
@@ -27,6 +28,7 @@ mod ret;
 mod ring;
 mod room;
 mod site;
+mod socket;
 mod thread_end;
 mod touch;
 mod unwind;

@@ -9,7 +9,9 @@ use tracer_common::{
     loss::Loss,
     remembered::Remembered,
     stack::Digest,
-    state::{Copied, DIED_SITES, DiedPage, Key, NUMBERS, Process, Target, Thread, Young},
+    state::{
+        Connection, Copied, DIED_SITES, DiedPage, Key, NUMBERS, Process, Target, Thread, Young,
+    },
     unwind::{Page, Rule},
 };
 
@@ -76,6 +78,16 @@ pub(crate) static FREE_SITES: Queue<u32> = Queue::with_max_entries(limits::SITES
 #[map]
 pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
 
+/// Connections, by where the kernel has their sockets.
+#[map]
+pub(crate) static CONNECTIONS: HashMap<u64, Connection> =
+    HashMap::with_max_entries(limits::CONNECTIONS, 0);
+
+/// Numbers not given to a connection yet. Filled by the collector.
+#[map]
+pub(crate) static FREE_CONNECTIONS: Queue<u32> =
+    Queue::with_max_entries(limits::FREE_CONNECTIONS, 0);
+
 /// The program that unwinds, for those that have begun a call: it goes on with itself for deep stacks.
 #[map]
 pub(crate) static UNWINDER: ProgramArray = ProgramArray::with_max_entries(1, 0);
@@ -86,7 +98,7 @@ pub(crate) static TOUCH_UNWINDER: ProgramArray = ProgramArray::with_max_entries(
 
 /// The same for the programs at system calls, and what goes on with the next descriptor that a call has opened.
 #[map]
-pub(crate) static CALL_UNWINDER: ProgramArray = ProgramArray::with_max_entries(3, 0);
+pub(crate) static CALL_UNWINDER: ProgramArray = ProgramArray::with_max_entries(4, 0);
 
 /// Unwind tables, page by page. Its length is set when the object is loaded.
 #[map]

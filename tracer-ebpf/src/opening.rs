@@ -11,6 +11,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     attach::{Cookie, Shape},
+    connection::{ESTABLISHED, Role},
     descriptor::{OPENED_AT_ONCE, Opener, Sort},
     kind::Kind,
     loss::Loss,
@@ -19,6 +20,7 @@ use tracer_common::{
 
 use crate::{
     call::Call,
+    connection,
     entry::thread_of,
     file,
     loss::{count, lose},
@@ -26,6 +28,7 @@ use crate::{
     outstanding::opened,
     remember,
     site::{self, Start},
+    socket,
 };
 
 /// Where [`CALL_UNWINDER`] has the program that takes the stack.
@@ -34,6 +37,8 @@ const TAKE: u32 = 0;
 pub(crate) const NEXT: u32 = 1;
 /// Where it has the one that looks at what came with messages.
 pub(crate) const RECEIVED: u32 = 2;
+/// Where it has the one that tells of a connection.
+const CONNECTION: u32 = 3;
 
 /// Takes the stack of a call that has opened something.
 #[raw_tracepoint(tracepoint = "sys_exit")]
@@ -149,12 +154,79 @@ fn next(
 #[inline(always)]
 fn keep(context: &RawTracePointContext, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
     let at = thread.opened.next as usize & (OPENED_AT_ONCE - 1);
-    opened(call, thread.opened.list[at], site);
+    let fd = thread.opened.list[at];
+    opened(call, fd, site);
+    if thread.opened.sort == Sort::Socket as u32 {
+        let role = by_connection(fd, thread.opened.probe as u8);
+        if let Some(role) = role {
+            thread.opened.site = site;
+            thread.opened.role = role as u32;
+            return go_on(context, CONNECTION);
+        }
+    }
     thread.opened.next += 1;
     if thread.opened.next < thread.opened.count {
         return go_on(context, NEXT);
     }
     Some(())
+}
+
+/// Whether a socket was opened by a connection. If not, it is none, whatever was known of one at its place.
+#[inline(always)]
+fn by_connection(fd: u32, probe: u8) -> Option<Role> {
+    let sock = socket::behind(file::behind(fd)?)?;
+    if probe == Opener::Accept.probe()
+        || probe == Opener::IoUring.probe() && socket::state(sock)? == ESTABLISHED
+    {
+        return Some(Role::Accepted);
+    }
+    if probe == Opener::Socket.probe() || probe == Opener::Socketpair.probe() {
+        connection::none(sock);
+    }
+    None
+}
+
+/// The descriptor at hand leads to a connection that begins.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub(crate) fn connection_begins(context: RawTracePointContext) -> i32 {
+    _ = connection(&context);
+    0
+}
+
+#[inline(always)]
+fn connection(context: &RawTracePointContext) -> Option<()> {
+    let call = current(core::ptr::null(), 0)?;
+    // SAFETY: the value belongs to this thread alone.
+    let thread = unsafe { &mut *call.thread? };
+    let fd = thread.opened.list[thread.opened.next as usize & (OPENED_AT_ONCE - 1)];
+    let role = Role::from_number(thread.opened.role as u8);
+    if let Some(file) = file::behind(fd) {
+        _ = connection::begin(&call, fd, file, role, thread.opened.site);
+    }
+    thread.opened.next += 1;
+    if thread.opened.next < thread.opened.count {
+        return go_on(context, NEXT);
+    }
+    Some(())
+}
+
+/// Goes on with a connection that was not opened by the call at hand.
+#[inline(always)]
+pub(crate) fn begin_connection(
+    context: &RawTracePointContext,
+    call: &Call,
+    fd: u32,
+    role: Role,
+) -> Option<()> {
+    let thread = thread_of(call)?;
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    let opened = unsafe { &mut (*thread).opened };
+    opened.next = 0;
+    opened.count = 1;
+    opened.list[0] = fd;
+    opened.site = 0;
+    opened.role = role as u32;
+    go_on(context, CONNECTION)
 }
 
 /// The registers that the program before this one has looked at.

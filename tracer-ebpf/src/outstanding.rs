@@ -26,7 +26,7 @@ const AVAILABLE: u64 = 0;
 /// `BPF_RB_PROD_POS`: where the next record will be written; never falls.
 const PRODUCER_POSITION: u64 = 3;
 /// `BPF_RB_NO_WAKEUP`: the collector comes by itself.
-const NO_WAKEUP: u64 = 1;
+pub(crate) const NO_WAKEUP: u64 = 1;
 /// `BPF_RB_FORCE_WAKEUP`: unless the buffer fills faster than it comes.
 const FORCE_WAKEUP: u64 = 2;
 

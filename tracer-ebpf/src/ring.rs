@@ -9,10 +9,11 @@ use aya_ebpf::{
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use tracer_common::{descriptor::Opener, state::Layout};
+use tracer_common::descriptor::Opener;
 
 use crate::{
-    file::{self, half, layout},
+    connection,
+    file::{self, at, half},
     opening::{begin, current},
     outstanding::closed,
 };
@@ -46,21 +47,21 @@ pub(crate) fn ring_complete(context: RawTracePointContext) -> i32 {
 
 /// What a request is to do: one byte.
 #[inline(always)]
-fn opcode(request: u64, layout: &Layout) -> Option<u32> {
-    Some(half(request, layout.ring_opcode)? & 0xff)
+fn opcode(request: u64) -> Option<u32> {
+    Some(half(request, at!(ring_opcode))? & 0xff)
 }
 
 #[inline(always)]
 fn submitted(context: &RawTracePointContext) -> Option<()> {
     // SAFETY: the tracepoint's argument is the request.
     let request = unsafe { *context.as_ptr().cast::<u64>() };
-    let layout = layout();
-    if opcode(request, &layout)? != CLOSE || half(request, layout.ring_close_slot)? != 0 {
+    if opcode(request)? != CLOSE || half(request, at!(ring_close_slot))? != 0 {
         return None;
     }
     let call = current(core::ptr::null(), Opener::IoUring.probe())?;
-    let fd = half(request, layout.ring_close_fd)?;
-    if file::behind(fd).is_some() {
+    let fd = half(request, at!(ring_close_fd))?;
+    if let Some(file) = file::behind(fd) {
+        _ = connection::closing(file);
         closed(&call, fd, false);
     }
     Some(())
@@ -73,15 +74,14 @@ fn completed(context: &RawTracePointContext) -> Option<()> {
     if request == 0 {
         return None;
     }
-    let layout = layout();
-    let slot = match opcode(request, &layout)? {
-        ACCEPT => half(request, layout.ring_accept_slot)?,
-        OPENAT | OPENAT2 => half(request, layout.ring_open_slot)?,
-        SOCKET => half(request, layout.ring_socket_slot)?,
+    let slot = match opcode(request)? {
+        ACCEPT => half(request, at!(ring_accept_slot))?,
+        OPENAT | OPENAT2 => half(request, at!(ring_open_slot))?,
+        SOCKET => half(request, at!(ring_socket_slot))?,
         INSTALL => 0,
         _ => return None,
     };
-    let fd = half(request, layout.ring_result)?;
+    let fd = half(request, at!(ring_result))?;
     if slot != 0 || (fd as i32) < 0 {
         return None;
     }

@@ -54,6 +54,8 @@ const CROWDED: usize = limits::YOUNG_ENTRIES as usize / 4;
 const FIRST_SITES: u32 = 1 << 14;
 /// Threads whose calls can be followed from the beginning.
 const FIRST_ROOMS: u32 = 1 << 10;
+/// Numbers for connections handed out ahead.
+const CONNECTIONS_AHEAD: u32 = limits::FREE_CONNECTIONS;
 /// Records read between two drains, so that a drain always comes.
 const RECORDS_AT_ONCE: usize = 1 << 18;
 /// Longest wait without a look at requests.
@@ -97,6 +99,8 @@ pub struct Collector {
     pub(super) touches: Option<Touches>,
     /// Where file descriptors are traced.
     pub(super) found: Option<Found>,
+    /// Number of the next connection to be handed out.
+    pub(super) next_connection: u32,
     pub(super) malformed: u64,
     pub(super) doubts_seen: u64,
     pub(super) ended: Vec<Pid>,
@@ -141,6 +145,7 @@ impl Collector {
             taken: Vec::new(),
             touches: manner.light.then(Touches::new),
             found: manner.descriptors.then(Found::default),
+            next_connection: 1,
             malformed: 0,
             doubts_seen: 0,
             ended: Vec::new(),
@@ -153,6 +158,9 @@ impl Collector {
         // Number 0 is the unknown one.
         collector.tables.give_sites(1..FIRST_SITES)?;
         collector.tables.give_rooms(0..FIRST_ROOMS)?;
+        if collector.found.is_some() {
+            collector.give_connections(CONNECTIONS_AHEAD)?;
+        }
         collector.library.settle(TABLES_PATIENCE, &mut collector.tables)?;
         for target in targets {
             collector.admit(&target)?;
@@ -254,13 +262,14 @@ impl Collector {
                 None => *malformed += 1,
             }
         }
-        let mut family = Vec::new();
+        let (mut family, mut connected) = (Vec::new(), 0);
         let records = self.tables.records(RECORDS_AT_ONCE, |record| match decode(record) {
             Some(event) => {
                 *strayed |= matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
                 if matches!(event, Event::Forked { .. } | Event::Executed { .. }) {
                     family.push(event.clone());
                 }
+                connected += u32::from(matches!(event, Event::Connected(_)));
                 take_in(ledger, touches, event);
             }
             None => *malformed += 1,
@@ -269,6 +278,7 @@ impl Collector {
             ledger.cycled();
         }
         brought += records;
+        self.give_connections(connected)?;
         self.look_at_touched();
         family.into_iter().for_each(|event| self.related(&event));
         if std::mem::take(&mut self.strayed) || Instant::now() >= self.next_look {
@@ -278,6 +288,15 @@ impl Collector {
             self.renew_ranges();
         }
         Ok(brought)
+    }
+
+    /// Hands the programs `count` more numbers for connections. Four thousand million later they begin anew.
+    fn give_connections(&mut self, count: u32) -> io::Result<()> {
+        let first = self.next_connection;
+        let numbers = (0..count).map(|at| first.wrapping_add(at));
+        self.next_connection = first.wrapping_add(count);
+        // 0 is nobody's.
+        self.tables.give_connections(numbers.filter(|number| *number != 0))
     }
 
     /// Cycles until nothing comes any more: for when nothing is recorded meanwhile.

@@ -5,7 +5,7 @@
 use std::os::fd::AsFd as _;
 
 use aya::Ebpf;
-use tracer_common::state::Layout;
+use tracer_common::state::{Layout, SocketLayout};
 
 use super::{
     object::{Failed, own, place, program_failed, tracepoint},
@@ -19,16 +19,27 @@ const ENTER: &str = "call_enter";
 /// At the end of every system call.
 const EXIT: &str = "call_exit";
 /// What the one at the end goes on with, in the order of their places in [`UNWINDER`].
-const CONTINUED: [&str; 3] = ["take_call", "next_opened", "messages_received"];
+const CONTINUED: [&str; 4] = ["take_call", "next_opened", "messages_received", "connection_begins"];
 /// At requests to an `io_uring`, and the names that the kernel has given its tracepoints so far.
 const RING: [(&str, &[&str]); 2] = [
     ("ring_complete", &["io_uring_complete"]),
     ("ring_submit", &["io_uring_submit_req", "io_uring_submit_sqe"]),
 ];
+/// Where TCP sockets change their state, and its tracepoint.
+const STATES: (&str, &str) = ("state_changes", "inet_sock_set_state");
 /// All of them.
 #[cfg(test)]
-pub(super) const PROGRAMS: [&str; 7] =
-    [ENTER, EXIT, CONTINUED[0], CONTINUED[1], CONTINUED[2], RING[0].0, RING[1].0];
+pub(super) const PROGRAMS: [&str; 9] = [
+    ENTER,
+    EXIT,
+    CONTINUED[0],
+    CONTINUED[1],
+    CONTINUED[2],
+    CONTINUED[3],
+    RING[0].0,
+    RING[1].0,
+    STATES.0,
+];
 
 /// Loads the programs and attaches them; nothing is recorded yet.
 pub(super) fn load(ebpf: &mut Ebpf, layout: &Layout) -> Result<(), Failed> {
@@ -39,7 +50,7 @@ pub(super) fn load(ebpf: &mut Ebpf, layout: &Layout) -> Result<(), Failed> {
         let program = own(tracepoint(ebpf, name)?.fd(), name)?;
         place(ebpf, UNWINDER, at, program.as_fd())?;
     }
-    for (name, point) in [(EXIT, "sys_exit"), (ENTER, "sys_enter")] {
+    for (name, point) in [STATES, (EXIT, "sys_exit"), (ENTER, "sys_enter")] {
         let program = tracepoint(ebpf, name)?;
         program.load().map_err(|error| program_failed(name, error))?;
         program.attach(point).map_err(|error| program_failed(name, error))?;
@@ -98,5 +109,46 @@ fn ring_layout(types: &Types<'_>) -> Option<Layout> {
         ring_close_fd: types.offset_of("io_close", "fd")?,
         ring_close_slot: types.offset_of("io_close", "file_slot")?,
         ..Layout::default()
+    })
+}
+
+/// Where it keeps what is told of connections.
+pub(super) fn socket_layout(types: &Types<'_>) -> Result<SocketLayout, Failed> {
+    let at = |what: &'static str| {
+        let (name, member) = what.split_once('.').unwrap_or((what, ""));
+        types.offset_of(name, member).ok_or(Failed::Type { what })
+    };
+    // Since 6.13 the count is one less than the references.
+    let (count, alone) = match types.offset_of("file", "f_ref") {
+        Some(count) => (count, 0),
+        None => (at("file.f_count")?, 1),
+    };
+    Ok(SocketLayout {
+        file_private: at("file.private_data")?,
+        file_count: count,
+        file_alone: alone,
+        inode_number: at("inode.i_ino")?,
+        socket_file: at("socket.file")?,
+        socket_sock: at("socket.sk")?,
+        family: at("sock_common.skc_family")?,
+        state: at("sock_common.skc_state")?,
+        local_port: at("sock_common.skc_num")?,
+        peer_port: at("sock_common.skc_dport")?,
+        local_inet: at("sock_common.skc_rcv_saddr")?,
+        peer_inet: at("sock_common.skc_daddr")?,
+        local_inet6: at("sock_common.skc_v6_rcv_saddr")?,
+        peer_inet6: at("sock_common.skc_v6_daddr")?,
+        protocol: at("sock.sk_protocol")?,
+        error: at("sock.sk_err")?,
+        peer_pid: at("sock.sk_peer_pid")?,
+        pid_number: at("pid.numbers")? + at("upid.nr")?,
+        received: at("tcp_sock.bytes_received")?,
+        acked: at("tcp_sock.bytes_acked")?,
+        written: at("tcp_sock.write_seq")?,
+        unacked: at("tcp_sock.snd_una")?,
+        unix_address: at("unix_sock.addr")?,
+        unix_peer: at("unix_sock.peer")?,
+        address_length: at("unix_address.len")?,
+        address_path: at("unix_address.name")? + at("sockaddr_un.sun_path")?,
     })
 }

@@ -29,7 +29,10 @@ use super::{
     touch,
     types::Types,
 };
-use tracer_common::state::Layout;
+use tracer_common::{
+    limits,
+    state::{Layout, SocketLayout},
+};
 
 /// Another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
@@ -224,13 +227,15 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         older::lift_memory_limit();
     }
     let level = wanted as u8;
-    let (pid_offset, layout) = offsets(children, descriptors)?;
+    let (pid_offset, layout, sockets) = offsets(children, descriptors)?;
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
         .map_max_entries(tables::YOUNG, tables::young_entries(means))
+        .map_max_entries(tables::CONNECTIONS, if descriptors { limits::CONNECTIONS } else { 1 })
         .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .override_global("LAYOUT", &layout, true)
+        .override_global("SOCKET_LAYOUT", &sockets, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
     let object = bytes.as_deref().unwrap_or(&OBJECT.0);
@@ -267,16 +272,24 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     Ok(Loaded { programs: Programs::new(ebpf, way), tables, log })
 }
 
+/// What programs must know of the kernel's structures.
+type Offsets = (u32, Plain<Layout>, Plain<SocketLayout>);
+
 /// Where a task keeps its id, and where things behind file descriptors are; zeros for what is not wanted.
-fn offsets(children: bool, descriptors: bool) -> Result<(u32, Plain<Layout>), Failed> {
+fn offsets(children: bool, descriptors: bool) -> Result<Offsets, Failed> {
     if !children && !descriptors {
-        return Ok((0, Plain(Layout::default())));
+        return Ok((0, Plain(Layout::default()), Plain(SocketLayout::default())));
     }
     let btf = kernel_types()?;
     let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
     let pid = types.offset_of("task_struct", "pid");
-    let layout = if descriptors { calls::layout(&types)? } else { Layout::default() };
-    Ok((pid.ok_or(Failed::Type { what: "task_struct.pid" })?, Plain(layout)))
+    let pid = pid.ok_or(Failed::Type { what: "task_struct.pid" })?;
+    let (layout, sockets) = if descriptors {
+        (calls::layout(&types)?, calls::socket_layout(&types)?)
+    } else {
+        (Layout::default(), SocketLayout::default())
+    };
+    Ok((pid, Plain(layout), Plain(sockets)))
 }
 
 /// The kernel's type information.

@@ -16,7 +16,9 @@ use tracer_common::{
     loss::Loss,
     record::Change,
     remembered::Remembered,
-    state::{DIED_SITES, Died, DiedPage, Key, Process, Target, Thread, Young, memory_state},
+    state::{
+        Connection, DIED_SITES, Died, DiedPage, Key, Process, Target, Thread, Young, memory_state,
+    },
     unwind::{Page, Rule, RuleNumber},
 };
 use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
@@ -29,7 +31,7 @@ use super::{
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 21] = [
+pub(super) const NAMES: [&str; 23] = [
     SWITCH,
     TARGETS,
     BLANK_PROCESS,
@@ -37,6 +39,8 @@ pub(super) const NAMES: [&str; 21] = [
     YOUNG,
     DIED,
     FREE_SITES,
+    CONNECTIONS,
+    FREE_CONNECTIONS,
     RECORDS,
     UNWIND_PAGES,
     RULES,
@@ -59,6 +63,8 @@ const PROCESSES: &str = "PROCESSES";
 pub(super) const YOUNG: &str = "YOUNG";
 const DIED: &str = "DIED";
 const FREE_SITES: &str = "FREE_SITES";
+pub(super) const CONNECTIONS: &str = "CONNECTIONS";
+const FREE_CONNECTIONS: &str = "FREE_CONNECTIONS";
 const RECORDS: &str = "RECORDS";
 pub(super) const UNWIND_PAGES: &str = "UNWIND_PAGES";
 const RULES: &str = "RULES";
@@ -113,6 +119,8 @@ pub struct Tables {
     died_room: Vec<DiedPage>,
     cpus: usize,
     free_sites: Queue<MapData, u32>,
+    connections: HashMap<MapData, u64, Plain<[u8; size_of::<Connection>()]>>,
+    free_connections: Queue<MapData, u32>,
     records: RingBuf<MapData>,
     unwind_pages: Array<MapData, Plain<Page>>,
     rules: Array<MapData, Plain<Rule>>,
@@ -152,6 +160,8 @@ impl Tables {
             died_room: Vec::new(),
             cpus,
             free_sites: map(FREE_SITES)?.try_into().map_err(wrong(FREE_SITES))?,
+            connections: map(CONNECTIONS)?.try_into().map_err(wrong(CONNECTIONS))?,
+            free_connections: map(FREE_CONNECTIONS)?.try_into().map_err(wrong(FREE_CONNECTIONS))?,
             records: map(RECORDS)?.try_into().map_err(wrong(RECORDS))?,
             unwind_pages: map(UNWIND_PAGES)?.try_into().map_err(wrong(UNWIND_PAGES))?,
             rules: map(RULES)?.try_into().map_err(wrong(RULES))?,
@@ -242,6 +252,24 @@ impl Tables {
             self.free_sites.push(number, 0).map_err(io::Error::other)?;
         }
         Ok(())
+    }
+
+    /// Hands the programs more numbers for connections: those of `numbers`, in order.
+    pub fn give_connections(&mut self, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+        let _guard = self.undisturbed();
+        for number in numbers {
+            self.free_connections.push(number, 0).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// The connection `number`, whose socket the kernel had there, is over: what comes there next is another one.
+    pub fn forget_connection(&mut self, socket: u64, number: u32) {
+        // The programs may have seen its end, or another one's beginning, which they tell.
+        let known = self.connections.get(&socket, 0);
+        if known.is_ok_and(|known| known.0.first_chunk() == Some(&number.to_ne_bytes())) {
+            drop(self.connections.remove(&socket));
+        }
     }
 
     /// Takes everything out of the young, appending to `taken`.

@@ -1,0 +1,228 @@
+//! Connections: when they begin and end, and whom a thread serves.
+//!
+//! What a thread acquires after it has accepted a connection, or read from it or written to it, is acquired for that
+//! connection, until it waits for work again. `docs/decisions/0010-connections.md` has the argument.
+
+use aya_ebpf::{
+    EbpfContext as _, helpers::generated::bpf_probe_read_kernel, macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use tracer_common::{
+    connection::{CLOSE_WAIT, CLOSED, ESTABLISHED, FIN_WAIT1, INET, INET6, PATH, Role, TCP, UNIX},
+    loss::Loss,
+    record::{CONNECTED, Connected, DISCONNECTED, Disconnected},
+    state::{Connection, Thread},
+};
+
+use crate::{
+    call::Call,
+    file,
+    loss::lose,
+    maps::{CONNECTIONS, FREE_CONNECTIONS, RECORDS},
+    opening::begin_connection,
+    outstanding::{NO_WAKEUP, now_ns, position},
+    room, socket,
+};
+
+/// A TCP socket changes its state: on whatever processor, for whatever process.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+pub(crate) fn state_changes(context: RawTracePointContext) -> i32 {
+    // SAFETY: the tracepoint has three arguments: the socket, its state so far, and the new one.
+    let (sock, state) = unsafe {
+        let arguments = context.as_ptr().cast::<u64>();
+        (*arguments, *arguments.add(2) as u32)
+    };
+    if !matches!(state, FIN_WAIT1 | CLOSED | CLOSE_WAIT) {
+        return 0;
+    }
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sock) else { return 0 };
+    // SAFETY: a live value of the map; the socket's lock is held, so nobody else is here with it.
+    unsafe {
+        if (*connection).ended_ns == 0 {
+            (*connection).state = state;
+            (*connection).error = socket::error(sock);
+            (*connection).ended_ns = now_ns();
+        }
+    }
+    0
+}
+
+/// The thread works on one of its descriptors: whoever is at its other end is served from now on.
+#[inline(always)]
+pub(crate) fn serve(context: &RawTracePointContext, call: &Call, fd: u32) -> Option<()> {
+    let file = file::behind(fd)?;
+    let sock = socket::behind(file)?;
+    // SAFETY: copied; a value that is removed meanwhile is one of a socket that nobody works on.
+    if let Some(connection) = unsafe { CONNECTIONS.get(sock) } {
+        set(call, connection.number, connection.role);
+        return Some(());
+    }
+    if !matches!(socket::family(sock)?, INET | INET6)
+        || socket::state(sock)? != ESTABLISHED
+        || socket::protocol(sock)? != TCP
+        || socket::surely_behind(file)? != sock
+    {
+        return None;
+    }
+    begin_connection(context, call, fd, Role::Before)
+}
+
+/// The thread waits for work.
+#[inline(always)]
+pub(crate) fn wait(id: u64) {
+    if let Some(thread) = room::find(id) {
+        // SAFETY: the value belongs to this thread alone.
+        unsafe { (*thread).serving = 0 };
+    }
+}
+
+/// What is begun for an accepted connection, with another server for example, serves the accepted one.
+#[inline(always)]
+fn set(call: &Call, number: u32, role: u32) -> Option<()> {
+    let thread: *mut Thread = match call.thread {
+        Some(thread) => thread,
+        None => room::give_if_any(call.id, call.target)?,
+    };
+    let accepted = u32::from(role != Role::Connected as u32);
+    // SAFETY: the value belongs to this thread alone.
+    unsafe {
+        if accepted >= (*thread).accepted || (*thread).serving == 0 {
+            (*thread).serving = number;
+            (*thread).accepted = accepted;
+        }
+    }
+    Some(())
+}
+
+/// A socket was opened otherwise than by a connection: it is none, whatever was known of one at its place.
+#[inline(always)]
+pub(crate) fn none(sock: u64) {
+    _ = CONNECTIONS.remove(&sock);
+}
+
+/// A connection begins. The one that the kernel had there before is over.
+#[inline(always)]
+pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> Option<()> {
+    let sock = socket::surely_behind(file)?;
+    let family = socket::family(sock)?;
+    if !matches!(family, UNIX | INET | INET6) {
+        return None;
+    }
+    let Ok(Some(number)) = FREE_CONNECTIONS.pop() else {
+        lose(Loss::ConnectionDropped);
+        return None;
+    };
+    let connection = Connection { number, role: role as u32, ended_ns: 0, state: 0, error: 0 };
+    if CONNECTIONS.insert(sock, &connection, 0).is_err() {
+        _ = FREE_CONNECTIONS.push(number, 0);
+        lose(Loss::ConnectionDropped);
+        return None;
+    }
+    // Until it is told, what it ends with is not known to be its own.
+    if tell(call, fd, file, sock, family, &connection, site).is_none() {
+        _ = CONNECTIONS.remove(&sock);
+        lose(Loss::ConnectionDropped);
+        return None;
+    }
+    set(call, number, role as u32)
+}
+
+/// Sends what is known of a connection that begins. `None` when the ring buffer is full.
+#[inline(always)]
+fn tell(
+    call: &Call,
+    fd: u32,
+    file: u64,
+    sock: u64,
+    family: u16,
+    connection: &Connection,
+    site: u32,
+) -> Option<()> {
+    let mut entry = RECORDS.reserve::<Connected>(0)?;
+    let (local_port, peer_port) = if family == UNIX { (0, 0) } else { socket::ports(sock) };
+    let record = entry.as_mut_ptr();
+    // Field by field: the whole would not fit on the stack.
+    // SAFETY: room for one record, which is written in full here; the helpers check the kernel's addresses.
+    unsafe {
+        (*record).record = CONNECTED;
+        (*record).number = connection.number;
+        (*record).pid = call.target.files;
+        (*record).fd = fd;
+        (*record).position = position();
+        (*record).time_ns = now_ns();
+        (*record).socket = sock;
+        (*record).inode = socket::inode(file).unwrap_or(0);
+        (*record).site = site;
+        (*record).family = family;
+        (*record).local_port = local_port;
+        (*record).peer_port = peer_port;
+        (*record).role = connection.role as u8;
+        (*record).path_length = 0;
+        if family == UNIX {
+            (*record).protocol = 0;
+            (*record).peer_pid = socket::peer_pid(sock).unwrap_or(0);
+            // The name of the side that was connected to.
+            let named = if connection.role == Role::Connected as u32 {
+                socket::unix_peer(sock).unwrap_or(0)
+            } else {
+                sock
+            };
+            if let Some((path, length)) = socket::path(named) {
+                let length = length.min(PATH as u32);
+                let read = bpf_probe_read_kernel(
+                    (&raw mut (*record).path).cast(),
+                    PATH as u32,
+                    path as *const _,
+                );
+                (*record).path_length = if read == 0 { length } else { 0 };
+            }
+        } else {
+            (*record).protocol = socket::protocol(sock).unwrap_or(0);
+            (*record).peer_pid = 0;
+            let (local, peer) = socket::addresses(sock, family);
+            _ = bpf_probe_read_kernel((&raw mut (*record).local).cast(), 16, local as *const _);
+            _ = bpf_probe_read_kernel((&raw mut (*record).peer).cast(), 16, peer as *const _);
+        }
+    }
+    entry.submit(NO_WAKEUP);
+    Some(())
+}
+
+/// A descriptor of a file is about to be closed: if it was the last one, a connection behind it is over.
+#[inline(always)]
+pub(crate) fn closing(file: u64) -> Option<()> {
+    let sock = socket::behind(file)?;
+    // SAFETY: copied at once.
+    let connection = *unsafe { CONNECTIONS.get(sock) }?;
+    if !socket::is_last(file) {
+        return None;
+    }
+    if CONNECTIONS.remove(&sock).is_err() {
+        return None;
+    }
+    end(sock, &connection)
+}
+
+/// Sends what is known of a connection that is over.
+#[inline(never)]
+fn end(sock: u64, connection: &Connection) -> Option<()> {
+    let stream = matches!(socket::family(sock)?, INET | INET6) && socket::protocol(sock)? == TCP;
+    let count = |count: Option<u64>| if stream { count.unwrap_or(u64::MAX) } else { u64::MAX };
+    let state =
+        if connection.ended_ns == 0 { socket::state(sock).unwrap_or(0) } else { connection.state };
+    // User space finds out that it is over, where this finds no room.
+    let mut entry = RECORDS.reserve::<Disconnected>(0)?;
+    entry.write(Disconnected {
+        record: DISCONNECTED,
+        number: connection.number,
+        position: position(),
+        time_ns: now_ns(),
+        bytes_in: count(socket::received(sock)),
+        bytes_out: count(socket::sent(sock)),
+        ended_ns: connection.ended_ns,
+        state,
+        error: connection.error,
+    });
+    entry.submit(NO_WAKEUP);
+    Some(())
+}

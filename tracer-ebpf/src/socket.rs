@@ -1,0 +1,156 @@
+//! What the kernel knows of a socket: read out of its own structures, whose layout user space has from the kernel's
+//! type information.
+
+use tracer_common::{connection::INET6, state::SocketLayout};
+
+use crate::file::{self, half, word};
+
+/// Where things are: set when the programs are loaded.
+#[unsafe(no_mangle)]
+static SOCKET_LAYOUT: SocketLayout = SocketLayout {
+    file_private: 0,
+    file_count: 0,
+    file_alone: 0,
+    inode_number: 0,
+    socket_file: 0,
+    socket_sock: 0,
+    family: 0,
+    state: 0,
+    local_port: 0,
+    peer_port: 0,
+    local_inet: 0,
+    peer_inet: 0,
+    local_inet6: 0,
+    peer_inet6: 0,
+    protocol: 0,
+    error: 0,
+    peer_pid: 0,
+    pid_number: 0,
+    received: 0,
+    acked: 0,
+    written: 0,
+    unacked: 0,
+    unix_address: 0,
+    unix_peer: 0,
+    address_length: 0,
+    address_path: 0,
+};
+
+/// Where one of them is.
+macro_rules! at {
+    ($field:ident) => {
+        // SAFETY: the static is written once, before the programs are loaded: the compiler must not know.
+        unsafe { (&raw const SOCKET_LAYOUT.$field).read_volatile() }
+    };
+}
+
+/// The kernel's `struct sock` of a `struct file`. That of another file than a socket is nothing, or no address of any
+/// socket.
+#[inline(always)]
+pub(crate) fn behind(file: u64) -> Option<u64> {
+    if at!(file_private) == 0 {
+        return None;
+    }
+    let socket = word(file, at!(file_private))?;
+    let sock = word(socket, at!(socket_sock))?;
+    if sock == 0 { None } else { Some(sock) }
+}
+
+/// The same where it is not known to be one: its socket must know the file.
+#[inline(always)]
+pub(crate) fn surely_behind(file: u64) -> Option<u64> {
+    let socket = word(file, at!(file_private))?;
+    if word(socket, at!(socket_file))? == file { behind(file) } else { None }
+}
+
+/// Whether nobody else holds on to a file.
+#[inline(always)]
+pub(crate) fn is_last(file: u64) -> bool {
+    word(file, at!(file_count)) == Some(u64::from(at!(file_alone)))
+}
+
+/// Its address family.
+#[inline(always)]
+pub(crate) fn family(sock: u64) -> Option<u16> {
+    Some(half(sock, at!(family))? as u16)
+}
+
+/// Its state, such as `ESTABLISHED`.
+#[inline(always)]
+pub(crate) fn state(sock: u64) -> Option<u32> {
+    Some(half(sock, at!(state))? & 0xff)
+}
+
+/// Its protocol.
+#[inline(always)]
+pub(crate) fn protocol(sock: u64) -> Option<u8> {
+    Some(half(sock, at!(protocol))? as u8)
+}
+
+/// Its error, if the program has not asked for it yet.
+#[inline(always)]
+pub(crate) fn error(sock: u64) -> u32 {
+    half(sock, at!(error)).unwrap_or(0)
+}
+
+/// Bytes that a TCP socket has received in order, the end of the stream counted as one.
+#[inline(always)]
+pub(crate) fn received(sock: u64) -> Option<u64> {
+    word(sock, at!(received))
+}
+
+/// Bytes that a TCP socket was given to send, beginning and end of the stream counted as one each where they were sent
+/// by it as `connect(2)` and `shutdown(2)` do.
+#[inline(always)]
+pub(crate) fn sent(sock: u64) -> Option<u64> {
+    let under_way = half(sock, at!(written))?.wrapping_sub(half(sock, at!(unacked))?);
+    Some(word(sock, at!(acked))? + u64::from(under_way))
+}
+
+/// Inode number of a file.
+#[inline(always)]
+pub(crate) fn inode(file: u64) -> Option<u64> {
+    word(file::inode(file)?, at!(inode_number))
+}
+
+/// Ports on this side and on the other.
+#[inline(always)]
+pub(crate) fn ports(sock: u64) -> (u16, u16) {
+    let port = |offset| half(sock, offset).unwrap_or(0) as u16;
+    (port(at!(local_port)), u16::from_be(port(at!(peer_port))))
+}
+
+/// Where the addresses on this side and on the other stand, of a socket of the internet family.
+#[inline(always)]
+pub(crate) fn addresses(sock: u64, family: u16) -> (u64, u64) {
+    let (local, peer) = if family == INET6 {
+        (at!(local_inet6), at!(peer_inet6))
+    } else {
+        (at!(local_inet), at!(peer_inet))
+    };
+    (sock + u64::from(local), sock + u64::from(peer))
+}
+
+/// Where the name of a unix socket stands, and its length.
+#[inline(always)]
+pub(crate) fn path(sock: u64) -> Option<(u64, u32)> {
+    let address = word(sock, at!(unix_address))?;
+    if address == 0 {
+        return None;
+    }
+    // The family counts as well.
+    let length = half(address, at!(address_length))?.wrapping_sub(2);
+    Some((address + u64::from(at!(address_path)), length))
+}
+
+/// The unix socket at the other end.
+#[inline(always)]
+pub(crate) fn unix_peer(sock: u64) -> Option<u64> {
+    word(sock, at!(unix_peer))
+}
+
+/// The process at the other end of a unix socket.
+#[inline(always)]
+pub(crate) fn peer_pid(sock: u64) -> Option<u32> {
+    half(word(sock, at!(peer_pid))?, at!(pid_number))
+}
