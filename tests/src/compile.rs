@@ -45,8 +45,11 @@ pub fn victim_with(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf>
     let cxx = sources.join(format!("{name}.cpp"));
     let (compiler, standard, source) =
         if c.exists() { ("gcc", "-std=gnu17", c) } else { ("g++", "-std=c++17", cxx) };
-    let libraries: &[&str] =
-        if ["http_server", "deep"].contains(&name) { &["-levent"] } else { &[] };
+    let libraries: &[&str] = match name {
+        "http_server" | "deep" => &["-levent"],
+        "tls_server" => &["-levent", "-levent_openssl", "-lssl", "-lcrypto"],
+        _ => &[],
+    };
     build(compiler, product, &source, &[&[standard], &FLAGS[..], flags].concat(), libraries)
 }
 

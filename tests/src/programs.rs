@@ -98,7 +98,8 @@ pub fn nginx_tls_that_counts() -> Result<(Service, u16)> {
     Ok((nginx_tls_beside(free_port()?, &server)?, status))
 }
 
-fn nginx_tls_beside(port: u16, server: &str) -> Result<Service> {
+/// A key and its certificate, for localhost.
+pub fn certified() -> Result<(PathBuf, PathBuf)> {
     let (key, certificate) = (scratch("key.pem")?, scratch("certificate.pem")?);
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
@@ -109,6 +110,11 @@ fn nginx_tls_beside(port: u16, server: &str) -> Result<Service> {
         .output()
         .context("could not run `openssl`; help: cargo xtask test installs it")?;
     ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+    Ok((key, certificate))
+}
+
+fn nginx_tls_beside(port: u16, server: &str) -> Result<Service> {
+    let (key, certificate) = certified()?;
     // Few requests to a connection, so that there are many handshakes.
     let lines = format!(
         "listen 127.0.0.1:{port} ssl; keepalive_requests 20;\nssl_certificate {};\n\

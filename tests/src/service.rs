@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::{Report, child::Running, compile, uwebsockets, wait_until};
+use crate::{Report, child::Running, compile, programs::certified, uwebsockets, wait_until};
 
 /// The byte of a breakpoint.
 const INT3: u8 = 0xcc;
@@ -50,6 +50,17 @@ impl Service {
     pub fn pool_server(options: &[&str]) -> Result<Self> {
         Self::that_says_its_port(
             Command::new(compile::victim("pool_server")?).arg("0").args(options),
+        )
+    }
+
+    /// The HTTPS server on libevent and OpenSSL.
+    pub fn tls_server(options: &[&str]) -> Result<Self> {
+        let (key, certificate) = certified()?;
+        Self::that_says_its_port(
+            Command::new(compile::victim("tls_server")?)
+                .args([certificate, key])
+                .arg("0")
+                .args(options),
         )
     }
 

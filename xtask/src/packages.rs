@@ -10,13 +10,14 @@ use crate::{
 };
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 19] = [
+const TEST: [&str; 20] = [
     "gcc",
     "g++",
     "gdb",
     "binutils",
     "libc6-dev",
     "libevent-dev",
+    "libssl-dev",
     "wrk",
     "memcached",
     "nginx-light",
