@@ -8,6 +8,12 @@ probed call is nested: it is written down, but not counted.
 
 Breakpoints are the processor's: they strike before the instruction, so before a uprobe on the very same
 byte, whose return probe would take the return address away; and they write nothing into the code.
+
+No breakpoint is made at a probed instruction while a thread stands there. gdb sees the uprobe's `int3`, takes it
+for a breakpoint that the program brought along (`set debug infrun on`: "skipping permanent breakpoint"), and lets
+the thread continue behind it, in the middle of the true instruction: `malloc`'s `push %r12` becomes `push %rsp`, and
+its caller crashes. Besides the thread that gdb shows, another one stands there when it came at the same time and did
+not get a processor before the next stop.
 """
 
 import json
@@ -62,6 +68,18 @@ def callers():
     return found, gdb.frame_stop_reason_string(last.unwind_stop_reason())
 
 
+def standing():
+    """The threads whose next instruction is one of those asked for, by where that is."""
+    selected = gdb.selected_thread()
+    found = {}
+    for thread in gdb.selected_inferior().threads():
+        thread.switch()
+        if (at := gdb.newest_frame().pc()) in functions:
+            found[at] = thread
+    selected.switch()
+    return found
+
+
 def hardware_breakpoint(address):
     """A breakpoint that writes nothing into the code and says nothing when it strikes."""
     made = gdb.Breakpoint(f"*{address:#x}", type=gdb.BP_HARDWARE_BREAKPOINT, internal=True)
@@ -75,17 +93,23 @@ def go_on():
     return gdb.newest_frame().pc()
 
 
+def leave(frames):
+    """Goes on until some thread comes to where the call with these callers returns to."""
+    back = hardware_breakpoint(frames[0]["address"] if frames else TRAMPOLINE)
+    go_on()
+    back.delete()
+
+
 functions = {}
 for place in os.environ["LEAKTRACE_PLACES"].split():
     function, _, address = place.partition("=")
     functions[int(address, 16)] = function
 
-taken, ignore = 0, 0
+taken, ignore, waited = 0, 0, 0
 while taken < WANTED:
     places = [hardware_breakpoint(address) for address in functions]
     at = go_on()
-    # Deleted, not disabled: gdb sees the uprobe's instruction at the place, takes it for a breakpoint that the
-    # program brought along, and would continue behind it, in the middle of the true instruction.
+    # Deleted before anything goes on: a thread stands there.
     for place in places:
         place.delete()
     if at not in functions:
@@ -99,10 +123,14 @@ while taken < WANTED:
         stop = {"function": functions[at], "frames": frames, "nested": nested, "end": end}
         stacks.write(json.dumps(stop) + "\n")
         taken += not nested
-    # Not at the same place again before the thread has gone on from there: where it returns to.
-    back = hardware_breakpoint(frames[0]["address"] if frames else TRAMPOLINE)
-    go_on()
-    back.delete()
+    # Not at the same place again before the thread has gone on from there, nor any other one that stands at
+    # a place: to where it returns.
+    leave(frames)
+    while others := standing():
+        waited += 1
+        next(iter(others.values())).switch()
+        leave(callers()[0])
 stacks.close()
 gdb.execute("detach", to_string=True)
+print(f"waited {waited}")
 print(f"stops {taken}")

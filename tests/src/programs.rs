@@ -162,10 +162,13 @@ http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Hello).serve_fo
 
 fn node() -> Result<Service> {
     let port = free_port()?;
+    // Without its limit of 5 s for idle connections: while gdb holds it, reading symbols on a busy machine, that
+    // runs out, and node closes connections that have a request waiting.
     let program = format!(
-        "require('http').createServer((request, answer) => {{ const body = 'hello ' + request.url;\
-         answer.writeHead(200, {{'Content-Length': body.length}}); answer.end(body) }})\
-         .listen({port}, '127.0.0.1')"
+        "const server = require('http').createServer((request, answer) => {{\
+         const body = 'hello ' + request.url;\
+         answer.writeHead(200, {{'Content-Length': body.length}}); answer.end(body) }});\
+         server.keepAliveTimeout = 0; server.listen({port}, '127.0.0.1')"
     );
     Service::start(Command::new("node").args(["-e", &program]), port)
 }

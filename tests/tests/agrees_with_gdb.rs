@@ -40,7 +40,7 @@ fn agrees(name: &str) -> Result<()> {
     let stops = gdb::stops(pid, &places, STOPS);
     let mut code = Code::of(pid)?;
     let report = trace.stop()?;
-    let (stops, answered) = (stops?, load.end()?);
+    let ((stops, waited), answered) = (stops?, load.end()?);
     // gdb has left it as it was.
     let again = Load::start(&service, program.demand, Duration::from_secs(1))?.finish()?;
     ensure!(answered > 0 && again > 0, "{answered} requests answered, after gdb {again}");
@@ -67,7 +67,7 @@ fn agrees(name: &str) -> Result<()> {
     println!(
         "{name}: {equal} of {STOPS} stacks equal gdb's; {further} more equal them as far as code says \
          how to unwind it, and go on; {nested} calls from within another were left out; {} stacks \
-         known; stopped at {}",
+         known; stopped at {}; {waited} times another thread stood there, too",
         stacks.len(),
         functions.join(", ")
     );
