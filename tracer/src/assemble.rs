@@ -5,6 +5,7 @@
 //! time budget at later reports. Only the last report waits.
 
 mod accounting;
+mod connections;
 mod fds;
 mod light;
 mod members;
@@ -73,6 +74,8 @@ pub struct Assembly {
     first_rss: Option<u64>,
     before: Option<(u64, u64)>,
     descriptors: fds::Descriptors,
+    /// Of connections.
+    past: connections::Past,
     /// Processor time used at the last report, seconds.
     cpu_before: Option<(u64, f64)>,
 }
@@ -90,6 +93,7 @@ impl Assembly {
             first_rss: None,
             before: None,
             descriptors: fds::Descriptors::default(),
+            past: connections::Past::default(),
             cpu_before: None,
         }
     }
@@ -138,7 +142,7 @@ impl Assembly {
         self.name(&order, snapshot.last);
         let shown = order.iter().take(self.scene.top).map(|site| site.number);
         let modules = self.namer.modules(shown);
-        let sites = order.iter().map(|site| self.site(site, errors)).collect();
+        let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
         let (light, fds) = self.light(snapshot);
         let fds = fds.or_else(|| self.descriptors(snapshot));
         Report {
@@ -160,7 +164,7 @@ impl Assembly {
             modules,
             light,
             fds,
-            connections: None,
+            connections: self.connections(snapshot),
         }
     }
 
@@ -181,7 +185,12 @@ impl Assembly {
         self.scene.kinds.contains(&self.kind(site)) && fds::was_seen(site)
     }
 
-    fn site(&mut self, site: &SiteFigures, errors: Option<&Estimated>) -> Site {
+    fn site(
+        &mut self,
+        site: &SiteFigures,
+        snapshot: &Snapshot,
+        errors: Option<&Estimated>,
+    ) -> Site {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
         let unknown = if self.scene.light.is_some() { "page fault" } else { "?" };
@@ -215,7 +224,7 @@ impl Assembly {
             }),
             growth_bytes_per_s: growth.map(|growth| growth.bytes_per_s),
             growth_count_per_s: growth.map(|growth| growth.count_per_s),
-            orphans: None,
+            orphans: connections::orphans(snapshot, &site.orphans),
             lost: None,
             verdict: Verdict::unknown(),
             truncated,

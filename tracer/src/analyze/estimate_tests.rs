@@ -126,6 +126,7 @@ fn nothing_is_released_that_was_not_acquired() {
         outstanding: Sum { count: 5, bytes: 50 },
         aged: Sum { count: 5, bytes: 50 },
         ages: None,
+        orphans: crate::collect::connections::LeftBehind::default(),
         batches: Some(Box::new(batches)),
     };
     let snapshot = Snapshot { sites: vec![site], sampling: Some(sampling), ..Snapshot::default() };

@@ -115,6 +115,7 @@ mod tests {
             outstanding,
             aged: outstanding,
             ages: None,
+            orphans: crate::collect::connections::LeftBehind::default(),
             batches: None,
         };
         Snapshot { at_ns: second * 1_000_000_000, sites: vec![site], ..Snapshot::default() }

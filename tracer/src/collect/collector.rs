@@ -305,10 +305,6 @@ impl Collector {
         Ok(())
     }
 
-    fn has_newly_ended(&self) -> bool {
-        self.targets.iter().any(|one| !self.ended.contains(&one.pid) && one.watch.ended())
-    }
-
     fn snapshot(&mut self, last: bool) -> io::Result<Snapshot> {
         let mut losses: BTreeMap<Loss, u64> =
             self.tables.losses().filter(|(_, count)| *count > 0).collect();
@@ -336,6 +332,7 @@ impl Collector {
         Ok(Snapshot {
             at_ns,
             last,
+            connections: self.connections(at_ns),
             sites: self.figures(at_ns)?,
             losses,
             unknown_releases: self.ledger.unknown_releases(),

@@ -110,7 +110,7 @@ impl Ledger {
         self.blocks.retain_of(pid, [Kind::Fd].into_iter(), |fd, block| {
             let closed = is_closed(fd, block);
             if closed {
-                book.tally(block.site).settle(block.size);
+                book.settle(block);
                 count += 1;
             }
             !closed

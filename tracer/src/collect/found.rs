@@ -58,9 +58,9 @@ pub(super) struct Found {
     /// Known to the ledger, and not open: its place in the order of things.
     missing: HashMap<(Pid, u32), u64>,
     /// What the open ones lead to, with their places in the order of things.
-    links: HashMap<(Pid, u32), (u64, Arc<str>)>,
+    pub(super) links: HashMap<(Pid, u32), (u64, Arc<str>)>,
     /// What the kernel says of the sockets among them.
-    sockets: HashMap<(Pid, u32), SocketState>,
+    pub(super) sockets: HashMap<(Pid, u32), SocketState>,
     /// Opened and closed in ways that were not seen.
     pub(super) unseen: (u64, u64),
     next_look: Option<Instant>,
@@ -77,7 +77,8 @@ impl Collector {
     /// What was open before recording began and still is was open before the attach.
     pub(super) fn take_in_first(&mut self) {
         let Some(found) = &mut self.found else { return };
-        for (pid, before) in std::mem::take(&mut found.first) {
+        let first = std::mem::take(&mut found.first);
+        for (pid, before) in first {
             let Some(now) = descriptors::list(pid) else { continue };
             for (fd, link) in &before {
                 if now.get(fd) == Some(link) && self.ledger.open_descriptor(pid, *fd).is_none() {
@@ -85,6 +86,7 @@ impl Collector {
                     self.ledger.found_open(pid, *fd, sort, Opener::Before, now_ns());
                 }
             }
+            self.seed_connections(pid, &before, &now);
         }
     }
 
@@ -108,6 +110,7 @@ impl Collector {
         }
         let running =
             self.targets.iter().map(|one| one.pid).filter(|one| !self.ended.contains(one));
+        let at_ns = now_ns();
         let listed: BTreeMap<Pid, Listed> =
             running.filter_map(|pid| Some((pid, descriptors::list(pid)?))).collect();
         let known = self.ledger.open_descriptors();
@@ -164,6 +167,7 @@ impl Collector {
         found.strangers = strangers;
         found.links.retain(|(pid, fd), _| listed.get(pid).is_none_or(|open| open.contains_key(fd)));
         self.look_at_sockets();
+        self.look_for_connections(&listed, at_ns);
         if let Some(found) = &mut self.found {
             found.next_look = Some(Instant::now() + begun.elapsed() * LOOK_SHARE);
         }

@@ -48,9 +48,9 @@ impl Ledger {
         for kind in Kind::ALL {
             let Some(ranges) = self.ranges.get(&(parent, kind)) else { continue };
             let mut copy = ranges.clone();
-            copy.move_to_sites(|site| self.book.copy(child, site));
+            copy.hand_down(|site| self.book.copy(child, site));
             for block in copy.outstanding() {
-                self.book.tally(block.site).inherit(block.size);
+                self.book.inherit(&block);
             }
             self.ranges.insert((child, kind), copy);
         }
@@ -61,8 +61,10 @@ impl Ledger {
 
     /// `child` has a copy of its parent's block.
     fn inherit(&mut self, child: Pid, handle: Handle, block: Block) {
-        let copy = Block { site: self.book.copy(child, block.site), ..block };
-        self.book.tally(copy.site).inherit(copy.size);
+        // What the parent served is not the child's concern.
+        let site = self.book.copy(child, block.site);
+        let copy = Block { site, connection: 0, ..block };
+        self.book.inherit(&copy);
         self.arrived(Handle { pid: child, ..handle }, copy);
     }
 
@@ -73,12 +75,12 @@ impl Ledger {
             self.inherit(child, handle, block);
         }
         if closed.is_some() {
-            self.book.tally(block.site).settle(block.size);
+            self.book.settle(&block);
         } else if let Some(held) = self.family.take_held(&handle, &block) {
-            self.book.tally(block.site).settle(block.size);
+            self.book.settle(&block);
             self.answer(&handle, held, Taken::Block(block));
         } else if self.family.is_past(&handle, &block) {
-            self.book.tally(block.site).settle(block.size);
+            self.book.settle(&block);
         } else {
             self.place(handle, block);
         }

@@ -97,7 +97,8 @@ impl Ledger {
             Event::Forked { parent, child, files, position, .. } => {
                 self.forked(parent, child, files, position);
             }
-            Event::Connected(_) | Event::Disconnected(_) => {}
+            Event::Connected(record) => self.book.connections.connected(&record),
+            Event::Disconnected(record) => self.book.connections.disconnected(&record),
             Event::FilesEnded { pid, position } => self.forget_descriptors(pid, position),
             Event::Executed { pid, position, .. } => {
                 self.forget_until(pid, position);
@@ -128,7 +129,7 @@ impl Ledger {
         self.blocks.retain_of(pid, kinds, |_, block| {
             let keep = block.position > position;
             if !keep {
-                book.tally(block.site).settle(block.size);
+                book.settle(block);
             }
             keep
         });
@@ -137,7 +138,7 @@ impl Ledger {
                 .ranges
                 .get_mut(&(pid, kind))
                 .map(|ranges| ranges.release(0, u64::MAX, position));
-            self.settle(&gone.unwrap_or_default());
+            self.book.settle_parts(&gone.unwrap_or_default());
         }
         let memory = |handle: &Handle| handle.pid == pid && !handle.kind.is_descriptor();
         for (_, owed) in self.owed.iter_mut().filter(|(handle, _)| memory(handle)) {
@@ -189,7 +190,7 @@ impl Ledger {
         self.blocks.retain(|handle, block| {
             let keep = lost(handle) == 0 || block.position > lost(handle);
             if !keep {
-                book.tally(block.site).outstanding.remove(block.size);
+                book.set_aside(block);
                 doubtful += 1;
             }
             keep
@@ -202,7 +203,7 @@ impl Ledger {
             if !covered.is_empty() {
                 doubtful += covered.len() as u64;
                 for block in &covered {
-                    book.tally(block.site).outstanding.remove(block.size);
+                    book.set_aside(block);
                 }
                 ranges.release(0, u64::MAX, latest);
             }
@@ -243,14 +244,12 @@ impl Ledger {
 
     fn acquired(&mut self, handle: Handle, block: Block) {
         self.earliest_ns = Some(self.earliest_ns.map_or(block.time_ns, |ns| ns.min(block.time_ns)));
-        let tally = self.book.tally(block.site);
-        tally.acquired.add(block.size);
-        tally.outstanding.add(block.size);
+        self.book.acquire(&block);
         match handle.kind.extent() {
             Extent::Range => {
                 let ranges = self.ranges.entry((handle.pid, handle.kind)).or_default();
                 let gone = ranges.acquire(handle.value, block);
-                self.settle(&gone);
+                self.book.settle_parts(&gone);
             }
             Extent::Handle => self.arrived(handle, block),
         }
@@ -260,7 +259,7 @@ impl Ledger {
     pub(super) fn place(&mut self, handle: Handle, block: Block) {
         // Whichever of two lives of this address is the earlier one: its release is still on its way.
         if let Some(earlier) = self.blocks.place(&handle, block) {
-            self.book.tally(earlier.site).settle(earlier.size);
+            self.book.settle(&earlier);
             // But if that was before a pause, it went unseen.
             if earlier.time_ns >= self.resumed_ns {
                 self.owed.entry(handle).or_default().push(earlier);
@@ -271,7 +270,7 @@ impl Ledger {
     pub(super) fn released(&mut self, handle: Handle, release: Held) -> Taken {
         let position = release.position;
         if let Some(block) = self.blocks.take(&handle, position) {
-            self.book.tally(block.site).settle(block.size);
+            self.book.settle(&block);
             return Taken::Block(block);
         }
         if let Some(block) = self.pay(&handle, position) {
@@ -313,7 +312,7 @@ impl Ledger {
             self.unknown_releases += 1;
             return Taken::Unknown;
         }
-        self.settle(&gone);
+        self.book.settle_parts(&gone);
         Taken::Parts(gone)
     }
 
@@ -324,38 +323,21 @@ impl Ledger {
         }
         match pending.taken {
             Taken::Block(block) => {
-                self.book.tally(block.site).unsettle(block.size);
+                self.book.unsettle(&block);
                 self.place(handle, block);
             }
             Taken::Parts(parts) => {
                 for part in parts {
-                    let tally = self.book.tally(part.block.site);
-                    tally.released.bytes -= part.block.size;
-                    tally.outstanding.bytes += part.block.size;
-                    if part.last {
-                        tally.released.count -= 1;
-                        tally.outstanding.count += 1;
-                    }
+                    self.book.unsettle_part(&part);
                     let ranges = self.ranges.entry((handle.pid, handle.kind)).or_default();
-                    ranges.acquire(part.start, part.block);
+                    let gone = ranges.restore(&part);
+                    self.book.settle_parts(&gone);
                 }
             }
             Taken::Unknown => self.unknown_releases -= 1,
             Taken::Owed(block) => self.owed.entry(handle).or_default().push(block),
             Taken::Held(position) => self.family.unhold(&handle, position),
             Taken::Nothing => {}
-        }
-    }
-
-    fn settle(&mut self, gone: &[Gone]) {
-        for part in gone {
-            let tally = self.book.tally(part.block.site);
-            tally.released.bytes += part.block.size;
-            tally.outstanding.bytes -= part.block.size;
-            if part.last {
-                tally.released.count += 1;
-                tally.outstanding.count -= 1;
-            }
         }
     }
 }

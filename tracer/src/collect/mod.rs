@@ -6,6 +6,8 @@
 mod ages;
 mod blocks;
 pub mod collector;
+pub mod connections;
+mod conversing;
 pub mod decode;
 pub mod descriptors;
 mod family;

@@ -25,6 +25,8 @@ pub(super) struct Gone {
     pub(super) block: Block,
     /// Whether nothing is left of the resource.
     pub(super) last: bool,
+    /// Its number.
+    owner: u64,
 }
 
 /// Outstanding ranges of one target and kind.
@@ -77,15 +79,25 @@ impl Ranges {
             }
             let (from, to) = (at.max(start), piece.end.min(end));
             let block = Block { size: to - from, ..piece.block };
-            gone.push(Gone { start: from, block, last: pieces == 0 });
+            gone.push(Gone { start: from, block, last: pieces == 0, owner: piece.owner });
         }
         gone
     }
 
-    /// Gives every resource another call site.
-    pub(super) fn move_to_sites(&mut self, mut other: impl FnMut(u32) -> u32) {
+    /// That release was none: the part belongs to its resource again. What has come in its place is gone.
+    pub(super) fn restore(&mut self, part: &Gone) -> Vec<Gone> {
+        let Gone { start, block, owner, .. } = *part;
+        let gone = self.release(start, block.size, u64::MAX);
+        self.pieces.insert(start, Piece { end: start.saturating_add(block.size), owner, block });
+        *self.left.entry(owner).or_default() += 1;
+        gone
+    }
+
+    /// Gives every resource another call site, and takes it from its connection.
+    pub(super) fn hand_down(&mut self, mut other: impl FnMut(u32) -> u32) {
         for piece in self.pieces.values_mut() {
             piece.block.site = other(piece.block.site);
+            piece.block.connection = 0;
         }
     }
 
@@ -123,7 +135,8 @@ mod tests {
         let mut ranges = Ranges::default();
         ranges.acquire(0x1000, block(1, 0x3000, 0));
         let gone = ranges.release(0x2000, 0x1000, 1);
-        assert_eq!(gone, [Gone { start: 0x2000, block: block(1, 0x1000, 0), last: false }]);
+        let part = Gone { start: 0x2000, block: block(1, 0x1000, 0), last: false, owner: 0 };
+        assert_eq!(gone, [part]);
         assert_eq!(left(&ranges), [(1, 0x2000)]);
         assert!(!ranges.release(0x1000, 0x1000, 1)[0].last);
         assert!(ranges.release(0x3000, 0x1000, 1)[0].last);
@@ -136,6 +149,16 @@ mod tests {
         ranges.acquire(0x1000, block(1, 0x1000, 0));
         ranges.acquire(0x2000, block(2, 0x1000, 0));
         assert_eq!(ranges.release(0, 0x10000, 1).iter().filter(|gone| gone.last).count(), 2);
+    }
+
+    #[test]
+    fn a_part_that_is_restored_belongs_to_its_resource_again() {
+        let mut ranges = Ranges::default();
+        ranges.acquire(0x1000, block(1, 0x3000, 0));
+        let gone = ranges.release(0x2000, 0x1000, 1);
+        assert_eq!(ranges.restore(&gone[0]), []);
+        assert_eq!(left(&ranges), [(1, 0x3000)]);
+        assert_eq!(ranges.release(0, 0x10000, 1).iter().filter(|gone| gone.last).count(), 1);
     }
 
     #[test]

@@ -51,9 +51,15 @@ impl Collector {
         }
     }
 
+    /// Whether a target has ended that was not known to have.
+    pub(super) fn has_newly_ended(&self) -> bool {
+        self.targets.iter().any(|one| !self.ended.contains(&one.pid) && one.watch.ended())
+    }
+
     /// A target has ended.
     pub(super) fn gone(&mut self, pid: Pid) {
         self.ended.push(pid);
+        self.end_connections(pid);
         self.generations.end(pid);
         self.tables.dismiss(pid.0);
     }

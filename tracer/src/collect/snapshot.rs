@@ -8,6 +8,7 @@ use tracer_common::{descriptor::Sort, loss::Loss, stack::StackEnd};
 
 use super::{
     ages::add_ages,
+    connections::{Figures, LeftBehind},
     found::Described,
     ledger::{Ledger, Sum},
     windows::{Batches, Sampling},
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub descriptors: Vec<Described>,
     /// Descriptors opened and closed in ways that are not seen, but were found so.
     pub unseen: (u64, u64),
+    /// Connections, where they are traced.
+    pub connections: Option<Figures>,
     /// Targets that have ended.
     pub ended: Vec<Pid>,
     /// How far unwind tables have come.
@@ -91,6 +94,8 @@ pub struct SiteFigures {
     pub aged: Sum,
     /// Ages of that part.
     pub ages: Option<Ages>,
+    /// What closed connections left behind of it.
+    pub orphans: LeftBehind,
     /// The same by batch, where there is a budget.
     pub batches: Option<Box<Batches>>,
 }
@@ -107,7 +112,8 @@ pub struct Ages {
     pub max_ms: u32,
 }
 
-/// The figures of every call site that acquired anything. `pause` is called again and again, every
+/// The figures of every call site that acquired anything; what connections left behind, as it was when they were
+/// last settled. `pause` is called again and again, every
 /// few milliseconds at the most: for what cannot wait until all are counted.
 pub fn site_figures(
     ledger: &Ledger,
@@ -133,6 +139,7 @@ pub fn site_figures(
             outstanding: tally.outstanding(),
             aged: Sum::default(),
             ages: None,
+            orphans: ledger.left_behind(number),
             batches: None,
         })
         .collect();

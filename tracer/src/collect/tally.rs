@@ -12,7 +12,11 @@ use tracer_common::{
     state::Died,
 };
 
-use super::decode::Site;
+use super::{
+    connections::Connections,
+    decode::{Block, Site},
+    ranges::Gone,
+};
 use crate::target::Pid;
 
 /// The first number of a call site of what was inherited: behind those that the kernel side gives.
@@ -125,9 +129,65 @@ pub(super) struct Book {
     copies: Vec<Copied>,
     by_origin: HashMap<(Pid, u32), u32>,
     by_sort: HashMap<(Pid, Opener, Sort), u32>,
+    /// What each connection holds of all that.
+    pub(super) connections: Connections,
 }
 
 impl Book {
+    /// A resource was acquired.
+    pub(super) fn acquire(&mut self, block: &Block) {
+        let tally = self.tally(block.site);
+        tally.acquired.add(block.size);
+        tally.outstanding.add(block.size);
+        self.connections.add(block, true);
+    }
+
+    /// One came with a fork.
+    pub(super) fn inherit(&mut self, block: &Block) {
+        self.tally(block.site).inherit(block.size);
+        self.connections.add(block, true);
+    }
+
+    /// One was released.
+    pub(super) fn settle(&mut self, block: &Block) {
+        self.tally(block.site).settle(block.size);
+        self.connections.take(block, true);
+    }
+
+    /// That was wrong: it is outstanding still.
+    pub(super) fn unsettle(&mut self, block: &Block) {
+        self.tally(block.site).unsettle(block.size);
+        self.connections.add(block, true);
+    }
+
+    /// Nobody knows whether it was released.
+    pub(super) fn set_aside(&mut self, block: &Block) {
+        self.tally(block.site).outstanding.remove(block.size);
+        self.connections.take(block, true);
+    }
+
+    /// Parts were released.
+    pub(super) fn settle_parts(&mut self, parts: &[Gone]) {
+        for Gone { block, last, .. } in parts {
+            let tally = self.tally(block.site);
+            tally.released.bytes += block.size;
+            tally.outstanding.bytes -= block.size;
+            tally.released.count += u64::from(*last);
+            tally.outstanding.count -= u64::from(*last);
+            self.connections.take(block, *last);
+        }
+    }
+
+    /// That was wrong of one: it is outstanding still.
+    pub(super) fn unsettle_part(&mut self, Gone { block, last, .. }: &Gone) {
+        let tally = self.tally(block.site);
+        tally.released.bytes -= block.size;
+        tally.outstanding.bytes += block.size;
+        tally.released.count -= u64::from(*last);
+        tally.outstanding.count += u64::from(*last);
+        self.connections.add(block, *last);
+    }
+
     /// Learns what a number of the kernel's stands for.
     pub(super) fn learn(&mut self, site: Site) {
         let number = site.number as usize;

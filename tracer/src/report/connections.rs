@@ -9,23 +9,23 @@ use super::Amount;
 /// Connections of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connections {
-    /// Open ones.
+    /// Open ones: those that were open at the start, and those opened since, less those closed since.
     pub open: u64,
     /// Opened since the start.
     pub opened: u64,
-    /// Closed since the start.
+    /// Closed since the start, those that were open then included.
     pub closed: u64,
     /// Opened per second over the recent past; `null` when too young to tell.
     #[serde(default)]
     pub opened_per_s: Option<f64>,
     /// Closed ones that left something behind.
     pub with_orphans: u64,
-    /// Closed ones by who closed them: `us`, `peer`, `reset` …
+    /// Closed ones by who closed them: `us`, `peer`, `reset`, `timeout`, `exit` (the target ended) or `unknown`.
     #[serde(default)]
     pub by_end: BTreeMap<String, u64>,
     /// The peers, worst first: by bytes left behind, then by open connections.
     pub clients: Vec<Client>,
-    /// The open ones.
+    /// The open ones; those that hold most, if there are more than a thousand.
     #[serde(default)]
     pub table: Vec<Connection>,
     /// The last that closed, the newest first; a bounded number.
@@ -36,7 +36,8 @@ pub struct Connections {
 /// All connections with one address.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Client {
-    /// The address, without a port.
+    /// The address, without a port; the name of a unix socket; `unknown`; or `others` for all that come after the first
+    /// ten thousand.
     pub address: String,
     /// Opened since the start.
     pub opened: u64,
@@ -48,10 +49,10 @@ pub struct Client {
     /// Opened per second over the recent past; `null` when too young to tell.
     #[serde(default)]
     pub opened_per_s: Option<f64>,
-    /// Bytes received; `null` when not known.
+    /// Bytes received by closed ones, of which that is known; `null` when it is of none.
     #[serde(default)]
     pub bytes_in: Option<u64>,
-    /// Bytes sent; `null` when not known.
+    /// The same of bytes sent.
     #[serde(default)]
     pub bytes_out: Option<u64>,
     /// What closed ones left behind, resources.

@@ -1,0 +1,151 @@
+//! Connections as the report shows them.
+
+use std::{cmp::Reverse, collections::HashMap};
+
+use tracer_common::connection::Role;
+
+use super::Assembly;
+use crate::{
+    analyze::limit::Course,
+    collect::{
+        Snapshot,
+        connections::{self as traced, End, LeftBehind, Peer, Shown},
+        ledger::Sum,
+    },
+    report::{Amount, Began, Client, Connection, Connections, Orphans},
+};
+
+/// Clients whose past is remembered: the worst.
+const COURSES: usize = 1_000;
+
+/// The past of connections.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    opened: Course,
+    by_client: HashMap<Peer, Course>,
+}
+
+impl Assembly {
+    /// What there is of connections, if they are traced.
+    pub(super) fn connections(&mut self, snapshot: &Snapshot) -> Option<Connections> {
+        report(snapshot, self.scene.started_ns, &mut self.past)
+    }
+}
+
+/// What closed connections left behind at a call site, if they are traced.
+pub(super) fn orphans(snapshot: &Snapshot, left: &LeftBehind) -> Option<Orphans> {
+    snapshot.connections.is_some().then_some(Orphans {
+        count: left.sum.count,
+        bytes: left.sum.bytes,
+        connections: left.connections,
+        share: left.share,
+    })
+}
+
+/// What there is of connections in a snapshot; times are told from `started_ns` on.
+fn report(snapshot: &Snapshot, started_ns: u64, past: &mut Past) -> Option<Connections> {
+    let figures = snapshot.connections.as_ref()?;
+    let at_s = snapshot.at_ns as f64 / 1e9;
+    past.opened.push(at_s, figures.opened as f64);
+    let told = |one: &Shown| connection(one, snapshot.at_ns, started_ns);
+    let name = |end: Option<End>| end.map_or("unknown", End::name).to_owned();
+    Some(Connections {
+        open: figures.open,
+        opened: figures.opened,
+        closed: figures.closed,
+        opened_per_s: past.opened.slope(),
+        with_orphans: figures.with_orphans,
+        by_end: figures.by_end.iter().map(|(end, count)| (name(*end), *count)).collect(),
+        clients: clients(&figures.clients, at_s, past),
+        table: figures.table.iter().map(told).collect(),
+        recently_closed: figures.recent.iter().map(told).collect(),
+    })
+}
+
+/// The peers, worst first. Their pasts are remembered as long as they are among the worst.
+fn clients(all: &[traced::Client], at_s: f64, past: &mut Past) -> Vec<Client> {
+    let mut order: Vec<&traced::Client> = all.iter().collect();
+    order.sort_by_key(|one| Reverse((one.orphans.bytes, one.orphans.count, one.open, one.opened)));
+    let mut before = std::mem::take(&mut past.by_client);
+    let shown = order.into_iter().enumerate().map(|(place, one)| {
+        let mut opened_per_s = None;
+        if place < COURSES {
+            let mut course = before.remove(&one.peer).unwrap_or_default();
+            course.push(at_s, one.opened as f64);
+            opened_per_s = course.slope();
+            past.by_client.insert(one.peer.clone(), course);
+        }
+        client(one, opened_per_s)
+    });
+    shown.collect()
+}
+
+fn client(one: &traced::Client, opened_per_s: Option<f64>) -> Client {
+    Client {
+        address: address(&one.peer),
+        opened: one.opened,
+        open: one.open,
+        closed: one.closed,
+        opened_per_s,
+        bytes_in: one.bytes_in,
+        bytes_out: one.bytes_out,
+        orphan_count: one.orphans.count,
+        orphan_bytes: one.orphans.bytes,
+        with_orphans: one.with_orphans,
+    }
+}
+
+/// What a peer is called.
+fn address(peer: &Peer) -> String {
+    match peer {
+        Peer::Host(ip) => ip.to_string(),
+        Peer::Name(name) => name.as_ref().to_owned(),
+        Peer::Unknown => "unknown".to_owned(),
+        Peer::Others => "others".to_owned(),
+    }
+}
+
+fn connection(told: &Shown, at_ns: u64, started_ns: u64) -> Connection {
+    let Shown { connection, held, orphans, state, bytes } = told;
+    let closed = connection.closed.as_ref();
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let since_start = |ns: u64| seconds(ns.saturating_sub(started_ns));
+    let until_ns = closed.map_or(at_ns, |closed| closed.at_ns);
+    let (bytes_in, bytes_out) = match closed {
+        Some(closed) => (closed.bytes_in, closed.bytes_out),
+        None => (bytes.map(|(came, _)| came), bytes.map(|(_, went)| went)),
+    };
+    Connection {
+        id: connection.id,
+        pid: connection.pid.0,
+        fd: closed.is_none().then_some(connection.fd),
+        protocol: connection.protocol.to_owned(),
+        role: match connection.role {
+            Role::Accepted => Some(Began::Accepted),
+            Role::Connected => Some(Began::Connected),
+            Role::Before => None,
+        },
+        local: connection.local.as_ref().map(ToString::to_string),
+        peer: connection.peer.as_ref().map(ToString::to_string),
+        opened_s: connection.opened_ns.map(since_start),
+        age_s: connection.opened_ns.map(|opened| seconds(until_ns.saturating_sub(opened))),
+        closed_s: closed.map(|closed| since_start(closed.at_ns)),
+        bytes_in,
+        bytes_out,
+        state: state.map(|(state, _)| state.to_owned()),
+        state_s: state.and_then(|(_, since)| since).map(|ns| seconds(at_ns.saturating_sub(ns))),
+        closed_by: closed.and_then(|closed| closed.by).map(|end| end.name().to_owned()),
+        held: amount(*held),
+        orphans: amount(*orphans),
+        site: (connection.site != 0).then_some(connection.site),
+        pre_attach: connection.opened_ns.is_none(),
+    }
+}
+
+const fn amount(sum: Sum) -> Amount {
+    Amount { count: sum.count, bytes: sum.bytes }
+}
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;

@@ -1,0 +1,298 @@
+//! The table of connections: who is at the other end, how each ended, and what it left behind.
+//!
+//! A part of the ledger, which tells it of every resource that comes and goes. What is young when it dies never
+//! reaches the ledger, nor this table. News of resources and of connections come in any order: what is held
+//! under a number is kept before the connection of that number is known, and after it has closed. Pure.
+
+mod address;
+mod clients;
+mod ends;
+mod figures;
+mod holdings;
+mod seeds;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+};
+
+use foldhash::fast::FixedState;
+use tracer_common::{
+    connection::Role,
+    record::{Connected, Disconnected},
+};
+
+pub use self::{
+    address::Address,
+    clients::{Client, Peer},
+    ends::End,
+    figures::{Figures, Shown},
+    holdings::LeftBehind,
+    seeds::Seed,
+};
+use self::{address::Ends, clients::Clients, holdings::Holdings};
+use super::{decode::Block, tally::Sum};
+use crate::target::Pid;
+
+/// Closed connections that are kept with all that is known of them.
+const RECENT: usize = 200;
+/// After its end nothing that a connection acquired is on its way for longer: some drains, and the longest
+/// walk between two.
+const ON_THE_WAY_NS: u64 = 3_000_000_000;
+/// Numbers of connections are 32 bits wide; what has none of them is told by ids above.
+const FIRST_SEED: u64 = 1 << 32;
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Connection {
+    /// What it is called, the same through one run.
+    pub id: u64,
+    /// Its number in the kernel; `None` while it is known from `/proc` alone.
+    pub number: Option<u32>,
+    /// Whose table of file descriptors has it.
+    pub pid: Pid,
+    /// Its descriptor.
+    pub fd: u32,
+    /// Where the kernel has its socket; 0 when that is not known.
+    pub socket: u64,
+    /// Inode number of the socket.
+    pub inode: u64,
+    /// Who began it.
+    pub role: Role,
+    /// `tcp`, `unix` …
+    pub protocol: &'static str,
+    /// Address on this side.
+    pub local: Option<Address>,
+    /// Address on the other side.
+    pub peer: Option<Address>,
+    /// Process on the other side, in the kernel's initial namespace; `None` when not known.
+    pub peer_pid: Option<u32>,
+    /// When it was opened, `CLOCK_MONOTONIC`, nanoseconds; `None` when that was before the attach.
+    pub opened_ns: Option<u64>,
+    /// Number of the call site that began it; 0 when unknown.
+    pub site: u32,
+    /// How it ended.
+    pub closed: Option<Closed>,
+    /// The entry of its peer.
+    client: u32,
+    /// Looks in a row that did not find its socket, and when the first of them was.
+    missed: (u32, u64),
+}
+
+/// The end of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub at_ns: u64,
+    /// Who ended it, if that is known.
+    pub by: Option<End>,
+    /// Bytes received, if they are known.
+    pub bytes_in: Option<u64>,
+    /// Bytes sent that have arrived, if they are known.
+    pub bytes_out: Option<u64>,
+}
+
+/// Something that a log of connections tells.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Occurrence {
+    /// A connection was opened.
+    Opened(Box<Connection>),
+    /// One was closed; what it held then.
+    Closed(Box<Connection>, Sum),
+    /// Some time after its end it is clear what one has left behind.
+    Orphans {
+        /// What the connection is called.
+        id: u64,
+        /// Its peer.
+        client: Peer,
+        /// When it was closed, `CLOCK_MONOTONIC`, nanoseconds.
+        closed_ns: u64,
+        /// What was left.
+        left: Sum,
+    },
+}
+
+/// A connection that has ended, in the order of their ends.
+type Ended = Reverse<(u64, Option<u32>, Role)>;
+
+/// Every connection.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    /// By number.
+    open: HashMap<u32, Connection, FixedState>,
+    by_socket: HashMap<u64, u32, FixedState>,
+    /// Known from `/proc` alone, by inode.
+    seeds: HashMap<u64, Connection, FixedState>,
+    /// What those are called that the programs met later.
+    met: HashMap<u32, u64, FixedState>,
+    /// The last closed ones, the newest last.
+    recent: VecDeque<Connection>,
+    holdings: Holdings,
+    clients: Clients,
+    /// Ended, and not long enough ago.
+    settling: BinaryHeap<Ended>,
+    /// Ended long enough ago for what they hold to be left behind, but not for all news to be here.
+    leaving: BinaryHeap<Ended>,
+    by_end: BTreeMap<Option<End>, u64>,
+    opened: u64,
+    closed: u64,
+    begun: u64,
+    seeded: u64,
+    /// Sockets that the programs are to forget.
+    unseen: Vec<u64>,
+    /// For a log, if there is one.
+    occurrences: Option<Vec<Occurrence>>,
+}
+
+impl Connections {
+    /// A resource has come; only bytes of one that is there if not `whole`.
+    pub(super) fn add(&mut self, block: &Block, whole: bool) {
+        if block.connection != 0 {
+            self.holdings.add(block, whole, &mut self.clients);
+        }
+    }
+
+    /// A resource has gone; only some of its bytes if not `whole`.
+    pub(super) fn take(&mut self, block: &Block, whole: bool) {
+        if block.connection != 0 {
+            self.holdings.take(block, whole, &mut self.clients);
+        }
+    }
+
+    /// What is held by connection and call site: resources and bytes; for tests.
+    #[cfg(test)]
+    pub(super) fn items(&self) -> Vec<(u32, u32, u64, u64)> {
+        self.holdings.items()
+    }
+
+    /// A connection has begun, or was met for the first time.
+    pub(super) fn connected(&mut self, record: &Connected) {
+        self.begun += 1;
+        let number = record.number;
+        if let Some(known) = self.open.get(&number) {
+            if known.socket == record.socket && known.inode == record.inode {
+                return;
+            }
+            self.finish_unseen(number, record.time_ns);
+        }
+        // The kernel has put another socket in the same place.
+        if let Some(earlier) = self.by_socket.get(&record.socket).copied() {
+            self.finish_unseen(earlier, record.time_ns);
+        }
+        let role = Role::from_number(record.role);
+        let connection = match self.seeds.remove(&record.inode) {
+            Some(seed) => {
+                self.met.insert(number, seed.id);
+                let fd = if seed.pid == Pid(record.pid) { record.fd } else { seed.fd };
+                Connection { number: Some(number), socket: record.socket, fd, ..seed }
+            }
+            None => self.begin(record, role),
+        };
+        self.holdings.begin(number, connection.role, connection.client);
+        self.by_socket.insert(record.socket, number);
+        if let Some(all) = &mut self.occurrences
+            && role != Role::Before
+        {
+            all.push(Occurrence::Opened(Box::new(connection.clone())));
+        }
+        self.open.insert(number, connection);
+    }
+
+    fn begin(&mut self, record: &Connected, role: Role) -> Connection {
+        let Ends { local, peer, way } = address::ends(record);
+        let client = self.clients.entry(Peer::of(peer.as_ref(), way.as_ref()));
+        let seen = role != Role::Before;
+        self.clients.begins(client, seen);
+        self.opened += u64::from(seen);
+        Connection {
+            id: u64::from(record.number),
+            number: Some(record.number),
+            pid: Pid(record.pid),
+            fd: record.fd,
+            socket: record.socket,
+            inode: record.inode,
+            role,
+            protocol: address::protocol(record),
+            local,
+            peer,
+            peer_pid: (record.peer_pid != 0).then_some(record.peer_pid),
+            opened_ns: seen.then_some(record.time_ns),
+            site: record.site,
+            closed: None,
+            client,
+            missed: (0, 0),
+        }
+    }
+
+    /// A connection is over.
+    pub(super) fn disconnected(&mut self, record: &Disconnected) {
+        let known = |bytes: u64| (bytes != u64::MAX).then_some(bytes);
+        let closed = Closed {
+            at_ns: record.time_ns,
+            by: ends::by(record),
+            bytes_in: known(record.bytes_in),
+            bytes_out: known(record.bytes_out),
+        };
+        if let Some(connection) = self.open.remove(&record.number) {
+            self.finish(connection, closed);
+        }
+    }
+
+    /// One has ended, and nobody saw how.
+    fn finish_unseen(&mut self, number: u32, at_ns: u64) {
+        if let Some(connection) = self.open.remove(&number) {
+            self.finish(connection, Closed { at_ns, ..Closed::default() });
+        }
+    }
+
+    /// One that is open no more has ended like this.
+    fn finish(&mut self, connection: Connection, closed: Closed) {
+        let Connection { number, role, client, socket, .. } = connection;
+        if self.by_socket.get(&socket).copied() == number {
+            self.by_socket.remove(&socket);
+        }
+        self.closed += 1;
+        *self.by_end.entry(closed.by).or_default() += 1;
+        self.clients.ends(client, closed.bytes_in, closed.bytes_out);
+        let connection = Connection { closed: Some(closed), ..connection };
+        if let Some(number) = number {
+            self.holdings.end(number);
+        }
+        if let Some(all) = &mut self.occurrences {
+            let (held, _) = number.map(|number| self.holdings.of(number)).unwrap_or_default();
+            all.push(Occurrence::Closed(Box::new(connection.clone()), held));
+        }
+        self.settling.push(Reverse((closed.at_ns, number, role)));
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(connection);
+    }
+
+    /// What ended at least `grace_ns` ago has left behind what it holds.
+    pub(super) fn settle_until(&mut self, now_ns: u64, grace_ns: u64) {
+        let due = |queue: &BinaryHeap<Ended>, after_ns: u64| {
+            queue.peek().is_some_and(|Reverse((at, ..))| now_ns.saturating_sub(*at) >= after_ns)
+        };
+        while due(&self.settling, grace_ns) {
+            let Some(Reverse((closed_ns, number, role))) = self.settling.pop() else { break };
+            let left = self.holdings.pass(number, role, &mut self.clients);
+            let Some(number) = number else { continue };
+            self.leaving.push(Reverse((closed_ns, Some(number), role)));
+            if left.count > 0
+                && let Some(all) = &mut self.occurrences
+            {
+                let id = self.met.get(&number).copied().unwrap_or(number.into());
+                let client = self.clients.peer(self.holdings.client(number));
+                all.push(Occurrence::Orphans { id, client, closed_ns, left });
+            }
+        }
+        while due(&self.leaving, grace_ns.max(ON_THE_WAY_NS)) {
+            let Some(Reverse((_, Some(number), _))) = self.leaving.pop() else { continue };
+            self.holdings.settle(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! What `/proc` says of targets' connections: which were open before the attach, which are over though nobody saw
+//! it, and in which state their sockets are.
+//!
+//! A part of the collector.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    collector::{Collector, now_ns},
+    connections::{Figures, Seed},
+};
+use crate::target::{
+    Pid,
+    descriptors::Listed,
+    sockets::{self, Socket},
+};
+
+/// States of a socket that has no peer, or none yet, as [`Socket::state`] has them.
+const ALONE: [&str; 7] =
+    ["LISTEN", "CLOSE", "SYN_SENT", "SYN_RECV", "TIME_WAIT", "UNCONNECTED", "CONNECTING"];
+
+/// Whether a socket that was found is one end of a connection. Of a unix socket the kernel tells no peer; one with
+/// a name of its own is no mere pair of sockets.
+fn is_connected(socket: &Socket) -> bool {
+    let alone = socket.state.is_none_or(|state| ALONE.contains(&state));
+    let named = if socket.protocol == "unix" { &socket.local } else { &socket.peer };
+    !alone && named.is_some()
+}
+
+impl Collector {
+    /// Takes in the connections that a target had before recording began and has now.
+    pub(super) fn seed_connections(&mut self, pid: Pid, before: &Listed, now: &Listed) {
+        let both = before.iter().filter(|(fd, link)| now.get(*fd) == Some(*link));
+        let inodes: Vec<(u32, u64)> =
+            both.filter_map(|(fd, link)| Some((*fd, sockets::inode(link)?))).collect();
+        if inodes.is_empty() {
+            return;
+        }
+        let known = sockets::list(pid);
+        for (fd, inode) in inodes {
+            let Some(socket) = known.get(&inode).filter(|socket| is_connected(socket)) else {
+                continue;
+            };
+            let Socket { protocol, local, peer, .. } = socket.clone();
+            self.ledger.seed_connection(Seed { pid, fd, inode, protocol, local, peer });
+        }
+    }
+
+    /// Compares open connections with the descriptors that were `listed` at that time.
+    pub(super) fn look_for_connections(
+        &mut self,
+        listed: &std::collections::BTreeMap<Pid, Listed>,
+        at_ns: u64,
+    ) {
+        let links = listed.values().flat_map(|open| open.values());
+        let found: HashSet<u64> = links.filter_map(|link| sockets::inode(link)).collect();
+        self.ledger.connections_looked(&found, |pid| listed.contains_key(&pid), at_ns);
+    }
+
+    /// A target has ended, and its connections, unless another target has them, too.
+    pub(super) fn end_connections(&mut self, pid: Pid) {
+        let Some(found) = &self.found else { return };
+        let heirs: HashMap<u64, (Pid, u32)> = found
+            .links
+            .iter()
+            .filter(|((owner, _), _)| *owner != pid && !self.ended.contains(owner))
+            .filter_map(|(key, (_, link))| Some((sockets::inode(link)?, *key)))
+            .collect();
+        self.ledger.connections_exited(pid, now_ns(), |inode| heirs.get(&inode).copied());
+    }
+
+    /// What is known of connections, where descriptors are traced.
+    pub(super) fn connections(&mut self, at_ns: u64) -> Option<Figures> {
+        let found = self.found.as_ref()?;
+        let grace_ns = u64::try_from(self.manner.min_age.as_nanos()).unwrap_or(u64::MAX);
+        let mut figures = self.ledger.connections(at_ns, grace_ns);
+        for told in &mut figures.table {
+            let key = (told.connection.pid, told.connection.fd);
+            let link = found.links.get(&key).and_then(|(_, link)| sockets::inode(link));
+            if link != Some(told.connection.inode) {
+                continue;
+            }
+            if let Some(known) = found.sockets.get(&key)
+                && let Some(state) = known.socket.state
+            {
+                told.state = Some((state, known.since_ns));
+            }
+        }
+        Some(figures)
+    }
+}
