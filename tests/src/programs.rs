@@ -3,7 +3,7 @@
 //! One list with several readers: tests that servers stay unharmed, that stacks reach the bottom, that
 //! they are the ones gdb sees.
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 

@@ -23,7 +23,8 @@ fn churned(service: &Service, options: &[&str]) -> Result<(Churned, Report)> {
     churn(service, &[options, &["--connections", "130", "--at-once", "10"]].concat())?.check()?;
     thread::sleep(Duration::from_millis(300));
     let trace = Trace::attach(service.pid(), &OPTIONS)?;
-    let churned = churn(service, &[options, &["--connections", "1300", "--at-once", "20"]].concat())?;
+    let churned =
+        churn(service, &[options, &["--connections", "1300", "--at-once", "20"]].concat())?;
     churned.check()?;
     thread::sleep(GRACE);
     let report = trace.stop()?;
@@ -39,7 +40,8 @@ fn churned(service: &Service, options: &[&str]) -> Result<(Churned, Report)> {
 fn leaving(report: &Report) -> Result<Vec<&Value>> {
     let count = |site: &&Value| site.pointer("/orphans/count").and_then(Value::as_u64).unwrap_or(0);
     let bytes = |site: &&Value| site.pointer("/orphans/bytes").and_then(Value::as_u64).unwrap_or(0);
-    let mut sites: Vec<&Value> = report.list("/sites")?.iter().filter(|one| count(one) > 0).collect();
+    let mut sites: Vec<&Value> =
+        report.list("/sites")?.iter().filter(|one| count(one) > 0).collect();
     sites.sort_by_key(|site| std::cmp::Reverse((bytes(site), count(site))));
     Ok(sites)
 }
@@ -104,7 +106,8 @@ fn on_error(start: Start, options: &[&str]) -> Result<()> {
     let service = start(&["--leak-on-error"])?;
     let options = [options, &["--ways", "polite,keep-alive,reset"]].concat();
     let (churned, report) = churned(&service, &options)?;
-    let (count, failed) = (churned.number("/total/connected")?, churned.number("/ways/reset/connected")?);
+    let (count, failed) =
+        (churned.number("/total/connected")?, churned.number("/ways/reset/connected")?);
     ensure!(failed == count / 3 || failed == count.div_ceil(3), "{failed} of {count} were reset");
     first_is(&report, "forget_failed_connection", (failed, 300, failed), count)
 }
@@ -186,7 +189,11 @@ fn a_tls_object_with_each_handshake_that_fails() -> Result<()> {
     let object = object.with_context(|| format!("no SSL object:\n{}", told(&sites)))?;
     let connections = object.pointer("/orphans/connections").and_then(Value::as_u64);
     ensure!(connections == Some(count), "{count} handshakes failed:\n{}", told(&sites));
-    ensure!(object.pointer("/orphans/share").and_then(Value::as_f64) == Some(1.0), "{}", told(&sites));
+    ensure!(
+        object.pointer("/orphans/share").and_then(Value::as_f64) == Some(1.0),
+        "{}",
+        told(&sites)
+    );
     ensure!(report.number("/connections/with_orphans")? == count, "not all have left one");
     Ok(())
 }

@@ -142,16 +142,18 @@ pub struct Disconnected {
     pub position: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time_ns: u64,
-    /// Bytes received; `u64::MAX` when not known.
+    /// Bytes received as TCP counts them: the end of the stream is one. `u64::MAX` when not known.
     pub bytes_in: u64,
-    /// Bytes sent that have arrived; `u64::MAX` when not known.
+    /// Bytes given to be sent, counted in the same way; the beginning is one as well for who has connected.
     pub bytes_out: u64,
     /// When it ceased to be established, `CLOCK_MONOTONIC`, nanoseconds; 0 when this close is the first that ends it.
     pub ended_ns: u64,
     /// State that it went into then, such as [`crate::connection::CLOSE_WAIT`]; its present one otherwise.
     pub state: u32,
     /// Error of the socket then, as in `errno(3)`; 0 without one.
-    pub error: u32,
+    pub error: u16,
+    /// Its state at present.
+    pub present: u16,
 }
 
 /// The head of a stack record; `depth` addresses of 8 bytes follow, innermost first.

@@ -208,8 +208,8 @@ pub(crate) fn closing(file: u64) -> Option<()> {
 fn end(sock: u64, connection: &Connection) -> Option<()> {
     let stream = matches!(socket::family(sock)?, INET | INET6) && socket::protocol(sock)? == TCP;
     let count = |count: Option<u64>| if stream { count.unwrap_or(u64::MAX) } else { u64::MAX };
-    let state =
-        if connection.ended_ns == 0 { socket::state(sock).unwrap_or(0) } else { connection.state };
+    let present = socket::state(sock).unwrap_or(0);
+    let state = if connection.ended_ns == 0 { present } else { connection.state };
     // User space finds out that it is over, where this finds no room.
     let mut entry = RECORDS.reserve::<Disconnected>(0)?;
     entry.write(Disconnected {
@@ -221,7 +221,8 @@ fn end(sock: u64, connection: &Connection) -> Option<()> {
         bytes_out: count(socket::sent(sock)),
         ended_ns: connection.ended_ns,
         state,
-        error: connection.error,
+        error: connection.error as u16,
+        present: present as u16,
     });
     entry.submit(NO_WAKEUP);
     Some(())

@@ -53,11 +53,13 @@ fn disconnected(number: u32, second: u64, by_peer: bool) -> Event {
         number,
         position: 0,
         time_ns: START + second * SECOND,
-        bytes_in: 100,
+        // The end of the peer's stream is one of them.
+        bytes_in: 100 + u64::from(by_peer),
         bytes_out: u64::MAX,
         ended_ns: u64::from(by_peer),
         state: CLOSE_WAIT,
         error: 0,
+        present: 0,
     })
 }
 

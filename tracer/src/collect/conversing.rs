@@ -55,6 +55,9 @@ impl Collector {
         let links = listed.values().flat_map(|open| open.values());
         let found: HashSet<u64> = links.filter_map(|link| sockets::inode(link)).collect();
         self.ledger.connections_looked(&found, |pid| listed.contains_key(&pid), at_ns);
+        for (socket, number) in self.ledger.connections_ended_unseen() {
+            self.tables.forget_connection(socket, number);
+        }
     }
 
     /// A target has ended, and its connections, unless another target has them, too.

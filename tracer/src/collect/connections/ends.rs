@@ -1,7 +1,7 @@
 //! How connections end. Pure.
 
 use tracer_common::{
-    connection::{CLOSE_WAIT, CLOSED, FIN_WAIT1},
+    connection::{CLOSE_WAIT, CLOSED, FIN_WAIT1, Role},
     record::Disconnected,
 };
 
@@ -34,13 +34,30 @@ impl End {
 }
 
 /// `errno(3)` of x86-64 and arm64.
-const ETIMEDOUT: u32 = 110;
+const ETIMEDOUT: u16 = 110;
 /// States that follow [`FIN_WAIT1`]: this side was first. `include/net/tcp_states.h` of the kernel.
 const FIN_WAIT2: u32 = 5;
 /// As above.
 const CLOSING: u32 = 11;
 /// That follows [`CLOSE_WAIT`]: the peer was first.
 const LAST_ACK: u32 = 9;
+
+/// Bytes received and sent, `None` where that is not known. TCP counts the beginning of a stream as a byte where
+/// this side has connected, and its end where it was sent.
+pub(super) fn bytes(record: &Disconnected, role: Role) -> (Option<u64>, Option<u64>) {
+    let present = u32::from(record.present);
+    let peer_first = record.ended_ns != 0 && record.state == CLOSE_WAIT;
+    let us_first = record.ended_ns != 0 && record.state == FIN_WAIT1;
+    let over = present == CLOSED && record.error == 0;
+    let end_in = peer_first || us_first && (present == CLOSING || over);
+    let end_out = us_first || peer_first && (present == LAST_ACK || over);
+    let begin_out = role == Role::Connected;
+    let known = |bytes: u64, marks: u64| (bytes != u64::MAX).then(|| bytes.saturating_sub(marks));
+    (
+        known(record.bytes_in, end_in.into()),
+        known(record.bytes_out, u64::from(end_out) + u64::from(begin_out)),
+    )
+}
 
 /// Who ended it; `None` when the record does not tell.
 pub(super) const fn by(record: &Disconnected) -> Option<End> {
@@ -74,6 +91,7 @@ mod tests {
                 ended_ns,
                 state,
                 error,
+                present: 0,
             })
         };
         // Without an earlier end the present state says nothing.
@@ -86,5 +104,36 @@ mod tests {
         assert_eq!(ended(5, CLOSED, 110), Some(End::Timeout));
         assert_eq!(ended(5, CLOSED, 0), Some(End::Reset));
         assert_eq!(ended(5, 1, 0), None);
+    }
+
+    #[test]
+    fn beginnings_and_ends_of_streams_are_no_bytes() {
+        let counted = |ended_ns, state, present, error, role| {
+            let record = Disconnected {
+                record: 0,
+                number: 1,
+                position: 0,
+                time_ns: 9,
+                bytes_in: 11,
+                bytes_out: 21,
+                ended_ns,
+                state: u32::from(state),
+                error,
+                present,
+            };
+            bytes(&record, role)
+        };
+        // Established, and about to be closed.
+        assert_eq!(counted(0, 1, 1, 0, Role::Accepted), (Some(11), Some(21)));
+        assert_eq!(counted(0, 1, 1, 0, Role::Connected), (Some(11), Some(20)));
+        // The peer has closed; and we have shut down since.
+        assert_eq!(counted(5, 8, 8, 0, Role::Accepted), (Some(10), Some(21)));
+        assert_eq!(counted(5, 8, 9, 0, Role::Accepted), (Some(10), Some(20)));
+        assert_eq!(counted(5, 8, 7, 0, Role::Accepted), (Some(10), Some(20)));
+        // We have shut down; and the peer has closed since.
+        assert_eq!(counted(5, 4, 5, 0, Role::Accepted), (Some(11), Some(20)));
+        assert_eq!(counted(5, 4, 7, 0, Role::Connected), (Some(10), Some(19)));
+        // It was reset.
+        assert_eq!(counted(5, 7, 7, 104, Role::Accepted), (Some(11), Some(21)));
     }
 }

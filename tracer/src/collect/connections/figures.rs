@@ -138,9 +138,9 @@ impl Ledger {
         self.book.connections.holdings.knows(number)
     }
 
-    /// Sockets of connections whose end was not seen, since this was last asked: nothing is to be known of them in
-    /// the kernel.
-    pub fn connections_ended_unseen(&mut self) -> Vec<u64> {
+    /// Sockets and numbers of connections whose end was not seen, since this was last asked: nothing is to be known of
+    /// them in the kernel.
+    pub fn connections_ended_unseen(&mut self) -> Vec<(u64, u32)> {
         std::mem::take(&mut self.book.connections.unseen)
     }
 

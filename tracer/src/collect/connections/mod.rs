@@ -139,7 +139,7 @@ pub(super) struct Connections {
     begun: u64,
     seeded: u64,
     /// Sockets that the programs are to forget.
-    unseen: Vec<u64>,
+    unseen: Vec<(u64, u32)>,
     /// For a log, if there is one.
     occurrences: Option<Vec<Occurrence>>,
 }
@@ -226,14 +226,10 @@ impl Connections {
 
     /// A connection is over.
     pub(super) fn disconnected(&mut self, record: &Disconnected) {
-        let known = |bytes: u64| (bytes != u64::MAX).then_some(bytes);
-        let closed = Closed {
-            at_ns: record.time_ns,
-            by: ends::by(record),
-            bytes_in: known(record.bytes_in),
-            bytes_out: known(record.bytes_out),
-        };
         if let Some(connection) = self.open.remove(&record.number) {
+            let (bytes_in, bytes_out) = ends::bytes(record, connection.role);
+            let closed =
+                Closed { at_ns: record.time_ns, by: ends::by(record), bytes_in, bytes_out };
             self.finish(connection, closed);
         }
     }

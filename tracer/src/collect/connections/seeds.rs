@@ -111,8 +111,8 @@ impl Connections {
             }
         }
         for (number, inode, at_ns, socket) in ended {
-            if number.is_some() {
-                self.unseen.push(socket);
+            if let Some(number) = number {
+                self.unseen.push((socket, number));
             }
             self.finish_all(vec![(number, inode)], Closed { at_ns, ..Closed::default() });
         }

@@ -54,6 +54,7 @@ fn end(number: u32, at_ns: u64) -> Disconnected {
         ended_ns: 0,
         state: CLOSE_WAIT,
         error: 0,
+        present: 0,
     }
 }
 
@@ -249,7 +250,7 @@ fn a_connection_that_is_nowhere_three_times_in_a_row_is_over_since_the_first() {
     let ends: Vec<_> = seen.recent.iter().map(|one| one.connection.closed.unwrap()).collect();
     let unseen = Closed { at_ns: 14 * SECOND, ..Closed::default() };
     assert_eq!(ends, [unseen, unseen]);
-    assert_eq!(ledger.connections_ended_unseen(), [record(1).socket]);
+    assert_eq!(ledger.connections_ended_unseen(), [(record(1).socket, 1)]);
     assert!(ledger.connections_ended_unseen().is_empty());
 }
 
