@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn beginnings_and_ends_of_streams_are_no_bytes() {
-        let counted = |ended_ns, state, present, error, role| {
+        let counted = |ended_ns, state: u16, present, error, role| {
             let record = Disconnected {
                 record: 0,
                 number: 1,
