@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{
     Report, Service, Trace,
-    churn::{Churned, account, churn},
+    churn::{Churned, churn},
     report, root_or_skip,
 };
 
@@ -20,7 +20,7 @@ const GRACE: Duration = Duration::from_millis(1600);
 
 /// Traces a server while connections come and go. Some came before, as servers fill caches at first.
 fn churned(service: &Service, options: &[&str]) -> Result<(Churned, Report)> {
-    churn(service, &[options, &["--connections", "130", "--at-once", "10"]].concat())?.check()?;
+    churn(service, &[options, &["--connections", "260", "--at-once", "40"]].concat())?.check()?;
     thread::sleep(Duration::from_millis(300));
     let trace = Trace::attach(service.pid(), &OPTIONS)?;
     let churned =

@@ -48,6 +48,9 @@ pub const FUTEX: u8 = 18;
 /// `connect`.
 pub const CONNECT: u8 = 19;
 
+/// `epoll_ctl`: serves whoever is at the other end of its third argument.
+pub const EPOLL_CTL: u8 = 20;
+
 /// What to do about each call, by its number: one of the above, or the probe number of the opener whose new descriptor
 /// the call returns.
 pub static ACTIONS: [u8; NUMBERS] = actions();
@@ -105,6 +108,7 @@ const fn actions() -> [u8; NUMBERS] {
     table[436] = CLOSE_RANGE;
     table[438] = Opener::PidfdGetfd.probe();
     table[42] = CONNECT;
+    table[233] = EPOLL_CTL;
     table[202] = FUTEX;
     let mut at = 0;
     while at < SERVING.len() {

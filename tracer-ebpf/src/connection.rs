@@ -188,12 +188,14 @@ fn tell(
     Some(())
 }
 
-/// A descriptor of a file is about to be closed: if it was the last one, a connection behind it is over.
+/// A descriptor of a file is about to be closed: if it was the last one, a connection behind it is over. What the thread
+/// does next, it does because of that.
 #[inline(always)]
-pub(crate) fn closing(file: u64) -> Option<()> {
+pub(crate) fn closing(call: &Call, file: u64) -> Option<()> {
     let sock = socket::behind(file)?;
     // SAFETY: copied at once.
     let connection = *unsafe { CONNECTIONS.get(sock) }?;
+    _ = set(call, connection.number, connection.role);
     if !socket::is_last(file) {
         return None;
     }

@@ -121,11 +121,15 @@ fn enter(context: &RawTracePointContext) -> Option<()> {
                 argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
             );
         }
+        syscall::EPOLL_CTL => {
+            let fd = argument(core::mem::offset_of!(pt_regs, rdx))? as u32;
+            return connection::serve(context, &call, fd);
+        }
         syscall::CLOSE => {
             let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
             // Some close whatever numbers there are.
             if let Some(file) = file::behind(fd) {
-                _ = connection::closing(file);
+                _ = connection::closing(&call, file);
                 closed(&call, fd, false);
             }
             return Some(());
@@ -139,7 +143,7 @@ fn enter(context: &RawTracePointContext) -> Option<()> {
                 && file::behind(from).is_some()
                 && let Some(file) = file::behind(to)
             {
-                _ = connection::closing(file);
+                _ = connection::closing(&call, file);
             }
         }
         syscall::RECVMSG | syscall::RECVMMSG => {
@@ -305,7 +309,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             thread.opened.list[0] = read_word(regs.r10)? as u32;
             Opener::Getsockopt
         }
-        syscall::SERVE | syscall::WAIT | syscall::FUTEX => return None,
+        syscall::SERVE | syscall::WAIT | syscall::FUTEX | syscall::EPOLL_CTL => return None,
         syscall::CONNECT => {
             return begin_connection(context, &call, regs.rdi as u32, Role::Connected);
         }

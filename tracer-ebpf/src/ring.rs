@@ -61,7 +61,7 @@ fn submitted(context: &RawTracePointContext) -> Option<()> {
     let call = current(core::ptr::null(), Opener::IoUring.probe())?;
     let fd = half(request, at!(ring_close_fd))?;
     if let Some(file) = file::behind(fd) {
-        _ = connection::closing(file);
+        _ = connection::closing(&call, file);
         closed(&call, fd, false);
     }
     Some(())
