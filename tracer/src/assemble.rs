@@ -7,6 +7,7 @@
 mod accounting;
 mod connections;
 mod fds;
+pub mod journal;
 mod light;
 mod members;
 mod naming;
@@ -28,7 +29,8 @@ use crate::{
     collect::{Snapshot, ledger::Sum, snapshot::SiteFigures},
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, Errors, Exit, Host, Report, SCHEMA, Site, Target, Total, Verdict, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, SCHEMA, Site, Target, Total,
+        Verdict, Window,
     },
     symbolize::Namer,
     target::{Pid, rss_bytes},
@@ -57,6 +59,8 @@ pub struct Scene {
     pub attach_ms: u64,
     /// What the kernel counted of the targets at the start, if page faults are traced and no function.
     pub light: Option<Levels>,
+    /// Tells how the log of connections fares, if there is one; of its end if that is asked for.
+    pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
     /// Kinds asked for.
     pub kinds: Vec<Kind>,
     /// Call sites that the last report will show.
@@ -145,6 +149,9 @@ impl Assembly {
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
         let (light, fds) = self.light(snapshot);
         let fds = fds.or_else(|| self.descriptors(snapshot));
+        let accounting = self.accounting(seen);
+        let mut warnings = self.warnings(snapshot);
+        warnings.extend(accounting.connections_log.as_ref().and_then(ConnectionsLog::warning));
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -155,9 +162,9 @@ impl Assembly {
                 duration_s: snapshot.at_ns.saturating_sub(self.scene.started_ns) as f64 / 1e9,
                 attach_ms: self.scene.attach_ms,
             },
-            accounting: self.accounting(seen),
             allocators: probed::allocators(&self.scene),
-            warnings: self.warnings(snapshot),
+            warnings,
+            accounting,
             probes: probed::probes(&self.scene, snapshot),
             totals: self.totals(snapshot, errors),
             sites,

@@ -104,6 +104,10 @@ pub struct Trace {
     /// Write the report to this file, put in place when complete [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// Add a line of JSON to this file for each connection that is opened or closed, or that left something behind;
+    /// takes --kind fd,socket
+    #[arg(long, value_name = "FILE")]
+    pub log_connections: Option<PathBuf>,
     /// List at most this many call sites, worst first [default: 20 as text, else all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,

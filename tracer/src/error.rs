@@ -228,6 +228,17 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// The file for the log of connections cannot be written; found out before tracing.
+    #[error("could not open `{}` for the log of connections", .path.display())]
+    LogNotWritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A log of connections was asked for where none are traced.
+    #[error("could not log connections: none are traced without file descriptors")]
+    NothingToLog,
     /// The report's file could not be written after tracing.
     #[error("could not write the report to `{}`", .path.display())]
     OutputLost {

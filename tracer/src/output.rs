@@ -4,6 +4,8 @@
 //! found out before an hour of tracing, not after it; when it fails all the same (a full disk), the
 //! report goes elsewhere and the failure says where. Knows nothing of what is in a report.
 
+pub mod lines;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},

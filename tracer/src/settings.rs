@@ -24,7 +24,7 @@ const LEAST_DURATION: Duration = Duration::from_millis(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Trace and report.
-    Trace(Settings),
+    Trace(Box<Settings>),
     /// Say what this host, and these processes, allow.
     Doctor(Vec<u32>),
 }
@@ -48,6 +48,8 @@ pub struct Settings {
     pub format: Format,
     /// Where the report goes; stdout when `None`.
     pub output: Option<PathBuf>,
+    /// Where connections are logged; nowhere when `None`.
+    pub log_connections: Option<PathBuf>,
     /// How many call sites the report has; all when `None`.
     pub top: Option<usize>,
     /// The least age of what counts as outstanding.
@@ -85,7 +87,7 @@ impl Command {
     pub fn meant(cli: Cli, terminal: bool) -> Result<Self, Failure> {
         match cli.deed {
             Some(Deed::Doctor { pid }) => Ok(Self::Doctor(each_once(pid))),
-            None => Settings::meant(cli.trace, terminal).map(Self::Trace),
+            None => Settings::meant(cli.trace, terminal).map(Box::new).map(Self::Trace),
         }
     }
 }
@@ -122,7 +124,7 @@ impl Settings {
             (None, Format::Text) => Some(TOP_IN_TEXT),
             (top, _) => top,
         };
-        Ok(Self {
+        let settings = Self {
             target,
             light: trace.light,
             children: trace.children,
@@ -134,6 +136,7 @@ impl Settings {
             interval: at_least("--interval", trace.interval, LEAST_INTERVAL)?,
             format,
             output: trace.output,
+            log_connections: trace.log_connections,
             top: top.map(|top| usize::try_from(top).unwrap_or(usize::MAX)),
             min_age: trace.min_age,
             kinds: kinds(trace.light, trace.max_overhead.is_some(), &trace.kind)?,
@@ -141,7 +144,11 @@ impl Settings {
             allocator_prefixes: trace.allocator_prefix,
             verbosity: trace.verbose,
             trial: trace.trial,
-        })
+        };
+        if settings.log_connections.is_some() && !settings.traces_descriptors() {
+            return Err(Failure::NothingToLog);
+        }
+        Ok(settings)
     }
 }
 
@@ -211,7 +218,7 @@ mod tests {
 
     fn settings(words: &str, terminal: bool) -> Settings {
         match meant(words, terminal).unwrap() {
-            Command::Trace(settings) => settings,
+            Command::Trace(settings) => *settings,
             Command::Doctor(_) => panic!("{words}"),
         }
     }
@@ -295,6 +302,14 @@ mod tests {
             (
                 "-p 1 --max-overhead 5% --kind heap,fd",
                 "could not trace `fd` on a budget: descriptors that open between two windows would be missed",
+            ),
+            (
+                "-p 1 --log-connections c.log",
+                "could not log connections: none are traced without file descriptors",
+            ),
+            (
+                "-p 1 --light --log-connections c.log",
+                "could not log connections: none are traced without file descriptors",
             ),
             ("-p 1 -i 10ms", "could not use `--interval 10ms`: the least is 100ms"),
             ("-p 1 -d 0s", "could not use `--duration 0s`: the least is 1ms"),

@@ -70,6 +70,7 @@ impl Assembly {
             },
             estimated: snapshot.sampling.is_some_and(|sampling| sampling.estimated),
             budget: snapshot.sampling.map(|sampling| budget(&sampling)),
+            connections_log: self.scene.log.as_ref().map(|account| account(snapshot.last)),
             collector: Collector {
                 cpu_s,
                 cpu_percent,

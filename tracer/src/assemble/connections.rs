@@ -96,7 +96,7 @@ fn client(one: &traced::Client, opened_per_s: Option<f64>) -> Client {
 }
 
 /// What a peer is called.
-fn address(peer: &Peer) -> String {
+pub(super) fn address(peer: &Peer) -> String {
     match peer {
         Peer::Host(ip) => ip.to_string(),
         Peer::Name(name) => name.as_ref().to_owned(),
@@ -120,11 +120,7 @@ fn connection(told: &Shown, at_ns: u64, started_ns: u64) -> Connection {
         pid: connection.pid.0,
         fd: closed.is_none().then_some(connection.fd),
         protocol: connection.protocol.to_owned(),
-        role: match connection.role {
-            Role::Accepted => Some(Began::Accepted),
-            Role::Connected => Some(Began::Connected),
-            Role::Before => None,
-        },
+        role: began(connection.role),
         local: connection.local.as_ref().map(ToString::to_string),
         peer: connection.peer.as_ref().map(ToString::to_string),
         opened_s: connection.opened_ns.map(since_start),
@@ -142,7 +138,17 @@ fn connection(told: &Shown, at_ns: u64, started_ns: u64) -> Connection {
     }
 }
 
-const fn amount(sum: Sum) -> Amount {
+/// Who began it, if that was seen.
+pub(super) const fn began(role: Role) -> Option<Began> {
+    match role {
+        Role::Accepted => Some(Began::Accepted),
+        Role::Connected => Some(Began::Connected),
+        Role::Before => None,
+    }
+}
+
+/// Resources and their bytes.
+pub(super) const fn amount(sum: Sum) -> Amount {
     Amount { count: sum.count, bytes: sum.bytes }
 }
 

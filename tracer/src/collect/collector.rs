@@ -280,6 +280,7 @@ impl Collector {
         brought += records;
         self.give_connections(connected)?;
         self.look_at_touched();
+        self.tell_of_connections();
         family.into_iter().for_each(|event| self.related(&event));
         if std::mem::take(&mut self.strayed) || Instant::now() >= self.next_look {
             self.look_at_targets();

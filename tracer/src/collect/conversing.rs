@@ -3,11 +3,11 @@
 //!
 //! A part of the collector.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     collector::{Collector, now_ns},
-    connections::{Figures, Seed},
+    connections::{Figures, Occurrence, Seed},
 };
 use crate::target::{
     Pid,
@@ -47,11 +47,7 @@ impl Collector {
     }
 
     /// Compares open connections with the descriptors that were `listed` at that time.
-    pub(super) fn look_for_connections(
-        &mut self,
-        listed: &std::collections::BTreeMap<Pid, Listed>,
-        at_ns: u64,
-    ) {
+    pub(super) fn look_for_connections(&mut self, listed: &BTreeMap<Pid, Listed>, at_ns: u64) {
         let links = listed.values().flat_map(|open| open.values());
         let found: HashSet<u64> = links.filter_map(|link| sockets::inode(link)).collect();
         self.ledger.connections_looked(&found, |pid| listed.contains_key(&pid), at_ns);
@@ -72,11 +68,27 @@ impl Collector {
         self.ledger.connections_exited(pid, now_ns(), |inode| heirs.get(&inode).copied());
     }
 
+    /// From now on tells what becomes of connections, where descriptors are traced.
+    pub fn log_connections(&mut self, tell: impl FnMut(Occurrence) + Send + 'static) {
+        if let Some(found) = &mut self.found {
+            found.log = Some(Box::new(tell));
+            self.ledger.log_connections();
+        }
+    }
+
+    /// Tells what has become of connections by now.
+    pub(super) fn tell_of_connections(&mut self) {
+        if let Some(tell) = self.found.as_mut().and_then(|found| found.log.as_mut()) {
+            self.ledger.occurrences().into_iter().for_each(tell);
+        }
+    }
+
     /// What is known of connections, where descriptors are traced.
     pub(super) fn connections(&mut self, at_ns: u64) -> Option<Figures> {
-        let found = self.found.as_ref()?;
         let grace_ns = u64::try_from(self.manner.min_age.as_nanos()).unwrap_or(u64::MAX);
         let mut figures = self.ledger.connections(at_ns, grace_ns);
+        self.tell_of_connections();
+        let found = self.found.as_ref()?;
         for told in &mut figures.table {
             let key = (told.connection.pid, told.connection.fd);
             let link = found.links.get(&key).and_then(|(_, link)| sockets::inode(link));

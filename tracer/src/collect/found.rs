@@ -15,6 +15,7 @@ use tracer_common::descriptor::Opener;
 
 use super::{
     collector::{Collector, now_ns},
+    connections::Occurrence,
     descriptors::OpenDescriptor,
 };
 use crate::target::{
@@ -64,6 +65,8 @@ pub(super) struct Found {
     /// Opened and closed in ways that were not seen.
     pub(super) unseen: (u64, u64),
     next_look: Option<Instant>,
+    /// Is told what becomes of connections, where there is a log.
+    pub(super) log: Option<Box<dyn FnMut(Occurrence) + Send>>,
 }
 
 impl Found {

@@ -8,6 +8,7 @@ mod estimate;
 mod fds;
 pub mod json;
 mod light;
+mod log;
 #[doc(hidden)]
 pub mod sample;
 pub mod text;
@@ -21,6 +22,7 @@ pub use connections::{Began, Client, Connection, Connections};
 pub use estimate::{Budget, Errors};
 pub use fds::{Fd, Fds, Turnover};
 pub use light::{Growing, Level, Light};
+pub use log::{ConnectionsLog, LogLine, Logged};
 
 /// The name of this report format.
 pub const SCHEMA: &str = "leaktrace/1";
@@ -161,6 +163,9 @@ pub struct Accounting {
     /// How the budget was kept; `null` without one.
     #[serde(default)]
     pub budget: Option<Budget>,
+    /// How the log of connections fared; `null` without one.
+    #[serde(default)]
+    pub connections_log: Option<ConnectionsLog>,
     /// What leaktrace itself used.
     pub collector: Collector,
 }

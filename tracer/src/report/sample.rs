@@ -68,6 +68,7 @@ pub fn sample() -> Report {
             unwind: Unwind { objects: 23, loading: 1, without: 2, bytes: 5 << 20 },
             estimated: false,
             budget: None,
+            connections_log: None,
             collector: Collector {
                 cpu_s: 9.5,
                 cpu_percent: Some(3.1),

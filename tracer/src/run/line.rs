@@ -19,6 +19,7 @@ use super::{
     calibrate::{Prices, calibrate},
     choose::{Targets, explain, explain_late, without_return_probes},
     command::{Exits, follow, launch},
+    journal::Journal,
     keeper::Keeper,
 };
 use crate::{
@@ -49,6 +50,7 @@ pub(super) struct Line {
     reports: Reports,
     command: Option<Arc<Launched>>,
     exits: Exits,
+    journal: Option<Journal>,
 }
 
 impl Line {
@@ -61,6 +63,7 @@ impl Line {
         begun: Instant,
     ) -> anyhow::Result<Self> {
         let Loaded { mut programs, tables, log } = loaded;
+        let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
         let budget = budget(settings, &mut programs)?;
         let exits = Exits::default();
         let without = without_return_probes(settings, facts, &targets);
@@ -93,10 +96,15 @@ impl Line {
         let numbers = attached.numbers();
         let mut collector = Collector::new(tables, library, followed, numbers, manner(settings))
             .context("could not write to the programs' tables")?;
+        let journal = journal.map(|(journal, tell)| {
+            collector.log_connections(tell);
+            journal
+        });
         if !settings.trial.bare_traps {
             collector.start().context("could not switch recording on")?;
         }
-        let scene = scene(settings, &identities, attached.listing(), facts, begun);
+        let mut scene = scene(settings, &identities, attached.listing(), facts, begun);
+        let journal = journal.map(|opened| opened.begin(&mut scene)).transpose()?;
         if let Some(command) = &command {
             command.resume();
             follow(Arc::clone(command), heard, requests.clone(), Arc::clone(&exits))?;
@@ -110,30 +118,30 @@ impl Line {
         let (changes, changed) = mpsc::channel();
         let aloud = settings.format != Format::Tui;
         let ears = Ears { requests: requests.clone(), listings, aloud };
-        let keeper = match budget {
-            None => None,
-            Some((share, prices)) => {
-                let pids = identities.iter().map(|identity| identity.pid).collect();
-                Some(Keeper::new(share, prices, pids, requests.clone(), &mut programs)?)
-            }
-        };
+        let pids = identities.iter().map(|identity| identity.pid).collect();
+        let keep =
+            |(share, prices)| Keeper::new(share, prices, pids, requests.clone(), &mut programs);
+        let keeper = budget.map(keep).transpose()?;
         let attacher = attacher::start(programs, attached, changed, ears, keeper)?;
         let interval = settings.interval;
         let collector = spawn("collector", move || {
-            // Nobody is left to attach, or to report, when the line is being torn down.
-            let tell = |pid| drop(changes.send(News::Executed(pid)));
-            collector.run(&incoming, interval, tell, |snapshot| {
-                for (pid, mappings) in &snapshot.mappings {
-                    drop(changes.send(News::Mapped(*pid, Arc::clone(mappings))));
-                }
-                drop(snapshots.send(snapshot));
-            })
+            collect(collector, &incoming, interval, &changes, &snapshots)
         })?;
         let ends = Arc::clone(&exits);
         let reporter =
             spawn("reporter", move || report(scene, &pictures, &listed, &latest, &ends))?;
         let targets = identities;
-        Ok(Self { attacher, targets, requests, collector, reporter, reports, command, exits })
+        Ok(Self {
+            attacher,
+            targets,
+            requests,
+            collector,
+            reporter,
+            reports,
+            command,
+            exits,
+            journal,
+        })
     }
 
     /// Says on stderr that tracing has begun: a report on stdout is never mixed with messages.
@@ -179,6 +187,9 @@ impl Line {
         // will read; it ends with the process.
         drop(self.requests.send(Request::Stop));
         drop(self.collector.join());
+        if let Some(journal) = &self.journal {
+            journal.settle();
+        }
         // A command that still runs is given back to itself.
         drop(self.command);
         self.attacher.join().ok()
@@ -211,6 +222,24 @@ pub(super) fn spawn<T: Send + 'static>(
         .name(name.to_owned())
         .spawn(work)
         .with_context(|| format!("could not start the {name}'s thread"))
+}
+
+/// The collector: tells the attacher of what is new, and the reporter of everything.
+fn collect(
+    collector: Collector,
+    requests: &Receiver<Request>,
+    interval: Duration,
+    changes: &Sender<News>,
+    snapshots: &Sender<Snapshot>,
+) -> std::io::Result<()> {
+    // Nobody is left to attach, or to report, when the line is being torn down.
+    let tell = |pid| drop(changes.send(News::Executed(pid)));
+    collector.run(requests, interval, tell, |snapshot| {
+        for (pid, mappings) in &snapshot.mappings {
+            drop(changes.send(News::Mapped(*pid, Arc::clone(mappings))));
+        }
+        drop(snapshots.send(snapshot));
+    })
 }
 
 /// The reporter: snapshots in, the latest report out. Returns the last one.
@@ -294,6 +323,7 @@ fn scene(
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         light: settings.light.then(|| Levels::begin(now_ns(), &targets)),
         targets,
+        log: None,
         kinds: settings.kinds.clone(),
         top: settings.top.unwrap_or(usize::MAX),
     }

@@ -11,6 +11,7 @@ mod calibrate;
 mod choose;
 mod command;
 mod goodbye;
+mod journal;
 mod keeper;
 mod line;
 mod means;

@@ -107,6 +107,8 @@ pub enum Occurrence {
         client: Peer,
         /// When it was closed, `CLOCK_MONOTONIC`, nanoseconds.
         closed_ns: u64,
+        /// When that was found.
+        at_ns: u64,
         /// What was left.
         left: Sum,
     },
@@ -280,7 +282,7 @@ impl Connections {
             {
                 let id = self.met.get(&number).copied().unwrap_or(number.into());
                 let client = self.clients.peer(self.holdings.client(number));
-                all.push(Occurrence::Orphans { id, client, closed_ns, left });
+                all.push(Occurrence::Orphans { id, client, closed_ns, at_ns: now_ns, left });
             }
         }
         while due(&self.leaving, grace_ns.max(ON_THE_WAY_NS)) {

@@ -287,8 +287,8 @@ fn a_log_hears_of_beginnings_ends_and_what_was_left() {
         .map(|one| match one {
             Occurrence::Opened(one) => ("opened", one.id, Sum::default()),
             Occurrence::Closed(one, held) => ("closed", one.id, held),
-            Occurrence::Orphans { id, left, closed_ns, .. } => {
-                assert_eq!(closed_ns, 9 * SECOND);
+            Occurrence::Orphans { id, left, closed_ns, at_ns, .. } => {
+                assert_eq!((closed_ns, at_ns), (9 * SECOND, 20 * SECOND));
                 ("orphans", id, left)
             }
         })

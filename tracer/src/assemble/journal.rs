@@ -1,0 +1,82 @@
+//! What becomes of connections, as lines of their log.
+
+use std::time::{Duration, SystemTime};
+
+use super::connections::{address, amount, began};
+use crate::{
+    collect::connections::{Connection, Occurrence},
+    report::{LogLine, Logged},
+};
+
+/// One moment by both clocks, for times in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// By the calendar.
+    pub started: SystemTime,
+    /// By the clock of the snapshots, nanoseconds.
+    pub started_ns: u64,
+}
+
+impl Clock {
+    fn time(&self, at_ns: u64) -> String {
+        let since = |from: u64, to: u64| Duration::from_nanos(to.saturating_sub(from));
+        let at = self.started + since(self.started_ns, at_ns);
+        let at = at.checked_sub(since(at_ns, self.started_ns)).unwrap_or(at);
+        humantime::format_rfc3339_millis(at).to_string()
+    }
+
+    fn seconds(&self, at_ns: u64) -> f64 {
+        at_ns.saturating_sub(self.started_ns) as f64 / 1e9
+    }
+}
+
+/// The line for what became of a connection.
+pub fn line(occurrence: &Occurrence, clock: &Clock) -> LogLine {
+    match occurrence {
+        Occurrence::Opened(connection) => {
+            let at_ns = connection.opened_ns.unwrap_or(clock.started_ns);
+            LogLine::Opened {
+                time: clock.time(at_ns),
+                at_s: clock.seconds(at_ns),
+                connection: logged(connection),
+            }
+        }
+        Occurrence::Closed(connection, held) => {
+            let closed = connection.closed.unwrap_or_default();
+            let age = |opened: u64| closed.at_ns.saturating_sub(opened) as f64 / 1e9;
+            LogLine::Closed {
+                time: clock.time(closed.at_ns),
+                at_s: clock.seconds(closed.at_ns),
+                connection: logged(connection),
+                opened_s: connection.opened_ns.map(|at| clock.seconds(at)),
+                age_s: connection.opened_ns.map(age),
+                closed_by: closed.by.map(|end| end.name().to_owned()),
+                bytes_in: closed.bytes_in,
+                bytes_out: closed.bytes_out,
+                held: amount(*held),
+            }
+        }
+        Occurrence::Orphans { id, client, closed_ns, at_ns, left } => LogLine::Orphans {
+            time: clock.time(*at_ns),
+            at_s: clock.seconds(*at_ns),
+            id: *id,
+            client: address(client),
+            closed_s: clock.seconds(*closed_ns),
+            orphans: amount(*left),
+        },
+    }
+}
+
+fn logged(connection: &Connection) -> Logged {
+    Logged {
+        id: connection.id,
+        pid: connection.pid.0,
+        fd: connection.fd,
+        protocol: connection.protocol.to_owned(),
+        role: began(connection.role),
+        local: connection.local.as_ref().map(ToString::to_string),
+        peer: connection.peer.as_ref().map(ToString::to_string),
+        peer_pid: connection.peer_pid,
+        site: (connection.site != 0).then_some(connection.site),
+    }
+}

@@ -1,0 +1,109 @@
+//! The log of connections: a line of JSON for each that was opened, was closed, or left something behind.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Amount, Began};
+
+/// One line; `docs/connections-log.md` describes it to those who read it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum LogLine {
+    /// A connection was opened.
+    Opened {
+        /// When, RFC 3339.
+        time: String,
+        /// The same in seconds from the start.
+        at_s: f64,
+        /// Which.
+        #[serde(flatten)]
+        connection: Logged,
+    },
+    /// A connection was closed.
+    Closed {
+        /// When, RFC 3339.
+        time: String,
+        /// The same in seconds from the start.
+        at_s: f64,
+        /// Which.
+        #[serde(flatten)]
+        connection: Logged,
+        /// Seconds from the start until it was opened; `null` when that was before the attach.
+        opened_s: Option<f64>,
+        /// How long it was open, seconds; `null` when that is not known.
+        age_s: Option<f64>,
+        /// Who closed it, as in the report.
+        closed_by: Option<String>,
+        /// Bytes received; `null` when not known.
+        bytes_in: Option<u64>,
+        /// Bytes sent; `null` when not known.
+        bytes_out: Option<u64>,
+        /// What was acquired for it and was outstanding when that was known.
+        held: Amount,
+    },
+    /// Some time after its end it is clear that a connection has left something behind.
+    Orphans {
+        /// When that was found, RFC 3339.
+        time: String,
+        /// The same in seconds from the start.
+        at_s: f64,
+        /// The connection's number.
+        id: u64,
+        /// The peer's address without a port, as in the report.
+        client: String,
+        /// Seconds from the start until it was closed.
+        closed_s: f64,
+        /// What it has left.
+        orphans: Amount,
+    },
+}
+
+/// Which connection a line is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Logged {
+    /// Its number, the same through one run and in the report.
+    pub id: u64,
+    /// The process.
+    pub pid: u32,
+    /// Number of its file descriptor.
+    pub fd: u32,
+    /// `tcp`, `udp`, `unix` …
+    pub protocol: String,
+    /// Who began it; `null` when that was not seen.
+    pub role: Option<Began>,
+    /// Address and port on this side; `null` when not known.
+    pub local: Option<String>,
+    /// Address and port on the other side; `null` when not known.
+    pub peer: Option<String>,
+    /// The process on the other side; `null` when not known.
+    pub peer_pid: Option<u32>,
+    /// Number of the call site that created it, as in the report; `null` when that was not seen.
+    pub site: Option<u32>,
+}
+
+/// How the log of connections fared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionsLog {
+    /// The file.
+    pub path: String,
+    /// Lines written.
+    pub written: u64,
+    /// Lines that were not.
+    pub lost: u64,
+    /// Why the last of these was not; `null` when all were written.
+    pub why: Option<String>,
+}
+
+impl ConnectionsLog {
+    /// A sentence for whoever relies on the log, if lines are missing.
+    pub fn warning(&self) -> Option<String> {
+        let lines = if self.lost == 1 { "line" } else { "lines" };
+        let why = self.why.as_deref().unwrap_or("unknown");
+        (self.lost > 0).then(|| {
+            format!(
+                "{} {lines} of the log of connections `{}` could not be written: {why}",
+                crate::format::count(self.lost),
+                crate::format::printable(&self.path),
+            )
+        })
+    }
+}

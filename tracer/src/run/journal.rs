@@ -1,0 +1,226 @@
+//! The log of connections: a thread of its own, so that a slow disk holds nobody up.
+//!
+//! Takes what the collector tells, hands on lines in a file, and how many there are. What the thread cannot take at
+//! once is lost and counted.
+
+use std::{
+    mem,
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::SeqCst},
+        mpsc::{Receiver, TrySendError, sync_channel},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::line::spawn;
+use crate::{
+    assemble::{
+        Scene,
+        journal::{Clock, line},
+    },
+    collect::connections::Occurrence,
+    error::Failure,
+    output::lines::{Lines, Written},
+    report::ConnectionsLog,
+};
+
+/// What waits for the disk at most: some seconds of ten thousand connections each.
+const QUEUE: usize = 1 << 15;
+/// Bytes written at once.
+const AT_ONCE: usize = 1 << 16;
+/// How long a disk may take for the last lines.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is known of the log, for the report.
+#[derive(Clone, Debug)]
+pub(super) struct Journal {
+    path: String,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    queued: AtomicU64,
+    written: AtomicU64,
+    lost: AtomicU64,
+    why: Mutex<Option<String>>,
+}
+
+impl Counts {
+    fn lose(&self, number: u64, why: String) {
+        self.lost.fetch_add(number, SeqCst);
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+}
+
+/// A log that is open, and has no thread yet.
+pub(super) struct Opened {
+    journal: Journal,
+    lines: Lines,
+    queue: Receiver<Occurrence>,
+}
+
+impl Opened {
+    /// Starts the thread for what happens on this scene, whose report will tell of it.
+    pub(super) fn begin(self, scene: &mut Scene) -> anyhow::Result<Journal> {
+        let clock = Clock { started: SystemTime::now(), started_ns: scene.started_ns };
+        let journal = self.start(clock)?;
+        scene.log = Some(journal.clone().accountant());
+        Ok(journal)
+    }
+
+    /// Starts the thread, whose times begin with the clock's.
+    fn start(self, clock: Clock) -> anyhow::Result<Journal> {
+        let Self { journal, lines, queue } = self;
+        let counts = Arc::clone(&journal.counts);
+        spawn("connections' log", move || write(lines, &queue, &clock, &counts))?;
+        Ok(journal)
+    }
+}
+
+impl Journal {
+    /// Opens the file, and hands back whom to tell.
+    pub(super) fn open(
+        path: &Path,
+    ) -> Result<(Opened, impl FnMut(Occurrence) + Send + use<>), Failure> {
+        let lines = Lines::open(path)?;
+        let counts = Arc::new(Counts::default());
+        let (sender, queue) = sync_channel(QUEUE);
+        let told = Arc::clone(&counts);
+        let tell = move |occurrence| {
+            told.queued.fetch_add(1, SeqCst);
+            if let Err(refused) = sender.try_send(occurrence) {
+                told.queued.fetch_sub(1, SeqCst);
+                let why = match refused {
+                    TrySendError::Full(_) => "the disk is too slow",
+                    TrySendError::Disconnected(_) => "the log's thread has failed",
+                };
+                told.lose(1, why.to_owned());
+            }
+        };
+        let journal = Self { path: path.to_string_lossy().into_owned(), counts };
+        Ok((Opened { journal, lines, queue }, tell))
+    }
+
+    /// Waits until all lines are where they should be, but not for long.
+    pub(super) fn settle(&self) {
+        let limit = Instant::now() + PATIENCE;
+        while self.counts.queued.load(SeqCst) > 0 && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Tells the report how it fares; of the end when all is written.
+    fn accountant(self) -> Box<dyn Fn(bool) -> ConnectionsLog + Send> {
+        Box::new(move |end| {
+            if end {
+                self.settle();
+            }
+            self.account()
+        })
+    }
+
+    /// How it fares.
+    fn account(&self) -> ConnectionsLog {
+        ConnectionsLog {
+            path: self.path.clone(),
+            written: self.counts.written.load(SeqCst),
+            lost: self.counts.lost.load(SeqCst),
+            why: self.counts.why.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+/// The thread: until nobody is left to tell it anything.
+fn write(mut lines: Lines, queue: &Receiver<Occurrence>, clock: &Clock, counts: &Counts) {
+    let mut bytes = Vec::new();
+    while let Ok(first) = queue.recv() {
+        let (mut next, mut taken) = (Some(first), 0);
+        while let Some(occurrence) = next.take() {
+            let before = bytes.len();
+            taken += 1;
+            match serde_json::to_writer(&mut bytes, &line(&occurrence, clock)) {
+                Ok(()) => bytes.push(b'\n'),
+                Err(error) => {
+                    bytes.truncate(before);
+                    counts.lose(1, error.to_string());
+                }
+            }
+            if bytes.len() < AT_ONCE {
+                next = queue.try_recv().ok();
+            }
+        }
+        let Written { written, lost, why } = lines.add(&mem::take(&mut bytes));
+        counts.written.fetch_add(written, SeqCst);
+        if lost > 0 {
+            counts.lose(lost, why.map_or_else(|| "unknown".to_owned(), |why| why.to_string()));
+        }
+        counts.queued.fetch_sub(taken, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::{connections::Peer, ledger::Sum};
+
+    fn orphans(id: u64) -> Occurrence {
+        let left = Sum { count: 2, bytes: 64 };
+        let client = Peer::Name("@bus".into());
+        Occurrence::Orphans { id, client, closed_ns: 2_500_000_000, at_ns: 8_000_000_000, left }
+    }
+
+    const CLOCK: Clock = Clock { started: SystemTime::UNIX_EPOCH, started_ns: 1_500_000_000 };
+
+    fn path(name: &str) -> std::path::PathBuf {
+        std::env::temp_dir().join(format!("journal-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn each_line_says_what_happened_and_all_are_counted() {
+        let path = path("all");
+        let (opened, mut tell) = Journal::open(&path).unwrap();
+        (1..=1_000).for_each(|id| tell(orphans(id)));
+        let journal = opened.start(CLOCK).unwrap();
+        let account = journal.accountant()(true);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!((account.written, account.lost, account.why), (1_000, 0, None));
+        assert_eq!(text.lines().count(), 1_000);
+        assert_eq!(
+            text.lines().next().unwrap(),
+            "{\"event\":\"orphans\",\"time\":\"1970-01-01T00:00:06.500Z\",\"at_s\":6.5,\"id\":1,\
+             \"client\":\"@bus\",\"closed_s\":1.0,\"orphans\":{\"count\":2,\"bytes\":64}}"
+        );
+    }
+
+    #[test]
+    fn what_waits_too_long_is_lost_and_nobody_is_held_up() {
+        let path = path("slow");
+        let (opened, mut tell) = Journal::open(&path).unwrap();
+        let most = QUEUE as u64;
+        (1..=most + 7).for_each(|id| tell(orphans(id)));
+        let journal = opened.start(CLOCK).unwrap();
+        let account = journal.accountant()(true);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!((account.written, account.lost), (most, 7));
+        assert_eq!(
+            account.warning().unwrap(),
+            format!(
+                "7 lines of the log of connections `{}` could not be written: the disk is too slow",
+                path.display()
+            )
+        );
+    }
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_said() {
+        let (opened, mut tell) = Journal::open(Path::new("/dev/full")).unwrap();
+        tell(orphans(1));
+        let account = opened.start(CLOCK).unwrap().accountant()(true);
+        assert_eq!((account.written, account.lost), (0, 1));
+        assert!(account.why.unwrap().contains("No space left on device"));
+    }
+}
