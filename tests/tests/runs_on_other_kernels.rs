@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use tests::{
     Report, Truth,
     compare::Named,
+    descriptors::{self, Account, Expected, Frames},
     family,
     vm::{self, Guest, Left, Play, Scene},
 };
@@ -12,7 +13,7 @@ use tests::{
 /// Of 1,000 acquisitions, those whose stack must reach the thread's bottom.
 const WHOLE_OF_1000: u64 = 995;
 
-const SCENES: [Scene; 5] = [
+const SCENES: [Scene; 9] = [
     Scene { name: "host", what: "the doctor knows the host", play: Play::Doctor, check: doctor },
     Scene {
         name: "every_function",
@@ -38,7 +39,48 @@ const SCENES: [Scene; 5] = [
         play: Play::Trace { victim: &["touches"], lines: 1, options: "--light -i 250ms" },
         check: light,
     },
+    Scene {
+        name: "every_descriptor",
+        what: "descriptors, every way to open and to close",
+        play: Play::Trace {
+            victim: &["descriptors", "every", "4"],
+            lines: 1,
+            options: DESCRIPTORS,
+        },
+        check: |left, guest| descriptors(left, guest, Frames::First, true),
+    },
+    Scene {
+        name: "rare_descriptors",
+        what: "descriptors, ways that few programs go",
+        play: Play::Trace { victim: &["descriptors", "rare", "3"], lines: 1, options: DESCRIPTORS },
+        // What events of fanotify bring is seen only when it stays.
+        check: |left, guest| descriptors(left, guest, Frames::First, false),
+    },
+    Scene {
+        name: "threads_and_descriptors",
+        what: "descriptors whose numbers go round among threads",
+        play: Play::Trace {
+            victim: &["descriptors", "threads", "8", "4000", "3"],
+            lines: 1,
+            options: DESCRIPTORS,
+        },
+        check: |left, guest| descriptors(left, guest, Frames::First, true),
+    },
+    Scene {
+        name: "forks_and_descriptors",
+        what: "descriptors of children and of programs they become",
+        play: Play::Trace {
+            victim: &["descriptors", "fork"],
+            lines: 5,
+            options: "--kind fd,socket --children",
+        },
+        // A program that is loaded opens its libraries.
+        check: |left, guest| descriptors(left, guest, Frames::FirstMarked, false),
+    },
 ];
+
+/// Options for descriptors.
+const DESCRIPTORS: &str = "--kind fd,socket";
 
 /// What return probes do to a process with a seccomp filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,4 +220,31 @@ fn light(left: &Left, _: &Guest) -> Result<String> {
         "{} touches, {} B outstanding, {level} B grown",
         pages.acquired_count, pages.outstanding_bytes
     ))
+}
+
+/// Who opens unseen: before Linux 6.0 the kernel's tracepoints do not tell which request of an `io_uring` has ended.
+fn unseen(guest: &Guest) -> &'static [&'static str] {
+    if guest.version < (6, 0) {
+        &["by_fanotify_read", "by_io_uring_openat", "by_io_uring_accept", "elsewhere"]
+    } else {
+        descriptors::UNSEEN
+    }
+}
+
+/// The table of every target, number by number. Each account was checked against `/proc` by the victim itself.
+fn descriptors(left: &Left, guest: &Guest, frames: Frames, flows: bool) -> Result<String> {
+    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+    ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
+    let read = |line: &String| Account::read(&serde_json::from_str(line)?);
+    let accounts = lines.iter().map(read).collect::<Result<Vec<_>>>()?;
+    let report = left.report()?;
+    descriptors::compare(
+        &report,
+        &Expected { accounts: &accounts, aside: &[], flows, frames, unseen: unseen(guest) },
+    )?;
+    let refused: Vec<&str> =
+        accounts.iter().flat_map(|one| &one.refused).map(String::as_str).collect();
+    let (opened, open) = (report.number("/fds/opened")?, report.number("/fds/open")?);
+    let refused = if refused.is_empty() { "nothing".to_owned() } else { refused.join(", ") };
+    Ok(format!("{opened} opened, {open} open; this kernel refuses {refused}"))
 }

@@ -9,6 +9,10 @@ mount -t devtmpfs devtmpfs /dev
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 mount -t tmpfs tmpfs /tmp
+mkdir /dev/pts
+mount -t devpts devpts /dev/pts
+# Victims talk to themselves.
+ifconfig lo 127.0.0.1 up
 # No newline becomes two bytes on its way.
 stty -F /dev/ttyS1 raw
 cd /tmp
