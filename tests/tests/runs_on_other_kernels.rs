@@ -13,7 +13,7 @@ use tests::{
 /// Of 1,000 acquisitions, those whose stack must reach the thread's bottom.
 const WHOLE_OF_1000: u64 = 995;
 
-const SCENES: [Scene; 9] = [
+const SCENES: [Scene; 5] = [
     Scene { name: "host", what: "the doctor knows the host", play: Play::Doctor, check: doctor },
     Scene {
         name: "every_function",
@@ -39,48 +39,95 @@ const SCENES: [Scene; 9] = [
         play: Play::Trace { victim: &["touches"], lines: 1, options: "--light -i 250ms" },
         check: light,
     },
+];
+
+/// Those about file descriptors, each in both ways to see them.
+const DESCRIPTORS: [Scene; 8] = [
     Scene {
         name: "every_descriptor",
-        what: "descriptors, every way to open and to close",
-        play: Play::Trace {
-            victim: &["descriptors", "every", "4"],
-            lines: 1,
-            options: DESCRIPTORS,
-        },
-        check: |left, guest| descriptors(left, guest, Frames::First, true),
+        what: "descriptors at every system call, every way to open and to close",
+        play: Play::Trace { victim: &["descriptors", "every", "4"], lines: 1, options: TRACEPOINT },
+        check: |left, guest| descriptors(left, guest, Tracepoint, Frames::First),
     },
     Scene {
         name: "rare_descriptors",
-        what: "descriptors, ways that few programs go",
-        play: Play::Trace { victim: &["descriptors", "rare", "3"], lines: 1, options: DESCRIPTORS },
-        // What events of fanotify bring is seen only when it stays.
-        check: |left, guest| descriptors(left, guest, Frames::First, false),
+        what: "descriptors at every system call, ways that few programs go",
+        play: Play::Trace { victim: &["descriptors", "rare", "3"], lines: 1, options: TRACEPOINT },
+        check: |left, guest| descriptors(left, guest, Tracepoint, Frames::First),
     },
     Scene {
         name: "threads_and_descriptors",
-        what: "descriptors whose numbers go round among threads",
+        what: "descriptors at every system call, numbers go round among threads",
         play: Play::Trace {
             victim: &["descriptors", "threads", "8", "4000", "3"],
             lines: 1,
-            options: DESCRIPTORS,
+            options: TRACEPOINT,
         },
-        check: |left, guest| descriptors(left, guest, Frames::First, true),
+        check: |left, guest| descriptors(left, guest, Tracepoint, Frames::First),
     },
     Scene {
         name: "forks_and_descriptors",
-        what: "descriptors of children and of programs they become",
+        what: "descriptors at every system call, of children and of programs they become",
         play: Play::Trace {
             victim: &["descriptors", "fork"],
             lines: 5,
-            options: "--kind fd,socket --children",
+            options: TRACEPOINT_AND_CHILDREN,
         },
-        // A program that is loaded opens its libraries.
-        check: |left, guest| descriptors(left, guest, Frames::FirstMarked, false),
+        check: |left, guest| descriptors(left, guest, Tracepoint, Frames::FirstMarked),
+    },
+    Scene {
+        name: "every_descriptor_by_kprobes",
+        what: "descriptors by kprobes, every way to open and to close",
+        play: Play::Trace { victim: &["descriptors", "every", "4"], lines: 1, options: KPROBE },
+        check: |left, guest| descriptors(left, guest, Kprobe, Frames::First),
+    },
+    Scene {
+        name: "rare_descriptors_by_kprobes",
+        what: "descriptors by kprobes, ways that few programs go",
+        play: Play::Trace { victim: &["descriptors", "rare", "3"], lines: 1, options: KPROBE },
+        check: |left, guest| descriptors(left, guest, Kprobe, Frames::First),
+    },
+    Scene {
+        name: "threads_and_descriptors_by_kprobes",
+        what: "descriptors by kprobes, numbers go round among threads",
+        play: Play::Trace {
+            victim: &["descriptors", "threads", "8", "4000", "3"],
+            lines: 1,
+            options: KPROBE,
+        },
+        check: |left, guest| descriptors(left, guest, Kprobe, Frames::First),
+    },
+    Scene {
+        name: "forks_and_descriptors_by_kprobes",
+        what: "descriptors by kprobes, of children and of programs they become",
+        play: Play::Trace {
+            victim: &["descriptors", "fork"],
+            lines: 5,
+            options: KPROBE_AND_CHILDREN,
+        },
+        check: |left, guest| descriptors(left, guest, Kprobe, Frames::FirstMarked),
     },
 ];
 
 /// Options for descriptors.
-const DESCRIPTORS: &str = "--kind fd,socket";
+const TRACEPOINT: &str = "--kind fd,socket --fd-backend tracepoint";
+/// As above.
+const TRACEPOINT_AND_CHILDREN: &str = "--kind fd,socket --fd-backend tracepoint --children";
+/// As above. That is what is chosen if nothing is said.
+const KPROBE: &str = "--kind fd,socket";
+/// As above.
+const KPROBE_AND_CHILDREN: &str = "--kind fd,socket --children";
+
+/// How descriptors are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    /// At functions of the kernel.
+    Kprobe,
+    /// At every system call.
+    Tracepoint,
+}
+
+use Seen::{Kprobe, Tracepoint};
 
 /// What return probes do to a process with a seccomp filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,23 +146,45 @@ fn returns(guest: &Guest) -> Returns {
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
 fn everything_holds_on_linux_5_10() -> Result<()> {
-    vm::holds("5.10", &SCENES)
+    vm::holds("5.10", "everything", &SCENES)
+}
+
+#[test]
+#[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
+fn descriptors_hold_on_linux_5_10() -> Result<()> {
+    vm::holds("5.10", "descriptors", &DESCRIPTORS)
 }
 
 #[test]
 fn everything_holds_on_linux_6_1() -> Result<()> {
-    vm::holds("6.1", &SCENES)
+    vm::holds("6.1", "everything", &SCENES)
+}
+
+#[test]
+fn descriptors_hold_on_linux_6_1() -> Result<()> {
+    vm::holds("6.1", "descriptors", &DESCRIPTORS)
 }
 
 #[test]
 fn everything_holds_on_linux_6_12() -> Result<()> {
-    vm::holds("6.12", &SCENES)
+    vm::holds("6.12", "everything", &SCENES)
+}
+
+#[test]
+fn descriptors_hold_on_linux_6_12() -> Result<()> {
+    vm::holds("6.12", "descriptors", &DESCRIPTORS)
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
 fn everything_holds_on_linux_7_2() -> Result<()> {
-    vm::holds("7.2", &SCENES)
+    vm::holds("7.2", "everything", &SCENES)
+}
+
+#[test]
+#[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
+fn descriptors_hold_on_linux_7_2() -> Result<()> {
+    vm::holds("7.2", "descriptors", &DESCRIPTORS)
 }
 
 fn doctor(left: &Left, guest: &Guest) -> Result<String> {
@@ -222,26 +291,42 @@ fn light(left: &Left, _: &Guest) -> Result<String> {
     ))
 }
 
-/// Who opens unseen: before Linux 6.0 the kernel's tracepoints do not tell which request of an `io_uring` has ended.
-fn unseen(guest: &Guest) -> &'static [&'static str] {
-    if guest.version < (6, 0) {
-        &["by_fanotify_read", "by_io_uring_openat", "by_io_uring_accept", "elsewhere"]
-    } else {
-        descriptors::UNSEEN
+/// Who opens unseen. Before Linux 6.0 tracepoints do not tell which request of an `io_uring` has ended.
+fn unseen(guest: &Guest, seen: Seen) -> &'static [&'static str] {
+    match seen {
+        Kprobe => &[],
+        Tracepoint if guest.version < (6, 0) => &[
+            "by_fanotify_read",
+            "by_io_uring_openat",
+            "by_io_uring_accept",
+            descriptors::ELSEWHERE,
+        ],
+        Tracepoint => descriptors::UNSEEN,
     }
 }
 
 /// The table of every target, number by number. Each account was checked against `/proc` by the victim itself.
-fn descriptors(left: &Left, guest: &Guest, frames: Frames, flows: bool) -> Result<String> {
+fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result<String> {
     let (status, lines) = (left.victim_status()?, left.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
     let read = |line: &String| Account::read(&serde_json::from_str(line)?);
     let accounts = lines.iter().map(read).collect::<Result<Vec<_>>>()?;
     let report = left.report()?;
-    descriptors::compare(
-        &report,
-        &Expected { accounts: &accounts, aside: &[], flows, frames, unseen: unseen(guest) },
-    )?;
+    let backend = report.at("/host/fd_backend")?;
+    let wanted = if seen == Kprobe { "kprobe" } else { "tracepoint" };
+    ensure!(backend == wanted, "seen by {backend}");
+    let unseen = unseen(guest, seen);
+    // What is not seen is found only when it stays; a program that is loaded opens its libraries.
+    let has_unseen = accounts.iter().any(|one| one.has_any(unseen));
+    let flows = frames == Frames::First && !has_unseen;
+    let expected = Expected { accounts: &accounts, aside: &[], flows, frames, unseen };
+    descriptors::compare(&report, &expected)?;
+    if !has_unseen {
+        for flow in ["opened", "closed"] {
+            let count = report.number(&format!("/fds/{flow}_unseen"))?;
+            ensure!(count == 0, "{count} {flow} unseen");
+        }
+    }
     let refused: Vec<&str> =
         accounts.iter().flat_map(|one| &one.refused).map(String::as_str).collect();
     let (opened, open) = (report.number("/fds/opened")?, report.number("/fds/open")?);

@@ -63,6 +63,8 @@ trace() {
     leaktrace -v -p $victim -f json -o "$name/report.json" $options 2>"$name/said" &
     leaktrace=$!
     until_there $leaktrace grep -q '^leaktrace: tracing' "$name/said"
+    # Without them stacks are cut; they take seconds here.
+    until_there $leaktrace grep -q 'all unwind tables are there' "$name/said"
     echo go >&3
     until_there $victim has_lines "$name/victim" $((lines + 1))
     [ -d /proc/$leaktrace ] && kill -INT $leaktrace

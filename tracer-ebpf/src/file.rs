@@ -1,8 +1,12 @@
 //! What a file descriptor of the current process leads to: read out of the kernel's own structures, whose layout
 //! user space has from the kernel's type information.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{
+        bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
 };
 use tracer_common::{descriptor::Sort, state::Layout};
 
@@ -14,6 +18,9 @@ static LAYOUT: Layout = Layout {
     files_table: 0,
     table_array: 0,
     table_length: 0,
+    table_taken: 0,
+    task_stack: 0,
+    stack_bytes: 0,
     file_inode: 0,
     file_dentry: 0,
     dentry_name: 0,
@@ -83,6 +90,33 @@ pub(crate) fn behind(fd: u32) -> Option<u64> {
     let array = word(table, layout.table_array)?;
     let file = word(array + u64::from(fd) * 8, 0)?;
     if file == 0 { None } else { Some(file) }
+}
+
+/// Whether a number is taken in the current thread's table, be it that nothing is behind it yet.
+#[inline(always)]
+pub(crate) fn is_taken(fd: u32) -> Option<bool> {
+    let layout = layout();
+    // SAFETY: a helper without preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    let table = word(word(task, layout.task_files)?, layout.files_table)?;
+    let bits = word(table, layout.table_taken)?;
+    Some(word(bits + u64::from(fd / 64) * 8, 0)? >> (fd % 64) & 1 == 1)
+}
+
+/// Where the kernel keeps the registers with which the current thread entered it.
+#[inline(always)]
+pub(crate) fn registers() -> Option<u64> {
+    // One field: verifiers know its value, and never come to what a kernel does not have.
+    // SAFETY: as in `layout`.
+    let bytes = unsafe { (&raw const LAYOUT.stack_bytes).read_volatile() };
+    if bytes == 0 {
+        // SAFETY: helpers without preconditions.
+        return Some(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64);
+    }
+    // SAFETY: a helper without preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    let stack = word(task, layout().task_stack)?;
+    Some(stack + u64::from(bytes) - size_of::<pt_regs>() as u64)
 }
 
 /// Whether the current thread has a table of descriptors of its own, apart from its process's first thread.

@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
 use super::{
-    calls,
+    calls::{self, Backend},
     code::descriptor,
     hold::{Programs, Way},
     multi::Multi,
@@ -162,6 +162,9 @@ pub enum Failed {
         /// Structure and member.
         what: &'static str,
     },
+    /// The kernel's own functions cannot be probed.
+    #[error("this kernel has no kprobes")]
+    NoKprobes,
     /// Anything else aya has to say.
     #[error("could not load the kernel programs")]
     Load(#[source] Box<EbpfError>),
@@ -175,6 +178,8 @@ pub struct Loaded {
     pub tables: Tables,
     /// What the programs say, when anybody wants to hear it.
     pub log: Option<ProgramLog>,
+    /// How file descriptors are seen, if they are.
+    pub backend: Option<Backend>,
 }
 
 /// What the programs log, on its way to our own log.
@@ -207,11 +212,13 @@ pub struct Needs {
     pub means: Means,
     /// Whether file descriptors are to be traced.
     pub descriptors: bool,
+    /// How they are to be seen; in the best way that the kernel allows when `None`.
+    pub backend: Option<Backend>,
 }
 
 /// Loads the object: programs verified, none attached, recording off.
 pub fn load(needs: Needs) -> Result<Loaded, Failed> {
-    let Needs { log: wanted, unwind_pages, children, budget, means, descriptors } = needs;
+    let Needs { log: wanted, unwind_pages, children, budget, means, descriptors, backend } = needs;
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -224,7 +231,7 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         older::lift_memory_limit();
     }
     let level = wanted as u8;
-    let (pid_offset, layout) = offsets(children, descriptors)?;
+    let (pid_offset, layout) = offsets(children, descriptors, !older)?;
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
@@ -244,9 +251,7 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         }
         Means::Neither => Way::One,
     };
-    if descriptors {
-        calls::load(&mut ebpf, &layout.0)?;
-    }
+    let backend = descriptors.then(|| calls::load(&mut ebpf, &layout.0, backend)).transpose()?;
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
         let program = tracepoint(&mut ebpf, name)?;
         program.load().map_err(|error| program_failed(name, error))?;
@@ -263,19 +268,21 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     } else {
         None
     };
-    let tables = Tables::take(&mut ebpf, means == Means::Touches)?;
-    Ok(Loaded { programs: Programs::new(ebpf, way), tables, log })
+    let undisturbed = means == Means::Touches || backend == Some(Backend::Kprobe);
+    let tables = Tables::take(&mut ebpf, undisturbed)?;
+    Ok(Loaded { programs: Programs::new(ebpf, way), tables, log, backend })
 }
 
-/// Where a task keeps its id, and where things behind file descriptors are; zeros for what is not wanted.
-fn offsets(children: bool, descriptors: bool) -> Result<(u32, Plain<Layout>), Failed> {
+/// Where a task keeps its id, and where things behind file descriptors are; zeros for what is not wanted. `tells` says
+/// whether the kernel tells programs a task's registers.
+fn offsets(children: bool, descriptors: bool, tells: bool) -> Result<(u32, Plain<Layout>), Failed> {
     if !children && !descriptors {
         return Ok((0, Plain(Layout::default())));
     }
     let btf = kernel_types()?;
     let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
     let pid = types.offset_of("task_struct", "pid");
-    let layout = if descriptors { calls::layout(&types)? } else { Layout::default() };
+    let layout = if descriptors { calls::layout(&types, tells)? } else { Layout::default() };
     Ok((pid.ok_or(Failed::Type { what: "task_struct.pid" })?, Plain(layout)))
 }
 
@@ -419,6 +426,7 @@ mod tests {
             touch::UNWINDER.0,
             touch::UNWINDER.1,
             calls::UNWINDER,
+            calls::KERNEL_UNWINDER,
         ]);
         let programs = programs.chain(calls::PROGRAMS);
         for name in programs.chain(NAMES) {

@@ -29,7 +29,7 @@ use crate::{
         manner::{Forget, Manner},
     },
     error::Failure,
-    kernel::{Loaded, Programs},
+    kernel::{Backend, Loaded, Programs},
     preflight::Facts,
     report::{Host, Report},
     settings::{Forgettable, Format, Settings, Share},
@@ -60,7 +60,7 @@ impl Line {
         facts: &Facts,
         begun: Instant,
     ) -> anyhow::Result<Self> {
-        let Loaded { mut programs, tables, log } = loaded;
+        let Loaded { mut programs, tables, log, backend } = loaded;
         let budget = budget(settings, &mut programs)?;
         let exits = Exits::default();
         let without = without_return_probes(settings, facts, &targets);
@@ -96,7 +96,7 @@ impl Line {
         if !settings.trial.bare_traps {
             collector.start().context("could not switch recording on")?;
         }
-        let scene = scene(settings, &identities, attached.listing(), facts, begun);
+        let scene = scene(settings, &identities, attached.listing(), facts, backend, begun);
         if let Some(command) = &command {
             command.resume();
             follow(Arc::clone(command), heard, requests.clone(), Arc::clone(&exits))?;
@@ -275,6 +275,7 @@ fn scene(
     identities: &[Identity],
     listing: Listing,
     facts: &Facts,
+    backend: Option<Backend>,
     begun: Instant,
 ) -> Scene {
     let name = rustix::system::uname();
@@ -283,7 +284,7 @@ fn scene(
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
             arch: name.machine().to_string_lossy().into_owned(),
-            fd_backend: settings.traces_descriptors().then(|| "tracepoint".to_owned()),
+            fd_backend: backend.map(|backend| backend.name().to_owned()),
             lockdown: facts.lockdown.clone(),
         },
         probes: listing.probes,
