@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-pub use self::account::{Account, By, ELSEWHERE, ONE_TYPE, Row};
+pub use self::account::{Account, By, ONE_TYPE, Row};
 use self::account::{number, text};
 use crate::{Report, report::symbols};
 
@@ -68,11 +68,7 @@ pub struct Expected<'a> {
 impl Expected<'_> {
     /// Whether leaktrace finds open what was opened so, and knows no more.
     fn is_unseen(&self, by: &By) -> bool {
-        match by {
-            By::Before => false,
-            By::Elsewhere => self.unseen.contains(&ELSEWHERE),
-            By::Function(name) => self.unseen.contains(&name.as_str()),
-        }
+        matches!(by, By::Function(name) if self.unseen.contains(&name.as_str()))
     }
 }
 

@@ -46,13 +46,21 @@ const DESCRIPTORS: [Scene; 8] = [
     Scene {
         name: "every_descriptor",
         what: "descriptors at every system call, every way to open and to close",
-        play: Play::Trace { victim: &["descriptors", "every", "4"], lines: 1, options: TRACEPOINT },
+        play: Play::Trace {
+            victim: &["descriptors", "every", "4", "6"],
+            lines: 1,
+            options: TRACEPOINT,
+        },
         check: |left, guest| descriptors(left, guest, Tracepoint, Frames::First),
     },
     Scene {
         name: "rare_descriptors",
         what: "descriptors at every system call, ways that few programs go",
-        play: Play::Trace { victim: &["descriptors", "rare", "3"], lines: 1, options: TRACEPOINT },
+        play: Play::Trace {
+            victim: &["descriptors", "rare", "3", "6"],
+            lines: 1,
+            options: TRACEPOINT,
+        },
         check: |left, guest| descriptors(left, guest, Tracepoint, Frames::First),
     },
     Scene {
@@ -291,20 +299,6 @@ fn light(left: &Left, _: &Guest) -> Result<String> {
     ))
 }
 
-/// Who opens unseen. Before Linux 6.0 tracepoints do not tell which request of an `io_uring` has ended.
-fn unseen(guest: &Guest, seen: Seen) -> &'static [&'static str] {
-    match seen {
-        Kprobe => &[],
-        Tracepoint if guest.version < (6, 0) => &[
-            "by_fanotify_read",
-            "by_io_uring_openat",
-            "by_io_uring_accept",
-            descriptors::ELSEWHERE,
-        ],
-        Tracepoint => descriptors::UNSEEN,
-    }
-}
-
 /// The table of every target, number by number. Each account was checked against `/proc` by the victim itself.
 fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result<String> {
     let (status, lines) = (left.victim_status()?, left.victim_lines()?);
@@ -315,7 +309,7 @@ fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result
     let backend = report.at("/host/fd_backend")?;
     let wanted = if seen == Kprobe { "kprobe" } else { "tracepoint" };
     ensure!(backend == wanted, "seen by {backend}");
-    let unseen = unseen(guest, seen);
+    let unseen = if seen == Kprobe { &[] } else { descriptors::UNSEEN };
     // What is not seen is found only when it stays; a program that is loaded opens its libraries.
     let has_unseen = accounts.iter().any(|one| one.has_any(unseen));
     let flows = frames == Frames::First && !has_unseen;
@@ -331,5 +325,7 @@ fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result
         accounts.iter().flat_map(|one| &one.refused).map(String::as_str).collect();
     let (opened, open) = (report.number("/fds/opened")?, report.number("/fds/open")?);
     let refused = if refused.is_empty() { "nothing".to_owned() } else { refused.join(", ") };
-    Ok(format!("{opened} opened, {open} open; this kernel refuses {refused}"))
+    // Before, tracepoints do not tell which request has ended.
+    let ring = if seen == Tracepoint && guest.version < (6, 0) { "; no io_uring" } else { "" };
+    Ok(format!("{opened} opened, {open} open{ring}; this kernel refuses {refused}"))
 }

@@ -139,7 +139,7 @@ fn left(context: &RetProbeContext) -> Option<()> {
     Some(())
 }
 
-/// A request to an `io_uring` closes, where no tracepoint tells which one: `close_fd_get_file(number)`.
+/// A request to an `io_uring` closes, where no tracepoint tells which one: `__close_fd_get_file(number, …)`.
 #[kprobe]
 pub(crate) fn fd_taken_out(context: ProbeContext) -> u32 {
     _ = taken_out(&context);

@@ -38,9 +38,6 @@ pub const ONE_TYPE: [(&str, &str); 27] = [
     ("by_creat", "file"),
 ];
 
-/// What the victim calls an opener that is no function of its own.
-pub const ELSEWHERE: &str = "elsewhere";
-
 /// Who opened a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum By {
@@ -108,7 +105,7 @@ impl Account {
             let kind = text(row, "type").context("a row has a type")?.to_owned();
             let by = match text(row, "by") {
                 None => By::Before,
-                Some(ELSEWHERE) => By::Elsewhere,
+                Some("elsewhere") => By::Elsewhere,
                 Some(function) => By::Function(function.to_owned()),
             };
             let twice = rows.insert(number(row, "fd")?, Row { kind, by });

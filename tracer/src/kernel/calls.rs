@@ -60,7 +60,7 @@ const FUNCTIONS: [(&str, &[&str]); 5] = [
     ("close_enter", &["__x64_sys_close", "__x64_sys_close_range", "__x64_sys_unshare"]),
 ];
 /// The same for what requests to an `io_uring` close, where tracepoints do not tell of it.
-const TAKEN_OUT: (&str, &str) = ("fd_taken_out", "close_fd_get_file");
+const TAKEN_OUT: (&str, &str) = ("fd_taken_out", "__close_fd_get_file");
 /// All of them.
 #[cfg(test)]
 pub(super) const PROGRAMS: [&str; 15] = [
