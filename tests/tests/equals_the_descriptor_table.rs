@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use tests::{
     Report, Trace, Victim,
     compile::{victim, victim_with},
-    descriptors::{Account, Expected, Frames, compare},
+    descriptors::{Account, Expected, Frames, UNSEEN, compare},
     root_or_skip,
 };
 
@@ -50,7 +50,10 @@ fn equals_but(arguments: &[&str], flows: bool) -> Result<()> {
         return Ok(());
     }
     let (accounts, report) = play(&victim("descriptors")?, arguments, 1, &[])?;
-    compare(&report, &Expected { accounts: &accounts, aside: &[], flows, frames: Frames::First })
+    compare(
+        &report,
+        &Expected { accounts: &accounts, aside: &[], flows, frames: Frames::First, unseen: UNSEEN },
+    )
 }
 
 fn equals(arguments: &[&str]) -> Result<()> {
@@ -68,7 +71,10 @@ fn equals_across_programs(arguments: &[&str], lines: usize, options: &[&str]) ->
         [(victim("descriptors")?, false, Frames::FirstMarked), (whole, true, Frames::FirstMarked)]
     {
         let (accounts, report) = play(&program, arguments, lines, options)?;
-        compare(&report, &Expected { accounts: &accounts, aside: &[], flows, frames })?;
+        compare(
+            &report,
+            &Expected { accounts: &accounts, aside: &[], flows, frames, unseen: UNSEEN },
+        )?;
     }
     Ok(())
 }
@@ -119,7 +125,10 @@ fn children_are_left_alone_unless_asked_for() -> Result<()> {
     // What vforked and spawned children close and dup before they become a program is theirs.
     let root = accounts.last().context("the root's account")?;
     let accounts = std::slice::from_ref(root);
-    compare(&report, &Expected { accounts, aside: &[], flows: true, frames: Frames::First })
+    compare(
+        &report,
+        &Expected { accounts, aside: &[], flows: true, frames: Frames::First, unseen: UNSEEN },
+    )
 }
 
 #[test]
@@ -139,7 +148,13 @@ fn threads_with_tables_of_their_own_leave_the_process_its_table() -> Result<()> 
         let accounts = std::slice::from_ref(root);
         compare(
             &report,
-            &Expected { accounts, aside: threads, flows: true, frames: Frames::First },
+            &Expected {
+                accounts,
+                aside: threads,
+                flows: true,
+                frames: Frames::First,
+                unseen: UNSEEN,
+            },
         )?;
     }
     Ok(())

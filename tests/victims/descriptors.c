@@ -2,8 +2,9 @@
  * the table: which number is what, which function opened it, how often each of them opened, how many were
  * closed. Every line is checked against /proc before it is printed.
  *
- *   every N            each way N times from one thread; some are closed, by every way there is
- *   rare N             the same with ways that few programs go, among them ones without a stack of ours
+ *   every N [MAJOR]    each way N times from one thread; some are closed, by every way there is; by an io_uring
+ *                      only on Linux MAJOR and newer
+ *   rare N [MAJOR]     the same with ways that few programs go, among them ones without a stack of ours
  *   threads T N SEED   T threads at full speed: N random steps each, numbers going round among them
  *   fork               a child and a grandchild, each with a copy; programs started by vfork and posix_spawn.
  *                      One line each, that of the process that was started first comes last
@@ -431,6 +432,7 @@ int main(int count, char **arguments) {
         _exit(0);
     }
     open_before();
+    if (strcmp(scene, "threads") != 0 && count > 3) rings_since = strtoul(arguments[3], NULL, 10);
     if (strcmp(scene, "every") == 0) {
         begin(&mine);
         for (unsigned long i = 0; i < times; i++) every_way(i);

@@ -68,7 +68,8 @@ static void broken(const char *what) {
 /* Whether the kernel will not have it at all, for want of a right or of a feature. */
 static int is_refusal(enum way way) {
     return errno == EPERM || errno == EACCES || errno == ENOSYS || errno == EOPNOTSUPP ||
-           (errno == EINVAL && way >= BY_io_uring_setup);
+           errno == ENOPROTOOPT ||
+           (errno == EINVAL && (way >= BY_io_uring_setup || way == BY_userfaultfd));
 }
 
 /* A number was opened, or was refused. */

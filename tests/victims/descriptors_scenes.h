@@ -3,6 +3,8 @@
 #ifndef DESCRIPTORS_SCENES_H
 #define DESCRIPTORS_SCENES_H
 
+#include <sys/utsname.h>
+
 #include "descriptors_account.h"
 #include "descriptors_ring.h"
 #include "descriptors_ways.h"
@@ -55,8 +57,14 @@ static void end_some(struct ring *ring, unsigned long round) {
     made_count = 0;
 }
 
+/* The least major version of a kernel on which rings are used. */
+static unsigned long rings_since;
+
 static struct ring ring_made(void) {
     struct ring ring = {.fd = -1};
+    struct utsname kernel;
+    if (uname(&kernel) != 0) broken("uname");
+    if (strtoul(kernel.release, NULL, 10) < rings_since) return ring;
     ring.fd = make(BY_io_uring_setup, by_io_uring_setup(&ring));
     if (ring.fd >= 0) ring_map(&ring);
     return ring;

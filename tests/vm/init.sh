@@ -9,6 +9,10 @@ mount -t devtmpfs devtmpfs /dev
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 mount -t tmpfs tmpfs /tmp
+mkdir /dev/pts
+mount -t devpts devpts /dev/pts
+# Victims talk to themselves.
+ifconfig lo 127.0.0.1 up
 # No newline becomes two bytes on its way.
 stty -F /dev/ttyS1 raw
 cd /tmp
@@ -59,6 +63,8 @@ trace() {
     leaktrace -v -p $victim -f json -o "$name/report.json" $options 2>"$name/said" &
     leaktrace=$!
     until_there $leaktrace grep -q '^leaktrace: tracing' "$name/said"
+    # Without them stacks are cut; they take seconds here.
+    until_there $leaktrace grep -q 'all unwind tables are there' "$name/said"
     echo go >&3
     until_there $victim has_lines "$name/victim" $((lines + 1))
     [ -d /proc/$leaktrace ] && kill -INT $leaktrace

@@ -194,6 +194,10 @@ pub enum Opener {
     Before = 29,
     /// In a way that was not seen: it was found open.
     Unseen = 30,
+    /// `read`: of an event of `fanotify`. Seen only where the kernel's own functions are probed, as are the next ones.
+    Read = 31,
+    /// Any other system call.
+    Call = 32,
 }
 
 /// The number of the first opener among the probes: the rest are functions' probes.
@@ -201,7 +205,7 @@ pub const FIRST: u8 = 208;
 
 impl Opener {
     /// Every opener, in the order of its number.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::Open,
         Self::Socket,
         Self::Socketpair,
@@ -233,6 +237,8 @@ impl Opener {
         Self::Other,
         Self::Before,
         Self::Unseen,
+        Self::Read,
+        Self::Call,
     ];
 
     /// The number among the probes.
@@ -278,6 +284,8 @@ impl Opener {
             Self::Ioctl => "ioctl",
             Self::Getsockopt => "getsockopt",
             Self::Other => "landlock_create_ruleset",
+            Self::Read => "read",
+            Self::Call => "system call",
             Self::Before | Self::Unseen => return None,
         })
     }

@@ -233,11 +233,14 @@ pub const COPIED_AT_ONCE: usize = 32;
 pub struct Opened {
     /// Where the kernel has the registers with which the thread entered it.
     pub registers: u64,
+    /// Where it has the file that the one at hand leads to, or is to lead to.
+    pub file: u64,
     /// The opener's number among the probes.
     pub probe: u32,
     /// What the one at hand leads to, see [`crate::descriptor::Sort`].
     pub sort: u32,
-    /// 1 while the thread is in a system call that may open something.
+    /// 1 while the thread is in a system call that may open something; 2 while it makes a child that is to have no copy
+    /// of what is at hand.
     pub pending: u32,
     /// Who began the connection at hand, see [`crate::connection::Role`].
     pub role: u32,
@@ -317,6 +320,12 @@ pub struct Layout {
     pub table_array: u32,
     /// `fdtable.max_fds`.
     pub table_length: u32,
+    /// `fdtable.open_fds`: a bit for each number that is taken.
+    pub table_taken: u32,
+    /// `task_struct.stack`.
+    pub task_stack: u32,
+    /// Bytes of a thread's stack in the kernel; 0 where the kernel tells programs a task's registers.
+    pub stack_bytes: u32,
     /// `file.f_inode`.
     pub file_inode: u32,
     /// `file.f_path` and `path.dentry` in it.

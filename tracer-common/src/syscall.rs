@@ -137,6 +137,40 @@ pub const fn waits_for_work(operation: u64) -> bool {
     operation & 0x7f == 9
 }
 
+/// The probe number of who opens a descriptor in the call with this number and action, where it is known that one is
+/// opened.
+#[inline(always)]
+pub const fn opener(action: u8, number: u64) -> u8 {
+    let opener = match action {
+        DUP2 => Opener::Dup2,
+        FCNTL => Opener::Fcntl,
+        PIPE => Opener::Pipe,
+        SOCKETPAIR => Opener::Socketpair,
+        RECVMSG | RECVMMSG => Opener::Received,
+        CLONE | CLONE3 => Opener::Clone,
+        BPF => Opener::Bpf,
+        SIGNALFD => Opener::Signalfd,
+        IOCTL => Opener::Ioctl,
+        GETSOCKOPT => Opener::Getsockopt,
+        // Requests to a ring that have waited are completed when some call of their thread's ends.
+        CLOSE | CLOSE_RANGE | UNSHARE => Opener::IoUring,
+        NOTHING | SERVE | WAIT | FUTEX | CONNECT | EPOLL_CTL => match number {
+            READ | READV => Opener::Read,
+            RING_ENTER => Opener::IoUring,
+            _ => Opener::Call,
+        },
+        probe => return probe,
+    };
+    opener.probe()
+}
+
+/// `read`.
+const READ: u64 = 0;
+/// `readv`.
+const READV: u64 = 19;
+/// `io_uring_enter`.
+const RING_ENTER: u64 = 426;
+
 /// Commands of `bpf(2)` that return a descriptor, a bit each: maps, programs, objects, type information, links,
 /// iterators, statistics, tokens. `enum bpf_cmd` of `linux/bpf.h`.
 pub const BPF_OPENS: u64 = 1
@@ -152,3 +186,29 @@ pub const BPF_OPENS: u64 = 1
     | 1 << 32
     | 1 << 33
     | 1 << 36;
+
+#[cfg(test)]
+mod tests {
+    use super::{ACTIONS, NUMBERS, opener};
+    use crate::descriptor::Opener;
+
+    #[test]
+    fn every_call_that_may_open_says_who_opens() {
+        for (number, wanted) in [
+            (2, Opener::Open),
+            (33, Opener::Dup2),
+            (72, Opener::Fcntl),
+            (0, Opener::Read),
+            (232, Opener::Call),
+            (426, Opener::IoUring),
+            (3, Opener::IoUring),
+            (56, Opener::Clone),
+        ] {
+            assert_eq!(opener(ACTIONS[number], number as u64), wanted.probe(), "{number}");
+        }
+        for (number, action) in ACTIONS.iter().enumerate() {
+            let opener = opener(*action, number as u64);
+            assert!(Opener::from_probe(opener).is_some(), "{number} of {NUMBERS}");
+        }
+    }
+}

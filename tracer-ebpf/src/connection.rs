@@ -19,7 +19,7 @@ use crate::{
     file,
     loss::lose,
     maps::{CONNECTIONS, FREE_CONNECTIONS, RECORDS},
-    opening::begin_connection,
+    opening::{Stand, begin_connection},
     outstanding::{NO_WAKEUP, now_ns, position},
     room, socket,
 };
@@ -49,7 +49,7 @@ pub(crate) fn state_changes(context: RawTracePointContext) -> i32 {
 
 /// The thread works on one of its descriptors: whoever is at its other end is served from now on.
 #[inline(always)]
-pub(crate) fn serve(context: &RawTracePointContext, call: &Call, fd: u32) -> Option<()> {
+pub(crate) fn serve(context: &impl Stand, call: &Call, fd: u32) -> Option<()> {
     let file = file::behind(fd)?;
     let sock = socket::behind(file)?;
     // SAFETY: copied; a value that is removed meanwhile is one of a socket that nobody works on.
@@ -64,7 +64,7 @@ pub(crate) fn serve(context: &RawTracePointContext, call: &Call, fd: u32) -> Opt
     {
         return None;
     }
-    begin_connection(context, call, fd, Role::Before)
+    begin_connection(context, call, fd, file, Role::Before)
 }
 
 /// The thread waits for work.

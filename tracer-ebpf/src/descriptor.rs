@@ -21,13 +21,13 @@ use tracer_common::{
 };
 
 use crate::{
-    call::read_word,
+    call::{Call, read_word},
     connection,
     entry::thread_of,
     file,
     loss::lose,
     maps::TARGETS,
-    opening::{NEXT, RECEIVED, begin_connection, current, go_on, registers_at},
+    opening::{NEXT, RECEIVED, Stand, begin_connection, current, go_on, registers_at},
     outstanding::{closed, closed_range},
     room, unwind,
 };
@@ -55,14 +55,15 @@ const MESSAGE: u64 = 64;
 /// Control messages of one message that are looked at.
 const CONTROLS: u32 = 3;
 /// `-EINPROGRESS` of `connect(2)`: it goes on.
-const IN_PROGRESS: i64 = -115;
+pub(crate) const IN_PROGRESS: i64 = -115;
 /// Messages of one `recvmmsg(2)` that are looked at.
 const MESSAGES: u64 = 8;
 
 /// A system call begins.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 pub(crate) fn call_enter(context: RawTracePointContext) -> i32 {
-    _ = enter(&context);
+    let (regs, number) = arguments(&context);
+    _ = enter(&context, regs, number);
     0
 }
 
@@ -85,14 +86,14 @@ fn arguments(context: &RawTracePointContext) -> (*const pt_regs, u64) {
 
 /// One of the registers.
 #[inline(always)]
-fn register(regs: *const pt_regs, offset: usize) -> Option<u64> {
+pub(crate) fn register(regs: *const pt_regs, offset: usize) -> Option<u64> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(regs.cast::<u8>().add(offset).cast::<u64>()) }.ok()
 }
 
 /// What to do about the call with this number.
 #[inline(always)]
-fn action(number: u64) -> u8 {
+pub(crate) fn action(number: u64) -> u8 {
     // The table in memory, not turned into code.
     // SAFETY: masked to the table's length.
     unsafe {
@@ -102,8 +103,7 @@ fn action(number: u64) -> u8 {
 
 /// Looks at nothing but the call's number, mostly: most calls open and close nothing.
 #[inline(always)]
-fn enter(context: &RawTracePointContext) -> Option<()> {
-    let (regs, number) = arguments(context);
+pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> Option<()> {
     let action = action(number);
     if action == syscall::NOTHING {
         return None;
@@ -205,7 +205,7 @@ fn waiting(action: u8, regs: *const pt_regs) -> Option<()> {
 
 /// Whether the thread is in a call that may open something, as far as is known.
 #[inline(always)]
-fn is_pending() -> bool {
+pub(crate) fn is_pending() -> bool {
     let id = bpf_get_current_pid_tgid();
     if let Some(thread) = room::find(id) {
         // SAFETY: the value belongs to this thread alone.
@@ -240,10 +240,8 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     thread.opened.count = 1;
     thread.opened.list[0] = returned as u32;
     let opener = match action {
-        syscall::CLOSE_RANGE => {
-            if regs.rdx & RANGE_UNSHARE != 0 && !is_alone(thread) && regs.rdx & RANGE_LATER == 0 {
-                closed_range(&call, regs.rdi as u32, regs.rsi as u32);
-            }
+        syscall::CLOSE_RANGE | syscall::UNSHARE => {
+            separated(action, &regs, &call, thread);
             return None;
         }
         syscall::DUP2 => {
@@ -311,13 +309,8 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
         }
         syscall::SERVE | syscall::WAIT | syscall::FUTEX | syscall::EPOLL_CTL => return None,
         syscall::CONNECT => {
-            return begin_connection(context, &call, regs.rdi as u32, Role::Connected);
-        }
-        syscall::UNSHARE => {
-            if regs.rdi & CLONE_FILES != 0 {
-                _ = is_alone(thread);
-            }
-            return None;
+            let file = file::behind(regs.rdi as u32)?;
+            return begin_connection(context, &call, regs.rdi as u32, file, Role::Connected);
         }
         _ => {
             thread.opened.probe = u32::from(action);
@@ -326,6 +319,18 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     };
     thread.opened.probe = u32::from(opener.probe());
     go_on(context, if opener == Opener::Received { RECEIVED } else { NEXT })
+}
+
+/// The thread may have a table of its own now; if it does not, what it wanted closed in that is closed.
+#[inline(always)]
+pub(crate) fn separated(action: u8, regs: &pt_regs, call: &Call, thread: &mut Thread) {
+    if action == syscall::UNSHARE {
+        if regs.rdi & CLONE_FILES != 0 {
+            _ = is_alone(thread);
+        }
+    } else if regs.rdx & RANGE_UNSHARE != 0 && !is_alone(thread) && regs.rdx & RANGE_LATER == 0 {
+        closed_range(call, regs.rdi as u32, regs.rsi as u32);
+    }
 }
 
 /// Messages have come, which may have descriptors with them.

@@ -1,8 +1,12 @@
 //! What a file descriptor of the current process leads to: read out of the kernel's own structures, whose layout
 //! user space has from the kernel's type information.
 
-use aya_ebpf::helpers::{
-    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::{
+        bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
 };
 use tracer_common::{descriptor::Sort, state::Layout};
 
@@ -14,6 +18,9 @@ pub(crate) static LAYOUT: Layout = Layout {
     files_table: 0,
     table_array: 0,
     table_length: 0,
+    table_taken: 0,
+    task_stack: 0,
+    stack_bytes: 0,
     file_inode: 0,
     file_dentry: 0,
     dentry_name: 0,
@@ -91,6 +98,31 @@ pub(crate) fn behind(fd: u32) -> Option<u64> {
 #[inline(always)]
 pub(crate) fn inode(file: u64) -> Option<u64> {
     word(file, at!(file_inode))
+}
+
+/// Whether a number is taken in the current thread's table, be it that nothing is behind it yet.
+#[inline(always)]
+pub(crate) fn is_taken(fd: u32) -> Option<bool> {
+    // SAFETY: a helper without preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    let table = word(word(task, at!(task_files))?, at!(files_table))?;
+    let bits = word(table, at!(table_taken))?;
+    Some(word(bits + u64::from(fd / 64) * 8, 0)? >> (fd % 64) & 1 == 1)
+}
+
+/// Where the kernel keeps the registers with which the current thread entered it.
+#[inline(always)]
+pub(crate) fn registers() -> Option<u64> {
+    // Verifiers know its value, and never come to what a kernel does not have.
+    let bytes = at!(stack_bytes);
+    if bytes == 0 {
+        // SAFETY: helpers without preconditions.
+        return Some(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64);
+    }
+    // SAFETY: a helper without preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    let stack = word(task, at!(task_stack))?;
+    Some(stack + u64::from(bytes) - size_of::<pt_regs>() as u64)
 }
 
 /// Whether the current thread has a table of descriptors of its own, apart from its process's first thread.

@@ -18,6 +18,7 @@ mod descriptor;
 mod entry;
 mod family;
 mod file;
+mod install;
 mod loss;
 mod maps;
 mod opening;

@@ -100,6 +100,10 @@ pub(crate) static TOUCH_UNWINDER: ProgramArray = ProgramArray::with_max_entries(
 #[map]
 pub(crate) static CALL_UNWINDER: ProgramArray = ProgramArray::with_max_entries(4, 0);
 
+/// The same for the programs at the kernel's own functions.
+#[map]
+pub(crate) static KERNEL_UNWINDER: ProgramArray = ProgramArray::with_max_entries(4, 0);
+
 /// Unwind tables, page by page. Its length is set when the object is loaded.
 #[map]
 pub(crate) static UNWIND_PAGES: Array<Page> = Array::with_max_entries(limits::UNWIND_PAGES, 0);

@@ -4,10 +4,11 @@
 //! other: the tracepoints of system calls and those of an `io_uring` begin, [`take_call`] and [`next_opened`] go on.
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::pt_regs,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
     macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    programs::{ProbeContext, RawTracePointContext},
 };
 use tracer_common::{
     attach::{Cookie, Shape},
@@ -24,7 +25,7 @@ use crate::{
     entry::thread_of,
     file,
     loss::{count, lose},
-    maps::{CALL_UNWINDER, HITS, SWITCH},
+    maps::{CALL_UNWINDER, HITS, KERNEL_UNWINDER, SWITCH},
     outstanding::opened,
     remember,
     site::{self, Start},
@@ -52,6 +53,29 @@ pub(crate) fn take_call(context: RawTracePointContext) -> i32 {
 pub(crate) fn next_opened(context: RawTracePointContext) -> i32 {
     _ = another(&context);
     0
+}
+
+/// Where programs stand that see descriptors being opened: those at one sort of place are of one type.
+pub(crate) trait Stand: EbpfContext {
+    /// Goes on with another program of that type. It does not come back, unless there is none.
+    fn become_program(&self, program: u32);
+}
+
+impl Stand for RawTracePointContext {
+    #[inline(always)]
+    fn become_program(&self, program: u32) {
+        // SAFETY: the array holds programs of this type.
+        unsafe { CALL_UNWINDER.tail_call(self, program) };
+    }
+}
+
+/// At the kernel's own functions.
+impl Stand for ProbeContext {
+    #[inline(always)]
+    fn become_program(&self, program: u32) {
+        // SAFETY: as above.
+        unsafe { KERNEL_UNWINDER.tail_call(self, program) };
+    }
 }
 
 /// What an opener would say of itself if it were a function.
@@ -83,9 +107,8 @@ pub(crate) fn registers_at(address: u64) -> Option<pt_regs> {
 
 /// Goes on with another program. It does not come back.
 #[inline(always)]
-pub(crate) fn go_on(context: &RawTracePointContext, program: u32) -> Option<()> {
-    // SAFETY: the array holds programs of this type.
-    unsafe { CALL_UNWINDER.tail_call(context, program) };
+pub(crate) fn go_on(context: &impl Stand, program: u32) -> Option<()> {
+    context.become_program(program);
     // The program is gone: leaktrace is leaving.
     lose(Loss::AcquireDropped);
     None
@@ -112,6 +135,36 @@ pub(crate) fn begin(
     go_on(context, NEXT)
 }
 
+/// Takes care of a descriptor that the kernel is about to put in its place, where nobody meets it yet.
+#[inline(always)]
+pub(crate) fn install(
+    context: &ProbeContext,
+    call: &Call,
+    registers: u64,
+    opener: u8,
+    fd: u32,
+    file: u64,
+) -> Option<()> {
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    let opened = unsafe { &mut (*thread_of(call)?).opened };
+    opened.next = 0;
+    opened.count = 1;
+    opened.list[0] = fd;
+    opened.registers = registers;
+    opened.file = file;
+    opened.probe = u32::from(opener);
+    go_on(context, NEXT)
+}
+
+/// Goes on with what [`install`] has put down: a program of its own, as the verifier takes long for it.
+#[inline(always)]
+pub(crate) fn go_on_installing(context: &ProbeContext) -> Option<()> {
+    let regs = taken_before()?;
+    let (call, thread) = resumed(&regs)?;
+    let sort = file::sort(thread.opened.file);
+    find_site(context, &regs, call, thread, sort)
+}
+
 /// Takes care of the descriptor at hand, and then of the next one.
 #[inline(always)]
 fn next(
@@ -125,7 +178,20 @@ fn next(
         return None;
     }
     let fd = thread.opened.list[at & (OPENED_AT_ONCE - 1)];
-    let sort = file::behind(fd).map_or(Sort::Unknown, file::sort);
+    thread.opened.file = file::behind(fd).unwrap_or(0);
+    let sort = if thread.opened.file == 0 { Sort::Unknown } else { file::sort(thread.opened.file) };
+    find_site(context, regs, call, thread, sort)
+}
+
+/// Finds the call site of the descriptor at hand, which leads to something of this sort, and goes on from there.
+#[inline(always)]
+fn find_site(
+    context: &impl Stand,
+    regs: &pt_regs,
+    call: Call,
+    thread: &mut Thread,
+    sort: Sort,
+) -> Option<()> {
     // Read back: the verifier would follow what comes for each sort anew.
     // SAFETY: a place in a map.
     let sort = unsafe {
@@ -143,8 +209,7 @@ fn next(
         return keep(context, &call, thread, site);
     }
     site::set_out(&call, thread);
-    // SAFETY: the array holds programs of this type.
-    unsafe { CALL_UNWINDER.tail_call(context, TAKE) };
+    context.become_program(TAKE);
     // The program is gone: leaktrace is leaving.
     lose(Loss::StackDropped);
     Some(())
@@ -152,12 +217,12 @@ fn next(
 
 /// The call site of the descriptor at hand is known.
 #[inline(always)]
-fn keep(context: &RawTracePointContext, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
+fn keep(context: &impl Stand, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
     let at = thread.opened.next as usize & (OPENED_AT_ONCE - 1);
     let fd = thread.opened.list[at];
     opened(call, fd, site);
     if thread.opened.sort == Sort::Socket as u32 {
-        let role = by_connection(fd, thread.opened.probe as u8);
+        let role = by_connection(thread.opened.file, thread.opened.probe as u8);
         if let Some(role) = role {
             thread.opened.site = site;
             thread.opened.role = role as u32;
@@ -173,8 +238,8 @@ fn keep(context: &RawTracePointContext, call: &Call, thread: &mut Thread, site: 
 
 /// Whether a socket was opened by a connection. If not, it is none, whatever was known of one at its place.
 #[inline(always)]
-fn by_connection(fd: u32, probe: u8) -> Option<Role> {
-    let sock = socket::behind(file::behind(fd)?)?;
+fn by_connection(file: u64, probe: u8) -> Option<Role> {
+    let sock = socket::behind(file)?;
     if probe == Opener::Accept.probe()
         || probe == Opener::IoUring.probe() && socket::state(sock)? == ESTABLISHED
     {
@@ -189,20 +254,18 @@ fn by_connection(fd: u32, probe: u8) -> Option<Role> {
 /// The descriptor at hand leads to a connection that begins.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub(crate) fn connection_begins(context: RawTracePointContext) -> i32 {
-    _ = connection(&context);
+    _ = connection_at_hand(&context);
     0
 }
 
 #[inline(always)]
-fn connection(context: &RawTracePointContext) -> Option<()> {
+pub(crate) fn connection_at_hand(context: &impl Stand) -> Option<()> {
     let call = current(core::ptr::null(), 0)?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
     let fd = thread.opened.list[thread.opened.next as usize & (OPENED_AT_ONCE - 1)];
     let role = Role::from_number(thread.opened.role as u8);
-    if let Some(file) = file::behind(fd) {
-        _ = connection::begin(&call, fd, file, role, thread.opened.site);
-    }
+    _ = connection::begin(&call, fd, thread.opened.file, role, thread.opened.site);
     thread.opened.next += 1;
     if thread.opened.next < thread.opened.count {
         return go_on(context, NEXT);
@@ -213,9 +276,10 @@ fn connection(context: &RawTracePointContext) -> Option<()> {
 /// Goes on with a connection that was not opened by the call at hand.
 #[inline(always)]
 pub(crate) fn begin_connection(
-    context: &RawTracePointContext,
+    context: &impl Stand,
     call: &Call,
     fd: u32,
+    file: u64,
     role: Role,
 ) -> Option<()> {
     let thread = thread_of(call)?;
@@ -224,6 +288,7 @@ pub(crate) fn begin_connection(
     opened.next = 0;
     opened.count = 1;
     opened.list[0] = fd;
+    opened.file = file;
     opened.site = 0;
     opened.role = role as u32;
     go_on(context, CONNECTION)
@@ -248,13 +313,12 @@ fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
 }
 
 #[inline(always)]
-fn take(context: &RawTracePointContext) -> Option<()> {
+pub(crate) fn take(context: &impl Stand) -> Option<()> {
     let regs = taken_before()?;
     let (call, thread) = resumed(&regs)?;
     let start = |call: &Call, _: &Thread| Start::interrupted(call);
     let Some(site) = site::advance(context, &call, thread, start) else {
-        // SAFETY: the array holds programs of this type.
-        unsafe { CALL_UNWINDER.tail_call(context, TAKE) };
+        context.become_program(TAKE);
         return None;
     };
     keep(context, &call, thread, site)

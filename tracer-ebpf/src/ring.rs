@@ -3,12 +3,7 @@
 //! A request is completed by the thread that submitted it or by a worker, which is a thread of the same process. The
 //! stack is the one of whoever completes it: for a worker there is none.
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{EbpfContext as _, macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::descriptor::Opener;
 
 use crate::{
@@ -85,7 +80,5 @@ fn completed(context: &RawTracePointContext) -> Option<()> {
     if slot != 0 || (fd as i32) < 0 {
         return None;
     }
-    // SAFETY: helpers without preconditions. (Kernels with these requests have them.)
-    let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64;
-    begin(context, registers, Opener::IoUring, fd)
+    begin(context, file::registers()?, Opener::IoUring, fd)
 }

@@ -155,6 +155,20 @@ pub struct Trial {
     /// harm (for tests)
     #[arg(long, hide = true)]
     pub no_return_probes: bool,
+    /// How file descriptors are seen (for tests)
+    #[arg(long, hide = true, value_name = "HOW", value_enum, default_value_t = FdBackend::Auto)]
+    pub fd_backend: FdBackend,
+}
+
+/// How file descriptors are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FdBackend {
+    /// In the best way that the kernel allows
+    Auto,
+    /// By probes on functions of the kernel
+    Kprobe,
+    /// At every system call
+    Tracepoint,
 }
 
 /// What of stacks need not be remembered.

@@ -92,7 +92,12 @@ fn host(facts: &Facts) -> Vec<Row> {
         rights(facts),
         must(facts.uprobes, "uprobes", "probes on functions of programs", "not in this kernel"),
         must(facts.btf, "BTF", "the kernel describes its types", "not in this kernel"),
-        can(facts.kprobes, "kprobes", "available", "not in this kernel; memory needs none"),
+        can(
+            facts.kprobes,
+            "kprobes",
+            "available; file descriptors are traced by them",
+            "not in this kernel; file descriptors are traced at every system call",
+        ),
         can(
             facts.tracefs,
             "tracefs",

@@ -7,7 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use tracer_common::kind::Kind;
 
-pub use crate::cli::{Forgettable, Format, Share};
+pub use crate::cli::{FdBackend, Forgettable, Format, Share};
 use crate::{
     cli::{Cli, Deed, TOP_IN_TEXT, Trace, Trial},
     error::Failure,

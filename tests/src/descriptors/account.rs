@@ -69,6 +69,8 @@ pub struct Account {
     pub rows: BTreeMap<u64, Row>,
     /// How often numbers were opened.
     pub opened: u64,
+    /// Who opened any of them.
+    pub openers: Vec<String>,
     /// How often they were closed.
     pub closed: u64,
     /// What was open when the account began.
@@ -116,6 +118,7 @@ impl Account {
             tid: number(line, "tid")?,
             rows,
             opened: opened.values().filter_map(Value::as_u64).sum(),
+            openers: opened.keys().cloned().collect(),
             closed: number(line, "closed")?,
             held_before: number(line, "held_before")?,
             refused: refused.map(str::to_owned).collect(),
@@ -143,6 +146,11 @@ impl Account {
         let held = self.held_before + self.opened - self.closed;
         ensure!(held == said.len() as u64, "{held} add up, {} are open", said.len());
         Ok(())
+    }
+
+    /// Whether one of these has opened anything, be it closed again.
+    pub fn has_any(&self, openers: &[&str]) -> bool {
+        self.openers.iter().any(|one| openers.contains(&one.as_str()))
     }
 
     /// How many open numbers each function has.

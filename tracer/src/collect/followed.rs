@@ -64,6 +64,7 @@ impl Collector {
             }
         }
         self.targets = targets;
+        self.library.tell_if_complete();
     }
 
     fn tell(&mut self, target: &Followed) {

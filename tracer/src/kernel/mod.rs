@@ -19,6 +19,7 @@ mod touch;
 mod types;
 mod undisturbed;
 
+pub use calls::Backend;
 pub use cost::{Calls, Statistics};
 pub use hold::{Grip, Point, Programs};
 pub use object::{Failed, Loaded, Means, Needs, Program, ProgramLog, load};

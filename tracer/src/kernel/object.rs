@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
 use super::{
-    calls,
+    calls::{self, Backend},
     code::descriptor,
     hold::{Programs, Way},
     multi::Multi,
@@ -165,6 +165,9 @@ pub enum Failed {
         /// Structure and member.
         what: &'static str,
     },
+    /// The kernel's own functions cannot be probed.
+    #[error("this kernel has no kprobes")]
+    NoKprobes,
     /// Anything else aya has to say.
     #[error("could not load the kernel programs")]
     Load(#[source] Box<EbpfError>),
@@ -178,6 +181,8 @@ pub struct Loaded {
     pub tables: Tables,
     /// What the programs say, when anybody wants to hear it.
     pub log: Option<ProgramLog>,
+    /// How file descriptors are seen, if they are.
+    pub backend: Option<Backend>,
 }
 
 /// What the programs log, on its way to our own log.
@@ -210,11 +215,13 @@ pub struct Needs {
     pub means: Means,
     /// Whether file descriptors are to be traced.
     pub descriptors: bool,
+    /// How they are to be seen; in the best way that the kernel allows when `None`.
+    pub backend: Option<Backend>,
 }
 
 /// Loads the object: programs verified, none attached, recording off.
 pub fn load(needs: Needs) -> Result<Loaded, Failed> {
-    let Needs { log: wanted, unwind_pages, children, budget, means, descriptors } = needs;
+    let Needs { log: wanted, unwind_pages, children, budget, means, descriptors, backend } = needs;
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -227,7 +234,7 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         older::lift_memory_limit();
     }
     let level = wanted as u8;
-    let (pid_offset, layout, sockets) = offsets(children, descriptors)?;
+    let (pid_offset, layout, sockets) = offsets(children, descriptors, !older)?;
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
@@ -249,9 +256,7 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         }
         Means::Neither => Way::One,
     };
-    if descriptors {
-        calls::load(&mut ebpf, &layout.0)?;
-    }
+    let backend = descriptors.then(|| calls::load(&mut ebpf, &layout.0, backend)).transpose()?;
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
         let program = tracepoint(&mut ebpf, name)?;
         program.load().map_err(|error| program_failed(name, error))?;
@@ -268,15 +273,17 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     } else {
         None
     };
-    let tables = Tables::take(&mut ebpf, means == Means::Touches)?;
-    Ok(Loaded { programs: Programs::new(ebpf, way), tables, log })
+    let undisturbed = means == Means::Touches || backend == Some(Backend::Kprobe);
+    let tables = Tables::take(&mut ebpf, undisturbed)?;
+    Ok(Loaded { programs: Programs::new(ebpf, way), tables, log, backend })
 }
 
 /// What programs must know of the kernel's structures.
 type Offsets = (u32, Plain<Layout>, Plain<SocketLayout>);
 
-/// Where a task keeps its id, and where things behind file descriptors are; zeros for what is not wanted.
-fn offsets(children: bool, descriptors: bool) -> Result<Offsets, Failed> {
+/// Where a task keeps its id, and where things behind file descriptors are; zeros for what is not wanted. `tells` says
+/// whether the kernel tells programs a task's registers.
+fn offsets(children: bool, descriptors: bool, tells: bool) -> Result<Offsets, Failed> {
     if !children && !descriptors {
         return Ok((0, Plain(Layout::default()), Plain(SocketLayout::default())));
     }
@@ -285,7 +292,7 @@ fn offsets(children: bool, descriptors: bool) -> Result<Offsets, Failed> {
     let pid = types.offset_of("task_struct", "pid");
     let pid = pid.ok_or(Failed::Type { what: "task_struct.pid" })?;
     let (layout, sockets) = if descriptors {
-        (calls::layout(&types)?, calls::socket_layout(&types)?)
+        (calls::layout(&types, tells)?, calls::socket_layout(&types)?)
     } else {
         (Layout::default(), SocketLayout::default())
     };
@@ -432,6 +439,7 @@ mod tests {
             touch::UNWINDER.0,
             touch::UNWINDER.1,
             calls::UNWINDER,
+            calls::KERNEL_UNWINDER,
         ]);
         let programs = programs.chain(calls::PROGRAMS);
         for name in programs.chain(NAMES) {

@@ -135,13 +135,13 @@ pub struct Tables {
     /// What stands in them is the programs' own.
     rooms: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
     free_rooms: Queue<MapData, u32>,
-    /// Programs at page faults read and write the maps.
-    light: bool,
+    /// The kernel leaves out programs that read and write the maps, see [`Undisturbed`].
+    undisturbed: bool,
 }
 
 impl Tables {
     /// Takes the maps out of a loaded object; its programs keep using them.
-    pub(super) fn take(ebpf: &mut Ebpf, light: bool) -> Result<Self, Failed> {
+    pub(super) fn take(ebpf: &mut Ebpf, undisturbed: bool) -> Result<Self, Failed> {
         let mut map = |name: &'static str| ebpf.take_map(name).ok_or(Failed::Missing { name });
         let wrong = |name: &'static str| move |_: MapError| Failed::Missing { name };
         let cpus = aya::util::nr_cpus()
@@ -175,7 +175,7 @@ impl Tables {
             threads: map(THREADS)?.try_into().map_err(wrong(THREADS))?,
             rooms: map(ROOMS)?.try_into().map_err(wrong(ROOMS))?,
             free_rooms: map(FREE_ROOMS)?.try_into().map_err(wrong(FREE_ROOMS))?,
-            light,
+            undisturbed,
         })
     }
 
@@ -210,9 +210,9 @@ impl Tables {
             .map_err(io::Error::other)
     }
 
-    /// With `--light`, see [`Undisturbed`].
+    /// Where the programs need it, see [`Undisturbed`].
     fn undisturbed(&self) -> Option<Undisturbed> {
-        if self.light { Undisturbed::begin() } else { None }
+        if self.undisturbed { Undisturbed::begin() } else { None }
     }
 
     /// Pages of unwind tables that there is room for.

@@ -66,9 +66,7 @@ pub(super) fn load_older(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, Failed> 
     };
     let stack = Stack {
         offset: signed(types.offset_of("task_struct", "stack"), "task_struct.stack")?,
-        // `THREAD_SIZE` has no type of its own. `IRQ_STACK_SIZE` is the same by definition (order 2, one more with
-        // KASAN: `arch/x86/include/asm/page_64_types.h`), and is a structure's size.
-        bytes: signed(types.size_of("irq_stack"), "irq_stack")?,
+        bytes: signed(types.stack_bytes(), "irq_stack")?,
     };
     let code = Code::new(ebpf, object)?;
     let (unwinder, map) = UNWINDER;

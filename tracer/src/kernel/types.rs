@@ -85,8 +85,14 @@ impl<'btf> Types<'btf> {
     }
 
     /// Bytes of the structure `name`. `None` as above.
-    pub(super) fn size_of(&self, name: &str) -> Option<u32> {
+    fn size_of(&self, name: &str) -> Option<u32> {
         Some(self.find(name)?.bytes)
+    }
+
+    /// Bytes of a thread's stack in the kernel (`THREAD_SIZE`), which has no type of its own. `IRQ_STACK_SIZE` is the same
+    /// by definition (order 2, one more with KASAN: `arch/x86/include/asm/page_64_types.h`), and is a structure's size.
+    pub(super) fn stack_bytes(&self) -> Option<u32> {
+        self.size_of("irq_stack")
     }
 
     fn find(&self, name: &str) -> Option<&Title> {

@@ -1,7 +1,7 @@
-//! While a thread is in a map operation the kernel runs no program at a page fault on its processor
-//! (`bpf_disable_instrumentation` of Linux). Where such an operation can be preempted (most kernels since 6.12), the target
-//! could run there meanwhile, and its touches would go unseen: so, with `--light`, nothing but a thread of real-time
-//! priority may preempt one of ours.
+//! While a thread is in a map operation the kernel runs no program at a page fault, and none at a function of its own, on
+//! its processor (`bpf_disable_instrumentation` of Linux). Where such an operation can be preempted (most kernels since
+//! 6.12), the target could run there meanwhile, and what it touches, opens and closes would go unseen: so, where such
+//! programs are used, nothing but a thread of real-time priority may preempt one of ours.
 //!
 //! Takes nothing, hands on a guard. It must be held for short pieces of work only.
 

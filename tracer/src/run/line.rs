@@ -30,7 +30,7 @@ use crate::{
         manner::{Forget, Manner},
     },
     error::Failure,
-    kernel::{Loaded, Programs},
+    kernel::{Backend, Loaded, Programs},
     preflight::Facts,
     report::{Host, Report},
     settings::{Forgettable, Format, Settings, Share},
@@ -62,7 +62,7 @@ impl Line {
         facts: &Facts,
         begun: Instant,
     ) -> anyhow::Result<Self> {
-        let Loaded { mut programs, tables, log } = loaded;
+        let Loaded { mut programs, tables, log, backend } = loaded;
         let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
         let budget = budget(settings, &mut programs)?;
         let exits = Exits::default();
@@ -103,7 +103,7 @@ impl Line {
         if !settings.trial.bare_traps {
             collector.start().context("could not switch recording on")?;
         }
-        let mut scene = scene(settings, &identities, attached.listing(), facts, begun);
+        let mut scene = scene(settings, &identities, attached.listing(), facts, backend, begun);
         let journal = journal.map(|opened| opened.begin(&mut scene)).transpose()?;
         if let Some(command) = &command {
             command.resume();
@@ -304,6 +304,7 @@ fn scene(
     identities: &[Identity],
     listing: Listing,
     facts: &Facts,
+    backend: Option<Backend>,
     begun: Instant,
 ) -> Scene {
     let name = rustix::system::uname();
@@ -312,7 +313,7 @@ fn scene(
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
             arch: name.machine().to_string_lossy().into_owned(),
-            fd_backend: settings.traces_descriptors().then(|| "tracepoint".to_owned()),
+            fd_backend: backend.map(|backend| backend.name().to_owned()),
             lockdown: facts.lockdown.clone(),
         },
         probes: listing.probes,

@@ -9,9 +9,9 @@ use tracer_common::kind::Kind;
 
 use crate::{
     error::Failure,
-    kernel::{self, Failed, Loaded, Means, Needs, Programs},
+    kernel::{self, Backend, Failed, Loaded, Means, Needs, Programs},
     preflight::Facts,
-    settings::Settings,
+    settings::{FdBackend, Settings},
     target::Pid,
 };
 
@@ -36,6 +36,11 @@ pub(super) fn load(settings: &Settings, pages: u32, facts: &Facts) -> anyhow::Re
         budget: settings.max_overhead.is_some(),
         means,
         descriptors: settings.traces_descriptors(),
+        backend: match settings.trial.fd_backend {
+            FdBackend::Auto => None,
+            FdBackend::Kprobe => Some(Backend::Kprobe),
+            FdBackend::Tracepoint => Some(Backend::Tracepoint),
+        },
     };
     kernel::load(needs).map_err(|failed| explain(failed, facts))
 }

@@ -164,7 +164,15 @@ impl Library {
             let Some(made) = self.maker.next(left) else { break };
             self.take_in(made, writer)?;
         }
+        self.tell_if_complete();
         Ok(())
+    }
+
+    /// For whoever waits for whole stacks.
+    pub fn tell_if_complete(&self) {
+        if !self.objects.values().any(|state| matches!(state, State::Making)) {
+            log::info!("all unwind tables are there");
+        }
     }
 
     fn take_in(&mut self, made: Made, writer: &mut impl Writer) -> io::Result<()> {

@@ -1,0 +1,200 @@
+//! File descriptors at the few functions of the kernel that put them into tables and take them out: no other call
+//! meets a program. Where the kernel lets its own functions be probed.
+//!
+//! A number that was given to somebody gets its file in one function, whichever call it is for; `dup2` alone has another.
+//! Both are met before that: whoever closes the number comes later. Closing is seen as in `descriptor`, when the call
+//! begins. Programs do not interrupt each other here: none is preempted.
+
+use aya_ebpf::{
+    bindings::pt_regs,
+    helpers::bpf_get_current_pid_tgid,
+    macros::{kprobe, kretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use tracer_common::{connection::Role, descriptor::Opener, syscall};
+
+use crate::{
+    connection,
+    descriptor::{IN_PROGRESS, action, enter, is_pending, register, separated},
+    entry::thread_of,
+    file,
+    opening::{connection_at_hand, current, go_on_installing, install, registers_at, take},
+    outstanding::closed,
+    room,
+};
+
+/// `Opened::pending`: what is at hand is recorded when the child is complete.
+const AFTER_CHILD: u32 = 2;
+
+/// A number gets its file: `fd_install(number, file)`.
+#[kprobe]
+pub(crate) fn fd_installed(context: ProbeContext) -> u32 {
+    _ = installed(&context);
+    0
+}
+
+/// The call under way.
+#[inline(always)]
+fn number(registers: u64) -> Option<u64> {
+    register(registers as *const pt_regs, core::mem::offset_of!(pt_regs, orig_rax))
+}
+
+/// The probe number of who opens, by the call under way.
+#[inline(always)]
+fn opener(registers: u64) -> Option<u8> {
+    let number = number(registers)?;
+    Some(syscall::opener(action(number), number))
+}
+
+#[inline(always)]
+fn installed(context: &ProbeContext) -> Option<()> {
+    let (fd, file) = (context.arg::<u64>(0)? as u32, context.arg::<u64>(1)?);
+    let call = current(core::ptr::null(), 0)?;
+    let registers = file::registers()?;
+    let opener = opener(registers)?;
+    if opener != Opener::Clone.probe() {
+        return install(context, &call, registers, opener, fd, file);
+    }
+    // The child has its copy of the table already, and this is not in it. It comes before the fork in the
+    // order of things only for who is told of it now.
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    let opened = unsafe { &mut (*thread_of(&call)?).opened };
+    opened.pending = AFTER_CHILD;
+    opened.list[0] = fd;
+    Some(())
+}
+
+/// A child is complete and about to run: `wake_up_new_task(child)`.
+#[kprobe]
+pub(crate) fn child_made(context: ProbeContext) -> u32 {
+    _ = made(&context);
+    0
+}
+
+#[inline(always)]
+fn made(context: &ProbeContext) -> Option<()> {
+    let thread = room::find(bpf_get_current_pid_tgid())?;
+    // SAFETY: as above.
+    let opened = unsafe { &mut (*thread).opened };
+    if opened.pending != AFTER_CHILD {
+        return None;
+    }
+    opened.pending = 0;
+    let fd = opened.list[0];
+    let call = current(core::ptr::null(), 0)?;
+    let (registers, file) = (file::registers()?, file::behind(fd)?);
+    install(context, &call, registers, Opener::Clone.probe(), fd, file)
+}
+
+/// A number gets another file, under the lock of its table: `do_dup2(table, file, number, flags)`.
+#[kprobe]
+pub(crate) fn fd_replaced(context: ProbeContext) -> u32 {
+    _ = replaced(&context);
+    0
+}
+
+#[inline(always)]
+fn replaced(context: &ProbeContext) -> Option<()> {
+    let (file, fd) = (context.arg::<u64>(1)?, context.arg::<u64>(2)? as u32);
+    let call = current(core::ptr::null(), 0)?;
+    if let Some(before) = file::behind(fd) {
+        _ = connection::closing(&call, before);
+        closed(&call, fd, false);
+    } else if file::is_taken(fd)? {
+        // Somebody else is opening it: the kernel refuses.
+        return None;
+    }
+    let registers = file::registers()?;
+    install(context, &call, registers, opener(registers)?, fd, file)
+}
+
+/// A call begins that closes, or may give the thread a table of its own: the function has the caller's registers.
+#[kprobe]
+pub(crate) fn close_enter(context: ProbeContext) -> u32 {
+    _ = entered(&context);
+    0
+}
+
+#[inline(always)]
+fn entered(context: &ProbeContext) -> Option<()> {
+    let regs = context.arg::<u64>(0)?;
+    enter(context, regs as *const pt_regs, number(regs)?)
+}
+
+/// A call is over that may have given the thread a table of its own.
+#[kretprobe]
+pub(crate) fn close_exit(context: RetProbeContext) -> u32 {
+    _ = left(&context);
+    0
+}
+
+#[inline(always)]
+fn left(context: &RetProbeContext) -> Option<()> {
+    if !is_pending() || context.ret::<u64>() as i64 != 0 {
+        return None;
+    }
+    let regs = registers_at(file::registers()?)?;
+    let call = current(&regs, 0)?;
+    // SAFETY: as above.
+    let thread = unsafe { &mut *call.thread? };
+    separated(action(regs.orig_rax), &regs, &call, thread);
+    Some(())
+}
+
+/// `connect(2)` is over, or goes on by itself.
+#[kretprobe]
+pub(crate) fn connect_exit(context: RetProbeContext) -> u32 {
+    _ = connected(&context);
+    0
+}
+
+#[inline(always)]
+fn connected(context: &RetProbeContext) -> Option<()> {
+    if !matches!(context.ret::<u64>() as i64, 0 | IN_PROGRESS) {
+        return None;
+    }
+    let call = current(core::ptr::null(), 0)?;
+    _ = thread_of(&call)?;
+    let registers = file::registers()? as *const pt_regs;
+    let fd = register(registers, core::mem::offset_of!(pt_regs, rdi))? as u32;
+    connection::begin(&call, fd, file::behind(fd)?, Role::Connected, 0)
+}
+
+/// Tells of a connection that begins.
+#[kprobe]
+pub(crate) fn connection_installed(context: ProbeContext) -> u32 {
+    _ = connection_at_hand(&context);
+    0
+}
+
+/// A request to an `io_uring` closes, where no tracepoint tells which one: `__close_fd_get_file(number, …)`.
+#[kprobe]
+pub(crate) fn fd_taken_out(context: ProbeContext) -> u32 {
+    _ = taken_out(&context);
+    0
+}
+
+#[inline(always)]
+fn taken_out(context: &ProbeContext) -> Option<()> {
+    let fd = context.arg::<u64>(0)? as u32;
+    let call = current(core::ptr::null(), 0)?;
+    if let Some(file) = file::behind(fd) {
+        _ = connection::closing(&call, file);
+        closed(&call, fd, false);
+    }
+    Some(())
+}
+
+/// Looks at what is opened, and who does it.
+#[kprobe]
+pub(crate) fn next_installed(context: ProbeContext) -> u32 {
+    _ = go_on_installing(&context);
+    0
+}
+
+/// Takes the stack of a call that opens something.
+#[kprobe]
+pub(crate) fn take_install(context: ProbeContext) -> u32 {
+    _ = take(&context);
+    0
+}
