@@ -3,16 +3,22 @@
 //!
 //! A part of the collector.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use tracer_common::connection::Role;
 
 use super::{
     collector::{Collector, now_ns},
-    connections::{Figures, Occurrence, Seed},
+    connections::{Connection, Figures, Occurrence, Seed},
 };
 use crate::target::{
     Pid,
     descriptors::Listed,
     sockets::{self, Socket},
+    traffic::{self, Traffic},
 };
 
 /// States of a socket that has no peer, or none yet, as [`Socket::state`] has them.
@@ -25,6 +31,40 @@ fn is_connected(socket: &Socket) -> bool {
     let alone = socket.state.is_none_or(|state| ALONE.contains(&state));
     let named = if socket.protocol == "unix" { &socket.local } else { &socket.peer };
     !alone && named.is_some()
+}
+
+/// Looks at bytes are at least that far apart, and take at most this part of the time.
+const TRAFFIC_PAUSE: Duration = Duration::from_secs(1);
+/// As above.
+const TRAFFIC_SHARE: u32 = 20;
+
+/// What the kernel said of bytes when it was asked last.
+#[derive(Default)]
+pub(super) struct TrafficSeen {
+    by_inode: HashMap<u64, Traffic>,
+    next_look: Option<Instant>,
+}
+
+impl TrafficSeen {
+    /// Asks again, unless that was done a short while ago.
+    fn renew(&mut self) {
+        let begun = Instant::now();
+        if self.next_look.is_some_and(|next| begun < next) {
+            return;
+        }
+        self.by_inode = traffic::list().unwrap_or_else(|error| {
+            log::debug!("the kernel tells no bytes of connections: {error}");
+            HashMap::new()
+        });
+        self.next_look = Some(begun + TRAFFIC_PAUSE.max(begun.elapsed() * TRAFFIC_SHARE));
+    }
+
+    /// Bytes received and sent, if they are known.
+    fn of(&self, connection: &Connection) -> Option<(u64, u64)> {
+        let seen = self.by_inode.get(&connection.inode)?;
+        let first = u64::from(connection.role == Role::Connected);
+        Some((seen.received, seen.sent.saturating_sub(first)))
+    }
 }
 
 impl Collector {
@@ -88,8 +128,12 @@ impl Collector {
         let grace_ns = u64::try_from(self.manner.min_age.as_nanos()).unwrap_or(u64::MAX);
         let mut figures = self.ledger.connections(at_ns, grace_ns);
         self.tell_of_connections();
-        let found = self.found.as_ref()?;
+        let found = self.found.as_mut()?;
+        if figures.table.iter().any(|told| told.connection.protocol == "tcp") {
+            found.traffic.renew();
+        }
         for told in &mut figures.table {
+            told.bytes = found.traffic.of(&told.connection);
             let key = (told.connection.pid, told.connection.fd);
             let link = found.links.get(&key).and_then(|(_, link)| sockets::inode(link));
             if link != Some(told.connection.inode) {

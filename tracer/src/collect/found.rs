@@ -16,6 +16,7 @@ use tracer_common::descriptor::Opener;
 use super::{
     collector::{Collector, now_ns},
     connections::Occurrence,
+    conversing::TrafficSeen,
     descriptors::OpenDescriptor,
 };
 use crate::target::{
@@ -65,6 +66,8 @@ pub(super) struct Found {
     /// Opened and closed in ways that were not seen.
     pub(super) unseen: (u64, u64),
     next_look: Option<Instant>,
+    /// Bytes of connections when last looked at.
+    pub(super) traffic: TrafficSeen,
     /// Is told what becomes of connections, where there is a log.
     pub(super) log: Option<Box<dyn FnMut(Occurrence) + Send>>,
 }

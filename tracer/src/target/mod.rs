@@ -15,6 +15,7 @@ mod ptrace;
 pub mod root;
 pub mod runtime;
 pub mod sockets;
+pub mod traffic;
 pub mod usage;
 pub mod watch;
 
