@@ -9,10 +9,11 @@ use crate::{
     analyze::limit::Course,
     collect::{
         Snapshot,
-        connections::{self as traced, End, LeftBehind, Peer, Shown},
+        connections::{self as traced, End, Peer, Shown},
         ledger::Sum,
+        snapshot::SiteFigures,
     },
-    report::{Amount, Began, Client, Connection, Connections, Orphans},
+    report::{Amount, Began, Client, Connection, Connections, LeftBehind, Orphans},
 };
 
 /// Clients whose past is remembered: the worst.
@@ -33,7 +34,7 @@ impl Assembly {
 }
 
 /// What closed connections left behind at a call site, if they are traced.
-pub(super) fn orphans(snapshot: &Snapshot, left: &LeftBehind) -> Option<Orphans> {
+pub(super) fn orphans(snapshot: &Snapshot, left: &traced::LeftBehind) -> Option<Orphans> {
     snapshot.connections.is_some().then_some(Orphans {
         count: left.sum.count,
         bytes: left.sum.bytes,
@@ -56,10 +57,23 @@ fn report(snapshot: &Snapshot, started_ns: u64, past: &mut Past) -> Option<Conne
         opened_per_s: past.opened.slope(),
         with_orphans: figures.with_orphans,
         by_end: figures.by_end.iter().map(|(end, count)| (name(*end), *count)).collect(),
+        left_behind: left_behind(snapshot),
         clients: clients(&figures.clients, at_s, past),
         table: figures.table.iter().map(told).collect(),
         recently_closed: figures.recent.iter().map(told).collect(),
     })
+}
+
+/// Call sites at which something was acquired that closed connections left behind. What every connection leaves, be it
+/// little, says more than much that one has left.
+fn left_behind(snapshot: &Snapshot) -> Vec<LeftBehind> {
+    let left = |site: &SiteFigures| {
+        let orphans = orphans(snapshot, &site.orphans).filter(|orphans| orphans.count > 0)?;
+        Some(LeftBehind { site: site.number, orphans })
+    };
+    let mut all: Vec<LeftBehind> = snapshot.sites.iter().filter_map(left).collect();
+    all.sort_by_key(|one| Reverse((one.orphans.connections, one.orphans.bytes, Reverse(one.site))));
+    all
 }
 
 /// The peers, worst first. Their pasts are remembered as long as they are among the worst.

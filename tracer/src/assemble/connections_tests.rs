@@ -227,5 +227,5 @@ fn how_fast_they_come_is_known_after_a_while_also_by_client() {
 fn nothing_is_told_where_nothing_is_traced() {
     let snapshot = Snapshot::default();
     assert_eq!(report(&snapshot, 0, &mut Past::default()), None);
-    assert_eq!(orphans(&snapshot, &LeftBehind::default()), None);
+    assert_eq!(orphans(&snapshot, &traced::LeftBehind::default()), None);
 }

@@ -67,6 +67,10 @@ impl TrafficSeen {
     }
 }
 
+/// What a connection has acquired is left behind when it is still there so long after the end: event loops and pools of
+/// threads release after a close what belonged to it.
+const LEAST_GRACE: Duration = Duration::from_secs(1);
+
 impl Collector {
     /// Takes in the connections that a target had before recording began and has now.
     pub(super) fn seed_connections(&mut self, pid: Pid, before: &Listed, now: &Listed) {
@@ -125,7 +129,8 @@ impl Collector {
 
     /// What is known of connections, where descriptors are traced.
     pub(super) fn connections(&mut self, at_ns: u64) -> Option<Figures> {
-        let grace_ns = u64::try_from(self.manner.min_age.as_nanos()).unwrap_or(u64::MAX);
+        let grace = self.manner.min_age.max(LEAST_GRACE);
+        let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
         let mut figures = self.ledger.connections(at_ns, grace_ns);
         self.tell_of_connections();
         let found = self.found.as_mut()?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Amount;
+use super::{Amount, Orphans};
 
 /// Connections of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub struct Connections {
     /// Closed ones by who closed them: `us`, `peer`, `reset`, `timeout`, `exit` (the target ended) or `unknown`.
     #[serde(default)]
     pub by_end: BTreeMap<String, u64>,
+    /// Call sites at which something was acquired that closed connections left behind: that of most connections first,
+    /// then of most bytes.
+    #[serde(default)]
+    pub left_behind: Vec<LeftBehind>,
     /// The peers, worst first: by bytes left behind, then by open connections.
     pub clients: Vec<Client>,
     /// The open ones; those that hold most, if there are more than a thousand.
@@ -31,6 +35,16 @@ pub struct Connections {
     /// The last that closed, the newest first; a bounded number.
     #[serde(default)]
     pub recently_closed: Vec<Connection>,
+}
+
+/// What closed connections left behind that was acquired at one call site.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeftBehind {
+    /// Number of the call site.
+    pub site: u32,
+    /// How much.
+    #[serde(flatten)]
+    pub orphans: Orphans,
 }
 
 /// All connections with one address.

@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use tracer_common::kind::Kind;
 
-pub use connections::{Began, Client, Connection, Connections};
+pub use connections::{Began, Client, Connection, Connections, LeftBehind};
 pub use estimate::{Budget, Errors};
 pub use fds::{Fd, Fds, Turnover};
 pub use light::{Growing, Level, Light};

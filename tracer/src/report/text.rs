@@ -39,7 +39,7 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
         fds::write(fds, report.targets.len() > 1, &mut page)?;
     }
     if let Some(connections) = &report.connections {
-        connections::write(connections, &mut page)?;
+        connections::write(connections, &report.sites, &mut page)?;
     }
     sites::write(report, options.top, &mut page)?;
     if report.light.is_none() {

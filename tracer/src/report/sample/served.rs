@@ -6,7 +6,8 @@ use tracer_common::kind::Kind;
 
 use super::{bare, buffers, named, plugin, sample, sessions, site, totals};
 use crate::report::{
-    Amount, Began, Client, Connection, Connections, Fd, Fds, Orphans, Report, Site, Turnover,
+    Amount, Began, Client, Connection, Connections, Fd, Fds, LeftBehind, Orphans, Report, Site,
+    Turnover,
 };
 
 /// A server that forgets sessions of closed connections, and connections that peers have closed.
@@ -27,18 +28,22 @@ const CLOSED: u64 = 9_120;
 /// What is acquired for each.
 const SESSION: Amount = Amount { count: 3, bytes: 12_288 };
 
-/// Three blocks for each connection, of which many connections leave theirs behind.
-fn forgotten() -> Site {
-    let orphans = Orphans {
+/// What they left behind.
+fn orphans() -> Orphans {
+    Orphans {
         count: FORGETFUL * SESSION.count,
         bytes: FORGETFUL * SESSION.bytes,
         connections: FORGETFUL,
         share: Some(FORGETFUL as f64 / CLOSED as f64),
-    };
+    }
+}
+
+/// Three blocks for each connection, of which many connections leave theirs behind.
+fn forgotten() -> Site {
     let template = sessions();
     let figures = site(1, template.kind, "", 4096, (3 * (FORGETFUL + 400), 3 * (CLOSED + 400)));
     Site {
-        orphans: Some(orphans),
+        orphans: Some(orphans()),
         growth_bytes_per_s: template.growth_bytes_per_s,
         growth_count_per_s: template.growth_count_per_s,
         verdict: template.verdict,
@@ -263,6 +268,7 @@ fn connections() -> Connections {
         closed: CLOSED,
         opened_per_s: Some(210.0),
         with_orphans: FORGETFUL,
+        left_behind: vec![LeftBehind { site: 1, orphans: orphans() }],
         by_end: BTreeMap::from([("peer", 7_310), ("reset", 12), ("us", 1_798)])
             .into_iter()
             .map(|(end, number)| (end.to_owned(), number))

@@ -11,13 +11,17 @@ use std::{
 use super::{Page, pace, table};
 use crate::{
     format::{bytes, count, percent},
-    report::{Amount, Client, Connections},
+    report::{Amount, Client, Connections, Frame, LeftBehind, Site},
 };
 
-/// Clients that have a row; the others are counted.
+/// Clients and call sites that have a row; the others are counted.
 const ROWS: usize = 10;
 
-pub(super) fn write(connections: &Connections, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+pub(super) fn write(
+    connections: &Connections,
+    sites: &[Site],
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
     page.line("")?;
     let rate =
         connections.opened_per_s.map_or_else(String::new, |rate| format!(" ({})", pace(rate)));
@@ -31,7 +35,40 @@ pub(super) fn write(connections: &Connections, page: &mut Page<'_, impl Write>) 
     if let Some(text) = left_behind(connections) {
         page.line(&format!("  {text}"))?;
     }
+    call_sites(connections, sites, page)?;
     clients(connections, page)
+}
+
+/// Where what was left behind was acquired.
+fn call_sites(
+    connections: &Connections,
+    sites: &[Site],
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
+    let left = &connections.left_behind;
+    if left.is_empty() {
+        return Ok(());
+    }
+    let head = ["of closed", "connections", "left behind", "by", "call site"];
+    let row = |one: &LeftBehind| {
+        let site = sites.iter().find(|site| site.id == one.site);
+        let asked = site.and_then(Site::asked).map(Frame::label);
+        vec![
+            one.orphans.share.map_or_else(|| "?".to_owned(), percent),
+            count(one.orphans.connections),
+            format!("{} in {}", bytes(one.orphans.bytes), count(one.orphans.count)),
+            site.map_or_else(|| "?".to_owned(), |site| site.acquired_by.clone()),
+            asked.unwrap_or_else(|| format!("call site {}", one.site)),
+        ]
+    };
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(left.iter().take(ROWS).map(row));
+    table(&rows, page)?;
+    match left.len().saturating_sub(ROWS) {
+        0 => Ok(()),
+        1 => page.line("  … 1 more call site"),
+        more => page.line(&format!("  … {} more call sites", count(more as u64))),
+    }
 }
 
 /// Who closed them, most frequent first.
