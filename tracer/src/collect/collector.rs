@@ -270,7 +270,7 @@ impl Collector {
         }
         brought += records;
         self.look_at_touched();
-        family.into_iter().for_each(|event| self.related(&event));
+        self.all_related(&family);
         if std::mem::take(&mut self.strayed) || Instant::now() >= self.next_look {
             self.look_at_targets();
         }
