@@ -281,7 +281,7 @@ impl Collector {
         self.give_connections(connected)?;
         self.look_at_touched();
         self.tell_of_connections();
-        family.into_iter().for_each(|event| self.related(&event));
+        self.all_related(&family);
         if std::mem::take(&mut self.strayed) || Instant::now() >= self.next_look {
             self.look_at_targets();
         }

@@ -65,6 +65,8 @@ pub(super) struct Found {
     pub(super) sockets: HashMap<(Pid, u32), SocketState>,
     /// Opened and closed in ways that were not seen.
     pub(super) unseen: (u64, u64),
+    /// Targets that have become another program in the last cycle, with the places of that in the order of things.
+    at_exec: Vec<(Pid, u64)>,
     next_look: Option<Instant>,
     /// Bytes of connections when last looked at.
     pub(super) traffic: TrafficSeen,
@@ -98,9 +100,20 @@ impl Collector {
 
     /// Another program runs in a target: what was closed by that is closed at once.
     pub(super) fn close_at_exec(&mut self, pid: Pid, position: u64) {
-        if self.found.is_none() {
-            return;
+        let Some(found) = &mut self.found else { return };
+        found.at_exec.push((pid, position));
+        self.settle_exec(pid, position);
+    }
+
+    /// The same for what was opened shortly before, after this cycle's drain: the next one has brought it.
+    pub(super) fn close_late_at_exec(&mut self) {
+        let Some(found) = &mut self.found else { return };
+        for (pid, position) in std::mem::take(&mut found.at_exec) {
+            self.settle_exec(pid, position);
         }
+    }
+
+    fn settle_exec(&mut self, pid: Pid, position: u64) {
         let Some(open) = descriptors::list(pid) else { return };
         let is_open = |fd: u64| u32::try_from(fd).is_ok_and(|fd| open.contains_key(&fd));
         self.ledger.settle_descriptors(pid, |fd, block| block.position <= position && !is_open(fd));

@@ -10,8 +10,14 @@ use super::{
 use crate::target::{Pid, identify, watch::Watch};
 
 impl Collector {
+    /// Targets have forked, or become other programs, in the cycle that ends.
+    pub(super) fn all_related(&mut self, family: &[Event]) {
+        self.close_late_at_exec();
+        family.iter().for_each(|event| self.related(event));
+    }
+
     /// A target has forked, or become another program.
-    pub(super) fn related(&mut self, event: &Event) {
+    fn related(&mut self, event: &Event) {
         let (pid, parent, at_ns, executed) = match *event {
             Event::Forked { parent, child, files: false, time_ns, .. } => {
                 (child, Some(parent), time_ns, false)
