@@ -69,7 +69,8 @@ fn leaving(report: &Report) -> Result<Vec<Left<'_>>> {
 }
 
 fn told(left: &[Left<'_>]) -> String {
-    left.iter().take(8).map(|one| format!("{one:?}\n")).collect()
+    let lines: Vec<String> = left.iter().take(8).map(|one| format!("{one:?}")).collect();
+    lines.join("\n")
 }
 
 /// C++ has parentheses behind it.

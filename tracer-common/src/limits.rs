@@ -61,5 +61,5 @@ pub const DOUBT_SLOTS: u32 = 1 << 20;
 /// Connections that are known at once. 80 bytes each: 10 MiB.
 pub const CONNECTIONS: u32 = 1 << 17;
 
-/// Numbers for connections that are handed out ahead of the collector: what the busiest servers begin in half a second.
-pub const FREE_CONNECTIONS: u32 = 1 << 15;
+/// Numbers for connections that are handed out ahead of the collector: what a machine begins in a second at the most.
+pub const FREE_CONNECTIONS: u32 = 1 << 17;

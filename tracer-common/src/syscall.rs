@@ -107,28 +107,47 @@ const fn actions() -> [u8; NUMBERS] {
     table[434] = Opener::Pidfd.probe();
     table[436] = CLOSE_RANGE;
     table[438] = Opener::PidfdGetfd.probe();
-    table[42] = CONNECT;
-    table[233] = EPOLL_CTL;
-    table[202] = FUTEX;
-    let mut at = 0;
-    while at < SERVING.len() {
-        table[SERVING[at]] = SERVE;
-        at += 1;
-    }
-    at = 0;
-    while at < WAITING.len() {
-        table[WAITING[at]] = WAIT;
-        at += 1;
-    }
-    table
+    attributing(table)
 }
 
-/// `read`, `write`, `readv`, `writev`, `sendfile`, `sendto`, `recvfrom`, `sendmsg`, `shutdown`, `getsockname`,
-/// `getpeername`, `setsockopt`, `sendmmsg`. (`ioctl`, `getsockopt`, `recvmsg` and `recvmmsg` serve as well.)
-const SERVING: [usize; 13] = [0, 1, 19, 20, 40, 44, 45, 46, 48, 51, 52, 54, 307];
-/// `poll`, `select`, `pause`, `nanosleep`, `wait4`, `rt_sigtimedwait`, `clock_nanosleep`, `epoll_wait`, `waitid`,
-/// `pselect6`, `ppoll`, `epoll_pwait`, `io_uring_enter`, `epoll_pwait2`. (`accept` and `accept4` wait as well.)
-const WAITING: [usize; 14] = [7, 23, 34, 35, 61, 128, 230, 232, 247, 270, 271, 281, 426, 441];
+/// Adds the calls that tell whom a thread serves, and until when.
+const fn attributing(mut table: [u8; NUMBERS]) -> [u8; NUMBERS] {
+    table[233] = EPOLL_CTL;
+    table[202] = FUTEX;
+    table[42] = CONNECT;
+    // `read`, `write`, `readv`, `writev`, `sendfile`, `sendto`, `recvfrom`, `sendmsg`, `shutdown`, `getsockname`,
+    // `getpeername`, `setsockopt`, `sendmmsg`. (`ioctl`, `getsockopt`, `recvmsg` and `recvmmsg` serve as well.)
+    table[0] = SERVE;
+    table[1] = SERVE;
+    table[19] = SERVE;
+    table[20] = SERVE;
+    table[40] = SERVE;
+    table[44] = SERVE;
+    table[45] = SERVE;
+    table[46] = SERVE;
+    table[48] = SERVE;
+    table[51] = SERVE;
+    table[52] = SERVE;
+    table[54] = SERVE;
+    table[307] = SERVE;
+    // `poll`, `select`, `pause`, `nanosleep`, `wait4`, `rt_sigtimedwait`, `clock_nanosleep`, `epoll_wait`, `waitid`,
+    // `pselect6`, `ppoll`, `epoll_pwait`, `io_uring_enter`, `epoll_pwait2`. (`accept` and `accept4` wait as well.)
+    table[7] = WAIT;
+    table[23] = WAIT;
+    table[34] = WAIT;
+    table[35] = WAIT;
+    table[61] = WAIT;
+    table[128] = WAIT;
+    table[230] = WAIT;
+    table[232] = WAIT;
+    table[247] = WAIT;
+    table[270] = WAIT;
+    table[271] = WAIT;
+    table[281] = WAIT;
+    table[426] = WAIT;
+    table[441] = WAIT;
+    table
+}
 
 /// Whether a `futex(2)` with these flags is a wait for a condition or a semaphore: C libraries ask for a set of bits
 /// then (`FUTEX_WAIT_BITSET`), and wait for locks without one.

@@ -8,13 +8,13 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_probe_read_user},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
 use tracer_common::{
     connection::Role,
-    descriptor::{OPENED_AT_ONCE, Opener},
+    descriptor::Opener,
     loss::Loss,
     state::{Opened, Thread},
     syscall::{self, ACTIONS, NUMBERS},
@@ -29,7 +29,7 @@ use crate::{
     maps::TARGETS,
     opening::{NEXT, RECEIVED, Stand, begin_connection, current, go_on, registers_at},
     outstanding::{closed, closed_range},
-    room, unwind,
+    room,
 };
 
 /// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. With the latter nothing is closed yet.
@@ -46,18 +46,8 @@ const DUPLICATES: [u64; 2] = [0, 1030];
 const CLONE_PIDFD: u64 = 0x1000;
 /// `CLONE_FILES` of `unshare(2)`.
 const CLONE_FILES: u64 = 0x400;
-/// `SOL_SOCKET` and `SCM_RIGHTS`, as they stand in the head of a control message.
-const RIGHTS: u64 = 1 | 1 << 32;
-/// Bytes of such a head: a length, and the word above.
-const HEAD: u64 = 16;
-/// Bytes of a `struct mmsghdr`.
-const MESSAGE: u64 = 64;
-/// Control messages of one message that are looked at.
-const CONTROLS: u32 = 3;
 /// `-EINPROGRESS` of `connect(2)`: it goes on.
 pub(crate) const IN_PROGRESS: i64 = -115;
-/// Messages of one `recvmmsg(2)` that are looked at.
-const MESSAGES: u64 = 8;
 
 /// A system call begins.
 #[raw_tracepoint(tracepoint = "sys_enter")]
@@ -76,7 +66,7 @@ pub(crate) fn call_exit(context: RawTracePointContext) -> i32 {
 
 /// Both tracepoints have two arguments, of which the first is where the registers are.
 #[inline(always)]
-fn arguments(context: &RawTracePointContext) -> (*const pt_regs, u64) {
+pub(crate) fn arguments(context: &RawTracePointContext) -> (*const pt_regs, u64) {
     // SAFETY: see above.
     unsafe {
         let arguments = context.as_ptr().cast::<u64>();
@@ -333,30 +323,6 @@ pub(crate) fn separated(action: u8, regs: &pt_regs, call: &Call, thread: &mut Th
     }
 }
 
-/// Messages have come, which may have descriptors with them.
-#[raw_tracepoint(tracepoint = "sys_exit")]
-pub(crate) fn messages_received(context: RawTracePointContext) -> i32 {
-    _ = messages(&context);
-    0
-}
-
-#[inline(always)]
-fn messages(context: &RawTracePointContext) -> Option<()> {
-    let (registers, returned) = arguments(context);
-    let regs = registers_at(registers as u64)?;
-    let call = current(&regs, 0)?;
-    // SAFETY: the value belongs to this thread alone.
-    let opened = unsafe { &mut (*call.thread?).opened };
-    let several = action(regs.orig_rax) == syscall::RECVMMSG;
-    let count = if several { returned } else { 1 };
-    let mut message = 0;
-    while message < MESSAGES && message < count {
-        received(opened, regs.rsi + message * MESSAGE);
-        message += 1;
-    }
-    go_on(context, NEXT)
-}
-
 /// The two descriptors at `place`.
 #[inline(always)]
 fn two(opened: &mut Opened, place: u64) -> Option<()> {
@@ -376,38 +342,4 @@ fn is_alone(thread: &mut Thread) -> bool {
         lose(Loss::TableUnshared);
     }
     alone
-}
-
-/// Appends the descriptors among the control messages of a `struct msghdr` that was received.
-#[inline(never)]
-fn received(opened: &mut Opened, message: u64) -> Option<()> {
-    let (mut at, length) = (read_word(message + 32)?, read_word(message + 40)?);
-    let end = at + length;
-    let mut tries = 0;
-    while tries < CONTROLS && at + HEAD < end {
-        let (size, what) = (read_word(at)?, read_word(at + 8)?);
-        if what == RIGHTS {
-            append(opened, at + HEAD, size.wrapping_sub(HEAD) / 4);
-        }
-        at += (size + 7) & !7;
-        tries += 1;
-    }
-    Some(())
-}
-
-/// Appends `count` numbers that stand at `place`, as many as there is room for.
-#[inline(always)]
-fn append(opened: &mut Opened, place: u64, count: u64) {
-    let already = u64::from(opened.count) & (OPENED_AT_ONCE as u64 - 1);
-    let count = count.min(OPENED_AT_ONCE as u64 - already);
-    let count = unwind::opaque(count) & (2 * OPENED_AT_ONCE as u64 - 1);
-    let count = if count > OPENED_AT_ONCE as u64 { OPENED_AT_ONCE as u64 } else { count };
-    // SAFETY: the list has room behind its first half; the helper checks the target's address.
-    let outcome = unsafe {
-        let list = (&raw mut opened.list).cast::<u32>().add(already as usize);
-        bpf_probe_read_user(list.cast(), (count * 4) as u32, place as *const core::ffi::c_void)
-    };
-    if outcome == 0 {
-        opened.count = already as u32 + count as u32;
-    }
 }

@@ -21,6 +21,7 @@ mod file;
 mod install;
 mod loss;
 mod maps;
+mod message;
 mod opening;
 mod outstanding;
 mod pace;

@@ -50,12 +50,6 @@ const LIGHT_DRAIN_AT_MOST: Duration = Duration::from_secs(1);
 const DRAIN_AT_LEAST: Duration = Duration::from_millis(5);
 /// Drained at once, the table was so full that the next drain must come sooner.
 const CROWDED: usize = limits::YOUNG_ENTRIES as usize / 4;
-/// Numbers of call sites that the programs begin with.
-const FIRST_SITES: u32 = 1 << 14;
-/// Threads whose calls can be followed from the beginning.
-const FIRST_ROOMS: u32 = 1 << 10;
-/// Numbers for connections handed out ahead.
-const CONNECTIONS_AHEAD: u32 = limits::FREE_CONNECTIONS;
 /// Records read between two drains, so that a drain always comes.
 const RECORDS_AT_ONCE: usize = 1 << 18;
 /// Longest wait without a look at requests.
@@ -155,12 +149,7 @@ impl Collector {
             paused: false,
             executed: Vec::new(),
         };
-        // Number 0 is the unknown one.
-        collector.tables.give_sites(1..FIRST_SITES)?;
-        collector.tables.give_rooms(0..FIRST_ROOMS)?;
-        if collector.found.is_some() {
-            collector.give_connections(CONNECTIONS_AHEAD)?;
-        }
+        collector.give_first()?;
         collector.library.settle(TABLES_PATIENCE, &mut collector.tables)?;
         for target in targets {
             collector.admit(&target)?;
@@ -236,20 +225,6 @@ impl Collector {
         Ok(())
     }
 
-    /// Hands the programs the rest of rooms, and of the numbers for call sites: a server's first second can bring tens
-    /// of thousands, but handing out as many takes a tenth of one, and nobody should wait for it.
-    fn give_the_rest(&mut self) -> io::Result<()> {
-        self.tables.give_rooms(FIRST_ROOMS..limits::THREADS)?;
-        let mut from = FIRST_SITES;
-        while from < limits::SITES {
-            let to = limits::SITES.min(from + FIRST_SITES);
-            self.tables.give_sites(from..to)?;
-            self.cycle()?;
-            from = to;
-        }
-        Ok(())
-    }
-
     /// Drains the young, then reads the records: in this order, so that a record never speaks of a
     /// resource that has been drained and has not reached the ledger. Returns how many there were.
     pub(super) fn cycle(&mut self) -> io::Result<usize> {
@@ -289,15 +264,6 @@ impl Collector {
             self.renew_ranges();
         }
         Ok(brought)
-    }
-
-    /// Hands the programs `count` more numbers for connections. Four thousand million later they begin anew.
-    fn give_connections(&mut self, count: u32) -> io::Result<()> {
-        let first = self.next_connection;
-        let numbers = (0..count).map(|at| first.wrapping_add(at));
-        self.next_connection = first.wrapping_add(count);
-        // 0 is nobody's.
-        self.tables.give_connections(numbers.filter(|number| *number != 0))
     }
 
     /// Cycles until nothing comes any more: for when nothing is recorded meanwhile.

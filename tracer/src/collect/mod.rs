@@ -23,6 +23,7 @@ mod ranges;
 mod relatives;
 mod requests;
 pub mod snapshot;
+mod supplies;
 mod tally;
 mod touched;
 pub mod windows;

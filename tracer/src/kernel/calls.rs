@@ -6,12 +6,9 @@
 use std::{os::fd::AsFd as _, path::Path};
 
 use aya::{Ebpf, programs::KProbe};
-use tracer_common::state::{Layout, SocketLayout};
+use tracer_common::state::Layout;
 
-use super::{
-    object::{Failed, own, place, program_failed, tracepoint},
-    types::Types,
-};
+use super::object::{Failed, own, place, program_failed, tracepoint};
 
 /// How file descriptors are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -219,87 +216,4 @@ fn ring(ebpf: &mut Ebpf, name: &'static str, points: &[&str]) {
     if let Err(failed) = attached {
         log::info!("requests to an io_uring are not seen: {failed}");
     }
-}
-
-/// Where the kernel keeps what the programs look at. `tells` says whether it tells programs a task's registers by itself.
-pub(super) fn layout(types: &Types<'_>, tells: bool) -> Result<Layout, Failed> {
-    let at = |what: &'static str| {
-        let (name, member) = what.split_once('.').unwrap_or((what, ""));
-        types.offset_of(name, member).ok_or(Failed::Type { what })
-    };
-    let ring = ring_layout(types).unwrap_or_default();
-    let stack_bytes =
-        if tells { 0 } else { types.stack_bytes().ok_or(Failed::Type { what: "irq_stack" })? };
-    Ok(Layout {
-        task_stack: at("task_struct.stack")?,
-        stack_bytes,
-        task_files: at("task_struct.files")?,
-        task_leader: at("task_struct.group_leader")?,
-        files_table: at("files_struct.fdt")?,
-        table_array: at("fdtable.fd")?,
-        table_length: at("fdtable.max_fds")?,
-        table_taken: at("fdtable.open_fds")?,
-        file_inode: at("file.f_inode")?,
-        file_dentry: at("file.f_path")? + at("path.dentry")?,
-        dentry_name: at("dentry.d_name")? + at("qstr.name")?,
-        inode_mode: at("inode.i_mode")?,
-        inode_super: at("inode.i_sb")?,
-        super_magic: at("super_block.s_magic")?,
-        ..ring
-    })
-}
-
-/// The same of requests to an `io_uring`; `None` on a kernel that keeps them otherwise, or has none.
-fn ring_layout(types: &Types<'_>) -> Option<Layout> {
-    Some(Layout {
-        ring_opcode: types.offset_of("io_kiocb", "opcode")?,
-        ring_result: types.offset_of("io_kiocb", "cqe")? + types.offset_of("io_cqe", "res")?,
-        ring_open_slot: types.offset_of("io_open", "file_slot")?,
-        ring_accept_slot: types.offset_of("io_accept", "file_slot")?,
-        ring_socket_slot: types.offset_of("io_socket", "file_slot")?,
-        ring_close_fd: types.offset_of("io_close", "fd")?,
-        ring_close_slot: types.offset_of("io_close", "file_slot")?,
-        ..Layout::default()
-    })
-}
-
-/// Where it keeps what is told of connections.
-pub(super) fn socket_layout(types: &Types<'_>) -> Result<SocketLayout, Failed> {
-    let at = |what: &'static str| {
-        let (name, member) = what.split_once('.').unwrap_or((what, ""));
-        types.offset_of(name, member).ok_or(Failed::Type { what })
-    };
-    // Since 6.13 the count is one less than the references.
-    let (count, alone) = match types.offset_of("file", "f_ref") {
-        Some(count) => (count, 0),
-        None => (at("file.f_count")?, 1),
-    };
-    Ok(SocketLayout {
-        file_private: at("file.private_data")?,
-        file_count: count,
-        file_alone: alone,
-        inode_number: at("inode.i_ino")?,
-        socket_file: at("socket.file")?,
-        socket_sock: at("socket.sk")?,
-        family: at("sock_common.skc_family")?,
-        state: at("sock_common.skc_state")?,
-        local_port: at("sock_common.skc_num")?,
-        peer_port: at("sock_common.skc_dport")?,
-        local_inet: at("sock_common.skc_rcv_saddr")?,
-        peer_inet: at("sock_common.skc_daddr")?,
-        local_inet6: at("sock_common.skc_v6_rcv_saddr")?,
-        peer_inet6: at("sock_common.skc_v6_daddr")?,
-        protocol: at("sock.sk_protocol")?,
-        error: at("sock.sk_err")?,
-        peer_pid: at("sock.sk_peer_pid")?,
-        pid_number: at("pid.numbers")? + at("upid.nr")?,
-        received: at("tcp_sock.bytes_received")?,
-        acked: at("tcp_sock.bytes_acked")?,
-        written: at("tcp_sock.write_seq")?,
-        unacked: at("tcp_sock.snd_una")?,
-        unix_address: at("unix_sock.addr")?,
-        unix_peer: at("unix_sock.peer")?,
-        address_length: at("unix_address.len")?,
-        address_path: at("unix_address.name")? + at("sockaddr_un.sun_path")?,
-    })
 }

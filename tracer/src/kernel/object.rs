@@ -23,16 +23,13 @@ use super::{
     code::descriptor,
     hold::{Programs, Way},
     multi::Multi,
+    offsets,
     older::{self, Older},
     syscall,
-    tables::{self, Plain, Tables},
+    tables::{self, Tables},
     touch,
-    types::Types,
 };
-use tracer_common::{
-    limits,
-    state::{Layout, SocketLayout},
-};
+use tracer_common::limits;
 
 /// Another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
@@ -234,7 +231,7 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         older::lift_memory_limit();
     }
     let level = wanted as u8;
-    let (pid_offset, layout, sockets) = offsets(children, descriptors, !older)?;
+    let (pid_offset, layout, sockets) = offsets::all(children, descriptors, !older)?;
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
@@ -276,27 +273,6 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     let undisturbed = means == Means::Touches || backend == Some(Backend::Kprobe);
     let tables = Tables::take(&mut ebpf, undisturbed)?;
     Ok(Loaded { programs: Programs::new(ebpf, way), tables, log, backend })
-}
-
-/// What programs must know of the kernel's structures.
-type Offsets = (u32, Plain<Layout>, Plain<SocketLayout>);
-
-/// Where a task keeps its id, and where things behind file descriptors are; zeros for what is not wanted. `tells` says
-/// whether the kernel tells programs a task's registers.
-fn offsets(children: bool, descriptors: bool, tells: bool) -> Result<Offsets, Failed> {
-    if !children && !descriptors {
-        return Ok((0, Plain(Layout::default()), Plain(SocketLayout::default())));
-    }
-    let btf = kernel_types()?;
-    let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
-    let pid = types.offset_of("task_struct", "pid");
-    let pid = pid.ok_or(Failed::Type { what: "task_struct.pid" })?;
-    let (layout, sockets) = if descriptors {
-        (calls::layout(&types, tells)?, calls::socket_layout(&types)?)
-    } else {
-        (Layout::default(), SocketLayout::default())
-    };
-    Ok((pid, Plain(layout), Plain(sockets)))
 }
 
 /// The kernel's type information.

@@ -107,6 +107,17 @@ unsafe impl<T: FromBytes + IntoBytes + Immutable + Copy + 'static> Pod for Plain
 /// A resource taken out of the young.
 pub type Drained = (Key, Young);
 
+/// What the programs are handed out by number.
+#[derive(Clone, Copy, Debug)]
+pub enum Supply {
+    /// Numbers for call sites.
+    Sites,
+    /// Rooms for threads.
+    Rooms,
+    /// Numbers for connections.
+    Connections,
+}
+
 /// The maps.
 pub struct Tables {
     switch: Array<MapData, u32>,
@@ -245,24 +256,6 @@ impl Tables {
             .map_err(io::Error::other)
     }
 
-    /// Hands the programs more numbers for call sites: those of `numbers`, in order.
-    pub fn give_sites(&mut self, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
-        let _guard = self.undisturbed();
-        for number in numbers {
-            self.free_sites.push(number, 0).map_err(io::Error::other)?;
-        }
-        Ok(())
-    }
-
-    /// Hands the programs more numbers for connections: those of `numbers`, in order.
-    pub fn give_connections(&mut self, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
-        let _guard = self.undisturbed();
-        for number in numbers {
-            self.free_connections.push(number, 0).map_err(io::Error::other)?;
-        }
-        Ok(())
-    }
-
     /// The connection `number`, whose socket the kernel had there, is over: what comes there next is another one.
     pub fn forget_connection(&mut self, socket: u64, number: u32) {
         // The programs may have seen its end, or another one's beginning, which they tell.
@@ -270,6 +263,17 @@ impl Tables {
         if known.is_ok_and(|known| known.0.first_chunk() == Some(&number.to_ne_bytes())) {
             drop(self.connections.remove(&socket));
         }
+    }
+
+    /// Hands the programs more of what there is one of each number of: those of `numbers`, in order.
+    pub fn give(&mut self, what: Supply, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+        let _guard = self.undisturbed();
+        let queue = match what {
+            Supply::Sites => &mut self.free_sites,
+            Supply::Rooms => &mut self.free_rooms,
+            Supply::Connections => &mut self.free_connections,
+        };
+        numbers.into_iter().try_for_each(|number| queue.push(number, 0)).map_err(io::Error::other)
     }
 
     /// Takes everything out of the young, appending to `taken`.
@@ -338,15 +342,6 @@ impl Tables {
                     .and_then(|()| self.free_rooms.push(room, 0))
                     .map_err(io::Error::other)?;
             }
-        }
-        Ok(())
-    }
-
-    /// Hands the programs more rooms for threads: those of `numbers`, in order.
-    pub fn give_rooms(&mut self, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
-        let _guard = self.undisturbed();
-        for number in numbers {
-            self.free_rooms.push(number, 0).map_err(io::Error::other)?;
         }
         Ok(())
     }

@@ -1,0 +1,95 @@
+//! As many connections are opened and closed in the report, and in the log of connections, as the client says:
+//! 20,000 that live for milliseconds, or as many as `LEAKTRACE_CONNECTIONS` says.
+
+use std::{collections::BTreeMap, env, fs};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tests::{
+    Service, Trace,
+    churn::{churn, finish, start},
+    root_or_skip, scratch, wait_until,
+};
+
+/// Connections, without another wish.
+const CONNECTIONS: &str = "20000";
+
+fn counts(service: &Service, name: &str) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let wanted = env::var("LEAKTRACE_CONNECTIONS").unwrap_or_else(|_| CONNECTIONS.to_owned());
+    churn(service, &["--connections", "130"])?.check()?;
+    let log = scratch(&format!("connections-{name}.log"))?;
+    let path = log.to_str().context("a path of text")?;
+    let trace = Trace::attach(
+        service.pid(),
+        &["--kind", "fd,socket", "--min-age", "1s", "--log-connections", path],
+    )?;
+    let ways = ["--ways", "polite,we-first,keep-alive,reset,mid-request,connect-close"];
+    let options =
+        [&ways[..], &["--connections", &wanted, "--at-once", "50", "--seconds", "59"]].concat();
+    let churned = finish(start(service, &options)?)?;
+    churned.check()?;
+    let connected = churned.number("/total/connected")?;
+    wait_until("all are closed in the log", std::time::Duration::from_secs(10), || {
+        Ok(lines(&fs::read_to_string(&log)?)?.get("closed") == Some(&connected))
+    })?;
+    let report = trace.stop()?;
+    ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    ensure!(connected.to_string() == wanted, "{connected} of {wanted} connected in time");
+    for (figure, number) in [("opened", connected), ("closed", connected), ("open", 0)] {
+        let found = report.number(&format!("/connections/{figure}"))?;
+        ensure!(found == number, "{figure}: {found} reported, {number} true");
+    }
+    // Those of every client, and every way to end.
+    let sources = churned.0.get("sources").and_then(Value::as_object).context("sources")?;
+    let clients = report.list("/connections/clients")?;
+    ensure!(clients.len() == sources.len(), "{} of {} clients", clients.len(), sources.len());
+    for client in clients {
+        let address = client.get("address").and_then(Value::as_str).context("an address")?;
+        let of = |name: &str| client.get(name).and_then(Value::as_u64);
+        let true_count = churned.number(&format!("/sources/{address}/connected"))?;
+        ensure!(
+            (of("opened"), of("closed"), of("open"))
+                == (Some(true_count), Some(true_count), Some(0)),
+            "{address}: {true_count} true, {client}"
+        );
+    }
+    let ends = report.at("/connections/by_end")?.as_object().context("ends")?;
+    let ended: u64 = ends.values().filter_map(Value::as_u64).sum();
+    ensure!(ended == connected, "{ends:?} of {connected}");
+    let logged = lines(&fs::read_to_string(&log)?)?;
+    let expected =
+        BTreeMap::from([("opened".to_owned(), connected), ("closed".to_owned(), connected)]);
+    ensure!(logged == expected, "{logged:?} in the log, {expected:?} true");
+    Ok(())
+}
+
+/// Lines of the log by what they tell; each is whole.
+fn lines(text: &str) -> Result<BTreeMap<String, u64>> {
+    let mut counts = BTreeMap::new();
+    // The last one may be under way.
+    let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
+    for line in whole.lines() {
+        let line: Value = serde_json::from_str(line).with_context(|| format!("a line `{line}`"))?;
+        let event = line.get("event").and_then(Value::as_str).context("an event")?;
+        *counts.entry(event.to_owned()).or_default() += 1;
+    }
+    Ok(counts)
+}
+
+#[test]
+fn of_a_server_on_libevent() -> Result<()> {
+    counts(&Service::http_server(&[])?, "libevent")
+}
+
+#[test]
+fn of_a_server_on_uwebsockets() -> Result<()> {
+    counts(&Service::uws_server(&[])?, "uwebsockets")
+}
+
+#[test]
+fn of_a_server_with_a_pool_of_threads() -> Result<()> {
+    counts(&Service::pool_server(&[])?, "pool")
+}

@@ -1,0 +1,54 @@
+//! What the programs are handed out by number: rooms for threads, numbers for call sites and connections.
+
+use std::io;
+
+use tracer_common::limits;
+
+use super::collector::Collector;
+use crate::kernel::Supply;
+
+/// Numbers of call sites that the programs begin with.
+const FIRST_SITES: u32 = 1 << 14;
+/// Threads whose calls can be followed from the beginning.
+const FIRST_ROOMS: u32 = 1 << 10;
+/// Numbers for connections that the programs begin with.
+const FIRST_CONNECTIONS: u32 = 1 << 13;
+
+impl Collector {
+    /// Hands the programs what they begin with.
+    pub(super) fn give_first(&mut self) -> io::Result<()> {
+        // Number 0 is the unknown one.
+        self.tables.give(Supply::Sites, 1..FIRST_SITES)?;
+        self.tables.give(Supply::Rooms, 0..FIRST_ROOMS)?;
+        if self.found.is_some() {
+            self.give_connections(FIRST_CONNECTIONS)?;
+        }
+        Ok(())
+    }
+
+    /// Hands the programs the rest of rooms, and of the numbers for call sites: a server's first second can bring tens
+    /// of thousands, but handing out as many takes a tenth of one, and nobody should wait for it.
+    pub(super) fn give_the_rest(&mut self) -> io::Result<()> {
+        self.tables.give(Supply::Rooms, FIRST_ROOMS..limits::THREADS)?;
+        if self.found.is_some() {
+            self.give_connections(limits::FREE_CONNECTIONS - FIRST_CONNECTIONS)?;
+        }
+        let mut from = FIRST_SITES;
+        while from < limits::SITES {
+            let to = limits::SITES.min(from + FIRST_SITES);
+            self.tables.give(Supply::Sites, from..to)?;
+            self.cycle()?;
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// Hands the programs `count` more numbers for connections. Four thousand million later they begin anew.
+    pub(super) fn give_connections(&mut self, count: u32) -> io::Result<()> {
+        let first = self.next_connection;
+        let numbers = (0..count).map(|at| first.wrapping_add(at));
+        self.next_connection = first.wrapping_add(count);
+        // 0 is nobody's.
+        self.tables.give(Supply::Connections, numbers.filter(|number| *number != 0))
+    }
+}

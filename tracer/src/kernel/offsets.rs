@@ -1,0 +1,113 @@
+//! Where the kernel keeps what the programs look at: from its type information.
+
+use tracer_common::state::{Layout, SocketLayout};
+
+use super::{
+    object::{Failed, kernel_types},
+    tables::Plain,
+    types::Types,
+};
+
+/// What programs must know of the kernel's structures.
+type Offsets = (u32, Plain<Layout>, Plain<SocketLayout>);
+
+/// Where a task keeps its id, and where things behind file descriptors are; zeros for what is not wanted. `tells` says
+/// whether the kernel tells programs a task's registers.
+pub(super) fn all(children: bool, descriptors: bool, tells: bool) -> Result<Offsets, Failed> {
+    if !children && !descriptors {
+        return Ok((0, Plain(Layout::default()), Plain(SocketLayout::default())));
+    }
+    let btf = kernel_types()?;
+    let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
+    let pid = types.offset_of("task_struct", "pid");
+    let pid = pid.ok_or(Failed::Type { what: "task_struct.pid" })?;
+    let (layout, sockets) = if descriptors {
+        (layout(&types, tells)?, sockets(&types)?)
+    } else {
+        (Layout::default(), SocketLayout::default())
+    };
+    Ok((pid, Plain(layout), Plain(sockets)))
+}
+
+/// Where the kernel keeps what the programs look at. `tells` says whether it tells programs a task's registers by itself.
+fn layout(types: &Types<'_>, tells: bool) -> Result<Layout, Failed> {
+    let at = |what: &'static str| {
+        let (name, member) = what.split_once('.').unwrap_or((what, ""));
+        types.offset_of(name, member).ok_or(Failed::Type { what })
+    };
+    let ring = ring_layout(types).unwrap_or_default();
+    let stack_bytes =
+        if tells { 0 } else { types.stack_bytes().ok_or(Failed::Type { what: "irq_stack" })? };
+    Ok(Layout {
+        task_stack: at("task_struct.stack")?,
+        stack_bytes,
+        task_files: at("task_struct.files")?,
+        task_leader: at("task_struct.group_leader")?,
+        files_table: at("files_struct.fdt")?,
+        table_array: at("fdtable.fd")?,
+        table_length: at("fdtable.max_fds")?,
+        table_taken: at("fdtable.open_fds")?,
+        file_inode: at("file.f_inode")?,
+        file_dentry: at("file.f_path")? + at("path.dentry")?,
+        dentry_name: at("dentry.d_name")? + at("qstr.name")?,
+        inode_mode: at("inode.i_mode")?,
+        inode_super: at("inode.i_sb")?,
+        super_magic: at("super_block.s_magic")?,
+        ..ring
+    })
+}
+
+/// The same of requests to an `io_uring`; `None` on a kernel that keeps them otherwise, or has none.
+fn ring_layout(types: &Types<'_>) -> Option<Layout> {
+    Some(Layout {
+        ring_opcode: types.offset_of("io_kiocb", "opcode")?,
+        ring_result: types.offset_of("io_kiocb", "cqe")? + types.offset_of("io_cqe", "res")?,
+        ring_open_slot: types.offset_of("io_open", "file_slot")?,
+        ring_accept_slot: types.offset_of("io_accept", "file_slot")?,
+        ring_socket_slot: types.offset_of("io_socket", "file_slot")?,
+        ring_close_fd: types.offset_of("io_close", "fd")?,
+        ring_close_slot: types.offset_of("io_close", "file_slot")?,
+        ..Layout::default()
+    })
+}
+
+/// Where it keeps what is told of connections.
+fn sockets(types: &Types<'_>) -> Result<SocketLayout, Failed> {
+    let at = |what: &'static str| {
+        let (name, member) = what.split_once('.').unwrap_or((what, ""));
+        types.offset_of(name, member).ok_or(Failed::Type { what })
+    };
+    // Since 6.13 the count is one less than the references.
+    let (count, alone) = match types.offset_of("file", "f_ref") {
+        Some(count) => (count, 0),
+        None => (at("file.f_count")?, 1),
+    };
+    Ok(SocketLayout {
+        file_private: at("file.private_data")?,
+        file_count: count,
+        file_alone: alone,
+        inode_number: at("inode.i_ino")?,
+        socket_file: at("socket.file")?,
+        socket_sock: at("socket.sk")?,
+        family: at("sock_common.skc_family")?,
+        state: at("sock_common.skc_state")?,
+        local_port: at("sock_common.skc_num")?,
+        peer_port: at("sock_common.skc_dport")?,
+        local_inet: at("sock_common.skc_rcv_saddr")?,
+        peer_inet: at("sock_common.skc_daddr")?,
+        local_inet6: at("sock_common.skc_v6_rcv_saddr")?,
+        peer_inet6: at("sock_common.skc_v6_daddr")?,
+        protocol: at("sock.sk_protocol")?,
+        error: at("sock.sk_err")?,
+        peer_pid: at("sock.sk_peer_pid")?,
+        pid_number: at("pid.numbers")? + at("upid.nr")?,
+        received: at("tcp_sock.bytes_received")?,
+        acked: at("tcp_sock.bytes_acked")?,
+        written: at("tcp_sock.write_seq")?,
+        unacked: at("tcp_sock.snd_una")?,
+        unix_address: at("unix_sock.addr")?,
+        unix_peer: at("unix_sock.peer")?,
+        address_length: at("unix_address.len")?,
+        address_path: at("unix_address.name")? + at("sockaddr_un.sun_path")?,
+    })
+}
