@@ -293,6 +293,10 @@ pub struct Thread {
     pub serving: u32,
     /// 1 when that one was accepted: those that the target opens meanwhile serve it too.
     pub accepted: u32,
+    /// The descriptor at whose other end it is; `u32::MAX` when that is closed.
+    pub served: u32,
+    /// Explicit padding.
+    pub unused: u32,
     /// Digest of the stack under way.
     pub digest: Digest,
     /// The frame that unwinding has come to.
@@ -434,7 +438,7 @@ const _: () = assert!(
         == 40
             + 56
             + 32
-            + 8
+            + 16
             + 16
             + size_of::<Walk>()
             + size_of::<Opened>()

@@ -48,9 +48,6 @@ pub const FUTEX: u8 = 18;
 /// `connect`.
 pub const CONNECT: u8 = 19;
 
-/// `epoll_ctl`: serves whoever is at the other end of its third argument.
-pub const EPOLL_CTL: u8 = 20;
-
 /// What to do about each call, by its number: one of the above, or the probe number of the opener whose new descriptor
 /// the call returns.
 pub static ACTIONS: [u8; NUMBERS] = actions();
@@ -112,7 +109,6 @@ const fn actions() -> [u8; NUMBERS] {
 
 /// Adds the calls that tell whom a thread serves, and until when.
 const fn attributing(mut table: [u8; NUMBERS]) -> [u8; NUMBERS] {
-    table[233] = EPOLL_CTL;
     table[202] = FUTEX;
     table[42] = CONNECT;
     // `read`, `write`, `readv`, `writev`, `sendfile`, `sendto`, `recvfrom`, `sendmsg`, `shutdown`, `getsockname`,
@@ -173,7 +169,7 @@ pub const fn opener(action: u8, number: u64) -> u8 {
         GETSOCKOPT => Opener::Getsockopt,
         // Requests to a ring that have waited are completed when some call of their thread's ends.
         CLOSE | CLOSE_RANGE | UNSHARE => Opener::IoUring,
-        NOTHING | SERVE | WAIT | FUTEX | CONNECT | EPOLL_CTL => match number {
+        NOTHING | SERVE | WAIT | FUTEX | CONNECT => match number {
             READ | READV => Opener::Read,
             RING_ENTER => Opener::IoUring,
             _ => Opener::Call,

@@ -4,7 +4,9 @@
 //! connection, until it waits for work again. `docs/decisions/0010-connections.md` has the argument.
 
 use aya_ebpf::{
-    EbpfContext as _, helpers::generated::bpf_probe_read_kernel, macros::raw_tracepoint,
+    EbpfContext as _,
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel},
+    macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
 use tracer_common::{
@@ -23,6 +25,9 @@ use crate::{
     outstanding::{NO_WAKEUP, now_ns, position},
     room, socket,
 };
+
+/// No descriptor: the one that was served is gone, and its number may be another's.
+const NOBODYS: u32 = u32::MAX;
 
 /// A TCP socket changes its state: on whatever processor, for whatever process.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
@@ -54,7 +59,7 @@ pub(crate) fn serve(context: &impl Stand, call: &Call, fd: u32) -> Option<()> {
     let sock = socket::behind(file)?;
     // SAFETY: copied; a value that is removed meanwhile is one of a socket that nobody works on.
     if let Some(connection) = unsafe { CONNECTIONS.get(sock) } {
-        set(call, connection.number, connection.role);
+        set(call, fd, connection.number, connection.role);
         return Some(());
     }
     if !matches!(socket::family(sock)?, INET | INET6)
@@ -65,6 +70,14 @@ pub(crate) fn serve(context: &impl Stand, call: &Call, fd: u32) -> Option<()> {
         return None;
     }
     begin_connection(context, call, fd, file, Role::Before)
+}
+
+/// Whether the thread serves whoever is at the other end of this descriptor already: mostly it does.
+#[inline(always)]
+pub(crate) fn is_served(fd: u32) -> bool {
+    // SAFETY: the value belongs to this thread alone.
+    room::find(bpf_get_current_pid_tgid())
+        .is_some_and(|thread| unsafe { (*thread).serving != 0 && (*thread).served == fd })
 }
 
 /// The thread waits for work.
@@ -78,7 +91,7 @@ pub(crate) fn wait(id: u64) {
 
 /// What is begun for an accepted connection, with another server for example, serves the accepted one.
 #[inline(always)]
-fn set(call: &Call, number: u32, role: u32) -> Option<()> {
+fn set(call: &Call, fd: u32, number: u32, role: u32) -> Option<()> {
     let thread: *mut Thread = match call.thread {
         Some(thread) => thread,
         None => room::give_if_any(call.id, call.target)?,
@@ -89,6 +102,7 @@ fn set(call: &Call, number: u32, role: u32) -> Option<()> {
         if accepted >= (*thread).accepted || (*thread).serving == 0 {
             (*thread).serving = number;
             (*thread).accepted = accepted;
+            (*thread).served = fd;
         }
     }
     Some(())
@@ -124,7 +138,7 @@ pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> O
         lose(Loss::ConnectionDropped);
         return None;
     }
-    set(call, number, role as u32)
+    set(call, fd, number, role as u32)
 }
 
 /// Sends what is known of a connection that begins. `None` when the ring buffer is full.
@@ -195,7 +209,7 @@ pub(crate) fn closing(call: &Call, file: u64) -> Option<()> {
     let sock = socket::behind(file)?;
     // SAFETY: copied at once.
     let connection = *unsafe { CONNECTIONS.get(sock) }?;
-    _ = set(call, connection.number, connection.role);
+    _ = set(call, NOBODYS, connection.number, connection.role);
     if !socket::is_last(file) {
         return None;
     }

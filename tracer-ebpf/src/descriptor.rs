@@ -101,20 +101,17 @@ pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> 
     if action == syscall::WAIT || action == syscall::FUTEX {
         return waiting(action, regs);
     }
-    let call = current(core::ptr::null(), 0)?;
     let argument = |offset| register(regs, offset);
+    if action == syscall::SERVE {
+        let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
+        if connection::is_served(fd) {
+            return Some(());
+        }
+        let call = current(core::ptr::null(), 0)?;
+        return connection::serve(context, &call, fd);
+    }
+    let call = current(core::ptr::null(), 0)?;
     match action {
-        syscall::SERVE => {
-            return connection::serve(
-                context,
-                &call,
-                argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
-            );
-        }
-        syscall::EPOLL_CTL => {
-            let fd = argument(core::mem::offset_of!(pt_regs, rdx))? as u32;
-            return connection::serve(context, &call, fd);
-        }
         syscall::CLOSE => {
             let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
             // Some close whatever numbers there are.
@@ -212,12 +209,16 @@ pub(crate) fn is_pending() -> bool {
 #[inline(always)]
 fn exit(context: &RawTracePointContext) -> Option<()> {
     let (registers, returned) = arguments(context);
+    let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
+    let action = action(number);
+    if action <= syscall::CLOSE || matches!(action, syscall::SERVE | syscall::WAIT | syscall::FUTEX)
+    {
+        return None;
+    }
     if !is_pending() || ((returned as i64) < 0 && returned as i64 != IN_PROGRESS) {
         return None;
     }
-    let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
-    let action = action(number);
-    if action <= syscall::CLOSE || ((returned as i64) < 0 && action != syscall::CONNECT) {
+    if (returned as i64) < 0 && action != syscall::CONNECT {
         return None;
     }
     let regs = registers_at(registers as u64)?;
@@ -297,7 +298,6 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             thread.opened.list[0] = read_word(regs.r10)? as u32;
             Opener::Getsockopt
         }
-        syscall::SERVE | syscall::WAIT | syscall::FUTEX | syscall::EPOLL_CTL => return None,
         syscall::CONNECT => {
             let file = file::behind(regs.rdi as u32)?;
             return begin_connection(context, &call, regs.rdi as u32, file, Role::Connected);
