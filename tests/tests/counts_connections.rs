@@ -32,11 +32,22 @@ fn counts(service: &Service, name: &str) -> Result<()> {
     let churned = finish(start(service, &options)?)?;
     churned.check()?;
     let connected = churned.number("/total/connected")?;
-    wait_until("all are closed in the log", std::time::Duration::from_secs(10), || {
-        Ok(lines(&fs::read_to_string(&log)?)?.get("closed") == Some(&connected))
-    })?;
+    let logged =
+        wait_until("all are closed in the log", std::time::Duration::from_secs(20), || {
+            Ok(lines(&fs::read_to_string(&log)?)?.get("closed") == Some(&connected))
+        });
     let report = trace.stop()?;
     ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    logged.with_context(|| {
+        let figure = |name: &str| report.at(name).map(Value::to_string).unwrap_or_default();
+        format!(
+            "{connected} connected; {} opened, {} closed, {} open; log {}",
+            figure("/connections/opened"),
+            figure("/connections/closed"),
+            figure("/connections/open"),
+            figure("/accounting/connections_log")
+        )
+    })?;
     ensure!(connected.to_string() == wanted, "{connected} of {wanted} connected in time");
     for (figure, number) in [("opened", connected), ("closed", connected), ("open", 0)] {
         let found = report.number(&format!("/connections/{figure}"))?;

@@ -126,7 +126,14 @@ pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> O
         lose(Loss::ConnectionDropped);
         return None;
     };
-    let connection = Connection { number, role: role as u32, ended_ns: 0, state: 0, error: 0 };
+    let mut connection = Connection { number, role: role as u32, ended_ns: 0, state: 0, error: 0 };
+    // It may have ended before it was accepted.
+    let state = socket::state(sock)?;
+    if family != UNIX && matches!(state, CLOSE_WAIT | CLOSED) {
+        connection.ended_ns = now_ns();
+        connection.state = state;
+        connection.error = socket::error(sock);
+    }
     if CONNECTIONS.insert(sock, &connection, 0).is_err() {
         _ = FREE_CONNECTIONS.push(number, 0);
         lose(Loss::ConnectionDropped);

@@ -26,8 +26,8 @@ use crate::{
     report::ConnectionsLog,
 };
 
-/// What waits for the disk at most: some seconds of ten thousand connections each.
-const QUEUE: usize = 1 << 15;
+/// What waits for the disk at most: all that the programs can tell of before they are heard, which may come at once.
+const QUEUE: usize = 1 << 17;
 /// Bytes written at once.
 const AT_ONCE: usize = 1 << 16;
 /// How long a disk may take for the last lines.
