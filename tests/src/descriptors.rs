@@ -37,6 +37,9 @@ const ASKS: &str = "by_io_uring_worker";
 /// Openers that the programs at every system call do not see, so that leaktrace finds open what they opened: a function
 /// that reads events with descriptors in them.
 pub const UNSEEN: &[&str] = &["by_fanotify_read"];
+/// Functions that each begin a connection, or accept one.
+const CONNECTING: [&str; 6] =
+    ["by_connect", "by_udp", "by_unix", "by_accept", "by_accept4", "by_io_uring_accept"];
 /// Why stacks of a program that has just begun are cut: where its code is, is not known yet.
 const JUST_BEGUN: &str = "code that was just loaded or made";
 
@@ -224,6 +227,15 @@ fn compare_sums(
     if !expected.flows {
         return Ok(());
     }
+    let opened = |one: &Account| -> u64 {
+        let seen = CONNECTING.iter().filter(|name| !expected.unseen.contains(*name));
+        seen.filter_map(|name| one.openers.get(*name)).sum()
+    };
+    let own: u64 = expected.accounts.iter().map(opened).sum();
+    let said = report.number("/connections/opened")?;
+    if said != own && expected.aside.is_empty() {
+        differences.push(format!("connections: {said} reported, {own} true"));
+    }
     for (name, of) in
         [("opened", (|one| one.opened) as fn(&Account) -> u64), ("closed", |one| one.closed)]
     {
@@ -304,6 +316,7 @@ mod tests {
         };
         json!({
             "accounting": {"lost": {}},
+            "connections": {"opened": 2},
             "fds": {
                 "open": 4, "opened": 4, "closed": 1, "limit": 8192, "seconds_to_limit": null,
                 "by_type": {"device": 2, "socket": 1, "file": 1, "pipe": 0},
@@ -413,6 +426,8 @@ mod tests {
     fn sums_are_compared_by_number() {
         let said = said_of(|json| json["fds"]["opened"] = json!(5));
         assert!(said.contains("\nopened: 5 reported, 4 true"), "{said}");
+        let said = said_of(|json| json["connections"]["opened"] = json!(3));
+        assert!(said.contains("\nconnections: 3 reported, 2 true"), "{said}");
         let said = said_of(|json| json["fds"]["open"] = json!(3));
         assert!(said.contains("\nopen: 3 reported, 4 true"), "{said}");
         let said = said_of(|json| json["fds"]["by_type"]["pipe"] = json!(1));

@@ -122,26 +122,22 @@ pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> O
     if !matches!(family, UNIX | INET | INET6) {
         return None;
     }
+    let state = socket::state(sock)?;
     let Ok(Some(number)) = FREE_CONNECTIONS.pop() else {
         lose(Loss::ConnectionDropped);
         return None;
     };
     let mut connection = Connection { number, role: role as u32, ended_ns: 0, state: 0, error: 0 };
     // It may have ended before it was accepted.
-    let state = socket::state(sock)?;
     if family != UNIX && matches!(state, CLOSE_WAIT | CLOSED) {
         connection.ended_ns = now_ns();
         connection.state = state;
         connection.error = socket::error(sock);
     }
-    if CONNECTIONS.insert(sock, &connection, 0).is_err() {
-        _ = FREE_CONNECTIONS.push(number, 0);
-        lose(Loss::ConnectionDropped);
-        return None;
-    }
-    // Until it is told, what it ends with is not known to be its own.
-    if tell(call, fd, file, sock, family, &connection, site).is_none() {
+    let known = CONNECTIONS.insert(sock, &connection, 0).is_ok();
+    if !known || tell(call, fd, file, sock, family, &connection, site).is_none() {
         _ = CONNECTIONS.remove(&sock);
+        _ = FREE_CONNECTIONS.push(number, 0);
         lose(Loss::ConnectionDropped);
         return None;
     }

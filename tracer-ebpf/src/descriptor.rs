@@ -209,16 +209,12 @@ pub(crate) fn is_pending() -> bool {
 #[inline(always)]
 fn exit(context: &RawTracePointContext) -> Option<()> {
     let (registers, returned) = arguments(context);
-    let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
-    let action = action(number);
-    if action <= syscall::CLOSE || matches!(action, syscall::SERVE | syscall::WAIT | syscall::FUTEX)
-    {
-        return None;
-    }
     if !is_pending() || ((returned as i64) < 0 && returned as i64 != IN_PROGRESS) {
         return None;
     }
-    if (returned as i64) < 0 && action != syscall::CONNECT {
+    let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
+    let action = action(number);
+    if action <= syscall::CLOSE || ((returned as i64) < 0 && action != syscall::CONNECT) {
         return None;
     }
     let regs = registers_at(registers as u64)?;
@@ -298,6 +294,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             thread.opened.list[0] = read_word(regs.r10)? as u32;
             Opener::Getsockopt
         }
+        syscall::SERVE | syscall::WAIT | syscall::FUTEX => return None,
         syscall::CONNECT => {
             let file = file::behind(regs.rdi as u32)?;
             return begin_connection(context, &call, regs.rdi as u32, file, Role::Connected);

@@ -69,8 +69,8 @@ pub struct Account {
     pub rows: BTreeMap<u64, Row>,
     /// How often numbers were opened.
     pub opened: u64,
-    /// Who opened any of them.
-    pub openers: Vec<String>,
+    /// Who opened any of them, and how often.
+    pub openers: BTreeMap<String, u64>,
     /// How often they were closed.
     pub closed: u64,
     /// What was open when the account began.
@@ -118,7 +118,10 @@ impl Account {
             tid: number(line, "tid")?,
             rows,
             opened: opened.values().filter_map(Value::as_u64).sum(),
-            openers: opened.keys().cloned().collect(),
+            openers: opened
+                .iter()
+                .filter_map(|(name, times)| Some((name.clone(), times.as_u64()?)))
+                .collect(),
             closed: number(line, "closed")?,
             held_before: number(line, "held_before")?,
             refused: refused.map(str::to_owned).collect(),
@@ -150,7 +153,7 @@ impl Account {
 
     /// Whether one of these has opened anything, be it closed again.
     pub fn has_any(&self, openers: &[&str]) -> bool {
-        self.openers.iter().any(|one| openers.contains(&one.as_str()))
+        self.openers.keys().any(|one| openers.contains(&one.as_str()))
     }
 
     /// How many open numbers each function has.
