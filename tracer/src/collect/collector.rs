@@ -237,14 +237,13 @@ impl Collector {
                 None => *malformed += 1,
             }
         }
-        let (mut family, mut connected) = (Vec::new(), 0);
+        let (mut family, begun) = (Vec::new(), ledger.connections_begun());
         let records = self.tables.records(RECORDS_AT_ONCE, |record| match decode(record) {
             Some(event) => {
                 *strayed |= matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
                 if matches!(event, Event::Forked { .. } | Event::Executed { .. }) {
                     family.push(event.clone());
                 }
-                connected += u32::from(matches!(event, Event::Connected(_)));
                 take_in(ledger, touches, event);
             }
             None => *malformed += 1,
@@ -253,7 +252,8 @@ impl Collector {
             ledger.cycled();
         }
         brought += records;
-        self.give_connections(connected)?;
+        // As many as were used.
+        self.give_connections(self.ledger.connections_begun() - begun)?;
         self.look_at_touched();
         self.tell_of_connections();
         self.all_related(&family);

@@ -21,7 +21,7 @@ impl Collector {
         self.tables.give(Supply::Sites, 1..FIRST_SITES)?;
         self.tables.give(Supply::Rooms, 0..FIRST_ROOMS)?;
         if self.found.is_some() {
-            self.give_connections(FIRST_CONNECTIONS)?;
+            self.give_connections(FIRST_CONNECTIONS.into())?;
         }
         Ok(())
     }
@@ -31,7 +31,7 @@ impl Collector {
     pub(super) fn give_the_rest(&mut self) -> io::Result<()> {
         self.tables.give(Supply::Rooms, FIRST_ROOMS..limits::THREADS)?;
         if self.found.is_some() {
-            self.give_connections(limits::FREE_CONNECTIONS - FIRST_CONNECTIONS)?;
+            self.give_connections((limits::FREE_CONNECTIONS - FIRST_CONNECTIONS).into())?;
         }
         let mut from = FIRST_SITES;
         while from < limits::SITES {
@@ -43,12 +43,16 @@ impl Collector {
         Ok(())
     }
 
-    /// Hands the programs `count` more numbers for connections. Four thousand million later they begin anew.
-    pub(super) fn give_connections(&mut self, count: u32) -> io::Result<()> {
-        let first = self.next_connection;
-        let numbers = (0..count).map(|at| first.wrapping_add(at));
-        self.next_connection = first.wrapping_add(count);
-        // 0 is nobody's.
-        self.tables.give(Supply::Connections, numbers.filter(|number| *number != 0))
+    /// Hands the programs `count` more numbers for connections. Four thousand million later they begin anew, without those
+    /// still in use.
+    pub(super) fn give_connections(&mut self, count: u64) -> io::Result<()> {
+        let Self { tables, ledger, next_connection, .. } = self;
+        let numbers = (0..count).filter_map(|_| {
+            let number = *next_connection;
+            *next_connection = number.wrapping_add(1);
+            // 0 is nobody's.
+            (number != 0 && !ledger.connection_in_use(number)).then_some(number)
+        });
+        tables.give(Supply::Connections, numbers)
     }
 }

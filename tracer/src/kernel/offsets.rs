@@ -31,10 +31,7 @@ pub(super) fn all(children: bool, descriptors: bool, tells: bool) -> Result<Offs
 
 /// Where the kernel keeps what the programs look at. `tells` says whether it tells programs a task's registers by itself.
 fn layout(types: &Types<'_>, tells: bool) -> Result<Layout, Failed> {
-    let at = |what: &'static str| {
-        let (name, member) = what.split_once('.').unwrap_or((what, ""));
-        types.offset_of(name, member).ok_or(Failed::Type { what })
-    };
+    let at = |what| offset(types, what);
     let ring = ring_layout(types).unwrap_or_default();
     let stack_bytes =
         if tells { 0 } else { types.stack_bytes().ok_or(Failed::Type { what: "irq_stack" })? };
@@ -73,10 +70,7 @@ fn ring_layout(types: &Types<'_>) -> Option<Layout> {
 
 /// Where it keeps what is told of connections.
 fn sockets(types: &Types<'_>) -> Result<SocketLayout, Failed> {
-    let at = |what: &'static str| {
-        let (name, member) = what.split_once('.').unwrap_or((what, ""));
-        types.offset_of(name, member).ok_or(Failed::Type { what })
-    };
+    let at = |what| offset(types, what);
     // Since 6.13 the count is one less than the references.
     let (count, alone) = match types.offset_of("file", "f_ref") {
         Some(count) => (count, 0),
@@ -110,4 +104,10 @@ fn sockets(types: &Types<'_>) -> Result<SocketLayout, Failed> {
         address_length: at("unix_address.len")?,
         address_path: at("unix_address.name")? + at("sockaddr_un.sun_path")?,
     })
+}
+
+/// Where a structure has a member, `structure.member`.
+fn offset(types: &Types<'_>, what: &'static str) -> Result<u32, Failed> {
+    let (name, member) = what.split_once('.').unwrap_or((what, ""));
+    types.offset_of(name, member).ok_or(Failed::Type { what })
 }
