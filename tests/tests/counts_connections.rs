@@ -1,13 +1,15 @@
 //! As many connections are opened and closed in the report, and in the log of connections, as the client says:
 //! 20,000 that live for milliseconds, or as many as `LEAKTRACE_CONNECTIONS` says.
 
-use std::{collections::BTreeMap, env, fs};
+use std::{collections::BTreeMap, env, fs, process::Command, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tests::{
     Service, Trace,
+    child::Running,
     churn::{churn, finish, start},
+    compile::victim,
     root_or_skip, scratch, wait_until,
 };
 
@@ -32,10 +34,9 @@ fn counts(service: &Service, name: &str) -> Result<()> {
     let churned = finish(start(service, &options)?)?;
     churned.check()?;
     let connected = churned.number("/total/connected")?;
-    let logged =
-        wait_until("all are closed in the log", std::time::Duration::from_secs(20), || {
-            Ok(lines(&fs::read_to_string(&log)?)?.get("closed") == Some(&connected))
-        });
+    let logged = wait_until("all are closed in the log", Duration::from_secs(20), || {
+        Ok(lines(&fs::read_to_string(&log)?)?.get("closed") == Some(&connected))
+    });
     let report = trace.stop()?;
     ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
     logged.with_context(|| {
@@ -103,4 +104,35 @@ fn of_a_server_on_uwebsockets() -> Result<()> {
 #[test]
 fn of_a_server_with_a_pool_of_threads() -> Result<()> {
     counts(&Service::pool_server(&[])?, "pool")
+}
+
+/// What one client asks, 28 bytes, and holds its connection.
+const CLIENT: &str = "exec 3<>/dev/tcp/127.0.0.1/$0; printf 'GET / HTTP/1.1\\r\\nHost: me\\r\\n\\r\\n' >&3; \
+                      read -r line <&3; echo \"$line\"; sleep 60";
+
+#[test]
+fn of_a_server_in_a_network_of_its_own() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let service = Service::that_says_its_port(
+        Command::new("unshare")
+            .args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" 0"])
+            .arg(victim("pool_server")?),
+    )?;
+    let trace = Trace::attach(service.pid(), &["--kind", "fd,socket"])?;
+    let client = Running::start(
+        Command::new("nsenter")
+            .args(["--net", "--target", &service.pid().to_string(), "bash", "-c", CLIENT])
+            .arg(service.port.to_string()),
+    )?;
+    ensure!(client.line(Duration::from_secs(10))?.starts_with("HTTP/1.1 200 OK"), "no answer");
+    let report = trace.stop()?;
+    let [open] = report.list("/connections/table")? else { bail!("one connection is open") };
+    let of = |name: &str| open.get(name).cloned().unwrap_or_default();
+    ensure!(
+        (of("state"), of("bytes_in")) == ("ESTABLISHED".into(), 28.into()),
+        "another state or number of bytes: {open}"
+    );
+    Ok(())
 }

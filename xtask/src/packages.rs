@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 20] = [
+const TEST: [&str; 21] = [
     "gcc",
     "g++",
     "gdb",
@@ -23,6 +23,8 @@ const TEST: [&str; 20] = [
     "nginx-light",
     "openssl",
     "python3",
+    // A network of its own for a server.
+    "iproute2",
     "xz-utils",
     // Allocators, and a server that brings its own.
     "libjemalloc-dev",

@@ -5,20 +5,19 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tracer_common::connection::Role;
 
 use super::{
     collector::{Collector, now_ns},
-    connections::{Connection, Figures, Occurrence, Seed},
+    connections::{Figures, Occurrence, Seed},
 };
 use crate::target::{
     Pid,
     descriptors::Listed,
-    sockets::{self, Socket},
-    traffic::{self, Traffic},
+    sockets::{self, Socket, Traffic},
 };
 
 /// States of a socket that has no peer, or none yet, as [`Socket::state`] has them.
@@ -31,40 +30,6 @@ fn is_connected(socket: &Socket) -> bool {
     let alone = socket.state.is_none_or(|state| ALONE.contains(&state));
     let named = if socket.protocol == "unix" { &socket.local } else { &socket.peer };
     !alone && named.is_some()
-}
-
-/// Looks at bytes are at least that far apart, and take at most this part of the time.
-const TRAFFIC_PAUSE: Duration = Duration::from_secs(1);
-/// As above.
-const TRAFFIC_SHARE: u32 = 20;
-
-/// What the kernel said of bytes when it was asked last.
-#[derive(Default)]
-pub(super) struct TrafficSeen {
-    by_inode: HashMap<u64, Traffic>,
-    next_look: Option<Instant>,
-}
-
-impl TrafficSeen {
-    /// Asks again, unless that was done a short while ago.
-    fn renew(&mut self) {
-        let begun = Instant::now();
-        if self.next_look.is_some_and(|next| begun < next) {
-            return;
-        }
-        self.by_inode = traffic::list().unwrap_or_else(|error| {
-            log::debug!("the kernel tells no bytes of connections: {error}");
-            HashMap::new()
-        });
-        self.next_look = Some(begun + TRAFFIC_PAUSE.max(begun.elapsed() * TRAFFIC_SHARE));
-    }
-
-    /// Bytes received and sent, if they are known.
-    fn of(&self, connection: &Connection) -> Option<(u64, u64)> {
-        let seen = self.by_inode.get(&connection.inode)?;
-        let first = u64::from(connection.role == Role::Connected);
-        Some((seen.received, seen.sent.saturating_sub(first)))
-    }
 }
 
 /// What a connection has acquired is left behind when it is still there so long after the end: event loops and pools of
@@ -133,22 +98,18 @@ impl Collector {
         let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
         let mut figures = self.ledger.connections(at_ns, grace_ns);
         self.tell_of_connections();
-        let found = self.found.as_mut()?;
-        if figures.table.iter().any(|told| told.connection.protocol == "tcp") {
-            found.traffic.renew();
-        }
+        let found = self.found.as_ref()?;
         for told in &mut figures.table {
-            told.bytes = found.traffic.of(&told.connection);
             let key = (told.connection.pid, told.connection.fd);
             let link = found.links.get(&key).and_then(|(_, link)| sockets::inode(link));
             if link != Some(told.connection.inode) {
                 continue;
             }
-            if let Some(known) = found.sockets.get(&key)
-                && let Some(state) = known.socket.state
-            {
-                told.state = Some((state, known.since_ns));
-            }
+            let Some(known) = found.sockets.get(&key) else { continue };
+            told.state = known.socket.state.map(|state| (state, known.since_ns));
+            let first = u64::from(told.connection.role == Role::Connected);
+            let bytes = |traffic: Traffic| (traffic.received, traffic.sent.saturating_sub(first));
+            told.bytes = known.socket.traffic.map(bytes);
         }
         Some(figures)
     }

@@ -16,7 +16,6 @@ use tracer_common::descriptor::Opener;
 use super::{
     collector::{Collector, now_ns},
     connections::Occurrence,
-    conversing::TrafficSeen,
     descriptors::OpenDescriptor,
 };
 use crate::target::{
@@ -68,8 +67,6 @@ pub(super) struct Found {
     /// Targets that have become another program in the last cycle, with the places of that in the order of things.
     at_exec: Vec<(Pid, u64)>,
     next_look: Option<Instant>,
-    /// Bytes of connections when last looked at.
-    pub(super) traffic: TrafficSeen,
     /// Is told what becomes of connections, where there is a log.
     pub(super) log: Option<Box<dyn FnMut(Occurrence) + Send>>,
 }
@@ -201,11 +198,13 @@ impl Collector {
     /// Asks for addresses and states of the sockets among what is open.
     fn look_at_sockets(&mut self) {
         let Some(found) = &mut self.found else { return };
-        let mut of_process: HashMap<Pid, HashMap<u64, Socket>> = HashMap::new();
+        let mut namespaces = HashMap::new();
+        let mut within: HashMap<_, HashMap<u64, Socket>> = HashMap::new();
         let mut sockets = HashMap::new();
         for (key, (_, link)) in &found.links {
             let Some(inode) = sockets::inode(link) else { continue };
-            let known = of_process.entry(key.0).or_insert_with(|| sockets::list(key.0));
+            let namespace = namespaces.entry(key.0).or_insert_with(|| sockets::namespace(key.0));
+            let known = within.entry(namespace.clone()).or_insert_with(|| sockets::list(key.0));
             // What has no address yet is in no list.
             let Some(socket) = known.get(&inode).cloned() else { continue };
             let since_ns = match found.sockets.get(key) {

@@ -14,8 +14,8 @@ pub mod pages;
 mod ptrace;
 pub mod root;
 pub mod runtime;
+mod sock_diag;
 pub mod sockets;
-pub mod traffic;
 pub mod usage;
 pub mod watch;
 

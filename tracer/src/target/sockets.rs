@@ -1,13 +1,13 @@
-//! The sockets that a process can see: addresses and states, as `/proc/PID/net` shows them.
+//! The sockets that a process can see: addresses, states and bytes, as `sock_diag` and `/proc/PID/net` tell them.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{collections::HashMap, fs, net::SocketAddr, path::PathBuf};
 
 use procfs::{
     net::{TcpNetEntry, TcpState, UdpNetEntry, UnixNetEntry, UnixState},
     process::Process,
 };
 
-use super::Pid;
+use super::{Pid, sock_diag};
 
 /// What the kernel says of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,23 @@ pub struct Socket {
     pub peer: Option<String>,
     /// As the kernel names it: `ESTABLISHED`, `CLOSE_WAIT` …; `None` where there are no states.
     pub state: Option<&'static str>,
+    /// What a TCP connection has carried; `None` where the kernel does not tell.
+    pub traffic: Option<Traffic>,
+}
+
+/// What a connection has carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes received.
+    pub received: u64,
+    /// Bytes that the other side has confirmed. For the side that connected, the kernel counts its first packet as
+    /// one; for the side that closed, its last one.
+    pub sent: u64,
+}
+
+/// Which network namespace a process is in; `None` when it is gone, or that may not be known.
+pub fn namespace(pid: Pid) -> Option<PathBuf> {
+    fs::read_link(pid.proc_path("ns/net")).ok()
 }
 
 /// The sockets of a process's network namespace by inode; those of a sort that cannot be read are left out.
@@ -28,8 +45,14 @@ pub fn list(pid: Pid) -> HashMap<u64, Socket> {
     let Some(process) = i32::try_from(pid.0).ok().and_then(|pid| Process::new(pid).ok()) else {
         return found;
     };
-    for entries in [process.tcp(), process.tcp6()] {
-        found.extend(entries.unwrap_or_default().iter().map(|one| (one.inode, tcp(one))));
+    match sock_diag::list(pid) {
+        Ok(listed) => found.extend(listed),
+        Err(error) => {
+            log::debug!("sock_diag tells nothing of the sockets of process {pid}: {error}");
+            for entries in [process.tcp(), process.tcp6()] {
+                found.extend(entries.unwrap_or_default().iter().map(|one| (one.inode, tcp(one))));
+            }
+        }
     }
     for entries in [process.udp(), process.udp6()] {
         found.extend(entries.unwrap_or_default().iter().map(|one| (one.inode, udp(one))));
@@ -46,7 +69,7 @@ pub fn inode(link: &str) -> Option<u64> {
 }
 
 /// An address, unless it stands for none.
-fn address(address: SocketAddr) -> Option<String> {
+pub(super) fn address(address: SocketAddr) -> Option<String> {
     let none = address.port() == 0 && address.ip().is_unspecified();
     (!none).then(|| match address {
         // An IPv4 client of an IPv6 socket is an IPv4 client.
@@ -58,8 +81,13 @@ fn address(address: SocketAddr) -> Option<String> {
     })
 }
 
-fn tcp(entry: &TcpNetEntry) -> Socket {
-    let state = match entry.state {
+/// What the kernel calls a state of that number, the new ones of younger kernels left out.
+pub(super) fn tcp_state(number: u8) -> Option<&'static str> {
+    TcpState::from_u8(number).as_ref().map(state_name)
+}
+
+fn state_name(state: &TcpState) -> &'static str {
+    match state {
         TcpState::Established => "ESTABLISHED",
         TcpState::SynSent => "SYN_SENT",
         TcpState::SynRecv | TcpState::NewSynRecv => "SYN_RECV",
@@ -71,18 +99,22 @@ fn tcp(entry: &TcpNetEntry) -> Socket {
         TcpState::LastAck => "LAST_ACK",
         TcpState::Listen => "LISTEN",
         TcpState::Closing => "CLOSING",
-    };
+    }
+}
+
+fn tcp(entry: &TcpNetEntry) -> Socket {
     Socket {
         protocol: "tcp",
         local: address(entry.local_address),
         peer: address(entry.remote_address),
-        state: Some(state),
+        state: Some(state_name(&entry.state)),
+        traffic: None,
     }
 }
 
 fn udp(entry: &UdpNetEntry) -> Socket {
     let (local, peer) = (address(entry.local_address), address(entry.remote_address));
-    Socket { protocol: "udp", local, peer, state: None }
+    Socket { protocol: "udp", local, peer, state: None, traffic: None }
 }
 
 fn unix(entry: &UnixNetEntry) -> Socket {
@@ -93,7 +125,7 @@ fn unix(entry: &UnixNetEntry) -> Socket {
         UnixState::DISCONNECTING => "DISCONNECTING",
     };
     let local = entry.path.as_ref().map(|path| path.to_string_lossy().into_owned());
-    Socket { protocol: "unix", local, peer: None, state: Some(state) }
+    Socket { protocol: "unix", local, peer: None, state: Some(state), traffic: None }
 }
 
 #[cfg(test)]
@@ -127,7 +159,9 @@ mod tests {
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(server.read(&mut [0]).unwrap(), 0);
         assert_eq!(socket_of(&server).state, Some("CLOSE_WAIT"));
-        assert_eq!(socket_of(&client).state, Some("FIN_WAIT2"));
+        // The first until the other side has confirmed.
+        let state = socket_of(&client).state.unwrap();
+        assert!(["FIN_WAIT1", "FIN_WAIT2"].contains(&state), "{state}");
     }
 
     #[test]

@@ -1,6 +1,16 @@
-//! Bytes that TCP connections have carried, as the kernel counts them: `sock_diag(7)`.
+//! The TCP sockets of a network namespace, as the kernel itself tells of them: `sock_diag(7)`.
+//!
+//! It leaves out on request what `/proc/PID/net/tcp` lists: after a hundred thousand short connections that has as many
+//! lines, reading it takes seconds, and nobody drains meanwhile.
 
-use std::{collections::HashMap, io};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    net::SocketAddr as Address,
+    os::fd::AsFd as _,
+    thread,
+};
 
 use netlink_packet_core::{
     NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
@@ -10,26 +20,21 @@ use netlink_packet_sock_diag::{
     constants::{AF_INET, AF_INET6, IPPROTO_TCP},
     inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla},
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use netlink_sys::{Socket as Netlink, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::{
+    Pid,
+    sockets::{Socket, Traffic, address, tcp_state},
+};
 
 /// Bytes taken from the kernel at once: it fills 32 KiB at most.
 const AT_ONCE: usize = 1 << 16;
 
-/// What a connection has carried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Traffic {
-    /// Bytes received.
-    pub received: u64,
-    /// Bytes that the other side has confirmed. For the side that connected, the kernel counts its first packet as
-    /// one; for the side that closed, its last one.
-    pub sent: u64,
-}
-
-/// What the TCP connections of our own network namespace have carried, by inode. Those of others are in no list:
-/// numbers of inodes are the whole kernel's, so none is taken for another.
-pub fn list() -> io::Result<HashMap<u64, Traffic>> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
+/// The TCP sockets of a process's network namespace by inode; those in `TIME_WAIT`, which no descriptor leads to, are
+/// left out. An error where the kernel was built without `tcp_diag`, or we may not enter that namespace.
+pub(super) fn list(pid: Pid) -> io::Result<HashMap<u64, Socket>> {
+    let socket = open(pid)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     // A list is there when it was asked for; what is not will never come.
     socket.set_non_blocking(true)?;
@@ -41,12 +46,34 @@ pub fn list() -> io::Result<HashMap<u64, Traffic>> {
     Ok(found)
 }
 
-fn ask(socket: &Socket, family: u8, socket_id: SocketId) -> io::Result<()> {
+/// A socket that is asked about a process's network namespace.
+fn open(pid: Pid) -> io::Result<Netlink> {
+    let open = || {
+        let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
+        socket.bind_auto()?;
+        Ok(socket)
+    };
+    let name = |pid: Pid| fs::read_link(pid.proc_path("ns/net"));
+    if name(pid)? == name(Pid::own())? {
+        return open();
+    }
+    let theirs = File::open(pid.proc_path("ns/net"))?;
+    // A socket stays in the namespace in which it was opened: the thread that enters it ends at once.
+    let within = thread::Builder::new().name("namespace".to_owned()).spawn(move || {
+        move_into_link_name_space(theirs.as_fd(), Some(LinkNameSpaceType::Network))?;
+        open()
+    })?;
+    within
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace has failed")))
+}
+
+fn ask(socket: &Netlink, family: u8, socket_id: SocketId) -> io::Result<()> {
     let request = InetRequest {
         family,
         protocol: IPPROTO_TCP,
         extensions: ExtensionFlags::INFO,
-        states: StateFlags::all() - StateFlags::LISTEN - StateFlags::TIME_WAIT,
+        states: StateFlags::all() - StateFlags::TIME_WAIT,
         socket_id,
     };
     let mut header = NetlinkHeader::default();
@@ -59,7 +86,7 @@ fn ask(socket: &Socket, family: u8, socket_id: SocketId) -> io::Result<()> {
 }
 
 /// Takes some of the answer; `false` at its end.
-fn receive(socket: &Socket, found: &mut HashMap<u64, Traffic>) -> io::Result<bool> {
+fn receive(socket: &Netlink, found: &mut HashMap<u64, Socket>) -> io::Result<bool> {
     let mut bytes = Vec::with_capacity(AT_ONCE);
     socket.recv(&mut bytes, 0)?;
     let mut rest = bytes.as_slice();
@@ -68,8 +95,10 @@ fn receive(socket: &Socket, found: &mut HashMap<u64, Traffic>) -> io::Result<boo
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let length = usize::try_from(message.header.length).unwrap_or(rest.len());
         match message.payload {
-            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(one)) => {
-                found.extend(traffic(&one));
+            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(one))
+                if one.header.inode != 0 =>
+            {
+                found.insert(one.header.inode.into(), socket_of(&one));
             }
             NetlinkPayload::Done(_) => return Ok(false),
             NetlinkPayload::Error(error) => return Err(error.to_io()),
@@ -81,13 +110,21 @@ fn receive(socket: &Socket, found: &mut HashMap<u64, Traffic>) -> io::Result<boo
     Ok(true)
 }
 
-fn traffic(one: &InetResponse) -> Option<(u64, Traffic)> {
-    let info = one.nlas.iter().find_map(|part| match part {
-        Nla::TcpInfo(info) => Some(info),
+fn socket_of(one: &InetResponse) -> Socket {
+    let traffic = one.nlas.iter().find_map(|part| match part {
+        Nla::TcpInfo(info) => {
+            Some(Traffic { received: info.bytes_received, sent: info.bytes_acked })
+        }
         _ => None,
-    })?;
-    let traffic = Traffic { received: info.bytes_received, sent: info.bytes_acked };
-    (one.header.inode != 0).then_some((u64::from(one.header.inode), traffic))
+    });
+    let ends = &one.header.socket_id;
+    Socket {
+        protocol: "tcp",
+        local: address(Address::new(ends.source_address, ends.source_port)),
+        peer: address(Address::new(ends.destination_address, ends.destination_port)),
+        state: tcp_state(one.header.state),
+        traffic,
+    }
 }
 
 #[cfg(test)]
@@ -99,12 +136,12 @@ mod tests {
     };
 
     use super::*;
-    use crate::target::{Pid, descriptors, sockets};
+    use crate::target::{descriptors, sockets};
 
-    fn of(open: &impl AsRawFd) -> Traffic {
+    fn traffic_of(open: &impl AsRawFd) -> Traffic {
         let fd = u32::try_from(open.as_raw_fd()).unwrap();
         let link = descriptors::list(Pid::own()).unwrap()[&fd].clone();
-        list().unwrap()[&sockets::inode(&link).unwrap()]
+        list(Pid::own()).unwrap()[&sockets::inode(&link).unwrap()].traffic.unwrap()
     }
 
     #[test]
@@ -120,8 +157,8 @@ mod tests {
             client.read_exact(&mut [0; 30]).unwrap();
             client.write_all(&[3; 5]).unwrap();
             server.read_exact(&mut [0; 5]).unwrap();
-            assert_eq!(of(&server), Traffic { received: 1_005, sent: 30 });
-            let seen = of(&client);
+            assert_eq!(traffic_of(&server), Traffic { received: 1_005, sent: 30 });
+            let seen = traffic_of(&client);
             assert_eq!(seen.received, 30);
             // The last bytes may not be confirmed yet.
             assert!([1_001, 1_006].contains(&seen.sent), "{seen:?}");
