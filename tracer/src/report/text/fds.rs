@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{Page, pace, table};
+use super::{Page, pace, table::table};
 use crate::{
     format::{count, count_per_s, roughly, roughly_between, seconds},
     report::{Fd, Fds},
