@@ -5,18 +5,22 @@
 use std::{cmp::Reverse, collections::HashMap};
 
 use super::{Connections, LeftBehind, Orphans, Site};
+use crate::format::percent;
 
 /// What was left behind of that which one function acquired, whatever way led there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leaving {
     /// Numbers of its call sites, worst first; at least one.
     pub sites: Vec<u32>,
-    /// The sums. Of connections, the least number that it can be; the share is of as many as that of the call site that
-    /// is compared with most.
-    pub orphans: Orphans,
-    /// Whether the number of connections is known: one connection may have left something at several call sites, which
-    /// the table by call site does not tell.
-    pub exact: bool,
+    /// Resources.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Closed connections that left some, at least and at most: the table by call site does not tell which of them left
+    /// something at several.
+    pub connections: (u64, u64),
+    /// Closed connections that these are compared with: those of the call site that is compared with most.
+    pub compared: Option<u64>,
 }
 
 /// What tells a function's resources from others: process, kind, what was called, by whom, and where in the source.
@@ -41,7 +45,8 @@ impl Connections {
         let everywhere = self.everywhere();
         let mut all: Vec<Leaving> =
             groups.iter().map(|group| self.sum(group, everywhere)).collect();
-        all.sort_by_key(|one| Reverse((one.orphans.connections, one.orphans.bytes)));
+        // What may be all comes before what is known to be half.
+        all.sort_by_key(|one| Reverse((one.connections.1, one.bytes)));
         all
     }
 
@@ -62,17 +67,12 @@ impl Connections {
         let only_here = everywhere
             .map_or(0, |everywhere| self.with_orphans.saturating_sub(everywhere - counted));
         let least = one_path.max(only_here).min(most);
-        let compared = group.iter().filter_map(|row| row.orphans.compared()).max();
-        let share = compared.map(|compared| (least as f64 / compared as f64).min(1.0));
         Leaving {
             sites: group.iter().map(|row| row.site).collect(),
-            orphans: Orphans {
-                count: sum(|one| one.count),
-                bytes: sum(|one| one.bytes),
-                connections: least,
-                share,
-            },
-            exact: least == most,
+            count: sum(|one| one.count),
+            bytes: sum(|one| one.bytes),
+            connections: (least, most),
+            compared: group.iter().filter_map(|row| row.orphans.compared()).max(),
         }
     }
 
@@ -87,6 +87,40 @@ impl Connections {
         let others = self.with_orphans - worst.with_orphans;
         let least = connections.saturating_sub(others);
         (least * 3 > connections * 2).then_some((worst.address.as_str(), others == 0))
+    }
+}
+
+impl Leaving {
+    /// The share of closed connections that left some, at most; 0 to 1.
+    pub fn share(&self) -> Option<f64> {
+        self.share_of(self.connections.1)
+    }
+
+    fn share_of(&self, connections: u64) -> Option<f64> {
+        let compared = self.compared.filter(|compared| *compared > 0)?;
+        Some((connections as f64 / compared as f64).min(1.0))
+    }
+
+    /// The same for reading: `57.4 %`, or `29.5–100 %` where it may be anything between.
+    pub fn share_text(&self) -> Option<String> {
+        let (least, most) = self.connections;
+        let (least, most) = (percent(self.share_of(least)?), percent(self.share_of(most)?));
+        if least == most {
+            return Some(most);
+        }
+        let least = match least.trim_end_matches(" %") {
+            little if little.starts_with("under") => "0",
+            other => other.trim_start_matches("over "),
+        };
+        Some(format!("{least}–{}", most.trim_start_matches("over ")))
+    }
+
+    /// The connections for reading: `5,231`, or `986–3,297` where it may be anything between.
+    pub fn connections_text(&self, write: fn(u64) -> String) -> String {
+        match self.connections {
+            (least, most) if least == most => write(most),
+            (least, most) => format!("{}–{}", write(least), write(most)),
+        }
     }
 }
 
@@ -150,12 +184,21 @@ mod tests {
         }
     }
 
-    fn told(connections: &Connections, sites: &[Site]) -> Vec<(Vec<u32>, u64, u64, f64, bool)> {
+    fn told(connections: &Connections, sites: &[Site]) -> Vec<(Vec<u32>, u64, String, String)> {
         let told = |one: Leaving| {
-            let Orphans { bytes, connections, share, .. } = one.orphans;
-            (one.sites, bytes, connections, share.unwrap(), one.exact)
+            let connections = one.connections_text(|number| number.to_string());
+            (one.sites.clone(), one.bytes, connections, one.share_text().unwrap())
         };
         connections.leaving(sites).into_iter().map(told).collect()
+    }
+
+    fn row(
+        sites: &[u32],
+        bytes: u64,
+        connections: &str,
+        share: &str,
+    ) -> (Vec<u32>, u64, String, String) {
+        (sites.to_vec(), bytes, connections.to_owned(), share.to_owned())
     }
 
     #[test]
@@ -165,25 +208,46 @@ mod tests {
         let connections = left(&[(2, 70), (1, 60), (3, 40)], 170);
         assert_eq!(
             told(&connections, &sites),
-            [(vec![1, 3], 800, 100, 0.5, true), (vec![2], 560, 70, 0.35, true)]
+            [row(&[1, 3], 800, "100", "50.0 %"), row(&[2], 560, "70", "35.0 %")]
         );
     }
 
     #[test]
-    fn what_may_be_counted_twice_is_a_least_number() {
+    fn how_many_it_may_be_is_told_where_some_may_be_counted_twice() {
         let sites = sites(&[(1, "forget"), (2, "keep"), (3, "forget")]);
         let mut connections = left(&[(2, 70), (1, 60), (3, 40)], 150);
         // At least 80 of the 150 left nothing at `keep`.
         assert_eq!(
             told(&connections, &sites),
-            [(vec![1, 3], 800, 80, 0.4, false), (vec![2], 560, 70, 0.35, true)]
+            [row(&[1, 3], 800, "80–100", "40.0–50.0 %"), row(&[2], 560, "70", "35.0 %")]
         );
         // Something was left elsewhere: all that is known of `forget` is that 60 left it on one path.
         connections.clients[0].orphan_count += 1;
-        assert_eq!(
-            told(&connections, &sites),
-            [(vec![2], 560, 70, 0.35, true), (vec![1, 3], 800, 60, 0.3, false)]
-        );
+        assert_eq!(told(&connections, &sites)[0], row(&[1, 3], 800, "60–100", "30.0–50.0 %"));
+        // Nobody else left anything.
+        connections.with_orphans = 90;
+        assert_eq!(told(&connections, &sites)[0], row(&[1, 3], 800, "60–90", "30.0–45.0 %"));
+    }
+
+    #[test]
+    fn some_is_never_none_nor_almost_all_all() {
+        let between = |least, most| Leaving {
+            sites: vec![1],
+            count: 1,
+            bytes: 1,
+            connections: (least, most),
+            compared: Some(10_000),
+        };
+        for (least, most, text) in [
+            (1, 2, "under 0.1 %"),
+            (1, 400, "0–4.0 %"),
+            (400, 9_999, "4.0–99.9 %"),
+            (9_995, 10_000, "99.9–100 %"),
+            (9_998, 9_999, "over 99.9 %"),
+            (10_000, 10_000, "100 %"),
+        ] {
+            assert_eq!(between(least, most).share_text().unwrap(), text);
+        }
     }
 
     #[test]

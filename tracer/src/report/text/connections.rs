@@ -65,15 +65,13 @@ fn call_sites(
 }
 
 fn call_site(one: &Leaving, sites: &[Site]) -> Vec<String> {
-    let orphans = one.orphans;
     let worst = one.sites.first().copied().unwrap_or_default();
     let site = sites.iter().find(|site| site.id == worst);
     let unknown = || "?".to_owned();
-    let least = if one.exact { "" } else { "≥ " };
     let left = if site.is_some_and(|site| site.kind.is_descriptor()) {
-        format!("{} open", count(orphans.count))
+        format!("{} open", count(one.count))
     } else {
-        format!("{} in {}", bytes(orphans.bytes), count(orphans.count))
+        format!("{} in {}", bytes(one.bytes), count(one.count))
     };
     let asked = site.and_then(Site::asked);
     let mut place = asked.map_or_else(|| format!("call site {worst}"), Frame::label);
@@ -84,8 +82,8 @@ fn call_site(one: &Leaving, sites: &[Site]) -> Vec<String> {
         place = format!("{place}  ({} paths)", count(one.sites.len() as u64));
     }
     vec![
-        orphans.share.map_or_else(unknown, |share| least.to_owned() + &percent(share)),
-        least.to_owned() + &count(orphans.connections),
+        one.share_text().unwrap_or_else(unknown),
+        one.connections_text(count),
         left,
         site.map_or_else(unknown, |site| site.sort().to_owned()),
         place,
@@ -268,6 +266,6 @@ mod tests {
         );
         some.with_orphans += 100;
         let least = call_site(&some.leaving(&sites)[0], &sites);
-        assert_eq!(least[..2], ["≥ 57.4 %", "≥ 5,231"], "a hundred may have left it, too");
+        assert_eq!(least[..2], ["57.4–58.5 %", "5,231–5,331"], "a hundred may have left it, too");
     }
 }
