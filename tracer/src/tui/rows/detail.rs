@@ -146,10 +146,8 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
     let cells = width.saturating_sub(left.width() + 4).min(24);
     let curve = Row::of(Role::Accent, figures::spark(&site.trend_bytes, cells));
     lines.push(spread(left, curve.with(Role::Text, " "), width));
-    // What is left at other call sites has its place where there is room.
-    let left_behind = left_behind::lines(site, state, width.saturating_sub(3)).into_iter().next();
-    let left_behind = left_behind.into_iter().flatten();
-    lines.extend(left_behind.map(|line| Row::of(Role::Bad, format!(" {line}"))));
+    let left_behind = left_behind::brief(site, state, width.saturating_sub(3));
+    lines.extend(left_behind.into_iter().map(|line| Row::of(Role::Bad, format!(" {line}"))));
     lines
 }
 
@@ -248,7 +246,7 @@ fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
     }
     if let Some(orphans) = site.orphans.filter(|orphans| orphans.count > 0) {
         rows.push(plain(Role::Bad, "orphans", orphans.bytes, orphans.count));
-        let lines = left_behind::lines(site, state, BESIDE - 4).into_iter().flatten();
+        let lines = left_behind::lines(site, state, BESIDE - 4).into_iter();
         rows.extend(lines.map(|line| Row::of(Role::Muted, "   ").with(Role::Text, line)));
     }
     if let Some(lost) = site.lost {

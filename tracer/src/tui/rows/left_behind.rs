@@ -11,12 +11,22 @@ use crate::{
 /// A blank at which no line is broken: between a figure and its unit.
 const KEPT: &str = "\u{a0}";
 
-/// The lines of each sentence, of at most `cells` cells; none where nothing was left behind.
-pub(super) fn lines(site: &Site, state: &ViewState, cells: usize) -> Vec<Vec<String>> {
-    let broken = |text: &String| {
-        names::wrapped(text, cells).into_iter().map(|line| line.replace(KEPT, " ")).collect()
-    };
-    sentences(site, state).iter().map(broken).collect()
+/// All that is to be said, in lines of at most `cells` cells; none where nothing was left behind.
+pub(super) fn lines(site: &Site, state: &ViewState, cells: usize) -> Vec<String> {
+    sentences(site, state).iter().flat_map(|text| broken(text, cells)).collect()
+}
+
+/// The same in as few lines as possible: what is left at other call sites has its place where there is room.
+pub(super) fn brief(site: &Site, state: &ViewState, cells: usize) -> Vec<String> {
+    let Some(mut text) = sentences(site, state).into_iter().next() else { return Vec::new() };
+    if let Some(all) = state.digest.leaving(site.id).filter(|all| all.sites.len() > 1) {
+        text = format!("{text}; one of {} paths", format::count(all.sites.len() as u64));
+    }
+    broken(&text, cells)
+}
+
+fn broken(text: &str, cells: usize) -> Vec<String> {
+    names::wrapped(text, cells).into_iter().map(|line| line.replace(KEPT, " ")).collect()
 }
 
 fn kept(text: &str) -> String {
