@@ -95,10 +95,12 @@ pub fn roughly(seconds: f64) -> String {
     format!("{number} {unit}")
 }
 
-/// The same from one time to a later one: `9 to 22 min`, `50 s to 3 min`.
+/// The same from one time to a later one: `9 to 22 min`, `50 s to 3 min`; `5 min` where rounding leaves no difference.
 pub fn roughly_between(from: f64, to: f64) -> String {
     let ((first, its), (last, unit)) = (rough(from), rough(to));
-    if its == unit {
+    if (&first, its) == (&last, unit) {
+        format!("{last} {unit}")
+    } else if its == unit {
         format!("{first} to {last} {unit}")
     } else {
         format!("{first} {its} to {last} {unit}")
@@ -209,6 +211,7 @@ mod tests {
         }
         assert_eq!(roughly_between(540.0, 1_320.0), "9 to 22 min");
         assert_eq!(roughly_between(50.0, 180.0), "50 s to 3 min");
+        assert_eq!(roughly_between(290.0, 310.0), "5 min");
     }
 
     #[test]

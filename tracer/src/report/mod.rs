@@ -7,6 +7,7 @@ mod connections;
 mod estimate;
 mod fds;
 pub mod json;
+mod leaving;
 mod light;
 mod log;
 #[doc(hidden)]
@@ -21,6 +22,7 @@ use tracer_common::kind::Kind;
 pub use connections::{Began, Client, Connection, Connections, LeftBehind};
 pub use estimate::{Budget, Errors};
 pub use fds::{Fd, Fds, Turnover};
+pub use leaving::Leaving;
 pub use light::{Growing, Level, Light};
 pub use log::{ConnectionsLog, LogLine, Logged};
 
@@ -470,6 +472,11 @@ impl Frame {
 }
 
 impl Site {
+    /// What sort of resource; of descriptors what they lead to.
+    pub fn sort(&self) -> &str {
+        self.fd_type.as_deref().unwrap_or_else(|| self.kind.name())
+    }
+
     /// The frame that "asked", if the stack has any.
     pub fn asked(&self) -> Option<&Frame> {
         self.frames.get(self.headline).or_else(|| self.frames.first())

@@ -10,6 +10,7 @@ mod light;
 mod names;
 mod probes;
 mod sites;
+mod table;
 
 use std::io::{self, Write};
 
@@ -84,26 +85,6 @@ impl<W: Write> Page<'_, W> {
 /// How often something happens: a rate that never falls below zero has no sign.
 fn pace(per_s: f64) -> String {
     count_per_s(per_s).trim_start_matches('+').to_owned()
-}
-
-/// Rows of one table, the head first: texts (the first column) stand left, figures right.
-fn table(rows: &[Vec<String>], page: &mut Page<'_, impl Write>) -> io::Result<()> {
-    let mut widths = Vec::new();
-    for row in rows {
-        widths.resize(widths.len().max(row.len()), 0);
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    for row in rows {
-        let aligned = |(column, (cell, width)): (usize, (&String, &usize))| {
-            let width = *width;
-            if column == 0 { format!("  {cell:<width$}") } else { format!("  {cell:>width$}") }
-        };
-        let line: String = row.iter().zip(&widths).enumerate().map(aligned).collect();
-        page.row(&line)?;
-    }
-    Ok(())
 }
 
 /// How much further than its beginning the rest of a broken line is indented.

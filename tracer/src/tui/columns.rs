@@ -5,6 +5,7 @@
 
 mod connections;
 mod descriptors;
+mod leaving;
 mod sites;
 
 use super::{
@@ -20,6 +21,7 @@ use crate::{
 
 pub use connections::{CLIENTS, CONNECTIONS};
 pub use descriptors::{FDS, TYPES};
+pub use leaving::LEAVING;
 pub use sites::SITES;
 
 /// Which column.
@@ -81,6 +83,10 @@ pub enum By {
     OrphanCount,
     /// Connections that left something behind.
     Leaving,
+    /// Their share of all closed ones.
+    Share,
+    /// Ways that lead to a function.
+    Paths,
     /// Open ones.
     Open,
     /// Opened since the start.
@@ -124,6 +130,8 @@ pub enum Needs {
     ManyTargets,
     /// A descriptor whose protocol's state is known.
     States,
+    /// A call site of which closed connections left something behind.
+    Orphans,
     /// A type of descriptors whose growth is known.
     TypeGrowth,
 }
@@ -184,6 +192,7 @@ impl<T> Column<T> {
             Needs::Judgement => scene.digest.judged,
             Needs::ManyTargets => scene.digest.many_targets,
             Needs::States => scene.digest.states_known,
+            Needs::Orphans => !scene.digest.leaving.is_empty(),
             Needs::TypeGrowth => scene.digest.types.iter().any(|one| one.growth_per_s.is_some()),
         }
     }
@@ -264,7 +273,7 @@ fn age(seconds: Option<f64>) -> Row {
 mod tests {
     use super::*;
     use crate::{
-        report::{Client, Connection, Fd, Site, sample as reports},
+        report::{Client, Connection, Fd, Leaving, Site, sample as reports},
         tui::{digest::TypeRow, sample},
     };
 
@@ -300,5 +309,6 @@ mod tests {
         sound::<TypeRow>(&served);
         sound::<Connection>(&served);
         sound::<Client>(&served);
+        sound::<Leaving>(&served);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::kind::Kind;
 
-use crate::report::{Connection, Fds, Light, Report, VerdictClass};
+use crate::report::{Connection, Fds, Leaving, Light, Report, VerdictClass};
 
 /// What the screen needs to know about a report as a whole.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Digest {
     pub site_at: HashMap<u32, usize>,
     /// Descriptors by type, most open first.
     pub types: Vec<TypeRow>,
+    /// What closed connections left behind, by function, that of most connections first.
+    pub leaving: Vec<Leaving>,
     /// Whether the protocol's state of any descriptor is known.
     pub states_known: bool,
     /// Open descriptors that the peer has closed.
@@ -51,6 +53,11 @@ pub struct TypeRow {
 }
 
 impl Digest {
+    /// What was left behind of what the function of this call site acquired, if anything was at this one.
+    pub fn leaving(&self, site: u32) -> Option<&Leaving> {
+        self.leaving.iter().find(|one| one.sites.contains(&site))
+    }
+
     /// One pass over the call sites.
     pub fn of(report: &Report) -> Self {
         let mut digest = Self { many_targets: report.targets.len() > 1, ..Self::default() };
@@ -62,6 +69,8 @@ impl Digest {
             digest.states_known |= fd.state.is_some();
             digest.half_closed_fds += usize::from(fd.is_half_closed());
         }
+        digest.leaving =
+            report.connections.iter().flat_map(|all| all.leaving(&report.sites)).collect();
         let open = report.connections.iter().flat_map(|connections| &connections.table);
         digest.half_closed_connections = open.filter(|one| Connection::is_half_closed(one)).count();
         for (at, site) in report.sites.iter().enumerate() {

@@ -40,6 +40,8 @@ pub enum Key {
     Connections,
     /// Connections one by one, or summed by client.
     Clients,
+    /// What connections left behind, or connections one by one.
+    Leaving,
     /// Freeze the view, or go on.
     Pause,
     /// Remember the figures as the baseline.
@@ -147,6 +149,9 @@ pub const BINDINGS: &[Binding] = &[
     row(Browsing, Key::Clients, &[letter('c')], "c",
         "connections: sums by client, and back; Enter there: that client's connections")
         .hint("c", "by client"),
+    row(Browsing, Key::Leaving, &[letter('o')], "o",
+        "orphans: what closed connections left behind, by call site; again: the connections")
+        .hint("o", "orphans"),
     row(Browsing, Key::Filter, &[letter('/')], "/",
         "show only what has these words: in a function, file, module, kind, address, state")
         .hint("/", "filter"),
@@ -256,12 +261,13 @@ mod tests {
             Key::Fds => 27,
             Key::Connections => 28,
             Key::Clients => 29,
+            Key::Leaving => 30,
         }
     }
 
     #[test]
     fn every_key_has_a_row_that_explains_it() {
-        for number in 0..30 {
+        for number in 0..31 {
             assert!(
                 BINDINGS.iter().any(|row| place(row.key) == number && !row.help.is_empty()),
                 "no row explains the key number {number}"

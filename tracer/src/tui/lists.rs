@@ -3,8 +3,10 @@
 //! Pure. Call sites, open descriptors, connections and clients are items of one widget: what differs is here and
 //! in `columns`, as data.
 
+use std::collections::HashSet;
+
 use super::columns::{self, By, Column, Entry, Scene, Sort};
-use crate::report::{Client, Connection, Fd, Report, Site};
+use crate::report::{Client, Connection, Fd, Leaving, Report, Site};
 
 /// Which list is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +19,8 @@ pub enum List {
     Connections,
     /// Connections summed by the address on the other side.
     Clients,
+    /// What closed connections left behind, by the function that acquired it.
+    Leaving,
 }
 
 /// What an item keeps when the order changes.
@@ -30,6 +34,8 @@ pub enum Id {
     Connection(u64),
     /// Of a client: its address.
     Client(String),
+    /// Of a function whose resources were left behind: one of its call sites.
+    Leaving(u32),
     /// Of what has no cursor.
     None,
 }
@@ -55,6 +61,11 @@ pub trait Listed: Sized + 'static {
 
     /// Number of the call site that belongs to it.
     fn site(&self) -> Option<u32>;
+
+    /// Whether one of these call sites belongs to it.
+    fn is_of(&self, sites: &HashSet<u32>) -> bool {
+        self.site().is_some_and(|site| sites.contains(&site))
+    }
 
     /// What stands for it above its call site; `None` for one that is a call site, or has none.
     fn label(&self) -> Option<String> {
@@ -180,6 +191,39 @@ impl Listed for Client {
     }
 }
 
+impl Listed for Leaving {
+    const COLUMNS: &'static [Column<Self>] = columns::LEAVING;
+
+    fn number(scene: &Scene<'_>) -> usize {
+        scene.digest.leaving.len()
+    }
+
+    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
+        scene.digest.leaving.get(at)
+    }
+
+    fn id(&self) -> Id {
+        self.site().map_or(Id::None, Id::Leaving)
+    }
+
+    // Which of its call sites is the worst may change.
+    fn is(&self, id: &Id) -> bool {
+        matches!(id, Id::Leaving(site) if self.sites.contains(site))
+    }
+
+    fn site(&self) -> Option<u32> {
+        self.sites.first().copied()
+    }
+
+    fn is_of(&self, sites: &HashSet<u32>) -> bool {
+        self.sites.iter().any(|site| sites.contains(site))
+    }
+
+    fn has(&self, _: &str) -> bool {
+        false
+    }
+}
+
 impl Listed for super::digest::TypeRow {
     const COLUMNS: &'static [Column<Self>] = columns::TYPES;
 
@@ -224,6 +268,10 @@ macro_rules! with_items {
                 type $item = $crate::report::Client;
                 $work
             }
+            $crate::tui::lists::List::Leaving => {
+                type $item = $crate::report::Leaving;
+                $work
+            }
         }
     };
 }
@@ -236,8 +284,14 @@ impl List {
             Self::Sites => By::Verdict,
             Self::Fds => By::Fd,
             Self::Connections | Self::Clients => By::Orphans,
+            Self::Leaving => By::Leaving,
         };
         Sort { by, reversed: false }
+    }
+
+    /// Whether it is one of those about connections.
+    pub const fn is_of_connections(self) -> bool {
+        matches!(self, Self::Connections | Self::Clients | Self::Leaving)
     }
 
     /// Items there are, whether they pass the filter or not.

@@ -44,7 +44,7 @@ impl Word {
     }
 
     fn is_in(&self, item: &impl Listed) -> bool {
-        item.site().is_some_and(|site| self.sites.contains(&site)) || item.has(&self.text)
+        item.is_of(&self.sites) || item.has(&self.text)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Made-up reports in, screens out. Each file under `snapshots/` was read by a person.
 
 mod estimated;
+mod leaving;
 mod light;
 mod lists;
 

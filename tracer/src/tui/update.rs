@@ -57,8 +57,11 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         }
         Key::Sites => show(state, List::Sites),
         Key::Fds => show(state, List::Fds),
-        Key::Clients if state.list == List::Connections => show(state, List::Clients),
-        Key::Connections | Key::Clients => show(state, List::Connections),
+        Key::Clients if matches!(state.list, List::Connections | List::Leaving) => {
+            show(state, List::Clients);
+        }
+        Key::Leaving if state.list != List::Leaving => show(state, List::Leaving),
+        Key::Connections | Key::Clients | Key::Leaving => show(state, List::Connections),
         Key::Pause => state.toggle_pause(),
         Key::Mark => state.mark(),
         Key::Unmark => state.unmark(),

@@ -8,10 +8,13 @@ use std::{
     io::{self, Write},
 };
 
-use super::{Page, pace, table};
+use super::{
+    Page, pace,
+    table::{table, table_of},
+};
 use crate::{
     format::{bytes, count, percent},
-    report::{Amount, Client, Connections, Frame, LeftBehind, Site},
+    report::{Amount, Client, Connections, Frame, Leaving, Site},
 };
 
 /// Clients and call sites that have a row; the others are counted.
@@ -32,43 +35,68 @@ pub(super) fn write(
         count(connections.closed),
         ends(connections),
     ))?;
-    if let Some(text) = left_behind(connections) {
+    if let Some(text) = left_behind(connections, sites) {
         page.line(&format!("  {text}"))?;
     }
     call_sites(connections, sites, page)?;
     clients(connections, page)
 }
 
-/// Where what was left behind was acquired.
+/// Where what was left behind was acquired, a row for each function.
 fn call_sites(
     connections: &Connections,
     sites: &[Site],
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
-    let left = &connections.left_behind;
+    let left = connections.leaving(sites);
     if left.is_empty() {
         return Ok(());
     }
-    let head = ["of closed", "connections", "left behind", "by", "call site"];
-    let row = |one: &LeftBehind| {
-        let site = sites.iter().find(|site| site.id == one.site);
-        let asked = site.and_then(Site::asked).map(Frame::label);
-        vec![
-            one.orphans.share.map_or_else(|| "?".to_owned(), percent),
-            count(one.orphans.connections),
-            format!("{} in {}", bytes(one.orphans.bytes), count(one.orphans.count)),
-            site.map_or_else(|| "?".to_owned(), |site| site.acquired_by.clone()),
-            asked.unwrap_or_else(|| format!("call site {}", one.site)),
-        ]
-    };
+    let head = ["share", "connections", "left behind", "kind", "call site", "by"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(left.iter().take(ROWS).map(row));
-    table(&rows, page)?;
+    rows.extend(left.iter().take(ROWS).map(|one| call_site(one, sites)));
+    table_of(&rows, |column| column > 2, page)?;
     match left.len().saturating_sub(ROWS) {
-        0 => Ok(()),
-        1 => page.line("  … 1 more call site"),
-        more => page.line(&format!("  … {} more call sites", count(more as u64))),
+        0 => {}
+        1 => page.line("  … 1 more call site")?,
+        more => page.line(&format!("  … {} more call sites", count(more as u64)))?,
     }
+    page.line(
+        "  share: of the connections that were closed a second ago or longer (or --min-age)",
+    )?;
+    if left.iter().take(ROWS).all(|one| one.connections.0 == one.connections.1) {
+        return Ok(());
+    }
+    page.line(
+        "  from–to: some may have left something on several paths, which is not counted apart",
+    )
+}
+
+fn call_site(one: &Leaving, sites: &[Site]) -> Vec<String> {
+    let worst = one.sites.first().copied().unwrap_or_default();
+    let site = sites.iter().find(|site| site.id == worst);
+    let unknown = || "?".to_owned();
+    let left = if site.is_some_and(|site| site.kind.is_descriptor()) {
+        format!("{} open", count(one.count))
+    } else {
+        format!("{} in {}", bytes(one.bytes), count(one.count))
+    };
+    let asked = site.and_then(Site::asked);
+    let mut place = asked.map_or_else(|| format!("call site {worst}"), Frame::label);
+    if let Some(source) = asked.and_then(Frame::source) {
+        place = format!("{place}  {source}");
+    }
+    if one.sites.len() > 1 {
+        place = format!("{place}  ({} paths)", count(one.sites.len() as u64));
+    }
+    vec![
+        one.share_text().unwrap_or_else(unknown),
+        one.connections_text(count),
+        left,
+        site.map_or_else(unknown, |site| site.sort().to_owned()),
+        place,
+        site.map_or_else(unknown, |site| site.acquired_by.clone()),
+    ]
 }
 
 /// Who closed them, most frequent first.
@@ -90,33 +118,50 @@ fn by(end: &str) -> &str {
 }
 
 /// What closed connections left behind, if any did.
-fn left_behind(connections: &Connections) -> Option<String> {
+fn left_behind(connections: &Connections, sites: &[Site]) -> Option<String> {
     let leaving = connections.with_orphans;
     if leaving == 0 {
         return None;
     }
-    let share = percent(leaving as f64 / connections.closed.max(leaving) as f64);
-    let closed = match leaving {
-        1 => "1 closed connection".to_owned(),
-        _ => format!("{} closed connections", count(leaving)),
-    };
+    let all = connections.closed.max(leaving);
+    let of = format!(
+        "{} of {} closed connections ({})",
+        count(leaving),
+        count(all),
+        percent(leaving as f64 / all as f64)
+    );
     let clients = &connections.clients;
     // Without all clients there is no sum.
-    let known = clients.iter().map(|one| one.with_orphans).sum::<u64>() == leaving;
-    let whose = known.then(|| whose(clients, leaving)).flatten().unwrap_or_default();
-    if !known {
-        return Some(format!("something was left behind by {closed}, {share} of all{whose}"));
+    if clients.iter().map(|one| one.with_orphans).sum::<u64>() != leaving {
+        return Some(format!("something was left behind by {of}"));
     }
+    let whose = match connections.mostly_from(leaving) {
+        Some((address, true)) => format!(", all from {address}"),
+        Some((address, false)) => format!(", mostly from {address}"),
+        None => String::new(),
+    };
     let total = Amount {
         count: clients.iter().map(|one| one.orphan_count).sum(),
         bytes: clients.iter().map(|one| one.orphan_bytes).sum(),
     };
+    let noun = noun(connections, sites);
     Some(if leaving > 1 && all_the_same(connections, total) {
         let one = Amount { count: total.count / leaving, bytes: total.bytes / leaving };
-        format!("{} left behind by each of {closed}, {share} of all{whose}", amount(one))
+        format!("{} left behind by each of {of}{whose}", amount(one, noun))
     } else {
-        format!("{} left behind by {closed}, {share} of all{whose}", amount(total))
+        format!("{} left behind by {of}{whose}", amount(total, noun))
     })
+}
+
+/// What is left is called blocks, if it is known that there is nothing else.
+fn noun(connections: &Connections, sites: &[Site]) -> &'static str {
+    let sized = |number| {
+        let site = sites.iter().find(|site| site.id == number);
+        site.is_some_and(|site| !site.kind.is_descriptor())
+    };
+    let rows = &connections.left_behind;
+    let blocks = !rows.is_empty() && rows.iter().all(|row| sized(row.site));
+    if blocks { "block" } else { "resource" }
 }
 
 /// Whether each left the same: the mean is what each of those that are known singly did leave.
@@ -135,20 +180,9 @@ fn all_the_same(connections: &Connections, total: Amount) -> bool {
         })
 }
 
-fn amount(amount: Amount) -> String {
-    let noun = if amount.count == 1 { "block" } else { "blocks" };
-    format!("{} in {} {noun}", bytes(amount.bytes), count(amount.count))
-}
-
-/// The one client that most of them are from, if there is one.
-fn whose(clients: &[Client], leaving: u64) -> Option<String> {
-    let worst = clients.iter().max_by_key(|one| one.with_orphans)?;
-    match worst.with_orphans {
-        all if all == leaving => Some(format!(", all from {}", worst.address)),
-        // A majority; less would mislead.
-        most if most * 2 > leaving => Some(format!(", from {} mostly", worst.address)),
-        _ => None,
-    }
+fn amount(amount: Amount, noun: &str) -> String {
+    let many = if amount.count == 1 { "" } else { "s" };
+    format!("{} in {} {noun}{many}", bytes(amount.bytes), count(amount.count))
 }
 
 fn clients(connections: &Connections, page: &mut Page<'_, impl Write>) -> io::Result<()> {
@@ -186,47 +220,60 @@ fn clients(connections: &Connections, page: &mut Page<'_, impl Write>) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::report::{LeftBehind, sample};
 
-    fn served() -> Connections {
-        sample::served().connections.unwrap()
+    fn served() -> (Connections, Vec<Site>) {
+        let report = sample::served();
+        (report.connections.unwrap(), report.sites)
     }
 
     #[test]
     fn what_each_left_is_said_only_where_all_left_the_same() {
-        let mut some = served();
+        let (mut some, sites) = served();
         some.recently_closed[2].orphans.bytes -= 1;
-        let text = left_behind(&some).unwrap();
+        let text = left_behind(&some, &sites).unwrap();
         assert_eq!(
             text,
-            "61.3 MiB in 15,693 blocks left behind by 5,231 closed connections, 57.4 % of all, \
-             from 10.0.0.7 mostly"
+            "61.3 MiB in 15,693 blocks left behind by 5,231 of 9,120 closed connections (57.4 %), \
+             mostly from 10.0.0.7"
         );
         some.recently_closed.clear();
-        assert_eq!(left_behind(&some).unwrap(), text, "nothing is known of any");
+        assert_eq!(left_behind(&some, &sites).unwrap(), text, "nothing is known of any");
+        some.left_behind.push(LeftBehind { site: 6, ..some.left_behind[0] });
+        let text = left_behind(&some, &sites).unwrap();
+        assert!(text.starts_with("61.3 MiB in 15,693 resources left"), "descriptors, too: {text}");
     }
 
     #[test]
     fn without_all_clients_there_is_no_sum() {
-        let mut some = served();
+        let (mut some, sites) = served();
         some.clients.remove(0);
         assert_eq!(
-            left_behind(&some).unwrap(),
-            "something was left behind by 5,231 closed connections, 57.4 % of all"
+            left_behind(&some, &sites).unwrap(),
+            "something was left behind by 5,231 of 9,120 closed connections (57.4 %)"
         );
         some.with_orphans = 0;
-        assert_eq!(left_behind(&some), None);
+        assert_eq!(left_behind(&some, &sites), None);
     }
 
     #[test]
-    fn whose_they_are_is_said_of_a_majority_only() {
-        let client = |address: &str, with_orphans| Client {
-            address: address.to_owned(),
-            with_orphans,
-            ..Client::default()
-        };
-        assert_eq!(whose(&[client("a", 5), client("b", 5)], 10), None);
-        assert_eq!(whose(&[client("a", 4), client("b", 6)], 10).unwrap(), ", from b mostly");
-        assert_eq!(whose(&[client("a", 10), client("b", 0)], 10).unwrap(), ", all from a");
+    fn paths_to_one_function_are_one_row_and_descriptors_have_no_bytes() {
+        let (mut some, sites) = served();
+        let one = call_site(&some.leaving(&sites)[0], &sites);
+        assert_eq!(one[..4], ["57.4 %", "5,231", "61.3 MiB in 15,693", "heap"]);
+        let second = Site { id: 7, ..sites[0].clone() };
+        let sites = [&sites[..], &[second]].concat();
+        some.left_behind.push(LeftBehind { site: 7, ..some.left_behind[0] });
+        some.left_behind.push(LeftBehind { site: 6, ..some.left_behind[0] });
+        let rows: Vec<_> = some.leaving(&sites).iter().map(|one| call_site(one, &sites)).collect();
+        assert_eq!(rows[0][..4], ["57.4 %", "5,231", "123 MiB in 31,386", "heap"]);
+        assert!(rows[0][4].ends_with("gateway.cpp:88  (2 paths)"), "{rows:?}");
+        assert_eq!(
+            rows[1][2..],
+            ["15,693 open", "eventfd", "publish_error  bus.cpp:141", "eventfd2"]
+        );
+        some.with_orphans += 100;
+        let least = call_site(&some.leaving(&sites)[0], &sites);
+        assert_eq!(least[..2], ["57.4–58.5 %", "5,231–5,331"], "a hundred may have left it, too");
     }
 }

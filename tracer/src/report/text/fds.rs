@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{Page, pace, table};
+use super::{Page, pace, table::table};
 use crate::{
     format::{count, count_per_s, roughly, roughly_between, seconds},
     report::{Fd, Fds},
@@ -42,7 +42,10 @@ pub(super) fn write(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -
 pub(super) fn until_full(fds: &Fds) -> Option<String> {
     let left = roughly(fds.seconds_to_limit?);
     let within = match fds.seconds_to_limit_between {
-        Some((from, Some(to))) => format!(" ({})", roughly_between(from, to)),
+        Some((from, Some(to))) => match roughly_between(from, to) {
+            same if same == left => String::new(),
+            between => format!(" ({between})"),
+        },
         Some((from, None)) => format!(" (not before {}, maybe never)", roughly(from)),
         None => String::new(),
     };

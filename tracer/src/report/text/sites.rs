@@ -58,7 +58,7 @@ fn paragraph(
     let held = if site.kind.is_descriptor() {
         format!(
             "{}{whose}  {} of {}{} left open",
-            site.fd_type.as_deref().unwrap_or_else(|| site.kind.name()),
+            site.sort(),
             estimate.open(site.outstanding_count),
             estimate.mark(),
             count(site.acquired_count),
@@ -119,21 +119,13 @@ fn paragraph(
 
 /// Which closed connections left it: of how many, where that is known.
 fn leaving(orphans: Orphans) -> String {
-    match orphans.share.and_then(|share| whole(orphans.connections, share)) {
-        Some((share, all)) => format!("{share} of {} closed connections", count(all)),
-        None if orphans.connections == 1 => "1 closed connection".to_owned(),
-        None => format!("{} closed connections", count(orphans.connections)),
+    match (orphans.share, orphans.compared()) {
+        (Some(share), Some(all)) => {
+            format!("{} of {} closed connections", percent(share), count(all))
+        }
+        _ if orphans.connections == 1 => "1 closed connection".to_owned(),
+        _ => format!("{} closed connections", count(orphans.connections)),
     }
-}
-
-/// The share as text, and what it is a share of: `part / whole`, taken back.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rounded count of connections; the cast saturates"
-)]
-fn whole(part: u64, share: f64) -> Option<(String, u64)> {
-    (share > 0.0).then(|| (percent(share), (part as f64 / share).round() as u64))
 }
 
 fn growth(site: &Site) -> String {

@@ -50,12 +50,12 @@ pub const CONNECTIONS: &[Column<Connection>] = &[
     Column { by: By::Held, title: "held", help: "bytes acquired for it and outstanding",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 17, largest_first: true,
         rank: |one| counted(one.item.held.bytes), cell: |one, _| bytes_of(one.item.held, Role::Text) },
-    Column { by: By::Orphans, title: "orphans", help: "bytes of that which its end has left behind",
+    Column { by: By::Orphans, title: "orphans", help: "bytes of that which its end has left behind; … closed too recently to tell",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 17, largest_first: true,
-        rank: |one| counted(one.item.orphans.bytes), cell: |one, _| bytes_of(one.item.orphans, Role::Bad) },
-    Column { by: By::OrphanCount, title: "blocks", help: "the same as a number of resources",
+        rank: |one| counted(one.item.orphans.bytes), cell: |one, _| left(one.item, bytes_of(one.item.orphans, Role::Bad)) },
+    Column { by: By::OrphanCount, title: "count", help: "the same as a number: blocks and descriptors",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 44, largest_first: true,
-        rank: |one| counted(one.item.orphans.count), cell: |one, _| some(one.item.orphans.count, Role::Bad) },
+        rank: |one| counted(one.item.orphans.count), cell: |one, _| left(one.item, some(one.item.orphans.count, Role::Bad)) },
 ];
 
 /// Every column of the clients, from left to right.
@@ -69,10 +69,10 @@ pub const CLIENTS: &[Column<Client>] = &[
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 15, largest_first: true,
         rank: |one| counted(one.item.orphan_bytes),
         cell: |one, _| bytes_of(Amount { count: one.item.orphan_count, bytes: one.item.orphan_bytes }, Role::Bad) },
-    Column { by: By::OrphanCount, title: "blocks", help: "the same as a number of resources",
+    Column { by: By::OrphanCount, title: "count", help: "the same as a number: blocks and descriptors",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 24, largest_first: true,
         rank: |one| counted(one.item.orphan_count), cell: |one, _| some(one.item.orphan_count, Role::Bad) },
-    Column { by: By::Leaving, title: "left by", help: "closed connections that have left something behind",
+    Column { by: By::Leaving, title: "leaving", help: "closed connections that have left something behind",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 17, largest_first: true,
         rank: |one| counted(one.item.with_orphans), cell: |one, _| some(one.item.with_orphans, Role::Text) },
     Column { by: By::Open, title: "open", help: "open connections",
@@ -115,6 +115,13 @@ fn state(one: &Entry<'_, Connection>, cells: usize) -> Row {
         }
         (None, None, None) => known(Role::Text, None),
     }
+}
+
+/// What it left, once that can be told: what it held is not left behind before some time has passed.
+fn left(connection: &Connection, cell: Row) -> Row {
+    let soon =
+        connection.closed_s.is_some() && connection.held.count > 0 && connection.orphans.count == 0;
+    if soon { Row::of(Role::Muted, "…") } else { cell }
 }
 
 /// Bytes; nothing is worth less to the eye, and resources without a size are not nothing.

@@ -43,7 +43,7 @@ pub const FDS: &[Column<Fd>] = &[
         rank: |one| number(one.item.age_s), cell: |one, _| age(one.item.age_s) },
     Column { by: By::Site, title: "opened by", help: "the call and who asked for it",
         needs: Needs::Nothing, width: |screen| if screen < 100 { 20 } else { screen * 7 / 20 }, left: true,
-        leave: 20, largest_first: false,
+        leave: 18, largest_first: false,
         rank: |one| text(site(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
         cell: opened_by },
 ];

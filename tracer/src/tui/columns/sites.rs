@@ -3,7 +3,7 @@
 use tracer_common::kind::Kind;
 
 use super::{
-    By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, direction, number, rate, text,
+    By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, direction, known, number, rate, text,
     verdict_words,
 };
 use crate::{
@@ -70,6 +70,9 @@ pub const SITES: &[Column<Site>] = &[
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 64, largest_first: true,
         rank: |one| counted(one.item.acquired_count),
         cell: |one, _| Row::of(Role::Muted, count(one.item, one.item.acquired_count)) },
+    Column { by: By::OrphanCount, title: "orphans", help: "how many of them were acquired for a connection that has ended since",
+        needs: Needs::Orphans, width: |_| 7, left: false, leave: 23, largest_first: true,
+        rank: |one| number(orphans(one.item).map(|number| number as f64)), cell: |one, _| orphaned(one.item) },
     Column { by: By::Trend, title: "trend", help: "outstanding bytes at the last refreshes, from zero",
         needs: Needs::Nothing, width: trend_width, left: true, leave: 24, largest_first: true,
         rank: |one| risen(&one.item.trend_bytes),
@@ -110,7 +113,7 @@ fn trend_width(screen: usize) -> usize {
 
 /// What sort of resource; of descriptors what they lead to.
 fn kind(site: &Site) -> &str {
-    site.fd_type.as_deref().unwrap_or_else(|| site.kind.name())
+    site.sort()
 }
 
 fn verdict(one: &Entry<'_, Site>, cells: usize) -> Row {
@@ -121,6 +124,17 @@ fn verdict(one: &Entry<'_, Site>, cells: usize) -> Row {
 /// A cell about bytes: empty for what has none.
 fn of_bytes(site: &Site, cell: impl FnOnce(&Site) -> Row) -> Row {
     if site.kind.is_descriptor() { Row::new() } else { cell(site) }
+}
+
+fn orphans(site: &Site) -> Option<u64> {
+    Some(site.orphans?.count)
+}
+
+/// None is worth less to the eye.
+fn orphaned(site: &Site) -> Row {
+    let number = orphans(site);
+    let role = if number == Some(0) { Role::Muted } else { Role::Bad };
+    known(role, number.map(figures::count))
 }
 
 /// Bytes per second; of what has none, how many.

@@ -59,7 +59,8 @@ fn sums(scene: &Scene<'_>, layout: &Layout) -> Vec<Row> {
     let rows = table::rows::<TypeRow>(scene, &what, layout.width.min(SUMS), shown + 1);
     lines.extend(rows.into_iter().map(|row| row.fitted(layout.width)));
     if shown < all {
-        let more = format!("   … {} more types", all - shown);
+        let noun = if all - shown == 1 { "type" } else { "types" };
+        let more = format!("   … {} more {noun}", all - shown);
         lines.push(Row::of(Role::Muted, more).fitted(layout.width));
     }
     lines
@@ -74,7 +75,7 @@ fn turnover(fds: &Fds) -> (Row, Row) {
     let opened = known("opened", fds.opened).map(|text| text + &pace.unwrap_or_default());
     let full = fds.seconds_to_limit_between.map(|(from, to)| match to {
         Some(to) => format!("full in {}", format::roughly_between(from, to)),
-        None => format!("full not before {}", format::roughly(from)),
+        None => format!("full in {} at the earliest", format::roughly(from)),
     });
     let said = [full, opened, known("closed", fds.closed)];
     let unseen =
@@ -100,6 +101,7 @@ const fn name(list: List) -> &'static str {
         List::Fds => "File descriptors",
         List::Connections => "Connections",
         List::Clients => "Clients",
+        List::Leaving => "Left behind",
     }
 }
 
@@ -150,7 +152,7 @@ fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> 
         List::Connections => {
             vec![(digest.half_closed_connections, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)]
         }
-        List::Clients => Vec::new(),
+        List::Clients | List::Leaving => Vec::new(),
     }
 }
 
@@ -171,7 +173,7 @@ fn order(state: &ViewState) -> String {
 
 fn nothing(state: &ViewState, scene: &Scene<'_>, width: usize) -> String {
     let report = scene.report;
-    let connections = matches!(state.list, List::Connections | List::Clients);
+    let connections = state.list.is_of_connections();
     let text = if connections && report.connections.is_none() {
         "Connections are not traced."
     } else if state.list == List::Fds && report.fds.is_none() {
@@ -188,6 +190,10 @@ fn nothing(state: &ViewState, scene: &Scene<'_>, width: usize) -> String {
         };
     } else if state.list == List::Fds {
         "None is open."
+    } else if let (List::Leaving, Some(all)) = (state.list, &report.connections)
+        && all.closed > 0
+    {
+        "Closed connections have left nothing behind so far."
     } else if connections {
         "There was no connection so far."
     } else if report.accounting.events == 0 {

@@ -78,7 +78,7 @@ fn tabs(list: List, width: usize) -> Row {
     let tabs = [
         ("1", "Sites", list == List::Sites),
         ("3", "Fds", list == List::Fds),
-        ("4", "Conns", matches!(list, List::Connections | List::Clients)),
+        ("4", "Conns", list.is_of_connections()),
     ];
     for (key, name, here) in tabs {
         let (before, after) = if here { ("[", "]") } else { (" ", " ") };

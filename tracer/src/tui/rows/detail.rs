@@ -3,7 +3,7 @@
 //! Pure; takes a call site and the state, hands on rows. Wide screens have the stack at the left and the
 //! figures at the right; narrow ones have the figures above the stack.
 
-use super::{Role, Row, Segment, packed, rule, spread, stack, table::amount};
+use super::{Role, Row, Segment, left_behind, packed, rule, spread, stack, table::amount};
 use crate::{
     format,
     report::{Amount, Module, Site},
@@ -53,7 +53,8 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
         let text = if full {
             format!("lines {}–{} of {lines}", first + 1, (first + room).min(lines))
         } else {
-            format!("{} more lines: Enter", lines - room)
+            let noun = if lines - room == 1 { "line" } else { "lines" };
+            format!("{} more {noun}: Enter", lines - room)
         };
         remark = Row::of(Role::Muted, text);
     }
@@ -77,9 +78,10 @@ pub fn unknown(state: &ViewState, width: usize) -> Vec<Row> {
     let whose = state.label().map(|label| names::middle(&label, width / 3)).unwrap_or_default();
     let title = Row::of(Role::Notice, whose).with(Role::Muted, "  call site not known");
     let title = rule(title, Row::new(), width);
-    let text =
-        "   Nobody saw where it was opened: before the attach, or in a way that is not traced.";
-    vec![title, Row::new(), Row::of(Role::Muted, text).fitted(width)]
+    let text = "Nobody saw where it was opened: before the attach, or in a way that is not traced.";
+    let lines = names::wrapped(text, width.saturating_sub(6)).into_iter();
+    let lines = lines.map(|line| Row::of(Role::Muted, format!("   {line}")));
+    [title, Row::new()].into_iter().chain(lines).collect()
 }
 
 fn modules(state: &ViewState) -> &[Module] {
@@ -144,6 +146,8 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
     let cells = width.saturating_sub(left.width() + 4).min(24);
     let curve = Row::of(Role::Accent, figures::spark(&site.trend_bytes, cells));
     lines.push(spread(left, curve.with(Role::Text, " "), width));
+    let left_behind = left_behind::brief(site, state, width.saturating_sub(3));
+    lines.extend(left_behind.into_iter().map(|line| Row::of(Role::Bad, format!(" {line}"))));
     lines
 }
 
@@ -242,13 +246,8 @@ fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
     }
     if let Some(orphans) = site.orphans.filter(|orphans| orphans.count > 0) {
         rows.push(plain(Role::Bad, "orphans", orphans.bytes, orphans.count));
-        let of = orphans.share.map(|share| format!(", {} of all", format::percent(share)));
-        let text = format!(
-            " of {} closed connections{}",
-            format::count(orphans.connections),
-            of.unwrap_or_default()
-        );
-        rows.push(Row::of(Role::Muted, text));
+        let lines = left_behind::lines(site, state, BESIDE - 4).into_iter();
+        rows.extend(lines.map(|line| Row::of(Role::Muted, "   ").with(Role::Text, line)));
     }
     if let Some(lost) = site.lost {
         rows.push(plain(Role::Bad, "lost blocks", lost.bytes, lost.count));

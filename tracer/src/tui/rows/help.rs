@@ -5,7 +5,7 @@
 use super::{Role, Row, header, rule};
 use crate::{
     format,
-    report::{Client, Connection, Fd, ProbeStatus, Report, Site, VerdictClass},
+    report::{Client, Connection, Fd, Leaving, ProbeStatus, Report, Site, VerdictClass},
     tui::{
         columns::verdict_words,
         digest::TypeRow,
@@ -17,21 +17,26 @@ use crate::{
 };
 
 /// Words of the screen that are neither key nor column.
-const WORDS: [(&str, &str); 7] = [
+const WORDS: [(&str, &str); 8] = [
     ("outstanding", "acquired, release not seen"),
     ("call site", "the stack that acquired; shown by the frame that asked"),
     ("lost", "records that did not reach the ledger; figures may be off by that many"),
     ("dear", "probes the kernel single-steps: each call costs far more"),
     ("refused", "probes that could not be put on; missing: no object has the function"),
+    ("rss", "memory of the targets that is resident; own rss: that of leaktrace itself"),
     ("own cpu", "processor time of leaktrace itself, as a share of one processor"),
     ("unknown frees", "releases of what was acquired before the attach"),
 ];
 
 /// The same, where descriptors and connections are traced.
-const COUNTS: [(&str, &str); 4] = [
+const COUNTS: [(&str, &str); 5] = [
+    ("fds, conns", "file descriptors open, of how many allowed; connections"),
     ("full in", "when the limit of open descriptors is reached, if they go on growing as they do"),
     ("churn", "connections opened per second"),
-    ("orphans", "what was acquired for a connection and is still there after its end"),
+    (
+        "orphans",
+        "what was acquired for a connection and is still there a second (or --min-age) after its end",
+    ),
     ("unseen", "descriptors found opened or closed in a way that is not traced"),
 ];
 
@@ -93,6 +98,7 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
         if report.connections.is_some() {
             table::<Connection>(&mut rows, "Columns of connections", width);
             table::<Client>(&mut rows, "Columns of clients", width);
+            table::<Leaving>(&mut rows, "Columns of what was left behind", width);
         }
     }
     heading(&mut rows, "Verdicts");

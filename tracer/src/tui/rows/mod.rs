@@ -9,6 +9,7 @@ pub mod detail;
 pub mod footer;
 pub mod header;
 pub mod help;
+mod left_behind;
 mod light;
 pub mod stack;
 pub mod table;

@@ -117,6 +117,9 @@ fn aligned(cell: Row, left: bool, cells: usize) -> Row {
     if left { cell.fitted(cells) } else { Row::of(Role::Text, " ".repeat(missing)).and(cell) }
 }
 
+/// A function's own name of so many cells is not cut for its source's sake.
+const NAME: usize = 28;
+
 /// Function, source and, where there is room, who called it.
 pub fn call_site(site: &Site, cells: usize) -> Row {
     let Some(asked) = site.asked() else { return Row::of(Role::Muted, "unknown stack") };
@@ -127,7 +130,7 @@ pub fn call_site(site: &Site, cells: usize) -> Row {
         return callers(Row::of(role, names::function(&label, cells)), site, cells);
     }
     // The source keeps its place as long as a recognizable function fits beside it.
-    let least = names::width(&names::last_part(&label)).min(cells / 2);
+    let least = names::width(&names::last_part(&label)).min((cells / 2).max(NAME));
     let kept = names::middle(&source, cells.saturating_sub(least + 1).min(28));
     if names::width(&kept) < 8 {
         return Row::of(role, names::function(&label, cells));

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The sizes at which columns come and go.
-const SIZES: [(u16, u16); 4] = [(62, 20), (80, 24), (120, 40), (200, 50)];
+pub(super) const SIZES: [(u16, u16); 4] = [(62, 20), (80, 24), (120, 40), (200, 50)];
 
 fn golden_at_all_sizes(name: &str, keys: &[Key], report: &Report) {
     for (columns, rows) in SIZES {
@@ -106,7 +106,7 @@ fn losses_are_loud_in_every_list() {
     report.accounting.lost.insert("acquire_dropped".to_owned(), 12_000);
     for (columns, rows) in SIZES {
         let mut state = view(columns, rows, report.clone());
-        for key in [Key::Fds, Key::Connections, Key::Clients] {
+        for key in [Key::Fds, Key::Connections, Key::Clients, Key::Leaving] {
             press(&mut state, &[key]);
             let shown = painted(&state, Theme::Plain).backend().to_string();
             assert!(shown.contains(" LOST 12,000 "), "{shown}");
@@ -222,7 +222,9 @@ fn enter_on_a_client_lists_its_connections() {
 #[test]
 fn columns_of_each_list_are_walked_around() {
     let mut state = view(80, 24, served());
-    for (key, number) in [(Key::Fds, 7), (Key::Connections, 11), (Key::Clients, 10)] {
+    for (key, number) in
+        [(Key::Fds, 7), (Key::Connections, 11), (Key::Clients, 10), (Key::Leaving, 7)]
+    {
         press(&mut state, &[key]);
         let start = state.at.sort.by;
         for _ in 0..number {
@@ -235,7 +237,7 @@ fn columns_of_each_list_are_walked_around() {
 
 #[test]
 fn help_explains_every_list() {
-    let mut state = view(120, 140, served());
+    let mut state = view(120, 160, served());
     press(&mut state, &[Key::Help]);
     golden("served_help", &state);
     assert_eq!(update(&mut state, Key::Fds), Effect::Redraw);

@@ -1,0 +1,59 @@
+//! The columns of the table of what closed connections left behind, by the function that acquired it.
+
+use super::{By, Column, Entry, Needs, Rank, counted, number, text};
+use crate::{
+    format,
+    report::{Leaving, Site},
+    tui::{
+        figures, names,
+        rows::{Role, Row, table::call_site},
+    },
+};
+
+/// Every column, from left to right.
+#[rustfmt::skip]
+pub const LEAVING: &[Column<Leaving>] = &[
+    Column { by: By::Pid, title: "pid", help: "process id of the target",
+        needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 16, largest_first: false,
+        rank: |one| number(site(one).map(|site| f64::from(site.pid))),
+        cell: |one, _| site(one).map_or_else(Row::new, |site| Row::of(Role::Muted, site.pid.to_string())) },
+    Column { by: By::Kind, title: "kind", help: "what sort of resource; of descriptors what they lead to",
+        needs: Needs::Nothing, width: |screen| if screen < 100 { 6 } else { 9 }, left: true, leave: 20, largest_first: false,
+        rank: |one| text(site(one).map(Site::sort)),
+        cell: |one, cells| site(one).map_or_else(Row::new, |site| Row::of(Role::Muted, names::start_of(site.sort(), cells))) },
+    Column { by: By::Site, title: "call site", help: "the function that asked; the worst of the paths to it",
+        needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
+        rank: |one| text(site(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
+        cell: |one, cells| site(one).map_or_else(Row::new, |site| call_site(site, cells)) },
+    Column { by: By::Paths, title: "paths", help: "call paths that lead to it; the list of call sites has each",
+        needs: Needs::Nothing, width: |_| 5, left: false, leave: 40, largest_first: true,
+        rank: |one| counted(one.item.sites.len() as u64),
+        cell: |one, _| Row::of(Role::Muted, figures::count(one.item.sites.len() as u64)) },
+    Column { by: By::Share, title: "of closed", help: "their share of the connections closed a second ago or longer (or --min-age)",
+        needs: Needs::Nothing, width: |_| 11, left: false, leave: 16, largest_first: true,
+        rank: |one| number(one.item.share()), cell: |one, _| super::known(Role::Bad, one.item.share_text()) },
+    Column { by: By::Leaving, title: "leaving", help: "closed connections that have left something; – between: those on several paths may be the same",
+        needs: Needs::Nothing, width: |_| 13, left: false, leave: 16, largest_first: true,
+        rank: |one| counted(one.item.connections.1),
+        cell: |one, _| Row::of(Role::Strong, one.item.connections_text(figures::count)) },
+    Column { by: By::Orphans, title: "orphans", help: "bytes that they have left behind; descriptors have none",
+        needs: Needs::Nothing, width: |_| 9, left: false, leave: 16, largest_first: true,
+        rank: |one| if sized(one) { counted(one.item.bytes) } else { Rank::Unknown }, cell: orphans },
+    Column { by: By::OrphanCount, title: "count", help: "the same as a number: blocks or descriptors",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 16, largest_first: true,
+        rank: |one| counted(one.item.count),
+        cell: |one, _| Row::of(Role::Bad, figures::count(one.item.count)) },
+];
+
+/// The worst of its call sites.
+fn site<'a>(one: &Entry<'a, Leaving>) -> Option<&'a Site> {
+    one.scene.site(*one.item.sites.first()?)
+}
+
+fn sized(one: &Entry<'_, Leaving>) -> bool {
+    site(one).is_none_or(|site| !site.kind.is_descriptor())
+}
+
+fn orphans(one: &Entry<'_, Leaving>, _: usize) -> Row {
+    if sized(one) { Row::of(Role::Bad, format::bytes(one.item.bytes)) } else { Row::new() }
+}

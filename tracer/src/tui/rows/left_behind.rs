@@ -1,0 +1,94 @@
+//! What closed connections left behind at a call site, in sentences.
+//!
+//! Pure; takes a call site and the state, hands on texts without a place.
+
+use crate::{
+    format,
+    report::{Orphans, Site},
+    tui::{names, state::ViewState},
+};
+
+/// A blank at which no line is broken: between a figure and its unit.
+const KEPT: &str = "\u{a0}";
+
+/// All that is to be said, in lines of at most `cells` cells; none where nothing was left behind.
+pub(super) fn lines(site: &Site, state: &ViewState, cells: usize) -> Vec<String> {
+    sentences(site, state).iter().flat_map(|text| broken(text, cells)).collect()
+}
+
+/// The same in as few lines as possible: what is left at other call sites has its place where there is room.
+pub(super) fn brief(site: &Site, state: &ViewState, cells: usize) -> Vec<String> {
+    let Some(mut text) = sentences(site, state).into_iter().next() else { return Vec::new() };
+    if let Some(all) = state.digest.leaving(site.id).filter(|all| all.sites.len() > 1) {
+        text = format!("{text}; one of {} paths", format::count(all.sites.len() as u64));
+    }
+    broken(&text, cells)
+}
+
+fn broken(text: &str, cells: usize) -> Vec<String> {
+    names::wrapped(text, cells).into_iter().map(|line| line.replace(KEPT, " ")).collect()
+}
+
+fn kept(text: &str) -> String {
+    text.replace(' ', KEPT)
+}
+
+fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
+    let Some(orphans) = site.orphans.filter(|orphans| orphans.count > 0) else {
+        return Vec::new();
+    };
+    let all = state.shown.as_deref().and_then(|report| report.connections.as_ref());
+    let whose = all.and_then(|all| all.mostly_from(orphans.connections));
+    let whose = match whose {
+        Some((address, true)) => format!(", all from {address}"),
+        Some((address, false)) => format!(", mostly from {address}"),
+        None => String::new(),
+    };
+    let of = match (orphans.share, orphans.compared()) {
+        (Some(share), Some(all)) => {
+            format!(
+                "{} of {} closed connections",
+                kept(&format::percent(share)),
+                format::count(all)
+            )
+        }
+        _ if orphans.connections == 1 => "1 closed connection".to_owned(),
+        _ => format!("{} closed connections", format::count(orphans.connections)),
+    };
+    let mut sentences = vec![format!("left behind by {of}{}{whose}", each(site, orphans))];
+    if let Some(all) = state.digest.leaving(site.id).filter(|all| all.sites.len() > 1) {
+        let amount = amount(site, all.bytes, all.count);
+        sentences.push(format!(
+            "one of {} paths to this function on which something is left; together {amount} of {} connections",
+            format::count(all.sites.len() as u64),
+            all.connections_text(format::count),
+        ));
+    }
+    sentences
+}
+
+/// `, 12.0 KiB in 3 each`; nothing more is known where it is not the same for each.
+fn each(site: &Site, orphans: Orphans) -> String {
+    let Orphans { count, bytes, connections, .. } = orphans;
+    if connections < 2 {
+        return String::new();
+    }
+    let even = count % connections == 0 && bytes % connections == 0;
+    let amount = match count / connections {
+        // A part of a block is none.
+        _ if !even && site.kind.is_descriptor() => return String::new(),
+        _ if !even => kept(&format::bytes(bytes / connections)),
+        1 if !site.kind.is_descriptor() => kept(&format::bytes(bytes / connections)),
+        count => amount(site, bytes / connections, count),
+    };
+    format!(", {amount} each{}", if even { "" } else { " on average" })
+}
+
+fn amount(site: &Site, bytes: u64, count: u64) -> String {
+    let count = format::count(count);
+    if site.kind.is_descriptor() {
+        count
+    } else {
+        kept(&format!("{} in {count}", format::bytes(bytes)))
+    }
+}
