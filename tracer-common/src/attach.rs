@@ -26,6 +26,12 @@ pub enum Shape {
     Unmap = 7,
     /// Old address in `a`, old length in `b`, new length in `c`; -1 keeps the old range.
     Remap = 8,
+    /// A library makes an object: what its function does, [`crate::object::Function`] says.
+    Make = 9,
+    /// A library's object is placed in memory of its caller's; as above.
+    Place = 10,
+    /// Something is said of a library's object: that it is to be released, its name, its descriptor; as above.
+    Note = 11,
 }
 
 impl Shape {
@@ -42,13 +48,21 @@ impl Shape {
             6 => Self::Map,
             7 => Self::Unmap,
             8 => Self::Remap,
+            9 => Self::Make,
+            10 => Self::Place,
+            11 => Self::Note,
             _ => return None,
         })
     }
 
     /// Whether the outcome is known only when the function returns.
     pub const fn needs_return(self) -> bool {
-        !matches!(self, Self::Release | Self::Unmap)
+        !matches!(self, Self::Release | Self::Unmap | Self::Place | Self::Note)
+    }
+
+    /// Whether the function is about a library's object.
+    pub const fn is_of_object(self) -> bool {
+        matches!(self, Self::Make | Self::Place | Self::Note)
     }
 
     /// Whether the function ends resources: its hits are releases (or may be).
@@ -213,7 +227,7 @@ mod tests {
             if let Some(shape) = Shape::from_number(number) {
                 assert_eq!(shape as u8, number);
             } else {
-                assert!(number > Shape::Remap as u8);
+                assert!(number > Shape::Note as u8);
             }
         }
     }

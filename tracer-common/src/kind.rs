@@ -18,6 +18,9 @@ pub enum Kind {
     Fd = 3,
     /// A file descriptor of a socket.
     Socket = 4,
+    /// A library's object. In records: one that lies in memory of its caller's; an object that is a heap block of its
+    /// own is a block there, acquired at a call site of the function that made the object.
+    Object = 5,
 }
 
 /// Bytes of a page.
@@ -34,13 +37,14 @@ pub enum Extent {
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 5] = [Self::Heap, Self::Mmap, Self::Pages, Self::Fd, Self::Socket];
+    pub const ALL: [Self; 6] =
+        [Self::Heap, Self::Mmap, Self::Pages, Self::Fd, Self::Socket, Self::Object];
 
     /// Those that probed functions acquire.
     pub const PROBED: [Self; 2] = [Self::Heap, Self::Mmap];
 
     /// Those that can be asked for.
-    pub const OFFERED: [Self; 4] = [Self::Heap, Self::Mmap, Self::Fd, Self::Socket];
+    pub const OFFERED: [Self; 5] = [Self::Heap, Self::Mmap, Self::Fd, Self::Socket, Self::Object];
 
     /// The kind with this number, or `None` for a number that no kind has.
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -50,6 +54,7 @@ impl Kind {
             2 => Some(Self::Pages),
             3 => Some(Self::Fd),
             4 => Some(Self::Socket),
+            5 => Some(Self::Object),
             _ => None,
         }
     }
@@ -62,6 +67,7 @@ impl Kind {
             Self::Pages => "pages",
             Self::Fd => "fd",
             Self::Socket => "socket",
+            Self::Object => "object",
         }
     }
 
@@ -73,13 +79,14 @@ impl Kind {
             Self::Pages => "anonymous memory that has become resident, by who touched it",
             Self::Fd => "file descriptors of files, pipes, epoll, eventfd, timers and the like",
             Self::Socket => "file descriptors of sockets",
+            Self::Object => "objects of libraries, by their type name: events, buffers, SSL …",
         }
     }
 
     /// How a release names what it releases.
     pub const fn extent(self) -> Extent {
         match self {
-            Self::Heap | Self::Pages | Self::Fd | Self::Socket => Extent::Handle,
+            Self::Heap | Self::Pages | Self::Fd | Self::Socket | Self::Object => Extent::Handle,
             Self::Mmap => Extent::Range,
         }
     }

@@ -11,6 +11,7 @@ pub mod descriptor;
 pub mod kind;
 pub mod limits;
 pub mod loss;
+pub mod object;
 pub mod record;
 pub mod remembered;
 pub mod stack;

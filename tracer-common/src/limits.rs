@@ -52,6 +52,9 @@ pub const TARGETS: u32 = 256;
 /// of its id. Two processes that share one send a few more records than needed. 32 KiB.
 pub const FORKS: u32 = 4096;
 
+/// Objects of libraries of which more is known than their call site. 160 bytes each: 20 MiB.
+pub const OBJECTS: u32 = 1 << 17;
+
 /// Probes, as numbered by the attach cookie.
 pub const PROBES: u32 = 256;
 

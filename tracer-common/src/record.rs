@@ -32,6 +32,12 @@ pub const CONNECTED: u32 = 10;
 /// [`Disconnected`]: a connection is over: its last descriptor is being closed.
 pub const DISCONNECTED: u32 = 11;
 
+/// [`Change`]: a resource that may not be young any more is an object of the call site told.
+pub const RETAG: u32 = 12;
+
+/// [`Change`]: an object has moved from the handle in [`Change::caller`], by a resize.
+pub const MOVE: u32 = 13;
+
 /// In [`Change::caller`] of a descriptor's release: there may have been none, which is no news.
 pub const PERHAPS: u64 = 1;
 
@@ -58,7 +64,7 @@ pub struct Kin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Change {
-    /// [`ACQUIRE`], [`RELEASE`], [`RESIZE`] or [`RESTORE`].
+    /// [`ACQUIRE`], [`RELEASE`], [`RESIZE`], [`RESTORE`] or [`RETAG`].
     pub record: u32,
     /// Number of the kind.
     pub kind: u16,

@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     descriptor::OPENED_AT_ONCE,
     limits::{EXECUTABLE_RANGES, STACK_DEPTH, STACK_FRAMES},
+    object::{MAKINGS, Making, Object},
     record::Stack,
     remembered::{REACH_WORDS, Remembered},
     stack::Digest,
@@ -38,7 +39,7 @@ pub struct Young {
     pub time_ns: u64,
     /// Producer position of the ring buffer at the acquisition: its place in the order of things.
     pub position: u64,
-    /// Number of the call site; 0 when unknown.
+    /// Number of the call site; 0 when unknown. With [`crate::object::IS_OBJECT`] for a library's object.
     pub site: u32,
     /// Number of the connection that its thread served; 0 for none.
     pub connection: u32,
@@ -171,6 +172,9 @@ pub const OLD_YOUNG: u32 = 1;
 /// The old resource was announced to the collector by a resize record.
 pub const OLD_ANNOUNCED: u32 = 2;
 
+/// The old resource is an object that the collector has: it stays until the outcome is known.
+pub const OLD_DRAINED: u32 = 3;
+
 /// Registers at the frame that unwinding has come to. In a map and not in a program's registers: the
 /// verifier then knows nothing of their values, and checks each step once.
 #[derive(Clone, Copy)]
@@ -295,8 +299,16 @@ pub struct Thread {
     pub accepted: u32,
     /// The descriptor at whose other end it is; `u32::MAX` when that is closed.
     pub served: u32,
-    /// Explicit padding.
-    pub unused: u32,
+    /// What else than probe and stack tells the call site: see [`crate::object::Function::test`].
+    pub detail: u32,
+    /// 1 when the old resource is an object, which the resize moves.
+    pub moving: u32,
+    /// How many makers of objects the thread is in.
+    pub makings: u32,
+    /// An object on its way into its map.
+    pub object: Object,
+    /// Those makers, the outermost first.
+    pub making: [Making; MAKINGS],
     /// Digest of the stack under way.
     pub digest: Digest,
     /// The frame that unwinding has come to.
@@ -439,7 +451,9 @@ const _: () = assert!(
             + 56
             + 32
             + 16
-            + 16
+            + 24
+            + size_of::<Object>()
+            + MAKINGS * size_of::<Making>()
             + size_of::<Walk>()
             + size_of::<Opened>()
             + 24

@@ -12,6 +12,7 @@ use crate::{
     call::{Call, raw, read_word},
     loss::{count, lose},
     maps::HITS,
+    object,
     outstanding::{released, resizing, unmapped},
     remember,
     ret::fail,
@@ -40,7 +41,7 @@ fn acquire(context: &ProbeContext) -> Option<()> {
         _ => (a, 0),
     };
     let thread = begin(context, &call, size, out_pointer).ok()?;
-    site::take(context, &call, thread);
+    site::take(context, &call, thread, site::entered);
     Some(())
 }
 
@@ -68,7 +69,7 @@ fn resize(context: &ProbeContext) -> Option<()> {
     match begin(context, &call, size, 0) {
         Ok(thread) => {
             resizing(&call, thread, a, length);
-            site::take(context, &call, thread);
+            site::take(context, &call, thread, site::entered);
         }
         Err(Skip::Inner) => {}
         // Nobody will see it return, and it will hardly fail: the old resource is gone.
@@ -126,6 +127,7 @@ fn begin<'thread>(
         lose(Loss::Unreadable);
         return Err(Skip::Lost);
     };
+    let caller = object::caller_of(call, thread, slot, caller);
     if thread.active != 0 {
         if is_within(call, thread, slot, caller) {
             return Err(Skip::Inner);
@@ -142,6 +144,7 @@ fn begin<'thread>(
     thread.size = size;
     thread.out_pointer = out_pointer;
     thread.old_state = 0;
+    thread.detail = 0;
     thread.site = 0;
     thread.active = 0;
     Ok(thread)

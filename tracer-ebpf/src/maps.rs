@@ -7,6 +7,7 @@ use aya_ebpf::{
 use tracer_common::{
     limits,
     loss::Loss,
+    object::{Function, Object},
     remembered::Remembered,
     stack::Digest,
     state::{
@@ -77,6 +78,14 @@ pub(crate) static FREE_SITES: Queue<u32> = Queue::with_max_entries(limits::SITES
 /// What the collector must hear of: releases of drained resources, new stacks, overflow.
 #[map]
 pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
+
+/// Objects of libraries that are there. Its length is set when the object is loaded.
+#[map]
+pub(crate) static OBJECTS: HashMap<Key, Object> = HashMap::with_max_entries(limits::OBJECTS, 0);
+
+/// What functions that are about objects do, by the number of their probe.
+#[map]
+pub(crate) static OBJECT_FUNCTIONS: Array<Function> = Array::with_max_entries(limits::PROBES, 0);
 
 /// Connections, by where the kernel has their sockets.
 #[map]

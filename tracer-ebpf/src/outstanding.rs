@@ -7,18 +7,19 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tracer_common::{
-    attach::Shape,
+    attach::{Cookie, Shape},
     kind::{Extent, Kind, PAGE_BYTES},
     limits::{self, RING_BYTES},
     loss::Loss,
-    record::{ACQUIRE, Change, PERHAPS, RELEASE, RESIZE, RESTORE},
-    state::{Key, OLD_ANNOUNCED, OLD_NONE, OLD_YOUNG, Thread, Young},
+    object::IS_OBJECT,
+    record::{ACQUIRE, Change, MOVE, PERHAPS, RELEASE, RESIZE, RESTORE, RETAG},
+    state::{Key, OLD_ANNOUNCED, OLD_DRAINED, OLD_NONE, OLD_YOUNG, Thread, Young},
 };
 
 use crate::{
     call::Call,
     loss::{died, doubt, lose},
-    maps::{FORKS, RECORDS, YOUNG},
+    maps::{FORKS, OBJECTS, RECORDS, YOUNG},
 };
 
 /// `BPF_RB_AVAIL_DATA`: bytes not consumed yet.
@@ -79,7 +80,7 @@ fn send(call: &Call, record: u32, key: &Key, young: &Young, caller: u64, probe: 
         position: young.position,
         time_ns: young.time_ns,
         caller,
-        site: young.site,
+        site: young.site & !IS_OBJECT,
         connection: young.connection,
     });
     let crowded = RECORDS.query(AVAILABLE) > u64::from(RING_BYTES / 4);
@@ -89,7 +90,7 @@ fn send(call: &Call, record: u32, key: &Key, young: &Young, caller: u64, probe: 
 
 /// Puts an acquired resource where the next release will look for it.
 #[inline(always)]
-fn keep(call: &Call, key: &Key, young: &Young, caller: u64, probe: u8) {
+pub(crate) fn keep(call: &Call, key: &Key, young: &Young, caller: u64, probe: u8) {
     if !by_range(key.kind as u8) && YOUNG.insert(key, young, 0).is_ok() {
         return;
     }
@@ -173,10 +174,47 @@ fn send_release(call: &Call, record: u32, key: &Key, size: u64, caller: u64) {
 /// A young resource is no more.
 #[inline(always)]
 fn ended(call: &Call, key: &Key, young: &Young) {
+    if young.site & IS_OBJECT != 0 {
+        _ = OBJECTS.remove(key);
+    }
     if inherited(key, young) && send(call, ACQUIRE, key, young, 0, call.cookie.probe()) {
         send_release(call, RELEASE, key, 0, 0);
     } else {
-        died(young.site, young.size);
+        died(young.site & !IS_OBJECT, young.size);
+    }
+}
+
+/// A block that has just been acquired is an object, made at a call site of its own.
+#[inline(always)]
+pub(crate) fn retag(call: &Call, key: &Key, site: u32, probe: u8) {
+    if let Some(young) = take(key) {
+        keep(call, key, &Young { site: site | IS_OBJECT, ..young }, 0, probe);
+        return;
+    }
+    // The collector has drained it; or nobody saw it acquired.
+    let young = Young { position: position(), time_ns: now_ns(), site, ..Young::default() };
+    if !send(call, RETAG, key, &young, 0, probe) {
+        lose(Loss::AcquireDropped);
+    }
+}
+
+/// Something else is at the handle from now on: what was there, if anything was `known`, is no more.
+#[inline(always)]
+pub(crate) fn replaced(call: &Call, key: &Key, known: bool) {
+    if let Some(young) = take(key) {
+        ended(call, key, &young);
+    } else if known {
+        send_release(call, RELEASE, key, 0, 0);
+    }
+}
+
+/// An object that does not end with its block is no more; one that nobody has seen is no news.
+#[inline(always)]
+pub(crate) fn over(call: &Call, key: &Key) {
+    if let Some(young) = take(key) {
+        ended(call, key, &young);
+    } else if OBJECTS.remove(key).is_ok() {
+        send_release(call, RELEASE, key, 0, 0);
     }
 }
 
@@ -241,6 +279,7 @@ pub(crate) fn released(call: &Call, handle: u64) {
             return;
         }
     }
+    _ = OBJECTS.remove(&key);
     send_release(call, RELEASE, &key, 0, 0);
 }
 
@@ -256,6 +295,7 @@ pub(crate) fn unmapped(call: &Call, start: u64, length: u64, caller: u64) {
 pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u64) {
     thread.old_state = OLD_NONE;
     thread.old_handle = handle;
+    thread.moving = 0;
     if handle == 0 {
         return;
     }
@@ -263,6 +303,7 @@ pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u6
     let key = key(call, kind, handle);
     if !by_range(kind) {
         if let Some(young) = take(&key) {
+            thread.moving = u32::from(young.site & IS_OBJECT != 0);
             let announced = inherited(&key, &young)
                 && send(call, ACQUIRE, &key, &young, thread.caller, call.cookie.probe());
             if !announced {
@@ -271,22 +312,87 @@ pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u6
                 return;
             }
         }
+        // SAFETY: only asked whether it is there.
+        if unsafe { OBJECTS.get(key) }.is_some() {
+            thread.moving = 1;
+            thread.old.position = position();
+            thread.old_state = OLD_DRAINED;
+            return;
+        }
     }
     send_release(call, RESIZE, &key, length, thread.caller);
     thread.old_state = OLD_ANNOUNCED;
 }
 
-/// The resize has succeeded (or released its resource): the old resource is gone for good. Returns the connection
-/// that the new one belongs to: that of the old one, where it is known.
+/// The resize has succeeded: the old resource is gone for good, and the new one belongs to the connection of the old one,
+/// where that is known. An object goes on at its new place.
 #[inline(always)]
-pub(crate) fn resized(thread: &mut Thread) -> u32 {
+pub(crate) fn resized(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
+    if thread.moving != 0 {
+        move_object(call, thread, cookie, handle);
+        thread.old_state = OLD_NONE;
+        return;
+    }
     let mut connection = thread.serving;
     if thread.old_state == OLD_YOUNG {
         connection = thread.old.connection;
         died(thread.old.site, thread.old.size);
     }
     thread.old_state = OLD_NONE;
-    connection
+    acquired(call, thread, connection, cookie.kind(), cookie.probe(), handle);
+}
+
+/// An object's block was resized.
+#[inline(never)]
+fn move_object(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
+    let (state, kind, probe) = (thread.old_state, cookie.kind(), cookie.probe());
+    let (from, to) = (key(call, kind, thread.old_handle), key(call, kind, handle));
+    // SAFETY: copied at once.
+    let known = match unsafe { OBJECTS.get(from) } {
+        Some(object) => {
+            thread.object = *object;
+            true
+        }
+        None => false,
+    };
+    if state == OLD_DRAINED {
+        let young = Young { size: thread.size, position: thread.old.position, ..Young::default() };
+        if !send(call, MOVE, &to, &young, thread.old_handle, probe) {
+            lose(Loss::AcquireDropped);
+        }
+    } else {
+        let old = &thread.old;
+        let (time_ns, site, connection) = if state == OLD_YOUNG {
+            (old.time_ns, old.site, old.connection)
+        } else if known {
+            (thread.object.time_ns, thread.object.site | IS_OBJECT, thread.serving)
+        } else {
+            (now_ns(), thread.site, thread.serving)
+        };
+        let young = Young { size: thread.size, time_ns, position: position(), site, connection };
+        keep(call, &to, &young, thread.caller, probe);
+    }
+    if known && from.handle != to.handle {
+        _ = OBJECTS.insert(to, &thread.object, 0);
+        _ = OBJECTS.remove(&from);
+    }
+}
+
+/// The resize was to nothing, and has released its resource.
+#[inline(always)]
+pub(crate) fn resized_away(call: &Call, thread: &mut Thread, kind: u8) {
+    let state = thread.old_state;
+    thread.old_state = OLD_NONE;
+    if state == OLD_YOUNG {
+        died(thread.old.site & !IS_OBJECT, thread.old.size);
+    }
+    if thread.moving != 0 {
+        let key = key(call, kind, thread.old_handle);
+        _ = OBJECTS.remove(&key);
+        if state == OLD_DRAINED {
+            send_release(call, RELEASE, &key, 0, 0);
+        }
+    }
 }
 
 /// The resize has failed: the old resource is as it was.

@@ -15,15 +15,25 @@ use crate::{
     maps::{COPIED, REMEMBERED},
 };
 
-/// Notes what the walk begins with, its registers being set, `first` its first frame, and the memory map in `state`.
+/// Notes what the walk begins with, its registers being set, `first` its first frame, the memory map in `state`, and the
+/// return addresses that makers' probes hide (`object::chain_of`).
 #[inline(always)]
-pub(crate) fn begin(walk: &mut Walk, call: &Call, first: u64, (number, state): (u32, u32)) {
+pub(crate) fn begin(
+    walk: &mut Walk,
+    call: &Call,
+    first: u64,
+    (number, state): (u32, u32),
+    chain: u64,
+) {
     let (generation, walks) = (state & 0xff, state >> 8);
     walk.begin = walk.rsp;
     walk.generation = generation;
     walk.lasting = u32::from(walks != 0 && generation != 0);
     let whose = remembered::whose(call.pid(), call.what(), number, generation);
-    let proof = remembered::begin(whose, first, walk.rsp);
+    let mut proof = remembered::begin(whose, first, walk.rsp);
+    if chain != 0 {
+        proof = proof.with(chain);
+    }
     walk.trail.proof = proof;
     walk.set = set(proof);
 }

@@ -15,7 +15,7 @@ use crate::{
     entry::is_hijacked,
     loss::{count, lose},
     maps::FAILED,
-    outstanding::{acquired, failed, resized, restored},
+    outstanding::{acquired, failed, resized, resized_away, restored},
 };
 
 /// The outcome of the call that the thread is in, by a return probe.
@@ -86,8 +86,11 @@ fn end(call: &Call, thread: &mut Thread) -> Option<()> {
             }
         }
     }
-    let connection = if shape.releases() { resized(thread) } else { thread.serving };
-    acquired(call, thread, connection, cookie.kind(), cookie.probe(), handle);
+    if shape.releases() {
+        resized(call, thread, cookie, handle);
+    } else {
+        acquired(call, thread, thread.serving, cookie.kind(), cookie.probe(), handle);
+    }
     Some(())
 }
 
@@ -98,7 +101,7 @@ pub(crate) fn fail(call: &Call, thread: &mut Thread, cookie: Cookie) {
     // `realloc(p, 0)` releases `p` and returns NULL: that is what was asked for.
     let released = matches!(shape, Shape::Resize | Shape::CountResize) && thread.size == 0;
     if released {
-        _ = resized(thread);
+        resized_away(call, thread, cookie.kind());
         return;
     }
     if shape.releases() {

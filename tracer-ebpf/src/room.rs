@@ -67,6 +67,9 @@ pub(crate) fn give_if_any(id: u64, target: Target) -> Option<*mut Thread> {
         (*room).old_state = OLD_NONE;
         (*room).opened.pending = 0;
         (*room).serving = 0;
+        (*room).detail = 0;
+        (*room).moving = 0;
+        (*room).makings = 0;
         (*room).id = id;
     }
     Some(room)

@@ -10,6 +10,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use tracer_common::{
     attach::Cookie,
+    kind::Kind,
     limits::STACK_DEPTH,
     loss::Loss,
     record::{STACK, StackHead},
@@ -21,7 +22,7 @@ use crate::{
     call::{Call, raw},
     loss::lose,
     maps::{FREE_SITES, RECORDS, SITES, UNWINDER},
-    remember,
+    object, remember,
     unwind::{self, opaque},
 };
 
@@ -32,14 +33,18 @@ const FRAMES_AT_ONCE: u32 = 8;
 const UNFINISHED: u32 = u32::MAX;
 
 /// Makes `call` the one that `thread` is in, as soon as its stack has been taken. This comes last:
-/// another program goes on from here, and control does not return.
+/// another program goes on from here, and control does not return. `taken` is what [`go_on`] does then.
 #[inline(always)]
-pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
+pub(crate) fn take(
+    context: &ProbeContext,
+    call: &Call,
+    thread: &mut Thread,
+    taken: impl FnOnce(&Call, &mut Thread, u32),
+) {
     begin(call, &caller(call, thread), thread, call.memory_state());
     let site = remember::recall(&thread.walk, call.id);
     if site != 0 {
-        thread.site = site;
-        thread.active = 1;
+        taken(call, thread, site);
         return;
     }
     thread.again = 0;
@@ -48,6 +53,13 @@ pub(crate) fn take(context: &ProbeContext, call: &Call, thread: &mut Thread) {
     unsafe { UNWINDER.tail_call(context, 0) };
     // The program is gone: leaktrace is leaving.
     lose(Loss::StackDropped);
+}
+
+/// The stack of the call that the thread has begun leads to the call site `site`: it is in that call from now on.
+#[inline(always)]
+pub(crate) fn entered(_: &Call, thread: &mut Thread, site: u32) {
+    thread.site = site;
+    thread.active = 1;
 }
 
 /// What the digest of a call's stack begins with.
@@ -89,6 +101,7 @@ fn frame(walk: &Walk) -> u64 {
 /// The walk is where it begins.
 #[inline(always)]
 pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32, u32)) {
+    let chain = object::chain_of(thread);
     let walk = &mut thread.walk;
     walk.address = start.address;
     walk.back = start.back;
@@ -96,7 +109,7 @@ pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32
     walk.rbp = call.frame_pointer();
     walk.rbx = call.rbx();
     let first = frame(walk);
-    remember::begin(walk, call, first, state);
+    remember::begin(walk, call, first, state, chain);
 }
 
 /// The walk is before its first step. (The window need not be cleared.)
@@ -125,16 +138,21 @@ fn go_on(context: &ProbeContext) -> Option<()> {
     let mut call = Call::returning(raw(context))?;
     let thread = call.thread?;
     // SAFETY: the value belongs to this thread alone. The cookie is that of the call under way.
-    call.cookie = Cookie(unsafe { (*thread).cookie });
+    unsafe {
+        call.cookie = Cookie((*thread).cookie);
+        call.detail = (*thread).detail as u8;
+    }
     let Some(site) = advance(context, &call, thread, caller) else {
         // SAFETY: the array holds programs of this type.
         unsafe { UNWINDER.tail_call(context, 0) };
         return None;
     };
     // SAFETY: the value belongs to this thread alone.
-    unsafe {
-        (*thread).site = site;
-        (*thread).active = 1;
+    let thread = unsafe { &mut *thread };
+    if call.cookie.kind() == Kind::Object as u8 {
+        object::taken(&call, thread, site);
+    } else {
+        entered(&call, thread, site);
     }
     Some(())
 }
@@ -191,7 +209,11 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
             return outcome - 1;
         }
         if thread.walk.address == seen.trampoline {
-            return StackEnd::Hijacked as u32;
+            let address = object::original(thread, thread.walk.rsp.wrapping_sub(8));
+            if address == 0 {
+                return StackEnd::Hijacked as u32;
+            }
+            thread.walk.address = address;
         }
         let address = frame(&thread.walk);
         // The bound checked above once more, as a mask for the verifier.

@@ -32,4 +32,5 @@ pub mod doctor;
 pub mod error;
 pub mod format;
 pub mod output;
+pub mod packs;
 pub mod preflight;

@@ -52,6 +52,14 @@ pub enum Program {
     CallReturn,
     /// A return instruction of such a function.
     ReturnEntry,
+    /// Entry of a function that makes or places an object.
+    ObjectEntry,
+    /// Return of one that makes an object.
+    ObjectReturn,
+    /// A return instruction of it.
+    ObjectReturnEntry,
+    /// Entry of a function that says something of an object.
+    ObjectNote,
     /// Entry, doing nothing.
     BareEntry,
     /// Return, doing nothing.
@@ -59,12 +67,16 @@ pub enum Program {
 }
 
 impl Program {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::AcquireEntry,
         Self::ResizeEntry,
         Self::ReleaseEntry,
         Self::CallReturn,
         Self::ReturnEntry,
+        Self::ObjectEntry,
+        Self::ObjectReturn,
+        Self::ObjectReturnEntry,
+        Self::ObjectNote,
         Self::BareEntry,
         Self::BareReturn,
     ];
@@ -76,6 +88,10 @@ impl Program {
             Self::ReleaseEntry => "release_entry",
             Self::CallReturn => "call_return",
             Self::ReturnEntry => "return_entry",
+            Self::ObjectEntry => "object_entry",
+            Self::ObjectReturn => "object_return",
+            Self::ObjectReturnEntry => "object_return_entry",
+            Self::ObjectNote => "object_note",
             Self::BareEntry => "bare_entry",
             Self::BareReturn => "bare_return",
         }
@@ -85,7 +101,7 @@ impl Program {
 impl Program {
     /// Whether it is told of returns by the kernel.
     pub(super) const fn is_at_return(self) -> bool {
-        matches!(self, Self::CallReturn | Self::BareReturn)
+        matches!(self, Self::CallReturn | Self::ObjectReturn | Self::BareReturn)
     }
 }
 

@@ -4,9 +4,11 @@
 //! releases its block, which no resize does), and jemalloc's `xallocx`, which resizes in place and returns
 //! a size instead of a handle: the block stays, with the size it was first asked for.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use tracer_common::{attach::Shape, kind::Kind};
+
+use crate::packs::Use;
 
 /// A function worth a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +23,12 @@ pub struct Function {
     pub arguments: [u8; 3],
     /// Whether an exception may leave it.
     pub throws: bool,
+    /// What it does to a library's objects, if it is about them.
+    pub object: Option<Arc<Use>>,
 }
 
 const fn function(name: &'static str, kind: Kind, shape: Shape, arguments: [u8; 3]) -> Function {
-    Function { name: Cow::Borrowed(name), kind, shape, arguments, throws: false }
+    Function { name: Cow::Borrowed(name), kind, shape, arguments, throws: false, object: None }
 }
 
 const fn heap(name: &'static str, shape: Shape, arguments: [u8; 3]) -> Function {
@@ -37,7 +41,14 @@ const fn size(name: &'static str) -> Function {
 
 /// What throws when there is no memory.
 const fn throwing(name: &'static str, shape: Shape, arguments: [u8; 3]) -> Function {
-    Function { name: Cow::Borrowed(name), kind: Kind::Heap, shape, arguments, throws: true }
+    Function {
+        name: Cow::Borrowed(name),
+        kind: Kind::Heap,
+        shape,
+        arguments,
+        throws: true,
+        object: None,
+    }
 }
 
 /// A form of `operator new` that does.

@@ -88,6 +88,8 @@ fn needed_registers(shape: Shape, arguments: [u8; 3]) -> Vec<Register> {
         Shape::Size | Shape::Release => 1,
         Shape::CountSize | Shape::OutPointer | Shape::Resize | Shape::Map | Shape::Unmap => 2,
         Shape::CountResize | Shape::Remap => 3,
+        // Which of them, the function says: any.
+        Shape::Make | Shape::Place | Shape::Note => return IN_ORDER.to_vec(),
     };
     arguments
         .into_iter()

@@ -73,7 +73,8 @@ impl Wish {
             return Err(format!("`{name}` is no address"));
         }
         let name = Cow::Owned(name.to_owned());
-        let function = Function { name, kind: Kind::Heap, shape, arguments, throws: false };
+        let function =
+            Function { name, kind: Kind::Heap, shape, arguments, throws: false, object: None };
         Ok(Self { library, function })
     }
 

@@ -61,6 +61,10 @@ const fn programs(shape: Shape, bare: bool) -> (Program, Program, Program) {
         Shape::Size | Shape::CountSize | Shape::OutPointer | Shape::Map => Program::AcquireEntry,
         Shape::Resize | Shape::CountResize | Shape::Remap => Program::ResizeEntry,
         Shape::Release | Shape::Unmap => Program::ReleaseEntry,
+        Shape::Note => Program::ObjectNote,
+        Shape::Make | Shape::Place => {
+            return (Program::ObjectEntry, Program::ObjectReturn, Program::ObjectReturnEntry);
+        }
     };
     (entry, Program::CallReturn, Program::ReturnEntry)
 }

@@ -1,0 +1,384 @@
+//! Objects of libraries: made, told of, to be released.
+//!
+//! An object that is a heap block of its own is that block, at another call site: that of the function which made
+//! the object. So it ends with the block, whoever releases it and however late, and is counted once.
+//! `docs/decisions/0011-objects.md` has the argument.
+
+use aya_ebpf::{
+    helpers::generated::bpf_probe_read_user_str,
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use tracer_common::{
+    attach::{Cookie, Shape},
+    kind::Kind,
+    loss::Loss,
+    object::{ASK, END, Function, IS_OBJECT, MAKINGS, Making, NONE, Object, TELL, TEXT, chain},
+    state::{Key, Thread, Young},
+};
+
+use crate::{
+    call::{Arguments, Call, raw, read_word},
+    entry::{self, is_hijacked},
+    loss::{count, lose},
+    maps::{FAILED, HITS, OBJECT_FUNCTIONS, OBJECTS},
+    outstanding::{self, key, now_ns, position},
+    remember, site,
+};
+
+/// A maker is entered, or an object is placed.
+#[uprobe]
+pub(crate) fn object_entry(context: ProbeContext) -> u32 {
+    _ = make(&context);
+    0
+}
+
+fn make(context: &ProbeContext) -> Option<()> {
+    let mut call = Call::current(raw(context))?;
+    count(&HITS, u32::from(call.cookie.probe()));
+    let function = OBJECT_FUNCTIONS.get(u32::from(call.cookie.probe()))?;
+    let arguments = call.arguments();
+    call.detail = u8::from(of(&arguments, function.test) & u64::from(function.mask) != 0);
+    let thread = entry::thread_of(&call)?;
+    // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+    let thread = unsafe { &mut *thread };
+    let slot = call.slot();
+    let caller = remember::caller(slot, call.id)?;
+    let caller = caller_of(&call, thread, slot, caller);
+    forget_below(thread, slot + 8);
+    if thread.active != 0 {
+        // An allocator makes no objects: its call was left otherwise than by a return.
+        thread.active = 0;
+    }
+    thread.cookie = call.cookie.0;
+    thread.slot = slot;
+    thread.caller = caller;
+    thread.site = 0;
+    thread.detail = call.detail.into();
+    if call.cookie.shape() == Shape::Make as u8 {
+        let number = thread.makings as usize;
+        if number >= MAKINGS {
+            return None;
+        }
+        let outer = chain_of(thread);
+        // SAFETY: masked to the array's length, a power of two.
+        let making = unsafe { thread.making.get_unchecked_mut(number & (MAKINGS - 1)) };
+        *making = Making {
+            slot,
+            caller,
+            cookie: call.cookie.0,
+            making: position() + 1,
+            word: of(&arguments, function.word),
+            owner: of(&arguments, function.owner),
+            out: if function.handle == NONE { 0 } else { arguments.get(function.handle) },
+            text: of(&arguments, function.text),
+            chain: chain(outer, slot, caller),
+            site: 0,
+            fd: descriptor(&arguments, function),
+        };
+        thread.makings = number as u32 + 1;
+    }
+    site::take(context, &call, thread, taken);
+    Some(())
+}
+
+/// The stack of the maker (or placer) that the thread has entered has been taken.
+#[inline(always)]
+pub(crate) fn taken(call: &Call, thread: &mut Thread, site: u32) {
+    if call.cookie.shape() == Shape::Make as u8 {
+        let last = (thread.makings as usize).wrapping_sub(1) & (MAKINGS - 1);
+        // SAFETY: masked to the array's length.
+        unsafe { thread.making.get_unchecked_mut(last) }.site = site;
+        return;
+    }
+    _ = place(call, thread, site);
+}
+
+/// An object is placed in memory of the caller's.
+#[inline(never)]
+fn place(call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
+    let function = OBJECT_FUNCTIONS.get(u32::from(call.cookie.probe()))?;
+    let arguments = call.arguments();
+    let handle = handle(&arguments, function)?;
+    let key = key(call, Kind::Object as u8, handle);
+    let within = within(thread);
+    let object = &mut thread.object;
+    object.making = 0;
+    object.within = within;
+    object.site = site;
+    object.word = of(&arguments, function.word);
+    object.owner = of(&arguments, function.owner);
+    object.fd = descriptor(&arguments, function);
+    keep_own(call, &key, object, 0, call.cookie.probe())?;
+    name(&key, of(&arguments, function.text));
+    Some(())
+}
+
+/// An object that ends by a function of its library's, and not with a heap block.
+#[inline(never)]
+fn keep_own(call: &Call, key: &Key, object: &mut Object, caller: u64, probe: u8) -> Option<()> {
+    // The one that was there is no more.
+    // SAFETY: only asked whether it is there.
+    outstanding::replaced(call, key, unsafe { OBJECTS.get(key) }.is_some());
+    object.time_ns = now_ns();
+    object.asked_ns = 0;
+    object.text[0] = 0;
+    if OBJECTS.insert(key, &*object, 0).is_err() {
+        // Its end could not be told from that of an unknown one.
+        lose(Loss::AcquireDropped);
+        return None;
+    }
+    let young = Young {
+        size: 0,
+        time_ns: object.time_ns,
+        position: position(),
+        site: object.site | IS_OBJECT,
+        connection: call.serving(),
+    };
+    outstanding::keep(call, key, &young, caller, probe);
+    Some(())
+}
+
+/// The maker that the thread is in; 0 for none.
+#[inline(always)]
+fn within(thread: &Thread) -> u64 {
+    if thread.makings == 0 {
+        return 0;
+    }
+    let last = (thread.makings as usize - 1) & (MAKINGS - 1);
+    // SAFETY: masked to the array's length.
+    unsafe { thread.making.get_unchecked(last) }.making
+}
+
+/// A maker returns, by a return probe.
+#[uretprobe]
+pub(crate) fn object_return(context: RetProbeContext) -> u32 {
+    _ = returned(&context);
+    0
+}
+
+fn returned(context: &RetProbeContext) -> Option<()> {
+    let call = Call::returning(raw(context))?;
+    // The return address has just been popped.
+    made(&call, call.stack_pointer().wrapping_sub(8))
+}
+
+/// A maker returns, at one of its return instructions.
+#[uprobe]
+pub(crate) fn object_return_entry(context: ProbeContext) -> u32 {
+    _ = returning(&context);
+    0
+}
+
+fn returning(context: &ProbeContext) -> Option<()> {
+    let call = Call::current(raw(context))?;
+    made(&call, call.stack_pointer())
+}
+
+/// The maker whose return address lies at `slot` returns.
+#[inline(always)]
+fn made(call: &Call, slot: u64) -> Option<()> {
+    // SAFETY: the value belongs to this thread alone.
+    let thread = unsafe { &mut *call.thread? };
+    forget_below(thread, slot);
+    let last = (thread.makings as usize).checked_sub(1)? & (MAKINGS - 1);
+    // SAFETY: masked to the array's length.
+    if unsafe { thread.making.get_unchecked(last) }.slot != slot {
+        return None;
+    }
+    thread.makings = last as u32;
+    finish(call, thread, call.returned())
+}
+
+/// The last of the thread's makers, which is none of them any more, has returned.
+#[inline(never)]
+fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
+    let within = within(thread);
+    // SAFETY: masked to the array's length.
+    let making = unsafe { thread.making.get_unchecked(thread.makings as usize & (MAKINGS - 1)) };
+    let probe = Cookie(making.cookie).probe();
+    let function = OBJECT_FUNCTIONS.get(u32::from(probe))?;
+    let mut handle = returned;
+    if function.handle != NONE {
+        let failed =
+            if function.number != 0 { (returned as i32) < 0 } else { returned as i32 != 0 };
+        let place = making.out.wrapping_add(u64::from(function.offset));
+        handle = if failed { 0 } else { read_word(place).unwrap_or(0) };
+    }
+    if handle == 0 {
+        count(&FAILED, u32::from(probe));
+        return None;
+    }
+    // Without a call site it stays what it was: a block.
+    if making.site == 0 {
+        return None;
+    }
+    let (text, caller) = (making.text, making.caller);
+    let object = &mut thread.object;
+    object.making = making.making;
+    object.within = within;
+    object.site = making.site;
+    object.word = making.word;
+    object.owner = making.owner;
+    object.fd = making.fd;
+    let kind = if function.own != 0 { Kind::Object } else { Kind::Heap };
+    let key = key(call, kind as u8, handle);
+    if function.own != 0 {
+        keep_own(call, &key, object, caller, probe)?;
+    } else {
+        keep_block(call, &key, object, probe);
+    }
+    name(&key, text);
+    Some(())
+}
+
+/// An object that is a heap block.
+#[inline(never)]
+fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: u8) {
+    outstanding::retag(call, key, object.site, probe);
+    object.time_ns = now_ns();
+    object.asked_ns = 0;
+    object.text[0] = 0;
+    _ = OBJECTS.insert(key, &*object, 0);
+}
+
+/// Something is said of an object.
+#[uprobe]
+pub(crate) fn object_note(context: ProbeContext) -> u32 {
+    _ = note(&context);
+    0
+}
+
+fn note(context: &ProbeContext) -> Option<()> {
+    let call = Call::current(raw(context))?;
+    count(&HITS, u32::from(call.cookie.probe()));
+    let function = OBJECT_FUNCTIONS.get(u32::from(call.cookie.probe()))?;
+    let arguments = call.arguments();
+    let handle = handle(&arguments, function)?;
+    let kind = if function.own != 0 { Kind::Object } else { Kind::Heap };
+    let key = key(&call, kind as u8, handle);
+    if function.does == END {
+        outstanding::over(&call, &key);
+        return None;
+    }
+    let object = OBJECTS.get_ptr_mut(key)?;
+    // SAFETY: a live value. What is written to one that ends at this moment is read by nobody.
+    let object = unsafe { &mut *object };
+    if function.does == ASK {
+        if object.asked_ns == 0 {
+            object.asked_ns = now_ns();
+        }
+    } else if function.does == TELL {
+        if function.fd != NONE {
+            object.fd = descriptor(&arguments, function);
+        }
+        if function.word != NONE {
+            object.word = of(&arguments, function.word);
+        }
+        if function.owner != NONE {
+            object.owner = of(&arguments, function.owner);
+        }
+        name(&key, of(&arguments, function.text));
+    }
+    Some(())
+}
+
+/// An object's name, from where the target has it.
+#[inline(always)]
+fn name(key: &Key, text: u64) {
+    if text == 0 {
+        return;
+    }
+    if let Some(object) = OBJECTS.get_ptr_mut(key) {
+        // SAFETY: the field's length; the helper checks the target's address.
+        unsafe {
+            bpf_probe_read_user_str(
+                (&raw mut (*object).text).cast(),
+                TEXT as u32,
+                text as *const core::ffi::c_void,
+            );
+        }
+    }
+}
+
+/// An argument; 0 when the function has none that says it.
+#[inline(always)]
+fn of(arguments: &Arguments, number: u8) -> u64 {
+    if number == NONE { 0 } else { arguments.get(number) }
+}
+
+/// The descriptor that the arguments tell; -1 when they tell none.
+#[inline(always)]
+fn descriptor(arguments: &Arguments, function: &Function) -> i32 {
+    if function.fd == NONE { -1 } else { arguments.get(function.fd) as i32 }
+}
+
+/// The handle that the arguments tell.
+#[inline(always)]
+fn handle(arguments: &Arguments, function: &Function) -> Option<u64> {
+    let mut handle = arguments.get(function.handle);
+    if function.through != 0 {
+        handle = read_word(handle.wrapping_add(u64::from(function.offset)))?;
+    }
+    (handle != 0).then_some(handle)
+}
+
+/// What a walk of the thread's stack depends on besides the stack: [`Making::chain`] of its makers; 0 without any.
+#[inline(always)]
+pub(crate) fn chain_of(thread: &Thread) -> u64 {
+    let Some(last) = (thread.makings as usize).checked_sub(1) else { return 0 };
+    // SAFETY: masked to the array's length.
+    unsafe { thread.making.get_unchecked(last & (MAKINGS - 1)) }.chain
+}
+
+/// Makers whose return address lies below `slot` have been left otherwise than by a return.
+#[inline(always)]
+fn forget_below(thread: &mut Thread, slot: u64) {
+    for _ in 0..MAKINGS {
+        let number = thread.makings as usize;
+        if number == 0 {
+            return;
+        }
+        // SAFETY: masked to the array's length.
+        if unsafe { thread.making.get_unchecked((number - 1) & (MAKINGS - 1)) }.slot >= slot {
+            return;
+        }
+        thread.makings = number as u32 - 1;
+    }
+}
+
+/// The return address that a call found at `slot`, or the one that stood there before a maker that jumped to it was
+/// given a return probe.
+#[inline(always)]
+pub(crate) fn caller_of(call: &Call, thread: &Thread, slot: u64, found: u64) -> u64 {
+    if thread.makings == 0 {
+        return found;
+    }
+    let Some(process) = call.process() else { return found };
+    // SAFETY: the map's value lives at least as long as the program runs.
+    if !is_hijacked(unsafe { &*process }, found) {
+        return found;
+    }
+    match original(thread, slot) {
+        0 => found,
+        caller => caller,
+    }
+}
+
+/// The return address that a maker's return probe has replaced at `slot`; 0 when none has.
+#[inline(never)]
+pub(crate) fn original(thread: *const Thread, slot: u64) -> u64 {
+    if thread.is_null() {
+        return 0;
+    }
+    // SAFETY: the value belongs to this thread alone, checked by the caller.
+    let thread = unsafe { &*thread };
+    for at in 0..MAKINGS {
+        // SAFETY: below the array's length.
+        let making = unsafe { thread.making.get_unchecked(at) };
+        if (at as u32) < thread.makings && making.slot == slot {
+            return making.caller;
+        }
+    }
+    0
+}
