@@ -233,6 +233,8 @@ pub struct Needs {
     pub budget: bool,
     /// Which programs.
     pub means: Means,
+    /// Whether objects of libraries are to be traced.
+    pub objects: bool,
     /// Whether file descriptors are to be traced.
     pub descriptors: bool,
     /// How they are to be seen; in the best way that the kernel allows when `None`.
@@ -241,7 +243,8 @@ pub struct Needs {
 
 /// Loads the object: programs verified, none attached, recording off.
 pub fn load(needs: Needs) -> Result<Loaded, Failed> {
-    let Needs { log: wanted, unwind_pages, children, budget, means, descriptors, backend } = needs;
+    let Needs { log: wanted, unwind_pages, children, budget, means, objects, descriptors, backend } =
+        needs;
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -260,6 +263,7 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
         .map_max_entries(tables::YOUNG, tables::young_entries(means))
+        .map_max_entries(tables::OBJECTS, if objects { limits::OBJECTS } else { 1 })
         .map_max_entries(tables::CONNECTIONS, if descriptors { limits::CONNECTIONS } else { 1 })
         .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .override_global("LAYOUT", &layout, true)

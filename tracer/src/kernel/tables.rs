@@ -13,6 +13,7 @@ use aya::{
 };
 use tracer_common::{
     limits,
+    object::Object,
     record::Change,
     remembered::Remembered,
     state::{
@@ -31,7 +32,7 @@ use super::{
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 23] = [
+pub(super) const NAMES: [&str; 25] = [
     SWITCH,
     TARGETS,
     BLANK_PROCESS,
@@ -41,6 +42,8 @@ pub(super) const NAMES: [&str; 23] = [
     FREE_SITES,
     CONNECTIONS,
     FREE_CONNECTIONS,
+    OBJECTS,
+    OBJECT_FUNCTIONS,
     RECORDS,
     UNWIND_PAGES,
     RULES,
@@ -64,6 +67,8 @@ pub(super) const YOUNG: &str = "YOUNG";
 const DIED: &str = "DIED";
 const FREE_SITES: &str = "FREE_SITES";
 pub(super) const CONNECTIONS: &str = "CONNECTIONS";
+pub(super) const OBJECTS: &str = "OBJECTS";
+pub(super) const OBJECT_FUNCTIONS: &str = "OBJECT_FUNCTIONS";
 const FREE_CONNECTIONS: &str = "FREE_CONNECTIONS";
 const RECORDS: &str = "RECORDS";
 pub(super) const UNWIND_PAGES: &str = "UNWIND_PAGES";
@@ -132,6 +137,8 @@ pub struct Tables {
     free_sites: Queue<MapData, u32>,
     connections: HashMap<MapData, u64, Plain<[u8; size_of::<Connection>()]>>,
     free_connections: Queue<MapData, u32>,
+    objects: MapData,
+    object_room: batch::Room<Key, Object>,
     records: RingBuf<MapData>,
     unwind_pages: Array<MapData, Plain<Page>>,
     rules: Array<MapData, Plain<Rule>>,
@@ -178,6 +185,8 @@ impl Tables {
             free_sites: map(FREE_SITES)?.try_into().map_err(wrong(FREE_SITES))?,
             connections: map(CONNECTIONS)?.try_into().map_err(wrong(CONNECTIONS))?,
             free_connections: map(FREE_CONNECTIONS)?.try_into().map_err(wrong(FREE_CONNECTIONS))?,
+            objects: data(map(OBJECTS)?, OBJECTS)?,
+            object_room: batch::Room::new(BATCH),
             records: map(RECORDS)?.try_into().map_err(wrong(RECORDS))?,
             unwind_pages: map(UNWIND_PAGES)?.try_into().map_err(wrong(UNWIND_PAGES))?,
             rules: map(RULES)?.try_into().map_err(wrong(RULES))?,
@@ -291,6 +300,18 @@ impl Tables {
     pub fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
         let _guard = self.undisturbed();
         batch::take_all(self.young.fd().as_fd(), &mut self.room, taken)
+    }
+
+    /// What is known of each object that is there, appended to `seen`.
+    pub fn objects(&mut self, seen: &mut Vec<(Key, Object)>) -> io::Result<()> {
+        let _guard = self.undisturbed();
+        batch::read_all(self.objects.fd().as_fd(), &mut self.object_room, seen)
+    }
+
+    /// Forgets an object.
+    pub fn forget_object(&self, key: &Key) {
+        // It may be gone already.
+        drop(batch::remove(self.objects.fd().as_fd(), key));
     }
 
     /// Hands each waiting record to `read`, oldest first, at most `most` of them.

@@ -120,3 +120,83 @@ impl Use {
         self.second.as_ref().filter(|_| detail != 0).unwrap_or(&self.kind)
     }
 }
+
+impl Pack {
+    /// The functions of this library that are to be probed in an object that defines these names: name, shape,
+    /// whether it throws, and what it does. None when it is another library.
+    pub fn functions(
+        &self,
+        defined: &dyn Fn(&str) -> bool,
+    ) -> Vec<(String, Shape, bool, Arc<Use>)> {
+        if self.marks.is_empty() || !self.marks.iter().all(|mark| defined(mark)) {
+            return Vec::new();
+        }
+        let found = self.rules.iter().filter_map(|rule| {
+            let name = rule.names.iter().find(|name| defined(name))?;
+            let of = Use {
+                function: rule.function,
+                kind: Arc::clone(&rule.kind),
+                second: rule.second.clone(),
+            };
+            Some((name.clone(), rule.shape, rule.throws, Arc::new(of)))
+        });
+        found.collect()
+    }
+}
+
+/// TEMPORARY.
+pub fn trial() -> Vec<Pack> {
+    let kind = |name: &str, word| {
+        Arc::new(ObjectKind {
+            name: name.into(),
+            library: "libevent".into(),
+            sentence: String::new(),
+            word,
+            layouts: vec![],
+        })
+    };
+    let n = object::Function::NOTHING;
+    let make = |name: &str, function, kind: &Arc<ObjectKind>| Rule {
+        names: vec![name.to_owned()],
+        shape: Shape::Make,
+        function: object::Function { does: object::MAKE, ..function },
+        throws: false,
+        kind: kind.clone(),
+        second: None,
+    };
+    let ask = |name: &str, kind: &Arc<ObjectKind>| Rule {
+        names: vec![name.to_owned()],
+        shape: Shape::Note,
+        function: object::Function { does: object::ASK, handle: 0, ..n },
+        throws: false,
+        kind: kind.clone(),
+        second: None,
+    };
+    let ev = kind("event", Word::Function);
+    let buf = kind("evbuffer", Word::None);
+    let bev = kind("bufferevent", Word::None);
+    let lis = kind("evconnlistener", Word::Function);
+    let base = kind("event_base", Word::None);
+    let con = kind("evhttp_connection", Word::None);
+    let req = kind("evhttp_request", Word::None);
+    vec![Pack {
+        name: "libevent".into(),
+        title: "libevent".into(),
+        marks: vec!["event_new".into(), "event_base_new_with_config".into()],
+        kinds: vec![],
+        rules: vec![
+            make("event_new", object::Function { fd: 1, word: 3, ..n }, &ev),
+            make("evbuffer_new", n, &buf),
+            make("bufferevent_socket_new", object::Function { fd: 1, ..n }, &bev),
+            make("evconnlistener_new", object::Function { fd: 5, word: 1, ..n }, &lis),
+            make("event_base_new_with_config", n, &base),
+            make("evhttp_connection_base_bufferevent_new", n, &con),
+            make("evhttp_request_new", n, &req),
+            ask("event_free", &ev),
+            ask("evbuffer_free", &buf),
+            ask("bufferevent_free", &bev),
+            ask("evhttp_connection_free", &con),
+            ask("evhttp_request_free", &req),
+        ],
+    }]
+}
