@@ -181,3 +181,91 @@ fn text(bytes: &[u8; TEXT]) -> String {
     let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(TEXT);
     String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::decode::Event;
+
+    const PID: Pid = Pid(7);
+
+    fn heap(value: u64) -> Handle {
+        Handle { pid: PID, kind: Kind::Heap, value }
+    }
+
+    fn acquired(value: u64, site: u32, size: u64) -> Event {
+        let block = Block { size, time_ns: 0, position: 1, site, connection: 0 };
+        Event::Acquired { handle: heap(value), block }
+    }
+
+    fn object(value: u64, site: u32) -> (Key, Object) {
+        let key = Key { pid: PID.0, kind: Kind::Heap as u32, handle: value };
+        let blank = Object {
+            time_ns: value,
+            asked_ns: 0,
+            word: 0,
+            owner: 0,
+            making: 0,
+            within: 0,
+            site,
+            fd: -1,
+            text: [0; TEXT],
+        };
+        (key, blank)
+    }
+
+    #[test]
+    fn what_the_ledger_does_not_have_as_an_object_is_told_and_left_out() {
+        let mut ledger = Ledger::default();
+        ledger.apply(acquired(8, 2, 100));
+        ledger.apply(acquired(16, 1, 100));
+        let mut gone = Vec::new();
+        let seen = [object(8, 2), object(16, 2), object(24, 2)];
+        let all = ledger.objects(&seen, |key, _| gone.push(key.handle));
+        assert_eq!((gone, all.shown.len()), (vec![16, 24], 1));
+        assert_eq!(all.sites[&2].known, 1);
+    }
+
+    #[test]
+    fn what_was_made_within_a_making_belongs_to_what_that_made() {
+        let mut ledger = Ledger::default();
+        for (value, site, size) in [(8, 2, 600), (16, 3, 136), (24, 3, 136), (32, 4, 10)] {
+            ledger.apply(acquired(value, site, size));
+        }
+        let mut seen = [object(8, 2), object(16, 3), object(24, 3), object(32, 4)];
+        seen[0].1.making = 50;
+        (seen[1].1.within, seen[2].1.within) = (50, 50);
+        // Its owner was told.
+        seen[3].1.owner = 24;
+        seen[1].1.asked_ns = 99;
+        seen[3].1.text[..2].copy_from_slice(b"in");
+        let all = ledger.objects(&seen, |key, _| panic!("{key:?}"));
+        assert_eq!(all.sites[&2].owned, Sum { count: 3, bytes: 282 });
+        assert_eq!((all.sites[&3].owned.bytes, all.sites[&3].asked), (10, 1));
+        let owners: Vec<Option<u64>> = all.shown.iter().map(|one| one.owner).collect();
+        assert_eq!(owners, [None, Some(8), Some(8), Some(24)]);
+        assert_eq!((all.shown[3].text.as_str(), all.shown[1].asked_ns), ("in", Some(99)));
+    }
+
+    #[test]
+    fn objects_that_own_each_other_are_no_endless_chain() {
+        let mut ledger = Ledger::default();
+        ledger.apply(acquired(8, 2, 1));
+        ledger.apply(acquired(16, 2, 2));
+        let mut seen = [object(8, 2), object(16, 2)];
+        (seen[0].1.owner, seen[1].1.owner) = (16, 8);
+        let all = ledger.objects(&seen, |_, _| {});
+        assert_eq!(all.sites[&2].owned.count, 2);
+    }
+
+    #[test]
+    fn the_oldest_of_each_call_site_are_shown() {
+        let mut ledger = Ledger::default();
+        let many = SHOWN as u64 + 50;
+        let seen: Vec<(Key, Object)> = (1..=many).map(|value| object(value * 8, 2)).rev().collect();
+        (1..=many).for_each(|value| ledger.apply(acquired(value * 8, 2, 1)));
+        let all = ledger.objects(&seen, |_, _| {});
+        assert_eq!((all.shown.len(), all.shown[0].handle.value), (SHOWN, 8));
+        assert_eq!((all.sites[&2].known, all.sites[&2].oldest_ns), (many, 8));
+    }
+}

@@ -45,8 +45,7 @@ pub fn locate(
             }
             // By another name it may be one that does.
             function.throws |= known.throwing.contains(&body.address);
-            let (shape, arguments) = (function.shape, function.arguments);
-            let mut place = place::choose(body.code, body.offset, shape, arguments);
+            let mut place = place::choose(body.code, body.offset, &function.uses());
             outcome = known.outcome(&function, &body, all, without)?;
             // Returns are single-stepped.
             place.emulated &= !matches!(outcome, Outcome::Instructions(..));
