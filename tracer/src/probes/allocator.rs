@@ -96,8 +96,8 @@ pub struct Survey {
 pub struct Surveyor {
     /// Prefixes beside the known ones.
     prefixes: Vec<String>,
-    /// Functions that an object has which is a library's, by library.
-    libraries: Vec<Vec<String>>,
+    /// Functions that an object has which is a library's, by library: all those of one of its lists.
+    libraries: Vec<Vec<Vec<String>>>,
     marks: HashSet<String>,
     seen: BTreeMap<FileId, Arc<Looked>>,
 }
@@ -105,8 +105,8 @@ pub struct Surveyor {
 impl Surveyor {
     /// One that also knows these prefixes of allocators' names, and libraries by the functions that all copies of
     /// them have.
-    pub fn new(prefixes: Vec<String>, libraries: Vec<Vec<String>>) -> Self {
-        let marks = libraries.iter().flatten().cloned().collect();
+    pub fn new(prefixes: Vec<String>, libraries: Vec<Vec<Vec<String>>>) -> Self {
+        let marks = libraries.iter().flatten().flatten().cloned().collect();
         Self { prefixes, libraries, marks, seen: BTreeMap::new() }
     }
 
@@ -155,11 +155,9 @@ impl Surveyor {
 impl Surveyor {
     /// Which libraries an object is, or has copies of inside.
     fn libraries_in(&self, looked: &Looked) -> Vec<usize> {
-        let whole = |marks: &Vec<String>| {
-            !marks.is_empty() && marks.iter().all(|mark| looked.marks.contains(mark))
-        };
+        let whole = |marks: &Vec<String>| marks.iter().all(|mark| looked.marks.contains(mark));
         let all = self.libraries.iter().enumerate();
-        all.filter(|(_, marks)| whole(marks)).map(|(at, _)| at).collect()
+        all.filter(|(_, lists)| lists.iter().any(whole)).map(|(at, _)| at).collect()
     }
 }
 

@@ -89,7 +89,11 @@ pub(super) fn is_loaded(mappings: &Mappings) -> bool {
 impl Attached {
     /// Nothing attached yet.
     pub(super) fn new(settings: &Settings, without: Option<Why>) -> Self {
-        let packs = if settings.traces_objects() { crate::packs::trial() } else { Vec::new() };
+        let packs = if settings.traces_objects() {
+            crate::packs::Sources { usual: true, ..Default::default() }.load().packs
+        } else {
+            Vec::new()
+        };
         let marks = packs.iter().map(|pack| pack.marks.clone()).collect();
         Self {
             probes: Vec::new(),
