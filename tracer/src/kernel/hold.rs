@@ -77,14 +77,16 @@ pub struct Programs {
     pub(super) ebpf: Ebpf,
     pub(super) way: Way,
     groups: Vec<Group>,
+    /// What programs at events are there by.
+    _events: Vec<OwnedFd>,
     /// Nothing is put on until `take_hold`.
     loose: bool,
 }
 
 impl Programs {
     /// Loaded, and attached nowhere.
-    pub(super) const fn new(ebpf: Ebpf, way: Way) -> Self {
-        Self { ebpf, way, groups: Vec::new(), loose: false }
+    pub(super) const fn new(ebpf: Ebpf, way: Way, events: Vec<OwnedFd>) -> Self {
+        Self { ebpf, way, groups: Vec::new(), _events: events, loose: false }
     }
 
     /// Attaches `program` to `points` of the file `path`: for the process `pid`, or for every process

@@ -19,8 +19,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
 use super::{
-    calls::{self, Backend},
+    calls::{self, Backend, Seen},
     code::descriptor,
+    counted::Watched,
     hold::{Programs, Way},
     multi::Multi,
     offsets,
@@ -165,6 +166,12 @@ pub enum Failed {
     /// The kernel's own functions cannot be probed.
     #[error("this kernel has no kprobes")]
     NoKprobes,
+    /// Programs cannot be held a second time.
+    #[error("could not watch the kernel programs")]
+    Watch {
+        /// Why.
+        source: io::Error,
+    },
     /// Anything else aya has to say.
     #[error("could not load the kernel programs")]
     Load(#[source] Box<EbpfError>),
@@ -231,7 +238,8 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         older::lift_memory_limit();
     }
     let level = wanted as u8;
-    let (pid_offset, layout, sockets) = offsets::all(children, descriptors, !older)?;
+    let (pid_offset, mut layout, sockets) = offsets::all(children, descriptors, !older)?;
+    layout.0.at_events = u32::from(descriptors && calls::wants_events());
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
@@ -253,7 +261,9 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         }
         Means::Neither => Way::One,
     };
-    let backend = descriptors.then(|| calls::load(&mut ebpf, &layout.0, backend)).transpose()?;
+    let seen =
+        descriptors.then(|| calls::load(&mut ebpf, object, &layout.0, backend)).transpose()?;
+    let Seen { backend, watched, events } = seen.unwrap_or_default();
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
         let program = tracepoint(&mut ebpf, name)?;
         program.load().map_err(|error| program_failed(name, error))?;
@@ -270,9 +280,11 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     } else {
         None
     };
-    let undisturbed = means == Means::Touches || backend == Some(Backend::Kprobe);
-    let tables = Tables::take(&mut ebpf, undisturbed)?;
-    Ok(Loaded { programs: Programs::new(ebpf, way), tables, log, backend })
+    let undisturbed =
+        means == Means::Touches || backend == Some(Backend::Kprobe) || !events.is_empty();
+    let watched = Watched::new(&ebpf, watched).map_err(|source| Failed::Watch { source })?;
+    let tables = Tables::take(&mut ebpf, undisturbed, watched)?;
+    Ok(Loaded { programs: Programs::new(ebpf, way, events), tables, log, backend })
 }
 
 /// The kernel's type information.
