@@ -1,5 +1,5 @@
 //! Connections that a thread began in a call whose return nobody has met: the kernel follows a bounded number of returns
-//! at once, one for each processor before Linux 5.19.
+//! at once.
 //!
 //! What such a call has led to, its socket tells when the thread is met next.
 
