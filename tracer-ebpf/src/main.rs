@@ -22,7 +22,11 @@ mod install;
 mod loss;
 mod maps;
 mod message;
+<<<<<<< HEAD
 mod object;
+=======
+mod missed;
+>>>>>>> h-vm
 mod opening;
 mod outstanding;
 mod pace;
