@@ -22,11 +22,8 @@ mod install;
 mod loss;
 mod maps;
 mod message;
-<<<<<<< HEAD
-mod object;
-=======
 mod missed;
->>>>>>> h-vm
+mod object;
 mod opening;
 mod outstanding;
 mod pace;
