@@ -91,6 +91,9 @@ const THROWS: u8 = 2;
 /// As above: the outcome is the first argument of the function that this one ends in.
 const FIRST_ARGUMENT: u8 = 4;
 
+/// As above: the object that is made is the first block acquired before the function returns.
+const FIRST_BLOCK: u8 = 8;
+
 /// One probed function as its programs see it; travels as the 64-bit attach cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(pub u64);
@@ -116,6 +119,18 @@ impl Cookie {
     #[must_use]
     pub const fn answering_early(self) -> Self {
         Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_ARGUMENT]))
+    }
+
+    /// The same for a maker whose object is the first block acquired.
+    #[must_use]
+    pub const fn by_first_block(self) -> Self {
+        Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_BLOCK | NO_RETURN_PROBE]))
+    }
+
+    /// Whether the object is the first block acquired, and nobody sees the function return.
+    #[inline(always)]
+    pub const fn is_by_first_block(self) -> bool {
+        self.byte(7) & FIRST_BLOCK != 0
     }
 
     /// Whether the outcome is the first argument here, and not what is returned.
@@ -229,6 +244,9 @@ mod tests {
         assert!(!throwing.has_return_probe() && throwing.throws());
         assert_eq!((throwing.probe(), throwing.c()), (200, 2));
         assert!(!throwing.answers_early());
+        let first = cookie.by_first_block();
+        assert!(first.is_by_first_block() && !first.has_return_probe());
+        assert!(!cookie.is_by_first_block() && !throwing.is_by_first_block());
         let early = throwing.answering_early();
         assert!(early.answers_early() && early.throws() && !early.has_return_probe());
     }

@@ -57,6 +57,11 @@ impl Function {
 }
 
 impl Function {
+    /// Whether it makes objects.
+    pub const fn makes(&self) -> bool {
+        matches!(self.does, MAKE | MAKE_FIRST)
+    }
+
     /// The arguments that it tells of.
     pub fn uses(self) -> impl Iterator<Item = u8> {
         let all = [self.handle, self.fd, self.word, self.owner, self.text, self.test];
@@ -74,6 +79,10 @@ pub const ASK: u8 = 2;
 pub const END: u8 = 3;
 /// Tells more of an object: its descriptor, word, owner or name.
 pub const TELL: u8 = 4;
+
+/// Makes an object, which is the first heap block that is acquired meanwhile. Without a return probe that is enough to
+/// know it by.
+pub const MAKE_FIRST: u8 = 5;
 
 /// Bytes kept of an object's name.
 pub const TEXT: usize = 40;

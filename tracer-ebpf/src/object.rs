@@ -190,6 +190,25 @@ fn made(call: &Call, slot: u64) -> Option<()> {
     finish(call, thread, call.returned())
 }
 
+/// A block was acquired by a thread that is in makers: it may be the object of the innermost.
+#[inline(always)]
+pub(crate) fn acquired(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
+    let slot = thread.slot;
+    forget_below(thread, slot);
+    let Some(last) = (thread.makings as usize).checked_sub(1) else { return };
+    // SAFETY: masked to the array's length.
+    let making = unsafe { thread.making.get_unchecked(last & (MAKINGS - 1)) };
+    if !Cookie(making.cookie).is_by_first_block() || cookie.kind() != Kind::Heap as u8 {
+        return;
+    }
+    // Nobody has seen it return: unless its return address is still there, it has.
+    let is_there = read_word(making.slot) == Some(making.caller);
+    thread.makings = last as u32;
+    if is_there {
+        _ = finish(call, thread, handle);
+    }
+}
+
 /// The last of the thread's makers, which is none of them any more, has returned.
 #[inline(never)]
 fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {

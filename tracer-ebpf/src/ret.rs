@@ -15,6 +15,7 @@ use crate::{
     entry::is_hijacked,
     loss::{count, lose},
     maps::FAILED,
+    object,
     outstanding::{acquired, failed, resized, resized_away, restored},
 };
 
@@ -90,6 +91,9 @@ fn end(call: &Call, thread: &mut Thread) -> Option<()> {
         resized(call, thread, cookie, handle);
     } else {
         acquired(call, thread, thread.serving, cookie.kind(), cookie.probe(), handle);
+        if thread.makings != 0 {
+            object::acquired(call, thread, cookie, handle);
+        }
     }
     Some(())
 }

@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn packs_are_read_where_objects_are_traced() {
-        assert_eq!(settings("-p 1", false).packs, []);
+        assert_eq!(settings("-p 1 --kind heap", false).packs, []);
         assert_eq!(settings("-p 1 --kind heap --no-packs", false).packs, []);
         let names = |words: &str| -> Vec<String> {
             let settings = settings(&format!("-p 1 --kind object {words}"), false);

@@ -61,6 +61,8 @@ fn remark(probe: &Probe, emulated: bool) -> Option<String> {
     if let Outcome::Instructions(_, why) = &probe.outcome {
         let why = why.no_return_probe();
         remarks.push(format!("outcome read at its return instructions: {why}"));
+    } else if probe.outcome == Outcome::FirstBlock {
+        remarks.push("the object is the first block acquired in it".to_owned());
     } else if !emulated {
         remarks.push("no emulated instruction while arguments and stack are in place".to_owned());
     }

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use toml::Spanned;
-use tracer_common::{attach::Shape, object};
+use tracer_common::attach::Shape;
 
 use super::{
     ObjectKind, Rule,
@@ -109,7 +109,7 @@ pub(super) fn made(
     kind: &Arc<ObjectKind>,
     rules: &[Rule],
 ) -> Result<(), Wrong> {
-    let mut makers = rules.iter().filter(|rule| rule.function.does == object::MAKE);
+    let mut makers = rules.iter().filter(|rule| rule.function.makes());
     let name = &table.get_ref().name;
     if !makers.any(|rule| rule.kind == *kind || rule.second.as_ref() == Some(kind)) {
         let what = format!("nothing makes a `{}`", name.get_ref());

@@ -141,6 +141,9 @@ pub(super) struct CallTable {
     /// As in [`super::Rule`].
     #[serde(default)]
     pub(super) throws: bool,
+    /// Whether the object is the first heap block that the function acquires.
+    #[serde(default)]
+    pub(super) first_block: bool,
 }
 
 /// When it is another kind.

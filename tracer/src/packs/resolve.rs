@@ -227,6 +227,7 @@ fn rule(
         (_, handle, at) => handle.or(at).map_or(0, |argument| argument.0),
     };
     let (does, shape) = match list {
+        List::Made if call.first_block => (object::MAKE_FIRST, Shape::Make),
         List::Made => (object::MAKE, Shape::Make),
         List::Placed => (object::MAKE, Shape::Place),
         List::Released => (object::ASK, Shape::Note),

@@ -62,7 +62,7 @@ fn every_function_of_every_pack_is_there_once_and_of_a_kind_that_something_makes
             }
         }
         let made = |kind: &Arc<ObjectKind>| {
-            let makers = pack.rules.iter().filter(|rule| rule.function.does == object::MAKE);
+            let makers = pack.rules.iter().filter(|rule| rule.function.makes());
             let mut kinds = makers.flat_map(|rule| [Some(&rule.kind), rule.second.as_ref()]);
             kinds.any(|one| one == Some(kind))
         };

@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use tracer_common::{attach::Shape, kind::Kind};
+use tracer_common::{attach::Shape, kind::Kind, object::MAKE_FIRST};
 
 use crate::packs::Use;
 
@@ -28,6 +28,11 @@ pub struct Function {
 }
 
 impl Function {
+    /// Whether it makes an object that is the first block acquired meanwhile.
+    pub(super) fn is_by_first_block(&self) -> bool {
+        self.object.as_ref().is_some_and(|of| of.function.does == MAKE_FIRST)
+    }
+
     /// The arguments that its programs look at.
     pub(super) fn uses(&self) -> Vec<u8> {
         match &self.object {

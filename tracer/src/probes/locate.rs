@@ -47,6 +47,12 @@ pub fn locate(
             function.throws |= known.throwing.contains(&body.address);
             let mut place = place::choose(body.code, body.offset, &function.uses());
             outcome = known.outcome(&function, &body, all, without)?;
+            if function.is_by_first_block()
+                && !place.emulated
+                && let Some(cheap) = place::choose_deeper(body.code, body.offset, &function.uses())
+            {
+                (place, outcome) = (cheap, Outcome::FirstBlock);
+            }
             // Returns are single-stepped.
             place.emulated &= !matches!(outcome, Outcome::Instructions(..));
             Ok(place)

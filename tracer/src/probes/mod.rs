@@ -50,6 +50,8 @@ pub enum Outcome {
     None,
     /// By a return probe, which replaces the return address.
     ReturnProbe,
+    /// It makes an object, which is the first block acquired meanwhile.
+    FirstBlock,
     /// At the instructions by which its calls end. The stack stays as it is.
     Instructions(Vec<End>, Why),
 }
@@ -102,6 +104,7 @@ impl Probe {
         );
         match self.outcome {
             Outcome::Instructions(..) => cookie.without_return_probe(self.function.throws),
+            Outcome::FirstBlock => cookie.by_first_block(),
             _ => cookie,
         }
     }

@@ -71,6 +71,48 @@ pub(super) fn choose(code: &[u8], offset: u64, arguments: &[u8]) -> Place {
     entry
 }
 
+/// The same for a probe that may sit where the return address lies deeper in the stack, as far as the registers that
+/// callers are found by are still theirs. `None` when no such place is cheap.
+pub(super) fn choose_deeper(code: &[u8], offset: u64, arguments: &[u8]) -> Option<Place> {
+    let mut needed = registers(arguments);
+    needed.extend([Register::RBP, Register::RBX]);
+    let targets = branch_targets(code);
+    let mut facts = InstructionInfoFactory::new();
+    let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+    let mut words = 0_u8;
+    while decoder.can_decode() && decoder.ip() < PROLOGUE_BYTES {
+        let instruction = decoder.decode();
+        let at = instruction.ip();
+        if at > 0 && targets.contains(&at) {
+            return None;
+        }
+        if is_emulated(&instruction) {
+            let (offset, behind_entry) = (offset + at, at);
+            return Some(Place { offset, behind_entry, emulated: true, words });
+        }
+        if instruction.flow_control() != FlowControl::Next || instruction.is_invalid() {
+            return None;
+        }
+        if matches!(instruction.code(), Code::Sub_rm64_imm8 | Code::Sub_rm64_imm32)
+            && instruction.op0_register() == Register::RSP
+        {
+            let bytes = instruction.immediate(1);
+            let more = u8::try_from(bytes / 8).ok().filter(|_| bytes % 8 == 0)?;
+            words = words.checked_add(more)?;
+            continue;
+        }
+        let spoilt = facts.info(&instruction).used_registers().iter().any(|used| {
+            let written = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead);
+            let whole = used.register().full_register();
+            written && (needed.contains(&whole) || whole == Register::RSP)
+        });
+        if spoilt {
+            return None;
+        }
+    }
+    None
+}
+
 /// Whether the kernel emulates the instruction instead of stepping it.
 fn is_emulated(instruction: &Instruction) -> bool {
     matches!(
@@ -102,7 +144,7 @@ fn branch_targets(code: &[u8]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use tracer_common::attach::Shape;
+    use tracer_common::{attach::Shape, object::NONE};
 
     use super::*;
 
@@ -111,6 +153,22 @@ mod tests {
         let place = choose(code, 0x1000, &shape.uses(arguments));
         assert_eq!((place.behind_entry, place.emulated), expected);
         assert_eq!(place.offset, 0x1000 + expected.0);
+    }
+
+    #[test]
+    fn a_call_behind_the_frame_will_do_where_only_the_entry_is_probed() {
+        // evbuffer_new of libevent 2.1.12: sub rsp,8; mov esi,136; mov edi,1; call
+        let code =
+            [0x48, 0x83, 0xec, 0x08, 0xbe, 0x88, 0, 0, 0, 0xbf, 1, 0, 0, 0, 0xe8, 0, 0, 0, 0];
+        check(&code, Shape::Make, [NONE; 3], (0, false));
+        let place = choose_deeper(&code, 0x1000, &[]).unwrap();
+        let found = (place.offset, place.behind_entry, place.emulated, place.words);
+        assert_eq!(found, (0x100e, 14, true, 1));
+        // An argument that counts is gone by then.
+        assert_eq!(choose_deeper(&code, 0x1000, &[0]), None);
+        // push is found by the other way; a frame in rbx is not followed.
+        let saved = [0x48, 0x83, 0xec, 0x08, 0x48, 0x89, 0xfb, 0xe8, 0, 0, 0, 0];
+        assert_eq!(choose_deeper(&saved, 0, &[]), None);
     }
 
     #[test]

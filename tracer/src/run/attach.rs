@@ -89,11 +89,7 @@ pub(super) fn is_loaded(mappings: &Mappings) -> bool {
 impl Attached {
     /// Nothing attached yet.
     pub(super) fn new(settings: &Settings, without: Option<Why>) -> Self {
-        let packs = if settings.traces_objects() {
-            settings.packs.clone()
-        } else {
-            Vec::new()
-        };
+        let packs = if settings.traces_objects() { settings.packs.clone() } else { Vec::new() };
         let marks = packs.iter().map(|pack| pack.marks.clone()).collect();
         Self {
             probes: Vec::new(),

@@ -61,7 +61,7 @@ impl Prices {
             let Ok(place) = &probe.place else { continue };
             let entry = if place.emulated { self.entry } else { self.step };
             let outcome = match probe.outcome {
-                Outcome::None => 0.0,
+                Outcome::None | Outcome::FirstBlock => 0.0,
                 Outcome::ReturnProbe => (self.entry_and_return - self.entry).max(0.0),
                 // A return instruction is stepped through.
                 Outcome::Instructions(..) => self.step,

@@ -31,7 +31,7 @@ impl Points {
         let (entry, back, ret) = programs(probe.function.shape, bare);
         let cookie = probe.cookie(place);
         match &probe.outcome {
-            Outcome::None => {}
+            Outcome::None | Outcome::FirstBlock => {}
             Outcome::ReturnProbe => {
                 push(&mut self.ends, back, probe, Point { offset: place.offset, cookie });
             }
