@@ -57,6 +57,11 @@ impl Amounts {
     }
 }
 
+/// Losses as they stand in a report; empty when there are none.
+fn losses(lost: &serde_json::Map<String, Value>) -> String {
+    if lost.is_empty() { String::new() } else { Value::Object(lost.clone()).to_string() }
+}
+
 impl Report {
     /// Reads and validates the report in `path`.
     pub fn read(path: &Path) -> Result<Self> {
@@ -95,12 +100,17 @@ impl Report {
 
     /// What was not recorded, as it stands in the report; empty when nothing was lost.
     pub fn lost(&self) -> Result<String> {
-        let lost = self.at("/accounting/lost")?;
-        Ok(if lost.as_object().is_some_and(serde_json::Map::is_empty) {
-            String::new()
-        } else {
-            lost.to_string()
-        })
+        let lost = self.at("/accounting/lost")?.as_object().context("losses by reason")?;
+        Ok(losses(lost))
+    }
+
+    /// The same without `program_skipped`, which the kernel counts of all processes: for where other things run, and all
+    /// figures are compared with the truth.
+    pub fn lost_by_target(&self) -> Result<String> {
+        let lost = self.at("/accounting/lost")?.as_object().context("losses by reason")?;
+        let mut lost = lost.clone();
+        lost.remove("program_skipped");
+        Ok(losses(&lost))
     }
 
     /// The sums of a kind; zero when the report has none of it.

@@ -29,32 +29,34 @@ const PLAYED: &str = "all scenes played";
 /// Bytes of the guest's memory, as qemu is told: enough for the maps of leaktrace and for the files, which lie in it.
 const MEMORY: &str = "1024M";
 
+/// Says what it has seen of what a scene left, or what does not hold.
+pub type Check = Box<dyn Fn(&Left, &Guest) -> Result<String>>;
+
 /// One row of a table of scenes: what the guest plays, and what must hold of what that left.
-#[derive(Debug, Clone, Copy)]
 pub struct Scene {
     /// Name of its folder.
-    pub name: &'static str,
+    pub name: String,
     /// What holds if it does.
-    pub what: &'static str,
+    pub what: String,
     /// What is played.
     pub play: Play,
-    /// Says what it has seen, or what does not hold.
-    pub check: fn(&Left, &Guest) -> Result<String>,
+    /// Whether it holds.
+    pub check: Check,
 }
 
 /// What the guest plays.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub enum Play {
     /// `leaktrace doctor` about the host.
     Doctor,
     /// leaktrace on a victim.
     Trace {
         /// Name of the victim and its arguments.
-        victim: &'static [&'static str],
+        victim: Vec<&'static str>,
         /// Lines that it prints after `ready` when its work is done.
         lines: usize,
         /// Options of leaktrace, by spaces.
-        options: &'static str,
+        options: String,
     },
 }
 

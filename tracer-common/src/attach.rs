@@ -60,6 +60,18 @@ impl Shape {
         !matches!(self, Self::Release | Self::Unmap | Self::Place | Self::Note)
     }
 
+    /// Which of the `arguments` that it is given the shape names; of an object's function its details say it.
+    pub fn uses(self, arguments: [u8; 3]) -> [u8; 3] {
+        let [a, b, _] = arguments;
+        match self {
+            Self::Size | Self::Release => [a; 3],
+            Self::CountSize | Self::OutPointer | Self::Resize | Self::Map | Self::Unmap => {
+                [a, b, b]
+            }
+            _ => arguments,
+        }
+    }
+
     /// Whether the function is about a library's object.
     pub const fn is_of_object(self) -> bool {
         matches!(self, Self::Make | Self::Place | Self::Note)

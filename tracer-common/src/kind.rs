@@ -41,7 +41,7 @@ impl Kind {
         [Self::Heap, Self::Mmap, Self::Pages, Self::Fd, Self::Socket, Self::Object];
 
     /// Those that probed functions acquire.
-    pub const PROBED: [Self; 2] = [Self::Heap, Self::Mmap];
+    pub const PROBED: [Self; 3] = [Self::Heap, Self::Mmap, Self::Object];
 
     /// Those that can be asked for.
     pub const OFFERED: [Self; 5] = [Self::Heap, Self::Mmap, Self::Fd, Self::Socket, Self::Object];

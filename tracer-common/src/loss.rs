@@ -31,11 +31,14 @@ pub enum Loss {
     TableUnshared = 10,
     /// A connection beyond the bound of connections, or whose beginning found no room in the ring buffer.
     ConnectionDropped = 11,
+    /// The kernel left out a run of a program: another one, or a map operation, had been interrupted on that processor.
+    /// Told by the kernel, for whatever process it was.
+    ProgramSkipped = 12,
 }
 
 impl Loss {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AcquireDropped,
         Self::ReleaseDropped,
         Self::ReleaseBusy,
@@ -48,6 +51,7 @@ impl Loss {
         Self::ChildDropped,
         Self::TableUnshared,
         Self::ConnectionDropped,
+        Self::ProgramSkipped,
     ];
 
     /// The key in the report's `accounting.lost`.
@@ -65,6 +69,7 @@ impl Loss {
             Self::ChildDropped => "child_dropped",
             Self::TableUnshared => "table_unshared",
             Self::ConnectionDropped => "connection_dropped",
+            Self::ProgramSkipped => "program_skipped",
         }
     }
 
@@ -83,6 +88,9 @@ impl Loss {
             Self::TableUnshared => "threads with a descriptor table of their own, not traced",
             Self::ConnectionDropped => {
                 "connections not recorded: too many at once, or ring buffer full"
+            }
+            Self::ProgramSkipped => {
+                "events of any process not looked at: the kernel skipped our program"
             }
             Self::ChildDropped => "children not followed: too many targets, or ring buffer full",
         }

@@ -56,6 +56,14 @@ impl Function {
     };
 }
 
+impl Function {
+    /// The arguments that it tells of.
+    pub fn uses(self) -> impl Iterator<Item = u8> {
+        let all = [self.handle, self.fd, self.word, self.owner, self.text, self.test];
+        all.into_iter().filter(|argument| *argument != NONE)
+    }
+}
+
 /// Not about objects.
 pub const NOTHING: u8 = 0;
 /// Makes an object, or places one.

@@ -368,6 +368,8 @@ pub struct Layout {
     pub ring_close_fd: u32,
     /// `io_close.file_slot`.
     pub ring_close_slot: u32,
+    /// 1 where programs at system calls and at requests are run by events, 0 where they are at the tracepoints themselves.
+    pub at_events: u32,
 }
 
 /// Where the kernel keeps what is told of connections: as in [`Layout`].

@@ -6,7 +6,6 @@
 //! finds in `/proc`.
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::pt_regs,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
     macros::raw_tracepoint,
@@ -30,6 +29,7 @@ use crate::{
     opening::{NEXT, RECEIVED, Stand, begin_connection, current, go_on, registers_at},
     outstanding::{closed, closed_range},
     room,
+    told::{entered, registers, returned},
 };
 
 /// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. With the latter nothing is closed yet.
@@ -52,8 +52,9 @@ pub(crate) const IN_PROGRESS: i64 = -115;
 /// A system call begins.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 pub(crate) fn call_enter(context: RawTracePointContext) -> i32 {
-    let (regs, number) = arguments(&context);
-    _ = enter(&context, regs, number);
+    if let Some((regs, number)) = entered(&context) {
+        _ = enter(&context, regs, number);
+    }
     0
 }
 
@@ -62,16 +63,6 @@ pub(crate) fn call_enter(context: RawTracePointContext) -> i32 {
 pub(crate) fn call_exit(context: RawTracePointContext) -> i32 {
     _ = exit(&context);
     0
-}
-
-/// Both tracepoints have two arguments, of which the first is where the registers are.
-#[inline(always)]
-pub(crate) fn arguments(context: &RawTracePointContext) -> (*const pt_regs, u64) {
-    // SAFETY: see above.
-    unsafe {
-        let arguments = context.as_ptr().cast::<u64>();
-        (*arguments as *const pt_regs, *arguments.add(1))
-    }
 }
 
 /// One of the registers.
@@ -208,7 +199,7 @@ pub(crate) fn is_pending() -> bool {
 
 #[inline(always)]
 fn exit(context: &RawTracePointContext) -> Option<()> {
-    let (registers, returned) = arguments(context);
+    let (registers, returned) = (registers(context)?, returned(context));
     if !is_pending() || ((returned as i64) < 0 && returned as i64 != IN_PROGRESS) {
         return None;
     }

@@ -34,6 +34,7 @@ pub(crate) static LAYOUT: Layout = Layout {
     ring_socket_slot: 0,
     ring_close_fd: 0,
     ring_close_slot: 0,
+    at_events: 0,
 };
 
 /// Magic numbers of file systems that have no names for what they hold: `linux/magic.h`.

@@ -33,6 +33,7 @@ mod room;
 mod site;
 mod socket;
 mod thread_end;
+mod told;
 mod touch;
 mod unwind;
 

@@ -7,8 +7,9 @@ use tracer_common::{descriptor::OPENED_AT_ONCE, state::Opened, syscall};
 
 use crate::{
     call::read_word,
-    descriptor::{action, arguments},
+    descriptor::action,
     opening::{NEXT, current, go_on, registers_at},
+    told::{registers, returned},
     unwind,
 };
 
@@ -32,7 +33,7 @@ pub(crate) fn messages_received(context: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn messages(context: &RawTracePointContext) -> Option<()> {
-    let (registers, returned) = arguments(context);
+    let (registers, returned) = (registers(context)?, returned(context));
     let regs = registers_at(registers as u64)?;
     let call = current(&regs, 0)?;
     // SAFETY: the value belongs to this thread alone.

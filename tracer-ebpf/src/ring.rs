@@ -3,7 +3,7 @@
 //! A request is completed by the thread that submitted it or by a worker, which is a thread of the same process. The
 //! stack is the one of whoever completes it: for a worker there is none.
 
-use aya_ebpf::{EbpfContext as _, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::descriptor::Opener;
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     file::{self, at, half},
     opening::{begin, current},
     outstanding::closed,
+    told::argument,
 };
 
 /// `IORING_OP_ACCEPT` and its kin of `linux/io_uring.h`.
@@ -48,8 +49,8 @@ fn opcode(request: u64) -> Option<u32> {
 
 #[inline(always)]
 fn submitted(context: &RawTracePointContext) -> Option<()> {
-    // SAFETY: the tracepoint's argument is the request.
-    let request = unsafe { *context.as_ptr().cast::<u64>() };
+    // The tracepoint's argument is the request.
+    let request = argument::<0, 2>(context);
     if opcode(request)? != CLOSE || half(request, at!(ring_close_slot))? != 0 {
         return None;
     }
@@ -64,8 +65,8 @@ fn submitted(context: &RawTracePointContext) -> Option<()> {
 
 #[inline(always)]
 fn completed(context: &RawTracePointContext) -> Option<()> {
-    // SAFETY: the tracepoint has more than one argument; the second is the request.
-    let request = unsafe { *context.as_ptr().cast::<u64>().add(1) };
+    // The tracepoint's second argument is the request.
+    let request = argument::<1, 2>(context);
     if request == 0 {
         return None;
     }

@@ -11,10 +11,12 @@ pub mod journal;
 mod light;
 mod members;
 mod naming;
+mod objects;
 mod probed;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -29,8 +31,8 @@ use crate::{
     collect::{Snapshot, ledger::Sum, snapshot::SiteFigures},
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, SCHEMA, Site, Target, Total,
-        Verdict, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, Resource, SCHEMA, Site, Target,
+        Total, Verdict, Window,
     },
     symbolize::Namer,
     target::{Pid, rss_bytes},
@@ -80,6 +82,8 @@ pub struct Assembly {
     descriptors: fds::Descriptors,
     /// Of connections.
     past: connections::Past,
+    /// Of objects.
+    things: objects::Past,
     /// Processor time used at the last report, seconds.
     cpu_before: Option<(u64, f64)>,
 }
@@ -98,6 +102,7 @@ impl Assembly {
             before: None,
             descriptors: fds::Descriptors::default(),
             past: connections::Past::default(),
+            things: objects::Past::default(),
             cpu_before: None,
         }
     }
@@ -171,17 +176,21 @@ impl Assembly {
             modules,
             light,
             fds,
+            objects: self.objects(snapshot),
             connections: self.connections(snapshot),
         }
     }
 
-    fn kind(&self, site: &SiteFigures) -> Kind {
+    fn kind(&self, site: &SiteFigures) -> Resource {
         if let Some(kind) = fds::kind(site) {
-            return kind;
+            return kind.into();
+        }
+        if let Some(kind) = self.object_kind(site) {
+            return Resource::Object(Arc::clone(&kind.name));
         }
         // The unknown call site: almost everything that is acquired is heap.
         let unknown = if self.scene.light.is_some() { Kind::Pages } else { Kind::Heap };
-        self.probe(site.probe).map_or(unknown, |probe| probe.function.kind)
+        self.probe(site.probe).map_or(unknown, |probe| probe.function.kind).into()
     }
 
     fn probe(&self, number: Option<u8>) -> Option<&Probe> {
@@ -189,7 +198,11 @@ impl Assembly {
     }
 
     fn is_wanted(&self, site: &SiteFigures) -> bool {
-        self.scene.kinds.contains(&self.kind(site)) && fds::was_seen(site)
+        let asked = match self.kind(site) {
+            Resource::Plain(kind) => self.scene.kinds.contains(&kind),
+            Resource::Object(_) => self.scene.kinds.contains(&Kind::Object),
+        };
+        asked && fds::was_seen(site)
     }
 
     fn site(
@@ -282,9 +295,9 @@ impl Assembly {
         quiet.warning().into_iter().collect()
     }
 
-    fn totals(&self, snapshot: &Snapshot, errors: Option<&Estimated>) -> BTreeMap<Kind, Total> {
-        let mut totals: BTreeMap<Kind, Total> =
-            self.scene.kinds.iter().map(|kind| (*kind, Total::default())).collect();
+    fn totals(&self, snapshot: &Snapshot, errors: Option<&Estimated>) -> BTreeMap<Resource, Total> {
+        let mut totals: BTreeMap<Resource, Total> =
+            self.plain_kinds().map(|kind| (kind.into(), Total::default())).collect();
         for site in snapshot.sites.iter().filter(|site| self.is_wanted(site)) {
             let total = totals.entry(self.kind(site)).or_default();
             total.outstanding_count += site.aged.count;

@@ -98,6 +98,11 @@ impl Settings {
         self.kinds.iter().any(|kind| kind.is_descriptor())
     }
 
+    /// Whether objects of libraries are to be traced.
+    pub fn traces_objects(&self) -> bool {
+        self.kinds.contains(&Kind::Object)
+    }
+
     /// As if `--light` had not been given, for these processes.
     #[must_use]
     pub fn full(&self, pids: Vec<u32>) -> Self {
@@ -181,11 +186,15 @@ fn kinds(light: bool, budget: bool, asked: &[Kind]) -> Result<Vec<Kind>, Failure
     if light {
         return Ok(vec![Kind::Pages]);
     }
-    if let Some(kind) = asked.iter().find(|kind| budget && kind.is_descriptor()) {
+    if let Some(kind) =
+        asked.iter().find(|kind| budget && (kind.is_descriptor() || **kind == Kind::Object))
+    {
         return Err(Failure::NoBudgetFor { kind: kind.name() });
     }
     if asked.is_empty() {
-        return Ok(Kind::PROBED.to_vec());
+        let mut kinds = Kind::PROBED.to_vec();
+        kinds.retain(|kind| !budget || *kind != Kind::Object);
+        return Ok(kinds);
     }
     Ok(Kind::OFFERED.into_iter().filter(|kind| asked.contains(kind)).collect())
 }

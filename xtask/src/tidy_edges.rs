@@ -1,23 +1,27 @@
 //! Which folder of `tracer` may know which: the table behind `tidy`.
 
 /// A folder or file of `tracer/src`, and what its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 20] = [
-    ("cli", &["format", "probes", "report", "settings"]),
-    ("settings", &["cli", "error", "format", "probes"]),
+pub(crate) const EDGES: [(&str, &[&str]); 21] = [
+    ("cli", &["format", "packs", "probes", "report", "settings"]),
+    ("settings", &["cli", "error", "format", "packs", "probes"]),
     ("error", &["format"]),
     ("format", &[]),
     ("output", &["error", "format", "report"]),
     ("preflight", &["error", "format", "kernel", "probes", "target"]),
     ("doctor", &["error", "format", "kernel", "preflight", "target"]),
     ("target", &["error", "format"]),
-    ("probes", &["error", "format", "target"]),
+    ("packs", &["error", "format"]),
+    ("probes", &["error", "format", "packs", "target"]),
     ("kernel", &["error", "format", "probes", "target"]),
     ("unwind", &["error", "format", "kernel", "target"]),
     ("collect", &["error", "format", "kernel", "probes", "target", "unwind"]),
     ("analyze", &["collect", "format", "report"]),
     ("symbolize", &["analyze", "collect", "format", "probes", "report", "target"]),
     ("report", &["format"]),
-    ("assemble", &["analyze", "collect", "format", "probes", "report", "symbolize", "target"]),
+    (
+        "assemble",
+        &["analyze", "collect", "format", "packs", "probes", "report", "symbolize", "target"],
+    ),
     ("tui", &["format", "report"]),
     // These build the line: they may know every station.
     ("run", &["*"]),

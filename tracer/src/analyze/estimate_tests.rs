@@ -115,6 +115,7 @@ fn nothing_is_released_that_was_not_acquired() {
         number: 1,
         pid: None,
         sort: tracer_common::descriptor::Sort::Unknown,
+        detail: 0,
         former: false,
         origin: None,
         probe: None,

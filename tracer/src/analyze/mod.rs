@@ -105,6 +105,7 @@ mod tests {
             pid: None,
             probe: None,
             sort: Sort::Unknown,
+            detail: 0,
             frames: Arc::from([]),
             end: StackEnd::Bottom,
             former: false,

@@ -299,6 +299,7 @@ impl Collector {
         Ok(Snapshot {
             at_ns,
             last,
+            objects: self.objects(at_ns)?,
             connections: self.connections(at_ns),
             sites: self.figures(at_ns)?,
             losses,

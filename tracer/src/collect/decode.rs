@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tracer_common::{
     descriptor::Sort,
     kind::Kind,
+    object::IS_OBJECT,
     record::{
         ACQUIRE, CONNECTED, Change, Connected, DISCONNECTED, Disconnected, END_FILES, EXEC, FORK,
-        FORK_FILES, Kin, RELEASE, RESIZE, RESTORE, STACK, StackHead,
+        FORK_FILES, Kin, MOVE, RELEASE, RESIZE, RESTORE, RETAG, STACK, StackHead,
     },
     stack::StackEnd,
     state::{Key, Young},
@@ -73,6 +74,26 @@ pub enum Event {
         /// The thread.
         thread: u32,
     },
+    /// A block is a library's object, acquired at that call site.
+    Retagged {
+        /// Which block.
+        handle: Handle,
+        /// Number of the call site.
+        site: u32,
+        /// Place in the order of things.
+        position: u64,
+    },
+    /// An object has moved, by a resize.
+    Moved {
+        /// Its handle so far.
+        from: u64,
+        /// Its handle from now on.
+        handle: Handle,
+        /// Bytes of its block from now on.
+        size: u64,
+        /// Place of the resize's beginning in the order of things.
+        position: u64,
+    },
     /// A call site was seen for the first time.
     Site(Site),
     /// A target has started another process.
@@ -123,6 +144,8 @@ pub struct Site {
     pub probe: u8,
     /// What descriptors lead to that are opened there.
     pub sort: Sort,
+    /// What a function that makes objects of two kinds made: 0 or 1.
+    pub detail: u8,
     /// Return addresses, innermost first.
     pub frames: Arc<[u64]>,
     /// Why unwinding stopped.
@@ -138,7 +161,9 @@ pub fn decode(record: &[u8]) -> Option<Event> {
     let (kind, _) = u32::read_from_prefix(record).ok()?;
     match kind {
         STACK => stack(record),
-        ACQUIRE | RELEASE | RESIZE | RESTORE => change(Change::read_from_bytes(record).ok()?),
+        ACQUIRE | RELEASE | RESIZE | RESTORE | RETAG | MOVE => {
+            change(Change::read_from_bytes(record).ok()?)
+        }
         FORK | EXEC | FORK_FILES | END_FILES => Some(kin(Kin::read_from_bytes(record).ok()?)),
         CONNECTED => Connected::read_from_bytes(record).ok().map(Box::new).map(Event::Connected),
         DISCONNECTED => Disconnected::read_from_bytes(record).ok().map(Event::Disconnected),
@@ -173,7 +198,7 @@ pub fn drained(key: &Key, young: &Young) -> Option<Event> {
             size: young.size,
             time_ns: young.time_ns,
             position: young.position,
-            site: young.site,
+            site: young.site & !IS_OBJECT,
             connection: young.connection,
         },
     })
@@ -194,6 +219,11 @@ fn change(change: Change) -> Option<Event> {
             },
         },
         RESTORE => Event::Restored { handle, thread: change.tid },
+        RETAG => Event::Retagged { handle, site: change.site, position: change.position },
+        MOVE => {
+            let (from, position) = (change.caller, change.position);
+            Event::Moved { from, handle, size: change.size, position }
+        }
         record => Event::Released {
             handle,
             size: change.size,
@@ -209,12 +239,13 @@ fn stack(record: &[u8]) -> Option<Event> {
     let depth = usize::try_from(head.depth).ok()?;
     let (frames, _) = rest.as_chunks::<8>();
     let frames = frames.get(..depth)?;
-    let [probe, sort, 0, 0] = head.probe.to_le_bytes() else { return None };
+    let [probe, detail, 0, 0] = head.probe.to_le_bytes() else { return None };
     Some(Event::Site(Site {
         number: head.site,
         pid: Pid(head.pid),
         probe,
-        sort: Sort::from_number(sort),
+        sort: Sort::from_number(detail),
+        detail,
         frames: frames.iter().map(|word| u64::from_ne_bytes(*word)).collect(),
         end: StackEnd::from_number(u8::try_from(head.end).ok()?),
         former: false,

@@ -93,6 +93,10 @@ impl Ledger {
                 }
             }
             Event::Restored { handle, thread } => self.restored(handle, thread),
+            Event::Retagged { handle, site, position } => self.retagged(&handle, site, position),
+            Event::Moved { from, handle, size, position } => {
+                self.moved(&Handle { value: from, ..handle }, handle, size, position);
+            }
             Event::Site(site) => self.book.learn(site),
             Event::Forked { parent, child, files, position, .. } => {
                 self.forked(parent, child, files, position);
@@ -284,7 +288,7 @@ impl Ledger {
     }
 
     /// The oldest life of the address whose release is owed, if this can be it.
-    fn pay(&mut self, handle: &Handle, position: u64) -> Option<Block> {
+    pub(super) fn pay(&mut self, handle: &Handle, position: u64) -> Option<Block> {
         let owed = self.owed.get_mut(handle)?;
         let oldest = owed
             .iter()

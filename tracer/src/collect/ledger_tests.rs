@@ -349,6 +349,67 @@ fn left(ledger: &Ledger, owners: &HashMap<u32, Pid>) -> Vec<(Pid, u32, u64)> {
     left
 }
 
+fn retagged(value: u64, position: u64, site: u32) -> Event {
+    Event::Retagged { handle: heap(value), site, position }
+}
+
+fn moved(from: u64, to: u64, size: u64, position: u64) -> Event {
+    Event::Moved { from, handle: heap(to), size, position }
+}
+
+#[test]
+fn a_block_that_is_an_object_was_acquired_at_the_objects_site_and_ends_there() {
+    let mut ledger = Ledger::default();
+    ledger.apply(acquired(8, 10, 1, 100));
+    ledger.apply(retagged(8, 20, 2));
+    ledger.apply(retagged(8, 21, 2));
+    let sums = |ledger: &Ledger| {
+        ledger
+            .sites()
+            .map(|(site, _, tally)| (site, tally.acquired().count, tally.outstanding().bytes))
+            .filter(|(_, acquired, _)| *acquired > 0)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sums(&ledger), [(2, 1, 100)]);
+    ledger.apply(released(8, 30, None));
+    assert_eq!(sums(&ledger), [(2, 1, 0)]);
+    assert_eq!(ledger.unknown_releases(), 0);
+}
+
+#[test]
+fn an_address_that_is_another_blocks_by_now_is_no_object() {
+    check(vec![acquired(8, 10, 1, 100), acquired(8, 40, 3, 50), retagged(8, 20, 2)], &[(3, 50)], 0);
+}
+
+#[test]
+fn an_object_that_moves_stays_what_it_is() {
+    check(vec![acquired(8, 10, 2, 100), moved(8, 16, 150, 20)], &[(2, 150)], 0);
+    check(vec![acquired(8, 10, 2, 100), moved(8, 16, 50, 20), released(16, 30, None)], &[], 0);
+    // In place.
+    check(vec![acquired(8, 10, 2, 100), moved(8, 8, 300, 20)], &[(2, 300)], 0);
+}
+
+#[test]
+fn the_place_that_an_object_has_left_may_be_taken_before_that_is_told() {
+    check(
+        vec![acquired(8, 10, 2, 100), acquired(8, 25, 1, 60), moved(8, 16, 150, 20)],
+        &[(1, 60), (2, 150)],
+        0,
+    );
+    // Neither waits for a release of what has moved.
+    check(
+        vec![
+            acquired(8, 10, 2, 100),
+            acquired(8, 25, 1, 60),
+            moved(8, 16, 150, 20),
+            released(8, 30, None),
+            released(16, 31, None),
+        ],
+        &[],
+        0,
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     /// However drains, deliveries and reads interleave with the calls, forks and executions of targets, in

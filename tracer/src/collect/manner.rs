@@ -24,6 +24,8 @@ pub struct Manner {
     pub forget: Option<Forget>,
     /// Whether page faults are traced, and no function.
     pub light: bool,
+    /// Whether objects of libraries are traced.
+    pub objects: bool,
     /// Whether file descriptors are traced.
     pub descriptors: bool,
     /// The share of targets' processor time that tracing may take, between 0 and 1; any when `None`.

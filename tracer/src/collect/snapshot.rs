@@ -11,6 +11,7 @@ use super::{
     connections::{Figures, LeftBehind},
     found::Described,
     ledger::{Ledger, Sum},
+    objects::Objects,
     windows::{Batches, Sampling},
 };
 use crate::target::{Identity, Pid, mappings::Mappings};
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub descriptors: Vec<Described>,
     /// Descriptors opened and closed in ways that are not seen, but were found so.
     pub unseen: (u64, u64),
+    /// Objects of libraries, where they are traced.
+    pub objects: Option<Objects>,
     /// Connections, where they are traced.
     pub connections: Option<Figures>,
     /// Targets that have ended.
@@ -74,6 +77,8 @@ pub struct SiteFigures {
     pub probe: Option<u8>,
     /// What descriptors lead to that are opened there.
     pub sort: Sort,
+    /// What a function that makes objects of two kinds made: 0 or 1.
+    pub detail: u8,
     /// Return addresses, innermost first.
     pub frames: Arc<[u64]>,
     /// Why unwinding stopped.
@@ -129,6 +134,7 @@ pub fn site_figures(
             pid: site.as_ref().map(|site| site.pid),
             probe: site.as_ref().map(|site| site.probe),
             sort: site.as_ref().map_or(Sort::Unknown, |site| site.sort),
+            detail: site.as_ref().map_or(0, |site| site.detail),
             former: site.as_ref().is_some_and(|site| site.former),
             origin: site.as_ref().and_then(|site| site.origin),
             end: site.as_ref().map_or(StackEnd::Unreadable, |site| site.end),

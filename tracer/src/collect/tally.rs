@@ -160,6 +160,30 @@ impl Book {
         self.connections.add(block, true);
     }
 
+    /// What was acquired at one call site was acquired at another one.
+    pub(super) fn retag(&mut self, block: &Block, site: u32) -> Block {
+        let tally = self.tally(block.site);
+        tally.acquired.remove(block.size);
+        tally.outstanding.remove(block.size);
+        self.connections.take(block, true);
+        let block = Block { site, ..*block };
+        self.acquire(&block);
+        block
+    }
+
+    /// A block has another size from now on.
+    pub(super) fn resize(&mut self, block: &Block, size: u64) -> Block {
+        let tally = self.tally(block.site);
+        tally.outstanding.remove(block.size);
+        tally.outstanding.add(size);
+        tally.acquired.bytes += size.saturating_sub(block.size);
+        tally.released.bytes += block.size.saturating_sub(size);
+        self.connections.take(block, true);
+        let block = Block { size, ..*block };
+        self.connections.add(&block, true);
+        block
+    }
+
     /// Nobody knows whether it was released.
     pub(super) fn set_aside(&mut self, block: &Block) {
         self.tally(block.site).outstanding.remove(block.size);
@@ -217,7 +241,8 @@ impl Book {
             let frames = Arc::from([]);
             let (probe, end) = (opener.probe(), StackEnd::Bottom);
             let (former, origin) = (false, None);
-            let site = Site { number, pid, probe, sort, frames, end, former, origin };
+            let detail = 0;
+            let site = Site { number, pid, probe, sort, detail, frames, end, former, origin };
             let (found, tally) = (Some(site), Tally::default());
             self.copies.push(Copied { pid, origin: number, found, former, tally });
             number

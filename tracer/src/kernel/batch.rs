@@ -2,10 +2,12 @@
 
 use std::{io, os::fd::BorrowedFd};
 
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::syscall::{bpf, number};
 
+/// `BPF_MAP_DELETE_ELEM`.
+const DELETE: libc::c_long = 3;
 /// `BPF_MAP_LOOKUP_ELEM`.
 const LOOKUP_ONE: libc::c_long = 1;
 /// `ENOTSUPP`, which is the kernel's own and has no name in libc.
@@ -50,11 +52,37 @@ where
     K: FromBytes + IntoBytes + Copy,
     V: FromBytes + IntoBytes + Copy,
 {
+    pass(map, LOOKUP_AND_DELETE, room, taken)
+}
+
+/// Reads the entries of a hash map: all that are there from beginning to end. Appends them to `seen`.
+pub(super) fn read_all<K, V>(
+    map: BorrowedFd<'_>,
+    room: &mut Room<K, V>,
+    seen: &mut Vec<(K, V)>,
+) -> io::Result<()>
+where
+    K: FromBytes + IntoBytes + Copy,
+    V: FromBytes + IntoBytes + Copy,
+{
+    pass(map, LOOKUP, room, seen)
+}
+
+fn pass<K, V>(
+    map: BorrowedFd<'_>,
+    command: libc::c_long,
+    room: &mut Room<K, V>,
+    taken: &mut Vec<(K, V)>,
+) -> io::Result<()>
+where
+    K: FromBytes + IntoBytes + Copy,
+    V: FromBytes + IntoBytes + Copy,
+{
     let mut cursor = 0_u32;
     let mut first = true;
     loop {
         let (count, done) =
-            step(map, LOOKUP_AND_DELETE, &mut cursor, first, &mut room.keys, &mut room.values)?;
+            step(map, command, &mut cursor, first, &mut room.keys, &mut room.values)?;
         first = false;
         taken.extend(room.keys.iter().copied().zip(room.values.iter().copied()).take(count));
         if done {
@@ -115,16 +143,29 @@ where
     Ok(())
 }
 
+/// Deletes one entry of a hash map.
+pub(super) fn remove<K: IntoBytes>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    let mut attributes = OneAttributes {
+        map: number(map),
+        padding: 0,
+        key: std::ptr::from_ref(key) as u64,
+        value: 0,
+        flags: 0,
+    };
+    // A key of the size the map was made with.
+    bpf(DELETE, &mut attributes).map(drop)
+}
+
 /// Room for one batch, kept between drains.
 pub(super) struct Room<K, V> {
     keys: Vec<K>,
     values: Vec<V>,
 }
 
-impl<K: Default + Clone, V: Default + Clone> Room<K, V> {
+impl<K: FromZeros + Clone, V: FromZeros + Clone> Room<K, V> {
     /// Room for `entries` at once; more than one bucket of the map can ever hold.
     pub(super) fn new(entries: usize) -> Self {
-        Self { keys: vec![K::default(); entries], values: vec![V::default(); entries] }
+        Self { keys: vec![K::new_zeroed(); entries], values: vec![V::new_zeroed(); entries] }
     }
 }
 

@@ -3,12 +3,21 @@
 //! Where the kernel lets its own functions be probed, they are at the few that matter; else at the beginning and the end of
 //! every system call of every process. Where the kernel keeps what is behind a descriptor, its type information says.
 
-use std::{os::fd::AsFd as _, path::Path};
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use aya::{Ebpf, programs::KProbe};
 use tracer_common::state::Layout;
 
-use super::object::{Failed, own, place, program_failed, tracepoint};
+use super::{
+    code::{Code, TRACEPOINT, load_program},
+    counted::Named,
+    event,
+    object::{Failed, own, place, program_failed, tracepoint},
+};
 
 /// How file descriptors are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +42,8 @@ impl Backend {
 const PROBES: &str = "/sys/bus/event_source/devices/kprobe";
 /// The map that the programs find each other by.
 pub(super) const UNWINDER: &str = "CALL_UNWINDER";
+/// The kernel's events at system calls.
+const SYSCALLS: &str = "raw_syscalls";
 /// At the beginning of every system call.
 const ENTER: &str = "call_enter";
 /// At the end of every system call.
@@ -108,16 +119,61 @@ pub(super) const PROGRAMS: [&str; 19] = [
     TAKEN_OUT.0,
 ];
 
+/// Since this release, programs at tracepoints can be interrupted by other threads, and are then left out for those; what is
+/// run by events cannot be.
+const INTERRUPTED_SINCE: u32 = 7;
+
+/// Whether programs at system calls and at requests are to be run by events.
+pub(super) fn wants_events() -> bool {
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
+    let major = release.split('.').next().and_then(|number| number.parse::<u32>().ok());
+    let wanted = major.is_some_and(|major| major >= INTERRUPTED_SINCE);
+    wanted
+        && event::number_of(&format!("{SYSCALLS}/sys_enter"))
+            .inspect_err(|error| log::info!("no events at system calls: {error}"))
+            .is_ok()
+}
+
+/// How descriptors are seen, and by what.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// In which way, if they are.
+    pub(super) backend: Option<Backend>,
+    /// Programs run by events, if there are any: to be watched.
+    pub(super) watched: Vec<Named>,
+    /// Those events.
+    pub(super) events: Vec<OwnedFd>,
+}
+
 /// Loads the programs and attaches them, those of the backend `wanted`, or of the best one that the kernel allows; nothing
-/// is recorded yet. Hands on which it is.
+/// is recorded yet.
 pub(super) fn load(
     ebpf: &mut Ebpf,
+    object: &[u8],
     layout: &Layout,
     wanted: Option<Backend>,
+) -> Result<Seen, Failed> {
+    let mut seen = Seen::default();
+    seen.backend = Some(choose(ebpf, object, layout, wanted, &mut seen)?);
+    Ok(seen)
+}
+
+fn choose(
+    ebpf: &mut Ebpf,
+    object: &[u8],
+    layout: &Layout,
+    wanted: Option<Backend>,
+    seen: &mut Seen,
 ) -> Result<Backend, Failed> {
     states(ebpf)?;
+    let mut stand = if layout.at_events == 0 {
+        Stand::Tracepoints
+    } else {
+        Stand::Events(Box::new(Code::new(ebpf, object)?), seen)
+    };
     if wanted != Some(Backend::Tracepoint) {
-        match at_functions(ebpf, layout) {
+        match at_functions(ebpf, layout, &mut stand) {
             Ok(()) => return Ok(Backend::Kprobe),
             Err(failed) if wanted.is_some() => return Err(failed),
             Err(failed) => log::info!("file descriptors are seen at system calls: {failed}"),
@@ -127,12 +183,12 @@ pub(super) fn load(
             drop(kprobe(ebpf, name)?.unload());
         }
     }
-    at_calls(ebpf, layout)?;
+    at_calls(ebpf, layout, &mut stand)?;
     Ok(Backend::Tracepoint)
 }
 
 /// Puts programs at functions of the kernel.
-fn at_functions(ebpf: &mut Ebpf, layout: &Layout) -> Result<(), Failed> {
+fn at_functions(ebpf: &mut Ebpf, layout: &Layout, stand: &mut Stand<'_>) -> Result<(), Failed> {
     if !Path::new(PROBES).exists() {
         return Err(Failed::NoKprobes);
     }
@@ -155,7 +211,7 @@ fn at_functions(ebpf: &mut Ebpf, layout: &Layout) -> Result<(), Failed> {
     }
     if layout.ring_result != 0 {
         let (name, points) = RING[1];
-        ring(ebpf, name, points);
+        ring(ebpf, stand, name, points);
         return Ok(());
     }
     let (name, function) = TAKEN_OUT;
@@ -184,36 +240,84 @@ fn states(ebpf: &mut Ebpf) -> Result<(), Failed> {
         .map_err(|error| program_failed(name, error))
 }
 
+/// Where programs at system calls and at requests stand.
+enum Stand<'seen> {
+    /// At the tracepoints themselves.
+    Tracepoints,
+    /// They are run by events: the same code, loaded as programs of another type.
+    Events(Box<Code>, &'seen mut Seen),
+}
+
+impl Stand<'_> {
+    /// Loads a program that others go on with.
+    fn load(&self, ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Failed> {
+        match self {
+            Self::Tracepoints => {
+                let program = tracepoint(ebpf, name)?;
+                program.load().map_err(|error| program_failed(name, error))?;
+                own(tracepoint(ebpf, name)?.fd(), name)
+            }
+            Self::Events(code, _) => load_program(name, TRACEPOINT, 0, code.instructions(name)?),
+        }
+    }
+
+    /// Loads a program and puts it at the first that the kernel has of some points of a group.
+    fn put(
+        &mut self,
+        ebpf: &mut Ebpf,
+        name: &'static str,
+        group: &str,
+        points: &[&str],
+    ) -> Result<(), Failed> {
+        let program = self.load(ebpf, name)?;
+        let mut outcome = Err(Failed::Missing { name });
+        for point in points {
+            outcome = match self {
+                Self::Tracepoints => {
+                    let attached = tracepoint(ebpf, name)?.attach(point);
+                    attached.map(drop).map_err(|error| program_failed(name, error))
+                }
+                Self::Events(_, seen) => {
+                    event::at_tracepoint(program.as_fd(), &format!("{group}/{point}"))
+                        .map(|event| seen.events.push(event))
+                        .map_err(|source| refused(name, source))
+                }
+            };
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        if let Self::Events(_, seen) = self {
+            seen.watched.push((name.to_owned(), program));
+        }
+        outcome
+    }
+}
+
+fn refused(name: &str, source: io::Error) -> Failed {
+    Failed::Program { program: name.to_owned(), verifier: String::new(), source }
+}
+
 /// Puts programs at the beginning and at the end of every system call.
-fn at_calls(ebpf: &mut Ebpf, layout: &Layout) -> Result<(), Failed> {
-    let rings = layout.ring_result != 0;
+fn at_calls(ebpf: &mut Ebpf, layout: &Layout, stand: &mut Stand<'_>) -> Result<(), Failed> {
     for (at, name) in (0..).zip(CONTINUED) {
-        let program = tracepoint(ebpf, name)?;
-        program.load().map_err(|error| program_failed(name, error))?;
-        let program = own(tracepoint(ebpf, name)?.fd(), name)?;
+        let program = stand.load(ebpf, name)?;
         place(ebpf, UNWINDER, at, program.as_fd())?;
     }
     for (name, point) in [(EXIT, "sys_exit"), (ENTER, "sys_enter")] {
-        let program = tracepoint(ebpf, name)?;
-        program.load().map_err(|error| program_failed(name, error))?;
-        program.attach(point).map_err(|error| program_failed(name, error))?;
+        stand.put(ebpf, name, SYSCALLS, &[point])?;
     }
-    if rings {
+    if layout.ring_result != 0 {
         for (name, points) in RING {
-            ring(ebpf, name, points);
+            ring(ebpf, stand, name, points);
         }
     }
     Ok(())
 }
 
 /// What a ring opens and closes unseen is found in `/proc`: later, and without a stack.
-fn ring(ebpf: &mut Ebpf, name: &'static str, points: &[&str]) {
-    let attached = tracepoint(ebpf, name).and_then(|program| {
-        program.load().map_err(|error| program_failed(name, error))?;
-        let attach = |point: &&str| program.attach(point).is_ok();
-        if points.iter().any(attach) { Ok(()) } else { Err(Failed::Missing { name: "io_uring" }) }
-    });
-    if let Err(failed) = attached {
+fn ring(ebpf: &mut Ebpf, stand: &mut Stand<'_>, name: &'static str, points: &[&str]) {
+    if let Err(failed) = stand.put(ebpf, name, "io_uring", points) {
         log::info!("requests to an io_uring are not seen: {failed}");
     }
 }

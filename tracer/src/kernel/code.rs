@@ -19,6 +19,8 @@ use super::{object::Failed, syscall::new_fd};
 const PROG_LOAD: c_long = 5;
 /// `BPF_PROG_TYPE_KPROBE`: all programs at uprobes are of this type.
 pub(super) const KPROBE: u32 = 2;
+/// `BPF_PROG_TYPE_TRACEPOINT`: of programs at events.
+pub(super) const TRACEPOINT: u32 = 5;
 /// `BPF_PROG_TYPE_PERF_EVENT`.
 pub(super) const PERF_EVENT: u32 = 7;
 /// The license of the kernel programs: several helpers are for GPL-compatible programs only.

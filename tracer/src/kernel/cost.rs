@@ -12,25 +12,14 @@ use std::{
 use aya::programs::raw_trace_point::RawTracePointLink;
 
 use super::{
+    counted::Counted,
     hold::{Programs, Way},
     object::{Failed, PACE, Program, program_failed, tracepoint, uprobe},
-    syscall::{bpf, new_fd, number},
+    syscall::new_fd,
 };
 
-/// `BPF_OBJ_GET_INFO_BY_FD`.
-const GET_INFO: c_long = 15;
 /// `BPF_ENABLE_STATS`, whose argument 0 is `BPF_STATS_RUN_TIME`.
 const ENABLE_STATS: c_long = 32;
-/// Where `struct bpf_prog_info` has `run_time_ns`, in words of 64 bits.
-const RUN_TIME: usize = 24;
-
-/// The member of `union bpf_attr` for `BPF_OBJ_GET_INFO_BY_FD`.
-#[repr(C)]
-struct InfoAttributes {
-    fd: u32,
-    length: u32,
-    info: u64,
-}
 
 /// The kernel counts the time of all programs until this is dropped.
 pub struct Statistics(#[expect(dead_code, reason = "held, and closed")] OwnedFd);
@@ -48,7 +37,7 @@ impl Programs {
     /// Time that the programs at functions have taken while it was counted, in nanoseconds.
     pub fn time_ns(&mut self) -> Result<u64, Failed> {
         let read = |fd: BorrowedFd<'_>| {
-            run_time(fd).map_err(|source| Failed::Program {
+            Counted::Time.of(fd).map_err(|source| Failed::Program {
                 program: "at functions".to_owned(),
                 verifier: String::new(),
                 source,
@@ -77,15 +66,4 @@ impl Programs {
             .map(Calls)
             .map_err(|error| program_failed(name, error))
     }
-}
-
-fn run_time(program: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut info = [0_u64; RUN_TIME + 1];
-    let mut attributes = InfoAttributes {
-        fd: number(program),
-        length: u32::try_from(size_of_val(&info)).map_err(io::Error::other)?,
-        info: info.as_mut_ptr() as u64,
-    };
-    bpf(GET_INFO, &mut attributes)?;
-    Ok(info.get(RUN_TIME).copied().unwrap_or(0))
 }

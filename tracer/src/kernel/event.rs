@@ -18,6 +18,10 @@ use aya_obj::generated::{PERF_FLAG_FD_CLOEXEC, perf_event_attr};
 
 /// Where the kernel says how uprobes are opened.
 const UPROBE: &str = "/sys/bus/event_source/devices/uprobe";
+/// Where the kernel describes its events; the second one before they had a file system of their own.
+const EVENTS: [&str; 2] = ["/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events"];
+/// `PERF_TYPE_TRACEPOINT`.
+const TRACEPOINT: u32 = 2;
 /// `PERF_TYPE_SOFTWARE` and `PERF_COUNT_SW_PAGE_FAULTS_MIN`.
 const MINOR_FAULTS: (u32, u64) = (1, 5);
 /// `PERF_EVENT_IOC_SET_BPF` and `PERF_EVENT_IOC_ENABLE`.
@@ -63,6 +67,18 @@ pub(super) fn at_page_faults(program: BorrowedFd<'_>, thread: u32) -> io::Result
     wanted.__bindgen_anon_1.sample_period = 1;
     wanted.set_inherit(1);
     run(program, open(&wanted, thread.cast_signed(), -1)?)
+}
+
+/// The kernel's number of an event, such as `raw_syscalls/sys_enter`.
+pub(super) fn number_of(event: &str) -> io::Result<u32> {
+    let read = |folder: &str| fs::read_to_string(format!("{folder}/{event}/id"));
+    let [usual, older] = EVENTS;
+    number(&read(usual).or_else(|_| read(older))?)
+}
+
+/// Has `program` run at an event, whichever process it is about.
+pub(super) fn at_tracepoint(program: BorrowedFd<'_>, event: &str) -> io::Result<OwnedFd> {
+    run(program, open(&blank(TRACEPOINT, number_of(event)?.into())?, -1, 0)?)
 }
 
 fn number(text: &str) -> io::Result<u32> {

@@ -12,14 +12,16 @@ use std::{
 
 use aya::{
     Ebpf,
+    maps::Array,
     programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
-use tracer_common::attach::Cookie;
+use tracer_common::{attach::Cookie, object::Function};
 
 use super::{
     multi::Multi,
     object::{Failed, Program, program_failed, uprobe},
     older::Older,
+    tables::{OBJECT_FUNCTIONS, Plain},
 };
 
 /// Where a program is put, and what it is told at a hit there.
@@ -77,14 +79,27 @@ pub struct Programs {
     pub(super) ebpf: Ebpf,
     pub(super) way: Way,
     groups: Vec<Group>,
+    /// What programs at events are there by.
+    _events: Vec<OwnedFd>,
     /// Nothing is put on until `take_hold`.
     loose: bool,
 }
 
 impl Programs {
     /// Loaded, and attached nowhere.
-    pub(super) const fn new(ebpf: Ebpf, way: Way) -> Self {
-        Self { ebpf, way, groups: Vec::new(), loose: false }
+    pub(super) const fn new(ebpf: Ebpf, way: Way, events: Vec<OwnedFd>) -> Self {
+        Self { ebpf, way, groups: Vec::new(), _events: events, loose: false }
+    }
+
+    /// Tells the programs what the function of a probe does to objects of its library.
+    pub fn describe(&mut self, probe: u8, function: Function) -> Result<(), Failed> {
+        let missing = Failed::Missing { name: OBJECT_FUNCTIONS };
+        let Some(map) = self.ebpf.map_mut(OBJECT_FUNCTIONS) else { return Err(missing) };
+        let mut functions: Array<_, Plain<Function>> = map.try_into().map_err(|_| missing)?;
+        functions.set(probe.into(), Plain(function), 0).map_err(|error| Failed::Map {
+            map: OBJECT_FUNCTIONS.to_owned(),
+            source: std::io::Error::other(error),
+        })
     }
 
     /// Attaches `program` to `points` of the file `path`: for the process `pid`, or for every process

@@ -7,6 +7,8 @@ mod batch;
 mod calls;
 mod code;
 mod cost;
+mod counted;
+mod counters;
 mod event;
 mod hold;
 mod multi;

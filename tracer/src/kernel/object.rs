@@ -19,8 +19,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
 use super::{
-    calls::{self, Backend},
+    calls::{self, Backend, Seen},
     code::descriptor,
+    counted::Watched,
     hold::{Programs, Way},
     multi::Multi,
     offsets,
@@ -181,6 +182,12 @@ pub enum Failed {
     /// The kernel's own functions cannot be probed.
     #[error("this kernel has no kprobes")]
     NoKprobes,
+    /// Programs cannot be held a second time.
+    #[error("could not watch the kernel programs")]
+    Watch {
+        /// Why.
+        source: io::Error,
+    },
     /// Anything else aya has to say.
     #[error("could not load the kernel programs")]
     Load(#[source] Box<EbpfError>),
@@ -226,6 +233,8 @@ pub struct Needs {
     pub budget: bool,
     /// Which programs.
     pub means: Means,
+    /// Whether objects of libraries are to be traced.
+    pub objects: bool,
     /// Whether file descriptors are to be traced.
     pub descriptors: bool,
     /// How they are to be seen; in the best way that the kernel allows when `None`.
@@ -234,7 +243,8 @@ pub struct Needs {
 
 /// Loads the object: programs verified, none attached, recording off.
 pub fn load(needs: Needs) -> Result<Loaded, Failed> {
-    let Needs { log: wanted, unwind_pages, children, budget, means, descriptors, backend } = needs;
+    let Needs { log: wanted, unwind_pages, children, budget, means, objects, descriptors, backend } =
+        needs;
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -247,11 +257,13 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         older::lift_memory_limit();
     }
     let level = wanted as u8;
-    let (pid_offset, layout, sockets) = offsets::all(children, descriptors, !older)?;
+    let (pid_offset, mut layout, sockets) = offsets::all(children, descriptors, !older)?;
+    layout.0.at_events = u32::from(descriptors && calls::wants_events());
     let mut ebpf = EbpfLoader::new()
         .override_global("AYA_LOG_LEVEL", &level, false)
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
         .map_max_entries(tables::YOUNG, tables::young_entries(means))
+        .map_max_entries(tables::OBJECTS, if objects { limits::OBJECTS } else { 1 })
         .map_max_entries(tables::CONNECTIONS, if descriptors { limits::CONNECTIONS } else { 1 })
         .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .override_global("LAYOUT", &layout, true)
@@ -269,7 +281,9 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         }
         Means::Neither => Way::One,
     };
-    let backend = descriptors.then(|| calls::load(&mut ebpf, &layout.0, backend)).transpose()?;
+    let seen =
+        descriptors.then(|| calls::load(&mut ebpf, object, &layout.0, backend)).transpose()?;
+    let Seen { backend, watched, events } = seen.unwrap_or_default();
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
         let program = tracepoint(&mut ebpf, name)?;
         program.load().map_err(|error| program_failed(name, error))?;
@@ -286,9 +300,11 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     } else {
         None
     };
-    let undisturbed = means == Means::Touches || backend == Some(Backend::Kprobe);
-    let tables = Tables::take(&mut ebpf, undisturbed)?;
-    Ok(Loaded { programs: Programs::new(ebpf, way), tables, log, backend })
+    let undisturbed =
+        means == Means::Touches || backend == Some(Backend::Kprobe) || !events.is_empty();
+    let watched = Watched::new(&ebpf, watched).map_err(|source| Failed::Watch { source })?;
+    let tables = Tables::take(&mut ebpf, undisturbed, watched)?;
+    Ok(Loaded { programs: Programs::new(ebpf, way, events), tables, log, backend })
 }
 
 /// The kernel's type information.

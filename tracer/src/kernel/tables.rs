@@ -13,7 +13,7 @@ use aya::{
 };
 use tracer_common::{
     limits,
-    loss::Loss,
+    object::Object,
     record::Change,
     remembered::Remembered,
     state::{
@@ -25,13 +25,14 @@ use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
 
 use super::{
     batch,
+    counted::Watched,
     object::{Failed, Means},
     undisturbed::Undisturbed,
 };
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 23] = [
+pub(super) const NAMES: [&str; 25] = [
     SWITCH,
     TARGETS,
     BLANK_PROCESS,
@@ -41,6 +42,8 @@ pub(super) const NAMES: [&str; 23] = [
     FREE_SITES,
     CONNECTIONS,
     FREE_CONNECTIONS,
+    OBJECTS,
+    OBJECT_FUNCTIONS,
     RECORDS,
     UNWIND_PAGES,
     RULES,
@@ -64,6 +67,8 @@ pub(super) const YOUNG: &str = "YOUNG";
 const DIED: &str = "DIED";
 const FREE_SITES: &str = "FREE_SITES";
 pub(super) const CONNECTIONS: &str = "CONNECTIONS";
+pub(super) const OBJECTS: &str = "OBJECTS";
+pub(super) const OBJECT_FUNCTIONS: &str = "OBJECT_FUNCTIONS";
 const FREE_CONNECTIONS: &str = "FREE_CONNECTIONS";
 const RECORDS: &str = "RECORDS";
 pub(super) const UNWIND_PAGES: &str = "UNWIND_PAGES";
@@ -132,27 +137,34 @@ pub struct Tables {
     free_sites: Queue<MapData, u32>,
     connections: HashMap<MapData, u64, Plain<[u8; size_of::<Connection>()]>>,
     free_connections: Queue<MapData, u32>,
+    objects: MapData,
+    object_room: batch::Room<Key, Object>,
     records: RingBuf<MapData>,
     unwind_pages: Array<MapData, Plain<Page>>,
     rules: Array<MapData, Plain<Rule>>,
     known: Array<MapData, u64>,
     remembered: Array<MapData, Plain<Remembered>>,
     doubt: MapData,
-    losses: PerCpuArray<MapData, u64>,
-    hits: PerCpuArray<MapData, u64>,
-    failed: PerCpuArray<MapData, u64>,
-    pace: PerCpuArray<MapData, u64>,
+    pub(super) losses: PerCpuArray<MapData, u64>,
+    pub(super) hits: PerCpuArray<MapData, u64>,
+    pub(super) failed: PerCpuArray<MapData, u64>,
+    pub(super) pace: PerCpuArray<MapData, u64>,
     threads: HashMap<MapData, u64, u32>,
     /// What stands in them is the programs' own.
     rooms: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
     free_rooms: Queue<MapData, u32>,
     /// The kernel leaves out programs that read and write the maps, see [`Undisturbed`].
     undisturbed: bool,
+    pub(super) watched: Watched,
 }
 
 impl Tables {
     /// Takes the maps out of a loaded object; its programs keep using them.
-    pub(super) fn take(ebpf: &mut Ebpf, undisturbed: bool) -> Result<Self, Failed> {
+    pub(super) fn take(
+        ebpf: &mut Ebpf,
+        undisturbed: bool,
+        watched: Watched,
+    ) -> Result<Self, Failed> {
         let mut map = |name: &'static str| ebpf.take_map(name).ok_or(Failed::Missing { name });
         let wrong = |name: &'static str| move |_: MapError| Failed::Missing { name };
         let cpus = aya::util::nr_cpus()
@@ -173,6 +185,8 @@ impl Tables {
             free_sites: map(FREE_SITES)?.try_into().map_err(wrong(FREE_SITES))?,
             connections: map(CONNECTIONS)?.try_into().map_err(wrong(CONNECTIONS))?,
             free_connections: map(FREE_CONNECTIONS)?.try_into().map_err(wrong(FREE_CONNECTIONS))?,
+            objects: data(map(OBJECTS)?, OBJECTS)?,
+            object_room: batch::Room::new(BATCH),
             records: map(RECORDS)?.try_into().map_err(wrong(RECORDS))?,
             unwind_pages: map(UNWIND_PAGES)?.try_into().map_err(wrong(UNWIND_PAGES))?,
             rules: map(RULES)?.try_into().map_err(wrong(RULES))?,
@@ -187,17 +201,21 @@ impl Tables {
             rooms: map(ROOMS)?.try_into().map_err(wrong(ROOMS))?,
             free_rooms: map(FREE_ROOMS)?.try_into().map_err(wrong(FREE_ROOMS))?,
             undisturbed,
+            watched,
         })
     }
 
     /// Turns recording on or off for all programs at once.
     pub fn switch(&mut self, on: bool) -> io::Result<()> {
+        let _guard = self.undisturbed();
+        self.watched.switch(on);
         self.switch.set(0, u32::from(on), 0).map_err(io::Error::other)
     }
 
     /// Makes a process a target, its later children too if `follow` says so. Where its code is must be
     /// known ([`Self::admit`]).
     pub fn adopt(&mut self, pid: u32, follow: bool) -> io::Result<()> {
+        let _guard = self.undisturbed();
         let number = self.processes.get(&pid, 0).map_err(io::Error::other)?.0.number;
         let follow = u32::from(follow);
         let target = Target { owner: pid, follow, programs: 0, number, files: pid, padding: 0 };
@@ -206,6 +224,7 @@ impl Tables {
 
     /// A target has ended: its id may become another's.
     pub fn dismiss(&mut self, pid: u32) {
+        let _guard = self.undisturbed();
         // Not there for a child that was never followed.
         drop((self.targets.remove(&pid), self.processes.remove(&pid)));
     }
@@ -222,7 +241,7 @@ impl Tables {
     }
 
     /// Where the programs need it, see [`Undisturbed`].
-    fn undisturbed(&self) -> Option<Undisturbed> {
+    pub(super) fn undisturbed(&self) -> Option<Undisturbed> {
         if self.undisturbed { Undisturbed::begin() } else { None }
     }
 
@@ -258,6 +277,7 @@ impl Tables {
 
     /// The connection `number`, whose socket the kernel had there, is over: what comes there next is another one.
     pub fn forget_connection(&mut self, socket: u64, number: u32) {
+        let _guard = self.undisturbed();
         // The programs may have seen its end, or another one's beginning, which they tell.
         let known = self.connections.get(&socket, 0);
         if known.is_ok_and(|known| known.0.first_chunk() == Some(&number.to_ne_bytes())) {
@@ -280,6 +300,18 @@ impl Tables {
     pub fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
         let _guard = self.undisturbed();
         batch::take_all(self.young.fd().as_fd(), &mut self.room, taken)
+    }
+
+    /// What is known of each object that is there, appended to `seen`.
+    pub fn objects(&mut self, seen: &mut Vec<(Key, Object)>) -> io::Result<()> {
+        let _guard = self.undisturbed();
+        batch::read_all(self.objects.fd().as_fd(), &mut self.object_room, seen)
+    }
+
+    /// Forgets an object.
+    pub fn forget_object(&self, key: &Key) {
+        // It may be gone already.
+        drop(batch::remove(self.objects.fd().as_fd(), key));
     }
 
     /// Hands each waiting record to `read`, oldest first, at most `most` of them.
@@ -314,21 +346,6 @@ impl Tables {
             .enumerate()
             .for_each(|(site, died)| read(site, died));
         Ok(())
-    }
-
-    /// Losses counted by the programs.
-    pub fn losses(&self) -> impl Iterator<Item = (Loss, u64)> {
-        Loss::ALL.into_iter().map(|reason| (reason, total(&self.losses, reason as u32)))
-    }
-
-    /// Hits and failed acquisitions of the probe with this number.
-    pub fn hits(&self, probe: u8) -> (u64, u64) {
-        (total(&self.hits, u32::from(probe)), total(&self.failed, u32::from(probe)))
-    }
-
-    /// System calls of targets, counted while `Programs::count_calls` says so.
-    pub fn calls(&self) -> u64 {
-        total(&self.pace, 0)
     }
 
     /// Forgets which calls threads are in. Nothing may be recorded meanwhile.
@@ -372,10 +389,6 @@ fn data(map: Map, name: &'static str) -> Result<MapData, Failed> {
         Map::HashMap(data) | Map::PerCpuArray(data) | Map::Array(data) => Ok(data),
         _ => Err(Failed::Missing { name }),
     }
-}
-
-fn total(counters: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
-    counters.get(&index, 0).map_or(0, |values| values.iter().sum())
 }
 
 // Records are read where the ring buffer has them; its alignment is 8.

@@ -3,9 +3,19 @@
 //! Takes text, hands on [`Pack`]s, and for the names that an object file defines the functions to be probed in it.
 //! Knows no process, no program of the kernel's, and no file but packs.
 
+mod check;
+mod load;
+mod parse;
+mod resolve;
+
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use tracer_common::{attach::Shape, object};
+
+pub use load::{Loaded, Sources};
+pub use parse::Fault;
 
 /// One library.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +24,9 @@ pub struct Pack {
     pub name: Arc<str>,
     /// The same for a person, with the versions it is of.
     pub title: String,
-    /// An object file is this library's, or has a copy of it inside, when it defines all of these functions.
-    pub marks: Vec<String>,
+    /// An object file is this library's, or has a copy or a part of it inside, when it defines all functions of one of
+    /// these lists.
+    pub marks: Vec<Vec<String>>,
     /// Its kinds of objects.
     pub kinds: Vec<Arc<ObjectKind>>,
     /// Its functions.
@@ -31,10 +42,23 @@ pub struct ObjectKind {
     pub library: Arc<str>,
     /// One line for a person.
     pub sentence: String,
+    /// What its number is that stands in a descriptor's place.
+    pub fd_is: FdIs,
     /// What the word says that is kept of each (`object::Object::word`).
     pub word: Word,
     /// Where in an object its fields are, by the size of its block.
     pub layouts: Vec<Layout>,
+}
+
+/// What an object's `fd` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FdIs {
+    /// A file descriptor.
+    #[default]
+    Descriptor,
+    /// A signal's number.
+    Signal,
 }
 
 /// What a word says.
@@ -114,9 +138,41 @@ pub struct Use {
     pub second: Option<Arc<ObjectKind>>,
 }
 
+impl Pack {
+    /// What a file says; `name` is the file's, for messages.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Fault> {
+        let pack = parse::file(text).and_then(|file| resolve::pack(&file));
+        pack.map_err(|wrong| wrong.in_file(name, text))
+    }
+
+    /// The functions to be probed in an object file that defines these: name, shape, whether an exception may leave it,
+    /// and what it does. None when the object has no copy of this library.
+    pub fn functions(
+        &self,
+        defined: &dyn Fn(&str) -> bool,
+    ) -> Vec<(String, Shape, bool, Arc<Use>)> {
+        if !self.marks.iter().any(|names| names.iter().all(|name| defined(name))) {
+            return Vec::new();
+        }
+        let found = self.rules.iter().filter_map(|rule| {
+            let name = rule.names.iter().find(|name| defined(name))?;
+            let used = Use {
+                function: rule.function,
+                kind: Arc::clone(&rule.kind),
+                second: rule.second.clone(),
+            };
+            Some((name.clone(), rule.shape, rule.throws, Arc::new(used)))
+        });
+        found.collect()
+    }
+}
+
 impl Use {
     /// The kind of object that a call site is about: `detail` says how the test of its function ended.
     pub fn kind(&self, detail: u8) -> &Arc<ObjectKind> {
         self.second.as_ref().filter(|_| detail != 0).unwrap_or(&self.kind)
     }
 }
+
+#[cfg(test)]
+mod tests;

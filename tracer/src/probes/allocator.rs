@@ -5,7 +5,7 @@
 //! order of `order`; an allocator with a prefix, or one that was loaded later, serves beside that one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -51,6 +51,8 @@ pub struct Source {
     pub open: PathBuf,
     /// The functions that it may have.
     prefixes: Vec<String>,
+    /// Whose marks it has: places in the list that [`Surveyor::new`] was given.
+    pub libraries: Vec<usize>,
     is_libc: bool,
     executable: bool,
 }
@@ -94,13 +96,18 @@ pub struct Survey {
 pub struct Surveyor {
     /// Prefixes beside the known ones.
     prefixes: Vec<String>,
+    /// Functions that an object has which is a library's, by library: all those of one of its lists.
+    libraries: Vec<Vec<Vec<String>>>,
+    marks: HashSet<String>,
     seen: BTreeMap<FileId, Arc<Looked>>,
 }
 
 impl Surveyor {
-    /// One that also knows these prefixes of allocators' names.
-    pub const fn new(prefixes: Vec<String>) -> Self {
-        Self { prefixes, seen: BTreeMap::new() }
+    /// One that also knows these prefixes of allocators' names, and libraries by the functions that all copies of
+    /// them have.
+    pub fn new(prefixes: Vec<String>, libraries: Vec<Vec<Vec<String>>>) -> Self {
+        let marks = libraries.iter().flatten().flatten().cloned().collect();
+        Self { prefixes, libraries, marks, seen: BTreeMap::new() }
     }
 
     /// The allocators among what a process has mapped.
@@ -108,8 +115,9 @@ impl Surveyor {
         let objects = mappings.objects();
         let mut looked = Vec::with_capacity(objects.len());
         for object in &objects {
-            let prefixes = &self.prefixes;
-            let look = || Arc::new(look(object.path, &open_path(pid, object.code), prefixes));
+            let (prefixes, marks) = (&self.prefixes, &self.marks);
+            let look =
+                || Arc::new(look(object.path, &open_path(pid, object.code), prefixes, marks));
             looked.push(Arc::clone(self.seen.entry(object.file).or_insert_with(look)));
         }
         let executable = fs::read_link(pid.proc_path("exe")).ok().and_then(|path| {
@@ -132,6 +140,7 @@ impl Surveyor {
                     .iter()
                     .flat_map(|family| family.prefixes.clone())
                     .collect(),
+                libraries: self.libraries_in(looked),
                 is_libc: looked.is_libc,
                 executable: executable == Some(at),
             })
@@ -140,6 +149,15 @@ impl Surveyor {
         let has_symbols =
             executable.and_then(|at| looked.get(at)).is_none_or(|exe| exe.has_symbols);
         Survey { allocators: found, sources, has_symbols }
+    }
+}
+
+impl Surveyor {
+    /// Which libraries an object is, or has copies of inside.
+    fn libraries_in(&self, looked: &Looked) -> Vec<usize> {
+        let whole = |marks: &Vec<String>| marks.iter().all(|mark| looked.marks.contains(mark));
+        let all = self.libraries.iter().enumerate();
+        all.filter(|(_, lists)| lists.iter().any(whole)).map(|(at, _)| at).collect()
     }
 }
 

@@ -27,6 +27,16 @@ pub struct Function {
     pub object: Option<Arc<Use>>,
 }
 
+impl Function {
+    /// The arguments that its programs look at.
+    pub(super) fn uses(&self) -> Vec<u8> {
+        match &self.object {
+            Some(of) => of.function.uses().collect(),
+            None => self.shape.uses(self.arguments).to_vec(),
+        }
+    }
+}
+
 const fn function(name: &'static str, kind: Kind, shape: Shape, arguments: [u8; 3]) -> Function {
     Function { name: Cow::Borrowed(name), kind, shape, arguments, throws: false, object: None }
 }

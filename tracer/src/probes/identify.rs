@@ -63,10 +63,12 @@ pub(super) struct Looked {
     /// Whether it has any symbols of functions at all.
     pub(super) has_symbols: bool,
     pub(super) families: Vec<Family>,
+    /// Which of the functions that mark libraries it defines.
+    pub(super) marks: HashSet<String>,
 }
 
 /// Looks at one object. A file that is none, or cannot be read, tells nothing.
-pub(super) fn look(path: &Path, open: &Path, more: &[String]) -> Looked {
+pub(super) fn look(path: &Path, open: &Path, more: &[String], marks: &HashSet<String>) -> Looked {
     let blank = Looked { path: path.to_owned(), ..Looked::default() };
     let Ok(opened) = File::open(open) else { return blank };
     let cache = ReadCache::new(opened);
@@ -79,7 +81,7 @@ pub(super) fn look(path: &Path, open: &Path, more: &[String]) -> Looked {
         return Looked { soname, needed, ..blank };
     }
     let prefixes: Vec<&str> = PREFIXES.into_iter().chain(more.iter().map(String::as_str)).collect();
-    let names = Names::of(&elf, &prefixes);
+    let names = Names::of(&elf, &prefixes, marks);
     let mut families: Vec<Family> = Vec::new();
     for prefix in prefixes {
         if !names.is_family(prefix) {
@@ -106,6 +108,7 @@ pub(super) fn look(path: &Path, open: &Path, more: &[String]) -> Looked {
         offers: names.offers,
         has_symbols: names.any,
         families,
+        marks: names.marks,
         ..blank
     }
 }
@@ -113,6 +116,7 @@ pub(super) fn look(path: &Path, open: &Path, more: &[String]) -> Looked {
 /// The symbols that matter.
 struct Names {
     found: HashSet<String>,
+    marks: HashSet<String>,
     offers: bool,
     any: bool,
 }
@@ -121,8 +125,10 @@ impl Names {
     fn of<'data, R: object::ReadRef<'data>>(
         elf: &ElfFile64<'data, object::Endianness, R>,
         prefixes: &[&str],
+        marks: &HashSet<String>,
     ) -> Self {
-        let mut names = Self { found: HashSet::new(), offers: false, any: false };
+        let mut names =
+            Self { found: HashSet::new(), marks: HashSet::new(), offers: false, any: false };
         let mut offered = 0;
         let endian = elf.endian();
         for (table, dynamic) in
@@ -144,6 +150,9 @@ impl Names {
                     continue;
                 };
                 let bare = name.split('@').next().unwrap_or(name);
+                if marks.contains(bare) {
+                    names.marks.insert(bare.to_owned());
+                }
                 let family = matches!(bare, "malloc" | "free");
                 offered += u8::from(family && dynamic);
                 let is_told = |rest: &str| {
@@ -276,6 +285,7 @@ mod tests {
     fn what_the_linker_left_of_an_allocator_is_enough_under_a_prefix() {
         let names = |all: &[&str]| Names {
             found: all.iter().map(|name| (*name).to_owned()).collect(),
+            marks: HashSet::new(),
             offers: false,
             any: true,
         };
@@ -293,7 +303,7 @@ mod tests {
             .iter()
             .find(|object| object.path.to_string_lossy().contains("libc.so"))
             .unwrap();
-        let looked = look(libc.path, libc.path, &[]);
+        let looked = look(libc.path, libc.path, &[], &HashSet::new());
         assert!(looked.is_libc && looked.offers && looked.has_symbols);
         let [family] = looked.families.as_slice() else { panic!("{looked:?}") };
         assert_eq!(

@@ -31,7 +31,8 @@ pub fn locate(
     let found = |function: &Function| {
         parsed.as_ref().map_or(Err(Absent::Missing), |all| all.body(&function.name))
     };
-    let known = Known::of(functions.iter().filter_map(|one| Some((one, found(one).ok()?))));
+    let allocator = functions.iter().filter(|one| one.object.is_none());
+    let known = Known::of(allocator.filter_map(|one| Some((one, found(one).ok()?))));
     let mut probes: Vec<Probe> = Vec::new();
     let mut next = first;
     for function in &functions {
@@ -39,13 +40,12 @@ pub fn locate(
         let mut outcome = Outcome::None;
         let place = found(&function).and_then(|body| {
             let all = parsed.as_ref().ok_or(Absent::Missing)?;
-            if known.is_forwarder(&function, &body, all) {
+            if function.object.is_none() && known.is_forwarder(&function, &body, all) {
                 return Err(Absent::Forwards);
             }
             // By another name it may be one that does.
             function.throws |= known.throwing.contains(&body.address);
-            let (shape, arguments) = (function.shape, function.arguments);
-            let mut place = place::choose(body.code, body.offset, shape, arguments);
+            let mut place = place::choose(body.code, body.offset, &function.uses());
             outcome = known.outcome(&function, &body, all, without)?;
             // Returns are single-stepped.
             place.emulated &= !matches!(outcome, Outcome::Instructions(..));

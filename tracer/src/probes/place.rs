@@ -13,7 +13,6 @@ use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
     OpAccess, Register,
 };
-use tracer_common::attach::Shape;
 
 /// Bytes of a function looked at for its prologue.
 const PROLOGUE_BYTES: u64 = 64;
@@ -31,11 +30,11 @@ pub struct Place {
     pub words: u8,
 }
 
-/// The place for a probe of this shape in the function whose code is `code`, starting at `offset` in
-/// its file.
-pub(super) fn choose(code: &[u8], offset: u64, shape: Shape, arguments: [u8; 3]) -> Place {
+/// The place for a probe that needs these arguments in the function whose code is `code`, starting at `offset` in its
+/// file.
+pub(super) fn choose(code: &[u8], offset: u64, arguments: &[u8]) -> Place {
     let entry = Place { offset, behind_entry: 0, emulated: false, words: 0 };
-    let needed = needed_registers(shape, arguments);
+    let needed = registers(arguments);
     let targets = branch_targets(code);
     let mut facts = InstructionInfoFactory::new();
     let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
@@ -80,22 +79,12 @@ fn is_emulated(instruction: &Instruction) -> bool {
     ) || (instruction.is_jcc_short_or_near() && instruction.len() >= 2)
 }
 
-/// The registers that the shape's arguments are in.
-fn needed_registers(shape: Shape, arguments: [u8; 3]) -> Vec<Register> {
+/// The registers that arguments are in.
+fn registers(arguments: &[u8]) -> Vec<Register> {
     const IN_ORDER: [Register; 6] =
         [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
-    let used = match shape {
-        Shape::Size | Shape::Release => 1,
-        Shape::CountSize | Shape::OutPointer | Shape::Resize | Shape::Map | Shape::Unmap => 2,
-        Shape::CountResize | Shape::Remap => 3,
-        // Which of them, the function says: any.
-        Shape::Make | Shape::Place | Shape::Note => return IN_ORDER.to_vec(),
-    };
-    arguments
-        .into_iter()
-        .take(used)
-        .filter_map(|argument| IN_ORDER.get(usize::from(argument)).copied())
-        .collect()
+    let register = |argument: &u8| IN_ORDER.get(usize::from(*argument)).copied();
+    arguments.iter().filter_map(register).collect()
 }
 
 /// Offsets in the function that its own branches lead to.
@@ -113,11 +102,13 @@ fn branch_targets(code: &[u8]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use tracer_common::attach::Shape;
+
     use super::*;
 
     #[track_caller]
     fn check(code: &[u8], shape: Shape, arguments: [u8; 3], expected: (u64, bool)) {
-        let place = choose(code, 0x1000, shape, arguments);
+        let place = choose(code, 0x1000, &shape.uses(arguments));
         assert_eq!((place.behind_entry, place.emulated), expected);
         assert_eq!(place.offset, 0x1000 + expected.0);
     }

@@ -10,6 +10,8 @@ pub mod json;
 mod leaving;
 mod light;
 mod log;
+mod objects;
+mod resource;
 #[doc(hidden)]
 pub mod sample;
 pub mod text;
@@ -17,7 +19,6 @@ pub mod text;
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use tracer_common::kind::Kind;
 
 pub use connections::{Began, Client, Connection, Connections, LeftBehind};
 pub use estimate::{Budget, Errors};
@@ -25,6 +26,8 @@ pub use fds::{Fd, Fds, Turnover};
 pub use leaving::Leaving;
 pub use light::{Growing, Level, Light};
 pub use log::{ConnectionsLog, LogLine, Logged};
+pub use objects::{Object, ObjectKind, Objects};
+pub use resource::Resource;
 
 /// The name of this report format.
 pub const SCHEMA: &str = "leaktrace/1";
@@ -53,7 +56,7 @@ pub struct Report {
     /// Every probe, attached or not, in the order of the catalog.
     pub probes: Vec<Probe>,
     /// Sums by kind.
-    pub totals: BTreeMap<Kind, Total>,
+    pub totals: BTreeMap<Resource, Total>,
     /// Call sites, worst first.
     pub sites: Vec<Site>,
     /// Objects that the call sites' stacks run through, those with most frames without a name first.
@@ -62,6 +65,9 @@ pub struct Report {
     /// What the kernel counts of the targets; `null` without `--light`.
     #[serde(default)]
     pub light: Option<Light>,
+    /// Objects of libraries; `null` when they were not asked for.
+    #[serde(default)]
+    pub objects: Option<Objects>,
     /// File descriptors; `null` when they were not asked for.
     pub fds: Option<Fds>,
     /// Connections; `null` while they are not traced.
@@ -266,7 +272,7 @@ pub struct Site {
     /// Target it belongs to.
     pub pid: u32,
     /// What sort of resource.
-    pub kind: Kind,
+    pub kind: Resource,
     /// The function that acquired: `malloc`, `mmap` …; for file descriptors the system call.
     pub acquired_by: String,
     /// What descriptors lead to that are opened there; `null` for other kinds.

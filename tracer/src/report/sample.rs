@@ -14,7 +14,7 @@ use tracer_common::{kind::Kind, loss::Loss, stack::StackEnd};
 
 use super::{
     Accounting, Age, Allocator, Amount, Collector, Exit, Frame, Host, Probe, ProbeStatus, Report,
-    SCHEMA, Site, Target, Total, Unwind, Verdict, VerdictClass, Window,
+    Resource, SCHEMA, Site, Target, Total, Unwind, Verdict, VerdictClass, Window,
 };
 
 pub use estimated::{estimate, estimated};
@@ -90,6 +90,7 @@ pub fn sample() -> Report {
         sites,
         modules: modules(),
         light: None,
+        objects: None,
         fds: None,
         connections: None,
     }
@@ -128,7 +129,7 @@ pub fn lossy() -> Report {
     // Copies of its parent's.
     for site in &mut report.sites {
         site.inherited = Amount { count: 3, bytes: 4096 };
-        let total = report.totals.entry(site.kind).or_default();
+        let total = report.totals.entry(site.kind.clone()).or_default();
         total.inherited_count += 3;
         total.inherited_bytes += 4096;
     }
@@ -148,10 +149,10 @@ pub fn empty() -> Report {
     report
 }
 
-fn totals(sites: &[Site]) -> BTreeMap<Kind, Total> {
-    let mut totals = BTreeMap::<Kind, Total>::new();
+fn totals(sites: &[Site]) -> BTreeMap<Resource, Total> {
+    let mut totals = BTreeMap::<Resource, Total>::new();
     for site in sites {
-        let total = totals.entry(site.kind).or_default();
+        let total = totals.entry(site.kind.clone()).or_default();
         total.outstanding_count += site.outstanding_count;
         total.outstanding_bytes += site.outstanding_bytes;
         total.acquired_count += site.acquired_count;
@@ -247,7 +248,7 @@ fn site(id: u32, kind: Kind, acquired_by: &str, size: u64, (left, acquired): (u6
     Site {
         id,
         pid: 4121,
-        kind,
+        kind: kind.into(),
         acquired_by: acquired_by.to_owned(),
         fd_type: None,
         outstanding_count: left,

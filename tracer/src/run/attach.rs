@@ -5,11 +5,12 @@
 //! is a failure. Objects that come later are looked at again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     num::NonZeroU32,
     path::Path,
 };
 
+use anyhow::Context as _;
 use tracer_common::kind::Kind;
 
 use super::{means, points::Points};
@@ -17,6 +18,7 @@ use crate::{
     error::Failure,
     format::file_name,
     kernel::{Failed, Means, Point, Programs},
+    packs::Pack,
     probes::{
         Absent, Function, Object, Probe, Why,
         allocator::{Allocator, Source, Survey, Surveyor},
@@ -43,6 +45,7 @@ pub(super) struct Attached {
     tried: BTreeSet<(Option<Pid>, usize)>,
     allocators: BTreeMap<Pid, Vec<Allocator>>,
     surveyor: Surveyor,
+    packs: Vec<Pack>,
     wishes: Vec<Wish>,
     kinds: Vec<Kind>,
     bare: bool,
@@ -55,6 +58,8 @@ pub(super) struct Attached {
     /// Return instructions that are probed: functions may share them.
     returns: BTreeSet<(Option<Pid>, Option<FileId>, u64)>,
     next: u8,
+    /// Of how many probes the programs know what they do to objects.
+    described: usize,
 }
 
 /// What is known of the probes at one moment.
@@ -84,13 +89,20 @@ pub(super) fn is_loaded(mappings: &Mappings) -> bool {
 impl Attached {
     /// Nothing attached yet.
     pub(super) fn new(settings: &Settings, without: Option<Why>) -> Self {
+        let packs = if settings.traces_objects() {
+            crate::packs::Sources { usual: true, ..Default::default() }.load().packs
+        } else {
+            Vec::new()
+        };
+        let marks = packs.iter().map(|pack| pack.marks.clone()).collect();
         Self {
             probes: Vec::new(),
             refused: BTreeMap::new(),
             objects: BTreeMap::new(),
             tried: BTreeSet::new(),
             allocators: BTreeMap::new(),
-            surveyor: Surveyor::new(settings.allocator_prefixes.clone()),
+            surveyor: Surveyor::new(settings.allocator_prefixes.clone(), marks),
+            packs,
             wishes: settings.functions.clone(),
             kinds: settings.kinds.clone(),
             bare: settings.trial.bare_traps,
@@ -99,6 +111,7 @@ impl Attached {
             without,
             returns: BTreeSet::new(),
             next: 0,
+            described: 0,
         }
     }
 
@@ -127,6 +140,7 @@ impl Attached {
             return Err(Failure::NoAllocator { pid: pid.0, stripped }.into());
         }
         let (files, _) = self.locate_new(pid, &survey);
+        self.describe(programs)?;
         self.check_wishes(pid)?;
         if !self.put_on_all(programs, pid, &survey).is_empty() {
             return Ok(files);
@@ -160,6 +174,9 @@ impl Attached {
         }
         let survey = self.surveyor.survey(pid, mappings);
         let (files, new) = self.locate_new(pid, &survey);
+        if let Err(error) = self.describe(programs) {
+            log::warn!("objects of libraries that have come later are not traced: {error:#}");
+        }
         if new || anew {
             tell(self, files);
         }
@@ -211,7 +228,10 @@ impl Attached {
                 .filter(|at| self.probes.get(*at).is_some_and(|probe| probe.place.is_ok()))
                 .collect();
             new |= located.iter().any(|at| !self.tried.contains(&(self.scope(pid), *at)));
-            if !located.is_empty() {
+            let allocates = |at: &usize| {
+                self.probes.get(*at).is_some_and(|probe| probe.function.object.is_none())
+            };
+            if located.iter().any(allocates) {
                 files.push(source.file);
             }
         }
@@ -222,6 +242,20 @@ impl Attached {
     /// Whose probes a target's are: its own, or everybody's.
     fn scope(&self, pid: Pid) -> Option<Pid> {
         (!self.everywhere).then_some(pid)
+    }
+
+    /// Tells the programs what the functions do that are about objects of libraries, before the first hit.
+    fn describe(&mut self, programs: &mut Programs) -> anyhow::Result<()> {
+        let new = self.probes.iter().skip(self.described);
+        for probe in new.filter(|probe| probe.place.is_ok()) {
+            if let Some(of) = &probe.function.object {
+                programs
+                    .describe(probe.number, of.function)
+                    .context("could not tell the programs what a library's functions do")?;
+            }
+        }
+        self.described = self.probes.len();
+        Ok(())
     }
 
     /// Puts on what is located and not on. Returns the file names of objects where that was done.
@@ -296,7 +330,7 @@ impl Attached {
     fn add(&mut self, source: &Source) -> Vec<usize> {
         let first = self.probes.len();
         let wished = source.wished(&self.wishes);
-        if source.is_allocator() || !wished.is_empty() {
+        if source.is_allocator() || !source.libraries.is_empty() || !wished.is_empty() {
             match std::fs::read(&source.open) {
                 Ok(bytes) => self.locate(source, wished, &bytes),
                 Err(error) => log::warn!("could not read `{}`: {error}", source.path.display()),
@@ -312,6 +346,8 @@ impl Attached {
             let mut functions = source.functions(defined);
             functions.retain(|one| !wished.iter().any(|wish| wish.name == one.name));
             functions.extend(wished);
+            let packs = source.libraries.iter().filter_map(|at| self.packs.get(*at));
+            functions.extend(packs.flat_map(|pack| of_objects(pack, defined)));
             functions
         };
         let object = Object { file: source.file, path: source.path.clone(), bytes };
@@ -338,6 +374,22 @@ impl Attached {
             }
         }
     }
+}
+
+/// The functions of a pack that an object defines.
+fn of_objects(pack: &Pack, defined: &[&str]) -> Vec<Function> {
+    let defined: HashSet<&str> = defined.iter().copied().collect();
+    let functions = pack.functions(&|name| defined.contains(name)).into_iter();
+    functions
+        .map(|(name, shape, throws, of)| Function {
+            name: name.into(),
+            kind: Kind::Object,
+            shape,
+            arguments: [0; 3],
+            throws,
+            object: Some(of),
+        })
+        .collect()
 }
 
 /// The kernel's own words.

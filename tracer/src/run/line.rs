@@ -290,6 +290,7 @@ fn manner(settings: &Settings) -> Manner {
         children: settings.children,
         frames: settings.trial.frames,
         light: settings.light,
+        objects: settings.traces_objects(),
         descriptors: settings.traces_descriptors(),
         budget: settings.max_overhead.map(Share::fraction),
         forget: settings.trial.forget.map(|what| match what {

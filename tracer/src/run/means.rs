@@ -35,6 +35,7 @@ pub(super) fn load(settings: &Settings, pages: u32, facts: &Facts) -> anyhow::Re
         children: settings.children,
         budget: settings.max_overhead.is_some(),
         means,
+        objects: settings.traces_objects(),
         descriptors: settings.traces_descriptors(),
         backend: match settings.trial.fd_backend {
             FdBackend::Auto => None,

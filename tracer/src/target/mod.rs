@@ -10,6 +10,7 @@ pub mod descriptors;
 mod follow;
 pub mod launch;
 pub mod mappings;
+pub mod memory;
 pub mod pages;
 mod ptrace;
 pub mod root;

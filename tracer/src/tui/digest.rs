@@ -4,15 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tracer_common::kind::Kind;
-
-use crate::report::{Connection, Fds, Leaving, Light, Report, VerdictClass};
+use crate::report::{Connection, Fds, Leaving, Light, Report, Resource, VerdictClass};
 
 /// What the screen needs to know about a report as a whole.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Digest {
     /// Growth by kind, bytes per second; without call sites too young to tell.
-    pub growth: BTreeMap<Kind, f64>,
+    pub growth: BTreeMap<Resource, f64>,
     /// Outstanding bytes of all call sites at the last refreshes, oldest first.
     pub trend: Vec<u64>,
     /// Call sites whose leak is proven.
@@ -76,7 +74,7 @@ impl Digest {
         for (at, site) in report.sites.iter().enumerate() {
             digest.site_at.insert(site.id, at);
             if let Some(rate) = site.growth_bytes_per_s {
-                *digest.growth.entry(site.kind).or_default() += rate;
+                *digest.growth.entry(site.kind.clone()).or_default() += rate;
             }
             // A shorter past began later: before that the call site held nothing.
             let newest_first = digest.trend.iter_mut().rev().zip(site.trend_bytes.iter().rev());

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tracer_common::kind::Kind;
 
 use crate::report::{
-    Accounting, Age, Collector, Frame, Host, Module, Names, Probe, ProbeStatus, Report, SCHEMA,
-    Site, Target, Total, Verdict, VerdictClass, Window,
+    Accounting, Age, Collector, Frame, Host, Module, Names, Probe, ProbeStatus, Report, Resource,
+    SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
 };
 
 const UPGRADE: &str = "void uWS::HttpContext<false>::upgrade<std::basic_string_view<char, \
@@ -48,7 +48,7 @@ pub(crate) fn site(id: u32) -> Site {
     Site {
         id,
         pid: 4121,
-        kind: Kind::Heap,
+        kind: Kind::Heap.into(),
         acquired_by: "malloc".to_owned(),
         fd_type: None,
         outstanding_count: 12,
@@ -128,6 +128,7 @@ pub(crate) fn report() -> Report {
         sites,
         modules: modules(),
         light: None,
+        objects: None,
         fds: None,
         connections: None,
     }
@@ -191,7 +192,7 @@ fn sites() -> Vec<Site> {
             ..site(2)
         },
         Site {
-            kind: Kind::Mmap,
+            kind: Kind::Mmap.into(),
             acquired_by: "mmap".to_owned(),
             outstanding_count: 3,
             outstanding_bytes: 12 << 20,
@@ -246,10 +247,10 @@ fn probes() -> Vec<Probe> {
     ]
 }
 
-fn totals(sites: &[Site]) -> BTreeMap<Kind, Total> {
-    let mut totals: BTreeMap<Kind, Total> = BTreeMap::new();
+fn totals(sites: &[Site]) -> BTreeMap<Resource, Total> {
+    let mut totals: BTreeMap<Resource, Total> = BTreeMap::new();
     for site in sites {
-        let total = totals.entry(site.kind).or_default();
+        let total = totals.entry(site.kind.clone()).or_default();
         total.outstanding_count += site.outstanding_count;
         total.outstanding_bytes += site.outstanding_bytes;
         total.acquired_count += site.acquired_count;

@@ -10,7 +10,7 @@ use crate::report::{Accounting, Amount, Fds, Growing, Level, Light, Report, Site
 /// A server that grows, seen without probes.
 pub fn light() -> Report {
     let pages = |site: Site, acquired_count: u64, released_count: u64| Site {
-        kind: Kind::Pages,
+        kind: Kind::Pages.into(),
         acquired_by: "page fault".to_owned(),
         outstanding_count: acquired_count - released_count,
         outstanding_bytes: (acquired_count - released_count) * PAGE_BYTES,

@@ -41,7 +41,7 @@ fn orphans() -> Orphans {
 /// Three blocks for each connection, of which many connections leave theirs behind.
 fn forgotten() -> Site {
     let template = sessions();
-    let figures = site(1, template.kind, "", 4096, (3 * (FORGETFUL + 400), 3 * (CLOSED + 400)));
+    let figures = site(1, Kind::Heap, "", 4096, (3 * (FORGETFUL + 400), 3 * (CLOSED + 400)));
     Site {
         orphans: Some(orphans()),
         growth_bytes_per_s: template.growth_bytes_per_s,

@@ -1,0 +1,247 @@
+//! leaktrace on Debian's kernels in a virtual machine each: their verifiers take every program, and
+//! the figures are as equal to the truth as on the kernel of the host.
+
+mod both_ways;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tests::{
+    Report, Truth,
+    compare::Named,
+    family,
+    vm::{self, Guest, Left, Play, Scene},
+};
+
+use crate::both_ways::{CONNECTIONS, DESCRIPTORS, twice};
+
+/// Of 1,000 acquisitions, those whose stack must reach the thread's bottom.
+const WHOLE_OF_1000: u64 = 995;
+
+/// A scene by what it is played with.
+fn scene(
+    name: &str,
+    what: &str,
+    (victim, lines): (&[&'static str], usize),
+    options: &str,
+    check: impl Fn(&Left, &Guest) -> Result<String> + 'static,
+) -> Scene {
+    let play = Play::Trace { victim: victim.to_vec(), lines, options: options.to_owned() };
+    Scene { name: name.to_owned(), what: what.to_owned(), play, check: Box::new(check) }
+}
+
+fn scenes() -> Vec<Scene> {
+    let doctor = Scene {
+        name: "host".to_owned(),
+        what: "the doctor knows the host".to_owned(),
+        play: Play::Doctor,
+        check: Box::new(doctor),
+    };
+    vec![
+        doctor,
+        scene(
+            "every_function",
+            "every function equals the truth, stacks are whole",
+            (&["ground_truth", "2", "5000"], 1),
+            "",
+            every_function,
+        ),
+        scene("children", "children", (&["family", "halves", "500"], 2), "--children", children),
+        scene(
+            "filtered",
+            "a target with a seccomp filter lives",
+            (&["filtered", "1000"], 1),
+            "",
+            with_filter,
+        ),
+        scene(
+            "light",
+            "growth by touched pages, without a probe",
+            (&["touches"], 1),
+            "--light -i 250ms",
+            light,
+        ),
+    ]
+}
+
+/// What return probes do to a process with a seccomp filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Returns {
+    /// Nothing.
+    Safe,
+    /// They may end it: none are used there, nor with `--children`.
+    Harmful,
+}
+
+/// What they do on a guest's kernel.
+fn returns(guest: &Guest) -> Returns {
+    if ((6, 11)..=(6, 13)).contains(&guest.version) { Returns::Harmful } else { Returns::Safe }
+}
+
+#[test]
+#[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
+fn everything_holds_on_linux_5_10() -> Result<()> {
+    vm::holds("5.10", "everything", &scenes())
+}
+
+#[test]
+#[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
+fn descriptors_hold_on_linux_5_10() -> Result<()> {
+    vm::holds("5.10", "descriptors", &twice(&DESCRIPTORS))
+}
+
+#[test]
+#[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
+fn connections_hold_on_linux_5_10() -> Result<()> {
+    vm::holds("5.10", "connections", &twice(&CONNECTIONS))
+}
+
+#[test]
+fn everything_holds_on_linux_6_1() -> Result<()> {
+    vm::holds("6.1", "everything", &scenes())
+}
+
+#[test]
+fn descriptors_hold_on_linux_6_1() -> Result<()> {
+    vm::holds("6.1", "descriptors", &twice(&DESCRIPTORS))
+}
+
+#[test]
+fn connections_hold_on_linux_6_1() -> Result<()> {
+    vm::holds("6.1", "connections", &twice(&CONNECTIONS))
+}
+
+#[test]
+fn everything_holds_on_linux_6_12() -> Result<()> {
+    vm::holds("6.12", "everything", &scenes())
+}
+
+#[test]
+fn descriptors_hold_on_linux_6_12() -> Result<()> {
+    vm::holds("6.12", "descriptors", &twice(&DESCRIPTORS))
+}
+
+#[test]
+fn connections_hold_on_linux_6_12() -> Result<()> {
+    vm::holds("6.12", "connections", &twice(&CONNECTIONS))
+}
+
+#[test]
+#[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
+fn everything_holds_on_linux_7_2() -> Result<()> {
+    vm::holds("7.2", "everything", &scenes())
+}
+
+#[test]
+#[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
+fn descriptors_hold_on_linux_7_2() -> Result<()> {
+    vm::holds("7.2", "descriptors", &twice(&DESCRIPTORS))
+}
+
+#[test]
+#[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
+fn connections_hold_on_linux_7_2() -> Result<()> {
+    vm::holds("7.2", "connections", &twice(&CONNECTIONS))
+}
+
+fn doctor(left: &Left, guest: &Guest) -> Result<String> {
+    let (text, status) = left.doctor()?;
+    ensure!(status == 0 && text.contains("\ntracing will work"), "status {status}:\n{text}");
+    let return_probes = match returns(guest) {
+        Returns::Harmful => "warn",
+        Returns::Safe => "ok",
+    };
+    let kernel = format!("{} (5.10 is enough)", guest.release);
+    for (what, mark, detail) in [
+        ("kernel", "ok", kernel.as_str()),
+        ("rights", "ok", "root with CAP_BPF and CAP_PERFMON"),
+        ("uprobes", "ok", ""),
+        ("BTF", "ok", ""),
+        ("kprobes", "ok", "available"),
+        ("tracefs", "ok", "mounted"),
+        ("process ids", "ok", "those of the host"),
+        ("return probes", return_probes, ""),
+    ] {
+        let told = text.lines().any(|line| {
+            let rest = line.trim_start().strip_prefix(mark).unwrap_or_default().trim_start();
+            rest.strip_prefix(what).is_some_and(|rest| rest.trim_start().starts_with(detail))
+        });
+        ensure!(told, "no line `{mark} {what} {detail}`:\n{text}");
+    }
+    Ok(kernel)
+}
+
+/// The victim's truth, after an end without a signal.
+fn truth(left: &Left) -> Result<Truth> {
+    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+    ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
+    Truth::parse(lines.first().context("the victim said nothing")?)
+}
+
+fn equal(left: &Left) -> Result<Report> {
+    let report = left.report()?;
+    truth(left)?.equals(&report)?;
+    Ok(report)
+}
+
+fn every_function(left: &Left, _: &Guest) -> Result<String> {
+    let report = equal(left)?;
+    let acquired = report.total("heap")?.acquired_count + report.total("mmap")?.acquired_count;
+    let cut = report.number("/accounting/truncated_stacks")?;
+    let reasons = report.at("/accounting/truncated_by")?;
+    ensure!(
+        acquired > 0 && (acquired - cut) * 1000 >= acquired * WHOLE_OF_1000,
+        "{cut} of {acquired} stacks are cut: {reasons}"
+    );
+    Ok(format!("{acquired} acquisitions, {cut} stacks cut, {reasons}"))
+}
+
+/// Whether the report's probes are as this kernel wants them: read at their return instructions, or not.
+fn probed(report: &Report, returns: Returns) -> Result<()> {
+    let at_returns = report.list("/probes")?.iter().any(|probe| {
+        let why = probe.get("why").and_then(serde_json::Value::as_str).unwrap_or_default();
+        why.contains("return instructions")
+    });
+    ensure!(
+        at_returns == (returns == Returns::Harmful),
+        "read at return instructions: {at_returns}"
+    );
+    Ok(())
+}
+
+fn children(left: &Left, guest: &Guest) -> Result<String> {
+    ensure!(left.victim_status()? == 0, "the victim ended with {}", left.victim_status()?);
+    let report = left.report()?;
+    let lines = left.victim_lines()?;
+    let truths =
+        lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<Vec<_>, _>>()?;
+    ensure!(truths.len() == 2, "{lines:?}");
+    probed(&report, returns(guest))?;
+    family::compare(&report, &truths, &family::OWN)?;
+    let [(root, _), (_, parent)] = family::targets(&report)?[..] else {
+        bail!("not two targets: {:?}", report.list("/targets")?);
+    };
+    ensure!(parent == Some(root), "the child's parent is {parent:?}, not {root}");
+    Ok(format!("two members equal, {} events", report.number("/accounting/events")?))
+}
+
+fn with_filter(left: &Left, guest: &Guest) -> Result<String> {
+    // Whatever leaktrace did: the target has done all its work.
+    let kept = truth(left)?.site("keep")?.acquired_count;
+    ensure!(kept == 1000, "{kept} blocks kept");
+    let (text, status) = left.doctor()?;
+    ensure!(status == 0 && text.contains("seccomp"), "status {status}:\n{text}");
+    probed(&equal(left)?, returns(guest))?;
+    Ok("traced, equal".to_owned())
+}
+
+/// Every page that the victim touched and still has, by the stack that touched it.
+fn light(left: &Left, _: &Guest) -> Result<String> {
+    let report = left.report()?;
+    truth(left)?.compare(&report, Named::ByAnyFrame, &[], false)?;
+    ensure!(report.list("/probes")?.is_empty(), "no probe");
+    let pages = report.total("pages")?;
+    let level = report.at("/light/processes/0/anonymous/change")?;
+    Ok(format!(
+        "{} touches, {} B outstanding, {level} B grown",
+        pages.acquired_count, pages.outstanding_bytes
+    ))
+}

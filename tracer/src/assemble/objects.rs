@@ -1,0 +1,218 @@
+//! Objects of libraries as the report shows them.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use tracer_common::{kind::Kind, stack::INTERRUPTED};
+
+use super::Assembly;
+use crate::{
+    analyze::limit::Course,
+    collect::{Snapshot, objects::Shown, snapshot::SiteFigures},
+    packs::{Field, FieldRole, ObjectKind, Word},
+    report,
+    target::{Pid, memory::Memory},
+};
+
+/// The past of objects, and the names of their callbacks.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    made: BTreeMap<Arc<str>, Course>,
+    callbacks: HashMap<(Pid, u64), Option<Arc<str>>>,
+}
+
+/// What the memory of an object says.
+#[derive(Debug, Default)]
+struct Fields {
+    fd: Option<u32>,
+    queued: Option<u64>,
+    references: Option<u64>,
+    pending: Option<bool>,
+    owner: Option<u64>,
+}
+
+impl Assembly {
+    /// The kind of object that a call site makes, if it makes any.
+    pub(super) fn object_kind(&self, site: &SiteFigures) -> Option<&Arc<ObjectKind>> {
+        let of = self.probe(site.probe)?.function.object.as_ref()?;
+        Some(of.kind(site.detail))
+    }
+
+    /// Kinds asked for that have one name.
+    pub(super) fn plain_kinds(&self) -> impl Iterator<Item = Kind> {
+        self.scene.kinds.iter().copied().filter(|kind| *kind != Kind::Object)
+    }
+
+    /// What there is of objects, if they are traced.
+    pub(super) fn objects(&mut self, snapshot: &Snapshot) -> Option<report::Objects> {
+        let seen = snapshot.objects.as_ref()?;
+        let kinds: HashMap<u32, Arc<ObjectKind>> = snapshot
+            .sites
+            .iter()
+            .filter_map(|site| Some((site.number, Arc::clone(self.object_kind(site)?))))
+            .collect();
+        let table: Vec<report::Object> = seen
+            .shown
+            .iter()
+            .filter_map(|one| Some(self.object(one, kinds.get(&one.block.site)?, snapshot)))
+            .collect();
+        Some(report::Objects { kinds: self.object_kinds(snapshot, &kinds, &table), table })
+    }
+
+    fn object_kinds(
+        &mut self,
+        snapshot: &Snapshot,
+        kinds: &HashMap<u32, Arc<ObjectKind>>,
+        table: &[report::Object],
+    ) -> Vec<report::ObjectKind> {
+        let at_s = snapshot.at_ns as f64 / 1e9;
+        let mut rows: BTreeMap<Arc<str>, (report::ObjectKind, u64)> = BTreeMap::new();
+        for site in &snapshot.sites {
+            let Some(kind) = kinds.get(&site.number) else { continue };
+            let (row, most) =
+                rows.entry(Arc::clone(&kind.name)).or_insert_with(|| (blank(kind), 0));
+            row.live += site.outstanding.count;
+            row.bytes += site.outstanding.bytes;
+            row.created += site.acquired.count;
+            row.destroyed += site.released.count;
+            if site.outstanding.count > *most {
+                *most = site.outstanding.count;
+                row.site = Some(site.number);
+            }
+            let known = snapshot.objects.as_ref().and_then(|all| all.sites.get(&site.number));
+            let Some(known) = known else { continue };
+            row.release_asked += known.asked;
+            row.owned_bytes += known.owned.bytes;
+            let age_s = snapshot.at_ns.saturating_sub(known.oldest_ns) as f64 / 1e9;
+            row.oldest_s = Some(row.oldest_s.map_or(age_s, |oldest| oldest.max(age_s)));
+        }
+        for one in table {
+            let Some((row, _)) = rows.get_mut(one.kind.as_str()) else { continue };
+            if let Some(queued) = one.queued_bytes {
+                *row.queued_bytes.get_or_insert(0) += queued;
+            }
+            if let Some(pending) = one.pending {
+                *row.pending.get_or_insert(0) += u64::from(pending);
+            }
+        }
+        let mut rows: Vec<report::ObjectKind> = rows
+            .into_iter()
+            .map(|(name, (mut row, _))| {
+                let course = self.things.made.entry(name).or_default();
+                course.push(at_s, row.created as f64);
+                row.created_per_s = course.slope();
+                row
+            })
+            .collect();
+        rows.sort_by_key(|row| Reverse((row.bytes + row.owned_bytes, row.live)));
+        rows
+    }
+
+    fn object(&mut self, one: &Shown, kind: &ObjectKind, snapshot: &Snapshot) -> report::Object {
+        let pid = one.handle.pid;
+        let since = |ns: u64| snapshot.at_ns.saturating_sub(ns) as f64 / 1e9;
+        let fields = fields(one, kind);
+        let fd = fields.fd.or(one.fd);
+        let socket = snapshot
+            .descriptors
+            .iter()
+            .find(|open| open.open.pid == pid && Some(open.open.fd) == fd);
+        let number = one.block.connection;
+        let connections =
+            snapshot.connections.iter().flat_map(|all| all.table.iter().chain(&all.recent));
+        let mut numbered = connections.filter(|shown| shown.connection.number == Some(number));
+        let hex = |address: u64| format!("{address:#x}");
+        report::Object {
+            pid: pid.0,
+            kind: kind.name.to_string(),
+            address: hex(one.handle.value),
+            site: one.block.site,
+            age_s: since(one.block.time_ns),
+            state: if one.asked_ns.is_some() { "release_asked" } else { "live" }.to_owned(),
+            release_asked_s: one.asked_ns.map(since),
+            bytes: one.block.size,
+            owned_bytes: one.owned.bytes,
+            label: self.label(one, kind),
+            fd,
+            peer: socket.and_then(|open| open.socket.as_ref()?.socket.peer.clone()),
+            connection: numbered.next().filter(|_| number != 0).map(|shown| shown.connection.id),
+            owner: fields.owner.filter(|owner| *owner != 0).or(one.owner).map(hex),
+            references: fields.references,
+            queued_bytes: fields.queued,
+            pending: fields.pending,
+        }
+    }
+
+    /// What an object is best known by.
+    fn label(&mut self, one: &Shown, kind: &ObjectKind) -> Option<String> {
+        if !one.text.is_empty() {
+            return Some(one.text.clone());
+        }
+        match &kind.word {
+            Word::Number(names) => {
+                let name = names.iter().find(|(number, _)| *number == one.word);
+                Some(name.map_or_else(|| one.word.to_string(), |(_, name)| name.clone()))
+            }
+            Word::Function if one.word != 0 => {
+                let pid = one.handle.pid;
+                let namer = &mut self.namer;
+                // Where a function begins, and not where a call returns to.
+                let named = || namer.name(pid, &[one.word | INTERRUPTED]).first()?.symbol.clone();
+                self.things
+                    .callbacks
+                    .entry((pid, one.word))
+                    .or_insert_with(named)
+                    .as_deref()
+                    .map(str::to_owned)
+            }
+            Word::Function | Word::None => None,
+        }
+    }
+}
+
+/// What an object's memory says, where its layout is known.
+fn fields(one: &Shown, kind: &ObjectKind) -> Fields {
+    let mut fields = Fields::default();
+    let layout = kind.layouts.iter().find(|layout| layout.size == one.block.size);
+    let Some(layout) = layout else { return fields };
+    let Ok(memory) = Memory::open(one.handle.pid) else { return fields };
+    for Field { role, offset, bytes, mask } in &layout.fields {
+        let address = one.handle.value.saturating_add((*offset).into());
+        let Some(number) = memory.number(address, *bytes).map(|number| number & mask) else {
+            continue;
+        };
+        match role {
+            // A number below 0 is none.
+            FieldRole::Fd => {
+                fields.fd = u32::try_from(number).ok().filter(|fd| i32::try_from(*fd).is_ok());
+            }
+            FieldRole::Queued => fields.queued = Some(number),
+            FieldRole::References => fields.references = Some(number),
+            FieldRole::Pending => fields.pending = Some(number != 0),
+            FieldRole::Owner => fields.owner = Some(number),
+        }
+    }
+    fields
+}
+
+fn blank(kind: &ObjectKind) -> report::ObjectKind {
+    report::ObjectKind {
+        kind: kind.name.to_string(),
+        library: kind.library.to_string(),
+        sentence: kind.sentence.clone(),
+        live: 0,
+        release_asked: 0,
+        created: 0,
+        destroyed: 0,
+        created_per_s: None,
+        bytes: 0,
+        owned_bytes: 0,
+        oldest_s: None,
+        queued_bytes: None,
+        pending: None,
+        site: None,
+    }
+}

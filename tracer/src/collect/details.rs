@@ -1,0 +1,30 @@
+//! What the programs know of objects beside the ledger: read for each snapshot.
+//!
+//! A part of the collector.
+
+use std::io;
+
+use super::{collector::Collector, objects::Objects};
+
+/// What was made longer ago than that has been drained, nanoseconds.
+const SURELY_DRAINED_NS: u64 = 10_000_000_000;
+
+impl Collector {
+    /// What is known of objects of libraries, where they are traced.
+    pub(super) fn objects(&mut self, at_ns: u64) -> io::Result<Option<Objects>> {
+        if !self.manner.objects {
+            return Ok(None);
+        }
+        let mut seen = Vec::new();
+        self.tables.objects(&mut seen)?;
+        let mut gone = Vec::new();
+        let objects = self.ledger.objects(&seen, |key, object| {
+            // What has come since the last drain is not known yet.
+            if at_ns.saturating_sub(object.time_ns) > SURELY_DRAINED_NS {
+                gone.push(*key);
+            }
+        });
+        gone.iter().for_each(|key| self.tables.forget_object(key));
+        Ok(Some(objects))
+    }
+}

@@ -1,0 +1,271 @@
+//! Objects of libraries in the ledger: blocks that are found to be objects, and objects that move. And what is known of
+//! those that are there, beside it: their descriptors, names, owners, and whose release was asked for.
+//!
+//! Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tracer_common::{
+    kind::Kind,
+    object::{Object, TEXT},
+    state::Key,
+};
+
+use super::{
+    decode::{Block, Handle},
+    ledger::{Ledger, Sum},
+};
+use crate::target::Pid;
+
+/// Objects of one call site that are told singly: the oldest.
+const SHOWN: usize = 100;
+
+/// What is known of the objects of all call sites at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// By number of the call site.
+    pub sites: BTreeMap<u32, SiteObjects>,
+    /// The oldest of each call site.
+    pub shown: Vec<Shown>,
+}
+
+/// What is known of one call site's objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteObjects {
+    /// Objects of which more is known than that they are there.
+    pub known: u64,
+    /// Those whose release was asked for.
+    pub asked: u64,
+    /// Objects that they own, with what those own.
+    pub owned: Sum,
+    /// When the oldest was made, `CLOCK_MONOTONIC`, nanoseconds.
+    pub oldest_ns: u64,
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Which.
+    pub handle: Handle,
+    /// Its block, or what stands for it.
+    pub block: Block,
+    /// When its release was asked for, `CLOCK_MONOTONIC`, nanoseconds.
+    pub asked_ns: Option<u64>,
+    /// The word that was kept; 0 for none.
+    pub word: u64,
+    /// Its owner's handle.
+    pub owner: Option<u64>,
+    /// Descriptor that it works on.
+    pub fd: Option<u32>,
+    /// Its name; empty without.
+    pub text: String,
+    /// Objects that it owns, with what those own.
+    pub owned: Sum,
+}
+
+impl Ledger {
+    /// A block that was drained before its maker returned is an object.
+    pub(super) fn retagged(&mut self, handle: &Handle, site: u32, position: u64) {
+        if let Some(block) = self.blocks.take(handle, position) {
+            let block = if block.site == site { block } else { self.book.retag(&block, site) };
+            self.place(*handle, block);
+        }
+    }
+
+    /// A resize has moved a drained object.
+    pub(super) fn moved(&mut self, from: &Handle, to: Handle, size: u64, position: u64) {
+        let block = match self.blocks.take(from, position) {
+            Some(block) => Some(block),
+            // Its place was taken before this was told: it was settled, though nobody released it.
+            None => self.pay(from, position).inspect(|block| self.book.unsettle(block)),
+        };
+        if let Some(block) = block {
+            let block = self.book.resize(&block, size);
+            self.place(to, Block { position, ..block });
+        }
+    }
+
+    /// What is known of the objects that are there. `seen` is what the programs know; of what the ledger does not have
+    /// as an object (any more), `gone` is told.
+    pub fn objects(&self, seen: &[(Key, Object)], mut gone: impl FnMut(&Key, &Object)) -> Objects {
+        let mut live: Vec<(Handle, Block, &Object)> = Vec::with_capacity(seen.len());
+        for (key, object) in seen {
+            let [kind, ..] = key.kind.to_le_bytes();
+            let Some(kind) = Kind::from_number(kind) else { continue };
+            let handle = Handle { pid: Pid(key.pid), kind, value: key.handle };
+            match self.blocks.get(&handle).filter(|block| block.site == object.site) {
+                Some(block) => live.push((handle, block, object)),
+                None => gone(key, object),
+            }
+        }
+        let owned = owned(&live);
+        let mut all = Objects::default();
+        live.sort_unstable_by_key(|(handle, _, object)| (object.site, object.time_ns, *handle));
+        let mut shown = 0;
+        let mut site = 0;
+        for (handle, block, object) in &live {
+            let sums = all.sites.entry(object.site).or_insert_with(|| SiteObjects {
+                oldest_ns: object.time_ns,
+                ..SiteObjects::default()
+            });
+            let owner_of = owned.sums.get(handle).copied().unwrap_or_default();
+            sums.known += 1;
+            sums.asked += u64::from(object.asked_ns != 0);
+            sums.owned.merge(owner_of);
+            if object.site != site {
+                (site, shown) = (object.site, 0);
+            }
+            shown += 1;
+            if shown <= SHOWN {
+                all.shown.push(Shown {
+                    handle: *handle,
+                    block: *block,
+                    asked_ns: (object.asked_ns != 0).then_some(object.asked_ns),
+                    word: object.word,
+                    owner: owned.owners.get(handle).copied(),
+                    fd: u32::try_from(object.fd).ok(),
+                    text: text(&object.text),
+                    owned: owner_of,
+                });
+            }
+        }
+        all
+    }
+}
+
+/// Who owns whom.
+struct Owned {
+    /// The owner's handle.
+    owners: HashMap<Handle, u64>,
+    /// What each owner has, with what that has in turn.
+    sums: HashMap<Handle, Sum>,
+}
+
+/// Owners in a row that are followed: deeper than any library goes.
+const GENERATIONS: usize = 8;
+
+fn owned(live: &[(Handle, Block, &Object)]) -> Owned {
+    let makings: HashMap<(Pid, u64), Handle> = live
+        .iter()
+        .filter(|(_, _, object)| object.making != 0)
+        .map(|(handle, _, object)| ((handle.pid, object.making), *handle))
+        .collect();
+    let heap = |pid, value| Handle { pid, kind: Kind::Heap, value };
+    let there: HashMap<Handle, ()> = live.iter().map(|(handle, ..)| (*handle, ())).collect();
+    let owner = |handle: &Handle, object: &Object| {
+        let told = (object.owner != 0).then(|| heap(handle.pid, object.owner));
+        let within = || makings.get(&(handle.pid, object.within)).copied();
+        told.filter(|told| there.contains_key(told)).or_else(within).filter(|one| one != handle)
+    };
+    let owners: HashMap<Handle, Handle> = live
+        .iter()
+        .filter_map(|(handle, _, object)| Some((*handle, owner(handle, object)?)))
+        .collect();
+    let mut sums: HashMap<Handle, Sum> = HashMap::new();
+    for (handle, block, _) in live {
+        let mut one = *handle;
+        for _ in 0..GENERATIONS {
+            let Some(above) = owners.get(&one).copied().filter(|above| above != handle) else {
+                break;
+            };
+            sums.entry(above).or_default().add(block.size);
+            one = above;
+        }
+    }
+    let owners = owners.into_iter().map(|(handle, owner)| (handle, owner.value)).collect();
+    Owned { owners, sums }
+}
+
+/// What is there before the first zero.
+fn text(bytes: &[u8; TEXT]) -> String {
+    let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(TEXT);
+    String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::decode::Event;
+
+    const PID: Pid = Pid(7);
+
+    fn heap(value: u64) -> Handle {
+        Handle { pid: PID, kind: Kind::Heap, value }
+    }
+
+    fn acquired(value: u64, site: u32, size: u64) -> Event {
+        let block = Block { size, time_ns: 0, position: 1, site, connection: 0 };
+        Event::Acquired { handle: heap(value), block }
+    }
+
+    fn object(value: u64, site: u32) -> (Key, Object) {
+        let key = Key { pid: PID.0, kind: Kind::Heap as u32, handle: value };
+        let blank = Object {
+            time_ns: value,
+            asked_ns: 0,
+            word: 0,
+            owner: 0,
+            making: 0,
+            within: 0,
+            site,
+            fd: -1,
+            text: [0; TEXT],
+        };
+        (key, blank)
+    }
+
+    #[test]
+    fn what_the_ledger_does_not_have_as_an_object_is_told_and_left_out() {
+        let mut ledger = Ledger::default();
+        ledger.apply(acquired(8, 2, 100));
+        ledger.apply(acquired(16, 1, 100));
+        let mut gone = Vec::new();
+        let seen = [object(8, 2), object(16, 2), object(24, 2)];
+        let all = ledger.objects(&seen, |key, _| gone.push(key.handle));
+        assert_eq!((gone, all.shown.len()), (vec![16, 24], 1));
+        assert_eq!(all.sites[&2].known, 1);
+    }
+
+    #[test]
+    fn what_was_made_within_a_making_belongs_to_what_that_made() {
+        let mut ledger = Ledger::default();
+        for (value, site, size) in [(8, 2, 600), (16, 3, 136), (24, 3, 136), (32, 4, 10)] {
+            ledger.apply(acquired(value, site, size));
+        }
+        let mut seen = [object(8, 2), object(16, 3), object(24, 3), object(32, 4)];
+        seen[0].1.making = 50;
+        (seen[1].1.within, seen[2].1.within) = (50, 50);
+        // Its owner was told.
+        seen[3].1.owner = 24;
+        seen[1].1.asked_ns = 99;
+        seen[3].1.text[..2].copy_from_slice(b"in");
+        let all = ledger.objects(&seen, |key, _| panic!("{key:?}"));
+        assert_eq!(all.sites[&2].owned, Sum { count: 3, bytes: 282 });
+        assert_eq!((all.sites[&3].owned.bytes, all.sites[&3].asked), (10, 1));
+        let owners: Vec<Option<u64>> = all.shown.iter().map(|one| one.owner).collect();
+        assert_eq!(owners, [None, Some(8), Some(8), Some(24)]);
+        assert_eq!((all.shown[3].text.as_str(), all.shown[1].asked_ns), ("in", Some(99)));
+    }
+
+    #[test]
+    fn objects_that_own_each_other_are_no_endless_chain() {
+        let mut ledger = Ledger::default();
+        ledger.apply(acquired(8, 2, 1));
+        ledger.apply(acquired(16, 2, 2));
+        let mut seen = [object(8, 2), object(16, 2)];
+        (seen[0].1.owner, seen[1].1.owner) = (16, 8);
+        let all = ledger.objects(&seen, |_, _| {});
+        assert_eq!(all.sites[&2].owned.count, 2);
+    }
+
+    #[test]
+    fn the_oldest_of_each_call_site_are_shown() {
+        let mut ledger = Ledger::default();
+        let many = SHOWN as u64 + 50;
+        let seen: Vec<(Key, Object)> = (1..=many).map(|value| object(value * 8, 2)).rev().collect();
+        (1..=many).for_each(|value| ledger.apply(acquired(value * 8, 2, 1)));
+        let all = ledger.objects(&seen, |_, _| {});
+        assert_eq!((all.shown.len(), all.shown[0].handle.value), (SHOWN, 8));
+        assert_eq!((all.sites[&2].known, all.sites[&2].oldest_ns), (many, 8));
+    }
+}

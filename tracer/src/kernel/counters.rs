@@ -1,0 +1,32 @@
+//! What the programs count, and the kernel of them: losses, hits, system calls.
+
+use aya::maps::{MapData, PerCpuArray};
+use tracer_common::loss::Loss;
+
+use super::tables::Tables;
+
+impl Tables {
+    /// Losses counted by the programs, and by the kernel of them.
+    pub fn losses(&self) -> impl Iterator<Item = (Loss, u64)> {
+        let count = |reason| match reason {
+            Loss::ProgramSkipped => self.watched.skipped(),
+            _ => self.total(&self.losses, reason as u32),
+        };
+        Loss::ALL.into_iter().map(move |reason| (reason, count(reason)))
+    }
+
+    /// Hits and failed acquisitions of the probe with this number.
+    pub fn hits(&self, probe: u8) -> (u64, u64) {
+        (self.total(&self.hits, u32::from(probe)), self.total(&self.failed, u32::from(probe)))
+    }
+
+    /// System calls of targets, counted while `Programs::count_calls` says so.
+    pub fn calls(&self) -> u64 {
+        self.total(&self.pace, 0)
+    }
+
+    fn total(&self, counters: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
+        let _guard = self.undisturbed();
+        counters.get(&index, 0).map_or(0, |values| values.iter().sum())
+    }
+}

@@ -1,0 +1,129 @@
+//! Whether what a pack says can be: each function in its list, and all of them together.
+//!
+//! Takes tables and rules, hands on what is wrong. Pure.
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use toml::Spanned;
+use tracer_common::{attach::Shape, object};
+
+use super::{
+    ObjectKind, Rule,
+    parse::{CallTable, KindTable, Wrong},
+};
+
+/// What a list of functions is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum List {
+    /// `made_by`
+    Made,
+    /// `placed_by`
+    Placed,
+    /// `released_by`
+    Released,
+    /// `ended_by`
+    Ended,
+    /// `told_by`
+    Told,
+}
+
+/// Where functions have been named: where a maker stores its handle tells two rules of one function apart.
+pub(super) type Named = BTreeMap<String, Vec<Option<(u8, u16)>>>;
+
+/// Whether a function's keys make sense in its list: else what is wrong, and what helps.
+pub(super) fn fits(
+    list: List,
+    call: &CallTable,
+    table: &KindTable,
+) -> Result<(), (String, &'static str)> {
+    let says =
+        [call.fd, call.callback, call.number, call.owner, call.text].iter().any(Option::is_some);
+    let wrong = |what: &str, help| Err((what.to_owned(), help));
+    match list {
+        List::Made if call.handle.is_some() => wrong(
+            "what makes an object has no `handle`",
+            "leave it out when the handle is returned; use handle_at when it is stored through an argument",
+        ),
+        List::Placed if call.handle_at.is_some() => wrong(
+            "what places an object has no `handle_at`",
+            "name with `handle` the argument that is the object's address",
+        ),
+        List::Released | List::Ended if says || call.second.is_some() => wrong(
+            "what releases or ends an object tells nothing of it",
+            "keep `function`, `handle` and `handle_at`",
+        ),
+        List::Told if !says => wrong(
+            "nothing is told of the object",
+            "say which argument is its fd, callback, type, owner or text",
+        ),
+        List::Told if call.second.is_some() => {
+            wrong("only what makes an object chooses between kinds", "leave out `second`")
+        }
+        _ if call.handle.is_some() && call.handle_at.is_some() => wrong(
+            "`handle` and `handle_at` are both there",
+            "keep `handle` for the handle itself, `handle_at` for a pointer to it",
+        ),
+        _ if call.offset != 0 && call.handle_at.is_none() => wrong(
+            "`offset` is there without `handle_at`",
+            "it counts from where handle_at points to",
+        ),
+        _ if call.success.is_some() && (list != List::Made || call.handle_at.is_none()) => wrong(
+            "`success` is there where no success is looked for",
+            "it is for made_by with handle_at: else a handle that is not 0 says it",
+        ),
+        _ if call.callback.is_some() && call.number.is_some() => wrong(
+            "`callback` and `type` are both there",
+            "one of them is kept: leave out the other",
+        ),
+        List::Made if !table.placed_by.is_empty() => {
+            wrong("a kind is made or placed, not both", "make two kinds of it")
+        }
+        List::Ended if table.placed_by.is_empty() => wrong(
+            "only what is placed in memory of its caller's is ended by a function",
+            "use released_by: what was made ends with its heap block",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Whether its function is named here for the first time. A maker of several objects is named once for each.
+pub(super) fn once(rule: &Rule, named: &mut Named, span: Range<usize>) -> Result<(), Wrong> {
+    let stored = (rule.shape == Shape::Make && rule.function.through == 1)
+        .then_some((rule.function.handle, rule.function.offset));
+    for name in &rule.names {
+        let before = named.entry(name.clone()).or_default();
+        let again =
+            before.iter().any(|other| other.is_none() || stored.is_none() || *other == stored);
+        if again {
+            let what = format!("function `{name}` is named twice");
+            return Err(Wrong::at(span, what, "a function does one thing, to one kind"));
+        }
+        before.push(stored);
+    }
+    Ok(())
+}
+
+/// Whether anything makes a kind, and what is placed has an end.
+pub(super) fn made(
+    table: &Spanned<KindTable>,
+    kind: &Arc<ObjectKind>,
+    rules: &[Rule],
+) -> Result<(), Wrong> {
+    let mut makers = rules.iter().filter(|rule| rule.function.does == object::MAKE);
+    let name = &table.get_ref().name;
+    if !makers.any(|rule| rule.kind == *kind || rule.second.as_ref() == Some(kind)) {
+        let what = format!("nothing makes a `{}`", name.get_ref());
+        return Err(Wrong::at(
+            name.span(),
+            what,
+            "add made_by, or placed_by for objects in memory of their caller's",
+        ));
+    }
+    let table = table.get_ref();
+    if !table.placed_by.is_empty() && table.ended_by.is_empty() {
+        let what =
+            format!("nothing ends a `{}`, which lies in memory of its caller's", name.get_ref());
+        return Err(Wrong::at(name.span(), what, "add ended_by"));
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Where packs come from: those compiled in, those in the user's folder, those named on the command line.
+//!
+//! Takes places, hands on [`Loaded`]: the packs that could be read, and what is wrong with the others.
+
+use std::{
+    env, fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use super::{Fault, Pack};
+
+/// The packs that every leaktrace has: file name and text.
+const COMPILED_IN: [(&str, &str); 4] = [
+    ("packs/libevent.toml", include_str!("../../../packs/libevent.toml")),
+    ("packs/libzmq.toml", include_str!("../../../packs/libzmq.toml")),
+    ("packs/openssl.toml", include_str!("../../../packs/openssl.toml")),
+    ("packs/usockets.toml", include_str!("../../../packs/usockets.toml")),
+];
+
+/// The longest pack that is read: ours have 10 KB.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Which packs are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Whether those compiled in and those in the user's folder are.
+    pub usual: bool,
+    /// The user's folder, if one is known.
+    pub folder: Option<PathBuf>,
+    /// Files that were named.
+    pub files: Vec<PathBuf>,
+}
+
+/// What became of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Each name once: a later pack replaces an earlier one of the same name.
+    pub packs: Vec<Pack>,
+    /// What is wrong with those that are left out.
+    pub faults: Vec<Fault>,
+}
+
+impl Sources {
+    /// The folder of whoever calls: `$XDG_CONFIG_HOME/leaktrace/packs`, else `.config/leaktrace/packs` in the home of the
+    /// user who called sudo, else in `$HOME`.
+    pub fn folder() -> Option<PathBuf> {
+        let home = || {
+            let caller = env::var("SUDO_USER").ok().and_then(|name| {
+                nix::unistd::User::from_name(&name).ok().flatten().map(|user| user.dir)
+            });
+            caller.or_else(|| set("HOME")).map(|home| home.join(".config"))
+        };
+        set("XDG_CONFIG_HOME").or_else(home).map(|config| config.join("leaktrace/packs"))
+    }
+
+    /// Reads them.
+    pub fn load(&self) -> Loaded {
+        let mut loaded = Loaded::default();
+        if self.usual {
+            for (name, text) in COMPILED_IN {
+                loaded.add(Pack::parse(name, text));
+            }
+            for path in self.folder.iter().flat_map(|folder| in_folder(folder)) {
+                loaded.add(read(&path));
+            }
+        }
+        for path in &self.files {
+            loaded.add(read(path));
+        }
+        loaded
+    }
+}
+
+impl Loaded {
+    fn add(&mut self, pack: Result<Pack, Fault>) {
+        match pack {
+            Ok(pack) => {
+                self.packs.retain(|other| other.name != pack.name);
+                self.packs.push(pack);
+            }
+            Err(fault) => self.faults.push(fault),
+        }
+    }
+}
+
+/// A variable that is a path.
+fn set(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// The packs of a folder, by name; none when there is no such folder.
+fn in_folder(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_pack =
+        |path: &PathBuf| path.extension().is_some_and(|end| end == "toml") && path.is_file();
+    let mut paths: Vec<_> = entries.filter(is_pack).collect();
+    paths.sort();
+    paths
+}
+
+/// A pack from a file.
+fn read(path: &Path) -> Result<Pack, Fault> {
+    let name = path.display().to_string();
+    let mut text = String::new();
+    let read =
+        fs::File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text));
+    match read {
+        Ok(bytes) if bytes as u64 > MOST_BYTES => Err(Fault {
+            text: format!("{name}: this is no pack: it has more than {MOST_BYTES} bytes"),
+            help: "docs/packs.md says what a pack is".to_owned(),
+        }),
+        Ok(_) => Pack::parse(&name, &text),
+        Err(error) => Err(Fault {
+            text: format!("{name}: could not read the pack: {error}"),
+            help: "check the path; it is relative to the current directory".to_owned(),
+        }),
+    }
+}

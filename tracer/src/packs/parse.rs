@@ -1,0 +1,274 @@
+//! A pack as it is written: the tables and keys of a file, and what is wrong with one.
+//!
+//! Takes text, hands on [`File`]; `resolve` says what it means. Checks only what a single word can get wrong.
+
+use std::{collections::BTreeMap, fmt, ops::Range};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+};
+use toml::Spanned;
+
+/// Registers carry six arguments.
+const ARGUMENTS: u8 = 6;
+
+/// What is wrong with a pack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where and what, on one line: `packs/x.toml:12: …`.
+    pub text: String,
+    /// What helps, on one line.
+    pub help: String,
+}
+
+/// The same before the file's name is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    /// Where in the text, if anywhere.
+    pub(super) at: Option<usize>,
+    /// What.
+    pub(super) what: String,
+    /// What helps.
+    pub(super) help: String,
+}
+
+impl Wrong {
+    /// Something wrong at the beginning of a span.
+    pub(super) fn at(span: Range<usize>, what: String, help: &str) -> Self {
+        Self { at: Some(span.start), what, help: help.to_owned() }
+    }
+
+    /// With the file's name, and the line in its text.
+    pub(super) fn in_file(self, name: &str, text: &str) -> Fault {
+        let before = self.at.and_then(|at| text.get(..at));
+        let line = before.map(|before| before.matches('\n').count() + 1);
+        let place = line.map_or_else(|| name.to_owned(), |line| format!("{name}:{line}"));
+        Fault { text: format!("{place}: {}", self.what), help: self.help }
+    }
+}
+
+/// A file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    /// As in [`super::Pack`].
+    pub(super) name: Spanned<String>,
+    /// As in [`super::Pack`].
+    pub(super) title: String,
+    /// As in [`super::Pack`].
+    pub(super) marks: Spanned<Marks>,
+    /// The tables `[[kind]]`.
+    #[serde(default)]
+    pub(super) kind: Vec<Spanned<KindTable>>,
+}
+
+/// Names of functions that tell the library: all of these, or all of one of these lists.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "names of functions are wanted here, or lists of them")]
+pub(super) enum Marks {
+    /// One list.
+    All(Vec<String>),
+    /// Several.
+    AnyOf(Vec<Vec<String>>),
+}
+
+/// A table `[[kind]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KindTable {
+    /// As in [`super::ObjectKind`].
+    pub(super) name: Spanned<String>,
+    /// As in [`super::ObjectKind`].
+    pub(super) sentence: String,
+    /// What the functions' `fd` is, if no descriptor.
+    #[serde(default)]
+    pub(super) fd_is: super::FdIs,
+    /// Names of type numbers.
+    pub(super) types: Option<BTreeMap<Spanned<String>, String>>,
+    /// Functions that make one, whose heap block is the object.
+    #[serde(default)]
+    pub(super) made_by: Vec<Spanned<Call>>,
+    /// Functions that place one in memory of their caller's.
+    #[serde(default)]
+    pub(super) placed_by: Vec<Spanned<Call>>,
+    /// Functions that are asked to release one.
+    #[serde(default)]
+    pub(super) released_by: Vec<Spanned<Call>>,
+    /// Functions that end one which was placed.
+    #[serde(default)]
+    pub(super) ended_by: Vec<Spanned<Call>>,
+    /// Functions that tell more of one.
+    #[serde(default)]
+    pub(super) told_by: Vec<Spanned<Call>>,
+    /// Fields by size.
+    #[serde(default)]
+    pub(super) layouts: Vec<Spanned<LayoutTable>>,
+}
+
+/// A function: its name alone, or a table.
+#[derive(Debug, Default)]
+pub(super) struct Call(pub(super) CallTable);
+
+/// A function with what its arguments are.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CallTable {
+    /// Its name, or several of which the first that is defined counts.
+    pub(super) function: Names,
+    /// The argument that is the handle.
+    pub(super) handle: Option<Argument>,
+    /// The argument that points to where the handle is, or will be.
+    pub(super) handle_at: Option<Argument>,
+    /// Bytes from there.
+    #[serde(default)]
+    pub(super) offset: u16,
+    /// What is returned when it went well, where that is not the handle.
+    pub(super) success: Option<Success>,
+    /// As in [`tracer_common::object::Function`].
+    pub(super) fd: Option<Argument>,
+    /// The argument that is the address of a function.
+    pub(super) callback: Option<Argument>,
+    /// The argument that is a type's number.
+    #[serde(rename = "type")]
+    pub(super) number: Option<Argument>,
+    /// As in [`tracer_common::object::Function`].
+    pub(super) owner: Option<Argument>,
+    /// As in [`tracer_common::object::Function`].
+    pub(super) text: Option<Argument>,
+    /// Another kind, by the bits of an argument.
+    pub(super) second: Option<Spanned<Second>>,
+    /// As in [`super::Rule`].
+    #[serde(default)]
+    pub(super) throws: bool,
+}
+
+/// When it is another kind.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Second {
+    /// That kind.
+    pub(super) kind: String,
+    /// The argument.
+    pub(super) argument: Argument,
+    /// Its bits: any of them.
+    pub(super) mask: u32,
+}
+
+/// What is returned when it went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Success {
+    /// 0.
+    Zero,
+    /// 0 or above.
+    NotNegative,
+}
+
+/// Fields of one version.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LayoutTable {
+    /// As in [`super::Layout`].
+    pub(super) size: u64,
+    /// As in [`super::FieldRole`].
+    pub(super) fd: Option<FieldTable>,
+    /// As in [`super::FieldRole`].
+    pub(super) queued: Option<FieldTable>,
+    /// As in [`super::FieldRole`].
+    pub(super) references: Option<FieldTable>,
+    /// As in [`super::FieldRole`].
+    pub(super) pending: Option<FieldTable>,
+    /// As in [`super::FieldRole`].
+    pub(super) owner: Option<FieldTable>,
+}
+
+/// As in [`super::Field`].
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FieldTable {
+    /// As in [`super::Field`].
+    pub(super) offset: u32,
+    /// As in [`super::Field`].
+    pub(super) bytes: u8,
+    /// As in [`super::Field`]; all when `None`.
+    pub(super) mask: Option<u64>,
+}
+
+/// An argument, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub(super) struct Argument(pub(super) u8);
+
+impl TryFrom<i64> for Argument {
+    type Error = String;
+
+    fn try_from(number: i64) -> Result<Self, String> {
+        let number = u8::try_from(number).ok().filter(|number| *number < ARGUMENTS);
+        number.map(Self).ok_or_else(|| format!("arguments are counted from 0 to {}", ARGUMENTS - 1))
+    }
+}
+
+/// One name, or several.
+#[derive(Debug, Default)]
+pub(super) struct Names(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct OneOrMore;
+
+        impl<'de> Visitor<'de> for OneOrMore {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a function's name, or a list of names")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Names, E> {
+                Ok(Names(vec![name.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some(name) = list.next_element()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        from.deserialize_any(OneOrMore)
+    }
+}
+
+impl<'de> Deserialize<'de> for Call {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct NameOrTable;
+
+        impl<'de> Visitor<'de> for NameOrTable {
+            type Value = Call;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a function's name, or a table with `function`")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Call, E> {
+                let function = Names(vec![name.to_owned()]);
+                Ok(Call(CallTable { function, ..CallTable::default() }))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Call, A::Error> {
+                CallTable::deserialize(MapAccessDeserializer::new(map)).map(Call)
+            }
+        }
+        from.deserialize_any(NameOrTable)
+    }
+}
+
+/// A file's tables.
+pub(super) fn file(text: &str) -> Result<File, Wrong> {
+    toml::from_str(text).map_err(|error| Wrong {
+        at: error.span().map(|span| span.start),
+        what: error.message().split_whitespace().collect::<Vec<_>>().join(" "),
+        help: "docs/packs.md has every key, and an example".to_owned(),
+    })
+}

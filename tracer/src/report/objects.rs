@@ -1,0 +1,84 @@
+//! Objects of libraries by their type names.
+
+use serde::{Deserialize, Serialize};
+
+/// Objects of all targets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Objects {
+    /// By kind: those of most bytes first, then those of most objects.
+    pub kinds: Vec<ObjectKind>,
+    /// Single ones: of each call site the oldest, a bounded number.
+    pub table: Vec<Object>,
+}
+
+/// All objects of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ObjectKind {
+    /// Its name: `evbuffer`.
+    pub kind: String,
+    /// The library: `libevent`.
+    pub library: String,
+    /// What it is, for a person.
+    pub sentence: String,
+    /// Outstanding ones, whatever their age.
+    pub live: u64,
+    /// Those of them whose release was asked for: others hold references, or it is deferred.
+    pub release_asked: u64,
+    /// Made since the start.
+    pub created: u64,
+    /// Gone since the start.
+    pub destroyed: u64,
+    /// Made per second over the recent past; `null` when too young to tell.
+    pub created_per_s: Option<f64>,
+    /// Bytes of their blocks.
+    pub bytes: u64,
+    /// Bytes of the objects that they own, those of other kinds included.
+    pub owned_bytes: u64,
+    /// Age of the oldest, seconds; `null` when there is none, or it is not known.
+    pub oldest_s: Option<f64>,
+    /// Bytes that are queued in them, where their layout is known; of those in the table.
+    pub queued_bytes: Option<u64>,
+    /// Those that wait for something to happen, where their layout is known; of those in the table.
+    pub pending: Option<u64>,
+    /// Number of the call site that has most of them outstanding.
+    pub site: Option<u32>,
+}
+
+/// One object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Object {
+    /// Target it belongs to.
+    pub pid: u32,
+    /// Its kind.
+    pub kind: String,
+    /// Its handle.
+    pub address: String,
+    /// Number of the call site that made it.
+    pub site: u32,
+    /// Age, seconds.
+    pub age_s: f64,
+    /// `live`, or `release_asked`.
+    pub state: String,
+    /// Seconds since its release was asked for; `null` when it was not.
+    pub release_asked_s: Option<f64>,
+    /// Bytes of its block.
+    pub bytes: u64,
+    /// Bytes of the objects that it owns.
+    pub owned_bytes: u64,
+    /// What it is best known by: its name, its callback, its type; `null` without any.
+    pub label: Option<String>,
+    /// Descriptor that it works on; `null` when it has none, or it is not known.
+    pub fd: Option<u32>,
+    /// Who is at the other end of that descriptor; `null` when that is not known.
+    pub peer: Option<String>,
+    /// Number of the connection that it was made for; `null` for none.
+    pub connection: Option<u64>,
+    /// Handle of the object that owns it; `null` for none.
+    pub owner: Option<String>,
+    /// References to it; `null` where the layout is not known. The same of the next two.
+    pub references: Option<u64>,
+    /// Bytes that are queued in it.
+    pub queued_bytes: Option<u64>,
+    /// Whether it waits for something to happen.
+    pub pending: Option<bool>,
+}

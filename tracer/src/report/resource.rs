@@ -1,0 +1,73 @@
+//! What sort of resource a row of the report is about.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
+use tracer_common::kind::Kind;
+
+/// A kind of resource: one of leaktrace's own, or a library's object by its type name. The own ones come first, in their
+/// order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// One of leaktrace's own.
+    Plain(Kind),
+    /// A library's object.
+    Object(Arc<str>),
+}
+
+impl Resource {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Plain(kind) => kind.name(),
+            Self::Object(name) => name,
+        }
+    }
+
+    /// Whether it is a file descriptor: those have no bytes.
+    pub fn is_descriptor(&self) -> bool {
+        matches!(self, Self::Plain(kind) if kind.is_descriptor())
+    }
+
+    /// Whether it is a library's object.
+    pub const fn is_object(&self) -> bool {
+        matches!(self, Self::Object(_))
+    }
+}
+
+impl From<Kind> for Resource {
+    fn from(kind: Kind) -> Self {
+        Self::Plain(kind)
+    }
+}
+
+impl From<&str> for Resource {
+    fn from(name: &str) -> Self {
+        let own = Kind::ALL.into_iter().find(|kind| kind.name() == name && *kind != Kind::Object);
+        own.map_or_else(|| Self::Object(name.into()), Self::Plain)
+    }
+}
+
+impl Serialize for Resource {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Resource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Named;
+        impl Visitor<'_> for Named {
+            type Value = Resource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a kind")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Resource, E> {
+                Ok(name.into())
+            }
+        }
+        deserializer.deserialize_str(Named)
+    }
+}
