@@ -16,6 +16,18 @@ use tests::{
 const COUNT: &str = "200";
 /// What is traced.
 const KINDS: [&str; 2] = ["--kind", "heap,fd,socket,object"];
+/// Kinds that are no library's.
+const OTHERS: [&str; 4] = ["heap", "mmap", "fd", "socket"];
+/// Scenes whose objects hold something heavier that was not acquired while they were made: queues of 32 KB for each
+/// connected socket, buffers of a handshake, states of digests and ciphers. Its call sites weigh more, and the objects
+/// come first among all libraries' objects.
+const OUTWEIGHED: [&str; 5] = [
+    "socket_lingers",
+    "monitor_not_closed",
+    "ssl_not_freed_after_failed_handshake",
+    "md_ctx_not_freed",
+    "cipher_ctx_not_freed",
+];
 
 /// Plays a scene under the tracer; the report is of the moment when all is done.
 fn played(library: &str, scene: &str, way: &str) -> Result<(Played, Report)> {
@@ -29,11 +41,14 @@ fn played(library: &str, scene: &str, way: &str) -> Result<(Played, Report)> {
     Ok((played, report))
 }
 
-/// Whether the program's function is the one that a call site is known by: the first of its frames that is the
-/// program's own, and the headline.
+/// Whether a name is the program's function; C++ has parentheses behind it.
+fn is_name(name: &str, function: &str) -> bool {
+    name.split('(').next() == Some(function)
+}
+
+/// Whether the program's function is in the call site's stack.
 fn is_of(site: &Value, function: &str) -> bool {
-    let is_it = |name: &str| name.split('(').next() == Some(function);
-    report::symbols(site).into_iter().any(is_it)
+    report::symbols(site).into_iter().any(|name| is_name(name, function))
 }
 
 /// Objects of each kind that the report has totals of, without other resources.
@@ -42,8 +57,7 @@ fn objects(report: &Report) -> Result<BTreeMap<String, Objects>> {
     let mut found = BTreeMap::new();
     for (kind, amounts) in totals {
         let amounts = Amounts::read(amounts)?;
-        if !["heap", "mmap", "fd", "socket"].contains(&kind.as_str()) && amounts.acquired_count > 0
-        {
+        if !OTHERS.contains(&kind.as_str()) && amounts.acquired_count > 0 {
             let (created, destroyed) = (amounts.acquired_count, amounts.released_count);
             ensure!(amounts.outstanding_count == created - destroyed, "{kind}: {amounts:?}");
             found.insert(kind.clone(), Objects { created, destroyed });
@@ -64,9 +78,8 @@ fn counts_are_true(played: &Played, report: &Report) -> Result<()> {
         report.summary()
     );
     for (kind, objects) in &played.by_function {
-        let of = |symbols: &[&str]| {
-            symbols.iter().any(|name| name.split('(').next() == Some(&played.scene.function))
-        };
+        let of =
+            |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.scene.function));
         let sites = report.sites(kind, of)?;
         if *kind == played.scene.kind {
             ensure!(
@@ -85,9 +98,15 @@ fn leak_is_named_first(library: &str, scene: &str) -> Result<()> {
     }
     let (played, report) = played(library, scene, "leak")?;
     counts_are_true(&played, &report)?;
-    let first = report.list("/sites")?.first().context("no call sites")?;
+    let kind_of = |site: &Value| site.get("kind").and_then(Value::as_str).map(str::to_owned);
+    let outweighed = OUTWEIGHED.contains(&scene);
+    let first = report
+        .list("/sites")?
+        .iter()
+        .find(|site| !outweighed || !kind_of(site).is_some_and(|kind| OTHERS.contains(&&*kind)))
+        .context("no call sites")?;
     ensure!(
-        first.get("kind").and_then(Value::as_str) == Some(&played.scene.kind)
+        kind_of(first).as_deref() == Some(&*played.scene.kind)
             && is_of(first, &played.scene.function),
         "{:?} is not first\n{}",
         played.scene,

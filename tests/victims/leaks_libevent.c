@@ -23,7 +23,7 @@ static struct evdns_base *dns;    /* whose only server never answers */
 static struct evhttp *http;       /* that answers nobody, unless told to */
 static struct event *tick;        /* that is made to happen */
 static struct ev_token_bucket_cfg *limit;
-static int http_port, page_file, watched;
+static int http_port, refused_port, page_file, watched;
 static const char page[4096] = "a page";
 static const struct timeval AN_HOUR = {.tv_sec = 3600};
 
@@ -170,7 +170,6 @@ SITE static void ask_once(const struct timeval *when) {
 
 static void event_once_never_happens(long count, int corrected) {
     for (long at = 0; at < count; at++) {
-        /* Many at once would make the loop's own table grow. */
         ask_once(corrected ? &(struct timeval){0} : &AN_HOUR);
         if (!corrected) continue;
         turn();
@@ -299,20 +298,33 @@ SITE static struct bufferevent *open_stream(int options) {
     return made_one;
 }
 
-static void on_broken(struct bufferevent *broken, short what, void *corrected) {
-    (void)what;
+SITE static struct bufferevent *open_upstream(void) {
+    struct bufferevent *upstream = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    must(upstream != NULL, "bufferevent_socket_new");
+    bufferevent_is_made();
+    return upstream;
+}
+
+static int refusals;
+
+static void on_refused(struct bufferevent *refused, short what, void *corrected) {
+    must(what & BEV_EVENT_ERROR, "an error");
+    refusals++;
     if (!*(int *)corrected) return;
-    bufferevent_free(broken);
+    bufferevent_free(refused);
     bufferevent_is_gone();
 }
 
-/* The handler of errors notes one, and nobody frees. */
+/* Nobody listens there: the handler of errors notes that, and nobody frees. */
 static void bufferevent_not_freed_on_error(long count, int corrected) {
+    refusals = 0;
     for (long at = 0; at < count; at++) {
-        struct bufferevent *one = open_stream(BEV_OPT_CLOSE_ON_FREE);
-        bufferevent_setcb(one, NULL, NULL, on_broken, &corrected);
-        bufferevent_enable(one, EV_READ);
-        close(ends[1]);
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)refused_port)};
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        struct bufferevent *one = open_upstream();
+        bufferevent_setcb(one, NULL, NULL, on_refused, &corrected);
+        bufferevent_socket_connect(one, (struct sockaddr *)&address, sizeof address);
+        while (refusals <= at) event_base_loop(base, EVLOOP_ONCE);
         turn();
     }
 }
@@ -621,7 +633,7 @@ static const struct scene SCENES[] = {
     {"event_base_not_freed", "event_base", "make_loop", event_base_not_freed},
     {"event_config_not_freed", "event_config", "choose_method", event_config_not_freed},
     {"listener_not_freed", "evconnlistener", "listen_again", listener_not_freed},
-    {"bufferevent_not_freed_on_error", "bufferevent", "open_stream", bufferevent_not_freed_on_error},
+    {"bufferevent_not_freed_on_error", "bufferevent", "open_upstream", bufferevent_not_freed_on_error},
     {"bufferevent_keeps_its_socket", "socket", "open_stream", bufferevent_keeps_its_socket},
     {"bufferevent_with_a_forgotten_owner", "bufferevent", "open_stream", bufferevent_with_a_forgotten_owner},
     {"rate_limit_not_freed", "ev_token_bucket_cfg", "set_limit", rate_limit_not_freed},
@@ -656,12 +668,20 @@ static void set_up(void) {
     must(bound != NULL, "evhttp_bind_socket");
     http_port = port_of(evhttp_bound_socket_get_fd(bound));
     evhttp_set_gencb(http, on_request, NULL);
+    /* The loop's table of timeouts grows and never shrinks: now, not later. */
+    for (int at = 0; at < MOST_OBJECTS; at++)
+        event_base_once(base, -1, EV_TIMEOUT, nothing, NULL, &(struct timeval){.tv_usec = 1});
+    turn();
     watched = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     page_file = memfd_create("page", MFD_CLOEXEC);
     must(page_file >= 0 && write(page_file, page, sizeof page) == sizeof page, "memfd_create");
+    /* Where nobody listens, and nobody else will. */
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int nobody = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    must(bind(nobody, (struct sockaddr *)&address, sizeof address) == 0, "bind");
+    refused_port = port_of(nobody);
     /* A server of names that hears and never answers, and is never given up. */
     int silent = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     must(bind(silent, (struct sockaddr *)&address, sizeof address) == 0, "bind");
     char server[64];
     snprintf(server, sizeof server, "127.0.0.1:%d", port_of(silent));
