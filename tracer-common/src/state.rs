@@ -244,7 +244,7 @@ pub struct Opened {
     /// What the one at hand leads to, see [`crate::descriptor::Sort`].
     pub sort: u32,
     /// 1 while the thread is in a system call that may open something; 2 while it makes a child that is to have no copy
-    /// of what is at hand.
+    /// of what is at hand; 3 while it is in `connect(2)`.
     pub pending: u32,
     /// Who began the connection at hand, see [`crate::connection::Role`].
     pub role: u32,

@@ -21,6 +21,7 @@ use crate::{
     file,
     loss::lose,
     maps::{CONNECTIONS, FREE_CONNECTIONS, RECORDS},
+    missed,
     opening::{Stand, begin_connection},
     outstanding::{NO_WAKEUP, now_ns, position},
     room, socket,
@@ -76,14 +77,18 @@ pub(crate) fn serve(context: &impl Stand, call: &Call, fd: u32) -> Option<()> {
 #[inline(always)]
 pub(crate) fn is_served(fd: u32) -> bool {
     // SAFETY: the value belongs to this thread alone.
-    room::find(bpf_get_current_pid_tgid())
-        .is_some_and(|thread| unsafe { (*thread).serving != 0 && (*thread).served == fd })
+    room::find(bpf_get_current_pid_tgid()).is_some_and(|thread| unsafe {
+        (*thread).serving != 0 && (*thread).served == fd && !missed::is_connecting(thread)
+    })
 }
 
 /// The thread waits for work.
 #[inline(always)]
 pub(crate) fn wait(id: u64) {
     if let Some(thread) = room::find(id) {
+        if missed::is_connecting(thread) {
+            _ = missed::connection_at_hand();
+        }
         // SAFETY: the value belongs to this thread alone.
         unsafe { (*thread).serving = 0 };
     }

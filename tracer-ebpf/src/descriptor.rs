@@ -26,6 +26,7 @@ use crate::{
     file,
     loss::lose,
     maps::TARGETS,
+    missed,
     opening::{NEXT, RECEIVED, Stand, begin_connection, current, go_on, registers_at},
     outstanding::{closed, closed_range},
     room,
@@ -99,10 +100,16 @@ pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> 
             return Some(());
         }
         let call = current(core::ptr::null(), 0)?;
+        missed::make_up(&call);
         return connection::serve(context, &call, fd);
     }
     let call = current(core::ptr::null(), 0)?;
+    missed::make_up(&call);
     match action {
+        syscall::CONNECT => {
+            let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
+            return missed::connecting(&call, fd);
+        }
         syscall::CLOSE => {
             let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
             // Some close whatever numbers there are.

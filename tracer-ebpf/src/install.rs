@@ -17,7 +17,7 @@ use crate::{
     connection,
     descriptor::{IN_PROGRESS, action, enter, is_pending, register, separated},
     entry::thread_of,
-    file,
+    file, missed,
     opening::{connection_at_hand, current, go_on_installing, install, registers_at, take},
     outstanding::closed,
     room,
@@ -50,6 +50,7 @@ fn opener(registers: u64) -> Option<u8> {
 fn installed(context: &ProbeContext) -> Option<()> {
     let (fd, file) = (context.arg::<u64>(0)? as u32, context.arg::<u64>(1)?);
     let call = current(core::ptr::null(), 0)?;
+    missed::make_up(&call);
     let registers = file::registers()?;
     let opener = opener(registers)?;
     if opener != Opener::Clone.probe() {
@@ -97,6 +98,7 @@ pub(crate) fn fd_replaced(context: ProbeContext) -> u32 {
 fn replaced(context: &ProbeContext) -> Option<()> {
     let (file, fd) = (context.arg::<u64>(1)?, context.arg::<u64>(2)? as u32);
     let call = current(core::ptr::null(), 0)?;
+    missed::make_up(&call);
     if let Some(before) = file::behind(fd) {
         _ = connection::closing(&call, before);
         closed(&call, fd, false);
@@ -150,6 +152,7 @@ pub(crate) fn connect_exit(context: RetProbeContext) -> u32 {
 
 #[inline(always)]
 fn connected(context: &RetProbeContext) -> Option<()> {
+    missed::connected(bpf_get_current_pid_tgid());
     if !matches!(context.ret::<u64>() as i64, 0 | IN_PROGRESS) {
         return None;
     }

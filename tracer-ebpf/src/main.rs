@@ -22,6 +22,7 @@ mod install;
 mod loss;
 mod maps;
 mod message;
+mod missed;
 mod object;
 mod opening;
 mod outstanding;

@@ -78,7 +78,7 @@ pub struct Trace {
     /// make memory grow, resident memory, and file descriptors by type
     #[arg(
         long,
-        conflicts_with_all = ["command", "children", "kind", "alloc", "free", "allocator_prefix"]
+        conflicts_with_all = ["command", "children", "kind", "alloc", "free", "allocator_prefix", "pack", "no_packs"]
     )]
     pub light: bool,
     /// Also trace what the targets fork and start from now on. Every other process that uses the same
@@ -131,6 +131,14 @@ pub struct Trace {
     /// Look for an allocator too whose functions are named so: PREFIX and malloc, free, calloc ...
     #[arg(long, value_name = "PREFIX")]
     pub allocator_prefix: Vec<String>,
+    /// Know a library's objects by this pack, too (docs/packs.md says how to write one), or by it instead, where
+    /// leaktrace has one of the same name; takes --kind object
+    #[arg(long, value_name = "FILE")]
+    pub pack: Vec<PathBuf>,
+    /// Know objects by what --pack names only: not by the packs that leaktrace has, nor by those in
+    /// ~/.config/leaktrace/packs
+    #[arg(long)]
+    pub no_packs: bool,
     /// Say on stderr what is being done; twice for details
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,

@@ -239,6 +239,12 @@ pub enum Failure {
     /// A log of connections was asked for where none are traced.
     #[error("could not log connections: none are traced without file descriptors")]
     NothingToLog,
+    /// A pack was named where no objects are traced.
+    #[error("could not use `--pack`: no objects are traced")]
+    NoObjects,
+    /// Objects were asked for, and no packs.
+    #[error("could not trace `object`: without packs nothing is known of any")]
+    NoPacks,
     /// The report's file could not be written after tracing.
     #[error("could not write the report to `{}`", .path.display())]
     OutputLost {
@@ -302,6 +308,13 @@ pub fn print(failure: &anyhow::Error, verbosity: u8) -> ExitCode {
 pub fn say(text: &str) {
     // Nobody is left to be told when stderr itself is closed.
     drop(io::stderr().lock().write_all(format!("leaktrace: {text}\n").as_bytes()));
+}
+
+/// Warns on stderr of what is left out, with what helps.
+pub fn warn(text: &str, help: &str) {
+    let text = format!("leaktrace: warning: {}\nhelp: {}\n", one_line(text), one_line(help));
+    // Nobody is left to be told when stderr itself is closed.
+    drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
 /// The failure and its causes on one line.

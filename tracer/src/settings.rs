@@ -1,7 +1,7 @@
 //! What was typed, as it is meant.
 //!
 //! Takes [`Cli`] and whether stdout is a terminal, hands on a [`Command`] in which every default is
-//! filled in and nothing contradicts anything. Pure: looks at no process and no file.
+//! filled in and nothing contradicts anything. Looks at no process, and at no file but packs, where objects are traced.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -11,6 +11,7 @@ pub use crate::cli::{FdBackend, Forgettable, Format, Share};
 use crate::{
     cli::{Cli, Deed, TOP_IN_TEXT, Trace, Trial},
     error::Failure,
+    packs::{Fault, Loaded, Pack, Sources},
     probes::wish::Wish,
 };
 
@@ -60,6 +61,10 @@ pub struct Settings {
     pub functions: Vec<Wish>,
     /// Prefixes of allocators' names, beside the known ones.
     pub allocator_prefixes: Vec<String>,
+    /// Libraries whose objects are traced; none where objects are not.
+    pub packs: Vec<Pack>,
+    /// What is wrong with packs that are left out.
+    pub pack_faults: Vec<Fault>,
     /// How often `-v` was given.
     pub verbosity: u8,
     /// What benchmarks and tests ask for.
@@ -129,6 +134,8 @@ impl Settings {
             (None, Format::Text) => Some(TOP_IN_TEXT),
             (top, _) => top,
         };
+        let kinds = kinds(trace.light, trace.max_overhead.is_some(), &trace.kind)?;
+        let Loaded { packs, faults: pack_faults } = packs(&kinds, trace.pack, !trace.no_packs)?;
         let settings = Self {
             target,
             light: trace.light,
@@ -144,9 +151,11 @@ impl Settings {
             log_connections: trace.log_connections,
             top: top.map(|top| usize::try_from(top).unwrap_or(usize::MAX)),
             min_age: trace.min_age,
-            kinds: kinds(trace.light, trace.max_overhead.is_some(), &trace.kind)?,
+            kinds,
             functions: [trace.alloc, trace.free].concat(),
             allocator_prefixes: trace.allocator_prefix,
+            packs,
+            pack_faults,
             verbosity: trace.verbose,
             trial: trace.trial,
         };
@@ -197,6 +206,17 @@ fn kinds(light: bool, budget: bool, asked: &[Kind]) -> Result<Vec<Kind>, Failure
         return Ok(kinds);
     }
     Ok(Kind::OFFERED.into_iter().filter(|kind| asked.contains(kind)).collect())
+}
+
+/// Libraries whose objects are traced: those of the packs that were named, and if `usual` of those that need not be.
+fn packs(kinds: &[Kind], files: Vec<PathBuf>, usual: bool) -> Result<Loaded, Failure> {
+    if !kinds.contains(&Kind::Object) {
+        return if files.is_empty() { Ok(Loaded::default()) } else { Err(Failure::NoObjects) };
+    }
+    if files.is_empty() && !usual {
+        return Err(Failure::NoPacks);
+    }
+    Ok(Sources { usual, folder: Sources::folder(), files }.load())
 }
 
 /// The numbers without repetitions, in the order of their first mention.
@@ -282,6 +302,29 @@ mod tests {
     }
 
     #[test]
+    fn packs_are_read_where_objects_are_traced() {
+        assert_eq!(settings("-p 1", false).packs, []);
+        assert_eq!(settings("-p 1 --kind heap --no-packs", false).packs, []);
+        let names = |words: &str| -> Vec<String> {
+            let settings = settings(&format!("-p 1 --kind object {words}"), false);
+            assert_eq!(settings.pack_faults, []);
+            settings.packs.iter().map(|pack| pack.name.to_string()).collect()
+        };
+        let all = names("");
+        assert!(
+            ["libevent", "libzmq", "openssl", "usockets"]
+                .iter()
+                .all(|name| all.iter().any(|one| one == name))
+        );
+        let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/../packs/libzmq.toml");
+        assert_eq!(names(&format!("--no-packs --pack {pack}")), ["libzmq"]);
+        let settings = settings("-p 1 --kind object --no-packs --pack nowhere.toml", false);
+        let fault = settings.pack_faults.first().unwrap();
+        assert!(fault.text.starts_with("nowhere.toml: could not read the pack: No such file"));
+        assert_eq!((settings.packs.len(), settings.pack_faults.len()), (0, 1));
+    }
+
+    #[test]
     fn light_traces_pages_and_nothing_that_takes_a_probe() {
         let light = settings("--light -p 1", false);
         assert_eq!((light.light, light.kinds), (true, vec![Kind::Pages]));
@@ -319,6 +362,11 @@ mod tests {
             (
                 "-p 1 --light --log-connections c.log",
                 "could not log connections: none are traced without file descriptors",
+            ),
+            ("-p 1 --pack x.toml", "could not use `--pack`: no objects are traced"),
+            (
+                "-p 1 --kind heap,object --no-packs",
+                "could not trace `object`: without packs nothing is known of any",
             ),
             ("-p 1 -i 10ms", "could not use `--interval 10ms`: the least is 100ms"),
             ("-p 1 -d 0s", "could not use `--duration 0s`: the least is 1ms"),

@@ -92,7 +92,8 @@ impl Assembly {
         for one in table {
             let Some((row, _)) = rows.get_mut(one.kind.as_str()) else { continue };
             if let Some(queued) = one.queued_bytes {
-                *row.queued_bytes.get_or_insert(0) += queued;
+                let sum = row.queued_bytes.get_or_insert(0);
+                *sum = sum.saturating_add(queued);
             }
             if let Some(pending) = one.pending {
                 *row.pending.get_or_insert(0) += u64::from(pending);
@@ -173,6 +174,11 @@ impl Assembly {
     }
 }
 
+/// More is no number of queued bytes, but what came to an object's place that was released a moment ago.
+const MOST_QUEUED: u64 = 1 << 40;
+/// The same of references.
+const MOST_REFERENCES: u64 = 1 << 24;
+
 /// What an object's memory says, where its layout is known.
 fn fields(one: &Shown, kind: &ObjectKind) -> Fields {
     let mut fields = Fields::default();
@@ -189,8 +195,13 @@ fn fields(one: &Shown, kind: &ObjectKind) -> Fields {
             FieldRole::Fd => {
                 fields.fd = u32::try_from(number).ok().filter(|fd| i32::try_from(*fd).is_ok());
             }
-            FieldRole::Queued => fields.queued = Some(number),
-            FieldRole::References => fields.references = Some(number),
+            FieldRole::Queued => {
+                fields.queued = Some(number).filter(|queued| *queued < MOST_QUEUED)
+            }
+            FieldRole::References => {
+                fields.references =
+                    Some(number).filter(|count| (1..MOST_REFERENCES).contains(count));
+            }
             FieldRole::Pending => fields.pending = Some(number != 0),
             FieldRole::Owner => fields.owner = Some(number),
         }

@@ -99,6 +99,8 @@ impl Failure {
             Self::MapMemory { .. } => "give it more memory: the cgroup's limit, or ulimit -l \
                                        unlimited on kernels that count it"
                 .to_owned(),
+            Self::NoObjects => "add object to --kind, as in --kind heap,object".to_owned(),
+            Self::NoPacks => "leave out --no-packs, or name a pack with --pack FILE".to_owned(),
             Self::NothingToLog => "add --kind fd,socket, or leave out --log-connections".to_owned(),
             Self::OutputNotWritable { .. } | Self::LogNotWritable { .. } => {
                 "choose a file in a directory that exists and can be written".to_owned()

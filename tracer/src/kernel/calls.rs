@@ -69,7 +69,10 @@ const FUNCTIONS: [(&str, &[&str]); 6] = [
     ("child_made", &["wake_up_new_task"]),
     ("close_exit", &["__x64_sys_close_range", "__x64_sys_unshare"]),
     ("connect_exit", &["__x64_sys_connect"]),
-    ("close_enter", &["__x64_sys_close", "__x64_sys_close_range", "__x64_sys_unshare"]),
+    (
+        "close_enter",
+        &["__x64_sys_close", "__x64_sys_close_range", "__x64_sys_unshare", "__x64_sys_connect"],
+    ),
 ];
 /// Calls at which is seen whom a thread serves, and until when: those that servers make.
 const ATTRIBUTION: (&str, [&str; 16]) = (

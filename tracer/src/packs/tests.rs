@@ -1,11 +1,371 @@
-//! Packs: those compiled in, and what is said of wrong ones.
+//! Packs: those compiled in, functions by what an object defines, and what is said of wrong packs.
+
+use std::{collections::BTreeSet, fs, path::Path};
 
 use super::*;
 
-#[test]
-fn every_pack_parses() {
+/// A pack with one kind of each sort.
+const SMALL: &str = r#"
+name = "small"
+title = "a small library"
+marks = ["small_new", "small_free"]
+
+[[kind]]
+name = "thing"
+sentence = "a thing"
+made_by = [
+  { function = ["small_new_ex", "small_new"], fd = 1, callback = 2, owner = 0, text = 3, throws = true },
+  { function = "small_open", handle_at = 4, offset = 16, success = "not_negative", second = { kind = "other", argument = 5, mask = 0x80000000 } },
+]
+released_by = ["small_free", { function = "small_close", handle_at = 1 }]
+told_by = [{ function = "small_set", handle = 2, fd = 1 }]
+layouts = [{ size = 24, references = { offset = 16, bytes = 4 }, pending = { offset = 20, bytes = 2, mask = 6 } }]
+
+[[kind]]
+name = "other"
+sentence = "another thing"
+
+[[kind]]
+name = "part"
+sentence = "a part of the caller's"
+types = { 10 = "TEN", 2 = "TWO" }
+placed_by = [{ function = "small_init", type = 1 }]
+ended_by = [{ function = "small_done", handle_at = 3, offset = 8 }]
+"#;
+
+fn small() -> Pack {
+    Pack::parse("small.toml", SMALL).unwrap()
+}
+
+fn compiled_in() -> Vec<Pack> {
     let loaded = Sources { usual: true, ..Sources::default() }.load();
     assert_eq!(loaded.faults, []);
-    let names: Vec<&str> = loaded.packs.iter().map(|pack| &*pack.name).collect();
+    loaded.packs
+}
+
+#[test]
+fn every_pack_parses() {
+    let names: Vec<_> = compiled_in().iter().map(|pack| pack.name.to_string()).collect();
     assert_eq!(names, ["libevent", "libzmq", "openssl", "usockets"]);
+}
+
+#[test]
+fn every_function_of_every_pack_is_there_once_and_of_a_kind_that_something_makes() {
+    for pack in compiled_in() {
+        let mut places = BTreeSet::new();
+        for rule in &pack.rules {
+            for name in &rule.names {
+                assert!(
+                    places.insert((name.clone(), rule.function.offset)),
+                    "{name} is there twice"
+                );
+            }
+        }
+        let made = |kind: &Arc<ObjectKind>| {
+            let makers = pack.rules.iter().filter(|rule| rule.function.does == object::MAKE);
+            let mut kinds = makers.flat_map(|rule| [Some(&rule.kind), rule.second.as_ref()]);
+            kinds.any(|one| one == Some(kind))
+        };
+        for kind in &pack.kinds {
+            assert!(made(kind), "nothing makes a {}", kind.name);
+            assert!(!kind.sentence.is_empty() && kind.library == pack.name);
+        }
+        assert!(pack.rules.iter().all(|rule| made(&rule.kind)));
+    }
+}
+
+#[test]
+fn no_kind_and_no_function_is_in_two_packs() {
+    let (mut kinds, mut functions) = (BTreeSet::new(), BTreeSet::new());
+    for pack in compiled_in() {
+        assert!(pack.kinds.iter().all(|kind| kinds.insert(kind.name.to_string())));
+        let names: BTreeSet<String> =
+            pack.rules.iter().flat_map(|rule| &rule.names).cloned().collect();
+        assert!(names.into_iter().all(|name| functions.insert(name)));
+    }
+}
+
+#[test]
+fn the_example_is_a_pack_of_less_than_thirty_lines() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/packs/c-ares.toml");
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.lines().count() < 30);
+    let pack = Pack::parse("c-ares.toml", &text).unwrap();
+    assert_eq!((&*pack.name, pack.kinds.len(), pack.rules.len()), ("c-ares", 2, 7));
+}
+
+#[test]
+fn keys_become_rules() {
+    use tracer_common::object::{ASK, END, Function, MAKE, NONE, TELL};
+
+    let pack = small();
+    let function = |name: &str| {
+        let mut rules = pack.rules.iter().filter(|rule| rule.names.iter().any(|one| one == name));
+        let rule = rules.next().unwrap();
+        assert!(rules.next().is_none());
+        (rule.shape, rule.function)
+    };
+    let nothing = Function::NOTHING;
+    let made = Function { does: MAKE, fd: 1, word: 2, owner: 0, text: 3, ..nothing };
+    assert_eq!(function("small_new"), (Shape::Make, made));
+    let stored = Function {
+        does: MAKE,
+        handle: 4,
+        through: 1,
+        offset: 16,
+        number: 1,
+        test: 5,
+        mask: 0x8000_0000,
+        ..nothing
+    };
+    assert_eq!(function("small_open"), (Shape::Make, stored));
+    let asked = Function { does: ASK, handle: 0, ..nothing };
+    assert_eq!(function("small_free"), (Shape::Note, asked));
+    let asked = Function { does: ASK, handle: 1, through: 1, ..nothing };
+    assert_eq!(function("small_close"), (Shape::Note, asked));
+    let told = Function { does: TELL, handle: 2, fd: 1, ..nothing };
+    assert_eq!(function("small_set"), (Shape::Note, told));
+    let placed = Function { does: MAKE, handle: 0, own: 1, word: 1, ..nothing };
+    assert_eq!(function("small_init"), (Shape::Place, placed));
+    let ended = Function { does: END, handle: 3, through: 1, own: 1, offset: 8, ..nothing };
+    assert_eq!(function("small_done"), (Shape::Note, ended));
+    assert_eq!(made.handle, NONE);
+}
+
+#[test]
+fn kinds_have_words_and_fields() {
+    let pack = small();
+    let [thing, other, part] = pack.kinds.as_slice() else { panic!("{:?}", pack.kinds) };
+    assert_eq!((&thing.word, &other.word), (&Word::Function, &Word::None));
+    let names = vec![(2, "TWO".to_owned()), (10, "TEN".to_owned())];
+    assert_eq!(part.word, Word::Number(names));
+    let field = |role, offset, bytes, mask| Field { role, offset, bytes, mask };
+    let fields = vec![
+        field(FieldRole::References, 16, 4, u64::from(u32::MAX)),
+        field(FieldRole::Pending, 20, 2, 6),
+    ];
+    assert_eq!(thing.layouts, [Layout { size: 24, fields }]);
+    assert_eq!((thing.fd_is, &*thing.library), (FdIs::Descriptor, "small"));
+}
+
+#[test]
+fn functions_are_those_that_an_object_defines() {
+    let pack = small();
+    let names = |defined: &[&str]| -> Vec<String> {
+        let functions = pack.functions(&|name| defined.contains(&name));
+        functions.into_iter().map(|(name, ..)| name).collect()
+    };
+    assert!(names(&["small_new", "small_open"]).is_empty(), "a mark is missing");
+    assert_eq!(names(&["small_new", "small_free", "main"]), ["small_new", "small_free"]);
+    assert_eq!(
+        names(&["small_new", "small_new_ex", "small_free", "small_set"]),
+        ["small_new_ex", "small_free", "small_set"]
+    );
+    let functions = pack.functions(&|_| true);
+    assert_eq!(functions.len(), pack.rules.len());
+    let throwing = functions.iter().filter(|(_, _, throws, _)| *throws);
+    assert_eq!(throwing.map(|(name, ..)| name.as_str()).collect::<Vec<_>>(), ["small_new_ex"]);
+    let opened = functions.iter().find(|(name, ..)| name == "small_open").unwrap();
+    assert_eq!((&*opened.3.kind(0).name, &*opened.3.kind(1).name), ("thing", "other"));
+}
+
+#[test]
+fn libraries_are_known_in_every_form() {
+    let packs = compiled_in();
+    let found = |name: &str, defined: &[&str]| {
+        let pack = packs.iter().find(|pack| &*pack.name == name).unwrap();
+        pack.functions(&|name| defined.contains(&name)).len()
+    };
+    let core = ["event_base_new_with_config", "event_assign", "event_base_loop", "event_new"];
+    assert_eq!(found("libevent", &core), 2);
+    assert_eq!(found("libevent", &["evhttp_request_new", "evhttp_uri_new"]), 2);
+    let tls = ["bufferevent_openssl_socket_new", "bufferevent_openssl_filter_new"];
+    assert_eq!(found("libevent", &tls), 2);
+    assert_eq!(found("libevent", &["event_new", "event_add"]), 0);
+    assert_eq!(found("openssl", &["SSL_new", "SSL_dup", "SSL_set_ssl_method", "SSL_CTX_new"]), 2);
+    assert_eq!(found("openssl", &["CRYPTO_zalloc", "BIO_new", "BIO_new_ex", "EVP_MD_CTX_new"]), 2);
+    assert_eq!(found("openssl", &["SSL_new", "SSL_free", "BIO_new", "EVP_MD_CTX_new"]), 0);
+    assert_eq!(found("usockets", &["us_create_timer", "us_timer_close", "us_loop_free"]), 3);
+}
+
+#[test]
+fn both_halves_of_a_pair_are_objects() {
+    let packs = compiled_in();
+    let libevent = packs.iter().find(|pack| &*pack.name == "libevent").unwrap();
+    let pair: Vec<_> = libevent
+        .functions(&|_| true)
+        .into_iter()
+        .filter(|(name, ..)| name == "bufferevent_pair_new")
+        .map(|(_, shape, _, used)| (shape, used.function.handle, used.function.offset))
+        .collect();
+    assert_eq!(pair, [(Shape::Make, 2, 0), (Shape::Make, 2, 8)]);
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a row for each mistake")]
+fn what_is_wrong_is_said_with_its_line() {
+    let head = "name = \"x\"\ntitle = \"x\"\nmarks = [\"f\"]\n";
+    let kind = "[[kind]]\nname = \"k\"\nsentence = \"s\"\n";
+    let good = "made_by = [\"f\"]\n";
+    for (text, said) in [
+        (format!("{head}colour = 1\n{kind}{good}"), "x.toml:4: unknown field `colour`"),
+        (format!("{head}{kind}{good}colour = 1\n"), "x.toml:8: unknown field `colour`"),
+        (
+            format!(
+                "{head}{kind}made_by = [\n  {{ function = \"f\" }},\n  {{ function = \"g\", fdd = 1 }},\n]\n"
+            ),
+            "x.toml:9: unknown field `fdd`",
+        ),
+        (
+            format!("{head}{kind}made_by = [{{ function = \"f\", fd = 6 }}]\n"),
+            "x.toml:7: arguments are counted from 0 to 5",
+        ),
+        (
+            format!("{head}{kind}made_by = [{{ function = \"f\", fd = -1 }}]\n"),
+            "x.toml:7: arguments are counted from 0 to 5",
+        ),
+        (format!("{head}{kind}made_by = [{{ fd = 1 }}]\n"), "x.toml:7: missing field `function`"),
+        (
+            format!("{head}{kind}made_by = [7]\n"),
+            "x.toml:7: invalid type: integer `7`, expected a function's name",
+        ),
+        (format!("{head}{kind}made_by = [\"\"]\n"), "x.toml:7: a function has no name"),
+        (
+            format!(
+                "{head}{kind}made_by = [{{ function = \"f\", second = {{ kind = \"z\", argument = 1, mask = 1 }} }}]\n"
+            ),
+            "x.toml:7: there is no kind `z`",
+        ),
+        (
+            format!("{head}{kind}{good}released_by = [\"f\"]\n"),
+            "x.toml:8: function `f` is named twice",
+        ),
+        (format!("{head}{kind}released_by = [\"g\"]\n"), "x.toml:5: nothing makes a `k`"),
+        (format!("{head}{kind}"), "x.toml:5: nothing makes a `k`"),
+        (head.to_owned(), "x.toml:1: the pack has no kind"),
+        (
+            format!("{head}{kind}{good}{kind}made_by = [\"g\"]\n"),
+            "x.toml:9: there are two kinds named `k`",
+        ),
+        (
+            format!("name = \"x\"\ntitle = \"x\"\nmarks = []\n{kind}{good}"),
+            "x.toml:3: there are no marks",
+        ),
+        (
+            format!("name = \"x\"\ntitle = \"x\"\nmarks = [[]]\n{kind}{good}"),
+            "x.toml:3: there are no marks",
+        ),
+        (
+            format!("name = \"x\"\ntitle = \"x\"\nmarks = 3\n{kind}{good}"),
+            "x.toml:3: names of functions are wanted here",
+        ),
+        (format!("name = \"x\"\ntitle = \"x\"\n{kind}{good}"), "missing field `marks`"),
+        (
+            format!("name = \"\"\ntitle = \"x\"\nmarks = [\"f\"]\n{kind}{good}"),
+            "x.toml:1: `` is no name for a pack",
+        ),
+        (
+            format!("{head}[[kind]]\nname = \"a kind\"\nsentence = \"s\"\n{good}"),
+            "x.toml:5: `a kind` is no name for a kind",
+        ),
+        (
+            format!("{head}{kind}made_by = [{{ function = \"f\", handle = 1 }}]\n"),
+            "x.toml:7: what makes an object has no `handle`",
+        ),
+        (
+            format!("{head}{kind}made_by = [{{ function = \"f\", offset = 8 }}]\n"),
+            "x.toml:7: `offset` is there without `handle_at`",
+        ),
+        (
+            format!("{head}{kind}made_by = [{{ function = \"f\", success = \"zero\" }}]\n"),
+            "x.toml:7: `success` is there where no success is looked for",
+        ),
+        (
+            format!("{head}{kind}made_by = [{{ function = \"f\", callback = 1, type = 2 }}]\n"),
+            "x.toml:7: kind `k` has a `callback` and a `type`",
+        ),
+        (
+            format!("{head}{kind}{good}released_by = [{{ function = \"g\", fd = 1 }}]\n"),
+            "x.toml:8: what releases or ends an object tells nothing of it",
+        ),
+        (
+            format!(
+                "{head}{kind}{good}released_by = [{{ function = \"g\", handle = 1, handle_at = 1 }}]\n"
+            ),
+            "x.toml:8: `handle` and `handle_at` are both there",
+        ),
+        (
+            format!("{head}{kind}{good}told_by = [\"g\"]\n"),
+            "x.toml:8: nothing is told of the object",
+        ),
+        (format!("{head}{kind}{good}ended_by = [\"g\"]\n"), "x.toml:8: only what is placed"),
+        (format!("{head}{kind}placed_by = [\"f\"]\n"), "x.toml:5: nothing ends a `k`"),
+        (
+            format!("{head}{kind}placed_by = [\"f\"]\nended_by = [\"g\"]\nmade_by = [\"h\"]\n"),
+            "x.toml:9: a kind is made or placed, not both",
+        ),
+        (
+            format!(
+                "{head}{kind}placed_by = [{{ function = \"f\", handle_at = 1 }}]\nended_by = [\"g\"]\n"
+            ),
+            "x.toml:7: what places an object has no `handle_at`",
+        ),
+        (
+            format!(
+                "{head}{kind}{good}layouts = [{{ size = 8, fd = {{ offset = 0, bytes = 3 }} }}]\n"
+            ),
+            "x.toml:8: a field has 1, 2, 4 or 8 bytes, not 3",
+        ),
+        (
+            format!(
+                "{head}{kind}{good}layouts = [{{ size = 8, fd = {{ offset = 6, bytes = 4 }} }}]\n"
+            ),
+            "x.toml:8: a field at 6 lies outside of an object of 8 bytes",
+        ),
+        (
+            format!("{head}{kind}{good}layouts = [{{ size = 8 }}, {{ size = 8 }}]\n"),
+            "x.toml:8: there are two layouts for 8 bytes",
+        ),
+        (
+            format!(
+                "{head}{kind}made_by = [{{ function = \"f\", type = 1 }}]\ntypes = {{ one = \"ONE\" }}\n"
+            ),
+            "x.toml:8: `one` is no number of a type",
+        ),
+        (format!("{head}{kind}made_by = [\"f\"\n"), "x.toml:7: "),
+    ] {
+        let fault = Pack::parse("x.toml", &text).unwrap_err();
+        assert!(fault.text.contains(said), "{}\nwanted: {said}\n{text}", fault.text);
+        assert!(!fault.text.contains('\n') && !fault.help.is_empty() && !fault.help.contains('\n'));
+    }
+}
+
+#[test]
+fn a_users_pack_replaces_ours_and_a_bad_one_is_told() {
+    let folder = std::env::temp_dir().join(format!("leaktrace-packs-{}", std::process::id()));
+    fs::create_dir_all(folder.join("directory.toml")).unwrap();
+    fs::write(folder.join("b.toml"), SMALL.replace("\"small\"", "\"libzmq\"")).unwrap();
+    fs::write(folder.join("a.toml"), "name = 3\n").unwrap();
+    fs::write(folder.join("readme.txt"), "no pack").unwrap();
+    fs::write(folder.join("named"), SMALL).unwrap();
+    let files = vec![folder.join("named"), folder.join("missing")];
+    let loaded = Sources { usual: true, folder: Some(folder.clone()), files }.load();
+    let names: Vec<&str> = loaded.packs.iter().map(|pack| &*pack.name).collect();
+    assert_eq!(names, ["libevent", "openssl", "usockets", "libzmq", "small"]);
+    let zmq = loaded.packs.iter().find(|pack| &*pack.name == "libzmq").unwrap();
+    assert_eq!(zmq.title, "a small library");
+    let faults: Vec<&str> = loaded.faults.iter().map(|fault| fault.text.as_str()).collect();
+    let [bad, missing] = faults.as_slice() else { panic!("{faults:?}") };
+    assert!(bad.contains("a.toml:1: invalid type: integer `3`, expected a string"), "{bad}");
+    assert!(missing.contains("missing: could not read the pack: No such file"), "{missing}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn what_is_too_long_is_no_pack() {
+    let path = std::env::temp_dir().join(format!("leaktrace-long-pack-{}", std::process::id()));
+    fs::write(&path, "#".repeat((1 << 20) + 1)).unwrap();
+    let loaded = Sources { files: vec![path.clone()], ..Sources::default() }.load();
+    assert!(loaded.faults.first().unwrap().text.contains("it has more than 1048576 bytes"));
+    fs::remove_file(path).unwrap();
 }

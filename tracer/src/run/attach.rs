@@ -90,7 +90,7 @@ impl Attached {
     /// Nothing attached yet.
     pub(super) fn new(settings: &Settings, without: Option<Why>) -> Self {
         let packs = if settings.traces_objects() {
-            crate::packs::Sources { usual: true, ..Default::default() }.load().packs
+            settings.packs.clone()
         } else {
             Vec::new()
         };

@@ -20,6 +20,8 @@ fn usage() -> Vec<Failure> {
         },
         Failure::NoTerminal,
         Failure::ScreenToFile { path: "r.json".into() },
+        Failure::NoObjects,
+        Failure::NoPacks,
     ]
 }
 

@@ -9,6 +9,8 @@ mod failures;
 #[cfg(test)]
 mod help;
 #[cfg(test)]
+mod packs;
+#[cfg(test)]
 mod reports;
 #[cfg(test)]
 mod schema;
