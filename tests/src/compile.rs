@@ -27,7 +27,7 @@ const FLAGS: [&str; 10] = [
 ];
 
 /// What victims include of their own; any may.
-pub(crate) const HEADERS: [&str; 2] = ["victim", "connections"];
+pub(crate) const HEADERS: [&str; 3] = ["victim", "connections", "leaks"];
 
 /// Tests run side by side and may compile the same victim: each to a file of its own, and the renaming
 /// is atomic, so that none ever starts half a program.
@@ -46,8 +46,9 @@ pub fn victim_with(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf>
     let (compiler, standard, source) =
         if c.exists() { ("gcc", "-std=gnu17", c) } else { ("g++", "-std=c++17", cxx) };
     let libraries: &[&str] = match name {
-        "http_server" | "deep" => &["-levent"],
-        "tls_server" => &["-levent", "-levent_openssl", "-lssl", "-lcrypto"],
+        "http_server" | "deep" | "leaks_libevent" => &["-levent"],
+        "leaks_libzmq" => &["-lzmq"],
+        "tls_server" | "leaks_openssl" => &["-levent", "-levent_openssl", "-lssl", "-lcrypto"],
         _ => &[],
     };
     build(compiler, product, &source, &[&[standard], &FLAGS[..], flags].concat(), libraries)
@@ -103,9 +104,19 @@ pub fn archive(name: &str) -> Result<String> {
 
 /// The witness `preload_count` as a shared object.
 pub fn witness() -> Result<PathBuf> {
+    witness_with("libpreload_count.so", &[])
+}
+
+/// The witness that knows the objects of libraries, too.
+pub fn objects_witness() -> Result<PathBuf> {
+    witness_with("libpreload_count_objects.so", &["-DCOUNT_OBJECTS"])
+}
+
+fn witness_with(product: &str, flags: &[&str]) -> Result<PathBuf> {
+    const SHARED: [&str; 7] =
+        ["-O2", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"];
     let source = workspace().join("tests/victims/preload_count.c");
-    let flags = ["-O2", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"];
-    build("gcc", "libpreload_count.so", &source, &flags, &[])
+    build("gcc", product, &source, &[&SHARED, flags].concat(), &[])
 }
 
 /// Compiles `source` to `product`, unless that was done since the source changed last.

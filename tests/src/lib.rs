@@ -15,6 +15,7 @@ pub mod family;
 mod fetched;
 pub mod gdb;
 pub mod http;
+pub mod leaks;
 pub mod load;
 pub mod mimalloc;
 pub mod privilege;

@@ -1,12 +1,13 @@
 //! The victims' own accounts, checked by a witness that counts below them. Needs neither root nor leaktrace.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use anyhow::Result;
 use tests::{
     Victim,
-    compile::victim_with,
+    compile::{objects_witness, victim_with},
     descriptors::{Account, By, ONE_TYPE},
+    leaks::{self, Played, Witnessed},
     scratch,
 };
 
@@ -143,4 +144,57 @@ fn descriptors_are_copied_to_children_kept_by_programs_and_unshared_by_threads()
     assert!(owners.iter().all(|owner| owner.pid == owners[2].tid), "the last is the process");
     assert!(owners[0].tid != owners[1].tid && owners[0].tid != owners[2].tid);
     Ok(())
+}
+
+/// Each scene of a program that leaks a library's objects makes as many as it says, and the corrected one keeps none,
+/// nor any other block.
+fn objects_are_true(library: &str) -> Result<()> {
+    const COUNT: u64 = 25;
+    let program = leaks::program_to_witness(library)?;
+    for scene in leaks::scenes(&program)? {
+        for way in ["leak", "corrected"] {
+            let note = scratch(&format!("witness-{library}"))?;
+            let mut victim = Victim::start_command(
+                Command::new(&program)
+                    .args([&scene.name, way, &COUNT.to_string()])
+                    .env("LD_PRELOAD", objects_witness()?)
+                    .env("PRELOAD_COUNT", &note),
+            )?;
+            let played = Played::by(&mut victim)?;
+            let seen = Witnessed::parse(&fs::read_to_string(&note)?)?;
+            assert_eq!(seen.objects, played.objects, "{} {way}", scene.name);
+            let live = played.objects.values().chain(played.by_function.values());
+            let live: u64 = live.map(|objects| objects.live()).sum();
+            if way == "corrected" {
+                assert_eq!((seen.blocks, live), (0, 0), "{} {way}", scene.name);
+            } else {
+                assert!(played.leaking().live() > 0, "{} leaks", scene.name);
+                let heap = played.by_function.get("heap").map_or(0, |objects| objects.live());
+                let objects: u64 = played.objects.values().map(|objects| objects.live()).sum();
+                assert!(seen.blocks >= heap + objects, "{} {way}", scene.name);
+            }
+            victim.exit()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn leaks_of_libevent() -> Result<()> {
+    objects_are_true("libevent")
+}
+
+#[test]
+fn leaks_of_libzmq() -> Result<()> {
+    objects_are_true("libzmq")
+}
+
+#[test]
+fn leaks_of_openssl() -> Result<()> {
+    objects_are_true("openssl")
+}
+
+#[test]
+fn leaks_of_uwebsockets() -> Result<()> {
+    objects_are_true("uws")
 }

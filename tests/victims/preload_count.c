@@ -16,10 +16,15 @@
 #include <unistd.h>
 
 enum { ROOM = 1 << 22 };
-static struct { uintptr_t address; size_t size; } table[ROOM]; /* open addressing; address 1: a gap */
+/* Open addressing; address 1: a gap. A kind is of a library's objects: preload_count_objects.h names them. */
+static struct { uintptr_t address; size_t size; int kind; } table[ROOM];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static volatile int counting;
 static long count, bytes, unknown;
+enum { MOST_KINDS = 64 };
+static long ended[MOST_KINDS];
+static __thread int forgotten; /* the kind of the block that this thread forgot last */
+static void write_kinds(int out);
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
@@ -27,22 +32,27 @@ extern void __libc_free(void *);
 
 static size_t place(uintptr_t address) { return (address >> 4) * 0x9E3779B97F4A7C15u % ROOM; }
 
-static void *note(void *block, size_t size) {
+static void *note_as(int kind, void *block, size_t size) {
     if (!counting || block == NULL) return block;
     pthread_mutex_lock(&lock);
     size_t at = place((uintptr_t)block);
     while (table[at].address > 1) at = (at + 1) % ROOM;
     table[at].address = (uintptr_t)block;
     table[at].size = size;
+    table[at].kind = kind;
+    if (kind != 0) ended[kind]--;
     count++;
     bytes += (long)size;
     pthread_mutex_unlock(&lock);
     return block;
 }
 
+static void *note(void *block, size_t size) { return note_as(0, block, size); }
+
 /* Forgets a block; its size, or -1 when it is from before. */
 static long forget(void *block) {
     long size = -1;
+    forgotten = 0;
     if (!counting || block == NULL) return size;
     pthread_mutex_lock(&lock);
     size_t at = place((uintptr_t)block);
@@ -50,6 +60,8 @@ static long forget(void *block) {
     if (table[at].address != 0) {
         size = (long)table[at].size;
         table[at].address = 1;
+        forgotten = table[at].kind;
+        ended[forgotten]++;
         count--;
         bytes -= size;
     } else {
@@ -68,8 +80,8 @@ void free(void *block) {
 void *realloc(void *old, size_t size) {
     long before = forget(old); /* first: another thread may get the old address at once */
     void *block = __libc_realloc(old, size);
-    if (block != NULL) return note(block, size);
-    if (size != 0 && before >= 0) note(old, (size_t)before);
+    if (block != NULL) return note_as(forgotten, block, size);
+    if (size != 0 && before >= 0) note_as(forgotten, old, (size_t)before);
     else if (size != 0 && old != NULL && counting) unknown--;
     return block;
 }
@@ -109,7 +121,14 @@ ssize_t write(int file, const void *from, size_t size) {
         const char *path = getenv("PRELOAD_COUNT");
         int out = path == NULL ? -1 : open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
         if (out < 0 || syscall(SYS_write, out, text, length) != length) _exit(5);
+        write_kinds(out);
         close(out);
     }
     return syscall(SYS_write, file, from, size);
 }
+
+#ifdef COUNT_OBJECTS
+#include "preload_count_objects.h"
+#else
+static void write_kinds(int out) { (void)out; }
+#endif

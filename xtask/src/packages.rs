@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 21] = [
+const TEST: [&str; 22] = [
     "gcc",
     "g++",
     "gdb",
@@ -18,6 +18,7 @@ const TEST: [&str; 21] = [
     "libc6-dev",
     "libevent-dev",
     "libssl-dev",
+    "libzmq3-dev",
     "wrk",
     "memcached",
     "nginx-light",

@@ -1,0 +1,157 @@
+//! Programs that leak objects of a library on purpose, one scene each, and their truth. See `victims/leaks.h`.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{Victim, compile, uwebsockets};
+
+/// The libraries that have a program.
+pub const LIBRARIES: [&str; 4] = ["libevent", "libzmq", "openssl", "uws"];
+
+/// What counts by the function that acquired it, as the library does so elsewhere, too.
+const BY_FUNCTION: [&str; 3] = ["heap", "fd", "socket"];
+
+/// The program of a library's leaks.
+pub fn program(library: &str) -> Result<PathBuf> {
+    match library {
+        "uws" => uwebsockets::leaks(),
+        _ => compile::victim(&format!("leaks_{library}")),
+    }
+}
+
+/// The same, where a witness sees all calls between program and library.
+pub fn program_to_witness(library: &str) -> Result<PathBuf> {
+    match library {
+        "uws" => uwebsockets::leaks_shared(),
+        _ => program(library),
+    }
+}
+
+/// A line of a program's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scene {
+    /// Its name.
+    pub name: String,
+    /// What leaktrace calls that which leaks.
+    pub kind: String,
+    /// Where it is made.
+    pub function: String,
+}
+
+/// The scenes that a program has.
+pub fn scenes(program: &Path) -> Result<Vec<Scene>> {
+    let output = Command::new(program).arg("list").output()?;
+    ensure!(output.status.success(), "`{} list` ended with {}", program.display(), output.status);
+    String::from_utf8(output.stdout)?
+        .lines()
+        .map(|line| Scene::parse(&serde_json::from_str(line)?))
+        .collect()
+}
+
+impl Scene {
+    fn parse(line: &Value) -> Result<Self> {
+        let word = |key: &str| {
+            let found = line.get(key).and_then(Value::as_str);
+            found.map(str::to_owned).with_context(|| format!("no `{key}` in {line}"))
+        };
+        Ok(Self { name: word("scene")?, kind: word("kind")?, function: word("function")? })
+    }
+}
+
+/// Objects of a kind.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Objects {
+    /// Made since the start.
+    pub created: u64,
+    /// Gone of these.
+    pub destroyed: u64,
+}
+
+impl Objects {
+    /// Those that are there.
+    pub fn live(self) -> u64 {
+        self.created - self.destroyed
+    }
+}
+
+/// What a program says of a scene that it has played.
+#[derive(Debug, Clone)]
+pub struct Played {
+    /// The scene.
+    pub scene: Scene,
+    /// Objects whose release was asked for and that are there.
+    pub release_asked: u64,
+    /// By kind, of a library's objects: all there are.
+    pub objects: BTreeMap<String, Objects>,
+    /// By kind, of other resources: those of the scene's function.
+    pub by_function: BTreeMap<String, Objects>,
+}
+
+impl Played {
+    /// Lets a program that is ready play, and reads its truth.
+    pub fn by(victim: &mut Victim) -> Result<Self> {
+        victim.go()?;
+        Self::parse(&victim.answer()?)
+    }
+
+    fn parse(truth: &Value) -> Result<Self> {
+        if let Some(error) = truth.get("error") {
+            bail!("the program is broken: {error}");
+        }
+        let kinds = truth.get("kinds").and_then(Value::as_object).context("no `kinds`")?;
+        let (mut objects, mut by_function) = (BTreeMap::new(), BTreeMap::new());
+        for (kind, found) in kinds {
+            let number = |key: &str| found.get(key).and_then(Value::as_u64).context("a number");
+            let one = Objects { created: number("created")?, destroyed: number("destroyed")? };
+            let own = BY_FUNCTION.contains(&kind.as_str());
+            if own { &mut by_function } else { &mut objects }.insert(kind.clone(), one);
+        }
+        let asked = truth.get("release_asked").and_then(Value::as_u64);
+        Ok(Self {
+            scene: Scene::parse(truth)?,
+            release_asked: asked.context("no `release_asked`")?,
+            objects,
+            by_function,
+        })
+    }
+
+    /// What leaks in this scene.
+    pub fn leaking(&self) -> Objects {
+        let kind = &self.scene.kind;
+        self.objects.get(kind).or_else(|| self.by_function.get(kind)).copied().unwrap_or_default()
+    }
+}
+
+/// What the witness noted.
+#[derive(Debug)]
+pub struct Witnessed {
+    /// Heap blocks that are there, also those that are objects.
+    pub blocks: u64,
+    /// By kind.
+    pub objects: BTreeMap<String, Objects>,
+}
+
+impl Witnessed {
+    /// Reads a note; kinds that were never made are none.
+    pub fn parse(note: &str) -> Result<Self> {
+        let mut lines = note.lines();
+        let first =
+            lines.next().and_then(|line| line.split(' ').next()).context("an empty note")?;
+        let mut objects = BTreeMap::new();
+        for line in lines {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let [kind, created, destroyed] = fields.as_slice() else { bail!("a note of `{line}`") };
+            let one = Objects { created: created.parse()?, destroyed: destroyed.parse()? };
+            if one != Objects::default() {
+                objects.insert((*kind).to_owned(), one);
+            }
+        }
+        Ok(Self { blocks: first.parse()?, objects })
+    }
+}

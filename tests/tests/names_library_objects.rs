@@ -1,0 +1,231 @@
+//! A library's object that is forgotten is named first: its kind, how many, and the program's function that made it; a
+//! program that gives all up has nothing outstanding. One pair of programs for each kind of leak in docs/leak-kinds.md.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tests::{
+    Report, Trace, Victim,
+    leaks::{self, LIBRARIES, Objects, Played},
+    report::{self, Amounts},
+    root_or_skip, workspace,
+};
+
+/// So many of each.
+const COUNT: &str = "200";
+/// What is traced.
+const KINDS: [&str; 2] = ["--kind", "heap,fd,socket,object"];
+/// Kinds that are no library's.
+const OTHERS: [&str; 4] = ["heap", "mmap", "fd", "socket"];
+/// Scenes whose objects hold something heavier that was not acquired while they were made: queues of 32 KB for each
+/// connected socket, buffers of a handshake, states of digests and ciphers. Its call sites weigh more, and the objects
+/// come first among all libraries' objects.
+const OUTWEIGHED: [&str; 5] = [
+    "socket_lingers",
+    "monitor_not_closed",
+    "ssl_not_freed_after_failed_handshake",
+    "md_ctx_not_freed",
+    "cipher_ctx_not_freed",
+];
+
+/// Plays a scene under the tracer; the report is of the moment when all is done.
+fn played(library: &str, scene: &str, way: &str) -> Result<(Played, Report)> {
+    let program = leaks::program(library)?;
+    let mut victim = Victim::start_program(&program, &[scene, way, COUNT])?;
+    let trace = Trace::attach(victim.pid(), &KINDS)?;
+    let played = Played::by(&mut victim)?;
+    let report = trace.stop()?;
+    victim.exit()?;
+    ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    Ok((played, report))
+}
+
+/// Whether a name is the program's function; C++ has parentheses behind it.
+fn is_name(name: &str, function: &str) -> bool {
+    name.split('(').next() == Some(function)
+}
+
+/// Whether the program's function is in the call site's stack.
+fn is_of(site: &Value, function: &str) -> bool {
+    report::symbols(site).into_iter().any(|name| is_name(name, function))
+}
+
+/// Objects of each kind that the report has totals of, without other resources.
+fn objects(report: &Report) -> Result<BTreeMap<String, Objects>> {
+    let totals = report.at("/totals")?.as_object().context("totals")?;
+    let mut found = BTreeMap::new();
+    for (kind, amounts) in totals {
+        let amounts = Amounts::read(amounts)?;
+        if !OTHERS.contains(&kind.as_str()) && amounts.acquired_count > 0 {
+            let (created, destroyed) = (amounts.acquired_count, amounts.released_count);
+            ensure!(amounts.outstanding_count == created - destroyed, "{kind}: {amounts:?}");
+            found.insert(kind.clone(), Objects { created, destroyed });
+        }
+    }
+    Ok(found)
+}
+
+/// That the report has as many of each kind as were made, and as many of them are gone.
+fn counts_are_true(played: &Played, report: &Report) -> Result<()> {
+    let mut found = objects(report)?;
+    // What OpenSSL makes for itself while it works, nobody else can count; it is gone again.
+    found.retain(|kind, objects| played.objects.contains_key(kind) || objects.live() > 0);
+    ensure!(
+        found == played.objects,
+        "{found:?} reported, {:?} are true\n{}",
+        played.objects,
+        report.summary()
+    );
+    for (kind, objects) in &played.by_function {
+        let of =
+            |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.scene.function));
+        let sites = report.sites(kind, of)?;
+        if *kind == played.scene.kind {
+            ensure!(
+                sites.outstanding_count == objects.live(),
+                "{sites:?} of {kind} reported, {objects:?} are true\n{}",
+                report.summary()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn leak_is_named_first(library: &str, scene: &str) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let (played, report) = played(library, scene, "leak")?;
+    counts_are_true(&played, &report)?;
+    let kind_of = |site: &Value| site.get("kind").and_then(Value::as_str).map(str::to_owned);
+    let outweighed = OUTWEIGHED.contains(&scene);
+    let first = report
+        .list("/sites")?
+        .iter()
+        .find(|site| !outweighed || !kind_of(site).is_some_and(|kind| OTHERS.contains(&&*kind)))
+        .context("no call sites")?;
+    ensure!(
+        kind_of(first).as_deref() == Some(&*played.scene.kind)
+            && is_of(first, &played.scene.function),
+        "{:?} is not first\n{}",
+        played.scene,
+        report.summary()
+    );
+    if played.objects.contains_key(&played.scene.kind) {
+        let count = first.get("outstanding_count").and_then(Value::as_u64);
+        let expected = count_of_first(&played);
+        ensure!(count == Some(expected), "{expected} in one call site\n{}", report.summary());
+    }
+    if played.release_asked > 0 {
+        let kinds = report.list("/objects/kinds")?;
+        let row = kinds
+            .iter()
+            .find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.scene.kind));
+        let asked = row.and_then(|row| row.get("release_asked")).and_then(Value::as_u64);
+        ensure!(asked == Some(played.release_asked), "release asked: {row:?}");
+    }
+    Ok(())
+}
+
+/// What the scene's own function has made: as many as were asked for.
+fn count_of_first(played: &Played) -> u64 {
+    played.leaking().live().min(COUNT.parse().unwrap_or(0))
+}
+
+fn nothing_is_outstanding(library: &str, scene: &str) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let (played, report) = played(library, scene, "corrected")?;
+    counts_are_true(&played, &report)?;
+    for kind in report.at("/totals")?.as_object().context("totals")?.keys() {
+        let total = report.total(kind)?;
+        ensure!(total.outstanding_count == 0, "{kind}: {total:?}\n{}", report.summary());
+    }
+    Ok(())
+}
+
+macro_rules! scenes {
+    ($($library:ident: $($scene:ident)*;)*) => {
+        /// The scenes that have tests, with their library.
+        const TESTED: &[(&str, &str)] = &[$($((stringify!($library), stringify!($scene)),)*)*];
+        $(mod $library {
+            $(mod $scene {
+                #[test]
+                fn leak() -> anyhow::Result<()> {
+                    super::super::leak_is_named_first(stringify!($library), stringify!($scene))
+                }
+
+                #[test]
+                fn corrected() -> anyhow::Result<()> {
+                    super::super::nothing_is_outstanding(stringify!($library), stringify!($scene))
+                }
+            })*
+        })*
+    };
+}
+
+scenes! {
+    libevent:
+        evbuffer_not_freed evbuffer_not_drained evbuffer_reference_not_drained
+        evbuffer_callback_not_removed file_segment_not_freed event_removed_but_not_freed
+        event_not_removed event_once_never_happens callback_data_not_freed signal_event_not_freed
+        event_base_not_freed event_config_not_freed listener_not_freed
+        bufferevent_not_freed_on_error bufferevent_keeps_its_socket
+        bufferevent_with_a_forgotten_owner rate_limit_not_freed rate_limit_group_not_freed
+        evdns_request_never_answered evdns_base_not_freed dns_answer_not_freed
+        evhttp_connection_not_freed evhttp_request_not_freed evhttp_request_never_answered
+        evhttp_uri_not_freed evhttp_headers_not_cleared evhttp_text_not_freed evhttp_not_freed;
+    libzmq:
+        socket_not_closed socket_not_closed_after_error socket_lingers context_not_terminated
+        message_not_closed message_not_closed_after_error received_message_not_closed
+        queue_without_bound zero_copy_data_not_released timers_not_destroyed timer_not_cancelled
+        monitor_not_closed;
+    openssl:
+        ssl_not_freed ssl_with_a_forgotten_owner ssl_not_freed_after_failed_handshake
+        ssl_not_freed_with_its_bufferevent ssl_ctx_not_freed ssl_session_not_freed bio_not_freed
+        bio_chain_half_freed x509_not_freed pkey_not_freed md_ctx_not_freed cipher_ctx_not_freed;
+    uws:
+        timer_not_closed loop_not_freed socket_context_not_freed tls_context_not_freed
+        listen_socket_not_closed socket_not_closed data_not_freed_after_failed_connect
+        connection_data_not_freed operation_not_ended_when_aborted buffers_of_slow_readers
+        request_never_answered tls_connection_not_closed;
+}
+
+/// The programs' own tables, these tests, and docs/leak-kinds.md say the same.
+#[test]
+fn every_scene_is_tested_and_documented() -> Result<()> {
+    let document = std::fs::read_to_string(workspace().join("docs/leak-kinds.md"))?;
+    // `scene` | `kind` | `function`: the last cells of a row whose program is `leaks_library`.
+    let mut rows = Vec::new();
+    for line in document.lines().filter(|line| line.contains("| `leaks_")) {
+        let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        let [_, _, _, program, kind, function, _] = cells.as_slice() else {
+            anyhow::bail!("a row with other cells: {line}");
+        };
+        let (program, scene) = program.split_once(' ').context("a program and its scene")?;
+        rows.push((
+            program.to_owned(),
+            scene.to_owned(),
+            (*kind).to_owned(),
+            (*function).to_owned(),
+        ));
+    }
+    let (mut programs, mut tested) = (Vec::new(), Vec::new());
+    for library in LIBRARIES {
+        for scene in leaks::scenes(&leaks::program(library)?)? {
+            programs.push((format!("leaks_{library}"), scene.name, scene.kind, scene.function));
+        }
+    }
+    for (library, scene) in TESTED {
+        tested.push((format!("leaks_{library}"), (*scene).to_owned()));
+    }
+    rows.sort();
+    programs.sort();
+    tested.sort();
+    assert_eq!(rows, programs, "the table and the programs");
+    let names: Vec<_> = programs.into_iter().map(|(program, scene, ..)| (program, scene)).collect();
+    assert_eq!(tested, names, "the tests and the programs");
+    Ok(())
+}

@@ -1,0 +1,89 @@
+/* What the programs share that leak objects of a library: leaks_LIBRARY SCENE leak|corrected COUNT, or `list`.
+ *
+ * A scene makes COUNT objects in a function that has a telling name, and gives them up (corrected) or forgets
+ * (leak). Before `ready` it runs once corrected, so that what a library keeps for ever is there before a tracer
+ * is. The truth, one line, says for each kind how many objects were made and are gone, also of those that the
+ * library makes within others. Heap blocks, sockets and other descriptors count where the named function is in
+ * the stack, objects of a library wherever they are made. `release_asked` are those whose release was asked for
+ * in vain. `list` says the table of scenes. */
+#ifndef LEAKS_H
+#define LEAKS_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "victim.h"
+
+struct scene {
+    const char *name;
+    const char *kind;     /* of what is leaked */
+    const char *function; /* that makes it: the call site to be named first */
+    void (*work)(long count, int corrected);
+};
+
+enum { MOST_OBJECTS = 4096, MOST_KINDS = 16 };
+
+static struct {
+    const char *kind;
+    long created, destroyed;
+} account[MOST_KINDS];
+static long release_asked;
+
+/* What is forgotten stays reachable, as in a server that keeps it in a list and forgets why. */
+static void *kept[MOST_OBJECTS];
+
+static inline void enter(const char *kind, long created, long destroyed) {
+    for (int at = 0; at < MOST_KINDS; at++) {
+        if (account[at].kind == NULL) account[at].kind = kind;
+        if (strcmp(account[at].kind, kind) != 0) continue;
+        account[at].created += created;
+        account[at].destroyed += destroyed;
+        return;
+    }
+    abort();
+}
+
+static inline void made(const char *kind, long count) { enter(kind, count, 0); }
+static inline void gone(const char *kind, long count) { enter(kind, 0, count); }
+
+/* A library's answer without which no scene makes sense. */
+static inline void must(int holds, const char *what) {
+    if (holds) return;
+    say("{\"error\":\"%s\"}\n", what);
+    _exit(4);
+}
+
+static inline int leaks_main(int count, char **arguments, const struct scene *scenes, size_t scene_count,
+                             void (*set_up)(void)) {
+    if (count == 2 && strcmp(arguments[1], "list") == 0) {
+        for (size_t at = 0; at < scene_count; at++)
+            say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\"}\n", scenes[at].name, scenes[at].kind,
+                scenes[at].function);
+        return 0;
+    }
+    const struct scene *scene = NULL;
+    for (size_t at = 0; count == 4 && at < scene_count; at++)
+        if (strcmp(scenes[at].name, arguments[1]) == 0) scene = &scenes[at];
+    long objects = scene == NULL ? 0 : atol(arguments[3]);
+    int corrected = scene != NULL && strcmp(arguments[2], "corrected") == 0;
+    if (objects < 1 || objects > MOST_OBJECTS || (!corrected && strcmp(arguments[2], "leak") != 0)) {
+        fprintf(stderr, "usage: %s list, or SCENE leak|corrected COUNT (at most %d)\n", arguments[0], MOST_OBJECTS);
+        return 1;
+    }
+    set_up();
+    scene->work(objects, 1);
+    memset(account, 0, sizeof account);
+    release_asked = 0;
+    ready();
+    scene->work(objects, corrected);
+    say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\",\"release_asked\":%ld,\"kinds\":{", scene->name,
+        scene->kind, scene->function, release_asked);
+    for (int at = 0; at < MOST_KINDS && account[at].kind != NULL; at++)
+        say("%s\"%s\":{\"created\":%ld,\"destroyed\":%ld}", at == 0 ? "" : ",", account[at].kind,
+            account[at].created, account[at].destroyed);
+    say("}}\n");
+    await_word("exit");
+    _exit(0);
+}
+
+#endif

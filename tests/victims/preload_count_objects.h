@@ -1,0 +1,114 @@
+/* What preload_count knows with COUNT_OBJECTS: the objects of libraries, too.
+ *
+ * What a maker returns is an object of its kind if it is a block of the malloc family's, and it is gone when that
+ * block is freed, whoever does so. A maker within a maker is overruled by the outer one if both return the same
+ * block. Behind what preload_count writes there is a line for each kind that was seen: its name, how many were
+ * made and how many are gone. Libraries that bind their own calls at build time (OpenSSL) hide what they make
+ * within. */
+static struct { const char *name; long created; } kinds[MOST_KINDS];
+
+static int kind_named(const char *name) {
+    for (int at = 1; at < MOST_KINDS; at++) {
+        if (kinds[at].name == NULL) kinds[at].name = name;
+        if (strcmp(kinds[at].name, name) == 0) return at;
+    }
+    abort();
+}
+
+/* An object that moves keeps its kind; one that was counted as another kind was never that. */
+static void *object(const char *name, void *handle) {
+    if (!counting || handle == NULL) return handle;
+    pthread_mutex_lock(&lock);
+    size_t at = place((uintptr_t)handle);
+    while (table[at].address != 0 && table[at].address != (uintptr_t)handle) at = (at + 1) % ROOM;
+    if (table[at].address != 0) {
+        if (table[at].kind != 0) kinds[table[at].kind].created--;
+        table[at].kind = kind_named(name);
+        kinds[table[at].kind].created++;
+    }
+    pthread_mutex_unlock(&lock);
+    return handle;
+}
+
+static void write_kinds(int out) {
+    for (int at = 1; at < MOST_KINDS && kinds[at].name != NULL; at++) {
+        char text[128];
+        int length = snprintf(text, sizeof text, "%s %ld %ld\n", kinds[at].name, kinds[at].created, ended[at]);
+        if (syscall(SYS_write, out, text, length) != length) _exit(5);
+    }
+}
+
+/* The function behind ours. */
+#define NEXT(name)                                                             \
+    static __typeof__(&name) next;                                             \
+    if (next == NULL) next = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
+typedef void *any;
+typedef const void *text;
+
+#define MAKER0(kind, name) any name(void) { NEXT(name); return object(kind, next()); }
+#define MAKER1(kind, name, A) any name(A a) { NEXT(name); return object(kind, next(a)); }
+#define MAKER2(kind, name, A, B) any name(A a, B b) { NEXT(name); return object(kind, next(a, b)); }
+#define MAKER3(kind, name, A, B, C) any name(A a, B b, C c) { NEXT(name); return object(kind, next(a, b, c)); }
+#define MAKER4(kind, name, A, B, C, D)                                         \
+    any name(A a, B b, C c, D d) { NEXT(name); return object(kind, next(a, b, c, d)); }
+#define MAKER5(kind, name, A, B, C, D, E)                                      \
+    any name(A a, B b, C c, D d, E e) { NEXT(name); return object(kind, next(a, b, c, d, e)); }
+#define MAKER6(kind, name, A, B, C, D, E, F)                                   \
+    any name(A a, B b, C c, D d, E e, F f) { NEXT(name); return object(kind, next(a, b, c, d, e, f)); }
+#define MAKER7(kind, name, A, B, C, D, E, F, G)                                \
+    any name(A a, B b, C c, D d, E e, F f, G g) { NEXT(name); return object(kind, next(a, b, c, d, e, f, g)); }
+
+/* libevent */
+any event_new(any base, int fd, short what, any callback, any argument) {
+    NEXT(event_new);
+    return object(what & 8 ? "event_signal" : "event", next(base, fd, what, callback, argument));
+}
+MAKER0("event_base", event_base_new)
+MAKER1("event_base", event_base_new_with_config, any)
+MAKER0("event_config", event_config_new)
+MAKER0("evbuffer", evbuffer_new)
+MAKER3("evbuffer_callback", evbuffer_add_cb, any, any, any)
+MAKER4("evbuffer_file_segment", evbuffer_file_segment_new, int, long, long, unsigned)
+MAKER3("bufferevent", bufferevent_socket_new, any, int, int)
+MAKER5("bufferevent", bufferevent_openssl_socket_new, any, int, any, int, int)
+MAKER5("ev_token_bucket_cfg", ev_token_bucket_cfg_new, size_t, size_t, size_t, size_t, any)
+MAKER2("bufferevent_rate_limit_group", bufferevent_rate_limit_group_new, any, any)
+MAKER6("evconnlistener", evconnlistener_new, any, any, any, unsigned, int, int)
+MAKER7("evconnlistener", evconnlistener_new_bind, any, any, any, unsigned, int, any, int)
+MAKER2("evdns_base", evdns_base_new, any, int)
+MAKER5("evdns_request", evdns_base_resolve_ipv4, any, text, int, any, any)
+MAKER1("evhttp", evhttp_new, any)
+MAKER5("evhttp_connection", evhttp_connection_base_bufferevent_new, any, any, any, text, unsigned short)
+MAKER2("evhttp_request", evhttp_request_new, any, any)
+MAKER0("evhttp_uri", evhttp_uri_new)
+MAKER1("evhttp_uri", evhttp_uri_parse, text)
+MAKER2("evhttp_uri", evhttp_uri_parse_with_flags, text, unsigned)
+
+/* libzmq */
+MAKER0("zmq_ctx", zmq_ctx_new)
+MAKER2("zmq_socket", zmq_socket, any, int)
+MAKER0("zmq_timers", zmq_timers_new)
+
+/* OpenSSL */
+MAKER1("SSL", SSL_new, any)
+MAKER1("SSL_CTX", SSL_CTX_new, any)
+MAKER3("SSL_CTX", SSL_CTX_new_ex, any, text, any)
+MAKER0("SSL_SESSION", SSL_SESSION_new)
+MAKER1("BIO", BIO_new, any)
+MAKER2("BIO", BIO_new_ex, any, any)
+MAKER2("BIO", BIO_new_mem_buf, text, int)
+MAKER0("X509", X509_new)
+MAKER2("X509", X509_new_ex, any, text)
+MAKER0("EVP_PKEY", EVP_PKEY_new)
+MAKER0("EVP_MD_CTX", EVP_MD_CTX_new)
+MAKER0("EVP_CIPHER_CTX", EVP_CIPHER_CTX_new)
+
+/* uSockets, linked as a shared object for this */
+MAKER3("us_socket", us_create_poll, any, int, unsigned)
+MAKER3("us_async", us_internal_create_async, any, int, unsigned)
+MAKER3("us_timer", us_create_timer, any, int, unsigned)
+MAKER5("us_loop", us_create_loop, any, any, any, any, unsigned)
+MAKER6("us_listen_socket", us_socket_context_listen, int, any, text, int, int, int)
+struct options { text texts[6]; int flag; };
+MAKER4("us_socket_context", us_create_socket_context, int, any, int, struct options)
+MAKER3("us_socket_context", us_create_child_socket_context, int, any, int)
