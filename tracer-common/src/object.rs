@@ -134,7 +134,7 @@ pub struct Making {
     pub caller: u64,
     /// Cookie of the function.
     pub cookie: u64,
-    /// Its place in the order of things: which making it is.
+    /// `CLOCK_MONOTONIC` of its beginning, nanoseconds: which making it is.
     pub making: u64,
     /// As in [`Object`].
     pub word: u64,

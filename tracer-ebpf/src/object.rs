@@ -67,7 +67,7 @@ fn make(context: &ProbeContext) -> Option<()> {
             slot,
             caller,
             cookie: call.cookie.0,
-            making: position() + 1,
+            making: now_ns(),
             word: of(&arguments, function.word),
             owner: of(&arguments, function.owner),
             out: if function.handle == NONE { 0 } else { arguments.get(function.handle) },

@@ -20,6 +20,7 @@ use tracer_common::{
 
 use crate::{
     call::{Call, raw},
+    entry::is_hijacked,
     loss::lose,
     maps::{FREE_SITES, RECORDS, SITES, UNWINDER},
     object, remember,
@@ -208,12 +209,13 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
         if outcome != 0 {
             return outcome - 1;
         }
-        if thread.walk.address == seen.trampoline {
+        if is_hijacked(seen, thread.walk.address) {
             let address = object::original(thread, thread.walk.rsp.wrapping_sub(8));
-            if address == 0 {
+            if address != 0 {
+                thread.walk.address = address;
+            } else if seen.trampoline != 0 {
                 return StackEnd::Hijacked as u32;
             }
-            thread.walk.address = address;
         }
         let address = frame(&thread.walk);
         // The bound checked above once more, as a mask for the verifier.

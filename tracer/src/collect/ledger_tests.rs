@@ -377,6 +377,26 @@ fn a_block_that_is_an_object_was_acquired_at_the_objects_site_and_ends_there() {
 }
 
 #[test]
+fn an_object_whose_place_was_taken_before_it_was_told_of_was_one_all_the_same() {
+    let mut ledger = Ledger::default();
+    for event in [
+        acquired(8, 10, 1, 100),
+        acquired(8, 40, 1, 50),
+        retagged(8, 20, 2),
+        released(8, 25, None),
+        retagged(8, 45, 2),
+    ] {
+        ledger.apply(event);
+    }
+    let sums: Vec<(u32, u64, u64)> = ledger
+        .sites()
+        .map(|(site, _, tally)| (site, tally.acquired().count, tally.released().count))
+        .filter(|(_, acquired, _)| *acquired > 0)
+        .collect();
+    assert_eq!((sums, ledger.unknown_releases()), (vec![(2, 2, 1)], 0));
+}
+
+#[test]
 fn an_address_that_is_another_blocks_by_now_is_no_object() {
     check(vec![acquired(8, 10, 1, 100), acquired(8, 40, 3, 50), retagged(8, 20, 2)], &[(3, 50)], 0);
 }

@@ -69,6 +69,16 @@ impl Ledger {
         if let Some(block) = self.blocks.take(handle, position) {
             let block = if block.site == site { block } else { self.book.retag(&block, site) };
             self.place(*handle, block);
+            return;
+        }
+        // Its place was taken before this was told: it was settled as a mere block.
+        let owed = self.owed.get_mut(handle).into_iter().flatten();
+        let earlier = owed.filter(|block| block.position <= position);
+        if let Some(block) = earlier.max_by_key(|block| block.position)
+            && block.site != site
+        {
+            self.book.retag_settled(block, site);
+            block.site = site;
         }
     }
 

@@ -171,6 +171,16 @@ impl Book {
         block
     }
 
+    /// The same of what has been settled since.
+    pub(super) fn retag_settled(&mut self, block: &Block, site: u32) {
+        let tally = self.tally(block.site);
+        tally.acquired.remove(block.size);
+        tally.released.remove(block.size);
+        let tally = self.tally(site);
+        tally.acquired.add(block.size);
+        tally.released.add(block.size);
+    }
+
     /// A block has another size from now on.
     pub(super) fn resize(&mut self, block: &Block, size: u64) -> Block {
         let tally = self.tally(block.site);
