@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use leaktrace::report::{
     Accounting, Age, Collector, Connection, Connections, Exit, Fd, Fds, Frame, Probe, ProbeStatus,
-    Report, Site, Target, Total, Verdict, VerdictClass, Window, sample,
+    Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window, sample,
 };
 use tracer_common::kind::Kind;
 
@@ -111,7 +111,7 @@ impl Server {
         Site {
             id: u32::try_from(number).unwrap_or(0) + 1,
             pid: 4121,
-            kind: if number % 7 == 3 { Kind::Mmap } else { Kind::Heap },
+            kind: if number % 7 == 3 { Kind::Mmap } else { Kind::Heap }.into(),
             acquired_by: if number % 7 == 3 { "mmap" } else { "malloc" }.to_owned(),
             fd_type: None,
             outstanding_count: count,
@@ -187,9 +187,9 @@ impl Server {
         sites.sort_by(|a, b| {
             b.growth_bytes_per_s.unwrap_or(0.0).total_cmp(&a.growth_bytes_per_s.unwrap_or(0.0))
         });
-        let mut totals: BTreeMap<Kind, Total> = BTreeMap::new();
+        let mut totals: BTreeMap<Resource, Total> = BTreeMap::new();
         for site in &sites {
-            let total = totals.entry(site.kind).or_default();
+            let total = totals.entry(site.kind.clone()).or_default();
             total.outstanding_count += site.outstanding_count;
             total.outstanding_bytes += site.outstanding_bytes;
         }
