@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn a_report_comes_back_as_it_went() {
-        for report in [sample::sample(), sample::lossy(), sample::empty()] {
+        for report in [sample::sample(), sample::lossy(), sample::empty(), sample::objects()] {
             let mut text = Vec::new();
             write(&report, &mut text).unwrap();
             assert!(text.ends_with(b"}\n"));

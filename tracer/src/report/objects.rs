@@ -82,3 +82,29 @@ pub struct Object {
     /// Whether it waits for something to happen.
     pub pending: Option<bool>,
 }
+
+impl Object {
+    /// Whether somebody asked for its release, and it is still there.
+    pub fn is_asked(&self) -> bool {
+        self.release_asked_s.is_some()
+    }
+
+    /// Its block's bytes, and those of the objects that it owns.
+    pub const fn all_bytes(&self) -> u64 {
+        self.bytes.saturating_add(self.owned_bytes)
+    }
+}
+
+impl ObjectKind {
+    /// The bytes of their blocks, and of the objects that they own.
+    pub const fn all_bytes(&self) -> u64 {
+        self.bytes.saturating_add(self.owned_bytes)
+    }
+}
+
+impl Objects {
+    /// Whether the table has all objects of a kind: what is summed up over it is then the whole.
+    pub fn has_all(&self, kind: &ObjectKind) -> bool {
+        self.table.iter().filter(|one| one.kind == kind.kind).count() as u64 == kind.live
+    }
+}

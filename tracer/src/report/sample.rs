@@ -5,6 +5,7 @@
 mod estimated;
 mod light;
 mod modules;
+mod objects;
 mod probes;
 mod served;
 
@@ -20,6 +21,7 @@ use super::{
 pub use estimated::{estimate, estimated};
 pub use light::light;
 use modules::modules;
+pub use objects::objects;
 use probes::probes;
 pub use served::served;
 

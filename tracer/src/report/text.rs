@@ -8,6 +8,7 @@ mod connections;
 mod fds;
 mod light;
 mod names;
+mod objects;
 mod probes;
 mod sites;
 mod table;
@@ -34,6 +35,9 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
     let mut page = Page { width: options.width, out };
     head(report, &mut page)?;
     accounting(report, &mut page)?;
+    if let Some(objects) = &report.objects {
+        objects::write(objects, report, &mut page)?;
+    }
     if let Some(light) = &report.light {
         light::write(light, report.fds.as_ref(), &mut page)?;
     } else if let Some(fds) = &report.fds {
@@ -123,7 +127,7 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         page.line(&format!("WARNING: {warning}"))?;
     }
     page.line("")?;
-    for (kind, total) in &report.totals {
+    for (kind, total) in report.totals.iter().filter(|(kind, _)| !kind.is_object()) {
         let estimate = Estimate(total.error);
         if kind.is_descriptor() {
             page.line(&format!(
@@ -145,7 +149,7 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
             estimate.released(total.released_bytes, total.released_count),
         ))?;
     }
-    Ok(())
+    objects::total(report, page)
 }
 
 /// Figures as they are written: plain where they are exact (`None`); else with a mark, and how far they may be off.
@@ -346,7 +350,7 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         for width in [40, 80, 120] {
-            for report in [sample::lossy(), sample::served()] {
+            for report in [sample::lossy(), sample::served(), sample::objects()] {
                 for line in text(&report, None, Some(width)).lines() {
                     assert!(line.chars().count() <= width, "{width}: {line}");
                 }

@@ -6,6 +6,7 @@
 mod connections;
 mod descriptors;
 mod leaving;
+mod objects;
 mod sites;
 
 use super::{
@@ -22,10 +23,11 @@ use crate::{
 pub use connections::{CLIENTS, CONNECTIONS};
 pub use descriptors::{FDS, TYPES};
 pub use leaving::LEAVING;
+pub use objects::{KINDS, OBJECTS};
 pub use sites::SITES;
 
 /// Which column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum By {
     /// The judgement; its order is the report's own, worst first.
     Verdict,
@@ -95,6 +97,24 @@ pub enum By {
     Churn,
     /// Closed since the start.
     Closed,
+    /// The library of a kind of objects.
+    Library,
+    /// Objects whose release was asked for.
+    Asked,
+    /// Bytes with those of the objects that it owns.
+    Owned,
+    /// Bytes that are queued.
+    Queued,
+    /// What waits for something to happen.
+    Pending,
+    /// References to an object.
+    References,
+    /// The object that owns it.
+    Owner,
+    /// Where it is in memory.
+    Address,
+    /// What it is best known by.
+    Label,
 }
 
 /// Which column orders the table, and whether the other way around than it usually does.
@@ -134,6 +154,8 @@ pub enum Needs {
     Orphans,
     /// A type of descriptors whose growth is known.
     TypeGrowth,
+    /// An object of which that is known.
+    Known,
 }
 
 /// What is around an item.
@@ -193,7 +215,22 @@ impl<T> Column<T> {
             Needs::ManyTargets => scene.digest.many_targets,
             Needs::States => scene.digest.states_known,
             Needs::Orphans => !scene.digest.leaving.is_empty(),
+            Needs::Known => scene.digest.known.contains(&self.by),
             Needs::TypeGrowth => scene.digest.types.iter().any(|one| one.growth_per_s.is_some()),
+        }
+    }
+
+    /// Cells that it takes on a screen of this width. Kinds by their type names need more room than leaktrace's own.
+    pub fn cells(&self, scene: &Scene<'_>, screen: usize) -> usize {
+        let most = match screen {
+            0..80 => 8,
+            80..100 => 11,
+            100..140 => 14,
+            _ => 24,
+        };
+        match self.by {
+            By::Kind => (self.width)(screen).max(scene.digest.longest_kind.min(most)),
+            _ => (self.width)(screen),
         }
     }
 
@@ -273,7 +310,7 @@ fn age(seconds: Option<f64>) -> Row {
 mod tests {
     use super::*;
     use crate::{
-        report::{Client, Connection, Fd, Leaving, Site, sample as reports},
+        report::{Client, Connection, Fd, Leaving, Object, ObjectKind, Site, sample as reports},
         tui::{digest::TypeRow, sample},
     };
 
@@ -289,7 +326,7 @@ mod tests {
         assert_eq!(rest, 1, "one column takes what is left");
         for screen in [62, 80, 100, 200] {
             for column in T::COLUMNS.iter().filter(|column| (column.width)(screen) > 0) {
-                let cells = (column.width)(screen);
+                let cells = column.cells(&scene, screen);
                 assert!(cells == 1 || column.title.chars().count() <= cells, "{}", column.title);
                 for at in 0..T::number(&scene) {
                     let item = T::get(&scene, at).unwrap();
@@ -310,5 +347,9 @@ mod tests {
         sound::<Connection>(&served);
         sound::<Client>(&served);
         sound::<Leaving>(&served);
+        let objects = reports::objects();
+        sound::<Site>(&objects);
+        sound::<ObjectKind>(&objects);
+        sound::<Object>(&objects);
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Pure: takes a report, hands on a [`Digest`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::report::{Connection, Fds, Leaving, Light, Report, Resource, VerdictClass};
+use super::columns::By;
+use crate::report::{Connection, Fds, Leaving, Light, Object, Report, Resource, VerdictClass};
 
 /// What the screen needs to know about a report as a whole.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,7 +34,16 @@ pub struct Digest {
     pub half_closed_fds: usize,
     /// Open connections that the peer has closed.
     pub half_closed_connections: usize,
+    /// Objects whose release was asked for.
+    pub asked: usize,
+    /// What is known of any object.
+    pub known: HashSet<By>,
+    /// Letters of the longest name that a kind of objects has; 0 where there is no object.
+    pub longest_kind: usize,
 }
+
+/// Whether something is known of an object.
+type Has = fn(&Object) -> bool;
 
 /// Descriptors of one type.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,6 +81,7 @@ impl Digest {
             report.connections.iter().flat_map(|all| all.leaving(&report.sites)).collect();
         let open = report.connections.iter().flat_map(|connections| &connections.table);
         digest.half_closed_connections = open.filter(|one| Connection::is_half_closed(one)).count();
+        digest.look_at_objects(report);
         for (at, site) in report.sites.iter().enumerate() {
             digest.site_at.insert(site.id, at);
             if let Some(rate) = site.growth_bytes_per_s {
@@ -92,6 +103,25 @@ impl Digest {
             digest.judged |= site.verdict.class != VerdictClass::Unknown;
         }
         digest
+    }
+
+    fn look_at_objects(&mut self, report: &Report) {
+        let Some(objects) = &report.objects else { return };
+        let names = objects.kinds.iter().map(|kind| kind.kind.chars().count());
+        self.longest_kind = names.max().unwrap_or(0);
+        let asked: u64 = objects.kinds.iter().map(|kind| kind.release_asked).sum();
+        self.asked = usize::try_from(asked).unwrap_or(usize::MAX);
+        let there: [(By, Has); 6] = [
+            (By::Fd, |one| one.fd.is_some()),
+            (By::Peer, |one| one.peer.is_some()),
+            (By::Owner, |one| one.owner.is_some()),
+            (By::References, |one| one.references.is_some()),
+            (By::Queued, |one| one.queued_bytes.is_some()),
+            (By::Pending, |one| one.pending.is_some()),
+        ];
+        self.known.extend(
+            there.iter().filter(|(_, has)| objects.table.iter().any(has)).map(|(by, _)| by),
+        );
     }
 }
 

@@ -42,6 +42,10 @@ pub enum Key {
     Clients,
     /// What connections left behind, or connections one by one.
     Leaving,
+    /// List the objects of libraries by kind.
+    Objects,
+    /// Objects one by one, or by kind.
+    Each,
     /// Freeze the view, or go on.
     Pause,
     /// Remember the figures as the baseline.
@@ -152,8 +156,13 @@ pub const BINDINGS: &[Binding] = &[
     row(Browsing, Key::Leaving, &[letter('o')], "o",
         "orphans: what closed connections left behind, by call site; again: the connections")
         .hint("o", "orphans"),
+    row(Browsing, Key::Objects, &[letter('5')], "5",
+        "list the objects of libraries by kind; Enter there: the call sites that make them"),
+    row(Browsing, Key::Each, &[letter('e')], "e",
+        "each object: those of the kind or of the call site one by one; again: by kind")
+        .hint("e", "one by one"),
     row(Browsing, Key::Filter, &[letter('/')], "/",
-        "show only what has these words: in a function, file, module, kind, address, state")
+        "show only what has these words: in a function, file, module, kind, address, state; kind:fd is only that kind")
         .hint("/", "filter"),
     row(Browsing, Key::SortLeft, &[letter('<'), letter(','), Plain(KeyCode::Left)], "< Left",
         "sort by the column to the left").hint("<>", "sort"),
@@ -262,12 +271,14 @@ mod tests {
             Key::Connections => 28,
             Key::Clients => 29,
             Key::Leaving => 30,
+            Key::Objects => 31,
+            Key::Each => 32,
         }
     }
 
     #[test]
     fn every_key_has_a_row_that_explains_it() {
-        for number in 0..31 {
+        for number in 0..33 {
             assert!(
                 BINDINGS.iter().any(|row| place(row.key) == number && !row.help.is_empty()),
                 "no row explains the key number {number}"

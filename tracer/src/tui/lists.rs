@@ -3,6 +3,8 @@
 //! Pure. Call sites, open descriptors, connections and clients are items of one widget: what differs is here and
 //! in `columns`, as data.
 
+mod objects;
+
 use std::collections::HashSet;
 
 use super::columns::{self, By, Column, Entry, Scene, Sort};
@@ -21,6 +23,10 @@ pub enum List {
     Clients,
     /// What closed connections left behind, by the function that acquired it.
     Leaving,
+    /// Objects of libraries, by kind.
+    Kinds,
+    /// The same one by one.
+    Objects,
 }
 
 /// What an item keeps when the order changes.
@@ -36,6 +42,10 @@ pub enum Id {
     Client(String),
     /// Of a function whose resources were left behind: one of its call sites.
     Leaving(u32),
+    /// Of a kind of objects: its name.
+    Kind(String),
+    /// Of an object: its process, call site and address.
+    Object(u32, u32, String),
     /// Of what has no cursor.
     None,
 }
@@ -69,6 +79,11 @@ pub trait Listed: Sized + 'static {
 
     /// What stands for it above its call site; `None` for one that is a call site, or has none.
     fn label(&self) -> Option<String> {
+        None
+    }
+
+    /// The kind of object that it is, or is about; `None` where only its call site tells.
+    fn kind(&self) -> Option<&str> {
         None
     }
 
@@ -272,6 +287,14 @@ macro_rules! with_items {
                 type $item = $crate::report::Leaving;
                 $work
             }
+            $crate::tui::lists::List::Kinds => {
+                type $item = $crate::report::ObjectKind;
+                $work
+            }
+            $crate::tui::lists::List::Objects => {
+                type $item = $crate::report::Object;
+                $work
+            }
         }
     };
 }
@@ -285,6 +308,8 @@ impl List {
             Self::Fds => By::Fd,
             Self::Connections | Self::Clients => By::Orphans,
             Self::Leaving => By::Leaving,
+            Self::Kinds => By::Owned,
+            Self::Objects => By::Age,
         };
         Sort { by, reversed: false }
     }
@@ -292,6 +317,11 @@ impl List {
     /// Whether it is one of those about connections.
     pub const fn is_of_connections(self) -> bool {
         matches!(self, Self::Connections | Self::Clients | Self::Leaving)
+    }
+
+    /// Whether it is one of those about objects of libraries.
+    pub const fn is_of_objects(self) -> bool {
+        matches!(self, Self::Kinds | Self::Objects)
     }
 
     /// Items there are, whether they pass the filter or not.
@@ -342,9 +372,11 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Whether there are connections or descriptors to list, so that the reader must be told how to get there.
-pub const fn are_many(report: &Report) -> bool {
-    report.connections.is_some() || report.fds.is_some() && report.light.is_none()
+/// Whether there are connections, descriptors or objects to list, so that the reader must be told how to get there.
+pub fn are_many(report: &Report) -> bool {
+    report.connections.is_some()
+        || report.fds.is_some() && report.light.is_none()
+        || report.objects.as_ref().is_some_and(|objects| !objects.kinds.is_empty())
 }
 
 fn any<const N: usize>(texts: [&Option<String>; N], word: &str) -> bool {

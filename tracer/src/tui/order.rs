@@ -29,22 +29,50 @@ pub fn of<T: Listed>(scene: &Scene<'_>, sort: Sort, filter: &str) -> Vec<usize> 
     ranked.into_iter().map(|(_, at)| at).collect()
 }
 
+/// Before the whole name of a kind: only those of that kind.
+pub const KIND: &str = "kind:";
+/// Before the number of a call site: only what is from there.
+pub const SITE: &str = "site:";
+
 /// A word of the filter, and the call sites that have it: looked for once, not for each item that is from there.
 struct Word {
     text: String,
     sites: HashSet<u32>,
+    /// Whether it is a kind's whole name: `kind:evbuffer`.
+    is_kind: bool,
+    /// Whether it is a call site's number: `site:12`.
+    is_site: bool,
 }
 
 impl Word {
     fn new(scene: &Scene<'_>, word: &str) -> Self {
         let text = word.to_lowercase();
-        let with_it = scene.report.sites.iter().filter(|site| has(site, &text));
-        let sites = with_it.map(|site| site.id).collect();
-        Self { text, sites }
+        let all = || scene.report.sites.iter();
+        let of = |text: &str, is_kind, is_site, sites| Self {
+            text: text.to_owned(),
+            sites,
+            is_kind,
+            is_site,
+        };
+        if let Some(kind) = text.strip_prefix(KIND) {
+            let same = |name: &str| name.to_lowercase() == kind;
+            let sites = all().filter(|site| same(site.kind.name()) || same(site.sort()));
+            return of(kind, true, false, sites.map(|site| site.id).collect());
+        }
+        if let Some(number) = text.strip_prefix(SITE) {
+            return of(number, false, true, number.parse().into_iter().collect());
+        }
+        let with_it = all().filter(|site| has(site, &text));
+        of(&text, false, false, with_it.map(|site| site.id).collect())
     }
 
     fn is_in(&self, item: &impl Listed) -> bool {
-        item.is_of(&self.sites) || item.has(&self.text)
+        match item.kind() {
+            // Its call site may not be among those that are told.
+            Some(kind) if self.is_kind => kind.to_lowercase() == self.text,
+            _ if self.is_kind || self.is_site => item.is_of(&self.sites),
+            _ => item.is_of(&self.sites) || item.has(&self.text),
+        }
     }
 }
 
@@ -114,6 +142,10 @@ mod tests {
             ("libssl", vec![5]),
             ("libssl.so.3+0x", vec![5]),
             ("heap bus", vec![2]),
+            ("kind:Mmap", vec![3]),
+            ("kind:map", vec![]),
+            ("site:4", vec![4]),
+            ("site:x", vec![]),
             ("no such thing", vec![]),
         ] {
             assert_eq!(ids(filter, By::Verdict, false), found, "{filter}");

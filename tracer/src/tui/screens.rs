@@ -6,6 +6,7 @@ mod estimated;
 mod leaving;
 mod light;
 mod lists;
+mod objects;
 
 use std::sync::Arc;
 
@@ -20,7 +21,10 @@ use super::{
     theme::Theme,
     update::{Effect, update},
 };
-use crate::report::{Amount, Exit, Report, sample::served};
+use crate::report::{
+    Amount, Exit, Report,
+    sample::{objects, served},
+};
 
 fn view(columns: u16, rows: u16, report: Report) -> ViewState {
     let mut state = ViewState::new(Size { columns, rows });
@@ -319,7 +323,7 @@ fn fifty_thousand_call_sites_are_paged_through() {
 fn every_key_is_harmless_at_every_size_and_at_any_time() {
     use super::keys::BINDINGS;
     for (columns, rows) in [(0, 0), (1, 1), (60, 12), (61, 13), (99, 30), (110, 14), (250, 70)] {
-        for report in [None, Some(lossy()), Some(later()), Some(served())] {
+        for report in [None, Some(lossy()), Some(later()), Some(served()), Some(objects())] {
             let mut state = ViewState::new(Size { columns, rows });
             if let Some(report) = report {
                 state.receive(Arc::new(report));

@@ -8,6 +8,7 @@ use super::{
     keys::Key,
     layout,
     lists::{Id, List},
+    order,
     rows::{detail, help},
     state::{Pane, Remark, ViewState},
 };
@@ -62,6 +63,9 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         }
         Key::Leaving if state.list != List::Leaving => show(state, List::Leaving),
         Key::Connections | Key::Clients | Key::Leaving => show(state, List::Connections),
+        Key::Objects => show(state, List::Kinds),
+        Key::Each if state.list == List::Objects => show(state, List::Kinds),
+        Key::Each => each(state),
         Key::Pause => state.toggle_pause(),
         Key::Mark => state.mark(),
         Key::Unmark => state.unmark(),
@@ -107,6 +111,8 @@ fn back(state: &mut ViewState) {
 fn open(state: &mut ViewState) {
     if state.help || state.pane == Pane::Detail {
         back(state);
+    } else if let Some(Id::Kind(kind)) = state.id() {
+        filtered(state, List::Sites, order::KIND.to_owned() + &kind);
     } else if state.site().is_some() {
         state.scroll = 0;
         state.pane = Pane::Detail;
@@ -123,8 +129,25 @@ fn open(state: &mut ViewState) {
 /// The connections with the client under the cursor.
 fn open_client(state: &mut ViewState) {
     let Some(Id::Client(address)) = state.id() else { return };
-    show(state, List::Connections);
-    state.at.filter = address;
+    filtered(state, List::Connections, address);
+}
+
+/// The objects of the kind or of the call site under the cursor, one by one; all of them from elsewhere.
+fn each(state: &mut ViewState) {
+    let filter = match state.id() {
+        Some(Id::Kind(kind)) => order::KIND.to_owned() + &kind,
+        Some(Id::Site(number)) if state.site().is_some_and(|site| site.kind.is_object()) => {
+            format!("{}{number}", order::SITE)
+        }
+        _ => String::new(),
+    };
+    filtered(state, List::Objects, filter);
+}
+
+/// Another list, of which only this is shown.
+fn filtered(state: &mut ViewState, list: List, filter: String) {
+    show(state, list);
+    state.at.filter = filter;
     state.arrange();
 }
 

@@ -56,3 +56,9 @@ fn descriptors_and_connections() {
 fn nothing_happened() {
     insta::assert_snapshot!(text(&sample::empty(), Some(20), None));
 }
+
+#[test]
+fn objects_of_libraries() {
+    insta::assert_snapshot!("objects", text(&sample::objects(), Some(8), None));
+    insta::assert_snapshot!("objects_narrow", text(&sample::objects(), Some(1), Some(80)));
+}

@@ -46,6 +46,7 @@ fn every_report_is_as_the_schema_says_and_no_key_is_left_undescribed() {
         sample::light(),
         sample::estimated(),
         sample::served(),
+        sample::objects(),
     ];
     for report in samples {
         assert_eq!(faults(&closed(&schema()), &value(&report)), Vec::<String>::new());
@@ -81,7 +82,8 @@ fn a_damaged_report_is_told() {
         ("/probes/0/offset", json!("0xFF")),
         ("/totals", json!({ "heap": {} })),
         ("/totals", json!({ "gold": null })),
-        ("/sites/0/kind", json!("gold")),
+        ("/sites/0/kind", json!("")),
+        ("/sites/0/kind", json!(null)),
         ("/sites/0/age_s", json!({ "min": 1 })),
         ("/sites/0/verdict/confidence", json!(1.1)),
         ("/sites/0/verdict/class", json!("maybe")),
@@ -118,6 +120,24 @@ fn damaged_descriptors_and_connections_are_told() {
 }
 
 #[test]
+fn damaged_objects_are_told() {
+    for (path, damage) in [
+        ("/objects", json!({})),
+        ("/objects/kinds/0/kind", json!("")),
+        ("/objects/kinds/0/live", json!(-1)),
+        ("/objects/kinds/0/site", json!("13")),
+        ("/objects/table/0/state", json!("dead")),
+        ("/objects/table/0/address", json!(4096)),
+        ("/objects/table/0/owner", json!("bufferevent")),
+        ("/objects/table/0/pending", json!(1)),
+    ] {
+        let mut report = value(&sample::objects());
+        *report.pointer_mut(path).unwrap() = damage;
+        assert!(!faults(&schema(), &report).is_empty(), "{path}");
+    }
+}
+
+#[test]
 fn no_key_of_the_contract_may_be_missing() {
     let whole = value(&sample::estimated());
     for (path, key) in [
@@ -147,6 +167,14 @@ fn no_key_of_the_contract_may_be_missing() {
     ] {
         without(&whole, path, key);
     }
+    let whole = value(&sample::objects());
+    for (path, key) in [
+        ("/objects", "table"),
+        ("/objects/kinds/0", "release_asked"),
+        ("/objects/table/0", "label"),
+    ] {
+        without(&whole, path, key);
+    }
 }
 
 /// The schema must refuse the report when it lacks this key.
@@ -161,6 +189,8 @@ fn without(whole: &Value, path: &str, key: &str) {
 #[test]
 fn the_lists_are_those_of_the_code() {
     let schema = schema();
-    assert_eq!(schema["$defs"]["kind"]["enum"], json!(Kind::ALL.map(Kind::name)));
+    let own: Vec<&str> =
+        Kind::ALL.into_iter().filter(|kind| *kind != Kind::Object).map(Kind::name).collect();
+    assert_eq!(schema["$defs"]["kind"]["anyOf"][0]["enum"], json!(own));
     assert_eq!(schema["$defs"]["loss"]["enum"], json!(Loss::ALL.map(Loss::name)));
 }

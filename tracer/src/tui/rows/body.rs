@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     format,
-    report::Fds,
+    report::{Fds, Report, Resource},
     tui::{
         columns::{self, By, Scene},
         digest::TypeRow,
@@ -102,6 +102,8 @@ const fn name(list: List) -> &'static str {
         List::Connections => "Connections",
         List::Clients => "Clients",
         List::Leaving => "Left behind",
+        List::Kinds => "Objects by kind",
+        List::Objects => "Objects",
     }
 }
 
@@ -152,12 +154,16 @@ fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> 
         List::Connections => {
             vec![(digest.half_closed_connections, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)]
         }
-        List::Clients | List::Leaving => Vec::new(),
+        List::Kinds => vec![(digest.asked, Role::Doubtful, ASKED, ASKED)],
+        List::Clients | List::Leaving | List::Objects => Vec::new(),
     }
 }
 
 /// The peer has closed them, and the target has not.
 const HALF_CLOSED: &str = "closed by the peer only";
+
+/// Their release was asked for, and they are still there.
+const ASKED: &str = "asked to be released";
 
 /// How the list is ordered, in words.
 fn order(state: &ViewState) -> String {
@@ -180,6 +186,8 @@ fn nothing(state: &ViewState, scene: &Scene<'_>, width: usize) -> String {
         "File descriptors are not traced: --kind fd,socket traces them."
     } else if state.list == List::Fds && report.light.is_some() {
         "Only the sums are known with --light."
+    } else if let (true, None) = (state.list.is_of_objects(), &report.objects) {
+        no_objects(report)
     } else if state.list.number(scene) > 0 {
         let filter = names::start_of(&state.at.filter, width / 4);
         return match state.list {
@@ -190,6 +198,10 @@ fn nothing(state: &ViewState, scene: &Scene<'_>, width: usize) -> String {
         };
     } else if state.list == List::Fds {
         "None is open."
+    } else if state.list.is_of_objects() && report.totals.keys().any(Resource::is_object) {
+        "None is there: all that were made are gone again."
+    } else if state.list.is_of_objects() {
+        "No object of a library that is known was made so far."
     } else if let (List::Leaving, Some(all)) = (state.list, &report.connections)
         && all.closed > 0
     {
@@ -202,4 +214,15 @@ fn nothing(state: &ViewState, scene: &Scene<'_>, width: usize) -> String {
         "Nothing is outstanding: all that was acquired has been released."
     };
     text.to_owned()
+}
+
+/// Why objects are not traced.
+const fn no_objects(report: &Report) -> &'static str {
+    if report.light.is_some() {
+        "Objects of libraries are not traced with --light."
+    } else if report.accounting.budget.is_some() {
+        "Objects of libraries are not traced with --max-overhead."
+    } else {
+        "Objects are not traced: --kind heap,mmap,object does it."
+    }
 }

@@ -1,4 +1,4 @@
-//! The header's row of file descriptors and connections, with the lists there are at its right.
+//! The header's row of file descriptors, connections and objects, with the lists there are at its right.
 //!
 //! Pure; what matters least goes first where the screen is narrow, the lists shrink to their keys.
 
@@ -6,20 +6,21 @@ use super::{Role, Row, Segment, packed, spread};
 use crate::{
     format,
     report::{Connections, Fds, Report},
-    tui::{columns, figures, lists, lists::List},
+    tui::{columns, digest::Digest, figures, lists, lists::List, state::ViewState},
 };
 
 /// From here on the lists have their names beside their keys.
 const NAMED: usize = 100;
 
 /// One row, or none where only call sites can be listed.
-pub(super) fn rows(report: &Report, list: List, width: usize) -> Option<Row> {
+pub(super) fn rows(report: &Report, state: &ViewState, width: usize) -> Option<Row> {
     if !lists::are_many(report) {
         return None;
     }
     let mut segments = report.fds.as_ref().map(fds).unwrap_or_default();
     segments.extend(report.connections.iter().flat_map(|all| connections(all, width)));
-    let tabs = tabs(list, width);
+    segments.extend(objects(report, &state.digest));
+    let tabs = tabs(report, state.list, width);
     let room = width.saturating_sub(tabs.width() + 3);
     let left =
         Row::of(Role::Text, " ").and(packed(segments, room, if width < NAMED { 2 } else { 3 }));
@@ -39,12 +40,15 @@ fn fds(fds: &Fds) -> Vec<Segment> {
     let full = fds.seconds_to_limit.map(|left| {
         segment(1, Row::of(Role::Doubtful, format!("full in {}", format::roughly(left))))
     });
-    [Some(segment(0, open.and(growth(fds.growth_per_s)))), full].into_iter().flatten().collect()
+    [Some(segment(0, open.and(growth(fds.growth_per_s, format::count_per_s)))), full]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// ` ▲ 0.4/s`; nothing while it is not known, and when nothing changes.
-fn growth(per_s: Option<f64>) -> Row {
-    let row = columns::rate(per_s, format::count_per_s);
+fn growth(per_s: Option<f64>, write: fn(f64) -> String) -> Row {
+    let row = columns::rate(per_s, write);
     let text = row.text();
     let arrow = match text.chars().next() {
         Some('+') => "▲",
@@ -72,15 +76,41 @@ fn connections(connections: &Connections, width: usize) -> Vec<Segment> {
     segments
 }
 
+/// `objects 5,200 (1.1 MiB) ▲ 3.4 KiB/s`; nothing before the first.
+fn objects(report: &Report, digest: &Digest) -> Vec<Segment> {
+    let (mut number, mut held, mut made) = (0, 0, 0);
+    for (_, total) in report.totals.iter().filter(|(kind, _)| kind.is_object()) {
+        number += total.outstanding_count;
+        held += total.outstanding_bytes;
+        made += total.acquired_count + total.inherited_count;
+    }
+    if made == 0 {
+        return Vec::new();
+    }
+    let there = Row::of(Role::Muted, "objects ")
+        .with(Role::Strong, figures::count(number))
+        .with(Role::Text, format!(" ({})", format::bytes(held)));
+    let rates = digest.growth.iter().filter(|(kind, _)| kind.is_object()).map(|(_, rate)| *rate);
+    let rate = rates.reduce(|sum, rate| sum + rate);
+    let mut segments = vec![segment(1, there)];
+    let rate = growth(rate, format::bytes_per_s);
+    if let Some(first) = rate.parts.first() {
+        let row = Row::of(first.role, rate.text().trim_start());
+        segments.push(segment(4, row));
+    }
+    segments
+}
+
 /// The lists there are, the one that is shown in brackets.
-fn tabs(list: List, width: usize) -> Row {
+fn tabs(report: &Report, list: List, width: usize) -> Row {
     let mut row = Row::new();
     let tabs = [
-        ("1", "Sites", list == List::Sites),
-        ("3", "Fds", list == List::Fds),
-        ("4", "Conns", list.is_of_connections()),
+        ("1", "Sites", list == List::Sites, true),
+        ("3", "Fds", list == List::Fds, report.fds.is_some()),
+        ("4", "Conns", list.is_of_connections(), report.connections.is_some()),
+        ("5", "Objects", list.is_of_objects(), report.objects.is_some()),
     ];
-    for (key, name, here) in tabs {
+    for (key, name, here, _) in tabs.into_iter().filter(|(_, _, here, there)| *here || *there) {
         let (before, after) = if here { ("[", "]") } else { (" ", " ") };
         let role = if here { Role::Strong } else { Role::Muted };
         let name = if width < NAMED { String::new() } else { format!(" {name}") };

@@ -3,13 +3,15 @@
 //! Pure; takes a call site and the state, hands on rows. Wide screens have the stack at the left and the
 //! figures at the right; narrow ones have the figures above the stack.
 
-use super::{Role, Row, Segment, left_behind, packed, rule, spread, stack, table::amount};
+use super::{Role, Row, Segment, left_behind, object, packed, rule, spread, stack, table::amount};
 use crate::{
     format,
     report::{Amount, Module, Site},
     tui::{
         columns::{rate, verdict_words},
-        figures, names,
+        figures,
+        lists::List,
+        names,
         state::{Pane, ViewState},
     },
 };
@@ -21,24 +23,26 @@ const BESIDE: usize = 46;
 
 /// Lines of the whole content, for scrolling.
 pub fn length(site: &Site, state: &ViewState, width: usize) -> usize {
-    if width >= WIDE {
+    let site_length = if width >= WIDE {
         stack::full(site, modules(state), width - BESIDE - 2)
             .len()
             .max(beside(site, state, usize::MAX).len())
     } else {
         above(site, state, width, usize::MAX).len()
-    }
+    };
+    object::rows(state, width).len() + site_length
 }
 
 /// Title line and what fits below it, in `height` lines.
 pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<Row> {
     let room = height.saturating_sub(1);
     let full = state.pane == Pane::Detail;
-    let content = if width >= WIDE {
+    let mut content = object::rows(state, width);
+    let of_site = if width >= WIDE {
         let cells = width - BESIDE - 2;
         let left =
             if full { stack::full(site, modules(state), cells) } else { stack::short(site, cells) };
-        side_by_side(&left, &beside(site, state, room), cells)
+        side_by_side(&left, &beside(site, state, room.saturating_sub(content.len())), cells)
     } else if full {
         above(site, state, width, room)
     } else {
@@ -46,6 +50,7 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
         rows.extend(stack::short(site, width));
         rows
     };
+    content.extend(of_site);
     let lines = content.len();
     let first = if full { state.scroll.min(lines.saturating_sub(room)) } else { 0 };
     let mut remark = Row::new();
@@ -76,12 +81,21 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
 /// Where the cursor is on something whose call site is not known.
 pub fn unknown(state: &ViewState, width: usize) -> Vec<Row> {
     let whose = state.label().map(|label| names::middle(&label, width / 3)).unwrap_or_default();
-    let title = Row::of(Role::Notice, whose).with(Role::Muted, "  call site not known");
+    let (title, text) = match state.list {
+        List::Kinds => ("none is there", "All that were made are gone again."),
+        List::Objects => {
+            ("call site not shown", "Its call site is not among those that are told (--top).")
+        }
+        _ => (
+            "call site not known",
+            "Nobody saw where it was opened: before the attach, or in a way that is not traced.",
+        ),
+    };
+    let title = Row::of(Role::Notice, whose).with(Role::Muted, format!("  {title}"));
     let title = rule(title, Row::new(), width);
-    let text = "Nobody saw where it was opened: before the attach, or in a way that is not traced.";
     let lines = names::wrapped(text, width.saturating_sub(6)).into_iter();
     let lines = lines.map(|line| Row::of(Role::Muted, format!("   {line}")));
-    [title, Row::new()].into_iter().chain(lines).collect()
+    [title, Row::new()].into_iter().chain(object::rows(state, width)).chain(lines).collect()
 }
 
 fn modules(state: &ViewState) -> &[Module] {

@@ -55,6 +55,11 @@ fn hints(state: &ViewState, width: usize) -> Row {
         Key::Open => has_rows,
         Key::Full => state.may_go_over(),
         Key::Clients | Key::Leaving => state.list.is_of_connections(),
+        Key::Each => {
+            state.list.is_of_objects()
+                || state.list == List::Sites
+                    && state.site().is_some_and(|site| site.kind.is_object())
+        }
         // They have nothing to show below, and changes since a mark are those of call sites.
         Key::Split => state.list != List::Clients && state.shown.is_some(),
         Key::Mark => state.list == List::Sites && state.shown.is_some(),
@@ -67,6 +72,8 @@ fn hints(state: &ViewState, width: usize) -> Row {
             Key::Pause if state.paused => "go on",
             Key::Clients if state.list == List::Clients => "one by one",
             Key::Leaving if state.list == List::Leaving => "one by one",
+            Key::Each if state.list == List::Objects => "by kind",
+            Key::Open if state.list == List::Kinds => "call sites",
             Key::Open if state.list == List::Clients => "its connections",
             Key::Mark if state.baseline.is_some() => "re-mark",
             Key::Help if state.help => "close   Up Down scroll",
@@ -91,7 +98,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
 const fn rank(key: Key) -> u8 {
     match key {
         Key::Help | Key::Close => 0,
-        Key::Open | Key::Filter | Key::Full | Key::Clients | Key::Leaving => 1,
+        Key::Open | Key::Filter | Key::Full | Key::Clients | Key::Leaving | Key::Each => 1,
         Key::Pause | Key::Mark | Key::SortLeft => 2,
         Key::Save => 3,
         _ => 4,

@@ -24,7 +24,7 @@ pub fn rows(state: &ViewState) -> Vec<Row> {
     let mut lines =
         vec![identity(report, state, width), sums(report, state, width), costs(report, width)];
     lines.extend(super::light::rows(report, width));
-    lines.extend(super::counts::rows(report, state.list, width));
+    lines.extend(super::counts::rows(report, state, width));
     lines.extend(losses(&report.accounting, width, if rows < 30 { 1 } else { 4 }));
     lines.extend(warnings(report, width));
     lines.extend(end(report, width));
@@ -76,8 +76,8 @@ fn targets(targets: &[Target], cells: usize) -> String {
 /// Outstanding per kind, resident memory, and their common curve.
 fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
     let mut segments = Vec::new();
-    // What has no bytes has a row of its own.
-    let sized = report.totals.iter().filter(|(kind, _)| !kind.is_descriptor());
+    // What has no bytes has a row of its own, and so have objects, of which there may be dozens of kinds.
+    let sized = report.totals.iter().filter(|(kind, _)| !kind.is_descriptor() && !kind.is_object());
     for ((kind, total), rank) in sized.zip(0_u8..) {
         let about = figures::about(total.error.as_ref());
         let count = figures::count(total.outstanding_count);

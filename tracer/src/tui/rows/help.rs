@@ -5,7 +5,10 @@
 use super::{Role, Row, header, rule};
 use crate::{
     format,
-    report::{Client, Connection, Fd, Leaving, ProbeStatus, Report, Site, VerdictClass},
+    report::{
+        Client, Connection, Fd, Leaving, Object, ObjectKind, ProbeStatus, Report, Site,
+        VerdictClass,
+    },
     tui::{
         columns::verdict_words,
         digest::TypeRow,
@@ -38,6 +41,19 @@ const COUNTS: [(&str, &str); 5] = [
         "what was acquired for a connection and is still there a second (or --min-age) after its end",
     ),
     ("unseen", "descriptors found opened or closed in a way that is not traced"),
+];
+
+/// The same, where objects are traced.
+const OBJECTS: [(&str, &str); 3] = [
+    (
+        "objects",
+        "what a library makes and releases under a type name of its own; their blocks are not counted as heap, too",
+    ),
+    ("asked", "somebody asked for the release; others hold references, or it is deferred"),
+    (
+        "pending",
+        "waits for something to happen; it and queued bytes are read where a version's layout is known",
+    ),
 ];
 
 /// The same, where there is a budget.
@@ -95,6 +111,10 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
         if report.fds.as_ref().is_some_and(|fds| !fds.table.is_empty()) {
             table::<Fd>(&mut rows, "Columns of file descriptors", width);
         }
+        if report.objects.is_some() {
+            table::<ObjectKind>(&mut rows, "Columns of objects by kind", width);
+            table::<Object>(&mut rows, "Columns of objects", width);
+        }
         if report.connections.is_some() {
             table::<Connection>(&mut rows, "Columns of connections", width);
             table::<Client>(&mut rows, "Columns of clients", width);
@@ -116,8 +136,14 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
     for (word, help) in WORDS {
         entry(&mut rows, Role::Text, word, help, width);
     }
-    if state.shown.as_deref().is_some_and(lists::are_many) {
+    let shown = state.shown.as_deref();
+    if shown.is_some_and(|report| report.fds.is_some() && lists::are_many(report)) {
         for (word, help) in COUNTS {
+            entry(&mut rows, Role::Text, word, help, width);
+        }
+    }
+    if shown.is_some_and(|report| report.objects.is_some()) {
+        for (word, help) in OBJECTS {
             entry(&mut rows, Role::Text, word, help, width);
         }
     }

@@ -11,6 +11,7 @@ pub mod header;
 pub mod help;
 mod left_behind;
 mod light;
+mod object;
 pub mod stack;
 pub mod table;
 

@@ -78,14 +78,14 @@ fn chosen<T: Listed>(
     let mut room = width.saturating_sub(2);
     let mut kept = Vec::new();
     for column in by_importance {
-        let cells = (column.width)(width);
+        let cells = column.cells(scene, width);
         let needed = if cells == 0 { 0 } else { cells + gap(width) };
         if cells == 0 || room >= needed + leave(column) {
             room -= needed;
             kept.push(column.by);
         }
     }
-    let cells = |column: &Column<T>| match (column.width)(width) {
+    let cells = |column: &Column<T>| match column.cells(scene, width) {
         0 => room,
         cells => cells,
     };

@@ -1,0 +1,244 @@
+//! Objects of libraries as text: how many of each kind, who made most of them, and which are still there though
+//! somebody asked for their release.
+//!
+//! Takes the report's objects and call sites, hands on lines; says what it leaves out. Single objects are in the
+//! JSON and on the screen.
+
+use std::io::{self, Write};
+
+use super::{Page, pace, table::table_of};
+use crate::{
+    format::{bytes, count, seconds},
+    report::{Frame, Object, ObjectKind, Objects, Report, Site},
+};
+
+/// Kinds that have a row, or are named among those that are gone; the others are counted.
+const ROWS: usize = 20;
+/// Objects that are named because their release was asked for; all of them are counted.
+const NAMED: usize = 5;
+
+/// The line among the totals: there may be dozens of kinds.
+pub(super) fn total(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let (mut kinds, mut live, mut held, mut made, mut gone, mut inherited) = (0, 0, 0, 0, 0, 0);
+    for (_, total) in report.totals.iter().filter(|(kind, _)| kind.is_object()) {
+        kinds += u64::from(total.outstanding_count > 0);
+        live += total.outstanding_count;
+        held += total.outstanding_bytes;
+        made += total.acquired_count;
+        gone += total.released_count;
+        inherited += total.inherited_count;
+    }
+    if made + inherited == 0 {
+        return Ok(());
+    }
+    let noun = if kinds == 1 { "kind" } else { "kinds" };
+    let there = match live {
+        0 => "none outstanding".to_owned(),
+        _ => format!("{} in {} {noun}, outstanding {}", count(live), count(kinds), bytes(held)),
+    };
+    page.line(&format!(
+        "objects {there}; made {}{}, gone {}",
+        count(made),
+        super::inherited_count(inherited),
+        count(gone)
+    ))
+}
+
+pub(super) fn write(
+    objects: &Objects,
+    report: &Report,
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
+    if objects.kinds.is_empty() {
+        return Ok(());
+    }
+    page.line("")?;
+    page.line("objects of libraries: most bytes first")?;
+    by_kind(objects, &report.sites, page)?;
+    gone(objects, page)?;
+    asked(objects, report.targets.len() > 1, page)
+}
+
+/// A row for each kind of which there are objects.
+fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let live: Vec<&ObjectKind> = objects.kinds.iter().filter(|kind| kind.live > 0).collect();
+    if live.is_empty() {
+        return Ok(());
+    }
+    let shown = || live.iter().take(ROWS);
+    let queued = shown().any(|kind| kind.queued_bytes.is_some());
+    let pending = shown().any(|kind| kind.pending.is_some());
+    let mut partly = false;
+    let mut head =
+        ["kind", "library", "live", "release asked", "created/s", "oldest", "bytes", "with owned"]
+            .map(str::to_owned)
+            .to_vec();
+    head.extend(queued.then(|| "queued".to_owned()));
+    head.extend(pending.then(|| "pending".to_owned()));
+    let figures = 2..head.len();
+    head.push("call site that has most".to_owned());
+    let mut rows = vec![head];
+    for kind in shown() {
+        let unknown = || "?".to_owned();
+        let least = if objects.has_all(kind) { "" } else { "≥ " };
+        let summed = |number: Option<String>| {
+            number.map_or_else(|| "-".to_owned(), |number| least.to_owned() + &number)
+        };
+        partly |= !least.is_empty() && (kind.queued_bytes.is_some() || kind.pending.is_some());
+        let mut row = vec![
+            kind.kind.clone(),
+            kind.library.clone(),
+            count(kind.live),
+            count(kind.release_asked),
+            kind.created_per_s.map_or_else(unknown, pace),
+            kind.oldest_s.map_or_else(unknown, seconds),
+            bytes(kind.bytes),
+            bytes(kind.all_bytes()),
+        ];
+        row.extend(queued.then(|| summed(kind.queued_bytes.map(bytes))));
+        row.extend(pending.then(|| summed(kind.pending.map(count))));
+        row.push(place(kind, sites));
+        rows.push(row);
+    }
+    table_of(&rows, |column| !figures.contains(&column), page)?;
+    match live.len().saturating_sub(ROWS) {
+        0 => {}
+        1 => page.line("  … 1 more kind")?,
+        more => page.line(&format!("  … {} more kinds", count(more as u64)))?,
+    }
+    if partly {
+        page.line("  ≥: only the oldest objects of each call site were looked into")?;
+    }
+    Ok(())
+}
+
+/// The function that made most of those that are there.
+fn place(kind: &ObjectKind, sites: &[Site]) -> String {
+    let Some(number) = kind.site else { return String::new() };
+    let asked = sites.iter().find(|site| site.id == number).and_then(Site::asked);
+    let place = asked.map_or_else(|| format!("call site {number}"), Frame::label);
+    match asked.and_then(Frame::source) {
+        Some(source) => format!("{place}  {source}"),
+        None => place,
+    }
+}
+
+/// Kinds of which nothing is left.
+fn gone(objects: &Objects, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let gone: Vec<&ObjectKind> = objects.kinds.iter().filter(|kind| kind.live == 0).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<String> = gone
+        .iter()
+        .take(ROWS)
+        .map(|kind| format!("{} {}", count(kind.created), kind.kind))
+        .collect();
+    let more = match gone.len().saturating_sub(ROWS) {
+        0 => String::new(),
+        1 => " and 1 more kind".to_owned(),
+        more => format!(" and {} more kinds", count(more as u64)),
+    };
+    page.line(&format!("  made and all gone again: {}{more}", named.join(", ")))
+}
+
+/// Those whose release was asked for, the longest ago first.
+fn asked(objects: &Objects, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let all: u64 = objects.kinds.iter().map(|kind| kind.release_asked).sum();
+    if all == 0 {
+        return Ok(());
+    }
+    page.line(&match all {
+        1 => "  1 object is still there though its release was asked for:".to_owned(),
+        _ => {
+            format!("  {} objects are still there though their release was asked for:", count(all))
+        }
+    })?;
+    let mut asked: Vec<(&Object, f64)> =
+        objects.table.iter().filter_map(|one| Some((one, one.release_asked_s?))).collect();
+    asked.sort_by(|(_, left), (_, right)| right.total_cmp(left));
+    for (one, since_s) in asked.iter().take(NAMED) {
+        let whose = if several { format!(" of pid {}", one.pid) } else { String::new() };
+        page.line(&format!(
+            "    {} {}{whose} asked {} ago, made {} ago{}",
+            one.kind,
+            one.address,
+            seconds(*since_s),
+            seconds(one.age_s),
+            known(one)
+        ))?;
+    }
+    match all.saturating_sub(asked.len().min(NAMED) as u64) {
+        0 => Ok(()),
+        more => page.line(&format!("    … {} more", count(more))),
+    }
+}
+
+/// What else is known of an object.
+fn known(one: &Object) -> String {
+    let words = [
+        one.label.clone(),
+        one.fd.map(|fd| format!("fd {fd}")),
+        one.peer.as_ref().map(|peer| format!("peer {peer}")),
+        one.references.map(|number| match number {
+            1 => "1 reference".to_owned(),
+            _ => format!("{} references", count(number)),
+        }),
+        one.owner.as_ref().map(|owner| format!("owned by {owner}")),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{sample, text};
+
+    fn written(report: &Report, width: Option<usize>) -> String {
+        let mut out = Vec::new();
+        text::write(report, &text::Options { top: None, width }, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn kinds_have_one_line_among_the_totals() {
+        let text = written(&sample::objects(), None);
+        let line = "\nobjects 1,899 in 5 kinds, outstanding 3.0 MiB; made 42,488, gone 40,589\n";
+        assert!(text.contains(line), "{text}");
+        assert!(!text.contains("\nevbuffer "), "{text}");
+    }
+
+    #[test]
+    fn dozens_of_kinds_are_not_dozens_of_rows() {
+        let mut report = sample::objects();
+        let objects = report.objects.as_mut().unwrap();
+        let kind = objects.kinds[0].clone();
+        objects.kinds = (0..45)
+            .map(|at| ObjectKind {
+                kind: format!("kind_{at}"),
+                live: u64::from(at % 2 == 0),
+                ..kind.clone()
+            })
+            .collect();
+        let text = written(&report, None);
+        assert!(text.contains("\n  … 3 more kinds\n"), "{text}");
+        assert!(text.contains(" 9,516 kind_39 and 2 more kinds\n"), "{text}");
+    }
+
+    #[test]
+    fn where_none_was_made_nothing_is_said() {
+        let mut report = sample::sample();
+        report.objects = Some(Objects::default());
+        assert!(!written(&report, None).contains("objects of libraries"));
+    }
+
+    #[test]
+    fn nothing_of_the_target_steers_the_terminal() {
+        let mut report = sample::objects();
+        report.objects.as_mut().unwrap().table[6].label = Some("\u{1b}[2J".to_owned());
+        let text = written(&report, Some(80));
+        assert!(!text.chars().any(|sign| sign.is_control() && sign != '\n'));
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+}

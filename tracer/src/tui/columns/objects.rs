@@ -1,0 +1,179 @@
+//! The columns of the tables of libraries' objects, by kind and one by one.
+
+use super::{
+    By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, known, number, pace, rate, text,
+};
+use crate::{
+    format,
+    report::{Object, ObjectKind, Resource, Site},
+    tui::{
+        figures, names,
+        rows::{Role, Row, table::call_site},
+    },
+};
+
+/// Every column of the kinds, from left to right.
+#[rustfmt::skip]
+pub const KINDS: &[Column<ObjectKind>] = &[
+    Column { by: By::Kind, title: "kind", help: "the library's name of such objects",
+        needs: Needs::Nothing, width: |screen| if screen < 100 { 8 } else { 11 }, left: true, leave: 12, largest_first: false,
+        rank: |one| Rank::Text(&one.item.kind),
+        cell: |one, cells| Row::of(live_or(one.item, Role::Strong), names::start_of(&one.item.kind, cells)) },
+    Column { by: By::Library, title: "library", help: "the library that they are of",
+        needs: Needs::Nothing, width: |_| 10, left: true, leave: 40, largest_first: false,
+        rank: |one| Rank::Text(&one.item.library),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.library, cells)) },
+    Column { by: By::Site, title: "call site of most", help: "the function that made most of those that are there",
+        needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
+        rank: |one| text(most(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
+        cell: |one, cells| most(one).map_or_else(Row::new, |site| call_site(site, cells)) },
+    Column { by: By::Count, title: "live", help: "those that are there, whatever their age",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 12, largest_first: true,
+        rank: |one| counted(one.item.live),
+        cell: |one, _| Row::of(live_or(one.item, Role::Strong), figures::count(one.item.live)) },
+    Column { by: By::Asked, title: "asked", help: "of these: somebody asked for their release, and they are still there",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 13, largest_first: true,
+        rank: |one| counted(one.item.release_asked), cell: |one, _| asked(one.item.release_asked) },
+    Column { by: By::Churn, title: "made/s", help: "made per second over the recent past; – too young to tell",
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 16, largest_first: true,
+        rank: |one| number(one.item.created_per_s), cell: |one, _| pace(one.item.created_per_s) },
+    Column { by: By::Acquired, title: "made", help: "made since the start",
+        needs: Needs::Nothing, width: |_| 7, left: false, leave: 44, largest_first: true,
+        rank: |one| counted(one.item.created),
+        cell: |one, _| Row::of(Role::Muted, figures::count(one.item.created)) },
+    Column { by: By::Oldest, title: "oldest", help: "age of the oldest; – not known",
+        needs: Needs::Nothing, width: |_| 6, left: false, leave: 16, largest_first: true,
+        rank: |one| number(one.item.oldest_s),
+        cell: |one, _| if one.item.live == 0 { Row::new() } else { age(one.item.oldest_s) } },
+    Column { by: By::Bytes, title: "bytes", help: "bytes of their blocks",
+        needs: Needs::Nothing, width: |_| 9, left: false, leave: 14, largest_first: true,
+        rank: |one| counted(one.item.bytes),
+        cell: |one, _| bytes(one.item.bytes, live_or(one.item, Role::Text)) },
+    Column { by: By::Owned, title: "with owned", help: "the same with the objects that they own, of whatever kind",
+        needs: Needs::Nothing, width: |_| 10, left: false, leave: 22, largest_first: true,
+        rank: |one| counted(one.item.all_bytes()),
+        cell: |one, _| bytes(one.item.all_bytes(), live_or(one.item, Role::Text)) },
+    Column { by: By::Growth, title: "growth", help: "bytes per second over the recent past; – too young to tell",
+        needs: Needs::Nothing, width: |_| 11, left: false, leave: 24, largest_first: true,
+        rank: |one| number(growth(one)), cell: |one, _| rate(growth(one), format::bytes_per_s) },
+    Column { by: By::Queued, title: "queued", help: "bytes that wait in them, where their layout is known; ≥ not all were looked into",
+        needs: Needs::Known, width: |_| 11, left: false, leave: 30, largest_first: true,
+        rank: |one| number(one.item.queued_bytes.map(|bytes| bytes as f64)),
+        cell: |one, _| summed(one, one.item.queued_bytes.map(format::bytes)) },
+    Column { by: By::Pending, title: "pending", help: "those that wait for something to happen; ≥ not all were looked into",
+        needs: Needs::Known, width: |_| 9, left: false, leave: 32, largest_first: true,
+        rank: |one| number(one.item.pending.map(|pending| pending as f64)),
+        cell: |one, _| summed(one, one.item.pending.map(figures::count)) },
+];
+
+/// Every column of single objects, from left to right.
+#[rustfmt::skip]
+pub const OBJECTS: &[Column<Object>] = &[
+    Column { by: By::Pid, title: "pid", help: "process id of the target",
+        needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 16, largest_first: false,
+        rank: |one| Rank::Number(f64::from(one.item.pid)),
+        cell: |one, _| Row::of(Role::Muted, one.item.pid.to_string()) },
+    Column { by: By::Kind, title: "kind", help: "the library's name of such objects",
+        needs: Needs::Nothing, width: |screen| if screen < 100 { 8 } else { 11 }, left: true, leave: 12, largest_first: false,
+        rank: |one| Rank::Text(&one.item.kind),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.kind, cells)) },
+    Column { by: By::Address, title: "address", help: "its handle: where it is in the target's memory",
+        needs: Needs::Nothing, width: |_| 14, left: true, leave: 12, largest_first: false,
+        rank: |one| number(address(&one.item.address)),
+        cell: |one, cells| Row::of(Role::Text, names::middle(&one.item.address, cells)) },
+    Column { by: By::Label, title: "label", help: "what it is best known by: its name, its callback, its type",
+        needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
+        rank: |one| text(one.item.label.as_deref()),
+        cell: |one, cells| one.item.label.as_ref().map_or_else(Row::new, |label| Row::of(Role::Strong, names::function(label, cells))) },
+    Column { by: By::State, title: "state", help: "live, or asked: how long ago somebody asked for its release",
+        needs: Needs::Nothing, width: |_| 12, left: true, leave: 12, largest_first: true,
+        rank: |one| number(one.item.release_asked_s), cell: |one, _| state(one.item) },
+    Column { by: By::Age, title: "age", help: "time since it was made",
+        needs: Needs::Nothing, width: |_| 6, left: false, leave: 12, largest_first: true,
+        rank: |one| Rank::Number(one.item.age_s), cell: |one, _| age(Some(one.item.age_s)) },
+    Column { by: By::Fd, title: "fd", help: "descriptor that it works on",
+        needs: Needs::Known, width: |_| 6, left: false, leave: 18, largest_first: false,
+        rank: |one| number(one.item.fd.map(f64::from)),
+        cell: |one, _| one.item.fd.map_or_else(Row::new, |fd| Row::of(Role::Text, fd.to_string())) },
+    Column { by: By::Peer, title: "peer", help: "who is at the other end of that descriptor",
+        needs: Needs::Known, width: |screen| if screen < 140 { 16 } else { 22 }, left: true, leave: 20, largest_first: false,
+        rank: |one| text(one.item.peer.as_deref()),
+        cell: |one, cells| one.item.peer.as_ref().map_or_else(Row::new, |peer| Row::of(Role::Text, names::middle(peer, cells))) },
+    Column { by: By::Bytes, title: "bytes", help: "bytes of its block",
+        needs: Needs::Nothing, width: |_| 9, left: false, leave: 14, largest_first: true,
+        rank: |one| counted(one.item.bytes), cell: |one, _| bytes(one.item.bytes, Role::Text) },
+    Column { by: By::Owned, title: "with owned", help: "the same with the objects that it owns, of whatever kind",
+        needs: Needs::Nothing, width: |_| 10, left: false, leave: 26, largest_first: true,
+        rank: |one| counted(one.item.all_bytes()), cell: |one, _| bytes(one.item.all_bytes(), Role::Text) },
+    Column { by: By::Queued, title: "queued", help: "bytes that wait in it; – its layout is not known",
+        needs: Needs::Known, width: |_| 9, left: false, leave: 20, largest_first: true,
+        rank: |one| number(one.item.queued_bytes.map(|bytes| bytes as f64)),
+        cell: |one, _| one.item.queued_bytes.map_or_else(|| known(Role::Text, None), |queued| bytes(queued, Role::Text)) },
+    Column { by: By::Pending, title: "pending", help: "whether it waits for something to happen; – its layout is not known",
+        needs: Needs::Known, width: |_| 7, left: false, leave: 24, largest_first: true,
+        rank: |one| number(one.item.pending.map(|pending| f64::from(u8::from(pending)))),
+        cell: |one, _| known(Role::Text, one.item.pending.map(|pending| if pending { "yes" } else { "no" }.to_owned())) },
+    Column { by: By::References, title: "refs", help: "references to it; – its layout is not known",
+        needs: Needs::Known, width: |_| 5, left: false, leave: 22, largest_first: true,
+        rank: |one| number(one.item.references.map(|number| number as f64)),
+        cell: |one, cells| known(Role::Text, one.item.references.map(|number| names::start_of(&figures::count(number), cells))) },
+    Column { by: By::Owner, title: "owner", help: "handle of the object that owns it",
+        needs: Needs::Known, width: |_| 14, left: true, leave: 28, largest_first: false,
+        rank: |one| number(one.item.owner.as_deref().and_then(address)),
+        cell: |one, cells| one.item.owner.as_ref().map_or_else(Row::new, |owner| Row::of(Role::Muted, names::middle(owner, cells))) },
+    Column { by: By::Site, title: "made by", help: "the function that made it",
+        needs: Needs::Nothing, width: |screen| screen / 5, left: true, leave: 22, largest_first: false,
+        rank: |one| text(maker(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
+        cell: |one, cells| maker(one).map_or_else(|| Row::of(Role::Muted, UNKNOWN), |site| call_site(site, cells)) },
+];
+
+/// The call site that made most of a kind.
+fn most<'a>(one: &Entry<'a, ObjectKind>) -> Option<&'a Site> {
+    one.scene.site(one.item.site?)
+}
+
+fn maker<'a>(one: &Entry<'a, Object>) -> Option<&'a Site> {
+    one.scene.site(one.item.site)
+}
+
+/// Of a kind of which nothing is left, no figure is to be looked at first.
+const fn live_or(kind: &ObjectKind, role: Role) -> Role {
+    if kind.live == 0 { Role::Muted } else { role }
+}
+
+/// None is worth less to the eye.
+fn asked(number: u64) -> Row {
+    let role = if number == 0 { Role::Muted } else { Role::Doubtful };
+    Row::of(role, figures::count(number))
+}
+
+fn bytes(number: u64, role: Role) -> Row {
+    Row::of(if number == 0 { Role::Muted } else { role }, format::bytes(number))
+}
+
+fn growth(one: &Entry<'_, ObjectKind>) -> Option<f64> {
+    one.scene.digest.growth.get(&Resource::from(one.item.kind.as_str())).copied()
+}
+
+/// A sum over the table, which may not have all of them.
+fn summed(one: &Entry<'_, ObjectKind>, number: Option<String>) -> Row {
+    let all = one.scene.report.objects.as_ref().is_some_and(|objects| objects.has_all(one.item));
+    match number {
+        None => Row::new(),
+        Some(number) if all => Row::of(Role::Text, number),
+        Some(number) => Row::of(Role::Text, format!("≥ {number}")),
+    }
+}
+
+fn state(one: &Object) -> Row {
+    match one.release_asked_s {
+        Some(since_s) => Row::of(Role::Doubtful, format!("asked {}", format::seconds(since_s))),
+        None => Row::of(Role::Muted, "live"),
+    }
+}
+
+/// An address as a number, for the order.
+fn address(text: &str) -> Option<f64> {
+    let digits = text.strip_prefix("0x")?;
+    u64::from_str_radix(digits, 16).ok().map(|address| address as f64)
+}

@@ -1,0 +1,96 @@
+//! What is known of the object or the kind of objects under the cursor, above its call site.
+//!
+//! Pure; takes the state, hands on rows. Columns that a narrow table leaves out are told here.
+
+use super::{Role, Row, Segment};
+use crate::{
+    format,
+    report::{Object, ObjectKind},
+    tui::{
+        figures,
+        lists::{List, Listed},
+        names,
+        state::ViewState,
+    },
+};
+
+/// At most so many lines, and an empty one below; none where the cursor is on something else.
+pub(super) fn rows(state: &ViewState, width: usize) -> Vec<Row> {
+    let Some(parts) = parts(state) else { return Vec::new() };
+    let mut rows = Vec::new();
+    let mut row = Row::of(Role::Text, " ");
+    let room = width.saturating_sub(1);
+    for Segment { row: part, .. } in parts {
+        if row.width() > 1 && row.width() + part.width() + 3 > room {
+            rows.push(row);
+            row = Row::of(Role::Text, " ");
+        }
+        let gap = if row.width() > 1 { "   " } else { "" };
+        row = row.with(Role::Text, gap).and(part);
+    }
+    rows.push(row);
+    rows.truncate(MOST);
+    rows.push(Row::new());
+    rows
+}
+
+/// Lines that leave room for the stack.
+const MOST: usize = 3;
+
+fn parts(state: &ViewState) -> Option<Vec<Segment>> {
+    let scene = state.scene()?;
+    let at = *state.at.order.get(state.at.cursor)?;
+    match state.list {
+        List::Kinds => Some(of_kind(ObjectKind::get(&scene, at)?)),
+        List::Objects => Some(of_object(Object::get(&scene, at)?)),
+        _ => None,
+    }
+}
+
+fn part(title: &str, role: Role, text: &str) -> Segment {
+    let row =
+        Row::of(Role::Muted, if title.is_empty() { String::new() } else { format!("{title} ") });
+    Segment { rank: 0, row: row.with(role, names::start_of(text, LONGEST)) }
+}
+
+/// Cells of one part at most.
+const LONGEST: usize = 48;
+
+fn of_kind(kind: &ObjectKind) -> Vec<Segment> {
+    let mut parts = vec![part("library", Role::Text, &kind.library)];
+    if !kind.sentence.is_empty() {
+        parts.push(part("", Role::Text, &kind.sentence));
+    }
+    parts.push(part("made", Role::Text, &figures::count(kind.created)));
+    parts.push(part("gone", Role::Text, &figures::count(kind.destroyed)));
+    if kind.release_asked > 0 {
+        parts.push(part("release asked", Role::Doubtful, &figures::count(kind.release_asked)));
+    }
+    if kind.owned_bytes > 0 {
+        parts.push(part("owns", Role::Text, &format::bytes(kind.owned_bytes)));
+    }
+    parts
+}
+
+fn of_object(one: &Object) -> Vec<Segment> {
+    let mut parts = vec![match one.release_asked_s {
+        Some(since_s) => {
+            part("release asked", Role::Doubtful, &format!("{} ago", format::seconds(since_s)))
+        }
+        None => part("", Role::Text, "live"),
+    }];
+    let known = [
+        ("", one.label.clone(), Role::Strong),
+        ("fd", one.fd.map(|fd| fd.to_string()), Role::Text),
+        ("peer", one.peer.clone(), Role::Text),
+        ("connection", one.connection.map(|number| number.to_string()), Role::Text),
+        ("owner", one.owner.clone(), Role::Text),
+        ("owns", (one.owned_bytes > 0).then(|| format::bytes(one.owned_bytes)), Role::Text),
+        ("references", one.references.map(figures::count), Role::Text),
+        ("queued", one.queued_bytes.map(format::bytes), Role::Text),
+        ("pending", one.pending.map(|yes| if yes { "yes" } else { "no" }.to_owned()), Role::Text),
+    ];
+    let known = known.into_iter().filter_map(|(title, text, role)| Some((title, text?, role)));
+    parts.extend(known.map(|(title, text, role)| part(title, role, &text)));
+    parts
+}
