@@ -12,6 +12,7 @@ mod light;
 mod members;
 mod naming;
 mod objects;
+mod parts;
 mod probed;
 
 use std::{
@@ -144,8 +145,16 @@ impl Assembly {
         self.history.push(snapshot);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
+        let parts = parts::of(snapshot.sites.iter(), |site| self.object_kind(site).is_some());
+        let owned = |site: &SiteFigures| {
+            let known = snapshot.objects.as_ref().and_then(|all| all.sites.get(&site.number));
+            let objects = known.map_or(0, |known| known.owned.bytes);
+            objects + parts.get(&site.number).copied().unwrap_or(0)
+        };
         order.sort_unstable_by_key(|site| {
-            let size = (site.aged.bytes, site.aged.count, site.acquired.bytes);
+            // What an object owns comes behind it.
+            let bytes = site.aged.bytes + owned(site);
+            let size = (bytes, site.aged.count, site.acquired.bytes);
             (std::cmp::Reverse(size), site.number)
         });
         self.name(&order, snapshot.last);
@@ -176,7 +185,7 @@ impl Assembly {
             modules,
             light,
             fds,
-            objects: self.objects(snapshot),
+            objects: self.objects(snapshot, &parts),
             connections: self.connections(snapshot),
         }
     }

@@ -47,7 +47,12 @@ impl Assembly {
     }
 
     /// What there is of objects, if they are traced.
-    pub(super) fn objects(&mut self, snapshot: &Snapshot) -> Option<report::Objects> {
+    /// `parts` are the bytes of blocks that were acquired while they were made, by call site.
+    pub(super) fn objects(
+        &mut self,
+        snapshot: &Snapshot,
+        parts: &HashMap<u32, u64>,
+    ) -> Option<report::Objects> {
         let seen = snapshot.objects.as_ref()?;
         let kinds: HashMap<u32, Arc<ObjectKind>> = snapshot
             .sites
@@ -59,7 +64,16 @@ impl Assembly {
             .iter()
             .filter_map(|one| Some(self.object(one, kinds.get(&one.block.site)?, snapshot)))
             .collect();
-        Some(report::Objects { kinds: self.object_kinds(snapshot, &kinds, &table), table })
+        let mut rows = self.object_kinds(snapshot, &kinds, &table);
+        for (site, bytes) in parts {
+            let kind = kinds.get(site);
+            let row = rows.iter_mut().find(|row| kind.is_some_and(|kind| *kind.name == *row.kind));
+            if let Some(row) = row {
+                row.owned_bytes += bytes;
+            }
+        }
+        rows.sort_by_key(|row| Reverse((row.bytes + row.owned_bytes, row.live)));
+        Some(report::Objects { kinds: rows, table })
     }
 
     fn object_kinds(
@@ -99,17 +113,14 @@ impl Assembly {
                 *row.pending.get_or_insert(0) += u64::from(pending);
             }
         }
-        let mut rows: Vec<report::ObjectKind> = rows
-            .into_iter()
+        rows.into_iter()
             .map(|(name, (mut row, _))| {
                 let course = self.things.made.entry(name).or_default();
                 course.push(at_s, row.created as f64);
                 row.created_per_s = course.slope();
                 row
             })
-            .collect();
-        rows.sort_by_key(|row| Reverse((row.bytes + row.owned_bytes, row.live)));
-        rows
+            .collect()
     }
 
     fn object(&mut self, one: &Shown, kind: &ObjectKind, snapshot: &Snapshot) -> report::Object {

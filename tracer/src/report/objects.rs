@@ -32,7 +32,7 @@ pub struct ObjectKind {
     pub created_per_s: Option<f64>,
     /// Bytes of their blocks.
     pub bytes: u64,
-    /// Bytes of the objects that they own, those of other kinds included.
+    /// Bytes of what they own: objects, those of other kinds included, and blocks that were acquired while they were made.
     pub owned_bytes: u64,
     /// Age of the oldest, seconds; `null` when there is none, or it is not known.
     pub oldest_s: Option<f64>,

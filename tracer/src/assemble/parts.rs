@@ -1,0 +1,89 @@
+//! Blocks that were acquired while an object was made: parts of it. Told by their stacks, in which the maker's caller and
+//! all that called it stand behind the maker's own frames.
+
+use std::collections::HashMap;
+
+use crate::{collect::snapshot::SiteFigures, target::Pid};
+
+/// Outstanding bytes of such blocks, by the number of the call site that made the objects. `is_object` says which call
+/// sites make objects. A block that was acquired within makers within each other is a part of the innermost's object.
+pub(super) fn of<'a>(
+    sites: impl Iterator<Item = &'a SiteFigures> + Clone,
+    is_object: impl Fn(&SiteFigures) -> bool,
+) -> HashMap<u32, u64> {
+    let makers: HashMap<(Option<Pid>, u64), u32> = sites
+        .clone()
+        .filter(|site| is_object(site) && !site.frames.is_empty())
+        .map(|site| ((site.pid, site.frames.iter().rev().fold(0, digest)), site.number))
+        .collect();
+    let mut parts = HashMap::new();
+    if makers.is_empty() {
+        return parts;
+    }
+    for site in sites.filter(|site| site.aged.bytes > 0 && !is_object(site)) {
+        let mut innermost = None;
+        let mut so_far = 0;
+        for frame in site.frames.iter().skip(1).rev() {
+            so_far = digest(so_far, frame);
+            innermost = makers.get(&(site.pid, so_far)).or(innermost);
+        }
+        if let Some(maker) = innermost {
+            *parts.entry(*maker).or_default() += site.aged.bytes;
+        }
+    }
+    parts
+}
+
+/// The digest of a stack with one more frame, from the outermost inwards.
+fn digest(so_far: u64, frame: &u64) -> u64 {
+    (so_far.rotate_left(9) ^ frame).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tracer_common::{descriptor::Sort, stack::StackEnd};
+
+    use super::*;
+    use crate::collect::{connections::LeftBehind, ledger::Sum};
+
+    fn site(number: u32, detail: u8, frames: &[u64]) -> SiteFigures {
+        SiteFigures {
+            number,
+            pid: Some(Pid(1)),
+            probe: Some(0),
+            sort: Sort::Unknown,
+            detail,
+            frames: Arc::from(frames),
+            end: StackEnd::Bottom,
+            former: false,
+            origin: None,
+            acquired: Sum::default(),
+            inherited: Sum::default(),
+            released: Sum::default(),
+            outstanding: Sum::default(),
+            aged: Sum { count: 1, bytes: 1 << number },
+            ages: None,
+            orphans: LeftBehind::default(),
+            batches: None,
+        }
+    }
+
+    #[test]
+    fn a_block_belongs_to_the_innermost_maker_that_it_was_acquired_in() {
+        let sites = [
+            // Made by handler (30), called by main (40), and one within that making.
+            site(0, 1, &[30, 40]),
+            site(1, 1, &[20, 30, 40]),
+            site(2, 0, &[25, 30, 40]),
+            site(3, 0, &[10, 20, 30, 40]),
+            // The handler's own, another caller's, and another process's.
+            site(4, 0, &[30, 40]),
+            site(5, 0, &[25, 31, 40]),
+            SiteFigures { pid: Some(Pid(2)), ..site(6, 0, &[25, 30, 40]) },
+        ];
+        let parts = of(sites.iter(), |site| site.detail == 1);
+        assert_eq!(parts, HashMap::from([(0, 1 << 2), (1, 1 << 3)]));
+    }
+}
