@@ -146,14 +146,10 @@ impl Assembly {
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let parts = parts::of(snapshot.sites.iter(), |site| self.object_kind(site).is_some());
-        let owned = |site: &SiteFigures| {
-            let known = snapshot.objects.as_ref().and_then(|all| all.sites.get(&site.number));
-            let objects = known.map_or(0, |known| known.owned.bytes);
-            objects + parts.get(&site.number).copied().unwrap_or(0)
-        };
         order.sort_unstable_by_key(|site| {
-            // What an object owns comes behind it.
-            let bytes = site.aged.bytes + owned(site);
+            // The parts of an object come behind it.
+            let parts = parts.get(&site.number).copied().unwrap_or_default();
+            let bytes = site.aged.bytes + parts.blocks + parts.objects;
             let size = (bytes, site.aged.count, site.acquired.bytes);
             (std::cmp::Reverse(size), site.number)
         });

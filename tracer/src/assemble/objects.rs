@@ -8,7 +8,7 @@ use std::{
 
 use tracer_common::{kind::Kind, stack::INTERRUPTED};
 
-use super::Assembly;
+use super::{Assembly, parts::Parts};
 use crate::{
     analyze::limit::Course,
     collect::{Snapshot, objects::Shown, snapshot::SiteFigures},
@@ -47,11 +47,11 @@ impl Assembly {
     }
 
     /// What there is of objects, if they are traced.
-    /// `parts` are the bytes of blocks that were acquired while they were made, by call site.
+    /// `parts` are those of its objects, by call site.
     pub(super) fn objects(
         &mut self,
         snapshot: &Snapshot,
-        parts: &HashMap<u32, u64>,
+        parts: &HashMap<u32, Parts>,
     ) -> Option<report::Objects> {
         let seen = snapshot.objects.as_ref()?;
         let kinds: HashMap<u32, Arc<ObjectKind>> = snapshot
@@ -65,11 +65,11 @@ impl Assembly {
             .filter_map(|one| Some(self.object(one, kinds.get(&one.block.site)?, snapshot)))
             .collect();
         let mut rows = self.object_kinds(snapshot, &kinds, &table);
-        for (site, bytes) in parts {
+        for (site, of_site) in parts {
             let kind = kinds.get(site);
             let row = rows.iter_mut().find(|row| kind.is_some_and(|kind| *kind.name == *row.kind));
             if let Some(row) = row {
-                row.owned_bytes += bytes;
+                row.owned_bytes += of_site.blocks;
             }
         }
         rows.sort_by_key(|row| Reverse((row.bytes + row.owned_bytes, row.live)));

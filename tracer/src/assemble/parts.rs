@@ -1,26 +1,35 @@
-//! Blocks that were acquired while an object was made: parts of it. Told by their stacks, in which the maker's caller and
-//! all that called it stand behind the maker's own frames.
+//! What was acquired while an object was made: parts of it. Told by the stacks, in which the maker's caller and all that
+//! called it stand behind the maker's own frames.
 
 use std::collections::HashMap;
 
 use crate::{collect::snapshot::SiteFigures, target::Pid};
 
-/// Outstanding bytes of such blocks, by the number of the call site that made the objects. `is_object` says which call
-/// sites make objects. A block that was acquired within makers within each other is a part of the innermost's object.
-pub(super) fn of<'a>(
-    sites: impl Iterator<Item = &'a SiteFigures> + Clone,
+/// Outstanding bytes of parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Parts {
+    /// Of blocks that are no objects themselves.
+    pub(super) blocks: u64,
+    /// Of objects.
+    pub(super) objects: u64,
+}
+
+/// The parts by the number of the call site that made the objects. `is_object` says which call sites make objects. What
+/// was acquired within makers within each other is a part of the innermost's object.
+pub(super) fn of<'site>(
+    sites: impl Iterator<Item = &'site SiteFigures> + Clone,
     is_object: impl Fn(&SiteFigures) -> bool,
-) -> HashMap<u32, u64> {
+) -> HashMap<u32, Parts> {
     let makers: HashMap<(Option<Pid>, u64), u32> = sites
         .clone()
         .filter(|site| is_object(site) && !site.frames.is_empty())
         .map(|site| ((site.pid, site.frames.iter().rev().fold(0, digest)), site.number))
         .collect();
-    let mut parts = HashMap::new();
+    let mut parts = HashMap::<u32, Parts>::new();
     if makers.is_empty() {
         return parts;
     }
-    for site in sites.filter(|site| site.aged.bytes > 0 && !is_object(site)) {
+    for site in sites.filter(|site| site.aged.bytes > 0) {
         let mut innermost = None;
         let mut so_far = 0;
         for frame in site.frames.iter().skip(1).rev() {
@@ -28,7 +37,9 @@ pub(super) fn of<'a>(
             innermost = makers.get(&(site.pid, so_far)).or(innermost);
         }
         if let Some(maker) = innermost {
-            *parts.entry(*maker).or_default() += site.aged.bytes;
+            let parts = parts.entry(*maker).or_default();
+            let sum = if is_object(site) { &mut parts.objects } else { &mut parts.blocks };
+            *sum += site.aged.bytes;
         }
     }
     parts
@@ -84,6 +95,8 @@ mod tests {
             SiteFigures { pid: Some(Pid(2)), ..site(6, 0, &[25, 30, 40]) },
         ];
         let parts = of(sites.iter(), |site| site.detail == 1);
-        assert_eq!(parts, HashMap::from([(0, 1 << 2), (1, 1 << 3)]));
+        let of_first = Parts { blocks: 1 << 2, objects: 1 << 1 };
+        let of_second = Parts { blocks: 1 << 3, objects: 0 };
+        assert_eq!(parts, HashMap::from([(0, of_first), (1, of_second)]));
     }
 }
