@@ -136,6 +136,8 @@ impl Assembly {
         let connections =
             snapshot.connections.iter().flat_map(|all| all.table.iter().chain(&all.recent));
         let mut numbered = connections.filter(|shown| shown.connection.number == Some(number));
+        let connection = numbered.next().filter(|_| number != 0).map(|shown| &shown.connection);
+        let peer = socket.and_then(|open| open.socket.as_ref()?.socket.peer.clone());
         let hex = |address: u64| format!("{address:#x}");
         report::Object {
             pid: pid.0,
@@ -149,8 +151,8 @@ impl Assembly {
             owned_bytes: one.owned.bytes,
             label: self.label(one, kind),
             fd,
-            peer: socket.and_then(|open| open.socket.as_ref()?.socket.peer.clone()),
-            connection: numbered.next().filter(|_| number != 0).map(|shown| shown.connection.id),
+            peer: peer.or_else(|| Some(connection?.peer.as_ref()?.to_string())),
+            connection: connection.map(|connection| connection.id),
             owner: fields.owner.filter(|owner| *owner != 0).or(one.owner).map(hex),
             references: fields.references,
             queued_bytes: fields.queued,

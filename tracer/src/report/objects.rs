@@ -69,7 +69,8 @@ pub struct Object {
     pub label: Option<String>,
     /// Descriptor that it works on; `null` when it has none, or it is not known.
     pub fd: Option<u32>,
-    /// Who is at the other end of that descriptor; `null` when that is not known.
+    /// Who is at the other end of that descriptor, or else of the connection that it was made for; `null` when that is not
+    /// known.
     pub peer: Option<String>,
     /// Number of the connection that it was made for; `null` for none.
     pub connection: Option<u64>,

@@ -53,7 +53,12 @@ pub(super) fn write(
         return Ok(());
     }
     page.line("")?;
-    page.line("objects of libraries: most bytes first")?;
+    let there = objects.kinds.iter().any(|kind| kind.live > 0);
+    page.line(if there {
+        "objects of libraries (asked: somebody asked for their release; bytes: with those of the objects that they own)"
+    } else {
+        "objects of libraries"
+    })?;
     by_kind(objects, &report.sites, page)?;
     gone(objects, page)?;
     asked(objects, report.targets.len() > 1, page)
@@ -66,13 +71,13 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
         return Ok(());
     }
     let shown = || live.iter().take(ROWS);
-    let queued = shown().any(|kind| kind.queued_bytes.is_some());
-    let pending = shown().any(|kind| kind.pending.is_some());
+    let roomy = page.width.is_none_or(|width| width >= ROOMY);
+    let queued = roomy && shown().any(|kind| kind.queued_bytes.is_some());
+    let pending = roomy && shown().any(|kind| kind.pending.is_some());
     let mut partly = false;
-    let mut head =
-        ["kind", "library", "live", "release asked", "created/s", "oldest", "bytes", "with owned"]
-            .map(str::to_owned)
-            .to_vec();
+    let mut head = ["kind", "library", "live", "asked", "created/s", "oldest", "bytes"]
+        .map(str::to_owned)
+        .to_vec();
     head.extend(queued.then(|| "queued".to_owned()));
     head.extend(pending.then(|| "pending".to_owned()));
     let figures = 2..head.len();
@@ -84,7 +89,8 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
         let summed = |number: Option<String>| {
             number.map_or_else(|| "-".to_owned(), |number| least.to_owned() + &number)
         };
-        partly |= !least.is_empty() && (kind.queued_bytes.is_some() || kind.pending.is_some());
+        partly |= !least.is_empty()
+            && (queued && kind.queued_bytes.is_some() || pending && kind.pending.is_some());
         let mut row = vec![
             kind.kind.clone(),
             kind.library.clone(),
@@ -92,7 +98,6 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
             count(kind.release_asked),
             kind.created_per_s.map_or_else(unknown, pace),
             kind.oldest_s.map_or_else(unknown, seconds),
-            bytes(kind.bytes),
             bytes(kind.all_bytes()),
         ];
         row.extend(queued.then(|| summed(kind.queued_bytes.map(bytes))));
@@ -111,6 +116,9 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
     }
     Ok(())
 }
+
+/// From this width on there is room for what only some kinds have.
+const ROOMY: usize = 100;
 
 /// The function that made most of those that are there.
 fn place(kind: &ObjectKind, sites: &[Site]) -> String {

@@ -84,7 +84,7 @@ pub const OBJECTS: &[Column<Object>] = &[
     Column { by: By::Label, title: "label", help: "what it is best known by: its name, its callback, its type",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.label.as_deref()),
-        cell: |one, cells| one.item.label.as_ref().map_or_else(Row::new, |label| Row::of(Role::Strong, names::function(label, cells))) },
+        cell: |one, cells| one.item.label.as_ref().map_or_else(Row::new, |label| Row::of(Role::Strong, short(label, cells))) },
     Column { by: By::State, title: "state", help: "live, or asked: how long ago somebody asked for its release",
         needs: Needs::Nothing, width: |_| 12, left: true, leave: 12, largest_first: true,
         rank: |one| number(one.item.release_asked_s), cell: |one, _| state(one.item) },
@@ -95,7 +95,7 @@ pub const OBJECTS: &[Column<Object>] = &[
         needs: Needs::Known, width: |_| 6, left: false, leave: 18, largest_first: false,
         rank: |one| number(one.item.fd.map(f64::from)),
         cell: |one, _| one.item.fd.map_or_else(Row::new, |fd| Row::of(Role::Text, fd.to_string())) },
-    Column { by: By::Peer, title: "peer", help: "who is at the other end of that descriptor",
+    Column { by: By::Peer, title: "peer", help: "who is at the other end of it, or of the connection that the object was made for",
         needs: Needs::Known, width: |screen| if screen < 140 { 16 } else { 22 }, left: true, leave: 20, largest_first: false,
         rank: |one| text(one.item.peer.as_deref()),
         cell: |one, cells| one.item.peer.as_ref().map_or_else(Row::new, |peer| Row::of(Role::Text, names::middle(peer, cells))) },
@@ -170,6 +170,11 @@ fn state(one: &Object) -> Row {
         Some(since_s) => Row::of(Role::Doubtful, format!("asked {}", format::seconds(since_s))),
         None => Row::of(Role::Muted, "live"),
     }
+}
+
+/// A label is a function's name, or a text of which both ends matter: `tcp://10.0.0.20:5557`.
+fn short(label: &str, cells: usize) -> String {
+    if label.contains("::") { names::function(label, cells) } else { names::middle(label, cells) }
 }
 
 /// An address as a number, for the order.
