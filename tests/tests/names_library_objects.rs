@@ -113,9 +113,19 @@ fn leak_is_named_first(library: &str, scene: &str) -> Result<()> {
         report.summary()
     );
     if played.objects.contains_key(&played.scene.kind) {
-        let count = first.get("outstanding_count").and_then(Value::as_u64);
+        // Nearly always one call site; two where the first stacks were cut, as unwind tables were not there yet.
+        let alike = report.list("/sites")?.iter().filter(|site| {
+            kind_of(site).as_deref() == Some(&*played.scene.kind)
+                && is_of(site, &played.scene.function)
+        });
+        let count: u64 =
+            alike.filter_map(|site| site.get("outstanding_count").and_then(Value::as_u64)).sum();
         let expected = count_of_first(&played);
-        ensure!(count == Some(expected), "{expected} in one call site\n{}", report.summary());
+        ensure!(
+            count == expected,
+            "{count} at this function, {expected} true\n{}",
+            report.summary()
+        );
     }
     if played.release_asked > 0 {
         let kinds = report.list("/objects/kinds")?;

@@ -11,10 +11,11 @@ use tracer_common::{
 use crate::{
     call::{Call, raw, read_word},
     loss::{count, lose},
+    making,
     maps::HITS,
-    object,
-    outstanding::{released, resizing, unmapped},
+    outstanding::{released, unmapped},
     remember,
+    resize::resizing,
     ret::fail,
     room, site, unwind,
 };
@@ -127,7 +128,7 @@ fn begin<'thread>(
         lose(Loss::Unreadable);
         return Err(Skip::Lost);
     };
-    let caller = object::caller_of(call, thread, slot, caller);
+    let caller = making::caller_of(call, thread, slot, caller);
     if thread.active != 0 {
         if is_within(call, thread, slot, caller) {
             return Err(Skip::Inner);

@@ -7,13 +7,13 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tracer_common::{
-    attach::{Cookie, Shape},
+    attach::Shape,
     kind::{Extent, Kind, PAGE_BYTES},
     limits::{self, RING_BYTES},
     loss::Loss,
     object::IS_OBJECT,
-    record::{ACQUIRE, Change, MOVE, PERHAPS, RELEASE, RESIZE, RESTORE, RETAG},
-    state::{Key, OLD_ANNOUNCED, OLD_DRAINED, OLD_NONE, OLD_YOUNG, Thread, Young},
+    record::{ACQUIRE, Change, PERHAPS, RELEASE, RETAG},
+    state::{Key, OLD_NONE, Thread, Young},
 };
 
 use crate::{
@@ -53,7 +53,7 @@ pub(crate) fn now_ns() -> u64 {
 
 /// Whether releases of this kind name a range instead of a handle.
 #[inline(always)]
-fn by_range(kind: u8) -> bool {
+pub(crate) fn by_range(kind: u8) -> bool {
     matches!(Kind::from_number(kind).map(Kind::extent), Some(Extent::Range))
 }
 
@@ -65,7 +65,14 @@ pub(crate) fn key(call: &Call, kind: u8, handle: u64) -> Key {
 
 /// Sends a change; `false` when the ring buffer is full.
 #[inline(always)]
-fn send(call: &Call, record: u32, key: &Key, young: &Young, caller: u64, probe: u8) -> bool {
+pub(crate) fn send(
+    call: &Call,
+    record: u32,
+    key: &Key,
+    young: &Young,
+    caller: u64,
+    probe: u8,
+) -> bool {
     let Some(mut entry) = RECORDS.reserve::<Change>(0) else {
         return false;
     };
@@ -135,7 +142,7 @@ pub(crate) fn touched(call: &Call, page: u64, site: u32) {
 
 /// Takes a resource out of the young, `None` when it is not there (any more).
 #[inline(always)]
-fn take(key: &Key) -> Option<Young> {
+pub(crate) fn take(key: &Key) -> Option<Young> {
     // SAFETY: the value is copied at once; only its own release or the collector deletes it, and
     // the deletion below tells whether the copy was ours to make.
     let young = *unsafe { YOUNG.get(key) }?;
@@ -156,13 +163,13 @@ fn take(key: &Key) -> Option<Young> {
 /// Whether a child has a copy of this young resource: it was acquired before its owner's last fork.
 /// The collector must hear of it before it ends, or it could not know of the copy.
 #[inline(always)]
-fn inherited(key: &Key, young: &Young) -> bool {
+pub(crate) fn inherited(key: &Key, young: &Young) -> bool {
     FORKS.get(key.pid & (limits::FORKS - 1)).is_some_and(|after| young.position < *after)
 }
 
 /// Sends a release, or leaves a doubt where it got lost.
 #[inline(always)]
-fn send_release(call: &Call, record: u32, key: &Key, size: u64, caller: u64) {
+pub(crate) fn send_release(call: &Call, record: u32, key: &Key, size: u64, caller: u64) {
     let position = position();
     let young = Young { size, time_ns: now_ns(), position, site: 0, connection: 0 };
     if !send(call, record, key, &young, caller, call.cookie.probe()) {
@@ -288,125 +295,6 @@ pub(crate) fn released(call: &Call, handle: u64) {
 pub(crate) fn unmapped(call: &Call, start: u64, length: u64, caller: u64) {
     let key = key(call, call.cookie.kind(), start);
     send_release(call, RELEASE, &key, length, caller);
-}
-
-/// A resize begins: its old resource may be gone before the function returns, so it leaves now.
-#[inline(always)]
-pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u64) {
-    thread.old_state = OLD_NONE;
-    thread.old_handle = handle;
-    thread.moving = 0;
-    if handle == 0 {
-        return;
-    }
-    let kind = call.cookie.kind();
-    let key = key(call, kind, handle);
-    if !by_range(kind) {
-        if let Some(young) = take(&key) {
-            thread.moving = u32::from(young.site & IS_OBJECT != 0);
-            let announced = inherited(&key, &young)
-                && send(call, ACQUIRE, &key, &young, thread.caller, call.cookie.probe());
-            if !announced {
-                thread.old = young;
-                thread.old_state = OLD_YOUNG;
-                return;
-            }
-        }
-        // SAFETY: only asked whether it is there.
-        if unsafe { OBJECTS.get(key) }.is_some() {
-            thread.moving = 1;
-            thread.old.position = position();
-            thread.old_state = OLD_DRAINED;
-            return;
-        }
-    }
-    send_release(call, RESIZE, &key, length, thread.caller);
-    thread.old_state = OLD_ANNOUNCED;
-}
-
-/// The resize has succeeded: the old resource is gone for good, and the new one belongs to the connection of the old one,
-/// where that is known. An object goes on at its new place.
-#[inline(always)]
-pub(crate) fn resized(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
-    if thread.moving != 0 {
-        move_object(call, thread, cookie, handle);
-        thread.old_state = OLD_NONE;
-        return;
-    }
-    let mut connection = thread.serving;
-    if thread.old_state == OLD_YOUNG {
-        connection = thread.old.connection;
-        died(thread.old.site, thread.old.size);
-    }
-    thread.old_state = OLD_NONE;
-    acquired(call, thread, connection, cookie.kind(), cookie.probe(), handle);
-}
-
-/// An object's block was resized.
-#[inline(never)]
-fn move_object(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
-    let (state, kind, probe) = (thread.old_state, cookie.kind(), cookie.probe());
-    let (from, to) = (key(call, kind, thread.old_handle), key(call, kind, handle));
-    // SAFETY: copied at once.
-    let known = match unsafe { OBJECTS.get(from) } {
-        Some(object) => {
-            thread.object = *object;
-            true
-        }
-        None => false,
-    };
-    if state == OLD_DRAINED {
-        let young = Young { size: thread.size, position: thread.old.position, ..Young::default() };
-        if !send(call, MOVE, &to, &young, thread.old_handle, probe) {
-            lose(Loss::AcquireDropped);
-        }
-    } else {
-        let old = &thread.old;
-        let (time_ns, site, connection) = if state == OLD_YOUNG {
-            (old.time_ns, old.site, old.connection)
-        } else if known {
-            (thread.object.time_ns, thread.object.site | IS_OBJECT, thread.serving)
-        } else {
-            (now_ns(), thread.site, thread.serving)
-        };
-        let young = Young { size: thread.size, time_ns, position: position(), site, connection };
-        keep(call, &to, &young, thread.caller, probe);
-    }
-    if known && from.handle != to.handle {
-        _ = OBJECTS.insert(to, &thread.object, 0);
-        _ = OBJECTS.remove(&from);
-    }
-}
-
-/// The resize was to nothing, and has released its resource.
-#[inline(always)]
-pub(crate) fn resized_away(call: &Call, thread: &mut Thread, kind: u8) {
-    let state = thread.old_state;
-    thread.old_state = OLD_NONE;
-    if state == OLD_YOUNG {
-        died(thread.old.site & !IS_OBJECT, thread.old.size);
-    }
-    if thread.moving != 0 {
-        let key = key(call, kind, thread.old_handle);
-        _ = OBJECTS.remove(&key);
-        if state == OLD_DRAINED {
-            send_release(call, RELEASE, &key, 0, 0);
-        }
-    }
-}
-
-/// The resize has failed: the old resource is as it was.
-#[inline(always)]
-pub(crate) fn restored(call: &Call, thread: &mut Thread, kind: u8, probe: u8) {
-    let key = key(call, kind, thread.old_handle);
-    if thread.old_state == OLD_YOUNG {
-        keep(call, &key, &thread.old, thread.caller, probe);
-    } else if thread.old_state == OLD_ANNOUNCED
-        && !send(call, RESTORE, &key, &Young { position: position(), ..Young::default() }, 0, probe)
-    {
-        lose(Loss::AcquireDropped);
-    }
-    thread.old_state = OLD_NONE;
 }
 
 /// Whether `returned` says that a function of this shape failed.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Notes what the walk begins with, its registers being set, `first` its first frame, the memory map in `state`, and the
-/// return addresses that makers' probes hide (`object::chain_of`).
+/// return addresses that makers' probes hide (`making::chain_of`).
 #[inline(always)]
 pub(crate) fn begin(
     walk: &mut Walk,

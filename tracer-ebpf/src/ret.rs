@@ -16,7 +16,8 @@ use crate::{
     loss::{count, lose},
     maps::FAILED,
     object,
-    outstanding::{acquired, failed, resized, resized_away, restored},
+    outstanding::{acquired, failed},
+    resize::{resized, resized_away, restored},
 };
 
 /// The outcome of the call that the thread is in, by a return probe.

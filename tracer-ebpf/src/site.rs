@@ -22,6 +22,7 @@ use crate::{
     call::{Call, raw},
     entry::is_hijacked,
     loss::lose,
+    making,
     maps::{FREE_SITES, RECORDS, SITES, UNWINDER},
     object, remember,
     unwind::{self, opaque},
@@ -102,7 +103,7 @@ fn frame(walk: &Walk) -> u64 {
 /// The walk is where it begins.
 #[inline(always)]
 pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32, u32)) {
-    let chain = object::chain_of(thread);
+    let chain = making::chain_of(thread);
     let walk = &mut thread.walk;
     walk.address = start.address;
     walk.back = start.back;
@@ -210,7 +211,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
             return outcome - 1;
         }
         if is_hijacked(seen, thread.walk.address) {
-            let address = object::original(thread, thread.walk.rsp.wrapping_sub(8));
+            let address = making::original(thread, thread.walk.rsp.wrapping_sub(8));
             if address != 0 {
                 thread.walk.address = address;
             } else if seen.trampoline != 0 {

@@ -145,7 +145,7 @@ impl Assembly {
         self.history.push(snapshot);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
-        let parts = parts::of(snapshot.sites.iter(), |site| self.object_kind(site).is_some());
+        let parts = parts::of(&snapshot.sites, |site| self.object_kind(site).is_some());
         order.sort_unstable_by_key(|site| {
             // The parts of an object come behind it.
             let parts = parts.get(&site.number).copied().unwrap_or_default();

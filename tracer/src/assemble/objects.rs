@@ -209,7 +209,7 @@ fn fields(one: &Shown, kind: &ObjectKind) -> Fields {
                 fields.fd = u32::try_from(number).ok().filter(|fd| i32::try_from(*fd).is_ok());
             }
             FieldRole::Queued => {
-                fields.queued = Some(number).filter(|queued| *queued < MOST_QUEUED)
+                fields.queued = Some(number).filter(|queued| *queued < MOST_QUEUED);
             }
             FieldRole::References => {
                 fields.references =

@@ -16,23 +16,23 @@ pub(super) struct Parts {
 
 /// The parts by the number of the call site that made the objects. `is_object` says which call sites make objects. What
 /// was acquired within makers within each other is a part of the innermost's object.
-pub(super) fn of<'site>(
-    sites: impl Iterator<Item = &'site SiteFigures> + Clone,
+pub(super) fn of(
+    sites: &[SiteFigures],
     is_object: impl Fn(&SiteFigures) -> bool,
 ) -> HashMap<u32, Parts> {
     let makers: HashMap<(Option<Pid>, u64), u32> = sites
-        .clone()
+        .iter()
         .filter(|site| is_object(site) && !site.frames.is_empty())
-        .map(|site| ((site.pid, site.frames.iter().rev().fold(0, digest)), site.number))
+        .map(|site| ((site.pid, site.frames.iter().rev().copied().fold(0, digest)), site.number))
         .collect();
     let mut parts = HashMap::<u32, Parts>::new();
     if makers.is_empty() {
         return parts;
     }
-    for site in sites.filter(|site| site.aged.bytes > 0) {
+    for site in sites.iter().filter(|site| site.aged.bytes > 0) {
         let mut innermost = None;
         let mut so_far = 0;
-        for frame in site.frames.iter().skip(1).rev() {
+        for frame in site.frames.iter().skip(1).rev().copied() {
             so_far = digest(so_far, frame);
             innermost = makers.get(&(site.pid, so_far)).or(innermost);
         }
@@ -46,7 +46,7 @@ pub(super) fn of<'site>(
 }
 
 /// The digest of a stack with one more frame, from the outermost inwards.
-fn digest(so_far: u64, frame: &u64) -> u64 {
+fn digest(so_far: u64, frame: u64) -> u64 {
     (so_far.rotate_left(9) ^ frame).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
@@ -94,7 +94,7 @@ mod tests {
             site(5, 0, &[25, 31, 40]),
             SiteFigures { pid: Some(Pid(2)), ..site(6, 0, &[25, 30, 40]) },
         ];
-        let parts = of(sites.iter(), |site| site.detail == 1);
+        let parts = of(&sites, |site| site.detail == 1);
         let of_first = Parts { blocks: 1 << 2, objects: 1 << 1 };
         let of_second = Parts { blocks: 1 << 3, objects: 0 };
         assert_eq!(parts, HashMap::from([(0, of_first), (1, of_second)]));

@@ -12,6 +12,10 @@ pub enum Forget {
 }
 
 /// What was asked for.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "questions that have nothing to do with each other"
+)]
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
     /// Younger resources are not counted as outstanding.

@@ -3,7 +3,7 @@
 //!
 //! Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tracer_common::{
     kind::Kind,
@@ -161,11 +161,11 @@ fn owned(live: &[(Handle, Block, &Object)]) -> Owned {
         .map(|(handle, _, object)| ((handle.pid, object.making), *handle))
         .collect();
     let heap = |pid, value| Handle { pid, kind: Kind::Heap, value };
-    let there: HashMap<Handle, ()> = live.iter().map(|(handle, ..)| (*handle, ())).collect();
+    let there: HashSet<Handle> = live.iter().map(|(handle, ..)| *handle).collect();
     let owner = |handle: &Handle, object: &Object| {
         let told = (object.owner != 0).then(|| heap(handle.pid, object.owner));
         let within = || makings.get(&(handle.pid, object.within)).copied();
-        told.filter(|told| there.contains_key(told)).or_else(within).filter(|one| one != handle)
+        told.filter(|told| there.contains(told)).or_else(within).filter(|one| one != handle)
     };
     let owners: HashMap<Handle, Handle> = live
         .iter()

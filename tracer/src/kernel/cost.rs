@@ -14,7 +14,8 @@ use aya::programs::raw_trace_point::RawTracePointLink;
 use super::{
     counted::Counted,
     hold::{Programs, Way},
-    object::{Failed, PACE, Program, program_failed, tracepoint, uprobe},
+    object::{Failed, PACE, program_failed, tracepoint, uprobe},
+    program::Program,
     syscall::new_fd,
 };
 

@@ -19,8 +19,9 @@ use tracer_common::{attach::Cookie, object::Function};
 
 use super::{
     multi::Multi,
-    object::{Failed, Program, program_failed, uprobe},
+    object::{Failed, program_failed, uprobe},
     older::Older,
+    program::Program,
     tables::{OBJECT_FUNCTIONS, Plain},
 };
 
@@ -95,7 +96,7 @@ impl Programs {
     pub fn describe(&mut self, probe: u8, function: Function) -> Result<(), Failed> {
         let missing = Failed::Missing { name: OBJECT_FUNCTIONS };
         let Some(map) = self.ebpf.map_mut(OBJECT_FUNCTIONS) else { return Err(missing) };
-        let mut functions: Array<_, Plain<Function>> = map.try_into().map_err(|_| missing)?;
+        let mut functions: Array<_, Plain<Function>> = map.try_into().map_err(|_wrong| missing)?;
         functions.set(probe.into(), Plain(function), 0).map_err(|error| Failed::Map {
             map: OBJECT_FUNCTIONS.to_owned(),
             source: std::io::Error::other(error),

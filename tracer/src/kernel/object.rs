@@ -26,6 +26,7 @@ use super::{
     multi::Multi,
     offsets,
     older::{self, Older},
+    program::Program,
     syscall,
     tables::{self, Tables},
     touch,
@@ -39,72 +40,6 @@ const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
 #[repr(C, align(8))]
 struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/leaktrace-x86_64.bpf.o"));
-
-/// The programs that can be attached to functions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// Entry of an acquiring function.
-    AcquireEntry,
-    /// Entry of a resizing function.
-    ResizeEntry,
-    /// Entry of a releasing function.
-    ReleaseEntry,
-    /// Return of an acquiring or resizing function.
-    CallReturn,
-    /// A return instruction of such a function.
-    ReturnEntry,
-    /// Entry of a function that makes or places an object.
-    ObjectEntry,
-    /// Return of one that makes an object.
-    ObjectReturn,
-    /// A return instruction of it.
-    ObjectReturnEntry,
-    /// Entry of a function that says something of an object.
-    ObjectNote,
-    /// Entry, doing nothing.
-    BareEntry,
-    /// Return, doing nothing.
-    BareReturn,
-}
-
-impl Program {
-    pub(super) const ALL: [Self; 11] = [
-        Self::AcquireEntry,
-        Self::ResizeEntry,
-        Self::ReleaseEntry,
-        Self::CallReturn,
-        Self::ReturnEntry,
-        Self::ObjectEntry,
-        Self::ObjectReturn,
-        Self::ObjectReturnEntry,
-        Self::ObjectNote,
-        Self::BareEntry,
-        Self::BareReturn,
-    ];
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::AcquireEntry => "acquire_entry",
-            Self::ResizeEntry => "resize_entry",
-            Self::ReleaseEntry => "release_entry",
-            Self::CallReturn => "call_return",
-            Self::ReturnEntry => "return_entry",
-            Self::ObjectEntry => "object_entry",
-            Self::ObjectReturn => "object_return",
-            Self::ObjectReturnEntry => "object_return_entry",
-            Self::ObjectNote => "object_note",
-            Self::BareEntry => "bare_entry",
-            Self::BareReturn => "bare_return",
-        }
-    }
-}
-
-impl Program {
-    /// Whether it is told of returns by the kernel.
-    pub(super) const fn is_at_return(self) -> bool {
-        matches!(self, Self::CallReturn | Self::ObjectReturn | Self::BareReturn)
-    }
-}
 
 /// The program that others go on with, and the map that they find it by.
 const UNWINDER: (&str, &str) = ("take_stack", "UNWINDER");
@@ -221,6 +156,10 @@ impl ProgramLog {
 }
 
 /// What a run needs of the kernel side.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "questions that have nothing to do with each other"
+)]
 #[derive(Clone, Copy, Debug)]
 pub struct Needs {
     /// What the programs are to log.

@@ -137,8 +137,8 @@ pub struct Tables {
     free_sites: Queue<MapData, u32>,
     connections: HashMap<MapData, u64, Plain<[u8; size_of::<Connection>()]>>,
     free_connections: Queue<MapData, u32>,
-    objects: MapData,
-    object_room: batch::Room<Key, Object>,
+    pub(super) objects: MapData,
+    pub(super) object_room: batch::Room<Key, Object>,
     records: RingBuf<MapData>,
     unwind_pages: Array<MapData, Plain<Page>>,
     rules: Array<MapData, Plain<Rule>>,
@@ -149,10 +149,10 @@ pub struct Tables {
     pub(super) hits: PerCpuArray<MapData, u64>,
     pub(super) failed: PerCpuArray<MapData, u64>,
     pub(super) pace: PerCpuArray<MapData, u64>,
-    threads: HashMap<MapData, u64, u32>,
+    pub(super) threads: HashMap<MapData, u64, u32>,
     /// What stands in them is the programs' own.
-    rooms: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
-    free_rooms: Queue<MapData, u32>,
+    pub(super) rooms: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
+    pub(super) free_rooms: Queue<MapData, u32>,
     /// The kernel leaves out programs that read and write the maps, see [`Undisturbed`].
     undisturbed: bool,
     pub(super) watched: Watched,
@@ -302,18 +302,6 @@ impl Tables {
         batch::take_all(self.young.fd().as_fd(), &mut self.room, taken)
     }
 
-    /// What is known of each object that is there, appended to `seen`.
-    pub fn objects(&mut self, seen: &mut Vec<(Key, Object)>) -> io::Result<()> {
-        let _guard = self.undisturbed();
-        batch::read_all(self.objects.fd().as_fd(), &mut self.object_room, seen)
-    }
-
-    /// Forgets an object.
-    pub fn forget_object(&self, key: &Key) {
-        // It may be gone already.
-        drop(batch::remove(self.objects.fd().as_fd(), key));
-    }
-
     /// Hands each waiting record to `read`, oldest first, at most `most` of them.
     /// Returns how many there were.
     pub fn records(&mut self, most: usize, mut read: impl FnMut(&[u8])) -> usize {
@@ -345,21 +333,6 @@ impl Tables {
             .take(sites)
             .enumerate()
             .for_each(|(site, died)| read(site, died));
-        Ok(())
-    }
-
-    /// Forgets which calls threads are in. Nothing may be recorded meanwhile.
-    pub fn forget_threads(&mut self) -> io::Result<()> {
-        let rooms: Result<Vec<(u64, u32)>, MapError> = self.threads.iter().collect();
-        for (thread, room) in rooms.map_err(io::Error::other)? {
-            // One that has ended meanwhile has left its room itself.
-            if self.threads.remove(&thread).is_ok() {
-                self.rooms
-                    .set(room, Plain([0; size_of::<Thread>()]), 0)
-                    .and_then(|()| self.free_rooms.push(room, 0))
-                    .map_err(io::Error::other)?;
-            }
-        }
         Ok(())
     }
 

@@ -97,7 +97,7 @@ pub(super) fn choose_deeper(code: &[u8], offset: u64, arguments: &[u8]) -> Optio
             && instruction.op0_register() == Register::RSP
         {
             let bytes = instruction.immediate(1);
-            let more = u8::try_from(bytes / 8).ok().filter(|_| bytes % 8 == 0)?;
+            let more = u8::try_from(bytes / 8).ok().filter(|_| bytes.is_multiple_of(8))?;
             words = words.checked_add(more)?;
             continue;
         }

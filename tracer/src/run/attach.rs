@@ -5,15 +5,18 @@
 //! is a failure. Objects that come later are looked at again.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
     path::Path,
 };
 
-use anyhow::Context as _;
 use tracer_common::kind::Kind;
 
-use super::{means, points::Points};
+use super::{
+    libraries::{describe, of_objects},
+    means,
+    points::Points,
+};
 use crate::{
     error::Failure,
     format::file_name,
@@ -27,8 +30,8 @@ use crate::{
     },
     settings::Settings,
     target::{
-        LIBC_NAMES, Pid,
-        mappings::{FileId, MappedObject, Mappings},
+        Pid,
+        mappings::{FileId, Mappings},
         runtime,
     },
 };
@@ -71,19 +74,6 @@ pub(super) struct Listing {
     pub(super) refused: BTreeMap<u8, String>,
     /// The allocators of each target.
     pub(super) allocators: BTreeMap<Pid, Vec<Allocator>>,
-}
-
-fn starts_with_any(object: &MappedObject<'_>, starts: &[&str]) -> bool {
-    let path = object.path.to_string_lossy();
-    starts.iter().any(|start| file_name(&path).starts_with(start))
-}
-
-/// Whether a command that is being loaded has its allocator: its libc, or no loader at all.
-pub(super) fn is_loaded(mappings: &Mappings) -> bool {
-    let objects = mappings.objects();
-    let is_libc = |object: &MappedObject<'_>| starts_with_any(object, &LIBC_NAMES);
-    let loader = |object: &MappedObject<'_>| starts_with_any(object, &["ld-linux", "ld-2."]);
-    !objects.is_empty() && (objects.iter().any(is_libc) || !objects.iter().any(loader))
 }
 
 impl Attached {
@@ -136,7 +126,7 @@ impl Attached {
             return Err(Failure::NoAllocator { pid: pid.0, stripped }.into());
         }
         let (files, _) = self.locate_new(pid, &survey);
-        self.describe(programs)?;
+        describe(programs, &self.probes, &mut self.described)?;
         self.check_wishes(pid)?;
         if !self.put_on_all(programs, pid, &survey).is_empty() {
             return Ok(files);
@@ -170,7 +160,7 @@ impl Attached {
         }
         let survey = self.surveyor.survey(pid, mappings);
         let (files, new) = self.locate_new(pid, &survey);
-        if let Err(error) = self.describe(programs) {
+        if let Err(error) = describe(programs, &self.probes, &mut self.described) {
             log::warn!("objects of libraries that have come later are not traced: {error:#}");
         }
         if new || anew {
@@ -238,20 +228,6 @@ impl Attached {
     /// Whose probes a target's are: its own, or everybody's.
     fn scope(&self, pid: Pid) -> Option<Pid> {
         (!self.everywhere).then_some(pid)
-    }
-
-    /// Tells the programs what the functions do that are about objects of libraries, before the first hit.
-    fn describe(&mut self, programs: &mut Programs) -> anyhow::Result<()> {
-        let new = self.probes.iter().skip(self.described);
-        for probe in new.filter(|probe| probe.place.is_ok()) {
-            if let Some(of) = &probe.function.object {
-                programs
-                    .describe(probe.number, of.function)
-                    .context("could not tell the programs what a library's functions do")?;
-            }
-        }
-        self.described = self.probes.len();
-        Ok(())
     }
 
     /// Puts on what is located and not on. Returns the file names of objects where that was done.
@@ -370,22 +346,6 @@ impl Attached {
             }
         }
     }
-}
-
-/// The functions of a pack that an object defines.
-fn of_objects(pack: &Pack, defined: &[&str]) -> Vec<Function> {
-    let defined: HashSet<&str> = defined.iter().copied().collect();
-    let functions = pack.functions(&|name| defined.contains(name)).into_iter();
-    functions
-        .map(|(name, shape, throws, of)| Function {
-            name: name.into(),
-            kind: Kind::Object,
-            shape,
-            arguments: [0; 3],
-            throws,
-            object: Some(of),
-        })
-        .collect()
 }
 
 /// The kernel's own words.

@@ -15,8 +15,9 @@ use std::{
 };
 
 use super::{
-    attach::{Attached, Listing, is_loaded},
+    attach::{Attached, Listing},
     keeper::Keeper,
+    loading::is_loaded,
 };
 use crate::{
     collect::collector::Request,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{attach::is_loaded, choose::explain, line::spawn};
+use super::{choose::explain, line::spawn, loading::is_loaded};
 use crate::{
     collect::collector::Request,
     report::Exit,

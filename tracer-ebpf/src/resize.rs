@@ -1,0 +1,138 @@
+//! Resizes: the old resource leaves at the beginning, and comes back if there is no new one. An object goes on at its new
+//! place.
+
+use tracer_common::{
+    attach::Cookie,
+    loss::Loss,
+    object::IS_OBJECT,
+    record::{ACQUIRE, MOVE, RELEASE, RESIZE, RESTORE},
+    state::{OLD_ANNOUNCED, OLD_DRAINED, OLD_NONE, OLD_YOUNG, Thread, Young},
+};
+
+use crate::{
+    call::Call,
+    loss::{died, lose},
+    maps::OBJECTS,
+    outstanding::{
+        acquired, by_range, inherited, keep, key, now_ns, position, send, send_release, take,
+    },
+};
+
+/// A resize begins: its old resource may be gone before the function returns, so it leaves now.
+#[inline(always)]
+pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u64) {
+    thread.old_state = OLD_NONE;
+    thread.old_handle = handle;
+    thread.moving = 0;
+    if handle == 0 {
+        return;
+    }
+    let kind = call.cookie.kind();
+    let key = key(call, kind, handle);
+    if !by_range(kind) {
+        if let Some(young) = take(&key) {
+            thread.moving = u32::from(young.site & IS_OBJECT != 0);
+            let announced = inherited(&key, &young)
+                && send(call, ACQUIRE, &key, &young, thread.caller, call.cookie.probe());
+            if !announced {
+                thread.old = young;
+                thread.old_state = OLD_YOUNG;
+                return;
+            }
+        }
+        // SAFETY: only asked whether it is there.
+        if unsafe { OBJECTS.get(key) }.is_some() {
+            thread.moving = 1;
+            thread.old.position = position();
+            thread.old_state = OLD_DRAINED;
+            return;
+        }
+    }
+    send_release(call, RESIZE, &key, length, thread.caller);
+    thread.old_state = OLD_ANNOUNCED;
+}
+
+/// The resize has succeeded: the old resource is gone for good, and the new one belongs to the connection of the old one,
+/// where that is known. An object goes on at its new place.
+#[inline(always)]
+pub(crate) fn resized(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
+    if thread.moving != 0 {
+        move_object(call, thread, cookie, handle);
+        thread.old_state = OLD_NONE;
+        return;
+    }
+    let mut connection = thread.serving;
+    if thread.old_state == OLD_YOUNG {
+        connection = thread.old.connection;
+        died(thread.old.site, thread.old.size);
+    }
+    thread.old_state = OLD_NONE;
+    acquired(call, thread, connection, cookie.kind(), cookie.probe(), handle);
+}
+
+/// An object's block was resized.
+#[inline(never)]
+fn move_object(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
+    let (state, kind, probe) = (thread.old_state, cookie.kind(), cookie.probe());
+    let (from, to) = (key(call, kind, thread.old_handle), key(call, kind, handle));
+    // SAFETY: copied at once.
+    let known = match unsafe { OBJECTS.get(from) } {
+        Some(object) => {
+            thread.object = *object;
+            true
+        }
+        None => false,
+    };
+    if state == OLD_DRAINED {
+        let young = Young { size: thread.size, position: thread.old.position, ..Young::default() };
+        if !send(call, MOVE, &to, &young, thread.old_handle, probe) {
+            lose(Loss::AcquireDropped);
+        }
+    } else {
+        let old = &thread.old;
+        let (time_ns, site, connection) = if state == OLD_YOUNG {
+            (old.time_ns, old.site, old.connection)
+        } else if known {
+            (thread.object.time_ns, thread.object.site | IS_OBJECT, thread.serving)
+        } else {
+            (now_ns(), thread.site, thread.serving)
+        };
+        let young = Young { size: thread.size, time_ns, position: position(), site, connection };
+        keep(call, &to, &young, thread.caller, probe);
+    }
+    if known && from.handle != to.handle {
+        _ = OBJECTS.insert(to, &thread.object, 0);
+        _ = OBJECTS.remove(&from);
+    }
+}
+
+/// The resize was to nothing, and has released its resource.
+#[inline(always)]
+pub(crate) fn resized_away(call: &Call, thread: &mut Thread, kind: u8) {
+    let state = thread.old_state;
+    thread.old_state = OLD_NONE;
+    if state == OLD_YOUNG {
+        died(thread.old.site & !IS_OBJECT, thread.old.size);
+    }
+    if thread.moving != 0 {
+        let key = key(call, kind, thread.old_handle);
+        _ = OBJECTS.remove(&key);
+        if state == OLD_DRAINED {
+            send_release(call, RELEASE, &key, 0, 0);
+        }
+    }
+}
+
+/// The resize has failed: the old resource is as it was.
+#[inline(always)]
+pub(crate) fn restored(call: &Call, thread: &mut Thread, kind: u8, probe: u8) {
+    let key = key(call, kind, thread.old_handle);
+    if thread.old_state == OLD_YOUNG {
+        keep(call, &key, &thread.old, thread.caller, probe);
+    } else if thread.old_state == OLD_ANNOUNCED
+        && !send(call, RESTORE, &key, &Young { position: position(), ..Young::default() }, 0, probe)
+    {
+        lose(Loss::AcquireDropped);
+    }
+    thread.old_state = OLD_NONE;
+}
