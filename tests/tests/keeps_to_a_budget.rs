@@ -33,7 +33,12 @@ fn float(report: &Report, pointer: &str) -> Result<f64> {
 /// Waits until probes are in the code, or are not.
 fn wait_for_probes(pid: u32, there: bool) -> Result<()> {
     let what = if there { "a window opens" } else { "a window closes" };
-    wait_until(what, TURN, || Ok(changed_code(pid)?.is_empty() != there))
+    // While one program gives way to another, its code cannot be read.
+    wait_until(
+        what,
+        TURN,
+        || Ok(changed_code(pid).is_ok_and(|changed| changed.is_empty() != there)),
+    )
 }
 
 /// A report of windows in which nothing went wrong.

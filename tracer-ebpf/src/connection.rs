@@ -233,7 +233,14 @@ fn end(sock: u64, connection: &Connection) -> Option<()> {
     let stream = matches!(socket::family(sock)?, INET | INET6) && socket::protocol(sock)? == TCP;
     let count = |count: Option<u64>| if stream { count.unwrap_or(u64::MAX) } else { u64::MAX };
     let present = socket::state(sock).unwrap_or(0);
-    let state = if connection.ended_ns == 0 { present } else { connection.state };
+    let mut ended_ns = connection.ended_ns;
+    let mut error = connection.error;
+    let state = if ended_ns == 0 { present } else { connection.state };
+    // The kernel has left out the run that would have been told of it: when that was is lost, and nothing else.
+    if stream && ended_ns == 0 && matches!(present, CLOSE_WAIT | CLOSED) {
+        ended_ns = now_ns();
+        error = socket::error(sock);
+    }
     // User space finds out that it is over, where this finds no room.
     let mut entry = RECORDS.reserve::<Disconnected>(0)?;
     entry.write(Disconnected {
@@ -243,9 +250,9 @@ fn end(sock: u64, connection: &Connection) -> Option<()> {
         time_ns: now_ns(),
         bytes_in: count(socket::received(sock)),
         bytes_out: count(socket::sent(sock)),
-        ended_ns: connection.ended_ns,
+        ended_ns,
         state,
-        error: connection.error as u16,
+        error: error as u16,
         present: present as u16,
     });
     entry.submit(NO_WAKEUP);

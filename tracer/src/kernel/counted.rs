@@ -52,6 +52,11 @@ impl Counted {
 /// A program, and what it is called.
 pub(super) type Named = (String, OwnedFd);
 
+/// Runs of it that are left out cost nothing but the moment at which a connection ceased to be established: its state is
+/// looked at once more when it is closed. And they are frequent: it meets the connections of all processes, and an interrupt
+/// that brings in the next change while it runs is not waited for (`docs/decisions/0009-descriptors.md`).
+const HARMLESS: &str = "state_changes";
+
 /// The programs whose runs may be left out.
 pub(super) struct Watched {
     /// How many of each were when last asked.
@@ -66,7 +71,7 @@ impl Watched {
     /// All that `ebpf` has loaded, and `others`.
     pub(super) fn new(ebpf: &Ebpf, others: Vec<Named>) -> io::Result<Self> {
         let mut programs = others;
-        for (name, program) in ebpf.programs() {
+        for (name, program) in ebpf.programs().filter(|(name, _)| *name != HARMLESS) {
             // The others were not wanted.
             if let Ok(fd) = program.fd() {
                 programs.push((name.to_owned(), fd.as_fd().try_clone_to_owned()?));

@@ -4,12 +4,7 @@
 //! lines, reading it takes seconds, and nobody drains meanwhile.
 
 use std::{
-    collections::HashMap,
-    fs::{self, File},
-    io,
-    net::SocketAddr as Address,
-    os::fd::AsFd as _,
-    thread,
+    collections::HashMap, fs::File, io, net::SocketAddr as Address, os::fd::AsFd as _, thread,
 };
 
 use netlink_packet_core::{
@@ -25,7 +20,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::{
     Pid,
-    sockets::{Socket, Traffic, address, tcp_state},
+    sockets::{Socket, Traffic, address, namespace, tcp_state},
 };
 
 /// Bytes taken from the kernel at once: it fills 32 KiB at most.
@@ -53,8 +48,8 @@ fn open(pid: Pid) -> io::Result<Netlink> {
         socket.bind_auto()?;
         Ok(socket)
     };
-    let name = |pid: Pid| fs::read_link(pid.proc_path("ns/net"));
-    if name(pid)? == name(Pid::own())? {
+    let name = namespace(pid);
+    if name.is_some() && name == namespace(Pid::own()) {
         return open();
     }
     let theirs = File::open(pid.proc_path("ns/net"))?;
