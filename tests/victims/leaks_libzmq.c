@@ -250,10 +250,12 @@ static void timer_not_cancelled(long count, int corrected) {
     gone("zmq_timers", 1);
 }
 
-SITE static void *listen_to_events(void *context) {
+SITE static void *listen_to_events(void *context, void *socket, const char *name) {
+    must(zmq_socket_monitor(socket, name, ZMQ_EVENT_ALL) == 0, "zmq_socket_monitor");
     void *events = zmq_socket(context, ZMQ_PAIR);
-    must(events != NULL, "zmq_socket");
-    made("zmq_socket", 1);
+    must(events != NULL && zmq_connect(events, name) == 0, "zmq_socket");
+    /* The library's end, and ours. */
+    made("zmq_socket", 2);
     return events;
 }
 
@@ -273,11 +275,7 @@ static void monitor_not_closed(long count, int corrected) {
         void *socket = open_socket(context, ZMQ_PULL);
         /* The first socket of a context makes its threads, with descriptors of their own. */
         if (at == 0) before = descriptors() - 1;
-        must(zmq_socket_monitor(socket, name, ZMQ_EVENT_ALL) == 0, "zmq_socket_monitor");
-        /* The library's end. */
-        made("zmq_socket", 1);
-        kept[at] = listen_to_events(context);
-        must(zmq_connect(kept[at], name) == 0, "zmq_connect");
+        kept[at] = listen_to_events(context, socket, name);
         must(zmq_socket_monitor(socket, NULL, 0) == 0, "zmq_socket_monitor");
         zmq_close(socket);
         if (corrected) zmq_close(kept[at]);
