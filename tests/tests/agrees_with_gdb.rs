@@ -34,7 +34,10 @@ fn agrees(name: &str) -> Result<()> {
     let pid = service.pid();
     let load = Load::start(&service, program.demand, Duration::from_secs(150))?;
     let scout = Trace::attach(pid, &["-d", "1s"])?.finish()?;
-    let places = gdb::places(pid, &scout)?;
+    let mut places = gdb::places(pid, &scout)?;
+    // An object of a library's that realloc moves keeps the stack of its making.
+    let moves = !scout.list("/objects/kinds")?.is_empty();
+    places.retain(|place| !moves || place.function != "realloc");
     ensure!(!places.is_empty(), "nothing was allocated in a second");
     let trace = Trace::attach(pid, &[])?;
     let stops = gdb::stops(pid, &places, STOPS);

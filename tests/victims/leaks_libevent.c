@@ -165,7 +165,7 @@ static void event_not_removed(long count, int corrected) {
 
 SITE static void ask_once(const struct timeval *when) {
     must(event_base_once(base, -1, EV_TIMEOUT, nothing, NULL, when) == 0, "event_base_once");
-    made("heap", 1);
+    made("event_once", 1);
 }
 
 static void event_once_never_happens(long count, int corrected) {
@@ -173,7 +173,7 @@ static void event_once_never_happens(long count, int corrected) {
         ask_once(corrected ? &(struct timeval){0} : &AN_HOUR);
         if (!corrected) continue;
         turn();
-        gone("heap", 1);
+        gone("event_once", 1);
     }
 }
 
@@ -627,7 +627,7 @@ static const struct scene SCENES[] = {
     {"file_segment_not_freed", "evbuffer_file_segment", "share_file", file_segment_not_freed},
     {"event_removed_but_not_freed", "event", "watch_deadline", event_removed_but_not_freed},
     {"event_not_removed", "event", "watch_connection", event_not_removed},
-    {"event_once_never_happens", "heap", "ask_once", event_once_never_happens},
+    {"event_once_never_happens", "event_once", "ask_once", event_once_never_happens},
     {"callback_data_not_freed", "heap", "note_tick", callback_data_not_freed},
     {"signal_event_not_freed", "event_signal", "watch_signal", signal_event_not_freed},
     {"event_base_not_freed", "event_base", "make_loop", event_base_not_freed},

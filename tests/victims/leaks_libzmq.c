@@ -1,6 +1,5 @@
 /* leaks_libzmq: what programs on libzmq forget, one scene each. See leaks.h.
  *
- * The content of a message is no object of the library's but a heap block: its handle is in the caller's memory.
  * A socket is gone some time after it was closed, by a thread of the library's: a context that has ended has
  * waited for all of its sockets. So each scene has a context of its own, which stays where something is forgotten
  * that is in its way. */
@@ -80,6 +79,7 @@ static void socket_not_closed_after_error(long count, int corrected) {
 SITE static void compose_report(zmq_msg_t *message) {
     must(zmq_msg_init_size(message, BODY) == 0, "zmq_msg_init_size");
     memset(zmq_msg_data(message), 'r', BODY);
+    made("zmq_msg", 1);
 }
 
 /* Closed, with a message that nobody ever fetches: the library waits for ever, unless told not to. */
@@ -95,6 +95,7 @@ static void socket_lingers(long count, int corrected) {
         compose_report(&message);
         must(zmq_msg_send(&message, socket, 0) == BODY, "zmq_msg_send");
         zmq_close(socket);
+        if (corrected) gone("zmq_msg", 1);
         if (!corrected) release_asked++;
     }
     if (corrected) end_context(context, count);
@@ -119,7 +120,7 @@ static void context_not_terminated(long count, int corrected) {
 SITE static void compose_message(zmq_msg_t *message) {
     must(zmq_msg_init_size(message, BODY) == 0, "zmq_msg_init_size");
     memset(zmq_msg_data(message), 'm', BODY);
-    made("heap", 1);
+    made("zmq_msg", 1);
 }
 
 static void message_not_closed(long count, int corrected) {
@@ -127,7 +128,7 @@ static void message_not_closed(long count, int corrected) {
         compose_message(&messages[at]);
         if (!corrected) continue;
         zmq_msg_close(&messages[at]);
-        gone("heap", 1);
+        gone("zmq_msg", 1);
     }
 }
 
@@ -140,7 +141,7 @@ static void message_not_closed_after_error(long count, int corrected) {
         must(zmq_msg_send(&messages[at], socket, ZMQ_DONTWAIT) < 0 && errno == EAGAIN, "nobody to send to");
         if (!corrected) continue;
         zmq_msg_close(&messages[at]);
-        gone("heap", 1);
+        gone("zmq_msg", 1);
     }
     zmq_close(socket);
     end_context(context, 1);
@@ -151,7 +152,7 @@ SITE static void enqueue_task(void *to) {
     must(zmq_msg_init_size(&message, BODY) == 0, "zmq_msg_init_size");
     memset(zmq_msg_data(&message), 't', BODY);
     must(zmq_msg_send(&message, to, 0) == BODY, "zmq_msg_send");
-    made("heap", 1);
+    made("zmq_msg", 1);
 }
 
 static void received_message_not_closed(long count, int corrected) {
@@ -163,7 +164,7 @@ static void received_message_not_closed(long count, int corrected) {
         must(zmq_msg_recv(&messages[at], to, 0) == BODY, "zmq_msg_recv");
         if (!corrected) continue;
         zmq_msg_close(&messages[at]);
-        gone("heap", 1);
+        gone("zmq_msg", 1);
     }
     zmq_close(from);
     zmq_close(to);
@@ -179,7 +180,7 @@ static void queue_without_bound(long count, int corrected) {
         if (!corrected) continue;
         char task[BODY];
         must(zmq_recv(to, task, BODY, 0) == BODY, "zmq_recv");
-        gone("heap", 1);
+        gone("zmq_msg", 1);
     }
     if (!corrected) return;
     zmq_close(from);
@@ -204,7 +205,10 @@ static void free_data(void *data, void *unused) {
 static void zero_copy_data_not_released(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         must(zmq_msg_init_data(&messages[at], load_data(), 5000, free_data, NULL) == 0, "zmq_msg_init_data");
-        if (corrected) zmq_msg_close(&messages[at]);
+        made("zmq_msg", 1);
+        if (!corrected) continue;
+        zmq_msg_close(&messages[at]);
+        gone("zmq_msg", 1);
     }
 }
 
@@ -294,10 +298,10 @@ static const struct scene SCENES[] = {
     {"socket_not_closed_after_error", "zmq_socket", "connect_worker", socket_not_closed_after_error},
     {"socket_lingers", "zmq_socket", "connect_worker", socket_lingers},
     {"context_not_terminated", "zmq_ctx", "make_context_for_request", context_not_terminated},
-    {"message_not_closed", "heap", "compose_message", message_not_closed},
-    {"message_not_closed_after_error", "heap", "compose_message", message_not_closed_after_error},
-    {"received_message_not_closed", "heap", "enqueue_task", received_message_not_closed},
-    {"queue_without_bound", "heap", "enqueue_task", queue_without_bound},
+    {"message_not_closed", "zmq_msg", "compose_message", message_not_closed},
+    {"message_not_closed_after_error", "zmq_msg", "compose_message", message_not_closed_after_error},
+    {"received_message_not_closed", "zmq_msg", "enqueue_task", received_message_not_closed},
+    {"queue_without_bound", "zmq_msg", "enqueue_task", queue_without_bound},
     {"zero_copy_data_not_released", "heap", "load_data", zero_copy_data_not_released},
     {"timers_not_destroyed", "zmq_timers", "make_timers", timers_not_destroyed},
     {"timer_not_cancelled", "heap", "remind", timer_not_cancelled},

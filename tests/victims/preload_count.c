@@ -24,7 +24,9 @@ static long count, bytes, unknown;
 enum { MOST_KINDS = 64 };
 static long ended[MOST_KINDS];
 static __thread int forgotten; /* the kind of the block that this thread forgot last */
+static __thread const char *first_is; /* what the next block that this thread acquires is, if not only a block */
 static void write_kinds(int out);
+static void *object(const char *name, void *handle);
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
 extern void *__libc_memalign(size_t, size_t);
@@ -44,7 +46,10 @@ static void *note_as(int kind, void *block, size_t size) {
     count++;
     bytes += (long)size;
     pthread_mutex_unlock(&lock);
-    return block;
+    if (first_is == NULL) return block;
+    const char *name = first_is;
+    first_is = NULL;
+    return object(name, block);
 }
 
 static void *note(void *block, size_t size) { return note_as(0, block, size); }
@@ -131,4 +136,5 @@ ssize_t write(int file, const void *from, size_t size) {
 #include "preload_count_objects.h"
 #else
 static void write_kinds(int out) { (void)out; }
+static void *object(const char *name, void *handle) { return (void)name, handle; }
 #endif

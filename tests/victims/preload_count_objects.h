@@ -58,7 +58,18 @@ typedef const void *text;
 #define MAKER7(kind, name, A, B, C, D, E, F, G)                                \
     any name(A a, B b, C c, D d, E e, F f, G g) { NEXT(name); return object(kind, next(a, b, c, d, e, f, g)); }
 
+/* The object is the first block that is acquired within, if one is. */
+#define FIRST_BLOCK(kind, call)                                                \
+    first_is = kind;                                                           \
+    int result = call;                                                         \
+    first_is = NULL;                                                           \
+    return result
+
 /* libevent */
+int event_base_once(any base, int fd, short what, any callback, any argument, text when) {
+    NEXT(event_base_once);
+    FIRST_BLOCK("event_once", next(base, fd, what, callback, argument, when));
+}
 any event_new(any base, int fd, short what, any callback, any argument) {
     NEXT(event_new);
     return object(what & 8 ? "event_signal" : "event", next(base, fd, what, callback, argument));
@@ -88,6 +99,14 @@ MAKER2("evhttp_uri", evhttp_uri_parse_with_flags, text, unsigned)
 MAKER0("zmq_ctx", zmq_ctx_new)
 MAKER2("zmq_socket", zmq_socket, any, int)
 MAKER0("zmq_timers", zmq_timers_new)
+int zmq_msg_init_size(any message, size_t size) {
+    NEXT(zmq_msg_init_size);
+    FIRST_BLOCK("zmq_msg", next(message, size));
+}
+int zmq_msg_init_data(any message, any data, size_t size, any free_function, any hint) {
+    NEXT(zmq_msg_init_data);
+    FIRST_BLOCK("zmq_msg", next(message, data, size, free_function, hint));
+}
 
 /* OpenSSL */
 MAKER1("SSL", SSL_new, any)

@@ -127,7 +127,13 @@ impl Cookie {
         Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_BLOCK | NO_RETURN_PROBE]))
     }
 
-    /// Whether the object is the first block acquired, and nobody sees the function return.
+    /// The same where the function is seen to return, but does not tell its object.
+    #[must_use]
+    pub const fn untold(self) -> Self {
+        Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_BLOCK]))
+    }
+
+    /// Whether the object is the first block acquired, and not what is returned.
     #[inline(always)]
     pub const fn is_by_first_block(self) -> bool {
         self.byte(7) & FIRST_BLOCK != 0
@@ -247,6 +253,8 @@ mod tests {
         let first = cookie.by_first_block();
         assert!(first.is_by_first_block() && !first.has_return_probe());
         assert!(!cookie.is_by_first_block() && !throwing.is_by_first_block());
+        let untold = cookie.untold();
+        assert!(untold.is_by_first_block() && untold.has_return_probe());
         let early = throwing.answering_early();
         assert!(early.answers_early() && early.throws() && !early.has_return_probe());
     }

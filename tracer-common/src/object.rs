@@ -15,7 +15,8 @@ pub struct Function {
     pub does: u8,
     /// The argument that is the object's handle; [`NONE`] when the handle is returned.
     pub handle: u8,
-    /// 1 when that argument is where the handle is, or (of a maker) where it will be stored.
+    /// 1 when that argument is where the handle is, or (of a maker) where it will be stored; 2 when a maker stores two,
+    /// one behind the other.
     pub through: u8,
     /// 1 when the object ends by a function of its library's ([`END`]) and not with its heap block.
     pub own: u8,
@@ -59,7 +60,7 @@ impl Function {
 impl Function {
     /// Whether it makes objects.
     pub const fn makes(&self) -> bool {
-        matches!(self.does, MAKE | MAKE_FIRST)
+        matches!(self.does, MAKE | MAKE_FIRST | MAKE_UNTOLD)
     }
 
     /// The arguments that it tells of.
@@ -83,6 +84,9 @@ pub const TELL: u8 = 4;
 /// Makes an object, which is the first heap block that is acquired meanwhile. Without a return probe that is enough to
 /// know it by.
 pub const MAKE_FIRST: u8 = 5;
+/// Makes an object, which is the first heap block that is acquired meanwhile, if one is; what is returned says nothing
+/// of it.
+pub const MAKE_UNTOLD: u8 = 6;
 
 /// Bytes kept of an object's name.
 pub const TEXT: usize = 40;

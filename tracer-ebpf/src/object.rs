@@ -173,10 +173,15 @@ fn made(call: &Call, slot: u64) -> Option<()> {
     forget_below(thread, slot);
     let last = (thread.makings as usize).checked_sub(1)? & (MAKINGS - 1);
     // SAFETY: masked to the array's length.
-    if unsafe { thread.making.get_unchecked(last) }.slot != slot {
+    let making = unsafe { thread.making.get_unchecked(last) };
+    if making.slot != slot {
         return None;
     }
     thread.makings = last as u32;
+    if Cookie(making.cookie).is_by_first_block() {
+        // It needed none.
+        return None;
+    }
     finish(call, thread, call.returned())
 }
 
@@ -188,11 +193,12 @@ pub(crate) fn acquired(call: &Call, thread: &mut Thread, cookie: Cookie, handle:
     let Some(last) = (thread.makings as usize).checked_sub(1) else { return };
     // SAFETY: masked to the array's length.
     let making = unsafe { thread.making.get_unchecked(last & (MAKINGS - 1)) };
-    if !Cookie(making.cookie).is_by_first_block() || cookie.kind() != Kind::Heap as u8 {
+    let maker = Cookie(making.cookie);
+    if !maker.is_by_first_block() || cookie.kind() != Kind::Heap as u8 {
         return;
     }
-    // Nobody has seen it return: unless its return address is still there, it has.
-    let is_there = read_word(making.slot) == Some(making.caller);
+    // Where nobody sees it return: unless its return address is still there, it has.
+    let is_there = maker.has_return_probe() || read_word(making.slot) == Some(making.caller);
     thread.makings = last as u32;
     if is_there {
         _ = finish(call, thread, handle);
@@ -208,10 +214,10 @@ fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
     let probe = Cookie(making.cookie).probe();
     let function = OBJECT_FUNCTIONS.get(u32::from(probe))?;
     let mut handle = returned;
+    let place = making.out.wrapping_add(u64::from(function.offset));
     if function.handle != NONE {
         let failed =
             if function.number != 0 { (returned as i32) < 0 } else { returned as i32 != 0 };
-        let place = making.out.wrapping_add(u64::from(function.offset));
         handle = if failed { 0 } else { read_word(place).unwrap_or(0) };
     }
     if handle == 0 {
@@ -238,6 +244,11 @@ fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
         keep_block(call, &key, object, probe);
     }
     name(&key, text);
+    if function.through > 1 {
+        // The other one of a pair.
+        let other = Key { handle: read_word(place.wrapping_add(8))?, ..key };
+        keep_block(call, &other, object, probe);
+    }
     Some(())
 }
 
@@ -248,6 +259,19 @@ fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: u8) {
     object.time_ns = now_ns();
     object.asked_ns = 0;
     object.text[0] = 0;
+    // SAFETY: a live value; it is this thread that makes the object.
+    if let Some(inner) = unsafe { OBJECTS.get(key) }
+        && inner.within == object.making
+    {
+        // Made already within this making, as something more general: what was said of it holds.
+        if object.fd < 0 {
+            object.fd = inner.fd;
+        }
+        if object.owner == 0 {
+            object.owner = inner.owner;
+        }
+        object.text = inner.text;
+    }
     _ = OBJECTS.insert(key, &*object, 0);
 }
 

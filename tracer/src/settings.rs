@@ -134,8 +134,11 @@ impl Settings {
             (None, Format::Text) => Some(TOP_IN_TEXT),
             (top, _) => top,
         };
-        let kinds = kinds(trace.light, trace.max_overhead.is_some(), &trace.kind)?;
-        let Loaded { packs, faults: pack_faults } = packs(&kinds, trace.pack, !trace.no_packs)?;
+        let without = trace.no_packs && trace.pack.is_empty();
+        let kinds = kinds(trace.light, trace.max_overhead.is_some(), without, &trace.kind)?;
+        // Light tracing may go on to the full one.
+        let objects = kinds.contains(&Kind::Object) || trace.light;
+        let Loaded { packs, faults: pack_faults } = packs(objects, trace.pack, !trace.no_packs)?;
         let settings = Self {
             target,
             light: trace.light,
@@ -191,7 +194,12 @@ impl Wanted {
 /// What is traced. Descriptors only where they are asked for: on a kernel whose return probes are system calls, each
 /// of these passes the tracepoints, too. And not with a budget, which is kept by not recording all the time: what was
 /// opened unseen would be found open.
-fn kinds(light: bool, budget: bool, asked: &[Kind]) -> Result<Vec<Kind>, Failure> {
+fn kinds(
+    light: bool,
+    budget: bool,
+    without_packs: bool,
+    asked: &[Kind],
+) -> Result<Vec<Kind>, Failure> {
     if light {
         return Ok(vec![Kind::Pages]);
     }
@@ -202,15 +210,15 @@ fn kinds(light: bool, budget: bool, asked: &[Kind]) -> Result<Vec<Kind>, Failure
     }
     if asked.is_empty() {
         let mut kinds = Kind::PROBED.to_vec();
-        kinds.retain(|kind| !budget || *kind != Kind::Object);
+        kinds.retain(|kind| !(budget || without_packs) || *kind != Kind::Object);
         return Ok(kinds);
     }
     Ok(Kind::OFFERED.into_iter().filter(|kind| asked.contains(kind)).collect())
 }
 
 /// Libraries whose objects are traced: those of the packs that were named, and if `usual` of those that need not be.
-fn packs(kinds: &[Kind], files: Vec<PathBuf>, usual: bool) -> Result<Loaded, Failure> {
-    if !kinds.contains(&Kind::Object) {
+fn packs(objects: bool, files: Vec<PathBuf>, usual: bool) -> Result<Loaded, Failure> {
+    if !objects {
         return if files.is_empty() { Ok(Loaded::default()) } else { Err(Failure::NoObjects) };
     }
     if files.is_empty() && !usual {
@@ -363,7 +371,7 @@ mod tests {
                 "-p 1 --light --log-connections c.log",
                 "could not log connections: none are traced without file descriptors",
             ),
-            ("-p 1 --pack x.toml", "could not use `--pack`: no objects are traced"),
+            ("-p 1 --kind heap --pack x.toml", "could not use `--pack`: no objects are traced"),
             (
                 "-p 1 --kind heap,object --no-packs",
                 "could not trace `object`: without packs nothing is known of any",

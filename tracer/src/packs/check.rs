@@ -2,10 +2,9 @@
 //!
 //! Takes tables and rules, hands on what is wrong. Pure.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use toml::Spanned;
-use tracer_common::attach::Shape;
 
 use super::{
     ObjectKind, Rule,
@@ -27,8 +26,8 @@ pub(super) enum List {
     Told,
 }
 
-/// Where functions have been named: where a maker stores its handle tells two rules of one function apart.
-pub(super) type Named = BTreeMap<String, Vec<Option<(u8, u16)>>>;
+/// Functions that have been named.
+pub(super) type Named = BTreeSet<String>;
 
 /// Whether a function's keys make sense in its list: else what is wrong, and what helps.
 pub(super) fn fits(
@@ -44,6 +43,14 @@ pub(super) fn fits(
             "what makes an object has no `handle`",
             "leave it out when the handle is returned; use handle_at when it is stored through an argument",
         ),
+        _ if call.untold
+            && (list != List::Made || call.handle_at.is_some() || call.first_block) =>
+        {
+            wrong(
+                "`untold` is there where the handle is told, or none is made",
+                "it stands alone, in made_by, where neither what is returned nor an argument leads to the object",
+            )
+        }
         List::Placed if call.handle_at.is_some() => wrong(
             "what places an object has no `handle_at`",
             "name with `handle` the argument that is the object's address",
@@ -63,6 +70,15 @@ pub(super) fn fits(
             "`handle` and `handle_at` are both there",
             "keep `handle` for the handle itself, `handle_at` for a pointer to it",
         ),
+        _ if call
+            .handles
+            .is_some_and(|count| count != 2 || list != List::Made || call.handle_at.is_none()) =>
+        {
+            wrong(
+                "`handles` is for what stores two of them",
+                "write `handles = 2`, in made_by, with handle_at",
+            )
+        }
         _ if call.offset != 0 && call.handle_at.is_none() => wrong(
             "`offset` is there without `handle_at`",
             "it counts from where handle_at points to",
@@ -86,19 +102,13 @@ pub(super) fn fits(
     }
 }
 
-/// Whether its function is named here for the first time. A maker of several objects is named once for each.
+/// Whether its function is named here for the first time.
 pub(super) fn once(rule: &Rule, named: &mut Named, span: Range<usize>) -> Result<(), Wrong> {
-    let stored = (rule.shape == Shape::Make && rule.function.through == 1)
-        .then_some((rule.function.handle, rule.function.offset));
     for name in &rule.names {
-        let before = named.entry(name.clone()).or_default();
-        let again =
-            before.iter().any(|other| other.is_none() || stored.is_none() || *other == stored);
-        if again {
+        if !named.insert(name.clone()) {
             let what = format!("function `{name}` is named twice");
             return Err(Wrong::at(span, what, "a function does one thing, to one kind"));
         }
-        before.push(stored);
     }
     Ok(())
 }

@@ -120,6 +120,8 @@ pub(super) struct CallTable {
     pub(super) handle: Option<Argument>,
     /// The argument that points to where the handle is, or will be.
     pub(super) handle_at: Option<Argument>,
+    /// How many handles are stored there, one behind the other.
+    pub(super) handles: Option<u8>,
     /// Bytes from there.
     #[serde(default)]
     pub(super) offset: u16,
@@ -144,6 +146,9 @@ pub(super) struct CallTable {
     /// Whether the object is the first heap block that the function acquires.
     #[serde(default)]
     pub(super) first_block: bool,
+    /// The same, if it acquires one; what it returns says nothing of the object.
+    #[serde(default)]
+    pub(super) untold: bool,
 }
 
 /// When it is another kind.

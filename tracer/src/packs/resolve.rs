@@ -227,6 +227,7 @@ fn rule(
         (_, handle, at) => handle.or(at).map_or(0, |argument| argument.0),
     };
     let (does, shape) = match list {
+        List::Made if call.untold => (object::MAKE_UNTOLD, Shape::Make),
         List::Made if call.first_block => (object::MAKE_FIRST, Shape::Make),
         List::Made => (object::MAKE, Shape::Make),
         List::Placed => (object::MAKE, Shape::Place),
@@ -241,7 +242,7 @@ fn rule(
         function: object::Function {
             does,
             handle,
-            through: call.handle_at.is_some().into(),
+            through: call.handles.unwrap_or(call.handle_at.is_some().into()),
             own: (!table.placed_by.is_empty()).into(),
             fd: number(call.fd),
             word: number(call.callback.or(call.number)),

@@ -55,10 +55,7 @@ fn every_function_of_every_pack_is_there_once_and_of_a_kind_that_something_makes
         let mut places = BTreeSet::new();
         for rule in &pack.rules {
             for name in &rule.names {
-                assert!(
-                    places.insert((name.clone(), rule.function.offset)),
-                    "{name} is there twice"
-                );
+                assert!(places.insert(name.clone()), "{name} is there twice");
             }
         }
         let made = |kind: &Arc<ObjectKind>| {
@@ -196,9 +193,9 @@ fn both_halves_of_a_pair_are_objects() {
         .functions(&|_| true)
         .into_iter()
         .filter(|(name, ..)| name == "bufferevent_pair_new")
-        .map(|(_, shape, _, used)| (shape, used.function.handle, used.function.offset))
+        .map(|(_, shape, _, used)| (shape, used.function.handle, used.function.through))
         .collect();
-    assert_eq!(pair, [(Shape::Make, 2, 0), (Shape::Make, 2, 8)]);
+    assert_eq!(pair, [(Shape::Make, 2, 2)]);
 }
 
 #[test]
@@ -275,6 +272,16 @@ fn what_is_wrong_is_said_with_its_line() {
         (
             format!("{head}{kind}made_by = [{{ function = \"f\", offset = 8 }}]\n"),
             "x.toml:7: `offset` is there without `handle_at`",
+        ),
+        (
+            format!("{head}{kind}made_by = [{{ function = \"f\", handle_at = 1, handles = 3 }}]\n"),
+            "x.toml:7: `handles` is for what stores two of them",
+        ),
+        (
+            format!(
+                "{head}{kind}made_by = [{{ function = \"f\", handle_at = 1, untold = true }}]\n"
+            ),
+            "x.toml:7: `untold` is there where the handle is told",
         ),
         (
             format!("{head}{kind}made_by = [{{ function = \"f\", success = \"zero\" }}]\n"),

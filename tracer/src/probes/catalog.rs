@@ -6,7 +6,11 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use tracer_common::{attach::Shape, kind::Kind, object::MAKE_FIRST};
+use tracer_common::{
+    attach::Shape,
+    kind::Kind,
+    object::{MAKE_FIRST, MAKE_UNTOLD},
+};
 
 use crate::packs::Use;
 
@@ -31,6 +35,11 @@ impl Function {
     /// Whether it makes an object that is the first block acquired meanwhile.
     pub(super) fn is_by_first_block(&self) -> bool {
         self.object.as_ref().is_some_and(|of| of.function.does == MAKE_FIRST)
+    }
+
+    /// Whether it makes such an object, if it needs a block at all, and does not tell it.
+    pub(super) fn is_untold(&self) -> bool {
+        self.object.as_ref().is_some_and(|of| of.function.does == MAKE_UNTOLD)
     }
 
     /// The arguments that its programs look at.

@@ -102,10 +102,11 @@ impl Probe {
             self.function.arguments,
             place.words,
         );
-        match self.outcome {
+        let cookie = match self.outcome {
             Outcome::Instructions(..) => cookie.without_return_probe(self.function.throws),
             Outcome::FirstBlock => cookie.by_first_block(),
             _ => cookie,
-        }
+        };
+        if self.function.is_untold() { cookie.untold() } else { cookie }
     }
 }

@@ -43,7 +43,8 @@ fn library(pack: &Pack) -> String {
             let of = |rule: &&Rule| rule.kind == *kind && rule.function.does == does;
             pack.rules.iter().filter(of).collect()
         };
-        let mut makers: Vec<String> = rules(object::MAKE).into_iter().map(named).collect();
+        let made = |rule: &&Rule| rule.kind == *kind && rule.function.makes();
+        let mut makers: Vec<String> = pack.rules.iter().filter(made).map(named).collect();
         makers.dedup();
         makers.extend(pack.rules.iter().filter(|rule| rule.second.as_ref() == Some(kind)).map(
             |rule| {
