@@ -168,7 +168,7 @@ scenes! {
     libevent:
         evbuffer_not_freed evbuffer_not_drained evbuffer_reference_not_drained
         evbuffer_callback_not_removed file_segment_not_freed event_removed_but_not_freed
-        event_not_removed event_once_never_happens callback_data_not_freed signal_event_not_freed
+        event_not_removed assigned_event_not_removed event_once_never_happens callback_data_not_freed signal_event_not_freed
         event_base_not_freed event_config_not_freed listener_not_freed
         bufferevent_not_freed_on_error bufferevent_keeps_its_socket
         bufferevent_with_a_forgotten_owner rate_limit_not_freed rate_limit_group_not_freed

@@ -5,6 +5,7 @@
 #include <event2/bufferevent.h>
 #include <event2/dns.h>
 #include <event2/event.h>
+#include <event2/event_struct.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
@@ -160,6 +161,24 @@ static void event_not_removed(long count, int corrected) {
         if (!corrected) continue;
         event_free(kept[at]);
         gone("event", 1);
+    }
+}
+
+/* An event within what it is for, as memcached has them. */
+static struct session { struct event deadline; } sessions[MOST_OBJECTS];
+
+SITE static void watch_session(struct session *session) {
+    must(event_assign(&session->deadline, base, watched, EV_READ | EV_PERSIST, nothing, session) == 0, "event_assign");
+    must(event_add(&session->deadline, NULL) == 0, "event_add");
+    made("event_assigned", 1);
+}
+
+static void assigned_event_not_removed(long count, int corrected) {
+    for (long at = 0; at < count; at++) {
+        watch_session(&sessions[at]);
+        if (!corrected) continue;
+        event_del(&sessions[at].deadline);
+        gone("event_assigned", 1);
     }
 }
 
@@ -627,6 +646,7 @@ static const struct scene SCENES[] = {
     {"file_segment_not_freed", "evbuffer_file_segment", "share_file", file_segment_not_freed},
     {"event_removed_but_not_freed", "event", "watch_deadline", event_removed_but_not_freed},
     {"event_not_removed", "event", "watch_connection", event_not_removed},
+    {"assigned_event_not_removed", "event_assigned", "watch_session", assigned_event_not_removed},
     {"event_once_never_happens", "event_once", "ask_once", event_once_never_happens},
     {"callback_data_not_freed", "heap", "note_tick", callback_data_not_freed},
     {"signal_event_not_freed", "event_signal", "watch_signal", signal_event_not_freed},

@@ -18,7 +18,7 @@ pub struct Function {
     /// 1 when that argument is where the handle is, or (of a maker) where it will be stored; 2 when a maker stores two,
     /// one behind the other.
     pub through: u8,
-    /// 1 when the object ends by a function of its library's ([`END`]) and not with its heap block.
+    /// [`BLOCK`], or how an object ends that is no heap block.
     pub own: u8,
     /// Descriptor that the object works on.
     pub fd: u8,
@@ -45,7 +45,7 @@ impl Function {
         does: NOTHING,
         handle: NONE,
         through: 0,
-        own: 0,
+        own: BLOCK,
         fd: NONE,
         word: NONE,
         owner: NONE,
@@ -69,6 +69,14 @@ impl Function {
         all.into_iter().filter(|argument| *argument != NONE)
     }
 }
+
+/// The object is a heap block, and ends with it.
+pub const BLOCK: u8 = 0;
+/// It ends by a function of its library's, see [`END`].
+pub const BY_FUNCTION: u8 = 1;
+/// It ends when its own memory says so, at which the collector looks from time to time. What is placed while another
+/// object is made is part of that one.
+pub const BY_MEMORY: u8 = 2;
 
 /// Not about objects.
 pub const NOTHING: u8 = 0;
@@ -144,7 +152,7 @@ pub struct Making {
     pub word: u64,
     /// As in [`Object`].
     pub owner: u64,
-    /// Where the handle will be stored.
+    /// Where the handle will be stored; of a maker that does not tell it the handle, once it is there.
     pub out: u64,
     /// Address of the object's name; 0 without.
     pub text: u64,

@@ -11,6 +11,7 @@
 #![expect(internal_features, reason = "see above")]
 #![feature(core_intrinsics)]
 
+mod arguments;
 mod bare;
 mod call;
 mod connection;

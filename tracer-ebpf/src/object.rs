@@ -5,7 +5,6 @@
 //! `docs/decisions/0011-objects.md` has the argument.
 
 use aya_ebpf::{
-    helpers::generated::bpf_probe_read_user_str,
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
@@ -13,12 +12,13 @@ use tracer_common::{
     attach::{Cookie, Shape},
     kind::Kind,
     loss::Loss,
-    object::{ASK, END, Function, IS_OBJECT, MAKINGS, Making, NONE, Object, TELL, TEXT, chain},
+    object::{ASK, BLOCK, BY_MEMORY, END, IS_OBJECT, MAKINGS, Making, NONE, Object, TELL, chain},
     state::{Key, Thread, Young},
 };
 
 use crate::{
-    call::{Arguments, Call, raw, read_word},
+    arguments::{descriptor, handle, name, of},
+    call::{Call, raw, read_word},
     entry,
     loss::{count, lose},
     making::{caller_of, chain_of, forget_below, within},
@@ -47,6 +47,9 @@ fn make(context: &ProbeContext) -> Option<()> {
     let caller = remember::caller(slot, call.id)?;
     let caller = caller_of(&call, thread, slot, caller);
     forget_below(thread, slot + 8);
+    if function.own == BY_MEMORY && thread.makings != 0 {
+        return None;
+    }
     if thread.active != 0 {
         // An allocator makes no objects: its call was left otherwise than by a return.
         thread.active = 0;
@@ -192,13 +195,24 @@ pub(crate) fn acquired(call: &Call, thread: &mut Thread, cookie: Cookie, handle:
     forget_below(thread, slot);
     let Some(last) = (thread.makings as usize).checked_sub(1) else { return };
     // SAFETY: masked to the array's length.
-    let making = unsafe { thread.making.get_unchecked(last & (MAKINGS - 1)) };
+    let making = unsafe { thread.making.get_unchecked_mut(last & (MAKINGS - 1)) };
     let maker = Cookie(making.cookie);
     if !maker.is_by_first_block() || cookie.kind() != Kind::Heap as u8 {
         return;
     }
-    // Where nobody sees it return: unless its return address is still there, it has.
-    let is_there = maker.has_return_probe() || read_word(making.slot) == Some(making.caller);
+    if maker.has_return_probe() {
+        // It is seen to return, and what comes until then is made within it.
+        if making.out != 0 {
+            return;
+        }
+        making.out = handle;
+        thread.makings = last as u32;
+        _ = finish(call, thread, handle);
+        thread.makings = last as u32 + 1;
+        return;
+    }
+    // Nobody sees it return: unless its return address is still there, it has.
+    let is_there = read_word(making.slot) == Some(making.caller);
     thread.makings = last as u32;
     if is_there {
         _ = finish(call, thread, handle);
@@ -236,9 +250,9 @@ fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
     object.word = making.word;
     object.owner = making.owner;
     object.fd = making.fd;
-    let kind = if function.own != 0 { Kind::Object } else { Kind::Heap };
+    let kind = if function.own != BLOCK { Kind::Object } else { Kind::Heap };
     let key = key(call, kind as u8, handle);
-    if function.own != 0 {
+    if function.own != BLOCK {
         keep_own(call, &key, object, caller, probe)?;
     } else {
         keep_block(call, &key, object, probe);
@@ -288,7 +302,7 @@ fn note(context: &ProbeContext) -> Option<()> {
     let function = OBJECT_FUNCTIONS.get(u32::from(call.cookie.probe()))?;
     let arguments = call.arguments();
     let handle = handle(&arguments, function)?;
-    let kind = if function.own != 0 { Kind::Object } else { Kind::Heap };
+    let kind = if function.own != BLOCK { Kind::Object } else { Kind::Heap };
     let key = key(&call, kind as u8, handle);
     if function.does == END {
         outstanding::over(&call, &key);
@@ -314,44 +328,4 @@ fn note(context: &ProbeContext) -> Option<()> {
         name(&key, of(&arguments, function.text));
     }
     Some(())
-}
-
-/// An object's name, from where the target has it.
-#[inline(always)]
-fn name(key: &Key, text: u64) {
-    if text == 0 {
-        return;
-    }
-    if let Some(object) = OBJECTS.get_ptr_mut(key) {
-        // SAFETY: the field's length; the helper checks the target's address.
-        unsafe {
-            bpf_probe_read_user_str(
-                (&raw mut (*object).text).cast(),
-                TEXT as u32,
-                text as *const core::ffi::c_void,
-            );
-        }
-    }
-}
-
-/// An argument; 0 when the function has none that says it.
-#[inline(always)]
-fn of(arguments: &Arguments, number: u8) -> u64 {
-    if number == NONE { 0 } else { arguments.get(number) }
-}
-
-/// The descriptor that the arguments tell; -1 when they tell none.
-#[inline(always)]
-fn descriptor(arguments: &Arguments, function: &Function) -> i32 {
-    if function.fd == NONE { -1 } else { arguments.get(function.fd) as i32 }
-}
-
-/// The handle that the arguments tell.
-#[inline(always)]
-fn handle(arguments: &Arguments, function: &Function) -> Option<u64> {
-    let mut handle = arguments.get(function.handle);
-    if function.through != 0 {
-        handle = read_word(handle.wrapping_add(u64::from(function.offset)))?;
-    }
-    (handle != 0).then_some(handle)
 }

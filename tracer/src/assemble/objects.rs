@@ -12,7 +12,7 @@ use super::{Assembly, parts::Parts};
 use crate::{
     analyze::limit::Course,
     collect::{Snapshot, objects::Shown, snapshot::SiteFigures},
-    packs::{Field, FieldRole, ObjectKind, Word},
+    packs::{Field, FieldRole, Layout, ObjectKind, Word},
     report,
     target::{Pid, memory::Memory},
 };
@@ -195,8 +195,9 @@ const MOST_REFERENCES: u64 = 1 << 24;
 /// What an object's memory says, where its layout is known.
 fn fields(one: &Shown, kind: &ObjectKind) -> Fields {
     let mut fields = Fields::default();
-    let layout = kind.layouts.iter().find(|layout| layout.size == one.block.size);
-    let Some(layout) = layout else { return fields };
+    // What was placed is no block, and has no size.
+    let fits = |layout: &&Layout| layout.size == one.block.size || one.handle.kind == Kind::Object;
+    let Some(layout) = kind.layouts.iter().find(fits) else { return fields };
     let Ok(memory) = Memory::open(one.handle.pid) else { return fields };
     for Field { role, offset, bytes, mask } in &layout.fields {
         let address = one.handle.value.saturating_add((*offset).into());
@@ -217,6 +218,7 @@ fn fields(one: &Shown, kind: &ObjectKind) -> Fields {
             }
             FieldRole::Pending => fields.pending = Some(number != 0),
             FieldRole::Owner => fields.owner = Some(number),
+            FieldRole::Callback => {}
         }
     }
     fields

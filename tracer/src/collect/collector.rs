@@ -28,6 +28,7 @@ use super::{
     generations::Generations,
     ledger::Ledger,
     manner::Manner,
+    placed::Signs,
     snapshot::{Kin, SiteFigures, Snapshot, site_figures},
     touched::{Touches, take_in},
     windows::Windows,
@@ -87,6 +88,9 @@ pub struct Collector {
     pub(super) next_look: Instant,
     pub(super) targets: Vec<Followed>,
     pub(super) probes: u8,
+    pub(super) signs: Signs,
+    /// How many of those placed were looked at in this round.
+    pub(super) placed_next: usize,
     pub(super) manner: Manner,
     pub(super) taken: Vec<Drained>,
     /// Where page faults are traced.
@@ -109,13 +113,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector over `tables`, with recording still off. `probes` is the number of probes;
+    /// A collector over `tables`, with recording still off. `probed` is the number of probes, and their signs;
     /// `library` has been told of the targets.
     pub fn new(
         tables: Tables,
         library: Library,
         targets: Vec<Followed>,
-        probes: u8,
+        (probes, signs): (u8, Signs),
         manner: Manner,
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -135,6 +139,8 @@ impl Collector {
             next_look: Instant::now(),
             targets: Vec::new(),
             probes,
+            signs,
+            placed_next: 0,
             manner,
             taken: Vec::new(),
             touches: manner.light.then(Touches::new),
@@ -299,7 +305,7 @@ impl Collector {
         Ok(Snapshot {
             at_ns,
             last,
-            objects: self.objects(at_ns)?,
+            objects: self.objects(at_ns, last)?,
             connections: self.connections(at_ns),
             sites: self.figures(at_ns)?,
             losses,

@@ -11,12 +11,13 @@ const SURELY_DRAINED_NS: u64 = 10_000_000_000;
 
 impl Collector {
     /// What is known of objects of libraries, where they are traced.
-    pub(super) fn objects(&mut self, at_ns: u64) -> io::Result<Option<Objects>> {
+    pub(super) fn objects(&mut self, at_ns: u64, last: bool) -> io::Result<Option<Objects>> {
         if !self.manner.objects {
             return Ok(None);
         }
         let mut seen = Vec::new();
         self.tables.objects(&mut seen)?;
+        self.look_at_placed(&mut seen, last);
         let mut gone = Vec::new();
         let objects = self.ledger.objects(&seen, |key, object| {
             // What has come since the last drain is not known yet.

@@ -21,6 +21,7 @@ pub mod manner;
 pub mod objects;
 mod packed;
 mod pauses;
+pub mod placed;
 mod ranges;
 mod relatives;
 mod requests;

@@ -95,6 +95,16 @@ impl Ledger {
         }
     }
 
+    /// The probe that a call site is of.
+    pub(super) fn probe_of(&self, site: u32) -> Option<u8> {
+        self.book.probe_of(site)
+    }
+
+    /// When an object came that is there, in the order of things.
+    pub(super) fn position_of(&self, handle: &Handle, site: u32) -> Option<u64> {
+        self.blocks.get(handle).filter(|block| block.site == site).map(|block| block.position)
+    }
+
     /// What is known of the objects that are there. `seen` is what the programs know; of what the ledger does not have
     /// as an object (any more), `gone` is told.
     pub fn objects(&self, seen: &[(Key, Object)], mut gone: impl FnMut(&Key, &Object)) -> Objects {

@@ -2,7 +2,7 @@
 
 use std::{io, sync::mpsc::SyncSender};
 
-use super::{collector::Collector, windows::Told};
+use super::{collector::Collector, placed::Signs, windows::Told};
 use crate::target::{Pid, mappings::FileId};
 
 /// What may be asked of the collector while it runs.
@@ -19,8 +19,8 @@ pub enum Request {
         pid: Pid,
         /// All of them.
         files: Vec<FileId>,
-        /// Number of probes.
-        probes: u8,
+        /// Number of probes, and their signs.
+        probed: (u8, Signs),
         /// Is told.
         done: SyncSender<()>,
     },
@@ -62,8 +62,9 @@ impl Collector {
                 self.look_at_targets();
                 _ = done.send(());
             }
-            Request::Allocators { pid, files, probes, done } => {
+            Request::Allocators { pid, files, probed: (probes, signs), done } => {
                 self.probes = self.probes.max(probes);
+                self.signs.extend(signs);
                 self.learn_allocators(pid, files);
                 _ = done.send(());
             }

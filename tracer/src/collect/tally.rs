@@ -315,6 +315,11 @@ impl Book {
         own.chain(copied)
     }
 
+    /// Number of the probe that a call site is of.
+    pub(super) fn probe_of(&self, site: u32) -> Option<u8> {
+        self.sites.get(site as usize)?.as_ref().map(|site| site.probe)
+    }
+
     /// Whose a call site is and where its resources were first acquired; for tests.
     #[cfg(test)]
     pub(super) fn root(&self, site: u32) -> (Option<Pid>, u32) {

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, ops::Range, sync::Arc};
 use toml::Spanned;
 
 use super::{
-    ObjectKind, Rule,
+    FieldRole, ObjectKind, Rule,
     parse::{CallTable, KindTable, Wrong},
 };
 
@@ -94,6 +94,10 @@ pub(super) fn fits(
         List::Made if !table.placed_by.is_empty() => {
             wrong("a kind is made or placed, not both", "make two kinds of it")
         }
+        List::Ended if table.there_while.is_some() => wrong(
+            "a kind has `ended_by` and `there_while`",
+            "keep `ended_by` where a function ends each of them, `there_while` where only their fields tell",
+        ),
         List::Ended if table.placed_by.is_empty() => wrong(
             "only what is placed in memory of its caller's is ended by a function",
             "use released_by: what was made ends with its heap block",
@@ -130,10 +134,19 @@ pub(super) fn made(
         ));
     }
     let table = table.get_ref();
-    if !table.placed_by.is_empty() && table.ended_by.is_empty() {
+    if let Some(there_while) = &table.there_while
+        && (table.placed_by.is_empty() || kind.only(FieldRole::Pending).is_none())
+    {
+        return Err(Wrong::at(
+            there_while.span(),
+            "nothing says where `pending` is".to_owned(),
+            "there_while is for placed_by, with one layout that has the field `pending`",
+        ));
+    }
+    if !table.placed_by.is_empty() && table.ended_by.is_empty() && table.there_while.is_none() {
         let what =
             format!("nothing ends a `{}`, which lies in memory of its caller's", name.get_ref());
-        return Err(Wrong::at(name.span(), what, "add ended_by"));
+        return Err(Wrong::at(name.span(), what, "add ended_by, or there_while"));
     }
     Ok(())
 }

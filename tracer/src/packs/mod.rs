@@ -108,6 +108,8 @@ pub enum FieldRole {
     Pending,
     /// Handle of the object that owns it.
     Owner,
+    /// Address of its callback.
+    Callback,
 }
 
 /// One function, and what it does to which kind.
@@ -136,6 +138,14 @@ pub struct Use {
     pub kind: Arc<ObjectKind>,
     /// The kind instead, where `function.test` says so.
     pub second: Option<Arc<ObjectKind>>,
+}
+
+impl ObjectKind {
+    /// Where in an object a field is, where all objects of the kind have one layout.
+    pub fn only(&self, role: FieldRole) -> Option<&Field> {
+        let [layout] = self.layouts.as_slice() else { return None };
+        layout.fields.iter().find(|field| field.role == role)
+    }
 }
 
 impl Pack {
@@ -168,6 +178,11 @@ impl Pack {
 }
 
 impl Use {
+    /// Whether it places objects that are there while their memory says so.
+    pub fn is_by_memory(&self) -> bool {
+        self.function.makes() && self.function.own == object::BY_MEMORY
+    }
+
     /// The kind of object that a call site is about: `detail` says how the test of its function ended.
     pub fn kind(&self, detail: u8) -> &Arc<ObjectKind> {
         self.second.as_ref().filter(|_| detail != 0).unwrap_or(&self.kind)

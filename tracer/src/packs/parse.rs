@@ -84,6 +84,8 @@ pub(super) struct KindTable {
     /// What the functions' `fd` is, if no descriptor.
     #[serde(default)]
     pub(super) fd_is: super::FdIs,
+    /// What of their fields tells that placed ones are still there, where no function ends them.
+    pub(super) there_while: Option<Spanned<ThereWhile>>,
     /// Names of type numbers.
     pub(super) types: Option<BTreeMap<Spanned<String>, String>>,
     /// Functions that make one, whose heap block is the object.
@@ -173,6 +175,14 @@ pub(super) enum Success {
     NotNegative,
 }
 
+/// What tells that an object is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ThereWhile {
+    /// Its field `pending`.
+    Pending,
+}
+
 /// Fields of one version.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -189,6 +199,8 @@ pub(super) struct LayoutTable {
     pub(super) pending: Option<FieldTable>,
     /// As in [`super::FieldRole`].
     pub(super) owner: Option<FieldTable>,
+    /// As in [`super::FieldRole`].
+    pub(super) callback: Option<FieldTable>,
 }
 
 /// As in [`super::Field`].

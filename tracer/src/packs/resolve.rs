@@ -163,13 +163,14 @@ fn word(table: &KindTable, all: &[Spanned<KindTable>]) -> Result<Word, Wrong> {
 
 /// Fields of one version.
 fn layout(table: &Spanned<LayoutTable>) -> Result<Layout, Wrong> {
-    let LayoutTable { size, fd, queued, references, pending, owner } = table.get_ref();
+    let LayoutTable { size, fd, queued, references, pending, owner, callback } = table.get_ref();
     let roles = [
         (FieldRole::Fd, fd),
         (FieldRole::Queued, queued),
         (FieldRole::References, references),
         (FieldRole::Pending, pending),
         (FieldRole::Owner, owner),
+        (FieldRole::Callback, callback),
     ];
     let mut fields = Vec::new();
     for (role, field) in roles {
@@ -243,7 +244,11 @@ fn rule(
             does,
             handle,
             through: call.handles.unwrap_or(call.handle_at.is_some().into()),
-            own: (!table.placed_by.is_empty()).into(),
+            own: match (table.placed_by.is_empty(), &table.there_while) {
+                (true, _) => object::BLOCK,
+                (false, None) => object::BY_FUNCTION,
+                (false, Some(_)) => object::BY_MEMORY,
+            },
             fd: number(call.fd),
             word: number(call.callback.or(call.number)),
             owner: number(call.owner),

@@ -13,11 +13,12 @@ use std::{
 use tracer_common::kind::Kind;
 
 use super::{
-    libraries::{describe, of_objects},
+    libraries::{describe, of_objects, signs},
     means,
     points::Points,
 };
 use crate::{
+    collect::placed::Signs,
     error::Failure,
     format::file_name,
     kernel::{Failed, Means, Point, Programs},
@@ -194,9 +195,9 @@ impl Attached {
         Listing { probes, refused: self.refused.clone(), allocators: self.allocators.clone() }
     }
 
-    /// Number of numbers given to probes.
-    pub(super) const fn numbers(&self) -> u8 {
-        self.next
+    /// Number of numbers given to probes, and what some of them know of objects that are placed.
+    pub(super) fn probed(&self) -> (u8, Signs) {
+        (self.next, signs(&self.probes))
     }
 
     /// Locates what is new in a target. Returns the files that are its allocators, and whether any is

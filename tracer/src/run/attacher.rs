@@ -123,7 +123,7 @@ impl Attacher {
             drop(ears.listings.send(attached.listing()));
             let (done, heard) = mpsc::sync_channel(1);
             let request =
-                Request::Allocators { pid, files: allocators, probes: attached.numbers(), done };
+                Request::Allocators { pid, files: allocators, probed: attached.probed(), done };
             if ears.requests.send(request).is_ok() {
                 _ = heard.recv_timeout(PATIENCE);
             }

@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use tracer_common::kind::Kind;
 
 use crate::{
+    collect::placed::{Sign, Signs},
     kernel::Programs,
-    packs::Pack,
+    packs::{FieldRole, Pack},
     probes::{Function, Probe},
 };
 
@@ -43,4 +44,21 @@ pub(super) fn describe(
     }
     *told = probes.len();
     Ok(())
+}
+
+/// How objects that some of these probes see placed tell that they are there: by fields that their pack knows.
+pub(super) fn signs(probes: &[Probe]) -> Signs {
+    let sign = |probe: &Probe| {
+        let kind = &probe.function.object.as_ref().filter(|of| of.is_by_memory())?.kind;
+        let waits = kind.only(FieldRole::Pending)?;
+        let offset = |role| kind.only(role).map(|field| field.offset);
+        let sign = Sign {
+            number: (waits.offset, waits.bytes),
+            mask: waits.mask,
+            word: offset(FieldRole::Callback),
+            owner: offset(FieldRole::Owner),
+        };
+        Some((probe.number, sign))
+    };
+    probes.iter().filter(|probe| probe.place.is_ok()).filter_map(sign).collect()
 }

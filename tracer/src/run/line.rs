@@ -93,8 +93,8 @@ impl Line {
             let mappings = Arc::new(mappings);
             followed.push(Followed { pid, watch, allocators, mappings });
         }
-        let numbers = attached.numbers();
-        let mut collector = Collector::new(tables, library, followed, numbers, manner(settings))
+        let probed = attached.probed();
+        let mut collector = Collector::new(tables, library, followed, probed, manner(settings))
             .context("could not write to the programs' tables")?;
         let journal = journal.map(|(journal, tell)| {
             collector.log_connections(tell);

@@ -64,6 +64,9 @@ fn library(pack: &Pack) -> String {
             .filter(|rule| rule.function.does == object::ASK && same.contains(&&rule.kind));
         let mut asks: Vec<String> = asked.map(named).collect();
         asks.extend(rules(object::END).into_iter().map(|rule| format!("{} ends it", named(rule))));
+        if pack.rules.iter().filter(made).any(|rule| rule.function.own == object::BY_MEMORY) {
+            asks.push("ends when it is not pending".to_owned());
+        }
         let cells = [
             makers.join(", "),
             or_none(asks.join(", ")),
@@ -113,6 +116,7 @@ fn fields(kind: &ObjectKind) -> String {
                 FieldRole::References => "references",
                 FieldRole::Pending => "whether it is pending",
                 FieldRole::Owner => "owner",
+                FieldRole::Callback => "callback",
             };
             sizes.entry(name).or_default().push(layout.size.to_string());
         }
