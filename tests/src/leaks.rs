@@ -15,7 +15,7 @@ use crate::{Victim, compile, uwebsockets};
 pub const LIBRARIES: [&str; 4] = ["libevent", "libzmq", "openssl", "uws"];
 
 /// What counts by the function that acquired it, as the library does so elsewhere, too.
-const BY_FUNCTION: [&str; 3] = ["heap", "fd", "socket"];
+const BY_FUNCTION: [&str; 4] = ["heap", "fd", "socket", "zmq_pipe_chunk"];
 
 /// The program of a library's leaks.
 pub fn program(library: &str) -> Result<PathBuf> {

@@ -188,6 +188,26 @@ static void queue_without_bound(long count, int corrected) {
     end_context(context, 2);
 }
 
+SITE static void enqueue_beats(void *to) {
+    for (int at = 0; at < 256; at++) must(zmq_send(to, "beat", 4, 0) == 4, "zmq_send");
+}
+
+/* The same with messages that have no content of their own: what grows are the queue's pieces, of 256 messages each. */
+static void queue_of_short_messages(long count, int corrected) {
+    void *context = make_context(), *to, *from;
+    open_queue(context, &to, &from);
+    for (long at = 0; at < count; at++) {
+        enqueue_beats(from);
+        char beat[4];
+        for (int one = 0; corrected && one < 256; one++) must(zmq_recv(to, beat, 4, 0) == 4, "zmq_recv");
+        if (!corrected) made("zmq_pipe_chunk", 1);
+    }
+    if (!corrected) return;
+    zmq_close(from);
+    zmq_close(to);
+    end_context(context, 2);
+}
+
 SITE static void *load_data(void) {
     void *data = calloc(1, 5000);
     must(data != NULL, "calloc");
@@ -302,6 +322,7 @@ static const struct scene SCENES[] = {
     {"message_not_closed_after_error", "zmq_msg", "compose_message", message_not_closed_after_error},
     {"received_message_not_closed", "zmq_msg", "enqueue_task", received_message_not_closed},
     {"queue_without_bound", "zmq_msg", "enqueue_task", queue_without_bound},
+    {"queue_of_short_messages", "zmq_pipe_chunk", "enqueue_beats", queue_of_short_messages},
     {"zero_copy_data_not_released", "heap", "load_data", zero_copy_data_not_released},
     {"timers_not_destroyed", "zmq_timers", "make_timers", timers_not_destroyed},
     {"timer_not_cancelled", "heap", "remind", timer_not_cancelled},

@@ -5,6 +5,7 @@
 //! time budget at later reports. Only the last report waits.
 
 mod accounting;
+mod blocks;
 mod connections;
 mod fds;
 pub mod journal;
@@ -39,6 +40,7 @@ use crate::{
     target::{Pid, rss_bytes},
 };
 
+pub use blocks::Blocks;
 pub use light::Levels;
 pub use members::Member;
 
@@ -66,6 +68,8 @@ pub struct Scene {
     pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
     /// Kinds asked for.
     pub kinds: Vec<Kind>,
+    /// Blocks that libraries acquire for themselves.
+    pub blocks: Blocks,
     /// Call sites that the last report will show.
     pub top: usize,
 }

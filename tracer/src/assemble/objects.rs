@@ -37,8 +37,10 @@ struct Fields {
 impl Assembly {
     /// The kind of object that a call site makes, if it makes any.
     pub(super) fn object_kind(&self, site: &SiteFigures) -> Option<&Arc<ObjectKind>> {
-        let of = self.probe(site.probe)?.function.object.as_ref()?;
-        Some(of.kind(site.detail))
+        match &self.probe(site.probe)?.function.object {
+            Some(of) => Some(of.kind(site.detail)),
+            None => self.block_kind(site),
+        }
     }
 
     /// Kinds asked for that have one name.

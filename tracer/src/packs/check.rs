@@ -125,7 +125,9 @@ pub(super) fn made(
 ) -> Result<(), Wrong> {
     let mut makers = rules.iter().filter(|rule| rule.function.makes());
     let name = &table.get_ref().name;
-    if !makers.any(|rule| rule.kind == *kind || rule.second.as_ref() == Some(kind)) {
+    if kind.blocks.is_empty()
+        && !makers.any(|rule| rule.kind == *kind || rule.second.as_ref() == Some(kind))
+    {
         let what = format!("nothing makes a `{}`", name.get_ref());
         return Err(Wrong::at(
             name.span(),

@@ -48,6 +48,9 @@ pub struct ObjectKind {
     pub word: Word,
     /// Where in an object its fields are, by the size of its block.
     pub layouts: Vec<Layout>,
+    /// Sizes of heap blocks that the library acquires for itself and that are such objects, whatever function it is that
+    /// acquires them.
+    pub blocks: Vec<u64>,
 }
 
 /// What an object's `fd` is.

@@ -91,6 +91,9 @@ pub(super) struct KindTable {
     /// Functions that make one, whose heap block is the object.
     #[serde(default)]
     pub(super) made_by: Vec<Spanned<Call>>,
+    /// As in [`super::ObjectKind`].
+    #[serde(default)]
+    pub(super) blocks: Vec<u64>,
     /// Functions that place one in memory of their caller's.
     #[serde(default)]
     pub(super) placed_by: Vec<Spanned<Call>>,

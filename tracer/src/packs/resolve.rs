@@ -123,6 +123,7 @@ fn kind(
         fd_is: table.fd_is,
         word: word(table, all)?,
         layouts,
+        blocks: table.blocks.clone(),
     })
 }
 

@@ -64,7 +64,7 @@ fn every_function_of_every_pack_is_there_once_and_of_a_kind_that_something_makes
             kinds.any(|one| one == Some(kind))
         };
         for kind in &pack.kinds {
-            assert!(made(kind), "nothing makes a {}", kind.name);
+            assert!(made(kind) || !kind.blocks.is_empty(), "nothing makes a {}", kind.name);
             assert!(!kind.sentence.is_empty() && kind.library == pack.name);
         }
         assert!(pack.rules.iter().all(|rule| made(&rule.kind)));
@@ -174,7 +174,7 @@ fn libraries_are_known_in_every_form() {
         pack.functions(&|name| defined.contains(&name)).len()
     };
     let core = ["event_base_new_with_config", "event_assign", "event_base_loop", "event_new"];
-    assert_eq!(found("libevent", &core), 2);
+    assert_eq!(found("libevent", &core), 3);
     assert_eq!(found("libevent", &["evhttp_request_new", "evhttp_uri_new"]), 2);
     let tls = ["bufferevent_openssl_socket_new", "bufferevent_openssl_filter_new"];
     assert_eq!(found("libevent", &tls), 2);

@@ -23,7 +23,7 @@ use super::{
     keeper::Keeper,
 };
 use crate::{
-    assemble::{Assembly, Levels, Member, Scene},
+    assemble::{Assembly, Blocks, Levels, Member, Scene},
     collect::{
         Snapshot,
         collector::{Collector, Followed, Request, now_ns},
@@ -327,6 +327,7 @@ fn scene(
         targets,
         log: None,
         kinds: settings.kinds.clone(),
+        blocks: Blocks::of(&settings.packs),
         top: settings.top.unwrap_or(usize::MAX),
     }
 }

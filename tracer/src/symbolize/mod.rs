@@ -33,7 +33,7 @@ use crate::{
     report,
     target::{
         Pid,
-        mappings::{Mapping, Mappings},
+        mappings::{FileId, Mapping, Mappings},
     },
 };
 use levels::Level;
@@ -110,6 +110,11 @@ impl Namer {
                 self.sites.retain(|_, site| !waits(site));
             }
         }
+    }
+
+    /// The file that a call lies in, by its return address.
+    pub fn file(&self, pid: Pid, frame: u64) -> Option<FileId> {
+        self.place(pid, frame).module.and_then(Mapping::file)
     }
 
     /// What these call sites' names lack, by module; only of those that have been named.

@@ -56,6 +56,7 @@ fn library(pack: &Pack) -> String {
                 )
             },
         ));
+        makers.extend(kind.blocks.iter().map(|size| format!("its own code, {size} bytes each")));
         let second_of = pack.rules.iter().filter(|rule| rule.second.as_ref() == Some(kind));
         let same: Vec<_> = second_of.map(|rule| &rule.kind).chain([kind]).collect();
         let asked = pack

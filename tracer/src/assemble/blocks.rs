@@ -1,0 +1,81 @@
+//! Heap blocks that a library acquires for itself and has no function for: known by their size, and by whose code it is
+//! that acquires them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::Assembly;
+use crate::{
+    collect::snapshot::SiteFigures,
+    packs::{ObjectKind, Pack},
+    probes::Probe,
+    target::mappings::FileId,
+};
+
+/// What packs say of such blocks.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    by_size: HashMap<u64, Vec<Arc<ObjectKind>>>,
+}
+
+impl Blocks {
+    /// Of all kinds that are known so.
+    pub fn of(packs: &[Pack]) -> Self {
+        let mut by_size = HashMap::<u64, Vec<_>>::new();
+        for kind in packs.iter().flat_map(|pack| &pack.kinds) {
+            for size in &kind.blocks {
+                by_size.entry(*size).or_default().push(Arc::clone(kind));
+            }
+        }
+        Self { by_size }
+    }
+
+    /// The kind of a call site's blocks, if all have one size; `has` says whether the code that acquires them is a
+    /// library's.
+    fn kind(
+        &self,
+        (count, bytes): (u64, u64),
+        has: impl Fn(&str) -> bool,
+    ) -> Option<&Arc<ObjectKind>> {
+        let size = bytes.checked_div(count).filter(|size| size.saturating_mul(count) == bytes)?;
+        self.by_size.get(&size)?.iter().find(|kind| has(&kind.library))
+    }
+}
+
+impl Assembly {
+    /// The kind of object that a call site's blocks are by their size.
+    pub(super) fn block_kind(&self, site: &SiteFigures) -> Option<&Arc<ObjectKind>> {
+        let (acquired, caller) = (site.acquired, site.frames.first().filter(|_| !site.former)?);
+        let file = || self.namer.file(site.pid?, *caller);
+        self.scene.blocks.kind((acquired.count, acquired.bytes), |library| {
+            file().is_some_and(|file| has(&self.scene.probes, file, library))
+        })
+    }
+}
+
+/// Whether functions of this library are probed in a file.
+fn has(probes: &[Probe], file: FileId, library: &str) -> bool {
+    probes.iter().any(|probe| {
+        probe.object.as_ref().is_some_and(|(of, _)| *of == file)
+            && probe.function.object.as_ref().is_some_and(|of| *of.kind.library == *library)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_known_by_one_size_in_their_library() {
+        let text = "name = \"q\"\ntitle = \"q\"\nmarks = [\"q_new\"]\n[[kind]]\nname = \"q_chunk\"\nsentence = \"s\"\nblocks = [64, 96]\n";
+        let blocks = Blocks::of(&[Pack::parse("q.toml", text).unwrap()]);
+        let found = |amount, library: &str| {
+            blocks.kind(amount, |one| one == library).map(|kind| kind.name.to_string())
+        };
+        assert_eq!(found((3, 192), "q").as_deref(), Some("q_chunk"));
+        assert_eq!(found((1, 96), "q").as_deref(), Some("q_chunk"));
+        for (amount, library) in [((3, 192), "r"), ((2, 160), "q"), ((3, 193), "q"), ((0, 0), "q")]
+        {
+            assert_eq!(found(amount, library), None, "{amount:?}");
+        }
+    }
+}
