@@ -160,12 +160,13 @@ fn owned(live: &[(Handle, Block, &Object)]) -> Owned {
         .filter(|(_, _, object)| object.making != 0)
         .map(|(handle, _, object)| ((handle.pid, object.making), *handle))
         .collect();
-    let heap = |pid, value| Handle { pid, kind: Kind::Heap, value };
     let there: HashSet<Handle> = live.iter().map(|(handle, ..)| *handle).collect();
     let owner = |handle: &Handle, object: &Object| {
-        let told = (object.owner != 0).then(|| heap(handle.pid, object.owner));
+        let at = |kind| Handle { pid: handle.pid, kind, value: object.owner };
+        let mut told = [Kind::Heap, Kind::Object].into_iter().map(at);
+        let told = told.find(|told| object.owner != 0 && there.contains(told));
         let within = || makings.get(&(handle.pid, object.within)).copied();
-        told.filter(|told| there.contains(told)).or_else(within).filter(|one| one != handle)
+        told.or_else(within).filter(|one| one != handle)
     };
     let owners: HashMap<Handle, Handle> = live
         .iter()

@@ -8,7 +8,7 @@ mod load;
 mod parse;
 mod resolve;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde::Deserialize;
 
@@ -46,6 +46,8 @@ pub struct ObjectKind {
     pub fd_is: FdIs,
     /// What the word says that is kept of each (`object::Object::word`).
     pub word: Word,
+    /// Whether a function is known that is to release one.
+    pub is_asked: bool,
     /// Where in an object its fields are, by the size of its block.
     pub layouts: Vec<Layout>,
 }
@@ -154,8 +156,13 @@ impl Pack {
         if !self.marks.iter().any(|names| names.iter().all(|name| defined(name))) {
             return Vec::new();
         }
+        let mut named = HashSet::new();
         let found = self.rules.iter().filter_map(|rule| {
             let name = rule.names.iter().find(|name| defined(name))?;
+            // What ends objects of several kinds is one function.
+            if !named.insert(name) {
+                return None;
+            }
             let used = Use {
                 function: rule.function,
                 kind: Arc::clone(&rule.kind),
