@@ -32,6 +32,20 @@ const OUTWEIGHED: [&str; 7] = [
     "request_not_cleaned_up",
 ];
 
+/// Kinds of which no function is known that is to release one: how many are to be released is not known.
+const UNASKED: [&str; 10] = [
+    "zmq_msg",
+    "event_once",
+    "SSL_CTX",
+    "SSL_SESSION",
+    "X509",
+    "EVP_PKEY",
+    "uv_loop",
+    "uv_timer",
+    "uv_tcp",
+    "uv_fs",
+];
+
 /// Plays a scene under the tracer; the report is of the moment when all is done.
 fn played(library: &str, scene: &str, way: &str) -> Result<(Played, Report)> {
     let program = leaks::program(library)?;
@@ -125,13 +139,14 @@ fn leak_is_named_first(library: &str, scene: &str) -> Result<()> {
         let expected = played.leaking().live();
         ensure!(found == expected, "{found} of {expected} reported\n{}", report.summary());
     }
-    if played.release_asked > 0 {
-        let kinds = report.list("/objects/kinds")?;
-        let row = kinds
-            .iter()
-            .find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.scene.kind));
-        let asked = row.and_then(|row| row.get("release_asked")).and_then(Value::as_u64);
-        ensure!(asked == Some(played.release_asked), "release asked: {row:?}");
+    let kinds = report.list("/objects/kinds")?;
+    let row = kinds
+        .iter()
+        .find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.scene.kind));
+    if let Some(row) = row {
+        let asked = row.get("release_asked").and_then(Value::as_u64);
+        let known = !UNASKED.contains(&played.scene.kind.as_str());
+        ensure!(asked == known.then_some(played.release_asked), "release asked: {row:?}");
     }
     Ok(())
 }

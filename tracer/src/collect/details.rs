@@ -18,7 +18,7 @@ impl Collector {
         let mut seen = Vec::new();
         self.tables.objects(&mut seen)?;
         let mut gone = Vec::new();
-        let objects = self.ledger.objects(&seen, |key, object| {
+        let objects = self.ledger.objects(&seen, &self.manner.summed, |key, object| {
             // What has come since the last drain is not known yet.
             if at_ns.saturating_sub(object.time_ns) > SURELY_DRAINED_NS {
                 gone.push(*key);

@@ -31,6 +31,22 @@ pub struct Pack {
     pub kinds: Vec<Arc<ObjectKind>>,
     /// Its functions.
     pub rules: Vec<Rule>,
+    /// The file's name, for messages.
+    pub file: Arc<str>,
+    /// Where that is from.
+    pub origin: Origin,
+}
+
+/// Where a pack comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Every leaktrace has it.
+    #[default]
+    CompiledIn,
+    /// The user's folder, which has packs of all that the user ever looks at.
+    Folder,
+    /// The command line.
+    Named,
 }
 
 /// A kind of objects.
@@ -112,6 +128,13 @@ pub enum FieldRole {
     Owner,
 }
 
+impl FieldRole {
+    /// Whether it is summed up over all objects of a kind.
+    pub const fn is_summed(self) -> bool {
+        matches!(self, Self::Queued | Self::Pending)
+    }
+}
+
 /// One function, and what it does to which kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -127,6 +150,8 @@ pub struct Rule {
     pub kind: Arc<ObjectKind>,
     /// The kind instead, where `function.test` says so.
     pub second: Option<Arc<ObjectKind>>,
+    /// The line that names it.
+    pub line: usize,
 }
 
 /// A function that an object file defines, and what it does.
@@ -144,7 +169,45 @@ impl Pack {
     /// What a file says; `name` is the file's, for messages.
     pub fn parse(name: &str, text: &str) -> Result<Self, Fault> {
         let pack = parse::file(text).and_then(|file| resolve::pack(&file));
-        pack.map_err(|wrong| wrong.in_file(name, text))
+        let mut pack = pack.map_err(|wrong| wrong.in_file(name, text))?;
+        for rule in &mut pack.rules {
+            rule.line = parse::line(text, rule.line);
+        }
+        Ok(Self { file: name.into(), ..pack })
+    }
+
+    /// Sizes of blocks of objects whose fields are summed up.
+    pub fn summed_sizes(&self) -> impl Iterator<Item = u64> {
+        let layouts = self.kinds.iter().flat_map(|kind| &kind.layouts);
+        let summed = |layout: &&Layout| layout.fields.iter().any(|field| field.role.is_summed());
+        layouts.filter(summed).map(|layout| layout.size)
+    }
+
+    /// What a user's pack names in vain, a line each. `found` are the functions of this pack that are there.
+    pub fn in_vain(&self, found: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let there = |rule: &&Rule| rule.names.iter().any(|name| found(name));
+        let quoted = |names: &[String]| {
+            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")
+        };
+        match self.origin {
+            Origin::CompiledIn => Vec::new(),
+            _ if self.rules.iter().any(|rule| there(&rule)) => self
+                .rules
+                .iter()
+                .filter(|rule| !there(rule))
+                .map(|rule| {
+                    let (file, line, names) = (&self.file, rule.line, quoted(&rule.names));
+                    format!("{file}:{line}: the library has no {names} here")
+                })
+                .collect(),
+            Origin::Folder => Vec::new(),
+            Origin::Named => {
+                vec![format!(
+                    "{}: no file of the targets has all functions of its marks",
+                    self.file
+                )]
+            }
+        }
     }
 
     /// The functions to be probed in an object file that defines these: name, shape, whether an exception may leave it,

@@ -8,7 +8,7 @@ use toml::Spanned;
 use tracer_common::{attach::Shape, object};
 
 use super::{
-    Field, FieldRole, Layout, ObjectKind, Pack, Rule, Word,
+    Field, FieldRole, Layout, ObjectKind, Origin, Pack, Rule, Word,
     check::{List, fits, made, once},
     parse::{Argument, Call, FieldTable, File, KindTable, LayoutTable, Marks, Success, Wrong},
 };
@@ -52,7 +52,8 @@ pub(super) fn pack(file: &File) -> Result<Pack, Wrong> {
     for (table, kind) in file.kind.iter().zip(&kinds) {
         made(table, kind, &rules)?;
     }
-    Ok(Pack { name, title: file.title.clone(), marks: marks(&file.marks)?, kinds, rules })
+    let (title, marks) = (file.title.clone(), marks(&file.marks)?);
+    Ok(Pack { name, title, marks, kinds, rules, file: "".into(), origin: Origin::default() })
 }
 
 /// A kind's lists.
@@ -224,7 +225,7 @@ fn rule(
         let help = "write the function's symbol, as nm -D has it";
         return Err(Wrong::at(span, "a function has no name".to_owned(), help));
     }
-    fits(list, call, table).map_err(|(what, help)| Wrong::at(span, what, help))?;
+    fits(list, call, table).map_err(|(what, help)| Wrong::at(span.clone(), what, help))?;
     let second = call.second.as_ref().map(|second| {
         let found = kinds.iter().find(|kind| *kind.name == second.get_ref().kind);
         found.map(Arc::clone).ok_or_else(|| {
@@ -267,5 +268,7 @@ fn rule(
         throws: call.throws,
         kind: Arc::clone(kind),
         second: second.transpose()?,
+        // Of the text, until that is there to be counted.
+        line: span.start,
     })
 }
