@@ -48,6 +48,8 @@ pub fn victim_with(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf>
     let libraries: &[&str] = match name {
         "http_server" | "deep" | "leaks_libevent" => &["-levent"],
         "leaks_libzmq" => &["-lzmq"],
+        "leaks_cares" => &["-lcares"],
+        "leaks_uv" => &["-luv"],
         "tls_server" | "leaks_openssl" => &["-levent", "-levent_openssl", "-lssl", "-lcrypto"],
         _ => &[],
     };

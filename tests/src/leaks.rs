@@ -9,13 +9,23 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::{Victim, compile, uwebsockets};
+use crate::{Victim, compile, uwebsockets, workspace};
 
 /// The libraries that have a program.
-pub const LIBRARIES: [&str; 4] = ["libevent", "libzmq", "openssl", "uws"];
+pub const LIBRARIES: [&str; 6] = ["libevent", "libzmq", "openssl", "uws", "cares", "uv"];
 
 /// What counts by the function that acquired it, as the library does so elsewhere, too.
 const BY_FUNCTION: [&str; 4] = ["heap", "fd", "socket", "zmq_pipe_chunk"];
+
+/// The pack of a library that leaktrace has none of: written from docs/packs.md alone.
+pub fn pack(library: &str) -> Option<PathBuf> {
+    let name = match library {
+        "cares" => "c-ares",
+        "uv" => "libuv",
+        _ => return None,
+    };
+    Some(workspace().join("examples/packs").join(name).with_extension("toml"))
+}
 
 /// The program of a library's leaks.
 pub fn program(library: &str) -> Result<PathBuf> {

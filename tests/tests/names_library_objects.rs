@@ -19,21 +19,40 @@ const KINDS: [&str; 2] = ["--kind", "heap,fd,socket,object"];
 /// Kinds that are no library's, or that libzmq makes for itself as its threads come to them.
 const OTHERS: [&str; 6] = ["heap", "mmap", "fd", "socket", "zmq_pipe_chunk", "zmq_receive_buffer"];
 /// Scenes whose objects hold something heavier that was not acquired while they were made: queues of 32 KB for each
-/// connected socket, buffers of a handshake, states of digests and ciphers. Its call sites weigh more, and the objects
+/// connected socket, buffers of a handshake, states of digests and ciphers; or lie in memory of the program's, and have no
+/// bytes of their own. Its call sites weigh more, and the objects
 /// come first among all libraries' objects.
-const OUTWEIGHED: [&str; 5] = [
+const OUTWEIGHED: [&str; 7] = [
     "socket_lingers",
     "monitor_not_closed",
     "ssl_not_freed_after_failed_handshake",
     "md_ctx_not_freed",
     "cipher_ctx_not_freed",
+    "loop_not_closed",
+    "request_not_cleaned_up",
+];
+
+/// Kinds of which no function is known that is to release one: how many are to be released is not known.
+const UNASKED: [&str; 10] = [
+    "zmq_msg",
+    "event_once",
+    "SSL_CTX",
+    "SSL_SESSION",
+    "X509",
+    "EVP_PKEY",
+    "uv_loop",
+    "uv_timer",
+    "uv_tcp",
+    "uv_fs",
 ];
 
 /// Plays a scene under the tracer; the report is of the moment when all is done.
 fn played(library: &str, scene: &str, way: &str) -> Result<(Played, Report)> {
     let program = leaks::program(library)?;
     let mut victim = Victim::start_program(&program, &[scene, way, COUNT])?;
-    let trace = Trace::attach(victim.pid(), &KINDS)?;
+    let pack = leaks::pack(library).map(|pack| pack.display().to_string());
+    let pack: Vec<&str> = pack.iter().flat_map(|pack| ["--pack", pack]).collect();
+    let trace = Trace::attach(victim.pid(), &[&KINDS[..], &pack].concat())?;
     let played = Played::by(&mut victim)?;
     let report = trace.stop()?;
     victim.exit()?;
@@ -120,13 +139,14 @@ fn leak_is_named_first(library: &str, scene: &str) -> Result<()> {
         let expected = played.leaking().live();
         ensure!(found == expected, "{found} of {expected} reported\n{}", report.summary());
     }
-    if played.release_asked > 0 {
-        let kinds = report.list("/objects/kinds")?;
-        let row = kinds
-            .iter()
-            .find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.scene.kind));
-        let asked = row.and_then(|row| row.get("release_asked")).and_then(Value::as_u64);
-        ensure!(asked == Some(played.release_asked), "release asked: {row:?}");
+    let kinds = report.list("/objects/kinds")?;
+    let row = kinds
+        .iter()
+        .find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.scene.kind));
+    if let Some(row) = row {
+        let asked = row.get("release_asked").and_then(Value::as_u64);
+        let known = !UNASKED.contains(&played.scene.kind.as_str());
+        ensure!(asked == known.then_some(played.release_asked), "release asked: {row:?}");
     }
     Ok(())
 }
@@ -189,6 +209,11 @@ scenes! {
         listen_socket_not_closed socket_not_closed data_not_freed_after_failed_connect
         connection_data_not_freed operation_not_ended_when_aborted buffers_of_slow_readers
         request_never_answered tls_connection_not_closed;
+    cares:
+        channel_not_destroyed channel_not_destroyed_after_error copy_not_destroyed answer_not_freed;
+    uv:
+        loop_not_closed timer_not_closed stream_not_closed_after_error
+        handle_not_freed_when_closed request_not_cleaned_up;
 }
 
 /// The programs' own tables, these tests, and docs/leak-kinds.md say the same.

@@ -4,7 +4,8 @@
  * block is freed, whoever does so. A maker within a maker is overruled by the outer one if both return the same
  * block. Behind what preload_count writes there is a line for each kind that was seen: its name, how many were
  * made and how many are gone. Libraries that bind their own calls at build time (OpenSSL) hide what they make
- * within. */
+ * within. What is placed in memory of the program's (libuv) is there until it is ended, or another one is placed
+ * there. */
 static struct { const char *name; long created; } kinds[MOST_KINDS];
 
 static int kind_named(const char *name) {
@@ -28,6 +29,24 @@ static void *object(const char *name, void *handle) {
     }
     pthread_mutex_unlock(&lock);
     return handle;
+}
+
+/* Where something was placed: its kind, 0 when that has ended. */
+enum { MOST_PLACES = 1 << 12 };
+static struct { void *address; int kind; } places[MOST_PLACES];
+
+/* Something of the kind is placed there, or with NULL ended. */
+static void placed(const char *name, void *address) {
+    if (!counting) return;
+    pthread_mutex_lock(&lock);
+    int at = 0;
+    while (places[at].address != NULL && places[at].address != address)
+        if (++at == MOST_PLACES) abort();
+    if (places[at].kind != 0) ended[places[at].kind]++;
+    places[at].address = address;
+    places[at].kind = name == NULL ? 0 : kind_named(name);
+    if (name != NULL) kinds[places[at].kind].created++;
+    pthread_mutex_unlock(&lock);
 }
 
 static void write_kinds(int out) {
@@ -131,3 +150,55 @@ MAKER6("us_listen_socket", us_socket_context_listen, int, any, text, int, int, i
 struct options { text texts[6]; int flag; };
 MAKER4("us_socket_context", us_create_socket_context, int, any, int, struct options)
 MAKER3("us_socket_context", us_create_child_socket_context, int, any, int)
+
+/* c-ares: ares_init and ares_dup come here. */
+int ares_init_options(any channel, any options, int mask) {
+    NEXT(ares_init_options);
+    int result = next(channel, options, mask);
+    if (result == 0) object("ares_channel", *(any *)channel);
+    return result;
+}
+int ares_parse_a_reply(any answer, int length, any host, any addresses, any address_count) {
+    NEXT(ares_parse_a_reply);
+    int result = next(answer, length, host, addresses, address_count);
+    if (result == 0) object("ares_hostent", *(any *)host);
+    return result;
+}
+
+/* libuv: uv_tcp_init comes by uv_tcp_init_ex. */
+int uv_loop_init(any loop) {
+    NEXT(uv_loop_init);
+    placed("uv_loop", loop);
+    return next(loop);
+}
+int uv_loop_close(any loop) {
+    NEXT(uv_loop_close);
+    int result = next(loop);
+    if (result == 0) placed(NULL, loop);
+    return result;
+}
+int uv_timer_init(any loop, any timer) {
+    NEXT(uv_timer_init);
+    placed("uv_timer", timer);
+    return next(loop, timer);
+}
+int uv_tcp_init_ex(any loop, any stream, unsigned flags) {
+    NEXT(uv_tcp_init_ex);
+    placed("uv_tcp", stream);
+    return next(loop, stream, flags);
+}
+int uv_fs_scandir(any loop, any request, text path, int flags, any callback) {
+    NEXT(uv_fs_scandir);
+    placed("uv_fs", request);
+    return next(loop, request, path, flags, callback);
+}
+void uv_fs_req_cleanup(any request) {
+    NEXT(uv_fs_req_cleanup);
+    placed(NULL, request);
+    next(request);
+}
+void uv_close(any handle, any callback) {
+    NEXT(uv_close);
+    placed(NULL, handle);
+    next(handle, callback);
+}

@@ -15,6 +15,7 @@ mod naming;
 mod objects;
 mod parts;
 mod probed;
+mod sums;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,6 +32,7 @@ use crate::{
         quiet::Quiet,
     },
     collect::{Snapshot, ledger::Sum, snapshot::SiteFigures},
+    packs::Pack,
     probes::{Probe, allocator::Allocator},
     report::{
         Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, Resource, SCHEMA, Site, Target,
@@ -43,6 +45,7 @@ use crate::{
 pub use blocks::Blocks;
 pub use light::Levels;
 pub use members::Member;
+pub use objects::packs_in_vain;
 
 /// What does not change while tracing.
 pub struct Scene {
@@ -70,6 +73,12 @@ pub struct Scene {
     pub kinds: Vec<Kind>,
     /// Blocks that libraries acquire for themselves.
     pub blocks: Blocks,
+    /// Libraries whose objects are traced.
+    pub packs: Vec<Pack>,
+    /// What was found at the start to be wrong with what the user wrote, a line each.
+    pub faults: Vec<String>,
+    /// Whether every report is shown, and not only the last.
+    pub live: bool,
     /// Call sites that the last report will show.
     pub top: usize,
 }
@@ -289,8 +298,13 @@ impl Assembly {
 
     /// What a reader must know to trust the figures.
     fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
+        let mut warnings = self.scene.faults.clone();
         if self.scene.light.is_some() {
-            return light::warnings();
+            warnings.extend(light::warnings());
+            return warnings;
+        }
+        if self.scene.kinds.contains(&Kind::Object) {
+            warnings.extend(packs_in_vain(&self.scene.packs, &self.scene.probes));
         }
         let resident_bytes = self.rss.values().sum();
         let first_bytes = *self.first_rss.get_or_insert(resident_bytes);
@@ -301,7 +315,8 @@ impl Assembly {
             first_bytes,
             resident_bytes,
         };
-        quiet.warning().into_iter().collect()
+        warnings.extend(quiet.warning());
+        warnings
     }
 
     fn totals(&self, snapshot: &Snapshot, errors: Option<&Estimated>) -> BTreeMap<Resource, Total> {

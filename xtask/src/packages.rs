@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 22] = [
+const TEST: [&str; 24] = [
     "gcc",
     "g++",
     "gdb",
@@ -19,6 +19,8 @@ const TEST: [&str; 22] = [
     "libevent-dev",
     "libssl-dev",
     "libzmq3-dev",
+    "libc-ares-dev",
+    "libuv1-dev",
     "wrk",
     "memcached",
     "nginx-light",

@@ -8,11 +8,12 @@ use std::{
 
 use tracer_common::{kind::Kind, stack::INTERRUPTED};
 
-use super::{Assembly, parts::Parts};
+use super::{Assembly, parts::Parts, sums};
 use crate::{
     analyze::limit::Course,
     collect::{Snapshot, objects::Shown, snapshot::SiteFigures},
-    packs::{Field, FieldRole, Layout, ObjectKind, Word},
+    packs::{Field, FieldRole, ObjectKind, Pack, Word},
+    probes::Probe,
     report,
     target::{Pid, memory::Memory},
 };
@@ -66,7 +67,14 @@ impl Assembly {
             .iter()
             .filter_map(|one| Some(self.object(one, kinds.get(&one.block.site)?, snapshot)))
             .collect();
-        let mut rows = self.object_kinds(snapshot, &kinds, &table);
+        let sums = if self.is_read(snapshot) { sums::of(seen, &kinds) } else { BTreeMap::new() };
+        let mut rows = self.object_kinds(snapshot, &kinds);
+        for row in &mut rows {
+            if let Some(sums) = sums.get(row.kind.as_str()) {
+                (row.queued_bytes, row.pending) = (sums.queued, sums.pending);
+                row.summed = Some(sums.read);
+            }
+        }
         for (site, of_site) in parts {
             let kind = kinds.get(site);
             let row = rows.iter_mut().find(|row| kind.is_some_and(|kind| *kind.name == *row.kind));
@@ -78,11 +86,15 @@ impl Assembly {
         Some(report::Objects { kinds: rows, table })
     }
 
+    /// Whether anybody sees this report: objects' memory is read for those alone.
+    fn is_read(&self, snapshot: &Snapshot) -> bool {
+        self.scene.live || snapshot.last
+    }
+
     fn object_kinds(
         &mut self,
         snapshot: &Snapshot,
         kinds: &HashMap<u32, Arc<ObjectKind>>,
-        table: &[report::Object],
     ) -> Vec<report::ObjectKind> {
         let at_s = snapshot.at_ns as f64 / 1e9;
         let mut rows: BTreeMap<Arc<str>, (report::ObjectKind, u64)> = BTreeMap::new();
@@ -100,20 +112,10 @@ impl Assembly {
             }
             let known = snapshot.objects.as_ref().and_then(|all| all.sites.get(&site.number));
             let Some(known) = known else { continue };
-            row.release_asked += known.asked;
+            row.release_asked = row.release_asked.map(|asked| asked + known.asked);
             row.owned_bytes += known.owned.bytes;
             let age_s = snapshot.at_ns.saturating_sub(known.oldest_ns) as f64 / 1e9;
             row.oldest_s = Some(row.oldest_s.map_or(age_s, |oldest| oldest.max(age_s)));
-        }
-        for one in table {
-            let Some((row, _)) = rows.get_mut(one.kind.as_str()) else { continue };
-            if let Some(queued) = one.queued_bytes {
-                let sum = row.queued_bytes.get_or_insert(0);
-                *sum = sum.saturating_add(queued);
-            }
-            if let Some(pending) = one.pending {
-                *row.pending.get_or_insert(0) += u64::from(pending);
-            }
         }
         rows.into_iter()
             .map(|(name, (mut row, _))| {
@@ -128,7 +130,7 @@ impl Assembly {
     fn object(&mut self, one: &Shown, kind: &ObjectKind, snapshot: &Snapshot) -> report::Object {
         let pid = one.handle.pid;
         let since = |ns: u64| snapshot.at_ns.saturating_sub(ns) as f64 / 1e9;
-        let fields = fields(one, kind);
+        let fields = if self.is_read(snapshot) { fields(one, kind) } else { Fields::default() };
         let fd = fields.fd.or(one.fd);
         let socket = snapshot
             .descriptors
@@ -194,12 +196,32 @@ const MOST_QUEUED: u64 = 1 << 40;
 /// The same of references.
 const MOST_REFERENCES: u64 = 1 << 24;
 
+/// What users' packs name that is not there, a line each.
+pub fn packs_in_vain(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
+    let in_vain = |pack: &Pack| {
+        let of_it = |probe: &&Probe| {
+            let used = probe.function.object.as_ref();
+            used.is_some_and(|used| used.kind.library == pack.name)
+        };
+        let probes: Vec<&Probe> = probes.iter().filter(of_it).collect();
+        pack.in_vain(&|name| {
+            probes.iter().any(|probe| {
+                probe.function.name == name || probe.aliases.iter().any(|alias| alias == name)
+            })
+        })
+    };
+    packs.iter().flat_map(in_vain).collect()
+}
+
+/// Queued bytes, if that can be.
+pub(super) fn queued(number: u64) -> Option<u64> {
+    Some(number).filter(|queued| *queued < MOST_QUEUED)
+}
+
 /// What an object's memory says, where its layout is known.
 fn fields(one: &Shown, kind: &ObjectKind) -> Fields {
     let mut fields = Fields::default();
-    // What was placed is no block, and has no size.
-    let fits = |layout: &&Layout| layout.size == one.block.size || one.handle.kind == Kind::Object;
-    let Some(layout) = kind.layouts.iter().find(fits) else { return fields };
+    let Some(layout) = kind.layout(one.block.size) else { return fields };
     let Ok(memory) = Memory::open(one.handle.pid) else { return fields };
     for Field { role, offset, bytes, mask } in &layout.fields {
         let address = one.handle.value.saturating_add((*offset).into());
@@ -212,7 +234,7 @@ fn fields(one: &Shown, kind: &ObjectKind) -> Fields {
                 fields.fd = u32::try_from(number).ok().filter(|fd| i32::try_from(*fd).is_ok());
             }
             FieldRole::Queued => {
-                fields.queued = Some(number).filter(|queued| *queued < MOST_QUEUED);
+                fields.queued = queued(number);
             }
             FieldRole::References => {
                 fields.references =
@@ -232,7 +254,7 @@ fn blank(kind: &ObjectKind) -> report::ObjectKind {
         library: kind.library.to_string(),
         sentence: kind.sentence.clone(),
         live: 0,
-        release_asked: 0,
+        release_asked: kind.is_asked.then_some(0),
         created: 0,
         destroyed: 0,
         created_per_s: None,
@@ -241,6 +263,7 @@ fn blank(kind: &ObjectKind) -> report::ObjectKind {
         oldest_s: None,
         queued_bytes: None,
         pending: None,
+        summed: None,
         site: None,
     }
 }

@@ -141,7 +141,6 @@ impl Collector {
             probes,
             signs,
             placed_next: 0,
-            manner,
             taken: Vec::new(),
             touches: manner.light.then(Touches::new),
             found: manner.descriptors.then(Found::default),
@@ -154,12 +153,13 @@ impl Collector {
             windows: manner.budget.map(Windows::new),
             paused: false,
             executed: Vec::new(),
+            manner,
         };
         collector.give_first()?;
         collector.library.settle(TABLES_PATIENCE, &mut collector.tables)?;
         for target in targets {
             collector.admit(&target)?;
-            collector.tables.adopt(target.pid.0, manner.children)?;
+            collector.tables.adopt(target.pid.0, collector.manner.children)?;
             collector.changed.push((target.pid, Arc::clone(&target.mappings)));
             collector.targets.push(target);
         }

@@ -19,7 +19,7 @@ impl Collector {
         self.tables.objects(&mut seen)?;
         self.look_at_placed(&mut seen, last);
         let mut gone = Vec::new();
-        let objects = self.ledger.objects(&seen, |key, object| {
+        let objects = self.ledger.objects(&seen, &self.manner.summed, |key, object| {
             // What has come since the last drain is not known yet.
             if at_ns.saturating_sub(object.time_ns) > SURELY_DRAINED_NS {
                 gone.push(*key);

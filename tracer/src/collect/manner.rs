@@ -16,7 +16,7 @@ pub enum Forget {
     clippy::struct_excessive_bools,
     reason = "questions that have nothing to do with each other"
 )]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Manner {
     /// Younger resources are not counted as outstanding.
     pub min_age: Duration,
@@ -30,6 +30,8 @@ pub struct Manner {
     pub light: bool,
     /// Whether objects of libraries are traced.
     pub objects: bool,
+    /// Sizes of objects whose memory is read for sums.
+    pub summed: Vec<u64>,
     /// Whether file descriptors are traced.
     pub descriptors: bool,
     /// The share of targets' processor time that tracing may take, between 0 and 1; any when `None`.

@@ -19,6 +19,8 @@ use crate::target::Pid;
 
 /// Objects of one call site that are told singly: the oldest.
 const SHOWN: usize = 100;
+/// Objects that are not shown and whose memory is read for sums.
+const OTHERS: usize = 100_000;
 
 /// What is known of the objects of all call sites at one moment.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +29,21 @@ pub struct Objects {
     pub sites: BTreeMap<u32, SiteObjects>,
     /// The oldest of each call site.
     pub shown: Vec<Shown>,
+    /// Those of the others that have a size asked for, as many as there is room for.
+    pub others: Vec<Other>,
+}
+
+/// An object that is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Other {
+    /// Its target.
+    pub pid: Pid,
+    /// Where it is.
+    pub address: u64,
+    /// Bytes of its block.
+    pub size: u64,
+    /// Number of its call site.
+    pub site: u32,
 }
 
 /// What is known of one call site's objects.
@@ -106,8 +123,13 @@ impl Ledger {
     }
 
     /// What is known of the objects that are there. `seen` is what the programs know; of what the ledger does not have
-    /// as an object (any more), `gone` is told.
-    pub fn objects(&self, seen: &[(Key, Object)], mut gone: impl FnMut(&Key, &Object)) -> Objects {
+    /// as an object (any more), `gone` is told. Objects of these sizes are told of even where they are not shown.
+    pub fn objects(
+        &self,
+        seen: &[(Key, Object)],
+        sizes: &[u64],
+        mut gone: impl FnMut(&Key, &Object),
+    ) -> Objects {
         let mut live: Vec<(Handle, Block, &Object)> = Vec::with_capacity(seen.len());
         for (key, object) in seen {
             let [kind, ..] = key.kind.to_le_bytes();
@@ -147,6 +169,9 @@ impl Ledger {
                     text: text(&object.text),
                     owned: owner_of,
                 });
+            } else if all.others.len() < OTHERS && sizes.contains(&block.size) {
+                let (pid, address) = (handle.pid, handle.value);
+                all.others.push(Other { pid, address, size: block.size, site: object.site });
             }
         }
         all
@@ -170,12 +195,13 @@ fn owned(live: &[(Handle, Block, &Object)]) -> Owned {
         .filter(|(_, _, object)| object.making != 0)
         .map(|(handle, _, object)| ((handle.pid, object.making), *handle))
         .collect();
-    let heap = |pid, value| Handle { pid, kind: Kind::Heap, value };
     let there: HashSet<Handle> = live.iter().map(|(handle, ..)| *handle).collect();
     let owner = |handle: &Handle, object: &Object| {
-        let told = (object.owner != 0).then(|| heap(handle.pid, object.owner));
+        let at = |kind| Handle { pid: handle.pid, kind, value: object.owner };
+        let mut told = [Kind::Heap, Kind::Object].into_iter().map(at);
+        let told = told.find(|told| object.owner != 0 && there.contains(told));
         let within = || makings.get(&(handle.pid, object.within)).copied();
-        told.filter(|told| there.contains(told)).or_else(within).filter(|one| one != handle)
+        told.or_else(within).filter(|one| one != handle)
     };
     let owners: HashMap<Handle, Handle> = live
         .iter()
@@ -241,7 +267,7 @@ mod tests {
         ledger.apply(acquired(16, 1, 100));
         let mut gone = Vec::new();
         let seen = [object(8, 2), object(16, 2), object(24, 2)];
-        let all = ledger.objects(&seen, |key, _| gone.push(key.handle));
+        let all = ledger.objects(&seen, &[1], |key, _| gone.push(key.handle));
         assert_eq!((gone, all.shown.len()), (vec![16, 24], 1));
         assert_eq!(all.sites[&2].known, 1);
     }
@@ -259,7 +285,7 @@ mod tests {
         seen[3].1.owner = 24;
         seen[1].1.asked_ns = 99;
         seen[3].1.text[..2].copy_from_slice(b"in");
-        let all = ledger.objects(&seen, |key, _| panic!("{key:?}"));
+        let all = ledger.objects(&seen, &[1], |key, _| panic!("{key:?}"));
         assert_eq!(all.sites[&2].owned, Sum { count: 3, bytes: 282 });
         assert_eq!((all.sites[&3].owned.bytes, all.sites[&3].asked), (10, 1));
         let owners: Vec<Option<u64>> = all.shown.iter().map(|one| one.owner).collect();
@@ -274,7 +300,7 @@ mod tests {
         ledger.apply(acquired(16, 2, 2));
         let mut seen = [object(8, 2), object(16, 2)];
         (seen[0].1.owner, seen[1].1.owner) = (16, 8);
-        let all = ledger.objects(&seen, |_, _| {});
+        let all = ledger.objects(&seen, &[1], |_, _| {});
         assert_eq!(all.sites[&2].owned.count, 2);
     }
 
@@ -284,8 +310,10 @@ mod tests {
         let many = SHOWN as u64 + 50;
         let seen: Vec<(Key, Object)> = (1..=many).map(|value| object(value * 8, 2)).rev().collect();
         (1..=many).for_each(|value| ledger.apply(acquired(value * 8, 2, 1)));
-        let all = ledger.objects(&seen, |_, _| {});
+        let all = ledger.objects(&seen, &[1], |_, _| {});
         assert_eq!((all.shown.len(), all.shown[0].handle.value), (SHOWN, 8));
+        assert_eq!((all.others.len(), all.others[0].address), (50, (SHOWN as u64 + 1) * 8));
+        assert!(ledger.objects(&seen, &[2], |_, _| {}).others.is_empty());
         assert_eq!((all.sites[&2].known, all.sites[&2].oldest_ns), (many, 8));
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! Takes tables and rules, hands on what is wrong. Pure.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use toml::Spanned;
+use tracer_common::object;
 
 use super::{
     FieldRole, ObjectKind, Rule,
@@ -25,9 +26,6 @@ pub(super) enum List {
     /// `told_by`
     Told,
 }
-
-/// Functions that have been named.
-pub(super) type Named = BTreeSet<String>;
 
 /// Whether a function's keys make sense in its list: else what is wrong, and what helps.
 pub(super) fn fits(
@@ -106,15 +104,30 @@ pub(super) fn fits(
     }
 }
 
-/// Whether its function is named here for the first time.
-pub(super) fn once(rule: &Rule, named: &mut Named, span: Range<usize>) -> Result<(), Wrong> {
+/// Whether its function is named here for the first time, or does the same to objects of another kind: handles that are
+/// all ended by one function.
+pub(super) fn once(rule: &Rule, earlier: &[Rule], span: Range<usize>) -> Result<(), Wrong> {
+    let ends = matches!(rule.function.does, object::ASK | object::END);
+    let differs = |other: &Rule| {
+        !ends
+            || (&other.names, other.function) != (&rule.names, rule.function)
+            || other.kind == rule.kind
+    };
     for name in &rule.names {
-        if !named.insert(name.clone()) {
+        let mut others = earlier.iter().filter(|other| other.names.contains(name));
+        if others.any(differs) {
             let what = format!("function `{name}` is named twice");
-            return Err(Wrong::at(span, what, "a function does one thing, to one kind"));
+            let help = "a function does one thing, to one kind; but what releases or ends objects may do so to several kinds";
+            return Err(Wrong::at(span, what, help));
         }
     }
-    Ok(())
+    let mut own = rule.names.iter().enumerate();
+    match own.find(|(at, name)| rule.names.iter().take(*at).any(|one| one == *name)) {
+        Some((_, name)) => {
+            Err(Wrong::at(span, format!("function `{name}` is named twice"), "leave one out"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Whether anything makes a kind, and what is placed has an end.

@@ -4,11 +4,11 @@
 
 use std::{
     env, fs,
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
-use super::{Fault, Pack};
+use super::{Fault, Origin, Pack};
 
 /// The packs that every leaktrace has: file name and text.
 const COMPILED_IN: [(&str, &str); 4] = [
@@ -59,25 +59,37 @@ impl Sources {
         let mut loaded = Loaded::default();
         if self.usual {
             for (name, text) in COMPILED_IN {
-                loaded.add(Pack::parse(name, text));
+                loaded.add(Pack::parse(name, text), Origin::CompiledIn);
             }
             for path in self.folder.iter().flat_map(|folder| in_folder(folder)) {
-                loaded.add(read(&path));
+                loaded.add(path.and_then(|path| read(&path)), Origin::Folder);
             }
         }
         for path in &self.files {
-            loaded.add(read(path));
+            loaded.add(read(path), Origin::Named);
         }
         loaded
     }
 }
 
 impl Loaded {
-    fn add(&mut self, pack: Result<Pack, Fault>) {
+    fn add(&mut self, pack: Result<Pack, Fault>, origin: Origin) {
         match pack {
             Ok(pack) => {
-                self.packs.retain(|other| other.name != pack.name);
-                self.packs.push(pack);
+                if let Some(at) = self.packs.iter().position(|other| other.name == pack.name) {
+                    let other = self.packs.remove(at);
+                    // Who writes a pack in place of ours knows it.
+                    if other.origin != Origin::CompiledIn {
+                        self.faults.push(Fault {
+                            text: format!(
+                                "{}: {} has the same name, `{}`",
+                                other.file, pack.file, pack.name
+                            ),
+                            help: "give one of them another name; the last one counts".to_owned(),
+                        });
+                    }
+                }
+                self.packs.push(Pack { origin, ..pack });
             }
             Err(fault) => self.faults.push(fault),
         }
@@ -90,13 +102,22 @@ fn set(variable: &str) -> Option<PathBuf> {
 }
 
 /// The packs of a folder, by name; none when there is no such folder.
-fn in_folder(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+fn in_folder(folder: &Path) -> Vec<Result<PathBuf, Fault>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().map(|entry| entry.path()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            return vec![Err(Fault {
+                text: format!("{}: could not read the folder of packs: {error}", folder.display()),
+                help: "let it be a folder that you may read, or use --no-packs".to_owned(),
+            })];
+        }
+    };
     let is_pack =
         |path: &PathBuf| path.extension().is_some_and(|end| end == "toml") && path.is_file();
     let mut paths: Vec<_> = entries.filter(is_pack).collect();
     paths.sort();
-    paths
+    paths.into_iter().map(Ok).collect()
 }
 
 /// A pack from a file.

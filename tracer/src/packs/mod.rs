@@ -8,7 +8,7 @@ mod load;
 mod parse;
 mod resolve;
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde::Deserialize;
 
@@ -31,6 +31,22 @@ pub struct Pack {
     pub kinds: Vec<Arc<ObjectKind>>,
     /// Its functions.
     pub rules: Vec<Rule>,
+    /// The file's name, for messages.
+    pub file: Arc<str>,
+    /// Where that is from.
+    pub origin: Origin,
+}
+
+/// Where a pack comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Every leaktrace has it.
+    #[default]
+    CompiledIn,
+    /// The user's folder, which has packs of all that the user ever looks at.
+    Folder,
+    /// The command line.
+    Named,
 }
 
 /// A kind of objects.
@@ -46,6 +62,8 @@ pub struct ObjectKind {
     pub fd_is: FdIs,
     /// What the word says that is kept of each (`object::Object::word`).
     pub word: Word,
+    /// Whether a function is known that is to release one.
+    pub is_asked: bool,
     /// Where in an object its fields are, by the size of its block.
     pub layouts: Vec<Layout>,
     /// Sizes of heap blocks that the library acquires for itself and that are such objects, whatever function it is that
@@ -115,6 +133,13 @@ pub enum FieldRole {
     Callback,
 }
 
+impl FieldRole {
+    /// Whether it is summed up over all objects of a kind.
+    pub const fn is_summed(self) -> bool {
+        matches!(self, Self::Queued | Self::Pending)
+    }
+}
+
 /// One function, and what it does to which kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -130,6 +155,8 @@ pub struct Rule {
     pub kind: Arc<ObjectKind>,
     /// The kind instead, where `function.test` says so.
     pub second: Option<Arc<ObjectKind>>,
+    /// The line that names it.
+    pub line: usize,
 }
 
 /// A function that an object file defines, and what it does.
@@ -144,6 +171,11 @@ pub struct Use {
 }
 
 impl ObjectKind {
+    /// The fields of an object whose block has this many bytes. What was placed has none, and one layout.
+    pub fn layout(&self, size: u64) -> Option<&Layout> {
+        self.layouts.iter().find(|layout| layout.size == size || size == 0)
+    }
+
     /// Where in an object a field is, where all objects of the kind have one layout.
     pub fn only(&self, role: FieldRole) -> Option<&Field> {
         let [layout] = self.layouts.as_slice() else { return None };
@@ -155,7 +187,45 @@ impl Pack {
     /// What a file says; `name` is the file's, for messages.
     pub fn parse(name: &str, text: &str) -> Result<Self, Fault> {
         let pack = parse::file(text).and_then(|file| resolve::pack(&file));
-        pack.map_err(|wrong| wrong.in_file(name, text))
+        let mut pack = pack.map_err(|wrong| wrong.in_file(name, text))?;
+        for rule in &mut pack.rules {
+            rule.line = parse::line(text, rule.line);
+        }
+        Ok(Self { file: name.into(), ..pack })
+    }
+
+    /// Sizes of blocks of objects whose fields are summed up.
+    pub fn summed_sizes(&self) -> impl Iterator<Item = u64> {
+        let layouts = self.kinds.iter().flat_map(|kind| &kind.layouts);
+        let summed = |layout: &&Layout| layout.fields.iter().any(|field| field.role.is_summed());
+        layouts.filter(summed).map(|layout| layout.size)
+    }
+
+    /// What a user's pack names in vain, a line each. `found` are the functions of this pack that are there.
+    pub fn in_vain(&self, found: &dyn Fn(&str) -> bool) -> Vec<String> {
+        let there = |rule: &&Rule| rule.names.iter().any(|name| found(name));
+        let quoted = |names: &[String]| {
+            names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")
+        };
+        match self.origin {
+            Origin::CompiledIn => Vec::new(),
+            _ if self.rules.iter().any(|rule| there(&rule)) => self
+                .rules
+                .iter()
+                .filter(|rule| !there(rule))
+                .map(|rule| {
+                    let (file, line, names) = (&self.file, rule.line, quoted(&rule.names));
+                    format!("{file}:{line}: the library has no {names} here")
+                })
+                .collect(),
+            Origin::Folder => Vec::new(),
+            Origin::Named => {
+                vec![format!(
+                    "{}: no file of the targets has all functions of its marks",
+                    self.file
+                )]
+            }
+        }
     }
 
     /// The functions to be probed in an object file that defines these: name, shape, whether an exception may leave it,
@@ -167,8 +237,13 @@ impl Pack {
         if !self.marks.iter().any(|names| names.iter().all(|name| defined(name))) {
             return Vec::new();
         }
+        let mut named = HashSet::new();
         let found = self.rules.iter().filter_map(|rule| {
             let name = rule.names.iter().find(|name| defined(name))?;
+            // What ends objects of several kinds is one function.
+            if !named.insert(name) {
+                return None;
+            }
             let used = Use {
                 function: rule.function,
                 kind: Arc::clone(&rule.kind),

@@ -41,11 +41,15 @@ impl Wrong {
 
     /// With the file's name, and the line in its text.
     pub(super) fn in_file(self, name: &str, text: &str) -> Fault {
-        let before = self.at.and_then(|at| text.get(..at));
-        let line = before.map(|before| before.matches('\n').count() + 1);
+        let line = self.at.map(|at| line(text, at));
         let place = line.map_or_else(|| name.to_owned(), |line| format!("{name}:{line}"));
         Fault { text: format!("{place}: {}", self.what), help: self.help }
     }
+}
+
+/// The number of the line that this byte is in.
+pub(super) fn line(text: &str, at: usize) -> usize {
+    text.get(..at).map_or(0, |before| before.matches('\n').count()) + 1
 }
 
 /// A file.

@@ -8,8 +8,8 @@ use toml::Spanned;
 use tracer_common::{attach::Shape, object};
 
 use super::{
-    Field, FieldRole, Layout, ObjectKind, Pack, Rule, Word,
-    check::{List, Named, fits, made, once},
+    Field, FieldRole, Layout, ObjectKind, Origin, Pack, Rule, Word,
+    check::{List, fits, made, once},
     parse::{Argument, Call, FieldTable, File, KindTable, LayoutTable, Marks, Success, Wrong},
 };
 
@@ -38,13 +38,13 @@ pub(super) fn pack(file: &File) -> Result<Pack, Wrong> {
         }
         seen.push(name.get_ref());
     }
-    let (mut rules, mut named) = (Vec::new(), Named::new());
+    let mut rules = Vec::new();
     for (table, kind) in file.kind.iter().zip(&kinds) {
         let table = table.get_ref();
         for (list, calls) in lists(table) {
             for call in calls {
                 let rule = rule(list, call, table, kind, &kinds)?;
-                once(&rule, &mut named, call.span())?;
+                once(&rule, &rules, call.span())?;
                 rules.push(rule);
             }
         }
@@ -52,7 +52,8 @@ pub(super) fn pack(file: &File) -> Result<Pack, Wrong> {
     for (table, kind) in file.kind.iter().zip(&kinds) {
         made(table, kind, &rules)?;
     }
-    Ok(Pack { name, title: file.title.clone(), marks: marks(&file.marks)?, kinds, rules })
+    let (title, marks) = (file.title.clone(), marks(&file.marks)?);
+    Ok(Pack { name, title, marks, kinds, rules, file: "".into(), origin: Origin::default() })
 }
 
 /// A kind's lists.
@@ -122,9 +123,20 @@ fn kind(
         sentence: table.sentence.clone(),
         fd_is: table.fd_is,
         word: word(table, all)?,
+        is_asked: is_asked(table, all),
         layouts,
         blocks: table.blocks.clone(),
     })
+}
+
+/// Whether a function is known that is to release one: of a kind that another one's makers make, those of that one.
+fn is_asked(table: &KindTable, all: &[Spanned<KindTable>]) -> bool {
+    let makes = |call: &Spanned<Call>| {
+        let second = call.get_ref().0.second.as_ref();
+        second.is_some_and(|second| &second.get_ref().kind == table.name.get_ref())
+    };
+    let mut others = all.iter().map(Spanned::get_ref).filter(|one| one.made_by.iter().any(makes));
+    !table.released_by.is_empty() || others.any(|one| !one.released_by.is_empty())
 }
 
 /// What the word is that is kept of a kind: all functions that make it or tell of it must agree.
@@ -215,7 +227,7 @@ fn rule(
         let help = "write the function's symbol, as nm -D has it";
         return Err(Wrong::at(span, "a function has no name".to_owned(), help));
     }
-    fits(list, call, table).map_err(|(what, help)| Wrong::at(span, what, help))?;
+    fits(list, call, table).map_err(|(what, help)| Wrong::at(span.clone(), what, help))?;
     let second = call.second.as_ref().map(|second| {
         let found = kinds.iter().find(|kind| *kind.name == second.get_ref().kind);
         found.map(Arc::clone).ok_or_else(|| {
@@ -262,5 +274,7 @@ fn rule(
         throws: call.throws,
         kind: Arc::clone(kind),
         second: second.transpose()?,
+        // Of the text, until that is there to be counted.
+        line: span.start,
     })
 }

@@ -22,8 +22,9 @@ pub struct ObjectKind {
     pub sentence: String,
     /// Outstanding ones, whatever their age.
     pub live: u64,
-    /// Those of them whose release was asked for: others hold references, or it is deferred.
-    pub release_asked: u64,
+    /// Those of them whose release was asked for: others hold references, or it is deferred. `null` where no function is
+    /// known that asks for it.
+    pub release_asked: Option<u64>,
     /// Made since the start.
     pub created: u64,
     /// Gone since the start.
@@ -36,10 +37,13 @@ pub struct ObjectKind {
     pub owned_bytes: u64,
     /// Age of the oldest, seconds; `null` when there is none, or it is not known.
     pub oldest_s: Option<f64>,
-    /// Bytes that are queued in them, where their layout is known; of those in the table.
+    /// Bytes that are queued in those that were read; `null` where none was. The same of the next.
     pub queued_bytes: Option<u64>,
-    /// Those that wait for something to happen, where their layout is known; of those in the table.
+    /// Those that wait for something to happen.
     pub pending: Option<u64>,
+    /// How many were read for these sums; `null` where none was: their layout is not known.
+    #[serde(default)]
+    pub summed: Option<u64>,
     /// Number of the call site that has most of them outstanding.
     pub site: Option<u32>,
 }
@@ -97,15 +101,13 @@ impl Object {
 }
 
 impl ObjectKind {
+    /// Whether all of them were read for sums.
+    pub fn is_all_summed(&self) -> bool {
+        self.summed.is_some_and(|summed| summed >= self.live)
+    }
+
     /// The bytes of their blocks, and of the objects that they own.
     pub const fn all_bytes(&self) -> u64 {
         self.bytes.saturating_add(self.owned_bytes)
-    }
-}
-
-impl Objects {
-    /// Whether the table has all objects of a kind: what is summed up over it is then the whole.
-    pub fn has_all(&self, kind: &ObjectKind) -> bool {
-        self.table.iter().filter(|one| one.kind == kind.kind).count() as u64 == kind.live
     }
 }

@@ -21,19 +21,19 @@ use super::{
     command::{Exits, follow, launch},
     journal::Journal,
     keeper::Keeper,
+    manner::manner,
 };
 use crate::{
-    assemble::{Assembly, Blocks, Levels, Member, Scene},
+    assemble::{Assembly, Blocks, Levels, Member, Scene, packs_in_vain},
     collect::{
         Snapshot,
         collector::{Collector, Followed, Request, now_ns},
-        manner::{Forget, Manner},
     },
     error::Failure,
     kernel::{Backend, Loaded, Programs},
     preflight::Facts,
     report::{Host, Report},
-    settings::{Forgettable, Format, Settings, Share},
+    settings::{Format, Settings, Wanted},
     target::{Identity, identify, launch::Launched, mappings, watch::Watch},
     unwind::Library,
 };
@@ -283,23 +283,6 @@ fn budget(settings: &Settings, programs: &mut Programs) -> anyhow::Result<Option
     Ok(Some((share.fraction(), calibrate(programs)?)))
 }
 
-/// How the collector is to go about it.
-fn manner(settings: &Settings) -> Manner {
-    Manner {
-        min_age: settings.min_age,
-        children: settings.children,
-        frames: settings.trial.frames,
-        light: settings.light,
-        objects: settings.traces_objects(),
-        descriptors: settings.traces_descriptors(),
-        budget: settings.max_overhead.map(Share::fraction),
-        forget: settings.trial.forget.map(|what| match what {
-            Forgettable::Walks => Forget::Walks,
-            Forgettable::Addresses => Forget::Addresses,
-        }),
-    }
-}
-
 fn scene(
     settings: &Settings,
     identities: &[Identity],
@@ -310,6 +293,11 @@ fn scene(
 ) -> Scene {
     let name = rustix::system::uname();
     let targets: Vec<Member> = identities.iter().cloned().map(Member::named).collect();
+    if !matches!(settings.target, Wanted::Command { .. }) {
+        for text in packs_in_vain(&settings.packs, &listing.probes) {
+            crate::error::warn(&text, "nm -D --defined-only LIB has the names of functions");
+        }
+    }
     Scene {
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
@@ -328,6 +316,13 @@ fn scene(
         log: None,
         kinds: settings.kinds.clone(),
         blocks: Blocks::of(&settings.packs),
+        packs: settings.packs.clone(),
+        faults: settings
+            .pack_faults
+            .iter()
+            .map(|fault| format!("left out a pack: {}", fault.text))
+            .collect(),
+        live: settings.format == Format::Tui,
         top: settings.top.unwrap_or(usize::MAX),
     }
 }

@@ -16,6 +16,7 @@ mod keeper;
 mod libraries;
 mod line;
 mod loading;
+mod manner;
 mod means;
 mod over;
 mod points;

@@ -109,7 +109,7 @@ impl Digest {
         let Some(objects) = &report.objects else { return };
         let names = objects.kinds.iter().map(|kind| kind.kind.chars().count());
         self.longest_kind = names.max().unwrap_or(0);
-        let asked: u64 = objects.kinds.iter().map(|kind| kind.release_asked).sum();
+        let asked: u64 = objects.kinds.iter().filter_map(|kind| kind.release_asked).sum();
         self.asked = usize::try_from(asked).unwrap_or(usize::MAX);
         let there: [(By, Has); 6] = [
             (By::Fd, |one| one.fd.is_some()),

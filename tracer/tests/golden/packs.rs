@@ -14,7 +14,9 @@ Objects of these libraries have a name, with `--kind object`. Written from `pack
 [how to write a pack](packs.md) for another library.
 
 *Fields* are read from the object itself when a report is made, where its block has one of the sizes in brackets; else nothing is
-said of them. Without a function that releases it, an object is known to be gone when its block is freed, as all of them are.
+said of them. Without a function that releases it, an object is known to be gone when its block is freed, as all of them are; how many
+are to be released is then not known (`null`, `-` or `–`). OpenSSL's certificates, keys, sessions and contexts have none here, since the
+library itself drops its own references to them by the same functions.
 ";
 
 #[test]

@@ -86,7 +86,7 @@ fn kind(name: &str, library: &str, sentence: &str, (live, created): (u64, u64)) 
         library: library.to_owned(),
         sentence: sentence.to_owned(),
         live,
-        release_asked: 0,
+        release_asked: Some(0),
         created,
         destroyed: created - live,
         created_per_s: Some(created as f64 / 45.0),
@@ -95,6 +95,7 @@ fn kind(name: &str, library: &str, sentence: &str, (live, created): (u64, u64)) 
         oldest_s: Some(700.0),
         queued_bytes: None,
         pending: None,
+        summed: None,
         site: None,
     }
 }
@@ -108,16 +109,23 @@ fn kinds() -> Vec<ObjectKind> {
     let context = kind("zmq_ctx", "ZeroMQ", "what sockets of ZeroMQ live in", (1, 1));
     let request = kind("evhttp_request", "libevent", "a request of HTTP", (0, 4_109));
     vec![
-        ObjectKind { release_asked: 9, bytes: 396 * 6_032, site: Some(13), ..ssl },
+        ObjectKind { release_asked: Some(9), bytes: 396 * 6_032, site: Some(13), ..ssl },
         ObjectKind { bytes: 296 * 1_352, site: Some(14), created_per_s: Some(0.4), ..socket },
         ObjectKind {
             bytes: 402 * 592,
             owned_bytes: 804 * 160,
             pending: Some(2),
+            summed: Some(2),
             site: Some(11),
             ..bufferevent
         },
-        ObjectKind { bytes: 804 * 160, queued_bytes: Some(70_144), site: Some(12), ..evbuffer },
+        ObjectKind {
+            bytes: 804 * 160,
+            queued_bytes: Some(70_144),
+            summed: Some(4),
+            site: Some(12),
+            ..evbuffer
+        },
         ObjectKind {
             bytes: 760,
             oldest_s: Some(760.0),

@@ -85,7 +85,7 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
     let mut rows = vec![head];
     for kind in shown() {
         let unknown = || "?".to_owned();
-        let least = if objects.has_all(kind) { "" } else { "≥ " };
+        let least = if kind.is_all_summed() { "" } else { "≥ " };
         let summed = |number: Option<String>| {
             number.map_or_else(|| "-".to_owned(), |number| least.to_owned() + &number)
         };
@@ -95,7 +95,7 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
             kind.kind.clone(),
             kind.library.clone(),
             count(kind.live),
-            count(kind.release_asked),
+            kind.release_asked.map_or_else(|| "-".to_owned(), count),
             kind.created_per_s.map_or_else(unknown, pace),
             kind.oldest_s.map_or_else(unknown, seconds),
             bytes(kind.all_bytes()),
@@ -112,7 +112,7 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
         more => page.line(&format!("  … {} more kinds", count(more as u64)))?,
     }
     if partly {
-        page.line("  ≥: only the oldest objects of each call site were looked into")?;
+        page.line("  ≥: not all objects could be looked into")?;
     }
     Ok(())
 }
@@ -152,7 +152,7 @@ fn gone(objects: &Objects, page: &mut Page<'_, impl Write>) -> io::Result<()> {
 
 /// Those whose release was asked for, the longest ago first.
 fn asked(objects: &Objects, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
-    let all: u64 = objects.kinds.iter().map(|kind| kind.release_asked).sum();
+    let all: u64 = objects.kinds.iter().filter_map(|kind| kind.release_asked).sum();
     if all == 0 {
         return Ok(());
     }

@@ -31,9 +31,9 @@ pub const KINDS: &[Column<ObjectKind>] = &[
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 12, largest_first: true,
         rank: |one| counted(one.item.live),
         cell: |one, _| Row::of(live_or(one.item, Role::Strong), figures::count(one.item.live)) },
-    Column { by: By::Asked, title: "asked", help: "of these: somebody asked for their release, and they are still there",
+    Column { by: By::Asked, title: "asked", help: "of these: somebody asked for their release, and they are still there; – not known",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 13, largest_first: true,
-        rank: |one| counted(one.item.release_asked), cell: |one, _| asked(one.item.release_asked) },
+        rank: |one| number(one.item.release_asked.map(|asked| asked as f64)), cell: |one, _| asked(one.item.release_asked) },
     Column { by: By::Churn, title: "made/s", help: "made per second over the recent past; – too young to tell",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 16, largest_first: true,
         rank: |one| number(one.item.created_per_s), cell: |one, _| pace(one.item.created_per_s) },
@@ -142,7 +142,8 @@ const fn live_or(kind: &ObjectKind, role: Role) -> Role {
 }
 
 /// None is worth less to the eye.
-fn asked(number: u64) -> Row {
+fn asked(number: Option<u64>) -> Row {
+    let Some(number) = number else { return known(Role::Text, None) };
     let role = if number == 0 { Role::Muted } else { Role::Doubtful };
     Row::of(role, figures::count(number))
 }
@@ -155,12 +156,11 @@ fn growth(one: &Entry<'_, ObjectKind>) -> Option<f64> {
     one.scene.digest.growth.get(&Resource::from(one.item.kind.as_str())).copied()
 }
 
-/// A sum over the table, which may not have all of them.
+/// A sum over those that could be read.
 fn summed(one: &Entry<'_, ObjectKind>, number: Option<String>) -> Row {
-    let all = one.scene.report.objects.as_ref().is_some_and(|objects| objects.has_all(one.item));
     match number {
         None => Row::new(),
-        Some(number) if all => Row::of(Role::Text, number),
+        Some(number) if one.item.is_all_summed() => Row::of(Role::Text, number),
         Some(number) => Row::of(Role::Text, format!("≥ {number}")),
     }
 }

@@ -63,8 +63,8 @@ fn of_kind(kind: &ObjectKind) -> Vec<Segment> {
     }
     parts.push(part("made", Role::Text, &figures::count(kind.created)));
     parts.push(part("gone", Role::Text, &figures::count(kind.destroyed)));
-    if kind.release_asked > 0 {
-        parts.push(part("release asked", Role::Doubtful, &figures::count(kind.release_asked)));
+    if let Some(asked @ 1..) = kind.release_asked {
+        parts.push(part("release asked", Role::Doubtful, &figures::count(asked)));
     }
     if kind.owned_bytes > 0 {
         parts.push(part("owns", Role::Text, &format::bytes(kind.owned_bytes)));

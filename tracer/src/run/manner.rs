@@ -1,0 +1,25 @@
+//! What was asked for, as the collector takes it.
+
+use crate::{
+    collect::manner::{Forget, Manner},
+    packs::Pack,
+    settings::{Forgettable, Settings, Share},
+};
+
+/// How the collector is to go about it.
+pub(super) fn manner(settings: &Settings) -> Manner {
+    Manner {
+        min_age: settings.min_age,
+        children: settings.children,
+        frames: settings.trial.frames,
+        light: settings.light,
+        objects: settings.traces_objects(),
+        summed: settings.packs.iter().flat_map(Pack::summed_sizes).collect(),
+        descriptors: settings.traces_descriptors(),
+        budget: settings.max_overhead.map(Share::fraction),
+        forget: settings.trial.forget.map(|what| match what {
+            Forgettable::Walks => Forget::Walks,
+            Forgettable::Addresses => Forget::Addresses,
+        }),
+    }
+}
