@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 22] = [
+const TEST: [&str; 23] = [
     "gcc",
     "g++",
     "gdb",
@@ -26,6 +26,8 @@ const TEST: [&str; 22] = [
     "python3",
     // A network of its own for a server.
     "iproute2",
+    // Another tool's count of libraries' objects.
+    "bpftrace",
     "xz-utils",
     // Allocators, and a server that brings its own.
     "libjemalloc-dev",

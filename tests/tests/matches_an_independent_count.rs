@@ -1,0 +1,17 @@
+//! Of real programs under load, leaktrace counts the objects of each kind that another tool counts: as many made, as
+//! many gone, and what is gone is not outstanding.
+
+use anyhow::Result;
+use tests::{real, root_or_skip};
+
+fn matches(program: &real::Real) -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    program.holds(&program.counted()?)
+}
+
+#[test]
+fn of_transmission_daemon_with_libevents_http_server() -> Result<()> {
+    matches(&real::TRANSMISSION)
+}
