@@ -15,3 +15,23 @@ fn matches(program: &real::Real) -> Result<()> {
 fn of_transmission_daemon_with_libevents_http_server() -> Result<()> {
     matches(&real::TRANSMISSION)
 }
+
+#[test]
+fn of_tor_with_a_relays_tls() -> Result<()> {
+    matches(&real::TOR)
+}
+
+#[test]
+fn of_coturn_with_tcp_tls_and_dtls() -> Result<()> {
+    matches(&real::COTURN)
+}
+
+#[test]
+fn of_sslsplit_between_two_tls_connections() -> Result<()> {
+    matches(&real::SSLSPLIT)
+}
+
+#[test]
+fn of_nginx_with_tls() -> Result<()> {
+    matches(&real::NGINX_TLS)
+}
