@@ -5,6 +5,7 @@
 //! is for a condition and has a limit.
 
 pub mod allocators;
+pub mod bpftrace;
 pub mod child;
 pub mod churn;
 pub mod compare;
@@ -18,8 +19,11 @@ pub mod http;
 pub mod leaks;
 pub mod load;
 pub mod mimalloc;
+pub mod network;
+pub mod packages;
 pub mod privilege;
 pub mod programs;
+pub mod real;
 pub mod report;
 pub mod service;
 pub mod terminal;

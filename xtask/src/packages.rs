@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 24] = [
+const TEST: [&str; 25] = [
     "gcc",
     "g++",
     "gdb",
@@ -28,6 +28,8 @@ const TEST: [&str; 24] = [
     "python3",
     // A network of its own for a server.
     "iproute2",
+    // Another tool's count of libraries' objects.
+    "bpftrace",
     "xz-utils",
     // Allocators, and a server that brings its own.
     "libjemalloc-dev",

@@ -1,0 +1,67 @@
+//! transmission-daemon: libevent's HTTP server, for its web interface.
+
+use std::{fs, io::Write as _, net::TcpStream, path::Path, process::Command};
+
+use anyhow::{Result, ensure};
+
+use super::{Real, Started, at_once, makers};
+use crate::{http::Connection, packages};
+
+/// Where it listens, in its own network.
+const PORT: u16 = 9091;
+/// Connections that ask for a page, twice.
+const WHOLE: u64 = 200;
+/// Connections that end before they have asked, and within a question.
+const CUT: u64 = 20;
+
+/// The daemon without torrents.
+pub const TRANSMISSION: Real = Real {
+    name: "transmission",
+    start,
+    load,
+    makers: &[makers::LIBEVENT],
+    // Each connection has a bufferevent with its two evbuffers, each request two evbuffers more.
+    least: &[
+        ("evhttp_connection", WHOLE + 2 * CUT),
+        ("bufferevent", WHOLE + 2 * CUT),
+        ("evhttp_request", 2 * WHOLE),
+        ("evbuffer", 2 * (WHOLE + 2 * CUT) + 4 * WHOLE),
+    ],
+    gone: &["evhttp_connection", "evhttp_request", "bufferevent"],
+};
+
+/// Nothing that would look for other hosts.
+const SETTINGS: &str = r#"{ "dht-enabled": false, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false,
+"port-forwarding-enabled": false, "blocklist-enabled": false, "rpc-authentication-required": false,
+"rpc-whitelist-enabled": false, "rpc-host-whitelist-enabled": false, "rpc-bind-address": "127.0.0.1",
+"rpc-port": 9091 }"#;
+
+fn start(folder: &Path) -> Result<Started> {
+    let unpacked = packages::debian(&["transmission-daemon"])?;
+    fs::write(folder.join("settings.json"), SETTINGS)?;
+    let mut command = Command::new(unpacked.path("usr/bin/transmission-daemon")?);
+    command
+        .args(["--foreground", "--config-dir"])
+        .arg(folder)
+        .arg("--download-dir")
+        .arg(folder)
+        .env("LD_LIBRARY_PATH", unpacked.libraries()?)
+        .env("TRANSMISSION_WEB_HOME", unpacked.path("usr/share/transmission/web")?);
+    Started::listening(folder, &mut command, PORT)
+}
+
+fn load(_: &Path) -> Result<()> {
+    at_once(WHOLE, || {
+        let mut connection = Connection::open(PORT)?;
+        for _ in 0..2 {
+            let page = connection.get("/transmission/web/index.html")?;
+            ensure!(page.contains("Transmission"), "another page:\n{page}");
+        }
+        Ok(())
+    })?;
+    at_once(CUT, || {
+        drop(Connection::open(PORT)?);
+        let mut stream = TcpStream::connect(("127.0.0.1", PORT))?;
+        Ok(stream.write_all(b"GET /transmission/web/ HTTP/1.1\r\nHost: loc")?)
+    })
+}
