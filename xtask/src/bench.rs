@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    bench_chart, bench_growth,
+    bench_chart, bench_growth, bench_objects,
     bench_run::{CROSS, DEEP, Job, LOOP, SERVER, in_rounds, kernel_work},
     bench_soak,
     bench_table::{Figures, Row, gentle_table, main_table, stack_table},
@@ -24,6 +24,8 @@ enum What {
     Gentle,
     /// What a stack costs.
     Stacks,
+    /// What objects of libraries cost beside heap.
+    Objects,
     /// The highest rate, for so many minutes.
     Soak(u32),
 }
@@ -54,10 +56,11 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             ("--growth", What::Main(peers)) if peers.is_empty() => what = What::Growth,
             ("--gentle", What::Main(peers)) if peers.is_empty() => what = What::Gentle,
             ("--stacks", What::Main(peers)) if peers.is_empty() => what = What::Stacks,
+            ("--objects", What::Main(peers)) if peers.is_empty() => what = What::Objects,
             ("--soak", What::Main(peers)) if peers.is_empty() => {
                 what = What::Soak(value()?.parse()?);
             }
-            ("--growth" | "--gentle" | "--stacks" | "--soak" | "--peer", _) => {
+            ("--growth" | "--gentle" | "--stacks" | "--objects" | "--soak" | "--peer", _) => {
                 bail!("`{word}` does not go with what is to be measured already");
             }
             (other, _) => bail!("do not know `{other}`"),
@@ -67,6 +70,9 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         bail!("at least one round of one second, or one minute");
     }
     packages::for_demo()?;
+    if matches!(what, What::Objects) {
+        packages::for_bench_of_objects()?;
+    }
     build_leaktrace()?;
     warn_if_busy()?;
     let command = command_line(words);
@@ -75,6 +81,11 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         What::Growth => growth_section(rounds, seconds, &command)?,
         What::Gentle => gentle_section(rounds, seconds, &command)?,
         What::Stacks => stack_section(rounds, seconds, &command)?,
+        What::Objects => Section {
+            name: "cargo xtask bench --objects",
+            text: heading(&command, "; medians")? + &bench_objects::table(rounds, seconds)?,
+            chart: None,
+        },
         What::Soak(minutes) => Section {
             name: "cargo xtask bench --soak",
             text: heading(&command, "")? + &bench_soak::table(minutes)?,
@@ -221,7 +232,7 @@ mod tests {
     #[test]
     fn the_page_has_every_section() -> Result<()> {
         let page = fs::read_to_string(workspace().join("docs/measurements.md"))?;
-        for option in ["", " --growth", " --stacks", " --soak"] {
+        for option in ["", " --growth", " --stacks", " --objects", " --soak"] {
             replaced(&page, &format!("cargo xtask bench{option}"), "")?;
         }
         Ok(())

@@ -109,7 +109,7 @@ fn median(samples: &[Sample], figure: fn(&Sample) -> Option<f64>) -> Option<f64>
     middle(samples.iter().filter_map(figure).collect())
 }
 
-fn middle(mut figures: Vec<f64>) -> Option<f64> {
+pub(crate) fn middle(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let upper = figures.get(figures.len() / 2)?;
     let lower = figures.get((figures.len() - 1) / 2)?;

@@ -67,6 +67,13 @@ pub(crate) static GENTLE: [Variant; 5] = [
     leaktrace_with("--kind fd,socket", &["--kind", "fd,socket"]),
 ];
 
+/// What objects of libraries cost beside heap.
+pub(crate) static OBJECTS: [Variant; 3] = [
+    UNTRACED,
+    leaktrace_with("heap alone", &["--kind", "heap"]),
+    leaktrace_with("heap and objects", &["--kind", "heap,object"]),
+];
+
 /// Those whose figures are followed as something grows; the last one's collector, too.
 pub(crate) static GROWTH: [Variant; 3] = [UNTRACED, BARE, LEAKTRACE];
 

@@ -4,6 +4,7 @@ mod bench;
 mod bench_chart;
 mod bench_growth;
 mod bench_kernel;
+mod bench_objects;
 mod bench_run;
 mod bench_soak;
 mod bench_table;

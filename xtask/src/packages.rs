@@ -85,6 +85,11 @@ pub(crate) fn for_demo() -> Result<()> {
     install(&missing(&["gcc", "libc6-dev", "libevent-dev", "wrk"]))
 }
 
+/// What the bench of libraries' objects needs beside that.
+pub(crate) fn for_bench_of_objects() -> Result<()> {
+    install(&missing(&["nginx-light", "openssl"]))
+}
+
 /// What builds the kernel programs.
 pub(crate) fn for_bpf() -> Result<()> {
     install(&missing(&BPF))?;
