@@ -10,7 +10,7 @@ use tracer_common::object;
 const HEAD: &str = "\
 # What leaktrace knows of libraries
 
-Objects of these libraries have a name, with `--kind object`. Written from `packs/*.toml` by a test (`tracer/tests/golden/packs.rs`);
+Objects of these libraries have a name, unless `--kind` leaves `object` out. Written from `packs/*.toml` by a test (`tracer/tests/golden/packs.rs`);
 [how to write a pack](packs.md) for another library.
 
 *Fields* are read from the object itself when a report is made, where its block has one of the sizes in brackets; else nothing is
