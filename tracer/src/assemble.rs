@@ -220,7 +220,7 @@ impl Assembly {
             Resource::Plain(kind) => self.scene.kinds.contains(&kind),
             Resource::Object(_) => self.scene.kinds.contains(&Kind::Object),
         };
-        asked && fds::was_seen(site)
+        asked && fds::was_seen(site) && !self.is_inner(site)
     }
 
     fn site(

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::Assembly;
+use super::{Assembly, Member};
 use crate::{
     collect::snapshot::SiteFigures,
     packs::{ObjectKind, Pack},
@@ -49,6 +49,31 @@ impl Assembly {
         self.scene.blocks.kind((acquired.count, acquired.bytes), |library| {
             file().is_some_and(|file| has(&self.scene.probes, file, library))
         })
+    }
+}
+
+impl Assembly {
+    /// Whether a call site places objects in structures of the library's own: its code is what calls. (Where the library
+    /// is part of the executable, that cannot be told.)
+    pub(super) fn is_inner(&self, site: &SiteFigures) -> bool {
+        let Some(of) = self.probe(site.probe).and_then(|probe| probe.function.object.as_ref())
+        else {
+            return false;
+        };
+        let caller = || self.namer.file(site.pid?, *site.frames.first()?);
+        of.is_by_memory()
+            && !site.former
+            && caller().is_some_and(|file| {
+                has(&self.scene.probes, file, &of.kind.library) && !self.is_executable(file, site)
+            })
+    }
+
+    fn is_executable(&self, file: FileId, site: &SiteFigures) -> bool {
+        let paths = self.scene.probes.iter().filter_map(|probe| probe.object.as_ref());
+        let path = paths.filter(|(of, _)| *of == file).map(|(_, path)| path).next();
+        let of = |member: &&Member| Some(member.identity.pid) == site.pid;
+        let member = self.scene.targets.iter().find(of);
+        path.and_then(|path| path.to_str()) == member.and_then(|one| one.identity.exe.as_deref())
     }
 }
 

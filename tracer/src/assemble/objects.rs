@@ -60,6 +60,7 @@ impl Assembly {
         let kinds: HashMap<u32, Arc<ObjectKind>> = snapshot
             .sites
             .iter()
+            .filter(|site| !self.is_inner(site))
             .filter_map(|site| Some((site.number, Arc::clone(self.object_kind(site)?))))
             .collect();
         let table: Vec<report::Object> = seen

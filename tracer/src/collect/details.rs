@@ -22,10 +22,12 @@ impl Collector {
         let objects = self.ledger.objects(&seen, &self.manner.summed, |key, object| {
             // What has come since the last drain is not known yet.
             if at_ns.saturating_sub(object.time_ns) > SURELY_DRAINED_NS {
-                gone.push(*key);
+                gone.push((*key, object.time_ns));
             }
         });
-        gone.iter().for_each(|key| self.tables.forget_object(key));
+        for (key, time_ns) in gone {
+            self.tables.forget_object(&key, time_ns);
+        }
         Ok(Some(objects))
     }
 }

@@ -74,7 +74,10 @@ impl Collector {
             if sign.is_there(memory, key.handle, object) {
                 return true;
             }
-            tables.forget_object(key);
+            // Where another one is by now, the programs tell of its end.
+            if !tables.forget_object(key, object.time_ns) {
+                return true;
+            }
             ledger.apply(Event::Released { handle, size: 0, position, caller: 0, resizing: None });
             false
         });

@@ -10,6 +10,12 @@ use super::syscall::{bpf, number};
 const DELETE: libc::c_long = 3;
 /// `BPF_MAP_LOOKUP_ELEM`.
 const LOOKUP_ONE: libc::c_long = 1;
+/// `BPF_MAP_UPDATE_ELEM`.
+const UPDATE: libc::c_long = 2;
+/// `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
+/// `BPF_MAP_LOOKUP_AND_DELETE_ELEM`.
+const TAKE_ONE: libc::c_long = 21;
 /// `ENOTSUPP`, which is the kernel's own and has no name in libc.
 const NOT_SUPPORTED: i32 = 524;
 /// `BPF_MAP_LOOKUP_BATCH`, for per-CPU arrays since 5.13.
@@ -143,17 +149,44 @@ where
     Ok(())
 }
 
-/// Deletes one entry of a hash map.
-pub(super) fn remove<K: IntoBytes>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+/// Deletes one entry of a hash map, if it is the one that is meant: a program may have put another one there. Says
+/// whether it was.
+pub(super) fn remove_if<K, V>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    is_meant: impl Fn(&V) -> bool,
+) -> io::Result<bool>
+where
+    K: IntoBytes,
+    V: FromBytes + IntoBytes,
+{
+    let mut value = V::new_zeroed();
     let mut attributes = OneAttributes {
         map: number(map),
         padding: 0,
         key: std::ptr::from_ref(key) as u64,
-        value: 0,
+        value: std::ptr::from_mut(&mut value) as u64,
         flags: 0,
     };
-    // A key of the size the map was made with.
-    bpf(DELETE, &mut attributes).map(drop)
+    // A key and room for a value, of the sizes the map was made with. The same of all below.
+    match bpf(TAKE_ONE, &mut attributes) {
+        Ok(_) if is_meant(&value) => return Ok(true),
+        Ok(_) => {
+            attributes.flags = NO_EXIST;
+            // A program may have put a third one there by now: that one it is then.
+            drop(bpf(UPDATE, &mut attributes));
+            return Ok(false);
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
+        // Hash maps know this since 5.14.
+        Err(_) => {}
+    }
+    match bpf(LOOKUP_ONE, &mut attributes) {
+        Ok(_) if !is_meant(&value) => return Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
+        outcome => outcome?,
+    };
+    bpf(DELETE, &mut attributes).map(|_| true)
 }
 
 /// Room for one batch, kept between drains.

@@ -13,9 +13,10 @@ impl Tables {
         batch::read_all(self.objects.fd().as_fd(), &mut self.object_room, seen)
     }
 
-    /// Forgets an object.
-    pub fn forget_object(&self, key: &Key) {
-        // It may be gone already.
-        drop(batch::remove(self.objects.fd().as_fd(), key));
+    /// Forgets the object that was made at this time (`CLOCK_MONOTONIC`, nanoseconds); whether it was still there, and
+    /// no other one in its place.
+    pub fn forget_object(&self, key: &Key, time_ns: u64) -> bool {
+        let map = self.objects.fd().as_fd();
+        batch::remove_if(map, key, |one: &Object| one.time_ns == time_ns).unwrap_or(false)
     }
 }
