@@ -321,7 +321,7 @@ fn defined(path: &Path) -> Result<BTreeSet<String>> {
     let file = object::File::parse(&*bytes)?;
     let symbols = file.dynamic_symbols().chain(file.symbols());
     Ok(symbols
-        .filter(|symbol| symbol.is_definition())
+        .filter(object::ObjectSymbol::is_definition)
         .filter_map(|symbol| symbol.name().ok().map(str::to_owned))
         .collect())
 }

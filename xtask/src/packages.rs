@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 23] = [
+const TEST: [&str; 24] = [
     "gcc",
     "g++",
     "gdb",
@@ -24,6 +24,8 @@ const TEST: [&str; 23] = [
     "nginx-light",
     "openssl",
     "python3",
+    // Packages for programs in Python.
+    "python3-pip",
     // A network of its own for a server.
     "iproute2",
     // Another tool's count of libraries' objects.
