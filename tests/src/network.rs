@@ -16,8 +16,10 @@ use crate::wait_until;
 /// `command` as one that first gets a network of its own. It keeps the process id.
 pub fn alone(command: &Command) -> Command {
     let mut wrapped = Command::new("unshare");
-    // The program replaces the shell.
-    wrapped.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
+    // A second address, of those for documents, because getaddrinfo(3) takes a host that has only 127.0.0.1 for one
+    // without IPv4 (AI_ADDRCONFIG). The program replaces the shell.
+    let script = "ip link set lo up && ip address add 192.0.2.1/32 dev lo && exec \"$0\" \"$@\"";
+    wrapped.args(["--net", "sh", "-c", script]);
     wrapped.arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {

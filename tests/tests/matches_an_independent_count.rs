@@ -49,3 +49,23 @@ fn of_a_server_on_uwebsockets() -> Result<()> {
 fn of_a_server_on_uwebsockets_with_tls() -> Result<()> {
     lives(&real::UWEBSOCKETS_TLS)
 }
+
+#[test]
+fn of_tor_with_a_relays_tls() -> Result<()> {
+    matches(&real::TOR)
+}
+
+#[test]
+fn of_coturn_with_tcp_tls_and_dtls() -> Result<()> {
+    matches(&real::COTURN)
+}
+
+#[test]
+fn of_sslsplit_between_two_tls_connections() -> Result<()> {
+    matches(&real::SSLSPLIT)
+}
+
+#[test]
+fn of_nginx_with_tls() -> Result<()> {
+    matches(&real::NGINX_TLS)
+}

@@ -117,7 +117,7 @@ impl Server {
     }
 
     fn counted(&self, folder: &Path) -> Result<Counted> {
-        let mut started = Started::alone(folder, &(self.command)()?)?;
+        let mut started = Started::alone(folder, &mut (self.command)()?)?;
         self.says(&started, "ready")?;
         count(&mut started, &self.makers.concat(), |started| self.life(started))
     }

@@ -47,7 +47,7 @@ fn start(folder: &Path) -> Result<Started> {
         .arg(folder)
         .env("LD_LIBRARY_PATH", unpacked.libraries()?)
         .env("TRANSMISSION_WEB_HOME", unpacked.path("usr/share/transmission/web")?);
-    Started::listening(folder, &command, PORT)
+    Started::listening(folder, &mut command, PORT)
 }
 
 fn load(_: &Path) -> Result<()> {

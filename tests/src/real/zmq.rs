@@ -59,9 +59,10 @@ fn kernel(folder: &Path) -> Result<Started> {
     let mut command = python::interpreter(&python::packages("ipykernel")?);
     command.args(["-m", "ipykernel_launcher", "-f"]).arg(&file);
     at_home_in(folder, &mut command);
-    let started = Started::listening(folder, &command, PORT)?;
+    let mut started = Started::listening(folder, &mut command, PORT)?;
     // A thread of the kernel's is a client of its shell channel.
-    Ok(Started { own: 2, ..started })
+    started.own = 2;
+    Ok(started)
 }
 
 /// Nothing of the user's own is read or written.

@@ -1,0 +1,87 @@
+//! coturn's turnserver: bufferevents with and without TLS, datagrams with DTLS, a thread for each relay.
+
+use std::{path::Path, process::Command, thread};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Real, Started, at_once, fail_tls, makers};
+use crate::{http::Connection, packages, programs::certified};
+
+/// Where it listens, in its own network.
+const PORT: u16 = 3478;
+const TLS_PORT: u16 = 5349;
+/// Where the peer echoes what is relayed.
+const PEER: u16 = 3480;
+/// Clients of each way.
+const CLIENTS: u64 = 10;
+/// Connections that end before anything was said.
+const CUT: u64 = 16;
+
+/// A server without users.
+pub const COTURN: Real = Real {
+    name: "coturn",
+    start,
+    load,
+    makers: &[makers::LIBEVENT, makers::OPENSSL],
+    least: &[("bufferevent", 2 * CLIENTS), ("SSL", 2 * CLIENTS), ("evbuffer", 4 * CLIENTS)],
+    gone: &["bufferevent", "evbuffer", "event_assigned"],
+};
+
+fn start(folder: &Path) -> Result<Started> {
+    let unpacked = packages::debian(&["coturn"])?;
+    let (key, certificate) = certified()?;
+    let mut command = Command::new(unpacked.path("usr/bin/turnserver")?);
+    command
+        .args(["-n", "-L", "127.0.0.1", "-p", &PORT.to_string()])
+        .args(["--tls-listening-port", &TLS_PORT.to_string(), "--pkey"])
+        .arg(key)
+        .arg("--cert")
+        .arg(certificate)
+        .args(["--no-auth", "--no-cli", "--no-rfc5780", "--allow-loopback-peers", "-m", "2"])
+        .args(["--simple-log", "--log-file"])
+        .arg(folder.join("log"))
+        .arg("--pidfile")
+        .arg(folder.join("pid"))
+        .arg("--db")
+        .arg(folder.join("db"))
+        .env("LD_LIBRARY_PATH", unpacked.libraries()?);
+    let mut started = Started::listening(folder, &mut command, TLS_PORT)?;
+    let mut peer = Command::new(unpacked.path("usr/bin/turnutils_peer")?);
+    peer.args(["-L", "127.0.0.1", "-p", &PEER.to_string()])
+        .env("LD_LIBRARY_PATH", unpacked.libraries()?);
+    // It takes datagrams; there is nothing to wait for but the server.
+    started.beside(&mut peer, PORT)?;
+    Ok(started)
+}
+
+/// Lets `CLIENTS` clients relay to the peer and back.
+fn relay(options: &[&str]) -> Result<()> {
+    let unpacked = packages::debian(&["coturn"])?;
+    let output = Command::new(unpacked.path("usr/bin/turnutils_uclient")?)
+        .args(options)
+        .args(["-n", "2", "-m", &CLIENTS.to_string(), "-l", "100", "-X", "-g"])
+        .args(["-e", "127.0.0.1", "-r", &PEER.to_string(), "127.0.0.1"])
+        .env("LD_LIBRARY_PATH", unpacked.libraries()?)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    // Datagrams may get lost on their way, on a busy machine.
+    let sent = format!("tot_send_msgs={}, ", 2 * CLIENTS);
+    let whole = said.contains(&sent) && output.status.success();
+    ensure!(whole, "turnutils_uclient {options:?}: {}\n{said}", output.status);
+    Ok(())
+}
+
+fn load(_: &Path) -> Result<()> {
+    let (port, tls) = (PORT.to_string(), TLS_PORT.to_string());
+    let ways: [&[&str]; 3] = [&["-t", "-p", &port], &["-t", "-S", "-p", &tls], &["-S", "-p", &tls]];
+    thread::scope(|scope| {
+        let clients = ways.map(|options| scope.spawn(|| relay(options)));
+        clients
+            .into_iter()
+            .try_for_each(|client| client.join().ok().context("a client panicked")?)
+    })?;
+    at_once(CUT, || {
+        drop(Connection::open(PORT)?);
+        fail_tls(TLS_PORT)
+    })
+}
