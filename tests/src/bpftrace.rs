@@ -76,10 +76,13 @@ impl Witness {
         command.env("BPFTRACE_MAX_PROBES", "4096");
         let running = Running::start(&mut command)
             .context("could not run `bpftrace`; help: cargo xtask test installs it")?;
-        let witness = Self { running, kinds: script.kinds };
+        let mut witness = Self { running, kinds: script.kinds };
         // What a probe prints is read when all are on.
         loop {
-            let line = witness.running.line(LIMIT)?;
+            let line = match witness.running.line(LIMIT) {
+                Ok(line) => line,
+                Err(error) => bail!("{error}:\n{}", witness.running.rest_of_stderr().join("\n")),
+            };
             if line.contains("\"counting") {
                 return Ok(witness);
             }
@@ -193,7 +196,7 @@ impl Script {
         });
         let kinds: Vec<_> = names.collect::<BTreeSet<_>>().into_iter().collect();
         let mut script = Self { text: String::new(), kinds, pid };
-        let mut allocator = 0;
+        let mut allocators = Vec::new();
         for path in mapped(pid)? {
             let defined = defined(&path)?;
             for (number, maker) in makers.iter().enumerate() {
@@ -203,12 +206,15 @@ impl Script {
             }
             let is_libc = path.file_name().is_some_and(|name| name == "libc.so.6");
             if is_libc && defined.contains("free") {
-                let first = makers.iter().any(|maker| matches!(maker.handle, Handle::FirstBlock));
-                script.allocator(&path, first)?;
-                allocator += 1;
+                allocators.push(path);
             }
         }
-        ensure!(allocator == 1, "{allocator} C libraries in pid {pid}");
+        let [allocator] = allocators.as_slice() else {
+            bail!("{} C libraries in pid {pid}", allocators.len());
+        };
+        // Behind the makers: bpftrace learns from these what is in its maps.
+        let first = makers.iter().any(|maker| matches!(maker.handle, Handle::FirstBlock));
+        script.allocator(allocator, first)?;
         // Other programs are not waited for: the target is stopped.
         script
             .text

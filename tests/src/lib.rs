@@ -23,6 +23,7 @@ pub mod network;
 pub mod packages;
 pub mod privilege;
 pub mod programs;
+pub mod python;
 pub mod real;
 pub mod report;
 pub mod service;

@@ -32,6 +32,18 @@ pub fn server() -> Result<PathBuf> {
     program("uws_server", &source, &flags, &objects)
 }
 
+/// The same with TLS, if it is told to.
+pub fn tls_server() -> Result<PathBuf> {
+    let (source, product) = names("uws_server", "uws_server_tls");
+    let header = source.with_file_name("connections.h");
+    if is_current(&product, &[&source, &header, &lock()]) {
+        return Ok(product);
+    }
+    let objects = usockets("usockets-tls", &[&USOCKETS[..], &TLS].concat(), &[WITH_TLS])?;
+    let libraries: Vec<&str> = objects.iter().map(String::as_str).chain(LIBRARIES).collect();
+    program("uws_server_tls", &source, &[WITH_TLS], &libraries)
+}
+
 /// The program of leaks, with TLS; uSockets is part of it, as it usually is.
 pub fn leaks() -> Result<PathBuf> {
     let (source, product) = names("leaks_uws", "leaks_uws");

@@ -17,6 +17,40 @@ fn of_transmission_daemon_with_libevents_http_server() -> Result<()> {
 }
 
 #[test]
+fn of_a_jupyter_kernel_with_pyzmqs_own_libzmq() -> Result<()> {
+    matches(&real::IPYKERNEL)
+}
+
+#[test]
+fn of_a_service_with_pyzmqs_own_libzmq() -> Result<()> {
+    matches(&real::PYZMQ)
+}
+
+#[test]
+fn of_a_service_with_debians_pyzmq_and_libzmq() -> Result<()> {
+    matches(&real::PYZMQ_OF_DEBIAN)
+}
+
+fn lives(server: &real::Server) -> Result<()> {
+    if root_or_skip() { server.matches() } else { Ok(()) }
+}
+
+#[test]
+fn of_socketify_with_usockets_on_libuv() -> Result<()> {
+    lives(&real::SOCKETIFY)
+}
+
+#[test]
+fn of_a_server_on_uwebsockets() -> Result<()> {
+    lives(&real::UWEBSOCKETS)
+}
+
+#[test]
+fn of_a_server_on_uwebsockets_with_tls() -> Result<()> {
+    lives(&real::UWEBSOCKETS_TLS)
+}
+
+#[test]
 fn of_tor_with_a_relays_tls() -> Result<()> {
     matches(&real::TOR)
 }

@@ -1,17 +1,23 @@
-// uws_server [PORT] [--leak] [--leak-on-close N] [--leak-on-error] [--leak-fd N]: a small HTTP and
-// WebSocket server on uWebSockets.
+// uws_server [PORT] [--leak] [--leak-on-close N] [--leak-on-error] [--leak-fd N] [--when-told] [--tls CERTIFICATE KEY]:
+// a small HTTP and WebSocket server on uWebSockets.
 //
 // `/` answers a page, `/truth` how many sessions were leaked and how many connections were accepted and
 // closed, `/echo` is a WebSocket that answers each message with itself. With --leak, each WebSocket that
 // opens remembers its visitor in a session that nobody frees. What connections leave behind is in
 // connections.h; one ends badly if no request was whole, or as a WebSocket that nobody closed by a frame.
 // PORT 0 (the default) takes any free port; the first line on stdout says which. Loopback only.
+//
+// With --when-told it says `ready`, and makes nothing of uSockets' before a line comes. At the next line it stops
+// listening, frees all that, says `ended`, and waits for its input to end.
+// --tls is there if uSockets is built with TLS.
 #include <App.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <thread>
 
 #include "connections.h"
 
@@ -45,15 +51,24 @@ template <typename Socket> static int fd_of(Socket *socket) {
         us_socket_get_native_handle(0, reinterpret_cast<us_socket_t *>(socket))));
 }
 
-int main(int argc, char **argv) {
+struct Options {
     int port = 0;
-    bool leak = false;
-    for (int at = 1; at < argc; at++) {
-        if (strcmp(argv[at], "--leak") == 0) leak = true;
-        else if (connections_option(argc, argv, &at)) continue;
-        else port = atoi(argv[at]);
-    }
-    uWS::App app;
+    bool leak = false, when_told = false;
+    const char *certificate = nullptr, *key = nullptr;
+};
+
+// What another thread needs to end it.
+struct Server {
+    std::atomic<uWS::Loop *> loop = nullptr;
+    us_listen_socket_t *listens = nullptr;
+};
+
+// The thread's loop, which is freed with the thread.
+template <bool TLS> static void serve(const Options &options, Server &server) {
+    uWS::SocketContextOptions context;
+    context.cert_file_name = options.certificate;
+    context.key_file_name = options.key;
+    uWS::TemplatedApp<TLS> app(context);
     // Of HTTP alone: a connection that has become a WebSocket closes as one.
     app.filter([](auto *answer, int change) {
         if (change > 0) connection_opened(fd_of(answer));
@@ -70,8 +85,8 @@ int main(int argc, char **argv) {
         answer->end("{\"leaked_count\":" + std::to_string(leaked) + ",\"leaked_bytes\":" +
                     std::to_string(leaked * sizeof(Session)) + "," + counts + "}\n");
     });
-    uWS::App::WebSocketBehavior<Visitor> echo;
-    echo.open = [leak](auto *socket) {
+    typename uWS::TemplatedApp<TLS>::template WebSocketBehavior<Visitor> echo;
+    echo.open = [leak = options.leak](auto *socket) {
         connection_heard(fd_of(socket));
         if (leak) remember_session(socket->getRemoteAddressAsText());
     };
@@ -83,14 +98,61 @@ int main(int argc, char **argv) {
     echo.close = [](auto *socket, int code, std::string_view) {
         connection_closed(fd_of(socket), code == 1006);
     };
-    app.ws<Visitor>("/echo", std::move(echo));
-    app.listen("127.0.0.1", port, [](us_listen_socket_t *listening) {
+    app.template ws<Visitor>("/echo", std::move(echo));
+    server.loop = uWS::Loop::get();
+    app.listen("127.0.0.1", options.port, [&server](us_listen_socket_t *listening) {
         if (listening == nullptr) {
             fprintf(stderr, "could not listen\n");
             exit(1);
         }
+        server.listens = listening;
         printf("listening %d\n", us_socket_local_port(0, reinterpret_cast<us_socket_t *>(listening)));
         fflush(stdout);
     });
     app.run();
+}
+
+static void serve_as_told(const Options &options, Server &server) {
+#ifdef LIBUS_NO_SSL
+    serve<false>(options, server);
+#else
+    if (options.certificate != nullptr) serve<true>(options, server);
+    else serve<false>(options, server);
+#endif
+}
+
+static void read_line() {
+    for (int got = getchar(); got != '\n' && got != EOF;) got = getchar();
+}
+
+static void say(const char *line) {
+    puts(line);
+    fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    Options options;
+    for (int at = 1; at < argc; at++) {
+        if (strcmp(argv[at], "--leak") == 0) options.leak = true;
+        else if (strcmp(argv[at], "--when-told") == 0) options.when_told = true;
+        else if (strcmp(argv[at], "--tls") == 0 && at + 2 < argc) {
+            options.certificate = argv[++at];
+            options.key = argv[++at];
+        } else if (connections_option(argc, argv, &at)) continue;
+        else options.port = atoi(argv[at]);
+    }
+    Server server;
+    if (!options.when_told) {
+        serve_as_told(options, server);
+        return 0;
+    }
+    say("ready");
+    read_line();
+    std::thread thread([&] { serve_as_told(options, server); });
+    read_line();
+    // The loop ends when there is nothing left for it to wait for.
+    server.loop.load()->defer([&] { us_listen_socket_close(options.certificate != nullptr, server.listens); });
+    thread.join();
+    say("ended");
+    read_line();
 }

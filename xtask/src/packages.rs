@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Packages of the tests and the demo.
-const TEST: [&str; 25] = [
+const TEST: [&str; 26] = [
     "gcc",
     "g++",
     "gdb",
@@ -26,6 +26,8 @@ const TEST: [&str; 25] = [
     "nginx-light",
     "openssl",
     "python3",
+    // Packages for programs in Python.
+    "python3-pip",
     // A network of its own for a server.
     "iproute2",
     // Another tool's count of libraries' objects.

@@ -63,3 +63,30 @@ pub const OPENSSL: &[Maker] = &[
     returned("EVP_KDF_CTX", "EVP_KDF_CTX_new"),
     returned("EVP_KDF_CTX", "EVP_KDF_CTX_dup"),
 ];
+
+/// Makers of libzmq 4: `zmq.h`.
+pub const LIBZMQ: &[Maker] = &[
+    returned("zmq_ctx", "zmq_ctx_new"),
+    returned("zmq_socket", "zmq_socket"),
+    // What does not fit into the caller's structure.
+    Maker { handle: Handle::FirstBlock, ..returned("zmq_msg", "zmq_msg_init_size") },
+    Maker { handle: Handle::FirstBlock, ..returned("zmq_msg", "zmq_msg_init_data") },
+    returned("zmq_timers", "zmq_timers_new"),
+    returned("zmq_atomic_counter", "zmq_atomic_counter_new"),
+    returned("zmq_stopwatch", "zmq_stopwatch_start"),
+    returned("zmq_thread", "zmq_threadstart"),
+];
+
+/// Makers of uSockets: `libusockets.h`, and `internal/internal.h` for what wakes a loop up.
+pub const USOCKETS: &[Maker] = &[
+    returned("us_socket", "us_create_poll"),
+    returned("us_socket", "us_socket_context_connect"),
+    returned("us_listen_socket", "us_socket_context_listen"),
+    returned("us_listen_socket", "us_socket_context_listen_unix"),
+    returned("us_udp_socket", "us_create_udp_socket"),
+    returned("us_timer", "us_create_timer"),
+    returned("us_async", "us_internal_create_async"),
+    returned("us_socket_context", "us_create_socket_context"),
+    returned("us_socket_context", "us_create_child_socket_context"),
+    returned("us_loop", "us_create_loop"),
+];

@@ -26,18 +26,22 @@ use crate::{
 };
 
 mod coturn;
+mod lives;
 pub mod makers;
 mod nginx;
 mod private;
 mod sslsplit;
 mod tor;
 mod transmission;
+mod zmq;
 
 pub use coturn::COTURN;
+pub use lives::{SOCKETIFY, Server, UWEBSOCKETS, UWEBSOCKETS_TLS};
 pub use nginx::NGINX_TLS;
 pub use sslsplit::SSLSPLIT;
 pub use tor::TOR;
 pub use transmission::TRANSMISSION;
+pub use zmq::{IPYKERNEL, PYZMQ, PYZMQ_OF_DEBIAN};
 
 /// Longest time for a program to listen, to become quiet, to stop.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -74,15 +78,24 @@ pub struct Started {
     pub beside: Vec<Running>,
     /// Files of this run.
     pub folder: PathBuf,
+    /// Ends of connections that it has with itself, for good.
+    pub own: usize,
 }
 
 impl Started {
-    /// Starts `command` in a network and with libraries of its own, and waits until it listens on `port`.
-    pub fn listening(folder: &Path, command: &mut Command, port: u16) -> Result<Self> {
+    /// Starts `command` in a network and with libraries of its own.
+    pub fn alone(folder: &Path, command: &mut Command) -> Result<Self> {
         private::libraries(command)?;
         let target = Running::start(&mut network::alone(command))?;
-        let started = Self { target, worker: None, beside: Vec::new(), folder: folder.to_owned() };
+        let folder = folder.to_owned();
+        let started = Self { target, worker: None, beside: Vec::new(), folder, own: 0 };
         network::wait_until_alone(started.pid())?;
+        Ok(started)
+    }
+
+    /// The same, and waits until it listens on `port`.
+    pub fn listening(folder: &Path, command: &mut Command, port: u16) -> Result<Self> {
+        let started = Self::alone(folder, command)?;
         started.wait_for(port)?;
         Ok(started)
     }
@@ -137,7 +150,9 @@ impl Started {
 
     /// Waits until connections are over and, several times in a row, all threads sleep.
     fn wait_until_quiet(&self) -> Result<()> {
-        wait_until("connections are over", LIMIT, || Ok(network::connections(self.pid())? == 0))?;
+        wait_until("connections are over", LIMIT, || {
+            Ok(network::connections(self.pid())? == self.own)
+        })?;
         let mut asleep = 0;
         wait_until("the program sleeps", LIMIT, || {
             asleep = if self.states()?.iter().all(|state| *state == 'S') { asleep + 1 } else { 0 };
@@ -215,95 +230,122 @@ pub struct Counted {
     pub witnessed: BTreeMap<String, Objects>,
 }
 
+/// Does `work` in a folder that has no other use.
+fn in_folder<T>(name: &str, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let folder = target_dir().join(format!("e2e/{}-{name}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let folder = fs::canonicalize(folder)?;
+    let outcome = work(&folder);
+    fs::remove_dir_all(&folder)?;
+    outcome
+}
+
+/// Counts twice while a program is loaded.
+fn count(
+    started: &mut Started,
+    makers: &[Maker],
+    load: impl FnOnce(&mut Started) -> Result<()>,
+) -> Result<Counted> {
+    started.wait_until_quiet()?;
+    started.hold()?;
+    let pid = started.pid().to_string();
+    // Both take many seconds to attach, and to detach: side by side.
+    let mut trace = Trace::start(&["-p", &pid, "--kind", "heap,object"])?;
+    let witness = Witness::attach(started.pid(), makers)?;
+    trace.wait_until_attached()?;
+    started.signal("CONT")?;
+    load(started)?;
+    started.wait_until_quiet()?;
+    started.hold()?;
+    let witnessed = witness.ask()?;
+    let report = trace.stop()?;
+    let witnessed = witnessed.wait()?;
+    started.signal("CONT")?;
+    Ok(Counted { report, witnessed })
+}
+
+/// Runs a program that loads another one: it says this line, and ends well.
+fn says(command: &mut Command, line: &str) -> Result<()> {
+    let output = command.output().context("could not run what loads it")?;
+    let (said, complaint) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success() && said.trim_end() == line, "{said}{complaint}");
+    Ok(())
+}
+
 impl Real {
     /// Runs it, and counts twice.
     pub fn counted(&self) -> Result<Counted> {
-        let folder = target_dir().join(format!("e2e/{}-{}", std::process::id(), self.name));
-        fs::create_dir_all(&folder)?;
-        let folder = fs::canonicalize(folder)?;
-        let outcome = self.counted_in(&folder);
-        fs::remove_dir_all(&folder)?;
-        outcome
-    }
-
-    fn counted_in(&self, folder: &Path) -> Result<Counted> {
-        let started = (self.start)(folder)?;
-        let load = || network::inside(started.pid(), || (self.load)(folder));
-        // What is made once is made now.
-        load().context("before it is traced")?;
-
-        started.wait_until_quiet()?;
-        started.hold()?;
-        let pid = started.pid().to_string();
-        // Both take many seconds to attach, and to detach: side by side.
-        let mut trace = Trace::start(&["-p", &pid, "--kind", "heap,object"])?;
-        let witness = Witness::attach(started.pid(), &self.makers.concat())?;
-        trace.wait_until_attached()?;
-        started.signal("CONT")?;
-        load()?;
-        started.wait_until_quiet()?;
-        started.hold()?;
-        let witnessed = witness.ask()?;
-        let report = trace.stop()?;
-        let witnessed = witnessed.wait()?;
-        started.signal("CONT")?;
-        Ok(Counted { report, witnessed })
+        in_folder(self.name, |folder| {
+            let mut started = (self.start)(folder)?;
+            // What is made once is made now.
+            network::inside(started.pid(), || (self.load)(folder))
+                .context("before it is traced")?;
+            count(&mut started, &self.makers.concat(), |started| {
+                network::inside(started.pid(), || (self.load)(folder))
+            })
+        })
     }
 
     /// What does not hold of the two counts.
     pub fn holds(&self, counted: &Counted) -> Result<()> {
-        let Counted { report, witnessed } = counted;
-        let lost = report.lost_by_target()?;
-        ensure!(lost.is_empty(), "lost {lost}");
-        let mut rows = Vec::new();
-        let mut different = Vec::new();
-        for (kind, true_) in witnessed {
-            let total = report.total(kind)?;
-            let row = format!(
-                "{kind}: {} created, {} destroyed by bpftrace; {} acquired, {} released, {} outstanding by leaktrace",
-                true_.created,
-                true_.destroyed,
-                total.acquired_count,
-                total.released_count,
-                total.outstanding_count
-            );
-            let found = (total.acquired_count, total.released_count, total.outstanding_count);
-            if found != (true_.created, true_.destroyed, true_.live()) {
-                different.push(row.clone());
-            }
-            rows.push(row);
-        }
-        ensure!(different.is_empty(), "{}\nof\n{}", different.join("\n"), rows.join("\n"));
-        let created = |kind: &str| witnessed.get(kind).map_or(0, |objects| objects.created);
-        for (kind, least) in self.least {
-            ensure!(created(kind) >= *least, "{kind}: {least} expected\n{}", rows.join("\n"));
-        }
-        for kind in self.gone {
-            let left = report.total(kind)?.outstanding_count;
-            ensure!(left == 0, "{left} {kind} are left\n{}", rows.join("\n"));
-        }
-        // A kind that the witness does not know would not have been compared.
-        for kind in report.at("/totals")?.as_object().context("totals")?.keys() {
-            let known = UNCOUNTED.contains(&kind.as_str()) || witnessed.contains_key(kind);
-            ensure!(known || report.total(kind)?.acquired_count == 0, "bpftrace counts no {kind}");
-        }
-        self.rows_of_objects_agree(report)
+        holds(self.least, self.gone, counted)
     }
+}
 
-    /// The table of kinds has the same figures as the totals.
-    fn rows_of_objects_agree(&self, report: &Report) -> Result<()> {
-        for row in report.list("/objects/kinds")? {
-            let kind = row.get("kind").and_then(serde_json::Value::as_str).context("a kind")?;
-            let total = report.total(kind)?;
-            for (key, figure) in [
-                ("created", total.acquired_count),
-                ("destroyed", total.released_count),
-                ("live", total.outstanding_count),
-            ] {
-                let said = row.get(key).and_then(serde_json::Value::as_u64);
-                ensure!(said == Some(figure), "{}: {kind}: {key} {said:?} of {total:?}", self.name);
-            }
+/// What does not hold of the two counts.
+fn holds(least: &[(&str, u64)], gone: &[&str], counted: &Counted) -> Result<()> {
+    let Counted { report, witnessed } = counted;
+    let lost = report.lost_by_target()?;
+    ensure!(lost.is_empty(), "lost {lost}");
+    let mut rows = Vec::new();
+    let mut different = Vec::new();
+    for (kind, true_) in witnessed {
+        let total = report.total(kind)?;
+        let row = format!(
+            "{kind}: {} created, {} destroyed by bpftrace; {} acquired, {} released, {} outstanding by leaktrace",
+            true_.created,
+            true_.destroyed,
+            total.acquired_count,
+            total.released_count,
+            total.outstanding_count
+        );
+        let found = (total.acquired_count, total.released_count, total.outstanding_count);
+        if found != (true_.created, true_.destroyed, true_.live()) {
+            different.push(row.clone());
         }
-        Ok(())
+        rows.push(row);
     }
+    ensure!(different.is_empty(), "{}\nof\n{}", different.join("\n"), rows.join("\n"));
+    let created = |kind: &str| witnessed.get(kind).map_or(0, |objects| objects.created);
+    for (kind, least) in least {
+        ensure!(created(kind) >= *least, "{kind}: {least} expected\n{}", rows.join("\n"));
+    }
+    for kind in gone {
+        let left = report.total(kind)?.outstanding_count;
+        ensure!(left == 0, "{left} {kind} are left\n{}", rows.join("\n"));
+    }
+    // A kind that the witness does not know would not have been compared.
+    for kind in report.at("/totals")?.as_object().context("totals")?.keys() {
+        let known = UNCOUNTED.contains(&kind.as_str()) || witnessed.contains_key(kind);
+        ensure!(known || report.total(kind)?.acquired_count == 0, "bpftrace counts no {kind}");
+    }
+    rows_of_objects_agree(report)
+}
+
+/// The table of kinds has the same figures as the totals.
+fn rows_of_objects_agree(report: &Report) -> Result<()> {
+    for row in report.list("/objects/kinds")? {
+        let kind = row.get("kind").and_then(serde_json::Value::as_str).context("a kind")?;
+        let total = report.total(kind)?;
+        for (key, figure) in [
+            ("created", total.acquired_count),
+            ("destroyed", total.released_count),
+            ("live", total.outstanding_count),
+        ] {
+            let said = row.get(key).and_then(serde_json::Value::as_u64);
+            ensure!(said == Some(figure), "{kind}: {key} {said:?} of {total:?}");
+        }
+    }
+    Ok(())
 }

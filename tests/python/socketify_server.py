@@ -1,0 +1,43 @@
+"""A server on socketify: PORT. `/` answers a page, `/echo` is a WebSocket that answers each message with itself.
+
+It says `ready`, and makes nothing on uSockets before a line comes; then it says `listening PORT`. At the next line it stops
+listening, frees what it has made, says `ended`, and waits for its input to end.
+"""
+
+import sys
+import threading
+
+from socketify import App
+
+
+def say(line):
+    print(line, flush=True)
+
+
+def page(answer, request):
+    answer.end("hello, you asked for " + request.get_url() + "\n")
+
+
+def serve(port):
+    app = App()
+    app.get("/", page)
+    app.ws("/echo", {"message": lambda socket, message, code: socket.send(message, code)})
+    app.listen({"host": "127.0.0.1", "port": port}, lambda _: None)
+
+    def stop_when_told():
+        sys.stdin.readline()
+        app.loop.loop.call_soon_threadsafe(app.close)
+
+    say(f"listening {port}")
+    teller = threading.Thread(target=stop_when_told)
+    teller.start()
+    app.run()
+    teller.join()
+    app.dispose()
+
+
+say("ready")
+sys.stdin.readline()
+serve(int(sys.argv[1]))
+say("ended")
+sys.stdin.readline()

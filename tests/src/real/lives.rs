@@ -1,0 +1,151 @@
+//! Servers that are traced from before they make the first object until they have freed the last one: nothing may be left.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Result, ensure};
+
+use super::{Counted, LIMIT, Started, count, holds, makers};
+use crate::{
+    bpftrace::Maker, network, packages, programs::certified, python, uwebsockets, wait_until,
+};
+
+/// Where each listens, in its own network.
+const PORT: u16 = 9001;
+/// Connections of a load: for pages, as `WebSocket`s, and some that go away within a question.
+const CONNECTIONS: u64 = 300;
+
+/// A server with HTTP and a WebSocket. It says `ready`, and begins at a line on its stdin; then it says `listening PORT`. The
+/// next line ends it: then it has freed all that, and says `ended`.
+#[derive(Clone, Copy, Debug)]
+pub struct Server {
+    /// What its folder is called.
+    pub name: &'static str,
+    /// What starts it.
+    command: fn() -> Result<Command>,
+    /// Whether it is asked over TLS.
+    tls: bool,
+    /// What the witness counts.
+    makers: &'static [&'static [Maker]],
+    /// Objects that a life makes, at least.
+    least: &'static [(&'static str, u64)],
+    /// Kinds of which nothing is left.
+    gone: &'static [&'static str],
+}
+
+/// socketify, from the Python Package Index: uSockets on libuv, within a library.
+pub const SOCKETIFY: Server = Server {
+    name: "socketify",
+    command: socketify,
+    tls: false,
+    makers: &[makers::USOCKETS],
+    least: &LEAST,
+    // Its loop does not turn any more when it closes what listens, and is the thread's, which lives on.
+    gone: &["us_socket", "us_socket_context"],
+};
+
+/// Our server on uWebSockets, with epoll.
+pub const UWEBSOCKETS: Server = Server {
+    name: "uwebsockets",
+    command: || uws(&[]),
+    tls: false,
+    makers: &[makers::USOCKETS],
+    least: &LEAST,
+    gone: &GONE,
+};
+
+/// The same with TLS.
+pub const UWEBSOCKETS_TLS: Server = Server {
+    name: "uwebsockets_tls",
+    command: || {
+        let (key, certificate) = certified()?;
+        uws(&["--tls", &certificate.to_string_lossy(), &key.to_string_lossy()])
+    },
+    tls: true,
+    makers: &[makers::USOCKETS, makers::OPENSSL],
+    least: &[
+        ("us_socket", CONNECTIONS),
+        ("us_listen_socket", 1),
+        ("us_loop", 1),
+        ("us_socket_context", 2),
+        ("SSL", CONNECTIONS),
+        ("SSL_CTX", 1),
+    ],
+    gone: &[
+        "us_socket",
+        "us_listen_socket",
+        "us_loop",
+        "us_socket_context",
+        "us_timer",
+        "us_async",
+        "SSL",
+        "SSL_CTX",
+    ],
+};
+
+/// A context of the application and one of its `WebSocket`s; timers of the loop.
+const LEAST: [(&str, u64); 6] = [
+    ("us_socket", CONNECTIONS),
+    ("us_listen_socket", 1),
+    ("us_loop", 1),
+    ("us_socket_context", 2),
+    ("us_timer", 1),
+    ("us_async", 1),
+];
+
+/// All.
+const GONE: [&str; 6] =
+    ["us_socket", "us_listen_socket", "us_loop", "us_socket_context", "us_timer", "us_async"];
+
+fn socketify() -> Result<Command> {
+    let uv = packages::debian(&["libuv1"])?;
+    let mut command = python::program("socketify_server", &python::packages("socketify")?);
+    command.arg(PORT.to_string()).env("LD_LIBRARY_PATH", uv.libraries()?);
+    Ok(command)
+}
+
+fn uws(options: &[&str]) -> Result<Command> {
+    let mut command = Command::new(uwebsockets::tls_server()?);
+    command.args([&PORT.to_string(), "--when-told"]).args(options);
+    Ok(command)
+}
+
+impl Server {
+    /// Runs it, counts twice, and compares.
+    pub fn matches(&self) -> Result<()> {
+        let counted = super::in_folder(self.name, |folder| self.counted(folder))?;
+        holds(self.least, self.gone, &counted)
+    }
+
+    fn counted(&self, folder: &Path) -> Result<Counted> {
+        let mut started = Started::alone(folder, &mut (self.command)()?)?;
+        self.says(&started, "ready")?;
+        count(&mut started, &self.makers.concat(), |started| self.life(started))
+    }
+
+    /// All of its life, under load.
+    fn life(&self, started: &mut Started) -> Result<()> {
+        started.target.tell("go")?;
+        self.says(started, &format!("listening {PORT}"))?;
+        network::inside(started.pid(), || {
+            let mut clients = python::program("web_clients", Path::new(""));
+            clients.args([PORT.to_string(), CONNECTIONS.to_string()]);
+            if self.tls {
+                clients.arg("tls");
+            }
+            super::says(&mut clients, &format!("connected {CONNECTIONS}"))
+        })?;
+        wait_until(
+            "connections are over",
+            LIMIT,
+            || Ok(network::connections(started.pid())? == 0),
+        )?;
+        started.target.tell("stop")?;
+        self.says(started, "ended")
+    }
+
+    fn says(&self, started: &Started, expected: &str) -> Result<()> {
+        let line = started.target.line(LIMIT)?;
+        ensure!(line == expected, "{} said `{line}`, not `{expected}`", self.name);
+        Ok(())
+    }
+}

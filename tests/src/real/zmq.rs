@@ -1,0 +1,101 @@
+//! Programs on pyzmq: a Jupyter kernel, and a service that makes and closes sockets all the time.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use super::{Real, Started, makers, says};
+use crate::{packages, python};
+
+/// Where the service listens, and the kernel's first channel; each in its own network.
+const PORT: u16 = 9201;
+/// Questions to the service.
+const QUESTIONS: u64 = 300;
+/// Cells that the kernel runs.
+const CELLS: u64 = 50;
+
+/// A Jupyter kernel with the libzmq that pyzmq brings.
+pub const IPYKERNEL: Real = Real {
+    name: "ipykernel",
+    start: kernel,
+    load: run_cells,
+    // Messages are signed by OpenSSL.
+    makers: &[makers::LIBZMQ, makers::OPENSSL],
+    // Each cell starts a thread that prints, which has a socket for that. Each cell has signed messages: busy,
+    // what it runs, what it prints twice, its result, its reply, idle.
+    least: &[("zmq_socket", CELLS), ("zmq_msg", 7 * CELLS)],
+    gone: &["zmq_ctx", "zmq_socket", "zmq_msg"],
+};
+
+/// Our service with the libzmq that pyzmq brings.
+pub const PYZMQ: Real = Real {
+    name: "pyzmq",
+    start: service,
+    load: ask,
+    makers: &[makers::LIBZMQ],
+    least: &ANSWERED,
+    gone: &["zmq_ctx", "zmq_socket", "zmq_msg"],
+};
+
+/// The same with Debian's pyzmq and libzmq.
+pub const PYZMQ_OF_DEBIAN: Real = Real { name: "pyzmq_debian", start: service_of_debian, ..PYZMQ };
+
+/// Each answer goes through a socket. Two of three questions have another one, one of three a context with two.
+const ANSWERED: [(&str, u64); 3] = [
+    ("zmq_ctx", QUESTIONS / 3),
+    ("zmq_socket", QUESTIONS + 4 * QUESTIONS / 3),
+    ("zmq_msg", 2 * QUESTIONS),
+];
+
+fn kernel(folder: &Path) -> Result<Started> {
+    let file = folder.join("connection.json");
+    let ports: Vec<String> = ["shell", "iopub", "stdin", "control", "hb"]
+        .iter()
+        .zip(PORT..)
+        .map(|(channel, port)| format!("\"{channel}_port\": {port}"))
+        .collect();
+    let rest = r#""ip": "127.0.0.1", "transport": "tcp", "key": "a key", "signature_scheme": "hmac-sha256""#;
+    fs::write(&file, format!("{{ {}, {rest} }}", ports.join(", ")))?;
+    let mut command = python::interpreter(&python::packages("ipykernel")?);
+    command.args(["-m", "ipykernel_launcher", "-f"]).arg(&file);
+    at_home_in(folder, &mut command);
+    let mut started = Started::listening(folder, &mut command, PORT)?;
+    // A thread of the kernel's is a client of its shell channel.
+    started.own = 2;
+    Ok(started)
+}
+
+/// Nothing of the user's own is read or written.
+fn at_home_in(folder: &Path, command: &mut Command) {
+    for name in ["HOME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"] {
+        command.env(name, folder);
+    }
+}
+
+fn run_cells(folder: &Path) -> Result<()> {
+    let mut command = python::program("ipykernel_client", &python::packages("ipykernel")?);
+    command.arg(folder.join("connection.json")).arg(CELLS.to_string());
+    at_home_in(folder, &mut command);
+    says(&mut command, &format!("ran {CELLS}"))
+}
+
+fn service(folder: &Path) -> Result<Started> {
+    start(folder, &python::packages("pyzmq")?)
+}
+
+fn service_of_debian(folder: &Path) -> Result<Started> {
+    let unpacked = packages::debian(&["python3-zmq"])?;
+    start(folder, &unpacked.path("usr/lib/python3/dist-packages")?)
+}
+
+fn start(folder: &Path, site: &Path) -> Result<Started> {
+    let site = fs::canonicalize(site).context("packages of Python")?;
+    let mut command = python::program("pyzmq_service", &site);
+    Started::listening(folder, command.arg(PORT.to_string()), PORT)
+}
+
+fn ask(_: &Path) -> Result<()> {
+    let mut command = python::program("pyzmq_clients", &python::packages("pyzmq")?);
+    command.args([PORT.to_string(), QUESTIONS.to_string()]);
+    says(&mut command, &format!("answered {QUESTIONS}"))
+}
