@@ -84,6 +84,8 @@ fn service(folder: &Path) -> Result<Started> {
 }
 
 fn service_of_debian(folder: &Path) -> Result<Started> {
+    // For its clients; in the network of its own nothing can be fetched.
+    python::packages("pyzmq")?;
     let unpacked = packages::debian(&["python3-zmq"])?;
     start(folder, &unpacked.path("usr/lib/python3/dist-packages")?)
 }
