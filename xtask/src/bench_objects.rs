@@ -102,7 +102,9 @@ fn slice(variant: &Variant, requests: u32, seconds: u32) -> Result<Slice> {
 pub(crate) fn table(rounds: u32, seconds: u32) -> Result<String> {
     let jobs = OBJECTS.each_ref().map(|variant| Job { variant, load: LOOP });
     let mut text = "| load | untraced | heap alone | heap and objects | objects add to what heap costs | lost |\n|---|--:|--:|--:|--:|--:|\n".to_owned();
-    for (name, requests) in [("20 requests each", FEW), ("kept open", u32::MAX >> 1)] {
+    for (name, requests) in
+        [("one request each", 1), ("20 requests each", FEW), ("kept open", u32::MAX >> 1)]
+    {
         let mut slices: [Vec<Slice>; 3] = Default::default();
         for round in 1..=rounds {
             for (variant, of) in OBJECTS.iter().zip(&mut slices) {
