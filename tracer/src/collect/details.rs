@@ -17,7 +17,7 @@ impl Collector {
         }
         let mut seen = Vec::new();
         self.tables.objects(&mut seen)?;
-        self.look_at_placed(&mut seen, last);
+        self.look_at_placed(&seen, last);
         let mut gone = Vec::new();
         let objects = self.ledger.objects(&seen, &self.manner.summed, |key, object| {
             // What has come since the last drain is not known yet.

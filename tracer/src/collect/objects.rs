@@ -117,9 +117,9 @@ impl Ledger {
         self.book.probe_of(site)
     }
 
-    /// When an object came that is there, in the order of things.
-    pub(super) fn position_of(&self, handle: &Handle, site: u32) -> Option<u64> {
-        self.blocks.get(handle).filter(|block| block.site == site).map(|block| block.position)
+    /// Objects in memory of the targets' own.
+    pub(super) fn placed(&self) -> impl Iterator<Item = (Handle, Block)> {
+        self.blocks.of_kind(Kind::Object)
     }
 
     /// What is known of the objects that are there. `seen` is what the programs know; of what the ledger does not have

@@ -2,14 +2,11 @@
 //!
 //! A part of the collector.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::{kind::Kind, object::Object, state::Key};
 
-use super::{
-    collector::Collector,
-    decode::{Event, Handle},
-};
+use super::{collector::Collector, decode::Event, packed::TICK_BITS};
 use crate::target::{Pid, memory::Memory};
 
 /// How the memory of an object tells whether it is still there, by the number of the probe that saw it placed.
@@ -31,58 +28,68 @@ pub struct Sign {
 /// Objects looked at for one snapshot but the last: each is a read or three, a microsecond each.
 const AT_ONCE: usize = 4096;
 
+/// A block's time in the ledger is that of its object, at most so much earlier, nanoseconds.
+const TICK_NS: u64 = 1 << TICK_BITS;
+
 impl Sign {
-    /// Whether the object is there; also when that cannot be told.
-    fn is_there(&self, memory: &Memory, handle: u64, object: &Object) -> bool {
+    /// Whether the object at this address is there; `known` is what was told of it.
+    fn is_there(&self, memory: &Memory, handle: u64, known: Option<&Object>) -> bool {
         let at = |offset: u32| handle.saturating_add(offset.into());
         let (offset, bytes) = self.number;
         let waits = memory.number(at(offset), bytes).is_some_and(|number| number & self.mask != 0);
-        let same = |place: Option<u32>, known: u64| {
-            place.is_none_or(|offset| memory.number(at(offset), 8) == Some(known))
+        let same = |place: Option<u32>, of: fn(&Object) -> u64| {
+            let both = place.zip(known.map(of));
+            both.is_none_or(|(offset, known)| memory.number(at(offset), 8) == Some(known))
         };
-        waits && same(self.word, object.word) && same(self.owner, object.owner)
+        waits && same(self.word, |object| object.word) && same(self.owner, |object| object.owner)
     }
 }
 
 impl Collector {
-    /// Ends what is not there any more, and takes it out of `seen`. Looks at all if these are the last.
-    pub(super) fn look_at_placed(&mut self, seen: &mut Vec<(Key, Object)>, last: bool) {
+    /// Ends what is not there any more. Looks at all if `last`. `seen` is what the programs know of objects.
+    pub(super) fn look_at_placed(&mut self, seen: &[(Key, Object)], last: bool) {
         if self.signs.is_empty() {
             return;
         }
-        let mut memories: BTreeMap<u32, Option<Memory>> = BTreeMap::new();
-        let most = if last { usize::MAX } else { AT_ONCE };
-        let (from, mut looked, mut at) = (self.placed_next, 0, 0);
-        let Self { ledger, tables, signs, .. } = self;
-        seen.retain(|(key, object)| {
-            let [kind, ..] = key.kind.to_le_bytes();
-            let sign = (kind == Kind::Object as u8)
-                .then(|| signs.get(&ledger.probe_of(object.site)?))
-                .flatten();
-            let Some(sign) = sign else { return true };
-            at += 1;
-            if looked == most || at <= from && !last {
-                return true;
-            }
+        let known: HashMap<(u32, u64), &(Key, Object)> = seen
+            .iter()
+            .filter(|(key, _)| key.kind.to_le_bytes().first() == Some(&(Kind::Object as u8)))
+            .map(|one| ((one.0.pid, one.0.handle), one))
+            .collect();
+        let mut memories: BTreeMap<Pid, Option<Memory>> = BTreeMap::new();
+        let (skipped, most) = if last { (0, usize::MAX) } else { (self.placed_next, AT_ONCE) };
+        let mut looked = 0;
+        let mut over = Vec::new();
+        for (handle, block) in self.ledger.placed().skip(skipped).take(most) {
             looked += 1;
-            // What the ledger has not heard of yet is there.
-            let handle = Handle { pid: Pid(key.pid), kind: Kind::Object, value: key.handle };
-            let Some(position) = ledger.position_of(&handle, object.site) else { return true };
-            let memory = memories.entry(key.pid).or_insert_with(|| Memory::open(Pid(key.pid)).ok());
+            let sign = self.ledger.probe_of(block.site).and_then(|probe| self.signs.get(&probe));
+            let Some(sign) = sign else { continue };
+            let known = known.get(&(handle.pid.0, handle.value)).copied();
+            let is_later = |(_, object): &(Key, Object)| object.time_ns > block.time_ns + TICK_NS;
+            if known.is_some_and(is_later) {
+                // Another one has its place: the programs tell of its end.
+                continue;
+            }
+            let memory =
+                memories.entry(handle.pid).or_insert_with(|| Memory::open(handle.pid).ok());
             // A process that is gone has taken all with it.
-            let Some(memory) = memory else { return true };
-            if sign.is_there(memory, key.handle, object) {
-                return true;
+            let Some(memory) = memory else { continue };
+            if !sign.is_there(memory, handle.value, known.map(|(_, object)| object)) {
+                over.push((handle, block.position, known));
             }
+        }
+        for (handle, position, known) in over {
             // Where another one is by now, the programs tell of its end.
-            if !tables.forget_object(key, object.time_ns) {
-                return true;
+            let is_still_it =
+                |(key, object): &(Key, Object)| self.tables.forget_object(key, object.time_ns);
+            if known.is_none_or(is_still_it) {
+                let event =
+                    Event::Released { handle, size: 0, position, caller: 0, resizing: None };
+                self.ledger.apply(event);
             }
-            ledger.apply(Event::Released { handle, size: 0, position, caller: 0, resizing: None });
-            false
-        });
+        }
         // The next look goes on behind this one, or begins anew.
-        self.placed_next = if looked == most { from + looked } else { 0 };
+        self.placed_next = if looked == most { skipped + looked } else { 0 };
     }
 }
 
@@ -112,18 +119,20 @@ mod tests {
             text: [0; TEXT],
         };
         // Assigned, and not added.
-        assert!(!sign.is_there(&memory, handle, &object));
+        assert!(!sign.is_there(&memory, handle, Some(&object)));
         event[0].fetch_or(2, Relaxed);
-        assert!(sign.is_there(&memory, handle, &object));
+        assert!(sign.is_there(&memory, handle, Some(&object)));
         for other in [Object { word: 8, ..object }, Object { owner: 12, ..object }] {
-            assert!(!sign.is_there(&memory, handle, &other));
+            assert!(!sign.is_there(&memory, handle, Some(&other)));
         }
         assert!(Sign { word: None, ..sign }.is_there(
             &memory,
             handle,
-            &Object { word: 8, ..object }
+            Some(&Object { word: 8, ..object })
         ));
         // Nothing is mapped there.
-        assert!(!sign.is_there(&memory, 8, &object));
+        assert!(!sign.is_there(&memory, 8, Some(&object)));
+        // Nothing is known of it but where it is.
+        assert!(sign.is_there(&memory, handle, None));
     }
 }
