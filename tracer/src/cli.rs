@@ -117,7 +117,7 @@ pub struct Trace {
         value_parser = humantime::parse_duration
     )]
     pub min_age: Duration,
-    /// Trace only these kinds of resources [default: heap,mmap]
+    /// Trace only these kinds of resources [default: heap,mmap,object]
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind())]
     pub kind: Vec<Kind>,
     /// Probe this function too: [LIB!]FUNC:SHAPE; an address 0xADDR is the executable's own.
