@@ -2,7 +2,7 @@
 //!
 //! Pure; takes numbers, hands on short strings with their unit.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 /// Bytes with a binary unit: `999 B`, `4.0 KiB`, `1.9 GiB`.
 pub fn bytes(count: u64) -> String {
@@ -133,6 +133,15 @@ pub fn percent(share: f64) -> String {
 pub fn clock(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     format!("{:02}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
+}
+
+/// Bytes as hexadecimal digits, in their order: a build id as everybody writes it.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a text cannot fail.
+        _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The last part of a path.

@@ -91,13 +91,16 @@ mod tests {
     use super::*;
     use crate::{
         collect::objects::Other,
-        packs::{Field, Layout, Pack},
+        packs::{Condition, Field, Layout, Pack},
     };
 
     fn kind(fields: Vec<Field>) -> Arc<ObjectKind> {
         let text = "name = \"x\"\ntitle = \"x\"\nmarks = [\"f\"]\n[[kind]]\nname = \"k\"\nsentence = \"s\"\nmade_by = [\"f\"]\n";
         let kind = Pack::parse("x.toml", text).unwrap().kinds.remove(0);
-        Arc::new(ObjectKind { layouts: vec![Layout { size: 136, fields }], ..(*kind).clone() })
+        Arc::new(ObjectKind {
+            layouts: vec![Layout { size: 136, fields, only_if: Condition::default() }],
+            ..(*kind).clone()
+        })
     }
 
     const fn field(role: FieldRole, offset: u32) -> Field {

@@ -104,20 +104,19 @@ pub(super) fn fits(
     }
 }
 
-/// Whether its function is named here for the first time, or does the same to objects of another kind: handles that are
-/// all ended by one function.
+/// Whether its function is named here for the first time, or was so for some versions only, or does the same to objects of
+/// another kind: handles that are all ended by one function.
 pub(super) fn once(rule: &Rule, earlier: &[Rule], span: Range<usize>) -> Result<(), Wrong> {
     let ends = matches!(rule.function.does, object::ASK | object::END);
     let differs = |other: &Rule| {
-        !ends
-            || (&other.names, other.function) != (&rule.names, rule.function)
-            || other.kind == rule.kind
+        let same = (&other.names, other.function) == (&rule.names, rule.function);
+        other.only_if.is_none() && (!ends || !same || other.kind == rule.kind)
     };
     for name in &rule.names {
         let mut others = earlier.iter().filter(|other| other.names.contains(name));
         if others.any(differs) {
             let what = format!("function `{name}` is named twice");
-            let help = "a function does one thing, to one kind; but what releases or ends objects may do so to several kinds";
+            let help = "a function does one thing, to one kind, unless the earlier one has `only_if`; but what releases or ends objects may do so to several kinds";
             return Err(Wrong::at(span, what, help));
         }
     }
@@ -150,12 +149,14 @@ pub(super) fn made(
     }
     let table = table.get_ref();
     if let Some(there_while) = &table.there_while
-        && (table.placed_by.is_empty() || kind.only(FieldRole::Pending).is_none())
+        && (table.placed_by.is_empty()
+            || kind.only(FieldRole::Pending).is_none()
+            || kind.layouts.iter().any(|layout| !layout.only_if.is_none()))
     {
         return Err(Wrong::at(
             there_while.span(),
             "nothing says where `pending` is".to_owned(),
-            "there_while is for placed_by, with one layout that has the field `pending`",
+            "there_while is for placed_by, with one layout, for all versions, that has the field `pending`",
         ));
     }
     if !table.placed_by.is_empty() && table.ended_by.is_empty() && table.there_while.is_none() {

@@ -4,16 +4,21 @@
 //! Knows no process, no program of the kernel's, and no file but packs.
 
 mod check;
+mod condition;
 mod load;
 mod parse;
 mod resolve;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde::Deserialize;
 
 use tracer_common::{attach::Shape, object};
 
+pub use condition::{Condition, ObjectFile};
 pub use load::{Loaded, Sources};
 pub use parse::Fault;
 
@@ -27,6 +32,8 @@ pub struct Pack {
     /// An object file is this library's, or has a copy or a part of it inside, when it defines all functions of one of
     /// these lists.
     pub marks: Vec<Vec<String>>,
+    /// And when this holds.
+    pub only_if: Condition,
     /// Its kinds of objects.
     pub kinds: Vec<Arc<ObjectKind>>,
     /// Its functions.
@@ -101,6 +108,8 @@ pub struct Layout {
     pub size: u64,
     /// What is where.
     pub fields: Vec<Field>,
+    /// Where this holds. Of several for one size the first that holds counts.
+    pub only_if: Condition,
 }
 
 /// One field.
@@ -151,6 +160,8 @@ pub struct Rule {
     pub function: object::Function,
     /// Whether an exception may leave it.
     pub throws: bool,
+    /// Where this holds. Of several for one function the first that holds counts.
+    pub only_if: Condition,
     /// The kind of object.
     pub kind: Arc<ObjectKind>,
     /// The kind instead, where `function.test` says so.
@@ -173,7 +184,20 @@ pub struct Use {
 impl ObjectKind {
     /// The fields of an object whose block has this many bytes. What was placed has none, and one layout.
     pub fn layout(&self, size: u64) -> Option<&Layout> {
-        self.layouts.iter().find(|layout| layout.size == size || size == 0)
+        let mut certain = self.layouts.iter().filter(|layout| layout.only_if.is_none());
+        certain.find(|layout| layout.size == size || size == 0)
+    }
+
+    /// The same kind as it is in this object file: with the layouts that hold there, and on no condition.
+    fn inside(&self, file: &ObjectFile<'_>) -> Self {
+        let holding = self.layouts.iter().filter(|layout| layout.only_if.holds(file));
+        let mut layouts: Vec<Layout> = Vec::new();
+        for layout in holding {
+            if !layouts.iter().any(|earlier| earlier.size == layout.size) {
+                layouts.push(Layout { only_if: Condition::default(), ..layout.clone() });
+            }
+        }
+        Self { layouts, ..self.clone() }
     }
 
     /// Where in an object a field is, where all objects of the kind have one layout.
@@ -194,11 +218,17 @@ impl Pack {
         Ok(Self { file: name.into(), ..pack })
     }
 
-    /// Sizes of blocks of objects whose fields are summed up.
+    /// Sizes of blocks of objects whose fields are summed up; 0 for those that are no block.
     pub fn summed_sizes(&self) -> impl Iterator<Item = u64> {
-        let layouts = self.kinds.iter().flat_map(|kind| &kind.layouts);
-        let summed = |layout: &&Layout| layout.fields.iter().any(|field| field.role.is_summed());
-        layouts.filter(summed).map(|layout| layout.size)
+        let is_placed = |kind: &Arc<ObjectKind>| {
+            self.rules.iter().any(|rule| rule.kind == *kind && rule.shape == Shape::Place)
+        };
+        let summed = |layout: &Layout| layout.fields.iter().any(|field| field.role.is_summed());
+        self.kinds.iter().flat_map(move |kind| {
+            let placed = is_placed(kind);
+            let summed = kind.layouts.iter().filter(move |layout| summed(layout));
+            summed.map(move |layout| if placed { 0 } else { layout.size })
+        })
     }
 
     /// What a user's pack names in vain, a line each. `found` are the functions of this pack that are there.
@@ -212,7 +242,8 @@ impl Pack {
             _ if self.rules.iter().any(|rule| there(&rule)) => self
                 .rules
                 .iter()
-                .filter(|rule| !there(rule))
+                // What is of other versions only is not here, and need not be.
+                .filter(|rule| !there(rule) && rule.only_if.is_none())
                 .map(|rule| {
                     let (file, line, names) = (&self.file, rule.line, quoted(&rule.names));
                     format!("{file}:{line}: the library has no {names} here")
@@ -220,34 +251,36 @@ impl Pack {
                 .collect(),
             Origin::Folder => Vec::new(),
             Origin::Named => {
+                let fits = if self.only_if.is_none() { "" } else { ", or none fits its `only_if`" };
                 vec![format!(
-                    "{}: no file of the targets has all functions of its marks",
+                    "{}: no file of the targets has all functions of its marks{fits}",
                     self.file
                 )]
             }
         }
     }
 
-    /// The functions to be probed in an object file that defines these: name, shape, whether an exception may leave it,
-    /// and what it does. None when the object has no copy of this library.
-    pub fn functions(
-        &self,
-        defined: &dyn Fn(&str) -> bool,
-    ) -> Vec<(String, Shape, bool, Arc<Use>)> {
-        if !self.marks.iter().any(|names| names.iter().all(|name| defined(name))) {
+    /// The functions to be probed in an object file: name, shape, whether an exception may leave it, and what it does. None
+    /// when the file has no copy of this library.
+    pub fn functions(&self, file: &ObjectFile<'_>) -> Vec<(String, Shape, bool, Arc<Use>)> {
+        let is_there = self.marks.iter().any(|names| names.iter().all(|name| (file.defines)(name)));
+        if !is_there || !self.only_if.holds(file) {
             return Vec::new();
         }
+        let kinds: HashMap<&str, Arc<ObjectKind>> =
+            self.kinds.iter().map(|kind| (&*kind.name, Arc::new(kind.inside(file)))).collect();
+        let inside = |kind: &Arc<ObjectKind>| kinds.get(&*kind.name).map(Arc::clone);
         let mut named = HashSet::new();
-        let found = self.rules.iter().filter_map(|rule| {
-            let name = rule.names.iter().find(|name| defined(name))?;
-            // What ends objects of several kinds is one function.
+        let found = self.rules.iter().filter(|rule| rule.only_if.holds(file)).filter_map(|rule| {
+            let name = rule.names.iter().find(|name| (file.defines)(name))?;
+            // What ends objects of several kinds is one function; and of one function's versions the first counts.
             if !named.insert(name) {
                 return None;
             }
             let used = Use {
                 function: rule.function,
-                kind: Arc::clone(&rule.kind),
-                second: rule.second.clone(),
+                kind: inside(&rule.kind)?,
+                second: rule.second.as_ref().and_then(inside),
             };
             Some((name.clone(), rule.shape, rule.throws, Arc::new(used)))
         });

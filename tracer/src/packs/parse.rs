@@ -10,6 +10,8 @@ use serde::{
 };
 use toml::Spanned;
 
+use super::Condition;
+
 /// Registers carry six arguments.
 const ARGUMENTS: u8 = 6;
 
@@ -62,6 +64,8 @@ pub(super) struct File {
     pub(super) title: String,
     /// As in [`super::Pack`].
     pub(super) marks: Spanned<Marks>,
+    /// As in [`super::Pack`].
+    pub(super) only_if: Option<Spanned<Condition>>,
     /// The tables `[[kind]]`.
     #[serde(default)]
     pub(super) kind: Vec<Spanned<KindTable>>,
@@ -152,6 +156,8 @@ pub(super) struct CallTable {
     /// As in [`super::Rule`].
     #[serde(default)]
     pub(super) throws: bool,
+    /// As in [`super::Rule`].
+    pub(super) only_if: Option<Spanned<Condition>>,
     /// Whether the object is the first heap block that the function acquires.
     #[serde(default)]
     pub(super) first_block: bool,
@@ -196,6 +202,8 @@ pub(super) enum ThereWhile {
 pub(super) struct LayoutTable {
     /// As in [`super::Layout`].
     pub(super) size: u64,
+    /// As in [`super::Layout`].
+    pub(super) only_if: Option<Spanned<Condition>>,
     /// As in [`super::FieldRole`].
     pub(super) fd: Option<FieldTable>,
     /// As in [`super::FieldRole`].

@@ -8,7 +8,7 @@ use toml::Spanned;
 use tracer_common::{attach::Shape, object};
 
 use super::{
-    Field, FieldRole, Layout, ObjectKind, Origin, Pack, Rule, Word,
+    Condition, Field, FieldRole, Layout, ObjectKind, Origin, Pack, Rule, Word,
     check::{List, fits, made, once},
     parse::{Argument, Call, FieldTable, File, KindTable, LayoutTable, Marks, Success, Wrong},
 };
@@ -52,8 +52,25 @@ pub(super) fn pack(file: &File) -> Result<Pack, Wrong> {
     for (table, kind) in file.kind.iter().zip(&kinds) {
         made(table, kind, &rules)?;
     }
-    let (title, marks) = (file.title.clone(), marks(&file.marks)?);
-    Ok(Pack { name, title, marks, kinds, rules, file: "".into(), origin: Origin::default() })
+    Ok(Pack {
+        name,
+        title: file.title.clone(),
+        marks: marks(&file.marks)?,
+        only_if: condition(file.only_if.as_ref())?,
+        kinds,
+        rules,
+        file: "".into(),
+        origin: Origin::default(),
+    })
+}
+
+/// Where something holds: everywhere, unless it is said.
+fn condition(said: Option<&Spanned<Condition>>) -> Result<Condition, Wrong> {
+    let Some(said) = said else { return Ok(Condition::default()) };
+    match said.get_ref().fault() {
+        Some((what, help)) => Err(Wrong::at(said.span(), what, help)),
+        None => Ok(said.get_ref().clone()),
+    }
 }
 
 /// A kind's lists.
@@ -107,12 +124,12 @@ fn kind(
     let mut layouts = Vec::<Layout>::new();
     for one in &table.layouts {
         let made = layout(one)?;
-        if layouts.iter().any(|other| other.size == made.size) {
+        if layouts.iter().any(|other| other.size == made.size && other.only_if.is_none()) {
             let what = format!("there are two layouts for {} bytes", made.size);
             return Err(Wrong::at(
                 one.span(),
                 what,
-                "leave out the fields of versions that cannot be told apart",
+                "tell versions apart with `only_if` in the earlier one, or leave their fields out",
             ));
         }
         layouts.push(made);
@@ -176,7 +193,8 @@ fn word(table: &KindTable, all: &[Spanned<KindTable>]) -> Result<Word, Wrong> {
 
 /// Fields of one version.
 fn layout(table: &Spanned<LayoutTable>) -> Result<Layout, Wrong> {
-    let LayoutTable { size, fd, queued, references, pending, owner, callback } = table.get_ref();
+    let LayoutTable { size, only_if, fd, queued, references, pending, owner, callback } =
+        table.get_ref();
     let roles = [
         (FieldRole::Fd, fd),
         (FieldRole::Queued, queued),
@@ -210,7 +228,7 @@ fn layout(table: &Spanned<LayoutTable>) -> Result<Layout, Wrong> {
         }
         fields.push(Field { role, offset, bytes, mask: mask.unwrap_or(all) });
     }
-    Ok(Layout { size: *size, fields })
+    Ok(Layout { size: *size, fields, only_if: condition(only_if.as_ref())? })
 }
 
 /// One function, and what it does.
@@ -272,6 +290,7 @@ fn rule(
             mask: test.map_or(0, |test| test.mask),
         },
         throws: call.throws,
+        only_if: condition(call.only_if.as_ref())?,
         kind: Arc::clone(kind),
         second: second.transpose()?,
         // Of the text, until that is there to be counted.

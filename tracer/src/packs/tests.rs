@@ -37,6 +37,11 @@ fn small() -> Pack {
     Pack::parse("small.toml", SMALL).unwrap()
 }
 
+/// The functions of a pack in an object file of no build id that defines these.
+fn functions(pack: &Pack, defines: &dyn Fn(&str) -> bool) -> Vec<(String, Shape, bool, Arc<Use>)> {
+    pack.functions(&ObjectFile { defines, build_id: None })
+}
+
 fn compiled_in() -> Vec<Pack> {
     let loaded = Sources { usual: true, ..Sources::default() }.load();
     assert_eq!(loaded.faults, []);
@@ -103,7 +108,7 @@ fn one_function_may_end_objects_of_several_kinds() {
         )
     };
     let text = head.to_owned() + &kind("a", "\"end\"") + &kind("b", "\"end\"");
-    let functions = Pack::parse("x.toml", &text).unwrap().functions(&|_| true);
+    let functions = functions(&Pack::parse("x.toml", &text).unwrap(), &|_| true);
     let names: Vec<&str> = functions.iter().map(|(name, ..)| name.as_str()).collect();
     assert_eq!(names, ["a_init", "end", "b_init"]);
     for (first, second, line) in [
@@ -169,17 +174,27 @@ fn kinds_have_words_and_fields() {
         field(FieldRole::References, 16, 4, u64::from(u32::MAX)),
         field(FieldRole::Pending, 20, 2, 6),
     ];
-    assert_eq!(thing.layouts, [Layout { size: 24, fields }]);
+    assert_eq!(thing.layouts, [Layout { size: 24, fields, only_if: Condition::default() }]);
     assert_eq!((thing.fd_is, &*thing.library), (FdIs::Descriptor, "small"));
     // The function that makes the other one makes things, which are released.
     assert!(thing.is_asked && other.is_asked && !part.is_asked);
 }
 
 #[test]
+fn fields_are_summed_up_of_blocks_and_of_what_is_placed() {
+    let sizes = |pack: &Pack| pack.summed_sizes().collect::<BTreeSet<u64>>();
+    assert_eq!(sizes(&small()), [24].into());
+    let packs = compiled_in();
+    let libevent = packs.iter().find(|pack| &*pack.name == "libevent").unwrap();
+    // event_assigned, event, evbuffer.
+    assert_eq!(sizes(libevent), [0, 128, 136].into());
+}
+
+#[test]
 fn functions_are_those_that_an_object_defines() {
     let pack = small();
     let names = |defined: &[&str]| -> Vec<String> {
-        let functions = pack.functions(&|name| defined.contains(&name));
+        let functions = functions(&pack, &|name| defined.contains(&name));
         functions.into_iter().map(|(name, ..)| name).collect()
     };
     assert!(names(&["small_new", "small_open"]).is_empty(), "a mark is missing");
@@ -188,7 +203,7 @@ fn functions_are_those_that_an_object_defines() {
         names(&["small_new", "small_new_ex", "small_free", "small_set"]),
         ["small_new_ex", "small_free", "small_set"]
     );
-    let functions = pack.functions(&|_| true);
+    let functions = functions(&pack, &|_| true);
     assert_eq!(functions.len(), pack.rules.len());
     let throwing = functions.iter().filter(|(_, _, throws, _)| *throws);
     assert_eq!(throwing.map(|(name, ..)| name.as_str()).collect::<Vec<_>>(), ["small_new_ex"]);
@@ -197,11 +212,55 @@ fn functions_are_those_that_an_object_defines() {
 }
 
 #[test]
+fn versions_are_told_apart() {
+    let text = r#"
+name = "two"
+title = "a library of two versions"
+marks = ["two_new"]
+only_if = { lacks = ["three_new"] }
+
+[[kind]]
+name = "thing"
+sentence = "a thing"
+made_by = [
+  { function = "two_new", fd = 1, only_if = { defines = ["two_version"] } },
+  { function = "two_new", fd = 2 },
+]
+layouts = [
+  { size = 24, fd = { offset = 8, bytes = 4 }, only_if = { build_id = ["0123456789ab"] } },
+  { size = 24, fd = { offset = 16, bytes = 4 }, only_if = { defines = ["two_version"] } },
+  { size = 32, fd = { offset = 20, bytes = 4 } },
+]
+"#;
+    let pack = Pack::parse("two.toml", text).unwrap();
+    let inside = |names: &[&str], build_id: Option<&str>| {
+        let file = ObjectFile { defines: &|name| names.contains(&name), build_id };
+        let functions = pack.functions(&file);
+        let [(name, _, _, used)] = functions.as_slice() else { return None };
+        assert_eq!(name, "two_new");
+        let field = |size| Some(used.kind(0).layout(size)?.fields.first()?.offset);
+        Some((used.function.fd, field(24), field(32)))
+    };
+    assert_eq!(inside(&["two_new", "two_version"], None), Some((1, Some(16), Some(20))));
+    assert_eq!(inside(&["two_new"], None), Some((2, None, Some(20))));
+    let build_id = Some("0123456789abcdef");
+    assert_eq!(inside(&["two_new", "two_version"], build_id), Some((1, Some(8), Some(20))));
+    assert_eq!(inside(&["two_new"], build_id), Some((2, Some(8), Some(20))));
+    assert_eq!(inside(&["two_new", "three_new"], build_id), None);
+    // Where the version is not known, nothing is read.
+    assert_eq!(pack.kinds[0].layout(24), None);
+    // The earlier one always counts.
+    let twice = text.replace(", only_if = { defines = [\"two_version\"] } },\n  {", " },\n  {");
+    let fault = Pack::parse("two.toml", &twice).unwrap_err();
+    assert!(fault.text.starts_with("two.toml:12: function `two_new` is named twice"), "{fault:?}");
+}
+
+#[test]
 fn libraries_are_known_in_every_form() {
     let packs = compiled_in();
     let found = |name: &str, defined: &[&str]| {
         let pack = packs.iter().find(|pack| &*pack.name == name).unwrap();
-        pack.functions(&|name| defined.contains(&name)).len()
+        functions(pack, &|name| defined.contains(&name)).len()
     };
     let core = ["event_base_new_with_config", "event_assign", "event_base_loop", "event_new"];
     assert_eq!(found("libevent", &core), 3);
@@ -219,8 +278,7 @@ fn libraries_are_known_in_every_form() {
 fn both_halves_of_a_pair_are_objects() {
     let packs = compiled_in();
     let libevent = packs.iter().find(|pack| &*pack.name == "libevent").unwrap();
-    let pair: Vec<_> = libevent
-        .functions(&|_| true)
+    let pair: Vec<_> = functions(libevent, &|_| true)
         .into_iter()
         .filter(|(name, ..)| name == "bufferevent_pair_new")
         .map(|(_, shape, _, used)| (shape, used.function.handle, used.function.through))
@@ -368,6 +426,33 @@ fn what_is_wrong_is_said_with_its_line() {
                 "{head}{kind}made_by = [{{ function = \"f\", type = 1 }}]\ntypes = {{ one = \"ONE\" }}\n"
             ),
             "x.toml:8: `one` is no number of a type",
+        ),
+        (
+            format!("{head}only_if = {{ has = [\"f\"] }}\n{kind}{good}"),
+            "x.toml:4: unknown field `has`",
+        ),
+        (format!("{head}only_if = {{}}\n{kind}{good}"), "x.toml:4: `only_if` says nothing"),
+        (
+            format!("{head}only_if = {{ lacks = [\"\"] }}\n{kind}{good}"),
+            "x.toml:4: a function has no name",
+        ),
+        (
+            format!(
+                "{head}{kind}made_by = [{{ function = \"f\", only_if = {{ build_id = [\"12ab\"] }} }}]\n"
+            ),
+            "x.toml:7: `12ab` is no build id",
+        ),
+        (
+            format!(
+                "{head}{kind}{good}layouts = [{{ size = 8, only_if = {{ build_id = [\"libx.so.12\"] }} }}]\n"
+            ),
+            "x.toml:8: `libx.so.12` is no build id",
+        ),
+        (
+            format!(
+                "{head}{kind}placed_by = [\"f\"]\nthere_while = \"pending\"\nlayouts = [{{ size = 8, pending = {{ offset = 0, bytes = 1 }}, only_if = {{ lacks = [\"h\"] }} }}]\n"
+            ),
+            "x.toml:8: nothing says where `pending` is",
         ),
         (format!("{head}{kind}made_by = [\"f\"\n"), "x.toml:7: "),
     ] {

@@ -16,18 +16,19 @@ use super::{
 /// A longer function does more than to pass its request on.
 const FORWARDER_BYTES: usize = 256;
 
-/// A probe for each function that is `wanted`, given the names of those that the object defines; numbered from `first`; those that are the same code as an earlier one
-/// become its aliases, those that pass everything on to another are not probed. Only what has a place has
-/// a number of its own. `without` says why no function may have a return probe, if so.
+/// A probe for each function that is `wanted`, given the names of those that the object defines, and its build id; numbered
+/// from `first`; those that are the same code as an earlier one become its aliases, those that pass everything on to another
+/// are not probed. Only what has a place has a number of its own. `without` says why no function may have a return probe,
+/// if so.
 pub fn locate(
     object: &Object<'_>,
-    wanted: impl FnOnce(&[&str]) -> Vec<Function>,
+    wanted: impl FnOnce(&[&str], Option<&[u8]>) -> Vec<Function>,
     first: u8,
     without: Option<Why>,
 ) -> Vec<Probe> {
     let parsed = Functions::parse(object.bytes);
     let names: Vec<&str> = parsed.iter().flat_map(Functions::names).collect();
-    let functions = wanted(&names);
+    let functions = wanted(&names, parsed.as_ref().and_then(Functions::build_id));
     let found = |function: &Function| {
         parsed.as_ref().map_or(Err(Absent::Missing), |all| all.body(&function.name))
     };
@@ -173,7 +174,7 @@ mod tests {
     fn this_machines_libc_has_the_whole_family_at_cheap_places() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, |_| LIBC.to_vec(), 10, None);
+        let probes = locate(&object, |_, _| LIBC.to_vec(), 10, None);
         let on = |name: &str| {
             probes
                 .iter()
@@ -197,7 +198,7 @@ mod tests {
     fn this_machines_libc_tells_all_its_return_instructions() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, |_| LIBC.to_vec(), 0, Some(Why::Asked));
+        let probes = locate(&object, |_, _| LIBC.to_vec(), 0, Some(Why::Asked));
         for probe in probes.iter().filter(|probe| probe.place != Err(Absent::Missing)) {
             let place = probe.place.as_ref().unwrap();
             let Outcome::Instructions(ends, Why::Asked) = &probe.outcome else {
@@ -220,7 +221,7 @@ mod tests {
     fn numbers_that_run_out_are_said() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, |_| LIBC.to_vec(), FIRST - 1, None);
+        let probes = locate(&object, |_, _| LIBC.to_vec(), FIRST - 1, None);
         assert_eq!(probes.iter().filter(|probe| probe.place.is_ok()).count(), 1);
         assert!(probes.iter().any(|probe| matches!(probe.place, Err(Absent::Refused(_)))));
     }
@@ -233,7 +234,7 @@ mod tests {
             bytes: b"#!/bin/sh\n",
         };
         assert!(
-            locate(&object, |_| LIBC.to_vec(), 0, None)
+            locate(&object, |_, _| LIBC.to_vec(), 0, None)
                 .iter()
                 .all(|probe| probe.place == Err(Absent::Missing))
         );

@@ -89,6 +89,11 @@ impl<'data> Functions<'data> {
         self.defined.keys().copied()
     }
 
+    /// What tells this build of it from all others.
+    pub(super) fn build_id(&self) -> Option<&'data [u8]> {
+        self.file.build_id().ok().flatten()
+    }
+
     /// The code of the function with this name, or at this address (`0x…`).
     pub(super) fn body(&self, name: &str) -> Result<Body<'data>, Absent> {
         let hidden = || Absent::Refused("its code is not in the file".to_owned());

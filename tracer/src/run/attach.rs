@@ -315,12 +315,12 @@ impl Attached {
     }
 
     fn locate(&mut self, source: &Source, wished: Vec<Function>, bytes: &[u8]) {
-        let wanted = |defined: &[&str]| {
+        let wanted = |defined: &[&str], build_id: Option<&[u8]>| {
             let mut functions = source.functions(defined);
             functions.retain(|one| !wished.iter().any(|wish| wish.name == one.name));
             functions.extend(wished);
             let packs = source.libraries.iter().filter_map(|at| self.packs.get(*at));
-            functions.extend(packs.flat_map(|pack| of_objects(pack, defined)));
+            functions.extend(of_objects(&packs.collect::<Vec<_>>(), defined, build_id));
             functions
         };
         let object = Object { file: source.file, path: source.path.clone(), bytes };

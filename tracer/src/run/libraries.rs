@@ -7,16 +7,25 @@ use tracer_common::kind::Kind;
 
 use crate::{
     collect::placed::{Sign, Signs},
+    format::hex,
     kernel::Programs,
-    packs::{FieldRole, Pack},
+    packs::{FieldRole, ObjectFile, Pack},
     probes::{Function, Probe},
 };
 
-/// The functions of a pack that an object defines.
-pub(super) fn of_objects(pack: &Pack, defined: &[&str]) -> Vec<Function> {
+/// The functions of these packs that an object defines.
+pub(super) fn of_objects(
+    packs: &[&Pack],
+    defined: &[&str],
+    build_id: Option<&[u8]>,
+) -> Vec<Function> {
     let defined: HashSet<&str> = defined.iter().copied().collect();
-    let functions = pack.functions(&|name| defined.contains(name)).into_iter();
-    functions
+    let build_id = build_id.map(hex);
+    let defines = |name: &str| defined.contains(name);
+    let file = ObjectFile { defines: &defines, build_id: build_id.as_deref() };
+    packs
+        .iter()
+        .flat_map(|pack| pack.functions(&file))
         .map(|(name, shape, throws, of)| Function {
             name: name.into(),
             kind: Kind::Object,

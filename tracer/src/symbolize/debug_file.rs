@@ -6,7 +6,6 @@
 
 use std::{
     ffi::OsString,
-    fmt::Write as _,
     fs::File,
     io::{self, BufReader, Read as _, Write as _},
     os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
@@ -18,7 +17,7 @@ use lzma_rust2::XzReader;
 use object::{Object as _, ObjectSection as _, ReadCache, ReadRef};
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::target::root::Root;
+use crate::{format::hex, target::root::Root};
 
 /// Where distributions put debug files.
 const DEBUG_FOLDER: &str = "/usr/lib/debug";
@@ -124,14 +123,6 @@ impl Marks {
 
 fn build_id<'data>(elf: &object::File<'data, impl ReadRef<'data>>) -> Option<Vec<u8>> {
     elf.build_id().ok().flatten().filter(|id| !id.is_empty()).map(<[u8]>::to_vec)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a text cannot fail.
-        _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// CRC-32 of a file, read from its start whatever was read before.

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::Path};
 
-use leaktrace::packs::{FdIs, FieldRole, ObjectKind, Pack, Rule, Sources, Word};
+use leaktrace::packs::{Condition, FdIs, FieldRole, ObjectKind, Pack, Rule, Sources, Word};
 use tracer_common::object;
 
 const HEAD: &str = "\
@@ -34,11 +34,12 @@ fn packs_reference_is_of_these_packs() {
 fn library(pack: &Pack) -> String {
     let marks: Vec<String> = pack.marks.iter().map(|names| code(names, " and ")).collect();
     let mut text = format!(
-        "\n## {}\n\nPack `{}`. In every object file that has {}.\n\n\
+        "\n## {}\n\nPack `{}`. In every object file that has {}{}.\n\n\
          | kind | what it is | made by | release asked by | known | fields |\n|---|---|---|---|---|---|\n",
         pack.title,
         pack.name,
-        marks.join(", or ")
+        marks.join(", or "),
+        versions(&pack.only_if)
     );
     for kind in &pack.kinds {
         let rules = |does| -> Vec<&Rule> {
@@ -121,7 +122,10 @@ fn fields(kind: &ObjectKind) -> String {
                 FieldRole::Owner => "owner",
                 FieldRole::Callback => "callback",
             };
-            sizes.entry(name).or_default().push(layout.size.to_string());
+            sizes
+                .entry(name)
+                .or_default()
+                .push(layout.size.to_string() + &versions(&layout.only_if));
         }
     }
     let said: Vec<String> =
@@ -130,7 +134,20 @@ fn fields(kind: &ObjectKind) -> String {
 }
 
 fn named(rule: &Rule) -> String {
-    code(&rule.names, " or ")
+    code(&rule.names, " or ") + &versions(&rule.only_if)
+}
+
+/// The versions that something is said of.
+fn versions(only_if: &Condition) -> String {
+    let said = [
+        ("there is", " and ", &only_if.defines),
+        ("there is no", " and no ", &only_if.lacks),
+        ("the build id begins with", " or ", &only_if.build_id),
+    ];
+    let said = said.iter().filter(|(_, _, names)| !names.is_empty());
+    let said: Vec<String> =
+        said.map(|(what, and, names)| format!("{what} {}", code(names, and))).collect();
+    if said.is_empty() { String::new() } else { format!(" (where {})", said.join(", and ")) }
 }
 
 fn code(names: &[String], between: &str) -> String {
@@ -139,4 +156,35 @@ fn code(names: &[String], between: &str) -> String {
 
 fn or_none(cell: String) -> String {
     if cell.is_empty() { "–".to_owned() } else { cell }
+}
+
+#[test]
+fn versions_are_told() {
+    let text = r#"
+name = "x"
+title = "X"
+marks = ["f"]
+only_if = { lacks = ["g", "h"] }
+
+[[kind]]
+name = "k"
+sentence = "s"
+made_by = [{ function = "f", only_if = { defines = ["v2", "v3"], build_id = ["01234567", "89abcdef"] } }, "e"]
+layouts = [{ size = 8, references = { offset = 0, bytes = 4 }, only_if = { lacks = ["v2"] } }]
+"#;
+    let text = library(&Pack::parse("x.toml", text).unwrap());
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "",
+            "## X",
+            "",
+            "Pack `x`. In every object file that has `f` (where there is no `g` and no `h`).",
+            "",
+            "| kind | what it is | made by | release asked by | known | fields |",
+            "|---|---|---|---|---|---|",
+            "| `k` | s | `f` (where there is `v2` and `v3`, and the build id begins with `01234567` or `89abcdef`), `e` | – | – | references [8 (where there is no `v2`)] |",
+        ]
+    );
 }

@@ -1,0 +1,123 @@
+//! What a pack says of some versions of a library only (`only_if`) holds for those: told by what the object file defines, and
+//! by its build id.
+
+use std::{fmt::Write as _, fs, process::Command, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use object::Object as _;
+use tests::{
+    Report, Victim,
+    child::Running,
+    leaks::{self, Played},
+    root_or_skip, scratch, trace,
+};
+
+/// What the program leaks.
+const LEAKED: u64 = 20;
+
+/// The build id of the libevent that a process has.
+fn build_id(pid: u32) -> Result<String> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let path = maps.lines().find_map(|line| {
+        let path = line.split_whitespace().nth(5)?;
+        path.contains("/libevent").then_some(path)
+    });
+    let bytes = fs::read(path.context("no libevent")?)?;
+    let id = object::File::parse(bytes.as_slice())?.build_id()?.context("no build id")?.to_vec();
+    Ok(id.iter().fold(String::new(), |mut text, byte| {
+        _ = write!(text, "{byte:02x}");
+        text
+    }))
+}
+
+/// A pack that knows libevent's buffers by other names than ours, where `only_if` holds, and their references where
+/// `fields_if` does.
+fn pack(only_if: &str, fields_if: &str) -> String {
+    format!(
+        r#"
+name = "mine"
+title = "libevent"
+marks = ["event_base_new_with_config", "event_assign"]
+only_if = {only_if}
+
+[[kind]]
+name = "buffer_of_another_version"
+sentence = "is not there"
+made_by = [{{ function = "evbuffer_new", only_if = {{ defines = ["evbuffer_new", "evbuffer_new_2"] }} }}]
+
+[[kind]]
+name = "buffer"
+sentence = "queued bytes"
+made_by = [{{ function = "evbuffer_new", only_if = {{ defines = ["evbuffer_new"], lacks = ["evbuffer_new_2"] }} }}]
+layouts = [{{ size = 136, references = {{ offset = 72, bytes = 4 }}, only_if = {fields_if} }}]
+"#
+    )
+}
+
+/// What a report by this pack says, and what stderr warns of.
+fn traced(victim: &mut Victim, text: &str) -> Result<(Report, Vec<String>)> {
+    let path = scratch("versions.toml")?;
+    fs::write(&path, text)?;
+    let output = scratch("versions.json")?;
+    let mut command = Command::new(trace::leaktrace()?);
+    command.args(["--kind", "heap,object", "--no-packs", "-f", "json", "--pack"]).arg(&path);
+    command.arg("-o").arg(&output).args(["-p", &victim.pid().to_string()]);
+    let mut running = Running::start(&mut command)?;
+    running.stderr_line(trace::TRACING, Duration::from_secs(60))?;
+    let played = Played::by(victim)?;
+    ensure!(played.leaking().live() == LEAKED, "{played:?}");
+    running.signal("INT")?;
+    let status = running.wait(Duration::from_secs(60))?;
+    ensure!(status.success(), "{status}");
+    victim.exit()?;
+    let warned = running.rest_of_stderr().iter();
+    let warned = warned.filter(|line| line.starts_with("leaktrace: warning: ")).cloned().collect();
+    Ok((Report::read(&output)?, warned))
+}
+
+fn leaking() -> Result<Victim> {
+    let scene = ["evbuffer_not_freed", "leak", &LEAKED.to_string()];
+    Victim::start_program(&leaks::program("libevent")?, &scene)
+}
+
+#[test]
+fn by_functions_and_build_ids() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    for is_right in [true, false] {
+        let mut victim = leaking()?;
+        let id = build_id(victim.pid())?;
+        let other = id.chars().rev().collect::<String>();
+        let id = if is_right { id.get(..12).context("a long one")? } else { &other };
+        let fields_if = format!("{{ build_id = [\"0123456789abcdef\", \"{id}\"] }}");
+        let text = pack("{ lacks = [\"evbuffer_new_2\"] }", &fields_if);
+        let (report, warned) = traced(&mut victim, &text)?;
+        ensure!(warned.is_empty(), "{warned:?}");
+        let found = report.total("buffer")?.outstanding_count;
+        ensure!(found == LEAKED, "{found}: {}", report.summary());
+        let table = report.list("/objects/table")?;
+        let one = if is_right { Some(1) } else { None };
+        for object in table {
+            let said = object.get("references").context("no `references`")?.as_u64();
+            ensure!(object.get("kind").is_some_and(|kind| kind == "buffer"), "{object}");
+            ensure!(said == one, "{is_right}: {object}");
+        }
+        ensure!(table.len() as u64 == LEAKED, "{table:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn where_it_does_not_hold_nothing_does() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut victim = leaking()?;
+    let text = pack("{ lacks = [\"evbuffer_new\"] }", "{ defines = [\"evbuffer_new\"] }");
+    let (report, warned) = traced(&mut victim, &text)?;
+    ensure!(report.list("/objects/kinds")?.is_empty(), "{}", report.summary());
+    let [line] = warned.as_slice() else { anyhow::bail!("{warned:?}") };
+    ensure!(line.ends_with("its marks, or none fits its `only_if`"), "{line}");
+    Ok(())
+}
