@@ -35,9 +35,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match Command::meant(cli, io::stdout().is_terminal())? {
         Command::Trace(settings) => {
             start_log(settings.verbosity);
-            for fault in &settings.pack_faults {
-                error::warn(&format!("left out a pack: {}", fault.text), &fault.help);
-            }
             leaktrace::run::trace(&settings)
         }
         Command::Doctor(pids) => {

@@ -31,6 +31,7 @@ use crate::{
     },
     error::Failure,
     kernel::{Backend, Loaded, Programs},
+    packs::Fault,
     preflight::Facts,
     report::{Host, Report},
     settings::{Format, Settings, Wanted},
@@ -51,6 +52,8 @@ pub(super) struct Line {
     command: Option<Arc<Launched>>,
     exits: Exits,
     journal: Option<Journal>,
+    /// What users' packs name that is not there.
+    in_vain: Vec<String>,
 }
 
 impl Line {
@@ -104,14 +107,13 @@ impl Line {
             collector.start().context("could not switch recording on")?;
         }
         let mut scene = scene(settings, &identities, attached.listing(), facts, backend, begun);
+        let in_vain = in_vain(settings, &scene);
         let journal = journal.map(|opened| opened.begin(&mut scene)).transpose()?;
         if let Some(command) = &command {
             command.resume();
             follow(Arc::clone(command), heard, requests.clone(), Arc::clone(&exits))?;
         }
-        if let Some(log) = log {
-            spawn("programs' log", || log.forward())?;
-        }
+        log.map(|log| spawn("programs' log", || log.forward())).transpose()?;
         let (snapshots, pictures) = mpsc::channel();
         let (latest, reports) = watch::channel(None);
         let (listings, listed) = mpsc::channel();
@@ -130,10 +132,9 @@ impl Line {
         let ends = Arc::clone(&exits);
         let reporter =
             spawn("reporter", move || report(scene, &pictures, &listed, &latest, &ends))?;
-        let targets = identities;
         Ok(Self {
             attacher,
-            targets,
+            targets: identities,
             requests,
             collector,
             reporter,
@@ -141,7 +142,18 @@ impl Line {
             command,
             exits,
             journal,
+            in_vain,
         })
+    }
+
+    /// Says on stderr what is wrong with packs: when tracing has begun, so that a refusal stands alone.
+    pub(super) fn warn(&self, settings: &Settings) {
+        for fault in &settings.pack_faults {
+            crate::error::warn(&left_out(fault), &fault.help);
+        }
+        for text in &self.in_vain {
+            crate::error::warn(text, "nm -D --defined-only LIB has the names of functions");
+        }
     }
 
     /// Says on stderr that tracing has begun: a report on stdout is never mixed with messages.
@@ -283,6 +295,18 @@ fn budget(settings: &Settings, programs: &mut Programs) -> anyhow::Result<Option
     Ok(Some((share.fraction(), calibrate(programs)?)))
 }
 
+/// What users' packs name that is not there, as far as that is known: a command has not loaded its libraries yet.
+fn in_vain(settings: &Settings, scene: &Scene) -> Vec<String> {
+    match settings.target {
+        Wanted::Command { .. } => Vec::new(),
+        _ => packs_in_vain(&settings.packs, &scene.probes),
+    }
+}
+
+fn left_out(fault: &Fault) -> String {
+    format!("left out a pack: {}", fault.text)
+}
+
 fn scene(
     settings: &Settings,
     identities: &[Identity],
@@ -293,11 +317,6 @@ fn scene(
 ) -> Scene {
     let name = rustix::system::uname();
     let targets: Vec<Member> = identities.iter().cloned().map(Member::named).collect();
-    if !matches!(settings.target, Wanted::Command { .. }) {
-        for text in packs_in_vain(&settings.packs, &listing.probes) {
-            crate::error::warn(&text, "nm -D --defined-only LIB has the names of functions");
-        }
-    }
     Scene {
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
@@ -317,11 +336,7 @@ fn scene(
         kinds: settings.kinds.clone(),
         blocks: Blocks::of(&settings.packs),
         packs: settings.packs.clone(),
-        faults: settings
-            .pack_faults
-            .iter()
-            .map(|fault| format!("left out a pack: {}", fault.text))
-            .collect(),
+        faults: settings.pack_faults.iter().map(left_out).collect(),
         live: settings.format == Format::Tui,
         top: settings.top.unwrap_or(usize::MAX),
     }

@@ -56,6 +56,7 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
         .build()
         .context("could not start the event loop")?;
     let mut line = start(settings, &facts, begun)?;
+    line.warn(settings);
     let outcome = runtime.block_on(attend(settings, &facts, &mut line));
     // Timers and signal handlers must not outlive their use: a second Ctrl-C ends us at once.
     drop(runtime);
