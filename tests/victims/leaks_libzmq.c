@@ -308,7 +308,8 @@ static void monitor_not_closed(long count, int corrected) {
         end_context(context, 3 * count);
         return;
     }
-    /* What was monitored goes; the library's ends wait for ours. A socket has a descriptor. */
+    /* What was monitored goes; the library closes its ends, which wait for ours. A socket has a descriptor. */
+    release_asked += count;
     while (descriptors() != before + 2 * count) usleep(1000);
     gone("zmq_socket", count);
 }
