@@ -111,6 +111,12 @@ pub(crate) fn is_taken(fd: u32) -> Option<bool> {
     Some(word(bits + u64::from(fd / 64) * 8, 0)? >> (fd % 64) & 1 == 1)
 }
 
+/// Whether it is known where the kernel keeps files. Verifiers know it, too.
+#[inline(always)]
+pub(crate) fn are_known() -> bool {
+    at!(task_files) != 0
+}
+
 /// Where the kernel keeps the registers with which the current thread entered it.
 #[inline(always)]
 pub(crate) fn registers() -> Option<u64> {

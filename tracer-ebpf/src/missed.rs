@@ -66,6 +66,10 @@ pub(crate) fn make_up(call: &Call) {
 /// The thread ends: in `connect(2)`, or later.
 #[inline(always)]
 pub(crate) fn ends(id: u64) -> Option<()> {
+    // Without descriptors there is nothing to make up, and old kernels are not told how to.
+    if !file::are_known() {
+        return None;
+    }
     if !is_connecting(room::find(id)?) {
         return None;
     }
