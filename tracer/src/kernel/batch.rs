@@ -186,6 +186,8 @@ where
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
         outcome => outcome?,
     };
+    // What comes behind the key is to be 0 here.
+    attributes.value = 0;
     bpf(DELETE, &mut attributes).map(|_| true)
 }
 

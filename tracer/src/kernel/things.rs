@@ -17,6 +17,10 @@ impl Tables {
     /// no other one in its place.
     pub fn forget_object(&self, key: &Key, time_ns: u64) -> bool {
         let map = self.objects.fd().as_fd();
-        batch::remove_if(map, key, |one: &Object| one.time_ns == time_ns).unwrap_or(false)
+        // What cannot be removed is no other one for that.
+        batch::remove_if(map, key, |one: &Object| one.time_ns == time_ns).unwrap_or_else(|error| {
+            log::warn!("could not forget an object: {error}");
+            true
+        })
     }
 }
