@@ -110,7 +110,8 @@ impl Played {
         Self::parse(&victim.answer()?)
     }
 
-    fn parse(truth: &Value) -> Result<Self> {
+    /// Reads what a program has said.
+    pub fn parse(truth: &Value) -> Result<Self> {
         if let Some(error) = truth.get("error") {
             bail!("the program is broken: {error}");
         }

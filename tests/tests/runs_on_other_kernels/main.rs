@@ -8,6 +8,7 @@ use tests::{
     Report, Truth,
     compare::Named,
     family,
+    leaks::Played,
     vm::{self, Guest, Left, Play, Scene},
 };
 
@@ -58,6 +59,20 @@ fn scenes() -> Vec<Scene> {
             (&["touches"], 1),
             "--light -i 250ms",
             light,
+        ),
+        scene(
+            "objects",
+            "objects of a library",
+            (&["leaks_libevent", "bufferevent_not_freed_on_error", "leak", "200"], 1),
+            "--kind heap,object",
+            objects,
+        ),
+        scene(
+            "objects_that_are_gone",
+            "objects that are gone",
+            (&["leaks_libevent", "assigned_event_not_removed", "corrected", "200"], 1),
+            "--kind heap,object",
+            objects,
         ),
     ]
 }
@@ -231,6 +246,23 @@ fn with_filter(left: &Left, guest: &Guest) -> Result<String> {
     ensure!(status == 0 && text.contains("seccomp"), "status {status}:\n{text}");
     probed(&equal(left)?, returns(guest))?;
     Ok("traced, equal".to_owned())
+}
+
+/// As many of each kind were made, and are gone, as the victim says.
+fn objects(left: &Left, _: &Guest) -> Result<String> {
+    let report = left.report()?;
+    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+    ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
+    let played = Played::parse(&serde_json::from_str(lines.first().context("no truth")?)?)?;
+    ensure!(played.objects.contains_key(&played.scene.kind), "{played:?}");
+    for (kind, objects) in &played.objects {
+        let found = report.total(kind)?;
+        let found = [found.acquired_count, found.released_count, found.outstanding_count];
+        let truth = [objects.created, objects.destroyed, objects.live()];
+        ensure!(found == truth, "{kind}: {found:?} reported, {truth:?} are true");
+    }
+    ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
+    Ok(format!("{:?}", played.objects))
 }
 
 /// Every page that the victim touched and still has, by the stack that touched it.
