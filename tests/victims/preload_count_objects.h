@@ -4,8 +4,8 @@
  * block is freed, whoever does so. A maker within a maker is overruled by the outer one if both return the same
  * block. Behind what preload_count writes there is a line for each kind that was seen: its name, how many were
  * made and how many are gone. Libraries that bind their own calls at build time (OpenSSL) hide what they make
- * within. What is placed in memory of the program's (libuv) is there until it is ended, or another one is placed
- * there. */
+ * within. What is placed in memory of the program's (libuv, event_assign) is there until it is ended, or another one
+ * is placed there. */
 static struct { const char *name; long created; } kinds[MOST_KINDS];
 
 static int kind_named(const char *name) {
@@ -88,6 +88,29 @@ typedef const void *text;
 int event_base_once(any base, int fd, short what, any callback, any argument, text when) {
     NEXT(event_base_once);
     FIRST_BLOCK("event_once", next(base, fd, what, callback, argument, when));
+}
+/* The library assigns and removes events of its own by the same functions. */
+static int called_by_program(const void *caller) {
+    Dl_info of;
+    return dladdr(caller, &of) != 0 && strstr(of.dli_fname, "/libevent") == NULL;
+}
+/* One that is assigned counts from when it is added, which is what the program does next. */
+static any assigned;
+int event_assign(any event, any base, int fd, short what, any callback, any argument) {
+    NEXT(event_assign);
+    if (called_by_program(__builtin_return_address(0))) assigned = event;
+    return next(event, base, fd, what, callback, argument);
+}
+int event_add(any event, text timeout) {
+    NEXT(event_add);
+    if (event == assigned) placed("event_assigned", event);
+    assigned = NULL;
+    return next(event, timeout);
+}
+int event_del(any event) {
+    NEXT(event_del);
+    if (called_by_program(__builtin_return_address(0))) placed(NULL, event);
+    return next(event);
 }
 any event_new(any base, int fd, short what, any callback, any argument) {
     NEXT(event_new);
