@@ -1,15 +1,14 @@
 //! What a pack says of some versions of a library only (`only_if`) holds for those: told by what the object file defines, and
 //! by its build id.
 
-use std::{fmt::Write as _, fs, process::Command, time::Duration};
+use std::{fmt::Write as _, fs};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use object::Object as _;
 use tests::{
-    Report, Victim,
-    child::Running,
+    Report, Trace, Victim,
     leaks::{self, Played},
-    root_or_skip, scratch, trace,
+    root_or_skip, scratch,
 };
 
 /// What the program leaks.
@@ -54,25 +53,18 @@ layouts = [{{ size = 136, references = {{ offset = 72, bytes = 4 }}, only_if = {
     )
 }
 
-/// What a report by this pack says, and what stderr warns of.
-fn traced(victim: &mut Victim, text: &str) -> Result<(Report, Vec<String>)> {
+/// What a report by this pack says.
+fn traced(victim: &mut Victim, text: &str) -> Result<Report> {
     let path = scratch("versions.toml")?;
     fs::write(&path, text)?;
-    let output = scratch("versions.json")?;
-    let mut command = Command::new(trace::leaktrace()?);
-    command.args(["--kind", "heap,object", "--no-packs", "-f", "json", "--pack"]).arg(&path);
-    command.arg("-o").arg(&output).args(["-p", &victim.pid().to_string()]);
-    let mut running = Running::start(&mut command)?;
-    running.stderr_line(trace::TRACING, Duration::from_secs(60))?;
+    let pack = path.display().to_string();
+    let options = ["--kind", "heap,object", "--no-packs", "--pack", &pack];
+    let trace = Trace::attach(victim.pid(), &options)?;
     let played = Played::by(victim)?;
     ensure!(played.leaking().live() == LEAKED, "{played:?}");
-    running.signal("INT")?;
-    let status = running.wait(Duration::from_secs(60))?;
-    ensure!(status.success(), "{status}");
+    let report = trace.stop()?;
     victim.exit()?;
-    let warned = running.rest_of_stderr().iter();
-    let warned = warned.filter(|line| line.starts_with("leaktrace: warning: ")).cloned().collect();
-    Ok((Report::read(&output)?, warned))
+    Ok(report)
 }
 
 fn leaking() -> Result<Victim> {
@@ -92,7 +84,8 @@ fn by_functions_and_build_ids() -> Result<()> {
         let id = if is_right { id.get(..12).context("a long one")? } else { &other };
         let fields_if = format!("{{ build_id = [\"0123456789abcdef\", \"{id}\"] }}");
         let text = pack("{ lacks = [\"evbuffer_new_2\"] }", &fields_if);
-        let (report, warned) = traced(&mut victim, &text)?;
+        let report = traced(&mut victim, &text)?;
+        let warned = report.list("/warnings")?;
         ensure!(warned.is_empty(), "{warned:?}");
         let found = report.total("buffer")?.outstanding_count;
         ensure!(found == LEAKED, "{found}: {}", report.summary());
@@ -115,9 +108,10 @@ fn where_it_does_not_hold_nothing_does() -> Result<()> {
     }
     let mut victim = leaking()?;
     let text = pack("{ lacks = [\"evbuffer_new\"] }", "{ defines = [\"evbuffer_new\"] }");
-    let (report, warned) = traced(&mut victim, &text)?;
+    let report = traced(&mut victim, &text)?;
     ensure!(report.list("/objects/kinds")?.is_empty(), "{}", report.summary());
-    let [line] = warned.as_slice() else { anyhow::bail!("{warned:?}") };
+    let [line] = report.list("/warnings")? else { bail!("{}", report.summary()) };
+    let line = line.as_str().context("a text")?;
     ensure!(line.ends_with("its marks, or none fits its `only_if`"), "{line}");
     Ok(())
 }
