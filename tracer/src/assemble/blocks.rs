@@ -50,9 +50,7 @@ impl Assembly {
             file().is_some_and(|file| has(&self.scene.probes, file, library))
         })
     }
-}
 
-impl Assembly {
     /// Whether a call site places objects in structures of the library's own: its code is what calls. (Where the library
     /// is part of the executable, that cannot be told.)
     pub(super) fn is_inner(&self, site: &SiteFigures) -> bool {

@@ -11,11 +11,13 @@ use tracer_common::{kind::Kind, stack::INTERRUPTED};
 use super::{Assembly, parts::Parts, sums};
 use crate::{
     analyze::limit::Course,
-    collect::{Snapshot, objects::Shown, snapshot::SiteFigures},
+    collect::{
+        Snapshot, connections::Connection, found::Described, objects::Shown, snapshot::SiteFigures,
+    },
     packs::{Field, FieldRole, ObjectKind, Pack, Word},
     probes::Probe,
     report,
-    target::{Pid, memory::Memory},
+    target::{Pid, memory::Memories},
 };
 
 /// The past of objects, and the names of their callbacks.
@@ -33,6 +35,28 @@ struct Fields {
     references: Option<u64>,
     pending: Option<bool>,
     owner: Option<u64>,
+}
+
+/// What single objects are looked up in.
+struct Around<'a> {
+    /// By process and number.
+    descriptors: HashMap<(Pid, u32), &'a Described>,
+    /// By their number, which is never 0.
+    connections: HashMap<u32, &'a Connection>,
+    memories: Memories,
+}
+
+impl<'a> Around<'a> {
+    fn of(snapshot: &'a Snapshot) -> Self {
+        let descriptors =
+            snapshot.descriptors.iter().map(|one| ((one.open.pid, one.open.fd), one)).collect();
+        let shown = snapshot.connections.iter().flat_map(|all| all.table.iter().chain(&all.recent));
+        let numbered = shown.filter_map(|shown| {
+            let number = shown.connection.number.filter(|number| *number != 0)?;
+            Some((number, &shown.connection))
+        });
+        Self { descriptors, connections: numbered.collect(), memories: Memories::default() }
+    }
 }
 
 impl Assembly {
@@ -63,10 +87,14 @@ impl Assembly {
             .filter(|site| !self.is_inner(site))
             .filter_map(|site| Some((site.number, Arc::clone(self.object_kind(site)?))))
             .collect();
+        let mut around = Around::of(snapshot);
         let table: Vec<report::Object> = seen
             .shown
             .iter()
-            .filter_map(|one| Some(self.object(one, kinds.get(&one.block.site)?, snapshot)))
+            .filter_map(|one| {
+                let kind = kinds.get(&one.block.site)?;
+                Some(self.object(one, kind, snapshot, &mut around))
+            })
             .collect();
         let sums = if self.is_read(snapshot) { sums::of(seen, &kinds) } else { BTreeMap::new() };
         let mut rows = self.object_kinds(snapshot, &kinds);
@@ -128,20 +156,23 @@ impl Assembly {
             .collect()
     }
 
-    fn object(&mut self, one: &Shown, kind: &ObjectKind, snapshot: &Snapshot) -> report::Object {
+    fn object(
+        &mut self,
+        one: &Shown,
+        kind: &ObjectKind,
+        snapshot: &Snapshot,
+        around: &mut Around<'_>,
+    ) -> report::Object {
         let pid = one.handle.pid;
         let since = |ns: u64| snapshot.at_ns.saturating_sub(ns) as f64 / 1e9;
-        let fields = if self.is_read(snapshot) { fields(one, kind) } else { Fields::default() };
+        let fields = if self.is_read(snapshot) {
+            fields(one, kind, &mut around.memories)
+        } else {
+            Fields::default()
+        };
         let fd = fields.fd.or(one.fd);
-        let socket = snapshot
-            .descriptors
-            .iter()
-            .find(|open| open.open.pid == pid && Some(open.open.fd) == fd);
-        let number = one.block.connection;
-        let connections =
-            snapshot.connections.iter().flat_map(|all| all.table.iter().chain(&all.recent));
-        let mut numbered = connections.filter(|shown| shown.connection.number == Some(number));
-        let connection = numbered.next().filter(|_| number != 0).map(|shown| &shown.connection);
+        let socket = fd.and_then(|fd| around.descriptors.get(&(pid, fd)));
+        let connection = around.connections.get(&one.block.connection);
         let peer = socket.and_then(|open| open.socket.as_ref()?.socket.peer.clone());
         let hex = |address: u64| format!("{address:#x}");
         report::Object {
@@ -220,10 +251,10 @@ pub(super) fn queued(number: u64) -> Option<u64> {
 }
 
 /// What an object's memory says, where its layout is known.
-fn fields(one: &Shown, kind: &ObjectKind) -> Fields {
+fn fields(one: &Shown, kind: &ObjectKind, memories: &mut Memories) -> Fields {
     let mut fields = Fields::default();
     let Some(layout) = kind.layout(one.block.size) else { return fields };
-    let Ok(memory) = Memory::open(one.handle.pid) else { return fields };
+    let Some(memory) = memories.of(one.handle.pid) else { return fields };
     for Field { role, offset, bytes, mask } in &layout.fields {
         let address = one.handle.value.saturating_add((*offset).into());
         let Some(number) = memory.number(address, *bytes).map(|number| number & mask) else {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use tracer_common::{kind::Kind, object::Object, state::Key};
 
 use super::{collector::Collector, decode::Event, packed::TICK_BITS};
-use crate::target::{Pid, memory::Memory};
+use crate::target::memory::{Memories, Memory};
 
 /// How the memory of an object tells whether it is still there, by the number of the probe that saw it placed.
 pub type Signs = BTreeMap<u8, Sign>;
@@ -56,7 +56,7 @@ impl Collector {
             .filter(|(key, _)| key.kind.to_le_bytes().first() == Some(&(Kind::Object as u8)))
             .map(|one| ((one.0.pid, one.0.handle), one))
             .collect();
-        let mut memories: BTreeMap<Pid, Option<Memory>> = BTreeMap::new();
+        let mut memories = Memories::default();
         let (skipped, most) = if last { (0, usize::MAX) } else { (self.placed_next, AT_ONCE) };
         let mut looked = 0;
         let mut over = Vec::new();
@@ -70,10 +70,8 @@ impl Collector {
                 // Another one has its place: the programs tell of its end.
                 continue;
             }
-            let memory =
-                memories.entry(handle.pid).or_insert_with(|| Memory::open(handle.pid).ok());
             // A process that is gone has taken all with it.
-            let Some(memory) = memory else { continue };
+            let Some(memory) = memories.of(handle.pid) else { continue };
             if !sign.is_there(memory, handle.value, known.map(|(_, object)| object)) {
                 over.push((handle, block.position, known));
             }
@@ -100,6 +98,7 @@ mod tests {
     use tracer_common::object::TEXT;
 
     use super::*;
+    use crate::target::Pid;
 
     #[test]
     fn an_object_is_there_while_it_waits_and_is_the_same() {

@@ -1,6 +1,7 @@
 //! A target's memory, read while it runs.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, IoSliceMut},
     os::unix::fs::FileExt as _,
@@ -72,6 +73,17 @@ impl Memory {
         let mut word = [0; 8];
         self.read(address, word.get_mut(..usize::from(bytes))?).ok()?;
         Some(u64::from_le_bytes(word))
+    }
+}
+
+/// Memories of several processes, each opened once.
+#[derive(Debug, Default)]
+pub struct Memories(BTreeMap<Pid, Option<Memory>>);
+
+impl Memories {
+    /// That of a process; `None` when the process is gone, or may not be looked into.
+    pub fn of(&mut self, pid: Pid) -> Option<&Memory> {
+        self.0.entry(pid).or_insert_with(|| Memory::open(pid).ok()).as_ref()
     }
 }
 
