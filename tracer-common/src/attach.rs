@@ -3,6 +3,10 @@
 //! The kernel knows shapes, user space knows functions: a function is a line of data that becomes
 //! one cookie per probe. Pure packing and unpacking, the same on both sides.
 
+/// Number of a probe: a function in one object file. Numbers below [`crate::limits::PROBES`] are functions'; those from
+/// [`crate::descriptor::FIRST_OPENER`] on are system calls' that open descriptors.
+pub type ProbeNumber = u16;
+
 /// How a function acquires or releases: which arguments mean what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -94,17 +98,30 @@ const FIRST_ARGUMENT: u8 = 4;
 /// As above: the object that is made is the first block acquired before the function returns.
 const FIRST_BLOCK: u8 = 8;
 
+/// Bits of the cookie's third byte that hold the shape; the kind is in those above.
+const SHAPE_BITS: u32 = 4;
+const _: () = assert!((Shape::Note as u8) < 1 << SHAPE_BITS);
+const _: () = assert!(crate::kind::Kind::ALL.len() <= 1 << (8 - SHAPE_BITS));
+
 /// One probed function as its programs see it; travels as the 64-bit attach cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(pub u64);
 
 impl Cookie {
-    /// Packs a probe: its number in the probe table, the kind's number, the shape, the arguments
+    /// Packs a probe: its number in the probe table, the kind's number (below 16), the shape, the arguments
     /// that the shape names (unused ones 0), and how many 8-byte words lie between the stack
     /// pointer and the return address at the attach point.
-    pub const fn new(probe: u8, kind: u8, shape: Shape, arguments: [u8; 3], words: u8) -> Self {
+    pub const fn new(
+        probe: ProbeNumber,
+        kind: u8,
+        shape: Shape,
+        arguments: [u8; 3],
+        words: u8,
+    ) -> Self {
         let [a, b, c] = arguments;
-        Self(u64::from_le_bytes([probe, kind, shape as u8, words, a, b, c, 0]))
+        let [low, high] = probe.to_le_bytes();
+        let what = shape as u8 | kind << SHAPE_BITS;
+        Self(u64::from_le_bytes([low, high, what, words, a, b, c, 0]))
     }
 
     /// The same for a function whose outcome is read at its own return instructions; `throws` says whether
@@ -164,21 +181,22 @@ impl Cookie {
     }
 
     /// Number of the probe in the probe table of this run.
+    #[expect(clippy::cast_possible_truncation, reason = "the two lowest bytes are what is wanted")]
     #[inline(always)]
-    pub const fn probe(self) -> u8 {
-        self.byte(0)
+    pub const fn probe(self) -> ProbeNumber {
+        self.0 as ProbeNumber
     }
 
     /// Number of the kind, see [`crate::kind::Kind::from_number`].
     #[inline(always)]
     pub const fn kind(self) -> u8 {
-        self.byte(1)
+        self.byte(2) >> SHAPE_BITS
     }
 
     /// Number of the shape, see [`Shape::from_number`].
     #[inline(always)]
     pub const fn shape(self) -> u8 {
-        self.byte(2)
+        self.byte(2) & ((1 << SHAPE_BITS) - 1)
     }
 
     /// Words between the stack pointer and the return address at the attach point.
@@ -239,8 +257,8 @@ mod tests {
 
     #[test]
     fn a_cookie_gives_back_what_it_was_made_of() {
-        let cookie = Cookie::new(200, 1, Shape::Remap, [0, 1, 2], 3);
-        assert_eq!((cookie.probe(), cookie.kind(), cookie.words()), (200, 1, 3));
+        let cookie = Cookie::new(0x1234, 5, Shape::Remap, [0, 1, 2], 3);
+        assert_eq!((cookie.probe(), cookie.kind(), cookie.words()), (0x1234, 5, 3));
         assert_eq!(Shape::from_number(cookie.shape()), Some(Shape::Remap));
         assert_eq!((cookie.a(), cookie.b(), cookie.c()), (0, 1, 2));
         assert!(cookie.has_return_probe() && !cookie.throws());
@@ -248,7 +266,7 @@ mod tests {
         assert!(!quiet.has_return_probe() && !quiet.throws());
         let throwing = cookie.without_return_probe(true);
         assert!(!throwing.has_return_probe() && throwing.throws());
-        assert_eq!((throwing.probe(), throwing.c()), (200, 2));
+        assert_eq!((throwing.probe(), throwing.c()), (0x1234, 2));
         assert!(!throwing.answers_early());
         let first = cookie.by_first_block();
         assert!(first.is_by_first_block() && !first.has_return_probe());

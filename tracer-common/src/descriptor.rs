@@ -1,5 +1,7 @@
 //! File descriptors: what they lead to and which calls open them. The only lists.
 
+use crate::attach::ProbeNumber;
+
 /// What a descriptor leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -128,7 +130,7 @@ impl Sort {
     }
 }
 
-/// How a descriptor came to be. Each has a number among those of the probes, from [`FIRST`] on.
+/// How a descriptor came to be. Each has a number among those of the probes, from [`FIRST_OPENER`] on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Opener {
@@ -200,8 +202,10 @@ pub enum Opener {
     Call = 32,
 }
 
-/// The number of the first opener among the probes: the rest are functions' probes.
-pub const FIRST: u8 = 208;
+/// The number of the first opener among the probes: far above [`crate::limits::PROBES`], below which are the
+/// functions' probes.
+pub const FIRST_OPENER: ProbeNumber = 0xff00;
+const _: () = assert!(crate::limits::PROBES <= FIRST_OPENER as u32);
 
 impl Opener {
     /// Every opener, in the order of its number.
@@ -243,13 +247,13 @@ impl Opener {
 
     /// The number among the probes.
     #[inline(always)]
-    pub const fn probe(self) -> u8 {
-        FIRST + self as u8
+    pub const fn probe(self) -> ProbeNumber {
+        FIRST_OPENER + self as ProbeNumber
     }
 
     /// The opener with this number among the probes; `None` for a function's.
-    pub fn from_probe(probe: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(probe.checked_sub(FIRST)?)).copied()
+    pub fn from_probe(probe: ProbeNumber) -> Option<Self> {
+        Self::ALL.get(usize::from(probe.checked_sub(FIRST_OPENER)?)).copied()
     }
 
     /// Its name in reports; `None` when nobody knows who opened.
@@ -297,7 +301,7 @@ pub const OPENED_AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use super::{FIRST, Opener, Sort};
+    use super::{FIRST_OPENER, Opener, Sort};
 
     #[test]
     fn numbers_lead_back() {
@@ -305,10 +309,10 @@ mod tests {
             assert_eq!((sort as u8, Sort::from_number(number)), (number, sort));
         }
         assert_eq!(Sort::from_number(200), Sort::Unknown);
-        for (number, opener) in (FIRST..).zip(Opener::ALL) {
+        for (number, opener) in (FIRST_OPENER..).zip(Opener::ALL) {
             assert_eq!((opener.probe(), Opener::from_probe(number)), (number, Some(opener)));
         }
-        assert_eq!(Opener::from_probe(FIRST - 1), None);
+        assert_eq!(Opener::from_probe(FIRST_OPENER - 1), None);
     }
 
     #[test]

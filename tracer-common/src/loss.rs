@@ -34,11 +34,13 @@ pub enum Loss {
     /// The kernel left out a run of a program: another one, or a map operation, had been interrupted on that processor.
     /// Told by the kernel, for whatever process it was.
     ProgramSkipped = 12,
+    /// A library was asked to release an object, and there was no room to keep that.
+    AskDropped = 13,
 }
 
 impl Loss {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AcquireDropped,
         Self::ReleaseDropped,
         Self::ReleaseBusy,
@@ -52,6 +54,7 @@ impl Loss {
         Self::TableUnshared,
         Self::ConnectionDropped,
         Self::ProgramSkipped,
+        Self::AskDropped,
     ];
 
     /// The key in the report's `accounting.lost`.
@@ -70,6 +73,7 @@ impl Loss {
             Self::TableUnshared => "table_unshared",
             Self::ConnectionDropped => "connection_dropped",
             Self::ProgramSkipped => "program_skipped",
+            Self::AskDropped => "ask_dropped",
         }
     }
 
@@ -92,6 +96,7 @@ impl Loss {
             Self::ProgramSkipped => {
                 "events of any process not looked at: the kernel skipped our program"
             }
+            Self::AskDropped => "objects shown without 'release asked': too many at once",
             Self::ChildDropped => "children not followed: too many targets, or ring buffer full",
         }
     }

@@ -3,6 +3,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::state::Key;
+
 /// An argument that a function does not have: what it would say is not known.
 pub const NONE: u8 = 0xff;
 
@@ -105,8 +107,6 @@ pub const TEXT: usize = 40;
 pub struct Object {
     /// `CLOCK_MONOTONIC` of its making, nanoseconds.
     pub time_ns: u64,
-    /// The same of the first time that it was to be released; 0 before.
-    pub asked_ns: u64,
     /// The word that was to be kept.
     pub word: u64,
     /// Handle of its owner; 0 when none was told.
@@ -121,6 +121,16 @@ pub struct Object {
     pub fd: i32,
     /// Its name, ended by a zero unless it is longer.
     pub text: [u8; TEXT],
+}
+
+/// Which object, for good: its key may be another's later, but not with the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ObjectId {
+    /// Where it is.
+    pub key: Key,
+    /// [`Object::time_ns`].
+    pub time_ns: u64,
 }
 
 /// In [`crate::state::Young::site`]: the resource is an object.
@@ -164,5 +174,5 @@ pub struct Making {
     pub fd: i32,
 }
 
-const _: () = assert!(size_of::<Function>() == 16 && size_of::<Object>() == 96);
+const _: () = assert!(size_of::<Function>() == 16 && size_of::<Object>() == 88);
 const _: () = assert!(size_of::<Making>() == 80);

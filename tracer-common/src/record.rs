@@ -5,7 +5,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{connection::PATH, limits::STACK_DEPTH};
+use crate::{attach::ProbeNumber, connection::PATH, limits::STACK_DEPTH};
 
 /// [`Change`]: a resource was acquired (only what finds no room among the young, and ranges).
 pub const ACQUIRE: u32 = 1;
@@ -35,11 +35,14 @@ pub const DISCONNECTED: u32 = 11;
 /// [`Change`]: a resource that may not be young any more is an object of the call site told.
 pub const RETAG: u32 = 12;
 
-/// [`Change`]: an object has moved from the handle in [`Change::caller`], by a resize.
+/// [`Moved`]: a resize has moved a library's object.
 pub const MOVE: u32 = 13;
 
-/// In [`Change::caller`] of a descriptor's release: there may have been none, which is no news.
-pub const PERHAPS: u64 = 1;
+/// [`RangeClosed`]: all file descriptors of a range were closed at once.
+pub const CLOSE_RANGE: u32 = 14;
+
+/// In [`Change::flags`] of a descriptor's release: it may not have been open, so an unknown one is no news.
+pub const MAY_BE_CLOSED: u8 = 1;
 
 /// Something happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -67,28 +70,68 @@ pub struct Change {
     /// [`ACQUIRE`], [`RELEASE`], [`RESIZE`], [`RESTORE`] or [`RETAG`].
     pub record: u32,
     /// Number of the kind.
-    pub kind: u16,
+    pub kind: u8,
+    /// [`MAY_BE_CLOSED`], or 0.
+    pub flags: u8,
     /// Number of the probe.
-    pub probe: u16,
+    pub probe: ProbeNumber,
     /// Target (thread group id as the kernel's initial namespace knows it).
     pub pid: u32,
     /// Thread, in the same numbering.
     pub tid: u32,
     /// Address or other handle; the start of a range.
     pub handle: u64,
-    /// Bytes; 0 for a release by handle. For file descriptors: how many, when a range of them is released.
+    /// Bytes; 0 for a release by handle.
     pub size: u64,
     /// Place in the order of things: the ring buffer's producer position when it happened. A
     /// release acts on resources with a position not above its own.
     pub position: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time_ns: u64,
-    /// Return address of the call: who asked.
+    /// Return address of the call: who asked; 0 where it was not taken.
     pub caller: u64,
     /// Number of the call site of an acquisition; 0 when unknown.
     pub site: u32,
     /// Number of the connection that the thread served when it acquired; 0 for none.
     pub connection: u32,
+}
+
+/// A resize has moved an object that the collector has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Moved {
+    /// [`MOVE`].
+    pub record: u32,
+    /// Number of the kind of both handles.
+    pub kind: u32,
+    /// As in [`Change`].
+    pub pid: u32,
+    /// Explicit padding.
+    pub padding: u32,
+    /// Its handle until now.
+    pub from: u64,
+    /// Its handle from now on.
+    pub to: u64,
+    /// Bytes of its block from now on.
+    pub size: u64,
+    /// Position of the resize's beginning, as in [`Change`].
+    pub position: u64,
+}
+
+/// The file descriptors of a range were closed, as far as they were open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RangeClosed {
+    /// [`CLOSE_RANGE`].
+    pub record: u32,
+    /// Whose table of file descriptors.
+    pub pid: u32,
+    /// The first descriptor.
+    pub first: u32,
+    /// The last one.
+    pub last: u32,
+    /// As in [`Change`].
+    pub position: u64,
 }
 
 /// A connection has begun.
@@ -172,9 +215,11 @@ pub struct StackHead {
     pub site: u32,
     /// Target, as in [`Change`].
     pub pid: u32,
-    /// Number of the probe: the function that was called. Above the lowest byte for a file descriptor: what it
-    /// leads to.
-    pub probe: u32,
+    /// Number of the probe: the function or the system call.
+    pub probe: ProbeNumber,
+    /// Of a file descriptor: what it leads to, see [`crate::descriptor::Sort`]. Of a function that makes objects of two
+    /// kinds: which one, 0 or 1.
+    pub detail: u16,
     /// Addresses that follow.
     pub depth: u32,
     /// Why unwinding stopped, see [`crate::stack::StackEnd`].
@@ -193,6 +238,7 @@ pub struct Stack {
 
 const _: () = assert!(size_of::<Change>() == 64 && align_of::<Change>() == 8);
 const _: () = assert!(size_of::<Connected>() == 208 && size_of::<Disconnected>() == 56);
+const _: () = assert!(size_of::<Moved>() == 48 && size_of::<RangeClosed>() == 24);
 const _: () = assert!(size_of::<Kin>() == 32 && align_of::<Kin>() == 8);
 const _: () = assert!(size_of::<StackHead>() == 24 && align_of::<StackHead>() == 4);
 const _: () = assert!(size_of::<Stack>() == 24 + 8 * STACK_DEPTH && align_of::<Stack>() == 8);

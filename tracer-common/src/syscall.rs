@@ -1,6 +1,9 @@
 //! System calls by number: what the programs have to do about each. What depends on the architecture.
 
-use crate::descriptor::Opener;
+use crate::{
+    attach::ProbeNumber,
+    descriptor::{FIRST_OPENER, Opener},
+};
 
 /// Numbers that the table knows: below it. A power of two.
 pub const NUMBERS: usize = 512;
@@ -48,14 +51,22 @@ pub const FUTEX: u8 = 18;
 /// `connect`.
 pub const CONNECT: u8 = 19;
 
-/// What to do about each call, by its number: one of the above, or the probe number of the opener whose new descriptor
-/// the call returns.
+/// The first of the actions that [`opens`] gives.
+const FIRST_OPENS: u8 = 64;
+
+/// The call returns a new descriptor, opened so.
+#[inline(always)]
+pub const fn opens(opener: Opener) -> u8 {
+    FIRST_OPENS + opener as u8
+}
+
+/// What to do about each call, by its number: one of the above.
 pub static ACTIONS: [u8; NUMBERS] = actions();
 
 /// The numbers of x86-64: `arch/x86/entry/syscalls/syscall_64.tbl` of the kernel.
 const fn actions() -> [u8; NUMBERS] {
     let mut table = [NOTHING; NUMBERS];
-    let open = Opener::Open.probe();
+    let open = opens(Opener::Open);
     table[2] = open;
     table[85] = open;
     table[257] = open;
@@ -64,46 +75,46 @@ const fn actions() -> [u8; NUMBERS] {
     table[3] = CLOSE;
     table[22] = PIPE;
     table[293] = PIPE;
-    table[32] = Opener::Dup.probe();
+    table[32] = opens(Opener::Dup);
     table[33] = DUP2;
     table[292] = DUP2;
-    table[41] = Opener::Socket.probe();
-    table[43] = Opener::Accept.probe();
-    table[288] = Opener::Accept.probe();
+    table[41] = opens(Opener::Socket);
+    table[43] = opens(Opener::Accept);
+    table[288] = opens(Opener::Accept);
     table[47] = RECVMSG;
     table[299] = RECVMMSG;
     table[16] = IOCTL;
     table[55] = GETSOCKOPT;
-    table[444] = Opener::Other.probe();
+    table[444] = opens(Opener::Other);
     table[53] = SOCKETPAIR;
     table[56] = CLONE;
     table[435] = CLONE3;
     table[72] = FCNTL;
-    table[213] = Opener::Epoll.probe();
-    table[291] = Opener::Epoll.probe();
-    table[240] = Opener::Mqueue.probe();
-    table[253] = Opener::Inotify.probe();
-    table[294] = Opener::Inotify.probe();
+    table[213] = opens(Opener::Epoll);
+    table[291] = opens(Opener::Epoll);
+    table[240] = opens(Opener::Mqueue);
+    table[253] = opens(Opener::Inotify);
+    table[294] = opens(Opener::Inotify);
     table[272] = UNSHARE;
     table[282] = SIGNALFD;
     table[289] = SIGNALFD;
-    table[283] = Opener::Timerfd.probe();
-    table[284] = Opener::Eventfd.probe();
-    table[290] = Opener::Eventfd.probe();
-    table[298] = Opener::PerfEvent.probe();
-    table[300] = Opener::Fanotify.probe();
-    table[319] = Opener::Memfd.probe();
-    table[447] = Opener::Memfd.probe();
+    table[283] = opens(Opener::Timerfd);
+    table[284] = opens(Opener::Eventfd);
+    table[290] = opens(Opener::Eventfd);
+    table[298] = opens(Opener::PerfEvent);
+    table[300] = opens(Opener::Fanotify);
+    table[319] = opens(Opener::Memfd);
+    table[447] = opens(Opener::Memfd);
     table[321] = BPF;
-    table[323] = Opener::Userfaultfd.probe();
-    table[425] = Opener::IoUringSetup.probe();
-    table[428] = Opener::Mount.probe();
-    table[430] = Opener::Mount.probe();
-    table[432] = Opener::Mount.probe();
-    table[433] = Opener::Mount.probe();
-    table[434] = Opener::Pidfd.probe();
+    table[323] = opens(Opener::Userfaultfd);
+    table[425] = opens(Opener::IoUringSetup);
+    table[428] = opens(Opener::Mount);
+    table[430] = opens(Opener::Mount);
+    table[432] = opens(Opener::Mount);
+    table[433] = opens(Opener::Mount);
+    table[434] = opens(Opener::Pidfd);
     table[436] = CLOSE_RANGE;
-    table[438] = Opener::PidfdGetfd.probe();
+    table[438] = opens(Opener::PidfdGetfd);
     attributing(table)
 }
 
@@ -155,7 +166,7 @@ pub const fn waits_for_work(operation: u64) -> bool {
 /// The probe number of who opens a descriptor in the call with this number and action, where it is known that one is
 /// opened.
 #[inline(always)]
-pub const fn opener(action: u8, number: u64) -> u8 {
+pub const fn opener(action: u8, number: u64) -> ProbeNumber {
     let opener = match action {
         DUP2 => Opener::Dup2,
         FCNTL => Opener::Fcntl,
@@ -174,7 +185,7 @@ pub const fn opener(action: u8, number: u64) -> u8 {
             RING_ENTER => Opener::IoUring,
             _ => Opener::Call,
         },
-        probe => return probe,
+        action => return FIRST_OPENER + (action - FIRST_OPENS) as ProbeNumber,
     };
     opener.probe()
 }

@@ -1,31 +1,23 @@
 //! What the arguments of a function tell of an object.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
-use tracer_common::{
-    object::{Function, NONE, TEXT},
-    state::Key,
-};
+use tracer_common::object::{Function, NONE, Object, TEXT};
 
-use crate::{
-    call::{Arguments, read_word},
-    maps::OBJECTS,
-};
+use crate::call::{Arguments, read_word};
 
-/// An object's name, from where the target has it.
+/// An object's name, from where the target has it; as it is when there is none.
 #[inline(always)]
-pub(crate) fn name(key: &Key, text: u64) {
+pub(crate) fn name(object: &mut Object, text: u64) {
     if text == 0 {
         return;
     }
-    if let Some(object) = OBJECTS.get_ptr_mut(key) {
-        // SAFETY: the field's length; the helper checks the target's address.
-        unsafe {
-            bpf_probe_read_user_str(
-                (&raw mut (*object).text).cast(),
-                TEXT as u32,
-                text as *const core::ffi::c_void,
-            );
-        }
+    // SAFETY: the field's length; the helper checks the target's address.
+    unsafe {
+        bpf_probe_read_user_str(
+            (&raw mut object.text).cast(),
+            TEXT as u32,
+            text as *const core::ffi::c_void,
+        );
     }
 }
 

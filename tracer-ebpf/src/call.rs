@@ -72,7 +72,7 @@ impl Call {
     /// The number of the probe, and what else a call site is told by.
     #[inline(always)]
     pub(crate) fn what(&self) -> u32 {
-        u32::from(self.cookie.probe()) | u32::from(self.detail) << 8
+        u32::from(self.cookie.probe()) | u32::from(self.detail) << 16
     }
 
     /// Whose memory it is: the thread group's id, or that of a `vfork`'s parent.

@@ -15,6 +15,7 @@ use tracer_common::{
     connection::Role,
     descriptor::Opener,
     loss::Loss,
+    record::MAY_BE_CLOSED,
     state::{Opened, Thread},
     syscall::{self, ACTIONS, NUMBERS},
 };
@@ -115,7 +116,7 @@ pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> 
             // Some close whatever numbers there are.
             if let Some(file) = file::behind(fd) {
                 _ = connection::closing(&call, file);
-                closed(&call, fd, false);
+                closed(&call, fd, 0);
             }
             return Some(());
         }
@@ -138,7 +139,7 @@ pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> 
                 argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
             );
         }
-        action if action == Opener::Accept.probe() => connection::wait(call.id),
+        action if action == syscall::opens(Opener::Accept) => connection::wait(call.id),
         syscall::CLOSE_RANGE => {
             let first = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
             let last = argument(core::mem::offset_of!(pt_regs, rsi))? as u32;
@@ -233,7 +234,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             if regs.rdi == returned {
                 return None;
             }
-            closed(&call, returned as u32, true);
+            closed(&call, returned as u32, MAY_BE_CLOSED);
             Opener::Dup2
         }
         syscall::FCNTL => {
@@ -298,7 +299,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             return begin_connection(context, &call, regs.rdi as u32, file, Role::Connected);
         }
         _ => {
-            thread.opened.probe = u32::from(action);
+            thread.opened.probe = u32::from(syscall::opener(action, number));
             return go_on(context, NEXT);
         }
     };

@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use tracer_common::{connection::Role, descriptor::Opener, syscall};
+use tracer_common::{attach::ProbeNumber, connection::Role, descriptor::Opener, syscall};
 
 use crate::{
     connection,
@@ -41,7 +41,7 @@ fn number(registers: u64) -> Option<u64> {
 
 /// The probe number of who opens, by the call under way.
 #[inline(always)]
-fn opener(registers: u64) -> Option<u8> {
+fn opener(registers: u64) -> Option<ProbeNumber> {
     let number = number(registers)?;
     Some(syscall::opener(action(number), number))
 }
@@ -101,7 +101,7 @@ fn replaced(context: &ProbeContext) -> Option<()> {
     missed::make_up(&call);
     if let Some(before) = file::behind(fd) {
         _ = connection::closing(&call, before);
-        closed(&call, fd, false);
+        closed(&call, fd, 0);
     } else if file::is_taken(fd)? {
         // Somebody else is opening it: the kernel refuses.
         return None;
@@ -183,7 +183,7 @@ fn taken_out(context: &ProbeContext) -> Option<()> {
     let call = current(core::ptr::null(), 0)?;
     if let Some(file) = file::behind(fd) {
         _ = connection::closing(&call, file);
-        closed(&call, fd, false);
+        closed(&call, fd, 0);
     }
     Some(())
 }

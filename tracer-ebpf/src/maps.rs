@@ -7,7 +7,7 @@ use aya_ebpf::{
 use tracer_common::{
     limits,
     loss::Loss,
-    object::{Function, Object},
+    object::{Function, Object, ObjectId},
     remembered::Remembered,
     stack::Digest,
     state::{
@@ -82,6 +82,11 @@ pub(crate) static RECORDS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES,
 /// Objects of libraries that are there. Its length is set when the object is loaded.
 #[map]
 pub(crate) static OBJECTS: HashMap<Key, Object> = HashMap::with_max_entries(limits::OBJECTS, 0);
+
+/// Objects whose release was asked for, and since when: `CLOCK_MONOTONIC`, nanoseconds. A map of its own: what is
+/// written into an element of [`OBJECTS`] may reach the object that gets the element next.
+#[map]
+pub(crate) static ASKS: HashMap<ObjectId, u64> = HashMap::with_max_entries(limits::ASKS, 0);
 
 /// What functions that are about objects do, by the number of their probe.
 #[map]

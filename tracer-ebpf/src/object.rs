@@ -5,14 +5,17 @@
 //! `docs/decisions/0011-objects.md` has the argument.
 
 use aya_ebpf::{
+    bindings::{BPF_EXIST, BPF_NOEXIST},
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
 use tracer_common::{
-    attach::{Cookie, Shape},
+    attach::{Cookie, ProbeNumber, Shape},
     kind::Kind,
     loss::Loss,
-    object::{ASK, BLOCK, BY_MEMORY, END, IS_OBJECT, MAKINGS, Making, NONE, Object, TELL, chain},
+    object::{
+        ASK, BLOCK, BY_MEMORY, END, IS_OBJECT, MAKINGS, Making, NONE, Object, ObjectId, TELL, chain,
+    },
     state::{Key, Thread, Young},
 };
 
@@ -22,10 +25,13 @@ use crate::{
     entry,
     loss::{count, lose},
     making::{caller_of, chain_of, forget_below, within},
-    maps::{FAILED, HITS, OBJECT_FUNCTIONS, OBJECTS},
+    maps::{ASKS, FAILED, HITS, OBJECT_FUNCTIONS, OBJECTS},
     outstanding::{self, key, now_ns, position},
     remember, site,
 };
+
+/// `-EEXIST`.
+const EXISTS: i32 = -17;
 
 /// A maker is entered, or an object is placed.
 #[uprobe]
@@ -113,20 +119,30 @@ fn place(call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
     object.word = of(&arguments, function.word);
     object.owner = of(&arguments, function.owner);
     object.fd = descriptor(&arguments, function);
-    keep_own(call, &key, object, 0, call.cookie.probe())?;
-    name(&key, of(&arguments, function.text));
-    Some(())
+    named(object, of(&arguments, function.text));
+    keep_own(call, &key, object, 0, call.cookie.probe())
+}
+
+/// Gives a new object its name, or none.
+#[inline(always)]
+fn named(object: &mut Object, text: u64) {
+    object.text[0] = 0;
+    name(object, text);
 }
 
 /// An object that ends by a function of its library's, and not with a heap block.
 #[inline(never)]
-fn keep_own(call: &Call, key: &Key, object: &mut Object, caller: u64, probe: u8) -> Option<()> {
+fn keep_own(
+    call: &Call,
+    key: &Key,
+    object: &mut Object,
+    caller: u64,
+    probe: ProbeNumber,
+) -> Option<()> {
     // The one that was there is no more.
     // SAFETY: only asked whether it is there.
     outstanding::replaced(call, key, unsafe { OBJECTS.get(key) }.is_some());
     object.time_ns = now_ns();
-    object.asked_ns = 0;
-    object.text[0] = 0;
     if OBJECTS.insert(key, &*object, 0).is_err() {
         // Its end could not be told from that of an unknown one.
         lose(Loss::AcquireDropped);
@@ -253,25 +269,24 @@ fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
     let kind = if function.own != BLOCK { Kind::Object } else { Kind::Heap };
     let key = key(call, kind as u8, handle);
     if function.own != BLOCK {
+        named(object, text);
         keep_own(call, &key, object, caller, probe)?;
     } else {
-        keep_block(call, &key, object, probe);
+        keep_block(call, &key, object, probe, text);
     }
-    name(&key, text);
     if function.through > 1 {
         // The other one of a pair.
         let other = Key { handle: read_word(place.wrapping_add(8))?, ..key };
-        keep_block(call, &other, object, probe);
+        keep_block(call, &other, object, probe, 0);
     }
     Some(())
 }
 
 /// An object that is a heap block.
 #[inline(never)]
-fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: u8) {
+fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: ProbeNumber, text: u64) {
     outstanding::retag(call, key, object.site, probe);
     object.time_ns = now_ns();
-    object.asked_ns = 0;
     object.text[0] = 0;
     // SAFETY: a live value; it is this thread that makes the object.
     if let Some(inner) = unsafe { OBJECTS.get(key) }
@@ -286,7 +301,20 @@ fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: u8) {
         }
         object.text = inner.text;
     }
+    name(object, text);
     _ = OBJECTS.insert(key, &*object, 0);
+}
+
+/// An object is no more: what is known of it is forgotten. Whether anything was.
+#[inline(never)]
+pub(crate) fn forget(key: &Key) -> bool {
+    // SAFETY: only a word is read of it. Should another object have its element by now, this is the time of that one,
+    // and nothing is known by it under this key.
+    let Some(time_ns) = (unsafe { OBJECTS.get(key) }).map(|object| object.time_ns) else {
+        return false;
+    };
+    _ = ASKS.remove(ObjectId { key: *key, time_ns });
+    OBJECTS.remove(key).is_ok()
 }
 
 /// Something is said of an object.
@@ -308,14 +336,22 @@ fn note(context: &ProbeContext) -> Option<()> {
         outstanding::over(&call, &key);
         return None;
     }
-    let object = OBJECTS.get_ptr_mut(key)?;
-    // SAFETY: a live value. What is written to one that ends at this moment is read by nobody.
-    let object = unsafe { &mut *object };
+    // What is written into an element of the map would reach whichever object has that element by then: the kernel
+    // gives it to another one at once. So nothing is.
+    // SAFETY: copied at once.
+    let known = unsafe { OBJECTS.get(key) }?;
     if function.does == ASK {
-        if object.asked_ns == 0 {
-            object.asked_ns = now_ns();
+        let id = ObjectId { key, time_ns: known.time_ns };
+        // Only the first time counts.
+        match ASKS.insert(id, now_ns(), u64::from(BPF_NOEXIST)) {
+            Ok(()) | Err(EXISTS) => {}
+            Err(_) => lose(Loss::AskDropped),
         }
     } else if function.does == TELL {
+        let thread = entry::thread_of(&call)?;
+        // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
+        let object = unsafe { &mut (*thread).object };
+        *object = *known;
         if function.fd != NONE {
             object.fd = descriptor(&arguments, function);
         }
@@ -325,7 +361,9 @@ fn note(context: &ProbeContext) -> Option<()> {
         if function.owner != NONE {
             object.owner = of(&arguments, function.owner);
         }
-        name(&key, of(&arguments, function.text));
+        name(object, of(&arguments, function.text));
+        // Fails when it has ended meanwhile.
+        _ = OBJECTS.insert(key, &*object, u64::from(BPF_EXIST));
     }
     Some(())
 }

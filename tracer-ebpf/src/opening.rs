@@ -11,7 +11,7 @@ use aya_ebpf::{
     programs::{ProbeContext, RawTracePointContext},
 };
 use tracer_common::{
-    attach::{Cookie, Shape},
+    attach::{Cookie, ProbeNumber, Shape},
     connection::{ESTABLISHED, Role},
     descriptor::{OPENED_AT_ONCE, Opener, Sort},
     kind::Kind,
@@ -24,8 +24,8 @@ use crate::{
     connection,
     entry::thread_of,
     file,
-    loss::{count, lose},
-    maps::{CALL_UNWINDER, HITS, KERNEL_UNWINDER, SWITCH},
+    loss::lose,
+    maps::{CALL_UNWINDER, KERNEL_UNWINDER, SWITCH},
     outstanding::opened,
     remember,
     site::{self, Start},
@@ -80,13 +80,13 @@ impl Stand for ProbeContext {
 
 /// What an opener would say of itself if it were a function.
 #[inline(always)]
-fn cookie(probe: u8) -> Cookie {
+fn cookie(probe: ProbeNumber) -> Cookie {
     Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0)
 }
 
 /// The call under way, of a target whose descriptors are traced.
 #[inline(always)]
-pub(crate) fn current(regs: *const pt_regs, probe: u8) -> Option<Call> {
+pub(crate) fn current(regs: *const pt_regs, probe: ProbeNumber) -> Option<Call> {
     if *SWITCH.get(0)? == 0 {
         return None;
     }
@@ -141,7 +141,7 @@ pub(crate) fn install(
     context: &ProbeContext,
     call: &Call,
     registers: u64,
-    opener: u8,
+    opener: ProbeNumber,
     fd: u32,
     file: u64,
 ) -> Option<()> {
@@ -198,9 +198,8 @@ fn find_site(
         (&raw mut thread.opened.sort).write_volatile(sort as u32);
         (&raw const thread.opened.sort).read_volatile()
     };
-    let probe = thread.opened.probe as u8;
+    let probe = thread.opened.probe as ProbeNumber;
     let call = Call { regs, cookie: cookie(probe), detail: sort as u8, ..call };
-    count(&HITS, u32::from(probe));
     thread.again = 0;
     site::begin(&call, &Start::interrupted(&call), thread, call.memory_state());
     remember::nothing_copied();
@@ -222,7 +221,7 @@ fn keep(context: &impl Stand, call: &Call, thread: &mut Thread, site: u32) -> Op
     let fd = thread.opened.list[at];
     opened(call, fd, site);
     if thread.opened.sort == Sort::Socket as u32 {
-        let role = by_connection(thread.opened.file, thread.opened.probe as u8);
+        let role = by_connection(thread.opened.file, thread.opened.probe as ProbeNumber);
         if let Some(role) = role {
             thread.opened.site = site;
             thread.opened.role = role as u32;
@@ -238,7 +237,7 @@ fn keep(context: &impl Stand, call: &Call, thread: &mut Thread, site: u32) -> Op
 
 /// Whether a socket was opened by a connection. If not, it is none, whatever was known of one at its place.
 #[inline(always)]
-fn by_connection(file: u64, probe: u8) -> Option<Role> {
+fn by_connection(file: u64, probe: ProbeNumber) -> Option<Role> {
     let sock = socket::behind(file)?;
     if probe == Opener::Accept.probe()
         || probe == Opener::IoUring.probe() && socket::state(sock)? == ESTABLISHED
@@ -308,7 +307,7 @@ fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
     let call = current(regs, 0)?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
-    let cookie = cookie(thread.opened.probe as u8);
+    let cookie = cookie(thread.opened.probe as ProbeNumber);
     Some((Call { cookie, detail: thread.opened.sort as u8, ..call }, thread))
 }
 

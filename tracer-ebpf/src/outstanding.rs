@@ -7,19 +7,20 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tracer_common::{
-    attach::Shape,
+    attach::{ProbeNumber, Shape},
     kind::{Extent, Kind, PAGE_BYTES},
     limits::{self, RING_BYTES},
     loss::Loss,
     object::IS_OBJECT,
-    record::{ACQUIRE, Change, PERHAPS, RELEASE, RETAG},
+    record::{ACQUIRE, CLOSE_RANGE, Change, MOVE, Moved, RELEASE, RETAG, RangeClosed},
     state::{Key, OLD_NONE, Thread, Young},
 };
 
 use crate::{
     call::Call,
     loss::{died, doubt, lose},
-    maps::{FORKS, OBJECTS, RECORDS, YOUNG},
+    maps::{FORKS, RECORDS, YOUNG},
+    object::forget,
 };
 
 /// `BPF_RB_AVAIL_DATA`: bytes not consumed yet.
@@ -63,6 +64,18 @@ pub(crate) fn key(call: &Call, kind: u8, handle: u64) -> Key {
     Key { pid: call.pid(), kind: u32::from(kind) | call.target.programs << 8, handle }
 }
 
+/// Sends a record of fixed size; `false` when the ring buffer is full.
+#[inline(always)]
+fn emit<T: 'static>(record: T) -> bool {
+    let Some(mut entry) = RECORDS.reserve::<T>(0) else {
+        return false;
+    };
+    entry.write(record);
+    let crowded = RECORDS.query(AVAILABLE) > u64::from(RING_BYTES / 4);
+    entry.submit(if crowded { FORCE_WAKEUP } else { NO_WAKEUP });
+    true
+}
+
 /// Sends a change; `false` when the ring buffer is full.
 #[inline(always)]
 pub(crate) fn send(
@@ -71,15 +84,27 @@ pub(crate) fn send(
     key: &Key,
     young: &Young,
     caller: u64,
-    probe: u8,
+    probe: ProbeNumber,
 ) -> bool {
-    let Some(mut entry) = RECORDS.reserve::<Change>(0) else {
-        return false;
-    };
-    entry.write(Change {
+    send_with(call, record, key, young, caller, probe, 0)
+}
+
+/// The same with [`Change::flags`].
+#[inline(always)]
+fn send_with(
+    call: &Call,
+    record: u32,
+    key: &Key,
+    young: &Young,
+    caller: u64,
+    probe: ProbeNumber,
+    flags: u8,
+) -> bool {
+    emit(Change {
         record,
-        kind: key.kind as u16 & 0xff,
-        probe: u16::from(probe),
+        kind: key.kind as u8,
+        flags,
+        probe,
         pid: key.pid,
         tid: call.tid(),
         handle: key.handle,
@@ -89,15 +114,27 @@ pub(crate) fn send(
         caller,
         site: young.site & !IS_OBJECT,
         connection: young.connection,
-    });
-    let crowded = RECORDS.query(AVAILABLE) > u64::from(RING_BYTES / 4);
-    entry.submit(if crowded { FORCE_WAKEUP } else { NO_WAKEUP });
-    true
+    })
+}
+
+/// Tells the collector that an object which it has is at another handle; `false` when the ring buffer is full.
+#[inline(always)]
+pub(crate) fn send_move(from: &Key, to: &Key, size: u64, position: u64) -> bool {
+    emit(Moved {
+        record: MOVE,
+        kind: to.kind & 0xff,
+        pid: to.pid,
+        padding: 0,
+        from: from.handle,
+        to: to.handle,
+        size,
+        position,
+    })
 }
 
 /// Puts an acquired resource where the next release will look for it.
 #[inline(always)]
-pub(crate) fn keep(call: &Call, key: &Key, young: &Young, caller: u64, probe: u8) {
+pub(crate) fn keep(call: &Call, key: &Key, young: &Young, caller: u64, probe: ProbeNumber) {
     if !by_range(key.kind as u8) && YOUNG.insert(key, young, 0).is_ok() {
         return;
     }
@@ -113,7 +150,7 @@ pub(crate) fn acquired(
     thread: &Thread,
     connection: u32,
     kind: u8,
-    probe: u8,
+    probe: ProbeNumber,
     handle: u64,
 ) {
     let young = Young {
@@ -170,9 +207,15 @@ pub(crate) fn inherited(key: &Key, young: &Young) -> bool {
 /// Sends a release, or leaves a doubt where it got lost.
 #[inline(always)]
 pub(crate) fn send_release(call: &Call, record: u32, key: &Key, size: u64, caller: u64) {
+    send_release_with(call, record, key, size, caller, 0);
+}
+
+/// The same with [`Change::flags`].
+#[inline(always)]
+fn send_release_with(call: &Call, record: u32, key: &Key, size: u64, caller: u64, flags: u8) {
     let position = position();
     let young = Young { size, time_ns: now_ns(), position, site: 0, connection: 0 };
-    if !send(call, record, key, &young, caller, call.cookie.probe()) {
+    if !send_with(call, record, key, &young, caller, call.cookie.probe(), flags) {
         lose(Loss::ReleaseDropped);
         doubt(key, position);
     }
@@ -182,7 +225,7 @@ pub(crate) fn send_release(call: &Call, record: u32, key: &Key, size: u64, calle
 #[inline(always)]
 fn ended(call: &Call, key: &Key, young: &Young) {
     if young.site & IS_OBJECT != 0 {
-        _ = OBJECTS.remove(key);
+        forget(key);
     }
     if inherited(key, young) && send(call, ACQUIRE, key, young, 0, call.cookie.probe()) {
         send_release(call, RELEASE, key, 0, 0);
@@ -193,7 +236,7 @@ fn ended(call: &Call, key: &Key, young: &Young) {
 
 /// A block that has just been acquired is an object, made at a call site of its own.
 #[inline(always)]
-pub(crate) fn retag(call: &Call, key: &Key, site: u32, probe: u8) {
+pub(crate) fn retag(call: &Call, key: &Key, site: u32, probe: ProbeNumber) {
     if let Some(young) = take(key) {
         keep(call, key, &Young { site: site | IS_OBJECT, ..young }, 0, probe);
         return;
@@ -220,7 +263,7 @@ pub(crate) fn replaced(call: &Call, key: &Key, known: bool) {
 pub(crate) fn over(call: &Call, key: &Key) {
     if let Some(young) = take(key) {
         ended(call, key, &young);
-    } else if OBJECTS.remove(key).is_ok() {
+    } else if forget(key) {
         send_release(call, RELEASE, key, 0, 0);
     }
 }
@@ -249,21 +292,25 @@ pub(crate) fn opened(call: &Call, fd: u32, site: u32) {
     keep(call, &key, &young, 0, call.cookie.probe());
 }
 
-/// Records that a descriptor is closed. `perhaps` says that it may not have been open.
+/// Records that a descriptor is closed. `flags` is `record::MAY_BE_CLOSED` when it may not have been open, else 0.
 #[inline(always)]
-pub(crate) fn closed(call: &Call, fd: u32, perhaps: bool) {
+pub(crate) fn closed(call: &Call, fd: u32, flags: u8) {
     let key = descriptor(call, fd);
     match take(&key) {
         Some(young) => ended(call, &key, &young),
-        None => send_release(call, RELEASE, &key, 0, if perhaps { PERHAPS } else { 0 }),
+        None => send_release_with(call, RELEASE, &key, 0, 0, flags),
     }
 }
 
 /// Records that all descriptors from `first` to `last` are closed. The young among them are found by the collector.
 #[inline(always)]
 pub(crate) fn closed_range(call: &Call, first: u32, last: u32) {
-    let count = u64::from(last) - u64::from(first) + 1;
-    send_release(call, RELEASE, &descriptor(call, first), count, PERHAPS);
+    let position = position();
+    let pid = call.target.files;
+    if !emit(RangeClosed { record: CLOSE_RANGE, pid, first, last, position }) {
+        lose(Loss::ReleaseDropped);
+        doubt(&descriptor(call, first), position);
+    }
 }
 
 /// Records the release of one handle, before its function runs: the address cannot be reused yet.
@@ -286,7 +333,7 @@ pub(crate) fn released(call: &Call, handle: u64) {
             return;
         }
     }
-    _ = OBJECTS.remove(&key);
+    forget(&key);
     send_release(call, RELEASE, &key, 0, 0);
 }
 

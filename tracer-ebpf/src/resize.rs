@@ -2,19 +2,21 @@
 //! place.
 
 use tracer_common::{
-    attach::Cookie,
+    attach::{Cookie, ProbeNumber},
     loss::Loss,
-    object::IS_OBJECT,
-    record::{ACQUIRE, MOVE, RELEASE, RESIZE, RESTORE},
+    object::{IS_OBJECT, ObjectId},
+    record::{ACQUIRE, RELEASE, RESIZE, RESTORE},
     state::{OLD_ANNOUNCED, OLD_DRAINED, OLD_NONE, OLD_YOUNG, Thread, Young},
 };
 
 use crate::{
     call::Call,
     loss::{died, lose},
-    maps::OBJECTS,
+    maps::{ASKS, OBJECTS},
+    object::forget,
     outstanding::{
-        acquired, by_range, inherited, keep, key, now_ns, position, send, send_release, take,
+        acquired, by_range, inherited, keep, key, now_ns, position, send, send_move, send_release,
+        take,
     },
 };
 
@@ -84,8 +86,7 @@ fn move_object(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
         None => false,
     };
     if state == OLD_DRAINED {
-        let young = Young { size: thread.size, position: thread.old.position, ..Young::default() };
-        if !send(call, MOVE, &to, &young, thread.old_handle, probe) {
+        if !send_move(&from, &to, thread.size, thread.old.position) {
             lose(Loss::AcquireDropped);
         }
     } else {
@@ -102,7 +103,12 @@ fn move_object(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
     }
     if known && from.handle != to.handle {
         _ = OBJECTS.insert(to, &thread.object, 0);
-        _ = OBJECTS.remove(&from);
+        let time_ns = thread.object.time_ns;
+        // SAFETY: copied at once.
+        if let Some(asked_ns) = unsafe { ASKS.get(ObjectId { key: from, time_ns }) }.copied() {
+            _ = ASKS.insert(ObjectId { key: to, time_ns }, asked_ns, 0);
+        }
+        forget(&from);
     }
 }
 
@@ -116,7 +122,7 @@ pub(crate) fn resized_away(call: &Call, thread: &mut Thread, kind: u8) {
     }
     if thread.moving != 0 {
         let key = key(call, kind, thread.old_handle);
-        _ = OBJECTS.remove(&key);
+        forget(&key);
         if state == OLD_DRAINED {
             send_release(call, RELEASE, &key, 0, 0);
         }
@@ -125,7 +131,7 @@ pub(crate) fn resized_away(call: &Call, thread: &mut Thread, kind: u8) {
 
 /// The resize has failed: the old resource is as it was.
 #[inline(always)]
-pub(crate) fn restored(call: &Call, thread: &mut Thread, kind: u8, probe: u8) {
+pub(crate) fn restored(call: &Call, thread: &mut Thread, kind: u8, probe: ProbeNumber) {
     let key = key(call, kind, thread.old_handle);
     if thread.old_state == OLD_YOUNG {
         keep(call, &key, &thread.old, thread.caller, probe);

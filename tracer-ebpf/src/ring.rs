@@ -58,7 +58,7 @@ fn submitted(context: &RawTracePointContext) -> Option<()> {
     let fd = half(request, at!(ring_close_fd))?;
     if let Some(file) = file::behind(fd) {
         _ = connection::closing(&call, file);
-        closed(&call, fd, false);
+        closed(&call, fd, 0);
     }
     Some(())
 }

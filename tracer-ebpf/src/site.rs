@@ -254,8 +254,15 @@ fn announce(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32
         return 0;
     };
     let StackHead { depth, end, .. } = thread.stack.head;
-    thread.stack.head =
-        StackHead { record: STACK, site: number, pid: call.pid(), probe: call.what(), depth, end };
+    thread.stack.head = StackHead {
+        record: STACK,
+        site: number,
+        pid: call.pid(),
+        probe: call.cookie.probe(),
+        detail: call.detail.into(),
+        depth,
+        end,
+    };
     let bytes = (size_of::<StackHead>() + (depth as usize & STACK_DEPTH) * 8) as u64;
     // SAFETY: the record starts at `thread.stack`, and `depth` is at most STACK_DEPTH (127, so that
     // the mask above only tells the verifier what is true): the bytes are within the map's value.

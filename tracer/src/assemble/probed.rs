@@ -39,6 +39,9 @@ fn shown(scene: &Scene, probe: &Probe, snapshot: &Snapshot) -> crate::report::Pr
         (Err(Absent::Refused(why)), _) | (Ok(_), Some(why)) => {
             (ProbeStatus::Refused, Some(why.clone()))
         }
+        (Err(Absent::NotAsked), _) => {
+            (ProbeStatus::Refused, Some("not of the kinds asked for".to_owned()))
+        }
         (Ok(place), None) => (ProbeStatus::On, remark(probe, place.emulated)),
     };
     crate::report::Probe {

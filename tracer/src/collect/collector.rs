@@ -19,7 +19,7 @@ use rustix::{
     event::{Timespec, epoll},
     time::{ClockId, clock_gettime},
 };
-use tracer_common::{limits, loss::Loss, stack::StackEnd};
+use tracer_common::{attach::ProbeNumber, limits, loss::Loss, stack::StackEnd};
 
 pub use super::requests::{Reading, Request};
 use super::{
@@ -87,7 +87,7 @@ pub struct Collector {
     /// Not before then is it asked again what targets have mapped.
     pub(super) next_look: Instant,
     pub(super) targets: Vec<Followed>,
-    pub(super) probes: u8,
+    pub(super) probes: ProbeNumber,
     pub(super) signs: Signs,
     /// How many of those placed were looked at in this round.
     pub(super) placed_next: usize,
@@ -119,7 +119,7 @@ impl Collector {
         tables: Tables,
         library: Library,
         targets: Vec<Followed>,
-        (probes, signs): (u8, Signs),
+        (probes, signs): (ProbeNumber, Signs),
         manner: Manner,
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;

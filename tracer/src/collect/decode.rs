@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use tracer_common::{
+    attach::ProbeNumber,
     descriptor::Sort,
     kind::Kind,
     object::IS_OBJECT,
     record::{
-        ACQUIRE, CONNECTED, Change, Connected, DISCONNECTED, Disconnected, END_FILES, EXEC, FORK,
-        FORK_FILES, Kin, MOVE, RELEASE, RESIZE, RESTORE, RETAG, STACK, StackHead,
+        ACQUIRE, CLOSE_RANGE, CONNECTED, Change, Connected, DISCONNECTED, Disconnected, END_FILES,
+        EXEC, FORK, FORK_FILES, Kin, MAY_BE_CLOSED, MOVE, Moved, RELEASE, RESIZE, RESTORE, RETAG,
+        RangeClosed, STACK, StackHead,
     },
     stack::StackEnd,
     state::{Key, Young},
@@ -53,19 +55,40 @@ pub enum Event {
         /// What is known of it.
         block: Block,
     },
-    /// A resource (for kinds by range: `size` bytes from the handle on; `size` descriptors, if any are told) was
-    /// released.
+    /// A resource (for kinds by range: `size` bytes from the handle on) was released.
     Released {
         /// Which.
         handle: Handle,
-        /// Bytes, for ranges; how many, for ranges of descriptors.
+        /// Bytes, for ranges.
         size: u64,
         /// Place in the order of things.
         position: u64,
-        /// Return address of the call, 0 when it was not taken; for descriptors `record::PERHAPS`, if so.
+        /// Return address of the call, 0 when it was not taken.
         caller: u64,
         /// The thread, when this is the beginning of a resize that may still fail.
         resizing: Option<u32>,
+    },
+    /// A file descriptor was closed.
+    Closed {
+        /// Whose table it is in.
+        pid: Pid,
+        /// Its number.
+        fd: u32,
+        /// Place in the order of things.
+        position: u64,
+        /// Whether it may not have been open.
+        may_be_closed: bool,
+    },
+    /// All file descriptors of a range were closed, as far as they were open.
+    RangeClosed {
+        /// Whose table they are in.
+        pid: Pid,
+        /// The first number.
+        first: u32,
+        /// The last number.
+        last: u32,
+        /// Place in the order of things.
+        position: u64,
     },
     /// The resize that `thread` of the handle's process began has failed.
     Restored {
@@ -141,7 +164,7 @@ pub struct Site {
     /// Its target.
     pub pid: Pid,
     /// Number of the probe: the function called.
-    pub probe: u8,
+    pub probe: ProbeNumber,
     /// What descriptors lead to that are opened there.
     pub sort: Sort,
     /// What a function that makes objects of two kinds made: 0 or 1.
@@ -161,9 +184,11 @@ pub fn decode(record: &[u8]) -> Option<Event> {
     let (kind, _) = u32::read_from_prefix(record).ok()?;
     match kind {
         STACK => stack(record),
-        ACQUIRE | RELEASE | RESIZE | RESTORE | RETAG | MOVE => {
-            change(Change::read_from_bytes(record).ok()?)
+        ACQUIRE | RELEASE | RESIZE | RESTORE | RETAG => {
+            change(&Change::read_from_bytes(record).ok()?)
         }
+        MOVE => moved(&Moved::read_from_bytes(record).ok()?),
+        CLOSE_RANGE => RangeClosed::read_from_bytes(record).ok().map(range_closed),
         FORK | EXEC | FORK_FILES | END_FILES => Some(kin(Kin::read_from_bytes(record).ok()?)),
         CONNECTED => Connected::read_from_bytes(record).ok().map(Box::new).map(Event::Connected),
         DISCONNECTED => Disconnected::read_from_bytes(record).ok().map(Event::Disconnected),
@@ -204,8 +229,8 @@ pub fn drained(key: &Key, young: &Young) -> Option<Event> {
     })
 }
 
-fn change(change: Change) -> Option<Event> {
-    let kind = Kind::from_number(u8::try_from(change.kind).ok()?)?;
+fn change(change: &Change) -> Option<Event> {
+    let kind = Kind::from_number(change.kind)?;
     let handle = Handle { pid: Pid(change.pid), kind, value: change.handle };
     Some(match change.record {
         ACQUIRE => Event::Acquired {
@@ -220,10 +245,12 @@ fn change(change: Change) -> Option<Event> {
         },
         RESTORE => Event::Restored { handle, thread: change.tid },
         RETAG => Event::Retagged { handle, site: change.site, position: change.position },
-        MOVE => {
-            let (from, position) = (change.caller, change.position);
-            Event::Moved { from, handle, size: change.size, position }
-        }
+        RELEASE if kind.is_descriptor() => Event::Closed {
+            pid: handle.pid,
+            fd: u32::try_from(change.handle).ok()?,
+            position: change.position,
+            may_be_closed: change.flags & MAY_BE_CLOSED != 0,
+        },
         record => Event::Released {
             handle,
             size: change.size,
@@ -234,16 +261,27 @@ fn change(change: Change) -> Option<Event> {
     })
 }
 
+fn moved(moved: &Moved) -> Option<Event> {
+    let kind = Kind::from_number(u8::try_from(moved.kind).ok()?)?;
+    let handle = Handle { pid: Pid(moved.pid), kind, value: moved.to };
+    Some(Event::Moved { from: moved.from, handle, size: moved.size, position: moved.position })
+}
+
+fn range_closed(closed: RangeClosed) -> Event {
+    let RangeClosed { pid, first, last, position, .. } = closed;
+    Event::RangeClosed { pid: Pid(pid), first, last, position }
+}
+
 fn stack(record: &[u8]) -> Option<Event> {
     let (head, rest) = StackHead::read_from_prefix(record).ok()?;
     let depth = usize::try_from(head.depth).ok()?;
     let (frames, _) = rest.as_chunks::<8>();
     let frames = frames.get(..depth)?;
-    let [probe, detail, 0, 0] = head.probe.to_le_bytes() else { return None };
+    let detail = u8::try_from(head.detail).ok()?;
     Some(Event::Site(Site {
         number: head.site,
         pid: Pid(head.pid),
-        probe,
+        probe: head.probe,
         sort: Sort::from_number(detail),
         detail,
         frames: frames.iter().map(|word| u64::from_ne_bytes(*word)).collect(),
@@ -262,7 +300,8 @@ mod tests {
 
     #[test]
     fn a_stack_gives_back_its_addresses_and_no_more() {
-        let head = StackHead { record: STACK, site: 7, pid: 1, probe: 3, depth: 2, end: 1 };
+        let head =
+            StackHead { record: STACK, site: 7, pid: 1, probe: 3, detail: 0, depth: 2, end: 1 };
         let mut bytes = head.as_bytes().to_vec();
         bytes.extend([0x10_u64, 0x20, 0x30].iter().flat_map(|word| word.to_ne_bytes()));
         let Some(Event::Site(site)) = decode(&bytes) else { panic!("not a stack") };
@@ -272,7 +311,8 @@ mod tests {
 
     #[test]
     fn a_stack_shorter_than_it_says_is_refused() {
-        let head = StackHead { record: STACK, site: 7, pid: 1, probe: 3, depth: 2, end: 1 };
+        let head =
+            StackHead { record: STACK, site: 7, pid: 1, probe: 3, detail: 0, depth: 2, end: 1 };
         let mut bytes = head.as_bytes().to_vec();
         bytes.extend(0x10_u64.to_ne_bytes());
         assert_eq!(decode(&bytes), None);
@@ -283,6 +323,7 @@ mod tests {
         let change = Change {
             record: RELEASE,
             kind: 250,
+            flags: 0,
             pid: 1,
             tid: 1,
             handle: 1,
@@ -296,6 +337,51 @@ mod tests {
         };
         assert_eq!(decode(change.as_bytes()), None);
         assert!(decode(Change { kind: 0, ..change }.as_bytes()).is_some());
+    }
+
+    #[test]
+    fn a_descriptor_is_closed_and_a_range_of_them_too() {
+        let change = Change {
+            record: RELEASE,
+            kind: Kind::Fd as u8,
+            flags: MAY_BE_CLOSED,
+            pid: 1,
+            tid: 1,
+            handle: 5,
+            size: 0,
+            position: 9,
+            time_ns: 0,
+            caller: 0,
+            site: 0,
+            probe: 0,
+            connection: 0,
+        };
+        let (pid, position) = (Pid(1), 9);
+        let closed = |may_be_closed| Some(Event::Closed { pid, fd: 5, position, may_be_closed });
+        assert_eq!(decode(change.as_bytes()), closed(true));
+        assert_eq!(decode(Change { flags: 0, ..change }.as_bytes()), closed(false));
+        assert_eq!(decode(Change { handle: 1 << 32, ..change }.as_bytes()), None);
+        let range = RangeClosed { record: CLOSE_RANGE, pid: 1, first: 3, last: u32::MAX, position };
+        let event = Event::RangeClosed { pid, first: 3, last: u32::MAX, position };
+        assert_eq!(decode(range.as_bytes()), Some(event));
+    }
+
+    #[test]
+    fn an_object_that_has_moved_has_two_handles() {
+        let moved = Moved {
+            record: MOVE,
+            kind: 0,
+            pid: 1,
+            padding: 0,
+            from: 16,
+            to: 32,
+            size: 100,
+            position: 9,
+        };
+        let handle = Handle { pid: Pid(1), kind: Kind::Heap, value: 32 };
+        let event = Event::Moved { from: 16, handle, size: 100, position: 9 };
+        assert_eq!(decode(moved.as_bytes()), Some(event));
+        assert_eq!(decode(Moved { kind: 250, ..moved }.as_bytes()), None);
     }
 
     proptest! {

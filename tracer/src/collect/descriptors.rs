@@ -1,6 +1,8 @@
 //! What the ledger knows of file descriptors that is not known of memory: ranges closed at once, and
 //! descriptors that were found open, or found closed. Pure.
 
+use std::ops::RangeInclusive;
+
 use tracer_common::{
     descriptor::{Opener, Sort},
     kind::Kind,
@@ -21,8 +23,7 @@ const CYCLES: u32 = 3;
 #[derive(Debug)]
 pub(super) struct ClosedRange {
     pid: Pid,
-    first: u64,
-    count: u64,
+    fds: RangeInclusive<u32>,
     position: u64,
     cycles: u32,
 }
@@ -31,7 +32,7 @@ impl ClosedRange {
     fn covers(&self, handle: &Handle, block: &Block) -> bool {
         handle.pid == self.pid
             && handle.kind.is_descriptor()
-            && handle.value.wrapping_sub(self.first) < self.count
+            && u32::try_from(handle.value).is_ok_and(|fd| self.fds.contains(&fd))
             && block.position <= self.position
     }
 }
@@ -52,23 +53,20 @@ pub struct OpenDescriptor {
 }
 
 impl Ledger {
-    /// A descriptor is closed; `count` of them, from the handle on, unless it is 0. `perhaps` says that there may have
-    /// been none.
-    pub(super) fn closed(&mut self, handle: Handle, count: u64, position: u64, perhaps: bool) {
-        if count > 0 {
-            return self.closed_range(handle, count, position);
-        }
+    /// A descriptor is closed, unless it was not open.
+    pub(super) fn closed(&mut self, pid: Pid, fd: u32, position: u64, may_be_closed: bool) {
+        let handle = Handle { pid, kind: Kind::Fd, value: fd.into() };
         let taken = self.released(handle, Held { position, thread: None });
-        if perhaps && matches!(taken, Taken::Unknown) {
+        if may_be_closed && matches!(taken, Taken::Unknown) {
             self.unknown_releases -= 1;
         }
     }
 
-    fn closed_range(&mut self, handle: Handle, count: u64, position: u64) {
-        let Handle { pid, value: first, .. } = handle;
-        let range = ClosedRange { pid, first, count, position, cycles: 0 };
+    /// Every descriptor from `first` to `last` is closed.
+    pub(super) fn closed_range(&mut self, pid: Pid, first: u32, last: u32, position: u64) {
+        let range = ClosedRange { pid, fds: first..=last, position, cycles: 0 };
         self.settle_descriptors(pid, |fd, block| {
-            range.covers(&Handle { value: fd, ..handle }, block)
+            range.covers(&Handle { pid, kind: Kind::Fd, value: fd }, block)
         });
         for (handle, owed) in &mut self.owed {
             owed.retain(|block| !range.covers(handle, block));

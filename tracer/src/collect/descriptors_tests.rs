@@ -3,7 +3,6 @@
 use tracer_common::{
     descriptor::{Opener, Sort},
     kind::Kind,
-    record::PERHAPS,
 };
 
 use super::*;
@@ -21,10 +20,16 @@ fn opened(ledger: &mut Ledger, pid: Pid, fd: u64, position: u64) {
     ledger.apply(Event::Acquired { handle: handle(pid, fd), block });
 }
 
-fn closed(ledger: &mut Ledger, pid: Pid, fd: u64, count: u64, position: u64, caller: u64) {
-    let handle = handle(pid, fd);
-    let resizing = None;
-    ledger.apply(Event::Released { handle, size: count, position, caller, resizing });
+fn closed(ledger: &mut Ledger, pid: Pid, fd: u32, position: u64) {
+    ledger.apply(Event::Closed { pid, fd, position, may_be_closed: false });
+}
+
+fn closed_perhaps(ledger: &mut Ledger, pid: Pid, fd: u32, position: u64) {
+    ledger.apply(Event::Closed { pid, fd, position, may_be_closed: true });
+}
+
+fn range_closed(ledger: &mut Ledger, pid: Pid, first: u32, last: u32, position: u64) {
+    ledger.apply(Event::RangeClosed { pid, first, last, position });
 }
 
 fn forked(ledger: &mut Ledger, files: bool, position: u64) {
@@ -53,7 +58,7 @@ fn a_close_ends_what_was_opened_before_it_and_not_what_has_its_number_now() {
     opened(&mut ledger, PID, 5, 10);
     // Closed at 20 and opened again at 30: the second one is drained first.
     opened(&mut ledger, PID, 5, 30);
-    closed(&mut ledger, PID, 5, 0, 20, 0);
+    closed(&mut ledger, PID, 5, 20);
     assert_eq!((open(&ledger, PID), sums(&ledger)), (vec![5], (2, 1, 1)));
     assert_eq!(ledger.open_descriptor(PID, 5), Some(30));
     assert_eq!(ledger.unknown_releases(), 0);
@@ -62,12 +67,12 @@ fn a_close_ends_what_was_opened_before_it_and_not_what_has_its_number_now() {
 #[test]
 fn what_may_not_have_been_open_is_no_unknown_release() {
     let mut ledger = Ledger::default();
-    closed(&mut ledger, PID, 5, 0, 10, PERHAPS);
+    closed_perhaps(&mut ledger, PID, 5, 10);
     assert_eq!(ledger.unknown_releases(), 0);
-    closed(&mut ledger, PID, 5, 0, 20, 0);
+    closed(&mut ledger, PID, 5, 20);
     assert_eq!(ledger.unknown_releases(), 1);
     opened(&mut ledger, PID, 5, 30);
-    closed(&mut ledger, PID, 5, 0, 40, PERHAPS);
+    closed_perhaps(&mut ledger, PID, 5, 40);
     assert_eq!((open(&ledger, PID), sums(&ledger)), (vec![], (1, 1, 0)));
 }
 
@@ -77,7 +82,7 @@ fn a_range_closes_what_it_covers_also_what_arrives_later() {
     for fd in 3..10 {
         opened(&mut ledger, PID, fd, fd);
     }
-    closed(&mut ledger, PID, 4, 3, 100, PERHAPS);
+    range_closed(&mut ledger, PID, 4, 6, 100);
     assert_eq!(open(&ledger, PID), [3, 7, 8, 9]);
     // Young when the range was closed, drained afterwards; and opened anew behind it.
     opened(&mut ledger, PID, 6, 50);
@@ -88,7 +93,7 @@ fn a_range_closes_what_it_covers_also_what_arrives_later() {
     opened(&mut ledger, PID, 6, 60);
     assert_eq!(open(&ledger, PID), [3, 5, 6, 7, 8, 9], "the range is no longer waited for");
     // To the end of all numbers.
-    closed(&mut ledger, PID, 3, u64::from(u32::MAX) - 2, 200, PERHAPS);
+    range_closed(&mut ledger, PID, 3, u32::MAX, 200);
     assert!(open(&ledger, PID).is_empty());
 }
 
@@ -104,7 +109,7 @@ fn a_fork_copies_descriptors_and_memory_each_for_itself() {
     assert_eq!((open(&ledger, CHILD), ledger.outstanding().count()), (vec![3, 4], 5));
     forked(&mut ledger, false, 21);
     assert_eq!((open(&ledger, CHILD), ledger.outstanding().count()), (vec![3, 4], 6));
-    closed(&mut ledger, CHILD, 3, 0, 30, 0);
+    closed(&mut ledger, CHILD, 3, 30);
     assert_eq!((open(&ledger, PID), open(&ledger, CHILD)), (vec![3, 4], vec![4]));
     // Young at the fork, drained after it; and one that a range had closed before.
     opened(&mut ledger, PID, 9, 15);
@@ -116,7 +121,7 @@ fn a_fork_copies_descriptors_and_memory_each_for_itself() {
 #[test]
 fn what_a_range_closed_before_a_fork_is_not_copied() {
     let mut ledger = Ledger::default();
-    closed(&mut ledger, PID, 3, 100, 20, PERHAPS);
+    range_closed(&mut ledger, PID, 3, 102, 20);
     forked(&mut ledger, true, 30);
     opened(&mut ledger, PID, 5, 10);
     opened(&mut ledger, PID, 6, 25);
@@ -149,11 +154,11 @@ fn what_was_found_open_is_closed_like_any_other() {
     assert_eq!(whose(Opener::Before).sort, Sort::Device);
     assert_eq!((whose(Opener::Unseen).sort, whose(Opener::Unseen).pid), (Sort::Pipe, PID));
     forked(&mut ledger, true, 10);
-    closed(&mut ledger, PID, 0, 0, 20, 0);
+    closed(&mut ledger, PID, 0, 20);
     assert_eq!((open(&ledger, PID), open(&ledger, CHILD)), (vec![1], vec![0, 1]));
     // Seen to be opened again: what was found is gone.
     opened(&mut ledger, PID, 1, 30);
     ledger.forgive_descriptors();
-    closed(&mut ledger, PID, 1, 0, 40, 0);
+    closed(&mut ledger, PID, 1, 40);
     assert_eq!((open(&ledger, PID), ledger.unknown_releases()), (vec![], 0));
 }

@@ -13,7 +13,6 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 use tracer_common::{
     kind::{Extent, Kind},
-    record::PERHAPS,
     stack::Digest,
     state::Died,
 };
@@ -82,15 +81,18 @@ impl Ledger {
             Event::Acquired { handle, block } => self.acquired(handle, block),
             Event::Released { handle, size, position, caller, resizing } => {
                 let taken = match handle.kind.extent() {
-                    Extent::Handle if handle.kind.is_descriptor() => {
-                        return self.closed(handle, size, position, caller == PERHAPS);
-                    }
                     Extent::Handle => self.released(handle, Held { position, thread: resizing }),
                     Extent::Range => self.unmapped(handle, size, position, caller),
                 };
                 if let Some(thread) = resizing {
                     self.pending.insert((handle.pid, thread), Pending { handle, taken });
                 }
+            }
+            Event::Closed { pid, fd, position, may_be_closed } => {
+                self.closed(pid, fd, position, may_be_closed);
+            }
+            Event::RangeClosed { pid, first, last, position } => {
+                self.closed_range(pid, first, last, position);
             }
             Event::Restored { handle, thread } => self.restored(handle, thread),
             Event::Retagged { handle, site, position } => self.retagged(&handle, site, position),

@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tracer_common::{
+    attach::ProbeNumber,
     kind::Kind,
-    object::{Object, TEXT},
+    object::{Object, ObjectId, TEXT},
     state::Key,
 };
 
@@ -113,7 +114,7 @@ impl Ledger {
     }
 
     /// The probe that a call site is of.
-    pub(super) fn probe_of(&self, site: u32) -> Option<u8> {
+    pub(super) fn probe_of(&self, site: u32) -> Option<ProbeNumber> {
         self.book.probe_of(site)
     }
 
@@ -122,37 +123,43 @@ impl Ledger {
         self.blocks.of_kind(Kind::Object)
     }
 
-    /// What is known of the objects that are there. `seen` is what the programs know; of what the ledger does not have
-    /// as an object (any more), `gone` is told. Objects of these sizes are told of even where they are not shown.
+    /// What is known of the objects that are there. `seen` is what the programs know, `asks` since when some are to be
+    /// released; `gone` is called with what the ledger does not have as an object (any more). Objects of these sizes are
+    /// listed even where they are not shown.
     pub fn objects(
         &self,
         seen: &[(Key, Object)],
+        asks: &Asks,
         sizes: &[u64],
         mut gone: impl FnMut(&Key, &Object),
     ) -> Objects {
-        let mut live: Vec<(Handle, Block, &Object)> = Vec::with_capacity(seen.len());
+        let mut live: Vec<Live<'_>> = Vec::with_capacity(seen.len());
         for (key, object) in seen {
             let [kind, ..] = key.kind.to_le_bytes();
             let Some(kind) = Kind::from_number(kind) else { continue };
             let handle = Handle { pid: Pid(key.pid), kind, value: key.handle };
             match self.blocks.get(&handle).filter(|block| block.site == object.site) {
-                Some(block) => live.push((handle, block, object)),
+                Some(block) => {
+                    let id = ObjectId { key: *key, time_ns: object.time_ns };
+                    let asked_ns = asks.get(&id).copied();
+                    live.push(Live { handle, block, object, asked_ns });
+                }
                 None => gone(key, object),
             }
         }
         let owned = owned(&live);
         let mut all = Objects::default();
-        live.sort_unstable_by_key(|(handle, _, object)| (object.site, object.time_ns, *handle));
+        live.sort_unstable_by_key(|one| (one.object.site, one.object.time_ns, one.handle));
         let mut shown = 0;
         let mut site = 0;
-        for (handle, block, object) in &live {
+        for Live { handle, block, object, asked_ns } in &live {
             let sums = all.sites.entry(object.site).or_insert_with(|| SiteObjects {
                 oldest_ns: object.time_ns,
                 ..SiteObjects::default()
             });
             let owner_of = owned.sums.get(handle).copied().unwrap_or_default();
             sums.known += 1;
-            sums.asked += u64::from(object.asked_ns != 0);
+            sums.asked += u64::from(asked_ns.is_some());
             sums.owned.merge(owner_of);
             if object.site != site {
                 (site, shown) = (object.site, 0);
@@ -162,7 +169,7 @@ impl Ledger {
                 all.shown.push(Shown {
                     handle: *handle,
                     block: *block,
-                    asked_ns: (object.asked_ns != 0).then_some(object.asked_ns),
+                    asked_ns: *asked_ns,
                     word: object.word,
                     owner: owned.owners.get(handle).copied(),
                     fd: u32::try_from(object.fd).ok(),
@@ -178,6 +185,17 @@ impl Ledger {
     }
 }
 
+/// Since when the release of objects has been asked for, `CLOCK_MONOTONIC`, nanoseconds.
+pub type Asks = HashMap<ObjectId, u64>;
+
+/// An object that the programs know and the ledger has.
+struct Live<'seen> {
+    handle: Handle,
+    block: Block,
+    object: &'seen Object,
+    asked_ns: Option<u64>,
+}
+
 /// Who owns whom.
 struct Owned {
     /// The owner's handle.
@@ -189,13 +207,13 @@ struct Owned {
 /// Owners in a row that are followed: deeper than any library goes.
 const GENERATIONS: usize = 8;
 
-fn owned(live: &[(Handle, Block, &Object)]) -> Owned {
+fn owned(live: &[Live<'_>]) -> Owned {
     let makings: HashMap<(Pid, u64), Handle> = live
         .iter()
-        .filter(|(_, _, object)| object.making != 0)
-        .map(|(handle, _, object)| ((handle.pid, object.making), *handle))
+        .filter(|one| one.object.making != 0)
+        .map(|one| ((one.handle.pid, one.object.making), one.handle))
         .collect();
-    let there: HashSet<Handle> = live.iter().map(|(handle, ..)| *handle).collect();
+    let there: HashSet<Handle> = live.iter().map(|one| one.handle).collect();
     let owner = |handle: &Handle, object: &Object| {
         let at = |kind| Handle { pid: handle.pid, kind, value: object.owner };
         let mut told = [Kind::Heap, Kind::Object].into_iter().map(at);
@@ -203,12 +221,10 @@ fn owned(live: &[(Handle, Block, &Object)]) -> Owned {
         let within = || makings.get(&(handle.pid, object.within)).copied();
         told.or_else(within).filter(|one| one != handle)
     };
-    let owners: HashMap<Handle, Handle> = live
-        .iter()
-        .filter_map(|(handle, _, object)| Some((*handle, owner(handle, object)?)))
-        .collect();
+    let owners: HashMap<Handle, Handle> =
+        live.iter().filter_map(|one| Some((one.handle, owner(&one.handle, one.object)?))).collect();
     let mut sums: HashMap<Handle, Sum> = HashMap::new();
-    for (handle, block, _) in live {
+    for Live { handle, block, .. } in live {
         let mut one = *handle;
         for _ in 0..GENERATIONS {
             let Some(above) = owners.get(&one).copied().filter(|above| above != handle) else {
@@ -248,7 +264,6 @@ mod tests {
         let key = Key { pid: PID.0, kind: Kind::Heap as u32, handle: value };
         let blank = Object {
             time_ns: value,
-            asked_ns: 0,
             word: 0,
             owner: 0,
             making: 0,
@@ -267,7 +282,7 @@ mod tests {
         ledger.apply(acquired(16, 1, 100));
         let mut gone = Vec::new();
         let seen = [object(8, 2), object(16, 2), object(24, 2)];
-        let all = ledger.objects(&seen, &[1], |key, _| gone.push(key.handle));
+        let all = ledger.objects(&seen, &Asks::new(), &[1], |key, _| gone.push(key.handle));
         assert_eq!((gone, all.shown.len()), (vec![16, 24], 1));
         assert_eq!(all.sites[&2].known, 1);
     }
@@ -283,14 +298,26 @@ mod tests {
         (seen[1].1.within, seen[2].1.within) = (50, 50);
         // Its owner was told.
         seen[3].1.owner = 24;
-        seen[1].1.asked_ns = 99;
+        let (key, asked) = seen[1];
+        let asks = Asks::from([(ObjectId { key, time_ns: asked.time_ns }, 99)]);
         seen[3].1.text[..2].copy_from_slice(b"in");
-        let all = ledger.objects(&seen, &[1], |key, _| panic!("{key:?}"));
+        let all = ledger.objects(&seen, &asks, &[1], |key, _| panic!("{key:?}"));
         assert_eq!(all.sites[&2].owned, Sum { count: 3, bytes: 282 });
         assert_eq!((all.sites[&3].owned.bytes, all.sites[&3].asked), (10, 1));
         let owners: Vec<Option<u64>> = all.shown.iter().map(|one| one.owner).collect();
         assert_eq!(owners, [None, Some(8), Some(8), Some(24)]);
         assert_eq!((all.shown[3].text.as_str(), all.shown[1].asked_ns), ("in", Some(99)));
+    }
+
+    #[test]
+    fn what_was_asked_for_an_earlier_object_at_the_address_does_not_reach_the_present_one() {
+        let mut ledger = Ledger::default();
+        ledger.apply(acquired(8, 2, 100));
+        let seen = [object(8, 2)];
+        let (key, present) = seen[0];
+        let earlier = Asks::from([(ObjectId { key, time_ns: present.time_ns - 1 }, 99)]);
+        let all = ledger.objects(&seen, &earlier, &[1], |_, _| {});
+        assert_eq!((all.sites[&2].asked, all.shown[0].asked_ns), (0, None));
     }
 
     #[test]
@@ -300,7 +327,7 @@ mod tests {
         ledger.apply(acquired(16, 2, 2));
         let mut seen = [object(8, 2), object(16, 2)];
         (seen[0].1.owner, seen[1].1.owner) = (16, 8);
-        let all = ledger.objects(&seen, &[1], |_, _| {});
+        let all = ledger.objects(&seen, &Asks::new(), &[1], |_, _| {});
         assert_eq!(all.sites[&2].owned.count, 2);
     }
 
@@ -310,10 +337,10 @@ mod tests {
         let many = SHOWN as u64 + 50;
         let seen: Vec<(Key, Object)> = (1..=many).map(|value| object(value * 8, 2)).rev().collect();
         (1..=many).for_each(|value| ledger.apply(acquired(value * 8, 2, 1)));
-        let all = ledger.objects(&seen, &[1], |_, _| {});
+        let all = ledger.objects(&seen, &Asks::new(), &[1], |_, _| {});
         assert_eq!((all.shown.len(), all.shown[0].handle.value), (SHOWN, 8));
         assert_eq!((all.others.len(), all.others[0].address), (50, (SHOWN as u64 + 1) * 8));
-        assert!(ledger.objects(&seen, &[2], |_, _| {}).others.is_empty());
+        assert!(ledger.objects(&seen, &Asks::new(), &[2], |_, _| {}).others.is_empty());
         assert_eq!((all.sites[&2].known, all.sites[&2].oldest_ns), (many, 8));
     }
 }

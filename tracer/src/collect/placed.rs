@@ -4,13 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tracer_common::{kind::Kind, object::Object, state::Key};
+use tracer_common::{attach::ProbeNumber, kind::Kind, object::Object, state::Key};
 
 use super::{collector::Collector, decode::Event, packed::TICK_BITS};
 use crate::target::memory::{Memories, Memory};
 
 /// How the memory of an object tells whether it is still there, by the number of the probe that saw it placed.
-pub type Signs = BTreeMap<u8, Sign>;
+pub type Signs = BTreeMap<ProbeNumber, Sign>;
 
 /// The same of one kind. Offsets are bytes from its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,6 @@ mod tests {
         let sign = Sign { number: (0, 2), mask: 0x2b, word: Some(8), owner: Some(16) };
         let object = Object {
             time_ns: 0,
-            asked_ns: 0,
             word: 7,
             owner: 11,
             making: 0,

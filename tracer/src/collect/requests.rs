@@ -2,6 +2,8 @@
 
 use std::{io, sync::mpsc::SyncSender};
 
+use tracer_common::attach::ProbeNumber;
+
 use super::{collector::Collector, placed::Signs, windows::Told};
 use crate::target::{Pid, mappings::FileId};
 
@@ -20,7 +22,7 @@ pub enum Request {
         /// All of them.
         files: Vec<FileId>,
         /// Number of probes, and their signs.
-        probed: (u8, Signs),
+        probed: (ProbeNumber, Signs),
         /// Is told.
         done: SyncSender<()>,
     },

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tracer_common::{descriptor::Sort, loss::Loss, stack::StackEnd};
+use tracer_common::{attach::ProbeNumber, descriptor::Sort, loss::Loss, stack::StackEnd};
 
 use super::{
     ages::add_ages,
@@ -74,7 +74,7 @@ pub struct SiteFigures {
     /// Its target; `None` for the unknown call site.
     pub pid: Option<Pid>,
     /// Number of the probe; `None` for the unknown call site.
-    pub probe: Option<u8>,
+    pub probe: Option<ProbeNumber>,
     /// What descriptors lead to that are opened there.
     pub sort: Sort,
     /// What a function that makes objects of two kinds made: 0 or 1.

@@ -6,6 +6,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use tracer_common::{
+    attach::ProbeNumber,
     descriptor::{Opener, Sort},
     limits,
     stack::StackEnd,
@@ -316,7 +317,7 @@ impl Book {
     }
 
     /// Number of the probe that a call site is of.
-    pub(super) fn probe_of(&self, site: u32) -> Option<u8> {
+    pub(super) fn probe_of(&self, site: u32) -> Option<ProbeNumber> {
         self.sites.get(site as usize)?.as_ref().map(|site| site.probe)
     }
 

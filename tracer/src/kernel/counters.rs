@@ -1,7 +1,7 @@
 //! What the programs count, and the kernel of them: losses, hits, system calls.
 
 use aya::maps::{MapData, PerCpuArray};
-use tracer_common::loss::Loss;
+use tracer_common::{attach::ProbeNumber, loss::Loss};
 
 use super::tables::Tables;
 
@@ -16,7 +16,7 @@ impl Tables {
     }
 
     /// Hits and failed acquisitions of the probe with this number.
-    pub fn hits(&self, probe: u8) -> (u64, u64) {
+    pub fn hits(&self, probe: ProbeNumber) -> (u64, u64) {
         (self.total(&self.hits, u32::from(probe)), self.total(&self.failed, u32::from(probe)))
     }
 

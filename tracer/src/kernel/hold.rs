@@ -15,7 +15,10 @@ use aya::{
     maps::Array,
     programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
-use tracer_common::{attach::Cookie, object::Function};
+use tracer_common::{
+    attach::{Cookie, ProbeNumber},
+    object::Function,
+};
 
 use super::{
     multi::Multi,
@@ -93,7 +96,7 @@ impl Programs {
     }
 
     /// Tells the programs what the function of a probe does to objects of its library.
-    pub fn describe(&mut self, probe: u8, function: Function) -> Result<(), Failed> {
+    pub fn describe(&mut self, probe: ProbeNumber, function: Function) -> Result<(), Failed> {
         let missing = Failed::Missing { name: OBJECT_FUNCTIONS };
         let Some(map) = self.ebpf.map_mut(OBJECT_FUNCTIONS) else { return Err(missing) };
         let mut functions: Array<_, Plain<Function>> = map.try_into().map_err(|_wrong| missing)?;
@@ -119,6 +122,31 @@ impl Programs {
         // One by one: so it is known which of them is refused.
         let alone = |point| self.attach_group(program, pid, path, std::slice::from_ref(point));
         points.iter().map(alone).collect()
+    }
+
+    /// Takes out the probes that `is_meant` names, of the process `pid` or of every process. The other points of a link
+    /// that has some of them are attached again; an error says that some could not be.
+    pub fn detach(
+        &mut self,
+        pid: Option<NonZeroU32>,
+        is_meant: impl Fn(ProbeNumber) -> bool,
+    ) -> Result<(), Failed> {
+        let meant = |point: &Point| is_meant(point.cookie.probe());
+        let mut outcome = Ok(());
+        for mut group in std::mem::take(&mut self.groups) {
+            if group.pid != pid || !group.points.iter().any(meant) {
+                self.groups.push(group);
+                continue;
+            }
+            group.points.retain(|point| !meant(point));
+            if !group.points.is_empty() {
+                // First, or hits would be seen twice.
+                group.grips.clear();
+                let Group { program, pid, path, points, .. } = &group;
+                outcome = outcome.and(self.attach_group(*program, *pid, path, points));
+            }
+        }
+        outcome
     }
 
     fn attach_group(

@@ -203,6 +203,7 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
         .map_max_entries(tables::YOUNG, tables::young_entries(means))
         .map_max_entries(tables::OBJECTS, if objects { limits::OBJECTS } else { 1 })
+        .map_max_entries(tables::ASKS, if objects { limits::ASKS } else { 1 })
         .map_max_entries(tables::CONNECTIONS, if descriptors { limits::CONNECTIONS } else { 1 })
         .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .override_global("LAYOUT", &layout, true)

@@ -13,7 +13,7 @@ use aya::{
 };
 use tracer_common::{
     limits,
-    object::Object,
+    object::{Object, ObjectId},
     record::Change,
     remembered::Remembered,
     state::{
@@ -32,7 +32,7 @@ use super::{
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 25] = [
+pub(super) const NAMES: [&str; 26] = [
     SWITCH,
     TARGETS,
     BLANK_PROCESS,
@@ -43,6 +43,7 @@ pub(super) const NAMES: [&str; 25] = [
     CONNECTIONS,
     FREE_CONNECTIONS,
     OBJECTS,
+    ASKS,
     OBJECT_FUNCTIONS,
     RECORDS,
     UNWIND_PAGES,
@@ -68,6 +69,7 @@ const DIED: &str = "DIED";
 const FREE_SITES: &str = "FREE_SITES";
 pub(super) const CONNECTIONS: &str = "CONNECTIONS";
 pub(super) const OBJECTS: &str = "OBJECTS";
+pub(super) const ASKS: &str = "ASKS";
 pub(super) const OBJECT_FUNCTIONS: &str = "OBJECT_FUNCTIONS";
 const FREE_CONNECTIONS: &str = "FREE_CONNECTIONS";
 const RECORDS: &str = "RECORDS";
@@ -139,6 +141,8 @@ pub struct Tables {
     free_connections: Queue<MapData, u32>,
     pub(super) objects: MapData,
     pub(super) object_room: batch::Room<Key, Object>,
+    pub(super) asks: MapData,
+    pub(super) ask_room: batch::Room<ObjectId, u64>,
     records: RingBuf<MapData>,
     unwind_pages: Array<MapData, Plain<Page>>,
     rules: Array<MapData, Plain<Rule>>,
@@ -187,6 +191,8 @@ impl Tables {
             free_connections: map(FREE_CONNECTIONS)?.try_into().map_err(wrong(FREE_CONNECTIONS))?,
             objects: data(map(OBJECTS)?, OBJECTS)?,
             object_room: batch::Room::new(BATCH),
+            asks: data(map(ASKS)?, ASKS)?,
+            ask_room: batch::Room::new(BATCH),
             records: map(RECORDS)?.try_into().map_err(wrong(RECORDS))?,
             unwind_pages: map(UNWIND_PAGES)?.try_into().map_err(wrong(UNWIND_PAGES))?,
             rules: map(RULES)?.try_into().map_err(wrong(RULES))?,

@@ -2,7 +2,10 @@
 
 use std::{io, os::fd::AsFd as _};
 
-use tracer_common::{object::Object, state::Key};
+use tracer_common::{
+    object::{Object, ObjectId},
+    state::Key,
+};
 
 use super::{batch, tables::Tables};
 
@@ -11,6 +14,22 @@ impl Tables {
     pub fn objects(&mut self, seen: &mut Vec<(Key, Object)>) -> io::Result<()> {
         let _guard = self.undisturbed();
         batch::read_all(self.objects.fd().as_fd(), &mut self.object_room, seen)
+    }
+
+    /// The objects whose release was asked for, and since when (`CLOCK_MONOTONIC`, nanoseconds).
+    pub fn asks(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
+        let _guard = self.undisturbed();
+        let mut asks = Vec::new();
+        batch::read_all(self.asks.fd().as_fd(), &mut self.ask_room, &mut asks)?;
+        Ok(asks)
+    }
+
+    /// Forgets that the release of an object was asked for, which is no more.
+    pub fn forget_ask(&self, id: &ObjectId) {
+        let map = self.asks.fd().as_fd();
+        if let Err(error) = batch::remove_if(map, id, |_: &u64| true) {
+            log::warn!("could not forget the request to release an object: {error}");
+        }
     }
 
     /// Forgets the object that was made at this time (`CLOCK_MONOTONIC`, nanoseconds); whether it was still there, and
