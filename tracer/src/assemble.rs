@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use tracer_common::{kind::Kind, stack::StackEnd};
+use tracer_common::{attach::ProbeNumber, kind::Kind, stack::StackEnd};
 
 use crate::{
     analyze::{
@@ -56,7 +56,9 @@ pub struct Scene {
     /// Every probe, by number and place; those without a number at the end.
     pub probes: Vec<Probe>,
     /// Probes that the kernel refused, by number, with its reason.
-    pub refused: BTreeMap<u8, String>,
+    pub refused: BTreeMap<ProbeNumber, String>,
+    /// What is not traced because some of its releases cannot be seen, in sentences.
+    pub untraced: Vec<String>,
     /// The allocators of each target.
     pub allocators: BTreeMap<Pid, Vec<Allocator>>,
     /// When tracing began, RFC 3339.
@@ -130,11 +132,13 @@ impl Assembly {
     pub fn probed(
         &mut self,
         probes: Vec<Probe>,
-        refused: BTreeMap<u8, String>,
+        refused: BTreeMap<ProbeNumber, String>,
+        untraced: Vec<String>,
         allocators: BTreeMap<Pid, Vec<Allocator>>,
     ) {
         self.scene.probes = probes;
         self.scene.refused = refused;
+        self.scene.untraced = untraced;
         self.scene.allocators = allocators;
     }
 
@@ -211,7 +215,7 @@ impl Assembly {
         self.probe(site.probe).map_or(unknown, |probe| probe.function.kind).into()
     }
 
-    fn probe(&self, number: Option<u8>) -> Option<&Probe> {
+    fn probe(&self, number: Option<ProbeNumber>) -> Option<&Probe> {
         self.scene.probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
     }
 
@@ -298,7 +302,8 @@ impl Assembly {
 
     /// What a reader must know to trust the figures.
     fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
-        let mut warnings = self.scene.faults.clone();
+        let mut warnings = self.scene.untraced.clone();
+        warnings.extend(self.scene.faults.iter().cloned());
         if self.scene.light.is_some() {
             warnings.extend(light::warnings());
             return warnings;

@@ -122,6 +122,14 @@ pub enum Failure {
         /// The id.
         pid: u32,
     },
+    /// Nothing that it calls can be probed, or not without inventing leaks.
+    #[error("could not attach to process `{pid}`: {}", printable(.why))]
+    NothingProbed {
+        /// The id.
+        pid: u32,
+        /// Why, never empty.
+        why: String,
+    },
     /// A 32-bit target.
     #[error("could not trace `{}` (process {pid}): it is a 32-bit program", printable(.exe))]
     ThirtyTwoBit {

@@ -52,6 +52,9 @@ impl Failure {
             Self::Ended { .. } => "start it under leaktrace to see it from its first instruction: \
                                    leaktrace -- CMD ARGS"
                 .to_owned(),
+            Self::NothingProbed { .. } => "name other functions with --alloc FUNC:size@0 --free FUNC, or \
+                                           trace descriptors alone: --kind fd,socket"
+                .to_owned(),
             Self::ThirtyTwoBit { .. } => "trace a 64-bit build of it".to_owned(),
             Self::NoAllocator { stripped: true, .. } => {
                 "keep the symbols (build without -s, do not strip), or name the functions' addresses \

@@ -42,6 +42,11 @@ impl Function {
         self.object.as_ref().is_some_and(|of| of.function.does == MAKE_UNTOLD)
     }
 
+    /// Whether it only says something of an object: it acquires nothing.
+    pub fn is_note(&self) -> bool {
+        self.shape == Shape::Note
+    }
+
     /// The arguments that its programs look at.
     pub(super) fn uses(&self) -> Vec<u8> {
         match &self.object {

@@ -5,10 +5,10 @@
 
 use std::collections::HashSet;
 
-use tracer_common::descriptor::FIRST;
+use tracer_common::{attach::ProbeNumber, limits::PROBES};
 
 use super::{
-    Absent, Function, Object, Outcome, Probe, Why, catalog,
+    Absent, Function, Object, Outcome, Probe, Role, Why, catalog,
     object::{Body, Functions, Target},
     place, returns,
 };
@@ -17,13 +17,13 @@ use super::{
 const FORWARDER_BYTES: usize = 256;
 
 /// A probe for each function that is `wanted`, given the names of those that the object defines, and its build id; numbered
-/// from `first`; those that are the same code as an earlier one become its aliases, those that pass everything on to another
+/// from `first`, releases first; those that are the same code as an earlier one become its aliases, those that pass everything on to another
 /// are not probed. Only what has a place has a number of its own. `without` says why no function may have a return probe,
 /// if so.
 pub fn locate(
     object: &Object<'_>,
     wanted: impl FnOnce(&[&str], Option<&[u8]>) -> Vec<Function>,
-    first: u8,
+    first: ProbeNumber,
     without: Option<Why>,
 ) -> Vec<Probe> {
     let parsed = Functions::parse(object.bytes);
@@ -35,7 +35,6 @@ pub fn locate(
     let allocator = functions.iter().filter(|one| one.object.is_none());
     let known = Known::of(allocator.filter_map(|one| Some((one, found(one).ok()?))));
     let mut probes: Vec<Probe> = Vec::new();
-    let mut next = first;
     for function in &functions {
         let mut function = function.clone();
         let mut outcome = Outcome::None;
@@ -63,21 +62,30 @@ pub fn locate(
             earlier.aliases.push(function.name);
             continue;
         }
-        let (number, place) = match place {
-            Ok(_) if next == FIRST => {
-                (0, Err(Absent::Refused("all numbers of probes are taken".to_owned())))
-            }
-            Ok(place) => {
-                next += 1;
-                (next - 1, Ok(place))
-            }
-            absent => (0, absent),
-        };
         let object =
             (!matches!(place, Err(Absent::Missing))).then(|| (object.file, object.path.clone()));
-        probes.push(Probe { number, function, aliases: Vec::new(), object, place, outcome });
+        let aliases = Vec::new();
+        probes.push(Probe { number: 0, function, aliases, object, place, outcome });
     }
+    number(&mut probes, first);
     probes
+}
+
+/// Numbers the probes that have a place. When numbers run out, what acquires is left out before what releases.
+fn number(probes: &mut [Probe], first: ProbeNumber) {
+    let mut next = first;
+    for role in Role::ALL {
+        let of_role = |probe: &&mut Probe| Role::of(&probe.function) == role;
+        for probe in probes.iter_mut().filter(of_role).filter(|probe| probe.place.is_ok()) {
+            if u32::from(next) < PROBES {
+                probe.number = next;
+                next += 1;
+            } else {
+                let why = format!("{PROBES} functions are probed already, which is the maximum");
+                probe.place = Err(Absent::Refused(why));
+            }
+        }
+    }
 }
 
 /// The functions of one object that may be probed, to tell what others lead to.
@@ -189,9 +197,11 @@ mod tests {
         for name in ["reallocarray", "munmap", "mremap", "mmap", "valloc", "pvalloc"] {
             assert!(on(name).is_some(), "{name}");
         }
-        let numbers: Vec<u8> =
+        let mut numbers: Vec<ProbeNumber> =
             probes.iter().filter(|probe| probe.place.is_ok()).map(|probe| probe.number).collect();
-        assert_eq!(numbers, (10..10 + u8::try_from(numbers.len()).unwrap()).collect::<Vec<_>>());
+        numbers.sort_unstable();
+        let count = ProbeNumber::try_from(numbers.len()).unwrap();
+        assert_eq!(numbers, (10..10 + count).collect::<Vec<_>>());
     }
 
     #[test]
@@ -221,8 +231,11 @@ mod tests {
     fn numbers_that_run_out_are_said() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, |_, _| LIBC.to_vec(), FIRST - 1, None);
-        assert_eq!(probes.iter().filter(|probe| probe.place.is_ok()).count(), 1);
+        let first = ProbeNumber::try_from(PROBES).unwrap() - 1;
+        let probes = locate(&object, |_, _| LIBC.to_vec(), first, None);
+        let on: Vec<_> = probes.iter().filter(|probe| probe.place.is_ok()).collect();
+        assert_eq!(on.len(), 1);
+        assert_eq!(on[0].function.name, "free", "releases come first");
         assert!(probes.iter().any(|probe| matches!(probe.place, Err(Absent::Refused(_)))));
     }
 

@@ -12,17 +12,19 @@ mod object;
 mod order;
 mod place;
 mod returns;
+mod role;
 pub mod wish;
 
 use std::{borrow::Cow, path::PathBuf};
 
-use tracer_common::attach::Cookie;
+use tracer_common::attach::{Cookie, ProbeNumber};
 
 pub use catalog::Function;
 pub use locate::locate;
 pub use object::Object;
 pub use place::Place;
 pub use returns::End;
+pub use role::Role;
 
 use crate::target::mappings::FileId;
 
@@ -30,7 +32,7 @@ use crate::target::mappings::FileId;
 #[derive(Clone, Debug)]
 pub struct Probe {
     /// Its number: in attach cookies, in hits, in stacks. Of those with a place only.
-    pub number: u8,
+    pub number: ProbeNumber,
     /// The function.
     pub function: Function,
     /// Names of other functions that are the same code.
@@ -77,6 +79,8 @@ pub enum Absent {
     Forwards,
     /// It is there, but must not or cannot be probed.
     Refused(String),
+    /// Its kind was not asked for.
+    NotAsked,
 }
 
 impl Why {

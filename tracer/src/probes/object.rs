@@ -15,7 +15,7 @@ use object::{
     elf::{self, Rela64},
 };
 
-use super::{Absent, extents::Extents, returns::RETURN_FIRST_ARGUMENT};
+use super::{Absent, extents::Extents, place::is_replaced_by_call, returns::RETURN_FIRST_ARGUMENT};
 use crate::target::mappings::FileId;
 
 /// Code bytes of a function looked at when its symbol has no size.
@@ -84,6 +84,12 @@ impl<'data> Functions<'data> {
         (body.code.len() as u64 == end - start).then_some(body)
     }
 
+    /// Whether a function is known to begin there, by its symbol or by unwind information.
+    fn begins_function(&self, address: u64) -> bool {
+        self.whole(address).is_some_and(|body| body.address == address)
+            || self.defined.values().any(|(start, _)| *start == address)
+    }
+
     /// Names of all functions it defines.
     pub(super) fn names(&self) -> impl Iterator<Item = &'data str> {
         self.defined.keys().copied()
@@ -100,7 +106,13 @@ impl<'data> Functions<'data> {
         if let Some(digits) = name.strip_prefix("0x") {
             let address = u64::from_str_radix(digits, 16).ok().ok_or(Absent::Missing)?;
             let size = self.defined.values().find(|(start, _)| *start == address);
-            return self.code_at(address, size.map_or(0, |(_, size)| *size)).ok_or(Absent::Missing);
+            let body = self.code_at(address, size.map_or(0, |(_, size)| *size));
+            let body = body.ok_or(Absent::Missing)?;
+            if is_replaced_by_call(body.code) && !self.begins_function(address) {
+                let why = "a probe on a nop of 5 or 10 bytes behind a function's entry can overwrite data of the function";
+                return Err(Absent::Refused(why.to_owned()));
+            }
+            return Ok(body);
         }
         let (address, size) = *self.defined.get(name).ok_or(Absent::Missing)?;
         self.code_at(address, size).ok_or_else(hidden)

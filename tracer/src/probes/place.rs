@@ -113,12 +113,26 @@ pub(super) fn choose_deeper(code: &[u8], offset: u64, arguments: &[u8]) -> Optio
     None
 }
 
-/// Whether the kernel emulates the instruction instead of stepping it.
+/// Whether the kernel emulates the instruction instead of stepping it, and nothing worse.
+///
+/// Of the `nop`s, only the one of a single byte: Linux 6.18 and newer replace one of 5 bytes (7.1: 10 bytes, too) under a
+/// probe by a `call`, which writes a return address below the stack pointer. Until the fix of 2026-07 (554ba38456da) that
+/// was into the red zone. At a function's entry nothing is kept there; behind it something may be.
 fn is_emulated(instruction: &Instruction) -> bool {
-    matches!(
-        instruction.code(),
-        Code::Push_r64 | Code::Nopd | Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Call_rel32_64
-    ) || (instruction.is_jcc_short_or_near() && instruction.len() >= 2)
+    let single_byte_nop = instruction.code() == Code::Nopd && instruction.len() == 1;
+    single_byte_nop
+        || matches!(
+            instruction.code(),
+            Code::Push_r64 | Code::Jmp_rel8_64 | Code::Jmp_rel32_64 | Code::Call_rel32_64
+        )
+        || (instruction.is_jcc_short_or_near() && instruction.len() >= 2)
+}
+
+/// Whether a probe on this code would have the kernel write below the stack pointer: it begins with a `nop` of 5 or 10
+/// bytes. See [`is_emulated`].
+pub(super) fn is_replaced_by_call(code: &[u8]) -> bool {
+    let instruction = Decoder::new(64, code, DecoderOptions::NONE).decode();
+    instruction.mnemonic() == Mnemonic::Nop && matches!(instruction.len(), 5 | 10)
 }
 
 /// The registers that arguments are in.
@@ -213,6 +227,31 @@ mod tests {
     fn a_place_that_is_jumped_back_to_is_not_taken() {
         // test rdi, rdi; push rbp; jmp back to the push
         check(&[0x48, 0x85, 0xff, 0x55, 0xeb, 0xfd], Shape::Release, [0, 0, 0], (0, false));
+    }
+
+    /// `nop dword [rax+rax]`, and the one of 10 bytes.
+    const LONG_NOPS: [&[u8]; 2] = [
+        &[0x0f, 0x1f, 0x44, 0x00, 0x00],
+        &[0x66, 0x2e, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x02, 0x00, 0x00],
+    ];
+
+    #[test]
+    fn a_long_nop_is_never_taken_behind_the_entry() {
+        for nop in LONG_NOPS {
+            // test rdi, rdi; nop; ret
+            let alone = [&[0x48, 0x85, 0xff], nop, &[0xc3]].concat();
+            check(&alone, Shape::Release, [0, 0, 0], (0, false));
+            assert_eq!(choose_deeper(&alone, 0, &[0]), None);
+            // A push behind it is taken.
+            let then_push = [&[0x48, 0x85, 0xff], nop, &[0x55]].concat();
+            check(&then_push, Shape::Release, [0, 0, 0], (3 + nop.len() as u64, true));
+            assert!(is_replaced_by_call(nop));
+        }
+        // A nop of one byte stays one.
+        check(&[0x48, 0x85, 0xff, 0x90], Shape::Release, [0, 0, 0], (3, true));
+        for other in [&[0x90_u8][..], &[0x66, 0x90], &[0x0f, 0x1f, 0x00], &[0x55], &[]] {
+            assert!(!is_replaced_by_call(other), "{other:x?}");
+        }
     }
 
     #[test]

@@ -10,11 +10,12 @@ use std::{
     path::Path,
 };
 
-use tracer_common::kind::Kind;
+use tracer_common::{attach::ProbeNumber, kind::Kind};
 
 use super::{
     libraries::{describe, of_objects, signs},
     means,
+    pairs::Group,
     points::Points,
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     kernel::{Failed, Means, Point, Programs},
     packs::Pack,
     probes::{
-        Absent, Function, Object, Probe, Why,
+        Absent, Function, Object, Probe, Role, Why,
         allocator::{Allocator, Source, Survey, Surveyor},
         catalog, locate,
         wish::Wish,
@@ -42,7 +43,11 @@ pub(super) struct Attached {
     /// Every probe that was located, one per function and object.
     probes: Vec<Probe>,
     /// Why the kernel refused some, by number.
-    refused: BTreeMap<u8, String>,
+    refused: BTreeMap<ProbeNumber, String>,
+    /// What is not recorded, and why: some of its releases are not probed.
+    closed: BTreeMap<(Option<Pid>, Group), String>,
+    /// Why files that may hold an allocator could not be read.
+    unreadable: Vec<String>,
     /// Probes by object, as indices into `probes`.
     objects: BTreeMap<FileId, Vec<usize>>,
     /// What has been tried: a probe on an object is put on once per target, or once for all.
@@ -61,7 +66,7 @@ pub(super) struct Attached {
     without: Option<Why>,
     /// Return instructions that are probed: functions may share them.
     returns: BTreeSet<(Option<Pid>, Option<FileId>, u64)>,
-    next: u8,
+    next: ProbeNumber,
     /// Of how many probes the programs know what they do to objects.
     described: usize,
 }
@@ -72,7 +77,9 @@ pub(super) struct Listing {
     /// Every probe, and the functions that no object has.
     pub(super) probes: Vec<Probe>,
     /// Why the kernel refused some, by number.
-    pub(super) refused: BTreeMap<u8, String>,
+    pub(super) refused: BTreeMap<ProbeNumber, String>,
+    /// What is not traced, and why, in sentences.
+    pub(super) warnings: Vec<String>,
     /// The allocators of each target.
     pub(super) allocators: BTreeMap<Pid, Vec<Allocator>>,
 }
@@ -85,6 +92,8 @@ impl Attached {
         Self {
             probes: Vec::new(),
             refused: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            unreadable: Vec::new(),
             objects: BTreeMap::new(),
             tried: BTreeSet::new(),
             allocators: BTreeMap::new(),
@@ -129,14 +138,16 @@ impl Attached {
         let (files, _) = self.locate_new(pid, &survey);
         describe(programs, &self.probes, &mut self.described)?;
         self.check_wishes(pid)?;
-        if !self.put_on_all(programs, pid, &survey).is_empty() {
+        let other_kinds = self.kinds.iter().any(|kind| kind.is_descriptor());
+        if !self.put_on_all(programs, pid, &survey).is_empty() || other_kinds {
             return Ok(files);
         }
-        let why = self.refused.values().next().cloned().unwrap_or_default();
         if !Path::new(&pid.proc_path("maps")).exists() {
             return Err(Failure::Ended { pid: pid.0 }.into());
         }
-        anyhow::bail!("could not attach to process {pid}: {why}")
+        let why = self.warnings().into_iter().chain(self.refused.values().cloned()).next();
+        let why = why.unwrap_or_else(|| "none of its functions can be probed".to_owned());
+        Err(Failure::NothingProbed { pid: pid.0, why }.into())
     }
 
     /// Looks again at what a target has mapped, tells which files are its allocators if any is new or the
@@ -192,11 +203,16 @@ impl Attached {
             }
         }
         probes.sort_by_key(|probe| probe.place == Err(Absent::Missing));
-        Listing { probes, refused: self.refused.clone(), allocators: self.allocators.clone() }
+        Listing {
+            probes,
+            refused: self.refused.clone(),
+            warnings: self.warnings(),
+            allocators: self.allocators.clone(),
+        }
     }
 
     /// Number of numbers given to probes, and what some of them know of objects that are placed.
-    pub(super) fn probed(&self) -> (u8, Signs) {
+    pub(super) fn probed(&self) -> (ProbeNumber, Signs) {
         (self.next, signs(&self.probes))
     }
 
@@ -231,19 +247,105 @@ impl Attached {
         (!self.everywhere).then_some(pid)
     }
 
-    /// Puts on what is located and not on. Returns the file names of objects where that was done.
+    /// Puts on what is located and not on: releases before what acquires, which stays off where a release cannot be
+    /// seen. Returns the file names of objects where that was done.
     fn put_on_all(&mut self, programs: &mut Programs, pid: Pid, survey: &Survey) -> Vec<String> {
-        let mut probed = Vec::new();
+        let mut all: Vec<(usize, &Source)> = Vec::new();
         for source in &survey.sources {
-            let places = self.objects.get(&source.file).cloned().unwrap_or_default();
-            let fresh: Vec<usize> =
-                places.into_iter().filter(|index| self.is_to_be_put_on(pid, *index)).collect();
-            if self.put_on(programs, pid, &fresh, &source.open) {
-                let path = source.path.to_string_lossy();
-                probed.push(file_name(&path).to_owned());
+            let places = self.objects.get(&source.file).into_iter().flatten();
+            all.extend(places.map(|index| (*index, source)));
+        }
+        let indices: Vec<usize> = all.iter().map(|(index, _)| *index).collect();
+        self.close_what_cannot_be_probed(pid, &indices);
+        all.retain(|(index, _)| self.is_to_be_put_on(pid, *index));
+        let mut on = BTreeSet::new();
+        for role in Role::ALL {
+            for source in &survey.sources {
+                let mut fresh: Vec<usize> = all
+                    .iter()
+                    .filter(|(_, of)| of.file == source.file)
+                    .map(|(at, _)| *at)
+                    .collect();
+                fresh.retain(|index| self.may_be_put_on(pid, *index, role));
+                on.extend(self.put_on(programs, pid, &fresh, &source.open));
             }
         }
+        self.withdraw_closed(programs, pid, &mut on);
+        let file = |index: &usize| self.probes.get(*index)?.object.as_ref();
+        let mut probed: Vec<String> = on
+            .iter()
+            .filter_map(file)
+            .map(|(_, path)| file_name(&path.to_string_lossy()).to_owned())
+            .collect();
+        probed.dedup();
         probed
+    }
+
+    /// Closes the groups of probes that lack one which they need, as far as that is known before anything is attached.
+    fn close_what_cannot_be_probed(&mut self, pid: Pid, indices: &[usize]) {
+        for index in indices {
+            let Some(probe) = self.probes.get(*index) else { continue };
+            if let Err(Absent::Refused(why)) = &probe.place {
+                let why = why.clone();
+                self.close(pid, *index, &why);
+            }
+        }
+    }
+
+    /// This probe is not on: what it would release must not be recorded.
+    fn close(&mut self, pid: Pid, index: usize, why: &str) {
+        let Some(probe) = self.probes.get(index).filter(|probe| probe.function.is_needed()) else {
+            return;
+        };
+        let Some(group) = Group::of(probe, &self.wishes) else { return };
+        let path = probe.object.as_ref().map(|(_, path)| path.to_string_lossy());
+        let path = path.as_deref().unwrap_or("?");
+        let (what, name, file) = (group.what(path), &probe.function.name, file_name(path));
+        let sentence = format!("{what} is not traced: `{name}` of {file} cannot be probed: {why}");
+        self.closed.entry((self.scope(pid), group)).or_insert(sentence);
+    }
+
+    /// Why a probe must not be on in a target, if so.
+    fn closed_by(&self, pid: Pid, probe: &Probe) -> Option<&String> {
+        let group = Group::of(probe, &self.wishes)?;
+        let scope = self.scope(pid);
+        let closed = self.closed.iter().filter(|((of, _), _)| *of == scope);
+        closed.into_iter().find(|((_, other), _)| group.depends_on(other)).map(|(_, why)| why)
+    }
+
+    fn may_be_put_on(&self, pid: Pid, index: usize, role: Role) -> bool {
+        self.probes.get(index).is_some_and(|probe| {
+            Role::of(&probe.function) == role && self.closed_by(pid, probe).is_none()
+        })
+    }
+
+    /// Takes out what was put on before another probe of its group was refused.
+    fn withdraw_closed(&mut self, programs: &mut Programs, pid: Pid, on: &mut BTreeSet<usize>) {
+        let mut withdrawn: BTreeMap<ProbeNumber, String> = BTreeMap::new();
+        for (index, probe) in self.probes.iter().enumerate() {
+            if let Some(why) = self.closed_by(pid, probe)
+                && probe.place.is_ok()
+            {
+                withdrawn.insert(probe.number, why.clone());
+                on.remove(&index);
+            }
+        }
+        if withdrawn.is_empty() {
+            return;
+        }
+        let process = self.scope(pid).and_then(|pid| NonZeroU32::new(pid.0));
+        if let Err(error) = programs.detach(process, |probe| withdrawn.contains_key(&probe)) {
+            log::warn!("some probes of process {pid} could not be put back: {error}");
+        }
+        for (number, why) in withdrawn {
+            self.refused.entry(number).or_insert(why);
+        }
+    }
+
+    /// What is not traced, and why.
+    fn warnings(&self) -> Vec<String> {
+        let closed: BTreeSet<&String> = self.closed.values().collect();
+        closed.into_iter().chain(&self.unreadable).cloned().collect()
     }
 
     /// Whether a probe is to be put on a target, and that was not tried before. Memory that `malloc` maps is
@@ -254,20 +356,20 @@ impl Attached {
             return false;
         };
         if probe.function.kind != Kind::Heap && !self.kinds.contains(&probe.function.kind) {
-            probe.place = Err(Absent::Refused("not of the kinds asked for".to_owned()));
+            probe.place = Err(Absent::NotAsked);
             return false;
         }
         self.tried.insert((scope, index))
     }
 
-    /// Puts probes of one object on a target, outcomes before entries. Returns whether any is on.
+    /// Puts probes of one object on a target, outcomes before entries. Returns those that are on.
     fn put_on(
         &mut self,
         programs: &mut Programs,
         pid: Pid,
         indices: &[usize],
         path: &Path,
-    ) -> bool {
+    ) -> Vec<usize> {
         let scope = self.scope(pid);
         let mut points = Points::default();
         for index in indices {
@@ -278,20 +380,27 @@ impl Attached {
         }
         let process = scope.and_then(|pid| NonZeroU32::new(pid.0));
         let mut refused = BTreeMap::new();
-        let mut on = false;
         for (program, mut points) in points.in_order() {
             // Where the end of a call cannot be seen, its beginning is not looked at.
             points.retain(|(number, _)| !refused.contains_key(number));
-            let (numbers, points): (Vec<u8>, Vec<Point>) = points.into_iter().unzip();
+            let (numbers, points): (Vec<ProbeNumber>, Vec<Point>) = points.into_iter().unzip();
             let outcomes = programs.attach(program, process, path, &points);
             for (number, outcome) in numbers.into_iter().zip(outcomes) {
-                on |= outcome.is_ok();
                 if let Err(failed) = outcome {
                     refused.insert(number, reason(&failed));
                 }
             }
         }
-        // Not a warning: the report says it, and a target that has ended refuses all.
+        let (off, on): (Vec<usize>, Vec<usize>) = indices.iter().partition(|index| {
+            self.probes.get(**index).is_none_or(|probe| refused.contains_key(&probe.number))
+        });
+        // A target that has ended refuses all: that says nothing of its functions.
+        let ended = !Path::new(&pid.proc_path("maps")).exists();
+        for index in off.iter().filter(|_| !ended) {
+            let why = self.probes.get(*index).and_then(|probe| refused.get(&probe.number)).cloned();
+            self.close(pid, *index, &why.unwrap_or_default());
+        }
+        // Not a warning: the report says it.
         for (number, why) in &refused {
             log::info!("could not attach probe {number}: {why}");
         }
@@ -306,7 +415,12 @@ impl Attached {
         if source.is_allocator() || !source.libraries.is_empty() || !wished.is_empty() {
             match std::fs::read(&source.open) {
                 Ok(bytes) => self.locate(source, wished, &bytes),
-                Err(error) => log::warn!("could not read `{}`: {error}", source.path.display()),
+                Err(error) => {
+                    let path = source.path.display();
+                    self.unreadable.push(format!(
+                        "functions of `{path}` are not traced: it cannot be read: {error}"
+                    ));
+                }
             }
         }
         let places: Vec<usize> = (first..self.probes.len()).collect();
@@ -349,8 +463,16 @@ impl Attached {
     }
 }
 
-/// The kernel's own words.
+/// `ENOTSUPP`, which is the kernel's own and has no text in libc: what it says of instructions that it can neither
+/// emulate nor single-step.
+const NOT_SUPPORTED: i32 = 524;
+
+/// The kernel's own words, where it has any.
 fn reason(failed: &Failed) -> String {
     let source = std::error::Error::source(failed);
+    let number = source.and_then(|source| source.downcast_ref::<std::io::Error>()?.raw_os_error());
+    if number == Some(NOT_SUPPORTED) {
+        return "the kernel cannot probe the instruction there (ENOTSUPP)".to_owned();
+    }
     source.map_or_else(|| failed.to_string(), ToString::to_string)
 }

@@ -273,8 +273,9 @@ fn report(
             kin.extend(newer.kin.iter().cloned());
             snapshot = Snapshot { kin, mappings, ..newer };
         }
-        if let Some(Listing { probes, refused, allocators }) = listings.try_iter().last() {
-            assembly.probed(probes, refused, allocators);
+        if let Some(Listing { probes, refused, warnings, allocators }) = listings.try_iter().last()
+        {
+            assembly.probed(probes, refused, warnings, allocators);
         }
         for (pid, exit) in exits.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             assembly.exited(*pid, *exit);
@@ -326,6 +327,7 @@ fn scene(
         },
         probes: listing.probes,
         refused: listing.refused,
+        untraced: listing.warnings,
         allocators: listing.allocators,
         started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         started_ns: now_ns(),

@@ -19,6 +19,7 @@ mod loading;
 mod manner;
 mod means;
 mod over;
+mod pairs;
 mod points;
 mod screen;
 

@@ -3,7 +3,7 @@
 //! Takes probes, hands on points by program: those that see how a call ends before those that see it begin, so that
 //! no call is begun whose end would be missed.
 
-use tracer_common::attach::Shape;
+use tracer_common::attach::{ProbeNumber, Shape};
 
 use crate::{
     kernel::{Point, Program},
@@ -14,8 +14,8 @@ use crate::{
 /// Points of one object, with the number of the probe that each belongs to.
 #[derive(Default)]
 pub(super) struct Points {
-    ends: Vec<(Program, Vec<(u8, Point)>)>,
-    entries: Vec<(Program, Vec<(u8, Point)>)>,
+    ends: Vec<(Program, Vec<(ProbeNumber, Point)>)>,
+    entries: Vec<(Program, Vec<(ProbeNumber, Point)>)>,
 }
 
 impl Points {
@@ -47,7 +47,7 @@ impl Points {
     }
 
     /// What is to be attached, one group after the other.
-    pub(super) fn in_order(self) -> impl Iterator<Item = (Program, Vec<(u8, Point)>)> {
+    pub(super) fn in_order(self) -> impl Iterator<Item = (Program, Vec<(ProbeNumber, Point)>)> {
         self.ends.into_iter().chain(self.entries)
     }
 }
@@ -70,7 +70,7 @@ const fn programs(shape: Shape, bare: bool) -> (Program, Program, Program) {
 }
 
 fn push(
-    groups: &mut Vec<(Program, Vec<(u8, Point)>)>,
+    groups: &mut Vec<(Program, Vec<(ProbeNumber, Point)>)>,
     program: Program,
     probe: &Probe,
     point: Point,

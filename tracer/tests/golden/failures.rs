@@ -40,6 +40,12 @@ fn targets() -> Vec<Failure> {
         Failure::KernelThread { pid: 12 },
         Failure::Ended { pid: 4121 },
         Failure::ThirtyTwoBit { pid: 4121, exe: "/srv/old".to_owned() },
+        Failure::NothingProbed {
+            pid: 4121,
+            why: "memory allocated by server is not traced: `free` of server cannot be probed: \
+                  the kernel cannot probe the instruction there (ENOTSUPP)"
+                .to_owned(),
+        },
         Failure::NoAllocator { pid: 4121, stripped: false },
         Failure::NoAllocator { pid: 4121, stripped: true },
         Failure::NoFunction { pid: 4121, function: "pool_get".to_owned(), library: None },
