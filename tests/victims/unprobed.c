@@ -18,7 +18,7 @@ SITE static void *take(size_t size) {
 
 /* The second instruction spoils the argument: only the entry is left. */
 #define UNPROBED(name)                                                                          \
-    __attribute__((naked, noinline)) void name(void *block) {                                   \
+    __attribute__((naked, noinline)) void name(__attribute__((unused)) void *block) {           \
         __asm__("lock orq $0, -8(%rsp)\n\txchgq %rax, %rdi\n\tret");                             \
     }
 
