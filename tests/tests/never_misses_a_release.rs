@@ -50,11 +50,12 @@ fn an_allocator_whose_free_the_kernel_refuses_is_refused_when_nothing_else_is_tr
     if !root_or_skip() {
         return Ok(());
     }
-    let program = victim_with("unprobed", "unprobed_own", &["-DOWN_ALLOCATOR"])?;
+    // Statically linked: there is no libc.so whose allocator could be probed, too.
+    let program = victim_with("unprobed", "unprobed_static", &["-DOWN_ALLOCATOR", "-static"])?;
     let victim = Victim::start_program(&program, &[])?;
     let pid = victim.pid().to_string();
     Refusal::of(&[], &["-p", &pid, "-f", "json", "--kind", "heap"])?
-        .names("`free` of unprobed_own cannot be probed: ")
+        .names("`free` of unprobed_static cannot be probed: ")
 }
 
 #[test]
