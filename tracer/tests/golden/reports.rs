@@ -1,7 +1,7 @@
 //! Reports as people read them.
 
 use leaktrace::report::{
-    Budget, Report, sample,
+    Budget, Report, json, sample,
     text::{Options, write},
 };
 
@@ -61,4 +61,19 @@ fn nothing_happened() {
 fn objects_of_libraries() {
     insta::assert_snapshot!("objects", text(&sample::objects(), Some(8), None));
     insta::assert_snapshot!("objects_narrow", text(&sample::objects(), Some(1), Some(80)));
+}
+
+/// The keys and values that programs read, in their order.
+#[test]
+fn as_json() {
+    for (name, report) in [
+        ("json_lossy", sample::lossy()),
+        ("json_light", sample::light()),
+        ("json_served", sample::served()),
+        ("json_objects", sample::objects()),
+    ] {
+        let mut text = Vec::new();
+        json::write(&report, &mut text).unwrap();
+        insta::assert_snapshot!(name, String::from_utf8(text).unwrap());
+    }
 }
