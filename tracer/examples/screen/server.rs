@@ -5,10 +5,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use leaktrace::report::{
-    Accounting, Age, Collector, Connection, Connections, Exit, Fd, Fds, Frame, Probe, ProbeStatus,
-    Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window, sample,
+    Accounting, Address, Age, Collector, Connection, Connections, Exit, Fd, Fds, Frame, Probe,
+    ProbeStatus, Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window, sample,
 };
-use tracer_common::kind::Kind;
+use tracer_common::{kind::Kind, loss::Loss};
 
 const NAMES: [(&str, &str, u32); 9] = [
     ("gateway::make_session(int)", "gateway.cpp", 88),
@@ -42,7 +42,7 @@ fn frame(number: usize, inlined: bool) -> Frame {
     let (symbol, file, line) = NAMES[number % NAMES.len()];
     let named = number % 23 != 7;
     Frame {
-        address: format!("{:#x}", 0x40_1000 + number * 16),
+        address: Address(0x40_1000 + number as u64 * 16),
         symbol: named.then(|| symbol.into()),
         offset: Some(12),
         module: Some("/opt/gateway/bin/uws-gateway".into()),
@@ -195,8 +195,8 @@ impl Server {
         }
         let mut lost = BTreeMap::new();
         if self.mood == "lossy" && self.tick > 3 {
-            lost.insert("acquire_dropped".to_owned(), self.tick * 411);
-            lost.insert("release_busy".to_owned(), self.tick * 3);
+            lost.insert(Loss::AcquireDropped.into(), self.tick * 411);
+            lost.insert(Loss::ReleaseBusy.into(), self.tick * 3);
         }
         let ended = self.mood == "exits" && self.tick > 8;
         Report {

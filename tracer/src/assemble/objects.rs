@@ -16,7 +16,7 @@ use crate::{
     },
     packs::{Field, FieldRole, ObjectKind, Pack, Word},
     probes::Probe,
-    report,
+    report::{self, Address, ObjectState},
     target::{Pid, memory::Memories},
 };
 
@@ -174,14 +174,16 @@ impl Assembly {
         let socket = fd.and_then(|fd| around.descriptors.get(&(pid, fd)));
         let connection = around.connections.get(&one.block.connection);
         let peer = socket.and_then(|open| open.socket.as_ref()?.socket.peer.clone());
-        let hex = |address: u64| format!("{address:#x}");
         report::Object {
             pid: pid.0,
             kind: kind.name.to_string(),
-            address: hex(one.handle.value),
+            address: Address(one.handle.value),
             site: one.block.site,
             age_s: since(one.block.time_ns),
-            state: if one.asked_ns.is_some() { "release_asked" } else { "live" }.to_owned(),
+            state: match one.asked_ns {
+                Some(_) => ObjectState::ReleaseAsked,
+                None => ObjectState::Live,
+            },
             release_asked_s: one.asked_ns.map(since),
             bytes: one.block.size,
             owned_bytes: one.owned.bytes,
@@ -189,7 +191,7 @@ impl Assembly {
             fd,
             peer: peer.or_else(|| Some(connection?.peer.as_ref()?.to_string())),
             connection: connection.map(|connection| connection.id),
-            owner: fields.owner.filter(|owner| *owner != 0).or(one.owner).map(hex),
+            owner: fields.owner.filter(|owner| *owner != 0).or(one.owner).map(Address),
             references: fields.references,
             queued_bytes: fields.queued,
             pending: fields.pending,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Address, words::names};
+
 /// Objects of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Objects {
@@ -56,13 +58,13 @@ pub struct Object {
     /// Its kind.
     pub kind: String,
     /// Its handle.
-    pub address: String,
+    pub address: Address,
     /// Number of the call site that made it.
     pub site: u32,
     /// Age, seconds.
     pub age_s: f64,
-    /// `live`, or `release_asked`.
-    pub state: String,
+    /// Whether somebody asked for its release.
+    pub state: ObjectState,
     /// Seconds since its release was asked for; `null` when it was not.
     pub release_asked_s: Option<f64>,
     /// Bytes of its block.
@@ -79,13 +81,23 @@ pub struct Object {
     /// Number of the connection that it was made for; `null` for none.
     pub connection: Option<u64>,
     /// Handle of the object that owns it; `null` for none.
-    pub owner: Option<String>,
+    pub owner: Option<Address>,
     /// References to it; `null` where the layout is not known. The same of the next two.
     pub references: Option<u64>,
     /// Bytes that are queued in it.
     pub queued_bytes: Option<u64>,
     /// Whether it waits for something to happen.
     pub pending: Option<bool>,
+}
+
+names! {
+    /// How far an object that is there has come.
+    pub enum ObjectState {
+        /// In use.
+        Live = "live",
+        /// Somebody asked for its release, and it is still there.
+        ReleaseAsked = "release_asked",
+    }
 }
 
 impl Object {

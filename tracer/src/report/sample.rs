@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 use tracer_common::{kind::Kind, loss::Loss, stack::StackEnd};
 
 use super::{
-    Accounting, Age, Allocator, Amount, Collector, Exit, Frame, Host, Probe, ProbeStatus, Report,
-    Resource, SCHEMA, Site, Target, Total, Unwind, Verdict, VerdictClass, Window,
+    Accounting, Address, Age, Allocator, Amount, Collector, Exit, Frame, Host, Lockdown, Offset,
+    Probe, ProbeStatus, Report, Resource, SCHEMA, Site, Target, Total, Unwind, Verdict,
+    VerdictClass, Window,
 };
 
 pub use estimated::{estimate, estimated};
@@ -38,7 +39,7 @@ pub fn sample() -> Report {
             kernel: "6.12.9-amd64".to_owned(),
             arch: "x86_64".to_owned(),
             fd_backend: None,
-            lockdown: Some("none".to_owned()),
+            lockdown: Some(Lockdown::None.into()),
         },
         targets: vec![Target {
             pid: 4121,
@@ -64,8 +65,8 @@ pub fn sample() -> Report {
             unknown_frees: 1_204,
             failed_acquires: 2,
             truncated_stacks: 18_410,
-            truncated_by: [("frame_pointer_lost", 18_000), ("loading", 410)]
-                .map(|(why, count)| (why.to_owned(), count))
+            truncated_by: [(StackEnd::FramePointerLost, 18_000), (StackEnd::Loading, 410)]
+                .map(|(why, count)| (why.into(), count))
                 .into(),
             unwind: Unwind { objects: 23, loading: 1, without: 2, bytes: 5 << 20 },
             estimated: false,
@@ -101,10 +102,8 @@ pub fn sample() -> Report {
 /// The same with losses, and a second target that has ended.
 pub fn lossy() -> Report {
     let mut report = sample();
-    report.accounting.lost = BTreeMap::from([
-        (Loss::ReleaseDropped.name().to_owned(), 1_812),
-        (Loss::SitesFull.name().to_owned(), 40),
-    ]);
+    report.accounting.lost =
+        BTreeMap::from([(Loss::ReleaseDropped.into(), 1_812), (Loss::SitesFull.into(), 40)]);
     report.warnings.push(
         "no probe was hit in 12m 41s, though resident memory grew by 4.0 MiB: the target may have an \
          allocator of its own (--alloc, --free, --allocator-prefix), or touch memory that it had before"
@@ -277,7 +276,7 @@ fn site(id: u32, kind: Kind, acquired_by: &str, size: u64, (left, acquired): (u6
 
 fn named(address: u64, symbol: &str, file: &str, line: u32, inlined: bool) -> Frame {
     Frame {
-        address: format!("{address:#x}"),
+        address: Address(address),
         symbol: Some(symbol.into()),
         offset: Some(address & 0xff),
         module: Some(EXE.into()),
@@ -292,7 +291,7 @@ fn named(address: u64, symbol: &str, file: &str, line: u32, inlined: bool) -> Fr
 
 fn bare(address: u64, module: &str, offset: u64, why: &str) -> Frame {
     Frame {
-        address: format!("{address:#x}"),
+        address: Address(address),
         symbol: None,
         offset: None,
         module: Some(module.into()),

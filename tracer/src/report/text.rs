@@ -15,7 +15,7 @@ mod table;
 
 use std::io::{self, Write};
 
-use tracer_common::{loss::Loss, stack::StackEnd};
+use tracer_common::stack::StackEnd;
 
 use super::{Amount, Errors, Report, Target, Unwind};
 use crate::format::{bytes, count, count_per_s, in_percent, percent, printable, seconds};
@@ -280,9 +280,7 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
             count(lost)
         ))?;
         for (reason, cases) in &accounting.lost {
-            let known = Loss::ALL.into_iter().find(|loss| loss.name() == reason);
-            let sentence = known.map_or(reason.as_str(), |loss| loss.sentence());
-            page.line(&format!("  {:>12}  {sentence}", count(*cases)))?;
+            page.line(&format!("  {:>12}  {}", count(*cases), reason.sentence()))?;
         }
         page.line("")?;
     }
@@ -309,7 +307,7 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         )
     })?;
     for end in StackEnd::ALL {
-        if let Some(cut) = accounting.truncated_by.get(end.name()) {
+        if let Some(cut) = accounting.truncated_by.get(&end.into()) {
             page.line(&format!("       {} cut: {}", count(*cut), end.sentence()))?;
         }
     }
@@ -339,7 +337,7 @@ fn tables(unwind: &Unwind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::report::{Word, sample};
 
     fn text(report: &Report, top: Option<usize>, width: Option<usize>) -> String {
         let mut out = Vec::new();
@@ -381,7 +379,7 @@ mod tests {
     #[test]
     fn a_reason_of_a_later_version_is_shown_by_its_key() {
         let mut report = sample::sample();
-        report.accounting.lost.insert("some_later_reason".to_owned(), 3);
+        report.accounting.lost.insert(Word::named("some_later_reason"), 3);
         assert!(text(&report, None, None).contains("3  some_later_reason"));
     }
 }

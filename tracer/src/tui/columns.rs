@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     format,
-    report::{Report, VerdictClass},
+    report::{Named, Report, VerdictClass, Word},
 };
 
 pub use connections::{CLIENTS, CONNECTIONS};
@@ -137,6 +137,13 @@ pub enum Rank<'a> {
     Text(&'a str),
 }
 
+impl Rank<'_> {
+    /// This, or the other where this is not known.
+    fn or(self, other: Self) -> Self {
+        if self == Self::Unknown { other } else { self }
+    }
+}
+
 /// When there is such a column at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
@@ -251,14 +258,15 @@ const UNKNOWN: &str = "–";
 
 /// Mark and word of a verdict, and what it is.
 pub const fn verdict_words(class: VerdictClass) -> (&'static str, &'static str, Role) {
-    match class {
-        VerdictClass::Leak => ("✖", "leak", Role::Bad),
-        VerdictClass::Suspect => ("●", "suspect", Role::Bad),
-        VerdictClass::Growing => ("▲", "growing", Role::Doubtful),
-        VerdictClass::Steady => ("=", "steady", Role::Good),
-        VerdictClass::Settling => ("▼", "settling", Role::Good),
-        VerdictClass::Unknown => (" ", "", Role::Muted),
-    }
+    let (mark, role) = match class {
+        VerdictClass::Leak => ("✖", Role::Bad),
+        VerdictClass::Suspect => ("●", Role::Bad),
+        VerdictClass::Growing => ("▲", Role::Doubtful),
+        VerdictClass::Steady => ("=", Role::Good),
+        VerdictClass::Settling => ("▼", Role::Good),
+        VerdictClass::Unknown => return (" ", "", Role::Muted),
+    };
+    (mark, class.name(), role)
 }
 
 fn text(text: Option<&str>) -> Rank<'_> {
@@ -267,6 +275,11 @@ fn text(text: Option<&str>) -> Rank<'_> {
 
 fn number<'a>(number: Option<f64>) -> Rank<'a> {
     number.map_or(Rank::Unknown, Rank::Number)
+}
+
+/// A word of a fixed list as a rank, by its name.
+fn word<T: Named>(word: Option<&Word<T>>) -> Rank<'_> {
+    text(word.map(Word::name))
 }
 
 /// A count as a rank.

@@ -8,7 +8,7 @@ mod objects;
 use std::collections::HashSet;
 
 use super::columns::{self, By, Column, Entry, Scene, Sort};
-use crate::report::{Client, Connection, Fd, Leaving, Report, Site};
+use crate::report::{Address, Client, Connection, Fd, Leaving, Named, Report, Site, Word};
 
 /// Which list is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +45,7 @@ pub enum Id {
     /// Of a kind of objects: its name.
     Kind(String),
     /// Of an object: its process, call site and address.
-    Object(u32, u32, String),
+    Object(u32, u32, Address),
     /// Of what has no cursor.
     None,
 }
@@ -139,8 +139,10 @@ impl Listed for Fd {
     }
 
     fn has(&self, word: &str) -> bool {
-        let known = [&self.what, &self.acquired_by, &self.state, &self.peer, &self.local];
-        contains(&self.sort, word) || any(known, word)
+        contains(self.fd_type.name(), word)
+            || any([&self.what, &self.peer, &self.local], word)
+            || is_named(self.acquired_by.as_ref(), word)
+            || is_named(self.state.as_ref(), word)
     }
 }
 
@@ -173,8 +175,10 @@ impl Listed for Connection {
     }
 
     fn has(&self, word: &str) -> bool {
-        let known = [&self.local, &self.peer, &self.state, &self.closed_by];
-        contains(&self.protocol, word) || any(known, word)
+        contains(self.protocol.name(), word)
+            || any([&self.local, &self.peer], word)
+            || is_named(self.state.as_ref(), word)
+            || is_named(self.closed_by.as_ref(), word)
     }
 }
 
@@ -259,7 +263,7 @@ impl Listed for super::digest::TypeRow {
     }
 
     fn has(&self, word: &str) -> bool {
-        contains(&self.name, word)
+        contains(self.fd_type.name(), word)
     }
 }
 
@@ -381,6 +385,10 @@ pub fn are_many(report: &Report) -> bool {
 
 fn any<const N: usize>(texts: [&Option<String>; N], word: &str) -> bool {
     texts.into_iter().flatten().any(|text| contains(text, word))
+}
+
+fn is_named<T: Named>(name: Option<&Word<T>>, word: &str) -> bool {
+    name.is_some_and(|name| contains(name.name(), word))
 }
 
 /// Whether `text` contains the lower-case `word`, whatever the case in `text`.

@@ -14,7 +14,7 @@ use crate::report::{Frame, Site};
 /// Places of the items that pass the filter, in order. Unknown values stand last either way; equals keep
 /// the report's order.
 pub fn of<T: Listed>(scene: &Scene<'_>, sort: Sort, filter: &str) -> Vec<usize> {
-    let words: Vec<Word> = filter.split_whitespace().map(|word| Word::new(scene, word)).collect();
+    let words: Vec<Term> = filter.split_whitespace().map(|word| Term::new(scene, word)).collect();
     let column = columns::column::<T>(sort.by);
     let descending = column.is_some_and(|column| column.largest_first != sort.reversed);
     let ranked = |at: usize| {
@@ -35,7 +35,7 @@ pub const KIND: &str = "kind:";
 pub const SITE: &str = "site:";
 
 /// A word of the filter, and the call sites that have it: looked for once, not for each item that is from there.
-struct Word {
+struct Term {
     text: String,
     sites: HashSet<u32>,
     /// Whether it is a kind's whole name: `kind:evbuffer`.
@@ -44,7 +44,7 @@ struct Word {
     is_site: bool,
 }
 
-impl Word {
+impl Term {
     fn new(scene: &Scene<'_>, word: &str) -> Self {
         let text = word.to_lowercase();
         let all = || scene.report.sites.iter();
@@ -92,7 +92,7 @@ fn compare(left: &Rank<'_>, right: &Rank<'_>, descending: bool) -> Ordering {
 /// Whether a lower-case word is in the kind, the acquiring function or any frame.
 fn has(site: &Site, word: &str) -> bool {
     contains(site.kind.name(), word)
-        || site.fd_type.as_deref().is_some_and(|sort| contains(sort, word))
+        || site.fd_type.as_ref().is_some_and(|fd_type| contains(fd_type.name(), word))
         || contains(&site.acquired_by, word)
         || site.frames.iter().any(|frame| frame_has(frame, word))
 }

@@ -22,7 +22,7 @@ use super::{
     update::{Effect, update},
 };
 use crate::report::{
-    Amount, Exit, Report,
+    Amount, Exit, Report, Word,
     sample::{objects, served},
 };
 
@@ -71,7 +71,7 @@ fn lossy() -> Report {
     let mut report = sample::report();
     for (reason, count) in [("acquire_dropped", 12_000), ("release_busy", 402), ("from_a_newer", 7)]
     {
-        report.accounting.lost.insert(reason.to_owned(), count);
+        report.accounting.lost.insert(Word::named(reason), count);
     }
     report
 }

@@ -1,5 +1,7 @@
 //! The made-up server under a budget that does not allow to trace it all the time.
 
+use tracer_common::stack::StackEnd;
+
 use super::sample;
 use crate::report::{Amount, Budget, Errors, Report};
 
@@ -26,7 +28,7 @@ pub fn estimate(report: &mut Report) {
     account.events_per_s /= 150.0;
     account.truncated_stacks = 131;
     account.truncated_by =
-        [("frame_pointer_lost", 128), ("loading", 3)].map(|(why, n)| (why.to_owned(), n)).into();
+        [(StackEnd::FramePointerLost.into(), 128), (StackEnd::Loading.into(), 3)].into();
     report.probes.iter_mut().for_each(|probe| probe.hits = probe.hits.div_ceil(150));
     for site in &mut report.sites {
         let left = (site.outstanding_count, site.outstanding_bytes);

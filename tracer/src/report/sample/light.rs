@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tracer_common::kind::{Kind, PAGE_BYTES};
 
 use super::{buffers, empty, sample, sessions, totals};
-use crate::report::{Accounting, Amount, Fds, Growing, Level, Light, Report, Site};
+use crate::report::{Accounting, Amount, Fds, Growing, Level, Light, Report, Site, Word};
 
 /// A server that grows, seen without probes.
 pub fn light() -> Report {
@@ -24,9 +24,9 @@ pub fn light() -> Report {
     let sites = vec![pages(sessions(), 39_842, 0), pages(buffers(), 3_072, 96)];
     let level = |now, change, growth_per_s| Some(Level { now, change, growth_per_s });
     let fds_by_type = BTreeMap::from([
-        ("socket".to_owned(), Level { now: 402, change: 310, growth_per_s: Some(0.4) }),
-        ("file".to_owned(), Level { now: 12, change: -1, growth_per_s: Some(0.0) }),
-        ("eventpoll".to_owned(), Level { now: 5, change: 0, growth_per_s: Some(0.0) }),
+        (Word::named("socket"), Level { now: 402, change: 310, growth_per_s: Some(0.4) }),
+        (Word::named("file"), Level { now: 12, change: -1, growth_per_s: Some(0.0) }),
+        (Word::named("eventpoll"), Level { now: 5, change: 0, growth_per_s: Some(0.0) }),
     ]);
     let growing = Growing {
         pid: 4121,

@@ -3,7 +3,9 @@
 use tracer_common::kind::Kind;
 
 use super::{named, served, site, totals};
-use crate::report::{Frame, Object, ObjectKind, Objects, Report, Resource, Site};
+use crate::report::{
+    Address, Frame, Object, ObjectKind, ObjectState, Objects, Report, Resource, Site,
+};
 
 /// A server whose connections are `bufferevent`s that own two `evbuffer`s each, some of whose TLS sessions are still
 /// referred to after their release was asked for, and that opens message sockets for errors and never closes them.
@@ -141,10 +143,10 @@ fn object(kind: &str, site: u32, address: u64, age_s: f64, bytes: u64) -> Object
     Object {
         pid: 4121,
         kind: kind.to_owned(),
-        address: format!("{address:#x}"),
+        address: Address(address),
         site,
         age_s,
-        state: "live".to_owned(),
+        state: ObjectState::Live,
         release_asked_s: None,
         bytes,
         owned_bytes: 0,
@@ -171,15 +173,15 @@ fn table() -> Vec<Object> {
         pending: Some(true),
         ..object("bufferevent", 11, address, age_s, 592)
     };
-    let buffer = |address, age_s, owner: &str, queued, number| Object {
+    let buffer = |address, age_s, owner, queued, number| Object {
         connection: Some(number),
-        owner: Some(owner.to_owned()),
+        owner: Some(Address(owner)),
         references: Some(1),
         queued_bytes: Some(queued),
         ..object("evbuffer", 12, address, age_s, 160)
     };
     let asked = |address, age_s, since_s, references, peer: Option<&str>| Object {
-        state: "release_asked".to_owned(),
+        state: ObjectState::ReleaseAsked,
         release_asked_s: Some(since_s),
         references,
         peer: peer.map(str::to_owned),
@@ -200,10 +202,10 @@ fn table() -> Vec<Object> {
     vec![
         connection(0x7f12_8000_4a10, 700.0, 17, "10.0.0.7:50122", 2),
         connection(0x7f12_8000_77c0, 12.5, 18, "10.0.0.9:41008", 9_519),
-        buffer(0x7f12_8000_4c70, 700.0, "0x7f1280004a10", 65_536, 2),
-        buffer(0x7f12_8000_4d20, 700.0, "0x7f1280004a10", 0, 2),
-        buffer(0x7f12_8000_7a20, 12.5, "0x7f12800077c0", 4_608, 9_519),
-        buffer(0x7f12_8000_7ad0, 12.5, "0x7f12800077c0", 0, 9_519),
+        buffer(0x7f12_8000_4c70, 700.0, 0x7f12_8000_4a10, 65_536, 2),
+        buffer(0x7f12_8000_4d20, 700.0, 0x7f12_8000_4a10, 0, 2),
+        buffer(0x7f12_8000_7a20, 12.5, 0x7f12_8000_77c0, 4_608, 9_519),
+        buffer(0x7f12_8000_7ad0, 12.5, 0x7f12_8000_77c0, 0, 9_519),
         asked(0x7f12_8001_0010, 700.0, 640.0, Some(2), None),
         asked(0x7f12_8001_1b50, 690.0, 615.0, Some(2), Some("10.0.0.7:50190")),
         asked(0x7f12_8001_5f60, 90.0, 0.4, None, None),

@@ -1,13 +1,13 @@
 //! Probes of the made-up server: on, dear, missing and refused.
 
-use super::{LIBC, Probe, ProbeStatus};
+use super::{LIBC, Offset, Probe, ProbeStatus};
 
 /// One of each kind.
 pub(super) fn probes() -> Vec<Probe> {
-    let on = |function: &str, offset: &str, emulated, hits| Probe {
+    let on = |function: &str, offset: u64, emulated, hits| Probe {
         function: function.to_owned(),
         object: Some(LIBC.to_owned()),
-        offset: Some(offset.to_owned()),
+        offset: Some(Offset(offset)),
         emulated: Some(emulated),
         hits,
         status: ProbeStatus::On,
@@ -23,19 +23,19 @@ pub(super) fn probes() -> Vec<Probe> {
         why: Some(why.to_owned()),
     };
     vec![
-        on("malloc", "0x99ac0", true, 18_200_041),
-        on("calloc", "0x9a380", true, 9_563),
+        on("malloc", 0x9_9ac0, true, 18_200_041),
+        on("calloc", 0x9_a380, true, 9_563),
         Probe {
             why: Some("no emulated instruction before the arguments change".to_owned()),
-            ..on("realloc", "0x9a0e0", false, 12)
+            ..on("realloc", 0x9_a0e0, false, 12)
         },
-        on("free", "0x9a063", true, 18_174_188),
+        on("free", 0x9_a063, true, 18_174_188),
         off("cfree", ProbeStatus::Missing, "no object of the target has it"),
         off("tc_malloc", ProbeStatus::Missing, "no object of the target has it"),
         Probe {
             object: Some(LIBC.to_owned()),
             ..off("mremap", ProbeStatus::Refused, "operation not permitted")
         },
-        on("mmap", "0x10f5b0", true, 8),
+        on("mmap", 0x10_f5b0, true, 8),
     ]
 }

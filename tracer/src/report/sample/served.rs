@@ -6,8 +6,8 @@ use tracer_common::kind::Kind;
 
 use super::{bare, buffers, named, plugin, sample, sessions, site, totals};
 use crate::report::{
-    Amount, Began, Client, Connection, Connections, Fd, Fds, LeftBehind, Orphans, Report, Site,
-    Turnover,
+    Amount, Client, ClosedBy, Connection, ConnectionRole, Connections, Fd, FdBackend, FdType, Fds,
+    LeftBehind, Orphans, Protocol, Report, Site, SocketState, Turnover, Word,
 };
 
 /// A server that forgets sessions of closed connections, and connections that peers have closed.
@@ -15,7 +15,7 @@ pub fn served() -> Report {
     let mut report = sample();
     report.sites = vec![forgotten(), buffers(), plugin(), accepting(), events()];
     report.totals = totals(&report.sites);
-    report.host.fd_backend = Some("tracepoint".to_owned());
+    report.host.fd_backend = Some(FdBackend::Tracepoint.into());
     report.fds = Some(fds());
     report.connections = Some(connections());
     report
@@ -54,8 +54,8 @@ fn forgotten() -> Site {
     }
 }
 
-fn descriptors(site: Site, sort: &str) -> Site {
-    Site { fd_type: Some(sort.to_owned()), growth_bytes_per_s: Some(0.0), ..site }
+fn descriptors(site: Site, fd_type: FdType) -> Site {
+    Site { fd_type: Some(fd_type.into()), growth_bytes_per_s: Some(0.0), ..site }
 }
 
 /// Where connections are accepted.
@@ -68,7 +68,7 @@ fn accepting() -> Site {
         growth_count_per_s: Some(0.4),
         frames: frames.into(),
         headline: 1,
-        ..descriptors(site(5, Kind::Socket, "accept4", 0, (400, CLOSED + 400)), "socket")
+        ..descriptors(site(5, Kind::Socket, "accept4", 0, (400, CLOSED + 400)), FdType::Socket)
     }
 }
 
@@ -78,26 +78,26 @@ fn events() -> Site {
     Site {
         growth_count_per_s: Some(0.4),
         frames: frames.into(),
-        ..descriptors(site(6, Kind::Fd, "eventfd2", 0, (294, 294)), "eventfd")
+        ..descriptors(site(6, Kind::Fd, "eventfd2", 0, (294, 294)), FdType::Eventfd)
     }
 }
 
 fn turned(
-    sort: &'static str,
+    fd_type: FdType,
     open: u64,
     closed: u64,
     growth_per_s: Option<f64>,
-) -> (&'static str, Turnover) {
-    (sort, Turnover { open, opened: open + closed, closed, growth_per_s })
+) -> (Word<FdType>, Turnover) {
+    (fd_type.into(), Turnover { open, opened: open + closed, closed, growth_per_s })
 }
 
 fn fds() -> Fds {
     let turnover = [
-        turned("device", 3, 0, Some(0.0)),
-        turned("epoll", 2, 0, Some(0.0)),
-        turned("eventfd", 294, 0, Some(0.4)),
-        turned("file", 11, 4_109, None),
-        turned("socket", 403, 9_120, Some(-0.02)),
+        turned(FdType::Device, 3, 0, Some(0.0)),
+        turned(FdType::Epoll, 2, 0, Some(0.0)),
+        turned(FdType::Eventfd, 294, 0, Some(0.4)),
+        turned(FdType::File, 11, 4_109, None),
+        turned(FdType::Socket, 403, 9_120, Some(-0.02)),
     ];
     Fds {
         open: 713,
@@ -108,19 +108,19 @@ fn fds() -> Fds {
         limit: Some(1024),
         seconds_to_limit: Some(777.5),
         seconds_to_limit_between: Some((540.0, Some(1_320.0))),
-        by_type: turnover.iter().map(|(sort, one)| ((*sort).to_owned(), one.open)).collect(),
-        turnover_by_type: turnover.map(|(sort, one)| (sort.to_owned(), one)).into(),
+        by_type: turnover.iter().map(|(fd_type, one)| (fd_type.clone(), one.open)).collect(),
+        turnover_by_type: turnover.into(),
         opened_unseen: Some(2),
         closed_unseen: Some(0),
         table: table(),
     }
 }
 
-fn fd(number: u32, sort: &str, what: &str) -> Fd {
+fn fd(number: u32, fd_type: FdType, what: &str) -> Fd {
     Fd {
         pid: 4121,
         fd: number,
-        sort: sort.to_owned(),
+        fd_type: fd_type.into(),
         what: Some(what.to_owned()),
         acquired_by: None,
         site: None,
@@ -133,53 +133,53 @@ fn fd(number: u32, sort: &str, what: &str) -> Fd {
     }
 }
 
-fn socket(number: u32, age_s: f64, state: &str, state_s: Option<f64>, peer: &str) -> Fd {
+fn socket(number: u32, age_s: f64, state: SocketState, state_s: Option<f64>, peer: &str) -> Fd {
     Fd {
-        acquired_by: Some("accept4".to_owned()),
+        acquired_by: Some(Word::named("accept4")),
         site: Some(5),
         age_s: Some(age_s),
         pre_attach: false,
-        state: Some(state.to_owned()),
+        state: Some(state.into()),
         state_s,
         peer: Some(peer.to_owned()),
         local: Some("10.0.0.1:8443".to_owned()),
-        ..fd(number, "socket", &format!("socket:[{}]", 88_000 + number))
+        ..fd(number, FdType::Socket, &format!("socket:[{}]", 88_000 + number))
     }
 }
 
 /// Not all 713: a report may be asked for fewer rows than there are.
 fn table() -> Vec<Fd> {
     let early = [
-        fd(0, "device", "/dev/null"),
-        fd(1, "device", "/dev/pts/3"),
-        fd(3, "file", "/var/log/gateway\u{1b}[31m.log"),
-        fd(4, "epoll", "anon_inode:[eventpoll]"),
+        fd(0, FdType::Device, "/dev/null"),
+        fd(1, FdType::Device, "/dev/pts/3"),
+        fd(3, FdType::File, "/var/log/gateway\u{1b}[31m.log"),
+        fd(4, FdType::Epoll, "anon_inode:[eventpoll]"),
         Fd {
-            state: Some("LISTEN".to_owned()),
+            state: Some(SocketState::Listen.into()),
             local: Some("0.0.0.0:8443".to_owned()),
-            ..fd(5, "socket", "socket:[81205]")
+            ..fd(5, FdType::Socket, "socket:[81205]")
         },
     ];
     let event = Fd {
-        acquired_by: Some("eventfd2".to_owned()),
+        acquired_by: Some(Word::named("eventfd2")),
         site: Some(6),
         age_s: Some(611.0),
         pre_attach: false,
-        ..fd(16, "eventfd", "anon_inode:[eventfd]")
+        ..fd(16, FdType::Eventfd, "anon_inode:[eventfd]")
     };
     let sockets = [
-        socket(17, 700.0, "CLOSE_WAIT", Some(640.0), "10.0.0.7:50122"),
-        socket(18, 12.5, "ESTABLISHED", Some(12.5), "10.0.0.9:41008"),
-        socket(21, 690.0, "CLOSE_WAIT", Some(615.0), "10.0.0.7:50190"),
-        socket(24, 640.0, "CLOSE_WAIT", None, "[2001:db8::7]:50301"),
-        socket(25, 90.0, "CLOSE_WAIT", Some(31.0), "10.0.0.7:51733"),
+        socket(17, 700.0, SocketState::CloseWait, Some(640.0), "10.0.0.7:50122"),
+        socket(18, 12.5, SocketState::Established, Some(12.5), "10.0.0.9:41008"),
+        socket(21, 690.0, SocketState::CloseWait, Some(615.0), "10.0.0.7:50190"),
+        socket(24, 640.0, SocketState::CloseWait, None, "[2001:db8::7]:50301"),
+        socket(25, 90.0, SocketState::CloseWait, Some(31.0), "10.0.0.7:51733"),
     ];
     let fresh = Fd {
         what: None,
         age_s: Some(0.1),
-        acquired_by: Some("openat".to_owned()),
+        acquired_by: Some(Word::named("openat")),
         pre_attach: false,
-        ..fd(26, "file", "")
+        ..fd(26, FdType::File, "")
     };
     early.into_iter().chain([event]).chain(sockets).chain([fresh]).collect()
 }
@@ -189,8 +189,8 @@ fn connection(id: u64, fd: u32, opened_s: f64, peer: &str) -> Connection {
         id,
         pid: 4121,
         fd: Some(fd),
-        protocol: "tcp".to_owned(),
-        role: Some(Began::Accepted),
+        protocol: Protocol::Tcp.into(),
+        role: Some(ConnectionRole::Accepted),
         local: Some("10.0.0.1:8443".to_owned()),
         peer: Some(peer.to_owned()),
         opened_s: Some(opened_s),
@@ -198,7 +198,7 @@ fn connection(id: u64, fd: u32, opened_s: f64, peer: &str) -> Connection {
         closed_s: None,
         bytes_in: Some(1_840),
         bytes_out: Some(96_256),
-        state: Some("ESTABLISHED".to_owned()),
+        state: Some(SocketState::Established.into()),
         state_s: Some(761.0 - opened_s),
         closed_by: None,
         held: SESSION,
@@ -209,14 +209,14 @@ fn connection(id: u64, fd: u32, opened_s: f64, peer: &str) -> Connection {
 }
 
 /// One that has ended after `age_s` seconds.
-fn ended(begun: Connection, age_s: f64, by: &str, orphans: Amount) -> Connection {
+fn ended(begun: Connection, age_s: f64, by: ClosedBy, orphans: Amount) -> Connection {
     Connection {
         fd: None,
         age_s: Some(age_s),
         closed_s: begun.opened_s.map(|opened| opened + age_s),
         state: None,
         state_s: None,
-        closed_by: Some(by.to_owned()),
+        closed_by: Some(by.into()),
         held: orphans,
         orphans,
         ..begun
@@ -225,7 +225,7 @@ fn ended(begun: Connection, age_s: f64, by: &str, orphans: Amount) -> Connection
 
 fn connections() -> Connections {
     let half_closed = |id, fd, opened_s, state_s, peer| Connection {
-        state: Some("CLOSE_WAIT".to_owned()),
+        state: Some(SocketState::CloseWait.into()),
         state_s,
         ..connection(id, fd, opened_s, peer)
     };
@@ -248,8 +248,8 @@ fn connections() -> Connections {
         half_closed(9_001, 25, 671.0, Some(31.0), "10.0.0.7:51733"),
         connection(9_519, 18, 748.5, "10.0.0.9:41008"),
         Connection {
-            protocol: "unix".to_owned(),
-            role: Some(Began::Connected),
+            protocol: Protocol::Unix.into(),
+            role: Some(ConnectionRole::Connected),
             local: None,
             state: None,
             state_s: None,
@@ -258,9 +258,9 @@ fn connections() -> Connections {
         },
     ];
     let recently_closed = vec![
-        ended(connection(9_522, 31, 759.0, "10.0.0.7:51790"), 1.5, "peer", SESSION),
-        ended(connection(9_521, 27, 758.0, "10.0.0.9:41011"), 0.8, "us", Amount::default()),
-        ended(connection(9_518, 27, 741.0, "10.0.0.7:51744"), 16.0, "reset", SESSION),
+        ended(connection(9_522, 31, 759.0, "10.0.0.7:51790"), 1.5, ClosedBy::Peer, SESSION),
+        ended(connection(9_521, 27, 758.0, "10.0.0.9:41011"), 0.8, ClosedBy::Us, Amount::default()),
+        ended(connection(9_518, 27, 741.0, "10.0.0.7:51744"), 16.0, ClosedBy::Reset, SESSION),
     ];
     Connections {
         open: 402,
@@ -269,10 +269,11 @@ fn connections() -> Connections {
         opened_per_s: Some(210.0),
         with_orphans: FORGETFUL,
         left_behind: vec![LeftBehind { site: 1, orphans: orphans() }],
-        by_end: BTreeMap::from([("peer", 7_310), ("reset", 12), ("us", 1_798)])
-            .into_iter()
-            .map(|(end, number)| (end.to_owned(), number))
-            .collect(),
+        by_end: BTreeMap::from([
+            (ClosedBy::Peer.into(), 7_310),
+            (ClosedBy::Reset.into(), 12),
+            (ClosedBy::Us.into(), 1_798),
+        ]),
         clients: clients(),
         table,
         recently_closed,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     format::{bytes, count, percent},
-    report::{Amount, Client, Connections, Frame, Leaving, Site},
+    report::{Amount, Client, ClosedBy, Connections, Frame, Leaving, Site, Word},
 };
 
 /// Clients and call sites that have a row; the others are counted.
@@ -109,11 +109,11 @@ fn ends(connections: &Connections) -> String {
 }
 
 /// How a connection ended, as part of a sentence. A word of a later version stays as it is.
-fn by(end: &str) -> &str {
-    match end {
-        "us" => "by the target",
-        "peer" => "by the peer",
-        other => other,
+fn by(end: &Word<ClosedBy>) -> &str {
+    match end.known() {
+        Some(ClosedBy::Us) => "by the target",
+        Some(ClosedBy::Peer) => "by the peer",
+        _ => end.name(),
     }
 }
 

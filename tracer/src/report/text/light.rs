@@ -39,7 +39,7 @@ fn memory(process: &Growing, page: &mut Page<'_, impl Write>) -> io::Result<()> 
 
 fn descriptors(process: &Growing, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let own = process.fds.as_ref().map(|level| ("fds", level));
-    let by_type = process.fds_by_type.iter().map(|(name, level)| (name.as_str(), level));
+    let by_type = process.fds_by_type.iter().map(|(name, level)| (name.name(), level));
     for (rank, (name, level)) in own.into_iter().chain(by_type).enumerate() {
         let name = if rank == 0 { name.to_owned() } else { format!("  {name}") };
         let rate = level.growth_per_s.map(count_per_s);

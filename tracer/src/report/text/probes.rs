@@ -61,7 +61,7 @@ fn cells(probe: &Probe) -> [String; 6] {
     [
         probe.function.clone(),
         probe.object.as_deref().map_or_else(absent, |path| file_name(path).to_owned()),
-        probe.offset.clone().unwrap_or_else(absent),
+        probe.offset.map_or_else(absent, |offset| offset.to_string()),
         count(probe.hits),
         cost.to_owned(),
         probe.why.clone().unwrap_or_default(),

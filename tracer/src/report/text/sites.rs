@@ -147,14 +147,10 @@ fn verdict(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     if verdict.class == VerdictClass::Unknown {
         return Ok(());
     }
-    let class = match verdict.class {
-        VerdictClass::Leak => "LEAK",
-        VerdictClass::Suspect => "SUSPECT",
-        VerdictClass::Growing => "growing",
-        VerdictClass::Steady => "steady",
-        VerdictClass::Settling => "settling",
-        VerdictClass::Unknown => "unknown",
-    };
+    let mut class = verdict.class.name().to_owned();
+    if matches!(verdict.class, VerdictClass::Leak | VerdictClass::Suspect) {
+        class.make_ascii_uppercase();
+    }
     page.line(&format!("    {class} ({:.2}): {}", verdict.confidence, verdict.reasons.join("; ")))
 }
 

@@ -1,9 +1,9 @@
 //! The columns of the table of connections, one by one and by client.
 
-use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, pace, text};
+use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, pace, text, word};
 use crate::{
     format,
-    report::{Amount, Began, Client, Connection},
+    report::{Amount, Client, Connection, ConnectionRole},
     tui::{
         figures, names,
         rows::{Role, Row},
@@ -23,19 +23,19 @@ pub const CONNECTIONS: &[Column<Connection>] = &[
         cell: |one, _| one.item.fd.map_or_else(Row::new, |fd| Row::of(Role::Muted, fd.to_string())) },
     Column { by: By::Type, title: "type", help: "its protocol",
         needs: Needs::Nothing, width: |_| 5, left: true, leave: 30, largest_first: false,
-        rank: |one| Rank::Text(&one.item.protocol),
-        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.protocol, cells)) },
+        rank: |one| Rank::Text(one.item.protocol.name()),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(one.item.protocol.name(), cells)) },
     Column { by: By::Peer, title: "peer", help: "address and port on the other side",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.peer.as_deref()),
         cell: |one, cells| known(Role::Text, one.item.peer.as_ref().map(|peer| names::middle(peer, cells))) },
     Column { by: By::Role, title: "role", help: "accepted (the peer began it) or connected (the target did)",
         needs: Needs::Nothing, width: |_| 9, left: true, leave: 40, largest_first: false,
-        rank: |one| text(one.item.role.map(began)),
-        cell: |one, _| known(Role::Muted, one.item.role.map(|role| began(role).to_owned())) },
+        rank: |one| text(one.item.role.map(ConnectionRole::name)),
+        cell: |one, _| known(Role::Muted, one.item.role.map(|role| role.name().to_owned())) },
     Column { by: By::State, title: "state", help: "what the protocol says; of a closed one, who closed it",
         needs: Needs::Nothing, width: |_| 12, left: true, leave: 16, largest_first: true,
-        rank: |one| text(one.item.state.as_deref().or(one.item.closed_by.as_deref())), cell: state },
+        rank: |one| word(one.item.state.as_ref()).or(word(one.item.closed_by.as_ref())), cell: state },
     Column { by: By::Age, title: "age", help: "time since it was opened, of a closed one until its end; – not seen",
         needs: Needs::Nothing, width: |_| 6, left: false, leave: 18, largest_first: true,
         rank: |one| number(one.item.age_s), cell: |one, _| age(one.item.age_s) },
@@ -97,13 +97,6 @@ pub const CLIENTS: &[Column<Client>] = &[
         cell: |one, _| known(Role::Text, one.item.bytes_out.map(format::bytes)) },
 ];
 
-const fn began(role: Began) -> &'static str {
-    match role {
-        Began::Accepted => "accepted",
-        Began::Connected => "connected",
-    }
-}
-
 fn state(one: &Entry<'_, Connection>, cells: usize) -> Row {
     let connection = one.item;
     match (&connection.state, &connection.closed_by, connection.closed_s) {
@@ -111,7 +104,7 @@ fn state(one: &Entry<'_, Connection>, cells: usize) -> Row {
         (_, None, Some(_)) => Row::of(Role::Muted, "closed"),
         (Some(state), None, None) => {
             let role = if connection.is_half_closed() { Role::Doubtful } else { Role::Text };
-            Row::of(role, names::start_of(state, cells))
+            Row::of(role, names::start_of(state.name(), cells))
         }
         (None, None, None) => known(Role::Text, None),
     }

@@ -1,6 +1,6 @@
 //! The columns of the table of open file descriptors, and of the summary by type above it.
 
-use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, rate, text};
+use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, rate, text, word};
 use crate::{
     format,
     report::{Fd, Site},
@@ -25,15 +25,15 @@ pub const FDS: &[Column<Fd>] = &[
     Column { by: By::Type, title: "type", help: "what it leads to, in one word",
         needs: Needs::Nothing, width: |screen| if screen < 100 { 8 } else { 10 }, left: true,
         leave: 16, largest_first: false,
-        rank: |one| Rank::Text(&one.item.sort),
-        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.sort, cells)) },
+        rank: |one| Rank::Text(one.item.fd_type.name()),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(one.item.fd_type.name(), cells)) },
     Column { by: By::What, title: "leads to", help: "path, or address of the peer (→), or of its own (*)",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.peer.as_deref().or(one.item.local.as_deref()).or(one.item.what.as_deref())),
         cell: what },
     Column { by: By::State, title: "state", help: "what a socket's protocol says; CLOSE_WAIT: the peer has closed",
         needs: Needs::States, width: |_| 11, left: true, leave: 17, largest_first: true,
-        rank: |one| text(one.item.state.as_deref()), cell: state },
+        rank: |one| word(one.item.state.as_ref()), cell: state },
     Column { by: By::StateTime, title: "for", help: "time in that state",
         needs: Needs::States, width: |_| 6, left: false, leave: 24, largest_first: true,
         rank: |one| number(one.item.state_s),
@@ -53,8 +53,8 @@ pub const FDS: &[Column<Fd>] = &[
 pub const TYPES: &[Column<TypeRow>] = &[
     Column { by: By::Type, title: "type", help: "what descriptors lead to",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
-        rank: |one| Rank::Text(&one.item.name),
-        cell: |one, cells| Row::of(Role::Text, names::start_of(&one.item.name, cells)) },
+        rank: |one| Rank::Text(one.item.fd_type.name()),
+        cell: |one, cells| Row::of(Role::Text, names::start_of(one.item.fd_type.name(), cells)) },
     Column { by: By::Open, title: "open", help: "open now",
         needs: Needs::Nothing, width: |_| 9, left: false, leave: 12, largest_first: true,
         rank: |one| counted(one.item.open),
@@ -89,7 +89,7 @@ fn what(one: &Entry<'_, Fd>, cells: usize) -> Row {
 fn state(one: &Entry<'_, Fd>, cells: usize) -> Row {
     let Some(state) = &one.item.state else { return Row::new() };
     let role = if one.item.is_half_closed() { Role::Doubtful } else { Role::Muted };
-    Row::of(role, names::start_of(state, cells))
+    Row::of(role, names::start_of(state.name(), cells))
 }
 
 fn site<'a>(one: &Entry<'a, Fd>) -> Option<&'a Site> {
@@ -102,7 +102,7 @@ fn opened_by(one: &Entry<'_, Fd>, cells: usize) -> Row {
     let Some(call) = &fd.acquired_by else {
         return Row::of(Role::Muted, if fd.pre_attach { "before the attach" } else { "not seen" });
     };
-    let row = Row::of(Role::Muted, names::start_of(call, cells));
+    let row = Row::of(Role::Muted, names::start_of(call.name(), cells));
     let room = cells.saturating_sub(row.width() + 1);
     match site(one) {
         None => row,

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     format,
-    report::{Object, ObjectKind, Resource, Site},
+    report::{Address, Object, ObjectKind, Resource, Site},
     tui::{
         figures, names,
         rows::{Role, Row, table::call_site},
@@ -79,8 +79,8 @@ pub const OBJECTS: &[Column<Object>] = &[
         cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.kind, cells)) },
     Column { by: By::Address, title: "address", help: "its handle: where it is in the target's memory",
         needs: Needs::Nothing, width: |_| 14, left: true, leave: 12, largest_first: false,
-        rank: |one| number(address(&one.item.address)),
-        cell: |one, cells| Row::of(Role::Text, names::middle(&one.item.address, cells)) },
+        rank: |one| address(Some(one.item.address)),
+        cell: |one, cells| Row::of(Role::Text, names::middle(&one.item.address.to_string(), cells)) },
     Column { by: By::Label, title: "label", help: "what it is best known by: its name, its callback, its type",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.label.as_deref()),
@@ -119,8 +119,8 @@ pub const OBJECTS: &[Column<Object>] = &[
         cell: |one, cells| known(Role::Text, one.item.references.map(|number| names::start_of(&figures::count(number), cells))) },
     Column { by: By::Owner, title: "owner", help: "handle of the object that owns it",
         needs: Needs::Known, width: |_| 14, left: true, leave: 28, largest_first: false,
-        rank: |one| number(one.item.owner.as_deref().and_then(address)),
-        cell: |one, cells| one.item.owner.as_ref().map_or_else(Row::new, |owner| Row::of(Role::Muted, names::middle(owner, cells))) },
+        rank: |one| address(one.item.owner),
+        cell: |one, cells| one.item.owner.map_or_else(Row::new, |owner| Row::of(Role::Muted, names::middle(&owner.to_string(), cells))) },
     Column { by: By::Site, title: "made by", help: "the function that made it",
         needs: Needs::Nothing, width: |screen| screen / 5, left: true, leave: 22, largest_first: false,
         rank: |one| text(maker(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
@@ -177,8 +177,7 @@ fn short(label: &str, cells: usize) -> String {
     if label.contains("::") { names::function(label, cells) } else { names::middle(label, cells) }
 }
 
-/// An address as a number, for the order.
-fn address(text: &str) -> Option<f64> {
-    let digits = text.strip_prefix("0x")?;
-    u64::from_str_radix(digits, 16).ok().map(|address| address as f64)
+/// An address as a rank.
+fn address<'a>(address: Option<Address>) -> Rank<'a> {
+    number(address.map(|address| address.0 as f64))
 }

@@ -56,7 +56,7 @@ impl Listed for Object {
     }
 
     fn id(&self) -> Id {
-        Id::Object(self.pid, self.site, self.address.clone())
+        Id::Object(self.pid, self.site, self.address)
     }
 
     fn is(&self, id: &Id) -> bool {
@@ -77,11 +77,11 @@ impl Listed for Object {
     }
 
     fn has(&self, word: &str) -> bool {
-        let known = [&self.label, &self.peer, &self.owner];
+        let owner = self.owner.map(|owner| owner.to_string());
         let asked = self.is_asked().then_some("release asked");
         contains(&self.kind, word)
-            || contains(&self.address, word)
+            || contains(&self.address.to_string(), word)
             || contains(asked.unwrap_or("live"), word)
-            || any(known, word)
+            || any([&self.label, &self.peer, &owner], word)
     }
 }

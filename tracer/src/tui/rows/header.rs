@@ -7,7 +7,7 @@ use tracer_common::loss::Loss;
 use super::{Role, Row, Segment, packed, spread};
 use crate::{
     format,
-    report::{Accounting, Exit, ProbeStatus, Report, Target},
+    report::{Accounting, Exit, ProbeStatus, Report, Target, Word},
     tui::{
         columns, figures, names,
         state::{Size, ViewState},
@@ -194,17 +194,11 @@ pub fn lost(accounting: &Accounting) -> u64 {
     accounting.lost.values().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
-/// Name and sentence of a reason; a reason of a newer version has only its name.
-pub fn reason(name: &str) -> &str {
-    Loss::ALL.iter().find(|loss| loss.name() == name).map_or(name, |loss| loss.sentence())
-}
-
 /// What was lost, the most frequent first: a sentence each where there is room, else names in a line.
 fn losses(accounting: &Accounting, width: usize, most: usize) -> Vec<Row> {
-    let mut reasons: Vec<(&str, u64)> =
-        accounting.lost.iter().map(|(name, count)| (name.as_str(), *count)).collect();
-    reasons.retain(|(_, count)| *count > 0);
-    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let mut reasons: Vec<(&Word<Loss>, &u64)> = accounting.lost.iter().collect();
+    reasons.retain(|(_, count)| **count > 0);
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let line = |text: String| {
         Row::of(Role::Text, " ").with(Role::Bad, names::start_of(&text, width.saturating_sub(2)))
     };
@@ -212,13 +206,13 @@ fn losses(accounting: &Accounting, width: usize, most: usize) -> Vec<Row> {
         return Vec::new();
     }
     if reasons.len() == 1 || reasons.len() <= most {
-        let sentence = |(name, count): &(&str, u64)| {
-            line(format!("lost {} {}", format::count(*count), reason(name)))
+        let said = |(reason, count): &(&Word<Loss>, &u64)| {
+            line(format!("lost {} {}", format::count(**count), reason.sentence()))
         };
-        return reasons.iter().map(sentence).collect();
+        return reasons.iter().map(said).collect();
     }
     let words: Vec<String> =
-        reasons.iter().map(|(name, count)| format!("{} {name}", format::count(*count))).collect();
+        reasons.iter().map(|(name, count)| format!("{} {name}", format::count(**count))).collect();
     vec![line(format!("lost {} (? explains)", words.join(", ")))]
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Pure; takes the state, hands on rows.
 
-use super::{Role, Row, header, rule};
+use super::{Role, Row, rule};
 use crate::{
     format,
     report::{
@@ -122,15 +122,9 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
         }
     }
     heading(&mut rows, "Verdicts");
-    for (class, help) in [
-        (VerdictClass::Leak, "proven"),
-        (VerdictClass::Suspect, "likely a leak; the details say why"),
-        (VerdictClass::Growing, "grows; too early to say more"),
-        (VerdictClass::Steady, "outstanding and flat"),
-        (VerdictClass::Settling, "shrinking towards a level"),
-    ] {
-        let (mark, word, role) = verdict_words(class);
-        entry(&mut rows, role, &format!("{mark} {word}"), help, width);
+    for class in VerdictClass::ALL.iter().filter(|class| **class != VerdictClass::Unknown) {
+        let (mark, word, role) = verdict_words(*class);
+        entry(&mut rows, role, &format!("{mark} {word}"), class.sentence(), width);
     }
     heading(&mut rows, "Words");
     for (word, help) in WORDS {
@@ -171,8 +165,8 @@ fn now(rows: &mut Vec<Row>, report: &Report, width: usize) {
     let lost = &report.accounting.lost;
     if lost.values().any(|count| *count > 0) {
         heading(rows, "Lost so far");
-        for (name, count) in lost {
-            entry(rows, Role::Bad, &format::count(*count), header::reason(name), width);
+        for (reason, count) in lost {
+            entry(rows, Role::Bad, &format::count(*count), reason.sentence(), width);
         }
     }
     if !report.allocators.is_empty() {

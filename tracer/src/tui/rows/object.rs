@@ -84,7 +84,7 @@ fn of_object(one: &Object) -> Vec<Segment> {
         ("fd", one.fd.map(|fd| fd.to_string()), Role::Text),
         ("peer", one.peer.clone(), Role::Text),
         ("connection", one.connection.map(|number| number.to_string()), Role::Text),
-        ("owner", one.owner.clone(), Role::Text),
+        ("owner", one.owner.map(|owner| owner.to_string()), Role::Text),
         ("owns", (one.owned_bytes > 0).then(|| format::bytes(one.owned_bytes)), Role::Text),
         ("references", one.references.map(figures::count), Role::Text),
         ("queued", one.queued_bytes.map(format::bytes), Role::Text),

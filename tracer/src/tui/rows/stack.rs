@@ -120,7 +120,7 @@ fn place(frame: &Frame) -> String {
             parts.push(format!("{}+{offset:#x}", format::file_name(module)));
         }
         (Some(module), None) => parts.push(format::file_name(module).to_owned()),
-        (None, _) => parts.push(frame.address.clone()),
+        (None, _) => parts.push(frame.address.to_string()),
     }
     parts.extend(frame.why_unnamed.as_ref().map(|why| format!("no name: {why}")));
     parts.join("  ")
