@@ -139,7 +139,7 @@ impl Orphans {
 
 fn function(site: &Site) -> Option<Function<'_>> {
     let asked = site.asked()?;
-    Some((site.pid, site.sort(), &site.acquired_by, asked.label(), asked.source()))
+    Some((site.pid, site.kind_name(), &site.acquired_by, asked.label(), asked.source()))
 }
 
 #[cfg(test)]

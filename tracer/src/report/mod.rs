@@ -33,7 +33,7 @@ pub use leaving::Leaving;
 pub use light::{Growing, Level, Light};
 pub use log::{ConnectionsLog, LogLine, Logged};
 pub use number::{Address, Offset};
-pub use objects::{Object, ObjectKind, ObjectState, Objects};
+pub use objects::{LibraryObject, LibraryObjects, ObjectState, ObjectType};
 pub use resource::Resource;
 pub use verdict::{Verdict, VerdictClass};
 use words::names;
@@ -77,7 +77,7 @@ pub struct Report {
     pub light: Option<Light>,
     /// Objects of libraries; `null` when they were not asked for.
     #[serde(default)]
-    pub objects: Option<Objects>,
+    pub objects: Option<LibraryObjects>,
     /// File descriptors; `null` when they were not asked for.
     pub fds: Option<Fds>,
     /// Connections; `null` while they are not traced.
@@ -475,7 +475,7 @@ impl Frame {
 
 impl Site {
     /// What sort of resource; of descriptors what they lead to.
-    pub fn sort(&self) -> &str {
+    pub fn kind_name(&self) -> &str {
         self.fd_type.as_ref().map_or_else(|| self.kind.name(), Word::name)
     }
 

@@ -23,7 +23,7 @@ use crate::{
 pub use connections::{CLIENTS, CONNECTIONS};
 pub use descriptors::{FDS, TYPES};
 pub use leaving::LEAVING;
-pub use objects::{KINDS, OBJECTS};
+pub use objects::{OBJECT_TYPES, OBJECTS};
 pub use sites::SITES;
 
 /// Which column.
@@ -33,8 +33,10 @@ pub enum By {
     Verdict,
     /// The target's process id.
     Pid,
-    /// What sort of resource.
+    /// The kind of a resource.
     Kind,
+    /// The type of a library's object.
+    ObjectType,
     /// The function that asked.
     Site,
     /// Outstanding bytes.
@@ -119,7 +121,7 @@ pub enum By {
 
 /// Which column orders the table, and whether the other way around than it usually does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sort {
+pub struct SortOrder {
     /// The column.
     pub by: By,
     /// Turned around.
@@ -236,7 +238,9 @@ impl<T> Column<T> {
             _ => 24,
         };
         match self.by {
-            By::Kind => (self.width)(screen).max(scene.digest.longest_kind.min(most)),
+            By::Kind | By::ObjectType => {
+                (self.width)(screen).max(scene.digest.longest_type_name.min(most))
+            }
             _ => (self.width)(screen),
         }
     }
@@ -323,7 +327,9 @@ fn age(seconds: Option<f64>) -> Row {
 mod tests {
     use super::*;
     use crate::{
-        report::{Client, Connection, Fd, Leaving, Object, ObjectKind, Site, sample as reports},
+        report::{
+            Client, Connection, Fd, Leaving, LibraryObject, ObjectType, Site, sample as reports,
+        },
         tui::{digest::TypeRow, sample},
     };
 
@@ -362,7 +368,7 @@ mod tests {
         sound::<Leaving>(&served);
         let objects = reports::objects();
         sound::<Site>(&objects);
-        sound::<ObjectKind>(&objects);
-        sound::<Object>(&objects);
+        sound::<ObjectType>(&objects);
+        sound::<LibraryObject>(&objects);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::columns::By;
 use crate::report::{
-    Connection, FdType, Fds, Leaving, Light, Object, Report, Resource, VerdictClass, Word,
+    Connection, FdType, Fds, Leaving, LibraryObject, Light, Report, Resource, VerdictClass, Word,
 };
 
 /// What the screen needs to know about a report as a whole.
@@ -41,11 +41,11 @@ pub struct Digest {
     /// What is known of any object.
     pub known: HashSet<By>,
     /// Letters of the longest name that a kind of objects has; 0 where there is no object.
-    pub longest_kind: usize,
+    pub longest_type_name: usize,
 }
 
 /// Whether something is known of an object.
-type Has = fn(&Object) -> bool;
+type Has = fn(&LibraryObject) -> bool;
 
 /// Descriptors of one type.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,9 +109,9 @@ impl Digest {
 
     fn look_at_objects(&mut self, report: &Report) {
         let Some(objects) = &report.objects else { return };
-        let names = objects.kinds.iter().map(|kind| kind.kind.chars().count());
-        self.longest_kind = names.max().unwrap_or(0);
-        let asked: u64 = objects.kinds.iter().filter_map(|kind| kind.release_asked).sum();
+        let names = objects.types.iter().map(|kind| kind.name.chars().count());
+        self.longest_type_name = names.max().unwrap_or(0);
+        let asked: u64 = objects.types.iter().filter_map(|kind| kind.release_asked).sum();
         self.asked = usize::try_from(asked).unwrap_or(usize::MAX);
         let there: [(By, Has); 6] = [
             (By::Fd, |one| one.fd.is_some()),

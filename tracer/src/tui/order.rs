@@ -6,14 +6,14 @@
 use std::{cmp::Ordering, collections::HashSet};
 
 use super::{
-    columns::{self, Rank, Scene, Sort},
+    columns::{self, Rank, Scene, SortOrder},
     lists::{Listed, contains},
 };
 use crate::report::{Frame, Site};
 
 /// Places of the items that pass the filter, in order. Unknown values stand last either way; equals keep
 /// the report's order.
-pub fn of<T: Listed>(scene: &Scene<'_>, sort: Sort, filter: &str) -> Vec<usize> {
+pub fn of<T: Listed>(scene: &Scene<'_>, sort: SortOrder, filter: &str) -> Vec<usize> {
     let words: Vec<Term> = filter.split_whitespace().map(|word| Term::new(scene, word)).collect();
     let column = columns::column::<T>(sort.by);
     let descending = column.is_some_and(|column| column.largest_first != sort.reversed);
@@ -56,7 +56,7 @@ impl Term {
         };
         if let Some(kind) = text.strip_prefix(KIND) {
             let same = |name: &str| name.to_lowercase() == kind;
-            let sites = all().filter(|site| same(site.kind.name()) || same(site.sort()));
+            let sites = all().filter(|site| same(site.kind.name()) || same(site.kind_name()));
             return of(kind, true, false, sites.map(|site| site.id).collect());
         }
         if let Some(number) = text.strip_prefix(SITE) {
@@ -67,7 +67,7 @@ impl Term {
     }
 
     fn is_in(&self, item: &impl Listed) -> bool {
-        match item.kind() {
+        match item.type_name() {
             // Its call site may not be among those that are told.
             Some(kind) if self.is_kind => kind.to_lowercase() == self.text,
             _ if self.is_kind || self.is_site => item.is_of(&self.sites),
@@ -116,7 +116,7 @@ mod tests {
         let report = sample::report();
         let digest = Digest::of(&report);
         let scene = Scene { report: &report, digest: &digest, baseline: None };
-        let order = of::<Site>(&scene, Sort { by, reversed }, filter);
+        let order = of::<Site>(&scene, SortOrder { by, reversed }, filter);
         order.into_iter().map(|at| report.sites[at].id).collect()
     }
 

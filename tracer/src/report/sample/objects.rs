@@ -4,7 +4,7 @@ use tracer_common::kind::Kind;
 
 use super::{named, served, site, totals};
 use crate::report::{
-    Address, Frame, Object, ObjectKind, ObjectState, Objects, Report, Resource, Site,
+    Address, Frame, LibraryObject, LibraryObjects, ObjectState, ObjectType, Report, Resource, Site,
 };
 
 /// A server whose connections are `bufferevent`s that own two `evbuffer`s each, some of whose TLS sessions are still
@@ -13,7 +13,7 @@ pub fn objects() -> Report {
     let mut report = served();
     report.sites.extend(sites());
     report.totals = totals(&report.sites);
-    report.objects = Some(Objects { kinds: kinds(), table: table() });
+    report.objects = Some(LibraryObjects { types: types(), table: table() });
     report
 }
 
@@ -82,9 +82,9 @@ fn sites() -> Vec<Site> {
     ]
 }
 
-fn kind(name: &str, library: &str, sentence: &str, (live, created): (u64, u64)) -> ObjectKind {
-    ObjectKind {
-        kind: name.to_owned(),
+fn kind(name: &str, library: &str, sentence: &str, (live, created): (u64, u64)) -> ObjectType {
+    ObjectType {
+        name: name.to_owned(),
         library: library.to_owned(),
         sentence: sentence.to_owned(),
         live,
@@ -102,7 +102,7 @@ fn kind(name: &str, library: &str, sentence: &str, (live, created): (u64, u64)) 
     }
 }
 
-fn kinds() -> Vec<ObjectKind> {
+fn types() -> Vec<ObjectType> {
     let bufferevent =
         kind("bufferevent", "libevent", "a connection with its buffers", (402, 9_522));
     let evbuffer = kind("evbuffer", "libevent", "a queue of bytes", (804, 19_044));
@@ -111,9 +111,9 @@ fn kinds() -> Vec<ObjectKind> {
     let context = kind("zmq_ctx", "ZeroMQ", "what sockets of ZeroMQ live in", (1, 1));
     let request = kind("evhttp_request", "libevent", "a request of HTTP", (0, 4_109));
     vec![
-        ObjectKind { release_asked: Some(9), bytes: 396 * 6_032, site: Some(13), ..ssl },
-        ObjectKind { bytes: 296 * 1_352, site: Some(14), created_per_s: Some(0.4), ..socket },
-        ObjectKind {
+        ObjectType { release_asked: Some(9), bytes: 396 * 6_032, site: Some(13), ..ssl },
+        ObjectType { bytes: 296 * 1_352, site: Some(14), created_per_s: Some(0.4), ..socket },
+        ObjectType {
             bytes: 402 * 592,
             owned_bytes: 804 * 160,
             pending: Some(2),
@@ -121,28 +121,28 @@ fn kinds() -> Vec<ObjectKind> {
             site: Some(11),
             ..bufferevent
         },
-        ObjectKind {
+        ObjectType {
             bytes: 804 * 160,
             queued_bytes: Some(70_144),
             summed: Some(4),
             site: Some(12),
             ..evbuffer
         },
-        ObjectKind {
+        ObjectType {
             bytes: 760,
             oldest_s: Some(760.0),
             created_per_s: None,
             site: Some(16),
             ..context
         },
-        ObjectKind { oldest_s: None, ..request },
+        ObjectType { oldest_s: None, ..request },
     ]
 }
 
-fn object(kind: &str, site: u32, address: u64, age_s: f64, bytes: u64) -> Object {
-    Object {
+fn object(type_name: &str, site: u32, address: u64, age_s: f64, bytes: u64) -> LibraryObject {
+    LibraryObject {
         pid: 4121,
-        kind: kind.to_owned(),
+        type_name: type_name.to_owned(),
         address: Address(address),
         site,
         age_s,
@@ -162,8 +162,8 @@ fn object(kind: &str, site: u32, address: u64, age_s: f64, bytes: u64) -> Object
 }
 
 /// Of some connections all there is.
-fn table() -> Vec<Object> {
-    let connection = |address, age_s, fd, peer: &str, number| Object {
+fn table() -> Vec<LibraryObject> {
+    let connection = |address, age_s, fd, peer: &str, number| LibraryObject {
         owned_bytes: 2 * 160,
         label: Some("on_read".to_owned()),
         fd: Some(fd),
@@ -173,21 +173,21 @@ fn table() -> Vec<Object> {
         pending: Some(true),
         ..object("bufferevent", 11, address, age_s, 592)
     };
-    let buffer = |address, age_s, owner, queued, number| Object {
+    let buffer = |address, age_s, owner, queued, number| LibraryObject {
         connection: Some(number),
         owner: Some(Address(owner)),
         references: Some(1),
         queued_bytes: Some(queued),
         ..object("evbuffer", 12, address, age_s, 160)
     };
-    let asked = |address, age_s, since_s, references, peer: Option<&str>| Object {
+    let asked = |address, age_s, since_s, references, peer: Option<&str>| LibraryObject {
         state: ObjectState::ReleaseAsked,
         release_asked_s: Some(since_s),
         references,
         peer: peer.map(str::to_owned),
         ..object("SSL", 13, address, age_s, 6_032)
     };
-    let session = Object {
+    let session = LibraryObject {
         label: Some("api.example".to_owned()),
         fd: Some(18),
         peer: Some("10.0.0.9:41008".to_owned()),
@@ -195,7 +195,7 @@ fn table() -> Vec<Object> {
         references: Some(1),
         ..object("SSL", 13, 0x7f12_8001_2340, 12.5, 6_032)
     };
-    let bus = |site, address, age_s, endpoint: &str| Object {
+    let bus = |site, address, age_s, endpoint: &str| LibraryObject {
         label: Some(endpoint.to_owned()),
         ..object("zmq_socket", site, address, age_s, 1_352)
     };

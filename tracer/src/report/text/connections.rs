@@ -93,7 +93,7 @@ fn call_site(one: &Leaving, sites: &[Site]) -> Vec<String> {
         one.share_text().unwrap_or_else(unknown),
         one.connections_text(count),
         left,
-        site.map_or_else(unknown, |site| site.sort().to_owned()),
+        site.map_or_else(unknown, |site| site.kind_name().to_owned()),
         place,
         site.map_or_else(unknown, |site| site.acquired_by.clone()),
     ]

@@ -58,7 +58,7 @@ fn paragraph(
     let held = if site.kind.is_descriptor() {
         format!(
             "{}{whose}  {} of {}{} left open",
-            site.sort(),
+            site.kind_name(),
             estimate.open(site.outstanding_count),
             estimate.mark(),
             count(site.acquired_count),

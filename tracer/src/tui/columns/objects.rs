@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     format,
-    report::{Address, Object, ObjectKind, Resource, Site},
+    report::{Address, LibraryObject, ObjectType, Resource, Site},
     tui::{
         figures, names,
         rows::{Role, Row, table::call_site},
@@ -14,11 +14,11 @@ use crate::{
 
 /// Every column of the kinds, from left to right.
 #[rustfmt::skip]
-pub const KINDS: &[Column<ObjectKind>] = &[
-    Column { by: By::Kind, title: "kind", help: "the library's name of such objects",
+pub const OBJECT_TYPES: &[Column<ObjectType>] = &[
+    Column { by: By::ObjectType, title: "kind", help: "the library's name of such objects",
         needs: Needs::Nothing, width: |screen| if screen < 100 { 8 } else { 11 }, left: true, leave: 12, largest_first: false,
-        rank: |one| Rank::Text(&one.item.kind),
-        cell: |one, cells| Row::of(live_or(one.item, Role::Strong), names::start_of(&one.item.kind, cells)) },
+        rank: |one| Rank::Text(&one.item.name),
+        cell: |one, cells| Row::of(live_or(one.item, Role::Strong), names::start_of(&one.item.name, cells)) },
     Column { by: By::Library, title: "library", help: "the library that they are of",
         needs: Needs::Nothing, width: |_| 10, left: true, leave: 40, largest_first: false,
         rank: |one| Rank::Text(&one.item.library),
@@ -68,15 +68,15 @@ pub const KINDS: &[Column<ObjectKind>] = &[
 
 /// Every column of single objects, from left to right.
 #[rustfmt::skip]
-pub const OBJECTS: &[Column<Object>] = &[
+pub const OBJECTS: &[Column<LibraryObject>] = &[
     Column { by: By::Pid, title: "pid", help: "process id of the target",
         needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 16, largest_first: false,
         rank: |one| Rank::Number(f64::from(one.item.pid)),
         cell: |one, _| Row::of(Role::Muted, one.item.pid.to_string()) },
-    Column { by: By::Kind, title: "kind", help: "the library's name of such objects",
+    Column { by: By::ObjectType, title: "kind", help: "the library's name of such objects",
         needs: Needs::Nothing, width: |screen| if screen < 100 { 8 } else { 11 }, left: true, leave: 12, largest_first: false,
-        rank: |one| Rank::Text(&one.item.kind),
-        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.kind, cells)) },
+        rank: |one| Rank::Text(&one.item.type_name),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.type_name, cells)) },
     Column { by: By::Address, title: "address", help: "its handle: where it is in the target's memory",
         needs: Needs::Nothing, width: |_| 14, left: true, leave: 12, largest_first: false,
         rank: |one| address(Some(one.item.address)),
@@ -128,16 +128,16 @@ pub const OBJECTS: &[Column<Object>] = &[
 ];
 
 /// The call site that made most of a kind.
-fn most<'a>(one: &Entry<'a, ObjectKind>) -> Option<&'a Site> {
+fn most<'a>(one: &Entry<'a, ObjectType>) -> Option<&'a Site> {
     one.scene.site(one.item.site?)
 }
 
-fn maker<'a>(one: &Entry<'a, Object>) -> Option<&'a Site> {
+fn maker<'a>(one: &Entry<'a, LibraryObject>) -> Option<&'a Site> {
     one.scene.site(one.item.site)
 }
 
 /// Of a kind of which nothing is left, no figure is to be looked at first.
-const fn live_or(kind: &ObjectKind, role: Role) -> Role {
+const fn live_or(kind: &ObjectType, role: Role) -> Role {
     if kind.live == 0 { Role::Muted } else { role }
 }
 
@@ -152,12 +152,12 @@ fn bytes(number: u64, role: Role) -> Row {
     Row::of(if number == 0 { Role::Muted } else { role }, format::bytes(number))
 }
 
-fn growth(one: &Entry<'_, ObjectKind>) -> Option<f64> {
-    one.scene.digest.growth.get(&Resource::from(one.item.kind.as_str())).copied()
+fn growth(one: &Entry<'_, ObjectType>) -> Option<f64> {
+    one.scene.digest.growth.get(&Resource::from(one.item.name.as_str())).copied()
 }
 
 /// A sum over those that could be read.
-fn summed(one: &Entry<'_, ObjectKind>, number: Option<String>) -> Row {
+fn summed(one: &Entry<'_, ObjectType>, number: Option<String>) -> Row {
     match number {
         None => Row::new(),
         Some(number) if one.item.is_all_summed() => Row::of(Role::Text, number),
@@ -165,7 +165,7 @@ fn summed(one: &Entry<'_, ObjectKind>, number: Option<String>) -> Row {
     }
 }
 
-fn state(one: &Object) -> Row {
+fn state(one: &LibraryObject) -> Row {
     match one.release_asked_s {
         Some(since_s) => Row::of(Role::Doubtful, format!("asked {}", format::seconds(since_s))),
         None => Row::of(Role::Muted, "live"),

@@ -113,7 +113,7 @@ fn trend_width(screen: usize) -> usize {
 
 /// What sort of resource; of descriptors what they lead to.
 fn kind(site: &Site) -> &str {
-    site.sort()
+    site.kind_name()
 }
 
 fn verdict(one: &Entry<'_, Site>, cells: usize) -> Row {

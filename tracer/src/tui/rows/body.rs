@@ -102,7 +102,7 @@ const fn name(list: List) -> &'static str {
         List::Connections => "Connections",
         List::Clients => "Clients",
         List::Leaving => "Left behind",
-        List::Kinds => "Objects by kind",
+        List::ObjectTypes => "Objects by kind",
         List::Objects => "Objects",
     }
 }
@@ -154,7 +154,7 @@ fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> 
         List::Connections => {
             vec![(digest.half_closed_connections, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)]
         }
-        List::Kinds => vec![(digest.asked, Role::Doubtful, ASKED, ASKED)],
+        List::ObjectTypes => vec![(digest.asked, Role::Doubtful, ASKED, ASKED)],
         List::Clients | List::Leaving | List::Objects => Vec::new(),
     }
 }

@@ -82,7 +82,7 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
 pub fn unknown(state: &ViewState, width: usize) -> Vec<Row> {
     let whose = state.label().map(|label| names::middle(&label, width / 3)).unwrap_or_default();
     let (title, text) = match state.list {
-        List::Kinds => ("none is there", "All that were made are gone again."),
+        List::ObjectTypes => ("none is there", "All that were made are gone again."),
         List::Objects => {
             ("call site not shown", "Its call site is not among those that are told (--top).")
         }

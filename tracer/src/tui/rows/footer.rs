@@ -73,7 +73,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
             Key::Clients if state.list == List::Clients => "one by one",
             Key::Leaving if state.list == List::Leaving => "one by one",
             Key::Each if state.list == List::Objects => "by kind",
-            Key::Open if state.list == List::Kinds => "call sites",
+            Key::Open if state.list == List::ObjectTypes => "call sites",
             Key::Open if state.list == List::Clients => "its connections",
             Key::Mark if state.baseline.is_some() => "re-mark",
             Key::Help if state.help => "close   Up Down scroll",

@@ -6,7 +6,7 @@ use super::{Role, Row, rule};
 use crate::{
     format,
     report::{
-        Client, Connection, Fd, Leaving, Object, ObjectKind, ProbeStatus, Report, Site,
+        Client, Connection, Fd, Leaving, LibraryObject, ObjectType, ProbeStatus, Report, Site,
         VerdictClass,
     },
     tui::{
@@ -112,8 +112,8 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
             table::<Fd>(&mut rows, "Columns of file descriptors", width);
         }
         if report.objects.is_some() {
-            table::<ObjectKind>(&mut rows, "Columns of objects by kind", width);
-            table::<Object>(&mut rows, "Columns of objects", width);
+            table::<ObjectType>(&mut rows, "Columns of objects by kind", width);
+            table::<LibraryObject>(&mut rows, "Columns of objects", width);
         }
         if report.connections.is_some() {
             table::<Connection>(&mut rows, "Columns of connections", width);
