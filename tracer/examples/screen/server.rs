@@ -6,9 +6,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use leaktrace::report::{
     Accounting, Address, Age, Collector, Connection, Connections, Exit, Fd, Fds, Frame, Probe,
-    ProbeStatus, Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window, sample,
+    ProbeStatus, Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window,
 };
 use tracer_common::{kind::Kind, loss::Loss};
+
+use crate::fixtures;
 
 const NAMES: [(&str, &str, u32); 9] = [
     ("gateway::make_session(int)", "gateway.cpp", 88),
@@ -150,7 +152,7 @@ impl Server {
     }
 
     fn fds(&self) -> Fds {
-        let mut fds = sample::served().fds.unwrap_or_default();
+        let mut fds = fixtures::served().fds.unwrap_or_default();
         let number = u32::try_from(self.stacks.len()).unwrap_or(0);
         let pattern: Vec<Fd> = fds.table.iter().skip(5).cloned().collect();
         fds.table = (0..number)
@@ -166,7 +168,7 @@ impl Server {
     }
 
     fn connections(&self) -> Connections {
-        let mut all = sample::served().connections.unwrap_or_default();
+        let mut all = fixtures::served().connections.unwrap_or_default();
         let pattern = all.table.clone();
         all.table = (0_u64..)
             .zip(pattern.iter().cycle())
@@ -234,7 +236,7 @@ impl Server {
             sites,
             fds: self.serves().then(|| self.fds()),
             connections: self.serves().then(|| self.connections()),
-            ..sample::empty()
+            ..fixtures::empty()
         }
     }
 }

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
     use crate::report::{
         Address, ClosedBy, Named, ObjectState, Offset, Protocol, SocketState, VerdictClass, Word,
-        sample,
+        fixtures,
     };
 
     fn comes_back(report: &Report) {
@@ -53,13 +53,13 @@ mod tests {
     #[test]
     fn a_report_comes_back_as_it_went() {
         for report in [
-            sample::sample(),
-            sample::lossy(),
-            sample::empty(),
-            sample::light(),
-            sample::estimated(),
-            sample::served(),
-            sample::objects(),
+            fixtures::sample(),
+            fixtures::lossy(),
+            fixtures::empty(),
+            fixtures::light(),
+            fixtures::estimated(),
+            fixtures::served(),
+            fixtures::objects(),
         ] {
             comes_back(&report);
         }
@@ -88,7 +88,7 @@ mod tests {
             class in select(VerdictClass::ALL),
             (address, owner, offset) in (any::<u64>(), option::of(any::<u64>()), option::of(any::<u64>())),
         ) {
-            let mut report = sample::served();
+            let mut report = fixtures::served();
             report.accounting.lost = lost;
             report.accounting.truncated_by = cut;
             report.host.fd_backend = backend;
@@ -106,7 +106,7 @@ mod tests {
             connections.table[0].protocol = protocol;
             connections.table[0].state = state;
             connections.table[0].closed_by = closed_by;
-            report.objects = sample::objects().objects;
+            report.objects = fixtures::objects().objects;
             let object = &mut report.objects.as_mut().unwrap().table[0];
             object.address = Address(address);
             object.owner = owner.map(Address);

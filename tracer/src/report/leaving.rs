@@ -147,11 +147,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::report::{Client, FdType, Frame, sample};
+    use crate::report::{Client, FdType, Frame, fixtures};
 
     /// Call sites by number, the function that asked, and the caller's address.
     fn sites(of: &[(u32, &str)]) -> Vec<Site> {
-        let template = sample::served().sites[0].clone();
+        let template = fixtures::served().sites[0].clone();
         let site = |(id, name): &(u32, &str)| {
             let frame = Frame { symbol: Some((*name).into()), ..template.frames[0].clone() };
             Site { id: *id, headline: 0, frames: Arc::new([frame]), ..template.clone() }

@@ -6,6 +6,9 @@
 mod connections;
 mod estimate;
 mod fds;
+#[cfg(test)]
+#[path = "../../tests/fixtures/mod.rs"]
+pub(crate) mod fixtures;
 pub mod json;
 mod leaving;
 mod light;
@@ -13,8 +16,6 @@ mod log;
 mod number;
 mod objects;
 mod resource;
-#[doc(hidden)]
-pub mod sample;
 pub mod text;
 mod verdict;
 mod words;

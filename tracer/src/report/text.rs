@@ -337,7 +337,7 @@ fn tables(unwind: &Unwind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Word, sample};
+    use crate::report::{Word, fixtures};
 
     fn text(report: &Report, top: Option<usize>, width: Option<usize>) -> String {
         let mut out = Vec::new();
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         for width in [40, 80, 120] {
-            for report in [sample::lossy(), sample::served(), sample::objects()] {
+            for report in [fixtures::lossy(), fixtures::served(), fixtures::objects()] {
                 for line in text(&report, None, Some(width)).lines() {
                     assert!(line.chars().count() <= width, "{width}: {line}");
                 }
@@ -358,12 +358,12 @@ mod tests {
 
     #[test]
     fn nothing_of_the_target_steers_the_terminal() {
-        let mut served = sample::served();
+        let mut served = fixtures::served();
         for fd in &mut served.fds.as_mut().unwrap().table {
             fd.peer = Some("\u{1b}[31mpeer".to_owned());
         }
         served.connections.as_mut().unwrap().clients[0].address += "\u{1b}[31m";
-        for report in [sample::lossy(), served] {
+        for report in [fixtures::lossy(), served] {
             let text = text(&report, None, None);
             assert!(!text.chars().any(|sign| sign.is_control() && sign != '\n'));
         }
@@ -371,14 +371,14 @@ mod tests {
 
     #[test]
     fn losses_are_said_in_capitals_and_none_is_said_too() {
-        assert!(text(&sample::lossy(), None, None).contains("\nLOST 1,852: "));
-        let calm = text(&sample::sample(), None, None);
+        assert!(text(&fixtures::lossy(), None, None).contains("\nLOST 1,852: "));
+        let calm = text(&fixtures::sample(), None, None);
         assert!(calm.contains("lost 0;") && !calm.contains("LOST"));
     }
 
     #[test]
     fn a_reason_of_a_later_version_is_shown_by_its_key() {
-        let mut report = sample::sample();
+        let mut report = fixtures::sample();
         report.accounting.lost.insert(Word::named("some_later_reason"), 3);
         assert!(text(&report, None, None).contains("3  some_later_reason"));
     }

@@ -328,7 +328,7 @@ mod tests {
     use super::*;
     use crate::{
         report::{
-            Client, Connection, Fd, Leaving, LibraryObject, ObjectType, Site, sample as reports,
+            Client, Connection, Fd, Leaving, LibraryObject, ObjectType, Site, fixtures as reports,
         },
         tui::{digest::TypeRow, sample},
     };

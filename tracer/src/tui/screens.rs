@@ -23,7 +23,7 @@ use super::{
 };
 use crate::report::{
     Amount, Exit, Report, Word,
-    sample::{objects, served},
+    fixtures::{objects, served},
 };
 
 fn view(columns: u16, rows: u16, report: Report) -> ViewState {

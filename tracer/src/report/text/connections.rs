@@ -220,10 +220,10 @@ fn clients(connections: &Connections, page: &mut Page<'_, impl Write>) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{LeftBehind, sample};
+    use crate::report::{LeftBehind, fixtures};
 
     fn served() -> (Connections, Vec<Site>) {
-        let report = sample::served();
+        let report = fixtures::served();
         (report.connections.unwrap(), report.sites)
     }
 

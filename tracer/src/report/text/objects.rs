@@ -209,7 +209,7 @@ fn known(one: &LibraryObject) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{sample, text};
+    use crate::report::{fixtures, text};
 
     fn written(report: &Report, width: Option<usize>) -> String {
         let mut out = Vec::new();
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn kinds_have_one_line_among_the_totals() {
-        let text = written(&sample::objects(), None);
+        let text = written(&fixtures::objects(), None);
         let line = "\nobjects 1,899 in 5 kinds, outstanding 3.0 MiB; made 42,488, gone 40,589\n";
         assert!(text.contains(line), "{text}");
         assert!(!text.contains("\nevbuffer "), "{text}");
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn dozens_of_kinds_are_not_dozens_of_rows() {
-        let mut report = sample::objects();
+        let mut report = fixtures::objects();
         let objects = report.objects.as_mut().unwrap();
         let kind = objects.types[0].clone();
         objects.types = (0..45)
@@ -244,14 +244,14 @@ mod tests {
 
     #[test]
     fn where_none_was_made_nothing_is_said() {
-        let mut report = sample::sample();
+        let mut report = fixtures::sample();
         report.objects = Some(LibraryObjects::default());
         assert!(!written(&report, None).contains("objects of libraries"));
     }
 
     #[test]
     fn nothing_of_the_target_steers_the_terminal() {
-        let mut report = sample::objects();
+        let mut report = fixtures::objects();
         report.objects.as_mut().unwrap().table[6].label = Some("\u{1b}[2J".to_owned());
         let text = written(&report, Some(80));
         assert!(!text.chars().any(|sign| sign.is_control() && sign != '\n'));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{golden, painted, press, type_filter, view};
 use crate::{
-    report::{Connections, LeftBehind, Orphans, Report, Site, sample::served},
+    report::{Connections, LeftBehind, Orphans, Report, Site, fixtures::served},
     tui::{
         keys::Key,
         lists::{Id, List},

@@ -8,7 +8,7 @@ use super::{golden, painted, press, type_filter, view};
 use crate::{
     report::{
         Connection, Connections, Fd, Report, Word,
-        sample::{light, served},
+        fixtures::{light, served},
     },
     tui::{
         columns::By,

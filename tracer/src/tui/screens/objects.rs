@@ -6,7 +6,7 @@ use super::{golden, lists::SIZES, painted, press, type_filter, view};
 use crate::{
     report::{
         Budget, LibraryObject, LibraryObjects, Report,
-        sample::{light, objects, served},
+        fixtures::{light, objects, served},
     },
     tui::{
         columns::By,
