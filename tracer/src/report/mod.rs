@@ -249,7 +249,7 @@ pub struct Probe {
     pub object: Option<String>,
     /// Offset of the probed instruction in the file; `null` when not attached.
     pub offset: Option<Offset>,
-    /// Whether the kernel emulates the probed instruction (cheap) or single-steps it (dear).
+    /// Whether the kernel emulates the probed instruction (fast) or single-steps it (slow).
     pub emulated: Option<bool>,
     /// Calls seen.
     pub hits: u64,

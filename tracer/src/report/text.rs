@@ -213,19 +213,19 @@ impl Estimate {
 /// How the budget was kept, and what that means for the figures.
 fn budget(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let Some(budget) = report.accounting.budget else { return Ok(()) };
-    let lately = budget.cost.map_or_else(
-        || "what it takes is not known yet".to_owned(),
-        |cost| format!("lately it took {}", percent(cost)),
+    let recently = budget.cost.map_or_else(
+        || "not enough data yet on its cost".to_owned(),
+        |cost| format!("recently it used {}", percent(cost)),
     );
     page.line(&format!(
-        "budget tracing may take {} % of the targets' processor time; {lately}",
+        "budget tracing may use {} % of the targets' CPU time; {recently}",
         in_percent(budget.share)
     ))?;
     if !report.accounting.estimated {
-        return page.line("       recorded all the time: the figures are exact");
+        return page.line("       recorded continuously: the figures are exact");
     }
     let pace = budget.pace.map_or_else(String::new, |pace| {
-        format!(", in which the targets got {} of their usual work done", percent(pace))
+        format!(", during which the targets ran at {} of their usual speed", percent(pace))
     });
     let windows = if budget.windows == 1 { "window" } else { "windows" };
     page.line(&format!(
@@ -235,11 +235,11 @@ fn budget(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         count(budget.windows)
     ))?;
     page.line(
-        "       a figure with ~ is estimated from that for the whole time; in 19 of 20 cases the truth is within \
-         its ± (?: too little was seen to tell)",
+        "       a figure with ~ is extrapolated to the whole time; ± is its 95% confidence interval \
+         (?: not enough data yet)",
     )?;
     page.line(
-        "       a block released between two windows counts as outstanding until its address is used again",
+        "       a block released between two windows counts as outstanding until its address is reused",
     )
 }
 
@@ -276,7 +276,7 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
     if lost > 0 {
         page.line("")?;
         page.line(&format!(
-            "LOST {}: THE FIGURES ARE INCOMPLETE, what is outstanding may be too high or too low",
+            "LOST {}: THE FIGURES ARE INCOMPLETE, outstanding amounts may be too high or too low",
             count(lost)
         ))?;
         for (reason, cases) in &accounting.lost {
@@ -290,31 +290,34 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         seen += ", lost 0";
     }
     page.line(&format!(
-        "{seen}; {} releases of what was acquired before or never; {} failed acquisitions",
+        "{seen}; {} frees of unknown blocks (allocated before the attach); {} failed allocations",
         count(accounting.unknown_frees),
         count(accounting.failed_acquires),
     ))?;
     let cut = accounting.truncated_stacks;
     page.line(&if accounting.estimated {
         // The sum above is of the whole time, and this one is not.
-        format!("stacks {} of those recorded cut before the thread's bottom", count(cut))
+        format!(
+            "stacks {} of those recorded truncated (did not reach the thread's entry)",
+            count(cut)
+        )
     } else {
         let share = percent(cut as f64 / acquired.max(1) as f64);
         format!(
-            "stacks {} of {} cut before the thread's bottom ({share})",
+            "stacks {} of {} ({share}) truncated (did not reach the thread's entry)",
             count(cut),
             count(acquired)
         )
     })?;
     for end in StackEnd::ALL {
         if let Some(cut) = accounting.truncated_by.get(&end.into()) {
-            page.line(&format!("       {} cut: {}", count(*cut), end.sentence()))?;
+            page.line(&format!("       {} truncated: {}", count(*cut), end.sentence()))?;
         }
     }
     page.line(&tables(&accounting.unwind))?;
     let own = accounting.collector.rss_bytes.map_or_else(|| "unknown".to_owned(), bytes);
     page.line(&format!(
-        "cost   leaktrace itself used {} of processor time and {own} of memory",
+        "cost   leaktrace itself used {} of CPU time and {own} of memory",
         seconds(accounting.collector.cpu_s),
     ))
 }
@@ -326,11 +329,11 @@ fn tables(unwind: &Unwind) -> String {
         _ => format!("; {} {what}", count(count_of)),
     };
     format!(
-        "       unwind tables of {} objects take {}{}{}",
+        "       unwind tables of {} files take {}{}{}",
         count(unwind.objects),
         bytes(unwind.bytes),
-        some(unwind.loading, "are being made"),
-        some(unwind.without, "have none"),
+        some(unwind.loading, "still loading"),
+        some(unwind.without, "without one"),
     )
 }
 

@@ -121,7 +121,9 @@ fn open(state: &mut ViewState) {
         // All of one client's connections, by its address.
         open_client(state);
     } else if !state.at.order.is_empty() {
-        let text = "its call site is not known: nobody saw where it was opened".to_owned();
+        let text =
+            "call site unknown: it was opened before the attach, or in a way that is not traced"
+                .to_owned();
         state.remark = Some(Remark { text, failed: false });
     }
 }

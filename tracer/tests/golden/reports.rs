@@ -40,7 +40,7 @@ fn a_budget_that_allows_to_trace_all_the_time() {
     report.accounting.budget = Some(Budget { cost: Some(0.012), ..within_budget() });
     insta::assert_snapshot!("within_budget", text(&report, Some(1), Some(80)));
     report.accounting.budget = Some(within_budget());
-    assert!(text(&report, None, None).contains("what it takes is not known yet"));
+    assert!(text(&report, None, None).contains("not enough data yet on its cost"));
 }
 
 /// One window, from the beginning to the end.

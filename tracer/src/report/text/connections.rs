@@ -61,15 +61,11 @@ fn call_sites(
         1 => page.line("  … 1 more call site")?,
         more => page.line(&format!("  … {} more call sites", count(more as u64)))?,
     }
-    page.line(
-        "  share: of the connections that were closed a second ago or longer (or --min-age)",
-    )?;
+    page.line("  share: of the connections that closed at least 1s (or --min-age) ago")?;
     if left.iter().take(ROWS).all(|one| one.connections.0 == one.connections.1) {
         return Ok(());
     }
-    page.line(
-        "  from–to: some may have left something on several paths, which is not counted apart",
-    )
+    page.line("  from–to: connections that left something on several paths cannot be told apart")
 }
 
 fn call_site(one: &Leaving, sites: &[Site]) -> Vec<String> {

@@ -80,7 +80,7 @@ fn by_type(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
 fn unseen(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     for (number, what) in [(fds.opened_unseen, "opened"), (fds.closed_unseen, "closed")] {
         if let Some(number) = number.filter(|number| *number > 0) {
-            page.line(&format!("  {} found {what} in a way that is not seen", count(number)))?;
+            page.line(&format!("  {} {what} in a way that is not traced", count(number)))?;
         }
     }
     Ok(())

@@ -37,7 +37,7 @@ pub(super) fn total(report: &Report, page: &mut Page<'_, impl Write>) -> io::Res
         _ => format!("{} in {} {noun}, outstanding {}", count(live), count(kinds), bytes(held)),
     };
     page.line(&format!(
-        "objects {there}; made {}{}, gone {}",
+        "objects {there}; created {}{}, released {}",
         count(made),
         super::inherited_count(inherited),
         count(gone)
@@ -55,7 +55,7 @@ pub(super) fn write(
     page.line("")?;
     let there = objects.types.iter().any(|kind| kind.live > 0);
     page.line(if there {
-        "objects of libraries (asked: somebody asked for their release; bytes: with those of the objects that they own)"
+        "objects of libraries (asked: release requested; bytes: including the objects that they own)"
     } else {
         "objects of libraries"
     })?;
@@ -85,7 +85,7 @@ fn by_kind(
     head.extend(queued.then(|| "queued".to_owned()));
     head.extend(pending.then(|| "pending".to_owned()));
     let figures = 2..head.len();
-    head.push("call site that has most".to_owned());
+    head.push("call site of most".to_owned());
     let mut rows = vec![head];
     for kind in shown() {
         let unknown = || "?".to_owned();
@@ -116,7 +116,7 @@ fn by_kind(
         more => page.line(&format!("  … {} more kinds", count(more as u64)))?,
     }
     if partly {
-        page.line("  ≥: not all objects could be looked into")?;
+        page.line("  ≥: not all objects could be read")?;
     }
     Ok(())
 }
@@ -151,7 +151,7 @@ fn gone(objects: &LibraryObjects, page: &mut Page<'_, impl Write>) -> io::Result
         1 => " and 1 more kind".to_owned(),
         more => format!(" and {} more kinds", count(more as u64)),
     };
-    page.line(&format!("  made and all gone again: {}{more}", named.join(", ")))
+    page.line(&format!("  created and all released: {}{more}", named.join(", ")))
 }
 
 /// Those whose release was asked for, the longest ago first.
@@ -165,9 +165,9 @@ fn asked(
         return Ok(());
     }
     page.line(&match all {
-        1 => "  1 object is still there though its release was asked for:".to_owned(),
+        1 => "  1 object is still live although its release was requested:".to_owned(),
         _ => {
-            format!("  {} objects are still there though their release was asked for:", count(all))
+            format!("  {} objects are still live although their release was requested:", count(all))
         }
     })?;
     let mut asked: Vec<(&LibraryObject, f64)> =
@@ -176,7 +176,7 @@ fn asked(
     for (one, since_s) in asked.iter().take(NAMED) {
         let whose = if several { format!(" of pid {}", one.pid) } else { String::new() };
         page.line(&format!(
-            "    {} {}{whose} asked {} ago, made {} ago{}",
+            "    {} {}{whose} requested {} ago, created {} ago{}",
             one.type_name,
             one.address,
             seconds(*since_s),
@@ -220,7 +220,8 @@ mod tests {
     #[test]
     fn kinds_have_one_line_among_the_totals() {
         let text = written(&fixtures::objects(), None);
-        let line = "\nobjects 1,899 in 5 kinds, outstanding 3.0 MiB; made 42,488, gone 40,589\n";
+        let line =
+            "\nobjects 1,899 in 5 kinds, outstanding 3.0 MiB; created 42,488, released 40,589\n";
         assert!(text.contains(line), "{text}");
         assert!(!text.contains("\nevbuffer "), "{text}");
     }

@@ -54,8 +54,8 @@ fn cells(probe: &Probe) -> [String; 6] {
     let absent = || "-".to_owned();
     let cost = match (probe.status, probe.emulated) {
         (ProbeStatus::Refused | ProbeStatus::Missing, _) => "OFF",
-        (ProbeStatus::On, Some(true)) => "cheap (emulated)",
-        (ProbeStatus::On, Some(false)) => "DEAR (single-stepped)",
+        (ProbeStatus::On, Some(true)) => "fast (emulated)",
+        (ProbeStatus::On, Some(false)) => "SLOW (single-stepped)",
         (ProbeStatus::On, None) => "unknown",
     };
     [

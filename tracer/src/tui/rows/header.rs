@@ -138,7 +138,11 @@ fn costs(report: &Report, width: usize) -> Row {
     }
     for (rank, count, what) in [
         (1, seen.truncated_stacks, "truncated stacks"),
-        (1, seen.unwind.loading, "unwind tables to come"),
+        (
+            1,
+            seen.unwind.loading,
+            if seen.unwind.loading == 1 { "unwind table loading" } else { "unwind tables loading" },
+        ),
         (3, seen.unknown_frees, "unknown frees"),
         (5, seen.failed_acquires, "failed"),
     ] {
@@ -166,7 +170,7 @@ fn probes(report: &Report, width: usize) -> Row {
     let probes = &report.probes;
     let count = |status| probes.iter().filter(|probe| probe.status == status).count();
     let on = count(ProbeStatus::On);
-    let dear = probes
+    let slow = probes
         .iter()
         .filter(|probe| probe.status == ProbeStatus::On && probe.emulated == Some(false))
         .count();
@@ -177,7 +181,7 @@ fn probes(report: &Report, width: usize) -> Row {
         _ => Row::of(Role::Text, format!("{on} probes on")),
     };
     for (number, role, what) in [
-        (dear, Role::Doubtful, "dear"),
+        (slow, Role::Doubtful, "slow"),
         (count(ProbeStatus::Refused), Role::Bad, "refused"),
         // Information, not a failure: the first to go.
         (if narrow { 0 } else { count(ProbeStatus::Missing) }, Role::Muted, "missing"),
@@ -230,8 +234,8 @@ fn end(report: &Report, width: usize) -> Option<Row> {
     let ends: Option<Vec<Exit>> = report.targets.iter().map(|target| target.exited).collect();
     let ends = ends.filter(|ends| !ends.is_empty())?;
     let text = match ends.as_slice() {
-        [end] => format!(" The target {}. Figures are final; q leaves. ", how(*end)),
-        _ => format!(" All {} targets have exited. Figures are final; q leaves. ", ends.len()),
+        [end] => format!(" The target {}. Figures are final; q quits. ", how(*end)),
+        _ => format!(" All {} targets have exited. Figures are final; q quits. ", ends.len()),
     };
     Some(Row::of(Role::Text, " ").with(Role::Loud, names::start_of(&text, width.saturating_sub(2))))
 }
@@ -248,7 +252,7 @@ fn how(end: Exit) -> String {
                 15 => " (SIGTERM)",
                 _ => "",
             };
-            format!("was ended by signal {signal}{name}")
+            format!("was killed by signal {signal}{name}")
         }
         (Some(status), None) => format!("exited with status {status}"),
         (None, None) => "has exited".to_owned(),

@@ -141,5 +141,5 @@ fn nothing_left_is_said() {
     report.connections = Some(Connections::default());
     state.receive(Arc::new(report));
     let shown = painted(&state, Theme::Plain).backend().to_string();
-    assert!(shown.contains("There was no connection so far"), "{shown}");
+    assert!(shown.contains("No connections so far"), "{shown}");
 }

@@ -150,7 +150,7 @@ fn what_is_not_traced_is_not_taken_for_nothing() {
     let mut state = view(80, 24, report);
     press(&mut state, &[Key::Connections]);
     let shown = painted(&state, Theme::Plain).backend().to_string();
-    assert!(shown.contains("There was no connection so far"), "{shown}");
+    assert!(shown.contains("No connections so far"), "{shown}");
 }
 
 #[test]

@@ -186,10 +186,13 @@ fn what_is_not_traced_is_not_taken_for_nothing() {
     assert!(shown(&report, &[Key::Objects]).contains("are not traced with --max-overhead."));
     let mut report = served();
     report.objects = Some(LibraryObjects::default());
-    assert!(shown(&report, &[Key::Objects]).contains("No object of a library that is known"));
+    assert!(
+        shown(&report, &[Key::Objects])
+            .contains("No objects of known library types created so far")
+    );
     let mut report = objects();
     report.objects.as_mut().unwrap().table.clear();
-    assert!(shown(&report, &[Key::Each]).contains("all that were made are gone again"));
+    assert!(shown(&report, &[Key::Each]).contains("all that were created have been released"));
 }
 
 #[test]
