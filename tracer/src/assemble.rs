@@ -99,7 +99,7 @@ pub struct Assembly {
     /// Of connections.
     past: connections::Past,
     /// Of objects.
-    things: objects::Past,
+    object_history: objects::Past,
     /// Processor time used at the last report, seconds.
     cpu_before: Option<(u64, f64)>,
 }
@@ -118,7 +118,7 @@ impl Assembly {
             before: None,
             descriptors: fds::Descriptors::default(),
             past: connections::Past::default(),
-            things: objects::Past::default(),
+            object_history: objects::Past::default(),
             cpu_before: None,
         }
     }
@@ -162,7 +162,7 @@ impl Assembly {
         self.history.push(snapshot);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
-        let parts = parts::of(&snapshot.sites, |site| self.object_kind(site).is_some());
+        let parts = parts::of(&snapshot.sites, |site| self.object_type(site).is_some());
         order.sort_unstable_by_key(|site| {
             // The parts of an object come behind it.
             let parts = parts.get(&site.number).copied().unwrap_or_default();
@@ -207,7 +207,7 @@ impl Assembly {
         if let Some(kind) = fds::kind(site) {
             return kind.into();
         }
-        if let Some(kind) = self.object_kind(site) {
+        if let Some(kind) = self.object_type(site) {
             return Resource::Object(Arc::clone(&kind.name));
         }
         // The unknown call site: almost everything that is acquired is heap.
@@ -250,7 +250,7 @@ impl Assembly {
             pid: site.pid.map_or(0, |pid| pid.0),
             kind,
             acquired_by: acquired_by.to_owned(),
-            fd_type: opener.map(|_| site.sort.name().to_owned()),
+            fd_type: opener.map(|_| site.sort.into()),
             outstanding_count: site.aged.count,
             outstanding_bytes: site.aged.bytes,
             acquired_count: site.acquired.count,

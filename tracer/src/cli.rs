@@ -17,23 +17,23 @@ use crate::probes::wish::Wish;
 pub const TOP_IN_TEXT: u32 = 20;
 
 const AFTER_HELP: &str = "\
-Durations carry their unit: 500ms, 30s, 5m, 1h.
+Durations have a unit: 500ms, 30s, 5m, 1h.
 RUST_LOG, if set, overrides --verbose.
 
 Examples:
   leaktrace -p 4121                            watch a running server
   leaktrace -n gateway -d 5m -f json -o r.json five minutes, then a report for programs
-  leaktrace -p 4121 --max-overhead 5%          a server that may not slow down by more
+  leaktrace -p 4121 --max-overhead 5%          a server that must not slow down much
   leaktrace -d 30s --kind heap -- ./server -x  start a server and watch its heap
 
-Exit status: 0 done, 2 could not do the work (stderr says why and what helps).";
+Exit status: 0 success, 2 failure (stderr says why and what helps).";
 
 /// What was typed.
 #[derive(Debug, Parser)]
 #[command(
     name = "leaktrace",
     version,
-    about = "Names the call path that acquires what is never released, on a live process",
+    about = "Finds the call paths that leak memory and file descriptors in a running process",
     override_usage = "leaktrace [OPTIONS] -p PID[,PID...]\n       \
                       leaktrace [OPTIONS] -n NAME\n       \
                       leaktrace [OPTIONS] -- CMD [ARGS]...\n       \
@@ -54,9 +54,9 @@ pub struct Cli {
 /// Deeds other than tracing.
 #[derive(Debug, Subcommand)]
 pub enum Deed {
-    /// Say what this host allows, and whether tracing will work
+    /// Check whether tracing will work on this host
     Doctor {
-        /// Also say what stands in the way of tracing these processes
+        /// Also check these processes
         #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid())]
         pid: Vec<u32>,
     },
@@ -65,7 +65,7 @@ pub enum Deed {
 /// The flags of tracing.
 #[derive(Debug, Args)]
 pub struct Trace {
-    /// Trace these processes; several by commas, or by several -p
+    /// Trace these processes, separated by commas or given by repeated -p
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid())]
     pub pid: Vec<u32>,
     /// Trace the process with this name
@@ -74,72 +74,72 @@ pub struct Trace {
     /// Start this command and trace it from its first instruction
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
-    /// Put nothing into the targets, for hosts where nothing may slow down: shows which stacks' first touches
-    /// make memory grow, resident memory, and file descriptors by type
+    /// Trace without probes, for hosts that must not slow down: shows which call stacks make memory grow by first
+    /// touching it, resident memory, and file descriptors by type
     #[arg(
         long,
         conflicts_with_all = ["command", "children", "kind", "alloc", "free", "allocator_prefix", "pack", "no_packs"]
     )]
     pub light: bool,
-    /// Also trace what the targets fork and start from now on. Every other process that uses the same
-    /// C library meets the probes meanwhile, too, and is slowed down by their traps
+    /// Also trace processes that the targets start from now on. Meanwhile every other process that uses the same
+    /// C library hits the probes too, and is slowed down by them
     #[arg(long)]
     pub children: bool,
-    /// Keep what tracing costs the targets under this share of their processor time, as in 5%: where tracing all the
-    /// time would cost more, trace in short windows, and estimate the rest
+    /// Limit the cost of tracing to this share of the targets' CPU time, such as 5%: if continuous tracing costs
+    /// more, trace in short windows and estimate the rest
     #[arg(long, value_name = "SHARE", conflicts_with_all = ["light", "children"])]
     pub max_overhead: Option<Share>,
-    /// Stop by itself after this time (else Ctrl-C, or q in the terminal UI)
-    #[arg(short, long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// Stop after this time [default: at Ctrl-C, or q in the terminal UI]
+    #[arg(short, long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
-    /// Refresh this often, at least every 100ms apart
+    /// Refresh interval, 100ms or more
     #[arg(
         short, long, value_name = "TIME", default_value = "1s",
-        value_parser = humantime::parse_duration
+        value_parser = duration
     )]
     pub interval: Duration,
-    /// Form of the report [default: tui on a terminal without --output, else text]
-    #[arg(short, long, value_name = "FORM", value_enum)]
+    /// Format of the report [default: tui on a terminal without --output, else text]
+    #[arg(short, long, value_name = "FORMAT", value_enum)]
     pub format: Option<Format>,
-    /// Write the report to this file, put in place when complete [default: stdout]
+    /// Write the report to this file, which is replaced atomically [default: stdout]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Add a line of JSON to this file for each connection that is opened or closed, or that left something behind;
-    /// takes --kind fd,socket
+    /// Append a line of JSON to this file for each connection that is opened or closed, or that left something behind;
+    /// requires --kind fd,socket
     #[arg(long, value_name = "FILE")]
     pub log_connections: Option<PathBuf>,
-    /// List at most this many call sites, worst first [default: 20 as text, else all]
+    /// List at most this many call sites, worst first [default: 20 in text, else all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,
-    /// Count as outstanding only what is at least this old
+    /// Count only resources of at least this age as outstanding
     #[arg(
         long, value_name = "TIME", default_value = "0s",
-        value_parser = humantime::parse_duration
+        value_parser = duration
     )]
     pub min_age: Duration,
     /// Trace only these kinds of resources [default: heap,mmap,object]
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind())]
     pub kind: Vec<Kind>,
-    /// Probe this function too: [LIB!]FUNC:SHAPE; an address 0xADDR is the executable's own.
-    /// SHAPE is size@N, count@N,size@M or out@N,size@M, with arguments counted from 0; and ,throws behind
-    /// it if FUNC may throw a C++ exception
+    /// Also probe this allocation function: [LIB!]FUNC:SHAPE; an address 0xADDR refers to the executable.
+    /// SHAPE is size@N, count@N,size@M or out@N,size@M, with arguments counted from 0; append ,throws
+    /// if FUNC may throw a C++ exception
     #[arg(long, value_name = "FUNC:SHAPE", value_parser = Wish::alloc)]
     pub alloc: Vec<Wish>,
-    /// Probe this function that releases what --alloc acquires: [LIB!]FUNC, or FUNC:handle@N
+    /// Probe this function, which releases what --alloc acquires: [LIB!]FUNC, or FUNC:handle@N
     #[arg(long, value_name = "FUNC", value_parser = Wish::free)]
     pub free: Vec<Wish>,
-    /// Look for an allocator too whose functions are named so: PREFIX and malloc, free, calloc ...
+    /// Also look for an allocator whose function names are PREFIX followed by malloc, free ...
     #[arg(long, value_name = "PREFIX")]
     pub allocator_prefix: Vec<String>,
-    /// Know a library's objects by this pack, too (docs/packs.md says how to write one), or by it instead, where
-    /// leaktrace has one of the same name; takes --kind object
+    /// Also load this pack of library object types (see docs/packs.md); it replaces a built-in pack of the same name;
+    /// requires --kind object
     #[arg(long, value_name = "FILE")]
     pub pack: Vec<PathBuf>,
-    /// Know objects by what --pack names only: not by the packs that leaktrace has, nor by those in
+    /// Load only the packs given by --pack: neither the built-in ones, nor those in
     /// ~/.config/leaktrace/packs
     #[arg(long)]
     pub no_packs: bool,
-    /// Say on stderr what is being done; twice for details
+    /// Log progress to stderr; repeat for details
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
     /// For benchmarks and tests
@@ -193,9 +193,9 @@ pub enum Forgettable {
 pub enum Format {
     /// Terminal UI
     Tui,
-    /// For people, once, at the end
+    /// Plain text, once, at the end
     Text,
-    /// For programs, as docs/report.schema.json describes it
+    /// JSON, described by docs/report.schema.json
     Json,
 }
 
@@ -217,9 +217,9 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let percent = text.strip_suffix('%').ok_or("a share in percent is wanted, as in 5%")?;
+        let percent = text.strip_suffix('%').ok_or("expected a percentage, such as 5%")?;
         let Ok(percent) = percent.trim().parse::<f64>() else {
-            return Err(format!("`{percent}` is no number"));
+            return Err(format!("`{percent}` is not a number"));
         };
         let hundredths = (percent * 100.0).round();
         if !(1.0..10_000.0).contains(&hundredths) {
@@ -232,6 +232,11 @@ impl FromStr for Share {
         )]
         Ok(Self { hundredths: hundredths as u16 })
     }
+}
+
+/// A duration. The parser's own refusal suggests units that the help does not mention.
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text).or(Err("expected a duration, such as 500ms, 30s, 5m or 1h"))
 }
 
 /// Process ids: the kernel's are positive and fit 31 bits.
@@ -250,6 +255,6 @@ fn kind() -> impl TypedValueParser<Value = Kind> {
         Kind::OFFERED.map(|kind| PossibleValue::new(kind.name()).help(kind.sentence())),
     )
     .try_map(|name| {
-        Kind::OFFERED.into_iter().find(|kind| kind.name() == name).ok_or("no kind has this name")
+        Kind::OFFERED.into_iter().find(|kind| kind.name() == name).ok_or("unknown kind")
     })
 }

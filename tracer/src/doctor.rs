@@ -26,6 +26,8 @@ enum Mark {
     Ok,
     /// Worth knowing; tracing memory works.
     Warn,
+    /// Could not be found out; tracing memory works.
+    Unknown,
     /// In the way of tracing.
     No,
 }
@@ -35,6 +37,7 @@ impl Mark {
         match self {
             Self::Ok => "ok",
             Self::Warn => "warn",
+            Self::Unknown => "unknown",
             Self::No => "no",
         }
     }
@@ -53,16 +56,17 @@ pub fn write(
             failure.help().map(|help| "help: ".to_owned() + &help),
         ]);
     };
-    writeln!(out, "this host")?;
-    list(&host(facts), out)?;
+    let mut lists = Vec::new();
+    writeln!(lists, "\nthis host")?;
+    list(&host(facts), &mut lists)?;
     if let Err(failure) = facts.check() {
         note(&failure);
     }
     for process in processes {
         match process {
             Ok(process) => {
-                writeln!(out, "\nprocess {}", process.pid)?;
-                list(&target(process, facts), out)?;
+                writeln!(lists, "\nprocess {}", process.pid)?;
+                list(&target(process, facts), &mut lists)?;
                 if let Err(failure) = process.check() {
                     note(&failure);
                 }
@@ -71,17 +75,18 @@ pub fn write(
         }
     }
     let works = obstacles.is_empty();
-    writeln!(out, "\n{}", if works { "tracing will work" } else { "tracing will not work" })?;
+    writeln!(out, "{}", if works { "tracing will work" } else { "tracing will not work" })?;
     for line in obstacles.iter().flatten().flatten() {
         writeln!(out, "  {line}")?;
     }
+    out.write_all(&lists)?;
     Ok(works)
 }
 
 fn list(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
     let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
     for Row { mark, what, detail } in rows {
-        writeln!(out, "  {:<4}  {what:<width$}  {detail}", mark.word())?;
+        writeln!(out, "  {:<7}  {what:<width$}  {detail}", mark.word())?;
     }
     Ok(())
 }
@@ -90,19 +95,19 @@ fn host(facts: &Facts) -> Vec<Row> {
     vec![
         kernel(facts),
         rights(facts),
-        must(facts.uprobes, "uprobes", "probes on functions of programs", "not in this kernel"),
-        must(facts.btf, "BTF", "the kernel describes its types", "not in this kernel"),
+        must(facts.uprobes, "uprobes", "available", "not in this kernel"),
+        must(facts.btf, "BTF", "available", "not in this kernel"),
         can(
             facts.kprobes,
             "kprobes",
-            "available; file descriptors are traced by them",
-            "not in this kernel; file descriptors are traced at every system call",
+            "available; used to trace file descriptors",
+            "not in this kernel; file descriptors are traced at every system call instead",
         ),
         can(
             facts.tracefs,
             "tracefs",
             "mounted",
-            "not seen (mount -t tracefs tracefs /sys/kernel/tracing); memory needs none",
+            "not mounted (mount -t tracefs tracefs /sys/kernel/tracing); not needed to trace memory",
         ),
         lockdown(facts),
         paranoid(facts),
@@ -111,47 +116,49 @@ fn host(facts: &Facts) -> Vec<Row> {
         pid_namespace(facts),
         return_probes(facts),
         row(
-            Mark::Ok,
+            Mark::Unknown,
             "other tracers",
-            "cannot be seen; uprobes of another one on the same library slow the target too",
+            "cannot be detected; another tracer's uprobes on the same library slow the target too",
         ),
     ]
 }
 
 fn target(process: &Candidate, facts: &Facts) -> Vec<Row> {
-    let unknown = || "unknown: not permitted to look".to_owned();
+    let unknown = || "not permitted to look".to_owned();
     let mut rows = vec![match (&process.exe, process.kernel_thread, process.zombie) {
         (_, true, _) => row(Mark::No, "program", "none: it is a kernel thread"),
-        (_, _, true) => row(Mark::No, "program", "none: it has ended and waits to be reaped"),
+        (_, _, true) => row(Mark::No, "program", "none: it has exited (zombie)"),
         (Some(exe), ..) => row(Mark::Ok, "program", printable(exe)),
-        (None, ..) => row(Mark::Warn, "program", unknown()),
+        (None, ..) => row(Mark::Unknown, "program", unknown()),
     }];
     if process.kernel_thread || process.zombie {
         return rows;
     }
     rows.push(match process.bits {
-        Some(64) => row(Mark::Ok, "width", "64 bits"),
-        Some(bits) => row(Mark::No, "width", format!("{bits} bits; only 64 can be traced")),
-        None => row(Mark::Warn, "width", unknown()),
+        Some(64) => row(Mark::Ok, "word size", "64 bits"),
+        Some(bits) => {
+            row(Mark::No, "word size", format!("{bits} bits; only 64-bit programs can be traced"))
+        }
+        None => row(Mark::Unknown, "word size", unknown()),
     });
     rows.push(match (process.seccomp, facts.return_probes_meet_seccomp()) {
         (Some(0), _) => row(Mark::Ok, "seccomp", "not filtered"),
-        (Some(_), false) => row(Mark::Ok, "seccomp", "filtered; this kernel's probes do not mind"),
+        (Some(_), false) => row(Mark::Ok, "seccomp", "filtered; does not affect probes on this kernel"),
         (Some(_), true) => row(
             Mark::Warn,
             "seccomp",
-            "filtered: on this kernel a return probe can kill it; leaktrace does without, which is dearer",
+            "filtered: on this kernel return probes can kill it; leaktrace avoids them, which is slower",
         ),
-        (None, _) => row(Mark::Warn, "seccomp", "unknown"),
+        (None, _) => row(Mark::Unknown, "seccomp", "cannot be read"),
     });
     match &process.allocators {
         Some(found) if found.is_empty() => {
-            rows.push(row(Mark::No, "allocator", "none found among its objects"));
+            rows.push(row(Mark::No, "allocator", "none found in its loaded files"));
         }
         Some(found) => {
             rows.extend(found.iter().map(|one| row(Mark::Ok, "allocator", printable(one))));
         }
-        None => rows.push(row(Mark::Warn, "allocator", unknown())),
+        None => rows.push(row(Mark::Unknown, "allocator", unknown())),
     }
     rows
 }
@@ -159,11 +166,13 @@ fn target(process: &Candidate, facts: &Facts) -> Vec<Row> {
 fn kernel(facts: &Facts) -> Row {
     let release = printable(&facts.kernel);
     match facts.kernel_is_new_enough() {
-        Some(true) => row(Mark::Ok, "kernel", format!("{release} ({NEEDED_KERNEL} is enough)")),
-        Some(false) => row(Mark::No, "kernel", format!("{release}; {NEEDED_KERNEL} is needed")),
-        None => {
-            row(Mark::Warn, "kernel", format!("{release}: not a release whose age can be told"))
+        Some(true) => {
+            row(Mark::Ok, "kernel", format!("{release} ({NEEDED_KERNEL} or newer required)"))
         }
+        Some(false) => {
+            row(Mark::No, "kernel", format!("{release}; {NEEDED_KERNEL} or newer required"))
+        }
+        None => row(Mark::Unknown, "kernel", format!("{release}: unknown version scheme")),
     }
 }
 
@@ -175,17 +184,17 @@ fn rights(facts: &Facts) -> Row {
     };
     let missing = facts.missing_capabilities();
     if !missing.is_empty() {
-        return row(Mark::No, "rights", format!("{who} without {}", missing.join(" and ")));
+        return row(Mark::No, "privileges", format!("{who} without {}", missing.join(" and ")));
     }
     if facts.initial_user_namespace == Some(false) {
-        return row(Mark::No, "rights", format!("{who} of a user namespace only"));
+        return row(Mark::No, "privileges", format!("{who} in a user namespace only"));
     }
-    row(Mark::Ok, "rights", format!("{who} with CAP_BPF and CAP_PERFMON"))
+    row(Mark::Ok, "privileges", format!("{who} with CAP_BPF and CAP_PERFMON"))
 }
 
 fn lockdown(facts: &Facts) -> Row {
     match facts.lockdown.as_deref() {
-        None => row(Mark::Ok, "lockdown", "cannot be read (no securityfs, or no lockdown)"),
+        None => row(Mark::Unknown, "lockdown", "cannot be read (no securityfs, or no lockdown)"),
         Some("none") => row(Mark::Ok, "lockdown", "none"),
         Some("integrity") => row(Mark::Ok, "lockdown", "integrity; tracing memory is allowed"),
         Some(mode) => row(
@@ -197,32 +206,34 @@ fn lockdown(facts: &Facts) -> Row {
 }
 
 fn paranoid(facts: &Facts) -> Row {
-    let detail = match facts.perf_event_paranoid {
-        Some(level) => format!("{level}; does not bind root or CAP_PERFMON"),
-        None => "unknown".to_owned(),
-    };
-    row(Mark::Ok, "perf_event_paranoid", detail)
+    facts.perf_event_paranoid.map_or_else(
+        || row(Mark::Unknown, "perf_event_paranoid", "cannot be read"),
+        |level| {
+            let detail = format!("{level}; does not apply to root or CAP_PERFMON");
+            row(Mark::Ok, "perf_event_paranoid", detail)
+        },
+    )
 }
 
 fn unprivileged(facts: &Facts) -> Row {
-    let detail = match facts.unprivileged_bpf_disabled {
-        Some(0) => "allowed for anyone; leaktrace does not use it".to_owned(),
-        Some(_) => "for root or CAP_BPF only".to_owned(),
-        None => "unknown".to_owned(),
+    let (mark, detail) = match facts.unprivileged_bpf_disabled {
+        Some(0) => (Mark::Ok, "allowed for everyone; leaktrace does not need it"),
+        Some(_) => (Mark::Ok, "for root or CAP_BPF only"),
+        None => (Mark::Unknown, "cannot be read"),
     };
-    row(Mark::Ok, "unprivileged bpf", detail)
+    row(mark, "unprivileged bpf", detail)
 }
 
 /// The limit counted until 5.11; since then the cgroup's memory limit holds.
 fn memlock(facts: &Facts) -> Row {
-    let limit = match facts.memlock.as_deref() {
-        None => "unknown".to_owned(),
-        Some(text) => text.parse().map_or_else(|_| printable(text), crate::format::bytes),
+    let Some(text) = facts.memlock.as_deref() else {
+        return row(Mark::Unknown, "locked memory", "limit cannot be read");
     };
+    let limit = text.parse().map_or_else(|_| printable(text), crate::format::bytes);
     let meaning = if facts.locks_maps() {
-        "leaktrace lifts it for its maps"
+        "leaktrace raises it for its maps"
     } else {
-        "maps count towards the cgroup, not this"
+        "BPF maps count towards the cgroup instead"
     };
     row(Mark::Ok, "locked memory", format!("{limit}; {meaning}"))
 }
@@ -233,9 +244,9 @@ fn pid_namespace(facts: &Facts) -> Row {
         Some(false) => row(
             Mark::Warn,
             "process ids",
-            "those of a container: only its processes can be named, by their ids here",
+            "those of a container: only its own processes can be traced",
         ),
-        None => row(Mark::Warn, "process ids", "namespace unknown"),
+        None => row(Mark::Unknown, "process ids", "namespace cannot be read"),
     }
 }
 
@@ -244,7 +255,7 @@ fn return_probes(facts: &Facts) -> Row {
         return row(
             Mark::Warn,
             "return probes",
-            "can kill a seccomp-filtered target on this kernel; leaktrace does without where it must",
+            "can kill seccomp-filtered targets on this kernel; leaktrace avoids them there",
         );
     }
     row(Mark::Ok, "return probes", "safe for seccomp-filtered targets on this kernel")

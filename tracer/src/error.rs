@@ -26,7 +26,7 @@ const VERIFIER_LINES: usize = 20;
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// No target on the command line.
-    #[error("could not choose a target: none was named")]
+    #[error("could not start tracing: no target given")]
     NoTarget,
     /// More than one way of naming the target.
     #[error("could not choose a target: {}", several(.given))]
@@ -36,7 +36,7 @@ pub enum Failure {
     },
     /// A time below what makes sense.
     #[error(
-        "could not use `{flag} {}`: the least is {}",
+        "could not use `{flag} {}`: the minimum is {}",
         humantime::format_duration(*.time), humantime::format_duration(*.least)
     )]
     TooShort {
@@ -49,7 +49,7 @@ pub enum Failure {
     },
     /// A kind was asked for that no budget can be kept for.
     #[error(
-        "could not trace `{kind}` on a budget: descriptors that open between two windows would be missed"
+        "could not trace `{kind}` with `--max-overhead`: descriptors opened between two windows would be missed"
     )]
     NoBudgetFor {
         /// The kind.
@@ -59,13 +59,13 @@ pub enum Failure {
     #[error("could not open the terminal UI: stdout is not a terminal")]
     NoTerminal,
     /// The terminal UI was asked for, and a file for the report.
-    #[error("could not write the terminal UI to `{}`: a screen is no report", .path.display())]
+    #[error("could not write the terminal UI to `{}`: only text and JSON can go to a file", .path.display())]
     ScreenToFile {
         /// The file.
         path: PathBuf,
     },
     /// Capabilities are missing.
-    #[error("could not use `bpf`: this process has no {}", .missing.join(" and no "))]
+    #[error("could not use `bpf`: missing {}", .missing.join(" and "))]
     NotPermitted {
         /// Names of the missing capabilities.
         missing: Vec<&'static str>,
@@ -74,12 +74,12 @@ pub enum Failure {
     #[error("could not use `bpf`: root in a user namespace is not root of the kernel")]
     UserNamespace,
     /// Process ids here are not those that the kernel programs see.
-    #[error("could not tell processes apart: this is a pid namespace of its own")]
+    #[error("could not identify processes: leaktrace runs in its own pid namespace")]
     PidNamespace,
     /// A runtime that moves its stacks.
     #[error(
-        "could not trace process {pid}: `{}` has the Go runtime, which moves stacks, and a return \
-         probe would break it", printable(.object)
+        "could not trace process {pid}: `{}` contains the Go runtime, which moves stacks; return \
+         probes would crash it", printable(.object)
     )]
     MovingStacks {
         /// The id.
@@ -88,13 +88,13 @@ pub enum Failure {
         object: String,
     },
     /// No process with this id.
-    #[error("could not find process `{pid}`: there is none with this id")]
+    #[error("could not find process `{pid}`: no process has this id")]
     NoSuchProcess {
         /// The id.
         pid: u32,
     },
     /// No process with this name.
-    #[error("could not find process `{}`: there is none with this name", printable(.name))]
+    #[error("could not find process `{}`: no process has this name", printable(.name))]
     NoSuchName {
         /// The name.
         name: String,
@@ -142,7 +142,7 @@ pub enum Failure {
     #[error(
         "could not find an allocator in process `{pid}`: {}",
         if *.stripped { "its executable is static and stripped of its symbols" }
-        else { "no object of it has `malloc`" }
+        else { "no loaded file defines `malloc`" }
     )]
     NoAllocator {
         /// The id.
@@ -154,8 +154,8 @@ pub enum Failure {
     #[error(
         "could not find function `{}` in process `{pid}`: {}", printable(.function),
         match .library {
-            Some(library) => format!("no object named `{}` has it", printable(library)),
-            None => "none of its objects has it".to_owned(),
+            Some(library) => format!("no loaded file named `{}` defines it", printable(library)),
+            None => "no loaded file defines it".to_owned(),
         }
     )]
     NoFunction {
@@ -245,13 +245,13 @@ pub enum Failure {
         source: io::Error,
     },
     /// A log of connections was asked for where none are traced.
-    #[error("could not log connections: none are traced without file descriptors")]
+    #[error("could not log connections: file descriptors are not traced")]
     NothingToLog,
     /// A pack was named where no objects are traced.
-    #[error("could not use `--pack`: no objects are traced")]
+    #[error("could not use `--pack`: objects are not traced")]
     NoObjects,
     /// Objects were asked for, and no packs.
-    #[error("could not trace `object`: without packs nothing is known of any")]
+    #[error("could not trace `object`: no packs are loaded")]
     NoPacks,
     /// The report's file could not be written after tracing.
     #[error("could not write the report to `{}`", .path.display())]
@@ -312,6 +312,22 @@ pub fn print(failure: &anyhow::Error, verbosity: u8) -> ExitCode {
     ExitCode::from(COULD_NOT)
 }
 
+/// Writes the refusal of a command line, as the parser words it, in the form of every other failure.
+pub fn print_refusal(refusal: &str) -> ExitCode {
+    // Nobody is left to be told when stderr itself is closed.
+    drop(io::stderr().lock().write_all(refusal_message(refusal).as_bytes()));
+    ExitCode::from(COULD_NOT)
+}
+
+/// The first paragraph of a refusal on one line, and its tip or where the flags are explained as help.
+pub fn refusal_message(refusal: &str) -> String {
+    let said = refusal.split("\n\n").next().unwrap_or_default();
+    let said = one_line(said.trim_start_matches("error: "));
+    let tip = refusal.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
+    let help = tip.map_or_else(|| "see leaktrace --help".to_owned(), one_line);
+    format!("leaktrace: could not use the command line: {said}\nhelp: {help}\n")
+}
+
 /// Says something on stderr that is no failure, as one line.
 pub fn say(text: &str) {
     // Nobody is left to be told when stderr itself is closed.
@@ -361,15 +377,38 @@ fn one_line(text: &str) -> String {
 
 fn several(given: &[&str]) -> String {
     match given {
-        [one, other] => format!("both `{one}` and `{other}` name one"),
+        [one, other] => format!("both `{one}` and `{other}` were given"),
         [first @ .., last] => {
             let first: Vec<String> = first.iter().map(|flag| format!("`{flag}`")).collect();
-            format!("{} and `{last}` each name one", first.join(", "))
+            format!("{} and `{last}` were given", first.join(", "))
         }
-        [] => "several were named".to_owned(),
+        [] => "several were given".to_owned(),
     }
 }
 
 fn unfound(program: &OsString) -> &'static str {
     if program.to_string_lossy().contains('/') { "no such file" } else { "it is not in `PATH`" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_command_line_is_refused_like_everything_else() {
+        let refusal = "error: invalid value '5' for '--max-overhead <SHARE>': expected a percentage, such as 5%\n\n\
+                       For more information, try '--help'.\n";
+        assert_eq!(
+            refusal_message(refusal),
+            "leaktrace: could not use the command line: invalid value '5' for '--max-overhead <SHARE>': expected a \
+             percentage, such as 5%\nhelp: see leaktrace --help\n"
+        );
+        let refusal = "error: unexpected argument '--durtion' found\n\n  tip: a similar argument exists: \
+                       '--duration'\n\nUsage: leaktrace\n";
+        assert_eq!(
+            refusal_message(refusal),
+            "leaktrace: could not use the command line: unexpected argument '--durtion' found\nhelp: a similar \
+             argument exists: '--duration'\n"
+        );
+    }
 }

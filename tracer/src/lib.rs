@@ -4,6 +4,10 @@
 //! `target → probes → kernel → collect (ledger → snapshot) → analyze → symbolize → report → screen`.
 //! See `ARCHITECTURE.md` for the map and for what each station may not know.
 
+// Fixtures name this crate as integration tests do.
+#[cfg(test)]
+extern crate self as leaktrace;
+
 pub mod cli;
 pub mod settings;
 

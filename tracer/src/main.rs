@@ -23,12 +23,25 @@ fn main() -> ExitCode {
     // SAFETY: sets one number of the allocator, before there are other threads. A refusal changes
     // nothing but memory use.
     _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES) };
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refusal) => return refused(&refusal),
+    };
     let verbosity = cli.trace.verbose;
     match run(cli) {
         Ok(status) => status,
         Err(failure) => error::print(&failure, verbosity),
     }
+}
+
+/// Shows help and version as they are, and a wrong command line like every other failure.
+fn refused(refusal: &clap::Error) -> ExitCode {
+    if refusal.use_stderr() {
+        return error::print_refusal(&refusal.render().to_string());
+    }
+    // Nobody is left to read it when stdout is closed.
+    drop(refusal.print());
+    ExitCode::SUCCESS
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

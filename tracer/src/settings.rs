@@ -354,30 +354,30 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         for (words, line) in [
-            ("", "could not choose a target: none was named"),
-            ("-p 1 -n x", "could not choose a target: both `-p` and `-n` name one"),
-            ("-p 1 -n x -- y", "could not choose a target: `-p`, `-n` and `-- CMD` each name one"),
+            ("", "could not start tracing: no target given"),
+            ("-p 1 -n x", "could not choose a target: both `-p` and `-n` were given"),
+            ("-p 1 -n x -- y", "could not choose a target: `-p`, `-n` and `-- CMD` were given"),
             ("-p 1 -f tui", "could not open the terminal UI: stdout is not a terminal"),
-            ("-p 1 -f tui -o r", "could not write the terminal UI to `r`: a screen is no report"),
+            (
+                "-p 1 -f tui -o r",
+                "could not write the terminal UI to `r`: only text and JSON can go to a file",
+            ),
             (
                 "-p 1 --max-overhead 5% --kind heap,fd",
-                "could not trace `fd` on a budget: descriptors that open between two windows would be missed",
+                "could not trace `fd` with `--max-overhead`: descriptors opened between two windows would be missed",
             ),
             (
                 "-p 1 --log-connections c.log",
-                "could not log connections: none are traced without file descriptors",
+                "could not log connections: file descriptors are not traced",
             ),
             (
                 "-p 1 --light --log-connections c.log",
-                "could not log connections: none are traced without file descriptors",
+                "could not log connections: file descriptors are not traced",
             ),
-            ("-p 1 --kind heap --pack x.toml", "could not use `--pack`: no objects are traced"),
-            (
-                "-p 1 --kind heap,object --no-packs",
-                "could not trace `object`: without packs nothing is known of any",
-            ),
-            ("-p 1 -i 10ms", "could not use `--interval 10ms`: the least is 100ms"),
-            ("-p 1 -d 0s", "could not use `--duration 0s`: the least is 1ms"),
+            ("-p 1 --kind heap --pack x.toml", "could not use `--pack`: objects are not traced"),
+            ("-p 1 --kind heap,object --no-packs", "could not trace `object`: no packs are loaded"),
+            ("-p 1 -i 10ms", "could not use `--interval 10ms`: the minimum is 100ms"),
+            ("-p 1 -d 0s", "could not use `--duration 0s`: the minimum is 1ms"),
         ] {
             assert_eq!(meant(words, false).unwrap_err().to_string(), line, "{words}");
         }
@@ -391,12 +391,16 @@ mod tests {
             assert!((share.unwrap().fraction() - fraction).abs() < 1e-9, "{word}");
         }
         for (words, line) in [
-            ("5", "'5' for '--max-overhead <SHARE>': a share in percent is wanted, as in 5%"),
+            (
+                "5% -i 30",
+                "'30' for '--interval <TIME>': expected a duration, such as 500ms, 30s, 5m or 1h",
+            ),
+            ("5", "'5' for '--max-overhead <SHARE>': expected a percentage, such as 5%"),
             ("0%", "'0%' for '--max-overhead <SHARE>': it must be above 0% and below 100%"),
             ("0.001%", "'0.001%' for '--max-overhead <SHARE>': it must be above 0% and below 100%"),
             ("100%", "'100%' for '--max-overhead <SHARE>': it must be above 0% and below 100%"),
             ("NaN%", "'NaN%' for '--max-overhead <SHARE>': it must be above 0% and below 100%"),
-            ("five%", "'five%' for '--max-overhead <SHARE>': `five` is no number"),
+            ("five%", "'five%' for '--max-overhead <SHARE>': `five` is not a number"),
             ("5% --light", "'--max-overhead <SHARE>' cannot be used with '--light'"),
             ("5% --children", "'--max-overhead <SHARE>' cannot be used with '--children'"),
         ] {

@@ -159,7 +159,7 @@ fn connections_hold_on_linux_7_2() -> Result<()> {
 
 fn doctor(left: &Left, guest: &Guest) -> Result<String> {
     let (text, status) = left.doctor()?;
-    ensure!(status == 0 && text.contains("\ntracing will work"), "status {status}:\n{text}");
+    ensure!(status == 0 && text.contains("tracing will work\n"), "status {status}:\n{text}");
     let return_probes = match returns(guest) {
         Returns::Harmful => "warn",
         Returns::Safe => "ok",

@@ -5,6 +5,9 @@
 
 #![expect(clippy::print_stdout, reason = "a tool for developers, never shipped")]
 
+#[path = "../../tests/fixtures/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "tests need more of them")]
+mod fixtures;
 mod server;
 
 use std::{sync::Arc, time::Duration};

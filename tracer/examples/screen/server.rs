@@ -5,10 +5,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use leaktrace::report::{
-    Accounting, Age, Collector, Connection, Connections, Exit, Fd, Fds, Frame, Probe, ProbeStatus,
-    Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window, sample,
+    Accounting, Address, Age, Collector, Connection, Connections, Exit, Fd, Fds, Frame, Probe,
+    ProbeStatus, Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window,
 };
-use tracer_common::kind::Kind;
+use tracer_common::{kind::Kind, loss::Loss};
+
+use crate::fixtures;
 
 const NAMES: [(&str, &str, u32); 9] = [
     ("gateway::make_session(int)", "gateway.cpp", 88),
@@ -42,7 +44,7 @@ fn frame(number: usize, inlined: bool) -> Frame {
     let (symbol, file, line) = NAMES[number % NAMES.len()];
     let named = number % 23 != 7;
     Frame {
-        address: format!("{:#x}", 0x40_1000 + number * 16),
+        address: Address(0x40_1000 + number as u64 * 16),
         symbol: named.then(|| symbol.into()),
         offset: Some(12),
         module: Some("/opt/gateway/bin/uws-gateway".into()),
@@ -150,7 +152,7 @@ impl Server {
     }
 
     fn fds(&self) -> Fds {
-        let mut fds = sample::served().fds.unwrap_or_default();
+        let mut fds = fixtures::served().fds.unwrap_or_default();
         let number = u32::try_from(self.stacks.len()).unwrap_or(0);
         let pattern: Vec<Fd> = fds.table.iter().skip(5).cloned().collect();
         fds.table = (0..number)
@@ -166,7 +168,7 @@ impl Server {
     }
 
     fn connections(&self) -> Connections {
-        let mut all = sample::served().connections.unwrap_or_default();
+        let mut all = fixtures::served().connections.unwrap_or_default();
         let pattern = all.table.clone();
         all.table = (0_u64..)
             .zip(pattern.iter().cycle())
@@ -195,8 +197,8 @@ impl Server {
         }
         let mut lost = BTreeMap::new();
         if self.mood == "lossy" && self.tick > 3 {
-            lost.insert("acquire_dropped".to_owned(), self.tick * 411);
-            lost.insert("release_busy".to_owned(), self.tick * 3);
+            lost.insert(Loss::AcquireDropped.into(), self.tick * 411);
+            lost.insert(Loss::ReleaseBusy.into(), self.tick * 3);
         }
         let ended = self.mood == "exits" && self.tick > 8;
         Report {
@@ -234,7 +236,7 @@ impl Server {
             sites,
             fds: self.serves().then(|| self.fds()),
             connections: self.serves().then(|| self.connections()),
-            ..sample::empty()
+            ..fixtures::empty()
         }
     }
 }

@@ -8,7 +8,7 @@ use tracer_common::stack::StackEnd;
 use super::Assembly;
 use crate::{
     collect::{Snapshot, windows::Sampling},
-    report::{Accounting, Budget, Collector, Unwind},
+    report::{Accounting, Budget, Collector, Unwind, Word},
     target::{Pid, peak_rss_bytes, rss_bytes},
 };
 
@@ -30,9 +30,9 @@ impl Assembly {
         let events =
             sites.iter().map(|site| site.acquired.count + site.released.count).sum::<u64>()
                 + snapshot.unknown_releases;
-        let mut truncated_by: BTreeMap<String, u64> = BTreeMap::new();
+        let mut truncated_by: BTreeMap<Word<StackEnd>, u64> = BTreeMap::new();
         for site in sites.iter().filter(|site| site.end != StackEnd::Bottom) {
-            *truncated_by.entry(site.end.name().to_owned()).or_default() += site.acquired.count;
+            *truncated_by.entry(site.end.into()).or_default() += site.acquired.count;
         }
         truncated_by.retain(|_, count| *count > 0);
         let tables = &snapshot.unwind;
@@ -56,7 +56,7 @@ impl Assembly {
             lost: snapshot
                 .losses
                 .iter()
-                .map(|(reason, count)| (reason.name().to_owned(), *count))
+                .map(|(reason, count)| ((*reason).into(), *count))
                 .collect(),
             unknown_frees: snapshot.unknown_releases,
             failed_acquires: snapshot.hits.iter().map(|(_, failed)| failed).sum(),

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{Assembly, Member};
 use crate::{
     collect::snapshot::SiteFigures,
-    packs::{ObjectKind, Pack},
+    packs::{ObjectType, Pack},
     probes::Probe,
     target::mappings::FileId,
 };
@@ -14,7 +14,7 @@ use crate::{
 /// What packs say of such blocks.
 #[derive(Debug, Default)]
 pub struct Blocks {
-    by_size: HashMap<u64, Vec<Arc<ObjectKind>>>,
+    by_size: HashMap<u64, Vec<Arc<ObjectType>>>,
 }
 
 impl Blocks {
@@ -35,7 +35,7 @@ impl Blocks {
         &self,
         (count, bytes): (u64, u64),
         has: impl Fn(&str) -> bool,
-    ) -> Option<&Arc<ObjectKind>> {
+    ) -> Option<&Arc<ObjectType>> {
         let size = bytes.checked_div(count).filter(|size| size.saturating_mul(count) == bytes)?;
         self.by_size.get(&size)?.iter().find(|kind| has(&kind.library))
     }
@@ -43,7 +43,7 @@ impl Blocks {
 
 impl Assembly {
     /// The kind of object that a call site's blocks are by their size.
-    pub(super) fn block_kind(&self, site: &SiteFigures) -> Option<&Arc<ObjectKind>> {
+    pub(super) fn block_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
         let (acquired, caller) = (site.acquired, site.frames.first().filter(|_| !site.former)?);
         let file = || self.namer.file(site.pid?, *caller);
         self.scene.blocks.kind((acquired.count, acquired.bytes), |library| {

@@ -13,7 +13,10 @@ use crate::{
         ledger::Sum,
         snapshot::SiteFigures,
     },
-    report::{Amount, Began, Client, Connection, Connections, LeftBehind, Orphans},
+    report::{
+        Amount, Client, ClosedBy, Connection, ConnectionRole, Connections, LeftBehind, Orphans,
+        Word,
+    },
 };
 
 /// Clients whose past is remembered: the worst.
@@ -49,14 +52,17 @@ fn report(snapshot: &Snapshot, started_ns: u64, past: &mut Past) -> Option<Conne
     let at_s = snapshot.at_ns as f64 / 1e9;
     past.opened.push(at_s, figures.opened as f64);
     let told = |one: &Shown| connection(one, snapshot.at_ns, started_ns);
-    let name = |end: Option<End>| end.map_or("unknown", End::name).to_owned();
     Some(Connections {
         open: figures.open,
         opened: figures.opened,
         closed: figures.closed,
         opened_per_s: past.opened.slope(),
         with_orphans: figures.with_orphans,
-        by_end: figures.by_end.iter().map(|(end, count)| (name(*end), *count)).collect(),
+        by_end: figures
+            .by_end
+            .iter()
+            .map(|(end, count)| (end.map_or(ClosedBy::Unknown, closed_by).into(), *count))
+            .collect(),
         left_behind: left_behind(snapshot),
         clients: clients(&figures.clients, at_s, past),
         table: figures.table.iter().map(told).collect(),
@@ -133,7 +139,7 @@ fn connection(told: &Shown, at_ns: u64, started_ns: u64) -> Connection {
         id: connection.id,
         pid: connection.pid.0,
         fd: closed.is_none().then_some(connection.fd),
-        protocol: connection.protocol.to_owned(),
+        protocol: Word::named(connection.protocol),
         role: began(connection.role),
         local: connection.local.as_ref().map(ToString::to_string),
         peer: connection.peer.as_ref().map(ToString::to_string),
@@ -142,9 +148,9 @@ fn connection(told: &Shown, at_ns: u64, started_ns: u64) -> Connection {
         closed_s: closed.map(|closed| since_start(closed.at_ns)),
         bytes_in,
         bytes_out,
-        state: state.map(|(state, _)| state.to_owned()),
+        state: state.map(|(state, _)| Word::named(state)),
         state_s: state.and_then(|(_, since)| since).map(|ns| seconds(at_ns.saturating_sub(ns))),
-        closed_by: closed.and_then(|closed| closed.by).map(|end| end.name().to_owned()),
+        closed_by: closed.and_then(|closed| closed.by).map(|end| closed_by(end).into()),
         held: amount(*held),
         orphans: amount(*orphans),
         site: (connection.site != 0).then_some(connection.site),
@@ -153,11 +159,22 @@ fn connection(told: &Shown, at_ns: u64, started_ns: u64) -> Connection {
 }
 
 /// Who began it, if that was seen.
-pub(super) const fn began(role: Role) -> Option<Began> {
+pub(super) const fn began(role: Role) -> Option<ConnectionRole> {
     match role {
-        Role::Accepted => Some(Began::Accepted),
-        Role::Connected => Some(Began::Connected),
+        Role::Accepted => Some(ConnectionRole::Accepted),
+        Role::Connected => Some(ConnectionRole::Connected),
         Role::Before => None,
+    }
+}
+
+/// Who ended it.
+pub(super) const fn closed_by(end: End) -> ClosedBy {
+    match end {
+        End::Us => ClosedBy::Us,
+        End::Peer => ClosedBy::Peer,
+        End::Reset => ClosedBy::Reset,
+        End::Timeout => ClosedBy::Timeout,
+        End::Exit => ClosedBy::Exit,
     }
 }
 

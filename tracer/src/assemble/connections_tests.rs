@@ -13,6 +13,7 @@ use crate::{
         ledger::Ledger,
         snapshot::site_figures,
     },
+    report::{Protocol, SocketState},
     target::Pid,
 };
 
@@ -125,7 +126,7 @@ fn what_connections_leave_behind_is_told_by_call_site_and_by_client() {
     let snapshot = at(&mut ledger, 25);
     let seen = report(&snapshot, START, &mut past).unwrap();
     assert_eq!((seen.open, seen.opened, seen.closed, seen.with_orphans), (4, 15, 11, 9));
-    let ends: Vec<_> = seen.by_end.iter().map(|(end, count)| (end.as_str(), *count)).collect();
+    let ends: Vec<_> = seen.by_end.iter().map(|(end, count)| (end.name(), *count)).collect();
     assert_eq!(ends, [("peer", 5), ("us", 6)]);
     let of = |number: u32| {
         let site = snapshot.sites.iter().find(|site| site.number == number).unwrap();
@@ -164,8 +165,8 @@ fn one_connection_is_told_with_its_times_and_what_it_holds() {
         id: 10,
         pid: 7,
         fd: Some(20),
-        protocol: "tcp".to_owned(),
-        role: Some(Began::Accepted),
+        protocol: Protocol::Tcp.into(),
+        role: Some(ConnectionRole::Accepted),
         local: Some("10.0.0.1:80".to_owned()),
         peer: Some("10.0.0.8:40000".to_owned()),
         opened_s: Some(10.0),
@@ -184,7 +185,7 @@ fn one_connection_is_told_with_its_times_and_what_it_holds() {
     assert_eq!(seen.table[0], expected);
     assert_eq!(seen.recently_closed.len(), 11);
     let last = &seen.recently_closed[0];
-    assert_eq!((last.id, last.fd, last.role), (15, None, Some(Began::Connected)));
+    assert_eq!((last.id, last.fd, last.role), (15, None, Some(ConnectionRole::Connected)));
     let third = seen.recently_closed.iter().find(|one| one.id == 3).unwrap();
     let left = Amount { count: 2, bytes: 1_064 };
     let expected = Connection {
@@ -195,7 +196,7 @@ fn one_connection_is_told_with_its_times_and_what_it_holds() {
         age_s: Some(17.0),
         closed_s: Some(20.0),
         bytes_in: Some(100),
-        closed_by: Some("us".to_owned()),
+        closed_by: Some(ClosedBy::Us.into()),
         held: left,
         orphans: left,
         ..expected
@@ -228,4 +229,13 @@ fn nothing_is_told_where_nothing_is_traced() {
     let snapshot = Snapshot::default();
     assert_eq!(report(&snapshot, 0, &mut Past::default()), None);
     assert_eq!(orphans(&snapshot, &traced::LeftBehind::default()), None);
+}
+
+#[test]
+fn every_state_that_the_kernel_has_is_one_that_a_report_knows() {
+    // `include/net/tcp_states.h` of the kernel: `TCP_NEW_SYN_RECV` is the last that sockets show.
+    for number in 1..=12 {
+        let name = crate::target::sockets::tcp_state(number).unwrap();
+        assert!(Word::<SocketState>::named(name).known().is_some(), "{name}");
+    }
 }

@@ -2,17 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tracer_common::{
-    descriptor::{Opener, Sort},
-    kind::Kind,
-};
+use tracer_common::kind::Kind;
 
 use super::Assembly;
 use crate::{
     analyze::limit::{Course, Reached},
     collect::{Snapshot, found::Described, snapshot::SiteFigures},
     format::file_name,
-    report::{Fd, Fds, Frame, Turnover},
+    report::{Fd, FdOrigin, FdType, Fds, Frame, Turnover, Word},
     symbolize::call_site::plain_name,
     target::Pid,
 };
@@ -29,13 +26,13 @@ pub(super) struct Descriptors {
 }
 
 /// Who opened what stands at a call site of descriptors; `None` for any other.
-pub(super) fn opener(site: &SiteFigures) -> Option<Opener> {
-    site.probe.and_then(Opener::from_probe)
+pub(super) fn opener(site: &SiteFigures) -> Option<FdOrigin> {
+    site.probe.and_then(FdOrigin::from_probe)
 }
 
 /// The kind of what a call site acquires, if that is told by the kernel's programs at system calls.
 pub(super) fn kind(site: &SiteFigures) -> Option<Kind> {
-    opener(site).map(|_| if site.sort == Sort::Socket { Kind::Socket } else { Kind::Fd })
+    opener(site).map(|_| if site.sort == FdType::Socket { Kind::Socket } else { Kind::Fd })
 }
 
 /// Whether a call site has a stack that somebody may want to see.
@@ -82,8 +79,7 @@ impl Assembly {
         };
         let (mut opened, mut closed) = (0, 0);
         for site in snapshot.sites.iter().filter(|site| opener(site).is_some()) {
-            let turnover: &mut Turnover =
-                fds.turnover_by_type.entry(site.sort.name().to_owned()).or_default();
+            let turnover: &mut Turnover = fds.turnover_by_type.entry(site.sort.into()).or_default();
             turnover.opened += site.acquired.count;
             turnover.closed += site.released.count;
             turnover.open += site.outstanding.count;
@@ -93,7 +89,7 @@ impl Assembly {
         fds.open = fds.turnover_by_type.values().map(|one| one.open).sum();
         (fds.opened, fds.closed) = (Some(opened), Some(closed));
         let open = fds.turnover_by_type.iter().filter(|(_, one)| one.open > 0);
-        fds.by_type = open.map(|(sort, one)| (sort.clone(), one.open)).collect();
+        fds.by_type = open.map(|(fd_type, one)| (fd_type.clone(), one.open)).collect();
         let past = &mut self.descriptors;
         past.opened.push(at_s, opened as f64);
         past.open.push(at_s, fds.open as f64);
@@ -139,13 +135,13 @@ fn table(snapshot: &Snapshot) -> Vec<Fd> {
         Fd {
             pid: open.pid.0,
             fd: open.fd,
-            sort: site.map_or("unknown", |site| site.sort.name()).to_owned(),
+            fd_type: site.map_or(FdType::Unknown, |site| site.sort).into(),
             what: link.as_deref().map(str::to_owned),
-            acquired_by: opener.and_then(Opener::name).map(str::to_owned),
+            acquired_by: opener.filter(|_| seen).map(Into::into),
             site: seen.then_some(open.site),
             age_s: seen.then(|| since(open.time_ns)),
-            pre_attach: opener == Some(Opener::Before),
-            state: of_socket.and_then(|one| one.state).map(str::to_owned),
+            pre_attach: opener == Some(FdOrigin::Before),
+            state: of_socket.and_then(|one| one.state).map(Word::named),
             state_s: socket.as_ref().and_then(|one| one.since_ns).map(since),
             peer: of_socket.and_then(|one| one.peer.clone()),
             local: of_socket.and_then(|one| one.local.clone()),

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::connections::{address, amount, began};
+use super::connections::{address, amount, began, closed_by};
 use crate::{
     collect::connections::{Connection, Occurrence},
-    report::{LogLine, Logged},
+    report::{LogLine, Logged, Word},
 };
 
 /// One moment by both clocks, for times in the log.
@@ -50,7 +50,7 @@ pub fn line(occurrence: &Occurrence, clock: &Clock) -> LogLine {
                 connection: logged(connection),
                 opened_s: connection.opened_ns.map(|at| clock.seconds(at)),
                 age_s: connection.opened_ns.map(age),
-                closed_by: closed.by.map(|end| end.name().to_owned()),
+                closed_by: closed.by.map(|end| closed_by(end).into()),
                 bytes_in: closed.bytes_in,
                 bytes_out: closed.bytes_out,
                 held: amount(*held),
@@ -72,7 +72,7 @@ fn logged(connection: &Connection) -> Logged {
         id: connection.id,
         pid: connection.pid.0,
         fd: connection.fd,
-        protocol: connection.protocol.to_owned(),
+        protocol: Word::named(connection.protocol),
         role: began(connection.role),
         local: connection.local.as_ref().map(ToString::to_string),
         peer: connection.peer.as_ref().map(ToString::to_string),

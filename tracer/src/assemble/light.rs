@@ -6,7 +6,7 @@ use super::{Assembly, members::Member};
 use crate::{
     analyze::level::Past,
     collect::Snapshot,
-    report::{Exit, Fds, Growing, Light},
+    report::{Exit, Fds, Growing, Light, Word},
     target::{Pid, pages, usage},
 };
 
@@ -81,7 +81,7 @@ impl Levels {
                 .past
                 .entry(key)
                 .or_insert_with(|| if first { Past::default() } else { Past::since(0) });
-            growing.fds_by_type.insert(name, past.push(at_s, now));
+            growing.fds_by_type.insert(Word::named(&name), past.push(at_s, now));
         }
         Some(growing)
     }
@@ -94,8 +94,8 @@ impl Levels {
             let Some(level) = growing.fds else { continue };
             known = true;
             fds.open += level.now;
-            for (name, level) in &growing.fds_by_type {
-                *fds.by_type.entry(name.clone()).or_default() += level.now;
+            for (fd_type, level) in &growing.fds_by_type {
+                *fds.by_type.entry(fd_type.clone()).or_default() += level.now;
             }
             let left = identity.fd_limit.map(|limit| limit.saturating_sub(level.now) as f64);
             let pace = level.growth_per_s.filter(|rate| *rate > 0.0);
@@ -136,7 +136,7 @@ impl Assembly {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::identify;
+    use crate::{report::FdType, target::identify};
 
     #[test]
     fn descriptors_that_come_and_go_are_changes_since_the_start() {
@@ -146,7 +146,7 @@ mod tests {
         let mut levels = Levels::begin(0, &targets);
         let pair = std::io::pipe().unwrap();
         let (light, fds) = levels.read(1_000_000_000, &targets, &exits);
-        let pipes = light.processes[0].fds_by_type["pipe"];
+        let pipes = light.processes[0].fds_by_type[&FdType::Pipe.into()];
         assert!(pipes.change >= 2 && pipes.now >= 2, "{pipes:?}");
         let fds = fds.unwrap();
         assert!(fds.open >= 2 && fds.limit.is_some() && fds.opened.is_none());

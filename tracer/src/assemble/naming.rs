@@ -2,12 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use tracer_common::descriptor::Opener;
-
 use super::{Assembly, fds};
 use crate::{
     collect::{Snapshot, snapshot::SiteFigures},
-    report::Frame,
+    report::{FdOrigin, Frame},
     symbolize::{Wanted, call_site::headline},
     target::Pid,
 };
@@ -95,7 +93,7 @@ impl Assembly {
             return (Arc::clone(&stack.shown), stack.asked);
         }
         let named = named.unwrap_or_else(|| self.namer.unnamed(pid, &site.frames));
-        let shown = match fds::opener(site).and_then(Opener::name) {
+        let shown = match fds::opener(site).and_then(FdOrigin::name) {
             None => Arc::clone(&named),
             Some(call) => fds::behind_the_way_in(&named, call),
         };

@@ -14,9 +14,9 @@ use crate::{
     collect::{
         Snapshot, connections::Connection, found::Described, objects::Shown, snapshot::SiteFigures,
     },
-    packs::{Field, FieldRole, ObjectKind, Pack, Word},
+    packs::{Field, FieldRole, ObjectType, Pack, Word},
     probes::Probe,
-    report,
+    report::{self, Address, ObjectState},
     target::{Pid, memory::Memories},
 };
 
@@ -61,10 +61,10 @@ impl<'a> Around<'a> {
 
 impl Assembly {
     /// The kind of object that a call site makes, if it makes any.
-    pub(super) fn object_kind(&self, site: &SiteFigures) -> Option<&Arc<ObjectKind>> {
+    pub(super) fn object_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
         match &self.probe(site.probe)?.function.object {
             Some(of) => Some(of.kind(site.detail)),
-            None => self.block_kind(site),
+            None => self.block_type(site),
         }
     }
 
@@ -79,16 +79,16 @@ impl Assembly {
         &mut self,
         snapshot: &Snapshot,
         parts: &HashMap<u32, Parts>,
-    ) -> Option<report::Objects> {
+    ) -> Option<report::LibraryObjects> {
         let seen = snapshot.objects.as_ref()?;
-        let kinds: HashMap<u32, Arc<ObjectKind>> = snapshot
+        let kinds: HashMap<u32, Arc<ObjectType>> = snapshot
             .sites
             .iter()
             .filter(|site| !self.is_inner(site))
-            .filter_map(|site| Some((site.number, Arc::clone(self.object_kind(site)?))))
+            .filter_map(|site| Some((site.number, Arc::clone(self.object_type(site)?))))
             .collect();
         let mut around = Around::of(snapshot);
-        let table: Vec<report::Object> = seen
+        let table: Vec<report::LibraryObject> = seen
             .shown
             .iter()
             .filter_map(|one| {
@@ -97,22 +97,22 @@ impl Assembly {
             })
             .collect();
         let sums = if self.is_read(snapshot) { sums::of(seen, &kinds) } else { BTreeMap::new() };
-        let mut rows = self.object_kinds(snapshot, &kinds);
+        let mut rows = self.object_types(snapshot, &kinds);
         for row in &mut rows {
-            if let Some(sums) = sums.get(row.kind.as_str()) {
+            if let Some(sums) = sums.get(row.name.as_str()) {
                 (row.queued_bytes, row.pending) = (sums.queued, sums.pending);
                 row.summed = Some(sums.read);
             }
         }
         for (site, of_site) in parts {
             let kind = kinds.get(site);
-            let row = rows.iter_mut().find(|row| kind.is_some_and(|kind| *kind.name == *row.kind));
+            let row = rows.iter_mut().find(|row| kind.is_some_and(|kind| *kind.name == *row.name));
             if let Some(row) = row {
                 row.owned_bytes += of_site.blocks;
             }
         }
         rows.sort_by_key(|row| Reverse((row.bytes + row.owned_bytes, row.live)));
-        Some(report::Objects { kinds: rows, table })
+        Some(report::LibraryObjects { types: rows, table })
     }
 
     /// Whether anybody sees this report: objects' memory is read for those alone.
@@ -120,13 +120,13 @@ impl Assembly {
         self.scene.live || snapshot.last
     }
 
-    fn object_kinds(
+    fn object_types(
         &mut self,
         snapshot: &Snapshot,
-        kinds: &HashMap<u32, Arc<ObjectKind>>,
-    ) -> Vec<report::ObjectKind> {
+        kinds: &HashMap<u32, Arc<ObjectType>>,
+    ) -> Vec<report::ObjectType> {
         let at_s = snapshot.at_ns as f64 / 1e9;
-        let mut rows: BTreeMap<Arc<str>, (report::ObjectKind, u64)> = BTreeMap::new();
+        let mut rows: BTreeMap<Arc<str>, (report::ObjectType, u64)> = BTreeMap::new();
         for site in &snapshot.sites {
             let Some(kind) = kinds.get(&site.number) else { continue };
             let (row, most) =
@@ -148,7 +148,7 @@ impl Assembly {
         }
         rows.into_iter()
             .map(|(name, (mut row, _))| {
-                let course = self.things.made.entry(name).or_default();
+                let course = self.object_history.made.entry(name).or_default();
                 course.push(at_s, row.created as f64);
                 row.created_per_s = course.slope();
                 row
@@ -159,10 +159,10 @@ impl Assembly {
     fn object(
         &mut self,
         one: &Shown,
-        kind: &ObjectKind,
+        kind: &ObjectType,
         snapshot: &Snapshot,
         around: &mut Around<'_>,
-    ) -> report::Object {
+    ) -> report::LibraryObject {
         let pid = one.handle.pid;
         let since = |ns: u64| snapshot.at_ns.saturating_sub(ns) as f64 / 1e9;
         let fields = if self.is_read(snapshot) {
@@ -174,14 +174,16 @@ impl Assembly {
         let socket = fd.and_then(|fd| around.descriptors.get(&(pid, fd)));
         let connection = around.connections.get(&one.block.connection);
         let peer = socket.and_then(|open| open.socket.as_ref()?.socket.peer.clone());
-        let hex = |address: u64| format!("{address:#x}");
-        report::Object {
+        report::LibraryObject {
             pid: pid.0,
-            kind: kind.name.to_string(),
-            address: hex(one.handle.value),
+            type_name: kind.name.to_string(),
+            address: Address(one.handle.value),
             site: one.block.site,
             age_s: since(one.block.time_ns),
-            state: if one.asked_ns.is_some() { "release_asked" } else { "live" }.to_owned(),
+            state: match one.asked_ns {
+                Some(_) => ObjectState::ReleaseAsked,
+                None => ObjectState::Live,
+            },
             release_asked_s: one.asked_ns.map(since),
             bytes: one.block.size,
             owned_bytes: one.owned.bytes,
@@ -189,7 +191,7 @@ impl Assembly {
             fd,
             peer: peer.or_else(|| Some(connection?.peer.as_ref()?.to_string())),
             connection: connection.map(|connection| connection.id),
-            owner: fields.owner.filter(|owner| *owner != 0).or(one.owner).map(hex),
+            owner: fields.owner.filter(|owner| *owner != 0).or(one.owner).map(Address),
             references: fields.references,
             queued_bytes: fields.queued,
             pending: fields.pending,
@@ -197,7 +199,7 @@ impl Assembly {
     }
 
     /// What an object is best known by.
-    fn label(&mut self, one: &Shown, kind: &ObjectKind) -> Option<String> {
+    fn label(&mut self, one: &Shown, kind: &ObjectType) -> Option<String> {
         if !one.text.is_empty() {
             return Some(one.text.clone());
         }
@@ -211,7 +213,7 @@ impl Assembly {
                 let namer = &mut self.namer;
                 // Where a function begins, and not where a call returns to.
                 let named = || namer.name(pid, &[one.word | INTERRUPTED]).first()?.symbol.clone();
-                self.things
+                self.object_history
                     .callbacks
                     .entry((pid, one.word))
                     .or_insert_with(named)
@@ -251,7 +253,7 @@ pub(super) fn queued(number: u64) -> Option<u64> {
 }
 
 /// What an object's memory says, where its layout is known.
-fn fields(one: &Shown, kind: &ObjectKind, memories: &mut Memories) -> Fields {
+fn fields(one: &Shown, kind: &ObjectType, memories: &mut Memories) -> Fields {
     let mut fields = Fields::default();
     let Some(layout) = kind.layout(one.block.size) else { return fields };
     let Some(memory) = memories.of(one.handle.pid) else { return fields };
@@ -280,9 +282,9 @@ fn fields(one: &Shown, kind: &ObjectKind, memories: &mut Memories) -> Fields {
     fields
 }
 
-fn blank(kind: &ObjectKind) -> report::ObjectKind {
-    report::ObjectKind {
-        kind: kind.name.to_string(),
+fn blank(kind: &ObjectType) -> report::ObjectType {
+    report::ObjectType {
+        name: kind.name.to_string(),
         library: kind.library.to_string(),
         sentence: kind.sentence.clone(),
         live: 0,

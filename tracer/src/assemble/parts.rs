@@ -54,17 +54,20 @@ fn digest(so_far: u64, frame: u64) -> u64 {
 mod tests {
     use std::sync::Arc;
 
-    use tracer_common::{descriptor::Sort, stack::StackEnd};
+    use tracer_common::stack::StackEnd;
 
     use super::*;
-    use crate::collect::{connections::LeftBehind, ledger::Sum};
+    use crate::{
+        collect::{connections::LeftBehind, ledger::Sum},
+        report::FdType,
+    };
 
     fn site(number: u32, detail: u8, frames: &[u64]) -> SiteFigures {
         SiteFigures {
             number,
             pid: Some(Pid(1)),
             probe: Some(0),
-            sort: Sort::Unknown,
+            sort: FdType::Unknown,
             detail,
             frames: Arc::from(frames),
             end: StackEnd::Bottom,

@@ -6,7 +6,7 @@ use super::Scene;
 use crate::{
     collect::Snapshot,
     probes::{Absent, Outcome, Probe, allocator::Allocator},
-    report::ProbeStatus,
+    report::{Offset, ProbeStatus},
     target::Pid,
 };
 
@@ -47,7 +47,7 @@ fn shown(scene: &Scene, probe: &Probe, snapshot: &Snapshot) -> crate::report::Pr
     crate::report::Probe {
         function: probe.function.name.clone().into_owned(),
         object: path,
-        offset: place.map(|place| format!("{:#x}", place.offset)),
+        offset: place.map(|place| Offset(place.offset)),
         emulated: place.map(|place| place.emulated),
         hits: if place.is_some() { hits } else { 0 },
         status,

@@ -10,7 +10,7 @@ use std::{
 use super::objects::queued;
 use crate::{
     collect::objects::Objects,
-    packs::{FieldRole, ObjectKind},
+    packs::{FieldRole, ObjectType},
     target::{Pid, memory},
 };
 
@@ -40,7 +40,7 @@ type Fields = (Vec<(u64, u8)>, Vec<Wanted>);
 /// The sums by kind; `kinds` are those of the call sites.
 pub(super) fn of(
     seen: &Objects,
-    kinds: &HashMap<u32, Arc<ObjectKind>>,
+    kinds: &HashMap<u32, Arc<ObjectType>>,
 ) -> BTreeMap<Arc<str>, Sums> {
     let mut places: BTreeMap<Pid, Fields> = BTreeMap::new();
     let shown = seen
@@ -94,10 +94,10 @@ mod tests {
         packs::{Condition, Field, Layout, Pack},
     };
 
-    fn kind(fields: Vec<Field>) -> Arc<ObjectKind> {
+    fn kind(fields: Vec<Field>) -> Arc<ObjectType> {
         let text = "name = \"x\"\ntitle = \"x\"\nmarks = [\"f\"]\n[[kind]]\nname = \"k\"\nsentence = \"s\"\nmade_by = [\"f\"]\n";
         let kind = Pack::parse("x.toml", text).unwrap().kinds.remove(0);
-        Arc::new(ObjectKind {
+        Arc::new(ObjectType {
             layouts: vec![Layout { size: 136, fields, only_if: Condition::default() }],
             ..(*kind).clone()
         })

@@ -10,12 +10,11 @@ impl Failure {
     #[expect(clippy::too_many_lines, reason = "one arm per failure, and no decision in any")]
     pub fn help(&self) -> Option<String> {
         let text = match self {
-            Self::NoTarget => "name one with -p PID or -n NAME, or start one with -- CMD ARGS; \
-                               see leaktrace --help"
+            Self::NoTarget => "use -p PID, -n NAME or -- CMD ARGS; see leaktrace --help"
                 .to_owned(),
-            Self::SeveralTargets { .. } => "keep one of -p, -n and -- CMD".to_owned(),
+            Self::SeveralTargets { .. } => "use only one of -p, -n and -- CMD".to_owned(),
             Self::TooShort { least, .. } => {
-                format!("give {} or more", humantime::format_duration(*least))
+                format!("use {} or more", humantime::format_duration(*least))
             }
             Self::NoBudgetFor { .. } => {
                 "leave out --max-overhead, or --kind fd,socket".to_owned()
@@ -24,21 +23,21 @@ impl Failure {
             Self::ScreenToFile { .. } => {
                 "use -f text or -f json with -o, or leave out -o".to_owned()
             }
-            Self::NotPermitted { .. } => "run it as root (sudo leaktrace ...), or grant it \
+            Self::NotPermitted { .. } => "run as root (sudo leaktrace ...), or grant leaktrace \
                                           cap_bpf,cap_perfmon,cap_sys_ptrace=ep with setcap"
                 .to_owned(),
-            Self::UserNamespace => "run it on the host as root, or in a container without a user \
+            Self::UserNamespace => "run as root on the host, or in a container without a user \
                                     namespace"
                 .to_owned(),
-            Self::PidNamespace => "run it on the host, or in a container that shares the host's \
+            Self::PidNamespace => "run on the host, or in a container that shares the host's \
                                    process ids (--pid=host, hostPID: true)"
                 .to_owned(),
             Self::MovingStacks { .. } => "use the runtime's own profiles (net/http/pprof, heap); \
-                                          trace the C part in a program of its own"
+                                          to trace C code, run it in a separate program"
                 .to_owned(),
             Self::NoSuchProcess { .. } => {
                 "see ps -e for the ids; in a container, use the ids that \
-                                           are seen where leaktrace runs"
+                                           are visible where leaktrace runs"
                     .to_owned()
             }
             Self::NoSuchName { .. } => "see ps -e for the names, or give the id with -p".to_owned(),
@@ -47,7 +46,7 @@ impl Failure {
                 None => "choose by id with -p".to_owned(),
             },
             Self::KernelThread { .. } => {
-                "choose a process with a program of its own: ps -e --ppid 2 -N".to_owned()
+                "choose a user process: ps -e --ppid 2 -N".to_owned()
             }
             Self::Ended { .. } => "start it under leaktrace to see it from its first instruction: \
                                    leaktrace -- CMD ARGS"
@@ -57,11 +56,11 @@ impl Failure {
                 .to_owned(),
             Self::ThirtyTwoBit { .. } => "trace a 64-bit build of it".to_owned(),
             Self::NoAllocator { stripped: true, .. } => {
-                "keep the symbols (build without -s, do not strip), or name the functions' addresses \
+                "keep the symbols (build without -s, do not strip), or give the functions' addresses \
                  with --alloc 0xADDR:size@0 --free 0xADDR"
                     .to_owned()
             }
-            Self::NoAllocator { .. } => "name its functions with --alloc FUNC:size@0 --free FUNC, \
+            Self::NoAllocator { .. } => "give its functions with --alloc FUNC:size@0 --free FUNC, \
                                          or their prefix with --allocator-prefix"
                 .to_owned(),
             Self::NoFunction { .. } => "see nm -C and nm -D for the names of its functions; C++ \
@@ -78,7 +77,7 @@ impl Failure {
             Self::CommandNotStarted { program, .. } => {
                 let program = crate::format::printable(&program.to_string_lossy());
                 format!(
-                    "check that it is a program for this machine and executable: file {program}"
+                    "check that it is executable and built for this machine: file {program}"
                 )
             }
             Self::KernelTooOld { needed, .. } => {
@@ -99,19 +98,19 @@ impl Failure {
                 "-v shows the verifier's reason; report it with the kernel's release".to_owned()
             }
             Self::LoadRefused { .. } => "see leaktrace doctor for what this host allows".to_owned(),
-            Self::MapMemory { .. } => "give it more memory: the cgroup's limit, or ulimit -l \
-                                       unlimited on kernels that count it"
+            Self::MapMemory { .. } => "raise the cgroup's memory limit, or use ulimit -l \
+                                       unlimited on kernels that enforce it"
                 .to_owned(),
             Self::NoObjects => "add object to --kind, as in --kind heap,object".to_owned(),
-            Self::NoPacks => "leave out --no-packs, or name a pack with --pack FILE".to_owned(),
+            Self::NoPacks => "leave out --no-packs, or give a pack with --pack FILE".to_owned(),
             Self::NothingToLog => "add --kind fd,socket, or leave out --log-connections".to_owned(),
             Self::OutputNotWritable { .. } | Self::LogNotWritable { .. } => {
-                "choose a file in a directory that exists and can be written".to_owned()
+                "choose a file in an existing, writable directory".to_owned()
             }
             Self::OutputLost { kept, .. } => match kept {
-                Kept::Stdout => "nothing is lost, the report is on stdout".to_owned(),
+                Kept::Stdout => "nothing is lost: the report is on stdout".to_owned(),
                 Kept::File(path) => {
-                    format!("nothing is lost, the report is in {}", path.display())
+                    format!("nothing is lost: the report is in {}", path.display())
                 }
                 Kept::Nowhere => return None,
             },

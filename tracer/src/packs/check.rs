@@ -8,7 +8,7 @@ use toml::Spanned;
 use tracer_common::object;
 
 use super::{
-    FieldRole, ObjectKind, Rule,
+    FieldRole, ObjectType, Rule,
     parse::{CallTable, KindTable, Wrong},
 };
 
@@ -132,7 +132,7 @@ pub(super) fn once(rule: &Rule, earlier: &[Rule], span: Range<usize>) -> Result<
 /// Whether anything makes a kind, and what is placed has an end.
 pub(super) fn made(
     table: &Spanned<KindTable>,
-    kind: &Arc<ObjectKind>,
+    kind: &Arc<ObjectType>,
     rules: &[Rule],
 ) -> Result<(), Wrong> {
     let mut makers = rules.iter().filter(|rule| rule.function.makes());

@@ -35,7 +35,7 @@ pub struct Pack {
     /// And when this holds.
     pub only_if: Condition,
     /// Its kinds of objects.
-    pub kinds: Vec<Arc<ObjectKind>>,
+    pub kinds: Vec<Arc<ObjectType>>,
     /// Its functions.
     pub rules: Vec<Rule>,
     /// The file's name, for messages.
@@ -58,7 +58,7 @@ pub enum Origin {
 
 /// A kind of objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectKind {
+pub struct ObjectType {
     /// Its name in reports, on the screen and in filters: `evbuffer`.
     pub name: Arc<str>,
     /// The pack that has it.
@@ -163,9 +163,9 @@ pub struct Rule {
     /// Where this holds. Of several for one function the first that holds counts.
     pub only_if: Condition,
     /// The kind of object.
-    pub kind: Arc<ObjectKind>,
+    pub kind: Arc<ObjectType>,
     /// The kind instead, where `function.test` says so.
-    pub second: Option<Arc<ObjectKind>>,
+    pub second: Option<Arc<ObjectType>>,
     /// The line that names it.
     pub line: usize,
 }
@@ -176,12 +176,12 @@ pub struct Use {
     /// As the programs are told.
     pub function: object::Function,
     /// The kind of object.
-    pub kind: Arc<ObjectKind>,
+    pub kind: Arc<ObjectType>,
     /// The kind instead, where `function.test` says so.
-    pub second: Option<Arc<ObjectKind>>,
+    pub second: Option<Arc<ObjectType>>,
 }
 
-impl ObjectKind {
+impl ObjectType {
     /// The fields of an object whose block has this many bytes. What was placed has none, and one layout.
     pub fn layout(&self, size: u64) -> Option<&Layout> {
         let mut certain = self.layouts.iter().filter(|layout| layout.only_if.is_none());
@@ -220,7 +220,7 @@ impl Pack {
 
     /// Sizes of blocks of objects whose fields are summed up; 0 for those that are no block.
     pub fn summed_sizes(&self) -> impl Iterator<Item = u64> {
-        let is_placed = |kind: &Arc<ObjectKind>| {
+        let is_placed = |kind: &Arc<ObjectType>| {
             self.rules.iter().any(|rule| rule.kind == *kind && rule.shape == Shape::Place)
         };
         let summed = |layout: &Layout| layout.fields.iter().any(|field| field.role.is_summed());
@@ -267,9 +267,9 @@ impl Pack {
         if !is_there || !self.only_if.holds(file) {
             return Vec::new();
         }
-        let kinds: HashMap<&str, Arc<ObjectKind>> =
+        let kinds: HashMap<&str, Arc<ObjectType>> =
             self.kinds.iter().map(|kind| (&*kind.name, Arc::new(kind.inside(file)))).collect();
-        let inside = |kind: &Arc<ObjectKind>| kinds.get(&*kind.name).map(Arc::clone);
+        let inside = |kind: &Arc<ObjectType>| kinds.get(&*kind.name).map(Arc::clone);
         let mut named = HashSet::new();
         let found = self.rules.iter().filter(|rule| rule.only_if.holds(file)).filter_map(|rule| {
             let name = rule.names.iter().find(|name| (file.defines)(name))?;
@@ -295,7 +295,7 @@ impl Use {
     }
 
     /// The kind of object that a call site is about: `detail` says how the test of its function ended.
-    pub fn kind(&self, detail: u8) -> &Arc<ObjectKind> {
+    pub fn kind(&self, detail: u8) -> &Arc<ObjectType> {
         self.second.as_ref().filter(|_| detail != 0).unwrap_or(&self.kind)
     }
 }

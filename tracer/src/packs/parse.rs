@@ -85,9 +85,9 @@ pub(super) enum Marks {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KindTable {
-    /// As in [`super::ObjectKind`].
+    /// As in [`super::ObjectType`].
     pub(super) name: Spanned<String>,
-    /// As in [`super::ObjectKind`].
+    /// As in [`super::ObjectType`].
     pub(super) sentence: String,
     /// What the functions' `fd` is, if no descriptor.
     #[serde(default)]
@@ -99,7 +99,7 @@ pub(super) struct KindTable {
     /// Functions that make one, whose heap block is the object.
     #[serde(default)]
     pub(super) made_by: Vec<Spanned<Call>>,
-    /// As in [`super::ObjectKind`].
+    /// As in [`super::ObjectType`].
     #[serde(default)]
     pub(super) blocks: Vec<u64>,
     /// Functions that place one in memory of their caller's.

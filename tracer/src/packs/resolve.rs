@@ -8,7 +8,7 @@ use toml::Spanned;
 use tracer_common::{attach::Shape, object};
 
 use super::{
-    Condition, Field, FieldRole, Layout, ObjectKind, Origin, Pack, Rule, Word,
+    Condition, Field, FieldRole, Layout, ObjectType, Origin, Pack, Rule, Word,
     check::{List, fits, made, once},
     parse::{Argument, Call, FieldTable, File, KindTable, LayoutTable, Marks, Success, Wrong},
 };
@@ -120,7 +120,7 @@ fn kind(
     library: &Arc<str>,
     table: &KindTable,
     all: &[Spanned<KindTable>],
-) -> Result<ObjectKind, Wrong> {
+) -> Result<ObjectType, Wrong> {
     let mut layouts = Vec::<Layout>::new();
     for one in &table.layouts {
         let made = layout(one)?;
@@ -134,7 +134,7 @@ fn kind(
         }
         layouts.push(made);
     }
-    Ok(ObjectKind {
+    Ok(ObjectType {
         name: named(&table.name, "kind")?.into(),
         library: Arc::clone(library),
         sentence: table.sentence.clone(),
@@ -236,8 +236,8 @@ fn rule(
     list: List,
     call: &Spanned<Call>,
     table: &KindTable,
-    kind: &Arc<ObjectKind>,
-    kinds: &[Arc<ObjectKind>],
+    kind: &Arc<ObjectType>,
+    kinds: &[Arc<ObjectType>],
 ) -> Result<Rule, Wrong> {
     let span = call.span();
     let call = &call.get_ref().0;

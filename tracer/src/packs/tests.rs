@@ -63,7 +63,7 @@ fn every_function_of_every_pack_is_there_once_and_of_a_kind_that_something_makes
                 assert!(places.insert(name.clone()), "{name} is there twice");
             }
         }
-        let made = |kind: &Arc<ObjectKind>| {
+        let made = |kind: &Arc<ObjectType>| {
             let makers = pack.rules.iter().filter(|rule| rule.function.makes());
             let mut kinds = makers.flat_map(|rule| [Some(&rule.kind), rule.second.as_ref()]);
             kinds.any(|one| one == Some(kind))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Orphans};
+use super::{Amount, Orphans, Word, words::names};
 
 /// Connections of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,9 +20,9 @@ pub struct Connections {
     pub opened_per_s: Option<f64>,
     /// Closed ones that left something behind.
     pub with_orphans: u64,
-    /// Closed ones by who closed them: `us`, `peer`, `reset`, `timeout`, `exit` (the target ended) or `unknown`.
+    /// Closed ones by who closed them.
     #[serde(default)]
-    pub by_end: BTreeMap<String, u64>,
+    pub by_end: BTreeMap<Word<ClosedBy>, u64>,
     /// Call sites at which something was acquired that closed connections left behind: that of most connections first,
     /// then of most bytes.
     #[serde(default)]
@@ -88,10 +88,10 @@ pub struct Connection {
     pub pid: u32,
     /// Number of its file descriptor; `null` once closed.
     pub fd: Option<u32>,
-    /// `tcp`, `udp`, `unix` …
-    pub protocol: String,
+    /// Its protocol.
+    pub protocol: Word<Protocol>,
     /// Who began it; `null` when that was not seen.
-    pub role: Option<Began>,
+    pub role: Option<ConnectionRole>,
     /// Address and port on this side; `null` when not known.
     pub local: Option<String>,
     /// Address and port on the other side; `null` when not known.
@@ -106,12 +106,12 @@ pub struct Connection {
     pub bytes_in: Option<u64>,
     /// Bytes sent; `null` when not known.
     pub bytes_out: Option<u64>,
-    /// What the protocol says of it: `ESTABLISHED`, `CLOSE_WAIT` …; `null` when not known.
-    pub state: Option<String>,
+    /// What the protocol says of it; `null` when not known.
+    pub state: Option<Word<SocketState>>,
     /// Seconds in that state; `null` when its beginning was not seen.
     pub state_s: Option<f64>,
-    /// Who closed it: `us`, `peer`, `reset` …; `null` while it is open, or when not known.
-    pub closed_by: Option<String>,
+    /// Who closed it; `null` while it is open, or when not known.
+    pub closed_by: Option<Word<ClosedBy>>,
     /// What was acquired for it and is outstanding.
     pub held: Amount,
     /// The part of it that its end left behind; nothing while it is open.
@@ -122,19 +122,94 @@ pub struct Connection {
     pub pre_attach: bool,
 }
 
-/// Who began a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Began {
-    /// The peer: it was accepted.
-    Accepted,
-    /// The target: it connected.
-    Connected,
+names! {
+    /// Who began a connection.
+    pub enum ConnectionRole {
+        /// The peer: it was accepted.
+        Accepted = "accepted",
+        /// The target: it connected.
+        Connected = "connected",
+    }
+}
+
+names! {
+    /// Who ended a connection, or what.
+    pub enum ClosedBy {
+        /// The target closed or shut it down first.
+        Us = "us",
+        /// The peer did.
+        Peer = "peer",
+        /// The peer broke it off.
+        Reset = "reset",
+        /// The peer was not heard of any more.
+        Timeout = "timeout",
+        /// The target ended.
+        Exit = "exit",
+        /// Nobody knows; in sums only.
+        Unknown = "unknown",
+    }
+}
+
+names! {
+    /// What a connection speaks.
+    pub enum Protocol {
+        /// TCP, over IPv4 or IPv6.
+        Tcp = "tcp",
+        /// UDP, over IPv4 or IPv6.
+        Udp = "udp",
+        /// SCTP.
+        Sctp = "sctp",
+        /// A Unix domain socket.
+        Unix = "unix",
+        /// Any other socket.
+        Socket = "socket",
+    }
+}
+
+names! {
+    /// What the kernel says of a socket: the states of TCP, as `ss` has them, and those of Unix domain sockets.
+    pub enum SocketState {
+        /// Both sides are open.
+        Established = "ESTABLISHED",
+        /// The target has asked to connect.
+        SynSent = "SYN_SENT",
+        /// A peer has asked to connect.
+        SynRecv = "SYN_RECV",
+        /// The target has closed it first, and waits for the peer's acknowledgment.
+        FinWait1 = "FIN_WAIT1",
+        /// The target has closed it first, and waits for the peer to close.
+        FinWait2 = "FIN_WAIT2",
+        /// Both have closed it; late segments are waited for.
+        TimeWait = "TIME_WAIT",
+        /// Not connected.
+        Close = "CLOSE",
+        /// The peer has closed it, and the target has not.
+        CloseWait = "CLOSE_WAIT",
+        /// Both have closed it, the peer first; the last acknowledgment is waited for.
+        LastAck = "LAST_ACK",
+        /// It waits for connections.
+        Listen = "LISTEN",
+        /// Both have closed it at once.
+        Closing = "CLOSING",
+        /// A Unix domain socket that is not connected.
+        Unconnected = "UNCONNECTED",
+        /// One that connects.
+        Connecting = "CONNECTING",
+        /// One that is connected.
+        Connected = "CONNECTED",
+        /// One that is being disconnected.
+        Disconnecting = "DISCONNECTING",
+    }
+}
+
+/// Whether the peer has closed a socket, and the target has not.
+pub(super) fn is_half_closed(state: Option<&Word<SocketState>>) -> bool {
+    state.is_some_and(|state| state.is(SocketState::CloseWait))
 }
 
 impl Connection {
     /// Whether the peer has closed it, and the target has not.
     pub fn is_half_closed(&self) -> bool {
-        self.closed_s.is_none() && self.state.as_deref() == Some("CLOSE_WAIT")
+        self.closed_s.is_none() && is_half_closed(self.state.as_ref())
     }
 }

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+pub use tracer_common::descriptor::{Opener as FdOrigin, Sort as FdType};
+
+use super::{SocketState, Word, connections::is_half_closed};
 
 /// File descriptors of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -27,11 +30,11 @@ pub struct Fds {
     /// earliest and the latest, which is `null` when it may never come. `null` as above, or while it is not traced.
     #[serde(default)]
     pub seconds_to_limit_between: Option<(f64, Option<f64>)>,
-    /// Open ones by what they are.
-    pub by_type: BTreeMap<String, u64>,
+    /// Open ones by what they are; with `--light` by the kernel's own names.
+    pub by_type: BTreeMap<Word<FdType>, u64>,
     /// What became of each type since the start; empty while that is not traced.
     #[serde(default)]
-    pub turnover_by_type: BTreeMap<String, Turnover>,
+    pub turnover_by_type: BTreeMap<Word<FdType>, Turnover>,
     /// Found opened in a way that is not seen; `null` while descriptors are not traced.
     #[serde(default)]
     pub opened_unseen: Option<u64>,
@@ -66,20 +69,20 @@ pub struct Fd {
     pub fd: u32,
     /// What it leads to, in one word.
     #[serde(rename = "type")]
-    pub sort: String,
+    pub fd_type: Word<FdType>,
     /// What it leads to, as the kernel names it; `null` for one that has just been opened.
     pub what: Option<String>,
     /// The call that opened it; `null` when that was not seen.
-    pub acquired_by: Option<String>,
+    pub acquired_by: Option<Word<FdOrigin>>,
     /// Number of its call site; `null` when that was not seen.
     pub site: Option<u32>,
     /// Seconds since it was opened; `null` when that was not seen.
     pub age_s: Option<f64>,
     /// Whether it was open before the attach.
     pub pre_attach: bool,
-    /// What a socket's protocol says of it: `ESTABLISHED`, `CLOSE_WAIT`, `LISTEN` …; `null` when not known.
+    /// What a socket's protocol says of it; `null` when not known.
     #[serde(default)]
-    pub state: Option<String>,
+    pub state: Option<Word<SocketState>>,
     /// Seconds in that state; `null` when its beginning was not seen.
     #[serde(default)]
     pub state_s: Option<f64>,
@@ -94,6 +97,6 @@ pub struct Fd {
 impl Fd {
     /// Whether it is a socket that the peer has closed, and the target has not.
     pub fn is_half_closed(&self) -> bool {
-        self.state.as_deref() == Some("CLOSE_WAIT")
+        is_half_closed(self.state.as_ref())
     }
 }

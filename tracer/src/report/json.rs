@@ -35,16 +35,83 @@ pub fn read(from: &mut impl Read) -> Result<Report, Unreadable> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::btree_map, option, prelude::*, sample::select};
+
     use super::*;
-    use crate::report::sample;
+    use crate::report::{
+        Address, ClosedBy, Named, ObjectState, Offset, Protocol, SocketState, VerdictClass, Word,
+        fixtures,
+    };
+
+    fn comes_back(report: &Report) {
+        let mut text = Vec::new();
+        write(report, &mut text).unwrap();
+        assert!(text.ends_with(b"}\n"));
+        assert_eq!(read(&mut text.as_slice()).unwrap(), *report);
+    }
 
     #[test]
     fn a_report_comes_back_as_it_went() {
-        for report in [sample::sample(), sample::lossy(), sample::empty(), sample::objects()] {
-            let mut text = Vec::new();
-            write(&report, &mut text).unwrap();
-            assert!(text.ends_with(b"}\n"));
-            assert_eq!(read(&mut text.as_slice()).unwrap(), report);
+        for report in [
+            fixtures::sample(),
+            fixtures::lossy(),
+            fixtures::empty(),
+            fixtures::light(),
+            fixtures::estimated(),
+            fixtures::served(),
+            fixtures::objects(),
+        ] {
+            comes_back(&report);
+        }
+    }
+
+    /// Every value of a list that has a name, and names that it does not have.
+    fn word<T: Named + std::fmt::Debug>() -> impl Strategy<Value = Word<T>> {
+        let named: Vec<T> = T::ALL.iter().copied().filter(|one| !one.name().is_empty()).collect();
+        prop_oneof![
+            4 => select(named).prop_map(Word::Known),
+            1 => "[a-z \"\\\\\u{1b}ü]{0,12}".prop_map(|name| Word::named(&name)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_of_every_list_comes_back(
+            lost in btree_map(word(), any::<u64>(), 0..20),
+            cut in btree_map(word(), any::<u64>(), 0..20),
+            by_type in btree_map(word(), any::<u64>(), 0..20),
+            by_end in btree_map(word::<ClosedBy>(), any::<u64>(), 0..8),
+            (fd_type, origin, state) in (word(), option::of(word()), option::of(word::<SocketState>())),
+            (protocol, closed_by) in (word::<Protocol>(), option::of(word())),
+            (backend, lockdown) in (option::of(word()), option::of(word())),
+            object_state in select(ObjectState::ALL),
+            class in select(VerdictClass::ALL),
+            (address, owner, offset) in (any::<u64>(), option::of(any::<u64>()), option::of(any::<u64>())),
+        ) {
+            let mut report = fixtures::served();
+            report.accounting.lost = lost;
+            report.accounting.truncated_by = cut;
+            report.host.fd_backend = backend;
+            report.host.lockdown = lockdown;
+            report.probes[0].offset = offset.map(Offset);
+            report.sites[0].verdict.class = class;
+            report.sites[0].fd_type = Some(fd_type.clone());
+            let fds = report.fds.as_mut().unwrap();
+            fds.by_type = by_type;
+            fds.table[0].fd_type = fd_type;
+            fds.table[0].acquired_by = origin;
+            fds.table[0].state = state.clone();
+            let connections = report.connections.as_mut().unwrap();
+            connections.by_end = by_end;
+            connections.table[0].protocol = protocol;
+            connections.table[0].state = state;
+            connections.table[0].closed_by = closed_by;
+            report.objects = fixtures::objects().objects;
+            let object = &mut report.objects.as_mut().unwrap().table[0];
+            object.address = Address(address);
+            object.owner = owner.map(Address);
+            object.state = object_state;
+            comes_back(&report);
         }
     }
 

@@ -139,7 +139,7 @@ impl Orphans {
 
 fn function(site: &Site) -> Option<Function<'_>> {
     let asked = site.asked()?;
-    Some((site.pid, site.sort(), &site.acquired_by, asked.label(), asked.source()))
+    Some((site.pid, site.kind_name(), &site.acquired_by, asked.label(), asked.source()))
 }
 
 #[cfg(test)]
@@ -147,11 +147,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::report::{Client, Frame, sample};
+    use crate::report::{Client, FdType, Frame, fixtures};
 
     /// Call sites by number, the function that asked, and the caller's address.
     fn sites(of: &[(u32, &str)]) -> Vec<Site> {
-        let template = sample::served().sites[0].clone();
+        let template = fixtures::served().sites[0].clone();
         let site = |(id, name): &(u32, &str)| {
             let frame = Frame { symbol: Some((*name).into()), ..template.frames[0].clone() };
             Site { id: *id, headline: 0, frames: Arc::new([frame]), ..template.clone() }
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn kinds_processes_lines_and_unknown_stacks_are_told_apart() {
         let mut sites = sites(&[(1, "f"), (2, "f"), (3, "f"), (4, "f"), (5, "f"), (6, "f")]);
-        sites[1].fd_type = Some("socket".to_owned());
+        sites[1].fd_type = Some(FdType::Socket.into());
         sites[2].pid += 1;
         let frame = Frame { line: Some(77), ..sites[3].frames[0].clone() };
         sites[3].frames = Arc::new([frame]);

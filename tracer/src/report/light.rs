@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{FdType, Word};
+
 /// What the targets use.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Light {
@@ -32,8 +34,8 @@ pub struct Growing {
     pub brk: Option<Level>,
     /// Open file descriptors.
     pub fds: Option<Level>,
-    /// The same by what they are: `socket`, `file`, `eventfd` …
-    pub fds_by_type: BTreeMap<String, Level>,
+    /// The same by what they are, by the kernel's own names: `socket`, `file`, `eventpoll` …
+    pub fds_by_type: BTreeMap<Word<FdType>, Level>,
 }
 
 /// An amount that rises and falls.
@@ -49,8 +51,8 @@ pub struct Level {
 
 impl Light {
     /// Change of the open descriptors of one type per second, all targets together; unknown when one's is.
-    pub fn fds_growth_per_s(&self, sort: &str) -> Option<f64> {
-        let mut levels = self.processes.iter().filter_map(|one| one.fds_by_type.get(sort));
+    pub fn fds_growth_per_s(&self, fd_type: &Word<FdType>) -> Option<f64> {
+        let mut levels = self.processes.iter().filter_map(|one| one.fds_by_type.get(fd_type));
         levels.try_fold(0.0, |sum, level| Some(sum + level.growth_per_s?))
     }
 }

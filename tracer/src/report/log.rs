@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Amount, Began};
+use super::{Amount, ClosedBy, ConnectionRole, Protocol, Word};
 
 /// One line; `docs/connections-log.md` describes it to those who read it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub enum LogLine {
         /// How long it was open, seconds; `null` when that is not known.
         age_s: Option<f64>,
         /// Who closed it, as in the report.
-        closed_by: Option<String>,
+        closed_by: Option<Word<ClosedBy>>,
         /// Bytes received; `null` when not known.
         bytes_in: Option<u64>,
         /// Bytes sent; `null` when not known.
@@ -66,10 +66,10 @@ pub struct Logged {
     pub pid: u32,
     /// Number of its file descriptor.
     pub fd: u32,
-    /// `tcp`, `udp`, `unix` …
-    pub protocol: String,
+    /// Its protocol.
+    pub protocol: Word<Protocol>,
     /// Who began it; `null` when that was not seen.
-    pub role: Option<Began>,
+    pub role: Option<ConnectionRole>,
     /// Address and port on this side; `null` when not known.
     pub local: Option<String>,
     /// Address and port on the other side; `null` when not known.

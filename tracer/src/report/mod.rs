@@ -6,28 +6,39 @@
 mod connections;
 mod estimate;
 mod fds;
+#[cfg(test)]
+#[path = "../../tests/fixtures/mod.rs"]
+pub(crate) mod fixtures;
 pub mod json;
 mod leaving;
 mod light;
 mod log;
+mod number;
 mod objects;
 mod resource;
-#[doc(hidden)]
-pub mod sample;
 pub mod text;
+mod verdict;
+mod words;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+use tracer_common::{loss::Loss, stack::StackEnd};
 
-pub use connections::{Began, Client, Connection, Connections, LeftBehind};
+pub use connections::{
+    Client, ClosedBy, Connection, ConnectionRole, Connections, LeftBehind, Protocol, SocketState,
+};
 pub use estimate::{Budget, Errors};
-pub use fds::{Fd, Fds, Turnover};
+pub use fds::{Fd, FdOrigin, FdType, Fds, Turnover};
 pub use leaving::Leaving;
 pub use light::{Growing, Level, Light};
 pub use log::{ConnectionsLog, LogLine, Logged};
-pub use objects::{Object, ObjectKind, Objects};
+pub use number::{Address, Offset};
+pub use objects::{LibraryObject, LibraryObjects, ObjectState, ObjectType};
 pub use resource::Resource;
+pub use verdict::{Verdict, VerdictClass};
+use words::names;
+pub use words::{Named, Word};
 
 /// The name of this report format.
 pub const SCHEMA: &str = "leaktrace/1";
@@ -67,7 +78,7 @@ pub struct Report {
     pub light: Option<Light>,
     /// Objects of libraries; `null` when they were not asked for.
     #[serde(default)]
-    pub objects: Option<Objects>,
+    pub objects: Option<LibraryObjects>,
     /// File descriptors; `null` when they were not asked for.
     pub fds: Option<Fds>,
     /// Connections; `null` while they are not traced.
@@ -81,10 +92,32 @@ pub struct Host {
     pub kernel: String,
     /// Architecture, as `uname -m` prints it.
     pub arch: String,
-    /// Where fd events come from (`kprobe` or `tracepoint`); `null` while they are not traced.
-    pub fd_backend: Option<String>,
+    /// Where fd events come from; `null` while they are not traced.
+    pub fd_backend: Option<Word<FdBackend>>,
     /// Lockdown mode of the kernel; `null` when it cannot be read.
-    pub lockdown: Option<String>,
+    pub lockdown: Option<Word<Lockdown>>,
+}
+
+names! {
+    /// Where events of file descriptors come from.
+    pub enum FdBackend {
+        /// Probes on functions of the kernel.
+        Kprobe = "kprobe",
+        /// Tracepoints of system calls.
+        Tracepoint = "tracepoint",
+    }
+}
+
+names! {
+    /// What a locked-down kernel forbids even to root; `kernel_lockdown(7)`.
+    pub enum Lockdown {
+        /// Nothing.
+        None = "none",
+        /// To change the running kernel.
+        Integrity = "integrity",
+        /// To read its memory, too.
+        Confidentiality = "confidentiality",
+    }
 }
 
 /// One traced process.
@@ -155,7 +188,7 @@ pub struct Accounting {
     /// The same per second, over the last refresh interval.
     pub events_per_s: f64,
     /// What was not recorded, by reason; a reason without a case is left out.
-    pub lost: BTreeMap<String, u64>,
+    pub lost: BTreeMap<Word<Loss>, u64>,
     /// Releases of resources acquired before the attach (or of what was never acquired).
     pub unknown_frees: u64,
     /// Acquisitions that failed: no resource.
@@ -163,7 +196,7 @@ pub struct Accounting {
     /// Acquisitions whose stack does not reach the thread's bottom.
     pub truncated_stacks: u64,
     /// The same by reason; a reason without a case is left out.
-    pub truncated_by: BTreeMap<String, u64>,
+    pub truncated_by: BTreeMap<Word<StackEnd>, u64>,
     /// How far unwind tables have come.
     pub unwind: Unwind,
     /// Whether the figures of totals and call sites are estimates from a sample.
@@ -214,9 +247,9 @@ pub struct Probe {
     pub function: String,
     /// Path of the object that holds it, as the target sees it; `null` when none does.
     pub object: Option<String>,
-    /// Offset of the probed instruction in the file, as `0x…`; `null` when not attached.
-    pub offset: Option<String>,
-    /// Whether the kernel emulates the probed instruction (cheap) or single-steps it (dear).
+    /// Offset of the probed instruction in the file; `null` when not attached.
+    pub offset: Option<Offset>,
+    /// Whether the kernel emulates the probed instruction (fast) or single-steps it (slow).
     pub emulated: Option<bool>,
     /// Calls seen.
     pub hits: u64,
@@ -226,16 +259,16 @@ pub struct Probe {
     pub why: Option<String>,
 }
 
-/// Whether a probe is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ProbeStatus {
-    /// Attached.
-    On,
-    /// No object of the target has the function: information, not a failure.
-    Missing,
-    /// The kernel, or leaktrace itself, declined.
-    Refused,
+names! {
+    /// Whether a probe is on.
+    pub enum ProbeStatus {
+        /// Attached.
+        On = "on",
+        /// No object of the target has the function: information, not a failure.
+        Missing = "missing",
+        /// The kernel, or leaktrace itself, declined.
+        Refused = "refused",
+    }
 }
 
 /// Sums of one kind.
@@ -277,7 +310,7 @@ pub struct Site {
     pub acquired_by: String,
     /// What descriptors lead to that are opened there; `null` for other kinds.
     #[serde(default)]
-    pub fd_type: Option<String>,
+    pub fd_type: Option<Word<FdType>>,
     /// Outstanding resources (of the least age asked for).
     pub outstanding_count: u64,
     /// Their bytes.
@@ -354,47 +387,11 @@ pub struct Amount {
     pub bytes: u64,
 }
 
-/// The judgement on a call site.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// In one word.
-    pub class: VerdictClass,
-    /// How sure, 0 to 1.
-    pub confidence: f64,
-    /// Why, a sentence each.
-    pub reasons: Vec<String>,
-}
-
-impl Verdict {
-    /// No rule has spoken.
-    pub const fn unknown() -> Self {
-        Self { class: VerdictClass::Unknown, confidence: 0.0, reasons: Vec::new() }
-    }
-}
-
-/// A judgement in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VerdictClass {
-    /// Proven.
-    Leak,
-    /// Likely a leak.
-    Suspect,
-    /// Grows; too early to say more.
-    Growing,
-    /// Outstanding and flat.
-    Steady,
-    /// Shrinking towards a level.
-    Settling,
-    /// No rule has spoken.
-    Unknown,
-}
-
 /// One level of a stack. Its texts are shared: tens of thousands of call sites have common frames.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// Return address in the target, as `0x…`; the same for inlined levels of one address.
-    pub address: String,
+    /// Return address in the target; the same for inlined levels of one address.
+    pub address: Address,
     /// Function, demangled.
     pub symbol: Option<Arc<str>>,
     /// Bytes from the start of the function.
@@ -463,7 +460,7 @@ impl Frame {
             (None, Some(module), Some(offset)) => {
                 format!("{}+{offset:#x}", crate::format::file_name(module))
             }
-            _ => self.address.clone(),
+            _ => self.address.to_string(),
         }
     }
 
@@ -479,8 +476,8 @@ impl Frame {
 
 impl Site {
     /// What sort of resource; of descriptors what they lead to.
-    pub fn sort(&self) -> &str {
-        self.fd_type.as_deref().unwrap_or_else(|| self.kind.name())
+    pub fn kind_name(&self) -> &str {
+        self.fd_type.as_ref().map_or_else(|| self.kind.name(), Word::name)
     }
 
     /// The frame that "asked", if the stack has any.

@@ -2,20 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Address, words::names};
+
 /// Objects of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Objects {
-    /// By kind: those of most bytes first, then those of most objects.
-    pub kinds: Vec<ObjectKind>,
+pub struct LibraryObjects {
+    /// By type: those of most bytes first, then those of most objects.
+    #[serde(rename = "kinds")]
+    pub types: Vec<ObjectType>,
     /// Single ones: of each call site the oldest, a bounded number.
-    pub table: Vec<Object>,
+    pub table: Vec<LibraryObject>,
 }
 
-/// All objects of one kind.
+/// All objects of one type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ObjectKind {
+pub struct ObjectType {
     /// Its name: `evbuffer`.
-    pub kind: String,
+    #[serde(rename = "kind")]
+    pub name: String,
     /// The library: `libevent`.
     pub library: String,
     /// What it is, for a person.
@@ -33,7 +37,7 @@ pub struct ObjectKind {
     pub created_per_s: Option<f64>,
     /// Bytes of their blocks.
     pub bytes: u64,
-    /// Bytes of what they own: objects, those of other kinds included, and blocks that were acquired while they were made.
+    /// Bytes of what they own: objects, those of other types included, and blocks that were acquired while they were made.
     pub owned_bytes: u64,
     /// Age of the oldest, seconds; `null` when there is none, or it is not known.
     pub oldest_s: Option<f64>,
@@ -50,19 +54,20 @@ pub struct ObjectKind {
 
 /// One object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Object {
+pub struct LibraryObject {
     /// Target it belongs to.
     pub pid: u32,
-    /// Its kind.
-    pub kind: String,
+    /// The name of its type.
+    #[serde(rename = "kind")]
+    pub type_name: String,
     /// Its handle.
-    pub address: String,
+    pub address: Address,
     /// Number of the call site that made it.
     pub site: u32,
     /// Age, seconds.
     pub age_s: f64,
-    /// `live`, or `release_asked`.
-    pub state: String,
+    /// Whether somebody asked for its release.
+    pub state: ObjectState,
     /// Seconds since its release was asked for; `null` when it was not.
     pub release_asked_s: Option<f64>,
     /// Bytes of its block.
@@ -79,7 +84,7 @@ pub struct Object {
     /// Number of the connection that it was made for; `null` for none.
     pub connection: Option<u64>,
     /// Handle of the object that owns it; `null` for none.
-    pub owner: Option<String>,
+    pub owner: Option<Address>,
     /// References to it; `null` where the layout is not known. The same of the next two.
     pub references: Option<u64>,
     /// Bytes that are queued in it.
@@ -88,7 +93,17 @@ pub struct Object {
     pub pending: Option<bool>,
 }
 
-impl Object {
+names! {
+    /// How far an object that is there has come.
+    pub enum ObjectState {
+        /// In use.
+        Live = "live",
+        /// Somebody asked for its release, and it is still there.
+        ReleaseAsked = "release_asked",
+    }
+}
+
+impl LibraryObject {
     /// Whether somebody asked for its release, and it is still there.
     pub fn is_asked(&self) -> bool {
         self.release_asked_s.is_some()
@@ -100,7 +115,7 @@ impl Object {
     }
 }
 
-impl ObjectKind {
+impl ObjectType {
     /// Whether all of them were read for sums.
     pub fn is_all_summed(&self) -> bool {
         self.summed.is_some_and(|summed| summed >= self.live)

@@ -15,7 +15,7 @@ mod table;
 
 use std::io::{self, Write};
 
-use tracer_common::{loss::Loss, stack::StackEnd};
+use tracer_common::stack::StackEnd;
 
 use super::{Amount, Errors, Report, Target, Unwind};
 use crate::format::{bytes, count, count_per_s, in_percent, percent, printable, seconds};
@@ -213,19 +213,19 @@ impl Estimate {
 /// How the budget was kept, and what that means for the figures.
 fn budget(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let Some(budget) = report.accounting.budget else { return Ok(()) };
-    let lately = budget.cost.map_or_else(
-        || "what it takes is not known yet".to_owned(),
-        |cost| format!("lately it took {}", percent(cost)),
+    let recently = budget.cost.map_or_else(
+        || "not enough data yet on its cost".to_owned(),
+        |cost| format!("recently it used {}", percent(cost)),
     );
     page.line(&format!(
-        "budget tracing may take {} % of the targets' processor time; {lately}",
+        "budget tracing may use {} % of the targets' CPU time; {recently}",
         in_percent(budget.share)
     ))?;
     if !report.accounting.estimated {
-        return page.line("       recorded all the time: the figures are exact");
+        return page.line("       recorded continuously: the figures are exact");
     }
     let pace = budget.pace.map_or_else(String::new, |pace| {
-        format!(", in which the targets got {} of their usual work done", percent(pace))
+        format!(", during which the targets ran at {} of their usual speed", percent(pace))
     });
     let windows = if budget.windows == 1 { "window" } else { "windows" };
     page.line(&format!(
@@ -235,11 +235,11 @@ fn budget(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         count(budget.windows)
     ))?;
     page.line(
-        "       a figure with ~ is estimated from that for the whole time; in 19 of 20 cases the truth is within \
-         its ± (?: too little was seen to tell)",
+        "       a figure with ~ is extrapolated to the whole time; ± is its 95% confidence interval \
+         (?: not enough data yet)",
     )?;
     page.line(
-        "       a block released between two windows counts as outstanding until its address is used again",
+        "       a block released between two windows counts as outstanding until its address is reused",
     )
 }
 
@@ -276,13 +276,11 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
     if lost > 0 {
         page.line("")?;
         page.line(&format!(
-            "LOST {}: THE FIGURES ARE INCOMPLETE, what is outstanding may be too high or too low",
+            "LOST {}: THE FIGURES ARE INCOMPLETE, outstanding amounts may be too high or too low",
             count(lost)
         ))?;
         for (reason, cases) in &accounting.lost {
-            let known = Loss::ALL.into_iter().find(|loss| loss.name() == reason);
-            let sentence = known.map_or(reason.as_str(), |loss| loss.sentence());
-            page.line(&format!("  {:>12}  {sentence}", count(*cases)))?;
+            page.line(&format!("  {:>12}  {}", count(*cases), reason.sentence()))?;
         }
         page.line("")?;
     }
@@ -292,31 +290,34 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         seen += ", lost 0";
     }
     page.line(&format!(
-        "{seen}; {} releases of what was acquired before or never; {} failed acquisitions",
+        "{seen}; {} frees of unknown blocks (allocated before the attach); {} failed allocations",
         count(accounting.unknown_frees),
         count(accounting.failed_acquires),
     ))?;
     let cut = accounting.truncated_stacks;
     page.line(&if accounting.estimated {
         // The sum above is of the whole time, and this one is not.
-        format!("stacks {} of those recorded cut before the thread's bottom", count(cut))
+        format!(
+            "stacks {} of those recorded truncated (did not reach the thread's entry)",
+            count(cut)
+        )
     } else {
         let share = percent(cut as f64 / acquired.max(1) as f64);
         format!(
-            "stacks {} of {} cut before the thread's bottom ({share})",
+            "stacks {} of {} ({share}) truncated (did not reach the thread's entry)",
             count(cut),
             count(acquired)
         )
     })?;
     for end in StackEnd::ALL {
-        if let Some(cut) = accounting.truncated_by.get(end.name()) {
-            page.line(&format!("       {} cut: {}", count(*cut), end.sentence()))?;
+        if let Some(cut) = accounting.truncated_by.get(&end.into()) {
+            page.line(&format!("       {} truncated: {}", count(*cut), end.sentence()))?;
         }
     }
     page.line(&tables(&accounting.unwind))?;
     let own = accounting.collector.rss_bytes.map_or_else(|| "unknown".to_owned(), bytes);
     page.line(&format!(
-        "cost   leaktrace itself used {} of processor time and {own} of memory",
+        "cost   leaktrace itself used {} of CPU time and {own} of memory",
         seconds(accounting.collector.cpu_s),
     ))
 }
@@ -328,18 +329,18 @@ fn tables(unwind: &Unwind) -> String {
         _ => format!("; {} {what}", count(count_of)),
     };
     format!(
-        "       unwind tables of {} objects take {}{}{}",
+        "       unwind tables of {} files take {}{}{}",
         count(unwind.objects),
         bytes(unwind.bytes),
-        some(unwind.loading, "are being made"),
-        some(unwind.without, "have none"),
+        some(unwind.loading, "still loading"),
+        some(unwind.without, "without one"),
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::sample;
+    use crate::report::{Word, fixtures};
 
     fn text(report: &Report, top: Option<usize>, width: Option<usize>) -> String {
         let mut out = Vec::new();
@@ -350,7 +351,7 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         for width in [40, 80, 120] {
-            for report in [sample::lossy(), sample::served(), sample::objects()] {
+            for report in [fixtures::lossy(), fixtures::served(), fixtures::objects()] {
                 for line in text(&report, None, Some(width)).lines() {
                     assert!(line.chars().count() <= width, "{width}: {line}");
                 }
@@ -360,12 +361,12 @@ mod tests {
 
     #[test]
     fn nothing_of_the_target_steers_the_terminal() {
-        let mut served = sample::served();
+        let mut served = fixtures::served();
         for fd in &mut served.fds.as_mut().unwrap().table {
             fd.peer = Some("\u{1b}[31mpeer".to_owned());
         }
         served.connections.as_mut().unwrap().clients[0].address += "\u{1b}[31m";
-        for report in [sample::lossy(), served] {
+        for report in [fixtures::lossy(), served] {
             let text = text(&report, None, None);
             assert!(!text.chars().any(|sign| sign.is_control() && sign != '\n'));
         }
@@ -373,15 +374,15 @@ mod tests {
 
     #[test]
     fn losses_are_said_in_capitals_and_none_is_said_too() {
-        assert!(text(&sample::lossy(), None, None).contains("\nLOST 1,852: "));
-        let calm = text(&sample::sample(), None, None);
+        assert!(text(&fixtures::lossy(), None, None).contains("\nLOST 1,852: "));
+        let calm = text(&fixtures::sample(), None, None);
         assert!(calm.contains("lost 0;") && !calm.contains("LOST"));
     }
 
     #[test]
     fn a_reason_of_a_later_version_is_shown_by_its_key() {
-        let mut report = sample::sample();
-        report.accounting.lost.insert("some_later_reason".to_owned(), 3);
+        let mut report = fixtures::sample();
+        report.accounting.lost.insert(Word::named("some_later_reason"), 3);
         assert!(text(&report, None, None).contains("3  some_later_reason"));
     }
 }

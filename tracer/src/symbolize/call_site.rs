@@ -195,7 +195,7 @@ mod tests {
 
     fn frame(symbol: &str, module: &str) -> Frame {
         Frame {
-            address: "0x1".to_owned(),
+            address: crate::report::Address(1),
             symbol: (!symbol.is_empty()).then(|| symbol.into()),
             offset: None,
             module: Some(module.into()),

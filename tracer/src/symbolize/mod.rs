@@ -280,7 +280,7 @@ impl Namer {
             mapping.file_offset.wrapping_add(inside)
         });
         let frame = |level: &Level| report::Frame {
-            address: format!("{address:#x}"),
+            address: report::Address(address),
             symbol: level.symbol.clone(),
             offset: level.offset,
             module: module.clone(),

@@ -203,7 +203,7 @@ fn functions_lines_and_inlined_levels_are_named() {
     let frames = server.namer().name(server.pid(), addresses);
     assert_eq!(lines(&frames), NAMED);
     for (frame, address) in frames.iter().zip([0, 0, 0, 1, 2]) {
-        assert_eq!(frame.address, format!("{:#x}", addresses[address]));
+        assert_eq!(frame.address.0, addresses[address]);
         assert_eq!(frame.module.as_deref(), server.folder.join("server").to_str());
         assert_eq!(frame.why_unnamed, None);
         assert_eq!(frame.offset.is_none(), frame.inlined);

@@ -82,7 +82,7 @@ pub(super) fn address(address: SocketAddr) -> Option<String> {
 }
 
 /// What the kernel calls a state of that number, the new ones of younger kernels left out.
-pub(super) fn tcp_state(number: u8) -> Option<&'static str> {
+pub(crate) fn tcp_state(number: u8) -> Option<&'static str> {
     TcpState::from_u8(number).as_ref().map(state_name)
 }
 

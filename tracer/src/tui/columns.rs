@@ -17,13 +17,13 @@ use super::{
 };
 use crate::{
     format,
-    report::{Report, VerdictClass},
+    report::{Named, Report, VerdictClass, Word},
 };
 
 pub use connections::{CLIENTS, CONNECTIONS};
 pub use descriptors::{FDS, TYPES};
 pub use leaving::LEAVING;
-pub use objects::{KINDS, OBJECTS};
+pub use objects::{OBJECT_TYPES, OBJECTS};
 pub use sites::SITES;
 
 /// Which column.
@@ -33,8 +33,10 @@ pub enum By {
     Verdict,
     /// The target's process id.
     Pid,
-    /// What sort of resource.
+    /// The kind of a resource.
     Kind,
+    /// The type of a library's object.
+    ObjectType,
     /// The function that asked.
     Site,
     /// Outstanding bytes.
@@ -119,7 +121,7 @@ pub enum By {
 
 /// Which column orders the table, and whether the other way around than it usually does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sort {
+pub struct SortOrder {
     /// The column.
     pub by: By,
     /// Turned around.
@@ -135,6 +137,13 @@ pub enum Rank<'a> {
     Number(f64),
     /// By text.
     Text(&'a str),
+}
+
+impl Rank<'_> {
+    /// This, or the other where this is not known.
+    fn or(self, other: Self) -> Self {
+        if self == Self::Unknown { other } else { self }
+    }
 }
 
 /// When there is such a column at all.
@@ -229,7 +238,9 @@ impl<T> Column<T> {
             _ => 24,
         };
         match self.by {
-            By::Kind => (self.width)(screen).max(scene.digest.longest_kind.min(most)),
+            By::Kind | By::ObjectType => {
+                (self.width)(screen).max(scene.digest.longest_type_name.min(most))
+            }
             _ => (self.width)(screen),
         }
     }
@@ -251,14 +262,15 @@ const UNKNOWN: &str = "–";
 
 /// Mark and word of a verdict, and what it is.
 pub const fn verdict_words(class: VerdictClass) -> (&'static str, &'static str, Role) {
-    match class {
-        VerdictClass::Leak => ("✖", "leak", Role::Bad),
-        VerdictClass::Suspect => ("●", "suspect", Role::Bad),
-        VerdictClass::Growing => ("▲", "growing", Role::Doubtful),
-        VerdictClass::Steady => ("=", "steady", Role::Good),
-        VerdictClass::Settling => ("▼", "settling", Role::Good),
-        VerdictClass::Unknown => (" ", "", Role::Muted),
-    }
+    let (mark, role) = match class {
+        VerdictClass::Leak => ("✖", Role::Bad),
+        VerdictClass::Suspect => ("●", Role::Bad),
+        VerdictClass::Growing => ("▲", Role::Doubtful),
+        VerdictClass::Steady => ("=", Role::Good),
+        VerdictClass::Settling => ("▼", Role::Good),
+        VerdictClass::Unknown => return (" ", "", Role::Muted),
+    };
+    (mark, class.name(), role)
 }
 
 fn text(text: Option<&str>) -> Rank<'_> {
@@ -267,6 +279,11 @@ fn text(text: Option<&str>) -> Rank<'_> {
 
 fn number<'a>(number: Option<f64>) -> Rank<'a> {
     number.map_or(Rank::Unknown, Rank::Number)
+}
+
+/// A word of a fixed list as a rank, by its name.
+fn word<T: Named>(word: Option<&Word<T>>) -> Rank<'_> {
+    text(word.map(Word::name))
 }
 
 /// A count as a rank.
@@ -310,7 +327,9 @@ fn age(seconds: Option<f64>) -> Row {
 mod tests {
     use super::*;
     use crate::{
-        report::{Client, Connection, Fd, Leaving, Object, ObjectKind, Site, sample as reports},
+        report::{
+            Client, Connection, Fd, Leaving, LibraryObject, ObjectType, Site, fixtures as reports,
+        },
         tui::{digest::TypeRow, sample},
     };
 
@@ -349,7 +368,7 @@ mod tests {
         sound::<Leaving>(&served);
         let objects = reports::objects();
         sound::<Site>(&objects);
-        sound::<ObjectKind>(&objects);
-        sound::<Object>(&objects);
+        sound::<ObjectType>(&objects);
+        sound::<LibraryObject>(&objects);
     }
 }

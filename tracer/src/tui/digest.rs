@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::columns::By;
-use crate::report::{Connection, Fds, Leaving, Light, Object, Report, Resource, VerdictClass};
+use crate::report::{
+    Connection, FdType, Fds, Leaving, LibraryObject, Light, Report, Resource, VerdictClass, Word,
+};
 
 /// What the screen needs to know about a report as a whole.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,17 +41,17 @@ pub struct Digest {
     /// What is known of any object.
     pub known: HashSet<By>,
     /// Letters of the longest name that a kind of objects has; 0 where there is no object.
-    pub longest_kind: usize,
+    pub longest_type_name: usize,
 }
 
 /// Whether something is known of an object.
-type Has = fn(&Object) -> bool;
+type Has = fn(&LibraryObject) -> bool;
 
 /// Descriptors of one type.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TypeRow {
     /// What they lead to.
-    pub name: String,
+    pub fd_type: Word<FdType>,
     /// Open ones.
     pub open: u64,
     /// Opened since the start, if that is traced.
@@ -107,9 +109,9 @@ impl Digest {
 
     fn look_at_objects(&mut self, report: &Report) {
         let Some(objects) = &report.objects else { return };
-        let names = objects.kinds.iter().map(|kind| kind.kind.chars().count());
-        self.longest_kind = names.max().unwrap_or(0);
-        let asked: u64 = objects.kinds.iter().filter_map(|kind| kind.release_asked).sum();
+        let names = objects.types.iter().map(|kind| kind.name.chars().count());
+        self.longest_type_name = names.max().unwrap_or(0);
+        let asked: u64 = objects.types.iter().filter_map(|kind| kind.release_asked).sum();
         self.asked = usize::try_from(asked).unwrap_or(usize::MAX);
         let there: [(By, Has); 6] = [
             (By::Fd, |one| one.fd.is_some()),
@@ -127,21 +129,26 @@ impl Digest {
 
 /// What is known of each type: more where opening and closing are traced.
 fn types(fds: &Fds, light: Option<&Light>) -> Vec<TypeRow> {
-    let mut types: BTreeMap<&str, TypeRow> = BTreeMap::new();
-    for (name, open) in &fds.by_type {
-        let growth_per_s = light.and_then(|light| light.fds_growth_per_s(name));
-        let row = TypeRow { name: name.clone(), open: *open, growth_per_s, ..TypeRow::default() };
-        types.insert(name, row);
-    }
-    for (name, one) in &fds.turnover_by_type {
+    let mut types: BTreeMap<&Word<FdType>, TypeRow> = BTreeMap::new();
+    for (fd_type, open) in &fds.by_type {
         let row = TypeRow {
-            name: name.clone(),
+            fd_type: fd_type.clone(),
+            open: *open,
+            opened: None,
+            closed: None,
+            growth_per_s: light.and_then(|light| light.fds_growth_per_s(fd_type)),
+        };
+        types.insert(fd_type, row);
+    }
+    for (fd_type, one) in &fds.turnover_by_type {
+        let row = TypeRow {
+            fd_type: fd_type.clone(),
             open: one.open,
             opened: Some(one.opened),
             closed: Some(one.closed),
             growth_per_s: one.growth_per_s,
         };
-        types.insert(name, row);
+        types.insert(fd_type, row);
     }
     let mut types: Vec<TypeRow> = types.into_values().collect();
     types.sort_by_key(|one| std::cmp::Reverse(one.open));

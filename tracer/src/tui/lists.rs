@@ -7,8 +7,8 @@ mod objects;
 
 use std::collections::HashSet;
 
-use super::columns::{self, By, Column, Entry, Scene, Sort};
-use crate::report::{Client, Connection, Fd, Leaving, Report, Site};
+use super::columns::{self, By, Column, Entry, Scene, SortOrder};
+use crate::report::{Address, Client, Connection, Fd, Leaving, Named, Report, Site, Word};
 
 /// Which list is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,8 +23,8 @@ pub enum List {
     Clients,
     /// What closed connections left behind, by the function that acquired it.
     Leaving,
-    /// Objects of libraries, by kind.
-    Kinds,
+    /// Objects of libraries, by type.
+    ObjectTypes,
     /// The same one by one.
     Objects,
 }
@@ -42,10 +42,10 @@ pub enum Id {
     Client(String),
     /// Of a function whose resources were left behind: one of its call sites.
     Leaving(u32),
-    /// Of a kind of objects: its name.
-    Kind(String),
+    /// Of a type of objects: its name.
+    ObjectType(String),
     /// Of an object: its process, call site and address.
-    Object(u32, u32, String),
+    Object(u32, u32, Address),
     /// Of what has no cursor.
     None,
 }
@@ -82,8 +82,8 @@ pub trait Listed: Sized + 'static {
         None
     }
 
-    /// The kind of object that it is, or is about; `None` where only its call site tells.
-    fn kind(&self) -> Option<&str> {
+    /// The type of object that it is, or is about; `None` where only its call site tells.
+    fn type_name(&self) -> Option<&str> {
         None
     }
 
@@ -139,8 +139,10 @@ impl Listed for Fd {
     }
 
     fn has(&self, word: &str) -> bool {
-        let known = [&self.what, &self.acquired_by, &self.state, &self.peer, &self.local];
-        contains(&self.sort, word) || any(known, word)
+        contains(self.fd_type.name(), word)
+            || any([&self.what, &self.peer, &self.local], word)
+            || is_named(self.acquired_by.as_ref(), word)
+            || is_named(self.state.as_ref(), word)
     }
 }
 
@@ -173,8 +175,10 @@ impl Listed for Connection {
     }
 
     fn has(&self, word: &str) -> bool {
-        let known = [&self.local, &self.peer, &self.state, &self.closed_by];
-        contains(&self.protocol, word) || any(known, word)
+        contains(self.protocol.name(), word)
+            || any([&self.local, &self.peer], word)
+            || is_named(self.state.as_ref(), word)
+            || is_named(self.closed_by.as_ref(), word)
     }
 }
 
@@ -259,7 +263,7 @@ impl Listed for super::digest::TypeRow {
     }
 
     fn has(&self, word: &str) -> bool {
-        contains(&self.name, word)
+        contains(self.fd_type.name(), word)
     }
 }
 
@@ -287,12 +291,12 @@ macro_rules! with_items {
                 type $item = $crate::report::Leaving;
                 $work
             }
-            $crate::tui::lists::List::Kinds => {
-                type $item = $crate::report::ObjectKind;
+            $crate::tui::lists::List::ObjectTypes => {
+                type $item = $crate::report::ObjectType;
                 $work
             }
             $crate::tui::lists::List::Objects => {
-                type $item = $crate::report::Object;
+                type $item = $crate::report::LibraryObject;
                 $work
             }
         }
@@ -302,16 +306,16 @@ pub(crate) use with_items;
 
 impl List {
     /// How it is ordered at first: what is worst, or as the report has it.
-    pub const fn first_sort(self) -> Sort {
+    pub const fn first_sort(self) -> SortOrder {
         let by = match self {
             Self::Sites => By::Verdict,
             Self::Fds => By::Fd,
             Self::Connections | Self::Clients => By::Orphans,
             Self::Leaving => By::Leaving,
-            Self::Kinds => By::Owned,
+            Self::ObjectTypes => By::Owned,
             Self::Objects => By::Age,
         };
-        Sort { by, reversed: false }
+        SortOrder { by, reversed: false }
     }
 
     /// Whether it is one of those about connections.
@@ -321,7 +325,7 @@ impl List {
 
     /// Whether it is one of those about objects of libraries.
     pub const fn is_of_objects(self) -> bool {
-        matches!(self, Self::Kinds | Self::Objects)
+        matches!(self, Self::ObjectTypes | Self::Objects)
     }
 
     /// Items there are, whether they pass the filter or not.
@@ -376,11 +380,15 @@ impl<'a> Scene<'a> {
 pub fn are_many(report: &Report) -> bool {
     report.connections.is_some()
         || report.fds.is_some() && report.light.is_none()
-        || report.objects.as_ref().is_some_and(|objects| !objects.kinds.is_empty())
+        || report.objects.as_ref().is_some_and(|objects| !objects.types.is_empty())
 }
 
 fn any<const N: usize>(texts: [&Option<String>; N], word: &str) -> bool {
     texts.into_iter().flatten().any(|text| contains(text, word))
+}
+
+fn is_named<T: Named>(name: Option<&Word<T>>, word: &str) -> bool {
+    name.is_some_and(|name| contains(name.name(), word))
 }
 
 /// Whether `text` contains the lower-case `word`, whatever the case in `text`.

@@ -6,15 +6,15 @@
 use std::{cmp::Ordering, collections::HashSet};
 
 use super::{
-    columns::{self, Rank, Scene, Sort},
+    columns::{self, Rank, Scene, SortOrder},
     lists::{Listed, contains},
 };
 use crate::report::{Frame, Site};
 
 /// Places of the items that pass the filter, in order. Unknown values stand last either way; equals keep
 /// the report's order.
-pub fn of<T: Listed>(scene: &Scene<'_>, sort: Sort, filter: &str) -> Vec<usize> {
-    let words: Vec<Word> = filter.split_whitespace().map(|word| Word::new(scene, word)).collect();
+pub fn of<T: Listed>(scene: &Scene<'_>, sort: SortOrder, filter: &str) -> Vec<usize> {
+    let words: Vec<Term> = filter.split_whitespace().map(|word| Term::new(scene, word)).collect();
     let column = columns::column::<T>(sort.by);
     let descending = column.is_some_and(|column| column.largest_first != sort.reversed);
     let ranked = |at: usize| {
@@ -35,7 +35,7 @@ pub const KIND: &str = "kind:";
 pub const SITE: &str = "site:";
 
 /// A word of the filter, and the call sites that have it: looked for once, not for each item that is from there.
-struct Word {
+struct Term {
     text: String,
     sites: HashSet<u32>,
     /// Whether it is a kind's whole name: `kind:evbuffer`.
@@ -44,7 +44,7 @@ struct Word {
     is_site: bool,
 }
 
-impl Word {
+impl Term {
     fn new(scene: &Scene<'_>, word: &str) -> Self {
         let text = word.to_lowercase();
         let all = || scene.report.sites.iter();
@@ -56,7 +56,7 @@ impl Word {
         };
         if let Some(kind) = text.strip_prefix(KIND) {
             let same = |name: &str| name.to_lowercase() == kind;
-            let sites = all().filter(|site| same(site.kind.name()) || same(site.sort()));
+            let sites = all().filter(|site| same(site.kind.name()) || same(site.kind_name()));
             return of(kind, true, false, sites.map(|site| site.id).collect());
         }
         if let Some(number) = text.strip_prefix(SITE) {
@@ -67,7 +67,7 @@ impl Word {
     }
 
     fn is_in(&self, item: &impl Listed) -> bool {
-        match item.kind() {
+        match item.type_name() {
             // Its call site may not be among those that are told.
             Some(kind) if self.is_kind => kind.to_lowercase() == self.text,
             _ if self.is_kind || self.is_site => item.is_of(&self.sites),
@@ -92,7 +92,7 @@ fn compare(left: &Rank<'_>, right: &Rank<'_>, descending: bool) -> Ordering {
 /// Whether a lower-case word is in the kind, the acquiring function or any frame.
 fn has(site: &Site, word: &str) -> bool {
     contains(site.kind.name(), word)
-        || site.fd_type.as_deref().is_some_and(|sort| contains(sort, word))
+        || site.fd_type.as_ref().is_some_and(|fd_type| contains(fd_type.name(), word))
         || contains(&site.acquired_by, word)
         || site.frames.iter().any(|frame| frame_has(frame, word))
 }
@@ -116,7 +116,7 @@ mod tests {
         let report = sample::report();
         let digest = Digest::of(&report);
         let scene = Scene { report: &report, digest: &digest, baseline: None };
-        let order = of::<Site>(&scene, Sort { by, reversed }, filter);
+        let order = of::<Site>(&scene, SortOrder { by, reversed }, filter);
         order.into_iter().map(|at| report.sites[at].id).collect()
     }
 

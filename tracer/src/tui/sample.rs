@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tracer_common::kind::Kind;
 
 use crate::report::{
-    Accounting, Age, Collector, Frame, Host, Module, Names, Probe, ProbeStatus, Report, Resource,
-    SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
+    Accounting, Address, Age, Collector, Frame, Host, Module, Names, Offset, Probe, ProbeStatus,
+    Report, Resource, SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
 };
 
 const UPGRADE: &str = "void uWS::HttpContext<false>::upgrade<std::basic_string_view<char, \
@@ -17,7 +17,7 @@ const UPGRADE: &str = "void uWS::HttpContext<false>::upgrade<std::basic_string_v
 /// A frame in the made-up server.
 pub(crate) fn frame(symbol: &str, file: Option<(&str, u32)>, inlined: bool) -> Frame {
     Frame {
-        address: "0x401a2c".to_owned(),
+        address: Address(0x40_1a2c),
         symbol: Some(symbol.into()),
         offset: Some(12),
         module: Some("/opt/gateway/bin/uws-gateway".into()),
@@ -231,7 +231,7 @@ fn probes() -> Vec<Probe> {
     let probe = |function: &str, emulated, status, why: Option<&str>| Probe {
         function: function.to_owned(),
         object: Some("/usr/lib/libc.so.6".to_owned()),
-        offset: Some("0x9d1c0".to_owned()),
+        offset: Some(Offset(0x9_d1c0)),
         emulated,
         hits: 1,
         status,

@@ -22,8 +22,8 @@ use super::{
     update::{Effect, update},
 };
 use crate::report::{
-    Amount, Exit, Report,
-    sample::{objects, served},
+    Amount, Exit, Report, Word,
+    fixtures::{objects, served},
 };
 
 fn view(columns: u16, rows: u16, report: Report) -> ViewState {
@@ -71,7 +71,7 @@ fn lossy() -> Report {
     let mut report = sample::report();
     for (reason, count) in [("acquire_dropped", 12_000), ("release_busy", 402), ("from_a_newer", 7)]
     {
-        report.accounting.lost.insert(reason.to_owned(), count);
+        report.accounting.lost.insert(Word::named(reason), count);
     }
     report
 }

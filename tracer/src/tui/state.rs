@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    columns::{By, Scene, Sort},
+    columns::{By, Scene, SortOrder},
     digest::Digest,
     layout,
     lists::{Id, List, with_items},
@@ -74,7 +74,7 @@ pub struct Place {
     /// Index into `order` of the first visible row.
     pub top: usize,
     /// Which column orders the table.
-    pub sort: Sort,
+    pub sort: SortOrder,
     /// Only items with these words.
     pub filter: String,
 }

@@ -4,7 +4,7 @@
 //! Nothing here touches the terminal, and no key reaches back to the tracing: pausing freezes the view.
 
 use super::{
-    columns::Sort,
+    columns::SortOrder,
     keys::Key,
     layout,
     lists::{Id, List},
@@ -63,8 +63,8 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         }
         Key::Leaving if state.list != List::Leaving => show(state, List::Leaving),
         Key::Connections | Key::Clients | Key::Leaving => show(state, List::Connections),
-        Key::Objects => show(state, List::Kinds),
-        Key::Each if state.list == List::Objects => show(state, List::Kinds),
+        Key::Objects => show(state, List::ObjectTypes),
+        Key::Each if state.list == List::Objects => show(state, List::ObjectTypes),
         Key::Each => each(state),
         Key::Pause => state.toggle_pause(),
         Key::Mark => state.mark(),
@@ -111,7 +111,7 @@ fn back(state: &mut ViewState) {
 fn open(state: &mut ViewState) {
     if state.help || state.pane == Pane::Detail {
         back(state);
-    } else if let Some(Id::Kind(kind)) = state.id() {
+    } else if let Some(Id::ObjectType(kind)) = state.id() {
         filtered(state, List::Sites, order::KIND.to_owned() + &kind);
     } else if state.site().is_some() {
         state.scroll = 0;
@@ -121,7 +121,9 @@ fn open(state: &mut ViewState) {
         // All of one client's connections, by its address.
         open_client(state);
     } else if !state.at.order.is_empty() {
-        let text = "its call site is not known: nobody saw where it was opened".to_owned();
+        let text =
+            "call site unknown: it was opened before the attach, or in a way that is not traced"
+                .to_owned();
         state.remark = Some(Remark { text, failed: false });
     }
 }
@@ -135,7 +137,7 @@ fn open_client(state: &mut ViewState) {
 /// The objects of the kind or of the call site under the cursor, one by one; all of them from elsewhere.
 fn each(state: &mut ViewState) {
     let filter = match state.id() {
-        Some(Id::Kind(kind)) => order::KIND.to_owned() + &kind,
+        Some(Id::ObjectType(kind)) => order::KIND.to_owned() + &kind,
         Some(Id::Site(number)) if state.site().is_some_and(|site| site.kind.is_object()) => {
             format!("{}{number}", order::SITE)
         }
@@ -204,7 +206,7 @@ fn sort_beside(state: &mut ViewState, right: bool) {
     let at = columns.iter().position(|by| *by == state.at.sort.by).unwrap_or(0);
     let step = if right { 1 } else { columns.len().saturating_sub(1) };
     if let Some(next) = columns.get((at + step) % columns.len().max(1)) {
-        state.at.sort = Sort { by: *next, reversed: false };
+        state.at.sort = SortOrder { by: *next, reversed: false };
         state.arrange();
     }
 }

@@ -142,7 +142,7 @@ fn a_chain_of_causes_is_one_line_and_keeps_its_help() {
     assert_eq!(
         message(&chain, 0).lines().next().unwrap(),
         "leaktrace: could not trace the first target: \
-         could not find process `7`: there is none with this id"
+         could not find process `7`: no process has this id"
     );
     assert!(message(&chain, 0).contains("\nhelp: "));
 }

@@ -7,6 +7,9 @@ mod doctor;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+#[path = "../fixtures/mod.rs"]
+mod fixtures;
+#[cfg(test)]
 mod help;
 #[cfg(test)]
 mod packs;

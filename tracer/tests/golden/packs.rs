@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::Path};
 
-use leaktrace::packs::{Condition, FdIs, FieldRole, ObjectKind, Pack, Rule, Sources, Word};
+use leaktrace::packs::{Condition, FdIs, FieldRole, ObjectType, Pack, Rule, Sources, Word};
 use tracer_common::object;
 
 const HEAD: &str = "\
@@ -83,7 +83,7 @@ fn library(pack: &Pack) -> String {
 }
 
 /// What is known of a kind, and from which functions.
-fn known(pack: &Pack, kind: &ObjectKind) -> String {
+fn known(pack: &Pack, kind: &ObjectType) -> String {
     let word = match kind.word {
         Word::Number(_) => "type",
         _ => "callback",
@@ -110,7 +110,7 @@ fn known(pack: &Pack, kind: &ObjectKind) -> String {
     said.join("; ")
 }
 
-fn fields(kind: &ObjectKind) -> String {
+fn fields(kind: &ObjectType) -> String {
     let mut sizes = BTreeMap::<&str, Vec<String>>::new();
     for layout in &kind.layouts {
         for field in &layout.fields {

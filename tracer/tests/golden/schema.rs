@@ -1,8 +1,10 @@
 //! Reports against `docs/report.schema.json`, and the schema against the lists in the code.
 
-use leaktrace::report::{Report, json, sample};
+use leaktrace::report::{Report, json};
 use serde_json::{Value, json};
 use tracer_common::{kind::Kind, loss::Loss};
+
+use crate::fixtures;
 
 fn schema() -> Value {
     serde_json::from_str(include_str!("../../../docs/report.schema.json")).unwrap()
@@ -40,13 +42,13 @@ fn closed(schema: &Value) -> Value {
 #[test]
 fn every_report_is_as_the_schema_says_and_no_key_is_left_undescribed() {
     let samples = [
-        sample::sample(),
-        sample::lossy(),
-        sample::empty(),
-        sample::light(),
-        sample::estimated(),
-        sample::served(),
-        sample::objects(),
+        fixtures::sample(),
+        fixtures::lossy(),
+        fixtures::empty(),
+        fixtures::light(),
+        fixtures::estimated(),
+        fixtures::served(),
+        fixtures::objects(),
     ];
     for report in samples {
         assert_eq!(faults(&closed(&schema()), &value(&report)), Vec::<String>::new());
@@ -55,7 +57,7 @@ fn every_report_is_as_the_schema_says_and_no_key_is_left_undescribed() {
 
 #[test]
 fn keys_that_come_later_are_allowed() {
-    let mut report = value(&sample::sample());
+    let mut report = value(&fixtures::sample());
     report["later"] = json!(1);
     report["sites"][0]["later"] = json!({});
     assert_eq!(faults(&schema(), &report), Vec::<String>::new());
@@ -91,7 +93,7 @@ fn a_damaged_report_is_told() {
         ("/sites/0/frames/0/line", json!("88")),
         ("/fds", json!({})),
     ] {
-        let mut report = value(&sample::estimated());
+        let mut report = value(&fixtures::estimated());
         *report.pointer_mut(path).unwrap() = damage;
         assert!(!faults(&schema(), &report).is_empty(), "{path}");
     }
@@ -113,7 +115,7 @@ fn damaged_descriptors_and_connections_are_told() {
         ("/connections/table/1/peer", json!(["10.0.0.7", 50_122])),
         ("/connections/recently_closed/0/closed_s", json!(-1)),
     ] {
-        let mut report = value(&sample::served());
+        let mut report = value(&fixtures::served());
         *report.pointer_mut(path).unwrap() = damage;
         assert!(!faults(&schema(), &report).is_empty(), "{path}");
     }
@@ -131,7 +133,7 @@ fn damaged_objects_are_told() {
         ("/objects/table/0/owner", json!("bufferevent")),
         ("/objects/table/0/pending", json!(1)),
     ] {
-        let mut report = value(&sample::objects());
+        let mut report = value(&fixtures::objects());
         *report.pointer_mut(path).unwrap() = damage;
         assert!(!faults(&schema(), &report).is_empty(), "{path}");
     }
@@ -139,7 +141,7 @@ fn damaged_objects_are_told() {
 
 #[test]
 fn no_key_of_the_contract_may_be_missing() {
-    let whole = value(&sample::estimated());
+    let whole = value(&fixtures::estimated());
     for (path, key) in [
         ("", "fds"),
         ("/host", "fd_backend"),
@@ -155,7 +157,7 @@ fn no_key_of_the_contract_may_be_missing() {
     ] {
         without(&whole, path, key);
     }
-    let whole = value(&sample::served());
+    let whole = value(&fixtures::served());
     for (path, key) in [
         ("", "connections"),
         ("/fds", "seconds_to_limit"),
@@ -167,7 +169,7 @@ fn no_key_of_the_contract_may_be_missing() {
     ] {
         without(&whole, path, key);
     }
-    let whole = value(&sample::objects());
+    let whole = value(&fixtures::objects());
     for (path, key) in [
         ("/objects", "table"),
         ("/objects/kinds/0", "release_asked"),

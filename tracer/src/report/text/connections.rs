@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     format::{bytes, count, percent},
-    report::{Amount, Client, Connections, Frame, Leaving, Site},
+    report::{Amount, Client, ClosedBy, Connections, Frame, Leaving, Site, Word},
 };
 
 /// Clients and call sites that have a row; the others are counted.
@@ -61,15 +61,11 @@ fn call_sites(
         1 => page.line("  … 1 more call site")?,
         more => page.line(&format!("  … {} more call sites", count(more as u64)))?,
     }
-    page.line(
-        "  share: of the connections that were closed a second ago or longer (or --min-age)",
-    )?;
+    page.line("  share: of the connections that closed at least 1s (or --min-age) ago")?;
     if left.iter().take(ROWS).all(|one| one.connections.0 == one.connections.1) {
         return Ok(());
     }
-    page.line(
-        "  from–to: some may have left something on several paths, which is not counted apart",
-    )
+    page.line("  from–to: connections that left something on several paths cannot be told apart")
 }
 
 fn call_site(one: &Leaving, sites: &[Site]) -> Vec<String> {
@@ -93,7 +89,7 @@ fn call_site(one: &Leaving, sites: &[Site]) -> Vec<String> {
         one.share_text().unwrap_or_else(unknown),
         one.connections_text(count),
         left,
-        site.map_or_else(unknown, |site| site.sort().to_owned()),
+        site.map_or_else(unknown, |site| site.kind_name().to_owned()),
         place,
         site.map_or_else(unknown, |site| site.acquired_by.clone()),
     ]
@@ -109,11 +105,11 @@ fn ends(connections: &Connections) -> String {
 }
 
 /// How a connection ended, as part of a sentence. A word of a later version stays as it is.
-fn by(end: &str) -> &str {
-    match end {
-        "us" => "by the target",
-        "peer" => "by the peer",
-        other => other,
+fn by(end: &Word<ClosedBy>) -> &str {
+    match end.known() {
+        Some(ClosedBy::Us) => "by the target",
+        Some(ClosedBy::Peer) => "by the peer",
+        _ => end.name(),
     }
 }
 
@@ -220,10 +216,10 @@ fn clients(connections: &Connections, page: &mut Page<'_, impl Write>) -> io::Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{LeftBehind, sample};
+    use crate::report::{LeftBehind, fixtures};
 
     fn served() -> (Connections, Vec<Site>) {
-        let report = sample::served();
+        let report = fixtures::served();
         (report.connections.unwrap(), report.sites)
     }
 

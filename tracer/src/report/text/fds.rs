@@ -65,8 +65,9 @@ fn by_type(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         head.push("growth".to_owned());
     }
     let mut rows = vec![head];
-    for (sort, one) in types {
-        let mut row = vec![sort.clone(), count(one.open), count(one.opened), count(one.closed)];
+    for (fd_type, one) in types {
+        let mut row =
+            vec![fd_type.to_string(), count(one.open), count(one.opened), count(one.closed)];
         if growth {
             row.push(one.growth_per_s.map_or_else(|| "?".to_owned(), count_per_s));
         }
@@ -79,7 +80,7 @@ fn by_type(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
 fn unseen(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     for (number, what) in [(fds.opened_unseen, "opened"), (fds.closed_unseen, "closed")] {
         if let Some(number) = number.filter(|number| *number > 0) {
-            page.line(&format!("  {} found {what} in a way that is not seen", count(number)))?;
+            page.line(&format!("  {} {what} in a way that is not traced", count(number)))?;
         }
     }
     Ok(())

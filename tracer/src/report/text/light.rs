@@ -14,7 +14,7 @@ pub(super) fn write(
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
     page.line("")?;
-    page.line("no probe: page faults are traced, and what the kernel counts is read (--light)")?;
+    page.line("no probes: page faults are traced and kernel counters are read (--light)")?;
     let several = light.processes.len() > 1;
     for process in &light.processes {
         if several {
@@ -24,7 +24,7 @@ pub(super) fn write(
         descriptors(process, page)?;
     }
     if let Some(left) = fds.and_then(|fds| fds.seconds_to_limit) {
-        page.line(&format!("the limit of file descriptors is reached in {}", seconds(left)))?;
+        page.line(&format!("the limit of file descriptors will be reached in {}", seconds(left)))?;
     }
     Ok(())
 }
@@ -39,7 +39,7 @@ fn memory(process: &Growing, page: &mut Page<'_, impl Write>) -> io::Result<()> 
 
 fn descriptors(process: &Growing, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let own = process.fds.as_ref().map(|level| ("fds", level));
-    let by_type = process.fds_by_type.iter().map(|(name, level)| (name.as_str(), level));
+    let by_type = process.fds_by_type.iter().map(|(name, level)| (name.name(), level));
     for (rank, (name, level)) in own.into_iter().chain(by_type).enumerate() {
         let name = if rank == 0 { name.to_owned() } else { format!("  {name}") };
         let rate = level.growth_per_s.map(count_per_s);
@@ -49,7 +49,7 @@ fn descriptors(process: &Growing, page: &mut Page<'_, impl Write>) -> io::Result
 }
 
 fn row(name: &str, now: &str, change: &str, rate: Option<String>) -> String {
-    let rate = rate.unwrap_or_else(|| "growth not known yet".to_owned());
+    let rate = rate.unwrap_or_else(|| "not enough data yet".to_owned());
     format!("  {name:<12} {now:>10}  {change:>11} since the start  {rate:>12}")
 }
 

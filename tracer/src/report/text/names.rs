@@ -42,8 +42,8 @@ pub(super) fn write(modules: &[Module], page: &mut Page<'_, impl Write>) -> io::
 fn worth(names: Names) -> &'static str {
     match names {
         Names::None => "it has no names",
-        Names::Exports => "it names exported functions only",
-        Names::Symbols => "it names functions, but no lines",
+        Names::Exports => "it has names of exported functions only",
+        Names::Symbols => "it has function names, but no line numbers",
         Names::Full => "it has debug information",
     }
 }

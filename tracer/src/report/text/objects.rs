@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use super::{Page, pace, table::table_of};
 use crate::{
     format::{bytes, count, seconds},
-    report::{Frame, Object, ObjectKind, Objects, Report, Site},
+    report::{Frame, LibraryObject, LibraryObjects, ObjectType, Report, Site},
 };
 
 /// Kinds that have a row, or are named among those that are gone; the others are counted.
@@ -37,7 +37,7 @@ pub(super) fn total(report: &Report, page: &mut Page<'_, impl Write>) -> io::Res
         _ => format!("{} in {} {noun}, outstanding {}", count(live), count(kinds), bytes(held)),
     };
     page.line(&format!(
-        "objects {there}; made {}{}, gone {}",
+        "objects {there}; created {}{}, released {}",
         count(made),
         super::inherited_count(inherited),
         count(gone)
@@ -45,17 +45,17 @@ pub(super) fn total(report: &Report, page: &mut Page<'_, impl Write>) -> io::Res
 }
 
 pub(super) fn write(
-    objects: &Objects,
+    objects: &LibraryObjects,
     report: &Report,
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
-    if objects.kinds.is_empty() {
+    if objects.types.is_empty() {
         return Ok(());
     }
     page.line("")?;
-    let there = objects.kinds.iter().any(|kind| kind.live > 0);
+    let there = objects.types.iter().any(|kind| kind.live > 0);
     page.line(if there {
-        "objects of libraries (asked: somebody asked for their release; bytes: with those of the objects that they own)"
+        "objects of libraries (asked: release requested; bytes: including the objects that they own)"
     } else {
         "objects of libraries"
     })?;
@@ -65,8 +65,12 @@ pub(super) fn write(
 }
 
 /// A row for each kind of which there are objects.
-fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -> io::Result<()> {
-    let live: Vec<&ObjectKind> = objects.kinds.iter().filter(|kind| kind.live > 0).collect();
+fn by_kind(
+    objects: &LibraryObjects,
+    sites: &[Site],
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
+    let live: Vec<&ObjectType> = objects.types.iter().filter(|kind| kind.live > 0).collect();
     if live.is_empty() {
         return Ok(());
     }
@@ -81,7 +85,7 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
     head.extend(queued.then(|| "queued".to_owned()));
     head.extend(pending.then(|| "pending".to_owned()));
     let figures = 2..head.len();
-    head.push("call site that has most".to_owned());
+    head.push("call site of most".to_owned());
     let mut rows = vec![head];
     for kind in shown() {
         let unknown = || "?".to_owned();
@@ -92,7 +96,7 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
         partly |= !least.is_empty()
             && (queued && kind.queued_bytes.is_some() || pending && kind.pending.is_some());
         let mut row = vec![
-            kind.kind.clone(),
+            kind.name.clone(),
             kind.library.clone(),
             count(kind.live),
             kind.release_asked.map_or_else(|| "-".to_owned(), count),
@@ -112,7 +116,7 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
         more => page.line(&format!("  … {} more kinds", count(more as u64)))?,
     }
     if partly {
-        page.line("  ≥: not all objects could be looked into")?;
+        page.line("  ≥: not all objects could be read")?;
     }
     Ok(())
 }
@@ -121,7 +125,7 @@ fn by_kind(objects: &Objects, sites: &[Site], page: &mut Page<'_, impl Write>) -
 const ROOMY: usize = 100;
 
 /// The function that made most of those that are there.
-fn place(kind: &ObjectKind, sites: &[Site]) -> String {
+fn place(kind: &ObjectType, sites: &[Site]) -> String {
     let Some(number) = kind.site else { return String::new() };
     let asked = sites.iter().find(|site| site.id == number).and_then(Site::asked);
     let place = asked.map_or_else(|| format!("call site {number}"), Frame::label);
@@ -132,44 +136,48 @@ fn place(kind: &ObjectKind, sites: &[Site]) -> String {
 }
 
 /// Kinds of which nothing is left.
-fn gone(objects: &Objects, page: &mut Page<'_, impl Write>) -> io::Result<()> {
-    let gone: Vec<&ObjectKind> = objects.kinds.iter().filter(|kind| kind.live == 0).collect();
+fn gone(objects: &LibraryObjects, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let gone: Vec<&ObjectType> = objects.types.iter().filter(|kind| kind.live == 0).collect();
     if gone.is_empty() {
         return Ok(());
     }
     let named: Vec<String> = gone
         .iter()
         .take(ROWS)
-        .map(|kind| format!("{} {}", count(kind.created), kind.kind))
+        .map(|kind| format!("{} {}", count(kind.created), kind.name))
         .collect();
     let more = match gone.len().saturating_sub(ROWS) {
         0 => String::new(),
         1 => " and 1 more kind".to_owned(),
         more => format!(" and {} more kinds", count(more as u64)),
     };
-    page.line(&format!("  made and all gone again: {}{more}", named.join(", ")))
+    page.line(&format!("  created and all released: {}{more}", named.join(", ")))
 }
 
 /// Those whose release was asked for, the longest ago first.
-fn asked(objects: &Objects, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
-    let all: u64 = objects.kinds.iter().filter_map(|kind| kind.release_asked).sum();
+fn asked(
+    objects: &LibraryObjects,
+    several: bool,
+    page: &mut Page<'_, impl Write>,
+) -> io::Result<()> {
+    let all: u64 = objects.types.iter().filter_map(|kind| kind.release_asked).sum();
     if all == 0 {
         return Ok(());
     }
     page.line(&match all {
-        1 => "  1 object is still there though its release was asked for:".to_owned(),
+        1 => "  1 object is still live although its release was requested:".to_owned(),
         _ => {
-            format!("  {} objects are still there though their release was asked for:", count(all))
+            format!("  {} objects are still live although their release was requested:", count(all))
         }
     })?;
-    let mut asked: Vec<(&Object, f64)> =
+    let mut asked: Vec<(&LibraryObject, f64)> =
         objects.table.iter().filter_map(|one| Some((one, one.release_asked_s?))).collect();
     asked.sort_by(|(_, left), (_, right)| right.total_cmp(left));
     for (one, since_s) in asked.iter().take(NAMED) {
         let whose = if several { format!(" of pid {}", one.pid) } else { String::new() };
         page.line(&format!(
-            "    {} {}{whose} asked {} ago, made {} ago{}",
-            one.kind,
+            "    {} {}{whose} requested {} ago, created {} ago{}",
+            one.type_name,
             one.address,
             seconds(*since_s),
             seconds(one.age_s),
@@ -183,7 +191,7 @@ fn asked(objects: &Objects, several: bool, page: &mut Page<'_, impl Write>) -> i
 }
 
 /// What else is known of an object.
-fn known(one: &Object) -> String {
+fn known(one: &LibraryObject) -> String {
     let words = [
         one.label.clone(),
         one.fd.map(|fd| format!("fd {fd}")),
@@ -201,7 +209,7 @@ fn known(one: &Object) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{sample, text};
+    use crate::report::{fixtures, text};
 
     fn written(report: &Report, width: Option<usize>) -> String {
         let mut out = Vec::new();
@@ -211,20 +219,21 @@ mod tests {
 
     #[test]
     fn kinds_have_one_line_among_the_totals() {
-        let text = written(&sample::objects(), None);
-        let line = "\nobjects 1,899 in 5 kinds, outstanding 3.0 MiB; made 42,488, gone 40,589\n";
+        let text = written(&fixtures::objects(), None);
+        let line =
+            "\nobjects 1,899 in 5 kinds, outstanding 3.0 MiB; created 42,488, released 40,589\n";
         assert!(text.contains(line), "{text}");
         assert!(!text.contains("\nevbuffer "), "{text}");
     }
 
     #[test]
     fn dozens_of_kinds_are_not_dozens_of_rows() {
-        let mut report = sample::objects();
+        let mut report = fixtures::objects();
         let objects = report.objects.as_mut().unwrap();
-        let kind = objects.kinds[0].clone();
-        objects.kinds = (0..45)
-            .map(|at| ObjectKind {
-                kind: format!("kind_{at}"),
+        let kind = objects.types[0].clone();
+        objects.types = (0..45)
+            .map(|at| ObjectType {
+                name: format!("kind_{at}"),
                 live: u64::from(at % 2 == 0),
                 ..kind.clone()
             })
@@ -236,14 +245,14 @@ mod tests {
 
     #[test]
     fn where_none_was_made_nothing_is_said() {
-        let mut report = sample::sample();
-        report.objects = Some(Objects::default());
+        let mut report = fixtures::sample();
+        report.objects = Some(LibraryObjects::default());
         assert!(!written(&report, None).contains("objects of libraries"));
     }
 
     #[test]
     fn nothing_of_the_target_steers_the_terminal() {
-        let mut report = sample::objects();
+        let mut report = fixtures::objects();
         report.objects.as_mut().unwrap().table[6].label = Some("\u{1b}[2J".to_owned());
         let text = written(&report, Some(80));
         assert!(!text.chars().any(|sign| sign.is_control() && sign != '\n'));

@@ -54,14 +54,14 @@ fn cells(probe: &Probe) -> [String; 6] {
     let absent = || "-".to_owned();
     let cost = match (probe.status, probe.emulated) {
         (ProbeStatus::Refused | ProbeStatus::Missing, _) => "OFF",
-        (ProbeStatus::On, Some(true)) => "cheap (emulated)",
-        (ProbeStatus::On, Some(false)) => "DEAR (single-stepped)",
+        (ProbeStatus::On, Some(true)) => "fast (emulated)",
+        (ProbeStatus::On, Some(false)) => "SLOW (single-stepped)",
         (ProbeStatus::On, None) => "unknown",
     };
     [
         probe.function.clone(),
         probe.object.as_deref().map_or_else(absent, |path| file_name(path).to_owned()),
-        probe.offset.clone().unwrap_or_else(absent),
+        probe.offset.map_or_else(absent, |offset| offset.to_string()),
         count(probe.hits),
         cost.to_owned(),
         probe.why.clone().unwrap_or_default(),

@@ -18,7 +18,7 @@ pub(super) fn write(
     let shown = top.unwrap_or(usize::MAX).min(report.sites.len());
     page.line("")?;
     if report.sites.is_empty() {
-        page.line("no call site has acquired anything")?;
+        page.line("no call site has allocated anything")?;
     } else {
         page.line(&format!("call sites, worst first ({shown} of {})", report.sites.len()))?;
     }
@@ -57,17 +57,17 @@ fn paragraph(
     let estimate = Estimate(site.error);
     let held = if site.kind.is_descriptor() {
         format!(
-            "{}{whose}  {} of {}{} left open",
-            site.sort(),
+            "{}{whose}  {} of {}{} open",
+            site.kind_name(),
             estimate.open(site.outstanding_count),
             estimate.mark(),
             count(site.acquired_count),
         )
     } else {
         format!(
-            "{}{whose}  {} of {}{} left",
+            "{}{whose}  {} of {}{} outstanding",
             site.kind.name(),
-            estimate.outstanding(site.outstanding_bytes, site.outstanding_count, " outstanding, "),
+            estimate.outstanding(site.outstanding_bytes, site.outstanding_count, ", "),
             estimate.mark(),
             count(site.acquired_count),
         )
@@ -108,7 +108,7 @@ fn paragraph(
     }
     if let Some(lost) = site.lost {
         page.line(&format!(
-            "    {} in {} that no pointer leads to any more",
+            "    {} in {} that no pointer refers to any more",
             bytes(lost.bytes),
             count(lost.count)
         ))?;
@@ -132,13 +132,13 @@ fn growth(site: &Site) -> String {
     if site.kind.is_descriptor() {
         return site
             .growth_count_per_s
-            .map_or_else(|| "growth not known yet".to_owned(), count_per_s);
+            .map_or_else(|| "not enough data yet".to_owned(), count_per_s);
     }
     match (site.growth_bytes_per_s, site.growth_count_per_s) {
         (Some(bytes), Some(count)) => format!("{} ({})", bytes_per_s(bytes), count_per_s(count)),
         (Some(bytes), None) => bytes_per_s(bytes),
         (None, Some(count)) => count_per_s(count),
-        (None, None) => "growth not known yet".to_owned(),
+        (None, None) => "not enough data yet".to_owned(),
     }
 }
 
@@ -147,14 +147,10 @@ fn verdict(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     if verdict.class == VerdictClass::Unknown {
         return Ok(());
     }
-    let class = match verdict.class {
-        VerdictClass::Leak => "LEAK",
-        VerdictClass::Suspect => "SUSPECT",
-        VerdictClass::Growing => "growing",
-        VerdictClass::Steady => "steady",
-        VerdictClass::Settling => "settling",
-        VerdictClass::Unknown => "unknown",
-    };
+    let mut class = verdict.class.name().to_owned();
+    if matches!(verdict.class, VerdictClass::Leak | VerdictClass::Suspect) {
+        class.make_ascii_uppercase();
+    }
     page.line(&format!("    {class} ({:.2}): {}", verdict.confidence, verdict.reasons.join("; ")))
 }
 
@@ -178,7 +174,7 @@ fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     }
     if site.truncated {
         let why = site.truncated_why.as_deref().unwrap_or("reason unknown");
-        page.row(&format!("        …  [cut: {why}]"))?;
+        page.row(&format!("        …  [truncated: {why}]"))?;
     }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! The columns of the table of connections, one by one and by client.
 
-use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, pace, text};
+use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, pace, text, word};
 use crate::{
     format,
-    report::{Amount, Began, Client, Connection},
+    report::{Amount, Client, ClosedBy, Connection, ConnectionRole, Word},
     tui::{
         figures, names,
         rows::{Role, Row},
@@ -17,43 +17,43 @@ pub const CONNECTIONS: &[Column<Connection>] = &[
         needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 16, largest_first: false,
         rank: |one| Rank::Number(f64::from(one.item.pid)),
         cell: |one, _| Row::of(Role::Muted, one.item.pid.to_string()) },
-    Column { by: By::Fd, title: "fd", help: "number of its descriptor, while it is open",
+    Column { by: By::Fd, title: "fd", help: "its descriptor, while it is open",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 40, largest_first: false,
         rank: |one| number(one.item.fd.map(f64::from)),
         cell: |one, _| one.item.fd.map_or_else(Row::new, |fd| Row::of(Role::Muted, fd.to_string())) },
     Column { by: By::Type, title: "type", help: "its protocol",
         needs: Needs::Nothing, width: |_| 5, left: true, leave: 30, largest_first: false,
-        rank: |one| Rank::Text(&one.item.protocol),
-        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.protocol, cells)) },
-    Column { by: By::Peer, title: "peer", help: "address and port on the other side",
+        rank: |one| Rank::Text(one.item.protocol.name()),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(one.item.protocol.name(), cells)) },
+    Column { by: By::Peer, title: "peer", help: "remote address and port",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.peer.as_deref()),
         cell: |one, cells| known(Role::Text, one.item.peer.as_ref().map(|peer| names::middle(peer, cells))) },
-    Column { by: By::Role, title: "role", help: "accepted (the peer began it) or connected (the target did)",
+    Column { by: By::Role, title: "role", help: "accepted (opened by the peer) or connected (opened by the target)",
         needs: Needs::Nothing, width: |_| 9, left: true, leave: 40, largest_first: false,
-        rank: |one| text(one.item.role.map(began)),
-        cell: |one, _| known(Role::Muted, one.item.role.map(|role| began(role).to_owned())) },
-    Column { by: By::State, title: "state", help: "what the protocol says; of a closed one, who closed it",
-        needs: Needs::Nothing, width: |_| 12, left: true, leave: 16, largest_first: true,
-        rank: |one| text(one.item.state.as_deref().or(one.item.closed_by.as_deref())), cell: state },
-    Column { by: By::Age, title: "age", help: "time since it was opened, of a closed one until its end; – not seen",
+        rank: |one| text(one.item.role.map(ConnectionRole::name)),
+        cell: |one, _| known(Role::Muted, one.item.role.map(|role| role.name().to_owned())) },
+    Column { by: By::State, title: "state", help: "socket state; for closed ones, who closed it",
+        needs: Needs::Nothing, width: |_| 14, left: true, leave: 16, largest_first: true,
+        rank: |one| word(one.item.state.as_ref()).or(word(one.item.closed_by.as_ref())), cell: state },
+    Column { by: By::Age, title: "age", help: "time since it was opened; for closed ones, how long it was open; – not seen",
         needs: Needs::Nothing, width: |_| 6, left: false, leave: 18, largest_first: true,
         rank: |one| number(one.item.age_s), cell: |one, _| age(one.item.age_s) },
     Column { by: By::In, title: "in", help: "bytes received; – not known",
-        needs: Needs::Nothing, width: |_| 8, left: false, leave: 22, largest_first: true,
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 20, largest_first: true,
         rank: |one| number(one.item.bytes_in.map(|bytes| bytes as f64)),
         cell: |one, _| known(Role::Text, one.item.bytes_in.map(format::bytes)) },
     Column { by: By::Out, title: "out", help: "bytes sent; – not known",
-        needs: Needs::Nothing, width: |_| 8, left: false, leave: 22, largest_first: true,
+        needs: Needs::Nothing, width: |_| 8, left: false, leave: 20, largest_first: true,
         rank: |one| number(one.item.bytes_out.map(|bytes| bytes as f64)),
         cell: |one, _| known(Role::Text, one.item.bytes_out.map(format::bytes)) },
-    Column { by: By::Held, title: "held", help: "bytes acquired for it and outstanding",
+    Column { by: By::Held, title: "in use", help: "outstanding bytes acquired for it",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 17, largest_first: true,
         rank: |one| counted(one.item.held.bytes), cell: |one, _| bytes_of(one.item.held, Role::Text) },
-    Column { by: By::Orphans, title: "orphans", help: "bytes of that which its end has left behind; … closed too recently to tell",
+    Column { by: By::Orphans, title: "orphans", help: "bytes left behind when it closed; … closed too recently to tell",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 17, largest_first: true,
         rank: |one| counted(one.item.orphans.bytes), cell: |one, _| left(one.item, bytes_of(one.item.orphans, Role::Bad)) },
-    Column { by: By::OrphanCount, title: "count", help: "the same as a number: blocks and descriptors",
+    Column { by: By::OrphanCount, title: "count", help: "number of blocks and descriptors left behind",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 44, largest_first: true,
         rank: |one| counted(one.item.orphans.count), cell: |one, _| left(one.item, some(one.item.orphans.count, Role::Bad)) },
 ];
@@ -61,18 +61,18 @@ pub const CONNECTIONS: &[Column<Connection>] = &[
 /// Every column of the clients, from left to right.
 #[rustfmt::skip]
 pub const CLIENTS: &[Column<Client>] = &[
-    Column { by: By::Peer, title: "client", help: "address on the other side",
+    Column { by: By::Peer, title: "client", help: "remote address",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| Rank::Text(&one.item.address),
         cell: |one, cells| Row::of(Role::Strong, names::middle(&one.item.address, cells)) },
-    Column { by: By::Orphans, title: "orphans", help: "bytes that its closed connections have left behind",
+    Column { by: By::Orphans, title: "orphans", help: "bytes left behind by its closed connections",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 15, largest_first: true,
         rank: |one| counted(one.item.orphan_bytes),
         cell: |one, _| bytes_of(Amount { count: one.item.orphan_count, bytes: one.item.orphan_bytes }, Role::Bad) },
-    Column { by: By::OrphanCount, title: "count", help: "the same as a number: blocks and descriptors",
+    Column { by: By::OrphanCount, title: "count", help: "number of blocks and descriptors left behind",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 24, largest_first: true,
         rank: |one| counted(one.item.orphan_count), cell: |one, _| some(one.item.orphan_count, Role::Bad) },
-    Column { by: By::Leaving, title: "leaving", help: "closed connections that have left something behind",
+    Column { by: By::Leaving, title: "leaving", help: "closed connections that left something behind",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 17, largest_first: true,
         rank: |one| counted(one.item.with_orphans), cell: |one, _| some(one.item.with_orphans, Role::Text) },
     Column { by: By::Open, title: "open", help: "open connections",
@@ -84,7 +84,7 @@ pub const CLIENTS: &[Column<Client>] = &[
     Column { by: By::Closed, title: "closed", help: "connections closed since the start",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 28, largest_first: true,
         rank: |one| counted(one.item.closed), cell: |one, _| Row::of(Role::Text, figures::count(one.item.closed)) },
-    Column { by: By::Churn, title: "opened/s", help: "connections opened per second; – too young to tell",
+    Column { by: By::Churn, title: "opened/s", help: "connections opened per second; – not enough data yet",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 18, largest_first: true,
         rank: |one| number(one.item.opened_per_s), cell: |one, _| pace(one.item.opened_per_s) },
     Column { by: By::In, title: "in", help: "bytes received; – not known",
@@ -97,23 +97,24 @@ pub const CLIENTS: &[Column<Client>] = &[
         cell: |one, _| known(Role::Text, one.item.bytes_out.map(format::bytes)) },
 ];
 
-const fn began(role: Began) -> &'static str {
-    match role {
-        Began::Accepted => "accepted",
-        Began::Connected => "connected",
-    }
-}
-
 fn state(one: &Entry<'_, Connection>, cells: usize) -> Row {
     let connection = one.item;
     match (&connection.state, &connection.closed_by, connection.closed_s) {
-        (_, Some(by), _) => Row::of(Role::Muted, names::start_of(&format!("closed {by}"), cells)),
+        (_, Some(by), _) => Row::of(Role::Muted, names::start_of(&closed_by(by), cells)),
         (_, None, Some(_)) => Row::of(Role::Muted, "closed"),
         (Some(state), None, None) => {
             let role = if connection.is_half_closed() { Role::Doubtful } else { Role::Text };
-            Row::of(role, names::start_of(state, cells))
+            Row::of(role, names::start_of(state.name(), cells))
         }
         (None, None, None) => known(Role::Text, None),
+    }
+}
+
+/// Who closed it, in words.
+fn closed_by(by: &Word<ClosedBy>) -> String {
+    match by.known() {
+        Some(ClosedBy::Us | ClosedBy::Peer) => format!("closed by {by}"),
+        _ => format!("closed {by}"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The columns of the table of open file descriptors, and of the summary by type above it.
 
-use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, rate, text};
+use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, rate, text, word};
 use crate::{
     format,
     report::{Fd, Site},
@@ -22,18 +22,18 @@ pub const FDS: &[Column<Fd>] = &[
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 16, largest_first: false,
         rank: |one| Rank::Number(f64::from(one.item.fd)),
         cell: |one, _| Row::of(Role::Strong, one.item.fd.to_string()) },
-    Column { by: By::Type, title: "type", help: "what it leads to, in one word",
+    Column { by: By::Type, title: "type", help: "its type",
         needs: Needs::Nothing, width: |screen| if screen < 100 { 8 } else { 10 }, left: true,
         leave: 16, largest_first: false,
-        rank: |one| Rank::Text(&one.item.sort),
-        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.sort, cells)) },
-    Column { by: By::What, title: "leads to", help: "path, or address of the peer (→), or of its own (*)",
+        rank: |one| Rank::Text(one.item.fd_type.name()),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(one.item.fd_type.name(), cells)) },
+    Column { by: By::What, title: "target", help: "path, or remote (→) or local (*) address",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.peer.as_deref().or(one.item.local.as_deref()).or(one.item.what.as_deref())),
         cell: what },
-    Column { by: By::State, title: "state", help: "what a socket's protocol says; CLOSE_WAIT: the peer has closed",
+    Column { by: By::State, title: "state", help: "socket state; CLOSE_WAIT: closed by the peer only",
         needs: Needs::States, width: |_| 11, left: true, leave: 17, largest_first: true,
-        rank: |one| text(one.item.state.as_deref()), cell: state },
+        rank: |one| word(one.item.state.as_ref()), cell: state },
     Column { by: By::StateTime, title: "for", help: "time in that state",
         needs: Needs::States, width: |_| 6, left: false, leave: 24, largest_first: true,
         rank: |one| number(one.item.state_s),
@@ -41,7 +41,7 @@ pub const FDS: &[Column<Fd>] = &[
     Column { by: By::Age, title: "age", help: "time since it was opened; – not seen",
         needs: Needs::Nothing, width: |_| 6, left: false, leave: 16, largest_first: true,
         rank: |one| number(one.item.age_s), cell: |one, _| age(one.item.age_s) },
-    Column { by: By::Site, title: "opened by", help: "the call and who asked for it",
+    Column { by: By::Site, title: "opened by", help: "the system call and its call site",
         needs: Needs::Nothing, width: |screen| if screen < 100 { 20 } else { screen * 7 / 20 }, left: true,
         leave: 18, largest_first: false,
         rank: |one| text(site(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
@@ -51,15 +51,15 @@ pub const FDS: &[Column<Fd>] = &[
 /// Every column of the summary by type.
 #[rustfmt::skip]
 pub const TYPES: &[Column<TypeRow>] = &[
-    Column { by: By::Type, title: "type", help: "what descriptors lead to",
+    Column { by: By::Type, title: "type", help: "type of the descriptors",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
-        rank: |one| Rank::Text(&one.item.name),
-        cell: |one, cells| Row::of(Role::Text, names::start_of(&one.item.name, cells)) },
+        rank: |one| Rank::Text(one.item.fd_type.name()),
+        cell: |one, cells| Row::of(Role::Text, names::start_of(one.item.fd_type.name(), cells)) },
     Column { by: By::Open, title: "open", help: "open now",
         needs: Needs::Nothing, width: |_| 9, left: false, leave: 12, largest_first: true,
         rank: |one| counted(one.item.open),
         cell: |one, _| Row::of(Role::Strong, figures::count(one.item.open)) },
-    Column { by: By::CountGrowth, title: "growth", help: "change of the open ones per second; – not known",
+    Column { by: By::CountGrowth, title: "growth", help: "change in open descriptors per second; – not known",
         needs: Needs::TypeGrowth, width: |_| 9, left: false, leave: 12, largest_first: true,
         rank: |one| number(one.item.growth_per_s),
         cell: |one, _| rate(one.item.growth_per_s, format::count_per_s) },
@@ -89,7 +89,7 @@ fn what(one: &Entry<'_, Fd>, cells: usize) -> Row {
 fn state(one: &Entry<'_, Fd>, cells: usize) -> Row {
     let Some(state) = &one.item.state else { return Row::new() };
     let role = if one.item.is_half_closed() { Role::Doubtful } else { Role::Muted };
-    Row::of(role, names::start_of(state, cells))
+    Row::of(role, names::start_of(state.name(), cells))
 }
 
 fn site<'a>(one: &Entry<'a, Fd>) -> Option<&'a Site> {
@@ -102,7 +102,7 @@ fn opened_by(one: &Entry<'_, Fd>, cells: usize) -> Row {
     let Some(call) = &fd.acquired_by else {
         return Row::of(Role::Muted, if fd.pre_attach { "before the attach" } else { "not seen" });
     };
-    let row = Row::of(Role::Muted, names::start_of(call, cells));
+    let row = Row::of(Role::Muted, names::start_of(call.name(), cells));
     let room = cells.saturating_sub(row.width() + 1);
     match site(one) {
         None => row,

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     format,
-    report::{Object, ObjectKind, Resource, Site},
+    report::{Address, LibraryObject, ObjectType, Resource, Site},
     tui::{
         figures, names,
         rows::{Role, Row, table::call_site},
@@ -14,34 +14,34 @@ use crate::{
 
 /// Every column of the kinds, from left to right.
 #[rustfmt::skip]
-pub const KINDS: &[Column<ObjectKind>] = &[
-    Column { by: By::Kind, title: "kind", help: "the library's name of such objects",
+pub const OBJECT_TYPES: &[Column<ObjectType>] = &[
+    Column { by: By::ObjectType, title: "kind", help: "the library's type name",
         needs: Needs::Nothing, width: |screen| if screen < 100 { 8 } else { 11 }, left: true, leave: 12, largest_first: false,
-        rank: |one| Rank::Text(&one.item.kind),
-        cell: |one, cells| Row::of(live_or(one.item, Role::Strong), names::start_of(&one.item.kind, cells)) },
-    Column { by: By::Library, title: "library", help: "the library that they are of",
+        rank: |one| Rank::Text(&one.item.name),
+        cell: |one, cells| Row::of(live_or(one.item, Role::Strong), names::start_of(&one.item.name, cells)) },
+    Column { by: By::Library, title: "library", help: "the library that defines the type",
         needs: Needs::Nothing, width: |_| 10, left: true, leave: 40, largest_first: false,
         rank: |one| Rank::Text(&one.item.library),
         cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.library, cells)) },
-    Column { by: By::Site, title: "call site of most", help: "the function that made most of those that are there",
+    Column { by: By::Site, title: "call site of most", help: "the function that created most of the live objects",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(most(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
         cell: |one, cells| most(one).map_or_else(Row::new, |site| call_site(site, cells)) },
-    Column { by: By::Count, title: "live", help: "those that are there, whatever their age",
+    Column { by: By::Count, title: "live", help: "objects not released yet, of any age",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 12, largest_first: true,
         rank: |one| counted(one.item.live),
         cell: |one, _| Row::of(live_or(one.item, Role::Strong), figures::count(one.item.live)) },
-    Column { by: By::Asked, title: "asked", help: "of these: somebody asked for their release, and they are still there; – not known",
+    Column { by: By::Asked, title: "asked", help: "live objects whose release was requested; – not known",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 13, largest_first: true,
         rank: |one| number(one.item.release_asked.map(|asked| asked as f64)), cell: |one, _| asked(one.item.release_asked) },
-    Column { by: By::Churn, title: "made/s", help: "made per second over the recent past; – too young to tell",
+    Column { by: By::Churn, title: "made/s", help: "created per second recently; – not enough data yet",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 16, largest_first: true,
         rank: |one| number(one.item.created_per_s), cell: |one, _| pace(one.item.created_per_s) },
-    Column { by: By::Acquired, title: "made", help: "made since the start",
+    Column { by: By::Acquired, title: "made", help: "created since the start",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 44, largest_first: true,
         rank: |one| counted(one.item.created),
         cell: |one, _| Row::of(Role::Muted, figures::count(one.item.created)) },
-    Column { by: By::Oldest, title: "oldest", help: "age of the oldest; – not known",
+    Column { by: By::Oldest, title: "oldest", help: "age of the oldest live object; – not known",
         needs: Needs::Nothing, width: |_| 6, left: false, leave: 16, largest_first: true,
         rank: |one| number(one.item.oldest_s),
         cell: |one, _| if one.item.live == 0 { Row::new() } else { age(one.item.oldest_s) } },
@@ -49,18 +49,18 @@ pub const KINDS: &[Column<ObjectKind>] = &[
         needs: Needs::Nothing, width: |_| 9, left: false, leave: 14, largest_first: true,
         rank: |one| counted(one.item.bytes),
         cell: |one, _| bytes(one.item.bytes, live_or(one.item, Role::Text)) },
-    Column { by: By::Owned, title: "with owned", help: "the same with the objects that they own, of whatever kind",
+    Column { by: By::Owned, title: "with owned", help: "the same including the objects that they own, of any kind",
         needs: Needs::Nothing, width: |_| 10, left: false, leave: 22, largest_first: true,
         rank: |one| counted(one.item.all_bytes()),
         cell: |one, _| bytes(one.item.all_bytes(), live_or(one.item, Role::Text)) },
-    Column { by: By::Growth, title: "growth", help: "bytes per second over the recent past; – too young to tell",
+    Column { by: By::Growth, title: "growth", help: "recent growth in bytes per second; – not enough data yet",
         needs: Needs::Nothing, width: |_| 11, left: false, leave: 24, largest_first: true,
         rank: |one| number(growth(one)), cell: |one, _| rate(growth(one), format::bytes_per_s) },
-    Column { by: By::Queued, title: "queued", help: "bytes that wait in them, where their layout is known; ≥ not all were looked into",
+    Column { by: By::Queued, title: "queued", help: "bytes queued in them, if their layout is known; ≥ not all objects were read",
         needs: Needs::Known, width: |_| 11, left: false, leave: 30, largest_first: true,
         rank: |one| number(one.item.queued_bytes.map(|bytes| bytes as f64)),
         cell: |one, _| summed(one, one.item.queued_bytes.map(format::bytes)) },
-    Column { by: By::Pending, title: "pending", help: "those that wait for something to happen; ≥ not all were looked into",
+    Column { by: By::Pending, title: "pending", help: "objects waiting for an event; ≥ not all objects were read",
         needs: Needs::Known, width: |_| 9, left: false, leave: 32, largest_first: true,
         rank: |one| number(one.item.pending.map(|pending| pending as f64)),
         cell: |one, _| summed(one, one.item.pending.map(figures::count)) },
@@ -68,76 +68,76 @@ pub const KINDS: &[Column<ObjectKind>] = &[
 
 /// Every column of single objects, from left to right.
 #[rustfmt::skip]
-pub const OBJECTS: &[Column<Object>] = &[
+pub const OBJECTS: &[Column<LibraryObject>] = &[
     Column { by: By::Pid, title: "pid", help: "process id of the target",
         needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 16, largest_first: false,
         rank: |one| Rank::Number(f64::from(one.item.pid)),
         cell: |one, _| Row::of(Role::Muted, one.item.pid.to_string()) },
-    Column { by: By::Kind, title: "kind", help: "the library's name of such objects",
+    Column { by: By::ObjectType, title: "kind", help: "the library's type name",
         needs: Needs::Nothing, width: |screen| if screen < 100 { 8 } else { 11 }, left: true, leave: 12, largest_first: false,
-        rank: |one| Rank::Text(&one.item.kind),
-        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.kind, cells)) },
-    Column { by: By::Address, title: "address", help: "its handle: where it is in the target's memory",
+        rank: |one| Rank::Text(&one.item.type_name),
+        cell: |one, cells| Row::of(Role::Muted, names::start_of(&one.item.type_name, cells)) },
+    Column { by: By::Address, title: "address", help: "its address in the target's memory",
         needs: Needs::Nothing, width: |_| 14, left: true, leave: 12, largest_first: false,
-        rank: |one| number(address(&one.item.address)),
-        cell: |one, cells| Row::of(Role::Text, names::middle(&one.item.address, cells)) },
-    Column { by: By::Label, title: "label", help: "what it is best known by: its name, its callback, its type",
+        rank: |one| address(Some(one.item.address)),
+        cell: |one, cells| Row::of(Role::Text, names::middle(&one.item.address.to_string(), cells)) },
+    Column { by: By::Label, title: "label", help: "its name, callback or subtype",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.label.as_deref()),
         cell: |one, cells| one.item.label.as_ref().map_or_else(Row::new, |label| Row::of(Role::Strong, short(label, cells))) },
-    Column { by: By::State, title: "state", help: "live, or asked: how long ago somebody asked for its release",
+    Column { by: By::State, title: "state", help: "live, or asked: time since its release was requested",
         needs: Needs::Nothing, width: |_| 12, left: true, leave: 12, largest_first: true,
         rank: |one| number(one.item.release_asked_s), cell: |one, _| state(one.item) },
-    Column { by: By::Age, title: "age", help: "time since it was made",
+    Column { by: By::Age, title: "age", help: "time since it was created",
         needs: Needs::Nothing, width: |_| 6, left: false, leave: 12, largest_first: true,
         rank: |one| Rank::Number(one.item.age_s), cell: |one, _| age(Some(one.item.age_s)) },
-    Column { by: By::Fd, title: "fd", help: "descriptor that it works on",
+    Column { by: By::Fd, title: "fd", help: "its file descriptor",
         needs: Needs::Known, width: |_| 6, left: false, leave: 18, largest_first: false,
         rank: |one| number(one.item.fd.map(f64::from)),
         cell: |one, _| one.item.fd.map_or_else(Row::new, |fd| Row::of(Role::Text, fd.to_string())) },
-    Column { by: By::Peer, title: "peer", help: "who is at the other end of it, or of the connection that the object was made for",
+    Column { by: By::Peer, title: "peer", help: "remote address of that descriptor, or of the connection that the object was created for",
         needs: Needs::Known, width: |screen| if screen < 140 { 16 } else { 22 }, left: true, leave: 20, largest_first: false,
         rank: |one| text(one.item.peer.as_deref()),
         cell: |one, cells| one.item.peer.as_ref().map_or_else(Row::new, |peer| Row::of(Role::Text, names::middle(peer, cells))) },
     Column { by: By::Bytes, title: "bytes", help: "bytes of its block",
         needs: Needs::Nothing, width: |_| 9, left: false, leave: 14, largest_first: true,
         rank: |one| counted(one.item.bytes), cell: |one, _| bytes(one.item.bytes, Role::Text) },
-    Column { by: By::Owned, title: "with owned", help: "the same with the objects that it owns, of whatever kind",
+    Column { by: By::Owned, title: "with owned", help: "the same including the objects that it owns, of any kind",
         needs: Needs::Nothing, width: |_| 10, left: false, leave: 26, largest_first: true,
         rank: |one| counted(one.item.all_bytes()), cell: |one, _| bytes(one.item.all_bytes(), Role::Text) },
-    Column { by: By::Queued, title: "queued", help: "bytes that wait in it; – its layout is not known",
+    Column { by: By::Queued, title: "queued", help: "bytes queued in it; – layout not known",
         needs: Needs::Known, width: |_| 9, left: false, leave: 20, largest_first: true,
         rank: |one| number(one.item.queued_bytes.map(|bytes| bytes as f64)),
         cell: |one, _| one.item.queued_bytes.map_or_else(|| known(Role::Text, None), |queued| bytes(queued, Role::Text)) },
-    Column { by: By::Pending, title: "pending", help: "whether it waits for something to happen; – its layout is not known",
+    Column { by: By::Pending, title: "pending", help: "whether it is waiting for an event; – layout not known",
         needs: Needs::Known, width: |_| 7, left: false, leave: 24, largest_first: true,
         rank: |one| number(one.item.pending.map(|pending| f64::from(u8::from(pending)))),
         cell: |one, _| known(Role::Text, one.item.pending.map(|pending| if pending { "yes" } else { "no" }.to_owned())) },
-    Column { by: By::References, title: "refs", help: "references to it; – its layout is not known",
+    Column { by: By::References, title: "refs", help: "its reference count; – layout not known",
         needs: Needs::Known, width: |_| 5, left: false, leave: 22, largest_first: true,
         rank: |one| number(one.item.references.map(|number| number as f64)),
         cell: |one, cells| known(Role::Text, one.item.references.map(|number| names::start_of(&figures::count(number), cells))) },
-    Column { by: By::Owner, title: "owner", help: "handle of the object that owns it",
+    Column { by: By::Owner, title: "owner", help: "address of the object that owns it",
         needs: Needs::Known, width: |_| 14, left: true, leave: 28, largest_first: false,
-        rank: |one| number(one.item.owner.as_deref().and_then(address)),
-        cell: |one, cells| one.item.owner.as_ref().map_or_else(Row::new, |owner| Row::of(Role::Muted, names::middle(owner, cells))) },
-    Column { by: By::Site, title: "made by", help: "the function that made it",
+        rank: |one| address(one.item.owner),
+        cell: |one, cells| one.item.owner.map_or_else(Row::new, |owner| Row::of(Role::Muted, names::middle(&owner.to_string(), cells))) },
+    Column { by: By::Site, title: "made by", help: "the function that created it",
         needs: Needs::Nothing, width: |screen| screen / 5, left: true, leave: 22, largest_first: false,
         rank: |one| text(maker(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
         cell: |one, cells| maker(one).map_or_else(|| Row::of(Role::Muted, UNKNOWN), |site| call_site(site, cells)) },
 ];
 
 /// The call site that made most of a kind.
-fn most<'a>(one: &Entry<'a, ObjectKind>) -> Option<&'a Site> {
+fn most<'a>(one: &Entry<'a, ObjectType>) -> Option<&'a Site> {
     one.scene.site(one.item.site?)
 }
 
-fn maker<'a>(one: &Entry<'a, Object>) -> Option<&'a Site> {
+fn maker<'a>(one: &Entry<'a, LibraryObject>) -> Option<&'a Site> {
     one.scene.site(one.item.site)
 }
 
 /// Of a kind of which nothing is left, no figure is to be looked at first.
-const fn live_or(kind: &ObjectKind, role: Role) -> Role {
+const fn live_or(kind: &ObjectType, role: Role) -> Role {
     if kind.live == 0 { Role::Muted } else { role }
 }
 
@@ -152,12 +152,12 @@ fn bytes(number: u64, role: Role) -> Row {
     Row::of(if number == 0 { Role::Muted } else { role }, format::bytes(number))
 }
 
-fn growth(one: &Entry<'_, ObjectKind>) -> Option<f64> {
-    one.scene.digest.growth.get(&Resource::from(one.item.kind.as_str())).copied()
+fn growth(one: &Entry<'_, ObjectType>) -> Option<f64> {
+    one.scene.digest.growth.get(&Resource::from(one.item.name.as_str())).copied()
 }
 
 /// A sum over those that could be read.
-fn summed(one: &Entry<'_, ObjectKind>, number: Option<String>) -> Row {
+fn summed(one: &Entry<'_, ObjectType>, number: Option<String>) -> Row {
     match number {
         None => Row::new(),
         Some(number) if one.item.is_all_summed() => Row::of(Role::Text, number),
@@ -165,7 +165,7 @@ fn summed(one: &Entry<'_, ObjectKind>, number: Option<String>) -> Row {
     }
 }
 
-fn state(one: &Object) -> Row {
+fn state(one: &LibraryObject) -> Row {
     match one.release_asked_s {
         Some(since_s) => Row::of(Role::Doubtful, format!("asked {}", format::seconds(since_s))),
         None => Row::of(Role::Muted, "live"),
@@ -177,8 +177,7 @@ fn short(label: &str, cells: usize) -> String {
     if label.contains("::") { names::function(label, cells) } else { names::middle(label, cells) }
 }
 
-/// An address as a number, for the order.
-fn address(text: &str) -> Option<f64> {
-    let digits = text.strip_prefix("0x")?;
-    u64::from_str_radix(digits, 16).ok().map(|address| address as f64)
+/// An address as a rank.
+fn address<'a>(address: Option<Address>) -> Rank<'a> {
+    number(address.map(|address| address.0 as f64))
 }

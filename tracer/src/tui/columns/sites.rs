@@ -18,22 +18,22 @@ use crate::{
 /// Every column, from left to right.
 #[rustfmt::skip]
 pub const SITES: &[Column<Site>] = &[
-    Column { by: By::Verdict, title: "verdict", help: "the judgement; sorted by it: worst first",
+    Column { by: By::Verdict, title: "verdict", help: "verdict; sorts worst first",
         needs: Needs::Judgement, width: |screen| if screen < 100 { 1 } else { 8 }, left: true,
         leave: 18, largest_first: true, rank: |one| Rank::Number(-(one.at as f64)), cell: verdict },
     Column { by: By::Pid, title: "pid", help: "process id of the target",
         needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 18, largest_first: false,
         rank: |one| Rank::Number(f64::from(one.item.pid)),
         cell: |one, _| Row::of(Role::Muted, one.item.pid.to_string()) },
-    Column { by: By::Kind, title: "kind", help: "what sort of resource; of descriptors what they lead to",
+    Column { by: By::Kind, title: "kind", help: "kind of resource; for descriptors, their type",
         needs: Needs::Nothing, width: kind_width, left: true, leave: 18, largest_first: false,
         rank: |one| Rank::Text(kind(one.item)),
         cell: |one, cells| Row::of(Role::Muted, names::start_of(kind(one.item), cells)) },
-    Column { by: By::Site, title: "call site", help: "the function that asked, its source, who called it",
+    Column { by: By::Site, title: "call site", help: "the function that allocated, its source, its callers",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.asked().and_then(|frame| frame.symbol.as_deref())),
         cell: |one, cells| call_site(one.item, cells) },
-    Column { by: By::Bytes, title: "bytes", help: "outstanding: acquired, release not seen; descriptors have none",
+    Column { by: By::Bytes, title: "bytes", help: "outstanding bytes: acquired and not released; none for descriptors",
         needs: Needs::Nothing, width: |_| 9, left: false, leave: 18, largest_first: true,
         rank: |one| sized(one.item, |site| counted(site.outstanding_bytes)),
         cell: |one, _| of_bytes(one.item, |site| Row::of(Role::Strong, bytes(site))) },
@@ -50,19 +50,19 @@ pub const SITES: &[Column<Site>] = &[
         needs: Needs::Baseline, width: |_| 8, left: false, leave: 19, largest_first: true,
         rank: |one| change(one.item.outstanding_count, count_then(one)),
         cell: |one, _| signed(one.item.outstanding_count, count_then(one), figures::count_change) },
-    Column { by: By::Growth, title: "growth", help: "bytes (of descriptors: how many) per second over the recent past; – too young to tell",
+    Column { by: By::Growth, title: "growth", help: "recent growth in bytes per second (descriptors: number per second); – not enough data yet",
         needs: Needs::Nothing, width: |_| 11, left: false, leave: 19, largest_first: true,
         rank: |one| sized(one.item, |site| number(site.growth_bytes_per_s)),
         cell: |one, _| growth(one.item) },
-    Column { by: By::CountGrowth, title: "count/s", help: "resources per second",
+    Column { by: By::CountGrowth, title: "count/s", help: "recent growth in resources per second",
         needs: Needs::Nothing, width: |_| 9, left: false, leave: 54, largest_first: true,
         rank: |one| number(one.item.growth_count_per_s),
         cell: |one, _| rate(one.item.growth_count_per_s, format::count_per_s) },
-    Column { by: By::Median, title: "median", help: "half of what is outstanding is older",
+    Column { by: By::Median, title: "median", help: "median age of what is outstanding",
         needs: Needs::Nothing, width: |_| 6, left: false, leave: 34, largest_first: true,
         rank: |one| number(one.item.age_s.map(|age| age.median)),
         cell: |one, _| age(one.item.age_s.map(|age| age.median)) },
-    Column { by: By::Oldest, title: "oldest", help: "age of the oldest that is outstanding",
+    Column { by: By::Oldest, title: "oldest", help: "age of the oldest outstanding resource",
         needs: Needs::Nothing, width: |_| 6, left: false, leave: 22, largest_first: true,
         rank: |one| number(one.item.age_s.map(|age| age.max)),
         cell: |one, _| age(one.item.age_s.map(|age| age.max)) },
@@ -70,10 +70,10 @@ pub const SITES: &[Column<Site>] = &[
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 64, largest_first: true,
         rank: |one| counted(one.item.acquired_count),
         cell: |one, _| Row::of(Role::Muted, count(one.item, one.item.acquired_count)) },
-    Column { by: By::OrphanCount, title: "orphans", help: "how many of them were acquired for a connection that has ended since",
+    Column { by: By::OrphanCount, title: "orphans", help: "how many were acquired for a connection that has since closed",
         needs: Needs::Orphans, width: |_| 7, left: false, leave: 23, largest_first: true,
         rank: |one| number(orphans(one.item).map(|number| number as f64)), cell: |one, _| orphaned(one.item) },
-    Column { by: By::Trend, title: "trend", help: "outstanding bytes at the last refreshes, from zero",
+    Column { by: By::Trend, title: "trend", help: "outstanding bytes over the last refreshes; the axis starts at zero",
         needs: Needs::Nothing, width: trend_width, left: true, leave: 24, largest_first: true,
         rank: |one| risen(&one.item.trend_bytes),
         cell: |one, cells| Row::of(Role::Accent, figures::spark(&one.item.trend_bytes, cells)) },
@@ -113,7 +113,7 @@ fn trend_width(screen: usize) -> usize {
 
 /// What sort of resource; of descriptors what they lead to.
 fn kind(site: &Site) -> &str {
-    site.sort()
+    site.kind_name()
 }
 
 fn verdict(one: &Entry<'_, Site>, cells: usize) -> Row {

@@ -4,27 +4,27 @@
 
 use super::{Id, Listed, any, contains};
 use crate::{
-    report::{Object, ObjectKind},
+    report::{LibraryObject, ObjectType},
     tui::columns::{self, Column, Scene},
 };
 
-impl Listed for ObjectKind {
-    const COLUMNS: &'static [Column<Self>] = columns::KINDS;
+impl Listed for ObjectType {
+    const COLUMNS: &'static [Column<Self>] = columns::OBJECT_TYPES;
 
     fn number(scene: &Scene<'_>) -> usize {
-        scene.report.objects.as_ref().map_or(0, |objects| objects.kinds.len())
+        scene.report.objects.as_ref().map_or(0, |objects| objects.types.len())
     }
 
     fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
-        scene.report.objects.as_ref()?.kinds.get(at)
+        scene.report.objects.as_ref()?.types.get(at)
     }
 
     fn id(&self) -> Id {
-        Id::Kind(self.kind.clone())
+        Id::ObjectType(self.name.clone())
     }
 
     fn is(&self, id: &Id) -> bool {
-        matches!(id, Id::Kind(kind) if *kind == self.kind)
+        matches!(id, Id::ObjectType(name) if *name == self.name)
     }
 
     fn site(&self) -> Option<u32> {
@@ -32,19 +32,19 @@ impl Listed for ObjectKind {
     }
 
     fn label(&self) -> Option<String> {
-        Some(self.kind.clone())
+        Some(self.name.clone())
     }
 
-    fn kind(&self) -> Option<&str> {
-        Some(&self.kind)
+    fn type_name(&self) -> Option<&str> {
+        Some(&self.name)
     }
 
     fn has(&self, word: &str) -> bool {
-        [&self.kind, &self.library, &self.sentence].into_iter().any(|text| contains(text, word))
+        [&self.name, &self.library, &self.sentence].into_iter().any(|text| contains(text, word))
     }
 }
 
-impl Listed for Object {
+impl Listed for LibraryObject {
     const COLUMNS: &'static [Column<Self>] = columns::OBJECTS;
 
     fn number(scene: &Scene<'_>) -> usize {
@@ -56,7 +56,7 @@ impl Listed for Object {
     }
 
     fn id(&self) -> Id {
-        Id::Object(self.pid, self.site, self.address.clone())
+        Id::Object(self.pid, self.site, self.address)
     }
 
     fn is(&self, id: &Id) -> bool {
@@ -69,19 +69,19 @@ impl Listed for Object {
     }
 
     fn label(&self) -> Option<String> {
-        Some(format!("{} {}", self.kind, self.address))
+        Some(format!("{} {}", self.type_name, self.address))
     }
 
-    fn kind(&self) -> Option<&str> {
-        Some(&self.kind)
+    fn type_name(&self) -> Option<&str> {
+        Some(&self.type_name)
     }
 
     fn has(&self, word: &str) -> bool {
-        let known = [&self.label, &self.peer, &self.owner];
+        let owner = self.owner.map(|owner| owner.to_string());
         let asked = self.is_asked().then_some("release asked");
-        contains(&self.kind, word)
-            || contains(&self.address, word)
+        contains(&self.type_name, word)
+            || contains(&self.address.to_string(), word)
             || contains(asked.unwrap_or("live"), word)
-            || any(known, word)
+            || any([&self.label, &self.peer, &owner], word)
     }
 }

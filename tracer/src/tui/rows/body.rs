@@ -74,8 +74,8 @@ fn turnover(fds: &Fds) -> (Row, Row) {
     let pace = fds.opened_per_s.map(|rate| format!(" ({})", columns::pace(Some(rate)).text()));
     let opened = known("opened", fds.opened).map(|text| text + &pace.unwrap_or_default());
     let full = fds.seconds_to_limit_between.map(|(from, to)| match to {
-        Some(to) => format!("full in {}", format::roughly_between(from, to)),
-        None => format!("full in {} at the earliest", format::roughly(from)),
+        Some(to) => format!("limit reached in {}", format::roughly_between(from, to)),
+        None => format!("limit reached in {} at the earliest", format::roughly(from)),
     });
     let said = [full, opened, known("closed", fds.closed)];
     let unseen =
@@ -102,7 +102,7 @@ const fn name(list: List) -> &'static str {
         List::Connections => "Connections",
         List::Clients => "Clients",
         List::Leaving => "Left behind",
-        List::Kinds => "Objects by kind",
+        List::ObjectTypes => "Objects by kind",
         List::Objects => "Objects",
     }
 }
@@ -154,7 +154,7 @@ fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> 
         List::Connections => {
             vec![(digest.half_closed_connections, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)]
         }
-        List::Kinds => vec![(digest.asked, Role::Doubtful, ASKED, ASKED)],
+        List::ObjectTypes => vec![(digest.asked, Role::Doubtful, ASKED, ASKED)],
         List::Clients | List::Leaving | List::Objects => Vec::new(),
     }
 }
@@ -163,7 +163,7 @@ fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> 
 const HALF_CLOSED: &str = "closed by the peer only";
 
 /// Their release was asked for, and they are still there.
-const ASKED: &str = "asked to be released";
+const ASKED: &str = "with a release requested";
 
 /// How the list is ordered, in words.
 fn order(state: &ViewState) -> String {
@@ -185,33 +185,33 @@ fn nothing(state: &ViewState, scene: &Scene<'_>, width: usize) -> String {
     } else if state.list == List::Fds && report.fds.is_none() {
         "File descriptors are not traced: --kind fd,socket traces them."
     } else if state.list == List::Fds && report.light.is_some() {
-        "Only the sums are known with --light."
+        "With --light, only the sums by type are known."
     } else if let (true, None) = (state.list.is_of_objects(), &report.objects) {
         no_objects(report)
     } else if state.list.number(scene) > 0 {
         let filter = names::start_of(&state.at.filter, width / 4);
         return match state.list {
             List::Sites => {
-                format!("No call site has “{filter}” in its stack or kind. Esc shows all.")
+                format!("No call site matches “{filter}” in its stack or kind. Esc shows all.")
             }
-            _ => format!("None has “{filter}” in it. Esc shows all."),
+            _ => format!("No match for “{filter}”. Esc shows all."),
         };
     } else if state.list == List::Fds {
-        "None is open."
+        "No descriptors are open."
     } else if state.list.is_of_objects() && report.totals.keys().any(Resource::is_object) {
-        "None is there: all that were made are gone again."
+        "No objects left: all that were created have been released."
     } else if state.list.is_of_objects() {
-        "No object of a library that is known was made so far."
+        "No objects of known library types created so far."
     } else if let (List::Leaving, Some(all)) = (state.list, &report.connections)
         && all.closed > 0
     {
         "Closed connections have left nothing behind so far."
     } else if connections {
-        "There was no connection so far."
+        "No connections so far."
     } else if report.accounting.events == 0 {
-        "Nothing was acquired or released so far."
+        "Nothing acquired or released so far."
     } else {
-        "Nothing is outstanding: all that was acquired has been released."
+        "Nothing is outstanding: everything acquired has been released."
     };
     text.to_owned()
 }
@@ -223,6 +223,6 @@ const fn no_objects(report: &Report) -> &'static str {
     } else if report.accounting.budget.is_some() {
         "Objects of libraries are not traced with --max-overhead."
     } else {
-        "Objects are not traced: --kind heap,mmap,object does it."
+        "Objects are not traced: --kind heap,mmap,object traces them."
     }
 }

@@ -31,14 +31,14 @@ fn segment(rank: u8, row: Row) -> Segment {
     Segment { rank, row }
 }
 
-/// `fds 713/1,024 ▲ 0.4/s  full in 13 min`
+/// `fds 713/1,024 ▲ 0.4/s  limit reached in 13 min`
 fn fds(fds: &Fds) -> Vec<Segment> {
     let limit = fds.limit.map_or_else(String::new, |limit| format!("/{}", format::count(limit)));
     let open = Row::of(Role::Muted, "fds ")
         .with(Role::Strong, figures::count(fds.open))
         .with(Role::Text, limit);
     let full = fds.seconds_to_limit.map(|left| {
-        segment(1, Row::of(Role::Doubtful, format!("full in {}", format::roughly(left))))
+        segment(1, Row::of(Role::Doubtful, format!("limit reached in {}", format::roughly(left))))
     });
     [Some(segment(0, open.and(growth(fds.growth_per_s, format::count_per_s)))), full]
         .into_iter()
@@ -59,18 +59,19 @@ fn growth(per_s: Option<f64>, write: fn(f64) -> String) -> Row {
     Row::of(role, format!(" {arrow} {}", text.trim_start_matches(['+', '-'])))
 }
 
-/// `conns 402 open  churn 210/s`
+/// `conns 402 open  new/s 210`
 fn connections(connections: &Connections, width: usize) -> Vec<Segment> {
     let open = Row::of(Role::Muted, "conns ")
         .with(Role::Strong, figures::count(connections.open))
         .with(Role::Text, if width < 80 { "" } else { " open" });
     let mut segments = vec![segment(2, open)];
     if connections.opened_per_s.is_some() {
-        let churn = Row::of(Role::Muted, "churn ").and(columns::pace(connections.opened_per_s));
-        segments.push(segment(4, churn));
+        let rate = columns::pace(connections.opened_per_s).text();
+        let new = Row::of(Role::Muted, "new/s ").with(Role::Text, rate.trim_end_matches("/s"));
+        segments.push(segment(4, new));
     }
     if connections.with_orphans > 0 {
-        let left = format!("{} left orphans", figures::count(connections.with_orphans));
+        let left = format!("{} left memory behind", figures::count(connections.with_orphans));
         segments.push(segment(3, Row::of(Role::Bad, left)));
     }
     segments

@@ -82,13 +82,13 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
 pub fn unknown(state: &ViewState, width: usize) -> Vec<Row> {
     let whose = state.label().map(|label| names::middle(&label, width / 3)).unwrap_or_default();
     let (title, text) = match state.list {
-        List::Kinds => ("none is there", "All that were made are gone again."),
+        List::ObjectTypes => ("none left", "All that were created have been released."),
         List::Objects => {
-            ("call site not shown", "Its call site is not among those that are told (--top).")
+            ("call site not shown", "Its call site is not among those reported (--top).")
         }
         _ => (
-            "call site not known",
-            "Nobody saw where it was opened: before the attach, or in a way that is not traced.",
+            "call site unknown",
+            "It was opened before the attach, or in a way that is not traced.",
         ),
     };
     let title = Row::of(Role::Notice, whose).with(Role::Muted, format!("  {title}"));

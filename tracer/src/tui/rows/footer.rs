@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Said while probes are being put on; fits the smallest screen.
-const GOING_OVER: &str = " attaching for full tracing… light goes on until then ";
+const GOING_OVER: &str = " attaching for full tracing… light continues until then ";
 
 /// The bottom line.
 pub fn row(state: &ViewState) -> Row {
@@ -35,9 +35,9 @@ pub fn row(state: &ViewState) -> Row {
 
 fn typing(state: &ViewState, width: usize) -> Row {
     let right = Row::of(Role::Accent, "Enter")
-        .with(Role::Muted, " keep  ")
+        .with(Role::Muted, " apply  ")
         .with(Role::Accent, "Esc")
-        .with(Role::Muted, " drop ");
+        .with(Role::Muted, " cancel ");
     let room = width.saturating_sub(right.width() + 6);
     // The end of a long filter is where the typing happens.
     let long = state.at.filter.chars().count().saturating_sub(room);
@@ -69,11 +69,11 @@ fn hints(state: &ViewState, width: usize) -> Row {
     for binding in BINDINGS.iter().filter(|binding| useful(binding.key)) {
         let Some((stroke, word)) = binding.hint else { continue };
         let word = match binding.key {
-            Key::Pause if state.paused => "go on",
+            Key::Pause if state.paused => "resume",
             Key::Clients if state.list == List::Clients => "one by one",
             Key::Leaving if state.list == List::Leaving => "one by one",
             Key::Each if state.list == List::Objects => "by kind",
-            Key::Open if state.list == List::Kinds => "call sites",
+            Key::Open if state.list == List::ObjectTypes => "call sites",
             Key::Open if state.list == List::Clients => "its connections",
             Key::Mark if state.baseline.is_some() => "re-mark",
             Key::Help if state.help => "close   Up Down scroll",

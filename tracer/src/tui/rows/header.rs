@@ -7,7 +7,7 @@ use tracer_common::loss::Loss;
 use super::{Role, Row, Segment, packed, spread};
 use crate::{
     format,
-    report::{Accounting, Exit, ProbeStatus, Report, Target},
+    report::{Accounting, Exit, ProbeStatus, Report, Target, Word},
     tui::{
         columns, figures, names,
         state::{Size, ViewState},
@@ -138,7 +138,11 @@ fn costs(report: &Report, width: usize) -> Row {
     }
     for (rank, count, what) in [
         (1, seen.truncated_stacks, "truncated stacks"),
-        (1, seen.unwind.loading, "unwind tables to come"),
+        (
+            1,
+            seen.unwind.loading,
+            if seen.unwind.loading == 1 { "unwind table loading" } else { "unwind tables loading" },
+        ),
         (3, seen.unknown_frees, "unknown frees"),
         (5, seen.failed_acquires, "failed"),
     ] {
@@ -166,7 +170,7 @@ fn probes(report: &Report, width: usize) -> Row {
     let probes = &report.probes;
     let count = |status| probes.iter().filter(|probe| probe.status == status).count();
     let on = count(ProbeStatus::On);
-    let dear = probes
+    let slow = probes
         .iter()
         .filter(|probe| probe.status == ProbeStatus::On && probe.emulated == Some(false))
         .count();
@@ -177,7 +181,7 @@ fn probes(report: &Report, width: usize) -> Row {
         _ => Row::of(Role::Text, format!("{on} probes on")),
     };
     for (number, role, what) in [
-        (dear, Role::Doubtful, "dear"),
+        (slow, Role::Doubtful, "slow"),
         (count(ProbeStatus::Refused), Role::Bad, "refused"),
         // Information, not a failure: the first to go.
         (if narrow { 0 } else { count(ProbeStatus::Missing) }, Role::Muted, "missing"),
@@ -194,17 +198,11 @@ pub fn lost(accounting: &Accounting) -> u64 {
     accounting.lost.values().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
-/// Name and sentence of a reason; a reason of a newer version has only its name.
-pub fn reason(name: &str) -> &str {
-    Loss::ALL.iter().find(|loss| loss.name() == name).map_or(name, |loss| loss.sentence())
-}
-
 /// What was lost, the most frequent first: a sentence each where there is room, else names in a line.
 fn losses(accounting: &Accounting, width: usize, most: usize) -> Vec<Row> {
-    let mut reasons: Vec<(&str, u64)> =
-        accounting.lost.iter().map(|(name, count)| (name.as_str(), *count)).collect();
-    reasons.retain(|(_, count)| *count > 0);
-    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let mut reasons: Vec<(&Word<Loss>, &u64)> = accounting.lost.iter().collect();
+    reasons.retain(|(_, count)| **count > 0);
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let line = |text: String| {
         Row::of(Role::Text, " ").with(Role::Bad, names::start_of(&text, width.saturating_sub(2)))
     };
@@ -212,13 +210,13 @@ fn losses(accounting: &Accounting, width: usize, most: usize) -> Vec<Row> {
         return Vec::new();
     }
     if reasons.len() == 1 || reasons.len() <= most {
-        let sentence = |(name, count): &(&str, u64)| {
-            line(format!("lost {} {}", format::count(*count), reason(name)))
+        let said = |(reason, count): &(&Word<Loss>, &u64)| {
+            line(format!("lost {} {}", format::count(**count), reason.sentence()))
         };
-        return reasons.iter().map(sentence).collect();
+        return reasons.iter().map(said).collect();
     }
     let words: Vec<String> =
-        reasons.iter().map(|(name, count)| format!("{} {name}", format::count(*count))).collect();
+        reasons.iter().map(|(name, count)| format!("{} {name}", format::count(**count))).collect();
     vec![line(format!("lost {} (? explains)", words.join(", ")))]
 }
 
@@ -236,8 +234,8 @@ fn end(report: &Report, width: usize) -> Option<Row> {
     let ends: Option<Vec<Exit>> = report.targets.iter().map(|target| target.exited).collect();
     let ends = ends.filter(|ends| !ends.is_empty())?;
     let text = match ends.as_slice() {
-        [end] => format!(" The target {}. Figures are final; q leaves. ", how(*end)),
-        _ => format!(" All {} targets have exited. Figures are final; q leaves. ", ends.len()),
+        [end] => format!(" The target {}. Figures are final; q quits. ", how(*end)),
+        _ => format!(" All {} targets have exited. Figures are final; q quits. ", ends.len()),
     };
     Some(Row::of(Role::Text, " ").with(Role::Loud, names::start_of(&text, width.saturating_sub(2))))
 }
@@ -254,7 +252,7 @@ fn how(end: Exit) -> String {
                 15 => " (SIGTERM)",
                 _ => "",
             };
-            format!("was ended by signal {signal}{name}")
+            format!("was killed by signal {signal}{name}")
         }
         (Some(status), None) => format!("exited with status {status}"),
         (None, None) => "has exited".to_owned(),

@@ -2,11 +2,11 @@
 //!
 //! Pure; takes the state, hands on rows.
 
-use super::{Role, Row, header, rule};
+use super::{Role, Row, rule};
 use crate::{
     format,
     report::{
-        Client, Connection, Fd, Leaving, Object, ObjectKind, ProbeStatus, Report, Site,
+        Client, Connection, Fd, Leaving, LibraryObject, ObjectType, ProbeStatus, Report, Site,
         VerdictClass,
     },
     tui::{
@@ -21,62 +21,59 @@ use crate::{
 
 /// Words of the screen that are neither key nor column.
 const WORDS: [(&str, &str); 8] = [
-    ("outstanding", "acquired, release not seen"),
-    ("call site", "the stack that acquired; shown by the frame that asked"),
-    ("lost", "records that did not reach the ledger; figures may be off by that many"),
-    ("dear", "probes the kernel single-steps: each call costs far more"),
-    ("refused", "probes that could not be put on; missing: no object has the function"),
-    ("rss", "memory of the targets that is resident; own rss: that of leaktrace itself"),
-    ("own cpu", "processor time of leaktrace itself, as a share of one processor"),
-    ("unknown frees", "releases of what was acquired before the attach"),
+    ("outstanding", "acquired and not released yet"),
+    ("call site", "the call stack of an allocation, shown by the function that requested it"),
+    ("lost", "events that were not recorded; figures may be off by that many"),
+    ("slow", "probes that the kernel single-steps: each call costs far more"),
+    ("refused", "probes that could not be attached; missing: no loaded file has the function"),
+    ("rss", "resident memory of the targets; own rss: of leaktrace itself"),
+    ("own cpu", "CPU time of leaktrace itself, as a share of one CPU"),
+    ("unknown frees", "frees of unknown blocks (allocated before the attach)"),
 ];
 
 /// The same, where descriptors and connections are traced.
 const COUNTS: [(&str, &str); 5] = [
-    ("fds, conns", "file descriptors open, of how many allowed; connections"),
-    ("full in", "when the limit of open descriptors is reached, if they go on growing as they do"),
-    ("churn", "connections opened per second"),
+    ("fds, conns", "open file descriptors and their limit; connections"),
+    (
+        "limit reached",
+        "time until the limit of open descriptors is reached, at the current growth rate",
+    ),
+    ("new/s", "connections opened per second"),
     (
         "orphans",
-        "what was acquired for a connection and is still there a second (or --min-age) after its end",
+        "resources acquired for a connection and still there 1s (or --min-age) after it closed",
     ),
-    ("unseen", "descriptors found opened or closed in a way that is not traced"),
+    ("unseen", "descriptors opened or closed in a way that leaktrace does not trace"),
 ];
 
 /// The same, where objects are traced.
 const OBJECTS: [(&str, &str); 3] = [
-    (
-        "objects",
-        "what a library makes and releases under a type name of its own; their blocks are not counted as heap, too",
-    ),
-    ("asked", "somebody asked for the release; others hold references, or it is deferred"),
+    ("objects", "instances of a library's types; their memory is not also counted as heap"),
+    ("asked", "release requested, but other references remain, or the release is deferred"),
     (
         "pending",
-        "waits for something to happen; it and queued bytes are read where a version's layout is known",
+        "waiting for an event; this and queued bytes are known only for supported library versions",
     ),
 ];
 
 /// The same, where there is a budget.
 const COST: (&str, &str) = (
     "cost",
-    "the share of the targets' processor time that tracing took lately, and the most it may take (--max-overhead)",
+    "the share of the targets' CPU time that tracing used recently, and its limit (--max-overhead)",
 );
 
 /// The same, where figures are estimates.
 const ESTIMATES: [(&str, &str); 4] = [
-    (
-        "windows",
-        "stretches of time in which everything is recorded; between them no probe is in the targets",
-    ),
+    ("windows", "periods in which everything is recorded; between them the targets have no probes"),
     (
         "~",
-        "an estimate: what was seen in the windows, scaled to the whole time; growth follows from estimates, \
-           ages are of what was recorded",
+        "an estimate: figures from the windows, scaled to the whole time; growth is computed from estimates, \
+           ages from what was recorded",
     ),
-    ("±", "in 19 of 20 cases the truth is within that; ? is too little seen to tell"),
+    ("±", "95% confidence interval; ? means not enough data yet"),
     (
         "outstanding ~",
-        "includes blocks released between two windows, until their address is used again",
+        "includes blocks released between two windows, until their address is reused",
     ),
 ];
 
@@ -112,25 +109,24 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
             table::<Fd>(&mut rows, "Columns of file descriptors", width);
         }
         if report.objects.is_some() {
-            table::<ObjectKind>(&mut rows, "Columns of objects by kind", width);
-            table::<Object>(&mut rows, "Columns of objects", width);
+            table::<ObjectType>(&mut rows, "Columns of objects by kind", width);
+            table::<LibraryObject>(&mut rows, "Columns of objects", width);
         }
         if report.connections.is_some() {
             table::<Connection>(&mut rows, "Columns of connections", width);
             table::<Client>(&mut rows, "Columns of clients", width);
-            table::<Leaving>(&mut rows, "Columns of what was left behind", width);
+            table::<Leaving>(&mut rows, "Columns of resources left behind", width);
         }
     }
-    heading(&mut rows, "Verdicts");
-    for (class, help) in [
-        (VerdictClass::Leak, "proven"),
-        (VerdictClass::Suspect, "likely a leak; the details say why"),
-        (VerdictClass::Growing, "grows; too early to say more"),
-        (VerdictClass::Steady, "outstanding and flat"),
-        (VerdictClass::Settling, "shrinking towards a level"),
-    ] {
-        let (mark, word, role) = verdict_words(class);
-        entry(&mut rows, role, &format!("{mark} {word}"), help, width);
+    if state.digest.judged {
+        heading(&mut rows, "Verdicts");
+    }
+    for class in VerdictClass::ALL
+        .iter()
+        .filter(|class| state.digest.judged && **class != VerdictClass::Unknown)
+    {
+        let (mark, word, role) = verdict_words(*class);
+        entry(&mut rows, role, &format!("{mark} {word}"), class.sentence(), width);
     }
     heading(&mut rows, "Words");
     for (word, help) in WORDS {
@@ -171,8 +167,8 @@ fn now(rows: &mut Vec<Row>, report: &Report, width: usize) {
     let lost = &report.accounting.lost;
     if lost.values().any(|count| *count > 0) {
         heading(rows, "Lost so far");
-        for (name, count) in lost {
-            entry(rows, Role::Bad, &format::count(*count), header::reason(name), width);
+        for (reason, count) in lost {
+            entry(rows, Role::Bad, &format::count(*count), reason.sentence(), width);
         }
     }
     if !report.allocators.is_empty() {
@@ -188,7 +184,7 @@ fn now(rows: &mut Vec<Row>, report: &Report, width: usize) {
         heading(rows, "Probes that are not on");
     }
     for probe in off {
-        let why = probe.why.as_deref().unwrap_or("no object of the target has the function");
+        let why = probe.why.as_deref().unwrap_or("no file loaded by the target has the function");
         entry(rows, Role::Text, &probe.function, why, width);
     }
 }

@@ -59,7 +59,7 @@ fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
     if let Some(all) = state.digest.leaving(site.id).filter(|all| all.sites.len() > 1) {
         let amount = amount(site, all.bytes, all.count);
         sentences.push(format!(
-            "one of {} paths to this function on which something is left; together {amount} of {} connections",
+            "one of {} call paths to this function that leave something behind; together {amount} of {} connections",
             format::count(all.sites.len() as u64),
             all.connections_text(format::count),
         ));

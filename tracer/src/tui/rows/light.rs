@@ -5,7 +5,7 @@
 use super::{Role, Row, Segment, packed};
 use crate::{
     format,
-    report::{Growing, Level, Report},
+    report::{FdType, Growing, Level, Report, Word},
     tui::{columns, figures},
 };
 
@@ -37,7 +37,7 @@ pub(super) fn rows(report: &Report, width: usize) -> Option<Row> {
         segments.push(Segment { rank: 1, row });
     }
     if let Some(fds) = &report.fds {
-        let mut by_type: Vec<(&String, &u64)> = fds.by_type.iter().collect();
+        let mut by_type: Vec<(&Word<FdType>, &u64)> = fds.by_type.iter().collect();
         by_type.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         let words: Vec<String> = by_type
             .iter()

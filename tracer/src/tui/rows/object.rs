@@ -5,7 +5,7 @@
 use super::{Role, Row, Segment};
 use crate::{
     format,
-    report::{Object, ObjectKind},
+    report::{LibraryObject, ObjectType},
     tui::{
         figures,
         lists::{List, Listed},
@@ -41,8 +41,8 @@ fn parts(state: &ViewState) -> Option<Vec<Segment>> {
     let scene = state.scene()?;
     let at = *state.at.order.get(state.at.cursor)?;
     match state.list {
-        List::Kinds => Some(of_kind(ObjectKind::get(&scene, at)?)),
-        List::Objects => Some(of_object(Object::get(&scene, at)?)),
+        List::ObjectTypes => Some(of_kind(ObjectType::get(&scene, at)?)),
+        List::Objects => Some(of_object(LibraryObject::get(&scene, at)?)),
         _ => None,
     }
 }
@@ -56,7 +56,7 @@ fn part(title: &str, role: Role, text: &str) -> Segment {
 /// Cells of one part at most.
 const LONGEST: usize = 48;
 
-fn of_kind(kind: &ObjectKind) -> Vec<Segment> {
+fn of_kind(kind: &ObjectType) -> Vec<Segment> {
     let mut parts = vec![part("library", Role::Text, &kind.library)];
     if !kind.sentence.is_empty() {
         parts.push(part("", Role::Text, &kind.sentence));
@@ -72,7 +72,7 @@ fn of_kind(kind: &ObjectKind) -> Vec<Segment> {
     parts
 }
 
-fn of_object(one: &Object) -> Vec<Segment> {
+fn of_object(one: &LibraryObject) -> Vec<Segment> {
     let mut parts = vec![match one.release_asked_s {
         Some(since_s) => {
             part("release asked", Role::Doubtful, &format!("{} ago", format::seconds(since_s)))
@@ -84,7 +84,7 @@ fn of_object(one: &Object) -> Vec<Segment> {
         ("fd", one.fd.map(|fd| fd.to_string()), Role::Text),
         ("peer", one.peer.clone(), Role::Text),
         ("connection", one.connection.map(|number| number.to_string()), Role::Text),
-        ("owner", one.owner.clone(), Role::Text),
+        ("owner", one.owner.map(|owner| owner.to_string()), Role::Text),
         ("owns", (one.owned_bytes > 0).then(|| format::bytes(one.owned_bytes)), Role::Text),
         ("references", one.references.map(figures::count), Role::Text),
         ("queued", one.queued_bytes.map(format::bytes), Role::Text),

@@ -120,7 +120,7 @@ fn place(frame: &Frame) -> String {
             parts.push(format!("{}+{offset:#x}", format::file_name(module)));
         }
         (Some(module), None) => parts.push(format::file_name(module).to_owned()),
-        (None, _) => parts.push(frame.address.clone()),
+        (None, _) => parts.push(frame.address.to_string()),
     }
     parts.extend(frame.why_unnamed.as_ref().map(|why| format!("no name: {why}")));
     parts.join("  ")
@@ -129,8 +129,8 @@ fn place(frame: &Frame) -> String {
 /// What follows the last frame: nothing, or why the stack ends there.
 fn end(site: &Site, width: usize) -> Vec<Row> {
     let text = match (&site.truncated_why, site.truncated, site.frames.is_empty()) {
-        (Some(why), true, _) => format!("the stack ends here: {why}"),
-        (None, true, _) => "the stack ends here: its bottom was not reached".to_owned(),
+        (Some(why), true, _) => format!("truncated here: {why}"),
+        (None, true, _) => "truncated here: the thread's entry was not reached".to_owned(),
         (_, false, true) => "no stack was recorded".to_owned(),
         (_, false, false) => return Vec::new(),
     };

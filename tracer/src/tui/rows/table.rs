@@ -8,7 +8,7 @@ use crate::{
     format,
     report::{Frame, Site},
     tui::{
-        columns::{Column, Scene, Sort},
+        columns::{Column, Scene, SortOrder},
         figures,
         lists::Listed,
         names,
@@ -25,7 +25,7 @@ pub struct Shown<'a> {
     /// Index into `order` of the cursor, if there is one.
     pub cursor: Option<usize>,
     /// Which column orders them, if one does.
-    pub sort: Option<Sort>,
+    pub sort: Option<SortOrder>,
 }
 
 /// Column titles and the visible items, in `height` lines.
@@ -67,7 +67,7 @@ fn gap(width: usize) -> usize {
 /// kept before others.
 fn chosen<T: Listed>(
     scene: &Scene<'_>,
-    sort: Option<Sort>,
+    sort: Option<SortOrder>,
     width: usize,
 ) -> Vec<(&'static Column<T>, usize)> {
     let sorted = |column: &Column<T>| sort.is_some_and(|sort| sort.by == column.by);
@@ -93,7 +93,12 @@ fn chosen<T: Listed>(
     shown.map(|column| (column, cells(column))).collect()
 }
 
-fn titles<T>(columns: &[(&Column<T>, usize)], sort: Option<Sort>, gap: &str, width: usize) -> Row {
+fn titles<T>(
+    columns: &[(&Column<T>, usize)],
+    sort: Option<SortOrder>,
+    gap: &str,
+    width: usize,
+) -> Row {
     let mut row = Row::of(Role::Text, " ");
     for (place, (column, cells)) in columns.iter().enumerate() {
         let sorted = sort.filter(|sort| sort.by == column.by);

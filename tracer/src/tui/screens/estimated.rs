@@ -2,7 +2,7 @@
 
 use super::{golden, press, view};
 use crate::{
-    report::{Errors, Report, sample::estimate},
+    report::{Errors, Report, fixtures::estimated::estimate},
     tui::{
         columns::{Entry, SITES, Scene},
         digest::Digest,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{golden, painted, press, type_filter, view};
 use crate::{
-    report::{Connections, LeftBehind, Orphans, Report, Site, sample::served},
+    report::{Connections, LeftBehind, Orphans, Report, Site, fixtures::served},
     tui::{
         keys::Key,
         lists::{Id, List},
@@ -141,5 +141,5 @@ fn nothing_left_is_said() {
     report.connections = Some(Connections::default());
     state.receive(Arc::new(report));
     let shown = painted(&state, Theme::Plain).backend().to_string();
-    assert!(shown.contains("There was no connection so far"), "{shown}");
+    assert!(shown.contains("No connections so far"), "{shown}");
 }

@@ -2,7 +2,7 @@
 
 use super::{golden, press, view};
 use crate::{
-    report::sample::light,
+    report::fixtures::light,
     tui::{
         keys::Key,
         sample,

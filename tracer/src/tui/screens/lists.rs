@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use tracer_common::loss::Loss;
+
 use super::{golden, painted, press, type_filter, view};
 use crate::{
     report::{
-        Connection, Connections, Fd, Report,
-        sample::{light, served},
+        Connection, Connections, Fd, Report, Word,
+        fixtures::{light, served},
     },
     tui::{
         columns::By,
@@ -103,7 +105,7 @@ fn several_targets_are_told_apart_in_every_list() {
 #[test]
 fn losses_are_loud_in_every_list() {
     let mut report = served();
-    report.accounting.lost.insert("acquire_dropped".to_owned(), 12_000);
+    report.accounting.lost.insert(Loss::AcquireDropped.into(), 12_000);
     for (columns, rows) in SIZES {
         let mut state = view(columns, rows, report.clone());
         for key in [Key::Fds, Key::Connections, Key::Clients, Key::Leaving] {
@@ -119,10 +121,11 @@ fn nothing_of_the_target_steers_the_terminal() {
     for keys in [&[Key::Fds][..], &[Key::Connections], &[Key::Connections, Key::Clients]] {
         let mut report = served();
         report.fds.as_mut().unwrap().table[6].peer = Some("\u{1b}[2Jpeer".to_owned());
-        report.fds.as_mut().unwrap().table[7].state = Some("\u{1b}[2J".to_owned());
-        report.fds.as_mut().unwrap().table[8].acquired_by = Some("\u{1b}[2J".to_owned());
+        report.fds.as_mut().unwrap().table[7].state = Some(Word::named("\u{1b}[2J"));
+        report.fds.as_mut().unwrap().table[8].acquired_by = Some(Word::named("\u{1b}[2J"));
         report.connections.as_mut().unwrap().clients[0].address = "\u{1b}[2Jclient".to_owned();
-        report.connections.as_mut().unwrap().recently_closed[0].closed_by = Some("\r\n".to_owned());
+        report.connections.as_mut().unwrap().recently_closed[0].closed_by =
+            Some(Word::named("\r\n"));
         let mut state = view(200, 50, report);
         press(&mut state, keys);
         for cell in &painted(&state, Theme::Plain).backend().buffer().content {
@@ -147,7 +150,7 @@ fn what_is_not_traced_is_not_taken_for_nothing() {
     let mut state = view(80, 24, report);
     press(&mut state, &[Key::Connections]);
     let shown = painted(&state, Theme::Plain).backend().to_string();
-    assert!(shown.contains("There was no connection so far"), "{shown}");
+    assert!(shown.contains("No connections so far"), "{shown}");
 }
 
 #[test]

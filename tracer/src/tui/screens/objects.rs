@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{golden, lists::SIZES, painted, press, type_filter, view};
 use crate::{
     report::{
-        Budget, Object, Objects, Report,
-        sample::{light, objects, served},
+        Budget, LibraryObject, LibraryObjects, Report,
+        fixtures::{light, objects, served},
     },
     tui::{
         columns::By,
@@ -51,7 +51,7 @@ fn objects_are_listed_one_by_one() {
 fn enter_leads_from_a_kind_to_its_call_sites_and_to_the_stack() {
     let mut state = view(120, 40, objects());
     press(&mut state, &[Key::Objects, Key::Down]);
-    assert_eq!(state.id(), Some(Id::Kind("zmq_socket".to_owned())));
+    assert_eq!(state.id(), Some(Id::ObjectType("zmq_socket".to_owned())));
     press(&mut state, &[Key::Open]);
     assert_eq!((state.list, state.at.filter.as_str()), (List::Sites, "kind:zmq_socket"));
     let ids: Vec<_> = state.at.order.iter().map(|at| objects().sites[*at].id).collect();
@@ -64,8 +64,12 @@ fn enter_leads_from_a_kind_to_its_call_sites_and_to_the_stack() {
     assert_eq!((state.list, state.at.filter.as_str()), (List::Objects, "site:15"));
     assert_eq!(state.at.order.len(), 2);
     press(&mut state, &[Key::Each]);
-    assert_eq!(state.list, List::Kinds);
-    assert_eq!(state.id(), Some(Id::Kind("zmq_socket".to_owned())), "each list keeps its place");
+    assert_eq!(state.list, List::ObjectTypes);
+    assert_eq!(
+        state.id(),
+        Some(Id::ObjectType("zmq_socket".to_owned())),
+        "each list keeps its place"
+    );
 }
 
 #[test]
@@ -152,7 +156,7 @@ fn columns_of_objects_are_walked_around() {
 fn columns_of_which_nothing_is_known_are_left_out() {
     let mut report = objects();
     for one in &mut report.objects.as_mut().unwrap().table {
-        *one = Object {
+        *one = LibraryObject {
             fd: None,
             peer: None,
             owner: None,
@@ -181,11 +185,14 @@ fn what_is_not_traced_is_not_taken_for_nothing() {
         Some(Budget { share: 0.05, cost: None, pace: None, windows: 0, recorded_s: 0.0 });
     assert!(shown(&report, &[Key::Objects]).contains("are not traced with --max-overhead."));
     let mut report = served();
-    report.objects = Some(Objects::default());
-    assert!(shown(&report, &[Key::Objects]).contains("No object of a library that is known"));
+    report.objects = Some(LibraryObjects::default());
+    assert!(
+        shown(&report, &[Key::Objects])
+            .contains("No objects of known library types created so far")
+    );
     let mut report = objects();
     report.objects.as_mut().unwrap().table.clear();
-    assert!(shown(&report, &[Key::Each]).contains("all that were made are gone again"));
+    assert!(shown(&report, &[Key::Each]).contains("all that were created have been released"));
 }
 
 #[test]
