@@ -12,7 +12,6 @@ use tests::{
     http::Connection,
     programs::Demand,
     report::{Amounts, symbols},
-    root_or_skip,
     service::changed_code,
     wait_until,
 };
@@ -52,9 +51,6 @@ fn in_windows(report: &Report, at_least: u64) -> Result<()> {
 
 #[test]
 fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let server = Service::http_server(&["--leak-every", "100"])?;
     let leaked = || -> Result<(u64, u64)> {
         let said: Value = serde_json::from_str(&Connection::open(server.port)?.get("/truth")?)?;
@@ -87,11 +83,16 @@ fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
         ("count", truth.0, said.outstanding_count, error["count"].as_u64()),
         ("bytes", truth.1, said.outstanding_bytes, error["bytes"].as_u64()),
     ] {
-        let near = match error {
-            Some(error) => truth.abs_diff(said) <= 3 * error,
-            None => (truth / 2..=truth * 2).contains(&said),
-        };
-        ensure!(near, "{what}: {said} reported, ± {error:?}, {truth} true\n{}", report.summary());
+        // Twice or half as much is the most that an estimate may be off to be of use, with or without an error told.
+        let useful = (truth / 2..=truth * 2).contains(&said);
+        // The truth is within the error in 19 of 20 cases, which is about two standard errors: six are never seen. And
+        // the error is smaller than the half of the estimate, or it would say as little as none.
+        let told = error.is_none_or(|error| truth.abs_diff(said) <= 3 * error && error <= said / 2);
+        ensure!(
+            useful && told,
+            "{what}: {said} reported, ± {error:?}, {truth} true\n{}",
+            report.summary()
+        );
     }
     for other in &sites[1..] {
         let bytes = Amounts::read(other)?.outstanding_bytes;
@@ -103,9 +104,6 @@ fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
 
 #[test]
 fn what_costs_little_is_traced_all_the_time_and_exact() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("steady_leak", &["50", "5"])?;
     let trace = Trace::attach(victim.pid(), &["--max-overhead", "50%"])?;
     victim.go()?;
@@ -121,9 +119,6 @@ fn what_costs_little_is_traced_all_the_time_and_exact() -> Result<()> {
 
 #[test]
 fn between_two_windows_no_probe_is_in_the_code() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     // Linked statically: probes of other tests are not in it.
     let program = victim_with("loop", "loop_static", &["-static"])?;
     let mut victim = Victim::start_program(&program, &["60"])?;
@@ -155,9 +150,6 @@ fn between_windows() -> Result<(Victim, Trace)> {
 
 #[test]
 fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let (mut victim, trace) = between_windows()?;
     victim.tell("exec")?;
     for _ in 0..2 {
@@ -175,9 +167,6 @@ fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Re
 
 #[test]
 fn a_target_that_ends_between_two_windows_leaves_a_report() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let (mut victim, trace) = between_windows()?;
     victim.tell("exit")?;
     let report = trace.finish()?;
