@@ -118,8 +118,8 @@ impl Lane {
     /// Its tests, as a filterset of nextest.
     pub(crate) fn tests(&self) -> String {
         let later = LANES.iter().rev().take_while(|lane| lane.name != self.name);
-        let claimed: String = later.map(|lane| format!(" - ({})", lane.claims)).collect();
-        format!("({}){claimed}", self.claims)
+        let own = format!("({})", self.claims);
+        later.fold(own, |tests, lane| format!("{tests} - ({})", lane.claims))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::process::{cargo, exists, note, output, run as run_command, workspace}
 /// What a skipped test prints; the reason follows.
 const SKIPPED: &str = "skipped: ";
 
-/// Test that run at a time on a machine of few processors: most of them wait for the kernel.
+/// Tests that run at a time on a machine of few processors: most of them wait for the kernel.
 /// `.config/nextest.toml` says which may run beside each other.
 const LEAST_THREADS: usize = 4;
 
