@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    env,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -91,6 +92,8 @@ pub(crate) fn run(filter: &str, options: &[&str]) -> Result<Outcome> {
     let start = Instant::now();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut child = nextest("run", filter, options)
+        // Tests that need `churn` take it from here, and do not build it again.
+        .env("LEAKTRACE_XTASK", env::current_exe().context("could not find this program")?)
         .args(["--test-threads", &processors.max(LEAST_THREADS).to_string()])
         .stderr(Stdio::piped())
         .spawn()
