@@ -26,6 +26,10 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// What bpftrace says where it may not lift a limit that new kernels do not have.
 const HARMLESS: &str = "RLIMIT_MEMLOCK";
 
+/// Runs a program, after mounting tracefs if it is not mounted.
+const WITH_TRACEFS: &str = "test -e /sys/kernel/tracing/uprobe_events \
+     || mount -t tracefs tracefs /sys/kernel/tracing || exit; exec \"$0\" \"$@\"";
+
 /// A function that makes objects.
 #[derive(Debug, Clone, Copy)]
 pub struct Maker {
@@ -69,8 +73,11 @@ impl Witness {
         let script = Script::new(pid, makers)?;
         let path = scratch("witness.bt")?;
         fs::write(&path, &script.text)?;
-        let mut command = Command::new("bpftrace");
-        command.args(["-k", "-f", "json"]).arg(&path);
+        // It needs tracefs to take its probes off. Where none is mounted it gets one that it alone sees. It replaces
+        // the shell, and so can be asked to end by its process id.
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", WITH_TRACEFS]);
+        command.args(["bpftrace", "-k", "-f", "json"]).arg(&path);
         command.env("BPFTRACE_MAP_KEYS_MAX", MOST_OBJECTS);
         // Debian's has so many probes by default.
         command.env("BPFTRACE_MAX_PROBES", "4096");

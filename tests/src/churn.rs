@@ -1,6 +1,6 @@
 //! `cargo xtask churn` as a load: connections that open and close in every way, with exact figures.
 
-use std::{process::Command, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -11,16 +11,25 @@ use crate::{Service, child::Running, fetched::cargo, http::Connection, target_di
 #[derive(Clone, Debug)]
 pub struct Churned(pub Value);
 
-/// Starts it; built first, unless it is already.
-pub fn start(service: &Service, options: &[&str]) -> Result<Running> {
+/// Where the program is: `cargo xtask test` says where it is itself. Else it is built first, unless it is already; cargo
+/// has that wait for whatever else is being built.
+fn program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("LEAKTRACE_XTASK") {
+        return Ok(path.into());
+    }
     let built = cargo()
         .args(["build", "--quiet", "--package", "xtask", "--target-dir"])
         .arg(target_dir())
         .output()
         .context("could not run `cargo build`")?;
     ensure!(built.status.success(), "xtask: {}", String::from_utf8_lossy(&built.stderr));
+    Ok(target_dir().join("debug/xtask"))
+}
+
+/// Starts it.
+pub fn start(service: &Service, options: &[&str]) -> Result<Running> {
     Running::start(
-        Command::new(target_dir().join("debug/xtask"))
+        Command::new(program()?)
             .args(["churn", "--json", "--port", &service.port.to_string()])
             .args(options),
     )

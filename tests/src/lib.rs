@@ -21,7 +21,6 @@ pub mod load;
 pub mod mimalloc;
 pub mod network;
 pub mod packages;
-pub mod privilege;
 pub mod programs;
 pub mod python;
 pub mod real;
@@ -35,7 +34,6 @@ pub mod vm;
 
 pub use compare::Truth;
 pub use load::Load;
-pub use privilege::root_or_skip;
 pub use report::Report;
 pub use service::Service;
 pub use terminal::Terminal;

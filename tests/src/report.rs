@@ -113,6 +113,12 @@ impl Report {
         Ok(losses(&lost))
     }
 
+    /// How many were lost for these reasons.
+    pub fn lost_for(&self, reasons: &[&str]) -> Result<u64> {
+        let lost = self.at("/accounting/lost")?;
+        Ok(reasons.iter().filter_map(|reason| lost.get(reason)?.as_u64()).sum())
+    }
+
     /// The sums of a kind; zero when the report has none of it.
     pub fn total(&self, kind: &str) -> Result<Amounts> {
         self.at("/totals")?.get(kind).map_or(Ok(Amounts::default()), Amounts::read)

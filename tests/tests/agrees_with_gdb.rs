@@ -12,7 +12,6 @@ use tests::{
     described::Code,
     gdb::{self, Stop},
     programs::program,
-    root_or_skip,
     service::no_breakpoint_remains,
 };
 
@@ -26,9 +25,6 @@ type Stacks = BTreeMap<Vec<u64>, Vec<String>>;
 
 #[expect(clippy::print_stdout, reason = "measured figures are part of the test's outcome")]
 fn agrees(name: &str) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let program = program(name)?;
     let service = (program.start)()?;
     let pid = service.pid();

@@ -10,16 +10,13 @@ use tests::{
     child::Running,
     churn::{churn, finish, start},
     compile::victim,
-    root_or_skip, scratch, wait_until,
+    scratch, wait_until,
 };
 
 /// Connections, without another wish.
 const CONNECTIONS: &str = "20000";
 
 fn counts(service: &Service, name: &str) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let wanted = env::var("LEAKTRACE_CONNECTIONS").unwrap_or_else(|_| CONNECTIONS.to_owned());
     churn(service, &["--connections", "130"])?.check()?;
     let log = scratch(&format!("connections-{name}.log"))?;
@@ -112,9 +109,6 @@ const CLIENT: &str = "exec 3<>/dev/tcp/127.0.0.1/$0; printf 'GET / HTTP/1.1\\r\\
 
 #[test]
 fn of_a_server_in_a_network_of_its_own() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let service = Service::that_says_its_port(
         Command::new("unshare")
             .args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" 0"])

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::{Report, Trace, Truth, Victim, root_or_skip};
+use tests::{Report, Trace, Truth, Victim};
 
 /// A victim whose work is done, traced from before it began.
 fn done(options: &[&str]) -> Result<(Victim, Trace, Truth)> {
@@ -17,9 +17,6 @@ fn done(options: &[&str]) -> Result<(Victim, Trace, Truth)> {
 
 #[test]
 fn sigint_and_sigterm_end_it_with_a_report() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     for signal in ["INT", "TERM"] {
         let (_victim, trace, truth) = done(&[])?;
         truth.equals(&trace.stop_by(signal)?)?;
@@ -29,9 +26,6 @@ fn sigint_and_sigterm_end_it_with_a_report() -> Result<()> {
 
 #[test]
 fn a_duration_ends_it_by_itself() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let victim = Victim::start("steady_leak", &[])?;
     let trace = Trace::attach(victim.pid(), &["-d", "1500ms"])?;
     let start = Instant::now();
@@ -45,9 +39,6 @@ fn a_duration_ends_it_by_itself() -> Result<()> {
 
 #[test]
 fn a_target_that_ends_leaves_a_report() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let (mut victim, trace, truth) = done(&[])?;
     victim.kill()?;
     let report = trace.finish()?;
@@ -57,9 +48,6 @@ fn a_target_that_ends_leaves_a_report() -> Result<()> {
 
 #[test]
 fn a_process_is_found_by_its_name() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("growing_cache", &["500", "1"])?;
     let mut trace = Trace::start(&["-n", "growing_cache"])?;
     trace.wait_until_attached()?;
@@ -70,9 +58,6 @@ fn a_process_is_found_by_its_name() -> Result<()> {
 
 #[test]
 fn two_processes_are_told_apart() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victims =
         [Victim::start("steady_leak", &["1000", "1"])?, Victim::start("failing", &[])?];
     let pids = victims.each_ref().map(|victim| victim.pid().to_string());

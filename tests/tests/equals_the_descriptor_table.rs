@@ -7,7 +7,6 @@ use tests::{
     Report, Trace, Victim,
     compile::{victim, victim_with},
     descriptors::{Account, Expected, Frames, UNSEEN, compare},
-    root_or_skip,
 };
 
 /// What is traced.
@@ -46,9 +45,6 @@ fn soft_limit(pid: u32) -> Result<u64> {
 
 /// One process, linked as usual: everything is compared; sums only if `flows`.
 fn equals_but(arguments: &[&str], flows: bool) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let (accounts, report) = play(&victim("descriptors")?, arguments, 1, &[])?;
     compare(
         &report,
@@ -63,9 +59,6 @@ fn equals(arguments: &[&str]) -> Result<()> {
 /// Several programs. Linked as usual their loader opens libraries, so only tables are compared; linked whole
 /// they open what they say and nothing else, so sums are compared, too.
 fn equals_across_programs(arguments: &[&str], lines: usize, options: &[&str]) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let whole = victim_with("descriptors", "descriptors_static", &["-static"])?;
     for (program, flows, frames) in
         [(victim("descriptors")?, false, Frames::FirstMarked), (whole, true, Frames::FirstMarked)]
@@ -118,9 +111,6 @@ fn children_have_copies_and_programs_what_is_left_of_them() -> Result<()> {
 
 #[test]
 fn children_are_left_alone_unless_asked_for() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let (accounts, report) = play(&victim("descriptors")?, &["fork"], 5, &[])?;
     // What vforked and spawned children close and dup before they become a program is theirs.
     let root = accounts.last().context("the root's account")?;
@@ -139,9 +129,6 @@ fn a_target_that_becomes_another_program_keeps_what_is_not_closed_then() -> Resu
 
 #[test]
 fn threads_with_tables_of_their_own_leave_the_process_its_table() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     for _ in 0..3 {
         let (accounts, report) = play(&victim("descriptors")?, &["unshare"], 3, &[])?;
         let (root, threads) = accounts.split_last().context("three accounts")?;

@@ -1,12 +1,9 @@
 //! What leaktrace reports equals what the program knows of itself, number by number, with nothing lost.
 
 use anyhow::Result;
-use tests::{Trace, Victim, compare::Named, root_or_skip};
+use tests::{Trace, Victim, compare::Named};
 
 fn equals(name: &str, arguments: &[&str]) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start(name, arguments)?;
     let trace = Trace::attach(victim.pid(), &[])?;
     victim.go()?;
@@ -46,9 +43,6 @@ fn a_bounded_cache() -> Result<()> {
 
 #[test]
 fn new_and_delete_in_all_their_forms() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("cxx", &[])?;
     let trace = Trace::attach(victim.pid(), &[])?;
     victim.go()?;
@@ -67,9 +61,6 @@ fn new_and_delete_in_all_their_forms() -> Result<()> {
 
 #[test]
 fn sixty_five_thousand_call_sites_at_once() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("many_sites", &[])?;
     // All of them as JSON would be hundreds of megabytes; the sums are of all.
     let trace = Trace::attach(victim.pid(), &["--top", "100"])?;

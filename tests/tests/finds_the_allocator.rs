@@ -12,7 +12,7 @@ use tests::{
     Report, Service, Trace, Victim,
     allocators::{in_use, says, traced},
     compile::{archive, victim, victim_by, victim_with},
-    mimalloc, root_or_skip,
+    mimalloc,
     service::free_port,
     target_dir, wait_until,
 };
@@ -26,9 +26,6 @@ const KEEP: &str = "-Wl,--no-as-needed";
 
 /// The ground truth by an allocator that is preloaded.
 fn preloaded(library: &str, flags: &[&str], start: &str) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let program = victim_with("ground_truth", &format!("ground_truth_under_{library}"), flags)?;
     let mut command = Command::new(program);
     let (truth, report) =
@@ -52,9 +49,6 @@ fn linked(
     libraries: &[&str],
     start: &str,
 ) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let program = victim_by(compiler, "ground_truth", product, flags, libraries)?;
     let victim = Victim::start_command(Command::new(program).args(SOME_WORK))?;
     let (truth, report) = traced(victim, &[])?;
@@ -206,9 +200,6 @@ fn prefixed_jemalloc() -> Result<String> {
 
 #[test]
 fn two_allocators_at_once() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let libraries = [&*prefixed_jemalloc()?, "-lm"];
     let program = victim_by("gcc", "two_allocators", "two_allocators", &[], &libraries)?;
     let (truth, report) = traced(Victim::start_command(&mut Command::new(program))?, &[])?;
@@ -220,9 +211,6 @@ fn two_allocators_at_once() -> Result<()> {
 
 #[test]
 fn a_plugin_that_is_loaded_later_with_two_allocators_of_its_own() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let shared = ["-shared", "-fPIC"];
     let plugin = victim_with("plugin", "plugin.so", &shared)?;
     let mut victim = Victim::start_command(Command::new(self::victim("plugin_host")?).arg(plugin))?;
@@ -240,9 +228,6 @@ fn a_plugin_that_is_loaded_later_with_two_allocators_of_its_own() -> Result<()> 
 
 #[test]
 fn a_redis_server_under_load() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let port = free_port()?;
     let text = port.to_string();
     let mut command = Command::new("redis-server");

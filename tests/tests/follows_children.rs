@@ -10,7 +10,6 @@ use tests::{
     child::Running,
     compile,
     family::{self, HELD, OWN, number, said, targets},
-    root_or_skip,
 };
 
 /// Longest time from `go` to a member's line.
@@ -40,9 +39,6 @@ fn play(scene: &str, members: usize, options: &[&str], keys: &[&'static str]) ->
 
 #[test]
 fn parent_and_child_each_release_a_half_and_acquire_more() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     for _ in 0..3 {
         let report = play("halves", 2, &["--children"], &OWN)?;
         let targets = targets(&report)?;
@@ -53,9 +49,6 @@ fn parent_and_child_each_release_a_half_and_acquire_more() -> Result<()> {
 
 #[test]
 fn children_of_children() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let report = play("generations", 4, &["--children"], &OWN)?;
     ensure!(targets(&report)?.len() == 4, "{:?}", targets(&report)?);
     Ok(())
@@ -63,17 +56,11 @@ fn children_of_children() -> Result<()> {
 
 #[test]
 fn forks_while_four_threads_allocate_at_full_speed() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     play("threads", 6, &["--children"], &OWN).map(drop)
 }
 
 #[test]
 fn forty_children_one_after_the_other() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let report = play("many", 41, &["--children"], &OWN)?;
     let exited = report.list("/targets")?.iter().filter(|one| !one["exited"].is_null()).count();
     ensure!(exited == 40, "{exited} exited");
@@ -82,25 +69,16 @@ fn forty_children_one_after_the_other() -> Result<()> {
 
 #[test]
 fn a_child_that_becomes_another_program() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     play("exec", 2, &["--children"], &HELD).map(drop)
 }
 
 #[test]
 fn a_program_started_without_a_copy_of_its_parent() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     play("spawn", 2, &["--children"], &OWN).map(drop)
 }
 
 #[test]
 fn what_a_vforked_child_does_is_done_to_its_parents_memory() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let report = play("vfork", 1, &["--children"], &OWN)?;
     ensure!(targets(&report)?.len() == 1, "{:?}", targets(&report)?);
     Ok(())
@@ -108,18 +86,12 @@ fn what_a_vforked_child_does_is_done_to_its_parents_memory() -> Result<()> {
 
 #[test]
 fn a_target_that_becomes_another_program_is_followed_into_it() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     play("self", 1, &[], &HELD)?;
     play("self", 1, &["--children"], &HELD).map(drop)
 }
 
 #[test]
 fn children_are_left_alone_unless_asked_for() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut root = Running::start(Command::new(compile::victim("family")?).arg("halves"))?;
     ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
     let pid = u64::from(root.pid());
@@ -139,9 +111,6 @@ fn children_are_left_alone_unless_asked_for() -> Result<()> {
 
 #[test]
 fn a_target_that_becomes_a_program_with_an_allocator_of_its_own() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     // Linked whole: its `malloc` is in no library that was probed before.
     let other = compile::victim_with("family", "family_static", &["-static"])?;
     for options in [&["-v"][..], &["-v", "--children"]] {

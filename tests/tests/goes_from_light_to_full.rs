@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tests::{
-    Terminal, Victim, compile::victim_with, root_or_skip, service::changed_code, wait_until,
-};
+use tests::{Terminal, Victim, compile::victim_with, service::changed_code, wait_until};
 
 /// What the header says under `--light`.
 const LIGHT: &str = "light: page faults, no probe";
@@ -19,9 +17,6 @@ fn light(victim: &Victim) -> Result<Terminal> {
 
 #[test]
 fn a_key_begins_full_tracing_and_the_view_stays_alive_meanwhile() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     // Linked statically: probes of other tests are not in it.
     let program = victim_with("steady_leak", "steady_leak_static", &["-static"])?;
     let mut victim = Victim::start_program(&program, &["1000", "1"])?;
@@ -53,9 +48,6 @@ fn a_key_begins_full_tracing_and_the_view_stays_alive_meanwhile() -> Result<()> 
 
 #[test]
 fn light_goes_on_where_full_tracing_cannot_begin_and_says_why() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let program = victim_with("touches", "touches_stripped", &["-static", "-s"])?;
     let mut victim = Victim::start_program(&program, &[])?;
     let mut terminal = light(&victim)?;
@@ -81,9 +73,6 @@ fn light_goes_on_where_full_tracing_cannot_begin_and_says_why() -> Result<()> {
 
 #[test]
 fn whoever_leaves_while_it_attaches_waits_for_nothing_and_leaves_nothing() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let program = victim_with("steady_leak", "steady_leak_static", &["-static"])?;
     let mut victim = Victim::start_program(&program, &["1000", "1"])?;
     let mut terminal = light(&victim)?;

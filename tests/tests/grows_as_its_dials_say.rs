@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 use serde_json::Value;
-use tests::{Report, Trace, Victim, root_or_skip};
+use tests::{Report, Trace, Victim};
 
 /// Plays a short run under leaktrace: the victim's last answer, and the report.
 fn played(dials: &[&str], options: &[&str]) -> Result<(Value, Report)> {
@@ -31,57 +31,46 @@ fn frames(site: &Value) -> usize {
 
 #[test]
 fn threads() -> Result<()> {
-    if root_or_skip() {
-        played(&["threads=4"], &[])?;
-    }
+    played(&["threads=4"], &[])?;
     Ok(())
 }
 
 #[test]
 fn held_blocks() -> Result<()> {
-    if root_or_skip() {
-        let (_, report) = played(&["held=20000"], &[])?;
-        assert_eq!(report.total("heap")?.outstanding_count, 20_000);
-    }
+    let (_, report) = played(&["held=20000"], &[])?;
+    assert_eq!(report.total("heap")?.outstanding_count, 20_000);
     Ok(())
 }
 
 #[test]
 fn call_sites_of_the_same_depth() -> Result<()> {
-    if root_or_skip() {
-        let (_, report) = played(&["sites=1000", "depth=5"], &[])?;
-        let sites = report.list("/sites")?;
-        assert_eq!(sites.len(), 1000);
-        assert!(sites.iter().all(|site| frames(site) == 5), "{}", report.summary());
-    }
+    let (_, report) = played(&["sites=1000", "depth=5"], &[])?;
+    let sites = report.list("/sites")?;
+    assert_eq!(sites.len(), 1000);
+    assert!(sites.iter().all(|site| frames(site) == 5), "{}", report.summary());
     Ok(())
 }
 
 #[test]
 fn depth_to_the_frame() -> Result<()> {
-    if root_or_skip() {
-        for depth in [1, 2, 16, 120] {
-            let (_, report) = played(&[&format!("depth={depth}")], &[])?;
-            let depths: Vec<usize> = report.list("/sites")?.iter().map(frames).collect();
-            assert_eq!(depths, [depth], "{}", report.summary());
-        }
+    for depth in [1, 2, 16, 120] {
+        let (_, report) = played(&[&format!("depth={depth}")], &[])?;
+        let depths: Vec<usize> = report.list("/sites")?.iter().map(frames).collect();
+        assert_eq!(depths, [depth], "{}", report.summary());
     }
     Ok(())
 }
 
 #[test]
 fn an_odd_number_of_functions() -> Result<()> {
-    if root_or_skip() {
-        let takes = (0..3).flat_map(|n| ["--alloc".to_owned(), format!("take_{n}:size@0")]);
-        let gives = (0..2).flat_map(|n| ["--free".to_owned(), format!("give_{n}")]);
-        let options: Vec<String> = takes.chain(gives).collect();
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let (_, report) = played(&["functions=5"], &options)?;
-        let sites = report.list("/sites")?;
-        let mut by: Vec<&str> =
-            sites.iter().filter_map(|one| one["acquired_by"].as_str()).collect();
-        by.sort_unstable();
-        assert_eq!(by, ["malloc", "take_0", "take_1", "take_2"]);
-    }
+    let takes = (0..3).flat_map(|n| ["--alloc".to_owned(), format!("take_{n}:size@0")]);
+    let gives = (0..2).flat_map(|n| ["--free".to_owned(), format!("give_{n}")]);
+    let options: Vec<String> = takes.chain(gives).collect();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let (_, report) = played(&["functions=5"], &options)?;
+    let sites = report.list("/sites")?;
+    let mut by: Vec<&str> = sites.iter().filter_map(|one| one["acquired_by"].as_str()).collect();
+    by.sort_unstable();
+    assert_eq!(by, ["malloc", "take_0", "take_1", "take_2"]);
     Ok(())
 }

@@ -1,13 +1,10 @@
 //! Blocks from before the attach: their release is unknown, counted, and ends nothing else.
 
 use anyhow::Result;
-use tests::{Trace, Victim, root_or_skip};
+use tests::{Trace, Victim};
 
 #[test]
 fn each_release_of_an_older_block_is_counted_as_unknown() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("pre_attach", &["5000", "3000"])?;
     let trace = Trace::attach(victim.pid(), &[])?;
     victim.go()?;

@@ -1,13 +1,10 @@
 //! An acquisition that fails is none, and a resize that fails leaves the old block outstanding.
 
 use anyhow::Result;
-use tests::{Trace, Victim, root_or_skip};
+use tests::{Trace, Victim};
 
 #[test]
 fn failed_calls_change_nothing_but_their_own_counter() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("failing", &[])?;
     let trace = Trace::attach(victim.pid(), &[])?;
     victim.go()?;

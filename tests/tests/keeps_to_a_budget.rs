@@ -12,13 +12,18 @@ use tests::{
     http::Connection,
     programs::Demand,
     report::{Amounts, symbols},
-    root_or_skip,
     service::changed_code,
     wait_until,
 };
 
 /// A window, or a pause between two, comes within that time.
 const TURN: Duration = Duration::from_secs(60);
+
+/// So many windows have an error that says something: of seven after the first, Student's quantile is 2.4 and no more 12.7,
+/// as of two. They take half a minute, a minute on a busy machine.
+const WINDOWS: u64 = 8;
+/// Enough for them.
+const LOADED: Duration = Duration::from_secs(180);
 
 /// The first function of a call site's stack.
 fn function(site: &Value) -> &str {
@@ -52,9 +57,6 @@ fn in_windows(report: &Report, at_least: u64) -> Result<()> {
 
 #[test]
 fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let server = Service::http_server(&["--leak-every", "100"])?;
     let leaked = || -> Result<(u64, u64)> {
         let said: Value = serde_json::from_str(&Connection::open(server.port)?.get("/truth")?)?;
@@ -63,12 +65,17 @@ fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
     };
     let before = leaked()?;
     let trace = Trace::attach(server.pid(), &["--max-overhead", "5%"])?;
-    let answered = Load::start(&server, Demand::Wrk, Duration::from_secs(25))?.finish()?;
+    let load = Load::start(&server, Demand::Wrk, LOADED)?;
+    for _ in 0..WINDOWS {
+        wait_for_probes(server.pid(), false)?;
+        wait_for_probes(server.pid(), true)?;
+    }
+    let answered = load.end()?;
     let after = leaked()?;
     let report = trace.stop()?;
     let truth = (after.0 - before.0, after.1 - before.1);
 
-    in_windows(&report, 3)?;
+    in_windows(&report, WINDOWS)?;
     let sites = report.list("/sites")?;
     let first = sites.first().context("a call site")?;
     let said = Amounts::read(first)?;
@@ -87,11 +94,16 @@ fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
         ("count", truth.0, said.outstanding_count, error["count"].as_u64()),
         ("bytes", truth.1, said.outstanding_bytes, error["bytes"].as_u64()),
     ] {
-        let near = match error {
-            Some(error) => truth.abs_diff(said) <= 3 * error,
-            None => (truth / 2..=truth * 2).contains(&said),
-        };
-        ensure!(near, "{what}: {said} reported, ± {error:?}, {truth} true\n{}", report.summary());
+        // Twice or half as much is the most that an estimate may be off to be of use.
+        let useful = (truth / 2..=truth * 2).contains(&said);
+        // The truth is within the error in 19 of 20 cases, which is about two standard errors: six are never seen. And an
+        // error as large as the estimate would say that there may be no leak at all.
+        let told = error.is_some_and(|error| truth.abs_diff(said) <= 3 * error && error < said);
+        ensure!(
+            useful && told,
+            "{what}: {said} reported, ± {error:?}, {truth} true\n{}",
+            report.summary()
+        );
     }
     for other in &sites[1..] {
         let bytes = Amounts::read(other)?.outstanding_bytes;
@@ -103,9 +115,6 @@ fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
 
 #[test]
 fn what_costs_little_is_traced_all_the_time_and_exact() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("steady_leak", &["50", "5"])?;
     let trace = Trace::attach(victim.pid(), &["--max-overhead", "50%"])?;
     victim.go()?;
@@ -121,9 +130,6 @@ fn what_costs_little_is_traced_all_the_time_and_exact() -> Result<()> {
 
 #[test]
 fn between_two_windows_no_probe_is_in_the_code() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     // Linked statically: probes of other tests are not in it.
     let program = victim_with("loop", "loop_static", &["-static"])?;
     let mut victim = Victim::start_program(&program, &["60"])?;
@@ -155,9 +161,6 @@ fn between_windows() -> Result<(Victim, Trace)> {
 
 #[test]
 fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let (mut victim, trace) = between_windows()?;
     victim.tell("exec")?;
     for _ in 0..2 {
@@ -175,9 +178,6 @@ fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Re
 
 #[test]
 fn a_target_that_ends_between_two_windows_leaves_a_report() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let (mut victim, trace) = between_windows()?;
     victim.tell("exit")?;
     let report = trace.finish()?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tests::{
     Report, Service, Trace,
     churn::{Churned, churn},
-    report, root_or_skip,
+    report,
 };
 
 /// What is traced, with the shortest grace.
@@ -110,9 +110,6 @@ type Start = fn(&[&str]) -> Result<Service>;
 
 /// One block with each connection that closes.
 fn on_close(start: Start, options: &[&str]) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let service = start(&["--leak-on-close", "1"])?;
     let (churned, report) = churned(&service, options)?;
     let count = churned.number("/total/connected")?;
@@ -121,9 +118,6 @@ fn on_close(start: Start, options: &[&str]) -> Result<()> {
 
 /// One block with each connection that fails: each third one.
 fn on_error(start: Start, options: &[&str]) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let service = start(&["--leak-on-error"])?;
     let options = [options, &["--ways", "polite,keep-alive,reset"]].concat();
     let (churned, report) = churned(&service, &options)?;
@@ -135,9 +129,6 @@ fn on_error(start: Start, options: &[&str]) -> Result<()> {
 
 /// One descriptor with each connection.
 fn of_descriptors(start: Start, options: &[&str]) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let service = start(&["--leak-fd", "1"])?;
     let (churned, report) = churned(&service, options)?;
     let count = churned.number("/total/connected")?;
@@ -145,9 +136,6 @@ fn of_descriptors(start: Start, options: &[&str]) -> Result<()> {
 }
 
 fn none(start: Start, options: &[&str]) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let service = start(&[])?;
     let (_, report) = churned(&service, options)?;
     nobody_leaves_anything(&report)
@@ -193,9 +181,6 @@ const FAILING: [&str; 4] =
 
 #[test]
 fn a_tls_object_with_each_handshake_that_fails() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let service = Service::tls_server(&["--leak-on-handshake"])?;
     let (churned, report) = churned(&service, &FAILING)?;
     let count = churned.number("/total/connected")?;
@@ -210,9 +195,6 @@ fn a_tls_object_with_each_handshake_that_fails() -> Result<()> {
 
 #[test]
 fn nothing_with_handshakes_that_fail() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let service = Service::tls_server(&[])?;
     let (_, report) = churned(&service, &FAILING)?;
     nobody_leaves_anything(&report)

@@ -8,7 +8,6 @@ use tests::{
     Load, Report, Service, Trace,
     http::Connection,
     programs::{Demand, program},
-    root_or_skip,
     service::no_breakpoint_remains,
 };
 
@@ -56,9 +55,6 @@ fn leaked(connection: &mut Connection) -> Result<u64> {
 
 #[test]
 fn libevent_server_and_the_session_it_forgets() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let libevent = program("libevent")?;
     let mut service = (libevent.start)()?;
     let mut truth = Connection::open(service.port)?;
@@ -79,9 +75,6 @@ fn libevent_server_and_the_session_it_forgets() -> Result<()> {
 
 #[test]
 fn uwebsockets_and_the_session_it_forgets() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let uwebsockets = program("uwebsockets")?;
     let mut service = (uwebsockets.start)()?;
     let mut truth = Connection::open(service.port)?;
@@ -104,9 +97,6 @@ fn uwebsockets_and_the_session_it_forgets() -> Result<()> {
 
 /// Traces the program of this name under load.
 fn stays_unharmed(name: &str) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let program = program(name)?;
     traced_under_load(&mut (program.start)()?, program.demand).map(drop)
 }

@@ -7,7 +7,6 @@ use tests::{
     Report, Trace, Truth, Victim,
     compare::Named,
     compile::{archive, victim, victim_by, victim_with},
-    root_or_skip,
 };
 
 /// As where return probes could kill the target.
@@ -48,9 +47,6 @@ fn none_is_refused(report: &Report) -> Result<()> {
 }
 
 fn equals_without(name: &str, arguments: &[&str]) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let (truth, report) = traced(Victim::start(name, arguments)?, &WITHOUT)?;
     truth.equals(&report)?;
     is_without(&report)
@@ -73,9 +69,6 @@ fn acquisitions_and_resizes_that_fail() -> Result<()> {
 
 #[test]
 fn mappings() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let (truth, report) = traced(Victim::start("maps", &[])?, &WITHOUT)?;
     truth.compare(&report, Named::ByFirstFrame, &["heap", "mmap"], false)?;
     is_without(&report)
@@ -90,9 +83,6 @@ fn by_another(command: &mut Command) -> Result<()> {
 }
 
 fn preloaded(library: &str, flags: &[&str]) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let program = victim_with("ground_truth", &format!("ground_truth_under_{library}"), flags)?;
     by_another(Command::new(program).env("LD_PRELOAD", library))
 }
@@ -114,9 +104,6 @@ fn every_allocator_function_of_mimalloc() -> Result<()> {
 
 #[test]
 fn every_allocator_function_of_a_static_glibc() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     by_another(&mut Command::new(victim_by(
         "gcc",
         "ground_truth",
@@ -128,17 +115,11 @@ fn every_allocator_function_of_a_static_glibc() -> Result<()> {
 
 #[test]
 fn every_allocator_function_of_musl() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     by_another(&mut Command::new(victim_by("musl-gcc", "ground_truth", "truth_musl", &[], &[])?))
 }
 
 /// The sums of every form of `new` and `delete`.
 fn cxx(library: Option<&str>) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut command = Command::new(victim("cxx")?);
     if let Some(library) = library {
         command.env("LD_PRELOAD", library);
@@ -179,9 +160,6 @@ fn catches(command: &mut Command, options: &[&str]) -> Result<Report> {
 }
 
 fn catches_under(library: &str) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let report = catches(Command::new(victim("catching")?).env("LD_PRELOAD", library), &[])?;
     let said = "outcome read at its return instructions: it may throw an exception";
     for (function, status, why) in remarks(&report)? {
@@ -206,18 +184,12 @@ fn an_exception_of_tcmallocs_operator_new_is_caught() -> Result<()> {
 
 #[test]
 fn an_exception_of_libstdcxx_is_caught() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     catches(&mut Command::new(victim("catching")?), &[])?;
     catches(&mut Command::new(victim("catching")?), &WITHOUT).map(drop)
 }
 
 #[test]
 fn an_exception_of_an_allocator_in_the_executable_is_caught() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let libraries = [&*archive("libjemalloc.a")?];
     let program = victim_by("g++", "catching", "catching_own_jemalloc", &[], &libraries)?;
     catches(&mut Command::new(program), &[]).map(drop)

@@ -4,13 +4,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::{Trace, compile, root_or_skip};
+use tests::{Trace, compile};
 
 #[test]
 fn a_stripped_program_is_told_with_what_would_mend_it() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let flags = ["-s", "-Wl,--build-id"];
     let victim = compile::victim_with("exits", "exits_stripped", &flags)?;
     let path = victim.to_str().context("a path in UTF-8")?;

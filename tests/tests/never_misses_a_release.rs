@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::{Report, Trace, Victim, compile::victim_with, root_or_skip, trace::Refusal};
+use tests::{Report, Trace, Victim, compile::victim_with, trace::Refusal};
 
 /// Warnings of a report that say what is not traced.
 fn untraced(report: &Report) -> Result<Vec<String>> {
@@ -22,9 +22,6 @@ fn probe(report: &Report, function: &str) -> Result<(String, String)> {
 
 #[test]
 fn a_pool_whose_release_the_kernel_refuses_is_left_out_and_the_rest_is_exact() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("unprobed", &[])?;
     let pair = ["--kind", "heap", "--alloc", "pool_get:size@0", "--free", "pool_put"];
     let trace = Trace::attach(victim.pid(), &pair)?;
@@ -47,9 +44,6 @@ fn a_pool_whose_release_the_kernel_refuses_is_left_out_and_the_rest_is_exact() -
 #[test]
 fn an_allocator_whose_free_the_kernel_refuses_is_refused_when_nothing_else_is_traced() -> Result<()>
 {
-    if !root_or_skip() {
-        return Ok(());
-    }
     // Statically linked: there is no libc.so whose allocator could be probed, too.
     let program = victim_with("unprobed", "unprobed_static", &["-DOWN_ALLOCATOR", "-static"])?;
     let victim = Victim::start_program(&program, &[])?;
@@ -60,9 +54,6 @@ fn an_allocator_whose_free_the_kernel_refuses_is_refused_when_nothing_else_is_tr
 
 #[test]
 fn an_allocator_whose_free_the_kernel_refuses_is_left_out_beside_descriptors() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let program = victim_with("unprobed", "unprobed_own", &["-DOWN_ALLOCATOR"])?;
     let mut victim = Victim::start_program(&program, &[])?;
     let trace = Trace::attach(victim.pid(), &["--kind", "heap,mmap,fd"])?;
@@ -81,9 +72,6 @@ fn an_allocator_whose_free_the_kernel_refuses_is_left_out_beside_descriptors() -
 
 /// Traces a victim with that many pairs of functions, all of them named.
 fn many_functions(count: usize) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("many_functions", &[&count.to_string()])?;
     let mut options = vec!["--kind".to_owned(), "heap".to_owned()];
     for number in 0..count {

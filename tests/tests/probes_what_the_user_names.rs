@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use tests::{Report, Trace, Truth, Victim, compile::victim_with, root_or_skip, trace::Refusal};
+use tests::{Report, Trace, Truth, Victim, compile::victim_with, trace::Refusal};
 
 /// Traces a victim from `go` to its truth.
 fn traced(mut victim: Victim, options: &[&str]) -> Result<(Truth, Report)> {
@@ -15,9 +15,6 @@ fn traced(mut victim: Victim, options: &[&str]) -> Result<(Truth, Report)> {
 
 #[test]
 fn functions_that_the_user_names() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let pair = ["--alloc", "pool_get:size@1", "--free", "pool!pool_put:handle@1"];
     let (truth, report) = traced(Victim::start("pool", &[])?, &pair)?;
     truth.equals(&report)
@@ -25,9 +22,6 @@ fn functions_that_the_user_names() -> Result<()> {
 
 #[test]
 fn a_stripped_static_program_is_refused_unless_addresses_are_given() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let named = victim_with("pool", "pool_static", &["-static"])?;
     let stripped = named.with_file_name("pool_stripped");
     let done = Command::new("strip").arg("-o").arg(&stripped).arg(&named).status()?;
@@ -51,9 +45,6 @@ fn a_stripped_static_program_is_refused_unless_addresses_are_given() -> Result<(
 
 #[test]
 fn a_function_that_is_nowhere_is_refused() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let victim = Victim::start("pool", &[])?;
     let pid = victim.pid().to_string();
     Refusal::of(&[], &["-p", &pid, "-f", "json", "--free", "pool_pat"])?.names("`pool_pat`")

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use tests::{Load, Report, Trace, programs::program, report::Amounts, root_or_skip};
+use tests::{Load, Report, Trace, programs::program, report::Amounts};
 
 /// Stacks that may be cut, one in this many.
 const ONE_IN: u64 = 200;
@@ -15,9 +15,6 @@ const LOADING: &str = "unwind table still being loaded";
 
 #[expect(clippy::print_stdout, reason = "a measured figure is part of the test's outcome")]
 fn reaches(name: &str) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let program = program(name)?;
     let service = (program.start)()?;
     let load = Load::start(&service, program.demand, Duration::from_secs(60))?;

@@ -11,7 +11,6 @@ use tests::{
     compile::{cargo_victim, rust_victim, victim, victim_by},
     mimalloc,
     report::symbols,
-    root_or_skip,
 };
 
 /// Containers of `cxx`: they are one function's; its other sites are a function each.
@@ -29,17 +28,11 @@ fn cxx(command: &mut Command, start: &str) -> Result<()> {
 
 /// The same by an allocator that is preloaded.
 fn cxx_preloaded(library: &str, start: &str) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     cxx(Command::new(victim("cxx")?).env("LD_PRELOAD", library), start)
 }
 
 #[test]
 fn new_and_delete_by_libstdcxx() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     cxx(&mut Command::new(victim("cxx")?), "glibc 2.")
 }
 
@@ -60,9 +53,6 @@ fn new_and_delete_by_mimalloc() -> Result<()> {
 
 /// The same by mimalloc as an object file of the executable, both generations.
 fn cxx_own_mimalloc(kind: &str, flags: &[&str]) -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     for generation in ["v2", "v3"] {
         let product = format!("cxx_{kind}_mimalloc_{generation}");
         let start = format!("mimalloc in the executable {product}");
@@ -104,18 +94,12 @@ fn rust(program: &Path, start: &str) -> Result<()> {
 
 #[test]
 fn a_rust_program_with_the_systems_allocator() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     rust(&rust_victim("boxes", "boxes", &["-Copt-level=0", "-g"])?, "glibc 2.")?;
     rust(&rust_victim("boxes", "boxes_optimized", &["-Copt-level=3", "-g"])?, "glibc 2.")
 }
 
 #[test]
 fn a_rust_program_with_jemalloc_as_its_global_allocator() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let program = cargo_victim("jemallocator")?;
     rust(&program, "jemalloc 5.3.0 in the executable jemallocator, as _rjem_malloc")
 }

@@ -4,7 +4,7 @@
 use std::{process::Command, thread::sleep, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use tests::{Report, Trace, Victim, compile::victim_with, report::symbols, root_or_skip};
+use tests::{Report, Trace, Victim, compile::victim_with, report::symbols};
 
 /// After this time what was loaded is known: the promise under test, not a hope.
 const KNOWN_AFTER: Duration = Duration::from_secs(1);
@@ -41,9 +41,6 @@ fn stacks(report: &Report, leaf: &str, work: &str, may_be_cut: bool) -> Result<(
 
 #[test]
 fn a_library_and_then_another_one_at_its_addresses() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let host = victim_with("guest_host", "guest_host", &[NO_FRAME_POINTER])?;
     let mut command = Command::new(host);
     let mut victim = Victim::start_command(command.args([guest("a", 64)?, guest("b", 1000)?]))?;

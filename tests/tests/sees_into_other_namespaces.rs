@@ -9,9 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tests::{
-    Trace, Truth, child::Running, compile, root_or_skip, scratch, trace::Refusal, wait_until,
-};
+use tests::{Trace, Truth, child::Running, compile, scratch, trace::Refusal, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -37,9 +35,6 @@ fn child_of(pid: u32) -> Result<u32> {
 
 #[test]
 fn namespaces_of_users_processes_and_mounts() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let victim = compile::victim("ground_truth")?;
     let mut running = Running::start(
         Command::new("unshare")
@@ -62,9 +57,6 @@ fn copy_under(root: &Path, path: &Path) -> Result<()> {
 
 #[test]
 fn a_root_of_its_own_with_a_library_of_its_own() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let root = scratch("root")?;
     let victim = compile::victim("ground_truth")?;
     fs::create_dir_all(&root)?;
@@ -88,9 +80,6 @@ fn a_root_of_its_own_with_a_library_of_its_own() -> Result<()> {
 
 #[test]
 fn leaktrace_in_a_pid_namespace_of_its_own_says_that_it_cannot() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let wrapper = ["unshare", "--pid", "--fork", "--mount-proc"];
     Refusal::of(&wrapper, &["-p", "1", "-f", "json", "-d", "1s"])?.names("pid namespace")
 }

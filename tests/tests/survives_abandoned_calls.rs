@@ -1,13 +1,10 @@
 //! A call that never returns, and threads that come and go, spoil no later figure.
 
 use anyhow::Result;
-use tests::{Trace, Victim, root_or_skip};
+use tests::{Trace, Victim};
 
 #[test]
 fn blocks_after_an_abandoned_call_are_counted_at_their_own_site() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("abandoned", &[])?;
     let trace = Trace::attach(victim.pid(), &[])?;
     victim.go()?;

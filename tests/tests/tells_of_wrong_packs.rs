@@ -7,7 +7,7 @@ use tests::{
     Report, Victim,
     child::Running,
     leaks::{self, Played},
-    root_or_skip, scratch, trace, workspace,
+    scratch, trace, workspace,
 };
 
 /// Traces a program of c-ares's leaks with these packs, and with those of the folder of configuration. Lines on stderr that
@@ -50,9 +50,6 @@ fn told(warned: &[String], report: &Report, ends: &[String]) -> Result<()> {
 
 #[test]
 fn each_mistake_in_a_line() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let good = leaks::pack("cares").context("a pack")?;
     let text = fs::read_to_string(&good)?;
     let config = scratch("wrong-packs")?;
@@ -91,9 +88,6 @@ fn each_mistake_in_a_line() -> Result<()> {
 
 #[test]
 fn a_folder_that_cannot_be_read() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let config = scratch("no-folder")?;
     fs::create_dir_all(config.join("leaktrace"))?;
     let folder = config.join("leaktrace/packs");

@@ -8,7 +8,7 @@ use object::Object as _;
 use tests::{
     Report, Trace, Victim,
     leaks::{self, Played},
-    root_or_skip, scratch,
+    scratch,
 };
 
 /// What the program leaks.
@@ -74,9 +74,6 @@ fn leaking() -> Result<Victim> {
 
 #[test]
 fn by_functions_and_build_ids() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     for is_right in [true, false] {
         let mut victim = leaking()?;
         let id = build_id(victim.pid())?;
@@ -103,9 +100,6 @@ fn by_functions_and_build_ids() -> Result<()> {
 
 #[test]
 fn where_it_does_not_hold_nothing_does() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = leaking()?;
     let text = pack("{ lacks = [\"evbuffer_new\"] }", "{ defines = [\"evbuffer_new\"] }");
     let report = traced(&mut victim, &text)?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use tests::{Report, Trace, compile, report::Amounts, root_or_skip};
+use tests::{Report, Trace, compile, report::Amounts};
 
 fn traced(status: &str) -> Result<Report> {
     let victim = compile::victim("exits")?;
@@ -15,9 +15,6 @@ fn at(report: &Report, function: &str) -> Result<Amounts> {
 
 #[test]
 fn what_is_acquired_before_main_is_seen() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let report = traced("0")?;
     ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
     let before = at(&report, "leak_before_main")?;
@@ -29,9 +26,6 @@ fn what_is_acquired_before_main_is_seen() -> Result<()> {
 
 #[test]
 fn its_exit_status_is_in_the_report() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     for (argument, status, signal) in
         [("0", Some(0), None), ("7", Some(7), None), ("-15", None, Some(15))]
     {
@@ -53,9 +47,6 @@ fn its_exit_status_is_in_the_report() -> Result<()> {
 
 #[test]
 fn what_a_program_held_is_gone_once_another_runs_in_its_place() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let alone = traced("0")?.total("heap")?;
     let victim = compile::victim("exits")?;
     // `env` allocates, and then becomes the victim.

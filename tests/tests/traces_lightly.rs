@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{
-    Report, Trace, Victim, compare::Named, compile::victim_with, report::symbols, root_or_skip,
+    Report, Trace, Victim, compare::Named, compile::victim_with, report::symbols,
     service::changed_code,
 };
 
@@ -31,9 +31,6 @@ fn alone() -> Result<Victim> {
 
 #[test]
 fn the_stack_that_grows_comes_first_and_every_page_is_counted() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = alone()?;
     let before = sockets(victim.pid())?;
     let trace = Trace::attach(victim.pid(), &["--light", "-i", "250ms"])?;
@@ -67,9 +64,6 @@ fn the_stack_that_grows_comes_first_and_every_page_is_counted() -> Result<()> {
 
 #[test]
 fn a_look_at_the_code_would_find_a_probe() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let victim = alone()?;
     let trace = Trace::attach(victim.pid(), &[])?;
     ensure!(!changed_code(victim.pid())?.is_empty(), "probes are on and not found");
@@ -78,9 +72,6 @@ fn a_look_at_the_code_would_find_a_probe() -> Result<()> {
 
 #[test]
 fn two_targets_have_figures_of_their_own_and_keep_them() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victims = [Victim::start("touches", &[])?, Victim::start("touches", &[])?];
     let pids = victims.each_ref().map(Victim::pid);
     let list = format!("{},{}", pids[0], pids[1]);

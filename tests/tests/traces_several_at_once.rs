@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use tests::{Trace, Truth, Victim, report::symbols, root_or_skip};
+use tests::{Trace, Truth, Victim, report::symbols};
 
 fn of(pid: u32) -> impl Fn(&Value) -> bool {
     move |site| site.get("pid").and_then(Value::as_u64) == Some(u64::from(pid))
@@ -10,9 +10,6 @@ fn of(pid: u32) -> impl Fn(&Value) -> bool {
 
 #[test]
 fn three_targets_of_which_one_ends_early() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victims = Vec::new();
     for seed in ["11", "12", "13"] {
         victims.push(Victim::start("ground_truth", &["2", "60000", seed])?);
@@ -45,9 +42,6 @@ fn three_targets_of_which_one_ends_early() -> Result<()> {
 
 #[test]
 fn two_hundred_threads() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("ground_truth", &["200", "4000", "7"])?;
     let trace = Trace::attach(victim.pid(), &[])?;
     victim.go()?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::{Report, Trace, Victim, compile, report::Amounts, root_or_skip};
+use tests::{Report, Trace, Victim, compile, report::Amounts};
 
 /// A call site as this test sees it.
 #[derive(Debug)]
@@ -53,9 +53,6 @@ fn stacks(report: &Report, program: &str) -> Result<BTreeMap<String, Vec<Stack>>
 
 #[test]
 fn signals_strange_frames_and_other_stacks() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let flags = ["-fomit-frame-pointer", "-no-pie", "-Wl,-z,lazy"];
     let program = compile::victim_with("unwind", "unwind", &flags)?;
     let mut victim = Victim::start_program(&program, &[])?;

@@ -22,10 +22,19 @@ use crate::{
 pub(crate) struct Series {
     /// First numbers of its releases.
     pub(crate) name: &'static str,
-    /// Where Debian has it: address, suite and component. `None` where the machine's own lists have it.
-    source: Option<&'static str>,
+    /// Where Debian has it. `None` where the machine's own lists have it.
+    source: Option<Source>,
     /// How the packages that hold its kernels begin.
     package: &'static str,
+}
+
+/// A suite that the machine's own lists do not have, of an archive that they do have.
+#[derive(Debug)]
+struct Source {
+    /// What the archive calls itself: the label of its suites.
+    archive: &'static str,
+    /// The suite, and the component.
+    suite: &'static str,
 }
 
 impl Series {
@@ -40,7 +49,7 @@ impl Series {
 pub(crate) const SERIES: [Series; 4] = [
     Series {
         name: "5.10",
-        source: Some("http://deb.debian.org/debian-security bullseye-security main"),
+        source: Some(Source { archive: "Debian-Security", suite: "bullseye-security main" }),
         package: "linux-image-",
     },
     Series { name: "6.1", source: None, package: "linux-image-" },
@@ -48,7 +57,7 @@ pub(crate) const SERIES: [Series; 4] = [
     Series {
         name: "7.2",
         // Keeps a series after `sid` has gone on to the next, and its list is small.
-        source: Some("http://deb.debian.org/debian trixie-backports main"),
+        source: Some(Source { archive: "Debian", suite: "trixie-backports main" }),
         // Since 7.2 the package of the image's name is empty.
         package: "linux-binary-",
     },
@@ -109,13 +118,16 @@ struct Lists {
 impl Lists {
     /// Those that a series is in.
     fn of(series: &Series, folder: &Path) -> Result<Self> {
-        let Some(source) = series.source else { return Ok(Self { options: Vec::new() }) };
+        let Some(Source { archive, suite }) = &series.source else {
+            return Ok(Self { options: Vec::new() });
+        };
+        let address = address(archive)?;
         let root = folder.join("apt").join(series.name);
         for name in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(root.join(name))?;
         }
         let (sources, status) = (root.join("sources.list"), root.join("status"));
-        fs::write(&sources, format!("deb [arch=amd64 signed-by={KEYS}] {source}\n"))?;
+        fs::write(&sources, format!("deb [arch=amd64 signed-by={KEYS}] {address} {suite}\n"))?;
         // Nothing is installed in there.
         fs::write(&status, "")?;
         let options = [
@@ -150,6 +162,33 @@ impl Lists {
         command.args(&self.options);
         command
     }
+}
+
+/// Where this machine gets an archive from: its other suites come from there, too.
+fn address(archive: &str) -> Result<String> {
+    let list = || {
+        output(
+            Command::new("apt-get")
+                .args(["indextargets", "--format", "$(LABEL) $(SITE)"])
+                .arg("Created-By: Packages"),
+        )
+    };
+    if let Some(site) = site(&list()?, archive) {
+        return Ok(site);
+    }
+    // A suite's label is known when its list has been fetched.
+    update_lists()?;
+    site(&list()?, archive).with_context(|| {
+        format!(
+            "apt is not set up for the archive `{archive}`\nhelp: add it to /etc/apt/sources.list"
+        )
+    })
+}
+
+/// The address behind the first label that is this one.
+fn site(listed: &str, archive: &str) -> Option<String> {
+    let rows = listed.lines().filter_map(|line| line.rsplit_once(' '));
+    rows.filter(|(label, _)| *label == archive).map(|(_, site)| site.to_owned()).next()
 }
 
 /// Fetches the newest that the lists have, unless it is there.
@@ -220,7 +259,19 @@ fn unpacked_kernel(room: &Path, name: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::newest_of;
+    use super::{newest_of, site};
+
+    #[test]
+    fn an_archive_comes_from_where_the_machine_gets_it() {
+        let listed = ". nodistro https://node.example\nDebian http://mirror.example/debian\n\
+            Debian http://other.example/debian\nDebian-Security http://mirror.example/security";
+        assert_eq!(site(listed, "Debian").as_deref(), Some("http://mirror.example/debian"));
+        assert_eq!(
+            site(listed, "Debian-Security").as_deref(),
+            Some("http://mirror.example/security")
+        );
+        assert_eq!(site(listed, "Ubuntu"), None);
+    }
 
     #[test]
     fn the_newest_is_told_by_its_numbers_and_signed() {

@@ -10,6 +10,7 @@ mod bench_soak;
 mod bench_table;
 mod bench_variant;
 mod bpf;
+mod check;
 mod churn;
 mod churn_deal;
 mod churn_figures;
@@ -23,7 +24,9 @@ mod ci;
 mod compile;
 mod demo;
 mod kernels;
+mod lanes;
 mod manifest;
+mod nextest;
 mod packages;
 mod process;
 mod test;
@@ -38,7 +41,9 @@ use anyhow::{Result, bail};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  test                 build, install what the tests need, run all of them
+  check                format, house rules, clippy, unit and golden tests: no root, no packages
+  test [--lane fast|attach|real|kernels]… [FILTER]…
+                       install what the tests need, build, run all of them, lane by lane
   test-vm [--kernel 5.10|6.1|6.12|7.2|all]
                        leaktrace on other kernels, in a virtual machine each
   ci                   everything that has to hold before a change goes in
@@ -70,7 +75,8 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<()> {
     match words {
-        ["test", filters @ ..] => test::run_and_tell(filters),
+        ["check"] => check::run(),
+        ["test", words @ ..] => test::run(&test::Wish::parse(words)?),
         ["test-vm"] => vm::run("all"),
         ["test-vm", "--kernel", series] => vm::run(series),
         ["ci"] => ci::run(),

@@ -6,46 +6,10 @@ use anyhow::{Result, bail};
 
 use crate::{
     kernels,
+    lanes::{LANES, Lane},
+    nextest,
     process::{cargo, exists, is_root, note, run},
 };
-
-/// Packages of the tests and the demo.
-const TEST: [&str; 26] = [
-    "gcc",
-    "g++",
-    "gdb",
-    "binutils",
-    "libc6-dev",
-    "libevent-dev",
-    "libssl-dev",
-    "libzmq3-dev",
-    "libc-ares-dev",
-    "libuv1-dev",
-    "wrk",
-    "memcached",
-    "nginx-light",
-    "openssl",
-    "python3",
-    // Packages for programs in Python.
-    "python3-pip",
-    // A network of its own for a server.
-    "iproute2",
-    // Another tool's count of libraries' objects.
-    "bpftrace",
-    "xz-utils",
-    // Allocators, and a server that brings its own.
-    "libjemalloc-dev",
-    "libgoogle-perftools-dev",
-    "libmimalloc-dev",
-    "musl-tools",
-    // jemalloc, as a crate of a Rust program builds it.
-    "make",
-    "redis-server",
-    "redis-tools",
-];
-
-/// Packages of the tests on other kernels; the kernels themselves are fetched by `kernels`.
-const VM: [&str; 3] = ["qemu-system-x86", "busybox-static", "cpio"];
 
 /// Packages that build the kernel programs.
 const BPF: [&str; 5] =
@@ -56,30 +20,26 @@ pub(crate) const BPF_LINKER: &str = "0.13.0";
 
 /// Everything.
 pub(crate) fn all() -> Result<()> {
-    for_tests()?;
+    LANES.iter().try_for_each(for_lane)?;
+    nextest::install()?;
     for_bpf()
 }
 
-/// What the tests need.
-pub(crate) fn for_tests() -> Result<()> {
-    let mut missing = missing(&TEST);
-    if !exists("node") {
-        missing.push("nodejs");
-    }
-    install(&missing)?;
-    if !exists("cargo-nextest") {
-        run(cargo().args(["install", "cargo-nextest", "--locked"]))?;
-    }
-    if kernels::unwanted() {
+/// What a lane's tests need.
+pub(crate) fn for_lane(lane: &Lane) -> Result<()> {
+    let is_kernels = lane.name == "kernels";
+    if is_kernels && kernels::unwanted() {
         return Ok(());
     }
-    for_vm()?;
-    kernels::fetch_always_tried()
+    // Somebody may have another node than Debian's.
+    let packages = lane.packages.iter().filter(|name| **name != "nodejs" || !exists("node"));
+    install(&missing(&packages.copied().collect::<Vec<_>>()))?;
+    if is_kernels { kernels::fetch_always_tried() } else { Ok(()) }
 }
 
 /// What virtual machines need, without the kernels.
 pub(crate) fn for_vm() -> Result<()> {
-    install(&missing(&VM))
+    install(&missing(Lane::named("kernels")?.packages))
 }
 
 /// What the demo and the bench need.

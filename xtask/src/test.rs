@@ -1,97 +1,265 @@
-//! `test`: every test there is, through nextest; a test that did not run must not look green.
+//! `test`: every test there is, lane by lane; a test that did not run must not look green.
+//!
+//! Takes lanes and a user's filters; hands on a table of what ran. It must not start a lane before it is known that
+//! all can run.
 
 use std::{
+    collections::BTreeSet,
     env,
-    io::{BufRead as _, BufReader},
-    process::Stdio,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{
+    check,
     kernels::NO_VM,
+    lanes::{LANES, Lane},
+    nextest::{self, Ran},
     packages,
-    process::{build_leaktrace, cargo, note, print, workspace},
+    process::{build_leaktrace, is_root, print},
     vm,
 };
 
-/// What a skipped test prints; the reason follows.
-const SKIPPED: &str = "skipped: ";
+/// Set to 1, tests that need root are skipped without it.
+const SKIP_ROOT: &str = "LEAKTRACE_SKIP_ROOT";
+const NEEDS_ROOT: &str = "needs root";
+/// Variables that ask for a skip when they are 1, and the reason of such a skip.
+const ASKED: [(&str, &str); 2] = [(SKIP_ROOT, NEEDS_ROOT), (NO_VM, "LEAKTRACE_NO_VM=1")];
+/// The lane whose tests need no leaktrace.
+const FAST: &str = "fast";
+/// So many of the slowest tests are shown.
+const SLOWEST: usize = 15;
 
-/// Variables that ask for a skip when they are 1, and the reason that the test gives.
-const ASKED: [(&str, &str); 2] =
-    [("LEAKTRACE_SKIP_ROOT", ": needs root"), (NO_VM, ": LEAKTRACE_NO_VM=1")];
-
-/// [`run`], and what it leaves to others.
-pub(crate) fn run_and_tell(filters: &[&str]) -> Result<()> {
-    let outcome = run(filters);
-    vm::tell_untried();
-    outcome
+/// Some tests of a lane.
+struct Part {
+    lane: &'static Lane,
+    /// All that a user wants of it.
+    wanted: BTreeSet<String>,
+    /// Those that this user can run.
+    runs: BTreeSet<String>,
+    /// What chooses these.
+    filter: String,
+    /// What ran.
+    ran: Vec<(String, Ran)>,
+    /// From the lane's beginning, with what had to be installed, to the end of its last test.
+    time: Duration,
 }
 
-/// Installs, builds and runs; `filters` are passed on to nextest.
-pub(crate) fn run(filters: &[&str]) -> Result<()> {
-    packages::for_tests()?;
-    build_leaktrace()?;
-    let mut child = cargo()
-        .args(["nextest", "run", "--workspace", "--exclude", "tracer-ebpf"])
-        .args(filters)
-        // A failed comparison is its own explanation; a panic keeps its backtrace.
-        .env("RUST_LIB_BACKTRACE", "0")
-        .current_dir(workspace())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("could not run `cargo nextest`")?;
-    // nextest writes everything, the tests' own output too, to stderr.
-    let stream = child.stderr.take().context("stderr is piped")?;
+/// Which tests a user wants.
+pub(crate) struct Wish<'a> {
+    /// Of these lanes.
+    lanes: Vec<&'static Lane>,
+    /// Filtersets, one of which must choose a test; all tests if there is none.
+    filtersets: Vec<&'a str>,
+    /// Parts of names and options, for nextest.
+    words: Vec<&'a str>,
+}
+
+impl<'a> Wish<'a> {
+    /// All tests of a lane.
+    pub(crate) fn lane(name: &str) -> Result<Self> {
+        Ok(Self { lanes: vec![Lane::named(name)?], filtersets: Vec::new(), words: Vec::new() })
+    }
+
+    /// What a user says: `[--lane NAME]… [FILTER]…`, where a filter is a part of a name, or `-E FILTERSET`.
+    pub(crate) fn parse(said: &[&'a str]) -> Result<Self> {
+        let mut wish = Self { lanes: Vec::new(), filtersets: Vec::new(), words: Vec::new() };
+        let mut said = said.iter();
+        while let Some(word) = said.next() {
+            let mut next = || said.next().with_context(|| format!("{word} needs a value"));
+            match *word {
+                "--lane" => wish.lanes.push(Lane::named(next()?)?),
+                "-E" | "--filterset" => wish.filtersets.push(next()?),
+                word => wish.words.push(word),
+            }
+        }
+        if wish.lanes.is_empty() {
+            wish.lanes = LANES.iter().collect();
+        }
+        Ok(wish)
+    }
+
+    fn has(&self, lane: &str) -> bool {
+        self.lanes.iter().any(|one| one.name == lane)
+    }
+
+    /// Whether it is whole lanes.
+    fn is_whole(&self) -> bool {
+        self.filtersets.is_empty() && self.words.is_empty()
+    }
+
+    /// What `filterset` has of it.
+    fn of(&self, filterset: &str) -> String {
+        if self.filtersets.is_empty() {
+            return filterset.to_owned();
+        }
+        format!("({filterset}) & (({}))", self.filtersets.join(") | ("))
+    }
+}
+
+/// Runs lanes, or what a user wants of them.
+pub(crate) fn run(wish: &Wish<'_>) -> Result<()> {
+    nextest::install()?;
+    let start = Instant::now();
+    // What breaks most often comes first, and needs no test to be built.
+    if wish.is_whole() && wish.has(FAST) {
+        check::source()?;
+    }
+    let checked = start.elapsed();
+    let mut parts = chosen(wish)?;
+    if parts.iter().any(|part| part.lane.name != FAST) {
+        build_leaktrace()?;
+    }
+    let names: Vec<&str> = parts.iter().map(|part| part.lane.name).collect();
+    let host = |lane: &Lane| lane.beside.filter(|name| names.contains(name)).unwrap_or(lane.name);
+    let mut passed = true;
+    for name in &names {
+        let together = parts.iter_mut().filter(|part| host(part.lane) == *name);
+        passed &= run_together(together.collect(), &wish.words)?;
+    }
+    for part in parts.iter_mut().filter(|part| part.lane.name == FAST) {
+        part.time += checked;
+    }
+    tell(&parts);
+    if wish.has("kernels") {
+        vm::tell_untried();
+    }
+    verdict(&parts, passed)
+}
+
+/// An error unless all ran, passed, and were skipped only by request.
+fn verdict(parts: &[Part], passed: bool) -> Result<()> {
+    ensure!(passed && parts.iter().all(Part::passed), "tests failed");
+    for part in parts {
+        let (ran, runs) = (part.ran.len(), part.runs.len());
+        ensure!(ran == runs, "lane {}: {ran} of {runs} tests ran", part.lane.name);
+    }
+    let asked = |(_, reason): &(&str, &str)| is_asked(reason);
+    ensure!(skipped(parts).iter().all(asked), "skipped without being asked to");
+    Ok(())
+}
+
+/// Which tests are to run in each lane; each test is in one.
+fn chosen(wish: &Wish<'_>) -> Result<Vec<Part>> {
+    let is_root = is_root();
+    let mut parts = Vec::new();
+    for lane in wish.lanes.iter().copied() {
+        let filter = wish.of(&lane.tests());
+        let wanted = nextest::list(&filter, &wish.words)?;
+        if wanted.is_empty() {
+            ensure!(!wish.is_whole(), "lane {} has no test", lane.name);
+            continue;
+        }
+        let mut part = Part {
+            lane,
+            runs: wanted.clone(),
+            wanted,
+            filter,
+            ran: Vec::new(),
+            time: Duration::ZERO,
+        };
+        if !is_root && lane.without_root != "all()" {
+            part.filter = format!("({}) & ({})", part.filter, lane.without_root);
+            part.runs = nextest::list(&part.filter, &wish.words)?;
+            let left = part.wanted.len() - part.runs.len();
+            ensure!(
+                left == 0 || is_set(SKIP_ROOT),
+                "{left} tests of lane {} need root\nhelp: run as root; {SKIP_ROOT}=1 skips them",
+                lane.name
+            );
+        }
+        parts.push(part);
+    }
+    ensure!(!parts.is_empty(), "no test is called so");
+    if wish.lanes.len() == LANES.len() {
+        let all = nextest::list(&wish.of("all()"), &wish.words)?;
+        let sum: usize = parts.iter().map(|part| part.wanted.len()).sum();
+        ensure!(all.len() == sum, "{} tests, of which lanes have {sum}", all.len());
+    }
+    Ok(parts)
+}
+
+/// Installs what lanes need, and runs them side by side.
+fn run_together(mut parts: Vec<&mut Part>, words: &[&str]) -> Result<bool> {
+    let start = Instant::now();
+    parts.retain(|part| !part.runs.is_empty());
+    for part in &parts {
+        packages::for_lane(part.lane)?;
+    }
+    if parts.is_empty() {
+        return Ok(true);
+    }
+    let filters: Vec<&str> = parts.iter().map(|part| part.filter.as_str()).collect();
+    let filter = format!("({})", filters.join(") | ("));
+    let names: Vec<&str> = parts.iter().map(|part| part.lane.name).collect();
+    print(&format!("── lane {}", names.join(", and beside it ")));
+    let prepared = start.elapsed();
+    let outcome = nextest::run(&filter, words)?;
+    for part in parts {
+        let own = outcome.tests.iter().filter(|(name, _)| part.runs.contains(*name));
+        part.ran = own.map(|(name, ran)| (name.clone(), ran.clone())).collect();
+        let last = part.ran.iter().map(|(_, ran)| ran.ended).max().unwrap_or_default();
+        part.time = prepared + last;
+    }
+    Ok(outcome.passed)
+}
+
+fn is_set(variable: &str) -> bool {
+    env::var(variable).is_ok_and(|value| value == "1")
+}
+
+/// The only skips that are expected are those that were asked for.
+fn is_asked(reason: &str) -> bool {
+    ASKED.iter().any(|(variable, words)| is_set(variable) && reason.starts_with(words))
+}
+
+impl Part {
+    fn passed(&self) -> bool {
+        self.ran.iter().all(|(_, ran)| ran.passed)
+    }
+}
+
+/// Tests that were skipped, with reasons: those that said so, and those that were not started.
+fn skipped(parts: &[Part]) -> Vec<(&str, &str)> {
     let mut skipped = Vec::new();
-    let mut test = String::new();
-    for line in BufReader::new(stream).lines() {
-        let line = line?;
-        let words = line.trim();
-        if words.starts_with("PASS") || words.starts_with("FAIL") {
-            // `PASS [ 0.006s] ( 1/10) tests::binary name`
-            words.rsplit(") ").next().unwrap_or(words).clone_into(&mut test);
-        }
-        match words.strip_prefix(SKIPPED) {
-            Some(reason) => skipped.push(format!("{test}: {reason}")),
-            None if is_chatter(words) => {}
-            None => note(&line),
-        }
+    for part in parts {
+        let not_started = part.wanted.difference(&part.runs);
+        skipped.extend(not_started.map(|name| (name.as_str(), NEEDS_ROOT)));
+        skipped.extend(part.ran.iter().filter_map(|(name, ran)| {
+            let reason = ran.skipped.as_deref()?;
+            Some((name.as_str(), reason))
+        }));
     }
-    let status = child.wait()?;
-    report(&skipped)?;
-    if !status.success() {
-        bail!("tests failed");
-    }
-    Ok(())
+    skipped
 }
 
-/// What libtest prints around a passed test, which nobody needs to see.
-fn is_chatter(line: &str) -> bool {
-    line.is_empty()
-        || line == "running 1 test"
-        || line == "stdout ───"
-        || line.starts_with("test result: ok")
-        || (line.starts_with("test ") && line.ends_with(" ok"))
-}
-
-/// A skip is a result. The only ones that are expected are those that were asked for.
-fn report(skipped: &[String]) -> Result<()> {
-    if skipped.is_empty() {
-        return Ok(());
+/// The table of lanes, the slowest tests, the skipped ones, and the sums.
+fn tell(parts: &[Part]) {
+    let mut all: Vec<&(String, Ran)> = parts.iter().flat_map(|part| &part.ran).collect();
+    all.sort_by_key(|(_, ran)| std::cmp::Reverse(ran.time));
+    print("\nslowest tests:");
+    for (name, ran) in all.iter().take(SLOWEST) {
+        print(&format!("{:>8.1} s  {name}", ran.time.as_secs_f64()));
     }
-    print(&format!("{} tests were skipped:", skipped.len()));
-    for line in skipped {
-        print(&format!("  {line}"));
+    let skipped = skipped(parts);
+    if !skipped.is_empty() {
+        print("\nskipped tests:");
+        skipped.iter().for_each(|(name, reason)| print(&format!("  {name}: {reason}")));
     }
-    let asked = |line: &String| {
-        ASKED.iter().any(|(variable, words)| {
-            env::var(variable).is_ok_and(|value| value == "1") && line.contains(words)
-        })
-    };
-    if !skipped.iter().all(asked) {
-        bail!("skipped without being asked to");
+    print(&format!("\n{:<10}{:>8}{:>10}{:>18}", "lane", "tests", "time", "tests' time"));
+    for part in parts {
+        let sum: Duration = part.ran.iter().map(|(_, ran)| ran.time).sum();
+        print(&format!(
+            "{:<10}{:>8}{:>8.0} s{:>16.0} s",
+            part.lane.name,
+            part.ran.len(),
+            part.time.as_secs_f64(),
+            sum.as_secs_f64()
+        ));
     }
-    Ok(())
+    let failed = all.iter().filter(|(_, ran)| !ran.passed).count();
+    let said = all.iter().filter(|(_, ran)| ran.skipped.is_some()).count();
+    let passed = all.len() - failed - said;
+    print(&format!("\n{passed} passed, {failed} failed, {} skipped", skipped.len()));
 }

@@ -1,12 +1,11 @@
 //! `test-vm`: leaktrace on other kernels, in a virtual machine each; the tests `runs_on_other_kernels` alone.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::{
     kernels::{self, NO_VM, SERIES, Series, unwanted},
-    packages,
-    process::{note, print},
-    test,
+    nextest, packages,
+    process::{build_leaktrace, note, print},
 };
 
 /// Boots one kernel of [`SERIES`], or all, and prints one line for each.
@@ -20,7 +19,9 @@ pub(crate) fn run(wanted: &str) -> Result<()> {
         let names = SERIES.map(|series| series.name).join(", ");
         bail!("no kernel `{wanted}`\nhelp: one of {names}, all");
     }
+    nextest::install()?;
     packages::for_vm()?;
+    build_leaktrace()?;
     let outcomes: Vec<(&str, Result<()>)> =
         chosen.into_iter().map(|series| (series.name, try_one(series))).collect();
     for (name, outcome) in &outcomes {
@@ -41,7 +42,9 @@ fn try_one(series: &Series) -> Result<()> {
     // The whole name: 6.1 begins 6.12, too.
     let name = series.name.replace('.', "_");
     let filter = format!("binary(runs_on_other_kernels) & test(/_on_linux_{name}$/)");
-    test::run(&["--run-ignored", "all", "-E", &filter])
+    let options = ["--run-ignored", "all"];
+    ensure!(nextest::run(&filter, &options)?.passed, "tests failed");
+    Ok(())
 }
 
 /// Says which kernels the tests leave to `test-vm`.

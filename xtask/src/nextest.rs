@@ -1,0 +1,172 @@
+//! nextest, which lists and runs the tests.
+//!
+//! Takes filtersets; hands on which tests there are, and of each that ran its time and how it ended. It shows what
+//! nextest says while it says it. It must not know lanes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::process::{cargo, exists, note, output, run as run_command, workspace};
+
+/// What a skipped test prints; the reason follows.
+const SKIPPED: &str = "skipped: ";
+
+/// Tests that run at a time on a machine of few processors: most of them wait for the kernel.
+/// `.config/nextest.toml` says which may run beside each other.
+const LEAST_THREADS: usize = 4;
+
+/// How a test ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Ran {
+    /// What it took.
+    pub(crate) time: Duration,
+    /// From the beginning of all to its end.
+    pub(crate) ended: Duration,
+    /// Whether it passed.
+    pub(crate) passed: bool,
+    /// Why it was skipped, by its own words.
+    pub(crate) skipped: Option<String>,
+}
+
+/// What ran, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Each test once.
+    pub(crate) tests: BTreeMap<String, Ran>,
+    /// Whether nextest was content.
+    pub(crate) passed: bool,
+}
+
+/// Builds nextest where there is none.
+pub(crate) fn install() -> Result<()> {
+    if exists("cargo-nextest") {
+        return Ok(());
+    }
+    run_command(cargo().args(["install", "cargo-nextest", "--locked"]))
+}
+
+/// `cargo nextest COMMAND` on the workspace, with a filterset and options that a user gave.
+fn nextest(command: &str, filter: &str, options: &[&str]) -> Command {
+    let mut nextest = cargo();
+    nextest
+        .args(["nextest", command, "--workspace", "--exclude", "tracer-ebpf", "-E", filter])
+        .args(options)
+        // A failed comparison is its own explanation; a panic keeps its backtrace.
+        .env("RUST_LIB_BACKTRACE", "0")
+        .current_dir(workspace());
+    nextest
+}
+
+/// The tests that a filterset and options choose, built if need be.
+pub(crate) fn list(filter: &str, options: &[&str]) -> Result<BTreeSet<String>> {
+    let text = output(nextest("list", filter, options).args(["--message-format", "json"]))?;
+    chosen(&serde_json::from_str(&text).context("could not read nextest's list")?)
+}
+
+/// Names as nextest prints them: the binary's, a space, the test's.
+fn chosen(listed: &Value) -> Result<BTreeSet<String>> {
+    let object = |value: &Value, key: &str| {
+        value.get(key).and_then(Value::as_object).cloned().with_context(|| format!("no `{key}`"))
+    };
+    let mut names = BTreeSet::new();
+    for (binary, suite) in object(listed, "rust-suites")? {
+        for (test, about) in object(&suite, "testcases")? {
+            if about.pointer("/filter-match/status").and_then(Value::as_str) == Some("matches") {
+                names.insert(format!("{binary} {test}"));
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Runs the tests that a filterset and options choose.
+pub(crate) fn run(filter: &str, options: &[&str]) -> Result<Outcome> {
+    let start = Instant::now();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut child = nextest("run", filter, options)
+        // Tests that need `churn` take it from here, and do not build it again.
+        .env("LEAKTRACE_XTASK", env::current_exe().context("could not find this program")?)
+        .args(["--test-threads", &processors.max(LEAST_THREADS).to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("could not run `cargo nextest`")?;
+    // nextest writes everything, the tests' own output too, to stderr.
+    let stream = child.stderr.take().context("stderr is piped")?;
+    let mut outcome = Outcome::default();
+    let mut current = String::new();
+    for line in BufReader::new(stream).lines() {
+        let line = line?;
+        let words = line.trim();
+        if let Some((name, mut ran)) = ended(words) {
+            ran.ended = start.elapsed();
+            name.clone_into(&mut current);
+            // At the end nextest shows the failed ones again.
+            outcome.tests.entry(current.clone()).or_insert(ran);
+        }
+        if let Some(reason) = words.strip_prefix(SKIPPED) {
+            if let Some(ran) = outcome.tests.get_mut(&current) {
+                ran.skipped = Some(reason.to_owned());
+            }
+        } else if !is_chatter(words) {
+            note(&line);
+        }
+    }
+    outcome.passed = child.wait()?.success();
+    if outcome.tests.is_empty() && outcome.passed {
+        bail!("nextest ran no test for `{filter}`");
+    }
+    Ok(outcome)
+}
+
+/// The name in a line such as `PASS [   0.006s] ( 1/10) tests::binary name`. A test that is slow but runs on has a `>`
+/// before its time.
+fn ended(line: &str) -> Option<(&str, Ran)> {
+    let (status, rest) = line.split_once(" [")?;
+    let (time, rest) = rest.split_once("s] (")?;
+    let (_, name) = rest.split_once(") ")?;
+    let time = Duration::try_from_secs_f64(time.trim().parse().ok()?).ok()?;
+    // A test that leaves something behind has passed, and nextest says so.
+    let passed = matches!(status.trim(), "PASS" | "LEAK");
+    Some((name, Ran { time, ended: Duration::ZERO, passed, skipped: None }))
+}
+
+/// What libtest prints around a passed test, which nobody needs to see.
+fn is_chatter(line: &str) -> bool {
+    line.is_empty()
+        || line == "running 1 test"
+        || line == "stdout ───"
+        || line.starts_with("test result: ok")
+        || (line.starts_with("test ") && line.ends_with(" ok"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_test_is_read_and_its_slowness_is_not() {
+        let (name, ran) = ended("PASS [   0.006s] ( 1/10) tests::binary a::name").unwrap();
+        assert_eq!((name, ran.passed), ("tests::binary a::name", true));
+        assert_eq!(ran.time, Duration::from_millis(6));
+        assert!(!ended("TIMEOUT [ 360.012s] (10/10) tests::binary name").unwrap().1.passed);
+        assert_eq!(ended("SLOW [> 60.000s] (─────) tests::binary name"), None);
+        assert_eq!(ended("Summary [ 12.3s] 10 tests run: 10 passed, 3 skipped"), None);
+    }
+
+    #[test]
+    fn a_list_has_what_the_filter_chooses() {
+        let listed = serde_json::json!({"rust-suites": {"tests::b": {"testcases": {
+            "one": {"ignored": false, "filter-match": {"status": "matches"}},
+            "two": {"ignored": true, "filter-match": {"status": "mismatch", "reason": "ignored"}},
+        }}}});
+        assert_eq!(chosen(&listed).unwrap().into_iter().collect::<Vec<_>>(), ["tests::b one"]);
+    }
+}
