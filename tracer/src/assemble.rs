@@ -65,6 +65,10 @@ pub struct Scene {
     pub started_ns: u64,
     /// Milliseconds until all probes were on.
     pub attach_ms: u64,
+    /// Kernel memory that the programs' maps take, bytes, but for unwind tables.
+    pub kernel_bytes: Option<u64>,
+    /// The same for unwind tables.
+    pub kernel_unwind_bytes: Option<u64>,
     /// What the kernel counted of the targets at the start, if page faults are traced and no function.
     pub light: Option<Levels>,
     /// Tells how the log of connections fares, if there is one; of its end if that is asked for.
@@ -299,6 +303,7 @@ impl Assembly {
     /// What a reader must know to trust the figures.
     fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
         let mut warnings = self.scene.faults.clone();
+        warnings.extend(accounting::no_room(&snapshot.without_table));
         if self.scene.light.is_some() {
             warnings.extend(light::warnings());
             return warnings;

@@ -23,6 +23,18 @@ fn budget(sampling: &Sampling) -> Budget {
     }
 }
 
+/// Which objects have no unwind table because the tables' bound was reached; `None` when it was not.
+pub(super) fn no_room(objects: &[String]) -> Option<String> {
+    let (first, more) = objects.split_first()?;
+    let rest = match more.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "the kernel memory for unwind tables is full: {first}{rest} without a table, so stacks through that code can be cut",
+    ))
+}
+
 impl Assembly {
     /// The account of one snapshot.
     pub(super) fn accounting(&mut self, snapshot: &Snapshot) -> Accounting {
@@ -76,6 +88,8 @@ impl Assembly {
                 cpu_percent,
                 rss_bytes: rss_bytes(Pid::own()),
                 peak_rss_bytes: peak_rss_bytes(Pid::own()),
+                kernel_bytes: self.scene.kernel_bytes,
+                kernel_unwind_bytes: self.scene.kernel_unwind_bytes,
             },
         }
     }

@@ -76,6 +76,8 @@ pub fn sample() -> Report {
                 cpu_percent: Some(3.1),
                 rss_bytes: Some(48_234_496),
                 peak_rss_bytes: Some(50_331_648),
+                kernel_bytes: Some(63_963_136),
+                kernel_unwind_bytes: Some(9_437_184),
             },
         },
         allocators: vec![Allocator {

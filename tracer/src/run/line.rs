@@ -65,7 +65,7 @@ impl Line {
         facts: &Facts,
         begun: Instant,
     ) -> anyhow::Result<Self> {
-        let Loaded { mut programs, tables, log, backend } = loaded;
+        let Loaded { mut programs, tables, log, backend, footprint } = loaded;
         let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
         let budget = budget(settings, &mut programs)?;
         let exits = Exits::default();
@@ -107,6 +107,8 @@ impl Line {
             collector.start().context("could not switch recording on")?;
         }
         let mut scene = scene(settings, &identities, attached.listing(), facts, backend, begun);
+        scene.kernel_bytes = footprint.maps_bytes;
+        scene.kernel_unwind_bytes = footprint.unwind_bytes;
         let in_vain = in_vain(settings, &scene);
         let journal = journal.map(|opened| opened.begin(&mut scene)).transpose()?;
         if let Some(command) = &command {
@@ -330,6 +332,8 @@ fn scene(
         started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        kernel_bytes: None,
+        kernel_unwind_bytes: None,
         light: settings.light.then(|| Levels::begin(now_ns(), &targets)),
         targets,
         log: None,
