@@ -65,10 +65,8 @@ pub struct Scene {
     pub started_ns: u64,
     /// Milliseconds until all probes were on.
     pub attach_ms: u64,
-    /// Kernel memory that the programs' maps take, bytes, but for unwind tables.
-    pub kernel_bytes: Option<u64>,
-    /// The same for unwind tables.
-    pub kernel_unwind_bytes: Option<u64>,
+    /// Kernel memory that the programs' maps take, bytes: all but unwind tables, and unwind tables.
+    pub kernel_bytes: [Option<u64>; 2],
     /// What the kernel counted of the targets at the start, if page faults are traced and no function.
     pub light: Option<Levels>,
     /// Tells how the log of connections fares, if there is one; of its end if that is asked for.

@@ -235,7 +235,7 @@ fn kernel_memory(facts: &Facts) -> Row {
     let figures = expected.and_then(|expected| expected.maps_bytes.zip(expected.unwind_bytes));
     let detail = match figures {
         Some((maps, unwind)) => format!(
-            "{} by default, and {} for unwind tables",
+            "{} by default, and {} for unwind tables beside what the target needs",
             crate::format::bytes(maps),
             crate::format::bytes(unwind)
         ),

@@ -62,6 +62,7 @@ impl Assembly {
             }
             _ => None,
         };
+        let [kernel_bytes, kernel_unwind_bytes] = self.scene.kernel_bytes;
         Accounting {
             events,
             events_per_s,
@@ -88,9 +89,22 @@ impl Assembly {
                 cpu_percent,
                 rss_bytes: rss_bytes(Pid::own()),
                 peak_rss_bytes: peak_rss_bytes(Pid::own()),
-                kernel_bytes: self.scene.kernel_bytes,
-                kernel_unwind_bytes: self.scene.kernel_unwind_bytes,
+                kernel_bytes,
+                kernel_unwind_bytes,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::no_room;
+
+    #[test]
+    fn the_first_object_without_a_table_is_named_and_the_others_are_counted() {
+        let of = |count: usize| no_room(&vec!["/usr/bin/browser".to_owned(); count]);
+        assert_eq!(of(0), None);
+        assert!(of(1).unwrap().contains("full: /usr/bin/browser without"), "{:?}", of(1));
+        assert!(of(3).unwrap().contains("/usr/bin/browser and 2 more without"), "{:?}", of(3));
     }
 }

@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn by_default_two_processors_take_64_mib_at_most_and_256_take_128() {
-        for (cpus, most) in [(1, 64), (2, 64), (4, 80), (8, 96), (64, 112), (256, 128)] {
+        for (cpus, most) in [(1, 64), (2, 64), (4, 80), (8, 100), (64, 112), (256, 128)] {
             let bytes = maps_bytes(&Needs::by_default(), cpus);
             assert!(bytes <= most * MIB, "{cpus} processors: {} KiB", bytes >> 10);
         }

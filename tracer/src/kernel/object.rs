@@ -161,10 +161,6 @@ impl ProgramLog {
 }
 
 /// What a run needs of the kernel side.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "questions that have nothing to do with each other"
-)]
 #[derive(Clone, Copy, Debug)]
 pub struct Needs {
     /// What the programs are to log.
@@ -194,7 +190,7 @@ impl Needs {
     pub(super) const fn by_default() -> Self {
         Self {
             log: log::LevelFilter::Warn,
-            unwind_pages: limits::UNWIND_PAGES,
+            unwind_pages: limits::UNWIND_PAGES_SPARE,
             targets: 1,
             threads: 1,
             children: false,
@@ -238,6 +234,8 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         .override_global("SOCKET_LAYOUT", &sockets, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
+    // Now: maps are taken out of it one by one.
+    let footprint = Footprint::of(&ebpf);
     let object = bytes.as_deref().unwrap_or(&OBJECT.0);
     let way = match means {
         Means::Probes if older => older_probes(&ebpf, object)?,
@@ -271,7 +269,6 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     let undisturbed =
         means == Means::Touches || backend == Some(Backend::Kprobe) || !events.is_empty();
     let watched = Watched::new(&ebpf, watched).map_err(|source| Failed::Watch { source })?;
-    let footprint = Footprint::of(&ebpf);
     let tables = Tables::take(&mut ebpf, undisturbed, watched)?;
     Ok(Loaded { programs: Programs::new(ebpf, way, events), tables, log, backend, footprint })
 }

@@ -17,8 +17,12 @@ use super::{
 /// the walk is kept short: a sixteenth of what calls need.
 const YOUNG_PAGES: u32 = 1 << 14;
 
+/// Pages in one copy of the counters of what died young.
+#[expect(clippy::cast_possible_truncation, reason = "512 fits")]
+const DIED_PAGES: u32 = limits::SITES / DIED_SITES as u32;
+
 /// Maps whose length differs between runs.
-const SIZED: usize = 10;
+const SIZED: usize = 11;
 
 /// Names of maps, and how many entries each is made with.
 pub(super) type Sizes = [(&'static str, u32); SIZED];
@@ -29,7 +33,7 @@ pub(super) fn of(needs: &Needs, cpus: u32) -> Sizes {
     [
         (tables::UNWIND_PAGES, needs.unwind_pages),
         (tables::YOUNG, young(needs.means, cpus)),
-        (tables::DIED, limits::SITES / DIED_SITES as u32 * died_stripes(cpus)),
+        (tables::DIED, DIED_PAGES * died_stripes(cpus)),
         (tables::TARGETS, targets),
         (tables::PROCESSES, targets),
         (tables::THREADS, threads),
@@ -37,6 +41,7 @@ pub(super) fn of(needs: &Needs, cpus: u32) -> Sizes {
         (tables::FREE_ROOMS, threads),
         (tables::OBJECTS, objects(needs)),
         (tables::CONNECTIONS, if needs.descriptors { limits::CONNECTIONS } else { 1 }),
+        (tables::FREE_CONNECTIONS, if needs.descriptors { limits::FREE_CONNECTIONS } else { 1 }),
     ]
 }
 

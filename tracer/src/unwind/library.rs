@@ -337,3 +337,34 @@ fn memory(pid: Pid, mapping: &Mapping) -> io::Result<Vec<u8>> {
     File::open(pid.proc_path("mem"))?.read_exact_at(&mut bytes, mapping.start)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::mappings;
+
+    struct Nowhere;
+
+    impl Writer for Nowhere {
+        fn page(&mut self, _: u32, _: &Page) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn rule(&mut self, _: RuleNumber, _: &Rule) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn objects_whose_tables_find_no_room_are_named() {
+        let mapped = mappings::read(Pid::own()).unwrap();
+        let mut library = Library::new(1).unwrap();
+        library.learn(Pid::own(), &mapped);
+        library.settle(Duration::from_secs(60), &mut Nowhere).unwrap();
+        let without = library.without_room();
+        assert!(without.iter().any(|path| path.contains("libc.so")), "{without:?}");
+        assert!(without.len() <= library.status().without);
+        library.forget_unmapped(&[]);
+        assert!(library.without_room().is_empty());
+    }
+}
