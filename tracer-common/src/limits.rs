@@ -1,4 +1,17 @@
 //! Every size and bound, each with its reason.
+//!
+//! What a bound costs depends on the size of what it bounds, which the compiler checks beside it. What all maps of a
+//! run cost together is computed, and bounded, in `tracer/src/kernel/footprint.rs`.
+
+use crate::{
+    object::{Object, ObjectId},
+    remembered::Remembered,
+    state::{Connection, Died, Key, Process, Thread, Young},
+    unwind::{Page, Rule},
+};
+
+/// What the kernel adds to each entry of a hash map (`struct htab_elem`), behind which key and value lie.
+pub const HASH_ENTRY_BYTES: usize = 48;
 
 /// Frames kept of one stack. A bound of the kernel's own unwinder as well (`perf_event_max_stack`).
 pub const STACK_FRAMES: u32 = 127;
@@ -6,34 +19,60 @@ pub const STACK_FRAMES: u32 = 127;
 pub const STACK_DEPTH: usize = STACK_FRAMES as usize;
 
 /// Resources that may be young at once: acquired, but not drained yet. Past it acquisitions travel
-/// through the ring buffer instead, so the bound costs time and no data. 96 bytes each.
+/// through the ring buffer instead, so the bound costs time and no data. 96 bytes each, and 16 for its bucket.
 pub const YOUNG_ENTRIES: u32 = 1 << 18;
+/// Processors acquire: the table grows with them. One that does nothing else acquires as many in 100 ms, and the
+/// collector comes sooner than that when much is acquired.
+pub const YOUNG_PER_CPU: u32 = 1 << 15;
+/// At least: 7 MiB.
+pub const YOUNG_LEAST: u32 = 1 << 16;
+const _: () = assert!(HASH_ENTRY_BYTES + size_of::<Key>() + size_of::<Young>() == 96);
 
-/// Ring buffer: 64-byte records, so 16 MiB holds 233,000 of them (8 bytes of header each).
+/// Ring buffer: 64-byte records, so 16 MiB holds 233,000 of them (8 bytes of header each). It is what lasts while the
+/// collector walks a large ledger, so it is the same on every machine.
 pub const RING_BYTES: u32 = 1 << 24;
 
-/// Threads followed at once; each costs one [`crate::state::Thread`] (1.8 KiB).
+/// Threads followed at once, at most; each costs one [`Thread`] (3 KiB).
 pub const THREADS: u32 = 8192;
+/// At least: a server that has few threads now may start more. 3 MiB.
+pub const THREADS_LEAST: u32 = 1024;
+/// The same where children are followed, whose threads are not there yet. 12 MiB.
+pub const THREADS_OF_CHILDREN: u32 = 4096;
+/// Room for threads, as a multiple of those that the targets have at the attach.
+pub const THREADS_HEADROOM: u32 = 4;
+const _: () = assert!(size_of::<Thread>() == 3008);
 
 /// Threads whose room is remembered by the lowest bits of their id: a power of two.
 pub const RECENT_THREADS: u32 = 4096;
 
-/// Call sites, each a function and a whole stack of one target.
+/// Call sites, each a function and a whole stack of one target. 11 MiB.
 pub const SITES: u32 = 1 << 17;
+
+/// Copies of the counters of what died young, at most: a power of two. Processors add to the copy that the lowest bits of
+/// their number choose, so that a call site's counters do not travel between all of them; a copy for each would take
+/// 2 MiB per processor. Smaller machines have fewer.
+pub const DIED_STRIPES: u32 = 8;
+const _: () = assert!(size_of::<Died>() * SITES as usize == 2 << 20);
 
 /// Ranges of executable memory kept per target. Anonymous neighbours are merged beyond it, then the
 /// last ones are left out, and said. 40 bytes each.
 pub const EXECUTABLE_RANGES: usize = 256;
 
-/// Different unwind rules in all tables: as many as a row can name. 20 bytes each.
+/// Different unwind rules in all tables: as many as a row can name. 20 bytes each, of which the kernel makes 24: 1.5 MiB.
 pub const RULES: u32 = 1 << 16;
+const _: () = assert!(size_of::<Rule>() == 20);
 
-/// Pages of unwind tables held when nothing is known of the targets: 512 rows of 8 bytes each, so
-/// 16 MiB (Debian's libc takes 60 pages). What the targets' objects need is added.
+/// Pages of unwind tables held when nothing is known of the targets: 512 rows of 8 bytes each, so 16 MiB. Debian's libc
+/// takes 60 pages, and node 620.
 pub const UNWIND_PAGES: u32 = 1 << 12;
-
-/// Pages of unwind tables at most: 256 MiB.
-pub const UNWIND_PAGES_MOST: u32 = 1 << 16;
+/// Pages held for what targets load later, beside those that their objects need already: 8 MiB, a million rows. LLVM,
+/// which graphics drivers load, has 5 to 7 MB of `.eh_frame`, and so fewer.
+pub const UNWIND_PAGES_SPARE: u32 = 1 << 11;
+/// Pages of unwind tables at most: 128 MiB, or 16 million rows, which is what 80 MB of `.eh_frame` make if each row takes
+/// no more than 5 bytes of it. node has 3 MB, LLVM 22 has 7 MB: a program of ten times that size fits. Beyond it objects
+/// have no table, which every report says.
+pub const UNWIND_PAGES_MOST: u32 = 1 << 15;
+const _: () = assert!(size_of::<Page>() == 4096);
 
 /// Levels of one table at most: three hold more rows than there are pages.
 pub const TABLE_LEVELS: u32 = 3;
@@ -41,33 +80,41 @@ pub const TABLE_LEVELS: u32 = 3;
 /// Slots that remember the unwind rules of addresses. 512 KiB.
 pub const KNOWN_SLOTS: u32 = 1 << 16;
 
-/// Walks of stacks that are remembered. 288 bytes each: 4.5 MiB.
+/// Walks of stacks that are remembered. 544 bytes each: 8.5 MiB.
 pub const REMEMBERED_WALKS: u32 = 1 << 14;
+const _: () = assert!(size_of::<Remembered>() == 544);
 
 /// Targets traced at once, children included: what a server that forks per worker needs. Each costs
-/// one [`crate::state::Process`] (2 KiB).
+/// one [`Process`] (10 KiB).
 pub const TARGETS: u32 = 256;
+/// At least, where no children are followed.
+pub const TARGETS_LEAST: u32 = 16;
+const _: () = assert!(size_of::<Process>() == 10_264);
 
 /// Places that remember where the last fork of a process is in the order of things, by the lowest bits
 /// of its id. Two processes that share one send a few more records than needed. 32 KiB.
 pub const FORKS: u32 = 4096;
 
-/// Objects of libraries of which more is known than their call site. 160 bytes each: 20 MiB.
+/// Objects of libraries of which more is known than their call site, where `--kind` names them. 152 bytes each, and 16
+/// for its bucket: 21 MiB. As many requests to release one are kept, of 80 bytes and the bucket: 12 MiB.
 pub const OBJECTS: u32 = 1 << 17;
-
-/// Objects whose release was asked for and that are still there. 80 bytes each with the kernel's own: 2.5 MiB. Beyond it
-/// an object is one whose release was not asked for, and that is counted.
-pub const ASKS: u32 = 1 << 15;
+/// The same where they are traced along with everything else: 5.25 and 3 MiB.
+pub const OBJECTS_BY_DEFAULT: u32 = 1 << 15;
+const _: () = assert!(HASH_ENTRY_BYTES + size_of::<Key>() + size_of::<Object>() == 152);
+const _: () = assert!(HASH_ENTRY_BYTES + size_of::<ObjectId>() + size_of::<u64>() == 80);
 
 /// Probes of functions, as numbered by the attach cookie: below it. A process with 30 copies of each library that
 /// the packs know has 4,000. Its counters take 16 bytes each on every CPU: 64 KiB per CPU.
 pub const PROBES: u32 = 1 << 12;
 
-/// Slots that remember the position of the last lost release, by hash of the handle. 8 MiB.
-pub const DOUBT_SLOTS: u32 = 1 << 20;
+/// Slots that remember the position of the last lost release, by hash of the handle. 4 MiB. Of 5,000 lost releases, one
+/// in a hundred of the other blocks shares a slot with one, and is set aside with it.
+pub const DOUBT_SLOTS: u32 = 1 << 19;
 
-/// Connections that are known at once. 80 bytes each: 10 MiB.
+/// Connections that are known at once, where they are traced. 80 bytes each, and 16 for its bucket: 12 MiB.
 pub const CONNECTIONS: u32 = 1 << 17;
+const _: () = assert!(HASH_ENTRY_BYTES + size_of::<u64>() + size_of::<Connection>() == 80);
 
-/// Numbers for connections that are handed out ahead of the collector: what a machine begins in a second at the most.
+/// Numbers for connections that are handed out ahead of the collector: what a machine begins in a second at the most. 4 bytes
+/// each: 512 KiB.
 pub const FREE_CONNECTIONS: u32 = 1 << 17;

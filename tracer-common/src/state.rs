@@ -45,7 +45,7 @@ pub struct Young {
     pub connection: u32,
 }
 
-/// What died young at one call site, per CPU: it never reached the collector otherwise.
+/// What died young at one call site: it never reached the collector otherwise.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Default,
 )]
@@ -57,8 +57,7 @@ pub struct Died {
     pub bytes: u64,
 }
 
-/// Call sites whose [`Died`] lie in one value: an entry each would take the kernel a quarter of a second to
-/// make, since it asks for memory entry by entry.
+/// Call sites whose [`Died`] lie in one value: the collector reads them page by page, each copied by the kernel at once.
 pub const DIED_SITES: usize = 512;
 /// What died young at the call sites with neighboring numbers.
 pub type DiedPage = [Died; DIED_SITES];

@@ -5,7 +5,7 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
-use aya_ebpf::maps::PerCpuArray;
+use aya_ebpf::{helpers::generated::bpf_get_smp_processor_id, maps::PerCpuArray};
 use tracer_common::{
     limits::DOUBT_SLOTS,
     loss::Loss,
@@ -14,6 +14,11 @@ use tracer_common::{
 };
 
 use crate::maps::{DIED, DOUBT, LOSSES};
+
+/// Which copy of [`DIED`] a processor adds to: these bits of its number. The copies' count is one more, a power of two. Set
+/// by user space when it loads the programs.
+#[unsafe(no_mangle)]
+static DIED_STRIPE_MASK: u32 = 0;
 
 /// Adds to a counter that the verifier has seen to be valid.
 ///
@@ -41,10 +46,15 @@ pub(crate) fn lose(reason: Loss) {
     count(&LOSSES, reason as u32);
 }
 
-/// Counts a resource that died young at its call site.
+/// Counts a resource that died young at its call site. A program that is moved to another processor meanwhile adds to the
+/// copy of the one before, which is as good.
 #[inline(always)]
 pub(crate) fn died(site: u32, bytes: u64) {
-    if let Some(page) = DIED.get_ptr_mut(site / DIED_SITES as u32) {
+    // SAFETY: a constant that user space has set, and a helper without preconditions.
+    let (mask, cpu) =
+        unsafe { ((&raw const DIED_STRIPE_MASK).read_volatile(), bpf_get_smp_processor_id()) };
+    let page = site / DIED_SITES as u32 * (mask + 1) + (cpu & mask);
+    if let Some(page) = DIED.get_ptr_mut(page) {
         // SAFETY: as above, and masked to the page's length; both fields are aligned 64-bit words.
         unsafe {
             let died = page.cast::<Died>().add(site as usize & (DIED_SITES - 1));

@@ -1,4 +1,5 @@
-//! Every map, one line of purpose each. Names are listed once more in `tracer/src/kernel/object.rs`.
+//! Every map, one line of purpose each. Names are listed once more in `tracer/src/kernel/tables.rs`; maps that a run
+//! needs less of are made smaller when the object is loaded (`tracer/src/kernel/sizes.rs`).
 
 use aya_ebpf::{
     macros::map,
@@ -61,10 +62,11 @@ pub(crate) static FREE_ROOMS: Queue<u32> = Queue::with_max_entries(limits::THREA
 #[map]
 pub(crate) static YOUNG: HashMap<Key, Young> = HashMap::with_max_entries(limits::YOUNG_ENTRIES, 0);
 
-/// What died young, by call site.
+/// What died young, by call site: for each run of [`DIED_SITES`] of them as many pages as there are copies of the
+/// counters, see `loss::died`.
 #[map]
-pub(crate) static DIED: PerCpuArray<DiedPage> =
-    PerCpuArray::with_max_entries(limits::SITES / DIED_SITES as u32, 0);
+pub(crate) static DIED: Array<DiedPage> =
+    Array::with_max_entries(limits::SITES / DIED_SITES as u32 * limits::DIED_STRIPES, 0);
 
 /// Numbers of call sites by the digest of their stack.
 #[map]
@@ -86,7 +88,7 @@ pub(crate) static OBJECTS: HashMap<Key, Object> = HashMap::with_max_entries(limi
 /// Objects whose release was asked for, and since when: `CLOCK_MONOTONIC`, nanoseconds. A map of its own: what is
 /// written into an element of [`OBJECTS`] may reach the object that gets the element next.
 #[map]
-pub(crate) static ASKS: HashMap<ObjectId, u64> = HashMap::with_max_entries(limits::ASKS, 0);
+pub(crate) static ASKS: HashMap<ObjectId, u64> = HashMap::with_max_entries(limits::OBJECTS, 0);
 
 /// What functions that are about objects do, by the number of their probe.
 #[map]

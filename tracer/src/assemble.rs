@@ -67,6 +67,8 @@ pub struct Scene {
     pub started_ns: u64,
     /// Milliseconds until all probes were on.
     pub attach_ms: u64,
+    /// Kernel memory that the programs' maps take, bytes: all but unwind tables, and unwind tables.
+    pub kernel_bytes: [Option<u64>; 2],
     /// What the kernel counted of the targets at the start, if page faults are traced and no function.
     pub light: Option<Levels>,
     /// Tells how the log of connections fares, if there is one; of its end if that is asked for.
@@ -304,6 +306,7 @@ impl Assembly {
     fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
         let mut warnings = self.scene.untraced.clone();
         warnings.extend(self.scene.faults.iter().cloned());
+        warnings.extend(accounting::no_room(&snapshot.without_table));
         if self.scene.light.is_some() {
             warnings.extend(light::warnings());
             return warnings;

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use crate::{
     error::Failure,
     format::printable,
+    kernel::expected_by_default,
     preflight::{Candidate, Facts, NEEDED_KERNEL},
 };
 
@@ -113,6 +114,7 @@ fn host(facts: &Facts) -> Vec<Row> {
         paranoid(facts),
         unprivileged(facts),
         memlock(facts),
+        kernel_memory(facts),
         pid_namespace(facts),
         return_probes(facts),
         row(
@@ -236,6 +238,21 @@ fn memlock(facts: &Facts) -> Row {
         "BPF maps count towards the cgroup instead"
     };
     row(Mark::Ok, "locked memory", format!("{limit}; {meaning}"))
+}
+
+/// What the maps take is decided by what is traced, and by how many processors there may be.
+fn kernel_memory(facts: &Facts) -> Row {
+    let expected = facts.possible_cpus.and_then(expected_by_default);
+    let figures = expected.and_then(|expected| expected.maps_bytes.zip(expected.unwind_bytes));
+    let detail = match figures {
+        Some((maps, unwind)) => format!(
+            "{} by default, and {} for unwind tables beside what the target needs",
+            crate::format::bytes(maps),
+            crate::format::bytes(unwind)
+        ),
+        None => "unknown".to_owned(),
+    };
+    row(Mark::Ok, "kernel memory", detail)
 }
 
 fn pid_namespace(facts: &Facts) -> Row {

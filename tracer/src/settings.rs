@@ -57,6 +57,8 @@ pub struct Settings {
     pub min_age: Duration,
     /// What is traced: at least one, in the order of [`Kind::ALL`].
     pub kinds: Vec<Kind>,
+    /// Whether objects of libraries were asked for by name, by `--kind` or `--pack`.
+    pub objects_are_named: bool,
     /// Functions of the user's own, to be probed too.
     pub functions: Vec<Wish>,
     /// Prefixes of allocators' names, beside the known ones.
@@ -138,6 +140,7 @@ impl Settings {
         let kinds = kinds(trace.light, trace.max_overhead.is_some(), without, &trace.kind)?;
         // Light tracing may go on to the full one.
         let objects = kinds.contains(&Kind::Object) || trace.light;
+        let objects_are_named = trace.kind.contains(&Kind::Object) || !trace.pack.is_empty();
         let Loaded { packs, faults: pack_faults } = packs(objects, trace.pack, !trace.no_packs)?;
         let settings = Self {
             target,
@@ -155,6 +158,7 @@ impl Settings {
             top: top.map(|top| usize::try_from(top).unwrap_or(usize::MAX)),
             min_age: trace.min_age,
             kinds,
+            objects_are_named,
             functions: [trace.alloc, trace.free].concat(),
             allocator_prefixes: trace.allocator_prefix,
             packs,

@@ -23,6 +23,18 @@ fn budget(sampling: &Sampling) -> Budget {
     }
 }
 
+/// Which objects have no unwind table because the tables' bound was reached; `None` when it was not.
+pub(super) fn no_room(objects: &[String]) -> Option<String> {
+    let (first, more) = objects.split_first()?;
+    let rest = match more.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "the kernel memory for unwind tables is full: {first}{rest} without a table, so stacks through that code can be cut",
+    ))
+}
+
 impl Assembly {
     /// The account of one snapshot.
     pub(super) fn accounting(&mut self, snapshot: &Snapshot) -> Accounting {
@@ -50,6 +62,7 @@ impl Assembly {
             }
             _ => None,
         };
+        let [kernel_bytes, kernel_unwind_bytes] = self.scene.kernel_bytes;
         Accounting {
             events,
             events_per_s,
@@ -76,7 +89,22 @@ impl Assembly {
                 cpu_percent,
                 rss_bytes: rss_bytes(Pid::own()),
                 peak_rss_bytes: peak_rss_bytes(Pid::own()),
+                kernel_bytes,
+                kernel_unwind_bytes,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::no_room;
+
+    #[test]
+    fn the_first_object_without_a_table_is_named_and_the_others_are_counted() {
+        let of = |count: usize| no_room(&vec!["/usr/bin/browser".to_owned(); count]);
+        assert_eq!(of(0), None);
+        assert!(of(1).unwrap().contains("full: /usr/bin/browser without"), "{:?}", of(1));
+        assert!(of(3).unwrap().contains("/usr/bin/browser and 2 more without"), "{:?}", of(3));
     }
 }

@@ -19,7 +19,7 @@ use rustix::{
     event::{Timespec, epoll},
     time::{ClockId, clock_gettime},
 };
-use tracer_common::{attach::ProbeNumber, limits, loss::Loss, stack::StackEnd};
+use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
 pub use super::requests::{Reading, Request};
 use super::{
@@ -49,8 +49,8 @@ const DRAIN_AT_MOST: Duration = Duration::from_millis(250);
 const LIGHT_DRAIN_AT_MOST: Duration = Duration::from_secs(1);
 /// Shortest: a drain of an empty table takes about a millisecond.
 const DRAIN_AT_LEAST: Duration = Duration::from_millis(5);
-/// Drained at once, the table was so full that the next drain must come sooner.
-const CROWDED: usize = limits::YOUNG_ENTRIES as usize / 4;
+/// So many blocks and records at once, and the next drain must come sooner.
+const CROWDED: usize = 1 << 16;
 /// Records read between two drains, so that a drain always comes.
 const RECORDS_AT_ONCE: usize = 1 << 18;
 /// Longest wait without a look at requests.
@@ -205,7 +205,9 @@ impl Collector {
             let now = Instant::now();
             if now >= next_drain && !self.paused {
                 let brought = self.cycle()?;
-                pause = if brought > CROWDED { pause / 2 } else { pause * 3 / 2 }
+                // A page that was touched may be looked at late; without a drain it is not lost.
+                let full = self.tables.is_crowded() && !self.manner.light;
+                pause = if full || brought > CROWDED { pause / 2 } else { pause * 3 / 2 }
                     .clamp(DRAIN_AT_LEAST, most);
                 next_drain = Instant::now() + pause;
             }
@@ -316,6 +318,7 @@ impl Collector {
             ended: self.ended.clone(),
             sampling: self.windows.as_ref().map(|windows| windows.sampling(at_ns)),
             unwind: self.library.status(),
+            without_table: self.library.without_room(),
             kin: std::mem::take(&mut self.kin),
             mappings: std::mem::take(&mut self.changed),
         })

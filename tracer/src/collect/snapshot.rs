@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub ended: Vec<Pid>,
     /// How far unwind tables have come.
     pub unwind: crate::unwind::Status,
+    /// Objects that have no unwind table because there was no room for it.
+    pub without_table: Vec<String>,
     /// What became of families since the last snapshot, in order.
     pub kin: Vec<Kin>,
     /// What a budget makes of the run; `None` without one. The figures of call sites are of what was recorded.

@@ -19,7 +19,7 @@ impl Collector {
     pub(super) fn give_first(&mut self) -> io::Result<()> {
         // Number 0 is the unknown one.
         self.tables.give(Supply::Sites, 1..FIRST_SITES)?;
-        self.tables.give(Supply::Rooms, 0..FIRST_ROOMS)?;
+        self.tables.give(Supply::Rooms, 0..FIRST_ROOMS.min(self.tables.rooms()))?;
         if self.found.is_some() {
             self.give_connections(FIRST_CONNECTIONS.into())?;
         }
@@ -29,7 +29,7 @@ impl Collector {
     /// Hands the programs the rest of rooms, and of the numbers for call sites: a server's first second can bring tens
     /// of thousands, but handing out as many takes a tenth of one, and nobody should wait for it.
     pub(super) fn give_the_rest(&mut self) -> io::Result<()> {
-        self.tables.give(Supply::Rooms, FIRST_ROOMS..limits::THREADS)?;
+        self.tables.give(Supply::Rooms, FIRST_ROOMS..self.tables.rooms())?;
         if self.found.is_some() {
             self.give_connections((limits::FREE_CONNECTIONS - FIRST_CONNECTIONS).into())?;
         }

@@ -16,13 +16,15 @@ const UPDATE: libc::c_long = 2;
 const NO_EXIST: u64 = 1;
 /// `BPF_MAP_LOOKUP_AND_DELETE_ELEM`.
 const TAKE_ONE: libc::c_long = 21;
-/// `ENOTSUPP`, which is the kernel's own and has no name in libc.
-const NOT_SUPPORTED: i32 = 524;
-/// `BPF_MAP_LOOKUP_BATCH`, for per-CPU arrays since 5.13.
+/// `BPF_MAP_LOOKUP_BATCH`, for arrays and hash maps since 5.6.
 const LOOKUP: libc::c_long = 24;
 /// `BPF_MAP_LOOKUP_AND_DELETE_BATCH`, for hash maps since 5.6. Copies and deletes a bucket's entries
 /// under the bucket's lock: each entry is seen by this call or by a program's deletion, never by both.
 const LOOKUP_AND_DELETE: libc::c_long = 25;
+/// `BPF_MAP_UPDATE_BATCH`, for arrays since 5.6.
+const UPDATE_MANY: libc::c_long = 26;
+/// Entries written per system call, so that the zeros to be written take little memory.
+const CLEARED_AT_ONCE: usize = 1 << 12;
 
 /// The `batch` member of `union bpf_attr`.
 #[repr(C)]
@@ -97,31 +99,25 @@ where
     }
 }
 
-/// Reads the first `keys` entries of a per-CPU array; `values` holds `cpus` values per entry.
+/// Reads the first `entries` of an array.
 pub(super) fn read_first<V>(
     map: BorrowedFd<'_>,
     entries: usize,
-    cpus: usize,
     values: &mut Vec<V>,
 ) -> io::Result<()>
 where
     V: FromBytes + IntoBytes + Clone,
 {
     values.clear();
-    values.resize(entries * cpus, V::new_zeroed());
+    values.resize(entries, V::new_zeroed());
     let mut keys = vec![0_u32; entries];
     let mut cursor = 0_u32;
     let mut at = 0;
     while at < entries {
-        let (Some(keys), Some(rest)) = (keys.get_mut(at..), values.get_mut(at * cpus..)) else {
+        let (Some(keys), Some(rest)) = (keys.get_mut(at..), values.get_mut(at..)) else {
             break;
         };
-        let (count, done) = match step(map, LOOKUP, &mut cursor, at == 0, keys, rest) {
-            Err(error) if at == 0 && error.raw_os_error() == Some(NOT_SUPPORTED) => {
-                return read_one_by_one(map, cpus, values);
-            }
-            outcome => outcome?,
-        };
+        let (count, done) = step(map, LOOKUP, &mut cursor, at == 0, keys, rest)?;
         at += count;
         if done || count == 0 {
             break;
@@ -130,21 +126,16 @@ where
     Ok(())
 }
 
-/// The same for kernels before 5.13.
-fn read_one_by_one<V>(map: BorrowedFd<'_>, cpus: usize, values: &mut [V]) -> io::Result<()>
+/// Writes zeros over the first `entries` of an array of `V`.
+pub(super) fn clear<V>(map: BorrowedFd<'_>, entries: u32) -> io::Result<()>
 where
-    V: FromBytes + IntoBytes,
+    V: FromBytes + IntoBytes + Clone,
 {
-    for (entry, values) in (0_u32..).zip(values.chunks_exact_mut(cpus.max(1))) {
-        let mut attributes = OneAttributes {
-            map: number(map),
-            padding: 0,
-            key: (&raw const entry) as u64,
-            value: values.as_mut_ptr() as u64,
-            flags: 0,
-        };
-        // Plain bytes with room for a value of each processor.
-        bpf(LOOKUP_ONE, &mut attributes)?;
+    let mut keys: Vec<u32> = (0..entries).collect();
+    let mut zeros = vec![V::new_zeroed(); keys.len().min(CLEARED_AT_ONCE)];
+    for keys in keys.chunks_mut(CLEARED_AT_ONCE) {
+        // There is no cursor: the keys say which.
+        step(map, UPDATE_MANY, &mut 0, true, keys, &mut zeros)?;
     }
     Ok(())
 }

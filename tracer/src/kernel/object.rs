@@ -22,11 +22,13 @@ use super::{
     calls::{self, Backend, Seen},
     code::descriptor,
     counted::Watched,
+    footprint::Footprint,
     hold::{Programs, Way},
     multi::Multi,
     offsets,
     older::{self, Older},
     program::Program,
+    sizes::{self, Objects},
     syscall,
     tables::{self, Tables},
     touch,
@@ -38,8 +40,9 @@ const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
 
 /// The committed object; the attribute of its type gives it the alignment that ELF parsing needs.
 #[repr(C, align(8))]
-struct Aligned<T: ?Sized>(T);
-static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../../bpf/leaktrace-x86_64.bpf.o"));
+pub(super) struct Aligned<T: ?Sized>(pub(super) T);
+pub(super) static OBJECT: &Aligned<[u8]> =
+    &Aligned(*include_bytes!("../../bpf/leaktrace-x86_64.bpf.o"));
 
 /// The program that others go on with, and the map that they find it by.
 const UNWINDER: (&str, &str) = ("take_stack", "UNWINDER");
@@ -138,6 +141,8 @@ pub struct Loaded {
     pub log: Option<ProgramLog>,
     /// How file descriptors are seen, if they are.
     pub backend: Option<Backend>,
+    /// What the kernel says the maps take.
+    pub footprint: Footprint,
 }
 
 /// What the programs log, on its way to our own log.
@@ -156,16 +161,16 @@ impl ProgramLog {
 }
 
 /// What a run needs of the kernel side.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "questions that have nothing to do with each other"
-)]
 #[derive(Clone, Copy, Debug)]
 pub struct Needs {
     /// What the programs are to log.
     pub log: log::LevelFilter,
     /// Room for unwind tables.
     pub unwind_pages: u32,
+    /// How many targets there are.
+    pub targets: u32,
+    /// How many threads they have.
+    pub threads: u32,
     /// Whether forks are to be followed.
     pub children: bool,
     /// Whether cost and pace are to be measured.
@@ -173,17 +178,34 @@ pub struct Needs {
     /// Which programs.
     pub means: Means,
     /// Whether objects of libraries are to be traced.
-    pub objects: bool,
+    pub objects: Objects,
     /// Whether file descriptors are to be traced.
     pub descriptors: bool,
     /// How they are to be seen; in the best way that the kernel allows when `None`.
     pub backend: Option<Backend>,
 }
 
+impl Needs {
+    /// Those of a run with default settings, of which nothing else is known.
+    pub(super) const fn by_default() -> Self {
+        Self {
+            log: log::LevelFilter::Warn,
+            unwind_pages: limits::UNWIND_PAGES_SPARE,
+            targets: 1,
+            threads: 1,
+            children: false,
+            budget: false,
+            means: Means::Probes,
+            objects: Objects::ByDefault,
+            descriptors: false,
+            backend: None,
+        }
+    }
+}
+
 /// Loads the object: programs verified, none attached, recording off.
 pub fn load(needs: Needs) -> Result<Loaded, Failed> {
-    let Needs { log: wanted, unwind_pages, children, budget, means, objects, descriptors, backend } =
-        needs;
+    let Needs { log: wanted, children, budget, means, descriptors, backend, .. } = needs;
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -198,18 +220,22 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     let level = wanted as u8;
     let (pid_offset, mut layout, sockets) = offsets::all(children, descriptors, !older)?;
     layout.0.at_events = u32::from(descriptors && calls::wants_events());
-    let mut ebpf = EbpfLoader::new()
+    let cpus = tables::cpus()?;
+    let stripe_mask = sizes::died_stripes(cpus) - 1;
+    let mut loader = EbpfLoader::new();
+    for (name, entries) in sizes::of(&needs, cpus) {
+        loader.map_max_entries(name, entries);
+    }
+    let mut ebpf = loader
         .override_global("AYA_LOG_LEVEL", &level, false)
-        .map_max_entries(tables::UNWIND_PAGES, unwind_pages)
-        .map_max_entries(tables::YOUNG, tables::young_entries(means))
-        .map_max_entries(tables::OBJECTS, if objects { limits::OBJECTS } else { 1 })
-        .map_max_entries(tables::ASKS, if objects { limits::ASKS } else { 1 })
-        .map_max_entries(tables::CONNECTIONS, if descriptors { limits::CONNECTIONS } else { 1 })
+        .override_global("DIED_STRIPE_MASK", &stripe_mask, true)
         .override_global("TASK_PID_OFFSET", &pid_offset, true)
         .override_global("LAYOUT", &layout, true)
         .override_global("SOCKET_LAYOUT", &sockets, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
+    // Now: maps are taken out of it one by one.
+    let footprint = Footprint::of(&ebpf);
     let object = bytes.as_deref().unwrap_or(&OBJECT.0);
     let way = match means {
         Means::Probes if older => older_probes(&ebpf, object)?,
@@ -244,7 +270,7 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         means == Means::Touches || backend == Some(Backend::Kprobe) || !events.is_empty();
     let watched = Watched::new(&ebpf, watched).map_err(|source| Failed::Watch { source })?;
     let tables = Tables::take(&mut ebpf, undisturbed, watched)?;
-    Ok(Loaded { programs: Programs::new(ebpf, way, events), tables, log, backend })
+    Ok(Loaded { programs: Programs::new(ebpf, way, events), tables, log, backend, footprint })
 }
 
 /// The kernel's type information.

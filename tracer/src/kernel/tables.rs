@@ -21,13 +21,10 @@ use tracer_common::{
     },
     unwind::{Page, Rule, RuleNumber},
 };
-use zerocopy::{FromBytes, FromZeros as _, Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
-    batch,
-    counted::Watched,
-    object::{Failed, Means},
-    undisturbed::Undisturbed,
+    batch, counted::Watched, object::Failed, sizes::died_stripes, undisturbed::Undisturbed,
 };
 
 /// The maps that must be in the object.
@@ -61,17 +58,17 @@ pub(super) const NAMES: [&str; 26] = [
     FREE_ROOMS,
 ];
 const SWITCH: &str = "SWITCH";
-const TARGETS: &str = "TARGETS";
+pub(super) const TARGETS: &str = "TARGETS";
 const BLANK_PROCESS: &str = "BLANK_PROCESS";
-const PROCESSES: &str = "PROCESSES";
+pub(super) const PROCESSES: &str = "PROCESSES";
 pub(super) const YOUNG: &str = "YOUNG";
-const DIED: &str = "DIED";
+pub(super) const DIED: &str = "DIED";
 const FREE_SITES: &str = "FREE_SITES";
 pub(super) const CONNECTIONS: &str = "CONNECTIONS";
 pub(super) const OBJECTS: &str = "OBJECTS";
 pub(super) const ASKS: &str = "ASKS";
 pub(super) const OBJECT_FUNCTIONS: &str = "OBJECT_FUNCTIONS";
-const FREE_CONNECTIONS: &str = "FREE_CONNECTIONS";
+pub(super) const FREE_CONNECTIONS: &str = "FREE_CONNECTIONS";
 const RECORDS: &str = "RECORDS";
 pub(super) const UNWIND_PAGES: &str = "UNWIND_PAGES";
 const RULES: &str = "RULES";
@@ -83,22 +80,12 @@ const HITS: &str = "HITS";
 const FAILED: &str = "FAILED";
 const STATES: &str = "STATES";
 const PACE: &str = "PACE";
-const THREADS: &str = "THREADS";
-const ROOMS: &str = "ROOMS";
-const FREE_ROOMS: &str = "FREE_ROOMS";
+pub(super) const THREADS: &str = "THREADS";
+pub(super) const ROOMS: &str = "ROOMS";
+pub(super) const FREE_ROOMS: &str = "FREE_ROOMS";
 
-/// Room for young pages with `--light`. While the table is drained the kernel runs no program at a page fault on that
-/// processor (`bpf_disable_instrumentation`); where it is preempted meanwhile, touches go unseen. So
-/// the walk is kept short: a sixteenth of what calls need.
-const YOUNG_PAGES: u32 = 1 << 14;
-
-/// How many resources may be young, see [`limits::YOUNG_ENTRIES`].
-pub(super) const fn young_entries(means: Means) -> u32 {
-    match means {
-        Means::Probes | Means::Neither => limits::YOUNG_ENTRIES,
-        Means::Touches => YOUNG_PAGES,
-    }
-}
+/// A drain that brings more than this part of what the young have room for came late.
+const CROWDED_PART: usize = 4;
 
 /// Entries taken out of the young per system call.
 const BATCH: usize = 1 << 14;
@@ -132,10 +119,15 @@ pub struct Tables {
     processes: HashMap<MapData, u32, Plain<Process>>,
     states: Array<MapData, u32>,
     young: MapData,
+    /// A drain that brings more came late.
+    young_most: usize,
+    /// The last drain was one.
+    is_crowded: bool,
     room: batch::Room<Key, Young>,
     died: MapData,
     died_room: Vec<DiedPage>,
-    cpus: usize,
+    /// Copies of the counters of what died young.
+    died_stripes: usize,
     free_sites: Queue<MapData, u32>,
     connections: HashMap<MapData, u64, Plain<[u8; size_of::<Connection>()]>>,
     free_connections: Queue<MapData, u32>,
@@ -146,8 +138,8 @@ pub struct Tables {
     records: RingBuf<MapData>,
     unwind_pages: Array<MapData, Plain<Page>>,
     rules: Array<MapData, Plain<Rule>>,
-    known: Array<MapData, u64>,
-    remembered: Array<MapData, Plain<Remembered>>,
+    known: MapData,
+    remembered: MapData,
     doubt: MapData,
     pub(super) losses: PerCpuArray<MapData, u64>,
     pub(super) hits: PerCpuArray<MapData, u64>,
@@ -171,8 +163,8 @@ impl Tables {
     ) -> Result<Self, Failed> {
         let mut map = |name: &'static str| ebpf.take_map(name).ok_or(Failed::Missing { name });
         let wrong = |name: &'static str| move |_: MapError| Failed::Missing { name };
-        let cpus = aya::util::nr_cpus()
-            .map_err(|(path, source)| Failed::Object { path: path.into(), source })?;
+        let young = data(map(YOUNG)?, YOUNG)?;
+        let died_stripes = died_stripes(cpus()?) as usize;
         let mut blank: Array<MapData, Plain<Process>> =
             map(BLANK_PROCESS)?.try_into().map_err(wrong(BLANK_PROCESS))?;
         blank.set(0, Plain(Process::new(0, 0, &[])), 0).map_err(wrong(BLANK_PROCESS))?;
@@ -181,11 +173,13 @@ impl Tables {
             switch: map(SWITCH)?.try_into().map_err(wrong(SWITCH))?,
             processes: map(PROCESSES)?.try_into().map_err(wrong(PROCESSES))?,
             states: map(STATES)?.try_into().map_err(wrong(STATES))?,
-            young: data(map(YOUNG)?, YOUNG)?,
+            young_most: young.info().map_err(wrong(YOUNG))?.max_entries() as usize / CROWDED_PART,
+            young,
+            is_crowded: false,
             room: batch::Room::new(BATCH),
             died: data(map(DIED)?, DIED)?,
             died_room: Vec::new(),
-            cpus,
+            died_stripes,
             free_sites: map(FREE_SITES)?.try_into().map_err(wrong(FREE_SITES))?,
             connections: map(CONNECTIONS)?.try_into().map_err(wrong(CONNECTIONS))?,
             free_connections: map(FREE_CONNECTIONS)?.try_into().map_err(wrong(FREE_CONNECTIONS))?,
@@ -196,8 +190,8 @@ impl Tables {
             records: map(RECORDS)?.try_into().map_err(wrong(RECORDS))?,
             unwind_pages: map(UNWIND_PAGES)?.try_into().map_err(wrong(UNWIND_PAGES))?,
             rules: map(RULES)?.try_into().map_err(wrong(RULES))?,
-            known: map(KNOWN)?.try_into().map_err(wrong(KNOWN))?,
-            remembered: map(REMEMBERED)?.try_into().map_err(wrong(REMEMBERED))?,
+            known: data(map(KNOWN)?, KNOWN)?,
+            remembered: data(map(REMEMBERED)?, REMEMBERED)?,
             doubt: data(map(DOUBT)?, DOUBT)?,
             losses: map(LOSSES)?.try_into().map_err(wrong(LOSSES))?,
             hits: map(HITS)?.try_into().map_err(wrong(HITS))?,
@@ -271,14 +265,8 @@ impl Tables {
     /// Forgets what the programs remember of addresses and walks.
     pub fn forget(&mut self) -> io::Result<()> {
         let _guard = self.undisturbed();
-        let nothing = Plain(Remembered::new_zeroed());
-        (0..limits::KNOWN_SLOTS)
-            .try_for_each(|slot| self.known.set(slot, 0, 0))
-            .and_then(|()| {
-                (0..limits::REMEMBERED_WALKS)
-                    .try_for_each(|slot| self.remembered.set(slot, nothing, 0))
-            })
-            .map_err(io::Error::other)
+        batch::clear::<u64>(self.known.fd().as_fd(), limits::KNOWN_SLOTS)?;
+        batch::clear::<Remembered>(self.remembered.fd().as_fd(), limits::REMEMBERED_WALKS)
     }
 
     /// The connection `number`, whose socket the kernel had there, is over: what comes there next is another one.
@@ -305,7 +293,20 @@ impl Tables {
     /// Takes everything out of the young, appending to `taken`.
     pub fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
         let _guard = self.undisturbed();
-        batch::take_all(self.young.fd().as_fd(), &mut self.room, taken)
+        let before = taken.len();
+        let outcome = batch::take_all(self.young.fd().as_fd(), &mut self.room, taken);
+        self.is_crowded = taken.len() - before > self.young_most;
+        outcome
+    }
+
+    /// Whether the last drain found the table so full that the next must come sooner.
+    pub const fn is_crowded(&self) -> bool {
+        self.is_crowded
+    }
+
+    /// Threads that there is room for.
+    pub fn rooms(&self) -> u32 {
+        self.rooms.len()
     }
 
     /// Hands each waiting record to `read`, oldest first, at most `most` of them.
@@ -320,21 +321,21 @@ impl Tables {
         count
     }
 
-    /// What died young at the sites numbered below `sites`, summed over CPUs, in their order.
+    /// What died young at the sites numbered below `sites`, in their order.
     pub fn died(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
         let _guard = self.undisturbed();
         if sites == 0 {
             return Ok(());
         }
-        let pages = sites.div_ceil(DIED_SITES);
-        batch::read_first(self.died.fd().as_fd(), pages, self.cpus, &mut self.died_room)?;
+        let pages = sites.div_ceil(DIED_SITES) * self.died_stripes;
+        batch::read_first(self.died.fd().as_fd(), pages, &mut self.died_room)?;
         let sum = |values: &[DiedPage], place: usize| {
             values.iter().filter_map(|page| page.get(place)).fold(Died::default(), |sum, died| {
                 Died { count: sum.count + died.count, bytes: sum.bytes + died.bytes }
             })
         };
         self.died_room
-            .chunks(self.cpus)
+            .chunks(self.died_stripes)
             .flat_map(|values| (0..DIED_SITES).map(move |place| sum(values, place)))
             .take(sites)
             .enumerate()
@@ -346,12 +347,7 @@ impl Tables {
     pub fn doubts(&self) -> io::Result<Vec<u64>> {
         let _guard = self.undisturbed();
         let mut positions = Vec::new();
-        batch::read_first(
-            self.doubt.fd().as_fd(),
-            limits::DOUBT_SLOTS as usize,
-            1,
-            &mut positions,
-        )?;
+        batch::read_first(self.doubt.fd().as_fd(), limits::DOUBT_SLOTS as usize, &mut positions)?;
         Ok(positions)
     }
 }
@@ -361,6 +357,13 @@ impl AsRawFd for Tables {
     fn as_raw_fd(&self) -> RawFd {
         self.records.as_raw_fd()
     }
+}
+
+/// How many processors the host may have.
+pub(super) fn cpus() -> Result<u32, Failed> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(path, source)| Failed::Object { path: path.into(), source })?;
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
 }
 
 fn data(map: Map, name: &'static str) -> Result<MapData, Failed> {

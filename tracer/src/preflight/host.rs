@@ -55,6 +55,8 @@ pub struct Facts {
     pub initial_pid_namespace: Option<bool>,
     /// Whether capabilities mean anything to `bpf`.
     pub initial_user_namespace: Option<bool>,
+    /// Processors that the host may have: maps have room for each.
+    pub possible_cpus: Option<u32>,
 }
 
 impl Facts {
@@ -86,6 +88,8 @@ impl Facts {
             }),
             initial_pid_namespace: namespace(roots, "pid").map(|n| n == INITIAL_PID_NAMESPACE),
             initial_user_namespace: namespace(roots, "user").map(|n| n == INITIAL_USER_NAMESPACE),
+            possible_cpus: text(&roots.sys.join("devices/system/cpu/possible"))
+                .and_then(|ranges| last(&ranges)?.checked_add(1)),
         }
     }
 
@@ -168,6 +172,11 @@ impl Facts {
     }
 }
 
+/// The last number of a list like `0-3,8`.
+fn last(ranges: &str) -> Option<u32> {
+    ranges.rsplit([',', '-']).next()?.parse().ok()
+}
+
 /// Major and minor number of a release.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|sign: char| !sign.is_ascii_digit());
@@ -198,6 +207,7 @@ mod tests {
             memlock: Some("8388608".to_owned()),
             initial_pid_namespace: Some(true),
             initial_user_namespace: Some(true),
+            possible_cpus: Some(2),
         }
     }
 
@@ -291,6 +301,7 @@ mod tests {
                 perf_event_paranoid: Some(-1),
                 unprivileged_bpf_disabled: None,
                 initial_user_namespace: None,
+                possible_cpus: None,
                 ..good()
             }
         );

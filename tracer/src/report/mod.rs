@@ -238,6 +238,12 @@ pub struct Collector {
     /// The most that its resident memory ever was, bytes.
     #[serde(default)]
     pub peak_rss_bytes: Option<u64>,
+    /// Kernel memory that the programs' maps take, but for unwind tables, bytes; `null` where the kernel does not say.
+    #[serde(default)]
+    pub kernel_bytes: Option<u64>,
+    /// Kernel memory held for unwind tables, bytes: what the targets' code needs, and room for what is loaded later.
+    #[serde(default)]
+    pub kernel_unwind_bytes: Option<u64>,
 }
 
 /// One probed function.

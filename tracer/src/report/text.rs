@@ -315,11 +315,17 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         }
     }
     page.line(&tables(&accounting.unwind))?;
-    let own = accounting.collector.rss_bytes.map_or_else(|| "unknown".to_owned(), bytes);
+    let said = |figure: Option<u64>| figure.map_or_else(|| "unknown".to_owned(), bytes);
+    let own = &accounting.collector;
     page.line(&format!(
-        "cost   leaktrace itself used {} of CPU time and {own} of memory",
-        seconds(accounting.collector.cpu_s),
-    ))
+        "cost   leaktrace itself used {} of CPU time and {} of memory",
+        seconds(own.cpu_s),
+        said(own.rss_bytes),
+    ))?;
+    let tables = own
+        .kernel_unwind_bytes
+        .map_or_else(String::new, |held| format!(", and {} held for unwind tables", bytes(held)));
+    page.line(&format!("       kernel memory: {}{tables}", said(own.kernel_bytes)))
 }
 
 /// What leads through code without frame pointers.

@@ -30,7 +30,7 @@ use crate::{
         collector::{Collector, Followed, Request, now_ns},
     },
     error::Failure,
-    kernel::{Backend, Loaded, Programs},
+    kernel::{Backend, Footprint, Loaded, Programs},
     packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},
@@ -65,7 +65,7 @@ impl Line {
         facts: &Facts,
         begun: Instant,
     ) -> anyhow::Result<Self> {
-        let Loaded { mut programs, tables, log, backend } = loaded;
+        let Loaded { mut programs, tables, log, backend, footprint } = loaded;
         let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
         let budget = budget(settings, &mut programs)?;
         let exits = Exits::default();
@@ -106,7 +106,8 @@ impl Line {
         if !settings.trial.bare_traps {
             collector.start().context("could not switch recording on")?;
         }
-        let mut scene = scene(settings, &identities, attached.listing(), facts, backend, begun);
+        let loaded = (backend, footprint);
+        let mut scene = scene(settings, &identities, attached.listing(), facts, loaded, begun);
         let in_vain = in_vain(settings, &scene);
         let journal = journal.map(|opened| opened.begin(&mut scene)).transpose()?;
         if let Some(command) = &command {
@@ -292,8 +293,7 @@ fn report(
 
 /// The share that tracing may take, and the prices that it is reckoned by, if there is a budget.
 fn budget(settings: &Settings, programs: &mut Programs) -> anyhow::Result<Option<(f64, Prices)>> {
-    let Some(share) = settings.max_overhead else { return Ok(None) };
-    Ok(Some((share.fraction(), calibrate(programs)?)))
+    settings.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
 }
 
 /// What users' packs name that is not there, as far as that is known: a command has not loaded its libraries yet.
@@ -313,11 +313,11 @@ fn scene(
     identities: &[Identity],
     listing: Listing,
     facts: &Facts,
-    backend: Option<Backend>,
+    (backend, footprint): (Option<Backend>, Footprint),
     begun: Instant,
 ) -> Scene {
     let name = rustix::system::uname();
-    let targets: Vec<Member> = identities.iter().cloned().map(Member::named).collect();
+    let targets: Vec<_> = identities.iter().cloned().map(Member::named).collect();
     Scene {
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
@@ -332,6 +332,7 @@ fn scene(
         started_at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        kernel_bytes: [footprint.maps_bytes, footprint.unwind_bytes],
         light: settings.light.then(|| Levels::begin(now_ns(), &targets)),
         targets,
         log: None,

@@ -9,10 +9,11 @@ use tracer_common::kind::Kind;
 
 use crate::{
     error::Failure,
-    kernel::{self, Backend, Failed, Loaded, Means, Needs, Programs},
+    kernel::{self, Backend, Failed, Loaded, Means, Needs, Objects, Programs},
     preflight::Facts,
     settings::{FdBackend, Settings},
-    target::Pid,
+    target::{Identity, Pid},
+    unwind::expected_pages,
 };
 
 /// Which programs look at memory.
@@ -26,16 +27,27 @@ pub(super) fn of(settings: &Settings) -> Means {
     }
 }
 
-/// Loads the programs. `pages` is the room for unwind tables.
-pub(super) fn load(settings: &Settings, pages: u32, facts: &Facts) -> anyhow::Result<Loaded> {
+/// Loads the programs for these targets, and for what they may come to.
+pub(super) fn load(
+    settings: &Settings,
+    targets: &[Identity],
+    facts: &Facts,
+) -> anyhow::Result<Loaded> {
     let means = of(settings);
+    let threads: usize = targets.iter().map(|target| thread_count(target.pid)).sum();
     let needs = Needs {
         log: log::max_level(),
-        unwind_pages: pages,
+        unwind_pages: expected_pages(targets.iter().map(|target| target.pid)),
+        targets: u32::try_from(targets.len()).unwrap_or(u32::MAX),
+        threads: u32::try_from(threads).unwrap_or(u32::MAX),
         children: settings.children,
         budget: settings.max_overhead.is_some(),
         means,
-        objects: settings.traces_objects(),
+        objects: match settings.traces_objects() {
+            false => Objects::None,
+            true if settings.objects_are_named => Objects::Named,
+            true => Objects::ByDefault,
+        },
         descriptors: settings.traces_descriptors(),
         backend: match settings.trial.fd_backend {
             FdBackend::Auto => None,
@@ -44,6 +56,11 @@ pub(super) fn load(settings: &Settings, pages: u32, facts: &Facts) -> anyhow::Re
         },
     };
     kernel::load(needs).map_err(|failed| explain(failed, facts))
+}
+
+/// How many threads a process has; 0 for one that has ended.
+fn thread_count(pid: Pid) -> usize {
+    std::fs::read_dir(pid.proc_path("task")).map_or(0, Iterator::count)
 }
 
 /// Watches the page faults of a target.

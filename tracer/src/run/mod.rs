@@ -41,7 +41,6 @@ use crate::{
     preflight::{Facts, Roots},
     report::{Report, json, text},
     settings::{Settings, Wanted},
-    unwind,
 };
 use line::Line;
 
@@ -83,8 +82,7 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
 /// Attaches to the targets. `begun` is when that was asked for.
 fn start(settings: &Settings, facts: &Facts, begun: Instant) -> anyhow::Result<Line> {
     let targets = choose::targets(settings)?;
-    let pages = unwind::expected_pages(targets.running().iter().map(|target| target.pid));
-    let loaded = means::load(settings, pages, facts)?;
+    let loaded = means::load(settings, targets.running(), facts)?;
     Line::start(settings, targets, loaded, facts, begun)
 }
 

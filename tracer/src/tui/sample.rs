@@ -120,6 +120,8 @@ pub(crate) fn report() -> Report {
                 cpu_percent: Some(3.1),
                 rss_bytes: Some(48 << 20),
                 peak_rss_bytes: Some(51 << 20),
+                kernel_bytes: Some(61 << 20),
+                kernel_unwind_bytes: Some(9 << 20),
             },
             ..Accounting::default()
         },

@@ -27,5 +27,6 @@ pub fn expected_pages(pids: impl Iterator<Item = Pid>) -> u32 {
         }
     }
     let pages = u32::try_from(rows / PAGE_ROWS as u64).unwrap_or(u32::MAX);
-    limits::UNWIND_PAGES.saturating_add(pages).min(limits::UNWIND_PAGES_MOST)
+    let spare = if seen.is_empty() { limits::UNWIND_PAGES } else { limits::UNWIND_PAGES_SPARE };
+    spare.saturating_add(pages).min(limits::UNWIND_PAGES_MOST)
 }

@@ -4,7 +4,7 @@
 //! every process, and every file with the same build id.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io,
     ops::Range,
@@ -105,6 +105,10 @@ pub struct Library {
     pages: Pages,
     begun: bool,
     left_out: HashMap<Pid, usize>,
+    /// Files whose table is being made or found no room, as targets see them.
+    paths: BTreeMap<FileId, PathBuf>,
+    /// Those that found no room.
+    no_room: BTreeSet<FileId>,
 }
 
 impl Library {
@@ -116,6 +120,8 @@ impl Library {
             pages: Pages::new(pages),
             begun: false,
             left_out: HashMap::new(),
+            paths: BTreeMap::new(),
+            no_room: BTreeSet::new(),
         })
     }
 
@@ -138,6 +144,7 @@ impl Library {
                     State::Without
                 }
             };
+            self.paths.insert(file, shown(mapping));
             self.objects.insert(file, state);
         }
     }
@@ -185,7 +192,7 @@ impl Library {
             writer.rule(*number, rule)?;
         }
         let state = match made.table {
-            Ok(table) => self.place(table, writer)?,
+            Ok(table) => self.place(made.file, table, writer)?,
             Err(why) => {
                 log::info!("no unwind table for an object: {why}");
                 State::Without
@@ -195,7 +202,7 @@ impl Library {
         Ok(())
     }
 
-    fn place(&mut self, table: Table, writer: &mut impl Writer) -> io::Result<State> {
+    fn place(&mut self, file: FileId, table: Table, writer: &mut impl Writer) -> io::Result<State> {
         let Table { origin, segments, build_id, rows, unknown } = table;
         let same = |ready: &&Ready| build_id.is_some() && ready.build_id == build_id;
         if let Some(same) = self.ready().find(same) {
@@ -205,10 +212,7 @@ impl Library {
             return Ok(State::Without);
         }
         let Some(pages) = self.pages.take(pages_of(rows.len())) else {
-            log::warn!(
-                "no room for an unwind table of {} rows: its code is walked by frame pointers",
-                rows.len()
-            );
+            self.no_room.insert(file);
             return Ok(State::Without);
         };
         let (laid_out, levels) = lay_out(&rows, pages.start);
@@ -237,6 +241,8 @@ impl Library {
             .map(|(file, _)| *file)
             .collect();
         for file in gone {
+            self.paths.remove(&file);
+            self.no_room.remove(&file);
             let Some(State::Ready(ready)) = self.objects.remove(&file) else { continue };
             if !self.ready().any(|other| other.pages == ready.pages) {
                 self.pages.give(ready.pages);
@@ -286,6 +292,12 @@ impl Library {
         range
     }
 
+    /// The objects whose table found no room, by their paths.
+    pub fn without_room(&self) -> Vec<String> {
+        let path = |file| self.paths.get(file).map(|path| path.to_string_lossy().into_owned());
+        self.no_room.iter().filter_map(path).collect()
+    }
+
     /// How far tables have come.
     pub fn status(&self) -> Status {
         let mut status =
@@ -324,4 +336,35 @@ fn memory(pid: Pid, mapping: &Mapping) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     File::open(pid.proc_path("mem"))?.read_exact_at(&mut bytes, mapping.start)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::mappings;
+
+    struct Nowhere;
+
+    impl Writer for Nowhere {
+        fn page(&mut self, _: u32, _: &Page) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn rule(&mut self, _: RuleNumber, _: &Rule) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn objects_whose_tables_find_no_room_are_named() {
+        let mapped = mappings::read(Pid::own()).unwrap();
+        let mut library = Library::new(1).unwrap();
+        library.learn(Pid::own(), &mapped);
+        library.settle(Duration::from_secs(60), &mut Nowhere).unwrap();
+        let without = library.without_room();
+        assert!(without.iter().any(|path| path.contains("libc.so")), "{without:?}");
+        assert!(without.len() <= library.status().without);
+        library.forget_unmapped(&[]);
+        assert!(library.without_room().is_empty());
+    }
 }

@@ -21,6 +21,7 @@ fn good_host() -> Facts {
         memlock: Some("8388608".to_owned()),
         initial_pid_namespace: Some(true),
         initial_user_namespace: Some(true),
+        possible_cpus: Some(2),
     }
 }
 
@@ -71,6 +72,7 @@ fn a_host_that_lacks_everything() {
         memlock: Some("unlimited".to_owned()),
         initial_pid_namespace: Some(false),
         initial_user_namespace: Some(false),
+        possible_cpus: None,
     };
     let (works, text) = said(&facts, &[]);
     assert!(!works);

@@ -136,6 +136,9 @@ fn costs(report: &Report, width: usize) -> Row {
     if let Some(bytes) = seen.collector.rss_bytes {
         segments.push(segment(4, Role::Muted, format!("own rss {}", format::bytes(bytes))));
     }
+    if let Some(bytes) = seen.collector.kernel_bytes {
+        segments.push(segment(4, Role::Muted, format!("kernel {}", format::bytes(bytes))));
+    }
     for (rank, count, what) in [
         (1, seen.truncated_stacks, "truncated stacks"),
         (

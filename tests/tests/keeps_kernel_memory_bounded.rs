@@ -1,0 +1,85 @@
+//! The maps take what the report says, which is what `leaktrace doctor` foretells, and no more than is promised.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    process::{Command, Output},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tests::{Trace, Victim, root_or_skip, trace::leaktrace};
+
+const MIB: u64 = 1 << 20;
+
+/// The kernel says what a map takes since then; before, it says something else (`docs/report.schema.json`).
+const SAYS_ALL: (u32, u32) = (6, 4);
+
+/// The kernel's own figures of a process's maps: by the map's id, its entries' size and its bytes.
+fn maps(pid: u32) -> Result<BTreeMap<u64, (u64, u64)>> {
+    let mut maps = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // One that was closed meanwhile is no map.
+        let info = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let number = |key: &str| {
+            info.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok())
+        };
+        if let (Some(id), Some(bytes)) = (number("map_id:"), number("memlock:")) {
+            maps.insert(id, (number("value_size:").unwrap_or(0), bytes));
+        }
+    }
+    Ok(maps)
+}
+
+/// Processors that the kernel has room for.
+fn possible_cpus() -> Result<u64> {
+    let ranges = fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = ranges.trim().rsplit([',', '-']).next().context("a list of processors")?;
+    Ok(last.parse::<u64>()? + 1)
+}
+
+fn kernel() -> Result<(u32, u32)> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split('.').map_while(|number| number.parse().ok());
+    numbers.next().zip(numbers.next()).context("a release with two numbers")
+}
+
+/// What `leaktrace doctor` says that maps take by default, bytes.
+fn foretold() -> Result<f64> {
+    let Output { stdout, .. } = Command::new(leaktrace()?).arg("doctor").output()?;
+    let text = String::from_utf8(stdout)?;
+    let row = text.lines().find(|line| line.contains("kernel memory")).context("a row")?;
+    let mut words = row.split_whitespace().skip_while(|word| *word != "memory").skip(1);
+    let (figure, unit) = words.next().zip(words.next()).context("a figure")?;
+    ensure!(unit == "MiB", "{row}");
+    Ok(figure.parse::<f64>()? * MIB as f64)
+}
+
+#[test]
+fn the_report_says_what_the_kernel_says_and_the_doctor_foretells_it() -> Result<()> {
+    if !root_or_skip() {
+        return Ok(());
+    }
+    let mut victim = Victim::start("ground_truth", &["2", "1000", "5"])?;
+    let trace = Trace::attach(victim.pid(), &[])?;
+    let counted = maps(trace.pid())?;
+    victim.go()?;
+    victim.truth()?;
+    let report = trace.stop()?;
+    let maps_bytes = report.number("/accounting/collector/kernel_bytes")?;
+    let unwind_bytes = report.number("/accounting/collector/kernel_unwind_bytes")?;
+    // Pages of unwind tables, and nothing else, are 4,096 bytes long.
+    let (unwind, others): (Vec<_>, Vec<_>) =
+        counted.values().partition(|(value_size, _)| *value_size == 4096);
+    let sum = |of: Vec<&(u64, u64)>| of.into_iter().map(|(_, bytes)| bytes).sum::<u64>();
+    ensure!((sum(others), sum(unwind)) == (maps_bytes, unwind_bytes), "{counted:?}");
+    ensure!(unwind_bytes >= report.number("/accounting/unwind/bytes")?);
+    ensure!(unwind_bytes <= 129 * MIB, "{unwind_bytes}");
+    if kernel()? < SAYS_ALL {
+        return Ok(());
+    }
+    let most = if possible_cpus()? <= 2 { 64 } else { 128 };
+    ensure!(possible_cpus()? > 256 || maps_bytes <= most * MIB, "{maps_bytes}");
+    let foretold = foretold()?;
+    ensure!((maps_bytes as f64 / foretold - 1.0).abs() < 0.01, "{maps_bytes} for {foretold}");
+    Ok(())
+}

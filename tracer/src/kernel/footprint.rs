@@ -1,0 +1,194 @@
+//! Kernel memory: what the maps of a run take, computed before they are made, and what the kernel says once they are.
+//!
+//! [`expected`] is pure: lengths of maps and a number of processors in, bytes out, by what the kernel itself counts
+//! (`*_map_mem_usage` of Linux 6.4 and later). [`Footprint::of`] asks it.
+
+use std::{fs, os::fd::AsRawFd as _};
+
+use aya::Ebpf;
+use aya_obj::{Object, generated::bpf_map_type};
+use tracer_common::limits::HASH_ENTRY_BYTES;
+
+use super::{
+    code::descriptor,
+    object::{Failed, Needs, OBJECT},
+    sizes::{self, Sizes},
+    tables,
+};
+
+/// Bytes of a page of memory.
+const PAGE: u64 = 4096;
+/// What any map takes beside its entries: `struct bpf_map` with what is behind it, half of this or less.
+const MAP: u64 = 512;
+/// A bucket of a hash map: the head of its list, and its lock.
+const BUCKET: u64 = 16;
+/// A pointer.
+const POINTER: u64 = 8;
+/// Locks of a hash map, 4 bytes for each processor (`HASHTAB_MAP_LOCK_COUNT`); kernels since 6.15 have none.
+const HASH_LOCKS: u64 = 8;
+/// Pages of a ring buffer before its data: its own, and one for each position.
+const RING_PAGES: u64 = 3;
+
+/// Kernel memory of one run's maps, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Of all but the unwind tables; `None` where the kernel does not say.
+    pub maps_bytes: Option<u64>,
+    /// Of the pages of unwind tables, which the targets' code decides.
+    pub unwind_bytes: Option<u64>,
+}
+
+impl Footprint {
+    /// What the kernel says of the maps (`memlock` of `/proc/self/fdinfo`). Since Linux 6.4 that is what they take; from
+    /// 5.11 on it is their keys and values alone, without any ring buffer; before, what they were charged for.
+    pub(super) fn of(ebpf: &Ebpf) -> Self {
+        let mut footprint = Self { maps_bytes: Some(0), unwind_bytes: Some(0) };
+        for (name, map) in ebpf.maps() {
+            let bytes = descriptor(map).and_then(|fd| {
+                let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
+                memlock(&info.ok()?)
+            });
+            let sum = footprint.sum_of(name);
+            // Without one of them, the sum is not what the maps take.
+            *sum = sum.zip(bytes).map(|(sum, bytes)| sum + bytes);
+        }
+        footprint
+    }
+
+    /// The sum that a map belongs to.
+    fn sum_of(&mut self, name: &str) -> &mut Option<u64> {
+        if name == tables::UNWIND_PAGES { &mut self.unwind_bytes } else { &mut self.maps_bytes }
+    }
+}
+
+/// What the maps of a run with default settings will take, on a host that may have so many processors.
+pub fn expected_by_default(cpus: u32) -> Option<Footprint> {
+    let sizes = sizes::of(&Needs::by_default(), cpus);
+    expected(&OBJECT.0, &sizes, cpus)
+        .inspect_err(|error| log::warn!("kernel memory is not known: {error}"))
+        .ok()
+}
+
+/// What the maps in `object`, of these lengths, will take.
+fn expected(object: &[u8], sizes: &Sizes, cpus: u32) -> Result<Footprint, Failed> {
+    let object =
+        Object::parse(object).map_err(|error| Failed::Unreadable { why: error.to_string() })?;
+    let mut footprint = Footprint { maps_bytes: Some(0), unwind_bytes: Some(0) };
+    for (name, map) in &object.maps {
+        let sized = sizes.iter().find(|(sized, _)| sized == name);
+        let shape = Shape {
+            kind: map.map_type(),
+            key: map.key_size().into(),
+            value: map.value_size().into(),
+            entries: sized.map_or(map.max_entries(), |(_, entries)| *entries).into(),
+        };
+        let sum = footprint.sum_of(name);
+        *sum = sum.map(|sum| sum + kernel_bytes(&shape, cpus.into()));
+    }
+    Ok(footprint)
+}
+
+/// A map as the kernel is asked for it.
+struct Shape {
+    kind: u32,
+    key: u64,
+    value: u64,
+    entries: u64,
+}
+
+/// What the kernel takes for a map, on a host that may have so many processors. All of it is there from the beginning on.
+fn kernel_bytes(map: &Shape, cpus: u64) -> u64 {
+    const HASH: u32 = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
+    const PER_CPU_ARRAY: u32 = bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32;
+    const RING: u32 = bpf_map_type::BPF_MAP_TYPE_RINGBUF as u32;
+    const QUEUE: u32 = bpf_map_type::BPF_MAP_TYPE_QUEUE as u32;
+    let Shape { kind, key, value, entries } = *map;
+    let value = value.next_multiple_of(8);
+    let rest = match kind {
+        HASH => {
+            let entry = HASH_ENTRY_BYTES as u64 + key.next_multiple_of(8) + value;
+            // Each processor has an entry in hand, which replaces one that is being updated.
+            let in_hand = cpus * (entry + POINTER);
+            entries * entry + entries.next_power_of_two() * BUCKET + in_hand + cpus * HASH_LOCKS * 4
+        }
+        PER_CPU_ARRAY => entries * (value * cpus + POINTER),
+        RING => {
+            let pages = entries.div_ceil(PAGE);
+            // The data's pages are mapped twice, one behind the other.
+            entries + RING_PAGES * PAGE + (RING_PAGES + 2 * pages) * POINTER
+        }
+        QUEUE => (entries + 1) * map.value,
+        _ => entries * value,
+    };
+    MAP + rest
+}
+
+/// The kernel's figure in what it says of a map's descriptor.
+fn memlock(info: &str) -> Option<u64> {
+    info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn maps_bytes(needs: &Needs, cpus: u32) -> u64 {
+        expected(&OBJECT.0, &sizes::of(needs, cpus), cpus).unwrap().maps_bytes.unwrap()
+    }
+
+    #[test]
+    fn by_default_two_processors_take_64_mib_at_most_and_256_take_128() {
+        for (cpus, most) in [(1, 64), (2, 64), (4, 80), (8, 100), (64, 112), (256, 128)] {
+            let bytes = maps_bytes(&Needs::by_default(), cpus);
+            assert!(bytes <= most * MIB, "{cpus} processors: {} KiB", bytes >> 10);
+        }
+    }
+
+    #[test]
+    fn no_map_grows_by_much_with_the_processors() {
+        let object = Object::parse(&OBJECT.0).unwrap();
+        let sizes = sizes::of(&Needs::by_default(), 256);
+        for (name, map) in &object.maps {
+            let sized = sizes.iter().find(|(sized, _)| sized == name);
+            let shape = Shape {
+                kind: map.map_type(),
+                key: map.key_size().into(),
+                value: map.value_size().into(),
+                entries: sized.map_or(map.max_entries(), |(_, entries)| *entries).into(),
+            };
+            let each = kernel_bytes(&shape, 257) - kernel_bytes(&shape, 256);
+            assert!(each <= 64 << 10, "{name} grows by {each} bytes with each processor");
+        }
+    }
+
+    #[test]
+    fn unwind_tables_are_counted_apart_and_bounded() {
+        let most =
+            Needs { unwind_pages: tracer_common::limits::UNWIND_PAGES_MOST, ..Needs::by_default() };
+        let of = |needs: &Needs| expected(&OBJECT.0, &sizes::of(needs, 2), 2).unwrap();
+        assert_eq!(of(&most).maps_bytes, of(&Needs::by_default()).maps_bytes);
+        assert!(of(&most).unwind_bytes.unwrap() <= 129 * MIB);
+    }
+
+    #[test]
+    fn everything_at_once_is_bounded_too() {
+        let all = Needs {
+            children: true,
+            targets: 256,
+            threads: 100_000,
+            objects: sizes::Objects::Named,
+            descriptors: true,
+            ..Needs::by_default()
+        };
+        assert!(maps_bytes(&all, 2) <= 120 * MIB, "{} KiB", maps_bytes(&all, 2) >> 10);
+        assert!(maps_bytes(&all, 256) <= 184 * MIB, "{} KiB", maps_bytes(&all, 256) >> 10);
+    }
+
+    #[test]
+    fn the_kernel_s_figure_is_found_among_others() {
+        let info = "pos:\t0\nmap_type:\t1\nmax_entries:\t16\nmemlock:\t1234\nmap_id:\t7\n";
+        assert_eq!((memlock(info), memlock("pos:\t0\n")), (Some(1234), None));
+    }
+}
