@@ -96,9 +96,12 @@ const _: () = assert!(size_of::<Process>() == 10_264);
 pub const FORKS: u32 = 4096;
 
 /// Objects of libraries of which more is known than their call site, where `--kind` names them. 152 bytes each, and 16
-/// for its bucket: 21 MiB. As many requests to release one are kept, of 80 bytes and the bucket: 12 MiB.
+/// for its bucket: 21 MiB.
 pub const OBJECTS: u32 = 1 << 17;
-/// The same where they are traced along with everything else: 5.25 and 3 MiB.
+/// For so many of them one may have been asked to be released and still be there: 80 bytes each, and the bucket, 3 MiB.
+/// Further requests are counted as lost.
+pub const OBJECTS_PER_ASK: u32 = 4;
+/// As [`OBJECTS`], where they are traced along with everything else: 5.25 MiB, and 0.75 MiB for requests.
 pub const OBJECTS_BY_DEFAULT: u32 = 1 << 15;
 const _: () = assert!(HASH_ENTRY_BYTES + size_of::<Key>() + size_of::<Object>() == 152);
 const _: () = assert!(HASH_ENTRY_BYTES + size_of::<ObjectId>() + size_of::<u64>() == 80);

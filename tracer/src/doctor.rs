@@ -244,14 +244,14 @@ fn memlock(facts: &Facts) -> Row {
 fn kernel_memory(facts: &Facts) -> Row {
     let expected = facts.possible_cpus.and_then(expected_by_default);
     let figures = expected.and_then(|expected| expected.maps_bytes.zip(expected.unwind_bytes));
-    let detail = match figures {
-        Some((maps, unwind)) => format!(
-            "{} by default, and {} for unwind tables beside what the target needs",
-            crate::format::bytes(maps),
-            crate::format::bytes(unwind)
-        ),
-        None => "unknown".to_owned(),
+    let Some((maps, unwind)) = figures else {
+        return row(Mark::Unknown, "kernel memory", "the number of processors cannot be read");
     };
+    let detail = format!(
+        "{} by default, and {} for unwind tables beside what the target needs",
+        crate::format::bytes(maps),
+        crate::format::bytes(unwind)
+    );
     row(Mark::Ok, "kernel memory", detail)
 }
 

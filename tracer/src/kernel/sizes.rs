@@ -40,7 +40,7 @@ pub(super) fn of(needs: &Needs, cpus: u32) -> Sizes {
         (tables::ROOMS, threads),
         (tables::FREE_ROOMS, threads),
         (tables::OBJECTS, objects(needs)),
-        (tables::ASKS, objects(needs)),
+        (tables::ASKS, objects(needs).div_ceil(limits::OBJECTS_PER_ASK)),
         (tables::CONNECTIONS, if needs.descriptors { limits::CONNECTIONS } else { 1 }),
         (tables::FREE_CONNECTIONS, if needs.descriptors { limits::FREE_CONNECTIONS } else { 1 }),
     ]
