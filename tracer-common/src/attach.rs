@@ -76,11 +76,6 @@ impl Shape {
         }
     }
 
-    /// Whether the function is about a library's object.
-    pub const fn is_of_object(self) -> bool {
-        matches!(self, Self::Make | Self::Place | Self::Note)
-    }
-
     /// Whether the function ends resources: its hits are releases (or may be).
     pub const fn releases(self) -> bool {
         matches!(self, Self::Resize | Self::CountResize | Self::Release | Self::Unmap | Self::Remap)
@@ -101,7 +96,7 @@ const FIRST_BLOCK: u8 = 8;
 /// Bits of the cookie's third byte that hold the shape; the kind is in those above.
 const SHAPE_BITS: u32 = 4;
 const _: () = assert!((Shape::Note as u8) < 1 << SHAPE_BITS);
-const _: () = assert!(crate::kind::Kind::ALL.len() <= 1 << (8 - SHAPE_BITS));
+const _: () = assert!((crate::kind::Kind::CallerAllocated as u8) < 1 << (8 - SHAPE_BITS));
 
 /// One probed function as its programs see it; travels as the 64-bit attach cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +192,12 @@ impl Cookie {
     #[inline(always)]
     pub const fn shape(self) -> u8 {
         self.byte(2) & ((1 << SHAPE_BITS) - 1)
+    }
+
+    /// Whether the function is about a library's object.
+    #[inline(always)]
+    pub const fn is_of_object(self) -> bool {
+        self.shape() >= Shape::Make as u8
     }
 
     /// Words between the stack pointer and the return address at the attach point.

@@ -1,26 +1,24 @@
-//! What sorts of resource there are: the only list.
+//! What kinds of resource there are: as the ledger keeps them ([`Kind`]), and as users ask for them and read of them
+//! ([`ResourceKind`]). The only lists.
 //!
 //! A kind is data: the ledger treats all alike, apart from how a release finds its resource.
 
-/// A sort of resource. The number is what travels in records; retired numbers stay reserved.
+/// A kind of resource in records and in the ledger. The number is what travels in records; retired numbers stay
+/// reserved: 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "user", serde(rename_all = "snake_case"))]
 #[repr(u8)]
 pub enum Kind {
-    /// A block of the C allocator family: `malloc` and its relatives.
+    /// A block of the C allocator family: `malloc` and its relatives. An object of a library that is a heap block of its
+    /// own is a block, acquired at a call site of the constructor.
     Heap = 0,
     /// Anonymous memory mapped by the program itself, not by its allocator.
     Mmap = 1,
-    /// Anonymous memory that has become resident: pages, by who touched them. Only without probes.
+    /// A page of anonymous memory that has become resident. Only without probes.
     Pages = 2,
-    /// A file descriptor of anything but a socket. In records: of anything.
-    Fd = 3,
-    /// A file descriptor of a socket.
-    Socket = 4,
-    /// A library's object. In records: one that lies in memory of its caller's; an object that is a heap block of its
-    /// own is a block there, acquired at a call site of the function that made the object.
-    Object = 5,
+    /// A file descriptor, of whatever type.
+    Descriptor = 3,
+    /// An object of a library that lies in memory of the caller's.
+    CallerAllocated = 5,
 }
 
 /// Bytes of a page.
@@ -37,6 +35,58 @@ pub enum Extent {
 
 impl Kind {
     /// Every kind, in the order of its number.
+    pub const ALL: [Self; 5] =
+        [Self::Heap, Self::Mmap, Self::Pages, Self::Descriptor, Self::CallerAllocated];
+
+    /// The kind with this number, or `None` for a number that no kind has.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Heap),
+            1 => Some(Self::Mmap),
+            2 => Some(Self::Pages),
+            3 => Some(Self::Descriptor),
+            5 => Some(Self::CallerAllocated),
+            _ => None,
+        }
+    }
+
+    /// How a release names what it releases.
+    pub const fn extent(self) -> Extent {
+        match self {
+            Self::Heap | Self::Pages | Self::Descriptor | Self::CallerAllocated => Extent::Handle,
+            Self::Mmap => Extent::Range,
+        }
+    }
+
+    /// Whether it is a file descriptor. They belong to a table of descriptors, and not to memory: another program
+    /// in the same process keeps them.
+    #[inline(always)]
+    pub const fn is_descriptor(self) -> bool {
+        matches!(self, Self::Descriptor)
+    }
+}
+
+/// A kind of resource in options and reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "user", serde(rename_all = "snake_case"))]
+pub enum ResourceKind {
+    /// Blocks of the C allocator family that are not objects of a library.
+    Heap,
+    /// Anonymous memory mapped by the program itself, not by its allocator.
+    Mmap,
+    /// Anonymous memory that has become resident: pages, by who touched them. Only without probes.
+    Pages,
+    /// File descriptors of anything but sockets.
+    Fd,
+    /// File descriptors of sockets.
+    Socket,
+    /// Objects of libraries, wherever they lie.
+    Object,
+}
+
+impl ResourceKind {
+    /// Every kind, in the order in which options and reports list them.
     pub const ALL: [Self; 6] =
         [Self::Heap, Self::Mmap, Self::Pages, Self::Fd, Self::Socket, Self::Object];
 
@@ -45,19 +95,6 @@ impl Kind {
 
     /// Those that can be asked for.
     pub const OFFERED: [Self; 5] = [Self::Heap, Self::Mmap, Self::Fd, Self::Socket, Self::Object];
-
-    /// The kind with this number, or `None` for a number that no kind has.
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::Heap),
-            1 => Some(Self::Mmap),
-            2 => Some(Self::Pages),
-            3 => Some(Self::Fd),
-            4 => Some(Self::Socket),
-            5 => Some(Self::Object),
-            _ => None,
-        }
-    }
 
     /// The name in reports, on the screen and on the command line.
     pub const fn name(self) -> &'static str {
@@ -83,17 +120,7 @@ impl Kind {
         }
     }
 
-    /// How a release names what it releases.
-    pub const fn extent(self) -> Extent {
-        match self {
-            Self::Heap | Self::Pages | Self::Fd | Self::Socket | Self::Object => Extent::Handle,
-            Self::Mmap => Extent::Range,
-        }
-    }
-
-    /// Whether it is a file descriptor. They belong to a table of descriptors, and not to memory: another program
-    /// in the same process keeps them.
-    #[inline(always)]
+    /// Whether it is a kind of file descriptor.
     pub const fn is_descriptor(self) -> bool {
         matches!(self, Self::Fd | Self::Socket)
     }
@@ -105,10 +132,10 @@ mod tests {
 
     #[test]
     fn number_and_kind_are_each_others_inverse() {
-        for (number, kind) in (0_u8..).zip(Kind::ALL) {
-            assert_eq!(kind as u8, number);
-            assert_eq!(Kind::from_number(number), Some(kind));
+        for number in 0..=u8::MAX {
+            let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == number);
+            assert_eq!(Kind::from_number(number), kind);
         }
-        assert_eq!(Kind::from_number(u8::try_from(Kind::ALL.len()).unwrap()), None);
+        assert!(Kind::ALL.is_sorted());
     }
 }

@@ -110,7 +110,7 @@ fn place(call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
     let function = OBJECT_FUNCTIONS.get(u32::from(call.cookie.probe()))?;
     let arguments = call.arguments();
     let handle = handle(&arguments, function)?;
-    let key = key(call, Kind::Object as u8, handle);
+    let key = key(call, Kind::CallerAllocated as u8, handle);
     let within = within(thread);
     let object = &mut thread.object;
     object.making = 0;
@@ -266,7 +266,7 @@ fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
     object.word = making.word;
     object.owner = making.owner;
     object.fd = making.fd;
-    let kind = if function.own != BLOCK { Kind::Object } else { Kind::Heap };
+    let kind = if function.own != BLOCK { Kind::CallerAllocated } else { Kind::Heap };
     let key = key(call, kind as u8, handle);
     if function.own != BLOCK {
         named(object, text);
@@ -331,7 +331,7 @@ fn note(context: &ProbeContext) -> Option<()> {
     let function = OBJECT_FUNCTIONS.get(u32::from(call.cookie.probe()))?;
     let arguments = call.arguments();
     let handle = handle(&arguments, function)?;
-    let kind = if function.own != BLOCK { Kind::Object } else { Kind::Heap };
+    let kind = if function.own != BLOCK { Kind::CallerAllocated } else { Kind::Heap };
     let key = key(&call, kind as u8, handle);
     if function.does == END {
         outstanding::over(&call, &key);

@@ -81,7 +81,7 @@ impl Stand for ProbeContext {
 /// What an opener would say of itself if it were a function.
 #[inline(always)]
 fn cookie(probe: ProbeNumber) -> Cookie {
-    Cookie::new(probe, Kind::Fd as u8, Shape::Size, [0; 3], 0)
+    Cookie::new(probe, Kind::Descriptor as u8, Shape::Size, [0; 3], 0)
 }
 
 /// The call under way, of a target whose descriptors are traced.

@@ -271,7 +271,7 @@ pub(crate) fn over(call: &Call, key: &Key) {
 /// The key of a descriptor. Another program in the same process keeps them, unlike memory.
 #[inline(always)]
 fn descriptor(call: &Call, fd: u32) -> Key {
-    Key { pid: call.target.files, kind: Kind::Fd as u32, handle: u64::from(fd) }
+    Key { pid: call.target.files, kind: Kind::Descriptor as u32, handle: u64::from(fd) }
 }
 
 /// Records that a descriptor was opened.

@@ -151,7 +151,7 @@ fn go_on(context: &ProbeContext) -> Option<()> {
     };
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *thread };
-    if call.cookie.kind() == Kind::Object as u8 {
+    if call.cookie.is_of_object() {
         object::taken(&call, thread, site);
     } else {
         entered(&call, thread, site);

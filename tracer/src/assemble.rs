@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use tracer_common::{attach::ProbeNumber, kind::Kind, stack::StackEnd};
+use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
 use crate::{
     analyze::{
@@ -74,7 +74,7 @@ pub struct Scene {
     /// Tells how the log of connections fares, if there is one; of its end if that is asked for.
     pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
     /// Kinds asked for.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<ResourceKind>,
     /// Blocks that libraries acquire for themselves.
     pub blocks: Blocks,
     /// Libraries whose objects are traced.
@@ -213,7 +213,8 @@ impl Assembly {
             return Resource::Object(Arc::clone(&kind.name));
         }
         // The unknown call site: almost everything that is acquired is heap.
-        let unknown = if self.scene.light.is_some() { Kind::Pages } else { Kind::Heap };
+        let unknown =
+            if self.scene.light.is_some() { ResourceKind::Pages } else { ResourceKind::Heap };
         self.probe(site.probe).map_or(unknown, |probe| probe.function.kind).into()
     }
 
@@ -224,7 +225,7 @@ impl Assembly {
     fn is_wanted(&self, site: &SiteFigures) -> bool {
         let asked = match self.kind(site) {
             Resource::Plain(kind) => self.scene.kinds.contains(&kind),
-            Resource::Object(_) => self.scene.kinds.contains(&Kind::Object),
+            Resource::Object(_) => self.scene.kinds.contains(&ResourceKind::Object),
         };
         asked && fds::was_seen(site) && !self.is_inner(site)
     }
@@ -311,7 +312,7 @@ impl Assembly {
             warnings.extend(light::warnings());
             return warnings;
         }
-        if self.scene.kinds.contains(&Kind::Object) {
+        if self.scene.kinds.contains(&ResourceKind::Object) {
             warnings.extend(packs_in_vain(&self.scene.packs, &self.scene.probes));
         }
         let resident_bytes = self.rss.values().sum();

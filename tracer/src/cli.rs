@@ -9,7 +9,7 @@ use clap::{
     ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use tracer_common::{kind::Kind, limits};
+use tracer_common::{kind::ResourceKind, limits};
 
 use crate::probes::wish::Wish;
 
@@ -119,7 +119,7 @@ pub struct Trace {
     pub min_age: Duration,
     /// Trace only these kinds of resources [default: heap,mmap,object]
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind())]
-    pub kind: Vec<Kind>,
+    pub kind: Vec<ResourceKind>,
     /// Also probe this allocation function: [LIB!]FUNC:SHAPE; an address 0xADDR refers to the executable.
     /// SHAPE is size@N, count@N,size@M or out@N,size@M, with arguments counted from 0; append ,throws
     /// if FUNC may throw a C++ exception
@@ -250,11 +250,11 @@ fn frames() -> clap::builder::RangedI64ValueParser<u32> {
 }
 
 /// Kinds by their names, as the one list has them.
-fn kind() -> impl TypedValueParser<Value = Kind> {
+fn kind() -> impl TypedValueParser<Value = ResourceKind> {
     PossibleValuesParser::new(
-        Kind::OFFERED.map(|kind| PossibleValue::new(kind.name()).help(kind.sentence())),
+        ResourceKind::OFFERED.map(|kind| PossibleValue::new(kind.name()).help(kind.sentence())),
     )
     .try_map(|name| {
-        Kind::OFFERED.into_iter().find(|kind| kind.name() == name).ok_or("unknown kind")
+        ResourceKind::OFFERED.into_iter().find(|kind| kind.name() == name).ok_or("unknown kind")
     })
 }

@@ -5,7 +5,7 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use tracer_common::kind::Kind;
+use tracer_common::kind::ResourceKind;
 
 pub use crate::cli::{FdBackend, Forgettable, Format, Share};
 use crate::{
@@ -55,8 +55,8 @@ pub struct Settings {
     pub top: Option<usize>,
     /// The least age of what counts as outstanding.
     pub min_age: Duration,
-    /// What is traced: at least one, in the order of [`Kind::ALL`].
-    pub kinds: Vec<Kind>,
+    /// What is traced: at least one, in the order of [`ResourceKind::ALL`].
+    pub kinds: Vec<ResourceKind>,
     /// Whether objects of libraries were asked for by name, by `--kind` or `--pack`.
     pub objects_are_named: bool,
     /// Functions of the user's own, to be probed too.
@@ -107,7 +107,7 @@ impl Settings {
 
     /// Whether objects of libraries are to be traced.
     pub fn traces_objects(&self) -> bool {
-        self.kinds.contains(&Kind::Object)
+        self.kinds.contains(&ResourceKind::Object)
     }
 
     /// As if `--light` had not been given, for these processes.
@@ -116,7 +116,7 @@ impl Settings {
         Self {
             target: Wanted::Pids(pids),
             light: false,
-            kinds: Kind::PROBED.to_vec(),
+            kinds: ResourceKind::PROBED.to_vec(),
             ..self.clone()
         }
     }
@@ -139,8 +139,9 @@ impl Settings {
         let without = trace.no_packs && trace.pack.is_empty();
         let kinds = kinds(trace.light, trace.max_overhead.is_some(), without, &trace.kind)?;
         // Light tracing may go on to the full one.
-        let objects = kinds.contains(&Kind::Object) || trace.light;
-        let objects_are_named = trace.kind.contains(&Kind::Object) || !trace.pack.is_empty();
+        let objects = kinds.contains(&ResourceKind::Object) || trace.light;
+        let objects_are_named =
+            trace.kind.contains(&ResourceKind::Object) || !trace.pack.is_empty();
         let Loaded { packs, faults: pack_faults } = packs(objects, trace.pack, !trace.no_packs)?;
         let settings = Self {
             target,
@@ -202,22 +203,22 @@ fn kinds(
     light: bool,
     budget: bool,
     without_packs: bool,
-    asked: &[Kind],
-) -> Result<Vec<Kind>, Failure> {
+    asked: &[ResourceKind],
+) -> Result<Vec<ResourceKind>, Failure> {
     if light {
-        return Ok(vec![Kind::Pages]);
+        return Ok(vec![ResourceKind::Pages]);
     }
     if let Some(kind) =
-        asked.iter().find(|kind| budget && (kind.is_descriptor() || **kind == Kind::Object))
+        asked.iter().find(|kind| budget && (kind.is_descriptor() || **kind == ResourceKind::Object))
     {
         return Err(Failure::NoBudgetFor { kind: kind.name() });
     }
     if asked.is_empty() {
-        let mut kinds = Kind::PROBED.to_vec();
-        kinds.retain(|kind| !(budget || without_packs) || *kind != Kind::Object);
+        let mut kinds = ResourceKind::PROBED.to_vec();
+        kinds.retain(|kind| !(budget || without_packs) || *kind != ResourceKind::Object);
         return Ok(kinds);
     }
-    Ok(Kind::OFFERED.into_iter().filter(|kind| asked.contains(kind)).collect())
+    Ok(ResourceKind::OFFERED.into_iter().filter(|kind| asked.contains(kind)).collect())
 }
 
 /// Libraries whose objects are traced: those of the packs that were named, and if `usual` of those that need not be.
@@ -303,14 +304,17 @@ mod tests {
         assert_eq!(settings.target, Wanted::Name("gateway".to_owned()));
         assert_eq!(settings.interval, Duration::from_secs(1));
         assert_eq!((settings.duration, settings.min_age), (None, Duration::ZERO));
-        assert_eq!(settings.kinds, Kind::PROBED);
+        assert_eq!(settings.kinds, ResourceKind::PROBED);
         assert_eq!((settings.verbosity, settings.trial.bare_traps), (0, false));
     }
 
     #[test]
     fn kinds_come_in_the_order_of_the_list() {
-        assert_eq!(settings("-p 1 --kind mmap", false).kinds, [Kind::Mmap]);
-        assert_eq!(settings("-p 1 --kind mmap,heap", false).kinds, [Kind::Heap, Kind::Mmap]);
+        assert_eq!(settings("-p 1 --kind mmap", false).kinds, [ResourceKind::Mmap]);
+        assert_eq!(
+            settings("-p 1 --kind mmap,heap", false).kinds,
+            [ResourceKind::Heap, ResourceKind::Mmap]
+        );
     }
 
     #[test]
@@ -339,7 +343,7 @@ mod tests {
     #[test]
     fn light_traces_pages_and_nothing_that_takes_a_probe() {
         let light = settings("--light -p 1", false);
-        assert_eq!((light.light, light.kinds), (true, vec![Kind::Pages]));
+        assert_eq!((light.light, light.kinds), (true, vec![ResourceKind::Pages]));
         for more in ["--children", "--kind heap", "--alloc f:size@0", "--free f"] {
             let words = format!("leaktrace --light -p 1 {more}");
             assert!(Cli::try_parse_from(words.split_whitespace()).is_err(), "{more}");

@@ -8,7 +8,7 @@ use leaktrace::report::{
     Accounting, Address, Age, Collector, Connection, Connections, Exit, Fd, Fds, Frame, Probe,
     ProbeStatus, Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window,
 };
-use tracer_common::{kind::Kind, loss::Loss};
+use tracer_common::{kind::ResourceKind, loss::Loss};
 
 use crate::fixtures;
 
@@ -113,7 +113,7 @@ impl Server {
         Site {
             id: u32::try_from(number).unwrap_or(0) + 1,
             pid: 4121,
-            kind: if number % 7 == 3 { Kind::Mmap } else { Kind::Heap }.into(),
+            kind: if number % 7 == 3 { ResourceKind::Mmap } else { ResourceKind::Heap }.into(),
             acquired_by: if number % 7 == 3 { "mmap" } else { "malloc" }.to_owned(),
             fd_type: None,
             outstanding_count: count,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tracer_common::kind::Kind;
+use tracer_common::kind::ResourceKind;
 
 use super::Assembly;
 use crate::{
@@ -31,8 +31,9 @@ pub(super) fn opener(site: &SiteFigures) -> Option<FdOrigin> {
 }
 
 /// The kind of what a call site acquires, if that is told by the kernel's programs at system calls.
-pub(super) fn kind(site: &SiteFigures) -> Option<Kind> {
-    opener(site).map(|_| if site.sort == FdType::Socket { Kind::Socket } else { Kind::Fd })
+pub(super) fn kind(site: &SiteFigures) -> Option<ResourceKind> {
+    opener(site)
+        .map(|_| if site.sort == FdType::Socket { ResourceKind::Socket } else { ResourceKind::Fd })
 }
 
 /// Whether a call site has a stack that somebody may want to see.

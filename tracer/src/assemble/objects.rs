@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use tracer_common::{kind::Kind, stack::INTERRUPTED};
+use tracer_common::{kind::ResourceKind, stack::INTERRUPTED};
 
 use super::{Assembly, parts::Parts, sums};
 use crate::{
@@ -69,8 +69,8 @@ impl Assembly {
     }
 
     /// Kinds asked for that have one name.
-    pub(super) fn plain_kinds(&self) -> impl Iterator<Item = Kind> {
-        self.scene.kinds.iter().copied().filter(|kind| *kind != Kind::Object)
+    pub(super) fn plain_kinds(&self) -> impl Iterator<Item = ResourceKind> {
+        self.scene.kinds.iter().copied().filter(|kind| *kind != ResourceKind::Object)
     }
 
     /// What there is of objects, if they are traced.

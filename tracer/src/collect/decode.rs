@@ -343,7 +343,7 @@ mod tests {
     fn a_descriptor_is_closed_and_a_range_of_them_too() {
         let change = Change {
             record: RELEASE,
-            kind: Kind::Fd as u8,
+            kind: Kind::Descriptor as u8,
             flags: MAY_BE_CLOSED,
             pid: 1,
             tid: 1,

@@ -55,7 +55,7 @@ pub struct OpenDescriptor {
 impl Ledger {
     /// A descriptor is closed, unless it was not open.
     pub(super) fn closed(&mut self, pid: Pid, fd: u32, position: u64, may_be_closed: bool) {
-        let handle = Handle { pid, kind: Kind::Fd, value: fd.into() };
+        let handle = Handle { pid, kind: Kind::Descriptor, value: fd.into() };
         let taken = self.released(handle, Held { position, thread: None });
         if may_be_closed && matches!(taken, Taken::Unknown) {
             self.unknown_releases -= 1;
@@ -66,7 +66,7 @@ impl Ledger {
     pub(super) fn closed_range(&mut self, pid: Pid, first: u32, last: u32, position: u64) {
         let range = ClosedRange { pid, fds: first..=last, position, cycles: 0 };
         self.settle_descriptors(pid, |fd, block| {
-            range.covers(&Handle { pid, kind: Kind::Fd, value: fd }, block)
+            range.covers(&Handle { pid, kind: Kind::Descriptor, value: fd }, block)
         });
         for (handle, owed) in &mut self.owed {
             owed.retain(|block| !range.covers(handle, block));
@@ -105,7 +105,7 @@ impl Ledger {
         mut is_closed: impl FnMut(u64, &Block) -> bool,
     ) -> u64 {
         let (book, mut count) = (&mut self.book, 0);
-        self.blocks.retain_of(pid, [Kind::Fd].into_iter(), |fd, block| {
+        self.blocks.retain_of(pid, [Kind::Descriptor].into_iter(), |fd, block| {
             let closed = is_closed(fd, block);
             if closed {
                 book.settle(block);
@@ -128,18 +128,18 @@ impl Ledger {
         }
         // First in the order of things: whatever is seen of that number came later.
         let block = Block { size: 0, time_ns: now, position: 0, site, connection: 0 };
-        self.place(Handle { pid, kind: Kind::Fd, value: u64::from(fd) }, block);
+        self.place(Handle { pid, kind: Kind::Descriptor, value: u64::from(fd) }, block);
     }
 
     /// The descriptor of that number, if it is known to be open: its place in the order of things.
     pub(super) fn open_descriptor(&self, pid: Pid, fd: u32) -> Option<u64> {
-        let handle = Handle { pid, kind: Kind::Fd, value: u64::from(fd) };
+        let handle = Handle { pid, kind: Kind::Descriptor, value: u64::from(fd) };
         self.blocks.get(&handle).map(|block| block.position)
     }
 
     /// Every descriptor that is open, by table and number.
     pub(super) fn open_descriptors(&self) -> Vec<OpenDescriptor> {
-        let all = self.blocks.of_kind(Kind::Fd).filter_map(|(handle, block)| {
+        let all = self.blocks.of_kind(Kind::Descriptor).filter_map(|(handle, block)| {
             let Block { site, time_ns, position, .. } = block;
             let fd = u32::try_from(handle.value).ok()?;
             Some(OpenDescriptor { pid: handle.pid, fd, site, time_ns, position })

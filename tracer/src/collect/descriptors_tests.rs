@@ -12,7 +12,7 @@ const PID: Pid = Pid(7);
 const CHILD: Pid = Pid(8);
 
 fn handle(pid: Pid, fd: u64) -> Handle {
-    Handle { pid, kind: Kind::Fd, value: fd }
+    Handle { pid, kind: Kind::Descriptor, value: fd }
 }
 
 fn opened(ledger: &mut Ledger, pid: Pid, fd: u64, position: u64) {

@@ -120,7 +120,7 @@ impl Ledger {
 
     /// Objects in memory of the targets' own.
     pub(super) fn placed(&self) -> impl Iterator<Item = (Handle, Block)> {
-        self.blocks.of_kind(Kind::Object)
+        self.blocks.of_kind(Kind::CallerAllocated)
     }
 
     /// What is known of the objects that are there. `seen` is what the programs know, `asks` since when some are to be
@@ -216,7 +216,7 @@ fn owned(live: &[Live<'_>]) -> Owned {
     let there: HashSet<Handle> = live.iter().map(|one| one.handle).collect();
     let owner = |handle: &Handle, object: &Object| {
         let at = |kind| Handle { pid: handle.pid, kind, value: object.owner };
-        let mut told = [Kind::Heap, Kind::Object].into_iter().map(at);
+        let mut told = [Kind::Heap, Kind::CallerAllocated].into_iter().map(at);
         let told = told.find(|told| object.owner != 0 && there.contains(told));
         let within = || makings.get(&(handle.pid, object.within)).copied();
         told.or_else(within).filter(|one| one != handle)

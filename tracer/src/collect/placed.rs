@@ -53,7 +53,9 @@ impl Collector {
         }
         let known: HashMap<(u32, u64), &(Key, Object)> = seen
             .iter()
-            .filter(|(key, _)| key.kind.to_le_bytes().first() == Some(&(Kind::Object as u8)))
+            .filter(|(key, _)| {
+                key.kind.to_le_bytes().first() == Some(&(Kind::CallerAllocated as u8))
+            })
             .map(|one| ((one.0.pid, one.0.handle), one))
             .collect();
         let mut memories = Memories::default();

@@ -8,8 +8,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use tracer_common::{
     attach::Shape,
-    kind::Kind,
-    object::{MAKE_FIRST, MAKE_UNTOLD},
+    kind::{Kind, ResourceKind},
+    object::{BLOCK, MAKE_FIRST, MAKE_UNTOLD},
 };
 
 use crate::packs::Use;
@@ -20,7 +20,7 @@ pub struct Function {
     /// Its symbol, or its address in the executable as `0x…`.
     pub name: Cow<'static, str>,
     /// What sort of resource it is about.
-    pub kind: Kind,
+    pub kind: ResourceKind,
     /// How it acquires or releases.
     pub shape: Shape,
     /// Which arguments the shape's `a`, `b` and `c` are.
@@ -42,6 +42,15 @@ impl Function {
         self.object.as_ref().is_some_and(|of| of.function.does == MAKE_UNTOLD)
     }
 
+    /// The kind that its resources have in records.
+    pub(super) fn record_kind(&self) -> Kind {
+        match (&self.object, self.kind) {
+            (Some(of), _) if of.function.own != BLOCK => Kind::CallerAllocated,
+            (None, ResourceKind::Mmap) => Kind::Mmap,
+            _ => Kind::Heap,
+        }
+    }
+
     /// Whether it only says something of an object: it acquires nothing.
     pub fn is_note(&self) -> bool {
         self.shape == Shape::Note
@@ -56,12 +65,17 @@ impl Function {
     }
 }
 
-const fn function(name: &'static str, kind: Kind, shape: Shape, arguments: [u8; 3]) -> Function {
+const fn function(
+    name: &'static str,
+    kind: ResourceKind,
+    shape: Shape,
+    arguments: [u8; 3],
+) -> Function {
     Function { name: Cow::Borrowed(name), kind, shape, arguments, throws: false, object: None }
 }
 
 const fn heap(name: &'static str, shape: Shape, arguments: [u8; 3]) -> Function {
-    function(name, Kind::Heap, shape, arguments)
+    function(name, ResourceKind::Heap, shape, arguments)
 }
 
 const fn size(name: &'static str) -> Function {
@@ -72,7 +86,7 @@ const fn size(name: &'static str) -> Function {
 const fn throwing(name: &'static str, shape: Shape, arguments: [u8; 3]) -> Function {
     Function {
         name: Cow::Borrowed(name),
-        kind: Kind::Heap,
+        kind: ResourceKind::Heap,
         shape,
         arguments,
         throws: true,
@@ -106,9 +120,9 @@ pub static LIBC: [Function; 14] = [
     size("pvalloc"),
     // Older C libraries: another name of `free`.
     release("cfree"),
-    function("mmap", Kind::Mmap, Shape::Map, [1, 3, 0]),
-    function("munmap", Kind::Mmap, Shape::Unmap, [0, 1, 0]),
-    function("mremap", Kind::Mmap, Shape::Remap, [0, 1, 2]),
+    function("mmap", ResourceKind::Mmap, Shape::Map, [1, 3, 0]),
+    function("munmap", ResourceKind::Mmap, Shape::Unmap, [0, 1, 0]),
+    function("mremap", ResourceKind::Mmap, Shape::Remap, [0, 1, 2]),
 ];
 
 /// What allocators have beside the family: C23's releases, and jemalloc's own interface.
@@ -232,7 +246,7 @@ const SMALLOCX: &str = "smallocx_";
 pub(super) fn functions(prefixes: &[&str], other: bool, names: &[&str]) -> Vec<Function> {
     let mut all = Vec::new();
     for prefix in prefixes {
-        let family = LIBC.iter().filter(|one| prefix.is_empty() || one.kind == Kind::Heap);
+        let family = LIBC.iter().filter(|one| prefix.is_empty() || one.kind == ResourceKind::Heap);
         let extended = EXTENDED.iter().filter(|_| other);
         all.extend(family.chain(extended).map(|one| Function {
             name: if prefix.is_empty() {

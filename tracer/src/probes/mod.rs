@@ -101,7 +101,7 @@ impl Probe {
     pub fn cookie(&self, place: &Place) -> Cookie {
         let cookie = Cookie::new(
             self.number,
-            self.function.kind as u8,
+            self.function.record_kind() as u8,
             self.function.shape,
             self.function.arguments,
             place.words,

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use tracer_common::{attach::Shape, kind::Kind};
+use tracer_common::{attach::Shape, kind::ResourceKind};
 
 use super::Function;
 use crate::format::file_name;
@@ -73,8 +73,14 @@ impl Wish {
             return Err(format!("`{name}` is no address"));
         }
         let name = Cow::Owned(name.to_owned());
-        let function =
-            Function { name, kind: Kind::Heap, shape, arguments, throws: false, object: None };
+        let function = Function {
+            name,
+            kind: ResourceKind::Heap,
+            shape,
+            arguments,
+            throws: false,
+            object: None,
+        };
         Ok(Self { library, function })
     }
 

@@ -3,14 +3,14 @@
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
-use tracer_common::kind::Kind;
+use tracer_common::kind::ResourceKind;
 
 /// A kind of resource: one of leaktrace's own, or a library's object by its type name. The own ones come first, in their
 /// order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
     /// One of leaktrace's own.
-    Plain(Kind),
+    Plain(ResourceKind),
     /// A library's object.
     Object(Arc<str>),
 }
@@ -35,15 +35,17 @@ impl Resource {
     }
 }
 
-impl From<Kind> for Resource {
-    fn from(kind: Kind) -> Self {
+impl From<ResourceKind> for Resource {
+    fn from(kind: ResourceKind) -> Self {
         Self::Plain(kind)
     }
 }
 
 impl From<&str> for Resource {
     fn from(name: &str) -> Self {
-        let own = Kind::ALL.into_iter().find(|kind| kind.name() == name && *kind != Kind::Object);
+        let own = ResourceKind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name && *kind != ResourceKind::Object);
         own.map_or_else(|| Self::Object(name.into()), Self::Plain)
     }
 }

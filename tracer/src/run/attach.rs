@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use tracer_common::{attach::ProbeNumber, kind::Kind};
+use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
 
 use super::{
     libraries::{describe, of_objects, signs},
@@ -56,7 +56,7 @@ pub(super) struct Attached {
     surveyor: Surveyor,
     packs: Vec<Pack>,
     wishes: Vec<Wish>,
-    kinds: Vec<Kind>,
+    kinds: Vec<ResourceKind>,
     bare: bool,
     means: Means,
     /// In every process that maps an object: only so are the probes in a child from its first
@@ -355,7 +355,7 @@ impl Attached {
         let Some(probe) = self.probes.get_mut(index).filter(|probe| probe.place.is_ok()) else {
             return false;
         };
-        if probe.function.kind != Kind::Heap && !self.kinds.contains(&probe.function.kind) {
+        if probe.function.kind != ResourceKind::Heap && !self.kinds.contains(&probe.function.kind) {
             probe.place = Err(Absent::NotAsked);
             return false;
         }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Context as _;
-use tracer_common::kind::Kind;
+use tracer_common::kind::ResourceKind;
 
 use crate::{
     collect::placed::{Sign, Signs},
@@ -28,7 +28,7 @@ pub(super) fn of_objects(
         .flat_map(|pack| pack.functions(&file))
         .map(|(name, shape, throws, of)| Function {
             name: name.into(),
-            kind: Kind::Object,
+            kind: ResourceKind::Object,
             shape,
             arguments: [0; 3],
             throws,

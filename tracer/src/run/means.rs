@@ -5,7 +5,7 @@
 use std::num::NonZeroU32;
 
 use anyhow::Context as _;
-use tracer_common::kind::Kind;
+use tracer_common::kind::ResourceKind;
 
 use crate::{
     error::Failure,
@@ -20,7 +20,7 @@ use crate::{
 pub(super) fn of(settings: &Settings) -> Means {
     if settings.light {
         Means::Touches
-    } else if settings.kinds.iter().any(|kind| Kind::PROBED.contains(kind)) {
+    } else if settings.kinds.iter().any(|kind| ResourceKind::PROBED.contains(kind)) {
         Means::Probes
     } else {
         Means::Neither

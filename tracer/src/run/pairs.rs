@@ -3,7 +3,7 @@
 //!
 //! Takes probes, hands on which of them depend on each other. Pure.
 
-use tracer_common::{kind::Kind, object::BY_FUNCTION};
+use tracer_common::{kind::ResourceKind, object::BY_FUNCTION};
 
 use crate::{
     format::file_name,
@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Group {
     /// The allocator functions of one file for one kind of memory.
-    Memory(FileId, Kind),
+    Memory(FileId, ResourceKind),
     /// The functions that the user named, in whatever files.
     UserDefined,
     /// Objects of a library in one file that end by a function, and not with their heap block.
@@ -44,14 +44,19 @@ impl Group {
         self == other
             || matches!(
                 (self, other),
-                (Self::Memory(_, Kind::Mmap), Self::Memory(_, Kind::Heap) | Self::UserDefined)
+                (
+                    Self::Memory(_, ResourceKind::Mmap),
+                    Self::Memory(_, ResourceKind::Heap) | Self::UserDefined
+                )
             )
     }
 
     /// What is not recorded, in words; `path` is that of the file where a probe is missing.
     pub(super) fn what(&self, path: &str) -> String {
         match self {
-            Self::Memory(_, Kind::Heap) => format!("memory allocated by {}", file_name(path)),
+            Self::Memory(_, ResourceKind::Heap) => {
+                format!("memory allocated by {}", file_name(path))
+            }
             Self::Memory(_, kind) => format!("{} resources of {}", kind.name(), file_name(path)),
             Self::UserDefined => "what the functions given by --alloc return".to_owned(),
             Self::Library(_, library) => {

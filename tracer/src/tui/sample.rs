@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tracer_common::kind::Kind;
+use tracer_common::kind::ResourceKind;
 
 use crate::report::{
     Accounting, Address, Age, Collector, Frame, Host, Module, Names, Offset, Probe, ProbeStatus,
@@ -48,7 +48,7 @@ pub(crate) fn site(id: u32) -> Site {
     Site {
         id,
         pid: 4121,
-        kind: Kind::Heap.into(),
+        kind: ResourceKind::Heap.into(),
         acquired_by: "malloc".to_owned(),
         fd_type: None,
         outstanding_count: 12,
@@ -194,7 +194,7 @@ fn sites() -> Vec<Site> {
             ..site(2)
         },
         Site {
-            kind: Kind::Mmap.into(),
+            kind: ResourceKind::Mmap.into(),
             acquired_by: "mmap".to_owned(),
             outstanding_count: 3,
             outstanding_bytes: 12 << 20,

@@ -2,7 +2,7 @@
 
 use leaktrace::report::{Report, json};
 use serde_json::{Value, json};
-use tracer_common::{kind::Kind, loss::Loss};
+use tracer_common::{kind::ResourceKind, loss::Loss};
 
 use crate::fixtures;
 
@@ -191,8 +191,11 @@ fn without(whole: &Value, path: &str, key: &str) {
 #[test]
 fn the_lists_are_those_of_the_code() {
     let schema = schema();
-    let own: Vec<&str> =
-        Kind::ALL.into_iter().filter(|kind| *kind != Kind::Object).map(Kind::name).collect();
+    let own: Vec<&str> = ResourceKind::ALL
+        .into_iter()
+        .filter(|kind| *kind != ResourceKind::Object)
+        .map(ResourceKind::name)
+        .collect();
     assert_eq!(schema["$defs"]["kind"]["anyOf"][0]["enum"], json!(own));
     assert_eq!(schema["$defs"]["loss"]["enum"], json!(Loss::ALL.map(Loss::name)));
 }

@@ -1,6 +1,6 @@
 //! The columns of the table of call sites.
 
-use tracer_common::kind::Kind;
+use tracer_common::kind::ResourceKind;
 
 use super::{
     By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, direction, known, number, rate, text,
@@ -84,8 +84,8 @@ const KIND_WIDTH: usize = {
     let mut longest = 4;
     let mut at = 0;
     #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
-    while at < Kind::ALL.len() {
-        let length = Kind::ALL[at].name().len();
+    while at < ResourceKind::ALL.len() {
+        let length = ResourceKind::ALL[at].name().len();
         if length > longest {
             longest = length;
         }
