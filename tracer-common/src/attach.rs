@@ -4,7 +4,7 @@
 //! one cookie per probe. Pure packing and unpacking, the same on both sides.
 
 /// Number of a probe: a function in one object file. Numbers below [`crate::limits::PROBES`] are functions'; those from
-/// [`crate::descriptor::FIRST_OPENER`] on are system calls' that open descriptors.
+/// [`crate::descriptor::FIRST_FD_ORIGIN`] on are system calls' that open descriptors.
 pub type ProbeNumber = u16;
 
 /// How a function acquires or releases: which arguments mean what.

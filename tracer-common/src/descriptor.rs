@@ -5,7 +5,7 @@ use crate::attach::ProbeNumber;
 /// What a descriptor leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Sort {
+pub enum FdType {
     /// Nobody has looked.
     Unknown = 0,
     /// A regular file.
@@ -50,7 +50,7 @@ pub enum Sort {
     Other = 20,
 }
 
-impl Sort {
+impl FdType {
     /// Every sort, in the order of its number.
     pub const ALL: [Self; 21] = [
         Self::Unknown,
@@ -130,10 +130,10 @@ impl Sort {
     }
 }
 
-/// How a descriptor came to be. Each has a number among those of the probes, from [`FIRST_OPENER`] on.
+/// How a descriptor came to be. Each has a number among those of the probes, from [`FIRST_FD_ORIGIN`] on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Opener {
+pub enum FdOrigin {
     /// `open`, `openat`, `openat2`, `creat`, `open_by_handle_at`.
     Open = 0,
     /// `socket`.
@@ -204,10 +204,10 @@ pub enum Opener {
 
 /// The number of the first opener among the probes: far above [`crate::limits::PROBES`], below which are the
 /// functions' probes.
-pub const FIRST_OPENER: ProbeNumber = 0xff00;
-const _: () = assert!(crate::limits::PROBES <= FIRST_OPENER as u32);
+pub const FIRST_FD_ORIGIN: ProbeNumber = 0xff00;
+const _: () = assert!(crate::limits::PROBES <= FIRST_FD_ORIGIN as u32);
 
-impl Opener {
+impl FdOrigin {
     /// Every opener, in the order of its number.
     pub const ALL: [Self; 33] = [
         Self::Open,
@@ -248,12 +248,12 @@ impl Opener {
     /// The number among the probes.
     #[inline(always)]
     pub const fn probe(self) -> ProbeNumber {
-        FIRST_OPENER + self as ProbeNumber
+        FIRST_FD_ORIGIN + self as ProbeNumber
     }
 
     /// The opener with this number among the probes; `None` for a function's.
     pub fn from_probe(probe: ProbeNumber) -> Option<Self> {
-        Self::ALL.get(usize::from(probe.checked_sub(FIRST_OPENER)?)).copied()
+        Self::ALL.get(usize::from(probe.checked_sub(FIRST_FD_ORIGIN)?)).copied()
     }
 
     /// Its name in reports; `None` when nobody knows who opened.
@@ -301,32 +301,32 @@ pub const OPENED_AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {
-    use super::{FIRST_OPENER, Opener, Sort};
+    use super::{FIRST_FD_ORIGIN, FdOrigin, FdType};
 
     #[test]
     fn numbers_lead_back() {
-        for (number, sort) in (0_u8..).zip(Sort::ALL) {
-            assert_eq!((sort as u8, Sort::from_number(number)), (number, sort));
+        for (number, sort) in (0_u8..).zip(FdType::ALL) {
+            assert_eq!((sort as u8, FdType::from_number(number)), (number, sort));
         }
-        assert_eq!(Sort::from_number(200), Sort::Unknown);
-        for (number, opener) in (FIRST_OPENER..).zip(Opener::ALL) {
-            assert_eq!((opener.probe(), Opener::from_probe(number)), (number, Some(opener)));
+        assert_eq!(FdType::from_number(200), FdType::Unknown);
+        for (number, opener) in (FIRST_FD_ORIGIN..).zip(FdOrigin::ALL) {
+            assert_eq!((opener.probe(), FdOrigin::from_probe(number)), (number, Some(opener)));
         }
-        assert_eq!(Opener::from_probe(FIRST_OPENER - 1), None);
+        assert_eq!(FdOrigin::from_probe(FIRST_FD_ORIGIN - 1), None);
     }
 
     #[test]
     fn anonymous_files_are_known_by_their_names() {
         for (name, sort) in [
-            ("[eventpoll]", Sort::Epoll),
-            ("[eventfd]", Sort::Eventfd),
-            ("[eventfd:7]", Sort::Other),
-            ("inotify", Sort::Inotify),
-            ("bpf-map", Sort::Bpf),
-            ("[perf_event]", Sort::PerfEvent),
-            ("?", Sort::Other),
+            ("[eventpoll]", FdType::Epoll),
+            ("[eventfd]", FdType::Eventfd),
+            ("[eventfd:7]", FdType::Other),
+            ("inotify", FdType::Inotify),
+            ("bpf-map", FdType::Bpf),
+            ("[perf_event]", FdType::PerfEvent),
+            ("?", FdType::Other),
         ] {
-            assert_eq!(Sort::of_anonymous(name), sort, "{name}");
+            assert_eq!(FdType::of_anonymous(name), sort, "{name}");
         }
     }
 }

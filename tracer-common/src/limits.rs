@@ -5,7 +5,7 @@
 
 use crate::{
     object::{Object, ObjectId},
-    remembered::Remembered,
+    stack_cache::CachedWalk,
     state::{Connection, Died, Key, Process, Thread, Young},
     unwind::{Page, Rule},
 };
@@ -42,7 +42,7 @@ pub const THREADS_OF_CHILDREN: u32 = 4096;
 pub const THREADS_HEADROOM: u32 = 4;
 const _: () = assert!(size_of::<Thread>() == 3008);
 
-/// Threads whose room is remembered by the lowest bits of their id: a power of two.
+/// Threads whose room is stack_cache by the lowest bits of their id: a power of two.
 pub const RECENT_THREADS: u32 = 4096;
 
 /// Call sites, each a function and a whole stack of one target. 11 MiB.
@@ -78,11 +78,11 @@ const _: () = assert!(size_of::<Page>() == 4096);
 pub const TABLE_LEVELS: u32 = 3;
 
 /// Slots that remember the unwind rules of addresses. 512 KiB.
-pub const KNOWN_SLOTS: u32 = 1 << 16;
+pub const RULE_CACHE_SLOTS: u32 = 1 << 16;
 
-/// Walks of stacks that are remembered. 544 bytes each: 8.5 MiB.
-pub const REMEMBERED_WALKS: u32 = 1 << 14;
-const _: () = assert!(size_of::<Remembered>() == 544);
+/// Walks of stacks that are stack_cache. 544 bytes each: 8.5 MiB.
+pub const CACHED_WALKS: u32 = 1 << 14;
+const _: () = assert!(size_of::<CachedWalk>() == 544);
 
 /// Targets traced at once, children included: what a server that forks per worker needs. Each costs
 /// one [`Process`] (10 KiB).

@@ -137,9 +137,9 @@ pub struct ObjectId {
 pub const IS_OBJECT: u32 = 1 << 31;
 
 /// Makers that a thread can be in at once, one within the other: a power of two.
-pub const MAKINGS: usize = 8;
+pub const CONSTRUCTOR_CALLS: usize = 8;
 
-/// The digest of one more maker, see [`Making::chain`]. Never 0.
+/// The digest of one more maker, see [`ConstructorCall::chain`]. Never 0.
 #[inline(always)]
 pub const fn chain(outer: u64, slot: u64, caller: u64) -> u64 {
     let word = outer.rotate_left(7) ^ slot.rotate_left(32) ^ caller;
@@ -149,7 +149,7 @@ pub const fn chain(outer: u64, slot: u64, caller: u64) -> u64 {
 /// A maker that a thread is in.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Making {
+pub struct ConstructorCall {
     /// Where its return address lies.
     pub slot: u64,
     /// The return address, before the return probe replaced it.
@@ -175,4 +175,4 @@ pub struct Making {
 }
 
 const _: () = assert!(size_of::<Function>() == 16 && size_of::<Object>() == 88);
-const _: () = assert!(size_of::<Making>() == 80);
+const _: () = assert!(size_of::<ConstructorCall>() == 80);

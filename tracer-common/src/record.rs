@@ -18,13 +18,13 @@ pub const RESTORE: u32 = 4;
 /// [`Stack`]: the stack of a new call site.
 pub const STACK: u32 = 5;
 
-/// [`Kin`]: a target has forked; its child is a target too, with a copy of its memory.
+/// [`ProcessEvent`]: a target has forked; its child is a target too, with a copy of its memory.
 pub const FORK: u32 = 6;
-/// [`Kin`]: another program runs in a target from now on.
+/// [`ProcessEvent`]: another program runs in a target from now on.
 pub const EXEC: u32 = 7;
-/// [`Kin`]: a target has started a process with a copy of its table of file descriptors.
+/// [`ProcessEvent`]: a target has started a process with a copy of its table of file descriptors.
 pub const FORK_FILES: u32 = 8;
-/// [`Kin`]: a process that had only its table of file descriptors to itself has ended.
+/// [`ProcessEvent`]: a process that had only its table of file descriptors to itself has ended.
 pub const END_FILES: u32 = 9;
 
 /// [`Connected`]: a connection has begun, or was met for the first time.
@@ -47,7 +47,7 @@ pub const MAY_BE_CLOSED: u8 = 1;
 /// Something happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Kin {
+pub struct ProcessEvent {
     /// [`FORK`], [`EXEC`], [`FORK_FILES`] or [`END_FILES`].
     pub record: u32,
     /// The process it is about: the child, or the one that runs another program. As in [`Change`].
@@ -217,7 +217,7 @@ pub struct StackHead {
     pub pid: u32,
     /// Number of the probe: the function or the system call.
     pub probe: ProbeNumber,
-    /// Of a file descriptor: what it leads to, see [`crate::descriptor::Sort`]. Of a function that makes objects of two
+    /// Of a file descriptor: what it leads to, see [`crate::descriptor::FdType`]. Of a function that makes objects of two
     /// kinds: which one, 0 or 1.
     pub detail: u16,
     /// Addresses that follow.
@@ -239,6 +239,6 @@ pub struct Stack {
 const _: () = assert!(size_of::<Change>() == 64 && align_of::<Change>() == 8);
 const _: () = assert!(size_of::<Connected>() == 208 && size_of::<Disconnected>() == 56);
 const _: () = assert!(size_of::<Moved>() == 48 && size_of::<RangeClosed>() == 24);
-const _: () = assert!(size_of::<Kin>() == 32 && align_of::<Kin>() == 8);
+const _: () = assert!(size_of::<ProcessEvent>() == 32 && align_of::<ProcessEvent>() == 8);
 const _: () = assert!(size_of::<StackHead>() == 24 && align_of::<StackHead>() == 4);
 const _: () = assert!(size_of::<Stack>() == 24 + 8 * STACK_DEPTH && align_of::<Stack>() == 8);

@@ -7,10 +7,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::{
     descriptor::OPENED_AT_ONCE,
     limits::{EXECUTABLE_RANGES, STACK_DEPTH, STACK_FRAMES},
-    object::{MAKINGS, Making, Object},
+    object::{CONSTRUCTOR_CALLS, ConstructorCall, Object},
     record::Stack,
-    remembered::{REACH_WORDS, Remembered},
     stack::Digest,
+    stack_cache::{CachedWalk, REACH_WORDS},
 };
 
 /// Key of a resource: whose, of what kind, which.
@@ -120,7 +120,7 @@ pub const NO_NUMBER: u32 = u32::MAX;
 /// Numbers that targets may have: below it.
 pub const NUMBERS: u32 = 256;
 
-/// What decides whether walks and addresses are remembered, in one word: see [`Process::generation`] and
+/// What decides whether walks and addresses are stack_cache, in one word: see [`Process::generation`] and
 /// [`Process::walks`].
 #[inline(always)]
 pub const fn memory_state(generation: u32, walks: u32) -> u32 {
@@ -133,14 +133,14 @@ pub const fn memory_state(generation: u32, walks: u32) -> u32 {
 pub struct Process {
     /// Where hijacked returns lead in this target; 0 while the collector has not seen it.
     pub trampoline: u64,
-    /// Number of the target among those traced: a part of what is remembered of addresses.
+    /// Number of the target among those traced: a part of what is stack_cache of addresses.
     pub number: u32,
     /// State of the memory map: 1 to 255, another one after each change; 0 when no address is to be
-    /// remembered.
+    /// stack_cache.
     pub generation: u32,
     /// Frames taken of a stack at most, up to [`STACK_FRAMES`].
     pub depth: u32,
-    /// 1 when walks are remembered (and addresses are).
+    /// 1 when walks are stack_cache (and addresses are).
     pub walks: u32,
     /// Executable memory, ascending; unused ones at the end are [`CodeRange::UNUSED`].
     pub code: [CodeRange; EXECUTABLE_RANGES],
@@ -200,25 +200,25 @@ pub struct Walk {
     /// The stack pointer that the walk began with.
     pub begin: u64,
     /// The registers that still are what they were at the walk's beginning, as
-    /// [`crate::remembered::USES_RBP`] and its kin.
+    /// [`crate::stack_cache::USES_RBP`] and its kin.
     pub untouched: u32,
     /// State of the target's memory map at the walk's beginning.
     pub generation: u32,
-    /// 1 when the walk is to be remembered.
+    /// 1 when the walk is to be stack_cache.
     pub lasting: u32,
-    /// Where walks that begin so are remembered, see [`crate::remembered::set`].
+    /// Where walks that begin so are stack_cache, see [`crate::stack_cache::set`].
     pub set: u32,
     /// What the walk has read.
-    pub trail: Remembered,
+    pub trail: CachedWalk,
 }
 
 /// Words of stack read at once: three to six frames.
 pub const WINDOW_WORDS: usize = 32;
 
-/// A copy of a call's stack, to compare remembered walks with: one per CPU.
+/// A copy of a call's stack, to compare stack_cache walks with: one per CPU.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Copied {
+pub struct StackCopy {
     /// The thread whose words they are. One that was preempted finds another's number here.
     pub owner: u64,
     /// The call's return address.
@@ -228,7 +228,7 @@ pub struct Copied {
 }
 
 /// Words copied at every call, the return address among them. Asking for one costs nearly as much.
-pub const COPIED_AT_ONCE: usize = 32;
+pub const STACK_COPY_WORDS: usize = 32;
 
 /// Descriptors that a system call has opened, on their way to the ledger.
 #[derive(Clone, Copy, Debug)]
@@ -240,7 +240,7 @@ pub struct Opened {
     pub file: u64,
     /// The opener's number among the probes.
     pub probe: u32,
-    /// What the one at hand leads to, see [`crate::descriptor::Sort`].
+    /// What the one at hand leads to, see [`crate::descriptor::FdType`].
     pub sort: u32,
     /// 1 while the thread is in a system call that may open something; 2 while it makes a child that is to have no copy
     /// of what is at hand; 3 while it is in `connect(2)`.
@@ -303,11 +303,11 @@ pub struct Thread {
     /// 1 when the old resource is an object, which the resize moves.
     pub moving: u32,
     /// How many makers of objects the thread is in.
-    pub makings: u32,
+    pub constructor_calls: u32,
     /// An object on its way into its map.
     pub object: Object,
     /// Those makers, the outermost first.
-    pub making: [Making; MAKINGS],
+    pub making: [ConstructorCall; CONSTRUCTOR_CALLS],
     /// Digest of the stack under way.
     pub digest: Digest,
     /// The frame that unwinding has come to.
@@ -454,7 +454,7 @@ const _: () = assert!(
             + 16
             + 24
             + size_of::<Object>()
-            + MAKINGS * size_of::<Making>()
+            + CONSTRUCTOR_CALLS * size_of::<ConstructorCall>()
             + size_of::<Walk>()
             + size_of::<Opened>()
             + 24

@@ -2,7 +2,7 @@
 
 use crate::{
     attach::ProbeNumber,
-    descriptor::{FIRST_OPENER, Opener},
+    descriptor::{FIRST_FD_ORIGIN, FdOrigin},
 };
 
 /// Numbers that the table knows: below it. A power of two.
@@ -56,7 +56,7 @@ const FIRST_OPENS: u8 = 64;
 
 /// The call returns a new descriptor, opened so.
 #[inline(always)]
-pub const fn opens(opener: Opener) -> u8 {
+pub const fn opens(opener: FdOrigin) -> u8 {
     FIRST_OPENS + opener as u8
 }
 
@@ -66,7 +66,7 @@ pub static ACTIONS: [u8; NUMBERS] = actions();
 /// The numbers of x86-64: `arch/x86/entry/syscalls/syscall_64.tbl` of the kernel.
 const fn actions() -> [u8; NUMBERS] {
     let mut table = [NOTHING; NUMBERS];
-    let open = opens(Opener::Open);
+    let open = opens(FdOrigin::Open);
     table[2] = open;
     table[85] = open;
     table[257] = open;
@@ -75,46 +75,46 @@ const fn actions() -> [u8; NUMBERS] {
     table[3] = CLOSE;
     table[22] = PIPE;
     table[293] = PIPE;
-    table[32] = opens(Opener::Dup);
+    table[32] = opens(FdOrigin::Dup);
     table[33] = DUP2;
     table[292] = DUP2;
-    table[41] = opens(Opener::Socket);
-    table[43] = opens(Opener::Accept);
-    table[288] = opens(Opener::Accept);
+    table[41] = opens(FdOrigin::Socket);
+    table[43] = opens(FdOrigin::Accept);
+    table[288] = opens(FdOrigin::Accept);
     table[47] = RECVMSG;
     table[299] = RECVMMSG;
     table[16] = IOCTL;
     table[55] = GETSOCKOPT;
-    table[444] = opens(Opener::Other);
+    table[444] = opens(FdOrigin::Other);
     table[53] = SOCKETPAIR;
     table[56] = CLONE;
     table[435] = CLONE3;
     table[72] = FCNTL;
-    table[213] = opens(Opener::Epoll);
-    table[291] = opens(Opener::Epoll);
-    table[240] = opens(Opener::Mqueue);
-    table[253] = opens(Opener::Inotify);
-    table[294] = opens(Opener::Inotify);
+    table[213] = opens(FdOrigin::Epoll);
+    table[291] = opens(FdOrigin::Epoll);
+    table[240] = opens(FdOrigin::Mqueue);
+    table[253] = opens(FdOrigin::Inotify);
+    table[294] = opens(FdOrigin::Inotify);
     table[272] = UNSHARE;
     table[282] = SIGNALFD;
     table[289] = SIGNALFD;
-    table[283] = opens(Opener::Timerfd);
-    table[284] = opens(Opener::Eventfd);
-    table[290] = opens(Opener::Eventfd);
-    table[298] = opens(Opener::PerfEvent);
-    table[300] = opens(Opener::Fanotify);
-    table[319] = opens(Opener::Memfd);
-    table[447] = opens(Opener::Memfd);
+    table[283] = opens(FdOrigin::Timerfd);
+    table[284] = opens(FdOrigin::Eventfd);
+    table[290] = opens(FdOrigin::Eventfd);
+    table[298] = opens(FdOrigin::PerfEvent);
+    table[300] = opens(FdOrigin::Fanotify);
+    table[319] = opens(FdOrigin::Memfd);
+    table[447] = opens(FdOrigin::Memfd);
     table[321] = BPF;
-    table[323] = opens(Opener::Userfaultfd);
-    table[425] = opens(Opener::IoUringSetup);
-    table[428] = opens(Opener::Mount);
-    table[430] = opens(Opener::Mount);
-    table[432] = opens(Opener::Mount);
-    table[433] = opens(Opener::Mount);
-    table[434] = opens(Opener::Pidfd);
+    table[323] = opens(FdOrigin::Userfaultfd);
+    table[425] = opens(FdOrigin::IoUringSetup);
+    table[428] = opens(FdOrigin::Mount);
+    table[430] = opens(FdOrigin::Mount);
+    table[432] = opens(FdOrigin::Mount);
+    table[433] = opens(FdOrigin::Mount);
+    table[434] = opens(FdOrigin::Pidfd);
     table[436] = CLOSE_RANGE;
-    table[438] = opens(Opener::PidfdGetfd);
+    table[438] = opens(FdOrigin::PidfdGetfd);
     attributing(table)
 }
 
@@ -168,24 +168,24 @@ pub const fn waits_for_work(operation: u64) -> bool {
 #[inline(always)]
 pub const fn opener(action: u8, number: u64) -> ProbeNumber {
     let opener = match action {
-        DUP2 => Opener::Dup2,
-        FCNTL => Opener::Fcntl,
-        PIPE => Opener::Pipe,
-        SOCKETPAIR => Opener::Socketpair,
-        RECVMSG | RECVMMSG => Opener::Received,
-        CLONE | CLONE3 => Opener::Clone,
-        BPF => Opener::Bpf,
-        SIGNALFD => Opener::Signalfd,
-        IOCTL => Opener::Ioctl,
-        GETSOCKOPT => Opener::Getsockopt,
+        DUP2 => FdOrigin::Dup2,
+        FCNTL => FdOrigin::Fcntl,
+        PIPE => FdOrigin::Pipe,
+        SOCKETPAIR => FdOrigin::Socketpair,
+        RECVMSG | RECVMMSG => FdOrigin::Received,
+        CLONE | CLONE3 => FdOrigin::Clone,
+        BPF => FdOrigin::Bpf,
+        SIGNALFD => FdOrigin::Signalfd,
+        IOCTL => FdOrigin::Ioctl,
+        GETSOCKOPT => FdOrigin::Getsockopt,
         // Requests to a ring that have waited are completed when some call of their thread's ends.
-        CLOSE | CLOSE_RANGE | UNSHARE => Opener::IoUring,
+        CLOSE | CLOSE_RANGE | UNSHARE => FdOrigin::IoUring,
         NOTHING | SERVE | WAIT | FUTEX | CONNECT => match number {
-            READ | READV => Opener::Read,
-            RING_ENTER => Opener::IoUring,
-            _ => Opener::Call,
+            READ | READV => FdOrigin::Read,
+            RING_ENTER => FdOrigin::IoUring,
+            _ => FdOrigin::Call,
         },
-        action => return FIRST_OPENER + (action - FIRST_OPENS) as ProbeNumber,
+        action => return FIRST_FD_ORIGIN + (action - FIRST_OPENS) as ProbeNumber,
     };
     opener.probe()
 }
@@ -216,25 +216,25 @@ pub const BPF_OPENS: u64 = 1
 #[cfg(test)]
 mod tests {
     use super::{ACTIONS, NUMBERS, opener};
-    use crate::descriptor::Opener;
+    use crate::descriptor::FdOrigin;
 
     #[test]
     fn every_call_that_may_open_says_who_opens() {
         for (number, wanted) in [
-            (2, Opener::Open),
-            (33, Opener::Dup2),
-            (72, Opener::Fcntl),
-            (0, Opener::Read),
-            (232, Opener::Call),
-            (426, Opener::IoUring),
-            (3, Opener::IoUring),
-            (56, Opener::Clone),
+            (2, FdOrigin::Open),
+            (33, FdOrigin::Dup2),
+            (72, FdOrigin::Fcntl),
+            (0, FdOrigin::Read),
+            (232, FdOrigin::Call),
+            (426, FdOrigin::IoUring),
+            (3, FdOrigin::IoUring),
+            (56, FdOrigin::Clone),
         ] {
             assert_eq!(opener(ACTIONS[number], number as u64), wanted.probe(), "{number}");
         }
         for (number, action) in ACTIONS.iter().enumerate() {
             let opener = opener(*action, number as u64);
-            assert!(Opener::from_probe(opener).is_some(), "{number} of {NUMBERS}");
+            assert!(FdOrigin::from_probe(opener).is_some(), "{number} of {NUMBERS}");
         }
     }
 }

@@ -127,16 +127,16 @@ pub mod signal {
 /// space. The other bits say whose address and of which state of its memory map, and the rule.
 pub mod known {
     use super::RuleNumber;
-    use crate::limits::KNOWN_SLOTS;
+    use crate::limits::RULE_CACHE_SLOTS;
 
-    const SLOT_BITS: u32 = KNOWN_SLOTS.trailing_zeros();
+    const SLOT_BITS: u32 = RULE_CACHE_SLOTS.trailing_zeros();
 
     /// The slot of an address.
     #[expect(clippy::cast_possible_truncation, reason = "masked to the table's length")]
     #[inline(always)]
     pub const fn slot(address: u64, process: u8) -> u32 {
         // Processes that map the same library at the same place should not meet in every slot.
-        (address as u32 ^ (process as u32).wrapping_mul(0x9e5)) & (KNOWN_SLOTS - 1)
+        (address as u32 ^ (process as u32).wrapping_mul(0x9e5)) & (RULE_CACHE_SLOTS - 1)
     }
 
     /// All of a word but the rule. Never 0: generations begin at 1.
@@ -154,7 +154,7 @@ pub mod known {
         tag | rule as u64
     }
 
-    /// The rule, if the word was remembered under this tag.
+    /// The rule, if the word was stack_cache under this tag.
     #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are what is wanted")]
     #[inline(always)]
     pub const fn rule(word: u64, tag: u64) -> Option<RuleNumber> {
@@ -163,7 +163,7 @@ pub mod known {
 }
 
 const _: () = assert!(size_of::<Rule>() == 20 && size_of::<Page>() == 4096);
-const _: () = assert!(crate::limits::KNOWN_SLOTS == 1 << 16 && crate::limits::TARGETS <= 256);
+const _: () = assert!(crate::limits::RULE_CACHE_SLOTS == 1 << 16 && crate::limits::TARGETS <= 256);
 
 #[cfg(test)]
 mod tests {

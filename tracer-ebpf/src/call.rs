@@ -121,7 +121,7 @@ impl Call {
     pub(crate) fn arguments(&self) -> Arguments {
         // SAFETY: the registers of the context, which the verifier knows to be readable.
         let regs = unsafe { &*self.regs };
-        // Copied first: the verifier wants each field of the context at a constant offset, and LLVM
+        // StackCopy first: the verifier wants each field of the context at a constant offset, and LLVM
         // would turn a choice of fields into a choice of offsets. There is no argument 6 or 7; zeros would be
         // written by a loop over bytes.
         let last = regs.r9;

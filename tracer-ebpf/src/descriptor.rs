@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use tracer_common::{
     connection::Role,
-    descriptor::Opener,
+    descriptor::FdOrigin,
     loss::Loss,
     record::MAY_BE_CLOSED,
     state::{Opened, Thread},
@@ -139,7 +139,7 @@ pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> 
                 argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
             );
         }
-        action if action == syscall::opens(Opener::Accept) => connection::wait(call.id),
+        action if action == syscall::opens(FdOrigin::Accept) => connection::wait(call.id),
         syscall::CLOSE_RANGE => {
             let first = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
             let last = argument(core::mem::offset_of!(pt_regs, rsi))? as u32;
@@ -235,33 +235,33 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
                 return None;
             }
             closed(&call, returned as u32, MAY_BE_CLOSED);
-            Opener::Dup2
+            FdOrigin::Dup2
         }
         syscall::FCNTL => {
             if !DUPLICATES.contains(&regs.rsi) {
                 return None;
             }
-            Opener::Fcntl
+            FdOrigin::Fcntl
         }
         syscall::SIGNALFD => {
             if regs.rdi as i32 >= 0 {
                 return None;
             }
-            Opener::Signalfd
+            FdOrigin::Signalfd
         }
         syscall::BPF => {
             if syscall::BPF_OPENS >> (regs.rdi & 63) & 1 == 0 || regs.rdi > 63 {
                 return None;
             }
-            Opener::Bpf
+            FdOrigin::Bpf
         }
         syscall::PIPE => {
             two(&mut thread.opened, regs.rdi)?;
-            Opener::Pipe
+            FdOrigin::Pipe
         }
         syscall::SOCKETPAIR => {
             two(&mut thread.opened, regs.r10)?;
-            Opener::Socketpair
+            FdOrigin::Socketpair
         }
         syscall::CLONE | syscall::CLONE3 => {
             let (flags, place) = if action == syscall::CLONE {
@@ -274,24 +274,24 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
                 return None;
             }
             thread.opened.list[0] = read_word(place)? as u32;
-            Opener::Clone
+            FdOrigin::Clone
         }
         syscall::RECVMSG | syscall::RECVMMSG => {
             thread.opened.count = 0;
-            Opener::Received
+            FdOrigin::Received
         }
         syscall::IOCTL => {
             if !IOCTLS.contains(&regs.rsi) {
                 return None;
             }
-            Opener::Ioctl
+            FdOrigin::Ioctl
         }
         syscall::GETSOCKOPT => {
             if (regs.rsi, regs.rdx) != PEER_PIDFD {
                 return None;
             }
             thread.opened.list[0] = read_word(regs.r10)? as u32;
-            Opener::Getsockopt
+            FdOrigin::Getsockopt
         }
         syscall::SERVE | syscall::WAIT | syscall::FUTEX => return None,
         syscall::CONNECT => {
@@ -304,7 +304,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
         }
     };
     thread.opened.probe = u32::from(opener.probe());
-    go_on(context, if opener == Opener::Received { RECEIVED } else { NEXT })
+    go_on(context, if opener == FdOrigin::Received { RECEIVED } else { NEXT })
 }
 
 /// The thread may have a table of its own now; if it does not, what it wanted closed in that is closed.

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use tracer_common::{
     limits,
     loss::Loss,
-    record::{END_FILES, EXEC, FORK, FORK_FILES, Kin},
+    record::{END_FILES, EXEC, FORK, FORK_FILES, ProcessEvent},
     state::{NO_NUMBER, Target},
 };
 
@@ -159,10 +159,10 @@ pub(crate) fn ended(pid: u32, target: &Target) {
 /// Sends a record; `false` when the ring buffer is full.
 #[inline(always)]
 fn tell(record: u32, pid: u32, parent: u32, position: u64) -> bool {
-    let Some(mut entry) = RECORDS.reserve::<Kin>(0) else {
+    let Some(mut entry) = RECORDS.reserve::<ProcessEvent>(0) else {
         return false;
     };
-    entry.write(Kin { record, pid, parent, padding: 0, position, time_ns: now_ns() });
+    entry.write(ProcessEvent { record, pid, parent, padding: 0, position, time_ns: now_ns() });
     // The reader is woken: it has to look at the process.
     entry.submit(0);
     true

@@ -8,7 +8,7 @@ use aya_ebpf::{
         generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
     },
 };
-use tracer_common::{descriptor::Sort, state::Layout};
+use tracer_common::{descriptor::FdType, state::Layout};
 
 /// Where things are: set when the programs are loaded.
 #[unsafe(no_mangle)]
@@ -144,31 +144,31 @@ pub(crate) fn has_own_table() -> bool {
 
 /// What a file is.
 #[inline(always)]
-pub(crate) fn sort(file: u64) -> Sort {
-    look(file).unwrap_or(Sort::Unknown)
+pub(crate) fn sort(file: u64) -> FdType {
+    look(file).unwrap_or(FdType::Unknown)
 }
 
 #[inline(always)]
-fn look(file: u64) -> Option<Sort> {
+fn look(file: u64) -> Option<FdType> {
     let inode = word(file, at!(file_inode))?;
     let magic = word(word(inode, at!(inode_super))?, at!(super_magic))?;
     let mode = half(inode, at!(inode_mode))? & 0o17_0000;
     Some(match magic {
         ANONYMOUS => anonymous(name(file)?),
-        SOCKETS => Sort::Socket,
-        PIPES => Sort::Pipe,
-        PROCESSES => Sort::Pidfd,
-        QUEUES => Sort::Mqueue,
-        NAMESPACES => Sort::Namespace,
-        SECRETS => Sort::Memfd,
-        MEMORY | HUGE if mode == 0o10_0000 && &name(file)?[..6] == b"memfd:" => Sort::Memfd,
+        SOCKETS => FdType::Socket,
+        PIPES => FdType::Pipe,
+        PROCESSES => FdType::Pidfd,
+        QUEUES => FdType::Mqueue,
+        NAMESPACES => FdType::Namespace,
+        SECRETS => FdType::Memfd,
+        MEMORY | HUGE if mode == 0o10_0000 && &name(file)?[..6] == b"memfd:" => FdType::Memfd,
         _ => match mode {
-            0o10_0000 => Sort::File,
-            0o04_0000 => Sort::Directory,
-            0o02_0000 | 0o06_0000 => Sort::Device,
-            0o01_0000 => Sort::Pipe,
-            0o14_0000 => Sort::Socket,
-            _ => Sort::Other,
+            0o10_0000 => FdType::File,
+            0o04_0000 => FdType::Directory,
+            0o02_0000 | 0o06_0000 => FdType::Device,
+            0o01_0000 => FdType::Pipe,
+            0o14_0000 => FdType::Socket,
+            _ => FdType::Other,
         },
     })
 }
@@ -184,10 +184,10 @@ fn name(file: u64) -> Option<[u8; NAME]> {
     Some(name)
 }
 
-/// What a file without a name in any file system is, by what the kernel calls it, as `Sort::of_anonymous` has it. In
+/// What a file without a name in any file system is, by what the kernel calls it, as `FdType::of_anonymous` has it. In
 /// words of eight letters: programs compare those at once.
 #[inline(always)]
-fn anonymous(name: [u8; NAME]) -> Sort {
+fn anonymous(name: [u8; NAME]) -> FdType {
     let text = if name[0] == b'[' { 1 } else { 0 };
     let mut letters = [0_u8; 8];
     let mut at = 0;
@@ -196,18 +196,18 @@ fn anonymous(name: [u8; NAME]) -> Sort {
         at += 1;
     }
     match u64::from_le_bytes(letters) {
-        word if word == u64::from_le_bytes(*b"eventpol") => Sort::Epoll,
-        word if word == u64::from_le_bytes(*b"eventfd]") => Sort::Eventfd,
-        word if word == u64::from_le_bytes(*b"timerfd]") => Sort::Timerfd,
-        word if word == u64::from_le_bytes(*b"signalfd") => Sort::Signalfd,
-        word if word == u64::from_le_bytes(*b"inotify\0") => Sort::Inotify,
-        word if word == u64::from_le_bytes(*b"fanotify") => Sort::Fanotify,
-        word if word == u64::from_le_bytes(*b"pidfd]\0\0") => Sort::Pidfd,
-        word if word == u64::from_le_bytes(*b"io_uring") => Sort::IoUring,
-        word if word == u64::from_le_bytes(*b"perf_eve") => Sort::PerfEvent,
-        word if word == u64::from_le_bytes(*b"userfaul") => Sort::Userfaultfd,
-        word if word & 0xff_ffff == u64::from_le_bytes(*b"bpf\0\0\0\0\0") => Sort::Bpf,
-        word if word & 0xff_ffff == u64::from_le_bytes(*b"btf\0\0\0\0\0") => Sort::Bpf,
-        _ => Sort::Other,
+        word if word == u64::from_le_bytes(*b"eventpol") => FdType::Epoll,
+        word if word == u64::from_le_bytes(*b"eventfd]") => FdType::Eventfd,
+        word if word == u64::from_le_bytes(*b"timerfd]") => FdType::Timerfd,
+        word if word == u64::from_le_bytes(*b"signalfd") => FdType::Signalfd,
+        word if word == u64::from_le_bytes(*b"inotify\0") => FdType::Inotify,
+        word if word == u64::from_le_bytes(*b"fanotify") => FdType::Fanotify,
+        word if word == u64::from_le_bytes(*b"pidfd]\0\0") => FdType::Pidfd,
+        word if word == u64::from_le_bytes(*b"io_uring") => FdType::IoUring,
+        word if word == u64::from_le_bytes(*b"perf_eve") => FdType::PerfEvent,
+        word if word == u64::from_le_bytes(*b"userfaul") => FdType::Userfaultfd,
+        word if word & 0xff_ffff == u64::from_le_bytes(*b"bpf\0\0\0\0\0") => FdType::Bpf,
+        word if word & 0xff_ffff == u64::from_le_bytes(*b"btf\0\0\0\0\0") => FdType::Bpf,
+        _ => FdType::Other,
     }
 }

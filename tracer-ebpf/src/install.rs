@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use tracer_common::{attach::ProbeNumber, connection::Role, descriptor::Opener, syscall};
+use tracer_common::{attach::ProbeNumber, connection::Role, descriptor::FdOrigin, syscall};
 
 use crate::{
     connection,
@@ -53,7 +53,7 @@ fn installed(context: &ProbeContext) -> Option<()> {
     missed::make_up(&call);
     let registers = file::registers()?;
     let opener = opener(registers)?;
-    if opener != Opener::Clone.probe() {
+    if opener != FdOrigin::Clone.probe() {
         return install(context, &call, registers, opener, fd, file);
     }
     // The child has its copy of the table already, and this is not in it. It comes before the fork in the
@@ -84,7 +84,7 @@ fn made(context: &ProbeContext) -> Option<()> {
     let fd = opened.list[0];
     let call = current(core::ptr::null(), 0)?;
     let (registers, file) = (file::registers()?, file::behind(fd)?);
-    install(context, &call, registers, Opener::Clone.probe(), fd, file)
+    install(context, &call, registers, FdOrigin::Clone.probe(), fd, file)
 }
 
 /// A number gets another file, under the lock of its table: `do_dup2(table, file, number, flags)`.

@@ -1,41 +1,43 @@
 //! The makers of objects that a thread is in, one within the other; and the return addresses that their return probes hide.
 
-use tracer_common::{object::MAKINGS, state::Thread};
+use tracer_common::{object::CONSTRUCTOR_CALLS, state::Thread};
 
 use crate::{call::Call, entry::is_hijacked};
 
 /// The maker that the thread is in; 0 for none.
 #[inline(always)]
 pub(crate) fn within(thread: &Thread) -> u64 {
-    if thread.makings == 0 {
+    if thread.constructor_calls == 0 {
         return 0;
     }
-    let last = (thread.makings as usize - 1) & (MAKINGS - 1);
+    let last = (thread.constructor_calls as usize - 1) & (CONSTRUCTOR_CALLS - 1);
     // SAFETY: masked to the array's length.
     unsafe { thread.making.get_unchecked(last) }.making
 }
 
-/// What a walk of the thread's stack depends on besides the stack: [`Making::chain`] of its makers; 0 without any.
+/// What a walk of the thread's stack depends on besides the stack: [`ConstructorCall::chain`] of its makers; 0 without any.
 #[inline(always)]
 pub(crate) fn chain_of(thread: &Thread) -> u64 {
-    let Some(last) = (thread.makings as usize).checked_sub(1) else { return 0 };
+    let Some(last) = (thread.constructor_calls as usize).checked_sub(1) else { return 0 };
     // SAFETY: masked to the array's length.
-    unsafe { thread.making.get_unchecked(last & (MAKINGS - 1)) }.chain
+    unsafe { thread.making.get_unchecked(last & (CONSTRUCTOR_CALLS - 1)) }.chain
 }
 
 /// Makers whose return address lies below `slot` have been left otherwise than by a return.
 #[inline(always)]
 pub(crate) fn forget_below(thread: &mut Thread, slot: u64) {
-    for _ in 0..MAKINGS {
-        let number = thread.makings as usize;
+    for _ in 0..CONSTRUCTOR_CALLS {
+        let number = thread.constructor_calls as usize;
         if number == 0 {
             return;
         }
         // SAFETY: masked to the array's length.
-        if unsafe { thread.making.get_unchecked((number - 1) & (MAKINGS - 1)) }.slot >= slot {
+        if unsafe { thread.making.get_unchecked((number - 1) & (CONSTRUCTOR_CALLS - 1)) }.slot
+            >= slot
+        {
             return;
         }
-        thread.makings = number as u32 - 1;
+        thread.constructor_calls = number as u32 - 1;
     }
 }
 
@@ -43,7 +45,7 @@ pub(crate) fn forget_below(thread: &mut Thread, slot: u64) {
 /// given a return probe.
 #[inline(always)]
 pub(crate) fn caller_of(call: &Call, thread: &Thread, slot: u64, found: u64) -> u64 {
-    if thread.makings == 0 {
+    if thread.constructor_calls == 0 {
         return found;
     }
     let Some(process) = call.process() else { return found };
@@ -65,10 +67,10 @@ pub(crate) fn original(thread: *const Thread, slot: u64) -> u64 {
     }
     // SAFETY: the value belongs to this thread alone, checked by the caller.
     let thread = unsafe { &*thread };
-    for at in 0..MAKINGS {
+    for at in 0..CONSTRUCTOR_CALLS {
         // SAFETY: below the array's length.
         let making = unsafe { thread.making.get_unchecked(at) };
-        if (at as u32) < thread.makings && making.slot == slot {
+        if (at as u32) < thread.constructor_calls && making.slot == slot {
             return making.caller;
         }
     }

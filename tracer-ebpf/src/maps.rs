@@ -9,10 +9,10 @@ use tracer_common::{
     limits,
     loss::Loss,
     object::{Function, Object, ObjectId},
-    remembered::Remembered,
     stack::Digest,
+    stack_cache::CachedWalk,
     state::{
-        Connection, Copied, DIED_SITES, DiedPage, Key, NUMBERS, Process, Target, Thread, Young,
+        Connection, DIED_SITES, DiedPage, Key, NUMBERS, Process, StackCopy, Target, Thread, Young,
     },
     unwind::{Page, Rule},
 };
@@ -44,9 +44,9 @@ pub(crate) static FORKS: Array<u64> = Array::with_max_entries(limits::FORKS, 0);
 
 /// The call each thread is in, and room for its stack.
 #[map]
-pub(crate) static ROOMS: Array<Thread> = Array::with_max_entries(limits::THREADS, 0);
+pub(crate) static THREAD_STATES: Array<Thread> = Array::with_max_entries(limits::THREADS, 0);
 
-/// Numbers of [`ROOMS`] by `bpf_get_current_pid_tgid`.
+/// Numbers of [`THREAD_STATES`] by `bpf_get_current_pid_tgid`.
 #[map]
 pub(crate) static THREADS: HashMap<u64, u32> = HashMap::with_max_entries(limits::THREADS, 0);
 
@@ -56,7 +56,7 @@ pub(crate) static RECENT: Array<u32> = Array::with_max_entries(limits::RECENT_TH
 
 /// Rooms that are nobody's. Filled by the collector.
 #[map]
-pub(crate) static FREE_ROOMS: Queue<u32> = Queue::with_max_entries(limits::THREADS, 0);
+pub(crate) static FREE_THREAD_STATES: Queue<u32> = Queue::with_max_entries(limits::THREADS, 0);
 
 /// Resources acquired, and neither released nor drained by the collector.
 #[map]
@@ -130,16 +130,15 @@ pub(crate) static RULES: Array<Rule> = Array::with_max_entries(limits::RULES, 0)
 
 /// Rules of addresses met before, see `tracer_common::unwind::known`.
 #[map]
-pub(crate) static KNOWN: Array<u64> = Array::with_max_entries(limits::KNOWN_SLOTS, 0);
+pub(crate) static RULE_CACHE: Array<u64> = Array::with_max_entries(limits::RULE_CACHE_SLOTS, 0);
 
-/// Walks made before, see `tracer_common::remembered`.
+/// Walks made before, see `tracer_common::stack_cache`.
 #[map]
-pub(crate) static REMEMBERED: Array<Remembered> =
-    Array::with_max_entries(limits::REMEMBERED_WALKS, 0);
+pub(crate) static STACK_CACHE: Array<CachedWalk> = Array::with_max_entries(limits::CACHED_WALKS, 0);
 
 /// Room to compare them.
 #[map]
-pub(crate) static COPIED: PerCpuArray<Copied> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static STACK_COPY: PerCpuArray<StackCopy> = PerCpuArray::with_max_entries(1, 0);
 
 /// Position of the last lost release, by hash of the handle.
 #[map]
@@ -160,4 +159,4 @@ pub(crate) static FAILED: PerCpuArray<u64> = PerCpuArray::with_max_entries(limit
 
 /// System calls of targets, while they are counted.
 #[map]
-pub(crate) static PACE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static SYSCALLS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);

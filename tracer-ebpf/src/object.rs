@@ -14,7 +14,8 @@ use tracer_common::{
     kind::Kind,
     loss::Loss,
     object::{
-        ASK, BLOCK, BY_MEMORY, END, IS_OBJECT, MAKINGS, Making, NONE, Object, ObjectId, TELL, chain,
+        ASK, BLOCK, BY_MEMORY, CONSTRUCTOR_CALLS, ConstructorCall, END, IS_OBJECT, NONE, Object,
+        ObjectId, TELL, chain,
     },
     state::{Key, Thread, Young},
 };
@@ -53,7 +54,7 @@ fn make(context: &ProbeContext) -> Option<()> {
     let caller = remember::caller(slot, call.id)?;
     let caller = caller_of(&call, thread, slot, caller);
     forget_below(thread, slot + 8);
-    if function.own == BY_MEMORY && thread.makings != 0 {
+    if function.own == BY_MEMORY && thread.constructor_calls != 0 {
         return None;
     }
     if thread.active != 0 {
@@ -66,14 +67,14 @@ fn make(context: &ProbeContext) -> Option<()> {
     thread.site = 0;
     thread.detail = call.detail.into();
     if call.cookie.shape() == Shape::Make as u8 {
-        let number = thread.makings as usize;
-        if number >= MAKINGS {
+        let number = thread.constructor_calls as usize;
+        if number >= CONSTRUCTOR_CALLS {
             return None;
         }
         let outer = chain_of(thread);
         // SAFETY: masked to the array's length, a power of two.
-        let making = unsafe { thread.making.get_unchecked_mut(number & (MAKINGS - 1)) };
-        *making = Making {
+        let making = unsafe { thread.making.get_unchecked_mut(number & (CONSTRUCTOR_CALLS - 1)) };
+        *making = ConstructorCall {
             slot,
             caller,
             cookie: call.cookie.0,
@@ -86,7 +87,7 @@ fn make(context: &ProbeContext) -> Option<()> {
             site: 0,
             fd: descriptor(&arguments, function),
         };
-        thread.makings = number as u32 + 1;
+        thread.constructor_calls = number as u32 + 1;
     }
     site::take(context, &call, thread, taken);
     Some(())
@@ -96,7 +97,7 @@ fn make(context: &ProbeContext) -> Option<()> {
 #[inline(always)]
 pub(crate) fn taken(call: &Call, thread: &mut Thread, site: u32) {
     if call.cookie.shape() == Shape::Make as u8 {
-        let last = (thread.makings as usize).wrapping_sub(1) & (MAKINGS - 1);
+        let last = (thread.constructor_calls as usize).wrapping_sub(1) & (CONSTRUCTOR_CALLS - 1);
         // SAFETY: masked to the array's length.
         unsafe { thread.making.get_unchecked_mut(last) }.site = site;
         return;
@@ -190,13 +191,13 @@ fn made(call: &Call, slot: u64) -> Option<()> {
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
     forget_below(thread, slot);
-    let last = (thread.makings as usize).checked_sub(1)? & (MAKINGS - 1);
+    let last = (thread.constructor_calls as usize).checked_sub(1)? & (CONSTRUCTOR_CALLS - 1);
     // SAFETY: masked to the array's length.
     let making = unsafe { thread.making.get_unchecked(last) };
     if making.slot != slot {
         return None;
     }
-    thread.makings = last as u32;
+    thread.constructor_calls = last as u32;
     if Cookie(making.cookie).is_by_first_block() {
         // It needed none.
         return None;
@@ -209,9 +210,9 @@ fn made(call: &Call, slot: u64) -> Option<()> {
 pub(crate) fn acquired(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
     let slot = thread.slot;
     forget_below(thread, slot);
-    let Some(last) = (thread.makings as usize).checked_sub(1) else { return };
+    let Some(last) = (thread.constructor_calls as usize).checked_sub(1) else { return };
     // SAFETY: masked to the array's length.
-    let making = unsafe { thread.making.get_unchecked_mut(last & (MAKINGS - 1)) };
+    let making = unsafe { thread.making.get_unchecked_mut(last & (CONSTRUCTOR_CALLS - 1)) };
     let maker = Cookie(making.cookie);
     if !maker.is_by_first_block() || cookie.kind() != Kind::Heap as u8 {
         return;
@@ -222,14 +223,14 @@ pub(crate) fn acquired(call: &Call, thread: &mut Thread, cookie: Cookie, handle:
             return;
         }
         making.out = handle;
-        thread.makings = last as u32;
+        thread.constructor_calls = last as u32;
         _ = finish(call, thread, handle);
-        thread.makings = last as u32 + 1;
+        thread.constructor_calls = last as u32 + 1;
         return;
     }
     // Nobody sees it return: unless its return address is still there, it has.
     let is_there = read_word(making.slot) == Some(making.caller);
-    thread.makings = last as u32;
+    thread.constructor_calls = last as u32;
     if is_there {
         _ = finish(call, thread, handle);
     }
@@ -240,7 +241,9 @@ pub(crate) fn acquired(call: &Call, thread: &mut Thread, cookie: Cookie, handle:
 fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
     let within = within(thread);
     // SAFETY: masked to the array's length.
-    let making = unsafe { thread.making.get_unchecked(thread.makings as usize & (MAKINGS - 1)) };
+    let making = unsafe {
+        thread.making.get_unchecked(thread.constructor_calls as usize & (CONSTRUCTOR_CALLS - 1))
+    };
     let probe = Cookie(making.cookie).probe();
     let function = OBJECT_FUNCTIONS.get(u32::from(probe))?;
     let mut handle = returned;

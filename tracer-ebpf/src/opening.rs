@@ -13,7 +13,7 @@ use aya_ebpf::{
 use tracer_common::{
     attach::{Cookie, ProbeNumber, Shape},
     connection::{ESTABLISHED, Role},
-    descriptor::{OPENED_AT_ONCE, Opener, Sort},
+    descriptor::{FdOrigin, FdType, OPENED_AT_ONCE},
     kind::Kind,
     loss::Loss,
     state::Thread,
@@ -119,7 +119,7 @@ pub(crate) fn go_on(context: &impl Stand, program: u32) -> Option<()> {
 pub(crate) fn begin(
     context: &RawTracePointContext,
     registers: u64,
-    opener: Opener,
+    opener: FdOrigin,
     fd: u32,
 ) -> Option<()> {
     let regs = registers_at(registers)?;
@@ -179,7 +179,8 @@ fn next(
     }
     let fd = thread.opened.list[at & (OPENED_AT_ONCE - 1)];
     thread.opened.file = file::behind(fd).unwrap_or(0);
-    let sort = if thread.opened.file == 0 { Sort::Unknown } else { file::sort(thread.opened.file) };
+    let sort =
+        if thread.opened.file == 0 { FdType::Unknown } else { file::sort(thread.opened.file) };
     find_site(context, regs, call, thread, sort)
 }
 
@@ -190,7 +191,7 @@ fn find_site(
     regs: &pt_regs,
     call: Call,
     thread: &mut Thread,
-    sort: Sort,
+    sort: FdType,
 ) -> Option<()> {
     // Read back: the verifier would follow what comes for each sort anew.
     // SAFETY: a place in a map.
@@ -220,7 +221,7 @@ fn keep(context: &impl Stand, call: &Call, thread: &mut Thread, site: u32) -> Op
     let at = thread.opened.next as usize & (OPENED_AT_ONCE - 1);
     let fd = thread.opened.list[at];
     opened(call, fd, site);
-    if thread.opened.sort == Sort::Socket as u32 {
+    if thread.opened.sort == FdType::Socket as u32 {
         let role = by_connection(thread.opened.file, thread.opened.probe as ProbeNumber);
         if let Some(role) = role {
             thread.opened.site = site;
@@ -239,12 +240,12 @@ fn keep(context: &impl Stand, call: &Call, thread: &mut Thread, site: u32) -> Op
 #[inline(always)]
 fn by_connection(file: u64, probe: ProbeNumber) -> Option<Role> {
     let sock = socket::behind(file)?;
-    if probe == Opener::Accept.probe()
-        || probe == Opener::IoUring.probe() && socket::state(sock)? == ESTABLISHED
+    if probe == FdOrigin::Accept.probe()
+        || probe == FdOrigin::IoUring.probe() && socket::state(sock)? == ESTABLISHED
     {
         return Some(Role::Accepted);
     }
-    if probe == Opener::Socket.probe() || probe == Opener::Socketpair.probe() {
+    if probe == FdOrigin::Socket.probe() || probe == FdOrigin::Socketpair.probe() {
         connection::none(sock);
     }
     None

@@ -8,7 +8,7 @@ use aya_ebpf::{
 
 use crate::{
     loss::count,
-    maps::{PACE, TARGETS},
+    maps::{SYSCALLS, TARGETS},
 };
 
 /// What the kernel itself puts into a probed process is no work of its own: `uretprobe(2)`, since Linux 6.11, and
@@ -28,7 +28,7 @@ pub(crate) fn pace(context: RawTracePointContext) -> i32 {
     }
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     if TARGETS.get_ptr(pid).is_some() {
-        count(&PACE, 0);
+        count(&SYSCALLS, 0);
     }
     0
 }

@@ -1,18 +1,18 @@
-//! Walks made before are not made again: see `tracer_common::remembered`.
+//! Walks made before are not made again: see `tracer_common::stack_cache`.
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user};
 use tracer_common::{
-    remembered::{
-        self, ELSEWHERE, REACH_WORDS, Remembered, USES_RBP, USES_RBX, WALK_WORDS, WAYS, end, mark,
+    stack::{Digest, StackEnd},
+    stack_cache::{
+        self, CachedWalk, ELSEWHERE, REACH_WORDS, USES_RBP, USES_RBX, WALK_WORDS, WAYS, end, mark,
         place, read, set,
     },
-    stack::{Digest, StackEnd},
-    state::{COPIED_AT_ONCE, Copied, Walk},
+    state::{STACK_COPY_WORDS, StackCopy, Walk},
 };
 
 use crate::{
     call::{Call, read_word},
-    maps::{COPIED, REMEMBERED},
+    maps::{STACK_CACHE, STACK_COPY},
 };
 
 /// Notes what the walk begins with, its registers being set, `first` its first frame, the memory map in `state`, and the
@@ -29,8 +29,8 @@ pub(crate) fn begin(
     walk.begin = walk.rsp;
     walk.generation = generation;
     walk.lasting = u32::from(walks != 0 && generation != 0);
-    let whose = remembered::whose(call.pid(), call.what(), number, generation);
-    let mut proof = remembered::begin(whose, first, walk.rsp);
+    let whose = stack_cache::whose(call.pid(), call.what(), number, generation);
+    let mut proof = stack_cache::begin(whose, first, walk.rsp);
     if chain != 0 {
         proof = proof.with(chain);
     }
@@ -51,7 +51,7 @@ pub(crate) fn set_out(walk: &mut Walk) {
 /// Nothing of the thread's stack was copied by [`caller`]: the walk does not begin at a call.
 #[inline(always)]
 pub(crate) fn nothing_copied() {
-    if let Some(copied) = COPIED.get_ptr_mut(0) {
+    if let Some(copied) = STACK_COPY.get_ptr_mut(0) {
         // SAFETY: a live value of this CPU's.
         unsafe { (&raw mut (*copied).owner).write_volatile(0) };
     }
@@ -66,14 +66,14 @@ pub(crate) fn recall(walk: &Walk, thread: u64) -> u32 {
 /// The return address at `slot`; copies what lies above it, too, for [`recall`].
 #[inline(always)]
 pub(crate) fn caller(slot: u64, thread: u64) -> Option<u64> {
-    let copied = COPIED.get_ptr_mut(0)?;
+    let copied = STACK_COPY.get_ptr_mut(0)?;
     // SAFETY: a live value of this CPU's, longer than what is copied; the helper checks the target's
     // address. Whoever preempts this program writes there, too, and leaves its number.
     unsafe {
         (&raw mut (*copied).owner).write_volatile(thread);
         let outcome = bpf_probe_read_user(
             (&raw mut (*copied).caller).cast(),
-            8 * COPIED_AT_ONCE as u32,
+            8 * STACK_COPY_WORDS as u32,
             slot as *const core::ffi::c_void,
         );
         let caller = (&raw const (*copied).caller).read_volatile();
@@ -86,7 +86,7 @@ pub(crate) fn caller(slot: u64, thread: u64) -> Option<u64> {
     read_word(slot)
 }
 
-/// The call site of the remembered walk that reads what is on the stack now.
+/// The call site of the stack_cache walk that reads what is on the stack now.
 #[inline(never)]
 fn find(walk: *const Walk, thread: u64) -> u32 {
     if walk.is_null() {
@@ -94,17 +94,17 @@ fn find(walk: *const Walk, thread: u64) -> u32 {
     }
     // SAFETY: part of this thread's own map value, checked by the caller.
     let walk = unsafe { &*walk };
-    let Some(copied) = COPIED.get_ptr_mut(0) else { return 0 };
+    let Some(copied) = STACK_COPY.get_ptr_mut(0) else { return 0 };
     // SAFETY: a live value of this CPU's.
     let owner = unsafe { (&raw const (*copied).owner).read_volatile() };
-    let mut there = COPIED_AT_ONCE as u32 - 1;
+    let mut there = STACK_COPY_WORDS as u32 - 1;
     if owner != thread {
         there = 0;
         // SAFETY: as above.
         unsafe { (&raw mut (*copied).owner).write_volatile(thread) };
     }
     for way in 0..WAYS {
-        let Some(entry) = REMEMBERED.get_ptr(walk.set + way) else { return 0 };
+        let Some(entry) = STACK_CACHE.get_ptr(walk.set + way) else { return 0 };
         // SAFETY: a live value of the array, copied word by word at once: another CPU may be writing.
         let (site, count, uses, reach, proof) = unsafe {
             (
@@ -141,7 +141,7 @@ fn find(walk: *const Walk, thread: u64) -> u32 {
 
 /// Copies the first words above the return address. Returns 0 when they could be read.
 #[inline(never)]
-fn copy(copied: *mut Copied, from: u64, words: u32) -> i64 {
+fn copy(copied: *mut StackCopy, from: u64, words: u32) -> i64 {
     if copied.is_null() {
         return 1;
     }
@@ -158,7 +158,12 @@ fn copy(copied: *mut Copied, from: u64, words: u32) -> i64 {
 
 /// Whether the words copied are those of the entry; continues the digest with them.
 #[inline(never)]
-fn compare(entry: *const Remembered, copied: *const Copied, proof: *mut Digest, count: u32) -> u32 {
+fn compare(
+    entry: *const CachedWalk,
+    copied: *const StackCopy,
+    proof: *mut Digest,
+    count: u32,
+) -> u32 {
     if entry.is_null() || copied.is_null() || proof.is_null() {
         return 0;
     }
@@ -225,10 +230,10 @@ pub(crate) fn remember(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx
     // SAFETY: a helper without preconditions.
     let mut way = unsafe { bpf_get_prandom_u32() } & (WAYS - 1);
     for free in 0..WAYS {
-        if REMEMBERED.get(walk.set + free).is_some_and(|entry| entry.site == 0) {
+        if STACK_CACHE.get(walk.set + free).is_some_and(|entry| entry.site == 0) {
             way = free;
             break;
         }
     }
-    _ = REMEMBERED.set(walk.set + way, &walk.trail, 0);
+    _ = STACK_CACHE.set(walk.set + way, &walk.trail, 0);
 }

@@ -92,7 +92,7 @@ fn end(call: &Call, thread: &mut Thread) -> Option<()> {
         resized(call, thread, cookie, handle);
     } else {
         acquired(call, thread, thread.serving, cookie.kind(), cookie.probe(), handle);
-        if thread.makings != 0 {
+        if thread.constructor_calls != 0 {
             object::acquired(call, thread, cookie, handle);
         }
     }

@@ -4,7 +4,7 @@
 //! stack is the one of whoever completes it: for a worker there is none.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use tracer_common::descriptor::Opener;
+use tracer_common::descriptor::FdOrigin;
 
 use crate::{
     connection,
@@ -54,7 +54,7 @@ fn submitted(context: &RawTracePointContext) -> Option<()> {
     if opcode(request)? != CLOSE || half(request, at!(ring_close_slot))? != 0 {
         return None;
     }
-    let call = current(core::ptr::null(), Opener::IoUring.probe())?;
+    let call = current(core::ptr::null(), FdOrigin::IoUring.probe())?;
     let fd = half(request, at!(ring_close_fd))?;
     if let Some(file) = file::behind(fd) {
         _ = connection::closing(&call, file);
@@ -81,5 +81,5 @@ fn completed(context: &RawTracePointContext) -> Option<()> {
     if slot != 0 || (fd as i32) < 0 {
         return None;
     }
-    begin(context, file::registers()?, Opener::IoUring, fd)
+    begin(context, file::registers()?, FdOrigin::IoUring, fd)
 }

@@ -9,7 +9,7 @@ use tracer_common::{
 
 use crate::{
     loss::lose,
-    maps::{FREE_ROOMS, RECENT, ROOMS, THREADS},
+    maps::{FREE_THREAD_STATES, RECENT, THREAD_STATES, THREADS},
 };
 
 /// The room of a thread, if it has one.
@@ -27,14 +27,14 @@ fn look(id: u64) -> *mut Thread {
     };
     // SAFETY: live values of maps; a room's owner changes only when that thread is not in a program.
     unsafe {
-        if let Some(room) = ROOMS.get_ptr_mut(recent.read_volatile())
+        if let Some(room) = THREAD_STATES.get_ptr_mut(recent.read_volatile())
             && (*room).id == id
         {
             return room;
         }
         let Some(number) = THREADS.get(id) else { return core::ptr::null_mut() };
         recent.write_volatile(*number);
-        ROOMS.get_ptr_mut(*number).unwrap_or(core::ptr::null_mut())
+        THREAD_STATES.get_ptr_mut(*number).unwrap_or(core::ptr::null_mut())
     }
 }
 
@@ -51,14 +51,14 @@ pub(crate) fn give(id: u64, target: Target) -> Option<*mut Thread> {
 /// The same where nothing is lost without one.
 #[inline(always)]
 pub(crate) fn give_if_any(id: u64, target: Target) -> Option<*mut Thread> {
-    let Ok(Some(number)) = FREE_ROOMS.pop() else {
+    let Ok(Some(number)) = FREE_THREAD_STATES.pop() else {
         return None;
     };
     if THREADS.insert(id, number, u64::from(BPF_NOEXIST)).is_err() {
-        _ = FREE_ROOMS.push(number, 0);
+        _ = FREE_THREAD_STATES.push(number, 0);
         return None;
     }
-    let room = ROOMS.get_ptr_mut(number)?;
+    let room = THREAD_STATES.get_ptr_mut(number)?;
     // SAFETY: a live value, this thread's alone from now on. The rest is written before it is read.
     unsafe {
         (*room).target = target;
@@ -69,7 +69,7 @@ pub(crate) fn give_if_any(id: u64, target: Target) -> Option<*mut Thread> {
         (*room).serving = 0;
         (*room).detail = 0;
         (*room).moving = 0;
-        (*room).makings = 0;
+        (*room).constructor_calls = 0;
         (*room).id = id;
     }
     Some(room)
@@ -80,10 +80,10 @@ pub(crate) fn give_if_any(id: u64, target: Target) -> Option<*mut Thread> {
 pub(crate) fn leave(id: u64) {
     // SAFETY: a number that never changes while the value is there.
     let Some(number) = (unsafe { THREADS.get(id) }).copied() else { return };
-    if let Some(room) = ROOMS.get_ptr_mut(number) {
+    if let Some(room) = THREAD_STATES.get_ptr_mut(number) {
         // SAFETY: a live value of the thread's that is leaving.
         unsafe { (*room).id = 0 };
     }
     _ = THREADS.remove(id);
-    _ = FREE_ROOMS.push(number, 0);
+    _ = FREE_THREAD_STATES.push(number, 0);
 }

@@ -10,8 +10,8 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use tracer_common::{
     limits::{EXECUTABLE_RANGES, TABLE_LEVELS},
-    remembered::{USES_RBP, USES_RBX},
     stack::{StackEnd, plausible_frame},
+    stack_cache::{USES_RBP, USES_RBX},
     state::{CODE_ALLOCATOR, CODE_LOADING, CodeRange, Process, WINDOW_WORDS, Walk},
     unwind::{
         BASE_FRAME, BASE_RBX, PAGE_ROWS, Page, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL,
@@ -22,7 +22,7 @@ use tracer_common::{
 
 use crate::{
     call::read_word,
-    maps::{KNOWN, RULES, UNWIND_PAGES},
+    maps::{RULE_CACHE, RULES, UNWIND_PAGES},
     remember::note,
 };
 
@@ -79,7 +79,7 @@ fn rule_at(process: *const Process, address: u64) -> i64 {
     let process = unsafe { &*process };
     let number = process.number as u8;
     let tag = known::tag(address, number, process.generation as u8);
-    let place = KNOWN.get_ptr_mut(known::slot(address, number));
+    let place = RULE_CACHE.get_ptr_mut(known::slot(address, number));
     if let Some(place) = place {
         // SAFETY: the array's value; words are read and written at once.
         let word = unsafe { place.read_volatile() };

@@ -1,6 +1,6 @@
 //! What the table of outstanding blocks costs: `cargo run --release -p leaktrace --example ledger [BLOCKS
 //! [SITES]]` (ten million, 50,000) prints memory and time for each block, and the time of a snapshot.
-//! Needs neither root nor a target.
+//! LoadOptions neither root nor a target.
 
 #![expect(
     clippy::print_stdout,

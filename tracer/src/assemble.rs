@@ -48,7 +48,7 @@ pub use members::Member;
 pub use objects::packs_in_vain;
 
 /// What does not change while tracing.
-pub struct Scene {
+pub struct SessionInfo {
     /// The machine.
     pub host: Host,
     /// Who is traced.
@@ -89,7 +89,7 @@ pub struct Scene {
 
 /// Makes reports. Stays on the thread that made it, as names do.
 pub struct Assembly {
-    scene: Scene,
+    session: SessionInfo,
     history: History,
     namer: Namer,
     stacks: HashMap<u32, naming::Stack>,
@@ -108,9 +108,9 @@ pub struct Assembly {
 
 impl Assembly {
     /// Nothing reported yet.
-    pub fn new(scene: Scene) -> Self {
+    pub fn new(session: SessionInfo) -> Self {
         Self {
-            scene,
+            session,
             history: History::default(),
             namer: Namer::new(),
             stacks: HashMap::new(),
@@ -138,10 +138,10 @@ impl Assembly {
         untraced: Vec<String>,
         allocators: BTreeMap<Pid, Vec<Allocator>>,
     ) {
-        self.scene.probes = probes;
-        self.scene.refused = refused;
-        self.scene.untraced = untraced;
-        self.scene.allocators = allocators;
+        self.session.probes = probes;
+        self.session.refused = refused;
+        self.session.untraced = untraced;
+        self.session.allocators = allocators;
     }
 
     /// The report of one snapshot.
@@ -155,7 +155,7 @@ impl Assembly {
                 // Its id may have been another's.
                 self.exits.remove(&kin.pid);
             }
-            members::related(&mut self.scene.targets, kin);
+            members::related(&mut self.session.targets, kin);
         }
         self.learn_mappings(snapshot);
         for pid in &snapshot.ended {
@@ -173,7 +173,7 @@ impl Assembly {
             (std::cmp::Reverse(size), site.number)
         });
         self.name(&order, snapshot.last);
-        let shown = order.iter().take(self.scene.top).map(|site| site.number);
+        let shown = order.iter().take(self.session.top).map(|site| site.number);
         let modules = self.namer.modules(shown);
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
         let (light, fds) = self.light(snapshot);
@@ -184,17 +184,17 @@ impl Assembly {
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            host: self.scene.host.clone(),
+            host: self.session.host.clone(),
             targets: self.targets(),
             window: Window {
-                started_at: self.scene.started_at.clone(),
-                duration_s: snapshot.at_ns.saturating_sub(self.scene.started_ns) as f64 / 1e9,
-                attach_ms: self.scene.attach_ms,
+                started_at: self.session.started_at.clone(),
+                duration_s: snapshot.at_ns.saturating_sub(self.session.started_ns) as f64 / 1e9,
+                attach_ms: self.session.attach_ms,
             },
-            allocators: probed::allocators(&self.scene),
+            allocators: probed::allocators(&self.session),
             warnings,
             accounting,
-            probes: probed::probes(&self.scene, snapshot),
+            probes: probed::probes(&self.session, snapshot),
             totals: self.totals(snapshot, errors),
             sites,
             modules,
@@ -214,18 +214,18 @@ impl Assembly {
         }
         // The unknown call site: almost everything that is acquired is heap.
         let unknown =
-            if self.scene.light.is_some() { ResourceKind::Pages } else { ResourceKind::Heap };
+            if self.session.light.is_some() { ResourceKind::Pages } else { ResourceKind::Heap };
         self.probe(site.probe).map_or(unknown, |probe| probe.function.kind).into()
     }
 
     fn probe(&self, number: Option<ProbeNumber>) -> Option<&Probe> {
-        self.scene.probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
+        self.session.probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
     }
 
     fn is_wanted(&self, site: &SiteFigures) -> bool {
         let asked = match self.kind(site) {
-            Resource::Plain(kind) => self.scene.kinds.contains(&kind),
-            Resource::Object(_) => self.scene.kinds.contains(&ResourceKind::Object),
+            Resource::Plain(kind) => self.session.kinds.contains(&kind),
+            Resource::Object(_) => self.session.kinds.contains(&ResourceKind::Object),
         };
         asked && fds::was_seen(site) && !self.is_inner(site)
     }
@@ -238,7 +238,7 @@ impl Assembly {
     ) -> Site {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
-        let unknown = if self.scene.light.is_some() { "page fault" } else { "?" };
+        let unknown = if self.session.light.is_some() { "page fault" } else { "?" };
         let opener = fds::opener(site);
         let acquired_by = match opener {
             Some(opener) => opener.name().unwrap_or(unknown),
@@ -281,8 +281,8 @@ impl Assembly {
     }
 
     fn targets(&mut self) -> Vec<Target> {
-        let mut targets = Vec::with_capacity(self.scene.targets.len());
-        for Member { identity, parent, since_ns } in &self.scene.targets {
+        let mut targets = Vec::with_capacity(self.session.targets.len());
+        for Member { identity, parent, since_ns } in &self.session.targets {
             let exited = self.exits.get(&identity.pid).copied();
             if exited.is_none()
                 && let Some(bytes) = rss_bytes(identity.pid)
@@ -292,7 +292,7 @@ impl Assembly {
             targets.push(Target {
                 pid: identity.pid.0,
                 parent: parent.map(|parent| parent.0),
-                since_s: since_ns.map(|at| at.saturating_sub(self.scene.started_ns) as f64 / 1e9),
+                since_s: since_ns.map(|at| at.saturating_sub(self.session.started_ns) as f64 / 1e9),
                 exe: identity.exe.clone(),
                 cmdline: identity.cmdline.clone(),
                 rss_bytes: self.rss.get(&identity.pid).copied(),
@@ -305,21 +305,21 @@ impl Assembly {
 
     /// What a reader must know to trust the figures.
     fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
-        let mut warnings = self.scene.untraced.clone();
-        warnings.extend(self.scene.faults.iter().cloned());
+        let mut warnings = self.session.untraced.clone();
+        warnings.extend(self.session.faults.iter().cloned());
         warnings.extend(accounting::no_room(&snapshot.without_table));
-        if self.scene.light.is_some() {
+        if self.session.light.is_some() {
             warnings.extend(light::warnings());
             return warnings;
         }
-        if self.scene.kinds.contains(&ResourceKind::Object) {
-            warnings.extend(packs_in_vain(&self.scene.packs, &self.scene.probes));
+        if self.session.kinds.contains(&ResourceKind::Object) {
+            warnings.extend(packs_in_vain(&self.session.packs, &self.session.probes));
         }
         let resident_bytes = self.rss.values().sum();
         let first_bytes = *self.first_rss.get_or_insert(resident_bytes);
         let hits = snapshot.hits.iter().map(|(hits, _)| hits).sum();
         let quiet = Quiet {
-            traced: Duration::from_nanos(snapshot.at_ns.saturating_sub(self.scene.started_ns)),
+            traced: Duration::from_nanos(snapshot.at_ns.saturating_sub(self.session.started_ns)),
             hits,
             first_bytes,
             resident_bytes,

@@ -11,7 +11,7 @@ use clap::{
 };
 use tracer_common::{kind::ResourceKind, limits};
 
-use crate::probes::wish::Wish;
+use crate::probes::user_defined::UserProbe;
 
 /// Text lists that many call sites unless told otherwise: about two screens, worst first.
 pub const TOP_IN_TEXT: u32 = 20;
@@ -123,11 +123,11 @@ pub struct Trace {
     /// Also probe this allocation function: [LIB!]FUNC:SHAPE; an address 0xADDR refers to the executable.
     /// SHAPE is size@N, count@N,size@M or out@N,size@M, with arguments counted from 0; append ,throws
     /// if FUNC may throw a C++ exception
-    #[arg(long, value_name = "FUNC:SHAPE", value_parser = Wish::alloc)]
-    pub alloc: Vec<Wish>,
+    #[arg(long, value_name = "FUNC:SHAPE", value_parser = UserProbe::alloc)]
+    pub alloc: Vec<UserProbe>,
     /// Probe this function, which releases what --alloc acquires: [LIB!]FUNC, or FUNC:handle@N
-    #[arg(long, value_name = "FUNC", value_parser = Wish::free)]
-    pub free: Vec<Wish>,
+    #[arg(long, value_name = "FUNC", value_parser = UserProbe::free)]
+    pub free: Vec<UserProbe>,
     /// Also look for an allocator whose function names are PREFIX followed by malloc, free ...
     #[arg(long, value_name = "PREFIX")]
     pub allocator_prefix: Vec<String>,

@@ -12,7 +12,7 @@ use crate::{
     cli::{Cli, Deed, TOP_IN_TEXT, Trace, Trial},
     error::Failure,
     packs::{Fault, Loaded, Pack, Sources},
-    probes::wish::Wish,
+    probes::user_defined::UserProbe,
 };
 
 /// A refresh takes a few milliseconds on a large ledger: more often would only heat the machine.
@@ -60,7 +60,7 @@ pub struct Settings {
     /// Whether objects of libraries were asked for by name, by `--kind` or `--pack`.
     pub objects_are_named: bool,
     /// Functions of the user's own, to be probed too.
-    pub functions: Vec<Wish>,
+    pub functions: Vec<UserProbe>,
     /// Prefixes of allocators' names, beside the known ones.
     pub allocator_prefixes: Vec<String>,
     /// Libraries whose objects are traced; none where objects are not.

@@ -1,7 +1,7 @@
 //! Estimates against what they estimate.
 
 use super::*;
-use crate::collect::windows::{PaceError, Told};
+use crate::collect::windows::{OverheadReading, PaceError};
 
 /// A small generator of numbers without a pattern (xorshift), so that the outcome is the same each time.
 struct Numbers(u64);
@@ -22,7 +22,7 @@ fn scale(recorded_ns: [u64; BATCHES], elapsed_ns: u64, pace: f64) -> Scale {
         elapsed_ns,
         windows: 16,
         estimated: true,
-        told: Told { budget: 0.05, pace: Some(pace), ..Told::default() },
+        told: OverheadReading { budget: 0.05, pace: Some(pace), ..OverheadReading::default() },
     })
 }
 
@@ -109,12 +109,12 @@ fn nothing_is_released_that_was_not_acquired() {
         elapsed_ns: 1000,
         windows: 1,
         estimated: true,
-        told: Told::default(),
+        told: OverheadReading::default(),
     };
     let site = crate::collect::snapshot::SiteFigures {
         number: 1,
         pid: None,
-        sort: tracer_common::descriptor::Sort::Unknown,
+        sort: tracer_common::descriptor::FdType::Unknown,
         detail: 0,
         former: false,
         origin: None,
@@ -143,7 +143,8 @@ fn nothing_is_released_that_was_not_acquired() {
 #[test]
 fn a_pace_that_may_be_off_makes_its_estimates_so() {
     let recorded = first_and(0, 10);
-    let told = |pace_error| Told { pace: Some(0.5), pace_error, ..Told::default() };
+    let told =
+        |pace_error| OverheadReading { pace: Some(0.5), pace_error, ..OverheadReading::default() };
     let error = |pace_error| {
         let scale = Scale::new(&Sampling {
             recorded_ns: recorded,

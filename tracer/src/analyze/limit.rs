@@ -11,7 +11,7 @@ const SURE: f64 = 1.96;
 
 /// The recent past of an amount.
 #[derive(Clone, Debug, Default)]
-pub struct Course {
+pub struct TimeSeries {
     points: VecDeque<(f64, f64)>,
 }
 
@@ -24,7 +24,7 @@ pub struct Reached {
     pub between: (f64, Option<f64>),
 }
 
-impl Course {
+impl TimeSeries {
     /// Remembers one more amount.
     pub fn push(&mut self, at_s: f64, now: f64) {
         if self.points.len() == KEPT {
@@ -73,8 +73,8 @@ impl Course {
 mod tests {
     use super::*;
 
-    fn course(values: impl IntoIterator<Item = f64>) -> Course {
-        let mut course = Course::default();
+    fn course(values: impl IntoIterator<Item = f64>) -> TimeSeries {
+        let mut course = TimeSeries::default();
         for (at, value) in values.into_iter().enumerate() {
             course.push(at as f64, value);
         }

@@ -4,9 +4,9 @@
 //! names; does not judge yet.
 
 pub mod estimate;
-pub mod level;
 pub mod limit;
 pub mod quiet;
+pub mod time_series;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -93,7 +93,7 @@ fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> Option<f64> {
 mod tests {
     use std::sync::Arc;
 
-    use tracer_common::{descriptor::Sort, stack::StackEnd};
+    use tracer_common::{descriptor::FdType, stack::StackEnd};
 
     use super::*;
     use crate::collect::snapshot::SiteFigures;
@@ -104,7 +104,7 @@ mod tests {
             number: 1,
             pid: None,
             probe: None,
-            sort: Sort::Unknown,
+            sort: FdType::Unknown,
             detail: 0,
             frames: Arc::from([]),
             end: StackEnd::Bottom,

@@ -62,7 +62,7 @@ impl Assembly {
             }
             _ => None,
         };
-        let [kernel_bytes, kernel_unwind_bytes] = self.scene.kernel_bytes;
+        let [kernel_bytes, kernel_unwind_bytes] = self.session.kernel_bytes;
         Accounting {
             events,
             events_per_s,
@@ -83,7 +83,7 @@ impl Assembly {
             },
             estimated: snapshot.sampling.is_some_and(|sampling| sampling.estimated),
             budget: snapshot.sampling.map(|sampling| budget(&sampling)),
-            connections_log: self.scene.log.as_ref().map(|account| account(snapshot.last)),
+            connections_log: self.session.log.as_ref().map(|account| account(snapshot.last)),
             collector: Collector {
                 cpu_s,
                 cpu_percent,

@@ -46,8 +46,8 @@ impl Assembly {
     pub(super) fn block_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
         let (acquired, caller) = (site.acquired, site.frames.first().filter(|_| !site.former)?);
         let file = || self.namer.file(site.pid?, *caller);
-        self.scene.blocks.kind((acquired.count, acquired.bytes), |library| {
-            file().is_some_and(|file| has(&self.scene.probes, file, library))
+        self.session.blocks.kind((acquired.count, acquired.bytes), |library| {
+            file().is_some_and(|file| has(&self.session.probes, file, library))
         })
     }
 
@@ -62,15 +62,15 @@ impl Assembly {
         of.is_by_memory()
             && !site.former
             && caller().is_some_and(|file| {
-                has(&self.scene.probes, file, &of.kind.library) && !self.is_executable(file, site)
+                has(&self.session.probes, file, &of.kind.library) && !self.is_executable(file, site)
             })
     }
 
     fn is_executable(&self, file: FileId, site: &SiteFigures) -> bool {
-        let paths = self.scene.probes.iter().filter_map(|probe| probe.object.as_ref());
+        let paths = self.session.probes.iter().filter_map(|probe| probe.object.as_ref());
         let path = paths.filter(|(of, _)| *of == file).map(|(_, path)| path).next();
         let of = |member: &&Member| Some(member.identity.pid) == site.pid;
-        let member = self.scene.targets.iter().find(of);
+        let member = self.session.targets.iter().find(of);
         path.and_then(|path| path.to_str()) == member.and_then(|one| one.identity.exe.as_deref())
     }
 }

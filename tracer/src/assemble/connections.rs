@@ -6,7 +6,7 @@ use tracer_common::connection::Role;
 
 use super::Assembly;
 use crate::{
-    analyze::limit::Course,
+    analyze::limit::TimeSeries,
     collect::{
         Snapshot,
         connections::{self as traced, End, Peer, Shown},
@@ -25,14 +25,14 @@ const COURSES: usize = 1_000;
 /// The past of connections.
 #[derive(Debug, Default)]
 pub(super) struct Past {
-    opened: Course,
-    by_client: HashMap<Peer, Course>,
+    opened: TimeSeries,
+    by_client: HashMap<Peer, TimeSeries>,
 }
 
 impl Assembly {
     /// What there is of connections, if they are traced.
     pub(super) fn connections(&mut self, snapshot: &Snapshot) -> Option<Connections> {
-        report(snapshot, self.scene.started_ns, &mut self.past)
+        report(snapshot, self.session.started_ns, &mut self.past)
     }
 }
 

@@ -6,8 +6,8 @@ use tracer_common::kind::ResourceKind;
 
 use super::Assembly;
 use crate::{
-    analyze::limit::{Course, Reached},
-    collect::{Snapshot, found::Described, snapshot::SiteFigures},
+    analyze::limit::{Reached, TimeSeries},
+    collect::{Snapshot, fd_reconciliation::Described, snapshot::SiteFigures},
     format::file_name,
     report::{Fd, FdOrigin, FdType, Fds, Frame, Turnover, Word},
     symbolize::call_site::plain_name,
@@ -20,9 +20,9 @@ const LIBC: [&str; 5] = ["libc.so", "libc-", "ld-linux", "ld-musl", "libpthread"
 /// The past of what there was of descriptors.
 #[derive(Debug, Default)]
 pub(super) struct Descriptors {
-    opened: Course,
-    open: Course,
-    by_process: BTreeMap<Pid, Course>,
+    opened: TimeSeries,
+    open: TimeSeries,
+    by_process: BTreeMap<Pid, TimeSeries>,
 }
 
 /// Who opened what stands at a call site of descriptors; `None` for any other.
@@ -69,7 +69,7 @@ fn is_way_in(frame: &Frame, innermost: bool, call: &str) -> bool {
 impl Assembly {
     /// What there is of descriptors, if they are traced.
     pub(super) fn descriptors(&mut self, snapshot: &Snapshot) -> Option<Fds> {
-        if !self.scene.kinds.iter().any(|kind| kind.is_descriptor()) {
+        if !self.session.kinds.iter().any(|kind| kind.is_descriptor()) {
             return None;
         }
         let at_s = snapshot.at_ns as f64 / 1e9;
@@ -100,7 +100,7 @@ impl Assembly {
             *by_process.entry(one.open.pid).or_default() += 1;
         }
         let mut first: Option<Reached> = None;
-        for member in &self.scene.targets {
+        for member in &self.session.targets {
             let pid = member.identity.pid;
             if self.exits.contains_key(&pid) {
                 continue;
@@ -116,7 +116,7 @@ impl Assembly {
         }
         fds.seconds_to_limit = first.map(|reached| reached.seconds);
         fds.seconds_to_limit_between = first.map(|reached| reached.between);
-        if let [only] = self.scene.targets.as_slice() {
+        if let [only] = self.session.targets.as_slice() {
             fds.limit = only.identity.fd_limit;
         }
         fds.table = table(snapshot);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Assembly, members::Member};
 use crate::{
-    analyze::level::Past,
+    analyze::time_series::Past,
     collect::Snapshot,
     report::{Exit, Fds, Growing, Light, Word},
     target::{Pid, pages, usage},
@@ -127,8 +127,8 @@ pub(super) fn warnings() -> Vec<String> {
 impl Assembly {
     /// What the kernel counts, where that was asked for.
     pub(super) fn light(&mut self, snapshot: &Snapshot) -> (Option<Light>, Option<Fds>) {
-        let Some(levels) = &mut self.scene.light else { return (None, None) };
-        let (light, fds) = levels.read(snapshot.at_ns, &self.scene.targets, &self.exits);
+        let Some(levels) = &mut self.session.light else { return (None, None) };
+        let (light, fds) = levels.read(snapshot.at_ns, &self.session.targets, &self.exits);
         (Some(light), fds)
     }
 }

@@ -1,7 +1,7 @@
 //! Who is traced, as families grow.
 
 use crate::{
-    collect::snapshot::Kin,
+    collect::snapshot::ProcessEvent,
     target::{Identity, Pid},
 };
 
@@ -23,7 +23,7 @@ impl Member {
 }
 
 /// A process became a target, or another program.
-pub(super) fn related(members: &mut Vec<Member>, kin: &Kin) {
+pub(super) fn related(members: &mut Vec<Member>, kin: &ProcessEvent) {
     let known = members.iter().position(|one| one.identity.pid == kin.pid);
     let like = kin.parent.or(Some(kin.pid));
     let like = members.iter().find(|one| Some(one.identity.pid) == like);

@@ -70,7 +70,7 @@ impl Assembly {
     pub(super) fn name(&mut self, order: &[&SiteFigures], last: bool) {
         self.namer.refresh();
         // Nobody will see the others of the last report.
-        let shown = if last { self.scene.top } else { usize::MAX };
+        let shown = if last { self.session.top } else { usize::MAX };
         let mut queue: VecDeque<Wanted> = order
             .iter()
             .take(shown)

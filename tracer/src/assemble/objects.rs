@@ -10,9 +10,10 @@ use tracer_common::{kind::ResourceKind, stack::INTERRUPTED};
 
 use super::{Assembly, parts::Parts, sums};
 use crate::{
-    analyze::limit::Course,
+    analyze::limit::TimeSeries,
     collect::{
-        Snapshot, connections::Connection, found::Described, objects::Shown, snapshot::SiteFigures,
+        Snapshot, connections::Connection, fd_reconciliation::Described, objects::Shown,
+        snapshot::SiteFigures,
     },
     packs::{Field, FieldRole, ObjectType, Pack, Word},
     probes::Probe,
@@ -23,7 +24,7 @@ use crate::{
 /// The past of objects, and the names of their callbacks.
 #[derive(Debug, Default)]
 pub(super) struct Past {
-    made: BTreeMap<Arc<str>, Course>,
+    made: BTreeMap<Arc<str>, TimeSeries>,
     callbacks: HashMap<(Pid, u64), Option<Arc<str>>>,
 }
 
@@ -70,7 +71,7 @@ impl Assembly {
 
     /// Kinds asked for that have one name.
     pub(super) fn plain_kinds(&self) -> impl Iterator<Item = ResourceKind> {
-        self.scene.kinds.iter().copied().filter(|kind| *kind != ResourceKind::Object)
+        self.session.kinds.iter().copied().filter(|kind| *kind != ResourceKind::Object)
     }
 
     /// What there is of objects, if they are traced.
@@ -117,7 +118,7 @@ impl Assembly {
 
     /// Whether anybody sees this report: objects' memory is read for those alone.
     fn is_read(&self, snapshot: &Snapshot) -> bool {
-        self.scene.live || snapshot.last
+        self.session.live || snapshot.last
     }
 
     fn object_types(

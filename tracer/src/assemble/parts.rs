@@ -1,4 +1,4 @@
-//! What was acquired while an object was made: parts of it. Told by the stacks, in which the maker's caller and all that
+//! What was acquired while an object was made: parts of it. OverheadReading by the stacks, in which the maker's caller and all that
 //! called it stand behind the maker's own frames.
 
 use std::collections::HashMap;

@@ -1,8 +1,8 @@
 //! Probes and allocators as the report shows them.
 //!
-//! Takes the scene and a snapshot's hits, hands on plain data.
+//! Takes the session and a snapshot's hits, hands on plain data.
 
-use super::Scene;
+use super::SessionInfo;
 use crate::{
     collect::Snapshot,
     probes::{Absent, Outcome, Probe, allocator::Allocator},
@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// The allocators of all targets.
-pub(super) fn allocators(scene: &Scene) -> Vec<crate::report::Allocator> {
-    let all = scene.allocators.iter();
+pub(super) fn allocators(session: &SessionInfo) -> Vec<crate::report::Allocator> {
+    let all = session.allocators.iter();
     let shown = |(pid, one): (&Pid, &Allocator)| crate::report::Allocator {
         pid: pid.0,
         sentence: one.sentence.clone(),
@@ -25,16 +25,16 @@ pub(super) fn allocators(scene: &Scene) -> Vec<crate::report::Allocator> {
 }
 
 /// The probes of all targets, with their hits.
-pub(super) fn probes(scene: &Scene, snapshot: &Snapshot) -> Vec<crate::report::Probe> {
-    let shown = scene.probes.iter().map(|probe| shown(scene, probe, snapshot));
+pub(super) fn probes(session: &SessionInfo, snapshot: &Snapshot) -> Vec<crate::report::Probe> {
+    let shown = session.probes.iter().map(|probe| shown(session, probe, snapshot));
     shown.collect()
 }
 
-fn shown(scene: &Scene, probe: &Probe, snapshot: &Snapshot) -> crate::report::Probe {
+fn shown(session: &SessionInfo, probe: &Probe, snapshot: &Snapshot) -> crate::report::Probe {
     let path = probe.object.as_ref().map(|(_, path)| path.to_string_lossy().into_owned());
     let place = probe.place.as_ref().ok();
     let hits = snapshot.hits.get(usize::from(probe.number)).map_or(0, |(hits, _)| *hits);
-    let (status, why) = match (&probe.place, scene.refused.get(&probe.number)) {
+    let (status, why) = match (&probe.place, session.refused.get(&probe.number)) {
         (Err(Absent::Missing | Absent::Forwards), _) => (ProbeStatus::Missing, None),
         (Err(Absent::Refused(why)), _) | (Ok(_), Some(why)) => {
             (ProbeStatus::Refused, Some(why.clone()))

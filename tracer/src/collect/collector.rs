@@ -23,13 +23,13 @@ use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
 pub use super::requests::{Reading, Request};
 use super::{
+    caller_allocated::LivenessChecks,
     decode::{Event, decode, drained},
-    found::Found,
+    fd_reconciliation::Found,
     generations::Generations,
     ledger::Ledger,
-    manner::Manner,
-    placed::Signs,
-    snapshot::{Kin, SiteFigures, Snapshot, site_figures},
+    options::CollectOptions,
+    snapshot::{ProcessEvent, SiteFigures, Snapshot, site_figures},
     touched::{Touches, take_in},
     windows::Windows,
 };
@@ -63,7 +63,7 @@ const TABLES_PATIENCE: Duration = Duration::from_millis(500);
 const WALK_AT_ONCE: Duration = Duration::from_millis(50);
 
 /// One target as the collector follows it.
-pub struct Followed {
+pub struct TrackedProcess {
     /// Its process.
     pub pid: Pid,
     /// Tells when it ends.
@@ -86,12 +86,12 @@ pub struct Collector {
     pub(super) strayed: bool,
     /// Not before then is it asked again what targets have mapped.
     pub(super) next_look: Instant,
-    pub(super) targets: Vec<Followed>,
+    pub(super) targets: Vec<TrackedProcess>,
     pub(super) probes: ProbeNumber,
-    pub(super) signs: Signs,
+    pub(super) signs: LivenessChecks,
     /// How many of those placed were looked at in this round.
     pub(super) placed_next: usize,
-    pub(super) manner: Manner,
+    pub(super) manner: CollectOptions,
     pub(super) taken: Vec<Drained>,
     /// Where page faults are traced.
     pub(super) touches: Option<Touches>,
@@ -103,7 +103,7 @@ pub struct Collector {
     pub(super) doubts_seen: u64,
     pub(super) ended: Vec<Pid>,
     pub(super) changed: Vec<(Pid, Arc<Mappings>)>,
-    pub(super) kin: Vec<Kin>,
+    pub(super) kin: Vec<ProcessEvent>,
     /// Where there is a budget.
     pub(super) windows: Option<Windows>,
     /// Nothing is recorded for now.
@@ -118,9 +118,9 @@ impl Collector {
     pub fn new(
         tables: Tables,
         library: Library,
-        targets: Vec<Followed>,
-        (probes, signs): (ProbeNumber, Signs),
-        manner: Manner,
+        targets: Vec<TrackedProcess>,
+        (probes, signs): (ProbeNumber, LivenessChecks),
+        manner: CollectOptions,
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // By edge: the buffer nearly always holds something, which is no reason to wake up.

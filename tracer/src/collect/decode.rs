@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tracer_common::{
     attach::ProbeNumber,
-    descriptor::Sort,
+    descriptor::FdType,
     kind::Kind,
     object::IS_OBJECT,
     record::{
         ACQUIRE, CLOSE_RANGE, CONNECTED, Change, Connected, DISCONNECTED, Disconnected, END_FILES,
-        EXEC, FORK, FORK_FILES, Kin, MAY_BE_CLOSED, MOVE, Moved, RELEASE, RESIZE, RESTORE, RETAG,
-        RangeClosed, STACK, StackHead,
+        EXEC, FORK, FORK_FILES, MAY_BE_CLOSED, MOVE, Moved, ProcessEvent, RELEASE, RESIZE, RESTORE,
+        RETAG, RangeClosed, STACK, StackHead,
     },
     stack::StackEnd,
     state::{Key, Young},
@@ -166,7 +166,7 @@ pub struct Site {
     /// Number of the probe: the function called.
     pub probe: ProbeNumber,
     /// What descriptors lead to that are opened there.
-    pub sort: Sort,
+    pub sort: FdType,
     /// What a function that makes objects of two kinds made: 0 or 1.
     pub detail: u8,
     /// Return addresses, innermost first.
@@ -189,15 +189,17 @@ pub fn decode(record: &[u8]) -> Option<Event> {
         }
         MOVE => moved(&Moved::read_from_bytes(record).ok()?),
         CLOSE_RANGE => RangeClosed::read_from_bytes(record).ok().map(range_closed),
-        FORK | EXEC | FORK_FILES | END_FILES => Some(kin(Kin::read_from_bytes(record).ok()?)),
+        FORK | EXEC | FORK_FILES | END_FILES => {
+            Some(kin(ProcessEvent::read_from_bytes(record).ok()?))
+        }
         CONNECTED => Connected::read_from_bytes(record).ok().map(Box::new).map(Event::Connected),
         DISCONNECTED => Disconnected::read_from_bytes(record).ok().map(Event::Disconnected),
         _ => None,
     }
 }
 
-fn kin(kin: Kin) -> Event {
-    let Kin { position, time_ns, .. } = kin;
+fn kin(kin: ProcessEvent) -> Event {
+    let ProcessEvent { position, time_ns, .. } = kin;
     let (pid, parent) = (Pid(kin.pid), Pid(kin.parent));
     match kin.record {
         FORK | FORK_FILES => {
@@ -282,7 +284,7 @@ fn stack(record: &[u8]) -> Option<Event> {
         number: head.site,
         pid: Pid(head.pid),
         probe: head.probe,
-        sort: Sort::from_number(detail),
+        sort: FdType::from_number(detail),
         detail,
         frames: frames.iter().map(|word| u64::from_ne_bytes(*word)).collect(),
         end: StackEnd::from_number(u8::try_from(head.end).ok()?),

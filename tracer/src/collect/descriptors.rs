@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use tracer_common::{
-    descriptor::{Opener, Sort},
+    descriptor::{FdOrigin, FdType},
     kind::Kind,
 };
 
@@ -117,10 +117,17 @@ impl Ledger {
     }
 
     /// A descriptor was found that is not known: open since before the attach, or opened in a way that was not seen.
-    pub(super) fn found_open(&mut self, pid: Pid, fd: u32, sort: Sort, opener: Opener, now: u64) {
+    pub(super) fn found_open(
+        &mut self,
+        pid: Pid,
+        fd: u32,
+        sort: FdType,
+        opener: FdOrigin,
+        now: u64,
+    ) {
         let site = self.book.found(pid, opener, sort);
         let tally = self.book.tally(site);
-        if opener == Opener::Before {
+        if opener == FdOrigin::Before {
             tally.inherit(0);
         } else {
             tally.acquired.add(0);

@@ -1,7 +1,7 @@
 //! The ledger of file descriptors, against what the kernel would have.
 
 use tracer_common::{
-    descriptor::{Opener, Sort},
+    descriptor::{FdOrigin, FdType},
     kind::Kind,
 };
 
@@ -146,13 +146,13 @@ fn another_program_keeps_descriptors_and_no_memory() {
 #[test]
 fn what_was_found_open_is_closed_like_any_other() {
     let mut ledger = Ledger::default();
-    ledger.found_open(PID, 0, Sort::Device, Opener::Before, 5);
-    ledger.found_open(PID, 1, Sort::Pipe, Opener::Unseen, 6);
+    ledger.found_open(PID, 0, FdType::Device, FdOrigin::Before, 5);
+    ledger.found_open(PID, 1, FdType::Pipe, FdOrigin::Unseen, 6);
     assert_eq!(sums(&ledger), (1, 0, 2), "what was open before was not opened");
     let sites: Vec<_> = ledger.sites().filter_map(|(_, site, _)| site).collect();
-    let whose = |opener: Opener| sites.iter().find(|site| site.probe == opener.probe()).unwrap();
-    assert_eq!(whose(Opener::Before).sort, Sort::Device);
-    assert_eq!((whose(Opener::Unseen).sort, whose(Opener::Unseen).pid), (Sort::Pipe, PID));
+    let whose = |opener: FdOrigin| sites.iter().find(|site| site.probe == opener.probe()).unwrap();
+    assert_eq!(whose(FdOrigin::Before).sort, FdType::Device);
+    assert_eq!((whose(FdOrigin::Unseen).sort, whose(FdOrigin::Unseen).pid), (FdType::Pipe, PID));
     forked(&mut ledger, true, 10);
     closed(&mut ledger, PID, 0, 20);
     assert_eq!((open(&ledger, PID), open(&ledger, CHILD)), (vec![1], vec![0, 1]));

@@ -5,30 +5,30 @@
 
 mod ages;
 mod blocks;
+pub mod caller_allocated;
 pub mod collector;
 pub mod connections;
-mod conversing;
 pub mod decode;
 pub mod descriptors;
 mod details;
 mod family;
-mod followed;
-pub mod found;
+pub mod fd_reconciliation;
 mod generations;
+mod id_pools;
 mod inherit;
 pub mod ledger;
-pub mod manner;
+mod lineage;
 pub mod objects;
+pub mod options;
 mod packed;
 mod pauses;
-pub mod placed;
 mod ranges;
-mod relatives;
 mod requests;
 pub mod snapshot;
-mod supplies;
+mod socket_reconciliation;
 mod tally;
 mod touched;
+mod tracked;
 pub mod windows;
 
 pub use snapshot::Snapshot;

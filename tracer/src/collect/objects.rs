@@ -208,7 +208,7 @@ struct Owned {
 const GENERATIONS: usize = 8;
 
 fn owned(live: &[Live<'_>]) -> Owned {
-    let makings: HashMap<(Pid, u64), Handle> = live
+    let constructor_calls: HashMap<(Pid, u64), Handle> = live
         .iter()
         .filter(|one| one.object.making != 0)
         .map(|one| ((one.handle.pid, one.object.making), one.handle))
@@ -218,7 +218,7 @@ fn owned(live: &[Live<'_>]) -> Owned {
         let at = |kind| Handle { pid: handle.pid, kind, value: object.owner };
         let mut told = [Kind::Heap, Kind::CallerAllocated].into_iter().map(at);
         let told = told.find(|told| object.owner != 0 && there.contains(told));
-        let within = || makings.get(&(handle.pid, object.within)).copied();
+        let within = || constructor_calls.get(&(handle.pid, object.within)).copied();
         told.or_else(within).filter(|one| one != handle)
     };
     let owners: HashMap<Handle, Handle> =

@@ -4,7 +4,7 @@ use std::{io, sync::mpsc::SyncSender};
 
 use tracer_common::attach::ProbeNumber;
 
-use super::{collector::Collector, placed::Signs, windows::Told};
+use super::{caller_allocated::LivenessChecks, collector::Collector, windows::OverheadReading};
 use crate::target::{Pid, mappings::FileId};
 
 /// What may be asked of the collector while it runs.
@@ -22,7 +22,7 @@ pub enum Request {
         /// All of them.
         files: Vec<FileId>,
         /// Number of probes, and their signs.
-        probed: (ProbeNumber, Signs),
+        probed: (ProbeNumber, LivenessChecks),
         /// Is told.
         done: SyncSender<()>,
     },
@@ -33,7 +33,7 @@ pub enum Request {
     /// Say where things stand.
     Read(SyncSender<Reading>),
     /// What is known of cost and pace.
-    Told(Told),
+    OverheadReading(OverheadReading),
     /// Switch recording off and make the last snapshot.
     Stop,
 }
@@ -79,7 +79,7 @@ impl Collector {
                 drop(done.send(self.reading()));
             }
             Request::Read(done) => drop(done.send(self.reading())),
-            Request::Told(told) => {
+            Request::OverheadReading(told) => {
                 if let Some(windows) = &mut self.windows {
                     windows.told = told;
                 }

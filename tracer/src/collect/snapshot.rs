@@ -4,12 +4,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tracer_common::{attach::ProbeNumber, descriptor::Sort, loss::Loss, stack::StackEnd};
+use tracer_common::{attach::ProbeNumber, descriptor::FdType, loss::Loss, stack::StackEnd};
 
 use super::{
     ages::add_ages,
     connections::{Figures, LeftBehind},
-    found::Described,
+    fd_reconciliation::Described,
     ledger::{Ledger, Sum},
     objects::Objects,
     windows::{Batches, Sampling},
@@ -46,7 +46,7 @@ pub struct Snapshot {
     /// Objects that have no unwind table because there was no room for it.
     pub without_table: Vec<String>,
     /// What became of families since the last snapshot, in order.
-    pub kin: Vec<Kin>,
+    pub kin: Vec<ProcessEvent>,
     /// What a budget makes of the run; `None` without one. The figures of call sites are of what was recorded.
     pub sampling: Option<Sampling>,
     /// What is mapped, of targets where that has changed since the last snapshot, in order.
@@ -55,7 +55,7 @@ pub struct Snapshot {
 
 /// A process has become a target, or a target another program.
 #[derive(Clone, Debug)]
-pub struct Kin {
+pub struct ProcessEvent {
     /// The process.
     pub pid: Pid,
     /// Of which target it is the child, if it was none before.
@@ -78,7 +78,7 @@ pub struct SiteFigures {
     /// Number of the probe; `None` for the unknown call site.
     pub probe: Option<ProbeNumber>,
     /// What descriptors lead to that are opened there.
-    pub sort: Sort,
+    pub sort: FdType,
     /// What a function that makes objects of two kinds made: 0 or 1.
     pub detail: u8,
     /// Return addresses, innermost first.
@@ -135,7 +135,7 @@ pub fn site_figures(
             number,
             pid: site.as_ref().map(|site| site.pid),
             probe: site.as_ref().map(|site| site.probe),
-            sort: site.as_ref().map_or(Sort::Unknown, |site| site.sort),
+            sort: site.as_ref().map_or(FdType::Unknown, |site| site.sort),
             detail: site.as_ref().map_or(0, |site| site.detail),
             former: site.as_ref().is_some_and(|site| site.former),
             origin: site.as_ref().and_then(|site| site.origin),

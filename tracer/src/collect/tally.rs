@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use tracer_common::{
     attach::ProbeNumber,
-    descriptor::{Opener, Sort},
+    descriptor::{FdOrigin, FdType},
     limits,
     stack::StackEnd,
     state::Died,
@@ -129,7 +129,7 @@ pub(super) struct Book {
     tallies: Vec<Tally>,
     copies: Vec<Copied>,
     by_origin: HashMap<(Pid, u32), u32>,
-    by_sort: HashMap<(Pid, Opener, Sort), u32>,
+    by_sort: HashMap<(Pid, FdOrigin, FdType), u32>,
     /// What each connection holds of all that.
     pub(super) connections: Connections,
 }
@@ -246,7 +246,7 @@ impl Book {
     }
 
     /// The number under which stand the descriptors of one sort that were found in `pid`.
-    pub(super) fn found(&mut self, pid: Pid, opener: Opener, sort: Sort) -> u32 {
+    pub(super) fn found(&mut self, pid: Pid, opener: FdOrigin, sort: FdType) -> u32 {
         *self.by_sort.entry((pid, opener, sort)).or_insert_with(|| {
             let number = FIRST_COPY + u32::try_from(self.copies.len()).unwrap_or(0);
             let frames = Arc::from([]);

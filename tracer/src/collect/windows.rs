@@ -47,12 +47,12 @@ pub struct Sampling {
     /// Whether there was a time without recording.
     pub estimated: bool,
     /// What was told of cost and pace.
-    pub told: Told,
+    pub told: OverheadReading,
 }
 
 /// What is measured beside: how dear tracing is, and how fast targets are while they are traced.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Told {
+pub struct OverheadReading {
     /// The share of targets' processor time that tracing may take, between 0 and 1.
     pub budget: f64,
     /// The share that it has taken lately; `None` while too little is known.
@@ -100,7 +100,7 @@ pub(super) struct Windows {
     before: BTreeMap<u32, Sum>,
     /// When recording ended for good: what comes later is nobody's question.
     over_ns: Option<u64>,
-    pub(super) told: Told,
+    pub(super) told: OverheadReading,
 }
 
 impl Windows {

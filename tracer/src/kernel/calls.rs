@@ -14,8 +14,8 @@ use tracer_common::state::Layout;
 
 use super::{
     code::{Code, TRACEPOINT, load_program},
-    counted::Named,
     event,
+    missed_runs::Named,
     object::{Failed, own, place, program_failed, tracepoint},
 };
 
@@ -143,8 +143,8 @@ pub(super) fn wants_events() -> bool {
 pub(super) struct Seen {
     /// In which way, if they are.
     pub(super) backend: Option<Backend>,
-    /// Programs run by events, if there are any: to be watched.
-    pub(super) watched: Vec<Named>,
+    /// Programs run by events, if there are any: to be missed_runs.
+    pub(super) missed_runs: Vec<Named>,
     /// Those events.
     pub(super) events: Vec<OwnedFd>,
 }
@@ -291,7 +291,7 @@ impl Stand<'_> {
             }
         }
         if let Self::Events(_, seen) = self {
-            seen.watched.push((name.to_owned(), program));
+            seen.missed_runs.push((name.to_owned(), program));
         }
         outcome
     }

@@ -12,9 +12,9 @@ use std::{
 use aya::programs::raw_trace_point::RawTracePointLink;
 
 use super::{
-    counted::Counted,
-    hold::{Programs, Way},
-    object::{Failed, PACE, program_failed, tracepoint, uprobe},
+    links::{AttachBackend, Programs},
+    missed_runs::Counted,
+    object::{Failed, SYSCALLS, program_failed, tracepoint, uprobe},
     program::Program,
     syscall::new_fd,
 };
@@ -45,9 +45,9 @@ impl Programs {
             })
         };
         match &self.way {
-            Way::Multi(multi) => return multi.programs().map(read).sum(),
-            Way::Older(older) => return older.programs().map(read).sum(),
-            Way::One | Way::Touch(..) => {}
+            AttachBackend::Multi(multi) => return multi.programs().map(read).sum(),
+            AttachBackend::OldKernelProbes(older) => return older.programs().map(read).sum(),
+            AttachBackend::One | AttachBackend::Touch(..) => {}
         }
         let mut sum = 0;
         for name in Program::ALL.map(Program::name) {
@@ -59,7 +59,7 @@ impl Programs {
 
     /// Has the system calls of targets counted.
     pub fn count_calls(&mut self) -> Result<Calls, Failed> {
-        let (name, point) = PACE;
+        let (name, point) = SYSCALLS;
         let program = tracepoint(&mut self.ebpf, name)?;
         program
             .attach(point)

@@ -9,7 +9,7 @@ impl Tables {
     /// Losses counted by the programs, and by the kernel of them.
     pub fn losses(&self) -> impl Iterator<Item = (Loss, u64)> {
         let count = |reason| match reason {
-            Loss::ProgramSkipped => self.watched.skipped(),
+            Loss::ProgramSkipped => self.missed_runs.skipped(),
             _ => self.total(&self.losses, reason as u32),
         };
         Loss::ALL.into_iter().map(move |reason| (reason, count(reason)))
@@ -26,7 +26,7 @@ impl Tables {
     }
 
     fn total(&self, counters: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         counters.get(&index, 0).map_or(0, |values| values.iter().sum())
     }
 }

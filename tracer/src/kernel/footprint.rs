@@ -11,7 +11,7 @@ use tracer_common::limits::HASH_ENTRY_BYTES;
 
 use super::{
     code::descriptor,
-    object::{Failed, Needs, OBJECT},
+    object::{Failed, LoadOptions, OBJECT},
     sizes::{self, Sizes},
     tables,
 };
@@ -63,7 +63,7 @@ impl Footprint {
 
 /// What the maps of a run with default settings will take, on a host that may have so many processors.
 pub fn expected_by_default(cpus: u32) -> Option<Footprint> {
-    let sizes = sizes::of(&Needs::by_default(), cpus);
+    let sizes = sizes::of(&LoadOptions::by_default(), cpus);
     expected(&OBJECT.0, &sizes, cpus)
         .inspect_err(|error| log::warn!("kernel memory is not known: {error}"))
         .ok()
@@ -134,14 +134,14 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn maps_bytes(needs: &Needs, cpus: u32) -> u64 {
+    fn maps_bytes(needs: &LoadOptions, cpus: u32) -> u64 {
         expected(&OBJECT.0, &sizes::of(needs, cpus), cpus).unwrap().maps_bytes.unwrap()
     }
 
     #[test]
     fn by_default_two_processors_take_64_mib_at_most_and_256_take_128() {
         for (cpus, most) in [(1, 64), (2, 64), (4, 80), (8, 100), (64, 112), (256, 128)] {
-            let bytes = maps_bytes(&Needs::by_default(), cpus);
+            let bytes = maps_bytes(&LoadOptions::by_default(), cpus);
             assert!(bytes <= most * MIB, "{cpus} processors: {} KiB", bytes >> 10);
         }
     }
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn no_map_grows_by_much_with_the_processors() {
         let object = Object::parse(&OBJECT.0).unwrap();
-        let sizes = sizes::of(&Needs::by_default(), 256);
+        let sizes = sizes::of(&LoadOptions::by_default(), 256);
         for (name, map) in &object.maps {
             let sized = sizes.iter().find(|(sized, _)| sized == name);
             let shape = Shape {
@@ -165,22 +165,24 @@ mod tests {
 
     #[test]
     fn unwind_tables_are_counted_apart_and_bounded() {
-        let most =
-            Needs { unwind_pages: tracer_common::limits::UNWIND_PAGES_MOST, ..Needs::by_default() };
-        let of = |needs: &Needs| expected(&OBJECT.0, &sizes::of(needs, 2), 2).unwrap();
-        assert_eq!(of(&most).maps_bytes, of(&Needs::by_default()).maps_bytes);
+        let most = LoadOptions {
+            unwind_pages: tracer_common::limits::UNWIND_PAGES_MOST,
+            ..LoadOptions::by_default()
+        };
+        let of = |needs: &LoadOptions| expected(&OBJECT.0, &sizes::of(needs, 2), 2).unwrap();
+        assert_eq!(of(&most).maps_bytes, of(&LoadOptions::by_default()).maps_bytes);
         assert!(of(&most).unwind_bytes.unwrap() <= 129 * MIB);
     }
 
     #[test]
     fn everything_at_once_is_bounded_too() {
-        let all = Needs {
+        let all = LoadOptions {
             children: true,
             targets: 256,
             threads: 100_000,
             objects: sizes::Objects::Named,
             descriptors: true,
-            ..Needs::by_default()
+            ..LoadOptions::by_default()
         };
         assert!(maps_bytes(&all, 2) <= 120 * MIB, "{} KiB", maps_bytes(&all, 2) >> 10);
         assert!(maps_bytes(&all, 256) <= 184 * MIB, "{} KiB", maps_bytes(&all, 256) >> 10);

@@ -22,7 +22,7 @@ use aya_obj::copy_instructions;
 
 use super::{
     code::{Code, KPROBE, load_program},
-    hold::Point,
+    links::Point,
     object::Failed,
     syscall::{new_fd, number},
 };

@@ -21,12 +21,12 @@ use tracer_common::attach::Cookie;
 use super::{
     calls::{self, Backend, Seen},
     code::descriptor,
-    counted::Watched,
     footprint::Footprint,
-    hold::{Programs, Way},
+    links::{AttachBackend, Programs},
+    missed_runs::MissedRuns,
     multi::Multi,
     offsets,
-    older::{self, Older},
+    old_kernels::{self, OldKernelProbes},
     program::Program,
     sizes::{self, Objects},
     syscall,
@@ -54,14 +54,14 @@ const NEW_PROGRAM: (&str, &str) = ("new_program", "sched_process_exec");
 const NEW_TASK: (&str, &str) = ("new_task", "task_newtask");
 
 /// Only where there is a budget.
-pub(super) const PACE: (&str, &str) = ("pace", "sys_enter");
+pub(super) const SYSCALLS: (&str, &str) = ("pace", "sys_enter");
 
 /// The kernel's type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// Which programs a run needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Means {
+pub enum TraceMode {
     /// Those at functions.
     Probes,
     /// Those at page faults.
@@ -162,7 +162,7 @@ impl ProgramLog {
 
 /// What a run needs of the kernel side.
 #[derive(Clone, Copy, Debug)]
-pub struct Needs {
+pub struct LoadOptions {
     /// What the programs are to log.
     pub log: log::LevelFilter,
     /// Room for unwind tables.
@@ -176,7 +176,7 @@ pub struct Needs {
     /// Whether cost and pace are to be measured.
     pub budget: bool,
     /// Which programs.
-    pub means: Means,
+    pub means: TraceMode,
     /// Whether objects of libraries are to be traced.
     pub objects: Objects,
     /// Whether file descriptors are to be traced.
@@ -185,7 +185,7 @@ pub struct Needs {
     pub backend: Option<Backend>,
 }
 
-impl Needs {
+impl LoadOptions {
     /// Those of a run with default settings, of which nothing else is known.
     pub(super) const fn by_default() -> Self {
         Self {
@@ -195,7 +195,7 @@ impl Needs {
             threads: 1,
             children: false,
             budget: false,
-            means: Means::Probes,
+            means: TraceMode::Probes,
             objects: Objects::ByDefault,
             descriptors: false,
             backend: None,
@@ -204,8 +204,8 @@ impl Needs {
 }
 
 /// Loads the object: programs verified, none attached, recording off.
-pub fn load(needs: Needs) -> Result<Loaded, Failed> {
-    let Needs { log: wanted, children, budget, means, descriptors, backend, .. } = needs;
+pub fn load(needs: LoadOptions) -> Result<Loaded, Failed> {
+    let LoadOptions { log: wanted, children, budget, means, descriptors, backend, .. } = needs;
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -213,9 +213,9 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
         ),
         None => None,
     };
-    let older = !older::has_cookies();
+    let older = !old_kernels::has_cookies();
     if older {
-        older::lift_memory_limit();
+        old_kernels::lift_memory_limit();
     }
     let level = wanted as u8;
     let (pid_offset, mut layout, sockets) = offsets::all(children, descriptors, !older)?;
@@ -238,25 +238,29 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     let footprint = Footprint::of(&ebpf);
     let object = bytes.as_deref().unwrap_or(&OBJECT.0);
     let way = match means {
-        Means::Probes if older => older_probes(&ebpf, object)?,
-        Means::Probes => probes(&mut ebpf, object)?,
-        Means::Touches if older => Way::Touch(touch::load_older(&ebpf, object)?, Vec::new()),
-        Means::Touches => {
-            touch::load(&mut ebpf)?;
-            Way::One
+        TraceMode::Probes if older => older_probes(&ebpf, object)?,
+        TraceMode::Probes => probes(&mut ebpf, object)?,
+        TraceMode::Touches if older => {
+            AttachBackend::Touch(touch::load_older(&ebpf, object)?, Vec::new())
         }
-        Means::Neither => Way::One,
+        TraceMode::Touches => {
+            touch::load(&mut ebpf)?;
+            AttachBackend::One
+        }
+        TraceMode::Neither => AttachBackend::One,
     };
     let seen =
         descriptors.then(|| calls::load(&mut ebpf, object, &layout.0, backend)).transpose()?;
-    let Seen { backend, watched, events } = seen.unwrap_or_default();
+    let Seen { backend, missed_runs, events } = seen.unwrap_or_default();
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
         let program = tracepoint(&mut ebpf, name)?;
         program.load().map_err(|error| program_failed(name, error))?;
         program.attach(point).map_err(|error| program_failed(name, error))?;
     }
     if budget {
-        tracepoint(&mut ebpf, PACE.0)?.load().map_err(|error| program_failed(PACE.0, error))?;
+        tracepoint(&mut ebpf, SYSCALLS.0)?
+            .load()
+            .map_err(|error| program_failed(SYSCALLS.0, error))?;
     }
     let log = if wanted > log::LevelFilter::Warn {
         EbpfLogger::init(&mut ebpf)
@@ -266,10 +270,11 @@ pub fn load(needs: Needs) -> Result<Loaded, Failed> {
     } else {
         None
     };
-    let undisturbed =
-        means == Means::Touches || backend == Some(Backend::Kprobe) || !events.is_empty();
-    let watched = Watched::new(&ebpf, watched).map_err(|source| Failed::Watch { source })?;
-    let tables = Tables::take(&mut ebpf, undisturbed, watched)?;
+    let priority_guard =
+        means == TraceMode::Touches || backend == Some(Backend::Kprobe) || !events.is_empty();
+    let missed_runs =
+        MissedRuns::new(&ebpf, missed_runs).map_err(|source| Failed::Watch { source })?;
+    let tables = Tables::take(&mut ebpf, priority_guard, missed_runs)?;
     Ok(Loaded { programs: Programs::new(ebpf, way, events), tables, log, backend, footprint })
 }
 
@@ -279,16 +284,16 @@ pub(super) fn kernel_types() -> Result<Vec<u8>, Failed> {
 }
 
 /// Readies the programs at functions for a kernel without attach cookies.
-fn older_probes(ebpf: &Ebpf, object: &[u8]) -> Result<Way, Failed> {
-    let mut older = Older::new(ebpf, object)?;
+fn older_probes(ebpf: &Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
+    let mut older = OldKernelProbes::new(ebpf, object)?;
     let (name, map) = UNWINDER;
     place(ebpf, map, 0, older.program(name, Cookie(0))?)?;
-    Ok(Way::Older(Box::new(older)))
+    Ok(AttachBackend::OldKernelProbes(Box::new(older)))
 }
 
 /// Loads the programs at functions: for links of many points where the kernel has them, else for probes
 /// one by one.
-fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Way, Failed> {
+fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
     let names = || Program::ALL.into_iter().map(Program::name).chain([UNWINDER.0]);
     let multi = Multi::load(ebpf, object, names())?;
     if multi.is_none() {
@@ -303,7 +308,7 @@ fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<Way, Failed> {
         let program = own(uprobe(ebpf, name)?.fd(), name)?;
         place(ebpf, map, 0, program.as_fd())?;
     }
-    Ok(multi.map_or(Way::One, Way::Multi))
+    Ok(multi.map_or(AttachBackend::One, AttachBackend::Multi))
 }
 
 /// A program at a tracepoint.
@@ -408,7 +413,7 @@ mod tests {
             UNWINDER.1,
             NEW_PROGRAM.0,
             NEW_TASK.0,
-            PACE.0,
+            SYSCALLS.0,
             touch::TOUCH,
             touch::UNWINDER.0,
             touch::UNWINDER.1,

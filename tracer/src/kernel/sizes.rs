@@ -8,7 +8,7 @@ use tracer_common::{
 };
 
 use super::{
-    object::{Means, Needs},
+    object::{LoadOptions, TraceMode},
     tables,
 };
 
@@ -28,7 +28,7 @@ const SIZED: usize = 12;
 pub(super) type Sizes = [(&'static str, u32); SIZED];
 
 /// What a run with these needs, on a host that may have so many processors, makes of the maps.
-pub(super) fn of(needs: &Needs, cpus: u32) -> Sizes {
+pub(super) fn of(needs: &LoadOptions, cpus: u32) -> Sizes {
     let (targets, threads) = (targets(needs), threads(needs));
     [
         (tables::UNWIND_PAGES, needs.unwind_pages),
@@ -37,8 +37,8 @@ pub(super) fn of(needs: &Needs, cpus: u32) -> Sizes {
         (tables::TARGETS, targets),
         (tables::PROCESSES, targets),
         (tables::THREADS, threads),
-        (tables::ROOMS, threads),
-        (tables::FREE_ROOMS, threads),
+        (tables::THREAD_STATES, threads),
+        (tables::FREE_THREAD_STATES, threads),
         (tables::OBJECTS, objects(needs)),
         (tables::ASKS, objects(needs).div_ceil(limits::OBJECTS_PER_ASK)),
         (tables::CONNECTIONS, if needs.descriptors { limits::CONNECTIONS } else { 1 }),
@@ -52,16 +52,18 @@ pub(super) fn died_stripes(cpus: u32) -> u32 {
 }
 
 /// How many resources may be young, see [`limits::YOUNG_ENTRIES`].
-fn young(means: Means, cpus: u32) -> u32 {
+fn young(means: TraceMode, cpus: u32) -> u32 {
     let all = cpus.next_power_of_two().saturating_mul(limits::YOUNG_PER_CPU);
     match means {
-        Means::Probes | Means::Neither => all.clamp(limits::YOUNG_LEAST, limits::YOUNG_ENTRIES),
-        Means::Touches => YOUNG_PAGES,
+        TraceMode::Probes | TraceMode::Neither => {
+            all.clamp(limits::YOUNG_LEAST, limits::YOUNG_ENTRIES)
+        }
+        TraceMode::Touches => YOUNG_PAGES,
     }
 }
 
 /// How many targets there may be at once.
-fn targets(needs: &Needs) -> u32 {
+fn targets(needs: &LoadOptions) -> u32 {
     if needs.children {
         return limits::TARGETS;
     }
@@ -69,13 +71,13 @@ fn targets(needs: &Needs) -> u32 {
 }
 
 /// How many threads of targets there may be at once.
-fn threads(needs: &Needs) -> u32 {
+fn threads(needs: &LoadOptions) -> u32 {
     let least = if needs.children { limits::THREADS_OF_CHILDREN } else { limits::THREADS_LEAST };
     needs.threads.saturating_mul(limits::THREADS_HEADROOM).clamp(least, limits::THREADS)
 }
 
 /// Of how many objects more may be known than their call site.
-fn objects(needs: &Needs) -> u32 {
+fn objects(needs: &LoadOptions) -> u32 {
     match needs.objects {
         Objects::None => 1,
         Objects::ByDefault => limits::OBJECTS_BY_DEFAULT,
@@ -106,17 +108,17 @@ mod tests {
     fn what_processors_fill_grows_with_them_to_a_bound() {
         let stripes = [1, 2, 3, 8, 256, 8192].map(died_stripes);
         assert_eq!(stripes, [1, 2, 4, 8, 8, 8]);
-        let young = [1, 2, 3, 4, 8, 8192].map(|cpus| young(Means::Probes, cpus));
+        let young = [1, 2, 3, 4, 8, 8192].map(|cpus| young(TraceMode::Probes, cpus));
         assert_eq!(young, [1 << 16, 1 << 16, 1 << 17, 1 << 17, 1 << 18, 1 << 18]);
-        assert_eq!(super::young(Means::Touches, 256), 1 << 14);
+        assert_eq!(super::young(TraceMode::Touches, 256), 1 << 14);
     }
 
     #[test]
     fn threads_have_room_for_four_times_as_many_within_bounds() {
-        let of = |count| threads(&Needs { threads: count, ..Needs::by_default() });
+        let of = |count| threads(&LoadOptions { threads: count, ..LoadOptions::by_default() });
         assert_eq!([0, 256, 1000, 100_000].map(of), [1024, 1024, 4000, 8192]);
-        let children = Needs { children: true, ..Needs::by_default() };
+        let children = LoadOptions { children: true, ..LoadOptions::by_default() };
         assert_eq!((threads(&children), targets(&children)), (4096, 256));
-        assert_eq!(targets(&Needs { targets: 40, ..Needs::by_default() }), 40);
+        assert_eq!(targets(&LoadOptions { targets: 40, ..LoadOptions::by_default() }), 40);
     }
 }

@@ -15,7 +15,7 @@ use tracer_common::{
     limits,
     object::{Object, ObjectId},
     record::Change,
-    remembered::Remembered,
+    stack_cache::CachedWalk,
     state::{
         Connection, DIED_SITES, Died, DiedPage, Key, Process, Target, Thread, Young, memory_state,
     },
@@ -24,7 +24,8 @@ use tracer_common::{
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
-    batch, counted::Watched, object::Failed, sizes::died_stripes, undisturbed::Undisturbed,
+    batch, missed_runs::MissedRuns, object::Failed, priority_guard::PriorityGuard,
+    sizes::died_stripes,
 };
 
 /// The maps that must be in the object.
@@ -45,17 +46,17 @@ pub(super) const NAMES: [&str; 26] = [
     RECORDS,
     UNWIND_PAGES,
     RULES,
-    KNOWN,
-    REMEMBERED,
+    RULE_CACHE,
+    STACK_CACHE,
     DOUBT,
     LOSSES,
     HITS,
     FAILED,
-    PACE,
+    SYSCALLS,
     STATES,
     THREADS,
-    ROOMS,
-    FREE_ROOMS,
+    THREAD_STATES,
+    FREE_THREAD_STATES,
 ];
 const SWITCH: &str = "SWITCH";
 pub(super) const TARGETS: &str = "TARGETS";
@@ -72,17 +73,17 @@ pub(super) const FREE_CONNECTIONS: &str = "FREE_CONNECTIONS";
 const RECORDS: &str = "RECORDS";
 pub(super) const UNWIND_PAGES: &str = "UNWIND_PAGES";
 const RULES: &str = "RULES";
-const KNOWN: &str = "KNOWN";
-const REMEMBERED: &str = "REMEMBERED";
+const RULE_CACHE: &str = "RULE_CACHE";
+const STACK_CACHE: &str = "STACK_CACHE";
 const DOUBT: &str = "DOUBT";
 const LOSSES: &str = "LOSSES";
 const HITS: &str = "HITS";
 const FAILED: &str = "FAILED";
 const STATES: &str = "STATES";
-const PACE: &str = "PACE";
+const SYSCALLS: &str = "SYSCALLS";
 pub(super) const THREADS: &str = "THREADS";
-pub(super) const ROOMS: &str = "ROOMS";
-pub(super) const FREE_ROOMS: &str = "FREE_ROOMS";
+pub(super) const THREAD_STATES: &str = "THREAD_STATES";
+pub(super) const FREE_THREAD_STATES: &str = "FREE_THREAD_STATES";
 
 /// A drain that brings more than this part of what the young have room for came late.
 const CROWDED_PART: usize = 4;
@@ -103,7 +104,7 @@ pub type Drained = (Key, Young);
 
 /// What the programs are handed out by number.
 #[derive(Clone, Copy, Debug)]
-pub enum Supply {
+pub enum IdPool {
     /// Numbers for call sites.
     Sites,
     /// Rooms for threads.
@@ -139,7 +140,7 @@ pub struct Tables {
     unwind_pages: Array<MapData, Plain<Page>>,
     rules: Array<MapData, Plain<Rule>>,
     known: MapData,
-    remembered: MapData,
+    stack_cache: MapData,
     doubt: MapData,
     pub(super) losses: PerCpuArray<MapData, u64>,
     pub(super) hits: PerCpuArray<MapData, u64>,
@@ -149,17 +150,17 @@ pub struct Tables {
     /// What stands in them is the programs' own.
     pub(super) rooms: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
     pub(super) free_rooms: Queue<MapData, u32>,
-    /// The kernel leaves out programs that read and write the maps, see [`Undisturbed`].
-    undisturbed: bool,
-    pub(super) watched: Watched,
+    /// The kernel leaves out programs that read and write the maps, see [`PriorityGuard`].
+    priority_guard: bool,
+    pub(super) missed_runs: MissedRuns,
 }
 
 impl Tables {
     /// Takes the maps out of a loaded object; its programs keep using them.
     pub(super) fn take(
         ebpf: &mut Ebpf,
-        undisturbed: bool,
-        watched: Watched,
+        priority_guard: bool,
+        missed_runs: MissedRuns,
     ) -> Result<Self, Failed> {
         let mut map = |name: &'static str| ebpf.take_map(name).ok_or(Failed::Missing { name });
         let wrong = |name: &'static str| move |_: MapError| Failed::Missing { name };
@@ -190,32 +191,32 @@ impl Tables {
             records: map(RECORDS)?.try_into().map_err(wrong(RECORDS))?,
             unwind_pages: map(UNWIND_PAGES)?.try_into().map_err(wrong(UNWIND_PAGES))?,
             rules: map(RULES)?.try_into().map_err(wrong(RULES))?,
-            known: data(map(KNOWN)?, KNOWN)?,
-            remembered: data(map(REMEMBERED)?, REMEMBERED)?,
+            known: data(map(RULE_CACHE)?, RULE_CACHE)?,
+            stack_cache: data(map(STACK_CACHE)?, STACK_CACHE)?,
             doubt: data(map(DOUBT)?, DOUBT)?,
             losses: map(LOSSES)?.try_into().map_err(wrong(LOSSES))?,
             hits: map(HITS)?.try_into().map_err(wrong(HITS))?,
             failed: map(FAILED)?.try_into().map_err(wrong(FAILED))?,
-            pace: map(PACE)?.try_into().map_err(wrong(PACE))?,
+            pace: map(SYSCALLS)?.try_into().map_err(wrong(SYSCALLS))?,
             threads: map(THREADS)?.try_into().map_err(wrong(THREADS))?,
-            rooms: map(ROOMS)?.try_into().map_err(wrong(ROOMS))?,
-            free_rooms: map(FREE_ROOMS)?.try_into().map_err(wrong(FREE_ROOMS))?,
-            undisturbed,
-            watched,
+            rooms: map(THREAD_STATES)?.try_into().map_err(wrong(THREAD_STATES))?,
+            free_rooms: map(FREE_THREAD_STATES)?.try_into().map_err(wrong(FREE_THREAD_STATES))?,
+            priority_guard,
+            missed_runs,
         })
     }
 
     /// Turns recording on or off for all programs at once.
     pub fn switch(&mut self, on: bool) -> io::Result<()> {
-        let _guard = self.undisturbed();
-        self.watched.switch(on);
+        let _guard = self.priority_guard();
+        self.missed_runs.switch(on);
         self.switch.set(0, u32::from(on), 0).map_err(io::Error::other)
     }
 
     /// Makes a process a target, its later children too if `follow` says so. Where its code is must be
     /// known ([`Self::admit`]).
     pub fn adopt(&mut self, pid: u32, follow: bool) -> io::Result<()> {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         let number = self.processes.get(&pid, 0).map_err(io::Error::other)?.0.number;
         let follow = u32::from(follow);
         let target = Target { owner: pid, follow, programs: 0, number, files: pid, padding: 0 };
@@ -224,25 +225,25 @@ impl Tables {
 
     /// A target has ended: its id may become another's.
     pub fn dismiss(&mut self, pid: u32) {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         // Not there for a child that was never followed.
         drop((self.targets.remove(&pid), self.processes.remove(&pid)));
     }
 
     /// Tells the programs where a target's code is, or renews that.
     pub fn admit(&mut self, pid: u32, process: &Process) -> io::Result<()> {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         let state = memory_state(process.generation, process.walks);
-        // In this order: what is remembered under a new state must be of the new ranges.
+        // In this order: what is stack_cache under a new state must be of the new ranges.
         self.processes
             .insert(pid, Plain(*process), 0)
             .and_then(|()| self.states.set(process.number, state, 0))
             .map_err(io::Error::other)
     }
 
-    /// Where the programs need it, see [`Undisturbed`].
-    pub(super) fn undisturbed(&self) -> Option<Undisturbed> {
-        if self.undisturbed { Undisturbed::begin() } else { None }
+    /// Where the programs need it, see [`PriorityGuard`].
+    pub(super) fn priority_guard(&self) -> Option<PriorityGuard> {
+        if self.priority_guard { PriorityGuard::begin() } else { None }
     }
 
     /// Pages of unwind tables that there is room for.
@@ -252,26 +253,26 @@ impl Tables {
 
     /// Puts a page of unwind rows in its place.
     pub fn write_unwind_page(&mut self, index: u32, page: &Page) -> io::Result<()> {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         self.unwind_pages.set(index, Plain(*page), 0).map_err(io::Error::other)
     }
 
     /// Says what the number of an unwind rule means.
     pub fn write_unwind_rule(&mut self, number: RuleNumber, rule: &Rule) -> io::Result<()> {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         self.rules.set(number.into(), Plain(*rule), 0).map_err(io::Error::other)
     }
 
     /// Forgets what the programs remember of addresses and walks.
     pub fn forget(&mut self) -> io::Result<()> {
-        let _guard = self.undisturbed();
-        batch::clear::<u64>(self.known.fd().as_fd(), limits::KNOWN_SLOTS)?;
-        batch::clear::<Remembered>(self.remembered.fd().as_fd(), limits::REMEMBERED_WALKS)
+        let _guard = self.priority_guard();
+        batch::clear::<u64>(self.known.fd().as_fd(), limits::RULE_CACHE_SLOTS)?;
+        batch::clear::<CachedWalk>(self.stack_cache.fd().as_fd(), limits::CACHED_WALKS)
     }
 
     /// The connection `number`, whose socket the kernel had there, is over: what comes there next is another one.
     pub fn forget_connection(&mut self, socket: u64, number: u32) {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         // The programs may have seen its end, or another one's beginning, which they tell.
         let known = self.connections.get(&socket, 0);
         if known.is_ok_and(|known| known.0.first_chunk() == Some(&number.to_ne_bytes())) {
@@ -280,19 +281,19 @@ impl Tables {
     }
 
     /// Hands the programs more of what there is one of each number of: those of `numbers`, in order.
-    pub fn give(&mut self, what: Supply, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
-        let _guard = self.undisturbed();
+    pub fn give(&mut self, what: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+        let _guard = self.priority_guard();
         let queue = match what {
-            Supply::Sites => &mut self.free_sites,
-            Supply::Rooms => &mut self.free_rooms,
-            Supply::Connections => &mut self.free_connections,
+            IdPool::Sites => &mut self.free_sites,
+            IdPool::Rooms => &mut self.free_rooms,
+            IdPool::Connections => &mut self.free_connections,
         };
         numbers.into_iter().try_for_each(|number| queue.push(number, 0)).map_err(io::Error::other)
     }
 
     /// Takes everything out of the young, appending to `taken`.
     pub fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         let before = taken.len();
         let outcome = batch::take_all(self.young.fd().as_fd(), &mut self.room, taken);
         self.is_crowded = taken.len() - before > self.young_most;
@@ -323,7 +324,7 @@ impl Tables {
 
     /// What died young at the sites numbered below `sites`, in their order.
     pub fn died(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         if sites == 0 {
             return Ok(());
         }
@@ -345,7 +346,7 @@ impl Tables {
 
     /// Position of the last lost release by slot, see `Digest::slot`.
     pub fn doubts(&self) -> io::Result<Vec<u64>> {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         let mut positions = Vec::new();
         batch::read_first(self.doubt.fd().as_fd(), limits::DOUBT_SLOTS as usize, &mut positions)?;
         Ok(positions)

@@ -22,10 +22,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{
     code::Code,
     event,
-    hold::{Programs, Way},
+    helper_fallbacks::Stack,
+    links::{AttachBackend, Programs},
     object::{Failed, kernel_types, own, place, program_failed},
-    older,
-    stand_in::Stack,
+    old_kernels,
     types::Types,
 };
 
@@ -70,9 +70,9 @@ pub(super) fn load_older(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, Failed> 
     };
     let code = Code::new(ebpf, object)?;
     let (unwinder, map) = UNWINDER;
-    let program = older::at_page_faults(&code, unwinder, stack)?;
+    let program = old_kernels::at_page_faults(&code, unwinder, stack)?;
     place(ebpf, map, 0, program.as_fd())?;
-    older::at_page_faults(&code, TOUCH, stack)
+    old_kernels::at_page_faults(&code, TOUCH, stack)
 }
 
 impl Programs {
@@ -84,11 +84,11 @@ impl Programs {
         {
             log::info!("the limit of file descriptors stays as it is: {error}");
         }
-        let mut watched = BTreeSet::new();
+        let mut missed_runs = BTreeSet::new();
         for _ in 0..LOOKS {
             let mut any = false;
             for thread in threads(pid)? {
-                if !watched.insert(thread) {
+                if !missed_runs.insert(thread) {
                     continue;
                 }
                 any = true;
@@ -108,11 +108,11 @@ impl Programs {
     }
 
     fn watch_thread(&mut self, thread: u32) -> Result<(), Failed> {
-        if let Way::Touch(program, watched) = &mut self.way {
+        if let AttachBackend::Touch(program, missed_runs) = &mut self.way {
             let event = event::at_page_faults(program.as_fd(), thread).map_err(|source| {
                 Failed::Program { program: TOUCH.to_owned(), verifier: String::new(), source }
             })?;
-            watched.push(event);
+            missed_runs.push(event);
             return Ok(());
         }
         program(&mut self.ebpf, TOUCH)?

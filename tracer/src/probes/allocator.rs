@@ -15,7 +15,7 @@ use super::{
     Function, catalog,
     identify::{Family, Looked, look},
     order::{preloads, search_order},
-    wish::Wish,
+    user_defined::UserProbe,
 };
 use crate::{
     format::file_name,
@@ -73,9 +73,9 @@ impl Source {
     }
 
     /// Those of the user's functions that may be in it.
-    pub fn wished(&self, wishes: &[Wish]) -> Vec<Function> {
+    pub fn user_defined(&self, user_probes: &[UserProbe]) -> Vec<Function> {
         let path = self.path.to_string_lossy();
-        let meant = wishes.iter().filter(|wish| wish.may_be_in(&path, self.executable));
+        let meant = user_probes.iter().filter(|wish| wish.may_be_in(&path, self.executable));
         meant.map(|wish| wish.function.clone()).collect()
     }
 }

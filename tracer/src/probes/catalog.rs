@@ -118,7 +118,7 @@ pub static LIBC: [Function; 14] = [
     heap("memalign", Shape::Size, [1, 0, 0]),
     size("valloc"),
     size("pvalloc"),
-    // Older C libraries: another name of `free`.
+    // OldKernelProbes C libraries: another name of `free`.
     release("cfree"),
     function("mmap", ResourceKind::Mmap, Shape::Map, [1, 3, 0]),
     function("munmap", ResourceKind::Mmap, Shape::Unmap, [0, 1, 0]),

@@ -13,7 +13,7 @@ mod order;
 mod place;
 mod returns;
 mod role;
-pub mod wish;
+pub mod user_defined;
 
 use std::{borrow::Cow, path::PathBuf};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-pub use tracer_common::descriptor::{Opener as FdOrigin, Sort as FdType};
+pub use tracer_common::descriptor::{FdOrigin, FdType};
 
 use super::{SocketState, Word, connections::is_half_closed};
 

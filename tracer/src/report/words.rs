@@ -6,7 +6,7 @@ use std::{cmp::Ordering, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tracer_common::{
-    descriptor::{Opener, Sort},
+    descriptor::{FdOrigin, FdType},
     loss::Loss,
     stack::StackEnd,
 };
@@ -133,7 +133,7 @@ impl Named for StackEnd {
     }
 }
 
-impl Named for Sort {
+impl Named for FdType {
     const ALL: &'static [Self] = &Self::ALL;
 
     fn name(self) -> &'static str {
@@ -141,7 +141,7 @@ impl Named for Sort {
     }
 }
 
-impl Named for Opener {
+impl Named for FdOrigin {
     const ALL: &'static [Self] = &Self::ALL;
 
     /// Where nobody saw who opened, a report has no origin at all.
@@ -228,8 +228,8 @@ mod tests {
     fn every_name_of_a_list_leads_back_to_its_value() {
         lead_back::<Loss>();
         lead_back::<StackEnd>();
-        lead_back::<Sort>();
-        lead_back::<Opener>();
+        lead_back::<FdType>();
+        lead_back::<FdOrigin>();
         lead_back::<ClosedBy>();
         lead_back::<ConnectionRole>();
         lead_back::<FdBackend>();
@@ -249,8 +249,8 @@ mod tests {
 
     #[test]
     fn words_are_ordered_by_name() {
-        let known = |sort: Sort| Word::from(sort);
-        let mut words = [known(Sort::Socket), Word::named("later"), known(Sort::File)];
+        let known = |sort: FdType| Word::from(sort);
+        let mut words = [known(FdType::Socket), Word::named("later"), known(FdType::File)];
         words.sort();
         assert_eq!(words.each_ref().map(Word::name), ["file", "later", "socket"]);
     }

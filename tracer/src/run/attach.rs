@@ -14,21 +14,21 @@ use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
 
 use super::{
     libraries::{describe, of_objects, signs},
-    means,
     pairs::Group,
     points::Points,
+    trace_mode,
 };
 use crate::{
-    collect::placed::Signs,
+    collect::caller_allocated::LivenessChecks,
     error::Failure,
     format::file_name,
-    kernel::{Failed, Means, Point, Programs},
+    kernel::{Failed, Point, Programs, TraceMode},
     packs::Pack,
     probes::{
         Absent, Function, Object, Probe, Role, Why,
         allocator::{Allocator, Source, Survey, Surveyor},
         catalog, locate,
-        wish::Wish,
+        user_defined::UserProbe,
     },
     settings::Settings,
     target::{
@@ -55,10 +55,10 @@ pub(super) struct Attached {
     allocators: BTreeMap<Pid, Vec<Allocator>>,
     surveyor: Surveyor,
     packs: Vec<Pack>,
-    wishes: Vec<Wish>,
+    user_probes: Vec<UserProbe>,
     kinds: Vec<ResourceKind>,
     bare: bool,
-    means: Means,
+    mode: TraceMode,
     /// In every process that maps an object: only so are the probes in a child from its first
     /// instruction on.
     everywhere: bool,
@@ -99,10 +99,10 @@ impl Attached {
             allocators: BTreeMap::new(),
             surveyor: Surveyor::new(settings.allocator_prefixes.clone(), marks),
             packs,
-            wishes: settings.functions.clone(),
+            user_probes: settings.functions.clone(),
             kinds: settings.kinds.clone(),
             bare: settings.trial.bare_traps,
-            means: means::of(settings),
+            mode: trace_mode::of(settings),
             everywhere: settings.children,
             without,
             returns: BTreeSet::new(),
@@ -118,20 +118,20 @@ impl Attached {
         pid: Pid,
         mappings: &Mappings,
     ) -> anyhow::Result<Vec<FileId>> {
-        match self.means {
-            Means::Probes => {}
-            Means::Touches => {
-                means::watch(programs, pid)?;
+        match self.mode {
+            TraceMode::Probes => {}
+            TraceMode::Touches => {
+                trace_mode::watch(programs, pid)?;
                 return Ok(Vec::new());
             }
-            Means::Neither => return Ok(Vec::new()),
+            TraceMode::Neither => return Ok(Vec::new()),
         }
         if let Some(object) = runtime::moving_stacks(pid, mappings) {
             let object = object.to_string_lossy().into_owned();
             return Err(Failure::MovingStacks { pid: pid.0, object }.into());
         }
         let survey = self.surveyor.survey(pid, mappings);
-        if survey.allocators.is_empty() && self.wishes.is_empty() {
+        if survey.allocators.is_empty() && self.user_probes.is_empty() {
             let stripped = !survey.has_symbols;
             return Err(Failure::NoAllocator { pid: pid.0, stripped }.into());
         }
@@ -160,7 +160,7 @@ impl Attached {
         anew: bool,
         tell: impl FnOnce(&Self, Vec<FileId>),
     ) -> Vec<String> {
-        if self.means != Means::Probes {
+        if self.mode != TraceMode::Probes {
             return Vec::new();
         }
         if let Some(object) = runtime::moving_stacks(pid, mappings) {
@@ -212,7 +212,7 @@ impl Attached {
     }
 
     /// Number of numbers given to probes, and what some of them know of objects that are placed.
-    pub(super) fn probed(&self) -> (ProbeNumber, Signs) {
+    pub(super) fn probed(&self) -> (ProbeNumber, LivenessChecks) {
         (self.next, signs(&self.probes))
     }
 
@@ -297,7 +297,7 @@ impl Attached {
         let Some(probe) = self.probes.get(index).filter(|probe| probe.function.is_needed()) else {
             return;
         };
-        let Some(group) = Group::of(probe, &self.wishes) else { return };
+        let Some(group) = Group::of(probe, &self.user_probes) else { return };
         let path = probe.object.as_ref().map(|(_, path)| path.to_string_lossy());
         let path = path.as_deref().unwrap_or("?");
         let (what, name, file) = (group.what(path), &probe.function.name, file_name(path));
@@ -307,7 +307,7 @@ impl Attached {
 
     /// Why a probe must not be on in a target, if so.
     fn closed_by(&self, pid: Pid, probe: &Probe) -> Option<&String> {
-        let group = Group::of(probe, &self.wishes)?;
+        let group = Group::of(probe, &self.user_probes)?;
         let scope = self.scope(pid);
         let closed = self.closed.iter().filter(|((of, _), _)| *of == scope);
         closed.into_iter().find(|((_, other), _)| group.depends_on(other)).map(|(_, why)| why)
@@ -411,10 +411,10 @@ impl Attached {
     /// Locates the functions of an object that was not seen before.
     fn add(&mut self, source: &Source) -> Vec<usize> {
         let first = self.probes.len();
-        let wished = source.wished(&self.wishes);
-        if source.is_allocator() || !source.libraries.is_empty() || !wished.is_empty() {
+        let user_defined = source.user_defined(&self.user_probes);
+        if source.is_allocator() || !source.libraries.is_empty() || !user_defined.is_empty() {
             match std::fs::read(&source.open) {
-                Ok(bytes) => self.locate(source, wished, &bytes),
+                Ok(bytes) => self.locate(source, user_defined, &bytes),
                 Err(error) => {
                     let path = source.path.display();
                     self.unreadable.push(format!(
@@ -428,11 +428,11 @@ impl Attached {
         places
     }
 
-    fn locate(&mut self, source: &Source, wished: Vec<Function>, bytes: &[u8]) {
+    fn locate(&mut self, source: &Source, user_defined: Vec<Function>, bytes: &[u8]) {
         let wanted = |defined: &[&str], build_id: Option<&[u8]>| {
             let mut functions = source.functions(defined);
-            functions.retain(|one| !wished.iter().any(|wish| wish.name == one.name));
-            functions.extend(wished);
+            functions.retain(|one| !user_defined.iter().any(|wish| wish.name == one.name));
+            functions.extend(user_defined);
             let packs = source.libraries.iter().filter_map(|at| self.packs.get(*at));
             functions.extend(of_objects(&packs.collect::<Vec<_>>(), defined, build_id));
             functions
@@ -453,7 +453,7 @@ impl Attached {
                     || probe.aliases.iter().any(|alias| alias == name)
             })
         };
-        match self.wishes.iter().find(|wish| !found(&wish.function.name)) {
+        match self.user_probes.iter().find(|wish| !found(&wish.function.name)) {
             None => Ok(()),
             Some(wish) => {
                 let function = wish.function.name.clone().into_owned();

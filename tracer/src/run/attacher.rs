@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     attach::{Attached, Listing},
-    keeper::Keeper,
+    governor::Governor,
     loading::is_loaded,
 };
 use crate::{
@@ -41,7 +41,7 @@ const FOR_EVER: Duration = Duration::from_secs(86_400);
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Whom the attacher tells.
-pub(super) struct Ears {
+pub(super) struct Channels {
     /// The collector.
     pub(super) requests: Sender<Request>,
     /// The reporter.
@@ -51,7 +51,7 @@ pub(super) struct Ears {
 }
 
 /// What the attacher hears.
-pub(super) enum News {
+pub(super) enum TargetEvent {
     /// A target has other things mapped than before.
     Mapped(Pid, Arc<Mappings>),
     /// A target has become another program.
@@ -62,27 +62,27 @@ pub(super) enum News {
 pub(super) fn start(
     programs: Programs,
     attached: Attached,
-    news: Receiver<News>,
-    ears: Ears,
-    mut keeper: Option<Keeper>,
+    news: Receiver<TargetEvent>,
+    ears: Channels,
+    mut governor: Option<Governor>,
 ) -> anyhow::Result<JoinHandle<Programs>> {
     super::line::spawn("attacher", move || {
         let mut attacher = Attacher { programs, attached, ears };
-        if let Some(keeper) = &mut keeper {
-            keeper.learn(&attacher.attached.listing().probes);
+        if let Some(governor) = &mut governor {
+            governor.learn(&attacher.attached.listing().probes);
         }
         loop {
-            let pause = keeper.as_ref().map_or(FOR_EVER, Keeper::pause);
+            let pause = governor.as_ref().map_or(FOR_EVER, Governor::pause);
             let one = match news.recv_timeout(pause) {
                 Ok(one) => one,
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(one) = &mut keeper
+                    if let Some(one) = &mut governor
                         && let Err(failed) = one.look(&mut attacher.programs)
                     {
                         // Rather nothing than too much.
-                        attacher.programs.let_go();
-                        keeper = None;
+                        attacher.programs.detach_all();
+                        governor = None;
                         let failed = anyhow::Error::from(failed);
                         log::error!("tracing has paused for good: {failed:#}");
                     }
@@ -90,8 +90,8 @@ pub(super) fn start(
                 }
             };
             match one {
-                News::Mapped(pid, mappings) => attacher.look(pid, &mappings, false),
-                News::Executed(pid) => match loaded(pid) {
+                TargetEvent::Mapped(pid, mappings) => attacher.look(pid, &mappings, false),
+                TargetEvent::Executed(pid) => match loaded(pid) {
                     Ok(mappings) => {
                         attacher.look(pid, &mappings, true);
                         log::info!("process {pid} is followed into its new program");
@@ -100,8 +100,8 @@ pub(super) fn start(
                     Err(error) => log::info!("could not follow process {pid}: {error}"),
                 },
             }
-            if let Some(keeper) = &mut keeper {
-                keeper.learn(&attacher.attached.listing().probes);
+            if let Some(governor) = &mut governor {
+                governor.learn(&attacher.attached.listing().probes);
             }
         }
         attacher.programs
@@ -111,7 +111,7 @@ pub(super) fn start(
 struct Attacher {
     programs: Programs,
     attached: Attached,
-    ears: Ears,
+    ears: Channels,
 }
 
 impl Attacher {

@@ -42,9 +42,9 @@ mod stubs {
 const TURNS: usize = 8;
 const CALLS: [u32; 3] = [250, 250, 30];
 
-/// Prices of a hit, nanoseconds.
+/// ProbeCosts of a hit, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Prices {
+pub(super) struct ProbeCosts {
     /// At an instruction that the kernel emulates.
     entry: f64,
     /// At such an entry, and at the return.
@@ -53,7 +53,7 @@ pub(super) struct Prices {
     step: f64,
 }
 
-impl Prices {
+impl ProbeCosts {
     /// What a call costs at each probe, by its number.
     pub(super) fn by_probe(&self, probes: &[Probe]) -> Vec<f64> {
         let mut prices = Vec::new();
@@ -79,7 +79,7 @@ impl Prices {
 }
 
 /// Measures. The probes are gone again on return.
-pub(super) fn calibrate(programs: &mut Programs) -> anyhow::Result<Prices> {
+pub(super) fn calibrate(programs: &mut Programs) -> anyhow::Result<ProbeCosts> {
     let points = points().context("could not find our own code for calibration")?;
     let (go_read, go_write) = pipe()?;
     let (told_read, told_write) = pipe()?;
@@ -109,7 +109,7 @@ fn measure(
     points: [Point; 3],
     go: &File,
     told: &File,
-) -> anyhow::Result<Prices> {
+) -> anyhow::Result<ProbeCosts> {
     let pid = u32::try_from(child).ok().and_then(NonZeroU32::new);
     let path = PathBuf::from("/proc/self/exe");
     let [entry, ret, step] = points;
@@ -127,7 +127,7 @@ fn measure(
         bytes.try_into().map_or(0.0, |bytes| u64::from_ne_bytes(bytes) as f64 / 1000.0)
     });
     let mut next = || prices.next().unwrap_or(0.0);
-    let prices = Prices { entry: next(), entry_and_return: next(), step: next() };
+    let prices = ProbeCosts { entry: next(), entry_and_return: next(), step: next() };
     log::debug!("prices of a hit on this host, nanoseconds: {prices:?}");
     Ok(prices)
 }

@@ -17,7 +17,7 @@ use std::{
 use super::line::spawn;
 use crate::{
     assemble::{
-        Scene,
+        SessionInfo,
         journal::{Clock, line},
     },
     collect::connections::Occurrence,
@@ -63,11 +63,11 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Starts the thread for what happens on this scene, whose report will tell of it.
-    pub(super) fn begin(self, scene: &mut Scene) -> anyhow::Result<Journal> {
-        let clock = Clock { started: SystemTime::now(), started_ns: scene.started_ns };
+    /// Starts the thread for what happens on this session, whose report will tell of it.
+    pub(super) fn begin(self, session: &mut SessionInfo) -> anyhow::Result<Journal> {
+        let clock = Clock { started: SystemTime::now(), started_ns: session.started_ns };
         let journal = self.start(clock)?;
-        scene.log = Some(journal.clone().accountant());
+        session.log = Some(journal.clone().accountant());
         Ok(journal)
     }
 

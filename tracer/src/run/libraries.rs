@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tracer_common::kind::ResourceKind;
 
 use crate::{
-    collect::placed::{Sign, Signs},
+    collect::caller_allocated::{LivenessCheck, LivenessChecks},
     format::hex,
     kernel::Programs,
     packs::{FieldRole, ObjectFile, Pack},
@@ -56,12 +56,12 @@ pub(super) fn describe(
 }
 
 /// How objects that some of these probes see placed tell that they are there: by fields that their pack knows.
-pub(super) fn signs(probes: &[Probe]) -> Signs {
+pub(super) fn signs(probes: &[Probe]) -> LivenessChecks {
     let sign = |probe: &Probe| {
         let kind = &probe.function.object.as_ref().filter(|of| of.is_by_memory())?.kind;
         let waits = kind.only(FieldRole::Pending)?;
         let offset = |role| kind.only(role).map(|field| field.offset);
-        let sign = Sign {
+        let sign = LivenessCheck {
             number: (waits.offset, waits.bytes),
             mask: waits.mask,
             word: offset(FieldRole::Callback),

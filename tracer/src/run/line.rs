@@ -15,19 +15,19 @@ use tokio::sync::watch;
 use super::{
     Reports,
     attach::{Attached, Listing},
-    attacher::{self, Ears, News},
-    calibrate::{Prices, calibrate},
+    attacher::{self, Channels, TargetEvent},
+    calibrate::{ProbeCosts, calibrate},
     choose::{Targets, explain, explain_late, without_return_probes},
+    collect_options::manner,
     command::{Exits, follow, launch},
+    governor::Governor,
     journal::Journal,
-    keeper::Keeper,
-    manner::manner,
 };
 use crate::{
-    assemble::{Assembly, Blocks, Levels, Member, Scene, packs_in_vain},
+    assemble::{Assembly, Blocks, Levels, Member, SessionInfo, packs_in_vain},
     collect::{
         Snapshot,
-        collector::{Collector, Followed, Request, now_ns},
+        collector::{Collector, Request, TrackedProcess, now_ns},
     },
     error::Failure,
     kernel::{Backend, Footprint, Loaded, Programs},
@@ -94,7 +94,7 @@ impl Line {
                 if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
             })?;
             let mappings = Arc::new(mappings);
-            followed.push(Followed { pid, watch, allocators, mappings });
+            followed.push(TrackedProcess { pid, watch, allocators, mappings });
         }
         let probed = attached.probed();
         let mut collector = Collector::new(tables, library, followed, probed, manner(settings))
@@ -107,9 +107,9 @@ impl Line {
             collector.start().context("could not switch recording on")?;
         }
         let loaded = (backend, footprint);
-        let mut scene = scene(settings, &identities, attached.listing(), facts, loaded, begun);
-        let in_vain = in_vain(settings, &scene);
-        let journal = journal.map(|opened| opened.begin(&mut scene)).transpose()?;
+        let mut session = session(settings, &identities, attached.listing(), facts, loaded, begun);
+        let in_vain = in_vain(settings, &session);
+        let journal = journal.map(|opened| opened.begin(&mut session)).transpose()?;
         if let Some(command) = &command {
             command.resume();
             follow(Arc::clone(command), heard, requests.clone(), Arc::clone(&exits))?;
@@ -120,19 +120,19 @@ impl Line {
         let (listings, listed) = mpsc::channel();
         let (changes, changed) = mpsc::channel();
         let aloud = settings.format != Format::Tui;
-        let ears = Ears { requests: requests.clone(), listings, aloud };
+        let ears = Channels { requests: requests.clone(), listings, aloud };
         let pids = identities.iter().map(|identity| identity.pid).collect();
         let keep =
-            |(share, prices)| Keeper::new(share, prices, pids, requests.clone(), &mut programs);
-        let keeper = budget.map(keep).transpose()?;
-        let attacher = attacher::start(programs, attached, changed, ears, keeper)?;
+            |(share, prices)| Governor::new(share, prices, pids, requests.clone(), &mut programs);
+        let governor = budget.map(keep).transpose()?;
+        let attacher = attacher::start(programs, attached, changed, ears, governor)?;
         let interval = settings.interval;
         let collector = spawn("collector", move || {
             collect(collector, &incoming, interval, &changes, &snapshots)
         })?;
         let ends = Arc::clone(&exits);
         let reporter =
-            spawn("reporter", move || report(scene, &pictures, &listed, &latest, &ends))?;
+            spawn("reporter", move || report(session, &pictures, &listed, &latest, &ends))?;
         Ok(Self {
             attacher,
             targets: identities,
@@ -242,14 +242,14 @@ fn collect(
     collector: Collector,
     requests: &Receiver<Request>,
     interval: Duration,
-    changes: &Sender<News>,
+    changes: &Sender<TargetEvent>,
     snapshots: &Sender<Snapshot>,
 ) -> std::io::Result<()> {
     // Nobody is left to attach, or to report, when the line is being torn down.
-    let tell = |pid| drop(changes.send(News::Executed(pid)));
+    let tell = |pid| drop(changes.send(TargetEvent::Executed(pid)));
     collector.run(requests, interval, tell, |snapshot| {
         for (pid, mappings) in &snapshot.mappings {
-            drop(changes.send(News::Mapped(*pid, Arc::clone(mappings))));
+            drop(changes.send(TargetEvent::Mapped(*pid, Arc::clone(mappings))));
         }
         drop(snapshots.send(snapshot));
     })
@@ -257,13 +257,13 @@ fn collect(
 
 /// The reporter: snapshots in, the latest report out. Returns the last one.
 fn report(
-    scene: Scene,
+    session: SessionInfo,
     snapshots: &Receiver<Snapshot>,
     listings: &Receiver<Listing>,
     latest: &watch::Sender<Option<Arc<Report>>>,
     exits: &Exits,
 ) -> Option<Report> {
-    let mut assembly = Assembly::new(scene);
+    let mut assembly = Assembly::new(session);
     let mut last = None;
     while let Ok(mut snapshot) = snapshots.recv() {
         // Only the newest counts; what older ones say of mappings is said once and must be kept.
@@ -292,15 +292,18 @@ fn report(
 }
 
 /// The share that tracing may take, and the prices that it is reckoned by, if there is a budget.
-fn budget(settings: &Settings, programs: &mut Programs) -> anyhow::Result<Option<(f64, Prices)>> {
+fn budget(
+    settings: &Settings,
+    programs: &mut Programs,
+) -> anyhow::Result<Option<(f64, ProbeCosts)>> {
     settings.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
 }
 
 /// What users' packs name that is not there, as far as that is known: a command has not loaded its libraries yet.
-fn in_vain(settings: &Settings, scene: &Scene) -> Vec<String> {
+fn in_vain(settings: &Settings, session: &SessionInfo) -> Vec<String> {
     match settings.target {
         Wanted::Command { .. } => Vec::new(),
-        _ => packs_in_vain(&settings.packs, &scene.probes),
+        _ => packs_in_vain(&settings.packs, &session.probes),
     }
 }
 
@@ -308,17 +311,17 @@ fn left_out(fault: &Fault) -> String {
     format!("left out a pack: {}", fault.text)
 }
 
-fn scene(
+fn session(
     settings: &Settings,
     identities: &[Identity],
     listing: Listing,
     facts: &Facts,
     (backend, footprint): (Option<Backend>, Footprint),
     begun: Instant,
-) -> Scene {
+) -> SessionInfo {
     let name = rustix::system::uname();
     let targets: Vec<_> = identities.iter().cloned().map(Member::named).collect();
-    Scene {
+    SessionInfo {
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
             arch: name.machine().to_string_lossy().into_owned(),

@@ -9,19 +9,19 @@ mod attacher;
 mod budget;
 mod calibrate;
 mod choose;
+mod collect_options;
 mod command;
-mod goodbye;
+mod governor;
 mod journal;
-mod keeper;
 mod libraries;
 mod line;
 mod loading;
-mod manner;
-mod means;
-mod over;
+mod mode_switch;
 mod pairs;
 mod points;
 mod screen;
+mod shutdown;
+mod trace_mode;
 
 use std::{
     process::ExitCode,
@@ -61,7 +61,7 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     // Timers and signal handlers must not outlive their use: a second Ctrl-C ends us at once.
     drop(runtime);
     if settings.format == Format::Tui && outcome.is_ok() {
-        goodbye::leave(line.leave());
+        shutdown::leave(line.leave());
         return Ok(ExitCode::SUCCESS);
     }
     let (report, programs) = line.stop();
@@ -75,14 +75,14 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
         }
         (Err(error), _) => Err(error),
     };
-    goodbye::leave(programs);
+    shutdown::leave(programs);
     delivered.map(|()| ExitCode::SUCCESS)
 }
 
 /// Attaches to the targets. `begun` is when that was asked for.
 fn start(settings: &Settings, facts: &Facts, begun: Instant) -> anyhow::Result<Line> {
     let targets = choose::targets(settings)?;
-    let loaded = means::load(settings, targets.running(), facts)?;
+    let loaded = trace_mode::load(settings, targets.running(), facts)?;
     Line::start(settings, targets, loaded, facts, begun)
 }
 

@@ -7,7 +7,7 @@ use tracer_common::{kind::ResourceKind, object::BY_FUNCTION};
 
 use crate::{
     format::file_name,
-    probes::{Probe, wish::Wish},
+    probes::{Probe, user_defined::UserProbe},
     target::mappings::FileId,
 };
 
@@ -25,14 +25,14 @@ pub(super) enum Group {
 impl Group {
     /// The group that a probe belongs to; `None` for what no release has to be seen of: objects that end with their heap
     /// block, or by what their memory says.
-    pub(super) fn of(probe: &Probe, wishes: &[Wish]) -> Option<Self> {
+    pub(super) fn of(probe: &Probe, user_probes: &[UserProbe]) -> Option<Self> {
         let (file, _) = probe.object.as_ref()?;
         if let Some(of) = &probe.function.object {
             let by_function = of.function.own == BY_FUNCTION;
             let library = of.kind.library.to_string();
             return by_function.then_some(Self::Library(*file, library));
         }
-        if wishes.iter().any(|wish| wish.function.name == probe.function.name) {
+        if user_probes.iter().any(|wish| wish.function.name == probe.function.name) {
             return Some(Self::UserDefined);
         }
         Some(Self::Memory(*file, probe.function.kind))

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::{
     line::Line,
-    over::{self, Going},
+    mode_switch::{self, Going},
 };
 use crate::{
     error,
@@ -43,7 +43,7 @@ pub(super) async fn show(
                     return if hung_up { Ok(()) } else { Err(error).context(TERMINAL) };
                 }
                 Ok(Leave::Quit) => return Ok(()),
-                Ok(Leave::Full) => match over::begin(settings, facts, line) {
+                Ok(Leave::Full) => match mode_switch::begin(settings, facts, line) {
                     Ok(begun) => {
                         going = Some(begun);
                         screen.going_over();
@@ -53,7 +53,7 @@ pub(super) async fn show(
             },
             full = Going::there(&mut going) => match full {
                 Ok(full) => {
-                    over::retire(std::mem::replace(line, full));
+                    mode_switch::retire(std::mem::replace(line, full));
                     screen.begin_anew();
                 }
                 Err(error) => screen.stay(&error::line(&error)),

@@ -32,7 +32,7 @@ pub(super) struct Objects {
     all: Vec<Result<Object, String>>,
     by_inode: HashMap<(u64, u64), ObjectId>,
     images: Vec<(Vec<u8>, ObjectId)>,
-    names: HashMap<(ObjectId, u64), Remembered>,
+    names: HashMap<(ObjectId, u64), CachedWalk>,
     /// Rises with every question: who was asked for later has the higher number.
     clock: Cell<u64>,
     places: usize,
@@ -45,7 +45,7 @@ struct Object {
     sources: Option<Result<Sources, String>>,
 }
 
-struct Remembered {
+struct CachedWalk {
     levels: Arc<[Level]>,
     asked: Cell<u64>,
 }
@@ -173,7 +173,7 @@ impl Objects {
             self.forget_the_older_half();
         }
         let asked = Cell::new(self.tick());
-        self.names.insert((id, call_offset), Remembered { levels: levels.into(), asked });
+        self.names.insert((id, call_offset), CachedWalk { levels: levels.into(), asked });
         true
     }
 

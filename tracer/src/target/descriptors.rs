@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
 };
 
-use tracer_common::descriptor::Sort;
+use tracer_common::descriptor::FdType;
 
 use super::Pid;
 
@@ -29,42 +29,42 @@ pub fn list(pid: Pid) -> Option<Listed> {
 }
 
 /// What a descriptor is, by what it leads to, and where that does not say enough by what the kernel knows of it.
-pub fn sort(pid: Pid, fd: u32, link: &str) -> Sort {
+pub fn sort(pid: Pid, fd: u32, link: &str) -> FdType {
     sort_of_link(link).unwrap_or_else(|| {
         // Of what is open the kernel has this at hand, wherever it lies.
         let Ok(data) = fs::metadata(pid.proc_path(format!("fd/{fd}"))) else {
-            return Sort::Unknown;
+            return FdType::Unknown;
         };
         let kind = data.file_type();
         match () {
-            () if kind.is_file() && data.mode() & 0o170_000 == 0 => Sort::Other,
-            () if kind.is_dir() => Sort::Directory,
-            () if kind.is_char_device() || kind.is_block_device() => Sort::Device,
-            () if kind.is_fifo() => Sort::Pipe,
-            () if kind.is_socket() => Sort::Socket,
-            () => Sort::File,
+            () if kind.is_file() && data.mode() & 0o170_000 == 0 => FdType::Other,
+            () if kind.is_dir() => FdType::Directory,
+            () if kind.is_char_device() || kind.is_block_device() => FdType::Device,
+            () if kind.is_fifo() => FdType::Pipe,
+            () if kind.is_socket() => FdType::Socket,
+            () => FdType::File,
         }
     })
 }
 
 /// What the link alone tells; `None` for what has a path.
-pub fn sort_of_link(link: &str) -> Option<Sort> {
+pub fn sort_of_link(link: &str) -> Option<FdType> {
     if link.starts_with("/memfd:") || link.starts_with("/secretmem") {
-        return Some(Sort::Memfd);
+        return Some(FdType::Memfd);
     }
     if link.starts_with('/') {
         return None;
     }
     Some(match link.split_once(':') {
-        Some(("socket", _)) => Sort::Socket,
-        Some(("pipe", _)) => Sort::Pipe,
-        Some(("anon_inode", name)) => Sort::of_anonymous(name),
+        Some(("socket", _)) => FdType::Socket,
+        Some(("pipe", _)) => FdType::Pipe,
+        Some(("anon_inode", name)) => FdType::of_anonymous(name),
         Some((
             "mnt" | "net" | "pid" | "user" | "uts" | "ipc" | "cgroup" | "time" | "pid_for_children"
             | "time_for_children",
             _,
-        )) => Sort::Namespace,
-        _ => Sort::Other,
+        )) => FdType::Namespace,
+        _ => FdType::Other,
     })
 }
 
@@ -77,16 +77,16 @@ mod tests {
     #[test]
     fn links_tell_what_they_can() {
         for (link, sort) in [
-            ("socket:[4711]", Some(Sort::Socket)),
-            ("pipe:[12]", Some(Sort::Pipe)),
-            ("anon_inode:[eventpoll]", Some(Sort::Epoll)),
-            ("anon_inode:inotify", Some(Sort::Inotify)),
-            ("anon_inode:", Some(Sort::Other)),
-            ("anon_inode:[pidfd]", Some(Sort::Pidfd)),
-            ("/memfd:buffer (deleted)", Some(Sort::Memfd)),
-            ("net:[4026531840]", Some(Sort::Namespace)),
+            ("socket:[4711]", Some(FdType::Socket)),
+            ("pipe:[12]", Some(FdType::Pipe)),
+            ("anon_inode:[eventpoll]", Some(FdType::Epoll)),
+            ("anon_inode:inotify", Some(FdType::Inotify)),
+            ("anon_inode:", Some(FdType::Other)),
+            ("anon_inode:[pidfd]", Some(FdType::Pidfd)),
+            ("/memfd:buffer (deleted)", Some(FdType::Memfd)),
+            ("net:[4026531840]", Some(FdType::Namespace)),
             ("/dev/null", None),
-            ("?", Some(Sort::Other)),
+            ("?", Some(FdType::Other)),
         ] {
             assert_eq!(sort_of_link(link), sort, "{link}");
         }
@@ -99,7 +99,7 @@ mod tests {
             (file.unwrap(), folder.unwrap(), File::open("/dev/null").unwrap());
         let listed = list(Pid::own()).unwrap();
         for (open, sort_of_it) in
-            [(&file, Sort::File), (&folder, Sort::Directory), (&null, Sort::Device)]
+            [(&file, FdType::File), (&folder, FdType::Directory), (&null, FdType::Device)]
         {
             let fd = u32::try_from(open.as_raw_fd()).unwrap();
             assert_eq!(sort(Pid::own(), fd, &listed[&fd]), sort_of_it, "{}", listed[&fd]);

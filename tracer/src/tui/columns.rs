@@ -169,7 +169,7 @@ pub enum Needs {
 
 /// What is around an item.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene<'a> {
+pub struct TableContext<'a> {
     /// The report it is from.
     pub report: &'a Report,
     /// Sums over it.
@@ -186,7 +186,7 @@ pub struct Entry<'a, T> {
     /// Its place in the report.
     pub at: usize,
     /// What is around it.
-    pub scene: Scene<'a>,
+    pub context: TableContext<'a>,
 }
 
 /// One column of a table of `T`s.
@@ -216,21 +216,21 @@ pub struct Column<T: 'static> {
 
 impl<T> Column<T> {
     /// Whether there is such a column now.
-    pub fn is_there(&self, scene: &Scene<'_>) -> bool {
+    pub fn is_there(&self, context: &TableContext<'_>) -> bool {
         match self.needs {
             Needs::Nothing => true,
-            Needs::Baseline => scene.baseline.is_some(),
-            Needs::Judgement => scene.digest.judged,
-            Needs::ManyTargets => scene.digest.many_targets,
-            Needs::States => scene.digest.states_known,
-            Needs::Orphans => !scene.digest.leaving.is_empty(),
-            Needs::Known => scene.digest.known.contains(&self.by),
-            Needs::TypeGrowth => scene.digest.types.iter().any(|one| one.growth_per_s.is_some()),
+            Needs::Baseline => context.baseline.is_some(),
+            Needs::Judgement => context.digest.judged,
+            Needs::ManyTargets => context.digest.many_targets,
+            Needs::States => context.digest.states_known,
+            Needs::Orphans => !context.digest.leaving.is_empty(),
+            Needs::Known => context.digest.known.contains(&self.by),
+            Needs::TypeGrowth => context.digest.types.iter().any(|one| one.growth_per_s.is_some()),
         }
     }
 
     /// Cells that it takes on a screen of this width. Kinds by their type names need more room than leaktrace's own.
-    pub fn cells(&self, scene: &Scene<'_>, screen: usize) -> usize {
+    pub fn cells(&self, context: &TableContext<'_>, screen: usize) -> usize {
         let most = match screen {
             0..80 => 8,
             80..100 => 11,
@@ -239,16 +239,16 @@ impl<T> Column<T> {
         };
         match self.by {
             By::Kind | By::ObjectType => {
-                (self.width)(screen).max(scene.digest.longest_type_name.min(most))
+                (self.width)(screen).max(context.digest.longest_type_name.min(most))
             }
             _ => (self.width)(screen),
         }
     }
 
     /// Whether the table may be ordered by it now.
-    pub fn may_sort(&self, scene: &Scene<'_>) -> bool {
+    pub fn may_sort(&self, context: &TableContext<'_>) -> bool {
         // The order "worst first" exists also before any rule has spoken.
-        self.needs == Needs::Judgement || self.is_there(scene)
+        self.needs == Needs::Judgement || self.is_there(context)
     }
 }
 
@@ -335,7 +335,7 @@ mod tests {
 
     fn sound<T: Listed>(report: &Report) {
         let digest = Digest::of(report);
-        let scene = Scene { report, digest: &digest, baseline: None };
+        let context = TableContext { report, digest: &digest, baseline: None };
         for (at, row) in T::COLUMNS.iter().enumerate() {
             assert_eq!(column::<T>(row.by).unwrap().title, row.title);
             assert!(!row.help.is_empty());
@@ -345,11 +345,11 @@ mod tests {
         assert_eq!(rest, 1, "one column takes what is left");
         for screen in [62, 80, 100, 200] {
             for column in T::COLUMNS.iter().filter(|column| (column.width)(screen) > 0) {
-                let cells = column.cells(&scene, screen);
+                let cells = column.cells(&context, screen);
                 assert!(cells == 1 || column.title.chars().count() <= cells, "{}", column.title);
-                for at in 0..T::number(&scene) {
-                    let item = T::get(&scene, at).unwrap();
-                    let cell = (column.cell)(&Entry { item, at, scene }, cells);
+                for at in 0..T::number(&context) {
+                    let item = T::get(&context, at).unwrap();
+                    let cell = (column.cell)(&Entry { item, at, context }, cells);
                     assert!(cell.width() <= cells, "{} {:?}", column.title, cell.text());
                 }
             }

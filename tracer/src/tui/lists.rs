@@ -7,7 +7,7 @@ mod objects;
 
 use std::collections::HashSet;
 
-use super::columns::{self, By, Column, Entry, Scene, SortOrder};
+use super::columns::{self, By, Column, Entry, SortOrder, TableContext};
 use crate::report::{Address, Client, Connection, Fd, Leaving, Named, Report, Site, Word};
 
 /// Which list is shown.
@@ -56,10 +56,10 @@ pub trait Listed: Sized + 'static {
     const COLUMNS: &'static [Column<Self>];
 
     /// How many there are.
-    fn number(scene: &Scene<'_>) -> usize;
+    fn number(context: &TableContext<'_>) -> usize;
 
     /// The one at a place of the report.
-    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self>;
+    fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self>;
 
     /// What tells it from others.
     fn id(&self) -> Id;
@@ -94,12 +94,12 @@ pub trait Listed: Sized + 'static {
 impl Listed for Site {
     const COLUMNS: &'static [Column<Self>] = columns::SITES;
 
-    fn number(scene: &Scene<'_>) -> usize {
-        scene.report.sites.len()
+    fn number(context: &TableContext<'_>) -> usize {
+        context.report.sites.len()
     }
 
-    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
-        scene.report.sites.get(at)
+    fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
+        context.report.sites.get(at)
     }
 
     fn id(&self) -> Id {
@@ -118,12 +118,12 @@ impl Listed for Site {
 impl Listed for Fd {
     const COLUMNS: &'static [Column<Self>] = columns::FDS;
 
-    fn number(scene: &Scene<'_>) -> usize {
-        scene.report.fds.as_ref().map_or(0, |fds| fds.table.len())
+    fn number(context: &TableContext<'_>) -> usize {
+        context.report.fds.as_ref().map_or(0, |fds| fds.table.len())
     }
 
-    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
-        scene.report.fds.as_ref()?.table.get(at)
+    fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
+        context.report.fds.as_ref()?.table.get(at)
     }
 
     fn id(&self) -> Id {
@@ -149,13 +149,13 @@ impl Listed for Fd {
 impl Listed for Connection {
     const COLUMNS: &'static [Column<Self>] = columns::CONNECTIONS;
 
-    fn number(scene: &Scene<'_>) -> usize {
-        let all = scene.report.connections.as_ref();
+    fn number(context: &TableContext<'_>) -> usize {
+        let all = context.report.connections.as_ref();
         all.map_or(0, |all| all.table.len() + all.recently_closed.len())
     }
 
-    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
-        let all = scene.report.connections.as_ref()?;
+    fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
+        let all = context.report.connections.as_ref()?;
         match at.checked_sub(all.table.len()) {
             None => all.table.get(at),
             Some(at) => all.recently_closed.get(at),
@@ -185,12 +185,12 @@ impl Listed for Connection {
 impl Listed for Client {
     const COLUMNS: &'static [Column<Self>] = columns::CLIENTS;
 
-    fn number(scene: &Scene<'_>) -> usize {
-        scene.report.connections.as_ref().map_or(0, |all| all.clients.len())
+    fn number(context: &TableContext<'_>) -> usize {
+        context.report.connections.as_ref().map_or(0, |all| all.clients.len())
     }
 
-    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
-        scene.report.connections.as_ref()?.clients.get(at)
+    fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
+        context.report.connections.as_ref()?.clients.get(at)
     }
 
     fn id(&self) -> Id {
@@ -213,12 +213,12 @@ impl Listed for Client {
 impl Listed for Leaving {
     const COLUMNS: &'static [Column<Self>] = columns::LEAVING;
 
-    fn number(scene: &Scene<'_>) -> usize {
-        scene.digest.leaving.len()
+    fn number(context: &TableContext<'_>) -> usize {
+        context.digest.leaving.len()
     }
 
-    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
-        scene.digest.leaving.get(at)
+    fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
+        context.digest.leaving.get(at)
     }
 
     fn id(&self) -> Id {
@@ -246,12 +246,12 @@ impl Listed for Leaving {
 impl Listed for super::digest::TypeRow {
     const COLUMNS: &'static [Column<Self>] = columns::TYPES;
 
-    fn number(scene: &Scene<'_>) -> usize {
-        scene.digest.types.len()
+    fn number(context: &TableContext<'_>) -> usize {
+        context.digest.types.len()
     }
 
-    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
-        scene.digest.types.get(at)
+    fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
+        context.digest.types.get(at)
     }
 
     fn id(&self) -> Id {
@@ -329,42 +329,42 @@ impl List {
     }
 
     /// Items there are, whether they pass the filter or not.
-    pub fn number(self, scene: &Scene<'_>) -> usize {
-        with_items!(self, Item => Item::number(scene))
+    pub fn number(self, context: &TableContext<'_>) -> usize {
+        with_items!(self, Item => Item::number(context))
     }
 
     /// Columns by which it may be ordered now.
-    pub fn sortable(self, scene: &Scene<'_>) -> Vec<By> {
+    pub fn sortable(self, context: &TableContext<'_>) -> Vec<By> {
         with_items!(self, Item => {
-            let there = Item::COLUMNS.iter().filter(|column| column.may_sort(scene));
+            let there = Item::COLUMNS.iter().filter(|column| column.may_sort(context));
             there.map(|column| column.by).collect()
         })
     }
 
     /// What tells the item at a place of the report from others.
-    pub fn id(self, scene: &Scene<'_>, at: usize) -> Option<Id> {
-        with_items!(self, Item => Item::get(scene, at).map(Listed::id))
+    pub fn id(self, context: &TableContext<'_>, at: usize) -> Option<Id> {
+        with_items!(self, Item => Item::get(context, at).map(Listed::id))
     }
 
     /// Where in an order of places this item is.
-    pub fn find(self, scene: &Scene<'_>, order: &[usize], id: &Id) -> Option<usize> {
+    pub fn find(self, context: &TableContext<'_>, order: &[usize], id: &Id) -> Option<usize> {
         with_items!(self, Item => {
-            order.iter().position(|at| Item::get(scene, *at).is_some_and(|item| item.is(id)))
+            order.iter().position(|at| Item::get(context, *at).is_some_and(|item| item.is(id)))
         })
     }
 
     /// What stands for the item at a place of the report above its call site.
-    pub fn label(self, scene: &Scene<'_>, at: usize) -> Option<String> {
-        with_items!(self, Item => Item::get(scene, at).and_then(Listed::label))
+    pub fn label(self, context: &TableContext<'_>, at: usize) -> Option<String> {
+        with_items!(self, Item => Item::get(context, at).and_then(Listed::label))
     }
 
     /// The call site that belongs to the item at a place of the report.
-    pub fn site<'a>(self, scene: &Scene<'a>, at: usize) -> Option<&'a Site> {
-        with_items!(self, Item => scene.site(Item::get(scene, at)?.site()?))
+    pub fn site<'a>(self, context: &TableContext<'a>, at: usize) -> Option<&'a Site> {
+        with_items!(self, Item => context.site(Item::get(context, at)?.site()?))
     }
 }
 
-impl<'a> Scene<'a> {
+impl<'a> TableContext<'a> {
     /// The call site with this number.
     pub fn site(&self, number: u32) -> Option<&'a Site> {
         self.report.sites.get(*self.digest.site_at.get(&number)?)
@@ -372,7 +372,7 @@ impl<'a> Scene<'a> {
 
     /// An item and what is around it.
     pub fn entry<T: Listed>(&self, at: usize) -> Option<Entry<'a, T>> {
-        Some(Entry { item: T::get(self, at)?, at, scene: *self })
+        Some(Entry { item: T::get(self, at)?, at, context: *self })
     }
 }
 

@@ -6,23 +6,23 @@
 use std::{cmp::Ordering, collections::HashSet};
 
 use super::{
-    columns::{self, Rank, Scene, SortOrder},
+    columns::{self, Rank, SortOrder, TableContext},
     lists::{Listed, contains},
 };
 use crate::report::{Frame, Site};
 
 /// Places of the items that pass the filter, in order. Unknown values stand last either way; equals keep
 /// the report's order.
-pub fn of<T: Listed>(scene: &Scene<'_>, sort: SortOrder, filter: &str) -> Vec<usize> {
-    let words: Vec<Term> = filter.split_whitespace().map(|word| Term::new(scene, word)).collect();
+pub fn of<T: Listed>(context: &TableContext<'_>, sort: SortOrder, filter: &str) -> Vec<usize> {
+    let words: Vec<Term> = filter.split_whitespace().map(|word| Term::new(context, word)).collect();
     let column = columns::column::<T>(sort.by);
     let descending = column.is_some_and(|column| column.largest_first != sort.reversed);
     let ranked = |at: usize| {
-        let entry = scene.entry::<T>(at)?;
+        let entry = context.entry::<T>(at)?;
         let passes = words.iter().all(|word| word.is_in(entry.item));
         passes.then(|| (column.map_or(Rank::Unknown, |column| (column.rank)(&entry)), at))
     };
-    let mut ranked: Vec<(Rank<'_>, usize)> = (0..T::number(scene)).filter_map(ranked).collect();
+    let mut ranked: Vec<(Rank<'_>, usize)> = (0..T::number(context)).filter_map(ranked).collect();
     ranked.sort_unstable_by(|(left, left_at), (right, right_at)| {
         compare(left, right, descending).then(left_at.cmp(right_at))
     });
@@ -45,9 +45,9 @@ struct Term {
 }
 
 impl Term {
-    fn new(scene: &Scene<'_>, word: &str) -> Self {
+    fn new(context: &TableContext<'_>, word: &str) -> Self {
         let text = word.to_lowercase();
-        let all = || scene.report.sites.iter();
+        let all = || context.report.sites.iter();
         let of = |text: &str, is_kind, is_site, sites| Self {
             text: text.to_owned(),
             sites,
@@ -115,8 +115,8 @@ mod tests {
     fn ids(filter: &str, by: By, reversed: bool) -> Vec<u32> {
         let report = sample::report();
         let digest = Digest::of(&report);
-        let scene = Scene { report: &report, digest: &digest, baseline: None };
-        let order = of::<Site>(&scene, SortOrder { by, reversed }, filter);
+        let context = TableContext { report: &report, digest: &digest, baseline: None };
+        let order = of::<Site>(&context, SortOrder { by, reversed }, filter);
         order.into_iter().map(|at| report.sites[at].id).collect()
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    columns::{By, Scene, SortOrder},
+    columns::{By, SortOrder, TableContext},
     digest::Digest,
     layout,
     lists::{Id, List, with_items},
@@ -224,17 +224,17 @@ impl ViewState {
     }
 
     /// The shown report and what is around it.
-    pub fn scene(&self) -> Option<Scene<'_>> {
+    pub fn context(&self) -> Option<TableContext<'_>> {
         let report = self.shown.as_deref()?;
-        Some(Scene { report, digest: &self.digest, baseline: self.baseline.as_ref() })
+        Some(TableContext { report, digest: &self.digest, baseline: self.baseline.as_ref() })
     }
 
     /// Filters and orders anew, and puts the cursor back on its item.
     pub fn arrange(&mut self) {
-        let Some(scene) = self.scene() else { return };
+        let Some(context) = self.context() else { return };
         let Place { sort, filter, selected, .. } = &self.at;
-        let order = with_items!(self.list, Item => order::of::<Item>(&scene, *sort, filter));
-        let found = selected.as_ref().map(|id| self.list.find(&scene, &order, id));
+        let order = with_items!(self.list, Item => order::of::<Item>(&context, *sort, filter));
+        let found = selected.as_ref().map(|id| self.list.find(&context, &order, id));
         let on_screen = self.at.cursor.saturating_sub(self.at.top);
         self.at.order = order;
         match found {
@@ -263,18 +263,18 @@ impl ViewState {
 
     /// The call site under the cursor, or that of the item there.
     pub fn site(&self) -> Option<&Site> {
-        let scene = self.scene()?;
-        self.list.site(&scene, *self.at.order.get(self.at.cursor)?)
+        let context = self.context()?;
+        self.list.site(&context, *self.at.order.get(self.at.cursor)?)
     }
 
     /// What stands for the item under the cursor above its call site, if it is not one itself.
     pub fn label(&self) -> Option<String> {
-        self.list.label(&self.scene()?, *self.at.order.get(self.at.cursor)?)
+        self.list.label(&self.context()?, *self.at.order.get(self.at.cursor)?)
     }
 
     /// What tells the item under the cursor from others.
     pub fn id(&self) -> Option<Id> {
-        self.list.id(&self.scene()?, *self.at.order.get(self.at.cursor)?)
+        self.list.id(&self.context()?, *self.at.order.get(self.at.cursor)?)
     }
 
     /// Rows of the table that are visible at once.

@@ -201,8 +201,8 @@ fn moved(from: usize, key: Key, page: usize, last: usize) -> usize {
 
 /// The column beside the sorted one, among those there are now; the ends meet.
 fn sort_beside(state: &mut ViewState, right: bool) {
-    let Some(scene) = state.scene() else { return };
-    let columns = state.list.sortable(&scene);
+    let Some(context) = state.context() else { return };
+    let columns = state.list.sortable(&context);
     let at = columns.iter().position(|by| *by == state.at.sort.by).unwrap_or(0);
     let step = if right { 1 } else { columns.len().saturating_sub(1) };
     if let Some(next) = columns.get((at + step) % columns.len().max(1)) {

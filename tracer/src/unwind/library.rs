@@ -81,7 +81,7 @@ pub struct Status {
 
 #[derive(Debug)]
 enum State {
-    Making,
+    ConstructorCall,
     Ready(Ready),
     Without,
 }
@@ -150,7 +150,7 @@ impl Library {
     }
 
     fn ordered(&self, file: FileId, source: Source) -> State {
-        if self.maker.order(file, source) { State::Making } else { State::Without }
+        if self.maker.order(file, source) { State::ConstructorCall } else { State::Without }
     }
 
     /// Takes in the tables that are ready. Whether there were any: ranges must then be renewed.
@@ -166,7 +166,7 @@ impl Library {
     /// Waits until every table ordered is there, or the time is up.
     pub fn settle(&mut self, patience: Duration, writer: &mut impl Writer) -> io::Result<()> {
         let limit = Instant::now() + patience;
-        while self.objects.values().any(|state| matches!(state, State::Making)) {
+        while self.objects.values().any(|state| matches!(state, State::ConstructorCall)) {
             let left = limit.saturating_duration_since(Instant::now());
             let Some(made) = self.maker.next(left) else { break };
             self.take_in(made, writer)?;
@@ -177,7 +177,7 @@ impl Library {
 
     /// For whoever waits for whole stacks.
     pub fn tell_if_complete(&self) {
-        if !self.objects.values().any(|state| matches!(state, State::Making)) {
+        if !self.objects.values().any(|state| matches!(state, State::ConstructorCall)) {
             log::info!("all unwind tables are there");
         }
     }
@@ -237,7 +237,9 @@ impl Library {
         let gone: Vec<FileId> = self
             .objects
             .iter()
-            .filter(|(file, state)| !in_use.contains(file) && !matches!(state, State::Making))
+            .filter(|(file, state)| {
+                !in_use.contains(file) && !matches!(state, State::ConstructorCall)
+            })
             .map(|(file, _)| *file)
             .collect();
         for file in gone {
@@ -277,7 +279,7 @@ impl Library {
             range.flags |= CODE_ALLOCATOR;
         }
         match self.objects.get(&file) {
-            Some(State::Making) => range.flags |= CODE_LOADING,
+            Some(State::ConstructorCall) => range.flags |= CODE_LOADING,
             Some(State::Ready(ready)) => {
                 let code = ready.segments.iter();
                 let mut found = code.filter_map(|one| one.address_of_page(mapping.file_offset));
@@ -305,7 +307,7 @@ impl Library {
         let mut counted = BTreeSet::new();
         for state in self.objects.values() {
             match state {
-                State::Making => status.loading += 1,
+                State::ConstructorCall => status.loading += 1,
                 State::Without => status.without += 1,
                 State::Ready(ready) => {
                     status.ready += 1;

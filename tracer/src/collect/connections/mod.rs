@@ -1,7 +1,7 @@
 //! The table of connections: who is at the other end, how each ended, and what it left behind.
 //!
 //! A part of the ledger, which tells it of every resource that comes and goes. What is young when it dies never
-//! reaches the ledger, nor this table. News of resources and of connections come in any order: what is held
+//! reaches the ledger, nor this table. TargetEvent of resources and of connections come in any order: what is held
 //! under a number is kept before the connection of that number is known, and after it has closed. Pure.
 
 mod address;

@@ -264,7 +264,7 @@ fn connections_end_with_their_process_unless_another_has_them() {
     assert_eq!(sums(&seen), (1, 2, 2, 0));
     assert_eq!((seen.table[0].connection.pid, seen.table[0].connection.fd), (Pid(2), 9));
     assert_eq!(seen.by_end, BTreeMap::from([(Some(End::Exit), 2)]));
-    // News of the end that comes afterwards is no second end.
+    // TargetEvent of the end that comes afterwards is no second end.
     ledger.apply(ended(1, 9 * SECOND));
     assert_eq!(sums(&ledger.connections(9 * SECOND, SECOND)), (1, 2, 2, 0));
 }

@@ -93,7 +93,7 @@ fn state(one: &Entry<'_, Fd>, cells: usize) -> Row {
 }
 
 fn site<'a>(one: &Entry<'a, Fd>) -> Option<&'a Site> {
-    one.scene.site(one.item.site?)
+    one.context.site(one.item.site?)
 }
 
 /// The call, and the call site's headline.

@@ -47,7 +47,7 @@ pub const LEAVING: &[Column<Leaving>] = &[
 
 /// The worst of its call sites.
 fn site<'a>(one: &Entry<'a, Leaving>) -> Option<&'a Site> {
-    one.scene.site(*one.item.sites.first()?)
+    one.context.site(*one.item.sites.first()?)
 }
 
 fn sized(one: &Entry<'_, Leaving>) -> bool {

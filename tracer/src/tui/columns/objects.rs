@@ -129,11 +129,11 @@ pub const OBJECTS: &[Column<LibraryObject>] = &[
 
 /// The call site that made most of a kind.
 fn most<'a>(one: &Entry<'a, ObjectType>) -> Option<&'a Site> {
-    one.scene.site(one.item.site?)
+    one.context.site(one.item.site?)
 }
 
 fn maker<'a>(one: &Entry<'a, LibraryObject>) -> Option<&'a Site> {
-    one.scene.site(one.item.site)
+    one.context.site(one.item.site)
 }
 
 /// Of a kind of which nothing is left, no figure is to be looked at first.
@@ -153,7 +153,7 @@ fn bytes(number: u64, role: Role) -> Row {
 }
 
 fn growth(one: &Entry<'_, ObjectType>) -> Option<f64> {
-    one.scene.digest.growth.get(&Resource::from(one.item.name.as_str())).copied()
+    one.context.digest.growth.get(&Resource::from(one.item.name.as_str())).copied()
 }
 
 /// A sum over those that could be read.

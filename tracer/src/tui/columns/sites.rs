@@ -161,11 +161,11 @@ fn count(site: &Site, number: u64) -> String {
 }
 
 fn bytes_then(one: &Entry<'_, Site>) -> Option<u64> {
-    one.scene.baseline.map(|mark| mark.amount(one.item.id).bytes)
+    one.context.baseline.map(|mark| mark.amount(one.item.id).bytes)
 }
 
 fn count_then(one: &Entry<'_, Site>) -> Option<u64> {
-    one.scene.baseline.map(|mark| mark.amount(one.item.id).count)
+    one.context.baseline.map(|mark| mark.amount(one.item.id).count)
 }
 
 fn change<'a>(now: u64, then: Option<u64>) -> Rank<'a> {

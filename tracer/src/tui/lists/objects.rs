@@ -5,18 +5,18 @@
 use super::{Id, Listed, any, contains};
 use crate::{
     report::{LibraryObject, ObjectType},
-    tui::columns::{self, Column, Scene},
+    tui::columns::{self, Column, TableContext},
 };
 
 impl Listed for ObjectType {
     const COLUMNS: &'static [Column<Self>] = columns::OBJECT_TYPES;
 
-    fn number(scene: &Scene<'_>) -> usize {
-        scene.report.objects.as_ref().map_or(0, |objects| objects.types.len())
+    fn number(context: &TableContext<'_>) -> usize {
+        context.report.objects.as_ref().map_or(0, |objects| objects.types.len())
     }
 
-    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
-        scene.report.objects.as_ref()?.types.get(at)
+    fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
+        context.report.objects.as_ref()?.types.get(at)
     }
 
     fn id(&self) -> Id {
@@ -47,12 +47,12 @@ impl Listed for ObjectType {
 impl Listed for LibraryObject {
     const COLUMNS: &'static [Column<Self>] = columns::OBJECTS;
 
-    fn number(scene: &Scene<'_>) -> usize {
-        scene.report.objects.as_ref().map_or(0, |objects| objects.table.len())
+    fn number(context: &TableContext<'_>) -> usize {
+        context.report.objects.as_ref().map_or(0, |objects| objects.table.len())
     }
 
-    fn get<'a>(scene: &Scene<'a>, at: usize) -> Option<&'a Self> {
-        scene.report.objects.as_ref()?.table.get(at)
+    fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
+        context.report.objects.as_ref()?.table.get(at)
     }
 
     fn id(&self) -> Id {

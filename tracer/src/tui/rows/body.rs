@@ -10,7 +10,7 @@ use crate::{
     format,
     report::{Fds, Report, Resource},
     tui::{
-        columns::{self, By, Scene},
+        columns::{self, By, TableContext},
         digest::TypeRow,
         layout::Layout,
         lists::{List, Listed, with_items},
@@ -21,42 +21,42 @@ use crate::{
 
 /// Sums and table, a title line above each.
 pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
-    let Some(scene) = state.scene() else { return Vec::new() };
-    let mut lines = sums(&scene, layout);
+    let Some(context) = state.context() else { return Vec::new() };
+    let mut lines = sums(&context, layout);
     if layout.table == 0 {
         return lines;
     }
     let at = &state.at;
     let room = layout.table.saturating_sub(1);
-    lines.push(title(state, &scene, layout.width, layout.table_rows()));
+    lines.push(title(state, &context, layout.width, layout.table_rows()));
     if at.order.is_empty() {
         lines.push(Row::new());
-        let text = format!("   {}", nothing(state, &scene, layout.width));
+        let text = format!("   {}", nothing(state, &context, layout.width));
         lines.push(Row::of(Role::Muted, text).fitted(layout.width));
         return lines;
     }
     let what =
         Shown { order: &at.order, top: at.top, cursor: Some(at.cursor), sort: Some(at.sort) };
     lines.extend(with_items!(state.list, Item => {
-        table::rows::<Item>(&scene, &what, layout.width, room)
+        table::rows::<Item>(&context, &what, layout.width, room)
     }));
     lines
 }
 
 /// Descriptors by type; the last line says how many types have none.
-fn sums(scene: &Scene<'_>, layout: &Layout) -> Vec<Row> {
+fn sums(context: &TableContext<'_>, layout: &Layout) -> Vec<Row> {
     if layout.summary == 0 {
         return Vec::new();
     }
-    let all = TypeRow::number(scene);
+    let all = TypeRow::number(context);
     let room = layout.summary.saturating_sub(2);
     let shown = if all > room { room.saturating_sub(1) } else { all };
     let order: Vec<usize> = (0..shown).collect();
-    let (title, remark) = scene.report.fds.as_ref().map(turnover).unwrap_or_default();
+    let (title, remark) = context.report.fds.as_ref().map(turnover).unwrap_or_default();
     let mut lines = vec![rule(title, remark, layout.width)];
     let what = Shown { order: &order, top: 0, cursor: None, sort: None };
     // Figures far from what they are of cannot be read along: not the whole of a wide screen.
-    let rows = table::rows::<TypeRow>(scene, &what, layout.width.min(SUMS), shown + 1);
+    let rows = table::rows::<TypeRow>(context, &what, layout.width.min(SUMS), shown + 1);
     lines.extend(rows.into_iter().map(|row| row.fitted(layout.width)));
     if shown < all {
         let noun = if all - shown == 1 { "type" } else { "types" };
@@ -107,9 +107,9 @@ const fn name(list: List) -> &'static str {
     }
 }
 
-fn title(state: &ViewState, scene: &Scene<'_>, width: usize, page: usize) -> Row {
+fn title(state: &ViewState, context: &TableContext<'_>, width: usize, page: usize) -> Row {
     let at = &state.at;
-    let (all, found) = (state.list.number(scene), at.order.len());
+    let (all, found) = (state.list.number(context), at.order.len());
     let mut title = Row::of(Role::Strong, name(state.list));
     if found > 0 {
         let last = (at.top + page).min(found);
@@ -177,8 +177,8 @@ fn order(state: &ViewState) -> String {
     }
 }
 
-fn nothing(state: &ViewState, scene: &Scene<'_>, width: usize) -> String {
-    let report = scene.report;
+fn nothing(state: &ViewState, context: &TableContext<'_>, width: usize) -> String {
+    let report = context.report;
     let connections = state.list.is_of_connections();
     let text = if connections && report.connections.is_none() {
         "Connections are not traced."
@@ -188,7 +188,7 @@ fn nothing(state: &ViewState, scene: &Scene<'_>, width: usize) -> String {
         "With --light, only the sums by type are known."
     } else if let (true, None) = (state.list.is_of_objects(), &report.objects) {
         no_objects(report)
-    } else if state.list.number(scene) > 0 {
+    } else if state.list.number(context) > 0 {
         let filter = names::start_of(&state.at.filter, width / 4);
         return match state.list {
             List::Sites => {

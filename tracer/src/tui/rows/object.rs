@@ -38,11 +38,11 @@ pub(super) fn rows(state: &ViewState, width: usize) -> Vec<Row> {
 const MOST: usize = 3;
 
 fn parts(state: &ViewState) -> Option<Vec<Segment>> {
-    let scene = state.scene()?;
+    let context = state.context()?;
     let at = *state.at.order.get(state.at.cursor)?;
     match state.list {
-        List::ObjectTypes => Some(of_kind(ObjectType::get(&scene, at)?)),
-        List::Objects => Some(of_object(LibraryObject::get(&scene, at)?)),
+        List::ObjectTypes => Some(of_kind(ObjectType::get(&context, at)?)),
+        List::Objects => Some(of_object(LibraryObject::get(&context, at)?)),
         _ => None,
     }
 }

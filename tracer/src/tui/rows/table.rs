@@ -8,7 +8,7 @@ use crate::{
     format,
     report::{Frame, Site},
     tui::{
-        columns::{Column, Scene, SortOrder},
+        columns::{Column, SortOrder, TableContext},
         figures,
         lists::Listed,
         names,
@@ -30,17 +30,17 @@ pub struct Shown<'a> {
 
 /// Column titles and the visible items, in `height` lines.
 pub fn rows<T: Listed>(
-    scene: &Scene<'_>,
+    context: &TableContext<'_>,
     what: &Shown<'_>,
     width: usize,
     height: usize,
 ) -> Vec<Row> {
-    let columns = chosen::<T>(scene, what.sort, width);
+    let columns = chosen::<T>(context, what.sort, width);
     let gap = " ".repeat(gap(width));
     let mut lines = vec![titles(&columns, what.sort, &gap, width)];
     let visible = what.order.iter().enumerate().skip(what.top).take(height.saturating_sub(1));
     for (number, at) in visible {
-        let Some(entry) = scene.entry::<T>(*at) else { continue };
+        let Some(entry) = context.entry::<T>(*at) else { continue };
         let mut row = Row::of(Role::Text, " ");
         for (place, (column, cells)) in columns.iter().enumerate() {
             if place > 0 {
@@ -66,26 +66,26 @@ fn gap(width: usize) -> usize {
 /// The columns that fit, in the table's order, each with its width. The one that orders the table is
 /// kept before others.
 fn chosen<T: Listed>(
-    scene: &Scene<'_>,
+    context: &TableContext<'_>,
     sort: Option<SortOrder>,
     width: usize,
 ) -> Vec<(&'static Column<T>, usize)> {
     let sorted = |column: &Column<T>| sort.is_some_and(|sort| sort.by == column.by);
     let leave = |column: &Column<T>| if sorted(column) { 16 } else { column.leave };
     let mut by_importance: Vec<&Column<T>> =
-        T::COLUMNS.iter().filter(|column| column.is_there(scene)).collect();
+        T::COLUMNS.iter().filter(|column| column.is_there(context)).collect();
     by_importance.sort_by_key(|column| leave(column));
     let mut room = width.saturating_sub(2);
     let mut kept = Vec::new();
     for column in by_importance {
-        let cells = column.cells(scene, width);
+        let cells = column.cells(context, width);
         let needed = if cells == 0 { 0 } else { cells + gap(width) };
         if cells == 0 || room >= needed + leave(column) {
             room -= needed;
             kept.push(column.by);
         }
     }
-    let cells = |column: &Column<T>| match column.cells(scene, width) {
+    let cells = |column: &Column<T>| match column.cells(context, width) {
         0 => room,
         cells => cells,
     };

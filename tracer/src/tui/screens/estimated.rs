@@ -4,7 +4,7 @@ use super::{golden, press, view};
 use crate::{
     report::{Errors, Report, fixtures::estimated::estimate},
     tui::{
-        columns::{Entry, SITES, Scene},
+        columns::{Entry, SITES, TableContext},
         digest::Digest,
         keys::Key,
         sample,
@@ -58,14 +58,14 @@ fn help_explains_estimates_where_there_are_some() {
 fn marked_cells_fit_their_width() {
     let report = estimated();
     let digest = Digest::of(&report);
-    let scene = Scene { report: &report, digest: &digest, baseline: None };
+    let context = TableContext { report: &report, digest: &digest, baseline: None };
     let mut site = report.sites[0].clone();
     for figure in [9, 99_999, 100_000, 999_999, 1_000_000, 99_949_999, 123_456_789_000] {
         site.outstanding_count = figure;
         site.outstanding_bytes = figure;
         site.acquired_count = figure;
         for column in SITES.iter().filter(|column| (column.width)(80) > 1) {
-            let cell = (column.cell)(&Entry { item: &site, at: 0, scene }, (column.width)(80));
+            let cell = (column.cell)(&Entry { item: &site, at: 0, context }, (column.width)(80));
             assert!(cell.width() <= (column.width)(80), "{} {}", column.title, cell.text());
         }
     }

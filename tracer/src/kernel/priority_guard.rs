@@ -6,9 +6,9 @@
 //! Takes nothing, hands on a guard. It must be held for short pieces of work only.
 
 /// The calling thread is of real-time priority until this is dropped.
-pub(super) struct Undisturbed(());
+pub(super) struct PriorityGuard(());
 
-impl Undisturbed {
+impl PriorityGuard {
     /// `None` when that is not allowed, and when the thread is of such a priority already.
     pub(super) fn begin() -> Option<Self> {
         // SAFETY: asks about the calling thread.
@@ -18,7 +18,7 @@ impl Undisturbed {
     }
 }
 
-impl Drop for Undisturbed {
+impl Drop for PriorityGuard {
     fn drop(&mut self) {
         set(libc::SCHED_OTHER, 0);
     }
@@ -32,7 +32,7 @@ fn set(policy: libc::c_int, priority: libc::c_int) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Undisturbed;
+    use super::PriorityGuard;
 
     fn policy() -> i32 {
         // SAFETY: asks about the calling thread.
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn a_thread_is_as_it_was_afterwards() {
         let before = policy();
-        let guard = Undisturbed::begin();
+        let guard = PriorityGuard::begin();
         assert_eq!(guard.is_some(), policy() != before);
         drop(guard);
         assert_eq!(policy() & !libc::SCHED_RESET_ON_FORK, before);

@@ -9,13 +9,13 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{limits::REMEMBERED_WALKS, stack::Digest};
+use crate::{limits::CACHED_WALKS, stack::Digest};
 
-/// Words of stack that a remembered walk has read, at most: what 60 to 120 frames take.
+/// Words of stack that a stack_cache walk has read, at most: what 60 to 120 frames take.
 pub const WALK_WORDS: usize = 128;
 /// How far above the stack pointer they may lie, in words: 8 KiB of stack.
 pub const REACH_WORDS: usize = 1024;
-/// Walks that begin at the same place with the same stack pointer and are remembered at once: a wrapper
+/// Walks that begin at the same place with the same stack pointer and are stack_cache at once: a wrapper
 /// like `operator new` has many callers.
 pub const WAYS: u32 = 4;
 
@@ -29,7 +29,7 @@ pub const ELSEWHERE: u32 = 4;
 /// A walk made before, or one that is being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Remembered {
+pub struct CachedWalk {
     /// Over all that the walk began with and has read; at its end over all that this entry says.
     pub proof: Digest,
     /// The call site it led to; 0 in an entry never used.
@@ -64,7 +64,7 @@ pub const fn begin(whose: u64, caller: u64, rsp: u64) -> Digest {
 /// The first of [`WAYS`] entries that a walk which begins so may be in.
 #[inline(always)]
 pub const fn set(begin: Digest) -> u32 {
-    begin.slot(REMEMBERED_WALKS / WAYS) * WAYS
+    begin.slot(CACHED_WALKS / WAYS) * WAYS
 }
 
 /// The digest after one more word.
@@ -99,13 +99,13 @@ pub const fn place(mark: u32) -> usize {
     mark as usize & (REACH_WORDS - 1)
 }
 
-const _: () = assert!(REMEMBERED_WALKS.is_power_of_two() && WAYS.is_power_of_two());
-const _: () = assert!(size_of::<Remembered>() == 32 + 4 * WALK_WORDS);
+const _: () = assert!(CACHED_WALKS.is_power_of_two() && WAYS.is_power_of_two());
+const _: () = assert!(size_of::<CachedWalk>() == 32 + 4 * WALK_WORDS);
 
 #[cfg(test)]
 mod tests {
     use super::{REACH_WORDS, USES_RBP, begin, end, mark, place, read, set, whose};
-    use crate::limits::REMEMBERED_WALKS;
+    use crate::limits::CACHED_WALKS;
 
     #[test]
     fn a_mark_tells_its_place_and_tells_words_apart() {
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn what_a_walk_begins_with_is_part_of_it() {
         let one = begin(whose(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
-        assert!(set(one) < REMEMBERED_WALKS);
+        assert!(set(one) < CACHED_WALKS);
         for other in [
             begin(whose(8, 1, 3, 9), 0x4010, 0x7ffe_0000),
             begin(whose(7, 2, 3, 9), 0x4010, 0x7ffe_0000),

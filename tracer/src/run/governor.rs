@@ -11,12 +11,12 @@ use std::{
 
 use super::{
     budget::{Budget, Stretch, WINDOW_NS},
-    calibrate::Prices,
+    calibrate::ProbeCosts,
 };
 use crate::{
     collect::{
         collector::{Reading, Request, now_ns},
-        windows::Told,
+        windows::OverheadReading,
     },
     kernel::{Calls, Failed, Programs, Statistics},
     probes::Probe,
@@ -34,10 +34,10 @@ const REFERENCE: Duration = Duration::from_millis(200);
 /// How long the collector is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The keeper of a budget.
-pub(super) struct Keeper {
+/// The governor of a budget.
+pub(super) struct Governor {
     budget: Budget,
-    prices: Prices,
+    prices: ProbeCosts,
     /// Price of a hit by number of the probe, nanoseconds.
     by_probe: Vec<f64>,
     pids: Vec<Pid>,
@@ -70,11 +70,11 @@ struct Before {
     hits: Vec<u64>,
 }
 
-impl Keeper {
-    /// A keeper for a run that has just begun to record.
+impl Governor {
+    /// A governor for a run that has just begun to record.
     pub(super) fn new(
         share: f64,
-        prices: Prices,
+        prices: ProbeCosts,
         pids: Vec<Pid>,
         requests: Sender<Request>,
         programs: &mut Programs,
@@ -159,7 +159,7 @@ impl Keeper {
             );
         }
         let begun = Instant::now();
-        programs.let_go();
+        programs.detach_all();
         // The breakpoints are taken out first, and then waited for; meanwhile hits that are not counted cost their trap.
         let tail = begun.elapsed() / 3;
         self.balance(&reading, programs, true, tail.as_nanos())?;
@@ -174,7 +174,7 @@ impl Keeper {
         let Some(to) = self.ask(Request::Read) else { return Ok(()) };
         self.budget.count(to.calls - from.calls, to.at_ns.saturating_sub(from.at_ns), false);
         self.balance(&to, programs, false, 0)?;
-        programs.take_hold()?;
+        programs.attach_again()?;
         let Some(reading) = self.ask(Request::Resume) else { return Ok(()) };
         let counted = Counted { _calls: calls, from: (reading.at_ns, reading.calls) };
         self.state = State::Open { since: Instant::now(), calls: Some(counted) };
@@ -224,13 +224,13 @@ impl Keeper {
     }
 
     fn tell(&self) {
-        let told = Told {
+        let told = OverheadReading {
             budget: self.budget.share(),
             cost: self.budget.cost(),
             pace: self.budget.pace(),
             pace_error: self.budget.pace_error(),
         };
-        drop(self.requests.send(Request::Told(told)));
+        drop(self.requests.send(Request::OverheadReading(told)));
     }
 
     /// Asks the collector; `None` when it is gone.

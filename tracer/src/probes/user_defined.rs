@@ -14,14 +14,14 @@ const ARGUMENTS: u8 = 6;
 
 /// A function that the user wants probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct UserProbe {
     /// The object that has it, by the beginning of its file name; any when `None`.
     pub library: Option<String>,
     /// The function; a name `0x…` is an address in the executable.
     pub function: Function,
 }
 
-impl Wish {
+impl UserProbe {
     /// `[LIB!]FUNC:SHAPE`, where SHAPE is `size@N`, `count@N,size@M` or `out@N,size@M`, and `,throws`
     /// behind it if the function may throw an exception.
     pub fn alloc(text: &str) -> Result<Self, String> {
@@ -109,30 +109,32 @@ mod tests {
 
     #[test]
     fn every_shape_is_understood() {
-        let check = |wish: Result<Wish, String>, shape, arguments, library: Option<&str>| {
+        let check = |wish: Result<UserProbe, String>, shape, arguments, library: Option<&str>| {
             let wish = wish.unwrap();
             assert_eq!((wish.function.shape, wish.function.arguments), (shape, arguments));
             assert_eq!((wish.library.as_deref(), &*wish.function.name), (library, "pool_get"));
         };
-        check(Wish::alloc("pool_get:size@1"), Shape::Size, [1, 0, 0], None);
-        check(Wish::alloc("pool_get:count@2,size@3"), Shape::CountSize, [2, 3, 0], None);
+        check(UserProbe::alloc("pool_get:size@1"), Shape::Size, [1, 0, 0], None);
+        check(UserProbe::alloc("pool_get:count@2,size@3"), Shape::CountSize, [2, 3, 0], None);
         let library = Some("libpool.so");
         check(
-            Wish::alloc("/a/libpool.so!pool_get:out@0,size@2"),
+            UserProbe::alloc("/a/libpool.so!pool_get:out@0,size@2"),
             Shape::OutPointer,
             [0, 2, 0],
             library,
         );
-        check(Wish::free("pool_get"), Shape::Release, [0, 0, 0], None);
-        check(Wish::free("libpool.so!pool_get:handle@5"), Shape::Release, [5, 0, 0], library);
+        check(UserProbe::free("pool_get"), Shape::Release, [0, 0, 0], None);
+        check(UserProbe::free("libpool.so!pool_get:handle@5"), Shape::Release, [5, 0, 0], library);
     }
 
     #[test]
     fn a_function_that_may_throw_is_marked() {
-        assert!(!Wish::alloc("f:size@0").unwrap().function.throws);
-        let wish = Wish::alloc("f:out@0,size@1,throws").unwrap();
+        assert!(!UserProbe::alloc("f:size@0").unwrap().function.throws);
+        let wish = UserProbe::alloc("f:out@0,size@1,throws").unwrap();
         assert!(wish.function.throws && wish.function.shape == Shape::OutPointer);
-        assert!(Wish::alloc("f:throws").is_err() && Wish::free("f:handle@0,throws").is_err());
+        assert!(
+            UserProbe::alloc("f:throws").is_err() && UserProbe::free("f:handle@0,throws").is_err()
+        );
     }
 
     #[test]
@@ -147,17 +149,17 @@ mod tests {
             "!f:size@0",
             "0xzz:size@0",
         ] {
-            assert!(Wish::alloc(text).is_err(), "{text}");
+            assert!(UserProbe::alloc(text).is_err(), "{text}");
         }
         for text in ["f:size@0", "f:handle@-1", "", "lib!"] {
-            assert!(Wish::free(text).is_err(), "{text}");
+            assert!(UserProbe::free(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn an_address_is_the_executables() {
-        let wish = Wish::alloc("0x401020:size@0").unwrap();
+        let wish = UserProbe::alloc("0x401020:size@0").unwrap();
         assert!(wish.may_be_in("/bin/a", true) && !wish.may_be_in("/lib/liba.so", false));
-        assert!(Wish::free("liba!f").unwrap().may_be_in("/lib/liba.so.1", false));
+        assert!(UserProbe::free("liba!f").unwrap().may_be_in("/lib/liba.so.1", false));
     }
 }

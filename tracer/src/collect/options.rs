@@ -17,7 +17,7 @@ pub enum Forget {
     reason = "questions that have nothing to do with each other"
 )]
 #[derive(Clone, Debug)]
-pub struct Manner {
+pub struct CollectOptions {
     /// Younger resources are not counted as outstanding.
     pub min_age: Duration,
     /// Whether targets' children are targets.

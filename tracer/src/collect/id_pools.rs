@@ -5,7 +5,7 @@ use std::io;
 use tracer_common::limits;
 
 use super::collector::Collector;
-use crate::kernel::Supply;
+use crate::kernel::IdPool;
 
 /// Numbers of call sites that the programs begin with.
 const FIRST_SITES: u32 = 1 << 14;
@@ -18,8 +18,8 @@ impl Collector {
     /// Hands the programs what they begin with.
     pub(super) fn give_first(&mut self) -> io::Result<()> {
         // Number 0 is the unknown one.
-        self.tables.give(Supply::Sites, 1..FIRST_SITES)?;
-        self.tables.give(Supply::Rooms, 0..FIRST_ROOMS.min(self.tables.rooms()))?;
+        self.tables.give(IdPool::Sites, 1..FIRST_SITES)?;
+        self.tables.give(IdPool::Rooms, 0..FIRST_ROOMS.min(self.tables.rooms()))?;
         if self.found.is_some() {
             self.give_connections(FIRST_CONNECTIONS.into())?;
         }
@@ -29,14 +29,14 @@ impl Collector {
     /// Hands the programs the rest of rooms, and of the numbers for call sites: a server's first second can bring tens
     /// of thousands, but handing out as many takes a tenth of one, and nobody should wait for it.
     pub(super) fn give_the_rest(&mut self) -> io::Result<()> {
-        self.tables.give(Supply::Rooms, FIRST_ROOMS..self.tables.rooms())?;
+        self.tables.give(IdPool::Rooms, FIRST_ROOMS..self.tables.rooms())?;
         if self.found.is_some() {
             self.give_connections((limits::FREE_CONNECTIONS - FIRST_CONNECTIONS).into())?;
         }
         let mut from = FIRST_SITES;
         while from < limits::SITES {
             let to = limits::SITES.min(from + FIRST_SITES);
-            self.tables.give(Supply::Sites, from..to)?;
+            self.tables.give(IdPool::Sites, from..to)?;
             self.cycle()?;
             from = to;
         }
@@ -53,6 +53,6 @@ impl Collector {
             // 0 is nobody's.
             (number != 0 && !ledger.connection_in_use(number)).then_some(number)
         });
-        tables.give(Supply::Connections, numbers)
+        tables.give(IdPool::Connections, numbers)
     }
 }

@@ -1,14 +1,14 @@
 //! What was asked for, as the collector takes it.
 
 use crate::{
-    collect::manner::{Forget, Manner},
+    collect::options::{CollectOptions, Forget},
     packs::Pack,
     settings::{Forgettable, Settings, Share},
 };
 
 /// How the collector is to go about it.
-pub(super) fn manner(settings: &Settings) -> Manner {
-    Manner {
+pub(super) fn manner(settings: &Settings) -> CollectOptions {
+    CollectOptions {
         min_age: settings.min_age,
         children: settings.children,
         frames: settings.trial.frames,

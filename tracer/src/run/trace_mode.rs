@@ -9,7 +9,7 @@ use tracer_common::kind::ResourceKind;
 
 use crate::{
     error::Failure,
-    kernel::{self, Backend, Failed, Loaded, Means, Needs, Objects, Programs},
+    kernel::{self, Backend, Failed, LoadOptions, Loaded, Objects, Programs, TraceMode},
     preflight::Facts,
     settings::{FdBackend, Settings},
     target::{Identity, Pid},
@@ -17,13 +17,13 @@ use crate::{
 };
 
 /// Which programs look at memory.
-pub(super) fn of(settings: &Settings) -> Means {
+pub(super) fn of(settings: &Settings) -> TraceMode {
     if settings.light {
-        Means::Touches
+        TraceMode::Touches
     } else if settings.kinds.iter().any(|kind| ResourceKind::PROBED.contains(kind)) {
-        Means::Probes
+        TraceMode::Probes
     } else {
-        Means::Neither
+        TraceMode::Neither
     }
 }
 
@@ -35,7 +35,7 @@ pub(super) fn load(
 ) -> anyhow::Result<Loaded> {
     let means = of(settings);
     let threads: usize = targets.iter().map(|target| thread_count(target.pid)).sum();
-    let needs = Needs {
+    let needs = LoadOptions {
         log: log::max_level(),
         unwind_pages: expected_pages(targets.iter().map(|target| target.pid)),
         targets: u32::try_from(targets.len()).unwrap_or(u32::MAX),

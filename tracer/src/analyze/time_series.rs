@@ -2,20 +2,20 @@
 //!
 //! Pure: time comes with the amounts.
 
-use super::limit::Course;
+use super::limit::TimeSeries;
 use crate::report::Level;
 
 /// What an amount was.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     first: Option<u64>,
-    course: Course,
+    course: TimeSeries,
 }
 
 impl Past {
     /// One that was so much at the start.
     pub fn since(first: u64) -> Self {
-        Self { first: Some(first), course: Course::default() }
+        Self { first: Some(first), course: TimeSeries::default() }
     }
 
     /// Remembers one more amount, and says what is known of all.

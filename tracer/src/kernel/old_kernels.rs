@@ -18,15 +18,15 @@ use tracer_common::attach::Cookie;
 use super::{
     code::{Code, KPROBE, PERF_EVENT, load_program},
     event,
-    hold::Point,
-    object::Failed,
-    stand_in::{
+    helper_fallbacks::{
         self, GET_ATTACH_COOKIE, GET_CURRENT_TASK, GET_CURRENT_TASK_BTF, Stack, TASK_PT_REGS,
     },
+    links::Point,
+    object::Failed,
 };
 
 /// The programs at functions, as they are needed.
-pub(super) struct Older {
+pub(super) struct OldKernelProbes {
     code: Code,
     /// By name, and by the cookie in their code.
     loaded: BTreeMap<(&'static str, u64), OwnedFd>,
@@ -34,7 +34,7 @@ pub(super) struct Older {
 
 /// Whether the kernel has attach cookies, and with them (since the same release) tells programs a task's registers.
 pub(super) fn has_cookies() -> bool {
-    load_program("leaktrace_try", KPROBE, 0, &stand_in::asking(GET_ATTACH_COOKIE)).is_ok()
+    load_program("leaktrace_try", KPROBE, 0, &helper_fallbacks::asking(GET_ATTACH_COOKIE)).is_ok()
 }
 
 /// Maps counted towards the limit of locked memory until Linux 5.11.
@@ -45,7 +45,7 @@ pub(super) fn lift_memory_limit() {
     }
 }
 
-impl Older {
+impl OldKernelProbes {
     /// None loaded yet, of the object in `bytes`, with the maps that `ebpf` has made from it.
     pub(super) fn new(ebpf: &Ebpf, bytes: &[u8]) -> Result<Self, Failed> {
         Ok(Self { code: Code::new(ebpf, bytes)?, loaded: BTreeMap::new() })
@@ -58,14 +58,18 @@ impl Older {
         cookie: Cookie,
     ) -> Result<BorrowedFd<'_>, Failed> {
         let instructions = self.code.instructions(name)?;
-        let asks = stand_in::has_call(instructions, GET_ATTACH_COOKIE);
+        let asks = helper_fallbacks::has_call(instructions, GET_ATTACH_COOKIE);
         let cookie = if asks { cookie.0 } else { 0 };
         let program = match self.loaded.entry((name, cookie)) {
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(free) => {
                 let mut instructions = instructions.to_vec();
-                let answer = stand_in::returning(cookie);
-                stand_in::replace_by_function(&mut instructions, GET_ATTACH_COOKIE, &answer);
+                let answer = helper_fallbacks::returning(cookie);
+                helper_fallbacks::replace_by_function(
+                    &mut instructions,
+                    GET_ATTACH_COOKIE,
+                    &answer,
+                );
                 free.insert(load_program(name, KPROBE, 0, &instructions)?)
             }
         };
@@ -100,8 +104,8 @@ pub(super) fn at_page_faults(
     stack: Stack,
 ) -> Result<OwnedFd, Failed> {
     let mut instructions = code.instructions(name)?.to_vec();
-    stand_in::replace_by_helper(&mut instructions, GET_CURRENT_TASK_BTF, GET_CURRENT_TASK);
-    let answer = stand_in::task_registers(stack);
-    stand_in::replace_by_function(&mut instructions, TASK_PT_REGS, &answer);
+    helper_fallbacks::replace_by_helper(&mut instructions, GET_CURRENT_TASK_BTF, GET_CURRENT_TASK);
+    let answer = helper_fallbacks::task_registers(stack);
+    helper_fallbacks::replace_by_function(&mut instructions, TASK_PT_REGS, &answer);
     load_program(name, PERF_EVENT, 0, &instructions)
 }

@@ -8,8 +8,8 @@ use std::{io, sync::Arc, time::Instant};
 use tracer_common::state::Process;
 
 use super::{
-    collector::{Collector, Followed},
-    manner::Forget,
+    collector::{Collector, TrackedProcess},
+    options::Forget,
 };
 use crate::target::{
     Pid,
@@ -21,7 +21,7 @@ const LOOK_SHARE: u32 = 50;
 
 impl Collector {
     /// Tells the programs where the target's code is, and its unwind tables.
-    pub(super) fn admit(&mut self, target: &Followed) -> io::Result<()> {
+    pub(super) fn admit(&mut self, target: &TrackedProcess) -> io::Result<()> {
         let is_allocator = |file| target.allocators.contains(&file);
         let ranges = self.library.ranges(target.pid, &target.mappings, is_allocator);
         let Some(next) = self.generations.next(target.pid) else {
@@ -67,7 +67,7 @@ impl Collector {
         self.library.tell_if_complete();
     }
 
-    fn tell(&mut self, target: &Followed) {
+    fn tell(&mut self, target: &TrackedProcess) {
         if let Err(error) = self.admit(target) {
             log::warn!("could not renew what the programs know of process {}: {error}", target.pid);
         }

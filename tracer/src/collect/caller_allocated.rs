@@ -10,11 +10,11 @@ use super::{collector::Collector, decode::Event, packed::TICK_BITS};
 use crate::target::memory::{Memories, Memory};
 
 /// How the memory of an object tells whether it is still there, by the number of the probe that saw it placed.
-pub type Signs = BTreeMap<ProbeNumber, Sign>;
+pub type LivenessChecks = BTreeMap<ProbeNumber, LivenessCheck>;
 
 /// The same of one kind. Offsets are bytes from its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sign {
+pub struct LivenessCheck {
     /// Where the number is that says so: offset and bytes.
     pub number: (u32, u8),
     /// Its bits: any of them.
@@ -31,7 +31,7 @@ const AT_ONCE: usize = 4096;
 /// A block's time in the ledger is that of its object, at most so much earlier, nanoseconds.
 const TICK_NS: u64 = 1 << TICK_BITS;
 
-impl Sign {
+impl LivenessCheck {
     /// Whether the object at this address is there; `known` is what was told of it.
     fn is_there(&self, memory: &Memory, handle: u64, known: Option<&Object>) -> bool {
         let at = |offset: u32| handle.saturating_add(offset.into());
@@ -107,7 +107,7 @@ mod tests {
         let event = [0x80_u64, 7, 11].map(AtomicU64::new);
         let handle = event.as_ptr() as u64;
         let memory = Memory::open(Pid::own()).unwrap();
-        let sign = Sign { number: (0, 2), mask: 0x2b, word: Some(8), owner: Some(16) };
+        let sign = LivenessCheck { number: (0, 2), mask: 0x2b, word: Some(8), owner: Some(16) };
         let object = Object {
             time_ns: 0,
             word: 7,
@@ -125,7 +125,7 @@ mod tests {
         for other in [Object { word: 8, ..object }, Object { owner: 12, ..object }] {
             assert!(!sign.is_there(&memory, handle, Some(&other)));
         }
-        assert!(Sign { word: None, ..sign }.is_there(
+        assert!(LivenessCheck { word: None, ..sign }.is_there(
             &memory,
             handle,
             Some(&Object { word: 8, ..object })

@@ -12,13 +12,13 @@ use super::{batch, tables::Tables};
 impl Tables {
     /// What is known of each object that is there, appended to `seen`.
     pub fn objects(&mut self, seen: &mut Vec<(Key, Object)>) -> io::Result<()> {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         batch::read_all(self.objects.fd().as_fd(), &mut self.object_room, seen)
     }
 
     /// The objects whose release was asked for, and since when (`CLOCK_MONOTONIC`, nanoseconds).
     pub fn asks(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
-        let _guard = self.undisturbed();
+        let _guard = self.priority_guard();
         let mut asks = Vec::new();
         batch::read_all(self.asks.fd().as_fd(), &mut self.ask_room, &mut asks)?;
         Ok(asks)

@@ -23,7 +23,7 @@ use tracer_common::{
 use super::{
     multi::Multi,
     object::{Failed, program_failed, uprobe},
-    older::Older,
+    old_kernels::OldKernelProbes,
     program::Program,
     tables::{OBJECT_FUNCTIONS, Plain},
 };
@@ -38,7 +38,7 @@ pub struct Point {
 }
 
 /// What keeps a group of points probed, until it is dropped.
-pub enum Grip {
+pub enum Link {
     /// Many points.
     Link {
         /// Held.
@@ -50,20 +50,20 @@ pub enum Grip {
         _link: UProbeLink,
     },
     /// One, on a kernel without attach cookies.
-    Older {
+    OldKernelProbes {
         /// Held.
         _fd: OwnedFd,
     },
 }
 
 /// How programs are put on.
-pub(super) enum Way {
+pub(super) enum AttachBackend {
     /// Many points at once.
     Multi(Multi),
     /// One by one.
     One,
     /// One by one, each with a program of its own.
-    Older(Box<Older>),
+    OldKernelProbes(Box<OldKernelProbes>),
     /// At page faults, on a kernel without attach cookies: the program, and its events.
     Touch(OwnedFd, Vec<OwnedFd>),
 }
@@ -75,23 +75,23 @@ struct Group {
     path: PathBuf,
     points: Vec<Point>,
     /// Empty when it is let go of.
-    grips: Vec<Grip>,
+    grips: Vec<Link>,
 }
 
 /// The loaded programs and what they are attached to; dropping it takes the probes out.
 pub struct Programs {
     pub(super) ebpf: Ebpf,
-    pub(super) way: Way,
+    pub(super) way: AttachBackend,
     groups: Vec<Group>,
     /// What programs at events are there by.
     _events: Vec<OwnedFd>,
-    /// Nothing is put on until `take_hold`.
+    /// Nothing is put on until `attach_again`.
     loose: bool,
 }
 
 impl Programs {
     /// Loaded, and attached nowhere.
-    pub(super) const fn new(ebpf: Ebpf, way: Way, events: Vec<OwnedFd>) -> Self {
+    pub(super) const fn new(ebpf: Ebpf, way: AttachBackend, events: Vec<OwnedFd>) -> Self {
         Self { ebpf, way, groups: Vec::new(), _events: events, loose: false }
     }
 
@@ -115,7 +115,7 @@ impl Programs {
         path: &Path,
         points: &[Point],
     ) -> Vec<Result<(), Failed>> {
-        let at_once = matches!(self.way, Way::Multi(_)) && points.len() > 1;
+        let at_once = matches!(self.way, AttachBackend::Multi(_)) && points.len() > 1;
         if at_once && self.attach_group(program, pid, path, points).is_ok() {
             return points.iter().map(|_| Ok(())).collect();
         }
@@ -169,21 +169,21 @@ impl Programs {
         pid: Option<NonZeroU32>,
         path: &Path,
         points: &[Point],
-    ) -> Result<Vec<Grip>, Failed> {
+    ) -> Result<Vec<Link>, Failed> {
         let (name, at_return) = (program.name(), program.is_at_return());
         match &mut self.way {
-            Way::Multi(multi) => {
+            AttachBackend::Multi(multi) => {
                 let fd = multi.link(name, at_return, pid, path, points)?;
-                return Ok(vec![Grip::Link { _fd: fd }]);
+                return Ok(vec![Link::Link { _fd: fd }]);
             }
-            Way::Older(older) => {
+            AttachBackend::OldKernelProbes(older) => {
                 let mut attach = |point| older.attach(name, at_return, pid, path, point);
                 return points
                     .iter()
-                    .map(|point| Ok(Grip::Older { _fd: attach(point)? }))
+                    .map(|point| Ok(Link::OldKernelProbes { _fd: attach(point)? }))
                     .collect();
             }
-            Way::One | Way::Touch(..) => {}
+            AttachBackend::One | AttachBackend::Touch(..) => {}
         }
         let scope = pid.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         let program = uprobe(&mut self.ebpf, name)?;
@@ -192,30 +192,30 @@ impl Programs {
             let point = UProbeAttachPoint { location, cookie: Some(cookie.0) };
             let id = program.attach(point, path, scope);
             let link = id.and_then(|id| program.take_link(id));
-            link.map(|link| Grip::Event { _link: link })
+            link.map(|link| Link::Event { _link: link })
                 .map_err(|error| program_failed(name, error))
         };
         points.iter().map(attach).collect()
     }
 
     /// Takes all probes out, and remembers where they were. On return the targets meet none any more. What is
-    /// attached meanwhile is remembered only.
-    pub fn let_go(&mut self) {
+    /// attached meanwhile is stack_cache only.
+    pub fn detach_all(&mut self) {
         self.loose = true;
         // Each link waits once until no processor is in its program: they may as well wait together.
         thread::scope(|scope| {
             for grip in self.groups.iter_mut().flat_map(|group| std::mem::take(&mut group.grips)) {
                 match grip {
-                    Grip::Link { .. } => drop(scope.spawn(move || drop(grip))),
+                    Link::Link { .. } => drop(scope.spawn(move || drop(grip))),
                     // These wait one after the other in any case.
-                    Grip::Event { .. } | Grip::Older { .. } => drop(grip),
+                    Link::Event { .. } | Link::OldKernelProbes { .. } => drop(grip),
                 }
             }
         });
     }
 
     /// Puts all probes back where they were.
-    pub fn take_hold(&mut self) -> Result<(), Failed> {
+    pub fn attach_again(&mut self) -> Result<(), Failed> {
         self.loose = false;
         let mut groups = std::mem::take(&mut self.groups);
         let mut loose = groups.iter_mut().filter(|group| group.grips.is_empty());

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{
-    collector::{Collector, Followed},
+    collector::{Collector, TrackedProcess},
     decode::Event,
-    snapshot::Kin,
+    snapshot::ProcessEvent,
 };
 use crate::target::{Pid, identify, watch::Watch};
 
@@ -27,7 +27,7 @@ impl Collector {
         };
         // It may be gone by now: what it was is then what its parent is.
         let identity = identify(pid).ok();
-        self.kin.push(Kin { pid, parent, identity, at_ns, executed });
+        self.kin.push(ProcessEvent { pid, parent, identity, at_ns, executed });
         if let Some(parent) = parent {
             self.ended.retain(|one| *one != pid);
             self.targets.retain(|one| one.pid != pid);
@@ -37,7 +37,7 @@ impl Collector {
                 .unwrap_or_default();
             match Watch::new(pid) {
                 Ok(watch) => {
-                    self.targets.push(Followed {
+                    self.targets.push(TrackedProcess {
                         pid,
                         watch,
                         allocators,

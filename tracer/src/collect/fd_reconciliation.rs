@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use tracer_common::descriptor::Opener;
+use tracer_common::descriptor::FdOrigin;
 
 use super::{
     collector::{Collector, now_ns},
@@ -88,7 +88,7 @@ impl Collector {
             for (fd, link) in &before {
                 if now.get(fd) == Some(link) && self.ledger.open_descriptor(pid, *fd).is_none() {
                     let sort = descriptors::sort(pid, *fd, link);
-                    self.ledger.found_open(pid, *fd, sort, Opener::Before, now_ns());
+                    self.ledger.found_open(pid, *fd, sort, FdOrigin::Before, now_ns());
                 }
             }
             self.seed_connections(pid, &before, &now);
@@ -176,7 +176,7 @@ impl Collector {
                 } else {
                     found.unseen.0 += 1;
                     let sort = descriptors::sort(*pid, *fd, link);
-                    self.ledger.found_open(*pid, *fd, sort, Opener::Unseen, now_ns());
+                    self.ledger.found_open(*pid, *fd, sort, FdOrigin::Unseen, now_ns());
                 }
             }
         }

@@ -58,7 +58,7 @@ pub(super) type Named = (String, OwnedFd);
 const HARMLESS: &str = "state_changes";
 
 /// The programs whose runs may be left out.
-pub(super) struct Watched {
+pub(super) struct MissedRuns {
     /// How many of each were when last asked.
     programs: Vec<(Named, Cell<u64>)>,
     /// How many of all were when recording was turned off; `None` while it is on.
@@ -67,7 +67,7 @@ pub(super) struct Watched {
     ignored: u64,
 }
 
-impl Watched {
+impl MissedRuns {
     /// All that `ebpf` has loaded, and `others`.
     pub(super) fn new(ebpf: &Ebpf, others: Vec<Named>) -> io::Result<Self> {
         let mut programs = others;
