@@ -10,7 +10,6 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use tracer_common::{
     attach::Cookie,
-    kind::Kind,
     limits::STACK_DEPTH,
     loss::Loss,
     record::{STACK, StackHead},

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Lines of code in a file, without its tests; comments are free.
-const MOST_LINES: usize = 300;
+const MOST_LINES: usize = 400;
 
 /// Folders of Rust code.
 const CRATES: [&str; 5] = ["tracer-common", "tracer-ebpf", "tracer", "tests", "xtask"];

@@ -14,7 +14,7 @@ use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
 
 use super::{
     libraries::{describe, of_objects, signs},
-    pairs::Group,
+    pairs::ClosedGroups,
     points::Points,
     trace_mode,
 };
@@ -45,7 +45,7 @@ pub(super) struct Attached {
     /// Why the kernel refused some, by number.
     refused: BTreeMap<ProbeNumber, String>,
     /// What is not recorded, and why: some of its releases are not probed.
-    closed: BTreeMap<(Option<Pid>, Group), String>,
+    closed: ClosedGroups,
     /// Why files that may hold an allocator could not be read.
     unreadable: Vec<String>,
     /// Probes by object, as indices into `probes`.
@@ -92,7 +92,7 @@ impl Attached {
         Self {
             probes: Vec::new(),
             refused: BTreeMap::new(),
-            closed: BTreeMap::new(),
+            closed: ClosedGroups::default(),
             unreadable: Vec::new(),
             objects: BTreeMap::new(),
             tried: BTreeSet::new(),
@@ -294,23 +294,15 @@ impl Attached {
 
     /// This probe is not on: what it would release must not be recorded.
     fn close(&mut self, pid: Pid, index: usize, why: &str) {
-        let Some(probe) = self.probes.get(index).filter(|probe| probe.function.is_needed()) else {
-            return;
-        };
-        let Some(group) = Group::of(probe, &self.user_probes) else { return };
-        let path = probe.object.as_ref().map(|(_, path)| path.to_string_lossy());
-        let path = path.as_deref().unwrap_or("?");
-        let (what, name, file) = (group.what(path), &probe.function.name, file_name(path));
-        let sentence = format!("{what} is not traced: `{name}` of {file} cannot be probed: {why}");
-        self.closed.entry((self.scope(pid), group)).or_insert(sentence);
+        let scope = self.scope(pid);
+        if let Some(probe) = self.probes.get(index) {
+            self.closed.close(scope, probe, &self.user_probes, why);
+        }
     }
 
     /// Why a probe must not be on in a target, if so.
     fn closed_by(&self, pid: Pid, probe: &Probe) -> Option<&String> {
-        let group = Group::of(probe, &self.user_probes)?;
-        let scope = self.scope(pid);
-        let closed = self.closed.iter().filter(|((of, _), _)| *of == scope);
-        closed.into_iter().find(|((_, other), _)| group.depends_on(other)).map(|(_, why)| why)
+        self.closed.closes(self.scope(pid), probe, &self.user_probes)
     }
 
     fn may_be_put_on(&self, pid: Pid, index: usize, role: Role) -> bool {
@@ -344,8 +336,7 @@ impl Attached {
 
     /// What is not traced, and why.
     fn warnings(&self) -> Vec<String> {
-        let closed: BTreeSet<&String> = self.closed.values().collect();
-        closed.into_iter().chain(&self.unreadable).cloned().collect()
+        self.closed.reasons().into_iter().chain(self.unreadable.iter().cloned()).collect()
     }
 
     /// Whether a probe is to be put on a target, and that was not tried before. Memory that `malloc` maps is

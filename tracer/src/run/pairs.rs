@@ -3,12 +3,14 @@
 //!
 //! Takes probes, hands on which of them depend on each other. Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tracer_common::{kind::ResourceKind, object::BY_FUNCTION};
 
 use crate::{
     format::file_name,
     probes::{Probe, user_defined::UserProbe},
-    target::mappings::FileId,
+    target::{Pid, mappings::FileId},
 };
 
 /// Probes that are recorded together or not at all.
@@ -63,5 +65,100 @@ impl Group {
                 format!("objects of {library} that are not heap blocks, in {}", file_name(path))
             }
         }
+    }
+}
+
+/// Groups that are not recorded, because a probe that they need is not on.
+#[derive(Debug, Default)]
+pub(super) struct ClosedGroups {
+    /// Why, in a sentence, by whose probes it is about (one target's, or everybody's) and group.
+    closed: BTreeMap<(Option<Pid>, Group), String>,
+}
+
+impl ClosedGroups {
+    /// A probe is not on, for the reason `why`. If its group needs it, the group is closed.
+    pub(super) fn close(
+        &mut self,
+        scope: Option<Pid>,
+        probe: &Probe,
+        user_probes: &[UserProbe],
+        why: &str,
+    ) {
+        if !probe.function.is_needed() {
+            return;
+        }
+        let Some(group) = Group::of(probe, user_probes) else { return };
+        let path = probe.object.as_ref().map(|(_, path)| path.to_string_lossy());
+        let path = path.as_deref().unwrap_or("?");
+        let (what, name, file) = (group.what(path), &probe.function.name, file_name(path));
+        let sentence = format!("{what} is not traced: `{name}` of {file} cannot be probed: {why}");
+        self.closed.entry((scope, group)).or_insert(sentence);
+    }
+
+    /// Why a probe must not be on, if its group is closed.
+    pub(super) fn closes(
+        &self,
+        scope: Option<Pid>,
+        probe: &Probe,
+        user_probes: &[UserProbe],
+    ) -> Option<&String> {
+        let group = Group::of(probe, user_probes)?;
+        let mut closed = self.closed.iter().filter(|((of, _), _)| *of == scope);
+        closed.find(|((_, other), _)| group.depends_on(other)).map(|(_, why)| why)
+    }
+
+    /// Each reason once.
+    pub(super) fn reasons(&self) -> BTreeSet<String> {
+        self.closed.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probes::{Absent, Outcome, catalog::LIBC};
+
+    const FILE: FileId = FileId { device: (0, 0), inode: 1 };
+
+    fn probe(name: &str) -> Probe {
+        Probe {
+            number: 0,
+            function: LIBC.iter().find(|one| one.name == name).unwrap().clone(),
+            aliases: Vec::new(),
+            object: Some((FILE, "/lib/libc.so.6".into())),
+            place: Err(Absent::Missing),
+            outcome: Outcome::None,
+        }
+    }
+
+    #[test]
+    fn an_allocator_without_its_free_is_not_recorded_and_neither_are_mappings() {
+        let mut closed = ClosedGroups::default();
+        closed.close(None, &probe("free"), &[], "no room");
+        for name in ["malloc", "realloc", "free", "mmap", "munmap"] {
+            assert!(closed.closes(None, &probe(name), &[]).is_some(), "{name}");
+        }
+        assert_eq!(closed.closes(Some(Pid(7)), &probe("malloc"), &[]), None, "another's probes");
+        let reasons: Vec<String> = closed.reasons().into_iter().collect();
+        let sentence = "memory allocated by libc.so.6 is not traced: `free` of libc.so.6 cannot be \
+                        probed: no room";
+        assert_eq!(reasons, [sentence]);
+    }
+
+    #[test]
+    fn a_function_that_only_acquires_is_not_needed() {
+        let mut closed = ClosedGroups::default();
+        for name in ["malloc", "calloc", "posix_memalign", "mmap"] {
+            closed.close(None, &probe(name), &[], "no room");
+        }
+        assert!(closed.reasons().is_empty());
+    }
+
+    #[test]
+    fn mappings_without_munmap_leave_the_heap_alone() {
+        let mut closed = ClosedGroups::default();
+        closed.close(None, &probe("munmap"), &[], "no room");
+        assert!(closed.closes(None, &probe("mmap"), &[]).is_some());
+        assert_eq!(closed.closes(None, &probe("malloc"), &[]), None);
     }
 }
