@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use tests::{Trace, Victim, root_or_skip, trace::leaktrace};
+use tests::{Trace, Victim, trace::leaktrace};
 
 const MIB: u64 = 1 << 20;
 
@@ -56,9 +56,6 @@ fn foretold() -> Result<f64> {
 
 #[test]
 fn the_report_says_what_the_kernel_says_and_the_doctor_foretells_it() -> Result<()> {
-    if !root_or_skip() {
-        return Ok(());
-    }
     let mut victim = Victim::start("ground_truth", &["2", "1000", "5"])?;
     let trace = Trace::attach(victim.pid(), &[])?;
     let counted = maps(trace.pid())?;
