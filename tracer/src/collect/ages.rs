@@ -15,7 +15,7 @@ const EXACT_MOST: u64 = 1 << 20;
 const STRIDE: u32 = 1 << 17;
 /// Buckets that resources are grouped into between two calls of `pause`, as a power of two.
 const BUCKETS_BITS: u32 = 11;
-/// Bins from an age to its double. The middle of a bin is at most 1/64 of an age in it away.
+/// Bins per doubling of the age, as a power of two. The middle of a bin is within 1/64 of every age in it.
 const BINS_BITS: u32 = 5;
 
 /// How an age is stored.

@@ -1,5 +1,7 @@
 //! Liveness checks for caller-allocated objects that have no release function: reads fields of the object in target
 //! memory.
+//!
+//! A part of the collector.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,7 +26,8 @@ pub struct LivenessCheck {
     pub owner: Option<u32>,
 }
 
-/// Objects checked per snapshot, except the last one: each takes one to three reads, a microsecond each.
+/// Maximum number of objects checked per snapshot; the last snapshot checks all. A check takes one to three reads, a
+/// microsecond each.
 const MAX_CHECKS: usize = 4096;
 
 /// A block's time in the ledger is its object's, or earlier by less than this, nanoseconds.

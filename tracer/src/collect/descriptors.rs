@@ -157,7 +157,7 @@ impl Ledger {
     }
 
     /// Forgets owed releases of descriptors: those that have not arrived by now never will.
-    pub(super) fn forgive_descriptors(&mut self) {
+    pub(super) fn forget_owed_descriptors(&mut self) {
         self.owed.retain(|handle, _| !handle.kind.is_descriptor());
     }
 }

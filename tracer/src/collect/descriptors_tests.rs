@@ -159,7 +159,7 @@ fn a_descriptor_found_open_is_closed_like_any_other() {
     assert_eq!((open(&ledger, PID), open(&ledger, CHILD)), (vec![1], vec![0, 1]));
     // A probe sees the number being opened again: the found descriptor is gone.
     opened(&mut ledger, PID, 1, 30);
-    ledger.forgive_descriptors();
+    ledger.forget_owed_descriptors();
     closed(&mut ledger, PID, 1, 40);
     assert_eq!((open(&ledger, PID), ledger.unknown_releases()), (vec![], 0));
 }

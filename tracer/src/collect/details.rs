@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Objects older than this have been drained for certain, nanoseconds.
-const SURELY_DRAINED_NS: u64 = 10_000_000_000;
+const DRAINED_AFTER_NS: u64 = 10_000_000_000;
 
 impl Collector {
     /// The library objects, where they are traced.
@@ -28,7 +28,7 @@ impl Collector {
         let mut gone = Vec::new();
         let objects = self.ledger.objects(&seen, &requests, &self.options.summed, |key, object| {
             // An object newer than the last drain is not in the ledger yet.
-            if at_ns.saturating_sub(object.time_ns) > SURELY_DRAINED_NS {
+            if at_ns.saturating_sub(object.time_ns) > DRAINED_AFTER_NS {
                 gone.push((*key, object.time_ns));
             }
         });

@@ -24,7 +24,7 @@ use crate::target::{
     sockets::{self, Socket},
 };
 
-/// Scans take at most one part in this many of the time.
+/// Minimum time between scans, in multiples of a scan's duration: scans take at most 5 percent of the time.
 const SCAN_SHARE: u32 = 20;
 /// Scans in a row that must find a descriptor whose opening no probe saw.
 const SCANS: u32 = 3;
@@ -34,7 +34,7 @@ const SCANS: u32 = 3;
 pub struct SocketState {
     /// Protocol, addresses and state, from the kernel.
     pub socket: Socket,
-    /// `CLOCK_MONOTONIC` of the scan that first saw this state, nanoseconds; `None` when no scan saw another one.
+    /// `CLOCK_MONOTONIC` of the scan that first saw this state, nanoseconds; `None` if the first scan of the socket did.
     pub since_ns: Option<u64>,
 }
 
@@ -133,7 +133,7 @@ impl Collector {
         // One more cycle brings everything that was opened until the listing.
         self.cycle()?;
         let Some(fds) = &mut self.fds else { return Ok(()) };
-        self.ledger.forgive_descriptors();
+        self.ledger.forget_owed_descriptors();
         let (mut missing, mut gone) = (HashMap::new(), HashMap::<Pid, HashMap<u64, u64>>::new());
         for one in &known {
             let key = (one.pid, one.fd);

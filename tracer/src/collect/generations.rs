@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_keep_their_number_and_256_are_too_many() {
+    fn targets_keep_their_number_and_the_257th_gets_none() {
         let mut generations = Generations::default();
         let first = generations.next(Pid(1)).unwrap();
         assert_eq!(generations.next(Pid(1)).unwrap().number, first.number);

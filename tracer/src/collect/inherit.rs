@@ -48,7 +48,7 @@ impl Ledger {
         for kind in Kind::ALL {
             let Some(ranges) = self.ranges.get(&(parent, kind)) else { continue };
             let mut copy = ranges.clone();
-            copy.hand_down(|site| self.totals.copy(child, site));
+            copy.replace_sites(|site| self.totals.copy(child, site));
             for block in copy.outstanding() {
                 self.totals.inherit(&block);
             }

@@ -416,7 +416,7 @@ fn the_old_address_of_a_moved_object_may_be_reused_before_the_move_arrives() {
         &[(1, 60), (2, 150)],
         0,
     );
-    // Neither release is taken for one of the moved object.
+    // Neither address waits for a release of the moved object.
     check(
         vec![
             acquired(8, 10, 2, 100),

@@ -50,7 +50,7 @@ pub struct Other {
 /// Totals of one call site's objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SiteObjects {
-    /// Objects with details beside their block.
+    /// Objects that the BPF programs have details of.
     pub known: u64,
     /// Objects with a release request.
     pub asked: u64,

@@ -28,7 +28,7 @@ pub struct CollectOptions {
     pub forget: Option<Forget>,
     /// Light mode: page faults are traced, and no function.
     pub light: bool,
-    /// Whether objects of libraries are traced.
+    /// Whether library objects are traced.
     pub objects: bool,
     /// Block sizes of the objects whose memory is read for sums.
     pub summed: Vec<u64>,

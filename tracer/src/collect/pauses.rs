@@ -1,4 +1,4 @@
-//! Pauses and resumes recording, where a budget does not allow it all the time.
+//! Pauses and resumes recording, to stay within a budget.
 
 use std::io;
 

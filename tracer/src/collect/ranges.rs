@@ -93,8 +93,8 @@ impl Ranges {
         gone
     }
 
-    /// Gives every resource another call site and detaches it from its connection.
-    pub(super) fn hand_down(&mut self, mut other: impl FnMut(u32) -> u32) {
+    /// Replaces every resource's call site and detaches it from its connection.
+    pub(super) fn replace_sites(&mut self, mut other: impl FnMut(u32) -> u32) {
         for piece in self.pieces.values_mut() {
             piece.block.site = other(piece.block.site);
             piece.block.connection = 0;

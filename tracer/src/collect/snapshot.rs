@@ -1,4 +1,4 @@
-//! The snapshot: THE WAIST. Only code left of it has to do with root, kernel and clock.
+//! The snapshot: THE WAIST. Only code left of it needs root, the kernel and a clock.
 //!
 //! Takes the ledger at one moment, hands on plain figures with addresses instead of names.
 

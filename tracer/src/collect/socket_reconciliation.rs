@@ -21,20 +21,20 @@ use crate::target::{
 };
 
 /// States of a socket without a peer, as in [`Socket::state`].
-const ALONE: [&str; 7] =
+const WITHOUT_PEER: [&str; 7] =
     ["LISTEN", "CLOSE", "SYN_SENT", "SYN_RECV", "TIME_WAIT", "UNCONNECTED", "CONNECTING"];
 
 /// Whether a socket is one end of a connection. The kernel reports no peer for a unix socket; one with a name of its
 /// own is more than an unnamed socket pair.
 fn is_connected(socket: &Socket) -> bool {
-    let alone = socket.state.is_none_or(|state| ALONE.contains(&state));
+    let alone = socket.state.is_none_or(|state| WITHOUT_PEER.contains(&state));
     let named = if socket.protocol == "unix" { &socket.local } else { &socket.peer };
     !alone && named.is_some()
 }
 
 /// Resources count as left behind when they are still outstanding so long after the connection's end: event loops
 /// and thread pools release a connection's resources after the close.
-const LEAST_GRACE: Duration = Duration::from_secs(1);
+const MIN_GRACE: Duration = Duration::from_secs(1);
 
 impl Collector {
     /// Adds the connections that a target had before recording began and still has.
@@ -94,7 +94,7 @@ impl Collector {
 
     /// The figures of connections, where descriptors are traced.
     pub(super) fn connections(&mut self, at_ns: u64) -> Option<Figures> {
-        let grace = self.options.min_age.max(LEAST_GRACE);
+        let grace = self.options.min_age.max(MIN_GRACE);
         let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
         let mut figures = self.ledger.connections(at_ns, grace_ns);
         self.log_occurrences();

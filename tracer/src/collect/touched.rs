@@ -19,7 +19,8 @@ use crate::target::{
     pages::{Frames, PageTable},
 };
 
-/// Scans of the resident pages take at most one part in this many of the time.
+/// Minimum time between scans of the resident pages, in multiples of a scan's duration: they take at most 5 percent
+/// of the time.
 const SCAN_SHARE: u32 = 20;
 
 /// Touched pages, and when to scan.

@@ -16,7 +16,8 @@ use crate::target::{
     mappings::{self, FileId, Mappings},
 };
 
-/// Scans of the targets' memory maps take at most one part in this many of the time.
+/// Minimum time between scans of memory maps, in multiples of a scan's duration: they take at most 2 percent of the
+/// time.
 const SCAN_SHARE: u32 = 50;
 
 impl Collector {

@@ -263,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn a_release_between_windows_is_not_waited_for() {
+    fn the_ledger_does_not_wait_for_a_release_between_windows() {
         let mut ledger = Ledger::default();
         acquire(&mut ledger, 1, 1_000_000_000, 3);
         ledger.resumed(3_000_000_000);
         acquire(&mut ledger, 1, 3_000_000_010, 3);
-        // If the ledger waited for the first one's release, it would take this for it.
+        // If the ledger waited for the first one's release, it would take this release for it.
         ledger.apply(Event::Released {
             handle: Handle { pid: Pid(1), kind: Kind::Heap, value: 1 },
             size: 0,
