@@ -1,6 +1,5 @@
-//! What the table of outstanding blocks costs: `cargo run --release -p leaktrace --example ledger [BLOCKS
-//! [SITES]]` (ten million, 50,000) prints memory and time for each block, and the time of a snapshot.
-//! LoadOptions neither root nor a target.
+//! Memory and time cost of the ledger: `cargo run --release -p leaktrace --example ledger [BLOCKS [SITES]]` (ten
+//! million, 50,000) prints both for each block, and the time of a snapshot. Needs neither root nor a target.
 
 #![expect(
     clippy::print_stdout,
@@ -20,7 +19,7 @@ use leaktrace::{
 };
 use tracer_common::kind::Kind;
 
-/// The blocks as an allocator lays them out, each call site's behind each other, a microsecond apart.
+/// Handles with an allocator's spacing.
 fn handle(number: u64) -> Handle {
     Handle { pid: Pid(1), kind: Kind::Heap, value: 0x7f00_0000_0000 + number * 32 }
 }

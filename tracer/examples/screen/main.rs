@@ -1,7 +1,7 @@
-//! Shows the screen with a made-up server that leaks: for looking at it without root.
+//! Shows the screen with a simulated server that leaks: for looking at it without root.
 //!
-//! `cargo run --example screen [SITES] [quiet|lossy|exits|stops|panics|waits|serves]`; with
-//! `time` instead of a mood it measures receiving, sorting, filtering and drawing, and leaves.
+//! `cargo run --example screen [SITES] [quiet|lossy|exits|stops|panics|waits|serves]`; with `time` as the
+//! scenario it measures receiving, sorting, filtering and drawing, and exits.
 
 #![expect(clippy::print_stdout, reason = "a tool for developers, never shipped")]
 
@@ -80,21 +80,21 @@ fn measure(sites: usize) {
 async fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let sites = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(60);
-    let mood = arguments.next().unwrap_or_default();
-    if mood == "time" {
+    let scenario = arguments.next().unwrap_or_default();
+    if scenario == "time" {
         measure(sites);
         return Ok(());
     }
     let (send, reports) = watch::channel(None);
     let (halt, mut stop) = watch::channel(false);
     std::thread::spawn(move || {
-        let mut server = Server::new(sites, &mood);
-        let pause = Duration::from_millis(if mood == "waits" { 600_000 } else { 1000 });
+        let mut server = Server::new(sites, &scenario);
+        let pause = Duration::from_millis(if scenario == "waits" { 600_000 } else { 1000 });
         std::thread::sleep(pause);
         loop {
             let report = server.report();
-            assert!(!(mood == "panics" && server.tick > 3), "made-up panic");
-            let last = report.window.duration_s > 20.0 && mood == "stops";
+            assert!(!(scenario == "panics" && server.tick > 3), "simulated panic");
+            let last = report.window.duration_s > 20.0 && scenario == "stops";
             if send.send(Some(Arc::new(report))).is_err() || last && halt.send(true).is_err() {
                 return;
             }
@@ -102,9 +102,9 @@ async fn main() -> std::io::Result<()> {
         }
     });
     let mut screen = Screen::enter()?;
-    let room = |report: &Report| report.window.duration_s <= 30.0;
+    let fits = |report: &Report| report.window.duration_s <= 30.0;
     let saved = || std::path::PathBuf::from("leaktrace-4121.json");
-    let shown = screen.show(reports, |report| room(report).then(saved).ok_or("disk full".into()));
+    let shown = screen.show(reports, |report| fits(report).then(saved).ok_or("disk full".into()));
     let left =
         tokio::select! { left = shown => Some(left?), _ = stop.wait_for(|stop| *stop) => None };
     drop(screen);

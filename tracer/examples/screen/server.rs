@@ -1,4 +1,4 @@
-//! A made-up server that leaks.
+//! A simulated server that leaks.
 
 #![expect(clippy::indexing_slicing, reason = "a tool for developers, never shipped")]
 
@@ -64,20 +64,20 @@ fn stack(number: usize) -> Arc<[Frame]> {
         .collect()
 }
 
-/// A server that leaks, as it is at each tick.
+/// A server that leaks, advanced by one tick per report.
 pub(crate) struct Server {
     stacks: Vec<Arc<[Frame]>>,
     trends: Vec<Vec<u64>>,
     /// Reports so far.
     pub(crate) tick: u64,
-    mood: String,
+    scenario: String,
 }
 
 impl Server {
-    /// With so many call sites.
-    pub(crate) fn new(sites: usize, mood: &str) -> Self {
+    /// A server with this number of call sites.
+    pub(crate) fn new(sites: usize, scenario: &str) -> Self {
         let stacks = (0..sites).map(stack).collect();
-        Self { stacks, trends: vec![Vec::new(); sites], tick: 0, mood: mood.to_owned() }
+        Self { stacks, trends: vec![Vec::new(); sites], tick: 0, scenario: scenario.to_owned() }
     }
 
     fn site(&mut self, number: usize) -> Site {
@@ -146,9 +146,9 @@ impl Server {
         }
     }
 
-    /// Whether it has descriptors and connections, as many as call sites.
+    /// Whether it has descriptors and connections, as many of each as call sites.
     fn serves(&self) -> bool {
-        matches!(self.mood.as_str(), "serves" | "time")
+        matches!(self.scenario.as_str(), "serves" | "time")
     }
 
     fn fds(&self) -> Fds {
@@ -182,7 +182,7 @@ impl Server {
         all
     }
 
-    /// What it is like a tick later.
+    /// Advances one tick and returns the report.
     pub(crate) fn report(&mut self) -> Report {
         self.tick += 1;
         let mut sites: Vec<Site> = (0..self.stacks.len()).map(|number| self.site(number)).collect();
@@ -196,11 +196,11 @@ impl Server {
             total.outstanding_bytes += site.outstanding_bytes;
         }
         let mut lost = BTreeMap::new();
-        if self.mood == "lossy" && self.tick > 3 {
+        if self.scenario == "lossy" && self.tick > 3 {
             lost.insert(Loss::AcquireDropped.into(), self.tick * 411);
             lost.insert(Loss::ReleaseBusy.into(), self.tick * 3);
         }
-        let ended = self.mood == "exits" && self.tick > 8;
+        let ended = self.scenario == "exits" && self.tick > 8;
         Report {
             targets: vec![Target {
                 pid: 4121,

@@ -1,33 +1,33 @@
-//! Ages of what is outstanding, by call site, in one walk over the ledger. Pure.
+//! Ages of outstanding resources by call site, in one walk over the ledger. Pure.
 //!
-//! Every age is written down to find the medians: as milliseconds up to a million of them. Beyond that,
-//! as numbers of bins whose width grows with the age, and at call sites with more ages than bins, as
-//! counts of each bin. Least age, greatest age and sums are exact in every case.
+//! Every age is stored to find the medians: as milliseconds for up to a million of them. Beyond that, as
+//! numbers of bins whose width grows with the age, and at call sites with more ages than bins, as counts
+//! per bin. Minimum, maximum and sums are always exact.
 
 use super::{
     ledger::{Ledger, Sum},
     snapshot::{Ages, SiteFigures},
 };
 
-/// Beyond so many outstanding resources, medians are those of bins.
+/// Up to this number of outstanding resources medians are exact; beyond, they are those of bins.
 const EXACT_MOST: u64 = 1 << 20;
-/// Resources looked at between two pauses: some milliseconds' worth.
+/// Resources visited between two calls of `pause`: some milliseconds' worth.
 const STRIDE: u32 = 1 << 17;
-/// Groups that resources are brought into between two pauses.
+/// Buckets that resources are grouped into between two calls of `pause`, as a power of two.
 const BUCKETS_BITS: u32 = 11;
-/// Bins from an age to its double. The middle of a bin is at most 1/64 of an age in it away.
+/// Bins per doubling of the age, as a power of two. The middle of a bin is within 1/64 of every age in it.
 const BINS_BITS: u32 = 5;
 
-/// How an age is written down.
-trait Written: Copy + Default + Ord {
-    /// From how many ages on counts of bins take less room, when there are so many bins.
-    fn most_listed(bins: usize) -> usize;
+/// How an age is stored.
+trait AgeEncoding: Copy + Default + Ord {
+    /// The number of ages up to which a list of them takes less memory than `bins` counts.
+    fn max_listed(bins: usize) -> usize;
     fn of(age_ms: u32) -> Self;
     fn age_ms(self) -> u32;
 }
 
-impl Written for u32 {
-    fn most_listed(_bins: usize) -> usize {
+impl AgeEncoding for u32 {
+    fn max_listed(_bins: usize) -> usize {
         usize::MAX
     }
 
@@ -40,9 +40,9 @@ impl Written for u32 {
     }
 }
 
-/// The number of a bin. Up to 63 ms each millisecond has one; beyond, the bin is the age's highest bits.
-impl Written for u16 {
-    fn most_listed(bins: usize) -> usize {
+/// Number of a bin. Up to 63 ms each millisecond has one; beyond, the bin is the age's highest bits.
+impl AgeEncoding for u16 {
+    fn max_listed(bins: usize) -> usize {
         bins * size_of::<u32>() / size_of::<Self>()
     }
 
@@ -65,14 +65,14 @@ struct Part {
     aged: Sum,
     min_ms: u32,
     max_ms: u32,
-    /// Where in the room its ages are.
+    /// Index of its first age in the buffer.
     start: usize,
-    /// Whether they are counts.
+    /// Whether the buffer holds counts.
     counted: bool,
 }
 
-/// Adds to each of `figures` (in the order of their numbers) what of it is old enough, and its ages.
-/// `pause` is called again and again: a walk over ten million takes longer than other things can wait.
+/// Adds to each of `figures` (ordered by number) the resources of the minimum age, and their ages. `pause` is
+/// called again and again: a walk over ten million resources takes longer than other work can wait.
 pub(super) fn add_ages(
     ledger: &Ledger,
     figures: &mut [SiteFigures],
@@ -88,33 +88,33 @@ pub(super) fn add_ages(
     }
 }
 
-fn add<W: Written>(
+fn add<W: AgeEncoding>(
     ledger: &Ledger,
     figures: &mut [SiteFigures],
     now_ns: u64,
     min_age_ns: u64,
     mut pause: impl FnMut(),
 ) {
-    // Every age has a bin below this one. One more than it seems: times are kept rounded down.
-    let bins = usize::from(<u16 as Written>::of(age_ms(ledger.longest_age_ns(now_ns)))) + 2;
+    // Every age has a bin below this one. One more than needed: times are stored rounded down.
+    let bins = usize::from(<u16 as AgeEncoding>::of(age_ms(ledger.longest_age_ns(now_ns)))) + 2;
     let numbers = figures.last().map_or(0, |site| site.number as usize + 1);
     let mut parts = vec![Part::default(); numbers];
     let (mut listed, mut counted) = (0, 0);
     for site in &*figures {
         let Some(part) = parts.get_mut(site.number as usize) else { continue };
         let count = usize::try_from(site.outstanding.count).unwrap_or(usize::MAX);
-        part.counted = count > W::most_listed(bins);
-        let (used, room) = if part.counted { (&mut counted, bins) } else { (&mut listed, count) };
+        part.counted = count > W::max_listed(bins);
+        let (used, length) = if part.counted { (&mut counted, bins) } else { (&mut listed, count) };
         part.start = *used;
-        *used += room;
+        *used += length;
     }
     let mut list = vec![W::default(); listed];
     let mut counts = vec![0_u32; counted];
-    let mut write = |seen: &[Seen]| {
+    let mut add_all = |seen: &[Seen]| {
         for Seen { site, age_ms, size } in seen {
             let Some(part) = parts.get_mut(*site as usize) else { continue };
             if part.counted {
-                let bin = usize::from(<u16 as Written>::of(*age_ms));
+                let bin = usize::from(<u16 as AgeEncoding>::of(*age_ms));
                 if let Some(count) = counts.get_mut(part.start + bin) {
                     *count += 1;
                 }
@@ -132,19 +132,19 @@ fn add<W: Written>(
         if age_ns >= min_age_ns {
             batch.seen.push(Seen { site: block.site, age_ms: age_ms(age_ns), size: block.size });
         }
-        batch.looked += 1;
-        if batch.looked == STRIDE {
-            write(batch.by_site());
+        batch.visited += 1;
+        if batch.visited == STRIDE {
+            add_all(batch.by_site());
             batch.clear();
             pause();
         }
     });
-    write(batch.by_site());
+    add_all(batch.by_site());
     for site in figures {
         let Some(part) = parts.get(site.number as usize) else { continue };
         site.aged = part.aged;
         let median = if part.counted {
-            counts.get(part.start..part.start + bins).and_then(|counts| middle(counts, part.aged))
+            counts.get(part.start..part.start + bins).and_then(|counts| median(counts, part.aged))
         } else {
             list.get_mut(part.start..part.start + part.listed())
                 .filter(|ages| !ages.is_empty())
@@ -166,13 +166,13 @@ struct Seen {
     size: u64,
 }
 
-/// Resources on the walk, to be brought near others of their call site: the ledger has them in no order,
-/// and going to another call site for each would be going to memory for each.
+/// A batch of resources, to be grouped by call site: the ledger has them in no order, and going to another
+/// call site for each would miss the cache each time.
 struct Batch {
-    looked: u32,
+    visited: u32,
     seen: Vec<Seen>,
     sorted: Vec<Seen>,
-    /// Call sites that are neighbors share one of these, as many as this is a power of two.
+    /// Neighboring call sites share a bucket: as many as two to this power.
     shift: u32,
     ends: Vec<usize>,
 }
@@ -182,15 +182,15 @@ impl Batch {
     fn new(numbers: usize) -> Self {
         let shift = numbers.checked_ilog2().unwrap_or(0).saturating_sub(BUCKETS_BITS - 1);
         let ends = vec![0; (numbers >> shift) + 1];
-        Self { looked: 0, seen: Vec::new(), sorted: Vec::new(), shift, ends }
+        Self { visited: 0, seen: Vec::new(), sorted: Vec::new(), shift, ends }
     }
 
     fn clear(&mut self) {
-        self.looked = 0;
+        self.visited = 0;
         self.seen.clear();
     }
 
-    /// What was seen, roughly in the order of call sites.
+    /// The batch, roughly in the order of call sites.
     fn by_site(&mut self) -> &[Seen] {
         let Self { seen, sorted, shift, ends, .. } = self;
         let most = ends.len() - 1;
@@ -218,24 +218,24 @@ impl Batch {
 }
 
 impl Part {
-    /// Ages written down so far.
+    /// Number of ages stored so far.
     fn listed(&self) -> usize {
         usize::try_from(self.aged.count).unwrap_or(usize::MAX)
     }
 }
 
-/// The age in the middle of so many.
-fn middle(counts: &[u32], aged: Sum) -> Option<u32> {
-    let mut left = aged.count / 2;
+/// The median of binned ages.
+fn median(counts: &[u32], aged: Sum) -> Option<u32> {
+    let mut rest = aged.count / 2;
     let bin = counts.iter().position(|count| {
-        let here = left < u64::from(*count);
-        left = left.saturating_sub(u64::from(*count));
+        let here = rest < u64::from(*count);
+        rest = rest.saturating_sub(u64::from(*count));
         here
     })?;
     Some(u16::try_from(bin).unwrap_or(u16::MAX).age_ms())
 }
 
-/// Milliseconds; what is older than 49 days is of that age.
+/// Milliseconds, at most 49 days.
 fn age_ms(age_ns: u64) -> u32 {
     u32::try_from(age_ns / 1_000_000).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! Bins against the ages in them, and the two ways to write ages down against sorted ages.
+//! Bins compared with the ages in them, and both age encodings compared with sorted ages.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::{
     target::Pid,
 };
 
-/// The bound that the documentation gives, in percent.
+/// The error bound in the documentation, in percent.
 const WITHIN: f64 = 1.6;
 
 fn is_near(shown_ms: u32, true_ms: u32) -> bool {
@@ -25,14 +25,14 @@ fn is_near(shown_ms: u32, true_ms: u32) -> bool {
 fn bins_begin_where_others_end() {
     let mut last = 0;
     for age_ms in 1..1_u32 << 20 {
-        let bin = <u16 as Written>::of(age_ms);
+        let bin = <u16 as AgeEncoding>::of(age_ms);
         assert!(bin == last || bin == last + 1, "{age_ms}");
         last = bin;
     }
-    assert_eq!(<u16 as Written>::of(u32::MAX).age_ms() >> 26, 63);
+    assert_eq!(<u16 as AgeEncoding>::of(u32::MAX).age_ms() >> 26, 63);
 }
 
-/// A ledger of blocks, their sites and ages given, and those by site.
+/// A ledger of blocks with the given sites and ages, and the ages by site.
 fn ledger(blocks: &[(u32, u32)]) -> (Ledger, u64, BTreeMap<u32, Vec<u32>>) {
     let now_ns = 10_000_000_000_000;
     let mut ledger = Ledger::default();
@@ -51,10 +51,10 @@ fn ledger(blocks: &[(u32, u32)]) -> (Ledger, u64, BTreeMap<u32, Vec<u32>>) {
 proptest! {
     #[test]
     fn the_middle_of_a_bin_is_near_every_age_in_it(age_ms in any::<u32>()) {
-        prop_assert!(is_near(<u16 as Written>::of(age_ms).age_ms(), age_ms));
+        prop_assert!(is_near(<u16 as AgeEncoding>::of(age_ms).age_ms(), age_ms));
     }
 
-    /// Both ways, with sites of few ages and of many.
+    /// Both encodings, with sites of few ages and of many.
     #[test]
     fn everything_is_exact_but_the_median_of_bins(
         blocks in proptest::collection::vec((1_u32..4, 0_u32..100_000), 1..300),

@@ -1,11 +1,10 @@
 //! Outstanding resources that are released by handle: ten million of them in well under 64 bytes each.
 //!
-//! A table for each process and kind. What does not fit into a [`Packed`] is kept beside it as it is.
-//! Pure.
+//! One table for each process and kind. A block that does not fit a [`Packed`] is kept beside it, unpacked. Pure.
 //!
-//! A table is divided into shards that grow alone, so that growth neither doubles the memory held nor
-//! takes long at once. Handles fall into the last shard twice as often as into the first: no two shards
-//! of a growing table are full at the same moment, and what is held follows what is needed closely.
+//! A table is divided into shards that grow independently, so that growth neither doubles the memory held nor
+//! takes long at once. Handles fall into the last shard twice as often as into the first: no two shards of a
+//! growing table are full at the same moment, and memory use follows the number of blocks closely.
 
 use std::{collections::HashMap, hash::BuildHasher as _};
 
@@ -21,16 +20,16 @@ use crate::target::Pid;
 
 /// Shards of a table. At ten million blocks, the growth of one takes some milliseconds.
 const SHARDS: u32 = 64;
-/// Places of a shard that is not made smaller.
+/// A shard of this many slots or fewer is not shrunk.
 const SMALL: usize = 64;
-/// How much earlier than the first block seen another one may be: they do not come in order.
+/// How much earlier than the first block another one may be: they do not arrive in order.
 const EARLIER_NS: u64 = 60 * 1_000_000_000;
 
 /// All tables.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     tables: HashMap<(Pid, Kind), Table, FixedState>,
-    /// What times are kept relative to.
+    /// Base of the stored times.
     origin_ns: Option<u64>,
 }
 
@@ -39,13 +38,12 @@ pub(super) struct Blocks {
 pub(super) struct Table {
     origin_ns: u64,
     shards: Vec<HashTable<Packed>>,
-    /// What does not fit.
-    odd: HashMap<u64, Block, FixedState>,
+    /// Blocks that are too wide for the packed encoding.
+    wide: HashMap<u64, Block, FixedState>,
 }
 
 impl Blocks {
-    /// Puts a block in its place. When one of that handle is known, the later one of the two gets it, and
-    /// the earlier one is handed back.
+    /// Adds a block. If the table has one of that handle, it keeps the later of the two and returns the earlier one.
     pub(super) fn place(&mut self, handle: &Handle, block: Block) -> Option<Block> {
         let origin_ns = *self.origin_ns.get_or_insert_with(|| {
             block.time_ns.saturating_sub(EARLIER_NS) >> TICK_BITS << TICK_BITS
@@ -56,7 +54,7 @@ impl Blocks {
             .place(handle.value, block)
     }
 
-    /// The block of that handle.
+    /// The block with that handle.
     pub(super) fn get(&self, handle: &Handle) -> Option<Block> {
         self.tables.get(&(handle.pid, handle.kind))?.get(handle.value)
     }
@@ -70,17 +68,17 @@ impl Blocks {
         })
     }
 
-    /// Every block's handle of one kind, in no order.
+    /// The handles of all blocks of one kind, in no order.
     pub(super) fn handles(&self, kind: Kind) -> impl Iterator<Item = Handle> {
         self.of_kind(kind).map(|(handle, _)| handle)
     }
 
-    /// Takes out the block of that handle if it was acquired at or before `position`.
+    /// Removes and returns the block with that handle if it was acquired at or before `position`.
     pub(super) fn take(&mut self, handle: &Handle, position: u64) -> Option<Block> {
         self.tables.get_mut(&(handle.pid, handle.kind))?.take(handle.value, position)
     }
 
-    /// Takes out what `keep` does not hold on to.
+    /// Removes the blocks for which `keep` returns `false`.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Handle, &Block) -> bool) {
         for ((pid, kind), table) in &mut self.tables {
             let (pid, kind) = (*pid, *kind);
@@ -88,7 +86,7 @@ impl Blocks {
         }
     }
 
-    /// The same among the blocks of one process and these kinds; a table that is empty then is gone.
+    /// The same for one process and these kinds; a table that becomes empty is removed.
     pub(super) fn retain_of(
         &mut self,
         pid: Pid,
@@ -105,13 +103,13 @@ impl Blocks {
         }
     }
 
-    /// Takes out a whole table, to be read while others are written.
-    pub(super) fn lift(&mut self, pid: Pid, kind: Kind) -> Option<Table> {
+    /// Removes a whole table, so that it can be read while others are written.
+    pub(super) fn detach(&mut self, pid: Pid, kind: Kind) -> Option<Table> {
         self.tables.remove(&(pid, kind))
     }
 
     /// Puts it back.
-    pub(super) fn lower(&mut self, pid: Pid, kind: Kind, table: Table) {
+    pub(super) fn reattach(&mut self, pid: Pid, kind: Kind, table: Table) {
         self.tables.insert((pid, kind), table);
     }
 
@@ -130,7 +128,7 @@ impl Blocks {
 impl Table {
     fn new(origin_ns: u64) -> Self {
         let shards = (0..SHARDS).map(|_| HashTable::new()).collect();
-        Self { origin_ns, shards, odd: HashMap::default() }
+        Self { origin_ns, shards, wide: HashMap::default() }
     }
 
     /// Blocks with their handles, in no order.
@@ -138,7 +136,7 @@ impl Table {
         let packed = self.shards.iter().flatten();
         packed
             .map(|packed| (packed.handle(), packed.block(self.origin_ns)))
-            .chain(self.odd.iter().map(|(value, block)| (*value, *block)))
+            .chain(self.wide.iter().map(|(value, block)| (*value, *block)))
     }
 
     fn place(&mut self, value: u64, block: Block) -> Option<Block> {
@@ -150,13 +148,12 @@ impl Table {
             let hash = hash(value);
             let shard = self.shard(hash);
             if shard.capacity() == shard.len() {
-                // A quarter more must fit. Where the traces of what was taken out fill the shard, that
-                // is the same size again.
+                // A quarter more must fit. If tombstones fill the shard, that is the same size again.
                 resize(shard, (shard.len() + shard.len() / 4).max(3));
             }
             shard.insert_unique(hash, packed, rehash);
         } else {
-            self.odd.insert(value, block);
+            self.wide.insert(value, block);
         }
         earlier
     }
@@ -165,7 +162,7 @@ impl Table {
         let hash = hash(value);
         let shard = self.shards.get(shard_of(hash))?;
         shard.find(hash, |packed| packed.handle() == value).map_or_else(
-            || if self.odd.is_empty() { None } else { self.odd.get(&value).copied() },
+            || if self.wide.is_empty() { None } else { self.wide.get(&value).copied() },
             |packed| Some(packed.block(self.origin_ns)),
         )
     }
@@ -183,7 +180,7 @@ impl Table {
             shrink(shard);
             return Some(block);
         }
-        if self.odd.get(&value)?.position > position { None } else { self.odd.remove(&value) }
+        if self.wide.get(&value)?.position > position { None } else { self.wide.remove(&value) }
     }
 
     fn retain(&mut self, mut keep: impl FnMut(u64, &Block) -> bool) {
@@ -191,11 +188,11 @@ impl Table {
             shard.retain(|packed| keep(packed.handle(), &packed.block(self.origin_ns)));
             shrink(shard);
         }
-        self.odd.retain(|value, block| keep(*value, block));
+        self.wide.retain(|value, block| keep(*value, block));
     }
 
     fn is_empty(&self) -> bool {
-        self.odd.is_empty() && self.shards.iter().all(HashTable::is_empty)
+        self.wide.is_empty() && self.shards.iter().all(HashTable::is_empty)
     }
 
     fn shard(&mut self, hash: u64) -> &mut HashTable<Packed> {
@@ -205,8 +202,8 @@ impl Table {
 
     #[cfg(test)]
     fn bytes(&self) -> usize {
-        let odd = self.odd.capacity() * size_of::<(u64, Block)>();
-        odd + self.shards.iter().map(HashTable::allocation_size).sum::<usize>()
+        let wide = self.wide.capacity() * size_of::<(u64, Block)>();
+        wide + self.shards.iter().map(HashTable::allocation_size).sum::<usize>()
     }
 }
 
@@ -218,25 +215,25 @@ fn rehash(packed: &Packed) -> u64 {
     hash(packed.handle())
 }
 
-/// By bits of the hash that the shard itself does not look at. For a number evenly drawn from `[0, 1)`,
-/// `sqrt(1 + 3 * number) - 1` comes twice as often near 1 as near 0.
+/// Uses bits of the hash that the shard itself does not. For a number drawn uniformly from `[0, 1)`,
+/// `sqrt(1 + 3 * number) - 1` is near 1 twice as often as near 0.
 const fn shard_of(hash: u64) -> usize {
     const SQUARE: u32 = SHARDS * SHARDS;
     let drawn = (hash << 16 >> 48) as u32;
     ((SQUARE + ((3 * SQUARE * drawn) >> 16)).isqrt() - SHARDS) as usize
 }
 
-/// Gives memory back when most places are empty. A shard that was made smaller is half full or more: it
-/// must gain or lose a quarter of its blocks before its size changes again.
+/// Frees memory when most slots are empty. A shrunk shard is at least half full: it must gain or lose a
+/// quarter of its blocks before its size changes again.
 fn shrink(shard: &mut HashTable<Packed>) {
-    let places = shard.num_buckets();
-    if places > SMALL && shard.len() * 20 < places * 7 {
+    let slots = shard.num_buckets();
+    if slots > SMALL && shard.len() * 20 < slots * 7 {
         resize(shard, shard.len() + shard.len() / 4);
     }
 }
 
-/// Moves a shard to where `blocks` have room. The library's own growth doubles a table that is half full
-/// of what was taken out.
+/// Moves a shard to a table with capacity for `blocks`. The library's own growth would double a table that is
+/// half full of tombstones.
 fn resize(shard: &mut HashTable<Packed>, blocks: usize) {
     let mut other = HashTable::with_capacity(blocks);
     for packed in shard.iter() {

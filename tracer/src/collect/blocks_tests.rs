@@ -1,4 +1,4 @@
-//! The tables of blocks against plain ones, and what they cost.
+//! The tables of blocks, compared with plain hash maps, and their memory use.
 
 use std::collections::HashMap;
 
@@ -14,19 +14,19 @@ fn block(position: u64) -> Block {
     Block { size: 16, time_ns: 0, position, site: 1, connection: 0 }
 }
 
-/// Handles as an allocator gives them.
+/// Handles with an allocator's spacing.
 fn handles(count: u64) -> impl Iterator<Item = Handle> {
     (0..count).map(|number| heap(1, 0x7f00_0000_0000 + number * 32))
 }
 
-/// How many bytes a block takes.
+/// Bytes per block.
 #[expect(clippy::cast_precision_loss, reason = "a ratio")]
 fn bytes_each(blocks: &Blocks, count: u64) -> f64 {
     blocks.bytes() as f64 / count as f64
 }
 
 #[test]
-fn a_block_takes_less_than_64_bytes_however_many_there_are() {
+fn a_block_takes_less_than_64_bytes_at_every_size_of_the_table() {
     let mut blocks = Blocks::default();
     let count = 600_000;
     for (number, handle) in (1..).zip(handles(count)) {
@@ -48,17 +48,17 @@ fn a_block_takes_less_than_64_bytes_however_many_there_are() {
 }
 
 #[test]
-fn blocks_that_come_and_go_do_not_make_a_table_grow() {
+fn short_lived_blocks_do_not_make_a_table_grow() {
     let mut blocks = Blocks::default();
-    let held = 100_000;
-    for (number, handle) in (0..).zip(handles(held * 10)) {
+    let live = 100_000;
+    for (number, handle) in (0..).zip(handles(live * 10)) {
         blocks.place(&handle, block(0));
-        if number >= held {
-            let gone = heap(1, handle.value - held * 32);
-            assert_eq!(blocks.take(&gone, 0), Some(block(0)));
+        if number >= live {
+            let oldest = heap(1, handle.value - live * 32);
+            assert_eq!(blocks.take(&oldest, 0), Some(block(0)));
         }
-        if number > held && number % 1000 == 0 {
-            let each = bytes_each(&blocks, held);
+        if number > live && number % 1000 == 0 {
+            let each = bytes_each(&blocks, live);
             assert!(each < 64.0, "{each} bytes each at {number}");
         }
     }
@@ -95,7 +95,7 @@ enum Step {
     Take { handle: Handle, position: u64 },
     RetainAll { rest: u64 },
     RetainOf { pid: Pid, until: u64 },
-    Lift { pid: Pid },
+    Detach { pid: Pid },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -112,13 +112,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         12 => (handle, wide(0..20, 48)).prop_map(|(handle, position)| Step::Take { handle, position }),
         1 => (0_u64..5).prop_map(|rest| Step::RetainAll { rest }),
         1 => (1_u32..4, 0_u64..20).prop_map(|(pid, until)| Step::RetainOf { pid: Pid(pid), until }),
-        1 => (1_u32..4).prop_map(|pid| Step::Lift { pid: Pid(pid) }),
+        1 => (1_u32..4).prop_map(|pid| Step::Detach { pid: Pid(pid) }),
     ];
     proptest::collection::vec(step, 1..200)
 }
 
 proptest! {
-    /// Whatever fits or not: every answer is a plain table's, and so is what is left.
+    /// Packed or not: every answer equals a plain hash map's, and so do the remaining blocks.
     #[test]
     fn agrees_with_a_plain_table(steps in steps()) {
         let mut model: HashMap<Handle, Block> = HashMap::new();
@@ -146,12 +146,12 @@ proptest! {
                     model.retain(|handle, block| handle.pid != pid || block.position > until);
                     blocks.retain_of(pid, Kind::ALL.into_iter(), |_, block| block.position > until);
                 }
-                Step::Lift { pid } => {
-                    if let Some(table) = blocks.lift(pid, Kind::Heap) {
+                Step::Detach { pid } => {
+                    if let Some(table) = blocks.detach(pid, Kind::Heap) {
                         let own = model.iter().filter(|(handle, _)| handle.pid == pid);
                         let own: HashMap<u64, Block> = own.map(|(handle, block)| (handle.value, *block)).collect();
                         prop_assert_eq!(table.iter().collect::<HashMap<_, _>>(), own);
-                        blocks.lower(pid, Kind::Heap, table);
+                        blocks.reattach(pid, Kind::Heap, table);
                     }
                 }
             }

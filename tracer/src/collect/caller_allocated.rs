@@ -1,4 +1,5 @@
-//! Objects in memory of the target's own that no function ends: whether they are still there, by what that memory says.
+//! Liveness checks for caller-allocated objects that have no release function: reads fields of the object in target
+//! memory.
 //!
 //! A part of the collector.
 
@@ -9,46 +10,47 @@ use tracer_common::{attach::ProbeNumber, kind::Kind, object::Object, state::Key}
 use super::{collector::Collector, decode::Event, packed::TICK_BITS};
 use crate::target::memory::{Memories, Memory};
 
-/// How the memory of an object tells whether it is still there, by the number of the probe that saw it placed.
+/// Liveness checks, by the number of the probe that records the object.
 pub type LivenessChecks = BTreeMap<ProbeNumber, LivenessCheck>;
 
-/// The same of one kind. Offsets are bytes from its handle.
+/// How to tell from its memory whether an object of one type is alive. Offsets are bytes from its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LivenessCheck {
-    /// Where the number is that says so: offset and bytes.
+    /// The field that says whether it is alive: offset and bytes.
     pub number: (u32, u8),
-    /// Its bits: any of them.
+    /// Bits of the field: the object is alive while any of them is set.
     pub mask: u64,
-    /// Where the word is that was kept, if it has it: with another one it is another object.
+    /// Offset of the word that the pack keeps, if it has one: with another value it is another object.
     pub word: Option<u32>,
-    /// The same of its owner's handle.
+    /// The same for its owner's handle.
     pub owner: Option<u32>,
 }
 
-/// Objects looked at for one snapshot but the last: each is a read or three, a microsecond each.
-const AT_ONCE: usize = 4096;
+/// Maximum number of objects checked per snapshot; the last snapshot checks all. A check takes one to three reads, a
+/// microsecond each.
+const MAX_CHECKS: usize = 4096;
 
-/// A block's time in the ledger is that of its object, at most so much earlier, nanoseconds.
+/// A block's time in the ledger is its object's, or earlier by less than this, nanoseconds.
 const TICK_NS: u64 = 1 << TICK_BITS;
 
 impl LivenessCheck {
-    /// Whether the object at this address is there; `known` is what was told of it.
-    fn is_there(&self, memory: &Memory, handle: u64, known: Option<&Object>) -> bool {
+    /// Whether the object at this address is alive; `known` is the programs' entry for it.
+    fn is_alive(&self, memory: &Memory, handle: u64, known: Option<&Object>) -> bool {
         let at = |offset: u32| handle.saturating_add(offset.into());
         let (offset, bytes) = self.number;
-        let waits = memory.number(at(offset), bytes).is_some_and(|number| number & self.mask != 0);
+        let alive = memory.number(at(offset), bytes).is_some_and(|number| number & self.mask != 0);
         let same = |place: Option<u32>, of: fn(&Object) -> u64| {
             let both = place.zip(known.map(of));
             both.is_none_or(|(offset, known)| memory.number(at(offset), 8) == Some(known))
         };
-        waits && same(self.word, |object| object.word) && same(self.owner, |object| object.owner)
+        alive && same(self.word, |object| object.word) && same(self.owner, |object| object.owner)
     }
 }
 
 impl Collector {
-    /// Ends what is not there any more. Looks at all if `last`. `seen` is what the programs know of objects.
-    pub(super) fn look_at_placed(&mut self, seen: &[(Key, Object)], last: bool) {
-        if self.signs.is_empty() {
+    /// Ends objects that are not alive any more. Checks all of them if `last`. `seen` holds the programs' entries.
+    pub(super) fn check_liveness(&mut self, seen: &[(Key, Object)], last: bool) {
+        if self.liveness_checks.is_empty() {
             return;
         }
         let known: HashMap<(u32, u64), &(Key, Object)> = seen
@@ -59,27 +61,28 @@ impl Collector {
             .map(|one| ((one.0.pid, one.0.handle), one))
             .collect();
         let mut memories = Memories::default();
-        let (skipped, most) = if last { (0, usize::MAX) } else { (self.placed_next, AT_ONCE) };
-        let mut looked = 0;
-        let mut over = Vec::new();
-        for (handle, block) in self.ledger.placed().skip(skipped).take(most) {
-            looked += 1;
-            let sign = self.ledger.probe_of(block.site).and_then(|probe| self.signs.get(&probe));
-            let Some(sign) = sign else { continue };
+        let (skipped, most) = if last { (0, usize::MAX) } else { (self.liveness_next, MAX_CHECKS) };
+        let mut checked = 0;
+        let mut ended = Vec::new();
+        for (handle, block) in self.ledger.caller_allocated().skip(skipped).take(most) {
+            checked += 1;
+            let probe = self.ledger.probe_of(block.site);
+            let check = probe.and_then(|probe| self.liveness_checks.get(&probe));
+            let Some(check) = check else { continue };
             let known = known.get(&(handle.pid.0, handle.value)).copied();
             let is_later = |(_, object): &(Key, Object)| object.time_ns > block.time_ns + TICK_NS;
             if known.is_some_and(is_later) {
-                // Another one has its place: the programs tell of its end.
+                // Another object has its address; probes will see that one's end.
                 continue;
             }
-            // A process that is gone has taken all with it.
+            // With the process, all its objects are gone; nothing is left to check.
             let Some(memory) = memories.of(handle.pid) else { continue };
-            if !sign.is_there(memory, handle.value, known.map(|(_, object)| object)) {
-                over.push((handle, block.position, known));
+            if !check.is_alive(memory, handle.value, known.map(|(_, object)| object)) {
+                ended.push((handle, block.position, known));
             }
         }
-        for (handle, position, known) in over {
-            // Where another one is by now, the programs tell of its end.
+        for (handle, position, known) in ended {
+            // If another object is there by now, probes will see that one's end.
             let is_still_it =
                 |(key, object): &(Key, Object)| self.tables.forget_object(key, object.time_ns);
             if known.is_none_or(is_still_it) {
@@ -88,8 +91,8 @@ impl Collector {
                 self.ledger.apply(event);
             }
         }
-        // The next look goes on behind this one, or begins anew.
-        self.placed_next = if looked == most { skipped + looked } else { 0 };
+        // The next check continues after these objects, or starts over.
+        self.liveness_next = if checked == most { skipped + checked } else { 0 };
     }
 }
 
@@ -103,11 +106,11 @@ mod tests {
     use crate::target::Pid;
 
     #[test]
-    fn an_object_is_there_while_it_waits_and_is_the_same() {
+    fn an_object_is_alive_while_it_is_pending_and_is_the_same() {
         let event = [0x80_u64, 7, 11].map(AtomicU64::new);
         let handle = event.as_ptr() as u64;
         let memory = Memory::open(Pid::own()).unwrap();
-        let sign = LivenessCheck { number: (0, 2), mask: 0x2b, word: Some(8), owner: Some(16) };
+        let check = LivenessCheck { number: (0, 2), mask: 0x2b, word: Some(8), owner: Some(16) };
         let object = Object {
             time_ns: 0,
             word: 7,
@@ -118,21 +121,21 @@ mod tests {
             fd: -1,
             text: [0; TEXT],
         };
-        // Assigned, and not added.
-        assert!(!sign.is_there(&memory, handle, Some(&object)));
+        // Assigned, but not added.
+        assert!(!check.is_alive(&memory, handle, Some(&object)));
         event[0].fetch_or(2, Relaxed);
-        assert!(sign.is_there(&memory, handle, Some(&object)));
+        assert!(check.is_alive(&memory, handle, Some(&object)));
         for other in [Object { word: 8, ..object }, Object { owner: 12, ..object }] {
-            assert!(!sign.is_there(&memory, handle, Some(&other)));
+            assert!(!check.is_alive(&memory, handle, Some(&other)));
         }
-        assert!(LivenessCheck { word: None, ..sign }.is_there(
+        assert!(LivenessCheck { word: None, ..check }.is_alive(
             &memory,
             handle,
             Some(&Object { word: 8, ..object })
         ));
         // Nothing is mapped there.
-        assert!(!sign.is_there(&memory, 8, Some(&object)));
-        // Nothing is known of it but where it is.
-        assert!(sign.is_there(&memory, handle, None));
+        assert!(!check.is_alive(&memory, 8, Some(&object)));
+        // The programs have no entry for it.
+        assert!(check.is_alive(&memory, handle, None));
     }
 }

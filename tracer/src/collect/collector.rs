@@ -1,7 +1,7 @@
-//! The collector's loop: tables and records → ledger → snapshots.
+//! The collector's loop: BPF maps and records → ledger → snapshots.
 //!
-//! Owns the kernel's tables and the ledger. Takes requests, hands on a snapshot per interval. A slow
-//! reader of snapshots never holds it back.
+//! Owns the BPF maps and the ledger. Takes requests, hands on a snapshot per interval. A slow reader of
+//! snapshots never blocks it.
 
 use std::{
     collections::BTreeMap,
@@ -25,12 +25,12 @@ pub use super::requests::{Reading, Request};
 use super::{
     caller_allocated::LivenessChecks,
     decode::{Event, decode, drained},
-    fd_reconciliation::Found,
+    fd_reconciliation::FdReconciliation,
     generations::Generations,
     ledger::Ledger,
     options::CollectOptions,
     snapshot::{ProcessEvent, SiteFigures, Snapshot, site_figures},
-    touched::{Touches, take_in},
+    touched::{Touches, route_event},
     windows::Windows,
 };
 use crate::{
@@ -43,89 +43,87 @@ use crate::{
     unwind::Library,
 };
 
-/// Longest time between two drains: what dies later than that may cost a record.
-const DRAIN_AT_MOST: Duration = Duration::from_millis(250);
-/// The same where nothing dies in the kernel, as releases are not seen there: with `--light`.
-const LIGHT_DRAIN_AT_MOST: Duration = Duration::from_secs(1);
-/// Shortest: a drain of an empty table takes about a millisecond.
-const DRAIN_AT_LEAST: Duration = Duration::from_millis(5);
-/// So many blocks and records at once, and the next drain must come sooner.
+/// Longest time between two drains: a resource that lives longer may cost a record at its release.
+const MAX_DRAIN_INTERVAL: Duration = Duration::from_millis(250);
+/// The same with `--light`, where nothing dies in the kernel because releases are not seen there.
+const MAX_LIGHT_DRAIN_INTERVAL: Duration = Duration::from_secs(1);
+/// Shortest time: a drain of an empty table takes about a millisecond.
+const MIN_DRAIN_INTERVAL: Duration = Duration::from_millis(5);
+/// With more blocks and records than this in one cycle, the next drain comes sooner.
 const CROWDED: usize = 1 << 16;
-/// Records read between two drains, so that a drain always comes.
-const RECORDS_AT_ONCE: usize = 1 << 18;
-/// Longest wait without a look at requests.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// The same where windows of recording are opened and closed by requests.
-const BUDGET_PATIENCE: Duration = Duration::from_millis(5);
-/// Longest wait for unwind tables before recording begins. What is not ready then comes later.
-const TABLES_PATIENCE: Duration = Duration::from_millis(500);
+/// Maximum number of records read between two drains, so that drains are never starved.
+const MAX_RECORDS_PER_CYCLE: usize = 1 << 18;
+/// Longest wait before requests are checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// The same where requests open and close sampling windows.
+const BUDGET_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Longest wait for unwind tables before recording begins. Tables that are not ready then come later.
+const TABLES_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest walk over the ledger without a drain.
-const WALK_AT_ONCE: Duration = Duration::from_millis(50);
+const MAX_WALK: Duration = Duration::from_millis(50);
 
-/// One target as the collector follows it.
+/// A target process that the collector tracks.
 pub struct TrackedProcess {
-    /// Its process.
+    /// Process id.
     pub pid: Pid,
-    /// Tells when it ends.
+    /// Reports its end.
     pub watch: Watch,
-    /// The objects that are its allocator.
+    /// The files that contain its allocator.
     pub allocators: Vec<FileId>,
-    /// What was mapped when last looked.
+    /// Its memory map at the last scan.
     pub mappings: Arc<Mappings>,
 }
 
 /// The loop's state.
 pub struct Collector {
     pub(super) tables: Tables,
-    /// Tells when the programs ask for a reader.
+    /// An epoll instance; wakes up when the BPF programs find the ring buffer crowded.
     pub(super) wakes: OwnedFd,
     pub(super) ledger: Ledger,
     pub(super) library: Library,
     pub(super) generations: Generations,
-    /// A stack led to memory that was not known to hold code.
-    pub(super) strayed: bool,
-    /// Not before then is it asked again what targets have mapped.
-    pub(super) next_look: Instant,
+    /// A stack had an address outside of known code.
+    pub(super) unknown_code_seen: bool,
+    /// When memory maps are read again.
+    pub(super) next_scan: Instant,
     pub(super) targets: Vec<TrackedProcess>,
     pub(super) probes: ProbeNumber,
-    pub(super) signs: LivenessChecks,
-    /// How many of those placed were looked at in this round.
-    pub(super) placed_next: usize,
-    pub(super) manner: CollectOptions,
-    pub(super) taken: Vec<Drained>,
-    /// Where page faults are traced.
+    pub(super) liveness_checks: LivenessChecks,
+    /// Number of caller-allocated objects checked in this round.
+    pub(super) liveness_next: usize,
+    pub(super) options: CollectOptions,
+    pub(super) drained_batch: Vec<Drained>,
+    /// In light mode: pages that were touched.
     pub(super) touches: Option<Touches>,
-    /// Where file descriptors are traced.
-    pub(super) found: Option<Found>,
-    /// Number of the next connection to be handed out.
+    /// Where file descriptors are traced: their reconciliation with `/proc`.
+    pub(super) fds: Option<FdReconciliation>,
+    /// The next connection number to allocate.
     pub(super) next_connection: u32,
     pub(super) malformed: u64,
     pub(super) doubts_seen: u64,
     pub(super) ended: Vec<Pid>,
     pub(super) changed: Vec<(Pid, Arc<Mappings>)>,
-    pub(super) kin: Vec<ProcessEvent>,
-    /// Where there is a budget.
+    pub(super) process_events: Vec<ProcessEvent>,
+    /// Sampling windows, where there is a budget.
     pub(super) windows: Option<Windows>,
-    /// Nothing is recorded for now.
+    /// Whether recording is paused.
     pub(super) paused: bool,
-    /// Targets that are another program since the attacher was last told.
+    /// Targets that called exec and of which the attacher has not been notified yet.
     pub(super) executed: Vec<Pid>,
 }
 
 impl Collector {
-    /// A collector over `tables`, with recording still off. `probed` is the number of probes, and their signs;
-    /// `library` has been told of the targets.
+    /// A collector over `tables`, with recording still off. The pair is the number of probes and their liveness
+    /// checks; `library` already knows the targets.
     pub fn new(
         tables: Tables,
         library: Library,
         targets: Vec<TrackedProcess>,
-        (probes, signs): (ProbeNumber, LivenessChecks),
-        manner: CollectOptions,
+        (probes, liveness_checks): (ProbeNumber, LivenessChecks),
+        options: CollectOptions,
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        // By edge: the buffer nearly always holds something, which is no reason to wake up.
-        // SAFETY: the ring buffer's descriptor is open as long as the tables are, which live as long
-        // as the collector.
+        // Edge-triggered: the buffer nearly always holds something, which is no reason to wake up.
         let ring = unsafe { BorrowedFd::borrow_raw(tables.as_raw_fd()) };
         let when = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&wakes, ring, epoll::EventData::new_u64(0), when)?;
@@ -135,31 +133,31 @@ impl Collector {
             ledger: Ledger::default(),
             library,
             generations: Generations::default(),
-            strayed: false,
-            next_look: Instant::now(),
+            unknown_code_seen: false,
+            next_scan: Instant::now(),
             targets: Vec::new(),
             probes,
-            signs,
-            placed_next: 0,
-            taken: Vec::new(),
-            touches: manner.light.then(Touches::new),
-            found: manner.descriptors.then(Found::default),
+            liveness_checks,
+            liveness_next: 0,
+            drained_batch: Vec::new(),
+            touches: options.light.then(Touches::new),
+            fds: options.descriptors.then(FdReconciliation::default),
             next_connection: 1,
             malformed: 0,
             doubts_seen: 0,
             ended: Vec::new(),
             changed: Vec::new(),
-            kin: Vec::new(),
-            windows: manner.budget.map(Windows::new),
+            process_events: Vec::new(),
+            windows: options.budget.map(Windows::new),
             paused: false,
             executed: Vec::new(),
-            manner,
+            options,
         };
-        collector.give_first()?;
-        collector.library.settle(TABLES_PATIENCE, &mut collector.tables)?;
+        collector.allocate_initial_ids()?;
+        collector.library.settle(TABLES_TIMEOUT, &mut collector.tables)?;
         for target in targets {
             collector.admit(&target)?;
-            collector.tables.adopt(target.pid.0, collector.manner.children)?;
+            collector.tables.adopt(target.pid.0, collector.options.children)?;
             collector.changed.push((target.pid, Arc::clone(&target.mappings)));
             collector.targets.push(target);
         }
@@ -171,18 +169,17 @@ impl Collector {
         if let Some(windows) = &mut self.windows {
             windows.begin(now_ns());
         }
-        if let Some(found) = &mut self.found {
-            found.begin(self.targets.iter().map(|one| one.pid));
+        if let Some(fds) = &mut self.fds {
+            fds.begin(self.targets.iter().map(|one| one.pid));
         }
         self.tables.switch(true)?;
         self.cycle()?;
-        self.take_in_first();
+        self.add_preexisting();
         Ok(())
     }
 
-    /// Runs until it is told to stop (or nobody is left to tell it), handing a snapshot to `publish`
-    /// every `interval` and at the end. `executed` is told of each target that has become another
-    /// program.
+    /// Runs until a stop request (or until the senders are gone), handing a snapshot to `publish` every `interval`
+    /// and at the end. Calls `executed` for each target that has called exec.
     pub fn run(
         mut self,
         requests: &Receiver<Request>,
@@ -190,8 +187,8 @@ impl Collector {
         executed: impl Fn(Pid),
         mut publish: impl FnMut(Snapshot),
     ) -> io::Result<()> {
-        self.give_the_rest()?;
-        let most = if self.manner.light { LIGHT_DRAIN_AT_MOST } else { DRAIN_AT_MOST };
+        self.allocate_remaining_ids()?;
+        let most = if self.options.light { MAX_LIGHT_DRAIN_INTERVAL } else { MAX_DRAIN_INTERVAL };
         let most = most.min(interval);
         let mut pause = most;
         let mut next_drain = Instant::now();
@@ -199,24 +196,24 @@ impl Collector {
         loop {
             match requests.try_recv() {
                 Ok(Request::Stop) | Err(TryRecvError::Disconnected) => break,
-                Ok(request) => self.answer(request)?,
+                Ok(request) => self.handle_request(request)?,
                 Err(TryRecvError::Empty) => {}
             }
             let now = Instant::now();
             if now >= next_drain && !self.paused {
-                let brought = self.cycle()?;
-                // A page that was touched may be looked at late; without a drain it is not lost.
-                let full = self.tables.is_crowded() && !self.manner.light;
-                pause = if full || brought > CROWDED { pause / 2 } else { pause * 3 / 2 }
-                    .clamp(DRAIN_AT_LEAST, most);
+                let received = self.cycle()?;
+                // A touched page may be checked late; without a drain it is not lost.
+                let full = self.tables.is_crowded() && !self.options.light;
+                pause = if full || received > CROWDED { pause / 2 } else { pause * 3 / 2 }
+                    .clamp(MIN_DRAIN_INTERVAL, most);
                 next_drain = Instant::now() + pause;
             }
-            // The end of a target is news that does not wait.
+            // The end of a target is reported at once.
             if now >= next_snapshot || self.has_newly_ended() {
-                // What it did last, a fork for example, is to be known when its end is.
+                // Its last events, a fork for example, must be known when its end is reported.
                 self.cycle()?;
-                self.look_at_targets();
-                self.look_at_descriptors(false)?;
+                self.refresh_targets();
+                self.reconcile_descriptors(false)?;
                 publish(self.snapshot(false)?);
                 next_snapshot = (next_snapshot + interval).max(now + interval / 2);
             }
@@ -226,56 +223,57 @@ impl Collector {
                 next_drain = Instant::now();
             }
         }
-        self.look_at_descriptors_at_last()?;
+        self.reconcile_descriptors_at_end()?;
         self.finish()?;
-        self.look_at_targets();
+        self.refresh_targets();
         publish(self.snapshot(true)?);
         Ok(())
     }
 
-    /// Drains the young, then reads the records: in this order, so that a record never speaks of a
-    /// resource that has been drained and has not reached the ledger. Returns how many there were.
+    /// Drains the young generation, then reads the records: in this order, so that no record refers to a resource
+    /// that has been drained and has not reached the ledger. Returns the number of resources and records.
     pub(super) fn cycle(&mut self) -> io::Result<usize> {
-        self.tables.drain(&mut self.taken)?;
-        let mut brought = self.taken.len();
-        let Self { ledger, malformed, strayed, touches, .. } = self;
-        for (key, young) in self.taken.drain(..) {
+        self.tables.drain(&mut self.drained_batch)?;
+        let mut received = self.drained_batch.len();
+        let Self { ledger, malformed, unknown_code_seen, touches, .. } = self;
+        for (key, young) in self.drained_batch.drain(..) {
             match drained(&key, &young) {
-                Some(event) => take_in(ledger, touches, event),
+                Some(event) => route_event(ledger, touches, event),
                 None => *malformed += 1,
             }
         }
-        let (mut family, begun) = (Vec::new(), ledger.connections_begun());
-        let records = self.tables.records(RECORDS_AT_ONCE, |record| match decode(record) {
+        let (mut events, begun) = (Vec::new(), ledger.connections_begun());
+        let records = self.tables.records(MAX_RECORDS_PER_CYCLE, |record| match decode(record) {
             Some(event) => {
-                *strayed |= matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
+                *unknown_code_seen |=
+                    matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
                 if matches!(event, Event::Forked { .. } | Event::Executed { .. }) {
-                    family.push(event.clone());
+                    events.push(event.clone());
                 }
-                take_in(ledger, touches, event);
+                route_event(ledger, touches, event);
             }
             None => *malformed += 1,
         });
-        if records < RECORDS_AT_ONCE {
+        if records < MAX_RECORDS_PER_CYCLE {
             ledger.cycled();
         }
-        brought += records;
-        // As many as were used.
-        self.give_connections(self.ledger.connections_begun() - begun)?;
-        self.look_at_touched();
-        self.tell_of_connections();
-        self.all_related(&family);
-        if std::mem::take(&mut self.strayed) || Instant::now() >= self.next_look {
-            self.look_at_targets();
+        received += records;
+        // Replaces the numbers that were used.
+        self.allocate_connections(self.ledger.connections_begun() - begun)?;
+        self.check_touched_pages();
+        self.log_occurrences();
+        self.apply_process_events(&events);
+        if std::mem::take(&mut self.unknown_code_seen) || Instant::now() >= self.next_scan {
+            self.refresh_targets();
         }
         if self.library.arrived(&mut self.tables)? {
-            self.renew_ranges();
+            self.refresh_code_ranges();
         }
-        Ok(brought)
+        Ok(received)
     }
 
-    /// Cycles until nothing comes any more: for when nothing is recorded meanwhile.
-    pub(super) fn exhaust(&mut self) -> io::Result<()> {
+    /// Cycles until nothing arrives any more: for when recording is off.
+    pub(super) fn drain_completely(&mut self) -> io::Result<()> {
         while self.cycle()? > 0 || self.ledger.is_waiting() {}
         Ok(())
     }
@@ -288,7 +286,7 @@ impl Collector {
             .map(|reason| losses.get(reason).copied().unwrap_or(0))
             .sum();
         if lost > self.doubts_seen {
-            // What a doubt is about must have reached the ledger before it can be set aside.
+            // Resources must have reached the ledger before they can be set aside.
             self.cycle()?;
             self.ledger.doubt(&self.tables.doubts()?);
             self.doubts_seen = lost;
@@ -300,7 +298,7 @@ impl Collector {
                 losses.insert(reason, count);
             }
         }
-        self.look_at_pages(last);
+        self.check_resident_pages(last);
         let ledger = &mut self.ledger;
         self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         let at_ns = now_ns();
@@ -314,49 +312,50 @@ impl Collector {
             unknown_releases: self.ledger.unknown_releases(),
             hits: (0..self.probes).map(|probe| self.tables.hits(probe)).collect(),
             descriptors: self.descriptors(),
-            unseen: self.found.as_ref().map_or((0, 0), |found| found.unseen),
+            unseen: self.fds.as_ref().map_or((0, 0), |fds| fds.unseen),
             ended: self.ended.clone(),
             sampling: self.windows.as_ref().map(|windows| windows.sampling(at_ns)),
             unwind: self.library.status(),
             without_table: self.library.without_room(),
-            kin: std::mem::take(&mut self.kin),
+            kin: std::mem::take(&mut self.process_events),
             mappings: std::mem::take(&mut self.changed),
         })
     }
 
-    /// The figures of one moment. Many blocks take a while; meanwhile the young are drained, and what
-    /// was drained reaches the ledger with the next cycle, before any record is read.
+    /// The figures of one moment. With many blocks this takes a while; meanwhile the young generation is drained,
+    /// and the drained resources reach the ledger with the next cycle, before any record is read.
     fn figures(&mut self, at_ns: u64) -> io::Result<Vec<SiteFigures>> {
-        let Self { ledger, tables, taken, .. } = self;
-        let min_age_ns = u64::try_from(self.manner.min_age.as_nanos()).unwrap_or(u64::MAX);
+        let Self { ledger, tables, drained_batch, .. } = self;
+        let min_age_ns = u64::try_from(self.options.min_age.as_nanos()).unwrap_or(u64::MAX);
         let (begun, mut drained, mut failed) = (Instant::now(), Instant::now(), None);
         let mut sites = site_figures(ledger, at_ns, min_age_ns, || {
-            if drained.elapsed() >= WALK_AT_ONCE && failed.is_none() {
-                failed = tables.drain(taken).err();
+            if drained.elapsed() >= MAX_WALK && failed.is_none() {
+                failed = tables.drain(drained_batch).err();
                 drained = Instant::now();
             }
         });
-        if let Some(windows) = self.windows.as_ref().filter(|windows| windows.are_some_of_it()) {
+        if let Some(windows) = self.windows.as_ref().filter(|windows| windows.is_estimated()) {
             windows.add_batches(at_ns, ledger, &mut sites);
         }
         log::debug!("figures of {} call sites took {:?}", sites.len(), begun.elapsed());
         failed.map_or(Ok(sites), Err)
     }
 
-    /// Sleeps until `until`, a crowded ring buffer, or a time after which requests are looked at.
-    /// Returns whether the ring buffer is crowded.
+    /// Sleeps until `until`, a crowded ring buffer, or the next check for requests. Returns whether the ring buffer
+    /// is crowded.
     fn wait(&mut self, until: Instant) -> bool {
-        let patience = if self.windows.is_some() { BUDGET_PATIENCE } else { PATIENCE };
-        let timeout = until.saturating_duration_since(Instant::now()).min(patience);
+        let poll_interval =
+            if self.windows.is_some() { BUDGET_POLL_INTERVAL } else { POLL_INTERVAL };
+        let timeout = until.saturating_duration_since(Instant::now()).min(poll_interval);
         let timeout = Timespec::try_from(timeout).unwrap_or_default();
         let mut events = [MaybeUninit::uninit(); 1];
-        // An interrupted wait is a short one.
+        // An interrupted wait is a short wait.
         epoll::wait(&self.wakes, &mut events, Some(&timeout))
             .is_ok_and(|(woken, _)| !woken.is_empty())
     }
 }
 
-/// `CLOCK_MONOTONIC`, which the programs use too.
+/// `CLOCK_MONOTONIC`, which the BPF programs use too.
 pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)

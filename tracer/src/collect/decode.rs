@@ -1,4 +1,4 @@
-//! Bytes → [`Event`], refusing what is malformed. Allocates only for stacks.
+//! Bytes → [`Event`]; rejects malformed records. Allocates only for stacks.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use zerocopy::FromBytes as _;
 
 use crate::target::Pid;
 
-/// Which resource: the key of the ledger.
+/// Identifies a resource: the key of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Handle {
-    /// Whose.
+    /// Its process.
     pub pid: Pid,
-    /// Of what kind.
+    /// Its kind.
     pub kind: Kind,
     /// Address or number.
     pub value: u64,
@@ -37,7 +37,7 @@ pub struct Block {
     pub size: u64,
     /// `CLOCK_MONOTONIC` of the acquisition, nanoseconds.
     pub time_ns: u64,
-    /// Place in the order of things, see `record::Change::position`.
+    /// Sequence position, see `record::Change::position`.
     pub position: u64,
     /// Number of its call site; 0 for the unknown one.
     pub site: u32,
@@ -45,118 +45,118 @@ pub struct Block {
     pub connection: u32,
 }
 
-/// Something that happened.
+/// An event of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A resource was acquired.
     Acquired {
-        /// Which.
+        /// The resource.
         handle: Handle,
-        /// What is known of it.
+        /// Its details.
         block: Block,
     },
     /// A resource (for kinds by range: `size` bytes from the handle on) was released.
     Released {
-        /// Which.
+        /// The resource.
         handle: Handle,
         /// Bytes, for ranges.
         size: u64,
-        /// Place in the order of things.
+        /// Sequence position.
         position: u64,
-        /// Return address of the call, 0 when it was not taken.
+        /// Return address of the call, 0 when it was not recorded.
         caller: u64,
-        /// The thread, when this is the beginning of a resize that may still fail.
+        /// The thread, if this begins a resize that may still fail.
         resizing: Option<u32>,
     },
     /// A file descriptor was closed.
     Closed {
-        /// Whose table it is in.
+        /// The process whose table it is in.
         pid: Pid,
         /// Its number.
         fd: u32,
-        /// Place in the order of things.
+        /// Sequence position.
         position: u64,
         /// Whether it may not have been open.
         may_be_closed: bool,
     },
-    /// All file descriptors of a range were closed, as far as they were open.
+    /// All open file descriptors of a range were closed.
     RangeClosed {
-        /// Whose table they are in.
+        /// The process whose table they are in.
         pid: Pid,
         /// The first number.
         first: u32,
         /// The last number.
         last: u32,
-        /// Place in the order of things.
+        /// Sequence position.
         position: u64,
     },
     /// The resize that `thread` of the handle's process began has failed.
     Restored {
-        /// Which.
+        /// The resource.
         handle: Handle,
         /// The thread.
         thread: u32,
     },
-    /// A block is a library's object, acquired at that call site.
+    /// A block turns out to be a library object, acquired at that call site.
     Retagged {
-        /// Which block.
+        /// The block.
         handle: Handle,
         /// Number of the call site.
         site: u32,
-        /// Place in the order of things.
+        /// Sequence position.
         position: u64,
     },
-    /// An object has moved, by a resize.
+    /// A resize has moved an object.
     Moved {
-        /// Its handle so far.
+        /// Its old handle.
         from: u64,
-        /// Its handle from now on.
+        /// Its new handle.
         handle: Handle,
-        /// Bytes of its block from now on.
+        /// New size of its block, bytes.
         size: u64,
-        /// Place of the resize's beginning in the order of things.
+        /// Sequence position of the start of the resize.
         position: u64,
     },
     /// A call site was seen for the first time.
     Site(Site),
-    /// A target has started another process.
+    /// A target has forked.
     Forked {
-        /// Who.
+        /// The forking process.
         parent: Pid,
         /// The new process, a target from now on.
         child: Pid,
-        /// Whether this tells of its table of file descriptors; else of its memory.
+        /// Whether this is the copy of its table of file descriptors; otherwise, of its memory.
         files: bool,
-        /// Place in the order of things.
+        /// Sequence position.
         position: u64,
         /// `CLOCK_MONOTONIC`, nanoseconds.
         time_ns: u64,
     },
-    /// Another program runs in a target.
+    /// A target has called exec.
     Executed {
         /// The process.
         pid: Pid,
-        /// In whose memory it ran before, if not in its own: it is a new target.
+        /// The process whose memory it shared before, if not its own: it is a new target.
         parent: Option<Pid>,
-        /// Place in the order of things.
+        /// Sequence position.
         position: u64,
         /// `CLOCK_MONOTONIC`, nanoseconds.
         time_ns: u64,
     },
-    /// A connection has begun.
+    /// A connection was opened.
     Connected(Box<Connected>),
-    /// A connection is over.
+    /// A connection has ended.
     Disconnected(Disconnected),
-    /// A process that had nothing but its table of file descriptors to itself has ended.
+    /// A process has ended that shared its memory and had its own table of file descriptors.
     FilesEnded {
         /// The process.
         pid: Pid,
-        /// Place in the order of things.
+        /// Sequence position.
         position: u64,
     },
 }
 
-/// A call site as the kernel side knows it.
+/// A call site as the BPF programs report it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     /// Its number.
@@ -165,21 +165,21 @@ pub struct Site {
     pub pid: Pid,
     /// Number of the probe: the function called.
     pub probe: ProbeNumber,
-    /// What descriptors lead to that are opened there.
-    pub sort: FdType,
-    /// What a function that makes objects of two kinds made: 0 or 1.
+    /// The type of the descriptors that are opened there.
+    pub fd_type: FdType,
+    /// For a function that creates objects of two types: which one, 0 or 1.
     pub detail: u8,
     /// Return addresses, innermost first.
     pub frames: Arc<[u64]>,
     /// Why unwinding stopped.
     pub end: StackEnd,
-    /// Whether another program runs in the target by now: its memory is not what the addresses were of.
+    /// Whether the target has called exec since: the addresses belong to the former program's memory.
     pub former: bool,
-    /// The call site of which this is a copy, if it came with a fork.
+    /// The call site that this is a copy of, if it came with a fork.
     pub origin: Option<u32>,
 }
 
-/// The event in a record, or `None` when it is not understood.
+/// Decodes a record; `None` when it is malformed or unknown.
 pub fn decode(record: &[u8]) -> Option<Event> {
     let (kind, _) = u32::read_from_prefix(record).ok()?;
     match kind {
@@ -190,7 +190,7 @@ pub fn decode(record: &[u8]) -> Option<Event> {
         MOVE => moved(&Moved::read_from_bytes(record).ok()?),
         CLOSE_RANGE => RangeClosed::read_from_bytes(record).ok().map(range_closed),
         FORK | EXEC | FORK_FILES | END_FILES => {
-            Some(kin(ProcessEvent::read_from_bytes(record).ok()?))
+            Some(process_event(ProcessEvent::read_from_bytes(record).ok()?))
         }
         CONNECTED => Connected::read_from_bytes(record).ok().map(Box::new).map(Event::Connected),
         DISCONNECTED => Disconnected::read_from_bytes(record).ok().map(Event::Disconnected),
@@ -198,12 +198,12 @@ pub fn decode(record: &[u8]) -> Option<Event> {
     }
 }
 
-fn kin(kin: ProcessEvent) -> Event {
-    let ProcessEvent { position, time_ns, .. } = kin;
-    let (pid, parent) = (Pid(kin.pid), Pid(kin.parent));
-    match kin.record {
+fn process_event(event: ProcessEvent) -> Event {
+    let ProcessEvent { position, time_ns, .. } = event;
+    let (pid, parent) = (Pid(event.pid), Pid(event.parent));
+    match event.record {
         FORK | FORK_FILES => {
-            let files = kin.record == FORK_FILES;
+            let files = event.record == FORK_FILES;
             Event::Forked { parent, child: pid, files, position, time_ns }
         }
         END_FILES => Event::FilesEnded { pid, position },
@@ -214,9 +214,9 @@ fn kin(kin: ProcessEvent) -> Event {
     }
 }
 
-/// The event that a drained resource stands for.
+/// The event for a drained resource.
 pub fn drained(key: &Key, young: &Young) -> Option<Event> {
-    // Which of its programs acquired it, its position tells.
+    // Its position distinguishes programs of the process before and after an exec.
     let [kind, ..] = key.kind.to_le_bytes();
     let kind = Kind::from_number(kind)?;
     Some(Event::Acquired {
@@ -284,7 +284,7 @@ fn stack(record: &[u8]) -> Option<Event> {
         number: head.site,
         pid: Pid(head.pid),
         probe: head.probe,
-        sort: FdType::from_number(detail),
+        fd_type: FdType::from_number(detail),
         detail,
         frames: frames.iter().map(|word| u64::from_ne_bytes(*word)).collect(),
         end: StackEnd::from_number(u8::try_from(head.end).ok()?),
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stack_gives_back_its_addresses_and_no_more() {
+    fn a_stack_has_as_many_addresses_as_its_depth_says() {
         let head =
             StackHead { record: STACK, site: 7, pid: 1, probe: 3, detail: 0, depth: 2, end: 1 };
         let mut bytes = head.as_bytes().to_vec();
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_shorter_than_it_says_is_refused() {
+    fn a_stack_shorter_than_its_depth_is_rejected() {
         let head =
             StackHead { record: STACK, site: 7, pid: 1, probe: 3, detail: 0, depth: 2, end: 1 };
         let mut bytes = head.as_bytes().to_vec();
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_kind_is_refused() {
+    fn an_unknown_kind_is_rejected() {
         let change = Change {
             record: RELEASE,
             kind: 250,
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_is_closed_and_a_range_of_them_too() {
+    fn closes_of_a_descriptor_and_of_a_range_are_decoded() {
         let change = Change {
             record: RELEASE,
             kind: Kind::Descriptor as u8,

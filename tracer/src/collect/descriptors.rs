@@ -1,5 +1,5 @@
-//! What the ledger knows of file descriptors that is not known of memory: ranges closed at once, and
-//! descriptors that were found open, or found closed. Pure.
+//! File descriptors in the ledger, beyond what memory needs: ranges closed in one call, and descriptors found open or
+//! closed by a scan. Pure.
 
 use std::ops::RangeInclusive;
 
@@ -15,11 +15,11 @@ use super::{
 };
 use crate::target::Pid;
 
-/// Full cycles until everything that was young when a range was closed has reached the ledger: the one that
-/// brings the news, the next one, whose drain takes the rest, and one more for a program that was on its way.
+/// Full cycles until everything that was young when a range was closed has reached the ledger: the one that brings
+/// the close, the next one, whose drain takes the rest, and one more for a program that had not sent its record yet.
 const CYCLES: u32 = 3;
 
-/// Descriptors that were closed at once.
+/// Descriptors that were closed in one call.
 #[derive(Debug)]
 pub(super) struct ClosedRange {
     pid: Pid,
@@ -37,10 +37,10 @@ impl ClosedRange {
     }
 }
 
-/// A descriptor that is open.
+/// An open descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenDescriptor {
-    /// Whose table it is in.
+    /// The process whose table it is in.
     pub pid: Pid,
     /// Its number.
     pub fd: u32,
@@ -48,12 +48,12 @@ pub struct OpenDescriptor {
     pub site: u32,
     /// `CLOCK_MONOTONIC` of when it was opened (or found), nanoseconds.
     pub time_ns: u64,
-    /// Its place in the order of things; with the number it names one descriptor for good.
+    /// Its sequence position; identifies one descriptor together with its number.
     pub position: u64,
 }
 
 impl Ledger {
-    /// A descriptor is closed, unless it was not open.
+    /// Closes a descriptor, if it was open.
     pub(super) fn closed(&mut self, pid: Pid, fd: u32, position: u64, may_be_closed: bool) {
         let handle = Handle { pid, kind: Kind::Descriptor, value: fd.into() };
         let taken = self.released(handle, Held { position, thread: None });
@@ -62,7 +62,7 @@ impl Ledger {
         }
     }
 
-    /// Every descriptor from `first` to `last` is closed.
+    /// Closes every descriptor from `first` to `last`.
     pub(super) fn closed_range(&mut self, pid: Pid, first: u32, last: u32, position: u64) {
         let range = ClosedRange { pid, fds: first..=last, position, cycles: 0 };
         self.settle_descriptors(pid, |fd, block| {
@@ -74,13 +74,13 @@ impl Ledger {
         self.closed_ranges.push(range);
     }
 
-    /// Where in the order of things a descriptor was closed that reaches the ledger only now, if it was in a range.
+    /// The sequence position at which a closed range covered this descriptor, which reaches the ledger only now.
     pub(super) fn range_closed(&self, handle: &Handle, block: &Block) -> Option<u64> {
         let covering = self.closed_ranges.iter().filter(|range| range.covers(handle, block));
         covering.map(|range| range.position).min()
     }
 
-    /// A full cycle is over.
+    /// Counts a full cycle.
     pub(super) fn range_cycled(&mut self) {
         self.closed_ranges.retain_mut(|range| {
             range.cycles += 1;
@@ -88,7 +88,7 @@ impl Ledger {
         });
     }
 
-    /// All descriptors of a table that were opened until `position` are gone with it.
+    /// Closes all descriptors of a table that were opened until `position`: the table is gone.
     pub(super) fn forget_descriptors(&mut self, pid: Pid, position: u64) {
         self.settle_descriptors(pid, |_, block| block.position <= position);
         for (handle, owed) in &mut self.owed {
@@ -98,17 +98,17 @@ impl Ledger {
         }
     }
 
-    /// Closes those of a table that `is_closed` names. Returns how many.
+    /// Closes the descriptors of a table for which `is_closed` returns `true`. Returns their number.
     pub(super) fn settle_descriptors(
         &mut self,
         pid: Pid,
         mut is_closed: impl FnMut(u64, &Block) -> bool,
     ) -> u64 {
-        let (book, mut count) = (&mut self.book, 0);
+        let (totals, mut count) = (&mut self.totals, 0);
         self.blocks.retain_of(pid, [Kind::Descriptor].into_iter(), |fd, block| {
             let closed = is_closed(fd, block);
             if closed {
-                book.settle(block);
+                totals.settle(block);
                 count += 1;
             }
             !closed
@@ -116,29 +116,29 @@ impl Ledger {
         count
     }
 
-    /// A descriptor was found that is not known: open since before the attach, or opened in a way that was not seen.
+    /// Adds a descriptor found by a scan: open since before the attach, or opened without a probe seeing it.
     pub(super) fn found_open(
         &mut self,
         pid: Pid,
         fd: u32,
-        sort: FdType,
-        opener: FdOrigin,
+        fd_type: FdType,
+        origin: FdOrigin,
         now: u64,
     ) {
-        let site = self.book.found(pid, opener, sort);
-        let tally = self.book.tally(site);
-        if opener == FdOrigin::Before {
+        let site = self.totals.found(pid, origin, fd_type);
+        let tally = self.totals.tally(site);
+        if origin == FdOrigin::Before {
             tally.inherit(0);
         } else {
             tally.acquired.add(0);
             tally.outstanding.add(0);
         }
-        // First in the order of things: whatever is seen of that number came later.
+        // Position 0: every event about that number comes later.
         let block = Block { size: 0, time_ns: now, position: 0, site, connection: 0 };
         self.place(Handle { pid, kind: Kind::Descriptor, value: u64::from(fd) }, block);
     }
 
-    /// The descriptor of that number, if it is known to be open: its place in the order of things.
+    /// The sequence position of an open descriptor.
     pub(super) fn open_descriptor(&self, pid: Pid, fd: u32) -> Option<u64> {
         let handle = Handle { pid, kind: Kind::Descriptor, value: u64::from(fd) };
         self.blocks.get(&handle).map(|block| block.position)
@@ -156,8 +156,8 @@ impl Ledger {
         all
     }
 
-    /// Forgets releases of descriptors that have not come until now: they never will.
-    pub(super) fn forgive_descriptors(&mut self) {
+    /// Forgets owed releases of descriptors: those that have not arrived by now never will.
+    pub(super) fn forget_owed_descriptors(&mut self) {
         self.owed.retain(|handle, _| !handle.kind.is_descriptor());
     }
 }

@@ -1,4 +1,4 @@
-//! The ledger of file descriptors, against what the kernel would have.
+//! The ledger of file descriptors, compared with the kernel's tables.
 
 use tracer_common::{
     descriptor::{FdOrigin, FdType},
@@ -41,7 +41,8 @@ fn open(ledger: &Ledger, pid: Pid) -> Vec<u32> {
     ledger.open_descriptors().iter().filter(|one| one.pid == pid).map(|one| one.fd).collect()
 }
 
-/// Opened, closed and open at all call sites; what was there before or came with a fork is not opened.
+/// Totals over all call sites: opened, closed, open. Descriptors from before the attach or from a fork do not count as
+/// opened.
 fn sums(ledger: &Ledger) -> (u64, u64, u64) {
     ledger.sites().fold((0, 0, 0), |(opened, closed, open), (_, _, tally)| {
         (
@@ -53,7 +54,7 @@ fn sums(ledger: &Ledger) -> (u64, u64, u64) {
 }
 
 #[test]
-fn a_close_ends_what_was_opened_before_it_and_not_what_has_its_number_now() {
+fn a_close_ends_the_earlier_descriptor_and_not_the_one_that_has_its_number_now() {
     let mut ledger = Ledger::default();
     opened(&mut ledger, PID, 5, 10);
     // Closed at 20 and opened again at 30: the second one is drained first.
@@ -65,7 +66,7 @@ fn a_close_ends_what_was_opened_before_it_and_not_what_has_its_number_now() {
 }
 
 #[test]
-fn what_may_not_have_been_open_is_no_unknown_release() {
+fn closing_a_number_that_may_not_be_open_is_no_unknown_release() {
     let mut ledger = Ledger::default();
     closed_perhaps(&mut ledger, PID, 5, 10);
     assert_eq!(ledger.unknown_releases(), 0);
@@ -77,14 +78,14 @@ fn what_may_not_have_been_open_is_no_unknown_release() {
 }
 
 #[test]
-fn a_range_closes_what_it_covers_also_what_arrives_later() {
+fn a_range_closes_the_descriptors_it_covers_even_if_they_arrive_later() {
     let mut ledger = Ledger::default();
     for fd in 3..10 {
         opened(&mut ledger, PID, fd, fd);
     }
     range_closed(&mut ledger, PID, 4, 6, 100);
     assert_eq!(open(&ledger, PID), [3, 7, 8, 9]);
-    // Young when the range was closed, drained afterwards; and opened anew behind it.
+    // Young when the range was closed, drained afterwards; and reopened later.
     opened(&mut ledger, PID, 6, 50);
     opened(&mut ledger, PID, 5, 150);
     opened(&mut ledger, CHILD, 6, 50);
@@ -92,13 +93,13 @@ fn a_range_closes_what_it_covers_also_what_arrives_later() {
     (0..CYCLES).for_each(|_| ledger.cycled());
     opened(&mut ledger, PID, 6, 60);
     assert_eq!(open(&ledger, PID), [3, 5, 6, 7, 8, 9], "the range is no longer waited for");
-    // To the end of all numbers.
+    // Up to the highest number.
     range_closed(&mut ledger, PID, 3, u32::MAX, 200);
     assert!(open(&ledger, PID).is_empty());
 }
 
 #[test]
-fn a_fork_copies_descriptors_and_memory_each_for_itself() {
+fn a_fork_copies_descriptors_and_memory_separately() {
     let mut ledger = Ledger::default();
     opened(&mut ledger, PID, 3, 10);
     opened(&mut ledger, PID, 4, 11);
@@ -111,7 +112,7 @@ fn a_fork_copies_descriptors_and_memory_each_for_itself() {
     assert_eq!((open(&ledger, CHILD), ledger.outstanding().count()), (vec![3, 4], 6));
     closed(&mut ledger, CHILD, 3, 30);
     assert_eq!((open(&ledger, PID), open(&ledger, CHILD)), (vec![3, 4], vec![4]));
-    // Young at the fork, drained after it; and one that a range had closed before.
+    // Young at the fork, drained after it.
     opened(&mut ledger, PID, 9, 15);
     assert_eq!(open(&ledger, CHILD), [4, 9]);
     ledger.apply(Event::FilesEnded { pid: CHILD, position: 40 });
@@ -119,7 +120,7 @@ fn a_fork_copies_descriptors_and_memory_each_for_itself() {
 }
 
 #[test]
-fn what_a_range_closed_before_a_fork_is_not_copied() {
+fn descriptors_that_a_range_closed_before_a_fork_are_not_copied() {
     let mut ledger = Ledger::default();
     range_closed(&mut ledger, PID, 3, 102, 20);
     forked(&mut ledger, true, 30);
@@ -129,7 +130,7 @@ fn what_a_range_closed_before_a_fork_is_not_copied() {
 }
 
 #[test]
-fn another_program_keeps_descriptors_and_no_memory() {
+fn exec_keeps_descriptors_and_no_memory() {
     let mut ledger = Ledger::default();
     opened(&mut ledger, PID, 3, 10);
     let block = Block { size: 100, time_ns: 12, position: 12, site: 2, connection: 0 };
@@ -144,21 +145,21 @@ fn another_program_keeps_descriptors_and_no_memory() {
 }
 
 #[test]
-fn what_was_found_open_is_closed_like_any_other() {
+fn a_descriptor_found_open_is_closed_like_any_other() {
     let mut ledger = Ledger::default();
     ledger.found_open(PID, 0, FdType::Device, FdOrigin::Before, 5);
     ledger.found_open(PID, 1, FdType::Pipe, FdOrigin::Unseen, 6);
     assert_eq!(sums(&ledger), (1, 0, 2), "what was open before was not opened");
     let sites: Vec<_> = ledger.sites().filter_map(|(_, site, _)| site).collect();
-    let whose = |opener: FdOrigin| sites.iter().find(|site| site.probe == opener.probe()).unwrap();
-    assert_eq!(whose(FdOrigin::Before).sort, FdType::Device);
-    assert_eq!((whose(FdOrigin::Unseen).sort, whose(FdOrigin::Unseen).pid), (FdType::Pipe, PID));
+    let whose = |origin: FdOrigin| sites.iter().find(|site| site.probe == origin.probe()).unwrap();
+    assert_eq!(whose(FdOrigin::Before).fd_type, FdType::Device);
+    assert_eq!((whose(FdOrigin::Unseen).fd_type, whose(FdOrigin::Unseen).pid), (FdType::Pipe, PID));
     forked(&mut ledger, true, 10);
     closed(&mut ledger, PID, 0, 20);
     assert_eq!((open(&ledger, PID), open(&ledger, CHILD)), (vec![1], vec![0, 1]));
-    // Seen to be opened again: what was found is gone.
+    // A probe sees the number being opened again: the found descriptor is gone.
     opened(&mut ledger, PID, 1, 30);
-    ledger.forgive_descriptors();
+    ledger.forget_owed_descriptors();
     closed(&mut ledger, PID, 1, 40);
     assert_eq!((open(&ledger, PID), ledger.unknown_releases()), (vec![], 0));
 }

@@ -1,17 +1,17 @@
-//! Forks whose copies are not all known yet, and programs that have gone.
+//! Forks whose copies are not all known yet, and execs.
 //!
-//! A child has a copy of what its parent held at the fork. What of that was still young reaches the
-//! ledger later than the news of the fork: until it must have, the fork is *open*, and releases of the
-//! child that find nothing are *held*. Pure.
+//! A child has a copy of everything its parent held at the fork. Those of the parent's resources that were still
+//! young reach the ledger after the fork event: until all must have arrived, the fork is *open*, and releases of
+//! the child that match nothing are *held*. Pure.
 
 use std::collections::HashMap;
 
 use super::decode::{Block, Handle};
 use crate::target::Pid;
 
-/// Full cycles until everything that was young at a fork has reached the ledger: the one that brings the
-/// news of it, the next one, whose drain takes the rest, and one more for a program that had taken a
-/// resource out of the young and had not sent its record yet.
+/// Full cycles until everything that was young at a fork has reached the ledger: the one that brings the fork
+/// event, the next one, whose drain takes the rest, and one more for a program that had taken a resource out
+/// of the young generation and had not sent its record yet.
 const CYCLES: u32 = 3;
 
 /// A fork that is open.
@@ -19,32 +19,32 @@ const CYCLES: u32 = 3;
 struct Fork {
     parent: Pid,
     child: Pid,
-    /// Whether descriptors were copied; else memory.
+    /// Whether descriptors were copied; otherwise, memory.
     files: bool,
     position: u64,
     cycles: u32,
 }
 
-/// A release of something that the child may be about to inherit.
+/// A release of a resource that the child may be about to inherit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) position: u64,
-    /// The thread, when it is the beginning of a resize.
+    /// The thread, if the release begins a resize.
     pub(super) thread: Option<u32>,
 }
 
-/// What the ledger has to know of processes.
+/// Process events that the ledger has to know.
 #[derive(Debug, Default)]
 pub(super) struct Family {
     open: Vec<Fork>,
     held: HashMap<Handle, Vec<Held>>,
-    /// Where in the order of things other programs began to run, the last one last.
+    /// Sequence positions of execs by process, ascending.
     executed: HashMap<Pid, Vec<u64>>,
 }
 
 impl Family {
-    /// A fork; the child's id may have been another's before. Returns releases of that one which will
-    /// never find anything.
+    /// Opens a fork; the child's id may have been another process's before. Returns held releases of that one, which
+    /// will never match anything.
     pub(super) fn opened(
         &mut self,
         parent: Pid,
@@ -64,23 +64,23 @@ impl Family {
         stale
     }
 
-    /// Another program runs in `pid`.
+    /// Records that `pid` called exec.
     pub(super) fn executed(&mut self, pid: Pid, position: u64) {
         self.executed.entry(pid).or_default().push(position);
     }
 
-    /// Where other programs began to run in the owner of a resource, which ended it.
+    /// Sequence positions of the execs that ended resources like this one.
     fn ends(&self, handle: &Handle) -> impl Iterator<Item = u64> {
         let all = if handle.kind.is_descriptor() { None } else { self.executed.get(&handle.pid) };
         all.into_iter().flatten().copied()
     }
 
-    /// Whether the resource was another program's.
-    pub(super) fn is_past(&self, handle: &Handle, block: &Block) -> bool {
+    /// Whether the resource was acquired before the last exec.
+    pub(super) fn is_from_before_exec(&self, handle: &Handle, block: &Block) -> bool {
         self.ends(handle).last().is_some_and(|last| block.position <= last)
     }
 
-    /// The children that have a copy of a resource which reaches the ledger now. It was released before `until`.
+    /// The children that inherit a resource which reaches the ledger now. It was released before `until`.
     pub(super) fn heirs(&self, handle: &Handle, block: &Block, until: u64) -> Vec<Pid> {
         let ended = |before: u64| {
             let mut held = self.held.get(handle).into_iter().flatten();
@@ -97,7 +97,7 @@ impl Family {
             .collect()
     }
 
-    /// Holds a release that found nothing; `false` when there is nothing to wait for.
+    /// Holds a release that matched nothing; `false` when there is nothing to wait for.
     pub(super) fn hold(&mut self, handle: Handle, held: Held) -> bool {
         let files = handle.kind.is_descriptor();
         let waits = self.open.iter().any(|fork| fork.child == handle.pid && fork.files == files);
@@ -110,9 +110,9 @@ impl Family {
     /// The held release that ended this resource.
     pub(super) fn take_held(&mut self, handle: &Handle, block: &Block) -> Option<Held> {
         let all = self.held.get(handle)?;
-        // They came in their order: the first one not before the resource ended it.
+        // They are in order: the first one not before the resource ended it.
         let at = all.iter().position(|held| held.position >= block.position)?;
-        // Unless it is another program's.
+        // Unless an exec lies between them.
         let since = block.position..all.get(at)?.position;
         if self.ends(handle).any(|at| since.contains(&at)) {
             return None;
@@ -120,7 +120,7 @@ impl Family {
         Some(self.held.get_mut(handle)?.remove(at))
     }
 
-    /// Takes back a held release: its resize has failed.
+    /// Drops a held release: its resize has failed.
     pub(super) fn unhold(&mut self, handle: &Handle, position: u64) {
         if let Some(all) = self.held.get_mut(handle) {
             all.retain(|held| held.position != position);
@@ -132,7 +132,7 @@ impl Family {
         !self.open.is_empty()
     }
 
-    /// A full cycle is over. Returns the releases that have been held in vain.
+    /// Counts a full cycle. Returns the held releases that stayed unmatched.
     pub(super) fn cycle(&mut self) -> Vec<(Handle, Held)> {
         let mut closed = Vec::new();
         self.open.retain_mut(|fork| {
@@ -143,7 +143,7 @@ impl Family {
             }
             open
         });
-        // Earlier ones matter only to what is still on its way to a child.
+        // Earlier execs matter only while resources are in flight to a child.
         if self.open.is_empty() {
             self.executed.values_mut().for_each(|all| drop(all.drain(..all.len() - 1)));
         }

@@ -1,12 +1,12 @@
-//! The table of outstanding resources: one for every kind.
+//! The table of outstanding resources, for every kind.
 //!
-//! Takes events, hands on sums by call site and what is outstanding. Pure: no IO, no clock.
+//! Takes events, hands on sums by call site and the outstanding resources. Pure: no IO, no clock.
 //!
-//! Events about one resource may arrive out of order: what was drained is read from a table, what was
-//! released comes through the ring buffer, and neither waits for the other. Positions put them in order
-//! again: a release acts on what was acquired at or before its position. An address that was acquired
-//! anew proves that it was released in between; that release is *owed* and settles nothing when it
-//! arrives. `docs/decisions/0002-two-generations.md` has the argument.
+//! Events about one resource may arrive out of order: drained resources are read from a map, releases come
+//! through the ring buffer, and neither waits for the other. Sequence positions restore the order: a release
+//! acts on what was acquired at or before its position. An address that is acquired a second time proves a
+//! release in between; that release is *owed* and settles nothing when it arrives.
+//! `docs/decisions/0002-two-generations.md` has the argument.
 
 use std::collections::HashMap;
 
@@ -23,32 +23,32 @@ use super::{
     decode::{Block, Event, Handle, Site},
     descriptors::ClosedRange,
     family::{Family, Held},
-    ranges::{Gone, Ranges},
-    tally::Book,
+    ranges::{FreedPart, Ranges},
+    tally::Totals,
 };
 use crate::target::Pid;
 
-/// What a resize took away, in case it fails.
+/// What a resize released, in case it fails.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) handle: Handle,
     pub(super) taken: Taken,
 }
 
-/// What a release took away.
+/// What a release removed from the ledger.
 #[derive(Debug)]
 pub(super) enum Taken {
     /// A block.
     Block(Block),
     /// Parts of ranges.
-    Parts(Vec<Gone>),
-    /// It was not known, and counted so.
+    Parts(Vec<FreedPart>),
+    /// Unknown, and counted as such.
     Unknown,
-    /// It had been settled before.
+    /// A block that was settled before.
     Owed(Block),
-    /// It may still come with a fork: the release at this position waits for it.
+    /// The block may still arrive with a fork: the release at this position is held until then.
     Held(u64),
-    /// It was nothing of interest.
+    /// A release that does not count.
     Nothing,
 }
 
@@ -57,25 +57,25 @@ pub(super) enum Taken {
 pub struct Ledger {
     pub(super) blocks: Blocks,
     pub(super) ranges: HashMap<(Pid, Kind), Ranges>,
-    /// What was settled before its release arrived.
+    /// Blocks that were settled before their release arrived.
     pub(super) owed: HashMap<Handle, Vec<Block>, FixedState>,
     pub(super) pending: HashMap<(Pid, u32), Pending>,
-    pub(super) book: Book,
+    pub(super) totals: Totals,
     pub(super) family: Family,
-    /// Ranges of descriptors that were closed a short while ago.
+    /// Ranges of descriptors that were closed recently.
     pub(super) closed_ranges: Vec<ClosedRange>,
-    /// Code whose own releases of unknown ranges are no news: the allocator's.
+    /// The allocators' code: its releases of unknown ranges are not counted.
     pub(super) internal: HashMap<Pid, Vec<(u64, u64)>>,
     pub(super) unknown_releases: u64,
     pub(super) doubtful: u64,
-    /// When recording began again after a pause; 0 without one.
+    /// When recording last resumed after a pause; 0 without one.
     resumed_ns: u64,
-    /// When the first of all outstanding resources was acquired, or before; if there was any.
+    /// A lower bound for the acquisition times of outstanding resources, if there was any.
     earliest_ns: Option<u64>,
 }
 
 impl Ledger {
-    /// Takes in one event.
+    /// Applies one event.
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Acquired { handle, block } => self.acquired(handle, block),
@@ -99,43 +99,42 @@ impl Ledger {
             Event::Moved { from, handle, size, position } => {
                 self.moved(&Handle { value: from, ..handle }, handle, size, position);
             }
-            Event::Site(site) => self.book.learn(site),
+            Event::Site(site) => self.totals.learn(site),
             Event::Forked { parent, child, files, position, .. } => {
                 self.forked(parent, child, files, position);
             }
-            Event::Connected(record) => self.book.connections.connected(&record),
-            Event::Disconnected(record) => self.book.connections.disconnected(&record),
+            Event::Connected(record) => self.totals.connections.connected(&record),
+            Event::Disconnected(record) => self.totals.connections.disconnected(&record),
             Event::FilesEnded { pid, position } => self.forget_descriptors(pid, position),
             Event::Executed { pid, position, .. } => {
                 self.forget_until(pid, position);
                 self.family.executed(pid, position);
-                self.book.executed(pid);
+                self.totals.executed(pid);
             }
         }
     }
 
-    /// Sets what died young at a call site so far.
+    /// Sets the totals of resources that died young at a call site.
     pub fn set_died(&mut self, site: usize, died: Died) {
         if died.count > 0 {
-            self.book.tally(u32::try_from(site).unwrap_or(0)).died = died;
+            self.totals.tally(u32::try_from(site).unwrap_or(0)).died = died;
         }
     }
 
-    /// All memory a target had is gone: another program runs in its place. Released, because the
-    /// kernel has taken it back.
+    /// Releases all memory of a target: it called exec, and the kernel has taken the memory back.
     pub fn forget(&mut self, pid: Pid) {
         self.forget_until(pid, u64::MAX);
     }
 
-    /// The same for what it had acquired until `position`: of what came after, the drain may have
-    /// brought some already.
+    /// The same for what it had acquired until `position`: the drain may already have brought some of what
+    /// came after.
     pub(super) fn forget_until(&mut self, pid: Pid, position: u64) {
-        let book = &mut self.book;
+        let totals = &mut self.totals;
         let kinds = Kind::ALL.into_iter().filter(|kind| !kind.is_descriptor());
         self.blocks.retain_of(pid, kinds, |_, block| {
             let keep = block.position > position;
             if !keep {
-                book.settle(block);
+                totals.settle(block);
             }
             keep
         });
@@ -144,7 +143,7 @@ impl Ledger {
                 .ranges
                 .get_mut(&(pid, kind))
                 .map(|ranges| ranges.release(0, u64::MAX, position));
-            self.book.settle_parts(&gone.unwrap_or_default());
+            self.totals.settle_parts(&gone.unwrap_or_default());
         }
         let memory = |handle: &Handle| handle.pid == pid && !handle.kind.is_descriptor();
         for (_, owed) in self.owed.iter_mut().filter(|(handle, _)| memory(handle)) {
@@ -153,35 +152,35 @@ impl Ledger {
         self.pending.retain(|(owner, _), _| *owner != pid);
     }
 
-    /// Recording begins again after a pause, before which everything had been read. What was not seen in between
-    /// is waited for in vain.
+    /// Recording resumes after a pause, before which everything had been read. Releases in between were not seen,
+    /// so nothing waits for them.
     pub fn resumed(&mut self, now_ns: u64) {
         self.resumed_ns = now_ns;
         self.owed.clear();
         self.pending.clear();
     }
 
-    /// A cycle is over in which everything young was drained and every record read. Only then is known
-    /// what the child of a fork has not inherited.
+    /// A cycle has ended that drained everything young and read every record. Only then is it certain what
+    /// the child of a fork has not inherited.
     pub fn cycled(&mut self) {
         self.range_cycled();
         for (handle, held) in self.family.cycle() {
-            self.held_in_vain(handle, held);
+            self.unmatched_release(handle, held);
         }
     }
 
-    /// Whether some of what a child inherits may be still on its way.
+    /// Whether some resources that a child inherits may still be in flight.
     pub fn is_waiting(&self) -> bool {
         self.family.is_open()
     }
 
-    /// Names the code of the allocator itself in a target: `[start, end)`.
+    /// Sets the allocator's code in a target, as ranges `[start, end)`.
     pub fn set_internal(&mut self, pid: Pid, code: Vec<(u64, u64)>) {
         self.internal.insert(pid, code);
     }
 
-    /// Sets aside whatever a lost release may have been about: `positions` holds the position of the
-    /// last one by slot (see [`Digest::slot`]).
+    /// Sets aside every resource that a lost release may have been about: `positions` holds the position of
+    /// the last lost one by slot (see [`Digest::slot`]).
     pub fn doubt(&mut self, positions: &[u64]) {
         let Ok(slots) = u32::try_from(positions.len()) else { return };
         if slots == 0 {
@@ -191,17 +190,17 @@ impl Ledger {
             let slot = Digest::seeded(handle.pid.0, 0).with(handle.value).slot(slots);
             positions.get(slot as usize).copied().unwrap_or(0)
         };
-        let book = &mut self.book;
+        let totals = &mut self.totals;
         let mut doubtful = 0;
         self.blocks.retain(|handle, block| {
             let keep = lost(handle) == 0 || block.position > lost(handle);
             if !keep {
-                book.set_aside(block);
+                totals.set_aside(block);
                 doubtful += 1;
             }
             keep
         });
-        // A lost release of a range tells only where it began.
+        // Of a lost release of a range, only the start is known.
         let latest = positions.iter().copied().max().unwrap_or(0);
         for ranges in self.ranges.values_mut() {
             let covered: Vec<Block> =
@@ -209,7 +208,7 @@ impl Ledger {
             if !covered.is_empty() {
                 doubtful += covered.len() as u64;
                 for block in &covered {
-                    book.set_aside(block);
+                    totals.set_aside(block);
                 }
                 ranges.release(0, u64::MAX, latest);
             }
@@ -217,14 +216,14 @@ impl Ledger {
         self.doubtful += doubtful;
     }
 
-    /// Call sites in the order of their numbers, with what is known of each.
+    /// Call sites by number, with their stacks and totals.
     pub fn sites(&self) -> impl Iterator<Item = (u32, Option<Site>, Tally)> {
-        self.book.iter()
+        self.totals.iter()
     }
 
-    /// Numbers of the kernel side's call sites in use: every one is below.
+    /// One more than the highest call-site number that the BPF programs have used.
     pub fn site_numbers(&self) -> usize {
-        self.book.numbers()
+        self.totals.numbers()
     }
 
     /// Every outstanding resource, in no order.
@@ -233,12 +232,12 @@ impl Ledger {
         self.blocks.iter().chain(ranges)
     }
 
-    /// Nothing that is outstanding is older than this.
+    /// An upper bound for the ages of outstanding resources.
     pub fn longest_age_ns(&self, now_ns: u64) -> u64 {
         self.earliest_ns.map_or(0, |earliest_ns| now_ns.saturating_sub(earliest_ns))
     }
 
-    /// Releases of what was never seen to be acquired.
+    /// Releases of resources whose acquisition was never seen.
     pub const fn unknown_releases(&self) -> u64 {
         self.unknown_releases
     }
@@ -250,23 +249,23 @@ impl Ledger {
 
     fn acquired(&mut self, handle: Handle, block: Block) {
         self.earliest_ns = Some(self.earliest_ns.map_or(block.time_ns, |ns| ns.min(block.time_ns)));
-        self.book.acquire(&block);
+        self.totals.acquire(&block);
         match handle.kind.extent() {
             Extent::Range => {
                 let ranges = self.ranges.entry((handle.pid, handle.kind)).or_default();
                 let gone = ranges.acquire(handle.value, block);
-                self.book.settle_parts(&gone);
+                self.totals.settle_parts(&gone);
             }
             Extent::Handle => self.arrived(handle, block),
         }
     }
 
-    /// Puts a block in its place, in which another life of its address may stand.
+    /// Adds a block; an earlier or later block at the same address may already be there.
     pub(super) fn place(&mut self, handle: Handle, block: Block) {
-        // Whichever of two lives of this address is the earlier one: its release is still on its way.
+        // Of two blocks at one address, the release of the earlier one is still in flight.
         if let Some(earlier) = self.blocks.place(&handle, block) {
-            self.book.settle(&earlier);
-            // But if that was before a pause, it went unseen.
+            self.totals.settle(&earlier);
+            // Unless that was before a pause: then its release was not seen.
             if earlier.time_ns >= self.resumed_ns {
                 self.owed.entry(handle).or_default().push(earlier);
             }
@@ -276,10 +275,10 @@ impl Ledger {
     pub(super) fn released(&mut self, handle: Handle, release: Held) -> Taken {
         let position = release.position;
         if let Some(block) = self.blocks.take(&handle, position) {
-            self.book.settle(&block);
+            self.totals.settle(&block);
             return Taken::Block(block);
         }
-        if let Some(block) = self.pay(&handle, position) {
+        if let Some(block) = self.take_owed(&handle, position) {
             return Taken::Owed(block);
         }
         if self.family.hold(handle, release) {
@@ -289,8 +288,8 @@ impl Ledger {
         Taken::Unknown
     }
 
-    /// The oldest life of the address whose release is owed, if this can be it.
-    pub(super) fn pay(&mut self, handle: &Handle, position: u64) -> Option<Block> {
+    /// Takes the oldest block at the address whose release is owed and which this release can end.
+    pub(super) fn take_owed(&mut self, handle: &Handle, position: u64) -> Option<Block> {
         let owed = self.owed.get_mut(handle)?;
         let oldest = owed
             .iter()
@@ -318,7 +317,7 @@ impl Ledger {
             self.unknown_releases += 1;
             return Taken::Unknown;
         }
-        self.book.settle_parts(&gone);
+        self.totals.settle_parts(&gone);
         Taken::Parts(gone)
     }
 
@@ -329,15 +328,15 @@ impl Ledger {
         }
         match pending.taken {
             Taken::Block(block) => {
-                self.book.unsettle(&block);
+                self.totals.unsettle(&block);
                 self.place(handle, block);
             }
             Taken::Parts(parts) => {
                 for part in parts {
-                    self.book.unsettle_part(&part);
+                    self.totals.unsettle_part(&part);
                     let ranges = self.ranges.entry((handle.pid, handle.kind)).or_default();
                     let gone = ranges.restore(&part);
-                    self.book.settle_parts(&gone);
+                    self.totals.settle_parts(&gone);
                 }
             }
             Taken::Unknown => self.unknown_releases -= 1,

@@ -1,4 +1,4 @@
-//! The ledger by hand, and against a model of the kernel side that delivers in every allowed order.
+//! The ledger: examples, and a comparison with a model of the BPF side that delivers in every allowed order.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -49,12 +49,12 @@ fn a_release_of_an_unknown_address_is_counted_not_fatal() {
 }
 
 #[test]
-fn a_release_from_before_the_acquisition_leaves_it_alone() {
+fn a_release_from_before_the_acquisition_is_unknown() {
     check(vec![acquired(8, 64, 1, 100), released(8, 0, None)], &[(1, 100)], 1);
 }
 
 #[test]
-fn an_address_in_use_again_proves_its_release_which_then_settles_nothing() {
+fn a_reused_address_proves_its_release_which_then_settles_nothing() {
     check(
         vec![acquired(8, 0, 1, 100), acquired(8, 64, 2, 50), released(8, 0, None)],
         &[(2, 50)],
@@ -63,7 +63,7 @@ fn an_address_in_use_again_proves_its_release_which_then_settles_nothing() {
 }
 
 #[test]
-fn late_news_of_an_earlier_life_does_not_displace_the_later_one() {
+fn a_late_acquisition_at_an_address_does_not_displace_a_newer_one() {
     check(
         vec![acquired(8, 64, 2, 50), acquired(8, 0, 1, 100), released(8, 0, None)],
         &[(2, 50)],
@@ -83,7 +83,7 @@ fn a_failed_resize_of_an_unknown_block_is_no_unknown_release() {
 }
 
 #[test]
-fn another_program_in_a_targets_place_has_nothing_of_the_first() {
+fn forgetting_a_target_releases_all_its_memory_and_no_other() {
     let mut ledger = Ledger::default();
     ledger.apply(acquired(8, 10, 1, 100));
     let mapped = Handle { pid: PID, kind: Kind::Mmap, value: 0x1000 };
@@ -101,7 +101,7 @@ fn another_program_in_a_targets_place_has_nothing_of_the_first() {
 }
 
 #[test]
-fn a_doubt_sets_aside_only_what_is_not_younger() {
+fn a_lost_release_sets_aside_only_older_resources() {
     let mut ledger = Ledger::default();
     ledger.apply(acquired(8, 10, 1, 100));
     ledger.apply(acquired(16, 30, 1, 100));
@@ -126,7 +126,7 @@ fn the_allocators_own_unmapping_is_no_unknown_release() {
     assert_eq!(ledger.unknown_releases(), 1);
 }
 
-/// One process of the model, and what it holds: where from (the step that acquired it), and how large.
+/// A process of the model and its resources: the step that acquired each, and its size.
 #[derive(Clone, Default)]
 struct Process {
     programs: u64,
@@ -134,27 +134,27 @@ struct Process {
     mapped: HashMap<u64, (u32, u64)>,
 }
 
-/// What the kernel side does, with the ring buffer's length as the position.
+/// A model of the BPF side, with the ring buffer's length as the position.
 #[derive(Default)]
 struct Kernel {
     young: HashMap<(Pid, u64, u64), Block>,
     ring: VecDeque<Event>,
     sent: u64,
-    /// Batches that were taken out of `young` and have not reached the ledger.
+    /// A batch that was taken out of `young` and has not reached the ledger.
     batch: Vec<Event>,
-    /// Whether since the last cycle a drain has taken everything.
+    /// Whether a drain has taken everything since the last cycle.
     drained: bool,
     processes: BTreeMap<Pid, Process>,
     /// Position of the last fork by process, plus one.
     forks: HashMap<Pid, u64>,
-    /// What ended without ever reaching the ledger.
+    /// Resources that were released without ever reaching the ledger.
     died: u64,
     acquired: u64,
     unknown: u64,
 }
 
 #[derive(Clone, Debug)]
-enum Deed {
+enum Action {
     Acquire { address: u64, size: u64, overflow: bool },
     Release { address: u64 },
     Resize { address: u64, to: u64, size: u64, fails: bool },
@@ -166,12 +166,12 @@ enum Deed {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// By one of the processes that there are.
+    /// An action of one of the existing processes.
     Do {
         process: usize,
-        deed: Deed,
+        action: Action,
     },
-    /// Everything but the addresses that leave this rest when divided by four.
+    /// Drains everything but the addresses that leave this remainder when divided by four.
     Drain {
         part: u64,
     },
@@ -223,21 +223,21 @@ impl Kernel {
         young
     }
 
-    fn perform(&mut self, pid: Pid, site: u32, deed: &Deed) {
+    fn perform(&mut self, pid: Pid, site: u32, action: &Action) {
         let process = self.processes.entry(pid).or_default();
         let programs = process.programs;
-        match *deed {
-            Deed::Acquire { address, .. } if process.held.contains_key(&address) => {}
-            Deed::Acquire { address, size, overflow } => {
+        match *action {
+            Action::Acquire { address, .. } if process.held.contains_key(&address) => {}
+            Action::Acquire { address, size, overflow } => {
                 self.acquire(pid, address, site, size, overflow);
             }
-            Deed::Release { address } => {
+            Action::Release { address } => {
                 if process.held.remove(&address).is_none() {
                     self.unknown += 1;
                 }
                 self.release(pid, address, None);
             }
-            Deed::Resize { address, to, size, fails } => {
+            Action::Resize { address, to, size, fails } => {
                 let Some(old) = process.held.get(&address).copied() else { return };
                 if process.held.contains_key(&to) && to != address {
                     return;
@@ -256,7 +256,7 @@ impl Kernel {
                     self.send(Event::Restored { handle, thread: 7 });
                 }
             }
-            Deed::Map { address, size } => {
+            Action::Map { address, size } => {
                 process.mapped.retain(|at, _| !(address..address + size).contains(at));
                 process.mapped.extend((address..address + size).map(|at| (at, (site, 1))));
                 self.acquired += 1;
@@ -265,7 +265,7 @@ impl Kernel {
                 let handle = Handle { pid, kind: Kind::Mmap, value: address };
                 self.send(Event::Acquired { handle, block });
             }
-            Deed::Unmap { address, size } => {
+            Action::Unmap { address, size } => {
                 let before = process.mapped.len();
                 process.mapped.retain(|at, _| !(address..address + size).contains(at));
                 self.unknown += u64::from(process.mapped.len() == before);
@@ -273,7 +273,7 @@ impl Kernel {
                 let position = self.sent;
                 self.send(Event::Released { handle, size, position, caller: 0, resizing: None });
             }
-            Deed::Fork => {
+            Action::Fork => {
                 let child = Pid(pid.0 * 10 + u32::try_from(self.processes.len()).unwrap());
                 if self.processes.len() > 6 || self.processes.contains_key(&child) {
                     return;
@@ -284,7 +284,7 @@ impl Kernel {
                 let position = self.sent;
                 self.send(Event::Forked { parent: pid, child, files: false, position, time_ns: 0 });
             }
-            Deed::Exec => {
+            Action::Exec => {
                 *process = Process { programs: programs + 1, ..Process::default() };
                 let position = self.sent;
                 self.send(Event::Executed { pid, parent: None, position, time_ns: 0 });
@@ -316,19 +316,19 @@ impl Kernel {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let address = 1_u64..6;
-    let deed = prop_oneof![
+    let action = prop_oneof![
         8 => (address.clone(), 1_u64..9, proptest::bool::weighted(0.2))
-            .prop_map(|(address, size, overflow)| Deed::Acquire { address, size, overflow }),
-        8 => address.clone().prop_map(|address| Deed::Release { address }),
+            .prop_map(|(address, size, overflow)| Action::Acquire { address, size, overflow }),
+        8 => address.clone().prop_map(|address| Action::Release { address }),
         4 => (address.clone(), address.clone(), 1_u64..9, any::<bool>())
-            .prop_map(|(address, to, size, fails)| Deed::Resize { address, to, size, fails }),
-        1 => (address.clone(), 1_u64..4).prop_map(|(address, size)| Deed::Map { address, size }),
-        1 => (address, 1_u64..4).prop_map(|(address, size)| Deed::Unmap { address, size }),
-        2 => Just(Deed::Fork),
-        1 => Just(Deed::Exec),
+            .prop_map(|(address, to, size, fails)| Action::Resize { address, to, size, fails }),
+        1 => (address.clone(), 1_u64..4).prop_map(|(address, size)| Action::Map { address, size }),
+        1 => (address, 1_u64..4).prop_map(|(address, size)| Action::Unmap { address, size }),
+        2 => Just(Action::Fork),
+        1 => Just(Action::Exec),
     ];
     let step = prop_oneof![
-        12 => (0_usize..7, deed).prop_map(|(process, deed)| Step::Do { process, deed }),
+        12 => (0_usize..7, action).prop_map(|(process, action)| Step::Do { process, action }),
         3 => (0_u64..6).prop_map(|part| Step::Drain { part }),
         2 => Just(Step::Deliver),
         3 => (1_usize..9).prop_map(|most| Step::Read { most }),
@@ -336,12 +336,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..100)
 }
 
-/// What each process has, by where it was acquired first.
+/// The resources of each process, by the site that first acquired them.
 fn left(ledger: &Ledger, owners: &HashMap<u32, Pid>) -> Vec<(Pid, u32, u64)> {
     let mut left: Vec<_> = ledger
         .outstanding()
         .map(|block| {
-            let (heir, site) = ledger.book.root(block.site);
+            let (heir, site) = ledger.totals.root(block.site);
             (heir.unwrap_or_else(|| owners[&site]), site, block.size)
         })
         .collect();
@@ -358,7 +358,7 @@ fn moved(from: u64, to: u64, size: u64, position: u64) -> Event {
 }
 
 #[test]
-fn a_block_that_is_an_object_was_acquired_at_the_objects_site_and_ends_there() {
+fn a_block_that_is_an_object_is_acquired_and_released_at_the_objects_site() {
     let mut ledger = Ledger::default();
     ledger.apply(acquired(8, 10, 1, 100));
     ledger.apply(retagged(8, 20, 2));
@@ -377,7 +377,7 @@ fn a_block_that_is_an_object_was_acquired_at_the_objects_site_and_ends_there() {
 }
 
 #[test]
-fn an_object_whose_place_was_taken_before_it_was_told_of_was_one_all_the_same() {
+fn an_object_whose_address_was_reused_before_it_was_retagged_still_counts_as_one() {
     let mut ledger = Ledger::default();
     for event in [
         acquired(8, 10, 1, 100),
@@ -397,12 +397,12 @@ fn an_object_whose_place_was_taken_before_it_was_told_of_was_one_all_the_same() 
 }
 
 #[test]
-fn an_address_that_is_another_blocks_by_now_is_no_object() {
+fn a_retag_does_not_affect_a_newer_block_at_the_address() {
     check(vec![acquired(8, 10, 1, 100), acquired(8, 40, 3, 50), retagged(8, 20, 2)], &[(3, 50)], 0);
 }
 
 #[test]
-fn an_object_that_moves_stays_what_it_is() {
+fn an_object_that_moves_keeps_its_site() {
     check(vec![acquired(8, 10, 2, 100), moved(8, 16, 150, 20)], &[(2, 150)], 0);
     check(vec![acquired(8, 10, 2, 100), moved(8, 16, 50, 20), released(16, 30, None)], &[], 0);
     // In place.
@@ -410,13 +410,13 @@ fn an_object_that_moves_stays_what_it_is() {
 }
 
 #[test]
-fn the_place_that_an_object_has_left_may_be_taken_before_that_is_told() {
+fn the_old_address_of_a_moved_object_may_be_reused_before_the_move_arrives() {
     check(
         vec![acquired(8, 10, 2, 100), acquired(8, 25, 1, 60), moved(8, 16, 150, 20)],
         &[(1, 60), (2, 150)],
         0,
     );
-    // Neither waits for a release of what has moved.
+    // Neither address waits for a release of the moved object.
     check(
         vec![
             acquired(8, 10, 2, 100),
@@ -432,9 +432,9 @@ fn the_place_that_an_object_has_left_may_be_taken_before_that_is_told() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
-    /// However drains, deliveries and reads interleave with the calls, forks and executions of targets, in
-    /// the end the ledger holds for each what it holds, and counts exactly the releases of what was
-    /// never acquired. What connections hold is what the ledger holds for them, and no copy.
+    /// However drains, deliveries and reads interleave with the calls, forks and execs of targets, in the end the
+    /// ledger's resources equal each target's, and it counts exactly the releases of resources that were never
+    /// acquired. The resources that connections hold equal the ledger's, without copies.
     #[test]
     fn ends_equal_to_the_targets(steps in steps()) {
         let mut kernel = Kernel::default();
@@ -443,11 +443,11 @@ proptest! {
         let mut owners = HashMap::new();
         for (site, step) in (1_u32..).zip(steps) {
             match step {
-                Step::Do { process, deed } => {
+                Step::Do { process, action } => {
                     let at = process % kernel.processes.len();
                     let pid = *kernel.processes.keys().nth(at).unwrap();
                     owners.insert(site, pid);
-                    kernel.perform(pid, site, &deed);
+                    kernel.perform(pid, site, &action);
                 }
                 // The collector never takes a batch before the last one has reached the ledger.
                 Step::Drain { part } if kernel.batch.is_empty() => kernel.drain(part),
@@ -474,14 +474,14 @@ proptest! {
         prop_assert_eq!(ledger.unknown_releases(), kernel.unknown);
         let mut held: BTreeMap<(u32, u32), Sum> = BTreeMap::new();
         for block in ledger.outstanding() {
-            let own = ledger.book.root(block.site).0.is_none();
+            let own = ledger.totals.root(block.site).0.is_none();
             prop_assert_eq!(block.connection, if own { block.site % 3 } else { 0 });
             if block.connection != 0 {
                 held.entry((block.connection, block.site)).or_default().add(block.size);
             }
         }
         let held: Vec<_> = held.into_iter().map(|((of, at), sum)| (of, at, sum.count, sum.bytes)).collect();
-        prop_assert_eq!(ledger.book.connections.items(), held);
+        prop_assert_eq!(ledger.totals.connections.items(), held);
         let mut acquired = 0;
         for (_, _, tally) in ledger.sites() {
             acquired += tally.acquired().count;

@@ -1,4 +1,4 @@
-//! What the collector does when a target forks, becomes another program, or ends.
+//! Process events: what the collector does when a target forks, calls exec, or ends.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use super::{
 use crate::target::{Pid, identify, watch::Watch};
 
 impl Collector {
-    /// Targets have forked, or become other programs, in the cycle that ends.
-    pub(super) fn all_related(&mut self, family: &[Event]) {
-        self.close_late_at_exec();
-        family.iter().for_each(|event| self.related(event));
+    /// Applies the forks and execs of the cycle that ends.
+    pub(super) fn apply_process_events(&mut self, events: &[Event]) {
+        self.close_at_exec_after_drain();
+        events.iter().for_each(|event| self.apply_process_event(event));
     }
 
-    /// A target has forked, or become another program.
-    fn related(&mut self, event: &Event) {
+    /// Applies one fork or exec.
+    fn apply_process_event(&mut self, event: &Event) {
         let (pid, parent, at_ns, executed) = match *event {
             Event::Forked { parent, child, files: false, time_ns, .. } => {
                 (child, Some(parent), time_ns, false)
@@ -25,9 +25,9 @@ impl Collector {
             Event::Executed { pid, parent, time_ns, .. } => (pid, parent, time_ns, true),
             _ => return,
         };
-        // It may be gone by now: what it was is then what its parent is.
+        // The process may have ended by now; its identity is then its parent's.
         let identity = identify(pid).ok();
-        self.kin.push(ProcessEvent { pid, parent, identity, at_ns, executed });
+        self.process_events.push(ProcessEvent { pid, parent, identity, at_ns, executed });
         if let Some(parent) = parent {
             self.ended.retain(|one| *one != pid);
             self.targets.retain(|one| one.pid != pid);
@@ -44,7 +44,7 @@ impl Collector {
                         mappings: Arc::clone(&mappings),
                     });
                 }
-                Err(_) => self.gone(pid),
+                Err(_) => self.target_ended(pid),
             }
             self.changed.push((pid, mappings));
         }
@@ -53,17 +53,17 @@ impl Collector {
                 self.close_at_exec(pid, position);
             }
             self.executed.push(pid);
-            self.look_at_targets();
+            self.refresh_targets();
         }
     }
 
-    /// Whether a target has ended that was not known to have.
+    /// Whether a target has ended that is not in the list of ended ones.
     pub(super) fn has_newly_ended(&self) -> bool {
         self.targets.iter().any(|one| !self.ended.contains(&one.pid) && one.watch.ended())
     }
 
     /// A target has ended.
-    pub(super) fn gone(&mut self, pid: Pid) {
+    pub(super) fn target_ended(&mut self, pid: Pid) {
         self.ended.push(pid);
         self.end_connections(pid);
         self.generations.end(pid);

@@ -1,6 +1,6 @@
 //! Kernel bytes → ledger → snapshot.
 //!
-//! Takes records and drained resources, hands on [`snapshot::Snapshot`]s. Names nothing, judges
+//! Takes records and drained resources, hands on [`snapshot::Snapshot`]s. Resolves no symbols and judges
 //! nothing. `decode` and `ledger` do no IO and read no clock; `collector` is the loop that does.
 
 mod ages;

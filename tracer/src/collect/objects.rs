@@ -1,5 +1,5 @@
-//! Objects of libraries in the ledger: blocks that are found to be objects, and objects that move. And what is known of
-//! those that are there, beside it: their descriptors, names, owners, and whose release was asked for.
+//! Library objects in the ledger: blocks that turn out to be objects, and objects that move. And their details, kept
+//! beside the ledger: descriptors, names, owners, and release requests.
 //!
 //! Pure.
 
@@ -18,28 +18,28 @@ use super::{
 };
 use crate::target::Pid;
 
-/// Objects of one call site that are told singly: the oldest.
+/// Objects listed one by one for each call site: the oldest.
 const SHOWN: usize = 100;
-/// Objects that are not shown and whose memory is read for sums.
+/// Maximum number of objects that are not listed but whose memory is read for sums.
 const OTHERS: usize = 100_000;
 
-/// What is known of the objects of all call sites at one moment.
+/// The objects of all call sites at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     /// By number of the call site.
     pub sites: BTreeMap<u32, SiteObjects>,
-    /// The oldest of each call site.
+    /// The oldest objects of each call site.
     pub shown: Vec<Shown>,
-    /// Those of the others that have a size asked for, as many as there is room for.
+    /// Objects of a requested size among the others, up to a maximum number.
     pub others: Vec<Other>,
 }
 
-/// An object that is not shown.
+/// An object that is not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Other {
     /// Its target.
     pub pid: Pid,
-    /// Where it is.
+    /// Its address.
     pub address: u64,
     /// Bytes of its block.
     pub size: u64,
@@ -47,55 +47,55 @@ pub struct Other {
     pub site: u32,
 }
 
-/// What is known of one call site's objects.
+/// Totals of one call site's objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SiteObjects {
-    /// Objects of which more is known than that they are there.
+    /// Objects that the BPF programs have details of.
     pub known: u64,
-    /// Those whose release was asked for.
+    /// Objects with a release request.
     pub asked: u64,
-    /// Objects that they own, with what those own.
+    /// Objects that they own, directly or indirectly.
     pub owned: Sum,
-    /// When the oldest was made, `CLOCK_MONOTONIC`, nanoseconds.
+    /// When the oldest was created, `CLOCK_MONOTONIC`, nanoseconds.
     pub oldest_ns: u64,
 }
 
 /// One object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
-    /// Which.
+    /// Its handle.
     pub handle: Handle,
-    /// Its block, or what stands for it.
+    /// Its block, or a substitute for it.
     pub block: Block,
-    /// When its release was asked for, `CLOCK_MONOTONIC`, nanoseconds.
+    /// When its release was requested, `CLOCK_MONOTONIC`, nanoseconds.
     pub asked_ns: Option<u64>,
-    /// The word that was kept; 0 for none.
+    /// The word that the pack has the programs keep; 0 for none.
     pub word: u64,
     /// Its owner's handle.
     pub owner: Option<u64>,
-    /// Descriptor that it works on.
+    /// The descriptor that it uses.
     pub fd: Option<u32>,
-    /// Its name; empty without.
+    /// Its name; empty if it has none.
     pub text: String,
-    /// Objects that it owns, with what those own.
+    /// Objects that it owns, directly or indirectly.
     pub owned: Sum,
 }
 
 impl Ledger {
-    /// A block that was drained before its maker returned is an object.
+    /// A block that was drained before its constructor returned turns out to be an object.
     pub(super) fn retagged(&mut self, handle: &Handle, site: u32, position: u64) {
         if let Some(block) = self.blocks.take(handle, position) {
-            let block = if block.site == site { block } else { self.book.retag(&block, site) };
+            let block = if block.site == site { block } else { self.totals.retag(&block, site) };
             self.place(*handle, block);
             return;
         }
-        // Its place was taken before this was told: it was settled as a mere block.
+        // Its address was reused before this event arrived: it was settled as a plain block.
         let owed = self.owed.get_mut(handle).into_iter().flatten();
         let earlier = owed.filter(|block| block.position <= position);
         if let Some(block) = earlier.max_by_key(|block| block.position)
             && block.site != site
         {
-            self.book.retag_settled(block, site);
+            self.totals.retag_settled(block, site);
             block.site = site;
         }
     }
@@ -104,32 +104,32 @@ impl Ledger {
     pub(super) fn moved(&mut self, from: &Handle, to: Handle, size: u64, position: u64) {
         let block = match self.blocks.take(from, position) {
             Some(block) => Some(block),
-            // Its place was taken before this was told: it was settled, though nobody released it.
-            None => self.pay(from, position).inspect(|block| self.book.unsettle(block)),
+            // Its address was reused before this event arrived: it was settled, though nobody released it.
+            None => self.take_owed(from, position).inspect(|block| self.totals.unsettle(block)),
         };
         if let Some(block) = block {
-            let block = self.book.resize(&block, size);
+            let block = self.totals.resize(&block, size);
             self.place(to, Block { position, ..block });
         }
     }
 
-    /// The probe that a call site is of.
+    /// The probe of a call site.
     pub(super) fn probe_of(&self, site: u32) -> Option<ProbeNumber> {
-        self.book.probe_of(site)
+        self.totals.probe_of(site)
     }
 
-    /// Objects in memory of the targets' own.
-    pub(super) fn placed(&self) -> impl Iterator<Item = (Handle, Block)> {
+    /// Caller-allocated objects.
+    pub(super) fn caller_allocated(&self) -> impl Iterator<Item = (Handle, Block)> {
         self.blocks.of_kind(Kind::CallerAllocated)
     }
 
-    /// What is known of the objects that are there. `seen` is what the programs know, `asks` since when some are to be
-    /// released; `gone` is called with what the ledger does not have as an object (any more). Objects of these sizes are
-    /// listed even where they are not shown.
+    /// The details of the live objects. `seen` holds the programs' entries, `requests` when releases were requested;
+    /// `gone` is called with each entry that the ledger does not have as an object (any more). Objects of these
+    /// sizes are listed in [`Objects::others`] where they are not shown.
     pub fn objects(
         &self,
         seen: &[(Key, Object)],
-        asks: &Asks,
+        requests: &ReleaseRequests,
         sizes: &[u64],
         mut gone: impl FnMut(&Key, &Object),
     ) -> Objects {
@@ -141,7 +141,7 @@ impl Ledger {
             match self.blocks.get(&handle).filter(|block| block.site == object.site) {
                 Some(block) => {
                     let id = ObjectId { key: *key, time_ns: object.time_ns };
-                    let asked_ns = asks.get(&id).copied();
+                    let asked_ns = requests.get(&id).copied();
                     live.push(Live { handle, block, object, asked_ns });
                 }
                 None => gone(key, object),
@@ -185,10 +185,10 @@ impl Ledger {
     }
 }
 
-/// Since when the release of objects has been asked for, `CLOCK_MONOTONIC`, nanoseconds.
-pub type Asks = HashMap<ObjectId, u64>;
+/// When the release of objects was requested, `CLOCK_MONOTONIC`, nanoseconds.
+pub type ReleaseRequests = HashMap<ObjectId, u64>;
 
-/// An object that the programs know and the ledger has.
+/// An object that both the programs and the ledger know.
 struct Live<'seen> {
     handle: Handle,
     block: Block,
@@ -196,16 +196,16 @@ struct Live<'seen> {
     asked_ns: Option<u64>,
 }
 
-/// Who owns whom.
+/// Ownership among live objects.
 struct Owned {
     /// The owner's handle.
     owners: HashMap<Handle, u64>,
-    /// What each owner has, with what that has in turn.
+    /// What each owner owns, directly or indirectly.
     sums: HashMap<Handle, Sum>,
 }
 
-/// Owners in a row that are followed: deeper than any library goes.
-const GENERATIONS: usize = 8;
+/// Maximum number of owners in a chain: deeper than any library goes.
+const OWNER_DEPTH: usize = 8;
 
 fn owned(live: &[Live<'_>]) -> Owned {
     let constructor_calls: HashMap<(Pid, u64), Handle> = live
@@ -216,17 +216,17 @@ fn owned(live: &[Live<'_>]) -> Owned {
     let there: HashSet<Handle> = live.iter().map(|one| one.handle).collect();
     let owner = |handle: &Handle, object: &Object| {
         let at = |kind| Handle { pid: handle.pid, kind, value: object.owner };
-        let mut told = [Kind::Heap, Kind::CallerAllocated].into_iter().map(at);
-        let told = told.find(|told| object.owner != 0 && there.contains(told));
+        let mut direct = [Kind::Heap, Kind::CallerAllocated].into_iter().map(at);
+        let direct = direct.find(|direct| object.owner != 0 && there.contains(direct));
         let within = || constructor_calls.get(&(handle.pid, object.within)).copied();
-        told.or_else(within).filter(|one| one != handle)
+        direct.or_else(within).filter(|one| one != handle)
     };
     let owners: HashMap<Handle, Handle> =
         live.iter().filter_map(|one| Some((one.handle, owner(&one.handle, one.object)?))).collect();
     let mut sums: HashMap<Handle, Sum> = HashMap::new();
     for Live { handle, block, .. } in live {
         let mut one = *handle;
-        for _ in 0..GENERATIONS {
+        for _ in 0..OWNER_DEPTH {
             let Some(above) = owners.get(&one).copied().filter(|above| above != handle) else {
                 break;
             };
@@ -238,7 +238,7 @@ fn owned(live: &[Live<'_>]) -> Owned {
     Owned { owners, sums }
 }
 
-/// What is there before the first zero.
+/// The bytes before the first zero.
 fn text(bytes: &[u8; TEXT]) -> String {
     let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(TEXT);
     String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()
@@ -276,19 +276,20 @@ mod tests {
     }
 
     #[test]
-    fn what_the_ledger_does_not_have_as_an_object_is_told_and_left_out() {
+    fn objects_that_the_ledger_does_not_have_are_left_out_and_passed_to_gone() {
         let mut ledger = Ledger::default();
         ledger.apply(acquired(8, 2, 100));
         ledger.apply(acquired(16, 1, 100));
         let mut gone = Vec::new();
         let seen = [object(8, 2), object(16, 2), object(24, 2)];
-        let all = ledger.objects(&seen, &Asks::new(), &[1], |key, _| gone.push(key.handle));
+        let none = ReleaseRequests::new();
+        let all = ledger.objects(&seen, &none, &[1], |key, _| gone.push(key.handle));
         assert_eq!((gone, all.shown.len()), (vec![16, 24], 1));
         assert_eq!(all.sites[&2].known, 1);
     }
 
     #[test]
-    fn what_was_made_within_a_making_belongs_to_what_that_made() {
+    fn objects_created_during_a_constructor_call_belong_to_the_object_it_creates() {
         let mut ledger = Ledger::default();
         for (value, site, size) in [(8, 2, 600), (16, 3, 136), (24, 3, 136), (32, 4, 10)] {
             ledger.apply(acquired(value, site, size));
@@ -296,12 +297,12 @@ mod tests {
         let mut seen = [object(8, 2), object(16, 3), object(24, 3), object(32, 4)];
         seen[0].1.making = 50;
         (seen[1].1.within, seen[2].1.within) = (50, 50);
-        // Its owner was told.
+        // Its owner is known directly.
         seen[3].1.owner = 24;
         let (key, asked) = seen[1];
-        let asks = Asks::from([(ObjectId { key, time_ns: asked.time_ns }, 99)]);
+        let requests = ReleaseRequests::from([(ObjectId { key, time_ns: asked.time_ns }, 99)]);
         seen[3].1.text[..2].copy_from_slice(b"in");
-        let all = ledger.objects(&seen, &asks, &[1], |key, _| panic!("{key:?}"));
+        let all = ledger.objects(&seen, &requests, &[1], |key, _| panic!("{key:?}"));
         assert_eq!(all.sites[&2].owned, Sum { count: 3, bytes: 282 });
         assert_eq!((all.sites[&3].owned.bytes, all.sites[&3].asked), (10, 1));
         let owners: Vec<Option<u64>> = all.shown.iter().map(|one| one.owner).collect();
@@ -310,24 +311,24 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_an_earlier_object_at_the_address_does_not_reach_the_present_one() {
+    fn a_release_request_for_an_earlier_object_at_the_address_does_not_apply_to_the_present_one() {
         let mut ledger = Ledger::default();
         ledger.apply(acquired(8, 2, 100));
         let seen = [object(8, 2)];
         let (key, present) = seen[0];
-        let earlier = Asks::from([(ObjectId { key, time_ns: present.time_ns - 1 }, 99)]);
+        let earlier = ReleaseRequests::from([(ObjectId { key, time_ns: present.time_ns - 1 }, 99)]);
         let all = ledger.objects(&seen, &earlier, &[1], |_, _| {});
         assert_eq!((all.sites[&2].asked, all.shown[0].asked_ns), (0, None));
     }
 
     #[test]
-    fn objects_that_own_each_other_are_no_endless_chain() {
+    fn objects_that_own_each_other_do_not_loop_forever() {
         let mut ledger = Ledger::default();
         ledger.apply(acquired(8, 2, 1));
         ledger.apply(acquired(16, 2, 2));
         let mut seen = [object(8, 2), object(16, 2)];
         (seen[0].1.owner, seen[1].1.owner) = (16, 8);
-        let all = ledger.objects(&seen, &Asks::new(), &[1], |_, _| {});
+        let all = ledger.objects(&seen, &ReleaseRequests::new(), &[1], |_, _| {});
         assert_eq!(all.sites[&2].owned.count, 2);
     }
 
@@ -337,10 +338,10 @@ mod tests {
         let many = SHOWN as u64 + 50;
         let seen: Vec<(Key, Object)> = (1..=many).map(|value| object(value * 8, 2)).rev().collect();
         (1..=many).for_each(|value| ledger.apply(acquired(value * 8, 2, 1)));
-        let all = ledger.objects(&seen, &Asks::new(), &[1], |_, _| {});
+        let all = ledger.objects(&seen, &ReleaseRequests::new(), &[1], |_, _| {});
         assert_eq!((all.shown.len(), all.shown[0].handle.value), (SHOWN, 8));
         assert_eq!((all.others.len(), all.others[0].address), (50, (SHOWN as u64 + 1) * 8));
-        assert!(ledger.objects(&seen, &Asks::new(), &[2], |_, _| {}).others.is_empty());
+        assert!(ledger.objects(&seen, &ReleaseRequests::new(), &[2], |_, _| {}).others.is_empty());
         assert_eq!((all.sites[&2].known, all.sites[&2].oldest_ns), (many, 8));
     }
 }

@@ -1,39 +1,39 @@
-//! How the collector is to go about its work.
+//! Options of the collector.
 
 use std::time::Duration;
 
-/// What the programs may be kept from remembering, to measure what it saves.
+/// A cache of the BPF programs to disable, to measure what it saves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forget {
-    /// Walks: every stack is walked, through addresses whose rules are remembered.
+    /// The stack cache: every stack is unwound, through cached rules for its addresses.
     Walks,
-    /// Addresses too: every one is searched in its unwind table.
+    /// The rule cache too: every address is looked up in its unwind table.
     Addresses,
 }
 
-/// What was asked for.
+/// What to collect, and how.
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "questions that have nothing to do with each other"
+    reason = "independent switches"
 )]
 #[derive(Clone, Debug)]
 pub struct CollectOptions {
-    /// Younger resources are not counted as outstanding.
+    /// Minimum age: younger resources are not counted as outstanding.
     pub min_age: Duration,
-    /// Whether targets' children are targets.
+    /// Whether the targets' children become targets.
     pub children: bool,
-    /// Frames taken of each stack.
+    /// Maximum number of frames per stack.
     pub frames: u32,
-    /// What is not to be remembered of stacks.
+    /// The cache to disable.
     pub forget: Option<Forget>,
-    /// Whether page faults are traced, and no function.
+    /// Light mode: page faults are traced, and no function.
     pub light: bool,
-    /// Whether objects of libraries are traced.
+    /// Whether library objects are traced.
     pub objects: bool,
-    /// Sizes of objects whose memory is read for sums.
+    /// Block sizes of the objects whose memory is read for sums.
     pub summed: Vec<u64>,
     /// Whether file descriptors are traced.
     pub descriptors: bool,
-    /// The share of targets' processor time that tracing may take, between 0 and 1; any when `None`.
+    /// The share of the targets' processor time that tracing may take, between 0 and 1; no limit when `None`.
     pub budget: Option<f64>,
 }

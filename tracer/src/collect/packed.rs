@@ -1,10 +1,10 @@
-//! A block and its handle in 28 bytes. Pure.
+//! A compact encoding: a block and its handle in 28 bytes. Pure.
 
 use super::decode::Block;
 
-/// Bits of a handle: addresses of programs have 47, unless they ask for more.
+/// Bits of a handle: user-space addresses have 47, unless a program opts into more.
 const HANDLE_BITS: u32 = 48;
-/// Bits of a position: what the ring buffer reaches after 256 TiB of records.
+/// Bits of a position: enough for 256 TiB of records through the ring buffer.
 const POSITION_BITS: u32 = 48;
 /// Bits of a size: up to 64 GiB.
 const SIZE_BITS: u32 = 36;
@@ -12,21 +12,21 @@ const SIZE_BITS: u32 = 36;
 const TIME_BITS: u32 = 36;
 /// Bits of a call site's number.
 const SITE_BITS: u32 = 24;
-/// Bits of a nanosecond count that are not kept: times are kept to 65.5 µs, ages are shown in tenths
-/// of seconds, and the least age is given in milliseconds.
+/// Nanosecond bits that are dropped: times are kept to 65.5 µs. Reports show ages in tenths of a second,
+/// and the minimum age is given in milliseconds.
 pub(super) const TICK_BITS: u32 = 16;
 
-/// Low bits of size and time share a word with the handle and the position.
+/// The low bits of size and time share words with the handle and the position.
 const LOW_BITS: u32 = 16;
 const LOW: u64 = (1 << LOW_BITS) - 1;
 const HIGH_BITS: u32 = SIZE_BITS - LOW_BITS;
 const HIGH: u64 = (1 << HIGH_BITS) - 1;
 
-// Three words hold it all: `handle, size's low bits`, `position, time's low bits`, `site, the high bits`.
+// Three words: `handle, low bits of the size`, `position, low bits of the time`, `site, the high bits`.
 const _: () = assert!(HANDLE_BITS + LOW_BITS == 64 && POSITION_BITS + LOW_BITS == 64);
 const _: () = assert!(SITE_BITS + 2 * HIGH_BITS == 64 && TIME_BITS == SIZE_BITS);
 
-/// A block that fits, with its handle.
+/// A block that fits the encoding, with its handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, packed(4))]
 pub(super) struct Packed {
@@ -35,7 +35,7 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// `None` for what does not fit. The time is rounded down to a tick after `origin_ns`.
+    /// `None` if a field does not fit. The time is rounded down to a tick after `origin_ns`.
     pub(super) fn new(handle: u64, block: &Block, origin_ns: u64) -> Option<Self> {
         let ticks = block.time_ns.checked_sub(origin_ns)? >> TICK_BITS;
         let site = u64::from(block.site);
@@ -58,7 +58,7 @@ impl Packed {
         first >> LOW_BITS
     }
 
-    /// The block, its time to a tick.
+    /// The block, with its time rounded down to a tick.
     pub(super) const fn block(&self, origin_ns: u64) -> Block {
         let [first, second, third] = self.words;
         let ticks = (third & HIGH) << LOW_BITS | second & LOW;
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_a_bit_too_many_does_not_fit() {
+    fn a_field_that_is_one_bit_too_wide_is_rejected() {
         let most = Block {
             size: (1 << 36) - 1,
             time_ns: 7 + (((1 << 36) - 1) << 16),
@@ -102,9 +102,9 @@ mod tests {
     }
 
     proptest! {
-        /// Everything comes back, the time at most a tick early.
+        /// Every field round-trips; the time is at most one tick early.
         #[test]
-        fn what_fits_comes_back(
+        fn blocks_that_fit_round_trip(
             handle in 0_u64..1 << 48, size in 0_u64..1 << 36, position in 0_u64..1 << 48,
             time in 0_u64..1 << 52, site in 0_u32..1 << 24, connection in any::<u32>(),
             origin_ns in 0_u64..1 << 60,

@@ -1,4 +1,4 @@
-//! Recording goes off and on again, where a budget does not allow it all the time.
+//! Pauses and resumes recording, to stay within a budget.
 
 use std::io;
 
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::collect::{ledger::Ledger, snapshot::SiteFigures};
 
-/// Time for programs that are running when recording is switched off.
+/// Time for BPF programs that are running when recording stops.
 const SETTLE: std::time::Duration = std::time::Duration::from_millis(2);
 
 impl Collector {
-    /// Switches recording off; on return all that was recorded is in the ledger.
+    /// Stops recording; on return everything recorded is in the ledger.
     pub(super) fn pause(&mut self) -> io::Result<()> {
         let at_ns = self.switch_off()?;
         if let Some(windows) = &mut self.windows {
@@ -30,19 +30,19 @@ impl Collector {
         Ok(())
     }
 
-    /// Returns when it was switched off.
+    /// Stops recording and returns the time of that.
     fn switch_off(&mut self) -> io::Result<u64> {
         self.tables.switch(false)?;
         self.paused = true;
         let at_ns = now_ns();
         std::thread::sleep(SETTLE);
-        self.exhaust()?;
+        self.drain_completely()?;
         let ledger = &mut self.ledger;
         self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         Ok(at_ns)
     }
 
-    /// Switches it on again: nobody is in a call that was begun before.
+    /// Resumes recording, with no thread in a call that began before.
     pub(super) fn resume(&mut self) -> io::Result<()> {
         self.tables.forget_threads()?;
         self.paused = false;
@@ -54,7 +54,7 @@ impl Collector {
         self.tables.switch(true)
     }
 
-    /// Where things stand.
+    /// The counters now.
     pub(super) fn reading(&self) -> Reading {
         Reading {
             at_ns: now_ns(),
@@ -65,14 +65,14 @@ impl Collector {
 }
 
 impl Windows {
-    /// No window yet; `budget` as a number between 0 and 1.
+    /// Without a window; `budget` between 0 and 1.
     pub(super) fn new(budget: f64) -> Self {
         let mut windows = Self::default();
-        windows.told.budget = budget;
+        windows.overhead.budget = budget;
         windows
     }
 
-    /// Puts figures by batch beside the others.
+    /// Adds figures by batch to those of the call sites.
     pub(super) fn add_batches(&self, now_ns: u64, ledger: &Ledger, sites: &mut [SiteFigures]) {
         let mut batches = self.batches(now_ns, ledger);
         for site in sites {

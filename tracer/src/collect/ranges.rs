@@ -1,31 +1,31 @@
-//! Resources that are ranges of addresses: parts can be released, and several at once.
+//! Resources that are address ranges: one release can cover a part of a resource, or several resources.
 //!
-//! Takes acquisitions and releases of ranges, hands on what each took away. Pure.
+//! Takes acquisitions and releases of ranges, hands on the parts that each one released. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::decode::Block;
 
-/// What is left of one resource is in pieces of this.
+/// A contiguous piece of a resource that is still outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Piece {
-    /// First address behind it.
+    /// One past the last address.
     end: u64,
-    /// The resource it belongs to; its number is the one it got here.
+    /// The resource it belongs to, by its number here.
     owner: u64,
     block: Block,
 }
 
-/// One consequence of a release: so much of a resource of that site went, and whether it was its last.
+/// A part of a resource that a release covers, and whether it was the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gone {
-    /// First address that went.
+pub(super) struct FreedPart {
+    /// First address of the part.
     pub(super) start: u64,
-    /// What the resource was; its size is that of the part.
+    /// The resource, with the size of the part.
     pub(super) block: Block,
-    /// Whether nothing is left of the resource.
+    /// Whether this was the last part of the resource.
     pub(super) last: bool,
-    /// Its number.
+    /// Number of the resource.
     owner: u64,
 }
 
@@ -33,14 +33,14 @@ pub(super) struct Gone {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ranges {
     pieces: BTreeMap<u64, Piece>,
-    /// Pieces left, by resource.
+    /// Number of pieces left, by resource.
     left: HashMap<u64, u32>,
     next_owner: u64,
 }
 
 impl Ranges {
-    /// A new resource at `start`. What it covers of earlier ones is gone: the kernel replaces it.
-    pub(super) fn acquire(&mut self, start: u64, block: Block) -> Vec<Gone> {
+    /// Adds a resource at `start`. Returns the parts of earlier resources that it covers: the kernel replaces them.
+    pub(super) fn acquire(&mut self, start: u64, block: Block) -> Vec<FreedPart> {
         let gone = self.release(start, block.size, u64::MAX);
         if block.size > 0 {
             let owner = self.next_owner;
@@ -52,8 +52,8 @@ impl Ranges {
         gone
     }
 
-    /// Releases `[start, start + size)` of whatever was acquired at or before `position`.
-    pub(super) fn release(&mut self, start: u64, size: u64, position: u64) -> Vec<Gone> {
+    /// Releases `[start, start + size)` of every resource acquired at or before `position`.
+    pub(super) fn release(&mut self, start: u64, size: u64, position: u64) -> Vec<FreedPart> {
         let end = start.saturating_add(size);
         let first = self.pieces.range(..start).next_back().map_or(start, |(at, _)| *at);
         let touched: Vec<(u64, Piece)> = self
@@ -79,29 +79,29 @@ impl Ranges {
             }
             let (from, to) = (at.max(start), piece.end.min(end));
             let block = Block { size: to - from, ..piece.block };
-            gone.push(Gone { start: from, block, last: pieces == 0, owner: piece.owner });
+            gone.push(FreedPart { start: from, block, last: pieces == 0, owner: piece.owner });
         }
         gone
     }
 
-    /// That release was none: the part belongs to its resource again. What has come in its place is gone.
-    pub(super) fn restore(&mut self, part: &Gone) -> Vec<Gone> {
-        let Gone { start, block, owner, .. } = *part;
+    /// Undoes a release: the part belongs to its resource again. Returns parts that were acquired there meanwhile.
+    pub(super) fn restore(&mut self, part: &FreedPart) -> Vec<FreedPart> {
+        let FreedPart { start, block, owner, .. } = *part;
         let gone = self.release(start, block.size, u64::MAX);
         self.pieces.insert(start, Piece { end: start.saturating_add(block.size), owner, block });
         *self.left.entry(owner).or_default() += 1;
         gone
     }
 
-    /// Gives every resource another call site, and takes it from its connection.
-    pub(super) fn hand_down(&mut self, mut other: impl FnMut(u32) -> u32) {
+    /// Replaces every resource's call site and detaches it from its connection.
+    pub(super) fn replace_sites(&mut self, mut other: impl FnMut(u32) -> u32) {
         for piece in self.pieces.values_mut() {
             piece.block.site = other(piece.block.site);
             piece.block.connection = 0;
         }
     }
 
-    /// Every resource once, with the bytes that are left of it.
+    /// Every resource once, with its remaining bytes.
     pub(super) fn outstanding(&self) -> impl Iterator<Item = Block> {
         let mut sums: HashMap<u64, Block> = HashMap::with_capacity(self.left.len());
         for (start, piece) in &self.pieces {
@@ -135,7 +135,7 @@ mod tests {
         let mut ranges = Ranges::default();
         ranges.acquire(0x1000, block(1, 0x3000, 0));
         let gone = ranges.release(0x2000, 0x1000, 1);
-        let part = Gone { start: 0x2000, block: block(1, 0x1000, 0), last: false, owner: 0 };
+        let part = FreedPart { start: 0x2000, block: block(1, 0x1000, 0), last: false, owner: 0 };
         assert_eq!(gone, [part]);
         assert_eq!(left(&ranges), [(1, 0x2000)]);
         assert!(!ranges.release(0x1000, 0x1000, 1)[0].last);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn one_release_can_end_several() {
+    fn one_release_can_cover_several_resources() {
         let mut ranges = Ranges::default();
         ranges.acquire(0x1000, block(1, 0x1000, 0));
         ranges.acquire(0x2000, block(2, 0x1000, 0));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acquisition_replaces_what_it_covers() {
+    fn an_acquisition_replaces_the_ranges_it_covers() {
         let mut ranges = Ranges::default();
         ranges.acquire(0x1000, block(1, 0x2000, 0));
         ranges.acquire(0x2000, block(2, 0x1000, 1));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_release_does_not_act_on_what_came_after_it() {
+    fn a_release_ignores_later_acquisitions() {
         let mut ranges = Ranges::default();
         ranges.acquire(0x1000, block(1, 0x1000, 5));
         assert_eq!(ranges.release(0x1000, 0x1000, 4), []);
@@ -178,12 +178,12 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model that knows the owner of every page.
+        /// Compares with a model that records the owner of every page.
         #[test]
-        fn agrees_with_a_page_table(deeds in proptest::collection::vec((any::<bool>(), 0_u32..40, 1_u32..12), 1..60)) {
+        fn agrees_with_a_page_table(steps in proptest::collection::vec((any::<bool>(), 0_u32..40, 1_u32..12), 1..60)) {
             let mut ranges = Ranges::default();
             let mut pages = [None::<u32>; 64];
-            for (number, (acquire, start, pages_wanted)) in (1_u32..).zip(deeds) {
+            for (number, (acquire, start, pages_wanted)) in (1_u32..).zip(steps) {
                 let covered = &mut pages[start as usize..(start + pages_wanted) as usize];
                 let (start, pages_wanted) = (u64::from(start), u64::from(pages_wanted));
                 if acquire {

@@ -1,4 +1,4 @@
-//! What may be asked of the collector while it runs, and its answers.
+//! Requests to the running collector, and its answers.
 
 use std::{io, sync::mpsc::SyncSender};
 
@@ -7,66 +7,66 @@ use tracer_common::attach::ProbeNumber;
 use super::{caller_allocated::LivenessChecks, collector::Collector, windows::OverheadReading};
 use crate::target::{Pid, mappings::FileId};
 
-/// What may be asked of the collector while it runs.
+/// A request to the running collector.
 pub enum Request {
-    /// Read everything now, what is mapped too, and say when it is done: a target is about to end.
+    /// Read everything now, memory maps too, and confirm: a target is about to end.
     Flush(SyncSender<()>),
-    /// Another program has taken a target's place: all it had is gone. Says when it is done; the
-    /// new program must not run before.
+    /// A target has called exec: everything it held is gone. The collector confirms; the new program must not
+    /// run before.
     Forget(Pid, SyncSender<()>),
-    /// These files are a target's allocators from now on, and there are so many probes. Says when that
-    /// is known to the programs.
+    /// Sets a target's allocators, the number of probes and new liveness checks. The collector confirms once
+    /// the BPF programs know.
     Allocators {
         /// The target.
         pid: Pid,
-        /// All of them.
+        /// Files of all its allocators.
         files: Vec<FileId>,
-        /// Number of probes, and their signs.
+        /// Number of probes, and liveness checks.
         probed: (ProbeNumber, LivenessChecks),
-        /// Is told.
+        /// Receives the confirmation.
         done: SyncSender<()>,
     },
-    /// Switch recording off, read everything, and say where things stand.
+    /// Stop recording, read everything, and send a reading.
     Pause(SyncSender<Reading>),
-    /// Switch it on again.
+    /// Resume recording and send a reading.
     Resume(SyncSender<Reading>),
-    /// Say where things stand.
+    /// Send a reading.
     Read(SyncSender<Reading>),
-    /// What is known of cost and pace.
+    /// The governor's measurements of overhead and pace.
     OverheadReading(OverheadReading),
-    /// Switch recording off and make the last snapshot.
+    /// Stop recording and make the last snapshot.
     Stop,
 }
 
-/// Where things stand.
+/// Counters at one moment.
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub at_ns: u64,
-    /// Hits by number of the probe.
+    /// Hits by probe number.
     pub hits: Vec<u64>,
-    /// System calls of targets that were counted.
+    /// Counted system calls of the targets.
     pub calls: u64,
 }
 
 impl Collector {
-    /// Does what is asked for. The asker may have stopped waiting.
-    pub(super) fn answer(&mut self, request: Request) -> io::Result<()> {
+    /// Handles a request. The sender may have stopped waiting for the answer.
+    pub(super) fn handle_request(&mut self, request: Request) -> io::Result<()> {
         match request {
             Request::Flush(done) => {
                 self.cycle()?;
-                self.look_at_targets();
+                self.refresh_targets();
                 _ = done.send(());
             }
             Request::Forget(pid, done) => {
-                self.exhaust()?;
+                self.drain_completely()?;
                 self.ledger.forget(pid);
-                self.look_at_targets();
+                self.refresh_targets();
                 _ = done.send(());
             }
-            Request::Allocators { pid, files, probed: (probes, signs), done } => {
+            Request::Allocators { pid, files, probed: (probes, liveness_checks), done } => {
                 self.probes = self.probes.max(probes);
-                self.signs.extend(signs);
+                self.liveness_checks.extend(liveness_checks);
                 self.learn_allocators(pid, files);
                 _ = done.send(());
             }
@@ -79,9 +79,9 @@ impl Collector {
                 drop(done.send(self.reading()));
             }
             Request::Read(done) => drop(done.send(self.reading())),
-            Request::OverheadReading(told) => {
+            Request::OverheadReading(reading) => {
                 if let Some(windows) = &mut self.windows {
-                    windows.told = told;
+                    windows.overhead = reading;
                 }
             }
             // Ends the loop.

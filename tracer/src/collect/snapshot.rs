@@ -1,4 +1,4 @@
-//! The frozen picture: THE WAIST. Left of it are root, kernel and clock; right of it nothing is.
+//! The snapshot: THE WAIST. Only code left of it needs root, the kernel and a clock.
 //!
 //! Takes the ledger at one moment, hands on plain figures with addresses instead of names.
 
@@ -16,55 +16,55 @@ use super::{
 };
 use crate::target::{Identity, Pid, mappings::Mappings};
 
-/// What is known at one moment.
+/// The state of all targets at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub at_ns: u64,
-    /// Whether no more will follow.
+    /// Whether this is the last one.
     pub last: bool,
-    /// Call sites that acquired anything, in the order of their numbers.
+    /// Call sites that acquired anything, by number.
     pub sites: Vec<SiteFigures>,
-    /// Losses by reason, those that occurred.
+    /// Losses by reason, only those that occurred.
     pub losses: BTreeMap<Loss, u64>,
-    /// Releases of what was never seen to be acquired.
+    /// Releases of resources whose acquisition was never seen.
     pub unknown_releases: u64,
-    /// Hits and failed acquisitions, by number of the probe.
+    /// Hits and failed acquisitions, by probe number.
     pub hits: Vec<(u64, u64)>,
-    /// File descriptors that are open, by process and number.
+    /// Open file descriptors, by process and number.
     pub descriptors: Vec<Described>,
-    /// Descriptors opened and closed in ways that are not seen, but were found so.
+    /// Numbers of descriptors that were opened, and closed, without a probe seeing it.
     pub unseen: (u64, u64),
-    /// Objects of libraries, where they are traced.
+    /// Library objects, where they are traced.
     pub objects: Option<Objects>,
     /// Connections, where they are traced.
     pub connections: Option<Figures>,
     /// Targets that have ended.
     pub ended: Vec<Pid>,
-    /// How far unwind tables have come.
+    /// Progress of the unwind tables.
     pub unwind: crate::unwind::Status,
-    /// Objects that have no unwind table because there was no room for it.
+    /// Files without an unwind table because there was no space for it.
     pub without_table: Vec<String>,
-    /// What became of families since the last snapshot, in order.
+    /// Process events since the last snapshot, in order.
     pub kin: Vec<ProcessEvent>,
-    /// What a budget makes of the run; `None` without one. The figures of call sites are of what was recorded.
+    /// Sampling under a budget; `None` without one. The figures of call sites cover what was recorded.
     pub sampling: Option<Sampling>,
-    /// What is mapped, of targets where that has changed since the last snapshot, in order.
+    /// Memory maps of the targets whose maps have changed since the last snapshot, in order.
     pub mappings: Vec<(Pid, Arc<Mappings>)>,
 }
 
-/// A process has become a target, or a target another program.
+/// A process has become a target, or a target has called exec.
 #[derive(Clone, Debug)]
 pub struct ProcessEvent {
     /// The process.
     pub pid: Pid,
-    /// Of which target it is the child, if it was none before.
+    /// The target that it is a child of, if it was no target before.
     pub parent: Option<Pid>,
-    /// Who it is now, if it was still there to be asked.
+    /// Its identity now, if it still existed when it was read.
     pub identity: Option<Identity>,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub at_ns: u64,
-    /// Whether another program runs in it.
+    /// Whether it called exec.
     pub executed: bool,
 }
 
@@ -77,33 +77,33 @@ pub struct SiteFigures {
     pub pid: Option<Pid>,
     /// Number of the probe; `None` for the unknown call site.
     pub probe: Option<ProbeNumber>,
-    /// What descriptors lead to that are opened there.
+    /// The type of the descriptors that are opened there.
     pub sort: FdType,
-    /// What a function that makes objects of two kinds made: 0 or 1.
+    /// For a function that creates objects of two types: which one, 0 or 1.
     pub detail: u8,
     /// Return addresses, innermost first.
     pub frames: Arc<[u64]>,
     /// Why unwinding stopped.
     pub end: StackEnd,
-    /// Whether another program runs in the target by now: its memory is not what the addresses were of.
+    /// Whether the target has called exec since: the addresses belong to the former program's memory.
     pub former: bool,
-    /// The call site of which this is a copy, if it came with a fork.
+    /// The call site that this is a copy of, if it came with a fork.
     pub origin: Option<u32>,
-    /// Everything acquired.
+    /// Resources acquired.
     pub acquired: Sum,
-    /// Copies of what its parent held, which came with a fork; not among what was acquired.
+    /// Copies of the parent's resources, which came with a fork; not included in `acquired`.
     pub inherited: Sum,
-    /// Everything released.
+    /// Resources released.
     pub released: Sum,
-    /// What is outstanding.
+    /// Outstanding resources.
     pub outstanding: Sum,
-    /// The part of it that has the least age asked for.
+    /// The outstanding resources of the minimum age.
     pub aged: Sum,
-    /// Ages of that part.
+    /// Their ages.
     pub ages: Option<Ages>,
-    /// What closed connections left behind of it.
+    /// The outstanding resources that closed connections left behind.
     pub orphans: LeftBehind,
-    /// The same by batch, where there is a budget.
+    /// Figures by batch, where there is a budget.
     pub batches: Option<Box<Batches>>,
 }
 
@@ -112,16 +112,15 @@ pub struct SiteFigures {
 pub struct Ages {
     /// The youngest.
     pub min_ms: u32,
-    /// As many are older as younger. With more than a million resources outstanding (of all targets),
-    /// this is within 1.6 percent.
+    /// The median. With more than a million resources outstanding (of all targets), it is within 1.6 percent.
     pub median_ms: u32,
     /// The oldest.
     pub max_ms: u32,
 }
 
-/// The figures of every call site that acquired anything; what connections left behind, as it was when they were
-/// last settled. `pause` is called again and again, every
-/// few milliseconds at the most: for what cannot wait until all are counted.
+/// The figures of every call site that acquired anything; resources left behind by connections as of their last
+/// settlement. `pause` is called again and again, at most a few milliseconds apart, for work that cannot wait for
+/// the end of the walk.
 pub fn site_figures(
     ledger: &Ledger,
     now_ns: u64,
@@ -135,7 +134,7 @@ pub fn site_figures(
             number,
             pid: site.as_ref().map(|site| site.pid),
             probe: site.as_ref().map(|site| site.probe),
-            sort: site.as_ref().map_or(FdType::Unknown, |site| site.sort),
+            sort: site.as_ref().map_or(FdType::Unknown, |site| site.fd_type),
             detail: site.as_ref().map_or(0, |site| site.detail),
             former: site.as_ref().is_some_and(|site| site.former),
             origin: site.as_ref().and_then(|site| site.origin),
@@ -163,7 +162,7 @@ mod tests {
     use crate::collect::decode::{Block, Event, Handle};
 
     #[test]
-    fn ages_are_of_what_is_old_enough_and_sums_of_all() {
+    fn ages_cover_resources_of_the_minimum_age_and_sums_cover_all() {
         let mut ledger = Ledger::default();
         for (value, seconds) in [(1, 9), (2, 5), (3, 1)] {
             let block = Block {

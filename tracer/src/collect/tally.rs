@@ -1,7 +1,7 @@
-//! What is known of each call site: sums, and which stack it is.
+//! Totals by call site, and the stack of each.
 //!
-//! A call site of the kernel's numbering belongs to one target. What a child inherits stands at call
-//! sites of its own, numbered behind the kernel's: the same stack, in another process. Pure.
+//! A call site that the BPF programs number belongs to one target. Resources that a child inherits get call
+//! sites of their own, numbered after those: the same stack, in another process. Pure.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,17 +16,17 @@ use tracer_common::{
 use super::{
     connections::Connections,
     decode::{Block, Site},
-    ranges::Gone,
+    ranges::FreedPart,
 };
 use crate::target::Pid;
 
-/// The first number of a call site of what was inherited: behind those that the kernel side gives.
+/// The first number of a copied call site: after those that the BPF programs use.
 const FIRST_COPY: u32 = limits::SITES;
 
-/// A number of resources and their bytes.
+/// Resources and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
-    /// Resources.
+    /// Number of resources.
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -39,20 +39,20 @@ impl Sum {
         self.bytes += bytes;
     }
 
-    /// Adds those of another sum.
+    /// Adds another sum.
     pub const fn merge(&mut self, more: Self) {
         self.count += more.count;
         self.bytes += more.bytes;
     }
 
-    /// Takes one resource away.
+    /// Subtracts one resource.
     pub(super) const fn remove(&mut self, bytes: u64) {
         self.count -= 1;
         self.bytes -= bytes;
     }
 }
 
-/// What is known of one call site.
+/// Totals of one call site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub(super) acquired: Sum,
@@ -63,7 +63,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Everything acquired, what died young included.
+    /// Resources acquired, including those that died young.
     pub const fn acquired(&self) -> Sum {
         Sum {
             count: self.acquired.count + self.died.count,
@@ -71,12 +71,12 @@ impl Tally {
         }
     }
 
-    /// Everything that came with a fork, as a copy of what the parent held.
+    /// Resources that came with a fork, as copies of the parent's.
     pub const fn inherited(&self) -> Sum {
         self.inherited
     }
 
-    /// Everything released, what died young included.
+    /// Resources released, including those that died young.
     pub const fn released(&self) -> Sum {
         Sum {
             count: self.released.count + self.died.count,
@@ -84,58 +84,58 @@ impl Tally {
         }
     }
 
-    /// What is outstanding.
+    /// Outstanding resources.
     pub const fn outstanding(&self) -> Sum {
         self.outstanding
     }
 
-    /// One resource comes with a fork.
+    /// Adds one resource that came with a fork.
     pub(super) const fn inherit(&mut self, bytes: u64) {
         self.inherited.add(bytes);
         self.outstanding.add(bytes);
     }
 
-    /// One outstanding resource is released.
+    /// Records the release of one outstanding resource.
     pub(super) const fn settle(&mut self, bytes: u64) {
         self.released.add(bytes);
         self.outstanding.remove(bytes);
     }
 
-    /// That was wrong: it is outstanding still.
+    /// Undoes [`Self::settle`]: the resource is still outstanding.
     pub(super) const fn unsettle(&mut self, bytes: u64) {
         self.released.remove(bytes);
         self.outstanding.add(bytes);
     }
 }
 
-/// The call site of what a process has inherited, or of what was found in it.
+/// The call site of inherited resources, or of descriptors found in a process.
 #[derive(Debug)]
 struct Copied {
     pid: Pid,
-    /// Its number in the process that acquired; its own for what was found.
+    /// Its number in the process that acquired; its own number for found descriptors.
     origin: u32,
-    /// What it stands for, if nobody called.
+    /// The call site's details, for found descriptors, which have no caller.
     found: Option<Site>,
-    /// Whether another program runs in the process by now.
+    /// Whether the process has called exec since.
     former: bool,
     tally: Tally,
 }
 
 /// Every call site.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct Totals {
     /// By number; number 0 is the unknown call site.
     sites: Vec<Option<Site>>,
     tallies: Vec<Tally>,
     copies: Vec<Copied>,
     by_origin: HashMap<(Pid, u32), u32>,
-    by_sort: HashMap<(Pid, FdOrigin, FdType), u32>,
-    /// What each connection holds of all that.
+    by_fd_type: HashMap<(Pid, FdOrigin, FdType), u32>,
+    /// The resources that each connection holds.
     pub(super) connections: Connections,
 }
 
-impl Book {
-    /// A resource was acquired.
+impl Totals {
+    /// Records an acquisition.
     pub(super) fn acquire(&mut self, block: &Block) {
         let tally = self.tally(block.site);
         tally.acquired.add(block.size);
@@ -143,25 +143,25 @@ impl Book {
         self.connections.add(block, true);
     }
 
-    /// One came with a fork.
+    /// Records a resource that came with a fork.
     pub(super) fn inherit(&mut self, block: &Block) {
         self.tally(block.site).inherit(block.size);
         self.connections.add(block, true);
     }
 
-    /// One was released.
+    /// Records a release.
     pub(super) fn settle(&mut self, block: &Block) {
         self.tally(block.site).settle(block.size);
         self.connections.take(block, true);
     }
 
-    /// That was wrong: it is outstanding still.
+    /// Undoes [`Self::settle`]: the resource is still outstanding.
     pub(super) fn unsettle(&mut self, block: &Block) {
         self.tally(block.site).unsettle(block.size);
         self.connections.add(block, true);
     }
 
-    /// What was acquired at one call site was acquired at another one.
+    /// Moves an outstanding resource to another call site.
     pub(super) fn retag(&mut self, block: &Block, site: u32) -> Block {
         let tally = self.tally(block.site);
         tally.acquired.remove(block.size);
@@ -172,7 +172,7 @@ impl Book {
         block
     }
 
-    /// The same of what has been settled since.
+    /// The same for a resource that has been settled since.
     pub(super) fn retag_settled(&mut self, block: &Block, site: u32) {
         let tally = self.tally(block.site);
         tally.acquired.remove(block.size);
@@ -182,7 +182,7 @@ impl Book {
         tally.released.add(block.size);
     }
 
-    /// A block has another size from now on.
+    /// Changes the size of a block.
     pub(super) fn resize(&mut self, block: &Block, size: u64) -> Block {
         let tally = self.tally(block.site);
         tally.outstanding.remove(block.size);
@@ -195,15 +195,15 @@ impl Book {
         block
     }
 
-    /// Nobody knows whether it was released.
+    /// Removes a resource from the outstanding ones: it may have been released.
     pub(super) fn set_aside(&mut self, block: &Block) {
         self.tally(block.site).outstanding.remove(block.size);
         self.connections.take(block, true);
     }
 
-    /// Parts were released.
-    pub(super) fn settle_parts(&mut self, parts: &[Gone]) {
-        for Gone { block, last, .. } in parts {
+    /// Records the release of parts.
+    pub(super) fn settle_parts(&mut self, parts: &[FreedPart]) {
+        for FreedPart { block, last, .. } in parts {
             let tally = self.tally(block.site);
             tally.released.bytes += block.size;
             tally.outstanding.bytes -= block.size;
@@ -213,8 +213,8 @@ impl Book {
         }
     }
 
-    /// That was wrong of one: it is outstanding still.
-    pub(super) fn unsettle_part(&mut self, Gone { block, last, .. }: &Gone) {
+    /// Undoes the release of one part.
+    pub(super) fn unsettle_part(&mut self, FreedPart { block, last, .. }: &FreedPart) {
         let tally = self.tally(block.site);
         tally.released.bytes -= block.size;
         tally.outstanding.bytes += block.size;
@@ -223,7 +223,7 @@ impl Book {
         self.connections.add(block, *last);
     }
 
-    /// Learns what a number of the kernel's stands for.
+    /// Stores the details of a call site that the BPF programs number.
     pub(super) fn learn(&mut self, site: Site) {
         let number = site.number as usize;
         if self.sites.len() <= number {
@@ -234,7 +234,7 @@ impl Book {
         }
     }
 
-    /// The number under which `pid` has what it inherited of the call site `site`.
+    /// The number of `pid`'s copy of the call site `site`, for inherited resources.
     pub(super) fn copy(&mut self, pid: Pid, site: u32) -> u32 {
         let origin = self.origin(site);
         *self.by_origin.entry((pid, origin)).or_insert_with(|| {
@@ -245,22 +245,22 @@ impl Book {
         })
     }
 
-    /// The number under which stand the descriptors of one sort that were found in `pid`.
-    pub(super) fn found(&mut self, pid: Pid, opener: FdOrigin, sort: FdType) -> u32 {
-        *self.by_sort.entry((pid, opener, sort)).or_insert_with(|| {
+    /// The number of the call site for descriptors of one type and origin that were found in `pid`.
+    pub(super) fn found(&mut self, pid: Pid, fd_origin: FdOrigin, fd_type: FdType) -> u32 {
+        *self.by_fd_type.entry((pid, fd_origin, fd_type)).or_insert_with(|| {
             let number = FIRST_COPY + u32::try_from(self.copies.len()).unwrap_or(0);
             let frames = Arc::from([]);
-            let (probe, end) = (opener.probe(), StackEnd::Bottom);
+            let (probe, end) = (fd_origin.probe(), StackEnd::Bottom);
             let (former, origin) = (false, None);
             let detail = 0;
-            let site = Site { number, pid, probe, sort, detail, frames, end, former, origin };
+            let site = Site { number, pid, probe, fd_type, detail, frames, end, former, origin };
             let (found, tally) = (Some(site), Tally::default());
             self.copies.push(Copied { pid, origin: number, found, former, tally });
             number
         })
     }
 
-    /// Another program runs in `pid`: the addresses of its call sites are of the one before.
+    /// `pid` has called exec: the addresses of its call sites belong to the former program.
     pub(super) fn executed(&mut self, pid: Pid) {
         for site in self.sites.iter_mut().flatten().filter(|site| site.pid == pid) {
             site.former = true;
@@ -275,26 +275,26 @@ impl Book {
         copied.map_or(site, |copied| copied.origin)
     }
 
-    /// The sums of a call site.
+    /// The totals of a call site.
     pub(super) fn tally(&mut self, site: u32) -> &mut Tally {
         if let Some(index) = site.checked_sub(FIRST_COPY) {
-            #[expect(clippy::indexing_slicing, reason = "such numbers are given by `copy` alone")]
+            #[expect(clippy::indexing_slicing, reason = "`copy` and `found` give such numbers")]
             return &mut self.copies[index as usize].tally;
         }
         let site = site as usize;
         if self.tallies.len() <= site {
             self.tallies.resize(site + 1, Tally::default());
         }
-        #[expect(clippy::indexing_slicing, reason = "made to be there by the lines above")]
+        #[expect(clippy::indexing_slicing, reason = "resized by the lines above")]
         &mut self.tallies[site]
     }
 
-    /// Numbers of the kernel's in use: every one is below.
+    /// One more than the highest call-site number that the BPF programs have used.
     pub(super) fn numbers(&self) -> usize {
         self.sites.len()
     }
 
-    /// Call sites in the order of their numbers.
+    /// Call sites by number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Option<Site>, Tally)> {
         let count = self.sites.len().max(self.tallies.len());
         let own = (0..count).map(|number| {
@@ -316,12 +316,12 @@ impl Book {
         own.chain(copied)
     }
 
-    /// Number of the probe that a call site is of.
+    /// The probe of a call site.
     pub(super) fn probe_of(&self, site: u32) -> Option<ProbeNumber> {
         self.sites.get(site as usize)?.as_ref().map(|site| site.probe)
     }
 
-    /// Whose a call site is and where its resources were first acquired; for tests.
+    /// The process that a copied call site belongs to, and the number of its origin; for tests.
     #[cfg(test)]
     pub(super) fn root(&self, site: u32) -> (Option<Pid>, u32) {
         let copied = site.checked_sub(FIRST_COPY).and_then(|index| self.copies.get(index as usize));

@@ -1,9 +1,9 @@
-//! Pages that became resident: what the kernel's page tables say of them.
+//! Pages that became resident, from the kernel's page tables.
 //!
-//! A part of the collector, for `--light`. A page fault tells who touched a page, and nothing tells when it
-//! is given back. But the page tables say what is there: a touched page counts as acquired once
-//! it is found to hold anonymous memory, and as released once it is found gone. What was touched and gone
-//! again between two looks is not counted.
+//! A part of the collector, for `--light`. A page fault shows who touched a page, but no event shows when the page
+//! is freed. The page tables show which pages are resident: a touched page counts as acquired once it is found to
+//! hold anonymous memory, and as released once it is found gone. Pages that were touched and freed between two
+//! scans are not counted.
 
 use std::{collections::BTreeMap, io, time::Instant};
 
@@ -19,38 +19,39 @@ use crate::target::{
     pages::{Frames, PageTable},
 };
 
-/// Looks at what is still there take at most this part of the time.
-const LOOK_SHARE: u32 = 20;
+/// Minimum time between scans of the resident pages, in multiples of a scan's duration: they take at most 5 percent
+/// of the time.
+const SCAN_SHARE: u32 = 20;
 
-/// What is looked at.
+/// Touched pages, and when to scan.
 pub(super) struct Touches {
     frames: Frames,
-    /// Pages whose faults came since the last look.
-    news: Vec<(Handle, Block)>,
-    next_look: Instant,
+    /// Pages whose faults arrived since the last check.
+    queued: Vec<(Handle, Block)>,
+    next_scan: Instant,
 }
 
 impl Touches {
-    /// Nothing touched yet.
+    /// No page yet.
     pub(super) fn new() -> Self {
-        Self { frames: Frames::open(), news: Vec::new(), next_look: Instant::now() }
+        Self { frames: Frames::open(), queued: Vec::new(), next_scan: Instant::now() }
     }
 }
 
-/// Takes an event to the ledger; a touch first to where it is looked at.
-pub(super) fn take_in(ledger: &mut Ledger, touches: &mut Option<Touches>, event: Event) {
+/// Applies an event to the ledger; a page fault goes to the touched pages first, which are checked later.
+pub(super) fn route_event(ledger: &mut Ledger, touches: &mut Option<Touches>, event: Event) {
     match (event, touches) {
-        (Event::Acquired { handle, block }, Some(touches)) => touches.news.push((handle, block)),
+        (Event::Acquired { handle, block }, Some(touches)) => touches.queued.push((handle, block)),
         (event, _) => ledger.apply(event),
     }
 }
 
 impl Collector {
-    /// Looks at the pages that were touched since the last time.
-    pub(super) fn look_at_touched(&mut self) {
+    /// Checks the pages that were touched since the last check.
+    pub(super) fn check_touched_pages(&mut self) {
         let Some(touches) = &mut self.touches else { return };
         let mut by_process: BTreeMap<Pid, Vec<(Handle, Block)>> = BTreeMap::new();
-        for (handle, block) in touches.news.drain(..) {
+        for (handle, block) in touches.queued.drain(..) {
             by_process.entry(handle.pid).or_default().push((handle, block));
         }
         for (pid, mut touched) in by_process {
@@ -58,29 +59,28 @@ impl Collector {
             let pages: Vec<u64> = touched.iter().map(|(handle, _)| handle.value).collect();
             let Ok(table) = PageTable::open(pid) else { continue };
             let (frames, ledger) = (&touches.frames, &mut self.ledger);
-            let looked = table.look(&pages, |index, entry| {
+            let result = table.look(&pages, |index, entry| {
                 let Some((handle, block)) = touched.get(index).copied() else { return };
                 if !entry.is_anonymous() {
                     return;
                 }
                 let (value, size) = frames.piece(handle.value, entry);
                 let (handle, block) = (Handle { value, ..handle }, Block { size, ..block });
-                // It was given back in between, or copied when it was written to.
+                // The page was freed in between, or copied on write.
                 if let Some(position) = ledger.blocks.get(&handle).map(|before| before.position) {
                     ledger.apply(released(handle, position));
                 }
                 ledger.apply(Event::Acquired { handle, block });
             });
-            tell(pid, looked);
+            log_failure(pid, result);
         }
     }
 
-    /// Looks at what is still there of all pages, unless that was done a short while ago. `now` says that it
-    /// must be done all the same.
-    pub(super) fn look_at_pages(&mut self, now: bool) {
+    /// Checks which pages are still resident, unless the last scan was a short while ago. `now` forces a scan.
+    pub(super) fn check_resident_pages(&mut self, now: bool) {
         let begun = Instant::now();
         let Some(touches) = &mut self.touches else { return };
-        if !now && begun < touches.next_look {
+        if !now && begun < touches.next_scan {
             return;
         }
         let mut by_process: BTreeMap<Pid, Vec<u64>> = BTreeMap::new();
@@ -88,14 +88,14 @@ impl Collector {
             by_process.entry(handle.pid).or_default().push(handle.value);
         }
         for (pid, mut pages) in by_process {
-            // What a target held when it ended is told as it was.
+            // Reports show an ended target's pages as they were at its end.
             if self.ended.contains(&pid) {
                 continue;
             }
             pages.sort_unstable();
             let Ok(table) = PageTable::open(pid) else { continue };
             let ledger = &mut self.ledger;
-            let looked = table.look(&pages, |index, entry| {
+            let result = table.look(&pages, |index, entry| {
                 let Some(value) = pages.get(index).copied() else { return };
                 if entry.is_anonymous() {
                     return;
@@ -105,20 +105,20 @@ impl Collector {
                     ledger.apply(released(handle, position));
                 }
             });
-            tell(pid, looked);
+            log_failure(pid, result);
         }
-        touches.next_look = Instant::now() + begun.elapsed() * LOOK_SHARE;
+        touches.next_scan = Instant::now() + begun.elapsed() * SCAN_SHARE;
     }
 }
 
-/// Says that a look has failed. Not as a warning: the target has ended.
-fn tell(pid: Pid, looked: io::Result<()>) {
-    if let Err(error) = looked {
-        log::info!("could not look at the pages of process {pid}: {error}");
+/// Logs a failed check. Not as a warning: the target has ended.
+fn log_failure(pid: Pid, result: io::Result<()>) {
+    if let Err(error) = result {
+        log::info!("could not read the page table of process {pid}: {error}");
     }
 }
 
-/// That the page is gone which was touched at `position`.
+/// The release of a page that was touched at `position`.
 const fn released(handle: Handle, position: u64) -> Event {
     Event::Released { handle, size: 0, position, caller: 0, resizing: None }
 }

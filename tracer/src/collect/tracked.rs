@@ -1,6 +1,6 @@
-//! What the collector knows of targets' memory, and tells the programs.
+//! Tracked processes: their code ranges, unwind tables and allocators.
 //!
-//! Takes what is mapped, hands on code ranges with their unwind tables. A part of the collector: the one
+//! Takes memory maps, hands the BPF programs code ranges with their unwind tables. A part of the collector: the one
 //! that follows `/proc`.
 
 use std::{io, sync::Arc, time::Instant};
@@ -16,23 +16,24 @@ use crate::target::{
     mappings::{self, FileId, Mappings},
 };
 
-/// A look at what targets have mapped takes at most this part of the time.
-const LOOK_SHARE: u32 = 50;
+/// Minimum time between scans of memory maps, in multiples of a scan's duration: they take at most 2 percent of the
+/// time.
+const SCAN_SHARE: u32 = 50;
 
 impl Collector {
-    /// Tells the programs where the target's code is, and its unwind tables.
+    /// Passes the target's code ranges and unwind tables to the BPF programs.
     pub(super) fn admit(&mut self, target: &TrackedProcess) -> io::Result<()> {
         let is_allocator = |file| target.allocators.contains(&file);
         let ranges = self.library.ranges(target.pid, &target.mappings, is_allocator);
         let Some(next) = self.generations.next(target.pid) else {
             return Err(io::Error::other("too many targets"));
         };
-        if next.again {
+        if next.wrapped {
             self.tables.forget()?;
         }
         let mut process = Process::new(next.number, next.count, &ranges);
-        process.depth = self.manner.frames;
-        match self.manner.forget {
+        process.depth = self.options.frames;
+        match self.options.forget {
             None => process.walks = 1,
             Some(Forget::Walks) => {}
             Some(Forget::Addresses) => process.generation = 0,
@@ -55,65 +56,65 @@ impl Collector {
         Ok(())
     }
 
-    /// Tells the programs of tables that have come since.
-    pub(super) fn renew_ranges(&mut self) {
+    /// Passes newly built unwind tables to the BPF programs.
+    pub(super) fn refresh_code_ranges(&mut self) {
         let targets = std::mem::take(&mut self.targets);
         for target in &targets {
             if !self.ended.contains(&target.pid) {
-                self.tell(target);
+                self.readmit(target);
             }
         }
         self.targets = targets;
         self.library.tell_if_complete();
     }
 
-    fn tell(&mut self, target: &TrackedProcess) {
+    fn readmit(&mut self, target: &TrackedProcess) {
         if let Err(error) = self.admit(target) {
-            log::warn!("could not renew what the programs know of process {}: {error}", target.pid);
+            log::warn!("could not update code ranges of process {}: {error}", target.pid);
         }
     }
 
-    /// Says which objects are a target's allocators, before their probes are on.
+    /// Sets a target's allocators, before their probes are attached.
     pub(super) fn learn_allocators(&mut self, pid: Pid, files: Vec<FileId>) {
         if let Some(target) = self.targets.iter_mut().find(|target| target.pid == pid) {
             target.allocators = files;
-            // Looked at anew, whatever was known.
+            // Forces a refresh.
             target.mappings = Arc::default();
-            self.look_at_targets();
+            self.refresh_targets();
         }
     }
 
-    /// Notices ends, and libraries that came or went.
-    pub(super) fn look_at_targets(&mut self) {
+    /// Detects targets that have ended, and libraries that were mapped or unmapped.
+    pub(super) fn refresh_targets(&mut self) {
         let begun = Instant::now();
         let mut targets = std::mem::take(&mut self.targets);
-        let mut any = false;
+        let mut any_changed = false;
         for target in &mut targets {
             if self.ended.contains(&target.pid) {
                 continue;
             }
             if target.watch.ended() {
-                self.gone(target.pid);
+                self.target_ended(target.pid);
                 continue;
             }
-            // It may end between the question and the reading: the next look will tell.
+            // The target may end between this check and the read: the next scan finds out.
             let Ok(mappings) = mappings::read(target.pid) else { continue };
             if mappings.iter().next().is_none() || mappings.same_code(&target.mappings) {
                 continue;
             }
-            any = true;
+            any_changed = true;
             target.mappings = Arc::new(mappings);
             self.library.learn(target.pid, &target.mappings);
-            self.tell(target);
+            self.readmit(target);
             self.changed.push((target.pid, Arc::clone(&target.mappings)));
         }
-        if any {
+        if any_changed {
             let mapped: Vec<&Mappings> = targets.iter().map(|target| &*target.mappings).collect();
             self.library.forget_unmapped(&mapped);
         }
         targets.retain(|target| !self.ended.contains(&target.pid));
         self.targets = targets;
         // A memory map of many thousand lines takes a while to read.
-        self.next_look = Instant::now() + begun.elapsed() * LOOK_SHARE;
+        self.next_scan = Instant::now() + begun.elapsed() * SCAN_SHARE;
     }
 }

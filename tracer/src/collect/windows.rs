@@ -1,12 +1,12 @@
-//! The windows of time in which everything is recorded, where that is not all the time.
+//! Sampling windows: figures per batch of windows, where not everything is recorded.
 //!
-//! Takes the moments at which recording goes on and off, hands on figures by *batch*. The first window is a batch of
-//! its own: nobody has drawn it, it is the beginning. Of the others every sixteenth is of the same batch, so that
-//! batches are alike and their differences tell how far an estimate may be off. Pure: knows no clock.
+//! Takes the times at which recording starts and stops, hands on figures by *batch*. The first window is a batch of
+//! its own because its start is not random. Of the others every sixteenth belongs to the same batch, so that batches
+//! are alike and their differences show the error of an estimate. Pure: reads no clock.
 //!
-//! What was acquired in a window and not seen to go counts as outstanding. What is acquired shortly before recording goes
-//! off would nearly all count: a request's blocks for example, whose request is under way. So the last part of
-//! each window is there only to see what was acquired before it go. What goes later shows when its address is
+//! A resource acquired in a window without a release in it counts as outstanding. Nearly all resources acquired
+//! shortly before the end of a window would count, the blocks of a request in progress for example. So the last part
+//! of each window serves only to see the releases of earlier acquisitions. A later release shows when the address is
 //! acquired or released again in another window.
 
 use std::collections::BTreeMap;
@@ -16,24 +16,24 @@ use super::{
     packed::TICK_BITS,
 };
 
-/// Number of batches; the first has the first window alone.
+/// Number of batches; the first one holds only the first window.
 pub const BATCHES: usize = 17;
 
-/// The last part of a window, nanoseconds: what is acquired in it is not looked for among what is outstanding.
+/// Length of the last part of a window, nanoseconds: resources acquired in it do not count as outstanding.
 pub const FOLLOWED_NS: u64 = 100_000_000;
-/// By how much times of outstanding blocks may be too early, nanoseconds; far less than lies between two windows.
+/// Rounding error of the times of outstanding blocks, nanoseconds; far shorter than the time between two windows.
 const ROUNDED_NS: u64 = 1 << TICK_BITS;
 
 /// Figures of one call site by batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Batches {
-    /// Acquired in windows.
+    /// Resources acquired in windows.
     pub acquired: [Sum; BATCHES],
-    /// Outstanding of what was acquired in the windows that are looked at.
+    /// The outstanding ones of those acquired in the counted parts of windows.
     pub outstanding: [Sum; BATCHES],
 }
 
-/// What a budget makes of a run, at one moment.
+/// Sampling at one moment of a run with a budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sampling {
     /// Time recorded, by batch, nanoseconds.
@@ -42,33 +42,34 @@ pub struct Sampling {
     pub counted_ns: [u64; BATCHES],
     /// Time since recording began, nanoseconds.
     pub elapsed_ns: u64,
-    /// Windows so far. Everything is known, and nothing is an estimate, if the first one never ended.
+    /// Windows so far. If the first one never ended, the figures are complete and not estimates.
     pub windows: u64,
-    /// Whether there was a time without recording.
+    /// Whether there was time without recording.
     pub estimated: bool,
-    /// What was told of cost and pace.
+    /// The governor's measurements.
     pub told: OverheadReading,
 }
 
-/// What is measured beside: how dear tracing is, and how fast targets are while they are traced.
+/// Measurements of the governor: the overhead of tracing, and how fast the targets work while traced.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct OverheadReading {
-    /// The share of targets' processor time that tracing may take, between 0 and 1.
+    /// The share of the targets' processor time that tracing may take, between 0 and 1.
     pub budget: f64,
-    /// The share that it has taken lately; `None` while too little is known.
+    /// The share that it took recently; `None` while too little is known.
     pub cost: Option<f64>,
-    /// Work that targets get done per time while recorded, relative to when they are not.
+    /// The targets' rate of work (system calls, where enough were counted) while recorded, relative to the rate
+    /// while not.
     pub pace: Option<f64>,
-    /// How far the pace may be off; `None` while there were not two stretches to compare.
+    /// Error of the pace; `None` until there are two stretches to compare.
     pub pace_error: Option<PaceError>,
 }
 
-/// How far a pace may be off that was measured in stretches of time between windows.
+/// Error of a pace that was measured in stretches of time between windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PaceError {
-    /// Its standard error, as a share of it.
+    /// Standard error, as a share of the pace.
     pub relative: f64,
-    /// How many stretches it comes from.
+    /// Number of stretches measured.
     pub stretches: u64,
 }
 
@@ -90,26 +91,26 @@ impl Span {
     }
 }
 
-/// All windows, and what was acquired in those that are over.
+/// All windows, and the acquisitions in those that have ended.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
     spans: Vec<Span>,
-    /// Acquired in each batch, by call site.
+    /// Acquisitions in each batch, by call site.
     acquired: BTreeMap<u32, [Sum; BATCHES]>,
-    /// Acquired before the window that is open, by call site.
+    /// Acquisitions before the open window, by call site.
     before: BTreeMap<u32, Sum>,
-    /// When recording ended for good: what comes later is nobody's question.
-    over_ns: Option<u64>,
-    pub(super) told: OverheadReading,
+    /// When recording ended for good: later times do not count.
+    finished_ns: Option<u64>,
+    pub(super) overhead: OverheadReading,
 }
 
 impl Windows {
-    /// Recording goes on.
+    /// Recording starts.
     pub(super) fn begin(&mut self, now_ns: u64) {
         self.spans.push(Span { start_ns: now_ns, end_ns: None });
     }
 
-    /// Recording is off, and all that was recorded has reached the ledger.
+    /// Recording has stopped, and everything recorded has reached the ledger.
     pub(super) fn end(&mut self, now_ns: u64, ledger: &Ledger) {
         let Some(span) = self.spans.last_mut().filter(|span| span.end_ns.is_none()) else { return };
         span.end_ns = Some(now_ns);
@@ -123,19 +124,19 @@ impl Windows {
         }
     }
 
-    /// Whether there was a time without recording: only then are figures by batch asked for.
-    pub(super) fn are_some_of_it(&self) -> bool {
+    /// Whether there was time without recording: only then are figures by batch needed.
+    pub(super) fn is_estimated(&self) -> bool {
         self.spans.first().is_some_and(|span| span.end_ns.is_some())
     }
 
-    /// Recording is off for good. A window that is open goes to the end: there was no pause behind it.
+    /// Recording has stopped for good. An open window extends to the end: no pause follows it.
     pub(super) const fn finish(&mut self, now_ns: u64) {
-        self.over_ns = Some(now_ns);
+        self.finished_ns = Some(now_ns);
     }
 
-    /// The state of things.
+    /// Sampling at this moment.
     pub(super) fn sampling(&self, now_ns: u64) -> Sampling {
-        let now_ns = self.over_ns.unwrap_or(now_ns);
+        let now_ns = self.finished_ns.unwrap_or(now_ns);
         let by_batch = |length_ns: &dyn Fn(&Span) -> u64| {
             let mut sums = [0; BATCHES];
             for (at, span) in self.spans.iter().enumerate() {
@@ -153,14 +154,14 @@ impl Windows {
             }),
             elapsed_ns: first.map_or(0, |span| now_ns.saturating_sub(span.start_ns)),
             windows: self.spans.len() as u64,
-            estimated: self.are_some_of_it(),
-            told: self.told,
+            estimated: self.is_estimated(),
+            told: self.overhead,
         }
     }
 
     /// Figures by batch, for each call site.
     pub(super) fn batches(&self, now_ns: u64, ledger: &Ledger) -> BTreeMap<u32, Batches> {
-        let now_ns = self.over_ns.unwrap_or(now_ns);
+        let now_ns = self.finished_ns.unwrap_or(now_ns);
         let last = self.spans.len().saturating_sub(1);
         let mut all: BTreeMap<u32, Batches> = BTreeMap::new();
         for (site, acquired) in ledger.sites().map(|(site, _, tally)| (site, tally.acquired())) {
@@ -169,9 +170,9 @@ impl Windows {
             all.insert(site, Batches { acquired: by_batch, ..Batches::default() });
         }
         for block in ledger.outstanding() {
-            let behind =
+            let after =
                 self.spans.partition_point(|span| span.start_ns <= block.time_ns + ROUNDED_NS);
-            let at = behind.saturating_sub(1);
+            let at = after.saturating_sub(1);
             let Some(span) = self.spans.get(at) else { continue };
             if block.time_ns <= span.counted_until_ns(now_ns)
                 && let Some(batches) = all.get_mut(&block.site)
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn each_window_has_what_was_acquired_in_it_and_its_end_only_follows() {
+    fn each_window_counts_its_acquisitions_except_those_in_its_last_part() {
         let (mut ledger, mut windows) = (Ledger::default(), Windows::default());
         windows.begin(1_000_000_000);
         acquire(&mut ledger, 1, 1_100_000_000, 3);
@@ -231,7 +232,7 @@ mod tests {
         assert_eq!(batches[&3].outstanding[0], Sum { count: 2, bytes: 20 });
         windows.begin(3_000_000_000);
         ledger.resumed(3_000_000_000);
-        // The address of the first comes again: it has gone meanwhile.
+        // The first one's address is acquired again: it was released meanwhile.
         acquire(&mut ledger, 1, 3_100_000_000, 4);
         windows.end(3_250_000_000, &ledger);
         let batches = windows.batches(4_000_000_000, &ledger);
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_window_without_an_end_is_everything() {
+    fn a_first_window_without_an_end_covers_everything() {
         let (mut ledger, mut windows) = (Ledger::default(), Windows::default());
         windows.begin(1_000_000_000);
         acquire(&mut ledger, 1, 1_100_000_000, 3);
@@ -262,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn a_release_between_windows_is_not_waited_for() {
+    fn the_ledger_does_not_wait_for_a_release_between_windows() {
         let mut ledger = Ledger::default();
         acquire(&mut ledger, 1, 1_000_000_000, 3);
         ledger.resumed(3_000_000_000);
         acquire(&mut ledger, 1, 3_000_000_010, 3);
-        // Were the first one's release waited for, it would be taken for this.
+        // If the ledger waited for the first one's release, it would take this release for it.
         ledger.apply(Event::Released {
             handle: Handle { pid: Pid(1), kind: Kind::Heap, value: 1 },
             size: 0,

@@ -1,4 +1,4 @@
-//! Addresses of connections, as the programs tell them and as `/proc` does. Pure.
+//! Addresses of connections, from records and from `/proc`. Pure.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -11,20 +11,20 @@ use tracer_common::{
     record::Connected,
 };
 
-/// Where one end of a connection is.
+/// The address of one end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// Address and port.
     Internet(SocketAddr),
-    /// Name of a unix socket; one outside of the file system begins with `@`.
+    /// Name of a unix socket; an abstract one begins with `@`.
     Unix(Arc<str>),
 }
 
 impl Address {
-    /// An address as it is written: `10.0.0.7:443`, or the name of a unix socket.
-    pub(super) fn read(text: &str) -> Self {
+    /// Parses an address: `10.0.0.7:443`, or the name of a unix socket.
+    pub(super) fn parse(text: &str) -> Self {
         match text.parse::<SocketAddr>() {
-            Ok(address) => Self::Internet(plain(address.ip(), address.port())),
+            Ok(address) => Self::Internet(canonical(address.ip(), address.port())),
             Err(_) => Self::Unix(Arc::from(text)),
         }
     }
@@ -39,18 +39,18 @@ impl Display for Address {
     }
 }
 
-/// An IPv4 client of an IPv6 socket is an IPv4 client.
-fn plain(ip: IpAddr, port: u16) -> SocketAddr {
+/// Converts an IPv4-mapped IPv6 address to IPv4.
+fn canonical(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
 }
 
-/// What the ends of a connection are.
+/// The ends of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ends {
     pub(super) local: Option<Address>,
     pub(super) peer: Option<Address>,
-    /// The name that it goes by, if it is not known whose it is.
-    pub(super) way: Option<Address>,
+    /// The name of a unix connection, if it is unknown which end it belongs to.
+    pub(super) via: Option<Address>,
 }
 
 /// The addresses in a record.
@@ -58,9 +58,9 @@ pub(super) fn ends(record: &Connected) -> Ends {
     if record.family == UNIX {
         let name = name(record);
         return match Role::from_number(record.role) {
-            Role::Accepted => Ends { local: name.clone(), peer: None, way: name },
-            Role::Connected => Ends { local: None, peer: name, way: None },
-            Role::Before => Ends { local: None, peer: None, way: name },
+            Role::Accepted => Ends { local: name.clone(), peer: None, via: name },
+            Role::Connected => Ends { local: None, peer: name, via: None },
+            Role::Before => Ends { local: None, peer: None, via: name },
         };
     }
     let address = |bytes: [u8; 16], port: u16| {
@@ -70,12 +70,12 @@ pub(super) fn ends(record: &Connected) -> Ends {
             INET6 => IpAddr::V6(Ipv6Addr::from(bytes)),
             _ => return None,
         };
-        // What stands for none.
+        // The unspecified address means no address.
         let none = port == 0 && ip.is_unspecified();
-        (!none).then(|| Address::Internet(plain(ip, port)))
+        (!none).then(|| Address::Internet(canonical(ip, port)))
     };
     let local = address(record.local, record.local_port);
-    Ends { local, peer: address(record.peer, record.peer_port), way: None }
+    Ends { local, peer: address(record.peer, record.peer_port), via: None }
 }
 
 fn name(record: &Connected) -> Option<Address> {
@@ -83,14 +83,14 @@ fn name(record: &Connected) -> Option<Address> {
     let bytes = record.path.get(..length.min(record.path.len()))?;
     let (mark, bytes) = match bytes {
         [] => return None,
-        // Outside of the file system all bytes count.
+        // In an abstract name, all bytes count.
         [0, rest @ ..] => ("@", rest),
         path => ("", path.split(|byte| *byte == 0).next().unwrap_or_default()),
     };
     Some(Address::Unix(format!("{mark}{}", String::from_utf8_lossy(bytes)).into()))
 }
 
-/// The name of a connection's protocol, as reports have it.
+/// The name of a connection's protocol, as in reports.
 pub(super) const fn protocol(record: &Connected) -> &'static str {
     /// `IPPROTO_UDP` and `IPPROTO_SCTP` of `ip(7)`.
     const UDP: u8 = 17;
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn internet_addresses_are_written_as_everywhere() {
+    fn internet_addresses_have_the_standard_notation() {
         let mut four = Connected { family: INET, local_port: 80, peer_port: 50122, ..record(1) };
         four.local[..4].copy_from_slice(&[10, 0, 0, 1]);
         four.peer[..4].copy_from_slice(&[10, 0, 0, 7]);
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(written(&abstracted), [None, text("@bus")]);
         let before = named(path, Role::Before);
         assert_eq!(written(&before), [None, None]);
-        assert_eq!(ends(&before).way, Some(Address::Unix(Arc::from("/run/bus.sock"))));
+        assert_eq!(ends(&before).via, Some(Address::Unix(Arc::from("/run/bus.sock"))));
         assert_eq!(written(&named(b"", Role::Accepted)), [None, None]);
         let long = Connected { path_length: u32::MAX, ..named(path, Role::Connected) };
         assert_eq!(written(&long), [None, text("/run/bus.sock")]);

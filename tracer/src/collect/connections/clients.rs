@@ -1,4 +1,4 @@
-//! Sums by peer: a bounded number of addresses, and one entry for all others. Pure.
+//! Totals by peer: a bounded number of addresses, and one entry for all others. Pure.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
@@ -7,26 +7,26 @@ use foldhash::fast::FixedState;
 use super::address::Address;
 use crate::collect::tally::Sum;
 
-/// Addresses that have an entry of their own, so that a scan from many does not take all memory.
+/// Maximum number of addresses with an entry of their own, so that a scan from many does not exhaust memory.
 const MOST: usize = 10_000;
 
-/// Who is at the other end, without a port.
+/// The other end of a connection, without its port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// A host.
     Host(IpAddr),
-    /// Whoever uses this name of a unix socket: they have no addresses of their own.
+    /// Any user of this name of a unix socket: such peers have no addresses of their own.
     Name(Arc<str>),
-    /// Nobody knows.
+    /// Unknown.
     Unknown,
-    /// All that have no entry of their own.
+    /// All peers without an entry of their own.
     Others,
 }
 
 impl Peer {
-    /// Who is behind an address; else who comes by the name `way`.
-    pub(super) fn of(peer: Option<&Address>, way: Option<&Address>) -> Self {
-        match (peer, way) {
+    /// The peer with an address; otherwise, the one that uses the name `via`.
+    pub(super) fn of(peer: Option<&Address>, via: Option<&Address>) -> Self {
+        match (peer, via) {
             (Some(Address::Internet(address)), _) => Self::Host(address.ip()),
             (Some(Address::Unix(name)), _) | (None, Some(Address::Unix(name))) => {
                 Self::Name(Arc::clone(name))
@@ -36,24 +36,24 @@ impl Peer {
     }
 }
 
-/// All connections with one peer.
+/// Totals of the connections with one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Who.
+    /// The peer.
     pub peer: Peer,
-    /// Opened since the attach.
+    /// Connections opened since the attach.
     pub opened: u64,
-    /// Open ones.
+    /// Open connections.
     pub open: u64,
-    /// Closed since the attach.
+    /// Connections closed since the attach.
     pub closed: u64,
-    /// Bytes received by closed ones; `None` when that is known of none.
+    /// Bytes received by closed connections; `None` when unknown for all of them.
     pub bytes_in: Option<u64>,
-    /// Bytes sent by closed ones.
+    /// Bytes sent by closed connections.
     pub bytes_out: Option<u64>,
-    /// What closed ones left behind.
+    /// Resources that closed connections left behind.
     pub orphans: Sum,
-    /// Closed ones that left something behind.
+    /// Closed connections that left something behind.
     pub with_orphans: u64,
 }
 
@@ -75,7 +75,7 @@ impl Client {
 /// Every peer.
 #[derive(Debug)]
 pub(super) struct Clients {
-    /// The first is all others.
+    /// The first entry is for all others.
     all: Vec<Client>,
     by_peer: HashMap<Peer, u32, FixedState>,
     most: usize,
@@ -88,14 +88,14 @@ impl Default for Clients {
 }
 
 impl Clients {
-    /// The entry of those that have none of their own.
+    /// The entry of peers that have none of their own.
     pub(super) const OTHERS: u32 = 0;
 
     fn bounded(most: usize) -> Self {
         Self { all: vec![Client::new(Peer::Others)], by_peer: HashMap::default(), most }
     }
 
-    /// The entry of a peer.
+    /// The entry of a peer; adds one if there is space.
     pub(super) fn entry(&mut self, peer: Peer) -> u32 {
         if let Some(known) = self.by_peer.get(&peer) {
             return *known;
@@ -109,12 +109,12 @@ impl Clients {
         number
     }
 
-    /// Who has an entry.
+    /// The peer of an entry.
     pub(super) fn peer(&self, client: u32) -> Peer {
         self.all.get(client as usize).map_or(Peer::Others, |one| one.peer.clone())
     }
 
-    /// A connection has begun; before the attach, unless `seen`.
+    /// Adds a connection; one from before the attach, unless `seen`.
     pub(super) fn begins(&mut self, client: u32, seen: bool) {
         self.change(client, |one| {
             one.open += 1;
@@ -122,7 +122,7 @@ impl Clients {
         });
     }
 
-    /// One has ended, and had received and sent so many bytes.
+    /// Ends a connection that received and sent so many bytes.
     pub(super) fn ends(&mut self, client: u32, bytes_in: Option<u64>, bytes_out: Option<u64>) {
         self.change(client, |one| {
             one.open = one.open.saturating_sub(1);
@@ -136,16 +136,16 @@ impl Clients {
         });
     }
 
-    /// A closed one left so much behind; it is one that had left nothing until now, if `first`.
-    pub(super) fn leaves(&mut self, client: u32, more: Sum, first: bool) {
+    /// Adds resources that a closed connection left behind; `first` if it had left nothing before.
+    pub(super) fn add_orphans(&mut self, client: u32, more: Sum, first: bool) {
         self.change(client, |one| {
             one.orphans.merge(more);
             one.with_orphans += u64::from(first);
         });
     }
 
-    /// So much of that was released after all; nothing is left of it if `last`.
-    pub(super) fn takes_back(&mut self, client: u32, less: Sum, last: bool) {
+    /// Removes resources that were released after all; `last` if the connection has none left.
+    pub(super) fn remove_orphans(&mut self, client: u32, less: Sum, last: bool) {
         self.change(client, |one| {
             one.orphans.count = one.orphans.count.saturating_sub(less.count);
             one.orphans.bytes = one.orphans.bytes.saturating_sub(less.bytes);
@@ -153,7 +153,7 @@ impl Clients {
         });
     }
 
-    /// Every client that has had a connection, in the order in which they came; all others first.
+    /// Every peer that has had a connection, in the order of first connections; all others first.
     pub(super) fn list(&self) -> Vec<Client> {
         self.all.iter().filter(|one| one.open + one.opened + one.closed > 0).cloned().collect()
     }
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_peers_than_there_is_room_for_share_an_entry() {
+    fn peers_beyond_the_maximum_share_an_entry() {
         let mut clients = Clients::bounded(2);
         for host in [1, 2, 3, 4, 1] {
             let client = clients.entry(Peer::Host(IpAddr::from([10, 0, 0, host])));

@@ -5,23 +5,23 @@ use tracer_common::{
     record::Disconnected,
 };
 
-/// Who ended a connection, or what.
+/// What ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum End {
     /// The target closed or shut it down first.
     Us,
-    /// The peer did.
+    /// The peer closed or shut it down first.
     Peer,
-    /// The peer broke it off.
+    /// The peer reset it.
     Reset,
-    /// The peer was not heard of any more.
+    /// The peer stopped answering.
     Timeout,
     /// The target ended.
     Exit,
 }
 
 impl End {
-    /// As reports have it.
+    /// Its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Us => "us",
@@ -35,15 +35,15 @@ impl End {
 
 /// `errno(3)` of x86-64 and arm64.
 const ETIMEDOUT: u16 = 110;
-/// States that follow [`FIN_WAIT1`]: this side was first. `include/net/tcp_states.h` of the kernel.
+/// States that follow [`FIN_WAIT1`]: this side closed first. `include/net/tcp_states.h` of the kernel.
 const FIN_WAIT2: u32 = 5;
 /// As above.
 const CLOSING: u32 = 11;
-/// That follows [`CLOSE_WAIT`]: the peer was first.
+/// Follows [`CLOSE_WAIT`]: the peer closed first.
 const LAST_ACK: u32 = 9;
 
-/// Bytes received and sent, `None` where that is not known. TCP counts the beginning of a stream as a byte where
-/// this side has connected, and its end where it was sent.
+/// Bytes received and sent, `None` where unknown. TCP counts a SYN as a byte sent where this side connected, and a
+/// FIN as a byte in its direction.
 pub(super) fn bytes(record: &Disconnected, role: Role) -> (Option<u64>, Option<u64>) {
     let present = u32::from(record.present);
     let peer_first = record.ended_ns != 0 && record.state == CLOSE_WAIT;
@@ -59,7 +59,7 @@ pub(super) fn bytes(record: &Disconnected, role: Role) -> (Option<u64>, Option<u
     )
 }
 
-/// Who ended it; `None` when the record does not tell.
+/// Who ended it; `None` when the record does not show it.
 pub(super) const fn by(record: &Disconnected) -> Option<End> {
     if record.ended_ns == 0 {
         return Some(End::Us);
@@ -68,7 +68,7 @@ pub(super) const fn by(record: &Disconnected) -> Option<End> {
         (CLOSE_WAIT | LAST_ACK, _) => Some(End::Peer),
         (FIN_WAIT1 | FIN_WAIT2 | CLOSING, _) => Some(End::Us),
         (CLOSED, ETIMEDOUT) => Some(End::Timeout),
-        // Before the target closes it, only the peer can break it off.
+        // Before the target closes it, only the peer can reset it.
         (CLOSED, _) => Some(End::Reset),
         _ => None,
     }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_to_go_is_who_ended_it() {
+    fn the_side_that_closes_first_ends_it() {
         let ended = |ended_ns, state, error| {
             by(&Disconnected {
                 record: 0,
@@ -94,7 +94,7 @@ mod tests {
                 present: 0,
             })
         };
-        // Without an earlier end the present state says nothing.
+        // Without an earlier end the present state means nothing.
         assert_eq!(ended(0, 1, 0), Some(End::Us));
         assert_eq!(ended(0, CLOSE_WAIT, 0), Some(End::Us));
         assert_eq!(ended(5, CLOSE_WAIT, 0), Some(End::Peer));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn beginnings_and_ends_of_streams_are_no_bytes() {
+    fn syn_and_fin_do_not_count_as_bytes() {
         let counted = |ended_ns, state: u16, present, error, role| {
             let record = Disconnected {
                 record: 0,

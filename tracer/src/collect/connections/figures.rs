@@ -1,4 +1,4 @@
-//! Connections at one moment: sums, the worst open ones, and the last that closed. Pure.
+//! Connections at one moment: totals, the open ones that hold most, and the last ones that closed. Pure.
 
 use std::{
     cmp::Reverse,
@@ -11,47 +11,47 @@ use crate::{
     target::Pid,
 };
 
-/// Open connections that are told singly: as many as anybody looks at.
+/// Maximum number of open connections listed one by one: as many as anybody looks at.
 const TABLE: usize = 1_000;
 
-/// What is known of connections at one moment.
+/// Connections at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// Open ones: those from before the attach and those opened since, without those closed since.
+    /// Open connections: those from before the attach and those opened since, without those closed since.
     pub open: u64,
     /// Opened since the attach.
     pub opened: u64,
     /// Closed since the attach, those from before it included.
     pub closed: u64,
-    /// Closed ones that left something behind.
+    /// Closed connections that left something behind.
     pub with_orphans: u64,
-    /// Closed ones by how they ended; under `None` those of which that is not known.
+    /// Closed connections by how they ended; under `None`, those whose end is unknown.
     pub by_end: BTreeMap<Option<End>, u64>,
     /// By peer.
     pub clients: Vec<Client>,
-    /// The open ones, at most a thousand: those that hold most. In the order of their ids.
+    /// Open connections, at most a thousand: those that hold most. Ordered by id.
     pub table: Vec<Shown>,
-    /// The last that closed, the newest first.
+    /// The last ones that closed, the newest first.
     pub recent: Vec<Shown>,
 }
 
 /// One connection at that moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shown {
-    /// Which.
+    /// The connection.
     pub connection: Connection,
-    /// What was acquired for it and is outstanding.
+    /// Outstanding resources acquired for it.
     pub held: Sum,
-    /// The part of it that its end left behind.
+    /// Those of them that it left behind.
     pub orphans: Sum,
-    /// The state of its socket, if the kernel has told, and since when it is in it: `CLOCK_MONOTONIC`, nanoseconds.
+    /// The state of its socket, if known, and since when: `CLOCK_MONOTONIC`, nanoseconds.
     pub state: Option<(&'static str, Option<u64>)>,
-    /// Bytes received and sent so far, if the kernel has told.
+    /// Bytes received and sent so far, if known.
     pub bytes: Option<(u64, u64)>,
 }
 
 impl Connections {
-    fn told(&self, connection: &Connection) -> Shown {
+    fn shown(&self, connection: &Connection) -> Shown {
         let (held, orphans) =
             connection.number.map(|number| self.holdings.of(number)).unwrap_or_default();
         Shown { connection: connection.clone(), held, orphans, state: None, bytes: None }
@@ -80,78 +80,78 @@ impl Connections {
             with_orphans: self.holdings.with_orphans(),
             by_end: self.by_end.clone(),
             clients: self.clients.list(),
-            table: open.into_iter().map(|(_, _, one)| self.told(one)).collect(),
-            recent: self.recent.iter().rev().map(|one| self.told(one)).collect(),
+            table: open.into_iter().map(|(_, _, one)| self.shown(one)).collect(),
+            recent: self.recent.iter().rev().map(|one| self.shown(one)).collect(),
         }
     }
 }
 
 impl Ledger {
-    /// What closed connections left behind at a call site.
+    /// The resources that closed connections left behind at a call site.
     pub fn left_behind(&self, site: u32) -> LeftBehind {
-        self.book.connections.left(site)
+        self.totals.connections.left(site)
     }
 
-    /// What is known of connections when nothing is left to settle of those that ended `grace_ns` before `now_ns`.
+    /// The figures of connections, after settling those that ended at least `grace_ns` before `now_ns`.
     pub fn connections(&mut self, now_ns: u64, grace_ns: u64) -> Figures {
         self.settle_connections(now_ns, grace_ns);
-        self.book.connections.figures()
+        self.totals.connections.figures()
     }
 
-    /// What ended at least `grace_ns` before `now_ns` has left behind what it holds.
+    /// Counts the resources of connections that ended at least `grace_ns` before `now_ns` as left behind.
     pub fn settle_connections(&mut self, now_ns: u64, grace_ns: u64) {
-        self.book.connections.settle_until(now_ns, grace_ns);
+        self.totals.connections.settle_until(now_ns, grace_ns);
     }
 
-    /// A connection was open before the attach.
+    /// Adds a connection that was open before the attach.
     pub(in crate::collect) fn seed_connection(&mut self, seed: Seed) {
-        self.book.connections.seed(seed);
+        self.totals.connections.seed(seed);
     }
 
-    /// The connections of a target that has ended are over, see [`Connections::exited`].
+    /// Ends the connections of a target that has ended, see [`Connections::exited`].
     pub(in crate::collect) fn connections_exited(
         &mut self,
         pid: Pid,
         at_ns: u64,
         heir: impl Fn(u64) -> Option<(Pid, u32)>,
     ) {
-        self.book.connections.exited(pid, at_ns, heir);
+        self.totals.connections.exited(pid, at_ns, heir);
     }
 
-    /// What a look found of connections, see [`Connections::looked`].
-    pub(in crate::collect) fn connections_looked(
+    /// Applies a scan of the targets' descriptors, see [`Connections::scanned`].
+    pub(in crate::collect) fn connections_scanned(
         &mut self,
         sockets: &HashSet<u64>,
-        looked: impl Fn(Pid) -> bool,
+        scanned: impl Fn(Pid) -> bool,
         at_ns: u64,
     ) {
-        self.book.connections.looked(sockets, looked, at_ns);
+        self.totals.connections.scanned(sockets, scanned, at_ns);
     }
 
-    /// How many numbers have been used for connections so far, so that as many more can be handed out.
+    /// How many connection numbers have been used so far, so that as many can be added to the pool.
     pub fn connections_begun(&self) -> u64 {
-        self.book.connections.begun
+        self.totals.connections.begun
     }
 
-    /// Whether a number is in use: for a connection that is open, or for what is left of one.
+    /// Whether a number is in use: by an open connection, or by one that left resources behind.
     pub fn connection_in_use(&self, number: u32) -> bool {
-        self.book.connections.holdings.knows(number)
+        self.totals.connections.holdings.contains(number)
     }
 
-    /// Sockets and numbers of connections whose end was not seen, since this was last asked: nothing is to be known of
-    /// them in the kernel.
+    /// Sockets and numbers of connections that ended without a probe seeing it, since the last call: the BPF maps are
+    /// to forget them.
     pub fn connections_ended_unseen(&mut self) -> Vec<(u64, u32)> {
-        std::mem::take(&mut self.book.connections.unseen)
+        std::mem::take(&mut self.totals.connections.unseen)
     }
 
-    /// From now on what becomes of connections is remembered for a log.
+    /// Starts to keep entries for the log of connections.
     pub fn log_connections(&mut self) {
-        self.book.connections.occurrences.get_or_insert_default();
+        self.totals.connections.occurrences.get_or_insert_default();
     }
 
-    /// What has become of connections since this was last asked, in order.
+    /// The log entries since the last call, in order.
     pub fn occurrences(&mut self) -> Vec<Occurrence> {
-        self.book.connections.occurrences.as_mut().map(std::mem::take).unwrap_or_default()
+        self.totals.connections.occurrences.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 

@@ -1,7 +1,7 @@
-//! What connections hold, by call site, and what of that their ends left behind. Pure.
+//! The resources that connections hold, by call site, and those that they left behind. Pure.
 //!
-//! Small and for long: a connection that left something behind stays here until nothing of it is left, however
-//! many there are.
+//! Compact and long-lived: a connection that left something behind stays here until all of it is released,
+//! however many such connections there are.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use tracer_common::connection::Role;
 use super::clients::Clients;
 use crate::collect::{decode::Block, tally::Sum};
 
-/// What a connection holds that was acquired at one call site.
+/// A connection's resources from one call site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Item {
     site: u32,
@@ -19,21 +19,21 @@ struct Item {
     bytes: u64,
 }
 
-/// How far a connection has come.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The news of its beginning is not here, or will never come.
+    /// Its start has not arrived, or never will.
     #[default]
     Unknown,
     /// It is open.
     Open,
-    /// It has ended a short while ago: what it holds may still be released in its wake.
+    /// It has ended recently: its resources may still be released in consequence.
     Closed,
-    /// What it holds by now was left behind.
+    /// Its remaining resources count as left behind.
     Past,
 }
 
-/// What one connection holds.
+/// One connection's resources.
 #[derive(Debug)]
 struct Holding {
     /// By call site, ascending.
@@ -41,7 +41,7 @@ struct Holding {
     client: u32,
     role: Role,
     phase: Phase,
-    /// Nothing of it is on its way any more.
+    /// No event of it is in flight any more.
     settled: bool,
 }
 
@@ -53,7 +53,7 @@ impl Default for Holding {
 }
 
 impl Holding {
-    fn is_over(&self) -> bool {
+    fn is_finished(&self) -> bool {
         self.items.is_empty() && (self.phase == Phase::Unknown || self.settled)
     }
 
@@ -66,18 +66,18 @@ impl Holding {
     }
 }
 
-/// What closed connections left behind at one call site.
+/// Resources that closed connections left behind at one call site.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct LeftBehind {
     /// Resources and their bytes.
     pub sum: Sum,
     /// Connections that left one.
     pub connections: u64,
-    /// Their share of all connections of their sort that closed long enough ago, 0 to 1; `None` without any.
+    /// Their share of all connections of the same roles that closed long enough ago, 0 to 1; `None` without any.
     pub share: Option<f64>,
 }
 
-/// Sums at one call site, connections by role.
+/// Totals of one call site, with the number of connections by role.
 #[derive(Clone, Copy, Debug, Default)]
 struct AtSite {
     sum: Sum,
@@ -86,7 +86,7 @@ struct AtSite {
 
 const ROLES: usize = 3;
 
-/// What every connection holds.
+/// The resources of all connections.
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     by_number: HashMap<u32, Holding, FixedState>,
@@ -98,14 +98,14 @@ pub(super) struct Holdings {
 }
 
 impl Holdings {
-    /// One resource more; only bytes of one that is counted if not `whole`.
+    /// Adds a resource; if not `whole`, only bytes to a counted one.
     pub(super) fn add(&mut self, block: &Block, whole: bool, clients: &mut Clients) {
         let holding = self.by_number.entry(block.connection).or_default();
         let first = holding.items.is_empty();
         let at = holding.items.binary_search_by_key(&block.site, |item| item.site);
         let new = at.is_err();
         let at = at.unwrap_or_else(|at| {
-            // Most hold one thing: no room for more.
+            // Most connections hold resources of one call site: reserve no more.
             holding.items.reserve_exact(1);
             holding.items.insert(at, Item { site: block.site, count: 0, bytes: 0 });
             at
@@ -119,11 +119,11 @@ impl Holdings {
             let (role, client) = (holding.role, holding.client);
             self.leave(block.site, more, new.then_some(role));
             self.with_orphans += u64::from(first);
-            clients.leaves(client, more, first);
+            clients.add_orphans(client, more, first);
         }
     }
 
-    /// One resource less; only a part of its bytes if not `whole`.
+    /// Removes a resource; if not `whole`, only a part of its bytes.
     pub(super) fn take(&mut self, block: &Block, whole: bool, clients: &mut Clients) {
         let Some(holding) = self.by_number.get_mut(&block.connection) else { return };
         let at = holding.items.binary_search_by_key(&block.site, |item| item.site);
@@ -148,14 +148,14 @@ impl Holdings {
                 }
             }
             self.with_orphans -= u64::from(last);
-            clients.takes_back(holding.client, less, last);
+            clients.remove_orphans(holding.client, less, last);
         }
-        if holding.is_over() {
+        if holding.is_finished() {
             self.by_number.remove(&block.connection);
         }
     }
 
-    /// So much was left behind at a call site; by one more connection, if its role is given.
+    /// Adds resources left behind at a call site; by one more connection, if its role is given.
     fn leave(&mut self, site: u32, more: Sum, by: Option<Role>) {
         let left = self.left.entry(site).or_default();
         left.sum.merge(more);
@@ -164,22 +164,22 @@ impl Holdings {
         }
     }
 
-    /// A connection has begun; what reached the ledger before the news of that is already here.
+    /// Starts a connection; resources that reached the ledger before are already here.
     pub(super) fn begin(&mut self, number: u32, role: Role, client: u32) {
         let holding = self.by_number.entry(number).or_default();
         (holding.role, holding.client, holding.phase) = (role, client, Phase::Open);
         holding.settled = false;
     }
 
-    /// It has ended.
+    /// Ends a connection.
     pub(super) fn end(&mut self, number: u32) {
         if let Some(holding) = self.by_number.get_mut(&number) {
             holding.phase = Phase::Closed;
         }
     }
 
-    /// What it still holds by now, it has left behind. Returns how much that is. A connection without a
-    /// number holds nothing, but counts.
+    /// Counts the remaining resources of a closed connection as left behind and returns their sum. A connection without
+    /// a number has none, but is counted.
     pub(super) fn pass(&mut self, number: Option<u32>, role: Role, clients: &mut Clients) -> Sum {
         if let Some(past) = self.past.get_mut(role as usize) {
             *past += 1;
@@ -192,12 +192,12 @@ impl Holdings {
         }
         holding.phase = Phase::Past;
         let (sum, client) = (holding.sum(), holding.client);
-        // The rest of its life it only loses.
+        // From now on it only loses resources.
         holding.items.shrink_to_fit();
         let items = holding.items.clone();
         if !items.is_empty() {
             self.with_orphans += 1;
-            clients.leaves(client, sum, true);
+            clients.add_orphans(client, sum, true);
         }
         for item in items {
             let more = Sum { count: u64::from(item.count), bytes: item.bytes };
@@ -206,17 +206,17 @@ impl Holdings {
         sum
     }
 
-    /// Nothing of it is on its way any more.
+    /// Records that no event of it is in flight any more.
     pub(super) fn settle(&mut self, number: u32) {
         if let Some(holding) = self.by_number.get_mut(&number) {
             holding.settled = holding.phase == Phase::Past;
-            if holding.is_over() {
+            if holding.is_finished() {
                 self.by_number.remove(&number);
             }
         }
     }
 
-    /// What a connection holds, and the part of it that its end left behind.
+    /// The resources of a connection, and those of them that it left behind.
     pub(super) fn of(&self, number: u32) -> (Sum, Sum) {
         self.by_number.get(&number).map_or_else(Default::default, |holding| {
             let sum = holding.sum();
@@ -224,22 +224,22 @@ impl Holdings {
         })
     }
 
-    /// The entry of its peer.
+    /// Index of its peer's entry.
     pub(super) fn client(&self, number: u32) -> u32 {
         self.by_number.get(&number).map_or(Clients::OTHERS, |holding| holding.client)
     }
 
-    /// Whether anything is known under this number.
-    pub(super) fn knows(&self, number: u32) -> bool {
+    /// Whether there is an entry under this number.
+    pub(super) fn contains(&self, number: u32) -> bool {
         self.by_number.contains_key(&number)
     }
 
-    /// What closed connections left behind at a call site.
+    /// The resources that closed connections left behind at a call site.
     pub(super) fn left(&self, site: u32) -> LeftBehind {
         let left = self.left.get(&site).copied().unwrap_or_default();
         let connections = left.connections.iter().sum();
         let roles = left.connections.iter().zip(&self.past);
-        // Where nothing is left, all that closed left nothing.
+        // Where nothing is left behind, all closed connections count.
         let compared: u64 = roles
             .filter(|(leaving, _)| connections == 0 || **leaving > 0)
             .map(|(_, past)| past)
@@ -248,12 +248,12 @@ impl Holdings {
         LeftBehind { sum: left.sum, connections, share }
     }
 
-    /// Closed connections that left something behind.
+    /// Number of closed connections that left something behind.
     pub(super) const fn with_orphans(&self) -> u64 {
         self.with_orphans
     }
 
-    /// What is held by connection and call site; for tests.
+    /// Resources by connection and call site; for tests.
     #[cfg(test)]
     pub(super) fn items(&self) -> Vec<(u32, u32, u64, u64)> {
         let all = self.by_number.iter().flat_map(|(number, holding)| {
@@ -264,7 +264,7 @@ impl Holdings {
         all
     }
 
-    /// Connections of which anything is kept; for tests.
+    /// Number of connections with an entry; for tests.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         self.by_number.len()

@@ -1,8 +1,8 @@
-//! The table of connections: who is at the other end, how each ended, and what it left behind.
+//! The table of connections: the peer of each, how it ended, and what it left behind.
 //!
-//! A part of the ledger, which tells it of every resource that comes and goes. What is young when it dies never
-//! reaches the ledger, nor this table. TargetEvent of resources and of connections come in any order: what is held
-//! under a number is kept before the connection of that number is known, and after it has closed. Pure.
+//! A part of the ledger, which passes it every resource that is added or removed. Resources that die young never
+//! reach the ledger, nor this table. Events of resources and of connections arrive in any order: the resources of a
+//! connection number are kept before the connection itself is known, and after it has closed. Pure.
 
 mod address;
 mod clients;
@@ -34,30 +34,30 @@ use self::{address::Ends, clients::Clients, holdings::Holdings};
 use super::{decode::Block, tally::Sum};
 use crate::target::Pid;
 
-/// Closed connections that are kept with all that is known of them.
+/// Maximum number of closed connections that are kept in full.
 const RECENT: usize = 200;
-/// After its end nothing that a connection acquired is on its way for longer: some drains, and the longest
-/// walk between two.
-const ON_THE_WAY_NS: u64 = 3_000_000_000;
-/// Numbers of connections are 32 bits wide; what has none of them is told by ids above.
+/// A resource acquired for a connection reaches the ledger at most this long after the connection's end: some
+/// drains, and the longest walk between two.
+const IN_FLIGHT_NS: u64 = 3_000_000_000;
+/// Connection numbers have 32 bits; connections without one get ids from here on.
 const FIRST_SEED: u64 = 1 << 32;
 
 /// One connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Connection {
-    /// What it is called, the same through one run.
+    /// Its id, the same throughout a run.
     pub id: u64,
-    /// Its number in the kernel; `None` while it is known from `/proc` alone.
+    /// Its number in the BPF maps; `None` while only `/proc` has shown it.
     pub number: Option<u32>,
-    /// Whose table of file descriptors has it.
+    /// The process whose table of file descriptors has it.
     pub pid: Pid,
     /// Its descriptor.
     pub fd: u32,
-    /// Where the kernel has its socket; 0 when that is not known.
+    /// Kernel address of its socket; 0 when unknown.
     pub socket: u64,
     /// Inode number of the socket.
     pub inode: u64,
-    /// Who began it.
+    /// Which side opened it.
     pub role: Role,
     /// `tcp`, `unix` …
     pub protocol: &'static str,
@@ -65,17 +65,17 @@ pub struct Connection {
     pub local: Option<Address>,
     /// Address on the other side.
     pub peer: Option<Address>,
-    /// Process on the other side, in the kernel's initial namespace; `None` when not known.
+    /// Process on the other side, in the kernel's initial PID namespace; `None` when unknown.
     pub peer_pid: Option<u32>,
     /// When it was opened, `CLOCK_MONOTONIC`, nanoseconds; `None` when that was before the attach.
     pub opened_ns: Option<u64>,
-    /// Number of the call site that began it; 0 when unknown.
+    /// Number of the call site that opened it; 0 when unknown.
     pub site: u32,
     /// How it ended.
     pub closed: Option<Closed>,
-    /// The entry of its peer.
+    /// Index of its peer's entry.
     client: u32,
-    /// Looks in a row that did not find its socket, and when the first of them was.
+    /// Scans in a row that did not find its socket, and when the first of them was.
     missed: (u32, u64),
 }
 
@@ -84,24 +84,24 @@ pub struct Connection {
 pub struct Closed {
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub at_ns: u64,
-    /// Who ended it, if that is known.
+    /// Who ended it, if known.
     pub by: Option<End>,
-    /// Bytes received, if they are known.
+    /// Bytes received, if known.
     pub bytes_in: Option<u64>,
-    /// Bytes sent that have arrived, if they are known.
+    /// Bytes sent that have arrived, if known.
     pub bytes_out: Option<u64>,
 }
 
-/// Something that a log of connections tells.
+/// An entry of the log of connections.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Occurrence {
     /// A connection was opened.
     Opened(Box<Connection>),
-    /// One was closed; what it held then.
+    /// A connection was closed; the resources that it held then.
     Closed(Box<Connection>, Sum),
-    /// Some time after its end it is clear what one has left behind.
+    /// What a connection left behind, which is certain some time after its end.
     Orphans {
-        /// What the connection is called.
+        /// The connection's id.
         id: u64,
         /// Its peer.
         client: Peer,
@@ -109,12 +109,12 @@ pub enum Occurrence {
         closed_ns: u64,
         /// When that was found.
         at_ns: u64,
-        /// What was left.
+        /// Resources left behind.
         left: Sum,
     },
 }
 
-/// A connection that has ended, in the order of their ends.
+/// A connection that has ended, ordered by its end.
 type Ended = Reverse<(u64, Option<u32>, Role)>;
 
 /// Every connection.
@@ -123,51 +123,51 @@ pub(super) struct Connections {
     /// By number.
     open: HashMap<u32, Connection, FixedState>,
     by_socket: HashMap<u64, u32, FixedState>,
-    /// Known from `/proc` alone, by inode.
+    /// Found in `/proc` alone, by inode.
     seeds: HashMap<u64, Connection, FixedState>,
-    /// What those are called that the programs met later.
-    met: HashMap<u32, u64, FixedState>,
+    /// Ids of the seeds that got a number later.
+    seed_ids: HashMap<u32, u64, FixedState>,
     /// The last closed ones, the newest last.
     recent: VecDeque<Connection>,
     holdings: Holdings,
     clients: Clients,
-    /// Ended, and not long enough ago.
+    /// Ended, but too recently to have left anything behind.
     settling: BinaryHeap<Ended>,
-    /// Ended long enough ago for what they hold to be left behind, but not for all news to be here.
+    /// Ended long enough ago for their resources to count as left behind, but some events may still be in flight.
     leaving: BinaryHeap<Ended>,
     by_end: BTreeMap<Option<End>, u64>,
     opened: u64,
     closed: u64,
     begun: u64,
     seeded: u64,
-    /// Sockets that the programs are to forget.
+    /// Sockets that the BPF programs are to forget.
     unseen: Vec<(u64, u32)>,
-    /// For a log, if there is one.
+    /// Log entries, if there is a log.
     occurrences: Option<Vec<Occurrence>>,
 }
 
 impl Connections {
-    /// A resource has come; only bytes of one that is there if not `whole`.
+    /// Adds a resource; if not `whole`, only bytes to an existing one.
     pub(super) fn add(&mut self, block: &Block, whole: bool) {
         if block.connection != 0 {
             self.holdings.add(block, whole, &mut self.clients);
         }
     }
 
-    /// A resource has gone; only some of its bytes if not `whole`.
+    /// Removes a resource; if not `whole`, only some of its bytes.
     pub(super) fn take(&mut self, block: &Block, whole: bool) {
         if block.connection != 0 {
             self.holdings.take(block, whole, &mut self.clients);
         }
     }
 
-    /// What is held by connection and call site: resources and bytes; for tests.
+    /// Resources and bytes by connection and call site; for tests.
     #[cfg(test)]
     pub(super) fn items(&self) -> Vec<(u32, u32, u64, u64)> {
         self.holdings.items()
     }
 
-    /// A connection has begun, or was met for the first time.
+    /// Adds a connection that was opened, or that a probe saw for the first time.
     pub(super) fn connected(&mut self, record: &Connected) {
         self.begun += 1;
         let number = record.number;
@@ -177,14 +177,14 @@ impl Connections {
             }
             self.finish_unseen(number, record.time_ns);
         }
-        // The kernel has put another socket in the same place.
+        // The kernel has reused the socket's memory for another one.
         if let Some(earlier) = self.by_socket.get(&record.socket).copied() {
             self.finish_unseen(earlier, record.time_ns);
         }
         let role = Role::from_number(record.role);
         let connection = match self.seeds.remove(&record.inode) {
             Some(seed) => {
-                self.met.insert(number, seed.id);
+                self.seed_ids.insert(number, seed.id);
                 let fd = if seed.pid == Pid(record.pid) { record.fd } else { seed.fd };
                 Connection { number: Some(number), socket: record.socket, fd, ..seed }
             }
@@ -201,8 +201,8 @@ impl Connections {
     }
 
     fn begin(&mut self, record: &Connected, role: Role) -> Connection {
-        let Ends { local, peer, way } = address::ends(record);
-        let client = self.clients.entry(Peer::of(peer.as_ref(), way.as_ref()));
+        let Ends { local, peer, via } = address::ends(record);
+        let client = self.clients.entry(Peer::of(peer.as_ref(), via.as_ref()));
         let seen = role != Role::Before;
         self.clients.begins(client, seen);
         self.opened += u64::from(seen);
@@ -226,7 +226,7 @@ impl Connections {
         }
     }
 
-    /// A connection is over.
+    /// Ends a connection.
     pub(super) fn disconnected(&mut self, record: &Disconnected) {
         if let Some(connection) = self.open.remove(&record.number) {
             let (bytes_in, bytes_out) = ends::bytes(record, connection.role);
@@ -236,14 +236,14 @@ impl Connections {
         }
     }
 
-    /// One has ended, and nobody saw how.
+    /// Ends a connection whose end no probe saw.
     fn finish_unseen(&mut self, number: u32, at_ns: u64) {
         if let Some(connection) = self.open.remove(&number) {
             self.finish(connection, Closed { at_ns, ..Closed::default() });
         }
     }
 
-    /// One that is open no more has ended like this.
+    /// Records the end of a connection that has been removed from the open ones.
     fn finish(&mut self, connection: Connection, closed: Closed) {
         let Connection { number, role, client, socket, .. } = connection;
         if self.by_socket.get(&socket).copied() == number {
@@ -267,7 +267,7 @@ impl Connections {
         self.recent.push_back(connection);
     }
 
-    /// What ended at least `grace_ns` ago has left behind what it holds.
+    /// Counts the resources of connections that ended at least `grace_ns` ago as left behind.
     pub(super) fn settle_until(&mut self, now_ns: u64, grace_ns: u64) {
         let due = |queue: &BinaryHeap<Ended>, after_ns: u64| {
             queue.peek().is_some_and(|Reverse((at, ..))| now_ns.saturating_sub(*at) >= after_ns)
@@ -280,12 +280,12 @@ impl Connections {
             if left.count > 0
                 && let Some(all) = &mut self.occurrences
             {
-                let id = self.met.get(&number).copied().unwrap_or(number.into());
+                let id = self.seed_ids.get(&number).copied().unwrap_or(number.into());
                 let client = self.clients.peer(self.holdings.client(number));
                 all.push(Occurrence::Orphans { id, client, closed_ns, at_ns: now_ns, left });
             }
         }
-        while due(&self.leaving, grace_ns.max(ON_THE_WAY_NS)) {
+        while due(&self.leaving, grace_ns.max(IN_FLIGHT_NS)) {
             let Some(Reverse((_, Some(number), _))) = self.leaving.pop() else { continue };
             self.holdings.settle(number);
         }

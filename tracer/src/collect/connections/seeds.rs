@@ -1,4 +1,4 @@
-//! Connections that nobody saw begin, or end: what looks at `/proc` tell of them. Pure.
+//! Connections whose start or end no probe saw: what scans of `/proc` find. Pure.
 
 use std::collections::HashSet;
 
@@ -7,13 +7,13 @@ use tracer_common::connection::Role;
 use super::{Address, Closed, Connection, Connections, End, FIRST_SEED, Peer};
 use crate::target::Pid;
 
-/// Looks in a row without its socket after which a connection is over.
-const LOOKS: u32 = 3;
+/// Scans in a row without its socket after which a connection counts as ended.
+const SCANS: u32 = 3;
 
 /// A connected socket that was found in a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seed {
-    /// Whose.
+    /// Its process.
     pub pid: Pid,
     /// Its descriptor.
     pub fd: u32,
@@ -21,23 +21,23 @@ pub struct Seed {
     pub inode: u64,
     /// `tcp`, `unix` …
     pub protocol: &'static str,
-    /// Address on this side, as it is written.
+    /// Address on this side, in text form.
     pub local: Option<String>,
     /// Address on the other side.
     pub peer: Option<String>,
 }
 
 impl Connections {
-    /// A connection was open before the attach. Several descriptors may lead to one.
+    /// Adds a connection that was open before the attach. Several descriptors may refer to one.
     pub(in crate::collect) fn seed(&mut self, seed: Seed) {
         let inode = seed.inode;
         if self.seeds.contains_key(&inode) || self.open.values().any(|one| one.inode == inode) {
             return;
         }
         let Seed { pid, fd, inode, protocol, local, peer } = seed;
-        let [local, peer] = [local, peer].map(|text| text.map(|text| Address::read(&text)));
-        let way = if protocol == "unix" { local.as_ref() } else { None };
-        let client = self.clients.entry(Peer::of(peer.as_ref(), way));
+        let [local, peer] = [local, peer].map(|text| text.map(|text| Address::parse(&text)));
+        let via = if protocol == "unix" { local.as_ref() } else { None };
+        let client = self.clients.entry(Peer::of(peer.as_ref(), via));
         self.clients.begins(client, false);
         let id = FIRST_SEED + self.seeded;
         self.seeded += 1;
@@ -64,8 +64,8 @@ impl Connections {
         );
     }
 
-    /// A target has ended: so have its connections, unless another process has the socket too, which is theirs
-    /// then: `heir` tells who, by inode.
+    /// Ends the connections of a target that has ended, unless another process has the socket open, which owns it
+    /// then: `heir` returns that process and its descriptor, by inode.
     pub(in crate::collect) fn exited(
         &mut self,
         pid: Pid,
@@ -85,28 +85,28 @@ impl Connections {
         self.finish_all(ended, closed);
     }
 
-    /// What a look at targets' descriptors found: the sockets among them, by inode, of all that could be `looked`
-    /// at. A connection that several looks in a row do not find is over since the first of them.
-    pub(in crate::collect) fn looked(
+    /// Applies a scan of the targets' descriptors: `sockets` are those it found, by inode, and `scanned` says which
+    /// targets it could read. A connection that several scans in a row do not find has ended at the first of them.
+    pub(in crate::collect) fn scanned(
         &mut self,
         sockets: &HashSet<u64>,
-        looked: impl Fn(Pid) -> bool,
+        scanned: impl Fn(Pid) -> bool,
         at_ns: u64,
     ) {
         let mut ended = Vec::new();
         for one in self.open.values_mut().chain(self.seeds.values_mut()) {
-            // Inodes that are not known cannot be missed, nor what was opened after the look.
+            // Sockets with an unknown inode, or opened after the scan, cannot be missed.
             let skipped = one.inode == 0 || one.opened_ns.is_some_and(|opened| opened >= at_ns);
-            if skipped || !looked(one.pid) {
+            if skipped || !scanned(one.pid) {
                 continue;
             }
             if sockets.contains(&one.inode) {
                 one.missed = (0, 0);
                 continue;
             }
-            let (looks, first_ns) = one.missed;
-            one.missed = (looks + 1, if looks == 0 { at_ns } else { first_ns });
-            if one.missed.0 >= LOOKS {
+            let (scans, first_ns) = one.missed;
+            one.missed = (scans + 1, if scans == 0 { at_ns } else { first_ns });
+            if one.missed.0 >= SCANS {
                 ended.push((one.number, one.inode, one.missed.1, one.socket));
             }
         }

@@ -1,4 +1,4 @@
-//! The table of connections by hand, and against a model that remembers everything.
+//! The table of connections: examples, and a comparison with a model that keeps everything.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -90,7 +90,7 @@ fn sums(figures: &Figures) -> (u64, u64, u64, u64) {
 }
 
 #[test]
-fn what_comes_before_its_connection_is_known_and_after_it_has_ended_belongs_to_it() {
+fn resources_that_arrive_before_the_connection_or_after_its_end_belong_to_it() {
     let mut ledger = ledger(vec![
         acquired(8, 1, 5, 100),
         begun(record(1)),
@@ -104,7 +104,7 @@ fn what_comes_before_its_connection_is_known_and_after_it_has_ended_belongs_to_i
     assert_eq!(seen.clients[0].orphans, Sum { count: 2, bytes: 150 });
     let left = ledger.left_behind(5);
     assert_eq!((left.sum.count, left.connections, left.share), (2, 1, Some(1.0)));
-    // What is released late was not left behind.
+    // Resources released late were not left behind.
     ledger.apply(released(8));
     assert_eq!(ledger.left_behind(5).sum, Sum { count: 1, bytes: 50 });
     ledger.apply(released(16));
@@ -115,7 +115,7 @@ fn what_comes_before_its_connection_is_known_and_after_it_has_ended_belongs_to_i
 }
 
 #[test]
-fn nothing_is_kept_of_closed_connections_that_hold_nothing_but_the_last_ones() {
+fn closed_connections_without_resources_are_dropped_except_the_last_ones() {
     let mut ledger = Ledger::default();
     for number in 1..=2_000 {
         ledger.apply(begun(record(number)));
@@ -127,16 +127,16 @@ fn nothing_is_kept_of_closed_connections_that_hold_nothing_but_the_last_ones() {
     let seen = ledger.connections(3_000 * SECOND, SECOND);
     assert_eq!(sums(&seen), (0, 2_000, 2_000, 200));
     assert_eq!((seen.recent.len(), seen.recent[0].connection.id), (RECENT, 2_000));
-    let table = &ledger.book.connections;
+    let table = &ledger.totals.connections;
     assert_eq!((table.holdings.kept(), table.recent.len(), table.open.len()), (200, RECENT, 0));
     assert!(table.by_socket.is_empty() && table.settling.is_empty() && table.leaving.is_empty());
     (1..=2_000).for_each(|number| ledger.apply(released(number)));
-    assert_eq!(ledger.book.connections.holdings.kept(), 0);
+    assert_eq!(ledger.totals.connections.holdings.kept(), 0);
     assert_eq!(ledger.left_behind(5).sum, Sum::default());
 }
 
 #[test]
-fn a_socket_in_the_place_of_another_means_that_this_one_is_over() {
+fn a_reused_socket_address_ends_the_earlier_connection() {
     let second = Connected { socket: record(1).socket, ..record(2) };
     let mut ledger = ledger(vec![begun(record(1)), begun(second), begun(second)]);
     let seen = ledger.connections(9 * SECOND, SECOND);
@@ -202,7 +202,7 @@ fn seed(inode: u64) -> Seed {
 }
 
 #[test]
-fn what_was_open_before_is_counted_once_and_was_not_opened() {
+fn connections_from_before_the_attach_count_once_and_not_as_opened() {
     let mut ledger = Ledger::default();
     (1..=3).for_each(|inode| ledger.seed_connection(seed(inode)));
     ledger.seed_connection(Seed { fd: 5, ..seed(1) });
@@ -224,28 +224,28 @@ fn what_was_open_before_is_counted_once_and_was_not_opened() {
     let client = &seen.clients[0];
     assert_eq!(client.peer, Peer::Host("2001:db8::7".parse().unwrap()));
     assert_eq!((client.open, client.opened, client.closed, client.with_orphans), (2, 0, 1, 1));
-    // One that was not found at the attach was there before all the same.
+    // One that was not found at the attach still counts as opened before.
     ledger.apply(begun(Connected { role: Role::Before as u8, ..record(10) }));
     assert_eq!(sums(&ledger.connections(30 * SECOND, SECOND)), (3, 0, 1, 1));
 }
 
 #[test]
-fn a_connection_that_is_nowhere_three_times_in_a_row_is_over_since_the_first() {
+fn a_connection_that_three_scans_in_a_row_miss_ended_at_the_first_of_them() {
     let mut ledger = ledger(vec![begun(record(1)), begun(record(2))]);
     ledger.seed_connection(seed(1));
-    let mut look = |inodes: &[u64], second: u64, pid: Pid| {
+    let mut scan = |inodes: &[u64], second: u64, pid: Pid| {
         let found: HashSet<u64> = inodes.iter().copied().collect();
-        ledger.connections_looked(&found, |one| one == pid, second * SECOND);
+        ledger.connections_scanned(&found, |one| one == pid, second * SECOND);
         ledger.connections(second * SECOND, SECOND).open
     };
-    assert_eq!(look(&[7_002], 10, PID), 3);
-    assert_eq!(look(&[7_002], 11, PID), 3);
-    // Once it was there again; and others were looked at.
-    assert_eq!(look(&[7_001, 7_002, 1], 12, PID), 3);
-    assert_eq!(look(&[], 13, Pid(2)), 3);
-    assert_eq!(look(&[7_002], 14, PID), 3);
-    assert_eq!(look(&[7_002], 15, PID), 3);
-    assert_eq!(look(&[7_002], 16, PID), 1);
+    assert_eq!(scan(&[7_002], 10, PID), 3);
+    assert_eq!(scan(&[7_002], 11, PID), 3);
+    // Then it was there again; and then another process was scanned.
+    assert_eq!(scan(&[7_001, 7_002, 1], 12, PID), 3);
+    assert_eq!(scan(&[], 13, Pid(2)), 3);
+    assert_eq!(scan(&[7_002], 14, PID), 3);
+    assert_eq!(scan(&[7_002], 15, PID), 3);
+    assert_eq!(scan(&[7_002], 16, PID), 1);
     let seen = ledger.connections(17 * SECOND, SECOND);
     let ends: Vec<_> = seen.recent.iter().map(|one| one.connection.closed.unwrap()).collect();
     let unseen = Closed { at_ns: 14 * SECOND, ..Closed::default() };
@@ -255,7 +255,7 @@ fn a_connection_that_is_nowhere_three_times_in_a_row_is_over_since_the_first() {
 }
 
 #[test]
-fn connections_end_with_their_process_unless_another_has_them() {
+fn connections_end_with_their_process_unless_another_has_the_socket() {
     let mut ledger = ledger(vec![begun(record(1)), begun(record(2))]);
     ledger.seed_connection(seed(1));
     let heir = |inode: u64| (inode == 7_002).then_some((Pid(2), 9));
@@ -264,13 +264,13 @@ fn connections_end_with_their_process_unless_another_has_them() {
     assert_eq!(sums(&seen), (1, 2, 2, 0));
     assert_eq!((seen.table[0].connection.pid, seen.table[0].connection.fd), (Pid(2), 9));
     assert_eq!(seen.by_end, BTreeMap::from([(Some(End::Exit), 2)]));
-    // TargetEvent of the end that comes afterwards is no second end.
+    // An end event that arrives afterwards is no second end.
     ledger.apply(ended(1, 9 * SECOND));
     assert_eq!(sums(&ledger.connections(9 * SECOND, SECOND)), (1, 2, 2, 0));
 }
 
 #[test]
-fn a_log_hears_of_beginnings_ends_and_what_was_left() {
+fn the_log_has_opens_closes_and_orphans() {
     let mut ledger = Ledger::default();
     ledger.apply(begun(record(1)));
     assert!(ledger.occurrences().is_empty());
@@ -281,7 +281,7 @@ fn a_log_hears_of_beginnings_ends_and_what_was_left() {
     ledger.apply(ended(2, 9 * SECOND));
     ledger.apply(ended(3, 9 * SECOND));
     ledger.settle_connections(20 * SECOND, SECOND);
-    let told: Vec<_> = ledger
+    let entries: Vec<_> = ledger
         .occurrences()
         .into_iter()
         .map(|one| match one {
@@ -297,12 +297,12 @@ fn a_log_hears_of_beginnings_ends_and_what_was_left() {
     let none = Sum::default();
     let expected =
         [("opened", 2, none), ("closed", 2, held), ("closed", 3, none), ("orphans", 2, held)];
-    assert_eq!(told, expected);
+    assert_eq!(entries, expected);
     assert!(ledger.occurrences().is_empty());
 }
 
 #[test]
-fn only_those_that_hold_most_are_told_singly() {
+fn only_the_connections_that_hold_most_are_listed() {
     let mut ledger = Ledger::default();
     for number in 1..=1_500 {
         ledger.apply(begun(record(number)));
@@ -325,7 +325,7 @@ enum Step {
     Open {
         role: u8,
     },
-    /// One of those that there are, or will be.
+    /// For one of the existing connections, or a future one.
     Acquire {
         connection: u32,
         site: u32,
@@ -360,7 +360,7 @@ fn client_of(number: u32) -> u8 {
     u8::try_from(number % 3).unwrap()
 }
 
-/// Everything that the table says is what the model works out anew.
+/// Compares all figures with those recomputed from the model.
 fn compare(ledger: &mut Ledger, all: &BTreeMap<u32, Model>, blocks: &Blocks, now: u64, grace: u64) {
     let seen = ledger.connections(now, grace);
     let past = |number: &u32| {
@@ -407,15 +407,15 @@ fn compare(ledger: &mut Ledger, all: &BTreeMap<u32, Model>, blocks: &Blocks, now
         .into_iter()
         .map(|((number, site), sum)| (number, site, sum.count, sum.bytes))
         .collect();
-    assert_eq!(ledger.book.connections.items(), held);
+    assert_eq!(ledger.totals.connections.items(), held);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
-    /// Whenever blocks come and go, before their connection is known or in the wake of its end, what is left behind
-    /// is what connections hold that have been closed for long enough.
+    /// Whenever blocks are acquired and released, before their connection is known or after its end, the resources left
+    /// behind are those of connections that closed long enough ago.
     #[test]
-    fn agrees_with_a_model_that_remembers_everything(steps in steps(), grace_ms in 0_u64..6_000) {
+    fn agrees_with_a_model_that_keeps_everything(steps in steps(), grace_ms in 0_u64..6_000) {
         let grace = grace_ms * 1_000_000;
         let mut ledger = Ledger::default();
         let (mut all, mut blocks) = (BTreeMap::<u32, Model>::new(), Blocks::new());
@@ -432,7 +432,7 @@ proptest! {
                 Step::Acquire { connection, site, size } => {
                     let number = (next + 2).saturating_sub(connection).max(1);
                     let closed = all.get(&number).and_then(|one| one.closed_ns);
-                    if closed.is_none_or(|at| now - at < ON_THE_WAY_NS) {
+                    if closed.is_none_or(|at| now - at < IN_FLIGHT_NS) {
                         address += 16;
                         ledger.apply(acquired(address, number, site, size));
                         blocks.insert(address, (number, site, size));
@@ -453,11 +453,11 @@ proptest! {
             }
             compare(&mut ledger, &all, &blocks, now, grace);
         }
-        // In the end nothing is kept that is not needed.
+        // In the end only needed entries are kept.
         now += 3_600 * SECOND;
         compare(&mut ledger, &all, &blocks, now, grace);
         let open = all.iter().filter(|(_, one)| one.closed_ns.is_none()).map(|(number, _)| *number);
         let needed: BTreeSet<u32> = open.chain(blocks.values().map(|(number, ..)| *number)).collect();
-        prop_assert_eq!(ledger.book.connections.holdings.kept(), needed.len());
+        prop_assert_eq!(ledger.totals.connections.holdings.kept(), needed.len());
     }
 }
