@@ -1,9 +1,9 @@
-//! Estimates against what they estimate.
+//! Estimates against the true figures.
 
 use super::*;
 use crate::collect::windows::{OverheadReading, PaceError};
 
-/// A small generator of numbers without a pattern (xorshift), so that the outcome is the same each time.
+/// A small deterministic random number generator (xorshift).
 struct Numbers(u64);
 
 impl Numbers {
@@ -26,7 +26,7 @@ fn scale(recorded_ns: [u64; BATCHES], elapsed_ns: u64, pace: f64) -> Scale {
     })
 }
 
-/// By batch: the first window, and all others alike.
+/// By batch: the first window, and the same value for all others.
 fn first_and<T: Copy>(first: T, others: T) -> [T; BATCHES] {
     let mut all = [others; BATCHES];
     all[0] = first;
@@ -44,7 +44,7 @@ fn all_that_is_recorded_has_no_error() {
 
 #[test]
 fn the_first_window_stands_for_itself() {
-    // 16 in the first 100, and none in what is drawn from the other 900.
+    // 16 in the first 100, none in the sample of the other 900.
     let scale = scale(first_and(100, 1), 1000, 1.0);
     assert_eq!(scale.ratio(first_and(16, 0), &scale.recorded.clone()), (16, Some(0)));
 }
@@ -63,7 +63,7 @@ fn few_windows_say_nothing_of_their_error() {
 
 #[test]
 fn half_the_pace_counts_for_half_the_time() {
-    // 17 windows of 10 in which half as much gets done: 5 of work in the first, 80 of 910 in the others.
+    // 17 windows of 10 at half the pace: 5 of work in the first, 80 of 910 in the others.
     let scale = scale([10; BATCHES], 1000, 0.5);
     let (value, error) = scale.ratio([4; BATCHES], &scale.recorded.clone());
     assert_eq!((value, error), (732, Some(0)));
@@ -75,7 +75,7 @@ fn ninety_five_of_a_hundred_intervals_hold_the_truth() {
     let (mut held, mut sum_of_estimates, mut sum_of_truths) = (0_u32, 0.0, 0.0);
     let rounds = 400;
     for _ in 0..rounds {
-        // Ten thousand slices of time with bursts, of which 160 are seen, one from each part.
+        // Ten thousand time slices with bursts; 160 are sampled, one from each part.
         let burst = |numbers: &mut Numbers| {
             let most = if numbers.below(10) == 0 { 50 } else { 5 };
             numbers.below(most)
@@ -92,7 +92,7 @@ fn ninety_five_of_a_hundred_intervals_hold_the_truth() {
         sum_of_estimates += value as f64;
         sum_of_truths += truth as f64;
     }
-    // 95 %, and what 400 rounds may be off by chance.
+    // 95 %, within what 400 rounds may deviate by chance.
     assert!((rounds * 91 / 100..=rounds * 99 / 100).contains(&held), "{held} of {rounds}");
     let bias = sum_of_estimates / sum_of_truths;
     assert!((0.98..1.02).contains(&bias), "estimates are {bias} of the truth on average");
@@ -159,7 +159,7 @@ fn a_pace_that_may_be_off_makes_its_estimates_so() {
     };
     assert_eq!(error(None), (30_400, Some(0)));
     let off = |stretches| Some(PaceError { relative: 0.1, stretches });
-    // Student's quantile for two stretches is 12.706, for sixteen and more 2.131; 28,800 were not recorded.
+    // Student's quantile for two batches is 12.706, for sixteen and more 2.131; 28,800 were not recorded.
     assert_eq!(error(off(2)), (30_400, Some(36_593)));
     assert_eq!(error(off(16)), (30_400, Some(6_137)));
     assert_eq!(error(off(1_000)), (30_400, Some(6_137)));

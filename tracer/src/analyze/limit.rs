@@ -1,31 +1,31 @@
-//! How long until an amount that rises reaches a bound.
+//! How long until a rising amount reaches a limit.
 //!
-//! Pure: time comes with the amounts.
+//! Pure: the caller supplies the time.
 
 use std::collections::VecDeque;
 
 use super::{KEPT, slope};
 
-/// Two-sided 95 percent of a normal distribution, in standard deviations.
+/// Two-sided 95 percent quantile of the normal distribution, in standard deviations.
 const SURE: f64 = 1.96;
 
-/// The recent past of an amount.
+/// The recent history of an amount.
 #[derive(Clone, Debug, Default)]
 pub struct TimeSeries {
     points: VecDeque<(f64, f64)>,
 }
 
-/// When a bound is reached.
+/// When a limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reached {
-    /// Seconds, at the pace of the recent past.
+    /// Seconds, at the recent rate.
     pub seconds: f64,
-    /// At the earliest and at the latest, with a probability of 95 percent; the latest is `None` when it may never be.
+    /// 95 percent interval: earliest and latest; the latest is `None` when the limit may never be reached.
     pub between: (f64, Option<f64>),
 }
 
 impl TimeSeries {
-    /// Remembers one more amount.
+    /// Adds a sample.
     pub fn push(&mut self, at_s: f64, now: f64) {
         if self.points.len() == KEPT {
             self.points.pop_front();
@@ -33,12 +33,12 @@ impl TimeSeries {
         self.points.push_back((at_s, now));
     }
 
-    /// Change per second; `None` while too little is known.
+    /// Change per second; `None` with too little history.
     pub fn slope(&self) -> Option<f64> {
         slope(self.points.iter().copied())
     }
 
-    /// When it reaches `bound`; `None` when it does not rise, or too little is known.
+    /// When the amount reaches `bound`; `None` when it does not rise, or with too little history.
     pub fn reaches(&self, bound: f64) -> Option<Reached> {
         let rate = self.slope().filter(|rate| *rate > 0.0)?;
         let (_, now) = *self.points.back()?;
@@ -48,8 +48,8 @@ impl TimeSeries {
         Some(Reached { seconds: left / rate, between: (left / (rate + off), latest) })
     }
 
-    /// Standard error of the slope: from how the changes between two looks differ. Looks are no independent draws of an
-    /// amount, but what happens between two of them is.
+    /// Standard error of the slope, from the variance of the changes between samples. The samples of an amount are
+    /// not independent, but the changes between them are.
     fn error(&self, rate: f64) -> f64 {
         let steps = self.points.iter().zip(self.points.iter().skip(1));
         let mut squares = 0.0;
@@ -64,7 +64,7 @@ impl TimeSeries {
         if number < 2.0 || whole <= 0.0 {
             return f64::INFINITY;
         }
-        // The variance of the sum of all steps, by the time they took.
+        // The variance of the sum of all steps, over their time.
         (squares * number / (number - 1.0)).sqrt() / whole
     }
 }
@@ -88,7 +88,7 @@ mod tests {
         assert!((reached.seconds - 50.0).abs() < 1e-9, "{reached:?}");
         assert!((reached.between.0 - 50.0).abs() < 1e-6);
         assert!((reached.between.1.unwrap() - 50.0).abs() < 1e-6);
-        // It is there already.
+        // The amount is already there.
         assert!(even.reaches(10.0).unwrap().seconds.abs() < 1e-9);
     }
 

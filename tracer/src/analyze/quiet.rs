@@ -1,31 +1,31 @@
-//! A target that grows while no probe is hit: what is traced is not what it allocates with.
+//! Detects a target that grows while no probe is hit: it allocates by functions that are not traced.
 //!
-//! Takes a few figures, hands on a sentence. Pure.
+//! Takes a few figures, returns a sentence. Pure.
 
 use std::time::Duration;
 
 use crate::format;
 
-/// A server may rest that long between two requests.
+/// A server may be idle this long between two requests.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Page tables and stacks grow by less without any allocation.
+/// Page tables and stacks grow by less than this without any allocation.
 const GROWTH_BYTES: u64 = 1 << 20;
 
-/// What is known of all targets together.
+/// Figures of all targets together.
 #[derive(Clone, Copy, Debug)]
 pub struct Quiet {
-    /// Time since the probes are on.
+    /// Time since the probes were attached.
     pub traced: Duration,
     /// Hits of all probes since then.
     pub hits: u64,
-    /// Resident memory when the first report was made.
+    /// Resident memory at the first report.
     pub first_bytes: u64,
     /// Resident memory now.
     pub resident_bytes: u64,
 }
 
 impl Quiet {
-    /// What to say when the target grows and no probe is hit.
+    /// A warning when the targets grow and no probe is hit.
     pub fn warning(&self) -> Option<String> {
         let grown = self.resident_bytes.saturating_sub(self.first_bytes);
         (self.hits == 0 && self.traced >= PATIENCE && grown >= GROWTH_BYTES).then(|| {

@@ -1,11 +1,11 @@
-//! The past of an amount that the kernel counts: by how much it has changed, and how fast.
+//! The history of an amount that the kernel counts: its change and its rate.
 //!
-//! Pure: time comes with the amounts.
+//! Pure: the caller supplies the time.
 
 use super::limit::TimeSeries;
 use crate::report::Level;
 
-/// What an amount was.
+/// The history of one amount.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     first: Option<u64>,
@@ -13,12 +13,12 @@ pub struct Past {
 }
 
 impl Past {
-    /// One that was so much at the start.
+    /// A history that starts with this amount.
     pub fn since(first: u64) -> Self {
         Self { first: Some(first), course: TimeSeries::default() }
     }
 
-    /// Remembers one more amount, and says what is known of all.
+    /// Adds a sample, returns the current figures.
     pub fn push(&mut self, at_s: f64, now: u64) -> Level {
         let first = *self.first.get_or_insert(now);
         self.course.push(at_s, now as f64);

@@ -1,4 +1,4 @@
-//! What was seen and what was lost, and what leaktrace itself takes.
+//! Accounting: events seen and lost, and leaktrace's own resource use.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
     target::{Pid, peak_rss_bytes, rss_bytes},
 };
 
-/// How the budget was kept.
+/// The budget, and how far it was kept.
 fn budget(sampling: &Sampling) -> Budget {
     Budget {
         share: sampling.told.budget,
@@ -23,7 +23,7 @@ fn budget(sampling: &Sampling) -> Budget {
     }
 }
 
-/// Which objects have no unwind table because the tables' bound was reached; `None` when it was not.
+/// Names the objects without an unwind table because the tables' size limit was reached; `None` if it was not.
 pub(super) fn no_room(objects: &[String]) -> Option<String> {
     let (first, more) = objects.split_first()?;
     let rest = match more.len() {
@@ -36,7 +36,7 @@ pub(super) fn no_room(objects: &[String]) -> Option<String> {
 }
 
 impl Assembly {
-    /// The account of one snapshot.
+    /// The accounting of one snapshot.
     pub(super) fn accounting(&mut self, snapshot: &Snapshot) -> Accounting {
         let sites = &snapshot.sites;
         let events =

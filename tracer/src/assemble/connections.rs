@@ -19,10 +19,10 @@ use crate::{
     },
 };
 
-/// Clients whose past is remembered: the worst.
+/// Clients whose history is kept: the worst.
 const COURSES: usize = 1_000;
 
-/// The past of connections.
+/// The history of connections.
 #[derive(Debug, Default)]
 pub(super) struct Past {
     opened: TimeSeries,
@@ -30,13 +30,13 @@ pub(super) struct Past {
 }
 
 impl Assembly {
-    /// What there is of connections, if they are traced.
+    /// The connections of a snapshot, if connections are traced.
     pub(super) fn connections(&mut self, snapshot: &Snapshot) -> Option<Connections> {
         report(snapshot, self.session.started_ns, &mut self.past)
     }
 }
 
-/// What closed connections left behind at a call site, if they are traced.
+/// Resources of a call site that closed connections left behind, if connections are traced.
 pub(super) fn orphans(snapshot: &Snapshot, left: &traced::LeftBehind) -> Option<Orphans> {
     snapshot.connections.is_some().then_some(Orphans {
         count: left.sum.count,
@@ -46,7 +46,7 @@ pub(super) fn orphans(snapshot: &Snapshot, left: &traced::LeftBehind) -> Option<
     })
 }
 
-/// What there is of connections in a snapshot; times are told from `started_ns` on.
+/// The connections of a snapshot; times are relative to `started_ns`.
 fn report(snapshot: &Snapshot, started_ns: u64, past: &mut Past) -> Option<Connections> {
     let figures = snapshot.connections.as_ref()?;
     let at_s = snapshot.at_ns as f64 / 1e9;
@@ -70,8 +70,8 @@ fn report(snapshot: &Snapshot, started_ns: u64, past: &mut Past) -> Option<Conne
     })
 }
 
-/// Call sites at which something was acquired that closed connections left behind. What every connection leaves, be it
-/// little, says more than much that one has left.
+/// Call sites whose resources closed connections left behind. A little left by every connection ranks above a lot
+/// left by one.
 fn left_behind(snapshot: &Snapshot) -> Vec<LeftBehind> {
     let left = |site: &SiteFigures| {
         let orphans = orphans(snapshot, &site.orphans).filter(|orphans| orphans.count > 0)?;
@@ -82,7 +82,7 @@ fn left_behind(snapshot: &Snapshot) -> Vec<LeftBehind> {
     all
 }
 
-/// The peers, worst first. Their pasts are remembered as long as they are among the worst.
+/// The peers, worst first. Their history is kept while they are among the worst.
 fn clients(all: &[traced::Client], at_s: f64, past: &mut Past) -> Vec<Client> {
     let mut order: Vec<&traced::Client> = all.iter().collect();
     order.sort_by_key(|one| Reverse((one.orphans.bytes, one.orphans.count, one.open, one.opened)));
@@ -115,7 +115,7 @@ fn client(one: &traced::Client, opened_per_s: Option<f64>) -> Client {
     }
 }
 
-/// What a peer is called.
+/// The display name of a peer.
 pub(super) fn address(peer: &Peer) -> String {
     match peer {
         Peer::Host(ip) => ip.to_string(),
@@ -158,7 +158,7 @@ fn connection(told: &Shown, at_ns: u64, started_ns: u64) -> Connection {
     }
 }
 
-/// Who began it, if that was seen.
+/// Which side opened the connection, if that was seen.
 pub(super) const fn began(role: Role) -> Option<ConnectionRole> {
     match role {
         Role::Accepted => Some(ConnectionRole::Accepted),
@@ -167,7 +167,7 @@ pub(super) const fn began(role: Role) -> Option<ConnectionRole> {
     }
 }
 
-/// Who ended it.
+/// Which side closed it.
 pub(super) const fn closed_by(end: End) -> ClosedBy {
     match end {
         End::Us => ClosedBy::Us,
@@ -178,7 +178,7 @@ pub(super) const fn closed_by(end: End) -> ClosedBy {
     }
 }
 
-/// Resources and their bytes.
+/// Converts a number of resources and their bytes.
 pub(super) const fn amount(sum: Sum) -> Amount {
     Amount { count: sum.count, bytes: sum.bytes }
 }

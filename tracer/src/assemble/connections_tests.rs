@@ -1,4 +1,4 @@
-//! From what the programs tell of connections and resources to what a reader sees of them.
+//! From events of connections and resources to the report's connections.
 
 use tracer_common::{
     connection::{CLOSE_WAIT, INET, TCP},
@@ -54,7 +54,7 @@ fn disconnected(number: u32, second: u64, by_peer: bool) -> Event {
         number,
         position: 0,
         time_ns: START + second * SECOND,
-        // The end of the peer's stream is one of them.
+        // The peer's FIN counts as one byte.
         bytes_in: 100 + u64::from(by_peer),
         bytes_out: u64::MAX,
         ended_ns: u64::from(by_peer),
@@ -82,8 +82,8 @@ fn at(ledger: &mut Ledger, second: u64) -> Snapshot {
     Snapshot { at_ns, sites, connections, ..Snapshot::default() }
 }
 
-/// Twelve are accepted, three connected; of every accepted one that has closed a block of 64 bytes is left, of every
-/// third one of 1,000 bytes besides; two stay open.
+/// Twelve connections are accepted, three are opened by the target. Each accepted one that has closed leaves a block
+/// of 64 bytes, every third one another of 1,000 bytes; two stay open.
 fn story() -> Ledger {
     let mut ledger = Ledger::default();
     for number in 1..=15 {
@@ -100,7 +100,7 @@ fn story() -> Ledger {
     }
     for number in (1..=9).chain(14..=15) {
         ledger.apply(disconnected(number, 20, number % 2 == 0));
-        // What was acquired at this site is released with its connection.
+        // Resources of this call site are released with their connection.
         ledger.apply(Event::Released {
             handle: Handle {
                 pid: Pid(7),
@@ -132,7 +132,7 @@ fn what_connections_leave_behind_is_told_by_call_site_and_by_client() {
         let site = snapshot.sites.iter().find(|site| site.number == number).unwrap();
         orphans(&snapshot, &site.orphans).unwrap()
     };
-    // All of the accepted ones that closed: the connected ones do not count.
+    // All accepted connections that closed; those that the target opened do not count.
     let all = Orphans { count: 9, bytes: 9 * 64, connections: 9, share: Some(1.0) };
     assert_eq!(of(4), all);
     let third = Orphans { count: 3, bytes: 3_000, connections: 3, share: Some(3.0 / 9.0) };

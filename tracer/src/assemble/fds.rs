@@ -14,10 +14,10 @@ use crate::{
     target::Pid,
 };
 
-/// Beginnings of the names of objects that hold the C library.
+/// Prefixes of the file names of C library objects.
 const LIBC: [&str; 5] = ["libc.so", "libc-", "ld-linux", "ld-musl", "libpthread"];
 
-/// The past of what there was of descriptors.
+/// The history of descriptor counts.
 #[derive(Debug, Default)]
 pub(super) struct Descriptors {
     opened: TimeSeries,
@@ -25,23 +25,23 @@ pub(super) struct Descriptors {
     by_process: BTreeMap<Pid, TimeSeries>,
 }
 
-/// Who opened what stands at a call site of descriptors; `None` for any other.
+/// The call that opened a call site's descriptors; `None` for other call sites.
 pub(super) fn opener(site: &SiteFigures) -> Option<FdOrigin> {
     site.probe.and_then(FdOrigin::from_probe)
 }
 
-/// The kind of what a call site acquires, if that is told by the kernel's programs at system calls.
+/// The resource kind of a call site of descriptors, as the system call programs recorded it.
 pub(super) fn kind(site: &SiteFigures) -> Option<ResourceKind> {
     opener(site)
         .map(|_| if site.sort == FdType::Socket { ResourceKind::Socket } else { ResourceKind::Fd })
 }
 
-/// Whether a call site has a stack that somebody may want to see.
+/// Whether a call site has a stack worth showing.
 pub(super) fn was_seen(site: &SiteFigures) -> bool {
     opener(site).is_none_or(|opener| opener.name().is_some())
 }
 
-/// A stack without the innermost frames that are but the way into the kernel: who asked is their caller.
+/// A stack without the C library's innermost system call wrappers: their caller is the one that asked.
 pub(super) fn behind_the_way_in(frames: &Arc<[Frame]>, call: &str) -> Arc<[Frame]> {
     let way_in = |(at, frame): &(usize, &Frame)| is_way_in(frame, *at == 0, call);
     let skipped = frames.iter().enumerate().take_while(way_in).count();
@@ -51,8 +51,8 @@ pub(super) fn behind_the_way_in(frames: &Arc<[Frame]>, call: &str) -> Arc<[Frame
     }
 }
 
-/// Whether a frame is but the C library's way into the kernel, where `call` was made: the innermost one in libc, and
-/// those behind it that are named after the call, as in `__libc_recvmsg`.
+/// Whether a frame is only the C library's wrapper of the system call `call`: the innermost frame in libc, and the
+/// frames behind it that are named after the call, as `__libc_recvmsg`.
 fn is_way_in(frame: &Frame, innermost: bool, call: &str) -> bool {
     let module = frame.module.as_deref().map(file_name).unwrap_or_default();
     if innermost && LIBC.iter().any(|one| module.starts_with(one)) {
@@ -67,7 +67,7 @@ fn is_way_in(frame: &Frame, innermost: bool, call: &str) -> bool {
 }
 
 impl Assembly {
-    /// What there is of descriptors, if they are traced.
+    /// The descriptors of a snapshot, if descriptors are traced.
     pub(super) fn descriptors(&mut self, snapshot: &Snapshot) -> Option<Fds> {
         if !self.session.kinds.iter().any(|kind| kind.is_descriptor()) {
             return None;

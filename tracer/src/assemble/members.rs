@@ -1,34 +1,34 @@
-//! Who is traced, as families grow.
+//! The traced processes, as the process tree grows.
 
 use crate::{
     collect::snapshot::ProcessEvent,
     target::{Identity, Pid},
 };
 
-/// One of those who are traced.
+/// One traced process.
 pub struct Member {
-    /// Who it is.
+    /// Its identity.
     pub(super) identity: Identity,
-    /// Whose child, if it became a target by being born.
+    /// Its parent, if it became a target by fork.
     pub(super) parent: Option<Pid>,
-    /// When that was, by the clock of the snapshots.
+    /// When that fork happened, by the clock of the snapshots.
     pub(super) since_ns: Option<u64>,
 }
 
 impl Member {
-    /// A target that was named.
+    /// A target given by the user.
     pub fn named(identity: Identity) -> Self {
         Self { identity, parent: None, since_ns: None }
     }
 }
 
-/// A process became a target, or another program.
+/// Adds a forked process, or updates one after an exec.
 pub(super) fn related(members: &mut Vec<Member>, kin: &ProcessEvent) {
     let known = members.iter().position(|one| one.identity.pid == kin.pid);
     let like = kin.parent.or(Some(kin.pid));
     let like = members.iter().find(|one| Some(one.identity.pid) == like);
     let Some(like) = like.or(members.first()) else { return };
-    // One that has ended before it could be asked is what its parent is.
+    // A process that ended before its identity was read has its parent's.
     let like = Identity { pid: kin.pid, ..like.identity.clone() };
     let identity = kin.identity.clone().unwrap_or(like);
     if let Some(parent) = kin.parent {

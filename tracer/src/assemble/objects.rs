@@ -1,4 +1,4 @@
-//! Objects of libraries as the report shows them.
+//! Library objects as the report shows them.
 
 use std::{
     cmp::Reverse,
@@ -21,14 +21,14 @@ use crate::{
     target::{Pid, memory::Memories},
 };
 
-/// The past of objects, and the names of their callbacks.
+/// The history of objects, and the names of their callbacks.
 #[derive(Debug, Default)]
 pub(super) struct Past {
     made: BTreeMap<Arc<str>, TimeSeries>,
     callbacks: HashMap<(Pid, u64), Option<Arc<str>>>,
 }
 
-/// What the memory of an object says.
+/// Field values read from an object's memory.
 #[derive(Debug, Default)]
 struct Fields {
     fd: Option<u32>,
@@ -38,11 +38,11 @@ struct Fields {
     owner: Option<u64>,
 }
 
-/// What single objects are looked up in.
+/// Indexes for looking up single objects.
 struct Around<'a> {
-    /// By process and number.
+    /// By process and fd number.
     descriptors: HashMap<(Pid, u32), &'a Described>,
-    /// By their number, which is never 0.
+    /// By connection id, which is never 0.
     connections: HashMap<u32, &'a Connection>,
     memories: Memories,
 }
@@ -61,7 +61,7 @@ impl<'a> Around<'a> {
 }
 
 impl Assembly {
-    /// The kind of object that a call site makes, if it makes any.
+    /// The object type that a call site creates, if it creates objects.
     pub(super) fn object_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
         match &self.probe(site.probe)?.function.object {
             Some(of) => Some(of.kind(site.detail)),
@@ -69,13 +69,12 @@ impl Assembly {
         }
     }
 
-    /// Kinds asked for that have one name.
+    /// Requested kinds, without library objects.
     pub(super) fn plain_kinds(&self) -> impl Iterator<Item = ResourceKind> {
         self.session.kinds.iter().copied().filter(|kind| *kind != ResourceKind::Object)
     }
 
-    /// What there is of objects, if they are traced.
-    /// `parts` are those of its objects, by call site.
+    /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.
     pub(super) fn objects(
         &mut self,
         snapshot: &Snapshot,
@@ -116,7 +115,7 @@ impl Assembly {
         Some(report::LibraryObjects { types: rows, table })
     }
 
-    /// Whether anybody sees this report: objects' memory is read for those alone.
+    /// Whether this report is shown: object memory is read for shown reports only.
     fn is_read(&self, snapshot: &Snapshot) -> bool {
         self.session.live || snapshot.last
     }
@@ -199,7 +198,7 @@ impl Assembly {
         }
     }
 
-    /// What an object is best known by.
+    /// The most telling name of an object.
     fn label(&mut self, one: &Shown, kind: &ObjectType) -> Option<String> {
         if !one.text.is_empty() {
             return Some(one.text.clone());
@@ -212,7 +211,7 @@ impl Assembly {
             Word::Function if one.word != 0 => {
                 let pid = one.handle.pid;
                 let namer = &mut self.namer;
-                // Where a function begins, and not where a call returns to.
+                // The address is a function's start, not a return address.
                 let named = || namer.name(pid, &[one.word | INTERRUPTED]).first()?.symbol.clone();
                 self.object_history
                     .callbacks
@@ -226,12 +225,12 @@ impl Assembly {
     }
 }
 
-/// More is no number of queued bytes, but what came to an object's place that was released a moment ago.
+/// A larger value is not a byte count: the object was just released and its memory reused.
 const MOST_QUEUED: u64 = 1 << 40;
-/// The same of references.
+/// The same for references.
 const MOST_REFERENCES: u64 = 1 << 24;
 
-/// What users' packs name that is not there, a line each.
+/// Functions that users' packs name and no target has, a line each.
 pub fn packs_in_vain(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
     let in_vain = |pack: &Pack| {
         let of_it = |probe: &&Probe| {
@@ -248,12 +247,12 @@ pub fn packs_in_vain(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
     packs.iter().flat_map(in_vain).collect()
 }
 
-/// Queued bytes, if that can be.
+/// Queued bytes, if the value is plausible.
 pub(super) fn queued(number: u64) -> Option<u64> {
     Some(number).filter(|queued| *queued < MOST_QUEUED)
 }
 
-/// What an object's memory says, where its layout is known.
+/// An object's field values, if its layout is known.
 fn fields(one: &Shown, kind: &ObjectType, memories: &mut Memories) -> Fields {
     let mut fields = Fields::default();
     let Some(layout) = kind.layout(one.block.size) else { return fields };
@@ -264,7 +263,7 @@ fn fields(one: &Shown, kind: &ObjectType, memories: &mut Memories) -> Fields {
             continue;
         };
         match role {
-            // A number below 0 is none.
+            // A negative number is no descriptor.
             FieldRole::Fd => {
                 fields.fd = u32::try_from(number).ok().filter(|fd| i32::try_from(*fd).is_ok());
             }

@@ -1,4 +1,4 @@
-//! Real programs, compiled here, named alive and dead.
+//! Real programs, compiled here, named while running and after their end.
 
 mod debug_files;
 mod elsewhere;
@@ -113,7 +113,7 @@ impl Running {
         Self::prepared(name, compiler, source, arguments, |program| Command::new(program))
     }
 
-    /// The same, with something done between building and running; hands on how to run it.
+    /// The same, with a step between building and running; `prepare` returns the command to run.
     fn prepared(
         name: &str,
         compiler: &str,
@@ -208,7 +208,7 @@ fn functions_lines_and_inlined_levels_are_named() {
         assert_eq!(frame.why_unnamed, None);
         assert_eq!(frame.offset.is_none(), frame.inlined);
     }
-    // The true address counts, although the one before it was looked up: both offsets move alike.
+    // The reported address is the true one, although the one before it was looked up: both offsets move alike.
     let base = |frame: usize, address: usize| {
         addresses[address].wrapping_sub(frames[frame].module_offset.unwrap())
     };
@@ -224,7 +224,7 @@ fn a_namer_that_learned_in_time_needs_neither_process_nor_file() {
     fs::remove_file(server.folder.join("server")).unwrap();
     server.end();
     assert_eq!(lines(&namer.name(pid, &server.addresses[..3])), NAMED);
-    // Nor does it forget what is not mapped any more.
+    // It also keeps mappings that have gone.
     namer.learn(pid, &Mappings::default());
     assert_eq!(lines(&namer.name(pid, &server.addresses[..3])), NAMED);
 }
@@ -269,7 +269,7 @@ fn a_stripped_program_has_offsets_and_a_reason() {
     for frame in frames.iter() {
         let offset = frame.module_offset.unwrap();
         assert_eq!(frame.label(), format!("server+{offset:#x}"));
-        // The offset is one in the file: there stands the code that ran.
+        // The offset is a file offset: the code that ran is there.
         let size = fs::metadata(server.folder.join("server")).unwrap().len();
         assert!(offset > 0 && offset < size);
     }
@@ -291,13 +291,13 @@ fn a_debug_link_to_another_build_costs_the_lines_not_the_names() {
     let linked = server.folder.join("linked");
     let option = format!("--add-gnu-debuglink={}", link.display());
     tool("objcopy", &[&option, text(&program), text(&linked)]);
-    // Another content now, same length: the checksum in the link is wrong.
+    // Other content, same length: the checksum in the link is wrong.
     fs::write(&link, b"of a third build").unwrap();
     let mut namer = Namer::new();
     let mut moved_text = Vec::new();
     for mapping in server.mappings().iter().filter(|found| found.path.as_ref() == Some(&program)) {
         let mut mapping = mapping.clone();
-        // A mapping that the kernel has no link for: the path counts.
+        // A mapping without a kernel link: the path is used.
         mapping.path = Some(linked.clone());
         (mapping.start, mapping.end) = (mapping.start + 1, mapping.end + 1);
         moved_text.push(mapping);
@@ -346,7 +346,7 @@ fn names_of_c_plus_plus_are_demangled() {
     let frames = server.namer().name(server.pid(), &server.addresses);
     assert_eq!(frames[0].symbol.as_deref(), Some("void app::Session::on_open<int>(int)"));
     assert_eq!(frames[0].source().as_deref(), Some("source.cpp:11"));
-    // Its debug information says `local` alone.
+    // Its debug information has only `local`.
     assert_eq!(frames[1].symbol.as_deref(), Some("(anonymous namespace)::local(int)"));
 }
 
@@ -416,6 +416,6 @@ fn processes_share_objects() {
     namer.learn(two.pid(), &two.mappings());
     let objects: std::collections::HashSet<_> =
         namer.memories.values().flat_map(|memory| memory.files.values()).collect();
-    // Each has its own executable; libc and the loader are common.
+    // Each has its own executable; they share libc and the loader.
     assert_eq!(objects.len(), before + 1);
 }
