@@ -1,12 +1,12 @@
 //! The report as JSON, as `docs/report.schema.json` describes it.
 //!
-//! Takes a [`Report`], hands on text for programs, and takes it back. Adds and judges nothing.
+//! Takes a [`Report`], returns text for programs, and parses it back. Adds and judges nothing.
 
 use std::io::{Read, Write};
 
 use super::{Report, SCHEMA};
 
-/// Why a text is no report.
+/// Why a text is not a valid report.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// Not JSON, or keys are missing or of another type.
@@ -23,9 +23,9 @@ pub fn write(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// Reads a report; keys that this version does not know are passed over.
+/// Reads a report; ignores keys that this version does not know.
 pub fn read(from: &mut impl Read) -> Result<Report, Unreadable> {
-    // The format is looked at first: of another one, no key is to be trusted.
+    // Checks the format first: the keys of another format cannot be trusted.
     let value: serde_json::Value = serde_json::from_reader(from)?;
     match value.get("schema").and_then(serde_json::Value::as_str) {
         Some(SCHEMA) | None => Ok(serde_json::from_value(value)?),
@@ -65,7 +65,7 @@ mod tests {
         }
     }
 
-    /// Every value of a list that has a name, and names that it does not have.
+    /// Every value of a list that has a name, and names that are not in it.
     fn word<T: Named + std::fmt::Debug>() -> impl Strategy<Value = Word<T>> {
         let named: Vec<T> = T::ALL.iter().copied().filter(|one| !one.name().is_empty()).collect();
         prop_oneof![

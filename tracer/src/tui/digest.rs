@@ -1,6 +1,6 @@
-//! Sums over all call sites of a report, made once when it comes: the header reads them on each draw.
+//! Summary of a report, computed once per report: the header reads it on each draw.
 //!
-//! Pure: takes a report, hands on a [`Digest`].
+//! Pure: takes a report, returns a [`Digest`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,61 +9,61 @@ use crate::report::{
     Connection, FdType, Fds, Leaving, LibraryObject, Light, Report, Resource, VerdictClass, Word,
 };
 
-/// What the screen needs to know about a report as a whole.
+/// Totals and flags of a report as a whole, for the screen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Digest {
-    /// Growth by kind, bytes per second; without call sites too young to tell.
+    /// Growth by kind, bytes per second; without call sites that have too little history.
     pub growth: BTreeMap<Resource, f64>,
     /// Outstanding bytes of all call sites at the last refreshes, oldest first.
     pub trend: Vec<u64>,
-    /// Call sites whose leak is proven.
+    /// Call sites with a proven leak.
     pub leaks: usize,
     /// Call sites that are suspects.
     pub suspects: usize,
-    /// Whether any rule has spoken on any call site.
+    /// Whether any call site has a verdict.
     pub judged: bool,
     /// Whether there is more than one target.
     pub many_targets: bool,
-    /// Places of the call sites, by their number.
+    /// Indexes of the call sites, by their number.
     pub site_at: HashMap<u32, usize>,
     /// Descriptors by type, most open first.
     pub types: Vec<TypeRow>,
-    /// What closed connections left behind, by function, that of most connections first.
+    /// Resources that closed connections left behind, by function, those of most connections first.
     pub leaving: Vec<Leaving>,
-    /// Whether the protocol's state of any descriptor is known.
+    /// Whether the protocol state of any descriptor is known.
     pub states_known: bool,
     /// Open descriptors that the peer has closed.
     pub half_closed_fds: usize,
     /// Open connections that the peer has closed.
     pub half_closed_connections: usize,
-    /// Objects whose release was asked for.
+    /// Objects whose release was requested.
     pub asked: usize,
-    /// What is known of any object.
+    /// Columns with a known value for any object.
     pub known: HashSet<By>,
-    /// Letters of the longest name that a kind of objects has; 0 where there is no object.
+    /// Length of the longest object type name; 0 if there are no objects.
     pub longest_type_name: usize,
 }
 
-/// Whether something is known of an object.
+/// Whether a value is known for an object.
 type Has = fn(&LibraryObject) -> bool;
 
 /// Descriptors of one type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeRow {
-    /// What they lead to.
+    /// The type.
     pub fd_type: Word<FdType>,
-    /// Open ones.
+    /// Open descriptors.
     pub open: u64,
     /// Opened since the start, if that is traced.
     pub opened: Option<u64>,
     /// Closed since the start, if that is traced.
     pub closed: Option<u64>,
-    /// Change of the open ones per second, where known.
+    /// Change in open descriptors per second, if known.
     pub growth_per_s: Option<f64>,
 }
 
 impl Digest {
-    /// What was left behind of what the function of this call site acquired, if anything was at this one.
+    /// The row of this call site's function, if resources of this call site were left behind.
     pub fn leaving(&self, site: u32) -> Option<&Leaving> {
         self.leaving.iter().find(|one| one.sites.contains(&site))
     }
@@ -89,7 +89,7 @@ impl Digest {
             if let Some(rate) = site.growth_bytes_per_s {
                 *digest.growth.entry(site.kind.clone()).or_default() += rate;
             }
-            // A shorter past began later: before that the call site held nothing.
+            // A shorter trend began later: before that the call site held nothing.
             let newest_first = digest.trend.iter_mut().rev().zip(site.trend_bytes.iter().rev());
             for (sum, bytes) in newest_first {
                 *sum = sum.saturating_add(*bytes);
@@ -127,7 +127,7 @@ impl Digest {
     }
 }
 
-/// What is known of each type: more where opening and closing are traced.
+/// The figures of each type: more if opening and closing are traced.
 fn types(fds: &Fds, light: Option<&Light>) -> Vec<TypeRow> {
     let mut types: BTreeMap<&Word<FdType>, TypeRow> = BTreeMap::new();
     for (fd_type, open) in &fds.by_type {

@@ -1,6 +1,6 @@
 //! Golden tests: whole screens as text, in `snapshots/`, and the keys that lead there.
 //!
-//! Made-up reports in, screens out. Each file under `snapshots/` was read by a person.
+//! Fixed reports in, screens out. A person has reviewed each file under `snapshots/`.
 
 mod estimated;
 mod leaving;
@@ -200,7 +200,7 @@ fn several_targets_are_told_apart() {
     report.sites[2].pid = 4200;
     report.sites[2].inherited = Amount { count: 2, bytes: 2 << 10 };
     golden("several_targets", &view(120, 20, report.clone()));
-    // The child's call site: what it has from its parent is told.
+    // The child's call site shows what it inherited from its parent.
     let mut state = view(80, 40, report.clone());
     press(&mut state, &[Key::Down, Key::Down, Key::Open]);
     golden("inherited_small", &state);

@@ -1,4 +1,4 @@
-//! What the doctor says of hosts that are not this one.
+//! The doctor's output for hosts other than this one.
 
 use leaktrace::{
     doctor::write,

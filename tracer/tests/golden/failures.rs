@@ -1,4 +1,4 @@
-//! Every failure, its causes, its details and its help, as they come to stderr.
+//! Every failure, with its causes, its details and its help, as printed to stderr.
 
 use std::{fmt::Write as _, io, path::PathBuf, time::Duration};
 

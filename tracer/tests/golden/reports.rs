@@ -43,7 +43,7 @@ fn a_budget_that_allows_to_trace_all_the_time() {
     assert!(text(&report, None, None).contains("not enough data yet on its cost"));
 }
 
-/// One window, from the beginning to the end.
+/// One window, for the whole time.
 fn within_budget() -> Budget {
     Budget { share: 0.05, cost: None, windows: 1, recorded_s: 761.0, pace: None }
 }

@@ -24,7 +24,7 @@ fn faults(schema: &Value, report: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The same schema, which refuses keys that it does not describe.
+/// The same schema, which rejects keys that it does not describe.
 fn closed(schema: &Value) -> Value {
     match schema {
         Value::Object(keys) => keys
@@ -179,7 +179,7 @@ fn no_key_of_the_contract_may_be_missing() {
     }
 }
 
-/// The schema must refuse the report when it lacks this key.
+/// The schema must reject the report when it lacks this key.
 #[track_caller]
 fn without(whole: &Value, path: &str, key: &str) {
     let mut report = whole.clone();

@@ -1,7 +1,7 @@
-//! Missing names as text: which modules lack them, why, and what would mend it.
+//! Missing names as text: which modules lack them, why, and how to get them.
 //!
-//! Takes the report's modules, hands on a paragraph for each that lacks names, and nothing at all when
-//! none does: a reader who misses nothing needs no section about it.
+//! Takes the report's modules, returns a paragraph for each that lacks names, and nothing when none does: a reader
+//! with all names needs no such section.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! The columns of the table of connections, one by one and by client.
+//! The columns of the tables of single connections and of clients.
 
 use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, pace, text, word};
 use crate::{
@@ -118,14 +118,14 @@ fn closed_by(by: &Word<ClosedBy>) -> String {
     }
 }
 
-/// What it left, once that can be told: what it held is not left behind before some time has passed.
+/// Resources that it left behind, once known: held resources count as left behind only after a grace period.
 fn left(connection: &Connection, cell: Row) -> Row {
     let soon =
         connection.closed_s.is_some() && connection.held.count > 0 && connection.orphans.count == 0;
     if soon { Row::of(Role::Muted, "…") } else { cell }
 }
 
-/// Bytes; nothing is worth less to the eye, and resources without a size are not nothing.
+/// Bytes; zero is muted, and resources without a size are not zero.
 fn bytes_of(amount: Amount, role: Role) -> Row {
     match amount.count {
         0 => Row::of(Role::Muted, "0 B"),

@@ -73,7 +73,7 @@ pub const TYPES: &[Column<TypeRow>] = &[
         cell: |one, _| known(Role::Text, one.item.closed.map(figures::count)) },
 ];
 
-/// The peer where there is one, else what the kernel calls it.
+/// The peer if there is one, else the kernel's name.
 fn what(one: &Entry<'_, Fd>, cells: usize) -> Row {
     let fd = one.item;
     let (mark, text) = match (&fd.peer, &fd.local, &fd.what) {
@@ -106,11 +106,11 @@ fn opened_by(one: &Entry<'_, Fd>, cells: usize) -> Row {
     let room = cells.saturating_sub(row.width() + 1);
     match site(one) {
         None => row,
-        // Who asked is worth more than which call it was.
+        // The headline matters more than the name of the call.
         Some(site) if room < LEAST_SITE => call_site(site, cells),
         Some(site) => row.with(Role::Text, " ").and(call_site(site, room)),
     }
 }
 
-/// Less of a call site would tell nothing.
+/// A shorter call site would not be recognizable.
 const LEAST_SITE: usize = 18;

@@ -1,4 +1,4 @@
-//! The columns of the tables of libraries' objects, by kind and one by one.
+//! The columns of the tables of library objects: by type, and single objects.
 
 use super::{
     By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, known, number, pace, rate, text,
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Every column of the kinds, from left to right.
+/// Every column of object types, from left to right.
 #[rustfmt::skip]
 pub const OBJECT_TYPES: &[Column<ObjectType>] = &[
     Column { by: By::ObjectType, title: "kind", help: "the library's type name",
@@ -127,7 +127,7 @@ pub const OBJECTS: &[Column<LibraryObject>] = &[
         cell: |one, cells| maker(one).map_or_else(|| Row::of(Role::Muted, UNKNOWN), |site| call_site(site, cells)) },
 ];
 
-/// The call site that made most of a kind.
+/// The call site that created most objects of a type.
 fn most<'a>(one: &Entry<'a, ObjectType>) -> Option<&'a Site> {
     one.context.site(one.item.site?)
 }
@@ -136,12 +136,12 @@ fn maker<'a>(one: &Entry<'a, LibraryObject>) -> Option<&'a Site> {
     one.context.site(one.item.site)
 }
 
-/// Of a kind of which nothing is left, no figure is to be looked at first.
+/// Types without live objects are muted.
 const fn live_or(kind: &ObjectType, role: Role) -> Role {
     if kind.live == 0 { Role::Muted } else { role }
 }
 
-/// None is worth less to the eye.
+/// Zero is muted.
 fn asked(number: Option<u64>) -> Row {
     let Some(number) = number else { return known(Role::Text, None) };
     let role = if number == 0 { Role::Muted } else { Role::Doubtful };
@@ -156,7 +156,7 @@ fn growth(one: &Entry<'_, ObjectType>) -> Option<f64> {
     one.context.digest.growth.get(&Resource::from(one.item.name.as_str())).copied()
 }
 
-/// A sum over those that could be read.
+/// A sum over the objects that could be read.
 fn summed(one: &Entry<'_, ObjectType>, number: Option<String>) -> Row {
     match number {
         None => Row::new(),
@@ -172,12 +172,12 @@ fn state(one: &LibraryObject) -> Row {
     }
 }
 
-/// A label is a function's name, or a text of which both ends matter: `tcp://10.0.0.20:5557`.
+/// Shortens a label: a function's name, or a text of which both ends matter: `tcp://10.0.0.20:5557`.
 fn short(label: &str, cells: usize) -> String {
     if label.contains("::") { names::function(label, cells) } else { names::middle(label, cells) }
 }
 
-/// An address as a rank.
+/// An address as a sort key.
 fn address<'a>(address: Option<Address>) -> Rank<'a> {
     number(address.map(|address| address.0 as f64))
 }

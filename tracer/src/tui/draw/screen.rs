@@ -1,6 +1,6 @@
 //! The whole screen: header, sums, table, details or help, footer.
 //!
-//! Takes the state, hands on cells. Only what is visible is formatted.
+//! Takes the state, returns cells. Formats only what is visible.
 
 use ratatui::buffer::Buffer;
 

@@ -1,6 +1,6 @@
-//! The list that is shown: its title, its table, sums above it, or why there is nothing.
+//! The body of the screen: the list's title and table, totals above it, or why it is empty.
 //!
-//! Pure; takes the state and the layout, hands on rows.
+//! Pure; takes the state and the layout, returns rows.
 
 use super::{
     Role, Row, rule,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Sums and table, a title line above each.
+/// Totals and table, a title line above each.
 pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
     let Some(context) = state.context() else { return Vec::new() };
     let mut lines = sums(&context, layout);
@@ -43,7 +43,7 @@ pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
     lines
 }
 
-/// Descriptors by type; the last line says how many types have none.
+/// Descriptors by type; the last line counts the types that are omitted.
 fn sums(context: &TableContext<'_>, layout: &Layout) -> Vec<Row> {
     if layout.summary == 0 {
         return Vec::new();
@@ -55,7 +55,7 @@ fn sums(context: &TableContext<'_>, layout: &Layout) -> Vec<Row> {
     let (title, remark) = context.report.fds.as_ref().map(turnover).unwrap_or_default();
     let mut lines = vec![rule(title, remark, layout.width)];
     let what = Shown { order: &order, top: 0, cursor: None, sort: None };
-    // Figures far from what they are of cannot be read along: not the whole of a wide screen.
+    // Figures far from their labels are hard to read: not the full width of a wide screen.
     let rows = table::rows::<TypeRow>(context, &what, layout.width.min(SUMS), shown + 1);
     lines.extend(rows.into_iter().map(|row| row.fitted(layout.width)));
     if shown < all {
@@ -66,7 +66,7 @@ fn sums(context: &TableContext<'_>, layout: &Layout) -> Vec<Row> {
     lines
 }
 
-/// Title of the sums: what became of all of them; at the right what was not seen.
+/// Title of the totals: turnover of all descriptors; at the right, what was not seen.
 fn turnover(fds: &Fds) -> (Row, Row) {
     let known = |word: &str, number: Option<u64>| {
         Some(format!("{word} {}", format::count(number.filter(|number| *number > 0)?)))
@@ -91,10 +91,10 @@ fn turnover(fds: &Fds) -> (Row, Row) {
     (title, Row::of(Role::Doubtful, words(&unseen)))
 }
 
-/// Cells of the sums at most.
+/// Maximum width of the totals in cells.
 const SUMS: usize = 64;
 
-/// What the list is called.
+/// The title of the list.
 const fn name(list: List) -> &'static str {
     match list {
         List::Sites => "Call sites",
@@ -142,7 +142,7 @@ fn title(state: &ViewState, context: &TableContext<'_>, width: usize, page: usiz
     rule(title, remark, width)
 }
 
-/// What the list has that one should look at.
+/// Items of the list that need attention.
 fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> {
     let digest = &state.digest;
     match state.list {
@@ -159,13 +159,13 @@ fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> 
     }
 }
 
-/// The peer has closed them, and the target has not.
+/// Sockets that the peer has closed but the target has not.
 const HALF_CLOSED: &str = "closed by the peer only";
 
-/// Their release was asked for, and they are still there.
+/// Objects whose release was requested, and that still exist.
 const ASKED: &str = "with a release requested";
 
-/// How the list is ordered, in words.
+/// The order of the list, in words.
 fn order(state: &ViewState) -> String {
     let sort = state.at.sort;
     let words = with_items!(state.list, Item => columns::column::<Item>(sort.by)

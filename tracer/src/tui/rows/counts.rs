@@ -1,6 +1,6 @@
-//! The header's row of file descriptors, connections and objects, with the lists there are at its right.
+//! The header's row of file descriptors, connections and objects, with the available lists at the right.
 //!
-//! Pure; what matters least goes first where the screen is narrow, the lists shrink to their keys.
+//! Pure; on a narrow screen the least important part is dropped first, and the lists shrink to their keys.
 
 use super::{Role, Row, Segment, packed, spread};
 use crate::{
@@ -9,10 +9,10 @@ use crate::{
     tui::{columns, digest::Digest, figures, lists, lists::List, state::ViewState},
 };
 
-/// From here on the lists have their names beside their keys.
+/// From this width on, the lists show names beside their keys.
 const NAMED: usize = 100;
 
-/// One row, or none where only call sites can be listed.
+/// One row, or none if only call sites can be listed.
 pub(super) fn rows(report: &Report, state: &ViewState, width: usize) -> Option<Row> {
     if !lists::are_many(report) {
         return None;
@@ -46,7 +46,7 @@ fn fds(fds: &Fds) -> Vec<Segment> {
         .collect()
 }
 
-/// ` ▲ 0.4/s`; nothing while it is not known, and when nothing changes.
+/// ` ▲ 0.4/s`; empty while it is unknown, and when nothing changes.
 fn growth(per_s: Option<f64>, write: fn(f64) -> String) -> Row {
     let row = columns::rate(per_s, write);
     let text = row.text();
@@ -77,7 +77,7 @@ fn connections(connections: &Connections, width: usize) -> Vec<Segment> {
     segments
 }
 
-/// `objects 5,200 (1.1 MiB) ▲ 3.4 KiB/s`; nothing before the first.
+/// `objects 5,200 (1.1 MiB) ▲ 3.4 KiB/s`; empty before the first object.
 fn objects(report: &Report, digest: &Digest) -> Vec<Segment> {
     let (mut number, mut held, mut made) = (0, 0, 0);
     for (_, total) in report.totals.iter().filter(|(kind, _)| kind.is_object()) {
@@ -102,7 +102,7 @@ fn objects(report: &Report, digest: &Digest) -> Vec<Segment> {
     segments
 }
 
-/// The lists there are, the one that is shown in brackets.
+/// The available lists, the current one in brackets.
 fn tabs(report: &Report, list: List, width: usize) -> Row {
     let mut row = Row::new();
     let tabs = [

@@ -1,7 +1,7 @@
-//! The selected call site: judgement, figures, curve and stack.
+//! The selected call site: verdict, figures, curve and stack.
 //!
-//! Pure; takes a call site and the state, hands on rows. Wide screens have the stack at the left and the
-//! figures at the right; narrow ones have the figures above the stack.
+//! Pure; takes a call site and the state, returns rows. Wide screens have the stack at the left and the figures at
+//! the right; narrow ones have the figures above the stack.
 
 use super::{Role, Row, Segment, left_behind, object, packed, rule, spread, stack, table::amount};
 use crate::{
@@ -16,12 +16,12 @@ use crate::{
     },
 };
 
-/// From here on stack and figures stand beside each other.
+/// From this width on, stack and figures are side by side.
 const WIDE: usize = 110;
-/// Cells of the figures beside the stack.
+/// Width of the figures beside the stack, in cells.
 const BESIDE: usize = 46;
 
-/// Lines of the whole content, for scrolling.
+/// Number of lines of the whole content, for scrolling.
 pub fn length(site: &Site, state: &ViewState, width: usize) -> usize {
     let site_length = if width >= WIDE {
         stack::full(site, modules(state), width - BESIDE - 2)
@@ -33,7 +33,7 @@ pub fn length(site: &Site, state: &ViewState, width: usize) -> usize {
     object::rows(state, width).len() + site_length
 }
 
-/// Title line and what fits below it, in `height` lines.
+/// Title line and the lines that fit below it, in `height` lines.
 pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<Row> {
     let room = height.saturating_sub(1);
     let full = state.pane == Pane::Detail;
@@ -78,7 +78,7 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
     rows
 }
 
-/// Where the cursor is on something whose call site is not known.
+/// Shown when the call site of the selected item is unknown.
 pub fn unknown(state: &ViewState, width: usize) -> Vec<Row> {
     let whose = state.label().map(|label| names::middle(&label, width / 3)).unwrap_or_default();
     let (title, text) = match state.list {
@@ -165,7 +165,7 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
     lines
 }
 
-/// Everything one below the other.
+/// Everything in one column.
 fn above(site: &Site, state: &ViewState, width: usize, room: usize) -> Vec<Row> {
     let mut rows = brief(site, state, width);
     rows.push(Row::new());
@@ -175,7 +175,7 @@ fn above(site: &Site, state: &ViewState, width: usize, room: usize) -> Vec<Row> 
     rows
 }
 
-/// Judgement, figures and curve in a column of [`BESIDE`] cells.
+/// Verdict, figures and curve in a column of [`BESIDE`] cells.
 fn beside(site: &Site, state: &ViewState, room: usize) -> Vec<Row> {
     let mut rows: Vec<Row> = verdict_line(site).into_iter().collect();
     for reason in &site.verdict.reasons {
@@ -213,7 +213,7 @@ fn verdict_line(site: &Site) -> Option<Row> {
     Some(Row::of(role, format!(" {mark} {word}")).with(Role::Muted, sure))
 }
 
-/// Bytes and count of everything, a line each, under each other.
+/// Bytes and count of every figure, one per line, aligned.
 fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
     let line = |title: &str, bytes: Row, count: Row| {
         let blanks = |row: &Row, cells: usize| " ".repeat(cells.saturating_sub(row.width()));
@@ -277,7 +277,7 @@ fn since_mark(site: &Site, state: &ViewState) -> Option<Row> {
     Some(row.with(Role::Strong, format!("{bytes}, {count}")))
 }
 
-/// The curve with the values at its top and its foot.
+/// The curve with the values at its top and bottom.
 fn curve(trend: &[u64], height: usize) -> Vec<Row> {
     let curve = figures::curve(trend, BESIDE - 13, height);
     let lines = curve.lines.len();

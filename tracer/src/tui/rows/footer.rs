@@ -1,6 +1,6 @@
-//! The bottom line: the filter being typed, what was just done, or the keys that help now.
+//! The bottom line: the filter while it is typed, the last result, or the current key hints.
 //!
-//! Pure; takes the state, hands on one row.
+//! Pure; takes the state, returns one row.
 
 use super::{Role, Row, Segment, packed, spread};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Said while probes are being put on; fits the smallest screen.
+/// Shown while probes are being attached; fits the smallest screen.
 const GOING_OVER: &str = " attaching for full tracing… light continues until then ";
 
 /// The bottom line.
@@ -39,7 +39,7 @@ fn typing(state: &ViewState, width: usize) -> Row {
         .with(Role::Accent, "Esc")
         .with(Role::Muted, " cancel ");
     let room = width.saturating_sub(right.width() + 6);
-    // The end of a long filter is where the typing happens.
+    // The user types at the end of a long filter.
     let long = state.at.filter.chars().count().saturating_sub(room);
     let end: String = state.at.filter.chars().skip(long).collect();
     let left = Row::of(Role::Accent, " / ").with(Role::Strong, end).with(Role::Accent, "▏");
@@ -60,7 +60,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
                 || state.list == List::Sites
                     && state.site().is_some_and(|site| site.kind.is_object())
         }
-        // They have nothing to show below, and changes since a mark are those of call sites.
+        // Clients have no details to show below, and changes since a mark exist for call sites only.
         Key::Split => state.list != List::Clients && state.shown.is_some(),
         Key::Mark => state.list == List::Sites && state.shown.is_some(),
         _ => state.shown.is_some(),
@@ -94,7 +94,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
     Row::of(Role::Text, " ").and(packed(segments, width.saturating_sub(2), 2)).fitted(width)
 }
 
-/// Which hints go first when the line is short.
+/// Which hints are dropped first when the line is short.
 const fn rank(key: Key) -> u8 {
     match key {
         Key::Help | Key::Close => 0,

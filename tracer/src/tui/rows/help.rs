@@ -1,6 +1,6 @@
-//! The help page: keys, columns, marks and words, and what was lost, all from their tables.
+//! The help page: keys, columns, marks, words, and losses, all from their tables.
 //!
-//! Pure; takes the state, hands on rows.
+//! Pure; takes the state, returns rows.
 
 use super::{Role, Row, rule};
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Words of the screen that are neither key nor column.
+/// Words of the screen that are neither keys nor columns.
 const WORDS: [(&str, &str); 8] = [
     ("outstanding", "acquired and not released yet"),
     ("call site", "the call stack of an allocation, shown by the function that requested it"),
@@ -31,7 +31,7 @@ const WORDS: [(&str, &str); 8] = [
     ("unknown frees", "frees of unknown blocks (allocated before the attach)"),
 ];
 
-/// The same, where descriptors and connections are traced.
+/// The same, if descriptors and connections are traced.
 const COUNTS: [(&str, &str); 5] = [
     ("fds, conns", "open file descriptors and their limit; connections"),
     (
@@ -46,7 +46,7 @@ const COUNTS: [(&str, &str); 5] = [
     ("unseen", "descriptors opened or closed in a way that leaktrace does not trace"),
 ];
 
-/// The same, where objects are traced.
+/// The same, if objects are traced.
 const OBJECTS: [(&str, &str); 3] = [
     ("objects", "instances of a library's types; their memory is not also counted as heap"),
     ("asked", "release requested, but other references remain, or the release is deferred"),
@@ -56,13 +56,13 @@ const OBJECTS: [(&str, &str); 3] = [
     ),
 ];
 
-/// The same, where there is a budget.
+/// The same, if there is a budget.
 const COST: (&str, &str) = (
     "cost",
     "the share of the targets' CPU time that tracing used recently, and its limit (--max-overhead)",
 );
 
-/// The same, where figures are estimates.
+/// The same, if figures are estimates.
 const ESTIMATES: [(&str, &str); 4] = [
     ("windows", "periods in which everything is recorded; between them the targets have no probes"),
     (
@@ -77,7 +77,7 @@ const ESTIMATES: [(&str, &str); 4] = [
     ),
 ];
 
-/// Title line and what fits below it, in `height` lines.
+/// Title line and the lines that fit below it, in `height` lines.
 pub fn rows(state: &ViewState, width: usize, height: usize) -> Vec<Row> {
     let content = lines(state, width);
     let room = height.saturating_sub(1);
@@ -162,7 +162,7 @@ fn table<T: Listed>(rows: &mut Vec<Row>, title: &str, width: usize) {
     }
 }
 
-/// What the header could only count: losses by reason, and the probes that are not on.
+/// Details of what the header only counts: losses by reason, and the probes that are not attached.
 fn now(rows: &mut Vec<Row>, report: &Report, width: usize) {
     let lost = &report.accounting.lost;
     if lost.values().any(|count| *count > 0) {

@@ -1,6 +1,6 @@
-//! What closed connections left behind at a call site, in sentences.
+//! Resources of a call site that closed connections left behind, in sentences.
 //!
-//! Pure; takes a call site and the state, hands on texts without a place.
+//! Pure; takes a call site and the state, returns unpositioned text.
 
 use crate::{
     format,
@@ -8,15 +8,15 @@ use crate::{
     tui::{names, state::ViewState},
 };
 
-/// A blank at which no line is broken: between a figure and its unit.
+/// A non-breaking space, between a figure and its unit.
 const KEPT: &str = "\u{a0}";
 
-/// All that is to be said, in lines of at most `cells` cells; none where nothing was left behind.
+/// All sentences, in lines of at most `cells` cells; empty if nothing was left behind.
 pub(super) fn lines(site: &Site, state: &ViewState, cells: usize) -> Vec<String> {
     sentences(site, state).iter().flat_map(|text| broken(text, cells)).collect()
 }
 
-/// The same in as few lines as possible: what is left at other call sites has its place where there is room.
+/// The same in as few lines as possible: omits resources left at other call sites.
 pub(super) fn brief(site: &Site, state: &ViewState, cells: usize) -> Vec<String> {
     let Some(mut text) = sentences(site, state).into_iter().next() else { return Vec::new() };
     if let Some(all) = state.digest.leaving(site.id).filter(|all| all.sites.len() > 1) {
@@ -67,7 +67,7 @@ fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
     sentences
 }
 
-/// `, 12.0 KiB in 3 each`; nothing more is known where it is not the same for each.
+/// `, 12.0 KiB in 3 each`; empty if it is not the same for each connection.
 fn each(site: &Site, orphans: Orphans) -> String {
     let Orphans { count, bytes, connections, .. } = orphans;
     if connections < 2 {
@@ -75,7 +75,7 @@ fn each(site: &Site, orphans: Orphans) -> String {
     }
     let even = count % connections == 0 && bytes % connections == 0;
     let amount = match count / connections {
-        // A part of a block is none.
+        // There is no fraction of a block.
         _ if !even && site.kind.is_descriptor() => return String::new(),
         _ if !even => kept(&format::bytes(bytes / connections)),
         1 if !site.kind.is_descriptor() => kept(&format::bytes(bytes / connections)),

@@ -1,7 +1,7 @@
 //! The stack of one call site, innermost first: in short lines, or in full.
 //!
-//! Pure; takes a call site, hands on rows. Nothing is left out of the full form: inlined functions are
-//! marked, frames without a name say why, and a stack that ends early says so.
+//! Pure; takes a call site, returns rows. The full form is complete: it marks inlined functions, gives the reason for
+//! unnamed frames, and says if the stack is truncated.
 
 use super::{Role, Row};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     tui::names,
 };
 
-/// Cells of the marker and the number before a frame's name.
+/// Width of the marker and the number before a frame's name, in cells.
 const NUMBER: usize = 6;
 
 /// One line for each frame, names shortened to `width`.
@@ -42,8 +42,8 @@ pub fn short(site: &Site, width: usize) -> Vec<Row> {
     rows
 }
 
-/// Every frame with its whole name, its source with its path, and its address in its object; behind
-/// them what would mend missing names.
+/// Every frame with its full name, its source with its path, and its address in its object; then how to get missing
+/// names.
 pub fn full(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     let room = width.saturating_sub(NUMBER + 1);
@@ -62,7 +62,7 @@ pub fn full(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
     rows
 }
 
-/// For each module of the stack that lacks names, what would mend it.
+/// How to get the missing names of each module of the stack.
 fn mending(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
     let lacks = |module: &&Module| {
         let mut nameless = site.frames.iter().filter(|frame| frame.symbol.is_none());
@@ -126,7 +126,7 @@ fn place(frame: &Frame) -> String {
     parts.join("  ")
 }
 
-/// What follows the last frame: nothing, or why the stack ends there.
+/// The line after the last frame: none, or why the stack ends there.
 fn end(site: &Site, width: usize) -> Vec<Row> {
     let text = match (&site.truncated_why, site.truncated, site.frames.is_empty()) {
         (Some(why), true, _) => format!("truncated here: {why}"),

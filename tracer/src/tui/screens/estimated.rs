@@ -1,4 +1,4 @@
-//! Screens of figures that are estimates, because a budget does not allow to trace all the time.
+//! Screens with estimates, because a budget does not allow tracing all the time.
 
 use super::{golden, press, view};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 fn estimated() -> Report {
     let mut report = sample::judged();
     estimate(&mut report);
-    // Seen too seldom to tell its error.
+    // Too few samples for an error.
     report.sites[2].error = Some(Errors::default());
     report
 }

@@ -1,4 +1,4 @@
-//! Screens of what closed connections left behind.
+//! Screens of resources that closed connections left behind.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn left(site: u32, (count, bytes): (u64, u64), connections: u64) -> LeftBehind {
     LeftBehind { site, orphans: Orphans { count, bytes, connections, share } }
 }
 
-/// The server forgets sessions on two paths, and with some connections a descriptor.
+/// The server leaks sessions on two paths, and a descriptor with some connections.
 fn leaking() -> Report {
     let mut report = served();
     let rows = [

@@ -1,4 +1,4 @@
-//! Screens under `--light`, and the way from there to full tracing.
+//! Screens under `--light`, and the switch to full tracing.
 
 use super::{golden, press, view};
 use crate::{

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The sizes at which columns come and go.
+/// The sizes at which columns appear and disappear.
 pub(super) const SIZES: [(u16, u16); 4] = [(62, 20), (80, 24), (120, 40), (200, 50)];
 
 fn golden_at_all_sizes(name: &str, keys: &[Key], report: &Report) {
@@ -32,7 +32,7 @@ fn golden_at_all_sizes(name: &str, keys: &[Key], report: &Report) {
     }
 }
 
-/// Many of everything, the figures of one differ from those of the next.
+/// Many items in every list, each with different figures.
 fn many(number: u32) -> Report {
     let mut report = served();
     let fds = report.fds.as_mut().unwrap();

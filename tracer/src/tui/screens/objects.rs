@@ -1,4 +1,4 @@
-//! Screens of objects of libraries.
+//! Screens of library objects.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ fn enter_leads_from_a_kind_to_its_call_sites_and_to_the_stack() {
     golden("kind_sites", &state);
     press(&mut state, &[Key::Open]);
     assert_eq!((state.pane, state.site().unwrap().id), (Pane::Detail, 14));
-    // And from the call site to its objects.
+    // From the call site back to its objects.
     press(&mut state, &[Key::Back, Key::Down, Key::Each]);
     assert_eq!((state.list, state.at.filter.as_str()), (List::Objects, "site:15"));
     assert_eq!(state.at.order.len(), 2);
