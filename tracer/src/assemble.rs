@@ -99,9 +99,9 @@ pub struct Assembly {
     before: Option<(u64, u64)>,
     descriptors: fds::Descriptors,
     /// The history of connections.
-    past: connections::Past,
+    connection_history: connections::History,
     /// The history of objects.
-    object_history: objects::Past,
+    object_history: objects::History,
     /// Time of the last report, and processor time used by then, seconds.
     cpu_before: Option<(u64, f64)>,
 }
@@ -119,8 +119,8 @@ impl Assembly {
             first_rss: None,
             before: None,
             descriptors: fds::Descriptors::default(),
-            past: connections::Past::default(),
-            object_history: objects::Past::default(),
+            connection_history: connections::History::default(),
+            object_history: objects::History::default(),
             cpu_before: None,
         }
     }
@@ -150,12 +150,12 @@ impl Assembly {
         // Accounting covers the events seen; all else uses the estimates.
         let snapshot = estimated.as_ref().map_or(seen, |estimated| &estimated.snapshot);
         let errors = estimated.as_ref();
-        for kin in &snapshot.kin {
-            if kin.parent.is_some() {
+        for event in &snapshot.kin {
+            if event.parent.is_some() {
                 // Its pid may have been another process's.
-                self.exits.remove(&kin.pid);
+                self.exits.remove(&event.pid);
             }
-            members::related(&mut self.session.targets, kin);
+            members::update(&mut self.session.targets, event);
         }
         self.learn_mappings(snapshot);
         for pid in &snapshot.ended {
@@ -261,7 +261,7 @@ impl Assembly {
             inherited: Amount { count: site.inherited.count, bytes: site.inherited.bytes },
             released_count: site.released.count,
             released_bytes: site.released.bytes,
-            error: errors.map(|of| said(of.errors(site.number))),
+            error: errors.map(|of| report_errors(of.errors(site.number))),
             age_s: site.ages.map(|ages| Age {
                 min: seconds(ages.min_ms),
                 median: seconds(ages.median_ms),
@@ -307,7 +307,7 @@ impl Assembly {
     fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
         let mut warnings = self.session.untraced.clone();
         warnings.extend(self.session.faults.iter().cloned());
-        warnings.extend(accounting::no_room(&snapshot.without_table));
+        warnings.extend(accounting::out_of_table_space(&snapshot.without_table));
         if self.session.light.is_some() {
             warnings.extend(light::warnings());
             return warnings;
@@ -346,7 +346,7 @@ impl Assembly {
             for (kind, total) in &mut totals {
                 let of_kind = snapshot.sites.iter().filter(|site| self.kind(site) == *kind);
                 let batches: Vec<_> = of_kind.filter_map(|site| site.batches.as_deref()).collect();
-                total.error = Some(said(errors.errors_of_sum(&batches)));
+                total.error = Some(report_errors(errors.errors_of_sum(&batches)));
             }
         }
         totals
@@ -354,7 +354,7 @@ impl Assembly {
 }
 
 /// Converts errors to the report's type.
-fn said(errors: estimate::Errors) -> Errors {
+fn report_errors(errors: estimate::Errors) -> Errors {
     let amount = |sum: Sum| Amount { count: sum.count, bytes: sum.bytes };
     Errors { outstanding: errors.outstanding.map(amount), acquired: errors.acquired.map(amount) }
 }

@@ -143,7 +143,7 @@ fn nothing_is_released_that_was_not_acquired() {
 #[test]
 fn a_pace_that_may_be_off_makes_its_estimates_so() {
     let recorded = first_and(0, 10);
-    let told =
+    let reading =
         |pace_error| OverheadReading { pace: Some(0.5), pace_error, ..OverheadReading::default() };
     let error = |pace_error| {
         let scale = Scale::new(&Sampling {
@@ -152,7 +152,7 @@ fn a_pace_that_may_be_off_makes_its_estimates_so() {
             elapsed_ns: 1_600,
             windows: 17,
             estimated: true,
-            told: told(pace_error),
+            told: reading(pace_error),
         });
         // The windows are alike: only the pace can be wrong. 160 of 1,600 are recorded, at half the pace.
         scale.ratio(first_and(0, 100), &scale.recorded.clone())

@@ -4,10 +4,10 @@
 
 use std::collections::VecDeque;
 
-use super::{KEPT, slope};
+use super::{HISTORY, slope};
 
 /// Two-sided 95 percent quantile of the normal distribution, in standard deviations.
-const SURE: f64 = 1.96;
+const NORMAL_95: f64 = 1.96;
 
 /// The recent history of an amount.
 #[derive(Clone, Debug, Default)]
@@ -27,7 +27,7 @@ pub struct Reached {
 impl TimeSeries {
     /// Adds a sample.
     pub fn push(&mut self, at_s: f64, now: f64) {
-        if self.points.len() == KEPT {
+        if self.points.len() == HISTORY {
             self.points.pop_front();
         }
         self.points.push_back((at_s, now));
@@ -43,7 +43,7 @@ impl TimeSeries {
         let rate = self.slope().filter(|rate| *rate > 0.0)?;
         let (_, now) = *self.points.back()?;
         let left = (bound - now).max(0.0);
-        let off = SURE * self.error(rate);
+        let off = NORMAL_95 * self.error(rate);
         let latest = (rate > off).then(|| left / (rate - off));
         Some(Reached { seconds: left / rate, between: (left / (rate + off), latest) })
     }
@@ -73,17 +73,17 @@ impl TimeSeries {
 mod tests {
     use super::*;
 
-    fn course(values: impl IntoIterator<Item = f64>) -> TimeSeries {
-        let mut course = TimeSeries::default();
+    fn series(values: impl IntoIterator<Item = f64>) -> TimeSeries {
+        let mut series = TimeSeries::default();
         for (at, value) in values.into_iter().enumerate() {
-            course.push(at as f64, value);
+            series.push(at as f64, value);
         }
-        course
+        series
     }
 
     #[test]
     fn an_even_rise_reaches_its_bound_at_a_known_time() {
-        let even = course((0..20).map(|at| f64::from(at) * 2.0));
+        let even = series((0..20).map(|at| f64::from(at) * 2.0));
         let reached = even.reaches(138.0).unwrap();
         assert!((reached.seconds - 50.0).abs() < 1e-9, "{reached:?}");
         assert!((reached.between.0 - 50.0).abs() < 1e-6);
@@ -94,9 +94,9 @@ mod tests {
 
     #[test]
     fn what_does_not_rise_reaches_nothing() {
-        assert_eq!(course([5.0, 5.0, 5.0, 5.0]).reaches(10.0), None);
-        assert_eq!(course([9.0, 8.0, 7.0, 6.0]).reaches(10.0), None);
-        assert_eq!(course([1.0, 2.0]).reaches(10.0), None);
+        assert_eq!(series([5.0, 5.0, 5.0, 5.0]).reaches(10.0), None);
+        assert_eq!(series([9.0, 8.0, 7.0, 6.0]).reaches(10.0), None);
+        assert_eq!(series([1.0, 2.0]).reaches(10.0), None);
     }
 
     #[test]
@@ -106,11 +106,11 @@ mod tests {
             *sum += step;
             Some(*sum)
         });
-        let reached = course(sums).reaches(118.0).unwrap();
+        let reached = series(sums).reaches(118.0).unwrap();
         let latest = reached.between.1.unwrap();
         assert!(reached.between.0 < reached.seconds && reached.seconds < latest, "{reached:?}");
         assert!(latest < 150.0, "{reached:?}");
-        let wild = course([0.0, 50.0, 1.0, 49.0, 2.0, 51.0, 3.0, 52.0]);
+        let wild = series([0.0, 50.0, 1.0, 49.0, 2.0, 51.0, 3.0, 52.0]);
         assert!(wild.reaches(1000.0).is_none_or(|reached| reached.between.1.is_none()));
     }
 }

@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::collect::{Snapshot, ledger::Sum};
 
 /// Snapshots kept per call site: one minute at the default interval.
-pub const KEPT: usize = 60;
+pub const HISTORY: usize = 60;
 /// Shortest time over which growth is reported, seconds: below it, a single burst would look like a slope.
 const LEAST_SPAN_S: f64 = 2.0;
 
@@ -44,7 +44,7 @@ impl History {
         let at_s = snapshot.at_ns as f64 / 1e9;
         for site in &snapshot.sites {
             let points = self.sites.entry(site.number).or_default();
-            if points.len() == KEPT {
+            if points.len() == HISTORY {
                 points.pop_front();
             }
             points.push_back(Point { at_s, outstanding: site.outstanding });
@@ -145,6 +145,9 @@ mod tests {
         let mut history = History::default();
         (0..200).for_each(|second| history.push(&snapshot(second, second)));
         let trend = history.trend(1);
-        assert_eq!((trend.len(), trend.first(), trend.last()), (KEPT, Some(&14000), Some(&19900)));
+        assert_eq!(
+            (trend.len(), trend.first(), trend.last()),
+            (HISTORY, Some(&14000), Some(&19900))
+        );
     }
 }

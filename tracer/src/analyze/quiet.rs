@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::format;
 
 /// A server may be idle this long between two requests.
-const PATIENCE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(5);
 /// Page tables and stacks grow by less than this without any allocation.
 const GROWTH_BYTES: u64 = 1 << 20;
 
@@ -28,7 +28,7 @@ impl Quiet {
     /// A warning when the targets grow and no probe is hit.
     pub fn warning(&self) -> Option<String> {
         let grown = self.resident_bytes.saturating_sub(self.first_bytes);
-        (self.hits == 0 && self.traced >= PATIENCE && grown >= GROWTH_BYTES).then(|| {
+        (self.hits == 0 && self.traced >= IDLE && grown >= GROWTH_BYTES).then(|| {
             format!(
                 "no probe was hit in {}, though resident memory grew by {}: the target may have an \
                  allocator of its own (--alloc, --free, --allocator-prefix), or touch memory that it \

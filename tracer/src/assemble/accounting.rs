@@ -24,7 +24,7 @@ fn budget(sampling: &Sampling) -> Budget {
 }
 
 /// Names the objects without an unwind table because the tables' size limit was reached; `None` if it was not.
-pub(super) fn no_room(objects: &[String]) -> Option<String> {
+pub(super) fn out_of_table_space(objects: &[String]) -> Option<String> {
     let (first, more) = objects.split_first()?;
     let rest = match more.len() {
         0 => String::new(),
@@ -98,11 +98,11 @@ impl Assembly {
 
 #[cfg(test)]
 mod tests {
-    use super::no_room;
+    use super::out_of_table_space;
 
     #[test]
     fn the_first_object_without_a_table_is_named_and_the_others_are_counted() {
-        let of = |count: usize| no_room(&vec!["/usr/bin/browser".to_owned(); count]);
+        let of = |count: usize| out_of_table_space(&vec!["/usr/bin/browser".to_owned(); count]);
         assert_eq!(of(0), None);
         assert!(of(1).unwrap().contains("full: /usr/bin/browser without"), "{:?}", of(1));
         assert!(of(3).unwrap().contains("/usr/bin/browser and 2 more without"), "{:?}", of(3));

@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// Clients whose history is kept: the worst.
-const COURSES: usize = 1_000;
+const CLIENT_HISTORIES: usize = 1_000;
 
 /// The history of connections.
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(super) struct History {
     opened: TimeSeries,
     by_client: HashMap<Peer, TimeSeries>,
 }
@@ -32,7 +32,7 @@ pub(super) struct Past {
 impl Assembly {
     /// The connections of a snapshot, if connections are traced.
     pub(super) fn connections(&mut self, snapshot: &Snapshot) -> Option<Connections> {
-        report(snapshot, self.session.started_ns, &mut self.past)
+        report(snapshot, self.session.started_ns, &mut self.connection_history)
     }
 }
 
@@ -47,16 +47,16 @@ pub(super) fn orphans(snapshot: &Snapshot, left: &traced::LeftBehind) -> Option<
 }
 
 /// The connections of a snapshot; times are relative to `started_ns`.
-fn report(snapshot: &Snapshot, started_ns: u64, past: &mut Past) -> Option<Connections> {
+fn report(snapshot: &Snapshot, started_ns: u64, history: &mut History) -> Option<Connections> {
     let figures = snapshot.connections.as_ref()?;
     let at_s = snapshot.at_ns as f64 / 1e9;
-    past.opened.push(at_s, figures.opened as f64);
-    let told = |one: &Shown| connection(one, snapshot.at_ns, started_ns);
+    history.opened.push(at_s, figures.opened as f64);
+    let convert = |one: &Shown| connection(one, snapshot.at_ns, started_ns);
     Some(Connections {
         open: figures.open,
         opened: figures.opened,
         closed: figures.closed,
-        opened_per_s: past.opened.slope(),
+        opened_per_s: history.opened.slope(),
         with_orphans: figures.with_orphans,
         by_end: figures
             .by_end
@@ -64,9 +64,9 @@ fn report(snapshot: &Snapshot, started_ns: u64, past: &mut Past) -> Option<Conne
             .map(|(end, count)| (end.map_or(ClosedBy::Unknown, closed_by).into(), *count))
             .collect(),
         left_behind: left_behind(snapshot),
-        clients: clients(&figures.clients, at_s, past),
-        table: figures.table.iter().map(told).collect(),
-        recently_closed: figures.recent.iter().map(told).collect(),
+        clients: clients(&figures.clients, at_s, history),
+        table: figures.table.iter().map(convert).collect(),
+        recently_closed: figures.recent.iter().map(convert).collect(),
     })
 }
 
@@ -83,17 +83,17 @@ fn left_behind(snapshot: &Snapshot) -> Vec<LeftBehind> {
 }
 
 /// The peers, worst first. Their history is kept while they are among the worst.
-fn clients(all: &[traced::Client], at_s: f64, past: &mut Past) -> Vec<Client> {
+fn clients(all: &[traced::Client], at_s: f64, history: &mut History) -> Vec<Client> {
     let mut order: Vec<&traced::Client> = all.iter().collect();
     order.sort_by_key(|one| Reverse((one.orphans.bytes, one.orphans.count, one.open, one.opened)));
-    let mut before = std::mem::take(&mut past.by_client);
+    let mut before = std::mem::take(&mut history.by_client);
     let shown = order.into_iter().enumerate().map(|(place, one)| {
         let mut opened_per_s = None;
-        if place < COURSES {
-            let mut course = before.remove(&one.peer).unwrap_or_default();
-            course.push(at_s, one.opened as f64);
-            opened_per_s = course.slope();
-            past.by_client.insert(one.peer.clone(), course);
+        if place < CLIENT_HISTORIES {
+            let mut series = before.remove(&one.peer).unwrap_or_default();
+            series.push(at_s, one.opened as f64);
+            opened_per_s = series.slope();
+            history.by_client.insert(one.peer.clone(), series);
         }
         client(one, opened_per_s)
     });
@@ -125,8 +125,8 @@ pub(super) fn address(peer: &Peer) -> String {
     }
 }
 
-fn connection(told: &Shown, at_ns: u64, started_ns: u64) -> Connection {
-    let Shown { connection, held, orphans, state, bytes } = told;
+fn connection(shown: &Shown, at_ns: u64, started_ns: u64) -> Connection {
+    let Shown { connection, held, orphans, state, bytes } = shown;
     let closed = connection.closed.as_ref();
     let seconds = |ns: u64| ns as f64 / 1e9;
     let since_start = |ns: u64| seconds(ns.saturating_sub(started_ns));

@@ -119,12 +119,12 @@ fn story() -> Ledger {
 #[test]
 fn what_connections_leave_behind_is_told_by_call_site_and_by_client() {
     let mut ledger = story();
-    let mut past = Past::default();
+    let mut history = History::default();
     let early = at(&mut ledger, 24);
-    let seen = report(&early, START, &mut past).unwrap();
+    let seen = report(&early, START, &mut history).unwrap();
     assert_eq!((seen.open, seen.opened, seen.closed, seen.with_orphans), (4, 15, 11, 0));
     let snapshot = at(&mut ledger, 25);
-    let seen = report(&snapshot, START, &mut past).unwrap();
+    let seen = report(&snapshot, START, &mut history).unwrap();
     assert_eq!((seen.open, seen.opened, seen.closed, seen.with_orphans), (4, 15, 11, 9));
     let ends: Vec<_> = seen.by_end.iter().map(|(end, count)| (end.name(), *count)).collect();
     assert_eq!(ends, [("peer", 5), ("us", 6)]);
@@ -158,7 +158,7 @@ fn what_connections_leave_behind_is_told_by_call_site_and_by_client() {
 fn one_connection_is_told_with_its_times_and_what_it_holds() {
     let mut ledger = story();
     let snapshot = at(&mut ledger, 25);
-    let seen = report(&snapshot, START, &mut Past::default()).unwrap();
+    let seen = report(&snapshot, START, &mut History::default()).unwrap();
     let open: Vec<u64> = seen.table.iter().map(|one| one.id).collect();
     assert_eq!(open, [10, 11, 12, 13]);
     let expected = Connection {
@@ -207,7 +207,7 @@ fn one_connection_is_told_with_its_times_and_what_it_holds() {
 #[test]
 fn how_fast_they_come_is_known_after_a_while_also_by_client() {
     let mut ledger = Ledger::default();
-    let mut past = Past::default();
+    let mut history = History::default();
     let mut seen = None;
     for second in 0..6 {
         for one in 0..4 {
@@ -215,7 +215,7 @@ fn how_fast_they_come_is_known_after_a_while_also_by_client() {
             let host = if one == 0 { 9 } else { 8 };
             ledger.apply(connected(number, Role::Accepted, host, second));
         }
-        seen = report(&at(&mut ledger, second), START, &mut past);
+        seen = report(&at(&mut ledger, second), START, &mut history);
     }
     let seen = seen.unwrap();
     let near = |rate: Option<f64>, expected: f64| (rate.unwrap() - expected).abs() < 1e-6;
@@ -227,7 +227,7 @@ fn how_fast_they_come_is_known_after_a_while_also_by_client() {
 #[test]
 fn nothing_is_told_where_nothing_is_traced() {
     let snapshot = Snapshot::default();
-    assert_eq!(report(&snapshot, 0, &mut Past::default()), None);
+    assert_eq!(report(&snapshot, 0, &mut History::default()), None);
     assert_eq!(orphans(&snapshot, &traced::LeftBehind::default()), None);
 }
 

@@ -42,9 +42,9 @@ pub(super) fn was_seen(site: &SiteFigures) -> bool {
 }
 
 /// A stack without the C library's innermost system call wrappers: their caller is the one that asked.
-pub(super) fn behind_the_way_in(frames: &Arc<[Frame]>, call: &str) -> Arc<[Frame]> {
-    let way_in = |(at, frame): &(usize, &Frame)| is_way_in(frame, *at == 0, call);
-    let skipped = frames.iter().enumerate().take_while(way_in).count();
+pub(super) fn without_syscall_wrappers(frames: &Arc<[Frame]>, call: &str) -> Arc<[Frame]> {
+    let wrapper = |(at, frame): &(usize, &Frame)| is_syscall_wrapper(frame, *at == 0, call);
+    let skipped = frames.iter().enumerate().take_while(wrapper).count();
     match frames.get(skipped..) {
         Some(rest) if skipped > 0 && !rest.is_empty() => Arc::from(rest),
         _ => Arc::clone(frames),
@@ -53,7 +53,7 @@ pub(super) fn behind_the_way_in(frames: &Arc<[Frame]>, call: &str) -> Arc<[Frame
 
 /// Whether a frame is only the C library's wrapper of the system call `call`: the innermost frame in libc, and the
 /// frames behind it that are named after the call, as `__libc_recvmsg`.
-fn is_way_in(frame: &Frame, innermost: bool, call: &str) -> bool {
+fn is_syscall_wrapper(frame: &Frame, innermost: bool, call: &str) -> bool {
     let module = frame.module.as_deref().map(file_name).unwrap_or_default();
     if innermost && LIBC.iter().any(|one| module.starts_with(one)) {
         return true;
@@ -91,10 +91,10 @@ impl Assembly {
         (fds.opened, fds.closed) = (Some(opened), Some(closed));
         let open = fds.turnover_by_type.iter().filter(|(_, one)| one.open > 0);
         fds.by_type = open.map(|(fd_type, one)| (fd_type.clone(), one.open)).collect();
-        let past = &mut self.descriptors;
-        past.opened.push(at_s, opened as f64);
-        past.open.push(at_s, fds.open as f64);
-        (fds.opened_per_s, fds.growth_per_s) = (past.opened.slope(), past.open.slope());
+        let history = &mut self.descriptors;
+        history.opened.push(at_s, opened as f64);
+        history.open.push(at_s, fds.open as f64);
+        (fds.opened_per_s, fds.growth_per_s) = (history.opened.slope(), history.open.slope());
         let mut by_process: BTreeMap<Pid, u64> = BTreeMap::new();
         for one in &snapshot.descriptors {
             *by_process.entry(one.open.pid).or_default() += 1;
@@ -105,9 +105,9 @@ impl Assembly {
             if self.exits.contains_key(&pid) {
                 continue;
             }
-            let course = past.by_process.entry(pid).or_default();
-            course.push(at_s, by_process.get(&pid).copied().unwrap_or(0) as f64);
-            let reached = member.identity.fd_limit.and_then(|limit| course.reaches(limit as f64));
+            let series = history.by_process.entry(pid).or_default();
+            series.push(at_s, by_process.get(&pid).copied().unwrap_or(0) as f64);
+            let reached = member.identity.fd_limit.and_then(|limit| series.reaches(limit as f64));
             if let Some(reached) = reached
                 && first.is_none_or(|first| reached.seconds < first.seconds)
             {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Assembly, members::Member};
 use crate::{
-    analyze::time_series::Past,
+    analyze::time_series::History,
     collect::Snapshot,
     report::{Exit, Fds, Growing, Light, Word},
     target::{Pid, pages, usage},
@@ -13,7 +13,7 @@ use crate::{
 /// The history of every figure.
 #[derive(Debug, Default)]
 pub struct Levels {
-    past: BTreeMap<(Pid, String), Past>,
+    history: BTreeMap<(Pid, String), History>,
     last: BTreeMap<Pid, Growing>,
 }
 
@@ -53,8 +53,8 @@ impl Levels {
     fn growing(&mut self, pid: Pid, at_s: f64) -> Option<Growing> {
         let memory = usage::memory(pid)?;
         let mut level = |name: &str, now: Option<u64>| {
-            let past = self.past.entry((pid, name.to_owned())).or_default();
-            now.map(|now| past.push(at_s, now))
+            let history = self.history.entry((pid, name.to_owned())).or_default();
+            now.map(|now| history.push(at_s, now))
         };
         let mut growing = Growing {
             pid: pid.0,
@@ -71,17 +71,17 @@ impl Levels {
         growing.fds = level("fds", Some(open.values().sum()));
         // A type that has disappeared counts 0, not unknown; a new type counted 0 at the start.
         let first = !self.last.contains_key(&pid);
-        let known = self.past.keys().filter(|(whose, _)| *whose == pid);
+        let known = self.history.keys().filter(|(whose, _)| *whose == pid);
         for name in known.filter_map(|(_, name)| name.strip_prefix("fd ")) {
             open.entry(name.to_owned()).or_default();
         }
         for (name, now) in open {
             let key = (pid, format!("fd {name}"));
-            let past = self
-                .past
+            let history = self
+                .history
                 .entry(key)
-                .or_insert_with(|| if first { Past::default() } else { Past::since(0) });
-            growing.fds_by_type.insert(Word::named(&name), past.push(at_s, now));
+                .or_insert_with(|| if first { History::default() } else { History::since(0) });
+            growing.fds_by_type.insert(Word::named(&name), history.push(at_s, now));
         }
         Some(growing)
     }

@@ -23,16 +23,16 @@ impl Member {
 }
 
 /// Adds a forked process, or updates one after an exec.
-pub(super) fn related(members: &mut Vec<Member>, kin: &ProcessEvent) {
-    let known = members.iter().position(|one| one.identity.pid == kin.pid);
-    let like = kin.parent.or(Some(kin.pid));
-    let like = members.iter().find(|one| Some(one.identity.pid) == like);
-    let Some(like) = like.or(members.first()) else { return };
+pub(super) fn update(members: &mut Vec<Member>, event: &ProcessEvent) {
+    let known = members.iter().position(|one| one.identity.pid == event.pid);
+    let template = event.parent.or(Some(event.pid));
+    let template = members.iter().find(|one| Some(one.identity.pid) == template);
+    let Some(template) = template.or(members.first()) else { return };
     // A process that ended before its identity was read has its parent's.
-    let like = Identity { pid: kin.pid, ..like.identity.clone() };
-    let identity = kin.identity.clone().unwrap_or(like);
-    if let Some(parent) = kin.parent {
-        let member = Member { identity, parent: Some(parent), since_ns: Some(kin.at_ns) };
+    let template = Identity { pid: event.pid, ..template.identity.clone() };
+    let identity = event.identity.clone().unwrap_or(template);
+    if let Some(parent) = event.parent {
+        let member = Member { identity, parent: Some(parent), since_ns: Some(event.at_ns) };
         match known.and_then(|at| members.get_mut(at)) {
             Some(place) => *place = member,
             None => members.push(member),

@@ -31,7 +31,7 @@ impl Assembly {
     /// last chance.
     pub(super) fn learn_mappings(&mut self, snapshot: &Snapshot) {
         let mut executed: Vec<Pid> =
-            snapshot.kin.iter().filter(|kin| kin.executed).map(|kin| kin.pid).collect();
+            snapshot.kin.iter().filter(|event| event.executed).map(|event| event.pid).collect();
         for (at, (pid, mappings)) in snapshot.mappings.iter().enumerate() {
             let rest = snapshot.mappings.get(at + 1..).unwrap_or_default();
             if executed.contains(pid) && !rest.iter().any(|(other, _)| other == pid) {
@@ -95,7 +95,7 @@ impl Assembly {
         let named = named.unwrap_or_else(|| self.namer.unnamed(pid, &site.frames));
         let shown = match fds::opener(site).and_then(FdOrigin::name) {
             None => Arc::clone(&named),
-            Some(call) => fds::behind_the_way_in(&named, call),
+            Some(call) => fds::without_syscall_wrappers(&named, call),
         };
         let asked = headline(&shown);
         self.stacks.insert(site.number, Stack { named, shown: Arc::clone(&shown), asked });

@@ -23,7 +23,7 @@ use crate::{
 
 /// The history of objects, and the names of their callbacks.
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(super) struct History {
     made: BTreeMap<Arc<str>, TimeSeries>,
     callbacks: HashMap<(Pid, u64), Option<Arc<str>>>,
 }
@@ -39,7 +39,7 @@ struct Fields {
 }
 
 /// Indexes for looking up single objects.
-struct Around<'a> {
+struct Index<'a> {
     /// By process and fd number.
     descriptors: HashMap<(Pid, u32), &'a Described>,
     /// By connection id, which is never 0.
@@ -47,7 +47,7 @@ struct Around<'a> {
     memories: Memories,
 }
 
-impl<'a> Around<'a> {
+impl<'a> Index<'a> {
     fn of(snapshot: &'a Snapshot) -> Self {
         let descriptors =
             snapshot.descriptors.iter().map(|one| ((one.open.pid, one.open.fd), one)).collect();
@@ -87,13 +87,13 @@ impl Assembly {
             .filter(|site| !self.is_inner(site))
             .filter_map(|site| Some((site.number, Arc::clone(self.object_type(site)?))))
             .collect();
-        let mut around = Around::of(snapshot);
+        let mut index = Index::of(snapshot);
         let table: Vec<report::LibraryObject> = seen
             .shown
             .iter()
             .filter_map(|one| {
                 let kind = kinds.get(&one.block.site)?;
-                Some(self.object(one, kind, snapshot, &mut around))
+                Some(self.object(one, kind, snapshot, &mut index))
             })
             .collect();
         let sums = if self.is_read(snapshot) { sums::of(seen, &kinds) } else { BTreeMap::new() };
@@ -148,9 +148,9 @@ impl Assembly {
         }
         rows.into_iter()
             .map(|(name, (mut row, _))| {
-                let course = self.object_history.made.entry(name).or_default();
-                course.push(at_s, row.created as f64);
-                row.created_per_s = course.slope();
+                let series = self.object_history.made.entry(name).or_default();
+                series.push(at_s, row.created as f64);
+                row.created_per_s = series.slope();
                 row
             })
             .collect()
@@ -161,18 +161,18 @@ impl Assembly {
         one: &Shown,
         kind: &ObjectType,
         snapshot: &Snapshot,
-        around: &mut Around<'_>,
+        index: &mut Index<'_>,
     ) -> report::LibraryObject {
         let pid = one.handle.pid;
         let since = |ns: u64| snapshot.at_ns.saturating_sub(ns) as f64 / 1e9;
         let fields = if self.is_read(snapshot) {
-            fields(one, kind, &mut around.memories)
+            fields(one, kind, &mut index.memories)
         } else {
             Fields::default()
         };
         let fd = fields.fd.or(one.fd);
-        let socket = fd.and_then(|fd| around.descriptors.get(&(pid, fd)));
-        let connection = around.connections.get(&one.block.connection);
+        let socket = fd.and_then(|fd| index.descriptors.get(&(pid, fd)));
+        let connection = index.connections.get(&one.block.connection);
         let peer = socket.and_then(|open| open.socket.as_ref()?.socket.peer.clone());
         report::LibraryObject {
             pid: pid.0,

@@ -20,13 +20,13 @@ pub(super) fn of(
     sites: &[SiteFigures],
     is_object: impl Fn(&SiteFigures) -> bool,
 ) -> HashMap<u32, Parts> {
-    let makers: HashMap<(Option<Pid>, u64), u32> = sites
+    let constructors: HashMap<(Option<Pid>, u64), u32> = sites
         .iter()
         .filter(|site| is_object(site) && !site.frames.is_empty())
         .map(|site| ((site.pid, site.frames.iter().rev().copied().fold(0, digest)), site.number))
         .collect();
     let mut parts = HashMap::<u32, Parts>::new();
-    if makers.is_empty() {
+    if constructors.is_empty() {
         return parts;
     }
     for site in sites.iter().filter(|site| site.aged.bytes > 0) {
@@ -34,10 +34,10 @@ pub(super) fn of(
         let mut so_far = 0;
         for frame in site.frames.iter().skip(1).rev().copied() {
             so_far = digest(so_far, frame);
-            innermost = makers.get(&(site.pid, so_far)).or(innermost);
+            innermost = constructors.get(&(site.pid, so_far)).or(innermost);
         }
-        if let Some(maker) = innermost {
-            let parts = parts.entry(*maker).or_default();
+        if let Some(constructor) = innermost {
+            let parts = parts.entry(*constructor).or_default();
             let sum = if is_object(site) { &mut parts.objects } else { &mut parts.blocks };
             *sum += site.aged.bytes;
         }

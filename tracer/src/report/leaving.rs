@@ -184,12 +184,12 @@ mod tests {
         }
     }
 
-    fn told(connections: &Connections, sites: &[Site]) -> Vec<(Vec<u32>, u64, String, String)> {
-        let told = |one: Leaving| {
+    fn leaving(connections: &Connections, sites: &[Site]) -> Vec<(Vec<u32>, u64, String, String)> {
+        let as_text = |one: Leaving| {
             let connections = one.connections_text(|number| number.to_string());
             (one.sites.clone(), one.bytes, connections, one.share_text().unwrap())
         };
-        connections.leaving(sites).into_iter().map(told).collect()
+        connections.leaving(sites).into_iter().map(as_text).collect()
     }
 
     fn row(
@@ -207,7 +207,7 @@ mod tests {
         // 170 connections left something, 60 + 40 at `forget`, at most 70 at `keep`: none left both.
         let connections = left(&[(2, 70), (1, 60), (3, 40)], 170);
         assert_eq!(
-            told(&connections, &sites),
+            leaving(&connections, &sites),
             [row(&[1, 3], 800, "100", "50.0 %"), row(&[2], 560, "70", "35.0 %")]
         );
     }
@@ -218,15 +218,15 @@ mod tests {
         let mut connections = left(&[(2, 70), (1, 60), (3, 40)], 150);
         // At least 80 of the 150 left nothing at `keep`.
         assert_eq!(
-            told(&connections, &sites),
+            leaving(&connections, &sites),
             [row(&[1, 3], 800, "80–100", "40.0–50.0 %"), row(&[2], 560, "70", "35.0 %")]
         );
         // Something was left elsewhere: it is only known that 60 left blocks of `forget` on one path.
         connections.clients[0].orphan_count += 1;
-        assert_eq!(told(&connections, &sites)[0], row(&[1, 3], 800, "60–100", "30.0–50.0 %"));
+        assert_eq!(leaving(&connections, &sites)[0], row(&[1, 3], 800, "60–100", "30.0–50.0 %"));
         // No other connection left anything.
         connections.with_orphans = 90;
-        assert_eq!(told(&connections, &sites)[0], row(&[1, 3], 800, "60–90", "30.0–45.0 %"));
+        assert_eq!(leaving(&connections, &sites)[0], row(&[1, 3], 800, "60–90", "30.0–45.0 %"));
     }
 
     #[test]

@@ -313,17 +313,17 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         }
     }
     page.line(&tables(&accounting.unwind))?;
-    let said = |figure: Option<u64>| figure.map_or_else(|| "unknown".to_owned(), bytes);
+    let or_unknown = |figure: Option<u64>| figure.map_or_else(|| "unknown".to_owned(), bytes);
     let own = &accounting.collector;
     page.line(&format!(
         "cost   leaktrace itself used {} of CPU time and {} of memory",
         seconds(own.cpu_s),
-        said(own.rss_bytes),
+        or_unknown(own.rss_bytes),
     ))?;
     let tables = own
         .kernel_unwind_bytes
         .map_or_else(String::new, |held| format!(", and {} held for unwind tables", bytes(held)));
-    page.line(&format!("       kernel memory: {}{tables}", said(own.kernel_bytes)))
+    page.line(&format!("       kernel memory: {}{tables}", or_unknown(own.kernel_bytes)))
 }
 
 /// Tables for unwinding code without frame pointers.

@@ -34,7 +34,7 @@ pub(super) struct Link {
 
 /// The identification of an object's debug file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks {
+pub(super) struct DebugIds {
     pub(super) build_id: Option<Vec<u8>>,
     link: Option<Link>,
     /// Device and inode of the object itself.
@@ -48,7 +48,7 @@ pub(super) struct Origin {
     pub(super) path: PathBuf,
 }
 
-impl Marks {
+impl DebugIds {
     pub(super) fn of<'data>(elf: &object::File<'data, impl ReadRef<'data>>, file: &File) -> Self {
         let link = elf.gnu_debuglink().ok().flatten().map(|(name, checksum)| Link {
             name: PathBuf::from(OsString::from_vec(name.to_owned())),
@@ -171,12 +171,12 @@ mod tests {
 
     #[test]
     fn a_debug_file_is_looked_for_by_build_id_then_by_its_link() {
-        let marks = Marks {
+        let ids = DebugIds {
             build_id: Some(vec![0xab, 0x01, 0xff]),
             link: Some(Link { name: PathBuf::from("libx.debug"), checksum: 7 }),
             own: (0, 0),
         };
-        let places = marks.places(Some(Path::new("/opt/lib/libx.so")));
+        let places = ids.places(Some(Path::new("/opt/lib/libx.so")));
         let expected = [
             "/usr/lib/debug/.build-id/ab/01ff.debug",
             "/opt/lib/libx.debug",
@@ -184,9 +184,9 @@ mod tests {
             "/usr/lib/debug/opt/lib/libx.debug",
         ];
         assert_eq!(places, expected.map(PathBuf::from));
-        assert_eq!(Marks::default().places(None), Vec::<PathBuf>::new());
+        assert_eq!(DebugIds::default().places(None), Vec::<PathBuf>::new());
         // A build id of one byte has no file name.
-        let short = Marks { build_id: Some(vec![0xab]), ..Marks::default() };
+        let short = DebugIds { build_id: Some(vec![0xab]), ..DebugIds::default() };
         assert_eq!(short.by_build_id(), None);
     }
 

@@ -14,7 +14,7 @@ use std::{
 use super::{
     debug_file::Origin,
     levels::Level,
-    modules::{JitFacts, Maker},
+    modules::{JitFacts, Runtime},
     objects::{ObjectId, Objects},
     perf_map::PerfMap,
 };
@@ -37,18 +37,18 @@ pub(super) struct Memory {
     root: Option<Arc<Root>>,
     vdso: Option<ObjectId>,
     jit: Option<PerfMap>,
-    maker: Maker,
+    runtime: Runtime,
 }
 
-/// Which source can name a place.
+/// Where a call is, which decides the source of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Home {
+pub(super) enum Location {
     /// An object, at this offset of its file.
     Object(ObjectId, u64),
     /// The runtime that generated the code.
     Jit,
-    /// None, and why.
-    Nobody(&'static str),
+    /// Not in nameable code, and why.
+    Unknown(&'static str),
 }
 
 impl Memory {
@@ -80,36 +80,39 @@ impl Memory {
         let modules = merged.iter().filter_map(|mapping| Some((mapping.start, module(mapping)?)));
         let modules = modules.collect();
         let vdso = read_vdso(pid, mappings).map(|image| objects.image(image)).or(before.vdso);
-        let maker = mappings.iter().find_map(|mapping| Maker::by_file(mapping.path.as_deref()?));
-        let maker = maker.unwrap_or_default();
+        let runtime =
+            mappings.iter().find_map(|mapping| Runtime::by_file(mapping.path.as_deref()?));
+        let runtime = runtime.unwrap_or_default();
         let mut jit = before.jit;
         if mappings.iter().any(|mapping| mapping.executable && is_anonymous(mapping)) {
             // Opened early: the target's root may be gone when names are needed.
             jit.get_or_insert_with(|| PerfMap::of(pid)).refresh(root.as_deref());
         }
-        Self { mappings: merged, files, modules, root, vdso, jit, maker }
+        Self { mappings: merged, files, modules, root, vdso, jit, runtime }
     }
 
-    /// Which source can name an address of a mapping.
-    pub(super) fn home(&self, module: &Mapping, call: u64, objects: &Objects) -> Home {
+    /// Where an address of a mapping is.
+    pub(super) fn location(&self, module: &Mapping, call: u64, objects: &Objects) -> Location {
         if !module.executable {
-            return Home::Nobody("not in executable memory");
+            return Location::Unknown("not in executable memory");
         }
         let object = module.file().and_then(|file| self.files.get(&file));
         match (object, module.file_offset_of(call), module.special.as_deref(), self.vdso) {
             // Some runtimes keep their code in named memory (memfd); but some programs also run from such memory.
-            (Some(id), ..) if is_anonymous(module) && !objects.is_elf(*id) => Home::Jit,
-            (Some(id), Some(offset), ..) => Home::Object(*id, offset),
-            (.., Some("[vdso]"), Some(id)) => Home::Object(id, call - module.start),
+            (Some(id), ..) if is_anonymous(module) && !objects.is_elf(*id) => Location::Jit,
+            (Some(id), Some(offset), ..) => Location::Object(*id, offset),
+            (.., Some("[vdso]"), Some(id)) => Location::Object(id, call - module.start),
             (.., Some("[vdso]"), None) => {
-                Home::Nobody("in the kernel's vdso, which is not readable")
+                Location::Unknown("in the kernel's vdso, which is not readable")
             }
-            (.., Some("[uprobes]"), _) => Home::Nobody("in the kernel's trampoline for probes"),
+            (.., Some("[uprobes]"), _) => {
+                Location::Unknown("in the kernel's trampoline for probes")
+            }
             (.., Some("[vsyscall]"), _) => {
-                Home::Nobody("in the kernel's page for old system calls")
+                Location::Unknown("in the kernel's page for old system calls")
             }
-            _ if is_anonymous(module) => Home::Jit,
-            _ => Home::Nobody("in a mapping without a file number"),
+            _ if is_anonymous(module) => Location::Jit,
+            _ => Location::Unknown("in a mapping without a file number"),
         }
     }
 
@@ -122,7 +125,7 @@ impl Memory {
     /// Facts about the target's JIT code.
     pub(super) fn jit_facts(&self) -> JitFacts {
         let mapped = self.jit.as_ref().is_some_and(PerfMap::is_known);
-        JitFacts { mapped, maker: self.maker }
+        JitFacts { mapped, runtime: self.runtime }
     }
 
     /// The function that a return address in JIT code belongs to.

@@ -35,7 +35,7 @@ use crate::{
     },
 };
 use levels::Level;
-use memory::{Home, Memory};
+use memory::{Location, Memory};
 use modules::{Packages, Part, Tally};
 use objects::Objects;
 use tail::{Spot, Tails};
@@ -68,7 +68,7 @@ struct NamedSite {
     pid: Pid,
     frames: Arc<[report::Frame]>,
     /// An address was in no mapping: retry when more of the memory is known.
-    homeless: bool,
+    unmapped: bool,
     /// An address in JIT code had no name: retry when the perf map grows.
     anonymous: bool,
     /// Frames per module that the stack runs through.
@@ -78,7 +78,7 @@ struct NamedSite {
 /// Where an address lies.
 struct Place<'a> {
     module: Option<&'a Mapping>,
-    home: Home,
+    location: Location,
 }
 
 const NOT_YET: &str = "not looked up yet";
@@ -95,7 +95,7 @@ impl Namer {
     pub fn learn(&mut self, pid: Pid, mappings: &Mappings) {
         let before = self.memories.remove(&pid).unwrap_or_default();
         self.memories.insert(pid, before.learn(pid, mappings, &mut self.objects));
-        self.sites.retain(|_, site| site.pid != pid || !site.homeless);
+        self.sites.retain(|_, site| site.pid != pid || !site.unmapped);
     }
 
     /// Reads new entries of the perf maps of targets with unnamed code; their call sites are named again. Costs one
@@ -128,8 +128,8 @@ impl Namer {
         let mut all: Vec<(u64, bool)> = Vec::with_capacity(addresses.len());
         let mut inner: Option<(u64, Spot)> = None;
         for address in addresses {
-            let spot = match self.place(pid, *address).home {
-                Home::Object(object, offset) if address & INTERRUPTED == 0 => {
+            let spot = match self.place(pid, *address).location {
+                Location::Object(object, offset) if address & INTERRUPTED == 0 => {
                     Some((object, offset + 1))
                 }
                 _ => None,
@@ -199,14 +199,14 @@ impl Namer {
 
     /// Looks up one address; returns whether that took any work.
     fn look_up(&mut self, pid: Pid, address: u64) -> bool {
-        match self.place(pid, address).home {
-            Home::Object(object, offset) => self.objects.look_up(object, offset),
-            Home::Jit | Home::Nobody(_) => false,
+        match self.place(pid, address).location {
+            Location::Object(object, offset) => self.objects.look_up(object, offset),
+            Location::Jit | Location::Unknown(_) => false,
         }
     }
 
     fn named_site(&mut self, pid: Pid, addresses: &[u64]) -> NamedSite {
-        let (mut homeless, mut anonymous) = (false, false);
+        let (mut unmapped, mut anonymous) = (false, false);
         let mut frames = Vec::with_capacity(addresses.len());
         let mut tallies: Vec<(Part, Tally)> = Vec::new();
         for (address, tail) in self.with_tails(pid, addresses) {
@@ -216,14 +216,14 @@ impl Namer {
             let first = frames.len();
             self.push_frames(pid, address, tail, &mut frames);
             let new = frames.get(first..).unwrap_or_default();
-            let part = match self.place(pid, address).home {
-                Home::Object(object, _) => Part::Object(object),
-                Home::Jit => {
+            let part = match self.place(pid, address).location {
+                Location::Object(object, _) => Part::Object(object),
+                Location::Jit => {
                     anonymous |= new.iter().any(|frame| frame.symbol.is_none());
                     Part::Jit(pid)
                 }
-                Home::Nobody(why) => {
-                    homeless |= why == NO_MAPPING;
+                Location::Unknown(why) => {
+                    unmapped |= why == NO_MAPPING;
                     continue;
                 }
             };
@@ -236,13 +236,13 @@ impl Namer {
                 new.iter().for_each(|frame| tally.add(frame));
             }
         }
-        NamedSite { pid, frames: frames.into(), homeless, anonymous, tallies: tallies.into() }
+        NamedSite { pid, frames: frames.into(), unmapped, anonymous, tallies: tallies.into() }
     }
 
     fn all_known(&self, pid: Pid, addresses: &[u64]) -> bool {
-        addresses.iter().all(|address| match self.place(pid, *address).home {
-            Home::Object(object, offset) => self.objects.levels(object, offset).is_some(),
-            Home::Jit | Home::Nobody(_) => true,
+        addresses.iter().all(|address| match self.place(pid, *address).location {
+            Location::Object(object, offset) => self.objects.levels(object, offset).is_some(),
+            Location::Jit | Location::Unknown(_) => true,
         })
     }
 
@@ -257,9 +257,9 @@ impl Namer {
         let Some((memory, module)) =
             memory.and_then(|memory| Some((memory, memory.mappings.find(call)?)))
         else {
-            return Place { module: None, home: Home::Nobody(NO_MAPPING) };
+            return Place { module: None, location: Location::Unknown(NO_MAPPING) };
         };
-        Place { module: Some(module), home: memory.home(module, call, &self.objects) }
+        Place { module: Some(module), location: memory.location(module, call, &self.objects) }
     }
 
     fn module(&self, pid: Pid, mapping: &Mapping) -> Option<Arc<str>> {
@@ -287,13 +287,13 @@ impl Namer {
             tail_call,
             why_unnamed: level.why_unnamed.as_deref().map(Arc::from),
         };
-        match place.home {
-            Home::Nobody(why) => frames.push(frame(&Level::unnamed(why))),
-            Home::Jit => {
+        match place.location {
+            Location::Unknown(why) => frames.push(frame(&Level::unnamed(why))),
+            Location::Jit => {
                 let memory = self.memories.get(&pid);
                 frames.extend(memory.map(|memory| frame(&memory.made_at_run_time(address))));
             }
-            Home::Object(object, offset) => match self.objects.levels(object, offset) {
+            Location::Object(object, offset) => match self.objects.levels(object, offset) {
                 None => frames.push(frame(&Level::unnamed(NOT_YET))),
                 Some(levels) => frames.extend(levels.iter().map(frame)),
             },

@@ -61,12 +61,12 @@ pub(super) struct JitFacts {
     /// It has a trusted perf map.
     pub(super) mapped: bool,
     /// The runtime that generates the code.
-    pub(super) maker: Maker,
+    pub(super) runtime: Runtime,
 }
 
 /// Runtimes that generate code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Maker {
+pub(super) enum Runtime {
     Node,
     Java,
     Python,
@@ -75,7 +75,7 @@ pub(super) enum Maker {
     Other,
 }
 
-impl Maker {
+impl Runtime {
     /// Recognizes a runtime by a file that it maps.
     pub(super) fn by_file(path: &Path) -> Option<Self> {
         let path = path.to_string_lossy();
@@ -174,10 +174,10 @@ pub(super) fn describe(
 }
 
 fn of_object(id: ObjectId, tally: &Tally, objects: &Objects, package: Option<&str>) -> Module {
-    let worth = objects.worth(id);
-    let names = worth.map_or(Names::None, |(names, _)| names);
+    let name_quality = objects.name_quality(id);
+    let names = name_quality.map_or(Names::None, |(names, _)| names);
     let path = tally.path.as_deref();
-    let help = || match (worth, names) {
+    let help = || match (name_quality, names) {
         (None, _) if objects.is_open(id) => {
             "nothing: its file is no object that can be read".to_owned()
         }
@@ -185,8 +185,8 @@ fn of_object(id: ObjectId, tally: &Tally, objects: &Objects, package: Option<&st
         (Some(_), Names::Full) => {
             "nothing: it is code without a symbol, such as assembly or padding".to_owned()
         }
-        (Some((_, marks)), _) => {
-            let by_hand = match marks.by_build_id() {
+        (Some((_, ids)), _) => {
+            let by_hand = match ids.by_build_id() {
                 Some(file) => format!("put its debug file at {}", file.display()),
                 None => "build it with `-Wl,--build-id`".to_owned(),
             };
@@ -204,7 +204,7 @@ fn of_object(id: ObjectId, tally: &Tally, objects: &Objects, package: Option<&st
     };
     Module {
         path: path.map(str::to_owned),
-        build_id: worth.and_then(|(_, marks)| marks.hex()),
+        build_id: name_quality.and_then(|(_, ids)| ids.hex()),
         names,
         frames_without_name: tally.without_name,
         why: tally.why.as_deref().map(str::to_owned),
@@ -219,6 +219,6 @@ fn of_jit(tally: &Tally, facts: JitFacts) -> Module {
         names: if facts.mapped { Names::Symbols } else { Names::None },
         frames_without_name: tally.without_name,
         why: tally.why.as_deref().map(str::to_owned),
-        help: (tally.without_name > 0).then(|| facts.maker.help().to_owned()),
+        help: (tally.without_name > 0).then(|| facts.runtime.help().to_owned()),
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use blazesym::symbolize::Symbolizer;
 
 use super::{
-    debug_file::{Marks, Origin, in_memory},
+    debug_file::{DebugIds, Origin, in_memory},
     levels::Level,
     sources::Sources,
 };
@@ -135,9 +135,9 @@ impl Objects {
     }
 
     /// The quality of an object's names, and its identification; known after the first lookup.
-    pub(super) fn worth(&self, id: ObjectId) -> Option<(Names, &Marks)> {
+    pub(super) fn name_quality(&self, id: ObjectId) -> Option<(Names, &DebugIds)> {
         let sources = self.all.get(id.0)?.as_ref().ok()?.sources.as_ref()?.as_ref().ok()?;
-        Some((sources.names, &sources.marks))
+        Some((sources.names, &sources.ids))
     }
 
     /// Where the target has the object.

@@ -28,7 +28,7 @@ pub(super) struct PerfMap {
     user: Option<u32>,
     file: Option<File>,
     /// The file exists but is not trusted.
-    strange: bool,
+    untrusted: bool,
     /// Number of bytes parsed.
     read: u64,
     functions: BTreeMap<u64, Function>,
@@ -82,7 +82,7 @@ impl PerfMap {
     fn adopt(&mut self, file: File) {
         let owner = file.metadata().map(|about| about.uid());
         let believed = owner.is_ok_and(|owner| owner == 0 || Some(owner) == self.user);
-        self.strange = !believed;
+        self.untrusted = !believed;
         self.file = believed.then_some(file);
     }
 
@@ -112,7 +112,7 @@ impl PerfMap {
 
     /// Why it has no name for an address.
     pub(super) fn why_unknown(&self) -> &'static str {
-        match (&self.file, self.strange) {
+        match (&self.file, self.untrusted) {
             (_, true) => "JIT: its perf map is not believed, it belongs to another user",
             (None, false) => "JIT (anonymous executable memory) without a perf map",
             (Some(_), false) if self.read + 4096 > MOST_BYTES => {
@@ -197,17 +197,17 @@ mod tests {
 
     #[test]
     fn a_file_of_another_user_is_not_believed() {
-        let (folder, root, mut map) = folder("strange");
+        let (folder, root, mut map) = folder("untrusted");
         let path = folder.0.join(format!("tmp/perf-{}.map", Pid::own()));
         fs::write(&path, "1000 100 lie\n").unwrap();
-        let stranger = 65_534;
-        chown(&path, Some(stranger), None).unwrap();
+        let other_user = 65_534;
+        chown(&path, Some(other_user), None).unwrap();
         assert!(!map.refresh(Some(&root)));
         assert_eq!(map.find(0x1000), None);
         let why = "JIT: its perf map is not believed, it belongs to another user";
         assert_eq!(map.why_unknown(), why);
         // The target runs as that user: now the file is trusted.
-        map.user = Some(stranger);
+        map.user = Some(other_user);
         assert!(map.refresh(Some(&root)) && map.find(0x1000).is_some());
     }
 }

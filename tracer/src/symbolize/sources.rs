@@ -15,14 +15,14 @@ use object::{
 };
 
 use super::{
-    debug_file::{Marks, Origin, unpacked},
+    debug_file::{DebugIds, Origin, unpacked},
     levels::{self, Level},
 };
 use crate::report::Names;
 
 /// Every source of names of one object.
 pub(super) struct Sources {
-    pub(super) marks: Marks,
+    pub(super) ids: DebugIds,
     /// The best quality available.
     pub(super) names: Names,
     segments: Vec<Segment>,
@@ -72,7 +72,7 @@ impl Sources {
     pub(super) fn of(file: &Rc<File>, origin: Option<&Origin>) -> Result<Self, String> {
         let cache = ReadCache::new(&**file);
         let elf = object::File::parse(&cache).map_err(|error| error.to_string())?;
-        let marks = Marks::of(&elf, file);
+        let ids = DebugIds::of(&elf, file);
         let own = contents(&elf);
         let mut sources = Self {
             segments: elf
@@ -85,10 +85,10 @@ impl Sources {
             names: Names::None,
             debug: Vec::new(),
             tables: Vec::new(),
-            marks,
+            ids,
         };
         if !own.debug
-            && let Some(found) = sources.marks.find(origin)
+            && let Some(found) = sources.ids.find(origin)
         {
             let cache = ReadCache::new(&found);
             let offered = object::File::parse(&cache).map(|elf| contents(&elf));

@@ -154,7 +154,7 @@ pub enum Needs {
     /// A baseline is marked.
     Baseline,
     /// Some call site has a verdict.
-    Judgement,
+    Verdict,
     /// There is more than one target.
     ManyTargets,
     /// The protocol state of some descriptor is known.
@@ -220,7 +220,7 @@ impl<T> Column<T> {
         match self.needs {
             Needs::Nothing => true,
             Needs::Baseline => context.baseline.is_some(),
-            Needs::Judgement => context.digest.judged,
+            Needs::Verdict => context.digest.judged,
             Needs::ManyTargets => context.digest.many_targets,
             Needs::States => context.digest.states_known,
             Needs::Orphans => !context.digest.leaving.is_empty(),
@@ -248,7 +248,7 @@ impl<T> Column<T> {
     /// Whether the table may be sorted by it now.
     pub fn may_sort(&self, context: &TableContext<'_>) -> bool {
         // The order "worst first" exists even before any rule has given a verdict.
-        self.needs == Needs::Judgement || self.is_there(context)
+        self.needs == Needs::Verdict || self.is_there(context)
     }
 }
 

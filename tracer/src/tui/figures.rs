@@ -98,14 +98,14 @@ fn sampled(values: &[u64], cells: usize) -> Vec<u64> {
     if values.len() <= cells {
         return values.to_vec();
     }
-    let stretch = |at: usize| {
+    let mean_of_group = |at: usize| {
         let from = at * values.len() / cells;
         let to = (at + 1) * values.len() / cells;
         let part = values.get(from..to).unwrap_or_default();
         let sum: u128 = part.iter().map(|value| u128::from(*value)).sum();
         u64::try_from(sum / (part.len().max(1) as u128)).unwrap_or(u64::MAX)
     };
-    (0..cells).map(stretch).collect()
+    (0..cells).map(mean_of_group).collect()
 }
 
 /// Height of a bar in eighths of a cell; anything above zero is visible.

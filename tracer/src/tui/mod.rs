@@ -65,7 +65,7 @@ impl Screen {
 
     /// Shows that full tracing is being prepared, until one of the next two is called.
     pub const fn going_over(&mut self) {
-        self.state.going_over = true;
+        self.state.switching = true;
     }
 
     /// Resets the view: full tracing has begun, and its figures are unrelated to those shown so far.
@@ -75,7 +75,7 @@ impl Screen {
 
     /// Full tracing could not begin: shows why, and continues as before.
     pub fn stay(&mut self, why: &str) {
-        self.state.going_over = false;
+        self.state.switching = false;
         self.state.remark = Some(Remark { text: format!("stays light: {why}"), failed: true });
     }
 

@@ -51,9 +51,9 @@ pub fn middle(text: &str, cells: usize) -> String {
     if width(&text) <= cells {
         return text;
     }
-    let room = cells.saturating_sub(1);
-    let head = take(text.chars(), room / 2);
-    let tail: String = take(text.chars().rev(), room - width(&head)).chars().rev().collect();
+    let space = cells.saturating_sub(1);
+    let head = take(text.chars(), space / 2);
+    let tail: String = take(text.chars().rev(), space - width(&head)).chars().rev().collect();
     if cells == 0 { String::new() } else { format!("{head}…{tail}") }
 }
 
@@ -99,8 +99,8 @@ fn take(characters: impl Iterator<Item = char>, cells: usize) -> String {
 }
 
 fn end_of(text: &str, cells: usize) -> String {
-    let room = cells.saturating_sub(1);
-    let tail: String = take(text.chars().rev(), room).chars().rev().collect();
+    let space = cells.saturating_sub(1);
+    let tail: String = take(text.chars().rev(), space).chars().rev().collect();
     if width(text) <= cells { text.to_owned() } else { format!("…{tail}") }
 }
 

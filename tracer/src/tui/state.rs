@@ -133,7 +133,7 @@ pub struct ViewState {
     /// The result of the last action.
     pub remark: Option<Remark>,
     /// Whether full tracing is being prepared while light tracing continues.
-    pub going_over: bool,
+    pub switching: bool,
 }
 
 impl ViewState {
@@ -154,7 +154,7 @@ impl ViewState {
             scroll: 0,
             help: false,
             remark: None,
-            going_over: false,
+            switching: false,
         }
     }
 
@@ -164,8 +164,8 @@ impl ViewState {
     }
 
     /// Whether the user may request the switch to full tracing now.
-    pub fn may_go_over(&self) -> bool {
-        self.is_light() && !self.going_over
+    pub fn may_switch_to_full(&self) -> bool {
+        self.is_light() && !self.switching
     }
 
     /// Receives a new report. While paused, only stores it; returns whether the view changed.

@@ -39,7 +39,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::Repaint => return Effect::Repaint,
         Key::Save if state.shown.is_none() => return Effect::Redraw,
         Key::Save => return Effect::Save,
-        Key::Full if state.may_go_over() => return Effect::Full,
+        Key::Full if state.may_switch_to_full() => return Effect::Full,
         Key::Full => {}
         Key::Help => {
             state.help = !state.help;

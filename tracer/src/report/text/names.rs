@@ -24,7 +24,7 @@ pub(super) fn write(modules: &[Module], page: &mut Page<'_, impl Write>) -> io::
         page.line(&format!(
             "  {path}: {} {noun} without a name ({})",
             count(module.frames_without_name),
-            worth(module.names),
+            quality(module.names),
         ))?;
         if let Some(why) = &module.why {
             page.line(&format!("      {why}"))?;
@@ -39,7 +39,7 @@ pub(super) fn write(modules: &[Module], page: &mut Page<'_, impl Write>) -> io::
     Ok(())
 }
 
-fn worth(names: Names) -> &'static str {
+fn quality(names: Names) -> &'static str {
     match names {
         Names::None => "it has no names",
         Names::Exports => "it has names of exported functions only",

@@ -75,9 +75,9 @@ fn by_kind(
         return Ok(());
     }
     let shown = || live.iter().take(ROWS);
-    let roomy = page.width.is_none_or(|width| width >= ROOMY);
-    let queued = roomy && shown().any(|kind| kind.queued_bytes.is_some());
-    let pending = roomy && shown().any(|kind| kind.pending.is_some());
+    let wide = page.width.is_none_or(|width| width >= WIDE);
+    let queued = wide && shown().any(|kind| kind.queued_bytes.is_some());
+    let pending = wide && shown().any(|kind| kind.pending.is_some());
     let mut partly = false;
     let mut head = ["kind", "library", "live", "asked", "created/s", "oldest", "bytes"]
         .map(str::to_owned)
@@ -122,7 +122,7 @@ fn by_kind(
 }
 
 /// From this width on, there is space for columns that only some types have.
-const ROOMY: usize = 100;
+const WIDE: usize = 100;
 
 /// The function that created most of the live objects.
 fn place(kind: &ObjectType, sites: &[Site]) -> String {

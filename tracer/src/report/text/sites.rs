@@ -169,8 +169,8 @@ fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         }
         let before = format!("      {level:>3}  ");
         let taken = before.chars().count() + behind.chars().count();
-        let room = page.width.map_or(usize::MAX, |width| width.saturating_sub(taken));
-        page.row(&format!("{before}{}{behind}", cut(frame.label(), room.max(LEAST_NAME))))?;
+        let space = page.width.map_or(usize::MAX, |width| width.saturating_sub(taken));
+        page.row(&format!("{before}{}{behind}", cut(frame.label(), space.max(LEAST_NAME))))?;
     }
     if site.truncated {
         let why = site.truncated_why.as_deref().unwrap_or("reason unknown");

@@ -82,8 +82,8 @@ fn what(one: &Entry<'_, Fd>, cells: usize) -> Row {
         (None, None, Some(what)) => ("", what),
         (None, None, None) => return known(Role::Text, None),
     };
-    let room = cells.saturating_sub(names::width(mark));
-    Row::of(Role::Muted, mark).with(Role::Text, names::middle(text, room))
+    let space = cells.saturating_sub(names::width(mark));
+    Row::of(Role::Muted, mark).with(Role::Text, names::middle(text, space))
 }
 
 fn state(one: &Entry<'_, Fd>, cells: usize) -> Row {
@@ -103,12 +103,12 @@ fn opened_by(one: &Entry<'_, Fd>, cells: usize) -> Row {
         return Row::of(Role::Muted, if fd.pre_attach { "before the attach" } else { "not seen" });
     };
     let row = Row::of(Role::Muted, names::start_of(call.name(), cells));
-    let room = cells.saturating_sub(row.width() + 1);
+    let space = cells.saturating_sub(row.width() + 1);
     match site(one) {
         None => row,
         // The headline matters more than the name of the call.
-        Some(site) if room < LEAST_SITE => call_site(site, cells),
-        Some(site) => row.with(Role::Text, " ").and(call_site(site, room)),
+        Some(site) if space < LEAST_SITE => call_site(site, cells),
+        Some(site) => row.with(Role::Text, " ").and(call_site(site, space)),
     }
 }
 

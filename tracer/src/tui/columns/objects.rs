@@ -123,8 +123,8 @@ pub const OBJECTS: &[Column<LibraryObject>] = &[
         cell: |one, cells| one.item.owner.map_or_else(Row::new, |owner| Row::of(Role::Muted, names::middle(&owner.to_string(), cells))) },
     Column { by: By::Site, title: "made by", help: "the function that created it",
         needs: Needs::Nothing, width: |screen| screen / 5, left: true, leave: 22, largest_first: false,
-        rank: |one| text(maker(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
-        cell: |one, cells| maker(one).map_or_else(|| Row::of(Role::Muted, UNKNOWN), |site| call_site(site, cells)) },
+        rank: |one| text(creator(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
+        cell: |one, cells| creator(one).map_or_else(|| Row::of(Role::Muted, UNKNOWN), |site| call_site(site, cells)) },
 ];
 
 /// The call site that created most objects of a type.
@@ -132,7 +132,7 @@ fn most<'a>(one: &Entry<'a, ObjectType>) -> Option<&'a Site> {
     one.context.site(one.item.site?)
 }
 
-fn maker<'a>(one: &Entry<'a, LibraryObject>) -> Option<&'a Site> {
+fn creator<'a>(one: &Entry<'a, LibraryObject>) -> Option<&'a Site> {
     one.context.site(one.item.site)
 }
 

@@ -19,7 +19,7 @@ use crate::{
 #[rustfmt::skip]
 pub const SITES: &[Column<Site>] = &[
     Column { by: By::Verdict, title: "verdict", help: "verdict; sorts worst first",
-        needs: Needs::Judgement, width: |screen| if screen < 100 { 1 } else { 8 }, left: true,
+        needs: Needs::Verdict, width: |screen| if screen < 100 { 1 } else { 8 }, left: true,
         leave: 18, largest_first: true, rank: |one| Rank::Number(-(one.at as f64)), cell: verdict },
     Column { by: By::Pid, title: "pid", help: "process id of the target",
         needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 18, largest_first: false,

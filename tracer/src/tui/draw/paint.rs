@@ -16,7 +16,7 @@ pub fn row(row: &Row, line: u16, theme: Theme, buffer: &mut Buffer) {
     for part in &row.parts {
         // Mixed colors would make the cursor's line unreadable: it has one style.
         let style = if row.selected { theme.selected() } else { theme.style(part.role) };
-        let room = usize::from(area.width.saturating_sub(at));
-        (at, _) = buffer.set_stringn(at, line, &part.text, room, style);
+        let space = usize::from(area.width.saturating_sub(at));
+        (at, _) = buffer.set_stringn(at, line, &part.text, space, style);
     }
 }

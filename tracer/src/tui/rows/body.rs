@@ -27,7 +27,7 @@ pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
         return lines;
     }
     let at = &state.at;
-    let room = layout.table.saturating_sub(1);
+    let space = layout.table.saturating_sub(1);
     lines.push(title(state, &context, layout.width, layout.table_rows()));
     if at.order.is_empty() {
         lines.push(Row::new());
@@ -38,7 +38,7 @@ pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
     let what =
         Shown { order: &at.order, top: at.top, cursor: Some(at.cursor), sort: Some(at.sort) };
     lines.extend(with_items!(state.list, Item => {
-        table::rows::<Item>(&context, &what, layout.width, room)
+        table::rows::<Item>(&context, &what, layout.width, space)
     }));
     lines
 }
@@ -49,8 +49,8 @@ fn sums(context: &TableContext<'_>, layout: &Layout) -> Vec<Row> {
         return Vec::new();
     }
     let all = TypeRow::number(context);
-    let room = layout.summary.saturating_sub(2);
-    let shown = if all > room { room.saturating_sub(1) } else { all };
+    let space = layout.summary.saturating_sub(2);
+    let shown = if all > space { space.saturating_sub(1) } else { all };
     let order: Vec<usize> = (0..shown).collect();
     let (title, remark) = context.report.fds.as_ref().map(turnover).unwrap_or_default();
     let mut lines = vec![rule(title, remark, layout.width)];

@@ -21,9 +21,9 @@ pub(super) fn rows(report: &Report, state: &ViewState, width: usize) -> Option<R
     segments.extend(report.connections.iter().flat_map(|all| connections(all, width)));
     segments.extend(objects(report, &state.digest));
     let tabs = tabs(report, state.list, width);
-    let room = width.saturating_sub(tabs.width() + 3);
+    let space = width.saturating_sub(tabs.width() + 3);
     let left =
-        Row::of(Role::Text, " ").and(packed(segments, room, if width < NAMED { 2 } else { 3 }));
+        Row::of(Role::Text, " ").and(packed(segments, space, if width < NAMED { 2 } else { 3 }));
     Some(spread(left, tabs, width))
 }
 

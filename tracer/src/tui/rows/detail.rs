@@ -35,16 +35,16 @@ pub fn length(site: &Site, state: &ViewState, width: usize) -> usize {
 
 /// Title line and the lines that fit below it, in `height` lines.
 pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<Row> {
-    let room = height.saturating_sub(1);
+    let space = height.saturating_sub(1);
     let full = state.pane == Pane::Detail;
     let mut content = object::rows(state, width);
     let of_site = if width >= WIDE {
         let cells = width - BESIDE - 2;
         let left =
             if full { stack::full(site, modules(state), cells) } else { stack::short(site, cells) };
-        side_by_side(&left, &beside(site, state, room.saturating_sub(content.len())), cells)
+        side_by_side(&left, &beside(site, state, space.saturating_sub(content.len())), cells)
     } else if full {
-        above(site, state, width, room)
+        above(site, state, width, space)
     } else {
         let mut rows = brief(site, state, width);
         rows.extend(stack::short(site, width));
@@ -52,14 +52,14 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
     };
     content.extend(of_site);
     let lines = content.len();
-    let first = if full { state.scroll.min(lines.saturating_sub(room)) } else { 0 };
+    let first = if full { state.scroll.min(lines.saturating_sub(space)) } else { 0 };
     let mut remark = Row::new();
-    if lines > room {
+    if lines > space {
         let text = if full {
-            format!("lines {}–{} of {lines}", first + 1, (first + room).min(lines))
+            format!("lines {}–{} of {lines}", first + 1, (first + space).min(lines))
         } else {
-            let noun = if lines - room == 1 { "line" } else { "lines" };
-            format!("{} more {noun}: Enter", lines - room)
+            let noun = if lines - space == 1 { "line" } else { "lines" };
+            format!("{} more {noun}: Enter", lines - space)
         };
         remark = Row::of(Role::Muted, text);
     }
@@ -74,7 +74,7 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
     ];
     let title = packed(parts, width.saturating_sub(remark.width() + 8), 2);
     let mut rows = vec![rule(title, remark, width)];
-    rows.extend(content.into_iter().skip(first).take(room));
+    rows.extend(content.into_iter().skip(first).take(space));
     rows
 }
 
@@ -166,17 +166,17 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
 }
 
 /// Everything in one column.
-fn above(site: &Site, state: &ViewState, width: usize, room: usize) -> Vec<Row> {
+fn above(site: &Site, state: &ViewState, width: usize, space: usize) -> Vec<Row> {
     let mut rows = brief(site, state, width);
     rows.push(Row::new());
     rows.extend(stack::full(site, modules(state), width));
     rows.push(Row::new());
-    rows.extend(beside(site, state, room.min(20)));
+    rows.extend(beside(site, state, space.min(20)));
     rows
 }
 
 /// Verdict, figures and curve in a column of [`BESIDE`] cells.
-fn beside(site: &Site, state: &ViewState, room: usize) -> Vec<Row> {
+fn beside(site: &Site, state: &ViewState, space: usize) -> Vec<Row> {
     let mut rows: Vec<Row> = verdict_line(site).into_iter().collect();
     for reason in &site.verdict.reasons {
         for (line, text) in names::wrapped(reason, BESIDE - 4).into_iter().enumerate() {
@@ -196,7 +196,7 @@ fn beside(site: &Site, state: &ViewState, room: usize) -> Vec<Row> {
                 .with(Role::Text, format!("{min} to {max}, half over {median}")),
         );
     }
-    let height = room.saturating_sub(rows.len() + 1).min(5);
+    let height = space.saturating_sub(rows.len() + 1).min(5);
     if height > 0 && site.trend_bytes.iter().any(|bytes| *bytes > 0) {
         rows.push(Row::new());
         rows.extend(curve(&site.trend_bytes, height));

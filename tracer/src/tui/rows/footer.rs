@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Shown while probes are being attached; fits the smallest screen.
-const GOING_OVER: &str = " attaching for full tracing… light continues until then ";
+const SWITCHING: &str = " attaching for full tracing… light continues until then ";
 
 /// The bottom line.
 pub fn row(state: &ViewState) -> Row {
@@ -27,8 +27,8 @@ pub fn row(state: &ViewState) -> Row {
         let text = names::middle(&remark.text, width.saturating_sub(4));
         return Row::of(Role::Text, " ").with(role, format!(" {text} ")).fitted(width);
     }
-    if state.going_over {
-        return Row::of(Role::Text, " ").with(Role::Notice, GOING_OVER).fitted(width);
+    if state.switching {
+        return Row::of(Role::Text, " ").with(Role::Notice, SWITCHING).fitted(width);
     }
     hints(state, width)
 }
@@ -38,9 +38,9 @@ fn typing(state: &ViewState, width: usize) -> Row {
         .with(Role::Muted, " apply  ")
         .with(Role::Accent, "Esc")
         .with(Role::Muted, " cancel ");
-    let room = width.saturating_sub(right.width() + 6);
+    let space = width.saturating_sub(right.width() + 6);
     // The user types at the end of a long filter.
-    let long = state.at.filter.chars().count().saturating_sub(room);
+    let long = state.at.filter.chars().count().saturating_sub(space);
     let end: String = state.at.filter.chars().skip(long).collect();
     let left = Row::of(Role::Accent, " / ").with(Role::Strong, end).with(Role::Accent, "▏");
     spread(left, right, width)
@@ -53,7 +53,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
         _ if state.help => false,
         Key::Close => true,
         Key::Open => has_rows,
-        Key::Full => state.may_go_over(),
+        Key::Full => state.may_switch_to_full(),
         Key::Clients | Key::Leaving => state.list.is_of_connections(),
         Key::Each => {
             state.list.is_of_objects()

@@ -101,11 +101,11 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
         width.saturating_sub(2),
         if width < 100 { 2 } else { 3 },
     ));
-    let room = width.saturating_sub(left.width() + 4);
-    if room < 12 {
+    let space = width.saturating_sub(left.width() + 4);
+    if space < 12 {
         return left;
     }
-    let curve = figures::spark(&state.digest.trend, room.min(30));
+    let curve = figures::spark(&state.digest.trend, space.min(30));
     spread(left, Row::of(Role::Accent, curve).with(Role::Text, " "), width)
 }
 
@@ -213,10 +213,10 @@ fn losses(accounting: &Accounting, width: usize, most: usize) -> Vec<Row> {
         return Vec::new();
     }
     if reasons.len() == 1 || reasons.len() <= most {
-        let said = |(reason, count): &(&Word<Loss>, &u64)| {
+        let sentence = |(reason, count): &(&Word<Loss>, &u64)| {
             line(format!("lost {} {}", format::count(**count), reason.sentence()))
         };
-        return reasons.iter().map(said).collect();
+        return reasons.iter().map(sentence).collect();
     }
     let words: Vec<String> =
         reasons.iter().map(|(name, count)| format!("{} {name}", format::count(**count))).collect();

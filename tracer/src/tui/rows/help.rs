@@ -80,16 +80,16 @@ const ESTIMATES: [(&str, &str); 4] = [
 /// Title line and the lines that fit below it, in `height` lines.
 pub fn rows(state: &ViewState, width: usize, height: usize) -> Vec<Row> {
     let content = lines(state, width);
-    let room = height.saturating_sub(1);
-    let first = state.scroll.min(content.len().saturating_sub(room));
-    let last = (first + room).min(content.len());
-    let remark = if content.len() > room {
+    let space = height.saturating_sub(1);
+    let first = state.scroll.min(content.len().saturating_sub(space));
+    let last = (first + space).min(content.len());
+    let remark = if content.len() > space {
         Row::of(Role::Muted, format!("lines {}–{last} of {}", first + 1, content.len()))
     } else {
         Row::new()
     };
     let mut rows = vec![rule(Row::of(Role::Strong, "Help"), remark, width)];
-    rows.extend(content.into_iter().skip(first).take(room));
+    rows.extend(content.into_iter().skip(first).take(space));
     rows
 }
 

@@ -9,11 +9,11 @@ use crate::{
 };
 
 /// A non-breaking space, between a figure and its unit.
-const KEPT: &str = "\u{a0}";
+const NBSP: &str = "\u{a0}";
 
 /// All sentences, in lines of at most `cells` cells; empty if nothing was left behind.
 pub(super) fn lines(site: &Site, state: &ViewState, cells: usize) -> Vec<String> {
-    sentences(site, state).iter().flat_map(|text| broken(text, cells)).collect()
+    sentences(site, state).iter().flat_map(|text| wrapped(text, cells)).collect()
 }
 
 /// The same in as few lines as possible: omits resources left at other call sites.
@@ -22,15 +22,15 @@ pub(super) fn brief(site: &Site, state: &ViewState, cells: usize) -> Vec<String>
     if let Some(all) = state.digest.leaving(site.id).filter(|all| all.sites.len() > 1) {
         text = format!("{text}; one of {} paths", format::count(all.sites.len() as u64));
     }
-    broken(&text, cells)
+    wrapped(&text, cells)
 }
 
-fn broken(text: &str, cells: usize) -> Vec<String> {
-    names::wrapped(text, cells).into_iter().map(|line| line.replace(KEPT, " ")).collect()
+fn wrapped(text: &str, cells: usize) -> Vec<String> {
+    names::wrapped(text, cells).into_iter().map(|line| line.replace(NBSP, " ")).collect()
 }
 
-fn kept(text: &str) -> String {
-    text.replace(' ', KEPT)
+fn unbroken(text: &str) -> String {
+    text.replace(' ', NBSP)
 }
 
 fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
@@ -48,7 +48,7 @@ fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
         (Some(share), Some(all)) => {
             format!(
                 "{} of {} closed connections",
-                kept(&format::percent(share)),
+                unbroken(&format::percent(share)),
                 format::count(all)
             )
         }
@@ -67,7 +67,7 @@ fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
     sentences
 }
 
-/// `, 12.0 KiB in 3 each`; empty if it is not the same for each connection.
+/// `, 12.0 KiB in 3 each`, or the average if it is not the same for each; empty for a single connection.
 fn each(site: &Site, orphans: Orphans) -> String {
     let Orphans { count, bytes, connections, .. } = orphans;
     if connections < 2 {
@@ -77,8 +77,8 @@ fn each(site: &Site, orphans: Orphans) -> String {
     let amount = match count / connections {
         // There is no fraction of a block.
         _ if !even && site.kind.is_descriptor() => return String::new(),
-        _ if !even => kept(&format::bytes(bytes / connections)),
-        1 if !site.kind.is_descriptor() => kept(&format::bytes(bytes / connections)),
+        _ if !even => unbroken(&format::bytes(bytes / connections)),
+        1 if !site.kind.is_descriptor() => unbroken(&format::bytes(bytes / connections)),
         count => amount(site, bytes / connections, count),
     };
     format!(", {amount} each{}", if even { "" } else { " on average" })
@@ -89,6 +89,6 @@ fn amount(site: &Site, bytes: u64, count: u64) -> String {
     if site.kind.is_descriptor() {
         count
     } else {
-        kept(&format!("{} in {count}", format::bytes(bytes)))
+        unbroken(&format!("{} in {count}", format::bytes(bytes)))
     }
 }

@@ -105,13 +105,13 @@ impl Row {
         if width <= cells {
             return self.with(Role::Text, " ".repeat(cells - width));
         }
-        let mut room = cells;
+        let mut space = cells;
         for part in &mut self.parts {
-            part.text = names::start_of(&part.text, room);
-            room -= names::width(&part.text).min(room);
+            part.text = names::start_of(&part.text, space);
+            space -= names::width(&part.text).min(space);
         }
         self.parts.retain(|part| !part.text.is_empty());
-        self.with(Role::Text, " ".repeat(room))
+        self.with(Role::Text, " ".repeat(space))
     }
 
     /// Its text alone.
@@ -168,11 +168,11 @@ pub fn rule(title: Row, remark: Row, cells: usize) -> Row {
         Row::of(Role::Rule, " ").and(remark).with(Role::Rule, " ─")
     };
     let mut left = Row::of(Role::Rule, "─ ").and(title).with(Role::Rule, " ");
-    let room = cells.saturating_sub(remark.width());
-    if left.width() > room {
-        left = left.fitted(room);
+    let space = cells.saturating_sub(remark.width());
+    if left.width() > space {
+        left = left.fitted(space);
     }
-    let line = "─".repeat(room - left.width());
+    let line = "─".repeat(space - left.width());
     left.with(Role::Rule, line).and(remark)
 }
 

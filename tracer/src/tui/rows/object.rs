@@ -19,9 +19,9 @@ pub(super) fn rows(state: &ViewState, width: usize) -> Vec<Row> {
     let Some(parts) = parts(state) else { return Vec::new() };
     let mut rows = Vec::new();
     let mut row = Row::of(Role::Text, " ");
-    let room = width.saturating_sub(1);
+    let space = width.saturating_sub(1);
     for Segment { row: part, .. } in parts {
-        if row.width() > 1 && row.width() + part.width() + 3 > room {
+        if row.width() > 1 && row.width() + part.width() + 3 > space {
             rows.push(row);
             row = Row::of(Role::Text, " ");
         }

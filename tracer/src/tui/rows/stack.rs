@@ -17,9 +17,9 @@ const NUMBER: usize = 6;
 pub fn short(site: &Site, width: usize) -> Vec<Row> {
     let longest = site.frames.iter().filter_map(Frame::source).map(|s| names::width(&s)).max();
     let beside = longest.unwrap_or(0).min(width / 3).min(32);
-    let room = width.saturating_sub(NUMBER + beside + 2);
+    let space = width.saturating_sub(NUMBER + beside + 2);
     let name_width = site.frames.iter().map(|frame| names::width(&name(frame))).max().unwrap_or(0);
-    let name_width = name_width.min(room);
+    let name_width = name_width.min(space);
     let mut rows = Vec::new();
     for (number, frame) in site.frames.iter().enumerate() {
         let note = note(frame);
@@ -46,14 +46,14 @@ pub fn short(site: &Site, width: usize) -> Vec<Row> {
 /// names.
 pub fn full(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
     let mut rows = Vec::new();
-    let room = width.saturating_sub(NUMBER + 1);
+    let space = width.saturating_sub(NUMBER + 1);
     for (number, frame) in site.frames.iter().enumerate() {
         let headline = number == site.headline;
-        for (line, text) in names::wrapped(&name(frame), room).into_iter().enumerate() {
+        for (line, text) in names::wrapped(&name(frame), space).into_iter().enumerate() {
             let begin = if line == 0 { start(number, headline) } else { indent() };
             rows.push(begin.with(role(frame, headline), text));
         }
-        for text in names::wrapped(&place(frame), room) {
+        for text in names::wrapped(&place(frame), space) {
             rows.push(indent().with(Role::Muted, text));
         }
     }

@@ -74,18 +74,18 @@ fn chosen<T: Listed>(
     let mut by_importance: Vec<&Column<T>> =
         T::COLUMNS.iter().filter(|column| column.is_there(context)).collect();
     by_importance.sort_by_key(|column| leave(column));
-    let mut room = width.saturating_sub(2);
+    let mut space = width.saturating_sub(2);
     let mut kept = Vec::new();
     for column in by_importance {
         let cells = column.cells(context, width);
         let needed = if cells == 0 { 0 } else { cells + gap(width) };
-        if cells == 0 || room >= needed + leave(column) {
-            room -= needed;
+        if cells == 0 || space >= needed + leave(column) {
+            space -= needed;
             kept.push(column.by);
         }
     }
     let cells = |column: &Column<T>| match column.cells(context, width) {
-        0 => room,
+        0 => space,
         cells => cells,
     };
     let shown = T::COLUMNS.iter().filter(|column| kept.contains(&column.by));
@@ -139,21 +139,21 @@ pub fn call_site(site: &Site, cells: usize) -> Row {
     if names::width(&kept) < 8 {
         return Row::of(role, names::function(&label, cells));
     }
-    let room = cells.saturating_sub(names::width(&kept) + 1);
-    let row = Row::of(role, names::function(&label, room)).with(Role::Muted, format!(" {kept}"));
+    let space = cells.saturating_sub(names::width(&kept) + 1);
+    let row = Row::of(role, names::function(&label, space)).with(Role::Muted, format!(" {kept}"));
     callers(row, site, cells)
 }
 
 /// The row with ` ← caller ← caller`, as many as fit with recognizable names.
 fn callers(mut row: Row, site: &Site, cells: usize) -> Row {
     for frame in site.frames.iter().skip(site.headline + 1) {
-        let room = cells.saturating_sub(row.width() + 3);
+        let space = cells.saturating_sub(row.width() + 3);
         let name = short(frame);
         let wanted = names::width(&name);
-        if room < wanted.min(16) {
+        if space < wanted.min(16) {
             break;
         }
-        let name = names::function(&name, room.min(32));
+        let name = names::function(&name, space.min(32));
         row = row.with(Role::Muted, format!(" ← {name}"));
     }
     row

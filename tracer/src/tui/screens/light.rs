@@ -24,12 +24,12 @@ fn light_goes_over_to_full_when_asked_and_says_what_comes_of_it() {
     golden("light_help", &state);
     press(&mut state, &[Key::Help]);
     assert_eq!(update(&mut state, Key::Full), Effect::Full);
-    state.going_over = true;
+    state.switching = true;
     golden("light_going_over", &state);
     assert_eq!(update(&mut state, Key::Full), Effect::Redraw, "once is enough");
     press(&mut state, &[Key::Down, Key::Filter, Key::Typed('x'), Key::Back]);
-    assert!(state.going_over, "the view stays alive meanwhile");
-    state.going_over = false;
+    assert!(state.switching, "the view stays alive meanwhile");
+    state.switching = false;
     let why =
         "stays light: could not find an allocator in process `4121`: no object of it has `malloc`";
     state.remark = Some(Remark { text: why.to_owned(), failed: true });
