@@ -34,7 +34,7 @@ fn first_and<T: Copy>(first: T, others: T) -> [T; BATCHES] {
 }
 
 #[test]
-fn all_that_is_recorded_has_no_error() {
+fn exact_when_everything_is_recorded() {
     let scale = scale(first_and(200, 50), 1000, 1.0);
     let mut values = first_and(7, 0);
     values[3] = 90;
@@ -50,7 +50,7 @@ fn the_first_window_stands_for_itself() {
 }
 
 #[test]
-fn few_windows_say_nothing_of_their_error() {
+fn too_few_windows_have_no_error() {
     let mut recorded = first_and(100, 0);
     let first = scale(recorded, 1000, 1.0);
     assert_eq!(first.ratio(first_and(7, 0), &first.recorded.clone()), (70, None));
@@ -62,7 +62,7 @@ fn few_windows_say_nothing_of_their_error() {
 }
 
 #[test]
-fn half_the_pace_counts_for_half_the_time() {
+fn half_the_pace_counts_half_the_time() {
     // 17 windows of 10 at half the pace: 5 of work in the first, 80 of 910 in the others.
     let scale = scale([10; BATCHES], 1000, 0.5);
     let (value, error) = scale.ratio([4; BATCHES], &scale.recorded.clone());
@@ -70,7 +70,7 @@ fn half_the_pace_counts_for_half_the_time() {
 }
 
 #[test]
-fn ninety_five_of_a_hundred_intervals_hold_the_truth() {
+fn intervals_cover_the_true_value_95_percent_of_the_time() {
     let mut numbers = Numbers(0x2545_f491_4f6c_dd15);
     let (mut held, mut sum_of_estimates, mut sum_of_truths) = (0_u32, 0.0, 0.0);
     let rounds = 400;
@@ -99,7 +99,7 @@ fn ninety_five_of_a_hundred_intervals_hold_the_truth() {
 }
 
 #[test]
-fn nothing_is_released_that_was_not_acquired() {
+fn released_never_exceeds_acquired() {
     let mut batches = Batches::default();
     batches.acquired[0] = Sum { count: 5, bytes: 50 };
     batches.outstanding[0] = Sum { count: 5, bytes: 50 };
@@ -141,7 +141,7 @@ fn nothing_is_released_that_was_not_acquired() {
 }
 
 #[test]
-fn a_pace_that_may_be_off_makes_its_estimates_so() {
+fn an_uncertain_pace_widens_the_error() {
     let recorded = first_and(0, 10);
     let reading =
         |pace_error| OverheadReading { pace: Some(0.5), pace_error, ..OverheadReading::default() };

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn an_even_rise_reaches_its_bound_at_a_known_time() {
+    fn a_steady_rise_has_an_exact_time_to_the_limit() {
         let even = series((0..20).map(|at| f64::from(at) * 2.0));
         let reached = even.reaches(138.0).unwrap();
         assert!((reached.seconds - 50.0).abs() < 1e-9, "{reached:?}");
@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_rise_reaches_nothing() {
+    fn a_flat_or_falling_amount_never_reaches_the_limit() {
         assert_eq!(series([5.0, 5.0, 5.0, 5.0]).reaches(10.0), None);
         assert_eq!(series([9.0, 8.0, 7.0, 6.0]).reaches(10.0), None);
         assert_eq!(series([1.0, 2.0]).reaches(10.0), None);
     }
 
     #[test]
-    fn an_uneven_rise_is_less_sure_and_a_wild_one_may_end() {
+    fn an_uneven_rise_widens_the_interval() {
         let steps = [3.0, 1.0, 2.0, 4.0, 0.0, 2.0, 3.0, 1.0, 2.0, 2.0];
         let sums = steps.iter().scan(0.0, |sum, step| {
             *sum += step;

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_has_none() {
+    fn too_short_a_history_has_no_growth() {
         let mut history = History::default();
         history.push(&snapshot(0, 1));
         history.push(&snapshot(1, 2));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_recent_past_is_kept() {
+    fn only_recent_points_are_kept() {
         let mut history = History::default();
         (0..200).for_each(|second| history.push(&snapshot(second, second)));
         let trend = history.trend(1);

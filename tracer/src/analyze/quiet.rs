@@ -52,13 +52,13 @@ mod tests {
     };
 
     #[test]
-    fn growth_without_hits_is_said_with_both_figures() {
+    fn growth_without_hits_warns_with_both_figures() {
         let warning = GROWING.warning().unwrap();
         assert!(warning.contains("grew by 4.0 MiB") && warning.contains("--alloc"), "{warning}");
     }
 
     #[test]
-    fn a_hit_a_rest_or_a_short_while_is_nothing() {
+    fn no_warning_with_hits_without_growth_or_too_early() {
         assert_eq!(Quiet { hits: 1, ..GROWING }.warning(), None);
         assert_eq!(Quiet { resident_bytes: 10 << 20, ..GROWING }.warning(), None);
         assert_eq!(Quiet { resident_bytes: 1 << 20, ..GROWING }.warning(), None);

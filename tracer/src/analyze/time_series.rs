@@ -35,7 +35,7 @@ mod tests {
     use super::History;
 
     #[test]
-    fn a_level_knows_its_change_at_once_and_its_growth_after_a_while() {
+    fn change_is_known_at_once_and_growth_after_a_while() {
         let mut history = History::default();
         assert_eq!(history.push(0.0, 1000).growth_per_s, None);
         assert_eq!(history.push(1.0, 900).change, -100);

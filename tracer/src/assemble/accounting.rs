@@ -101,7 +101,7 @@ mod tests {
     use super::out_of_table_space;
 
     #[test]
-    fn the_first_object_without_a_table_is_named_and_the_others_are_counted() {
+    fn first_object_without_a_table_is_named_and_the_rest_counted() {
         let of = |count: usize| out_of_table_space(&vec!["/usr/bin/browser".to_owned(); count]);
         assert_eq!(of(0), None);
         assert!(of(1).unwrap().contains("full: /usr/bin/browser without"), "{:?}", of(1));

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_known_by_one_size_in_their_library() {
+    fn blocks_are_recognized_by_size_and_library() {
         let text = "name = \"q\"\ntitle = \"q\"\nmarks = [\"q_new\"]\n[[kind]]\nname = \"q_chunk\"\nsentence = \"s\"\nblocks = [64, 96]\n";
         let blocks = Blocks::of(&[Pack::parse("q.toml", text).unwrap()]);
         let found = |amount, library: &str| {

@@ -117,7 +117,7 @@ fn story() -> Ledger {
 }
 
 #[test]
-fn what_connections_leave_behind_is_told_by_call_site_and_by_client() {
+fn orphans_are_reported_by_call_site_and_by_client() {
     let mut ledger = story();
     let mut history = History::default();
     let early = at(&mut ledger, 24);
@@ -155,7 +155,7 @@ fn what_connections_leave_behind_is_told_by_call_site_and_by_client() {
 }
 
 #[test]
-fn one_connection_is_told_with_its_times_and_what_it_holds() {
+fn a_connection_is_reported_with_times_and_held_resources() {
     let mut ledger = story();
     let snapshot = at(&mut ledger, 25);
     let seen = report(&snapshot, START, &mut History::default()).unwrap();
@@ -205,7 +205,7 @@ fn one_connection_is_told_with_its_times_and_what_it_holds() {
 }
 
 #[test]
-fn how_fast_they_come_is_known_after_a_while_also_by_client() {
+fn rates_are_known_after_a_while_in_total_and_by_client() {
     let mut ledger = Ledger::default();
     let mut history = History::default();
     let mut seen = None;
@@ -225,14 +225,14 @@ fn how_fast_they_come_is_known_after_a_while_also_by_client() {
 }
 
 #[test]
-fn nothing_is_told_where_nothing_is_traced() {
+fn no_connections_in_the_report_unless_traced() {
     let snapshot = Snapshot::default();
     assert_eq!(report(&snapshot, 0, &mut History::default()), None);
     assert_eq!(orphans(&snapshot, &traced::LeftBehind::default()), None);
 }
 
 #[test]
-fn every_state_that_the_kernel_has_is_one_that_a_report_knows() {
+fn every_kernel_socket_state_has_a_name() {
     // `include/net/tcp_states.h` of the kernel: `TCP_NEW_SYN_RECV` is the last that sockets show.
     for number in 1..=12 {
         let name = crate::target::sockets::tcp_state(number).unwrap();

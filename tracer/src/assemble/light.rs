@@ -139,7 +139,7 @@ mod tests {
     use crate::{report::FdType, target::identify};
 
     #[test]
-    fn descriptors_that_come_and_go_are_changes_since_the_start() {
+    fn opened_and_closed_descriptors_change_the_levels() {
         let own = Member::named(identify(Pid::own()).unwrap());
         let exits = BTreeMap::new();
         let targets = [own];

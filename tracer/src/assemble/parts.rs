@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_belongs_to_the_innermost_maker_that_it_was_acquired_in() {
+    fn a_block_belongs_to_the_innermost_constructor_call() {
         let sites = [
             // Constructed by handler (30), called by main (40), and one inside that constructor.
             site(0, 1, &[30, 40]),

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn all_objects_are_summed_but_those_that_cannot_be_read_or_are_of_another_size() {
+    fn sums_skip_objects_that_are_unreadable_or_of_another_size() {
         let kind = kind(vec![
             field(FieldRole::References, 0),
             field(FieldRole::Queued, 24),

@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_comes_back_as_it_went() {
+    fn a_report_survives_a_round_trip() {
         for report in [
             fixtures::sample(),
             fixtures::lossy(),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn another_format_is_told_from_a_damaged_report() {
+    fn another_format_is_distinguished_from_a_damaged_report() {
         let refusal = |text: &str| read(&mut text.as_bytes()).unwrap_err().to_string();
         assert_eq!(
             refusal(r#"{"schema": "leaktrace/2"}"#),

@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn how_many_it_may_be_is_told_where_some_may_be_counted_twice() {
+    fn a_range_is_shown_when_connections_may_be_counted_twice() {
         let sites = sites(&[(1, "forget"), (2, "keep"), (3, "forget")]);
         let mut connections = left(&[(2, 70), (1, 60), (3, 40)], 150);
         // At least 80 of the 150 left nothing at `keep`.
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn some_is_never_none_nor_almost_all_all() {
+    fn shares_are_not_rounded_to_zero_or_all() {
         let between = |least, most| Leaving {
             sites: vec![1],
             count: 1,
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_processes_lines_and_unknown_stacks_are_told_apart() {
+    fn kinds_processes_lines_and_unknown_stacks_are_kept_apart() {
         let mut sites = sites(&[(1, "f"), (2, "f"), (3, "f"), (4, "f"), (5, "f"), (6, "f")]);
         sites[1].fd_type = Some(FdType::Socket.into());
         sites[2].pid += 1;
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_they_are_is_said_where_it_must_be_so() {
+    fn the_client_is_named_only_when_certain() {
         let mut connections = left(&[(1, 100)], 100);
         let client = |address: &str, with_orphans| Client {
             address: address.to_owned(),

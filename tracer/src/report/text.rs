@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_target_steers_the_terminal() {
+    fn control_characters_of_the_target_are_removed() {
         let mut served = fixtures::served();
         for fd in &mut served.fds.as_mut().unwrap().table {
             fd.peer = Some("\u{1b}[31mpeer".to_owned());
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_said_in_capitals_and_none_is_said_too() {
+    fn losses_are_in_capitals_and_no_loss_is_stated() {
         assert!(text(&fixtures::lossy(), None, None).contains("\nLOST 1,852: "));
         let calm = text(&fixtures::sample(), None, None);
         assert!(calm.contains("lost 0;") && !calm.contains("LOST"));

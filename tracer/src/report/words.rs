@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_a_list_leads_back_to_its_value() {
+    fn every_name_parses_to_its_value() {
         lead_back::<Loss>();
         lead_back::<StackEnd>();
         lead_back::<FdType>();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_list_refuses_other_names() {
+    fn a_closed_list_rejects_other_names() {
         let refusal = serde_json::from_str::<ProbeStatus>("\"off\"").unwrap_err().to_string();
         assert!(refusal.contains("`off`") && refusal.contains("`refused`"), "{refusal}");
     }

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_that_act_for_their_caller_are_skipped_named_or_not() {
+    fn plumbing_libraries_are_skipped_named_or_not() {
         let check = |symbol: &str, module: &str| {
             let frames = [frame(symbol, module), frame("on_open", "/opt/server")];
             assert_eq!(headline(&frames), 1, "{module}");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_of_a_library_are_known_by_their_source_when_they_lack_a_namespace() {
+    fn library_templates_without_a_namespace_are_recognized_by_source() {
         let check = |symbol: &str, file: &str| {
             let inlined = Frame { file: Some(file.into()), ..frame(symbol, "/opt/server") };
             assert_eq!(headline(&[inlined, frame("on_open", "/opt/server")]), 1, "{file}");
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_is_kept() {
+    fn requesting_frames_are_kept() {
         let check = |symbol: &str, module: &str| {
             let frames = [frame(symbol, module), frame("main", "/opt/server")];
             assert_eq!(headline(&frames), 0, "{symbol}");
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_of_plumbing_alone_has_its_innermost_frame_as_headline() {
+    fn a_stack_of_only_plumbing_has_its_innermost_frame_as_headline() {
         assert_eq!(headline(&[]), 0);
         let frames = [frame("strdup", "/lib/libc.so.6"), frame("", "/lib/libc.so.6")];
         assert_eq!(headline(&frames), 0);

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_asked_for_is_forgotten_above_the_bound() {
+    fn least_recently_used_places_are_evicted_above_the_limit() {
         let mut objects = Objects { places: 100, ..Objects::default() };
         let id = objects.open(Path::new("/nosuch"), None);
         for place in 0..10_000 {

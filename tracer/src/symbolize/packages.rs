@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_owner_is_found_under_both_spellings_and_nobody_is_made_up() {
+    fn owners_are_found_under_both_spellings_and_never_invented() {
         let folder = std::env::temp_dir().join(format!("leaktrace-dpkg-{}", std::process::id()));
         let info = folder.join("var/lib/dpkg/info");
         fs::create_dir_all(&info).unwrap();

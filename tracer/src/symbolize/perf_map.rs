@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_growing_file_is_read_on_and_later_lines_are_right() {
+    fn a_growing_file_is_read_incrementally_and_later_lines_win() {
         let (folder, root, mut map) = folder("grows");
         assert!(!map.refresh(Some(&root)));
         assert_eq!(map.why_unknown(), "JIT (anonymous executable memory) without a perf map");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_user_is_not_believed() {
+    fn a_file_of_another_user_is_not_trusted() {
         let (folder, root, mut map) = folder("untrusted");
         let path = folder.0.join(format!("tmp/perf-{}.map", Pid::own()));
         fs::write(&path, "1000 100 lie\n").unwrap();

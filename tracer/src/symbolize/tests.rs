@@ -217,7 +217,7 @@ fn functions_lines_and_inlined_levels_are_named() {
 }
 
 #[test]
-fn a_namer_that_learned_in_time_needs_neither_process_nor_file() {
+fn a_namer_that_read_the_mappings_needs_neither_process_nor_file() {
     let mut server = Running::start("dead", "gcc", SERVER_C, &[]);
     let mut namer = server.namer();
     let pid = server.pid();
@@ -230,7 +230,7 @@ fn a_namer_that_learned_in_time_needs_neither_process_nor_file() {
 }
 
 #[test]
-fn a_file_deleted_before_it_was_learned_is_named() {
+fn a_file_deleted_before_it_was_opened_is_named() {
     let server = Running::start("deleted", "gcc", SERVER_C, &[]);
     fs::remove_file(server.folder.join("server")).unwrap();
     let frames = server.namer().name(server.pid(), &server.addresses[..3]);
@@ -239,7 +239,7 @@ fn a_file_deleted_before_it_was_learned_is_named() {
 }
 
 #[test]
-fn memory_without_names_says_why() {
+fn unnamed_memory_has_a_reason() {
     let server = Running::start("why", "gcc", SERVER_C, &[]);
     let [_, _, _, code, vdso, libc, data] = server.addresses[..] else { panic!() };
     let frames = server.namer().name(server.pid(), &[code, vdso, data, 0x10, libc]);
@@ -309,7 +309,7 @@ fn a_debug_link_to_another_build_costs_the_lines_not_the_names() {
 }
 
 #[test]
-fn an_object_that_is_none_or_gone_says_so() {
+fn an_invalid_or_missing_object_has_a_reason() {
     let server = Running::start("gone", "gcc", SERVER_C, &[]);
     let pid = server.pid();
     let fake = |path: &str| {
@@ -371,7 +371,7 @@ fn names_of_rust_are_demangled() {
 }
 
 #[test]
-fn a_queue_is_worked_off_within_its_budget_and_names_come_later() {
+fn a_queue_is_processed_within_its_budget_and_names_follow_later() {
     let server = Running::start("queue", "gcc", SERVER_C, &[]);
     let pid = server.pid();
     let mut namer = server.namer();
@@ -393,7 +393,7 @@ fn a_queue_is_worked_off_within_its_budget_and_names_come_later() {
 }
 
 #[test]
-fn a_site_in_memory_not_yet_known_gets_its_names_when_it_is() {
+fn a_site_in_unknown_memory_is_named_once_the_memory_is_known() {
     let server = Running::start("late", "gcc", SERVER_C, &[]);
     let pid = server.pid();
     let mut namer = Namer::new();

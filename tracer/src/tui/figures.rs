@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_says_where_its_foot_is() {
+    fn a_curve_reports_its_bottom_value() {
         let rising = curve(&[0, 8, 16], 3, 2);
         assert_eq!(rising, Curve { lines: vec!["  █".into(), " ██".into()], foot: 0, top: 16 });
         let plateau = curve(&[1000, 1004, 1008], 3, 2);

@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn strokes_mean_what_the_table_says() {
+    fn strokes_decode_as_in_the_table() {
         let none = KeyModifiers::NONE;
         for (code, modifiers, typing, key) in [
             (KeyCode::Char('q'), none, false, Some(Key::Close)),
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn letting_a_key_go_means_nothing() {
+    fn key_release_is_ignored() {
         let mut event = KeyEvent::new(KeyCode::Char('q'), KeyModifiers::NONE);
         event.kind = KeyEventKind::Release;
         assert_eq!(decode(&event, false), None);

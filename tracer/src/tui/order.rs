@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn words_beyond_ascii_are_found_too() {
+    fn non_ascii_words_are_found() {
         let mut late = site(9);
         late.acquired_by = "Öffnen".to_owned();
         assert!(has(&late, "öff"));

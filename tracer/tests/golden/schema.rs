@@ -40,7 +40,7 @@ fn closed(schema: &Value) -> Value {
 }
 
 #[test]
-fn every_report_is_as_the_schema_says_and_no_key_is_left_undescribed() {
+fn every_report_matches_the_schema_and_every_key_is_described() {
     let samples = [
         fixtures::sample(),
         fixtures::lossy(),
@@ -56,7 +56,7 @@ fn every_report_is_as_the_schema_says_and_no_key_is_left_undescribed() {
 }
 
 #[test]
-fn keys_that_come_later_are_allowed() {
+fn keys_of_later_versions_are_allowed() {
     let mut report = value(&fixtures::sample());
     report["later"] = json!(1);
     report["sites"][0]["later"] = json!({});
@@ -64,7 +64,7 @@ fn keys_that_come_later_are_allowed() {
 }
 
 #[test]
-fn a_damaged_report_is_told() {
+fn a_damaged_report_is_rejected() {
     for (path, damage) in [
         ("/schema", json!("leaktrace/2")),
         ("/host/arch", json!(null)),
@@ -100,7 +100,7 @@ fn a_damaged_report_is_told() {
 }
 
 #[test]
-fn damaged_descriptors_and_connections_are_told() {
+fn damaged_descriptors_and_connections_are_rejected() {
     for (path, damage) in [
         ("/fds/open", json!(null)),
         ("/fds/table/0/state", json!(1)),
@@ -122,7 +122,7 @@ fn damaged_descriptors_and_connections_are_told() {
 }
 
 #[test]
-fn damaged_objects_are_told() {
+fn damaged_objects_are_rejected() {
     for (path, damage) in [
         ("/objects", json!({})),
         ("/objects/kinds/0/kind", json!("")),
@@ -140,7 +140,7 @@ fn damaged_objects_are_told() {
 }
 
 #[test]
-fn no_key_of_the_contract_may_be_missing() {
+fn every_key_of_the_contract_is_required() {
     let whole = value(&fixtures::estimated());
     for (path, key) in [
         ("", "fds"),
@@ -189,7 +189,7 @@ fn without(whole: &Value, path: &str, key: &str) {
 }
 
 #[test]
-fn the_lists_are_those_of_the_code() {
+fn the_schema_lists_match_the_code() {
     let schema = schema();
     let own: Vec<&str> = ResourceKind::ALL
         .into_iter()

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_left_is_said_only_where_all_left_the_same() {
+    fn amount_per_connection_is_shown_only_if_all_are_equal() {
         let (mut some, sites) = served();
         some.recently_closed[2].orphans.bytes -= 1;
         let text = left_behind(&some, &sites).unwrap();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn without_all_clients_there_is_no_sum() {
+    fn no_total_without_all_clients() {
         let (mut some, sites) = served();
         some.clients.remove(0);
         assert_eq!(

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_until_the_limit_says_how_sure_it_is() {
+    fn the_time_until_the_limit_has_an_interval() {
         let fds = |left, between| Fds {
             seconds_to_limit: left,
             seconds_to_limit_between: between,

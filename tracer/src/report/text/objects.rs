@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn dozens_of_kinds_are_not_dozens_of_rows() {
+    fn rows_of_kinds_are_bounded() {
         let mut report = fixtures::objects();
         let objects = report.objects.as_mut().unwrap();
         let kind = objects.types[0].clone();
@@ -244,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn where_none_was_made_nothing_is_said() {
+    fn no_section_without_objects() {
         let mut report = fixtures::sample();
         report.objects = Some(LibraryObjects::default());
         assert!(!written(&report, None).contains("objects of libraries"));
     }
 
     #[test]
-    fn nothing_of_the_target_steers_the_terminal() {
+    fn control_characters_of_the_target_are_removed() {
         let mut report = fixtures::objects();
         report.objects.as_mut().unwrap().table[6].label = Some("\u{1b}[2J".to_owned());
         let text = written(&report, Some(80));

@@ -99,7 +99,7 @@ fn a_debug_file_of_another_build_is_not_used() {
 }
 
 #[test]
-fn a_debug_link_is_followed_when_the_checksum_is_right_and_only_then() {
+fn a_debug_link_is_followed_only_if_the_checksum_matches() {
     for (name, damaged) in [("link-right", false), ("link-wrong", true)] {
         let arguments = ["-Wl,--build-id=none"];
         let server = Running::prepared(name, "gcc", SERVER_C, &arguments, |program| {
@@ -165,7 +165,7 @@ fn a_packed_symbol_table_names_what_stripping_took_away() {
 }
 
 #[test]
-fn a_packed_symbol_table_that_is_none_costs_nothing() {
+fn an_invalid_packed_symbol_table_is_ignored() {
     let server = Running::prepared("unpacked", "gcc", SERVER_C, &[], |program| {
         tool("strip", &["-s", text(program)]);
         let junk = program.with_extension("xz");

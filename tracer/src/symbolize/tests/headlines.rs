@@ -280,7 +280,7 @@ const CPP_CASES: usize = 31;
 const RUST_CASES: usize = 30;
 
 #[test]
-fn the_application_asks_not_the_cpp_library() {
+fn the_headline_is_in_the_application_not_the_cpp_library() {
     // With and without inlined functions, with debug information and without.
     for (name, options) in
         [("cpp-o2", ["-O2", "-g"]), ("cpp-o0", ["-O0", "-g"]), ("cpp-g0", ["-O2", "-g0"])]
@@ -292,7 +292,7 @@ fn the_application_asks_not_the_cpp_library() {
 }
 
 #[test]
-fn the_application_asks_not_the_rust_library() {
+fn the_headline_is_in_the_application_not_the_rust_library() {
     for (name, options) in [
         ("rust-o", ["-Copt-level=2", "-Cdebuginfo=2"]),
         ("rust-debug", ["-Copt-level=0", "-Cdebuginfo=2"]),

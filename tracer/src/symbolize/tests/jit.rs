@@ -133,7 +133,7 @@ fn a_call_site_in_new_code_gets_its_name_when_the_map_has_grown() {
 }
 
 #[test]
-fn node_without_a_perf_map_says_what_to_do() {
+fn node_without_a_perf_map_has_a_hint() {
     let node = Node::start("node-plain", false, "");
     let pid = node.pid;
     let mappings = mappings::read(pid).unwrap();

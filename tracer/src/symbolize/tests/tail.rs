@@ -37,7 +37,7 @@ fn names(frames: &[Frame]) -> Vec<(&str, bool)> {
 }
 
 #[test]
-fn what_jumps_have_left_is_shown_only_where_the_call_names_it() {
+fn tail_jumps_are_shown_only_if_the_call_names_the_function() {
     for (name, option) in [("tail-pie", "-pie"), ("tail-exec", "-no-pie"), ("tail-got", "-fno-plt")]
     {
         let options = ["-O2", "-foptimize-sibling-calls", option];

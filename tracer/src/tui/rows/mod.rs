@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_important_segments_go_first() {
+    fn the_least_important_segments_are_dropped_first() {
         let segments = || {
             [(0, "one"), (2, "two"), (1, "three")]
                 .map(|(rank, text)| Segment { rank, row: Row::of(Role::Text, text) })

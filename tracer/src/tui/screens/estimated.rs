@@ -20,7 +20,7 @@ fn estimated() -> Report {
 }
 
 #[test]
-fn estimates_are_marked_and_their_error_is_told() {
+fn estimates_are_marked_and_have_an_error() {
     golden("estimated_wide", &view(120, 40, estimated()));
     let mut state = view(80, 24, estimated());
     golden("estimated_small", &state);
@@ -33,7 +33,7 @@ fn estimates_are_marked_and_their_error_is_told() {
 }
 
 #[test]
-fn what_costs_less_than_it_may_is_exact_and_its_cost_told() {
+fn tracing_within_budget_is_exact_and_shows_its_cost() {
     let mut report = estimated();
     report.accounting.estimated = false;
     report.sites.iter_mut().for_each(|site| site.error = None);
@@ -44,7 +44,7 @@ fn what_costs_less_than_it_may_is_exact_and_its_cost_told() {
 }
 
 #[test]
-fn help_explains_estimates_where_there_are_some() {
+fn help_explains_estimates_if_there_are_any() {
     let mut state = view(120, 60, estimated());
     press(&mut state, &[Key::Help, Key::End]);
     golden("estimated_help", &state);

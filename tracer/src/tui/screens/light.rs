@@ -18,7 +18,7 @@ fn light_shows_what_the_kernel_counts() {
 }
 
 #[test]
-fn light_goes_over_to_full_when_asked_and_says_what_comes_of_it() {
+fn light_switches_to_full_on_request_and_shows_the_outcome() {
     let mut state = view(80, 24, light());
     press(&mut state, &[Key::Help]);
     golden("light_help", &state);
@@ -38,7 +38,7 @@ fn light_goes_over_to_full_when_asked_and_says_what_comes_of_it() {
 }
 
 #[test]
-fn full_tracing_cannot_be_gone_over_to() {
+fn full_tracing_cannot_be_switched_to() {
     let mut state = view(80, 24, sample::report());
     assert_eq!(update(&mut state, Key::Full), Effect::Redraw);
     let mut state = ViewState::new(Size { columns: 80, rows: 24 });
