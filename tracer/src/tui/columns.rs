@@ -10,10 +10,10 @@ mod objects;
 mod sites;
 
 use super::{
-    digest::Digest,
     lists::Listed,
     rows::{Role, Row},
     state::Baseline,
+    summary::Summary,
 };
 use crate::{
     format,
@@ -173,7 +173,7 @@ pub struct TableContext<'a> {
     /// The report it is from.
     pub report: &'a Report,
     /// Totals of the report.
-    pub digest: &'a Digest,
+    pub summary: &'a Summary,
     /// The baseline figures.
     pub baseline: Option<&'a Baseline>,
 }
@@ -220,12 +220,12 @@ impl<T> Column<T> {
         match self.needs {
             Needs::Nothing => true,
             Needs::Baseline => context.baseline.is_some(),
-            Needs::Verdict => context.digest.judged,
-            Needs::ManyTargets => context.digest.many_targets,
-            Needs::States => context.digest.states_known,
-            Needs::Orphans => !context.digest.leaving.is_empty(),
-            Needs::Known => context.digest.known.contains(&self.by),
-            Needs::TypeGrowth => context.digest.types.iter().any(|one| one.growth_per_s.is_some()),
+            Needs::Verdict => context.summary.judged,
+            Needs::ManyTargets => context.summary.many_targets,
+            Needs::States => context.summary.states_known,
+            Needs::Orphans => !context.summary.leaving.is_empty(),
+            Needs::Known => context.summary.known.contains(&self.by),
+            Needs::TypeGrowth => context.summary.types.iter().any(|one| one.growth_per_s.is_some()),
         }
     }
 
@@ -239,7 +239,7 @@ impl<T> Column<T> {
         };
         match self.by {
             By::Kind | By::ObjectType => {
-                (self.width)(screen).max(context.digest.longest_type_name.min(most))
+                (self.width)(screen).max(context.summary.longest_type_name.min(most))
             }
             _ => (self.width)(screen),
         }
@@ -330,12 +330,12 @@ mod tests {
         report::{
             Client, Connection, Fd, Leaving, LibraryObject, ObjectType, Site, fixtures as reports,
         },
-        tui::{digest::TypeRow, sample},
+        tui::{sample, summary::TypeRow},
     };
 
     fn sound<T: Listed>(report: &Report) {
-        let digest = Digest::of(report);
-        let context = TableContext { report, digest: &digest, baseline: None };
+        let summary = Summary::of(report);
+        let context = TableContext { report, summary: &summary, baseline: None };
         for (at, row) in T::COLUMNS.iter().enumerate() {
             assert_eq!(column::<T>(row.by).unwrap().title, row.title);
             assert!(!row.help.is_empty());

@@ -20,7 +20,7 @@ pub struct Layout {
     /// Lines of the header, from the top.
     pub header: usize,
     /// Lines of the totals with their title line and column titles, below the header.
-    pub summary: usize,
+    pub totals: usize,
     /// Lines of the table with its title line and column titles, below the totals.
     pub table: usize,
     /// Lines of the details or the help with their title line, below the table.
@@ -60,12 +60,12 @@ pub fn of(state: &ViewState) -> Layout {
         Pane::Split | Pane::Table | Pane::Detail => 0,
     };
     let rest = body - detail;
-    let summary = match (state.list, state.digest.types.len()) {
+    let totals = match (state.list, state.summary.types.len()) {
         // The table gets at least half.
         (List::Fds, types) if !alone && types > 0 => (types + 2).min(rest / 2),
         _ => 0,
     };
     // A title without rows is useless.
-    let summary = if summary < 3 { 0 } else { summary };
-    Layout { width, header, summary, table: rest - summary, detail }
+    let totals = if totals < 3 { 0 } else { totals };
+    Layout { width, header, totals, table: rest - totals, detail }
 }

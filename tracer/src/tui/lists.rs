@@ -214,11 +214,11 @@ impl Listed for Leaving {
     const COLUMNS: &'static [Column<Self>] = columns::LEAVING;
 
     fn number(context: &TableContext<'_>) -> usize {
-        context.digest.leaving.len()
+        context.summary.leaving.len()
     }
 
     fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
-        context.digest.leaving.get(at)
+        context.summary.leaving.get(at)
     }
 
     fn id(&self) -> Id {
@@ -243,15 +243,15 @@ impl Listed for Leaving {
     }
 }
 
-impl Listed for super::digest::TypeRow {
+impl Listed for super::summary::TypeRow {
     const COLUMNS: &'static [Column<Self>] = columns::TYPES;
 
     fn number(context: &TableContext<'_>) -> usize {
-        context.digest.types.len()
+        context.summary.types.len()
     }
 
     fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
-        context.digest.types.get(at)
+        context.summary.types.get(at)
     }
 
     fn id(&self) -> Id {
@@ -367,7 +367,7 @@ impl List {
 impl<'a> TableContext<'a> {
     /// The call site with this number.
     pub fn site(&self, number: u32) -> Option<&'a Site> {
-        self.report.sites.get(*self.digest.site_at.get(&number)?)
+        self.report.sites.get(*self.summary.site_at.get(&number)?)
     }
 
     /// An item with its context.

@@ -5,7 +5,6 @@
 //! processes.
 
 pub mod columns;
-pub mod digest;
 pub mod draw;
 pub mod figures;
 pub mod keys;
@@ -19,6 +18,7 @@ mod sample;
 #[cfg(test)]
 mod screens;
 pub mod state;
+pub mod summary;
 pub mod terminal;
 pub mod theme;
 pub mod update;

@@ -108,14 +108,14 @@ mod tests {
     use super::*;
     use crate::tui::{
         columns::By,
-        digest::Digest,
         sample::{self, site},
+        summary::Summary,
     };
 
     fn ids(filter: &str, by: By, reversed: bool) -> Vec<u32> {
         let report = sample::report();
-        let digest = Digest::of(&report);
-        let context = TableContext { report: &report, digest: &digest, baseline: None };
+        let summary = Summary::of(&report);
+        let context = TableContext { report: &report, summary: &summary, baseline: None };
         let order = of::<Site>(&context, SortOrder { by, reversed }, filter);
         order.into_iter().map(|at| report.sites[at].id).collect()
     }

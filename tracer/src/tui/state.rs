@@ -12,10 +12,10 @@ use std::{
 
 use super::{
     columns::{By, SortOrder, TableContext},
-    digest::Digest,
     layout,
     lists::{Id, List, with_items},
     order,
+    summary::Summary,
 };
 use crate::report::{Amount, Report, Site};
 
@@ -113,7 +113,7 @@ pub struct ViewState {
     /// Whether the view is frozen.
     pub paused: bool,
     /// Summary of the report that is shown.
-    pub digest: Digest,
+    pub summary: Summary,
     /// Which list is shown.
     pub list: List,
     /// The position in it.
@@ -144,7 +144,7 @@ impl ViewState {
             shown: None,
             waiting: None,
             paused: false,
-            digest: Digest::default(),
+            summary: Summary::default(),
             list: List::Sites,
             at: Place::new(List::Sites),
             elsewhere: BTreeMap::new(),
@@ -174,7 +174,7 @@ impl ViewState {
             self.waiting = Some(report);
             return false;
         }
-        self.digest = Digest::of(&report);
+        self.summary = Summary::of(&report);
         self.shown = Some(report);
         self.arrange();
         true
@@ -226,7 +226,7 @@ impl ViewState {
     /// The shown report with its context.
     pub fn context(&self) -> Option<TableContext<'_>> {
         let report = self.shown.as_deref()?;
-        Some(TableContext { report, digest: &self.digest, baseline: self.baseline.as_ref() })
+        Some(TableContext { report, summary: &self.summary, baseline: self.baseline.as_ref() })
     }
 
     /// Filters and sorts again, and puts the cursor back on its item.

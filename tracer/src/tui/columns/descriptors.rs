@@ -5,9 +5,9 @@ use crate::{
     format,
     report::{Fd, Site},
     tui::{
-        digest::TypeRow,
         figures, names,
         rows::{Role, Row, table::call_site},
+        summary::TypeRow,
     },
 };
 

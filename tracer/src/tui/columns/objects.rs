@@ -153,7 +153,7 @@ fn bytes(number: u64, role: Role) -> Row {
 }
 
 fn growth(one: &Entry<'_, ObjectType>) -> Option<f64> {
-    one.context.digest.growth.get(&Resource::from(one.item.name.as_str())).copied()
+    one.context.summary.growth.get(&Resource::from(one.item.name.as_str())).copied()
 }
 
 /// A sum over the objects that could be read.

@@ -11,11 +11,11 @@ use crate::{
     report::{Fds, Report, Resource},
     tui::{
         columns::{self, By, TableContext},
-        digest::TypeRow,
         layout::Layout,
         lists::{List, Listed, with_items},
         names,
         state::ViewState,
+        summary::TypeRow,
     },
 };
 
@@ -45,11 +45,11 @@ pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
 
 /// Descriptors by type; the last line counts the types that are omitted.
 fn sums(context: &TableContext<'_>, layout: &Layout) -> Vec<Row> {
-    if layout.summary == 0 {
+    if layout.totals == 0 {
         return Vec::new();
     }
     let all = TypeRow::number(context);
-    let space = layout.summary.saturating_sub(2);
+    let space = layout.totals.saturating_sub(2);
     let shown = if all > space { space.saturating_sub(1) } else { all };
     let order: Vec<usize> = (0..shown).collect();
     let (title, remark) = context.report.fds.as_ref().map(turnover).unwrap_or_default();
@@ -144,17 +144,17 @@ fn title(state: &ViewState, context: &TableContext<'_>, width: usize, page: usiz
 
 /// Items of the list that need attention.
 fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> {
-    let digest = &state.digest;
+    let summary = &state.summary;
     match state.list {
         List::Sites => vec![
-            (digest.leaks, Role::Bad, "leak", "leaks"),
-            (digest.suspects, Role::Bad, "suspect", "suspects"),
+            (summary.leaks, Role::Bad, "leak", "leaks"),
+            (summary.suspects, Role::Bad, "suspect", "suspects"),
         ],
-        List::Fds => vec![(digest.half_closed_fds, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)],
+        List::Fds => vec![(summary.half_closed_fds, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)],
         List::Connections => {
-            vec![(digest.half_closed_connections, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)]
+            vec![(summary.half_closed_connections, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)]
         }
-        List::ObjectTypes => vec![(digest.asked, Role::Doubtful, ASKED, ASKED)],
+        List::ObjectTypes => vec![(summary.asked, Role::Doubtful, ASKED, ASKED)],
         List::Clients | List::Leaving | List::Objects => Vec::new(),
     }
 }

@@ -6,7 +6,7 @@ use super::{Role, Row, Segment, packed, spread};
 use crate::{
     format,
     report::{Connections, Fds, Report},
-    tui::{columns, digest::Digest, figures, lists, lists::List, state::ViewState},
+    tui::{columns, figures, lists, lists::List, state::ViewState, summary::Summary},
 };
 
 /// From this width on, the lists show names beside their keys.
@@ -19,7 +19,7 @@ pub(super) fn rows(report: &Report, state: &ViewState, width: usize) -> Option<R
     }
     let mut segments = report.fds.as_ref().map(fds).unwrap_or_default();
     segments.extend(report.connections.iter().flat_map(|all| connections(all, width)));
-    segments.extend(objects(report, &state.digest));
+    segments.extend(objects(report, &state.summary));
     let tabs = tabs(report, state.list, width);
     let space = width.saturating_sub(tabs.width() + 3);
     let left =
@@ -78,7 +78,7 @@ fn connections(connections: &Connections, width: usize) -> Vec<Segment> {
 }
 
 /// `objects 5,200 (1.1 MiB) ▲ 3.4 KiB/s`; empty before the first object.
-fn objects(report: &Report, digest: &Digest) -> Vec<Segment> {
+fn objects(report: &Report, summary: &Summary) -> Vec<Segment> {
     let (mut number, mut held, mut made) = (0, 0, 0);
     for (_, total) in report.totals.iter().filter(|(kind, _)| kind.is_object()) {
         number += total.outstanding_count;
@@ -91,7 +91,7 @@ fn objects(report: &Report, digest: &Digest) -> Vec<Segment> {
     let there = Row::of(Role::Muted, "objects ")
         .with(Role::Strong, figures::count(number))
         .with(Role::Text, format!(" ({})", format::bytes(held)));
-    let rates = digest.growth.iter().filter(|(kind, _)| kind.is_object()).map(|(_, rate)| *rate);
+    let rates = summary.growth.iter().filter(|(kind, _)| kind.is_object()).map(|(_, rate)| *rate);
     let rate = rates.reduce(|sum, rate| sum + rate);
     let mut segments = vec![segment(1, there)];
     let rate = growth(rate, format::bytes_per_s);

@@ -85,7 +85,7 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
             .with(Role::Strong, about.to_owned() + &format::bytes(total.outstanding_bytes))
             .with(Role::Text, format!(" in {about}{count}"));
         segments.push(Segment { rank, row });
-        if let Some(rate) = state.digest.growth.get(kind) {
+        if let Some(rate) = state.summary.growth.get(kind) {
             let row = columns::rate(Some(*rate), format::bytes_per_s);
             segments.push(Segment { rank: rank + 2, row });
         }
@@ -105,7 +105,7 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
     if space < 12 {
         return left;
     }
-    let curve = figures::spark(&state.digest.trend, space.min(30));
+    let curve = figures::spark(&state.summary.trend, space.min(30));
     spread(left, Row::of(Role::Accent, curve).with(Role::Text, " "), width)
 }
 

@@ -11,11 +11,11 @@ use crate::{
     },
     tui::{
         columns::verdict_words,
-        digest::TypeRow,
         keys::{BINDINGS, Key},
         lists::{self, Listed},
         names,
         state::ViewState,
+        summary::TypeRow,
     },
 };
 
@@ -118,12 +118,12 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
             table::<Leaving>(&mut rows, "Columns of resources left behind", width);
         }
     }
-    if state.digest.judged {
+    if state.summary.judged {
         heading(&mut rows, "Verdicts");
     }
     for class in VerdictClass::ALL
         .iter()
-        .filter(|class| state.digest.judged && **class != VerdictClass::Unknown)
+        .filter(|class| state.summary.judged && **class != VerdictClass::Unknown)
     {
         let (mark, word, role) = verdict_words(*class);
         entry(&mut rows, role, &format!("{mark} {word}"), class.sentence(), width);

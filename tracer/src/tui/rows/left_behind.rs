@@ -19,7 +19,7 @@ pub(super) fn lines(site: &Site, state: &ViewState, cells: usize) -> Vec<String>
 /// The same in as few lines as possible: omits resources left at other call sites.
 pub(super) fn brief(site: &Site, state: &ViewState, cells: usize) -> Vec<String> {
     let Some(mut text) = sentences(site, state).into_iter().next() else { return Vec::new() };
-    if let Some(all) = state.digest.leaving(site.id).filter(|all| all.sites.len() > 1) {
+    if let Some(all) = state.summary.leaving(site.id).filter(|all| all.sites.len() > 1) {
         text = format!("{text}; one of {} paths", format::count(all.sites.len() as u64));
     }
     wrapped(&text, cells)
@@ -56,7 +56,7 @@ fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
         _ => format!("{} closed connections", format::count(orphans.connections)),
     };
     let mut sentences = vec![format!("left behind by {of}{}{whose}", each(site, orphans))];
-    if let Some(all) = state.digest.leaving(site.id).filter(|all| all.sites.len() > 1) {
+    if let Some(all) = state.summary.leaving(site.id).filter(|all| all.sites.len() > 1) {
         let amount = amount(site, all.bytes, all.count);
         sentences.push(format!(
             "one of {} call paths to this function that leave something behind; together {amount} of {} connections",

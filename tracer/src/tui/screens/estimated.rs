@@ -5,9 +5,9 @@ use crate::{
     report::{Errors, Report, fixtures::estimated::estimate},
     tui::{
         columns::{Entry, SITES, TableContext},
-        digest::Digest,
         keys::Key,
         sample,
+        summary::Summary,
     },
 };
 
@@ -57,8 +57,8 @@ fn help_explains_estimates_if_there_are_any() {
 #[test]
 fn marked_cells_fit_their_width() {
     let report = estimated();
-    let digest = Digest::of(&report);
-    let context = TableContext { report: &report, digest: &digest, baseline: None };
+    let summary = Summary::of(&report);
+    let context = TableContext { report: &report, summary: &summary, baseline: None };
     let mut site = report.sites[0].clone();
     for figure in [9, 99_999, 100_000, 999_999, 1_000_000, 99_949_999, 123_456_789_000] {
         site.outstanding_count = figure;

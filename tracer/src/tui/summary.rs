@@ -1,6 +1,6 @@
 //! Summary of a report, computed once per report: the header reads it on each draw.
 //!
-//! Pure: takes a report, returns a [`Digest`].
+//! Pure: takes a report, returns a [`Summary`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,7 +11,7 @@ use crate::report::{
 
 /// Totals and flags of a report as a whole, for the screen.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Digest {
+pub struct Summary {
     /// Growth by kind, bytes per second; without call sites that have too little history.
     pub growth: BTreeMap<Resource, f64>,
     /// Outstanding bytes of all call sites at the last refreshes, oldest first.
@@ -62,7 +62,7 @@ pub struct TypeRow {
     pub growth_per_s: Option<f64>,
 }
 
-impl Digest {
+impl Summary {
     /// The row of this call site's function, if resources of this call site were left behind.
     pub fn leaving(&self, site: u32) -> Option<&Leaving> {
         self.leaving.iter().find(|one| one.sites.contains(&site))
@@ -70,41 +70,42 @@ impl Digest {
 
     /// One pass over the call sites.
     pub fn of(report: &Report) -> Self {
-        let mut digest = Self { many_targets: report.targets.len() > 1, ..Self::default() };
+        let mut summary = Self { many_targets: report.targets.len() > 1, ..Self::default() };
         let longest = report.sites.iter().map(|site| site.trend_bytes.len()).max().unwrap_or(0);
-        digest.trend = vec![0; longest];
-        digest.types =
+        summary.trend = vec![0; longest];
+        summary.types =
             report.fds.as_ref().map(|fds| types(fds, report.light.as_ref())).unwrap_or_default();
         for fd in report.fds.iter().flat_map(|fds| &fds.table) {
-            digest.states_known |= fd.state.is_some();
-            digest.half_closed_fds += usize::from(fd.is_half_closed());
+            summary.states_known |= fd.state.is_some();
+            summary.half_closed_fds += usize::from(fd.is_half_closed());
         }
-        digest.leaving =
+        summary.leaving =
             report.connections.iter().flat_map(|all| all.leaving(&report.sites)).collect();
         let open = report.connections.iter().flat_map(|connections| &connections.table);
-        digest.half_closed_connections = open.filter(|one| Connection::is_half_closed(one)).count();
-        digest.look_at_objects(report);
+        summary.half_closed_connections =
+            open.filter(|one| Connection::is_half_closed(one)).count();
+        summary.look_at_objects(report);
         for (at, site) in report.sites.iter().enumerate() {
-            digest.site_at.insert(site.id, at);
+            summary.site_at.insert(site.id, at);
             if let Some(rate) = site.growth_bytes_per_s {
-                *digest.growth.entry(site.kind.clone()).or_default() += rate;
+                *summary.growth.entry(site.kind.clone()).or_default() += rate;
             }
             // A shorter trend began later: before that the call site held nothing.
-            let newest_first = digest.trend.iter_mut().rev().zip(site.trend_bytes.iter().rev());
+            let newest_first = summary.trend.iter_mut().rev().zip(site.trend_bytes.iter().rev());
             for (sum, bytes) in newest_first {
                 *sum = sum.saturating_add(*bytes);
             }
             match site.verdict.class {
-                VerdictClass::Leak => digest.leaks += 1,
-                VerdictClass::Suspect => digest.suspects += 1,
+                VerdictClass::Leak => summary.leaks += 1,
+                VerdictClass::Suspect => summary.suspects += 1,
                 VerdictClass::Growing
                 | VerdictClass::Steady
                 | VerdictClass::Settling
                 | VerdictClass::Unknown => {}
             }
-            digest.judged |= site.verdict.class != VerdictClass::Unknown;
+            summary.judged |= site.verdict.class != VerdictClass::Unknown;
         }
-        digest
+        summary
     }
 
     fn look_at_objects(&mut self, report: &Report) {
