@@ -96,7 +96,8 @@ pub struct Assembly {
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
     first_rss: Option<u64>,
-    before: Option<(u64, u64)>,
+    /// Time of the last report, and events by then.
+    events_before: Option<(u64, u64)>,
     descriptors: fds::Descriptors,
     /// The history of connections.
     connection_history: connections::History,
@@ -117,7 +118,7 @@ impl Assembly {
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
             first_rss: None,
-            before: None,
+            events_before: None,
             descriptors: fds::Descriptors::default(),
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
@@ -227,7 +228,7 @@ impl Assembly {
             Resource::Plain(kind) => self.session.kinds.contains(&kind),
             Resource::Object(_) => self.session.kinds.contains(&ResourceKind::Object),
         };
-        asked && fds::was_seen(site) && !self.is_inner(site)
+        asked && fds::has_stack(site) && !self.is_library_internal(site)
     }
 
     fn site(

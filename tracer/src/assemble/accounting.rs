@@ -48,7 +48,7 @@ impl Assembly {
         }
         truncated_by.retain(|_, count| *count > 0);
         let tables = &snapshot.unwind;
-        let events_per_s = match self.before.replace((snapshot.at_ns, events)) {
+        let events_per_s = match self.events_before.replace((snapshot.at_ns, events)) {
             Some((at_ns, before)) if snapshot.at_ns > at_ns => {
                 events.saturating_sub(before) as f64 * 1e9 / (snapshot.at_ns - at_ns) as f64
             }

@@ -53,7 +53,7 @@ impl Assembly {
 
     /// Whether a call site allocates objects inside the library's own structures: the library's code is the caller.
     /// (Unknown if the library is linked into the executable.)
-    pub(super) fn is_inner(&self, site: &SiteFigures) -> bool {
+    pub(super) fn is_library_internal(&self, site: &SiteFigures) -> bool {
         let Some(of) = self.probe(site.probe).and_then(|probe| probe.function.object.as_ref())
         else {
             return false;

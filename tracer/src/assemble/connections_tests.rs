@@ -84,7 +84,7 @@ fn at(ledger: &mut Ledger, second: u64) -> Snapshot {
 
 /// Twelve connections are accepted, three are opened by the target. Each accepted one that has closed leaves a block
 /// of 64 bytes, every third one another of 1,000 bytes; two stay open.
-fn story() -> Ledger {
+fn scenario() -> Ledger {
     let mut ledger = Ledger::default();
     for number in 1..=15 {
         let role = if number > 12 { Role::Connected } else { Role::Accepted };
@@ -118,7 +118,7 @@ fn story() -> Ledger {
 
 #[test]
 fn orphans_are_reported_by_call_site_and_by_client() {
-    let mut ledger = story();
+    let mut ledger = scenario();
     let mut history = History::default();
     let early = at(&mut ledger, 24);
     let seen = report(&early, START, &mut history).unwrap();
@@ -156,7 +156,7 @@ fn orphans_are_reported_by_call_site_and_by_client() {
 
 #[test]
 fn a_connection_is_reported_with_times_and_held_resources() {
-    let mut ledger = story();
+    let mut ledger = scenario();
     let snapshot = at(&mut ledger, 25);
     let seen = report(&snapshot, START, &mut History::default()).unwrap();
     let open: Vec<u64> = seen.table.iter().map(|one| one.id).collect();

@@ -37,7 +37,7 @@ pub(super) fn kind(site: &SiteFigures) -> Option<ResourceKind> {
 }
 
 /// Whether a call site has a stack worth showing.
-pub(super) fn was_seen(site: &SiteFigures) -> bool {
+pub(super) fn has_stack(site: &SiteFigures) -> bool {
     opener(site).is_none_or(|opener| opener.name().is_some())
 }
 

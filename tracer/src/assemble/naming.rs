@@ -35,18 +35,18 @@ impl Assembly {
         for (at, (pid, mappings)) in snapshot.mappings.iter().enumerate() {
             let rest = snapshot.mappings.get(at + 1..).unwrap_or_default();
             if executed.contains(pid) && !rest.iter().any(|(other, _)| other == pid) {
-                self.name_former(snapshot, *pid);
+                self.name_before_exec(snapshot, *pid);
                 executed.retain(|one| one != pid);
             }
             self.namer.learn(*pid, mappings);
         }
         for pid in executed {
-            self.name_former(snapshot, pid);
+            self.name_before_exec(snapshot, pid);
         }
     }
 
     /// Looks up names of the program that ran in a process before its exec.
-    pub(super) fn name_former(&mut self, snapshot: &Snapshot, executed: Pid) {
+    pub(super) fn name_before_exec(&mut self, snapshot: &Snapshot, executed: Pid) {
         // A newly forked child has its parent's memory.
         let birth = snapshot.kin.iter().find(|one| one.pid == executed && one.parent.is_some());
         let pid = birth.and_then(|birth| birth.parent).unwrap_or(executed);

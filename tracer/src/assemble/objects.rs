@@ -84,7 +84,7 @@ impl Assembly {
         let kinds: HashMap<u32, Arc<ObjectType>> = snapshot
             .sites
             .iter()
-            .filter(|site| !self.is_inner(site))
+            .filter(|site| !self.is_library_internal(site))
             .filter_map(|site| Some((site.number, Arc::clone(self.object_type(site)?))))
             .collect();
         let mut index = Index::of(snapshot);
@@ -96,7 +96,7 @@ impl Assembly {
                 Some(self.object(one, kind, snapshot, &mut index))
             })
             .collect();
-        let sums = if self.is_read(snapshot) { sums::of(seen, &kinds) } else { BTreeMap::new() };
+        let sums = if self.is_shown(snapshot) { sums::of(seen, &kinds) } else { BTreeMap::new() };
         let mut rows = self.object_types(snapshot, &kinds);
         for row in &mut rows {
             if let Some(sums) = sums.get(row.name.as_str()) {
@@ -116,7 +116,7 @@ impl Assembly {
     }
 
     /// Whether this report is shown: object memory is read for shown reports only.
-    fn is_read(&self, snapshot: &Snapshot) -> bool {
+    fn is_shown(&self, snapshot: &Snapshot) -> bool {
         self.session.live || snapshot.last
     }
 
@@ -130,7 +130,7 @@ impl Assembly {
         for site in &snapshot.sites {
             let Some(kind) = kinds.get(&site.number) else { continue };
             let (row, most) =
-                rows.entry(Arc::clone(&kind.name)).or_insert_with(|| (blank(kind), 0));
+                rows.entry(Arc::clone(&kind.name)).or_insert_with(|| (empty_type(kind), 0));
             row.live += site.outstanding.count;
             row.bytes += site.outstanding.bytes;
             row.created += site.acquired.count;
@@ -165,7 +165,7 @@ impl Assembly {
     ) -> report::LibraryObject {
         let pid = one.handle.pid;
         let since = |ns: u64| snapshot.at_ns.saturating_sub(ns) as f64 / 1e9;
-        let fields = if self.is_read(snapshot) {
+        let fields = if self.is_shown(snapshot) {
             fields(one, kind, &mut index.memories)
         } else {
             Fields::default()
@@ -232,7 +232,7 @@ const MOST_REFERENCES: u64 = 1 << 24;
 
 /// Functions that users' packs name and no target has, a line each.
 pub fn packs_in_vain(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
-    let in_vain = |pack: &Pack| {
+    let missing = |pack: &Pack| {
         let of_it = |probe: &&Probe| {
             let used = probe.function.object.as_ref();
             used.is_some_and(|used| used.kind.library == pack.name)
@@ -244,7 +244,7 @@ pub fn packs_in_vain(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
             })
         })
     };
-    packs.iter().flat_map(in_vain).collect()
+    packs.iter().flat_map(missing).collect()
 }
 
 /// Queued bytes, if the value is plausible.
@@ -282,7 +282,7 @@ fn fields(one: &Shown, kind: &ObjectType, memories: &mut Memories) -> Fields {
     fields
 }
 
-fn blank(kind: &ObjectType) -> report::ObjectType {
+fn empty_type(kind: &ObjectType) -> report::ObjectType {
     report::ObjectType {
         name: kind.name.to_string(),
         library: kind.library.to_string(),

@@ -43,7 +43,7 @@ mod tests {
         fixtures,
     };
 
-    fn comes_back(report: &Report) {
+    fn check_round_trip(report: &Report) {
         let mut text = Vec::new();
         write(report, &mut text).unwrap();
         assert!(text.ends_with(b"}\n"));
@@ -61,7 +61,7 @@ mod tests {
             fixtures::served(),
             fixtures::objects(),
         ] {
-            comes_back(&report);
+            check_round_trip(&report);
         }
     }
 
@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_of_every_list_comes_back(
+        fn every_value_of_every_list_survives_a_round_trip(
             lost in btree_map(word(), any::<u64>(), 0..20),
             cut in btree_map(word(), any::<u64>(), 0..20),
             by_type in btree_map(word(), any::<u64>(), 0..20),
@@ -111,7 +111,7 @@ mod tests {
             object.address = Address(address);
             object.owner = owner.map(Address);
             object.state = object_state;
-            comes_back(&report);
+            check_round_trip(&report);
         }
     }
 

@@ -85,7 +85,7 @@ impl<W: Write> Page<'_, W> {
 }
 
 /// A rate that is never negative, so without a sign.
-fn pace(per_s: f64) -> String {
+fn per_second(per_s: f64) -> String {
     count_per_s(per_s).trim_start_matches('+').to_owned()
 }
 
@@ -183,18 +183,18 @@ impl Estimate {
 
     /// The count of resources that have no size.
     fn open(self, number: u64) -> String {
-        self.alone(self.0.and_then(|error| error.outstanding), number)
+        self.count_only(self.0.and_then(|error| error.outstanding), number)
     }
 
     fn opened(self, number: u64) -> String {
-        self.alone(self.0.and_then(|error| error.acquired), number)
+        self.count_only(self.0.and_then(|error| error.acquired), number)
     }
 
     fn closed(self, number: u64) -> String {
         self.mark().to_owned() + &count(number)
     }
 
-    fn alone(self, error: Option<Amount>, number: u64) -> String {
+    fn count_only(self, error: Option<Amount>, number: u64) -> String {
         if self.0.is_none() {
             return count(number);
         }

@@ -210,7 +210,7 @@ mod tests {
         SocketState, VerdictClass,
     };
 
-    fn lead_back<T: Named + fmt::Debug + Eq>() {
+    fn check_names<T: Named + fmt::Debug + Eq>() {
         for (at, one) in T::ALL.iter().enumerate().filter(|(_, one)| !one.name().is_empty()) {
             let name = one.name();
             assert_eq!(T::from_name(name), Some(*one));
@@ -226,19 +226,19 @@ mod tests {
 
     #[test]
     fn every_name_parses_to_its_value() {
-        lead_back::<Loss>();
-        lead_back::<StackEnd>();
-        lead_back::<FdType>();
-        lead_back::<FdOrigin>();
-        lead_back::<ClosedBy>();
-        lead_back::<ConnectionRole>();
-        lead_back::<FdBackend>();
-        lead_back::<Lockdown>();
-        lead_back::<ObjectState>();
-        lead_back::<ProbeStatus>();
-        lead_back::<Protocol>();
-        lead_back::<SocketState>();
-        lead_back::<VerdictClass>();
+        check_names::<Loss>();
+        check_names::<StackEnd>();
+        check_names::<FdType>();
+        check_names::<FdOrigin>();
+        check_names::<ClosedBy>();
+        check_names::<ConnectionRole>();
+        check_names::<FdBackend>();
+        check_names::<Lockdown>();
+        check_names::<ObjectState>();
+        check_names::<ProbeStatus>();
+        check_names::<Protocol>();
+        check_names::<SocketState>();
+        check_names::<VerdictClass>();
     }
 
     #[test]

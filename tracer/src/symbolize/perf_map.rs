@@ -81,9 +81,9 @@ impl PerfMap {
 
     fn adopt(&mut self, file: File) {
         let owner = file.metadata().map(|about| about.uid());
-        let believed = owner.is_ok_and(|owner| owner == 0 || Some(owner) == self.user);
-        self.untrusted = !believed;
-        self.file = believed.then_some(file);
+        let trusted = owner.is_ok_and(|owner| owner == 0 || Some(owner) == self.user);
+        self.untrusted = !trusted;
+        self.file = trusted.then_some(file);
     }
 
     /// Later entries win: memory is reused for other functions.

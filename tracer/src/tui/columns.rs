@@ -216,7 +216,7 @@ pub struct Column<T: 'static> {
 
 impl<T> Column<T> {
     /// Whether the column exists now.
-    pub fn is_there(&self, context: &TableContext<'_>) -> bool {
+    pub fn is_available(&self, context: &TableContext<'_>) -> bool {
         match self.needs {
             Needs::Nothing => true,
             Needs::Baseline => context.baseline.is_some(),
@@ -248,7 +248,7 @@ impl<T> Column<T> {
     /// Whether the table may be sorted by it now.
     pub fn may_sort(&self, context: &TableContext<'_>) -> bool {
         // The order "worst first" exists even before any rule has given a verdict.
-        self.needs == Needs::Verdict || self.is_there(context)
+        self.needs == Needs::Verdict || self.is_available(context)
     }
 }
 
@@ -305,7 +305,7 @@ pub fn rate(rate: Option<f64>, write: fn(f64) -> String) -> Row {
 }
 
 /// A rate that is never negative, so without a sign.
-pub fn pace(rate: Option<f64>) -> Row {
+pub fn per_second(rate: Option<f64>) -> Row {
     known(Role::Text, rate.map(|rate| format::count_per_s(rate).trim_start_matches('+').to_owned()))
 }
 
@@ -333,7 +333,7 @@ mod tests {
         tui::{sample, summary::TypeRow},
     };
 
-    fn sound<T: Listed>(report: &Report) {
+    fn check_columns<T: Listed>(report: &Report) {
         let summary = Summary::of(report);
         let context = TableContext { report, summary: &summary, baseline: None };
         for (at, row) in T::COLUMNS.iter().enumerate() {
@@ -358,17 +358,17 @@ mod tests {
 
     #[test]
     fn every_column_has_one_row_and_a_sentence_and_cells_fit() {
-        sound::<Site>(&sample::report());
+        check_columns::<Site>(&sample::report());
         let served = reports::served();
-        sound::<Site>(&served);
-        sound::<Fd>(&served);
-        sound::<TypeRow>(&served);
-        sound::<Connection>(&served);
-        sound::<Client>(&served);
-        sound::<Leaving>(&served);
+        check_columns::<Site>(&served);
+        check_columns::<Fd>(&served);
+        check_columns::<TypeRow>(&served);
+        check_columns::<Connection>(&served);
+        check_columns::<Client>(&served);
+        check_columns::<Leaving>(&served);
         let objects = reports::objects();
-        sound::<Site>(&objects);
-        sound::<ObjectType>(&objects);
-        sound::<LibraryObject>(&objects);
+        check_columns::<Site>(&objects);
+        check_columns::<ObjectType>(&objects);
+        check_columns::<LibraryObject>(&objects);
     }
 }

@@ -377,7 +377,7 @@ impl<'a> TableContext<'a> {
 }
 
 /// Whether there are connections, descriptors or objects to list, so that the footer must show how to get there.
-pub fn are_many(report: &Report) -> bool {
+pub fn has_other_lists(report: &Report) -> bool {
     report.connections.is_some()
         || report.fds.is_some() && report.light.is_none()
         || report.objects.as_ref().is_some_and(|objects| !objects.types.is_empty())

@@ -47,7 +47,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         }
         Key::Back => back(state),
         Key::Up | Key::Down | Key::PageUp | Key::PageDown | Key::Home | Key::End => {
-            travel(state, key);
+            move_cursor(state, key);
         }
         Key::Open => open(state),
         Key::Split => split(state),
@@ -165,7 +165,7 @@ fn split(state: &mut ViewState) {
 }
 
 /// Moves the cursor, or scrolls the page that covers the table.
-fn travel(state: &mut ViewState, key: Key) {
+fn move_cursor(state: &mut ViewState, key: Key) {
     let layout = layout::of(state);
     if state.help || state.pane == Pane::Detail {
         let lines = if state.help {

@@ -25,16 +25,16 @@ fn faults(schema: &Value, report: &Value) -> Vec<String> {
 }
 
 /// The same schema, which rejects keys that it does not describe.
-fn closed(schema: &Value) -> Value {
+fn strict(schema: &Value) -> Value {
     match schema {
         Value::Object(keys) => keys
             .iter()
             .map(|(key, value)| match value {
                 Value::Bool(true) if key == "additionalProperties" => (key.clone(), json!(false)),
-                value => (key.clone(), closed(value)),
+                value => (key.clone(), strict(value)),
             })
             .collect(),
-        Value::Array(items) => items.iter().map(closed).collect(),
+        Value::Array(items) => items.iter().map(strict).collect(),
         plain => plain.clone(),
     }
 }
@@ -51,7 +51,7 @@ fn every_report_matches_the_schema_and_every_key_is_described() {
         fixtures::objects(),
     ];
     for report in samples {
-        assert_eq!(faults(&closed(&schema()), &value(&report)), Vec::<String>::new());
+        assert_eq!(faults(&strict(&schema()), &value(&report)), Vec::<String>::new());
     }
 }
 

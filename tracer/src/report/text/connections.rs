@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Page, pace,
+    Page, per_second,
     table::{table, table_of},
 };
 use crate::{
@@ -26,8 +26,9 @@ pub(super) fn write(
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
     page.line("")?;
-    let rate =
-        connections.opened_per_s.map_or_else(String::new, |rate| format!(" ({})", pace(rate)));
+    let rate = connections
+        .opened_per_s
+        .map_or_else(String::new, |rate| format!(" ({})", per_second(rate)));
     page.line(&format!(
         "connections: {} open; opened {}{rate}, closed {}{}",
         count(connections.open),
@@ -198,7 +199,7 @@ fn clients(connections: &Connections, page: &mut Page<'_, impl Write>) -> io::Re
             count(one.open),
             count(one.opened),
             count(one.closed),
-            one.opened_per_s.map_or_else(unknown, pace),
+            one.opened_per_s.map_or_else(unknown, per_second),
             one.bytes_in.map_or_else(unknown, bytes),
             one.bytes_out.map_or_else(unknown, bytes),
         ]

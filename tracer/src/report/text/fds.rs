@@ -8,7 +8,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{Page, pace, table::table};
+use super::{Page, per_second, table::table};
 use crate::{
     format::{count, count_per_s, roughly, roughly_between, seconds},
     report::{Fd, Fds},
@@ -26,7 +26,7 @@ pub(super) fn write(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -
         count(fds.open),
         some(fds.growth_per_s.map(|rate| format!(", {}", count_per_s(rate)))),
         some(fds.opened.map(|opened| format!("; opened {}", count(opened)))),
-        some(fds.opened_per_s.map(|rate| format!(" ({})", pace(rate)))),
+        some(fds.opened_per_s.map(|rate| format!(" ({})", per_second(rate)))),
         some(fds.closed.map(|closed| format!(", closed {}", count(closed)))),
     );
     page.line(&line)?;

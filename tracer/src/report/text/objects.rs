@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use super::{Page, pace, table::table_of};
+use super::{Page, per_second, table::table_of};
 use crate::{
     format::{bytes, count, seconds},
     report::{Frame, LibraryObject, LibraryObjects, ObjectType, Report, Site},
@@ -100,7 +100,7 @@ fn by_kind(
             kind.library.clone(),
             count(kind.live),
             kind.release_asked.map_or_else(|| "-".to_owned(), count),
-            kind.created_per_s.map_or_else(unknown, pace),
+            kind.created_per_s.map_or_else(unknown, per_second),
             kind.oldest_s.map_or_else(unknown, seconds),
             bytes(kind.all_bytes()),
         ];

@@ -1,7 +1,7 @@
 //! The columns of the tables of library objects: by type, and single objects.
 
 use super::{
-    By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, known, number, pace, rate, text,
+    By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, known, number, per_second, rate, text,
 };
 use crate::{
     format,
@@ -36,7 +36,7 @@ pub const OBJECT_TYPES: &[Column<ObjectType>] = &[
         rank: |one| number(one.item.release_asked.map(|asked| asked as f64)), cell: |one, _| asked(one.item.release_asked) },
     Column { by: By::Churn, title: "made/s", help: "created per second recently; – not enough data yet",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 16, largest_first: true,
-        rank: |one| number(one.item.created_per_s), cell: |one, _| pace(one.item.created_per_s) },
+        rank: |one| number(one.item.created_per_s), cell: |one, _| per_second(one.item.created_per_s) },
     Column { by: By::Acquired, title: "made", help: "created since the start",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 44, largest_first: true,
         rank: |one| counted(one.item.created),

@@ -71,22 +71,23 @@ fn turnover(fds: &Fds) -> (Row, Row) {
     let known = |word: &str, number: Option<u64>| {
         Some(format!("{word} {}", format::count(number.filter(|number| *number > 0)?)))
     };
-    let pace = fds.opened_per_s.map(|rate| format!(" ({})", columns::pace(Some(rate)).text()));
-    let opened = known("opened", fds.opened).map(|text| text + &pace.unwrap_or_default());
+    let rate =
+        fds.opened_per_s.map(|rate| format!(" ({})", columns::per_second(Some(rate)).text()));
+    let opened = known("opened", fds.opened).map(|text| text + &rate.unwrap_or_default());
     let full = fds.seconds_to_limit_between.map(|(from, to)| match to {
         Some(to) => format!("limit reached in {}", format::roughly_between(from, to)),
         None => format!("limit reached in {} at the earliest", format::roughly(from)),
     });
-    let said = [full, opened, known("closed", fds.closed)];
+    let parts = [full, opened, known("closed", fds.closed)];
     let unseen =
         [known("opened unseen", fds.opened_unseen), known("closed unseen", fds.closed_unseen)];
     let words = |words: &[Option<String>]| {
         words.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ")
     };
-    let said = words(&said);
+    let text = words(&parts);
     let mut title = Row::of(Role::Strong, "By type");
-    if !said.is_empty() {
-        title = title.with(Role::Muted, format!("  {said}"));
+    if !text.is_empty() {
+        title = title.with(Role::Muted, format!("  {text}"));
     }
     (title, Row::of(Role::Doubtful, words(&unseen)))
 }
@@ -116,7 +117,7 @@ fn title(state: &ViewState, context: &TableContext<'_>, width: usize, page: usiz
         let place = format!(" {}–{last} of {}", at.top + 1, format::count(found as u64));
         title = title.with(Role::Muted, place);
     }
-    for (number, role, one, many) in worries(state) {
+    for (number, role, one, many) in alerts(state) {
         if number > 0 {
             let word = if number == 1 { one } else { many };
             title = title
@@ -143,7 +144,7 @@ fn title(state: &ViewState, context: &TableContext<'_>, width: usize, page: usiz
 }
 
 /// Items of the list that need attention.
-fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> {
+fn alerts(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> {
     let summary = &state.summary;
     match state.list {
         List::Sites => vec![

@@ -14,7 +14,7 @@ const NAMED: usize = 100;
 
 /// One row, or none if only call sites can be listed.
 pub(super) fn rows(report: &Report, state: &ViewState, width: usize) -> Option<Row> {
-    if !lists::are_many(report) {
+    if !lists::has_other_lists(report) {
         return None;
     }
     let mut segments = report.fds.as_ref().map(fds).unwrap_or_default();
@@ -66,7 +66,7 @@ fn connections(connections: &Connections, width: usize) -> Vec<Segment> {
         .with(Role::Text, if width < 80 { "" } else { " open" });
     let mut segments = vec![segment(2, open)];
     if connections.opened_per_s.is_some() {
-        let rate = columns::pace(connections.opened_per_s).text();
+        let rate = columns::per_second(connections.opened_per_s).text();
         let new = Row::of(Role::Muted, "new/s ").with(Role::Text, rate.trim_end_matches("/s"));
         segments.push(segment(4, new));
     }

@@ -133,7 +133,7 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
         entry(&mut rows, Role::Text, word, help, width);
     }
     let shown = state.shown.as_deref();
-    if shown.is_some_and(|report| report.fds.is_some() && lists::are_many(report)) {
+    if shown.is_some_and(|report| report.fds.is_some() && lists::has_other_lists(report)) {
         for (word, help) in COUNTS {
             entry(&mut rows, Role::Text, word, help, width);
         }

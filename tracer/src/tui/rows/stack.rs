@@ -58,12 +58,12 @@ pub fn full(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
         }
     }
     rows.extend(end(site, width));
-    rows.extend(mending(site, modules, width));
+    rows.extend(naming_help(site, modules, width));
     rows
 }
 
 /// How to get the missing names of each module of the stack.
-fn mending(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
+fn naming_help(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
     let lacks = |module: &&Module| {
         let mut nameless = site.frames.iter().filter(|frame| frame.symbol.is_none());
         nameless.any(|frame| frame.module.as_deref() == module.path.as_deref())

@@ -72,7 +72,7 @@ fn chosen<T: Listed>(
     let sorted = |column: &Column<T>| sort.is_some_and(|sort| sort.by == column.by);
     let leave = |column: &Column<T>| if sorted(column) { 16 } else { column.leave };
     let mut by_importance: Vec<&Column<T>> =
-        T::COLUMNS.iter().filter(|column| column.is_there(context)).collect();
+        T::COLUMNS.iter().filter(|column| column.is_available(context)).collect();
     by_importance.sort_by_key(|column| leave(column));
     let mut space = width.saturating_sub(2);
     let mut kept = Vec::new();
