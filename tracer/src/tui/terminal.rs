@@ -23,7 +23,7 @@ type Hook = dyn Fn(&panic::PanicHookInfo<'_>) + Send + Sync;
 /// The terminal while the screen is shown; dropping it restores the terminal.
 pub struct Guard {
     /// Where to draw. Never dropped: ratatui would then print to stderr that it cannot show the cursor, and printing
-    /// panics when stderr is the terminal that is gone. [`Guard::drop`] does the same work.
+    /// panics when stderr is the terminal that is gone. The guard's own drop does the same work.
     pub terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     /// Set when any thread has panicked: the terminal is already restored.
     panicked: Arc<AtomicBool>,
