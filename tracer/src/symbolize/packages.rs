@@ -54,7 +54,7 @@ fn spellings(path: &Path) -> impl Iterator<Item = Vec<u8>> + use<> {
 }
 
 /// The package with the debug files of another. Debian generates a `-dbgsym` package for every package; only the C
-/// library still has a hand-made `-dbg` package.
+/// library still has its own `-dbg` package.
 pub(super) fn debug_package(package: &str) -> String {
     match package {
         "libc6" => "libc6-dbg".to_owned(),
