@@ -1,8 +1,8 @@
-//! Figures, names and facts → [`Report`].
+//! Assembles figures, names and facts into a [`Report`].
 //!
-//! Takes snapshots in order, hands on a report for each. Owns the names and the past of call sites; a
-//! report never waits for names: what has none yet is shown as `module+0xoffset` and named within a
-//! time budget at later reports. Only the last report waits.
+//! Takes snapshots in order, returns a report for each. Owns the names and the history of call sites. A report never
+//! waits for names: a frame without one is shown as `module+0xoffset`, and later reports look it up within a time
+//! budget. Only the last report waits.
 
 mod accounting;
 mod blocks;
@@ -47,47 +47,47 @@ pub use light::Levels;
 pub use members::Member;
 pub use objects::packs_in_vain;
 
-/// What does not change while tracing.
+/// Facts about the tracing session, fixed or updated by [`Assembly::probed`].
 pub struct SessionInfo {
-    /// The machine.
+    /// The host.
     pub host: Host,
-    /// Who is traced.
+    /// The traced processes.
     pub targets: Vec<Member>,
-    /// Every probe, by number and place; those without a number at the end.
+    /// Every probe, by number and address; those without a number at the end.
     pub probes: Vec<Probe>,
-    /// Probes that the kernel refused, by number, with its reason.
+    /// Probes that the kernel refused, by number, with the reason.
     pub refused: BTreeMap<ProbeNumber, String>,
-    /// What is not traced because some of its releases cannot be seen, in sentences.
+    /// Sentences about resources that are not traced because some of their releases cannot be seen.
     pub untraced: Vec<String>,
     /// The allocators of each target.
     pub allocators: BTreeMap<Pid, Vec<Allocator>>,
     /// When tracing began, RFC 3339.
     pub started_at: String,
-    /// The same by the clock of the snapshots, nanoseconds.
+    /// The same on the clock of the snapshots, nanoseconds.
     pub started_ns: u64,
-    /// Milliseconds until all probes were on.
+    /// Milliseconds until all probes were attached.
     pub attach_ms: u64,
-    /// Kernel memory that the programs' maps take, bytes: all but unwind tables, and unwind tables.
+    /// Kernel memory of the BPF maps, bytes: all but unwind tables, then unwind tables.
     pub kernel_bytes: [Option<u64>; 2],
-    /// What the kernel counted of the targets at the start, if page faults are traced and no function.
+    /// The kernel's figures for the targets at the start, in light mode (page faults are traced, no functions).
     pub light: Option<Levels>,
-    /// Tells how the log of connections fares, if there is one; of its end if that is asked for.
+    /// Returns the state of the connection log, if there is one; its final state when called with `true`.
     pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
-    /// Kinds asked for.
+    /// Requested kinds.
     pub kinds: Vec<ResourceKind>,
-    /// Blocks that libraries acquire for themselves.
+    /// Blocks that libraries allocate internally.
     pub blocks: Blocks,
     /// Libraries whose objects are traced.
     pub packs: Vec<Pack>,
-    /// What was found at the start to be wrong with what the user wrote, a line each.
+    /// Problems found at the start in the user's input, a line each.
     pub faults: Vec<String>,
-    /// Whether every report is shown, and not only the last.
+    /// Whether every report is shown, not only the last.
     pub live: bool,
-    /// Call sites that the last report will show.
+    /// Number of call sites that the last report shows.
     pub top: usize,
 }
 
-/// Makes reports. Stays on the thread that made it, as names do.
+/// Creates reports. Stays on the thread that created it, as [`Namer`] does.
 pub struct Assembly {
     session: SessionInfo,
     history: History,
@@ -96,18 +96,19 @@ pub struct Assembly {
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
     first_rss: Option<u64>,
-    before: Option<(u64, u64)>,
+    /// Time of the last report, and events by then.
+    events_before: Option<(u64, u64)>,
     descriptors: fds::Descriptors,
-    /// Of connections.
-    past: connections::Past,
-    /// Of objects.
-    object_history: objects::Past,
-    /// Processor time used at the last report, seconds.
+    /// The history of connections.
+    connection_history: connections::History,
+    /// The history of objects.
+    object_history: objects::History,
+    /// Time of the last report, and processor time used by then, seconds.
     cpu_before: Option<(u64, f64)>,
 }
 
 impl Assembly {
-    /// Nothing reported yet.
+    /// An assembly that has reported nothing yet.
     pub fn new(session: SessionInfo) -> Self {
         Self {
             session,
@@ -117,20 +118,20 @@ impl Assembly {
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
             first_rss: None,
-            before: None,
+            events_before: None,
             descriptors: fds::Descriptors::default(),
-            past: connections::Past::default(),
-            object_history: objects::Past::default(),
+            connection_history: connections::History::default(),
+            object_history: objects::History::default(),
             cpu_before: None,
         }
     }
 
-    /// How a target that we started has ended.
+    /// Records how a target that leaktrace started has ended.
     pub fn exited(&mut self, pid: Pid, exit: Exit) {
         self.exits.insert(pid, exit);
     }
 
-    /// What is probed by now, and the allocators found.
+    /// Updates the probes and the allocators found.
     pub fn probed(
         &mut self,
         probes: Vec<Probe>,
@@ -144,18 +145,18 @@ impl Assembly {
         self.session.allocators = allocators;
     }
 
-    /// The report of one snapshot.
+    /// Assembles the report of one snapshot.
     pub fn report(&mut self, seen: &Snapshot) -> Report {
         let estimated = estimate(seen);
-        // The account is of what was seen, all else of what that stands for.
+        // Accounting covers the events seen; all else uses the estimates.
         let snapshot = estimated.as_ref().map_or(seen, |estimated| &estimated.snapshot);
         let errors = estimated.as_ref();
-        for kin in &snapshot.kin {
-            if kin.parent.is_some() {
-                // Its id may have been another's.
-                self.exits.remove(&kin.pid);
+        for event in &snapshot.kin {
+            if event.parent.is_some() {
+                // Its pid may have been another process's.
+                self.exits.remove(&event.pid);
             }
-            members::related(&mut self.session.targets, kin);
+            members::update(&mut self.session.targets, event);
         }
         self.learn_mappings(snapshot);
         for pid in &snapshot.ended {
@@ -166,7 +167,7 @@ impl Assembly {
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let parts = parts::of(&snapshot.sites, |site| self.object_type(site).is_some());
         order.sort_unstable_by_key(|site| {
-            // The parts of an object come behind it.
+            // An object ranks with its parts.
             let parts = parts.get(&site.number).copied().unwrap_or_default();
             let bytes = site.aged.bytes + parts.blocks + parts.objects;
             let size = (bytes, site.aged.count, site.acquired.bytes);
@@ -212,7 +213,7 @@ impl Assembly {
         if let Some(kind) = self.object_type(site) {
             return Resource::Object(Arc::clone(&kind.name));
         }
-        // The unknown call site: almost everything that is acquired is heap.
+        // The unknown call site: almost all acquisitions are heap.
         let unknown =
             if self.session.light.is_some() { ResourceKind::Pages } else { ResourceKind::Heap };
         self.probe(site.probe).map_or(unknown, |probe| probe.function.kind).into()
@@ -227,7 +228,7 @@ impl Assembly {
             Resource::Plain(kind) => self.session.kinds.contains(&kind),
             Resource::Object(_) => self.session.kinds.contains(&ResourceKind::Object),
         };
-        asked && fds::was_seen(site) && !self.is_inner(site)
+        asked && fds::has_stack(site) && !self.is_library_internal(site)
     }
 
     fn site(
@@ -261,7 +262,7 @@ impl Assembly {
             inherited: Amount { count: site.inherited.count, bytes: site.inherited.bytes },
             released_count: site.released.count,
             released_bytes: site.released.bytes,
-            error: errors.map(|of| said(of.errors(site.number))),
+            error: errors.map(|of| report_errors(of.errors(site.number))),
             age_s: site.ages.map(|ages| Age {
                 min: seconds(ages.min_ms),
                 median: seconds(ages.median_ms),
@@ -303,11 +304,11 @@ impl Assembly {
         targets
     }
 
-    /// What a reader must know to trust the figures.
+    /// What to know before trusting the figures.
     fn warnings(&mut self, snapshot: &Snapshot) -> Vec<String> {
         let mut warnings = self.session.untraced.clone();
         warnings.extend(self.session.faults.iter().cloned());
-        warnings.extend(accounting::no_room(&snapshot.without_table));
+        warnings.extend(accounting::out_of_table_space(&snapshot.without_table));
         if self.session.light.is_some() {
             warnings.extend(light::warnings());
             return warnings;
@@ -346,15 +347,15 @@ impl Assembly {
             for (kind, total) in &mut totals {
                 let of_kind = snapshot.sites.iter().filter(|site| self.kind(site) == *kind);
                 let batches: Vec<_> = of_kind.filter_map(|site| site.batches.as_deref()).collect();
-                total.error = Some(said(errors.errors_of_sum(&batches)));
+                total.error = Some(report_errors(errors.errors_of_sum(&batches)));
             }
         }
         totals
     }
 }
 
-/// Errors as the report says them.
-fn said(errors: estimate::Errors) -> Errors {
+/// Converts errors to the report's type.
+fn report_errors(errors: estimate::Errors) -> Errors {
     let amount = |sum: Sum| Amount { count: sum.count, bytes: sum.bytes };
     Errors { outstanding: errors.outstanding.map(amount), acquired: errors.acquired.map(amount) }
 }

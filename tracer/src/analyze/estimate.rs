@@ -1,12 +1,12 @@
-//! What was recorded in windows of time → estimates for all of it, with their error.
+//! From figures of sampling windows to estimates for the whole time, with their error.
 //!
-//! Takes a snapshot, hands on one in which each figure stands for the whole time. Pure.
+//! Takes a snapshot, returns one in which each figure covers the whole time. Pure.
 //!
-//! The first window stands for itself. The others are drawn from the *work* of the targets, not from their time: while
-//! they are traced they get less done, and what they acquire follows what they do. Time is turned into work by the
-//! measured pace. Then a figure of windows, divided by their work and multiplied by all work, is a ratio estimate of a
-//! sample of clusters; its error comes from how much batches of windows differ from their mean (W. G. Cochran, Sampling Techniques,
-//! chapter 6; the two-sided 95 % quantiles are Student's), and from how far the pace itself may be off.
+//! The first window stands for itself. The others sample the *work* of the targets, not their time: traced targets
+//! get less done, and what they acquire follows their work. The measured slowdown (pace) converts time to work. A
+//! figure over windows, divided by their work and multiplied by all work, is a ratio estimate of a cluster sample;
+//! its error comes from the variance between batches of windows (W. G. Cochran, Sampling Techniques, chapter 6; the
+//! two-sided 95 % quantiles are Student's) and from the error of the pace itself.
 
 use std::collections::HashMap;
 
@@ -22,8 +22,8 @@ const QUANTILES: [f64; BATCHES - 2] = [
     2.145, 2.131,
 ];
 
-/// By how much estimates may be off: half the width of their 95 % confidence interval. `None` while there are not two
-/// batches to compare.
+/// Errors of estimates: half the width of their 95 % confidence interval. `None` with fewer than two batches to
+/// compare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Errors {
     /// Of the number acquired, and its bytes.
@@ -32,7 +32,7 @@ pub struct Errors {
     pub outstanding: Option<Sum>,
 }
 
-/// A snapshot in which figures stand for the whole time.
+/// A snapshot whose figures cover the whole time.
 #[derive(Clone, Debug)]
 pub struct Estimated {
     /// The figures.
@@ -47,7 +47,7 @@ struct Scale {
     recorded: [f64; BATCHES],
     counted: [f64; BATCHES],
     all: f64,
-    /// How far the pace may be off, as a share of it: half the width of its confidence interval.
+    /// Error of the pace, relative: half the width of its confidence interval.
     pace_error: f64,
 }
 
@@ -65,21 +65,21 @@ impl Scale {
             pace_error: sampling.told.pace_error.map_or(0.0, |error| {
                 let at = usize::try_from(error.stretches)
                     .map_or(usize::MAX, |count| count.saturating_sub(2));
-                // With more the quantile is smaller still.
+                // With more degrees of freedom the quantile is still smaller.
                 let quantile = QUANTILES.get(at).or(QUANTILES.last()).copied().unwrap_or(0.0);
                 quantile * error.relative
             }),
         }
     }
 
-    /// A figure for all work and its error.
+    /// The estimate for all work, and its error.
     fn ratio(&self, values: [u64; BATCHES], work: &[f64; BATCHES]) -> (u64, Option<u64>) {
         let [first, values @ ..] = values.map(|value| value as f64);
         let [first_work, work @ ..] = work;
         let (sum, sampled) = (values.iter().sum::<f64>(), work.iter().sum::<f64>());
         let others = self.all - first_work;
         if sampled <= 0.0 {
-            // The first window is all there is: the rest may be like it.
+            // The first window is the only data: the rest may be like it.
             let scale = if *first_work > 0.0 { self.all / first_work } else { 0.0 };
             return (whole(first * scale), (scale <= 1.0).then_some(0));
         }
@@ -88,12 +88,12 @@ impl Scale {
         let quantile = used.checked_sub(2).and_then(|at| QUANTILES.get(at));
         let squares: f64 =
             values.iter().zip(work).map(|(value, work)| (value - ratio * work).powi(2)).sum();
-        // What was recorded is known: only the rest is drawn.
+        // Recorded figures are exact: only the rest is estimated.
         let drawn = 1.0 - 1.0 / scale;
         let error = quantile.map(|quantile| {
             let count = used as f64;
             let of_windows = quantile * scale * (drawn * squares * count / (count - 1.0)).sqrt();
-            // What was not recorded is in proportion to the pace.
+            // The unrecorded part is proportional to the pace.
             of_windows.hypot(self.pace_error * sum * (scale - 1.0))
         });
         (whole(first + sum * scale), error.map(whole))
@@ -123,7 +123,7 @@ fn whole(figure: f64) -> u64 {
     figure.round() as u64
 }
 
-/// The estimates of a snapshot; `None` when its figures are exact.
+/// The estimates for a snapshot; `None` when its figures are exact.
 pub fn estimate(snapshot: &Snapshot) -> Option<Estimated> {
     let sampling = snapshot.sampling.filter(|sampling| sampling.estimated)?;
     let scale = Scale::new(&sampling);
@@ -135,12 +135,12 @@ pub fn estimate(snapshot: &Snapshot) -> Option<Estimated> {
         let (outstanding, of_outstanding) = scale.sums(&batches.outstanding, &scale.counted);
         let error = Errors { acquired: of_acquired, outstanding: of_outstanding };
         errors.insert(site.number, error);
-        // What is old enough has the share that it has among all that is outstanding.
+        // Resources of the least age keep their share of all outstanding ones.
         site.aged = Sum {
             count: part(outstanding.count, site.aged.count, site.outstanding.count),
             bytes: part(outstanding.bytes, site.aged.bytes, site.outstanding.bytes),
         };
-        // Both are estimates: the smaller one must not be the larger.
+        // Both are estimates: outstanding must not exceed acquired.
         site.acquired = Sum {
             count: acquired.count.max(outstanding.count),
             bytes: acquired.bytes.max(outstanding.bytes),
@@ -154,7 +154,7 @@ pub fn estimate(snapshot: &Snapshot) -> Option<Estimated> {
     Some(Estimated { snapshot, errors, scale })
 }
 
-/// The share of `all` that `some` has of `of`.
+/// Scales `all` by `some / of`.
 fn part(all: u64, some: u64, of: u64) -> u64 {
     if of == 0 { all } else { whole(all as f64 * some as f64 / of as f64) }
 }

@@ -1,9 +1,9 @@
-//! Estimates against what they estimate.
+//! Estimates against the true figures.
 
 use super::*;
 use crate::collect::windows::{OverheadReading, PaceError};
 
-/// A small generator of numbers without a pattern (xorshift), so that the outcome is the same each time.
+/// A small deterministic random number generator (xorshift).
 struct Numbers(u64);
 
 impl Numbers {
@@ -26,7 +26,7 @@ fn scale(recorded_ns: [u64; BATCHES], elapsed_ns: u64, pace: f64) -> Scale {
     })
 }
 
-/// By batch: the first window, and all others alike.
+/// By batch: the first window, and the same value for all others.
 fn first_and<T: Copy>(first: T, others: T) -> [T; BATCHES] {
     let mut all = [others; BATCHES];
     all[0] = first;
@@ -34,7 +34,7 @@ fn first_and<T: Copy>(first: T, others: T) -> [T; BATCHES] {
 }
 
 #[test]
-fn all_that_is_recorded_has_no_error() {
+fn exact_when_everything_is_recorded() {
     let scale = scale(first_and(200, 50), 1000, 1.0);
     let mut values = first_and(7, 0);
     values[3] = 90;
@@ -44,13 +44,13 @@ fn all_that_is_recorded_has_no_error() {
 
 #[test]
 fn the_first_window_stands_for_itself() {
-    // 16 in the first 100, and none in what is drawn from the other 900.
+    // 16 in the first 100, none in the sample of the other 900.
     let scale = scale(first_and(100, 1), 1000, 1.0);
     assert_eq!(scale.ratio(first_and(16, 0), &scale.recorded.clone()), (16, Some(0)));
 }
 
 #[test]
-fn few_windows_say_nothing_of_their_error() {
+fn too_few_windows_have_no_error() {
     let mut recorded = first_and(100, 0);
     let first = scale(recorded, 1000, 1.0);
     assert_eq!(first.ratio(first_and(7, 0), &first.recorded.clone()), (70, None));
@@ -62,20 +62,20 @@ fn few_windows_say_nothing_of_their_error() {
 }
 
 #[test]
-fn half_the_pace_counts_for_half_the_time() {
-    // 17 windows of 10 in which half as much gets done: 5 of work in the first, 80 of 910 in the others.
+fn half_the_pace_counts_half_the_time() {
+    // 17 windows of 10 at half the pace: 5 of work in the first, 80 of 910 in the others.
     let scale = scale([10; BATCHES], 1000, 0.5);
     let (value, error) = scale.ratio([4; BATCHES], &scale.recorded.clone());
     assert_eq!((value, error), (732, Some(0)));
 }
 
 #[test]
-fn ninety_five_of_a_hundred_intervals_hold_the_truth() {
+fn intervals_cover_the_true_value_95_percent_of_the_time() {
     let mut numbers = Numbers(0x2545_f491_4f6c_dd15);
     let (mut held, mut sum_of_estimates, mut sum_of_truths) = (0_u32, 0.0, 0.0);
     let rounds = 400;
     for _ in 0..rounds {
-        // Ten thousand slices of time with bursts, of which 160 are seen, one from each part.
+        // Ten thousand time slices with bursts; 160 are sampled, one from each part.
         let burst = |numbers: &mut Numbers| {
             let most = if numbers.below(10) == 0 { 50 } else { 5 };
             numbers.below(most)
@@ -92,14 +92,14 @@ fn ninety_five_of_a_hundred_intervals_hold_the_truth() {
         sum_of_estimates += value as f64;
         sum_of_truths += truth as f64;
     }
-    // 95 %, and what 400 rounds may be off by chance.
+    // 95 %, within what 400 rounds may deviate by chance.
     assert!((rounds * 91 / 100..=rounds * 99 / 100).contains(&held), "{held} of {rounds}");
     let bias = sum_of_estimates / sum_of_truths;
     assert!((0.98..1.02).contains(&bias), "estimates are {bias} of the truth on average");
 }
 
 #[test]
-fn nothing_is_released_that_was_not_acquired() {
+fn released_never_exceeds_acquired() {
     let mut batches = Batches::default();
     batches.acquired[0] = Sum { count: 5, bytes: 50 };
     batches.outstanding[0] = Sum { count: 5, bytes: 50 };
@@ -141,9 +141,9 @@ fn nothing_is_released_that_was_not_acquired() {
 }
 
 #[test]
-fn a_pace_that_may_be_off_makes_its_estimates_so() {
+fn an_uncertain_pace_widens_the_error() {
     let recorded = first_and(0, 10);
-    let told =
+    let reading =
         |pace_error| OverheadReading { pace: Some(0.5), pace_error, ..OverheadReading::default() };
     let error = |pace_error| {
         let scale = Scale::new(&Sampling {
@@ -152,14 +152,14 @@ fn a_pace_that_may_be_off_makes_its_estimates_so() {
             elapsed_ns: 1_600,
             windows: 17,
             estimated: true,
-            told: told(pace_error),
+            told: reading(pace_error),
         });
         // The windows are alike: only the pace can be wrong. 160 of 1,600 are recorded, at half the pace.
         scale.ratio(first_and(0, 100), &scale.recorded.clone())
     };
     assert_eq!(error(None), (30_400, Some(0)));
     let off = |stretches| Some(PaceError { relative: 0.1, stretches });
-    // Student's quantile for two stretches is 12.706, for sixteen and more 2.131; 28,800 were not recorded.
+    // Student's quantile for two batches is 12.706, for sixteen and more 2.131; 28,800 were not recorded.
     assert_eq!(error(off(2)), (30_400, Some(36_593)));
     assert_eq!(error(off(16)), (30_400, Some(6_137)));
     assert_eq!(error(off(1_000)), (30_400, Some(6_137)));

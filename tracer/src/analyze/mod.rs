@@ -1,7 +1,7 @@
-//! The past of each call site: how its outstanding resources change.
+//! The history of each call site: how its outstanding resources change.
 //!
-//! Takes snapshots in order, hands on growth and trend. Pure: time comes with the snapshots. Knows no
-//! names; does not judge yet.
+//! Takes snapshots in order, returns growth and trend. Pure: time comes with the snapshots. Knows no names and does
+//! not judge.
 
 pub mod estimate;
 pub mod limit;
@@ -12,9 +12,9 @@ use std::collections::{HashMap, VecDeque};
 
 use crate::collect::{Snapshot, ledger::Sum};
 
-/// Snapshots kept per call site: a minute at the usual interval.
-pub const KEPT: usize = 60;
-/// Least time over which growth is told, seconds: below it one burst would look like a slope.
+/// Snapshots kept per call site: one minute at the default interval.
+pub const HISTORY: usize = 60;
+/// Shortest time over which growth is reported, seconds: below it, a single burst would look like a slope.
 const LEAST_SPAN_S: f64 = 2.0;
 
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ struct Point {
     outstanding: Sum,
 }
 
-/// The recent past of every call site.
+/// The recent history of every call site.
 #[derive(Debug, Default)]
 pub struct History {
     sites: HashMap<u32, VecDeque<Point>>,
@@ -39,19 +39,19 @@ pub struct Growth {
 }
 
 impl History {
-    /// Remembers one more snapshot.
+    /// Adds a snapshot.
     pub fn push(&mut self, snapshot: &Snapshot) {
         let at_s = snapshot.at_ns as f64 / 1e9;
         for site in &snapshot.sites {
             let points = self.sites.entry(site.number).or_default();
-            if points.len() == KEPT {
+            if points.len() == HISTORY {
                 points.pop_front();
             }
             points.push_back(Point { at_s, outstanding: site.outstanding });
         }
     }
 
-    /// How a call site has grown lately; `None` while too little is known of it.
+    /// Recent growth of a call site; `None` with too little history.
     pub fn growth(&self, site: u32) -> Option<Growth> {
         let points = self.sites.get(&site)?.iter();
         let bytes = points.clone().map(|one| (one.at_s, one.outstanding.bytes as f64));
@@ -68,8 +68,8 @@ impl History {
     }
 }
 
-/// The slope of a straight line through points (least squares): ascending times in seconds, values.
-/// `None` while they are too few, or span too little time.
+/// The slope of the least-squares line through points: ascending times in seconds, values. `None` when they are too
+/// few, or span too little time.
 fn slope(points: impl Iterator<Item = (f64, f64)> + Clone) -> Option<f64> {
     let (first_s, _) = points.clone().next()?;
     let (last_s, _) = points.clone().last()?;
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_has_none() {
+    fn too_short_a_history_has_no_growth() {
         let mut history = History::default();
         history.push(&snapshot(0, 1));
         history.push(&snapshot(1, 2));
@@ -141,10 +141,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_recent_past_is_kept() {
+    fn only_recent_points_are_kept() {
         let mut history = History::default();
         (0..200).for_each(|second| history.push(&snapshot(second, second)));
         let trend = history.trend(1);
-        assert_eq!((trend.len(), trend.first(), trend.last()), (KEPT, Some(&14000), Some(&19900)));
+        assert_eq!(
+            (trend.len(), trend.first(), trend.last()),
+            (HISTORY, Some(&14000), Some(&19900))
+        );
     }
 }

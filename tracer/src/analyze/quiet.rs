@@ -1,34 +1,34 @@
-//! A target that grows while no probe is hit: what is traced is not what it allocates with.
+//! Detects a target that grows while no probe is hit: it allocates by functions that are not traced.
 //!
-//! Takes a few figures, hands on a sentence. Pure.
+//! Takes a few figures, returns a sentence. Pure.
 
 use std::time::Duration;
 
 use crate::format;
 
-/// A server may rest that long between two requests.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Page tables and stacks grow by less without any allocation.
+/// A server may be idle this long between two requests.
+const IDLE: Duration = Duration::from_secs(5);
+/// Page tables and stacks grow by less than this without any allocation.
 const GROWTH_BYTES: u64 = 1 << 20;
 
-/// What is known of all targets together.
+/// Figures of all targets together.
 #[derive(Clone, Copy, Debug)]
 pub struct Quiet {
-    /// Time since the probes are on.
+    /// Time since the probes were attached.
     pub traced: Duration,
     /// Hits of all probes since then.
     pub hits: u64,
-    /// Resident memory when the first report was made.
+    /// Resident memory at the first report.
     pub first_bytes: u64,
     /// Resident memory now.
     pub resident_bytes: u64,
 }
 
 impl Quiet {
-    /// What to say when the target grows and no probe is hit.
+    /// A warning when the targets grow and no probe is hit.
     pub fn warning(&self) -> Option<String> {
         let grown = self.resident_bytes.saturating_sub(self.first_bytes);
-        (self.hits == 0 && self.traced >= PATIENCE && grown >= GROWTH_BYTES).then(|| {
+        (self.hits == 0 && self.traced >= IDLE && grown >= GROWTH_BYTES).then(|| {
             format!(
                 "no probe was hit in {}, though resident memory grew by {}: the target may have an \
                  allocator of its own (--alloc, --free, --allocator-prefix), or touch memory that it \
@@ -52,13 +52,13 @@ mod tests {
     };
 
     #[test]
-    fn growth_without_hits_is_said_with_both_figures() {
+    fn growth_without_hits_warns_with_both_figures() {
         let warning = GROWING.warning().unwrap();
         assert!(warning.contains("grew by 4.0 MiB") && warning.contains("--alloc"), "{warning}");
     }
 
     #[test]
-    fn a_hit_a_rest_or_a_short_while_is_nothing() {
+    fn no_warning_with_hits_without_growth_or_too_early() {
         assert_eq!(Quiet { hits: 1, ..GROWING }.warning(), None);
         assert_eq!(Quiet { resident_bytes: 10 << 20, ..GROWING }.warning(), None);
         assert_eq!(Quiet { resident_bytes: 1 << 20, ..GROWING }.warning(), None);

@@ -1,46 +1,46 @@
-//! The past of an amount that the kernel counts: by how much it has changed, and how fast.
+//! The history of an amount that the kernel counts: its change and its rate.
 //!
-//! Pure: time comes with the amounts.
+//! Pure: the caller supplies the time.
 
 use super::limit::TimeSeries;
 use crate::report::Level;
 
-/// What an amount was.
+/// The history of one amount.
 #[derive(Clone, Debug, Default)]
-pub struct Past {
+pub struct History {
     first: Option<u64>,
-    course: TimeSeries,
+    series: TimeSeries,
 }
 
-impl Past {
-    /// One that was so much at the start.
+impl History {
+    /// A history that starts with this amount.
     pub fn since(first: u64) -> Self {
-        Self { first: Some(first), course: TimeSeries::default() }
+        Self { first: Some(first), series: TimeSeries::default() }
     }
 
-    /// Remembers one more amount, and says what is known of all.
+    /// Adds a sample, returns the current figures.
     pub fn push(&mut self, at_s: f64, now: u64) -> Level {
         let first = *self.first.get_or_insert(now);
-        self.course.push(at_s, now as f64);
+        self.series.push(at_s, now as f64);
         Level {
             now,
             change: i64::try_from(i128::from(now) - i128::from(first)).unwrap_or(i64::MAX),
-            growth_per_s: self.course.slope(),
+            growth_per_s: self.series.slope(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Past;
+    use super::History;
 
     #[test]
-    fn a_level_knows_its_change_at_once_and_its_growth_after_a_while() {
-        let mut past = Past::default();
-        assert_eq!(past.push(0.0, 1000).growth_per_s, None);
-        assert_eq!(past.push(1.0, 900).change, -100);
-        let level = past.push(2.0, 800);
+    fn change_is_known_at_once_and_growth_after_a_while() {
+        let mut history = History::default();
+        assert_eq!(history.push(0.0, 1000).growth_per_s, None);
+        assert_eq!(history.push(1.0, 900).change, -100);
+        let level = history.push(2.0, 800);
         assert_eq!((level.now, level.change, level.growth_per_s), (800, -200, Some(-100.0)));
-        assert_eq!(Past::since(0).push(5.0, 3).change, 3);
+        assert_eq!(History::since(0).push(5.0, 3).change, 3);
     }
 }

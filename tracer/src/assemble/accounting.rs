@@ -1,4 +1,4 @@
-//! What was seen and what was lost, and what leaktrace itself takes.
+//! Accounting: events seen and lost, and leaktrace's own resource use.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
     target::{Pid, peak_rss_bytes, rss_bytes},
 };
 
-/// How the budget was kept.
+/// The budget, and how far it was kept.
 fn budget(sampling: &Sampling) -> Budget {
     Budget {
         share: sampling.told.budget,
@@ -23,8 +23,8 @@ fn budget(sampling: &Sampling) -> Budget {
     }
 }
 
-/// Which objects have no unwind table because the tables' bound was reached; `None` when it was not.
-pub(super) fn no_room(objects: &[String]) -> Option<String> {
+/// Names the objects without an unwind table because the tables' size limit was reached; `None` if it was not.
+pub(super) fn out_of_table_space(objects: &[String]) -> Option<String> {
     let (first, more) = objects.split_first()?;
     let rest = match more.len() {
         0 => String::new(),
@@ -36,7 +36,7 @@ pub(super) fn no_room(objects: &[String]) -> Option<String> {
 }
 
 impl Assembly {
-    /// The account of one snapshot.
+    /// The accounting of one snapshot.
     pub(super) fn accounting(&mut self, snapshot: &Snapshot) -> Accounting {
         let sites = &snapshot.sites;
         let events =
@@ -48,7 +48,7 @@ impl Assembly {
         }
         truncated_by.retain(|_, count| *count > 0);
         let tables = &snapshot.unwind;
-        let events_per_s = match self.before.replace((snapshot.at_ns, events)) {
+        let events_per_s = match self.events_before.replace((snapshot.at_ns, events)) {
             Some((at_ns, before)) if snapshot.at_ns > at_ns => {
                 events.saturating_sub(before) as f64 * 1e9 / (snapshot.at_ns - at_ns) as f64
             }
@@ -98,11 +98,11 @@ impl Assembly {
 
 #[cfg(test)]
 mod tests {
-    use super::no_room;
+    use super::out_of_table_space;
 
     #[test]
-    fn the_first_object_without_a_table_is_named_and_the_others_are_counted() {
-        let of = |count: usize| no_room(&vec!["/usr/bin/browser".to_owned(); count]);
+    fn first_object_without_a_table_is_named_and_the_rest_counted() {
+        let of = |count: usize| out_of_table_space(&vec!["/usr/bin/browser".to_owned(); count]);
         assert_eq!(of(0), None);
         assert!(of(1).unwrap().contains("full: /usr/bin/browser without"), "{:?}", of(1));
         assert!(of(3).unwrap().contains("/usr/bin/browser and 2 more without"), "{:?}", of(3));

@@ -1,5 +1,5 @@
-//! Heap blocks that a library acquires for itself and has no function for: known by their size, and by whose code it is
-//! that acquires them.
+//! Heap blocks that a library allocates internally, without a function of its own: recognized by their size and by
+//! the library whose code allocates them.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,14 +11,14 @@ use crate::{
     target::mappings::FileId,
 };
 
-/// What packs say of such blocks.
+/// Block sizes that packs declare.
 #[derive(Debug, Default)]
 pub struct Blocks {
     by_size: HashMap<u64, Vec<Arc<ObjectType>>>,
 }
 
 impl Blocks {
-    /// Of all kinds that are known so.
+    /// Collects the block sizes of all object types.
     pub fn of(packs: &[Pack]) -> Self {
         let mut by_size = HashMap::<u64, Vec<_>>::new();
         for kind in packs.iter().flat_map(|pack| &pack.kinds) {
@@ -29,8 +29,8 @@ impl Blocks {
         Self { by_size }
     }
 
-    /// The kind of a call site's blocks, if all have one size; `has` says whether the code that acquires them is a
-    /// library's.
+    /// The object type of a call site's blocks, if all have one size; `has` says whether the allocating code belongs
+    /// to a library.
     fn kind(
         &self,
         (count, bytes): (u64, u64),
@@ -42,7 +42,7 @@ impl Blocks {
 }
 
 impl Assembly {
-    /// The kind of object that a call site's blocks are by their size.
+    /// The object type that a call site's blocks have by their size.
     pub(super) fn block_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
         let (acquired, caller) = (site.acquired, site.frames.first().filter(|_| !site.former)?);
         let file = || self.namer.file(site.pid?, *caller);
@@ -51,9 +51,9 @@ impl Assembly {
         })
     }
 
-    /// Whether a call site places objects in structures of the library's own: its code is what calls. (Where the library
-    /// is part of the executable, that cannot be told.)
-    pub(super) fn is_inner(&self, site: &SiteFigures) -> bool {
+    /// Whether a call site allocates objects inside the library's own structures: the library's code is the caller.
+    /// (Unknown if the library is linked into the executable.)
+    pub(super) fn is_library_internal(&self, site: &SiteFigures) -> bool {
         let Some(of) = self.probe(site.probe).and_then(|probe| probe.function.object.as_ref())
         else {
             return false;
@@ -75,7 +75,7 @@ impl Assembly {
     }
 }
 
-/// Whether functions of this library are probed in a file.
+/// Whether any probe is on a function of this library in a file.
 fn has(probes: &[Probe], file: FileId, library: &str) -> bool {
     probes.iter().any(|probe| {
         probe.object.as_ref().is_some_and(|(of, _)| *of == file)
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_are_known_by_one_size_in_their_library() {
+    fn blocks_are_recognized_by_size_and_library() {
         let text = "name = \"q\"\ntitle = \"q\"\nmarks = [\"q_new\"]\n[[kind]]\nname = \"q_chunk\"\nsentence = \"s\"\nblocks = [64, 96]\n";
         let blocks = Blocks::of(&[Pack::parse("q.toml", text).unwrap()]);
         let found = |amount, library: &str| {

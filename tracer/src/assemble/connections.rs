@@ -19,24 +19,24 @@ use crate::{
     },
 };
 
-/// Clients whose past is remembered: the worst.
-const COURSES: usize = 1_000;
+/// Clients whose history is kept: the worst.
+const CLIENT_HISTORIES: usize = 1_000;
 
-/// The past of connections.
+/// The history of connections.
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(super) struct History {
     opened: TimeSeries,
     by_client: HashMap<Peer, TimeSeries>,
 }
 
 impl Assembly {
-    /// What there is of connections, if they are traced.
+    /// The connections of a snapshot, if connections are traced.
     pub(super) fn connections(&mut self, snapshot: &Snapshot) -> Option<Connections> {
-        report(snapshot, self.session.started_ns, &mut self.past)
+        report(snapshot, self.session.started_ns, &mut self.connection_history)
     }
 }
 
-/// What closed connections left behind at a call site, if they are traced.
+/// Resources of a call site that closed connections left behind, if connections are traced.
 pub(super) fn orphans(snapshot: &Snapshot, left: &traced::LeftBehind) -> Option<Orphans> {
     snapshot.connections.is_some().then_some(Orphans {
         count: left.sum.count,
@@ -46,17 +46,17 @@ pub(super) fn orphans(snapshot: &Snapshot, left: &traced::LeftBehind) -> Option<
     })
 }
 
-/// What there is of connections in a snapshot; times are told from `started_ns` on.
-fn report(snapshot: &Snapshot, started_ns: u64, past: &mut Past) -> Option<Connections> {
+/// The connections of a snapshot; times are relative to `started_ns`.
+fn report(snapshot: &Snapshot, started_ns: u64, history: &mut History) -> Option<Connections> {
     let figures = snapshot.connections.as_ref()?;
     let at_s = snapshot.at_ns as f64 / 1e9;
-    past.opened.push(at_s, figures.opened as f64);
-    let told = |one: &Shown| connection(one, snapshot.at_ns, started_ns);
+    history.opened.push(at_s, figures.opened as f64);
+    let convert = |one: &Shown| connection(one, snapshot.at_ns, started_ns);
     Some(Connections {
         open: figures.open,
         opened: figures.opened,
         closed: figures.closed,
-        opened_per_s: past.opened.slope(),
+        opened_per_s: history.opened.slope(),
         with_orphans: figures.with_orphans,
         by_end: figures
             .by_end
@@ -64,14 +64,14 @@ fn report(snapshot: &Snapshot, started_ns: u64, past: &mut Past) -> Option<Conne
             .map(|(end, count)| (end.map_or(ClosedBy::Unknown, closed_by).into(), *count))
             .collect(),
         left_behind: left_behind(snapshot),
-        clients: clients(&figures.clients, at_s, past),
-        table: figures.table.iter().map(told).collect(),
-        recently_closed: figures.recent.iter().map(told).collect(),
+        clients: clients(&figures.clients, at_s, history),
+        table: figures.table.iter().map(convert).collect(),
+        recently_closed: figures.recent.iter().map(convert).collect(),
     })
 }
 
-/// Call sites at which something was acquired that closed connections left behind. What every connection leaves, be it
-/// little, says more than much that one has left.
+/// Call sites whose resources closed connections left behind. A little left by every connection ranks above a lot
+/// left by one.
 fn left_behind(snapshot: &Snapshot) -> Vec<LeftBehind> {
     let left = |site: &SiteFigures| {
         let orphans = orphans(snapshot, &site.orphans).filter(|orphans| orphans.count > 0)?;
@@ -82,18 +82,18 @@ fn left_behind(snapshot: &Snapshot) -> Vec<LeftBehind> {
     all
 }
 
-/// The peers, worst first. Their pasts are remembered as long as they are among the worst.
-fn clients(all: &[traced::Client], at_s: f64, past: &mut Past) -> Vec<Client> {
+/// The peers, worst first. Their history is kept while they are among the worst.
+fn clients(all: &[traced::Client], at_s: f64, history: &mut History) -> Vec<Client> {
     let mut order: Vec<&traced::Client> = all.iter().collect();
     order.sort_by_key(|one| Reverse((one.orphans.bytes, one.orphans.count, one.open, one.opened)));
-    let mut before = std::mem::take(&mut past.by_client);
+    let mut before = std::mem::take(&mut history.by_client);
     let shown = order.into_iter().enumerate().map(|(place, one)| {
         let mut opened_per_s = None;
-        if place < COURSES {
-            let mut course = before.remove(&one.peer).unwrap_or_default();
-            course.push(at_s, one.opened as f64);
-            opened_per_s = course.slope();
-            past.by_client.insert(one.peer.clone(), course);
+        if place < CLIENT_HISTORIES {
+            let mut series = before.remove(&one.peer).unwrap_or_default();
+            series.push(at_s, one.opened as f64);
+            opened_per_s = series.slope();
+            history.by_client.insert(one.peer.clone(), series);
         }
         client(one, opened_per_s)
     });
@@ -115,7 +115,7 @@ fn client(one: &traced::Client, opened_per_s: Option<f64>) -> Client {
     }
 }
 
-/// What a peer is called.
+/// The display name of a peer.
 pub(super) fn address(peer: &Peer) -> String {
     match peer {
         Peer::Host(ip) => ip.to_string(),
@@ -125,8 +125,8 @@ pub(super) fn address(peer: &Peer) -> String {
     }
 }
 
-fn connection(told: &Shown, at_ns: u64, started_ns: u64) -> Connection {
-    let Shown { connection, held, orphans, state, bytes } = told;
+fn connection(shown: &Shown, at_ns: u64, started_ns: u64) -> Connection {
+    let Shown { connection, held, orphans, state, bytes } = shown;
     let closed = connection.closed.as_ref();
     let seconds = |ns: u64| ns as f64 / 1e9;
     let since_start = |ns: u64| seconds(ns.saturating_sub(started_ns));
@@ -158,7 +158,7 @@ fn connection(told: &Shown, at_ns: u64, started_ns: u64) -> Connection {
     }
 }
 
-/// Who began it, if that was seen.
+/// Which side opened the connection, if that was seen.
 pub(super) const fn began(role: Role) -> Option<ConnectionRole> {
     match role {
         Role::Accepted => Some(ConnectionRole::Accepted),
@@ -167,7 +167,7 @@ pub(super) const fn began(role: Role) -> Option<ConnectionRole> {
     }
 }
 
-/// Who ended it.
+/// Which side closed it.
 pub(super) const fn closed_by(end: End) -> ClosedBy {
     match end {
         End::Us => ClosedBy::Us,
@@ -178,7 +178,7 @@ pub(super) const fn closed_by(end: End) -> ClosedBy {
     }
 }
 
-/// Resources and their bytes.
+/// Converts a number of resources and their bytes.
 pub(super) const fn amount(sum: Sum) -> Amount {
     Amount { count: sum.count, bytes: sum.bytes }
 }

@@ -1,4 +1,4 @@
-//! From what the programs tell of connections and resources to what a reader sees of them.
+//! From events of connections and resources to the report's connections.
 
 use tracer_common::{
     connection::{CLOSE_WAIT, INET, TCP},
@@ -54,7 +54,7 @@ fn disconnected(number: u32, second: u64, by_peer: bool) -> Event {
         number,
         position: 0,
         time_ns: START + second * SECOND,
-        // The end of the peer's stream is one of them.
+        // The peer's FIN counts as one byte.
         bytes_in: 100 + u64::from(by_peer),
         bytes_out: u64::MAX,
         ended_ns: u64::from(by_peer),
@@ -82,9 +82,9 @@ fn at(ledger: &mut Ledger, second: u64) -> Snapshot {
     Snapshot { at_ns, sites, connections, ..Snapshot::default() }
 }
 
-/// Twelve are accepted, three connected; of every accepted one that has closed a block of 64 bytes is left, of every
-/// third one of 1,000 bytes besides; two stay open.
-fn story() -> Ledger {
+/// Twelve connections are accepted, three are opened by the target. Each accepted one that has closed leaves a block
+/// of 64 bytes, every third one another of 1,000 bytes; two stay open.
+fn scenario() -> Ledger {
     let mut ledger = Ledger::default();
     for number in 1..=15 {
         let role = if number > 12 { Role::Connected } else { Role::Accepted };
@@ -100,7 +100,7 @@ fn story() -> Ledger {
     }
     for number in (1..=9).chain(14..=15) {
         ledger.apply(disconnected(number, 20, number % 2 == 0));
-        // What was acquired at this site is released with its connection.
+        // Resources of this call site are released with their connection.
         ledger.apply(Event::Released {
             handle: Handle {
                 pid: Pid(7),
@@ -117,14 +117,14 @@ fn story() -> Ledger {
 }
 
 #[test]
-fn what_connections_leave_behind_is_told_by_call_site_and_by_client() {
-    let mut ledger = story();
-    let mut past = Past::default();
+fn orphans_are_reported_by_call_site_and_by_client() {
+    let mut ledger = scenario();
+    let mut history = History::default();
     let early = at(&mut ledger, 24);
-    let seen = report(&early, START, &mut past).unwrap();
+    let seen = report(&early, START, &mut history).unwrap();
     assert_eq!((seen.open, seen.opened, seen.closed, seen.with_orphans), (4, 15, 11, 0));
     let snapshot = at(&mut ledger, 25);
-    let seen = report(&snapshot, START, &mut past).unwrap();
+    let seen = report(&snapshot, START, &mut history).unwrap();
     assert_eq!((seen.open, seen.opened, seen.closed, seen.with_orphans), (4, 15, 11, 9));
     let ends: Vec<_> = seen.by_end.iter().map(|(end, count)| (end.name(), *count)).collect();
     assert_eq!(ends, [("peer", 5), ("us", 6)]);
@@ -132,7 +132,7 @@ fn what_connections_leave_behind_is_told_by_call_site_and_by_client() {
         let site = snapshot.sites.iter().find(|site| site.number == number).unwrap();
         orphans(&snapshot, &site.orphans).unwrap()
     };
-    // All of the accepted ones that closed: the connected ones do not count.
+    // All accepted connections that closed; those that the target opened do not count.
     let all = Orphans { count: 9, bytes: 9 * 64, connections: 9, share: Some(1.0) };
     assert_eq!(of(4), all);
     let third = Orphans { count: 3, bytes: 3_000, connections: 3, share: Some(3.0 / 9.0) };
@@ -155,10 +155,10 @@ fn what_connections_leave_behind_is_told_by_call_site_and_by_client() {
 }
 
 #[test]
-fn one_connection_is_told_with_its_times_and_what_it_holds() {
-    let mut ledger = story();
+fn a_connection_is_reported_with_times_and_held_resources() {
+    let mut ledger = scenario();
     let snapshot = at(&mut ledger, 25);
-    let seen = report(&snapshot, START, &mut Past::default()).unwrap();
+    let seen = report(&snapshot, START, &mut History::default()).unwrap();
     let open: Vec<u64> = seen.table.iter().map(|one| one.id).collect();
     assert_eq!(open, [10, 11, 12, 13]);
     let expected = Connection {
@@ -205,9 +205,9 @@ fn one_connection_is_told_with_its_times_and_what_it_holds() {
 }
 
 #[test]
-fn how_fast_they_come_is_known_after_a_while_also_by_client() {
+fn rates_are_known_after_a_while_in_total_and_by_client() {
     let mut ledger = Ledger::default();
-    let mut past = Past::default();
+    let mut history = History::default();
     let mut seen = None;
     for second in 0..6 {
         for one in 0..4 {
@@ -215,7 +215,7 @@ fn how_fast_they_come_is_known_after_a_while_also_by_client() {
             let host = if one == 0 { 9 } else { 8 };
             ledger.apply(connected(number, Role::Accepted, host, second));
         }
-        seen = report(&at(&mut ledger, second), START, &mut past);
+        seen = report(&at(&mut ledger, second), START, &mut history);
     }
     let seen = seen.unwrap();
     let near = |rate: Option<f64>, expected: f64| (rate.unwrap() - expected).abs() < 1e-6;
@@ -225,14 +225,14 @@ fn how_fast_they_come_is_known_after_a_while_also_by_client() {
 }
 
 #[test]
-fn nothing_is_told_where_nothing_is_traced() {
+fn no_connections_in_the_report_unless_traced() {
     let snapshot = Snapshot::default();
-    assert_eq!(report(&snapshot, 0, &mut Past::default()), None);
+    assert_eq!(report(&snapshot, 0, &mut History::default()), None);
     assert_eq!(orphans(&snapshot, &traced::LeftBehind::default()), None);
 }
 
 #[test]
-fn every_state_that_the_kernel_has_is_one_that_a_report_knows() {
+fn every_kernel_socket_state_has_a_name() {
     // `include/net/tcp_states.h` of the kernel: `TCP_NEW_SYN_RECV` is the last that sockets show.
     for number in 1..=12 {
         let name = crate::target::sockets::tcp_state(number).unwrap();

@@ -14,10 +14,10 @@ use crate::{
     target::Pid,
 };
 
-/// Beginnings of the names of objects that hold the C library.
+/// Prefixes of the file names of C library objects.
 const LIBC: [&str; 5] = ["libc.so", "libc-", "ld-linux", "ld-musl", "libpthread"];
 
-/// The past of what there was of descriptors.
+/// The history of descriptor counts.
 #[derive(Debug, Default)]
 pub(super) struct Descriptors {
     opened: TimeSeries,
@@ -25,35 +25,35 @@ pub(super) struct Descriptors {
     by_process: BTreeMap<Pid, TimeSeries>,
 }
 
-/// Who opened what stands at a call site of descriptors; `None` for any other.
+/// The call that opened a call site's descriptors; `None` for other call sites.
 pub(super) fn opener(site: &SiteFigures) -> Option<FdOrigin> {
     site.probe.and_then(FdOrigin::from_probe)
 }
 
-/// The kind of what a call site acquires, if that is told by the kernel's programs at system calls.
+/// The resource kind of a call site of descriptors, as the system call programs recorded it.
 pub(super) fn kind(site: &SiteFigures) -> Option<ResourceKind> {
     opener(site)
         .map(|_| if site.sort == FdType::Socket { ResourceKind::Socket } else { ResourceKind::Fd })
 }
 
-/// Whether a call site has a stack that somebody may want to see.
-pub(super) fn was_seen(site: &SiteFigures) -> bool {
+/// Whether a call site has a stack worth showing.
+pub(super) fn has_stack(site: &SiteFigures) -> bool {
     opener(site).is_none_or(|opener| opener.name().is_some())
 }
 
-/// A stack without the innermost frames that are but the way into the kernel: who asked is their caller.
-pub(super) fn behind_the_way_in(frames: &Arc<[Frame]>, call: &str) -> Arc<[Frame]> {
-    let way_in = |(at, frame): &(usize, &Frame)| is_way_in(frame, *at == 0, call);
-    let skipped = frames.iter().enumerate().take_while(way_in).count();
+/// A stack without the C library's innermost system call wrappers: their caller is the one that asked.
+pub(super) fn without_syscall_wrappers(frames: &Arc<[Frame]>, call: &str) -> Arc<[Frame]> {
+    let wrapper = |(at, frame): &(usize, &Frame)| is_syscall_wrapper(frame, *at == 0, call);
+    let skipped = frames.iter().enumerate().take_while(wrapper).count();
     match frames.get(skipped..) {
         Some(rest) if skipped > 0 && !rest.is_empty() => Arc::from(rest),
         _ => Arc::clone(frames),
     }
 }
 
-/// Whether a frame is but the C library's way into the kernel, where `call` was made: the innermost one in libc, and
-/// those behind it that are named after the call, as in `__libc_recvmsg`.
-fn is_way_in(frame: &Frame, innermost: bool, call: &str) -> bool {
+/// Whether a frame is only the C library's wrapper of the system call `call`: the innermost frame in libc, and the
+/// frames behind it that are named after the call, as `__libc_recvmsg`.
+fn is_syscall_wrapper(frame: &Frame, innermost: bool, call: &str) -> bool {
     let module = frame.module.as_deref().map(file_name).unwrap_or_default();
     if innermost && LIBC.iter().any(|one| module.starts_with(one)) {
         return true;
@@ -67,7 +67,7 @@ fn is_way_in(frame: &Frame, innermost: bool, call: &str) -> bool {
 }
 
 impl Assembly {
-    /// What there is of descriptors, if they are traced.
+    /// The descriptors of a snapshot, if descriptors are traced.
     pub(super) fn descriptors(&mut self, snapshot: &Snapshot) -> Option<Fds> {
         if !self.session.kinds.iter().any(|kind| kind.is_descriptor()) {
             return None;
@@ -91,10 +91,10 @@ impl Assembly {
         (fds.opened, fds.closed) = (Some(opened), Some(closed));
         let open = fds.turnover_by_type.iter().filter(|(_, one)| one.open > 0);
         fds.by_type = open.map(|(fd_type, one)| (fd_type.clone(), one.open)).collect();
-        let past = &mut self.descriptors;
-        past.opened.push(at_s, opened as f64);
-        past.open.push(at_s, fds.open as f64);
-        (fds.opened_per_s, fds.growth_per_s) = (past.opened.slope(), past.open.slope());
+        let history = &mut self.descriptors;
+        history.opened.push(at_s, opened as f64);
+        history.open.push(at_s, fds.open as f64);
+        (fds.opened_per_s, fds.growth_per_s) = (history.opened.slope(), history.open.slope());
         let mut by_process: BTreeMap<Pid, u64> = BTreeMap::new();
         for one in &snapshot.descriptors {
             *by_process.entry(one.open.pid).or_default() += 1;
@@ -105,9 +105,9 @@ impl Assembly {
             if self.exits.contains_key(&pid) {
                 continue;
             }
-            let course = past.by_process.entry(pid).or_default();
-            course.push(at_s, by_process.get(&pid).copied().unwrap_or(0) as f64);
-            let reached = member.identity.fd_limit.and_then(|limit| course.reaches(limit as f64));
+            let series = history.by_process.entry(pid).or_default();
+            series.push(at_s, by_process.get(&pid).copied().unwrap_or(0) as f64);
+            let reached = member.identity.fd_limit.and_then(|limit| series.reaches(limit as f64));
             if let Some(reached) = reached
                 && first.is_none_or(|first| reached.seconds < first.seconds)
             {

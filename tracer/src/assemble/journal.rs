@@ -1,4 +1,4 @@
-//! What becomes of connections, as lines of their log.
+//! Events of connections as lines of the connection log.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,12 +8,12 @@ use crate::{
     report::{LogLine, Logged, Word},
 };
 
-/// One moment by both clocks, for times in the log.
+/// One moment on both clocks, for times in the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    /// By the calendar.
+    /// Wall clock.
     pub started: SystemTime,
-    /// By the clock of the snapshots, nanoseconds.
+    /// The clock of the snapshots, nanoseconds.
     pub started_ns: u64,
 }
 
@@ -30,7 +30,7 @@ impl Clock {
     }
 }
 
-/// The line for what became of a connection.
+/// The log line for one event of a connection.
 pub fn line(occurrence: &Occurrence, clock: &Clock) -> LogLine {
     match occurrence {
         Occurrence::Opened(connection) => {

@@ -1,31 +1,31 @@
-//! What the kernel counts of the targets, for `--light`.
+//! The kernel's own figures for the targets, for `--light`.
 
 use std::collections::BTreeMap;
 
 use super::{Assembly, members::Member};
 use crate::{
-    analyze::time_series::Past,
+    analyze::time_series::History,
     collect::Snapshot,
     report::{Exit, Fds, Growing, Light, Word},
     target::{Pid, pages, usage},
 };
 
-/// The past of every figure.
+/// The history of every figure.
 #[derive(Debug, Default)]
 pub struct Levels {
-    past: BTreeMap<(Pid, String), Past>,
+    history: BTreeMap<(Pid, String), History>,
     last: BTreeMap<Pid, Growing>,
 }
 
 impl Levels {
-    /// The figures at the start, by the clock of the snapshots.
+    /// The figures at the start; time by the clock of the snapshots.
     pub fn begin(at_ns: u64, targets: &[Member]) -> Self {
         let mut levels = Self::default();
         levels.read(at_ns, targets, &BTreeMap::new());
         levels
     }
 
-    /// Reads the figures of all targets that run.
+    /// Reads the figures of all running targets.
     pub(super) fn read(
         &mut self,
         at_ns: u64,
@@ -53,8 +53,8 @@ impl Levels {
     fn growing(&mut self, pid: Pid, at_s: f64) -> Option<Growing> {
         let memory = usage::memory(pid)?;
         let mut level = |name: &str, now: Option<u64>| {
-            let past = self.past.entry((pid, name.to_owned())).or_default();
-            now.map(|now| past.push(at_s, now))
+            let history = self.history.entry((pid, name.to_owned())).or_default();
+            now.map(|now| history.push(at_s, now))
         };
         let mut growing = Growing {
             pid: pid.0,
@@ -69,19 +69,19 @@ impl Levels {
         };
         let Some(mut open) = usage::descriptors(pid) else { return Some(growing) };
         growing.fds = level("fds", Some(open.values().sum()));
-        // What there is none of any more is 0 and not unknown; what is new was 0 at the start.
+        // A type that has disappeared counts 0, not unknown; a new type counted 0 at the start.
         let first = !self.last.contains_key(&pid);
-        let known = self.past.keys().filter(|(whose, _)| *whose == pid);
+        let known = self.history.keys().filter(|(whose, _)| *whose == pid);
         for name in known.filter_map(|(_, name)| name.strip_prefix("fd ")) {
             open.entry(name.to_owned()).or_default();
         }
         for (name, now) in open {
             let key = (pid, format!("fd {name}"));
-            let past = self
-                .past
+            let history = self
+                .history
                 .entry(key)
-                .or_insert_with(|| if first { Past::default() } else { Past::since(0) });
-            growing.fds_by_type.insert(Word::named(&name), past.push(at_s, now));
+                .or_insert_with(|| if first { History::default() } else { History::since(0) });
+            growing.fds_by_type.insert(Word::named(&name), history.push(at_s, now));
         }
         Some(growing)
     }
@@ -112,7 +112,7 @@ impl Levels {
     }
 }
 
-/// What a reader must know of pages.
+/// What to know about page figures.
 pub(super) fn warnings() -> Vec<String> {
     if pages::frames_are_shown() {
         return Vec::new();
@@ -125,7 +125,7 @@ pub(super) fn warnings() -> Vec<String> {
 }
 
 impl Assembly {
-    /// What the kernel counts, where that was asked for.
+    /// The kernel's figures, if `--light` is on.
     pub(super) fn light(&mut self, snapshot: &Snapshot) -> (Option<Light>, Option<Fds>) {
         let Some(levels) = &mut self.session.light else { return (None, None) };
         let (light, fds) = levels.read(snapshot.at_ns, &self.session.targets, &self.exits);
@@ -139,7 +139,7 @@ mod tests {
     use crate::{report::FdType, target::identify};
 
     #[test]
-    fn descriptors_that_come_and_go_are_changes_since_the_start() {
+    fn opened_and_closed_descriptors_change_the_levels() {
         let own = Member::named(identify(Pid::own()).unwrap());
         let exits = BTreeMap::new();
         let targets = [own];
@@ -154,7 +154,7 @@ mod tests {
         drop(pair);
         let (light, _) = levels.read(2_000_000_000, &targets, &exits);
         assert!(light.processes[0].rss.unwrap().now > 1 << 20);
-        // One that has ended keeps what it had.
+        // A target that has ended keeps its last figures.
         let gone = BTreeMap::from([(Pid::own(), Exit { status: Some(0), signal: None })]);
         let (last, fds) = levels.read(3_000_000_000, &targets, &gone);
         assert_eq!((last, fds), (light, None));

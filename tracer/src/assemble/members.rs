@@ -1,38 +1,38 @@
-//! Who is traced, as families grow.
+//! The traced processes, as the process tree grows.
 
 use crate::{
     collect::snapshot::ProcessEvent,
     target::{Identity, Pid},
 };
 
-/// One of those who are traced.
+/// One traced process.
 pub struct Member {
-    /// Who it is.
+    /// Its identity.
     pub(super) identity: Identity,
-    /// Whose child, if it became a target by being born.
+    /// Its parent, if it became a target by fork.
     pub(super) parent: Option<Pid>,
-    /// When that was, by the clock of the snapshots.
+    /// When that fork happened, by the clock of the snapshots.
     pub(super) since_ns: Option<u64>,
 }
 
 impl Member {
-    /// A target that was named.
+    /// A target given by the user.
     pub fn named(identity: Identity) -> Self {
         Self { identity, parent: None, since_ns: None }
     }
 }
 
-/// A process became a target, or another program.
-pub(super) fn related(members: &mut Vec<Member>, kin: &ProcessEvent) {
-    let known = members.iter().position(|one| one.identity.pid == kin.pid);
-    let like = kin.parent.or(Some(kin.pid));
-    let like = members.iter().find(|one| Some(one.identity.pid) == like);
-    let Some(like) = like.or(members.first()) else { return };
-    // One that has ended before it could be asked is what its parent is.
-    let like = Identity { pid: kin.pid, ..like.identity.clone() };
-    let identity = kin.identity.clone().unwrap_or(like);
-    if let Some(parent) = kin.parent {
-        let member = Member { identity, parent: Some(parent), since_ns: Some(kin.at_ns) };
+/// Adds a forked process, or updates one after an exec.
+pub(super) fn update(members: &mut Vec<Member>, event: &ProcessEvent) {
+    let known = members.iter().position(|one| one.identity.pid == event.pid);
+    let template = event.parent.or(Some(event.pid));
+    let template = members.iter().find(|one| Some(one.identity.pid) == template);
+    let Some(template) = template.or(members.first()) else { return };
+    // A process that ended before its identity was read has its parent's.
+    let template = Identity { pid: event.pid, ..template.identity.clone() };
+    let identity = event.identity.clone().unwrap_or(template);
+    if let Some(parent) = event.parent {
+        let member = Member { identity, parent: Some(parent), since_ns: Some(event.at_ns) };
         match known.and_then(|at| members.get_mut(at)) {
             Some(place) => *place = member,
             None => members.push(member),

@@ -1,4 +1,4 @@
-//! Names for call sites, within the time that a report may take.
+//! Names call sites within a report's time budget.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -10,44 +10,44 @@ use crate::{
     target::Pid,
 };
 
-/// Time for new names per report: within it even the first address of a large object is seldom found,
-/// but each report goes out at most that much later.
+/// Time for new names per report. Loading the symbols of a large object often takes longer, but each report is
+/// delayed by at most this much.
 const NAMING: Duration = Duration::from_millis(50);
 /// Time for names in the last report.
 const LAST_NAMING: Duration = Duration::from_secs(30);
 
-/// A stack as it is shown.
+/// A stack as shown.
 pub(super) struct Stack {
-    /// As it was named.
+    /// With its names.
     named: Arc<[Frame]>,
     /// The frames of these that are shown.
     shown: Arc<[Frame]>,
-    /// The frame that asked.
+    /// Index of the headline frame.
     asked: usize,
 }
 
 impl Assembly {
-    /// Learns what targets have mapped. What is known of a program that has given way to another is named before: it is
-    /// the last chance.
+    /// Learns the targets' mappings. Before an exec replaces a program, its pending call sites are named: it is the
+    /// last chance.
     pub(super) fn learn_mappings(&mut self, snapshot: &Snapshot) {
         let mut executed: Vec<Pid> =
-            snapshot.kin.iter().filter(|kin| kin.executed).map(|kin| kin.pid).collect();
+            snapshot.kin.iter().filter(|event| event.executed).map(|event| event.pid).collect();
         for (at, (pid, mappings)) in snapshot.mappings.iter().enumerate() {
             let rest = snapshot.mappings.get(at + 1..).unwrap_or_default();
             if executed.contains(pid) && !rest.iter().any(|(other, _)| other == pid) {
-                self.name_former(snapshot, *pid);
+                self.name_before_exec(snapshot, *pid);
                 executed.retain(|one| one != pid);
             }
             self.namer.learn(*pid, mappings);
         }
         for pid in executed {
-            self.name_former(snapshot, pid);
+            self.name_before_exec(snapshot, pid);
         }
     }
 
-    /// Looks up names of the program that ran in a process before.
-    pub(super) fn name_former(&mut self, snapshot: &Snapshot, executed: Pid) {
-        // A child that is hardly born has the memory of its parent.
+    /// Looks up names of the program that ran in a process before its exec.
+    pub(super) fn name_before_exec(&mut self, snapshot: &Snapshot, executed: Pid) {
+        // A newly forked child has its parent's memory.
         let birth = snapshot.kin.iter().find(|one| one.pid == executed && one.parent.is_some());
         let pid = birth.and_then(|birth| birth.parent).unwrap_or(executed);
         let former = snapshot
@@ -60,7 +60,7 @@ impl Assembly {
         self.namer.work(&mut queue, LAST_NAMING);
     }
 
-    /// The frames of a call site with their names, or of the one that it is a copy of.
+    /// The named frames of a call site, or of the parent's call site that it is a copy of.
     fn named(&self, site: &SiteFigures) -> Option<Arc<[Frame]>> {
         let own = self.namer.lookup(site.number);
         own.or_else(|| site.origin.and_then(|origin| self.namer.lookup(origin)))
@@ -69,7 +69,7 @@ impl Assembly {
     /// Looks up names, worst call sites first.
     pub(super) fn name(&mut self, order: &[&SiteFigures], last: bool) {
         self.namer.refresh();
-        // Nobody will see the others of the last report.
+        // The last report shows no others.
         let shown = if last { self.session.top } else { usize::MAX };
         let mut queue: VecDeque<Wanted> = order
             .iter()
@@ -83,7 +83,7 @@ impl Assembly {
         self.namer.work(&mut queue, if last { LAST_NAMING } else { NAMING });
     }
 
-    /// Frames and headline: remembered, at first without names and then with them.
+    /// Frames and headline: cached, first without names, then with them.
     pub(super) fn frames(&mut self, site: &SiteFigures) -> (Arc<[Frame]>, usize) {
         let Some(pid) = site.pid else { return (Arc::from([]), 0) };
         let named = self.named(site);
@@ -95,7 +95,7 @@ impl Assembly {
         let named = named.unwrap_or_else(|| self.namer.unnamed(pid, &site.frames));
         let shown = match fds::opener(site).and_then(FdOrigin::name) {
             None => Arc::clone(&named),
-            Some(call) => fds::behind_the_way_in(&named, call),
+            Some(call) => fds::without_syscall_wrappers(&named, call),
         };
         let asked = headline(&shown);
         self.stacks.insert(site.number, Stack { named, shown: Arc::clone(&shown), asked });

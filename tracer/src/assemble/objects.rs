@@ -1,4 +1,4 @@
-//! Objects of libraries as the report shows them.
+//! Library objects as the report shows them.
 
 use std::{
     cmp::Reverse,
@@ -21,14 +21,14 @@ use crate::{
     target::{Pid, memory::Memories},
 };
 
-/// The past of objects, and the names of their callbacks.
+/// The history of objects, and the names of their callbacks.
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(super) struct History {
     made: BTreeMap<Arc<str>, TimeSeries>,
     callbacks: HashMap<(Pid, u64), Option<Arc<str>>>,
 }
 
-/// What the memory of an object says.
+/// Field values read from an object's memory.
 #[derive(Debug, Default)]
 struct Fields {
     fd: Option<u32>,
@@ -38,16 +38,16 @@ struct Fields {
     owner: Option<u64>,
 }
 
-/// What single objects are looked up in.
-struct Around<'a> {
-    /// By process and number.
+/// Indexes for looking up single objects.
+struct Index<'a> {
+    /// By process and fd number.
     descriptors: HashMap<(Pid, u32), &'a Described>,
-    /// By their number, which is never 0.
+    /// By connection id, which is never 0.
     connections: HashMap<u32, &'a Connection>,
     memories: Memories,
 }
 
-impl<'a> Around<'a> {
+impl<'a> Index<'a> {
     fn of(snapshot: &'a Snapshot) -> Self {
         let descriptors =
             snapshot.descriptors.iter().map(|one| ((one.open.pid, one.open.fd), one)).collect();
@@ -61,7 +61,7 @@ impl<'a> Around<'a> {
 }
 
 impl Assembly {
-    /// The kind of object that a call site makes, if it makes any.
+    /// The object type that a call site creates, if it creates objects.
     pub(super) fn object_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
         match &self.probe(site.probe)?.function.object {
             Some(of) => Some(of.kind(site.detail)),
@@ -69,13 +69,12 @@ impl Assembly {
         }
     }
 
-    /// Kinds asked for that have one name.
+    /// Requested kinds, without library objects.
     pub(super) fn plain_kinds(&self) -> impl Iterator<Item = ResourceKind> {
         self.session.kinds.iter().copied().filter(|kind| *kind != ResourceKind::Object)
     }
 
-    /// What there is of objects, if they are traced.
-    /// `parts` are those of its objects, by call site.
+    /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.
     pub(super) fn objects(
         &mut self,
         snapshot: &Snapshot,
@@ -85,19 +84,19 @@ impl Assembly {
         let kinds: HashMap<u32, Arc<ObjectType>> = snapshot
             .sites
             .iter()
-            .filter(|site| !self.is_inner(site))
+            .filter(|site| !self.is_library_internal(site))
             .filter_map(|site| Some((site.number, Arc::clone(self.object_type(site)?))))
             .collect();
-        let mut around = Around::of(snapshot);
+        let mut index = Index::of(snapshot);
         let table: Vec<report::LibraryObject> = seen
             .shown
             .iter()
             .filter_map(|one| {
                 let kind = kinds.get(&one.block.site)?;
-                Some(self.object(one, kind, snapshot, &mut around))
+                Some(self.object(one, kind, snapshot, &mut index))
             })
             .collect();
-        let sums = if self.is_read(snapshot) { sums::of(seen, &kinds) } else { BTreeMap::new() };
+        let sums = if self.is_shown(snapshot) { sums::of(seen, &kinds) } else { BTreeMap::new() };
         let mut rows = self.object_types(snapshot, &kinds);
         for row in &mut rows {
             if let Some(sums) = sums.get(row.name.as_str()) {
@@ -116,8 +115,8 @@ impl Assembly {
         Some(report::LibraryObjects { types: rows, table })
     }
 
-    /// Whether anybody sees this report: objects' memory is read for those alone.
-    fn is_read(&self, snapshot: &Snapshot) -> bool {
+    /// Whether this report is shown: object memory is read for shown reports only.
+    fn is_shown(&self, snapshot: &Snapshot) -> bool {
         self.session.live || snapshot.last
     }
 
@@ -131,7 +130,7 @@ impl Assembly {
         for site in &snapshot.sites {
             let Some(kind) = kinds.get(&site.number) else { continue };
             let (row, most) =
-                rows.entry(Arc::clone(&kind.name)).or_insert_with(|| (blank(kind), 0));
+                rows.entry(Arc::clone(&kind.name)).or_insert_with(|| (empty_type(kind), 0));
             row.live += site.outstanding.count;
             row.bytes += site.outstanding.bytes;
             row.created += site.acquired.count;
@@ -149,9 +148,9 @@ impl Assembly {
         }
         rows.into_iter()
             .map(|(name, (mut row, _))| {
-                let course = self.object_history.made.entry(name).or_default();
-                course.push(at_s, row.created as f64);
-                row.created_per_s = course.slope();
+                let series = self.object_history.made.entry(name).or_default();
+                series.push(at_s, row.created as f64);
+                row.created_per_s = series.slope();
                 row
             })
             .collect()
@@ -162,18 +161,18 @@ impl Assembly {
         one: &Shown,
         kind: &ObjectType,
         snapshot: &Snapshot,
-        around: &mut Around<'_>,
+        index: &mut Index<'_>,
     ) -> report::LibraryObject {
         let pid = one.handle.pid;
         let since = |ns: u64| snapshot.at_ns.saturating_sub(ns) as f64 / 1e9;
-        let fields = if self.is_read(snapshot) {
-            fields(one, kind, &mut around.memories)
+        let fields = if self.is_shown(snapshot) {
+            fields(one, kind, &mut index.memories)
         } else {
             Fields::default()
         };
         let fd = fields.fd.or(one.fd);
-        let socket = fd.and_then(|fd| around.descriptors.get(&(pid, fd)));
-        let connection = around.connections.get(&one.block.connection);
+        let socket = fd.and_then(|fd| index.descriptors.get(&(pid, fd)));
+        let connection = index.connections.get(&one.block.connection);
         let peer = socket.and_then(|open| open.socket.as_ref()?.socket.peer.clone());
         report::LibraryObject {
             pid: pid.0,
@@ -199,7 +198,7 @@ impl Assembly {
         }
     }
 
-    /// What an object is best known by.
+    /// The most telling name of an object.
     fn label(&mut self, one: &Shown, kind: &ObjectType) -> Option<String> {
         if !one.text.is_empty() {
             return Some(one.text.clone());
@@ -212,7 +211,7 @@ impl Assembly {
             Word::Function if one.word != 0 => {
                 let pid = one.handle.pid;
                 let namer = &mut self.namer;
-                // Where a function begins, and not where a call returns to.
+                // The address is a function's start, not a return address.
                 let named = || namer.name(pid, &[one.word | INTERRUPTED]).first()?.symbol.clone();
                 self.object_history
                     .callbacks
@@ -226,14 +225,14 @@ impl Assembly {
     }
 }
 
-/// More is no number of queued bytes, but what came to an object's place that was released a moment ago.
+/// A larger value is not a byte count: the object was just released and its memory reused.
 const MOST_QUEUED: u64 = 1 << 40;
-/// The same of references.
+/// The same for references.
 const MOST_REFERENCES: u64 = 1 << 24;
 
-/// What users' packs name that is not there, a line each.
+/// Functions that users' packs name and no target has, a line each.
 pub fn packs_in_vain(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
-    let in_vain = |pack: &Pack| {
+    let missing = |pack: &Pack| {
         let of_it = |probe: &&Probe| {
             let used = probe.function.object.as_ref();
             used.is_some_and(|used| used.kind.library == pack.name)
@@ -245,15 +244,15 @@ pub fn packs_in_vain(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
             })
         })
     };
-    packs.iter().flat_map(in_vain).collect()
+    packs.iter().flat_map(missing).collect()
 }
 
-/// Queued bytes, if that can be.
+/// Queued bytes, if the value is plausible.
 pub(super) fn queued(number: u64) -> Option<u64> {
     Some(number).filter(|queued| *queued < MOST_QUEUED)
 }
 
-/// What an object's memory says, where its layout is known.
+/// An object's field values, if its layout is known.
 fn fields(one: &Shown, kind: &ObjectType, memories: &mut Memories) -> Fields {
     let mut fields = Fields::default();
     let Some(layout) = kind.layout(one.block.size) else { return fields };
@@ -264,7 +263,7 @@ fn fields(one: &Shown, kind: &ObjectType, memories: &mut Memories) -> Fields {
             continue;
         };
         match role {
-            // A number below 0 is none.
+            // A negative number is no descriptor.
             FieldRole::Fd => {
                 fields.fd = u32::try_from(number).ok().filter(|fd| i32::try_from(*fd).is_ok());
             }
@@ -283,7 +282,7 @@ fn fields(one: &Shown, kind: &ObjectType, memories: &mut Memories) -> Fields {
     fields
 }
 
-fn blank(kind: &ObjectType) -> report::ObjectType {
+fn empty_type(kind: &ObjectType) -> report::ObjectType {
     report::ObjectType {
         name: kind.name.to_string(),
         library: kind.library.to_string(),

@@ -1,5 +1,5 @@
-//! What was acquired while an object was made: parts of it. OverheadReading by the stacks, in which the maker's caller and all that
-//! called it stand behind the maker's own frames.
+//! Parts of objects: resources acquired inside an object's constructor. Recognized by their stacks: the frames of the
+//! constructor's caller, and of everything above it, follow the constructor's own frames.
 
 use std::collections::HashMap;
 
@@ -8,25 +8,25 @@ use crate::{collect::snapshot::SiteFigures, target::Pid};
 /// Outstanding bytes of parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parts {
-    /// Of blocks that are no objects themselves.
+    /// Of blocks that are not objects themselves.
     pub(super) blocks: u64,
     /// Of objects.
     pub(super) objects: u64,
 }
 
-/// The parts by the number of the call site that made the objects. `is_object` says which call sites make objects. What
-/// was acquired within makers within each other is a part of the innermost's object.
+/// The parts by the number of the constructor's call site. `is_object` says which call sites create objects. A
+/// resource acquired in nested constructors is part of the innermost one's object.
 pub(super) fn of(
     sites: &[SiteFigures],
     is_object: impl Fn(&SiteFigures) -> bool,
 ) -> HashMap<u32, Parts> {
-    let makers: HashMap<(Option<Pid>, u64), u32> = sites
+    let constructors: HashMap<(Option<Pid>, u64), u32> = sites
         .iter()
         .filter(|site| is_object(site) && !site.frames.is_empty())
         .map(|site| ((site.pid, site.frames.iter().rev().copied().fold(0, digest)), site.number))
         .collect();
     let mut parts = HashMap::<u32, Parts>::new();
-    if makers.is_empty() {
+    if constructors.is_empty() {
         return parts;
     }
     for site in sites.iter().filter(|site| site.aged.bytes > 0) {
@@ -34,10 +34,10 @@ pub(super) fn of(
         let mut so_far = 0;
         for frame in site.frames.iter().skip(1).rev().copied() {
             so_far = digest(so_far, frame);
-            innermost = makers.get(&(site.pid, so_far)).or(innermost);
+            innermost = constructors.get(&(site.pid, so_far)).or(innermost);
         }
-        if let Some(maker) = innermost {
-            let parts = parts.entry(*maker).or_default();
+        if let Some(constructor) = innermost {
+            let parts = parts.entry(*constructor).or_default();
             let sum = if is_object(site) { &mut parts.objects } else { &mut parts.blocks };
             *sum += site.aged.bytes;
         }
@@ -45,7 +45,7 @@ pub(super) fn of(
     parts
 }
 
-/// The digest of a stack with one more frame, from the outermost inwards.
+/// Extends the hash of a stack by one frame, from the outermost inward.
 fn digest(so_far: u64, frame: u64) -> u64 {
     (so_far.rotate_left(9) ^ frame).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -85,9 +85,9 @@ mod tests {
     }
 
     #[test]
-    fn a_block_belongs_to_the_innermost_maker_that_it_was_acquired_in() {
+    fn a_block_belongs_to_the_innermost_constructor_call() {
         let sites = [
-            // Made by handler (30), called by main (40), and one within that making.
+            // Constructed by handler (30), called by main (40), and one inside that constructor.
             site(0, 1, &[30, 40]),
             site(1, 1, &[20, 30, 40]),
             site(2, 0, &[25, 30, 40]),

@@ -1,6 +1,6 @@
 //! Probes and allocators as the report shows them.
 //!
-//! Takes the session and a snapshot's hits, hands on plain data.
+//! Takes the session info and a snapshot's hits, returns plain data.
 
 use super::SessionInfo;
 use crate::{
@@ -55,7 +55,7 @@ fn shown(session: &SessionInfo, probe: &Probe, snapshot: &Snapshot) -> crate::re
     }
 }
 
-/// What is special about a probe that is on.
+/// What is special about an attached probe.
 fn remark(probe: &Probe, emulated: bool) -> Option<String> {
     let mut remarks = Vec::new();
     if !probe.aliases.is_empty() {

@@ -1,6 +1,7 @@
-//! Sums over all objects of a kind, of what their memory says: bytes that are queued in them, and how many are pending.
+//! Sums of field values over all objects of a type: queued bytes, and the number of pending objects.
 //!
-//! Reads the targets' memory, in as few system calls as it can. What is not read is not counted, and said.
+//! Reads the targets' memory in as few system calls as possible. Objects that are not read are not counted; the
+//! report says how many were read.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,30 +15,30 @@ use crate::{
     target::{Pid, memory},
 };
 
-/// What the objects of one kind say together.
+/// The sums for one object type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums {
     /// Objects that were read.
     pub(super) read: u64,
-    /// Bytes queued, where any has such a field.
+    /// Queued bytes, if the type has such a field.
     pub(super) queued: Option<u64>,
-    /// Pending ones, where any has such a field.
+    /// Pending objects, if the type has such a field.
     pub(super) pending: Option<u64>,
 }
 
-/// A field to be read.
+/// A field to read.
 struct Wanted {
     kind: Arc<str>,
     role: FieldRole,
     mask: u64,
-    /// Whether it is the object's first.
+    /// Whether it is the object's first field.
     first: bool,
 }
 
-/// Fields of one target: where they are, with their bytes, and what they are.
+/// The fields of one target: addresses and lengths, and which field each is.
 type Fields = (Vec<(u64, u8)>, Vec<Wanted>);
 
-/// The sums by kind; `kinds` are those of the call sites.
+/// The sums by type; `kinds` are the types of the call sites.
 pub(super) fn of(
     seen: &Objects,
     kinds: &HashMap<u32, Arc<ObjectType>>,
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn all_objects_are_summed_but_those_that_cannot_be_read_or_are_of_another_size() {
+    fn sums_skip_objects_that_are_unreadable_or_of_another_size() {
         let kind = kind(vec![
             field(FieldRole::References, 0),
             field(FieldRole::Queued, 24),

@@ -1,4 +1,4 @@
-//! Connections: how many there are and were, who they come from, how they ended, and what they left behind.
+//! Connections: counts, clients, how they closed, and what they left behind.
 
 use std::collections::BTreeMap;
 
@@ -9,72 +9,72 @@ use super::{Amount, Orphans, Word, words::names};
 /// Connections of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Connections {
-    /// Open ones: those that were open at the start, and those opened since, less those closed since.
+    /// Open connections: those open at the start, plus those opened since, minus those closed since.
     pub open: u64,
     /// Opened since the start.
     pub opened: u64,
-    /// Closed since the start, those that were open then included.
+    /// Closed since the start, including those that were open then.
     pub closed: u64,
-    /// Opened per second over the recent past; `null` when too young to tell.
+    /// Opened per second over the recent past; `null` with too little history.
     #[serde(default)]
     pub opened_per_s: Option<f64>,
-    /// Closed ones that left something behind.
+    /// Closed connections that left something behind.
     pub with_orphans: u64,
-    /// Closed ones by who closed them.
+    /// Closed connections by who closed them.
     #[serde(default)]
     pub by_end: BTreeMap<Word<ClosedBy>, u64>,
-    /// Call sites at which something was acquired that closed connections left behind: that of most connections first,
-    /// then of most bytes.
+    /// Call sites whose resources closed connections left behind: those of most connections first, then of most
+    /// bytes.
     #[serde(default)]
     pub left_behind: Vec<LeftBehind>,
     /// The peers, worst first: by bytes left behind, then by open connections.
     pub clients: Vec<Client>,
-    /// The open ones; those that hold most, if there are more than a thousand.
+    /// The open connections; if there are more than a thousand, those that hold most.
     #[serde(default)]
     pub table: Vec<Connection>,
-    /// The last that closed, the newest first; a bounded number.
+    /// Recently closed connections, newest first; a bounded number.
     #[serde(default)]
     pub recently_closed: Vec<Connection>,
 }
 
-/// What closed connections left behind that was acquired at one call site.
+/// Resources of one call site that closed connections left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeftBehind {
     /// Number of the call site.
     pub site: u32,
-    /// How much.
+    /// Amounts.
     #[serde(flatten)]
     pub orphans: Orphans,
 }
 
-/// All connections with one address.
+/// All connections with one peer address.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Client {
-    /// The address, without a port; the name of a unix socket; `unknown`; or `others` for all that come after the first
-    /// ten thousand.
+    /// The address, without a port; the name of a unix socket; `unknown`; or `others` for all clients beyond the
+    /// first ten thousand.
     pub address: String,
     /// Opened since the start.
     pub opened: u64,
-    /// Open ones.
+    /// Open connections.
     pub open: u64,
     /// Closed since the start.
     #[serde(default)]
     pub closed: u64,
-    /// Opened per second over the recent past; `null` when too young to tell.
+    /// Opened per second over the recent past; `null` with too little history.
     #[serde(default)]
     pub opened_per_s: Option<f64>,
-    /// Bytes received by closed ones, of which that is known; `null` when it is of none.
+    /// Bytes received by closed connections, as far as known; `null` when known for none.
     #[serde(default)]
     pub bytes_in: Option<u64>,
-    /// The same of bytes sent.
+    /// Bytes sent by closed connections, as far as known; `null` when known for none.
     #[serde(default)]
     pub bytes_out: Option<u64>,
-    /// What closed ones left behind, resources.
+    /// Number of resources that closed connections left behind.
     #[serde(default)]
     pub orphan_count: u64,
-    /// The same, bytes.
+    /// Their bytes.
     pub orphan_bytes: u64,
-    /// Closed ones that left something behind.
+    /// Closed connections that left something behind.
     #[serde(default)]
     pub with_orphans: u64,
 }
@@ -82,15 +82,15 @@ pub struct Client {
 /// One connection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Connection {
-    /// Its number, the same through one run.
+    /// Its number, constant during one run.
     pub id: u64,
     /// The process.
     pub pid: u32,
-    /// Number of its file descriptor; `null` once closed.
+    /// File descriptor number; `null` once closed.
     pub fd: Option<u32>,
     /// Its protocol.
     pub protocol: Word<Protocol>,
-    /// Who began it; `null` when that was not seen.
+    /// Which side opened it; `null` when that was not seen.
     pub role: Option<ConnectionRole>,
     /// Address and port on this side; `null` when not known.
     pub local: Option<String>,
@@ -106,15 +106,15 @@ pub struct Connection {
     pub bytes_in: Option<u64>,
     /// Bytes sent; `null` when not known.
     pub bytes_out: Option<u64>,
-    /// What the protocol says of it; `null` when not known.
+    /// State in its protocol; `null` when not known.
     pub state: Option<Word<SocketState>>,
-    /// Seconds in that state; `null` when its beginning was not seen.
+    /// Seconds in that state; `null` when the start of the state was not seen.
     pub state_s: Option<f64>,
     /// Who closed it; `null` while it is open, or when not known.
     pub closed_by: Option<Word<ClosedBy>>,
-    /// What was acquired for it and is outstanding.
+    /// Resources acquired for it and outstanding.
     pub held: Amount,
-    /// The part of it that its end left behind; nothing while it is open.
+    /// The part of `held` that it left behind when it closed; nothing while it is open.
     pub orphans: Amount,
     /// Number of the call site that created it; `null` when that was not seen.
     pub site: Option<u32>,
@@ -123,35 +123,35 @@ pub struct Connection {
 }
 
 names! {
-    /// Who began a connection.
+    /// Which side opened a connection.
     pub enum ConnectionRole {
-        /// The peer: it was accepted.
+        /// The peer: the target accepted it.
         Accepted = "accepted",
-        /// The target: it connected.
+        /// The target: it connected to the peer.
         Connected = "connected",
     }
 }
 
 names! {
-    /// Who ended a connection, or what.
+    /// Who closed a connection, or why it ended.
     pub enum ClosedBy {
         /// The target closed or shut it down first.
         Us = "us",
         /// The peer did.
         Peer = "peer",
-        /// The peer broke it off.
+        /// The peer reset it.
         Reset = "reset",
-        /// The peer was not heard of any more.
+        /// The peer stopped responding.
         Timeout = "timeout",
         /// The target ended.
         Exit = "exit",
-        /// Nobody knows; in sums only.
+        /// Not known; in sums only.
         Unknown = "unknown",
     }
 }
 
 names! {
-    /// What a connection speaks.
+    /// Protocol of a connection.
     pub enum Protocol {
         /// TCP, over IPv4 or IPv6.
         Tcp = "tcp",
@@ -167,25 +167,25 @@ names! {
 }
 
 names! {
-    /// What the kernel says of a socket: the states of TCP, as `ss` has them, and those of Unix domain sockets.
+    /// The kernel's state of a socket: the states of TCP, as `ss` shows them, and those of Unix domain sockets.
     pub enum SocketState {
         /// Both sides are open.
         Established = "ESTABLISHED",
-        /// The target has asked to connect.
+        /// The target has sent a connection request.
         SynSent = "SYN_SENT",
-        /// A peer has asked to connect.
+        /// A peer has sent a connection request.
         SynRecv = "SYN_RECV",
         /// The target has closed it first, and waits for the peer's acknowledgment.
         FinWait1 = "FIN_WAIT1",
         /// The target has closed it first, and waits for the peer to close.
         FinWait2 = "FIN_WAIT2",
-        /// Both have closed it; late segments are waited for.
+        /// Both have closed it; it waits for late segments.
         TimeWait = "TIME_WAIT",
         /// Not connected.
         Close = "CLOSE",
         /// The peer has closed it, and the target has not.
         CloseWait = "CLOSE_WAIT",
-        /// Both have closed it, the peer first; the last acknowledgment is waited for.
+        /// Both have closed it, the peer first; it waits for the last acknowledgment.
         LastAck = "LAST_ACK",
         /// It waits for connections.
         Listen = "LISTEN",
@@ -193,11 +193,11 @@ names! {
         Closing = "CLOSING",
         /// A Unix domain socket that is not connected.
         Unconnected = "UNCONNECTED",
-        /// One that connects.
+        /// A Unix domain socket that is connecting.
         Connecting = "CONNECTING",
-        /// One that is connected.
+        /// A Unix domain socket that is connected.
         Connected = "CONNECTED",
-        /// One that is being disconnected.
+        /// A Unix domain socket that is disconnecting.
         Disconnecting = "DISCONNECTING",
     }
 }

@@ -1,4 +1,4 @@
-//! File descriptors: how many, of what sort, which ones, and how long until there is no room for more.
+//! File descriptors: counts, types, the table of open ones, and the time until the limit.
 
 use std::collections::BTreeMap;
 
@@ -10,52 +10,52 @@ use super::{SocketState, Word, connections::is_half_closed};
 /// File descriptors of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fds {
-    /// Open ones.
+    /// Open descriptors.
     pub open: u64,
     /// Opened since the start; `null` while that is not traced.
     pub opened: Option<u64>,
     /// Closed since the start; `null` while that is not traced.
     pub closed: Option<u64>,
-    /// Opened per second over the recent past; `null` when too young to tell.
+    /// Opened per second over the recent past; `null` with too little history.
     #[serde(default)]
     pub opened_per_s: Option<f64>,
-    /// Change of the open ones per second over the recent past; `null` when too young to tell.
+    /// Change in open descriptors per second over the recent past; `null` with too little history.
     #[serde(default)]
     pub growth_per_s: Option<f64>,
-    /// Soft limit, of the only target; `null` for several, or without one.
+    /// Soft limit of the only target; `null` for several targets, or without a limit.
     pub limit: Option<u64>,
-    /// When the first target will reach its limit at this pace; `null` when none will.
+    /// Seconds until the first target reaches its limit at the recent rate; `null` when none will.
     pub seconds_to_limit: Option<f64>,
-    /// Within which time that is, with a probability of 95 percent, going by how evenly the recent past went: the
-    /// earliest and the latest, which is `null` when it may never come. `null` as above, or while it is not traced.
+    /// 95 percent interval of that time, estimated from the variance of the recent past: the earliest and the latest,
+    /// which is `null` when the limit may never be reached. `null` as above, or while descriptors are not traced.
     #[serde(default)]
     pub seconds_to_limit_between: Option<(f64, Option<f64>)>,
-    /// Open ones by what they are; with `--light` by the kernel's own names.
+    /// Open descriptors by type; with `--light` by the kernel's own names.
     pub by_type: BTreeMap<Word<FdType>, u64>,
-    /// What became of each type since the start; empty while that is not traced.
+    /// Turnover of each type since the start; empty while it is not traced.
     #[serde(default)]
     pub turnover_by_type: BTreeMap<Word<FdType>, Turnover>,
-    /// Found opened in a way that is not seen; `null` while descriptors are not traced.
+    /// Descriptors found open whose opening was not seen; `null` while descriptors are not traced.
     #[serde(default)]
     pub opened_unseen: Option<u64>,
-    /// Found closed in a way that is not seen; `null` while descriptors are not traced.
+    /// Descriptors found closed whose closing was not seen; `null` while descriptors are not traced.
     #[serde(default)]
     pub closed_unseen: Option<u64>,
-    /// The open ones, by process and number; empty while they are not traced.
+    /// The open descriptors, by process and number; empty while they are not traced.
     #[serde(default)]
     pub table: Vec<Fd>,
 }
 
-/// What became of the descriptors of one type.
+/// Turnover of the descriptors of one type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Turnover {
-    /// Open ones.
+    /// Open descriptors.
     pub open: u64,
     /// Opened since the start.
     pub opened: u64,
     /// Closed since the start.
     pub closed: u64,
-    /// Change of the open ones per second over the recent past; `null` when too young to tell, or not known.
+    /// Change in open descriptors per second over the recent past; `null` with too little history, or when not known.
     #[serde(default)]
     pub growth_per_s: Option<f64>,
 }
@@ -67,10 +67,10 @@ pub struct Fd {
     pub pid: u32,
     /// Its number.
     pub fd: u32,
-    /// What it leads to, in one word.
+    /// The type of file it refers to, in one word.
     #[serde(rename = "type")]
     pub fd_type: Word<FdType>,
-    /// What it leads to, as the kernel names it; `null` for one that has just been opened.
+    /// What it refers to, as the kernel names it; `null` for one that has just been opened.
     pub what: Option<String>,
     /// The call that opened it; `null` when that was not seen.
     pub acquired_by: Option<Word<FdOrigin>>,
@@ -80,22 +80,22 @@ pub struct Fd {
     pub age_s: Option<f64>,
     /// Whether it was open before the attach.
     pub pre_attach: bool,
-    /// What a socket's protocol says of it; `null` when not known.
+    /// State of a socket in its protocol; `null` when not known.
     #[serde(default)]
     pub state: Option<Word<SocketState>>,
-    /// Seconds in that state; `null` when its beginning was not seen.
+    /// Seconds in that state; `null` when the start of the state was not seen.
     #[serde(default)]
     pub state_s: Option<f64>,
-    /// A socket's address and port on the other side; `null` when there is none, or not known.
+    /// Remote address and port of a socket; `null` when there is none, or when not known.
     #[serde(default)]
     pub peer: Option<String>,
-    /// A socket's address and port on this side; `null` when there is none, or not known.
+    /// Local address and port of a socket; `null` when there is none, or when not known.
     #[serde(default)]
     pub local: Option<String>,
 }
 
 impl Fd {
-    /// Whether it is a socket that the peer has closed, and the target has not.
+    /// Whether it is a socket that the peer has closed but the target has not.
     pub fn is_half_closed(&self) -> bool {
         is_half_closed(self.state.as_ref())
     }

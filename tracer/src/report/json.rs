@@ -1,12 +1,12 @@
 //! The report as JSON, as `docs/report.schema.json` describes it.
 //!
-//! Takes a [`Report`], hands on text for programs, and takes it back. Adds and judges nothing.
+//! Takes a [`Report`], returns text for programs, and parses it back. Adds and judges nothing.
 
 use std::io::{Read, Write};
 
 use super::{Report, SCHEMA};
 
-/// Why a text is no report.
+/// Why a text is not a valid report.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
     /// Not JSON, or keys are missing or of another type.
@@ -23,9 +23,9 @@ pub fn write(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// Reads a report; keys that this version does not know are passed over.
+/// Reads a report; ignores keys that this version does not know.
 pub fn read(from: &mut impl Read) -> Result<Report, Unreadable> {
-    // The format is looked at first: of another one, no key is to be trusted.
+    // Checks the format first: the keys of another format cannot be trusted.
     let value: serde_json::Value = serde_json::from_reader(from)?;
     match value.get("schema").and_then(serde_json::Value::as_str) {
         Some(SCHEMA) | None => Ok(serde_json::from_value(value)?),
@@ -43,7 +43,7 @@ mod tests {
         fixtures,
     };
 
-    fn comes_back(report: &Report) {
+    fn check_round_trip(report: &Report) {
         let mut text = Vec::new();
         write(report, &mut text).unwrap();
         assert!(text.ends_with(b"}\n"));
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_comes_back_as_it_went() {
+    fn a_report_survives_a_round_trip() {
         for report in [
             fixtures::sample(),
             fixtures::lossy(),
@@ -61,11 +61,11 @@ mod tests {
             fixtures::served(),
             fixtures::objects(),
         ] {
-            comes_back(&report);
+            check_round_trip(&report);
         }
     }
 
-    /// Every value of a list that has a name, and names that it does not have.
+    /// Every value of a list that has a name, and names that are not in it.
     fn word<T: Named + std::fmt::Debug>() -> impl Strategy<Value = Word<T>> {
         let named: Vec<T> = T::ALL.iter().copied().filter(|one| !one.name().is_empty()).collect();
         prop_oneof![
@@ -76,7 +76,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_of_every_list_comes_back(
+        fn every_value_of_every_list_survives_a_round_trip(
             lost in btree_map(word(), any::<u64>(), 0..20),
             cut in btree_map(word(), any::<u64>(), 0..20),
             by_type in btree_map(word(), any::<u64>(), 0..20),
@@ -111,12 +111,12 @@ mod tests {
             object.address = Address(address);
             object.owner = owner.map(Address);
             object.state = object_state;
-            comes_back(&report);
+            check_round_trip(&report);
         }
     }
 
     #[test]
-    fn another_format_is_told_from_a_damaged_report() {
+    fn another_format_is_distinguished_from_a_damaged_report() {
         let refusal = |text: &str| read(&mut text.as_bytes()).unwrap_err().to_string();
         assert_eq!(
             refusal(r#"{"schema": "leaktrace/2"}"#),

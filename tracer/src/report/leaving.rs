@@ -1,13 +1,13 @@
-//! What closed connections left behind, by function: call sites that differ only in who called are one row.
+//! What closed connections left behind, by function: call sites that differ only in their callers are one row.
 //!
-//! Pure: takes the report's table by call site, hands on sums for its readers. The JSON keeps the call sites.
+//! Pure: takes the report's table by call site, returns sums for people to read. The JSON has the call sites.
 
 use std::{cmp::Reverse, collections::HashMap};
 
 use super::{Connections, LeftBehind, Orphans, Site};
 use crate::format::percent;
 
-/// What was left behind of that which one function acquired, whatever way led there.
+/// Resources acquired by one function, on any path, that closed connections left behind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Leaving {
     /// Numbers of its call sites, worst first; at least one.
@@ -16,24 +16,24 @@ pub struct Leaving {
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Closed connections that left some, at least and at most: the table by call site does not tell which of them left
-    /// something at several.
+    /// Closed connections that left some, at least and at most: the table by call site does not say which of them
+    /// left something at several.
     pub connections: (u64, u64),
-    /// Closed connections that these are compared with: those of the call site that is compared with most.
+    /// Closed connections to compare with: the largest number among the call sites.
     pub compared: Option<u64>,
 }
 
-/// What tells a function's resources from others: process, kind, what was called, by whom, and where in the source.
+/// The key of a function: process, kind, acquiring function, headline function, and source location.
 type Function<'a> = (u32, &'a str, &'a str, String, Option<String>);
 
 impl Connections {
-    /// The table of what was left behind, by function: that of most connections first, then of most bytes.
+    /// The table of resources left behind, by function: those of most connections first, then of most bytes.
     pub fn leaving(&self, sites: &[Site]) -> Vec<Leaving> {
         let by_number: HashMap<u32, &Site> = sites.iter().map(|site| (site.id, site)).collect();
         let mut places: HashMap<Function<'_>, usize> = HashMap::new();
         let mut groups: Vec<Vec<&LeftBehind>> = Vec::new();
         for row in &self.left_behind {
-            // Two stacks of which nothing is known are not the same.
+            // Two unknown stacks are not the same function.
             let function = by_number.get(&row.site).and_then(|site| function(site));
             let place = function
                 .map_or(groups.len(), |function| *places.entry(function).or_insert(groups.len()));
@@ -45,7 +45,7 @@ impl Connections {
         let everywhere = self.everywhere();
         let mut all: Vec<Leaving> =
             groups.iter().map(|group| self.sum(group, everywhere)).collect();
-        // What may be all comes before what is known to be half.
+        // A row that may be 100 % ranks above one that is known to be 50 %.
         all.sort_by_key(|one| Reverse((one.connections.1, one.bytes)));
         all
     }
@@ -63,7 +63,7 @@ impl Connections {
         let one_path = group.iter().map(|row| row.orphans.connections).max().unwrap_or(0);
         let most =
             if group.len() > 1 { counted.min(self.with_orphans).max(one_path) } else { one_path };
-        // Whoever left something, and nothing at other call sites, left it here.
+        // A connection that left something, and nothing at other call sites, left it here.
         let only_here = everywhere
             .map_or(0, |everywhere| self.with_orphans.saturating_sub(everywhere - counted));
         let least = one_path.max(only_here).min(most);
@@ -76,8 +76,8 @@ impl Connections {
         }
     }
 
-    /// The address that most of some connections are from, if it must be one: `all` of them, or more than two thirds
-    /// even if all that others left anything were among them.
+    /// The address that most of the connections are from, if that is certain: `all` of them, or more than two thirds
+    /// even if every other connection that left anything were among them.
     pub fn mostly_from(&self, connections: u64) -> Option<(&str, bool)> {
         let known: u64 = self.clients.iter().map(|client| client.with_orphans).sum();
         if known != self.with_orphans || connections == 0 {
@@ -91,7 +91,7 @@ impl Connections {
 }
 
 impl Leaving {
-    /// The share of closed connections that left some, at most; 0 to 1.
+    /// The largest possible share of closed connections that left some; 0 to 1.
     pub fn share(&self) -> Option<f64> {
         self.share_of(self.connections.1)
     }
@@ -101,7 +101,7 @@ impl Leaving {
         Some((connections as f64 / compared as f64).min(1.0))
     }
 
-    /// The same for reading: `57.4 %`, or `29.5–100 %` where it may be anything between.
+    /// The share as text: `57.4 %`, or `29.5–100 %` for a range.
     pub fn share_text(&self) -> Option<String> {
         let (least, most) = self.connections;
         let (least, most) = (percent(self.share_of(least)?), percent(self.share_of(most)?));
@@ -115,7 +115,7 @@ impl Leaving {
         Some(format!("{least}–{}", most.trim_start_matches("over ")))
     }
 
-    /// The connections for reading: `5,231`, or `986–3,297` where it may be anything between.
+    /// The connections as text: `5,231`, or `986–3,297` for a range.
     pub fn connections_text(&self, write: fn(u64) -> String) -> String {
         match self.connections {
             (least, most) if least == most => write(most),
@@ -125,7 +125,7 @@ impl Leaving {
 }
 
 impl Orphans {
-    /// How many closed connections the share is of.
+    /// The number of closed connections that the share is based on.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::report::{Client, FdType, Frame, fixtures};
 
-    /// Call sites by number, the function that asked, and the caller's address.
+    /// Call sites by number, headline function, and the caller's address.
     fn sites(of: &[(u32, &str)]) -> Vec<Site> {
         let template = fixtures::served().sites[0].clone();
         let site = |(id, name): &(u32, &str)| {
@@ -159,7 +159,7 @@ mod tests {
         of.iter().map(site).collect()
     }
 
-    /// One block of eight bytes of each connection.
+    /// Each connection leaves one block of eight bytes.
     fn left(rows: &[(u32, u64)], with_orphans: u64) -> Connections {
         let row = |(site, connections): &(u32, u64)| LeftBehind {
             site: *site,
@@ -184,12 +184,12 @@ mod tests {
         }
     }
 
-    fn told(connections: &Connections, sites: &[Site]) -> Vec<(Vec<u32>, u64, String, String)> {
-        let told = |one: Leaving| {
+    fn leaving(connections: &Connections, sites: &[Site]) -> Vec<(Vec<u32>, u64, String, String)> {
+        let as_text = |one: Leaving| {
             let connections = one.connections_text(|number| number.to_string());
             (one.sites.clone(), one.bytes, connections, one.share_text().unwrap())
         };
-        connections.leaving(sites).into_iter().map(told).collect()
+        connections.leaving(sites).into_iter().map(as_text).collect()
     }
 
     fn row(
@@ -204,33 +204,33 @@ mod tests {
     #[test]
     fn paths_to_one_function_are_one_row() {
         let sites = sites(&[(1, "forget"), (2, "keep"), (3, "forget")]);
-        // 170 connections have left something, 60 + 40 of it at `forget`; at `keep` 70 at most: none has left both.
+        // 170 connections left something, 60 + 40 at `forget`, at most 70 at `keep`: none left both.
         let connections = left(&[(2, 70), (1, 60), (3, 40)], 170);
         assert_eq!(
-            told(&connections, &sites),
+            leaving(&connections, &sites),
             [row(&[1, 3], 800, "100", "50.0 %"), row(&[2], 560, "70", "35.0 %")]
         );
     }
 
     #[test]
-    fn how_many_it_may_be_is_told_where_some_may_be_counted_twice() {
+    fn a_range_is_shown_when_connections_may_be_counted_twice() {
         let sites = sites(&[(1, "forget"), (2, "keep"), (3, "forget")]);
         let mut connections = left(&[(2, 70), (1, 60), (3, 40)], 150);
         // At least 80 of the 150 left nothing at `keep`.
         assert_eq!(
-            told(&connections, &sites),
+            leaving(&connections, &sites),
             [row(&[1, 3], 800, "80–100", "40.0–50.0 %"), row(&[2], 560, "70", "35.0 %")]
         );
-        // Something was left elsewhere: all that is known of `forget` is that 60 left it on one path.
+        // Something was left elsewhere: it is only known that 60 left blocks of `forget` on one path.
         connections.clients[0].orphan_count += 1;
-        assert_eq!(told(&connections, &sites)[0], row(&[1, 3], 800, "60–100", "30.0–50.0 %"));
-        // Nobody else left anything.
+        assert_eq!(leaving(&connections, &sites)[0], row(&[1, 3], 800, "60–100", "30.0–50.0 %"));
+        // No other connection left anything.
         connections.with_orphans = 90;
-        assert_eq!(told(&connections, &sites)[0], row(&[1, 3], 800, "60–90", "30.0–45.0 %"));
+        assert_eq!(leaving(&connections, &sites)[0], row(&[1, 3], 800, "60–90", "30.0–45.0 %"));
     }
 
     #[test]
-    fn some_is_never_none_nor_almost_all_all() {
+    fn shares_are_not_rounded_to_zero_or_all() {
         let between = |least, most| Leaving {
             sites: vec![1],
             count: 1,
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_processes_lines_and_unknown_stacks_are_told_apart() {
+    fn kinds_processes_lines_and_unknown_stacks_are_kept_apart() {
         let mut sites = sites(&[(1, "f"), (2, "f"), (3, "f"), (4, "f"), (5, "f"), (6, "f")]);
         sites[1].fd_type = Some(FdType::Socket.into());
         sites[2].pid += 1;
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_they_are_is_said_where_it_must_be_so() {
+    fn the_client_is_named_only_when_certain() {
         let mut connections = left(&[(1, 100)], 100);
         let client = |address: &str, with_orphans| Client {
             address: address.to_owned(),

@@ -1,4 +1,4 @@
-//! What grows, as the kernel counts it: the part of a report that only `--light` fills.
+//! Growth as the kernel counts it: the part of a report that only `--light` fills.
 
 use std::collections::BTreeMap;
 
@@ -6,51 +6,51 @@ use serde::{Deserialize, Serialize};
 
 use super::{FdType, Word};
 
-/// What the targets use.
+/// Resource use of the targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Light {
-    /// The targets, in the order they were named.
+    /// The targets, in the order given.
     pub processes: Vec<Growing>,
 }
 
-/// What one target uses; after its end, what it used last.
+/// Resource use of one target; after its end, the last known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Growing {
     /// The process.
     pub pid: u32,
     /// Resident memory, bytes.
     pub rss: Option<Level>,
-    /// The part of it that no file holds.
+    /// The part of it that is not backed by files.
     pub anonymous: Option<Level>,
-    /// The part that files hold.
+    /// The part that is backed by files.
     pub file: Option<Level>,
     /// The part that is shared memory.
     pub shared: Option<Level>,
-    /// What is swapped out.
+    /// Swapped-out memory.
     pub swapped: Option<Level>,
-    /// Private writable memory that was asked for, resident or not.
+    /// Private writable memory, resident or not.
     pub data: Option<Level>,
-    /// The heap whose end `brk` moves.
+    /// The heap that `brk` extends.
     pub brk: Option<Level>,
     /// Open file descriptors.
     pub fds: Option<Level>,
-    /// The same by what they are, by the kernel's own names: `socket`, `file`, `eventpoll` …
+    /// Open file descriptors by type, by the kernel's own names: `socket`, `file`, `eventpoll` …
     pub fds_by_type: BTreeMap<Word<FdType>, Level>,
 }
 
 /// An amount that rises and falls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Level {
-    /// When it was last seen.
+    /// The latest value.
     pub now: u64,
-    /// By how much it is above what it was at the start; negative when it is below.
+    /// Difference from the value at the start; negative when it is lower.
     pub change: i64,
-    /// Change per second over the recent past; `null` when too young to tell.
+    /// Change per second over the recent past; `null` with too little history.
     pub growth_per_s: Option<f64>,
 }
 
 impl Light {
-    /// Change of the open descriptors of one type per second, all targets together; unknown when one's is.
+    /// Change in open descriptors of one type per second, all targets together; unknown when any target's is.
     pub fn fds_growth_per_s(&self, fd_type: &Word<FdType>) -> Option<f64> {
         let mut levels = self.processes.iter().filter_map(|one| one.fds_by_type.get(fd_type));
         levels.try_fold(0.0, |sum, level| Some(sum + level.growth_per_s?))
@@ -58,7 +58,7 @@ impl Light {
 }
 
 impl Growing {
-    /// The amounts of memory and their names, those that are known.
+    /// The known amounts of memory, with their names.
     pub fn memory(&self) -> impl Iterator<Item = (&'static str, Level)> {
         [
             ("rss", self.rss),

@@ -1,10 +1,10 @@
-//! The log of connections: a line of JSON for each that was opened, was closed, or left something behind.
+//! The connection log: a line of JSON for each connection that was opened, was closed, or left something behind.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Amount, ClosedBy, ConnectionRole, Protocol, Word};
 
-/// One line; `docs/connections-log.md` describes it to those who read it.
+/// One line; `docs/connections-log.md` documents the format.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum LogLine {
@@ -14,7 +14,7 @@ pub enum LogLine {
         time: String,
         /// The same in seconds from the start.
         at_s: f64,
-        /// Which.
+        /// The connection.
         #[serde(flatten)]
         connection: Logged,
     },
@@ -24,7 +24,7 @@ pub enum LogLine {
         time: String,
         /// The same in seconds from the start.
         at_s: f64,
-        /// Which.
+        /// The connection.
         #[serde(flatten)]
         connection: Logged,
         /// Seconds from the start until it was opened; `null` when that was before the attach.
@@ -37,10 +37,10 @@ pub enum LogLine {
         bytes_in: Option<u64>,
         /// Bytes sent; `null` when not known.
         bytes_out: Option<u64>,
-        /// What was acquired for it and was outstanding when that was known.
+        /// Resources acquired for it that were outstanding at that time.
         held: Amount,
     },
-    /// Some time after its end it is clear that a connection has left something behind.
+    /// A connection left something behind; known some time after it was closed.
     Orphans {
         /// When that was found, RFC 3339.
         time: String,
@@ -52,15 +52,15 @@ pub enum LogLine {
         client: String,
         /// Seconds from the start until it was closed.
         closed_s: f64,
-        /// What it has left.
+        /// Resources that it left behind.
         orphans: Amount,
     },
 }
 
-/// Which connection a line is about.
+/// The connection that a line is about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Logged {
-    /// Its number, the same through one run and in the report.
+    /// Its number, constant during one run and the same in the report.
     pub id: u64,
     /// The process.
     pub pid: u32,
@@ -68,11 +68,11 @@ pub struct Logged {
     pub fd: u32,
     /// Its protocol.
     pub protocol: Word<Protocol>,
-    /// Who began it; `null` when that was not seen.
+    /// Which side opened it; `null` when that was not seen.
     pub role: Option<ConnectionRole>,
-    /// Address and port on this side; `null` when not known.
+    /// Local address and port; `null` when not known.
     pub local: Option<String>,
-    /// Address and port on the other side; `null` when not known.
+    /// Remote address and port; `null` when not known.
     pub peer: Option<String>,
     /// The process on the other side; `null` when not known.
     pub peer_pid: Option<u32>,
@@ -80,21 +80,21 @@ pub struct Logged {
     pub site: Option<u32>,
 }
 
-/// How the log of connections fared.
+/// State of the connection log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionsLog {
     /// The file.
     pub path: String,
     /// Lines written.
     pub written: u64,
-    /// Lines that were not.
+    /// Lines not written.
     pub lost: u64,
-    /// Why the last of these was not; `null` when all were written.
+    /// Why the last lost line was not written; `null` when all were written.
     pub why: Option<String>,
 }
 
 impl ConnectionsLog {
-    /// A sentence for whoever relies on the log, if lines are missing.
+    /// A warning if lines are missing.
     pub fn warning(&self) -> Option<String> {
         let lines = if self.lost == 1 { "line" } else { "lines" };
         let why = self.why.as_deref().unwrap_or("unknown");

@@ -1,7 +1,7 @@
-//! The finished picture: plain public data, the contract with every reader.
+//! The finished report: plain public data, the contract with every reader.
 //!
-//! Takes nothing and knows nothing but itself: screen, text and JSON all read a [`Report`]. Its JSON
-//! form is described by `docs/report.schema.json`. Unknown values are `null`, never made up.
+//! Depends on nothing else: screen, text and JSON all read a [`Report`]. `docs/report.schema.json` describes its JSON
+//! form. Unknown values are `null`, never made up.
 
 mod connections;
 mod estimate;
@@ -43,63 +43,63 @@ pub use words::{Named, Word};
 /// The name of this report format.
 pub const SCHEMA: &str = "leaktrace/1";
 
-/// Everything leaktrace has to say at one moment.
+/// Everything that leaktrace reports at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Always [`SCHEMA`].
     pub schema: String,
     /// Version of leaktrace that wrote it.
     pub version: String,
-    /// Where it was taken.
+    /// The host it was recorded on.
     pub host: Host,
-    /// The traced processes, in the order they were named.
+    /// The traced processes, in the order given.
     pub targets: Vec<Target>,
-    /// When it was taken.
+    /// The time it covers.
     pub window: Window,
-    /// What was seen and what was not.
+    /// Events seen and lost.
     pub accounting: Accounting,
     /// The allocators of each target, those in use first.
     #[serde(default)]
     pub allocators: Vec<Allocator>,
-    /// What a reader must know to trust the figures, a sentence each.
+    /// What to know before trusting the figures, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Every probe, attached or not, in the order of the catalog.
     pub probes: Vec<Probe>,
-    /// Sums by kind.
+    /// Totals by kind.
     pub totals: BTreeMap<Resource, Total>,
     /// Call sites, worst first.
     pub sites: Vec<Site>,
-    /// Objects that the call sites' stacks run through, those with most frames without a name first.
+    /// Objects that the call sites' stacks run through, those with most unnamed frames first.
     #[serde(default)]
     pub modules: Vec<Module>,
-    /// What the kernel counts of the targets; `null` without `--light`.
+    /// The kernel's figures for the targets; `null` without `--light`.
     #[serde(default)]
     pub light: Option<Light>,
-    /// Objects of libraries; `null` when they were not asked for.
+    /// Library objects; `null` when not requested.
     #[serde(default)]
     pub objects: Option<LibraryObjects>,
-    /// File descriptors; `null` when they were not asked for.
+    /// File descriptors; `null` when not requested.
     pub fds: Option<Fds>,
     /// Connections; `null` while they are not traced.
     pub connections: Option<Connections>,
 }
 
-/// The machine.
+/// The host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Release of the running kernel, as `uname -r` prints it.
     pub kernel: String,
     /// Architecture, as `uname -m` prints it.
     pub arch: String,
-    /// Where fd events come from; `null` while they are not traced.
+    /// Source of fd events; `null` while they are not traced.
     pub fd_backend: Option<Word<FdBackend>>,
     /// Lockdown mode of the kernel; `null` when it cannot be read.
     pub lockdown: Option<Word<Lockdown>>,
 }
 
 names! {
-    /// Where events of file descriptors come from.
+    /// Source of file descriptor events.
     pub enum FdBackend {
         /// Probes on functions of the kernel.
         Kprobe = "kprobe",
@@ -109,13 +109,13 @@ names! {
 }
 
 names! {
-    /// What a locked-down kernel forbids even to root; `kernel_lockdown(7)`.
+    /// Restrictions of a locked-down kernel, even for root; `kernel_lockdown(7)`.
     pub enum Lockdown {
         /// Nothing.
         None = "none",
-        /// To change the running kernel.
+        /// Modifying the running kernel.
         Integrity = "integrity",
-        /// To read its memory, too.
+        /// Also reading its memory.
         Confidentiality = "confidentiality",
     }
 }
@@ -125,10 +125,10 @@ names! {
 pub struct Target {
     /// Process id.
     pub pid: u32,
-    /// Process id of the target whose child it is; `null` for one that was named.
+    /// Process id of its parent, if it became a target by fork; `null` for a target given by the user.
     #[serde(default)]
     pub parent: Option<u32>,
-    /// Seconds from the start until it became a target by being born; `null` for one that was named.
+    /// Seconds from the start until its fork; `null` for a target given by the user.
     #[serde(default)]
     pub since_s: Option<f64>,
     /// Path of the executable.
@@ -146,9 +146,9 @@ pub struct Target {
 /// How a target ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// Exit status, when known: it is for a command that leaktrace started.
+    /// Exit status, when known: always for a command that leaktrace started.
     pub status: Option<i32>,
-    /// Signal that ended it, when known and one did.
+    /// Signal that killed it, if any and known.
     pub signal: Option<i32>,
 }
 
@@ -157,91 +157,91 @@ pub struct Exit {
 pub struct Allocator {
     /// The process.
     pub pid: u32,
-    /// What it is, where it comes from and whether it is used, for a person.
+    /// Name, origin and use, for people to read.
     pub sentence: String,
-    /// What it is called: `jemalloc`, `glibc`; the object's file name when nothing tells.
+    /// Its name: `jemalloc`, `glibc`; the object's file name when it cannot be identified.
     pub name: String,
-    /// Its version, when the object says it.
+    /// Its version, if the object contains it.
     pub version: Option<String>,
-    /// Path of the object that holds it, as the target sees it.
+    /// Path of the object that contains it, as the target sees it.
     pub object: String,
-    /// Whether anybody's `malloc` is bound to it.
+    /// Whether any object's `malloc` is bound to it.
     pub in_use: bool,
 }
 
-/// When the report was taken.
+/// The time that the report covers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// When tracing began, RFC 3339 in UTC.
     pub started_at: String,
     /// Seconds traced.
     pub duration_s: f64,
-    /// Milliseconds from the start of leaktrace until all probes were on.
+    /// Milliseconds from the start of leaktrace until all probes were attached.
     pub attach_ms: u64,
 }
 
-/// What was seen and what was not.
+/// Events seen and lost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Accounting {
     /// Acquisitions and releases seen.
     pub events: u64,
-    /// The same per second, over the last refresh interval.
+    /// Events per second over the last refresh interval.
     pub events_per_s: f64,
-    /// What was not recorded, by reason; a reason without a case is left out.
+    /// Events not recorded, by reason; reasons that did not occur are omitted.
     pub lost: BTreeMap<Word<Loss>, u64>,
-    /// Releases of resources acquired before the attach (or of what was never acquired).
+    /// Releases of resources acquired before the attach, or never acquired.
     pub unknown_frees: u64,
-    /// Acquisitions that failed: no resource.
+    /// Acquisitions that failed and yielded no resource.
     pub failed_acquires: u64,
-    /// Acquisitions whose stack does not reach the thread's bottom.
+    /// Acquisitions whose stack does not reach the thread's bottom frame.
     pub truncated_stacks: u64,
-    /// The same by reason; a reason without a case is left out.
+    /// Truncated stacks by reason; reasons that did not occur are omitted.
     pub truncated_by: BTreeMap<Word<StackEnd>, u64>,
-    /// How far unwind tables have come.
+    /// State of the unwind tables.
     pub unwind: Unwind,
     /// Whether the figures of totals and call sites are estimates from a sample.
     pub estimated: bool,
-    /// How the budget was kept; `null` without one.
+    /// The budget, and how far it was kept; `null` without one.
     #[serde(default)]
     pub budget: Option<Budget>,
-    /// How the log of connections fared; `null` without one.
+    /// State of the connection log; `null` without one.
     #[serde(default)]
     pub connections_log: Option<ConnectionsLog>,
-    /// What leaktrace itself used.
+    /// Resources that leaktrace itself used.
     pub collector: Collector,
 }
 
-/// The tables that lead through code without frame pointers.
+/// Tables for unwinding code without frame pointers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unwind {
     /// Objects whose table is in use.
     pub objects: u64,
-    /// Objects whose table is being made: stacks through them are cut until then.
+    /// Objects whose table is being built: stacks through them are truncated until then.
     pub loading: u64,
-    /// Objects without one: no unwind information, not readable, or no room. Their frame pointers are
-    /// followed.
+    /// Objects without a table: no unwind information, not readable, or no space. Their frame pointers are used
+    /// instead.
     pub without: u64,
     /// Kernel memory that tables take, bytes.
     pub bytes: u64,
 }
 
-/// What leaktrace itself used.
+/// Resources that leaktrace itself used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Collector {
     /// Processor time of all its threads since the start, seconds.
     pub cpu_s: f64,
-    /// The same over the last refresh interval, in percent of one processor; `null` before there was one.
+    /// Processor time over the last refresh interval, in percent of one processor; `null` before the first.
     #[serde(default)]
     pub cpu_percent: Option<f64>,
     /// Its resident memory, bytes.
     pub rss_bytes: Option<u64>,
-    /// The most that its resident memory ever was, bytes.
+    /// Its peak resident memory, bytes.
     #[serde(default)]
     pub peak_rss_bytes: Option<u64>,
-    /// Kernel memory that the programs' maps take, but for unwind tables, bytes; `null` where the kernel does not say.
+    /// Kernel memory of the BPF maps, except unwind tables, bytes; `null` where the kernel does not report it.
     #[serde(default)]
     pub kernel_bytes: Option<u64>,
-    /// Kernel memory held for unwind tables, bytes: what the targets' code needs, and room for what is loaded later.
+    /// Kernel memory reserved for unwind tables, bytes: for the targets' code, and for objects loaded later.
     #[serde(default)]
     pub kernel_unwind_bytes: Option<u64>,
 }
@@ -251,7 +251,7 @@ pub struct Collector {
 pub struct Probe {
     /// Name of the function.
     pub function: String,
-    /// Path of the object that holds it, as the target sees it; `null` when none does.
+    /// Path of the object that has the function, as the target sees it; `null` when none does.
     pub object: Option<String>,
     /// Offset of the probed instruction in the file; `null` when not attached.
     pub offset: Option<Offset>,
@@ -259,36 +259,36 @@ pub struct Probe {
     pub emulated: Option<bool>,
     /// Calls seen.
     pub hits: u64,
-    /// Whether the probe is on.
+    /// Whether the probe is attached.
     pub status: ProbeStatus,
-    /// Why it is not on, or what is special about it.
+    /// Why it is not attached, or what is special about it.
     pub why: Option<String>,
 }
 
 names! {
-    /// Whether a probe is on.
+    /// Whether a probe is attached.
     pub enum ProbeStatus {
         /// Attached.
         On = "on",
         /// No object of the target has the function: information, not a failure.
         Missing = "missing",
-        /// The kernel, or leaktrace itself, declined.
+        /// The kernel, or leaktrace itself, refused it.
         Refused = "refused",
     }
 }
 
-/// Sums of one kind.
+/// Totals of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
     /// Outstanding resources.
     pub outstanding_count: u64,
     /// Their bytes.
     pub outstanding_bytes: u64,
-    /// Resources acquired since the start; never falls.
+    /// Resources acquired since the start; never decreases.
     pub acquired_count: u64,
     /// Their bytes.
     pub acquired_bytes: u64,
-    /// Copies that came with forks, of what parents held; not among what was acquired.
+    /// Copies of the parent's resources, created by forks; not counted as acquired.
     #[serde(default)]
     pub inherited_count: u64,
     /// Their bytes.
@@ -310,14 +310,14 @@ pub struct Site {
     pub id: u32,
     /// Target it belongs to.
     pub pid: u32,
-    /// What sort of resource.
+    /// Kind of resource.
     pub kind: Resource,
-    /// The function that acquired: `malloc`, `mmap` …; for file descriptors the system call.
+    /// The acquiring function: `malloc`, `mmap` …; for file descriptors the system call.
     pub acquired_by: String,
-    /// What descriptors lead to that are opened there; `null` for other kinds.
+    /// Type of the descriptors opened there; `null` for other kinds.
     #[serde(default)]
     pub fd_type: Option<Word<FdType>>,
-    /// Outstanding resources (of the least age asked for).
+    /// Outstanding resources (of at least the requested age).
     pub outstanding_count: u64,
     /// Their bytes.
     pub outstanding_bytes: u64,
@@ -325,7 +325,7 @@ pub struct Site {
     pub acquired_count: u64,
     /// Their bytes.
     pub acquired_bytes: u64,
-    /// Copies that came with a fork, of what the parent held; not among what was acquired.
+    /// Copies of the parent's resources, created by a fork; not counted as acquired.
     #[serde(default)]
     pub inherited: Amount,
     /// Resources released.
@@ -335,23 +335,23 @@ pub struct Site {
     /// How far the figures may be off; `null` when they are exact.
     #[serde(default)]
     pub error: Option<Errors>,
-    /// Ages of what is outstanding; `null` when nothing is.
+    /// Ages of outstanding resources; `null` when there are none.
     pub age_s: Option<Age>,
-    /// Change of outstanding bytes per second over the recent past; `null` when too young to tell.
+    /// Change in outstanding bytes per second over the recent past; `null` with too little history.
     pub growth_bytes_per_s: Option<f64>,
-    /// Change of outstanding resources per second; `null` when too young to tell.
+    /// Change in outstanding resources per second; `null` with too little history.
     pub growth_count_per_s: Option<f64>,
-    /// What closed connections left behind; unknown while connections are not traced.
+    /// Resources that closed connections left behind; `null` while connections are not traced.
     pub orphans: Option<Orphans>,
-    /// What no pointer leads to; unknown until it was looked for.
+    /// Resources that no pointer refers to; `null` until they were searched for.
     pub lost: Option<Amount>,
-    /// The judgement.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Whether the stack does not reach the thread's bottom.
+    /// Whether the stack does not reach the thread's bottom frame.
     pub truncated: bool,
-    /// Why the stack ends where it does, for a person; `null` for a whole one.
+    /// Why the stack is truncated, for people to read; `null` for a complete one.
     pub truncated_why: Option<String>,
-    /// Index into `frames` of the frame that "asked": the headline.
+    /// Index into `frames` of the headline: the frame that "asked" for the resource.
     pub headline: usize,
     /// Innermost first, starting with the function that called the allocator.
     pub frames: Arc<[Frame]>,
@@ -364,20 +364,20 @@ pub struct Site {
 pub struct Age {
     /// The youngest.
     pub min: f64,
-    /// As many are older as younger.
+    /// The median.
     pub median: f64,
     /// The oldest.
     pub max: f64,
 }
 
-/// What closed connections left behind.
+/// Resources that closed connections left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Orphans {
     /// Resources.
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Connections that left one.
+    /// Connections that left any.
     pub connections: u64,
     /// Their share of all closed connections, 0 to 1; `null` when that is not known.
     #[serde(default)]
@@ -393,10 +393,10 @@ pub struct Amount {
     pub bytes: u64,
 }
 
-/// One level of a stack. Its texts are shared: tens of thousands of call sites have common frames.
+/// One level of a stack. Its strings are shared: tens of thousands of call sites have frames in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
-    /// Return address in the target; the same for inlined levels of one address.
+    /// Return address in the target; the same for all inlined levels of one address.
     pub address: Address,
     /// Function, demangled.
     pub symbol: Option<Arc<str>>,
@@ -408,58 +408,58 @@ pub struct Frame {
     pub module_offset: Option<u64>,
     /// Source file.
     pub file: Option<Arc<str>>,
-    /// Line in it.
+    /// Line number.
     pub line: Option<u32>,
     /// Whether the function was inlined into the one of the next level.
     pub inlined: bool,
-    /// Whether the function had left by a tail jump to the frame before: it is on the way, and not on the
-    /// stack. `address` is then the one behind the jump.
+    /// Whether the function had left by a tail jump to the previous frame: it is on the call path, but not on the
+    /// stack. `address` is then the one after the jump.
     #[serde(default)]
     pub tail_call: bool,
-    /// Why there is no name; `null` when there is one.
+    /// Why the frame has no name; `null` when it has one.
     pub why_unnamed: Option<Arc<str>>,
 }
 
-/// An object that stacks run through, and what its names are worth.
+/// An object that stacks run through, and the quality of its names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
-    /// Its path as the target sees it; `null` for code that was made at run time.
+    /// Its path as the target sees it; `null` for JIT code.
     pub path: Option<String>,
     /// Its build id in hexadecimal, when it has one.
     pub build_id: Option<String>,
-    /// Where its names come from.
+    /// Source of its names.
     pub names: Names,
-    /// Frames of the call sites' stacks that lie in it and have no name.
+    /// Unnamed frames of the call sites' stacks in this object.
     pub frames_without_name: u64,
-    /// Why the first of them has none; `null` when all have names.
+    /// Why the first of them has no name; `null` when all have names.
     pub why: Option<String>,
-    /// What would mend it; `null` when all have names.
+    /// How to get the missing names; `null` when all have names.
     pub help: Option<String>,
 }
 
-/// What is known of an object's functions. The order is from poor to rich.
+/// Quality of an object's names. The order is from poor to rich.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Names {
     /// Nothing.
     None,
-    /// The functions that others may call.
+    /// Exported functions only.
     Exports,
-    /// Every function: a symbol table, or what a run time tells.
+    /// Every function: from a symbol table, or listed by a runtime.
     Symbols,
     /// Functions, inlined functions, files and lines: debug information.
     Full,
 }
 
 impl Module {
-    /// What stands for it on a screen.
+    /// Its word on the screen.
     pub fn label(&self) -> &str {
         self.path.as_deref().map_or("code made at run time", crate::format::file_name)
     }
 }
 
 impl Frame {
-    /// What stands for the frame on a screen: its function, else `module+0xoffset`, else its address.
+    /// The frame's text on the screen: its function, else `module+0xoffset`, else its address.
     pub fn label(&self) -> String {
         match (&self.symbol, &self.module, self.module_offset) {
             (Some(symbol), _, _) => symbol.as_ref().to_owned(),
@@ -481,12 +481,12 @@ impl Frame {
 }
 
 impl Site {
-    /// What sort of resource; of descriptors what they lead to.
+    /// The kind of resource; for descriptors, their type.
     pub fn kind_name(&self) -> &str {
         self.fd_type.as_ref().map_or_else(|| self.kind.name(), Word::name)
     }
 
-    /// The frame that "asked", if the stack has any.
+    /// The headline frame, if the stack has any.
     pub fn asked(&self) -> Option<&Frame> {
         self.frames.get(self.headline).or_else(|| self.frames.first())
     }

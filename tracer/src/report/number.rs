@@ -12,10 +12,10 @@ pub struct Address(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset(pub u64);
 
-/// The number in `0x…`, in digits of either case.
+/// Parses `0x…`, in upper or lower case.
 fn parse(text: &str) -> Option<u64> {
     let digits = text.strip_prefix("0x")?;
-    // Of what `from_str_radix` takes, a sign is no digit.
+    // `from_str_radix` accepts a sign; a report must not have one.
     let digits =
         Some(digits).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
     u64::from_str_radix(digits, 16).ok()

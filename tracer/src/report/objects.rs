@@ -1,4 +1,4 @@
-//! Objects of libraries by their type names.
+//! Library objects by type.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,10 +7,10 @@ use super::{Address, words::names};
 /// Objects of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LibraryObjects {
-    /// By type: those of most bytes first, then those of most objects.
+    /// By type: those of most bytes first, then of most objects.
     #[serde(rename = "kinds")]
     pub types: Vec<ObjectType>,
-    /// Single ones: of each call site the oldest, a bounded number.
+    /// Single objects: the oldest of each call site, a bounded number.
     pub table: Vec<LibraryObject>,
 }
 
@@ -22,33 +22,33 @@ pub struct ObjectType {
     pub name: String,
     /// The library: `libevent`.
     pub library: String,
-    /// What it is, for a person.
+    /// A description for people.
     pub sentence: String,
-    /// Outstanding ones, whatever their age.
+    /// Outstanding objects, of any age.
     pub live: u64,
-    /// Those of them whose release was asked for: others hold references, or it is deferred. `null` where no function is
-    /// known that asks for it.
+    /// Outstanding objects whose release was requested: others hold references, or the release is deferred. `null`
+    /// without a known function that requests release.
     pub release_asked: Option<u64>,
-    /// Made since the start.
+    /// Created since the start.
     pub created: u64,
-    /// Gone since the start.
+    /// Destroyed since the start.
     pub destroyed: u64,
-    /// Made per second over the recent past; `null` when too young to tell.
+    /// Created per second over the recent past; `null` with too little history.
     pub created_per_s: Option<f64>,
-    /// Bytes of their blocks.
+    /// Bytes of the objects' own blocks.
     pub bytes: u64,
-    /// Bytes of what they own: objects, those of other types included, and blocks that were acquired while they were made.
+    /// Bytes of their parts: objects, of any type, and blocks that were acquired inside their constructors.
     pub owned_bytes: u64,
-    /// Age of the oldest, seconds; `null` when there is none, or it is not known.
+    /// Age of the oldest, seconds; `null` when there is none, or when not known.
     pub oldest_s: Option<f64>,
-    /// Bytes that are queued in those that were read; `null` where none was. The same of the next.
+    /// Bytes queued in the objects that were read; `null` where none was. The same applies to `pending`.
     pub queued_bytes: Option<u64>,
-    /// Those that wait for something to happen.
+    /// Objects that wait for an event.
     pub pending: Option<u64>,
-    /// How many were read for these sums; `null` where none was: their layout is not known.
+    /// Number of objects read for these sums; `null` where none was: the layout is not known.
     #[serde(default)]
     pub summed: Option<u64>,
-    /// Number of the call site that has most of them outstanding.
+    /// Number of the call site with most outstanding objects.
     pub site: Option<u32>,
 }
 
@@ -62,49 +62,48 @@ pub struct LibraryObject {
     pub type_name: String,
     /// Its handle.
     pub address: Address,
-    /// Number of the call site that made it.
+    /// Number of the call site that created it.
     pub site: u32,
     /// Age, seconds.
     pub age_s: f64,
-    /// Whether somebody asked for its release.
+    /// Whether its release was requested.
     pub state: ObjectState,
-    /// Seconds since its release was asked for; `null` when it was not.
+    /// Seconds since its release was requested; `null` when it was not.
     pub release_asked_s: Option<f64>,
     /// Bytes of its block.
     pub bytes: u64,
     /// Bytes of the objects that it owns.
     pub owned_bytes: u64,
-    /// What it is best known by: its name, its callback, its type; `null` without any.
+    /// Its most telling name: its own, its callback's, or its type; `null` without any.
     pub label: Option<String>,
-    /// Descriptor that it works on; `null` when it has none, or it is not known.
+    /// Its file descriptor; `null` when it has none, or when not known.
     pub fd: Option<u32>,
-    /// Who is at the other end of that descriptor, or else of the connection that it was made for; `null` when that is not
-    /// known.
+    /// Remote address of that descriptor, else of the connection that it was created for; `null` when not known.
     pub peer: Option<String>,
-    /// Number of the connection that it was made for; `null` for none.
+    /// Number of the connection that it was created for; `null` for none.
     pub connection: Option<u64>,
     /// Handle of the object that owns it; `null` for none.
     pub owner: Option<Address>,
-    /// References to it; `null` where the layout is not known. The same of the next two.
+    /// References to it; `null` where the layout is not known. The same applies to the next two.
     pub references: Option<u64>,
     /// Bytes that are queued in it.
     pub queued_bytes: Option<u64>,
-    /// Whether it waits for something to happen.
+    /// Whether it waits for an event.
     pub pending: Option<bool>,
 }
 
 names! {
-    /// How far an object that is there has come.
+    /// State of an existing object.
     pub enum ObjectState {
         /// In use.
         Live = "live",
-        /// Somebody asked for its release, and it is still there.
+        /// Its release was requested, and it still exists.
         ReleaseAsked = "release_asked",
     }
 }
 
 impl LibraryObject {
-    /// Whether somebody asked for its release, and it is still there.
+    /// Whether its release was requested, and it still exists.
     pub fn is_asked(&self) -> bool {
         self.release_asked_s.is_some()
     }

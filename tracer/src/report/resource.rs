@@ -1,15 +1,15 @@
-//! What sort of resource a row of the report is about.
+//! The kind of resource that a row of the report is about.
 
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Visitor};
 use tracer_common::kind::ResourceKind;
 
-/// A kind of resource: one of leaktrace's own, or a library's object by its type name. The own ones come first, in their
-/// order.
+/// A kind of resource: a built-in one, or a library object by its type name. The built-in ones come first, in their
+/// own order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resource {
-    /// One of leaktrace's own.
+    /// A built-in kind.
     Plain(ResourceKind),
     /// A library's object.
     Object(Arc<str>),
@@ -24,7 +24,7 @@ impl Resource {
         }
     }
 
-    /// Whether it is a file descriptor: those have no bytes.
+    /// Whether it is a file descriptor, which has no bytes.
     pub fn is_descriptor(&self) -> bool {
         matches!(self, Self::Plain(kind) if kind.is_descriptor())
     }

@@ -1,8 +1,7 @@
-//! The report as text, for a person: losses first, then call sites, then how it was looked, and
-//! what would mend missing names.
+//! The report as text, for people: losses first, then call sites, then the probes, and how to get missing names.
 //!
-//! Takes a [`Report`], hands on lines. Names and command lines come from the target, so nothing of
-//! them that could steer a terminal passes. Adds and judges nothing; leaves out only what it says.
+//! Takes a [`Report`], returns lines. Names and command lines come from the target, so their control characters are
+//! removed. Adds and judges nothing; says what it leaves out.
 
 mod connections;
 mod fds;
@@ -20,13 +19,12 @@ use tracer_common::stack::StackEnd;
 use super::{Amount, Errors, Report, Target, Unwind};
 use crate::format::{bytes, count, count_per_s, in_percent, percent, printable, seconds};
 
-/// How much is written.
+/// How much to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// At most so many call sites; all when `None`.
+    /// Maximum number of call sites; all when `None`.
     pub top: Option<usize>,
-    /// Lines are broken, and rows of tables cut with `…`, at so many columns; never when `None`, as
-    /// in a file.
+    /// Column at which lines are wrapped, and table rows cut with `…`; no limit when `None`, as in a file.
     pub width: Option<usize>,
 }
 
@@ -53,14 +51,14 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
     names::write(&report.modules, &mut page)
 }
 
-/// Lines of a bounded width, without what steers a terminal.
+/// Writes lines of a bounded width, without control characters.
 struct Page<'a, W> {
     width: Option<usize>,
     out: &'a mut W,
 }
 
 impl<W: Write> Page<'_, W> {
-    /// Prose: broken between words, so that nothing of it is ever missing.
+    /// Prose: wrapped between words, so that no text is lost.
     fn line(&mut self, line: &str) -> io::Result<()> {
         let line = printable(line.trim_end());
         let width = self.width.unwrap_or(usize::MAX);
@@ -80,21 +78,21 @@ impl<W: Write> Page<'_, W> {
         self.row(&row)
     }
 
-    /// A row of a table: cut, so that columns stay columns.
+    /// A table row: cut, so that columns stay aligned.
     fn row(&mut self, row: &str) -> io::Result<()> {
         writeln!(self.out, "{}", cut(printable(row.trim_end()), self.width.unwrap_or(usize::MAX)))
     }
 }
 
-/// How often something happens: a rate that never falls below zero has no sign.
-fn pace(per_s: f64) -> String {
+/// A rate that is never negative, so without a sign.
+fn per_second(per_s: f64) -> String {
     count_per_s(per_s).trim_start_matches('+').to_owned()
 }
 
-/// How much further than its beginning the rest of a broken line is indented.
+/// Extra indentation of the continuation lines of a wrapped line.
 const CONTINUED: usize = 4;
 
-/// At most so many columns, the last of them `…` if something is missing.
+/// At most `width` columns, the last of them `…` if something is cut.
 fn cut(text: String, width: usize) -> String {
     if text.chars().count() <= width {
         return text;
@@ -152,7 +150,7 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     objects::total(report, page)
 }
 
-/// Figures as they are written: plain where they are exact (`None`); else with a mark, and how far they may be off.
+/// Formats figures: plain if they are exact (`None`); else with a mark and their error.
 #[derive(Clone, Copy)]
 struct Estimate(Option<Errors>);
 
@@ -183,20 +181,20 @@ impl Estimate {
         format!("{mark}{} in {mark}{}", bytes(total), count(number))
     }
 
-    /// Of resources that have no size.
+    /// The count of resources that have no size.
     fn open(self, number: u64) -> String {
-        self.alone(self.0.and_then(|error| error.outstanding), number)
+        self.count_only(self.0.and_then(|error| error.outstanding), number)
     }
 
     fn opened(self, number: u64) -> String {
-        self.alone(self.0.and_then(|error| error.acquired), number)
+        self.count_only(self.0.and_then(|error| error.acquired), number)
     }
 
     fn closed(self, number: u64) -> String {
         self.mark().to_owned() + &count(number)
     }
 
-    fn alone(self, error: Option<Amount>, number: u64) -> String {
+    fn count_only(self, error: Option<Amount>, number: u64) -> String {
         if self.0.is_none() {
             return count(number);
         }
@@ -204,13 +202,13 @@ impl Estimate {
         format!("~{} ± {error}", count(number))
     }
 
-    /// What stands before an estimate.
+    /// The prefix of an estimate.
     const fn mark(self) -> &'static str {
         if self.0.is_some() { "~" } else { "" }
     }
 }
 
-/// How the budget was kept, and what that means for the figures.
+/// The budget, how far it was kept, and its effect on the figures.
 fn budget(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let Some(budget) = report.accounting.budget else { return Ok(()) };
     let recently = budget.cost.map_or_else(
@@ -243,12 +241,12 @@ fn budget(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     )
 }
 
-/// The same, of what has no size.
+/// The same, for resources without a size.
 fn inherited_count(number: u64) -> String {
     if number == 0 { String::new() } else { format!(", inherited {}", count(number)) }
 }
 
-/// What came with forks, where anything did.
+/// Resources inherited by forks, if there are any.
 fn inherited(total: u64, number: u64) -> String {
     if number == 0 {
         return String::new();
@@ -296,7 +294,7 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
     ))?;
     let cut = accounting.truncated_stacks;
     page.line(&if accounting.estimated {
-        // The sum above is of the whole time, and this one is not.
+        // The total above covers the whole time, and this rate does not.
         format!(
             "stacks {} of those recorded truncated (did not reach the thread's entry)",
             count(cut)
@@ -315,20 +313,20 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         }
     }
     page.line(&tables(&accounting.unwind))?;
-    let said = |figure: Option<u64>| figure.map_or_else(|| "unknown".to_owned(), bytes);
+    let or_unknown = |figure: Option<u64>| figure.map_or_else(|| "unknown".to_owned(), bytes);
     let own = &accounting.collector;
     page.line(&format!(
         "cost   leaktrace itself used {} of CPU time and {} of memory",
         seconds(own.cpu_s),
-        said(own.rss_bytes),
+        or_unknown(own.rss_bytes),
     ))?;
     let tables = own
         .kernel_unwind_bytes
         .map_or_else(String::new, |held| format!(", and {} held for unwind tables", bytes(held)));
-    page.line(&format!("       kernel memory: {}{tables}", said(own.kernel_bytes)))
+    page.line(&format!("       kernel memory: {}{tables}", or_unknown(own.kernel_bytes)))
 }
 
-/// What leads through code without frame pointers.
+/// Tables for unwinding code without frame pointers.
 fn tables(unwind: &Unwind) -> String {
     let some = |count_of: u64, what: &str| match count_of {
         0 => String::new(),
@@ -366,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_the_target_steers_the_terminal() {
+    fn control_characters_of_the_target_are_removed() {
         let mut served = fixtures::served();
         for fd in &mut served.fds.as_mut().unwrap().table {
             fd.peer = Some("\u{1b}[31mpeer".to_owned());
@@ -379,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_are_said_in_capitals_and_none_is_said_too() {
+    fn losses_are_in_capitals_and_no_loss_is_stated() {
         assert!(text(&fixtures::lossy(), None, None).contains("\nLOST 1,852: "));
         let calm = text(&fixtures::sample(), None, None);
         assert!(calm.contains("lost 0;") && !calm.contains("LOST"));

@@ -4,26 +4,26 @@ use serde::{Deserialize, Serialize};
 
 use super::words::names;
 
-/// The judgement on a call site.
+/// The verdict on a call site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// In one word.
+    /// The verdict in one word.
     pub class: VerdictClass,
-    /// How sure, 0 to 1.
+    /// Confidence, 0 to 1.
     pub confidence: f64,
-    /// Why, a sentence each.
+    /// The reasons, a sentence each.
     pub reasons: Vec<String>,
 }
 
 impl Verdict {
-    /// No rule has spoken.
+    /// No rule has given a verdict.
     pub const fn unknown() -> Self {
         Self { class: VerdictClass::Unknown, confidence: 0.0, reasons: Vec::new() }
     }
 }
 
 names! {
-    /// A judgement in one word.
+    /// A verdict in one word.
     pub enum VerdictClass {
         /// Proven.
         Leak = "leak",
@@ -33,15 +33,15 @@ names! {
         Growing = "growing",
         /// Outstanding and flat.
         Steady = "steady",
-        /// Shrinking towards a level.
+        /// Shrinking toward a stable level.
         Settling = "settling",
-        /// No rule has spoken.
+        /// No rule has given a verdict.
         Unknown = "unknown",
     }
 }
 
 impl VerdictClass {
-    /// What it means, for a help text.
+    /// Its meaning, for a help text.
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::Leak => "proven",

@@ -1,6 +1,6 @@
-//! Words of fixed lists: states, types and reasons, each serialized by its name.
+//! Fixed lists of words: states, types and reasons, each serialized by its name.
 //!
-//! Takes nothing. A list has its names in one place, for the JSON, the text and the screen alike.
+//! Depends on nothing else. The names of a list are in one place, for the JSON, the text and the screen.
 
 use std::{cmp::Ordering, fmt};
 
@@ -25,10 +25,10 @@ pub trait Named: Copy + PartialEq + 'static {
     }
 }
 
-/// A value of the list `T`, or a name that the list does not have: the kernel's own, or one of a later version.
+/// A value of the list `T`, or a name that is not in the list: the kernel's own, or one of a later version.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Word<T> {
-    /// One of the list.
+    /// A value of the list.
     Known(T),
     /// Another name.
     Other(Box<str>),
@@ -43,7 +43,7 @@ impl<T: Named> Word<T> {
         }
     }
 
-    /// The value, if the list has it.
+    /// The value, if it is in the list.
     pub const fn known(&self) -> Option<T> {
         match self {
             Self::Known(one) => Some(*one),
@@ -58,7 +58,7 @@ impl<T: Named> Word<T> {
 }
 
 impl Word<Loss> {
-    /// What it means for the figures, for a person; a reason of a later version has only its name.
+    /// Its effect on the figures, for people; a reason of a later version has only its name.
     pub fn sentence(&self) -> &str {
         match self {
             Self::Known(loss) => loss.sentence(),
@@ -74,7 +74,7 @@ impl<T> From<T> for Word<T> {
 }
 
 impl<T: Named> Word<T> {
-    /// The value with this name, or else the name.
+    /// The value with this name, else the name itself.
     pub fn named(name: &str) -> Self {
         T::from_name(name).map_or_else(|| Self::Other(name.into()), Self::Known)
     }
@@ -93,7 +93,7 @@ impl<T: Named> fmt::Display for Word<T> {
 }
 
 impl<T: Named + Eq> Ord for Word<T> {
-    /// By name, so that keys of maps stand in the alphabet's order.
+    /// By name, so that map keys are in alphabetical order.
     fn cmp(&self, other: &Self) -> Ordering {
         self.name().cmp(other.name())
     }
@@ -144,14 +144,14 @@ impl Named for FdType {
 impl Named for FdOrigin {
     const ALL: &'static [Self] = &Self::ALL;
 
-    /// Where nobody saw who opened, a report has no origin at all.
+    /// If the opening was not seen, a report has no origin at all.
     fn name(self) -> &'static str {
         self.name().unwrap_or("")
     }
 }
 
-/// An enum with the names of its values: `Named`, and serialized by name. Another name is an error where the enum itself
-/// is read, and kept where a [`Word`] of it is.
+/// Defines an enum with the names of its values: implements `Named`, and serializes by name. An unknown name is an
+/// error when the enum itself is deserialized, and is kept when a [`Word`] of it is.
 macro_rules! names {
     (
         $(#[$about:meta])*
@@ -210,7 +210,7 @@ mod tests {
         SocketState, VerdictClass,
     };
 
-    fn lead_back<T: Named + fmt::Debug + Eq>() {
+    fn check_names<T: Named + fmt::Debug + Eq>() {
         for (at, one) in T::ALL.iter().enumerate().filter(|(_, one)| !one.name().is_empty()) {
             let name = one.name();
             assert_eq!(T::from_name(name), Some(*one));
@@ -225,24 +225,24 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_a_list_leads_back_to_its_value() {
-        lead_back::<Loss>();
-        lead_back::<StackEnd>();
-        lead_back::<FdType>();
-        lead_back::<FdOrigin>();
-        lead_back::<ClosedBy>();
-        lead_back::<ConnectionRole>();
-        lead_back::<FdBackend>();
-        lead_back::<Lockdown>();
-        lead_back::<ObjectState>();
-        lead_back::<ProbeStatus>();
-        lead_back::<Protocol>();
-        lead_back::<SocketState>();
-        lead_back::<VerdictClass>();
+    fn every_name_parses_to_its_value() {
+        check_names::<Loss>();
+        check_names::<StackEnd>();
+        check_names::<FdType>();
+        check_names::<FdOrigin>();
+        check_names::<ClosedBy>();
+        check_names::<ConnectionRole>();
+        check_names::<FdBackend>();
+        check_names::<Lockdown>();
+        check_names::<ObjectState>();
+        check_names::<ProbeStatus>();
+        check_names::<Protocol>();
+        check_names::<SocketState>();
+        check_names::<VerdictClass>();
     }
 
     #[test]
-    fn a_closed_list_refuses_other_names() {
+    fn a_closed_list_rejects_other_names() {
         let refusal = serde_json::from_str::<ProbeStatus>("\"off\"").unwrap_err().to_string();
         assert!(refusal.contains("`off`") && refusal.contains("`refused`"), "{refusal}");
     }

@@ -1,28 +1,27 @@
-//! Which frame of a stack "asked": the headline of a call site.
+//! Selects the headline frame of a call site: the frame that "asked" for the resource.
 //!
-//! Takes named frames, innermost first, hands on an index. A stack begins in what called the
-//! allocator, which often only passes a wish on: `operator new`, a container, a string, `strdup`, a
-//! library's own `malloc`. The reader wants the first function beyond. What counts as plumbing is
-//! one table of data with a reason each; pure.
+//! Takes named frames, innermost first, returns an index. A stack begins at the allocator's caller, which often only
+//! forwards the request: `operator new`, a container, a string, `strdup`, a library's own `malloc`. The reader wants
+//! the first function beyond this plumbing. One table lists what counts as plumbing, each entry with a reason; pure.
 
 use crate::{format::file_name, report::Frame};
 
-/// What makes a frame plumbing.
+/// How a plumbing frame is recognized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plumbing {
     /// The function has exactly this name (without template arguments, parameters, return type).
     Name(&'static str),
-    /// Its name begins so.
+    /// Its name has this prefix.
     Prefix(&'static str),
-    /// It lives in an object whose file name begins so.
+    /// It lives in an object whose file name has this prefix.
     Module(&'static str),
-    /// The path of its source has this in it.
+    /// Its source path contains this.
     Source(&'static str),
 }
 
 use Plumbing::{Module, Name, Prefix, Source};
 
-/// What only passes a wish for memory on, and why we think so.
+/// Code that only forwards requests for memory, each entry with the reason.
 const TABLE: &[(Plumbing, &str)] = &[
     (Name("operator new"), "C++ allocation function"),
     (Name("operator new[]"), "C++ allocation function"),
@@ -103,12 +102,12 @@ const TABLE: &[(Plumbing, &str)] = &[
     (Module("libmimalloc"), "an allocator"),
 ];
 
-/// Index of the frame that asked: the first that is no plumbing; 0 when all are.
+/// Index of the headline frame: the first that is not plumbing; 0 when all are.
 pub fn headline(frames: &[Frame]) -> usize {
     frames.iter().position(|frame| why_plumbing(frame).is_none()).unwrap_or(0)
 }
 
-/// Why a frame only passes a wish on; `None` for one that asks.
+/// Why a frame only forwards requests; `None` for one that asks itself.
 fn why_plumbing(frame: &Frame) -> Option<&'static str> {
     let name = frame.symbol.as_deref().map(plain_name).unwrap_or_default();
     let module = frame.module.as_deref().map(file_name).unwrap_or_default();
@@ -122,8 +121,8 @@ fn why_plumbing(frame: &Frame) -> Option<&'static str> {
     TABLE.iter().find(|(plumbing, _)| fits(*plumbing)).map(|(_, why)| *why)
 }
 
-/// A demangled name without template arguments, parameters and return type:
-/// `void std::vector<int>::_M_realloc_insert<int>(int*)` is `std::vector::_M_realloc_insert`.
+/// A demangled name without template arguments, parameters and return type: `void
+/// std::vector<int>::_M_realloc_insert<int>(int*)` is `std::vector::_M_realloc_insert`.
 pub fn plain_name(symbol: &str) -> String {
     if let Some(inside) = symbol.strip_prefix('<') {
         return rust_owner(inside).to_owned();
@@ -140,16 +139,16 @@ pub fn plain_name(symbol: &str) -> String {
             _ => {}
         }
     }
-    // A return type is parted by a blank, and so are the two words of `operator new`.
+    // A space separates the return type, and also the two words of `operator new`.
     let function = plain.find("operator ").unwrap_or(plain.len());
     let (before, operator) = plain.split_at(function);
     let before = before.rsplit(' ').next().unwrap_or(before);
     format!("{before}{operator}").trim_end().to_owned()
 }
 
-/// Whose a function of Rust is that is named `<Type>::function` or `<Type as Trait>::function`; takes
-/// what is behind the first bracket, hands on the type or the trait. A function of an application's
-/// trait is the application's, and so is an application's version of a library's trait.
+/// The owner of a Rust function named `<Type>::function` or `<Type as Trait>::function`; takes the text behind the
+/// first bracket, returns the type or the trait. A function of an application's trait belongs to the application, and
+/// so does an application's implementation of a library's trait.
 fn rust_owner(inside: &str) -> &str {
     let mut depth = 0_usize;
     let mut before = ' ';
@@ -172,21 +171,21 @@ fn rust_owner(inside: &str) -> &str {
         before = letter;
     }
     let kind = inside.get(..parted.unwrap_or(end)).unwrap_or(inside);
-    // `&mut [T]`: what stands before the path itself.
+    // `&mut [T]`: skips what precedes the path itself.
     let kind = kind.trim_start_matches(['&', '[', '*', '(', ' ']);
     let words = ["mut ", "dyn ", "const "];
     let kind = words.iter().fold(kind, |kind, word| kind.strip_prefix(word).unwrap_or(kind));
     let kind = kind.trim_start_matches(['[', '(']);
     let Some(of) = parted.and_then(|at| inside.get(at + " as ".len()..end)) else { return kind };
     let of_library = LIBRARIES.iter().any(|library| of.starts_with(library));
-    // Hardly anybody else implements the traits of `alloc`, and who implements those of `core::alloc` is
-    // an allocator; elsewhere the type decides, if it says.
+    // Applications rarely implement the traits of `alloc`, and a type that implements those of `core::alloc` is an
+    // allocator; for other traits the type decides, if it is known.
     let is_path = kind.contains("::") && !kind.contains("fn(");
     let of_allocators = ["alloc::", "core::alloc::"].iter().any(|path| of.starts_with(path));
     if !of_library || of_allocators || !is_path { of } else { kind }
 }
 
-/// How the paths of Rust's own libraries begin.
+/// Path prefixes of Rust's standard libraries.
 const LIBRARIES: [&str; 4] = ["alloc::", "core::", "std::", "hashbrown::"];
 #[cfg(test)]
 mod tests {
@@ -248,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_that_act_for_their_caller_are_skipped_named_or_not() {
+    fn plumbing_libraries_are_skipped_named_or_not() {
         let check = |symbol: &str, module: &str| {
             let frames = [frame(symbol, module), frame("on_open", "/opt/server")];
             assert_eq!(headline(&frames), 1, "{module}");
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_of_a_library_are_known_by_their_source_when_they_lack_a_namespace() {
+    fn library_templates_without_a_namespace_are_recognized_by_source() {
         let check = |symbol: &str, file: &str| {
             let inlined = Frame { file: Some(file.into()), ..frame(symbol, "/opt/server") };
             assert_eq!(headline(&[inlined, frame("on_open", "/opt/server")]), 1, "{file}");
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_is_kept() {
+    fn requesting_frames_are_kept() {
         let check = |symbol: &str, module: &str| {
             let frames = [frame(symbol, module), frame("main", "/opt/server")];
             assert_eq!(headline(&frames), 0, "{symbol}");
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_of_plumbing_alone_has_its_innermost_frame_as_headline() {
+    fn a_stack_of_only_plumbing_has_its_innermost_frame_as_headline() {
         assert_eq!(headline(&[]), 0);
         let frames = [frame("strdup", "/lib/libc.so.6"), frame("", "/lib/libc.so.6")];
         assert_eq!(headline(&frames), 0);

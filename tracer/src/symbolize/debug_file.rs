@@ -1,8 +1,8 @@
-//! Symbols kept apart from their object: debug files, and the packed table inside an object.
+//! Symbols stored apart from their object: debug files, and the packed table inside an object.
 //!
-//! Takes what an object says of itself, hands on open files that are proven to belong to it: by
-//! build id, else by the checksum in the object's debug link. A file of another build would give
-//! wrong names without a sign of it, so what is not proven is not used.
+//! Takes an object's identification, returns open files that provably belong to it: by build id, else by the checksum
+//! in the object's debug link. A file of another build would silently give wrong names, so unproven files are not
+//! used.
 
 use std::{
     ffi::OsString,
@@ -19,10 +19,10 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::{format::hex, target::root::Root};
 
-/// Where distributions put debug files.
+/// Where distributions install debug files.
 const DEBUG_FOLDER: &str = "/usr/lib/debug";
-/// Most bytes that a packed symbol table may unpack to, and its decoder may take: that of a large
-/// program has a few MiB, while a damaged or malicious one could fill all memory.
+/// Most bytes that a packed symbol table may unpack to, and its decoder may use: a large program's table has a few
+/// MiB, while a damaged or malicious one could fill all memory.
 const UNPACKED_BYTES: u64 = 64 << 20;
 
 /// A file name and the CRC-32 of that file's bytes.
@@ -32,23 +32,23 @@ pub(super) struct Link {
     checksum: u32,
 }
 
-/// By what an object's debug file is known.
+/// The identification of an object's debug file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks {
+pub(super) struct DebugIds {
     pub(super) build_id: Option<Vec<u8>>,
     link: Option<Link>,
     /// Device and inode of the object itself.
     own: (u64, u64),
 }
 
-/// From where an object was mapped: whose root, and the path in it.
+/// Where an object was mapped from: the process root, and the path below it.
 #[derive(Clone, Debug)]
 pub(super) struct Origin {
     pub(super) root: Arc<Root>,
     pub(super) path: PathBuf,
 }
 
-impl Marks {
+impl DebugIds {
     pub(super) fn of<'data>(elf: &object::File<'data, impl ReadRef<'data>>, file: &File) -> Self {
         let link = elf.gnu_debuglink().ok().flatten().map(|(name, checksum)| Link {
             name: PathBuf::from(OsString::from_vec(name.to_owned())),
@@ -58,19 +58,19 @@ impl Marks {
         Self { build_id: build_id(elf), link, own }
     }
 
-    /// The build id as everybody writes it.
+    /// The build id in hexadecimal.
     pub(super) fn hex(&self) -> Option<String> {
         self.build_id.as_deref().map(hex)
     }
 
-    /// Where a debug file of this build is to be put.
+    /// The standard path of the debug file of this build.
     pub(super) fn by_build_id(&self) -> Option<PathBuf> {
         let id = hex(self.build_id.as_deref()?);
         let (first, rest) = id.split_at_checked(2).filter(|(_, rest)| !rest.is_empty())?;
         Some(PathBuf::from(format!("{DEBUG_FOLDER}/.build-id/{first}/{rest}.debug")))
     }
 
-    /// Every place where the debug file may be, in the order they are asked.
+    /// Every path where the debug file may be, in search order.
     fn places(&self, object: Option<&Path>) -> Vec<PathBuf> {
         let mut places: Vec<PathBuf> = self.by_build_id().into_iter().collect();
         let folder = object.and_then(Path::parent);
@@ -83,8 +83,7 @@ impl Marks {
         places
     }
 
-    /// The debug file of this object, looked for in our root and in that of the process it was
-    /// mapped in.
+    /// Finds this object's debug file, in leaktrace's root and in that of the process that mapped the object.
     pub(super) fn find(&self, origin: Option<&Origin>) -> Option<File> {
         let own = Root::at(Path::new("/")).ok();
         let roots = own.iter().chain(origin.map(|origin| &*origin.root));
@@ -100,7 +99,7 @@ impl Marks {
         })
     }
 
-    /// Whether a file is this object's debug file, else why not.
+    /// Checks that a file is this object's debug file; the error says why it is not.
     fn fits(&self, file: &File) -> Result<(), String> {
         let about = file.metadata().map_err(|error| error.to_string())?;
         if (about.dev(), about.ino()) == self.own {
@@ -125,7 +124,7 @@ fn build_id<'data>(elf: &object::File<'data, impl ReadRef<'data>>) -> Option<Vec
     elf.build_id().ok().flatten().filter(|id| !id.is_empty()).map(<[u8]>::to_vec)
 }
 
-/// CRC-32 of a file, read from its start whatever was read before.
+/// CRC-32 of a file, from its start, whatever the file position.
 fn checksum(file: &File) -> io::Result<u32> {
     use std::os::unix::fs::FileExt as _;
     let mut hasher = crc32fast::Hasher::new();
@@ -141,7 +140,7 @@ fn checksum(file: &File) -> io::Result<u32> {
     }
 }
 
-/// The small object packed into `.gnu_debugdata`, which has the symbols that stripping took away.
+/// The small object packed into `.gnu_debugdata`, which has the symbols that stripping removed.
 pub(super) fn unpacked<'data>(
     elf: &object::File<'data, impl ReadRef<'data>>,
 ) -> Option<io::Result<File>> {
@@ -159,7 +158,7 @@ pub(super) fn unpacked<'data>(
     }))
 }
 
-/// A file in memory with these bytes: blazesym reads files only.
+/// An in-memory file with these bytes: blazesym reads files only.
 pub(super) fn in_memory(bytes: &[u8]) -> io::Result<File> {
     let mut file = File::from(memfd_create("leaktrace symbols", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
@@ -172,12 +171,12 @@ mod tests {
 
     #[test]
     fn a_debug_file_is_looked_for_by_build_id_then_by_its_link() {
-        let marks = Marks {
+        let ids = DebugIds {
             build_id: Some(vec![0xab, 0x01, 0xff]),
             link: Some(Link { name: PathBuf::from("libx.debug"), checksum: 7 }),
             own: (0, 0),
         };
-        let places = marks.places(Some(Path::new("/opt/lib/libx.so")));
+        let places = ids.places(Some(Path::new("/opt/lib/libx.so")));
         let expected = [
             "/usr/lib/debug/.build-id/ab/01ff.debug",
             "/opt/lib/libx.debug",
@@ -185,9 +184,9 @@ mod tests {
             "/usr/lib/debug/opt/lib/libx.debug",
         ];
         assert_eq!(places, expected.map(PathBuf::from));
-        assert_eq!(Marks::default().places(None), Vec::<PathBuf>::new());
+        assert_eq!(DebugIds::default().places(None), Vec::<PathBuf>::new());
         // A build id of one byte has no file name.
-        let short = Marks { build_id: Some(vec![0xab]), ..Marks::default() };
+        let short = DebugIds { build_id: Some(vec![0xab]), ..DebugIds::default() };
         assert_eq!(short.by_build_id(), None);
     }
 

@@ -1,12 +1,12 @@
-//! One function at a place in a file: what blazesym says, in our words.
+//! The functions at one place in a file: blazesym's symbols as our own type.
 //!
-//! Takes blazesym's symbols, hands on [`Level`]s, innermost first. Pure.
+//! Takes blazesym's symbols, returns [`Level`]s, innermost first. Pure.
 
 use std::{borrow::Cow, sync::Arc};
 
 use blazesym::symbolize::{CodeInfo, Sym};
 
-/// One function at a place: several when functions were inlined there, innermost first.
+/// One function at a place: there are several when functions were inlined there, innermost first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Level {
     pub(super) symbol: Option<Arc<str>>,
@@ -19,7 +19,7 @@ pub(super) struct Level {
 }
 
 impl Level {
-    /// Without a name, and why.
+    /// A level without a name, and why.
     pub(super) fn unnamed(why: impl Into<Cow<'static, str>>) -> Self {
         Self { why_unnamed: Some(why.into()), ..Self::default() }
     }
@@ -36,8 +36,8 @@ impl Level {
     }
 }
 
-/// Debug information may have a function's last name only (`-g1`, line tables only, functions local
-/// to a C++ file), where the symbol table has the whole: namespaces, class, parameters.
+/// Debug information may have only a function's last name (`-g1`, line tables only, functions local to a C++ file),
+/// where the symbol table has the full name: namespaces, class, parameters.
 pub(super) fn qualify(level: &mut Level, whole: &str) {
     let whole = without_clone(whole);
     if let Some(last) = level.symbol.as_deref() {
@@ -51,20 +51,19 @@ pub(super) fn qualify(level: &mut Level, whole: &str) {
     }
 }
 
-/// A demangled name without the mark of a copy that the compiler made for itself: it is the same
-/// function to whoever reads its source.
+/// A demangled name without the compiler's clone suffix: the reader of the source sees the same function.
 fn without_clone(name: &str) -> &str {
     name.split_once(" [clone ").map_or(name, |(function, _)| function)
 }
 
-/// The inlined functions, innermost first, then the real one. blazesym gives each the place reached
-/// in it: for an outer one, that of the call that was inlined.
+/// The inlined functions, innermost first, then the real one. blazesym gives each level the source position reached
+/// in it: for an outer one, that of the inlined call.
 pub(super) fn read(sym: &Sym<'_>) -> Vec<Level> {
     let inlined = sym.inlined.iter().rev().map(|function| Level {
         inlined: true,
         ..Level::named(&function.name, function.code_info.as_ref())
     });
-    // Of a function whose code is in several pieces the start may be unknown.
+    // The start of a function whose code is split into several parts may be unknown.
     let known_start = sym.addr != 0 && sym.size.is_none_or(|size| sym.offset < size);
     let real = Level {
         // From the call's last byte to the return address.

@@ -1,7 +1,7 @@
-//! One target's memory, as last learned: which object, vdso or run-time code lies where.
+//! One target's memory, as last read: which object, vdso or JIT code is at which address.
 //!
-//! Takes mappings, opens the objects in them and keeps them open; hands on who may know the name of
-//! an address. Looks no name of an object up.
+//! Takes mappings, opens their objects and keeps them open; returns which source can name an address. Does no symbol
+//! lookup of objects itself.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use std::{
 use super::{
     debug_file::Origin,
     levels::Level,
-    modules::{JitFacts, Maker},
+    modules::{JitFacts, Runtime},
     objects::{ObjectId, Objects},
     perf_map::PerfMap,
 };
@@ -24,40 +24,40 @@ use crate::target::{
     root::Root,
 };
 
-/// No vdso is larger: it has 2 to 4 pages.
+/// An upper bound for the vdso, which has 2 to 4 pages.
 const VDSO_BYTES: u64 = 1 << 16;
 
-/// One target's memory, as last learned.
+/// One target's memory, as last read.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub(super) mappings: Mappings,
     pub(super) files: HashMap<FileId, ObjectId>,
-    /// What each mapping is called, by its start.
+    /// The name of each mapping, by its start.
     pub(super) modules: HashMap<u64, Arc<str>>,
     root: Option<Arc<Root>>,
     vdso: Option<ObjectId>,
     jit: Option<PerfMap>,
-    maker: Maker,
+    runtime: Runtime,
 }
 
-/// Who may know the name of what is at a place.
+/// Where a call is, which decides the source of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Home {
+pub(super) enum Location {
     /// An object, at this offset of its file.
     Object(ObjectId, u64),
-    /// Whoever made the code while the target ran.
+    /// The runtime that generated the code.
     Jit,
-    /// Nobody, and why.
-    Nobody(&'static str),
+    /// Not in nameable code, and why.
+    Unknown(&'static str),
 }
 
 impl Memory {
-    /// What is known when this is mapped, now; `self` is what was known before.
+    /// The state after these mappings were read; `self` is the state before.
     pub(super) fn learn(self, pid: Pid, mappings: &Mappings, objects: &mut Objects) -> Self {
         let before = self;
         let root = Root::of(pid).ok().map(Arc::new).or(before.root);
-        // A file that is kept open keeps its inode, so an old number still means the same file. One
-        // that could not be opened is tried again.
+        // A file kept open keeps its inode, so an inode number already known still means the same file. A file that
+        // could not be opened is tried again.
         let mut files = before.files;
         files.retain(|_, object| objects.is_open(*object));
         for object in mappings.objects() {
@@ -66,7 +66,7 @@ impl Memory {
                     .as_ref()
                     .map(|root| Origin { root: Arc::clone(root), path: object.path.to_owned() });
                 let opened = objects.open(&open_path(pid, object.code), origin.clone());
-                // A command that ended at once has left nothing in /proc, but its files are there.
+                // A command that ended at once has no /proc entry any more, but its files still exist.
                 if !objects.is_open(opened) && is_same_file(object.path, object.file) {
                     return objects.open(object.path, origin);
                 }
@@ -80,53 +80,55 @@ impl Memory {
         let modules = merged.iter().filter_map(|mapping| Some((mapping.start, module(mapping)?)));
         let modules = modules.collect();
         let vdso = read_vdso(pid, mappings).map(|image| objects.image(image)).or(before.vdso);
-        let maker = mappings.iter().find_map(|mapping| Maker::by_file(mapping.path.as_deref()?));
-        let maker = maker.unwrap_or_default();
+        let runtime =
+            mappings.iter().find_map(|mapping| Runtime::by_file(mapping.path.as_deref()?));
+        let runtime = runtime.unwrap_or_default();
         let mut jit = before.jit;
         if mappings.iter().any(|mapping| mapping.executable && is_anonymous(mapping)) {
-            // Opened early: the target's root may be gone when names are wanted.
+            // Opened early: the target's root may be gone when names are needed.
             jit.get_or_insert_with(|| PerfMap::of(pid)).refresh(root.as_deref());
         }
-        Self { mappings: merged, files, modules, root, vdso, jit, maker }
+        Self { mappings: merged, files, modules, root, vdso, jit, runtime }
     }
 
-    /// Who may know what is at an address of a mapping.
-    pub(super) fn home(&self, module: &Mapping, call: u64, objects: &Objects) -> Home {
+    /// Where an address of a mapping is.
+    pub(super) fn location(&self, module: &Mapping, call: u64, objects: &Objects) -> Location {
         if !module.executable {
-            return Home::Nobody("not in executable memory");
+            return Location::Unknown("not in executable memory");
         }
         let object = module.file().and_then(|file| self.files.get(&file));
         match (object, module.file_offset_of(call), module.special.as_deref(), self.vdso) {
-            // Memory with a name, in which some run times keep their code; but some programs run
-            // from such memory, too.
-            (Some(id), ..) if is_anonymous(module) && !objects.is_elf(*id) => Home::Jit,
-            (Some(id), Some(offset), ..) => Home::Object(*id, offset),
-            (.., Some("[vdso]"), Some(id)) => Home::Object(id, call - module.start),
+            // Some runtimes keep their code in named memory (memfd); but some programs also run from such memory.
+            (Some(id), ..) if is_anonymous(module) && !objects.is_elf(*id) => Location::Jit,
+            (Some(id), Some(offset), ..) => Location::Object(*id, offset),
+            (.., Some("[vdso]"), Some(id)) => Location::Object(id, call - module.start),
             (.., Some("[vdso]"), None) => {
-                Home::Nobody("in the kernel's vdso, which is not readable")
+                Location::Unknown("in the kernel's vdso, which is not readable")
             }
-            (.., Some("[uprobes]"), _) => Home::Nobody("in the kernel's trampoline for probes"),
+            (.., Some("[uprobes]"), _) => {
+                Location::Unknown("in the kernel's trampoline for probes")
+            }
             (.., Some("[vsyscall]"), _) => {
-                Home::Nobody("in the kernel's page for old system calls")
+                Location::Unknown("in the kernel's page for old system calls")
             }
-            _ if is_anonymous(module) => Home::Jit,
-            _ => Home::Nobody("in a mapping without a file number"),
+            _ if is_anonymous(module) => Location::Jit,
+            _ => Location::Unknown("in a mapping without a file number"),
         }
     }
 
-    /// Reads on in the perf map; whether there was anything new.
+    /// Reads new entries of the perf map; returns whether there were any.
     pub(super) fn refresh(&mut self) -> bool {
         let root = self.root.as_deref();
         self.jit.as_mut().is_some_and(|jit| jit.refresh(root))
     }
 
-    /// What the target tells of code that it made.
+    /// Facts about the target's JIT code.
     pub(super) fn jit_facts(&self) -> JitFacts {
         let mapped = self.jit.as_ref().is_some_and(PerfMap::is_known);
-        JitFacts { mapped, maker: self.maker }
+        JitFacts { mapped, runtime: self.runtime }
     }
 
-    /// The function that a return address in run-time code belongs to.
+    /// The function that a return address in JIT code belongs to.
     pub(super) fn made_at_run_time(&self, address: u64) -> Level {
         let Some(jit) = &self.jit else { return Level::unnamed("anonymous executable memory") };
         match jit.find(address.wrapping_sub(1)) {
@@ -140,7 +142,7 @@ impl Memory {
     }
 }
 
-/// What a mapping is called: its file, or what the kernel calls it.
+/// The name of a mapping: its file, or the kernel's name for it.
 fn module(mapping: &Mapping) -> Option<Arc<str>> {
     match (&mapping.path, &mapping.special) {
         (Some(path), _) => Some(Arc::from(path.to_string_lossy())),
@@ -148,13 +150,13 @@ fn module(mapping: &Mapping) -> Option<Arc<str>> {
     }
 }
 
-/// Whether what is at `path` for us is the file that was mapped. (Devices are numbered differently in
-/// `stat` and in memory maps on some file systems.)
+/// Whether `path` in our namespace is the mapped file. (On some file systems, `stat` and memory maps number devices
+/// differently.)
 fn is_same_file(path: &Path, file: FileId) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.ino() == file.inode)
 }
 
-/// Whether a program made what is in it: no file is behind it, or one that has no name and never had.
+/// Whether the mapping holds generated code: no file backs it, or one that never had a name.
 fn is_anonymous(mapping: &Mapping) -> bool {
     match (&mapping.path, mapping.special.as_deref()) {
         (Some(path), _) => path.to_string_lossy().starts_with("/memfd:"),
@@ -163,7 +165,7 @@ fn is_anonymous(mapping: &Mapping) -> bool {
     }
 }
 
-/// The kernel's own object in a target, as it is mapped there.
+/// The vdso image, read from the target's memory.
 fn read_vdso(pid: Pid, mappings: &Mappings) -> Option<Vec<u8>> {
     let vdso = mappings.iter().find(|mapping| mapping.special.as_deref() == Some("[vdso]"))?;
     let size = vdso.end.checked_sub(vdso.start).filter(|size| *size <= VDSO_BYTES)?;

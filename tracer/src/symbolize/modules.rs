@@ -1,7 +1,7 @@
-//! What would mend missing names, said once per module.
+//! How to get missing names, one entry per module.
 //!
-//! Takes which modules named stacks run through and what is known of each, hands on
-//! [`report::Module`]s, the poorest first. Reads dpkg's lists once for each module that lacks names.
+//! Takes the modules that named stacks run through and the facts known about each, returns [`report::Module`]s, the
+//! poorest names first. Reads dpkg's lists once for each module that lacks names.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,26 +20,26 @@ use crate::{
     target::Pid,
 };
 
-/// Something with code in it.
+/// A source of code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Part {
     /// An object file, or the vdso.
     Object(ObjectId),
-    /// Code that a target made at run time.
+    /// JIT code of a target.
     Jit(Pid),
 }
 
-/// What one stack, or all of them, have of a module.
+/// Frame counts of a module, of one stack or of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) path: Option<Arc<str>>,
     pub(super) without_name: u64,
-    /// Of the first frame without a name.
+    /// Reason for the first frame without a name.
     why: Option<Arc<str>>,
 }
 
 impl Tally {
-    /// One more frame.
+    /// Adds a frame.
     pub(super) fn add(&mut self, frame: &Frame) {
         self.path = self.path.take().or_else(|| frame.module.clone());
         if frame.symbol.is_none() {
@@ -55,18 +55,18 @@ impl Tally {
     }
 }
 
-/// What must be known of a target to name its run-time code.
+/// Facts about a target needed to name its JIT code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct JitFacts {
-    /// It has a perf map that is believed.
+    /// It has a trusted perf map.
     pub(super) mapped: bool,
-    /// Who makes the code.
-    pub(super) maker: Maker,
+    /// The runtime that generates the code.
+    pub(super) runtime: Runtime,
 }
 
-/// Who makes code at run time.
+/// Runtimes that generate code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Maker {
+pub(super) enum Runtime {
     Node,
     Java,
     Python,
@@ -75,8 +75,8 @@ pub(super) enum Maker {
     Other,
 }
 
-impl Maker {
-    /// By a file that is mapped where it runs.
+impl Runtime {
+    /// Recognizes a runtime by a file that it maps.
     pub(super) fn by_file(path: &Path) -> Option<Self> {
         let path = path.to_string_lossy();
         let name = file_name(&path);
@@ -92,7 +92,7 @@ impl Maker {
         }
     }
 
-    /// What makes it write a perf map.
+    /// How to make it write a perf map.
     fn help(self) -> &'static str {
         match self {
             Self::Node => {
@@ -118,13 +118,13 @@ impl Maker {
 pub(super) struct Packages(HashMap<ObjectId, Option<String>>);
 
 impl Packages {
-    /// Finds the packages of these objects, as far as they are not known.
+    /// Finds the packages of these objects, as far as they are unknown.
     fn learn(&mut self, objects: &Objects, wanted: &[ObjectId]) {
         self.0.extend(wanted.iter().map(|id| (*id, None)));
         let located = wanted.iter().filter_map(|id| Some((*id, objects.origin(*id)?)));
         let mut rest: Vec<(ObjectId, &Origin)> = located.collect();
         while let Some((_, Origin { root, .. })) = rest.first() {
-            // One reading of the lists for all objects of a root.
+            // Reads the lists once for all objects of a root.
             let (here, elsewhere): (Vec<_>, Vec<_>) =
                 rest.iter().partition(|(_, origin)| Arc::ptr_eq(&origin.root, root));
             let paths: Vec<PathBuf> = here.iter().map(|(_, origin)| origin.path.clone()).collect();
@@ -141,7 +141,7 @@ impl Packages {
     }
 }
 
-/// All of them together, the one with most frames without a name first.
+/// All modules, the one with most unnamed frames first.
 pub(super) fn describe(
     tallies: &[&(Part, Tally)],
     objects: &Objects,
@@ -174,10 +174,10 @@ pub(super) fn describe(
 }
 
 fn of_object(id: ObjectId, tally: &Tally, objects: &Objects, package: Option<&str>) -> Module {
-    let worth = objects.worth(id);
-    let names = worth.map_or(Names::None, |(names, _)| names);
+    let name_quality = objects.name_quality(id);
+    let names = name_quality.map_or(Names::None, |(names, _)| names);
     let path = tally.path.as_deref();
-    let help = || match (worth, names) {
+    let help = || match (name_quality, names) {
         (None, _) if objects.is_open(id) => {
             "nothing: its file is no object that can be read".to_owned()
         }
@@ -185,8 +185,8 @@ fn of_object(id: ObjectId, tally: &Tally, objects: &Objects, package: Option<&st
         (Some(_), Names::Full) => {
             "nothing: it is code without a symbol, such as assembly or padding".to_owned()
         }
-        (Some((_, marks)), _) => {
-            let by_hand = match marks.by_build_id() {
+        (Some((_, ids)), _) => {
+            let by_hand = match ids.by_build_id() {
                 Some(file) => format!("put its debug file at {}", file.display()),
                 None => "build it with `-Wl,--build-id`".to_owned(),
             };
@@ -204,7 +204,7 @@ fn of_object(id: ObjectId, tally: &Tally, objects: &Objects, package: Option<&st
     };
     Module {
         path: path.map(str::to_owned),
-        build_id: worth.and_then(|(_, marks)| marks.hex()),
+        build_id: name_quality.and_then(|(_, ids)| ids.hex()),
         names,
         frames_without_name: tally.without_name,
         why: tally.why.as_deref().map(str::to_owned),
@@ -219,6 +219,6 @@ fn of_jit(tally: &Tally, facts: JitFacts) -> Module {
         names: if facts.mapped { Names::Symbols } else { Names::None },
         frames_without_name: tally.without_name,
         why: tally.why.as_deref().map(str::to_owned),
-        help: (tally.without_name > 0).then(|| facts.maker.help().to_owned()),
+        help: (tally.without_name > 0).then(|| facts.runtime.help().to_owned()),
     }
 }

@@ -1,8 +1,8 @@
-//! Object files held open, and the names found in them.
+//! Open object files, and the names found in them.
 //!
-//! Takes a path that works now, hands on numbers of objects and the levels (inlined functions and
-//! the real one) at a place in a file. Holds every file open and reads it through `/proc/self/fd`,
-//! so that names can be found when the target, its mount namespace or the file's own name are gone.
+//! Takes a path that is valid now, returns object ids and the levels (inlined functions and the real one) at a place
+//! in a file. Holds every file open and reads it through `/proc/self/fd`, so names can be found when the target, its
+//! mount namespace or the file's own name is gone.
 
 use std::{
     cell::Cell, collections::HashMap, fmt, fs::File, io, os::unix::fs::MetadataExt, path::Path,
@@ -12,14 +12,14 @@ use std::{
 use blazesym::symbolize::Symbolizer;
 
 use super::{
-    debug_file::{Marks, Origin, in_memory},
+    debug_file::{DebugIds, Origin, in_memory},
     levels::Level,
     sources::Sources,
 };
 use crate::report::Names;
 
-/// Places in files whose names are remembered. One is 0.3 to 1 KiB with its inlined levels, so at
-/// most about 64 MiB; a large server's stacks have some 10,000 different places.
+/// Places in files whose names are cached. One takes 0.3 to 1 KiB with its inlined levels, so at most about 64 MiB; a
+/// large server's stacks have some 10,000 different places.
 const PLACES: usize = 1 << 16;
 
 /// Number of an object, valid for one [`Objects`].
@@ -33,7 +33,7 @@ pub(super) struct Objects {
     by_inode: HashMap<(u64, u64), ObjectId>,
     images: Vec<(Vec<u8>, ObjectId)>,
     names: HashMap<(ObjectId, u64), CachedWalk>,
-    /// Rises with every question: who was asked for later has the higher number.
+    /// Increments on each lookup: an entry used later has a higher number.
     clock: Cell<u64>,
     places: usize,
 }
@@ -41,7 +41,7 @@ pub(super) struct Objects {
 struct Object {
     file: Rc<File>,
     origin: Option<Origin>,
-    /// Read when first asked for a name.
+    /// Read at the first lookup.
     sources: Option<Result<Sources, String>>,
 }
 
@@ -53,8 +53,8 @@ struct CachedWalk {
 impl Default for Objects {
     fn default() -> Self {
         Self {
-            // The files are held open: there is nothing to reload. Debug files are found, and proven
-            // to be the right ones, before blazesym is asked.
+            // The files are held open: there is nothing to reload. Debug files are found, and verified, before
+            // blazesym is called.
             symbolizer: Symbolizer::builder().enable_auto_reload(false).build(),
             all: Vec::new(),
             by_inode: HashMap::new(),
@@ -73,8 +73,8 @@ impl fmt::Debug for Objects {
 }
 
 impl Objects {
-    /// The number of the object at this path; the same for the same file. A file that cannot be
-    /// opened has a number, too, and the reason in place of names. `origin` is where the target has it.
+    /// The id of the object at this path; the same for the same file. A file that cannot be opened also has an id,
+    /// and the reason in place of names. `origin` is where the target has it.
     pub(super) fn open(&mut self, path: &Path, origin: Option<Origin>) -> ObjectId {
         let opened = File::open(path).and_then(|file| {
             let about = file.metadata()?;
@@ -96,7 +96,7 @@ impl Objects {
         }
     }
 
-    /// The number of an object of which there is no file: the same for the same bytes.
+    /// The id of an object without a file: the same for the same bytes.
     pub(super) fn image(&mut self, bytes: Vec<u8>) -> ObjectId {
         if let Some((_, known)) = self.images.iter().find(|(image, _)| *image == bytes) {
             return *known;
@@ -126,7 +126,7 @@ impl Objects {
         Some(Rc::clone(&self.all.get(id.0)?.as_ref().ok()?.file))
     }
 
-    /// Whether its file begins as an object file does.
+    /// Whether its file has the ELF magic.
     pub(super) fn is_elf(&self, id: ObjectId) -> bool {
         use std::os::unix::fs::FileExt as _;
         let mut magic = [0; 4];
@@ -134,25 +134,25 @@ impl Objects {
         object.file.read_exact_at(&mut magic, 0).is_ok() && magic == *b"\x7fELF"
     }
 
-    /// What can be hoped for of an object's names, and by what it is known; once a name was asked for.
-    pub(super) fn worth(&self, id: ObjectId) -> Option<(Names, &Marks)> {
+    /// The quality of an object's names, and its identification; known after the first lookup.
+    pub(super) fn name_quality(&self, id: ObjectId) -> Option<(Names, &DebugIds)> {
         let sources = self.all.get(id.0)?.as_ref().ok()?.sources.as_ref()?.as_ref().ok()?;
-        Some((sources.names, &sources.marks))
+        Some((sources.names, &sources.ids))
     }
 
-    /// Where a target has the object.
+    /// Where the target has the object.
     pub(super) fn origin(&self, id: ObjectId) -> Option<&Origin> {
         self.all.get(id.0)?.as_ref().ok()?.origin.as_ref()
     }
 
-    /// What is known of the call at this offset of the file.
+    /// The cached levels of the call at this offset of the file.
     pub(super) fn levels(&self, id: ObjectId, call_offset: u64) -> Option<&[Level]> {
         let known = self.names.get(&(id, call_offset))?;
         known.asked.set(self.tick());
         Some(&known.levels)
     }
 
-    /// Finds the name of the call at this offset of the file; whether that was any work.
+    /// Looks up the call at this offset of the file; returns whether that took any work.
     pub(super) fn look_up(&mut self, id: ObjectId, call_offset: u64) -> bool {
         if let Some(known) = self.names.get(&(id, call_offset)) {
             known.asked.set(self.tick());
@@ -183,7 +183,7 @@ impl Objects {
         now
     }
 
-    /// Half at once, so that the sorting is seldom.
+    /// Removes half at once, so that sorting is rare.
     fn forget_the_older_half(&mut self) {
         let mut asked: Vec<u64> = self.names.values().map(|known| known.asked.get()).collect();
         let middle = asked.len() / 2;
@@ -201,21 +201,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_asked_for_is_forgotten_above_the_bound() {
+    fn least_recently_used_places_are_evicted_above_the_limit() {
         let mut objects = Objects { places: 100, ..Objects::default() };
         let id = objects.open(Path::new("/nosuch"), None);
         for place in 0..10_000 {
             assert!(objects.look_up(id, 1_000 + place));
-            // This one is asked for all the time.
+            // This one is looked up all the time.
             objects.look_up(id, 7);
             assert!(objects.names.len() <= 100);
         }
         assert!(objects.levels(id, 7).is_some());
         assert!(objects.levels(id, 1_000).is_none());
         assert!(objects.levels(id, 1_000 + 9_999).is_some());
-        // At least the newer half is always there: more than any stack is deep.
+        // At least the newer half is always cached: more than any stack is deep.
         assert!((0..49).all(|place| objects.levels(id, 1_000 + 9_999 - place).is_some()));
-        // What was forgotten is found again.
+        // An evicted place is found again.
         assert!(objects.look_up(id, 1_000) && objects.levels(id, 1_000).is_some());
     }
 }

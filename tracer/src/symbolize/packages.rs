@@ -1,7 +1,7 @@
-//! Which Debian package an object belongs to, so that it can be said what to install.
+//! Which Debian package an object belongs to, to suggest a package to install.
 //!
-//! Takes paths as a target sees them, hands on names of packages from dpkg's own lists
-//! (`/var/lib/dpkg/info/*.list`, one path per line) in the target's root. Asks no other program.
+//! Takes paths as a target sees them, returns package names from dpkg's own lists (`/var/lib/dpkg/info/*.list`, one
+//! path per line) in the target's root. Runs no other program.
 
 use std::{
     collections::HashMap,
@@ -15,8 +15,8 @@ use crate::target::root::Root;
 /// Where dpkg keeps its lists.
 const LISTS: &str = "/var/lib/dpkg/info";
 
-/// The packages of these files, by path; who belongs to none is left out. One reading of all lists
-/// (some 10 MiB) answers for all of them.
+/// The packages of these files, by path; files of no package are left out. One pass over all lists (some 10 MiB)
+/// serves all of them.
 pub(super) fn owners(root: &Root, paths: &[PathBuf]) -> HashMap<PathBuf, String> {
     let spelled = paths.iter().flat_map(|path| spellings(path).map(move |text| (text, path)));
     let wanted: HashMap<Vec<u8>, &PathBuf> = spelled.collect();
@@ -34,7 +34,7 @@ pub(super) fn owners(root: &Root, paths: &[PathBuf]) -> HashMap<PathBuf, String>
         }
         let lines = text.split(|byte| *byte == b'\n');
         for path in lines.filter_map(|line| wanted.get(line)) {
-            // `libc6:amd64`: the architecture is the machine's.
+            // `libc6:amd64`: the architecture is known.
             let name = package.split_once(':').map_or(package, |(name, _)| name);
             owners.insert((*path).clone(), name.to_owned());
         }
@@ -45,16 +45,16 @@ pub(super) fn owners(root: &Root, paths: &[PathBuf]) -> HashMap<PathBuf, String>
     owners
 }
 
-/// A path as dpkg may list it: since `/lib` is a link to `/usr/lib`, the kernel says `/usr/lib/x.so`
-/// where an older package's list says `/lib/x.so`.
+/// The spellings under which dpkg may list a path: since `/lib` is a link to `/usr/lib`, the kernel reports
+/// `/usr/lib/x.so` where an older package's list says `/lib/x.so`.
 fn spellings(path: &Path) -> impl Iterator<Item = Vec<u8>> + use<> {
     let path = path.as_os_str().as_bytes();
     let short = path.strip_prefix(b"/usr").filter(|rest| rest.starts_with(b"/"));
     [Some(path.to_vec()), short.map(<[u8]>::to_vec)].into_iter().flatten()
 }
 
-/// The package with the debug file of another's objects. Debian makes `-dbgsym` for every package
-/// by itself, but those of the C library come with it, as they always did.
+/// The package with the debug files of another. Debian generates a `-dbgsym` package for every package; only the C
+/// library still has its own `-dbg` package.
 pub(super) fn debug_package(package: &str) -> String {
     match package {
         "libc6" => "libc6-dbg".to_owned(),
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_owner_is_found_under_both_spellings_and_nobody_is_made_up() {
+    fn owners_are_found_under_both_spellings_and_never_invented() {
         let folder = std::env::temp_dir().join(format!("leaktrace-dpkg-{}", std::process::id()));
         let info = folder.join("var/lib/dpkg/info");
         fs::create_dir_all(&info).unwrap();

@@ -1,9 +1,8 @@
-//! Names of code made at run time: `/tmp/perf-PID.map`, which JIT compilers write for profilers.
+//! Names of JIT code: `/tmp/perf-PID.map`, which JIT compilers write for profilers.
 //!
-//! Takes a target's root and number, hands on the function at an address. Believes only a file of the
-//! target's own user or of root: anybody can write to `/tmp`. The file grows, so it is read on from
-//! where reading ended. Format: `START SIZE NAME` per line, numbers in hexadecimal
-//! (`tools/perf/Documentation/jit-interface.txt` in the kernel's sources).
+//! Takes a target's root and pid, returns the function at an address. Trusts only a file owned by the target's user
+//! or by root: anybody can write to `/tmp`. The file grows, so reading continues where it ended. Format: `START SIZE
+//! NAME` per line, numbers in hexadecimal (`tools/perf/Documentation/jit-interface.txt` in the kernel's sources).
 
 use std::{
     collections::BTreeMap,
@@ -18,19 +17,19 @@ use crate::target::{
     root::{Root, own_number, user},
 };
 
-/// Most bytes read of one file, which is about what its names take here: a large JavaScript server
-/// writes some 10 MiB. What comes later has no names.
+/// Most bytes read of one file, about what its names take in memory: a large JavaScript server writes some 10 MiB.
+/// Later entries have no names.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// The functions that a target's run time has told.
+/// The functions that a target's runtime has listed.
 #[derive(Debug, Default)]
 pub(super) struct PerfMap {
     path: PathBuf,
     user: Option<u32>,
     file: Option<File>,
-    /// A file is there that is not believed.
-    strange: bool,
-    /// So many bytes of it are understood.
+    /// The file exists but is not trusted.
+    untrusted: bool,
+    /// Number of bytes parsed.
     read: u64,
     functions: BTreeMap<u64, Function>,
 }
@@ -42,14 +41,14 @@ struct Function {
 }
 
 impl PerfMap {
-    /// The one of a process; not opened yet.
+    /// The perf map of a process; not opened yet.
     pub(super) fn of(pid: Pid) -> Self {
         let number = own_number(pid).unwrap_or(pid.0);
         let path = PathBuf::from(format!("/tmp/perf-{number}.map"));
         Self { path, user: user(pid), ..Self::default() }
     }
 
-    /// Reads what has been written since the last time; whether that was anything.
+    /// Reads new entries; returns whether there were any.
     pub(super) fn refresh(&mut self, root: Option<&Root>) -> bool {
         if self.file.is_none() {
             let Some(file) = root.and_then(|root| root.open(&self.path).ok()) else { return false };
@@ -61,7 +60,7 @@ impl PerfMap {
             return false;
         };
         if size < self.read {
-            // Begun anew, as after an exec.
+            // Truncated and rewritten, as after an exec.
             self.read = 0;
             self.functions.clear();
         }
@@ -70,7 +69,7 @@ impl PerfMap {
         if bytes.is_empty() || file.read_exact_at(&mut bytes, self.read).is_err() {
             return false;
         }
-        // The last line may be half written.
+        // The last line may be incomplete.
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         self.read += whole as u64;
         let lines = bytes.get(..whole).unwrap_or_default().split(|byte| *byte == b'\n');
@@ -82,12 +81,12 @@ impl PerfMap {
 
     fn adopt(&mut self, file: File) {
         let owner = file.metadata().map(|about| about.uid());
-        let believed = owner.is_ok_and(|owner| owner == 0 || Some(owner) == self.user);
-        self.strange = !believed;
-        self.file = believed.then_some(file);
+        let trusted = owner.is_ok_and(|owner| owner == 0 || Some(owner) == self.user);
+        self.untrusted = !trusted;
+        self.file = trusted.then_some(file);
     }
 
-    /// Later lines are right: memory is used again for other functions.
+    /// Later entries win: memory is reused for other functions.
     fn insert(&mut self, start: u64, function: Function) {
         let end = function.end;
         let covered: Vec<u64> = self.functions.range(start..end).map(|(start, _)| *start).collect();
@@ -106,14 +105,14 @@ impl PerfMap {
         (address < function.end).then(|| (*start, Arc::clone(&function.name)))
     }
 
-    /// Whether it has any name.
+    /// Whether it has any names.
     pub(super) fn is_known(&self) -> bool {
         !self.functions.is_empty()
     }
 
     /// Why it has no name for an address.
     pub(super) fn why_unknown(&self) -> &'static str {
-        match (&self.file, self.strange) {
+        match (&self.file, self.untrusted) {
             (_, true) => "JIT: its perf map is not believed, it belongs to another user",
             (None, false) => "JIT (anonymous executable memory) without a perf map",
             (Some(_), false) if self.read + 4096 > MOST_BYTES => {
@@ -163,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_growing_file_is_read_on_and_later_lines_are_right() {
+    fn a_growing_file_is_read_incrementally_and_later_lines_win() {
         let (folder, root, mut map) = folder("grows");
         assert!(!map.refresh(Some(&root)));
         assert_eq!(map.why_unknown(), "JIT (anonymous executable memory) without a perf map");
@@ -190,25 +189,25 @@ mod tests {
         assert_eq!(name(&map, 0x107f).unwrap().1, "JS:~one /srv/a b.js:1:2");
         assert_eq!(name(&map, 0x1080).unwrap().1, "moved");
         assert_eq!(name(&map, 0x2000).unwrap().1, "moved");
-        // Written anew.
+        // Truncate and rewrite.
         file.set_len(0).unwrap();
         assert!(!map.refresh(None));
         assert_eq!(name(&map, 0x4000), None);
     }
 
     #[test]
-    fn a_file_of_another_user_is_not_believed() {
-        let (folder, root, mut map) = folder("strange");
+    fn a_file_of_another_user_is_not_trusted() {
+        let (folder, root, mut map) = folder("untrusted");
         let path = folder.0.join(format!("tmp/perf-{}.map", Pid::own()));
         fs::write(&path, "1000 100 lie\n").unwrap();
-        let stranger = 65_534;
-        chown(&path, Some(stranger), None).unwrap();
+        let other_user = 65_534;
+        chown(&path, Some(other_user), None).unwrap();
         assert!(!map.refresh(Some(&root)));
         assert_eq!(map.find(0x1000), None);
         let why = "JIT: its perf map is not believed, it belongs to another user";
         assert_eq!(map.why_unknown(), why);
-        // The target is that user's: then it is.
-        map.user = Some(stranger);
+        // The target runs as that user: now the file is trusted.
+        map.user = Some(other_user);
         assert!(map.refresh(Some(&root)) && map.find(0x1000).is_some());
     }
 }

@@ -1,8 +1,8 @@
-//! Where the names of one object come from, and what they are worth.
+//! The sources of one object's names, and their quality.
 //!
-//! Takes an object's open file, hands on the levels at an offset of it. Asks debug information first
-//! (its own, or that of its debug file), then symbol tables: the debug file's, its own, and the one
-//! packed into it. All of them count in the object's own addresses, so the offset is made one first.
+//! Takes an object's open file, returns the levels at an offset of it. Tries debug information first (its own, or its
+//! debug file's), then symbol tables: the debug file's, its own, and the one packed into it. All of them use the
+//! object's own addresses, so the offset is converted to one first.
 
 use std::{fs::File, os::fd::AsRawFd as _, path::PathBuf, rc::Rc};
 
@@ -15,15 +15,15 @@ use object::{
 };
 
 use super::{
-    debug_file::{Marks, Origin, unpacked},
+    debug_file::{DebugIds, Origin, unpacked},
     levels::{self, Level},
 };
 use crate::report::Names;
 
-/// Everything that may know names of one object.
+/// Every source of names of one object.
 pub(super) struct Sources {
-    pub(super) marks: Marks,
-    /// What can be hoped for.
+    pub(super) ids: DebugIds,
+    /// The best quality available.
     pub(super) names: Names,
     segments: Vec<Segment>,
     debug: Vec<Debug>,
@@ -31,7 +31,7 @@ pub(super) struct Sources {
     tables: Vec<Rc<File>>,
 }
 
-/// A loaded part of an object.
+/// A loaded segment of an object.
 struct Segment {
     offset: u64,
     bytes: u64,
@@ -46,15 +46,15 @@ struct Debug {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Not asked yet.
+    /// Not tried yet.
     Untried,
-    /// It could be read.
+    /// It can be read.
     Usable,
-    /// It could not. Trying again for every address would read the file every time.
+    /// It cannot. Trying again for every address would read the file every time.
     Unusable,
 }
 
-/// What one file has.
+/// What one file contains.
 #[derive(Clone, Copy)]
 struct Contents {
     debug: bool,
@@ -62,17 +62,17 @@ struct Contents {
     exports: bool,
 }
 
-/// A path to an open file, for who takes only paths. Valid while the file is open.
+/// A path to an open file, for callees that take only paths. Valid while the file is open.
 fn path_of(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 impl Sources {
-    /// Reads what the object offers, and finds its debug file.
+    /// Reads which sources the object has, and finds its debug file.
     pub(super) fn of(file: &Rc<File>, origin: Option<&Origin>) -> Result<Self, String> {
         let cache = ReadCache::new(&**file);
         let elf = object::File::parse(&cache).map_err(|error| error.to_string())?;
-        let marks = Marks::of(&elf, file);
+        let ids = DebugIds::of(&elf, file);
         let own = contents(&elf);
         let mut sources = Self {
             segments: elf
@@ -85,10 +85,10 @@ impl Sources {
             names: Names::None,
             debug: Vec::new(),
             tables: Vec::new(),
-            marks,
+            ids,
         };
         if !own.debug
-            && let Some(found) = sources.marks.find(origin)
+            && let Some(found) = sources.ids.find(origin)
         {
             let cache = ReadCache::new(&found);
             let offered = object::File::parse(&cache).map(|elf| contents(&elf));
@@ -183,12 +183,12 @@ impl Segment {
 }
 
 fn contents<'data>(elf: &object::File<'data, impl object::ReadRef<'data>>) -> Contents {
-    // A section that was split off is still listed, but has no bytes in the file.
+    // A section moved to a debug file is still listed, but has no bytes in the file.
     let has = |name| {
         let section = elf.section_by_name(name);
         section.is_some_and(|section| section.file_range().is_some_and(|(_, bytes)| bytes > 0))
     };
-    // Exported data, such as `stdin` in every program that uses it, is no name for code.
+    // Exported data, such as `stdin` in every program that uses it, does not name code.
     let is_code = |symbol: &object::Symbol<'data, '_, _>| {
         symbol.is_definition() && matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Unknown)
     };

@@ -1,10 +1,9 @@
-//! Functions that a tail jump has left: on the way, and not on the stack.
+//! Functions that left by a tail jump: on the call path, but not on the stack.
 //!
-//! `event_base_dispatch` ends with a jump to `event_base_loop`: on the stack the loop seems to be called by
-//! whoever called `event_base_dispatch`. The call before a return address says which function was called. If
-//! that is not the one found running, and its code provably jumps there, it is shown, too. What cannot be proven
-//! (indirect calls, functions without symbols) adds nothing. All that depends on x86-64 is
-//! in this file and in `probes/place.rs`.
+//! `event_base_dispatch` ends with a jump to `event_base_loop`: on the stack, the loop seems to be called by the
+//! caller of `event_base_dispatch`. The call before a return address says which function was called. If that is not
+//! the function found running, and its code provably jumps there, it is shown, too. What cannot be proven (indirect
+//! calls, functions without symbols) adds nothing. All x86-64 specifics are in this file and in `probes/place.rs`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,17 +20,17 @@ use object::{
 
 use super::objects::{ObjectId, Objects};
 
-/// Functions between a call and what runs: more are not looked for.
+/// Most functions between a call and the running function.
 const CHAIN: usize = 3;
-/// A longer function is not searched for jumps.
+/// Longer functions are not searched for jumps.
 const LARGEST: u64 = 1 << 16;
-/// Pairs of a call and a function that are remembered, 60 bytes each.
+/// Cached pairs of a call and a function, 60 bytes each.
 const PAIRS: usize = 1 << 16;
 
 /// A place in an object's file.
 pub(super) type Spot = (ObjectId, u64);
 
-/// Finds functions that tail jumps have left.
+/// Finds functions that left by tail jumps.
 #[derive(Debug, Default)]
 pub(super) struct Tails {
     code: HashMap<ObjectId, Option<Rc<CodeOf>>>,
@@ -42,21 +41,21 @@ pub(super) struct Tails {
 #[derive(Debug)]
 struct CodeOf {
     file: Rc<File>,
-    /// Offset in the file, bytes, and address, of each part that is loaded.
+    /// Offset in the file, bytes, and address, of each loaded segment.
     segments: Vec<(u64, u64, u64)>,
-    /// Functions by address: their size.
+    /// Size of functions by address.
     functions: BTreeMap<u64, u64>,
     /// Addresses of exported functions by name.
     exports: HashMap<Vec<u8>, u64>,
-    /// What the stubs of the procedure linkage table lead to.
+    /// Symbols that the stubs of the procedure linkage table lead to.
     stubs: HashMap<u64, Vec<u8>>,
-    /// What the words that calls and jumps go through are bound to.
+    /// Symbols bound to the GOT entries that calls and jumps go through.
     words: HashMap<u64, Vec<u8>>,
 }
 
 impl Tails {
-    /// The jumps on the way from the call that returns to `outer` to the function that `inner` lies in, the
-    /// last one first: each as the place behind the jump, as a call's return address would be.
+    /// The jumps on the path from the call that returns to `outer` to the function that contains `inner`, the last
+    /// one first: each as the address behind the jump, like a call's return address.
     pub(super) fn between(&mut self, objects: &Objects, outer: Spot, inner: Spot) -> Rc<[Spot]> {
         if let Some(known) = self.known.get(&(outer, inner)) {
             return Rc::clone(known);
@@ -74,7 +73,7 @@ impl Tails {
         let called = caller.called_before(outer.1)?;
         let callee = self.code(objects, inner.0)?;
         let running = callee.function_at(callee.address(inner.1)?)?;
-        // The function called is in the object that called, or, by name, in the one found running.
+        // The called function is in the caller's object, or, by name, in the object found running.
         let (first, code) = match called {
             Called::Address(address) => ((outer.0, address), caller),
             Called::Name(name) => ((inner.0, *callee.exports.get(&name)?), Rc::clone(&callee)),
@@ -83,7 +82,7 @@ impl Tails {
             return None;
         }
         let mut chain = Vec::new();
-        // A way that stays in one object: what a library's own functions pass on to each other.
+        // A path within one object: a library's own functions that forward to each other.
         (first.0 == inner.0 && code.leads(first.1, running, &mut chain)).then(|| {
             chain.reverse();
             chain.into_iter().map(|offset| (first.0, offset)).collect()
@@ -96,7 +95,7 @@ impl Tails {
     }
 }
 
-/// What a call names.
+/// The target of a call.
 enum Called {
     Address(u64),
     Name(Vec<u8>),
@@ -155,13 +154,13 @@ impl CodeOf {
         self.segments.iter().find(holds).map(|(start, _, at)| address - at + start)
     }
 
-    /// The start of the function that holds an address.
+    /// The start of the function that contains an address.
     fn function_at(&self, address: u64) -> Option<u64> {
         let (start, size) = self.functions.range(..=address).next_back()?;
         (address - start < *size).then_some(*start)
     }
 
-    /// What the call that ends at this offset of the file calls, if it says so itself.
+    /// The target of the call that ends at this offset of the file, if the call is direct.
     fn called_before(&self, offset: u64) -> Option<Called> {
         let mut bytes = [0; 6];
         self.file.read_exact_at(&mut bytes, offset.checked_sub(6)?).ok()?;
@@ -175,7 +174,7 @@ impl CodeOf {
         self.target(&call)
     }
 
-    /// What a call or jump leads to.
+    /// The target of a call or jump.
     fn target(&self, instruction: &Instruction) -> Option<Called> {
         if instruction.near_branch_target() != 0 {
             let address = instruction.near_branch_target();
@@ -188,8 +187,8 @@ impl CodeOf {
         self.words.get(&word).cloned().map(Called::Name)
     }
 
-    /// Whether the function at `from` jumps to the one at `to`, by way of others if need be. Appends the
-    /// offsets behind the jumps, the first one first.
+    /// Whether the function at `from` jumps to the one at `to`, possibly through others. Appends the offsets behind
+    /// the jumps, the first one first.
     fn leads(&self, from: u64, to: u64, chain: &mut Vec<u64>) -> bool {
         if chain.len() == CHAIN {
             return false;
@@ -232,8 +231,8 @@ impl CodeOf {
     }
 }
 
-/// Adds what the stubs in a section lead to. A stub is a jump through a word, perhaps behind an `endbr64`,
-/// and begins at a multiple of eight.
+/// Adds the targets of the stubs in a section. A stub is a jump through a GOT entry, perhaps behind an `endbr64`, and
+/// is aligned to eight bytes.
 fn add_stubs(
     bytes: &[u8],
     address: u64,

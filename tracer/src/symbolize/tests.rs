@@ -1,4 +1,4 @@
-//! Real programs, compiled here, named alive and dead.
+//! Real programs, compiled here, named while running and after their end.
 
 mod debug_files;
 mod elsewhere;
@@ -113,7 +113,7 @@ impl Running {
         Self::prepared(name, compiler, source, arguments, |program| Command::new(program))
     }
 
-    /// The same, with something done between building and running; hands on how to run it.
+    /// The same, with a step between building and running; `prepare` returns the command to run.
     fn prepared(
         name: &str,
         compiler: &str,
@@ -208,7 +208,7 @@ fn functions_lines_and_inlined_levels_are_named() {
         assert_eq!(frame.why_unnamed, None);
         assert_eq!(frame.offset.is_none(), frame.inlined);
     }
-    // The true address counts, although the one before it was looked up: both offsets move alike.
+    // The reported address is the true one, although the one before it was looked up: both offsets move alike.
     let base = |frame: usize, address: usize| {
         addresses[address].wrapping_sub(frames[frame].module_offset.unwrap())
     };
@@ -217,20 +217,20 @@ fn functions_lines_and_inlined_levels_are_named() {
 }
 
 #[test]
-fn a_namer_that_learned_in_time_needs_neither_process_nor_file() {
+fn a_namer_that_read_the_mappings_needs_neither_process_nor_file() {
     let mut server = Running::start("dead", "gcc", SERVER_C, &[]);
     let mut namer = server.namer();
     let pid = server.pid();
     fs::remove_file(server.folder.join("server")).unwrap();
     server.end();
     assert_eq!(lines(&namer.name(pid, &server.addresses[..3])), NAMED);
-    // Nor does it forget what is not mapped any more.
+    // It also keeps mappings that have gone.
     namer.learn(pid, &Mappings::default());
     assert_eq!(lines(&namer.name(pid, &server.addresses[..3])), NAMED);
 }
 
 #[test]
-fn a_file_deleted_before_it_was_learned_is_named() {
+fn a_file_deleted_before_it_was_opened_is_named() {
     let server = Running::start("deleted", "gcc", SERVER_C, &[]);
     fs::remove_file(server.folder.join("server")).unwrap();
     let frames = server.namer().name(server.pid(), &server.addresses[..3]);
@@ -239,7 +239,7 @@ fn a_file_deleted_before_it_was_learned_is_named() {
 }
 
 #[test]
-fn memory_without_names_says_why() {
+fn unnamed_memory_has_a_reason() {
     let server = Running::start("why", "gcc", SERVER_C, &[]);
     let [_, _, _, code, vdso, libc, data] = server.addresses[..] else { panic!() };
     let frames = server.namer().name(server.pid(), &[code, vdso, data, 0x10, libc]);
@@ -269,7 +269,7 @@ fn a_stripped_program_has_offsets_and_a_reason() {
     for frame in frames.iter() {
         let offset = frame.module_offset.unwrap();
         assert_eq!(frame.label(), format!("server+{offset:#x}"));
-        // The offset is one in the file: there stands the code that ran.
+        // The offset is a file offset: the code that ran is there.
         let size = fs::metadata(server.folder.join("server")).unwrap().len();
         assert!(offset > 0 && offset < size);
     }
@@ -291,13 +291,13 @@ fn a_debug_link_to_another_build_costs_the_lines_not_the_names() {
     let linked = server.folder.join("linked");
     let option = format!("--add-gnu-debuglink={}", link.display());
     tool("objcopy", &[&option, text(&program), text(&linked)]);
-    // Another content now, same length: the checksum in the link is wrong.
+    // Other content, same length: the checksum in the link is wrong.
     fs::write(&link, b"of a third build").unwrap();
     let mut namer = Namer::new();
     let mut moved_text = Vec::new();
     for mapping in server.mappings().iter().filter(|found| found.path.as_ref() == Some(&program)) {
         let mut mapping = mapping.clone();
-        // A mapping that the kernel has no link for: the path counts.
+        // A mapping without a kernel link: the path is used.
         mapping.path = Some(linked.clone());
         (mapping.start, mapping.end) = (mapping.start + 1, mapping.end + 1);
         moved_text.push(mapping);
@@ -309,7 +309,7 @@ fn a_debug_link_to_another_build_costs_the_lines_not_the_names() {
 }
 
 #[test]
-fn an_object_that_is_none_or_gone_says_so() {
+fn an_invalid_or_missing_object_has_a_reason() {
     let server = Running::start("gone", "gcc", SERVER_C, &[]);
     let pid = server.pid();
     let fake = |path: &str| {
@@ -346,7 +346,7 @@ fn names_of_c_plus_plus_are_demangled() {
     let frames = server.namer().name(server.pid(), &server.addresses);
     assert_eq!(frames[0].symbol.as_deref(), Some("void app::Session::on_open<int>(int)"));
     assert_eq!(frames[0].source().as_deref(), Some("source.cpp:11"));
-    // Its debug information says `local` alone.
+    // Its debug information has only `local`.
     assert_eq!(frames[1].symbol.as_deref(), Some("(anonymous namespace)::local(int)"));
 }
 
@@ -371,7 +371,7 @@ fn names_of_rust_are_demangled() {
 }
 
 #[test]
-fn a_queue_is_worked_off_within_its_budget_and_names_come_later() {
+fn a_queue_is_processed_within_its_budget_and_names_follow_later() {
     let server = Running::start("queue", "gcc", SERVER_C, &[]);
     let pid = server.pid();
     let mut namer = server.namer();
@@ -393,7 +393,7 @@ fn a_queue_is_worked_off_within_its_budget_and_names_come_later() {
 }
 
 #[test]
-fn a_site_in_memory_not_yet_known_gets_its_names_when_it_is() {
+fn a_site_in_unknown_memory_is_named_once_the_memory_is_known() {
     let server = Running::start("late", "gcc", SERVER_C, &[]);
     let pid = server.pid();
     let mut namer = Namer::new();
@@ -416,6 +416,6 @@ fn processes_share_objects() {
     namer.learn(two.pid(), &two.mappings());
     let objects: std::collections::HashSet<_> =
         namer.memories.values().flat_map(|memory| memory.files.values()).collect();
-    // Each has its own executable; libc and the loader are common.
+    // Each has its own executable; they share libc and the loader.
     assert_eq!(objects.len(), before + 1);
 }

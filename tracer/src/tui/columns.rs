@@ -1,7 +1,7 @@
-//! Columns as data: title, width, order and cell of each, for every table there is.
+//! Columns as data: title, width, order and cell of each, for every table.
 //!
-//! Pure: takes an item of a report and what is around it, hands on a cell's text with its role. The
-//! tables, the sorting keys and the help page all read the same lists: one for each [`Listed`] item.
+//! Pure: takes an item of a report and its context, returns a cell's text with its role. The tables, the sorting keys
+//! and the help page all read the same lists: one for each [`Listed`] item.
 
 mod connections;
 mod descriptors;
@@ -10,10 +10,10 @@ mod objects;
 mod sites;
 
 use super::{
-    digest::Digest,
     lists::Listed,
     rows::{Role, Row},
     state::Baseline,
+    summary::Summary,
 };
 use crate::{
     format,
@@ -29,7 +29,7 @@ pub use sites::SITES;
 /// Which column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum By {
-    /// The judgement; its order is the report's own, worst first.
+    /// The verdict; its order is the report's own, worst first.
     Verdict,
     /// The target's process id.
     Pid,
@@ -37,7 +37,7 @@ pub enum By {
     Kind,
     /// The type of a library's object.
     ObjectType,
-    /// The function that asked.
+    /// The headline function.
     Site,
     /// Outstanding bytes.
     Bytes,
@@ -57,29 +57,29 @@ pub enum By {
     Oldest,
     /// Resources acquired since the start.
     Acquired,
-    /// The curve of outstanding bytes.
+    /// The sparkline of outstanding bytes.
     Trend,
     /// Number of a descriptor.
     Fd,
-    /// What a descriptor leads to, in one word.
+    /// Type of a descriptor, in one word.
     Type,
-    /// What it leads to: a path, or the peer.
+    /// What a descriptor refers to: a path, or the peer.
     What,
-    /// Address on the other side.
+    /// Remote address.
     Peer,
-    /// What the protocol says.
+    /// State in the protocol.
     State,
     /// Time in that state.
     StateTime,
-    /// Time since the beginning.
+    /// Age.
     Age,
-    /// Who began a connection.
+    /// Which side opened a connection.
     Role,
     /// Bytes received.
     In,
     /// Bytes sent.
     Out,
-    /// Bytes acquired for it and outstanding.
+    /// Outstanding bytes acquired for it.
     Held,
     /// Bytes left behind.
     Orphans,
@@ -89,9 +89,9 @@ pub enum By {
     Leaving,
     /// Their share of all closed ones.
     Share,
-    /// Ways that lead to a function.
+    /// Paths that lead to a function.
     Paths,
-    /// Open ones.
+    /// Open descriptors or connections.
     Open,
     /// Opened since the start.
     Opened,
@@ -99,36 +99,36 @@ pub enum By {
     Churn,
     /// Closed since the start.
     Closed,
-    /// The library of a kind of objects.
+    /// The library of an object type.
     Library,
-    /// Objects whose release was asked for.
+    /// Objects whose release was requested.
     Asked,
-    /// Bytes with those of the objects that it owns.
+    /// Bytes, including those of the objects that it owns.
     Owned,
-    /// Bytes that are queued.
+    /// Queued bytes.
     Queued,
-    /// What waits for something to happen.
+    /// Whether, or how many, wait for an event.
     Pending,
     /// References to an object.
     References,
     /// The object that owns it.
     Owner,
-    /// Where it is in memory.
+    /// Its address in memory.
     Address,
-    /// What it is best known by.
+    /// Its most telling name.
     Label,
 }
 
-/// Which column orders the table, and whether the other way around than it usually does.
+/// Which column the table is sorted by, and whether in reverse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SortOrder {
     /// The column.
     pub by: By,
-    /// Turned around.
+    /// Whether the order is reversed.
     pub reversed: bool,
 }
 
-/// What an item is ordered by.
+/// The sort key of an item.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rank<'a> {
     /// Not known: last in either direction.
@@ -140,52 +140,52 @@ pub enum Rank<'a> {
 }
 
 impl Rank<'_> {
-    /// This, or the other where this is not known.
+    /// This key, or the other if this one is unknown.
     fn or(self, other: Self) -> Self {
         if self == Self::Unknown { other } else { self }
     }
 }
 
-/// When there is such a column at all.
+/// The condition for a column to exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Needs {
     /// Always.
     Nothing,
-    /// A marked baseline.
+    /// A baseline is marked.
     Baseline,
-    /// A judgement on some call site.
-    Judgement,
-    /// More than one target.
+    /// Some call site has a verdict.
+    Verdict,
+    /// There is more than one target.
     ManyTargets,
-    /// A descriptor whose protocol's state is known.
+    /// The protocol state of some descriptor is known.
     States,
-    /// A call site of which closed connections left something behind.
+    /// Closed connections left behind resources of some call site.
     Orphans,
-    /// A type of descriptors whose growth is known.
+    /// The growth of some descriptor type is known.
     TypeGrowth,
-    /// An object of which that is known.
+    /// The value is known for some object.
     Known,
 }
 
-/// What is around an item.
+/// The context of an item.
 #[derive(Clone, Copy, Debug)]
 pub struct TableContext<'a> {
     /// The report it is from.
     pub report: &'a Report,
-    /// Sums over it.
-    pub digest: &'a Digest,
-    /// The marked figures.
+    /// Totals of the report.
+    pub summary: &'a Summary,
+    /// The baseline figures.
     pub baseline: Option<&'a Baseline>,
 }
 
-/// An item of a report, and what is around it.
+/// An item of a report with its context.
 #[derive(Debug)]
 pub struct Entry<'a, T> {
     /// The item.
     pub item: &'a T,
-    /// Its place in the report.
+    /// Its index in the report.
     pub at: usize,
-    /// What is around it.
+    /// Its context.
     pub context: TableContext<'a>,
 }
 
@@ -196,40 +196,40 @@ pub struct Column<T: 'static> {
     pub by: By,
     /// Its title.
     pub title: &'static str,
-    /// What it says, for the help page.
+    /// Its meaning, for the help page.
     pub help: &'static str,
     /// When it exists.
     pub needs: Needs,
-    /// Cells it takes on a screen of this width; 0 is "what is left", which one column of a table has.
+    /// Its width in cells on a screen of this width; 0 means the remaining width, which one column of a table has.
     pub width: fn(usize) -> usize,
-    /// Whether the text stands at the left; figures stand at the right.
+    /// Whether the text is left-aligned; figures are right-aligned.
     pub left: bool,
-    /// Cells that must be left for the widest column when it is shown: the smaller, the more important.
+    /// Cells that must be left for the widest column if it is shown: the smaller, the more important.
     pub leave: usize,
-    /// Whether the largest comes first, unless turned around.
+    /// Whether the largest comes first, unless reversed.
     pub largest_first: bool,
-    /// What an item is ordered by.
+    /// The sort key of an item.
     pub rank: for<'a> fn(&Entry<'a, T>) -> Rank<'a>,
     /// The cell in a given width.
     pub cell: fn(&Entry<'_, T>, usize) -> Row,
 }
 
 impl<T> Column<T> {
-    /// Whether there is such a column now.
-    pub fn is_there(&self, context: &TableContext<'_>) -> bool {
+    /// Whether the column exists now.
+    pub fn is_available(&self, context: &TableContext<'_>) -> bool {
         match self.needs {
             Needs::Nothing => true,
             Needs::Baseline => context.baseline.is_some(),
-            Needs::Judgement => context.digest.judged,
-            Needs::ManyTargets => context.digest.many_targets,
-            Needs::States => context.digest.states_known,
-            Needs::Orphans => !context.digest.leaving.is_empty(),
-            Needs::Known => context.digest.known.contains(&self.by),
-            Needs::TypeGrowth => context.digest.types.iter().any(|one| one.growth_per_s.is_some()),
+            Needs::Verdict => context.summary.judged,
+            Needs::ManyTargets => context.summary.many_targets,
+            Needs::States => context.summary.states_known,
+            Needs::Orphans => !context.summary.leaving.is_empty(),
+            Needs::Known => context.summary.known.contains(&self.by),
+            Needs::TypeGrowth => context.summary.types.iter().any(|one| one.growth_per_s.is_some()),
         }
     }
 
-    /// Cells that it takes on a screen of this width. Kinds by their type names need more room than leaktrace's own.
+    /// Its width in cells on a screen of this width. Names of object types need more space than the built-in kinds.
     pub fn cells(&self, context: &TableContext<'_>, screen: usize) -> usize {
         let most = match screen {
             0..80 => 8,
@@ -239,28 +239,28 @@ impl<T> Column<T> {
         };
         match self.by {
             By::Kind | By::ObjectType => {
-                (self.width)(screen).max(context.digest.longest_type_name.min(most))
+                (self.width)(screen).max(context.summary.longest_type_name.min(most))
             }
             _ => (self.width)(screen),
         }
     }
 
-    /// Whether the table may be ordered by it now.
+    /// Whether the table may be sorted by it now.
     pub fn may_sort(&self, context: &TableContext<'_>) -> bool {
-        // The order "worst first" exists also before any rule has spoken.
-        self.needs == Needs::Judgement || self.is_there(context)
+        // The order "worst first" exists even before any rule has given a verdict.
+        self.needs == Needs::Verdict || self.is_available(context)
     }
 }
 
-/// The column of a table; `None` if it has no such.
+/// The column of a table; `None` if the table lacks it.
 pub fn column<T: Listed>(by: By) -> Option<&'static Column<T>> {
     T::COLUMNS.iter().find(|column| column.by == by)
 }
 
-/// What stands for a figure that is not known.
+/// Shown for an unknown figure.
 const UNKNOWN: &str = "–";
 
-/// Mark and word of a verdict, and what it is.
+/// Mark and word of a verdict, and its role.
 pub const fn verdict_words(class: VerdictClass) -> (&'static str, &'static str, Role) {
     let (mark, role) = match class {
         VerdictClass::Leak => ("✖", Role::Bad),
@@ -281,22 +281,22 @@ fn number<'a>(number: Option<f64>) -> Rank<'a> {
     number.map_or(Rank::Unknown, Rank::Number)
 }
 
-/// A word of a fixed list as a rank, by its name.
+/// A word of a fixed list as a sort key, by its name.
 fn word<T: Named>(word: Option<&Word<T>>) -> Rank<'_> {
     text(word.map(Word::name))
 }
 
-/// A count as a rank.
+/// A count as a sort key.
 fn counted<'a>(number: u64) -> Rank<'a> {
     Rank::Number(number as f64)
 }
 
-/// A cell for what may not be known.
+/// A cell for a value that may be unknown.
 fn known(role: Role, text: Option<String>) -> Row {
     text.map_or_else(|| Row::of(Role::Muted, UNKNOWN), |text| Row::of(role, text))
 }
 
-/// A rate with its sign, or that it is not known.
+/// A rate with its sign, or the mark for unknown.
 pub fn rate(rate: Option<f64>, write: fn(f64) -> String) -> Row {
     let Some(rate) = rate else { return Row::of(Role::Muted, UNKNOWN) };
     let text = write(rate);
@@ -304,8 +304,8 @@ pub fn rate(rate: Option<f64>, write: fn(f64) -> String) -> Row {
     Row::of(role, text)
 }
 
-/// How often something happens: a rate that never falls below zero needs no sign.
-pub fn pace(rate: Option<f64>) -> Row {
+/// A rate that is never negative, so without a sign.
+pub fn per_second(rate: Option<f64>) -> Row {
     known(Role::Text, rate.map(|rate| format::count_per_s(rate).trim_start_matches('+').to_owned()))
 }
 
@@ -330,12 +330,12 @@ mod tests {
         report::{
             Client, Connection, Fd, Leaving, LibraryObject, ObjectType, Site, fixtures as reports,
         },
-        tui::{digest::TypeRow, sample},
+        tui::{sample, summary::TypeRow},
     };
 
-    fn sound<T: Listed>(report: &Report) {
-        let digest = Digest::of(report);
-        let context = TableContext { report, digest: &digest, baseline: None };
+    fn check_columns<T: Listed>(report: &Report) {
+        let summary = Summary::of(report);
+        let context = TableContext { report, summary: &summary, baseline: None };
         for (at, row) in T::COLUMNS.iter().enumerate() {
             assert_eq!(column::<T>(row.by).unwrap().title, row.title);
             assert!(!row.help.is_empty());
@@ -358,17 +358,17 @@ mod tests {
 
     #[test]
     fn every_column_has_one_row_and_a_sentence_and_cells_fit() {
-        sound::<Site>(&sample::report());
+        check_columns::<Site>(&sample::report());
         let served = reports::served();
-        sound::<Site>(&served);
-        sound::<Fd>(&served);
-        sound::<TypeRow>(&served);
-        sound::<Connection>(&served);
-        sound::<Client>(&served);
-        sound::<Leaving>(&served);
+        check_columns::<Site>(&served);
+        check_columns::<Fd>(&served);
+        check_columns::<TypeRow>(&served);
+        check_columns::<Connection>(&served);
+        check_columns::<Client>(&served);
+        check_columns::<Leaving>(&served);
         let objects = reports::objects();
-        sound::<Site>(&objects);
-        sound::<ObjectType>(&objects);
-        sound::<LibraryObject>(&objects);
+        check_columns::<Site>(&objects);
+        check_columns::<ObjectType>(&objects);
+        check_columns::<LibraryObject>(&objects);
     }
 }

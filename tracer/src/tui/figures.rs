@@ -1,12 +1,12 @@
 //! Figures that only the screen needs: short counts, changes with their sign, and curves in cells.
 //!
-//! Pure; builds on `format`, takes numbers, hands on texts of a known width.
+//! Pure; builds on `format`, takes numbers, returns texts of a known width.
 
 use crate::{format, report::Errors};
 
 const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// What stands before a figure that is an estimate: one with an error.
+/// The prefix of an estimate: a figure with an error.
 pub const fn about(error: Option<&Errors>) -> &'static str {
     if error.is_some() { "~" } else { "" }
 }
@@ -67,12 +67,12 @@ pub fn spark(values: &[u64], cells: usize) -> String {
     " ".repeat(cells - values.len()) + &bars.collect::<String>()
 }
 
-/// A curve over several lines, and the values at its foot and its top.
+/// A curve over several lines, and the values at its bottom and top.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Curve {
-    /// The lines, the topmost first, each of the asked width.
+    /// The lines, the topmost first, each of the requested width.
     pub lines: Vec<String>,
-    /// The value at the foot: zero, unless the curve would then be a mere block.
+    /// The value at the bottom: zero, unless the curve would then be a solid block.
     pub foot: u64,
     /// The value at the top.
     pub top: u64,
@@ -83,7 +83,7 @@ pub fn curve(values: &[u64], cells: usize, height: usize) -> Curve {
     let values = sampled(values, cells);
     let top = values.iter().copied().max().unwrap_or(0);
     let lowest = values.iter().copied().min().unwrap_or(0);
-    // A high plateau would fill all cells and hide its slope; the foot is then written beside it.
+    // A high plateau would fill all cells and hide its slope; the bottom value is then shown beside it.
     let foot = if lowest > top / 2 && lowest < top { lowest - (top - lowest) / 4 } else { 0 };
     let blank = " ".repeat(cells - values.len());
     let line = |row: usize| {
@@ -93,22 +93,22 @@ pub fn curve(values: &[u64], cells: usize, height: usize) -> Curve {
     Curve { lines: (0..height).rev().map(line).collect(), foot, top }
 }
 
-/// At most `cells` values: the mean of each stretch when there are more.
+/// At most `cells` values: averages groups when there are more.
 fn sampled(values: &[u64], cells: usize) -> Vec<u64> {
     if values.len() <= cells {
         return values.to_vec();
     }
-    let stretch = |at: usize| {
+    let mean_of_group = |at: usize| {
         let from = at * values.len() / cells;
         let to = (at + 1) * values.len() / cells;
         let part = values.get(from..to).unwrap_or_default();
         let sum: u128 = part.iter().map(|value| u128::from(*value)).sum();
         u64::try_from(sum / (part.len().max(1) as u128)).unwrap_or(u64::MAX)
     };
-    (0..cells).map(stretch).collect()
+    (0..cells).map(mean_of_group).collect()
 }
 
-/// Height of a bar in eighths of a cell; anything above zero is seen.
+/// Height of a bar in eighths of a cell; anything above zero is visible.
 fn eighths(value: u64, foot: u64, top: u64, height: usize) -> usize {
     if value == 0 || top == 0 {
         return 0;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_says_where_its_foot_is() {
+    fn a_curve_reports_its_bottom_value() {
         let rising = curve(&[0, 8, 16], 3, 2);
         assert_eq!(rising, Curve { lines: vec!["  █".into(), " ██".into()], foot: 0, top: 16 });
         let plateau = curve(&[1000, 1004, 1008], 3, 2);

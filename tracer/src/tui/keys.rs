@@ -1,11 +1,11 @@
-//! The keys: the one table of key strokes, what they mean, and how the help page explains them.
+//! The key table: key strokes, their meaning, and their text on the help page.
 //!
-//! Takes a terminal event, hands on a logical [`Key`]. Decoding, the help page and the hints in the
-//! bottom line all read [`BINDINGS`]; what a key does is `update`'s business, not this file's.
+//! Takes a terminal event, returns a logical [`Key`]. Decoding, the help page and the hints in the bottom line all
+//! read [`BINDINGS`]; `update` implements the effect of a key, not this file.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// What a person wants, whatever the key stroke was.
+/// A command, whatever the key stroke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// One call site up, or one line up in a page.
@@ -16,19 +16,19 @@ pub enum Key {
     PageUp,
     /// One page down.
     PageDown,
-    /// To the first call site, and stay on whichever is first.
+    /// To the first call site, and keep the cursor on the first row.
     Home,
     /// To the last call site.
     End,
-    /// The selected call site over the whole screen, and back.
+    /// Show the selected call site on the whole screen, or go back.
     Open,
-    /// Details below the table on or off.
+    /// Toggle the details below the table.
     Split,
     /// Sort by the column to the left.
     SortLeft,
     /// Sort by the column to the right.
     SortRight,
-    /// Turn the order around.
+    /// Reverse the order.
     Reverse,
     /// Start typing a filter.
     Filter,
@@ -40,13 +40,13 @@ pub enum Key {
     Connections,
     /// Connections one by one, or summed by client.
     Clients,
-    /// What connections left behind, or connections one by one.
+    /// Show what connections left behind, or single connections.
     Leaving,
-    /// List the objects of libraries by kind.
+    /// List library objects by type.
     Objects,
-    /// Objects one by one, or by kind.
+    /// Single objects, or by type.
     Each,
-    /// Freeze the view, or go on.
+    /// Freeze the view, or resume.
     Pause,
     /// Remember the figures as the baseline.
     Mark,
@@ -54,32 +54,32 @@ pub enum Key {
     Unmark,
     /// Save the report that is shown.
     Save,
-    /// Go over from light to full tracing.
+    /// Switch from light to full tracing.
     Full,
-    /// Help on or off.
+    /// Toggle help.
     Help,
-    /// One step back: help, full details, filter.
+    /// One step back: from help, full details, or the filter.
     Back,
-    /// Draw everything anew.
+    /// Redraw the whole screen.
     Repaint,
-    /// Close the help page, else leave.
+    /// Close the help page, else quit.
     Close,
-    /// Leave at once.
+    /// Quit at once.
     Quit,
     /// A character of the filter.
     Typed(char),
-    /// Take back the last character.
+    /// Delete the last character.
     Erase,
-    /// Take back all characters.
+    /// Delete all characters.
     EraseAll,
-    /// Keep the filter.
+    /// Apply the filter.
     Accept,
 }
 
-/// In which of the two ways of reading keys a binding holds.
+/// The mode in which a binding applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Both.
+    /// Both modes.
     Always,
     /// While looking around.
     Browsing,
@@ -101,17 +101,17 @@ pub enum Stroke {
 /// One row of the key table.
 #[derive(Debug)]
 pub struct Binding {
-    /// When it holds.
+    /// When it applies.
     pub when: When,
     /// The strokes, all with the same meaning.
     pub strokes: &'static [Stroke],
     /// The meaning.
     pub key: Key,
-    /// The strokes as the help page writes them.
+    /// The strokes as shown on the help page.
     pub shown: &'static str,
-    /// What it does, for the help page.
+    /// Its effect, for the help page.
     pub help: &'static str,
-    /// Stroke and word for the bottom line, if it is worth a place there.
+    /// Stroke and word for the bottom line, if it is shown there.
     pub hint: Option<(&'static str, &'static str)>,
 }
 
@@ -139,7 +139,7 @@ const fn letter(letter: char) -> Stroke {
     Plain(KeyCode::Char(letter))
 }
 
-/// Every key there is, in the order of the help page. The first row that fits wins.
+/// Every key, in the order of the help page. The first matching row wins.
 #[rustfmt::skip]
 pub const BINDINGS: &[Binding] = &[
     row(Browsing, Key::Open, &[Plain(KeyCode::Enter)], "Enter",
@@ -202,7 +202,7 @@ pub const BINDINGS: &[Binding] = &[
     row(Typing, Key::Typed(' '), &[AnyCharacter], "letters", "filter: add words; all must match"),
 ];
 
-/// What this event asks for; `typing` while the filter is being typed.
+/// The command for this event; `typing` while the user types the filter.
 pub fn decode(event: &KeyEvent, typing: bool) -> Option<Key> {
     if event.kind == KeyEventKind::Release {
         return None;
@@ -237,7 +237,7 @@ mod tests {
         decode(&KeyEvent::new(code, modifiers), typing)
     }
 
-    /// No catch-all arm: a new key stops the build here until [`ALL`] names it too.
+    /// No catch-all arm: a new key fails to compile here until [`ALL`] lists it too.
     fn place(key: Key) -> usize {
         match key {
             Key::Up => 0,
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn strokes_mean_what_the_table_says() {
+    fn strokes_decode_as_in_the_table() {
         let none = KeyModifiers::NONE;
         for (code, modifiers, typing, key) in [
             (KeyCode::Char('q'), none, false, Some(Key::Close)),
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn letting_a_key_go_means_nothing() {
+    fn key_release_is_ignored() {
         let mut event = KeyEvent::new(KeyCode::Char('q'), KeyModifiers::NONE);
         event.kind = KeyEventKind::Release;
         assert_eq!(decode(&event, false), None);

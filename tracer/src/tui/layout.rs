@@ -1,7 +1,7 @@
-//! Where the parts of the screen stand.
+//! The layout of the screen.
 //!
-//! Pure: takes the state, hands on line numbers. `update` asks it how long a page is, `draw` where to
-//! paint; both get the same answer.
+//! Pure: takes the state, returns line numbers. `update` asks it for the page length, `draw` for the positions; both
+//! get the same answer.
 
 use super::{
     lists::List,
@@ -9,42 +9,42 @@ use super::{
     state::{Pane, ViewState},
 };
 
-/// The smallest screen on which anything useful fits.
+/// The smallest screen on which the layout is usable.
 pub const SMALLEST: (u16, u16) = (60, 12);
 
-/// Line numbers and heights of the parts; a height of 0 is "not there".
+/// Line numbers and heights of the parts; a part with height 0 is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// Cells from left to right.
+    /// Width in cells.
     pub width: usize,
     /// Lines of the header, from the top.
     pub header: usize,
-    /// Lines of the sums with their title line and column titles, below the header.
-    pub summary: usize,
-    /// Lines of the table with its title line and column titles, below the sums.
+    /// Lines of the totals with their title line and column titles, below the header.
+    pub totals: usize,
+    /// Lines of the table with its title line and column titles, below the totals.
     pub table: usize,
     /// Lines of the details or the help with their title line, below the table.
     pub detail: usize,
 }
 
 impl Layout {
-    /// Rows of the table that are visible at once.
+    /// Visible rows of the table.
     pub fn table_rows(&self) -> usize {
         self.table.saturating_sub(2)
     }
 
-    /// Lines of details or help that are visible at once.
+    /// Visible lines of details or help.
     pub fn detail_rows(&self) -> usize {
         self.detail.saturating_sub(1)
     }
 }
 
-/// Whether the screen is too small for anything but one line.
+/// Whether the screen is too small for more than one line.
 pub fn too_small(state: &ViewState) -> bool {
     state.size.columns < SMALLEST.0 || state.size.rows < SMALLEST.1
 }
 
-/// The parts for this state. The last line of the screen is always the footer.
+/// The layout for this state. The last line of the screen is always the footer.
 pub fn of(state: &ViewState) -> Layout {
     let width = usize::from(state.size.columns);
     let rows = usize::from(state.size.rows);
@@ -60,12 +60,12 @@ pub fn of(state: &ViewState) -> Layout {
         Pane::Split | Pane::Table | Pane::Detail => 0,
     };
     let rest = body - detail;
-    let summary = match (state.list, state.digest.types.len()) {
-        // At least half is the table's.
+    let totals = match (state.list, state.summary.types.len()) {
+        // The table gets at least half.
         (List::Fds, types) if !alone && types > 0 => (types + 2).min(rest / 2),
         _ => 0,
     };
-    // A title without a row says nothing.
-    let summary = if summary < 3 { 0 } else { summary };
-    Layout { width, header, summary, table: rest - summary, detail }
+    // A title without rows is useless.
+    let totals = if totals < 3 { 0 } else { totals };
+    Layout { width, header, totals, table: rest - totals, detail }
 }

@@ -1,7 +1,7 @@
-//! What the screen can list, and what a table has to know of an item.
+//! The lists of the screen, and what a table needs from an item.
 //!
-//! Pure. Call sites, open descriptors, connections and clients are items of one widget: what differs is here and
-//! in `columns`, as data.
+//! Pure. Call sites, open descriptors, connections and clients are items of one widget: their differences are data,
+//! here and in `columns`.
 
 mod objects;
 
@@ -17,19 +17,19 @@ pub enum List {
     Sites,
     /// Open file descriptors, below a summary by type.
     Fds,
-    /// Connections, open and lately closed.
+    /// Connections, open and recently closed.
     Connections,
-    /// Connections summed by the address on the other side.
+    /// Connections summed by remote address.
     Clients,
-    /// What closed connections left behind, by the function that acquired it.
+    /// Resources that closed connections left behind, by the acquiring function.
     Leaving,
-    /// Objects of libraries, by type.
+    /// Library objects, by type.
     ObjectTypes,
-    /// The same one by one.
+    /// Single library objects.
     Objects,
 }
 
-/// What an item keeps when the order changes.
+/// The identity of an item, independent of the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Id {
     /// Of a call site.
@@ -46,25 +46,25 @@ pub enum Id {
     ObjectType(String),
     /// Of an object: its process, call site and address.
     Object(u32, u32, Address),
-    /// Of what has no cursor.
+    /// Of an item without a cursor.
     None,
 }
 
-/// An item that a table can have a row of.
+/// An item that a table can show as a row.
 pub trait Listed: Sized + 'static {
     /// Its columns.
     const COLUMNS: &'static [Column<Self>];
 
-    /// How many there are.
+    /// Number of items.
     fn number(context: &TableContext<'_>) -> usize;
 
-    /// The one at a place of the report.
+    /// The item at an index of the report.
     fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self>;
 
-    /// What tells it from others.
+    /// Its identity.
     fn id(&self) -> Id;
 
-    /// Whether it is this one.
+    /// Whether this is its identity.
     fn is(&self, id: &Id) -> bool {
         self.id() == *id
     }
@@ -77,17 +77,17 @@ pub trait Listed: Sized + 'static {
         self.site().is_some_and(|site| sites.contains(&site))
     }
 
-    /// What stands for it above its call site; `None` for one that is a call site, or has none.
+    /// Its title above its call site; `None` for a call site, or for an item without a title.
     fn label(&self) -> Option<String> {
         None
     }
 
-    /// The type of object that it is, or is about; `None` where only its call site tells.
+    /// Its object type, or the one that it is about; `None` if only its call site has it.
     fn type_name(&self) -> Option<&str> {
         None
     }
 
-    /// Whether a lower-case word is in one of its own texts; those of its call site are looked at elsewhere.
+    /// Whether one of its own texts contains a lower-case word; texts of its call site are checked elsewhere.
     fn has(&self, word: &str) -> bool;
 }
 
@@ -214,18 +214,18 @@ impl Listed for Leaving {
     const COLUMNS: &'static [Column<Self>] = columns::LEAVING;
 
     fn number(context: &TableContext<'_>) -> usize {
-        context.digest.leaving.len()
+        context.summary.leaving.len()
     }
 
     fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
-        context.digest.leaving.get(at)
+        context.summary.leaving.get(at)
     }
 
     fn id(&self) -> Id {
         self.site().map_or(Id::None, Id::Leaving)
     }
 
-    // Which of its call sites is the worst may change.
+    // The worst of its call sites may change.
     fn is(&self, id: &Id) -> bool {
         matches!(id, Id::Leaving(site) if self.sites.contains(site))
     }
@@ -243,15 +243,15 @@ impl Listed for Leaving {
     }
 }
 
-impl Listed for super::digest::TypeRow {
+impl Listed for super::summary::TypeRow {
     const COLUMNS: &'static [Column<Self>] = columns::TYPES;
 
     fn number(context: &TableContext<'_>) -> usize {
-        context.digest.types.len()
+        context.summary.types.len()
     }
 
     fn get<'a>(context: &TableContext<'a>, at: usize) -> Option<&'a Self> {
-        context.digest.types.get(at)
+        context.summary.types.get(at)
     }
 
     fn id(&self) -> Id {
@@ -267,7 +267,7 @@ impl Listed for super::digest::TypeRow {
     }
 }
 
-/// The same work for whichever list: `$item` is its type there.
+/// Runs the same code for the given list: `$item` is the item type there.
 macro_rules! with_items {
     ($list:expr, $item:ident => $work:expr) => {
         match $list {
@@ -305,7 +305,7 @@ macro_rules! with_items {
 pub(crate) use with_items;
 
 impl List {
-    /// How it is ordered at first: what is worst, or as the report has it.
+    /// The initial order: worst first, or the report's own.
     pub const fn first_sort(self) -> SortOrder {
         let by = match self {
             Self::Sites => By::Verdict,
@@ -318,22 +318,22 @@ impl List {
         SortOrder { by, reversed: false }
     }
 
-    /// Whether it is one of those about connections.
+    /// Whether it is a list of connections.
     pub const fn is_of_connections(self) -> bool {
         matches!(self, Self::Connections | Self::Clients | Self::Leaving)
     }
 
-    /// Whether it is one of those about objects of libraries.
+    /// Whether it is a list of library objects.
     pub const fn is_of_objects(self) -> bool {
         matches!(self, Self::ObjectTypes | Self::Objects)
     }
 
-    /// Items there are, whether they pass the filter or not.
+    /// Number of items, whether they pass the filter or not.
     pub fn number(self, context: &TableContext<'_>) -> usize {
         with_items!(self, Item => Item::number(context))
     }
 
-    /// Columns by which it may be ordered now.
+    /// Columns by which it may be sorted now.
     pub fn sortable(self, context: &TableContext<'_>) -> Vec<By> {
         with_items!(self, Item => {
             let there = Item::COLUMNS.iter().filter(|column| column.may_sort(context));
@@ -341,24 +341,24 @@ impl List {
         })
     }
 
-    /// What tells the item at a place of the report from others.
+    /// The identity of the item at an index of the report.
     pub fn id(self, context: &TableContext<'_>, at: usize) -> Option<Id> {
         with_items!(self, Item => Item::get(context, at).map(Listed::id))
     }
 
-    /// Where in an order of places this item is.
+    /// The position of this item in an order of indexes.
     pub fn find(self, context: &TableContext<'_>, order: &[usize], id: &Id) -> Option<usize> {
         with_items!(self, Item => {
             order.iter().position(|at| Item::get(context, *at).is_some_and(|item| item.is(id)))
         })
     }
 
-    /// What stands for the item at a place of the report above its call site.
+    /// The title of the item at an index of the report, shown above its call site.
     pub fn label(self, context: &TableContext<'_>, at: usize) -> Option<String> {
         with_items!(self, Item => Item::get(context, at).and_then(Listed::label))
     }
 
-    /// The call site that belongs to the item at a place of the report.
+    /// The call site of the item at an index of the report.
     pub fn site<'a>(self, context: &TableContext<'a>, at: usize) -> Option<&'a Site> {
         with_items!(self, Item => context.site(Item::get(context, at)?.site()?))
     }
@@ -367,17 +367,17 @@ impl List {
 impl<'a> TableContext<'a> {
     /// The call site with this number.
     pub fn site(&self, number: u32) -> Option<&'a Site> {
-        self.report.sites.get(*self.digest.site_at.get(&number)?)
+        self.report.sites.get(*self.summary.site_at.get(&number)?)
     }
 
-    /// An item and what is around it.
+    /// An item with its context.
     pub fn entry<T: Listed>(&self, at: usize) -> Option<Entry<'a, T>> {
         Some(Entry { item: T::get(self, at)?, at, context: *self })
     }
 }
 
-/// Whether there are connections, descriptors or objects to list, so that the reader must be told how to get there.
-pub fn are_many(report: &Report) -> bool {
+/// Whether there are connections, descriptors or objects to list, so that the footer must show how to get there.
+pub fn has_other_lists(report: &Report) -> bool {
     report.connections.is_some()
         || report.fds.is_some() && report.light.is_none()
         || report.objects.as_ref().is_some_and(|objects| !objects.types.is_empty())
@@ -391,7 +391,7 @@ fn is_named<T: Named>(name: Option<&Word<T>>, word: &str) -> bool {
     name.is_some_and(|name| contains(name.name(), word))
 }
 
-/// Whether `text` contains the lower-case `word`, whatever the case in `text`.
+/// Whether `text` contains the lower-case `word`, ignoring case in `text`.
 pub fn contains(text: &str, word: &str) -> bool {
     let (Some(first), true) = (word.bytes().next(), word.is_ascii()) else {
         return word.is_empty() || text.to_lowercase().contains(word);

@@ -1,11 +1,10 @@
 //! The screen: reports in, cells out, keys on the side.
 //!
-//! Takes [`Report`]s from a channel where the newest wins, hands on nothing but the wish to leave, or to go
-//! over from light to full tracing. A key changes the view only: tracing never waits for the screen. Knows
-//! neither probes nor processes.
+//! Takes [`Report`]s from a channel in which the newest wins, returns only the request to leave, or to switch from
+//! light to full tracing. A key changes the view only: tracing never waits for the screen. Knows neither probes nor
+//! processes.
 
 pub mod columns;
-pub mod digest;
 pub mod draw;
 pub mod figures;
 pub mod keys;
@@ -19,6 +18,7 @@ mod sample;
 #[cfg(test)]
 mod screens;
 pub mod state;
+pub mod summary;
 pub mod terminal;
 pub mod theme;
 pub mod update;
@@ -37,16 +37,16 @@ use self::{
 };
 use crate::report::Report;
 
-/// Why the screen gave control back.
+/// Why the screen returned control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leave {
-    /// A key asked for the end, or there are no keys any more.
+    /// A key requested the end, or the input has ended.
     Quit,
-    /// A key asked for full tracing instead of light.
+    /// A key requested full tracing instead of light.
     Full,
 }
 
-/// The terminal, taken over until this is dropped, and what is shown on it.
+/// The terminal, taken over until this is dropped, and the view on it.
 pub struct Screen {
     guard: Guard,
     events: EventStream,
@@ -63,25 +63,25 @@ impl Screen {
         Ok(Self { guard, events: EventStream::new(), state, theme })
     }
 
-    /// Says, until one of the next two is called, that full tracing is being prepared.
+    /// Shows that full tracing is being prepared, until one of the next two is called.
     pub const fn going_over(&mut self) {
-        self.state.going_over = true;
+        self.state.switching = true;
     }
 
-    /// What is shown from now on has nothing to do with what was: full tracing has begun.
+    /// Resets the view: full tracing has begun, and its figures are unrelated to those shown so far.
     pub fn begin_anew(&mut self) {
         self.state = ViewState::new(self.state.size);
     }
 
-    /// Full tracing could not begin: says why, and goes on as before.
+    /// Full tracing could not begin: shows why, and continues as before.
     pub fn stay(&mut self, why: &str) {
-        self.state.going_over = false;
+        self.state.switching = false;
         self.state.remark = Some(Remark { text: format!("stays light: {why}"), failed: true });
     }
 
-    /// Shows reports, of which the newest wins, until a key asks for something that is not done here; when
-    /// their sender is gone the last one stays. `save` stores the shown report and returns where, or why not.
-    /// May be dropped at any time, and called again.
+    /// Shows reports, of which the newest wins, until a key requests something that the caller must do; when their
+    /// sender is gone, the last one stays. `save` stores the shown report and returns its path, or the error. May be
+    /// dropped at any time, and called again.
     pub async fn show(
         &mut self,
         mut reports: watch::Receiver<Option<Arc<Report>>>,
@@ -90,7 +90,7 @@ impl Screen {
         let Self { guard, events, state, theme } = self;
         let mut dirty = true;
         let mut reports_come = true;
-        // A report may be there before the first wait.
+        // A report may exist before the first wait.
         reports.mark_changed();
         loop {
             if guard.is_down() {
@@ -112,9 +112,9 @@ impl Screen {
                 event = events.next() => {
                     let Some(event) = event else { return Ok(Leave::Quit) };
                     let mut next = event?;
-                    // A pasted text or a held key is many events: one drawing for all of them. They are
-                    // not taken from the stream: polled without waiting, it would keep that poll's
-                    // waker, and the next key would wake nobody.
+                    // Pasted text or a held key is many events: one drawing for all of them. They are not taken from
+                    // the stream: polled without waiting, it would keep that poll's waker, and the next key would
+                    // wake nobody.
                     loop {
                         match react(state, &next, &mut save) {
                             Effect::Quit => return Ok(Leave::Quit),
@@ -142,7 +142,7 @@ fn size(guard: &Guard) -> io::Result<Size> {
     Ok(Size { columns: size.width, rows: size.height })
 }
 
-/// What an event does to the state; saving happens here.
+/// Applies an event to the state; saving happens here.
 fn react(
     state: &mut ViewState,
     event: &Event,

@@ -1,11 +1,11 @@
-//! Long names made short: what of a C++ function's name is kept when there is no room for all.
+//! Shortens long names: which parts of a C++ function's name to keep when space is short.
 //!
-//! Pure: takes a name and a width in cells, hands on a text that fits. The end of a name, the
-//! function itself, is the last thing to go.
+//! Pure: takes a name and a width in cells, returns a text that fits. The end of a name, the function itself, is
+//! dropped last.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Cells that a text takes on the screen.
+/// Width of a text on the screen, in cells.
 pub fn width(text: &str) -> usize {
     text.width()
 }
@@ -15,8 +15,8 @@ pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// A function's name in at most `cells` cells: template arguments go first, then parameters and the
-/// return type, then the middle of the path.
+/// A function's name in at most `cells` cells: drops template arguments first, then parameters and the return type,
+/// then the middle of the path.
 pub fn function(name: &str, cells: usize) -> String {
     let name = clean(name);
     if width(&name) <= cells {
@@ -32,13 +32,13 @@ pub fn function(name: &str, cells: usize) -> String {
         return bare;
     }
     match shorter_path(&components(&bare), cells) {
-        // A cut name says more than much blank space.
+        // A cut name is more useful than much blank space.
         Some(path) if width(&path) + 5 > cells => path,
         _ => end_of(&bare, cells),
     }
 }
 
-/// The function's own name alone: what must be seen of a name at least.
+/// The function's own name alone: the least to show.
 pub fn last_part(name: &str) -> String {
     let plain = without_templates(&clean(name));
     let bare = without_return_type(without_parameters(&plain).trim_end());
@@ -51,9 +51,9 @@ pub fn middle(text: &str, cells: usize) -> String {
     if width(&text) <= cells {
         return text;
     }
-    let room = cells.saturating_sub(1);
-    let head = take(text.chars(), room / 2);
-    let tail: String = take(text.chars().rev(), room - width(&head)).chars().rev().collect();
+    let space = cells.saturating_sub(1);
+    let head = take(text.chars(), space / 2);
+    let tail: String = take(text.chars().rev(), space - width(&head)).chars().rev().collect();
     if cells == 0 { String::new() } else { format!("{head}…{tail}") }
 }
 
@@ -66,7 +66,7 @@ pub fn start_of(text: &str, cells: usize) -> String {
     if cells == 0 { String::new() } else { take(text.chars(), cells - 1) + "…" }
 }
 
-/// A text cut into lines of at most `cells` cells, where possible at a space or a sign.
+/// A text wrapped to lines of at most `cells` cells, if possible at a space or a sign.
 pub fn wrapped(text: &str, cells: usize) -> Vec<String> {
     let cells = cells.max(8);
     let mut lines = Vec::new();
@@ -99,13 +99,13 @@ fn take(characters: impl Iterator<Item = char>, cells: usize) -> String {
 }
 
 fn end_of(text: &str, cells: usize) -> String {
-    let room = cells.saturating_sub(1);
-    let tail: String = take(text.chars().rev(), room).chars().rev().collect();
+    let space = cells.saturating_sub(1);
+    let tail: String = take(text.chars().rev(), space).chars().rev().collect();
     if width(text) <= cells { text.to_owned() } else { format!("…{tail}") }
 }
 
-/// First part, `…`, and as many of the last parts as fit; without the first if only that fits; at the
-/// least the last part.
+/// First part, `…`, and as many of the last parts as fit; without the first part if space is short; at least the last
+/// part.
 fn shorter_path(parts: &[&str], cells: usize) -> Option<String> {
     let (first, rest) = parts.split_first()?;
     let tails = |least: usize| (least..rest.len()).filter_map(|from| rest.get(from..));
@@ -116,7 +116,7 @@ fn shorter_path(parts: &[&str], cells: usize) -> Option<String> {
     with_first.chain(without).chain(last).find(|text| width(text) <= cells)
 }
 
-/// The name without what stands between `<` and `>`; operators keep their signs.
+/// The name without the text between `<` and `>`; operators keep their signs.
 fn without_templates(name: &str) -> String {
     let mut plain = String::with_capacity(name.len());
     let mut depth = 0_usize;
@@ -134,11 +134,11 @@ fn without_templates(name: &str) -> String {
         }
         before = character;
     }
-    // An unbalanced name is not understood: better whole than wrong.
+    // An unbalanced name cannot be parsed: keep it whole.
     if depth == 0 && !plain.starts_with("::") { plain } else { name.to_owned() }
 }
 
-/// The name without its list of parameters and what follows it.
+/// The name without its parameter list and what follows it.
 fn without_parameters(name: &str) -> &str {
     let Some(close) = name.rfind(')') else { return name };
     let tail = name.get(close + 1..).unwrap_or_default();
@@ -161,7 +161,7 @@ fn without_parameters(name: &str) -> &str {
     name
 }
 
-/// The name without the type before it, which demanglers write for templates.
+/// The name without the return type, which demanglers write for templates.
 fn without_return_type(name: &str) -> &str {
     if name.contains("operator ") {
         return name;

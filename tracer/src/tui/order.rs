@@ -1,7 +1,7 @@
-//! Which items of a list are shown, and in which order.
+//! Filters and sorts the items of a list.
 //!
-//! Pure: takes what is listed, the sorting, the filter and the baseline; hands on places in the report.
-//! Runs once per report, sorting or filter, never per draw.
+//! Pure: takes the items, the sorting, the filter and the baseline; returns indexes in the report. Runs once per
+//! report, sorting or filter, never per draw.
 
 use std::{cmp::Ordering, collections::HashSet};
 
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::report::{Frame, Site};
 
-/// Places of the items that pass the filter, in order. Unknown values stand last either way; equals keep
-/// the report's order.
+/// Indexes of the items that pass the filter, in order. Unknown values sort last in either direction; equal items
+/// keep the report's order.
 pub fn of<T: Listed>(context: &TableContext<'_>, sort: SortOrder, filter: &str) -> Vec<usize> {
     let words: Vec<Term> = filter.split_whitespace().map(|word| Term::new(context, word)).collect();
     let column = columns::column::<T>(sort.by);
@@ -29,16 +29,16 @@ pub fn of<T: Listed>(context: &TableContext<'_>, sort: SortOrder, filter: &str) 
     ranked.into_iter().map(|(_, at)| at).collect()
 }
 
-/// Before the whole name of a kind: only those of that kind.
+/// Prefix of a filter word: the full name of a kind.
 pub const KIND: &str = "kind:";
-/// Before the number of a call site: only what is from there.
+/// Prefix of a filter word: the number of a call site.
 pub const SITE: &str = "site:";
 
-/// A word of the filter, and the call sites that have it: looked for once, not for each item that is from there.
+/// A word of the filter, and the call sites that contain it: searched once, not for each of their items.
 struct Term {
     text: String,
     sites: HashSet<u32>,
-    /// Whether it is a kind's whole name: `kind:evbuffer`.
+    /// Whether it is a full kind name: `kind:evbuffer`.
     is_kind: bool,
     /// Whether it is a call site's number: `site:12`.
     is_site: bool,
@@ -68,7 +68,7 @@ impl Term {
 
     fn is_in(&self, item: &impl Listed) -> bool {
         match item.type_name() {
-            // Its call site may not be among those that are told.
+            // The report may lack its call site.
             Some(kind) if self.is_kind => kind.to_lowercase() == self.text,
             _ if self.is_kind || self.is_site => item.is_of(&self.sites),
             _ => item.is_of(&self.sites) || item.has(&self.text),
@@ -89,7 +89,7 @@ fn compare(left: &Rank<'_>, right: &Rank<'_>, descending: bool) -> Ordering {
     if descending { known.reverse() } else { known }
 }
 
-/// Whether a lower-case word is in the kind, the acquiring function or any frame.
+/// Whether the kind, the acquiring function or any frame contains a lower-case word.
 fn has(site: &Site, word: &str) -> bool {
     contains(site.kind.name(), word)
         || site.fd_type.as_ref().is_some_and(|fd_type| contains(fd_type.name(), word))
@@ -108,14 +108,14 @@ mod tests {
     use super::*;
     use crate::tui::{
         columns::By,
-        digest::Digest,
         sample::{self, site},
+        summary::Summary,
     };
 
     fn ids(filter: &str, by: By, reversed: bool) -> Vec<u32> {
         let report = sample::report();
-        let digest = Digest::of(&report);
-        let context = TableContext { report: &report, digest: &digest, baseline: None };
+        let summary = Summary::of(&report);
+        let context = TableContext { report: &report, summary: &summary, baseline: None };
         let order = of::<Site>(&context, SortOrder { by, reversed }, filter);
         order.into_iter().map(|at| report.sites[at].id).collect()
     }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn words_beyond_ascii_are_found_too() {
+    fn non_ascii_words_are_found() {
         let mut late = site(9);
         late.acquired_by = "Öffnen".to_owned();
         assert!(has(&late, "öff"));

@@ -1,6 +1,6 @@
-//! Made-up reports for the tests of the screen.
+//! Fixed reports for the tests of the screen.
 //!
-//! Hands on small reports whose every figure is fixed.
+//! Returns small reports whose every figure is fixed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::report::{
 const UPGRADE: &str = "void uWS::HttpContext<false>::upgrade<std::basic_string_view<char, \
     std::char_traits<char> > >(uWS::HttpResponse<false>*, us_socket_context_t*)";
 
-/// A frame in the made-up server.
+/// A frame in the sample server.
 pub(crate) fn frame(symbol: &str, file: Option<(&str, u32)>, inlined: bool) -> Frame {
     Frame {
         address: Address(0x40_1a2c),
@@ -73,7 +73,7 @@ pub(crate) fn site(id: u32) -> Site {
     }
 }
 
-/// Six call sites, worst first, with no judgement.
+/// Six call sites, worst first, without verdicts.
 pub(crate) fn report() -> Report {
     let sites = sites();
     Report {
@@ -263,7 +263,7 @@ fn totals(sites: &[Site]) -> BTreeMap<Resource, Total> {
     totals
 }
 
-/// The same report, with judgements.
+/// The same report, with verdicts.
 pub(crate) fn judged() -> Report {
     let mut report = report();
     let verdicts = [

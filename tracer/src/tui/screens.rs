@@ -1,6 +1,6 @@
 //! Golden tests: whole screens as text, in `snapshots/`, and the keys that lead there.
 //!
-//! Made-up reports in, screens out. Each file under `snapshots/` was read by a person.
+//! Fixed reports in, screens out. A person has reviewed each file under `snapshots/`.
 
 mod estimated;
 mod leaving;
@@ -122,20 +122,20 @@ fn help_explains_keys_columns_and_words() {
 }
 
 #[test]
-fn losses_are_loud_and_named() {
+fn losses_are_prominent_and_named() {
     golden("losses_wide", &view(120, 40, lossy()));
     golden("losses_small", &view(80, 24, lossy()));
 }
 
 #[test]
-fn tables_that_are_still_being_made_are_told() {
+fn unwind_tables_being_built_are_shown() {
     let mut report = sample::report();
     report.accounting.unwind.loading = 2;
     golden("tables_to_come", &view(120, 40, report));
 }
 
 #[test]
-fn a_paused_view_stands_still_until_it_goes_on() {
+fn a_paused_view_is_frozen_until_resumed() {
     let mut state = view(80, 24, sample::report());
     press(&mut state, &[Key::Pause]);
     assert!(!state.receive(Arc::new(later())), "nothing to draw");
@@ -157,7 +157,7 @@ fn a_baseline_shows_the_change_since() {
 }
 
 #[test]
-fn a_filter_leaves_what_fits_while_it_is_typed() {
+fn a_filter_applies_while_it_is_typed() {
     let mut state = view(80, 24, sample::report());
     type_filter(&mut state, "GATEWAY.cpp");
     golden("filter_typing", &state);
@@ -177,21 +177,21 @@ fn a_filter_without_a_match_says_so_and_can_be_dropped() {
 }
 
 #[test]
-fn no_call_site_is_good_news() {
+fn no_call_site_is_reported_as_good() {
     let mut report = sample::report();
     report.sites.clear();
     golden("no_site", &view(80, 24, report));
 }
 
 #[test]
-fn the_end_of_the_target_is_said_plainly() {
+fn the_end_of_the_target_is_shown() {
     let mut report = sample::report();
     report.targets[0].exited = Some(Exit { status: None, signal: Some(11) });
     golden("exited", &view(80, 24, report));
 }
 
 #[test]
-fn several_targets_are_told_apart() {
+fn several_targets_are_distinguished() {
     let mut report = sample::judged();
     let mut other = report.targets[0].clone();
     other.pid = 4200;
@@ -200,7 +200,7 @@ fn several_targets_are_told_apart() {
     report.sites[2].pid = 4200;
     report.sites[2].inherited = Amount { count: 2, bytes: 2 << 10 };
     golden("several_targets", &view(120, 20, report.clone()));
-    // The child's call site: what it has from its parent is told.
+    // The child's call site shows what it inherited from its parent.
     let mut state = view(80, 40, report.clone());
     press(&mut state, &[Key::Down, Key::Down, Key::Open]);
     golden("inherited_small", &state);
@@ -222,7 +222,7 @@ fn details_show_the_whole_stack() {
 }
 
 #[test]
-fn a_truncated_stack_says_why() {
+fn a_truncated_stack_shows_the_reason() {
     let mut state = view(80, 24, sample::report());
     press(&mut state, &[Key::End, Key::Up, Key::Open]);
     golden("details_truncated", &state);
@@ -272,7 +272,7 @@ fn the_cursor_stays_on_its_call_site_when_the_order_changes() {
 }
 
 #[test]
-fn a_cursor_nobody_moved_stays_on_the_first() {
+fn an_unmoved_cursor_stays_on_the_first_row() {
     let mut state = view(80, 24, sample::judged());
     state.receive(Arc::new(later()));
     assert_eq!(state.site().unwrap().id, 2);
@@ -282,7 +282,7 @@ fn a_cursor_nobody_moved_stays_on_the_first() {
 }
 
 #[test]
-fn a_cursor_whose_call_site_went_away_stays_near() {
+fn the_cursor_stays_near_a_call_site_that_disappeared() {
     let mut state = view(80, 24, sample::report());
     press(&mut state, &[Key::End]);
     let mut report = sample::report();
@@ -292,7 +292,7 @@ fn a_cursor_whose_call_site_went_away_stays_near() {
 }
 
 #[test]
-fn columns_are_walked_around_and_order_the_table() {
+fn sort_keys_cycle_through_columns() {
     let mut state = view(80, 24, sample::report());
     let start = state.at.sort.by;
     let mut seen = vec![];
@@ -307,7 +307,7 @@ fn columns_are_walked_around_and_order_the_table() {
 }
 
 #[test]
-fn fifty_thousand_call_sites_are_paged_through() {
+fn paging_through_fifty_thousand_call_sites() {
     let mut report = sample::report();
     report.sites = (0..50_000).map(sample::site).collect();
     let mut state = view(80, 24, report);

@@ -1,8 +1,8 @@
-//! The view's state: what is shown, in which order, and where the cursor is.
+//! The state of the view: the list shown, its order, and the cursor.
 //!
-//! Takes reports, hands on what `rows` needs beside them. The cursor is kept by what tells an item from
-//! others, never by row number, so it stays on its call site when the order changes. Each list has its own
-//! cursor, order and filter. Changes come from `update` and from new reports only; no terminal, no clock.
+//! Takes reports, returns what `rows` needs besides them. The cursor stays on an item's identity, never on a row
+//! number, so it stays on its call site when the order changes. Each list has its own cursor, order and filter. Only
+//! `update` and new reports change the state; no terminal, no clock.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,39 +12,39 @@ use std::{
 
 use super::{
     columns::{By, SortOrder, TableContext},
-    digest::Digest,
     layout,
     lists::{Id, List, with_items},
     order,
+    summary::Summary,
 };
 use crate::report::{Amount, Report, Site};
 
-/// How large the screen is, in cells.
+/// The size of the screen, in cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// From left to right.
+    /// Width.
     pub columns: u16,
-    /// From top to bottom.
+    /// Height.
     pub rows: u16,
 }
 
-/// What the body of the screen shows.
+/// The content of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pane {
     /// The table.
     Table,
     /// The table and, below, the selected call site.
     Split,
-    /// The selected call site alone, names in full.
+    /// The selected call site alone, with full names.
     Detail,
 }
 
-/// The figures remembered by `m`.
+/// The baseline figures that `m` marks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Baseline {
-    /// Seconds traced when it was marked.
+    /// Tracing duration when it was marked, seconds.
     pub at_s: f64,
-    /// What was outstanding, by call-site id. A call site that is not here began later, at nothing.
+    /// Outstanding amounts by call-site id. A call site that is missing here began later, at zero.
     outstanding: HashMap<u32, Amount>,
 }
 
@@ -56,26 +56,26 @@ impl Baseline {
         Self { at_s: report.window.duration_s, outstanding }
     }
 
-    /// What this call site had outstanding when it was marked.
+    /// The outstanding amount of this call site when it was marked.
     pub fn amount(&self, id: u32) -> Amount {
         self.outstanding.get(&id).copied().unwrap_or(Amount { count: 0, bytes: 0 })
     }
 }
 
-/// Where one is in a list.
+/// The position in a list.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Places in the report of the items that pass the filter, in the chosen order.
+    /// Indexes in the report of the items that pass the filter, in the selected order.
     pub order: Vec<usize>,
-    /// What the cursor stays on; `None` until someone moved: then the first row has it.
+    /// The item that the cursor stays on; `None` until the user moves it: then it is on the first row.
     pub selected: Option<Id>,
     /// Index into `order` of the cursor.
     pub cursor: usize,
     /// Index into `order` of the first visible row.
     pub top: usize,
-    /// Which column orders the table.
+    /// The sorting column.
     pub sort: SortOrder,
-    /// Only items with these words.
+    /// Shows only items with these words.
     pub filter: String,
 }
 
@@ -92,19 +92,19 @@ impl Place {
     }
 }
 
-/// One line about something that was just done.
+/// One line about the last action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     /// The text.
     pub text: String,
-    /// Whether it went wrong.
+    /// Whether the action failed.
     pub failed: bool,
 }
 
-/// Everything about the view that is not in the report.
+/// All view state that is not in the report.
 #[derive(Clone, Debug)]
 pub struct ViewState {
-    /// How large the screen is.
+    /// The size of the screen.
     pub size: Size,
     /// The report that is shown.
     pub shown: Option<Arc<Report>>,
@@ -112,39 +112,39 @@ pub struct ViewState {
     pub waiting: Option<Arc<Report>>,
     /// Whether the view is frozen.
     pub paused: bool,
-    /// Sums over the report that is shown.
-    pub digest: Digest,
+    /// Summary of the report that is shown.
+    pub summary: Summary,
     /// Which list is shown.
     pub list: List,
-    /// Where one is in it.
+    /// The position in it.
     pub at: Place,
-    /// Where one was in the other lists. Their orders are made when they are shown again.
+    /// The positions in the other lists. Their orders are computed when they are shown again.
     elsewhere: BTreeMap<List, Place>,
-    /// While the filter is typed: the one before.
+    /// The previous filter, while a new one is typed.
     pub typing: Option<String>,
-    /// The marked figures.
+    /// The baseline.
     pub baseline: Option<Baseline>,
-    /// What the body shows.
+    /// The content of the body.
     pub pane: Pane,
     /// First visible line of the details or of the help page.
     pub scroll: usize,
     /// Whether the help page is open.
     pub help: bool,
-    /// What was just done.
+    /// The result of the last action.
     pub remark: Option<Remark>,
-    /// Whether full tracing is being prepared while light goes on.
-    pub going_over: bool,
+    /// Whether full tracing is being prepared while light tracing continues.
+    pub switching: bool,
 }
 
 impl ViewState {
-    /// The view before the first report. A high screen starts with the details open.
+    /// The view before the first report. A tall screen starts with the details open.
     pub fn new(size: Size) -> Self {
         Self {
             size,
             shown: None,
             waiting: None,
             paused: false,
-            digest: Digest::default(),
+            summary: Summary::default(),
             list: List::Sites,
             at: Place::new(List::Sites),
             elsewhere: BTreeMap::new(),
@@ -154,33 +154,33 @@ impl ViewState {
             scroll: 0,
             help: false,
             remark: None,
-            going_over: false,
+            switching: false,
         }
     }
 
-    /// Whether the shown figures are those of light tracing, which can be gone over from.
+    /// Whether the shown figures are those of light tracing, which can switch to full tracing.
     pub fn is_light(&self) -> bool {
         self.shown.as_deref().is_some_and(|report| report.light.is_some())
     }
 
-    /// Whether going over to full tracing may be asked for now.
-    pub fn may_go_over(&self) -> bool {
-        self.is_light() && !self.going_over
+    /// Whether the user may request the switch to full tracing now.
+    pub fn may_switch_to_full(&self) -> bool {
+        self.is_light() && !self.switching
     }
 
-    /// A new report. While paused it only waits; says whether the view changed.
+    /// Receives a new report. While paused, only stores it; returns whether the view changed.
     pub fn receive(&mut self, report: Arc<Report>) -> bool {
         if self.paused {
             self.waiting = Some(report);
             return false;
         }
-        self.digest = Digest::of(&report);
+        self.summary = Summary::of(&report);
         self.shown = Some(report);
         self.arrange();
         true
     }
 
-    /// Freezes the view, or goes on with the newest report.
+    /// Freezes the view, or resumes with the newest report.
     pub fn toggle_pause(&mut self) {
         self.paused = !self.paused;
         if let Some(report) = self.waiting.take() {
@@ -205,7 +205,7 @@ impl ViewState {
         self.arrange();
     }
 
-    /// Shows another list, where one left it.
+    /// Switches to another list, at its last position.
     pub fn go(&mut self, list: List) {
         if list == self.list {
             return;
@@ -217,19 +217,19 @@ impl ViewState {
         self.arrange();
     }
 
-    /// Another size of the screen.
+    /// Sets the size of the screen.
     pub fn resize(&mut self, size: Size) {
         self.size = size;
         self.keep_visible();
     }
 
-    /// The shown report and what is around it.
+    /// The shown report with its context.
     pub fn context(&self) -> Option<TableContext<'_>> {
         let report = self.shown.as_deref()?;
-        Some(TableContext { report, digest: &self.digest, baseline: self.baseline.as_ref() })
+        Some(TableContext { report, summary: &self.summary, baseline: self.baseline.as_ref() })
     }
 
-    /// Filters and orders anew, and puts the cursor back on its item.
+    /// Filters and sorts again, and puts the cursor back on its item.
     pub fn arrange(&mut self) {
         let Some(context) = self.context() else { return };
         let Place { sort, filter, selected, .. } = &self.at;
@@ -249,7 +249,7 @@ impl ViewState {
     /// Puts the cursor on a row and keeps it on the item there.
     pub fn put_cursor(&mut self, row: usize) {
         self.at.cursor = row.min(self.at.order.len().saturating_sub(1));
-        // An empty table leaves the selection, so that it returns with its item.
+        // An empty table keeps the selection, so that it returns with its item.
         if let Some(id) = self.id() {
             self.at.selected = Some(id);
         }
@@ -261,23 +261,23 @@ impl ViewState {
         self.put_cursor(self.at.cursor);
     }
 
-    /// The call site under the cursor, or that of the item there.
+    /// The call site under the cursor, or the one of the item there.
     pub fn site(&self) -> Option<&Site> {
         let context = self.context()?;
         self.list.site(&context, *self.at.order.get(self.at.cursor)?)
     }
 
-    /// What stands for the item under the cursor above its call site, if it is not one itself.
+    /// The title of the item under the cursor, shown above its call site; `None` for a call site.
     pub fn label(&self) -> Option<String> {
         self.list.label(&self.context()?, *self.at.order.get(self.at.cursor)?)
     }
 
-    /// What tells the item under the cursor from others.
+    /// The identity of the item under the cursor.
     pub fn id(&self) -> Option<Id> {
         self.list.id(&self.context()?, *self.at.order.get(self.at.cursor)?)
     }
 
-    /// Rows of the table that are visible at once.
+    /// Visible rows of the table.
     pub fn page(&self) -> usize {
         layout::of(self).table_rows()
     }

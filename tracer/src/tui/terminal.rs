@@ -1,6 +1,6 @@
-//! The terminal: taken over on entry, given back on leaving, on an error and after a panic.
+//! The terminal: taken over on entry, restored on leaving, on an error and after a panic.
 //!
-//! Hands on a drawing surface; knows nothing of what is drawn.
+//! Returns a drawing surface; does not depend on the content.
 
 use std::{
     io::{self, Stdout},
@@ -20,14 +20,14 @@ use ratatui::{Terminal, backend::CrosstermBackend};
 
 type Hook = dyn Fn(&panic::PanicHookInfo<'_>) + Send + Sync;
 
-/// The terminal while the screen is up; dropping it gives the terminal back.
+/// The terminal while the screen is shown; dropping it restores the terminal.
 pub struct Guard {
-    /// Where to draw. Never dropped, as ratatui then says on stderr that the cursor cannot be shown, and saying
-    /// so is a panic when stderr is the terminal that is gone. What dropping does is done here.
+    /// Where to draw. Never dropped: ratatui would then print to stderr that it cannot show the cursor, and printing
+    /// panics when stderr is the terminal that is gone. The guard's own drop does the same work.
     pub terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
-    /// Set when any thread has panicked: the terminal is given back already.
+    /// Set when any thread has panicked: the terminal is already restored.
     panicked: Arc<AtomicBool>,
-    /// What panics did before.
+    /// The previous panic hook.
     hook: Arc<Hook>,
 }
 
@@ -64,7 +64,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // The hook cannot be changed while panicking; it has done its work then.
+        // The hook cannot be changed while panicking; it has already restored the terminal.
         if !std::thread::panicking() {
             let hook = Arc::clone(&self.hook);
             panic::set_hook(Box::new(move |info| hook(info)));
@@ -75,7 +75,7 @@ impl Drop for Guard {
     }
 }
 
-/// Best effort: there is nobody left to tell when the terminal is gone.
+/// Best effort: errors cannot be shown when the terminal is gone.
 fn give_back() {
     drop(execute!(io::stdout(), LeaveAlternateScreen, cursor::Show));
     drop(disable_raw_mode());

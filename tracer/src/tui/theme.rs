@@ -1,23 +1,23 @@
-//! How each role looks: the only place with colours.
+//! The style of each role: the only place with colors.
 //!
-//! Takes a role, hands on a style. Colours come from the terminal's own sixteen, so they fit its
-//! background; and none carries a meaning that the text does not say too.
+//! Takes a role, returns a style. Colors come from the terminal's own sixteen, so they fit its background; and no
+//! color has a meaning that the text does not also express.
 
 use ratatui::style::{Color, Modifier, Style};
 
 use super::rows::Role;
 
-/// With or without colours.
+/// With or without colors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Theme {
-    /// The terminal's own colours.
+    /// The terminal's own colors.
     Colored,
     /// Only bold, reverse and plain.
     Plain,
 }
 
 impl Theme {
-    /// Follows `NO_COLOR`: any value but the empty one turns colours off.
+    /// Follows `NO_COLOR`: any value but the empty one turns colors off.
     pub fn chosen(no_color: Option<&std::ffi::OsStr>) -> Self {
         match no_color {
             Some(value) if !value.is_empty() => Self::Plain,
@@ -25,7 +25,7 @@ impl Theme {
         }
     }
 
-    /// How a role looks.
+    /// The style of a role.
     pub fn style(self, role: Role) -> Style {
         let plain = Style::new();
         let weight = match role {

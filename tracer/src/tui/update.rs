@@ -1,7 +1,7 @@
-//! What a key does to the view.
+//! The effect of each key on the view.
 //!
-//! Pure: takes the state and a logical key, changes the state, hands on what the loop has to do.
-//! Nothing here touches the terminal, and no key reaches back to the tracing: pausing freezes the view.
+//! Pure: takes the state and a logical key, changes the state, returns what the loop must do. Nothing here touches
+//! the terminal, and no key affects tracing: pausing freezes the view.
 
 use super::{
     columns::SortOrder,
@@ -13,24 +13,24 @@ use super::{
     state::{Pane, Remark, ViewState},
 };
 
-/// What is left for the loop to do.
+/// The action that the loop must take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing changed.
     None,
     /// Draw.
     Redraw,
-    /// Draw every cell, also those thought unchanged.
+    /// Draw every cell, including those believed unchanged.
     Repaint,
     /// Save the shown report.
     Save,
-    /// Go over from light to full tracing.
+    /// Switch from light to full tracing.
     Full,
-    /// Leave.
+    /// Quit.
     Quit,
 }
 
-/// Does what the key asks for.
+/// Applies a key.
 pub fn update(state: &mut ViewState, key: Key) -> Effect {
     state.remark = None;
     match key {
@@ -39,7 +39,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::Repaint => return Effect::Repaint,
         Key::Save if state.shown.is_none() => return Effect::Redraw,
         Key::Save => return Effect::Save,
-        Key::Full if state.may_go_over() => return Effect::Full,
+        Key::Full if state.may_switch_to_full() => return Effect::Full,
         Key::Full => {}
         Key::Help => {
             state.help = !state.help;
@@ -47,7 +47,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         }
         Key::Back => back(state),
         Key::Up | Key::Down | Key::PageUp | Key::PageDown | Key::Home | Key::End => {
-            travel(state, key);
+            move_cursor(state, key);
         }
         Key::Open => open(state),
         Key::Split => split(state),
@@ -81,7 +81,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
     Effect::Redraw
 }
 
-/// Another list; what covers the table goes.
+/// Switches to another list; closes whatever covers the table.
 fn show(state: &mut ViewState, list: List) {
     state.help = false;
     state.scroll = 0;
@@ -91,7 +91,7 @@ fn show(state: &mut ViewState, list: List) {
     state.go(list);
 }
 
-/// One layer back, the topmost first.
+/// Closes the topmost layer.
 fn back(state: &mut ViewState) {
     state.scroll = 0;
     if state.help {
@@ -128,13 +128,13 @@ fn open(state: &mut ViewState) {
     }
 }
 
-/// The connections with the client under the cursor.
+/// The connections of the client under the cursor.
 fn open_client(state: &mut ViewState) {
     let Some(Id::Client(address)) = state.id() else { return };
     filtered(state, List::Connections, address);
 }
 
-/// The objects of the kind or of the call site under the cursor, one by one; all of them from elsewhere.
+/// Single objects of the type or the call site under the cursor; all objects from other items.
 fn each(state: &mut ViewState) {
     let filter = match state.id() {
         Some(Id::ObjectType(kind)) => order::KIND.to_owned() + &kind,
@@ -146,7 +146,7 @@ fn each(state: &mut ViewState) {
     filtered(state, List::Objects, filter);
 }
 
-/// Another list, of which only this is shown.
+/// Another list, filtered.
 fn filtered(state: &mut ViewState, list: List, filter: String) {
     show(state, list);
     state.at.filter = filter;
@@ -164,8 +164,8 @@ fn split(state: &mut ViewState) {
     state.resize(size);
 }
 
-/// Moves the cursor, or the page when one covers the table.
-fn travel(state: &mut ViewState, key: Key) {
+/// Moves the cursor, or scrolls the page that covers the table.
+fn move_cursor(state: &mut ViewState, key: Key) {
     let layout = layout::of(state);
     if state.help || state.pane == Pane::Detail {
         let lines = if state.help {
@@ -185,7 +185,7 @@ fn travel(state: &mut ViewState, key: Key) {
 }
 
 fn moved(from: usize, key: Key, page: usize, last: usize) -> usize {
-    // One line of the old page stays in sight.
+    // One line of the old page stays visible.
     let page = page.saturating_sub(1).max(1);
     let to = match key {
         Key::Up => from.saturating_sub(1),
@@ -199,7 +199,7 @@ fn moved(from: usize, key: Key, page: usize, last: usize) -> usize {
     to.min(last)
 }
 
-/// The column beside the sorted one, among those there are now; the ends meet.
+/// The available column beside the sorting column, with wraparound.
 fn sort_beside(state: &mut ViewState, right: bool) {
     let Some(context) = state.context() else { return };
     let columns = state.list.sortable(&context);

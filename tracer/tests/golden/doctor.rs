@@ -1,4 +1,4 @@
-//! What the doctor says of hosts that are not this one.
+//! The doctor's output for hosts other than this one.
 
 use leaktrace::{
     doctor::write,
@@ -43,7 +43,7 @@ fn server() -> Candidate {
     }
 }
 
-fn said(facts: &Facts, processes: &[Result<Candidate, Failure>]) -> (bool, String) {
+fn output(facts: &Facts, processes: &[Result<Candidate, Failure>]) -> (bool, String) {
     let mut out = Vec::new();
     let works = write(facts, processes, &mut out).unwrap();
     (works, String::from_utf8(out).unwrap())
@@ -51,7 +51,7 @@ fn said(facts: &Facts, processes: &[Result<Candidate, Failure>]) -> (bool, Strin
 
 #[test]
 fn a_good_host_and_a_server() {
-    let (works, text) = said(&good_host(), &[Ok(server())]);
+    let (works, text) = output(&good_host(), &[Ok(server())]);
     assert!(works);
     insta::assert_snapshot!(text);
 }
@@ -74,7 +74,7 @@ fn a_host_that_lacks_everything() {
         initial_user_namespace: Some(false),
         possible_cpus: None,
     };
-    let (works, text) = said(&facts, &[]);
+    let (works, text) = output(&facts, &[]);
     assert!(!works);
     insta::assert_snapshot!(text);
 }
@@ -94,7 +94,7 @@ fn processes_that_cannot_be_traced() {
     let narrow = Candidate { bits: Some(32), allocators: Some(vec![]), ..server() };
     let bare = Candidate { allocators: Some(vec![]), stripped: true, ..server() };
     let absent = Failure::NoSuchProcess { pid: 77 };
-    let (works, text) = said(&facts, &[Ok(thread), Ok(narrow), Ok(bare), Err(absent)]);
+    let (works, text) = output(&facts, &[Ok(thread), Ok(narrow), Ok(bare), Err(absent)]);
     assert!(!works);
     insta::assert_snapshot!(text);
 }

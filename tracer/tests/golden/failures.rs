@@ -1,4 +1,4 @@
-//! Every failure, its causes, its details and its help, as they come to stderr.
+//! Every failure, with its causes, its details and its help, as printed to stderr.
 
 use std::{fmt::Write as _, io, path::PathBuf, time::Duration};
 
@@ -148,7 +148,7 @@ fn a_chain_of_causes_is_one_line_and_keeps_its_help() {
 }
 
 #[test]
-fn each_failure_is_two_lines_apart_from_its_details() {
+fn each_failure_is_two_lines_plus_details() {
     for failure in usage().into_iter().chain(targets()).chain(host()).chain(output()) {
         let lines = failure.details(0).len() + 1 + usize::from(failure.help().is_some());
         let text = message(&failure.into(), 0);

@@ -1,4 +1,4 @@
-//! The command line as it explains itself.
+//! The command line's help texts.
 
 use clap::CommandFactory as _;
 use leaktrace::cli::Cli;

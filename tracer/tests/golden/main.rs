@@ -1,6 +1,6 @@
-//! What leaktrace writes, word for word: help, failures, doctor, reports.
+//! The exact output of leaktrace: help, failures, doctor, reports.
 //!
-//! Each text stands in `snapshots/`; a change of one is a change for readers and is reviewed as such.
+//! Each text is in `snapshots/`; a change to one is a change for readers and is reviewed as such.
 
 #[cfg(test)]
 mod doctor;

@@ -29,13 +29,13 @@ fn a_server_that_grows_without_probes() {
 }
 
 #[test]
-fn a_server_that_may_not_be_traced_all_the_time() {
+fn a_server_traced_in_sampling_windows() {
     insta::assert_snapshot!("estimates", text(&fixtures::estimated(), None, None));
     insta::assert_snapshot!("estimates_narrow", text(&fixtures::estimated(), Some(1), Some(80)));
 }
 
 #[test]
-fn a_budget_that_allows_to_trace_all_the_time() {
+fn a_budget_that_allows_tracing_all_the_time() {
     let mut report = fixtures::sample();
     report.accounting.budget = Some(Budget { cost: Some(0.012), ..within_budget() });
     insta::assert_snapshot!("within_budget", text(&report, Some(1), Some(80)));
@@ -43,7 +43,7 @@ fn a_budget_that_allows_to_trace_all_the_time() {
     assert!(text(&report, None, None).contains("not enough data yet on its cost"));
 }
 
-/// One window, from the beginning to the end.
+/// One window, for the whole time.
 fn within_budget() -> Budget {
     Budget { share: 0.05, cost: None, windows: 1, recorded_s: 761.0, pace: None }
 }

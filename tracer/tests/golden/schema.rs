@@ -24,23 +24,23 @@ fn faults(schema: &Value, report: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The same schema, which refuses keys that it does not describe.
-fn closed(schema: &Value) -> Value {
+/// The same schema, which rejects keys that it does not describe.
+fn strict(schema: &Value) -> Value {
     match schema {
         Value::Object(keys) => keys
             .iter()
             .map(|(key, value)| match value {
                 Value::Bool(true) if key == "additionalProperties" => (key.clone(), json!(false)),
-                value => (key.clone(), closed(value)),
+                value => (key.clone(), strict(value)),
             })
             .collect(),
-        Value::Array(items) => items.iter().map(closed).collect(),
+        Value::Array(items) => items.iter().map(strict).collect(),
         plain => plain.clone(),
     }
 }
 
 #[test]
-fn every_report_is_as_the_schema_says_and_no_key_is_left_undescribed() {
+fn every_report_matches_the_schema_and_every_key_is_described() {
     let samples = [
         fixtures::sample(),
         fixtures::lossy(),
@@ -51,12 +51,12 @@ fn every_report_is_as_the_schema_says_and_no_key_is_left_undescribed() {
         fixtures::objects(),
     ];
     for report in samples {
-        assert_eq!(faults(&closed(&schema()), &value(&report)), Vec::<String>::new());
+        assert_eq!(faults(&strict(&schema()), &value(&report)), Vec::<String>::new());
     }
 }
 
 #[test]
-fn keys_that_come_later_are_allowed() {
+fn keys_of_later_versions_are_allowed() {
     let mut report = value(&fixtures::sample());
     report["later"] = json!(1);
     report["sites"][0]["later"] = json!({});
@@ -64,7 +64,7 @@ fn keys_that_come_later_are_allowed() {
 }
 
 #[test]
-fn a_damaged_report_is_told() {
+fn a_damaged_report_is_rejected() {
     for (path, damage) in [
         ("/schema", json!("leaktrace/2")),
         ("/host/arch", json!(null)),
@@ -100,7 +100,7 @@ fn a_damaged_report_is_told() {
 }
 
 #[test]
-fn damaged_descriptors_and_connections_are_told() {
+fn damaged_descriptors_and_connections_are_rejected() {
     for (path, damage) in [
         ("/fds/open", json!(null)),
         ("/fds/table/0/state", json!(1)),
@@ -122,7 +122,7 @@ fn damaged_descriptors_and_connections_are_told() {
 }
 
 #[test]
-fn damaged_objects_are_told() {
+fn damaged_objects_are_rejected() {
     for (path, damage) in [
         ("/objects", json!({})),
         ("/objects/kinds/0/kind", json!("")),
@@ -140,7 +140,7 @@ fn damaged_objects_are_told() {
 }
 
 #[test]
-fn no_key_of_the_contract_may_be_missing() {
+fn every_key_of_the_contract_is_required() {
     let whole = value(&fixtures::estimated());
     for (path, key) in [
         ("", "fds"),
@@ -179,7 +179,7 @@ fn no_key_of_the_contract_may_be_missing() {
     }
 }
 
-/// The schema must refuse the report when it lacks this key.
+/// The schema must reject the report when it lacks this key.
 #[track_caller]
 fn without(whole: &Value, path: &str, key: &str) {
     let mut report = whole.clone();
@@ -189,7 +189,7 @@ fn without(whole: &Value, path: &str, key: &str) {
 }
 
 #[test]
-fn the_lists_are_those_of_the_code() {
+fn the_schema_lists_match_the_code() {
     let schema = schema();
     let own: Vec<&str> = ResourceKind::ALL
         .into_iter()

@@ -1,7 +1,7 @@
-//! Connections as text: how many, how they ended, whose they were, and what they left behind.
+//! Connections as text: counts, how they closed, clients, and what they left behind.
 //!
-//! Takes the report's connections, hands on lines; says what it leaves out. Single connections are in the
-//! JSON and on the screen.
+//! Takes the report's connections, returns lines; says what it leaves out. Single connections are in the JSON and on
+//! the screen.
 
 use std::{
     cmp::Reverse,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Page, pace,
+    Page, per_second,
     table::{table, table_of},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     report::{Amount, Client, ClosedBy, Connections, Frame, Leaving, Site, Word},
 };
 
-/// Clients and call sites that have a row; the others are counted.
+/// Rows of clients and call sites; the rest are counted.
 const ROWS: usize = 10;
 
 pub(super) fn write(
@@ -26,8 +26,9 @@ pub(super) fn write(
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
     page.line("")?;
-    let rate =
-        connections.opened_per_s.map_or_else(String::new, |rate| format!(" ({})", pace(rate)));
+    let rate = connections
+        .opened_per_s
+        .map_or_else(String::new, |rate| format!(" ({})", per_second(rate)));
     page.line(&format!(
         "connections: {} open; opened {}{rate}, closed {}{}",
         count(connections.open),
@@ -42,7 +43,7 @@ pub(super) fn write(
     clients(connections, page)
 }
 
-/// Where what was left behind was acquired, a row for each function.
+/// Where the resources left behind were acquired, a row for each function.
 fn call_sites(
     connections: &Connections,
     sites: &[Site],
@@ -104,7 +105,7 @@ fn ends(connections: &Connections) -> String {
     if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) }
 }
 
-/// How a connection ended, as part of a sentence. A word of a later version stays as it is.
+/// How a connection closed, as part of a sentence. A word of a later version is kept as it is.
 fn by(end: &Word<ClosedBy>) -> &str {
     match end.known() {
         Some(ClosedBy::Us) => "by the target",
@@ -113,7 +114,7 @@ fn by(end: &Word<ClosedBy>) -> &str {
     }
 }
 
-/// What closed connections left behind, if any did.
+/// Resources that closed connections left behind, if any did.
 fn left_behind(connections: &Connections, sites: &[Site]) -> Option<String> {
     let leaving = connections.with_orphans;
     if leaving == 0 {
@@ -127,7 +128,7 @@ fn left_behind(connections: &Connections, sites: &[Site]) -> Option<String> {
         percent(leaving as f64 / all as f64)
     );
     let clients = &connections.clients;
-    // Without all clients there is no sum.
+    // Without all clients there is no total.
     if clients.iter().map(|one| one.with_orphans).sum::<u64>() != leaving {
         return Some(format!("something was left behind by {of}"));
     }
@@ -149,7 +150,7 @@ fn left_behind(connections: &Connections, sites: &[Site]) -> Option<String> {
     })
 }
 
-/// What is left is called blocks, if it is known that there is nothing else.
+/// "blocks" if all resources are known to be blocks, else "resources".
 fn noun(connections: &Connections, sites: &[Site]) -> &'static str {
     let sized = |number| {
         let site = sites.iter().find(|site| site.id == number);
@@ -160,7 +161,7 @@ fn noun(connections: &Connections, sites: &[Site]) -> &'static str {
     if blocks { "block" } else { "resource" }
 }
 
-/// Whether each left the same: the mean is what each of those that are known singly did leave.
+/// Whether each connection left the same: the mean equals what each individually known one left.
 fn all_the_same(connections: &Connections, total: Amount) -> bool {
     let leaving = connections.with_orphans;
     let mut singly = connections
@@ -198,7 +199,7 @@ fn clients(connections: &Connections, page: &mut Page<'_, impl Write>) -> io::Re
             count(one.open),
             count(one.opened),
             count(one.closed),
-            one.opened_per_s.map_or_else(unknown, pace),
+            one.opened_per_s.map_or_else(unknown, per_second),
             one.bytes_in.map_or_else(unknown, bytes),
             one.bytes_out.map_or_else(unknown, bytes),
         ]
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_left_is_said_only_where_all_left_the_same() {
+    fn amount_per_connection_is_shown_only_if_all_are_equal() {
         let (mut some, sites) = served();
         some.recently_closed[2].orphans.bytes -= 1;
         let text = left_behind(&some, &sites).unwrap();
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn without_all_clients_there_is_no_sum() {
+    fn no_total_without_all_clients() {
         let (mut some, sites) = served();
         some.clients.remove(0);
         assert_eq!(

@@ -1,20 +1,20 @@
-//! File descriptors as text: how many, how long there is room for more, of what sort, and which sockets the
-//! peer has closed while the target has not.
+//! File descriptors as text: counts, time until the limit, types, and the sockets that the peer has closed but the
+//! target has not.
 //!
-//! Takes the report's descriptors, hands on lines. The table of all open ones is in the JSON and on the screen.
+//! Takes the report's descriptors, returns lines. The table of all open ones is in the JSON and on the screen.
 
 use std::{
     cmp::Reverse,
     io::{self, Write},
 };
 
-use super::{Page, pace, table::table};
+use super::{Page, per_second, table::table};
 use crate::{
     format::{count, count_per_s, roughly, roughly_between, seconds},
     report::{Fd, Fds},
 };
 
-/// Half-closed sockets that are named; all of them are counted.
+/// Half-closed sockets that are listed; all of them are counted.
 const NAMED: usize = 5;
 
 pub(super) fn write(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
@@ -26,7 +26,7 @@ pub(super) fn write(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -
         count(fds.open),
         some(fds.growth_per_s.map(|rate| format!(", {}", count_per_s(rate)))),
         some(fds.opened.map(|opened| format!("; opened {}", count(opened)))),
-        some(fds.opened_per_s.map(|rate| format!(" ({})", pace(rate)))),
+        some(fds.opened_per_s.map(|rate| format!(" ({})", per_second(rate)))),
         some(fds.closed.map(|closed| format!(", closed {}", count(closed)))),
     );
     page.line(&line)?;
@@ -38,7 +38,7 @@ pub(super) fn write(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -
     half_closed(fds, several, page)
 }
 
-/// When there will be no room for more, if ever.
+/// When the limit will be reached, if ever.
 pub(super) fn until_full(fds: &Fds) -> Option<String> {
     let left = roughly(fds.seconds_to_limit?);
     let within = match fds.seconds_to_limit_between {
@@ -76,7 +76,7 @@ fn by_type(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     table(&rows, page)
 }
 
-/// What was found to be there or gone, without having been seen to come or go.
+/// Descriptors found open or closed whose opening or closing was not seen.
 fn unseen(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     for (number, what) in [(fds.opened_unseen, "opened"), (fds.closed_unseen, "closed")] {
         if let Some(number) = number.filter(|number| *number > 0) {
@@ -86,10 +86,10 @@ fn unseen(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sockets that the peer has closed and the target has not, those that wait longest first.
+/// Sockets that the peer has closed but the target has not, those that wait longest first.
 fn half_closed(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let mut waiting: Vec<&Fd> = fds.table.iter().filter(|one| one.is_half_closed()).collect();
-    // Where the time is not known, it began before the attach, or was not seen: last.
+    // An unknown time sorts last: the state began before the attach, or its start was not seen.
     waiting.sort_by(|left, right| {
         let waited = |one: &Fd| one.state_s.unwrap_or(-1.0);
         waited(right).total_cmp(&waited(left))
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_time_until_the_limit_says_how_sure_it_is() {
+    fn the_time_until_the_limit_has_an_interval() {
         let fds = |left, between| Fds {
             seconds_to_limit: left,
             seconds_to_limit_between: between,

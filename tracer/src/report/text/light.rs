@@ -1,4 +1,4 @@
-//! What grows as the kernel counts it, as text.
+//! Growth as the kernel counts it, as text.
 
 use std::io::{self, Write};
 

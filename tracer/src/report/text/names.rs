@@ -1,7 +1,7 @@
-//! Missing names as text: which modules lack them, why, and what would mend it.
+//! Missing names as text: which modules lack them, why, and how to get them.
 //!
-//! Takes the report's modules, hands on a paragraph for each that lacks names, and nothing at all when
-//! none does: a reader who misses nothing needs no section about it.
+//! Takes the report's modules, returns a paragraph for each that lacks names, and nothing when none does: a reader
+//! with all names needs no such section.
 
 use std::io::{self, Write};
 
@@ -24,7 +24,7 @@ pub(super) fn write(modules: &[Module], page: &mut Page<'_, impl Write>) -> io::
         page.line(&format!(
             "  {path}: {} {noun} without a name ({})",
             count(module.frames_without_name),
-            worth(module.names),
+            quality(module.names),
         ))?;
         if let Some(why) = &module.why {
             page.line(&format!("      {why}"))?;
@@ -39,7 +39,7 @@ pub(super) fn write(modules: &[Module], page: &mut Page<'_, impl Write>) -> io::
     Ok(())
 }
 
-fn worth(names: Names) -> &'static str {
+fn quality(names: Names) -> &'static str {
     match names {
         Names::None => "it has no names",
         Names::Exports => "it has names of exported functions only",

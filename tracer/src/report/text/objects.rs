@@ -1,23 +1,23 @@
-//! Objects of libraries as text: how many of each kind, who made most of them, and which are still there though
-//! somebody asked for their release.
+//! Library objects as text: counts by type, the functions that created most of them, and which still exist although
+//! their release was requested.
 //!
-//! Takes the report's objects and call sites, hands on lines; says what it leaves out. Single objects are in the
-//! JSON and on the screen.
+//! Takes the report's objects and call sites, returns lines; says what it leaves out. Single objects are in the JSON
+//! and on the screen.
 
 use std::io::{self, Write};
 
-use super::{Page, pace, table::table_of};
+use super::{Page, per_second, table::table_of};
 use crate::{
     format::{bytes, count, seconds},
     report::{Frame, LibraryObject, LibraryObjects, ObjectType, Report, Site},
 };
 
-/// Kinds that have a row, or are named among those that are gone; the others are counted.
+/// Rows of types, and names of types without live objects; the rest are counted.
 const ROWS: usize = 20;
-/// Objects that are named because their release was asked for; all of them are counted.
+/// Objects listed because their release was requested; all of them are counted.
 const NAMED: usize = 5;
 
-/// The line among the totals: there may be dozens of kinds.
+/// The line among the totals: there may be dozens of types.
 pub(super) fn total(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let (mut kinds, mut live, mut held, mut made, mut gone, mut inherited) = (0, 0, 0, 0, 0, 0);
     for (_, total) in report.totals.iter().filter(|(kind, _)| kind.is_object()) {
@@ -64,7 +64,7 @@ pub(super) fn write(
     asked(objects, report.targets.len() > 1, page)
 }
 
-/// A row for each kind of which there are objects.
+/// A row for each type with live objects.
 fn by_kind(
     objects: &LibraryObjects,
     sites: &[Site],
@@ -75,9 +75,9 @@ fn by_kind(
         return Ok(());
     }
     let shown = || live.iter().take(ROWS);
-    let roomy = page.width.is_none_or(|width| width >= ROOMY);
-    let queued = roomy && shown().any(|kind| kind.queued_bytes.is_some());
-    let pending = roomy && shown().any(|kind| kind.pending.is_some());
+    let wide = page.width.is_none_or(|width| width >= WIDE);
+    let queued = wide && shown().any(|kind| kind.queued_bytes.is_some());
+    let pending = wide && shown().any(|kind| kind.pending.is_some());
     let mut partly = false;
     let mut head = ["kind", "library", "live", "asked", "created/s", "oldest", "bytes"]
         .map(str::to_owned)
@@ -100,7 +100,7 @@ fn by_kind(
             kind.library.clone(),
             count(kind.live),
             kind.release_asked.map_or_else(|| "-".to_owned(), count),
-            kind.created_per_s.map_or_else(unknown, pace),
+            kind.created_per_s.map_or_else(unknown, per_second),
             kind.oldest_s.map_or_else(unknown, seconds),
             bytes(kind.all_bytes()),
         ];
@@ -121,10 +121,10 @@ fn by_kind(
     Ok(())
 }
 
-/// From this width on there is room for what only some kinds have.
-const ROOMY: usize = 100;
+/// From this width on, there is space for columns that only some types have.
+const WIDE: usize = 100;
 
-/// The function that made most of those that are there.
+/// The function that created most of the live objects.
 fn place(kind: &ObjectType, sites: &[Site]) -> String {
     let Some(number) = kind.site else { return String::new() };
     let asked = sites.iter().find(|site| site.id == number).and_then(Site::asked);
@@ -135,7 +135,7 @@ fn place(kind: &ObjectType, sites: &[Site]) -> String {
     }
 }
 
-/// Kinds of which nothing is left.
+/// Types without live objects.
 fn gone(objects: &LibraryObjects, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let gone: Vec<&ObjectType> = objects.types.iter().filter(|kind| kind.live == 0).collect();
     if gone.is_empty() {
@@ -154,7 +154,7 @@ fn gone(objects: &LibraryObjects, page: &mut Page<'_, impl Write>) -> io::Result
     page.line(&format!("  created and all released: {}{more}", named.join(", ")))
 }
 
-/// Those whose release was asked for, the longest ago first.
+/// Objects whose release was requested, the longest ago first.
 fn asked(
     objects: &LibraryObjects,
     several: bool,
@@ -190,7 +190,7 @@ fn asked(
     }
 }
 
-/// What else is known of an object.
+/// Other known facts about an object.
 fn known(one: &LibraryObject) -> String {
     let words = [
         one.label.clone(),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn dozens_of_kinds_are_not_dozens_of_rows() {
+    fn rows_of_kinds_are_bounded() {
         let mut report = fixtures::objects();
         let objects = report.objects.as_mut().unwrap();
         let kind = objects.types[0].clone();
@@ -244,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn where_none_was_made_nothing_is_said() {
+    fn no_section_without_objects() {
         let mut report = fixtures::sample();
         report.objects = Some(LibraryObjects::default());
         assert!(!written(&report, None).contains("objects of libraries"));
     }
 
     #[test]
-    fn nothing_of_the_target_steers_the_terminal() {
+    fn control_characters_of_the_target_are_removed() {
         let mut report = fixtures::objects();
         report.objects.as_mut().unwrap().table[6].label = Some("\u{1b}[2J".to_owned());
         let text = written(&report, Some(80));

@@ -1,7 +1,7 @@
-//! Probes as text: where each sits, what a hit costs there, and which are off and why.
+//! Probes as text: their locations, the cost of a hit, and which are not attached and why.
 //!
-//! Takes the report's probes, hands on an aligned table. Probes that no object has are one line: they
-//! are information, and there are many.
+//! Takes the report's probes, returns an aligned table. Functions that no object has share one line: they are
+//! information, and there are many.
 
 use std::io::{self, Write};
 
@@ -13,7 +13,7 @@ use crate::{
 
 const HEAD: [&str; 6] = ["function", "object", "offset", "hits", "cost of a hit", "note"];
 
-/// The column of hits: numbers stand flush right.
+/// The column of hits: numbers are right-aligned.
 const HITS: usize = 3;
 
 pub(super) fn write(probes: &[Probe], page: &mut Page<'_, impl Write>) -> io::Result<()> {

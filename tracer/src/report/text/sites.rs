@@ -1,6 +1,6 @@
 //! Call sites as text: one paragraph each, worst first.
 //!
-//! Takes the report's sites in their order, hands on lines. Sorts nothing; says what it leaves out.
+//! Takes the report's sites in their order, returns lines. Does not reorder; says what it leaves out.
 
 use std::io::{self, Write};
 
@@ -117,7 +117,7 @@ fn paragraph(
     stack(site, page)
 }
 
-/// Which closed connections left it: of how many, where that is known.
+/// How many closed connections left it, and of how many, if known.
 fn leaving(orphans: Orphans) -> String {
     match (orphans.share, orphans.compared()) {
         (Some(share), Some(all)) => {
@@ -154,7 +154,7 @@ fn verdict(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     page.line(&format!("    {class} ({:.2}): {}", verdict.confidence, verdict.reasons.join("; ")))
 }
 
-/// One row per level. A name too long for the line loses its end, never what stands behind it.
+/// One row per level. A name too long for the line loses its end; the source behind it is kept.
 fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     for (level, frame) in site.frames.iter().enumerate() {
         let mut behind = frame.source().map_or_else(String::new, |source| format!("  {source}"));
@@ -169,8 +169,8 @@ fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         }
         let before = format!("      {level:>3}  ");
         let taken = before.chars().count() + behind.chars().count();
-        let room = page.width.map_or(usize::MAX, |width| width.saturating_sub(taken));
-        page.row(&format!("{before}{}{behind}", cut(frame.label(), room.max(LEAST_NAME))))?;
+        let space = page.width.map_or(usize::MAX, |width| width.saturating_sub(taken));
+        page.row(&format!("{before}{}{behind}", cut(frame.label(), space.max(LEAST_NAME))))?;
     }
     if site.truncated {
         let why = site.truncated_why.as_deref().unwrap_or("reason unknown");
@@ -179,7 +179,7 @@ fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     Ok(())
 }
 
-/// Less of a name would tell nothing; then rather the line loses its end.
+/// A shorter name would not be recognizable; then the line loses its end instead.
 const LEAST_NAME: usize = 16;
 
 fn place(frame: &Frame) -> String {

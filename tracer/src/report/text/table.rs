@@ -1,17 +1,17 @@
 //! Tables of the text report: columns as wide as their widest cell.
 //!
-//! Takes cells, hands on lines.
+//! Takes cells, returns lines.
 
 use std::io::{self, Write};
 
 use super::Page;
 
-/// Rows of one table, the head first: texts (the first column) stand left, figures right.
+/// Rows of one table, the header first: text (the first column) is left-aligned, figures are right-aligned.
 pub(super) fn table(rows: &[Vec<String>], page: &mut Page<'_, impl Write>) -> io::Result<()> {
     table_of(rows, |column| column == 0, page)
 }
 
-/// The same, where texts stand in other columns.
+/// The same, with other columns left-aligned.
 pub(super) fn table_of(
     rows: &[Vec<String>],
     is_text: impl Fn(usize) -> bool,

@@ -1,4 +1,4 @@
-//! Names kept apart from their object: found, and only believed when they are of the same build.
+//! Symbols stored apart from their object are found, and used only when they are of the same build.
 
 use std::io::{Read as _, Write as _};
 
@@ -6,16 +6,16 @@ use super::*;
 use crate::report::Names;
 
 const STRIPPED: &str = "stripped, and no debug file was found";
-/// The names of the debug information alone: what the symbol table has, too.
+/// The function names alone: the symbol table has them too.
 const SYMBOLS: [&str; 3] = ["outer ", "handle ", "ends_in_a_call "];
 
-/// The file of debug information that `program` had before it was stripped.
+/// Moves the debug information of `program` to a file of its own.
 fn split(program: &Path, debug: &Path) {
     tool("objcopy", &["--only-keep-debug", text(program), text(debug)]);
     tool("strip", &["-s", text(program)]);
 }
 
-/// Where the debug file of a program belongs, below a root.
+/// The standard path of a program's debug file, below a root.
 fn by_build_id(program: &Path, root: &Path) -> PathBuf {
     let notes = Command::new("readelf").arg("-n").arg(program).output().unwrap();
     let notes = String::from_utf8(notes.stdout).unwrap();
@@ -23,7 +23,7 @@ fn by_build_id(program: &Path, root: &Path) -> PathBuf {
     root.join("usr/lib/debug/.build-id").join(&id[..2]).join(format!("{}.debug", &id[2..]))
 }
 
-/// A file put where it belongs, and taken away again.
+/// A file installed at a path, and removed when dropped.
 struct Placed(PathBuf);
 
 impl Placed {
@@ -37,14 +37,14 @@ impl Placed {
 impl Drop for Placed {
     fn drop(&mut self) {
         fs::remove_file(&self.0).unwrap();
-        // Folders that others use stay.
+        // Keeps folders that others use.
         for folder in self.0.ancestors().skip(1).take(3) {
             drop(fs::remove_dir(folder));
         }
     }
 }
 
-/// The modules of one stack, as the report has them: the program's first.
+/// The modules of one stack, as in the report: the program's first.
 fn program_of(server: &Running, namer: &mut Namer, addresses: &[u64]) -> crate::report::Module {
     let wanted = Wanted { site: 1, pid: server.pid(), addresses: addresses.into() };
     namer.work(&mut VecDeque::from([wanted]), Duration::from_secs(60));
@@ -77,7 +77,7 @@ fn a_debug_file_is_found_by_build_id_also_for_a_deleted_program() {
 fn a_debug_file_of_another_build_is_not_used() {
     let mut placed = None;
     let server = Running::prepared("other-id", "gcc", SERVER_C, &["-Wl,--build-id"], |program| {
-        // The same program, a line further down: everything else would fit.
+        // The same program, one line further down: everything else would match.
         let other = program.with_file_name("other");
         let source = program.with_file_name("other.c");
         fs::write(&source, SERVER_C.replace("#line 100", "int more = 1;\n#line 101")).unwrap();
@@ -99,7 +99,7 @@ fn a_debug_file_of_another_build_is_not_used() {
 }
 
 #[test]
-fn a_debug_link_is_followed_when_the_checksum_is_right_and_only_then() {
+fn a_debug_link_is_followed_only_if_the_checksum_matches() {
     for (name, damaged) in [("link-right", false), ("link-wrong", true)] {
         let arguments = ["-Wl,--build-id=none"];
         let server = Running::prepared(name, "gcc", SERVER_C, &arguments, |program| {
@@ -109,7 +109,7 @@ fn a_debug_link_is_followed_when_the_checksum_is_right_and_only_then() {
             split(program, &debug);
             tool("objcopy", &[&format!("--add-gnu-debuglink={}", text(&debug)), text(program)]);
             if damaged {
-                // One byte more at its end: a reader of ELF would not notice.
+                // One more byte at its end: an ELF reader would not notice.
                 let mut bytes = fs::read(&debug).unwrap();
                 bytes.push(0);
                 fs::write(&debug, bytes).unwrap();
@@ -148,7 +148,7 @@ fn a_debug_file_is_found_in_the_targets_root() {
 #[test]
 fn a_packed_symbol_table_names_what_stripping_took_away() {
     let server = Running::prepared("packed", "gcc", SERVER_C, &[], |program| {
-        // As Fedora's build does it: everything but symbols is taken out, the rest packed.
+        // As Fedora's build does it: everything but symbols is removed, the rest packed.
         let debug = program.with_extension("debug");
         split(program, &debug);
         let mini = program.with_extension("mini");
@@ -165,7 +165,7 @@ fn a_packed_symbol_table_names_what_stripping_took_away() {
 }
 
 #[test]
-fn a_packed_symbol_table_that_is_none_costs_nothing() {
+fn an_invalid_packed_symbol_table_is_ignored() {
     let server = Running::prepared("unpacked", "gcc", SERVER_C, &[], |program| {
         tool("strip", &["-s", text(program)]);
         let junk = program.with_extension("xz");
@@ -182,7 +182,7 @@ fn a_packed_symbol_table_that_is_none_costs_nothing() {
 fn a_program_of_debian_without_names_has_a_package_to_install() {
     let mut cat = Command::new("cat");
     let mut child = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    // Only when it answers is it sure to be mapped: `spawn` returns in the middle of the exec.
+    // Only when it answers is it sure to be mapped: `spawn` returns during the exec.
     let mut answer = [0];
     child.stdin.as_ref().unwrap().write_all(b"?").unwrap();
     child.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
@@ -197,7 +197,7 @@ fn a_program_of_debian_without_names_has_a_package_to_install() {
     child.wait().unwrap();
     let modules = namer.modules([1].into_iter());
     let [module] = &modules[..] else { panic!("{modules:?}") };
-    // The truth is what dpkg says.
+    // dpkg is the reference.
     let owner = Command::new("dpkg-query").args(["-S", "/bin/cat"]).output().unwrap();
     let owner = String::from_utf8(owner.stdout).unwrap();
     let package = owner.split_once(':').unwrap().0;

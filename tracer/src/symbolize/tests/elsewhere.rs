@@ -1,4 +1,4 @@
-//! Files that are not where their path says: replaced, or in another mount namespace; and the vdso.
+//! Files that are not at their path: replaced, or in another mount namespace; and the vdso.
 
 use std::os::unix::fs::FileExt as _;
 
@@ -61,7 +61,7 @@ fn with_library(name: &str, prepare: impl FnOnce(&Path) -> Command) -> Running {
 fn a_library_replaced_after_the_start_keeps_its_own_names() {
     let server = with_library("replaced", |program| Command::new(program));
     let folder = library_folder("replaced");
-    // Another build now stands at the path that the target mapped.
+    // Another build is now at the path that the target mapped.
     let other = library(&folder, "other.so", "the_wrong_one");
     fs::rename(other, folder.join("libvictim.so")).unwrap();
     let frames = server.namer().name(server.pid(), &server.addresses);
@@ -74,7 +74,7 @@ fn a_library_replaced_after_the_start_keeps_its_own_names() {
 #[test]
 fn a_program_in_a_mount_namespace_of_its_own_is_named() {
     let server = Running::prepared("unshared", "gcc", SERVER_C, &[], |program| {
-        // In its own namespace the program lies where we have nothing.
+        // In its own namespace the program is where we have nothing.
         let script = "mount -t tmpfs none /mnt && cp \"$1\" /mnt/server && exec /mnt/server";
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", script, "sh"]).arg(program);
@@ -94,7 +94,7 @@ fn a_library_hidden_by_a_mount_is_named() {
         command
     });
     let folder = library_folder("hidden");
-    // In the target's namespace there is nothing at the path any more, and in ours there is a lie.
+    // The target's namespace has nothing at the path any more, and ours has another file.
     let pid = server.pid().to_string();
     tool("nsenter", &["-t", &pid, "-m", "mount", "-t", "tmpfs", "none", text(&folder)]);
     let lie = library(&folder, "lie.so", "the_wrong_one");
@@ -119,7 +119,7 @@ fn a_program_in_a_chroot_is_named() {
 
 #[test]
 fn functions_of_the_vdso_are_named_from_its_image() {
-    // The truth is what another reader finds in our own vdso.
+    // The reference is another reader's view of our own vdso.
     let own = Pid::own();
     let mappings = mappings::read(own).unwrap();
     let special = |mapping: &&mappings::Mapping| mapping.special.as_deref() == Some("[vdso]");

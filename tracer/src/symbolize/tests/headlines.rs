@@ -1,13 +1,12 @@
-//! Which frame asked, in whole stacks of real programs: through a C++ and a Rust standard library.
+//! Headline frames in whole stacks of real programs: through a C++ and a Rust standard library.
 //!
-//! The programs replace `malloc` by one that, when told to, notes the stack of its call (unwound by
-//! the compiler's own library, so through every frame) and prints it behind the name of the function
-//! that the headline has to be.
+//! The programs replace `malloc` by one that, on request, records the stack of its call (unwound by the compiler's
+//! own library, so through every frame) and prints it behind the name of the function that must be the headline.
 
 use super::*;
 use crate::symbolize::call_site::headline;
 
-/// What notes a stack; the same for both languages.
+/// Records a stack; the same for both languages.
 const NOTING_C: &str = r#"
 #define _GNU_SOURCE
 #include <execinfo.h>
@@ -209,7 +208,7 @@ fn main() {
 }
 "#;
 
-/// One stack each: who is expected, and the addresses.
+/// One stack each: the expected function, and the addresses.
 fn stacks(child: &mut Child) -> Vec<(String, Vec<u64>)> {
     let mut stacks = Vec::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
@@ -225,7 +224,7 @@ fn stacks(child: &mut Child) -> Vec<(String, Vec<u64>)> {
     stacks
 }
 
-/// Compiles, runs, and compares every headline; hands on how many there were.
+/// Compiles, runs, and compares every headline; returns how many there were.
 fn check(name: &str, compiler: &str, source: &str, arguments: &[&str]) -> usize {
     let own = std::process::id();
     let folder = std::env::temp_dir().join(format!("leaktrace-headlines-{name}-{own}"));
@@ -260,7 +259,7 @@ fn check(name: &str, compiler: &str, source: &str, arguments: &[&str]) -> usize 
         let asked = headline(&frames);
         let symbol = frames[asked].symbol.as_deref().unwrap_or("");
         let plain = crate::symbolize::call_site::plain_name(symbol);
-        // Of a lambda the plain name is that of the function around it.
+        // The plain name of a lambda is that of its enclosing function.
         let last = format!("::{who}");
         if plain.rsplit("::").next() != Some(who)
             && !symbol.contains(&format!("{last}("))
@@ -281,7 +280,7 @@ const CPP_CASES: usize = 31;
 const RUST_CASES: usize = 30;
 
 #[test]
-fn the_application_asks_not_the_cpp_library() {
+fn the_headline_is_in_the_application_not_the_cpp_library() {
     // With and without inlined functions, with debug information and without.
     for (name, options) in
         [("cpp-o2", ["-O2", "-g"]), ("cpp-o0", ["-O0", "-g"]), ("cpp-g0", ["-O2", "-g0"])]
@@ -293,7 +292,7 @@ fn the_application_asks_not_the_cpp_library() {
 }
 
 #[test]
-fn the_application_asks_not_the_rust_library() {
+fn the_headline_is_in_the_application_not_the_rust_library() {
     for (name, options) in [
         ("rust-o", ["-Copt-level=2", "-Cdebuginfo=2"]),
         ("rust-debug", ["-Copt-level=0", "-Cdebuginfo=2"]),

@@ -1,11 +1,11 @@
-//! Code that a target makes while it runs: node, which tells its functions in a perf map.
+//! JIT code: node, which lists its functions in a perf map.
 
 use std::io::Write as _;
 
 use super::*;
 use crate::report::Names;
 
-/// Compiles one function at once, and another when its input says so.
+/// Compiles one function at once, and another when its input requests it.
 const SERVER_JS: &str = r"
 function firstHot(n) { let sum = 0; for (let i = 0; i < n; i++) sum += i % 7; return sum; }
 function laterHot(n) { let sum = 1; for (let i = 0; i < n; i++) sum ^= i * 3; return sum; }
@@ -27,7 +27,7 @@ struct Node {
 }
 
 impl Node {
-    /// Starts node; in namespaces of its own when `elsewhere`.
+    /// Starts node; in namespaces of its own if `elsewhere`.
     fn start(name: &str, elsewhere: bool, flags: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("leaktrace-{name}-{}", Pid::own()));
         fs::create_dir_all(&folder).unwrap();
@@ -42,14 +42,14 @@ impl Node {
         } else {
             command.args(["-c", &node, "sh"]);
         }
-        // Node leaves logs where it was started.
+        // Node writes logs to its working directory.
         command.current_dir(&folder).arg(&script).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         expect(&mut out, "ready");
         let mut pid = child.id();
         if elsewhere {
-            // `unshare` waits for the one that it forked.
+            // `unshare` waits for its forked child.
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
             pid = children.unwrap().trim().parse().unwrap();
         }
@@ -114,7 +114,7 @@ fn a_call_site_in_new_code_gets_its_name_when_the_map_has_grown() {
     namer.learn(pid, &mappings::read(pid).unwrap());
     node.child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     expect(&mut node.out, "later");
-    // Where the function will be is known here before the namer has read of it.
+    // The address of the function is known here before the namer has read it.
     let (later, name) = node.truth("JS:*laterHot").unwrap();
     let mapping = mappings::read(pid).unwrap();
     assert!(mapping.find(later).unwrap().executable && mapping.find(later).unwrap().path.is_none());
@@ -127,13 +127,13 @@ fn a_call_site_in_new_code_gets_its_name_when_the_map_has_grown() {
     assert_eq!(namer.lookup(1), None);
     namer.work(&mut queue(), Duration::from_secs(60));
     assert_eq!(namer.lookup(1).unwrap()[0].symbol.as_deref(), Some(&*name));
-    // Nothing new: nothing is named again.
+    // No new entries: nothing is named again.
     namer.refresh();
     assert!(namer.lookup(1).is_some());
 }
 
 #[test]
-fn node_without_a_perf_map_says_what_to_do() {
+fn node_without_a_perf_map_has_a_hint() {
     let node = Node::start("node-plain", false, "");
     let pid = node.pid;
     let mappings = mappings::read(pid).unwrap();

@@ -1,4 +1,4 @@
-//! Functions that a tail jump has left, in a program that makes such jumps, and in libevent.
+//! Functions that left by a tail jump, in a program that makes such jumps, and in libevent.
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn names(frames: &[Frame]) -> Vec<(&str, bool)> {
 }
 
 #[test]
-fn what_jumps_have_left_is_shown_only_where_the_call_names_it() {
+fn tail_jumps_are_shown_only_if_the_call_names_the_function() {
     for (name, option) in [("tail-pie", "-pie"), ("tail-exec", "-no-pie"), ("tail-got", "-fno-plt")]
     {
         let options = ["-O2", "-foptimize-sibling-calls", option];
@@ -49,10 +49,10 @@ fn what_jumps_have_left_is_shown_only_where_the_call_names_it() {
         let both = [("runs", false), ("second", true), ("first", true), ("main", false)];
         let frames = namer.name(pid, stack(0));
         assert_eq!(names(&frames), both, "{name}");
-        // Their addresses are those behind the jumps: in the function, and none of the stack's.
+        // Their addresses are those behind the jumps: inside the function, and not on the stack.
         assert!(frames[1].offset.is_some_and(|offset| offset > 4), "{frames:#?}");
         assert!(!running.addresses.contains(&frames[1].address.0));
-        // A call of the function itself, and one through a pointer, add nothing.
+        // A direct call of the function, and one through a pointer, add nothing.
         let plain = [("runs", false), ("main", false)];
         assert_eq!(names(&namer.name(pid, stack(2))), plain, "{name}");
         assert_eq!(names(&namer.name(pid, stack(4))), plain, "{name}");

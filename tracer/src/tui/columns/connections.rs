@@ -1,6 +1,6 @@
-//! The columns of the table of connections, one by one and by client.
+//! The columns of the tables of single connections and of clients.
 
-use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, pace, text, word};
+use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, per_second, text, word};
 use crate::{
     format,
     report::{Amount, Client, ClosedBy, Connection, ConnectionRole, Word},
@@ -86,7 +86,7 @@ pub const CLIENTS: &[Column<Client>] = &[
         rank: |one| counted(one.item.closed), cell: |one, _| Row::of(Role::Text, figures::count(one.item.closed)) },
     Column { by: By::Churn, title: "opened/s", help: "connections opened per second; – not enough data yet",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 18, largest_first: true,
-        rank: |one| number(one.item.opened_per_s), cell: |one, _| pace(one.item.opened_per_s) },
+        rank: |one| number(one.item.opened_per_s), cell: |one, _| per_second(one.item.opened_per_s) },
     Column { by: By::In, title: "in", help: "bytes received; – not known",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 24, largest_first: true,
         rank: |one| number(one.item.bytes_in.map(|bytes| bytes as f64)),
@@ -118,14 +118,14 @@ fn closed_by(by: &Word<ClosedBy>) -> String {
     }
 }
 
-/// What it left, once that can be told: what it held is not left behind before some time has passed.
+/// Resources that it left behind, once known: held resources count as left behind only after a grace period.
 fn left(connection: &Connection, cell: Row) -> Row {
     let soon =
         connection.closed_s.is_some() && connection.held.count > 0 && connection.orphans.count == 0;
     if soon { Row::of(Role::Muted, "…") } else { cell }
 }
 
-/// Bytes; nothing is worth less to the eye, and resources without a size are not nothing.
+/// Bytes; zero is muted, and resources without a size are not zero.
 fn bytes_of(amount: Amount, role: Role) -> Row {
     match amount.count {
         0 => Row::of(Role::Muted, "0 B"),

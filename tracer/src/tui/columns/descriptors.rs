@@ -5,9 +5,9 @@ use crate::{
     format,
     report::{Fd, Site},
     tui::{
-        digest::TypeRow,
         figures, names,
         rows::{Role, Row, table::call_site},
+        summary::TypeRow,
     },
 };
 
@@ -73,7 +73,7 @@ pub const TYPES: &[Column<TypeRow>] = &[
         cell: |one, _| known(Role::Text, one.item.closed.map(figures::count)) },
 ];
 
-/// The peer where there is one, else what the kernel calls it.
+/// The peer if there is one, else the kernel's name.
 fn what(one: &Entry<'_, Fd>, cells: usize) -> Row {
     let fd = one.item;
     let (mark, text) = match (&fd.peer, &fd.local, &fd.what) {
@@ -82,8 +82,8 @@ fn what(one: &Entry<'_, Fd>, cells: usize) -> Row {
         (None, None, Some(what)) => ("", what),
         (None, None, None) => return known(Role::Text, None),
     };
-    let room = cells.saturating_sub(names::width(mark));
-    Row::of(Role::Muted, mark).with(Role::Text, names::middle(text, room))
+    let space = cells.saturating_sub(names::width(mark));
+    Row::of(Role::Muted, mark).with(Role::Text, names::middle(text, space))
 }
 
 fn state(one: &Entry<'_, Fd>, cells: usize) -> Row {
@@ -103,14 +103,14 @@ fn opened_by(one: &Entry<'_, Fd>, cells: usize) -> Row {
         return Row::of(Role::Muted, if fd.pre_attach { "before the attach" } else { "not seen" });
     };
     let row = Row::of(Role::Muted, names::start_of(call.name(), cells));
-    let room = cells.saturating_sub(row.width() + 1);
+    let space = cells.saturating_sub(row.width() + 1);
     match site(one) {
         None => row,
-        // Who asked is worth more than which call it was.
-        Some(site) if room < LEAST_SITE => call_site(site, cells),
-        Some(site) => row.with(Role::Text, " ").and(call_site(site, room)),
+        // The headline matters more than the name of the call.
+        Some(site) if space < LEAST_SITE => call_site(site, cells),
+        Some(site) => row.with(Role::Text, " ").and(call_site(site, space)),
     }
 }
 
-/// Less of a call site would tell nothing.
+/// A shorter call site would not be recognizable.
 const LEAST_SITE: usize = 18;

@@ -1,4 +1,4 @@
-//! The columns of the table of what closed connections left behind, by the function that acquired it.
+//! The columns of the table of resources left behind, by the acquiring function.
 
 use super::{By, Column, Entry, Needs, Rank, counted, number, text};
 use crate::{

@@ -1,7 +1,7 @@
-//! The columns of the tables of libraries' objects, by kind and one by one.
+//! The columns of the tables of library objects: by type, and single objects.
 
 use super::{
-    By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, known, number, pace, rate, text,
+    By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, known, number, per_second, rate, text,
 };
 use crate::{
     format,
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Every column of the kinds, from left to right.
+/// Every column of object types, from left to right.
 #[rustfmt::skip]
 pub const OBJECT_TYPES: &[Column<ObjectType>] = &[
     Column { by: By::ObjectType, title: "kind", help: "the library's type name",
@@ -36,7 +36,7 @@ pub const OBJECT_TYPES: &[Column<ObjectType>] = &[
         rank: |one| number(one.item.release_asked.map(|asked| asked as f64)), cell: |one, _| asked(one.item.release_asked) },
     Column { by: By::Churn, title: "made/s", help: "created per second recently; – not enough data yet",
         needs: Needs::Nothing, width: |_| 8, left: false, leave: 16, largest_first: true,
-        rank: |one| number(one.item.created_per_s), cell: |one, _| pace(one.item.created_per_s) },
+        rank: |one| number(one.item.created_per_s), cell: |one, _| per_second(one.item.created_per_s) },
     Column { by: By::Acquired, title: "made", help: "created since the start",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 44, largest_first: true,
         rank: |one| counted(one.item.created),
@@ -123,25 +123,25 @@ pub const OBJECTS: &[Column<LibraryObject>] = &[
         cell: |one, cells| one.item.owner.map_or_else(Row::new, |owner| Row::of(Role::Muted, names::middle(&owner.to_string(), cells))) },
     Column { by: By::Site, title: "made by", help: "the function that created it",
         needs: Needs::Nothing, width: |screen| screen / 5, left: true, leave: 22, largest_first: false,
-        rank: |one| text(maker(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
-        cell: |one, cells| maker(one).map_or_else(|| Row::of(Role::Muted, UNKNOWN), |site| call_site(site, cells)) },
+        rank: |one| text(creator(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
+        cell: |one, cells| creator(one).map_or_else(|| Row::of(Role::Muted, UNKNOWN), |site| call_site(site, cells)) },
 ];
 
-/// The call site that made most of a kind.
+/// The call site that created most objects of a type.
 fn most<'a>(one: &Entry<'a, ObjectType>) -> Option<&'a Site> {
     one.context.site(one.item.site?)
 }
 
-fn maker<'a>(one: &Entry<'a, LibraryObject>) -> Option<&'a Site> {
+fn creator<'a>(one: &Entry<'a, LibraryObject>) -> Option<&'a Site> {
     one.context.site(one.item.site)
 }
 
-/// Of a kind of which nothing is left, no figure is to be looked at first.
+/// Types without live objects are muted.
 const fn live_or(kind: &ObjectType, role: Role) -> Role {
     if kind.live == 0 { Role::Muted } else { role }
 }
 
-/// None is worth less to the eye.
+/// Zero is muted.
 fn asked(number: Option<u64>) -> Row {
     let Some(number) = number else { return known(Role::Text, None) };
     let role = if number == 0 { Role::Muted } else { Role::Doubtful };
@@ -153,10 +153,10 @@ fn bytes(number: u64, role: Role) -> Row {
 }
 
 fn growth(one: &Entry<'_, ObjectType>) -> Option<f64> {
-    one.context.digest.growth.get(&Resource::from(one.item.name.as_str())).copied()
+    one.context.summary.growth.get(&Resource::from(one.item.name.as_str())).copied()
 }
 
-/// A sum over those that could be read.
+/// A sum over the objects that could be read.
 fn summed(one: &Entry<'_, ObjectType>, number: Option<String>) -> Row {
     match number {
         None => Row::new(),
@@ -172,12 +172,12 @@ fn state(one: &LibraryObject) -> Row {
     }
 }
 
-/// A label is a function's name, or a text of which both ends matter: `tcp://10.0.0.20:5557`.
+/// Shortens a label: a function's name, or a text of which both ends matter: `tcp://10.0.0.20:5557`.
 fn short(label: &str, cells: usize) -> String {
     if label.contains("::") { names::function(label, cells) } else { names::middle(label, cells) }
 }
 
-/// An address as a rank.
+/// An address as a sort key.
 fn address<'a>(address: Option<Address>) -> Rank<'a> {
     number(address.map(|address| address.0 as f64))
 }

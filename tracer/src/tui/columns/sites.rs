@@ -19,7 +19,7 @@ use crate::{
 #[rustfmt::skip]
 pub const SITES: &[Column<Site>] = &[
     Column { by: By::Verdict, title: "verdict", help: "verdict; sorts worst first",
-        needs: Needs::Judgement, width: |screen| if screen < 100 { 1 } else { 8 }, left: true,
+        needs: Needs::Verdict, width: |screen| if screen < 100 { 1 } else { 8 }, left: true,
         leave: 18, largest_first: true, rank: |one| Rank::Number(-(one.at as f64)), cell: verdict },
     Column { by: By::Pid, title: "pid", help: "process id of the target",
         needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 18, largest_first: false,
@@ -79,7 +79,7 @@ pub const SITES: &[Column<Site>] = &[
         cell: |one, cells| Row::of(Role::Accent, figures::spark(&one.item.trend_bytes, cells)) },
 ];
 
-/// The longest name of a kind, within bounds.
+/// The longest name of a built-in kind, within bounds.
 const KIND_WIDTH: usize = {
     let mut longest = 4;
     let mut at = 0;
@@ -94,7 +94,7 @@ const KIND_WIDTH: usize = {
     if longest > 10 { 10 } else { longest }
 };
 
-/// What descriptors lead to has longer names: `eventfd`, `directory`.
+/// Descriptor types have longer names: `eventfd`, `directory`.
 fn kind_width(screen: usize) -> usize {
     match screen {
         0..100 => KIND_WIDTH,
@@ -111,7 +111,7 @@ fn trend_width(screen: usize) -> usize {
     }
 }
 
-/// What sort of resource; of descriptors what they lead to.
+/// The kind of resource; for descriptors, their type.
 fn kind(site: &Site) -> &str {
     site.kind_name()
 }
@@ -121,7 +121,7 @@ fn verdict(one: &Entry<'_, Site>, cells: usize) -> Row {
     Row::of(role, if cells < word.len() { mark } else { word })
 }
 
-/// A cell about bytes: empty for what has none.
+/// A cell about bytes: empty for resources without a size.
 fn of_bytes(site: &Site, cell: impl FnOnce(&Site) -> Row) -> Row {
     if site.kind.is_descriptor() { Row::new() } else { cell(site) }
 }
@@ -130,14 +130,14 @@ fn orphans(site: &Site) -> Option<u64> {
     Some(site.orphans?.count)
 }
 
-/// None is worth less to the eye.
+/// Zero is muted.
 fn orphaned(site: &Site) -> Row {
     let number = orphans(site);
     let role = if number == Some(0) { Role::Muted } else { Role::Bad };
     known(role, number.map(figures::count))
 }
 
-/// Bytes per second; of what has none, how many.
+/// Bytes per second; for resources without a size, their number.
 fn growth(site: &Site) -> Row {
     if site.kind.is_descriptor() {
         rate(site.growth_count_per_s, format::count_per_s)
@@ -146,12 +146,12 @@ fn growth(site: &Site) -> Row {
     }
 }
 
-/// The same as a rank.
+/// The same as a sort key.
 fn sized<'a>(site: &'a Site, rank: impl FnOnce(&'a Site) -> Rank<'a>) -> Rank<'a> {
     if site.kind.is_descriptor() { Rank::Unknown } else { rank(site) }
 }
 
-/// A figure with the mark of an estimate, where it is one.
+/// A figure, with the estimate mark if it is one.
 fn bytes(site: &Site) -> String {
     figures::about(site.error.as_ref()).to_owned() + &format::bytes(site.outstanding_bytes)
 }

@@ -1,6 +1,6 @@
-//! Rows to cells: the last station.
+//! Rows to cells: the last stage.
 //!
-//! Takes the state by shared reference, hands on painted cells; changes nothing else.
+//! Takes the state by shared reference, returns painted cells; changes nothing else.
 
 pub mod paint;
 pub mod screen;

@@ -1,12 +1,12 @@
 //! One row to the cells of one line.
 //!
-//! Takes a row and a line number, paints; decides nothing but the style of each part.
+//! Takes a row and a line number, paints; decides only the style of each part.
 
 use ratatui::buffer::Buffer;
 
 use crate::tui::{rows::Row, theme::Theme};
 
-/// Paints a row on line `line`; a row below the buffer is left out.
+/// Paints a row on line `line`; skips a row below the buffer.
 pub fn row(row: &Row, line: u16, theme: Theme, buffer: &mut Buffer) {
     let area = buffer.area;
     if line >= area.height {
@@ -14,9 +14,9 @@ pub fn row(row: &Row, line: u16, theme: Theme, buffer: &mut Buffer) {
     }
     let mut at = 0;
     for part in &row.parts {
-        // Patches of colour would make the cursor's line unreadable: it has one style.
+        // Mixed colors would make the cursor's line unreadable: it has one style.
         let style = if row.selected { theme.selected() } else { theme.style(part.role) };
-        let room = usize::from(area.width.saturating_sub(at));
-        (at, _) = buffer.set_stringn(at, line, &part.text, room, style);
+        let space = usize::from(area.width.saturating_sub(at));
+        (at, _) = buffer.set_stringn(at, line, &part.text, space, style);
     }
 }

@@ -1,6 +1,6 @@
 //! The whole screen: header, sums, table, details or help, footer.
 //!
-//! Takes the state, hands on cells. Only what is visible is formatted.
+//! Takes the state, returns cells. Formats only what is visible.
 
 use ratatui::buffer::Buffer;
 
@@ -32,7 +32,7 @@ fn lines(state: &ViewState) -> Vec<Row> {
         None => lines.extend([Row::new(), Row::of(Role::Muted, "   attaching…")]),
         Some(_) => {
             lines.extend(body::rows(state, &layout));
-            lines.resize(layout.header + layout.summary + layout.table, Row::new());
+            lines.resize(layout.header + layout.totals + layout.table, Row::new());
             if layout.detail > 0 {
                 lines.extend(match state.site() {
                     Some(site) => detail::rows(site, state, layout.width, layout.detail),
@@ -41,7 +41,7 @@ fn lines(state: &ViewState) -> Vec<Row> {
             }
         }
     }
-    lines.resize(layout.header + layout.summary + layout.table + layout.detail, Row::new());
+    lines.resize(layout.header + layout.totals + layout.table + layout.detail, Row::new());
     lines.push(footer::row(state));
     lines
 }

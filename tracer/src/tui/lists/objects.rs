@@ -1,4 +1,4 @@
-//! Objects of libraries as items of lists: by kind, and one by one.
+//! Library objects as items of lists: by type, and single objects.
 //!
 //! Pure.
 

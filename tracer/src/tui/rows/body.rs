@@ -1,6 +1,6 @@
-//! The list that is shown: its title, its table, sums above it, or why there is nothing.
+//! The body of the screen: the list's title and table, totals above it, or why it is empty.
 //!
-//! Pure; takes the state and the layout, hands on rows.
+//! Pure; takes the state and the layout, returns rows.
 
 use super::{
     Role, Row, rule,
@@ -11,15 +11,15 @@ use crate::{
     report::{Fds, Report, Resource},
     tui::{
         columns::{self, By, TableContext},
-        digest::TypeRow,
         layout::Layout,
         lists::{List, Listed, with_items},
         names,
         state::ViewState,
+        summary::TypeRow,
     },
 };
 
-/// Sums and table, a title line above each.
+/// Totals and table, a title line above each.
 pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
     let Some(context) = state.context() else { return Vec::new() };
     let mut lines = sums(&context, layout);
@@ -27,7 +27,7 @@ pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
         return lines;
     }
     let at = &state.at;
-    let room = layout.table.saturating_sub(1);
+    let space = layout.table.saturating_sub(1);
     lines.push(title(state, &context, layout.width, layout.table_rows()));
     if at.order.is_empty() {
         lines.push(Row::new());
@@ -38,24 +38,24 @@ pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
     let what =
         Shown { order: &at.order, top: at.top, cursor: Some(at.cursor), sort: Some(at.sort) };
     lines.extend(with_items!(state.list, Item => {
-        table::rows::<Item>(&context, &what, layout.width, room)
+        table::rows::<Item>(&context, &what, layout.width, space)
     }));
     lines
 }
 
-/// Descriptors by type; the last line says how many types have none.
+/// Descriptors by type; the last line counts the types that are omitted.
 fn sums(context: &TableContext<'_>, layout: &Layout) -> Vec<Row> {
-    if layout.summary == 0 {
+    if layout.totals == 0 {
         return Vec::new();
     }
     let all = TypeRow::number(context);
-    let room = layout.summary.saturating_sub(2);
-    let shown = if all > room { room.saturating_sub(1) } else { all };
+    let space = layout.totals.saturating_sub(2);
+    let shown = if all > space { space.saturating_sub(1) } else { all };
     let order: Vec<usize> = (0..shown).collect();
     let (title, remark) = context.report.fds.as_ref().map(turnover).unwrap_or_default();
     let mut lines = vec![rule(title, remark, layout.width)];
     let what = Shown { order: &order, top: 0, cursor: None, sort: None };
-    // Figures far from what they are of cannot be read along: not the whole of a wide screen.
+    // Figures far from their labels are hard to read: not the full width of a wide screen.
     let rows = table::rows::<TypeRow>(context, &what, layout.width.min(SUMS), shown + 1);
     lines.extend(rows.into_iter().map(|row| row.fitted(layout.width)));
     if shown < all {
@@ -66,35 +66,36 @@ fn sums(context: &TableContext<'_>, layout: &Layout) -> Vec<Row> {
     lines
 }
 
-/// Title of the sums: what became of all of them; at the right what was not seen.
+/// Title of the totals: turnover of all descriptors; at the right, what was not seen.
 fn turnover(fds: &Fds) -> (Row, Row) {
     let known = |word: &str, number: Option<u64>| {
         Some(format!("{word} {}", format::count(number.filter(|number| *number > 0)?)))
     };
-    let pace = fds.opened_per_s.map(|rate| format!(" ({})", columns::pace(Some(rate)).text()));
-    let opened = known("opened", fds.opened).map(|text| text + &pace.unwrap_or_default());
+    let rate =
+        fds.opened_per_s.map(|rate| format!(" ({})", columns::per_second(Some(rate)).text()));
+    let opened = known("opened", fds.opened).map(|text| text + &rate.unwrap_or_default());
     let full = fds.seconds_to_limit_between.map(|(from, to)| match to {
         Some(to) => format!("limit reached in {}", format::roughly_between(from, to)),
         None => format!("limit reached in {} at the earliest", format::roughly(from)),
     });
-    let said = [full, opened, known("closed", fds.closed)];
+    let parts = [full, opened, known("closed", fds.closed)];
     let unseen =
         [known("opened unseen", fds.opened_unseen), known("closed unseen", fds.closed_unseen)];
     let words = |words: &[Option<String>]| {
         words.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ")
     };
-    let said = words(&said);
+    let text = words(&parts);
     let mut title = Row::of(Role::Strong, "By type");
-    if !said.is_empty() {
-        title = title.with(Role::Muted, format!("  {said}"));
+    if !text.is_empty() {
+        title = title.with(Role::Muted, format!("  {text}"));
     }
     (title, Row::of(Role::Doubtful, words(&unseen)))
 }
 
-/// Cells of the sums at most.
+/// Maximum width of the totals in cells.
 const SUMS: usize = 64;
 
-/// What the list is called.
+/// The title of the list.
 const fn name(list: List) -> &'static str {
     match list {
         List::Sites => "Call sites",
@@ -116,7 +117,7 @@ fn title(state: &ViewState, context: &TableContext<'_>, width: usize, page: usiz
         let place = format!(" {}–{last} of {}", at.top + 1, format::count(found as u64));
         title = title.with(Role::Muted, place);
     }
-    for (number, role, one, many) in worries(state) {
+    for (number, role, one, many) in alerts(state) {
         if number > 0 {
             let word = if number == 1 { one } else { many };
             title = title
@@ -142,30 +143,30 @@ fn title(state: &ViewState, context: &TableContext<'_>, width: usize, page: usiz
     rule(title, remark, width)
 }
 
-/// What the list has that one should look at.
-fn worries(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> {
-    let digest = &state.digest;
+/// Items of the list that need attention.
+fn alerts(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> {
+    let summary = &state.summary;
     match state.list {
         List::Sites => vec![
-            (digest.leaks, Role::Bad, "leak", "leaks"),
-            (digest.suspects, Role::Bad, "suspect", "suspects"),
+            (summary.leaks, Role::Bad, "leak", "leaks"),
+            (summary.suspects, Role::Bad, "suspect", "suspects"),
         ],
-        List::Fds => vec![(digest.half_closed_fds, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)],
+        List::Fds => vec![(summary.half_closed_fds, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)],
         List::Connections => {
-            vec![(digest.half_closed_connections, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)]
+            vec![(summary.half_closed_connections, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)]
         }
-        List::ObjectTypes => vec![(digest.asked, Role::Doubtful, ASKED, ASKED)],
+        List::ObjectTypes => vec![(summary.asked, Role::Doubtful, ASKED, ASKED)],
         List::Clients | List::Leaving | List::Objects => Vec::new(),
     }
 }
 
-/// The peer has closed them, and the target has not.
+/// Sockets that the peer has closed but the target has not.
 const HALF_CLOSED: &str = "closed by the peer only";
 
-/// Their release was asked for, and they are still there.
+/// Objects whose release was requested, and that still exist.
 const ASKED: &str = "with a release requested";
 
-/// How the list is ordered, in words.
+/// The order of the list, in words.
 fn order(state: &ViewState) -> String {
     let sort = state.at.sort;
     let words = with_items!(state.list, Item => columns::column::<Item>(sort.by)

@@ -1,29 +1,29 @@
-//! The header's row of file descriptors, connections and objects, with the lists there are at its right.
+//! The header's row of file descriptors, connections and objects, with the available lists at the right.
 //!
-//! Pure; what matters least goes first where the screen is narrow, the lists shrink to their keys.
+//! Pure; on a narrow screen the least important part is dropped first, and the lists shrink to their keys.
 
 use super::{Role, Row, Segment, packed, spread};
 use crate::{
     format,
     report::{Connections, Fds, Report},
-    tui::{columns, digest::Digest, figures, lists, lists::List, state::ViewState},
+    tui::{columns, figures, lists, lists::List, state::ViewState, summary::Summary},
 };
 
-/// From here on the lists have their names beside their keys.
+/// From this width on, the lists show names beside their keys.
 const NAMED: usize = 100;
 
-/// One row, or none where only call sites can be listed.
+/// One row, or none if only call sites can be listed.
 pub(super) fn rows(report: &Report, state: &ViewState, width: usize) -> Option<Row> {
-    if !lists::are_many(report) {
+    if !lists::has_other_lists(report) {
         return None;
     }
     let mut segments = report.fds.as_ref().map(fds).unwrap_or_default();
     segments.extend(report.connections.iter().flat_map(|all| connections(all, width)));
-    segments.extend(objects(report, &state.digest));
+    segments.extend(objects(report, &state.summary));
     let tabs = tabs(report, state.list, width);
-    let room = width.saturating_sub(tabs.width() + 3);
+    let space = width.saturating_sub(tabs.width() + 3);
     let left =
-        Row::of(Role::Text, " ").and(packed(segments, room, if width < NAMED { 2 } else { 3 }));
+        Row::of(Role::Text, " ").and(packed(segments, space, if width < NAMED { 2 } else { 3 }));
     Some(spread(left, tabs, width))
 }
 
@@ -46,7 +46,7 @@ fn fds(fds: &Fds) -> Vec<Segment> {
         .collect()
 }
 
-/// ` ▲ 0.4/s`; nothing while it is not known, and when nothing changes.
+/// ` ▲ 0.4/s`; empty while it is unknown, and when nothing changes.
 fn growth(per_s: Option<f64>, write: fn(f64) -> String) -> Row {
     let row = columns::rate(per_s, write);
     let text = row.text();
@@ -66,7 +66,7 @@ fn connections(connections: &Connections, width: usize) -> Vec<Segment> {
         .with(Role::Text, if width < 80 { "" } else { " open" });
     let mut segments = vec![segment(2, open)];
     if connections.opened_per_s.is_some() {
-        let rate = columns::pace(connections.opened_per_s).text();
+        let rate = columns::per_second(connections.opened_per_s).text();
         let new = Row::of(Role::Muted, "new/s ").with(Role::Text, rate.trim_end_matches("/s"));
         segments.push(segment(4, new));
     }
@@ -77,8 +77,8 @@ fn connections(connections: &Connections, width: usize) -> Vec<Segment> {
     segments
 }
 
-/// `objects 5,200 (1.1 MiB) ▲ 3.4 KiB/s`; nothing before the first.
-fn objects(report: &Report, digest: &Digest) -> Vec<Segment> {
+/// `objects 5,200 (1.1 MiB) ▲ 3.4 KiB/s`; empty before the first object.
+fn objects(report: &Report, summary: &Summary) -> Vec<Segment> {
     let (mut number, mut held, mut made) = (0, 0, 0);
     for (_, total) in report.totals.iter().filter(|(kind, _)| kind.is_object()) {
         number += total.outstanding_count;
@@ -91,7 +91,7 @@ fn objects(report: &Report, digest: &Digest) -> Vec<Segment> {
     let there = Row::of(Role::Muted, "objects ")
         .with(Role::Strong, figures::count(number))
         .with(Role::Text, format!(" ({})", format::bytes(held)));
-    let rates = digest.growth.iter().filter(|(kind, _)| kind.is_object()).map(|(_, rate)| *rate);
+    let rates = summary.growth.iter().filter(|(kind, _)| kind.is_object()).map(|(_, rate)| *rate);
     let rate = rates.reduce(|sum, rate| sum + rate);
     let mut segments = vec![segment(1, there)];
     let rate = growth(rate, format::bytes_per_s);
@@ -102,7 +102,7 @@ fn objects(report: &Report, digest: &Digest) -> Vec<Segment> {
     segments
 }
 
-/// The lists there are, the one that is shown in brackets.
+/// The available lists, the current one in brackets.
 fn tabs(report: &Report, list: List, width: usize) -> Row {
     let mut row = Row::new();
     let tabs = [

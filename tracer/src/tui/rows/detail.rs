@@ -1,7 +1,7 @@
-//! The selected call site: judgement, figures, curve and stack.
+//! The selected call site: verdict, figures, curve and stack.
 //!
-//! Pure; takes a call site and the state, hands on rows. Wide screens have the stack at the left and the
-//! figures at the right; narrow ones have the figures above the stack.
+//! Pure; takes a call site and the state, returns rows. Wide screens have the stack at the left and the figures at
+//! the right; narrow ones have the figures above the stack.
 
 use super::{Role, Row, Segment, left_behind, object, packed, rule, spread, stack, table::amount};
 use crate::{
@@ -16,12 +16,12 @@ use crate::{
     },
 };
 
-/// From here on stack and figures stand beside each other.
+/// From this width on, stack and figures are side by side.
 const WIDE: usize = 110;
-/// Cells of the figures beside the stack.
+/// Width of the figures beside the stack, in cells.
 const BESIDE: usize = 46;
 
-/// Lines of the whole content, for scrolling.
+/// Number of lines of the whole content, for scrolling.
 pub fn length(site: &Site, state: &ViewState, width: usize) -> usize {
     let site_length = if width >= WIDE {
         stack::full(site, modules(state), width - BESIDE - 2)
@@ -33,18 +33,18 @@ pub fn length(site: &Site, state: &ViewState, width: usize) -> usize {
     object::rows(state, width).len() + site_length
 }
 
-/// Title line and what fits below it, in `height` lines.
+/// Title line and the lines that fit below it, in `height` lines.
 pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<Row> {
-    let room = height.saturating_sub(1);
+    let space = height.saturating_sub(1);
     let full = state.pane == Pane::Detail;
     let mut content = object::rows(state, width);
     let of_site = if width >= WIDE {
         let cells = width - BESIDE - 2;
         let left =
             if full { stack::full(site, modules(state), cells) } else { stack::short(site, cells) };
-        side_by_side(&left, &beside(site, state, room.saturating_sub(content.len())), cells)
+        side_by_side(&left, &beside(site, state, space.saturating_sub(content.len())), cells)
     } else if full {
-        above(site, state, width, room)
+        above(site, state, width, space)
     } else {
         let mut rows = brief(site, state, width);
         rows.extend(stack::short(site, width));
@@ -52,14 +52,14 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
     };
     content.extend(of_site);
     let lines = content.len();
-    let first = if full { state.scroll.min(lines.saturating_sub(room)) } else { 0 };
+    let first = if full { state.scroll.min(lines.saturating_sub(space)) } else { 0 };
     let mut remark = Row::new();
-    if lines > room {
+    if lines > space {
         let text = if full {
-            format!("lines {}–{} of {lines}", first + 1, (first + room).min(lines))
+            format!("lines {}–{} of {lines}", first + 1, (first + space).min(lines))
         } else {
-            let noun = if lines - room == 1 { "line" } else { "lines" };
-            format!("{} more {noun}: Enter", lines - room)
+            let noun = if lines - space == 1 { "line" } else { "lines" };
+            format!("{} more {noun}: Enter", lines - space)
         };
         remark = Row::of(Role::Muted, text);
     }
@@ -74,11 +74,11 @@ pub fn rows(site: &Site, state: &ViewState, width: usize, height: usize) -> Vec<
     ];
     let title = packed(parts, width.saturating_sub(remark.width() + 8), 2);
     let mut rows = vec![rule(title, remark, width)];
-    rows.extend(content.into_iter().skip(first).take(room));
+    rows.extend(content.into_iter().skip(first).take(space));
     rows
 }
 
-/// Where the cursor is on something whose call site is not known.
+/// Shown when the call site of the selected item is unknown.
 pub fn unknown(state: &ViewState, width: usize) -> Vec<Row> {
     let whose = state.label().map(|label| names::middle(&label, width / 3)).unwrap_or_default();
     let (title, text) = match state.list {
@@ -165,18 +165,18 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
     lines
 }
 
-/// Everything one below the other.
-fn above(site: &Site, state: &ViewState, width: usize, room: usize) -> Vec<Row> {
+/// Everything in one column.
+fn above(site: &Site, state: &ViewState, width: usize, space: usize) -> Vec<Row> {
     let mut rows = brief(site, state, width);
     rows.push(Row::new());
     rows.extend(stack::full(site, modules(state), width));
     rows.push(Row::new());
-    rows.extend(beside(site, state, room.min(20)));
+    rows.extend(beside(site, state, space.min(20)));
     rows
 }
 
-/// Judgement, figures and curve in a column of [`BESIDE`] cells.
-fn beside(site: &Site, state: &ViewState, room: usize) -> Vec<Row> {
+/// Verdict, figures and curve in a column of [`BESIDE`] cells.
+fn beside(site: &Site, state: &ViewState, space: usize) -> Vec<Row> {
     let mut rows: Vec<Row> = verdict_line(site).into_iter().collect();
     for reason in &site.verdict.reasons {
         for (line, text) in names::wrapped(reason, BESIDE - 4).into_iter().enumerate() {
@@ -196,7 +196,7 @@ fn beside(site: &Site, state: &ViewState, room: usize) -> Vec<Row> {
                 .with(Role::Text, format!("{min} to {max}, half over {median}")),
         );
     }
-    let height = room.saturating_sub(rows.len() + 1).min(5);
+    let height = space.saturating_sub(rows.len() + 1).min(5);
     if height > 0 && site.trend_bytes.iter().any(|bytes| *bytes > 0) {
         rows.push(Row::new());
         rows.extend(curve(&site.trend_bytes, height));
@@ -213,7 +213,7 @@ fn verdict_line(site: &Site) -> Option<Row> {
     Some(Row::of(role, format!(" {mark} {word}")).with(Role::Muted, sure))
 }
 
-/// Bytes and count of everything, a line each, under each other.
+/// Bytes and count of every figure, one per line, aligned.
 fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
     let line = |title: &str, bytes: Row, count: Row| {
         let blanks = |row: &Row, cells: usize| " ".repeat(cells.saturating_sub(row.width()));
@@ -277,7 +277,7 @@ fn since_mark(site: &Site, state: &ViewState) -> Option<Row> {
     Some(row.with(Role::Strong, format!("{bytes}, {count}")))
 }
 
-/// The curve with the values at its top and its foot.
+/// The curve with the values at its top and bottom.
 fn curve(trend: &[u64], height: usize) -> Vec<Row> {
     let curve = figures::curve(trend, BESIDE - 13, height);
     let lines = curve.lines.len();

@@ -1,6 +1,6 @@
-//! The bottom line: the filter being typed, what was just done, or the keys that help now.
+//! The bottom line: the filter while it is typed, the last result, or the current key hints.
 //!
-//! Pure; takes the state, hands on one row.
+//! Pure; takes the state, returns one row.
 
 use super::{Role, Row, Segment, packed, spread};
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
     },
 };
 
-/// Said while probes are being put on; fits the smallest screen.
-const GOING_OVER: &str = " attaching for full tracing… light continues until then ";
+/// Shown while probes are being attached; fits the smallest screen.
+const SWITCHING: &str = " attaching for full tracing… light continues until then ";
 
 /// The bottom line.
 pub fn row(state: &ViewState) -> Row {
@@ -27,8 +27,8 @@ pub fn row(state: &ViewState) -> Row {
         let text = names::middle(&remark.text, width.saturating_sub(4));
         return Row::of(Role::Text, " ").with(role, format!(" {text} ")).fitted(width);
     }
-    if state.going_over {
-        return Row::of(Role::Text, " ").with(Role::Notice, GOING_OVER).fitted(width);
+    if state.switching {
+        return Row::of(Role::Text, " ").with(Role::Notice, SWITCHING).fitted(width);
     }
     hints(state, width)
 }
@@ -38,9 +38,9 @@ fn typing(state: &ViewState, width: usize) -> Row {
         .with(Role::Muted, " apply  ")
         .with(Role::Accent, "Esc")
         .with(Role::Muted, " cancel ");
-    let room = width.saturating_sub(right.width() + 6);
-    // The end of a long filter is where the typing happens.
-    let long = state.at.filter.chars().count().saturating_sub(room);
+    let space = width.saturating_sub(right.width() + 6);
+    // The user types at the end of a long filter.
+    let long = state.at.filter.chars().count().saturating_sub(space);
     let end: String = state.at.filter.chars().skip(long).collect();
     let left = Row::of(Role::Accent, " / ").with(Role::Strong, end).with(Role::Accent, "▏");
     spread(left, right, width)
@@ -53,14 +53,14 @@ fn hints(state: &ViewState, width: usize) -> Row {
         _ if state.help => false,
         Key::Close => true,
         Key::Open => has_rows,
-        Key::Full => state.may_go_over(),
+        Key::Full => state.may_switch_to_full(),
         Key::Clients | Key::Leaving => state.list.is_of_connections(),
         Key::Each => {
             state.list.is_of_objects()
                 || state.list == List::Sites
                     && state.site().is_some_and(|site| site.kind.is_object())
         }
-        // They have nothing to show below, and changes since a mark are those of call sites.
+        // Clients have no details to show below, and changes since a mark exist for call sites only.
         Key::Split => state.list != List::Clients && state.shown.is_some(),
         Key::Mark => state.list == List::Sites && state.shown.is_some(),
         _ => state.shown.is_some(),
@@ -94,7 +94,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
     Row::of(Role::Text, " ").and(packed(segments, width.saturating_sub(2), 2)).fitted(width)
 }
 
-/// Which hints go first when the line is short.
+/// Which hints are dropped first when the line is short.
 const fn rank(key: Key) -> u8 {
     match key {
         Key::Help | Key::Close => 0,

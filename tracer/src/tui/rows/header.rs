@@ -1,6 +1,6 @@
-//! The header: who is traced, for how long, the sums, what it costs, and what was lost.
+//! The header: targets, duration, totals, cost, and losses.
 //!
-//! Pure; takes the state, hands on rows. Losses are always named: `lost 0`, or loudly how many and why.
+//! Pure; takes the state, returns rows. Losses are always shown: `lost 0`, or prominently the number and the reasons.
 
 use tracer_common::loss::Loss;
 
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// The header's rows; how many there are depends on losses and on the targets' end.
+/// The header's rows; their number depends on losses and on the targets' end.
 pub fn rows(state: &ViewState) -> Vec<Row> {
     let Size { columns, rows } = state.size;
     let width = usize::from(columns);
@@ -31,7 +31,7 @@ pub fn rows(state: &ViewState) -> Vec<Row> {
     lines
 }
 
-/// Who is traced, for how long, and at the right what changes the meaning of all figures.
+/// Targets and duration, and at the right the states that change the meaning of all figures.
 fn identity(report: &Report, state: &ViewState, width: usize) -> Row {
     let lost = lost(&report.accounting);
     let mut right = Row::new();
@@ -46,7 +46,7 @@ fn identity(report: &Report, state: &ViewState, width: usize) -> Row {
     } else {
         right.with(Role::Loud, format!(" LOST {} ", format::count(lost)))
     };
-    // Where there is much to say and little room, the word goes first.
+    // With much to show and little space, this word is dropped first.
     let word = if width < 80 && report.accounting.estimated { "" } else { "traced " };
     let time = format!("{word}{}", format::clock(report.window.duration_s));
     let fixed = "leaktrace".len() + time.len() + right.width() + 8;
@@ -76,7 +76,7 @@ fn targets(targets: &[Target], cells: usize) -> String {
 /// Outstanding per kind, resident memory, and their common curve.
 fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
     let mut segments = Vec::new();
-    // What has no bytes has a row of its own, and so have objects, of which there may be dozens of kinds.
+    // Resources without a size have a row of their own, and so have objects, which may have dozens of types.
     let sized = report.totals.iter().filter(|(kind, _)| !kind.is_descriptor() && !kind.is_object());
     for ((kind, total), rank) in sized.zip(0_u8..) {
         let about = figures::about(total.error.as_ref());
@@ -85,7 +85,7 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
             .with(Role::Strong, about.to_owned() + &format::bytes(total.outstanding_bytes))
             .with(Role::Text, format!(" in {about}{count}"));
         segments.push(Segment { rank, row });
-        if let Some(rate) = state.digest.growth.get(kind) {
+        if let Some(rate) = state.summary.growth.get(kind) {
             let row = columns::rate(Some(*rate), format::bytes_per_s);
             segments.push(Segment { rank: rank + 2, row });
         }
@@ -101,19 +101,19 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
         width.saturating_sub(2),
         if width < 100 { 2 } else { 3 },
     ));
-    let room = width.saturating_sub(left.width() + 4);
-    if room < 12 {
+    let space = width.saturating_sub(left.width() + 4);
+    if space < 12 {
         return left;
     }
-    let curve = figures::spark(&state.digest.trend, room.min(30));
+    let curve = figures::spark(&state.summary.trend, space.min(30));
     spread(left, Row::of(Role::Accent, curve).with(Role::Text, " "), width)
 }
 
-/// What tracing sees and what it costs.
+/// Events that tracing sees, and its cost.
 fn costs(report: &Report, width: usize) -> Row {
     let seen = &report.accounting;
     let mut segments = vec![
-        // What it costs matters more, where it must not cost much.
+        // Under a budget, the cost matters more.
         segment(u8::from(seen.budget.is_some()), Role::Text, rate(seen.events_per_s)),
         Segment { rank: 0, row: probes(report, width) },
     ];
@@ -165,7 +165,7 @@ fn rate(events_per_s: f64) -> String {
     format!("{} events/s", rate.trim_start_matches('+').trim_end_matches("/s"))
 }
 
-/// How many probes are on, and what is wrong with the others.
+/// How many probes are attached, and the problems of the others.
 fn probes(report: &Report, width: usize) -> Row {
     if report.light.is_some() {
         return Row::of(Role::Text, "light: page faults, no probe");
@@ -186,7 +186,7 @@ fn probes(report: &Report, width: usize) -> Row {
     for (number, role, what) in [
         (slow, Role::Doubtful, "slow"),
         (count(ProbeStatus::Refused), Role::Bad, "refused"),
-        // Information, not a failure: the first to go.
+        // Information, not a failure: dropped first.
         (if narrow { 0 } else { count(ProbeStatus::Missing) }, Role::Muted, "missing"),
     ] {
         if number > 0 {
@@ -196,12 +196,12 @@ fn probes(report: &Report, width: usize) -> Row {
     row
 }
 
-/// Losses of all reasons together.
+/// Losses, all reasons together.
 pub fn lost(accounting: &Accounting) -> u64 {
     accounting.lost.values().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
-/// What was lost, the most frequent first: a sentence each where there is room, else names in a line.
+/// Losses, the most frequent first: a sentence each if there is space, else names in a line.
 fn losses(accounting: &Accounting, width: usize, most: usize) -> Vec<Row> {
     let mut reasons: Vec<(&Word<Loss>, &u64)> = accounting.lost.iter().collect();
     reasons.retain(|(_, count)| **count > 0);
@@ -213,17 +213,17 @@ fn losses(accounting: &Accounting, width: usize, most: usize) -> Vec<Row> {
         return Vec::new();
     }
     if reasons.len() == 1 || reasons.len() <= most {
-        let said = |(reason, count): &(&Word<Loss>, &u64)| {
+        let sentence = |(reason, count): &(&Word<Loss>, &u64)| {
             line(format!("lost {} {}", format::count(**count), reason.sentence()))
         };
-        return reasons.iter().map(said).collect();
+        return reasons.iter().map(sentence).collect();
     }
     let words: Vec<String> =
         reasons.iter().map(|(name, count)| format!("{} {name}", format::count(**count))).collect();
     vec![line(format!("lost {} (? explains)", words.join(", ")))]
 }
 
-/// What a reader must know to trust the figures; the end of a long one is in a report.
+/// What to know before trusting the figures; a saved report has the full text.
 fn warnings(report: &Report, width: usize) -> Vec<Row> {
     let row = |warning: &String| {
         let text = names::start_of(warning, width.saturating_sub(2));
@@ -232,7 +232,7 @@ fn warnings(report: &Report, width: usize) -> Vec<Row> {
     report.warnings.iter().map(row).collect()
 }
 
-/// Said when every target has ended.
+/// Shown when every target has ended.
 fn end(report: &Report, width: usize) -> Option<Row> {
     let ends: Option<Vec<Exit>> = report.targets.iter().map(|target| target.exited).collect();
     let ends = ends.filter(|ends| !ends.is_empty())?;

@@ -1,6 +1,6 @@
-//! The help page: keys, columns, marks and words, and what was lost, all from their tables.
+//! The help page: keys, columns, marks, words, and losses, all from their tables.
 //!
-//! Pure; takes the state, hands on rows.
+//! Pure; takes the state, returns rows.
 
 use super::{Role, Row, rule};
 use crate::{
@@ -11,15 +11,15 @@ use crate::{
     },
     tui::{
         columns::verdict_words,
-        digest::TypeRow,
         keys::{BINDINGS, Key},
         lists::{self, Listed},
         names,
         state::ViewState,
+        summary::TypeRow,
     },
 };
 
-/// Words of the screen that are neither key nor column.
+/// Words of the screen that are neither keys nor columns.
 const WORDS: [(&str, &str); 8] = [
     ("outstanding", "acquired and not released yet"),
     ("call site", "the call stack of an allocation, shown by the function that requested it"),
@@ -31,7 +31,7 @@ const WORDS: [(&str, &str); 8] = [
     ("unknown frees", "frees of unknown blocks (allocated before the attach)"),
 ];
 
-/// The same, where descriptors and connections are traced.
+/// The same, if descriptors and connections are traced.
 const COUNTS: [(&str, &str); 5] = [
     ("fds, conns", "open file descriptors and their limit; connections"),
     (
@@ -46,7 +46,7 @@ const COUNTS: [(&str, &str); 5] = [
     ("unseen", "descriptors opened or closed in a way that leaktrace does not trace"),
 ];
 
-/// The same, where objects are traced.
+/// The same, if objects are traced.
 const OBJECTS: [(&str, &str); 3] = [
     ("objects", "instances of a library's types; their memory is not also counted as heap"),
     ("asked", "release requested, but other references remain, or the release is deferred"),
@@ -56,13 +56,13 @@ const OBJECTS: [(&str, &str); 3] = [
     ),
 ];
 
-/// The same, where there is a budget.
+/// The same, if there is a budget.
 const COST: (&str, &str) = (
     "cost",
     "the share of the targets' CPU time that tracing used recently, and its limit (--max-overhead)",
 );
 
-/// The same, where figures are estimates.
+/// The same, if figures are estimates.
 const ESTIMATES: [(&str, &str); 4] = [
     ("windows", "periods in which everything is recorded; between them the targets have no probes"),
     (
@@ -77,19 +77,19 @@ const ESTIMATES: [(&str, &str); 4] = [
     ),
 ];
 
-/// Title line and what fits below it, in `height` lines.
+/// Title line and the lines that fit below it, in `height` lines.
 pub fn rows(state: &ViewState, width: usize, height: usize) -> Vec<Row> {
     let content = lines(state, width);
-    let room = height.saturating_sub(1);
-    let first = state.scroll.min(content.len().saturating_sub(room));
-    let last = (first + room).min(content.len());
-    let remark = if content.len() > room {
+    let space = height.saturating_sub(1);
+    let first = state.scroll.min(content.len().saturating_sub(space));
+    let last = (first + space).min(content.len());
+    let remark = if content.len() > space {
         Row::of(Role::Muted, format!("lines {}–{last} of {}", first + 1, content.len()))
     } else {
         Row::new()
     };
     let mut rows = vec![rule(Row::of(Role::Strong, "Help"), remark, width)];
-    rows.extend(content.into_iter().skip(first).take(room));
+    rows.extend(content.into_iter().skip(first).take(space));
     rows
 }
 
@@ -118,12 +118,12 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
             table::<Leaving>(&mut rows, "Columns of resources left behind", width);
         }
     }
-    if state.digest.judged {
+    if state.summary.judged {
         heading(&mut rows, "Verdicts");
     }
     for class in VerdictClass::ALL
         .iter()
-        .filter(|class| state.digest.judged && **class != VerdictClass::Unknown)
+        .filter(|class| state.summary.judged && **class != VerdictClass::Unknown)
     {
         let (mark, word, role) = verdict_words(*class);
         entry(&mut rows, role, &format!("{mark} {word}"), class.sentence(), width);
@@ -133,7 +133,7 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
         entry(&mut rows, Role::Text, word, help, width);
     }
     let shown = state.shown.as_deref();
-    if shown.is_some_and(|report| report.fds.is_some() && lists::are_many(report)) {
+    if shown.is_some_and(|report| report.fds.is_some() && lists::has_other_lists(report)) {
         for (word, help) in COUNTS {
             entry(&mut rows, Role::Text, word, help, width);
         }
@@ -162,7 +162,7 @@ fn table<T: Listed>(rows: &mut Vec<Row>, title: &str, width: usize) {
     }
 }
 
-/// What the header could only count: losses by reason, and the probes that are not on.
+/// Details of what the header only counts: losses by reason, and the probes that are not attached.
 fn now(rows: &mut Vec<Row>, report: &Report, width: usize) {
     let lost = &report.accounting.lost;
     if lost.values().any(|count| *count > 0) {

@@ -1,6 +1,6 @@
-//! What closed connections left behind at a call site, in sentences.
+//! Resources of a call site that closed connections left behind, in sentences.
 //!
-//! Pure; takes a call site and the state, hands on texts without a place.
+//! Pure; takes a call site and the state, returns unpositioned text.
 
 use crate::{
     format,
@@ -8,29 +8,29 @@ use crate::{
     tui::{names, state::ViewState},
 };
 
-/// A blank at which no line is broken: between a figure and its unit.
-const KEPT: &str = "\u{a0}";
+/// A non-breaking space, between a figure and its unit.
+const NBSP: &str = "\u{a0}";
 
-/// All that is to be said, in lines of at most `cells` cells; none where nothing was left behind.
+/// All sentences, in lines of at most `cells` cells; empty if nothing was left behind.
 pub(super) fn lines(site: &Site, state: &ViewState, cells: usize) -> Vec<String> {
-    sentences(site, state).iter().flat_map(|text| broken(text, cells)).collect()
+    sentences(site, state).iter().flat_map(|text| wrapped(text, cells)).collect()
 }
 
-/// The same in as few lines as possible: what is left at other call sites has its place where there is room.
+/// The same in as few lines as possible: omits resources left at other call sites.
 pub(super) fn brief(site: &Site, state: &ViewState, cells: usize) -> Vec<String> {
     let Some(mut text) = sentences(site, state).into_iter().next() else { return Vec::new() };
-    if let Some(all) = state.digest.leaving(site.id).filter(|all| all.sites.len() > 1) {
+    if let Some(all) = state.summary.leaving(site.id).filter(|all| all.sites.len() > 1) {
         text = format!("{text}; one of {} paths", format::count(all.sites.len() as u64));
     }
-    broken(&text, cells)
+    wrapped(&text, cells)
 }
 
-fn broken(text: &str, cells: usize) -> Vec<String> {
-    names::wrapped(text, cells).into_iter().map(|line| line.replace(KEPT, " ")).collect()
+fn wrapped(text: &str, cells: usize) -> Vec<String> {
+    names::wrapped(text, cells).into_iter().map(|line| line.replace(NBSP, " ")).collect()
 }
 
-fn kept(text: &str) -> String {
-    text.replace(' ', KEPT)
+fn unbroken(text: &str) -> String {
+    text.replace(' ', NBSP)
 }
 
 fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
@@ -48,7 +48,7 @@ fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
         (Some(share), Some(all)) => {
             format!(
                 "{} of {} closed connections",
-                kept(&format::percent(share)),
+                unbroken(&format::percent(share)),
                 format::count(all)
             )
         }
@@ -56,7 +56,7 @@ fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
         _ => format!("{} closed connections", format::count(orphans.connections)),
     };
     let mut sentences = vec![format!("left behind by {of}{}{whose}", each(site, orphans))];
-    if let Some(all) = state.digest.leaving(site.id).filter(|all| all.sites.len() > 1) {
+    if let Some(all) = state.summary.leaving(site.id).filter(|all| all.sites.len() > 1) {
         let amount = amount(site, all.bytes, all.count);
         sentences.push(format!(
             "one of {} call paths to this function that leave something behind; together {amount} of {} connections",
@@ -67,7 +67,7 @@ fn sentences(site: &Site, state: &ViewState) -> Vec<String> {
     sentences
 }
 
-/// `, 12.0 KiB in 3 each`; nothing more is known where it is not the same for each.
+/// `, 12.0 KiB in 3 each`, or the average if it is not the same for each; empty for a single connection.
 fn each(site: &Site, orphans: Orphans) -> String {
     let Orphans { count, bytes, connections, .. } = orphans;
     if connections < 2 {
@@ -75,10 +75,10 @@ fn each(site: &Site, orphans: Orphans) -> String {
     }
     let even = count % connections == 0 && bytes % connections == 0;
     let amount = match count / connections {
-        // A part of a block is none.
+        // There is no fraction of a block.
         _ if !even && site.kind.is_descriptor() => return String::new(),
-        _ if !even => kept(&format::bytes(bytes / connections)),
-        1 if !site.kind.is_descriptor() => kept(&format::bytes(bytes / connections)),
+        _ if !even => unbroken(&format::bytes(bytes / connections)),
+        1 if !site.kind.is_descriptor() => unbroken(&format::bytes(bytes / connections)),
         count => amount(site, bytes / connections, count),
     };
     format!(", {amount} each{}", if even { "" } else { " on average" })
@@ -89,6 +89,6 @@ fn amount(site: &Site, bytes: u64, count: u64) -> String {
     if site.kind.is_descriptor() {
         count
     } else {
-        kept(&format!("{} in {count}", format::bytes(bytes)))
+        unbroken(&format!("{} in {count}", format::bytes(bytes)))
     }
 }

@@ -1,6 +1,6 @@
-//! The header's row of what the kernel counts, with `--light`: memory and file descriptors of all targets.
+//! The header's row of the kernel's figures, with `--light`: memory and file descriptors of all targets.
 //!
-//! Pure; what matters least goes first where the screen is narrow.
+//! Pure; on a narrow screen the least important part is dropped first.
 
 use super::{Role, Row, Segment, packed};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     tui::{columns, figures},
 };
 
-/// Which amount of a process.
+/// Selects an amount of a process.
 type Of = fn(&Growing) -> Option<Level>;
 
 /// One row, or none without `--light`.
@@ -49,7 +49,7 @@ pub(super) fn rows(report: &Report, width: usize) -> Option<Row> {
     Some(Row::of(Role::Text, " ").and(packed(segments, width.saturating_sub(2), 3)))
 }
 
-/// All of them together; unknown when one is.
+/// The sum of all; unknown when any is.
 fn sum(levels: impl Iterator<Item = Option<Level>>) -> Option<Level> {
     levels.reduce(|sum, level| {
         let (sum, level) = (sum?, level?);

@@ -1,7 +1,7 @@
-//! Rows of text with a role for each part: everything the screen says, before it has colours.
+//! Rows of text with a role for each part: all text of the screen, before it has colors.
 //!
-//! Takes the report and the view's state, hands on [`Row`]s. Knows no terminal; what a role looks
-//! like is `theme`'s business, where a row goes is `draw`'s.
+//! Takes the report and the view's state, returns [`Row`]s. Does not depend on the terminal; `theme` decides the look
+//! of a role, `draw` the position of a row.
 
 pub mod body;
 mod counts;
@@ -17,14 +17,14 @@ pub mod table;
 
 use super::names;
 
-/// What a piece of text is, so that it can be shown as such.
+/// The role of a piece of text, which decides its style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Plain text.
     Text,
-    /// What the eye should find first.
+    /// Draws attention.
     Strong,
-    /// What may be read later.
+    /// Less important.
     Muted,
     /// A curve, or a key to press.
     Accent,
@@ -36,26 +36,26 @@ pub enum Role {
     Rising,
     /// Less than before.
     Falling,
-    /// Proven, or a figure that cannot be trusted.
+    /// Proven bad, or a figure that cannot be trusted.
     Bad,
-    /// Likely bad, or not as asked for.
+    /// Likely bad, or not as requested.
     Doubtful,
-    /// As it should be.
+    /// As expected.
     Good,
     /// Must not be overlooked: losses, an exited target.
     Loud,
-    /// A state of the view that changes what is seen: paused, marked.
+    /// A state of the view that changes what is shown: paused, marked.
     Notice,
     /// Lines between parts of the screen.
     Rule,
 }
 
-/// A piece of text and what it is.
+/// A piece of text and its role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
     /// The text.
     pub text: String,
-    /// What it is.
+    /// Its role.
     pub role: Role,
 }
 
@@ -79,39 +79,39 @@ impl Row {
         Self::new().with(role, text)
     }
 
-    /// The row with one more part at its end.
+    /// Appends one part to the row.
     #[must_use]
     pub fn with(mut self, role: Role, text: impl Into<String>) -> Self {
         self.parts.push(Part { text: text.into(), role });
         self
     }
 
-    /// The row with another at its end.
+    /// Appends another row.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.parts.extend(other.parts);
         self
     }
 
-    /// Cells it takes.
+    /// Its width in cells.
     pub fn width(&self) -> usize {
         self.parts.iter().map(|part| names::width(&part.text)).sum()
     }
 
-    /// The row in exactly `cells` cells: filled with blanks, or cut with `…`.
+    /// The row in exactly `cells` cells: padded with spaces, or cut with `…`.
     #[must_use]
     pub fn fitted(mut self, cells: usize) -> Self {
         let width = self.width();
         if width <= cells {
             return self.with(Role::Text, " ".repeat(cells - width));
         }
-        let mut room = cells;
+        let mut space = cells;
         for part in &mut self.parts {
-            part.text = names::start_of(&part.text, room);
-            room -= names::width(&part.text).min(room);
+            part.text = names::start_of(&part.text, space);
+            space -= names::width(&part.text).min(space);
         }
         self.parts.retain(|part| !part.text.is_empty());
-        self.with(Role::Text, " ".repeat(room))
+        self.with(Role::Text, " ".repeat(space))
     }
 
     /// Its text alone.
@@ -120,21 +120,21 @@ impl Row {
     }
 }
 
-/// Left and right part of one line of `cells` cells; the left one gives way.
+/// Left and right part of one line of `cells` cells; the left one is shortened if needed.
 pub fn spread(left: Row, right: Row, cells: usize) -> Row {
     let right_width = right.width().min(cells);
     left.fitted(cells - right_width).and(right)
 }
 
-/// A part of a line that may be left out, the less important (higher number) first.
+/// A part of a line that may be left out, the least important (highest number) first.
 pub struct Segment {
-    /// 0 stays always.
+    /// 0 is never left out.
     pub rank: u8,
-    /// What it says.
+    /// Its content.
     pub row: Row,
 }
 
-/// As many of the segments as fit in `cells` cells, in their order, with `gap` blanks between.
+/// As many of the segments as fit in `cells` cells, in their order, with `gap` spaces between.
 pub fn packed(mut segments: Vec<Segment>, cells: usize, gap: usize) -> Row {
     segments.retain(|segment| segment.row.width() > 0);
     let width = |segments: &[Segment]| {
@@ -160,7 +160,7 @@ pub fn packed(mut segments: Vec<Segment>, cells: usize, gap: usize) -> Row {
     row
 }
 
-/// A line across the screen with a title in it and a remark at its right.
+/// A line across the screen with a title in it and a note at its right.
 pub fn rule(title: Row, remark: Row, cells: usize) -> Row {
     let remark = if remark.width() == 0 {
         Row::new()
@@ -168,11 +168,11 @@ pub fn rule(title: Row, remark: Row, cells: usize) -> Row {
         Row::of(Role::Rule, " ").and(remark).with(Role::Rule, " ─")
     };
     let mut left = Row::of(Role::Rule, "─ ").and(title).with(Role::Rule, " ");
-    let room = cells.saturating_sub(remark.width());
-    if left.width() > room {
-        left = left.fitted(room);
+    let space = cells.saturating_sub(remark.width());
+    if left.width() > space {
+        left = left.fitted(space);
     }
-    let line = "─".repeat(room - left.width());
+    let line = "─".repeat(space - left.width());
     left.with(Role::Rule, line).and(remark)
 }
 
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_important_segments_go_first() {
+    fn the_least_important_segments_are_dropped_first() {
         let segments = || {
             [(0, "one"), (2, "two"), (1, "three")]
                 .map(|(rank, text)| Segment { rank, row: Row::of(Role::Text, text) })

@@ -1,6 +1,6 @@
-//! What is known of the object or the kind of objects under the cursor, above its call site.
+//! Known values of the object or the object type under the cursor, above its call site.
 //!
-//! Pure; takes the state, hands on rows. Columns that a narrow table leaves out are told here.
+//! Pure; takes the state, returns rows. Columns that a narrow table leaves out are shown here.
 
 use super::{Role, Row, Segment};
 use crate::{
@@ -14,14 +14,14 @@ use crate::{
     },
 };
 
-/// At most so many lines, and an empty one below; none where the cursor is on something else.
+/// At most `MOST` lines, and an empty one below; empty if the cursor is on another item.
 pub(super) fn rows(state: &ViewState, width: usize) -> Vec<Row> {
     let Some(parts) = parts(state) else { return Vec::new() };
     let mut rows = Vec::new();
     let mut row = Row::of(Role::Text, " ");
-    let room = width.saturating_sub(1);
+    let space = width.saturating_sub(1);
     for Segment { row: part, .. } in parts {
-        if row.width() > 1 && row.width() + part.width() + 3 > room {
+        if row.width() > 1 && row.width() + part.width() + 3 > space {
             rows.push(row);
             row = Row::of(Role::Text, " ");
         }
@@ -34,7 +34,7 @@ pub(super) fn rows(state: &ViewState, width: usize) -> Vec<Row> {
     rows
 }
 
-/// Lines that leave room for the stack.
+/// Maximum number of lines, which leaves space for the stack.
 const MOST: usize = 3;
 
 fn parts(state: &ViewState) -> Option<Vec<Segment>> {
@@ -53,7 +53,7 @@ fn part(title: &str, role: Role, text: &str) -> Segment {
     Segment { rank: 0, row: row.with(role, names::start_of(text, LONGEST)) }
 }
 
-/// Cells of one part at most.
+/// Maximum width of one part in cells.
 const LONGEST: usize = 48;
 
 fn of_kind(kind: &ObjectType) -> Vec<Segment> {

@@ -1,7 +1,7 @@
 //! The stack of one call site, innermost first: in short lines, or in full.
 //!
-//! Pure; takes a call site, hands on rows. Nothing is left out of the full form: inlined functions are
-//! marked, frames without a name say why, and a stack that ends early says so.
+//! Pure; takes a call site, returns rows. The full form is complete: it marks inlined functions, gives the reason for
+//! unnamed frames, and says if the stack is truncated.
 
 use super::{Role, Row};
 use crate::{
@@ -10,16 +10,16 @@ use crate::{
     tui::names,
 };
 
-/// Cells of the marker and the number before a frame's name.
+/// Width of the marker and the number before a frame's name, in cells.
 const NUMBER: usize = 6;
 
 /// One line for each frame, names shortened to `width`.
 pub fn short(site: &Site, width: usize) -> Vec<Row> {
     let longest = site.frames.iter().filter_map(Frame::source).map(|s| names::width(&s)).max();
     let beside = longest.unwrap_or(0).min(width / 3).min(32);
-    let room = width.saturating_sub(NUMBER + beside + 2);
+    let space = width.saturating_sub(NUMBER + beside + 2);
     let name_width = site.frames.iter().map(|frame| names::width(&name(frame))).max().unwrap_or(0);
-    let name_width = name_width.min(room);
+    let name_width = name_width.min(space);
     let mut rows = Vec::new();
     for (number, frame) in site.frames.iter().enumerate() {
         let note = note(frame);
@@ -42,28 +42,28 @@ pub fn short(site: &Site, width: usize) -> Vec<Row> {
     rows
 }
 
-/// Every frame with its whole name, its source with its path, and its address in its object; behind
-/// them what would mend missing names.
+/// Every frame with its full name, its source with its path, and its address in its object; then how to get missing
+/// names.
 pub fn full(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
     let mut rows = Vec::new();
-    let room = width.saturating_sub(NUMBER + 1);
+    let space = width.saturating_sub(NUMBER + 1);
     for (number, frame) in site.frames.iter().enumerate() {
         let headline = number == site.headline;
-        for (line, text) in names::wrapped(&name(frame), room).into_iter().enumerate() {
+        for (line, text) in names::wrapped(&name(frame), space).into_iter().enumerate() {
             let begin = if line == 0 { start(number, headline) } else { indent() };
             rows.push(begin.with(role(frame, headline), text));
         }
-        for text in names::wrapped(&place(frame), room) {
+        for text in names::wrapped(&place(frame), space) {
             rows.push(indent().with(Role::Muted, text));
         }
     }
     rows.extend(end(site, width));
-    rows.extend(mending(site, modules, width));
+    rows.extend(naming_help(site, modules, width));
     rows
 }
 
-/// For each module of the stack that lacks names, what would mend it.
-fn mending(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
+/// How to get the missing names of each module of the stack.
+fn naming_help(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
     let lacks = |module: &&Module| {
         let mut nameless = site.frames.iter().filter(|frame| frame.symbol.is_none());
         nameless.any(|frame| frame.module.as_deref() == module.path.as_deref())
@@ -126,7 +126,7 @@ fn place(frame: &Frame) -> String {
     parts.join("  ")
 }
 
-/// What follows the last frame: nothing, or why the stack ends there.
+/// The line after the last frame: none, or why the stack ends there.
 fn end(site: &Site, width: usize) -> Vec<Row> {
     let text = match (&site.truncated_why, site.truncated, site.frames.is_empty()) {
         (Some(why), true, _) => format!("truncated here: {why}"),

@@ -1,7 +1,7 @@
-//! The table, of whatever items: column titles, the columns that fit, and the visible rows only.
+//! The table, for any type of items: column titles, the columns that fit, and the visible rows only.
 //!
-//! Pure; takes a list's columns and order, hands on rows. With 100,000 items it still looks at no more
-//! than a screenful.
+//! Pure; takes a list's columns and order, returns rows. With 100,000 items it still formats no more than one
+//! screenful.
 
 use super::{Role, Row};
 use crate::{
@@ -15,16 +15,16 @@ use crate::{
     },
 };
 
-/// Which items stand where.
+/// The visible part of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
-    /// Their places in the report, in order.
+    /// Indexes of the items in the report, in order.
     pub order: &'a [usize],
     /// Index into `order` of the first visible one.
     pub top: usize,
     /// Index into `order` of the cursor, if there is one.
     pub cursor: Option<usize>,
-    /// Which column orders them, if one does.
+    /// The sorting column, if any.
     pub sort: Option<SortOrder>,
 }
 
@@ -54,7 +54,7 @@ pub fn rows<T: Listed>(
     lines
 }
 
-/// Which way a column is ordered.
+/// The direction in which a column is sorted.
 pub const fn arrow<T>(column: &Column<T>, reversed: bool) -> &'static str {
     if column.largest_first == reversed { "▲" } else { "▼" }
 }
@@ -63,8 +63,7 @@ fn gap(width: usize) -> usize {
     if width < 100 { 1 } else { 2 }
 }
 
-/// The columns that fit, in the table's order, each with its width. The one that orders the table is
-/// kept before others.
+/// The columns that fit, in the table's order, each with its width. The sorting column is kept before others.
 fn chosen<T: Listed>(
     context: &TableContext<'_>,
     sort: Option<SortOrder>,
@@ -73,20 +72,20 @@ fn chosen<T: Listed>(
     let sorted = |column: &Column<T>| sort.is_some_and(|sort| sort.by == column.by);
     let leave = |column: &Column<T>| if sorted(column) { 16 } else { column.leave };
     let mut by_importance: Vec<&Column<T>> =
-        T::COLUMNS.iter().filter(|column| column.is_there(context)).collect();
+        T::COLUMNS.iter().filter(|column| column.is_available(context)).collect();
     by_importance.sort_by_key(|column| leave(column));
-    let mut room = width.saturating_sub(2);
+    let mut space = width.saturating_sub(2);
     let mut kept = Vec::new();
     for column in by_importance {
         let cells = column.cells(context, width);
         let needed = if cells == 0 { 0 } else { cells + gap(width) };
-        if cells == 0 || room >= needed + leave(column) {
-            room -= needed;
+        if cells == 0 || space >= needed + leave(column) {
+            space -= needed;
             kept.push(column.by);
         }
     }
     let cells = |column: &Column<T>| match column.cells(context, width) {
-        0 => room,
+        0 => space,
         cells => cells,
     };
     let shown = T::COLUMNS.iter().filter(|column| kept.contains(&column.by));
@@ -122,10 +121,10 @@ fn aligned(cell: Row, left: bool, cells: usize) -> Row {
     if left { cell.fitted(cells) } else { Row::of(Role::Text, " ".repeat(missing)).and(cell) }
 }
 
-/// A function's own name of so many cells is not cut for its source's sake.
+/// A function's own name up to this width is not cut to make space for its source.
 const NAME: usize = 28;
 
-/// Function, source and, where there is room, who called it.
+/// Function, source and, if there is space, its callers.
 pub fn call_site(site: &Site, cells: usize) -> Row {
     let Some(asked) = site.asked() else { return Row::of(Role::Muted, "unknown stack") };
     let source = asked.source().unwrap_or_default();
@@ -134,27 +133,27 @@ pub fn call_site(site: &Site, cells: usize) -> Row {
     if source.is_empty() {
         return callers(Row::of(role, names::function(&label, cells)), site, cells);
     }
-    // The source keeps its place as long as a recognizable function fits beside it.
+    // The source is kept as long as a recognizable function name fits beside it.
     let least = names::width(&names::last_part(&label)).min((cells / 2).max(NAME));
     let kept = names::middle(&source, cells.saturating_sub(least + 1).min(28));
     if names::width(&kept) < 8 {
         return Row::of(role, names::function(&label, cells));
     }
-    let room = cells.saturating_sub(names::width(&kept) + 1);
-    let row = Row::of(role, names::function(&label, room)).with(Role::Muted, format!(" {kept}"));
+    let space = cells.saturating_sub(names::width(&kept) + 1);
+    let row = Row::of(role, names::function(&label, space)).with(Role::Muted, format!(" {kept}"));
     callers(row, site, cells)
 }
 
-/// The row with ` ← caller ← caller`, as far as they fit unshortened enough to be known.
+/// The row with ` ← caller ← caller`, as many as fit with recognizable names.
 fn callers(mut row: Row, site: &Site, cells: usize) -> Row {
     for frame in site.frames.iter().skip(site.headline + 1) {
-        let room = cells.saturating_sub(row.width() + 3);
+        let space = cells.saturating_sub(row.width() + 3);
         let name = short(frame);
         let wanted = names::width(&name);
-        if room < wanted.min(16) {
+        if space < wanted.min(16) {
             break;
         }
-        let name = names::function(&name, room.min(32));
+        let name = names::function(&name, space.min(32));
         row = row.with(Role::Muted, format!(" ← {name}"));
     }
     row

@@ -1,26 +1,26 @@
-//! Screens of figures that are estimates, because a budget does not allow to trace all the time.
+//! Screens with estimates, because a budget does not allow tracing all the time.
 
 use super::{golden, press, view};
 use crate::{
     report::{Errors, Report, fixtures::estimated::estimate},
     tui::{
         columns::{Entry, SITES, TableContext},
-        digest::Digest,
         keys::Key,
         sample,
+        summary::Summary,
     },
 };
 
 fn estimated() -> Report {
     let mut report = sample::judged();
     estimate(&mut report);
-    // Seen too seldom to tell its error.
+    // Too few samples for an error.
     report.sites[2].error = Some(Errors::default());
     report
 }
 
 #[test]
-fn estimates_are_marked_and_their_error_is_told() {
+fn estimates_are_marked_and_have_an_error() {
     golden("estimated_wide", &view(120, 40, estimated()));
     let mut state = view(80, 24, estimated());
     golden("estimated_small", &state);
@@ -33,7 +33,7 @@ fn estimates_are_marked_and_their_error_is_told() {
 }
 
 #[test]
-fn what_costs_less_than_it_may_is_exact_and_its_cost_told() {
+fn tracing_within_budget_is_exact_and_shows_its_cost() {
     let mut report = estimated();
     report.accounting.estimated = false;
     report.sites.iter_mut().for_each(|site| site.error = None);
@@ -44,7 +44,7 @@ fn what_costs_less_than_it_may_is_exact_and_its_cost_told() {
 }
 
 #[test]
-fn help_explains_estimates_where_there_are_some() {
+fn help_explains_estimates_if_there_are_any() {
     let mut state = view(120, 60, estimated());
     press(&mut state, &[Key::Help, Key::End]);
     golden("estimated_help", &state);
@@ -57,8 +57,8 @@ fn help_explains_estimates_where_there_are_some() {
 #[test]
 fn marked_cells_fit_their_width() {
     let report = estimated();
-    let digest = Digest::of(&report);
-    let context = TableContext { report: &report, digest: &digest, baseline: None };
+    let summary = Summary::of(&report);
+    let context = TableContext { report: &report, summary: &summary, baseline: None };
     let mut site = report.sites[0].clone();
     for figure in [9, 99_999, 100_000, 999_999, 1_000_000, 99_949_999, 123_456_789_000] {
         site.outstanding_count = figure;

@@ -1,4 +1,4 @@
-//! Screens of what closed connections left behind.
+//! Screens of resources that closed connections left behind.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn left(site: u32, (count, bytes): (u64, u64), connections: u64) -> LeftBehind {
     LeftBehind { site, orphans: Orphans { count, bytes, connections, share } }
 }
 
-/// The server forgets sessions on two paths, and with some connections a descriptor.
+/// The server leaks sessions on two paths, and a descriptor with some connections.
 fn leaking() -> Report {
     let mut report = served();
     let rows = [
@@ -43,7 +43,7 @@ fn leaking() -> Report {
 }
 
 #[test]
-fn what_was_left_behind_is_listed_by_function() {
+fn resources_left_behind_are_listed_by_function() {
     for (columns, rows) in super::lists::SIZES {
         let mut state = view(columns, rows, leaking());
         press(&mut state, &[Key::Leaving]);
@@ -60,7 +60,7 @@ fn what_was_left_behind_is_listed_by_function() {
 }
 
 #[test]
-fn call_sites_say_how_much_of_them_was_left_behind() {
+fn call_sites_show_resources_left_behind() {
     for (columns, rows) in super::lists::SIZES {
         let mut state = view(columns, rows, leaking());
         golden(&format!("orphans_{columns}"), &state);
@@ -83,7 +83,7 @@ fn enter_shows_the_stack_that_acquired_it() {
 }
 
 #[test]
-fn the_keys_lead_from_each_list_of_connections_to_each() {
+fn keys_switch_between_all_lists_of_connections() {
     let mut state = view(80, 24, leaking());
     for (key, list) in [
         (Key::Leaving, List::Leaving),
@@ -130,7 +130,7 @@ fn a_filter_finds_functions_by_any_of_their_paths() {
 }
 
 #[test]
-fn nothing_left_is_said() {
+fn nothing_left_behind_is_stated() {
     let mut report = served();
     let connections = report.connections.as_mut().unwrap();
     connections.left_behind.clear();

@@ -1,4 +1,4 @@
-//! Screens under `--light`, and the way from there to full tracing.
+//! Screens under `--light`, and the switch to full tracing.
 
 use super::{golden, press, view};
 use crate::{
@@ -18,18 +18,18 @@ fn light_shows_what_the_kernel_counts() {
 }
 
 #[test]
-fn light_goes_over_to_full_when_asked_and_says_what_comes_of_it() {
+fn light_switches_to_full_on_request_and_shows_the_outcome() {
     let mut state = view(80, 24, light());
     press(&mut state, &[Key::Help]);
     golden("light_help", &state);
     press(&mut state, &[Key::Help]);
     assert_eq!(update(&mut state, Key::Full), Effect::Full);
-    state.going_over = true;
+    state.switching = true;
     golden("light_going_over", &state);
     assert_eq!(update(&mut state, Key::Full), Effect::Redraw, "once is enough");
     press(&mut state, &[Key::Down, Key::Filter, Key::Typed('x'), Key::Back]);
-    assert!(state.going_over, "the view stays alive meanwhile");
-    state.going_over = false;
+    assert!(state.switching, "the view stays alive meanwhile");
+    state.switching = false;
     let why =
         "stays light: could not find an allocator in process `4121`: no object of it has `malloc`";
     state.remark = Some(Remark { text: why.to_owned(), failed: true });
@@ -38,7 +38,7 @@ fn light_goes_over_to_full_when_asked_and_says_what_comes_of_it() {
 }
 
 #[test]
-fn full_tracing_cannot_be_gone_over_to() {
+fn full_tracing_cannot_be_switched_to() {
     let mut state = view(80, 24, sample::report());
     assert_eq!(update(&mut state, Key::Full), Effect::Redraw);
     let mut state = ViewState::new(Size { columns: 80, rows: 24 });

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The sizes at which columns come and go.
+/// The sizes at which columns appear and disappear.
 pub(super) const SIZES: [(u16, u16); 4] = [(62, 20), (80, 24), (120, 40), (200, 50)];
 
 fn golden_at_all_sizes(name: &str, keys: &[Key], report: &Report) {
@@ -32,7 +32,7 @@ fn golden_at_all_sizes(name: &str, keys: &[Key], report: &Report) {
     }
 }
 
-/// Many of everything, the figures of one differ from those of the next.
+/// Many items in every list, each with different figures.
 fn many(number: u32) -> Report {
     let mut report = served();
     let fds = report.fds.as_mut().unwrap();
@@ -60,12 +60,12 @@ fn call_sites_of_descriptors_have_a_count_and_no_bytes() {
 }
 
 #[test]
-fn descriptors_are_listed_below_their_sums() {
+fn descriptors_are_listed_below_their_totals() {
     golden_at_all_sizes("fds", &[Key::Fds], &served());
 }
 
 #[test]
-fn columns_in_which_nothing_is_known_are_left_out() {
+fn columns_without_known_values_are_omitted() {
     let mut report = served();
     let fds = report.fds.as_mut().unwrap();
     fds.turnover_by_type.values_mut().for_each(|one| one.growth_per_s = None);
@@ -88,7 +88,7 @@ fn clients_are_listed_worst_first() {
 }
 
 #[test]
-fn several_targets_are_told_apart_in_every_list() {
+fn several_targets_are_distinguished_in_every_list() {
     let mut report = served();
     let mut other = report.targets[0].clone();
     other.pid = 4200;
@@ -103,7 +103,7 @@ fn several_targets_are_told_apart_in_every_list() {
 }
 
 #[test]
-fn losses_are_loud_in_every_list() {
+fn losses_are_prominent_in_every_list() {
     let mut report = served();
     report.accounting.lost.insert(Loss::AcquireDropped.into(), 12_000);
     for (columns, rows) in SIZES {
@@ -117,7 +117,7 @@ fn losses_are_loud_in_every_list() {
 }
 
 #[test]
-fn nothing_of_the_target_steers_the_terminal() {
+fn control_characters_of_the_target_are_removed() {
     for keys in [&[Key::Fds][..], &[Key::Connections], &[Key::Connections, Key::Clients]] {
         let mut report = served();
         report.fds.as_mut().unwrap().table[6].peer = Some("\u{1b}[2Jpeer".to_owned());
@@ -135,7 +135,7 @@ fn nothing_of_the_target_steers_the_terminal() {
 }
 
 #[test]
-fn what_is_not_traced_is_not_taken_for_nothing() {
+fn untraced_is_not_shown_as_zero() {
     let mut state = view(80, 24, sample::report());
     for (key, text) in [
         (Key::Fds, "File descriptors are not traced"),
@@ -154,7 +154,7 @@ fn what_is_not_traced_is_not_taken_for_nothing() {
 }
 
 #[test]
-fn with_light_only_the_sums_of_descriptors_are_known() {
+fn with_light_only_the_totals_of_descriptors_are_known() {
     let mut state = view(80, 24, light());
     press(&mut state, &[Key::Fds]);
     golden("light_fds", &state);
@@ -223,7 +223,7 @@ fn enter_on_a_client_lists_its_connections() {
 }
 
 #[test]
-fn columns_of_each_list_are_walked_around() {
+fn sort_keys_cycle_through_columns_of_each_list() {
     let mut state = view(80, 24, served());
     for (key, number) in
         [(Key::Fds, 7), (Key::Connections, 11), (Key::Clients, 10), (Key::Leaving, 7)]
@@ -248,7 +248,7 @@ fn help_explains_every_list() {
 }
 
 #[test]
-fn a_hundred_thousand_rows_are_paged_through() {
+fn paging_through_a_hundred_thousand_rows() {
     let mut state = view(80, 24, many(100_000));
     for key in [Key::Fds, Key::Connections] {
         press(&mut state, &[key, Key::SortRight, Key::End]);

@@ -1,4 +1,4 @@
-//! Screens of objects of libraries.
+//! Screens of library objects.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ fn objects_are_listed_one_by_one() {
 }
 
 #[test]
-fn enter_leads_from_a_kind_to_its_call_sites_and_to_the_stack() {
+fn enter_opens_the_call_sites_of_a_kind_and_then_the_stack() {
     let mut state = view(120, 40, objects());
     press(&mut state, &[Key::Objects, Key::Down]);
     assert_eq!(state.id(), Some(Id::ObjectType("zmq_socket".to_owned())));
@@ -59,7 +59,7 @@ fn enter_leads_from_a_kind_to_its_call_sites_and_to_the_stack() {
     golden("kind_sites", &state);
     press(&mut state, &[Key::Open]);
     assert_eq!((state.pane, state.site().unwrap().id), (Pane::Detail, 14));
-    // And from the call site to its objects.
+    // From the call site back to its objects.
     press(&mut state, &[Key::Back, Key::Down, Key::Each]);
     assert_eq!((state.list, state.at.filter.as_str()), (List::Objects, "site:15"));
     assert_eq!(state.at.order.len(), 2);
@@ -85,7 +85,7 @@ fn a_kind_is_filtered_by_its_whole_name() {
 }
 
 #[test]
-fn the_objects_of_a_kind_are_listed_with_what_is_known_of_each() {
+fn objects_of_a_kind_are_listed_with_their_known_values() {
     for (name, downs) in [("ssl", 0), ("bufferevent", 2), ("evbuffer", 3)] {
         for (columns, rows) in SIZES {
             let mut state = view(columns, rows, objects());
@@ -99,7 +99,7 @@ fn the_objects_of_a_kind_are_listed_with_what_is_known_of_each() {
 }
 
 #[test]
-fn enter_on_an_object_shows_the_stack_that_made_it() {
+fn enter_on_an_object_shows_the_stack_that_created_it() {
     for (columns, rows) in [(80, 24), (120, 40)] {
         let mut state = view(columns, rows, objects());
         press(&mut state, &[Key::Each]);
@@ -113,14 +113,14 @@ fn enter_on_an_object_shows_the_stack_that_made_it() {
 }
 
 #[test]
-fn a_kind_of_which_nothing_is_left_says_so() {
+fn a_kind_without_live_objects_is_marked() {
     let mut state = view(120, 40, objects());
     press(&mut state, &[Key::Objects, Key::End]);
     golden("kind_gone", &state);
 }
 
 #[test]
-fn objects_are_found_by_what_is_known_of_them() {
+fn objects_are_found_by_their_known_values() {
     let mut state = view(80, 24, objects());
     press(&mut state, &[Key::Each]);
     for (filter, number) in [
@@ -139,7 +139,7 @@ fn objects_are_found_by_what_is_known_of_them() {
 }
 
 #[test]
-fn columns_of_objects_are_walked_around() {
+fn sort_keys_cycle_through_columns_of_objects() {
     let mut state = view(80, 24, objects());
     for (keys, number) in [(&[Key::Objects][..], 13), (&[Key::Each], 14)] {
         press(&mut state, keys);
@@ -153,7 +153,7 @@ fn columns_of_objects_are_walked_around() {
 }
 
 #[test]
-fn columns_of_which_nothing_is_known_are_left_out() {
+fn columns_without_known_values_are_omitted() {
     let mut report = objects();
     for one in &mut report.objects.as_mut().unwrap().table {
         *one = LibraryObject {
@@ -175,7 +175,7 @@ fn columns_of_which_nothing_is_known_are_left_out() {
 }
 
 #[test]
-fn what_is_not_traced_is_not_taken_for_nothing() {
+fn untraced_is_not_shown_as_zero() {
     let mut report = sample::report();
     for key in [Key::Objects, Key::Each] {
         assert!(shown(&report, &[key]).contains("Objects are not traced: --kind heap,mmap,object"));
@@ -196,7 +196,7 @@ fn what_is_not_traced_is_not_taken_for_nothing() {
 }
 
 #[test]
-fn nothing_of_the_target_steers_the_terminal() {
+fn control_characters_of_the_target_are_removed() {
     let mut report = objects();
     let table = &mut report.objects.as_mut().unwrap().table;
     table[0].label = Some("\u{1b}[2Jlabel".to_owned());

@@ -1,6 +1,6 @@
-//! Sums over all call sites of a report, made once when it comes: the header reads them on each draw.
+//! Summary of a report, computed once per report: the header reads it on each draw.
 //!
-//! Pure: takes a report, hands on a [`Digest`].
+//! Pure: takes a report, returns a [`Summary`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,102 +9,103 @@ use crate::report::{
     Connection, FdType, Fds, Leaving, LibraryObject, Light, Report, Resource, VerdictClass, Word,
 };
 
-/// What the screen needs to know about a report as a whole.
+/// Totals and flags of a report as a whole, for the screen.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Digest {
-    /// Growth by kind, bytes per second; without call sites too young to tell.
+pub struct Summary {
+    /// Growth by kind, bytes per second; without call sites that have too little history.
     pub growth: BTreeMap<Resource, f64>,
     /// Outstanding bytes of all call sites at the last refreshes, oldest first.
     pub trend: Vec<u64>,
-    /// Call sites whose leak is proven.
+    /// Call sites with a proven leak.
     pub leaks: usize,
     /// Call sites that are suspects.
     pub suspects: usize,
-    /// Whether any rule has spoken on any call site.
+    /// Whether any call site has a verdict.
     pub judged: bool,
     /// Whether there is more than one target.
     pub many_targets: bool,
-    /// Places of the call sites, by their number.
+    /// Indexes of the call sites, by their number.
     pub site_at: HashMap<u32, usize>,
     /// Descriptors by type, most open first.
     pub types: Vec<TypeRow>,
-    /// What closed connections left behind, by function, that of most connections first.
+    /// Resources that closed connections left behind, by function, those of most connections first.
     pub leaving: Vec<Leaving>,
-    /// Whether the protocol's state of any descriptor is known.
+    /// Whether the protocol state of any descriptor is known.
     pub states_known: bool,
     /// Open descriptors that the peer has closed.
     pub half_closed_fds: usize,
     /// Open connections that the peer has closed.
     pub half_closed_connections: usize,
-    /// Objects whose release was asked for.
+    /// Objects whose release was requested.
     pub asked: usize,
-    /// What is known of any object.
+    /// Columns with a known value for any object.
     pub known: HashSet<By>,
-    /// Letters of the longest name that a kind of objects has; 0 where there is no object.
+    /// Length of the longest object type name; 0 if there are no objects.
     pub longest_type_name: usize,
 }
 
-/// Whether something is known of an object.
+/// Whether a value is known for an object.
 type Has = fn(&LibraryObject) -> bool;
 
 /// Descriptors of one type.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TypeRow {
-    /// What they lead to.
+    /// The type.
     pub fd_type: Word<FdType>,
-    /// Open ones.
+    /// Open descriptors.
     pub open: u64,
     /// Opened since the start, if that is traced.
     pub opened: Option<u64>,
     /// Closed since the start, if that is traced.
     pub closed: Option<u64>,
-    /// Change of the open ones per second, where known.
+    /// Change in open descriptors per second, if known.
     pub growth_per_s: Option<f64>,
 }
 
-impl Digest {
-    /// What was left behind of what the function of this call site acquired, if anything was at this one.
+impl Summary {
+    /// The row of this call site's function, if resources of this call site were left behind.
     pub fn leaving(&self, site: u32) -> Option<&Leaving> {
         self.leaving.iter().find(|one| one.sites.contains(&site))
     }
 
     /// One pass over the call sites.
     pub fn of(report: &Report) -> Self {
-        let mut digest = Self { many_targets: report.targets.len() > 1, ..Self::default() };
+        let mut summary = Self { many_targets: report.targets.len() > 1, ..Self::default() };
         let longest = report.sites.iter().map(|site| site.trend_bytes.len()).max().unwrap_or(0);
-        digest.trend = vec![0; longest];
-        digest.types =
+        summary.trend = vec![0; longest];
+        summary.types =
             report.fds.as_ref().map(|fds| types(fds, report.light.as_ref())).unwrap_or_default();
         for fd in report.fds.iter().flat_map(|fds| &fds.table) {
-            digest.states_known |= fd.state.is_some();
-            digest.half_closed_fds += usize::from(fd.is_half_closed());
+            summary.states_known |= fd.state.is_some();
+            summary.half_closed_fds += usize::from(fd.is_half_closed());
         }
-        digest.leaving =
+        summary.leaving =
             report.connections.iter().flat_map(|all| all.leaving(&report.sites)).collect();
         let open = report.connections.iter().flat_map(|connections| &connections.table);
-        digest.half_closed_connections = open.filter(|one| Connection::is_half_closed(one)).count();
-        digest.look_at_objects(report);
+        summary.half_closed_connections =
+            open.filter(|one| Connection::is_half_closed(one)).count();
+        summary.look_at_objects(report);
         for (at, site) in report.sites.iter().enumerate() {
-            digest.site_at.insert(site.id, at);
+            summary.site_at.insert(site.id, at);
             if let Some(rate) = site.growth_bytes_per_s {
-                *digest.growth.entry(site.kind.clone()).or_default() += rate;
+                *summary.growth.entry(site.kind.clone()).or_default() += rate;
             }
-            // A shorter past began later: before that the call site held nothing.
-            let newest_first = digest.trend.iter_mut().rev().zip(site.trend_bytes.iter().rev());
+            // A shorter trend began later: before that the call site held nothing.
+            let newest_first = summary.trend.iter_mut().rev().zip(site.trend_bytes.iter().rev());
             for (sum, bytes) in newest_first {
                 *sum = sum.saturating_add(*bytes);
             }
             match site.verdict.class {
-                VerdictClass::Leak => digest.leaks += 1,
-                VerdictClass::Suspect => digest.suspects += 1,
+                VerdictClass::Leak => summary.leaks += 1,
+                VerdictClass::Suspect => summary.suspects += 1,
                 VerdictClass::Growing
                 | VerdictClass::Steady
                 | VerdictClass::Settling
                 | VerdictClass::Unknown => {}
             }
-            digest.judged |= site.verdict.class != VerdictClass::Unknown;
+            summary.judged |= site.verdict.class != VerdictClass::Unknown;
         }
-        digest
+        summary
     }
 
     fn look_at_objects(&mut self, report: &Report) {
@@ -127,7 +128,7 @@ impl Digest {
     }
 }
 
-/// What is known of each type: more where opening and closing are traced.
+/// The figures of each type: more if opening and closing are traced.
 fn types(fds: &Fds, light: Option<&Light>) -> Vec<TypeRow> {
     let mut types: BTreeMap<&Word<FdType>, TypeRow> = BTreeMap::new();
     for (fd_type, open) in &fds.by_type {
