@@ -31,9 +31,9 @@ pub enum Shape {
     /// Old address in `a`, old length in `b`, new length in `c`; -1 keeps the old range.
     Remap = 8,
     /// A library makes an object: what its function does, [`crate::object::Function`] says.
-    Make = 9,
+    Construct = 9,
     /// A library's object is placed in memory of its caller's; as above.
-    Place = 10,
+    ConstructInPlace = 10,
     /// Something is said of a library's object: that it is to be released, its name, its descriptor; as above.
     Note = 11,
 }
@@ -52,8 +52,8 @@ impl Shape {
             6 => Self::Map,
             7 => Self::Unmap,
             8 => Self::Remap,
-            9 => Self::Make,
-            10 => Self::Place,
+            9 => Self::Construct,
+            10 => Self::ConstructInPlace,
             11 => Self::Note,
             _ => return None,
         })
@@ -61,7 +61,7 @@ impl Shape {
 
     /// Whether the outcome is known only when the function returns.
     pub const fn needs_return(self) -> bool {
-        !matches!(self, Self::Release | Self::Unmap | Self::Place | Self::Note)
+        !matches!(self, Self::Release | Self::Unmap | Self::ConstructInPlace | Self::Note)
     }
 
     /// Which of the `arguments` that it is given the shape names; of an object's function its details say it.
@@ -129,7 +129,7 @@ impl Cookie {
 
     /// The same for a jump to a function that returns its first argument: that is the outcome already.
     #[must_use]
-    pub const fn answering_early(self) -> Self {
+    pub const fn returning_first_argument(self) -> Self {
         Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_ARGUMENT]))
     }
 
@@ -141,7 +141,7 @@ impl Cookie {
 
     /// The same where the function is seen to return, but does not tell its object.
     #[must_use]
-    pub const fn untold(self) -> Self {
+    pub const fn maybe_first_block(self) -> Self {
         Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_BLOCK]))
     }
 
@@ -153,7 +153,7 @@ impl Cookie {
 
     /// Whether the outcome is the first argument here, and not what is returned.
     #[inline(always)]
-    pub const fn answers_early(self) -> bool {
+    pub const fn returns_first_argument(self) -> bool {
         self.byte(7) & FIRST_ARGUMENT != 0
     }
 
@@ -197,7 +197,7 @@ impl Cookie {
     /// Whether the function is about a library's object.
     #[inline(always)]
     pub const fn is_of_object(self) -> bool {
-        self.shape() >= Shape::Make as u8
+        self.shape() >= Shape::Construct as u8
     }
 
     /// Words between the stack pointer and the return address at the attach point.
@@ -268,14 +268,14 @@ mod tests {
         let throwing = cookie.without_return_probe(true);
         assert!(!throwing.has_return_probe() && throwing.throws());
         assert_eq!((throwing.probe(), throwing.c()), (0x1234, 2));
-        assert!(!throwing.answers_early());
+        assert!(!throwing.returns_first_argument());
         let first = cookie.by_first_block();
         assert!(first.is_by_first_block() && !first.has_return_probe());
         assert!(!cookie.is_by_first_block() && !throwing.is_by_first_block());
-        let untold = cookie.untold();
-        assert!(untold.is_by_first_block() && untold.has_return_probe());
-        let early = throwing.answering_early();
-        assert!(early.answers_early() && early.throws() && !early.has_return_probe());
+        let maybe = cookie.maybe_first_block();
+        assert!(maybe.is_by_first_block() && maybe.has_return_probe());
+        let early = throwing.returning_first_argument();
+        assert!(early.returns_first_argument() && early.throws() && !early.has_return_probe());
     }
 
     #[test]

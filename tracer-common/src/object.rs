@@ -13,7 +13,7 @@ pub const NONE: u8 = 0xff;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Function {
-    /// What it does: [`MAKE`] and its kin.
+    /// What it does: [`CONSTRUCT`] and its kin.
     pub does: u8,
     /// The argument that is the object's handle; [`NONE`] when the handle is returned.
     pub handle: u8,
@@ -62,7 +62,7 @@ impl Function {
 impl Function {
     /// Whether it makes objects.
     pub const fn makes(&self) -> bool {
-        matches!(self.does, MAKE | MAKE_FIRST | MAKE_UNTOLD)
+        matches!(self.does, CONSTRUCT | CONSTRUCT_FIRST_BLOCK | CONSTRUCT_MAYBE_FIRST_BLOCK)
     }
 
     /// The arguments that it tells of.
@@ -83,20 +83,20 @@ pub const BY_MEMORY: u8 = 2;
 /// Not about objects.
 pub const NOTHING: u8 = 0;
 /// Makes an object, or places one.
-pub const MAKE: u8 = 1;
+pub const CONSTRUCT: u8 = 1;
 /// Is asked to release an object.
-pub const ASK: u8 = 2;
+pub const REQUEST_RELEASE: u8 = 2;
 /// Ends an object that does not end with its heap block.
 pub const END: u8 = 3;
 /// Tells more of an object: its descriptor, word, owner or name.
-pub const TELL: u8 = 4;
+pub const UPDATE: u8 = 4;
 
 /// Makes an object, which is the first heap block that is acquired meanwhile. Without a return probe that is enough to
 /// know it by.
-pub const MAKE_FIRST: u8 = 5;
+pub const CONSTRUCT_FIRST_BLOCK: u8 = 5;
 /// Makes an object, which is the first heap block that is acquired meanwhile, if one is; what is returned says nothing
 /// of it.
-pub const MAKE_UNTOLD: u8 = 6;
+pub const CONSTRUCT_MAYBE_FIRST_BLOCK: u8 = 6;
 
 /// Bytes kept of an object's name.
 pub const TEXT: usize = 40;
@@ -157,7 +157,7 @@ pub struct ConstructorCall {
     /// Cookie of the function.
     pub cookie: u64,
     /// `CLOCK_MONOTONIC` of its beginning, nanoseconds: which making it is.
-    pub making: u64,
+    pub id: u64,
     /// As in [`Object`].
     pub word: u64,
     /// As in [`Object`].

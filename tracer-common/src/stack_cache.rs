@@ -48,7 +48,7 @@ pub struct CachedWalk {
 /// call sites apart (16 bits). In one word, as each
 /// step of a digest takes time at every call.
 #[inline(always)]
-pub const fn whose(pid: u32, probe: u32, number: u32, generation: u32) -> u64 {
+pub const fn walk_owner(pid: u32, probe: u32, number: u32, generation: u32) -> u64 {
     (pid as u64) << 32
         | (probe as u64) << 16
         | (number as u64 & 0xff) << 8
@@ -57,8 +57,8 @@ pub const fn whose(pid: u32, probe: u32, number: u32, generation: u32) -> u64 {
 
 /// The digest of what a walk begins with, but for the registers that few walks use.
 #[inline(always)]
-pub const fn begin(whose: u64, caller: u64, rsp: u64) -> Digest {
-    Digest::NOTHING.with(whose).with(caller).with(rsp)
+pub const fn begin(owner: u64, caller: u64, rsp: u64) -> Digest {
+    Digest::NOTHING.with(owner).with(caller).with(rsp)
 }
 
 /// The first of [`WAYS`] entries that a walk which begins so may be in.
@@ -104,7 +104,7 @@ const _: () = assert!(size_of::<CachedWalk>() == 32 + 4 * WALK_WORDS);
 
 #[cfg(test)]
 mod tests {
-    use super::{REACH_WORDS, USES_RBP, begin, end, mark, place, read, set, whose};
+    use super::{REACH_WORDS, USES_RBP, begin, end, mark, place, read, set, walk_owner};
     use crate::limits::CACHED_WALKS;
 
     #[test]
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_proof_holds_for_its_own_walk_only() {
-        let start = begin(whose(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
+        let start = begin(walk_owner(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
         let proof = |words: &[(u32, u64)], uses, rbp, site| {
             let all = words.iter().fold(start, |proof, (place, word)| read(proof, *place, *word));
             end(all, uses, rbp, 0, site, u32::try_from(words.len()).unwrap())
@@ -143,15 +143,15 @@ mod tests {
 
     #[test]
     fn what_a_walk_begins_with_is_part_of_it() {
-        let one = begin(whose(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
+        let one = begin(walk_owner(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
         assert!(set(one) < CACHED_WALKS);
         for other in [
-            begin(whose(8, 1, 3, 9), 0x4010, 0x7ffe_0000),
-            begin(whose(7, 2, 3, 9), 0x4010, 0x7ffe_0000),
-            begin(whose(7, 1, 4, 9), 0x4010, 0x7ffe_0000),
-            begin(whose(7, 1, 3, 10), 0x4010, 0x7ffe_0000),
-            begin(whose(7, 1, 3, 9), 0x4011, 0x7ffe_0000),
-            begin(whose(7, 1, 3, 9), 0x4010, 0x7ffe_0008),
+            begin(walk_owner(8, 1, 3, 9), 0x4010, 0x7ffe_0000),
+            begin(walk_owner(7, 2, 3, 9), 0x4010, 0x7ffe_0000),
+            begin(walk_owner(7, 1, 4, 9), 0x4010, 0x7ffe_0000),
+            begin(walk_owner(7, 1, 3, 10), 0x4010, 0x7ffe_0000),
+            begin(walk_owner(7, 1, 3, 9), 0x4011, 0x7ffe_0000),
+            begin(walk_owner(7, 1, 3, 9), 0x4010, 0x7ffe_0008),
         ] {
             assert_ne!(one, other);
         }

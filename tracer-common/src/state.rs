@@ -205,7 +205,7 @@ pub struct Walk {
     /// State of the target's memory map at the walk's beginning.
     pub generation: u32,
     /// 1 when the walk is to be stack_cache.
-    pub lasting: u32,
+    pub cacheable: u32,
     /// Where walks that begin so are stack_cache, see [`crate::stack_cache::set`].
     pub set: u32,
     /// What the walk has read.
@@ -241,7 +241,7 @@ pub struct Opened {
     /// The opener's number among the probes.
     pub probe: u32,
     /// What the one at hand leads to, see [`crate::descriptor::FdType`].
-    pub sort: u32,
+    pub fd_type: u32,
     /// 1 while the thread is in a system call that may open something; 2 while it makes a child that is to have no copy
     /// of what is at hand; 3 while it is in `connect(2)`.
     pub pending: u32,
@@ -307,7 +307,7 @@ pub struct Thread {
     /// An object on its way into its map.
     pub object: Object,
     /// Those makers, the outermost first.
-    pub making: [ConstructorCall; CONSTRUCTOR_CALLS],
+    pub constructors: [ConstructorCall; CONSTRUCTOR_CALLS],
     /// Digest of the stack under way.
     pub digest: Digest,
     /// The frame that unwinding has come to.

@@ -125,7 +125,7 @@ pub mod signal {
 /// Where an address was found before: a slot of a direct-mapped table, one word, so that it is read and
 /// written at once. 31 bits of address beside the 16 of the slot make 47: all there are in user
 /// space. The other bits say whose address and of which state of its memory map, and the rule.
-pub mod known {
+pub mod rule_cache {
     use super::RuleNumber;
     use crate::limits::RULE_CACHE_SLOTS;
 
@@ -167,7 +167,7 @@ const _: () = assert!(crate::limits::RULE_CACHE_SLOTS == 1 << 16 && crate::limit
 
 #[cfg(test)]
 mod tests {
-    use super::{key, known, row, rule_of};
+    use super::{key, row, rule_cache, rule_of};
 
     #[test]
     fn a_key_finds_its_own_row_and_not_the_next() {
@@ -178,17 +178,17 @@ mod tests {
     #[test]
     fn a_word_is_believed_only_under_its_own_tag() {
         let address = 0x7f12_3456_789a_u64;
-        let tag = known::tag(address, 3, 1);
-        let word = known::word(tag, 77);
-        assert_eq!(known::rule(word, tag), Some(77));
+        let tag = rule_cache::tag(address, 3, 1);
+        let word = rule_cache::word(tag, 77);
+        assert_eq!(rule_cache::rule(word, tag), Some(77));
         // Every address that shares the slot differs in the tag.
         for bit in 16..47 {
             let other = address ^ (1 << bit);
-            assert_eq!(known::slot(other, 3), known::slot(address, 3));
-            assert_eq!(known::rule(word, known::tag(other, 3, 1)), None, "bit {bit}");
+            assert_eq!(rule_cache::slot(other, 3), rule_cache::slot(address, 3));
+            assert_eq!(rule_cache::rule(word, rule_cache::tag(other, 3, 1)), None, "bit {bit}");
         }
-        assert_eq!(known::rule(word, known::tag(address, 4, 1)), None);
-        assert_eq!(known::rule(word, known::tag(address, 3, 2)), None);
-        assert_eq!(known::rule(0, known::tag(0, 0, 1)), None);
+        assert_eq!(rule_cache::rule(word, rule_cache::tag(address, 4, 1)), None);
+        assert_eq!(rule_cache::rule(word, rule_cache::tag(address, 3, 2)), None);
+        assert_eq!(rule_cache::rule(0, rule_cache::tag(0, 0, 1)), None);
     }
 }

@@ -12,7 +12,7 @@ use tracer_common::{
 
 use crate::{
     maps::{PROCESSES, STATES, SWITCH, TARGETS, UNWINDER},
-    room,
+    threads,
 };
 
 /// A hit on an attach point of a target.
@@ -59,7 +59,7 @@ impl Call {
     /// The target that a thread belongs to, and the thread's entry if it has one.
     #[inline(always)]
     pub(crate) fn who(id: u64) -> Option<(Target, Option<*mut Thread>)> {
-        let thread = room::find(id);
+        let thread = threads::find(id);
         // SAFETY: the value is copied; it changes only while no thread of the process is in a call, and
         // a thread's entry does not outlive its program.
         let target = match thread {
@@ -71,7 +71,7 @@ impl Call {
 
     /// The number of the probe, and what else a call site is told by.
     #[inline(always)]
-    pub(crate) fn what(&self) -> u32 {
+    pub(crate) fn probe_and_detail(&self) -> u32 {
         u32::from(self.cookie.probe()) | u32::from(self.detail) << 16
     }
 
@@ -91,12 +91,12 @@ impl Call {
     #[inline(always)]
     pub(crate) fn memory_state(&self) -> (u32, u32) {
         let number = self.target.number;
-        STATES.get(number).map_or_else(|| self.memory_state_anew(), |state| (number, *state))
+        STATES.get(number).map_or_else(|| self.fresh_memory_state(), |state| (number, *state))
     }
 
     /// The same from where the collector writes it first: for who has met a newer one than [`Self::memory_state`] tells.
     #[inline(always)]
-    pub(crate) fn memory_state_anew(&self) -> (u32, u32) {
+    pub(crate) fn fresh_memory_state(&self) -> (u32, u32) {
         // SAFETY: a value of a map, which lives at least as long as the program runs.
         self.process().map_or((0, 0), |process| unsafe {
             ((*process).number, memory_state((*process).generation, (*process).walks))
@@ -164,7 +164,7 @@ impl Call {
         let regs = unsafe { &*self.regs };
         // Both are copied first, as above.
         let both = [regs.rax, regs.rdi];
-        let chosen = usize::from(self.cookie.answers_early());
+        let chosen = usize::from(self.cookie.returns_first_argument());
         // SAFETY: 0 or 1.
         unsafe { (&raw const both).cast::<u64>().add(chosen & 1).read_volatile() }
     }

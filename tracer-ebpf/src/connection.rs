@@ -21,14 +21,14 @@ use crate::{
     file,
     loss::lose,
     maps::{CONNECTIONS, FREE_CONNECTIONS, RECORDS},
-    missed,
-    opening::{Stand, begin_connection},
-    outstanding::{NO_WAKEUP, now_ns, position},
-    room, socket,
+    missed_returns,
+    opening::{FdContext, begin_connection},
+    socket, threads,
+    young::{NO_WAKEUP, now_ns, position},
 };
 
 /// No descriptor: the one that was served is gone, and its number may be another's.
-const NOBODYS: u32 = u32::MAX;
+const NO_FD: u32 = u32::MAX;
 
 /// A TCP socket changes its state: on whatever processor, for whatever process.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
@@ -55,7 +55,7 @@ pub(crate) fn state_changes(context: RawTracePointContext) -> i32 {
 
 /// The thread works on one of its descriptors: whoever is at its other end is served from now on.
 #[inline(always)]
-pub(crate) fn serve(context: &impl Stand, call: &Call, fd: u32) -> Option<()> {
+pub(crate) fn serve(context: &impl FdContext, call: &Call, fd: u32) -> Option<()> {
     let file = file::behind(fd)?;
     let sock = socket::behind(file)?;
     // SAFETY: copied; a value that is removed meanwhile is one of a socket that nobody works on.
@@ -77,17 +77,17 @@ pub(crate) fn serve(context: &impl Stand, call: &Call, fd: u32) -> Option<()> {
 #[inline(always)]
 pub(crate) fn is_served(fd: u32) -> bool {
     // SAFETY: the value belongs to this thread alone.
-    room::find(bpf_get_current_pid_tgid()).is_some_and(|thread| unsafe {
-        (*thread).serving != 0 && (*thread).served == fd && !missed::is_connecting(thread)
+    threads::find(bpf_get_current_pid_tgid()).is_some_and(|thread| unsafe {
+        (*thread).serving != 0 && (*thread).served == fd && !missed_returns::is_connecting(thread)
     })
 }
 
 /// The thread waits for work.
 #[inline(always)]
 pub(crate) fn wait(id: u64) {
-    if let Some(thread) = room::find(id) {
-        if missed::is_connecting(thread) {
-            _ = missed::connection_at_hand();
+    if let Some(thread) = threads::find(id) {
+        if missed_returns::is_connecting(thread) {
+            _ = missed_returns::recover_connection();
         }
         // SAFETY: the value belongs to this thread alone.
         unsafe { (*thread).serving = 0 };
@@ -99,7 +99,7 @@ pub(crate) fn wait(id: u64) {
 fn set(call: &Call, fd: u32, number: u32, role: u32) -> Option<()> {
     let thread: *mut Thread = match call.thread {
         Some(thread) => thread,
-        None => room::give_if_any(call.id, call.target)?,
+        None => threads::try_allocate(call.id, call.target)?,
     };
     let accepted = u32::from(role != Role::Connected as u32);
     // SAFETY: the value belongs to this thread alone.
@@ -140,7 +140,7 @@ pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> O
         connection.error = socket::error(sock);
     }
     let known = CONNECTIONS.insert(sock, &connection, 0).is_ok();
-    if !known || tell(call, fd, file, sock, family, &connection, site).is_none() {
+    if !known || send_connected(call, fd, file, sock, family, &connection, site).is_none() {
         _ = CONNECTIONS.remove(&sock);
         _ = FREE_CONNECTIONS.push(number, 0);
         lose(Loss::ConnectionDropped);
@@ -151,7 +151,7 @@ pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> O
 
 /// Sends what is known of a connection that begins. `None` when the ring buffer is full.
 #[inline(always)]
-fn tell(
+fn send_connected(
     call: &Call,
     fd: u32,
     file: u64,
@@ -217,19 +217,19 @@ pub(crate) fn closing(call: &Call, file: u64) -> Option<()> {
     let sock = socket::behind(file)?;
     // SAFETY: copied at once.
     let connection = *unsafe { CONNECTIONS.get(sock) }?;
-    _ = set(call, NOBODYS, connection.number, connection.role);
+    _ = set(call, NO_FD, connection.number, connection.role);
     if !socket::is_last(file) {
         return None;
     }
     if CONNECTIONS.remove(&sock).is_err() {
         return None;
     }
-    end(sock, &connection)
+    send_disconnected(sock, &connection)
 }
 
 /// Sends what is known of a connection that is over.
 #[inline(never)]
-fn end(sock: u64, connection: &Connection) -> Option<()> {
+fn send_disconnected(sock: u64, connection: &Connection) -> Option<()> {
     let stream = matches!(socket::family(sock)?, INET | INET6) && socket::protocol(sock)? == TCP;
     let count = |count: Option<u64>| if stream { count.unwrap_or(u64::MAX) } else { u64::MAX };
     let present = socket::state(sock).unwrap_or(0);

@@ -10,14 +10,13 @@ use tracer_common::{
 
 use crate::{
     call::{Call, raw, read_word},
+    constructors,
     loss::{count, lose},
-    making,
     maps::HITS,
-    outstanding::{released, unmapped},
-    remember,
     resize::resizing,
-    ret::fail,
-    room, site, unwind,
+    returns::fail,
+    site, stack_cache, threads, unwind,
+    young::{released, unmapped},
 };
 
 /// `MAP_ANONYMOUS` of `mmap(2)`.
@@ -124,11 +123,11 @@ fn begin<'thread>(
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     let slot = call.slot();
-    let Some(caller) = remember::caller(slot, call.id) else {
+    let Some(caller) = stack_cache::caller(slot, call.id) else {
         lose(Loss::Unreadable);
         return Err(Skip::Lost);
     };
-    let caller = making::caller_of(call, thread, slot, caller);
+    let caller = constructors::caller_of(call, thread, slot, caller);
     if thread.active != 0 {
         if is_within(call, thread, slot, caller) {
             return Err(Skip::Inner);
@@ -156,7 +155,7 @@ fn begin<'thread>(
 pub(crate) fn thread_of(call: &Call) -> Option<*mut Thread> {
     match call.thread {
         Some(thread) => Some(thread),
-        None => room::give(call.id, call.target),
+        None => threads::allocate(call.id, call.target),
     }
 }
 

@@ -20,8 +20,8 @@ use tracer_common::{
 use crate::{
     loss::lose,
     maps::{BLANK_PROCESS, FORKS, PROCESSES, RECORDS, SWITCH, TARGETS},
-    outstanding::{now_ns, position},
-    room,
+    threads,
+    young::{now_ns, position},
 };
 
 /// `CLONE_VM` of `linux/sched.h`: parent and child share their memory.
@@ -74,7 +74,7 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
     }
     // Of a table that is not followed, neither is the copy.
     if files == child && parent.files != 0 {
-        copied(FORK_FILES, child, parent.files);
+        announce_copy(FORK_FILES, child, parent.files);
     }
     if shares {
         return None;
@@ -87,7 +87,7 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
             unsafe { (*process).trampoline = 0 };
         }
     }
-    if !copied(FORK, child, parent.owner) {
+    if !announce_copy(FORK, child, parent.owner) {
         _ = TARGETS.remove(child);
     }
     Some(())
@@ -95,7 +95,7 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
 
 /// What `parent` holds has a copy from now on.
 #[inline(always)]
-fn copied(record: u32, child: u32, parent: u32) -> bool {
+fn announce_copy(record: u32, child: u32, parent: u32) -> bool {
     let position = position();
     // First of all: from here on what the parent releases is announced if the child has a copy.
     if let Some(after) = FORKS.get_ptr_mut(parent & (limits::FORKS - 1)) {
@@ -106,11 +106,11 @@ fn copied(record: u32, child: u32, parent: u32) -> bool {
             }
         }
     }
-    let told = tell(record, child, parent, position);
-    if !told {
+    let sent = send_event(record, child, parent, position);
+    if !sent {
         lose(Loss::ChildDropped);
     }
-    told
+    sent
 }
 
 /// `sched_process_exec` runs in the process itself, when its new memory is in place.
@@ -135,14 +135,14 @@ fn exec(context: &RawTracePointContext) -> Option<()> {
     let files = if before.files == 0 { 0 } else { pid };
     let target = Target { owner: pid, programs, number: NO_NUMBER, files, ..before };
     if files != before.files {
-        copied(FORK_FILES, pid, before.files);
+        announce_copy(FORK_FILES, pid, before.files);
     }
     _ = TARGETS.insert(pid, &target, 0);
     // The call it may have been in is gone with its stack.
-    room::leave(id);
+    threads::release(id);
     // A thread other than the first one has become the first one.
-    room::leave(u64::from(pid) << 32 | u64::from(former));
-    if !tell(EXEC, pid, before.owner, position()) {
+    threads::release(u64::from(pid) << 32 | u64::from(former));
+    if !send_event(EXEC, pid, before.owner, position()) {
         lose(Loss::ChildDropped);
         _ = TARGETS.remove(pid);
     }
@@ -151,14 +151,14 @@ fn exec(context: &RawTracePointContext) -> Option<()> {
 
 /// A process that ran in its parent's memory ends: its table of descriptors goes with it.
 pub(crate) fn ended(pid: u32, target: &Target) {
-    if target.files == pid && !tell(END_FILES, pid, pid, position()) {
+    if target.files == pid && !send_event(END_FILES, pid, pid, position()) {
         lose(Loss::ChildDropped);
     }
 }
 
 /// Sends a record; `false` when the ring buffer is full.
 #[inline(always)]
-fn tell(record: u32, pid: u32, parent: u32, position: u64) -> bool {
+fn send_event(record: u32, pid: u32, parent: u32, position: u64) -> bool {
     let Some(mut entry) = RECORDS.reserve::<ProcessEvent>(0) else {
         return false;
     };

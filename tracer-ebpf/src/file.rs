@@ -113,7 +113,7 @@ pub(crate) fn is_taken(fd: u32) -> Option<bool> {
 
 /// Whether it is known where the kernel keeps files. Verifiers know it, too.
 #[inline(always)]
-pub(crate) fn are_known() -> bool {
+pub(crate) fn is_layout_known() -> bool {
     at!(task_files) != 0
 }
 
@@ -144,12 +144,12 @@ pub(crate) fn has_own_table() -> bool {
 
 /// What a file is.
 #[inline(always)]
-pub(crate) fn sort(file: u64) -> FdType {
-    look(file).unwrap_or(FdType::Unknown)
+pub(crate) fn fd_type(file: u64) -> FdType {
+    try_fd_type(file).unwrap_or(FdType::Unknown)
 }
 
 #[inline(always)]
-fn look(file: u64) -> Option<FdType> {
+fn try_fd_type(file: u64) -> Option<FdType> {
     let inode = word(file, at!(file_inode))?;
     let magic = word(word(inode, at!(inode_super))?, at!(super_magic))?;
     let mode = half(inode, at!(inode_mode))? & 0o17_0000;

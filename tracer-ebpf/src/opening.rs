@@ -26,10 +26,9 @@ use crate::{
     file,
     loss::lose,
     maps::{CALL_UNWINDER, KERNEL_UNWINDER, SWITCH},
-    outstanding::opened,
-    remember,
     site::{self, Start},
-    socket,
+    socket, stack_cache,
+    young::opened,
 };
 
 /// Where [`CALL_UNWINDER`] has the program that takes the stack.
@@ -56,23 +55,23 @@ pub(crate) fn next_opened(context: RawTracePointContext) -> i32 {
 }
 
 /// Where programs stand that see descriptors being opened: those at one sort of place are of one type.
-pub(crate) trait Stand: EbpfContext {
+pub(crate) trait FdContext: EbpfContext {
     /// Goes on with another program of that type. It does not come back, unless there is none.
-    fn become_program(&self, program: u32);
+    fn tail_call(&self, program: u32);
 }
 
-impl Stand for RawTracePointContext {
+impl FdContext for RawTracePointContext {
     #[inline(always)]
-    fn become_program(&self, program: u32) {
+    fn tail_call(&self, program: u32) {
         // SAFETY: the array holds programs of this type.
         unsafe { CALL_UNWINDER.tail_call(self, program) };
     }
 }
 
 /// At the kernel's own functions.
-impl Stand for ProbeContext {
+impl FdContext for ProbeContext {
     #[inline(always)]
-    fn become_program(&self, program: u32) {
+    fn tail_call(&self, program: u32) {
         // SAFETY: as above.
         unsafe { KERNEL_UNWINDER.tail_call(self, program) };
     }
@@ -107,8 +106,8 @@ pub(crate) fn registers_at(address: u64) -> Option<pt_regs> {
 
 /// Goes on with another program. It does not come back.
 #[inline(always)]
-pub(crate) fn go_on(context: &impl Stand, program: u32) -> Option<()> {
-    context.become_program(program);
+pub(crate) fn continue_with(context: &impl FdContext, program: u32) -> Option<()> {
+    context.tail_call(program);
     // The program is gone: leaktrace is leaving.
     lose(Loss::AcquireDropped);
     None
@@ -132,7 +131,7 @@ pub(crate) fn begin(
     thread.opened.list[0] = fd;
     thread.opened.registers = registers;
     thread.opened.probe = u32::from(opener.probe());
-    go_on(context, NEXT)
+    continue_with(context, NEXT)
 }
 
 /// Takes care of a descriptor that the kernel is about to put in its place, where nobody meets it yet.
@@ -153,16 +152,16 @@ pub(crate) fn install(
     opened.registers = registers;
     opened.file = file;
     opened.probe = u32::from(opener);
-    go_on(context, NEXT)
+    continue_with(context, NEXT)
 }
 
 /// Goes on with what [`install`] has put down: a program of its own, as the verifier takes long for it.
 #[inline(always)]
-pub(crate) fn go_on_installing(context: &ProbeContext) -> Option<()> {
+pub(crate) fn continue_install(context: &ProbeContext) -> Option<()> {
     let regs = taken_before()?;
     let (call, thread) = resumed(&regs)?;
-    let sort = file::sort(thread.opened.file);
-    find_site(context, &regs, call, thread, sort)
+    let fd_type = file::fd_type(thread.opened.file);
+    find_site(context, &regs, call, thread, fd_type)
 }
 
 /// Takes care of the descriptor at hand, and then of the next one.
@@ -179,37 +178,37 @@ fn next(
     }
     let fd = thread.opened.list[at & (OPENED_AT_ONCE - 1)];
     thread.opened.file = file::behind(fd).unwrap_or(0);
-    let sort =
-        if thread.opened.file == 0 { FdType::Unknown } else { file::sort(thread.opened.file) };
-    find_site(context, regs, call, thread, sort)
+    let fd_type =
+        if thread.opened.file == 0 { FdType::Unknown } else { file::fd_type(thread.opened.file) };
+    find_site(context, regs, call, thread, fd_type)
 }
 
-/// Finds the call site of the descriptor at hand, which leads to something of this sort, and goes on from there.
+/// Finds the call site of the descriptor at hand, which leads to something of this fd_type, and goes on from there.
 #[inline(always)]
 fn find_site(
-    context: &impl Stand,
+    context: &impl FdContext,
     regs: &pt_regs,
     call: Call,
     thread: &mut Thread,
-    sort: FdType,
+    fd_type: FdType,
 ) -> Option<()> {
     // Read back: the verifier would follow what comes for each sort anew.
     // SAFETY: a place in a map.
-    let sort = unsafe {
-        (&raw mut thread.opened.sort).write_volatile(sort as u32);
-        (&raw const thread.opened.sort).read_volatile()
+    let fd_type = unsafe {
+        (&raw mut thread.opened.fd_type).write_volatile(fd_type as u32);
+        (&raw const thread.opened.fd_type).read_volatile()
     };
     let probe = thread.opened.probe as ProbeNumber;
-    let call = Call { regs, cookie: cookie(probe), detail: sort as u8, ..call };
+    let call = Call { regs, cookie: cookie(probe), detail: fd_type as u8, ..call };
     thread.again = 0;
     site::begin(&call, &Start::interrupted(&call), thread, call.memory_state());
-    remember::nothing_copied();
-    let site = remember::recall(&thread.walk, call.id);
+    stack_cache::invalidate_copy();
+    let site = stack_cache::lookup(&thread.walk, call.id);
     if site != 0 {
         return keep(context, &call, thread, site);
     }
-    site::set_out(&call, thread);
-    context.become_program(TAKE);
+    site::start_walk(&call, thread);
+    context.tail_call(TAKE);
     // The program is gone: leaktrace is leaving.
     lose(Loss::StackDropped);
     Some(())
@@ -217,21 +216,21 @@ fn find_site(
 
 /// The call site of the descriptor at hand is known.
 #[inline(always)]
-fn keep(context: &impl Stand, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
+fn keep(context: &impl FdContext, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
     let at = thread.opened.next as usize & (OPENED_AT_ONCE - 1);
     let fd = thread.opened.list[at];
     opened(call, fd, site);
-    if thread.opened.sort == FdType::Socket as u32 {
+    if thread.opened.fd_type == FdType::Socket as u32 {
         let role = by_connection(thread.opened.file, thread.opened.probe as ProbeNumber);
         if let Some(role) = role {
             thread.opened.site = site;
             thread.opened.role = role as u32;
-            return go_on(context, CONNECTION);
+            return continue_with(context, CONNECTION);
         }
     }
     thread.opened.next += 1;
     if thread.opened.next < thread.opened.count {
-        return go_on(context, NEXT);
+        return continue_with(context, NEXT);
     }
     Some(())
 }
@@ -254,12 +253,12 @@ fn by_connection(file: u64, probe: ProbeNumber) -> Option<Role> {
 /// The descriptor at hand leads to a connection that begins.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub(crate) fn connection_begins(context: RawTracePointContext) -> i32 {
-    _ = connection_at_hand(&context);
+    _ = begin_current_connection(&context);
     0
 }
 
 #[inline(always)]
-pub(crate) fn connection_at_hand(context: &impl Stand) -> Option<()> {
+pub(crate) fn begin_current_connection(context: &impl FdContext) -> Option<()> {
     let call = current(core::ptr::null(), 0)?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
@@ -268,7 +267,7 @@ pub(crate) fn connection_at_hand(context: &impl Stand) -> Option<()> {
     _ = connection::begin(&call, fd, thread.opened.file, role, thread.opened.site);
     thread.opened.next += 1;
     if thread.opened.next < thread.opened.count {
-        return go_on(context, NEXT);
+        return continue_with(context, NEXT);
     }
     Some(())
 }
@@ -276,7 +275,7 @@ pub(crate) fn connection_at_hand(context: &impl Stand) -> Option<()> {
 /// Goes on with a connection that was not opened by the call at hand.
 #[inline(always)]
 pub(crate) fn begin_connection(
-    context: &impl Stand,
+    context: &impl FdContext,
     call: &Call,
     fd: u32,
     file: u64,
@@ -291,7 +290,7 @@ pub(crate) fn begin_connection(
     opened.file = file;
     opened.site = 0;
     opened.role = role as u32;
-    go_on(context, CONNECTION)
+    continue_with(context, CONNECTION)
 }
 
 /// The registers that the program before this one has looked at.
@@ -309,16 +308,16 @@ fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
     let cookie = cookie(thread.opened.probe as ProbeNumber);
-    Some((Call { cookie, detail: thread.opened.sort as u8, ..call }, thread))
+    Some((Call { cookie, detail: thread.opened.fd_type as u8, ..call }, thread))
 }
 
 #[inline(always)]
-pub(crate) fn take(context: &impl Stand) -> Option<()> {
+pub(crate) fn take(context: &impl FdContext) -> Option<()> {
     let regs = taken_before()?;
     let (call, thread) = resumed(&regs)?;
     let start = |call: &Call, _: &Thread| Start::interrupted(call);
     let Some(site) = site::advance(context, &call, thread, start) else {
-        context.become_program(TAKE);
+        context.tail_call(TAKE);
         return None;
     };
     keep(context, &call, thread, site)

@@ -14,7 +14,7 @@ use crate::{
     loss::{died, lose},
     maps::{ASKS, OBJECTS},
     object::forget,
-    outstanding::{
+    young::{
         acquired, by_range, inherited, keep, key, now_ns, position, send, send_move, send_release,
         take,
     },

@@ -10,7 +10,6 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use tracer_common::{
     attach::Cookie,
-    kind::Kind,
     limits::STACK_DEPTH,
     loss::Loss,
     record::{STACK, StackHead},
@@ -20,11 +19,11 @@ use tracer_common::{
 
 use crate::{
     call::{Call, raw},
+    constructors,
     entry::is_hijacked,
     loss::lose,
-    making,
     maps::{FREE_SITES, RECORDS, SITES, UNWINDER},
-    object, remember,
+    object, stack_cache,
     unwind::{self, opaque},
 };
 
@@ -35,7 +34,7 @@ const FRAMES_AT_ONCE: u32 = 8;
 const UNFINISHED: u32 = u32::MAX;
 
 /// Makes `call` the one that `thread` is in, as soon as its stack has been taken. This comes last:
-/// another program goes on from here, and control does not return. `taken` is what [`go_on`] does then.
+/// another program goes on from here, and control does not return. `taken` is what [`resume`] does then.
 #[inline(always)]
 pub(crate) fn take(
     context: &ProbeContext,
@@ -44,13 +43,13 @@ pub(crate) fn take(
     taken: impl FnOnce(&Call, &mut Thread, u32),
 ) {
     begin(call, &caller(call, thread), thread, call.memory_state());
-    let site = remember::recall(&thread.walk, call.id);
+    let site = stack_cache::lookup(&thread.walk, call.id);
     if site != 0 {
         taken(call, thread, site);
         return;
     }
     thread.again = 0;
-    set_out(call, thread);
+    start_walk(call, thread);
     // SAFETY: the array holds programs of this type.
     unsafe { UNWINDER.tail_call(context, 0) };
     // The program is gone: leaktrace is leaving.
@@ -67,7 +66,7 @@ pub(crate) fn entered(_: &Call, thread: &mut Thread, site: u32) {
 /// What the digest of a call's stack begins with.
 #[inline(always)]
 fn seed(call: &Call) -> Digest {
-    Digest::seeded(call.pid(), call.what())
+    Digest::seeded(call.pid(), call.probe_and_detail())
 }
 
 /// Where a walk begins.
@@ -103,7 +102,7 @@ fn frame(walk: &Walk) -> u64 {
 /// The walk is where it begins.
 #[inline(always)]
 pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32, u32)) {
-    let chain = making::chain_of(thread);
+    let chain = constructors::chain_of(thread);
     let walk = &mut thread.walk;
     walk.address = start.address;
     walk.back = start.back;
@@ -111,12 +110,12 @@ pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32
     walk.rbp = call.frame_pointer();
     walk.rbx = call.rbx();
     let first = frame(walk);
-    remember::begin(walk, call, first, state, chain);
+    stack_cache::begin(walk, call, first, state, chain);
 }
 
 /// The walk is before its first step. (The window need not be cleared.)
 #[inline(always)]
-pub(crate) fn set_out(call: &Call, thread: &mut Thread) {
+pub(crate) fn start_walk(call: &Call, thread: &mut Thread) {
     let first = frame(&thread.walk);
     thread.digest = seed(call).with(first);
     thread.stack.frames[0] = first;
@@ -125,18 +124,18 @@ pub(crate) fn set_out(call: &Call, thread: &mut Thread) {
     walk.rbp_at = 0;
     walk.rbx_at = 0;
     walk.window_at = 1;
-    remember::set_out(walk);
+    stack_cache::reset_trail(walk);
 }
 
 /// Takes the stack of the call that the thread has begun.
 #[uprobe]
 pub(crate) fn take_stack(context: ProbeContext) -> u32 {
-    _ = go_on(&context);
+    _ = resume(&context);
     0
 }
 
 #[inline(always)]
-fn go_on(context: &ProbeContext) -> Option<()> {
+fn resume(context: &ProbeContext) -> Option<()> {
     let mut call = Call::returning(raw(context))?;
     let thread = call.thread?;
     // SAFETY: the value belongs to this thread alone. The cookie is that of the call under way.
@@ -152,7 +151,7 @@ fn go_on(context: &ProbeContext) -> Option<()> {
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *thread };
     if call.cookie.is_of_object() {
-        object::taken(&call, thread, site);
+        object::stack_taken(&call, thread, site);
     } else {
         entered(&call, thread, site);
     }
@@ -174,8 +173,8 @@ pub(crate) fn advance(
     let is_to_repeat = end == StackEnd::Changed as u32 && thread.again == 0;
     if is_to_repeat {
         thread.again = 1;
-        begin(call, &start(call, thread), thread, call.memory_state_anew());
-        set_out(call, thread);
+        begin(call, &start(call, thread), thread, call.fresh_memory_state());
+        start_walk(call, thread);
     }
     if is_to_repeat || end == UNFINISHED {
         return None;
@@ -184,7 +183,7 @@ pub(crate) fn advance(
     thread.stack.head.end = end;
     let site = number(context, call, thread);
     let (rbp, rbx) = (call.frame_pointer(), call.rbx());
-    remember::remember(&mut thread.walk, end, site, rbp, rbx);
+    stack_cache::insert(&mut thread.walk, end, site, rbp, rbx);
     Some(site)
 }
 
@@ -211,7 +210,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
             return outcome - 1;
         }
         if is_hijacked(seen, thread.walk.address) {
-            let address = making::original(thread, thread.walk.rsp.wrapping_sub(8));
+            let address = constructors::original(thread, thread.walk.rsp.wrapping_sub(8));
             if address != 0 {
                 thread.walk.address = address;
             } else if seen.trampoline != 0 {

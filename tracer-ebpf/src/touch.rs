@@ -26,9 +26,9 @@ use crate::{
     entry::thread_of,
     loss::lose,
     maps::{SWITCH, TOUCH_UNWINDER},
-    outstanding::touched,
-    remember,
     site::{self, Start},
+    stack_cache,
+    young::touched,
 };
 
 /// What the event would say of itself if it were a function.
@@ -80,13 +80,13 @@ fn begin(context: &PerfEventContext) -> Option<()> {
     thread.size = address & !(PAGE_BYTES - 1);
     thread.again = 0;
     site::begin(&call, &Start::interrupted(&call), thread, call.memory_state());
-    remember::nothing_copied();
-    let site = remember::recall(&thread.walk, call.id);
+    stack_cache::invalidate_copy();
+    let site = stack_cache::lookup(&thread.walk, call.id);
     if site != 0 {
         touched(&call, thread.size, site);
         return Some(());
     }
-    site::set_out(&call, thread);
+    site::start_walk(&call, thread);
     // SAFETY: the array holds programs of this type.
     unsafe { TOUCH_UNWINDER.tail_call(context, 0) };
     // The program is gone: leaktrace is leaving.

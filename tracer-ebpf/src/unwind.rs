@@ -15,7 +15,7 @@ use tracer_common::{
     state::{CODE_ALLOCATOR, CODE_LOADING, CodeRange, Process, WINDOW_WORDS, Walk},
     unwind::{
         BASE_FRAME, BASE_RBX, PAGE_ROWS, Page, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL,
-        RULE_UNKNOWN, RuleNumber, SAVED_AT_FRAME_ADDRESS, SAVED_AT_FRAME_POINTER, key, known,
+        RULE_UNKNOWN, RuleNumber, SAVED_AT_FRAME_ADDRESS, SAVED_AT_FRAME_POINTER, key, rule_cache,
         rule_of, signal,
     },
 };
@@ -23,7 +23,7 @@ use tracer_common::{
 use crate::{
     call::read_word,
     maps::{RULE_CACHE, RULES, UNWIND_PAGES},
-    remember::note,
+    stack_cache::record_read,
 };
 
 /// Bytes of stack read at once.
@@ -78,12 +78,12 @@ fn rule_at(process: *const Process, address: u64) -> i64 {
     // SAFETY: a value of a map, checked by the caller.
     let process = unsafe { &*process };
     let number = process.number as u8;
-    let tag = known::tag(address, number, process.generation as u8);
-    let place = RULE_CACHE.get_ptr_mut(known::slot(address, number));
+    let tag = rule_cache::tag(address, number, process.generation as u8);
+    let place = RULE_CACHE.get_ptr_mut(rule_cache::slot(address, number));
     if let Some(place) = place {
         // SAFETY: the array's value; words are read and written at once.
         let word = unsafe { place.read_volatile() };
-        if let Some(rule) = known::rule(word, tag) {
+        if let Some(rule) = rule_cache::rule(word, tag) {
             return i64::from(rule);
         }
     }
@@ -99,7 +99,7 @@ fn rule_at(process: *const Process, address: u64) -> i64 {
         && process.generation != 0
     {
         // SAFETY: as above.
-        unsafe { place.write_volatile(known::word(tag, rule)) };
+        unsafe { place.write_volatile(rule_cache::word(tag, rule)) };
     }
     i64::from(rule)
 }
@@ -279,7 +279,7 @@ fn stack_word(walk: &mut Walk, address: u64) -> Option<u64> {
         // SAFETY: masked to the window's length, a power of two.
         unsafe { *walk.window.get_unchecked((place - 1) as usize & (WINDOW_WORDS - 1)) }
     };
-    note(walk, address, word);
+    record_read(walk, address, word);
     Some(word)
 }
 

@@ -16,8 +16,8 @@ use crate::{
     loss::{count, lose},
     maps::FAILED,
     object,
-    outstanding::{acquired, failed},
     resize::{resized, resized_away, restored},
+    young::{acquired, failed},
 };
 
 /// The outcome of the call that the thread is in, by a return probe.
@@ -93,7 +93,7 @@ fn end(call: &Call, thread: &mut Thread) -> Option<()> {
     } else {
         acquired(call, thread, thread.serving, cookie.kind(), cookie.probe(), handle);
         if thread.constructor_calls != 0 {
-            object::acquired(call, thread, cookie, handle);
+            object::block_acquired(call, thread, cookie, handle);
         }
     }
     Some(())

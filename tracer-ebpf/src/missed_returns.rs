@@ -14,13 +14,14 @@ use tracer_common::{
 use crate::{
     call::Call,
     connection,
-    descriptor::{action, register},
     entry::thread_of,
     file,
     loss::lose,
     maps::CONNECTIONS,
     opening::current,
-    room, socket,
+    socket,
+    syscalls::{action, register},
+    threads,
 };
 
 /// `Opened::pending`: the thread is in `connect(2)`, as far as is known.
@@ -40,7 +41,7 @@ pub(crate) fn connecting(call: &Call, fd: u32) -> Option<()> {
 /// Its return has been met.
 #[inline(always)]
 pub(crate) fn connected(id: u64) {
-    if let Some(thread) = room::find(id)
+    if let Some(thread) = threads::find(id)
         && is_connecting(thread)
     {
         // SAFETY: as above.
@@ -57,33 +58,33 @@ pub(crate) fn is_connecting(thread: *const Thread) -> bool {
 
 /// The thread of this call is not in `connect(2)`, whatever is known.
 #[inline(always)]
-pub(crate) fn make_up(call: &Call) {
+pub(crate) fn recover(call: &Call) {
     if call.thread.is_some_and(|thread| is_connecting(thread)) {
-        _ = connection_at_hand();
+        _ = recover_connection();
     }
 }
 
 /// The thread ends: in `connect(2)`, or later.
 #[inline(always)]
-pub(crate) fn ends(id: u64) -> Option<()> {
+pub(crate) fn thread_ends(id: u64) -> Option<()> {
     // Without descriptors there is nothing to make up, and old kernels are not told how to.
-    if !file::are_known() {
+    if !file::is_layout_known() {
         return None;
     }
-    if !is_connecting(room::find(id)?) {
+    if !is_connecting(threads::find(id)?) {
         return None;
     }
     let registers = file::registers()? as *const pt_regs;
     let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
     if action(number) != syscall::CONNECT {
-        _ = connection_at_hand();
+        _ = recover_connection();
     }
     Some(())
 }
 
 /// A function of its own: nearly nobody comes here, and callers go on.
 #[inline(never)]
-pub(crate) fn connection_at_hand() -> Option<()> {
+pub(crate) fn recover_connection() -> Option<()> {
     let call = current(core::ptr::null(), 0)?;
     // SAFETY: as above.
     let opened = unsafe { &mut (*call.thread?).opened };

@@ -6,8 +6,8 @@ use aya_ebpf::{
 };
 
 use crate::{
-    descriptor::register,
     file::{self, at},
+    syscalls::register,
 };
 
 /// What a tracepoint tells: its argument with the number `RAW`, or the word with the number `EVENT` of its event.

@@ -27,11 +27,11 @@ use crate::{
     file,
     loss::lose,
     maps::TARGETS,
-    missed,
-    opening::{NEXT, RECEIVED, Stand, begin_connection, current, go_on, registers_at},
-    outstanding::{closed, closed_range},
-    room,
-    told::{entered, registers, returned},
+    missed_returns,
+    opening::{FdContext, NEXT, RECEIVED, begin_connection, continue_with, current, registers_at},
+    threads,
+    tracepoint_args::{entered, registers, returned},
+    young::{closed, closed_range},
 };
 
 /// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. With the latter nothing is closed yet.
@@ -86,7 +86,7 @@ pub(crate) fn action(number: u64) -> u8 {
 
 /// Looks at nothing but the call's number, mostly: most calls open and close nothing.
 #[inline(always)]
-pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> Option<()> {
+pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64) -> Option<()> {
     let action = action(number);
     if action == syscall::NOTHING {
         return None;
@@ -101,15 +101,15 @@ pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> 
             return Some(());
         }
         let call = current(core::ptr::null(), 0)?;
-        missed::make_up(&call);
+        missed_returns::recover(&call);
         return connection::serve(context, &call, fd);
     }
     let call = current(core::ptr::null(), 0)?;
-    missed::make_up(&call);
+    missed_returns::recover(&call);
     match action {
         syscall::CONNECT => {
             let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
-            return missed::connecting(&call, fd);
+            return missed_returns::connecting(&call, fd);
         }
         syscall::CLOSE => {
             let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
@@ -193,7 +193,7 @@ fn waiting(action: u8, regs: *const pt_regs) -> Option<()> {
 #[inline(always)]
 pub(crate) fn is_pending() -> bool {
     let id = bpf_get_current_pid_tgid();
-    if let Some(thread) = room::find(id) {
+    if let Some(thread) = threads::find(id) {
         // SAFETY: the value belongs to this thread alone.
         return unsafe { core::mem::replace(&mut (*thread).opened.pending, 0) } != 0;
     }
@@ -201,7 +201,7 @@ pub(crate) fn is_pending() -> bool {
     // SAFETY: copied.
     let Some(target) = (unsafe { TARGETS.get((id >> 32) as u32) }).copied() else { return false };
     // From the next one on it is known.
-    _ = room::give_if_any(id, target);
+    _ = threads::try_allocate(id, target);
     true
 }
 
@@ -227,7 +227,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     thread.opened.list[0] = returned as u32;
     let opener = match action {
         syscall::CLOSE_RANGE | syscall::UNSHARE => {
-            separated(action, &regs, &call, thread);
+            after_unshare(action, &regs, &call, thread);
             return None;
         }
         syscall::DUP2 => {
@@ -256,11 +256,11 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             FdOrigin::Bpf
         }
         syscall::PIPE => {
-            two(&mut thread.opened, regs.rdi)?;
+            read_pair(&mut thread.opened, regs.rdi)?;
             FdOrigin::Pipe
         }
         syscall::SOCKETPAIR => {
-            two(&mut thread.opened, regs.r10)?;
+            read_pair(&mut thread.opened, regs.r10)?;
             FdOrigin::Socketpair
         }
         syscall::CLONE | syscall::CLONE3 => {
@@ -300,28 +300,28 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
         }
         _ => {
             thread.opened.probe = u32::from(syscall::opener(action, number));
-            return go_on(context, NEXT);
+            return continue_with(context, NEXT);
         }
     };
     thread.opened.probe = u32::from(opener.probe());
-    go_on(context, if opener == FdOrigin::Received { RECEIVED } else { NEXT })
+    continue_with(context, if opener == FdOrigin::Received { RECEIVED } else { NEXT })
 }
 
 /// The thread may have a table of its own now; if it does not, what it wanted closed in that is closed.
 #[inline(always)]
-pub(crate) fn separated(action: u8, regs: &pt_regs, call: &Call, thread: &mut Thread) {
+pub(crate) fn after_unshare(action: u8, regs: &pt_regs, call: &Call, thread: &mut Thread) {
     if action == syscall::UNSHARE {
         if regs.rdi & CLONE_FILES != 0 {
-            _ = is_alone(thread);
+            _ = owns_table(thread);
         }
-    } else if regs.rdx & RANGE_UNSHARE != 0 && !is_alone(thread) && regs.rdx & RANGE_LATER == 0 {
+    } else if regs.rdx & RANGE_UNSHARE != 0 && !owns_table(thread) && regs.rdx & RANGE_LATER == 0 {
         closed_range(call, regs.rdi as u32, regs.rsi as u32);
     }
 }
 
 /// The two descriptors at `place`.
 #[inline(always)]
-fn two(opened: &mut Opened, place: u64) -> Option<()> {
+fn read_pair(opened: &mut Opened, place: u64) -> Option<()> {
     let both = read_word(place)?;
     opened.list[0] = both as u32;
     opened.list[1] = (both >> 32) as u32;
@@ -331,7 +331,7 @@ fn two(opened: &mut Opened, place: u64) -> Option<()> {
 
 /// Whether the thread has a table of descriptors of its own: it is left alone then, and that is told.
 #[inline(always)]
-fn is_alone(thread: &mut Thread) -> bool {
+fn owns_table(thread: &mut Thread) -> bool {
     let alone = file::has_own_table();
     if alone {
         thread.target.files = 0;

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Notes what the walk begins with, its registers being set, `first` its first frame, the memory map in `state`, and the
-/// return addresses that makers' probes hide (`making::chain_of`).
+/// return addresses that makers' probes hide (`constructors::chain_of`).
 #[inline(always)]
 pub(crate) fn begin(
     walk: &mut Walk,
@@ -28,9 +28,9 @@ pub(crate) fn begin(
     let (generation, walks) = (state & 0xff, state >> 8);
     walk.begin = walk.rsp;
     walk.generation = generation;
-    walk.lasting = u32::from(walks != 0 && generation != 0);
-    let whose = stack_cache::whose(call.pid(), call.what(), number, generation);
-    let mut proof = stack_cache::begin(whose, first, walk.rsp);
+    walk.cacheable = u32::from(walks != 0 && generation != 0);
+    let owner = stack_cache::walk_owner(call.pid(), call.probe_and_detail(), number, generation);
+    let mut proof = stack_cache::begin(owner, first, walk.rsp);
     if chain != 0 {
         proof = proof.with(chain);
     }
@@ -40,7 +40,7 @@ pub(crate) fn begin(
 
 /// The trail of a walk that has to be made.
 #[inline(always)]
-pub(crate) fn set_out(walk: &mut Walk) {
+pub(crate) fn reset_trail(walk: &mut Walk) {
     walk.untouched = USES_RBP | USES_RBX;
     walk.trail.site = 0;
     walk.trail.count = 0;
@@ -50,7 +50,7 @@ pub(crate) fn set_out(walk: &mut Walk) {
 
 /// Nothing of the thread's stack was copied by [`caller`]: the walk does not begin at a call.
 #[inline(always)]
-pub(crate) fn nothing_copied() {
+pub(crate) fn invalidate_copy() {
     if let Some(copied) = STACK_COPY.get_ptr_mut(0) {
         // SAFETY: a live value of this CPU's.
         unsafe { (&raw mut (*copied).owner).write_volatile(0) };
@@ -59,11 +59,11 @@ pub(crate) fn nothing_copied() {
 
 /// The call site of the walk that begins so, if it was made before; else 0.
 #[inline(always)]
-pub(crate) fn recall(walk: &Walk, thread: u64) -> u32 {
-    if walk.lasting == 0 { 0 } else { find(walk, thread) }
+pub(crate) fn lookup(walk: &Walk, thread: u64) -> u32 {
+    if walk.cacheable == 0 { 0 } else { find(walk, thread) }
 }
 
-/// The return address at `slot`; copies what lies above it, too, for [`recall`].
+/// The return address at `slot`; copies what lies above it, too, for [`lookup`].
 #[inline(always)]
 pub(crate) fn caller(slot: u64, thread: u64) -> Option<u64> {
     let copied = STACK_COPY.get_ptr_mut(0)?;
@@ -190,7 +190,7 @@ fn compare(
 
 /// Notes that the walk has read `word` at `address`.
 #[inline(always)]
-pub(crate) fn note(walk: &mut Walk, address: u64, word: u64) {
+pub(crate) fn record_read(walk: &mut Walk, address: u64, word: u64) {
     let offset = address.wrapping_sub(walk.begin);
     let trail = &mut walk.trail;
     let at = trail.count as usize;
@@ -210,8 +210,8 @@ pub(crate) fn note(walk: &mut Walk, address: u64, word: u64) {
 
 /// Remembers that the walk just made led to the call site `site`. `rbp` and `rbx` are those it began with.
 #[inline(always)]
-pub(crate) fn remember(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx: u64) {
-    let is_lasting = walk.lasting != 0;
+pub(crate) fn insert(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx: u64) {
+    let is_cacheable = walk.cacheable != 0;
     let trail = &mut walk.trail;
     // Any other end may be another one next time, with the same words on the stack.
     let is_final = matches!(
@@ -222,7 +222,7 @@ pub(crate) fn remember(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx
             | StackEnd::RuleUnknown
             | StackEnd::NotClimbing
     );
-    if site == 0 || !is_final || trail.uses & ELSEWHERE != 0 || !is_lasting {
+    if site == 0 || !is_final || trail.uses & ELSEWHERE != 0 || !is_cacheable {
         return;
     }
     trail.site = site;

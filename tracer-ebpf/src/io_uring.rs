@@ -10,8 +10,8 @@ use crate::{
     connection,
     file::{self, at, half},
     opening::{begin, current},
-    outstanding::closed,
-    told::argument,
+    tracepoint_args::argument,
+    young::closed,
 };
 
 /// `IORING_OP_ACCEPT` and its kin of `linux/io_uring.h`.

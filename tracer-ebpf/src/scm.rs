@@ -7,9 +7,9 @@ use tracer_common::{descriptor::OPENED_AT_ONCE, state::Opened, syscall};
 
 use crate::{
     call::read_word,
-    descriptor::action,
-    opening::{NEXT, current, go_on, registers_at},
-    told::{registers, returned},
+    opening::{NEXT, continue_with, current, registers_at},
+    syscalls::action,
+    tracepoint_args::{registers, returned},
     unwind,
 };
 
@@ -45,7 +45,7 @@ fn messages(context: &RawTracePointContext) -> Option<()> {
         received(opened, regs.rsi + message * MESSAGE);
         message += 1;
     }
-    go_on(context, NEXT)
+    continue_with(context, NEXT)
 }
 
 /// Appends the descriptors among the control messages of a `struct msghdr` that was received.

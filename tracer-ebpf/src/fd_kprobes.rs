@@ -15,12 +15,12 @@ use tracer_common::{attach::ProbeNumber, connection::Role, descriptor::FdOrigin,
 
 use crate::{
     connection,
-    descriptor::{IN_PROGRESS, action, enter, is_pending, register, separated},
     entry::thread_of,
-    file, missed,
-    opening::{connection_at_hand, current, go_on_installing, install, registers_at, take},
-    outstanding::closed,
-    room,
+    file, missed_returns,
+    opening::{begin_current_connection, continue_install, current, install, registers_at, take},
+    syscalls::{IN_PROGRESS, action, after_unshare, enter, is_pending, register},
+    threads,
+    young::closed,
 };
 
 /// `Opened::pending`: what is at hand is recorded when the child is complete.
@@ -50,7 +50,7 @@ fn opener(registers: u64) -> Option<ProbeNumber> {
 fn installed(context: &ProbeContext) -> Option<()> {
     let (fd, file) = (context.arg::<u64>(0)? as u32, context.arg::<u64>(1)?);
     let call = current(core::ptr::null(), 0)?;
-    missed::make_up(&call);
+    missed_returns::recover(&call);
     let registers = file::registers()?;
     let opener = opener(registers)?;
     if opener != FdOrigin::Clone.probe() {
@@ -68,13 +68,13 @@ fn installed(context: &ProbeContext) -> Option<()> {
 /// A child is complete and about to run: `wake_up_new_task(child)`.
 #[kprobe]
 pub(crate) fn child_made(context: ProbeContext) -> u32 {
-    _ = made(&context);
+    _ = child_ready(&context);
     0
 }
 
 #[inline(always)]
-fn made(context: &ProbeContext) -> Option<()> {
-    let thread = room::find(bpf_get_current_pid_tgid())?;
+fn child_ready(context: &ProbeContext) -> Option<()> {
+    let thread = threads::find(bpf_get_current_pid_tgid())?;
     // SAFETY: as above.
     let opened = unsafe { &mut (*thread).opened };
     if opened.pending != AFTER_CHILD {
@@ -98,7 +98,7 @@ pub(crate) fn fd_replaced(context: ProbeContext) -> u32 {
 fn replaced(context: &ProbeContext) -> Option<()> {
     let (file, fd) = (context.arg::<u64>(1)?, context.arg::<u64>(2)? as u32);
     let call = current(core::ptr::null(), 0)?;
-    missed::make_up(&call);
+    missed_returns::recover(&call);
     if let Some(before) = file::behind(fd) {
         _ = connection::closing(&call, before);
         closed(&call, fd, 0);
@@ -126,12 +126,12 @@ fn entered(context: &ProbeContext) -> Option<()> {
 /// A call is over that may have given the thread a table of its own.
 #[kretprobe]
 pub(crate) fn close_exit(context: RetProbeContext) -> u32 {
-    _ = left(&context);
+    _ = close_returned(&context);
     0
 }
 
 #[inline(always)]
-fn left(context: &RetProbeContext) -> Option<()> {
+fn close_returned(context: &RetProbeContext) -> Option<()> {
     if !is_pending() || context.ret::<u64>() as i64 != 0 {
         return None;
     }
@@ -139,7 +139,7 @@ fn left(context: &RetProbeContext) -> Option<()> {
     let call = current(&regs, 0)?;
     // SAFETY: as above.
     let thread = unsafe { &mut *call.thread? };
-    separated(action(regs.orig_rax), &regs, &call, thread);
+    after_unshare(action(regs.orig_rax), &regs, &call, thread);
     Some(())
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn connect_exit(context: RetProbeContext) -> u32 {
 
 #[inline(always)]
 fn connected(context: &RetProbeContext) -> Option<()> {
-    missed::connected(bpf_get_current_pid_tgid());
+    missed_returns::connected(bpf_get_current_pid_tgid());
     if !matches!(context.ret::<u64>() as i64, 0 | IN_PROGRESS) {
         return None;
     }
@@ -166,7 +166,7 @@ fn connected(context: &RetProbeContext) -> Option<()> {
 /// Tells of a connection that begins.
 #[kprobe]
 pub(crate) fn connection_installed(context: ProbeContext) -> u32 {
-    _ = connection_at_hand(&context);
+    _ = begin_current_connection(&context);
     0
 }
 
@@ -191,7 +191,7 @@ fn taken_out(context: &ProbeContext) -> Option<()> {
 /// Looks at what is opened, and who does it.
 #[kprobe]
 pub(crate) fn next_installed(context: ProbeContext) -> u32 {
-    _ = go_on_installing(&context);
+    _ = continue_install(&context);
     0
 }
 

@@ -12,7 +12,7 @@ pub(crate) fn within(thread: &Thread) -> u64 {
     }
     let last = (thread.constructor_calls as usize - 1) & (CONSTRUCTOR_CALLS - 1);
     // SAFETY: masked to the array's length.
-    unsafe { thread.making.get_unchecked(last) }.making
+    unsafe { thread.constructors.get_unchecked(last) }.id
 }
 
 /// What a walk of the thread's stack depends on besides the stack: [`ConstructorCall::chain`] of its makers; 0 without any.
@@ -20,7 +20,7 @@ pub(crate) fn within(thread: &Thread) -> u64 {
 pub(crate) fn chain_of(thread: &Thread) -> u64 {
     let Some(last) = (thread.constructor_calls as usize).checked_sub(1) else { return 0 };
     // SAFETY: masked to the array's length.
-    unsafe { thread.making.get_unchecked(last & (CONSTRUCTOR_CALLS - 1)) }.chain
+    unsafe { thread.constructors.get_unchecked(last & (CONSTRUCTOR_CALLS - 1)) }.chain
 }
 
 /// Makers whose return address lies below `slot` have been left otherwise than by a return.
@@ -32,7 +32,7 @@ pub(crate) fn forget_below(thread: &mut Thread, slot: u64) {
             return;
         }
         // SAFETY: masked to the array's length.
-        if unsafe { thread.making.get_unchecked((number - 1) & (CONSTRUCTOR_CALLS - 1)) }.slot
+        if unsafe { thread.constructors.get_unchecked((number - 1) & (CONSTRUCTOR_CALLS - 1)) }.slot
             >= slot
         {
             return;
@@ -69,9 +69,9 @@ pub(crate) fn original(thread: *const Thread, slot: u64) -> u64 {
     let thread = unsafe { &*thread };
     for at in 0..CONSTRUCTOR_CALLS {
         // SAFETY: below the array's length.
-        let making = unsafe { thread.making.get_unchecked(at) };
-        if (at as u32) < thread.constructor_calls && making.slot == slot {
-            return making.caller;
+        let constructor = unsafe { thread.constructors.get_unchecked(at) };
+        if (at as u32) < thread.constructor_calls && constructor.slot == slot {
+            return constructor.caller;
         }
     }
     0

@@ -260,7 +260,7 @@ pub(crate) fn replaced(call: &Call, key: &Key, known: bool) {
 
 /// An object that does not end with its block is no more; one that nobody has seen is no news.
 #[inline(always)]
-pub(crate) fn over(call: &Call, key: &Key) {
+pub(crate) fn object_ended(call: &Call, key: &Key) {
     if let Some(young) = take(key) {
         ended(call, key, &young);
     } else if forget(key) {
