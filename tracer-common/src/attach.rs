@@ -64,7 +64,8 @@ impl Shape {
         !matches!(self, Self::Release | Self::Unmap | Self::ConstructInPlace | Self::Note)
     }
 
-    /// The ones of `arguments` that the shape reads. For an object's function [`crate::object::Function::uses`] has them.
+    /// The ones of `arguments` that the shape reads. For an object's function [`crate::object::Function::uses`] has
+    /// them.
     pub fn uses(self, arguments: [u8; 3]) -> [u8; 3] {
         let [a, b, _] = arguments;
         match self {

@@ -66,8 +66,8 @@ const _: () = assert!(size_of::<Rule>() == 20);
 /// Pages of unwind tables when the targets' needs are unknown: 512 rows of 8 bytes each, so 16 MiB. Debian's libc
 /// takes 60 pages, and node 620.
 pub const UNWIND_PAGES: u32 = 1 << 12;
-/// Spare pages for objects that targets load later, beside those that their present objects need: 8 MiB, a million rows.
-/// LLVM, which graphics drivers load, has 5 to 7 MB of `.eh_frame`, and so fewer rows.
+/// Spare pages for objects that targets load later, beside those that their present objects need: 8 MiB, a million
+/// rows. LLVM, which graphics drivers load, has 5 to 7 MB of `.eh_frame`, and so fewer rows.
 pub const UNWIND_PAGES_SPARE: u32 = 1 << 11;
 /// Pages of unwind tables at most: 128 MiB, or 16 million rows, as many as 80 MB of `.eh_frame` yield if each row takes
 /// 5 bytes of it. node has 3 MB, LLVM 22 has 7 MB: a program of ten times that size fits. Beyond it objects
@@ -107,8 +107,8 @@ pub const OBJECTS_BY_DEFAULT: u32 = 1 << 15;
 const _: () = assert!(HASH_ENTRY_BYTES + size_of::<Key>() + size_of::<Object>() == 152);
 const _: () = assert!(HASH_ENTRY_BYTES + size_of::<ObjectId>() + size_of::<u64>() == 80);
 
-/// Upper bound of the functions' probe numbers, which the attach cookie carries. A process with 30 copies of each library that
-/// the packs know has 4,000. Its counters take 16 bytes each on every CPU: 64 KiB per CPU.
+/// Upper bound of the functions' probe numbers, which the attach cookie carries. A process with 30 copies of each
+/// library that the packs know has 4,000. Its counters take 16 bytes each on every CPU: 64 KiB per CPU.
 pub const PROBES: u32 = 1 << 12;
 
 /// Slots with the position of the last lost release, by hash of the handle. 4 MiB. Of 5,000 lost releases, one
@@ -119,6 +119,6 @@ pub const DOUBT_SLOTS: u32 = 1 << 19;
 pub const CONNECTIONS: u32 = 1 << 17;
 const _: () = assert!(HASH_ENTRY_BYTES + size_of::<u64>() + size_of::<Connection>() == 80);
 
-/// Free connection numbers that the collector keeps in stock: as many connections as a machine opens in a second at most.
-/// 4 bytes each: 512 KiB.
+/// Free connection numbers that the collector keeps in stock: as many connections as a machine opens in a second at
+/// most. 4 bytes each: 512 KiB.
 pub const FREE_CONNECTIONS: u32 = 1 << 17;
