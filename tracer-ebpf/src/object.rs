@@ -1,7 +1,7 @@
-//! Objects of libraries: made, told of, to be released.
+//! Library objects: construction, updates, release requests.
 //!
-//! An object that is a heap block of its own is that block, at another call site: that of the function which made
-//! the object. So it ends with the block, whoever releases it and however late, and is counted once.
+//! An object that is a heap block of its own is recorded as that block, with the call site of its constructor. So it ends
+//! with the block, regardless of who releases it and when, and is counted once.
 //! `docs/decisions/0011-objects.md` has the argument.
 
 use aya_ebpf::{
@@ -34,7 +34,7 @@ use crate::{
 /// `-EEXIST`.
 const EXISTS: i32 = -17;
 
-/// A maker is entered, or an object is placed.
+/// A constructor is entered, with or without memory from its caller.
 #[uprobe]
 pub(crate) fn object_entry(context: ProbeContext) -> u32 {
     _ = enter_constructor(&context);
@@ -58,7 +58,7 @@ fn enter_constructor(context: &ProbeContext) -> Option<()> {
         return None;
     }
     if thread.active != 0 {
-        // An allocator makes no objects: its call was left otherwise than by a return.
+        // An allocator constructs no objects: the thread left the allocator's call without a return.
         thread.active = 0;
     }
     thread.cookie = call.cookie.0;
@@ -94,7 +94,7 @@ fn enter_constructor(context: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// The stack of the maker (or placer) that the thread has entered has been taken.
+/// The call site of the constructor that the thread has entered is known.
 #[inline(always)]
 pub(crate) fn stack_taken(call: &Call, thread: &mut Thread, site: u32) {
     if call.cookie.shape() == Shape::Construct as u8 {
@@ -106,7 +106,7 @@ pub(crate) fn stack_taken(call: &Call, thread: &mut Thread, site: u32) {
     _ = construct_in_place(call, thread, site);
 }
 
-/// An object is placed in memory of the caller's.
+/// An object is constructed in memory that its caller allocated.
 #[inline(never)]
 fn construct_in_place(call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
     let function = OBJECT_FUNCTIONS.get(u32::from(call.cookie.probe()))?;
@@ -125,14 +125,14 @@ fn construct_in_place(call: &Call, thread: &mut Thread, site: u32) -> Option<()>
     keep_caller_allocated(call, &key, object, 0, call.cookie.probe())
 }
 
-/// Gives a new object its name, or none.
+/// Sets the name of a new object, or clears it.
 #[inline(always)]
 fn set_name(object: &mut Object, text: u64) {
     object.text[0] = 0;
     name(object, text);
 }
 
-/// An object that ends by a function of its library's, and not with a heap block.
+/// Records a caller-allocated object: it does not end with a heap block.
 #[inline(never)]
 fn keep_caller_allocated(
     call: &Call,
@@ -141,12 +141,12 @@ fn keep_caller_allocated(
     caller: u64,
     probe: ProbeNumber,
 ) -> Option<()> {
-    // The one that was there is no more.
-    // SAFETY: only asked whether it is there.
+    // It replaces an object at the same address.
+    // SAFETY: only tests for existence.
     young::replaced(call, key, unsafe { OBJECTS.get(key) }.is_some());
     object.time_ns = now_ns();
     if OBJECTS.insert(key, &*object, 0).is_err() {
-        // Its end could not be told from that of an unknown one.
+        // Without the entry, its end would look like that of an unknown object.
         lose(Loss::AcquireDropped);
         return None;
     }
@@ -161,7 +161,7 @@ fn keep_caller_allocated(
     Some(())
 }
 
-/// A maker returns, by a return probe.
+/// A constructor returns, seen by a return probe.
 #[uretprobe]
 pub(crate) fn object_return(context: RetProbeContext) -> u32 {
     _ = returned(&context);
@@ -174,7 +174,7 @@ fn returned(context: &RetProbeContext) -> Option<()> {
     leave_constructor(&call, call.stack_pointer().wrapping_sub(8))
 }
 
-/// A maker returns, at one of its return instructions.
+/// A constructor returns, seen at one of its return instructions.
 #[uprobe]
 pub(crate) fn object_return_entry(context: ProbeContext) -> u32 {
     _ = returning(&context);
@@ -186,7 +186,7 @@ fn returning(context: &ProbeContext) -> Option<()> {
     leave_constructor(&call, call.stack_pointer())
 }
 
-/// The maker whose return address lies at `slot` returns.
+/// The constructor whose return address lies at `slot` returns.
 #[inline(always)]
 fn leave_constructor(call: &Call, slot: u64) -> Option<()> {
     // SAFETY: the value belongs to this thread alone.
@@ -200,13 +200,13 @@ fn leave_constructor(call: &Call, slot: u64) -> Option<()> {
     }
     thread.constructor_calls = last as u32;
     if Cookie(constructor.cookie).is_by_first_block() {
-        // It needed none.
+        // Its object was recorded when the block was acquired.
         return None;
     }
     finish(call, thread, call.returned())
 }
 
-/// A block was acquired by a thread that is in makers: it may be the object of the innermost.
+/// A thread within constructors has acquired a block, which may be the object of the innermost one.
 #[inline(always)]
 pub(crate) fn block_acquired(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
     let slot = thread.slot;
@@ -220,7 +220,7 @@ pub(crate) fn block_acquired(call: &Call, thread: &mut Thread, cookie: Cookie, h
         return;
     }
     if constructor_cookie.has_return_probe() {
-        // It is seen to return, and what comes until then is made within it.
+        // Its return will be seen; objects constructed until then are nested in this one.
         if constructor.out != 0 {
             return;
         }
@@ -230,7 +230,7 @@ pub(crate) fn block_acquired(call: &Call, thread: &mut Thread, cookie: Cookie, h
         thread.constructor_calls = last as u32 + 1;
         return;
     }
-    // Nobody sees it return: unless its return address is still there, it has.
+    // Its return is not seen: it is still running only if its return address is unchanged.
     let is_there = read_word(constructor.slot) == Some(constructor.caller);
     thread.constructor_calls = last as u32;
     if is_there {
@@ -238,7 +238,7 @@ pub(crate) fn block_acquired(call: &Call, thread: &mut Thread, cookie: Cookie, h
     }
 }
 
-/// The last of the thread's makers, which is none of them any more, has returned.
+/// Records the object of the innermost constructor call, which has just been removed from the thread's constructors.
 #[inline(never)]
 fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
     let within = within(thread);
@@ -261,7 +261,7 @@ fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
         count(&FAILED, u32::from(probe));
         return None;
     }
-    // Without a call site it stays what it was: a block.
+    // Without a call site the object remains a plain block.
     if constructor.site == 0 {
         return None;
     }
@@ -282,24 +282,24 @@ fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
         keep_block(call, &key, object, probe, text);
     }
     if function.through > 1 {
-        // The other one of a pair.
+        // The second object of a pair.
         let other = Key { handle: read_word(stored_at.wrapping_add(8))?, ..key };
         keep_block(call, &other, object, probe, 0);
     }
     Some(())
 }
 
-/// An object that is a heap block.
+/// Records an object that is a heap block.
 #[inline(never)]
 fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: ProbeNumber, text: u64) {
     young::retag(call, key, object.site, probe);
     object.time_ns = now_ns();
     object.text[0] = 0;
-    // SAFETY: a live value; it is this thread that makes the object.
+    // SAFETY: a live value; this thread constructs the object.
     if let Some(inner) = unsafe { OBJECTS.get(key) }
         && inner.within == object.making
     {
-        // Made already within this making, as something more general: what was said of it holds.
+        // A nested constructor of a base type has recorded this object already: its details still hold.
         if object.fd < 0 {
             object.fd = inner.fd;
         }
@@ -312,12 +312,12 @@ fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: ProbeNumber, t
     _ = OBJECTS.insert(key, &*object, 0);
 }
 
-/// An object is no more: what is known of it is forgotten. Whether anything was. (A function of its own would make the
-/// stacks of those that call it, one within the other, larger than the verifier allows.)
+/// Removes an ended object's details. Returns whether there were any. (Inlined: as a function of its own it would exceed
+/// the verifier's limit on the combined stack of nested calls.)
 #[inline(always)]
 pub(crate) fn forget(key: &Key) -> bool {
-    // SAFETY: only a word is read of it. Should another object have its element by now, this is the time of that one,
-    // and nothing is known by it under this key.
+    // SAFETY: reads only one word. If the kernel has reused the element for another object, this is the time of that
+    // object, which matches no request under this key.
     let Some(time_ns) = (unsafe { OBJECTS.get(key) }).map(|object| object.time_ns) else {
         return false;
     };
@@ -325,7 +325,7 @@ pub(crate) fn forget(key: &Key) -> bool {
     OBJECTS.remove(key).is_ok()
 }
 
-/// Something is said of an object.
+/// A function requests the release of an object, ends it, or updates its details.
 #[uprobe]
 pub(crate) fn object_note(context: ProbeContext) -> u32 {
     _ = note(&context);
@@ -344,13 +344,12 @@ fn note(context: &ProbeContext) -> Option<()> {
         young::object_ended(&call, &key);
         return None;
     }
-    // What is written into an element of the map would reach whichever object has that element by then: the kernel
-    // gives it to another one at once. So nothing is.
+    // Never writes into the element in place: the kernel may reuse it for another object at once.
     // SAFETY: copied at once.
     let known = unsafe { OBJECTS.get(key) }?;
     if function.does == REQUEST_RELEASE {
         let id = ObjectId { key, time_ns: known.time_ns };
-        // Only the first time counts.
+        // Only the first request counts.
         match ASKS.insert(id, now_ns(), u64::from(BPF_NOEXIST)) {
             Ok(()) | Err(EXISTS) => {}
             Err(_) => lose(Loss::AskDropped),
@@ -370,7 +369,7 @@ fn note(context: &ProbeContext) -> Option<()> {
             object.owner = of(&arguments, function.owner);
         }
         name(object, of(&arguments, function.text));
-        // Fails when it has ended meanwhile.
+        // Fails when the object has ended meanwhile.
         _ = OBJECTS.insert(key, &*object, u64::from(BPF_EXIST));
     }
     Some(())

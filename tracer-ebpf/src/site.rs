@@ -1,7 +1,7 @@
-//! The stack of a call, and the number of its call site.
+//! Unwinds the stack of a call, and finds the number of its call site.
 //!
-//! The innermost frame is the return address at entry, which is always right; `unwind` goes on from
-//! there. A stack is stored by its content, once; a new one is announced to the collector.
+//! The innermost frame is the return address at entry, which is always correct; `unwind` continues from
+//! there. Each distinct stack is stored once; a new one is sent to the collector.
 
 use aya_ebpf::{
     EbpfContext, bindings::BPF_NOEXIST, helpers::generated::bpf_ringbuf_output, macros::uprobe,
@@ -27,14 +27,14 @@ use crate::{
     unwind::{self, opaque},
 };
 
-/// Frames that one run of the program unwinds: what verifiers since 5.10 follow with ease (they
-/// give up at 8,192 branches on one way, and a frame has 60).
+/// Frames that one run of the program unwinds: verifiers since 5.10 check these with ease (they
+/// give up at 8,192 branches on one path, and a frame has 60).
 const FRAMES_AT_ONCE: u32 = 8;
-/// The thread's stack is still being taken.
+/// The walk needs another run of the program.
 const UNFINISHED: u32 = u32::MAX;
 
-/// Makes `call` the one that `thread` is in, as soon as its stack has been taken. This comes last:
-/// another program goes on from here, and control does not return. `taken` is what [`resume`] does then.
+/// Makes `call` the current call of `thread`, as soon as its call site is known. Callers do this last:
+/// it tail-calls another program, and control does not return. `taken` does the work of [`resume`] on a cache hit.
 #[inline(always)]
 pub(crate) fn take(
     context: &ProbeContext,
@@ -56,14 +56,14 @@ pub(crate) fn take(
     lose(Loss::StackDropped);
 }
 
-/// The stack of the call that the thread has begun leads to the call site `site`: it is in that call from now on.
+/// The call that the thread has begun has the call site `site`: it is the thread's current call from now on.
 #[inline(always)]
 pub(crate) fn entered(_: &Call, thread: &mut Thread, site: u32) {
     thread.site = site;
     thread.active = 1;
 }
 
-/// What the digest of a call's stack begins with.
+/// The initial digest of a call's stack.
 #[inline(always)]
 fn seed(call: &Call) -> Digest {
     Digest::seeded(call.pid(), call.probe_and_detail())
@@ -87,19 +87,19 @@ impl Start {
     }
 }
 
-/// A call's walk begins at its caller.
+/// The start of a call's walk: its caller.
 #[inline(always)]
 fn caller(call: &Call, thread: &Thread) -> Start {
     Start { address: thread.caller, back: 1, rsp: call.slot() + 8 }
 }
 
-/// The frame that a walk is at, as it stands in a stack.
+/// The current frame of a walk, as stored in a stack.
 #[inline(always)]
 fn frame(walk: &Walk) -> u64 {
     if walk.back == 0 { walk.address | INTERRUPTED } else { walk.address }
 }
 
-/// The walk is where it begins.
+/// Initializes a walk for the cache lookup.
 #[inline(always)]
 pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32, u32)) {
     let chain = constructors::chain_of(thread);
@@ -113,7 +113,7 @@ pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32
     stack_cache::begin(walk, call, first, state, chain);
 }
 
-/// The walk is before its first step. (The window need not be cleared.)
+/// Initializes the rest of a walk before its first step. (The window need not be cleared.)
 #[inline(always)]
 pub(crate) fn start_walk(call: &Call, thread: &mut Thread) {
     let first = frame(&thread.walk);
@@ -127,7 +127,7 @@ pub(crate) fn start_walk(call: &Call, thread: &mut Thread) {
     stack_cache::reset_trail(walk);
 }
 
-/// Takes the stack of the call that the thread has begun.
+/// Unwinds the stack of the call that the thread has begun.
 #[uprobe]
 pub(crate) fn take_stack(context: ProbeContext) -> u32 {
     _ = resume(&context);
@@ -138,7 +138,7 @@ pub(crate) fn take_stack(context: ProbeContext) -> u32 {
 fn resume(context: &ProbeContext) -> Option<()> {
     let mut call = Call::returning(raw(context))?;
     let thread = call.thread?;
-    // SAFETY: the value belongs to this thread alone. The cookie is that of the call under way.
+    // SAFETY: the value belongs to this thread alone. The cookie is that of the current call.
     unsafe {
         call.cookie = Cookie((*thread).cookie);
         call.detail = (*thread).detail as u8;
@@ -158,8 +158,8 @@ fn resume(context: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// Goes a part of the walk that `thread` is on. At its end returns the number of the call site (0 when it
-/// cannot have one, which is counted); until then (`None`) another run of the program is needed.
+/// Continues the walk of `thread`. At its end returns the number of the call site (0 when there is none,
+/// which is counted); until then returns `None`: the program has to run again.
 #[inline(always)]
 pub(crate) fn advance(
     context: &impl EbpfContext,
@@ -187,7 +187,7 @@ pub(crate) fn advance(
     Some(site)
 }
 
-/// Unwinds from the frame in `thread.walk` towards the bottom. Returns the stack's end.
+/// Unwinds from the current frame outwards. Returns the reason for stopping.
 #[inline(never)]
 fn walk(thread: *mut Thread, process: *const Process) -> u32 {
     if thread.is_null() || process.is_null() {
@@ -202,7 +202,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
             return StackEnd::TooDeep as u32;
         }
         let outcome = unwind::step(&raw mut thread.walk, process);
-        // User space may have put other ranges in the same place.
+        // User space may have replaced the code ranges meanwhile.
         if volatile(&seen.generation) != generation {
             return StackEnd::Changed as u32;
         }
@@ -228,7 +228,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
     UNFINISHED
 }
 
-/// The number of the call site whose stack was taken; 0 when it cannot have one (counted).
+/// The number of the call site with the unwound stack; 0 when there is none (counted).
 #[inline(always)]
 fn number(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32 {
     // SAFETY: values are numbers that never change once written.
@@ -238,14 +238,14 @@ fn number(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32 {
     announce(context, call, thread)
 }
 
-/// What is in memory now.
+/// Reads the present value from memory.
 #[inline(always)]
 fn volatile(value: &u32) -> u32 {
-    // SAFETY: reads what the reference leads to.
+    // SAFETY: reads through a valid reference.
     unsafe { (&raw const *value).read_volatile() }
 }
 
-/// Gives a stack seen for the first time a number and tells the collector.
+/// Assigns a number to a new stack, and sends the stack to the collector.
 #[inline(always)]
 fn announce(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32 {
     let Ok(Some(number)) = FREE_SITES.pop() else {
@@ -283,8 +283,8 @@ fn announce(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32
         debug!(context, "site {}: {} frames, end {}", number, depth, end);
         return number;
     }
-    // Another CPU was first with the same stack: its number stands, ours names a stack without
-    // resources. (Numbers are not short: the collector would have to be told to give it back.)
+    // Another CPU was first with the same stack: its number applies, ours remains a call site without
+    // resources. (Numbers are plentiful; returning ours would take another record.)
     // SAFETY: as above.
     match unsafe { SITES.get(thread.digest) } {
         Some(number) => *number,
