@@ -94,8 +94,8 @@ impl Call {
         STATES.get(number).map_or_else(|| self.fresh_memory_state(), |state| (number, *state))
     }
 
-    /// The same from [`PROCESSES`], which the collector writes first: for a caller that has seen a newer generation than
-    /// [`Self::memory_state`] returns.
+    /// The same from [`PROCESSES`], which the collector writes first: for a caller that has seen a newer generation
+    /// than [`Self::memory_state`] returns.
     #[inline(always)]
     pub(crate) fn fresh_memory_state(&self) -> (u32, u32) {
         // SAFETY: a value of a map, which lives at least as long as the program runs.

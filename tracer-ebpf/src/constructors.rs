@@ -15,8 +15,8 @@ pub(crate) fn within(thread: &Thread) -> u64 {
     unsafe { thread.constructors.get_unchecked(last) }.id
 }
 
-/// Digest of the hidden return addresses, on which a walk of the thread's stack depends: `ConstructorCall::chain` of the
-/// innermost constructor call; 0 without one.
+/// Digest of the hidden return addresses, on which a walk of the thread's stack depends: `ConstructorCall::chain` of
+/// the innermost constructor call; 0 without one.
 #[inline(always)]
 pub(crate) fn chain_of(thread: &Thread) -> u64 {
     let Some(last) = (thread.constructor_calls as usize).checked_sub(1) else { return 0 };
@@ -42,8 +42,8 @@ pub(crate) fn forget_below(thread: &mut Thread, slot: u64) {
     }
 }
 
-/// The original return address at `slot`: `found`, unless the return probe of a constructor that tail-called this function
-/// has replaced it.
+/// The original return address at `slot`: `found`, unless the return probe of a constructor that tail-called this
+/// function has replaced it.
 #[inline(always)]
 pub(crate) fn caller_of(call: &Call, thread: &Thread, slot: u64, found: u64) -> u64 {
     if thread.constructor_calls == 0 {

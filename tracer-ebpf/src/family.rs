@@ -99,7 +99,8 @@ fn announce_copy(record: u32, child: u32, parent: u32) -> bool {
     let position = position();
     // Before all else: from here on the parent's releases are announced if the child has a copy.
     if let Some(after) = FORKS.get_ptr_mut(parent & (limits::FORKS - 1)) {
-        // SAFETY: a live, aligned map value. Two processes that share it may write at once: their positions are adjacent.
+        // SAFETY: a live, aligned map value. Two processes that share it may write at once: their positions are
+        // adjacent.
         unsafe {
             if *after <= position {
                 *after = position + 1;

@@ -1,9 +1,9 @@
-//! File descriptors by kprobes on the few kernel functions that install and remove them, on kernels that allow probes on
-//! these functions: other system calls run no program.
+//! File descriptors by kprobes on the few kernel functions that install and remove them, on kernels that allow probes
+//! on these functions: other system calls run no program.
 //!
-//! One kernel function installs the file of a reserved number, for any system call; only `dup2` has another function. The
-//! programs run before the installation, and so before any close of the number. Closing is recorded as in `syscalls`, when
-//! the call begins. Programs do not interrupt each other here: none is preempted.
+//! One kernel function installs the file of a reserved number, for any system call; only `dup2` has another function.
+//! The programs run before the installation, and so before any close of the number. Closing is recorded as in
+//! `syscalls`, when the call begins. Programs do not interrupt each other here: none is preempted.
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -102,7 +102,7 @@ fn replaced(context: &ProbeContext) -> Option<()> {
     if let Some(before) = file::behind(fd) {
         _ = connection::closing(&call, before);
         closed(&call, fd, 0);
-    } else if file::is_taken(fd)? {
+    } else if file::is_reserved(fd)? {
         // Another thread is opening this number: the kernel refuses.
         return None;
     }
@@ -110,8 +110,8 @@ fn replaced(context: &ProbeContext) -> Option<()> {
     install(context, &call, registers, opener(registers)?, fd, file)
 }
 
-/// A system call begins that closes, or may unshare the thread's descriptor table: the function's argument points to the
-/// caller's registers.
+/// A system call begins that closes, or may unshare the thread's descriptor table: the function's argument points to
+/// the caller's registers.
 #[kprobe]
 pub(crate) fn close_enter(context: ProbeContext) -> u32 {
     _ = entered(&context);

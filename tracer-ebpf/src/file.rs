@@ -62,7 +62,8 @@ const NAME: usize = 16;
 /// One of these offsets.
 macro_rules! at {
     ($field:ident) => {
-        // SAFETY: the static is written once, before the programs are loaded: the compiler must not treat it as a constant.
+        // SAFETY: the static is written once, before the programs are loaded: the compiler must not treat it as a
+        // constant.
         unsafe { (&raw const $crate::file::LAYOUT.$field).read_volatile() }
     };
 }
@@ -103,7 +104,7 @@ pub(crate) fn inode(file: u64) -> Option<u64> {
 
 /// Whether a number is reserved in the current thread's table, even if no file is installed yet.
 #[inline(always)]
-pub(crate) fn is_taken(fd: u32) -> Option<bool> {
+pub(crate) fn is_reserved(fd: u32) -> Option<bool> {
     // SAFETY: a helper without preconditions.
     let task = unsafe { bpf_get_current_task() };
     let table = word(word(task, at!(task_files))?, at!(files_table))?;

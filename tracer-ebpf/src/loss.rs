@@ -15,8 +15,8 @@ use tracer_common::{
 
 use crate::maps::{DIED, DOUBT, LOSSES};
 
-/// Bits of a CPU's number that select its copy of [`DIED`]. The number of copies is one more, a power of two. User space
-/// sets the mask when it loads the programs.
+/// Bits of a CPU's number that select its copy of [`DIED`]. The number of copies is one more, a power of two. User
+/// space sets the mask when it loads the programs.
 #[unsafe(no_mangle)]
 static DIED_STRIPE_MASK: u32 = 0;
 

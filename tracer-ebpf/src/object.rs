@@ -1,7 +1,7 @@
 //! Library objects: construction, updates, release requests.
 //!
-//! An object that is a heap block of its own is recorded as that block, with the call site of its constructor. So it ends
-//! with the block, regardless of who releases it and when, and is counted once.
+//! An object that is a heap block of its own is recorded as that block, with the call site of its constructor. So it
+//! ends with the block, regardless of who releases it and when, and is counted once.
 //! `docs/decisions/0011-objects.md` has the argument.
 
 use aya_ebpf::{
@@ -90,13 +90,13 @@ fn enter_constructor(context: &ProbeContext) -> Option<()> {
         };
         thread.constructor_calls = number as u32 + 1;
     }
-    site::take(context, &call, thread, stack_taken);
+    site::take(context, &call, thread, site_known);
     Some(())
 }
 
 /// The call site of the constructor that the thread has entered is known.
 #[inline(always)]
-pub(crate) fn stack_taken(call: &Call, thread: &mut Thread, site: u32) {
+pub(crate) fn site_known(call: &Call, thread: &mut Thread, site: u32) {
     if call.cookie.shape() == Shape::Construct as u8 {
         let last = (thread.constructor_calls as usize).wrapping_sub(1) & (CONSTRUCTOR_CALLS - 1);
         // SAFETY: masked to the array's length.
@@ -312,8 +312,8 @@ fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: ProbeNumber, t
     _ = OBJECTS.insert(key, &*object, 0);
 }
 
-/// Removes an ended object's details. Returns whether there were any. (Inlined: as a function of its own it would exceed
-/// the verifier's limit on the combined stack of nested calls.)
+/// Removes an ended object's details. Returns whether there were any. (Inlined: as a function of its own it would
+/// exceed the verifier's limit on the combined stack of nested calls.)
 #[inline(always)]
 pub(crate) fn forget(key: &Key) -> bool {
     // SAFETY: reads only one word. If the kernel has reused the element for another object, this is the time of that

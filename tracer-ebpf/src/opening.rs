@@ -108,7 +108,7 @@ pub(crate) fn registers_at(address: u64) -> Option<pt_regs> {
 #[inline(always)]
 pub(crate) fn continue_with(context: &impl FdContext, program: u32) -> Option<()> {
     context.tail_call(program);
-    // The program is gone: leaktrace is leaving.
+    // The program is missing: leaktrace is shutting down.
     lose(Loss::AcquireDropped);
     None
 }
@@ -209,7 +209,7 @@ fn find_site(
     }
     site::start_walk(&call, thread);
     context.tail_call(TAKE);
-    // The program is gone: leaktrace is leaving.
+    // The program is missing: leaktrace is shutting down.
     lose(Loss::StackDropped);
     Some(())
 }

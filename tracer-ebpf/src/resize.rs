@@ -54,8 +54,8 @@ pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u6
     thread.old_state = OLD_ANNOUNCED;
 }
 
-/// The resize has succeeded: the old resource is gone, and the new one belongs to the old one's connection, where known.
-/// An object moves to its new address.
+/// The resize has succeeded: the old resource is gone, and the new one belongs to the old one's connection, where
+/// known. An object moves to its new address.
 #[inline(always)]
 pub(crate) fn resized(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
     if thread.moving != 0 {

@@ -52,7 +52,7 @@ pub(crate) fn take(
     start_walk(call, thread);
     // SAFETY: the array holds programs of this type.
     unsafe { UNWINDER.tail_call(context, 0) };
-    // The program is gone: leaktrace is leaving.
+    // The program is missing: leaktrace is shutting down.
     lose(Loss::StackDropped);
 }
 
@@ -151,7 +151,7 @@ fn resume(context: &ProbeContext) -> Option<()> {
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *thread };
     if call.cookie.is_of_object() {
-        object::stack_taken(&call, thread, site);
+        object::site_known(&call, thread, site);
     } else {
         entered(&call, thread, site);
     }
@@ -264,7 +264,7 @@ fn announce(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32
     };
     let bytes = (size_of::<StackHead>() + (depth as usize & STACK_DEPTH) * 8) as u64;
     // SAFETY: the record starts at `thread.stack`, and `depth` is at most STACK_DEPTH (127, so that
-    // the mask above only tells the verifier what is true): the bytes are within the map's value.
+    // the mask above changes nothing but bounds it for the verifier): the bytes are within the map's value.
     let outcome = unsafe {
         bpf_ringbuf_output(
             (&raw const RECORDS).cast_mut().cast(),

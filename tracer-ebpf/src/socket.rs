@@ -39,7 +39,8 @@ static SOCKET_LAYOUT: SocketLayout = SocketLayout {
 /// One of these offsets.
 macro_rules! at {
     ($field:ident) => {
-        // SAFETY: the static is written once, before the programs are loaded: the compiler must not treat it as a constant.
+        // SAFETY: the static is written once, before the programs are loaded: the compiler must not treat it as a
+        // constant.
         unsafe { (&raw const SOCKET_LAYOUT.$field).read_volatile() }
     };
 }

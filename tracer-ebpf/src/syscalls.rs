@@ -1,9 +1,8 @@
 //! File descriptors that system calls open and close, in whatever thread of a target.
 //!
-//! A call that closes is looked at before the kernel closes: the number cannot be given to another
-//! descriptor yet. One that opens is looked at when it returns. The stack is taken from the registers with
-//! which the thread entered the kernel. What was opened or closed in a way that is not seen here, user space
-//! finds in `/proc`.
+//! A close is recorded before the kernel executes it: the number cannot be reused yet. An open is recorded when
+//! the call returns. The unwinder starts from the registers with which the thread entered the kernel. User space
+//! finds descriptors that were opened or closed in other ways in `/proc`.
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -34,7 +33,7 @@ use crate::{
     young::{closed, closed_range},
 };
 
-/// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. With the latter nothing is closed yet.
+/// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. The latter closes nothing yet.
 const RANGE_UNSHARE: u64 = 2;
 /// As above.
 const RANGE_LATER: u64 = 4;
@@ -48,7 +47,7 @@ const DUPLICATES: [u64; 2] = [0, 1030];
 const CLONE_PIDFD: u64 = 0x1000;
 /// `CLONE_FILES` of `unshare(2)`.
 const CLONE_FILES: u64 = 0x400;
-/// `-EINPROGRESS` of `connect(2)`: it goes on.
+/// `-EINPROGRESS` of `connect(2)`: the connection is being established.
 pub(crate) const IN_PROGRESS: i64 = -115;
 
 /// A system call begins.
@@ -60,31 +59,31 @@ pub(crate) fn call_enter(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// A system call is over.
+/// A system call ends.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub(crate) fn call_exit(context: RawTracePointContext) -> i32 {
     _ = exit(&context);
     0
 }
 
-/// One of the registers.
+/// Reads one of the registers.
 #[inline(always)]
 pub(crate) fn register(regs: *const pt_regs, offset: usize) -> Option<u64> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(regs.cast::<u8>().add(offset).cast::<u64>()) }.ok()
 }
 
-/// What to do about the call with this number.
+/// The action for the call with this number.
 #[inline(always)]
 pub(crate) fn action(number: u64) -> u8 {
-    // The table in memory, not turned into code.
+    // A volatile read, so that the compiler keeps the table in memory instead of turning it into code.
     // SAFETY: masked to the table's length.
     unsafe {
         (&raw const ACTIONS).cast::<u8>().add(number as usize & (NUMBERS - 1)).read_volatile()
     }
 }
 
-/// Looks at nothing but the call's number, mostly: most calls open and close nothing.
+/// Handles the beginning of a call. For most calls, which open and close nothing, it reads only the number.
 #[inline(always)]
 pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64) -> Option<()> {
     let action = action(number);
@@ -113,7 +112,7 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
         }
         syscall::CLOSE => {
             let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
-            // Some close whatever numbers there are.
+            // Some programs close all possible numbers.
             if let Some(file) = file::behind(fd) {
                 _ = connection::closing(&call, file);
                 closed(&call, fd, 0);
@@ -150,9 +149,9 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
                 }
                 return Some(());
             }
-            // With a table of its own for the thread, it is known only afterwards whose are closed.
+            // If the call unshares the table first, only its end shows whose descriptors it closed.
         }
-        // Asked all the time for other things.
+        // Frequent with other commands.
         syscall::IOCTL if !IOCTLS.contains(&argument(core::mem::offset_of!(pt_regs, rsi))?) => {
             return connection::serve(
                 context,
@@ -175,7 +174,7 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
     Some(())
 }
 
-/// The thread waits, for work mostly.
+/// The thread waits, usually for work.
 #[inline(always)]
 fn waiting(action: u8, regs: *const pt_regs) -> Option<()> {
     let id = bpf_get_current_pid_tgid();
@@ -189,7 +188,7 @@ fn waiting(action: u8, regs: *const pt_regs) -> Option<()> {
     Some(())
 }
 
-/// Whether the thread is in a call that may open something, as far as is known.
+/// Whether the thread is in a call that may open a descriptor. Clears the mark.
 #[inline(always)]
 pub(crate) fn is_pending() -> bool {
     let id = bpf_get_current_pid_tgid();
@@ -197,10 +196,10 @@ pub(crate) fn is_pending() -> bool {
         // SAFETY: the value belongs to this thread alone.
         return unsafe { core::mem::replace(&mut (*thread).opened.pending, 0) } != 0;
     }
-    // A target's thread that nothing is known of may have been in its call before anybody looked.
+    // A target's thread without a state may have entered its call before tracing began.
     // SAFETY: copied.
     let Some(target) = (unsafe { TARGETS.get((id >> 32) as u32) }).copied() else { return false };
-    // From the next one on it is known.
+    // From its next call on the thread has a state.
     _ = threads::try_allocate(id, target);
     true
 }
@@ -269,7 +268,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             } else {
                 (read_word(regs.rdi)?, read_word(regs.rdi + 8)?)
             };
-            // In the child nothing is returned.
+            // The child gets no descriptor.
             if flags & CLONE_PIDFD == 0 || returned == 0 {
                 return None;
             }
@@ -307,7 +306,8 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     continue_with(context, if opener == FdOrigin::Received { RECEIVED } else { NEXT })
 }
 
-/// The thread may have a table of its own now; if it does not, what it wanted closed in that is closed.
+/// After a call that may unshare the descriptor table. If the table is still shared, records the range that the call
+/// closed.
 #[inline(always)]
 pub(crate) fn after_unshare(action: u8, regs: &pt_regs, call: &Call, thread: &mut Thread) {
     if action == syscall::UNSHARE {
@@ -319,7 +319,7 @@ pub(crate) fn after_unshare(action: u8, regs: &pt_regs, call: &Call, thread: &mu
     }
 }
 
-/// The two descriptors at `place`.
+/// Reads the two descriptors at `place`.
 #[inline(always)]
 fn read_pair(opened: &mut Opened, place: u64) -> Option<()> {
     let both = read_word(place)?;
@@ -329,13 +329,13 @@ fn read_pair(opened: &mut Opened, place: u64) -> Option<()> {
     Some(())
 }
 
-/// Whether the thread has a table of descriptors of its own: it is left alone then, and that is told.
+/// Whether the thread has a descriptor table of its own. If so, its descriptors are no longer traced, which is counted.
 #[inline(always)]
 fn owns_table(thread: &mut Thread) -> bool {
-    let alone = file::has_own_table();
-    if alone {
+    let own = file::has_own_table();
+    if own {
         thread.target.files = 0;
         lose(Loss::TableUnshared);
     }
-    alone
+    own
 }

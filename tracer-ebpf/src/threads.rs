@@ -1,4 +1,4 @@
-//! Where the call that a thread is in is kept: a thread of its own, from its first call until it ends.
+//! Thread states: finds, allocates and releases them. A thread has one from its first call until it ends.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use tracer_common::{
@@ -12,20 +12,20 @@ use crate::{
     maps::{FREE_THREAD_STATES, RECENT, THREAD_STATES, THREADS},
 };
 
-/// The thread of a thread, if it has one.
+/// The state of a thread, if it has one.
 #[inline(always)]
 pub(crate) fn find(id: u64) -> Option<*mut Thread> {
     let thread = find_raw(id);
     if thread.is_null() { None } else { Some(thread) }
 }
 
-/// A function of its own, so that verifiers meet one pointer, which is null or is not.
+/// Not inlined, so that the verifier sees a single pointer that may be null.
 #[inline(never)]
 fn find_raw(id: u64) -> *mut Thread {
     let Some(recent) = RECENT.get_ptr_mut(id as u32 & (RECENT_THREADS - 1)) else {
         return core::ptr::null_mut();
     };
-    // SAFETY: live values of maps; a thread's owner changes only when that thread is not in a program.
+    // SAFETY: live values of maps; a state's owner changes only while that thread runs no program.
     unsafe {
         if let Some(thread) = THREAD_STATES.get_ptr_mut(recent.read_volatile())
             && (*thread).id == id
@@ -38,7 +38,7 @@ fn find_raw(id: u64) -> *mut Thread {
     }
 }
 
-/// Gives a thread of `target` a thread. `None` when there is none (counted).
+/// Allocates a state for a thread of `target`. `None` when none is free (counted).
 #[inline(always)]
 pub(crate) fn allocate(id: u64, target: Target) -> Option<*mut Thread> {
     let thread = try_allocate(id, target);
@@ -48,7 +48,7 @@ pub(crate) fn allocate(id: u64, target: Target) -> Option<*mut Thread> {
     thread
 }
 
-/// The same where nothing is lost without one.
+/// The same for a caller that loses nothing without a state: not counted.
 #[inline(always)]
 pub(crate) fn try_allocate(id: u64, target: Target) -> Option<*mut Thread> {
     let Ok(Some(number)) = FREE_THREAD_STATES.pop() else {
@@ -59,7 +59,7 @@ pub(crate) fn try_allocate(id: u64, target: Target) -> Option<*mut Thread> {
         return None;
     }
     let thread = THREAD_STATES.get_ptr_mut(number)?;
-    // SAFETY: a live value, this thread's alone from now on. The rest is written before it is read.
+    // SAFETY: a live value, owned by this thread alone from now on. The other fields are written before they are read.
     unsafe {
         (*thread).target = target;
         (*thread).active = 0;
@@ -75,13 +75,13 @@ pub(crate) fn try_allocate(id: u64, target: Target) -> Option<*mut Thread> {
     Some(thread)
 }
 
-/// Takes a thread's thread back.
+/// Releases a thread's state.
 #[inline(always)]
 pub(crate) fn release(id: u64) {
-    // SAFETY: a number that never changes while the value is there.
+    // SAFETY: a number that never changes while the entry exists.
     let Some(number) = (unsafe { THREADS.get(id) }).copied() else { return };
     if let Some(thread) = THREAD_STATES.get_ptr_mut(number) {
-        // SAFETY: a live value of the thread's that is leaving.
+        // SAFETY: a live value, owned by the ending thread.
         unsafe { (*thread).id = 0 };
     }
     _ = THREADS.remove(id);
