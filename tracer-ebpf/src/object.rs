@@ -242,12 +242,9 @@ pub(crate) fn block_acquired(call: &Call, thread: &mut Thread, cookie: Cookie, h
 #[inline(never)]
 fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
     let within = within(thread);
+    let last = thread.constructor_calls as usize & (CONSTRUCTOR_CALLS - 1);
     // SAFETY: masked to the array's length.
-    let constructor = unsafe {
-        thread
-            .constructors
-            .get_unchecked(thread.constructor_calls as usize & (CONSTRUCTOR_CALLS - 1))
-    };
+    let constructor = unsafe { thread.constructors.get_unchecked(last) };
     let probe = Cookie(constructor.cookie).probe();
     let function = OBJECT_FUNCTIONS.get(u32::from(probe))?;
     let mut handle = returned;
