@@ -1,13 +1,13 @@
-//! What the attach cookie tells a program about the function it was hit on.
+//! The attach cookie: describes the probed function to the program that runs on a hit.
 //!
-//! The kernel knows shapes, user space knows functions: a function is a line of data that becomes
-//! one cookie per probe. Pure packing and unpacking, the same on both sides.
+//! The kernel side knows shapes, user space knows functions: a function is a line of data that becomes
+//! one cookie per probe. Only packs and unpacks, in the same way on both sides.
 
-/// Number of a probe: a function in one object file. Numbers below [`crate::limits::PROBES`] are functions'; those from
-/// [`crate::descriptor::FIRST_FD_ORIGIN`] on are system calls' that open descriptors.
+/// Number of a probe: a function in one object file. Numbers below [`crate::limits::PROBES`] stand for functions; those
+/// from [`crate::descriptor::FIRST_FD_ORIGIN`] on stand for system calls that open descriptors.
 pub type ProbeNumber = u16;
 
-/// How a function acquires or releases: which arguments mean what.
+/// How a function acquires or releases: the role of each argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Shape {
@@ -30,11 +30,11 @@ pub enum Shape {
     Unmap = 7,
     /// Old address in `a`, old length in `b`, new length in `c`; -1 keeps the old range.
     Remap = 8,
-    /// A library makes an object: what its function does, [`crate::object::Function`] says.
-    Make = 9,
-    /// A library's object is placed in memory of its caller's; as above.
-    Place = 10,
-    /// Something is said of a library's object: that it is to be released, its name, its descriptor; as above.
+    /// Constructor of a library object, described by [`crate::object::Function`].
+    Construct = 9,
+    /// Constructor of a library object in memory that its caller allocated; as above.
+    ConstructInPlace = 10,
+    /// Requests the release of a library object, ends it, or updates its name, descriptor or owner; as above.
     Note = 11,
 }
 
@@ -52,19 +52,20 @@ impl Shape {
             6 => Self::Map,
             7 => Self::Unmap,
             8 => Self::Remap,
-            9 => Self::Make,
-            10 => Self::Place,
+            9 => Self::Construct,
+            10 => Self::ConstructInPlace,
             11 => Self::Note,
             _ => return None,
         })
     }
 
-    /// Whether the outcome is known only when the function returns.
+    /// Whether the result is known only when the function returns.
     pub const fn needs_return(self) -> bool {
-        !matches!(self, Self::Release | Self::Unmap | Self::Place | Self::Note)
+        !matches!(self, Self::Release | Self::Unmap | Self::ConstructInPlace | Self::Note)
     }
 
-    /// Which of the `arguments` that it is given the shape names; of an object's function its details say it.
+    /// The ones of `arguments` that the shape reads. For an object's function [`crate::object::Function::uses`] has
+    /// them.
     pub fn uses(self, arguments: [u8; 3]) -> [u8; 3] {
         let [a, b, _] = arguments;
         match self {
@@ -76,21 +77,21 @@ impl Shape {
         }
     }
 
-    /// Whether the function ends resources: its hits are releases (or may be).
+    /// Whether the function releases resources, or may release them.
     pub const fn releases(self) -> bool {
         matches!(self, Self::Resize | Self::CountResize | Self::Release | Self::Unmap | Self::Remap)
     }
 }
 
-/// In a cookie's last byte: the outcome is read at the function's own return instructions.
+/// In a cookie's last byte: the result is read at the function's own return instructions.
 const NO_RETURN_PROBE: u8 = 1;
-/// As above: the function may be left by an exception.
+/// As above: the function may throw an exception.
 const THROWS: u8 = 2;
 
-/// As above: the outcome is the first argument of the function that this one ends in.
+/// As above: the result is the first argument of the function that this one tail-calls.
 const FIRST_ARGUMENT: u8 = 4;
 
-/// As above: the object that is made is the first block acquired before the function returns.
+/// As above: the constructed object is the first block acquired before the function returns.
 const FIRST_BLOCK: u8 = 8;
 
 /// Bits of the cookie's third byte that hold the shape; the kind is in those above.
@@ -98,13 +99,13 @@ const SHAPE_BITS: u32 = 4;
 const _: () = assert!((Shape::Note as u8) < 1 << SHAPE_BITS);
 const _: () = assert!((crate::kind::Kind::CallerAllocated as u8) < 1 << (8 - SHAPE_BITS));
 
-/// One probed function as its programs see it; travels as the 64-bit attach cookie.
+/// One probed function as the programs see it; passed as the 64-bit attach cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(pub u64);
 
 impl Cookie {
     /// Packs a probe: its number in the probe table, the kind's number (below 16), the shape, the arguments
-    /// that the shape names (unused ones 0), and how many 8-byte words lie between the stack
+    /// that the shape reads (unused ones 0), and the number of 8-byte words between the stack
     /// pointer and the return address at the attach point.
     pub const fn new(
         probe: ProbeNumber,
@@ -119,64 +120,65 @@ impl Cookie {
         Self(u64::from_le_bytes([low, high, what, words, a, b, c, 0]))
     }
 
-    /// The same for a function whose outcome is read at its own return instructions; `throws` says whether
-    /// it may be left by an exception.
+    /// Marks a function whose result is read at its own return instructions; `throws` says whether it may
+    /// throw an exception.
     #[must_use]
     pub const fn without_return_probe(self, throws: bool) -> Self {
         let flags = if throws { NO_RETURN_PROBE | THROWS } else { NO_RETURN_PROBE };
         Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, flags]))
     }
 
-    /// The same for a jump to a function that returns its first argument: that is the outcome already.
+    /// Marks a tail call to a function that returns its first argument: that argument is the result.
     #[must_use]
-    pub const fn answering_early(self) -> Self {
+    pub const fn returning_first_argument(self) -> Self {
         Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_ARGUMENT]))
     }
 
-    /// The same for a maker whose object is the first block acquired.
+    /// Marks a constructor whose object is the first block that it acquires. It needs no return probe.
     #[must_use]
     pub const fn by_first_block(self) -> Self {
         Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_BLOCK | NO_RETURN_PROBE]))
     }
 
-    /// The same where the function is seen to return, but does not tell its object.
+    /// Marks a constructor with a return probe whose object is the first block that it acquires, if it acquires one:
+    /// neither its result nor an argument leads to the object.
     #[must_use]
-    pub const fn untold(self) -> Self {
+    pub const fn maybe_first_block(self) -> Self {
         Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_BLOCK]))
     }
 
-    /// Whether the object is the first block acquired, and not what is returned.
+    /// Whether the object is the first block acquired, rather than the returned value.
     #[inline(always)]
     pub const fn is_by_first_block(self) -> bool {
         self.byte(7) & FIRST_BLOCK != 0
     }
 
-    /// Whether the outcome is the first argument here, and not what is returned.
+    /// Whether the result is the first argument at this hit, rather than the returned value.
     #[inline(always)]
-    pub const fn answers_early(self) -> bool {
+    pub const fn returns_first_argument(self) -> bool {
         self.byte(7) & FIRST_ARGUMENT != 0
     }
 
-    /// Whether a return probe is on the function: its return address is replaced.
+    /// Whether the function has a return probe, which replaces its return address.
     #[inline(always)]
     pub const fn has_return_probe(self) -> bool {
         self.byte(7) & NO_RETURN_PROBE == 0
     }
 
-    /// Whether a call that is left without a return has failed: the function threw.
+    /// Whether the function may throw: a call that ends without a return has failed then.
     #[inline(always)]
     pub const fn throws(self) -> bool {
         self.byte(7) & THROWS != 0
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest byte is what is wanted")]
+    #[expect(clippy::cast_possible_truncation, reason = "takes the lowest byte")]
     #[inline(always)]
     const fn byte(self, index: u32) -> u8 {
         (self.0 >> (index * 8)) as u8
     }
 
-    /// Number of the probe in the probe table of this run.
-    #[expect(clippy::cast_possible_truncation, reason = "the two lowest bytes are what is wanted")]
+    /// Number of the probe in this run's probe table.
+    #[expect(clippy::cast_possible_truncation, reason = "takes the two lowest bytes")]
     #[inline(always)]
     pub const fn probe(self) -> ProbeNumber {
         self.0 as ProbeNumber
@@ -194,10 +196,10 @@ impl Cookie {
         self.byte(2) & ((1 << SHAPE_BITS) - 1)
     }
 
-    /// Whether the function is about a library's object.
+    /// Whether the function works on a library object.
     #[inline(always)]
     pub const fn is_of_object(self) -> bool {
-        self.shape() >= Shape::Make as u8
+        self.shape() >= Shape::Construct as u8
     }
 
     /// Words between the stack pointer and the return address at the attach point.
@@ -206,27 +208,27 @@ impl Cookie {
         self.byte(3)
     }
 
-    /// First argument the shape names.
+    /// First argument that the shape reads.
     #[inline(always)]
     pub const fn a(self) -> u8 {
         self.byte(4)
     }
 
-    /// Second argument the shape names.
+    /// Second argument that the shape reads.
     #[inline(always)]
     pub const fn b(self) -> u8 {
         self.byte(5)
     }
 
-    /// Third argument the shape names.
+    /// Third argument that the shape reads.
     #[inline(always)]
     pub const fn c(self) -> u8 {
         self.byte(6)
     }
 }
 
-/// `count` × `size`, or the largest number when that does not fit: such a request fails. In halves,
-/// since BPF has no 128-bit product (and LLVM would make one of a division that checks for overflow).
+/// `count` × `size`, or the largest number when the product overflows: such a request fails. Computed in halves,
+/// since BPF has no 128-bit product (and LLVM turns a division that checks for overflow into one).
 #[inline(always)]
 pub const fn product(count: u64, size: u64) -> u64 {
     let (large, small) = if count > size { (count, size) } else { (size, count) };
@@ -246,7 +248,7 @@ mod tests {
     use super::{Cookie, Shape, product};
 
     #[test]
-    fn a_product_that_does_not_fit_is_the_largest_number() {
+    fn an_overflowing_product_is_the_largest_number() {
         assert_eq!(product(0, u64::MAX), 0);
         assert_eq!(product(3, 1000), 3000);
         assert_eq!(product(1 << 32, (1 << 32) - 1), (1 << 32) * ((1 << 32) - 1));
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_gives_back_what_it_was_made_of() {
+    fn a_cookie_returns_the_fields_it_was_built_from() {
         let cookie = Cookie::new(0x1234, 5, Shape::Remap, [0, 1, 2], 3);
         assert_eq!((cookie.probe(), cookie.kind(), cookie.words()), (0x1234, 5, 3));
         assert_eq!(Shape::from_number(cookie.shape()), Some(Shape::Remap));
@@ -268,18 +270,18 @@ mod tests {
         let throwing = cookie.without_return_probe(true);
         assert!(!throwing.has_return_probe() && throwing.throws());
         assert_eq!((throwing.probe(), throwing.c()), (0x1234, 2));
-        assert!(!throwing.answers_early());
+        assert!(!throwing.returns_first_argument());
         let first = cookie.by_first_block();
         assert!(first.is_by_first_block() && !first.has_return_probe());
         assert!(!cookie.is_by_first_block() && !throwing.is_by_first_block());
-        let untold = cookie.untold();
-        assert!(untold.is_by_first_block() && untold.has_return_probe());
-        let early = throwing.answering_early();
-        assert!(early.answers_early() && early.throws() && !early.has_return_probe());
+        let maybe = cookie.maybe_first_block();
+        assert!(maybe.is_by_first_block() && maybe.has_return_probe());
+        let early = throwing.returning_first_argument();
+        assert!(early.returns_first_argument() && early.throws() && !early.has_return_probe());
     }
 
     #[test]
-    fn every_shape_number_leads_back_to_its_shape() {
+    fn shape_numbers_round_trip() {
         for number in 0..=u8::MAX {
             if let Some(shape) = Shape::from_number(number) {
                 assert_eq!(shape as u8, number);

@@ -1,19 +1,19 @@
-//! Connections: how they begin and how they end. The only lists.
+//! Constants of connections: roles, address families, TCP states. Each is defined only here.
 
-/// Who began a connection.
+/// Which side opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Role {
-    /// It was there before anybody looked.
+    /// It existed before tracing began.
     Before = 0,
-    /// The peer: it was accepted.
+    /// The peer: the target accepted it.
     Accepted = 1,
     /// The target: it connected.
     Connected = 2,
 }
 
 impl Role {
-    /// The role with this number; one that none has is the first.
+    /// The role with this number; [`Role::Before`] for an unknown number.
     pub const fn from_number(number: u8) -> Self {
         match number {
             1 => Self::Accepted,
@@ -33,15 +33,15 @@ pub const INET6: u16 = 10;
 /// `IPPROTO_TCP` of `ip(7)`.
 pub const TCP: u8 = 6;
 
-/// States of a TCP socket, of which `TCP_ESTABLISHED` is that of any connected socket.
+/// States of a TCP socket; connected sockets of other protocols have `TCP_ESTABLISHED` as well.
 /// `include/net/tcp_states.h` of the kernel.
 pub const ESTABLISHED: u32 = 1;
 /// This side has closed first.
 pub const FIN_WAIT1: u32 = 4;
-/// Nothing is left of the connection.
+/// The connection no longer exists.
 pub const CLOSED: u32 = 7;
 /// The peer has closed first.
 pub const CLOSE_WAIT: u32 = 8;
 
-/// Bytes of the name of a socket in the file system: `struct sockaddr_un` has as many, see `unix(7)`.
+/// Bytes of a unix socket's path: the size of `sun_path` in `struct sockaddr_un`, see `unix(7)`.
 pub const PATH: usize = 108;

@@ -1,12 +1,12 @@
-//! File descriptors: what they lead to and which calls open them. The only lists.
+//! File descriptors: their types and the calls that open them. Each list is defined only here.
 
 use crate::attach::ProbeNumber;
 
-/// What a descriptor leads to.
+/// Type of the file behind a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum FdType {
-    /// Nobody has looked.
+    /// Not determined.
     Unknown = 0,
     /// A regular file.
     File = 1,
@@ -24,9 +24,9 @@ pub enum FdType {
     Eventfd = 7,
     /// A timer.
     Timerfd = 8,
-    /// Signals to be read.
+    /// A queue of signals to read.
     Signalfd = 9,
-    /// File events.
+    /// An inotify instance: file events.
     Inotify = 10,
     /// The same for whole file systems.
     Fanotify = 11,
@@ -36,7 +36,7 @@ pub enum FdType {
     Pidfd = 13,
     /// An `io_uring` instance.
     IoUring = 14,
-    /// Something that is measured.
+    /// A performance counter.
     PerfEvent = 15,
     /// A program, map, link or type information of BPF.
     Bpf = 16,
@@ -51,7 +51,7 @@ pub enum FdType {
 }
 
 impl FdType {
-    /// Every sort, in the order of its number.
+    /// Every type, in the order of its number.
     pub const ALL: [Self; 21] = [
         Self::Unknown,
         Self::File,
@@ -76,7 +76,7 @@ impl FdType {
         Self::Other,
     ];
 
-    /// The sort with this number; one that no sort has is unknown.
+    /// The type with this number; [`FdType::Unknown`] for an unknown number.
     pub fn from_number(number: u8) -> Self {
         Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Unknown)
     }
@@ -108,8 +108,8 @@ impl FdType {
         }
     }
 
-    /// The sort of a file that has no name in any file system, by what the kernel calls it; brackets
-    /// and what follows them do not count. The names are those that the kernel shows in `/proc/PID/fd`.
+    /// The type of an anonymous-inode file, by the kernel's name for it; brackets and the text behind
+    /// them are ignored. The names are those that the kernel shows in `/proc/PID/fd`.
     pub fn of_anonymous(name: &str) -> Self {
         let name = name.trim_start_matches('[');
         let name = name.split(']').next().unwrap_or(name);
@@ -130,7 +130,7 @@ impl FdType {
     }
 }
 
-/// How a descriptor came to be. Each has a number among those of the probes, from [`FIRST_FD_ORIGIN`] on.
+/// The call that opened a descriptor. Each has a probe number, from [`FIRST_FD_ORIGIN`] on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum FdOrigin {
@@ -186,7 +186,7 @@ pub enum FdOrigin {
     Mqueue = 24,
     /// `fsopen`, `fsmount`, `fspick`, `open_tree`.
     Mount = 25,
-    /// `ioctl`: of a terminal, of a namespace.
+    /// `ioctl` on a terminal or a namespace.
     Ioctl = 26,
     /// `getsockopt` with `SO_PEERPIDFD`.
     Getsockopt = 27,
@@ -194,21 +194,21 @@ pub enum FdOrigin {
     Other = 28,
     /// It was open before the attach.
     Before = 29,
-    /// In a way that was not seen: it was found open.
+    /// By a call that no program saw: the collector found it open.
     Unseen = 30,
-    /// `read`: of an event of `fanotify`. Seen only where the kernel's own functions are probed, as are the next ones.
+    /// `read` of a `fanotify` event. This one and the next are seen only where the kernel's own functions are probed.
     Read = 31,
     /// Any other system call.
     Call = 32,
 }
 
-/// The number of the first opener among the probes: far above [`crate::limits::PROBES`], below which are the
-/// functions' probes.
+/// Probe number of the first origin: far above [`crate::limits::PROBES`], the bound of the functions' probe
+/// numbers.
 pub const FIRST_FD_ORIGIN: ProbeNumber = 0xff00;
 const _: () = assert!(crate::limits::PROBES <= FIRST_FD_ORIGIN as u32);
 
 impl FdOrigin {
-    /// Every opener, in the order of its number.
+    /// Every origin, in the order of its number.
     pub const ALL: [Self; 33] = [
         Self::Open,
         Self::Socket,
@@ -245,18 +245,18 @@ impl FdOrigin {
         Self::Call,
     ];
 
-    /// The number among the probes.
+    /// Its probe number.
     #[inline(always)]
     pub const fn probe(self) -> ProbeNumber {
         FIRST_FD_ORIGIN + self as ProbeNumber
     }
 
-    /// The opener with this number among the probes; `None` for a function's.
+    /// The origin with this probe number; `None` for a function's.
     pub fn from_probe(probe: ProbeNumber) -> Option<Self> {
         Self::ALL.get(usize::from(probe.checked_sub(FIRST_FD_ORIGIN)?)).copied()
     }
 
-    /// Its name in reports; `None` when nobody knows who opened.
+    /// Its name in reports; `None` when the opening call is unknown.
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::Open => "open",
@@ -295,8 +295,8 @@ impl FdOrigin {
     }
 }
 
-/// Descriptors that one call can open and that are told one by one: what a message with descriptors
-/// usually has. The kernel sends 253 at most; those beyond are found open a moment later.
+/// Descriptors per call that are recorded one by one: as many as a message with descriptors
+/// usually has. The kernel sends 253 at most; the collector finds the others open a moment later.
 pub const OPENED_AT_ONCE: usize = 16;
 
 #[cfg(test)]
@@ -304,20 +304,20 @@ mod tests {
     use super::{FIRST_FD_ORIGIN, FdOrigin, FdType};
 
     #[test]
-    fn numbers_lead_back() {
-        for (number, sort) in (0_u8..).zip(FdType::ALL) {
-            assert_eq!((sort as u8, FdType::from_number(number)), (number, sort));
+    fn numbers_round_trip() {
+        for (number, fd_type) in (0_u8..).zip(FdType::ALL) {
+            assert_eq!((fd_type as u8, FdType::from_number(number)), (number, fd_type));
         }
         assert_eq!(FdType::from_number(200), FdType::Unknown);
-        for (number, opener) in (FIRST_FD_ORIGIN..).zip(FdOrigin::ALL) {
-            assert_eq!((opener.probe(), FdOrigin::from_probe(number)), (number, Some(opener)));
+        for (number, origin) in (FIRST_FD_ORIGIN..).zip(FdOrigin::ALL) {
+            assert_eq!((origin.probe(), FdOrigin::from_probe(number)), (number, Some(origin)));
         }
         assert_eq!(FdOrigin::from_probe(FIRST_FD_ORIGIN - 1), None);
     }
 
     #[test]
-    fn anonymous_files_are_known_by_their_names() {
-        for (name, sort) in [
+    fn anonymous_files_are_identified_by_name() {
+        for (name, fd_type) in [
             ("[eventpoll]", FdType::Epoll),
             ("[eventfd]", FdType::Eventfd),
             ("[eventfd:7]", FdType::Other),
@@ -326,7 +326,7 @@ mod tests {
             ("[perf_event]", FdType::PerfEvent),
             ("?", FdType::Other),
         ] {
-            assert_eq!(FdType::of_anonymous(name), sort, "{name}");
+            assert_eq!(FdType::of_anonymous(name), fd_type, "{name}");
         }
     }
 }

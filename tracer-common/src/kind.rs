@@ -1,15 +1,15 @@
-//! What kinds of resource there are: as the ledger keeps them ([`Kind`]), and as users ask for them and read of them
-//! ([`ResourceKind`]). The only lists.
+//! Kinds of resource: as records and the ledger have them ([`Kind`]), and as options and reports name them
+//! ([`ResourceKind`]). Each list is defined only here.
 //!
-//! A kind is data: the ledger treats all alike, apart from how a release finds its resource.
+//! A kind is data: the ledger treats all kinds alike, except in how a release finds its resource.
 
-/// A kind of resource in records and in the ledger. The number is what travels in records; retired numbers stay
+/// A kind of resource in records and in the ledger. Records carry its number; retired numbers stay
 /// reserved: 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
-    /// A block of the C allocator family: `malloc` and its relatives. An object of a library that is a heap block of its
-    /// own is a block, acquired at a call site of the constructor.
+    /// A block of the C allocator family: `malloc` and its relatives. A library object that is a heap block of its
+    /// own has this kind, acquired at a call site of the constructor.
     Heap = 0,
     /// Anonymous memory mapped by the program itself, not by its allocator.
     Mmap = 1,
@@ -17,19 +17,19 @@ pub enum Kind {
     Pages = 2,
     /// A file descriptor, of whatever type.
     Descriptor = 3,
-    /// An object of a library that lies in memory of the caller's.
+    /// A library object in memory that its caller allocated.
     CallerAllocated = 5,
 }
 
 /// Bytes of a page.
 pub const PAGE_BYTES: u64 = 4096;
 
-/// How a release names what it releases.
+/// How a release identifies its resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// By the handle that the acquisition returned.
     Handle,
-    /// By a range of addresses: parts can be released, and several resources at once.
+    /// By an address range: it can release a part of a resource, or several at once.
     Range,
 }
 
@@ -38,7 +38,7 @@ impl Kind {
     pub const ALL: [Self; 5] =
         [Self::Heap, Self::Mmap, Self::Pages, Self::Descriptor, Self::CallerAllocated];
 
-    /// The kind with this number, or `None` for a number that no kind has.
+    /// The kind with this number, or `None` for an unknown number.
     pub const fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Heap),
@@ -50,7 +50,7 @@ impl Kind {
         }
     }
 
-    /// How a release names what it releases.
+    /// How a release identifies its resources.
     pub const fn extent(self) -> Extent {
         match self {
             Self::Heap | Self::Pages | Self::Descriptor | Self::CallerAllocated => Extent::Handle,
@@ -58,8 +58,8 @@ impl Kind {
         }
     }
 
-    /// Whether it is a file descriptor. They belong to a table of descriptors, and not to memory: another program
-    /// in the same process keeps them.
+    /// Whether it is a file descriptor. Descriptors belong to a descriptor table rather than to memory: they survive
+    /// an `execve`.
     #[inline(always)]
     pub const fn is_descriptor(self) -> bool {
         matches!(self, Self::Descriptor)
@@ -71,17 +71,17 @@ impl Kind {
 #[cfg_attr(feature = "user", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "user", serde(rename_all = "snake_case"))]
 pub enum ResourceKind {
-    /// Blocks of the C allocator family that are not objects of a library.
+    /// Blocks of the C allocator family that are not library objects.
     Heap,
     /// Anonymous memory mapped by the program itself, not by its allocator.
     Mmap,
-    /// Anonymous memory that has become resident: pages, by who touched them. Only without probes.
+    /// Anonymous memory that has become resident: pages, by the stack that touched them. Only without probes.
     Pages,
-    /// File descriptors of anything but sockets.
+    /// File descriptors, except sockets.
     Fd,
     /// File descriptors of sockets.
     Socket,
-    /// Objects of libraries, wherever they lie.
+    /// Library objects, on the heap or caller-allocated.
     Object,
 }
 
@@ -90,10 +90,10 @@ impl ResourceKind {
     pub const ALL: [Self; 6] =
         [Self::Heap, Self::Mmap, Self::Pages, Self::Fd, Self::Socket, Self::Object];
 
-    /// Those that probed functions acquire.
+    /// The kinds that probed functions acquire.
     pub const PROBED: [Self; 3] = [Self::Heap, Self::Mmap, Self::Object];
 
-    /// Those that can be asked for.
+    /// The kinds that `--kind` accepts.
     pub const OFFERED: [Self; 5] = [Self::Heap, Self::Mmap, Self::Fd, Self::Socket, Self::Object];
 
     /// The name in reports, on the screen and on the command line.
@@ -131,7 +131,7 @@ mod tests {
     use super::Kind;
 
     #[test]
-    fn number_and_kind_are_each_others_inverse() {
+    fn kind_numbers_round_trip() {
         for number in 0..=u8::MAX {
             let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == number);
             assert_eq!(Kind::from_number(number), kind);

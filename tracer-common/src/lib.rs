@@ -1,8 +1,8 @@
-//! What both sides of the kernel border agree on.
+//! The types and constants that the kernel side and the user side share.
 //!
-//! The programs in `tracer-ebpf` write what is described here, the collector in `tracer` reads it.
+//! The programs in `tracer-ebpf` write these records and map values, the collector in `tracer` reads them.
 //! Everything is plain integers in `repr(C)` without padding; every list of cases (kinds, shapes,
-//! losses) stands here once and nowhere else. Nothing here allocates, does IO or knows aya.
+//! losses) is defined here once and nowhere else. Nothing here allocates, does IO or depends on aya.
 #![no_std]
 
 pub mod attach;

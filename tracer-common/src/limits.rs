@@ -1,7 +1,7 @@
 //! Every size and bound, each with its reason.
 //!
-//! What a bound costs depends on the size of what it bounds, which the compiler checks beside it. What all maps of a
-//! run cost together is computed, and bounded, in `tracer/src/kernel/footprint.rs`.
+//! A bound's cost depends on the size of the bounded value, which an assertion beside it checks at compile time.
+//! `tracer/src/kernel/footprint.rs` computes and bounds the memory of all maps of a run.
 
 use crate::{
     object::{Object, ObjectId},
@@ -10,95 +10,96 @@ use crate::{
     unwind::{Page, Rule},
 };
 
-/// What the kernel adds to each entry of a hash map (`struct htab_elem`), behind which key and value lie.
+/// The kernel's header of each hash map entry (`struct htab_elem`); key and value follow it.
 pub const HASH_ENTRY_BYTES: usize = 48;
 
-/// Frames kept of one stack. A bound of the kernel's own unwinder as well (`perf_event_max_stack`).
+/// Frames kept of one stack. The kernel's own unwinder has the same bound (`perf_event_max_stack`).
 pub const STACK_FRAMES: u32 = 127;
 /// The same as a length.
 pub const STACK_DEPTH: usize = STACK_FRAMES as usize;
 
-/// Resources that may be young at once: acquired, but not drained yet. Past it acquisitions travel
-/// through the ring buffer instead, so the bound costs time and no data. 96 bytes each, and 16 for its bucket.
+/// Resources that may be young at once: acquired, but not drained yet. Further acquisitions go
+/// through the ring buffer instead, so reaching the bound costs time and no data. 96 bytes each, and 16 for its bucket.
 pub const YOUNG_ENTRIES: u32 = 1 << 18;
-/// Processors acquire: the table grows with them. One that does nothing else acquires as many in 100 ms, and the
-/// collector comes sooner than that when much is acquired.
+/// Young resources per CPU, with which the table grows. A CPU that does nothing else acquires as many in 100 ms, and
+/// the collector drains sooner than that under load.
 pub const YOUNG_PER_CPU: u32 = 1 << 15;
-/// At least: 7 MiB.
+/// The smallest table: 7 MiB.
 pub const YOUNG_LEAST: u32 = 1 << 16;
 const _: () = assert!(HASH_ENTRY_BYTES + size_of::<Key>() + size_of::<Young>() == 96);
 
-/// Ring buffer: 64-byte records, so 16 MiB holds 233,000 of them (8 bytes of header each). It is what lasts while the
-/// collector walks a large ledger, so it is the same on every machine.
+/// Ring buffer: 64-byte records, so 16 MiB holds 233,000 of them (8 bytes of header each). It has to absorb all records
+/// while the collector walks a large ledger, so its size is the same on every machine.
 pub const RING_BYTES: u32 = 1 << 24;
 
 /// Threads followed at once, at most; each costs one [`Thread`] (3 KiB).
 pub const THREADS: u32 = 8192;
-/// At least: a server that has few threads now may start more. 3 MiB.
+/// The smallest number: a server that has few threads now may start more. 3 MiB.
 pub const THREADS_LEAST: u32 = 1024;
-/// The same where children are followed, whose threads are not there yet. 12 MiB.
+/// The same where children are followed, whose threads do not exist yet. 12 MiB.
 pub const THREADS_OF_CHILDREN: u32 = 4096;
-/// Room for threads, as a multiple of those that the targets have at the attach.
+/// Thread states, as a multiple of the threads that the targets have at the attach.
 pub const THREADS_HEADROOM: u32 = 4;
 const _: () = assert!(size_of::<Thread>() == 3008);
 
-/// Threads whose room is stack_cache by the lowest bits of their id: a power of two.
+/// Slots that cache a thread's state by the lowest bits of its id: a power of two.
 pub const RECENT_THREADS: u32 = 4096;
 
 /// Call sites, each a function and a whole stack of one target. 11 MiB.
 pub const SITES: u32 = 1 << 17;
 
-/// Copies of the counters of what died young, at most: a power of two. Processors add to the copy that the lowest bits of
-/// their number choose, so that a call site's counters do not travel between all of them; a copy for each would take
-/// 2 MiB per processor. Smaller machines have fewer.
+/// Copies of the counters of resources that died young, at most: a power of two. A CPU adds to the copy that the lowest
+/// bits of its number choose, so that the cache lines of a call site's counters do not bounce between all CPUs; a copy
+/// for each would take 2 MiB per CPU. Smaller machines have fewer.
 pub const DIED_STRIPES: u32 = 8;
 const _: () = assert!(size_of::<Died>() * SITES as usize == 2 << 20);
 
-/// Ranges of executable memory kept per target. Anonymous neighbours are merged beyond it, then the
-/// last ones are left out, and said. 40 bytes each.
+/// Ranges of executable memory kept per target. Beyond it adjacent anonymous ranges are merged, then the
+/// last ones are left out, which reports mention. 40 bytes each.
 pub const EXECUTABLE_RANGES: usize = 256;
 
-/// Different unwind rules in all tables: as many as a row can name. 20 bytes each, of which the kernel makes 24: 1.5 MiB.
+/// Different unwind rules in all tables: as many as a row can name. 20 bytes each, which the kernel rounds up to 24:
+/// 1.5 MiB.
 pub const RULES: u32 = 1 << 16;
 const _: () = assert!(size_of::<Rule>() == 20);
 
-/// Pages of unwind tables held when nothing is known of the targets: 512 rows of 8 bytes each, so 16 MiB. Debian's libc
+/// Pages of unwind tables when the targets' needs are unknown: 512 rows of 8 bytes each, so 16 MiB. Debian's libc
 /// takes 60 pages, and node 620.
 pub const UNWIND_PAGES: u32 = 1 << 12;
-/// Pages held for what targets load later, beside those that their objects need already: 8 MiB, a million rows. LLVM,
-/// which graphics drivers load, has 5 to 7 MB of `.eh_frame`, and so fewer.
+/// Spare pages for objects that targets load later, beside those that their present objects need: 8 MiB, a million
+/// rows. LLVM, which graphics drivers load, has 5 to 7 MB of `.eh_frame`, and so fewer rows.
 pub const UNWIND_PAGES_SPARE: u32 = 1 << 11;
-/// Pages of unwind tables at most: 128 MiB, or 16 million rows, which is what 80 MB of `.eh_frame` make if each row takes
-/// no more than 5 bytes of it. node has 3 MB, LLVM 22 has 7 MB: a program of ten times that size fits. Beyond it objects
-/// have no table, which every report says.
+/// Pages of unwind tables at most: 128 MiB, or 16 million rows, as many as 80 MB of `.eh_frame` yield if each row takes
+/// 5 bytes of it. node has 3 MB, LLVM 22 has 7 MB: a program of ten times that size fits. Beyond it objects
+/// have no table, which every report states.
 pub const UNWIND_PAGES_MOST: u32 = 1 << 15;
 const _: () = assert!(size_of::<Page>() == 4096);
 
 /// Levels of one table at most: three hold more rows than there are pages.
 pub const TABLE_LEVELS: u32 = 3;
 
-/// Slots that remember the unwind rules of addresses. 512 KiB.
+/// Slots of the cache of unwind rules by address. 512 KiB.
 pub const RULE_CACHE_SLOTS: u32 = 1 << 16;
 
-/// Walks of stacks that are stack_cache. 544 bytes each: 8.5 MiB.
+/// Entries of the stack cache. 544 bytes each: 8.5 MiB.
 pub const CACHED_WALKS: u32 = 1 << 14;
 const _: () = assert!(size_of::<CachedWalk>() == 544);
 
-/// Targets traced at once, children included: what a server that forks per worker needs. Each costs
+/// Targets traced at once, children included: enough for a server that forks its workers. Each costs
 /// one [`Process`] (10 KiB).
 pub const TARGETS: u32 = 256;
-/// At least, where no children are followed.
+/// The smallest number, where children are not followed.
 pub const TARGETS_LEAST: u32 = 16;
 const _: () = assert!(size_of::<Process>() == 10_264);
 
-/// Places that remember where the last fork of a process is in the order of things, by the lowest bits
-/// of its id. Two processes that share one send a few more records than needed. 32 KiB.
+/// Slots with the sequence position of a process's last fork, by the lowest bits of its id. Two processes
+/// that share a slot send a few more records than needed. 32 KiB.
 pub const FORKS: u32 = 4096;
 
-/// Objects of libraries of which more is known than their call site, where `--kind` names them. 152 bytes each, and 16
+/// Library objects with details beyond their call site, where `--kind` names them. 152 bytes each, and 16
 /// for its bucket: 21 MiB.
 pub const OBJECTS: u32 = 1 << 17;
-/// For so many of them one may have been asked to be released and still be there: 80 bytes each, and the bucket, 3 MiB.
+/// One in so many objects may be live after a release request: 80 bytes each, and the bucket, 3 MiB.
 /// Further requests are counted as lost.
 pub const OBJECTS_PER_ASK: u32 = 4;
 /// As [`OBJECTS`], where they are traced along with everything else: 5.25 MiB, and 0.75 MiB for requests.
@@ -106,18 +107,18 @@ pub const OBJECTS_BY_DEFAULT: u32 = 1 << 15;
 const _: () = assert!(HASH_ENTRY_BYTES + size_of::<Key>() + size_of::<Object>() == 152);
 const _: () = assert!(HASH_ENTRY_BYTES + size_of::<ObjectId>() + size_of::<u64>() == 80);
 
-/// Probes of functions, as numbered by the attach cookie: below it. A process with 30 copies of each library that
-/// the packs know has 4,000. Its counters take 16 bytes each on every CPU: 64 KiB per CPU.
+/// Upper bound of the functions' probe numbers, which the attach cookie carries. A process with 30 copies of each
+/// library that the packs know has 4,000. Its counters take 16 bytes each on every CPU: 64 KiB per CPU.
 pub const PROBES: u32 = 1 << 12;
 
-/// Slots that remember the position of the last lost release, by hash of the handle. 4 MiB. Of 5,000 lost releases, one
+/// Slots with the position of the last lost release, by hash of the handle. 4 MiB. Of 5,000 lost releases, one
 /// in a hundred of the other blocks shares a slot with one, and is set aside with it.
 pub const DOUBT_SLOTS: u32 = 1 << 19;
 
-/// Connections that are known at once, where they are traced. 80 bytes each, and 16 for its bucket: 12 MiB.
+/// Connections tracked at once, where they are traced. 80 bytes each, and 16 for its bucket: 12 MiB.
 pub const CONNECTIONS: u32 = 1 << 17;
 const _: () = assert!(HASH_ENTRY_BYTES + size_of::<u64>() + size_of::<Connection>() == 80);
 
-/// Numbers for connections that are handed out ahead of the collector: what a machine begins in a second at the most. 4 bytes
-/// each: 512 KiB.
+/// Free connection numbers that the collector keeps in stock: as many connections as a machine opens in a second at
+/// most. 4 bytes each: 512 KiB.
 pub const FREE_CONNECTIONS: u32 = 1 << 17;

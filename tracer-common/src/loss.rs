@@ -1,4 +1,4 @@
-//! Why something was not recorded: the only list.
+//! Reasons for lost events. Defined only here.
 //!
 //! The kernel side counts by number, one counter per CPU; name and sentence come from here.
 //! A retired reason keeps its number.
@@ -7,34 +7,34 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Loss {
-    /// An acquisition found neither room among the young nor in the ring buffer.
+    /// An acquisition found no space in the table of young resources or in the ring buffer.
     AcquireDropped = 0,
-    /// A release of a drained resource found no room in the ring buffer.
+    /// A release of a drained resource found no space in the ring buffer.
     ReleaseDropped = 1,
-    /// A young resource could not be taken out of the kernel's table (lock contention).
+    /// A young resource could not be removed from the kernel's table (lock contention).
     ReleaseBusy = 2,
     /// A thread beyond the bound of followed threads acquired something.
     ThreadsFull = 3,
     /// A call site beyond the bound of call sites; its resource is counted under "unknown stack".
     SitesFull = 4,
-    /// A new stack found no room in the ring buffer; the resource is under "unknown stack".
+    /// A new stack found no space in the ring buffer; the resource is counted under "unknown stack".
     StackDropped = 5,
     /// A probe was hit but the program's arguments could not be read.
     Unreadable = 6,
-    /// Releases that could not be matched were set aside, with the resources they may have ended.
+    /// Unmatched releases were set aside, with the resources that they may have released.
     Doubtful = 7,
     /// A record that this version of the collector does not understand.
     Malformed = 8,
-    /// A child beyond the bound of targets, or whose fork found no room in the ring buffer.
+    /// A child beyond the bound of targets, or whose fork record found no space in the ring buffer.
     ChildDropped = 9,
-    /// A thread has a table of file descriptors of its own: those in it are not traced.
+    /// A thread has a descriptor table of its own, whose descriptors are not traced.
     TableUnshared = 10,
-    /// A connection beyond the bound of connections, or whose beginning found no room in the ring buffer.
+    /// A connection beyond the bound of connections, or whose record found no space in the ring buffer.
     ConnectionDropped = 11,
-    /// The kernel left out a run of a program: another one, or a map operation, had been interrupted on that processor.
-    /// Told by the kernel, for whatever process it was.
+    /// The kernel skipped a run of a program, since it interrupted another program or a map operation on the same CPU.
+    /// The kernel counts these, regardless of the process.
     ProgramSkipped = 12,
-    /// A library was asked to release an object, and there was no room to keep that.
+    /// A release request for a library object found no space in its map.
     AskDropped = 13,
 }
 
@@ -107,7 +107,7 @@ mod tests {
     use super::Loss;
 
     #[test]
-    fn reasons_stand_in_the_order_of_their_numbers() {
+    fn reasons_are_in_the_order_of_their_numbers() {
         for (number, reason) in (0_u32..).zip(Loss::ALL) {
             assert_eq!(reason as u32, number);
         }

@@ -1,48 +1,47 @@
-//! Objects of libraries, as the programs know them. Which function of which library does what is data of user space's
-//! (`packs/`); what of it the programs need is a [`Function`] per probe.
+//! Library objects, as the programs see them. User space's packs (`packs/`) describe each library's functions; the
+//! programs get a [`Function`] per probe from them.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::state::Key;
 
-/// An argument that a function does not have: what it would say is not known.
+/// Marks an argument that a function lacks: the value is unknown.
 pub const NONE: u8 = 0xff;
 
-/// A function that is about objects, by the number of its probe. Arguments are counted from 0; [`NONE`] where there is
-/// none.
+/// A function that works on objects, by its probe number. Arguments are counted from 0; [`NONE`] marks a missing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Function {
-    /// What it does: [`MAKE`] and its kin.
+    /// Its effect: [`CONSTRUCT`] and the other constants below.
     pub does: u8,
-    /// The argument that is the object's handle; [`NONE`] when the handle is returned.
+    /// The argument with the object's handle; [`NONE`] when the function returns the handle.
     pub handle: u8,
-    /// 1 when that argument is where the handle is, or (of a maker) where it will be stored; 2 when a maker stores two,
-    /// one behind the other.
+    /// 1 when that argument points to the handle, or (of a constructor) to where it will store the handle; 2 when a
+    /// constructor stores two, one behind the other.
     pub through: u8,
-    /// [`BLOCK`], or how an object ends that is no heap block.
+    /// [`BLOCK`], or how an object that is no heap block ends.
     pub own: u8,
-    /// Descriptor that the object works on.
+    /// Descriptor that the object uses.
     pub fd: u8,
-    /// A word to be kept: the address of a callback, a type's number.
+    /// A word to keep: the address of a callback, a type's number.
     pub word: u8,
-    /// Handle of the object that owns it.
+    /// Handle of the owning object.
     pub owner: u8,
-    /// Address of a name, ended by a zero.
+    /// Address of a zero-terminated name.
     pub text: u8,
-    /// The argument that tells two kinds made by one function apart …
+    /// The argument that distinguishes two kinds constructed by one function …
     pub test: u8,
-    /// 1 when what is returned is a number, below 0 for failure, where the handle is not what is returned; 0 when it is
-    /// 0 for success.
+    /// Meaning of the returned value where it is not the handle. 1: a number below 0 reports failure. 0: the value 0
+    /// reports success.
     pub number: u8,
-    /// Bytes from where the handle argument leads to where the handle is.
+    /// Bytes from the address in the handle argument to the handle.
     pub offset: u16,
-    /// … by these bits: any of them set makes it the second kind.
+    /// … by these bits: any of them set selects the second kind.
     pub mask: u32,
 }
 
 impl Function {
-    /// One that says nothing.
+    /// A function without an effect on objects.
     pub const NOTHING: Self = Self {
         does: NOTHING,
         handle: NONE,
@@ -60,115 +59,115 @@ impl Function {
 }
 
 impl Function {
-    /// Whether it makes objects.
+    /// Whether it constructs objects.
     pub const fn makes(&self) -> bool {
-        matches!(self.does, MAKE | MAKE_FIRST | MAKE_UNTOLD)
+        matches!(self.does, CONSTRUCT | CONSTRUCT_FIRST_BLOCK | CONSTRUCT_MAYBE_FIRST_BLOCK)
     }
 
-    /// The arguments that it tells of.
+    /// The arguments that the programs read.
     pub fn uses(self) -> impl Iterator<Item = u8> {
         let all = [self.handle, self.fd, self.word, self.owner, self.text, self.test];
         all.into_iter().filter(|argument| *argument != NONE)
     }
 }
 
-/// The object is a heap block, and ends with it.
+/// The object is a heap block, and ends with the block.
 pub const BLOCK: u8 = 0;
-/// It ends by a function of its library's, see [`END`].
+/// A function of its library ends it, see [`END`].
 pub const BY_FUNCTION: u8 = 1;
-/// It ends when its own memory says so, at which the collector looks from time to time. What is placed while another
-/// object is made is part of that one.
+/// It ends when a field in its memory says so; the collector reads the field from time to time. An object constructed
+/// in place during another constructor call is part of that object.
 pub const BY_MEMORY: u8 = 2;
 
-/// Not about objects.
+/// No effect on objects.
 pub const NOTHING: u8 = 0;
-/// Makes an object, or places one.
-pub const MAKE: u8 = 1;
-/// Is asked to release an object.
-pub const ASK: u8 = 2;
+/// Constructs an object, in memory of its own or in place.
+pub const CONSTRUCT: u8 = 1;
+/// Requests the release of an object.
+pub const REQUEST_RELEASE: u8 = 2;
 /// Ends an object that does not end with its heap block.
 pub const END: u8 = 3;
-/// Tells more of an object: its descriptor, word, owner or name.
-pub const TELL: u8 = 4;
+/// Updates an object: its descriptor, word, owner or name.
+pub const UPDATE: u8 = 4;
 
-/// Makes an object, which is the first heap block that is acquired meanwhile. Without a return probe that is enough to
-/// know it by.
-pub const MAKE_FIRST: u8 = 5;
-/// Makes an object, which is the first heap block that is acquired meanwhile, if one is; what is returned says nothing
-/// of it.
-pub const MAKE_UNTOLD: u8 = 6;
+/// Constructs an object, which is the first heap block acquired during the call. This identifies the object without a
+/// return probe.
+pub const CONSTRUCT_FIRST_BLOCK: u8 = 5;
+/// Constructs an object, which is the first heap block acquired during the call, if any; the returned value does not
+/// lead to it.
+pub const CONSTRUCT_MAYBE_FIRST_BLOCK: u8 = 6;
 
 /// Bytes kept of an object's name.
 pub const TEXT: usize = 40;
 
-/// What is known of an object that is there, by [`crate::state::Key`].
+/// Details of a live object, by [`crate::state::Key`].
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Object {
-    /// `CLOCK_MONOTONIC` of its making, nanoseconds.
+    /// `CLOCK_MONOTONIC` of its construction, nanoseconds.
     pub time_ns: u64,
-    /// The word that was to be kept.
+    /// The word to keep, see [`Function::word`].
     pub word: u64,
-    /// Handle of its owner; 0 when none was told.
+    /// Handle of its owner; 0 when unknown.
     pub owner: u64,
-    /// Which making it comes from: tells those made meanwhile whose they are.
+    /// Id of the constructor call that built it: objects built during that call refer to it.
     pub making: u64,
-    /// The making within which it was made; 0 for none.
+    /// Id of the enclosing constructor call; 0 for none.
     pub within: u64,
-    /// Number of the call site that made it.
+    /// Number of the call site that constructed it.
     pub site: u32,
-    /// Descriptor that it works on; below 0 when none was told.
+    /// Descriptor that it uses; below 0 when unknown.
     pub fd: i32,
-    /// Its name, ended by a zero unless it is longer.
+    /// Its name, zero-terminated unless it fills the field.
     pub text: [u8; TEXT],
 }
 
-/// Which object, for good: its key may be another's later, but not with the same time.
+/// Permanent identity of an object: another object may get the same key later, but not the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ObjectId {
-    /// Where it is.
+    /// Its key.
     pub key: Key,
     /// [`Object::time_ns`].
     pub time_ns: u64,
 }
 
-/// In [`crate::state::Young::site`]: the resource is an object.
+/// Flag in [`crate::state::Young::site`]: the resource is an object.
 pub const IS_OBJECT: u32 = 1 << 31;
 
-/// Makers that a thread can be in at once, one within the other: a power of two.
+/// Nested constructor calls tracked per thread: a power of two.
 pub const CONSTRUCTOR_CALLS: usize = 8;
 
-/// The digest of one more maker, see [`ConstructorCall::chain`]. Never 0.
+/// The digest after one more constructor call, see [`ConstructorCall::chain`]. Never 0.
 #[inline(always)]
 pub const fn chain(outer: u64, slot: u64, caller: u64) -> u64 {
     let word = outer.rotate_left(7) ^ slot.rotate_left(32) ^ caller;
     word.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1
 }
 
-/// A maker that a thread is in.
+/// A constructor call in progress on a thread.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ConstructorCall {
-    /// Where its return address lies.
+    /// Address of its return address on the stack.
     pub slot: u64,
     /// The return address, before the return probe replaced it.
     pub caller: u64,
     /// Cookie of the function.
     pub cookie: u64,
-    /// `CLOCK_MONOTONIC` of its beginning, nanoseconds: which making it is.
-    pub making: u64,
+    /// `CLOCK_MONOTONIC` of its beginning, nanoseconds: identifies the call.
+    pub id: u64,
     /// As in [`Object`].
     pub word: u64,
     /// As in [`Object`].
     pub owner: u64,
-    /// Where the handle will be stored; of a maker that does not tell it the handle, once it is there.
+    /// Where the constructor will store the handle; for [`CONSTRUCT_MAYBE_FIRST_BLOCK`] the handle itself, once known.
     pub out: u64,
     /// Address of the object's name; 0 without.
     pub text: u64,
-    /// Digest of the return addresses of this maker and those that it is within: what a walk over them depends on.
+    /// Digest of the return addresses of this call and the enclosing ones, on which a walk over them depends.
     pub chain: u64,
-    /// Number of its call site; 0 while its stack is being taken.
+    /// Number of its call site; 0 while its stack is being unwound.
     pub site: u32,
     /// As in [`Object`].
     pub fd: i32,

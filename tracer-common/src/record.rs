@@ -1,59 +1,60 @@
-//! The records in the ring buffer: what the programs tell the collector.
+//! The records in the ring buffer, from the programs to the collector.
 //!
 //! Fixed-width integers only, padding spelled out, checked by zerocopy's derives on both sides.
-//! The first word says which record it is; the collector refuses what it does not know.
+//! The first word holds the type of the record; the collector rejects unknown types.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{attach::ProbeNumber, connection::PATH, limits::STACK_DEPTH};
 
-/// [`Change`]: a resource was acquired (only what finds no room among the young, and ranges).
+/// [`Change`]: a resource was acquired (only ranges, and resources for which the table of young ones has no space).
 pub const ACQUIRE: u32 = 1;
 /// [`Change`]: a resource that is not young was released.
 pub const RELEASE: u32 = 2;
 /// [`Change`]: a resize has begun; its old resource is released unless a [`RESTORE`] follows.
 pub const RESIZE: u32 = 3;
-/// [`Change`]: the resize that this thread began has failed; the old resource is as before.
+/// [`Change`]: the resize that this thread began has failed; the old resource is unchanged.
 pub const RESTORE: u32 = 4;
 /// [`Stack`]: the stack of a new call site.
 pub const STACK: u32 = 5;
 
 /// [`ProcessEvent`]: a target has forked; its child is a target too, with a copy of its memory.
 pub const FORK: u32 = 6;
-/// [`ProcessEvent`]: another program runs in a target from now on.
+/// [`ProcessEvent`]: a target has executed another program.
 pub const EXEC: u32 = 7;
-/// [`ProcessEvent`]: a target has started a process with a copy of its table of file descriptors.
+/// [`ProcessEvent`]: a target has started a process with a copy of its descriptor table.
 pub const FORK_FILES: u32 = 8;
-/// [`ProcessEvent`]: a process that had only its table of file descriptors to itself has ended.
+/// [`ProcessEvent`]: a process that shared memory but had its own descriptor table has ended.
 pub const END_FILES: u32 = 9;
 
-/// [`Connected`]: a connection has begun, or was met for the first time.
+/// [`Connected`]: a connection was opened, or seen for the first time.
 pub const CONNECTED: u32 = 10;
-/// [`Disconnected`]: a connection is over: its last descriptor is being closed.
+/// [`Disconnected`]: a connection has ended: its last descriptor is being closed.
 pub const DISCONNECTED: u32 = 11;
 
-/// [`Change`]: a resource that may not be young any more is an object of the call site told.
+/// [`Change`]: a resource that may no longer be young is an object of the given call site.
 pub const RETAG: u32 = 12;
 
-/// [`Moved`]: a resize has moved a library's object.
+/// [`Moved`]: a resize has moved a library object.
 pub const MOVE: u32 = 13;
 
 /// [`RangeClosed`]: all file descriptors of a range were closed at once.
 pub const CLOSE_RANGE: u32 = 14;
 
-/// In [`Change::flags`] of a descriptor's release: it may not have been open, so an unknown one is no news.
+/// Flag in [`Change::flags`] of a descriptor's release: it may not have been open, so the collector ignores an unknown
+/// one.
 pub const MAY_BE_CLOSED: u8 = 1;
 
-/// Something happened to a process.
+/// An event of a process's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ProcessEvent {
     /// [`FORK`], [`EXEC`], [`FORK_FILES`] or [`END_FILES`].
     pub record: u32,
-    /// The process it is about: the child, or the one that runs another program. As in [`Change`].
+    /// The process: the child, or the one that executed another program. Numbered as in [`Change`].
     pub pid: u32,
-    /// Whose memory (or table of file descriptors) it had until then: the parent's; its own when a process with
-    /// memory of its own becomes another program.
+    /// Owner of the memory (or descriptor table) that it had until then: the parent, or itself when a process with
+    /// memory of its own executes another program.
     pub parent: u32,
     /// Explicit padding.
     pub padding: u32,
@@ -63,7 +64,7 @@ pub struct ProcessEvent {
     pub time_ns: u64,
 }
 
-/// Something happened to one resource.
+/// A change of one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Change {
@@ -83,12 +84,12 @@ pub struct Change {
     pub handle: u64,
     /// Bytes; 0 for a release by handle.
     pub size: u64,
-    /// Place in the order of things: the ring buffer's producer position when it happened. A
-    /// release acts on resources with a position not above its own.
+    /// Sequence position: the ring buffer's producer position at the event. A release acts on
+    /// resources with a position not above its own.
     pub position: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time_ns: u64,
-    /// Return address of the call: who asked; 0 where it was not taken.
+    /// Return address of the call; 0 where it was not read.
     pub caller: u64,
     /// Number of the call site of an acquisition; 0 when unknown.
     pub site: u32,
@@ -96,7 +97,7 @@ pub struct Change {
     pub connection: u32,
 }
 
-/// A resize has moved an object that the collector has.
+/// A resize has moved an object that is in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Moved {
@@ -108,23 +109,23 @@ pub struct Moved {
     pub pid: u32,
     /// Explicit padding.
     pub padding: u32,
-    /// Its handle until now.
+    /// Its old handle.
     pub from: u64,
-    /// Its handle from now on.
+    /// Its new handle.
     pub to: u64,
-    /// Bytes of its block from now on.
+    /// Bytes of its new block.
     pub size: u64,
-    /// Position of the resize's beginning, as in [`Change`].
+    /// Sequence position of the resize's beginning, as in [`Change`].
     pub position: u64,
 }
 
-/// The file descriptors of a range were closed, as far as they were open.
+/// All open file descriptors of a range were closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct RangeClosed {
     /// [`CLOSE_RANGE`].
     pub record: u32,
-    /// Whose table of file descriptors.
+    /// Owner of the descriptor table.
     pub pid: u32,
     /// The first descriptor.
     pub first: u32,
@@ -134,15 +135,15 @@ pub struct RangeClosed {
     pub position: u64,
 }
 
-/// A connection has begun.
+/// A connection was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Connected {
     /// [`CONNECTED`].
     pub record: u32,
-    /// Number of the connection from now on.
+    /// Number given to the connection.
     pub number: u32,
-    /// Whose table of file descriptors has it.
+    /// Owner of the descriptor table that holds it.
     pub pid: u32,
     /// Its descriptor.
     pub fd: u32,
@@ -150,36 +151,35 @@ pub struct Connected {
     pub position: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time_ns: u64,
-    /// What the programs know it by: where the kernel has its socket.
+    /// Its identity in the programs: the address of the kernel's `struct sock`.
     pub socket: u64,
     /// Inode number of the socket, as `/proc/PID/fd` shows it.
     pub inode: u64,
-    /// Number of the call site that began it; 0 when unknown.
+    /// Number of the call site that opened it; 0 when unknown.
     pub site: u32,
-    /// Process at the other end, in the kernel's initial namespace; 0 when not known.
+    /// Process of the peer, in the kernel's initial pid namespace; 0 when unknown.
     pub peer_pid: u32,
     /// Address family, such as [`crate::connection::INET`].
     pub family: u16,
-    /// Port on this side; 0 when there is none.
+    /// Local port; 0 without one.
     pub local_port: u16,
-    /// The same on the other side.
+    /// Port of the peer.
     pub peer_port: u16,
     /// Protocol of the internet family, such as [`crate::connection::TCP`].
     pub protocol: u8,
-    /// Who began it, see [`crate::connection::Role`].
+    /// The side that opened it, see [`crate::connection::Role`].
     pub role: u8,
-    /// Address on this side: its first 4 bytes for IPv4.
+    /// Local address; IPv4 uses the first 4 bytes.
     pub local: [u8; 16],
-    /// The same on the other side.
+    /// Address of the peer.
     pub peer: [u8; 16],
-    /// Bytes of [`Connected::path`] that count.
+    /// Valid bytes of [`Connected::path`].
     pub path_length: u32,
-    /// Name of a unix socket on the side that was connected to; the first byte is 0 for one outside of the file
-    /// system.
+    /// Name of the unix socket that accepted the connection; the first byte is 0 for an abstract name.
     pub path: [u8; PATH],
 }
 
-/// A connection is over.
+/// A connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Disconnected {
@@ -191,17 +191,18 @@ pub struct Disconnected {
     pub position: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time_ns: u64,
-    /// Bytes received as TCP counts them: the end of the stream is one. `u64::MAX` when not known.
+    /// Bytes received as TCP counts them: the end of the stream counts as one. `u64::MAX` when unknown.
     pub bytes_in: u64,
-    /// Bytes given to be sent, counted in the same way; the beginning is one as well for who has connected.
+    /// Bytes handed to the socket for sending, counted in the same way; on the connecting side the beginning of the
+    /// stream counts as one as well.
     pub bytes_out: u64,
-    /// When it ceased to be established, `CLOCK_MONOTONIC`, nanoseconds; 0 when this close is the first that ends it.
+    /// `CLOCK_MONOTONIC` of its leaving the established state, nanoseconds; 0 when this close ends it.
     pub ended_ns: u64,
-    /// State that it went into then, such as [`crate::connection::CLOSE_WAIT`]; its present one otherwise.
+    /// State that it entered then, such as [`crate::connection::CLOSE_WAIT`]; otherwise its present state.
     pub state: u32,
     /// Error of the socket then, as in `errno(3)`; 0 without one.
     pub error: u16,
-    /// Its state at present.
+    /// Its present state.
     pub present: u16,
 }
 
@@ -211,14 +212,14 @@ pub struct Disconnected {
 pub struct StackHead {
     /// [`STACK`].
     pub record: u32,
-    /// Number of the call site from now on.
+    /// Number given to the call site.
     pub site: u32,
     /// Target, as in [`Change`].
     pub pid: u32,
     /// Number of the probe: the function or the system call.
     pub probe: ProbeNumber,
-    /// Of a file descriptor: what it leads to, see [`crate::descriptor::FdType`]. Of a function that makes objects of two
-    /// kinds: which one, 0 or 1.
+    /// For a file descriptor its [`crate::descriptor::FdType`]; for a constructor of two kinds of object the kind,
+    /// 0 or 1.
     pub detail: u16,
     /// Addresses that follow.
     pub depth: u32,
@@ -226,11 +227,11 @@ pub struct StackHead {
     pub end: u32,
 }
 
-/// A stack record at its full length; only the part in use travels.
+/// A stack record at its full length; the programs send only the used part.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Stack {
-    /// What the stack belongs to.
+    /// The call site that the stack belongs to.
     pub head: StackHead,
     /// Return addresses, innermost first: the first is in the function that called the probed one.
     pub frames: [u64; STACK_DEPTH],

@@ -1,4 +1,4 @@
-//! Stacks as the kernel side takes them: what ends one, and its digest.
+//! Stacks as the kernel side unwinds them: why unwinding stopped, and the digest of a stack.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -6,25 +6,25 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum StackEnd {
-    /// At the thread's bottom: the stack is whole.
+    /// At the thread's outermost frame: the stack is complete.
     Bottom = 0,
-    /// Code without an unwind table, and its frame pointer leads nowhere.
+    /// Code without an unwind table, and with an invalid frame pointer.
     FramePointerLost = 1,
     /// The bound [`crate::limits::STACK_DEPTH`] was reached.
     TooDeep = 2,
     /// The stack's memory could not be read.
     Unreadable = 3,
-    /// The address is in no executable memory known: just loaded, or just made.
+    /// The address is outside the known executable memory: code that was just loaded or generated.
     Elsewhere = 4,
     /// The unwind table of the code was still being loaded.
     Loading = 5,
     /// The unwind table has a rule that leaktrace does not know.
     RuleUnknown = 6,
-    /// The next frame is not above this one: the stack is damaged, or not what its table says.
+    /// The next frame is not above this one: the stack is damaged, or does not match its table.
     NotClimbing = 7,
-    /// The return address is a return probe's trampoline, of a call that is not ours.
+    /// The return address is the trampoline of another tracer's return probe.
     Hijacked = 8,
-    /// What is mapped changed meanwhile.
+    /// The memory map changed during the walk.
     Changed = 9,
 }
 
@@ -92,7 +92,7 @@ impl StackEnd {
     }
 }
 
-/// Set in a frame that a signal has interrupted: its address is where it was, and no return address.
+/// Flag of an interrupted frame: its address is that of the interrupted instruction, and no return address.
 pub const INTERRUPTED: u64 = 1 << 63;
 
 /// 128 bits over a stack's contents, its function and its target. Two stacks that differ share a
@@ -107,11 +107,11 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// The digest of nothing yet.
+    /// The initial digest.
     pub const NOTHING: Self = Self { high: 0x9e37_79b9_7f4a_7c15, low: 0xd1b5_4a32_d192_ed03 };
 
-    /// The digest of nothing but what is not an address: target, and probe with what else tells its call sites
-    /// apart (16 bits).
+    /// The digest before the first address: of the target and of the probe, with the detail that distinguishes its
+    /// call sites (16 bits).
     #[inline(always)]
     pub const fn seeded(pid: u32, probe: u32) -> Self {
         Self::NOTHING.with(((pid as u64) << 16) | probe as u64)
@@ -128,8 +128,8 @@ impl Digest {
 }
 
 impl Digest {
-    /// A place in a table of `slots`, a power of two.
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are what is wanted")]
+    /// A slot in a table of `slots`, a power of two.
+    #[expect(clippy::cast_possible_truncation, reason = "takes the lowest bits")]
     #[inline(always)]
     pub const fn slot(self, slots: u32) -> u32 {
         (self.low as u32) & (slots - 1)
@@ -137,7 +137,7 @@ impl Digest {
 }
 
 /// Whether `next` may be the frame pointer after `current`: above it, aligned, and within the
-/// largest stack that is usual (an 8 MiB main stack; thread stacks are as large by default).
+/// largest usual stack (8 MiB for the main stack, and by default for threads).
 #[inline(always)]
 pub const fn plausible_frame(current: u64, next: u64) -> bool {
     next > current && next.is_multiple_of(8) && next - current < 8 << 20
@@ -148,14 +148,14 @@ mod tests {
     use super::{Digest, StackEnd, plausible_frame};
 
     #[test]
-    fn every_number_leads_back_to_its_end() {
+    fn end_numbers_round_trip() {
         for (number, end) in (0_u8..).zip(StackEnd::ALL) {
             assert_eq!((end as u8, StackEnd::from_number(number)), (number, end));
         }
     }
 
     #[test]
-    fn digests_tell_order_length_probe_and_target_apart() {
+    fn digests_distinguish_order_length_probe_and_target() {
         let digest = |pid, probe, words: &[u64]| {
             words.iter().fold(Digest::seeded(pid, probe), |digest, word| digest.with(*word))
         };

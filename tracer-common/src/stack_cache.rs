@@ -1,67 +1,66 @@
-//! Walks that were made before.
+//! The stack cache: call sites of earlier walks.
 //!
-//! A walk of a stack is decided by the registers and the memory map that it begins with, and by the words of
-//! stack it reads. So whoever begins the same way, and finds the same words in the same places, would come
-//! to the same call site: the words are compared instead of walked.
+//! The registers and the memory map at the beginning of a walk, and the stack words that it reads, determine its
+//! result. A walk with the same beginning, and the same words in the same places, leads to the same call site: the
+//! programs compare the words instead of walking.
 //!
-//! Entries are read and replaced by any processor at any time, without a lock. An entry therefore carries
-//! a digest of everything it says: one that was read while another took its place does not fit.
+//! Any CPU reads and replaces entries at any time, without a lock. An entry therefore carries a digest of its whole
+//! contents: a copy taken while another CPU replaced the entry fails the check.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{limits::CACHED_WALKS, stack::Digest};
 
-/// Words of stack that a stack_cache walk has read, at most: what 60 to 120 frames take.
+/// Stack words that a cached walk has read, at most: 60 to 120 frames need as many.
 pub const WALK_WORDS: usize = 128;
-/// How far above the stack pointer they may lie, in words: 8 KiB of stack.
+/// Greatest distance of these words from the stack pointer, in words: 8 KiB of stack.
 pub const REACH_WORDS: usize = 1024;
-/// Walks that begin at the same place with the same stack pointer and are stack_cache at once: a wrapper
-/// like `operator new` has many callers.
+/// Ways of the set-associative cache: walks with the same first frame and stack pointer that it holds at once. A
+/// wrapper like `operator new` has many callers.
 pub const WAYS: u32 = 4;
 
-/// The walk used `rbp` as it was at its beginning.
+/// The walk used the initial value of `rbp`.
 pub const USES_RBP: u32 = 1;
 /// The same for `rbx`.
 pub const USES_RBX: u32 = 2;
-/// The walk has read what cannot be compared.
+/// The walk has read words that the cache cannot compare.
 pub const ELSEWHERE: u32 = 4;
 
-/// A walk made before, or one that is being made.
+/// A finished walk, or one in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CachedWalk {
-    /// Over all that the walk began with and has read; at its end over all that this entry says.
+    /// Digest of the walk's beginning and of the words read; at its end of the whole entry.
     pub proof: Digest,
     /// The call site it led to; 0 in an entry never used.
     pub site: u32,
     /// Words read.
     pub count: u32,
-    /// [`USES_RBP`] and its kin.
+    /// [`USES_RBP`], [`USES_RBX`], [`ELSEWHERE`].
     pub uses: u32,
-    /// One more than the highest place read.
+    /// One more than the highest word index read.
     pub reach: u32,
-    /// Where each word was, and a part of it: see [`mark`].
+    /// Index of each word, and a part of it: see [`mark`].
     pub words: [u32; WALK_WORDS],
 }
 
-/// Whose a walk is: a process, its number and state of memory (8 bits each), and a probe with what else tells its
-/// call sites apart (16 bits). In one word, as each
-/// step of a digest takes time at every call.
+/// Owner of a walk: a process, its number and memory-map generation (8 bits each), and a probe with the detail that
+/// distinguishes its call sites (16 bits). In one word, since each step of a digest takes time at every call.
 #[inline(always)]
-pub const fn whose(pid: u32, probe: u32, number: u32, generation: u32) -> u64 {
+pub const fn walk_owner(pid: u32, probe: u32, number: u32, generation: u32) -> u64 {
     (pid as u64) << 32
         | (probe as u64) << 16
         | (number as u64 & 0xff) << 8
         | generation as u64 & 0xff
 }
 
-/// The digest of what a walk begins with, but for the registers that few walks use.
+/// The digest of a walk's beginning, without the registers that few walks use.
 #[inline(always)]
-pub const fn begin(whose: u64, caller: u64, rsp: u64) -> Digest {
-    Digest::NOTHING.with(whose).with(caller).with(rsp)
+pub const fn begin(owner: u64, caller: u64, rsp: u64) -> Digest {
+    Digest::NOTHING.with(owner).with(caller).with(rsp)
 }
 
-/// The first of [`WAYS`] entries that a walk which begins so may be in.
+/// The first of the [`WAYS`] entries that may hold a walk with this beginning.
 #[inline(always)]
 pub const fn set(begin: Digest) -> u32 {
     begin.slot(CACHED_WALKS / WAYS) * WAYS
@@ -73,7 +72,7 @@ pub const fn read(proof: Digest, place: u32, word: u64) -> Digest {
     proof.with(word ^ (place as u64) << 52)
 }
 
-/// The digest of the whole entry. The registers count only where they were used.
+/// The digest of the whole entry. It includes the registers only if the walk used them.
 #[inline(always)]
 pub const fn end(proof: Digest, uses: u32, rbp: u64, rbx: u64, site: u32, count: u32) -> Digest {
     let rest = (uses as u64) << 48 | (count as u64) << 32 | site as u64;
@@ -85,15 +84,15 @@ pub const fn end(proof: Digest, uses: u32, rbp: u64, rbx: u64, site: u32, count:
     proof.with(rbp).with(rbx).with(rest)
 }
 
-/// A word in an entry: its place (in words above the stack pointer at the beginning), and 16 bits of it, so
-/// that another caller's stack is told at the first word that differs.
-#[expect(clippy::cast_possible_truncation, reason = "the lowest bits are what is wanted")]
+/// A word in an entry: its index (in words above the initial stack pointer), and 16 bits of it, so that the
+/// comparison with another caller's stack ends at the first word that differs.
+#[expect(clippy::cast_possible_truncation, reason = "takes the lowest bits")]
 #[inline(always)]
 pub const fn mark(place: u32, word: u64) -> u32 {
     ((word ^ (word >> 16)) as u32) << 16 | place
 }
 
-/// The place of a mark.
+/// The word index of a mark.
 #[inline(always)]
 pub const fn place(mark: u32) -> usize {
     mark as usize & (REACH_WORDS - 1)
@@ -104,11 +103,11 @@ const _: () = assert!(size_of::<CachedWalk>() == 32 + 4 * WALK_WORDS);
 
 #[cfg(test)]
 mod tests {
-    use super::{REACH_WORDS, USES_RBP, begin, end, mark, place, read, set, whose};
+    use super::{REACH_WORDS, USES_RBP, begin, end, mark, place, read, set, walk_owner};
     use crate::limits::CACHED_WALKS;
 
     #[test]
-    fn a_mark_tells_its_place_and_tells_words_apart() {
+    fn a_mark_holds_its_index_and_distinguishes_words() {
         let last = u32::try_from(REACH_WORDS).unwrap() - 1;
         assert_eq!(place(mark(last, u64::MAX)), REACH_WORDS - 1);
         let word = 0x7f12_3456_789a_u64;
@@ -119,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_proof_holds_for_its_own_walk_only() {
-        let start = begin(whose(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
+        let start = begin(walk_owner(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
         let proof = |words: &[(u32, u64)], uses, rbp, site| {
             let all = words.iter().fold(start, |proof, (place, word)| read(proof, *place, *word));
             end(all, uses, rbp, 0, site, u32::try_from(words.len()).unwrap())
@@ -142,16 +141,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_walk_begins_with_is_part_of_it() {
-        let one = begin(whose(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
+    fn the_beginning_is_part_of_a_walk() {
+        let one = begin(walk_owner(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
         assert!(set(one) < CACHED_WALKS);
         for other in [
-            begin(whose(8, 1, 3, 9), 0x4010, 0x7ffe_0000),
-            begin(whose(7, 2, 3, 9), 0x4010, 0x7ffe_0000),
-            begin(whose(7, 1, 4, 9), 0x4010, 0x7ffe_0000),
-            begin(whose(7, 1, 3, 10), 0x4010, 0x7ffe_0000),
-            begin(whose(7, 1, 3, 9), 0x4011, 0x7ffe_0000),
-            begin(whose(7, 1, 3, 9), 0x4010, 0x7ffe_0008),
+            begin(walk_owner(8, 1, 3, 9), 0x4010, 0x7ffe_0000),
+            begin(walk_owner(7, 2, 3, 9), 0x4010, 0x7ffe_0000),
+            begin(walk_owner(7, 1, 4, 9), 0x4010, 0x7ffe_0000),
+            begin(walk_owner(7, 1, 3, 10), 0x4010, 0x7ffe_0000),
+            begin(walk_owner(7, 1, 3, 9), 0x4011, 0x7ffe_0000),
+            begin(walk_owner(7, 1, 3, 9), 0x4010, 0x7ffe_0008),
         ] {
             assert_ne!(one, other);
         }

@@ -1,6 +1,6 @@
-//! What the programs keep in maps.
+//! Keys and values of the programs' maps.
 //!
-//! Values that user space reads or writes carry the same derives as the records.
+//! Types that user space reads or writes have the same derives as the records.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -13,7 +13,7 @@ use crate::{
     stack_cache::{CachedWalk, REACH_WORDS},
 };
 
-/// Key of a resource: whose, of what kind, which.
+/// Key of a resource: target, kind, handle.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Default,
 )]
@@ -27,7 +27,7 @@ pub struct Key {
     pub handle: u64,
 }
 
-/// A resource in the kernel's table of the young: acquired, and neither released nor drained.
+/// A resource in the kernel's table of young resources: acquired, and neither released nor drained.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Default,
 )]
@@ -37,15 +37,15 @@ pub struct Young {
     pub size: u64,
     /// `CLOCK_MONOTONIC` of the acquisition, nanoseconds.
     pub time_ns: u64,
-    /// Producer position of the ring buffer at the acquisition: its place in the order of things.
+    /// Sequence position of the acquisition: the ring buffer's producer position.
     pub position: u64,
-    /// Number of the call site; 0 when unknown. With [`crate::object::IS_OBJECT`] for a library's object.
+    /// Number of the call site; 0 when unknown. With [`crate::object::IS_OBJECT`] for a library object.
     pub site: u32,
     /// Number of the connection that its thread served; 0 for none.
     pub connection: u32,
 }
 
-/// What died young at one call site: it never reached the collector otherwise.
+/// Resources of one call site that died young: nothing else reports them to the collector.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Default,
 )]
@@ -57,17 +57,17 @@ pub struct Died {
     pub bytes: u64,
 }
 
-/// Call sites whose [`Died`] lie in one value: the collector reads them page by page, each copied by the kernel at once.
+/// Call sites whose [`Died`] share one map value: the collector reads a page per system call.
 pub const DIED_SITES: usize = 512;
-/// What died young at the call sites with neighboring numbers.
+/// Resources that died young, of call sites with adjacent numbers.
 pub type DiedPage = [Died; DIED_SITES];
 
-/// The code is an allocator's: a call from there, made during a call, is part of that call.
+/// The code belongs to an allocator: a nested call from there is part of the outer call.
 pub const CODE_ALLOCATOR: u32 = 1;
-/// The code's unwind table is being made.
+/// The code's unwind table is being built.
 pub const CODE_LOADING: u32 = 2;
 
-/// Executable memory, and where its unwind table is.
+/// A range of executable memory, and its unwind table.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Default,
 )]
@@ -77,11 +77,11 @@ pub struct CodeRange {
     pub start: u64,
     /// First address behind it.
     pub end: u64,
-    /// Address of the object's origin, which its table's rows count from.
+    /// Address of the object's origin, to which its table's rows are relative.
     pub origin: u64,
     /// The table's root page.
     pub root: u32,
-    /// Levels of the table; 0 without one: frame pointers are followed.
+    /// Levels of the table; 0 without a table: the unwinder follows frame pointers.
     pub levels: u32,
     /// [`CODE_ALLOCATOR`], [`CODE_LOADING`].
     pub flags: u32,
@@ -90,57 +90,57 @@ pub struct CodeRange {
 }
 
 impl CodeRange {
-    /// Sorts behind every user address and holds none.
+    /// Lies behind every user address and contains none.
     pub const UNUSED: Self =
         Self { start: u64::MAX >> 1, end: 0, origin: 0, root: 0, levels: 0, flags: 0, padding: 0 };
 }
 
-/// That a process is a target. Apart from [`Process`], which the collector renews: this is changed by
-/// the programs alone once it is there.
+/// Marks a process as a target. Separate from [`Process`], which the collector rewrites: only the programs change this
+/// value once it exists.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Target {
-    /// Whose memory it runs in: its own id, but for the child of a `vfork`, which runs in its parent's.
+    /// Process whose memory it uses: itself, or its parent for the child of a `vfork`.
     pub owner: u32,
     /// 1 when its children are targets too.
     pub follow: u32,
-    /// How many programs it has run one after the other, the first not counted: tells what each
-    /// acquired apart where addresses are the same.
+    /// Number of `execve` calls so far: distinguishes resources of different programs at the same
+    /// address.
     pub programs: u32,
-    /// Where the state of its memory map stands in `STATES`; [`NO_NUMBER`] where only its [`Process`] tells it.
+    /// Index of its memory map's state in `STATES`; [`NO_NUMBER`] where only its [`Process`] has the state.
     pub number: u32,
-    /// Whose table of file descriptors it uses: mostly its own id; 0 for a thread with one of its own.
+    /// Process whose descriptor table it uses, usually itself; 0 for a thread with a table of its own.
     pub files: u32,
     /// Explicit padding.
     pub padding: u32,
 }
 
-/// The number of a target whose number the programs do not know.
+/// Number of a target whose number the programs do not know yet.
 pub const NO_NUMBER: u32 = u32::MAX;
-/// Numbers that targets may have: below it.
+/// Upper bound of the targets' numbers.
 pub const NUMBERS: u32 = 256;
 
-/// What decides whether walks and addresses are stack_cache, in one word: see [`Process::generation`] and
+/// Whether walks and addresses are cached, and under which generation, in one word: see [`Process::generation`] and
 /// [`Process::walks`].
 #[inline(always)]
 pub const fn memory_state(generation: u32, walks: u32) -> u32 {
     generation | walks << 8
 }
 
-/// One target's code as the programs know it.
+/// The code of one target, for the unwinder.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Process {
-    /// Where hijacked returns lead in this target; 0 while the collector has not seen it.
+    /// Address of the return probes' trampoline in this target; 0 until the collector has seen it.
     pub trampoline: u64,
-    /// Number of the target among those traced: a part of what is stack_cache of addresses.
+    /// Number of the target: a part of the tags in the rule cache.
     pub number: u32,
-    /// State of the memory map: 1 to 255, another one after each change; 0 when no address is to be
-    /// stack_cache.
+    /// Generation of the memory map: 1 to 255, a new one after each change; 0 when addresses must not be
+    /// cached.
     pub generation: u32,
-    /// Frames taken of a stack at most, up to [`STACK_FRAMES`].
+    /// Frames unwound per stack at most, up to [`STACK_FRAMES`].
     pub depth: u32,
-    /// 1 when walks are stack_cache (and addresses are).
+    /// 1 when walks are cached (as well as addresses).
     pub walks: u32,
     /// Executable memory, ascending; unused ones at the end are [`CodeRange::UNUSED`].
     pub code: [CodeRange; EXECUTABLE_RANGES],
@@ -150,8 +150,8 @@ impl Process {
     /// A target whose executable memory is `ranges` (ascending, at most [`EXECUTABLE_RANGES`]).
     pub fn new(number: u8, generation: u8, ranges: &[CodeRange]) -> Self {
         let mut code = [CodeRange::UNUSED; EXECUTABLE_RANGES];
-        for (place, range) in code.iter_mut().zip(ranges) {
-            *place = *range;
+        for (slot, range) in code.iter_mut().zip(ranges) {
+            *slot = *range;
         }
         Self {
             trampoline: 0,
@@ -164,22 +164,22 @@ impl Process {
     }
 }
 
-/// No resize under way.
+/// No resize in progress.
 pub const OLD_NONE: u32 = 0;
-/// The old resource was taken out of the young.
+/// The old resource was removed from the young ones.
 pub const OLD_YOUNG: u32 = 1;
-/// The old resource was announced to the collector by a resize record.
+/// A resize record has announced the old resource to the collector.
 pub const OLD_ANNOUNCED: u32 = 2;
 
-/// The old resource is an object that the collector has: it stays until the outcome is known.
+/// The old resource is a drained object: it stays in the ledger until the result is known.
 pub const OLD_DRAINED: u32 = 3;
 
-/// Registers at the frame that unwinding has come to. In a map and not in a program's registers: the
-/// verifier then knows nothing of their values, and checks each step once.
+/// State of a walk: the registers at the current frame. It lives in a map rather than in BPF registers: the verifier
+/// then knows nothing about the values, and checks each step only once.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Walk {
-    /// Address in the frame's function: a return address, or where a signal interrupted it.
+    /// Address in the frame's function: a return address, or the instruction that a signal interrupted.
     pub address: u64,
     /// 1 when `address` is a return address: the call lies before it.
     pub back: u64,
@@ -187,141 +187,140 @@ pub struct Walk {
     pub rsp: u64,
     /// Frame pointer, unless it is still where `rbp_at` says.
     pub rbp: u64,
-    /// Where `rbp` was saved, when it is not in the field above; read only when needed.
+    /// Stack address of the saved `rbp`, when the field above does not hold it; read only when needed.
     pub rbp_at: u64,
-    /// The same for `rbx`.
+    /// `rbx`, unless it is still where `rbx_at` says.
     pub rbx: u64,
-    /// The same for `rbx`.
+    /// As `rbp_at`, for `rbx`.
     pub rbx_at: u64,
-    /// Where [`Walk::window`] was read from; 1, which no word is at, when nothing was read yet.
+    /// Stack address of [`Walk::window`]; 1, at which no word lies, before the first read.
     pub window_at: u64,
-    /// A piece of the target's stack: asking for it at once is cheaper than word by word.
+    /// A part of the target's stack: one read of all words is cheaper than one read per word.
     pub window: [u64; WINDOW_WORDS],
-    /// The stack pointer that the walk began with.
+    /// The initial stack pointer.
     pub begin: u64,
-    /// The registers that still are what they were at the walk's beginning, as
-    /// [`crate::stack_cache::USES_RBP`] and its kin.
+    /// The registers that still have their initial value, as [`crate::stack_cache::USES_RBP`] and
+    /// [`crate::stack_cache::USES_RBX`].
     pub untouched: u32,
-    /// State of the target's memory map at the walk's beginning.
+    /// Generation of the target's memory map at the walk's beginning.
     pub generation: u32,
-    /// 1 when the walk is to be stack_cache.
-    pub lasting: u32,
-    /// Where walks that begin so are stack_cache, see [`crate::stack_cache::set`].
+    /// 1 when the walk may be cached.
+    pub cacheable: u32,
+    /// First cache entry for walks with this beginning, see [`crate::stack_cache::set`].
     pub set: u32,
-    /// What the walk has read.
+    /// The stack words that the walk has read, as a future cache entry.
     pub trail: CachedWalk,
 }
 
 /// Words of stack read at once: three to six frames.
 pub const WINDOW_WORDS: usize = 32;
 
-/// A copy of a call's stack, to compare stack_cache walks with: one per CPU.
+/// A copy of a call's stack, to compare with cached walks: one per CPU.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct StackCopy {
-    /// The thread whose words they are. One that was preempted finds another's number here.
+    /// Id of the thread whose stack was copied. After a preemption a thread may find another thread's id here.
     pub owner: u64,
     /// The call's return address.
     pub caller: u64,
-    /// The words above it: where walks begin.
+    /// The words above it, where walks begin.
     pub words: [u64; REACH_WORDS],
 }
 
-/// Words copied at every call, the return address among them. Asking for one costs nearly as much.
+/// Words copied at every call, including the return address. Reading a single word costs nearly as much.
 pub const STACK_COPY_WORDS: usize = 32;
 
-/// Descriptors that a system call has opened, on their way to the ledger.
+/// Descriptors that a system call has opened, while the programs record them one by one.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Opened {
-    /// Where the kernel has the registers with which the thread entered it.
+    /// Kernel address of the registers with which the thread entered the kernel.
     pub registers: u64,
-    /// Where it has the file that the one at hand leads to, or is to lead to.
+    /// Kernel address of the current descriptor's `struct file`.
     pub file: u64,
-    /// The opener's number among the probes.
+    /// Probe number of the opening call.
     pub probe: u32,
-    /// What the one at hand leads to, see [`crate::descriptor::FdType`].
-    pub sort: u32,
-    /// 1 while the thread is in a system call that may open something; 2 while it makes a child that is to have no copy
-    /// of what is at hand; 3 while it is in `connect(2)`.
+    /// Type of the current descriptor, see [`crate::descriptor::FdType`].
+    pub fd_type: u32,
+    /// 1 while the thread is in a system call that may open a descriptor; 2 while it creates a child that does not
+    /// inherit the current descriptor; 3 while it is in `connect(2)`.
     pub pending: u32,
-    /// Who began the connection at hand, see [`crate::connection::Role`].
+    /// The side that opened the current connection, see [`crate::connection::Role`].
     pub role: u32,
-    /// Call site of the one at hand.
+    /// Call site of the current descriptor.
     pub site: u32,
     /// Explicit padding.
     pub padding: u32,
-    /// How many there are.
+    /// Number of descriptors in `list`.
     pub count: u32,
-    /// Which one is at hand.
+    /// Index of the current descriptor.
     pub next: u32,
-    /// Their numbers. As much room again, so that the verifier sees that what is appended has room.
+    /// The descriptors. Twice as long as needed, so that the verifier sees that appended ones fit.
     pub list: [u32; 2 * OPENED_AT_ONCE],
 }
 
-/// One thread: the call it is in, and room to take a stack.
+/// Thread state: the call that a thread is in, and the buffers to unwind its stack.
 ///
-/// Programs can be preempted on kernels since 6.0, so room per CPU would be shared; room per thread
-/// is not.
+/// On kernels since 6.0 programs can be preempted, so they would share buffers per CPU; buffers per thread
+/// are not shared.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Thread {
-    /// Whose this is, as `bpf_get_current_pid_tgid` says it; 0 when nobody's.
+    /// Id of the thread, from `bpf_get_current_pid_tgid`; 0 when free.
     pub id: u64,
-    /// Its process as a target: what [`Target`] says, found with the thread at once.
+    /// Copy of its process's [`Target`], which saves a lookup.
     pub target: Target,
-    /// 1 while a probed function that returns something has been entered and not left.
+    /// 1 while the thread is in a probed function whose result matters.
     pub active: u32,
     /// Call site of the call; 0 when unknown.
     pub site: u32,
     /// Cookie of the function.
     pub cookie: u64,
-    /// Where the return address lies: tells nested calls and abandoned ones apart.
+    /// Stack address of the return address: distinguishes nested calls from abandoned ones.
     pub slot: u64,
     /// The return address (before the return probe replaced it, if there is one).
     pub caller: u64,
-    /// Bytes asked for.
+    /// Requested bytes.
     pub size: u64,
-    /// Where the handle will be stored, for out-pointers.
+    /// Where the function will store the handle, for out-pointers.
     pub out_pointer: u64,
-    /// What became of the resource a resize is about: [`OLD_NONE`] and its kin.
+    /// State of the resized resource: [`OLD_NONE`], [`OLD_YOUNG`], [`OLD_ANNOUNCED`] or [`OLD_DRAINED`].
     pub old_state: u32,
-    /// 1 when the memory map changed while the stack was taken, and it is taken once more.
+    /// 1 when the memory map changed during unwinding, and the stack is unwound a second time.
     pub again: u32,
     /// Handle of the old resource.
     pub old_handle: u64,
-    /// The old resource when it was young.
+    /// The old resource if it was young.
     pub old: Young,
-    /// Number of the connection that is being served; 0 for none.
+    /// Number of the connection that the thread serves; 0 for none.
     pub serving: u32,
-    /// 1 when that one was accepted: those that the target opens meanwhile serve it too.
+    /// 1 when the target accepted that connection: connections that it opens while serving count for it too.
     pub accepted: u32,
-    /// The descriptor at whose other end it is; `u32::MAX` when that is closed.
+    /// The descriptor of that connection; `u32::MAX` when closed.
     pub served: u32,
-    /// What else than probe and stack tells the call site: see [`crate::object::Function::test`].
+    /// Distinguishes call sites with the same probe and stack: see [`crate::object::Function::test`].
     pub detail: u32,
     /// 1 when the old resource is an object, which the resize moves.
     pub moving: u32,
-    /// How many makers of objects the thread is in.
+    /// Number of nested constructor calls that the thread is in.
     pub constructor_calls: u32,
-    /// An object on its way into its map.
+    /// Buffer for an object before its insertion into the map.
     pub object: Object,
-    /// Those makers, the outermost first.
-    pub making: [ConstructorCall; CONSTRUCTOR_CALLS],
-    /// Digest of the stack under way.
+    /// Those constructor calls, outermost first.
+    pub constructors: [ConstructorCall; CONSTRUCTOR_CALLS],
+    /// Digest of the stack being unwound.
     pub digest: Digest,
-    /// The frame that unwinding has come to.
+    /// State of the walk.
     pub walk: Walk,
-    /// What a system call has opened.
+    /// Descriptors that a system call has opened.
     pub opened: Opened,
-    /// The stack under way.
+    /// The stack being unwound.
     pub stack: Stack,
-    /// Room behind the last frame: an index masked to 127 can be 127.
+    /// Space behind the last frame: an index masked to 127 can be 127.
     pub spare: u64,
 }
 
-/// Where the kernel keeps what the programs look at, in bytes from the start of each structure: from its type
-/// information.
+/// Offsets of the kernel's structure fields that the programs read, in bytes, from the kernel's type information (BTF).
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Layout {
@@ -335,11 +334,11 @@ pub struct Layout {
     pub table_array: u32,
     /// `fdtable.max_fds`.
     pub table_length: u32,
-    /// `fdtable.open_fds`: a bit for each number that is taken.
+    /// `fdtable.open_fds`: a bit for each number in use.
     pub table_taken: u32,
     /// `task_struct.stack`.
     pub task_stack: u32,
-    /// Bytes of a thread's stack in the kernel; 0 where the kernel tells programs a task's registers.
+    /// Bytes of a thread's kernel stack; 0 where the kernel has `bpf_task_pt_regs`.
     pub stack_bytes: u32,
     /// `file.f_inode`.
     pub file_inode: u32,
@@ -355,9 +354,9 @@ pub struct Layout {
     pub super_magic: u32,
     /// `io_kiocb.opcode`.
     pub ring_opcode: u32,
-    /// `io_kiocb.cqe` and `io_cqe.res` in it: what a request came to.
+    /// `io_kiocb.cqe` and `io_cqe.res` in it: the result of a request.
     pub ring_result: u32,
-    /// `io_open.file_slot`: a file for the ring alone is opened, unless it is 0.
+    /// `io_open.file_slot`: unless it is 0, the request opens a direct descriptor of the ring.
     pub ring_open_slot: u32,
     /// `io_accept.file_slot`.
     pub ring_accept_slot: u32,
@@ -367,11 +366,11 @@ pub struct Layout {
     pub ring_close_fd: u32,
     /// `io_close.file_slot`.
     pub ring_close_slot: u32,
-    /// 1 where programs at system calls and at requests are run by events, 0 where they are at the tracepoints themselves.
+    /// 1 where perf events run the programs at system calls and ring requests, 0 where raw tracepoints run them.
     pub at_events: u32,
 }
 
-/// Where the kernel keeps what is told of connections: as in [`Layout`].
+/// Offsets of the kernel's socket fields: as in [`Layout`].
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SocketLayout {
@@ -379,7 +378,7 @@ pub struct SocketLayout {
     pub file_private: u32,
     /// `file.f_ref`, or `file.f_count` on kernels before 6.13.
     pub file_count: u32,
-    /// What the word there says of a file that has one reference: 0, or 1 on kernels before 6.13.
+    /// Value of that word for a file with one reference: 0, or 1 on kernels before 6.13.
     pub file_alone: u32,
     /// `inode.i_ino`.
     pub inode_number: u32,
@@ -391,9 +390,9 @@ pub struct SocketLayout {
     pub family: u32,
     /// `sock.skc_state`.
     pub state: u32,
-    /// `sock.skc_num`: the port on this side.
+    /// `sock.skc_num`: the local port.
     pub local_port: u32,
-    /// `sock.skc_dport`: that on the other side, in the order of the network.
+    /// `sock.skc_dport`: the peer's port, in network byte order.
     pub peer_port: u32,
     /// `sock.skc_rcv_saddr`.
     pub local_inet: u32,
@@ -429,17 +428,17 @@ pub struct SocketLayout {
     pub address_path: u32,
 }
 
-/// A connection as the programs know it, by where the kernel has its socket (`struct sock`).
+/// A tracked connection, by the address of its `struct sock`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Connection {
-    /// Its number.
+    /// Number of the connection.
     pub number: u32,
-    /// Who began it, see [`crate::connection::Role`].
+    /// The side that opened it, see [`crate::connection::Role`].
     pub role: u32,
-    /// When it ceased to be established, `CLOCK_MONOTONIC`, nanoseconds; 0 before.
+    /// `CLOCK_MONOTONIC` of its leaving the established state, nanoseconds; 0 before.
     pub ended_ns: u64,
-    /// The state that it went into then.
+    /// The state that it entered then.
     pub state: u32,
     /// Its error then.
     pub error: u32,
@@ -467,7 +466,7 @@ mod tests {
     use super::{CodeRange, Process};
 
     #[test]
-    fn unused_ranges_sort_behind_every_user_address_and_hold_none() {
+    fn unused_ranges_lie_behind_every_user_address_and_contain_none() {
         let range = CodeRange { start: 0x1000, end: 0x2000, ..CodeRange::default() };
         let process = Process::new(0, 1, &[range]);
         assert_eq!(process.code[0], range);

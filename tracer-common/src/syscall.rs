@@ -1,66 +1,66 @@
-//! System calls by number: what the programs have to do about each. What depends on the architecture.
+//! System calls by number: the action that the programs take on each. Depends on the architecture.
 
 use crate::{
     attach::ProbeNumber,
     descriptor::{FIRST_FD_ORIGIN, FdOrigin},
 };
 
-/// Numbers that the table knows: below it. A power of two.
+/// Length of the table of system calls: a power of two.
 pub const NUMBERS: usize = 512;
 
-/// The call is of no interest.
+/// No action.
 pub const NOTHING: u8 = 0;
 /// `close`.
 pub const CLOSE: u8 = 1;
 /// `close_range`.
 pub const CLOSE_RANGE: u8 = 2;
-/// `dup2`, `dup3`: what is returned is a new descriptor, and one of its number may have been open.
+/// `dup2`, `dup3`: returns a new descriptor, whose number may have been open before.
 pub const DUP2: u8 = 3;
 /// `fcntl`: some commands return a new descriptor.
 pub const FCNTL: u8 = 4;
-/// `pipe`, `pipe2`: two new ones where the first argument points to.
+/// `pipe`, `pipe2`: stores two new descriptors at the first argument.
 pub const PIPE: u8 = 5;
-/// `socketpair`: the same for the fourth argument.
+/// `socketpair`: the same at the fourth argument.
 pub const SOCKETPAIR: u8 = 6;
-/// `recvmsg`: descriptors may be among what was received.
+/// `recvmsg`: the message may carry descriptors.
 pub const RECVMSG: u8 = 7;
-/// `clone`: a pidfd may be where the third argument points to.
+/// `clone`: may store a pidfd at the third argument.
 pub const CLONE: u8 = 8;
-/// `clone3`: a pidfd may be where its structure says.
+/// `clone3`: may store a pidfd at the address in its structure.
 pub const CLONE3: u8 = 9;
 /// `bpf`: some commands return a new descriptor.
 pub const BPF: u8 = 10;
 /// `unshare`.
 pub const UNSHARE: u8 = 11;
-/// `signalfd`, `signalfd4`: a new descriptor unless an old one is given.
+/// `signalfd`, `signalfd4`: returns a new descriptor unless the caller passes an old one.
 pub const SIGNALFD: u8 = 12;
 
-/// `recvmmsg`: the same in several messages.
+/// `recvmmsg`: like `recvmsg`, with several messages.
 pub const RECVMMSG: u8 = 13;
 /// `ioctl`: some commands return a new descriptor.
 pub const IOCTL: u8 = 14;
-/// `getsockopt`: a pidfd may be where the fourth argument points to.
+/// `getsockopt`: may store a pidfd at the fourth argument.
 pub const GETSOCKOPT: u8 = 15;
 
-/// The call works on the descriptor in its first argument: whoever is at its other end is served.
+/// The call uses the descriptor in its first argument: the thread serves that descriptor's connection.
 pub const SERVE: u8 = 16;
-/// The call waits for work: nobody is served any more.
+/// The call waits for work: the thread no longer serves a connection.
 pub const WAIT: u8 = 17;
-/// `futex`: the wait for a condition is one for work, that for a lock is not.
+/// `futex`: a wait for a condition is a wait for work, a wait for a lock is not.
 pub const FUTEX: u8 = 18;
 /// `connect`.
 pub const CONNECT: u8 = 19;
 
-/// The first of the actions that [`opens`] gives.
+/// The first of the actions that [`opens`] returns.
 const FIRST_OPENS: u8 = 64;
 
-/// The call returns a new descriptor, opened so.
+/// Action for a call that returns a new descriptor of this origin.
 #[inline(always)]
-pub const fn opens(opener: FdOrigin) -> u8 {
-    FIRST_OPENS + opener as u8
+pub const fn opens(origin: FdOrigin) -> u8 {
+    FIRST_OPENS + origin as u8
 }
 
-/// What to do about each call, by its number: one of the above.
+/// The action for each call, by its number.
 pub static ACTIONS: [u8; NUMBERS] = actions();
 
 /// The numbers of x86-64: `arch/x86/entry/syscalls/syscall_64.tbl` of the kernel.
@@ -118,7 +118,7 @@ const fn actions() -> [u8; NUMBERS] {
     attributing(table)
 }
 
-/// Adds the calls that tell whom a thread serves, and until when.
+/// Adds the calls by which a thread starts or stops serving a connection.
 const fn attributing(mut table: [u8; NUMBERS]) -> [u8; NUMBERS] {
     table[202] = FUTEX;
     table[42] = CONNECT;
@@ -156,18 +156,18 @@ const fn attributing(mut table: [u8; NUMBERS]) -> [u8; NUMBERS] {
     table
 }
 
-/// Whether a `futex(2)` with these flags is a wait for a condition or a semaphore: C libraries ask for a set of bits
-/// then (`FUTEX_WAIT_BITSET`), and wait for locks without one.
+/// Whether a `futex(2)` with these flags waits for a condition or a semaphore: C libraries use `FUTEX_WAIT_BITSET` for
+/// those, and not for locks.
 #[inline(always)]
 pub const fn waits_for_work(operation: u64) -> bool {
     operation & 0x7f == 9
 }
 
-/// The probe number of who opens a descriptor in the call with this number and action, where it is known that one is
-/// opened.
+/// The probe number of the origin of a descriptor that the call with this number and action has opened. The caller
+/// knows that it has opened one.
 #[inline(always)]
 pub const fn opener(action: u8, number: u64) -> ProbeNumber {
-    let opener = match action {
+    let origin = match action {
         DUP2 => FdOrigin::Dup2,
         FCNTL => FdOrigin::Fcntl,
         PIPE => FdOrigin::Pipe,
@@ -178,7 +178,7 @@ pub const fn opener(action: u8, number: u64) -> ProbeNumber {
         SIGNALFD => FdOrigin::Signalfd,
         IOCTL => FdOrigin::Ioctl,
         GETSOCKOPT => FdOrigin::Getsockopt,
-        // Requests to a ring that have waited are completed when some call of their thread's ends.
+        // The kernel completes deferred ring requests at the end of any system call of their thread.
         CLOSE | CLOSE_RANGE | UNSHARE => FdOrigin::IoUring,
         NOTHING | SERVE | WAIT | FUTEX | CONNECT => match number {
             READ | READV => FdOrigin::Read,
@@ -187,7 +187,7 @@ pub const fn opener(action: u8, number: u64) -> ProbeNumber {
         },
         action => return FIRST_FD_ORIGIN + (action - FIRST_OPENS) as ProbeNumber,
     };
-    opener.probe()
+    origin.probe()
 }
 
 /// `read`.
@@ -219,7 +219,7 @@ mod tests {
     use crate::descriptor::FdOrigin;
 
     #[test]
-    fn every_call_that_may_open_says_who_opens() {
+    fn every_call_that_may_open_has_an_origin() {
         for (number, wanted) in [
             (2, FdOrigin::Open),
             (33, FdOrigin::Dup2),
@@ -233,8 +233,8 @@ mod tests {
             assert_eq!(opener(ACTIONS[number], number as u64), wanted.probe(), "{number}");
         }
         for (number, action) in ACTIONS.iter().enumerate() {
-            let opener = opener(*action, number as u64);
-            assert!(FdOrigin::from_probe(opener).is_some(), "{number} of {NUMBERS}");
+            let origin = opener(*action, number as u64);
+            assert!(FdOrigin::from_probe(origin).is_some(), "{number} of {NUMBERS}");
         }
     }
 }

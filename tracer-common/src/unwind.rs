@@ -1,11 +1,10 @@
-//! Unwind tables as the programs walk them: what `.eh_frame` says, cut down to what return addresses
-//! need.
+//! Unwind tables for the programs: `.eh_frame`, reduced to the rules that find return addresses.
 //!
-//! A table is a run of rows, ascending by address; a row is valid up to the next one. A row names
+//! A table is a sequence of rows, ascending by address; a row is valid up to the next one. A row refers to
 //! one of the rules that all tables share, since few different ones exist (a thousand for all of
-//! a server's libraries). Rows lie in pages; above them lie pages whose entries name the first address
-//! and the number of a page below, up to one root: a search asks for one page a level, which the
-//! verifier likes better than one element a step.
+//! a server's libraries). Rows are grouped in pages; above them are pages whose entries hold the first address
+//! and the number of a page below, up to one root. A search looks up one page per level, which takes
+//! the verifier fewer instructions than one element per step.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -18,11 +17,11 @@ pub type Page = [u64; PAGE_ROWS];
 /// Number of a rule.
 pub type RuleNumber = u16;
 
-/// Code without a table: the frame pointer is followed, and every step of it is checked.
+/// Code without a table: the unwinder follows the frame pointer, and checks every step.
 pub const RULE_GAP: RuleNumber = 0;
-/// The outermost frame: nobody called it.
+/// The outermost frame, which has no caller.
 pub const RULE_BOTTOM: RuleNumber = 1;
-/// The kernel's frame of a signal: the interrupted registers lie on the stack.
+/// The kernel's signal frame: the interrupted registers are on the stack.
 pub const RULE_SIGNAL: RuleNumber = 2;
 /// An entry of the procedure linkage table: one word more on the stack in its second half.
 pub const RULE_PLT: RuleNumber = 3;
@@ -31,14 +30,14 @@ pub const RULE_UNKNOWN: RuleNumber = 4;
 /// The first number that tables define.
 pub const RULE_FIRST: RuleNumber = 5;
 
-/// One row: from this address on, relative to the object's origin, this rule holds.
+/// One row: this rule applies from this address on, relative to the object's origin.
 #[inline(always)]
 pub const fn row(address: u32, rule: RuleNumber) -> u64 {
     (address as u64) << 32 | rule as u64
 }
 
 /// The rule of a row.
-#[expect(clippy::cast_possible_truncation, reason = "the lowest bits are what is wanted")]
+#[expect(clippy::cast_possible_truncation, reason = "takes the lowest bits")]
 #[inline(always)]
 pub const fn rule_of(row: u64) -> RuleNumber {
     row as RuleNumber
@@ -50,7 +49,7 @@ pub const fn branch(address: u32, page: u16) -> u64 {
     row(address, page)
 }
 
-/// The largest row at or below an address: what a search compares with.
+/// The upper bound of rows at or below an address, with which a search compares.
 #[inline(always)]
 pub const fn key(address: u32) -> u64 {
     (address as u64) << 32 | 0xffff_ffff
@@ -60,7 +59,7 @@ pub const fn key(address: u32) -> u64 {
 pub const BASE_STACK: u8 = 0;
 /// The frame address is computed from `rbp`.
 pub const BASE_FRAME: u8 = 1;
-/// The frame address is computed from `rbx`: glibc's lazy binding does.
+/// The frame address is computed from `rbx`: glibc's lazy binding does so.
 pub const BASE_RBX: u8 = 2;
 
 /// The register keeps its value.
@@ -70,20 +69,20 @@ pub const SAVED_AT_FRAME_ADDRESS: u8 = 1;
 /// The register was saved at an offset from `rbp`: functions that align their stack.
 pub const SAVED_AT_FRAME_POINTER: u8 = 2;
 
-/// How to get from a frame to its caller. The return address lies below the canonical frame address,
-/// always: everything else is [`RULE_UNKNOWN`].
+/// How to get from a frame to its caller. The return address always lies directly below the canonical frame
+/// address: any other layout is [`RULE_UNKNOWN`].
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Default,
 )]
 #[repr(C)]
 pub struct Rule {
-    /// Register that the frame address is computed from: [`BASE_STACK`] and its kin.
+    /// Register from which the frame address is computed: [`BASE_STACK`], [`BASE_FRAME`] or [`BASE_RBX`].
     pub base: u8,
-    /// 1 when the word at base + `offset` is read, and `add` added to it.
+    /// 1 when the frame address is the word at base + `offset`, plus `add`.
     pub deref: u8,
-    /// Where `rbp` is: [`KEPT`] and its kin.
+    /// Location of `rbp`: [`KEPT`], [`SAVED_AT_FRAME_ADDRESS`] or [`SAVED_AT_FRAME_POINTER`].
     pub rbp: u8,
-    /// Where `rbx` is.
+    /// Location of `rbx`.
     pub rbx: u8,
     /// Bytes from the base register.
     pub offset: i32,
@@ -96,7 +95,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// What [`RULE_GAP`] does: the frame pointer's.
+    /// The rule of [`RULE_GAP`]: follow the frame pointer.
     pub const FRAME_POINTER: Self = Self {
         base: BASE_FRAME,
         deref: 0,
@@ -122,10 +121,10 @@ pub mod signal {
     pub const RIP: u64 = 168;
 }
 
-/// Where an address was found before: a slot of a direct-mapped table, one word, so that it is read and
-/// written at once. 31 bits of address beside the 16 of the slot make 47: all there are in user
-/// space. The other bits say whose address and of which state of its memory map, and the rule.
-pub mod known {
+/// The rule cache: a direct-mapped table from addresses to rules. An entry is one word, so that reads and writes are
+/// atomic. 31 bits of address beside the 16 of the slot make 47: all that user space has. The other bits hold the
+/// process, the generation of its memory map, and the rule.
+pub mod rule_cache {
     use super::RuleNumber;
     use crate::limits::RULE_CACHE_SLOTS;
 
@@ -135,11 +134,11 @@ pub mod known {
     #[expect(clippy::cast_possible_truncation, reason = "masked to the table's length")]
     #[inline(always)]
     pub const fn slot(address: u64, process: u8) -> u32 {
-        // Processes that map the same library at the same place should not meet in every slot.
+        // Processes that map the same library at the same address should not collide in every slot.
         (address as u32 ^ (process as u32).wrapping_mul(0x9e5)) & (RULE_CACHE_SLOTS - 1)
     }
 
-    /// All of a word but the rule. Never 0: generations begin at 1.
+    /// A word without its rule. Never 0: generations begin at 1.
     #[inline(always)]
     pub const fn tag(address: u64, process: u8, generation: u8) -> u64 {
         ((address >> SLOT_BITS) & 0x7fff_ffff) << 33
@@ -148,14 +147,14 @@ pub mod known {
             | (generation as u64) << 16
     }
 
-    /// The word to remember.
+    /// The word to store.
     #[inline(always)]
     pub const fn word(tag: u64, rule: RuleNumber) -> u64 {
         tag | rule as u64
     }
 
-    /// The rule, if the word was stack_cache under this tag.
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are what is wanted")]
+    /// The rule, if the word has this tag.
+    #[expect(clippy::cast_possible_truncation, reason = "takes the lowest bits")]
     #[inline(always)]
     pub const fn rule(word: u64, tag: u64) -> Option<RuleNumber> {
         if word & !0xffff == tag { Some(word as RuleNumber) } else { None }
@@ -167,7 +166,7 @@ const _: () = assert!(crate::limits::RULE_CACHE_SLOTS == 1 << 16 && crate::limit
 
 #[cfg(test)]
 mod tests {
-    use super::{key, known, row, rule_of};
+    use super::{key, row, rule_cache, rule_of};
 
     #[test]
     fn a_key_finds_its_own_row_and_not_the_next() {
@@ -176,19 +175,19 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_believed_only_under_its_own_tag() {
+    fn a_word_matches_only_its_own_tag() {
         let address = 0x7f12_3456_789a_u64;
-        let tag = known::tag(address, 3, 1);
-        let word = known::word(tag, 77);
-        assert_eq!(known::rule(word, tag), Some(77));
+        let tag = rule_cache::tag(address, 3, 1);
+        let word = rule_cache::word(tag, 77);
+        assert_eq!(rule_cache::rule(word, tag), Some(77));
         // Every address that shares the slot differs in the tag.
         for bit in 16..47 {
             let other = address ^ (1 << bit);
-            assert_eq!(known::slot(other, 3), known::slot(address, 3));
-            assert_eq!(known::rule(word, known::tag(other, 3, 1)), None, "bit {bit}");
+            assert_eq!(rule_cache::slot(other, 3), rule_cache::slot(address, 3));
+            assert_eq!(rule_cache::rule(word, rule_cache::tag(other, 3, 1)), None, "bit {bit}");
         }
-        assert_eq!(known::rule(word, known::tag(address, 4, 1)), None);
-        assert_eq!(known::rule(word, known::tag(address, 3, 2)), None);
-        assert_eq!(known::rule(0, known::tag(0, 0, 1)), None);
+        assert_eq!(rule_cache::rule(word, rule_cache::tag(address, 4, 1)), None);
+        assert_eq!(rule_cache::rule(word, rule_cache::tag(address, 3, 2)), None);
+        assert_eq!(rule_cache::rule(0, rule_cache::tag(0, 0, 1)), None);
     }
 }

@@ -1,11 +1,11 @@
-//! What the arguments of a function tell of an object.
+//! Reads an object's details from the arguments of a function.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
 use tracer_common::object::{Function, NONE, Object, TEXT};
 
 use crate::call::{Arguments, read_word};
 
-/// An object's name, from where the target has it; as it is when there is none.
+/// Copies an object's name from the target's memory; leaves the field unchanged without an address.
 #[inline(always)]
 pub(crate) fn name(object: &mut Object, text: u64) {
     if text == 0 {
@@ -21,19 +21,19 @@ pub(crate) fn name(object: &mut Object, text: u64) {
     }
 }
 
-/// An argument; 0 when the function has none that says it.
+/// An argument; 0 when the function lacks it.
 #[inline(always)]
 pub(crate) fn of(arguments: &Arguments, number: u8) -> u64 {
     if number == NONE { 0 } else { arguments.get(number) }
 }
 
-/// The descriptor that the arguments tell; -1 when they tell none.
+/// The object's descriptor; -1 when no argument has it.
 #[inline(always)]
 pub(crate) fn descriptor(arguments: &Arguments, function: &Function) -> i32 {
     if function.fd == NONE { -1 } else { arguments.get(function.fd) as i32 }
 }
 
-/// The handle that the arguments tell.
+/// The object's handle; `None` when it is null or unreadable.
 #[inline(always)]
 pub(crate) fn handle(arguments: &Arguments, function: &Function) -> Option<u64> {
     let mut handle = arguments.get(function.handle);

@@ -1,4 +1,4 @@
-//! Programs that do nothing: the price of the traps alone, for the benchmark.
+//! Empty programs: the benchmark measures the cost of the traps alone with them.
 
 use aya_ebpf::{
     macros::{uprobe, uretprobe},

@@ -1,4 +1,4 @@
-//! One hit: who, which probe, where the return address lies.
+//! One probe hit: the thread and its target, the probe, the registers.
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -12,7 +12,7 @@ use tracer_common::{
 
 use crate::{
     maps::{PROCESSES, STATES, SWITCH, TARGETS, UNWINDER},
-    room,
+    threads,
 };
 
 /// A hit on an attach point of a target.
@@ -21,15 +21,15 @@ pub(crate) struct Call {
     /// Thread group in the upper half, thread in the lower.
     pub(crate) id: u64,
     pub(crate) cookie: Cookie,
-    /// What tells call sites with the same stack and probe apart: what a descriptor leads to; else 0.
+    /// Distinguishes call sites with the same stack and probe: the type of a descriptor, the kind of an object; else 0.
     pub(crate) detail: u8,
     pub(crate) target: Target,
-    /// The thread's entry, if it has one.
+    /// The thread's state, if it has one.
     pub(crate) thread: Option<*mut Thread>,
 }
 
 impl Call {
-    /// The hit under way, or `None` when it is not to be recorded.
+    /// The current hit, or `None` when it must not be recorded.
     #[inline(always)]
     pub(crate) fn current(context: *mut core::ffi::c_void) -> Option<Self> {
         if !is_on(context) {
@@ -40,7 +40,7 @@ impl Call {
         Self::with(context, Cookie(cookie))
     }
 
-    /// The same where the attach cookie says nothing or is not asked for: the cookie of the thread's call counts.
+    /// The same at a return, without the attach cookie: the cookie of the thread's call applies.
     #[inline(always)]
     pub(crate) fn returning(context: *mut core::ffi::c_void) -> Option<Self> {
         if !is_on(context) {
@@ -56,12 +56,12 @@ impl Call {
         Some(Self { regs: context.cast(), id, cookie, detail: 0, target, thread })
     }
 
-    /// The target that a thread belongs to, and the thread's entry if it has one.
+    /// The target that a thread belongs to, and the thread's state if it has one.
     #[inline(always)]
     pub(crate) fn who(id: u64) -> Option<(Target, Option<*mut Thread>)> {
-        let thread = room::find(id);
+        let thread = threads::find(id);
         // SAFETY: the value is copied; it changes only while no thread of the process is in a call, and
-        // a thread's entry does not outlive its program.
+        // a thread's state does not outlive its program.
         let target = match thread {
             Some(thread) => unsafe { (*thread).target },
             None => *unsafe { TARGETS.get((id >> 32) as u32) }?,
@@ -69,34 +69,35 @@ impl Call {
         Some((target, thread))
     }
 
-    /// The number of the probe, and what else a call site is told by.
+    /// The number of the probe, with the detail that distinguishes call sites.
     #[inline(always)]
-    pub(crate) fn what(&self) -> u32 {
+    pub(crate) fn probe_and_detail(&self) -> u32 {
         u32::from(self.cookie.probe()) | u32::from(self.detail) << 16
     }
 
-    /// Whose memory it is: the thread group's id, or that of a `vfork`'s parent.
+    /// Owner of the memory: the thread group's id, or that of a `vfork`'s parent.
     #[inline(always)]
     pub(crate) fn pid(&self) -> u32 {
         self.target.owner
     }
 
-    /// What is known of its code.
+    /// The code ranges of the target.
     #[inline(always)]
     pub(crate) fn process(&self) -> Option<*const Process> {
         PROCESSES.get_ptr(self.target.owner)
     }
 
-    /// Its target's number and the state of its memory map (`memory_state`); zeros when nothing is known.
+    /// Its target's number and the state of its memory map (`memory_state`); zeros when unknown.
     #[inline(always)]
     pub(crate) fn memory_state(&self) -> (u32, u32) {
         let number = self.target.number;
-        STATES.get(number).map_or_else(|| self.memory_state_anew(), |state| (number, *state))
+        STATES.get(number).map_or_else(|| self.fresh_memory_state(), |state| (number, *state))
     }
 
-    /// The same from where the collector writes it first: for who has met a newer one than [`Self::memory_state`] tells.
+    /// The same from [`PROCESSES`], which the collector writes first: for a caller that has seen a newer generation
+    /// than [`Self::memory_state`] returns.
     #[inline(always)]
-    pub(crate) fn memory_state_anew(&self) -> (u32, u32) {
+    pub(crate) fn fresh_memory_state(&self) -> (u32, u32) {
         // SAFETY: a value of a map, which lives at least as long as the program runs.
         self.process().map_or((0, 0), |process| unsafe {
             ((*process).number, memory_state((*process).generation, (*process).walks))
@@ -121,9 +122,9 @@ impl Call {
     pub(crate) fn arguments(&self) -> Arguments {
         // SAFETY: the registers of the context, which the verifier knows to be readable.
         let regs = unsafe { &*self.regs };
-        // StackCopy first: the verifier wants each field of the context at a constant offset, and LLVM
-        // would turn a choice of fields into a choice of offsets. There is no argument 6 or 7; zeros would be
-        // written by a loop over bytes.
+        // All are copied first: the verifier requires a constant offset for each field of the context, and LLVM
+        // would turn a choice of fields into a choice of offsets. Arguments 6 and 7 do not exist; for zeros LLVM
+        // would emit a loop over bytes.
         let last = regs.r9;
         Arguments([regs.rdi, regs.rsi, regs.rdx, regs.rcx, regs.r8, last, last, last])
     }
@@ -156,31 +157,31 @@ impl Call {
         unsafe { (*self.regs).rbx }
     }
 
-    /// What the function returns, at a hit on its return; at one on a jump to a function that will return
-    /// its first argument, that one.
+    /// The returned value, at a hit on a return; the first argument, at a hit on a tail call to a function
+    /// that returns it.
     #[inline(always)]
     pub(crate) fn returned(&self) -> u64 {
         // SAFETY: the registers of the context, which the verifier knows to be readable.
         let regs = unsafe { &*self.regs };
         // Both are copied first, as above.
         let both = [regs.rax, regs.rdi];
-        let chosen = usize::from(self.cookie.answers_early());
+        let chosen = usize::from(self.cookie.returns_first_argument());
         // SAFETY: 0 or 1.
         unsafe { (&raw const both).cast::<u64>().add(chosen & 1).read_volatile() }
     }
 
-    /// Where the return address lies at an entry hit.
+    /// Stack address of the return address, at an entry hit.
     #[inline(always)]
     pub(crate) fn slot(&self) -> u64 {
         self.stack_pointer() + u64::from(self.cookie.words()) * 8
     }
 }
 
-/// Whether hits are to be recorded.
+/// Whether hits are recorded.
 ///
-/// Every program at a function asks this, and so has a tail call, which none of them ever comes to here. Since 6.13 programs
-/// without one have their stack not on the thread's, but in memory of the processor's, although programs
-/// at functions can be preempted by each other: there they would overwrite what the other one keeps
+/// Every program at a function calls this, and so contains a tail call, which it never executes. Since Linux 6.13 a
+/// program without a tail call gets a private stack per CPU instead of the thread's kernel stack, although
+/// programs at functions can preempt each other: one would overwrite the other's stack
 /// (`bpf_enable_priv_stack` and `check_max_stack_depth` of Linux).
 #[inline(always)]
 fn is_on(context: *mut core::ffi::c_void) -> bool {

@@ -1,7 +1,7 @@
-//! Connections: when they begin and end, and whom a thread serves.
+//! Connections: records their beginning and end, and tracks which connection a thread serves.
 //!
-//! What a thread acquires after it has accepted a connection, or read from it or written to it, is acquired for that
-//! connection, until it waits for work again. `docs/decisions/0010-connections.md` has the argument.
+//! Once a thread has accepted a connection, or read from it or written to it, its acquisitions are attributed to that
+//! connection until it waits for work again. `docs/decisions/0010-connections.md` has the argument.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -21,19 +21,19 @@ use crate::{
     file,
     loss::lose,
     maps::{CONNECTIONS, FREE_CONNECTIONS, RECORDS},
-    missed,
-    opening::{Stand, begin_connection},
-    outstanding::{NO_WAKEUP, now_ns, position},
-    room, socket,
+    missed_returns,
+    opening::{FdContext, begin_connection},
+    socket, threads,
+    young::{NO_WAKEUP, now_ns, position},
 };
 
-/// No descriptor: the one that was served is gone, and its number may be another's.
-const NOBODYS: u32 = u32::MAX;
+/// No descriptor: the served connection's is closed, and its number may be reused.
+const NO_FD: u32 = u32::MAX;
 
-/// A TCP socket changes its state: on whatever processor, for whatever process.
+/// A TCP socket changes its state: on any CPU, for any process.
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 pub(crate) fn state_changes(context: RawTracePointContext) -> i32 {
-    // SAFETY: the tracepoint has three arguments: the socket, its state so far, and the new one.
+    // SAFETY: the tracepoint has three arguments: the socket, its old state, and the new one.
     let (sock, state) = unsafe {
         let arguments = context.as_ptr().cast::<u64>();
         (*arguments, *arguments.add(2) as u32)
@@ -42,7 +42,7 @@ pub(crate) fn state_changes(context: RawTracePointContext) -> i32 {
         return 0;
     }
     let Some(connection) = CONNECTIONS.get_ptr_mut(sock) else { return 0 };
-    // SAFETY: a live value of the map; the socket's lock is held, so nobody else is here with it.
+    // SAFETY: a live value of the map; the kernel holds the socket's lock, so no other CPU is here with it.
     unsafe {
         if (*connection).ended_ns == 0 {
             (*connection).state = state;
@@ -53,12 +53,12 @@ pub(crate) fn state_changes(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// The thread works on one of its descriptors: whoever is at its other end is served from now on.
+/// The thread uses one of its descriptors: from now on it serves that descriptor's connection.
 #[inline(always)]
-pub(crate) fn serve(context: &impl Stand, call: &Call, fd: u32) -> Option<()> {
+pub(crate) fn serve(context: &impl FdContext, call: &Call, fd: u32) -> Option<()> {
     let file = file::behind(fd)?;
     let sock = socket::behind(file)?;
-    // SAFETY: copied; a value that is removed meanwhile is one of a socket that nobody works on.
+    // SAFETY: copied; only the value of a socket that no thread uses can be removed meanwhile.
     if let Some(connection) = unsafe { CONNECTIONS.get(sock) } {
         set(call, fd, connection.number, connection.role);
         return Some(());
@@ -73,33 +73,34 @@ pub(crate) fn serve(context: &impl Stand, call: &Call, fd: u32) -> Option<()> {
     begin_connection(context, call, fd, file, Role::Before)
 }
 
-/// Whether the thread serves whoever is at the other end of this descriptor already: mostly it does.
+/// Whether the thread already serves the connection of this descriptor, which is the usual case.
 #[inline(always)]
 pub(crate) fn is_served(fd: u32) -> bool {
     // SAFETY: the value belongs to this thread alone.
-    room::find(bpf_get_current_pid_tgid()).is_some_and(|thread| unsafe {
-        (*thread).serving != 0 && (*thread).served == fd && !missed::is_connecting(thread)
+    threads::find(bpf_get_current_pid_tgid()).is_some_and(|thread| unsafe {
+        (*thread).serving != 0 && (*thread).served == fd && !missed_returns::is_connecting(thread)
     })
 }
 
 /// The thread waits for work.
 #[inline(always)]
 pub(crate) fn wait(id: u64) {
-    if let Some(thread) = room::find(id) {
-        if missed::is_connecting(thread) {
-            _ = missed::connection_at_hand();
+    if let Some(thread) = threads::find(id) {
+        if missed_returns::is_connecting(thread) {
+            _ = missed_returns::recover_connection();
         }
         // SAFETY: the value belongs to this thread alone.
         unsafe { (*thread).serving = 0 };
     }
 }
 
-/// What is begun for an accepted connection, with another server for example, serves the accepted one.
+/// Sets the connection that the thread serves. A connection that the target opens on behalf of an accepted one, to
+/// another server for example, counts for the accepted one.
 #[inline(always)]
 fn set(call: &Call, fd: u32, number: u32, role: u32) -> Option<()> {
     let thread: *mut Thread = match call.thread {
         Some(thread) => thread,
-        None => room::give_if_any(call.id, call.target)?,
+        None => threads::try_allocate(call.id, call.target)?,
     };
     let accepted = u32::from(role != Role::Connected as u32);
     // SAFETY: the value belongs to this thread alone.
@@ -113,13 +114,13 @@ fn set(call: &Call, fd: u32, number: u32, role: u32) -> Option<()> {
     Some(())
 }
 
-/// A socket was opened otherwise than by a connection: it is none, whatever was known of one at its place.
+/// A new socket is not connected: removes a stale connection with the same kernel address.
 #[inline(always)]
 pub(crate) fn none(sock: u64) {
     _ = CONNECTIONS.remove(&sock);
 }
 
-/// A connection begins. The one that the kernel had there before is over.
+/// A connection begins. It replaces an ended one with the same kernel address.
 #[inline(always)]
 pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> Option<()> {
     let sock = socket::surely_behind(file)?;
@@ -140,7 +141,7 @@ pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> O
         connection.error = socket::error(sock);
     }
     let known = CONNECTIONS.insert(sock, &connection, 0).is_ok();
-    if !known || tell(call, fd, file, sock, family, &connection, site).is_none() {
+    if !known || send_connected(call, fd, file, sock, family, &connection, site).is_none() {
         _ = CONNECTIONS.remove(&sock);
         _ = FREE_CONNECTIONS.push(number, 0);
         lose(Loss::ConnectionDropped);
@@ -149,9 +150,9 @@ pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> O
     set(call, fd, number, role as u32)
 }
 
-/// Sends what is known of a connection that begins. `None` when the ring buffer is full.
+/// Sends the record of a connection that begins. `None` when the ring buffer is full.
 #[inline(always)]
-fn tell(
+fn send_connected(
     call: &Call,
     fd: u32,
     file: u64,
@@ -163,8 +164,8 @@ fn tell(
     let mut entry = RECORDS.reserve::<Connected>(0)?;
     let (local_port, peer_port) = if family == UNIX { (0, 0) } else { socket::ports(sock) };
     let record = entry.as_mut_ptr();
-    // Field by field: the whole would not fit on the stack.
-    // SAFETY: room for one record, which is written in full here; the helpers check the kernel's addresses.
+    // Field by field: the whole record does not fit on the stack.
+    // SAFETY: space for one record, which is written in full here; the helpers check the kernel's addresses.
     unsafe {
         (*record).record = CONNECTED;
         (*record).number = connection.number;
@@ -183,7 +184,7 @@ fn tell(
         if family == UNIX {
             (*record).protocol = 0;
             (*record).peer_pid = socket::peer_pid(sock).unwrap_or(0);
-            // The name of the side that was connected to.
+            // The name of the side that accepted the connection.
             let named = if connection.role == Role::Connected as u32 {
                 socket::unix_peer(sock).unwrap_or(0)
             } else {
@@ -210,38 +211,38 @@ fn tell(
     Some(())
 }
 
-/// A descriptor of a file is about to be closed: if it was the last one, a connection behind it is over. What the thread
-/// does next, it does because of that.
+/// A descriptor of a file is about to be closed: closing the last one ends its connection. Until it waits, the thread
+/// serves that connection.
 #[inline(always)]
 pub(crate) fn closing(call: &Call, file: u64) -> Option<()> {
     let sock = socket::behind(file)?;
     // SAFETY: copied at once.
     let connection = *unsafe { CONNECTIONS.get(sock) }?;
-    _ = set(call, NOBODYS, connection.number, connection.role);
+    _ = set(call, NO_FD, connection.number, connection.role);
     if !socket::is_last(file) {
         return None;
     }
     if CONNECTIONS.remove(&sock).is_err() {
         return None;
     }
-    end(sock, &connection)
+    send_disconnected(sock, &connection)
 }
 
-/// Sends what is known of a connection that is over.
+/// Sends the record of a connection that has ended.
 #[inline(never)]
-fn end(sock: u64, connection: &Connection) -> Option<()> {
+fn send_disconnected(sock: u64, connection: &Connection) -> Option<()> {
     let stream = matches!(socket::family(sock)?, INET | INET6) && socket::protocol(sock)? == TCP;
     let count = |count: Option<u64>| if stream { count.unwrap_or(u64::MAX) } else { u64::MAX };
     let present = socket::state(sock).unwrap_or(0);
     let mut ended_ns = connection.ended_ns;
     let mut error = connection.error;
     let state = if ended_ns == 0 { present } else { connection.state };
-    // The kernel has left out the run that would have been told of it: when that was is lost, and nothing else.
+    // The kernel skipped the program's run at this change of state: only its time is lost.
     if stream && ended_ns == 0 && matches!(present, CLOSE_WAIT | CLOSED) {
         ended_ns = now_ns();
         error = socket::error(sock);
     }
-    // User space finds out that it is over, where this finds no room.
+    // When the ring buffer is full, user space detects the end by itself.
     let mut entry = RECORDS.reserve::<Disconnected>(0)?;
     entry.write(Disconnected {
         record: DISCONNECTED,

@@ -1,4 +1,4 @@
-//! A function is entered: remember what was asked and from where, or record a release.
+//! Function entries: stores the arguments and the call site of an acquisition, or records a release.
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
 use aya_log_ebpf::debug;
@@ -10,20 +10,19 @@ use tracer_common::{
 
 use crate::{
     call::{Call, raw, read_word},
+    constructors,
     loss::{count, lose},
-    making,
     maps::HITS,
-    outstanding::{released, unmapped},
-    remember,
     resize::resizing,
-    ret::fail,
-    room, site, unwind,
+    returns::fail,
+    site, stack_cache, threads, unwind,
+    young::{released, unmapped},
 };
 
 /// `MAP_ANONYMOUS` of `mmap(2)`.
 const MAP_ANONYMOUS: u64 = 0x20;
 
-/// An acquisition is asked for.
+/// An acquisition begins.
 #[uprobe]
 pub(crate) fn acquire_entry(context: ProbeContext) -> u32 {
     _ = acquire(&context);
@@ -46,7 +45,7 @@ fn acquire(context: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// A resize is asked for.
+/// A resize begins.
 #[uprobe]
 pub(crate) fn resize_entry(context: ProbeContext) -> u32 {
     _ = resize(&context);
@@ -73,7 +72,7 @@ fn resize(context: &ProbeContext) -> Option<()> {
             site::take(context, &call, thread, site::entered);
         }
         Err(Skip::Inner) => {}
-        // Nobody will see it return, and it will hardly fail: the old resource is gone.
+        // Its return will not be seen, and it is unlikely to fail: the old resource counts as released.
         Err(Skip::Lost) if length == 0 => released(&call, a),
         Err(Skip::Lost) => unmapped(&call, a, length, 0),
     }
@@ -101,16 +100,16 @@ fn release(context: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// Why a call is not followed to its return.
+/// Why a call is not tracked until its return.
 enum Skip {
-    /// It is part of one that is.
+    /// It is part of a tracked call.
     Inner,
-    /// It cannot be; counted.
+    /// It cannot be tracked; counted.
     Lost,
 }
 
-/// Prepares `call` to be the one its thread is in, unless it is part of a call already under way: only the
-/// outermost counts.
+/// Prepares `call` as the call that its thread is in, unless it is part of a tracked call: only the outermost
+/// counts.
 #[inline(always)]
 fn begin<'thread>(
     context: &ProbeContext,
@@ -124,11 +123,11 @@ fn begin<'thread>(
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     let slot = call.slot();
-    let Some(caller) = remember::caller(slot, call.id) else {
+    let Some(caller) = stack_cache::caller(slot, call.id) else {
         lose(Loss::Unreadable);
         return Err(Skip::Lost);
     };
-    let caller = making::caller_of(call, thread, slot, caller);
+    let caller = constructors::caller_of(call, thread, slot, caller);
     if thread.active != 0 {
         if is_within(call, thread, slot, caller) {
             return Err(Skip::Inner);
@@ -151,23 +150,23 @@ fn begin<'thread>(
     Ok(thread)
 }
 
-/// The thread's room, given to it at its first call.
+/// The thread's state, allocated at its first call.
 #[inline(always)]
 pub(crate) fn thread_of(call: &Call) -> Option<*mut Thread> {
     match call.thread {
         Some(thread) => Some(thread),
-        None => room::give(call.id, call.target),
+        None => threads::allocate(call.id, call.target),
     }
 }
 
-/// Whether a call whose return address lies at `slot` happens within the one `thread` is in.
+/// Whether a call whose return address lies at `slot` is nested in the one that `thread` is in.
 ///
-/// The stack grows down, so an inner call's return address lies below (or, after a tail jump, in the
-/// same place). An outer call that was left by `longjmp`, an exception or a thread's end looks the
-/// same, but two things tell it apart: nobody returns through its return address any more, so the
-/// slot, which holds what the outer call left there, soon holds something else; and an inner call is made
-/// by the allocator itself. A call whose own return address leads to the trampoline
-/// goes on, by a tail jump, with one that was hit before: an inner one, if it is not the outer one itself.
+/// The stack grows down, so a nested call's return address lies below (or, after a tail call, in the same
+/// slot). An outer call that was abandoned by `longjmp`, an exception or a thread's end looks the same, but
+/// differs in two respects: nothing returns through its return address any more, so other data soon
+/// overwrites its slot; and a nested call comes from the allocator's own code. A call whose return address
+/// is the trampoline is a tail call from a function that was hit before: a nested call, if it is not the
+/// outer one itself.
 #[inline(always)]
 fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
     if slot > thread.slot {
@@ -182,27 +181,27 @@ fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
     // SAFETY: the map's value lives at least as long as the program runs.
     let process = unsafe { &*process };
     if !is_hijacked(process, word) {
-        // Without a return probe, the call under way still has its return address where it was.
+        // Without a return probe, the outer call's return address is still in its slot.
         let outer = Cookie(thread.cookie);
         if outer.has_return_probe() || word != thread.caller {
             return false;
         }
         if slot == thread.slot {
-            // From the same place to the same address: a tail jump to another function, or, when it is
-            // the same one, its caller's next attempt after an exception.
+            // The same slot and the same return address: a tail call to another function, or, for the same
+            // function, the caller's next attempt after an exception.
             return outer.probe() != call.cookie.probe();
         }
     }
     slot == thread.slot || is_hijacked(process, caller) || unwind::is_allocator(process, caller)
 }
 
-/// Whether a return address is the trampoline's, put there by a return probe.
+/// Whether a return probe has replaced this return address by its trampoline.
 #[inline(always)]
 pub(crate) fn is_hijacked(process: &Process, word: u64) -> bool {
     if process.trampoline == 0 { is_page_start(word) } else { word == process.trampoline }
 }
 
-/// Until the collector has seen where the trampoline is: it begins a page of its own.
+/// The check until the collector has seen the trampoline's address: the trampoline is at the start of a page.
 #[inline(always)]
 fn is_page_start(word: u64) -> bool {
     word != 0 && word & 0xfff == 0 && word >> 57 == 0

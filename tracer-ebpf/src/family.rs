@@ -1,8 +1,8 @@
-//! A target forks, or becomes another program.
+//! Forks and `execve` calls of targets.
 //!
-//! A child is a target from before its first instruction: the programs here run in the parent while the
-//! child does not run yet. What it inherits is worked out by the collector, which is told of the fork's
-//! place in the order of things; `docs/decisions/0002-two-generations.md` has the argument.
+//! A child becomes a target before its first instruction: the programs run in the parent before the child runs.
+//! The collector computes the inherited resources from the fork's sequence position;
+//! `docs/decisions/0002-two-generations.md` has the argument.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -20,8 +20,8 @@ use tracer_common::{
 use crate::{
     loss::lose,
     maps::{BLANK_PROCESS, FORKS, PROCESSES, RECORDS, SWITCH, TARGETS},
-    outstanding::{now_ns, position},
-    room,
+    threads,
+    young::{now_ns, position},
 };
 
 /// `CLONE_VM` of `linux/sched.h`: parent and child share their memory.
@@ -31,7 +31,7 @@ const CLONE_FILES: u64 = 0x400;
 /// `CLONE_THREAD`: the "child" is a thread of the same process.
 const CLONE_THREAD: u64 = 0x1_0000;
 
-/// Where `task_struct` keeps a task's id, from the kernel's type information: set by user space when it
+/// Offset of a task's id in `task_struct`, from the kernel's type information: user space sets it when it
 /// loads the programs. (The tracepoint's own description would need a mounted tracefs.)
 #[unsafe(no_mangle)]
 static TASK_PID_OFFSET: u32 = 0;
@@ -52,19 +52,19 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
     if flags & CLONE_THREAD != 0 || *SWITCH.get(0)? == 0 {
         return None;
     }
-    // SAFETY: copied; nobody changes it while this thread of the process is here.
+    // SAFETY: copied; nothing changes it while this thread of the process is here.
     let parent = *unsafe { TARGETS.get((bpf_get_current_pid_tgid() >> 32) as u32) }?;
     if parent.follow == 0 {
         return None;
     }
-    // SAFETY: the static is written once, before the programs are loaded: the compiler must not know.
+    // SAFETY: the static is written once, before the programs are loaded: the compiler must not treat it as a constant.
     let offset = u64::from(unsafe { (&raw const TASK_PID_OFFSET).read_volatile() });
     // SAFETY: the helper checks the address.
     let child = unsafe { bpf_probe_read_kernel((task + offset) as *const u32) }.ok()?;
-    // In its parent's memory it runs until it ends or becomes another program: what it acquires and
-    // releases there is the owner's.
+    // The child of a `vfork` uses its parent's memory until it ends or calls `execve`: its acquisitions and
+    // releases there count for the owner of the memory.
     let shares = flags & CLONE_VM != 0;
-    // What is known of its parent's memory map is known of a shared one only.
+    // The parent's memory map state applies to the child only if they share the memory.
     let files = if flags & CLONE_FILES != 0 { parent.files } else { child };
     let target = if shares { parent } else { Target { owner: child, number: NO_NUMBER, ..parent } };
     let target = Target { files, ..target };
@@ -72,9 +72,9 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
         lose(Loss::ChildDropped);
         return None;
     }
-    // Of a table that is not followed, neither is the copy.
+    // The copy of an untraced descriptor table is not traced either.
     if files == child && parent.files != 0 {
-        copied(FORK_FILES, child, parent.files);
+        announce_copy(FORK_FILES, child, parent.files);
     }
     if shares {
         return None;
@@ -87,30 +87,31 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
             unsafe { (*process).trampoline = 0 };
         }
     }
-    if !copied(FORK, child, parent.owner) {
+    if !announce_copy(FORK, child, parent.owner) {
         _ = TARGETS.remove(child);
     }
     Some(())
 }
 
-/// What `parent` holds has a copy from now on.
+/// Announces that `child` has a copy of the resources of `parent` from now on.
 #[inline(always)]
-fn copied(record: u32, child: u32, parent: u32) -> bool {
+fn announce_copy(record: u32, child: u32, parent: u32) -> bool {
     let position = position();
-    // First of all: from here on what the parent releases is announced if the child has a copy.
+    // Before all else: from here on the parent's releases are announced if the child has a copy.
     if let Some(after) = FORKS.get_ptr_mut(parent & (limits::FORKS - 1)) {
-        // SAFETY: a live, aligned map value. Two that share it may write at once: next to each other.
+        // SAFETY: a live, aligned map value. Two processes that share it may write at once: their positions are
+        // adjacent.
         unsafe {
             if *after <= position {
                 *after = position + 1;
             }
         }
     }
-    let told = tell(record, child, parent, position);
-    if !told {
+    let sent = send_event(record, child, parent, position);
+    if !sent {
         lose(Loss::ChildDropped);
     }
-    told
+    sent
 }
 
 /// `sched_process_exec` runs in the process itself, when its new memory is in place.
@@ -127,43 +128,43 @@ fn exec(context: &RawTracePointContext) -> Option<()> {
     let pid = (id >> 32) as u32;
     // SAFETY: copied; the process has this one thread, and it is here.
     let before = *unsafe { TARGETS.get(pid) }?;
-    // Where code is, is not known any more until the collector has looked. A stack is its first frame
-    // until then.
+    // The code ranges are unknown until the collector has read the new memory map. Until then a stack
+    // consists of its first frame.
     _ = PROCESSES.insert(pid, BLANK_PROCESS.get(0)?, 0);
     let programs = before.programs.wrapping_add(1);
-    // A shared table of descriptors is shared no more. What is in it stays.
+    // `execve` unshares the descriptor table. Its descriptors stay open.
     let files = if before.files == 0 { 0 } else { pid };
     let target = Target { owner: pid, programs, number: NO_NUMBER, files, ..before };
     if files != before.files {
-        copied(FORK_FILES, pid, before.files);
+        announce_copy(FORK_FILES, pid, before.files);
     }
     _ = TARGETS.insert(pid, &target, 0);
-    // The call it may have been in is gone with its stack.
-    room::leave(id);
-    // A thread other than the first one has become the first one.
-    room::leave(u64::from(pid) << 32 | u64::from(former));
-    if !tell(EXEC, pid, before.owner, position()) {
+    // A call in progress ended with the old stack.
+    threads::release(id);
+    // Another thread than the leader called `execve`, and is the leader now.
+    threads::release(u64::from(pid) << 32 | u64::from(former));
+    if !send_event(EXEC, pid, before.owner, position()) {
         lose(Loss::ChildDropped);
         _ = TARGETS.remove(pid);
     }
     Some(())
 }
 
-/// A process that ran in its parent's memory ends: its table of descriptors goes with it.
+/// A process that shares its parent's memory ends: the kernel frees its descriptor table.
 pub(crate) fn ended(pid: u32, target: &Target) {
-    if target.files == pid && !tell(END_FILES, pid, pid, position()) {
+    if target.files == pid && !send_event(END_FILES, pid, pid, position()) {
         lose(Loss::ChildDropped);
     }
 }
 
 /// Sends a record; `false` when the ring buffer is full.
 #[inline(always)]
-fn tell(record: u32, pid: u32, parent: u32, position: u64) -> bool {
+fn send_event(record: u32, pid: u32, parent: u32, position: u64) -> bool {
     let Some(mut entry) = RECORDS.reserve::<ProcessEvent>(0) else {
         return false;
     };
     entry.write(ProcessEvent { record, pid, parent, padding: 0, position, time_ns: now_ns() });
-    // The reader is woken: it has to look at the process.
+    // Wakes the collector, which has to inspect the process.
     entry.submit(0);
     true
 }

@@ -1,5 +1,5 @@
-//! What a file descriptor of the current process leads to: read out of the kernel's own structures, whose layout
-//! user space has from the kernel's type information.
+//! The file behind a descriptor of the current process, and its type: read from the kernel's structures, whose layout
+//! user space takes from the kernel's type information.
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use tracer_common::{descriptor::FdType, state::Layout};
 
-/// Where things are: set when the programs are loaded.
+/// Offsets of the kernel's fields: user space sets them when it loads the programs.
 #[unsafe(no_mangle)]
 pub(crate) static LAYOUT: Layout = Layout {
     task_files: 0,
@@ -37,7 +37,7 @@ pub(crate) static LAYOUT: Layout = Layout {
     at_events: 0,
 };
 
-/// Magic numbers of file systems that have no names for what they hold: `linux/magic.h`.
+/// Magic numbers of the kernel's internal file systems, from `linux/magic.h`: anonymous inodes.
 const ANONYMOUS: u64 = 0x0904_1934;
 /// As above: sockets.
 const SOCKETS: u64 = 0x534f_434b;
@@ -49,20 +49,21 @@ const PROCESSES: u64 = 0x5049_4446;
 const QUEUES: u64 = 0x1980_0202;
 /// As above: namespaces.
 const NAMESPACES: u64 = 0x6e73_6673;
-/// As above: memory that not even the kernel reads.
+/// As above: `memfd_secret`, memory that the kernel itself does not map.
 const SECRETS: u64 = 0x5345_434d;
 /// As above: file systems in memory. A file there may be a `memfd`.
 const MEMORY: u64 = 0x0102_1994;
 /// As above, of huge pages.
 const HUGE: u64 = 0x9584_58f6;
 
-/// Bytes of a name that are looked at.
+/// Bytes read of a name.
 const NAME: usize = 16;
 
-/// Where one of them is.
+/// One of these offsets.
 macro_rules! at {
     ($field:ident) => {
-        // SAFETY: the static is written once, before the programs are loaded: the compiler must not know.
+        // SAFETY: the static is written once, before the programs are loaded: the compiler must not treat it as a
+        // constant.
         unsafe { (&raw const $crate::file::LAYOUT.$field).read_volatile() }
     };
 }
@@ -95,15 +96,15 @@ pub(crate) fn behind(fd: u32) -> Option<u64> {
     if file == 0 { None } else { Some(file) }
 }
 
-/// Where the kernel has its inode.
+/// Kernel address of its inode.
 #[inline(always)]
 pub(crate) fn inode(file: u64) -> Option<u64> {
     word(file, at!(file_inode))
 }
 
-/// Whether a number is taken in the current thread's table, be it that nothing is behind it yet.
+/// Whether a number is reserved in the current thread's table, even if no file is installed yet.
 #[inline(always)]
-pub(crate) fn is_taken(fd: u32) -> Option<bool> {
+pub(crate) fn is_reserved(fd: u32) -> Option<bool> {
     // SAFETY: a helper without preconditions.
     let task = unsafe { bpf_get_current_task() };
     let table = word(word(task, at!(task_files))?, at!(files_table))?;
@@ -111,16 +112,16 @@ pub(crate) fn is_taken(fd: u32) -> Option<bool> {
     Some(word(bits + u64::from(fd / 64) * 8, 0)? >> (fd % 64) & 1 == 1)
 }
 
-/// Whether it is known where the kernel keeps files. Verifiers know it, too.
+/// Whether the layout of the kernel's files is known. The verifier sees it as a constant.
 #[inline(always)]
-pub(crate) fn are_known() -> bool {
+pub(crate) fn is_layout_known() -> bool {
     at!(task_files) != 0
 }
 
-/// Where the kernel keeps the registers with which the current thread entered it.
+/// Kernel address of the registers with which the current thread entered the kernel.
 #[inline(always)]
 pub(crate) fn registers() -> Option<u64> {
-    // Verifiers know its value, and never come to what a kernel does not have.
+    // The verifier knows this value, and never reaches a helper that the kernel lacks.
     let bytes = at!(stack_bytes);
     if bytes == 0 {
         // SAFETY: helpers without preconditions.
@@ -132,7 +133,7 @@ pub(crate) fn registers() -> Option<u64> {
     Some(stack + u64::from(bytes) - size_of::<pt_regs>() as u64)
 }
 
-/// Whether the current thread has a table of descriptors of its own, apart from its process's first thread.
+/// Whether the current thread has a descriptor table of its own, other than that of its process's first thread.
 #[inline(always)]
 pub(crate) fn has_own_table() -> bool {
     // SAFETY: a helper without preconditions.
@@ -142,14 +143,14 @@ pub(crate) fn has_own_table() -> bool {
     leader.is_some() && leader != files(task)
 }
 
-/// What a file is.
+/// The type of a file.
 #[inline(always)]
-pub(crate) fn sort(file: u64) -> FdType {
-    look(file).unwrap_or(FdType::Unknown)
+pub(crate) fn fd_type(file: u64) -> FdType {
+    try_fd_type(file).unwrap_or(FdType::Unknown)
 }
 
 #[inline(always)]
-fn look(file: u64) -> Option<FdType> {
+fn try_fd_type(file: u64) -> Option<FdType> {
     let inode = word(file, at!(file_inode))?;
     let magic = word(word(inode, at!(inode_super))?, at!(super_magic))?;
     let mode = half(inode, at!(inode_mode))? & 0o17_0000;
@@ -173,7 +174,7 @@ fn look(file: u64) -> Option<FdType> {
     })
 }
 
-/// The beginning of a file's name, with zeros behind it.
+/// The beginning of a file's name, padded with zeros.
 #[inline(always)]
 fn name(file: u64) -> Option<[u8; NAME]> {
     let dentry = word(file, at!(file_dentry))?;
@@ -184,8 +185,8 @@ fn name(file: u64) -> Option<[u8; NAME]> {
     Some(name)
 }
 
-/// What a file without a name in any file system is, by what the kernel calls it, as `FdType::of_anonymous` has it. In
-/// words of eight letters: programs compare those at once.
+/// The type of an anonymous-inode file, by the kernel's name for it, as in `FdType::of_anonymous`. Compares words of
+/// eight letters, which takes one instruction each.
 #[inline(always)]
 fn anonymous(name: [u8; NAME]) -> FdType {
     let text = if name[0] == b'[' { 1 } else { 0 };

@@ -1,4 +1,4 @@
-//! Counters. Nothing is ever lost silently.
+//! Counters of hits and losses. Every loss is counted.
 //!
 //! Programs can be preempted on kernels since 6.0, also between load and store of a counter of their
 //! CPU: every count is one atomic addition.
@@ -15,8 +15,8 @@ use tracer_common::{
 
 use crate::maps::{DIED, DOUBT, LOSSES};
 
-/// Which copy of [`DIED`] a processor adds to: these bits of its number. The copies' count is one more, a power of two. Set
-/// by user space when it loads the programs.
+/// Bits of a CPU's number that select its copy of [`DIED`]. The number of copies is one more, a power of two. User
+/// space sets the mask when it loads the programs.
 #[unsafe(no_mangle)]
 static DIED_STRIPE_MASK: u32 = 0;
 
@@ -46,8 +46,8 @@ pub(crate) fn lose(reason: Loss) {
     count(&LOSSES, reason as u32);
 }
 
-/// Counts a resource that died young at its call site. A program that is moved to another processor meanwhile adds to the
-/// copy of the one before, which is as good.
+/// Counts a resource that died young at its call site. A program that migrates to another CPU meanwhile adds to the
+/// previous CPU's copy, which is harmless.
 #[inline(always)]
 pub(crate) fn died(site: u32, bytes: u64) {
     // SAFETY: a constant that user space has set, and a helper without preconditions.
@@ -64,13 +64,13 @@ pub(crate) fn died(site: u32, bytes: u64) {
     }
 }
 
-/// A release got lost: whatever carries this handle and is not younger may be gone.
+/// A release got lost: a resource with this handle that is not younger may be gone.
 #[inline(always)]
 pub(crate) fn doubt(key: &Key, position: u64) {
     let slot = Digest::seeded(key.pid, 0).with(key.handle).slot(DOUBT_SLOTS);
     if let Some(last) = DOUBT.get_ptr_mut(slot) {
-        // SAFETY: a live, aligned map value. Two CPUs may write at once; the positions are then next to
-        // each other, and what lies between them is of the last microsecond.
+        // SAFETY: a live, aligned map value. Two CPUs may write at once; their positions are then adjacent,
+        // and the events between them happened within a microsecond.
         unsafe {
             if *last < position {
                 *last = position;

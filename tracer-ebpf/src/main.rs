@@ -1,13 +1,13 @@
 //! The kernel programs of leaktrace: glue between registers and the maps of `maps.rs`.
 //!
-//! The programs know shapes (where size, handle and out-pointer stand), not functions: which function
-//! a probe sits on comes with its attach cookie. What can be decided without the kernel is decided in
-//! `tracer-common`, where it is tested on the host.
+//! The programs know shapes (the arguments with size, handle and out-pointer), not functions: the attach
+//! cookie of a probe identifies its function. Logic that does not need the kernel lives in `tracer-common`,
+//! where tests run it on the host.
 //!
-//! One subject per file, in the order in which a call meets them.
+//! One subject per file.
 #![no_std]
 #![no_main]
-// Atomic addition: the safe types have no methods for the BPF target, which lacks compare-and-swap.
+// Atomic addition: the safe types lack methods for the BPF target, which has no compare-and-swap.
 #![expect(internal_features, reason = "see above")]
 #![feature(core_intrinsics)]
 
@@ -15,31 +15,31 @@ mod arguments;
 mod bare;
 mod call;
 mod connection;
-mod descriptor;
+mod constructors;
 mod entry;
 mod family;
+mod fd_kprobes;
 mod file;
-mod install;
+mod io_uring;
 mod loss;
-mod making;
 mod maps;
-mod message;
-mod missed;
+mod missed_returns;
 mod object;
 mod opening;
-mod outstanding;
-mod pace;
-mod remember;
 mod resize;
-mod ret;
-mod ring;
-mod room;
+mod returns;
+mod scm;
 mod site;
 mod socket;
+mod stack_cache;
+mod syscall_rate;
+mod syscalls;
 mod thread_end;
-mod told;
+mod threads;
 mod touch;
+mod tracepoint_args;
 mod unwind;
+mod young;
 
 /// The verifier refuses programs that can reach this; the linker drops it.
 #[cfg(not(test))]

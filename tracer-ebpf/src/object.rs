@@ -1,7 +1,7 @@
-//! Objects of libraries: made, told of, to be released.
+//! Library objects: construction, updates, release requests.
 //!
-//! An object that is a heap block of its own is that block, at another call site: that of the function which made
-//! the object. So it ends with the block, whoever releases it and however late, and is counted once.
+//! An object that is a heap block of its own is recorded as that block, with the call site of its constructor. So it
+//! ends with the block, regardless of who releases it and when, and is counted once.
 //! `docs/decisions/0011-objects.md` has the argument.
 
 use aya_ebpf::{
@@ -14,8 +14,8 @@ use tracer_common::{
     kind::Kind,
     loss::Loss,
     object::{
-        ASK, BLOCK, BY_MEMORY, CONSTRUCTOR_CALLS, ConstructorCall, END, IS_OBJECT, NONE, Object,
-        ObjectId, TELL, chain,
+        BLOCK, BY_MEMORY, CONSTRUCTOR_CALLS, ConstructorCall, END, IS_OBJECT, NONE, Object,
+        ObjectId, REQUEST_RELEASE, UPDATE, chain,
     },
     state::{Key, Thread, Young},
 };
@@ -23,25 +23,25 @@ use tracer_common::{
 use crate::{
     arguments::{descriptor, handle, name, of},
     call::{Call, raw, read_word},
+    constructors::{caller_of, chain_of, forget_below, within},
     entry,
     loss::{count, lose},
-    making::{caller_of, chain_of, forget_below, within},
     maps::{ASKS, FAILED, HITS, OBJECT_FUNCTIONS, OBJECTS},
-    outstanding::{self, key, now_ns, position},
-    remember, site,
+    site, stack_cache,
+    young::{self, key, now_ns, position},
 };
 
 /// `-EEXIST`.
 const EXISTS: i32 = -17;
 
-/// A maker is entered, or an object is placed.
+/// A constructor is entered, with or without memory from its caller.
 #[uprobe]
 pub(crate) fn object_entry(context: ProbeContext) -> u32 {
-    _ = make(&context);
+    _ = enter_constructor(&context);
     0
 }
 
-fn make(context: &ProbeContext) -> Option<()> {
+fn enter_constructor(context: &ProbeContext) -> Option<()> {
     let mut call = Call::current(raw(context))?;
     count(&HITS, u32::from(call.cookie.probe()));
     let function = OBJECT_FUNCTIONS.get(u32::from(call.cookie.probe()))?;
@@ -51,14 +51,14 @@ fn make(context: &ProbeContext) -> Option<()> {
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     let slot = call.slot();
-    let caller = remember::caller(slot, call.id)?;
+    let caller = stack_cache::caller(slot, call.id)?;
     let caller = caller_of(&call, thread, slot, caller);
     forget_below(thread, slot + 8);
     if function.own == BY_MEMORY && thread.constructor_calls != 0 {
         return None;
     }
     if thread.active != 0 {
-        // An allocator makes no objects: its call was left otherwise than by a return.
+        // An allocator constructs no objects: the thread left the allocator's call without a return.
         thread.active = 0;
     }
     thread.cookie = call.cookie.0;
@@ -66,19 +66,20 @@ fn make(context: &ProbeContext) -> Option<()> {
     thread.caller = caller;
     thread.site = 0;
     thread.detail = call.detail.into();
-    if call.cookie.shape() == Shape::Make as u8 {
+    if call.cookie.shape() == Shape::Construct as u8 {
         let number = thread.constructor_calls as usize;
         if number >= CONSTRUCTOR_CALLS {
             return None;
         }
         let outer = chain_of(thread);
         // SAFETY: masked to the array's length, a power of two.
-        let making = unsafe { thread.making.get_unchecked_mut(number & (CONSTRUCTOR_CALLS - 1)) };
-        *making = ConstructorCall {
+        let constructor =
+            unsafe { thread.constructors.get_unchecked_mut(number & (CONSTRUCTOR_CALLS - 1)) };
+        *constructor = ConstructorCall {
             slot,
             caller,
             cookie: call.cookie.0,
-            making: now_ns(),
+            id: now_ns(),
             word: of(&arguments, function.word),
             owner: of(&arguments, function.owner),
             out: if function.handle == NONE { 0 } else { arguments.get(function.handle) },
@@ -89,25 +90,25 @@ fn make(context: &ProbeContext) -> Option<()> {
         };
         thread.constructor_calls = number as u32 + 1;
     }
-    site::take(context, &call, thread, taken);
+    site::take(context, &call, thread, site_known);
     Some(())
 }
 
-/// The stack of the maker (or placer) that the thread has entered has been taken.
+/// The call site of the constructor that the thread has entered is known.
 #[inline(always)]
-pub(crate) fn taken(call: &Call, thread: &mut Thread, site: u32) {
-    if call.cookie.shape() == Shape::Make as u8 {
+pub(crate) fn site_known(call: &Call, thread: &mut Thread, site: u32) {
+    if call.cookie.shape() == Shape::Construct as u8 {
         let last = (thread.constructor_calls as usize).wrapping_sub(1) & (CONSTRUCTOR_CALLS - 1);
         // SAFETY: masked to the array's length.
-        unsafe { thread.making.get_unchecked_mut(last) }.site = site;
+        unsafe { thread.constructors.get_unchecked_mut(last) }.site = site;
         return;
     }
-    _ = place(call, thread, site);
+    _ = construct_in_place(call, thread, site);
 }
 
-/// An object is placed in memory of the caller's.
+/// An object is constructed in memory that its caller allocated.
 #[inline(never)]
-fn place(call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
+fn construct_in_place(call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
     let function = OBJECT_FUNCTIONS.get(u32::from(call.cookie.probe()))?;
     let arguments = call.arguments();
     let handle = handle(&arguments, function)?;
@@ -120,32 +121,32 @@ fn place(call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
     object.word = of(&arguments, function.word);
     object.owner = of(&arguments, function.owner);
     object.fd = descriptor(&arguments, function);
-    named(object, of(&arguments, function.text));
-    keep_own(call, &key, object, 0, call.cookie.probe())
+    set_name(object, of(&arguments, function.text));
+    keep_caller_allocated(call, &key, object, 0, call.cookie.probe())
 }
 
-/// Gives a new object its name, or none.
+/// Sets the name of a new object, or clears it.
 #[inline(always)]
-fn named(object: &mut Object, text: u64) {
+fn set_name(object: &mut Object, text: u64) {
     object.text[0] = 0;
     name(object, text);
 }
 
-/// An object that ends by a function of its library's, and not with a heap block.
+/// Records a caller-allocated object: it does not end with a heap block.
 #[inline(never)]
-fn keep_own(
+fn keep_caller_allocated(
     call: &Call,
     key: &Key,
     object: &mut Object,
     caller: u64,
     probe: ProbeNumber,
 ) -> Option<()> {
-    // The one that was there is no more.
-    // SAFETY: only asked whether it is there.
-    outstanding::replaced(call, key, unsafe { OBJECTS.get(key) }.is_some());
+    // It replaces an object at the same address.
+    // SAFETY: only tests for existence.
+    young::replaced(call, key, unsafe { OBJECTS.get(key) }.is_some());
     object.time_ns = now_ns();
     if OBJECTS.insert(key, &*object, 0).is_err() {
-        // Its end could not be told from that of an unknown one.
+        // Without the entry, its end would look like that of an unknown object.
         lose(Loss::AcquireDropped);
         return None;
     }
@@ -156,11 +157,11 @@ fn keep_own(
         site: object.site | IS_OBJECT,
         connection: call.serving(),
     };
-    outstanding::keep(call, key, &young, caller, probe);
+    young::keep(call, key, &young, caller, probe);
     Some(())
 }
 
-/// A maker returns, by a return probe.
+/// A constructor returns, seen by a return probe.
 #[uretprobe]
 pub(crate) fn object_return(context: RetProbeContext) -> u32 {
     _ = returned(&context);
@@ -170,10 +171,10 @@ pub(crate) fn object_return(context: RetProbeContext) -> u32 {
 fn returned(context: &RetProbeContext) -> Option<()> {
     let call = Call::returning(raw(context))?;
     // The return address has just been popped.
-    made(&call, call.stack_pointer().wrapping_sub(8))
+    leave_constructor(&call, call.stack_pointer().wrapping_sub(8))
 }
 
-/// A maker returns, at one of its return instructions.
+/// A constructor returns, seen at one of its return instructions.
 #[uprobe]
 pub(crate) fn object_return_entry(context: ProbeContext) -> u32 {
     _ = returning(&context);
@@ -182,120 +183,120 @@ pub(crate) fn object_return_entry(context: ProbeContext) -> u32 {
 
 fn returning(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
-    made(&call, call.stack_pointer())
+    leave_constructor(&call, call.stack_pointer())
 }
 
-/// The maker whose return address lies at `slot` returns.
+/// The constructor whose return address lies at `slot` returns.
 #[inline(always)]
-fn made(call: &Call, slot: u64) -> Option<()> {
+fn leave_constructor(call: &Call, slot: u64) -> Option<()> {
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
     forget_below(thread, slot);
     let last = (thread.constructor_calls as usize).checked_sub(1)? & (CONSTRUCTOR_CALLS - 1);
     // SAFETY: masked to the array's length.
-    let making = unsafe { thread.making.get_unchecked(last) };
-    if making.slot != slot {
+    let constructor = unsafe { thread.constructors.get_unchecked(last) };
+    if constructor.slot != slot {
         return None;
     }
     thread.constructor_calls = last as u32;
-    if Cookie(making.cookie).is_by_first_block() {
-        // It needed none.
+    if Cookie(constructor.cookie).is_by_first_block() {
+        // Its object was recorded when the block was acquired.
         return None;
     }
     finish(call, thread, call.returned())
 }
 
-/// A block was acquired by a thread that is in makers: it may be the object of the innermost.
+/// A thread within constructors has acquired a block, which may be the object of the innermost one.
 #[inline(always)]
-pub(crate) fn acquired(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
+pub(crate) fn block_acquired(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
     let slot = thread.slot;
     forget_below(thread, slot);
     let Some(last) = (thread.constructor_calls as usize).checked_sub(1) else { return };
     // SAFETY: masked to the array's length.
-    let making = unsafe { thread.making.get_unchecked_mut(last & (CONSTRUCTOR_CALLS - 1)) };
-    let maker = Cookie(making.cookie);
-    if !maker.is_by_first_block() || cookie.kind() != Kind::Heap as u8 {
+    let constructor =
+        unsafe { thread.constructors.get_unchecked_mut(last & (CONSTRUCTOR_CALLS - 1)) };
+    let constructor_cookie = Cookie(constructor.cookie);
+    if !constructor_cookie.is_by_first_block() || cookie.kind() != Kind::Heap as u8 {
         return;
     }
-    if maker.has_return_probe() {
-        // It is seen to return, and what comes until then is made within it.
-        if making.out != 0 {
+    if constructor_cookie.has_return_probe() {
+        // Its return will be seen; objects constructed until then are nested in this one.
+        if constructor.out != 0 {
             return;
         }
-        making.out = handle;
+        constructor.out = handle;
         thread.constructor_calls = last as u32;
         _ = finish(call, thread, handle);
         thread.constructor_calls = last as u32 + 1;
         return;
     }
-    // Nobody sees it return: unless its return address is still there, it has.
-    let is_there = read_word(making.slot) == Some(making.caller);
+    // Its return is not seen: it is still running only if its return address is unchanged.
+    let is_there = read_word(constructor.slot) == Some(constructor.caller);
     thread.constructor_calls = last as u32;
     if is_there {
         _ = finish(call, thread, handle);
     }
 }
 
-/// The last of the thread's makers, which is none of them any more, has returned.
+/// Records the object of the innermost constructor call, which has just been removed from the thread's constructors.
 #[inline(never)]
 fn finish(call: &Call, thread: &mut Thread, returned: u64) -> Option<()> {
     let within = within(thread);
+    let last = thread.constructor_calls as usize & (CONSTRUCTOR_CALLS - 1);
     // SAFETY: masked to the array's length.
-    let making = unsafe {
-        thread.making.get_unchecked(thread.constructor_calls as usize & (CONSTRUCTOR_CALLS - 1))
-    };
-    let probe = Cookie(making.cookie).probe();
+    let constructor = unsafe { thread.constructors.get_unchecked(last) };
+    let probe = Cookie(constructor.cookie).probe();
     let function = OBJECT_FUNCTIONS.get(u32::from(probe))?;
     let mut handle = returned;
-    let place = making.out.wrapping_add(u64::from(function.offset));
+    let stored_at = constructor.out.wrapping_add(u64::from(function.offset));
     if function.handle != NONE {
         let failed =
             if function.number != 0 { (returned as i32) < 0 } else { returned as i32 != 0 };
-        handle = if failed { 0 } else { read_word(place).unwrap_or(0) };
+        handle = if failed { 0 } else { read_word(stored_at).unwrap_or(0) };
     }
     if handle == 0 {
         count(&FAILED, u32::from(probe));
         return None;
     }
-    // Without a call site it stays what it was: a block.
-    if making.site == 0 {
+    // Without a call site the object remains a plain block.
+    if constructor.site == 0 {
         return None;
     }
-    let (text, caller) = (making.text, making.caller);
+    let (text, caller) = (constructor.text, constructor.caller);
     let object = &mut thread.object;
-    object.making = making.making;
+    object.making = constructor.id;
     object.within = within;
-    object.site = making.site;
-    object.word = making.word;
-    object.owner = making.owner;
-    object.fd = making.fd;
+    object.site = constructor.site;
+    object.word = constructor.word;
+    object.owner = constructor.owner;
+    object.fd = constructor.fd;
     let kind = if function.own != BLOCK { Kind::CallerAllocated } else { Kind::Heap };
     let key = key(call, kind as u8, handle);
     if function.own != BLOCK {
-        named(object, text);
-        keep_own(call, &key, object, caller, probe)?;
+        set_name(object, text);
+        keep_caller_allocated(call, &key, object, caller, probe)?;
     } else {
         keep_block(call, &key, object, probe, text);
     }
     if function.through > 1 {
-        // The other one of a pair.
-        let other = Key { handle: read_word(place.wrapping_add(8))?, ..key };
+        // The second object of a pair.
+        let other = Key { handle: read_word(stored_at.wrapping_add(8))?, ..key };
         keep_block(call, &other, object, probe, 0);
     }
     Some(())
 }
 
-/// An object that is a heap block.
+/// Records an object that is a heap block.
 #[inline(never)]
 fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: ProbeNumber, text: u64) {
-    outstanding::retag(call, key, object.site, probe);
+    young::retag(call, key, object.site, probe);
     object.time_ns = now_ns();
     object.text[0] = 0;
-    // SAFETY: a live value; it is this thread that makes the object.
+    // SAFETY: a live value; this thread constructs the object.
     if let Some(inner) = unsafe { OBJECTS.get(key) }
         && inner.within == object.making
     {
-        // Made already within this making, as something more general: what was said of it holds.
+        // A nested constructor of a base type has recorded this object already: its details still hold.
         if object.fd < 0 {
             object.fd = inner.fd;
         }
@@ -308,12 +309,12 @@ fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: ProbeNumber, t
     _ = OBJECTS.insert(key, &*object, 0);
 }
 
-/// An object is no more: what is known of it is forgotten. Whether anything was. (A function of its own would make the
-/// stacks of those that call it, one within the other, larger than the verifier allows.)
+/// Removes an ended object's details. Returns whether there were any. (Inlined: as a function of its own it would
+/// exceed the verifier's limit on the combined stack of nested calls.)
 #[inline(always)]
 pub(crate) fn forget(key: &Key) -> bool {
-    // SAFETY: only a word is read of it. Should another object have its element by now, this is the time of that one,
-    // and nothing is known by it under this key.
+    // SAFETY: reads only one word. If the kernel has reused the element for another object, this is the time of that
+    // object, which matches no request under this key.
     let Some(time_ns) = (unsafe { OBJECTS.get(key) }).map(|object| object.time_ns) else {
         return false;
     };
@@ -321,7 +322,7 @@ pub(crate) fn forget(key: &Key) -> bool {
     OBJECTS.remove(key).is_ok()
 }
 
-/// Something is said of an object.
+/// A function requests the release of an object, ends it, or updates its details.
 #[uprobe]
 pub(crate) fn object_note(context: ProbeContext) -> u32 {
     _ = note(&context);
@@ -337,21 +338,20 @@ fn note(context: &ProbeContext) -> Option<()> {
     let kind = if function.own != BLOCK { Kind::CallerAllocated } else { Kind::Heap };
     let key = key(&call, kind as u8, handle);
     if function.does == END {
-        outstanding::over(&call, &key);
+        young::object_ended(&call, &key);
         return None;
     }
-    // What is written into an element of the map would reach whichever object has that element by then: the kernel
-    // gives it to another one at once. So nothing is.
+    // Never writes into the element in place: the kernel may reuse it for another object at once.
     // SAFETY: copied at once.
     let known = unsafe { OBJECTS.get(key) }?;
-    if function.does == ASK {
+    if function.does == REQUEST_RELEASE {
         let id = ObjectId { key, time_ns: known.time_ns };
-        // Only the first time counts.
+        // Only the first request counts.
         match ASKS.insert(id, now_ns(), u64::from(BPF_NOEXIST)) {
             Ok(()) | Err(EXISTS) => {}
             Err(_) => lose(Loss::AskDropped),
         }
-    } else if function.does == TELL {
+    } else if function.does == UPDATE {
         let thread = entry::thread_of(&call)?;
         // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
         let object = unsafe { &mut (*thread).object };
@@ -366,7 +366,7 @@ fn note(context: &ProbeContext) -> Option<()> {
             object.owner = of(&arguments, function.owner);
         }
         name(object, of(&arguments, function.text));
-        // Fails when it has ended meanwhile.
+        // Fails when the object has ended meanwhile.
         _ = OBJECTS.insert(key, &*object, u64::from(BPF_EXIST));
     }
     Some(())

@@ -1,7 +1,7 @@
-//! What was opened gets its call site, one descriptor after the other.
+//! Records opened descriptors with their call site, one after the other.
 //!
-//! The stack is taken from the registers with which the thread entered the kernel. Programs of one type go on with each
-//! other: the tracepoints of system calls and those of an `io_uring` begin, [`take_call`] and [`next_opened`] go on.
+//! The unwinder starts from the registers with which the thread entered the kernel. Programs of one type tail-call each
+//! other: the programs at system calls and `io_uring` requests begin, [`take_call`] and [`next_opened`] continue.
 
 use aya_ebpf::{
     EbpfContext,
@@ -26,65 +26,64 @@ use crate::{
     file,
     loss::lose,
     maps::{CALL_UNWINDER, KERNEL_UNWINDER, SWITCH},
-    outstanding::opened,
-    remember,
     site::{self, Start},
-    socket,
+    socket, stack_cache,
+    young::opened,
 };
 
-/// Where [`CALL_UNWINDER`] has the program that takes the stack.
+/// Index in [`CALL_UNWINDER`] of the program that unwinds the stack.
 const TAKE: u32 = 0;
-/// Where it has the one that goes on with the next descriptor.
+/// Index of the program that continues with the next descriptor.
 pub(crate) const NEXT: u32 = 1;
-/// Where it has the one that looks at what came with messages.
+/// Index of the program that finds descriptors in received messages.
 pub(crate) const RECEIVED: u32 = 2;
-/// Where it has the one that tells of a connection.
+/// Index of the program that records a connection.
 const CONNECTION: u32 = 3;
 
-/// Takes the stack of a call that has opened something.
+/// Unwinds the stack of a call that has opened a descriptor.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub(crate) fn take_call(context: RawTracePointContext) -> i32 {
     _ = take(&context);
     0
 }
 
-/// Goes on with the next descriptor that the call has opened.
+/// Continues with the next descriptor that the call has opened.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub(crate) fn next_opened(context: RawTracePointContext) -> i32 {
     _ = another(&context);
     0
 }
 
-/// Where programs stand that see descriptors being opened: those at one sort of place are of one type.
-pub(crate) trait Stand: EbpfContext {
-    /// Goes on with another program of that type. It does not come back, unless there is none.
-    fn become_program(&self, program: u32);
+/// Context of a program that sees descriptors being opened: tail calls reach only programs of the same type.
+pub(crate) trait FdContext: EbpfContext {
+    /// Tail-calls another program of that type. Returns only if the program is missing.
+    fn tail_call(&self, program: u32);
 }
 
-impl Stand for RawTracePointContext {
+impl FdContext for RawTracePointContext {
     #[inline(always)]
-    fn become_program(&self, program: u32) {
+    fn tail_call(&self, program: u32) {
         // SAFETY: the array holds programs of this type.
         unsafe { CALL_UNWINDER.tail_call(self, program) };
     }
 }
 
-/// At the kernel's own functions.
-impl Stand for ProbeContext {
+/// Kprobes on kernel functions.
+impl FdContext for ProbeContext {
     #[inline(always)]
-    fn become_program(&self, program: u32) {
+    fn tail_call(&self, program: u32) {
         // SAFETY: as above.
         unsafe { KERNEL_UNWINDER.tail_call(self, program) };
     }
 }
 
-/// What an opener would say of itself if it were a function.
+/// The cookie of an opening call, as if it were a probed function.
 #[inline(always)]
 fn cookie(probe: ProbeNumber) -> Cookie {
     Cookie::new(probe, Kind::Descriptor as u8, Shape::Size, [0; 3], 0)
 }
 
-/// The call under way, of a target whose descriptors are traced.
+/// The current call, of a target whose descriptors are traced.
 #[inline(always)]
 pub(crate) fn current(regs: *const pt_regs, probe: ProbeNumber) -> Option<Call> {
     if *SWITCH.get(0)? == 0 {
@@ -98,23 +97,23 @@ pub(crate) fn current(regs: *const pt_regs, probe: ProbeNumber) -> Option<Call> 
     Some(Call { regs, id, cookie: cookie(probe), detail: 0, target, thread })
 }
 
-/// Registers that the kernel has at an address.
+/// Copies the registers at a kernel address.
 #[inline(always)]
 pub(crate) fn registers_at(address: u64) -> Option<pt_regs> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(address as *const pt_regs) }.ok()
 }
 
-/// Goes on with another program. It does not come back.
+/// Tail-calls another program, and counts a loss if it is missing.
 #[inline(always)]
-pub(crate) fn go_on(context: &impl Stand, program: u32) -> Option<()> {
-    context.become_program(program);
-    // The program is gone: leaktrace is leaving.
+pub(crate) fn continue_with(context: &impl FdContext, program: u32) -> Option<()> {
+    context.tail_call(program);
+    // The program is missing: leaktrace is shutting down.
     lose(Loss::AcquireDropped);
     None
 }
 
-/// Takes care of a descriptor that something other than a system call of its own has opened.
+/// Records a descriptor that an `io_uring` request has opened.
 #[inline(always)]
 pub(crate) fn begin(
     context: &RawTracePointContext,
@@ -132,10 +131,10 @@ pub(crate) fn begin(
     thread.opened.list[0] = fd;
     thread.opened.registers = registers;
     thread.opened.probe = u32::from(opener.probe());
-    go_on(context, NEXT)
+    continue_with(context, NEXT)
 }
 
-/// Takes care of a descriptor that the kernel is about to put in its place, where nobody meets it yet.
+/// Records a descriptor that the kernel is about to install, before any thread can use it.
 #[inline(always)]
 pub(crate) fn install(
     context: &ProbeContext,
@@ -153,19 +152,19 @@ pub(crate) fn install(
     opened.registers = registers;
     opened.file = file;
     opened.probe = u32::from(opener);
-    go_on(context, NEXT)
+    continue_with(context, NEXT)
 }
 
-/// Goes on with what [`install`] has put down: a program of its own, as the verifier takes long for it.
+/// Continues with the descriptor that [`install`] has stored: a program of its own, to keep the verifier's work small.
 #[inline(always)]
-pub(crate) fn go_on_installing(context: &ProbeContext) -> Option<()> {
+pub(crate) fn continue_install(context: &ProbeContext) -> Option<()> {
     let regs = taken_before()?;
     let (call, thread) = resumed(&regs)?;
-    let sort = file::sort(thread.opened.file);
-    find_site(context, &regs, call, thread, sort)
+    let fd_type = file::fd_type(thread.opened.file);
+    find_site(context, &regs, call, thread, fd_type)
 }
 
-/// Takes care of the descriptor at hand, and then of the next one.
+/// Records the current descriptor, and then the next one.
 #[inline(always)]
 fn next(
     context: &RawTracePointContext,
@@ -179,64 +178,65 @@ fn next(
     }
     let fd = thread.opened.list[at & (OPENED_AT_ONCE - 1)];
     thread.opened.file = file::behind(fd).unwrap_or(0);
-    let sort =
-        if thread.opened.file == 0 { FdType::Unknown } else { file::sort(thread.opened.file) };
-    find_site(context, regs, call, thread, sort)
+    let fd_type =
+        if thread.opened.file == 0 { FdType::Unknown } else { file::fd_type(thread.opened.file) };
+    find_site(context, regs, call, thread, fd_type)
 }
 
-/// Finds the call site of the descriptor at hand, which leads to something of this sort, and goes on from there.
+/// Finds the call site of the current descriptor, which has this type, and records it there.
 #[inline(always)]
 fn find_site(
-    context: &impl Stand,
+    context: &impl FdContext,
     regs: &pt_regs,
     call: Call,
     thread: &mut Thread,
-    sort: FdType,
+    fd_type: FdType,
 ) -> Option<()> {
-    // Read back: the verifier would follow what comes for each sort anew.
-    // SAFETY: a place in a map.
-    let sort = unsafe {
-        (&raw mut thread.opened.sort).write_volatile(sort as u32);
-        (&raw const thread.opened.sort).read_volatile()
+    // Written and read back, so that the verifier does not follow the rest once for each type.
+    // SAFETY: a field of a map value.
+    let fd_type = unsafe {
+        (&raw mut thread.opened.fd_type).write_volatile(fd_type as u32);
+        (&raw const thread.opened.fd_type).read_volatile()
     };
     let probe = thread.opened.probe as ProbeNumber;
-    let call = Call { regs, cookie: cookie(probe), detail: sort as u8, ..call };
+    let call = Call { regs, cookie: cookie(probe), detail: fd_type as u8, ..call };
     thread.again = 0;
     site::begin(&call, &Start::interrupted(&call), thread, call.memory_state());
-    remember::nothing_copied();
-    let site = remember::recall(&thread.walk, call.id);
+    stack_cache::invalidate_copy();
+    let site = stack_cache::lookup(&thread.walk, call.id);
     if site != 0 {
         return keep(context, &call, thread, site);
     }
-    site::set_out(&call, thread);
-    context.become_program(TAKE);
-    // The program is gone: leaktrace is leaving.
+    site::start_walk(&call, thread);
+    context.tail_call(TAKE);
+    // The program is missing: leaktrace is shutting down.
     lose(Loss::StackDropped);
     Some(())
 }
 
-/// The call site of the descriptor at hand is known.
+/// Records the current descriptor, whose call site is known.
 #[inline(always)]
-fn keep(context: &impl Stand, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
+fn keep(context: &impl FdContext, call: &Call, thread: &mut Thread, site: u32) -> Option<()> {
     let at = thread.opened.next as usize & (OPENED_AT_ONCE - 1);
     let fd = thread.opened.list[at];
     opened(call, fd, site);
-    if thread.opened.sort == FdType::Socket as u32 {
+    if thread.opened.fd_type == FdType::Socket as u32 {
         let role = by_connection(thread.opened.file, thread.opened.probe as ProbeNumber);
         if let Some(role) = role {
             thread.opened.site = site;
             thread.opened.role = role as u32;
-            return go_on(context, CONNECTION);
+            return continue_with(context, CONNECTION);
         }
     }
     thread.opened.next += 1;
     if thread.opened.next < thread.opened.count {
-        return go_on(context, NEXT);
+        return continue_with(context, NEXT);
     }
     Some(())
 }
 
-/// Whether a socket was opened by a connection. If not, it is none, whatever was known of one at its place.
+/// The role of a socket that was opened with a connection; `None` for an unconnected socket, whose stale connection is
+/// removed.
 #[inline(always)]
 fn by_connection(file: u64, probe: ProbeNumber) -> Option<Role> {
     let sock = socket::behind(file)?;
@@ -251,15 +251,15 @@ fn by_connection(file: u64, probe: ProbeNumber) -> Option<Role> {
     None
 }
 
-/// The descriptor at hand leads to a connection that begins.
+/// Records the connection of the current descriptor.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub(crate) fn connection_begins(context: RawTracePointContext) -> i32 {
-    _ = connection_at_hand(&context);
+    _ = begin_current_connection(&context);
     0
 }
 
 #[inline(always)]
-pub(crate) fn connection_at_hand(context: &impl Stand) -> Option<()> {
+pub(crate) fn begin_current_connection(context: &impl FdContext) -> Option<()> {
     let call = current(core::ptr::null(), 0)?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
@@ -268,15 +268,15 @@ pub(crate) fn connection_at_hand(context: &impl Stand) -> Option<()> {
     _ = connection::begin(&call, fd, thread.opened.file, role, thread.opened.site);
     thread.opened.next += 1;
     if thread.opened.next < thread.opened.count {
-        return go_on(context, NEXT);
+        return continue_with(context, NEXT);
     }
     Some(())
 }
 
-/// Goes on with a connection that was not opened by the call at hand.
+/// Records a connection that the current call did not open.
 #[inline(always)]
 pub(crate) fn begin_connection(
-    context: &impl Stand,
+    context: &impl FdContext,
     call: &Call,
     fd: u32,
     file: u64,
@@ -291,10 +291,10 @@ pub(crate) fn begin_connection(
     opened.file = file;
     opened.site = 0;
     opened.role = role as u32;
-    go_on(context, CONNECTION)
+    continue_with(context, CONNECTION)
 }
 
-/// The registers that the program before this one has looked at.
+/// The registers that the previous program used.
 #[inline(always)]
 fn taken_before() -> Option<pt_regs> {
     let (_, thread) = Call::who(bpf_get_current_pid_tgid())?;
@@ -302,23 +302,23 @@ fn taken_before() -> Option<pt_regs> {
     registers_at(unsafe { (*thread?).opened.registers })
 }
 
-/// The call as it was when the program before went on with this one.
+/// The call as the previous program left it.
 #[inline(always)]
 fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
     let call = current(regs, 0)?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
     let cookie = cookie(thread.opened.probe as ProbeNumber);
-    Some((Call { cookie, detail: thread.opened.sort as u8, ..call }, thread))
+    Some((Call { cookie, detail: thread.opened.fd_type as u8, ..call }, thread))
 }
 
 #[inline(always)]
-pub(crate) fn take(context: &impl Stand) -> Option<()> {
+pub(crate) fn take(context: &impl FdContext) -> Option<()> {
     let regs = taken_before()?;
     let (call, thread) = resumed(&regs)?;
     let start = |call: &Call, _: &Thread| Start::interrupted(call);
     let Some(site) = site::advance(context, &call, thread, start) else {
-        context.become_program(TAKE);
+        context.tail_call(TAKE);
         return None;
     };
     keep(context, &call, thread, site)

@@ -1,5 +1,5 @@
-//! Resizes: the old resource leaves at the beginning, and comes back if there is no new one. An object goes on at its new
-//! place.
+//! Resizes: the old resource is removed at the beginning, and restored if the resize fails. An object moves to its new
+//! address.
 
 use tracer_common::{
     attach::{Cookie, ProbeNumber},
@@ -14,13 +14,13 @@ use crate::{
     loss::{died, lose},
     maps::{ASKS, OBJECTS},
     object::forget,
-    outstanding::{
+    young::{
         acquired, by_range, inherited, keep, key, now_ns, position, send, send_move, send_release,
         take,
     },
 };
 
-/// A resize begins: its old resource may be gone before the function returns, so it leaves now.
+/// A resize begins: its old resource may be gone before the function returns, so it is removed now.
 #[inline(always)]
 pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u64) {
     thread.old_state = OLD_NONE;
@@ -42,7 +42,7 @@ pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u6
                 return;
             }
         }
-        // SAFETY: only asked whether it is there.
+        // SAFETY: only tests for existence.
         if unsafe { OBJECTS.get(key) }.is_some() {
             thread.moving = 1;
             thread.old.position = position();
@@ -54,8 +54,8 @@ pub(crate) fn resizing(call: &Call, thread: &mut Thread, handle: u64, length: u6
     thread.old_state = OLD_ANNOUNCED;
 }
 
-/// The resize has succeeded: the old resource is gone for good, and the new one belongs to the connection of the old one,
-/// where that is known. An object goes on at its new place.
+/// The resize has succeeded: the old resource is gone, and the new one belongs to the old one's connection, where
+/// known. An object moves to its new address.
 #[inline(always)]
 pub(crate) fn resized(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
     if thread.moving != 0 {
@@ -72,7 +72,7 @@ pub(crate) fn resized(call: &Call, thread: &mut Thread, cookie: Cookie, handle: 
     acquired(call, thread, connection, cookie.kind(), cookie.probe(), handle);
 }
 
-/// An object's block was resized.
+/// A resize has moved an object's block.
 #[inline(never)]
 fn move_object(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
     let (state, kind, probe) = (thread.old_state, cookie.kind(), cookie.probe());
@@ -112,7 +112,7 @@ fn move_object(call: &Call, thread: &mut Thread, cookie: Cookie, handle: u64) {
     }
 }
 
-/// The resize was to nothing, and has released its resource.
+/// The resize was to size 0, and has released its resource.
 #[inline(always)]
 pub(crate) fn resized_away(call: &Call, thread: &mut Thread, kind: u8) {
     let state = thread.old_state;
@@ -129,7 +129,7 @@ pub(crate) fn resized_away(call: &Call, thread: &mut Thread, kind: u8) {
     }
 }
 
-/// The resize has failed: the old resource is as it was.
+/// The resize has failed: the old resource is unchanged.
 #[inline(always)]
 pub(crate) fn restored(call: &Call, thread: &mut Thread, kind: u8, probe: ProbeNumber) {
     let key = key(call, kind, thread.old_handle);

@@ -1,7 +1,7 @@
-//! The stack of a call, and the number of its call site.
+//! Unwinds the stack of a call, and finds the number of its call site.
 //!
-//! The innermost frame is the return address at entry, which is always right; `unwind` goes on from
-//! there. A stack is stored by its content, once; a new one is announced to the collector.
+//! The innermost frame is the return address at entry, which is always correct; `unwind` continues from
+//! there. Each distinct stack is stored once; a new one is sent to the collector.
 
 use aya_ebpf::{
     EbpfContext, bindings::BPF_NOEXIST, helpers::generated::bpf_ringbuf_output, macros::uprobe,
@@ -19,22 +19,22 @@ use tracer_common::{
 
 use crate::{
     call::{Call, raw},
+    constructors,
     entry::is_hijacked,
     loss::lose,
-    making,
     maps::{FREE_SITES, RECORDS, SITES, UNWINDER},
-    object, remember,
+    object, stack_cache,
     unwind::{self, opaque},
 };
 
-/// Frames that one run of the program unwinds: what verifiers since 5.10 follow with ease (they
-/// give up at 8,192 branches on one way, and a frame has 60).
+/// Frames that one run of the program unwinds: verifiers since 5.10 check these with ease (they
+/// give up at 8,192 branches on one path, and a frame has 60).
 const FRAMES_AT_ONCE: u32 = 8;
-/// The thread's stack is still being taken.
+/// The walk needs another run of the program.
 const UNFINISHED: u32 = u32::MAX;
 
-/// Makes `call` the one that `thread` is in, as soon as its stack has been taken. This comes last:
-/// another program goes on from here, and control does not return. `taken` is what [`go_on`] does then.
+/// Makes `call` the current call of `thread`, as soon as its call site is known. Callers do this last:
+/// it tail-calls another program, and control does not return. `taken` does the work of [`resume`] on a cache hit.
 #[inline(always)]
 pub(crate) fn take(
     context: &ProbeContext,
@@ -43,30 +43,30 @@ pub(crate) fn take(
     taken: impl FnOnce(&Call, &mut Thread, u32),
 ) {
     begin(call, &caller(call, thread), thread, call.memory_state());
-    let site = remember::recall(&thread.walk, call.id);
+    let site = stack_cache::lookup(&thread.walk, call.id);
     if site != 0 {
         taken(call, thread, site);
         return;
     }
     thread.again = 0;
-    set_out(call, thread);
+    start_walk(call, thread);
     // SAFETY: the array holds programs of this type.
     unsafe { UNWINDER.tail_call(context, 0) };
-    // The program is gone: leaktrace is leaving.
+    // The program is missing: leaktrace is shutting down.
     lose(Loss::StackDropped);
 }
 
-/// The stack of the call that the thread has begun leads to the call site `site`: it is in that call from now on.
+/// The call that the thread has begun has the call site `site`: it is the thread's current call from now on.
 #[inline(always)]
 pub(crate) fn entered(_: &Call, thread: &mut Thread, site: u32) {
     thread.site = site;
     thread.active = 1;
 }
 
-/// What the digest of a call's stack begins with.
+/// The initial digest of a call's stack.
 #[inline(always)]
 fn seed(call: &Call) -> Digest {
-    Digest::seeded(call.pid(), call.what())
+    Digest::seeded(call.pid(), call.probe_and_detail())
 }
 
 /// Where a walk begins.
@@ -87,22 +87,22 @@ impl Start {
     }
 }
 
-/// A call's walk begins at its caller.
+/// The start of a call's walk: its caller.
 #[inline(always)]
 fn caller(call: &Call, thread: &Thread) -> Start {
     Start { address: thread.caller, back: 1, rsp: call.slot() + 8 }
 }
 
-/// The frame that a walk is at, as it stands in a stack.
+/// The current frame of a walk, as stored in a stack.
 #[inline(always)]
 fn frame(walk: &Walk) -> u64 {
     if walk.back == 0 { walk.address | INTERRUPTED } else { walk.address }
 }
 
-/// The walk is where it begins.
+/// Initializes a walk for the cache lookup.
 #[inline(always)]
 pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32, u32)) {
-    let chain = making::chain_of(thread);
+    let chain = constructors::chain_of(thread);
     let walk = &mut thread.walk;
     walk.address = start.address;
     walk.back = start.back;
@@ -110,12 +110,12 @@ pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32
     walk.rbp = call.frame_pointer();
     walk.rbx = call.rbx();
     let first = frame(walk);
-    remember::begin(walk, call, first, state, chain);
+    stack_cache::begin(walk, call, first, state, chain);
 }
 
-/// The walk is before its first step. (The window need not be cleared.)
+/// Initializes the rest of a walk before its first step. (The window need not be cleared.)
 #[inline(always)]
-pub(crate) fn set_out(call: &Call, thread: &mut Thread) {
+pub(crate) fn start_walk(call: &Call, thread: &mut Thread) {
     let first = frame(&thread.walk);
     thread.digest = seed(call).with(first);
     thread.stack.frames[0] = first;
@@ -124,21 +124,21 @@ pub(crate) fn set_out(call: &Call, thread: &mut Thread) {
     walk.rbp_at = 0;
     walk.rbx_at = 0;
     walk.window_at = 1;
-    remember::set_out(walk);
+    stack_cache::reset_trail(walk);
 }
 
-/// Takes the stack of the call that the thread has begun.
+/// Unwinds the stack of the call that the thread has begun.
 #[uprobe]
 pub(crate) fn take_stack(context: ProbeContext) -> u32 {
-    _ = go_on(&context);
+    _ = resume(&context);
     0
 }
 
 #[inline(always)]
-fn go_on(context: &ProbeContext) -> Option<()> {
+fn resume(context: &ProbeContext) -> Option<()> {
     let mut call = Call::returning(raw(context))?;
     let thread = call.thread?;
-    // SAFETY: the value belongs to this thread alone. The cookie is that of the call under way.
+    // SAFETY: the value belongs to this thread alone. The cookie is that of the current call.
     unsafe {
         call.cookie = Cookie((*thread).cookie);
         call.detail = (*thread).detail as u8;
@@ -151,15 +151,15 @@ fn go_on(context: &ProbeContext) -> Option<()> {
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *thread };
     if call.cookie.is_of_object() {
-        object::taken(&call, thread, site);
+        object::site_known(&call, thread, site);
     } else {
         entered(&call, thread, site);
     }
     Some(())
 }
 
-/// Goes a part of the walk that `thread` is on. At its end returns the number of the call site (0 when it
-/// cannot have one, which is counted); until then (`None`) another run of the program is needed.
+/// Continues the walk of `thread`. At its end returns the number of the call site (0 when there is none,
+/// which is counted); until then returns `None`: the program has to run again.
 #[inline(always)]
 pub(crate) fn advance(
     context: &impl EbpfContext,
@@ -173,8 +173,8 @@ pub(crate) fn advance(
     let is_to_repeat = end == StackEnd::Changed as u32 && thread.again == 0;
     if is_to_repeat {
         thread.again = 1;
-        begin(call, &start(call, thread), thread, call.memory_state_anew());
-        set_out(call, thread);
+        begin(call, &start(call, thread), thread, call.fresh_memory_state());
+        start_walk(call, thread);
     }
     if is_to_repeat || end == UNFINISHED {
         return None;
@@ -183,11 +183,11 @@ pub(crate) fn advance(
     thread.stack.head.end = end;
     let site = number(context, call, thread);
     let (rbp, rbx) = (call.frame_pointer(), call.rbx());
-    remember::remember(&mut thread.walk, end, site, rbp, rbx);
+    stack_cache::insert(&mut thread.walk, end, site, rbp, rbx);
     Some(site)
 }
 
-/// Unwinds from the frame in `thread.walk` towards the bottom. Returns the stack's end.
+/// Unwinds from the current frame outwards. Returns the reason for stopping.
 #[inline(never)]
 fn walk(thread: *mut Thread, process: *const Process) -> u32 {
     if thread.is_null() || process.is_null() {
@@ -202,7 +202,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
             return StackEnd::TooDeep as u32;
         }
         let outcome = unwind::step(&raw mut thread.walk, process);
-        // User space may have put other ranges in the same place.
+        // User space may have replaced the code ranges meanwhile.
         if volatile(&seen.generation) != generation {
             return StackEnd::Changed as u32;
         }
@@ -210,7 +210,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
             return outcome - 1;
         }
         if is_hijacked(seen, thread.walk.address) {
-            let address = making::original(thread, thread.walk.rsp.wrapping_sub(8));
+            let address = constructors::original(thread, thread.walk.rsp.wrapping_sub(8));
             if address != 0 {
                 thread.walk.address = address;
             } else if seen.trampoline != 0 {
@@ -228,7 +228,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
     UNFINISHED
 }
 
-/// The number of the call site whose stack was taken; 0 when it cannot have one (counted).
+/// The number of the call site with the unwound stack; 0 when there is none (counted).
 #[inline(always)]
 fn number(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32 {
     // SAFETY: values are numbers that never change once written.
@@ -238,14 +238,14 @@ fn number(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32 {
     announce(context, call, thread)
 }
 
-/// What is in memory now.
+/// Reads the present value from memory.
 #[inline(always)]
 fn volatile(value: &u32) -> u32 {
-    // SAFETY: reads what the reference leads to.
+    // SAFETY: reads through a valid reference.
     unsafe { (&raw const *value).read_volatile() }
 }
 
-/// Gives a stack seen for the first time a number and tells the collector.
+/// Assigns a number to a new stack, and sends the stack to the collector.
 #[inline(always)]
 fn announce(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32 {
     let Ok(Some(number)) = FREE_SITES.pop() else {
@@ -264,7 +264,7 @@ fn announce(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32
     };
     let bytes = (size_of::<StackHead>() + (depth as usize & STACK_DEPTH) * 8) as u64;
     // SAFETY: the record starts at `thread.stack`, and `depth` is at most STACK_DEPTH (127, so that
-    // the mask above only tells the verifier what is true): the bytes are within the map's value.
+    // the mask above changes nothing but bounds it for the verifier): the bytes are within the map's value.
     let outcome = unsafe {
         bpf_ringbuf_output(
             (&raw const RECORDS).cast_mut().cast(),
@@ -283,8 +283,8 @@ fn announce(context: &impl EbpfContext, call: &Call, thread: &mut Thread) -> u32
         debug!(context, "site {}: {} frames, end {}", number, depth, end);
         return number;
     }
-    // Another CPU was first with the same stack: its number stands, ours names a stack without
-    // resources. (Numbers are not short: the collector would have to be told to give it back.)
+    // Another CPU was first with the same stack: its number applies, ours remains a call site without
+    // resources. (Numbers are plentiful; returning ours would take another record.)
     // SAFETY: as above.
     match unsafe { SITES.get(thread.digest) } {
         Some(number) => *number,

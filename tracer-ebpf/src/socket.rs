@@ -1,11 +1,11 @@
-//! What the kernel knows of a socket: read out of its own structures, whose layout user space has from the kernel's
-//! type information.
+//! The state of a socket: read from the kernel's structures, whose layout user space takes from the kernel's type
+//! information.
 
 use tracer_common::{connection::INET6, state::SocketLayout};
 
 use crate::file::{self, half, word};
 
-/// Where things are: set when the programs are loaded.
+/// Offsets of the kernel's fields: user space sets them when it loads the programs.
 #[unsafe(no_mangle)]
 static SOCKET_LAYOUT: SocketLayout = SocketLayout {
     file_private: 0,
@@ -36,16 +36,17 @@ static SOCKET_LAYOUT: SocketLayout = SocketLayout {
     address_path: 0,
 };
 
-/// Where one of them is.
+/// One of these offsets.
 macro_rules! at {
     ($field:ident) => {
-        // SAFETY: the static is written once, before the programs are loaded: the compiler must not know.
+        // SAFETY: the static is written once, before the programs are loaded: the compiler must not treat it as a
+        // constant.
         unsafe { (&raw const SOCKET_LAYOUT.$field).read_volatile() }
     };
 }
 
-/// The kernel's `struct sock` of a `struct file`. That of another file than a socket is nothing, or no address of any
-/// socket.
+/// The kernel's `struct sock` of a `struct file`. For a file that is no socket: `None`, or an address that is no
+/// socket's.
 #[inline(always)]
 pub(crate) fn behind(file: u64) -> Option<u64> {
     if at!(file_private) == 0 {
@@ -56,14 +57,14 @@ pub(crate) fn behind(file: u64) -> Option<u64> {
     if sock == 0 { None } else { Some(sock) }
 }
 
-/// The same where it is not known to be one: its socket must know the file.
+/// The same for any file: checks that the socket points back to the file.
 #[inline(always)]
 pub(crate) fn surely_behind(file: u64) -> Option<u64> {
     let socket = word(file, at!(file_private))?;
     if word(socket, at!(socket_file))? == file { behind(file) } else { None }
 }
 
-/// Whether nobody else holds on to a file.
+/// Whether this is the last reference to a file.
 #[inline(always)]
 pub(crate) fn is_last(file: u64) -> bool {
     word(file, at!(file_count)) == Some(u64::from(at!(file_alone)))
@@ -87,7 +88,7 @@ pub(crate) fn protocol(sock: u64) -> Option<u8> {
     Some(half(sock, at!(protocol))? as u8)
 }
 
-/// Its error, if the program has not asked for it yet.
+/// Its pending error, unless the program has already read it.
 #[inline(always)]
 pub(crate) fn error(sock: u64) -> u32 {
     half(sock, at!(error)).unwrap_or(0)
@@ -99,12 +100,12 @@ pub(crate) fn received(sock: u64) -> Option<u64> {
     word(sock, at!(received))
 }
 
-/// Bytes that a TCP socket was given to send, beginning and end of the stream counted as one each where they were sent
-/// by it as `connect(2)` and `shutdown(2)` do.
+/// Bytes handed to a TCP socket for sending. The beginning and the end of the stream count as one each where this side
+/// sent them, as `connect(2)` and `shutdown(2)` do.
 #[inline(always)]
 pub(crate) fn sent(sock: u64) -> Option<u64> {
-    let under_way = half(sock, at!(written))?.wrapping_sub(half(sock, at!(unacked))?);
-    Some(word(sock, at!(acked))? + u64::from(under_way))
+    let in_flight = half(sock, at!(written))?.wrapping_sub(half(sock, at!(unacked))?);
+    Some(word(sock, at!(acked))? + u64::from(in_flight))
 }
 
 /// Inode number of a file.
@@ -113,14 +114,14 @@ pub(crate) fn inode(file: u64) -> Option<u64> {
     word(file::inode(file)?, at!(inode_number))
 }
 
-/// Ports on this side and on the other.
+/// Local port and peer port.
 #[inline(always)]
 pub(crate) fn ports(sock: u64) -> (u16, u16) {
     let port = |offset| half(sock, offset).unwrap_or(0) as u16;
     (port(at!(local_port)), u16::from_be(port(at!(peer_port))))
 }
 
-/// Where the addresses on this side and on the other stand, of a socket of the internet family.
+/// Kernel addresses of the local and the peer's address, of an internet socket.
 #[inline(always)]
 pub(crate) fn addresses(sock: u64, family: u16) -> (u64, u64) {
     let (local, peer) = if family == INET6 {
@@ -131,25 +132,25 @@ pub(crate) fn addresses(sock: u64, family: u16) -> (u64, u64) {
     (sock + u64::from(local), sock + u64::from(peer))
 }
 
-/// Where the name of a unix socket stands, and its length.
+/// Kernel address of a unix socket's name, and its length.
 #[inline(always)]
 pub(crate) fn path(sock: u64) -> Option<(u64, u32)> {
     let address = word(sock, at!(unix_address))?;
     if address == 0 {
         return None;
     }
-    // The family counts as well.
+    // The length includes the address family.
     let length = half(address, at!(address_length))?.wrapping_sub(2);
     Some((address + u64::from(at!(address_path)), length))
 }
 
-/// The unix socket at the other end.
+/// The peer of a unix socket.
 #[inline(always)]
 pub(crate) fn unix_peer(sock: u64) -> Option<u64> {
     word(sock, at!(unix_peer))
 }
 
-/// The process at the other end of a unix socket.
+/// The peer process of a unix socket.
 #[inline(always)]
 pub(crate) fn peer_pid(sock: u64) -> Option<u32> {
     half(word(sock, at!(peer_pid))?, at!(pid_number))

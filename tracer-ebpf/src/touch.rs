@@ -1,9 +1,9 @@
-//! A page of a target becomes resident: which stack touched it.
+//! Page touches: attributes each page of a target that becomes resident to the stack that touched it.
 //!
-//! For `--light`, which has no probe in the target. The programs run at a software event of the kernel's, when
-//! a page fault is over, and take the stack from the registers with which the thread entered the kernel:
-//! they are right for a fault of the program's own, and for one of a system call on its behalf.
-//! Whether the page is anonymous memory is not known here: user space asks the kernel's page tables.
+//! For `--light`, which has no probe in the target. The programs run at a software event of the kernel, at the
+//! end of a page fault, and unwind from the registers with which the thread entered the kernel: these are
+//! correct both for a fault of user code and for one within a system call. The programs do not know whether
+//! the page is anonymous memory: user space looks it up in the kernel's page tables.
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -26,22 +26,22 @@ use crate::{
     entry::thread_of,
     loss::lose,
     maps::{SWITCH, TOUCH_UNWINDER},
-    outstanding::touched,
-    remember,
     site::{self, Start},
+    stack_cache,
+    young::touched,
 };
 
-/// What the event would say of itself if it were a function.
+/// The cookie of the event, as if it were a probed function.
 const COOKIE: Cookie = Cookie::new(0, Kind::Pages as u8, Shape::Size, [0; 3], 0);
 
-/// A page fault is over.
+/// A page fault ends.
 #[perf_event]
 pub(crate) fn touch(context: PerfEventContext) -> u32 {
     _ = begin(&context);
     0
 }
 
-/// Takes the stack of the touch that the thread has begun.
+/// Unwinds the stack of the touch that the thread has begun.
 #[perf_event]
 pub(crate) fn take_touch(context: PerfEventContext) -> u32 {
     _ = go_on(&context);
@@ -58,7 +58,7 @@ fn registers() -> Option<pt_regs> {
     }
 }
 
-/// The touch under way as if it were a call with these registers.
+/// The current touch, as if it were a call with these registers.
 #[inline(always)]
 fn current(regs: &pt_regs) -> Option<Call> {
     if *SWITCH.get(0)? == 0 {
@@ -80,16 +80,16 @@ fn begin(context: &PerfEventContext) -> Option<()> {
     thread.size = address & !(PAGE_BYTES - 1);
     thread.again = 0;
     site::begin(&call, &Start::interrupted(&call), thread, call.memory_state());
-    remember::nothing_copied();
-    let site = remember::recall(&thread.walk, call.id);
+    stack_cache::invalidate_copy();
+    let site = stack_cache::lookup(&thread.walk, call.id);
     if site != 0 {
         touched(&call, thread.size, site);
         return Some(());
     }
-    site::set_out(&call, thread);
+    site::start_walk(&call, thread);
     // SAFETY: the array holds programs of this type.
     unsafe { TOUCH_UNWINDER.tail_call(context, 0) };
-    // The program is gone: leaktrace is leaving.
+    // The program is missing: leaktrace is shutting down.
     lose(Loss::StackDropped);
     Some(())
 }

@@ -1,11 +1,11 @@
-//! From a frame to its caller, by the unwind table of its code.
+//! Unwinds from a frame to its caller, by the unwind table of its code.
 //!
-//! The tables come from user space (`tracer/src/unwind/`), which has cut `.eh_frame` down to rows and
-//! rules. Code without a table is walked by its frame pointer, checked as far as it can be: what it
-//! leads to must lie above, and in executable memory.
+//! The tables come from user space (`tracer/src/unwind/`), which reduces `.eh_frame` to rows and rules.
+//! In code without a table the unwinder follows the frame pointer, and checks it as far as possible: the next frame
+//! must lie above, and its return address in executable memory.
 //!
-//! Each step is a function whose state lies in the thread's map value: the verifier knows nothing of
-//! the values there, so it checks what follows a step once, and not for every way through it.
+//! Each step is a function whose state lies in the thread's map value: the verifier knows nothing about the
+//! values there, so it checks the code after a step once, instead of once per path through it.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use tracer_common::{
@@ -15,7 +15,7 @@ use tracer_common::{
     state::{CODE_ALLOCATOR, CODE_LOADING, CodeRange, Process, WINDOW_WORDS, Walk},
     unwind::{
         BASE_FRAME, BASE_RBX, PAGE_ROWS, Page, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL,
-        RULE_UNKNOWN, RuleNumber, SAVED_AT_FRAME_ADDRESS, SAVED_AT_FRAME_POINTER, key, known,
+        RULE_UNKNOWN, RuleNumber, SAVED_AT_FRAME_ADDRESS, SAVED_AT_FRAME_POINTER, key, rule_cache,
         rule_of, signal,
     },
 };
@@ -23,24 +23,24 @@ use tracer_common::{
 use crate::{
     call::read_word,
     maps::{RULE_CACHE, RULES, UNWIND_PAGES},
-    remember::note,
+    stack_cache::record_read,
 };
 
 /// Bytes of stack read at once.
 const WINDOW_BYTES: u64 = 8 * WINDOW_WORDS as u64;
 
-/// The same value, of which the compiler knows nothing: keeps the compiler from making
-/// a branch of it.
+/// The same value, hidden from the optimizer: keeps the compiler from turning it into a
+/// branch.
 #[inline(always)]
 pub(crate) fn opaque(value: u64) -> u64 {
-    // SAFETY: reads the local that the parameter is.
+    // SAFETY: reads a local.
     unsafe { (&raw const value).read_volatile() }
 }
 
-/// 1 when `one` is above `other`, for numbers that are less than 2⁶³ apart. Without a branch: the
-/// verifier would follow both of its sides. (A mask of all ones instead of the 1 would make newer
-/// verifiers follow both of its values; and a compiler that knows the numbers' bounds makes a
-/// comparison of the subtraction.)
+/// 1 when `one` is above `other`, for numbers that are less than 2⁶³ apart. Without a branch, since the
+/// verifier would follow both sides. (With a mask of all ones instead of the 1, newer verifiers would
+/// follow both values; and a compiler that knows the numbers' bounds turns the subtraction into a
+/// comparison.)
 #[inline(always)]
 fn above(one: u64, other: u64) -> u64 {
     opaque(opaque(other).wrapping_sub(one) >> 63)
@@ -69,7 +69,7 @@ pub(crate) fn is_allocator(process: &Process, address: u64) -> bool {
     range_of(process, address).is_some_and(|range| range.flags & CODE_ALLOCATOR != 0)
 }
 
-/// The rule that holds at an address.
+/// The rule that applies at an address.
 #[inline(never)]
 fn rule_at(process: *const Process, address: u64) -> i64 {
     if process.is_null() {
@@ -78,12 +78,12 @@ fn rule_at(process: *const Process, address: u64) -> i64 {
     // SAFETY: a value of a map, checked by the caller.
     let process = unsafe { &*process };
     let number = process.number as u8;
-    let tag = known::tag(address, number, process.generation as u8);
-    let place = RULE_CACHE.get_ptr_mut(known::slot(address, number));
+    let tag = rule_cache::tag(address, number, process.generation as u8);
+    let place = RULE_CACHE.get_ptr_mut(rule_cache::slot(address, number));
     if let Some(place) = place {
         // SAFETY: the array's value; words are read and written at once.
         let word = unsafe { place.read_volatile() };
-        if let Some(rule) = known::rule(word, tag) {
+        if let Some(rule) = rule_cache::rule(word, tag) {
             return i64::from(rule);
         }
     }
@@ -99,7 +99,7 @@ fn rule_at(process: *const Process, address: u64) -> i64 {
         && process.generation != 0
     {
         // SAFETY: as above.
-        unsafe { place.write_volatile(known::word(tag, rule)) };
+        unsafe { place.write_volatile(rule_cache::word(tag, rule)) };
     }
     i64::from(rule)
 }
@@ -140,8 +140,8 @@ fn row_in(rows: &Page, wanted: u64) -> u64 {
     unsafe { *rows.get_unchecked(base & (PAGE_ROWS - 1)) }
 }
 
-/// Goes from the frame in `walk` to its caller. Returns 0, or 1 and the end's number: there is no
-/// caller.
+/// Moves `walk` from its frame to the caller. Returns 0, or, when there is no caller, 1 plus the number of the
+/// end.
 #[inline(never)]
 pub(crate) fn step(walk: *mut Walk, process: *const Process) -> u32 {
     if walk.is_null() || process.is_null() {
@@ -210,7 +210,7 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
         return Err(StackEnd::NotClimbing);
     }
     let address = stack_word(walk, frame_address.wrapping_sub(8)).ok_or(StackEnd::Unreadable)?;
-    // No proof of a bottom: an old table in new code finds zeros, too.
+    // No proof of the outermost frame: an outdated table on new code finds zeros, too.
     if address == 0 {
         return Err(StackEnd::Elsewhere);
     }
@@ -237,8 +237,8 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
     Ok(())
 }
 
-/// A word of the target's stack, from the window if it lies there. Else the window moves: to the stack
-/// pointer if the word is near it, since what a walk asks for next lies above.
+/// Index of a word of the target's stack in the window, plus 1; 0 when it cannot be read. Moves the window if needed:
+/// to the stack pointer if the word is near it, since a walk's next words lie above.
 #[inline(never)]
 fn window_word(walk: *mut Walk, address: u64) -> i64 {
     if walk.is_null() {
@@ -259,7 +259,7 @@ fn window_word(walk: *mut Walk, address: u64) -> i64 {
             )
         };
         if outcome != 0 {
-            // Too near to the stack's end.
+            // Too close to the stack's end.
             walk.window_at = 1;
             return 0;
         }
@@ -279,11 +279,11 @@ fn stack_word(walk: &mut Walk, address: u64) -> Option<u64> {
         // SAFETY: masked to the window's length, a power of two.
         unsafe { *walk.window.get_unchecked((place - 1) as usize & (WINDOW_WORDS - 1)) }
     };
-    note(walk, address, word);
+    record_read(walk, address, word);
     Some(word)
 }
 
-/// From a signal's frame to the code that it interrupted.
+/// Moves from a signal frame to the interrupted code.
 #[inline(always)]
 fn interrupted(walk: &mut Walk) -> Result<(), StackEnd> {
     let registers = walk.rsp;

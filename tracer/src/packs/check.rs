@@ -107,7 +107,7 @@ pub(super) fn fits(
 /// Whether its function is named here for the first time, or was so for some versions only, or does the same to objects of
 /// another kind: handles that are all ended by one function.
 pub(super) fn once(rule: &Rule, earlier: &[Rule], span: Range<usize>) -> Result<(), Wrong> {
-    let ends = matches!(rule.function.does, object::ASK | object::END);
+    let ends = matches!(rule.function.does, object::REQUEST_RELEASE | object::END);
     let differs = |other: &Rule| {
         let same = (&other.names, other.function) == (&rule.names, rule.function);
         other.only_if.is_none() && (!ends || !same || other.kind == rule.kind)

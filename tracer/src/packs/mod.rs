@@ -221,7 +221,9 @@ impl Pack {
     /// Sizes of blocks of objects whose fields are summed up; 0 for those that are no block.
     pub fn summed_sizes(&self) -> impl Iterator<Item = u64> {
         let is_placed = |kind: &Arc<ObjectType>| {
-            self.rules.iter().any(|rule| rule.kind == *kind && rule.shape == Shape::Place)
+            self.rules
+                .iter()
+                .any(|rule| rule.kind == *kind && rule.shape == Shape::ConstructInPlace)
         };
         let summed = |layout: &Layout| layout.fields.iter().any(|field| field.role.is_summed());
         self.kinds.iter().flat_map(move |kind| {

@@ -259,13 +259,13 @@ fn rule(
         (_, handle, at) => handle.or(at).map_or(0, |argument| argument.0),
     };
     let (does, shape) = match list {
-        List::Made if call.untold => (object::MAKE_UNTOLD, Shape::Make),
-        List::Made if call.first_block => (object::MAKE_FIRST, Shape::Make),
-        List::Made => (object::MAKE, Shape::Make),
-        List::Placed => (object::MAKE, Shape::Place),
-        List::Released => (object::ASK, Shape::Note),
+        List::Made if call.untold => (object::CONSTRUCT_MAYBE_FIRST_BLOCK, Shape::Construct),
+        List::Made if call.first_block => (object::CONSTRUCT_FIRST_BLOCK, Shape::Construct),
+        List::Made => (object::CONSTRUCT, Shape::Construct),
+        List::Placed => (object::CONSTRUCT, Shape::ConstructInPlace),
+        List::Released => (object::REQUEST_RELEASE, Shape::Note),
         List::Ended => (object::END, Shape::Note),
-        List::Told => (object::TELL, Shape::Note),
+        List::Told => (object::UPDATE, Shape::Note),
     };
     let test = call.second.as_ref().map(Spanned::get_ref);
     Ok(Rule {

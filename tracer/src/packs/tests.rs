@@ -126,7 +126,7 @@ fn one_function_may_end_objects_of_several_kinds() {
 
 #[test]
 fn keys_become_rules() {
-    use tracer_common::object::{ASK, END, Function, MAKE, NONE, TELL};
+    use tracer_common::object::{CONSTRUCT, END, Function, NONE, REQUEST_RELEASE, UPDATE};
 
     let pack = small();
     let function = |name: &str| {
@@ -136,10 +136,10 @@ fn keys_become_rules() {
         (rule.shape, rule.function)
     };
     let nothing = Function::NOTHING;
-    let made = Function { does: MAKE, fd: 1, word: 2, owner: 0, text: 3, ..nothing };
-    assert_eq!(function("small_new"), (Shape::Make, made));
+    let made = Function { does: CONSTRUCT, fd: 1, word: 2, owner: 0, text: 3, ..nothing };
+    assert_eq!(function("small_new"), (Shape::Construct, made));
     let stored = Function {
-        does: MAKE,
+        does: CONSTRUCT,
         handle: 4,
         through: 1,
         offset: 16,
@@ -148,15 +148,15 @@ fn keys_become_rules() {
         mask: 0x8000_0000,
         ..nothing
     };
-    assert_eq!(function("small_open"), (Shape::Make, stored));
-    let asked = Function { does: ASK, handle: 0, ..nothing };
+    assert_eq!(function("small_open"), (Shape::Construct, stored));
+    let asked = Function { does: REQUEST_RELEASE, handle: 0, ..nothing };
     assert_eq!(function("small_free"), (Shape::Note, asked));
-    let asked = Function { does: ASK, handle: 1, through: 1, ..nothing };
+    let asked = Function { does: REQUEST_RELEASE, handle: 1, through: 1, ..nothing };
     assert_eq!(function("small_close"), (Shape::Note, asked));
-    let told = Function { does: TELL, handle: 2, fd: 1, ..nothing };
+    let told = Function { does: UPDATE, handle: 2, fd: 1, ..nothing };
     assert_eq!(function("small_set"), (Shape::Note, told));
-    let placed = Function { does: MAKE, handle: 0, own: 1, word: 1, ..nothing };
-    assert_eq!(function("small_init"), (Shape::Place, placed));
+    let placed = Function { does: CONSTRUCT, handle: 0, own: 1, word: 1, ..nothing };
+    assert_eq!(function("small_init"), (Shape::ConstructInPlace, placed));
     let ended = Function { does: END, handle: 3, through: 1, own: 1, offset: 8, ..nothing };
     assert_eq!(function("small_done"), (Shape::Note, ended));
     assert_eq!(made.handle, NONE);
@@ -283,7 +283,7 @@ fn both_halves_of_a_pair_are_objects() {
         .filter(|(name, ..)| name == "bufferevent_pair_new")
         .map(|(_, shape, _, used)| (shape, used.function.handle, used.function.through))
         .collect();
-    assert_eq!(pair, [(Shape::Make, 2, 2)]);
+    assert_eq!(pair, [(Shape::Construct, 2, 2)]);
 }
 
 #[test]

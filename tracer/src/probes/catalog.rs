@@ -9,7 +9,7 @@ use std::{borrow::Cow, sync::Arc};
 use tracer_common::{
     attach::Shape,
     kind::{Kind, ResourceKind},
-    object::{BLOCK, MAKE_FIRST, MAKE_UNTOLD},
+    object::{BLOCK, CONSTRUCT_FIRST_BLOCK, CONSTRUCT_MAYBE_FIRST_BLOCK},
 };
 
 use crate::packs::Use;
@@ -34,12 +34,12 @@ pub struct Function {
 impl Function {
     /// Whether it makes an object that is the first block acquired meanwhile.
     pub(super) fn is_by_first_block(&self) -> bool {
-        self.object.as_ref().is_some_and(|of| of.function.does == MAKE_FIRST)
+        self.object.as_ref().is_some_and(|of| of.function.does == CONSTRUCT_FIRST_BLOCK)
     }
 
     /// Whether it makes such an object, if it needs a block at all, and does not tell it.
     pub(super) fn is_untold(&self) -> bool {
-        self.object.as_ref().is_some_and(|of| of.function.does == MAKE_UNTOLD)
+        self.object.as_ref().is_some_and(|of| of.function.does == CONSTRUCT_MAYBE_FIRST_BLOCK)
     }
 
     /// The kind that its resources have in records.

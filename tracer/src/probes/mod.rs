@@ -111,6 +111,6 @@ impl Probe {
             Outcome::FirstBlock => cookie.by_first_block(),
             _ => cookie,
         };
-        if self.function.is_untold() { cookie.untold() } else { cookie }
+        if self.function.is_untold() { cookie.maybe_first_block() } else { cookie }
     }
 }

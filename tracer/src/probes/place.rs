@@ -174,7 +174,7 @@ mod tests {
         // evbuffer_new of libevent 2.1.12: sub rsp,8; mov esi,136; mov edi,1; call
         let code =
             [0x48, 0x83, 0xec, 0x08, 0xbe, 0x88, 0, 0, 0, 0xbf, 1, 0, 0, 0, 0xe8, 0, 0, 0, 0];
-        check(&code, Shape::Make, [NONE; 3], (0, false));
+        check(&code, Shape::Construct, [NONE; 3], (0, false));
         let place = choose_deeper(&code, 0x1000, &[]).unwrap();
         let found = (place.offset, place.behind_entry, place.emulated, place.words);
         assert_eq!(found, (0x100e, 14, true, 1));

@@ -38,7 +38,11 @@ impl Points {
             Outcome::Instructions(ends, _) => {
                 let file = probe.object.as_ref().map(|(file, _)| *file);
                 for end in ends.iter().filter(|end| new(file, end.offset)) {
-                    let cookie = if end.first_argument { cookie.answering_early() } else { cookie };
+                    let cookie = if end.first_argument {
+                        cookie.returning_first_argument()
+                    } else {
+                        cookie
+                    };
                     push(&mut self.ends, ret, probe, Point { offset: end.offset, cookie });
                 }
             }
@@ -62,7 +66,7 @@ const fn programs(shape: Shape, bare: bool) -> (Program, Program, Program) {
         Shape::Resize | Shape::CountResize | Shape::Remap => Program::ResizeEntry,
         Shape::Release | Shape::Unmap => Program::ReleaseEntry,
         Shape::Note => Program::ObjectNote,
-        Shape::Make | Shape::Place => {
+        Shape::Construct | Shape::ConstructInPlace => {
             return (Program::ObjectEntry, Program::ObjectReturn, Program::ObjectReturnEntry);
         }
     };

@@ -65,7 +65,9 @@ fn library(pack: &Pack) -> String {
         let asked = pack
             .rules
             .iter()
-            .filter(|rule| rule.function.does == object::ASK && same.contains(&&rule.kind));
+            .filter(|rule| {
+                rule.function.does == object::REQUEST_RELEASE && same.contains(&&rule.kind)
+            });
         let mut asks: Vec<String> = asked.map(named).collect();
         asks.extend(rules(object::END).into_iter().map(|rule| format!("{} ends it", named(rule))));
         if pack.rules.iter().filter(made).any(|rule| rule.function.own == object::BY_MEMORY) {

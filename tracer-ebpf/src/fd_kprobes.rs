@@ -1,9 +1,9 @@
-//! File descriptors at the few functions of the kernel that put them into tables and take them out: no other call
-//! meets a program. Where the kernel lets its own functions be probed.
+//! File descriptors by kprobes on the few kernel functions that install and remove them, on kernels that allow probes
+//! on these functions: other system calls run no program.
 //!
-//! A number that was given to somebody gets its file in one function, whichever call it is for; `dup2` alone has another.
-//! Both are met before that: whoever closes the number comes later. Closing is seen as in `descriptor`, when the call
-//! begins. Programs do not interrupt each other here: none is preempted.
+//! One kernel function installs the file of a reserved number, for any system call; only `dup2` has another function.
+//! The programs run before the installation, and so before any close of the number. Closing is recorded as in
+//! `syscalls`, when the call begins. Programs do not interrupt each other here: none is preempted.
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -15,31 +15,31 @@ use tracer_common::{attach::ProbeNumber, connection::Role, descriptor::FdOrigin,
 
 use crate::{
     connection,
-    descriptor::{IN_PROGRESS, action, enter, is_pending, register, separated},
     entry::thread_of,
-    file, missed,
-    opening::{connection_at_hand, current, go_on_installing, install, registers_at, take},
-    outstanding::closed,
-    room,
+    file, missed_returns,
+    opening::{begin_current_connection, continue_install, current, install, registers_at, take},
+    syscalls::{IN_PROGRESS, action, after_unshare, enter, is_pending, register},
+    threads,
+    young::closed,
 };
 
-/// `Opened::pending`: what is at hand is recorded when the child is complete.
+/// `Opened::pending`: the current descriptor is recorded when the child is complete.
 const AFTER_CHILD: u32 = 2;
 
-/// A number gets its file: `fd_install(number, file)`.
+/// The kernel installs a file at a number: `fd_install(number, file)`.
 #[kprobe]
 pub(crate) fn fd_installed(context: ProbeContext) -> u32 {
     _ = installed(&context);
     0
 }
 
-/// The call under way.
+/// The number of the current system call.
 #[inline(always)]
 fn number(registers: u64) -> Option<u64> {
     register(registers as *const pt_regs, core::mem::offset_of!(pt_regs, orig_rax))
 }
 
-/// The probe number of who opens, by the call under way.
+/// The probe number of the origin of a descriptor that the current system call opens.
 #[inline(always)]
 fn opener(registers: u64) -> Option<ProbeNumber> {
     let number = number(registers)?;
@@ -50,14 +50,14 @@ fn opener(registers: u64) -> Option<ProbeNumber> {
 fn installed(context: &ProbeContext) -> Option<()> {
     let (fd, file) = (context.arg::<u64>(0)? as u32, context.arg::<u64>(1)?);
     let call = current(core::ptr::null(), 0)?;
-    missed::make_up(&call);
+    missed_returns::recover(&call);
     let registers = file::registers()?;
     let opener = opener(registers)?;
     if opener != FdOrigin::Clone.probe() {
         return install(context, &call, registers, opener, fd, file);
     }
-    // The child has its copy of the table already, and this is not in it. It comes before the fork in the
-    // order of things only for who is told of it now.
+    // The child already has its copy of the table, without this descriptor. Recording it now would give it a
+    // sequence position before the fork.
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let opened = unsafe { &mut (*thread_of(&call)?).opened };
     opened.pending = AFTER_CHILD;
@@ -68,13 +68,13 @@ fn installed(context: &ProbeContext) -> Option<()> {
 /// A child is complete and about to run: `wake_up_new_task(child)`.
 #[kprobe]
 pub(crate) fn child_made(context: ProbeContext) -> u32 {
-    _ = made(&context);
+    _ = child_ready(&context);
     0
 }
 
 #[inline(always)]
-fn made(context: &ProbeContext) -> Option<()> {
-    let thread = room::find(bpf_get_current_pid_tgid())?;
+fn child_ready(context: &ProbeContext) -> Option<()> {
+    let thread = threads::find(bpf_get_current_pid_tgid())?;
     // SAFETY: as above.
     let opened = unsafe { &mut (*thread).opened };
     if opened.pending != AFTER_CHILD {
@@ -87,7 +87,7 @@ fn made(context: &ProbeContext) -> Option<()> {
     install(context, &call, registers, FdOrigin::Clone.probe(), fd, file)
 }
 
-/// A number gets another file, under the lock of its table: `do_dup2(table, file, number, flags)`.
+/// The kernel replaces the file of a number, under the lock of its table: `do_dup2(table, file, number, flags)`.
 #[kprobe]
 pub(crate) fn fd_replaced(context: ProbeContext) -> u32 {
     _ = replaced(&context);
@@ -98,19 +98,20 @@ pub(crate) fn fd_replaced(context: ProbeContext) -> u32 {
 fn replaced(context: &ProbeContext) -> Option<()> {
     let (file, fd) = (context.arg::<u64>(1)?, context.arg::<u64>(2)? as u32);
     let call = current(core::ptr::null(), 0)?;
-    missed::make_up(&call);
+    missed_returns::recover(&call);
     if let Some(before) = file::behind(fd) {
         _ = connection::closing(&call, before);
         closed(&call, fd, 0);
-    } else if file::is_taken(fd)? {
-        // Somebody else is opening it: the kernel refuses.
+    } else if file::is_reserved(fd)? {
+        // Another thread is opening this number: the kernel refuses.
         return None;
     }
     let registers = file::registers()?;
     install(context, &call, registers, opener(registers)?, fd, file)
 }
 
-/// A call begins that closes, or may give the thread a table of its own: the function has the caller's registers.
+/// A system call begins that closes, or may unshare the thread's descriptor table: the function's argument points to
+/// the caller's registers.
 #[kprobe]
 pub(crate) fn close_enter(context: ProbeContext) -> u32 {
     _ = entered(&context);
@@ -123,15 +124,15 @@ fn entered(context: &ProbeContext) -> Option<()> {
     enter(context, regs as *const pt_regs, number(regs)?)
 }
 
-/// A call is over that may have given the thread a table of its own.
+/// A system call ends that may have unshared the thread's descriptor table.
 #[kretprobe]
 pub(crate) fn close_exit(context: RetProbeContext) -> u32 {
-    _ = left(&context);
+    _ = close_returned(&context);
     0
 }
 
 #[inline(always)]
-fn left(context: &RetProbeContext) -> Option<()> {
+fn close_returned(context: &RetProbeContext) -> Option<()> {
     if !is_pending() || context.ret::<u64>() as i64 != 0 {
         return None;
     }
@@ -139,11 +140,11 @@ fn left(context: &RetProbeContext) -> Option<()> {
     let call = current(&regs, 0)?;
     // SAFETY: as above.
     let thread = unsafe { &mut *call.thread? };
-    separated(action(regs.orig_rax), &regs, &call, thread);
+    after_unshare(action(regs.orig_rax), &regs, &call, thread);
     Some(())
 }
 
-/// `connect(2)` is over, or goes on by itself.
+/// `connect(2)` returns: the connection is established or in progress.
 #[kretprobe]
 pub(crate) fn connect_exit(context: RetProbeContext) -> u32 {
     _ = connected(&context);
@@ -152,7 +153,7 @@ pub(crate) fn connect_exit(context: RetProbeContext) -> u32 {
 
 #[inline(always)]
 fn connected(context: &RetProbeContext) -> Option<()> {
-    missed::connected(bpf_get_current_pid_tgid());
+    missed_returns::connected(bpf_get_current_pid_tgid());
     if !matches!(context.ret::<u64>() as i64, 0 | IN_PROGRESS) {
         return None;
     }
@@ -163,14 +164,15 @@ fn connected(context: &RetProbeContext) -> Option<()> {
     connection::begin(&call, fd, file::behind(fd)?, Role::Connected, 0)
 }
 
-/// Tells of a connection that begins.
+/// Records a connection that begins.
 #[kprobe]
 pub(crate) fn connection_installed(context: ProbeContext) -> u32 {
-    _ = connection_at_hand(&context);
+    _ = begin_current_connection(&context);
     0
 }
 
-/// A request to an `io_uring` closes, where no tracepoint tells which one: `__close_fd_get_file(number, …)`.
+/// A request to an `io_uring` closes a descriptor, on kernels whose tracepoints lack its number:
+/// `__close_fd_get_file(number, …)`.
 #[kprobe]
 pub(crate) fn fd_taken_out(context: ProbeContext) -> u32 {
     _ = taken_out(&context);
@@ -188,14 +190,14 @@ fn taken_out(context: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// Looks at what is opened, and who does it.
+/// Determines the type and the call site of the current descriptor.
 #[kprobe]
 pub(crate) fn next_installed(context: ProbeContext) -> u32 {
-    _ = go_on_installing(&context);
+    _ = continue_install(&context);
     0
 }
 
-/// Takes the stack of a call that opens something.
+/// Unwinds the stack of a call that opens a descriptor.
 #[kprobe]
 pub(crate) fn take_install(context: ProbeContext) -> u32 {
     _ = take(&context);

@@ -1,9 +1,8 @@
 //! File descriptors that system calls open and close, in whatever thread of a target.
 //!
-//! A call that closes is looked at before the kernel closes: the number cannot be given to another
-//! descriptor yet. One that opens is looked at when it returns. The stack is taken from the registers with
-//! which the thread entered the kernel. What was opened or closed in a way that is not seen here, user space
-//! finds in `/proc`.
+//! A close is recorded before the kernel executes it: the number cannot be reused yet. An open is recorded when
+//! the call returns. The unwinder starts from the registers with which the thread entered the kernel. User space
+//! finds descriptors that were opened or closed in other ways in `/proc`.
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -27,14 +26,14 @@ use crate::{
     file,
     loss::lose,
     maps::TARGETS,
-    missed,
-    opening::{NEXT, RECEIVED, Stand, begin_connection, current, go_on, registers_at},
-    outstanding::{closed, closed_range},
-    room,
-    told::{entered, registers, returned},
+    missed_returns,
+    opening::{FdContext, NEXT, RECEIVED, begin_connection, continue_with, current, registers_at},
+    threads,
+    tracepoint_args::{entered, registers, returned},
+    young::{closed, closed_range},
 };
 
-/// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. With the latter nothing is closed yet.
+/// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. The latter closes nothing yet.
 const RANGE_UNSHARE: u64 = 2;
 /// As above.
 const RANGE_LATER: u64 = 4;
@@ -48,7 +47,7 @@ const DUPLICATES: [u64; 2] = [0, 1030];
 const CLONE_PIDFD: u64 = 0x1000;
 /// `CLONE_FILES` of `unshare(2)`.
 const CLONE_FILES: u64 = 0x400;
-/// `-EINPROGRESS` of `connect(2)`: it goes on.
+/// `-EINPROGRESS` of `connect(2)`: the connection is being established.
 pub(crate) const IN_PROGRESS: i64 = -115;
 
 /// A system call begins.
@@ -60,33 +59,33 @@ pub(crate) fn call_enter(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// A system call is over.
+/// A system call ends.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub(crate) fn call_exit(context: RawTracePointContext) -> i32 {
     _ = exit(&context);
     0
 }
 
-/// One of the registers.
+/// Reads one of the registers.
 #[inline(always)]
 pub(crate) fn register(regs: *const pt_regs, offset: usize) -> Option<u64> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(regs.cast::<u8>().add(offset).cast::<u64>()) }.ok()
 }
 
-/// What to do about the call with this number.
+/// The action for the call with this number.
 #[inline(always)]
 pub(crate) fn action(number: u64) -> u8 {
-    // The table in memory, not turned into code.
+    // A volatile read, so that the compiler keeps the table in memory instead of turning it into code.
     // SAFETY: masked to the table's length.
     unsafe {
         (&raw const ACTIONS).cast::<u8>().add(number as usize & (NUMBERS - 1)).read_volatile()
     }
 }
 
-/// Looks at nothing but the call's number, mostly: most calls open and close nothing.
+/// Handles the beginning of a call. For most calls, which open and close nothing, it reads only the number.
 #[inline(always)]
-pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> Option<()> {
+pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64) -> Option<()> {
     let action = action(number);
     if action == syscall::NOTHING {
         return None;
@@ -101,19 +100,19 @@ pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> 
             return Some(());
         }
         let call = current(core::ptr::null(), 0)?;
-        missed::make_up(&call);
+        missed_returns::recover(&call);
         return connection::serve(context, &call, fd);
     }
     let call = current(core::ptr::null(), 0)?;
-    missed::make_up(&call);
+    missed_returns::recover(&call);
     match action {
         syscall::CONNECT => {
             let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
-            return missed::connecting(&call, fd);
+            return missed_returns::connecting(&call, fd);
         }
         syscall::CLOSE => {
             let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
-            // Some close whatever numbers there are.
+            // Some programs close all possible numbers.
             if let Some(file) = file::behind(fd) {
                 _ = connection::closing(&call, file);
                 closed(&call, fd, 0);
@@ -150,9 +149,9 @@ pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> 
                 }
                 return Some(());
             }
-            // With a table of its own for the thread, it is known only afterwards whose are closed.
+            // If the call unshares the table first, only its end shows whose descriptors it closed.
         }
-        // Asked all the time for other things.
+        // Frequent with other commands.
         syscall::IOCTL if !IOCTLS.contains(&argument(core::mem::offset_of!(pt_regs, rsi))?) => {
             return connection::serve(
                 context,
@@ -175,7 +174,7 @@ pub(crate) fn enter(context: &impl Stand, regs: *const pt_regs, number: u64) -> 
     Some(())
 }
 
-/// The thread waits, for work mostly.
+/// The thread waits, usually for work.
 #[inline(always)]
 fn waiting(action: u8, regs: *const pt_regs) -> Option<()> {
     let id = bpf_get_current_pid_tgid();
@@ -189,19 +188,19 @@ fn waiting(action: u8, regs: *const pt_regs) -> Option<()> {
     Some(())
 }
 
-/// Whether the thread is in a call that may open something, as far as is known.
+/// Whether the thread is in a call that may open a descriptor. Clears the mark.
 #[inline(always)]
 pub(crate) fn is_pending() -> bool {
     let id = bpf_get_current_pid_tgid();
-    if let Some(thread) = room::find(id) {
+    if let Some(thread) = threads::find(id) {
         // SAFETY: the value belongs to this thread alone.
         return unsafe { core::mem::replace(&mut (*thread).opened.pending, 0) } != 0;
     }
-    // A target's thread that nothing is known of may have been in its call before anybody looked.
+    // A target's thread without a state may have entered its call before tracing began.
     // SAFETY: copied.
     let Some(target) = (unsafe { TARGETS.get((id >> 32) as u32) }).copied() else { return false };
-    // From the next one on it is known.
-    _ = room::give_if_any(id, target);
+    // From its next call on the thread has a state.
+    _ = threads::try_allocate(id, target);
     true
 }
 
@@ -227,7 +226,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     thread.opened.list[0] = returned as u32;
     let opener = match action {
         syscall::CLOSE_RANGE | syscall::UNSHARE => {
-            separated(action, &regs, &call, thread);
+            after_unshare(action, &regs, &call, thread);
             return None;
         }
         syscall::DUP2 => {
@@ -256,11 +255,11 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             FdOrigin::Bpf
         }
         syscall::PIPE => {
-            two(&mut thread.opened, regs.rdi)?;
+            read_pair(&mut thread.opened, regs.rdi)?;
             FdOrigin::Pipe
         }
         syscall::SOCKETPAIR => {
-            two(&mut thread.opened, regs.r10)?;
+            read_pair(&mut thread.opened, regs.r10)?;
             FdOrigin::Socketpair
         }
         syscall::CLONE | syscall::CLONE3 => {
@@ -269,7 +268,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             } else {
                 (read_word(regs.rdi)?, read_word(regs.rdi + 8)?)
             };
-            // In the child nothing is returned.
+            // The child gets no descriptor.
             if flags & CLONE_PIDFD == 0 || returned == 0 {
                 return None;
             }
@@ -300,28 +299,29 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
         }
         _ => {
             thread.opened.probe = u32::from(syscall::opener(action, number));
-            return go_on(context, NEXT);
+            return continue_with(context, NEXT);
         }
     };
     thread.opened.probe = u32::from(opener.probe());
-    go_on(context, if opener == FdOrigin::Received { RECEIVED } else { NEXT })
+    continue_with(context, if opener == FdOrigin::Received { RECEIVED } else { NEXT })
 }
 
-/// The thread may have a table of its own now; if it does not, what it wanted closed in that is closed.
+/// After a call that may unshare the descriptor table. If the table is still shared, records the range that the call
+/// closed.
 #[inline(always)]
-pub(crate) fn separated(action: u8, regs: &pt_regs, call: &Call, thread: &mut Thread) {
+pub(crate) fn after_unshare(action: u8, regs: &pt_regs, call: &Call, thread: &mut Thread) {
     if action == syscall::UNSHARE {
         if regs.rdi & CLONE_FILES != 0 {
-            _ = is_alone(thread);
+            _ = owns_table(thread);
         }
-    } else if regs.rdx & RANGE_UNSHARE != 0 && !is_alone(thread) && regs.rdx & RANGE_LATER == 0 {
+    } else if regs.rdx & RANGE_UNSHARE != 0 && !owns_table(thread) && regs.rdx & RANGE_LATER == 0 {
         closed_range(call, regs.rdi as u32, regs.rsi as u32);
     }
 }
 
-/// The two descriptors at `place`.
+/// Reads the two descriptors at `place`.
 #[inline(always)]
-fn two(opened: &mut Opened, place: u64) -> Option<()> {
+fn read_pair(opened: &mut Opened, place: u64) -> Option<()> {
     let both = read_word(place)?;
     opened.list[0] = both as u32;
     opened.list[1] = (both >> 32) as u32;
@@ -329,13 +329,13 @@ fn two(opened: &mut Opened, place: u64) -> Option<()> {
     Some(())
 }
 
-/// Whether the thread has a table of descriptors of its own: it is left alone then, and that is told.
+/// Whether the thread has a descriptor table of its own. If so, its descriptors are no longer traced, which is counted.
 #[inline(always)]
-fn is_alone(thread: &mut Thread) -> bool {
-    let alone = file::has_own_table();
-    if alone {
+fn owns_table(thread: &mut Thread) -> bool {
+    let own = file::has_own_table();
+    if own {
         thread.target.files = 0;
         lose(Loss::TableUnshared);
     }
-    alone
+    own
 }

@@ -1,5 +1,5 @@
-//! Counts the system calls of targets: how much work they get done, by a measure that is the same whether probes
-//! are on or not.
+//! Counts the system calls of targets: a measure of their throughput that does not depend on whether probes
+//! are attached.
 
 use aya_ebpf::{
     EbpfContext as _, helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint,
@@ -11,14 +11,14 @@ use crate::{
     maps::{SYSCALLS, TARGETS},
 };
 
-/// What the kernel itself puts into a probed process is no work of its own: `uretprobe(2)`, since Linux 6.11, and
-/// `uprobe(2)`, since 6.18; the numbers are those of x86-64, where alone they are.
+/// Not counted, since the kernel itself injects them into a probed process: `uretprobe(2)`, since Linux 6.11, and
+/// `uprobe(2)`, since 6.18. The numbers are those of x86-64, the only architecture that has them.
 const URETPROBE: u64 = 335;
 /// As above.
 const UPROBE: u64 = 336;
 
-/// `sys_enter` runs in the thread that makes a system call, whichever process it belongs to. Attached for a
-/// fraction of a second now and then, with a budget only.
+/// `sys_enter` runs in the calling thread of any process. Attached only with a budget, for a fraction of a second now
+/// and then.
 #[raw_tracepoint(tracepoint = "sys_enter")]
 pub(crate) fn pace(context: RawTracePointContext) -> i32 {
     // SAFETY: the tracepoint has two arguments: the registers and the call's number.

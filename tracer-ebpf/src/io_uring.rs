@@ -1,7 +1,7 @@
 //! File descriptors that requests to an `io_uring` open and close.
 //!
-//! A request is completed by the thread that submitted it or by a worker, which is a thread of the same process. The
-//! stack is the one of whoever completes it: for a worker there is none.
+//! The submitting thread or a worker, which is a thread of the same process, completes a request. The recorded stack is
+//! that of the completing thread: a worker has none.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::descriptor::FdOrigin;
@@ -10,11 +10,11 @@ use crate::{
     connection,
     file::{self, at, half},
     opening::{begin, current},
-    outstanding::closed,
-    told::argument,
+    tracepoint_args::argument,
+    young::closed,
 };
 
-/// `IORING_OP_ACCEPT` and its kin of `linux/io_uring.h`.
+/// Opcodes of `linux/io_uring.h`: `IORING_OP_ACCEPT`.
 const ACCEPT: u32 = 13;
 /// As above.
 const OPENAT: u32 = 18;
@@ -24,24 +24,24 @@ const CLOSE: u32 = 19;
 const OPENAT2: u32 = 28;
 /// As above.
 const SOCKET: u32 = 45;
-/// As above: gives a descriptor to a file that the ring alone had.
+/// As above: installs a direct descriptor of the ring in the process's table.
 const INSTALL: u32 = 54;
 
-/// A request was taken in.
+/// The kernel has accepted a request.
 #[raw_tracepoint(tracepoint = "io_uring_submit_req")]
 pub(crate) fn ring_submit(context: RawTracePointContext) -> i32 {
     _ = submitted(&context);
     0
 }
 
-/// A request has come to its end.
+/// The kernel has completed a request.
 #[raw_tracepoint(tracepoint = "io_uring_complete")]
 pub(crate) fn ring_complete(context: RawTracePointContext) -> i32 {
     _ = completed(&context);
     0
 }
 
-/// What a request is to do: one byte.
+/// The operation of a request: one byte.
 #[inline(always)]
 fn opcode(request: u64) -> Option<u32> {
     Some(half(request, at!(ring_opcode))? & 0xff)

@@ -1,7 +1,6 @@
-//! Connections that a thread began in a call whose return nobody has met: the kernel follows a bounded number of returns
-//! at once.
+//! Recovers connections from missed return probes: the kernel tracks a bounded number of pending kretprobes.
 //!
-//! What such a call has led to, its socket tells when the thread is met next.
+//! When the return of `connect(2)` is missed, the connection's state is read from its socket at the thread's next hook.
 
 use aya_ebpf::bindings::pt_regs;
 use tracer_common::{
@@ -14,16 +13,17 @@ use tracer_common::{
 use crate::{
     call::Call,
     connection,
-    descriptor::{action, register},
     entry::thread_of,
     file,
     loss::lose,
     maps::CONNECTIONS,
     opening::current,
-    room, socket,
+    socket,
+    syscalls::{action, register},
+    threads,
 };
 
-/// `Opened::pending`: the thread is in `connect(2)`, as far as is known.
+/// `Opened::pending`: the thread has entered `connect(2)`, and no return was seen.
 const CONNECTING: u32 = 3;
 
 /// `connect(2)` begins.
@@ -37,10 +37,10 @@ pub(crate) fn connecting(call: &Call, fd: u32) -> Option<()> {
     Some(())
 }
 
-/// Its return has been met.
+/// The return probe of `connect(2)` ran.
 #[inline(always)]
 pub(crate) fn connected(id: u64) {
-    if let Some(thread) = room::find(id)
+    if let Some(thread) = threads::find(id)
         && is_connecting(thread)
     {
         // SAFETY: as above.
@@ -48,54 +48,54 @@ pub(crate) fn connected(id: u64) {
     }
 }
 
-/// Whether the thread is in `connect(2)`, as far as is known.
+/// Whether the thread has entered `connect(2)`, and no return was seen.
 #[inline(always)]
 pub(crate) fn is_connecting(thread: *const Thread) -> bool {
     // SAFETY: as above.
     unsafe { (*thread).opened.pending == CONNECTING }
 }
 
-/// The thread of this call is not in `connect(2)`, whatever is known.
+/// The thread is in another call now: recovers a connection whose `connect(2)` return was missed.
 #[inline(always)]
-pub(crate) fn make_up(call: &Call) {
+pub(crate) fn recover(call: &Call) {
     if call.thread.is_some_and(|thread| is_connecting(thread)) {
-        _ = connection_at_hand();
+        _ = recover_connection();
     }
 }
 
-/// The thread ends: in `connect(2)`, or later.
+/// The thread ends: recovers its connection, unless it ends within `connect(2)`.
 #[inline(always)]
-pub(crate) fn ends(id: u64) -> Option<()> {
-    // Without descriptors there is nothing to make up, and old kernels are not told how to.
-    if !file::are_known() {
+pub(crate) fn thread_ends(id: u64) -> Option<()> {
+    // Without traced descriptors there is nothing to recover, and old kernels lack the helpers for it.
+    if !file::is_layout_known() {
         return None;
     }
-    if !is_connecting(room::find(id)?) {
+    if !is_connecting(threads::find(id)?) {
         return None;
     }
     let registers = file::registers()? as *const pt_regs;
     let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
     if action(number) != syscall::CONNECT {
-        _ = connection_at_hand();
+        _ = recover_connection();
     }
     Some(())
 }
 
-/// A function of its own: nearly nobody comes here, and callers go on.
+/// Records the thread's pending connection from the state of its socket. Not inlined: rarely called.
 #[inline(never)]
-pub(crate) fn connection_at_hand() -> Option<()> {
+pub(crate) fn recover_connection() -> Option<()> {
     let call = current(core::ptr::null(), 0)?;
     // SAFETY: as above.
     let opened = unsafe { &mut (*call.thread?).opened };
     opened.pending = 0;
     let (fd, file) = (opened.list[0], opened.file);
     if file::behind(fd) != Some(file) {
-        // Another thread has closed it.
+        // Another thread has closed the descriptor.
         lose(Loss::ConnectionDropped);
         return None;
     }
     let sock = socket::surely_behind(file)?;
-    // Where `connect(2)` fails there is no other side; where the connection is over there was one.
+    // A failed `connect(2)` leaves no peer port; an ended connection still has one.
     let (_, peer_port) = socket::ports(sock);
     if socket::state(sock)? == CLOSED && (socket::family(sock)? == UNIX || peer_port == 0)
         || CONNECTIONS.get_ptr(sock).is_some()

@@ -1,4 +1,4 @@
-//! File descriptors that come with messages: among what `recvmsg(2)` and `recvmmsg(2)` have received.
+//! File descriptors in control messages (`SCM_RIGHTS`) that `recvmsg(2)` and `recvmmsg(2)` have received.
 
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_user, macros::raw_tracepoint, programs::RawTracePointContext,
@@ -7,24 +7,24 @@ use tracer_common::{descriptor::OPENED_AT_ONCE, state::Opened, syscall};
 
 use crate::{
     call::read_word,
-    descriptor::action,
-    opening::{NEXT, current, go_on, registers_at},
-    told::{registers, returned},
+    opening::{NEXT, continue_with, current, registers_at},
+    syscalls::action,
+    tracepoint_args::{registers, returned},
     unwind,
 };
 
-/// `SOL_SOCKET` and `SCM_RIGHTS`, as they stand in the head of a control message.
+/// `SOL_SOCKET` and `SCM_RIGHTS`, as one word of a control message's header.
 const RIGHTS: u64 = 1 | 1 << 32;
-/// Bytes of such a head: a length, and the word above.
+/// Bytes of such a header: a length, and the word above.
 const HEAD: u64 = 16;
 /// Bytes of a `struct mmsghdr`.
 const MESSAGE: u64 = 64;
-/// Control messages of one message that are looked at.
+/// Control messages examined per message.
 const CONTROLS: u32 = 3;
-/// Messages of one `recvmmsg(2)` that are looked at.
+/// Messages examined per `recvmmsg(2)`.
 const MESSAGES: u64 = 8;
 
-/// Messages have come, which may have descriptors with them.
+/// A thread has received messages, which may carry descriptors.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub(crate) fn messages_received(context: RawTracePointContext) -> i32 {
     _ = messages(&context);
@@ -45,7 +45,7 @@ fn messages(context: &RawTracePointContext) -> Option<()> {
         received(opened, regs.rsi + message * MESSAGE);
         message += 1;
     }
-    go_on(context, NEXT)
+    continue_with(context, NEXT)
 }
 
 /// Appends the descriptors among the control messages of a `struct msghdr` that was received.
@@ -55,8 +55,8 @@ fn received(opened: &mut Opened, message: u64) -> Option<()> {
     let end = at + length;
     let mut tries = 0;
     while tries < CONTROLS && at + HEAD < end {
-        let (size, what) = (read_word(at)?, read_word(at + 8)?);
-        if what == RIGHTS {
+        let (size, kind) = (read_word(at)?, read_word(at + 8)?);
+        if kind == RIGHTS {
             append(opened, at + HEAD, size.wrapping_sub(HEAD) / 4);
         }
         at += (size + 7) & !7;
@@ -65,14 +65,14 @@ fn received(opened: &mut Opened, message: u64) -> Option<()> {
     Some(())
 }
 
-/// Appends `count` numbers that stand at `place`, as many as there is room for.
+/// Appends the `count` descriptors at `place`, as many as fit.
 #[inline(always)]
 fn append(opened: &mut Opened, place: u64, count: u64) {
     let already = u64::from(opened.count) & (OPENED_AT_ONCE as u64 - 1);
     let count = count.min(OPENED_AT_ONCE as u64 - already);
     let count = unwind::opaque(count) & (2 * OPENED_AT_ONCE as u64 - 1);
     let count = if count > OPENED_AT_ONCE as u64 { OPENED_AT_ONCE as u64 } else { count };
-    // SAFETY: the list has room behind its first half; the helper checks the target's address.
+    // SAFETY: the list has space behind its first half; the helper checks the target's address.
     let outcome = unsafe {
         let list = (&raw mut opened.list).cast::<u32>().add(already as usize);
         bpf_probe_read_user(list.cast(), (count * 4) as u32, place as *const core::ffi::c_void)

@@ -1,8 +1,8 @@
-//! The only writer of the young and of change records.
+//! The only writer of the table of young resources and of change records.
 //!
-//! A resource is first kept in the kernel's table of the young. A release that finds it there ends the
-//! matter here. The collector drains the table from time to time; what it took away is released by a
-//! record instead. Whoever deletes the entry (a release, or the collector) decides, so nothing is
+//! A new resource is kept in the kernel's table of young resources. A release that finds it there is complete
+//! without the collector. The collector drains the table from time to time; a record reports the release of a
+//! drained resource. The deletion of the entry (by a release, or by the collector) decides, so nothing is
 //! counted twice or lost; `docs/decisions/0002-two-generations.md` has the argument.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
@@ -27,32 +27,32 @@ use crate::{
 const AVAILABLE: u64 = 0;
 /// `BPF_RB_PROD_POS`: where the next record will be written; never falls.
 const PRODUCER_POSITION: u64 = 3;
-/// `BPF_RB_NO_WAKEUP`: the collector comes by itself.
+/// `BPF_RB_NO_WAKEUP`: the collector polls by itself.
 pub(crate) const NO_WAKEUP: u64 = 1;
-/// `BPF_RB_FORCE_WAKEUP`: unless the buffer fills faster than it comes.
+/// `BPF_RB_FORCE_WAKEUP`: for a buffer that fills faster than the collector polls.
 const FORCE_WAKEUP: u64 = 2;
 
-/// How often a deletion that met a locked bucket is tried.
+/// Attempts at a deletion that finds its bucket locked.
 const DELETE_TRIES: u32 = 4;
 
-/// `-ENOENT`: what was to be deleted is not in the table.
+/// `-ENOENT`: the table lacks the entry to delete.
 const NO_ENTRY: i32 = -2;
 
-/// This moment's place in the order of things, see [`Change::position`].
+/// The present sequence position, see [`Change::position`].
 #[inline(always)]
 pub(crate) fn position() -> u64 {
     RECORDS.query(PRODUCER_POSITION)
 }
 
-/// `CLOCK_MONOTONIC`, nanoseconds. (The clock of the last tick would do for ages and is cheaper, but programs
-/// of this type may not ask for it.)
+/// `CLOCK_MONOTONIC`, nanoseconds. (The coarse clock would be precise enough and is cheaper, but programs of this
+/// type may not call its helper.)
 #[inline(always)]
 pub(crate) fn now_ns() -> u64 {
     // SAFETY: a helper without preconditions.
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Whether releases of this kind name a range instead of a handle.
+/// Whether releases of this kind identify a range instead of a handle.
 #[inline(always)]
 pub(crate) fn by_range(kind: u8) -> bool {
     matches!(Kind::from_number(kind).map(Kind::extent), Some(Extent::Range))
@@ -71,8 +71,8 @@ fn emit<T: 'static>(record: T) -> bool {
         return false;
     };
     entry.write(record);
-    let crowded = RECORDS.query(AVAILABLE) > u64::from(RING_BYTES / 4);
-    entry.submit(if crowded { FORCE_WAKEUP } else { NO_WAKEUP });
+    let is_crowded = RECORDS.query(AVAILABLE) > u64::from(RING_BYTES / 4);
+    entry.submit(if is_crowded { FORCE_WAKEUP } else { NO_WAKEUP });
     true
 }
 
@@ -117,7 +117,7 @@ fn send_with(
     })
 }
 
-/// Tells the collector that an object which it has is at another handle; `false` when the ring buffer is full.
+/// Sends the new handle of an object that is in the ledger; `false` when the ring buffer is full.
 #[inline(always)]
 pub(crate) fn send_move(from: &Key, to: &Key, size: u64, position: u64) -> bool {
     emit(Moved {
@@ -132,7 +132,7 @@ pub(crate) fn send_move(from: &Key, to: &Key, size: u64, position: u64) -> bool 
     })
 }
 
-/// Puts an acquired resource where the next release will look for it.
+/// Stores an acquired resource among the young ones, or sends it to the collector.
 #[inline(always)]
 pub(crate) fn keep(call: &Call, key: &Key, young: &Young, caller: u64, probe: ProbeNumber) {
     if !by_range(key.kind as u8) && YOUNG.insert(key, young, 0).is_ok() {
@@ -143,7 +143,7 @@ pub(crate) fn keep(call: &Call, key: &Key, young: &Young, caller: u64, probe: Pr
     }
 }
 
-/// Records the acquisition that `thread` asked for and `handle` answered, for a connection.
+/// Records an acquisition of `thread`, which has returned `handle`, for a connection.
 #[inline(always)]
 pub(crate) fn acquired(
     call: &Call,
@@ -163,8 +163,8 @@ pub(crate) fn acquired(
     keep(call, &key(call, kind, handle), &young, thread.caller, probe);
 }
 
-/// Records that a page has become resident. Touched anew before the collector has looked, it is its last
-/// toucher's.
+/// Records that a page has become resident. If the page is touched again before the collector drains it, it is
+/// attributed to the stack that touched it last.
 #[inline(always)]
 pub(crate) fn touched(call: &Call, page: u64, site: u32) {
     let young = Young {
@@ -177,11 +177,11 @@ pub(crate) fn touched(call: &Call, page: u64, site: u32) {
     keep(call, &key(call, call.cookie.kind(), page), &young, 0, call.cookie.probe());
 }
 
-/// Takes a resource out of the young, `None` when it is not there (any more).
+/// Removes a resource from the young ones; `None` when it is not among them (any more).
 #[inline(always)]
 pub(crate) fn take(key: &Key) -> Option<Young> {
     // SAFETY: the value is copied at once; only its own release or the collector deletes it, and
-    // the deletion below tells whether the copy was ours to make.
+    // the deletion below decides whether the copy is valid.
     let young = *unsafe { YOUNG.get(key) }?;
     let mut tries = 0;
     while tries < DELETE_TRIES {
@@ -191,20 +191,20 @@ pub(crate) fn take(key: &Key) -> Option<Young> {
             Err(_) => tries += 1,
         }
     }
-    // Still in the table, though released: the collector will drain it and must not believe in it.
+    // Still in the table, though released: the collector will drain it, and must not trust it.
     lose(Loss::ReleaseBusy);
     doubt(key, position());
     None
 }
 
 /// Whether a child has a copy of this young resource: it was acquired before its owner's last fork.
-/// The collector must hear of it before it ends, or it could not know of the copy.
+/// The collector needs its acquisition before its release, or it would miss the copy.
 #[inline(always)]
 pub(crate) fn inherited(key: &Key, young: &Young) -> bool {
     FORKS.get(key.pid & (limits::FORKS - 1)).is_some_and(|after| young.position < *after)
 }
 
-/// Sends a release, or leaves a doubt where it got lost.
+/// Sends a release, or marks its handle as doubtful if the ring buffer is full.
 #[inline(always)]
 pub(crate) fn send_release(call: &Call, record: u32, key: &Key, size: u64, caller: u64) {
     send_release_with(call, record, key, size, caller, 0);
@@ -221,7 +221,7 @@ fn send_release_with(call: &Call, record: u32, key: &Key, size: u64, caller: u64
     }
 }
 
-/// A young resource is no more.
+/// A young resource was released.
 #[inline(always)]
 fn ended(call: &Call, key: &Key, young: &Young) {
     if young.site & IS_OBJECT != 0 {
@@ -234,21 +234,21 @@ fn ended(call: &Call, key: &Key, young: &Young) {
     }
 }
 
-/// A block that has just been acquired is an object, made at a call site of its own.
+/// Marks a block as an object, with the call site of its constructor.
 #[inline(always)]
 pub(crate) fn retag(call: &Call, key: &Key, site: u32, probe: ProbeNumber) {
     if let Some(young) = take(key) {
         keep(call, key, &Young { site: site | IS_OBJECT, ..young }, 0, probe);
         return;
     }
-    // The collector has drained it; or nobody saw it acquired.
+    // The collector has drained it, or its acquisition was not seen.
     let young = Young { position: position(), time_ns: now_ns(), site, ..Young::default() };
     if !send(call, RETAG, key, &young, 0, probe) {
         lose(Loss::AcquireDropped);
     }
 }
 
-/// Something else is at the handle from now on: what was there, if anything was `known`, is no more.
+/// A new resource has this handle: the old one, if any was `known`, has ended.
 #[inline(always)]
 pub(crate) fn replaced(call: &Call, key: &Key, known: bool) {
     if let Some(young) = take(key) {
@@ -258,9 +258,9 @@ pub(crate) fn replaced(call: &Call, key: &Key, known: bool) {
     }
 }
 
-/// An object that does not end with its block is no more; one that nobody has seen is no news.
+/// Records the end of a caller-allocated object; ignores an unknown one.
 #[inline(always)]
-pub(crate) fn over(call: &Call, key: &Key) {
+pub(crate) fn object_ended(call: &Call, key: &Key) {
     if let Some(young) = take(key) {
         ended(call, key, &young);
     } else if forget(key) {
@@ -268,7 +268,7 @@ pub(crate) fn over(call: &Call, key: &Key) {
     }
 }
 
-/// The key of a descriptor. Another program in the same process keeps them, unlike memory.
+/// The key of a descriptor. Unlike memory, descriptors survive an `execve`.
 #[inline(always)]
 fn descriptor(call: &Call, fd: u32) -> Key {
     Key { pid: call.target.files, kind: Kind::Descriptor as u32, handle: u64::from(fd) }
@@ -278,7 +278,7 @@ fn descriptor(call: &Call, fd: u32) -> Key {
 #[inline(always)]
 pub(crate) fn opened(call: &Call, fd: u32, site: u32) {
     let key = descriptor(call, fd);
-    // Among a range that was closed, or closed in a way that is not seen.
+    // The old one was closed with a range, or by a call that no program saw.
     if let Some(young) = take(&key) {
         ended(call, &key, &young);
     }
@@ -302,7 +302,7 @@ pub(crate) fn closed(call: &Call, fd: u32, flags: u8) {
     }
 }
 
-/// Records that all descriptors from `first` to `last` are closed. The young among them are found by the collector.
+/// Records that all descriptors from `first` to `last` are closed. The collector finds the young ones among them.
 #[inline(always)]
 pub(crate) fn closed_range(call: &Call, first: u32, last: u32) {
     let position = position();
@@ -324,8 +324,8 @@ pub(crate) fn released(call: &Call, handle: u64) {
         ended(call, &key, &young);
         return;
     }
-    // An allocator's resize may call its own release for the old block: that one is settled when
-    // the resize returns.
+    // An allocator's resize may call its own release for the old block, which is handled when the
+    // resize returns.
     if let Some(thread) = call.thread {
         // SAFETY: the value is this thread's own.
         let thread = unsafe { &*thread };
@@ -344,7 +344,7 @@ pub(crate) fn unmapped(call: &Call, start: u64, length: u64, caller: u64) {
     send_release(call, RELEASE, &key, length, caller);
 }
 
-/// Whether `returned` says that a function of this shape failed.
+/// Whether `returned` reports a failure of a function of this shape.
 #[inline(always)]
 pub(crate) fn failed(shape: Shape, returned: u64) -> bool {
     match shape {

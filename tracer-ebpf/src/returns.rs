@@ -1,4 +1,4 @@
-//! A function returns: now the handle is known, or that there is none.
+//! Function returns: reads the handle or the failure, and records the acquisition.
 
 use aya_ebpf::{
     macros::{uprobe, uretprobe},
@@ -16,11 +16,11 @@ use crate::{
     loss::{count, lose},
     maps::FAILED,
     object,
-    outstanding::{acquired, failed},
     resize::{resized, resized_away, restored},
+    young::{acquired, failed},
 };
 
-/// The outcome of the call that the thread is in, by a return probe.
+/// The result of the thread's call, seen by a return probe.
 #[uretprobe]
 pub(crate) fn call_return(context: RetProbeContext) -> u32 {
     _ = return_probe(&context);
@@ -31,14 +31,14 @@ fn return_probe(context: &RetProbeContext) -> Option<()> {
     let call = Call::returning(raw(context))?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
-    // The return address has just been popped. Any other place is the return of an inner call.
+    // The return address has just been popped. With another stack pointer a nested call returns.
     if thread.active == 0 || call.stack_pointer() != thread.slot + 8 {
         return None;
     }
     end(&call, thread)
 }
 
-/// The outcome of the call that the thread is in, at a return instruction of its function.
+/// The result of the thread's call, seen at a return instruction of its function.
 #[uprobe]
 pub(crate) fn return_entry(context: ProbeContext) -> u32 {
     _ = return_instruction(&context);
@@ -49,12 +49,12 @@ fn return_instruction(context: &ProbeContext) -> Option<()> {
     let call = Call::current(raw(context))?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
-    // The return address is about to be popped. Any other place is the return of an inner call, or of
-    // another function that ends in the same code.
+    // The return address is about to be popped. With another stack pointer a nested call returns, or
+    // another function that shares this return instruction.
     if thread.active == 0 || call.stack_pointer() != thread.slot {
         return None;
     }
-    // After an exception the same place may be that of another function's return address.
+    // After an exception the same slot may hold another function's return address.
     let word = read_word(thread.slot)?;
     if word != thread.caller {
         // SAFETY: the map's value lives at least as long as the program runs.
@@ -70,7 +70,7 @@ fn return_instruction(context: &ProbeContext) -> Option<()> {
 #[inline(always)]
 fn end(call: &Call, thread: &mut Thread) -> Option<()> {
     thread.active = 0;
-    // The cookie of the call that began counts: after a tail jump the return may be another's.
+    // The cookie of the entry applies: after a tail call the return may be another function's.
     let cookie = Cookie(thread.cookie);
     let shape = Shape::from_number(cookie.shape())?;
     let returned = call.returned();
@@ -93,17 +93,17 @@ fn end(call: &Call, thread: &mut Thread) -> Option<()> {
     } else {
         acquired(call, thread, thread.serving, cookie.kind(), cookie.probe(), handle);
         if thread.constructor_calls != 0 {
-            object::acquired(call, thread, cookie, handle);
+            object::block_acquired(call, thread, cookie, handle);
         }
     }
     Some(())
 }
 
-/// The call with this cookie gave no handle.
+/// The call with this cookie returned no handle.
 #[inline(always)]
 pub(crate) fn fail(call: &Call, thread: &mut Thread, cookie: Cookie) {
     let Some(shape) = Shape::from_number(cookie.shape()) else { return };
-    // `realloc(p, 0)` releases `p` and returns NULL: that is what was asked for.
+    // `realloc(p, 0)` releases `p` and returns NULL: no failure.
     let released = matches!(shape, Shape::Resize | Shape::CountResize) && thread.size == 0;
     if released {
         resized_away(call, thread, cookie.kind());

@@ -1,10 +1,10 @@
-//! The makers of objects that a thread is in, one within the other; and the return addresses that their return probes hide.
+//! The nested constructor calls that a thread is in, and the return addresses that their return probes hide.
 
 use tracer_common::{object::CONSTRUCTOR_CALLS, state::Thread};
 
 use crate::{call::Call, entry::is_hijacked};
 
-/// The maker that the thread is in; 0 for none.
+/// Id of the innermost constructor call that the thread is in; 0 for none.
 #[inline(always)]
 pub(crate) fn within(thread: &Thread) -> u64 {
     if thread.constructor_calls == 0 {
@@ -12,18 +12,19 @@ pub(crate) fn within(thread: &Thread) -> u64 {
     }
     let last = (thread.constructor_calls as usize - 1) & (CONSTRUCTOR_CALLS - 1);
     // SAFETY: masked to the array's length.
-    unsafe { thread.making.get_unchecked(last) }.making
+    unsafe { thread.constructors.get_unchecked(last) }.id
 }
 
-/// What a walk of the thread's stack depends on besides the stack: [`ConstructorCall::chain`] of its makers; 0 without any.
+/// Digest of the hidden return addresses, on which a walk of the thread's stack depends: `ConstructorCall::chain` of
+/// the innermost constructor call; 0 without one.
 #[inline(always)]
 pub(crate) fn chain_of(thread: &Thread) -> u64 {
     let Some(last) = (thread.constructor_calls as usize).checked_sub(1) else { return 0 };
     // SAFETY: masked to the array's length.
-    unsafe { thread.making.get_unchecked(last & (CONSTRUCTOR_CALLS - 1)) }.chain
+    unsafe { thread.constructors.get_unchecked(last & (CONSTRUCTOR_CALLS - 1)) }.chain
 }
 
-/// Makers whose return address lies below `slot` have been left otherwise than by a return.
+/// Forgets constructor calls whose return address lies below `slot`: the thread left them without a return.
 #[inline(always)]
 pub(crate) fn forget_below(thread: &mut Thread, slot: u64) {
     for _ in 0..CONSTRUCTOR_CALLS {
@@ -32,7 +33,7 @@ pub(crate) fn forget_below(thread: &mut Thread, slot: u64) {
             return;
         }
         // SAFETY: masked to the array's length.
-        if unsafe { thread.making.get_unchecked((number - 1) & (CONSTRUCTOR_CALLS - 1)) }.slot
+        if unsafe { thread.constructors.get_unchecked((number - 1) & (CONSTRUCTOR_CALLS - 1)) }.slot
             >= slot
         {
             return;
@@ -41,8 +42,8 @@ pub(crate) fn forget_below(thread: &mut Thread, slot: u64) {
     }
 }
 
-/// The return address that a call found at `slot`, or the one that stood there before a maker that jumped to it was
-/// given a return probe.
+/// The original return address at `slot`: `found`, unless the return probe of a constructor that tail-called this
+/// function has replaced it.
 #[inline(always)]
 pub(crate) fn caller_of(call: &Call, thread: &Thread, slot: u64, found: u64) -> u64 {
     if thread.constructor_calls == 0 {
@@ -59,7 +60,7 @@ pub(crate) fn caller_of(call: &Call, thread: &Thread, slot: u64, found: u64) -> 
     }
 }
 
-/// The return address that a maker's return probe has replaced at `slot`; 0 when none has.
+/// The return address at `slot` that a constructor's return probe has replaced; 0 when none has.
 #[inline(never)]
 pub(crate) fn original(thread: *const Thread, slot: u64) -> u64 {
     if thread.is_null() {
@@ -69,9 +70,9 @@ pub(crate) fn original(thread: *const Thread, slot: u64) -> u64 {
     let thread = unsafe { &*thread };
     for at in 0..CONSTRUCTOR_CALLS {
         // SAFETY: below the array's length.
-        let making = unsafe { thread.making.get_unchecked(at) };
-        if (at as u32) < thread.constructor_calls && making.slot == slot {
-            return making.caller;
+        let constructor = unsafe { thread.constructors.get_unchecked(at) };
+        if (at as u32) < thread.constructor_calls && constructor.slot == slot {
+            return constructor.caller;
         }
     }
     0

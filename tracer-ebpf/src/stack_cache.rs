@@ -1,4 +1,4 @@
-//! Walks made before are not made again: see `tracer_common::stack_cache`.
+//! Looks up and stores walks in the stack cache, see `tracer_common::stack_cache`.
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user};
 use tracer_common::{
@@ -15,8 +15,8 @@ use crate::{
     maps::{STACK_CACHE, STACK_COPY},
 };
 
-/// Notes what the walk begins with, its registers being set, `first` its first frame, the memory map in `state`, and the
-/// return addresses that makers' probes hide (`making::chain_of`).
+/// Notes what the walk begins with, its registers being set, `first` its first frame, the memory map in `state`, and
+/// the return addresses that constructors' return probes hide (`constructors::chain_of`).
 #[inline(always)]
 pub(crate) fn begin(
     walk: &mut Walk,
@@ -28,9 +28,9 @@ pub(crate) fn begin(
     let (generation, walks) = (state & 0xff, state >> 8);
     walk.begin = walk.rsp;
     walk.generation = generation;
-    walk.lasting = u32::from(walks != 0 && generation != 0);
-    let whose = stack_cache::whose(call.pid(), call.what(), number, generation);
-    let mut proof = stack_cache::begin(whose, first, walk.rsp);
+    walk.cacheable = u32::from(walks != 0 && generation != 0);
+    let owner = stack_cache::walk_owner(call.pid(), call.probe_and_detail(), number, generation);
+    let mut proof = stack_cache::begin(owner, first, walk.rsp);
     if chain != 0 {
         proof = proof.with(chain);
     }
@@ -38,9 +38,9 @@ pub(crate) fn begin(
     walk.set = set(proof);
 }
 
-/// The trail of a walk that has to be made.
+/// Clears the trail before a walk.
 #[inline(always)]
-pub(crate) fn set_out(walk: &mut Walk) {
+pub(crate) fn reset_trail(walk: &mut Walk) {
     walk.untouched = USES_RBP | USES_RBX;
     walk.trail.site = 0;
     walk.trail.count = 0;
@@ -48,27 +48,27 @@ pub(crate) fn set_out(walk: &mut Walk) {
     walk.trail.reach = 0;
 }
 
-/// Nothing of the thread's stack was copied by [`caller`]: the walk does not begin at a call.
+/// Invalidates the copy of the stack: the walk does not begin at a call, so [`caller`] has not copied it.
 #[inline(always)]
-pub(crate) fn nothing_copied() {
+pub(crate) fn invalidate_copy() {
     if let Some(copied) = STACK_COPY.get_ptr_mut(0) {
         // SAFETY: a live value of this CPU's.
         unsafe { (&raw mut (*copied).owner).write_volatile(0) };
     }
 }
 
-/// The call site of the walk that begins so, if it was made before; else 0.
+/// The call site of a cached walk with the same beginning and the same stack; else 0.
 #[inline(always)]
-pub(crate) fn recall(walk: &Walk, thread: u64) -> u32 {
-    if walk.lasting == 0 { 0 } else { find(walk, thread) }
+pub(crate) fn lookup(walk: &Walk, thread: u64) -> u32 {
+    if walk.cacheable == 0 { 0 } else { find(walk, thread) }
 }
 
-/// The return address at `slot`; copies what lies above it, too, for [`recall`].
+/// The return address at `slot`; also copies the words above it, for [`lookup`].
 #[inline(always)]
 pub(crate) fn caller(slot: u64, thread: u64) -> Option<u64> {
     let copied = STACK_COPY.get_ptr_mut(0)?;
     // SAFETY: a live value of this CPU's, longer than what is copied; the helper checks the target's
-    // address. Whoever preempts this program writes there, too, and leaves its number.
+    // address. A program that preempts this one writes there, too, and leaves its thread's id.
     unsafe {
         (&raw mut (*copied).owner).write_volatile(thread);
         let outcome = bpf_probe_read_user(
@@ -80,13 +80,13 @@ pub(crate) fn caller(slot: u64, thread: u64) -> Option<u64> {
         if outcome == 0 && (&raw const (*copied).owner).read_volatile() == thread {
             return Some(caller);
         }
-        // Too near to the stack's end.
+        // Too close to the stack's end.
         (&raw mut (*copied).owner).write_volatile(0);
     }
     read_word(slot)
 }
 
-/// The call site of the stack_cache walk that reads what is on the stack now.
+/// The call site of the cached walk whose words are on the stack now; 0 without one.
 #[inline(never)]
 fn find(walk: *const Walk, thread: u64) -> u32 {
     if walk.is_null() {
@@ -97,9 +97,9 @@ fn find(walk: *const Walk, thread: u64) -> u32 {
     let Some(copied) = STACK_COPY.get_ptr_mut(0) else { return 0 };
     // SAFETY: a live value of this CPU's.
     let owner = unsafe { (&raw const (*copied).owner).read_volatile() };
-    let mut there = STACK_COPY_WORDS as u32 - 1;
+    let mut copied_words = STACK_COPY_WORDS as u32 - 1;
     if owner != thread {
-        there = 0;
+        copied_words = 0;
         // SAFETY: as above.
         unsafe { (&raw mut (*copied).owner).write_volatile(thread) };
     }
@@ -115,16 +115,16 @@ fn find(walk: *const Walk, thread: u64) -> u32 {
                 (&raw const (*entry).proof).read_volatile(),
             )
         };
-        // The ways are filled in their order.
+        // The ways fill up in order.
         if site == 0 {
             return 0;
         }
-        if reach > there {
+        if reach > copied_words {
             if copy(copied, walk.begin, reach) != 0 {
-                // Further up than this stack goes.
+                // Beyond the end of this stack.
                 continue;
             }
-            there = reach;
+            copied_words = reach;
         }
         let mut found = walk.trail.proof;
         if compare(entry, copied, &raw mut found, count) == 0 {
@@ -156,7 +156,7 @@ fn copy(copied: *mut StackCopy, from: u64, words: u32) -> i64 {
     }
 }
 
-/// Whether the words copied are those of the entry; continues the digest with them.
+/// Whether the copied words match the entry; continues the digest with them.
 #[inline(never)]
 fn compare(
     entry: *const CachedWalk,
@@ -188,9 +188,9 @@ fn compare(
     1
 }
 
-/// Notes that the walk has read `word` at `address`.
+/// Records that the walk has read `word` at `address`.
 #[inline(always)]
-pub(crate) fn note(walk: &mut Walk, address: u64, word: u64) {
+pub(crate) fn record_read(walk: &mut Walk, address: u64, word: u64) {
     let offset = address.wrapping_sub(walk.begin);
     let trail = &mut walk.trail;
     let at = trail.count as usize;
@@ -208,12 +208,12 @@ pub(crate) fn note(walk: &mut Walk, address: u64, word: u64) {
     }
 }
 
-/// Remembers that the walk just made led to the call site `site`. `rbp` and `rbx` are those it began with.
+/// Stores the finished walk with its call site. `rbp` and `rbx` are the initial values.
 #[inline(always)]
-pub(crate) fn remember(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx: u64) {
-    let is_lasting = walk.lasting != 0;
+pub(crate) fn insert(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx: u64) {
+    let is_cacheable = walk.cacheable != 0;
     let trail = &mut walk.trail;
-    // Any other end may be another one next time, with the same words on the stack.
+    // Any other end may differ next time, with the same words on the stack.
     let is_final = matches!(
         StackEnd::from_number(stack_end as u8),
         StackEnd::Bottom
@@ -222,7 +222,7 @@ pub(crate) fn remember(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx
             | StackEnd::RuleUnknown
             | StackEnd::NotClimbing
     );
-    if site == 0 || !is_final || trail.uses & ELSEWHERE != 0 || !is_lasting {
+    if site == 0 || !is_final || trail.uses & ELSEWHERE != 0 || !is_cacheable {
         return;
     }
     trail.site = site;
