@@ -32,7 +32,7 @@ impl Call {
     /// The current hit, or `None` when it must not be recorded.
     #[inline(always)]
     pub(crate) fn current(context: *mut core::ffi::c_void) -> Option<Self> {
-        if !is_on(context) {
+        if !is_recording(context) {
             return None;
         }
         // SAFETY: the context is the one this program was called with.
@@ -43,7 +43,7 @@ impl Call {
     /// The same at a return, without the attach cookie: the cookie of the thread's call applies.
     #[inline(always)]
     pub(crate) fn returning(context: *mut core::ffi::c_void) -> Option<Self> {
-        if !is_on(context) {
+        if !is_recording(context) {
             return None;
         }
         Self::with(context, Cookie(0))
@@ -52,13 +52,13 @@ impl Call {
     #[inline(always)]
     fn with(context: *mut core::ffi::c_void, cookie: Cookie) -> Option<Self> {
         let id = bpf_get_current_pid_tgid();
-        let (target, thread) = Self::who(id)?;
+        let (target, thread) = Self::target_and_thread(id)?;
         Some(Self { regs: context.cast(), id, cookie, detail: 0, target, thread })
     }
 
     /// The target that a thread belongs to, and the thread's state if it has one.
     #[inline(always)]
-    pub(crate) fn who(id: u64) -> Option<(Target, Option<*mut Thread>)> {
+    pub(crate) fn target_and_thread(id: u64) -> Option<(Target, Option<*mut Thread>)> {
         let thread = threads::find(id);
         // SAFETY: the value is copied; it changes only while no thread of the process is in a call, and
         // a thread's state does not outlive its program.
@@ -184,7 +184,7 @@ impl Call {
 /// programs at functions can preempt each other: one would overwrite the other's stack
 /// (`bpf_enable_priv_stack` and `check_max_stack_depth` of Linux).
 #[inline(always)]
-fn is_on(context: *mut core::ffi::c_void) -> bool {
+fn is_recording(context: *mut core::ffi::c_void) -> bool {
     let Some(switch) = SWITCH.get(0) else {
         // SAFETY: the array holds programs of this type.
         unsafe { UNWINDER.tail_call(&ProbeContext::new(context), 0) };
