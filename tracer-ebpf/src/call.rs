@@ -32,7 +32,7 @@ impl Call {
     /// The current hit, or `None` when it must not be recorded.
     #[inline(always)]
     pub(crate) fn current(context: *mut core::ffi::c_void) -> Option<Self> {
-        if !is_recording(context) {
+        if !is_on(context) {
             return None;
         }
         // SAFETY: the context is the one this program was called with.
@@ -43,7 +43,7 @@ impl Call {
     /// The same at a return, without the attach cookie: the cookie of the thread's call applies.
     #[inline(always)]
     pub(crate) fn returning(context: *mut core::ffi::c_void) -> Option<Self> {
-        if !is_recording(context) {
+        if !is_on(context) {
             return None;
         }
         Self::with(context, Cookie(0))
@@ -184,7 +184,7 @@ impl Call {
 /// programs at functions can preempt each other: one would overwrite the other's stack
 /// (`bpf_enable_priv_stack` and `check_max_stack_depth` of Linux).
 #[inline(always)]
-fn is_recording(context: *mut core::ffi::c_void) -> bool {
+fn is_on(context: *mut core::ffi::c_void) -> bool {
     let Some(switch) = SWITCH.get(0) else {
         // SAFETY: the array holds programs of this type.
         unsafe { UNWINDER.tail_call(&ProbeContext::new(context), 0) };
