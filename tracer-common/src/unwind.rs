@@ -8,7 +8,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Rows in a page: 4 KiB, what one map update writes.
+/// Rows in a page: 4 KiB, the size of one map update.
 pub const PAGE_ROWS: usize = 512;
 
 /// A page of rows.

@@ -52,13 +52,13 @@ impl Call {
     #[inline(always)]
     fn with(context: *mut core::ffi::c_void, cookie: Cookie) -> Option<Self> {
         let id = bpf_get_current_pid_tgid();
-        let (target, thread) = Self::who(id)?;
+        let (target, thread) = Self::target_and_thread(id)?;
         Some(Self { regs: context.cast(), id, cookie, detail: 0, target, thread })
     }
 
     /// The target that a thread belongs to, and the thread's state if it has one.
     #[inline(always)]
-    pub(crate) fn who(id: u64) -> Option<(Target, Option<*mut Thread>)> {
+    pub(crate) fn target_and_thread(id: u64) -> Option<(Target, Option<*mut Thread>)> {
         let thread = threads::find(id);
         // SAFETY: the value is copied; it changes only while no thread of the process is in a call, and
         // a thread's state does not outlive its program.

@@ -60,13 +60,13 @@ pub(crate) fn serve(context: &impl FdContext, call: &Call, fd: u32) -> Option<()
     let sock = socket::behind(file)?;
     // SAFETY: copied; only the value of a socket that no thread uses can be removed meanwhile.
     if let Some(connection) = unsafe { CONNECTIONS.get(sock) } {
-        set(call, fd, connection.number, connection.role);
+        set_served(call, fd, connection.number, connection.role);
         return Some(());
     }
     if !matches!(socket::family(sock)?, INET | INET6)
         || socket::state(sock)? != ESTABLISHED
         || socket::protocol(sock)? != TCP
-        || socket::surely_behind(file)? != sock
+        || socket::checked_behind(file)? != sock
     {
         return None;
     }
@@ -84,7 +84,7 @@ pub(crate) fn is_served(fd: u32) -> bool {
 
 /// The thread waits for work.
 #[inline(always)]
-pub(crate) fn wait(id: u64) {
+pub(crate) fn stop_serving(id: u64) {
     if let Some(thread) = threads::find(id) {
         if missed_returns::is_connecting(thread) {
             _ = missed_returns::recover_connection();
@@ -97,7 +97,7 @@ pub(crate) fn wait(id: u64) {
 /// Sets the connection that the thread serves. A connection that the target opens on behalf of an accepted one, to
 /// another server for example, counts for the accepted one.
 #[inline(always)]
-fn set(call: &Call, fd: u32, number: u32, role: u32) -> Option<()> {
+fn set_served(call: &Call, fd: u32, number: u32, role: u32) -> Option<()> {
     let thread: *mut Thread = match call.thread {
         Some(thread) => thread,
         None => threads::try_allocate(call.id, call.target)?,
@@ -116,14 +116,14 @@ fn set(call: &Call, fd: u32, number: u32, role: u32) -> Option<()> {
 
 /// A new socket is not connected: removes a stale connection with the same kernel address.
 #[inline(always)]
-pub(crate) fn none(sock: u64) {
+pub(crate) fn remove_stale(sock: u64) {
     _ = CONNECTIONS.remove(&sock);
 }
 
 /// A connection begins. It replaces an ended one with the same kernel address.
 #[inline(always)]
 pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> Option<()> {
-    let sock = socket::surely_behind(file)?;
+    let sock = socket::checked_behind(file)?;
     let family = socket::family(sock)?;
     if !matches!(family, UNIX | INET | INET6) {
         return None;
@@ -147,7 +147,7 @@ pub(crate) fn begin(call: &Call, fd: u32, file: u64, role: Role, site: u32) -> O
         lose(Loss::ConnectionDropped);
         return None;
     }
-    set(call, fd, number, role as u32)
+    set_served(call, fd, number, role as u32)
 }
 
 /// Sends the record of a connection that begins. `None` when the ring buffer is full.
@@ -218,7 +218,7 @@ pub(crate) fn closing(call: &Call, file: u64) -> Option<()> {
     let sock = socket::behind(file)?;
     // SAFETY: copied at once.
     let connection = *unsafe { CONNECTIONS.get(sock) }?;
-    _ = set(call, NO_FD, connection.number, connection.role);
+    _ = set_served(call, NO_FD, connection.number, connection.role);
     if !socket::is_last(file) {
         return None;
     }

@@ -122,7 +122,7 @@ pub(crate) fn new_program(context: RawTracePointContext) -> i32 {
 }
 
 fn exec(context: &RawTracePointContext) -> Option<()> {
-    // SAFETY: the tracepoint has three arguments: the task, its former id, and what is executed.
+    // SAFETY: the tracepoint has three arguments: the task, its former id, and the executed program.
     let former = unsafe { *context.as_ptr().cast::<u64>().add(1) } as u32;
     let id = bpf_get_current_pid_tgid();
     let pid = (id >> 32) as u32;

@@ -70,13 +70,13 @@ macro_rules! at {
 pub(crate) use at;
 
 #[inline(always)]
-pub(crate) fn word(address: u64, offset: u32) -> Option<u64> {
+pub(crate) fn read_u64(address: u64, offset: u32) -> Option<u64> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const u64) }.ok()
 }
 
 #[inline(always)]
-pub(crate) fn half(address: u64, offset: u32) -> Option<u32> {
+pub(crate) fn read_u32(address: u64, offset: u32) -> Option<u32> {
     // SAFETY: as above.
     unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const u32) }.ok()
 }
@@ -86,20 +86,20 @@ pub(crate) fn half(address: u64, offset: u32) -> Option<u32> {
 pub(crate) fn behind(fd: u32) -> Option<u64> {
     // SAFETY: a helper without preconditions.
     let task = unsafe { bpf_get_current_task() };
-    let files = word(task, at!(task_files))?;
-    let table = word(files, at!(files_table))?;
-    if fd >= half(table, at!(table_length))? {
+    let files = read_u64(task, at!(task_files))?;
+    let table = read_u64(files, at!(files_table))?;
+    if fd >= read_u32(table, at!(table_length))? {
         return None;
     }
-    let array = word(table, at!(table_array))?;
-    let file = word(array + u64::from(fd) * 8, 0)?;
+    let array = read_u64(table, at!(table_array))?;
+    let file = read_u64(array + u64::from(fd) * 8, 0)?;
     if file == 0 { None } else { Some(file) }
 }
 
 /// Kernel address of its inode.
 #[inline(always)]
 pub(crate) fn inode(file: u64) -> Option<u64> {
-    word(file, at!(file_inode))
+    read_u64(file, at!(file_inode))
 }
 
 /// Whether a number is reserved in the current thread's table, even if no file is installed yet.
@@ -107,9 +107,9 @@ pub(crate) fn inode(file: u64) -> Option<u64> {
 pub(crate) fn is_reserved(fd: u32) -> Option<bool> {
     // SAFETY: a helper without preconditions.
     let task = unsafe { bpf_get_current_task() };
-    let table = word(word(task, at!(task_files))?, at!(files_table))?;
-    let bits = word(table, at!(table_taken))?;
-    Some(word(bits + u64::from(fd / 64) * 8, 0)? >> (fd % 64) & 1 == 1)
+    let table = read_u64(read_u64(task, at!(task_files))?, at!(files_table))?;
+    let bits = read_u64(table, at!(table_taken))?;
+    Some(read_u64(bits + u64::from(fd / 64) * 8, 0)? >> (fd % 64) & 1 == 1)
 }
 
 /// Whether the layout of the kernel's files is known. The verifier sees it as a constant.
@@ -129,7 +129,7 @@ pub(crate) fn registers() -> Option<u64> {
     }
     // SAFETY: a helper without preconditions.
     let task = unsafe { bpf_get_current_task() };
-    let stack = word(task, at!(task_stack))?;
+    let stack = read_u64(task, at!(task_stack))?;
     Some(stack + u64::from(bytes) - size_of::<pt_regs>() as u64)
 }
 
@@ -138,8 +138,8 @@ pub(crate) fn registers() -> Option<u64> {
 pub(crate) fn has_own_table() -> bool {
     // SAFETY: a helper without preconditions.
     let task = unsafe { bpf_get_current_task() };
-    let files = |task| word(task, at!(task_files));
-    let leader = word(task, at!(task_leader)).and_then(files);
+    let files = |task| read_u64(task, at!(task_files));
+    let leader = read_u64(task, at!(task_leader)).and_then(files);
     leader.is_some() && leader != files(task)
 }
 
@@ -151,9 +151,9 @@ pub(crate) fn fd_type(file: u64) -> FdType {
 
 #[inline(always)]
 fn try_fd_type(file: u64) -> Option<FdType> {
-    let inode = word(file, at!(file_inode))?;
-    let magic = word(word(inode, at!(inode_super))?, at!(super_magic))?;
-    let mode = half(inode, at!(inode_mode))? & 0o17_0000;
+    let inode = read_u64(file, at!(file_inode))?;
+    let magic = read_u64(read_u64(inode, at!(inode_super))?, at!(super_magic))?;
+    let mode = read_u32(inode, at!(inode_mode))? & 0o17_0000;
     Some(match magic {
         ANONYMOUS => anonymous(name(file)?),
         SOCKETS => FdType::Socket,
@@ -177,8 +177,8 @@ fn try_fd_type(file: u64) -> Option<FdType> {
 /// The beginning of a file's name, padded with zeros.
 #[inline(always)]
 fn name(file: u64) -> Option<[u8; NAME]> {
-    let dentry = word(file, at!(file_dentry))?;
-    let text = word(dentry, at!(dentry_name))?;
+    let dentry = read_u64(file, at!(file_dentry))?;
+    let text = read_u64(dentry, at!(dentry_name))?;
     let mut name = [0; NAME];
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel_str_bytes(text as *const u8, &mut name) }.ok()?;

@@ -8,7 +8,7 @@ use tracer_common::descriptor::FdOrigin;
 
 use crate::{
     connection,
-    file::{self, at, half},
+    file::{self, at, read_u32},
     opening::{begin, current},
     tracepoint_args::argument,
     young::closed,
@@ -44,18 +44,18 @@ pub(crate) fn ring_complete(context: RawTracePointContext) -> i32 {
 /// The operation of a request: one byte.
 #[inline(always)]
 fn opcode(request: u64) -> Option<u32> {
-    Some(half(request, at!(ring_opcode))? & 0xff)
+    Some(read_u32(request, at!(ring_opcode))? & 0xff)
 }
 
 #[inline(always)]
 fn submitted(context: &RawTracePointContext) -> Option<()> {
     // The tracepoint's argument is the request.
     let request = argument::<0, 2>(context);
-    if opcode(request)? != CLOSE || half(request, at!(ring_close_slot))? != 0 {
+    if opcode(request)? != CLOSE || read_u32(request, at!(ring_close_slot))? != 0 {
         return None;
     }
     let call = current(core::ptr::null(), FdOrigin::IoUring.probe())?;
-    let fd = half(request, at!(ring_close_fd))?;
+    let fd = read_u32(request, at!(ring_close_fd))?;
     if let Some(file) = file::behind(fd) {
         _ = connection::closing(&call, file);
         closed(&call, fd, 0);
@@ -71,13 +71,13 @@ fn completed(context: &RawTracePointContext) -> Option<()> {
         return None;
     }
     let slot = match opcode(request)? {
-        ACCEPT => half(request, at!(ring_accept_slot))?,
-        OPENAT | OPENAT2 => half(request, at!(ring_open_slot))?,
-        SOCKET => half(request, at!(ring_socket_slot))?,
+        ACCEPT => read_u32(request, at!(ring_accept_slot))?,
+        OPENAT | OPENAT2 => read_u32(request, at!(ring_open_slot))?,
+        SOCKET => read_u32(request, at!(ring_socket_slot))?,
         INSTALL => 0,
         _ => return None,
     };
-    let fd = half(request, at!(ring_result))?;
+    let fd = read_u32(request, at!(ring_result))?;
     if slot != 0 || (fd as i32) < 0 {
         return None;
     }

@@ -94,7 +94,7 @@ pub(crate) fn recover_connection() -> Option<()> {
         lose(Loss::ConnectionDropped);
         return None;
     }
-    let sock = socket::surely_behind(file)?;
+    let sock = socket::checked_behind(file)?;
     // A failed `connect(2)` leaves no peer port; an ended connection still has one.
     let (_, peer_port) = socket::ports(sock);
     if socket::state(sock)? == CLOSED && (socket::family(sock)? == UNIX || peer_port == 0)

@@ -50,7 +50,7 @@ pub(crate) fn take_call(context: RawTracePointContext) -> i32 {
 /// Continues with the next descriptor that the call has opened.
 #[raw_tracepoint(tracepoint = "sys_exit")]
 pub(crate) fn next_opened(context: RawTracePointContext) -> i32 {
-    _ = another(&context);
+    _ = resume_next(&context);
     0
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn current(regs: *const pt_regs, probe: ProbeNumber) -> Option<Call> 
         return None;
     }
     let id = bpf_get_current_pid_tgid();
-    let (target, thread) = Call::who(id)?;
+    let (target, thread) = Call::target_and_thread(id)?;
     if target.files == 0 {
         return None;
     }
@@ -158,7 +158,7 @@ pub(crate) fn install(
 /// Continues with the descriptor that [`install`] has stored: a program of its own, to keep the verifier's work small.
 #[inline(always)]
 pub(crate) fn continue_install(context: &ProbeContext) -> Option<()> {
-    let regs = taken_before()?;
+    let regs = previous_registers()?;
     let (call, thread) = resumed(&regs)?;
     let fd_type = file::fd_type(thread.opened.file);
     find_site(context, &regs, call, thread, fd_type)
@@ -221,7 +221,7 @@ fn keep(context: &impl FdContext, call: &Call, thread: &mut Thread, site: u32) -
     let fd = thread.opened.list[at];
     opened(call, fd, site);
     if thread.opened.fd_type == FdType::Socket as u32 {
-        let role = by_connection(thread.opened.file, thread.opened.probe as ProbeNumber);
+        let role = connection_role(thread.opened.file, thread.opened.probe as ProbeNumber);
         if let Some(role) = role {
             thread.opened.site = site;
             thread.opened.role = role as u32;
@@ -238,7 +238,7 @@ fn keep(context: &impl FdContext, call: &Call, thread: &mut Thread, site: u32) -
 /// The role of a socket that was opened with a connection; `None` for an unconnected socket, whose stale connection is
 /// removed.
 #[inline(always)]
-fn by_connection(file: u64, probe: ProbeNumber) -> Option<Role> {
+fn connection_role(file: u64, probe: ProbeNumber) -> Option<Role> {
     let sock = socket::behind(file)?;
     if probe == FdOrigin::Accept.probe()
         || probe == FdOrigin::IoUring.probe() && socket::state(sock)? == ESTABLISHED
@@ -246,7 +246,7 @@ fn by_connection(file: u64, probe: ProbeNumber) -> Option<Role> {
         return Some(Role::Accepted);
     }
     if probe == FdOrigin::Socket.probe() || probe == FdOrigin::Socketpair.probe() {
-        connection::none(sock);
+        connection::remove_stale(sock);
     }
     None
 }
@@ -296,8 +296,8 @@ pub(crate) fn begin_connection(
 
 /// The registers that the previous program used.
 #[inline(always)]
-fn taken_before() -> Option<pt_regs> {
-    let (_, thread) = Call::who(bpf_get_current_pid_tgid())?;
+fn previous_registers() -> Option<pt_regs> {
+    let (_, thread) = Call::target_and_thread(bpf_get_current_pid_tgid())?;
     // SAFETY: the value belongs to this thread alone.
     registers_at(unsafe { (*thread?).opened.registers })
 }
@@ -314,7 +314,7 @@ fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
 
 #[inline(always)]
 pub(crate) fn take(context: &impl FdContext) -> Option<()> {
-    let regs = taken_before()?;
+    let regs = previous_registers()?;
     let (call, thread) = resumed(&regs)?;
     let start = |call: &Call, _: &Thread| Start::interrupted(call);
     let Some(site) = site::advance(context, &call, thread, start) else {
@@ -325,8 +325,8 @@ pub(crate) fn take(context: &impl FdContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn another(context: &RawTracePointContext) -> Option<()> {
-    let regs = taken_before()?;
+fn resume_next(context: &RawTracePointContext) -> Option<()> {
+    let regs = previous_registers()?;
     let (call, thread) = resumed(&regs)?;
     next(context, &regs, call, thread)
 }

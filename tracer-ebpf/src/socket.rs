@@ -3,7 +3,7 @@
 
 use tracer_common::{connection::INET6, state::SocketLayout};
 
-use crate::file::{self, half, word};
+use crate::file::{self, read_u32, read_u64};
 
 /// Offsets of the kernel's fields: user space sets them when it loads the programs.
 #[unsafe(no_mangle)]
@@ -52,72 +52,72 @@ pub(crate) fn behind(file: u64) -> Option<u64> {
     if at!(file_private) == 0 {
         return None;
     }
-    let socket = word(file, at!(file_private))?;
-    let sock = word(socket, at!(socket_sock))?;
+    let socket = read_u64(file, at!(file_private))?;
+    let sock = read_u64(socket, at!(socket_sock))?;
     if sock == 0 { None } else { Some(sock) }
 }
 
 /// The same for any file: checks that the socket points back to the file.
 #[inline(always)]
-pub(crate) fn surely_behind(file: u64) -> Option<u64> {
-    let socket = word(file, at!(file_private))?;
-    if word(socket, at!(socket_file))? == file { behind(file) } else { None }
+pub(crate) fn checked_behind(file: u64) -> Option<u64> {
+    let socket = read_u64(file, at!(file_private))?;
+    if read_u64(socket, at!(socket_file))? == file { behind(file) } else { None }
 }
 
 /// Whether this is the last reference to a file.
 #[inline(always)]
 pub(crate) fn is_last(file: u64) -> bool {
-    word(file, at!(file_count)) == Some(u64::from(at!(file_alone)))
+    read_u64(file, at!(file_count)) == Some(u64::from(at!(file_alone)))
 }
 
 /// Its address family.
 #[inline(always)]
 pub(crate) fn family(sock: u64) -> Option<u16> {
-    Some(half(sock, at!(family))? as u16)
+    Some(read_u32(sock, at!(family))? as u16)
 }
 
 /// Its state, such as `ESTABLISHED`.
 #[inline(always)]
 pub(crate) fn state(sock: u64) -> Option<u32> {
-    Some(half(sock, at!(state))? & 0xff)
+    Some(read_u32(sock, at!(state))? & 0xff)
 }
 
 /// Its protocol.
 #[inline(always)]
 pub(crate) fn protocol(sock: u64) -> Option<u8> {
-    Some(half(sock, at!(protocol))? as u8)
+    Some(read_u32(sock, at!(protocol))? as u8)
 }
 
 /// Its pending error, unless the program has already read it.
 #[inline(always)]
 pub(crate) fn error(sock: u64) -> u32 {
-    half(sock, at!(error)).unwrap_or(0)
+    read_u32(sock, at!(error)).unwrap_or(0)
 }
 
 /// Bytes that a TCP socket has received in order, the end of the stream counted as one.
 #[inline(always)]
 pub(crate) fn received(sock: u64) -> Option<u64> {
-    word(sock, at!(received))
+    read_u64(sock, at!(received))
 }
 
 /// Bytes handed to a TCP socket for sending. The beginning and the end of the stream count as one each where this side
 /// sent them, as `connect(2)` and `shutdown(2)` do.
 #[inline(always)]
 pub(crate) fn sent(sock: u64) -> Option<u64> {
-    let in_flight = half(sock, at!(written))?.wrapping_sub(half(sock, at!(unacked))?);
-    Some(word(sock, at!(acked))? + u64::from(in_flight))
+    let in_flight = read_u32(sock, at!(written))?.wrapping_sub(read_u32(sock, at!(unacked))?);
+    Some(read_u64(sock, at!(acked))? + u64::from(in_flight))
 }
 
 /// Inode number of a file.
 #[inline(always)]
 pub(crate) fn inode(file: u64) -> Option<u64> {
-    word(file::inode(file)?, at!(inode_number))
+    read_u64(file::inode(file)?, at!(inode_number))
 }
 
 /// Local port and peer port.
 #[inline(always)]
 pub(crate) fn ports(sock: u64) -> (u16, u16) {
-    let port = |offset| half(sock, offset).unwrap_or(0) as u16;
+    let port = |offset| read_u32(sock, offset).unwrap_or(0) as u16;
     (port(at!(local_port)), u16::from_be(port(at!(peer_port))))
 }
 
@@ -135,23 +135,23 @@ pub(crate) fn addresses(sock: u64, family: u16) -> (u64, u64) {
 /// Kernel address of a unix socket's name, and its length.
 #[inline(always)]
 pub(crate) fn path(sock: u64) -> Option<(u64, u32)> {
-    let address = word(sock, at!(unix_address))?;
+    let address = read_u64(sock, at!(unix_address))?;
     if address == 0 {
         return None;
     }
     // The length includes the address family.
-    let length = half(address, at!(address_length))?.wrapping_sub(2);
+    let length = read_u32(address, at!(address_length))?.wrapping_sub(2);
     Some((address + u64::from(at!(address_path)), length))
 }
 
 /// The peer of a unix socket.
 #[inline(always)]
 pub(crate) fn unix_peer(sock: u64) -> Option<u64> {
-    word(sock, at!(unix_peer))
+    read_u64(sock, at!(unix_peer))
 }
 
 /// The peer process of a unix socket.
 #[inline(always)]
 pub(crate) fn peer_pid(sock: u64) -> Option<u32> {
-    half(word(sock, at!(peer_pid))?, at!(pid_number))
+    read_u32(read_u64(sock, at!(peer_pid))?, at!(pid_number))
 }

@@ -15,8 +15,8 @@ use crate::{
     maps::{STACK_CACHE, STACK_COPY},
 };
 
-/// Notes what the walk begins with, its registers being set, `first` its first frame, the memory map in `state`, and
-/// the return addresses that constructors' return probes hide (`constructors::chain_of`).
+/// Initializes the cache lookup of a walk whose registers are set: from its first frame `first`, the memory map's
+/// `state`, and the digest of the return addresses that constructors' return probes hide (`constructors::chain_of`).
 #[inline(always)]
 pub(crate) fn begin(
     walk: &mut Walk,

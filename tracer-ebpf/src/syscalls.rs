@@ -138,7 +138,7 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
                 argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
             );
         }
-        action if action == syscall::opens(FdOrigin::Accept) => connection::wait(call.id),
+        action if action == syscall::opens(FdOrigin::Accept) => connection::stop_serving(call.id),
         syscall::CLOSE_RANGE => {
             let first = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
             let last = argument(core::mem::offset_of!(pt_regs, rsi))? as u32;
@@ -184,7 +184,7 @@ fn waiting(action: u8, regs: *const pt_regs) -> Option<()> {
             return None;
         }
     }
-    connection::wait(id);
+    connection::stop_serving(id);
     Some(())
 }
 

@@ -65,7 +65,7 @@ fn current(regs: &pt_regs) -> Option<Call> {
         return None;
     }
     let id = bpf_get_current_pid_tgid();
-    let (target, thread) = Call::who(id)?;
+    let (target, thread) = Call::target_and_thread(id)?;
     Some(Call { regs, id, cookie: COOKIE, detail: 0, target, thread })
 }
 

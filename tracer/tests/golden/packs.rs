@@ -62,12 +62,9 @@ fn library(pack: &Pack) -> String {
         makers.extend(kind.blocks.iter().map(|size| format!("its own code, {size} bytes each")));
         let second_of = pack.rules.iter().filter(|rule| rule.second.as_ref() == Some(kind));
         let same: Vec<_> = second_of.map(|rule| &rule.kind).chain([kind]).collect();
-        let asked = pack
-            .rules
-            .iter()
-            .filter(|rule| {
-                rule.function.does == object::REQUEST_RELEASE && same.contains(&&rule.kind)
-            });
+        let asked = pack.rules.iter().filter(|rule| {
+            rule.function.does == object::REQUEST_RELEASE && same.contains(&&rule.kind)
+        });
         let mut asks: Vec<String> = asked.map(named).collect();
         asks.extend(rules(object::END).into_iter().map(|rule| format!("{} ends it", named(rule))));
         if pack.rules.iter().filter(made).any(|rule| rule.function.own == object::BY_MEMORY) {
