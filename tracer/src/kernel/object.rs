@@ -1,7 +1,7 @@
 //! Loads the BPF object file.
 //!
-//! Takes the options of a run, hands on loaded programs and their maps. The names of programs stand here; a test
-//! looks up each in the committed object.
+//! Takes the options of a run, hands on loaded programs and their maps. The names of programs are defined here;
+//! a test looks up each in the committed object.
 
 use std::{
     io,
@@ -138,7 +138,7 @@ pub struct Loaded {
     pub programs: Programs,
     /// The maps, to read.
     pub tables: Tables,
-    /// The programs' log, if the log level asks for more than warnings.
+    /// The programs' log, if the log level is more verbose than warnings.
     pub log: Option<ProgramLog>,
     /// How file descriptors are traced, if they are.
     pub backend: Option<Backend>,

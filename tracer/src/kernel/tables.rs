@@ -1,6 +1,6 @@
 //! Typed access to the maps that user space reads and writes.
 //!
-//! Takes the maps of the loaded object, hands on plain values. The names of maps stand here.
+//! Takes the maps of the loaded object, hands on plain values. The names of maps are defined here.
 
 use std::{
     io,
@@ -307,11 +307,6 @@ impl Tables {
     /// Whether the last drain found `YOUNG` so full that the next must come sooner.
     pub const fn is_crowded(&self) -> bool {
         self.is_crowded
-    }
-
-    /// Capacity for threads.
-    pub fn rooms(&self) -> u32 {
-        self.thread_states.len()
     }
 
     /// Passes waiting records to `read`, oldest first, at most `most` of them. Returns how many it passed.

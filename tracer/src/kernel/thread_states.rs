@@ -1,4 +1,4 @@
-//! Clears the thread states that the programs keep.
+//! The thread states that the programs keep: their number, and clearing them.
 
 use std::io;
 
@@ -8,6 +8,11 @@ use tracer_common::state::Thread;
 use super::tables::{Plain, Tables};
 
 impl Tables {
+    /// Capacity for threads.
+    pub fn rooms(&self) -> u32 {
+        self.thread_states.len()
+    }
+
     /// Forgets which calls threads are in. Recording must be off.
     pub fn forget_threads(&mut self) -> io::Result<()> {
         let indexes: Result<Vec<(u64, u32)>, MapError> = self.threads.iter().collect();

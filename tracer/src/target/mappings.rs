@@ -103,14 +103,14 @@ impl Mappings {
 
     /// The mapping that contains an address.
     pub fn find(&self, address: u64) -> Option<&Mapping> {
-        let behind = self.all.partition_point(|mapping| mapping.start <= address);
-        self.all.get(behind.checked_sub(1)?).filter(|mapping| mapping.contains(address))
+        let next = self.all.partition_point(|mapping| mapping.start <= address);
+        self.all.get(next.checked_sub(1)?).filter(|mapping| mapping.contains(address))
     }
 
     /// Whether anything is mapped between the two addresses.
     pub fn overlap(&self, start: u64, end: u64) -> bool {
-        let behind = self.all.partition_point(|mapping| mapping.end <= start);
-        self.all.get(behind).is_some_and(|mapping| mapping.start < end)
+        let index = self.all.partition_point(|mapping| mapping.end <= start);
+        self.all.get(index).is_some_and(|mapping| mapping.start < end)
     }
 
     /// All mappings, in address order.
@@ -195,8 +195,8 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
     let mut word = || {
         rest = rest.trim_ascii_start();
         let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
-        let (word, behind) = rest.split_at_checked(end)?;
-        rest = behind;
+        let (word, tail) = rest.split_at_checked(end)?;
+        rest = tail;
         str::from_utf8(word).ok()
     };
     let (start, end) = word()?.split_once('-')?;
@@ -228,13 +228,13 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
 fn unescape(path: &[u8]) -> OsString {
     let mut plain = Vec::with_capacity(path.len());
     let mut rest = path;
-    while let Some((first, behind)) = rest.split_first() {
-        if let Some(behind) = rest.strip_prefix(br"\012") {
+    while let Some((first, tail)) = rest.split_first() {
+        if let Some(tail) = rest.strip_prefix(br"\012") {
             plain.push(b'\n');
-            rest = behind;
+            rest = tail;
         } else {
             plain.push(*first);
-            rest = behind;
+            rest = tail;
         }
     }
     OsStr::from_bytes(&plain).to_owned()
