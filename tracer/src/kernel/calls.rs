@@ -60,7 +60,7 @@ const RING: [(&str, &[&str]); 2] = [
 const TCP_STATES: (&str, &str) = ("state_changes", "inet_sock_set_state");
 /// The program array of the programs at kprobes.
 pub(super) const KERNEL_UNWINDER: &str = "KERNEL_UNWINDER";
-/// The programs that those at `fd_install` tail-call, and their slots in [`KERNEL_UNWINDER`].
+/// The programs that the kprobes tail-call, and their slots in [`KERNEL_UNWINDER`].
 const INSTALL_TAIL_CALLS: [(u32, &str); 3] =
     [(0, "take_install"), (1, "next_installed"), (3, "connection_installed")];
 /// Programs at kprobes, and their kernel functions: those that open descriptors first.
@@ -150,16 +150,16 @@ pub(super) struct FdPrograms {
     pub(super) events: Vec<OwnedFd>,
 }
 
-/// Loads and attaches the programs of the backend `wanted`, or of the best one that the kernel allows. Nothing is
+/// Loads and attaches the programs of the backend `requested`, or of the best one that the kernel allows. Nothing is
 /// recorded yet.
 pub(super) fn load(
     ebpf: &mut Ebpf,
     object: &[u8],
     layout: &Layout,
-    wanted: Option<Backend>,
+    requested: Option<Backend>,
 ) -> Result<FdPrograms, Failed> {
     let mut attached = FdPrograms::default();
-    attached.backend = Some(choose(ebpf, object, layout, wanted, &mut attached)?);
+    attached.backend = Some(choose(ebpf, object, layout, requested, &mut attached)?);
     Ok(attached)
 }
 
@@ -167,7 +167,7 @@ fn choose(
     ebpf: &mut Ebpf,
     object: &[u8],
     layout: &Layout,
-    wanted: Option<Backend>,
+    requested: Option<Backend>,
     attached: &mut FdPrograms,
 ) -> Result<Backend, Failed> {
     attach_tcp_states(ebpf)?;
@@ -176,10 +176,10 @@ fn choose(
     } else {
         Hooks::Events(Box::new(Code::new(ebpf, object)?), attached)
     };
-    if wanted != Some(Backend::Tracepoint) {
+    if requested != Some(Backend::Tracepoint) {
         match attach_kprobes(ebpf, layout, &mut hooks) {
             Ok(()) => return Ok(Backend::Kprobe),
-            Err(failed) if wanted.is_some() => return Err(failed),
+            Err(failed) if requested.is_some() => return Err(failed),
             Err(failed) => log::info!("tracing file descriptors at system calls: {failed}"),
         }
         for (name, _) in KPROBES {

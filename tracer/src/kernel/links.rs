@@ -128,21 +128,21 @@ impl Programs {
         points.iter().map(single).collect()
     }
 
-    /// Removes the probes for which `is_meant` is true, of the process `pid` or of every process. Attaches the other
+    /// Removes the probes for which `selects` is true, of the process `pid` or of every process. Attaches the other
     /// points of the same links again; fails if that fails.
     pub fn detach(
         &mut self,
         pid: Option<NonZeroU32>,
-        is_meant: impl Fn(ProbeNumber) -> bool,
+        selects: impl Fn(ProbeNumber) -> bool,
     ) -> Result<(), Failed> {
-        let meant = |point: &Point| is_meant(point.cookie.probe());
+        let is_selected = |point: &Point| selects(point.cookie.probe());
         let mut outcome = Ok(());
         for mut group in std::mem::take(&mut self.groups) {
-            if group.pid != pid || !group.points.iter().any(meant) {
+            if group.pid != pid || !group.points.iter().any(is_selected) {
                 self.groups.push(group);
                 continue;
             }
-            group.points.retain(|point| !meant(point));
+            group.points.retain(|point| !is_selected(point));
             if !group.points.is_empty() {
                 // First, or hits would be counted twice.
                 group.links.clear();

@@ -13,7 +13,7 @@ pub enum Program {
     CallReturn,
     /// A return instruction of an acquiring or resizing function.
     ReturnEntry,
-    /// Entry of a function that constructs or initializes an object.
+    /// Entry of a function that constructs an object, or initializes a caller-allocated one.
     ObjectEntry,
     /// Return of an object's constructor.
     ObjectReturn,

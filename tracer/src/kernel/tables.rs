@@ -278,8 +278,8 @@ impl Tables {
     pub fn forget_connection(&mut self, socket: u64, number: u32) {
         let _guard = self.priority_guard();
         // The programs may have seen its end already, or the start of another connection, and report those.
-        let known = self.connections.get(&socket, 0);
-        if known.is_ok_and(|known| known.0.first_chunk() == Some(&number.to_ne_bytes())) {
+        let current = self.connections.get(&socket, 0);
+        if current.is_ok_and(|current| current.0.first_chunk() == Some(&number.to_ne_bytes())) {
             drop(self.connections.remove(&socket));
         }
     }

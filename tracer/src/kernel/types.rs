@@ -1,8 +1,8 @@
 //! Offsets of members in kernel structures, from the kernel's type information (BTF).
 //!
 //! Takes the bytes of `/sys/kernel/btf/vmlinux`, hands on offsets. Reads structures and their members only. aya does
-//! not export its BTF reader, and the license of the other one does not suit a statically linked program. The format:
-//! `Documentation/bpf/btf.rst` of the kernel.
+//! not export its BTF reader, and the license of the other available reader does not suit a statically linked program.
+//! The format: `Documentation/bpf/btf.rst` of the kernel.
 
 use std::collections::HashMap;
 
