@@ -1,4 +1,4 @@
-//! `bpf(2)` batch operations, one system call for thousands of entries.
+//! Batch operations of `bpf(2)`: one system call for thousands of entries.
 
 use std::{io, os::fd::BorrowedFd};
 
@@ -19,16 +19,16 @@ const TAKE_ONE: libc::c_long = 21;
 /// `BPF_MAP_LOOKUP_BATCH`, for arrays and hash maps since 5.6.
 const LOOKUP: libc::c_long = 24;
 /// `BPF_MAP_LOOKUP_AND_DELETE_BATCH`, for hash maps since 5.6. Copies and deletes a bucket's entries
-/// under the bucket's lock: each entry is seen by this call or by a program's deletion, never by both.
+/// under the bucket's lock: either this call or a program's deletion gets an entry, never both.
 const LOOKUP_AND_DELETE: libc::c_long = 25;
 /// `BPF_MAP_UPDATE_BATCH`, for arrays since 5.6.
 const UPDATE_MANY: libc::c_long = 26;
-/// Entries written per system call, so that the zeros to be written take little memory.
+/// Entries zeroed per system call, to keep the buffer of zeros small.
 const CLEARED_AT_ONCE: usize = 1 << 12;
 
 /// The `batch` member of `union bpf_attr`.
 #[repr(C)]
-struct Attributes {
+struct BatchAttributes {
     in_batch: u64,
     out_batch: u64,
     keys: u64,
@@ -41,7 +41,7 @@ struct Attributes {
 
 /// The member for `BPF_MAP_LOOKUP_ELEM`.
 #[repr(C)]
-struct OneAttributes {
+struct ElementAttributes {
     map: u32,
     padding: u32,
     key: u64,
@@ -49,37 +49,36 @@ struct OneAttributes {
     flags: u64,
 }
 
-/// Takes entries out of a hash map: all, unless programs put in more than the passes can follow.
-/// Appends them to `taken`.
+/// Takes all entries out of a hash map, unless programs insert faster than the passes remove. Appends them to `taken`.
 pub(super) fn take_all<K, V>(
     map: BorrowedFd<'_>,
-    room: &mut Room<K, V>,
+    buffer: &mut Buffer<K, V>,
     taken: &mut Vec<(K, V)>,
 ) -> io::Result<()>
 where
     K: FromBytes + IntoBytes + Copy,
     V: FromBytes + IntoBytes + Copy,
 {
-    pass(map, LOOKUP_AND_DELETE, room, taken)
+    pass(map, LOOKUP_AND_DELETE, buffer, taken)
 }
 
-/// Reads the entries of a hash map: all that are there from beginning to end. Appends them to `seen`.
+/// Reads all entries of a hash map that exist throughout the call. Appends them to `seen`.
 pub(super) fn read_all<K, V>(
     map: BorrowedFd<'_>,
-    room: &mut Room<K, V>,
+    buffer: &mut Buffer<K, V>,
     seen: &mut Vec<(K, V)>,
 ) -> io::Result<()>
 where
     K: FromBytes + IntoBytes + Copy,
     V: FromBytes + IntoBytes + Copy,
 {
-    pass(map, LOOKUP, room, seen)
+    pass(map, LOOKUP, buffer, seen)
 }
 
 fn pass<K, V>(
     map: BorrowedFd<'_>,
     command: libc::c_long,
-    room: &mut Room<K, V>,
+    buffer: &mut Buffer<K, V>,
     taken: &mut Vec<(K, V)>,
 ) -> io::Result<()>
 where
@@ -90,9 +89,9 @@ where
     let mut first = true;
     loop {
         let (count, done) =
-            step(map, command, &mut cursor, first, &mut room.keys, &mut room.values)?;
+            step(map, command, &mut cursor, first, &mut buffer.keys, &mut buffer.values)?;
         first = false;
-        taken.extend(room.keys.iter().copied().zip(room.values.iter().copied()).take(count));
+        taken.extend(buffer.keys.iter().copied().zip(buffer.values.iter().copied()).take(count));
         if done {
             return Ok(());
         }
@@ -140,62 +139,62 @@ where
     Ok(())
 }
 
-/// Deletes one entry of a hash map, if it is the one that is meant: a program may have put another one there. Says
-/// whether it was.
+/// Deletes one entry of a hash map if `matches` accepts its value: a program may have replaced it. Returns whether it
+/// was deleted.
 pub(super) fn remove_if<K, V>(
     map: BorrowedFd<'_>,
     key: &K,
-    is_meant: impl Fn(&V) -> bool,
+    matches: impl Fn(&V) -> bool,
 ) -> io::Result<bool>
 where
     K: IntoBytes,
     V: FromBytes + IntoBytes,
 {
     let mut value = V::new_zeroed();
-    let mut attributes = OneAttributes {
+    let mut attributes = ElementAttributes {
         map: number(map),
         padding: 0,
         key: std::ptr::from_ref(key) as u64,
         value: std::ptr::from_mut(&mut value) as u64,
         flags: 0,
     };
-    // A key and room for a value, of the sizes the map was made with. The same of all below.
+    // A key and a buffer for a value, of the sizes of the map. The same holds for all calls below.
     match bpf(TAKE_ONE, &mut attributes) {
-        Ok(_) if is_meant(&value) => return Ok(true),
+        Ok(_) if matches(&value) => return Ok(true),
         Ok(_) => {
             attributes.flags = NO_EXIST;
-            // A program may have put a third one there by now: that one it is then.
+            // Puts the other entry back, unless a program has inserted a third one by now.
             drop(bpf(UPDATE, &mut attributes));
             return Ok(false);
         }
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
-        // Hash maps know this since 5.14.
+        // Hash maps have this command since 5.14.
         Err(_) => {}
     }
     match bpf(LOOKUP_ONE, &mut attributes) {
-        Ok(_) if !is_meant(&value) => return Ok(false),
+        Ok(_) if !matches(&value) => return Ok(false),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
         outcome => outcome?,
     };
-    // What comes behind the key is to be 0 here.
+    // For this command, the fields after the key must be 0.
     attributes.value = 0;
     bpf(DELETE, &mut attributes).map(|_| true)
 }
 
-/// Room for one batch, kept between drains.
-pub(super) struct Room<K, V> {
+/// A buffer for one batch, reused between drains.
+pub(super) struct Buffer<K, V> {
     keys: Vec<K>,
     values: Vec<V>,
 }
 
-impl<K: FromZeros + Clone, V: FromZeros + Clone> Room<K, V> {
-    /// Room for `entries` at once; more than one bucket of the map can ever hold.
+impl<K: FromZeros + Clone, V: FromZeros + Clone> Buffer<K, V> {
+    /// A buffer for `entries` entries, which must exceed what one bucket of the map can hold.
     pub(super) fn new(entries: usize) -> Self {
         Self { keys: vec![K::new_zeroed(); entries], values: vec![V::new_zeroed(); entries] }
     }
 }
 
-/// One batch: how many entries it brought, and whether it was the last.
+/// One batch operation: how many entries it returned, and whether it was the last.
 fn step<K, V>(
     map: BorrowedFd<'_>,
     command: libc::c_long,
@@ -208,7 +207,7 @@ where
     K: FromBytes + IntoBytes,
     V: FromBytes + IntoBytes,
 {
-    let mut attributes = Attributes {
+    let mut attributes = BatchAttributes {
         in_batch: if first { 0 } else { std::ptr::from_mut(cursor) as u64 },
         out_batch: std::ptr::from_mut(cursor) as u64,
         keys: keys.as_mut_ptr() as u64,
@@ -218,12 +217,12 @@ where
         elem_flags: 0,
         flags: 0,
     };
-    // Keys and values are plain bytes with room for `count` entries of the sizes the map was made with.
+    // Keys and values are plain bytes, with space for `count` entries of the map's sizes.
     let outcome = bpf(command, &mut attributes);
     let count = attributes.count as usize;
     let Err(error) = outcome else { return Ok((count, false)) };
     match error.raw_os_error() {
-        // The end of the map; what the count says was brought all the same.
+        // The end of the map; `count` entries were still returned.
         Some(libc::ENOENT) => Ok((count, true)),
         _ => Err(error),
     }

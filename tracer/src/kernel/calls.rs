@@ -1,7 +1,7 @@
-//! The programs that see file descriptors come and go: loaded and attached.
+//! Loads and attaches the programs that trace file descriptors.
 //!
-//! Where the kernel lets its own functions be probed, they are at the few that matter; else at the beginning and the end of
-//! every system call of every process. Where the kernel keeps what is behind a descriptor, its type information says.
+//! Where the kernel has kprobes, the programs are attached to the few kernel functions that matter; else to the entry
+//! and exit of every system call of every process. The offsets of kernel structures come from the type information.
 
 use std::{
     io,
@@ -15,21 +15,21 @@ use tracer_common::state::Layout;
 use super::{
     code::{Code, TRACEPOINT, load_program},
     event,
-    missed_runs::Named,
-    object::{Failed, own, place, program_failed, tracepoint},
+    missed_runs::NamedProgram,
+    object::{Failed, owned_fd, program_failed, set_tail_call, tracepoint},
 };
 
-/// How file descriptors are seen.
+/// How file descriptors are traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// By probes on functions of the kernel.
+    /// By kprobes.
     Kprobe,
-    /// At every system call.
+    /// By tracepoints at every system call.
     Tracepoint,
 }
 
 impl Backend {
-    /// As the report has it.
+    /// Its name in the report.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kprobe => "kprobe",
@@ -38,32 +38,33 @@ impl Backend {
     }
 }
 
-/// Where the kernel says how its functions are probed: without tracefs, and so that nothing stays behind.
-const PROBES: &str = "/sys/bus/event_source/devices/kprobe";
-/// The map that the programs find each other by.
+/// The PMU of kprobes: they need no tracefs, and none stays behind after we exit.
+const KPROBE_PMU: &str = "/sys/bus/event_source/devices/kprobe";
+/// The program array of the programs at system calls.
 pub(super) const UNWINDER: &str = "CALL_UNWINDER";
-/// The kernel's events at system calls.
+/// The kernel's group of tracepoints at system calls.
 const SYSCALLS: &str = "raw_syscalls";
-/// At the beginning of every system call.
+/// Runs at the entry of every system call.
 const ENTER: &str = "call_enter";
-/// At the end of every system call.
+/// Runs at the exit of every system call.
 const EXIT: &str = "call_exit";
-/// What the one at the end goes on with, in the order of their places in [`UNWINDER`].
-const CONTINUED: [&str; 4] = ["take_call", "next_opened", "messages_received", "connection_begins"];
-/// At requests to an `io_uring`, and the names that the kernel has given its tracepoints so far.
+/// The programs that [`EXIT`] tail-calls, in the order of their slots in [`UNWINDER`].
+const EXIT_TAIL_CALLS: [&str; 4] =
+    ["take_call", "next_opened", "messages_received", "connection_begins"];
+/// Run at requests to an `io_uring`, with the names that their tracepoints have in different kernels.
 const RING: [(&str, &[&str]); 2] = [
     ("ring_complete", &["io_uring_complete"]),
     ("ring_submit", &["io_uring_submit_req", "io_uring_submit_sqe"]),
 ];
-/// Where TCP sockets change their state, and its tracepoint.
-const STATES: (&str, &str) = ("state_changes", "inet_sock_set_state");
-/// The map that the programs at functions of the kernel find each other by.
+/// Runs when a TCP socket changes its state, with its tracepoint.
+const TCP_STATES: (&str, &str) = ("state_changes", "inet_sock_set_state");
+/// The program array of the programs at kprobes.
 pub(super) const KERNEL_UNWINDER: &str = "KERNEL_UNWINDER";
-/// What those that see descriptors being opened go on with, and their places there.
-const INSTALLING: [(u32, &str); 3] =
+/// The programs that the kprobes tail-call, and their slots in [`KERNEL_UNWINDER`].
+const INSTALL_TAIL_CALLS: [(u32, &str); 3] =
     [(0, "take_install"), (1, "next_installed"), (3, "connection_installed")];
-/// Programs at functions of the kernel, and those functions: openers first.
-const FUNCTIONS: [(&str, &[&str]); 6] = [
+/// Programs at kprobes, and their kernel functions: those that open descriptors first.
+const KPROBES: [(&str, &[&str]); 6] = [
     ("fd_installed", &["fd_install"]),
     ("fd_replaced", &["do_dup2"]),
     ("child_made", &["wake_up_new_task"]),
@@ -74,9 +75,9 @@ const FUNCTIONS: [(&str, &[&str]); 6] = [
         &["__x64_sys_close", "__x64_sys_close_range", "__x64_sys_unshare", "__x64_sys_connect"],
     ),
 ];
-/// Calls at which is seen whom a thread serves, and until when: those that servers make.
+/// System calls at which the program attributes a thread's work to a connection: those that servers make.
 const ATTRIBUTION: (&str, [&str; 16]) = (
-    FUNCTIONS[5].0,
+    KPROBES[5].0,
     [
         "read",
         "readv",
@@ -96,112 +97,112 @@ const ATTRIBUTION: (&str, [&str; 16]) = (
         "futex",
     ],
 );
-/// The same for what requests to an `io_uring` close, where tracepoints do not tell of it.
-const TAKEN_OUT: (&str, &str) = ("fd_taken_out", "__close_fd_get_file");
-/// All of them.
+/// Sees descriptors that requests to an `io_uring` close, where its tracepoints do not report the request.
+const RING_CLOSE: (&str, &str) = ("fd_taken_out", "__close_fd_get_file");
+/// All programs.
 #[cfg(test)]
 pub(super) const PROGRAMS: [&str; 19] = [
     ENTER,
     EXIT,
-    CONTINUED[0],
-    CONTINUED[1],
-    CONTINUED[2],
-    CONTINUED[3],
+    EXIT_TAIL_CALLS[0],
+    EXIT_TAIL_CALLS[1],
+    EXIT_TAIL_CALLS[2],
+    EXIT_TAIL_CALLS[3],
     RING[0].0,
     RING[1].0,
-    STATES.0,
-    INSTALLING[0].1,
-    INSTALLING[1].1,
-    INSTALLING[2].1,
-    FUNCTIONS[0].0,
-    FUNCTIONS[1].0,
-    FUNCTIONS[2].0,
-    FUNCTIONS[3].0,
-    FUNCTIONS[4].0,
-    FUNCTIONS[5].0,
-    TAKEN_OUT.0,
+    TCP_STATES.0,
+    INSTALL_TAIL_CALLS[0].1,
+    INSTALL_TAIL_CALLS[1].1,
+    INSTALL_TAIL_CALLS[2].1,
+    KPROBES[0].0,
+    KPROBES[1].0,
+    KPROBES[2].0,
+    KPROBES[3].0,
+    KPROBES[4].0,
+    KPROBES[5].0,
+    RING_CLOSE.0,
 ];
 
-/// Since this release, programs at tracepoints can be interrupted by other threads, and are then left out for those; what is
-/// run by events cannot be.
-const INTERRUPTED_SINCE: u32 = 7;
+/// Since this release, a program at a raw tracepoint can be preempted; the kernel then skips it for the threads that
+/// run in the meantime. A program of a perf event cannot be preempted.
+const PREEMPTIBLE_SINCE: u32 = 7;
 
-/// Whether programs at system calls and at requests are to be run by events.
+/// Whether to run the programs at system calls and ring requests from perf events.
 pub(super) fn wants_events() -> bool {
     let release = rustix::system::uname();
     let release = release.release().to_string_lossy();
     let major = release.split('.').next().and_then(|number| number.parse::<u32>().ok());
-    let wanted = major.is_some_and(|major| major >= INTERRUPTED_SINCE);
-    wanted
+    let is_preemptible = major.is_some_and(|major| major >= PREEMPTIBLE_SINCE);
+    is_preemptible
         && event::number_of(&format!("{SYSCALLS}/sys_enter"))
-            .inspect_err(|error| log::info!("no events at system calls: {error}"))
+            .inspect_err(|error| log::info!("no perf events at system calls: {error}"))
             .is_ok()
 }
 
-/// How descriptors are seen, and by what.
+/// The loaded and attached programs that trace descriptors.
 #[derive(Default)]
-pub(super) struct Seen {
-    /// In which way, if they are.
+pub(super) struct FdPrograms {
+    /// How descriptors are traced, if they are.
     pub(super) backend: Option<Backend>,
-    /// Programs run by events, if there are any: to be missed_runs.
-    pub(super) missed_runs: Vec<Named>,
-    /// Those events.
+    /// Programs run by perf events, whose missed runs must be counted.
+    pub(super) event_programs: Vec<NamedProgram>,
+    /// Those perf events.
     pub(super) events: Vec<OwnedFd>,
 }
 
-/// Loads the programs and attaches them, those of the backend `wanted`, or of the best one that the kernel allows; nothing
-/// is recorded yet.
+/// Loads and attaches the programs of the backend `requested`, or of the best one that the kernel allows. Nothing is
+/// recorded yet.
 pub(super) fn load(
     ebpf: &mut Ebpf,
     object: &[u8],
     layout: &Layout,
-    wanted: Option<Backend>,
-) -> Result<Seen, Failed> {
-    let mut seen = Seen::default();
-    seen.backend = Some(choose(ebpf, object, layout, wanted, &mut seen)?);
-    Ok(seen)
+    requested: Option<Backend>,
+) -> Result<FdPrograms, Failed> {
+    let mut attached = FdPrograms::default();
+    attached.backend = Some(choose(ebpf, object, layout, requested, &mut attached)?);
+    Ok(attached)
 }
 
 fn choose(
     ebpf: &mut Ebpf,
     object: &[u8],
     layout: &Layout,
-    wanted: Option<Backend>,
-    seen: &mut Seen,
+    requested: Option<Backend>,
+    attached: &mut FdPrograms,
 ) -> Result<Backend, Failed> {
-    states(ebpf)?;
-    let mut stand = if layout.at_events == 0 {
-        Stand::Tracepoints
+    attach_tcp_states(ebpf)?;
+    let mut hooks = if layout.at_events == 0 {
+        Hooks::Tracepoints
     } else {
-        Stand::Events(Box::new(Code::new(ebpf, object)?), seen)
+        Hooks::Events(Box::new(Code::new(ebpf, object)?), attached)
     };
-    if wanted != Some(Backend::Tracepoint) {
-        match at_functions(ebpf, layout, &mut stand) {
+    if requested != Some(Backend::Tracepoint) {
+        match attach_kprobes(ebpf, layout, &mut hooks) {
             Ok(()) => return Ok(Backend::Kprobe),
-            Err(failed) if wanted.is_some() => return Err(failed),
-            Err(failed) => log::info!("file descriptors are seen at system calls: {failed}"),
+            Err(failed) if requested.is_some() => return Err(failed),
+            Err(failed) => log::info!("tracing file descriptors at system calls: {failed}"),
         }
-        for (name, _) in FUNCTIONS {
-            // Takes it out, too. What is not loaded needs none of this.
+        for (name, _) in KPROBES {
+            // Detaches it, too. An error only means that it was never loaded.
             drop(kprobe(ebpf, name)?.unload());
         }
     }
-    at_calls(ebpf, layout, &mut stand)?;
+    attach_at_system_calls(ebpf, layout, &mut hooks)?;
     Ok(Backend::Tracepoint)
 }
 
-/// Puts programs at functions of the kernel.
-fn at_functions(ebpf: &mut Ebpf, layout: &Layout, stand: &mut Stand<'_>) -> Result<(), Failed> {
-    if !Path::new(PROBES).exists() {
+/// Attaches the kprobes.
+fn attach_kprobes(ebpf: &mut Ebpf, layout: &Layout, hooks: &mut Hooks<'_>) -> Result<(), Failed> {
+    if !Path::new(KPROBE_PMU).exists() {
         return Err(Failed::NoKprobes);
     }
     let failed = |name: &'static str| move |error| program_failed(name, error);
-    for (at, name) in INSTALLING {
+    for (slot, name) in INSTALL_TAIL_CALLS {
         kprobe(ebpf, name)?.load().map_err(failed(name))?;
-        let program = own(kprobe(ebpf, name)?.fd(), name)?;
-        place(ebpf, KERNEL_UNWINDER, at, program.as_fd())?;
+        let program = owned_fd(kprobe(ebpf, name)?.fd(), name)?;
+        set_tail_call(ebpf, KERNEL_UNWINDER, slot, program.as_fd())?;
     }
-    for (name, functions) in FUNCTIONS {
+    for (name, functions) in KPROBES {
         kprobe(ebpf, name)?.load().map_err(failed(name))?;
         for function in functions {
             kprobe(ebpf, name)?.attach(function, 0).map_err(failed(name))?;
@@ -214,27 +215,27 @@ fn at_functions(ebpf: &mut Ebpf, layout: &Layout, stand: &mut Stand<'_>) -> Resu
     }
     if layout.ring_result != 0 {
         let (name, points) = RING[1];
-        ring(ebpf, stand, name, points);
+        attach_ring(ebpf, hooks, name, points);
         return Ok(());
     }
-    let (name, function) = TAKEN_OUT;
+    let (name, function) = RING_CLOSE;
     let program = kprobe(ebpf, name)?;
     if let Err(error) = program.load().and_then(|()| program.attach(function, 0)) {
-        log::info!("what requests to an io_uring close is not seen: {error}");
+        log::info!("could not trace the descriptors that requests to an io_uring close: {error}");
     }
     Ok(())
 }
 
-/// A program at a function of the kernel.
+/// The kprobe program of this name.
 fn kprobe<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf mut KProbe, Failed> {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
         .ok_or(Failed::Missing { name })
 }
 
-/// Puts the program where TCP sockets change their state.
-fn states(ebpf: &mut Ebpf) -> Result<(), Failed> {
-    let (name, point) = STATES;
+/// Attaches the program at state changes of TCP sockets.
+fn attach_tcp_states(ebpf: &mut Ebpf) -> Result<(), Failed> {
+    let (name, point) = TCP_STATES;
     let program = tracepoint(ebpf, name)?;
     program
         .load()
@@ -243,29 +244,29 @@ fn states(ebpf: &mut Ebpf) -> Result<(), Failed> {
         .map_err(|error| program_failed(name, error))
 }
 
-/// Where programs at system calls and at requests stand.
-enum Stand<'seen> {
-    /// At the tracepoints themselves.
+/// How programs at system calls and ring requests are attached.
+enum Hooks<'attached> {
+    /// At raw tracepoints.
     Tracepoints,
-    /// They are run by events: the same code, loaded as programs of another type.
-    Events(Box<Code>, &'seen mut Seen),
+    /// By perf events: the same code, loaded as programs of another type.
+    Events(Box<Code>, &'attached mut FdPrograms),
 }
 
-impl Stand<'_> {
-    /// Loads a program that others go on with.
+impl Hooks<'_> {
+    /// Loads a program without attaching it.
     fn load(&self, ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Failed> {
         match self {
             Self::Tracepoints => {
                 let program = tracepoint(ebpf, name)?;
                 program.load().map_err(|error| program_failed(name, error))?;
-                own(tracepoint(ebpf, name)?.fd(), name)
+                owned_fd(tracepoint(ebpf, name)?.fd(), name)
             }
             Self::Events(code, _) => load_program(name, TRACEPOINT, 0, code.instructions(name)?),
         }
     }
 
-    /// Loads a program and puts it at the first that the kernel has of some points of a group.
-    fn put(
+    /// Loads a program and attaches it to the first of `points` in `group` that the kernel has.
+    fn attach(
         &mut self,
         ebpf: &mut Ebpf,
         name: &'static str,
@@ -280,9 +281,9 @@ impl Stand<'_> {
                     let attached = tracepoint(ebpf, name)?.attach(point);
                     attached.map(drop).map_err(|error| program_failed(name, error))
                 }
-                Self::Events(_, seen) => {
+                Self::Events(_, fd_programs) => {
                     event::at_tracepoint(program.as_fd(), &format!("{group}/{point}"))
-                        .map(|event| seen.events.push(event))
+                        .map(|event| fd_programs.events.push(event))
                         .map_err(|source| refused(name, source))
                 }
             };
@@ -290,8 +291,8 @@ impl Stand<'_> {
                 break;
             }
         }
-        if let Self::Events(_, seen) = self {
-            seen.missed_runs.push((name.to_owned(), program));
+        if let Self::Events(_, fd_programs) = self {
+            fd_programs.event_programs.push((name.to_owned(), program));
         }
         outcome
     }
@@ -301,26 +302,31 @@ fn refused(name: &str, source: io::Error) -> Failed {
     Failed::Program { program: name.to_owned(), verifier: String::new(), source }
 }
 
-/// Puts programs at the beginning and at the end of every system call.
-fn at_calls(ebpf: &mut Ebpf, layout: &Layout, stand: &mut Stand<'_>) -> Result<(), Failed> {
-    for (at, name) in (0..).zip(CONTINUED) {
-        let program = stand.load(ebpf, name)?;
-        place(ebpf, UNWINDER, at, program.as_fd())?;
+/// Attaches programs at the entry and exit of every system call.
+fn attach_at_system_calls(
+    ebpf: &mut Ebpf,
+    layout: &Layout,
+    hooks: &mut Hooks<'_>,
+) -> Result<(), Failed> {
+    for (slot, name) in (0..).zip(EXIT_TAIL_CALLS) {
+        let program = hooks.load(ebpf, name)?;
+        set_tail_call(ebpf, UNWINDER, slot, program.as_fd())?;
     }
     for (name, point) in [(EXIT, "sys_exit"), (ENTER, "sys_enter")] {
-        stand.put(ebpf, name, SYSCALLS, &[point])?;
+        hooks.attach(ebpf, name, SYSCALLS, &[point])?;
     }
     if layout.ring_result != 0 {
         for (name, points) in RING {
-            ring(ebpf, stand, name, points);
+            attach_ring(ebpf, hooks, name, points);
         }
     }
     Ok(())
 }
 
-/// What a ring opens and closes unseen is found in `/proc`: later, and without a stack.
-fn ring(ebpf: &mut Ebpf, stand: &mut Stand<'_>, name: &'static str, points: &[&str]) {
-    if let Err(failed) = stand.put(ebpf, name, "io_uring", points) {
-        log::info!("requests to an io_uring are not seen: {failed}");
+/// Attaches a program at ring requests. Without it, descriptors that a ring opens and closes are found in `/proc`:
+/// later, and without a stack.
+fn attach_ring(ebpf: &mut Ebpf, hooks: &mut Hooks<'_>, name: &'static str, points: &[&str]) {
+    if let Err(failed) = hooks.attach(ebpf, name, "io_uring", points) {
+        log::info!("could not trace requests to an io_uring: {failed}");
     }
 }

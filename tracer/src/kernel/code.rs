@@ -1,7 +1,7 @@
-//! The code of the object with maps filled in, and loading it piece by piece.
+//! Relocates the object's code against its maps, and loads single programs from it.
 //!
-//! For what aya 0.14 does not know: programs for links of many points, and programs with stand-ins for helpers. Takes
-//! the object and the maps that aya has made from it, hands on programs.
+//! For what aya 0.14 does not support: programs for multi-point links, and programs with helper fallbacks. Takes the
+//! object and the maps that aya has created from it, hands on programs.
 
 use std::{
     collections::HashSet,
@@ -19,13 +19,13 @@ use super::{object::Failed, syscall::new_fd};
 const PROG_LOAD: c_long = 5;
 /// `BPF_PROG_TYPE_KPROBE`: all programs at uprobes are of this type.
 pub(super) const KPROBE: u32 = 2;
-/// `BPF_PROG_TYPE_TRACEPOINT`: of programs at events.
+/// `BPF_PROG_TYPE_TRACEPOINT`: programs of perf events at tracepoints.
 pub(super) const TRACEPOINT: u32 = 5;
 /// `BPF_PROG_TYPE_PERF_EVENT`.
 pub(super) const PERF_EVENT: u32 = 7;
-/// The license of the kernel programs: several helpers are for GPL-compatible programs only.
+/// The license of the kernel programs: several helpers require a GPL-compatible one.
 const LICENSE: &CStr = c"Dual MIT/GPL";
-/// Room for what the verifier says when it refuses a program, in bytes.
+/// Size of the buffer for the verifier's log, bytes.
 const VERIFIER_LOG: usize = 1 << 20;
 
 /// The member of `union bpf_attr` for `BPF_PROG_LOAD`.
@@ -45,11 +45,11 @@ struct LoadAttributes {
     attach_type: u32,
 }
 
-/// The object's code.
+/// The object's relocated code.
 pub(super) struct Code(Object);
 
 impl Code {
-    /// That of the object in `bytes`, with the maps that `ebpf` has made from it.
+    /// The code of the object in `bytes`, with the maps that `ebpf` has created from it.
     pub(super) fn new(ebpf: &Ebpf, bytes: &[u8]) -> Result<Self, Failed> {
         relocated(ebpf, bytes).map(Self)
     }
@@ -62,13 +62,13 @@ impl Code {
     }
 }
 
-/// The object's code with the maps filled in.
+/// Parses the object and relocates its code against the maps.
 fn relocated(ebpf: &Ebpf, bytes: &[u8]) -> Result<Object, Failed> {
     let unreadable = |error: &dyn std::fmt::Display| Failed::Unreadable { why: error.to_string() };
     let mut object = Object::parse(bytes).map_err(|error| unreadable(&error))?;
     let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let maps: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
-    // A map that nothing can be done with here is left out, and missed when a program wants it.
+    // Skips maps of unsupported types; relocation fails if a program uses one.
     let found = maps.iter().filter_map(|(name, map)| {
         let fd = descriptor(ebpf.map(name)?)?;
         Some((name.as_str(), fd.as_raw_fd(), map))
@@ -91,7 +91,7 @@ pub(super) fn descriptor(map: &Map) -> Option<BorrowedFd<'_>> {
     }
 }
 
-/// Loads one program; if it is refused, once more for the reason.
+/// Loads one program; if the kernel refuses it, tries again with the verifier's log.
 pub(super) fn load_program(
     name: &str,
     kind: u32,
@@ -122,8 +122,8 @@ pub(super) fn load_program(
     attempt(&mut []).or_else(|_| {
         let mut log = vec![0; VERIFIER_LOG];
         attempt(&mut log).map_err(|source| {
-            let said = log.split(|byte| *byte == 0).next().unwrap_or_default();
-            let verifier = String::from_utf8_lossy(said).into_owned();
+            let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
+            let verifier = String::from_utf8_lossy(text).into_owned();
             Failed::Program { program: name.to_owned(), verifier, source }
         })
     })

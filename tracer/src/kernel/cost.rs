@@ -1,7 +1,7 @@
-//! What the programs cost, and how fast targets work.
+//! The run time of the programs, and the system-call rate of the targets.
 //!
-//! The kernel counts the time that programs take while somebody asks for it (`BPF_ENABLE_STATS`, Linux 5.8). That costs
-//! each run some tens of nanoseconds, so it is asked for with a budget only.
+//! The kernel counts the run time of programs while a process enables it (`BPF_ENABLE_STATS`, Linux 5.8). That costs
+//! each run some tens of nanoseconds, so only runs with an overhead budget enable it.
 
 use std::{
     ffi::c_long,
@@ -13,7 +13,7 @@ use aya::programs::raw_trace_point::RawTracePointLink;
 
 use super::{
     links::{AttachBackend, Programs},
-    missed_runs::Counted,
+    missed_runs::ProgramStat,
     object::{Failed, SYSCALLS, program_failed, tracepoint, uprobe},
     program::Program,
     syscall::new_fd,
@@ -22,32 +22,32 @@ use super::{
 /// `BPF_ENABLE_STATS`, whose argument 0 is `BPF_STATS_RUN_TIME`.
 const ENABLE_STATS: c_long = 32;
 
-/// The kernel counts the time of all programs until this is dropped.
-pub struct Statistics(#[expect(dead_code, reason = "held, and closed")] OwnedFd);
+/// The kernel counts the run time of all programs until this is dropped.
+pub struct Statistics(#[expect(dead_code, reason = "held, and closed on drop")] OwnedFd);
 
-/// System calls of targets are counted until this is dropped.
-pub struct Calls(#[expect(dead_code, reason = "held, and detached")] RawTracePointLink);
+/// The programs count the system calls of targets until this is dropped.
+pub struct Calls(#[expect(dead_code, reason = "held, and detached on drop")] RawTracePointLink);
 
 impl Programs {
-    /// Has the kernel count the time that programs take.
+    /// Makes the kernel count the run time of programs.
     pub fn count_time() -> io::Result<Statistics> {
         let mut kind = 0_u32;
         new_fd(ENABLE_STATS, &mut kind).map(Statistics)
     }
 
-    /// Time that the programs at functions have taken while it was counted, in nanoseconds.
+    /// Total run time of the programs attached to functions, in nanoseconds, for the periods in which it was counted.
     pub fn time_ns(&mut self) -> Result<u64, Failed> {
         let read = |fd: BorrowedFd<'_>| {
-            Counted::Time.of(fd).map_err(|source| Failed::Program {
+            ProgramStat::RunTime.of(fd).map_err(|source| Failed::Program {
                 program: "at functions".to_owned(),
                 verifier: String::new(),
                 source,
             })
         };
-        match &self.way {
+        match &self.attach_backend {
             AttachBackend::Multi(multi) => return multi.programs().map(read).sum(),
-            AttachBackend::OldKernelProbes(older) => return older.programs().map(read).sum(),
-            AttachBackend::One | AttachBackend::Touch(..) => {}
+            AttachBackend::OldKernelProbes(probes) => return probes.programs().map(read).sum(),
+            AttachBackend::Single | AttachBackend::Touch(..) => {}
         }
         let mut sum = 0;
         for name in Program::ALL.map(Program::name) {
@@ -57,7 +57,7 @@ impl Programs {
         Ok(sum)
     }
 
-    /// Has the system calls of targets counted.
+    /// Makes the programs count the system calls of targets.
     pub fn count_calls(&mut self) -> Result<Calls, Failed> {
         let (name, point) = SYSCALLS;
         let program = tracepoint(&mut self.ebpf, name)?;

@@ -1,4 +1,4 @@
-//! What the programs count, and the kernel of them: losses, hits, system calls.
+//! Counters: losses, hits and system calls that the programs count, and runs that the kernel skipped.
 
 use aya::maps::{MapData, PerCpuArray};
 use tracer_common::{attach::ProbeNumber, loss::Loss};
@@ -6,7 +6,7 @@ use tracer_common::{attach::ProbeNumber, loss::Loss};
 use super::tables::Tables;
 
 impl Tables {
-    /// Losses counted by the programs, and by the kernel of them.
+    /// Losses by reason, counted by the programs and by the kernel.
     pub fn losses(&self) -> impl Iterator<Item = (Loss, u64)> {
         let count = |reason| match reason {
             Loss::ProgramSkipped => self.missed_runs.skipped(),
@@ -20,9 +20,9 @@ impl Tables {
         (self.total(&self.hits, u32::from(probe)), self.total(&self.failed, u32::from(probe)))
     }
 
-    /// System calls of targets, counted while `Programs::count_calls` says so.
+    /// System calls of targets, counted while a `Calls` of `Programs::count_calls` is held.
     pub fn calls(&self) -> u64 {
-        self.total(&self.pace, 0)
+        self.total(&self.syscalls, 0)
     }
 
     fn total(&self, counters: &PerCpuArray<MapData, u64>, index: u32) -> u64 {

@@ -1,7 +1,7 @@
-//! Kernel memory: what the maps of a run take, computed before they are made, and what the kernel says once they are.
+//! Kernel memory of the maps: an estimate before they exist, and the kernel's own figure afterwards.
 //!
-//! [`expected`] is pure: lengths of maps and a number of processors in, bytes out, by what the kernel itself counts
-//! (`*_map_mem_usage` of Linux 6.4 and later). [`Footprint::of`] asks it.
+//! [`expected`] is pure: takes map lengths and a CPU count, hands on bytes, by the kernel's own formulas
+//! (`*_map_mem_usage` of Linux 6.4 and later). [`Footprint::of`] reads the kernel's figure.
 
 use std::{fs, os::fd::AsRawFd as _};
 
@@ -18,29 +18,29 @@ use super::{
 
 /// Bytes of a page of memory.
 const PAGE: u64 = 4096;
-/// What any map takes beside its entries: `struct bpf_map` with what is behind it, half of this or less.
+/// Overhead of any map beside its entries: the structure that embeds `struct bpf_map`, half of this or less.
 const MAP: u64 = 512;
-/// A bucket of a hash map: the head of its list, and its lock.
+/// A bucket of a hash map: the list head and the lock.
 const BUCKET: u64 = 16;
 /// A pointer.
 const POINTER: u64 = 8;
-/// Locks of a hash map, 4 bytes for each processor (`HASHTAB_MAP_LOCK_COUNT`); kernels since 6.15 have none.
+/// Lock counters of a hash map, 4 bytes each per CPU (`HASHTAB_MAP_LOCK_COUNT`); kernels since 6.15 have none.
 const HASH_LOCKS: u64 = 8;
-/// Pages of a ring buffer before its data: its own, and one for each position.
+/// Pages of a ring buffer before its data: its structure, and one page for each position.
 const RING_PAGES: u64 = 3;
 
 /// Kernel memory of one run's maps, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
-    /// Of all but the unwind tables; `None` where the kernel does not say.
+    /// All maps but the unwind tables; `None` where the kernel reports no figure.
     pub maps_bytes: Option<u64>,
-    /// Of the pages of unwind tables, which the targets' code decides.
+    /// The unwind tables, whose size depends on the targets' code.
     pub unwind_bytes: Option<u64>,
 }
 
 impl Footprint {
-    /// What the kernel says of the maps (`memlock` of `/proc/self/fdinfo`). Since Linux 6.4 that is what they take; from
-    /// 5.11 on it is their keys and values alone, without any ring buffer; before, what they were charged for.
+    /// The kernel's figure for the maps (`memlock` of `/proc/self/fdinfo`). Since Linux 6.4 that is their memory; from
+    /// 5.11 on it covers keys and values alone, without any ring buffer; before, it is the amount charged for them.
     pub(super) fn of(ebpf: &Ebpf) -> Self {
         let mut footprint = Self { maps_bytes: Some(0), unwind_bytes: Some(0) };
         for (name, map) in ebpf.maps() {
@@ -49,27 +49,27 @@ impl Footprint {
                 memlock(&info.ok()?)
             });
             let sum = footprint.sum_of(name);
-            // Without one of them, the sum is not what the maps take.
+            // If one figure is missing, the sum is unknown.
             *sum = sum.zip(bytes).map(|(sum, bytes)| sum + bytes);
         }
         footprint
     }
 
-    /// The sum that a map belongs to.
+    /// The sum that a map counts towards.
     fn sum_of(&mut self, name: &str) -> &mut Option<u64> {
         if name == tables::UNWIND_PAGES { &mut self.unwind_bytes } else { &mut self.maps_bytes }
     }
 }
 
-/// What the maps of a run with default settings will take, on a host that may have so many processors.
+/// Expected memory of the maps of a run with default settings, on a host with this many possible CPUs.
 pub fn expected_by_default(cpus: u32) -> Option<Footprint> {
     let sizes = sizes::of(&LoadOptions::by_default(), cpus);
     expected(&OBJECT.0, &sizes, cpus)
-        .inspect_err(|error| log::warn!("kernel memory is not known: {error}"))
+        .inspect_err(|error| log::warn!("could not compute the expected kernel memory: {error}"))
         .ok()
 }
 
-/// What the maps in `object`, of these lengths, will take.
+/// Expected memory of the maps in `object`, with these lengths.
 fn expected(object: &[u8], sizes: &Sizes, cpus: u32) -> Result<Footprint, Failed> {
     let object =
         Object::parse(object).map_err(|error| Failed::Unreadable { why: error.to_string() })?;
@@ -88,7 +88,7 @@ fn expected(object: &[u8], sizes: &Sizes, cpus: u32) -> Result<Footprint, Failed
     Ok(footprint)
 }
 
-/// A map as the kernel is asked for it.
+/// A map's attributes at creation.
 struct Shape {
     kind: u32,
     key: u64,
@@ -96,7 +96,7 @@ struct Shape {
     entries: u64,
 }
 
-/// What the kernel takes for a map, on a host that may have so many processors. All of it is there from the beginning on.
+/// Kernel memory of a map on a host with this many possible CPUs. The kernel allocates all of it at creation.
 fn kernel_bytes(map: &Shape, cpus: u64) -> u64 {
     const HASH: u32 = bpf_map_type::BPF_MAP_TYPE_HASH as u32;
     const PER_CPU_ARRAY: u32 = bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32;
@@ -107,14 +107,14 @@ fn kernel_bytes(map: &Shape, cpus: u64) -> u64 {
     let rest = match kind {
         HASH => {
             let entry = HASH_ENTRY_BYTES as u64 + key.next_multiple_of(8) + value;
-            // Each processor has an entry in hand, which replaces one that is being updated.
-            let in_hand = cpus * (entry + POINTER);
-            entries * entry + entries.next_power_of_two() * BUCKET + in_hand + cpus * HASH_LOCKS * 4
+            // Each CPU has a spare entry, which replaces one that is being updated.
+            let spare = cpus * (entry + POINTER);
+            entries * entry + entries.next_power_of_two() * BUCKET + spare + cpus * HASH_LOCKS * 4
         }
         PER_CPU_ARRAY => entries * (value * cpus + POINTER),
         RING => {
             let pages = entries.div_ceil(PAGE);
-            // The data's pages are mapped twice, one behind the other.
+            // The data pages are mapped twice, back to back.
             entries + RING_PAGES * PAGE + (RING_PAGES + 2 * pages) * POINTER
         }
         QUEUE => (entries + 1) * map.value,
@@ -123,7 +123,7 @@ fn kernel_bytes(map: &Shape, cpus: u64) -> u64 {
     MAP + rest
 }
 
-/// The kernel's figure in what it says of a map's descriptor.
+/// The kernel's figure in the `fdinfo` of a map.
 fn memlock(info: &str) -> Option<u64> {
     info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
 }
@@ -134,20 +134,20 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn maps_bytes(needs: &LoadOptions, cpus: u32) -> u64 {
-        expected(&OBJECT.0, &sizes::of(needs, cpus), cpus).unwrap().maps_bytes.unwrap()
+    fn maps_bytes(options: &LoadOptions, cpus: u32) -> u64 {
+        expected(&OBJECT.0, &sizes::of(options, cpus), cpus).unwrap().maps_bytes.unwrap()
     }
 
     #[test]
-    fn by_default_two_processors_take_64_mib_at_most_and_256_take_128() {
+    fn default_maps_take_at_most_64_mib_on_2_cpus_and_128_mib_on_256() {
         for (cpus, most) in [(1, 64), (2, 64), (4, 80), (8, 100), (64, 112), (256, 128)] {
             let bytes = maps_bytes(&LoadOptions::by_default(), cpus);
-            assert!(bytes <= most * MIB, "{cpus} processors: {} KiB", bytes >> 10);
+            assert!(bytes <= most * MIB, "{cpus} CPUs: {} KiB", bytes >> 10);
         }
     }
 
     #[test]
-    fn no_map_grows_by_much_with_the_processors() {
+    fn no_map_grows_much_per_cpu() {
         let object = Object::parse(&OBJECT.0).unwrap();
         let sizes = sizes::of(&LoadOptions::by_default(), 256);
         for (name, map) in &object.maps {
@@ -159,23 +159,23 @@ mod tests {
                 entries: sized.map_or(map.max_entries(), |(_, entries)| *entries).into(),
             };
             let each = kernel_bytes(&shape, 257) - kernel_bytes(&shape, 256);
-            assert!(each <= 64 << 10, "{name} grows by {each} bytes with each processor");
+            assert!(each <= 64 << 10, "{name} grows by {each} bytes per CPU");
         }
     }
 
     #[test]
-    fn unwind_tables_are_counted_apart_and_bounded() {
+    fn unwind_tables_are_counted_separately_and_bounded() {
         let most = LoadOptions {
             unwind_pages: tracer_common::limits::UNWIND_PAGES_MOST,
             ..LoadOptions::by_default()
         };
-        let of = |needs: &LoadOptions| expected(&OBJECT.0, &sizes::of(needs, 2), 2).unwrap();
+        let of = |options: &LoadOptions| expected(&OBJECT.0, &sizes::of(options, 2), 2).unwrap();
         assert_eq!(of(&most).maps_bytes, of(&LoadOptions::by_default()).maps_bytes);
         assert!(of(&most).unwind_bytes.unwrap() <= 129 * MIB);
     }
 
     #[test]
-    fn everything_at_once_is_bounded_too() {
+    fn maps_with_all_features_enabled_are_bounded() {
         let all = LoadOptions {
             children: true,
             targets: 256,
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_s_figure_is_found_among_others() {
+    fn memlock_is_parsed_from_fdinfo() {
         let info = "pos:\t0\nmap_type:\t1\nmax_entries:\t16\nmemlock:\t1234\nmap_id:\t7\n";
         assert_eq!((memlock(info), memlock("pos:\t0\n")), (Some(1234), None));
     }

@@ -1,4 +1,4 @@
-//! What the programs know of objects of libraries.
+//! The maps of live library objects and of release requests for them.
 
 use std::{io, os::fd::AsFd as _};
 
@@ -10,33 +10,34 @@ use tracer_common::{
 use super::{batch, tables::Tables};
 
 impl Tables {
-    /// What is known of each object that is there, appended to `seen`.
+    /// Appends every live object to `seen`.
     pub fn objects(&mut self, seen: &mut Vec<(Key, Object)>) -> io::Result<()> {
         let _guard = self.priority_guard();
-        batch::read_all(self.objects.fd().as_fd(), &mut self.object_room, seen)
+        batch::read_all(self.objects.fd().as_fd(), &mut self.object_buffer, seen)
     }
 
-    /// The objects whose release was asked for, and since when (`CLOCK_MONOTONIC`, nanoseconds).
+    /// The objects with a pending release request, and when it was made (`CLOCK_MONOTONIC`, nanoseconds).
     pub fn asks(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
         let _guard = self.priority_guard();
-        let mut asks = Vec::new();
-        batch::read_all(self.asks.fd().as_fd(), &mut self.ask_room, &mut asks)?;
-        Ok(asks)
+        let mut requests = Vec::new();
+        let map = self.release_requests.fd().as_fd();
+        batch::read_all(map, &mut self.request_buffer, &mut requests)?;
+        Ok(requests)
     }
 
-    /// Forgets that the release of an object was asked for, which is no more.
+    /// Deletes the release request of an object that has ended.
     pub fn forget_ask(&self, id: &ObjectId) {
-        let map = self.asks.fd().as_fd();
+        let map = self.release_requests.fd().as_fd();
         if let Err(error) = batch::remove_if(map, id, |_: &u64| true) {
             log::warn!("could not forget the request to release an object: {error}");
         }
     }
 
-    /// Forgets the object that was made at this time (`CLOCK_MONOTONIC`, nanoseconds); whether it was still there, and
-    /// no other one in its place.
+    /// Deletes the object at `key` if it was constructed at this time (`CLOCK_MONOTONIC`, nanoseconds). Returns whether
+    /// it was still there and had not been replaced by another object.
     pub fn forget_object(&self, key: &Key, time_ns: u64) -> bool {
         let map = self.objects.fd().as_fd();
-        // What cannot be removed is no other one for that.
+        // A failed deletion does not mean that another object took its place.
         batch::remove_if(map, key, |one: &Object| one.time_ns == time_ns).unwrap_or_else(|error| {
             log::warn!("could not forget an object: {error}");
             true

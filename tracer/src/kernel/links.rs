@@ -1,7 +1,7 @@
-//! Attaches programs to functions, and keeps them there.
+//! Attaches programs to functions, and holds the links.
 //!
-//! Takes attach points, hands on what the kernel says to each. Whole groups of points are put on at once
-//! where the kernel can do that ([`Multi`]), else one by one.
+//! Takes attach points, hands on the kernel's answer for each. Attaches whole groups of points at once where the
+//! kernel supports that ([`Multi`]), else one by one.
 
 use std::{
     num::NonZeroU32,
@@ -28,78 +28,82 @@ use super::{
     tables::{OBJECT_FUNCTIONS, Plain},
 };
 
-/// Where a program is put, and what it is told at a hit there.
+/// An attach point and the cookie that the program receives on each hit.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
     /// Offset in the file, in bytes.
     pub offset: u64,
-    /// What the program is told.
+    /// The cookie.
     pub cookie: Cookie,
 }
 
-/// What keeps a group of points probed, until it is dropped.
+/// A kernel link. Dropping it detaches the program from its points.
 pub enum Link {
     /// Many points.
-    Link {
-        /// Held.
+    Multi {
+        /// Closed on drop.
         _fd: OwnedFd,
     },
-    /// One.
+    /// One point, by a perf event.
     Event {
-        /// Held.
+        /// Detached on drop.
         _link: UProbeLink,
     },
-    /// One, on a kernel without attach cookies.
-    OldKernelProbes {
-        /// Held.
+    /// One point, on a kernel without attach cookies.
+    OldKernelProbe {
+        /// Closed on drop.
         _fd: OwnedFd,
     },
 }
 
-/// How programs are put on.
+/// How programs are attached.
 pub(super) enum AttachBackend {
     /// Many points at once.
     Multi(Multi),
     /// One by one.
-    One,
+    Single,
     /// One by one, each with a program of its own.
     OldKernelProbes(Box<OldKernelProbes>),
-    /// At page faults, on a kernel without attach cookies: the program, and its events.
+    /// At page faults, on a kernel without attach cookies: the program and its perf events.
     Touch(OwnedFd, Vec<OwnedFd>),
 }
 
-/// A program on points of one file.
+/// A program and its attach points in one file.
 struct Group {
     program: Program,
     pid: Option<NonZeroU32>,
     path: PathBuf,
     points: Vec<Point>,
-    /// Empty when it is let go of.
-    grips: Vec<Link>,
+    /// Empty while the group is detached.
+    links: Vec<Link>,
 }
 
-/// The loaded programs and what they are attached to; dropping it takes the probes out.
+/// The loaded programs and their links; dropping it removes the probes.
 pub struct Programs {
     pub(super) ebpf: Ebpf,
-    pub(super) way: AttachBackend,
+    pub(super) attach_backend: AttachBackend,
     groups: Vec<Group>,
-    /// What programs at events are there by.
+    /// Perf events that keep the programs at system calls and ring requests attached.
     _events: Vec<OwnedFd>,
-    /// Nothing is put on until `attach_again`.
-    loose: bool,
+    /// No group is attached until `attach_again`.
+    detached: bool,
 }
 
 impl Programs {
-    /// Loaded, and attached nowhere.
-    pub(super) const fn new(ebpf: Ebpf, way: AttachBackend, events: Vec<OwnedFd>) -> Self {
-        Self { ebpf, way, groups: Vec::new(), _events: events, loose: false }
+    /// Loaded programs, attached to no function.
+    pub(super) const fn new(
+        ebpf: Ebpf,
+        attach_backend: AttachBackend,
+        events: Vec<OwnedFd>,
+    ) -> Self {
+        Self { ebpf, attach_backend, groups: Vec::new(), _events: events, detached: false }
     }
 
-    /// Tells the programs what the function of a probe does to objects of its library.
+    /// Writes to the programs' map what a probe's function does to its library's objects.
     pub fn describe(&mut self, probe: ProbeNumber, function: Function) -> Result<(), Failed> {
         let missing = Failed::Missing { name: OBJECT_FUNCTIONS };
         let Some(map) = self.ebpf.map_mut(OBJECT_FUNCTIONS) else { return Err(missing) };
-        let mut functions: Array<_, Plain<Function>> = map.try_into().map_err(|_wrong| missing)?;
+        let mut functions: Array<_, Plain<Function>> = map.try_into().map_err(|_mismatch| missing)?;
         functions.set(probe.into(), Plain(function), 0).map_err(|error| Failed::Map {
             map: OBJECT_FUNCTIONS.to_owned(),
             source: std::io::Error::other(error),
@@ -115,33 +119,33 @@ impl Programs {
         path: &Path,
         points: &[Point],
     ) -> Vec<Result<(), Failed>> {
-        let at_once = matches!(self.way, AttachBackend::Multi(_)) && points.len() > 1;
+        let at_once = matches!(self.attach_backend, AttachBackend::Multi(_)) && points.len() > 1;
         if at_once && self.attach_group(program, pid, path, points).is_ok() {
             return points.iter().map(|_| Ok(())).collect();
         }
-        // One by one: so it is known which of them is refused.
-        let alone = |point| self.attach_group(program, pid, path, std::slice::from_ref(point));
-        points.iter().map(alone).collect()
+        // One by one, to find out which point the kernel refuses.
+        let single = |point| self.attach_group(program, pid, path, std::slice::from_ref(point));
+        points.iter().map(single).collect()
     }
 
-    /// Takes out the probes that `is_meant` names, of the process `pid` or of every process. The other points of a link
-    /// that has some of them are attached again; an error says that some could not be.
+    /// Removes the probes for which `selects` is true, of the process `pid` or of every process. Attaches the other
+    /// points of the same links again; fails if that fails.
     pub fn detach(
         &mut self,
         pid: Option<NonZeroU32>,
-        is_meant: impl Fn(ProbeNumber) -> bool,
+        selects: impl Fn(ProbeNumber) -> bool,
     ) -> Result<(), Failed> {
-        let meant = |point: &Point| is_meant(point.cookie.probe());
+        let is_selected = |point: &Point| selects(point.cookie.probe());
         let mut outcome = Ok(());
         for mut group in std::mem::take(&mut self.groups) {
-            if group.pid != pid || !group.points.iter().any(meant) {
+            if group.pid != pid || !group.points.iter().any(is_selected) {
                 self.groups.push(group);
                 continue;
             }
-            group.points.retain(|point| !meant(point));
+            group.points.retain(|point| !is_selected(point));
             if !group.points.is_empty() {
-                // First, or hits would be seen twice.
-                group.grips.clear();
+                // First, or hits would be counted twice.
+                group.links.clear();
                 let Group { program, pid, path, points, .. } = &group;
                 outcome = outcome.and(self.attach_group(*program, *pid, path, points));
             }
@@ -156,13 +160,13 @@ impl Programs {
         path: &Path,
         points: &[Point],
     ) -> Result<(), Failed> {
-        let grips = if self.loose { Vec::new() } else { self.grip(program, pid, path, points)? };
+        let links = if self.detached { Vec::new() } else { self.grip(program, pid, path, points)? };
         let (path, points) = (path.to_owned(), points.to_vec());
-        self.groups.push(Group { program, pid, path, points, grips });
+        self.groups.push(Group { program, pid, path, points, links });
         Ok(())
     }
 
-    /// Takes hold of points, of all or of none, until what is returned is dropped.
+    /// Attaches a program to all of the points or to none, until the returned links are dropped.
     pub fn grip(
         &mut self,
         program: Program,
@@ -171,19 +175,19 @@ impl Programs {
         points: &[Point],
     ) -> Result<Vec<Link>, Failed> {
         let (name, at_return) = (program.name(), program.is_at_return());
-        match &mut self.way {
+        match &mut self.attach_backend {
             AttachBackend::Multi(multi) => {
                 let fd = multi.link(name, at_return, pid, path, points)?;
-                return Ok(vec![Link::Link { _fd: fd }]);
+                return Ok(vec![Link::Multi { _fd: fd }]);
             }
-            AttachBackend::OldKernelProbes(older) => {
-                let mut attach = |point| older.attach(name, at_return, pid, path, point);
+            AttachBackend::OldKernelProbes(probes) => {
+                let mut attach = |point| probes.attach(name, at_return, pid, path, point);
                 return points
                     .iter()
-                    .map(|point| Ok(Link::OldKernelProbes { _fd: attach(point)? }))
+                    .map(|point| Ok(Link::OldKernelProbe { _fd: attach(point)? }))
                     .collect();
             }
-            AttachBackend::One | AttachBackend::Touch(..) => {}
+            AttachBackend::Single | AttachBackend::Touch(..) => {}
         }
         let scope = pid.map_or(UProbeScope::AllProcesses, UProbeScope::OneProcess);
         let program = uprobe(&mut self.ebpf, name)?;
@@ -198,29 +202,29 @@ impl Programs {
         points.iter().map(attach).collect()
     }
 
-    /// Takes all probes out, and remembers where they were. On return the targets meet none any more. What is
-    /// attached meanwhile is stack_cache only.
+    /// Removes all probes and remembers their points. On return no target hits a probe any more. Until
+    /// [`Self::attach_again`], `attach` only records points.
     pub fn detach_all(&mut self) {
-        self.loose = true;
-        // Each link waits once until no processor is in its program: they may as well wait together.
+        self.detached = true;
+        // Dropping a link waits until no CPU runs its program: the links wait in parallel.
         thread::scope(|scope| {
-            for grip in self.groups.iter_mut().flat_map(|group| std::mem::take(&mut group.grips)) {
-                match grip {
-                    Link::Link { .. } => drop(scope.spawn(move || drop(grip))),
-                    // These wait one after the other in any case.
-                    Link::Event { .. } | Link::OldKernelProbes { .. } => drop(grip),
+            for link in self.groups.iter_mut().flat_map(|group| std::mem::take(&mut group.links)) {
+                match link {
+                    Link::Multi { .. } => drop(scope.spawn(move || drop(link))),
+                    // The kernel serializes these in any case.
+                    Link::Event { .. } | Link::OldKernelProbe { .. } => drop(link),
                 }
             }
         });
     }
 
-    /// Puts all probes back where they were.
+    /// Attaches all probes again, at the same points.
     pub fn attach_again(&mut self) -> Result<(), Failed> {
-        self.loose = false;
+        self.detached = false;
         let mut groups = std::mem::take(&mut self.groups);
-        let mut loose = groups.iter_mut().filter(|group| group.grips.is_empty());
-        let outcome = loose.try_for_each(|group| {
-            group.grips = self.grip(group.program, group.pid, &group.path, &group.points)?;
+        let mut detached = groups.iter_mut().filter(|group| group.links.is_empty());
+        let outcome = detached.try_for_each(|group| {
+            group.links = self.grip(group.program, group.pid, &group.path, &group.points)?;
             Ok(())
         });
         self.groups = groups;

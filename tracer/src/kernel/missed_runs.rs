@@ -1,8 +1,8 @@
-//! What the kernel counts of each program: the time that it takes, and runs that were left out.
+//! Statistics that the kernel keeps of each program: its run time, and its missed runs.
 //!
-//! A program at a tracepoint is left out where a run of it has been interrupted on the same processor (Linux 6.1). One at
-//! a function or an event of the kernel's is left out where another program has been, or a map operation; that is counted since
-//! Linux 6.7. Which process it was about is not known: the count is of all.
+//! The kernel skips a program at a tracepoint while a run of the same program is interrupted on the same CPU (Linux
+//! 6.1). It skips one at a kprobe or perf event while another program or a map operation is interrupted there, and
+//! counts that since Linux 6.7. The counts cover all processes: the kernel does not record which one was affected.
 
 use std::{
     cell::Cell,
@@ -26,17 +26,17 @@ struct InfoAttributes {
     info: u64,
 }
 
-/// What is counted, by its place in `struct bpf_prog_info` in words of 64 bits.
+/// A statistic of a program, by its index in `struct bpf_prog_info` in 64-bit words.
 #[derive(Clone, Copy)]
-pub(super) enum Counted {
+pub(super) enum ProgramStat {
     /// `run_time_ns`.
-    Time = 24,
+    RunTime = 24,
     /// `recursion_misses`.
     Skipped = 26,
 }
 
-impl Counted {
-    /// Of one program, since it was loaded. 0 on a kernel that does not count it.
+impl ProgramStat {
+    /// Its value for one program since the program was loaded; 0 on a kernel that does not count it.
     pub(super) fn of(self, program: BorrowedFd<'_>) -> io::Result<u64> {
         let mut info = [0_u64; Self::Skipped as usize + 1];
         let mut attributes = InfoAttributes {
@@ -49,30 +49,31 @@ impl Counted {
     }
 }
 
-/// A program, and what it is called.
-pub(super) type Named = (String, OwnedFd);
+/// A program with its name.
+pub(super) type NamedProgram = (String, OwnedFd);
 
-/// Runs of it that are left out cost nothing but the moment at which a connection ceased to be established: its state is
-/// looked at once more when it is closed. And they are frequent: it meets the connections of all processes, and an interrupt
-/// that brings in the next change while it runs is not waited for (`docs/decisions/0009-descriptors.md`).
+/// A program whose missed runs are not counted as losses. A missed run only loses the time at which a connection ceased
+/// to be established: its state is read again at its close. And missed runs are frequent: the program runs for the
+/// connections of all processes, and an interrupt may bring the next change during a run
+/// (`docs/decisions/0009-descriptors.md`).
 const HARMLESS: &str = "state_changes";
 
-/// The programs whose runs may be left out.
+/// Counts the missed runs of the programs.
 pub(super) struct MissedRuns {
-    /// How many of each were when last asked.
-    programs: Vec<(Named, Cell<u64>)>,
-    /// How many of all were when recording was turned off; `None` while it is on.
+    /// Each program, with its count at the last reading.
+    programs: Vec<(NamedProgram, Cell<u64>)>,
+    /// The total when recording was turned off; `None` while it is on.
     at_off: Option<u64>,
-    /// Runs that were left out while it was off.
+    /// Missed runs while recording was off.
     ignored: u64,
 }
 
 impl MissedRuns {
-    /// All that `ebpf` has loaded, and `others`.
-    pub(super) fn new(ebpf: &Ebpf, others: Vec<Named>) -> io::Result<Self> {
+    /// Counts the missed runs of all programs that `ebpf` has loaded, and of `others`.
+    pub(super) fn new(ebpf: &Ebpf, others: Vec<NamedProgram>) -> io::Result<Self> {
         let mut programs = others;
         for (name, program) in ebpf.programs().filter(|(name, _)| *name != HARMLESS) {
-            // The others were not wanted.
+            // An error means that this run does not need the program and has not loaded it.
             if let Ok(fd) = program.fd() {
                 programs.push((name.to_owned(), fd.as_fd().try_clone_to_owned()?));
             }
@@ -81,9 +82,9 @@ impl MissedRuns {
         Ok(Self { programs, at_off: Some(0), ignored: 0 })
     }
 
-    /// Recording is about to be turned on or off.
+    /// Call this before recording is turned on or off.
     pub(super) fn switch(&mut self, on: bool) {
-        let now = self.all();
+        let now = self.total();
         match self.at_off {
             Some(before) if on => {
                 self.ignored += now - before.min(now);
@@ -94,19 +95,19 @@ impl MissedRuns {
         }
     }
 
-    /// Runs that were left out while recording was on.
+    /// Missed runs while recording was on.
     pub(super) fn skipped(&self) -> u64 {
-        self.at_off.unwrap_or_else(|| self.all()).saturating_sub(self.ignored)
+        self.at_off.unwrap_or_else(|| self.total()).saturating_sub(self.ignored)
     }
 
-    /// Runs that were left out since the programs were loaded.
-    fn all(&self) -> u64 {
+    /// Missed runs since the programs were loaded.
+    fn total(&self) -> u64 {
         let mut sum = 0_u64;
         for ((name, program), before) in &self.programs {
-            // The kernel knows all that we hold.
-            let count = Counted::Skipped.of(program.as_fd()).unwrap_or(0);
+            // Does not fail for programs that we hold open.
+            let count = ProgramStat::Skipped.of(program.as_fd()).unwrap_or(0);
             if before.replace(count) != count {
-                log::info!("{count} runs of the program `{name}` were left out");
+                log::info!("the kernel has skipped {count} runs of the program `{name}`");
             }
             sum = sum.saturating_add(count);
         }

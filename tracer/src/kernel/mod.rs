@@ -1,4 +1,4 @@
-//! What may be asked of the kernel: load the programs, attach them, read their tables.
+//! The interface to the kernel: loads the programs, attaches them, reads and writes their maps.
 //!
 //! The only folder that imports aya. Takes attach points and hands on plain numbers and the records
 //! of `tracer-common`; it interprets none of them.

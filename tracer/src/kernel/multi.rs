@@ -1,9 +1,9 @@
-//! Links that put a program on many attach points at once, and take all of them out at once.
+//! Multi-point links: attach a program to many points at once, and detach it from all of them at once.
 //!
-//! A probe of the older way (a perf event) is taken out in 0.1 s, one after the other. A link of this
-//! kind lets go of all its points within milliseconds, and then waits once (46 ms here). Linux has
-//! them since 6.6; aya 0.14 does not know them, so the programs meant for them are loaded here, after
-//! aya has made the maps. Source: `bpf_uprobe_multi_link_attach` in Linux' `kernel/trace/bpf_trace.c`.
+//! Removing the probes of perf events takes 0.1 s each, one after the other. A multi-point link releases all its
+//! points within milliseconds, and then waits once (46 ms here). Linux has such links since 6.6; aya 0.14
+//! does not support them, so their programs are loaded here, after aya has created the maps.
+//! Source: `bpf_uprobe_multi_link_attach` in Linux' `kernel/trace/bpf_trace.c`.
 
 use std::{
     collections::BTreeMap,
@@ -53,12 +53,12 @@ struct LinkAttributes {
     padding: u32,
 }
 
-/// The programs of this run, as links take them, by name.
+/// The programs of this run, loaded for multi-point links, by name.
 pub(super) struct Multi(BTreeMap<&'static str, OwnedFd>);
 
 impl Multi {
-    /// Loads the programs called `names` of the object in `bytes`, with the maps that `ebpf` has made from it.
-    /// `None` on kernels that do not have such links, or whose links see one thread of a process only.
+    /// Loads the programs `names` of the object in `bytes`, with the maps that `ebpf` has created from it.
+    /// `None` on kernels without such links, or whose links cover only one thread of a process.
     pub(super) fn load(
         ebpf: &Ebpf,
         bytes: &[u8],
@@ -80,14 +80,13 @@ impl Multi {
         self.0.get(name).map(|fd| fd.as_fd()).ok_or(Failed::Missing { name })
     }
 
-    /// All of them.
+    /// All programs.
     pub(super) fn programs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.0.values().map(|fd| fd.as_fd())
     }
 
-    /// Puts the program `name` on all of `points` of the file `path`, or on none: at the return from the
-    /// function that begins there if `at_return` says so. For the process `pid`, or every process that maps the
-    /// file.
+    /// Attaches the program `name` to all of `points` of the file `path` or to none; if `at_return` is set, at the
+    /// returns of the functions that start there. For the process `pid`, or for every process that maps the file.
     pub(super) fn link(
         &self,
         name: &'static str,
@@ -132,16 +131,16 @@ fn link(
     new_fd(LINK_CREATE, &mut attributes)
 }
 
-/// Whether this kernel has such links. They began with a filter that let only the thread through whose
-/// id was given; kernels where that is mended refuse an id below zero before they look at the path.
+/// Whether this kernel has such links and their pid filter works. The first kernels with such links let only the thread
+/// with the given id through; fixed kernels refuse a negative id before they look at the path.
 fn is_supported() -> bool {
     let Ok(nothing) = copy_instructions(&NOTHING) else { return false };
     let Ok(program) = load_program("leaktrace_try", KPROBE, UPROBE_MULTI, &nothing) else {
         return false;
     };
     let attempt = |pid: u32| {
-        let outcome = link(program.as_fd(), Path::new("/"), pid, 0, &[0], &[0]);
-        outcome.err().and_then(|error| error.raw_os_error())
+        let result = link(program.as_fd(), Path::new("/"), pid, 0, &[0], &[0]);
+        result.err().and_then(|error| error.raw_os_error())
     };
     attempt(0) == Some(libc::EBADF) && attempt(u32::MAX) == Some(libc::EINVAL)
 }

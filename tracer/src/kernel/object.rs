@@ -1,7 +1,7 @@
-//! Loads the object file.
+//! Loads the BPF object file.
 //!
-//! Takes nothing but the object, hands on loaded programs, and tables. The one place that names programs; a
-//! test opens the committed object and finds each.
+//! Takes the options of a run, hands on loaded programs and their maps. The names of programs are defined here;
+//! a test looks up each in the committed object.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
 use super::{
-    calls::{self, Backend, Seen},
+    calls::{self, Backend, FdPrograms},
     code::descriptor,
     footprint::Footprint,
     links::{AttachBackend, Programs},
@@ -35,45 +35,46 @@ use super::{
 };
 use tracer_common::limits;
 
-/// Another object file, for development.
+/// Environment variable with the path of another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
 
-/// The committed object; the attribute of its type gives it the alignment that ELF parsing needs.
+/// Gives the bytes of the object the alignment that ELF parsing needs.
 #[repr(C, align(8))]
 pub(super) struct Aligned<T: ?Sized>(pub(super) T);
+/// The committed object.
 pub(super) static OBJECT: &Aligned<[u8]> =
     &Aligned(*include_bytes!("../../bpf/leaktrace-x86_64.bpf.o"));
 
-/// The program that others go on with, and the map that they find it by.
+/// The program that the others tail-call, and the program array with it.
 const UNWINDER: (&str, &str) = ("take_stack", "UNWINDER");
-/// Programs on tracepoints, and their tracepoints.
+/// A program and its tracepoint.
 const THREAD_END: (&str, &str) = ("thread_end", "sched_process_exit");
 /// As above.
 const NEW_PROGRAM: (&str, &str) = ("new_program", "sched_process_exec");
-/// Only where children are followed.
+/// Loaded only when children are followed.
 const NEW_TASK: (&str, &str) = ("new_task", "task_newtask");
 
-/// Only where there is a budget.
+/// Loaded only with an overhead budget.
 pub(super) const SYSCALLS: (&str, &str) = ("pace", "sys_enter");
 
 /// The kernel's type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Which programs a run needs.
+/// Which kind of tracing a run does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TraceMode {
-    /// Those at functions.
+    /// By programs attached to functions.
     Probes,
-    /// Those at page faults.
+    /// By programs that run at page faults.
     Touches,
-    /// None of them.
+    /// By neither.
     Neither,
 }
 
-/// Why the kernel did not take something.
+/// Why the programs could not be loaded or attached.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed {
-    /// Another object was asked for and cannot be read.
+    /// A file cannot be read: the object given for development, or a file of the kernel.
     #[error("could not read the object `{path}`")]
     Object {
         /// Its path.
@@ -81,17 +82,17 @@ pub enum Failed {
         /// Why.
         source: io::Error,
     },
-    /// A program was refused.
+    /// The kernel refused a program.
     #[error("could not load the program `{program}`")]
     Program {
         /// Its name.
         program: String,
-        /// What the verifier said; empty when it was not asked.
+        /// The verifier's log; empty when there is none.
         verifier: String,
         /// Why.
         source: io::Error,
     },
-    /// A map was refused.
+    /// The kernel refused a map.
     #[error("could not create the map `{map}`")]
     Map {
         /// Its name.
@@ -99,94 +100,94 @@ pub enum Failed {
         /// Why.
         source: io::Error,
     },
-    /// The object cannot be understood.
+    /// The object cannot be parsed.
     #[error("could not read the object: {why}")]
     Unreadable {
         /// Why.
         why: String,
     },
-    /// The object lacks something this build needs.
+    /// The object lacks a program or map that this build needs.
     #[error("the object has no `{name}` (was it built from this tree?)")]
     Missing {
         /// The program or map.
         name: &'static str,
     },
-    /// The kernel's type information lacks something.
+    /// The kernel's type information lacks a structure or member.
     #[error("could not find `{what}` in `/sys/kernel/btf/vmlinux`")]
     Type {
         /// Structure and member.
         what: &'static str,
     },
-    /// The kernel's own functions cannot be probed.
+    /// The kernel has no kprobes.
     #[error("this kernel has no kprobes")]
     NoKprobes,
-    /// Programs cannot be held a second time.
+    /// The descriptors of the programs cannot be duplicated, so missed runs cannot be counted.
     #[error("could not watch the kernel programs")]
     Watch {
         /// Why.
         source: io::Error,
     },
-    /// Anything else aya has to say.
+    /// Any other error of aya.
     #[error("could not load the kernel programs")]
     Load(#[source] Box<EbpfError>),
 }
 
-/// What [`load`] gives.
+/// The result of [`load`].
 pub struct Loaded {
-    /// To attach.
+    /// The programs, to attach.
     pub programs: Programs,
-    /// To read.
+    /// The maps, to read.
     pub tables: Tables,
-    /// What the programs say, when anybody wants to hear it.
+    /// The programs' log, if the log level is more verbose than warnings.
     pub log: Option<ProgramLog>,
-    /// How file descriptors are seen, if they are.
+    /// How file descriptors are traced, if they are.
     pub backend: Option<Backend>,
-    /// What the kernel says the maps take.
+    /// Kernel memory of the maps, as the kernel reports it.
     pub footprint: Footprint,
 }
 
-/// What the programs log, on its way to our own log.
+/// Forwards the programs' log to our own log.
 pub struct ProgramLog(EbpfLogger<&'static dyn log::Log>);
 
 impl ProgramLog {
-    /// Passes on what the programs say, until the process ends.
+    /// Forwards the programs' messages until the process ends.
     pub fn forward(mut self) {
         loop {
             let ready = PollFd::new(&self.0, PollFlags::IN);
-            // An interrupted wait is a short one.
+            // An interrupted wait only ends early.
             _ = poll(&mut [ready], None);
             self.0.flush();
         }
     }
 }
 
-/// What a run needs of the kernel side.
+/// What a run needs from the kernel side.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
-    /// What the programs are to log.
+    /// The log level of the programs.
     pub log: log::LevelFilter,
-    /// Room for unwind tables.
+    /// Size of the unwind tables, in pages.
     pub unwind_pages: u32,
     /// How many targets there are.
     pub targets: u32,
     /// How many threads they have.
     pub threads: u32,
-    /// Whether forks are to be followed.
+    /// Whether to follow forks.
     pub children: bool,
-    /// Whether cost and pace are to be measured.
+    /// Whether to measure run time and system-call rate.
     pub budget: bool,
-    /// Which programs.
+    /// Which kind of tracing.
     pub means: TraceMode,
-    /// Whether objects of libraries are to be traced.
+    /// Whether to trace library objects.
     pub objects: Objects,
-    /// Whether file descriptors are to be traced.
+    /// Whether to trace file descriptors.
     pub descriptors: bool,
-    /// How they are to be seen; in the best way that the kernel allows when `None`.
+    /// How to trace them; `None` selects the best backend that the kernel allows.
     pub backend: Option<Backend>,
 }
 
 impl LoadOptions {
-    /// Those of a run with default settings, of which nothing else is known.
+    /// The options of a run with default settings and one single-threaded target.
     pub(super) const fn by_default() -> Self {
         Self {
             log: log::LevelFilter::Warn,
@@ -203,9 +204,9 @@ impl LoadOptions {
     }
 }
 
-/// Loads the object: programs verified, none attached, recording off.
-pub fn load(needs: LoadOptions) -> Result<Loaded, Failed> {
-    let LoadOptions { log: wanted, children, budget, means, descriptors, backend, .. } = needs;
+/// Loads the object: verifies the programs, attaches none to functions, and leaves recording off.
+pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
+    let LoadOptions { log: log_level, children, budget, means, descriptors, backend, .. } = options;
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -213,17 +214,17 @@ pub fn load(needs: LoadOptions) -> Result<Loaded, Failed> {
         ),
         None => None,
     };
-    let older = !old_kernels::has_cookies();
-    if older {
+    let is_old_kernel = !old_kernels::has_cookies();
+    if is_old_kernel {
         old_kernels::lift_memory_limit();
     }
-    let level = wanted as u8;
-    let (pid_offset, mut layout, sockets) = offsets::all(children, descriptors, !older)?;
+    let level = log_level as u8;
+    let (pid_offset, mut layout, sockets) = offsets::all(children, descriptors, !is_old_kernel)?;
     layout.0.at_events = u32::from(descriptors && calls::wants_events());
     let cpus = tables::cpus()?;
     let stripe_mask = sizes::died_stripes(cpus) - 1;
     let mut loader = EbpfLoader::new();
-    for (name, entries) in sizes::of(&needs, cpus) {
+    for (name, entries) in sizes::of(&options, cpus) {
         loader.map_max_entries(name, entries);
     }
     let mut ebpf = loader
@@ -234,24 +235,24 @@ pub fn load(needs: LoadOptions) -> Result<Loaded, Failed> {
         .override_global("SOCKET_LAYOUT", &sockets, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
         .map_err(load_failed)?;
-    // Now: maps are taken out of it one by one.
+    // Before maps are taken out of `ebpf` one by one.
     let footprint = Footprint::of(&ebpf);
     let object = bytes.as_deref().unwrap_or(&OBJECT.0);
-    let way = match means {
-        TraceMode::Probes if older => older_probes(&ebpf, object)?,
+    let attach_backend = match means {
+        TraceMode::Probes if is_old_kernel => old_kernel_probes(&ebpf, object)?,
         TraceMode::Probes => probes(&mut ebpf, object)?,
-        TraceMode::Touches if older => {
-            AttachBackend::Touch(touch::load_older(&ebpf, object)?, Vec::new())
+        TraceMode::Touches if is_old_kernel => {
+            AttachBackend::Touch(touch::load_on_old_kernel(&ebpf, object)?, Vec::new())
         }
         TraceMode::Touches => {
             touch::load(&mut ebpf)?;
-            AttachBackend::One
+            AttachBackend::Single
         }
-        TraceMode::Neither => AttachBackend::One,
+        TraceMode::Neither => AttachBackend::Single,
     };
-    let seen =
+    let fd_programs =
         descriptors.then(|| calls::load(&mut ebpf, object, &layout.0, backend)).transpose()?;
-    let Seen { backend, missed_runs, events } = seen.unwrap_or_default();
+    let FdPrograms { backend, event_programs, events } = fd_programs.unwrap_or_default();
     for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
         let program = tracepoint(&mut ebpf, name)?;
         program.load().map_err(|error| program_failed(name, error))?;
@@ -262,10 +263,10 @@ pub fn load(needs: LoadOptions) -> Result<Loaded, Failed> {
             .load()
             .map_err(|error| program_failed(SYSCALLS.0, error))?;
     }
-    let log = if wanted > log::LevelFilter::Warn {
+    let log = if log_level > log::LevelFilter::Warn {
         EbpfLogger::init(&mut ebpf)
             .map(ProgramLog)
-            .inspect_err(|error| log::warn!("the programs' log cannot be read: {error}"))
+            .inspect_err(|error| log::warn!("could not read the programs' log: {error}"))
             .ok()
     } else {
         None
@@ -273,9 +274,10 @@ pub fn load(needs: LoadOptions) -> Result<Loaded, Failed> {
     let priority_guard =
         means == TraceMode::Touches || backend == Some(Backend::Kprobe) || !events.is_empty();
     let missed_runs =
-        MissedRuns::new(&ebpf, missed_runs).map_err(|source| Failed::Watch { source })?;
+        MissedRuns::new(&ebpf, event_programs).map_err(|source| Failed::Watch { source })?;
     let tables = Tables::take(&mut ebpf, priority_guard, missed_runs)?;
-    Ok(Loaded { programs: Programs::new(ebpf, way, events), tables, log, backend, footprint })
+    let programs = Programs::new(ebpf, attach_backend, events);
+    Ok(Loaded { programs, tables, log, backend, footprint })
 }
 
 /// The kernel's type information.
@@ -283,16 +285,15 @@ pub(super) fn kernel_types() -> Result<Vec<u8>, Failed> {
     std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })
 }
 
-/// Readies the programs at functions for a kernel without attach cookies.
-fn older_probes(ebpf: &Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
-    let mut older = OldKernelProbes::new(ebpf, object)?;
+/// Prepares the programs at functions for a kernel without attach cookies.
+fn old_kernel_probes(ebpf: &Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
+    let mut probes = OldKernelProbes::new(ebpf, object)?;
     let (name, map) = UNWINDER;
-    place(ebpf, map, 0, older.program(name, Cookie(0))?)?;
-    Ok(AttachBackend::OldKernelProbes(Box::new(older)))
+    set_tail_call(ebpf, map, 0, probes.program(name, Cookie(0))?)?;
+    Ok(AttachBackend::OldKernelProbes(Box::new(probes)))
 }
 
-/// Loads the programs at functions: for links of many points where the kernel has them, else for probes
-/// one by one.
+/// Loads the programs at functions: for multi-point links where the kernel has them, else for single probes.
 fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
     let names = || Program::ALL.into_iter().map(Program::name).chain([UNWINDER.0]);
     let multi = Multi::load(ebpf, object, names())?;
@@ -303,15 +304,15 @@ fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
     }
     let (name, map) = UNWINDER;
     if let Some(multi) = &multi {
-        place(ebpf, map, 0, multi.program(name)?)?;
+        set_tail_call(ebpf, map, 0, multi.program(name)?)?;
     } else {
-        let program = own(uprobe(ebpf, name)?.fd(), name)?;
-        place(ebpf, map, 0, program.as_fd())?;
+        let program = owned_fd(uprobe(ebpf, name)?.fd(), name)?;
+        set_tail_call(ebpf, map, 0, program.as_fd())?;
     }
-    Ok(multi.map_or(AttachBackend::One, AttachBackend::Multi))
+    Ok(multi.map_or(AttachBackend::Single, AttachBackend::Multi))
 }
 
-/// A program at a tracepoint.
+/// The raw-tracepoint program of this name.
 pub(super) fn tracepoint<'ebpf>(
     ebpf: &'ebpf mut Ebpf,
     name: &'static str,
@@ -321,7 +322,7 @@ pub(super) fn tracepoint<'ebpf>(
         .ok_or(Failed::Missing { name })
 }
 
-/// A program at functions.
+/// The uprobe program of this name.
 pub(super) fn uprobe<'ebpf>(
     ebpf: &'ebpf mut Ebpf,
     name: &'static str,
@@ -331,20 +332,21 @@ pub(super) fn uprobe<'ebpf>(
         .ok_or(Failed::Missing { name })
 }
 
-/// Puts the program that others go on with where they find it: into an array that empties itself when its
-/// last descriptor is closed.
-pub(super) fn place(
+/// Stores a program that others tail-call in a program array, which the kernel empties when its last descriptor is
+/// closed.
+pub(super) fn set_tail_call(
     ebpf: &Ebpf,
     map: &'static str,
-    at: u32,
+    slot: u32,
     program: BorrowedFd<'_>,
 ) -> Result<(), Failed> {
     let array = ebpf.map(map).and_then(descriptor).ok_or(Failed::Missing { name: map })?;
-    syscall::place(array, at, program).map_err(|source| Failed::Map { map: map.to_owned(), source })
+    syscall::set_program(array, slot, program)
+        .map_err(|source| Failed::Map { map: map.to_owned(), source })
 }
 
-/// A program's descriptor of our own.
-pub(super) fn own(
+/// A duplicate of a program's descriptor.
+pub(super) fn owned_fd(
     fd: Result<&ProgramFd, ProgramError>,
     name: &'static str,
 ) -> Result<OwnedFd, Failed> {
@@ -368,8 +370,8 @@ pub(super) fn program_failed(program: &str, error: ProgramError) -> Failed {
             Failed::Program { program, verifier: verifier_log.to_string(), source: io_error }
         }
         other => {
-            // The kernel's own number is what a reader needs, wherever aya keeps it in its chain.
-            let number = chain(&other).find_map(|cause| {
+            // Reports the kernel's error number, wherever aya keeps it in its chain of causes.
+            let number = causes(&other).find_map(|cause| {
                 cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)
             });
             let source = match number {
@@ -381,7 +383,7 @@ pub(super) fn program_failed(program: &str, error: ProgramError) -> Failed {
     }
 }
 
-fn chain<'error>(
+fn causes<'error>(
     error: &'error (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'error (dyn std::error::Error + 'static)> {
     std::iter::successors(Some(error), |error| error.source())
@@ -389,13 +391,13 @@ fn chain<'error>(
 
 #[cfg(test)]
 mod tests {
-    use aya_obj_names::names;
+    use symbols::names;
 
     use super::*;
     use crate::kernel::tables::NAMES;
 
     /// Reads program and map names from the object's symbols.
-    mod aya_obj_names {
+    mod symbols {
         use object::{Object as _, ObjectSymbol as _};
 
         pub(super) fn names(bytes: &[u8]) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! Where the kernel keeps what the programs look at: from its type information.
+//! Offsets of the kernel data that the programs read, from the kernel's type information.
 
 use tracer_common::state::{Layout, SocketLayout};
 
@@ -8,12 +8,11 @@ use super::{
     types::Types,
 };
 
-/// What programs must know of the kernel's structures.
+/// The offset of a task's id, and the layouts of descriptors and sockets.
 type Offsets = (u32, Plain<Layout>, Plain<SocketLayout>);
 
-/// Where a task keeps its id, and where things behind file descriptors are; zeros for what is not wanted. `tells` says
-/// whether the kernel tells programs a task's registers.
-pub(super) fn all(children: bool, descriptors: bool, tells: bool) -> Result<Offsets, Failed> {
+/// The offsets that this run needs; zeros for the others. `has_pt_regs` says whether the kernel has `bpf_task_pt_regs`.
+pub(super) fn all(children: bool, descriptors: bool, has_pt_regs: bool) -> Result<Offsets, Failed> {
     if !children && !descriptors {
         return Ok((0, Plain(Layout::default()), Plain(SocketLayout::default())));
     }
@@ -22,19 +21,22 @@ pub(super) fn all(children: bool, descriptors: bool, tells: bool) -> Result<Offs
     let pid = types.offset_of("task_struct", "pid");
     let pid = pid.ok_or(Failed::Type { what: "task_struct.pid" })?;
     let (layout, sockets) = if descriptors {
-        (layout(&types, tells)?, sockets(&types)?)
+        (layout(&types, has_pt_regs)?, sockets(&types)?)
     } else {
         (Layout::default(), SocketLayout::default())
     };
     Ok((pid, Plain(layout), Plain(sockets)))
 }
 
-/// Where the kernel keeps what the programs look at. `tells` says whether it tells programs a task's registers by itself.
-fn layout(types: &Types<'_>, tells: bool) -> Result<Layout, Failed> {
+/// Offsets from a task to its descriptors and files.
+fn layout(types: &Types<'_>, has_pt_regs: bool) -> Result<Layout, Failed> {
     let at = |what| offset(types, what);
     let ring = ring_layout(types).unwrap_or_default();
-    let stack_bytes =
-        if tells { 0 } else { types.stack_bytes().ok_or(Failed::Type { what: "irq_stack" })? };
+    let stack_bytes = if has_pt_regs {
+        0
+    } else {
+        types.stack_bytes().ok_or(Failed::Type { what: "irq_stack" })?
+    };
     Ok(Layout {
         task_stack: at("task_struct.stack")?,
         stack_bytes,
@@ -54,7 +56,7 @@ fn layout(types: &Types<'_>, tells: bool) -> Result<Layout, Failed> {
     })
 }
 
-/// The same of requests to an `io_uring`; `None` on a kernel that keeps them otherwise, or has none.
+/// Offsets in requests to an `io_uring`; `None` on a kernel that lays them out differently, or has no `io_uring`.
 fn ring_layout(types: &Types<'_>) -> Option<Layout> {
     Some(Layout {
         ring_opcode: types.offset_of("io_kiocb", "opcode")?,
@@ -68,10 +70,10 @@ fn ring_layout(types: &Types<'_>) -> Option<Layout> {
     })
 }
 
-/// Where it keeps what is told of connections.
+/// Offsets in sockets.
 fn sockets(types: &Types<'_>) -> Result<SocketLayout, Failed> {
     let at = |what| offset(types, what);
-    // Since 6.13 the count is one less than the references.
+    // Since 6.13 the counter is one less than the number of references.
     let (count, alone) = match types.offset_of("file", "f_ref") {
         Some(count) => (count, 0),
         None => (at("file.f_count")?, 1),
@@ -106,7 +108,7 @@ fn sockets(types: &Types<'_>) -> Result<SocketLayout, Failed> {
     })
 }
 
-/// Where a structure has a member, `structure.member`.
+/// The offset of a member, given as `structure.member`.
 fn offset(types: &Types<'_>, what: &'static str) -> Result<u32, Failed> {
     let (name, member) = what.split_once('.').unwrap_or((what, ""));
     types.offset_of(name, member).ok_or(Failed::Type { what })

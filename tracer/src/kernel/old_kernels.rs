@@ -1,8 +1,8 @@
 //! Programs for kernels that have no attach cookies (before Linux 5.15).
 //!
-//! There a program is loaded once for each cookie, which stands in its code: a hit need not be told apart by where it was,
-//! so nothing has to be kept right when targets fork, execute or load. A function's programs are loaded when it is
-//! probed first.
+//! Loads a program once for each cookie, with the cookie as a constant in its code. A hit then needs no lookup by
+//! address, so nothing has to be updated when targets fork, exec or load libraries. The programs of a function are
+//! loaded when it is first probed.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -25,63 +25,63 @@ use super::{
     object::Failed,
 };
 
-/// The programs at functions, as they are needed.
+/// The programs attached to functions, loaded on demand.
 pub(super) struct OldKernelProbes {
     code: Code,
-    /// By name, and by the cookie in their code.
+    /// By name and by the cookie in their code.
     loaded: BTreeMap<(&'static str, u64), OwnedFd>,
 }
 
-/// Whether the kernel has attach cookies, and with them (since the same release) tells programs a task's registers.
+/// Whether the kernel has attach cookies, and with them (since the same release) `bpf_task_pt_regs`.
 pub(super) fn has_cookies() -> bool {
-    load_program("leaktrace_try", KPROBE, 0, &helper_fallbacks::asking(GET_ATTACH_COOKIE)).is_ok()
+    load_program("leaktrace_try", KPROBE, 0, &helper_fallbacks::calling(GET_ATTACH_COOKIE)).is_ok()
 }
 
-/// Maps counted towards the limit of locked memory until Linux 5.11.
+/// Raises `RLIMIT_MEMLOCK`: until Linux 5.11, maps counted towards the limit of locked memory.
 pub(super) fn lift_memory_limit() {
     let unlimited = Rlimit { current: None, maximum: None };
     if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
-        log::info!("the limit of locked memory stays as it is: {error}");
+        log::info!("could not raise the limit of locked memory: {error}");
     }
 }
 
 impl OldKernelProbes {
-    /// None loaded yet, of the object in `bytes`, with the maps that `ebpf` has made from it.
+    /// Loads nothing yet. `bytes` is the object; `ebpf` has created its maps.
     pub(super) fn new(ebpf: &Ebpf, bytes: &[u8]) -> Result<Self, Failed> {
         Ok(Self { code: Code::new(ebpf, bytes)?, loaded: BTreeMap::new() })
     }
 
-    /// The program with this name that is told this cookie.
+    /// The program with this name and this cookie; loads it if necessary.
     pub(super) fn program(
         &mut self,
         name: &'static str,
         cookie: Cookie,
     ) -> Result<BorrowedFd<'_>, Failed> {
         let instructions = self.code.instructions(name)?;
-        let asks = helper_fallbacks::has_call(instructions, GET_ATTACH_COOKIE);
-        let cookie = if asks { cookie.0 } else { 0 };
+        let reads_cookie = helper_fallbacks::has_call(instructions, GET_ATTACH_COOKIE);
+        let cookie = if reads_cookie { cookie.0 } else { 0 };
         let program = match self.loaded.entry((name, cookie)) {
-            Entry::Occupied(there) => there.into_mut(),
-            Entry::Vacant(free) => {
+            Entry::Occupied(loaded) => loaded.into_mut(),
+            Entry::Vacant(vacant) => {
                 let mut instructions = instructions.to_vec();
-                let answer = helper_fallbacks::returning(cookie);
+                let function = helper_fallbacks::returning(cookie);
                 helper_fallbacks::replace_by_function(
                     &mut instructions,
                     GET_ATTACH_COOKIE,
-                    &answer,
+                    &function,
                 );
-                free.insert(load_program(name, KPROBE, 0, &instructions)?)
+                vacant.insert(load_program(name, KPROBE, 0, &instructions)?)
             }
         };
         Ok((*program).as_fd())
     }
 
-    /// All that are loaded.
+    /// All loaded programs.
     pub(super) fn programs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.loaded.values().map(|fd| fd.as_fd())
     }
 
-    /// Puts a program on one point, until what is returned is closed.
+    /// Attaches a program to one point, until the returned descriptor is closed.
     pub(super) fn attach(
         &mut self,
         name: &'static str,
@@ -97,7 +97,7 @@ impl OldKernelProbes {
     }
 }
 
-/// A program at page faults that finds a thread's registers by itself.
+/// Loads a page-fault program that finds a thread's registers in the kernel stack by itself.
 pub(super) fn at_page_faults(
     code: &Code,
     name: &'static str,
@@ -105,7 +105,7 @@ pub(super) fn at_page_faults(
 ) -> Result<OwnedFd, Failed> {
     let mut instructions = code.instructions(name)?.to_vec();
     helper_fallbacks::replace_by_helper(&mut instructions, GET_CURRENT_TASK_BTF, GET_CURRENT_TASK);
-    let answer = helper_fallbacks::task_registers(stack);
-    helper_fallbacks::replace_by_function(&mut instructions, TASK_PT_REGS, &answer);
+    let function = helper_fallbacks::task_registers(stack);
+    helper_fallbacks::replace_by_function(&mut instructions, TASK_PT_REGS, &function);
     load_program(name, PERF_EVENT, 0, &instructions)
 }

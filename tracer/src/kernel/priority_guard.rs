@@ -1,19 +1,21 @@
-//! While a thread is in a map operation the kernel runs no program at a page fault, and none at a function of its own, on
-//! its processor (`bpf_disable_instrumentation` of Linux). Where such an operation can be preempted (most kernels since
-//! 6.12), the target could run there meanwhile, and what it touches, opens and closes would go unseen: so, where such
-//! programs are used, nothing but a thread of real-time priority may preempt one of ours.
+//! Real-time priority for the calling thread during map operations.
 //!
-//! Takes nothing, hands on a guard. It must be held for short pieces of work only.
+//! While a thread is in a map operation, the kernel skips page-fault programs and kprobes on its CPU
+//! (`bpf_disable_instrumentation` of Linux). Where the operation can be preempted (most kernels since 6.12), the target
+//! may run on that CPU in the middle of it, and its page touches, opens and closes are missed. So, where such programs
+//! are in use, only a thread of real-time priority may preempt one of ours.
+//!
+//! Takes nothing, hands on a guard. Hold it for short pieces of work only.
 
-/// The calling thread is of real-time priority until this is dropped.
+/// The calling thread has real-time priority until this is dropped.
 pub(super) struct PriorityGuard(());
 
 impl PriorityGuard {
-    /// `None` when that is not allowed, and when the thread is of such a priority already.
+    /// `None` when the kernel does not allow it, and when the thread already has such a priority.
     pub(super) fn begin() -> Option<Self> {
-        // SAFETY: asks about the calling thread.
+        // SAFETY: reads the policy of the calling thread.
         let ordinary = unsafe { libc::sched_getscheduler(0) } == libc::SCHED_OTHER;
-        // The lowest: whoever else is of real-time priority goes first.
+        // The lowest: every other real-time thread runs first.
         (ordinary && set(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1)).then_some(Self(()))
     }
 }
@@ -25,9 +27,9 @@ impl Drop for PriorityGuard {
 }
 
 fn set(policy: libc::c_int, priority: libc::c_int) -> bool {
-    let wanted = libc::sched_param { sched_priority: priority };
+    let parameter = libc::sched_param { sched_priority: priority };
     // SAFETY: a valid parameter, for the calling thread.
-    unsafe { libc::sched_setscheduler(0, policy, &raw const wanted) == 0 }
+    unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) == 0 }
 }
 
 #[cfg(test)]
@@ -35,12 +37,12 @@ mod tests {
     use super::PriorityGuard;
 
     fn policy() -> i32 {
-        // SAFETY: asks about the calling thread.
+        // SAFETY: reads the policy of the calling thread.
         unsafe { libc::sched_getscheduler(0) }
     }
 
     #[test]
-    fn a_thread_is_as_it_was_afterwards() {
+    fn the_guard_restores_the_scheduling_policy() {
         let before = policy();
         let guard = PriorityGuard::begin();
         assert_eq!(guard.is_some(), policy() != before);

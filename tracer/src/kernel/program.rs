@@ -1,6 +1,6 @@
-//! The programs that can be attached to functions.
+//! The programs that can be attached to user-space functions, and their names in the object file.
 
-/// The programs that can be attached to functions.
+/// A program that can be attached to functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// Entry of an acquiring function.
@@ -11,19 +11,19 @@ pub enum Program {
     ReleaseEntry,
     /// Return of an acquiring or resizing function.
     CallReturn,
-    /// A return instruction of such a function.
+    /// A return instruction of an acquiring or resizing function.
     ReturnEntry,
-    /// Entry of a function that makes or places an object.
+    /// Entry of a function that constructs an object, or initializes a caller-allocated one.
     ObjectEntry,
-    /// Return of one that makes an object.
+    /// Return of an object's constructor.
     ObjectReturn,
-    /// A return instruction of it.
+    /// A return instruction of an object's constructor.
     ObjectReturnEntry,
-    /// Entry of a function that says something of an object.
+    /// Entry of a function that updates what is known of an object.
     ObjectNote,
-    /// Entry, doing nothing.
+    /// Entry; does nothing, to measure the cost of a probe.
     BareEntry,
-    /// Return, doing nothing.
+    /// Return; does nothing, to measure the cost of a probe.
     BareReturn,
 }
 
@@ -60,7 +60,7 @@ impl Program {
 }
 
 impl Program {
-    /// Whether it is told of returns by the kernel.
+    /// Whether the kernel runs it at function returns (uretprobe).
     pub(super) const fn is_at_return(self) -> bool {
         matches!(self, Self::CallReturn | Self::ObjectReturn | Self::BareReturn)
     }

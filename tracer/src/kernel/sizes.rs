@@ -1,6 +1,6 @@
-//! How many entries the maps are made with: by what is traced, and by how many processors produce it.
+//! Map sizes: the number of entries, by what is traced and by the number of CPUs.
 //!
-//! Pure. Takes what a run needs, hands on the length of every map that is not the same in all runs.
+//! Pure. Takes the options of a run, hands on the length of every map that differs between runs.
 
 use tracer_common::{
     limits,
@@ -12,46 +12,46 @@ use super::{
     tables,
 };
 
-/// Room for young pages with `--light`. While the table is drained the kernel runs no program at a page fault on that
-/// processor (`bpf_disable_instrumentation`); where it is preempted meanwhile, touches go unseen. So
-/// the walk is kept short: a sixteenth of what calls need.
+/// Entries for young pages with `--light`. During a drain the kernel skips page-fault programs on that CPU
+/// (`bpf_disable_instrumentation`), and where the drain is preempted, touches are missed. So the table, and with it the
+/// walk, is short: a sixteenth of the table for calls.
 const YOUNG_PAGES: u32 = 1 << 14;
 
-/// Pages in one copy of the counters of what died young.
+/// Pages in one copy of the counters of resources that died young.
 #[expect(clippy::cast_possible_truncation, reason = "512 fits")]
 const DIED_PAGES: u32 = limits::SITES / DIED_SITES as u32;
 
 /// Maps whose length differs between runs.
 const SIZED: usize = 12;
 
-/// Names of maps, and how many entries each is made with.
+/// Names of maps, with their numbers of entries.
 pub(super) type Sizes = [(&'static str, u32); SIZED];
 
-/// What a run with these needs, on a host that may have so many processors, makes of the maps.
-pub(super) fn of(needs: &LoadOptions, cpus: u32) -> Sizes {
-    let (targets, threads) = (targets(needs), threads(needs));
+/// The map sizes of a run with these options, on a host with this many possible CPUs.
+pub(super) fn of(options: &LoadOptions, cpus: u32) -> Sizes {
+    let (targets, threads) = (targets(options), threads(options));
     [
-        (tables::UNWIND_PAGES, needs.unwind_pages),
-        (tables::YOUNG, young(needs.means, cpus)),
+        (tables::UNWIND_PAGES, options.unwind_pages),
+        (tables::YOUNG, young(options.means, cpus)),
         (tables::DIED, DIED_PAGES * died_stripes(cpus)),
         (tables::TARGETS, targets),
         (tables::PROCESSES, targets),
         (tables::THREADS, threads),
         (tables::THREAD_STATES, threads),
         (tables::FREE_THREAD_STATES, threads),
-        (tables::OBJECTS, objects(needs)),
-        (tables::ASKS, objects(needs).div_ceil(limits::OBJECTS_PER_ASK)),
-        (tables::CONNECTIONS, if needs.descriptors { limits::CONNECTIONS } else { 1 }),
-        (tables::FREE_CONNECTIONS, if needs.descriptors { limits::FREE_CONNECTIONS } else { 1 }),
+        (tables::OBJECTS, objects(options)),
+        (tables::ASKS, objects(options).div_ceil(limits::OBJECTS_PER_ASK)),
+        (tables::CONNECTIONS, if options.descriptors { limits::CONNECTIONS } else { 1 }),
+        (tables::FREE_CONNECTIONS, if options.descriptors { limits::FREE_CONNECTIONS } else { 1 }),
     ]
 }
 
-/// Copies of the counters of what died young: a power of two.
+/// Copies of the counters of resources that died young: a power of two.
 pub(super) fn died_stripes(cpus: u32) -> u32 {
     cpus.clamp(1, limits::DIED_STRIPES).next_power_of_two()
 }
 
-/// How many resources may be young, see [`limits::YOUNG_ENTRIES`].
+/// Capacity for young resources, see [`limits::YOUNG_ENTRIES`].
 fn young(means: TraceMode, cpus: u32) -> u32 {
     let all = cpus.next_power_of_two().saturating_mul(limits::YOUNG_PER_CPU);
     match means {
@@ -62,23 +62,23 @@ fn young(means: TraceMode, cpus: u32) -> u32 {
     }
 }
 
-/// How many targets there may be at once.
-fn targets(needs: &LoadOptions) -> u32 {
-    if needs.children {
+/// Capacity for targets.
+fn targets(options: &LoadOptions) -> u32 {
+    if options.children {
         return limits::TARGETS;
     }
-    needs.targets.clamp(limits::TARGETS_LEAST, limits::TARGETS)
+    options.targets.clamp(limits::TARGETS_LEAST, limits::TARGETS)
 }
 
-/// How many threads of targets there may be at once.
-fn threads(needs: &LoadOptions) -> u32 {
-    let least = if needs.children { limits::THREADS_OF_CHILDREN } else { limits::THREADS_LEAST };
-    needs.threads.saturating_mul(limits::THREADS_HEADROOM).clamp(least, limits::THREADS)
+/// Capacity for threads of targets.
+fn threads(options: &LoadOptions) -> u32 {
+    let least = if options.children { limits::THREADS_OF_CHILDREN } else { limits::THREADS_LEAST };
+    options.threads.saturating_mul(limits::THREADS_HEADROOM).clamp(least, limits::THREADS)
 }
 
-/// Of how many objects more may be known than their call site.
-fn objects(needs: &LoadOptions) -> u32 {
-    match needs.objects {
+/// Capacity for library objects; beyond it, only their call sites are recorded.
+fn objects(options: &LoadOptions) -> u32 {
+    match options.objects {
         Objects::None => 1,
         Objects::ByDefault => limits::OBJECTS_BY_DEFAULT,
         Objects::Named => limits::OBJECTS,
@@ -88,16 +88,16 @@ fn objects(needs: &LoadOptions) -> u32 {
 /// Whether objects of libraries are traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Objects {
-    /// They are not.
+    /// Not traced.
     None,
-    /// Along with everything else.
+    /// Traced along with everything else.
     ByDefault,
-    /// The user has named them.
+    /// The user has selected them.
     Named,
 }
 
 const _: () = assert!(limits::DIED_STRIPES.is_power_of_two());
-// Every target that the maps have room for can have a number.
+// Every target that fits into the maps can have a number.
 const _: () = assert!(limits::TARGETS <= NUMBERS);
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_processors_fill_grows_with_them_to_a_bound() {
+    fn stripes_and_young_entries_grow_with_the_cpus_up_to_a_bound() {
         let stripes = [1, 2, 3, 8, 256, 8192].map(died_stripes);
         assert_eq!(stripes, [1, 2, 4, 8, 8, 8]);
         let young = [1, 2, 3, 4, 8, 8192].map(|cpus| young(TraceMode::Probes, cpus));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_have_room_for_four_times_as_many_within_bounds() {
+    fn the_thread_capacity_is_four_times_the_threads_within_bounds() {
         let of = |count| threads(&LoadOptions { threads: count, ..LoadOptions::by_default() });
         assert_eq!([0, 256, 1000, 100_000].map(of), [1024, 1024, 4000, 8192]);
         let children = LoadOptions { children: true, ..LoadOptions::by_default() };

@@ -19,33 +19,37 @@ struct ElementAttributes {
     flags: u64,
 }
 
-/// One system call; what it returns, if that is not an error. The caller fills in the attributes of `command` as
-/// bpf(2) describes them, and what they point to outlives the call.
+/// One `bpf(2)` call; returns its result, or the error. The caller fills in the attributes of `command` as bpf(2)
+/// describes them, and what they point to outlives the call.
 pub(super) fn bpf<T>(command: c_long, attributes: &mut T) -> io::Result<RawFd> {
     // SAFETY: see above.
-    let outcome = unsafe {
+    let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
     };
-    if outcome < 0 {
+    if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    RawFd::try_from(outcome).map_err(io::Error::other)
+    RawFd::try_from(result).map_err(io::Error::other)
 }
 
-/// The same for commands that return a new descriptor.
+/// The same for commands that return a new file descriptor.
 pub(super) fn new_fd<T>(command: c_long, attributes: &mut T) -> io::Result<OwnedFd> {
-    // SAFETY: the descriptor is new: nobody else has it.
+    // SAFETY: the descriptor is new, and nothing else owns it.
     bpf(command, attributes).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A descriptor as `union bpf_attr` wants it.
+/// A descriptor in the form of `union bpf_attr`.
 pub(super) fn number(fd: BorrowedFd<'_>) -> u32 {
     u32::try_from(fd.as_raw_fd()).unwrap_or(u32::MAX)
 }
 
-/// Puts `program` into slot `at` of the program array `map`.
-pub(super) fn place(map: BorrowedFd<'_>, at: u32, program: BorrowedFd<'_>) -> io::Result<()> {
-    let (key, value) = (at, number(program));
+/// Stores `program` in slot `slot` of the program array `map`.
+pub(super) fn set_program(
+    map: BorrowedFd<'_>,
+    slot: u32,
+    program: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let (key, value) = (slot, number(program));
     let mut attributes = ElementAttributes {
         map: number(map),
         padding: 0,

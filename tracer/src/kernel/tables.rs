@@ -1,6 +1,6 @@
-//! The maps, typed: what user space reads and writes of them.
+//! Typed access to the maps that user space reads and writes.
 //!
-//! Takes nothing but the maps, hands on plain values. The one place that names maps.
+//! Takes the maps of the loaded object, hands on plain values. The names of maps are defined here.
 
 use std::{
     io,
@@ -85,13 +85,13 @@ pub(super) const THREADS: &str = "THREADS";
 pub(super) const THREAD_STATES: &str = "THREAD_STATES";
 pub(super) const FREE_THREAD_STATES: &str = "FREE_THREAD_STATES";
 
-/// A drain that brings more than this part of what the young have room for came late.
-const CROWDED_PART: usize = 4;
+/// A drain that returns more than one part in this many of the capacity of `YOUNG` came late.
+const CROWDED_DIVISOR: usize = 4;
 
-/// Entries taken out of the young per system call.
+/// Entries drained from `YOUNG` per system call.
 const BATCH: usize = 1 << 14;
 
-/// A value whose every bit pattern is one and which has no padding: what aya calls plain old data.
+/// A value for which every bit pattern is valid and which has no padding: aya's plain old data.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct Plain<T>(pub(super) T);
@@ -99,17 +99,17 @@ pub(super) struct Plain<T>(pub(super) T);
 // SAFETY: zerocopy's derives have checked exactly what the trait promises.
 unsafe impl<T: FromBytes + IntoBytes + Immutable + Copy + 'static> Pod for Plain<T> {}
 
-/// A resource taken out of the young.
+/// A resource drained from `YOUNG`.
 pub type Drained = (Key, Young);
 
-/// What the programs are handed out by number.
+/// A pool of ids that the programs allocate from.
 #[derive(Clone, Copy, Debug)]
 pub enum IdPool {
-    /// Numbers for call sites.
+    /// Ids of call sites.
     Sites,
-    /// Rooms for threads.
+    /// Indexes of thread states.
     Rooms,
-    /// Numbers for connections.
+    /// Ids of connections.
     Connections,
 }
 
@@ -120,37 +120,37 @@ pub struct Tables {
     processes: HashMap<MapData, u32, Plain<Process>>,
     states: Array<MapData, u32>,
     young: MapData,
-    /// A drain that brings more came late.
-    young_most: usize,
-    /// The last drain was one.
+    /// A drain that returns more entries came late.
+    late_drain_entries: usize,
+    /// Whether the last drain came late.
     is_crowded: bool,
-    room: batch::Room<Key, Young>,
+    young_buffer: batch::Buffer<Key, Young>,
     died: MapData,
-    died_room: Vec<DiedPage>,
-    /// Copies of the counters of what died young.
+    died_buffer: Vec<DiedPage>,
+    /// Copies of the counters of resources that died young.
     died_stripes: usize,
     free_sites: Queue<MapData, u32>,
     connections: HashMap<MapData, u64, Plain<[u8; size_of::<Connection>()]>>,
     free_connections: Queue<MapData, u32>,
     pub(super) objects: MapData,
-    pub(super) object_room: batch::Room<Key, Object>,
-    pub(super) asks: MapData,
-    pub(super) ask_room: batch::Room<ObjectId, u64>,
+    pub(super) object_buffer: batch::Buffer<Key, Object>,
+    pub(super) release_requests: MapData,
+    pub(super) request_buffer: batch::Buffer<ObjectId, u64>,
     records: RingBuf<MapData>,
     unwind_pages: Array<MapData, Plain<Page>>,
     rules: Array<MapData, Plain<Rule>>,
-    known: MapData,
+    rule_cache: MapData,
     stack_cache: MapData,
     doubt: MapData,
     pub(super) losses: PerCpuArray<MapData, u64>,
     pub(super) hits: PerCpuArray<MapData, u64>,
     pub(super) failed: PerCpuArray<MapData, u64>,
-    pub(super) pace: PerCpuArray<MapData, u64>,
+    pub(super) syscalls: PerCpuArray<MapData, u64>,
     pub(super) threads: HashMap<MapData, u64, u32>,
-    /// What stands in them is the programs' own.
-    pub(super) rooms: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
-    pub(super) free_rooms: Queue<MapData, u32>,
-    /// The kernel leaves out programs that read and write the maps, see [`PriorityGuard`].
+    /// Opaque to user space.
+    pub(super) thread_states: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
+    pub(super) free_thread_states: Queue<MapData, u32>,
+    /// Whether map operations need a [`PriorityGuard`]: during them the kernel skips some programs.
     priority_guard: bool,
     pub(super) missed_runs: MissedRuns,
 }
@@ -174,33 +174,36 @@ impl Tables {
             switch: map(SWITCH)?.try_into().map_err(wrong(SWITCH))?,
             processes: map(PROCESSES)?.try_into().map_err(wrong(PROCESSES))?,
             states: map(STATES)?.try_into().map_err(wrong(STATES))?,
-            young_most: young.info().map_err(wrong(YOUNG))?.max_entries() as usize / CROWDED_PART,
+            late_drain_entries: young.info().map_err(wrong(YOUNG))?.max_entries() as usize
+                / CROWDED_DIVISOR,
             young,
             is_crowded: false,
-            room: batch::Room::new(BATCH),
+            young_buffer: batch::Buffer::new(BATCH),
             died: data(map(DIED)?, DIED)?,
-            died_room: Vec::new(),
+            died_buffer: Vec::new(),
             died_stripes,
             free_sites: map(FREE_SITES)?.try_into().map_err(wrong(FREE_SITES))?,
             connections: map(CONNECTIONS)?.try_into().map_err(wrong(CONNECTIONS))?,
             free_connections: map(FREE_CONNECTIONS)?.try_into().map_err(wrong(FREE_CONNECTIONS))?,
             objects: data(map(OBJECTS)?, OBJECTS)?,
-            object_room: batch::Room::new(BATCH),
-            asks: data(map(ASKS)?, ASKS)?,
-            ask_room: batch::Room::new(BATCH),
+            object_buffer: batch::Buffer::new(BATCH),
+            release_requests: data(map(ASKS)?, ASKS)?,
+            request_buffer: batch::Buffer::new(BATCH),
             records: map(RECORDS)?.try_into().map_err(wrong(RECORDS))?,
             unwind_pages: map(UNWIND_PAGES)?.try_into().map_err(wrong(UNWIND_PAGES))?,
             rules: map(RULES)?.try_into().map_err(wrong(RULES))?,
-            known: data(map(RULE_CACHE)?, RULE_CACHE)?,
+            rule_cache: data(map(RULE_CACHE)?, RULE_CACHE)?,
             stack_cache: data(map(STACK_CACHE)?, STACK_CACHE)?,
             doubt: data(map(DOUBT)?, DOUBT)?,
             losses: map(LOSSES)?.try_into().map_err(wrong(LOSSES))?,
             hits: map(HITS)?.try_into().map_err(wrong(HITS))?,
             failed: map(FAILED)?.try_into().map_err(wrong(FAILED))?,
-            pace: map(SYSCALLS)?.try_into().map_err(wrong(SYSCALLS))?,
+            syscalls: map(SYSCALLS)?.try_into().map_err(wrong(SYSCALLS))?,
             threads: map(THREADS)?.try_into().map_err(wrong(THREADS))?,
-            rooms: map(THREAD_STATES)?.try_into().map_err(wrong(THREAD_STATES))?,
-            free_rooms: map(FREE_THREAD_STATES)?.try_into().map_err(wrong(FREE_THREAD_STATES))?,
+            thread_states: map(THREAD_STATES)?.try_into().map_err(wrong(THREAD_STATES))?,
+            free_thread_states: map(FREE_THREAD_STATES)?
+                .try_into()
+                .map_err(wrong(FREE_THREAD_STATES))?,
             priority_guard,
             missed_runs,
         })
@@ -213,8 +216,8 @@ impl Tables {
         self.switch.set(0, u32::from(on), 0).map_err(io::Error::other)
     }
 
-    /// Makes a process a target, its later children too if `follow` says so. Where its code is must be
-    /// known ([`Self::admit`]).
+    /// Makes a process a target, and its future children too if `follow` is set. Its code ranges must be written first
+    /// ([`Self::admit`]).
     pub fn adopt(&mut self, pid: u32, follow: bool) -> io::Result<()> {
         let _guard = self.priority_guard();
         let number = self.processes.get(&pid, 0).map_err(io::Error::other)?.0.number;
@@ -223,95 +226,90 @@ impl Tables {
         self.targets.insert(pid, Plain(target), 0).map_err(io::Error::other)
     }
 
-    /// A target has ended: its id may become another's.
+    /// Removes a target that has ended: the kernel may reuse its id.
     pub fn dismiss(&mut self, pid: u32) {
         let _guard = self.priority_guard();
-        // Not there for a child that was never followed.
+        // Absent for a child that was never followed.
         drop((self.targets.remove(&pid), self.processes.remove(&pid)));
     }
 
-    /// Tells the programs where a target's code is, or renews that.
+    /// Writes a target's code ranges for the programs, or updates them.
     pub fn admit(&mut self, pid: u32, process: &Process) -> io::Result<()> {
         let _guard = self.priority_guard();
         let state = memory_state(process.generation, process.walks);
-        // In this order: what is stack_cache under a new state must be of the new ranges.
+        // In this order: stacks cached under the new state must come from the new ranges.
         self.processes
             .insert(pid, Plain(*process), 0)
             .and_then(|()| self.states.set(process.number, state, 0))
             .map_err(io::Error::other)
     }
 
-    /// Where the programs need it, see [`PriorityGuard`].
+    /// A [`PriorityGuard`], if the programs of this run need it.
     pub(super) fn priority_guard(&self) -> Option<PriorityGuard> {
         if self.priority_guard { PriorityGuard::begin() } else { None }
     }
 
-    /// Pages of unwind tables that there is room for.
+    /// Capacity for unwind tables, in pages.
     pub fn unwind_pages(&self) -> u32 {
         self.unwind_pages.len()
     }
 
-    /// Puts a page of unwind rows in its place.
+    /// Writes a page of unwind rows.
     pub fn write_unwind_page(&mut self, index: u32, page: &Page) -> io::Result<()> {
         let _guard = self.priority_guard();
         self.unwind_pages.set(index, Plain(*page), 0).map_err(io::Error::other)
     }
 
-    /// Says what the number of an unwind rule means.
+    /// Writes the unwind rule with this number.
     pub fn write_unwind_rule(&mut self, number: RuleNumber, rule: &Rule) -> io::Result<()> {
         let _guard = self.priority_guard();
         self.rules.set(number.into(), Plain(*rule), 0).map_err(io::Error::other)
     }
 
-    /// Forgets what the programs remember of addresses and walks.
+    /// Clears the programs' rule cache and stack cache.
     pub fn forget(&mut self) -> io::Result<()> {
         let _guard = self.priority_guard();
-        batch::clear::<u64>(self.known.fd().as_fd(), limits::RULE_CACHE_SLOTS)?;
+        batch::clear::<u64>(self.rule_cache.fd().as_fd(), limits::RULE_CACHE_SLOTS)?;
         batch::clear::<CachedWalk>(self.stack_cache.fd().as_fd(), limits::CACHED_WALKS)
     }
 
-    /// The connection `number`, whose socket the kernel had there, is over: what comes there next is another one.
+    /// Removes the connection `number`, which has ended, from its socket's address: the kernel may reuse the address
+    /// for another socket.
     pub fn forget_connection(&mut self, socket: u64, number: u32) {
         let _guard = self.priority_guard();
-        // The programs may have seen its end, or another one's beginning, which they tell.
-        let known = self.connections.get(&socket, 0);
-        if known.is_ok_and(|known| known.0.first_chunk() == Some(&number.to_ne_bytes())) {
+        // The programs may have seen its end already, or the start of another connection, and report those.
+        let current = self.connections.get(&socket, 0);
+        if current.is_ok_and(|current| current.0.first_chunk() == Some(&number.to_ne_bytes())) {
             drop(self.connections.remove(&socket));
         }
     }
 
-    /// Hands the programs more of what there is one of each number of: those of `numbers`, in order.
-    pub fn give(&mut self, what: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+    /// Adds `numbers` to a pool, in order.
+    pub fn give(&mut self, pool: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
         let _guard = self.priority_guard();
-        let queue = match what {
+        let queue = match pool {
             IdPool::Sites => &mut self.free_sites,
-            IdPool::Rooms => &mut self.free_rooms,
+            IdPool::Rooms => &mut self.free_thread_states,
             IdPool::Connections => &mut self.free_connections,
         };
         numbers.into_iter().try_for_each(|number| queue.push(number, 0)).map_err(io::Error::other)
     }
 
-    /// Takes everything out of the young, appending to `taken`.
+    /// Takes all entries out of `YOUNG` and appends them to `taken`.
     pub fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
         let _guard = self.priority_guard();
         let before = taken.len();
-        let outcome = batch::take_all(self.young.fd().as_fd(), &mut self.room, taken);
-        self.is_crowded = taken.len() - before > self.young_most;
+        let outcome = batch::take_all(self.young.fd().as_fd(), &mut self.young_buffer, taken);
+        self.is_crowded = taken.len() - before > self.late_drain_entries;
         outcome
     }
 
-    /// Whether the last drain found the table so full that the next must come sooner.
+    /// Whether the last drain found `YOUNG` so full that the next must come sooner.
     pub const fn is_crowded(&self) -> bool {
         self.is_crowded
     }
 
-    /// Threads that there is room for.
-    pub fn rooms(&self) -> u32 {
-        self.rooms.len()
-    }
-
-    /// Hands each waiting record to `read`, oldest first, at most `most` of them.
-    /// Returns how many there were.
+    /// Passes waiting records to `read`, oldest first, at most `most` of them. Returns how many it passed.
     pub fn records(&mut self, most: usize, mut read: impl FnMut(&[u8])) -> usize {
         let mut count = 0;
         while count < most {
@@ -322,29 +320,29 @@ impl Tables {
         count
     }
 
-    /// What died young at the sites numbered below `sites`, in their order.
+    /// Passes to `read` what died young at each site with an id below `sites`, in ascending order.
     pub fn died(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
         let _guard = self.priority_guard();
         if sites == 0 {
             return Ok(());
         }
         let pages = sites.div_ceil(DIED_SITES) * self.died_stripes;
-        batch::read_first(self.died.fd().as_fd(), pages, &mut self.died_room)?;
-        let sum = |values: &[DiedPage], place: usize| {
-            values.iter().filter_map(|page| page.get(place)).fold(Died::default(), |sum, died| {
+        batch::read_first(self.died.fd().as_fd(), pages, &mut self.died_buffer)?;
+        let sum = |values: &[DiedPage], index: usize| {
+            values.iter().filter_map(|page| page.get(index)).fold(Died::default(), |sum, died| {
                 Died { count: sum.count + died.count, bytes: sum.bytes + died.bytes }
             })
         };
-        self.died_room
+        self.died_buffer
             .chunks(self.died_stripes)
-            .flat_map(|values| (0..DIED_SITES).map(move |place| sum(values, place)))
+            .flat_map(|values| (0..DIED_SITES).map(move |index| sum(values, index)))
             .take(sites)
             .enumerate()
             .for_each(|(site, died)| read(site, died));
         Ok(())
     }
 
-    /// Position of the last lost release by slot, see `Digest::slot`.
+    /// Sequence position of the last lost release by slot, see `Digest::slot`.
     pub fn doubts(&self) -> io::Result<Vec<u64>> {
         let _guard = self.priority_guard();
         let mut positions = Vec::new();
@@ -354,13 +352,13 @@ impl Tables {
 }
 
 impl AsRawFd for Tables {
-    /// Readable when the ring buffer fills faster than the collector comes.
+    /// Readable when the ring buffer fills up before the collector drains it.
     fn as_raw_fd(&self) -> RawFd {
         self.records.as_raw_fd()
     }
 }
 
-/// How many processors the host may have.
+/// The number of possible CPUs of the host.
 pub(super) fn cpus() -> Result<u32, Failed> {
     let cpus = aya::util::nr_cpus()
         .map_err(|(path, source)| Failed::Object { path: path.into(), source })?;
@@ -374,5 +372,5 @@ fn data(map: Map, name: &'static str) -> Result<MapData, Failed> {
     }
 }
 
-// Records are read where the ring buffer has them; its alignment is 8.
+// Records are read in place in the ring buffer, whose alignment is 8.
 const _: () = assert!(align_of::<Change>() == 8);

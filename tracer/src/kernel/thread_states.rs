@@ -1,4 +1,4 @@
-//! The rooms of threads, as the collector sees them: whole, and to be emptied.
+//! The thread states that the programs keep: their number, and clearing them.
 
 use std::io;
 
@@ -8,15 +8,20 @@ use tracer_common::state::Thread;
 use super::tables::{Plain, Tables};
 
 impl Tables {
-    /// Forgets which calls threads are in. Nothing may be recorded meanwhile.
+    /// Capacity for threads.
+    pub fn rooms(&self) -> u32 {
+        self.thread_states.len()
+    }
+
+    /// Forgets which calls threads are in. Recording must be off.
     pub fn forget_threads(&mut self) -> io::Result<()> {
-        let rooms: Result<Vec<(u64, u32)>, MapError> = self.threads.iter().collect();
-        for (thread, room) in rooms.map_err(io::Error::other)? {
-            // One that has ended meanwhile has left its room itself.
+        let indexes: Result<Vec<(u64, u32)>, MapError> = self.threads.iter().collect();
+        for (thread, index) in indexes.map_err(io::Error::other)? {
+            // A thread that exited in the meantime has already freed its state.
             if self.threads.remove(&thread).is_ok() {
-                self.rooms
-                    .set(room, Plain([0; size_of::<Thread>()]), 0)
-                    .and_then(|()| self.free_rooms.push(room, 0))
+                self.thread_states
+                    .set(index, Plain([0; size_of::<Thread>()]), 0)
+                    .and_then(|()| self.free_thread_states.push(index, 0))
                     .map_err(io::Error::other)?;
             }
         }

@@ -1,6 +1,6 @@
-//! The programs at page faults: a software event per thread of a target, and nothing in its memory.
+//! Attaches the page-fault programs: one software perf event per thread of a target; its memory stays unmodified.
 //!
-//! A thread's event is inherited by the threads that it starts. Those that are there are found in `/proc`.
+//! New threads inherit the event of the thread that starts them. Existing threads are listed in `/proc`.
 
 use std::{
     collections::BTreeSet,
@@ -24,19 +24,19 @@ use super::{
     event,
     helper_fallbacks::Stack,
     links::{AttachBackend, Programs},
-    object::{Failed, kernel_types, own, place, program_failed},
+    object::{Failed, kernel_types, owned_fd, program_failed, set_tail_call},
     old_kernels,
     types::Types,
 };
 
-/// The program at the event.
+/// The program of the perf event.
 pub(super) const TOUCH: &str = "touch";
-/// The program that it goes on with, and the map that it finds it by.
+/// The program that it tail-calls, and the program array with it.
 pub(super) const UNWINDER: (&str, &str) = ("take_touch", "TOUCH_UNWINDER");
 
-/// Looks at the threads of a target at most: a thread that was started meanwhile by one without an event
-/// has none either, and is found by the next look.
-const LOOKS: u32 = 64;
+/// Scans of a target's threads at most: a thread started during a scan by a thread without an event has none either,
+/// and is found by the next scan.
+const SCANS: u32 = 64;
 
 fn program<'ebpf>(
     ebpf: &'ebpf mut Ebpf,
@@ -53,12 +53,13 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Failed> {
     for name in [TOUCH, unwinder] {
         program(ebpf, name)?.load().map_err(|error| program_failed(name, error))?;
     }
-    let unwinder = own(program(ebpf, unwinder)?.fd(), unwinder)?;
-    place(ebpf, map, 0, unwinder.as_fd())
+    let unwinder = owned_fd(program(ebpf, unwinder)?.fd(), unwinder)?;
+    set_tail_call(ebpf, map, 0, unwinder.as_fd())
 }
 
-/// The same on a kernel that does not tell programs a task's registers: they find them by its type information.
-pub(super) fn load_older(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, Failed> {
+/// The same on a kernel without `bpf_task_pt_regs`: the programs find the registers by offsets from its type
+/// information.
+pub(super) fn load_on_old_kernel(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, Failed> {
     let btf = kernel_types()?;
     let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
     let signed = |found: Option<u32>, what: &'static str| {
@@ -71,28 +72,28 @@ pub(super) fn load_older(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, Failed> 
     let code = Code::new(ebpf, object)?;
     let (unwinder, map) = UNWINDER;
     let program = old_kernels::at_page_faults(&code, unwinder, stack)?;
-    place(ebpf, map, 0, program.as_fd())?;
+    set_tail_call(ebpf, map, 0, program.as_fd())?;
     old_kernels::at_page_faults(&code, TOUCH, stack)
 }
 
 impl Programs {
-    /// Watches the page faults of a process, in all its threads and those to come.
+    /// Traces the page faults of a process, in all its current and future threads.
     pub fn watch_touches(&mut self, pid: NonZeroU32) -> Result<(), Failed> {
-        // A descriptor for each thread: there may be thousands.
+        // Each thread takes a descriptor, and there may be thousands.
         let limit = getrlimit(Resource::Nofile);
         if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
         {
-            log::info!("the limit of file descriptors stays as it is: {error}");
+            log::info!("could not raise the limit of file descriptors: {error}");
         }
-        let mut missed_runs = BTreeSet::new();
-        for _ in 0..LOOKS {
-            let mut any = false;
+        let mut watched = BTreeSet::new();
+        for _ in 0..SCANS {
+            let mut found_new = false;
             for thread in threads(pid)? {
-                if !missed_runs.insert(thread) {
+                if !watched.insert(thread) {
                     continue;
                 }
-                any = true;
-                // In one that has one already, inherited, each fault is told twice, and counts once.
+                found_new = true;
+                // A thread that has also inherited an event reports each fault twice; it counts once.
                 if let Err(failed) = self.watch_thread(thread) {
                     let gone = !fs::exists(format!("/proc/{pid}/task/{thread}")).unwrap_or(false);
                     if !gone || thread == pid.get() {
@@ -100,7 +101,7 @@ impl Programs {
                     }
                 }
             }
-            if !any {
+            if !found_new {
                 break;
             }
         }
@@ -108,11 +109,11 @@ impl Programs {
     }
 
     fn watch_thread(&mut self, thread: u32) -> Result<(), Failed> {
-        if let AttachBackend::Touch(program, missed_runs) = &mut self.way {
+        if let AttachBackend::Touch(program, events) = &mut self.attach_backend {
             let event = event::at_page_faults(program.as_fd(), thread).map_err(|source| {
                 Failed::Program { program: TOUCH.to_owned(), verifier: String::new(), source }
             })?;
-            missed_runs.push(event);
+            events.push(event);
             return Ok(());
         }
         program(&mut self.ebpf, TOUCH)?

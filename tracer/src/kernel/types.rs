@@ -1,12 +1,12 @@
-//! Where the kernel keeps things, from its own type information (BTF).
+//! Offsets of members in kernel structures, from the kernel's type information (BTF).
 //!
-//! Takes the bytes of `/sys/kernel/btf/vmlinux`, hands on offsets. Only structures and their members are
-//! looked at; aya keeps its reader of them to itself, and the other one is under a license that a static
-//! program cannot bear. The format: `Documentation/bpf/btf.rst` of the kernel.
+//! Takes the bytes of `/sys/kernel/btf/vmlinux`, hands on offsets. Reads structures and their members only. aya does
+//! not export its BTF reader, and the license of the other available reader does not suit a statically linked program.
+//! The format: `Documentation/bpf/btf.rst` of the kernel.
 
 use std::collections::HashMap;
 
-/// What the first two bytes are.
+/// The first two bytes.
 const MAGIC: u16 = 0xeb9f;
 /// `BTF_KIND_STRUCT`.
 const STRUCT: u32 = 4;
@@ -21,8 +21,8 @@ struct Member {
     offset: u32,
 }
 
-/// A structure: the place of its name among the names, its number, its bytes.
-struct Title {
+/// A structure: the offset of its name, its type id, its size in bytes.
+struct Structure {
     name: u32,
     number: u32,
     bytes: u32,
@@ -31,30 +31,30 @@ struct Title {
 /// The structures of the kernel.
 pub(super) struct Types<'btf> {
     names: &'btf [u8],
-    /// Members by number of the structure.
-    structures: HashMap<u32, Vec<Member>>,
-    titles: Vec<Title>,
+    /// Members by the structure's type id.
+    members: HashMap<u32, Vec<Member>>,
+    structures: Vec<Structure>,
 }
 
 impl<'btf> Types<'btf> {
-    /// Reads type information; `None` when it is not understood.
+    /// Parses type information; `None` when the format is unknown.
     pub(super) fn read(btf: &'btf [u8]) -> Option<Self> {
         if u16::from_ne_bytes(*btf.first_chunk()?) != MAGIC {
             return None;
         }
-        let part = |at: usize| -> Option<&[u8]> {
+        let section = |at: usize| -> Option<&[u8]> {
             let start = (word(btf, 4)? + word(btf, at)?) as usize;
             btf.get(start..)?.get(..word(btf, at + 4)? as usize)
         };
-        let (types, names) = (part(8)?, part(16)?);
-        let mut read = Self { names, structures: HashMap::new(), titles: Vec::new() };
+        let (types, names) = (section(8)?, section(16)?);
+        let mut parsed = Self { names, members: HashMap::new(), structures: Vec::new() };
         let mut at = 0;
-        // Numbers begin with 1: 0 is `void`.
-        for number in 1.. {
+        // Type ids start at 1: 0 is `void`.
+        for id in 1.. {
             if at >= types.len() {
                 break;
             }
-            let (title, info) = (word(types, at)?, word(types, at + 4)?);
+            let (type_name, info) = (word(types, at)?, word(types, at + 4)?);
             let bytes = word(types, at + 8)?;
             let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
             at += 12;
@@ -62,41 +62,41 @@ impl<'btf> Types<'btf> {
                 let mut members = Vec::with_capacity(count);
                 for index in 0..count {
                     let at = at + index * 12;
-                    // With the flag set, the upper byte is the width of a bit field.
+                    // If the flag is set, the upper byte is the width of a bit field.
                     let bits = word(types, at + 8)?;
                     let bits = if info >> 31 == 1 { bits & 0xff_ffff } else { bits };
                     let (name, kind) = (word(types, at)?, word(types, at + 4)?);
                     members.push(Member { name, kind, offset: bits / 8 });
                 }
                 if kind == STRUCT {
-                    read.titles.push(Title { name: title, number, bytes });
+                    parsed.structures.push(Structure { name: type_name, id, bytes });
                 }
-                read.structures.insert(number, members);
+                parsed.members.insert(id, members);
             }
-            at += rest(kind, count)?;
+            at += trailer(kind, count)?;
         }
-        Some(read)
+        Some(parsed)
     }
 
-    /// Bytes of `member` from the start of the structure `name`; members of nameless structures in it count as
-    /// its own. `None` when there is none.
+    /// Offset of `member` in the structure `name`, in bytes; members of anonymous structures in it count as its own.
+    /// `None` when there is no such member.
     pub(super) fn offset_of(&self, name: &str, member: &str) -> Option<u32> {
-        self.within(self.find(name)?.number, member, 4)
+        self.offset_within(self.find(name)?.id, member, 4)
     }
 
-    /// Bytes of the structure `name`. `None` as above.
+    /// Size of the structure `name` in bytes; `None` when there is no such structure.
     fn size_of(&self, name: &str) -> Option<u32> {
         Some(self.find(name)?.bytes)
     }
 
-    /// Bytes of a thread's stack in the kernel (`THREAD_SIZE`), which has no type of its own. `IRQ_STACK_SIZE` is the same
-    /// by definition (order 2, one more with KASAN: `arch/x86/include/asm/page_64_types.h`), and is a structure's size.
+    /// Size of a thread's kernel stack (`THREAD_SIZE`), which has no type of its own. `IRQ_STACK_SIZE` is the same by
+    /// definition (order 2, one more with KASAN: `arch/x86/include/asm/page_64_types.h`), and is a structure's size.
     pub(super) fn stack_bytes(&self) -> Option<u32> {
         self.size_of("irq_stack")
     }
 
-    fn find(&self, name: &str) -> Option<&Title> {
-        self.titles.iter().find(|title| self.is_named(title.name, name))
+    fn find(&self, name: &str) -> Option<&Structure> {
+        self.structures.iter().find(|structure| self.is_named(structure.name, name))
     }
 
     fn is_named(&self, at: u32, wanted: &str) -> bool {
@@ -104,8 +104,8 @@ impl<'btf> Types<'btf> {
         text.strip_prefix(wanted.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
     }
 
-    fn within(&self, number: u32, wanted: &str, depth: u32) -> Option<u32> {
-        let members = self.structures.get(&number)?;
+    fn offset_within(&self, id: u32, wanted: &str, depth: u32) -> Option<u32> {
+        let members = self.members.get(&id)?;
         members.iter().find_map(|member| {
             if self.is_named(member.name, wanted) {
                 return Some(member.offset);
@@ -113,7 +113,7 @@ impl<'btf> Types<'btf> {
             if depth == 0 || !self.is_named(member.name, "") {
                 return None;
             }
-            let inner = self.within(member.kind, wanted, depth - 1)?;
+            let inner = self.offset_within(member.kind, wanted, depth - 1)?;
             Some(member.offset + inner)
         })
     }
@@ -123,18 +123,18 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// Bytes that follow a type's head; `None` for a kind that came later, behind which nothing can be read.
-const fn rest(kind: u32, count: usize) -> Option<usize> {
+/// Bytes that follow a type's header; `None` for an unknown kind, after which parsing cannot continue.
+const fn trailer(kind: u32, count: usize) -> Option<usize> {
     Some(match kind {
-        // Pointers, forwards, names, qualifiers, functions, floats, tags of types.
+        // Pointers, forwards, typedefs, qualifiers, functions, floats, type tags.
         2 | 7..=12 | 16 | 18 => 0,
-        // Integers, variables, tags of declarations.
+        // Integers, variables, declaration tags.
         1 | 14 | 17 => 4,
         // Arrays.
         3 => 12,
-        // Enumerations and the parameters of prototypes.
+        // Enumerations and function prototypes.
         6 | 13 => 8 * count,
-        // Members, sections, and enumerations of 64 bits.
+        // Structures, unions, data sections, and 64-bit enumerations.
         STRUCT | UNION | 15 | 19 => 12 * count,
         _ => return None,
     })
@@ -145,11 +145,11 @@ mod tests {
     use super::Types;
 
     #[test]
-    fn the_running_kernel_says_where_a_task_keeps_its_id() {
+    fn offsets_of_the_running_kernel_are_found() {
         let btf = std::fs::read("/sys/kernel/btf/vmlinux").unwrap();
         let types = Types::read(&btf).unwrap();
         let pid = types.offset_of("task_struct", "pid").unwrap();
-        // They stand side by side since long ago.
+        // The two members have been adjacent for many releases.
         assert_eq!(types.offset_of("task_struct", "tgid"), Some(pid + 4));
         assert_eq!(types.offset_of("task_struct", "no_such_member"), None);
         assert_eq!(types.offset_of("no_such_struct", "pid"), None);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_type_information_is_refused() {
+    fn bytes_that_are_not_btf_are_refused() {
         assert!(Types::read(b"").is_none());
         assert!(Types::read(&[0; 64]).is_none());
     }

@@ -1,7 +1,7 @@
-//! A command as a new process needs it: found, written out for `execve`, and forked.
+//! Finds a command, prepares its arguments for `execve`, and forks it.
 //!
-//! Takes what was typed, hands on a child that waits for a word before it runs the program. Nothing
-//! is allocated between fork and exec: another thread may have held the allocator's lock.
+//! Takes the typed command, hands on a child that waits for a byte on a pipe before it runs the program. Nothing
+//! is allocated between fork and exec: another thread may have held the allocator's lock at the fork.
 
 use std::{
     env,
@@ -29,7 +29,7 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Finds the program, in `PATH` when it is a bare name.
+    /// Finds the program; searches `PATH` for a bare name.
     pub(super) fn new(program: &OsStr, arguments: &[OsString]) -> Result<Self, TargetError> {
         let path = find(program, env::var_os("PATH").as_deref())
             .ok_or_else(|| TargetError::CommandNotFound(program.to_owned()))?;
@@ -64,36 +64,37 @@ impl Prepared {
         self.typed.clone()
     }
 
-    /// Forks a child that waits to be told to run the program.
-    pub(super) fn fork(&self) -> io::Result<Waiting> {
-        let (go_read, go_write) = io::pipe()?;
-        let (fault_read, fault_write) = io::pipe()?;
+    /// Forks a child that waits for [`ForkedChild::run`] before it runs the program.
+    pub(super) fn fork(&self) -> io::Result<ForkedChild> {
+        let (start_read, start_write) = io::pipe()?;
+        let (error_read, error_write) = io::pipe()?;
         let pointers = |words: &[CString]| -> Vec<*const c_char> {
             words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
         };
         let (argv, envp) = (pointers(&self.arguments), pointers(&self.environment));
-        // SAFETY: the child calls only `become_program`, which keeps to async-signal-safe calls.
+        // SAFETY: the child calls only `exec_program`, which makes only async-signal-safe calls.
         let pid = unsafe { libc::fork() };
         match pid {
             -1 => Err(io::Error::last_os_error()),
             0 => {
-                let pipes = [go_write.as_raw_fd(), go_read.as_raw_fd(), fault_write.as_raw_fd()];
+                let pipes =
+                    [start_write.as_raw_fd(), start_read.as_raw_fd(), error_write.as_raw_fd()];
                 // SAFETY: we are the child of a fork; both lists end with a null pointer and
                 // point to strings that are alive.
-                unsafe { become_program(pipes, &self.program, argv.as_ptr(), envp.as_ptr()) }
+                unsafe { exec_program(pipes, &self.program, argv.as_ptr(), envp.as_ptr()) }
             }
-            pid => Ok(Waiting { pid, go: go_write, fault: fault_read }),
+            pid => Ok(ForkedChild { pid, start: start_write, error: error_read }),
         }
     }
 
-    /// What went wrong when the kernel declined to run the program.
+    /// The error for a program that the kernel refused to run.
     pub(super) fn refused(&self, source: io::Error) -> TargetError {
         let command = self.typed.clone();
         let source = match source.kind() {
             io::ErrorKind::NotFound if !self.path.exists() => {
                 return TargetError::CommandNotFound(command);
             }
-            // The kernel says the same of the file and of what the file needs to run.
+            // The kernel returns the same error for a missing file and for its missing interpreter or loader.
             io::ErrorKind::NotFound => {
                 io::Error::new(io::ErrorKind::NotFound, "its interpreter or loader does not exist")
             }
@@ -106,27 +107,27 @@ impl Prepared {
     }
 }
 
-/// A forked child that waits for a word.
-pub(super) struct Waiting {
+/// A forked child that waits to run the program.
+pub(super) struct ForkedChild {
     pub(super) pid: c_int,
-    go: PipeWriter,
-    fault: PipeReader,
+    start: PipeWriter,
+    error: PipeReader,
 }
 
-impl Waiting {
-    /// Tells it to run the program. What is handed back is empty after success, and holds the
-    /// reason after a failure. Dropping a [`Waiting`] instead makes the child end.
-    pub(super) fn go(mut self) -> io::Result<Fault> {
-        self.go.write_all(b"!")?;
-        Ok(Fault(self.fault))
+impl ForkedChild {
+    /// Makes the child run the program. The returned pipe is empty after success, and holds the error after a failure.
+    /// Dropping a [`ForkedChild`] instead makes the child exit.
+    pub(super) fn run(mut self) -> io::Result<ExecError> {
+        self.start.write_all(b"!")?;
+        Ok(ExecError(self.error))
     }
 }
 
-/// Where a child tells why it could not run the program.
-pub(super) struct Fault(PipeReader);
+/// The pipe through which a child reports why it could not run the program.
+pub(super) struct ExecError(PipeReader);
 
-impl Fault {
-    /// The reason, once the child has ended.
+impl ExecError {
+    /// The error, once the child has exited.
     pub(super) fn read(mut self) -> Option<io::Error> {
         let mut number = [0; size_of::<c_int>()];
         self.0.read_exact(&mut number).ok()?;
@@ -134,40 +135,39 @@ impl Fault {
     }
 }
 
-/// The life of the child: wait for the word, then become the program.
+/// The child's code: waits for the byte, then executes the program.
 ///
 /// # Safety
 /// Only in the child of a fork; `argv` and `envp` must be null-terminated lists of strings.
-unsafe fn become_program(
-    [go_write, go_read, fault_write]: [c_int; 3],
+unsafe fn exec_program(
+    [start_write, start_read, error_write]: [c_int; 3],
     program: &CString,
     argv: *const *const c_char,
     envp: *const *const c_char,
 ) -> ! {
-    let mut word = 0_u8;
-    // SAFETY: async-signal-safe calls only, on descriptors of this process and places on this stack.
-    // As std does for its children, signals are as a program expects them: none blocked, and
-    // SIGPIPE, which Rust programs ignore, at its default. Our end of `go_write` must be closed, or
-    // the parent's death would not end the read.
+    let mut byte = 0_u8;
+    // SAFETY: async-signal-safe calls only, on descriptors of this process and variables on this stack.
+    // As std does for its children, resets signals to what a program expects: none blocked, and SIGPIPE,
+    // which Rust programs ignore, at its default. Our copy of `start_write` must be closed, or the parent's
+    // death would not end the read.
     unsafe {
-        libc::close(go_write);
-        let told = libc::read(go_read, (&raw mut word).cast(), 1);
-        if told == 1 {
+        libc::close(start_write);
+        let count = libc::read(start_read, (&raw mut byte).cast(), 1);
+        if count == 1 {
             let mut none = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::execve(program.as_ptr(), argv, envp);
             let number = *libc::__errno_location();
-            libc::write(fault_write, (&raw const number).cast(), size_of::<c_int>());
+            libc::write(error_write, (&raw const number).cast(), size_of::<c_int>());
         }
         libc::_exit(127)
     }
 }
 
-/// The file a command name means, as `execvp` finds it: as it is with a slash in it, else the first
-/// executable file of that name in `PATH`, else the first file of that name (whose execution will
-/// be refused for the right reason).
+/// Finds the file of a command as `execvp` does: the name itself if it contains a slash, else the first executable file
+/// of that name in `PATH`, else the first file of that name (so that its execution fails for the right reason).
 fn find(program: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
     if program.as_bytes().contains(&b'/') {
         return Some(PathBuf::from(program));
@@ -192,13 +192,13 @@ mod tests {
     use super::find;
 
     #[test]
-    fn a_bare_name_is_looked_up_and_a_path_is_not() {
+    fn a_bare_name_is_searched_in_path_and_a_path_is_not() {
         let find = |program, path: &str| find(OsStr::new(program), Some(OsStr::new(path)));
         assert_eq!(find("sh", "/nosuch:/bin"), Some(PathBuf::from("/bin/sh")));
         assert_eq!(find("./sh", "/bin"), Some(PathBuf::from("./sh")));
         assert_eq!(find("sh", "/nosuch"), None);
         assert_eq!(find("", "/bin"), None);
-        // A file that nobody may run is still found; a folder is not.
+        // A file that is not executable is still found; a folder is not.
         assert_eq!(find("passwd", "/etc"), Some(PathBuf::from("/etc/passwd")));
         assert_eq!(find("etc", "/"), None);
     }

@@ -1,4 +1,4 @@
-//! The file descriptors of a process, as `/proc` shows them.
+//! Lists the file descriptors of a process, and finds their types, from `/proc`.
 
 use std::{
     collections::BTreeMap,
@@ -10,17 +10,17 @@ use tracer_common::descriptor::FdType;
 
 use super::Pid;
 
-/// Open descriptors by number, with what each leads to: `socket:[1]`, `anon_inode:[eventfd]`, `/a/file`.
+/// Open descriptors by number, with their links in `/proc`: `socket:[1]`, `anon_inode:[eventfd]`, `/a/file`.
 pub type Listed = BTreeMap<u32, String>;
 
-/// Lists them; `None` when that is not possible.
+/// The open descriptors of a process; `None` if they cannot be listed.
 pub fn list(pid: Pid) -> Option<Listed> {
     let mut listed = Listed::new();
     for entry in fs::read_dir(pid.proc_path("fd")).ok()?.flatten() {
         let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // One that is closed meanwhile is none.
+        // Skips a descriptor that was closed in the meantime.
         if let Ok(link) = fs::read_link(entry.path()) {
             listed.insert(fd, link.to_string_lossy().into_owned());
         }
@@ -28,10 +28,10 @@ pub fn list(pid: Pid) -> Option<Listed> {
     Some(listed)
 }
 
-/// What a descriptor is, by what it leads to, and where that does not say enough by what the kernel knows of it.
+/// The type of a descriptor: by its link, and for a path by the file's metadata.
 pub fn sort(pid: Pid, fd: u32, link: &str) -> FdType {
-    sort_of_link(link).unwrap_or_else(|| {
-        // Of what is open the kernel has this at hand, wherever it lies.
+    type_of_link(link).unwrap_or_else(|| {
+        // The kernel keeps the inode of an open file in memory, whichever file system it is on.
         let Ok(data) = fs::metadata(pid.proc_path(format!("fd/{fd}"))) else {
             return FdType::Unknown;
         };
@@ -47,8 +47,8 @@ pub fn sort(pid: Pid, fd: u32, link: &str) -> FdType {
     })
 }
 
-/// What the link alone tells; `None` for what has a path.
-pub fn sort_of_link(link: &str) -> Option<FdType> {
+/// The type of a descriptor by its link alone; `None` for a link to a path.
+pub fn type_of_link(link: &str) -> Option<FdType> {
     if link.starts_with("/memfd:") || link.starts_with("/secretmem") {
         return Some(FdType::Memfd);
     }
@@ -75,8 +75,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_tell_what_they_can() {
-        for (link, sort) in [
+    fn types_are_found_from_links() {
+        for (link, fd_type) in [
             ("socket:[4711]", Some(FdType::Socket)),
             ("pipe:[12]", Some(FdType::Pipe)),
             ("anon_inode:[eventpoll]", Some(FdType::Epoll)),
@@ -88,21 +88,21 @@ mod tests {
             ("/dev/null", None),
             ("?", Some(FdType::Other)),
         ] {
-            assert_eq!(sort_of_link(link), sort, "{link}");
+            assert_eq!(type_of_link(link), fd_type, "{link}");
         }
     }
 
     #[test]
-    fn our_own_are_listed_and_told_apart() {
+    fn our_own_descriptors_are_listed_with_their_types() {
         let (file, folder) = (File::open("/proc/self/maps"), File::open("/"));
         let (file, folder, null) =
             (file.unwrap(), folder.unwrap(), File::open("/dev/null").unwrap());
         let listed = list(Pid::own()).unwrap();
-        for (open, sort_of_it) in
+        for (open, fd_type) in
             [(&file, FdType::File), (&folder, FdType::Directory), (&null, FdType::Device)]
         {
             let fd = u32::try_from(open.as_raw_fd()).unwrap();
-            assert_eq!(sort(Pid::own(), fd, &listed[&fd]), sort_of_it, "{}", listed[&fd]);
+            assert_eq!(sort(Pid::own(), fd, &listed[&fd]), fd_type, "{}", listed[&fd]);
         }
         assert_eq!(list(Pid(u32::MAX)), None);
     }

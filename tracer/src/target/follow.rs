@@ -1,6 +1,6 @@
-//! The thread that traces a held command: the other side of [`super::launch`].
+//! The thread that ptraces a launched command; the counterpart of [`super::launch`].
 //!
-//! Takes a prepared command and orders, hands on events. Everything here runs on the one thread that
+//! Takes a prepared command and requests, hands on events. All code here runs on the one thread that
 //! has seized the process; it sleeps in the kernel until the command stops.
 
 use std::{
@@ -14,76 +14,76 @@ use super::{
     command::Prepared,
     launch::Event,
     mappings::{self, Mappings},
-    ptrace::{Entered, Go, Stop, Tracee},
+    ptrace::{Resume, Stop, SyscallEntry, Tracee},
 };
 
-/// Syscall stops after which we stop asking: a dynamic loader makes some tens per library.
-const STOPS_BOUND: usize = 5_000;
+/// Syscall stops after which we give up waiting for `ready`: a dynamic loader makes some tens per library.
+const MAX_STOPS: usize = 5_000;
 
-/// How long the command waits at its end for [`Launched::let_exit`]: a final drain takes far less,
-/// and nobody should notice a leaktrace that has gone silent.
-const EXIT_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the command waits at its end for [`Launched::let_exit`]: a final drain takes far less, and an
+/// unresponsive leaktrace must not hold the command for longer.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the thread is told.
-pub(super) enum Order {
-    /// Let the held command run.
+/// A request to the thread.
+pub(super) enum Request {
+    /// Resume the stopped command.
     Resume,
-    /// Let the ending command end.
+    /// Let the exiting command exit.
     LetExit,
-    /// Give the command back.
+    /// Detach from the command.
     Detach,
 }
 
-/// A held or running command, and who is told about it.
+/// A stopped or running command, and the handler of its events.
 pub(super) struct Tracer<F> {
     tracee: Tracee,
-    orders: Receiver<Order>,
+    requests: Receiver<Request>,
     on_event: F,
     detaching: bool,
 }
 
 impl<F: FnMut(Event)> Tracer<F> {
-    /// For the process that this thread has just started.
-    pub(super) const fn new(tracee: Tracee, orders: Receiver<Order>, on_event: F) -> Self {
-        Self { tracee, orders, on_event, detaching: false }
+    /// A tracer of the process that this thread has just started.
+    pub(super) const fn new(tracee: Tracee, requests: Receiver<Request>, on_event: F) -> Self {
+        Self { tracee, requests, on_event, detaching: false }
     }
 
-    /// Runs the program call by call until `ready` agrees; where it stands then, and whether it
-    /// agreed.
+    /// Runs the program from system call to system call until `ready` returns true. Returns the last stop, and whether
+    /// `ready` returned true.
     pub(super) fn hold(
         &self,
         pid: Pid,
         ready: &mut impl FnMut(&Mappings) -> bool,
     ) -> io::Result<(Stop, bool)> {
-        let mut agreed = || mappings::read(pid).is_ok_and(|mapped| ready(&mapped));
+        let mut is_ready = || mappings::read(pid).is_ok_and(|mapped| ready(&mapped));
         let mut stop = Stop::Exec;
-        let mut entered: Option<Entered> = None;
-        for _ in 0..STOPS_BOUND {
+        let mut entry: Option<SyscallEntry> = None;
+        for _ in 0..MAX_STOPS {
             match stop {
-                Stop::Exec if agreed() => return Ok((stop, true)),
-                Stop::Syscall => match self.tracee.entered() {
-                    None if entered.take().is_some_and(maps_code) && agreed() => {
+                Stop::Exec if is_ready() => return Ok((stop, true)),
+                Stop::Syscall => match self.tracee.syscall_entry() {
+                    None if entry.take().is_some_and(maps_code) && is_ready() => {
                         return Ok((stop, true));
                     }
-                    now => entered = now,
+                    now => entry = now,
                 },
                 Stop::Exiting | Stop::Exited(_) | Stop::Killed(_) => return Ok((stop, false)),
                 _ => {}
             }
-            let (how, signal) = onward(stop, Go::ToSyscall);
-            self.tracee.go(how, signal)?;
+            let (how, signal) = resume_from(stop, Resume::ToSyscall);
+            self.tracee.resume(how, signal)?;
             stop = self.wait()?;
         }
         Ok((stop, false))
     }
 
-    /// From being held to the end.
-    pub(super) fn obey(&mut self, held: Stop) {
+    /// Handles requests and events from the first stop to the command's end.
+    pub(super) fn run(&mut self, held: Stop) {
         loop {
-            match self.orders.recv() {
-                Ok(Order::Resume) => break,
-                Ok(Order::LetExit) => {}
-                Ok(Order::Detach) | Err(_) => {
+            match self.requests.recv() {
+                Ok(Request::Resume) => break,
+                Ok(Request::LetExit) => {}
+                Ok(Request::Detach) | Err(_) => {
                     self.detaching = true;
                     break;
                 }
@@ -97,7 +97,7 @@ impl<F: FnMut(Event)> Tracer<F> {
 
     fn follow(&mut self, held: Stop) -> io::Result<()> {
         let mut stop = held;
-        // The exec of the command itself is no news.
+        // The exec that starts the command itself is not an event.
         let mut may_be_ours = true;
         loop {
             match stop {
@@ -119,24 +119,24 @@ impl<F: FnMut(Event)> Tracer<F> {
             if matches!(stop, Stop::Exited(_) | Stop::Killed(_)) {
                 return Ok(());
             }
-            let (how, signal) = onward(stop, Go::Run);
+            let (how, signal) = resume_from(stop, Resume::Run);
             if self.detaching {
-                return self.tracee.go(Go::Free, signal);
+                return self.tracee.resume(Resume::Detach, signal);
             }
-            self.tracee.go(how, signal)?;
+            self.tracee.resume(how, signal)?;
             may_be_ours = false;
             stop = self.wait_or_detach()?;
         }
     }
 
-    /// The next stop; an order to detach makes one.
+    /// The next stop; a request to detach causes one.
     fn wait_or_detach(&mut self) -> io::Result<Stop> {
         loop {
             match self.tracee.wait() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     let detach = loop {
-                        match self.orders.try_recv() {
-                            Ok(Order::Detach) | Err(TryRecvError::Disconnected) => break true,
+                        match self.requests.try_recv() {
+                            Ok(Request::Detach) | Err(TryRecvError::Disconnected) => break true,
                             Ok(_) => {}
                             Err(TryRecvError::Empty) => break false,
                         }
@@ -151,7 +151,7 @@ impl<F: FnMut(Event)> Tracer<F> {
         }
     }
 
-    /// The next stop, whatever signals come to this thread.
+    /// The next stop; ignores signals to this thread.
     fn wait(&self) -> io::Result<Stop> {
         loop {
             match self.tracee.wait() {
@@ -162,12 +162,12 @@ impl<F: FnMut(Event)> Tracer<F> {
     }
 
     fn await_let_exit(&mut self) {
-        let limit = Instant::now() + EXIT_PATIENCE;
+        let deadline = Instant::now() + EXIT_TIMEOUT;
         loop {
-            match self.orders.recv_timeout(limit.saturating_duration_since(Instant::now())) {
-                Ok(Order::LetExit) | Err(RecvTimeoutError::Timeout) => return,
-                Ok(Order::Resume) => {}
-                Ok(Order::Detach) | Err(RecvTimeoutError::Disconnected) => {
+            match self.requests.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Request::LetExit) | Err(RecvTimeoutError::Timeout) => return,
+                Ok(Request::Resume) => {}
+                Ok(Request::Detach) | Err(RecvTimeoutError::Disconnected) => {
                     self.detaching = true;
                     return;
                 }
@@ -186,14 +186,14 @@ pub(super) fn run_program(command: &Prepared) -> Result<(Tracee, Pid), TargetErr
     let tracee = match Tracee::seize(raw) {
         Ok(tracee) => tracee,
         Err(error) => {
-            // The child ends when its pipe closes; nothing of the program has run.
+            // The child exits when its pipe closes; the program has not run.
             drop(waiting);
-            // SAFETY: waits for our own child; no answer is asked for.
+            // SAFETY: waits for our own child; a null status pointer is allowed.
             unsafe { libc::waitpid(raw, std::ptr::null_mut(), libc::__WALL) };
             return Err(failed("trace the new process")(error));
         }
     };
-    let fault = waiting.go().map_err(failed("run the new process"))?;
+    let exec_error = waiting.run().map_err(failed("run the new process"))?;
     loop {
         let stop = match tracee.wait() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -203,27 +203,26 @@ pub(super) fn run_program(command: &Prepared) -> Result<(Tracee, Pid), TargetErr
             Stop::Exec => return Ok((tracee, pid)),
             Stop::Exited(_) | Stop::Killed(_) => {
                 let unknown = || io::Error::other("the program was killed while it was loaded");
-                return Err(command.refused(fault.read().unwrap_or_else(unknown)));
+                return Err(command.refused(exec_error.read().unwrap_or_else(unknown)));
             }
             _ => {}
         }
-        let (how, signal) = onward(stop, Go::Run);
-        tracee.go(how, signal).map_err(failed("run the new process"))?;
+        let (how, signal) = resume_from(stop, Resume::Run);
+        tracee.resume(how, signal).map_err(failed("run the new process"))?;
     }
 }
 
-/// How a stop is left: signals are delivered, and who was stopped by job control stays so.
-const fn onward(stop: Stop, run: Go) -> (Go, i32) {
+/// How to resume from a stop: delivers signals, and leaves a process stopped by job control stopped.
+const fn resume_from(stop: Stop, run: Resume) -> (Resume, i32) {
     match stop {
         Stop::Signal(signal) => (run, signal),
-        Stop::Group => (Go::Listen, 0),
+        Stop::Group => (Resume::Listen, 0),
         _ => (run, 0),
     }
 }
 
-/// Whether the call may bring executable memory; `mmap` and `mprotect` both take the protection
-/// third.
-fn maps_code(call: Entered) -> bool {
+/// Whether the call may add executable memory: `mmap` and `mprotect` both take the protection as third argument.
+fn maps_code(call: SyscallEntry) -> bool {
     let maps = [libc::SYS_mmap, libc::SYS_mprotect].map(i64::cast_unsigned);
     maps.contains(&call.number) && call.third & u64::from(libc::PROT_EXEC.unsigned_abs()) != 0
 }

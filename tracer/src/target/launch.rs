@@ -1,11 +1,10 @@
-//! A command of ours, held before its program runs, so that probes are on from the first call.
+//! Launches a command and stops it before its program runs, so that probes are attached from the first call.
 //!
-//! Takes a program and a question ("is what you need mapped now?"), hands on a process that stands
-//! still in its loader, and later the news of its end. ptrace ties a tracee to one thread, so one
-//! dedicated thread forks it, holds it, passes its signals on and waits for its end. The command
-//! belongs to the user: it inherits our standard streams, and when leaktrace quits or dies it runs
-//! on unharmed. Only its first thread is traced, and only signals, execs and the end stop it: once
-//! resumed, system calls cost it nothing.
+//! Takes a program and a predicate (whether everything needed is mapped), hands on a process that is stopped
+//! in its loader, and later the event of its end. ptrace ties a tracee to one thread, so a dedicated thread
+//! forks the process, stops it, delivers its signals and waits for its end. The command belongs to the user:
+//! it inherits our standard streams, and it keeps running when leaktrace quits or dies. Only its first thread
+//! is traced, and only signals, execs and the exit stop it: once resumed, its system calls have no overhead.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -22,47 +21,46 @@ use std::{
 use super::{
     Pid, TargetError,
     command::Prepared,
-    follow::{Order, Tracer, run_program},
+    follow::{Request, Tracer, run_program},
     mappings::Mappings,
     ptrace::Stop,
 };
 
-/// How long giving the command back may take; the thread reacts within a scheduler's tick.
-const DETACH_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a detach may take; the thread reacts within a scheduler tick.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What happens to the command after [`Launched::resume`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Another program has taken its place (`exec`): all its mappings are new.
+    /// It has executed a new program (`exec`): all its mappings are new.
     Executed,
-    /// It is about to end, and its memory map can still be read: it waits for
-    /// [`Launched::let_exit`], at most two seconds. (Also when its first thread ends before the
+    /// It is about to exit, and its memory map can still be read: it waits for
+    /// [`Launched::let_exit`], at most two seconds. (Also if its first thread exits before the
     /// others, which is rare: [`Event::Exited`] then comes much later.)
     Exiting,
     /// It has ended.
     Exited {
-        /// Its exit status, unless a signal ended it.
+        /// Its exit status, unless a signal killed it.
         status: Option<i32>,
-        /// The signal that ended it.
+        /// The signal that killed it.
         signal: Option<i32>,
     },
 }
 
-/// A command started by us. Dropping it gives the command back, like [`Launched::detach`].
+/// A command started by us. Dropping it detaches from the command, like [`Launched::detach`].
 #[derive(Debug)]
 pub struct Launched {
     pid: Pid,
     ready: bool,
-    orders: Sender<Order>,
+    requests: Sender<Request>,
     tracer: Option<JoinHandle<()>>,
 }
 
 impl Launched {
-    /// Starts a command and holds it as soon as `ready` agrees. It is asked when the program is
-    /// loaded, and after each call that maps executable memory, while the loader has not yet run
-    /// anything of what it has mapped; the command is held at its end, too. From
-    /// [`Launched::resume`] on `on_event` is called from the thread that traces the command, which
-    /// waits for it meanwhile: it should only pass the news on.
+    /// Starts a command and stops it as soon as `ready` returns true. The tracing thread calls `ready` when the program
+    /// is loaded, and after each system call that maps executable memory, before the loader runs any of the mapped
+    /// code. If `ready` never returns true, the command is stopped at its exit. From [`Launched::resume`] on, the
+    /// tracing thread calls `on_event`; the command waits during the call, so `on_event` should only forward the event.
     pub fn start(
         program: &OsStr,
         arguments: &[OsString],
@@ -72,8 +70,8 @@ impl Launched {
         let command = Prepared::new(program, arguments)?;
         let typed = command.typed();
         let failed = |step, source| TargetError::Launch { command: typed.clone(), step, source };
-        arm_wake_signal().map_err(|error| failed("set up a signal", error))?;
-        let (orders, incoming) = mpsc::channel();
+        install_wake_handler().map_err(|error| failed("set up a signal", error))?;
+        let (requests, incoming) = mpsc::channel();
         let (held, holding) = mpsc::channel();
         let trace = move || {
             let (tracee, pid) = match run_program(&command) {
@@ -84,10 +82,10 @@ impl Launched {
                 }
             };
             let mut thread = Tracer::new(tracee, incoming, on_event);
-            let (stop, agreed) = thread.hold(pid, &mut ready).unwrap_or((Stop::Notice, false));
-            // Without a `Launched` to give orders, the orders' channel is closed: detach.
-            drop(held.send(Ok((pid, agreed))));
-            thread.obey(stop);
+            let (stop, ready) = thread.hold(pid, &mut ready).unwrap_or((Stop::Interrupted, false));
+            // If there is no `Launched` any more, its channel is closed, and the thread detaches.
+            drop(held.send(Ok((pid, ready))));
+            thread.run(stop);
         };
         let tracer = thread::Builder::new()
             .name("launch".to_owned())
@@ -96,62 +94,61 @@ impl Launched {
         let (pid, ready) = holding
             .recv()
             .map_err(|gone| failed("hold the new process", io::Error::other(gone)))??;
-        Ok(Self { pid, ready, orders, tracer: Some(tracer) })
+        Ok(Self { pid, ready, requests, tracer: Some(tracer) })
     }
 
-    /// The process.
+    /// The process id.
     pub const fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// Whether the question was answered with yes; else it is held at its end, or where we stopped
-    /// asking.
+    /// Whether `ready` returned true; otherwise the command is stopped at its exit, or where we gave up.
     pub const fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// Lets it run.
+    /// Resumes the command.
     pub fn resume(&self) {
-        self.order(Order::Resume);
+        self.request(Request::Resume);
     }
 
-    /// After [`Event::Exiting`]: lets it end.
+    /// After [`Event::Exiting`]: lets the command exit.
     pub fn let_exit(&self) {
-        self.order(Order::LetExit);
+        self.request(Request::LetExit);
     }
 
-    /// Gives the command back: it runs on, held or not, and is not traced any more.
+    /// Detaches from the command: it keeps running, or resumes if it was stopped, and is not traced any more.
     pub fn detach(self) {
         drop(self);
     }
 
-    /// A thread that is gone needs no orders.
-    fn order(&self, order: Order) {
-        drop(self.orders.send(order));
+    /// Sends a request to the tracing thread, which may have ended.
+    fn request(&self, request: Request) {
+        drop(self.requests.send(request));
     }
 }
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        self.order(Order::Detach);
+        self.request(Request::Detach);
         let Some(tracer) = self.tracer.take() else { return };
-        let limit = Instant::now() + DETACH_PATIENCE;
-        while !tracer.is_finished() && Instant::now() < limit {
-            // Repeated, because a signal between the thread's look at its orders and its wait does
+        let deadline = Instant::now() + DETACH_TIMEOUT;
+        while !tracer.is_finished() && Instant::now() < deadline {
+            // Repeated, because a signal between the thread's check of its requests and its wait does
             // not end the wait.
             // SAFETY: the thread has not been joined, so its id is valid.
             unsafe { libc::pthread_kill(tracer.as_pthread_t(), WAKE_SIGNAL) };
             thread::sleep(Duration::from_millis(1));
         }
-        // Should the thread be stuck nevertheless, our own end detaches the command.
+        // If the thread is stuck nevertheless, the kernel detaches the command when we exit.
     }
 }
 
-/// Ends a thread's wait. Ignored by default, so that a stray one harms nobody; tokio leaves it alone.
+/// Interrupts a thread's wait. Ignored by default, so that a stray one does no harm; tokio does not use it.
 const WAKE_SIGNAL: libc::c_int = libc::SIGURG;
 
-/// A handler that does nothing, without `SA_RESTART`: the wait then ends with `EINTR`.
-fn arm_wake_signal() -> io::Result<()> {
+/// Installs a handler that does nothing, without `SA_RESTART`: the wait then ends with `EINTR`.
+fn install_wake_handler() -> io::Result<()> {
     extern "C" fn nothing(_: libc::c_int) {}
     static ONCE: Once = Once::new();
     let mut result = Ok(());

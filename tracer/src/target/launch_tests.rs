@@ -1,4 +1,4 @@
-//! Real commands, held and let go.
+//! Tests of `launch` with real commands.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,7 +14,7 @@ use crate::target::{
     mappings::{self, Mappings},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn has_libc(mappings: &Mappings) -> bool {
     mappings.objects().iter().any(|object| {
@@ -34,11 +34,11 @@ fn shell(script: &str) -> (Launched, Receiver<Event>) {
     start("sh", &["-c", script])
 }
 
-/// The events up to and with the end, allowing the end at once.
-fn run_out(launched: &Launched, events: &Receiver<Event>) -> Vec<Event> {
+/// All events up to and including the end; lets the command exit at once.
+fn run_to_end(launched: &Launched, events: &Receiver<Event>) -> Vec<Event> {
     let mut seen = Vec::new();
     loop {
-        let event = events.recv_timeout(PATIENCE).unwrap();
+        let event = events.recv_timeout(TIMEOUT).unwrap();
         seen.push(event);
         match event {
             Event::Exiting => launched.let_exit(),
@@ -52,25 +52,25 @@ fn ends_with(script: &str, status: Option<i32>, signal: Option<i32>) {
     let (launched, events) = shell(script);
     assert!(launched.is_ready());
     launched.resume();
-    let seen = run_out(&launched, &events);
+    let seen = run_to_end(&launched, &events);
     assert_eq!(seen, [Event::Exiting, Event::Exited { status, signal }], "{script}");
 }
 
 fn until(what: &str, condition: impl Fn() -> bool) {
-    let limit = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
-        assert!(Instant::now() < limit, "never: {what}");
+        assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// A command that says so, stops itself, and has stopped.
+/// A command that writes a mark, sends itself SIGSTOP, and has stopped.
 fn stopped(scratch: &Scratch) -> (Launched, Receiver<Event>) {
     let mark = scratch.path("mark");
     let (launched, events) = shell(&format!("echo > {mark}; kill -STOP $$; exit 4"));
     launched.resume();
-    // Without the mark, it might be its being held that we see. A stop of job control that we
-    // listen to is shown as a tracing stop as well.
+    // The mark rules out the stop at the launch: a stop by job control to which we listen is shown as a
+    // tracing stop, too.
     until("stopped", || {
         let state = status_line(launched.pid(), "State:");
         fs::exists(&mark).unwrap() && state.starts_with('t')
@@ -110,7 +110,7 @@ impl Drop for Scratch {
 }
 
 #[test]
-fn statuses_and_signals_of_the_end_are_told() {
+fn exit_statuses_and_fatal_signals_are_reported() {
     ends_with("exit 0", Some(0), None);
     ends_with("exit 3", Some(3), None);
     ends_with("kill -9 $$", None, Some(9));
@@ -122,72 +122,72 @@ fn signals_reach_the_command() {
     ends_with("trap 'exit 7' TERM; kill -TERM $$; exit 1", Some(7), None);
     ends_with("trap 'exit 8' USR1; kill -USR1 $$; exit 1", Some(8), None);
     ends_with("trap '' USR1; kill -USR1 $$; exit 9", Some(9), None);
-    // A real-time signal, which has no name in most libraries.
+    // A real-time signal, which most libraries have no name for.
     ends_with("trap 'exit 6' 40; kill -40 $$; exit 1", Some(6), None);
     ends_with("true & wait; exit 5", Some(5), None);
 }
 
 #[test]
-fn a_held_command_has_its_allocator_mapped_and_has_done_nothing() {
+fn a_held_command_has_its_allocator_mapped_and_has_not_run() {
     let scratch = Scratch::new("held");
     let mark = scratch.path("mark");
     let (launched, events) = shell(&format!("echo ran > {mark}"));
     let pid = launched.pid();
     let libc = mappings::read(pid).unwrap();
     assert!(has_libc(&libc));
-    // Not even the loader has got to its end: the libraries it maps last are not all relocated.
+    // The loader has not finished: it has not relocated all libraries that it maps last.
     assert_eq!(status_line(pid, "State:"), "t (tracing stop)");
     assert!(!fs::exists(&mark).unwrap());
     launched.resume();
-    run_out(&launched, &events);
+    run_to_end(&launched, &events);
     assert_eq!(fs::read_to_string(&mark).unwrap(), "ran\n");
 }
 
 #[test]
-fn the_memory_map_can_be_read_at_the_end_and_the_wait_is_bounded() {
+fn the_memory_map_is_readable_at_exit_and_the_wait_is_bounded() {
     let (launched, events) = start("/bin/true", &[]);
     launched.resume();
-    assert_eq!(events.recv_timeout(PATIENCE).unwrap(), Event::Exiting);
+    assert_eq!(events.recv_timeout(TIMEOUT).unwrap(), Event::Exiting);
     assert!(has_libc(&mappings::read(launched.pid()).unwrap()));
-    // Nobody lets it go; it goes by itself.
-    let end = events.recv_timeout(PATIENCE).unwrap();
+    // Nothing calls `let_exit`; the command exits after the timeout.
+    let end = events.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(end, Event::Exited { status: Some(0), signal: None });
 }
 
 #[test]
-fn job_control_stops_and_continues_it() {
+fn job_control_stops_and_continues_the_command() {
     let (launched, events) = stopped(&Scratch::new("stop"));
     let pid = launched.pid();
     assert!(events.try_recv().is_err());
     signal(pid, nix::sys::signal::Signal::SIGCONT);
-    let seen = run_out(&launched, &events);
+    let seen = run_to_end(&launched, &events);
     assert_eq!(seen[1], Event::Exited { status: Some(4), signal: None });
 }
 
 #[test]
-fn an_exec_is_told_and_followed() {
+fn an_exec_is_reported_and_followed() {
     let (launched, events) = shell("exec sh -c 'exit 2'");
     launched.resume();
-    let seen = run_out(&launched, &events);
+    let seen = run_to_end(&launched, &events);
     let end = Event::Exited { status: Some(2), signal: None };
     assert_eq!(seen, [Event::Executed, Event::Exiting, end]);
 }
 
 #[test]
-fn what_is_ready_when_loaded_is_held_there_and_its_own_exec_is_no_news() {
+fn a_command_ready_at_load_is_held_there_and_its_first_exec_is_no_event() {
     let (sender, events) = channel();
     let on_event = move |event| sender.send(event).unwrap_or(());
     let arguments = ["-c", "exec sh -c 'exit 2'"].map(OsString::from);
     let launched = Launched::start(OsStr::new("sh"), &arguments, |_| true, on_event).unwrap();
-    // Held before the loader's first instruction: nothing but program and loader is mapped.
+    // Held before the loader's first instruction: only the program and the loader are mapped.
     assert!(launched.is_ready() && !has_libc(&mappings::read(launched.pid()).unwrap()));
     launched.resume();
     let end = Event::Exited { status: Some(2), signal: None };
-    assert_eq!(run_out(&launched, &events), [Event::Executed, Event::Exiting, end]);
+    assert_eq!(run_to_end(&launched, &events), [Event::Executed, Event::Exiting, end]);
 }
 
 #[test]
-fn a_command_given_back_runs_on_untraced() {
+fn a_detached_command_keeps_running_untraced() {
     let scratch = Scratch::new("detach");
     let (fifo, mark) = (scratch.path("fifo"), scratch.path("mark"));
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -202,13 +202,13 @@ fn a_command_given_back_runs_on_untraced() {
         assert_eq!(status_line(pid, "TracerPid:"), "0");
         fs::write(&fifo, format!("{held}\n")).unwrap();
         until("written", || fs::read_to_string(&mark).is_ok_and(|x| x == format!("{held}\n")));
-        assert!(events.recv_timeout(PATIENCE).is_err(), "no events after the detach");
+        assert!(events.recv_timeout(TIMEOUT).is_err(), "no events after the detach");
     }
 }
 
-/// This test starts itself as another process: that one starts a command and is killed.
+/// This test starts itself as another process, which starts a command and kills itself.
 #[test]
-fn a_command_outlives_our_violent_end() {
+fn a_command_survives_our_sigkill() {
     const ROLE: &str = "LEAKTRACE_TEST_ROLE";
     let role = std::env::var(ROLE).unwrap_or_default();
     if let Some((state, script)) = role.split_once(' ') {
@@ -224,7 +224,7 @@ fn a_command_outlives_our_violent_end() {
     assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     for state in ["held", "running"] {
         let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "target::launch::tests::a_command_outlives_our_violent_end"])
+            .args(["--exact", "target::launch::tests::a_command_survives_our_sigkill"])
             .env(ROLE, format!("{state} read x < {fifo}; echo $x > {mark}"))
             .stdout(std::process::Stdio::null())
             .status()
@@ -236,7 +236,7 @@ fn a_command_outlives_our_violent_end() {
 }
 
 #[test]
-fn a_stopped_command_given_back_stays_stopped() {
+fn a_stopped_command_stays_stopped_after_a_detach() {
     let (launched, _events) = stopped(&Scratch::new("stop-detach"));
     let pid = launched.pid();
     launched.detach();
@@ -247,18 +247,18 @@ fn a_stopped_command_given_back_stays_stopped() {
 }
 
 #[test]
-fn what_is_never_ready_is_held_at_its_end() {
+fn a_command_that_is_never_ready_is_held_at_its_exit() {
     let (sender, events) = channel();
     let on_event = move |event| sender.send(event).unwrap_or(());
     let launched = Launched::start(OsStr::new("true"), &[], |_| false, on_event).unwrap();
     assert!(!launched.is_ready());
     launched.resume();
     let end = Event::Exited { status: Some(0), signal: None };
-    assert_eq!(run_out(&launched, &events), [Event::Exiting, end]);
+    assert_eq!(run_to_end(&launched, &events), [Event::Exiting, end]);
 }
 
 #[test]
-fn commands_that_cannot_run_say_why() {
+fn commands_that_cannot_run_report_the_reason() {
     let scratch = Scratch::new("refused");
     let script = scratch.path("script");
     fs::write(&script, "#!/nosuch/interpreter\n").unwrap();

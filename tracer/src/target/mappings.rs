@@ -1,9 +1,9 @@
-//! What is mapped where in a target: `/proc/PID/maps`, read once and kept.
+//! The memory mappings of a target, from `/proc/PID/maps`.
 //!
 //! Takes the text, hands on [`Mappings`]: address → mapping, executable memory for the kernel side,
 //! and the mapped object files. The parser is pure and works on bytes, since paths need not be
-//! UTF-8; what it does not understand it leaves out. Opens no object itself: [`open_path`] says
-//! through which path another station may.
+//! UTF-8; it skips lines that it cannot parse. Opens no object itself: [`open_path`] returns the path
+//! through which other modules open it.
 
 use std::{
     collections::BTreeMap,
@@ -21,27 +21,27 @@ use super::{Pid, TargetError};
 pub struct Mapping {
     /// First address.
     pub start: u64,
-    /// First address behind it.
+    /// Its end: the first address after it.
     pub end: u64,
-    /// Where `start` lies in the file.
+    /// Offset of `start` in the file.
     pub file_offset: u64,
-    /// Whether it may be read.
+    /// Whether it is readable.
     pub readable: bool,
-    /// Whether it may be written.
+    /// Whether it is writable.
     pub writable: bool,
-    /// Whether it may be run.
+    /// Whether it is executable.
     pub executable: bool,
     /// The file as the target sees it, without `(deleted)`; `None` for anonymous memory.
     pub path: Option<PathBuf>,
-    /// Whether the file had no name any more when the line was read. (A live file whose name ends
-    /// in ` (deleted)` looks the same.)
+    /// Whether the file was deleted when the line was read. (A file whose name ends in ` (deleted)` looks
+    /// the same.)
     pub deleted: bool,
     /// Device of the file, as the kernel prints it here; not always what `stat` says (btrfs,
     /// overlayfs), so compare it with other mappings only.
     pub device: (u32, u32),
     /// Inode of the file; 0 for anonymous memory.
     pub inode: u64,
-    /// Name of memory that is no file: `[heap]`, `[vdso]`, `[anon:…]`; `None` for files and for
+    /// Name of memory without a file: `[heap]`, `[vdso]`, `[anon:…]`; `None` for files and for
     /// anonymous memory without a name.
     pub special: Option<String>,
 }
@@ -52,14 +52,13 @@ impl Mapping {
         self.start <= address && address < self.end
     }
 
-    /// The place of an address in the file; `None` for anonymous memory or another mapping.
+    /// The offset of an address in the file; `None` for anonymous memory or another mapping.
     pub fn file_offset_of(&self, address: u64) -> Option<u64> {
         let inside = address.checked_sub(self.start).filter(|_| address < self.end)?;
         self.path.is_some().then(|| self.file_offset.wrapping_add(inside))
     }
 
-    /// The file, told apart from every other file mapped at the same time; `None` for memory
-    /// without one.
+    /// Identifies the file among all files mapped at the same time; `None` for memory without a file.
     pub const fn file(&self) -> Option<FileId> {
         match (&self.path, self.inode) {
             (None, _) | (_, 0) => None,
@@ -73,60 +72,60 @@ impl Mapping {
 pub struct FileId {
     /// Major and minor number of the device.
     pub device: (u32, u32),
-    /// Inode on it.
+    /// Inode on the device.
     pub inode: u64,
 }
 
-/// A mapped file with code in it: the executable or a shared library.
+/// A mapped file that contains code: the executable or a shared library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappedObject<'a> {
-    /// Which file.
+    /// The file.
     pub file: FileId,
     /// Its path as the target sees it.
     pub path: &'a Path,
-    /// Its executable mapping with the lowest address; the one to open it through.
+    /// Its executable mapping with the lowest address: the one for [`open_path`].
     pub code: &'a Mapping,
     /// All its mappings, executable or not, in address order.
     pub mappings: Vec<&'a Mapping>,
 }
 
-/// Everything mapped in one process at one moment, in address order.
+/// All mappings of one process at one moment, in address order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mappings {
     all: Vec<Mapping>,
 }
 
 impl Mappings {
-    /// From the bytes of `/proc/PID/maps`. Lines that are none are left out.
+    /// Parses the bytes of `/proc/PID/maps`. Skips malformed lines.
     pub fn parse(text: &[u8]) -> Self {
         text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
     }
 
-    /// The mapping an address lies in.
+    /// The mapping that contains an address.
     pub fn find(&self, address: u64) -> Option<&Mapping> {
-        let behind = self.all.partition_point(|mapping| mapping.start <= address);
-        self.all.get(behind.checked_sub(1)?).filter(|mapping| mapping.contains(address))
+        let next = self.all.partition_point(|mapping| mapping.start <= address);
+        self.all.get(next.checked_sub(1)?).filter(|mapping| mapping.contains(address))
     }
 
     /// Whether anything is mapped between the two addresses.
     pub fn overlap(&self, start: u64, end: u64) -> bool {
-        let behind = self.all.partition_point(|mapping| mapping.end <= start);
-        self.all.get(behind).is_some_and(|mapping| mapping.start < end)
+        let index = self.all.partition_point(|mapping| mapping.end <= start);
+        self.all.get(index).is_some_and(|mapping| mapping.start < end)
     }
 
-    /// All of them, in address order.
+    /// All mappings, in address order.
     pub fn iter(&self) -> std::slice::Iter<'_, Mapping> {
         self.all.iter()
     }
 
-    /// Whether both have the same code and the same files: heaps and stacks, which grow all the time,
-    /// may differ.
+    /// Whether both have the same executable memory and the same files; heaps and stacks, which grow all the time, may
+    /// differ.
     pub fn same_code(&self, other: &Self) -> bool {
         let lasting = |mapping: &&Mapping| mapping.executable || mapping.path.is_some();
         self.iter().filter(lasting).eq(other.iter().filter(lasting))
     }
 
-    /// The mapped files with code in them, by their lowest executable address.
+    /// The mapped files that contain code, ordered by lowest executable address.
     pub fn objects(&self) -> Vec<MappedObject<'_>> {
         let mut objects: BTreeMap<FileId, MappedObject<'_>> = BTreeMap::new();
         for code in self.all.iter().filter(|mapping| mapping.executable) {
@@ -163,8 +162,7 @@ impl FromIterator<Mapping> for Mappings {
     }
 }
 
-/// What is mapped in a process now. A process that has ended has nothing mapped, and is no such
-/// process.
+/// The current mappings of a process. A process that has ended has none, and counts as no such process.
 pub fn read(pid: Pid) -> Result<Mappings, TargetError> {
     let text = fs::read(pid.proc_path("maps"))
         .map_err(|error| TargetError::reading(pid, "the memory map", error))?;
@@ -172,9 +170,9 @@ pub fn read(pid: Pid) -> Result<Mappings, TargetError> {
     if mappings.all.is_empty() { Err(TargetError::NoSuchProcess(pid)) } else { Ok(mappings) }
 }
 
-/// A path through which we can open the file of a target's mapping: the kernel's own link to the
-/// mapped file if it lets us (right for deleted files and every mount namespace; needs root), else
-/// the target's path seen from the target's root.
+/// A path through which we can open the file of a target's mapping: the kernel's link to the mapped
+/// file if we may use it (works for deleted files and in every mount namespace; needs root), else the
+/// target's path within the target's root.
 pub fn open_path(pid: Pid, mapping: &Mapping) -> PathBuf {
     let link = pid.proc_path(format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
     match &mapping.path {
@@ -186,7 +184,7 @@ pub fn open_path(pid: Pid, mapping: &Mapping) -> PathBuf {
     }
 }
 
-/// A path as `/proc` prints it, without the mark of a deleted file; and whether it had that mark.
+/// A path from `/proc` without the suffix of a deleted file, and whether it had that suffix.
 pub(super) fn strip_deleted(path: &[u8]) -> (&[u8], bool) {
     path.strip_suffix(b" (deleted)").map_or((path, false), |path| (path, true))
 }
@@ -197,8 +195,8 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
     let mut word = || {
         rest = rest.trim_ascii_start();
         let end = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
-        let (word, behind) = rest.split_at_checked(end)?;
-        rest = behind;
+        let (word, tail) = rest.split_at_checked(end)?;
+        rest = tail;
         str::from_utf8(word).ok()
     };
     let (start, end) = word()?.split_once('-')?;
@@ -226,17 +224,17 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
     })
 }
 
-/// The kernel escapes one byte of a path here, the newline, as `\012`; a backslash stays as it is.
+/// In this file, the kernel escapes only the newlines of a path, as `\012`; it does not escape backslashes.
 fn unescape(path: &[u8]) -> OsString {
     let mut plain = Vec::with_capacity(path.len());
     let mut rest = path;
-    while let Some((first, behind)) = rest.split_first() {
-        if let Some(behind) = rest.strip_prefix(br"\012") {
+    while let Some((first, tail)) = rest.split_first() {
+        if let Some(tail) = rest.strip_prefix(br"\012") {
             plain.push(b'\n');
-            rest = behind;
+            rest = tail;
         } else {
             plain.push(*first);
-            rest = behind;
+            rest = tail;
         }
     }
     OsStr::from_bytes(&plain).to_owned()
@@ -268,7 +266,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0   [vsyscall]
     }
 
     #[test]
-    fn a_heap_that_grows_is_no_change_of_code_and_a_library_is() {
+    fn a_growing_heap_does_not_change_the_code_and_a_new_library_does() {
         let with = |heap: &str, library: &str| -> Mappings {
             let text = format!(
                 "55d000002000-{heap} rw-p 00000000 00:00 0 [heap]\n\
@@ -282,7 +280,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0   [vsyscall]
     }
 
     #[test]
-    fn names_of_every_sort_are_told_apart() {
+    fn all_kinds_of_names_are_parsed() {
         let check = |tail: &[u8], path: Option<&str>, deleted: bool, special: Option<&str>| {
             let inode: &[u8] = if tail.starts_with(b"/") { b"7 " } else { b"0 " };
             let line = [b"1000-2000 r-xp 00000000 fd:0a ", inode, tail].concat();
@@ -304,7 +302,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0   [vsyscall]
     }
 
     #[test]
-    fn lines_that_are_none_are_left_out() {
+    fn malformed_lines_are_skipped() {
         for line in ["", "Rss: 4 kB", "1000-2000", "zz-2000 r-xp 0 0:0 0", "1-2 r-xp 0 00 0"] {
             assert_eq!(parse_line(line.as_bytes()), None, "{line}");
         }
@@ -360,7 +358,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0   [vsyscall]
     }
 
     #[test]
-    fn nobody_has_no_mappings() {
+    fn a_process_that_does_not_exist_has_no_mappings() {
         let error = read(Pid(u32::MAX)).unwrap_err();
         assert_eq!(error.to_string(), "could not find process 4294967295: no such process");
     }

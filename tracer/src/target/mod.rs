@@ -1,9 +1,9 @@
-//! Who is traced: processes as `/proc` shows them.
+//! The traced processes, as `/proc` shows them.
 //!
-//! Takes a process id, a name or a command; hands on who that is, what is mapped where
-//! ([`mappings`]), when it ends ([`watch`]), and for a command the process held before its program
-//! runs ([`launch`]). Knows nothing of probes, kernel programs or names of functions, and never
-//! changes a process that it did not start.
+//! Takes a process id, a name or a command; hands on the process's identity, its mappings ([`mappings`]),
+//! its end ([`watch`]), and for a command a process that is stopped before its program runs ([`launch`]).
+//! Knows nothing of probes, kernel programs or names of functions, and never changes a process that it did
+//! not start.
 
 mod command;
 pub mod descriptors;
@@ -35,25 +35,25 @@ use procfs::{
 };
 use thiserror::Error;
 
-/// How the file names of C libraries begin: glibc's, its name until 2.33, and musl's.
+/// File name prefixes of C libraries: glibc's, glibc's until 2.33, and musl's.
 pub const LIBC_NAMES: [&str; 4] = ["libc.so", "libc-2.", "ld-musl-", "libc.musl-"];
 
-/// Process id, as this process's own pid namespace numbers it.
+/// Process id in our own pid namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pid(pub u32);
 
 impl Pid {
-    /// Our own.
+    /// Our own id.
     pub fn own() -> Self {
         Self(std::process::id())
     }
 
-    /// A file or folder of it under `/proc`.
+    /// The path of a file or folder under the process's `/proc` folder.
     pub fn proc_path(self, name: impl AsRef<Path>) -> PathBuf {
         PathBuf::from(format!("/proc/{self}")).join(name)
     }
 
-    /// As system calls take it; `None` for what the kernel never hands out.
+    /// As system calls take it; `None` for an id that the kernel never assigns.
     fn raw(self) -> Option<i32> {
         i32::try_from(self.0).ok().filter(|pid| *pid > 0)
     }
@@ -65,30 +65,30 @@ impl fmt::Display for Pid {
     }
 }
 
-/// Why a process cannot be traced, or a command not be started.
+/// Why a process cannot be traced, or a command cannot be started.
 #[derive(Debug, Error)]
 pub enum TargetError {
-    /// Nothing runs under this id.
+    /// No process has this id.
     #[error("could not find process {0}: no such process")]
     NoSuchProcess(Pid),
-    /// It has ended; only its parent has not taken notice.
+    /// It has ended, but its parent has not reaped it.
     #[error("could not trace process {0}: it has ended (zombie)")]
     Ended(Pid),
-    /// The kernel's own threads have no memory to leak.
+    /// Kernel threads have no user memory to leak.
     #[error("could not trace process {0}: it is a kernel thread")]
     KernelThread(Pid),
-    /// The id is that of a thread, not of its process.
+    /// The id is a thread's, not a process's.
     #[error("could not trace process {thread}: it is a thread of process {process}")]
     Thread {
         /// The id that was given.
         thread: Pid,
-        /// The id that was meant.
+        /// The id of its process.
         process: Pid,
     },
     /// The kernel programs read 64-bit registers and stacks.
     #[error("could not trace process {0}: its executable is a 32-bit program")]
     Elf32(Pid),
-    /// The process belongs to somebody else.
+    /// We may not read the process's files in `/proc`.
     #[error("could not read {what} of process {pid}: permission denied")]
     Permission {
         /// The process.
@@ -109,7 +109,7 @@ pub enum TargetError {
     /// No such program, neither as a path nor in `PATH`.
     #[error("could not start `{}`: command not found", .0.display())]
     CommandNotFound(OsString),
-    /// There is such a file, but it cannot be run.
+    /// The file exists, but cannot be executed.
     #[error("could not start `{}`", .command.display())]
     CommandRefused {
         /// The program as typed.
@@ -117,7 +117,7 @@ pub enum TargetError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The command could not be started in a held state.
+    /// The command could not be started and stopped before its program runs.
     #[error("could not {step} for `{}`", .command.display())]
     Launch {
         /// The program as typed.
@@ -130,7 +130,7 @@ pub enum TargetError {
 }
 
 impl TargetError {
-    /// A failure to read `what`, by what the caller can do about it.
+    /// The error for a failure to read `what`.
     fn reading(pid: Pid, what: &'static str, source: io::Error) -> Self {
         match source.raw_os_error() {
             Some(libc::ESRCH) => Self::NoSuchProcess(pid),
@@ -150,23 +150,23 @@ impl TargetError {
     }
 }
 
-/// Who a process is.
+/// The identity of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Its id.
     pub pid: Pid,
     /// Path of the executable as the process sees it; unknown without permission.
     pub exe: Option<String>,
-    /// Arguments, the program's name first.
+    /// Arguments, starting with the program's name.
     pub cmdline: Vec<String>,
     /// Soft limit of open file descriptors; `None` when unknown or unlimited.
     pub fd_limit: Option<u64>,
-    /// Clock ticks from boot to its start: with the id it names one process for good, because ids
-    /// are used again.
+    /// Clock ticks from boot to its start. Identifies the process together with the id, which the kernel may
+    /// reuse.
     pub start_time: u64,
 }
 
-/// Who this process is, or why it cannot be traced.
+/// The identity of a process, or why it cannot be traced.
 pub fn identify(pid: Pid) -> Result<Identity, TargetError> {
     let process = open(pid)?;
     let status = process.status().map_err(|error| TargetError::parsing(pid, "status", error))?;
@@ -175,7 +175,7 @@ pub fn identify(pid: Pid) -> Result<Identity, TargetError> {
     }
     let described = describe(&process, pid)?;
     let mut head = [0; 5];
-    // Opened through the process itself: right in every mount namespace, and when deleted.
+    // Opened through `/proc/PID/exe`: works in every mount namespace, and for deleted files.
     match File::open(pid.proc_path("exe")).and_then(|mut exe| exe.read_exact(&mut head)) {
         Ok(()) if head == *b"\x7fELF\x01" => Err(TargetError::Elf32(pid)),
         Ok(()) => Ok(described),
@@ -183,15 +183,15 @@ pub fn identify(pid: Pid) -> Result<Identity, TargetError> {
     }
 }
 
-/// Every process whose command name, executable or first argument has exactly this file name, in the
-/// order of their ids. Never ourselves. Who may not be looked at is found by its command name only.
+/// Every process whose command name, executable or first argument has exactly this file name, in the order of their
+/// ids; without ourselves. A process that we may not inspect is found by its command name only.
 pub fn find_by_name(name: &str) -> Vec<Identity> {
     let Ok(processes) = procfs::process::all_processes() else { return Vec::new() };
     let mut found: Vec<Identity> = processes
         .flatten()
         .filter_map(|process| {
             let pid = Pid(u32::try_from(process.pid).ok()?);
-            // Names first: it is one small file of each of thousands of processes.
+            // The command name first: one small file for each of thousands of processes.
             let comm = process.stat().ok()?.comm;
             let identity = || describe(&process, pid).ok();
             if pid == Pid::own() {
@@ -215,11 +215,11 @@ pub fn rss_bytes(pid: Pid) -> Option<u64> {
     let statm = fs::read_to_string(pid.proc_path("statm")).ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     let page_bytes = u64::try_from(rustix::param::page_size()).ok()?;
-    // A zombie has no memory any more, and says 0.
+    // A zombie has no memory, and reports 0.
     (pages > 0).then(|| pages.saturating_mul(page_bytes))
 }
 
-/// The most resident memory there ever was, bytes; `None` when the process has ended.
+/// Peak resident memory, bytes; `None` when the process has ended.
 pub fn peak_rss_bytes(pid: Pid) -> Option<u64> {
     let status = open(pid).ok()?.status().ok()?;
     status.vmhwm.map(|kib| kib.saturating_mul(1024))
@@ -230,7 +230,7 @@ fn open(pid: Pid) -> Result<Process, TargetError> {
     Process::new(raw).map_err(|error| TargetError::parsing(pid, "the folder in /proc", error))
 }
 
-/// What may be told without asking whether it can be traced, except that it must be a live process.
+/// The identity of a live user process; does not check whether it can be traced.
 fn describe(process: &Process, pid: Pid) -> Result<Identity, TargetError> {
     let stat = process.stat().map_err(|error| TargetError::parsing(pid, "stat", error))?;
     if StatFlags::from_bits_truncate(stat.flags).contains(StatFlags::PF_KTHREAD) {
@@ -253,8 +253,8 @@ fn describe(process: &Process, pid: Pid) -> Result<Identity, TargetError> {
     Ok(Identity { pid, exe, cmdline: arguments(&cmdline), fd_limit, start_time: stat.starttime })
 }
 
-/// Arguments from the bytes of `cmdline`: each ends with a zero, unless the process has overwritten
-/// them with a title of its own.
+/// Arguments from the bytes of `cmdline`: each ends with a zero byte, unless the process has overwritten them with a
+/// title.
 fn arguments(cmdline: &[u8]) -> Vec<String> {
     let text = cmdline.trim_ascii_end();
     let text = text.strip_suffix(b"\0").unwrap_or(text);
@@ -275,7 +275,7 @@ mod tests {
     use super::{Pid, TargetError, arguments, find_by_name, identify, peak_rss_bytes, rss_bytes};
 
     #[test]
-    fn we_are_ourselves() {
+    fn our_own_process_is_identified() {
         let own = identify(Pid::own()).unwrap();
         let exe = std::env::current_exe().unwrap();
         assert_eq!(own.exe.as_deref(), exe.to_str());
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn we_are_never_found_by_name() {
+    fn our_own_process_is_not_found_by_name() {
         let exe = std::env::current_exe().unwrap();
         let name = exe.file_name().unwrap().to_str().unwrap();
         assert!(find_by_name(name).iter().all(|found| found.pid != Pid::own()));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_a_pid_beyond_the_kernels_limit() {
+    fn pids_outside_the_kernels_range_do_not_exist() {
         for pid in [0, (1 << 22) + 1, u32::MAX] {
             assert!(matches!(identify(Pid(pid)), Err(TargetError::NoSuchProcess(_))), "{pid}");
             assert_eq!(rss_bytes(Pid(pid)), None);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_threads_are_told_apart() {
+    fn kernel_threads_are_refused() {
         // Process 2 is `kthreadd`, unless this runs in a pid namespace of its own.
         let kernel = std::fs::read_to_string("/proc/2/comm").is_ok_and(|comm| comm == "kthreadd\n");
         let refused = matches!(identify(Pid(2)), Err(TargetError::KernelThread(_)));
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_could_not_be_done() {
+    fn errors_name_the_failed_action() {
         let text = TargetError::KernelThread(Pid(2)).to_string();
         assert_eq!(text, "could not trace process 2: it is a kernel thread");
         let text = TargetError::CommandNotFound("nosuch".into()).to_string();

@@ -1,15 +1,15 @@
-//! The few ptrace requests that a held command needs.
+//! The ptrace requests that launching a command needs.
 //!
-//! Takes one process that the calling thread has seized, hands on its stops as [`Stop`]. All calls
-//! must come from that thread: the kernel ties a tracee to a thread, not to a process. Raw `libc`,
-//! because nix has neither `PTRACE_LISTEN` nor a name for real-time signals, which must be passed on
-//! like all others. See ptrace(2), "Stopped states" and `PTRACE_SEIZE`.
+//! Takes one process that the calling thread has seized, hands on its stops as [`Stop`]. All calls must come
+//! from that thread: the kernel ties a tracee to a thread, not to a process. Uses `libc` directly, because nix
+//! has neither `PTRACE_LISTEN` nor real-time signals, which must be delivered like all others.
+//! See ptrace(2), "Stopped states" and `PTRACE_SEIZE`.
 
 use std::io;
 
 use libc::{c_int, c_uint, c_void, pid_t};
 
-/// Status bits of a group stop or an interrupt: `PTRACE_EVENT_STOP` of `linux/ptrace.h`.
+/// Event of a group stop or an interrupt: `PTRACE_EVENT_STOP` of `linux/ptrace.h`.
 const EVENT_STOP: c_int = 128;
 /// The bit that `PTRACE_O_TRACESYSGOOD` adds to the signal of a syscall stop.
 const SYSCALL_BIT: c_int = 0x80;
@@ -18,43 +18,43 @@ const GET_SYSCALL_INFO: c_uint = 0x420e;
 /// `op` of a stop at a system call's entry.
 const INFO_ENTRY: u8 = 1;
 
-/// A stop, or the end.
+/// A stop or the end of a tracee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// Ended by itself with this status.
+    /// Exited with this status.
     Exited(i32),
-    /// Ended by this signal.
+    /// Killed by this signal.
     Killed(i32),
-    /// About to receive this signal; it gets what the next request passes on.
+    /// About to receive this signal; the next request decides which signal it receives.
     Signal(i32),
-    /// Stopped by job control (SIGSTOP, Ctrl-Z); must stay so until SIGCONT.
+    /// Stopped by job control (SIGSTOP, Ctrl-Z); must stay stopped until SIGCONT.
     Group,
-    /// Another program has taken its place.
+    /// Has executed a new program.
     Exec,
-    /// About to end; its memory is still mapped.
+    /// About to exit; its memory is still mapped.
     Exiting,
     /// Entering or leaving a system call.
     Syscall,
-    /// Nothing to hand on: after an interrupt, or continued by SIGCONT.
-    Notice,
+    /// Stopped by our interrupt, or continued by SIGCONT.
+    Interrupted,
 }
 
-/// How a stopped tracee goes on.
+/// How to resume a stopped tracee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Go {
+pub(super) enum Resume {
     /// Runs until the next stop.
     Run,
     /// Runs until the next entry to or exit from a system call.
     ToSyscall,
-    /// Stays stopped, but tells when job control continues it.
+    /// Stays stopped, and reports when job control continues it.
     Listen,
     /// Runs untraced.
-    Free,
+    Detach,
 }
 
-/// A system call that is about to begin.
+/// A system call at its entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entered {
+pub(super) struct SyscallEntry {
     /// Its number.
     pub(super) number: u64,
     /// Its third argument: the protection, for `mmap` and `mprotect`.
@@ -68,7 +68,7 @@ pub(super) struct Tracee {
 }
 
 impl Tracee {
-    /// Seizes a process, which runs on unaware. No `PTRACE_O_EXITKILL`: should we die, it lives.
+    /// Seizes a process without stopping it. No `PTRACE_O_EXITKILL`: if we die, it survives.
     pub(super) fn seize(pid: pid_t) -> io::Result<Self> {
         let options =
             libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACEEXIT | libc::PTRACE_O_TRACESYSGOOD;
@@ -77,24 +77,24 @@ impl Tracee {
         Ok(tracee)
     }
 
-    /// Waits for the next stop. `Interrupted` when a signal came to this thread instead.
+    /// Waits for the next stop. Fails with `ErrorKind::Interrupted` if this thread receives a signal first.
     pub(super) fn wait(&self) -> io::Result<Stop> {
         let mut status = 0;
-        // SAFETY: `status` is a valid place for the answer.
+        // SAFETY: `status` is a valid pointer for the result.
         if unsafe { libc::waitpid(self.pid, &raw mut status, libc::__WALL) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(read_status(status))
+        Ok(decode_status(status))
     }
 
-    /// Lets a stopped tracee go on, delivering `signal` (0 for none). One that was killed meanwhile
-    /// is no failure: the next wait tells.
-    pub(super) fn go(&self, how: Go, signal: i32) -> io::Result<()> {
+    /// Resumes a stopped tracee and delivers `signal` (0 for none). Succeeds also if the tracee was killed in the
+    /// meantime: the next wait reports that.
+    pub(super) fn resume(&self, how: Resume, signal: i32) -> io::Result<()> {
         let request = match how {
-            Go::Run => libc::PTRACE_CONT,
-            Go::ToSyscall => libc::PTRACE_SYSCALL,
-            Go::Listen => libc::PTRACE_LISTEN,
-            Go::Free => libc::PTRACE_DETACH,
+            Resume::Run => libc::PTRACE_CONT,
+            Resume::ToSyscall => libc::PTRACE_SYSCALL,
+            Resume::Listen => libc::PTRACE_LISTEN,
+            Resume::Detach => libc::PTRACE_DETACH,
         };
         match self.request(request, signal) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
@@ -102,27 +102,27 @@ impl Tracee {
         }
     }
 
-    /// Makes a running tracee stop with a [`Stop::Notice`], or with whatever else comes first.
+    /// Makes a running tracee stop with [`Stop::Interrupted`], or with another stop that comes first.
     pub(super) fn interrupt(&self) -> io::Result<()> {
         self.request(libc::PTRACE_INTERRUPT, 0)
     }
 
-    /// At a [`Stop::Syscall`]: the call, if it is about to begin.
-    pub(super) fn entered(&self) -> Option<Entered> {
-        // `struct ptrace_syscall_info`: a head word beginning with `op`, two addresses, and for an
+    /// At a [`Stop::Syscall`]: the call, if this is its entry.
+    pub(super) fn syscall_entry(&self) -> Option<SyscallEntry> {
+        // `struct ptrace_syscall_info`: a first word that starts with `op`, two addresses, and at an
         // entry the number and six arguments.
         let mut info = [0_u64; 11];
-        let place: *mut c_void = info.as_mut_ptr().cast();
+        let buffer: *mut c_void = info.as_mut_ptr().cast();
         // SAFETY: the kernel writes at most the given size, that of `info`.
-        let size = unsafe { libc::ptrace(GET_SYSCALL_INFO, self.pid, size_of_val(&info), place) };
+        let size = unsafe { libc::ptrace(GET_SYSCALL_INFO, self.pid, size_of_val(&info), buffer) };
         let [head, _, _, number, _, _, third, ..] = info;
         let [op, ..] = head.to_ne_bytes();
-        (size > 0 && op == INFO_ENTRY).then_some(Entered { number, third })
+        (size > 0 && op == INFO_ENTRY).then_some(SyscallEntry { number, third })
     }
 
     fn request(&self, request: c_uint, data: c_int) -> io::Result<()> {
         let nothing: *mut c_void = std::ptr::null_mut();
-        // The kernel takes `data` as a number for all requests made here.
+        // All requests made here take `data` as a number.
         let data = libc::c_long::from(data);
         // SAFETY: none of these requests reads or writes our memory.
         if unsafe { libc::ptrace(request, self.pid, nothing, data) } < 0 {
@@ -132,8 +132,8 @@ impl Tracee {
     }
 }
 
-/// What a status of `waitpid` means for a seized process.
-fn read_status(status: c_int) -> Stop {
+/// Decodes a status of `waitpid` for a seized process.
+fn decode_status(status: c_int) -> Stop {
     if libc::WIFEXITED(status) {
         return Stop::Exited(libc::WEXITSTATUS(status));
     }
@@ -146,18 +146,18 @@ fn read_status(status: c_int) -> Stop {
         (EVENT_STOP, libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU) => Stop::Group,
         (0, signal) if signal == libc::SIGTRAP | SYSCALL_BIT => Stop::Syscall,
         (0, signal) => Stop::Signal(signal),
-        _ => Stop::Notice,
+        _ => Stop::Interrupted,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{EVENT_STOP, Stop, read_status};
+    use super::{EVENT_STOP, Stop, decode_status};
 
     #[test]
-    fn every_status_has_its_meaning() {
+    fn statuses_are_decoded() {
         let stopped = |event: i32, signal: i32| event << 16 | signal << 8 | 0x7f;
-        let check = |status, stop| assert_eq!(read_status(status), stop, "{status:#x}");
+        let check = |status, stop| assert_eq!(decode_status(status), stop, "{status:#x}");
         check(3 << 8, Stop::Exited(3));
         check(9, Stop::Killed(9));
         check(9 | 0x80, Stop::Killed(9));
@@ -168,7 +168,7 @@ mod tests {
         check(stopped(0, libc::SIGTRAP | 0x80), Stop::Syscall);
         check(stopped(EVENT_STOP, libc::SIGSTOP), Stop::Group);
         check(stopped(EVENT_STOP, libc::SIGTTOU), Stop::Group);
-        check(stopped(EVENT_STOP, libc::SIGTRAP), Stop::Notice);
+        check(stopped(EVENT_STOP, libc::SIGTRAP), Stop::Interrupted);
         check(stopped(libc::PTRACE_EVENT_EXEC, libc::SIGTRAP), Stop::Exec);
         check(stopped(libc::PTRACE_EVENT_EXIT, libc::SIGTRAP), Stop::Exiting);
     }

@@ -1,8 +1,8 @@
-//! Files as a target sees them: looked up in its own root, whatever namespace or chroot that is.
+//! Opens files in a target's root, whichever mount namespace or chroot that is.
 //!
-//! Takes a process and a path, hands on open files and what the process calls itself. Paths are
-//! walked by the kernel inside the root (`openat2`), so that a symbolic link of the target leads to
-//! the target's file and never to one of ours. Changes nothing, blocks on no pipe or device.
+//! Takes a process and a path, hands on open files, and the process's id and user as it sees them. The kernel
+//! resolves paths inside the root (`openat2`), so that a symbolic link of the target leads to the target's file
+//! and never to one of ours. Changes nothing, and does not block on pipes or devices.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -19,20 +19,20 @@ use rustix::{
 
 use super::Pid;
 
-/// How often a walk is tried again that met a concurrent rename: the kernel asks for that.
-const WALKS: usize = 16;
+/// Attempts to resolve a path when renames interfere: openat2(2) asks the caller to retry.
+const ATTEMPTS: usize = 16;
 
-/// The root directory of a process, usable also after its end.
+/// The root directory of a process; stays usable after the process has ended.
 #[derive(Debug)]
 pub struct Root(OwnedFd);
 
 impl Root {
-    /// That of a process.
+    /// The root of a process.
     pub fn of(pid: Pid) -> io::Result<Self> {
         Self::at(&pid.proc_path("root"))
     }
 
-    /// A directory as if it were the root.
+    /// A directory that serves as the root.
     pub fn at(directory: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self(open(directory, flags, Mode::empty())?))
@@ -40,7 +40,7 @@ impl Root {
 
     /// Opens a regular file in it for reading.
     pub fn open(&self, path: &Path) -> io::Result<File> {
-        // Non-blocking: what looks like a file may be a pipe that nobody writes to.
+        // Non-blocking: the path may lead to a pipe without a writer.
         let file = File::from(self.walk(path, OFlags::NONBLOCK | OFlags::NOCTTY)?);
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("not a regular file"));
@@ -62,7 +62,7 @@ impl Root {
         let inside = path.strip_prefix("/").unwrap_or(path);
         let walk = || openat2(&self.0, inside, flags, Mode::empty(), ResolveFlags::IN_ROOT);
         let mut opened = walk();
-        for _ in 1..WALKS {
+        for _ in 1..ATTEMPTS {
             if !matches!(opened, Err(Errno::AGAIN)) {
                 break;
             }
@@ -72,14 +72,13 @@ impl Root {
     }
 }
 
-/// What a process is called in the innermost pid namespace that it belongs to: what `getpid` tells
-/// it, and so what it calls its files.
+/// The id of a process in its innermost pid namespace: the result of its own `getpid`, which it uses in file names.
 pub fn own_number(pid: Pid) -> Option<u32> {
     let status = fs::read_to_string(pid.proc_path("status")).ok()?;
     innermost(&status)
 }
 
-/// The last number of `NSpid:`, each of which is that of one namespace, from the outermost on.
+/// The last number of `NSpid:`, which lists the id in each namespace from the outermost on.
 fn innermost(status: &str) -> Option<u32> {
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_ascii_whitespace().next_back()?.parse().ok()
@@ -99,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_of_the_target_stay_in_its_root() {
+    fn symbolic_links_stay_in_the_root() {
         let folder = std::env::temp_dir().join(format!("leaktrace-root-{}", Pid::own()));
         fs::create_dir_all(folder.join("etc")).unwrap();
         fs::write(folder.join("etc/passwd"), "inside").unwrap();
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_has_a_number_in_each_namespace_and_calls_itself_by_the_last() {
+    fn the_innermost_pid_is_the_last_of_the_list() {
         assert_eq!(innermost("Name:\tx\nNSpid:\t4121\t17\t1\nUid:\t0\n"), Some(1));
         assert_eq!(innermost("Name:\tx\n"), None);
         assert_eq!(own_number(Pid::own()), Some(std::process::id()));

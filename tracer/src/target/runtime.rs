@@ -1,8 +1,8 @@
-//! Runtimes that move the stacks of their threads.
+//! Detects runtimes that move the stacks of their threads.
 //!
-//! Takes mapped objects, hands on the one that has such a runtime. A return probe replaces a return
-//! address on the stack; a runtime that copies its stack elsewhere, or reads it, meets an address that it
-//! does not know, and ends the process. So such a process must not be probed at all.
+//! Takes mapped objects, hands on the one with such a runtime. A return probe replaces a return address on the
+//! stack; a runtime that copies or reads its stack then finds an address that it does not know, and aborts the
+//! process. So such a process must not be probed at all.
 
 use std::{fs::File, path::PathBuf};
 
@@ -13,11 +13,11 @@ use super::{
     mappings::{Mappings, open_path},
 };
 
-/// Sections that Go's linker writes, into programs and into shared objects (`-buildmode=c-shared`); each
-/// alone is proof, and stripping leaves the first two.
+/// Sections that Go's linker writes to programs and shared objects (`-buildmode=c-shared`). Each one alone identifies
+/// Go, and stripping keeps the first two.
 const GO_SECTIONS: [&str; 3] = [".go.buildinfo", ".note.go.buildid", ".gopclntab"];
 
-/// The first object of a process that has a runtime which moves stacks, as the process sees it.
+/// The path of the first object of a process whose runtime moves stacks, as the process sees it.
 pub fn moving_stacks(pid: Pid, mappings: &Mappings) -> Option<PathBuf> {
     mappings
         .objects()

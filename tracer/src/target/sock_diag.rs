@@ -1,7 +1,7 @@
-//! The TCP sockets of a network namespace, as the kernel itself tells of them: `sock_diag(7)`.
+//! Lists the TCP sockets of a network namespace by `sock_diag(7)`.
 //!
-//! It leaves out on request what `/proc/PID/net/tcp` lists: after a hundred thousand short connections that has as many
-//! lines, reading it takes seconds, and nobody drains meanwhile.
+//! `sock_diag` can omit sockets in `TIME_WAIT`. `/proc/PID/net/tcp` lists them: after a hundred thousand short
+//! connections it has as many lines, reading it takes seconds, and in that time nothing drains the maps.
 
 use std::{
     collections::HashMap, fs::File, io, net::SocketAddr as Address, os::fd::AsFd as _, thread,
@@ -23,25 +23,25 @@ use super::{
     sockets::{Socket, Traffic, address, namespace, tcp_state},
 };
 
-/// Bytes taken from the kernel at once: it fills 32 KiB at most.
+/// Size of the receive buffer, bytes: the kernel fills 32 KiB at most.
 const AT_ONCE: usize = 1 << 16;
 
-/// The TCP sockets of a process's network namespace by inode; those in `TIME_WAIT`, which no descriptor leads to, are
-/// left out. An error where the kernel was built without `tcp_diag`, or we may not enter that namespace.
+/// The TCP sockets of a process's network namespace by inode, without those in `TIME_WAIT`, which have no descriptor.
+/// Fails if the kernel was built without `tcp_diag`, or if we may not enter that namespace.
 pub(super) fn list(pid: Pid) -> io::Result<HashMap<u64, Socket>> {
     let socket = open(pid)?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    // A list is there when it was asked for; what is not will never come.
+    // The kernel answers a request at once; what is not there then will never come.
     socket.set_non_blocking(true)?;
     let mut found = HashMap::new();
     for (family, any) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
-        ask(&socket, family, any)?;
+        send_request(&socket, family, any)?;
         while receive(&socket, &mut found)? {}
     }
     Ok(found)
 }
 
-/// A socket that is asked about a process's network namespace.
+/// Opens a netlink socket in a process's network namespace.
 fn open(pid: Pid) -> io::Result<Netlink> {
     let open = || {
         let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
@@ -53,17 +53,17 @@ fn open(pid: Pid) -> io::Result<Netlink> {
         return open();
     }
     let theirs = File::open(pid.proc_path("ns/net"))?;
-    // A socket stays in the namespace in which it was opened: the thread that enters it ends at once.
-    let within = thread::Builder::new().name("namespace".to_owned()).spawn(move || {
+    // A socket stays in the namespace in which it was opened; the thread that enters the namespace ends at once.
+    let opener = thread::Builder::new().name("namespace".to_owned()).spawn(move || {
         move_into_link_name_space(theirs.as_fd(), Some(LinkNameSpaceType::Network))?;
         open()
     })?;
-    within
+    opener
         .join()
         .unwrap_or_else(|_| Err(io::Error::other("the thread in the namespace has failed")))
 }
 
-fn ask(socket: &Netlink, family: u8, socket_id: SocketId) -> io::Result<()> {
+fn send_request(socket: &Netlink, family: u8, socket_id: SocketId) -> io::Result<()> {
     let request = InetRequest {
         family,
         protocol: IPPROTO_TCP,
@@ -80,7 +80,7 @@ fn ask(socket: &Netlink, family: u8, socket_id: SocketId) -> io::Result<()> {
     socket.send(&bytes, 0).map(drop)
 }
 
-/// Takes some of the answer; `false` at its end.
+/// Receives a part of the answer; `false` at its end.
 fn receive(socket: &Netlink, found: &mut HashMap<u64, Socket>) -> io::Result<bool> {
     let mut bytes = Vec::with_capacity(AT_ONCE);
     socket.recv(&mut bytes, 0)?;
@@ -99,7 +99,7 @@ fn receive(socket: &Netlink, found: &mut HashMap<u64, Socket>) -> io::Result<boo
             NetlinkPayload::Error(error) => return Err(error.to_io()),
             _ => {}
         }
-        // Each begins at a multiple of four bytes.
+        // Messages are aligned to four bytes.
         rest = rest.get(length.next_multiple_of(4).max(4)..).unwrap_or_default();
     }
     Ok(true)
@@ -140,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn what_two_sides_have_exchanged_is_known_of_both() {
+    fn traffic_is_reported_for_both_ends() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (mut server, _) = listener.accept().unwrap();
             client.write_all(&[1; 1_000]).unwrap();
             server.read_exact(&mut [0; 1_000]).unwrap();
-            // With the answer the question is confirmed.
+            // The reply acknowledges the request.
             server.write_all(&[2; 30]).unwrap();
             client.read_exact(&mut [0; 30]).unwrap();
             client.write_all(&[3; 5]).unwrap();
@@ -155,7 +155,7 @@ mod tests {
             assert_eq!(traffic_of(&server), Traffic { received: 1_005, sent: 30 });
             let seen = traffic_of(&client);
             assert_eq!(seen.received, 30);
-            // The last bytes may not be confirmed yet.
+            // The last bytes may not be acknowledged yet.
             assert!([1_001, 1_006].contains(&seen.sent), "{seen:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! The sockets that a process can see: addresses, states and bytes, as `sock_diag` and `/proc/PID/net` tell them.
+//! Lists the sockets of a process's network namespace: addresses, states and traffic, from `sock_diag` and
+//! `/proc/PID/net`.
 
 use std::{collections::HashMap, fs, net::SocketAddr, path::PathBuf};
 
@@ -9,37 +10,37 @@ use procfs::{
 
 use super::{Pid, sock_diag};
 
-/// What the kernel says of a socket.
+/// A socket, as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Socket {
     /// `tcp`, `udp`, `unix`.
     pub protocol: &'static str,
-    /// Its own address, or path; `None` when it has none.
+    /// Its local address or path; `None` if it has none.
     pub local: Option<String>,
-    /// The other end's; `None` when there is none, or it is not told (as of Unix sockets).
+    /// The peer's address; `None` if there is none, or if the kernel does not report it (Unix sockets).
     pub peer: Option<String>,
-    /// As the kernel names it: `ESTABLISHED`, `CLOSE_WAIT` …; `None` where there are no states.
+    /// The kernel's name of its state: `ESTABLISHED`, `CLOSE_WAIT` …; `None` for protocols without states.
     pub state: Option<&'static str>,
-    /// What a TCP connection has carried; `None` where the kernel does not tell.
+    /// The traffic of a TCP connection; `None` where the kernel does not report it.
     pub traffic: Option<Traffic>,
 }
 
-/// What a connection has carried.
+/// The traffic of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
     /// Bytes received.
     pub received: u64,
-    /// Bytes that the other side has confirmed. For the side that connected, the kernel counts its first packet as
-    /// one; for the side that closed, its last one.
+    /// Bytes that the peer has acknowledged. The kernel adds one for the SYN of the side that connected, and one for
+    /// the FIN of the side that closed.
     pub sent: u64,
 }
 
-/// Which network namespace a process is in; `None` when it is gone, or that may not be known.
+/// The network namespace of a process; `None` if the process has ended, or if we may not read it.
 pub fn namespace(pid: Pid) -> Option<PathBuf> {
     fs::read_link(pid.proc_path("ns/net")).ok()
 }
 
-/// The sockets of a process's network namespace by inode; those of a sort that cannot be read are left out.
+/// The sockets of a process's network namespace by inode; without those of protocols that cannot be read.
 pub fn list(pid: Pid) -> HashMap<u64, Socket> {
     let mut found = HashMap::new();
     let Some(process) = i32::try_from(pid.0).ok().and_then(|pid| Process::new(pid).ok()) else {
@@ -48,7 +49,7 @@ pub fn list(pid: Pid) -> HashMap<u64, Socket> {
     match sock_diag::list(pid) {
         Ok(listed) => found.extend(listed),
         Err(error) => {
-            log::debug!("sock_diag tells nothing of the sockets of process {pid}: {error}");
+            log::debug!("could not list the sockets of process {pid} by sock_diag: {error}");
             for entries in [process.tcp(), process.tcp6()] {
                 found.extend(entries.unwrap_or_default().iter().map(|one| (one.inode, tcp(one))));
             }
@@ -58,21 +59,21 @@ pub fn list(pid: Pid) -> HashMap<u64, Socket> {
         found.extend(entries.unwrap_or_default().iter().map(|one| (one.inode, udp(one))));
     }
     found.extend(process.unix().unwrap_or_default().iter().map(|one| (one.inode, unix(one))));
-    // What has lost its descriptor has lost its number, too.
+    // A socket without a descriptor has inode 0.
     found.remove(&0);
     found
 }
 
-/// The inode in what a descriptor leads to: `socket:[4711]`.
+/// The inode in a descriptor's link: `socket:[4711]`.
 pub fn inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// An address, unless it stands for none.
+/// An address as text; `None` for an unspecified address with port 0.
 pub(super) fn address(address: SocketAddr) -> Option<String> {
-    let none = address.port() == 0 && address.ip().is_unspecified();
-    (!none).then(|| match address {
-        // An IPv4 client of an IPv6 socket is an IPv4 client.
+    let is_none = address.port() == 0 && address.ip().is_unspecified();
+    (!is_none).then(|| match address {
+        // Shows an IPv4 client of an IPv6 socket by its IPv4 address.
         SocketAddr::V6(six) => match six.ip().to_ipv4_mapped() {
             Some(four) => SocketAddr::from((four, six.port())).to_string(),
             None => six.to_string(),
@@ -81,7 +82,7 @@ pub(super) fn address(address: SocketAddr) -> Option<String> {
     })
 }
 
-/// What the kernel calls a state of that number, the new ones of younger kernels left out.
+/// The kernel's name of a TCP state by its number; `None` for states that newer kernels have added.
 pub(crate) fn tcp_state(number: u8) -> Option<&'static str> {
     TcpState::from_u8(number).as_ref().map(state_name)
 }
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_of_a_connection_are_known_and_a_half_closed_one_is_told() {
+    fn both_ends_of_a_connection_and_its_half_closed_state_are_reported() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut server, peer) = listener.accept().unwrap();
@@ -159,13 +160,13 @@ mod tests {
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(server.read(&mut [0]).unwrap(), 0);
         assert_eq!(socket_of(&server).state, Some("CLOSE_WAIT"));
-        // The first until the other side has confirmed.
+        // `FIN_WAIT1` until the peer has acknowledged the FIN.
         let state = socket_of(&client).state.unwrap();
         assert!(["FIN_WAIT1", "FIN_WAIT2"].contains(&state), "{state}");
     }
 
     #[test]
-    fn an_ipv4_client_of_an_ipv6_socket_has_its_own_address() {
+    fn an_ipv4_client_of_an_ipv6_socket_has_its_ipv4_address() {
         let written = |text: &str| address(text.parse().unwrap());
         assert_eq!(written("[::ffff:10.0.0.7]:443").as_deref(), Some("10.0.0.7:443"));
         assert_eq!(written("[fe80::1]:443").as_deref(), Some("[fe80::1]:443"));
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn other_sockets_are_known_too() {
+    fn udp_and_unix_sockets_are_listed() {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let seen = socket_of(&udp);
         let own = udp.local_addr().unwrap().to_string();

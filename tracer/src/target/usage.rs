@@ -1,6 +1,6 @@
-//! What a process uses, as the kernel counts it: memory, and file descriptors by type.
+//! Resource usage of a process: memory, CPU time, and file descriptors by type.
 //!
-//! Takes a process id, hands on figures from `/proc`. Reading them stops nobody.
+//! Takes a process id, hands on figures from `/proc`. Reading them does not stop the process.
 
 use std::{
     collections::BTreeMap,
@@ -10,26 +10,26 @@ use std::{
 
 use super::Pid;
 
-/// Memory, bytes. `None` is what the kernel does not say.
+/// Memory, bytes. `None` where the kernel reports no figure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Resident memory.
     pub rss: Option<u64>,
-    /// The part that no file holds.
+    /// The anonymous part of it.
     pub anonymous: Option<u64>,
-    /// The part that files hold.
+    /// The file-backed part of it.
     pub file: Option<u64>,
-    /// The part that is shared memory.
+    /// The shared-memory part of it.
     pub shared: Option<u64>,
-    /// What is swapped out.
+    /// Swapped-out memory.
     pub swapped: Option<u64>,
-    /// Private writable memory that was asked for, resident or not.
+    /// Mapped private writable memory, resident or not.
     pub data: Option<u64>,
-    /// The heap that `brk` moves the end of.
+    /// The `brk` heap.
     pub brk: Option<u64>,
 }
 
-/// The memory that a process uses; `None` when it has none any more.
+/// The memory usage of a process; `None` if it has ended.
 pub fn memory(pid: Pid) -> Option<Usage> {
     let status = fs::read_to_string(pid.proc_path("status")).ok()?;
     let mut usage = parse(&status);
@@ -38,8 +38,8 @@ pub fn memory(pid: Pid) -> Option<Usage> {
     Some(usage)
 }
 
-/// Processor time that a process has used, in all its threads, nanoseconds: counted in hundredths of a second.
-/// `None` when it has ended.
+/// CPU time of all threads of a process, nanoseconds, with a resolution of a hundredth of a second. `None` if it has
+/// ended.
 pub fn cpu_ns(pid: Pid) -> Option<u64> {
     let stat = super::open(pid).ok()?.stat().ok()?;
     let ticks = stat.utime + stat.stime;
@@ -50,7 +50,7 @@ fn parse(status: &str) -> Usage {
     let mut usage = Usage::default();
     for line in status.lines() {
         let Some((key, value)) = line.split_once(':') else { continue };
-        let place = match key {
+        let figure = match key {
             "VmRSS" => &mut usage.rss,
             "RssAnon" => &mut usage.anonymous,
             "RssFile" => &mut usage.file,
@@ -60,16 +60,16 @@ fn parse(status: &str) -> Usage {
             _ => continue,
         };
         let kib = value.trim().strip_suffix("kB").and_then(|kib| kib.trim().parse::<u64>().ok());
-        *place = kib.map(|kib| kib.saturating_mul(1024));
+        *figure = kib.map(|kib| kib.saturating_mul(1024));
     }
     usage
 }
 
-/// Bytes of the heap; 0 for a process that has none.
+/// Size of the `brk` heap, bytes; 0 for a process that has none.
 fn brk(pid: Pid) -> Option<u64> {
     let mut maps = BufReader::new(File::open(pid.proc_path("maps")).ok()?);
     let mut line = Vec::new();
-    // Behind the executable: the rest need not be made.
+    // The heap follows the executable, so the kernel need not generate the rest of the file.
     while maps.read_until(b'\n', &mut line).ok()? > 0 {
         if line.ends_with(b"[heap]\n") {
             let text = String::from_utf8_lossy(&line);
@@ -82,17 +82,17 @@ fn brk(pid: Pid) -> Option<u64> {
     Some(0)
 }
 
-/// Open file descriptors by what they are; `None` when they cannot be listed.
+/// Numbers of open file descriptors by type; `None` if they cannot be listed.
 pub fn descriptors(pid: Pid) -> Option<BTreeMap<String, u64>> {
     let mut by_type = BTreeMap::new();
     for link in super::descriptors::list(pid)?.values() {
-        *by_type.entry(sort(link).to_owned()).or_default() += 1;
+        *by_type.entry(type_name(link).to_owned()).or_default() += 1;
     }
     Some(by_type)
 }
 
-/// What a descriptor is, by what it leads to: `socket:[1]`, `anon_inode:[eventfd]`, `/a/file`.
-fn sort(link: &str) -> &str {
+/// The type of a descriptor by its link: `socket:[1]`, `anon_inode:[eventfd]`, `/a/file`.
+fn type_name(link: &str) -> &str {
     if let Some(kind) = link.strip_prefix("anon_inode:") {
         // Newer kernels number some of them.
         let kind = kind.trim_matches(['[', ']']);
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn descriptors_are_told_apart_by_what_they_lead_to() {
+    fn descriptor_types_are_found_from_links() {
         for (link, kind) in [
             ("socket:[4711]", "socket"),
             ("pipe:[12]", "pipe"),
@@ -122,25 +122,25 @@ mod tests {
             ("net:[4026531840]", "net"),
             ("?", "other"),
         ] {
-            assert_eq!(sort(link), kind, "{link}");
+            assert_eq!(type_name(link), kind, "{link}");
         }
     }
 
     #[test]
-    fn a_status_is_read_in_bytes_and_what_it_lacks_is_unknown() {
+    fn a_status_is_parsed_to_bytes_and_missing_lines_are_unknown() {
         let usage = parse("Name:\tx\nVmRSS:\t  100 kB\nRssAnon:\t 60 kB\nVmData:\t 7 kB\n");
         assert_eq!((usage.rss, usage.anonymous), (Some(102_400), Some(61_440)));
         assert_eq!((usage.data, usage.swapped, usage.brk), (Some(7168), None, None));
     }
 
     #[test]
-    fn our_own_figures_move_with_what_we_do() {
+    fn our_own_figures_follow_our_usage() {
         let before = memory(Pid::own()).unwrap();
-        let room = std::hint::black_box(vec![1_u8; 32 << 20]);
+        let memory_in_use = std::hint::black_box(vec![1_u8; 32 << 20]);
         let after = memory(Pid::own()).unwrap();
         let grown = after.anonymous.unwrap() - before.anonymous.unwrap();
         assert!(grown >= 31 << 20, "{grown}, {before:?}, {after:?}");
-        drop(room);
+        drop(memory_in_use);
         let sockets = || descriptors(Pid::own()).unwrap().get("socket").copied().unwrap_or(0);
         let pair = std::os::unix::net::UnixStream::pair().unwrap();
         let open = sockets();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_not_there_has_no_figures() {
+    fn a_process_that_does_not_exist_has_no_figures() {
         assert_eq!(memory(Pid(u32::MAX)), None);
         assert_eq!(descriptors(Pid(u32::MAX)), None);
     }

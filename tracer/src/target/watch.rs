@@ -1,8 +1,8 @@
-//! When a process ends that is not our child.
+//! Waits for the end of a process that is not our child.
 //!
-//! Takes a process id, hands on a descriptor that becomes readable at the end: no polling, and no
-//! mistaking a later process with the same id for it. Does not say how it ended; only a parent
-//! learns that.
+//! Takes a process id, hands on a descriptor that becomes readable at the process's end. Needs no polling, and
+//! cannot confuse the process with a later one of the same id. Does not hand on the exit status, which only the
+//! parent gets.
 
 use std::{
     io,
@@ -35,7 +35,7 @@ impl Watch {
 
     /// Whether it has ended; does not wait. A zombie has ended.
     pub fn ended(&self) -> bool {
-        // A failure of `poll` itself says nothing about the process; ask again next time.
+        // An error of `poll` itself means nothing for the process; the caller asks again later.
         self.poll(Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
     }
 
@@ -74,7 +74,7 @@ mod tests {
     use super::{super::Pid, Watch};
 
     #[test]
-    fn a_process_ends_once_it_ends() {
+    fn the_end_of_a_process_is_seen_and_stays_seen() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let watch = Watch::new(Pid(child.id())).unwrap();
         assert!(!watch.ended());
@@ -82,12 +82,12 @@ mod tests {
         watch.wait().unwrap();
         assert!(watch.ended());
         child.wait().unwrap();
-        // The id may be used again from here on; the answer stays.
+        // From here on the kernel may reuse the id; the answer does not change.
         assert!(watch.ended());
     }
 
     #[test]
-    fn nobody_cannot_be_watched() {
+    fn a_process_that_does_not_exist_cannot_be_watched() {
         let error = Watch::new(Pid(u32::MAX)).unwrap_err();
         assert_eq!(error.to_string(), "could not find process 4294967295: no such process");
     }

@@ -1,8 +1,8 @@
-//! One object's call frame information, cut down to rows.
+//! Compiles one object's call frame information into rows.
 //!
-//! Takes the object's bytes, hands on a [`Table`]. Pure. A row says how to find the caller from
-//! anywhere in a function. What matters only to a debugger (registers other than `rsp`, `rbp`, `rbx`
-//! and the return address) is dropped, and neighbors that became the same are merged.
+//! Takes the object's bytes, hands on a [`Table`]. Pure. A row gives the rule that finds the caller from an address in
+//! a function. Drops what only a debugger needs (registers other than `rsp`, `rbp`, `rbx` and the return
+//! address), and merges adjacent rows that are then equal.
 
 use gimli::{BaseAddresses, CieOrFde, EndianSlice, LittleEndian, UnwindContext, UnwindSection};
 use object::{
@@ -15,12 +15,12 @@ use tracer_common::unwind::{
 
 use super::rules::{Meaning, Rules, meaning};
 
-/// Space between two functions that is padding: nobody returns to it.
+/// A gap between two functions that is shorter than this is padding: no return address points to it.
 const PADDING: u64 = 16;
-/// What an entry point without a table has of code before it calls anything.
+/// Bytes of code that an entry point without a table is assumed to have.
 const ENTRY: u64 = 32;
-/// `mov $15, %eax; syscall` in its two encodings: how a signal handler's return begins. C libraries
-/// without tables (musl) are told by it.
+/// `mov $15, %eax; syscall` in its two encodings: the start of a signal trampoline. Identifies the trampoline in C
+/// libraries without tables (musl).
 const SIGNAL_RETURNS: [&[u8]; 2] = [b"\x48\xc7\xc0\x0f\0\0\0\x0f\x05", b"\xb8\x0f\0\0\0\x0f\x05"];
 
 /// Bytes of `.eh_frame` per row, at least: objects of Debian 12 have 5.8 (redis) to 8.8 (node), and
@@ -32,33 +32,33 @@ type Slice<'data> = EndianSlice<'data, LittleEndian>;
 /// An object's unwind table.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// Address, as the object counts, that rows count from.
+    /// Base of the rows' addresses, as an address in the object.
     pub(super) origin: u64,
-    /// Where the file's code goes: its executable parts only.
+    /// The executable segments.
     pub(super) segments: Vec<Segment>,
-    /// Build id; objects with the same one are the same.
+    /// Build id; objects with equal build ids are the same.
     pub(super) build_id: Option<Vec<u8>>,
-    /// Rows, ascending; empty when the object has no unwind information.
+    /// Rows in ascending order; empty when the object has no unwind information.
     pub(super) rows: Vec<u64>,
-    /// Rows whose rule the programs do not know.
+    /// Rows whose rule the programs do not support.
     pub(super) unknown: usize,
 }
 
-/// A loadable part of the file.
+/// A loadable segment of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
-    /// Where it begins in the file.
+    /// Its offset in the file.
     pub(super) file_offset: u64,
-    /// Its bytes in the file.
+    /// Its size in the file, bytes.
     pub(super) size: u64,
-    /// Where it begins in memory, as the object counts.
+    /// Its address in the object.
     pub(super) address: u64,
 }
 
 impl Segment {
-    /// Where memory that shows the file from `file_offset` on would begin, as the object counts; `None`
-    /// when this is no part of it. Memory begins with a whole page, which may be the segment's before
-    /// this one as well (lld lays out files so).
+    /// The address in the object of a mapping of the file from `file_offset` on; `None` if the mapping does not belong
+    /// to this segment. A mapping starts at a page boundary, and that page may also hold the end of the segment before
+    /// (files linked by lld).
     pub(super) fn address_of_page(&self, file_offset: u64) -> Option<u64> {
         let begins = self.file_offset & !0xfff <= file_offset;
         (begins && file_offset < self.file_offset.saturating_add(self.size))
@@ -69,15 +69,15 @@ impl Segment {
 /// Why an object has no table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
-    /// Not an object for this machine.
+    /// Not an object for this architecture.
     #[error("not an x86-64 object: {0}")]
     Object(String),
-    /// Its parts do not lie within 4 GiB.
+    /// Its segments span more than 4 GiB.
     #[error("its code spans more than 4 GiB")]
     TooWide,
 }
 
-/// Rows that an object's table will have at most, from the sizes of its sections alone.
+/// An upper bound on the rows of an object's table, from its section sizes alone.
 pub(super) fn expected_rows<'data, R: ReadRef<'data>>(data: R) -> u64 {
     let Ok(file) = object::File::parse(data) else { return 0 };
     let size = |name| file.section_by_name(name).map_or(0, |section| section.size());
@@ -86,7 +86,7 @@ pub(super) fn expected_rows<'data, R: ReadRef<'data>>(data: R) -> u64 {
     (bytes / BYTES_PER_ROW).next_multiple_of(PAGE_ROWS as u64)
 }
 
-/// Makes the table of the object in `data`, numbering its rules by `rules`.
+/// Builds the table of the object in `data`; `rules` numbers its rules.
 pub(super) fn compile<'data, R: ReadRef<'data>>(
     data: R,
     rules: &mut Rules,
@@ -98,13 +98,13 @@ pub(super) fn compile<'data, R: ReadRef<'data>>(
     if !of_this_machine {
         return Err(Unusable::Object(format!("{:?}", file.architecture())));
     }
-    let parts = file.segments().map(|segment| {
+    let segments = file.segments().map(|segment| {
         let (file_offset, size) = segment.file_range();
         let flags = segment.flags();
         let is_code = matches!(flags, SegmentFlags::Elf { p_flags, .. } if p_flags & PF_X == PF_X);
         (is_code, Segment { file_offset, size, address: segment.address() })
     });
-    let all: Vec<(bool, Segment)> = parts.collect();
+    let all: Vec<(bool, Segment)> = segments.collect();
     let origin = all.iter().map(|(_, segment)| segment.address).min().unwrap_or(0) & !0xfff;
     let top = all.iter().map(|(_, segment)| segment.address.saturating_add(segment.size)).max();
     if top.unwrap_or(0).saturating_sub(origin) > u64::from(u32::MAX) {
@@ -152,11 +152,11 @@ pub(super) fn compile<'data, R: ReadRef<'data>>(
     })
 }
 
-/// Functions with their rows, in the order of the section.
+/// Functions with their rows, in section order.
 struct Functions<'rules> {
     origin: u64,
     rules: &'rules mut Rules,
-    /// Start, end, and which of `rows` are the function's.
+    /// Start, end, and the function's range in `rows`.
     all: Vec<(u64, u64, std::ops::Range<usize>)>,
     rows: Vec<(u64, RuleNumber)>,
     unknown: usize,
@@ -170,12 +170,12 @@ impl Functions<'_> {
     {
         let mut context = UnwindContext::new();
         let mut entries = section.entries(bases);
-        // What follows a damaged entry cannot be found; what came before is good.
+        // Stops at a damaged entry, whose length is unknown; the entries before it are good.
         while let Ok(Some(entry)) = entries.next() {
             let CieOrFde::Fde(partial) = entry else { continue };
             let Ok(fde) = partial.parse(S::cie_from_offset) else { continue };
             let (start, end) = (fde.initial_address(), fde.end_address());
-            // Functions that the linker has dropped start at 0.
+            // Functions that the linker has discarded start at 0.
             if start < self.origin.max(1) || end <= start {
                 continue;
             }
@@ -216,25 +216,24 @@ impl Functions<'_> {
         }
     }
 
-    /// Nobody calls the code that the kernel or the loader jumps to. Where no table says so (musl), the
-    /// entry does.
+    /// Marks the entry point, which has no caller, as outermost frame where no table covers it (musl).
     fn add_entry(&mut self, entry: u64) {
         let end = entry.saturating_add(ENTRY);
-        let told = self.all.iter().any(|(start, behind, _)| *start < end && entry < *behind);
-        if entry > self.origin && !told {
+        let is_covered = self.all.iter().any(|(start, stop, _)| *start < end && entry < *stop);
+        if entry > self.origin && !is_covered {
             let first = self.rows.len();
             self.rows.push((entry, RULE_BOTTOM));
             self.all.push((entry, end, first..first + 1));
         }
     }
 
-    /// Finds the code that signal handlers return to where no table says it.
+    /// Finds the signal trampoline where no table marks it.
     fn add_signal_returns<'data, R: ReadRef<'data>>(&mut self, file: &object::File<'data, R>) {
         if self.rows.iter().any(|(_, rule)| *rule == RULE_SIGNAL) {
             return;
         }
         let Some(text) = file.section_by_name(".text") else { return };
-        // A C library or a static program; others need not be searched.
+        // Only a C library or a static program has one.
         let is_libc = file.dynamic_symbols().any(|symbol| {
             symbol.is_definition() && symbol.name_bytes() == Ok(b"sigaction".as_slice())
         });
@@ -249,14 +248,14 @@ impl Functions<'_> {
                 let start = text.address() + at as u64;
                 let end = start + pattern.len() as u64;
                 let first = self.rows.len();
-                // The return address is the first instruction, and is looked up one byte before.
+                // The return address is the first instruction, and the lookup subtracts one byte.
                 self.rows.push((start - 1, RULE_SIGNAL));
                 self.all.push((start - 1, end, first..first + 1));
             }
         }
     }
 
-    /// One ascending table of all functions, with gaps where nothing is said.
+    /// One table of all functions in ascending order, with gaps where there is no information.
     fn into_rows(mut self) -> Vec<u64> {
         self.all.sort_by_key(|(start, end, _)| (*start, *end));
         let mut table = Ascending { origin: self.origin, rows: Vec::new() };
@@ -266,7 +265,7 @@ impl Functions<'_> {
                 table.push(covered, RULE_GAP);
             }
             for (address, rule) in self.rows.get(rows.clone()).unwrap_or_default() {
-                // Functions that overlap (folded ones): the first one's rows hold.
+                // If functions overlap (folded ones), the rows of the first apply.
                 if *address >= covered {
                     table.push(*address, *rule);
                 }
@@ -280,7 +279,7 @@ impl Functions<'_> {
     }
 }
 
-/// Rows that ascend, each with another rule than the one before.
+/// Rows in ascending order; each has a rule other than its predecessor.
 struct Ascending {
     origin: u64,
     rows: Vec<u64>,
@@ -293,7 +292,7 @@ impl Ascending {
         if last.is_some_and(|last| last > u64::from(relative)) {
             return;
         }
-        // Two rules for one address: the later one holds.
+        // Of two rules for one address, the later one applies.
         if last == Some(u64::from(relative)) {
             self.rows.pop();
         }

@@ -1,4 +1,4 @@
-//! Tests of `compile`: a program made for it, and this machine's libraries.
+//! Tests of `compile` on this test program and its libraries.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -6,7 +6,7 @@ use tracer_common::unwind::{BASE_STACK, Rule, key};
 
 use super::*;
 
-/// The objects that this test program has mapped itself.
+/// The objects that this test program has mapped.
 fn own_objects() -> Vec<PathBuf> {
     let maps = crate::target::mappings::read(crate::target::Pid::own()).unwrap();
     maps.objects().into_iter().map(|object| object.path.to_owned()).collect()
@@ -29,14 +29,14 @@ fn rows_ascend_and_neighbors_differ_in_every_library_of_this_process() {
             assert!(pair[0] >> 32 < pair[1] >> 32, "{path:?}: {pair:x?}");
             assert_ne!(rule_of(pair[0]), rule_of(pair[1]), "{path:?}: {pair:x?}");
         }
-        // Room is made by this bound before anything is read.
+        // The map is sized by this bound before any table is built.
         let expected = expected_rows(bytes.as_slice());
         assert!(table.rows.len() as u64 <= expected, "{path:?}: {expected}");
     }
 }
 
 #[test]
-fn libc_is_understood_but_for_hand_written_leaves() {
+fn libc_compiles_except_for_hand_written_leaf_functions() {
     let path = own_objects().into_iter().find(|path| path.ends_with("libc.so.6")).unwrap();
     let bytes = fs::read(path).unwrap();
     let mut rules = Rules::default();
@@ -57,13 +57,13 @@ fn libc_is_understood_but_for_hand_written_leaves() {
 }
 
 #[test]
-fn what_is_no_object_has_no_table_and_says_why() {
+fn a_file_that_is_not_an_object_is_refused_with_a_reason() {
     let mut rules = Rules::default();
     let refused = compile(b"#!/bin/sh\n".as_slice(), &mut rules).unwrap_err();
     assert!(refused.to_string().starts_with("not an x86-64 object"), "{refused}");
     let mut truncated = fs::read("/proc/self/exe").unwrap();
     truncated.truncate(5000);
-    // No panic, whatever is left of it.
+    // Must not panic, whatever the remaining bytes are.
     drop(compile(truncated.as_slice(), &mut rules));
     assert_eq!(expected_rows(b"".as_slice()), 0);
 }
@@ -86,16 +86,16 @@ fn damaged_tables_never_panic() {
     }
 }
 
-/// lld puts the end of one segment and the start of the next into one page of the file, which is then
-/// mapped twice; each mapping begins with the same offset.
+/// lld puts the end of one segment and the start of the next into one page of the file, which is then mapped twice;
+/// both mappings start at the same offset.
 #[test]
-fn a_page_of_the_file_that_two_segments_share_is_the_codes() {
+fn a_page_shared_by_two_segments_maps_to_the_code_segment() {
     let code = Segment { file_offset: 0x17240, size: 0x44ab0, address: 0x18240 };
     assert_eq!(code.address_of_page(0x17000), Some(0x18000));
     assert_eq!(code.address_of_page(0x18000), Some(0x19000));
     assert_eq!(code.address_of_page(0x16000), None);
     assert_eq!(code.address_of_page(0x5c000), None);
-    // Whatever linked this test: what is not executable is no part of its table.
+    // Whichever linker linked this test, its table has executable segments only.
     let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
     let mut rules = Rules::default();
     let table = compile(own.as_slice(), &mut rules).unwrap();

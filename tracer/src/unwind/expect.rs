@@ -1,4 +1,4 @@
-//! How much room the tables of targets will need, before any is made.
+//! Estimates the size of the targets' unwind tables before any is built.
 
 use std::{collections::BTreeSet, fs::File};
 
@@ -11,8 +11,8 @@ use crate::target::{
     mappings::{self, open_path},
 };
 
-/// Pages for what these processes have mapped, and for what may come. Reads only the headers of their
-/// objects; one that cannot be read counts nothing here, and is told of where its table is made.
+/// Pages for the objects that these processes have mapped, and spare pages for later ones. Reads only the objects'
+/// headers. An unreadable object counts nothing here; the error is reported when its table is built.
 pub fn expected_pages(pids: impl Iterator<Item = Pid>) -> u32 {
     let mut seen = BTreeSet::new();
     let mut rows = 0;

@@ -1,10 +1,10 @@
-//! Rows in pages, and pages above them up to one root.
+//! Lays out rows as a tree of pages with one root.
 //!
-//! Pure: takes rows, hands on pages as they will lie from a first one on.
+//! Pure: takes rows, hands on consecutive pages from a given page number on.
 
 use tracer_common::unwind::{PAGE_ROWS, Page, branch};
 
-/// Pages that a table of that many rows takes.
+/// The number of pages of a table with this many rows.
 pub(super) fn pages_of(rows: usize) -> u32 {
     let mut pages = 0;
     let mut entries = rows;
@@ -17,30 +17,30 @@ pub(super) fn pages_of(rows: usize) -> u32 {
     }
 }
 
-/// The pages of a table whose first page will be `first`; the last one is the root. And the levels
-/// from the root to the rows.
+/// The pages of a table whose first page has number `first`, the root last; and the number of levels of the
+/// tree.
 pub(super) fn lay_out(rows: &[u64], first: u32) -> (Vec<Page>, u32) {
     let mut pages: Vec<Page> = Vec::new();
     let mut entries = rows.to_vec();
     let mut levels = 0;
     loop {
         levels += 1;
-        let mut above = Vec::new();
+        let mut parents = Vec::new();
         for chunk in entries.chunks(PAGE_ROWS) {
-            // What is not used sorts behind everything.
+            // Unused entries compare greater than every row.
             let mut page = [u64::MAX; PAGE_ROWS];
-            for (place, entry) in page.iter_mut().zip(chunk) {
-                *place = *entry;
+            for (slot, entry) in page.iter_mut().zip(chunk) {
+                *slot = *entry;
             }
             let number = u16::try_from(first as usize + pages.len()).unwrap_or(u16::MAX);
             let address = chunk.first().map_or(0, |entry| u32::try_from(entry >> 32).unwrap_or(0));
-            above.push(branch(address, number));
+            parents.push(branch(address, number));
             pages.push(page);
         }
-        if above.len() <= 1 {
+        if parents.len() <= 1 {
             return (pages, levels);
         }
-        entries = above;
+        entries = parents;
     }
 }
 
@@ -50,7 +50,7 @@ mod tests {
 
     use super::*;
 
-    /// What the programs do.
+    /// The lookup that the programs do.
     fn find(pages: &[Page], first: u32, levels: u32, address: u32) -> u64 {
         let mut page = pages.last().unwrap();
         for _ in 1..levels {

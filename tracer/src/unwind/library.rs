@@ -1,7 +1,7 @@
-//! Every object's table, and where it lies for the programs.
+//! The tables of all objects, and their pages in the programs' map.
 //!
-//! Takes what is mapped in targets, hands on executable ranges with their tables. One table serves
-//! every process, and every file with the same build id.
+//! Takes the targets' mappings, hands on executable ranges with their tables. All processes, and all files
+//! with the same build id, share one table.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,11 +20,11 @@ use tracer_common::{
 };
 
 use super::{
+    builder::{Builder, Built, Source},
     compile::{Segment, Table},
     layout::{lay_out, pages_of},
-    maker::{Made, Maker, Source},
     pages::Pages,
-    ranges::joined,
+    ranges::merged,
 };
 use crate::{
     kernel::Tables,
@@ -34,19 +34,19 @@ use crate::{
     },
 };
 
-/// The kernel's own code in every process has no file; it is the same in all of them.
+/// The vdso has no file, and is the same in all processes.
 const VDSO: FileId = FileId { device: (u32::MAX, u32::MAX), inode: u64::MAX };
-/// More than any vdso has.
+/// An upper bound on the size of a vdso.
 const VDSO_BYTES: u64 = 1 << 16;
-/// Addresses beyond this cannot be told apart by what is remembered of them. No process has code
-/// there unless it asks for it.
-const HIGHEST: u64 = 1 << 47;
+/// The end of the addresses that the programs' caches can distinguish. A process has code beyond it only if it maps
+/// memory there explicitly.
+const ADDRESS_END: u64 = 1 << 47;
 
-/// Writes what the programs read.
+/// Writes unwind tables to where the programs read them.
 pub trait Writer {
-    /// Puts a page of rows in its place.
+    /// Writes a page of rows.
     fn page(&mut self, index: u32, page: &Page) -> io::Result<()>;
-    /// Says what a rule's number means.
+    /// Writes the rule with this number.
     fn rule(&mut self, number: RuleNumber, rule: &Rule) -> io::Result<()>;
 }
 
@@ -60,28 +60,28 @@ impl Writer for Tables {
     }
 }
 
-/// How far tables have come.
+/// Counts of tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Objects whose table is in use.
     pub ready: usize,
-    /// Objects whose table is being made.
+    /// Objects whose table is being built.
     pub loading: usize,
-    /// Objects that have none: no unwind information, or not readable, or no room.
+    /// Objects without a table: no unwind information, unreadable, or no space left.
     pub without: usize,
     /// Rows in use.
     pub rows: u64,
-    /// Bytes that the tables of the programs hold in use.
+    /// Bytes in use in the programs' map.
     pub bytes: u64,
-    /// Rows with a rule that the programs do not know.
+    /// Rows whose rule the programs do not support.
     pub unknown_rows: u64,
-    /// Executable ranges of targets that found no room in their list.
+    /// Executable ranges of targets that did not fit into their list.
     pub ranges_left_out: usize,
 }
 
 #[derive(Debug)]
 enum State {
-    ConstructorCall,
+    Building,
     Ready(Ready),
     Without,
 }
@@ -91,7 +91,7 @@ struct Ready {
     origin: u64,
     segments: Vec<Segment>,
     build_id: Option<Vec<u8>>,
-    /// The last one is the root.
+    /// The last page is the root.
     pages: Range<u32>,
     levels: u32,
     rows: u32,
@@ -100,32 +100,32 @@ struct Ready {
 
 /// All tables.
 pub struct Library {
-    maker: Maker,
+    builder: Builder,
     objects: HashMap<FileId, State>,
     pages: Pages,
-    begun: bool,
+    has_fixed_rules: bool,
     left_out: HashMap<Pid, usize>,
-    /// Files whose table is being made or found no room, as targets see them.
+    /// Paths of the files, as targets see them.
     paths: BTreeMap<FileId, PathBuf>,
-    /// Those that found no room.
-    no_room: BTreeSet<FileId>,
+    /// Files whose table did not fit.
+    did_not_fit: BTreeSet<FileId>,
 }
 
 impl Library {
-    /// No tables yet; `pages` is the length of the programs' table.
+    /// No tables yet; `pages` is the capacity of the programs' map.
     pub fn new(pages: u32) -> io::Result<Self> {
         Ok(Self {
-            maker: Maker::start()?,
+            builder: Builder::start()?,
             objects: HashMap::new(),
             pages: Pages::new(pages),
-            begun: false,
+            has_fixed_rules: false,
             left_out: HashMap::new(),
             paths: BTreeMap::new(),
-            no_room: BTreeSet::new(),
+            did_not_fit: BTreeSet::new(),
         })
     }
 
-    /// Orders the tables of objects not met before.
+    /// Requests the tables of new objects.
     pub fn learn(&mut self, pid: Pid, mappings: &Mappings) {
         for mapping in mappings.iter().filter(|mapping| mapping.executable) {
             let Some(file) = identity(mapping) else { continue };
@@ -138,71 +138,76 @@ impl Library {
                 File::open(open_path(pid, mapping)).map(Source::File)
             };
             let state = match source {
-                Ok(source) => self.ordered(file, source),
+                Ok(source) => self.requested(file, source),
                 Err(error) => {
-                    log::info!("no unwind table for {}: {error}", shown(mapping).display());
+                    log::info!("no unwind table for {}: {error}", display_path(mapping).display());
                     State::Without
                 }
             };
-            self.paths.insert(file, shown(mapping));
+            self.paths.insert(file, display_path(mapping));
             self.objects.insert(file, state);
         }
     }
 
-    fn ordered(&self, file: FileId, source: Source) -> State {
-        if self.maker.order(file, source) { State::ConstructorCall } else { State::Without }
+    fn requested(&self, file: FileId, source: Source) -> State {
+        if self.builder.request(file, source) { State::Building } else { State::Without }
     }
 
-    /// Takes in the tables that are ready. Whether there were any: ranges must then be renewed.
+    /// Installs the finished tables. Returns whether there were any: the caller must then update the ranges.
     pub fn arrived(&mut self, writer: &mut impl Writer) -> io::Result<bool> {
-        let mut any = false;
-        while let Some(made) = self.maker.next(Duration::ZERO) {
-            self.take_in(made, writer)?;
-            any = true;
+        let mut installed = false;
+        while let Some(built) = self.builder.next(Duration::ZERO) {
+            self.install(built, writer)?;
+            installed = true;
         }
-        Ok(any)
+        Ok(installed)
     }
 
-    /// Waits until every table ordered is there, or the time is up.
-    pub fn settle(&mut self, patience: Duration, writer: &mut impl Writer) -> io::Result<()> {
-        let limit = Instant::now() + patience;
-        while self.objects.values().any(|state| matches!(state, State::ConstructorCall)) {
-            let left = limit.saturating_duration_since(Instant::now());
-            let Some(made) = self.maker.next(left) else { break };
-            self.take_in(made, writer)?;
+    /// Waits until all requested tables are installed, at most for `timeout`.
+    pub fn settle(&mut self, timeout: Duration, writer: &mut impl Writer) -> io::Result<()> {
+        let deadline = Instant::now() + timeout;
+        while self.objects.values().any(|state| matches!(state, State::Building)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Some(built) = self.builder.next(left) else { break };
+            self.install(built, writer)?;
         }
         self.tell_if_complete();
         Ok(())
     }
 
-    /// For whoever waits for whole stacks.
+    /// Logs when all tables are installed, for readers who wait for complete stacks.
     pub fn tell_if_complete(&self) {
-        if !self.objects.values().any(|state| matches!(state, State::ConstructorCall)) {
+        if !self.objects.values().any(|state| matches!(state, State::Building)) {
             log::info!("all unwind tables are there");
         }
     }
 
-    fn take_in(&mut self, made: Made, writer: &mut impl Writer) -> io::Result<()> {
-        if !self.begun {
+    fn install(&mut self, built: Built, writer: &mut impl Writer) -> io::Result<()> {
+        if !self.has_fixed_rules {
             writer.rule(RULE_GAP, &Rule::FRAME_POINTER)?;
             writer.rule(RULE_PLT, &Rule { offset: 8, ..Rule::default() })?;
-            self.begun = true;
+            self.has_fixed_rules = true;
         }
-        for (number, rule) in &made.fresh {
+        for (number, rule) in &built.new_rules {
             writer.rule(*number, rule)?;
         }
-        let state = match made.table {
-            Ok(table) => self.place(made.file, table, writer)?,
+        let state = match built.table {
+            Ok(table) => self.write_table(built.file, table, writer)?,
             Err(why) => {
                 log::info!("no unwind table for an object: {why}");
                 State::Without
             }
         };
-        self.objects.insert(made.file, state);
+        self.objects.insert(built.file, state);
         Ok(())
     }
 
-    fn place(&mut self, file: FileId, table: Table, writer: &mut impl Writer) -> io::Result<State> {
+    fn write_table(
+        &mut self,
+        file: FileId,
+        table: Table,
+        writer: &mut impl Writer,
+    ) -> io::Result<State> {
         let Table { origin, segments, build_id, rows, unknown } = table;
         let same = |ready: &&Ready| build_id.is_some() && ready.build_id == build_id;
         if let Some(same) = self.ready().find(same) {
@@ -211,8 +216,8 @@ impl Library {
         if rows.is_empty() {
             return Ok(State::Without);
         }
-        let Some(pages) = self.pages.take(pages_of(rows.len())) else {
-            self.no_room.insert(file);
+        let Some(pages) = self.pages.allocate(pages_of(rows.len())) else {
+            self.did_not_fit.insert(file);
             return Ok(State::Without);
         };
         let (laid_out, levels) = lay_out(&rows, pages.start);
@@ -230,29 +235,27 @@ impl Library {
         })
     }
 
-    /// Gives back the room of tables that no target has mapped any more.
+    /// Frees the tables of objects that no target maps any more.
     pub fn forget_unmapped(&mut self, mapped: &[&Mappings]) {
         let in_use: BTreeSet<FileId> =
             mapped.iter().flat_map(|mappings| mappings.iter().filter_map(identity)).collect();
         let gone: Vec<FileId> = self
             .objects
             .iter()
-            .filter(|(file, state)| {
-                !in_use.contains(file) && !matches!(state, State::ConstructorCall)
-            })
+            .filter(|(file, state)| !in_use.contains(file) && !matches!(state, State::Building))
             .map(|(file, _)| *file)
             .collect();
         for file in gone {
             self.paths.remove(&file);
-            self.no_room.remove(&file);
+            self.did_not_fit.remove(&file);
             let Some(State::Ready(ready)) = self.objects.remove(&file) else { continue };
             if !self.ready().any(|other| other.pages == ready.pages) {
-                self.pages.give(ready.pages);
+                self.pages.free(ready.pages);
             }
         }
     }
 
-    /// A target's executable memory with its tables, ascending.
+    /// A target's executable ranges with their tables, in ascending order.
     pub fn ranges(
         &mut self,
         pid: Pid,
@@ -261,11 +264,11 @@ impl Library {
     ) -> Vec<CodeRange> {
         let code = |mapping: &&Mapping| {
             mapping.executable
-                && mapping.end <= HIGHEST
+                && mapping.end <= ADDRESS_END
                 && mapping.special.as_deref() != Some("[uprobes]")
         };
         let all = mappings.iter().filter(code).map(|mapping| self.range(mapping, &is_allocator));
-        let mut ranges = joined(all, limits::EXECUTABLE_RANGES);
+        let mut ranges = merged(all, limits::EXECUTABLE_RANGES);
         self.left_out.insert(pid, ranges.len().saturating_sub(limits::EXECUTABLE_RANGES));
         ranges.truncate(limits::EXECUTABLE_RANGES);
         ranges
@@ -279,7 +282,7 @@ impl Library {
             range.flags |= CODE_ALLOCATOR;
         }
         match self.objects.get(&file) {
-            Some(State::ConstructorCall) => range.flags |= CODE_LOADING,
+            Some(State::Building) => range.flags |= CODE_LOADING,
             Some(State::Ready(ready)) => {
                 let code = ready.segments.iter();
                 let mut found = code.filter_map(|one| one.address_of_page(mapping.file_offset));
@@ -294,20 +297,20 @@ impl Library {
         range
     }
 
-    /// The objects whose table found no room, by their paths.
+    /// The paths of the objects whose table did not fit.
     pub fn without_room(&self) -> Vec<String> {
         let path = |file| self.paths.get(file).map(|path| path.to_string_lossy().into_owned());
-        self.no_room.iter().filter_map(path).collect()
+        self.did_not_fit.iter().filter_map(path).collect()
     }
 
-    /// How far tables have come.
+    /// Counts of tables.
     pub fn status(&self) -> Status {
         let mut status =
             Status { ranges_left_out: self.left_out.values().sum(), ..Status::default() };
         let mut counted = BTreeSet::new();
         for state in self.objects.values() {
             match state {
-                State::ConstructorCall => status.loading += 1,
+                State::Building => status.loading += 1,
                 State::Without => status.without += 1,
                 State::Ready(ready) => {
                     status.ready += 1;
@@ -323,16 +326,16 @@ impl Library {
     }
 }
 
-/// The object that a mapping is part of.
+/// The object that a mapping belongs to.
 fn identity(mapping: &Mapping) -> Option<FileId> {
     if mapping.special.as_deref() == Some("[vdso]") { Some(VDSO) } else { mapping.file() }
 }
 
-fn shown(mapping: &Mapping) -> PathBuf {
+fn display_path(mapping: &Mapping) -> PathBuf {
     mapping.path.clone().or_else(|| mapping.special.clone().map(PathBuf::from)).unwrap_or_default()
 }
 
-/// The bytes of a mapping that is an object in itself.
+/// The bytes of a mapping that is itself an object (the vdso).
 fn memory(pid: Pid, mapping: &Mapping) -> io::Result<Vec<u8>> {
     let length = (mapping.end - mapping.start).min(VDSO_BYTES);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
@@ -345,9 +348,9 @@ mod tests {
     use super::*;
     use crate::target::mappings;
 
-    struct Nowhere;
+    struct NullWriter;
 
-    impl Writer for Nowhere {
+    impl Writer for NullWriter {
         fn page(&mut self, _: u32, _: &Page) -> io::Result<()> {
             Ok(())
         }
@@ -358,11 +361,11 @@ mod tests {
     }
 
     #[test]
-    fn objects_whose_tables_find_no_room_are_named() {
+    fn objects_whose_tables_do_not_fit_are_named() {
         let mapped = mappings::read(Pid::own()).unwrap();
         let mut library = Library::new(1).unwrap();
         library.learn(Pid::own(), &mapped);
-        library.settle(Duration::from_secs(60), &mut Nowhere).unwrap();
+        library.settle(Duration::from_secs(60), &mut NullWriter).unwrap();
         let without = library.without_room();
         assert!(without.iter().any(|path| path.contains("libc.so")), "{without:?}");
         assert!(without.len() <= library.status().without);

@@ -1,15 +1,14 @@
-//! Unwind tables: from an object's `.eh_frame` to what the programs walk.
+//! Unwind tables: compiles an object's `.eh_frame` into the tables that the programs walk.
 //!
-//! Takes object files, hands on rows and rules ([`tracer_common::unwind`]) and, for each target, which
-//! of its executable memory has which table. Tables are made on a thread of their own, small objects
-//! first, and shared by every process that maps the same build. `compile` is pure; writes no kernel
-//! map itself: [`Library`] is told how.
+//! Takes object files, hands on rows and rules ([`tracer_common::unwind`]) and, for each target, the table of
+//! each executable range. A separate thread builds the tables, small objects first; processes that map the
+//! same build share a table. `compile` is pure. Writes no kernel map itself: [`Library`] takes a [`Writer`].
 
+mod builder;
 mod compile;
 mod expect;
 mod layout;
 mod library;
-mod maker;
 mod pages;
 mod ranges;
 mod rules;

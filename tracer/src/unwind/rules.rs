@@ -1,7 +1,7 @@
-//! What a row of call frame information means to the programs.
+//! Translates rows of call frame information into rules for the programs.
 //!
-//! Takes one row, hands on a [`Meaning`]; numbers rules, the same one once for all tables. Pure. All
-//! that depends on x86-64's registers is here and in `tracer-common/src/unwind.rs`.
+//! Takes one row, hands on a [`Meaning`]; numbers the rules, and equal rules share a number in all tables. Pure.
+//! Code that depends on the registers of x86-64 is here and in `tracer-common/src/unwind.rs`.
 
 use std::collections::HashMap;
 
@@ -20,16 +20,16 @@ use tracer_common::{
 type Slice<'data> = EndianSlice<'data, LittleEndian>;
 type Step<'data> = Operation<Slice<'data>>;
 
-/// What a row says.
+/// The meaning of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Nobody called this function.
+    /// The outermost frame: the function has no caller.
     Bottom,
     /// The expression that linkers write for the procedure linkage table.
     Plt,
     /// A rule.
     Rule(Rule),
-    /// Something that has no form here.
+    /// Not representable as a rule.
     Unknown,
 }
 
@@ -37,12 +37,11 @@ pub(super) enum Meaning {
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     numbers: HashMap<Rule, RuleNumber>,
-    fresh: Vec<(RuleNumber, Rule)>,
+    new: Vec<(RuleNumber, Rule)>,
 }
 
 impl Rules {
-    /// The number of a rule, a new one if it was not met before; [`RULE_UNKNOWN`] when there are no
-    /// more numbers.
+    /// The number of a rule, a new number for a new rule; [`RULE_UNKNOWN`] when no numbers are left.
     pub(super) fn number(&mut self, rule: Rule) -> RuleNumber {
         if let Some(number) = self.numbers.get(&rule) {
             return *number;
@@ -54,17 +53,17 @@ impl Rules {
             return RULE_UNKNOWN;
         };
         self.numbers.insert(rule, number);
-        self.fresh.push((number, rule));
+        self.new.push((number, rule));
         number
     }
 
-    /// The rules numbered since the last question.
-    pub(super) fn take_fresh(&mut self) -> Vec<(RuleNumber, Rule)> {
-        std::mem::take(&mut self.fresh)
+    /// The rules numbered since the last call.
+    pub(super) fn take_new(&mut self) -> Vec<(RuleNumber, Rule)> {
+        std::mem::take(&mut self.new)
     }
 }
 
-/// What this row says of the caller.
+/// How this row finds the caller.
 pub(super) fn meaning<'data, S: UnwindSection<Slice<'data>>>(
     row: &UnwindTableRow<usize>,
     section: &S,
@@ -93,7 +92,7 @@ pub(super) fn meaning<'data, S: UnwindSection<Slice<'data>>>(
         }
         CfaRule::Expression(expression) => match operations(expression).as_deref() {
             Some(plt) if is_plt(plt) => return Meaning::Plt,
-            Some(words) => match dereferenced(words) {
+            Some(expression) => match dereferenced(expression) {
                 Some(found) => rule = found,
                 None => return Meaning::Unknown,
             },
@@ -118,7 +117,7 @@ fn base(register: Register) -> Option<u8> {
     }
 }
 
-/// Where a register was saved.
+/// Where a register is saved.
 fn saved<'data>(
     found: Option<&RegisterRule<usize>>,
     rule: &Rule,
@@ -133,7 +132,7 @@ fn saved<'data>(
             [Operation::RegisterOffset { register: X86_64::RBP, offset, .. }] => {
                 Some((SAVED_AT_FRAME_POINTER, i32::try_from(offset).ok()?))
             }
-            // The frame address is a constant away from the stack pointer.
+            // The frame address has a constant distance from the stack pointer.
             [Operation::RegisterOffset { register: X86_64::RSP, offset, .. }]
                 if rule.base == BASE_STACK && rule.deref == 0 =>
             {
@@ -146,7 +145,7 @@ fn saved<'data>(
     }
 }
 
-/// A word in memory, and perhaps a constant more: functions that align their stack, and
+/// A rule for an expression that loads a word from memory and may add a constant: functions that align their stack, and
 /// hand-written cryptography.
 fn dereferenced(operations: &[Step<'_>]) -> Option<Rule> {
     let (register, offset, add) = match *operations {
@@ -169,7 +168,7 @@ fn dereferenced(operations: &[Step<'_>]) -> Option<Rule> {
     })
 }
 
-/// `rsp + 8 + ((rip & 15) >= 11 ? 8 : 0)`, with 10 for entries that begin with `endbr64`.
+/// `rsp + 8 + ((rip & 15) >= 11 ? 8 : 0)`, with 10 instead of 11 for entries that begin with `endbr64`.
 fn is_plt(operations: &[Step<'_>]) -> bool {
     matches!(
         operations,
