@@ -111,10 +111,10 @@ impl Digest {
     pub const NOTHING: Self = Self { high: 0x9e37_79b9_7f4a_7c15, low: 0xd1b5_4a32_d192_ed03 };
 
     /// The digest before the first address: of the target and of the probe, with the detail that distinguishes its
-    /// call sites (16 bits).
+    /// call sites.
     #[inline(always)]
     pub const fn seeded(pid: u32, probe: u32) -> Self {
-        Self::NOTHING.with(((pid as u64) << 16) | probe as u64)
+        Self::NOTHING.with(((pid as u64) << 32) | probe as u64)
     }
 
     /// The digest after one more address. Two multiply-and-fold steps with odd constants.
@@ -164,6 +164,8 @@ mod tests {
             digest(1, 1, &[20, 10]),
             digest(1, 1, &[10]),
             digest(1, 2, &[10, 20]),
+            digest(1, 1 << 16 | 1, &[10, 20]),
+            digest(1, 2 << 16 | 1, &[10, 20]),
             digest(2, 1, &[10, 20]),
             digest(1, 1, &[10, 20, 0]),
         ];

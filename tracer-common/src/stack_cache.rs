@@ -45,11 +45,12 @@ pub struct CachedWalk {
 }
 
 /// Owner of a walk: a process, its number and memory-map generation (8 bits each), and a probe with the detail that
-/// distinguishes its call sites (16 bits). In one word, since each step of a digest takes time at every call.
+/// distinguishes its call sites (24 bits). In one word, since each step of a digest takes time at every call; process ids
+/// have 22 bits at most (`PID_MAX_LIMIT`).
 #[inline(always)]
 pub const fn walk_owner(pid: u32, probe: u32, number: u32, generation: u32) -> u64 {
-    (pid as u64) << 32
-        | (probe as u64) << 16
+    (pid as u64) << 40
+        | (probe as u64 & 0xff_ffff) << 16
         | (number as u64 & 0xff) << 8
         | generation as u64 & 0xff
 }
@@ -147,6 +148,8 @@ mod tests {
         for other in [
             begin(walk_owner(8, 1, 3, 9), 0x4010, 0x7ffe_0000),
             begin(walk_owner(7, 2, 3, 9), 0x4010, 0x7ffe_0000),
+            begin(walk_owner(7, 1 << 16 | 1, 3, 9), 0x4010, 0x7ffe_0000),
+            begin(walk_owner(7, 0xff_ffff, 3, 9), 0x4010, 0x7ffe_0000),
             begin(walk_owner(7, 1, 4, 9), 0x4010, 0x7ffe_0000),
             begin(walk_owner(7, 1, 3, 10), 0x4010, 0x7ffe_0000),
             begin(walk_owner(7, 1, 3, 9), 0x4011, 0x7ffe_0000),

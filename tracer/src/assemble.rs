@@ -45,7 +45,7 @@ use crate::{
 pub use blocks::Blocks;
 pub use light::Levels;
 pub use members::Member;
-pub use objects::packs_in_vain;
+pub use objects::unmatched_packs;
 
 /// Facts about the tracing session, fixed or updated by [`Assembly::probed`].
 pub struct SessionInfo {
@@ -151,7 +151,7 @@ impl Assembly {
         // Accounting covers the events seen; all else uses the estimates.
         let snapshot = estimated.as_ref().map_or(seen, |estimated| &estimated.snapshot);
         let errors = estimated.as_ref();
-        for event in &snapshot.kin {
+        for event in &snapshot.process_events {
             if event.parent.is_some() {
                 // Its pid may have been another process's.
                 self.exits.remove(&event.pid);
@@ -314,7 +314,7 @@ impl Assembly {
             return warnings;
         }
         if self.session.kinds.contains(&ResourceKind::Object) {
-            warnings.extend(packs_in_vain(&self.session.packs, &self.session.probes));
+            warnings.extend(unmatched_packs(&self.session.packs, &self.session.probes));
         }
         let resident_bytes = self.rss.values().sum();
         let first_bytes = *self.first_rss.get_or_insert(resident_bytes);

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use crate::{
     error::Failure,
     format::printable,
-    kernel::expected_by_default,
+    kernel::default_footprint,
     preflight::{Candidate, Facts, NEEDED_KERNEL},
 };
 
@@ -242,7 +242,7 @@ fn memlock(facts: &Facts) -> Row {
 
 /// What the maps take is decided by what is traced, and by how many processors there may be.
 fn kernel_memory(facts: &Facts) -> Row {
-    let expected = facts.possible_cpus.and_then(expected_by_default);
+    let expected = facts.possible_cpus.and_then(default_footprint);
     let figures = expected.and_then(|expected| expected.maps_bytes.zip(expected.unwind_bytes));
     let Some((maps, unwind)) = figures else {
         return row(Mark::Unknown, "kernel memory", "the number of processors cannot be read");

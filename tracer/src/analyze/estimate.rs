@@ -53,7 +53,7 @@ struct Scale {
 
 impl Scale {
     fn new(sampling: &Sampling) -> Self {
-        let pace = sampling.told.pace.unwrap_or(1.0);
+        let pace = sampling.overhead.pace.unwrap_or(1.0);
         let work = |times: [u64; BATCHES]| times.map(|ns| ns as f64 * pace);
         let recorded_ns = sampling.recorded_ns.iter().sum::<u64>();
         let recorded = work(sampling.recorded_ns);
@@ -62,7 +62,7 @@ impl Scale {
             recorded,
             counted: work(sampling.counted_ns),
             all: apart + recorded.iter().sum::<f64>(),
-            pace_error: sampling.told.pace_error.map_or(0.0, |error| {
+            pace_error: sampling.overhead.pace_error.map_or(0.0, |error| {
                 let at = usize::try_from(error.stretches)
                     .map_or(usize::MAX, |count| count.saturating_sub(2));
                 // With more degrees of freedom the quantile is still smaller.

@@ -22,7 +22,7 @@ fn scale(recorded_ns: [u64; BATCHES], elapsed_ns: u64, pace: f64) -> Scale {
         elapsed_ns,
         windows: 16,
         estimated: true,
-        told: OverheadReading { budget: 0.05, pace: Some(pace), ..OverheadReading::default() },
+        overhead: OverheadReading { budget: 0.05, pace: Some(pace), ..OverheadReading::default() },
     })
 }
 
@@ -109,7 +109,7 @@ fn released_never_exceeds_acquired() {
         elapsed_ns: 1000,
         windows: 1,
         estimated: true,
-        told: OverheadReading::default(),
+        overhead: OverheadReading::default(),
     };
     let site = crate::collect::snapshot::SiteFigures {
         number: 1,
@@ -152,7 +152,7 @@ fn an_uncertain_pace_widens_the_error() {
             elapsed_ns: 1_600,
             windows: 17,
             estimated: true,
-            told: reading(pace_error),
+            overhead: reading(pace_error),
         });
         // The windows are alike: only the pace can be wrong. 160 of 1,600 are recorded, at half the pace.
         scale.ratio(first_and(0, 100), &scale.recorded.clone())

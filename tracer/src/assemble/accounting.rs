@@ -15,11 +15,11 @@ use crate::{
 /// The budget, and how far it was kept.
 fn budget(sampling: &Sampling) -> Budget {
     Budget {
-        share: sampling.told.budget,
-        cost: sampling.told.cost,
+        share: sampling.overhead.budget,
+        cost: sampling.overhead.cost,
         windows: sampling.windows,
         recorded_s: sampling.recorded_ns.iter().sum::<u64>() as f64 / 1e9,
-        pace: sampling.told.pace,
+        pace: sampling.overhead.pace,
     }
 }
 

@@ -30,8 +30,12 @@ impl Assembly {
     /// Learns the targets' mappings. Before an exec replaces a program, its pending call sites are named: it is the
     /// last chance.
     pub(super) fn learn_mappings(&mut self, snapshot: &Snapshot) {
-        let mut executed: Vec<Pid> =
-            snapshot.kin.iter().filter(|event| event.executed).map(|event| event.pid).collect();
+        let mut executed: Vec<Pid> = snapshot
+            .process_events
+            .iter()
+            .filter(|event| event.executed)
+            .map(|event| event.pid)
+            .collect();
         for (at, (pid, mappings)) in snapshot.mappings.iter().enumerate() {
             let rest = snapshot.mappings.get(at + 1..).unwrap_or_default();
             if executed.contains(pid) && !rest.iter().any(|(other, _)| other == pid) {
@@ -48,7 +52,8 @@ impl Assembly {
     /// Looks up names of the program that ran in a process before its exec.
     pub(super) fn name_before_exec(&mut self, snapshot: &Snapshot, executed: Pid) {
         // A newly forked child has its parent's memory.
-        let birth = snapshot.kin.iter().find(|one| one.pid == executed && one.parent.is_some());
+        let birth =
+            snapshot.process_events.iter().find(|one| one.pid == executed && one.parent.is_some());
         let pid = birth.and_then(|birth| birth.parent).unwrap_or(executed);
         let former = snapshot
             .sites

@@ -231,14 +231,14 @@ const MOST_QUEUED: u64 = 1 << 40;
 const MOST_REFERENCES: u64 = 1 << 24;
 
 /// Functions that users' packs name and no target has, a line each.
-pub fn packs_in_vain(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
+pub fn unmatched_packs(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
     let missing = |pack: &Pack| {
         let of_it = |probe: &&Probe| {
             let used = probe.function.object.as_ref();
             used.is_some_and(|used| used.kind.library == pack.name)
         };
         let probes: Vec<&Probe> = probes.iter().filter(of_it).collect();
-        pack.in_vain(&|name| {
+        pack.unmatched(&|name| {
             probes.iter().any(|probe| {
                 probe.function.name == name || probe.aliases.iter().any(|alias| alias == name)
             })

@@ -84,7 +84,7 @@ impl Collector {
         for (handle, position, known) in ended {
             // If another object is there by now, probes will see that one's end.
             let is_still_it =
-                |(key, object): &(Key, Object)| self.tables.forget_object(key, object.time_ns);
+                |(key, object): &(Key, Object)| self.tables.remove_object(key, object.time_ns);
             if known.is_none_or(is_still_it) {
                 let event =
                     Event::Released { handle, size: 0, position, caller: 0, resizing: None };

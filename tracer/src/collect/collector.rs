@@ -156,8 +156,8 @@ impl Collector {
         collector.allocate_initial_ids()?;
         collector.library.settle(TABLES_TIMEOUT, &mut collector.tables)?;
         for target in targets {
-            collector.admit(&target)?;
-            collector.tables.adopt(target.pid.0, collector.options.children)?;
+            collector.write_code_ranges(&target)?;
+            collector.tables.add_target(target.pid.0, collector.options.children)?;
             collector.changed.push((target.pid, Arc::clone(&target.mappings)));
             collector.targets.push(target);
         }
@@ -203,7 +203,7 @@ impl Collector {
             if now >= next_drain && !self.paused {
                 let received = self.cycle()?;
                 // A touched page may be checked late; without a drain it is not lost.
-                let full = self.tables.is_crowded() && !self.options.light;
+                let full = self.tables.drained_late() && !self.options.light;
                 pause = if full || received > CROWDED { pause / 2 } else { pause * 3 / 2 }
                     .clamp(MIN_DRAIN_INTERVAL, most);
                 next_drain = Instant::now() + pause;
@@ -288,7 +288,7 @@ impl Collector {
         if lost > self.doubts_seen {
             // Resources must have reached the ledger before they can be set aside.
             self.cycle()?;
-            self.ledger.doubt(&self.tables.doubts()?);
+            self.ledger.doubt(&self.tables.lost_release_positions()?);
             self.doubts_seen = lost;
         }
         for (reason, count) in
@@ -316,8 +316,8 @@ impl Collector {
             ended: self.ended.clone(),
             sampling: self.windows.as_ref().map(|windows| windows.sampling(at_ns)),
             unwind: self.library.status(),
-            without_table: self.library.without_room(),
-            kin: std::mem::take(&mut self.process_events),
+            without_table: self.library.files_without_table(),
+            process_events: std::mem::take(&mut self.process_events),
             mappings: std::mem::take(&mut self.changed),
         })
     }

@@ -33,13 +33,13 @@ impl Collector {
             }
         });
         for (key, time_ns) in gone {
-            self.tables.forget_object(&key, time_ns);
+            self.tables.remove_object(&key, time_ns);
         }
         // Requests for objects that have ended meanwhile.
         let there: HashSet<ObjectId> =
             seen.iter().map(|(key, one)| ObjectId { key: *key, time_ns: one.time_ns }).collect();
         for id in requests.keys().filter(|id| !there.contains(id)) {
-            self.tables.forget_ask(id);
+            self.tables.delete_release_request(id);
         }
         Ok(Some(objects))
     }

@@ -19,7 +19,7 @@ impl Collector {
     pub(super) fn allocate_initial_ids(&mut self) -> io::Result<()> {
         // Number 0 is the unknown call site.
         self.tables.give(IdPool::Sites, 1..FIRST_SITES)?;
-        self.tables.give(IdPool::Rooms, 0..FIRST_THREAD_STATES.min(self.tables.rooms()))?;
+        self.tables.give(IdPool::ThreadStates, 0..FIRST_THREAD_STATES.min(self.tables.rooms()))?;
         if self.fds.is_some() {
             self.allocate_connections(FIRST_CONNECTIONS.into())?;
         }
@@ -29,7 +29,7 @@ impl Collector {
     /// Adds the remaining thread states, connection numbers and call-site numbers: a server's first second can need
     /// tens of thousands, but adding as many takes a tenth of a second, which would delay the start.
     pub(super) fn allocate_remaining_ids(&mut self) -> io::Result<()> {
-        self.tables.give(IdPool::Rooms, FIRST_THREAD_STATES..self.tables.rooms())?;
+        self.tables.give(IdPool::ThreadStates, FIRST_THREAD_STATES..self.tables.rooms())?;
         if self.fds.is_some() {
             self.allocate_connections((limits::FREE_CONNECTIONS - FIRST_CONNECTIONS).into())?;
         }

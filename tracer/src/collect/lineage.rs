@@ -67,6 +67,6 @@ impl Collector {
         self.ended.push(pid);
         self.end_connections(pid);
         self.generations.end(pid);
-        self.tables.dismiss(pid.0);
+        self.tables.remove_target(pid.0);
     }
 }

@@ -12,10 +12,7 @@ pub enum Forget {
 }
 
 /// What to collect, and how.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent switches"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 #[derive(Clone, Debug)]
 pub struct CollectOptions {
     /// Minimum age: younger resources are not counted as outstanding.

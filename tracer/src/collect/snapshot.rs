@@ -46,7 +46,7 @@ pub struct Snapshot {
     /// Files without an unwind table because there was no space for it.
     pub without_table: Vec<String>,
     /// Process events since the last snapshot, in order.
-    pub kin: Vec<ProcessEvent>,
+    pub process_events: Vec<ProcessEvent>,
     /// Sampling under a budget; `None` without one. The figures of call sites cover what was recorded.
     pub sampling: Option<Sampling>,
     /// Memory maps of the targets whose maps have changed since the last snapshot, in order.

@@ -22,7 +22,7 @@ const SCAN_SHARE: u32 = 50;
 
 impl Collector {
     /// Passes the target's code ranges and unwind tables to the BPF programs.
-    pub(super) fn admit(&mut self, target: &TrackedProcess) -> io::Result<()> {
+    pub(super) fn write_code_ranges(&mut self, target: &TrackedProcess) -> io::Result<()> {
         let is_allocator = |file| target.allocators.contains(&file);
         let ranges = self.library.ranges(target.pid, &target.mappings, is_allocator);
         let Some(next) = self.generations.next(target.pid) else {
@@ -43,7 +43,7 @@ impl Collector {
             .iter()
             .find(|mapping| mapping.special.as_deref() == Some("[uprobes]"))
             .map_or(0, |mapping| mapping.start);
-        self.tables.admit(target.pid.0, &process)?;
+        self.tables.write_code_ranges(target.pid.0, &process)?;
         let objects = target.mappings.objects();
         let internal = objects
             .iter()
@@ -65,11 +65,11 @@ impl Collector {
             }
         }
         self.targets = targets;
-        self.library.tell_if_complete();
+        self.library.log_if_complete();
     }
 
     fn readmit(&mut self, target: &TrackedProcess) {
-        if let Err(error) = self.admit(target) {
+        if let Err(error) = self.write_code_ranges(target) {
             log::warn!("could not update code ranges of process {}: {error}", target.pid);
         }
     }

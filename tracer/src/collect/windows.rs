@@ -47,7 +47,7 @@ pub struct Sampling {
     /// Whether there was time without recording.
     pub estimated: bool,
     /// The governor's measurements.
-    pub told: OverheadReading,
+    pub overhead: OverheadReading,
 }
 
 /// Measurements of the governor: the overhead of tracing, and how fast the targets work while traced.
@@ -155,7 +155,7 @@ impl Windows {
             elapsed_ns: first.map_or(0, |span| now_ns.saturating_sub(span.start_ns)),
             windows: self.spans.len() as u64,
             estimated: self.is_estimated(),
-            told: self.overhead,
+            overhead: self.overhead,
         }
     }
 

@@ -30,7 +30,7 @@ pub struct Calls(#[expect(dead_code, reason = "held, and detached on drop")] Raw
 
 impl Programs {
     /// Makes the kernel count the run time of programs.
-    pub fn count_time() -> io::Result<Statistics> {
+    pub fn count_run_time() -> io::Result<Statistics> {
         let mut kind = 0_u32;
         new_fd(ENABLE_STATS, &mut kind).map(Statistics)
     }
@@ -58,7 +58,7 @@ impl Programs {
     }
 
     /// Makes the programs count the system calls of targets.
-    pub fn count_calls(&mut self) -> Result<Calls, Failed> {
+    pub fn count_syscalls(&mut self) -> Result<Calls, Failed> {
         let (name, point) = SYSCALLS;
         let program = tracepoint(&mut self.ebpf, name)?;
         program

@@ -20,7 +20,7 @@ impl Tables {
         (self.total(&self.hits, u32::from(probe)), self.total(&self.failed, u32::from(probe)))
     }
 
-    /// System calls of targets, counted while a `Calls` of `Programs::count_calls` is held.
+    /// System calls of targets, counted while a `Calls` of `Programs::count_syscalls` is held.
     pub fn calls(&self) -> u64 {
         self.total(&self.syscalls, 0)
     }

@@ -62,7 +62,7 @@ impl Footprint {
 }
 
 /// Expected memory of the maps of a run with default settings, on a host with this many possible CPUs.
-pub fn expected_by_default(cpus: u32) -> Option<Footprint> {
+pub fn default_footprint(cpus: u32) -> Option<Footprint> {
     let sizes = sizes::of(&LoadOptions::by_default(), cpus);
     expected(&OBJECT.0, &sizes, cpus)
         .inspect_err(|error| log::warn!("could not compute the expected kernel memory: {error}"))

@@ -26,7 +26,7 @@ impl Tables {
     }
 
     /// Deletes the release request of an object that has ended.
-    pub fn forget_ask(&self, id: &ObjectId) {
+    pub fn delete_release_request(&self, id: &ObjectId) {
         let map = self.release_requests.fd().as_fd();
         if let Err(error) = batch::remove_if(map, id, |_: &u64| true) {
             log::warn!("could not forget the request to release an object: {error}");
@@ -35,7 +35,7 @@ impl Tables {
 
     /// Deletes the object at `key` if it was constructed at this time (`CLOCK_MONOTONIC`, nanoseconds). Returns whether
     /// it was still there and had not been replaced by another object.
-    pub fn forget_object(&self, key: &Key, time_ns: u64) -> bool {
+    pub fn remove_object(&self, key: &Key, time_ns: u64) -> bool {
         let map = self.objects.fd().as_fd();
         // A failed deletion does not mean that another object took its place.
         batch::remove_if(map, key, |one: &Object| one.time_ns == time_ns).unwrap_or_else(|error| {

@@ -85,7 +85,7 @@ pub struct Programs {
     groups: Vec<Group>,
     /// Perf events that keep the programs at system calls and ring requests attached.
     _events: Vec<OwnedFd>,
-    /// No group is attached until `attach_again`.
+    /// No group is attached until `reattach`.
     detached: bool,
 }
 
@@ -103,7 +103,8 @@ impl Programs {
     pub fn describe(&mut self, probe: ProbeNumber, function: Function) -> Result<(), Failed> {
         let missing = Failed::Missing { name: OBJECT_FUNCTIONS };
         let Some(map) = self.ebpf.map_mut(OBJECT_FUNCTIONS) else { return Err(missing) };
-        let mut functions: Array<_, Plain<Function>> = map.try_into().map_err(|_mismatch| missing)?;
+        let mut functions: Array<_, Plain<Function>> =
+            map.try_into().map_err(|_mismatch| missing)?;
         functions.set(probe.into(), Plain(function), 0).map_err(|error| Failed::Map {
             map: OBJECT_FUNCTIONS.to_owned(),
             source: std::io::Error::other(error),
@@ -160,14 +161,15 @@ impl Programs {
         path: &Path,
         points: &[Point],
     ) -> Result<(), Failed> {
-        let links = if self.detached { Vec::new() } else { self.grip(program, pid, path, points)? };
+        let links =
+            if self.detached { Vec::new() } else { self.attach_links(program, pid, path, points)? };
         let (path, points) = (path.to_owned(), points.to_vec());
         self.groups.push(Group { program, pid, path, points, links });
         Ok(())
     }
 
     /// Attaches a program to all of the points or to none, until the returned links are dropped.
-    pub fn grip(
+    pub fn attach_links(
         &mut self,
         program: Program,
         pid: Option<NonZeroU32>,
@@ -203,7 +205,7 @@ impl Programs {
     }
 
     /// Removes all probes and remembers their points. On return no target hits a probe any more. Until
-    /// [`Self::attach_again`], `attach` only records points.
+    /// [`Self::reattach`], `attach` only records points.
     pub fn detach_all(&mut self) {
         self.detached = true;
         // Dropping a link waits until no CPU runs its program: the links wait in parallel.
@@ -219,12 +221,13 @@ impl Programs {
     }
 
     /// Attaches all probes again, at the same points.
-    pub fn attach_again(&mut self) -> Result<(), Failed> {
+    pub fn reattach(&mut self) -> Result<(), Failed> {
         self.detached = false;
         let mut groups = std::mem::take(&mut self.groups);
         let mut detached = groups.iter_mut().filter(|group| group.links.is_empty());
         let outcome = detached.try_for_each(|group| {
-            group.links = self.grip(group.program, group.pid, &group.path, &group.points)?;
+            group.links =
+                self.attach_links(group.program, group.pid, &group.path, &group.points)?;
             Ok(())
         });
         self.groups = groups;

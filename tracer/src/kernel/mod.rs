@@ -29,7 +29,7 @@ mod types;
 
 pub use calls::Backend;
 pub use cost::{Calls, Statistics};
-pub use footprint::{Footprint, expected_by_default};
+pub use footprint::{Footprint, default_footprint};
 pub use links::{Link, Point, Programs};
 pub use object::{Failed, LoadOptions, Loaded, ProgramLog, TraceMode, load};
 pub use program::Program;

@@ -108,7 +108,7 @@ pub enum IdPool {
     /// Ids of call sites.
     Sites,
     /// Indexes of thread states.
-    Rooms,
+    ThreadStates,
     /// Ids of connections.
     Connections,
 }
@@ -123,7 +123,7 @@ pub struct Tables {
     /// A drain that returns more entries came late.
     late_drain_entries: usize,
     /// Whether the last drain came late.
-    is_crowded: bool,
+    drained_late: bool,
     young_buffer: batch::Buffer<Key, Young>,
     died: MapData,
     died_buffer: Vec<DiedPage>,
@@ -177,7 +177,7 @@ impl Tables {
             late_drain_entries: young.info().map_err(wrong(YOUNG))?.max_entries() as usize
                 / CROWDED_DIVISOR,
             young,
-            is_crowded: false,
+            drained_late: false,
             young_buffer: batch::Buffer::new(BATCH),
             died: data(map(DIED)?, DIED)?,
             died_buffer: Vec::new(),
@@ -217,8 +217,8 @@ impl Tables {
     }
 
     /// Makes a process a target, and its future children too if `follow` is set. Its code ranges must be written first
-    /// ([`Self::admit`]).
-    pub fn adopt(&mut self, pid: u32, follow: bool) -> io::Result<()> {
+    /// ([`Self::write_code_ranges`]).
+    pub fn add_target(&mut self, pid: u32, follow: bool) -> io::Result<()> {
         let _guard = self.priority_guard();
         let number = self.processes.get(&pid, 0).map_err(io::Error::other)?.0.number;
         let follow = u32::from(follow);
@@ -227,14 +227,14 @@ impl Tables {
     }
 
     /// Removes a target that has ended: the kernel may reuse its id.
-    pub fn dismiss(&mut self, pid: u32) {
+    pub fn remove_target(&mut self, pid: u32) {
         let _guard = self.priority_guard();
         // Absent for a child that was never followed.
         drop((self.targets.remove(&pid), self.processes.remove(&pid)));
     }
 
     /// Writes a target's code ranges for the programs, or updates them.
-    pub fn admit(&mut self, pid: u32, process: &Process) -> io::Result<()> {
+    pub fn write_code_ranges(&mut self, pid: u32, process: &Process) -> io::Result<()> {
         let _guard = self.priority_guard();
         let state = memory_state(process.generation, process.walks);
         // In this order: stacks cached under the new state must come from the new ranges.
@@ -289,7 +289,7 @@ impl Tables {
         let _guard = self.priority_guard();
         let queue = match pool {
             IdPool::Sites => &mut self.free_sites,
-            IdPool::Rooms => &mut self.free_thread_states,
+            IdPool::ThreadStates => &mut self.free_thread_states,
             IdPool::Connections => &mut self.free_connections,
         };
         numbers.into_iter().try_for_each(|number| queue.push(number, 0)).map_err(io::Error::other)
@@ -300,13 +300,13 @@ impl Tables {
         let _guard = self.priority_guard();
         let before = taken.len();
         let outcome = batch::take_all(self.young.fd().as_fd(), &mut self.young_buffer, taken);
-        self.is_crowded = taken.len() - before > self.late_drain_entries;
+        self.drained_late = taken.len() - before > self.late_drain_entries;
         outcome
     }
 
     /// Whether the last drain found `YOUNG` so full that the next must come sooner.
-    pub const fn is_crowded(&self) -> bool {
-        self.is_crowded
+    pub const fn drained_late(&self) -> bool {
+        self.drained_late
     }
 
     /// Passes waiting records to `read`, oldest first, at most `most` of them. Returns how many it passed.
@@ -343,7 +343,7 @@ impl Tables {
     }
 
     /// Sequence position of the last lost release by slot, see `Digest::slot`.
-    pub fn doubts(&self) -> io::Result<Vec<u64>> {
+    pub fn lost_release_positions(&self) -> io::Result<Vec<u64>> {
         let _guard = self.priority_guard();
         let mut positions = Vec::new();
         batch::read_first(self.doubt.fd().as_fd(), limits::DOUBT_SLOTS as usize, &mut positions)?;

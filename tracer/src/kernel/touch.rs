@@ -78,7 +78,7 @@ pub(super) fn load_on_old_kernel(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, 
 
 impl Programs {
     /// Traces the page faults of a process, in all its current and future threads.
-    pub fn watch_touches(&mut self, pid: NonZeroU32) -> Result<(), Failed> {
+    pub fn attach_page_faults(&mut self, pid: NonZeroU32) -> Result<(), Failed> {
         // Each thread takes a descriptor, and there may be thousands.
         let limit = getrlimit(Resource::Nofile);
         if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })

@@ -24,7 +24,7 @@ struct Member {
 /// A structure: the offset of its name, its type id, its size in bytes.
 struct Structure {
     name: u32,
-    number: u32,
+    id: u32,
     bytes: u32,
 }
 

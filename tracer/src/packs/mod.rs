@@ -234,7 +234,7 @@ impl Pack {
     }
 
     /// What a user's pack names in vain, a line each. `found` are the functions of this pack that are there.
-    pub fn in_vain(&self, found: &dyn Fn(&str) -> bool) -> Vec<String> {
+    pub fn unmatched(&self, found: &dyn Fn(&str) -> bool) -> Vec<String> {
         let there = |rule: &&Rule| rule.names.iter().any(|name| found(name));
         let quoted = |names: &[String]| {
             names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")

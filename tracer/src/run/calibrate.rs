@@ -114,7 +114,7 @@ fn measure(
     let path = PathBuf::from("/proc/self/exe");
     let [entry, ret, step] = points;
     let mut attach = |program, points: &[Point]| {
-        let outcomes = programs.grip(program, pid, &path, points);
+        let outcomes = programs.attach_links(program, pid, &path, points);
         outcomes.context("could not probe our own child for calibration")
     };
     let _returns = attach(Program::BareReturn, &[ret])?;

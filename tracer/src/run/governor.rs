@@ -79,7 +79,7 @@ impl Governor {
         requests: Sender<Request>,
         programs: &mut Programs,
     ) -> anyhow::Result<Self> {
-        let statistics = Programs::count_time()?;
+        let statistics = Programs::count_run_time()?;
         let before = Before {
             at_ns: now_ns(),
             cpu_ns: used_ns(&pids),
@@ -168,13 +168,13 @@ impl Governor {
     }
 
     fn open(&mut self, programs: &mut Programs) -> Result<(), Failed> {
-        let calls = programs.count_calls()?;
+        let calls = programs.count_syscalls()?;
         let Some(from) = self.ask(Request::Read) else { return Ok(()) };
         thread::sleep(REFERENCE);
         let Some(to) = self.ask(Request::Read) else { return Ok(()) };
         self.budget.count(to.calls - from.calls, to.at_ns.saturating_sub(from.at_ns), false);
         self.balance(&to, programs, false, 0)?;
-        programs.attach_again()?;
+        programs.reattach()?;
         let Some(reading) = self.ask(Request::Resume) else { return Ok(()) };
         let counted = Counted { _calls: calls, from: (reading.at_ns, reading.calls) };
         self.state = State::Open { since: Instant::now(), calls: Some(counted) };

@@ -24,7 +24,7 @@ use super::{
     journal::Journal,
 };
 use crate::{
-    assemble::{Assembly, Blocks, Levels, Member, SessionInfo, packs_in_vain},
+    assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
     collect::{
         Snapshot,
         collector::{Collector, Request, TrackedProcess, now_ns},
@@ -53,7 +53,7 @@ pub(super) struct Line {
     exits: Exits,
     journal: Option<Journal>,
     /// What users' packs name that is not there.
-    in_vain: Vec<String>,
+    unmatched: Vec<String>,
 }
 
 impl Line {
@@ -108,7 +108,7 @@ impl Line {
         }
         let loaded = (backend, footprint);
         let mut session = session(settings, &identities, attached.listing(), facts, loaded, begun);
-        let in_vain = in_vain(settings, &session);
+        let unmatched = unmatched(settings, &session);
         let journal = journal.map(|opened| opened.begin(&mut session)).transpose()?;
         if let Some(command) = &command {
             command.resume();
@@ -143,7 +143,7 @@ impl Line {
             command,
             exits,
             journal,
-            in_vain,
+            unmatched,
         })
     }
 
@@ -152,7 +152,7 @@ impl Line {
         for fault in &settings.pack_faults {
             crate::error::warn(&left_out(fault), &fault.help);
         }
-        for text in &self.in_vain {
+        for text in &self.unmatched {
             crate::error::warn(text, "nm -D --defined-only LIB has the names of functions");
         }
     }
@@ -270,9 +270,9 @@ fn report(
         while let Ok(newer) = snapshots.try_recv() {
             let mut mappings = std::mem::take(&mut snapshot.mappings);
             mappings.extend(newer.mappings.iter().cloned());
-            let mut kin = std::mem::take(&mut snapshot.kin);
-            kin.extend(newer.kin.iter().cloned());
-            snapshot = Snapshot { kin, mappings, ..newer };
+            let mut process_events = std::mem::take(&mut snapshot.process_events);
+            process_events.extend(newer.process_events.iter().cloned());
+            snapshot = Snapshot { process_events, mappings, ..newer };
         }
         if let Some(Listing { probes, refused, warnings, allocators }) = listings.try_iter().last()
         {
@@ -300,10 +300,10 @@ fn budget(
 }
 
 /// What users' packs name that is not there, as far as that is known: a command has not loaded its libraries yet.
-fn in_vain(settings: &Settings, session: &SessionInfo) -> Vec<String> {
+fn unmatched(settings: &Settings, session: &SessionInfo) -> Vec<String> {
     match settings.target {
         Wanted::Command { .. } => Vec::new(),
-        _ => packs_in_vain(&settings.packs, &session.probes),
+        _ => unmatched_packs(&settings.packs, &session.probes),
     }
 }
 

@@ -38,11 +38,8 @@ impl Points {
             Outcome::Instructions(ends, _) => {
                 let file = probe.object.as_ref().map(|(file, _)| *file);
                 for end in ends.iter().filter(|end| new(file, end.offset)) {
-                    let cookie = if end.first_argument {
-                        cookie.returning_first_argument()
-                    } else {
-                        cookie
-                    };
+                    let cookie =
+                        if end.first_argument { cookie.returning_first_argument() } else { cookie };
                     push(&mut self.ends, ret, probe, Point { offset: end.offset, cookie });
                 }
             }

@@ -46,7 +46,7 @@ pub(super) async fn show(
                 Ok(Leave::Full) => match mode_switch::begin(settings, facts, line) {
                     Ok(begun) => {
                         going = Some(begun);
-                        screen.going_over();
+                        screen.show_switching();
                     }
                     Err(error) => screen.stay(&error::line(&error)),
                 },
@@ -54,7 +54,7 @@ pub(super) async fn show(
             full = Going::there(&mut going) => match full {
                 Ok(full) => {
                     mode_switch::retire(std::mem::replace(line, full));
-                    screen.begin_anew();
+                    screen.reset();
                 }
                 Err(error) => screen.stay(&error::line(&error)),
             },

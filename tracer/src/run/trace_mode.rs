@@ -67,7 +67,7 @@ fn thread_count(pid: Pid) -> usize {
 pub(super) fn watch(programs: &mut Programs, pid: Pid) -> anyhow::Result<()> {
     let Some(number) = NonZeroU32::new(pid.0) else { return Ok(()) };
     programs
-        .watch_touches(number)
+        .attach_page_faults(number)
         .with_context(|| format!("could not watch the page faults of process {pid}"))
 }
 

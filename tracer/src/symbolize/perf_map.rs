@@ -52,7 +52,7 @@ impl PerfMap {
     pub(super) fn refresh(&mut self, root: Option<&Root>) -> bool {
         if self.file.is_none() {
             let Some(file) = root.and_then(|root| root.open(&self.path).ok()) else { return false };
-            self.adopt(file);
+            self.add_target(file);
         }
         let Some((file, size)) =
             self.file.as_ref().and_then(|file| Some((file, file.metadata().ok()?.len())))
@@ -79,7 +79,7 @@ impl PerfMap {
         whole > 0
     }
 
-    fn adopt(&mut self, file: File) {
+    fn add_target(&mut self, file: File) {
         let owner = file.metadata().map(|about| about.uid());
         let trusted = owner.is_ok_and(|owner| owner == 0 || Some(owner) == self.user);
         self.untrusted = !trusted;

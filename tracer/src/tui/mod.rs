@@ -64,12 +64,12 @@ impl Screen {
     }
 
     /// Shows that full tracing is being prepared, until one of the next two is called.
-    pub const fn going_over(&mut self) {
+    pub const fn show_switching(&mut self) {
         self.state.switching = true;
     }
 
     /// Resets the view: full tracing has begun, and its figures are unrelated to those shown so far.
-    pub fn begin_anew(&mut self) {
+    pub fn reset(&mut self) {
         self.state = ViewState::new(self.state.size);
     }
 

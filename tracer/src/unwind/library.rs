@@ -171,12 +171,12 @@ impl Library {
             let Some(built) = self.builder.next(left) else { break };
             self.install(built, writer)?;
         }
-        self.tell_if_complete();
+        self.log_if_complete();
         Ok(())
     }
 
     /// Logs when all tables are installed, for readers who wait for complete stacks.
-    pub fn tell_if_complete(&self) {
+    pub fn log_if_complete(&self) {
         if !self.objects.values().any(|state| matches!(state, State::Building)) {
             log::info!("all unwind tables are there");
         }
@@ -298,7 +298,7 @@ impl Library {
     }
 
     /// The paths of the objects whose table did not fit.
-    pub fn without_room(&self) -> Vec<String> {
+    pub fn files_without_table(&self) -> Vec<String> {
         let path = |file| self.paths.get(file).map(|path| path.to_string_lossy().into_owned());
         self.did_not_fit.iter().filter_map(path).collect()
     }
@@ -366,10 +366,10 @@ mod tests {
         let mut library = Library::new(1).unwrap();
         library.learn(Pid::own(), &mapped);
         library.settle(Duration::from_secs(60), &mut NullWriter).unwrap();
-        let without = library.without_room();
+        let without = library.files_without_table();
         assert!(without.iter().any(|path| path.contains("libc.so")), "{without:?}");
         assert!(without.len() <= library.status().without);
         library.forget_unmapped(&[]);
-        assert!(library.without_room().is_empty());
+        assert!(library.files_without_table().is_empty());
     }
 }
