@@ -24,15 +24,15 @@ def serve(port):
     app.ws("/echo", {"message": lambda socket, message, code: socket.send(message, code)})
     app.listen({"host": "127.0.0.1", "port": port}, lambda _: None)
 
-    def stop_when_told():
+    def stop_on_command():
         sys.stdin.readline()
         app.loop.loop.call_soon_threadsafe(app.close)
 
     say(f"listening {port}")
-    teller = threading.Thread(target=stop_when_told)
-    teller.start()
+    stopper = threading.Thread(target=stop_on_command)
+    stopper.start()
     app.run()
-    teller.join()
+    stopper.join()
     app.dispose()
 
 

@@ -1,7 +1,7 @@
 //! An independent count of libraries' objects: `bpftrace` on the functions that make them and on `free`.
 //!
-//! It takes a table of makers that a test wrote from the libraries' headers, and never a pack. An object is there
-//! from when a maker returned its address until the C library's `free` gets that address. Nothing may be lost: an
+//! It takes a table of constructors that a test wrote from the libraries' headers, and never a pack. An object is there
+//! from when a constructor returned its address until the C library's `free` gets that address. Nothing may be lost: an
 //! event that bpftrace missed, or a map that was full, is an error here.
 
 use std::{
@@ -32,7 +32,7 @@ const WITH_TRACEFS: &str = "test -e /sys/kernel/tracing/uprobe_events \
 
 /// A function that makes objects.
 #[derive(Debug, Clone, Copy)]
-pub struct Maker {
+pub struct Constructor {
     /// What leaktrace calls what it makes.
     pub kind: &'static str,
     /// Its name. Functions around it that return the same address may be listed, too: an object is
@@ -55,9 +55,9 @@ pub enum Handle {
     FirstBlock,
 }
 
-/// A maker that returns the object.
-pub const fn returned(kind: &'static str, function: &'static str) -> Maker {
-    Maker { kind, function, handle: Handle::Returned, other: None }
+/// A constructor that returns the object.
+pub const fn returned(kind: &'static str, function: &'static str) -> Constructor {
+    Constructor { kind, function, handle: Handle::Returned, other: None }
 }
 
 /// A count that runs; ended when dropped.
@@ -69,8 +69,8 @@ pub struct Witness {
 
 impl Witness {
     /// Begins to count in `pid`, which should be stopped until this returns.
-    pub fn attach(pid: u32, makers: &[Maker]) -> Result<Self> {
-        let script = Script::new(pid, makers)?;
+    pub fn attach(pid: u32, constructors: &[Constructor]) -> Result<Self> {
+        let script = Script::new(pid, constructors)?;
         let path = scratch("witness.bt")?;
         fs::write(&path, &script.text)?;
         // It needs tracefs to take its probes off. Where none is mounted it gets one that it alone sees. It replaces
@@ -159,7 +159,7 @@ impl Counts {
                         *self.live.entry(usize::try_from(value)?).or_default() += 1;
                         continue;
                     }
-                    // What threads are in: a maker that has not returned.
+                    // What threads are in: a constructor that has not returned.
                     _ => continue,
                 };
                 into.insert(key.parse()?, value);
@@ -197,18 +197,19 @@ struct Script {
 
 impl Script {
     /// Probes each function in each object that `pid` has mapped and that defines it.
-    fn new(pid: u32, makers: &[Maker]) -> Result<Self> {
-        let names = makers.iter().flat_map(|maker| {
-            [Some(maker.kind), maker.other.map(|(_, _, kind)| kind)].into_iter().flatten()
+    fn new(pid: u32, constructors: &[Constructor]) -> Result<Self> {
+        let names = constructors.iter().flat_map(|constructor| {
+            let other = constructor.other.map(|(_, _, kind)| kind);
+            [Some(constructor.kind), other].into_iter().flatten()
         });
         let kinds: Vec<_> = names.collect::<BTreeSet<_>>().into_iter().collect();
         let mut script = Self { text: String::new(), kinds, pid };
         let mut allocators = Vec::new();
         for path in mapped(pid)? {
             let defined = defined(&path)?;
-            for (number, maker) in makers.iter().enumerate() {
-                if defined.contains(maker.function) {
-                    script.maker(&path, number, maker)?;
+            for (number, constructor) in constructors.iter().enumerate() {
+                if defined.contains(constructor.function) {
+                    script.constructor(&path, number, constructor)?;
                 }
             }
             let is_libc = path.file_name().is_some_and(|name| name == "libc.so.6");
@@ -219,8 +220,9 @@ impl Script {
         let [allocator] = allocators.as_slice() else {
             bail!("{} C libraries in pid {pid}", allocators.len());
         };
-        // Behind the makers: bpftrace learns from these what is in its maps.
-        let first = makers.iter().any(|maker| matches!(maker.handle, Handle::FirstBlock));
+        // Behind the constructors: bpftrace learns from these what is in its maps.
+        let first =
+            constructors.iter().any(|function| matches!(function.handle, Handle::FirstBlock));
         script.allocator(allocator, first)?;
         // Other programs are not waited for: the target is stopped.
         script
@@ -247,17 +249,17 @@ impl Script {
         Ok(())
     }
 
-    fn maker(&mut self, path: &Path, number: usize, maker: &Maker) -> Result<()> {
-        let kind = self.number(maker.kind);
-        let mut told = format!("$kind = (uint64){kind};");
+    fn constructor(&mut self, path: &Path, number: usize, constructor: &Constructor) -> Result<()> {
+        let kind = self.number(constructor.kind);
+        let mut set_kind = format!("$kind = (uint64){kind};");
         let mut entry = String::new();
-        if let Some((argument, mask, other)) = maker.other {
+        if let Some((argument, mask, other)) = constructor.other {
             let other = self.number(other);
             write!(entry, "@other{number}[tid] = arg{argument} & {mask};")?;
-            write!(told, "if (@other{number}[tid] != 0) {{ $kind = (uint64){other}; }}")?;
-            write!(told, "delete(@other{number}[tid]);")?;
+            write!(set_kind, "if (@other{number}[tid] != 0) {{ $kind = (uint64){other}; }}")?;
+            write!(set_kind, "delete(@other{number}[tid]);")?;
         }
-        let (handle, after) = match maker.handle {
+        let (handle, after) = match constructor.handle {
             Handle::Returned => ("$handle = retval;".to_owned(), String::new()),
             Handle::Stored(argument, offset) => {
                 write!(entry, "@place{number}[tid] = arg{argument};")?;
@@ -268,20 +270,20 @@ impl Script {
             Handle::FirstBlock => {
                 // The allocator's probes make the object.
                 write!(entry, "@first[tid] = (uint64){kind};")?;
-                self.probe("uprobe", path, maker.function, "", &entry)?;
-                let body = "delete(@first[tid]);";
-                return self.probe("uretprobe", path, maker.function, "@first[tid] != 0", body);
+                self.probe("uprobe", path, constructor.function, "", &entry)?;
+                let (filter, body) = ("@first[tid] != 0", "delete(@first[tid]);");
+                return self.probe("uretprobe", path, constructor.function, filter, body);
             }
         };
         if !entry.is_empty() {
-            self.probe("uprobe", path, maker.function, "", &entry)?;
+            self.probe("uprobe", path, constructor.function, "", &entry)?;
         }
         let body = format!(
-            "{told} {handle} if ($handle != 0) {{ $inner = @object[$handle]; \
+            "{set_kind} {handle} if ($handle != 0) {{ $inner = @object[$handle]; \
              if ($inner != 0) {{ @overruled[$inner] = count(); }} \
              @object[$handle] = $kind; @created[$kind] = count(); }} {after}"
         );
-        self.probe("uretprobe", path, maker.function, "", &body)
+        self.probe("uretprobe", path, constructor.function, "", &body)
     }
 
     /// Objects end here, and move here. With `first`, some are made here.

@@ -80,7 +80,7 @@ impl Churned {
 /// A server's own account of its connections, from `/truth`.
 #[derive(Clone, Debug)]
 pub struct Account {
-    told: Value,
+    answer: Value,
     /// Connections that asked for it, which are among those accepted.
     asked: u64,
 }
@@ -105,13 +105,13 @@ pub fn account_now(service: &Service) -> Result<Account> {
 
 fn ask(service: &Service, asked: u64) -> Result<Account> {
     let text = Connection::open(service.port)?.get("/truth")?;
-    Ok(Account { told: serde_json::from_str(&text)?, asked })
+    Ok(Account { answer: serde_json::from_str(&text)?, asked })
 }
 
 impl Account {
     /// One of its numbers.
     pub fn number(&self, name: &str) -> Result<u64> {
-        self.told.get(name).and_then(Value::as_u64).with_context(|| format!("no `{name}`"))
+        self.answer.get(name).and_then(Value::as_u64).with_context(|| format!("no `{name}`"))
     }
 
     /// By how much it grew since.

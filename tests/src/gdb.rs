@@ -98,16 +98,16 @@ pub fn stops(pid: u32, places: &[Place], count: usize) -> Result<(Vec<Stop>, u64
     )
     .context("help: cargo xtask test installs gdb")?;
     let status = gdb.wait(LIMIT)?;
-    let told = gdb.rest_of_stdout();
-    if !status.success() || told.last().is_none_or(|line| line != &format!("stops {count}")) {
+    let lines = gdb.rest_of_stdout();
+    if !status.success() || lines.last().is_none_or(|line| line != &format!("stops {count}")) {
         let errors = gdb.rest_of_stderr().join("\n");
-        bail!("gdb ended with {status}:\n{}\n{errors}", told.join("\n"));
+        bail!("gdb ended with {status}:\n{}\n{errors}", lines.join("\n"));
     }
     let text = fs::read_to_string(&file)?;
     fs::remove_file(&file)?;
     let stops = text.lines().map(stop).collect::<Result<Vec<_>>>()?;
     ensure!(stops.iter().filter(|stop| !stop.nested).count() == count, "{count} stops were asked");
-    let waited = told.iter().find_map(|line| line.strip_prefix("waited ")).context("how often")?;
+    let waited = lines.iter().find_map(|line| line.strip_prefix("waited ")).context("how often")?;
     Ok((stops, waited.parse()?))
 }
 

@@ -45,7 +45,7 @@ pub fn program_to_witness(library: &str) -> Result<PathBuf> {
 
 /// A line of a program's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scene {
+pub struct Case {
     /// Its name.
     pub name: String,
     /// What leaktrace calls that which leaks.
@@ -55,16 +55,16 @@ pub struct Scene {
 }
 
 /// The scenes that a program has.
-pub fn scenes(program: &Path) -> Result<Vec<Scene>> {
+pub fn cases(program: &Path) -> Result<Vec<Case>> {
     let output = Command::new(program).arg("list").output()?;
     ensure!(output.status.success(), "`{} list` ended with {}", program.display(), output.status);
     String::from_utf8(output.stdout)?
         .lines()
-        .map(|line| Scene::parse(&serde_json::from_str(line)?))
+        .map(|line| Case::parse(&serde_json::from_str(line)?))
         .collect()
 }
 
-impl Scene {
+impl Case {
     fn parse(line: &Value) -> Result<Self> {
         let word = |key: &str| {
             let found = line.get(key).and_then(Value::as_str);
@@ -94,7 +94,7 @@ impl Objects {
 #[derive(Debug, Clone)]
 pub struct Played {
     /// The scene.
-    pub scene: Scene,
+    pub case: Case,
     /// Objects whose release was asked for and that are there.
     pub release_asked: u64,
     /// By kind, of a library's objects: all there are.
@@ -125,7 +125,7 @@ impl Played {
         }
         let asked = truth.get("release_asked").and_then(Value::as_u64);
         Ok(Self {
-            scene: Scene::parse(truth)?,
+            case: Case::parse(truth)?,
             release_asked: asked.context("no `release_asked`")?,
             objects,
             by_function,
@@ -134,7 +134,7 @@ impl Played {
 
     /// What leaks in this scene.
     pub fn leaking(&self) -> Objects {
-        let kind = &self.scene.kind;
+        let kind = &self.case.kind;
         self.objects.get(kind).or_else(|| self.by_function.get(kind)).copied().unwrap_or_default()
     }
 }

@@ -97,7 +97,7 @@ pub fn wait_until(
     let start = Instant::now();
     while !condition()? {
         if start.elapsed() > limit {
-            bail!("waited {limit:?} in vain: {what}");
+            bail!("timed out after {limit:?}: {what}");
         }
         std::thread::sleep(Duration::from_millis(10));
     }

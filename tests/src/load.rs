@@ -87,7 +87,7 @@ impl Work {
             }
             Self::Wrk(mut wrk) => {
                 wrk.wait(limit)?;
-                told(&wrk.rest_of_stdout())
+                requests_of(&wrk.rest_of_stdout())
             }
         }
     }
@@ -115,7 +115,7 @@ fn asked(port: u16, ask: Ask, limit: Duration, stop: &AtomicBool) -> Result<u64>
 }
 
 /// What `wrk` says: `N requests in …`, and lines about errors only where there were some.
-fn told(lines: &[String]) -> Result<u64> {
+fn requests_of(lines: &[String]) -> Result<u64> {
     let failure = lines.iter().find(|line| {
         line.contains("Non-2xx")
             // Connections that nginx closed after their last request are read once more.

@@ -24,7 +24,7 @@ pub const NO_VM: &str = "LEAKTRACE_NO_VM";
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// What the guest says when it has come to its end.
-const PLAYED: &str = "all scenes played";
+const PLAYED: &str = "all cases played";
 
 /// Bytes of the guest's memory, as qemu is told: enough for the maps of leaktrace and for the files, which lie in it.
 const MEMORY: &str = "1024M";
@@ -33,7 +33,7 @@ const MEMORY: &str = "1024M";
 pub type Check = Box<dyn Fn(&Left, &Guest) -> Result<String>>;
 
 /// One row of a table of scenes: what the guest plays, and what must hold of what that left.
-pub struct Scene {
+pub struct Case {
     /// Name of its folder.
     pub name: String,
     /// What holds if it does.
@@ -72,13 +72,13 @@ pub struct Guest {
 /// Plays all `scenes` on the newest kernel of a `series` such as `6.1`, and says all that does not hold. `name` is what they
 /// are together.
 #[expect(clippy::print_stdout, reason = "what was seen on a kernel that nobody has before them")]
-pub fn holds(series: &str, name: &str, scenes: &[Scene]) -> Result<()> {
+pub fn holds(series: &str, name: &str, cases: &[Case]) -> Result<()> {
     if !wanted() {
         return Ok(());
     }
-    let Played { folder, guest } = play(series, name, scenes)?;
+    let Played { folder, guest } = play(series, name, cases)?;
     let mut faults = Vec::new();
-    for Scene { name, what, check, .. } in scenes {
+    for Case { name, what, check, .. } in cases {
         let left = Left { folder: folder.join(name) };
         match check(&left, &guest) {
             Ok(detail) => println!("{}: {what}: ok, {detail}", guest.release),
@@ -114,7 +114,7 @@ pub struct Left {
 }
 
 /// Boots the newest kernel of a `series` such as `6.1`, lets it play all scenes, and waits for its end.
-fn play(series: &str, name: &str, scenes: &[Scene]) -> Result<Played> {
+fn play(series: &str, name: &str, cases: &[Case]) -> Result<Played> {
     let (kernel, release) = kernel(series)?;
     let folder = target_dir().join("vm").join(series).join(name);
     if folder.exists() {
@@ -122,7 +122,7 @@ fn play(series: &str, name: &str, scenes: &[Scene]) -> Result<Played> {
     }
     let left = folder.join("left");
     fs::create_dir_all(&left)?;
-    let image = image::make(&folder, scenes)?;
+    let image = image::make(&folder, cases)?;
     let (console, archive) = (folder.join("console.log"), folder.join("left.tar"));
     let file = |path: &Path| format!("file:{}", path.display());
     let mut machine = Running::start(
@@ -157,7 +157,7 @@ fn play(series: &str, name: &str, scenes: &[Scene]) -> Result<Played> {
     }
     let said = said();
     if !said.contains(PLAYED) {
-        bail!("the guest's kernel {release} ended before the last scene:\n{said}");
+        bail!("the guest's kernel {release} ended before the last case:\n{said}");
     }
     Ok(Played { folder: left, guest: Guest { version: version(series)?, release } })
 }

@@ -57,7 +57,7 @@ fn a_process_is_found_by_its_name() -> Result<()> {
 }
 
 #[test]
-fn two_processes_are_told_apart() -> Result<()> {
+fn two_processes_are_distinguished() -> Result<()> {
     let mut victims =
         [Victim::start("steady_leak", &["1000", "1"])?, Victim::start("failing", &[])?];
     let pids = victims.each_ref().map(|victim| victim.pid().to_string());

@@ -16,8 +16,8 @@ use tests::{
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Plays a scene and compares every member's own account with the report.
-fn play(scene: &str, members: usize, options: &[&str], keys: &[&'static str]) -> Result<Report> {
-    let mut root = Running::start(Command::new(compile::victim("family")?).arg(scene))?;
+fn play(case: &str, members: usize, options: &[&str], keys: &[&'static str]) -> Result<Report> {
+    let mut root = Running::start(Command::new(compile::victim("family")?).arg(case))?;
     ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
     let trace = Trace::attach(root.pid(), options)?;
     root.tell("go")?;

@@ -44,7 +44,7 @@ fn kernel() -> Result<(u32, u32)> {
 }
 
 /// What `leaktrace doctor` says that maps take by default, bytes.
-fn foretold() -> Result<f64> {
+fn predicted() -> Result<f64> {
     let Output { stdout, .. } = Command::new(leaktrace()?).arg("doctor").output()?;
     let text = String::from_utf8(stdout)?;
     let row = text.lines().find(|line| line.contains("kernel memory")).context("a row")?;
@@ -79,7 +79,7 @@ fn the_report_says_what_the_kernel_says_and_the_doctor_foretells_it() -> Result<
     }
     let most = if possible_cpus()? <= 2 { 64 } else { 128 };
     ensure!(possible_cpus()? > 256 || maps_bytes <= most * MIB, "{maps_bytes}");
-    let foretold = foretold()?;
-    ensure!((maps_bytes as f64 / foretold - 1.0).abs() < 0.01, "{maps_bytes} for {foretold}");
+    let predicted = predicted()?;
+    ensure!((maps_bytes as f64 / predicted - 1.0).abs() < 0.01, "{maps_bytes} for {predicted}");
     Ok(())
 }

@@ -98,9 +98,9 @@ fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
         let useful = (truth / 2..=truth * 2).contains(&said);
         // The truth is within the error in 19 of 20 cases, which is about two standard errors: six are never seen. And an
         // error as large as the estimate would say that there may be no leak at all.
-        let told = error.is_some_and(|error| truth.abs_diff(said) <= 3 * error && error < said);
+        let covered = error.is_some_and(|error| truth.abs_diff(said) <= 3 * error && error < said);
         ensure!(
-            useful && told,
+            useful && covered,
             "{what}: {said} reported, ± {error:?}, {truth} true\n{}",
             report.summary()
         );

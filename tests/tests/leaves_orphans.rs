@@ -68,7 +68,7 @@ fn leaving(report: &Report) -> Result<Vec<Left<'_>>> {
     rows.collect()
 }
 
-fn told(left: &[Left<'_>]) -> String {
+fn listed(left: &[Left<'_>]) -> String {
     let lines: Vec<String> = left.iter().take(8).map(|one| format!("{one:?}")).collect();
     lines.join("\n")
 }
@@ -84,14 +84,14 @@ fn is_in(left: &Left<'_>, function: &str) -> bool {
 fn first_is(report: &Report, function: &str, count: u64, bytes: u64, closed: u64) -> Result<()> {
     let left = leaving(report)?;
     let first = left.first().context("no orphans")?;
-    ensure!(is_in(first, function), "{function} is not first:\n{}", told(&left));
+    ensure!(is_in(first, function), "{function} is not first:\n{}", listed(&left));
     let rows: Vec<_> = left.iter().filter(|one| is_in(one, function)).collect();
     let sum = |number: fn(&Left<'_>) -> u64| rows.iter().map(|one| number(one)).sum::<u64>();
     let found = (sum(|one| one.count), sum(|one| one.bytes), sum(|one| one.connections));
     ensure!(
         found == (count, count * bytes, count),
         "{count} of {bytes} bytes from as many connections, not {found:?}:\n{}",
-        told(&left)
+        listed(&left)
     );
     let share: f64 = rows.iter().map(|one| one.share).sum();
     let exact = count as f64 / closed as f64;
@@ -101,7 +101,7 @@ fn first_is(report: &Report, function: &str, count: u64, bytes: u64, closed: u64
 
 fn nobody_leaves_anything(report: &Report) -> Result<()> {
     let left = leaving(report)?;
-    ensure!(left.is_empty(), "orphans:\n{}", told(&left));
+    ensure!(left.is_empty(), "orphans:\n{}", listed(&left));
     ensure!(report.number("/connections/with_orphans")? == 0, "some connection left orphans");
     Ok(())
 }
@@ -187,8 +187,8 @@ fn a_tls_object_with_each_handshake_that_fails() -> Result<()> {
     let left = leaving(&report)?;
     // The object itself is a block of each.
     let first = left.first().context("no orphans")?;
-    ensure!(is_in(first, "SSL_new") && is_in(first, "on_accept"), "{}", told(&left));
-    ensure!((first.connections, first.share) == (count, 1.0), "{count} failed:\n{}", told(&left));
+    ensure!(is_in(first, "SSL_new") && is_in(first, "on_accept"), "{}", listed(&left));
+    ensure!((first.connections, first.share) == (count, 1.0), "{count} failed:\n{}", listed(&left));
     ensure!(report.number("/connections/with_orphans")? == count, "not all have left one");
     Ok(())
 }

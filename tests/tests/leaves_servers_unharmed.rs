@@ -49,8 +49,8 @@ fn traced_under_load(service: &mut Service, demand: Demand) -> Result<Report> {
 
 /// What the server says it has leaked.
 fn leaked(connection: &mut Connection) -> Result<u64> {
-    let told: Value = serde_json::from_str(&connection.get("/truth")?)?;
-    told.get("leaked_count").and_then(Value::as_u64).context("a count")
+    let answer: Value = serde_json::from_str(&connection.get("/truth")?)?;
+    answer.get("leaked_count").and_then(Value::as_u64).context("a count")
 }
 
 #[test]

@@ -49,9 +49,9 @@ const UNASKED: [&str; 12] = [
 ];
 
 /// Plays a scene under the tracer; the report is of the moment when all is done.
-fn played(library: &str, scene: &str, way: &str) -> Result<(Played, Report)> {
+fn played(library: &str, case: &str, way: &str) -> Result<(Played, Report)> {
     let program = leaks::program(library)?;
-    let mut victim = Victim::start_program(&program, &[scene, way, COUNT])?;
+    let mut victim = Victim::start_program(&program, &[case, way, COUNT])?;
     let pack = leaks::pack(library).map(|pack| pack.display().to_string());
     let pack: Vec<&str> = pack.iter().flat_map(|pack| ["--pack", pack]).collect();
     let trace = Trace::attach(victim.pid(), &[&KINDS[..], &pack].concat())?;
@@ -100,9 +100,9 @@ fn counts_are_true(played: &Played, report: &Report) -> Result<()> {
     );
     for (kind, objects) in &played.by_function {
         let of =
-            |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.scene.function));
+            |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.case.function));
         let sites = report.sites(kind, of)?;
-        if *kind == played.scene.kind {
+        if *kind == played.case.kind {
             ensure!(
                 sites.outstanding_count == objects.live(),
                 "{sites:?} of {kind} reported, {objects:?} are true\n{}",
@@ -113,38 +113,38 @@ fn counts_are_true(played: &Played, report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn leak_is_named_first(library: &str, scene: &str) -> Result<()> {
-    let (played, report) = played(library, scene, "leak")?;
+fn leak_is_named_first(library: &str, case: &str) -> Result<()> {
+    let (played, report) = played(library, case, "leak")?;
     counts_are_true(&played, &report)?;
     let kind_of = |site: &Value| site.get("kind").and_then(Value::as_str).map(str::to_owned);
-    let outweighed = OUTWEIGHED.contains(&scene);
+    let outweighed = OUTWEIGHED.contains(&case);
     let first = report
         .list("/sites")?
         .iter()
         .find(|site| !outweighed || !kind_of(site).is_some_and(|kind| OTHERS.contains(&&*kind)))
         .context("no call sites")?;
     ensure!(
-        kind_of(first).as_deref() == Some(&*played.scene.kind)
-            && is_of(first, &played.scene.function),
+        kind_of(first).as_deref() == Some(&*played.case.kind)
+            && is_of(first, &played.case.function),
         "{:?} is not first\n{}",
-        played.scene,
+        played.case,
         report.summary()
     );
-    if played.objects.contains_key(&played.scene.kind) {
+    if played.objects.contains_key(&played.case.kind) {
         // Loops that the compiler has peeled call from several places.
         let of =
-            |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.scene.function));
-        let found = report.sites(&played.scene.kind, of)?.outstanding_count;
+            |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.case.function));
+        let found = report.sites(&played.case.kind, of)?.outstanding_count;
         let expected = played.leaking().live();
         ensure!(found == expected, "{found} of {expected} reported\n{}", report.summary());
     }
     let kinds = report.list("/objects/kinds")?;
     let row = kinds
         .iter()
-        .find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.scene.kind));
+        .find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.case.kind));
     if let Some(row) = row {
         let asked = row.get("release_asked").and_then(Value::as_u64);
-        let known = !UNASKED.contains(&played.scene.kind.as_str());
+        let known = !UNASKED.contains(&played.case.kind.as_str());
         ensure!(asked == known.then_some(played.release_asked), "release asked: {row:?}");
         let summed = row.get("summed").and_then(Value::as_u64);
         ensure!(summed.is_none() || summed == row.get("live").and_then(Value::as_u64), "{row:?}");
@@ -152,8 +152,8 @@ fn leak_is_named_first(library: &str, scene: &str) -> Result<()> {
     Ok(())
 }
 
-fn nothing_is_outstanding(library: &str, scene: &str) -> Result<()> {
-    let (played, report) = played(library, scene, "corrected")?;
+fn nothing_is_outstanding(library: &str, case: &str) -> Result<()> {
+    let (played, report) = played(library, case, "corrected")?;
     counts_are_true(&played, &report)?;
     for kind in report.at("/totals")?.as_object().context("totals")?.keys() {
         let total = report.total(kind)?;
@@ -162,27 +162,27 @@ fn nothing_is_outstanding(library: &str, scene: &str) -> Result<()> {
     Ok(())
 }
 
-macro_rules! scenes {
-    ($($library:ident: $($scene:ident)*;)*) => {
+macro_rules! cases {
+    ($($library:ident: $($case:ident)*;)*) => {
         /// The scenes that have tests, with their library.
-        const TESTED: &[(&str, &str)] = &[$($((stringify!($library), stringify!($scene)),)*)*];
+        const TESTED: &[(&str, &str)] = &[$($((stringify!($library), stringify!($case)),)*)*];
         $(mod $library {
-            $(mod $scene {
+            $(mod $case {
                 #[test]
                 fn leak() -> anyhow::Result<()> {
-                    super::super::leak_is_named_first(stringify!($library), stringify!($scene))
+                    super::super::leak_is_named_first(stringify!($library), stringify!($case))
                 }
 
                 #[test]
                 fn corrected() -> anyhow::Result<()> {
-                    super::super::nothing_is_outstanding(stringify!($library), stringify!($scene))
+                    super::super::nothing_is_outstanding(stringify!($library), stringify!($case))
                 }
             })*
         })*
     };
 }
 
-scenes! {
+cases! {
     libevent:
         evbuffer_not_freed evbuffer_not_drained evbuffer_reference_not_drained
         evbuffer_callback_not_removed file_segment_not_freed event_removed_but_not_freed
@@ -216,7 +216,7 @@ scenes! {
 
 /// The programs' own tables, these tests, and docs/leak-kinds.md say the same.
 #[test]
-fn every_scene_is_tested_and_documented() -> Result<()> {
+fn every_case_is_tested_and_documented() -> Result<()> {
     let document = std::fs::read_to_string(workspace().join("docs/leak-kinds.md"))?;
     // `scene` | `kind` | `function`: the last cells of a row whose program is `leaks_library`.
     let mut rows = Vec::new();
@@ -225,28 +225,28 @@ fn every_scene_is_tested_and_documented() -> Result<()> {
         let [_, _, _, program, kind, function, _] = cells.as_slice() else {
             anyhow::bail!("a row with other cells: {line}");
         };
-        let (program, scene) = program.split_once(' ').context("a program and its scene")?;
+        let (program, case) = program.split_once(' ').context("a program and its case")?;
         rows.push((
             program.to_owned(),
-            scene.to_owned(),
+            case.to_owned(),
             (*kind).to_owned(),
             (*function).to_owned(),
         ));
     }
     let (mut programs, mut tested) = (Vec::new(), Vec::new());
     for library in LIBRARIES {
-        for scene in leaks::scenes(&leaks::program(library)?)? {
-            programs.push((format!("leaks_{library}"), scene.name, scene.kind, scene.function));
+        for case in leaks::cases(&leaks::program(library)?)? {
+            programs.push((format!("leaks_{library}"), case.name, case.kind, case.function));
         }
     }
-    for (library, scene) in TESTED {
-        tested.push((format!("leaks_{library}"), (*scene).to_owned()));
+    for (library, case) in TESTED {
+        tested.push((format!("leaks_{library}"), (*case).to_owned()));
     }
     rows.sort();
     programs.sort();
     tested.sort();
     assert_eq!(rows, programs, "the table and the programs");
-    let names: Vec<_> = programs.into_iter().map(|(program, scene, ..)| (program, scene)).collect();
+    let names: Vec<_> = programs.into_iter().map(|(program, case, ..)| (program, case)).collect();
     assert_eq!(tested, names, "the tests and the programs");
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tests::{Trace, compile};
 
 #[test]
-fn a_stripped_program_is_told_with_what_would_mend_it() -> Result<()> {
+fn a_stripped_program_is_reported_with_a_fix() -> Result<()> {
     let flags = ["-s", "-Wl,--build-id"];
     let victim = compile::victim_with("exits", "exits_stripped", &flags)?;
     let path = victim.to_str().context("a path in UTF-8")?;

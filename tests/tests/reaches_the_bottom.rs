@@ -31,7 +31,7 @@ fn reaches(name: &str) -> Result<()> {
     let cut = report.number("/accounting/truncated_stacks")? - early;
     println!("{name}: {taken} stacks, {cut} cut, {early} before them; {answered} requests");
     ensure!(taken > 1000, "only {taken} stacks were taken");
-    ensure!(cut * ONE_IN <= taken, "{cut} of {taken} stacks are cut:\n{}", told(&reasons)?);
+    ensure!(cut * ONE_IN <= taken, "{cut} of {taken} stacks are cut:\n{}", listed(&reasons)?);
     Ok(())
 }
 
@@ -61,7 +61,7 @@ fn reasons(report: &Report) -> Result<BTreeMap<&str, Cut>> {
     Ok(reasons)
 }
 
-fn told(reasons: &BTreeMap<&str, Cut>) -> Result<String> {
+fn listed(reasons: &BTreeMap<&str, Cut>) -> Result<String> {
     let mut text = String::new();
     for (why, Cut { count, biggest, example }) in reasons {
         writeln!(text, "{count} × {why}, such as {biggest} × {example}")?;

@@ -153,28 +153,28 @@ fn objects_are_true(library: &str) -> Result<()> {
     // They lie in memory of the program's.
     const PLACED: [&str; 5] = ["event_assigned", "uv_loop", "uv_timer", "uv_tcp", "uv_fs"];
     let program = leaks::program_to_witness(library)?;
-    for scene in leaks::scenes(&program)? {
+    for case in leaks::cases(&program)? {
         for way in ["leak", "corrected"] {
             let note = scratch(&format!("witness-{library}"))?;
             let mut victim = Victim::start_command(
                 Command::new(&program)
-                    .args([&scene.name, way, &COUNT.to_string()])
+                    .args([&case.name, way, &COUNT.to_string()])
                     .env("LD_PRELOAD", objects_witness()?)
                     .env("PRELOAD_COUNT", &note),
             )?;
             let played = Played::by(&mut victim)?;
             let seen = Witnessed::parse(&fs::read_to_string(&note)?)?;
-            assert_eq!(seen.objects, played.objects, "{} {way}", scene.name);
+            assert_eq!(seen.objects, played.objects, "{} {way}", case.name);
             let live = played.objects.values().chain(played.by_function.values());
             let live: u64 = live.map(|objects| objects.live()).sum();
             if way == "corrected" {
-                assert_eq!((seen.blocks, live), (0, 0), "{} {way}", scene.name);
+                assert_eq!((seen.blocks, live), (0, 0), "{} {way}", case.name);
             } else {
-                assert!(played.leaking().live() > 0, "{} leaks", scene.name);
+                assert!(played.leaking().live() > 0, "{} leaks", case.name);
                 let heap = played.by_function.get("heap").map_or(0, |objects| objects.live());
                 let blocks = played.objects.iter().filter(|(kind, _)| !PLACED.contains(&&***kind));
                 let objects: u64 = blocks.map(|(_, objects)| objects.live()).sum();
-                assert!(seen.blocks >= heap + objects, "{} {way}", scene.name);
+                assert!(seen.blocks >= heap + objects, "{} {way}", case.name);
             }
             victim.exit()?;
         }

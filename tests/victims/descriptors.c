@@ -1,4 +1,4 @@
-/* descriptors SCENE [ARGUMENTS]: every way to open and to close a file descriptor, with an exact account of
+/* descriptors CASE [ARGUMENTS]: every way to open and to close a file descriptor, with an exact account of
  * the table: which number is what, which function opened it, how often each of them opened, how many were
  * closed. Every line is checked against /proc before it is printed.
  *
@@ -20,7 +20,7 @@
 
 #include "descriptors_account.h"
 #include "descriptors_ring.h"
-#include "descriptors_scenes.h"
+#include "descriptors_cases.h"
 #include "descriptors_ways.h"
 
 enum { THREADS_MOST = 64, SLOTS = 48, BOXES = 32, KEPT_MOST = 40 };
@@ -137,7 +137,7 @@ static void *work(void *argument) {
     return NULL;
 }
 
-static void scene_threads(uint64_t seed) {
+static void case_threads(uint64_t seed) {
     if (threads < 1 || threads > THREADS_MOST) broken("T is 1 to 64");
     pthread_barrier_init(&start, NULL, threads + 1);
     pthread_barrier_init(&end, NULL, threads + 1);
@@ -243,8 +243,8 @@ static char *state_of_this(struct account *a) {
     return state(a, closed_at_exec, MOST);
 }
 
-static void become(const char *scene, char *text) {
-    execl("/proc/self/exe", "descriptors", scene, text, (char *)NULL);
+static void become(const char *mode, char *text) {
+    execl("/proc/self/exe", "descriptors", mode, text, (char *)NULL);
     _exit(9);
 }
 
@@ -260,7 +260,7 @@ static _Noreturn void stay(const int *ends) {
 }
 
 /* A program that another one has become: `program` in a new process, `again` in the same. */
-static void scene_again(char *text, int is_child) {
+static void case_again(char *text, int is_child) {
     read_state(&mine, text);
     check(&mine, 0);
     some(&mine, 3);
@@ -330,7 +330,7 @@ static void start_by_spawn(void) {
     await_done(done);
 }
 
-static void scene_fork(void) {
+static void case_fork(void) {
     begin(&mine);
     some(&mine, 6);
     if (split() == 0) {
@@ -396,7 +396,7 @@ static void *alone(void *argument) {
     return NULL;
 }
 
-static void scene_unshare(void) {
+static void case_unshare(void) {
     pthread_barrier_init(&stage, NULL, LONERS + 1);
     for (int i = 0; i < LONERS; i++) {
         pthread_t thread;
@@ -424,39 +424,39 @@ static void open_before(void) {
 }
 
 int main(int count, char **arguments) {
-    const char *scene = count > 1 ? arguments[1] : "every";
+    const char *mode = count > 1 ? arguments[1] : "every";
     unsigned long times = count > 2 ? strtoul(arguments[2], NULL, 10) : 5;
-    if (strcmp(scene, "program") == 0 || strcmp(scene, "again") == 0) {
-        if (count > 2) scene_again(arguments[2], strcmp(scene, "program") == 0);
+    if (strcmp(mode, "program") == 0 || strcmp(mode, "again") == 0) {
+        if (count > 2) case_again(arguments[2], strcmp(mode, "program") == 0);
         await_word("exit");
         _exit(0);
     }
     open_before();
-    if (strcmp(scene, "threads") != 0 && count > 3) rings_since = strtoul(arguments[3], NULL, 10);
-    if (strcmp(scene, "every") == 0) {
+    if (strcmp(mode, "threads") != 0 && count > 3) rings_since = strtoul(arguments[3], NULL, 10);
+    if (strcmp(mode, "every") == 0) {
         begin(&mine);
         for (unsigned long i = 0; i < times; i++) every_way(i);
         whole_ranges();
         tell(&mine);
-    } else if (strcmp(scene, "rare") == 0) {
+    } else if (strcmp(mode, "rare") == 0) {
         begin(&mine);
         for (unsigned long i = 0; i < times; i++) rare_ways(i);
         tell(&mine);
-    } else if (strcmp(scene, "threads") == 0) {
+    } else if (strcmp(mode, "threads") == 0) {
         threads = (unsigned)times;
         steps = count > 3 ? strtoul(arguments[3], NULL, 10) : 20000;
-        scene_threads(count > 4 ? strtoul(arguments[4], NULL, 10) : 1);
-    } else if (strcmp(scene, "fork") == 0) {
-        scene_fork();
-    } else if (strcmp(scene, "exec") == 0) {
+        case_threads(count > 4 ? strtoul(arguments[4], NULL, 10) : 1);
+    } else if (strcmp(mode, "fork") == 0) {
+        case_fork();
+    } else if (strcmp(mode, "exec") == 0) {
         begin(&mine);
         some(&mine, 5);
         thin_out(&mine, 6);
         become("again", state_of_this(&mine));
-    } else if (strcmp(scene, "unshare") == 0) {
-        scene_unshare();
+    } else if (strcmp(mode, "unshare") == 0) {
+        case_unshare();
     } else {
-        broken("no such scene");
+        broken("no such case");
     }
     await_word("exit");
     _exit(0);

@@ -1,4 +1,4 @@
-/* leaks_libevent: what servers on libevent forget, one scene each. See leaks.h. */
+/* leaks_libevent: what servers on libevent forget, one case each. See leaks.h. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <event2/buffer.h>
@@ -638,7 +638,7 @@ static void evhttp_request_never_answered(long count, int corrected) {
     }
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"evbuffer_not_freed", "evbuffer", "make_reply", evbuffer_not_freed},
     {"evbuffer_not_drained", "heap", "append_unread", evbuffer_not_drained},
     {"evbuffer_reference_not_drained", "heap", "load_body", evbuffer_reference_not_drained},
@@ -712,5 +712,5 @@ static void set_up(void) {
 }
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

@@ -1,4 +1,4 @@
-/* leaks_libzmq: what programs on libzmq forget, one scene each. See leaks.h.
+/* leaks_libzmq: what programs on libzmq forget, one case each. See leaks.h.
  *
  * A socket is gone some time after it was closed, by a thread of the library's: a context that has ended has
  * waited for all of its sockets. So each scene has a context of its own, which stays where something is forgotten
@@ -314,7 +314,7 @@ static void monitor_not_closed(long count, int corrected) {
     gone("zmq_socket", count);
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"socket_not_closed", "zmq_socket", "connect_worker", socket_not_closed},
     {"socket_not_closed_after_error", "zmq_socket", "connect_worker", socket_not_closed_after_error},
     {"socket_lingers", "zmq_socket", "connect_worker", socket_lingers},
@@ -333,5 +333,5 @@ static const struct scene SCENES[] = {
 static void set_up(void) {}
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

@@ -1,4 +1,4 @@
-/* leaks_openssl: what servers on OpenSSL forget, one scene each, by itself and behind libevent. See leaks.h. */
+/* leaks_openssl: what servers on OpenSSL forget, one case each, by itself and behind libevent. See leaks.h. */
 #include <event2/bufferevent.h>
 #include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
@@ -256,7 +256,7 @@ static void cipher_ctx_not_freed(long count, int corrected) {
     }
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"ssl_not_freed", "SSL", "make_session", ssl_not_freed},
     {"ssl_with_a_forgotten_owner", "SSL", "make_session", ssl_with_a_forgotten_owner},
     {"ssl_not_freed_after_failed_handshake", "SSL", "accept_stream", ssl_not_freed_after_failed_handshake},
@@ -278,5 +278,5 @@ static void set_up(void) {
 }
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

@@ -1,4 +1,4 @@
-/* leaks_uv: what programs on libuv forget, one scene each. See leaks.h. Handles and requests lie in memory of the program's. */
+/* leaks_uv: what programs on libuv forget, one case each. See leaks.h. Handles and requests lie in memory of the program's. */
 #include <sys/resource.h>
 #include <uv.h>
 
@@ -105,7 +105,7 @@ static void request_not_cleaned_up(long count, int corrected) {
     }
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"loop_not_closed", "uv_loop", "start_worker", loop_not_closed},
     {"timer_not_closed", "uv_timer", "start_deadline", timer_not_closed},
     {"stream_not_closed_after_error", "uv_tcp", "connect_upstream", stream_not_closed_after_error},
@@ -122,5 +122,5 @@ static void set_up(void) {
 }
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

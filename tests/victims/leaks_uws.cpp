@@ -1,4 +1,4 @@
-// leaks_uws: what servers on uWebSockets forget, one scene each. See leaks.h.
+// leaks_uws: what servers on uWebSockets forget, one case each. See leaks.h.
 //
 // The server has a thread of its own, which runs the loop; the first thread is its clients, and tells it what to
 // do by way of Loop::defer. Closed sockets are freed at the end of a turn of the loop: two turns later they are gone.
@@ -361,7 +361,7 @@ static void tls_connection_not_closed(long count, int corrected) {
     }
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"timer_not_closed", "us_timer", "start_deadline", timer_not_closed},
     {"loop_not_freed", "us_loop", "start_worker", loop_not_freed},
     {"socket_context_not_freed", "us_socket_context", "make_tenant", socket_context_not_freed},
@@ -477,5 +477,5 @@ static void set_up() {
 }
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

@@ -37,10 +37,10 @@ static int begin(void) {
 }
 
 /* The client, until its server is gone. */
-static void ask(int told, unsigned long connections, unsigned long open) {
+static void ask(int start, unsigned long connections, unsigned long open) {
     char byte;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (read(told, &byte, 1) != 1) _exit(0);
+    if (read(start, &byte, 1) != 1) _exit(0);
     int fds[AT_ONCE];
     for (unsigned long i = 0; i < open; i++) talk(begin());
     for (unsigned long done = 0; done < connections;) {
@@ -50,7 +50,7 @@ static void ask(int told, unsigned long connections, unsigned long open) {
         for (int i = 0; i < count; i++) close(fds[i]);
     }
     /* The end of the pipe is the end of the server. */
-    while (read(told, &byte, 1) == 1) {}
+    while (read(start, &byte, 1) == 1) {}
     _exit(0);
 }
 
@@ -86,21 +86,21 @@ int main(int count, char **arguments) {
     leak_on_close = atol(arguments[3]);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t length = sizeof address;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), epoll = epoll_create1(EPOLL_CLOEXEC), tell[2];
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), epoll = epoll_create1(EPOLL_CLOEXEC), start[2];
     struct epoll_event wanted = {.events = EPOLLIN, .data.fd = listener}, events[AT_ONCE];
     if (open > OPEN_MOST || bind(listener, (struct sockaddr *)&address, length) != 0 || listen(listener, 256) != 0 ||
         getsockname(listener, (struct sockaddr *)&address, &length) != 0 ||
-        epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &wanted) != 0 || pipe2(tell, O_CLOEXEC) != 0)
+        epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &wanted) != 0 || pipe2(start, O_CLOEXEC) != 0)
         failed("listen");
     pid_t client = fork();
     if (client < 0) failed("fork");
     if (client == 0) {
-        close(tell[1]);
-        ask(tell[0], connections, open);
+        close(start[1]);
+        ask(start[0], connections, open);
     }
-    close(tell[0]);
+    close(start[0]);
     ready();
-    if (write(tell[1], "g", 1) != 1) failed("the client is gone");
+    if (write(start[1], "g", 1) != 1) failed("the client is gone");
     while (closed < connections) {
         int some = epoll_wait(epoll, events, AT_ONCE, -1);
         for (int i = 0; i < some; i++)

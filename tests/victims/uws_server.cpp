@@ -1,4 +1,4 @@
-// uws_server [PORT] [--leak] [--leak-on-close N] [--leak-on-error] [--leak-fd N] [--when-told] [--tls CERTIFICATE KEY]:
+// uws_server [PORT] [--leak] [--leak-on-close N] [--leak-on-error] [--leak-fd N] [--on-command] [--tls CERTIFICATE KEY]:
 // a small HTTP and WebSocket server on uWebSockets.
 //
 // `/` answers a page, `/truth` how many sessions were leaked and how many connections were accepted and
@@ -7,7 +7,7 @@
 // connections.h; one ends badly if no request was whole, or as a WebSocket that nobody closed by a frame.
 // PORT 0 (the default) takes any free port; the first line on stdout says which. Loopback only.
 //
-// With --when-told it says `ready`, and makes nothing of uSockets' before a line comes. At the next line it stops
+// With --on-command it says `ready`, and makes nothing of uSockets' before a line comes. At the next line it stops
 // listening, frees all that, says `ended`, and waits for its input to end.
 // --tls is there if uSockets is built with TLS.
 #include <App.h>
@@ -53,7 +53,7 @@ template <typename Socket> static int fd_of(Socket *socket) {
 
 struct Options {
     int port = 0;
-    bool leak = false, when_told = false;
+    bool leak = false, on_command = false;
     const char *certificate = nullptr, *key = nullptr;
 };
 
@@ -112,7 +112,7 @@ template <bool TLS> static void serve(const Options &options, Server &server) {
     app.run();
 }
 
-static void serve_as_told(const Options &options, Server &server) {
+static void run_server(const Options &options, Server &server) {
 #ifdef LIBUS_NO_SSL
     serve<false>(options, server);
 #else
@@ -134,7 +134,7 @@ int main(int argc, char **argv) {
     Options options;
     for (int at = 1; at < argc; at++) {
         if (strcmp(argv[at], "--leak") == 0) options.leak = true;
-        else if (strcmp(argv[at], "--when-told") == 0) options.when_told = true;
+        else if (strcmp(argv[at], "--on-command") == 0) options.on_command = true;
         else if (strcmp(argv[at], "--tls") == 0 && at + 2 < argc) {
             options.certificate = argv[++at];
             options.key = argv[++at];
@@ -142,13 +142,13 @@ int main(int argc, char **argv) {
         else options.port = atoi(argv[at]);
     }
     Server server;
-    if (!options.when_told) {
-        serve_as_told(options, server);
+    if (!options.on_command) {
+        run_server(options, server);
         return 0;
     }
     say("ready");
     read_line();
-    std::thread thread([&] { serve_as_told(options, server); });
+    std::thread thread([&] { run_server(options, server); });
     read_line();
     // The loop ends when there is nothing left for it to wait for.
     server.loop.load()->defer([&] { us_listen_socket_close(options.certificate != nullptr, server.listens); });

@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{
     churn_deal::one,
-    churn_figures::{Account, Told},
+    churn_figures::{Account, Report},
     churn_line::Limits,
     churn_options::Order,
     churn_tls::Tls,
@@ -56,11 +56,11 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .context("could not wait for signals")?;
     }
-    let told = churn(&order, &stop)?;
+    let report = churn(&order, &stop)?;
     if order.json {
-        print(&told.json().to_string());
+        print(&report.json().to_string());
     } else {
-        print(told.table().trim_end());
+        print(report.table().trim_end());
     }
     Ok(())
 }
@@ -74,7 +74,7 @@ fn help() -> String {
 }
 
 /// Makes all connections, and tells what became of them. Fails only where no thread can be started.
-fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Told> {
+fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Report> {
     let tls = Tls::new()?;
     let start = Instant::now();
     let limits = Limits { stop: Arc::clone(stop), until: start + order.limit };
@@ -116,7 +116,7 @@ fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Told> {
     } else {
         "time"
     };
-    Ok(Told {
+    Ok(Report {
         account,
         target: order.target_name.clone(),
         protocol: order.protocol.name(),

@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_without_a_free_port_is_told_from_a_server_that_does_not_listen() {
+    fn a_source_without_a_free_port_is_distinguished_from_a_server_that_does_not_listen() {
         // EADDRNOTAVAIL and EADDRINUSE: by `connect` and by `bind`.
         let [by_connect, by_bind, refused] =
             [99, 98, 111].map(|code| why(&io::Error::from_raw_os_error(code)));

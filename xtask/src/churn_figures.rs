@@ -137,7 +137,7 @@ impl Account {
 
 /// What a run was, around what it counted.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub(crate) struct Report {
     /// What was counted.
     pub(crate) account: Account,
     /// The server's address or path.
@@ -152,7 +152,7 @@ pub(crate) struct Told {
     pub(crate) wall_seconds: f64,
 }
 
-impl Told {
+impl Report {
     fn per_second(&self) -> f64 {
         self.account.total().connected as f64 / self.wall_seconds.max(1e-9)
     }
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(total.bytes_received, 32_133);
         assert_eq!(total.could_not_connect["refused"], 32_106);
         assert_eq!(total.unexpected.len(), 3);
-        let ways = Told {
+        let ways = Report {
             account: one,
             target: "here".to_owned(),
             protocol: "http",

@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_is_told_by_its_numbers_and_signed() {
+    fn the_newest_is_chosen_by_its_numbers_and_signed() {
         let listed = "linux-image-6.1.0-9-cloud-amd64\nlinux-image-6.1.0-56-cloud-amd64\n\
             linux-image-6.1.0-60-cloud-amd64-unsigned\nlinux-image-6.1.0-61-amd64\n\
             linux-image-6.12.117+deb12-cloud-amd64\nlinux-image-6.12.9+deb12-cloud-amd64";

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command, thread};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Real, Started, at_once, fail_tls, makers};
+use super::{Real, Started, at_once, constructors, fail_tls};
 use crate::{http::Connection, packages, programs::certified};
 
 /// Where it listens, in its own network.
@@ -22,7 +22,7 @@ pub const COTURN: Real = Real {
     name: "coturn",
     start,
     load,
-    makers: &[makers::LIBEVENT, makers::OPENSSL],
+    constructors: &[constructors::LIBEVENT, constructors::OPENSSL],
     least: &[("bufferevent", 2 * CLIENTS), ("SSL", 2 * CLIENTS), ("evbuffer", 4 * CLIENTS)],
     gone: &["bufferevent", "evbuffer", "event_assigned"],
 };

@@ -4,9 +4,9 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
-use super::{Counted, LIMIT, Started, count, holds, makers};
+use super::{Counted, LIMIT, Started, constructors, count, holds};
 use crate::{
-    bpftrace::Maker, network, packages, programs::certified, python, uwebsockets, wait_until,
+    bpftrace::Constructor, network, packages, programs::certified, python, uwebsockets, wait_until,
 };
 
 /// Where each listens, in its own network.
@@ -25,7 +25,7 @@ pub struct Server {
     /// Whether it is asked over TLS.
     tls: bool,
     /// What the witness counts.
-    makers: &'static [&'static [Maker]],
+    constructors: &'static [&'static [Constructor]],
     /// Objects that a life makes, at least.
     least: &'static [(&'static str, u64)],
     /// Kinds of which nothing is left.
@@ -37,7 +37,7 @@ pub const SOCKETIFY: Server = Server {
     name: "socketify",
     command: socketify,
     tls: false,
-    makers: &[makers::USOCKETS],
+    constructors: &[constructors::USOCKETS],
     least: &LEAST,
     // Its loop does not turn any more when it closes what listens, and is the thread's, which lives on.
     gone: &["us_socket", "us_socket_context"],
@@ -48,7 +48,7 @@ pub const UWEBSOCKETS: Server = Server {
     name: "uwebsockets",
     command: || uws(&[]),
     tls: false,
-    makers: &[makers::USOCKETS],
+    constructors: &[constructors::USOCKETS],
     least: &LEAST,
     gone: &GONE,
 };
@@ -61,7 +61,7 @@ pub const UWEBSOCKETS_TLS: Server = Server {
         uws(&["--tls", &certificate.to_string_lossy(), &key.to_string_lossy()])
     },
     tls: true,
-    makers: &[makers::USOCKETS, makers::OPENSSL],
+    constructors: &[constructors::USOCKETS, constructors::OPENSSL],
     least: &[
         ("us_socket", CONNECTIONS),
         ("us_listen_socket", 1),
@@ -105,7 +105,7 @@ fn socketify() -> Result<Command> {
 
 fn uws(options: &[&str]) -> Result<Command> {
     let mut command = Command::new(uwebsockets::tls_server()?);
-    command.args([&PORT.to_string(), "--when-told"]).args(options);
+    command.args([&PORT.to_string(), "--on-command"]).args(options);
     Ok(command)
 }
 
@@ -119,7 +119,7 @@ impl Server {
     fn counted(&self, folder: &Path) -> Result<Counted> {
         let mut started = Started::alone(folder, &mut (self.command)()?)?;
         self.says(&started, "ready")?;
-        count(&mut started, &self.makers.concat(), |started| self.life(started))
+        count(&mut started, &self.constructors.concat(), |started| self.life(started))
     }
 
     /// All of its life, under load.

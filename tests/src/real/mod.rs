@@ -18,16 +18,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     Report, Trace,
-    bpftrace::{Maker, Witness},
+    bpftrace::{Constructor, Witness},
     child::Running,
     http::Connection,
     leaks::Objects,
     network, target_dir, wait_until,
 };
 
+pub mod constructors;
 mod coturn;
 mod lives;
-pub mod makers;
 mod nginx;
 mod private;
 mod sslsplit;
@@ -61,7 +61,7 @@ pub struct Real {
     /// Loads it, from within its network: the same number of connections each time. It gets the folder.
     pub load: fn(&Path) -> Result<()>,
     /// What the witness counts.
-    pub makers: &'static [&'static [Maker]],
+    pub constructors: &'static [&'static [Constructor]],
     /// Objects that one load makes, at least.
     pub least: &'static [(&'static str, u64)],
     /// Kinds of which nothing is left when all connections are closed.
@@ -244,7 +244,7 @@ fn in_folder<T>(name: &str, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> 
 /// Counts twice while a program is loaded.
 fn count(
     started: &mut Started,
-    makers: &[Maker],
+    constructors: &[Constructor],
     load: impl FnOnce(&mut Started) -> Result<()>,
 ) -> Result<Counted> {
     started.wait_until_quiet()?;
@@ -252,7 +252,7 @@ fn count(
     let pid = started.pid().to_string();
     // Both take many seconds to attach, and to detach: side by side.
     let mut trace = Trace::start(&["-p", &pid, "--kind", "heap,object"])?;
-    let witness = Witness::attach(started.pid(), makers)?;
+    let witness = Witness::attach(started.pid(), constructors)?;
     trace.wait_until_attached()?;
     started.signal("CONT")?;
     load(started)?;
@@ -282,7 +282,7 @@ impl Real {
             // What is made once is made now.
             network::inside(started.pid(), || (self.load)(folder))
                 .context("before it is traced")?;
-            count(&mut started, &self.makers.concat(), |started| {
+            count(&mut started, &self.constructors.concat(), |started| {
                 network::inside(started.pid(), || (self.load)(folder))
             })
         })

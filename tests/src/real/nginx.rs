@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::{Real, Started, at_once, fail_tls, get_over_tls, makers};
+use super::{Real, Started, at_once, constructors, fail_tls, get_over_tls};
 use crate::{http::Connection, programs::certified};
 
 /// Where it listens, in its own network.
@@ -19,7 +19,7 @@ pub const NGINX_TLS: Real = Real {
     name: "nginx-tls",
     start,
     load,
-    makers: &[makers::OPENSSL],
+    constructors: &[constructors::OPENSSL],
     least: &[("SSL", WHOLE + CUT), ("SSL_SESSION", WHOLE), ("BIO", WHOLE)],
     gone: &["SSL", "BIO", "EVP_MD_CTX", "EVP_CIPHER_CTX"],
 };

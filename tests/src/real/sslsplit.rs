@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::{Real, Started, at_once, fail_tls, get_over_tls, makers, nginx};
+use super::{Real, Started, at_once, constructors, fail_tls, get_over_tls, nginx};
 use crate::{http::Connection, packages, programs::certified};
 
 /// Where it listens, in its own network.
@@ -20,7 +20,7 @@ pub const SSLSPLIT: Real = Real {
     name: "sslsplit",
     start,
     load,
-    makers: &[makers::LIBEVENT, makers::OPENSSL],
+    constructors: &[constructors::LIBEVENT, constructors::OPENSSL],
     // One each way, with two evbuffers each.
     least: &[
         ("SSL", 2 * WHOLE),

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::{Real, Started, at_once, fail_tls, makers, over_tls};
+use super::{Real, Started, at_once, constructors, fail_tls, over_tls};
 use crate::{http::Connection, packages};
 
 /// Where it listens, in its own network: for programs, for its owner, for other relays.
@@ -29,7 +29,7 @@ pub const TOR: Real = Real {
     name: "tor",
     start,
     load,
-    makers: &[makers::LIBEVENT, makers::OPENSSL],
+    constructors: &[constructors::LIBEVENT, constructors::OPENSSL],
     // A connection has an event for reading and one for writing.
     least: &[("event", 2 * (2 * WHOLE + HANDSHAKES)), ("SSL", HANDSHAKES)],
     gone: &["event", "SSL"],

@@ -4,7 +4,7 @@ use std::{fs, io::Write as _, net::TcpStream, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
-use super::{Real, Started, at_once, makers};
+use super::{Real, Started, at_once, constructors};
 use crate::{http::Connection, packages};
 
 /// Where it listens, in its own network.
@@ -19,7 +19,7 @@ pub const TRANSMISSION: Real = Real {
     name: "transmission",
     start,
     load,
-    makers: &[makers::LIBEVENT],
+    constructors: &[constructors::LIBEVENT],
     // Each connection has a bufferevent with its two evbuffers, each request two evbuffers more.
     least: &[
         ("evhttp_connection", WHOLE + 2 * CUT),

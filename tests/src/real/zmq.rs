@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{Real, Started, makers, says};
+use super::{Real, Started, constructors, says};
 use crate::{packages, python};
 
 /// Where the service listens, and the kernel's first channel; each in its own network.
@@ -20,7 +20,7 @@ pub const IPYKERNEL: Real = Real {
     start: kernel,
     load: run_cells,
     // Messages are signed by OpenSSL.
-    makers: &[makers::LIBZMQ, makers::OPENSSL],
+    constructors: &[constructors::LIBZMQ, constructors::OPENSSL],
     // Each cell starts a thread that prints, which has a socket for that. Each cell has signed messages: busy,
     // what it runs, what it prints twice, its result, its reply, idle.
     least: &[("zmq_socket", CELLS), ("zmq_msg", 7 * CELLS)],
@@ -32,7 +32,7 @@ pub const PYZMQ: Real = Real {
     name: "pyzmq",
     start: service,
     load: ask,
-    makers: &[makers::LIBZMQ],
+    constructors: &[constructors::LIBZMQ],
     least: &ANSWERED,
     gone: &["zmq_ctx", "zmq_socket", "zmq_msg"],
 };

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{PLAYED, Play, Scene};
+use super::{Case, PLAYED, Play};
 use crate::{compile, trace};
 
 /// The functions that scenes are lines of, and what comes before them.
@@ -23,14 +23,14 @@ const INIT: &str = include_str!("../../vm/init.sh");
 const MOUNTED: [&str; 4] = ["proc", "sys", "dev", "tmp"];
 
 /// Makes the archive in `folder`.
-pub(super) fn make(folder: &Path, scenes: &[Scene]) -> Result<PathBuf> {
+pub(super) fn make(folder: &Path, cases: &[Case]) -> Result<PathBuf> {
     let root = folder.join("root");
     for name in MOUNTED {
         fs::create_dir_all(root.join(name))?;
     }
     let mut init = INIT.to_owned();
     let mut programs = BTreeSet::new();
-    for Scene { name, play, .. } in scenes {
+    for Case { name, play, .. } in cases {
         match play {
             Play::Doctor => writeln!(init, "ask_doctor {name}")?,
             Play::Trace { victim, lines, options } => {

@@ -6,10 +6,10 @@ use tests::{
     Report,
     descriptors::{self, Account, Expected, Frames},
     report::symbols,
-    vm::{Guest, Left, Scene},
+    vm::{Case, Guest, Left},
 };
 
-use crate::scene;
+use crate::case;
 
 /// A row of the table of scenes that are played with each of the two ways to see descriptors.
 pub(crate) struct Twice {
@@ -81,7 +81,7 @@ pub(crate) const CONNECTIONS: [Twice; 2] = [
 ];
 
 /// Rows in both ways.
-pub(crate) fn twice(rows: &[Twice]) -> Vec<Scene> {
+pub(crate) fn twice(rows: &[Twice]) -> Vec<Case> {
     let by = |row: &Twice, seen: Seen| {
         let Twice { name, what, victim: (victim, lines), by_tracepoints, options, check } = *row;
         // Kprobes are what is chosen if nothing is said.
@@ -89,7 +89,7 @@ pub(crate) fn twice(rows: &[Twice]) -> Vec<Scene> {
             Tracepoint => ("tracepoint", by_tracepoints, " --fd-backend tracepoint"),
             Kprobe => ("kprobe", &[][..], ""),
         };
-        scene(
+        case(
             &format!("{name}_by_{way}s"),
             &format!("{what} (by {way}s)"),
             (&[victim, more].concat(), lines),
@@ -143,8 +143,8 @@ fn orphans(left: &Left, seen: Seen) -> Result<String> {
     let [row] = report.list("/connections/left_behind")? else {
         bail!("not one row: {:?}", report.list("/connections/left_behind")?);
     };
-    let told = ["count", "bytes", "connections"].map(|name| row.get(name).and_then(Value::as_u64));
-    ensure!(told == [Some(count), Some(bytes), Some(count)], "{count} of {bytes} bytes, not {row}");
+    let seen = ["count", "bytes", "connections"].map(|name| row.get(name).and_then(Value::as_u64));
+    ensure!(seen == [Some(count), Some(bytes), Some(count)], "{count} of {bytes} bytes, not {row}");
     let share = row.get("share").and_then(Value::as_f64).context("a share")?;
     let exact = count as f64 / closed as f64;
     ensure!((share - exact).abs() < 1e-9, "a share of {share}, {exact} is true");

@@ -9,7 +9,7 @@ use tests::{
     compare::Named,
     family,
     leaks::Played,
-    vm::{self, Guest, Left, Play, Scene},
+    vm::{self, Case, Guest, Left, Play},
 };
 
 use crate::both_ways::{CONNECTIONS, DESCRIPTORS, twice};
@@ -18,19 +18,19 @@ use crate::both_ways::{CONNECTIONS, DESCRIPTORS, twice};
 const WHOLE_OF_1000: u64 = 995;
 
 /// A scene by what it is played with.
-fn scene(
+fn case(
     name: &str,
     what: &str,
     (victim, lines): (&[&'static str], usize),
     options: &str,
     check: impl Fn(&Left, &Guest) -> Result<String> + 'static,
-) -> Scene {
+) -> Case {
     let play = Play::Trace { victim: victim.to_vec(), lines, options: options.to_owned() };
-    Scene { name: name.to_owned(), what: what.to_owned(), play, check: Box::new(check) }
+    Case { name: name.to_owned(), what: what.to_owned(), play, check: Box::new(check) }
 }
 
-fn scenes() -> Vec<Scene> {
-    let doctor = Scene {
+fn cases() -> Vec<Case> {
+    let doctor = Case {
         name: "host".to_owned(),
         what: "the doctor knows the host".to_owned(),
         play: Play::Doctor,
@@ -38,36 +38,36 @@ fn scenes() -> Vec<Scene> {
     };
     vec![
         doctor,
-        scene(
+        case(
             "every_function",
             "every function equals the truth, stacks are whole",
             (&["ground_truth", "2", "5000"], 1),
             "",
             every_function,
         ),
-        scene("children", "children", (&["family", "halves", "500"], 2), "--children", children),
-        scene(
+        case("children", "children", (&["family", "halves", "500"], 2), "--children", children),
+        case(
             "filtered",
             "a target with a seccomp filter lives",
             (&["filtered", "1000"], 1),
             "",
             with_filter,
         ),
-        scene(
+        case(
             "light",
             "growth by touched pages, without a probe",
             (&["touches"], 1),
             "--light -i 250ms",
             light,
         ),
-        scene(
+        case(
             "objects",
             "objects of a library",
             (&["leaks_libevent", "bufferevent_not_freed_on_error", "leak", "200"], 1),
             "--kind heap,object",
             objects,
         ),
-        scene(
+        case(
             "objects_that_are_gone",
             "objects that are gone",
             (&["leaks_libevent", "assigned_event_not_removed", "corrected", "200"], 1),
@@ -94,7 +94,7 @@ fn returns(guest: &Guest) -> Returns {
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
 fn everything_holds_on_linux_5_10() -> Result<()> {
-    vm::holds("5.10", "everything", &scenes())
+    vm::holds("5.10", "everything", &cases())
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn connections_hold_on_linux_5_10() -> Result<()> {
 
 #[test]
 fn everything_holds_on_linux_6_1() -> Result<()> {
-    vm::holds("6.1", "everything", &scenes())
+    vm::holds("6.1", "everything", &cases())
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn connections_hold_on_linux_6_1() -> Result<()> {
 
 #[test]
 fn everything_holds_on_linux_6_12() -> Result<()> {
-    vm::holds("6.12", "everything", &scenes())
+    vm::holds("6.12", "everything", &cases())
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn connections_hold_on_linux_6_12() -> Result<()> {
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
 fn everything_holds_on_linux_7_2() -> Result<()> {
-    vm::holds("7.2", "everything", &scenes())
+    vm::holds("7.2", "everything", &cases())
 }
 
 #[test]
@@ -175,11 +175,11 @@ fn doctor(left: &Left, guest: &Guest) -> Result<String> {
         ("process ids", "ok", "those of the host"),
         ("return probes", return_probes, ""),
     ] {
-        let told = text.lines().any(|line| {
+        let found = text.lines().any(|line| {
             let rest = line.trim_start().strip_prefix(mark).unwrap_or_default().trim_start();
             rest.strip_prefix(what).is_some_and(|rest| rest.trim_start().starts_with(detail))
         });
-        ensure!(told, "no line `{mark} {what} {detail}`:\n{text}");
+        ensure!(found, "no line `{mark} {what} {detail}`:\n{text}");
     }
     Ok(kernel)
 }
@@ -254,7 +254,7 @@ fn objects(left: &Left, _: &Guest) -> Result<String> {
     let (status, lines) = (left.victim_status()?, left.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
     let played = Played::parse(&serde_json::from_str(lines.first().context("no truth")?)?)?;
-    ensure!(played.objects.contains_key(&played.scene.kind), "{played:?}");
+    ensure!(played.objects.contains_key(&played.case.kind), "{played:?}");
     for (kind, objects) in &played.objects {
         let found = report.total(kind)?;
         let found = [found.acquired_count, found.released_count, found.outstanding_count];

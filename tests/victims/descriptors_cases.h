@@ -1,7 +1,7 @@
 /* One thread, every way: each opens once a round, and of what a round has opened some is kept and some is
  * closed, each by the next way to close. */
-#ifndef DESCRIPTORS_SCENES_H
-#define DESCRIPTORS_SCENES_H
+#ifndef DESCRIPTORS_CASES_H
+#define DESCRIPTORS_CASES_H
 
 #include <sys/utsname.h>
 

@@ -68,8 +68,8 @@ fn traced(victim: &mut Victim, text: &str) -> Result<Report> {
 }
 
 fn leaking() -> Result<Victim> {
-    let scene = ["evbuffer_not_freed", "leak", &LEAKED.to_string()];
-    Victim::start_program(&leaks::program("libevent")?, &scene)
+    let case = ["evbuffer_not_freed", "leak", &LEAKED.to_string()];
+    Victim::start_program(&leaks::program("libevent")?, &case)
 }
 
 #[test]
