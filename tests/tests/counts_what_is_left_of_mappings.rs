@@ -1,4 +1,4 @@
-//! Mappings end in pieces: what is left is what is reported, and a big block is no mapping.
+//! Mappings are unmapped in pieces: the report contains the remaining pieces, and a big heap block is no mapping.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;

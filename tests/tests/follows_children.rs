@@ -1,5 +1,5 @@
-//! `--children`: what targets fork and start is traced from its first instruction on, and what a child has
-//! from its parent is told apart from what it acquired.
+//! `--children`: processes that targets fork and start are traced from their first instruction on, and blocks that a
+//! child inherited are reported apart from blocks that it acquired.
 
 use std::{process::Command, time::Duration};
 
@@ -12,10 +12,10 @@ use tests::{
     family::{self, HELD, OWN, number, said, targets},
 };
 
-/// Longest time from `go` to a member's line.
+/// Time limit from `go` to a process's line.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Plays a scene and compares every member's own account with the report.
+/// Runs a case and compares every process's account with the report.
 fn play(case: &str, members: usize, options: &[&str], keys: &[&'static str]) -> Result<Report> {
     let mut root = Running::start(Command::new(compile::victim("family")?).arg(case))?;
     ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
@@ -25,7 +25,7 @@ fn play(case: &str, members: usize, options: &[&str], keys: &[&'static str]) -> 
     while truths.len() < members {
         let line = root.line(LIMIT)?;
         if line == "ready" {
-            // The same process, another program.
+            // The same process after exec of another program.
             root.tell("go")?;
             continue;
         }
@@ -111,7 +111,7 @@ fn children_are_left_alone_unless_asked_for() -> Result<()> {
 
 #[test]
 fn a_target_that_becomes_a_program_with_an_allocator_of_its_own() -> Result<()> {
-    // Linked whole: its `malloc` is in no library that was probed before.
+    // Linked statically: its `malloc` is in no library that was probed before.
     let other = compile::victim_with("family", "family_static", &["-static"])?;
     for options in [&["-v"][..], &["-v", "--children"]] {
         let mut root = Running::start(

@@ -1,11 +1,11 @@
-//! `--light` on the screen: one key goes over to full tracing of the same targets, in the same terminal.
+//! `--light` on the screen: one key switches to full tracing of the same targets, in the same terminal.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests::{Terminal, Victim, compile::victim_with, service::changed_code, wait_until};
 
-/// What the header says under `--light`.
+/// The header's text under `--light`.
 const LIGHT: &str = "light: page faults, no probe";
 
 fn light(victim: &Victim) -> Result<Terminal> {
@@ -17,12 +17,12 @@ fn light(victim: &Victim) -> Result<Terminal> {
 
 #[test]
 fn a_key_begins_full_tracing_and_the_view_stays_alive_meanwhile() -> Result<()> {
-    // Linked statically: probes of other tests are not in it.
+    // Linked statically: probes of other tests are not in its code.
     let program = victim_with("steady_leak", "steady_leak_static", &["-static"])?;
     let mut victim = Victim::start_program(&program, &["1000", "1"])?;
     let mut terminal = light(&victim)?;
     ensure!(changed_code(victim.pid())?.is_empty(), "nothing is put into the target");
-    // The help page opens at once. If keys waited for the attach it would open on the full screen, and stay.
+    // The help page opens at once. If keys waited for the attach, it would open on the full screen, and stay.
     terminal.press("f?")?;
     let screen = terminal.wait_for("heap 0 B in 0")?;
     ensure!(!screen.contains("─ Help"), "{screen}");
@@ -56,7 +56,7 @@ fn light_goes_on_where_full_tracing_cannot_begin_and_says_why() -> Result<()> {
     let screen = terminal.wait_for(&why)?;
     ensure!(screen.contains(" stays light: could not") && screen.contains(LIGHT), "{screen}");
     ensure!(changed_code(victim.pid())?.is_empty());
-    // It can be asked again, and the figures go on.
+    // The switch can be requested again, and light tracing continues.
     victim.go()?;
     victim.truth()?;
     terminal.wait_for("touches_stripped+0x")?;

@@ -1,15 +1,15 @@
-//! Ten million outstanding blocks of 50,000 call sites: counted to the last one, in less than 1 GiB.
+//! Ten million outstanding blocks of 50,000 call sites: counted exactly, in less than 1 GiB.
 
 use anyhow::Result;
 use tests::{Trace, Victim};
 
-/// What leaktrace may take, everything included.
+/// Upper bound of leaktrace's total memory.
 const MOST_BYTES: u64 = 1 << 30;
 
 #[test]
 fn ten_million_blocks_from_fifty_thousand_call_sites() -> Result<()> {
     let mut victim = Victim::start("hoard", &[])?;
-    // All call sites as JSON would be hundreds of megabytes; the sums are of all.
+    // All call sites as JSON would be hundreds of megabytes; the sums cover all of them.
     let trace = Trace::attach(victim.pid(), &["--top", "100"])?;
     victim.go()?;
     let truth = victim.truth()?;

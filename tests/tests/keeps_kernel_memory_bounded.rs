@@ -1,4 +1,5 @@
-//! The maps take what the report says, which is what `leaktrace doctor` foretells, and no more than is promised.
+//! The maps use the memory that the report says, which equals the prediction of `leaktrace doctor` and stays within the
+//! documented limit.
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +12,14 @@ use tests::{Trace, Victim, root_or_skip, trace::leaktrace};
 
 const MIB: u64 = 1 << 20;
 
-/// The kernel says what a map takes since then; before, it says something else (`docs/report.schema.json`).
+/// The first kernel that reports a map's memory; older ones report another number (`docs/report.schema.json`).
 const SAYS_ALL: (u32, u32) = (6, 4);
 
-/// The kernel's own figures of a process's maps: by the map's id, its entries' size and its bytes.
+/// The kernel's own numbers of a process's maps: by map id, value size and memory in bytes.
 fn maps(pid: u32) -> Result<BTreeMap<u64, (u64, u64)>> {
     let mut maps = BTreeMap::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        // One that was closed meanwhile is no map.
+        // A descriptor that was closed meanwhile is no map.
         let info = fs::read_to_string(entry?.path()).unwrap_or_default();
         let number = |key: &str| {
             info.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok())
@@ -30,7 +31,7 @@ fn maps(pid: u32) -> Result<BTreeMap<u64, (u64, u64)>> {
     Ok(maps)
 }
 
-/// Processors that the kernel has room for.
+/// Number of possible CPUs.
 fn possible_cpus() -> Result<u64> {
     let ranges = fs::read_to_string("/sys/devices/system/cpu/possible")?;
     let last = ranges.trim().rsplit([',', '-']).next().context("a list of processors")?;
@@ -43,7 +44,7 @@ fn kernel() -> Result<(u32, u32)> {
     numbers.next().zip(numbers.next()).context("a release with two numbers")
 }
 
-/// What `leaktrace doctor` says that maps take by default, bytes.
+/// Memory of maps by default according to `leaktrace doctor`, bytes.
 fn predicted() -> Result<f64> {
     let Output { stdout, .. } = Command::new(leaktrace()?).arg("doctor").output()?;
     let text = String::from_utf8(stdout)?;
@@ -67,7 +68,7 @@ fn the_report_says_what_the_kernel_says_and_the_doctor_foretells_it() -> Result<
     let report = trace.stop()?;
     let maps_bytes = report.number("/accounting/collector/kernel_bytes")?;
     let unwind_bytes = report.number("/accounting/collector/kernel_unwind_bytes")?;
-    // Pages of unwind tables, and nothing else, are 4,096 bytes long.
+    // Only pages of unwind tables have entries of 4,096 bytes.
     let (unwind, others): (Vec<_>, Vec<_>) =
         counted.values().partition(|(value_size, _)| *value_size == 4096);
     let sum = |of: Vec<&(u64, u64)>| of.into_iter().map(|(_, bytes)| bytes).sum::<u64>();

@@ -1,5 +1,5 @@
-//! Of real programs under load, leaktrace counts the objects of each kind that another tool counts: as many made, as
-//! many gone, and what is gone is not outstanding.
+//! For real programs under load, leaktrace counts the same library objects of each kind as bpftrace: created and
+//! destroyed; destroyed objects are not outstanding.
 
 use anyhow::Result;
 use tests::real;

@@ -1,5 +1,6 @@
-//! A library's object that is forgotten is named first: its kind, how many, and the program's function that made it; a
-//! program that gives all up has nothing outstanding. One pair of programs for each kind of leak in docs/leak-kinds.md.
+//! A leaked library object is the first row: its kind, count, and the program's function that created it; a program
+//! that releases everything has nothing outstanding. Each kind of leak in docs/leak-kinds.md has a leaking and a
+//! corrected case.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +13,16 @@ use tests::{
     workspace,
 };
 
-/// So many of each.
+/// Number of objects per case.
 const COUNT: &str = "200";
-/// What is traced.
+/// Traced kinds.
 const KINDS: [&str; 2] = ["--kind", "heap,fd,socket,object"];
-/// Kinds that are no library's, or that libzmq makes for itself as its threads come to them.
+/// Kinds that belong to no library, or that libzmq creates by itself depending on its threads.
 const OTHERS: [&str; 6] = ["heap", "mmap", "fd", "socket", "zmq_pipe_chunk", "zmq_receive_buffer"];
-/// Scenes whose objects hold something heavier that was not acquired while they were made: queues of 32 KB for each
-/// connected socket, buffers of a handshake, states of digests and ciphers; or lie in memory of the program's, and have no
-/// bytes of their own. Its call sites weigh more, and the objects
-/// come first among all libraries' objects.
+/// Cases where other call sites weigh more than the leaked objects: the objects hold memory that was not acquired by
+/// their constructor (queues of 32 KB for each connected socket, buffers of a handshake, states of digests and
+/// ciphers), or are in the program's own memory and have no bytes of their own. There, the objects come first among
+/// library objects.
 const OUTWEIGHED: [&str; 7] = [
     "socket_lingers",
     "monitor_not_closed",
@@ -32,7 +33,7 @@ const OUTWEIGHED: [&str; 7] = [
     "request_not_cleaned_up",
 ];
 
-/// Kinds of which no function is known that is to release one: how many are to be released is not known.
+/// Kinds without a known function that requests their release: the number of requested releases is unknown.
 const UNASKED: [&str; 12] = [
     "zmq_msg",
     "zmq_pipe_chunk",
@@ -48,7 +49,7 @@ const UNASKED: [&str; 12] = [
     "uv_fs",
 ];
 
-/// Plays a scene under the tracer; the report is of the moment when all is done.
+/// Runs a case under leaktrace; the report is of the moment when its work is done.
 fn played(library: &str, case: &str, way: &str) -> Result<(Played, Report)> {
     let program = leaks::program(library)?;
     let mut victim = Victim::start_program(&program, &[case, way, COUNT])?;
@@ -62,17 +63,17 @@ fn played(library: &str, case: &str, way: &str) -> Result<(Played, Report)> {
     Ok((played, report))
 }
 
-/// Whether a name is the program's function; C++ has parentheses behind it.
+/// Whether a name is the program's function; a demangled C++ name has parentheses after it.
 fn is_name(name: &str, function: &str) -> bool {
     name.split('(').next() == Some(function)
 }
 
-/// Whether the program's function is in the call site's stack.
+/// Whether a call site's stack contains the program's function.
 fn is_of(site: &Value, function: &str) -> bool {
     report::symbols(site).into_iter().any(|name| is_name(name, function))
 }
 
-/// Objects of each kind that the report has totals of, without other resources.
+/// Objects of each kind in the report's totals, without other resources.
 fn objects(report: &Report) -> Result<BTreeMap<String, Objects>> {
     let totals = report.at("/totals")?.as_object().context("totals")?;
     let mut found = BTreeMap::new();
@@ -87,10 +88,10 @@ fn objects(report: &Report) -> Result<BTreeMap<String, Objects>> {
     Ok(found)
 }
 
-/// That the report has as many of each kind as were made, and as many of them are gone.
+/// The report has as many objects of each kind created and destroyed as the program.
 fn counts_are_true(played: &Played, report: &Report) -> Result<()> {
     let mut found = objects(report)?;
-    // What OpenSSL makes for itself while it works, nobody else can count; it is gone again.
+    // Objects that OpenSSL creates for itself while it works are uncounted by the program; they are destroyed again.
     found.retain(|kind, objects| played.objects.contains_key(kind) || objects.live() > 0);
     ensure!(
         found == played.objects,
@@ -131,7 +132,7 @@ fn leak_is_named_first(library: &str, case: &str) -> Result<()> {
         report.summary()
     );
     if played.objects.contains_key(&played.case.kind) {
-        // Loops that the compiler has peeled call from several places.
+        // Where the compiler has peeled a loop, the function has several call sites.
         let of =
             |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.case.function));
         let found = report.sites(&played.case.kind, of)?.outstanding_count;
@@ -164,7 +165,7 @@ fn nothing_is_outstanding(library: &str, case: &str) -> Result<()> {
 
 macro_rules! cases {
     ($($library:ident: $($case:ident)*;)*) => {
-        /// The scenes that have tests, with their library.
+        /// The cases that have tests, by library.
         const TESTED: &[(&str, &str)] = &[$($((stringify!($library), stringify!($case)),)*)*];
         $(mod $library {
             $(mod $case {
@@ -214,11 +215,11 @@ cases! {
         handle_not_freed_when_closed request_not_cleaned_up;
 }
 
-/// The programs' own tables, these tests, and docs/leak-kinds.md say the same.
+/// The programs' lists, these tests, and docs/leak-kinds.md contain the same cases.
 #[test]
 fn every_case_is_tested_and_documented() -> Result<()> {
     let document = std::fs::read_to_string(workspace().join("docs/leak-kinds.md"))?;
-    // `scene` | `kind` | `function`: the last cells of a row whose program is `leaks_library`.
+    // Case, kind, function: the last cells of a row whose program is `leaks_library`.
     let mut rows = Vec::new();
     for line in document.lines().filter(|line| line.contains("| `leaks_")) {
         let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();

@@ -1,4 +1,5 @@
-//! What is wrong with packs is said in a line each on stderr, with file and line, and in the report; the rest goes on.
+//! Each error in a pack is one line on stderr, with file and line, and one warning in the report; tracing continues
+//! with the rest.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -10,8 +11,8 @@ use tests::{
     scratch, trace, workspace,
 };
 
-/// Traces a program of c-ares's leaks with these packs, and with those of the folder of configuration. Lines on stderr that
-/// warn, and the report.
+/// Traces a program that leaks c-ares objects with these packs, and with those of the configuration folder. Returns the
+/// warning lines of stderr, and the report.
 fn traced(config: &Path, packs: &[&str]) -> Result<(Vec<String>, Report)> {
     let case = ["channel_not_destroyed", "leak", "20"];
     let mut victim = Victim::start_program(&leaks::program("cares")?, &case)?;
@@ -32,7 +33,7 @@ fn traced(config: &Path, packs: &[&str]) -> Result<(Vec<String>, Report)> {
     Ok((warned.map(str::to_owned).collect(), Report::read(&output)?))
 }
 
-/// Whether as many lines end so, each once, and the report has the same.
+/// Checks that stderr has exactly one line with each of these ends, and the report has the same warnings.
 fn check_warnings(warned: &[String], report: &Report, ends: &[String]) -> Result<()> {
     let warnings = report.list("/warnings")?;
     ensure!(

@@ -49,7 +49,7 @@ fn its_exit_status_is_in_the_report() -> Result<()> {
 fn what_a_program_held_is_gone_once_another_runs_in_its_place() -> Result<()> {
     let alone = traced("0")?.total("heap")?;
     let victim = compile::victim("exits")?;
-    // `env` allocates, and then becomes the victim.
+    // `env` allocates, and then executes the victim.
     let report = Trace::start(&["--", "env", "A=B", &victim.to_string_lossy(), "0"])?.finish()?;
     ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
     let both = report.total("heap")?;

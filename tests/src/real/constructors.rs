@@ -1,10 +1,10 @@
-//! What makes objects, from the libraries' headers and manuals: the independent witness' own table.
+//! Constructors of library objects, from the libraries' headers and manuals: the witness's own table.
 //!
-//! A function whose result another one of the table returns, too, is left out where that is its only way.
+//! Omits a function whose only caller is another function of the table that returns its result.
 
-use crate::bpftrace::{Handle, Constructor, returned};
+use crate::bpftrace::{Constructor, Handle, returned};
 
-/// Makers of libevent 2.1: `event2/*.h`.
+/// Constructors of libevent 2.1: `event2/*.h`.
 pub const LIBEVENT: &[Constructor] = &[
     // EV_SIGNAL is 8: `event2/event.h`.
     Constructor { other: Some((2, 8, "event_signal")), ..returned("event", "event_new") },
@@ -39,7 +39,7 @@ pub const LIBEVENT: &[Constructor] = &[
     returned("evhttp_uri", "evhttp_uri_parse_with_flags"),
 ];
 
-/// Makers of OpenSSL 3: its manual, section 3. `X_new` is `X_new_ex` there.
+/// Constructors of OpenSSL 3: its manual, section 3. `X_new` is `X_new_ex` there.
 pub const OPENSSL: &[Constructor] = &[
     returned("SSL", "SSL_new"),
     returned("SSL_CTX", "SSL_CTX_new_ex"),
@@ -64,11 +64,11 @@ pub const OPENSSL: &[Constructor] = &[
     returned("EVP_KDF_CTX", "EVP_KDF_CTX_dup"),
 ];
 
-/// Makers of libzmq 4: `zmq.h`.
+/// Constructors of libzmq 4: `zmq.h`.
 pub const LIBZMQ: &[Constructor] = &[
     returned("zmq_ctx", "zmq_ctx_new"),
     returned("zmq_socket", "zmq_socket"),
-    // What does not fit into the caller's structure.
+    // Content that does not fit into the caller's structure.
     Constructor { handle: Handle::FirstBlock, ..returned("zmq_msg", "zmq_msg_init_size") },
     Constructor { handle: Handle::FirstBlock, ..returned("zmq_msg", "zmq_msg_init_data") },
     returned("zmq_timers", "zmq_timers_new"),
@@ -77,7 +77,7 @@ pub const LIBZMQ: &[Constructor] = &[
     returned("zmq_thread", "zmq_threadstart"),
 ];
 
-/// Makers of uSockets: `libusockets.h`, and `internal/internal.h` for what wakes a loop up.
+/// Constructors of uSockets: `libusockets.h`, and `internal/internal.h` for the object that wakes up a loop.
 pub const USOCKETS: &[Constructor] = &[
     returned("us_socket", "us_create_poll"),
     returned("us_socket", "us_socket_context_connect"),

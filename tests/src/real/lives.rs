@@ -1,4 +1,5 @@
-//! Servers that are traced from before they make the first object until they have freed the last one: nothing may be left.
+//! Servers traced over their whole life, from before the first object is created until after the last one is freed:
+//! nothing may be outstanding.
 
 use std::{path::Path, process::Command};
 
@@ -9,37 +10,37 @@ use crate::{
     bpftrace::Constructor, network, packages, programs::certified, python, uwebsockets, wait_until,
 };
 
-/// Where each listens, in its own network.
+/// The port of each server, in its own network namespace.
 const PORT: u16 = 9001;
-/// Connections of a load: for pages, as `WebSocket`s, and some that go away within a question.
+/// Connections of a load: for pages, as `WebSocket`s, and some that disconnect in the middle of a request.
 const CONNECTIONS: u64 = 300;
 
-/// A server with HTTP and a WebSocket. It says `ready`, and begins at a line on its stdin; then it says `listening PORT`. The
-/// next line ends it: then it has freed all that, and says `ended`.
+/// A server with HTTP and a WebSocket. It prints `ready`, starts when it reads a line from stdin, and prints `listening
+/// PORT`. The next line stops it: it frees everything and prints `ended`.
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
-    /// What its folder is called.
+    /// Name of its folder.
     pub name: &'static str,
-    /// What starts it.
+    /// The command that starts it.
     command: fn() -> Result<Command>,
-    /// Whether it is asked over TLS.
+    /// Whether clients use TLS.
     tls: bool,
-    /// What the witness counts.
+    /// Constructors that the witness probes.
     constructors: &'static [&'static [Constructor]],
-    /// Objects that a life makes, at least.
+    /// Minimum number of objects created in a run.
     least: &'static [(&'static str, u64)],
-    /// Kinds of which nothing is left.
+    /// Kinds of which no object may be left.
     gone: &'static [&'static str],
 }
 
-/// socketify, from the Python Package Index: uSockets on libuv, within a library.
+/// socketify, from the Python Package Index: uSockets on libuv, inside a library.
 pub const SOCKETIFY: Server = Server {
     name: "socketify",
     command: socketify,
     tls: false,
     constructors: &[constructors::USOCKETS],
     least: &LEAST,
-    // Its loop does not turn any more when it closes what listens, and is the thread's, which lives on.
+    // The loop no longer runs when the server closes its listener, and belongs to the thread, which lives on.
     gone: &["us_socket", "us_socket_context"],
 };
 
@@ -92,7 +93,7 @@ const LEAST: [(&str, u64); 6] = [
     ("us_async", 1),
 ];
 
-/// All.
+/// All servers.
 const GONE: [&str; 6] =
     ["us_socket", "us_listen_socket", "us_loop", "us_socket_context", "us_timer", "us_async"];
 
@@ -110,7 +111,7 @@ fn uws(options: &[&str]) -> Result<Command> {
 }
 
 impl Server {
-    /// Runs it, counts twice, and compares.
+    /// Runs the server, counts with both tools, and compares.
     pub fn matches(&self) -> Result<()> {
         let counted = super::in_folder(self.name, |folder| self.counted(folder))?;
         holds(self.least, self.gone, &counted)
@@ -122,7 +123,7 @@ impl Server {
         count(&mut started, &self.constructors.concat(), |started| self.life(started))
     }
 
-    /// All of its life, under load.
+    /// The server's whole life, under load.
     fn life(&self, started: &mut Started) -> Result<()> {
         started.target.tell("go")?;
         self.says(started, &format!("listening {PORT}"))?;

@@ -1,4 +1,4 @@
-//! Scenes that are played with each of the two ways to see descriptors: what they are, and what must hold.
+//! Cases that run with both backends for descriptors, kprobes and tracepoints, and the checks of their results.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -11,25 +11,25 @@ use tests::{
 
 use crate::case;
 
-/// A row of the table of scenes that are played with each of the two ways to see descriptors.
+/// A row of the table of cases that run with both backends.
 pub(crate) struct Twice {
     name: &'static str,
     what: &'static str,
-    /// The victim, and lines that it prints.
+    /// The victim, and the number of lines that it prints.
     victim: (&'static [&'static str], usize),
-    /// More arguments of the victim where tracepoints are used.
+    /// Additional arguments of the victim with the tracepoint backend.
     by_tracepoints: &'static [&'static str],
     options: &'static str,
     check: fn(&Left, &Guest, Seen) -> Result<String>,
 }
 
-/// Those about descriptors.
+/// Cases about descriptors.
 pub(crate) const DESCRIPTORS: [Twice; 4] = [
     Twice {
         name: "every_descriptor",
         what: "descriptors, every way to open and to close",
         victim: (&["descriptors", "every", "4"], 1),
-        // Before, tracepoints do not tell which request to an io_uring has ended.
+        // Before, tracepoints do not identify the io_uring request that completed.
         by_tracepoints: &["6"],
         options: "--kind fd,socket",
         check: |left, guest, seen| descriptors(left, guest, seen, Frames::First),
@@ -60,7 +60,7 @@ pub(crate) const DESCRIPTORS: [Twice; 4] = [
     },
 ];
 
-/// Those about what connections leave behind.
+/// Cases about resources that connections leave behind.
 pub(crate) const CONNECTIONS: [Twice; 2] = [
     Twice {
         name: "orphans",
@@ -80,11 +80,11 @@ pub(crate) const CONNECTIONS: [Twice; 2] = [
     },
 ];
 
-/// Rows in both ways.
+/// Rows with both backends.
 pub(crate) fn twice(rows: &[Twice]) -> Vec<Case> {
     let by = |row: &Twice, seen: Seen| {
         let Twice { name, what, victim: (victim, lines), by_tracepoints, options, check } = *row;
-        // Kprobes are what is chosen if nothing is said.
+        // Kprobes are the default.
         let (way, more, option) = match seen {
             Tracepoint => ("tracepoint", by_tracepoints, " --fd-backend tracepoint"),
             Kprobe => ("kprobe", &[][..], ""),
@@ -103,18 +103,18 @@ pub(crate) fn twice(rows: &[Twice]) -> Vec<Case> {
         .collect()
 }
 
-/// How descriptors are seen.
+/// The backend for descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
-    /// At functions of the kernel.
+    /// Kprobes on kernel functions.
     Kprobe,
-    /// At every system call.
+    /// Tracepoints of every system call.
     Tracepoint,
 }
 
 use Seen::{Kprobe, Tracepoint};
 
-/// The report of a scene about descriptors, which were seen in the way that was asked for.
+/// The report of a case, after a check that leaktrace used the requested backend.
 fn report(left: &Left, seen: Seen) -> Result<Report> {
     let report = left.report()?;
     let backend = report.at("/host/fd_backend")?;
@@ -123,7 +123,8 @@ fn report(left: &Left, seen: Seen) -> Result<Report> {
     Ok(report)
 }
 
-/// What the server counted of its connections, and what those left behind: the one row of a table.
+/// Compares the server's account with the report: its connections, and the resources that they left behind, which are
+/// the only row of the table.
 fn orphans(left: &Left, seen: Seen) -> Result<String> {
     let (status, lines) = (left.victim_status()?, left.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
@@ -143,8 +144,8 @@ fn orphans(left: &Left, seen: Seen) -> Result<String> {
     let [row] = report.list("/connections/left_behind")? else {
         bail!("not one row: {:?}", report.list("/connections/left_behind")?);
     };
-    let seen = ["count", "bytes", "connections"].map(|name| row.get(name).and_then(Value::as_u64));
-    ensure!(seen == [Some(count), Some(bytes), Some(count)], "{count} of {bytes} bytes, not {row}");
+    let sums = ["count", "bytes", "connections"].map(|name| row.get(name).and_then(Value::as_u64));
+    ensure!(sums == [Some(count), Some(bytes), Some(count)], "{count} of {bytes} bytes, not {row}");
     let share = row.get("share").and_then(Value::as_f64).context("a share")?;
     let exact = count as f64 / closed as f64;
     ensure!((share - exact).abs() < 1e-9, "a share of {share}, {exact} is true");
@@ -154,7 +155,7 @@ fn orphans(left: &Left, seen: Seen) -> Result<String> {
     Ok(format!("{closed} of {accepted} closed, {count} left something behind"))
 }
 
-/// The table of every target, number by number. Each account was checked against `/proc` by the victim itself.
+/// Compares every target's table, number by number. The victim itself checked each account against `/proc`.
 fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result<String> {
     let (status, lines) = (left.victim_status()?, left.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
@@ -162,7 +163,8 @@ fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result
     let accounts = lines.iter().map(read).collect::<Result<Vec<_>>>()?;
     let report = report(left, seen)?;
     let unseen = if seen == Kprobe { &[] } else { descriptors::UNSEEN };
-    // What is not seen is found only when it stays; a program that is loaded opens its libraries.
+    // Descriptors that no probe sees are found only if they stay open; a dynamically linked program opens its
+    // libraries.
     let has_unseen = accounts.iter().any(|one| one.has_any(unseen));
     let flows = frames == Frames::First && !has_unseen;
     let expected = Expected { accounts: &accounts, aside: &[], flows, frames, unseen };
@@ -177,7 +179,7 @@ fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result
         accounts.iter().flat_map(|one| &one.refused).map(String::as_str).collect();
     let (opened, open) = (report.number("/fds/opened")?, report.number("/fds/open")?);
     let refused = if refused.is_empty() { "nothing".to_owned() } else { refused.join(", ") };
-    // Before, tracepoints do not tell which request has ended.
+    // Before, tracepoints do not identify the request that completed.
     let ring = if seen == Tracepoint && guest.version < (6, 0) { "; no io_uring" } else { "" };
     Ok(format!("{opened} opened, {open} open{ring}; this kernel refuses {refused}"))
 }

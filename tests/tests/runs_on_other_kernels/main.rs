@@ -1,5 +1,5 @@
-//! leaktrace on Debian's kernels in a virtual machine each: their verifiers take every program, and
-//! the figures are as equal to the truth as on the kernel of the host.
+//! leaktrace on Debian's kernels, each in a virtual machine: every verifier accepts all programs, and the figures equal
+//! the truth as they do on the host's kernel.
 
 mod both_ways;
 
@@ -14,10 +14,10 @@ use tests::{
 
 use crate::both_ways::{CONNECTIONS, DESCRIPTORS, twice};
 
-/// Of 1,000 acquisitions, those whose stack must reach the thread's bottom.
+/// Of 1,000 acquisitions, the number whose stack must reach the bottom of the thread's stack.
 const WHOLE_OF_1000: u64 = 995;
 
-/// A scene by what it is played with.
+/// A case for leaktrace on a victim.
 fn case(
     name: &str,
     what: &str,
@@ -77,16 +77,16 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// What return probes do to a process with a seccomp filter.
+/// The effect of return probes on a process with a seccomp filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Returns {
     /// Nothing.
     Safe,
-    /// They may end it: none are used there, nor with `--children`.
+    /// They may kill it: leaktrace uses none there, nor with `--children`.
     Harmful,
 }
 
-/// What they do on a guest's kernel.
+/// The effect on a guest's kernel.
 fn returns(guest: &Guest) -> Returns {
     if ((6, 11)..=(6, 13)).contains(&guest.version) { Returns::Harmful } else { Returns::Safe }
 }
@@ -209,7 +209,7 @@ fn every_function(left: &Left, _: &Guest) -> Result<String> {
     Ok(format!("{acquired} acquisitions, {cut} stacks cut, {reasons}"))
 }
 
-/// Whether the report's probes are as this kernel wants them: read at their return instructions, or not.
+/// Checks that leaktrace probes return instructions exactly on the kernels that need it.
 fn probed(report: &Report, returns: Returns) -> Result<()> {
     let at_returns = report.list("/probes")?.iter().any(|probe| {
         let why = probe.get("why").and_then(serde_json::Value::as_str).unwrap_or_default();
@@ -239,7 +239,7 @@ fn children(left: &Left, guest: &Guest) -> Result<String> {
 }
 
 fn with_filter(left: &Left, guest: &Guest) -> Result<String> {
-    // Whatever leaktrace did: the target has done all its work.
+    // Independent of tracing, the target has done all its work.
     let kept = truth(left)?.site("keep")?.acquired_count;
     ensure!(kept == 1000, "{kept} blocks kept");
     let (text, status) = left.doctor()?;
@@ -248,7 +248,7 @@ fn with_filter(left: &Left, guest: &Guest) -> Result<String> {
     Ok("traced, equal".to_owned())
 }
 
-/// As many of each kind were made, and are gone, as the victim says.
+/// The report has as many objects of each kind created and destroyed as the victim.
 fn objects(left: &Left, _: &Guest) -> Result<String> {
     let report = left.report()?;
     let (status, lines) = (left.victim_status()?, left.victim_lines()?);
@@ -265,7 +265,7 @@ fn objects(left: &Left, _: &Guest) -> Result<String> {
     Ok(format!("{:?}", played.objects))
 }
 
-/// Every page that the victim touched and still has, by the stack that touched it.
+/// Every page that the victim touched and still has, by the stack that touched it last.
 fn light(left: &Left, _: &Guest) -> Result<String> {
     let report = left.report()?;
     truth(left)?.compare(&report, Named::ByAnyFrame, &[], false)?;
