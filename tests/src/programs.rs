@@ -38,7 +38,7 @@ pub struct Program {
 pub const ALL: [Program; 8] = [
     Program { name: "libevent", start: libevent, demand: Demand::Ask(get_root) },
     Program { name: "uwebsockets", start: uwebsockets_server, demand: Demand::Ask(chat) },
-    Program { name: "nginx", start: nginx_plain, demand: Demand::Ask(get_root_often_anew) },
+    Program { name: "nginx", start: nginx_plain, demand: Demand::Ask(get_root_reconnecting) },
     Program { name: "nginx_tls", start: nginx_tls, demand: Demand::WrkTls },
     Program { name: "memcached", start: memcached, demand: Demand::Ask(store) },
     Program { name: "redis", start: redis, demand: Demand::Ask(redis_commands) },
@@ -180,7 +180,7 @@ fn get_root(connection: &mut Connection, _: u64) -> Result<()> {
 }
 
 /// nginx closes a connection after 1,000 requests: the load reconnects.
-fn get_root_often_anew(connection: &mut Connection, number: u64) -> Result<()> {
+fn get_root_reconnecting(connection: &mut Connection, number: u64) -> Result<()> {
     if number.is_multiple_of(400) {
         connection.reopen()?;
     }

@@ -71,7 +71,7 @@ pub struct Guest {
 
 /// Runs all `cases` on the newest kernel of a `series` such as `6.1`, and reports all failures. `name` names this set
 /// of cases.
-#[expect(clippy::print_stdout, reason = "what was seen on a kernel that nobody has before them")]
+#[expect(clippy::print_stdout, reason = "results on other kernels are for people to read")]
 pub fn holds(series: &str, name: &str, cases: &[Case]) -> Result<()> {
     if !wanted() {
         return Ok(());
@@ -176,8 +176,8 @@ fn kernel(series: &str) -> Result<(PathBuf, String)> {
     }
     let (_, name) = found.into_iter().max().with_context(|| {
         format!(
-            "no kernel {series} in `{}`; help: cargo xtask test-vm --kernel {series} fetches it; {NO_VM}=1 goes \
-             without",
+            "no kernel {series} in `{}`; help: cargo xtask test-vm --kernel {series} fetches it; {NO_VM}=1 skips \
+             it",
             folder.display()
         )
     })?;

@@ -27,9 +27,9 @@ fn a_key_begins_full_tracing_and_the_view_stays_alive_meanwhile() -> Result<()> 
     let screen = terminal.wait_for("heap 0 B in 0")?;
     ensure!(!screen.contains("─ Help"), "{screen}");
     ensure!(terminal.has_shown("─ Help"), "a key waited");
-    ensure!(terminal.has_shown("attaching for full tracing"), "it was not said");
+    ensure!(terminal.has_shown("attaching for full tracing"), "no message");
     ensure!(!screen.contains(LIGHT) && !screen.contains("full tracing"), "{screen}");
-    ensure!(screen.contains("traced 00:00:0"), "the clock begins anew:\n{screen}");
+    ensure!(screen.contains("traced 00:00:0"), "the clock restarted:\n{screen}");
     ensure!(!changed_code(victim.pid())?.is_empty(), "probes are on and not found");
     victim.go()?;
     let truth = victim.truth()?;

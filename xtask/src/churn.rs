@@ -1,7 +1,7 @@
 //! `churn`: opens and closes connections to a server on this machine, in the ways that break servers.
 //!
-//! Bounded in number and time; each connection that is open is a thread that blocks, so a way reads like
-//! what it does.
+//! Bounded in number and time. Each open connection has a thread of its own with blocking calls, so that the code of a
+//! way is a plain sequence of steps.
 
 use std::{
     sync::{
@@ -73,7 +73,7 @@ fn help() -> String {
     HELP.to_owned() + &ways.collect::<Vec<_>>().join("\n")
 }
 
-/// Makes all connections, and tells what became of them. Fails only where no thread can be started.
+/// Opens all connections, and returns their counts. Fails only if a thread cannot be started.
 fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Report> {
     let tls = Tls::new()?;
     let start = Instant::now();
@@ -89,7 +89,7 @@ fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Report> {
             if let Some((way, source, figures)) = one(order, &tls, &limits, index) {
                 account.count(way, source, &figures);
                 if figures.connected == 0 {
-                    // Nobody listens, or no port is free: no reason to keep a processor busy.
+                    // The server does not listen, or no port is free: do not keep a processor busy.
                     thread::sleep(Duration::from_millis(1));
                 }
             }
@@ -126,7 +126,7 @@ fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Report> {
     })
 }
 
-/// Enough for TLS without optimization; a thousand of them are no burden.
+/// Enough for TLS without optimization; a thousand of them are affordable.
 const STACK_BYTES: usize = 512 * 1024;
 
 #[cfg(test)]

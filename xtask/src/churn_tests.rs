@@ -8,7 +8,7 @@ use crate::{
     churn_words::{GREETING_BYTES, READY, greeting},
 };
 
-/// What a server does with a connection until it has nothing more to say.
+/// A server's handler: serves a connection until it has nothing more to send.
 type Serve = fn(&mut dyn Wire);
 
 /// A stream of either kind.
@@ -38,7 +38,7 @@ fn serve_tcp(address: &str, with: Serve) -> (String, Arc<AtomicU64>) {
     (port, serve(accept, with))
 }
 
-/// Answers each request with a page, and closes where it is asked to.
+/// Answers each request with a page, and closes if the request says so.
 fn http(wire: &mut dyn Wire) {
     let mut heard = Vec::new();
     let mut bytes = [0; 1024];
@@ -55,7 +55,7 @@ fn http(wire: &mut dyn Wire) {
     }
 }
 
-/// Greets, says `READY`, and refuses who greets in another way.
+/// Sends a greeting and `READY`, and rejects a wrong greeting.
 fn zmtp(wire: &mut dyn Wire) {
     let mut theirs = [0; GREETING_BYTES];
     let hello = [greeting(), vec![4, 28], READY.to_vec()].concat();
@@ -72,7 +72,7 @@ fn run(words: &[&str]) -> Report {
     churn(&Order::read(words).unwrap(), &Arc::new(AtomicBool::new(false))).unwrap()
 }
 
-/// Each connection came about and ended once; as many as the server counted.
+/// Each connection was established and ended once, and the server counted as many.
 fn agree(report: &Report, accepted: &AtomicU64) {
     for (name, way) in &report.account.ways {
         let ends = [way.closed_by_us, way.closed_by_server, way.reset_by_us, way.reset_by_server];
