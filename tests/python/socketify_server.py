@@ -1,7 +1,7 @@
-"""A server on socketify: PORT. `/` answers a page, `/echo` is a WebSocket that answers each message with itself.
+"""A server on socketify: PORT. `/` answers a page, `/echo` is a WebSocket that echoes each message.
 
-It says `ready`, and makes nothing on uSockets before a line comes; then it says `listening PORT`. At the next line it stops
-listening, frees what it has made, says `ended`, and waits for its input to end.
+It prints `ready`, and creates no object of uSockets before it reads a line; then it prints `listening PORT`. At the
+next line it stops listening, frees its objects, prints `ended`, and waits for the end of its input.
 """
 
 import sys

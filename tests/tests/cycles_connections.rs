@@ -30,8 +30,7 @@ const HTTP: [&str; 13] = [
     "we-first",
 ];
 
-/// Each way over HTTP: counts of connections are equal, the server answers afterwards, and leaks only where an option
-/// asks for it.
+/// Each way over HTTP: counts of connections are equal, the server answers afterwards, and leaks only with an option.
 fn every_way_over_http(mut service: Service) -> Result<()> {
     let before = account(&service)?;
     let churned = churn(&service, &["--connections", "650", "--at-once", "40"])?;

@@ -171,7 +171,7 @@ fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Re
     in_windows(&report, 3)?;
     let of = |name: &str| report.sites("heap", |frames| frames.first() == Some(&name));
     let (before, after) = (of("before_exec")?, of("after_exec")?);
-    ensure!(before.outstanding_count == 0, "its resources are gone: {before:?}");
+    ensure!(before.outstanding_count == 0, "still outstanding after exec: {before:?}");
     ensure!(after.acquired_count > 0, "{}", report.summary());
     victim.kill()
 }

@@ -100,8 +100,7 @@ fn counts_are_true(played: &Played, report: &Report) -> Result<()> {
         report.summary()
     );
     for (kind, objects) in &played.by_function {
-        let of =
-            |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.case.function));
+        let of = |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.case.function));
         let sites = report.sites(kind, of)?;
         if *kind == played.case.kind {
             ensure!(
@@ -133,8 +132,7 @@ fn leak_is_named_first(library: &str, case: &str) -> Result<()> {
     );
     if played.objects.contains_key(&played.case.kind) {
         // Where the compiler has peeled a loop, the function has several call sites.
-        let of =
-            |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.case.function));
+        let of = |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.case.function));
         let found = report.sites(&played.case.kind, of)?.outstanding_count;
         let expected = played.leaking().live();
         ensure!(found == expected, "{found} of {expected} reported\n{}", report.summary());

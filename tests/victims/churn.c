@@ -1,5 +1,5 @@
-/* churn [THREADS [PAIRS]]: THREADS threads (default 2) allocate and free as fast as they can, PAIRS
- * pairs each (default 1,000,000), with up to 64 blocks held meanwhile. Nothing is left at the end. */
+/* churn [THREADS [PAIRS]]: THREADS threads (default 2) allocate and free as fast as they can, PAIRS pairs each (default
+ * 1,000,000), with up to 64 blocks held meanwhile. Nothing is outstanding at the end. */
 #include <pthread.h>
 #include <time.h>
 

@@ -1,6 +1,6 @@
-/* descriptors CASE [ARGUMENTS]: every way to open and to close a file descriptor, with an exact account of
- * the table: which number is what, which function opened it, how often each of them opened, how many were
- * closed. Every line is checked against /proc before it is printed.
+/* descriptors CASE [ARGUMENTS]: every way to open and to close a file descriptor, with an exact account of the table:
+ * the type and the opener of each number, how often each function opened, how many were closed. Every line is checked
+ * against /proc before it is printed.
  *
  *   every N [MAJOR]    each way N times from one thread; some are closed, by every way there is; by an io_uring
  *                      only on Linux MAJOR and newer
@@ -11,8 +11,8 @@
  *   exec               becomes itself again, with and without what is to be closed then
  *   unshare            threads that get tables of their own: their lines first, then that of the process
  *
- * `by` is null for what was open before `ready`, and `elsewhere` where no function of this program stands in
- * the stack. `held_before` counts what an account began with: open before, or copied (`inherited`). */
+ * `by` is null for descriptors opened before `ready`, and `elsewhere` if no function of this program is in the stack.
+ * `held_before` counts those that an account began with: open before, or copied (`inherited`). */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <spawn.h>
@@ -53,7 +53,7 @@ static void drop(struct worker *w, int fd) {
     if ((dice(w, 4) == 0 ? end_close_range(fd, fd, 0) : end_close(fd)) != 0) broken("close");
 }
 
-/* One in 32 stays for ever, while there is room; another takes the place of whatever was in a slot. */
+/* One in 32 stays until the end, while there is space; another takes the place of the previous one in a slot. */
 static void place(struct worker *w, int fd) {
     if (w->kept < KEPT_MOST && dice(w, 32) == 0) {
         w->kept++;
@@ -116,7 +116,7 @@ static void step(struct worker *w) {
     } else if (choice < 19) {
         none_of_these(*slot);
     } else if (choice < 25) {
-        /* To another thread; what it had left for us is ours to close. */
+        /* Given to another thread; this thread closes the one that it gets in exchange. */
         int *box = &boxes[dice(w, threads)][dice(w, BOXES)];
         *slot = __atomic_exchange_n(box, *slot, __ATOMIC_ACQ_REL);
         int arrival = __atomic_exchange_n(&boxes[w->number][choice], 0, __ATOMIC_ACQ_REL);
@@ -165,8 +165,8 @@ static void case_threads(uint64_t seed) {
 /* Processes. */
 
 extern char **environ;
-/* A byte from each process that has told its truth: in the first two the root's children, in the others
- * its grandchild. */
+/* A byte from each process that has printed its truth: in the first two cases the root's children, in the others its
+ * grandchild. */
 static int done[4];
 
 static void some(struct account *a, int count) {
@@ -183,14 +183,14 @@ static void some(struct account *a, int count) {
     }
 }
 
-/* Whether a number is held for the scene itself. */
+/* Whether the case itself still uses a number. */
 static int is_needed(int fd) {
     int needed = fd <= 2;
     for (int i = 0; i < 4; i++) needed |= fd == done[i];
     return needed;
 }
 
-/* Closes every `nth` number, and puts another over the one after it. */
+/* Closes every `nth` number, and dups another one over the next. */
 static void thin_out(struct account *a, int nth) {
     int count = 0;
     for (int fd = 0; fd < MOST / 2; fd++) {
@@ -201,7 +201,7 @@ static void thin_out(struct account *a, int nth) {
     }
 }
 
-/* What is left of an account when its process becomes another program, as an argument of that. */
+/* The account of a process, passed as an argument across exec. */
 static char *state(struct account *a, const char *closed_then, size_t count) {
     line_length = 0;
     for (size_t fd = 0; fd < count; fd++)
@@ -253,13 +253,13 @@ static void await_done(const int *ends) {
     if (read(ends[0], &byte, 1) != 1) broken("a child that has ended");
 }
 
-/* A member that is not the root stays until the root ends. */
+/* A process that is not the root stays until the root ends. */
 static _Noreturn void stay(const int *ends) {
     if (write(ends[1], "x", 1) != 1) _exit(7);
     for (;;) pause();
 }
 
-/* A program that another one has become: `program` in a new process, `again` in the same. */
+/* A program after exec: `program` in a new process, `again` in the same. */
 static void case_again(char *text, int is_child) {
     read_state(&mine, text);
     check(&mine, 0);
@@ -310,7 +310,7 @@ static void start_by_spawn(void) {
         if (fd >= MOST) broken("too few to spawn with");
         if (mine.table->by[fd] != NOT_OPEN && !is_needed(fd)) victims[found++] = fd;
     }
-    /* One closed, one put over another, one put where none is; then a file opened in the first's place. */
+    /* One closed, one replaced by dup2, one dup2 to an unused number; then a file opened at the first's number. */
     posix_spawn_file_actions_addclose(&actions, victims[0]);
     closing(&childs, victims[0]);
     posix_spawn_file_actions_adddup2(&actions, done[0], victims[1]);
@@ -370,14 +370,14 @@ static void *alone(void *argument) {
     unsigned number = argument == &loners[1];
     struct account *a = &loners[number];
     pthread_barrier_wait(&stage);
-    /* The process opens nothing meanwhile, so that the copy is known. */
+    /* The process opens nothing meanwhile, so that the copied table is known. */
     inherit(a, &loners_tables[number], &mine);
     if (number == 0) {
         if (unshare(CLONE_FILES) != 0) broken("unshare");
     } else {
         int first = MOST - 1;
         while (a->table->by[first] == NOT_OPEN) first--;
-        first -= 6; /* the last few: they are closed in the copy alone */
+        first -= 6; /* the last few: they are closed in the copy only */
         for (int fd = first; fd < first + 4; fd++)
             if (a->table->by[fd] != NOT_OPEN) closing(a, fd);
         if (end_close_range(first, first + 3, CLOSE_RANGE_UNSHARE) != 0) broken("close_range");
@@ -415,7 +415,7 @@ static void case_unshare(void) {
     tell(&mine);
 }
 
-/* Open before `ready`: of several types, some to be closed by an exec. */
+/* Opened before `ready`: of several types, some to be closed by an exec. */
 static void open_before(void) {
     int two[2];
     if (pipe(done) != 0 || pipe(done + 2) != 0 || by_pipe2(two) != 0 || by_listen(AF_INET) < 0 || by_epoll_create1() < 0 ||

@@ -1,10 +1,10 @@
-/* family CASE [COUNT]: a process that forks, each member with an account of its own.
+/* family CASE [COUNT]: a process that forks; each process has its own account.
  *
- * The root prints `ready` and waits for `go`. Every member that is left at the end prints one line: its
- * name, its id, and its truth, with `inherited` for what it had from its parent; so the root's line comes
- * last. Then all wait for `exit`: the root reads the word, the others wait for the root's end.
+ * The root prints `ready` and waits for `go`. Every process that is left at the end prints one line: its name, its id,
+ * and its truth, with `inherited` for the blocks from its parent; the root's line comes last. Then all wait for `exit`:
+ * the root reads the word, the others wait for the root's end.
  *
- * In the tally of a member, what came with the fork stands apart: `acquired` is its own. */
+ * In a process's tally, inherited blocks are separate: `acquired` contains its own only. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -45,7 +45,7 @@ static void empty(size_t from, size_t to, size_t step) {
     }
 }
 
-/* A child's account begins with what it has. */
+/* A child's account begins with its outstanding blocks. */
 static pid_t family_fork(void) {
     pid_t child = fork();
     if (child < 0) _exit(5);
@@ -68,7 +68,7 @@ static void tell(const char *name) {
         mine.acquired_bytes, mine.released_count, mine.released_bytes);
 }
 
-/* A member that is not the root stays until the root ends. */
+/* A process that is not the root stays until the root ends. */
 static _Noreturn void stay(const char *name, int done) {
     tell(name);
     if (write(done, "x", 1) != 1) _exit(7);
@@ -81,7 +81,7 @@ static void await(int done, int members) {
         if (read(done, &byte, 1) != 1) _exit(8);
 }
 
-/* Not before the tracer is there, and until the process ends: a thread's end gives cached blocks back. */
+/* Only once the tracer is attached, and until the process ends: an ending thread frees cached blocks. */
 static atomic_int begun;
 static void *churn(void *unused) {
     (void)unused;
@@ -101,7 +101,7 @@ int main(int argc, char **argv) {
     int done[2];
     if (pipe(done) != 0) return 3;
     if (strcmp(mode, "program") == 0) {
-        /* What another one starts. */
+        /* Entry of a program that another one starts. */
         fill(0, count, 1);
         empty(0, count, 4);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -168,7 +168,7 @@ int main(int argc, char **argv) {
         }
         waitpid(child, NULL, 0);
     } else if (strcmp(mode, "other") == 0) {
-        /* Into a program with other objects: its path is the third argument. */
+        /* Executes a program with other libraries: its path is the third argument. */
         char *arguments[] = {"family", "again", "50", NULL}, *none[] = {NULL};
         if (argc > 3) execve(argv[3], arguments, none);
         return 12;
@@ -178,7 +178,7 @@ int main(int argc, char **argv) {
         execve("/proc/self/exe", arguments, none);
         return 11;
     } else if (strcmp(mode, "many") == 0) {
-        /* One after the other, each with a copy, of which it releases a part. */
+        /* One after the other, each with a copy of the memory, of which it releases a part. */
         for (int i = 0; i < 40; i++) {
             if (family_fork() == 0) {
                 empty((size_t)i, count, 2);

@@ -1,10 +1,10 @@
-/* ground_truth [THREADS [OPERATIONS [SEED]]]: every function of the C allocator, from many threads, at
- * full speed, with an exact account of what is left.
+/* ground_truth [THREADS [OPERATIONS [SEED]]]: every function of the C allocator, from many threads, at full speed, with
+ * an exact account of outstanding blocks.
  *
- * Each thread does OPERATIONS random steps: make a block (one call site for each way to make one),
- * resize one, free one, hand one to another thread (which frees or resizes it), or keep one for ever.
- * A block carries its size and its maker in its first bytes, so whoever ends it knows whose account to
- * settle. A resized block belongs to the call site that resized it. Threads exist before `ready`. */
+ * Each thread does OPERATIONS random steps: acquire a block (one call site for each way), resize one, free one, pass
+ * one to another thread (which frees or resizes it), or keep one until the end. A block contains its size and its
+ * source in its first bytes, so that any thread can update the right account when it ends the block. A resized block
+ * belongs to the call site that resized it. Threads exist before `ready`. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <malloc.h>
@@ -69,7 +69,7 @@ SITE static void *make_realloc(size_t size) { return realloc(NULL, size); }
 SITE static void *grow_realloc(void *old, size_t size) { return realloc(old, size); }
 SITE static void *shrink_realloc(void *old, size_t size) { return realloc(old, size); }
 SITE static void *move_realloc(void *old, size_t size) { return realloc(old, size); }
-/* glibc's releases and returns NULL; others return a block of no size in place of the old one. */
+/* glibc's realloc releases and returns NULL; others return a block of size 0 in place of the old one. */
 SITE static void *end_realloc(void *old) { return realloc(old, 0); }
 SITE static void *make_reallocarray(size_t size) { return reallocarray(NULL, size / 8, 8); }
 SITE static void *grow_reallocarray(void *old, size_t size) { return reallocarray(old, size / 8, 8); }
@@ -179,7 +179,7 @@ static void step(struct worker *w) {
     } else if (dice < 64 && threads > 1) {
         unsigned other = (w->number + 1 + (unsigned)(next_random(w) % (threads - 1))) % threads;
         struct block **box = &mailboxes[other][next_random(w) % MAILBOX];
-        /* What lay in the other's mailbox comes back here: it changes threads twice. */
+        /* The block in the other thread's mailbox comes back here: it changes threads twice. */
         *slot = __atomic_exchange_n(box, block, __ATOMIC_ACQ_REL);
         struct block *arrived =
             __atomic_exchange_n(&mailboxes[w->number][dice], NULL, __ATOMIC_ACQ_REL);
@@ -195,11 +195,11 @@ static void *work(void *argument) {
     pthread_barrier_wait(&start);
     for (unsigned long i = 0; i < operations; i++) step(w);
     pthread_barrier_wait(&end);
-    for (;;) pause(); /* stays: a thread that ends would free what libc keeps for it */
+    for (;;) pause(); /* stays: an ending thread would free libc's blocks for it */
     return NULL;
 }
 
-/* The accounts say what should be held; this counts what is held. */
+/* The accounts say what should be outstanding; this counts what is. */
 static void check_what_is_held(void) {
     struct tally held[SOURCES] = {0};
     for (unsigned t = 0; t < threads; t++) {

@@ -1,5 +1,5 @@
-/* growing_cache [ENTRIES [SECONDS]]: a cache that fills to ENTRIES (default 500) in the first third of
- * SECONDS (default 6) and then replaces its oldest entry for each new one. It grows, and is no leak. */
+/* growing_cache [ENTRIES [SECONDS]]: a cache that fills to ENTRIES (default 500) in the first third of SECONDS (default
+ * 6) and then replaces its oldest entry for each new one. It grows, but is no leak. */
 #include <time.h>
 
 #include "victim.h"

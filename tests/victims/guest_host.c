@@ -1,5 +1,5 @@
-/* guest_host A.so B.so: loads one library when told `load`, lets it allocate at once and again when told
- * `work`, unloads it, and does the same with the other. After each it says where the library's function was. */
+/* guest_host A.so B.so: loads one library on `load`, has it allocate at once and again on `work`, unloads it, and does
+ * the same with the other. After each step it prints the address of the library's function. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 

@@ -1,11 +1,11 @@
-/* What the programs share that leak objects of a library: leaks_LIBRARY CASE leak|corrected COUNT, or `list`.
+/* Shared code of the programs that leak library objects: leaks_LIBRARY CASE leak|corrected COUNT, or `list`.
  *
- * A scene makes COUNT objects in a function that has a telling name, and gives them up (corrected) or forgets
- * (leak). Before `ready` it runs once corrected, so that what a library keeps for ever is there before a tracer
- * is. The truth, one line, says for each kind how many objects were made and are gone, also of those that the
- * library makes within others. Heap blocks, sockets and other descriptors count where the named function is in
- * the stack, objects of a library wherever they are made. `release_asked` are those whose release was asked for
- * in vain. `list` says the table of cases. */
+ * A case creates COUNT objects in a function with a descriptive name, and releases them (corrected) or not (leak).
+ * Before `ready` it runs once corrected, so that objects that a library keeps permanently exist before tracing begins.
+ * The truth, one line, contains for each kind how many objects were created and destroyed, including those that the
+ * library creates within others. Heap blocks, sockets and other descriptors count if the named function is in the
+ * stack, library objects always. `release_asked` counts live objects whose release was requested. `list` prints the
+ * table of cases. */
 #ifndef LEAKS_H
 #define LEAKS_H
 
@@ -16,8 +16,8 @@
 
 struct leak_case {
     const char *name;
-    const char *kind;     /* of what is leaked */
-    const char *function; /* that makes it: the call site to be named first */
+    const char *kind;     /* of the leaked object */
+    const char *function; /* that creates it: must be the first call site */
     void (*work)(long count, int corrected);
 };
 
@@ -29,7 +29,7 @@ static struct {
 } account[MOST_KINDS];
 static long release_asked;
 
-/* What is forgotten stays reachable, as in a server that keeps it in a list and forgets why. */
+/* Leaked objects stay reachable, as in a server that keeps them in a list and never removes them. */
 static void *kept[MOST_OBJECTS];
 
 static inline void enter(const char *kind, long created, long destroyed) {
@@ -46,7 +46,7 @@ static inline void enter(const char *kind, long created, long destroyed) {
 static inline void made(const char *kind, long count) { enter(kind, count, 0); }
 static inline void gone(const char *kind, long count) { enter(kind, 0, count); }
 
-/* A library's answer without which no scene makes sense. */
+/* Checks a library call without which no case makes sense. */
 static inline void must(int holds, const char *what) {
     if (holds) return;
     say("{\"error\":\"%s\"}\n", what);

@@ -1,4 +1,4 @@
-/* leaks_cares: what programs on c-ares forget, one case each. See leaks.h. */
+/* leaks_cares: leaks of programs on c-ares, one case each. See leaks.h. */
 #include <ares.h>
 #include <netdb.h>
 

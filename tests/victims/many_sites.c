@@ -1,12 +1,12 @@
-/* many_sites [DEPTH]: one block leaks in each of 2^DEPTH call sites (default 16: 65,536), which are the
- * paths through a binary tree of calls, as fast as it can: more than a screen or a table expects. */
+/* many_sites [DEPTH]: one block leaks in each of 2^DEPTH call sites (default 16: 65,536), which are the paths through a
+ * binary tree of calls, as fast as it can: more than a screen shows or a table is sized for. */
 #include "victim.h"
 
 static struct tally truth[] = {{.site = "leaf", .kind = "heap"}};
 
 SITE static void *leaf(void) { return malloc(24); }
 
-/* The barrier behind each call keeps it from becoming a jump, which would have no return address. */
+/* The barrier after each call keeps it from becoming a jump, which would have no return address. */
 #define HERE __asm__ volatile("" ::: "memory")
 
 SITE static void walk(int depth) {

@@ -1,5 +1,5 @@
-/* plugin_host PLUGIN: loads a plugin when told `go`, says `loaded`, and lets it work when told `work`. The
- * dynamic linker acquires too, so only the plugin's sites are told. */
+/* plugin_host PLUGIN: loads a plugin on `go`, prints `loaded`, and has it work on `work`. The dynamic linker acquires,
+ * too, so the truth contains only the plugin's call sites. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 

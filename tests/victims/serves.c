@@ -1,8 +1,9 @@
-/* serves CONNECTIONS OPEN EVERY: a server and its client, for where there is nobody to talk to.
+/* serves CONNECTIONS OPEN EVERY: a server and its client, for environments without a network.
  *
- * The server is one thread with epoll. The client, a child from before `ready`, makes CONNECTIONS connections in batches, says
- * something on each, hears the answer and closes it; OPEN more stay open. Every EVERY-th that closes leaves a block behind (in
- * connections.h); what each has while it is open goes with it. The line comes when all are closed for longer than a second. */
+ * The server is one thread with epoll. The client, a child forked before `ready`, opens CONNECTIONS connections in
+ * batches, sends a request on each, reads the answer and closes; OPEN more stay open. Every EVERY-th that closes leaks
+ * a block (in connections.h); other memory of a connection is freed with it. The truth is printed when all have been
+ * closed for longer than a second. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -23,7 +24,7 @@ static void failed(const char *what) {
     _exit(4);
 }
 
-/* One that has been answered. */
+/* Opens a connection and waits for its answer. */
 static int talk(int fd) {
     char answer[ASKED];
     if (write(fd, "ping", ASKED) != ASKED || recv(fd, answer, ASKED, MSG_WAITALL) != ASKED) failed("talk");
@@ -49,12 +50,12 @@ static void ask(int start, unsigned long connections, unsigned long open) {
         for (int i = 0; i < count; i++) talk(fds[i]);
         for (int i = 0; i < count; i++) close(fds[i]);
     }
-    /* The end of the pipe is the end of the server. */
+    /* The end of the pipe means that the server has ended. */
     while (read(start, &byte, 1) == 1) {}
     _exit(0);
 }
 
-/* What each connection has until it closes. */
+/* Memory of each connection until it closes. */
 SITE static void *keep_connection(void) { return malloc(64); }
 
 static void *kept[MOST_FDS];

@@ -1,4 +1,4 @@
-/* jemalloc under the prefix that Rust programs have it by, beside libc's malloc. */
+/* jemalloc with the prefix that Rust programs use, beside libc's malloc. */
 #include "victim.h"
 
 void *_rjem_malloc(size_t);

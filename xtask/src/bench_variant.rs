@@ -55,7 +55,7 @@ pub(crate) static STACKS: [Variant; 5] = [
     leaktrace_with("caller only", &["--frames", "1"]),
     leaktrace_with("21 frames, remembered", &[]),
     leaktrace_with("21 frames, walked each time", &["--forget", "walks"]),
-    leaktrace_with("21 frames, each searched anew", &["--forget", "addresses"]),
+    leaktrace_with("21 frames, without the stack cache", &["--forget", "addresses"]),
 ];
 
 /// Variants that promise a low cost; the first one is the reference.
