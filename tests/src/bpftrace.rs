@@ -97,7 +97,7 @@ impl Witness {
     }
 
     /// Asks bpftrace to stop, without waiting.
-    pub fn ask(self) -> Result<Ending> {
+    pub fn request_stop(self) -> Result<Ending> {
         self.running.signal("INT")?;
         Ok(Ending(self))
     }

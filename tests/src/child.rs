@@ -53,7 +53,7 @@ impl Running {
     }
 
     /// Sends a line to its stdin.
-    pub fn tell(&mut self, line: &str) -> Result<()> {
+    pub fn send(&mut self, line: &str) -> Result<()> {
         let stdin = self.child.stdin.as_mut().context("stdin is piped")?;
         stdin.write_all(line.as_bytes())?;
         stdin.write_all(b"\n")?;

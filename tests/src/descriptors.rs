@@ -33,7 +33,7 @@ const THROUGH_LIBC: [&str; 6] = [
 
 /// A function that only submits a request: a kernel thread opens the descriptor. Whether it is attributed to this
 /// function is left open.
-const ASKS: &str = "by_io_uring_worker";
+const SUBMITS: &str = "by_io_uring_worker";
 
 /// Functions that open descriptors unseen by the probes of system calls, so that leaktrace only finds them open:
 /// reading events that contain descriptors.
@@ -274,7 +274,7 @@ fn compare_sites(
         let [said, truth] = [&said, &truth].map(|counts| counts.get(name).copied().unwrap_or(0));
         let is_equal = said == truth || expected.frames != Frames::First && said < truth;
         if !is_equal
-            && name != ASKS
+            && name != SUBMITS
             && !expected.unseen.contains(&name)
             && expected.aside.is_empty()
         {

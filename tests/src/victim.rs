@@ -58,12 +58,12 @@ impl Victim {
 
     /// Starts its work.
     pub fn go(&mut self) -> Result<()> {
-        self.running.tell("go")
+        self.running.send("go")
     }
 
     /// Sends a word of its own, for a victim with more than one phase.
-    pub fn tell(&mut self, word: &str) -> Result<()> {
-        self.running.tell(word)
+    pub fn send(&mut self, word: &str) -> Result<()> {
+        self.running.send(word)
     }
 
     /// The next line it prints.
@@ -95,7 +95,7 @@ impl Victim {
 
     /// The same, for a victim whose exit status matters.
     pub fn end(&mut self) -> Result<ExitStatus> {
-        self.running.tell("exit")?;
+        self.running.send("exit")?;
         self.running.wait(Duration::from_secs(20))
     }
 

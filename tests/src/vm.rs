@@ -24,13 +24,13 @@ pub const NO_VM: &str = "LEAKTRACE_NO_VM";
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// The guest's last line of output.
-const PLAYED: &str = "all cases played";
+const DONE: &str = "all cases played";
 
 /// Memory of the guest, in qemu's notation: enough for leaktrace's maps and for the files, which are in memory.
 const MEMORY: &str = "1024M";
 
 /// Checks the results of a case; returns a summary, or an error that says what differs.
-pub type Check = Box<dyn Fn(&Left, &Guest) -> Result<String>>;
+pub type Check = Box<dyn Fn(&Results, &Guest) -> Result<String>>;
 
 /// A row of a table of cases: what the guest runs, and the check of its results.
 pub struct Case {
@@ -39,14 +39,14 @@ pub struct Case {
     /// What the case shows, for messages.
     pub what: String,
     /// What the guest runs.
-    pub play: Play,
+    pub action: Action,
     /// Checks the results.
     pub check: Check,
 }
 
 /// What the guest runs.
 #[derive(Debug, Clone)]
-pub enum Play {
+pub enum Action {
     /// `leaktrace doctor` about the host.
     Doctor,
     /// leaktrace on a victim.
@@ -72,15 +72,15 @@ pub struct Guest {
 /// Runs all `cases` on the newest kernel of a `series` such as `6.1`, and reports all failures. `name` names this set
 /// of cases.
 #[expect(clippy::print_stdout, reason = "results on other kernels are for people to read")]
-pub fn holds(series: &str, name: &str, cases: &[Case]) -> Result<()> {
+pub fn check_all(series: &str, name: &str, cases: &[Case]) -> Result<()> {
     if !wanted() {
         return Ok(());
     }
-    let Played { folder, guest } = play(series, name, cases)?;
+    let Finished { folder, guest } = boot(series, name, cases)?;
     let mut faults = Vec::new();
     for Case { name, what, check, .. } in cases {
-        let left = Left { folder: folder.join(name) };
-        match check(&left, &guest) {
+        let results = Results { folder: folder.join(name) };
+        match check(&results, &guest) {
             Ok(detail) => println!("{}: {what}: ok, {detail}", guest.release),
             Err(error) => faults.push(format!("{what}: {error:#}")),
         }
@@ -102,19 +102,19 @@ fn wanted() -> bool {
 }
 
 /// The results of a guest.
-struct Played {
+struct Finished {
     folder: PathBuf,
     guest: Guest,
 }
 
 /// The results of one case.
 #[derive(Debug)]
-pub struct Left {
+pub struct Results {
     folder: PathBuf,
 }
 
 /// Boots the newest kernel of a `series` such as `6.1`, has it run all cases, and waits until it has ended.
-fn play(series: &str, name: &str, cases: &[Case]) -> Result<Played> {
+fn boot(series: &str, name: &str, cases: &[Case]) -> Result<Finished> {
     let (kernel, release) = kernel(series)?;
     let folder = target_dir().join("vm").join(series).join(name);
     if folder.exists() {
@@ -156,10 +156,10 @@ fn play(series: &str, name: &str, cases: &[Case]) -> Result<Played> {
         bail!("`{}` cannot be unpacked; the console:\n{}", archive.display(), said());
     }
     let said = said();
-    if !said.contains(PLAYED) {
+    if !said.contains(DONE) {
         bail!("the guest's kernel {release} ended before the last case:\n{said}");
     }
-    Ok(Played { folder: left, guest: Guest { version: version(series)?, release } })
+    Ok(Finished { folder: left, guest: Guest { version: version(series)?, release } })
 }
 
 /// The newest fetched kernel of a series, and its release.
@@ -191,7 +191,7 @@ fn version(series: &str) -> Result<(u32, u32)> {
     Ok((major.parse()?, minor.parse()?))
 }
 
-impl Left {
+impl Results {
     fn text(&self, name: &str) -> Result<String> {
         if !self.folder.is_dir() {
             bail!("the guest did not come to `{}`", self.folder.display());

@@ -219,7 +219,7 @@ fn a_plugin_that_is_loaded_later_with_two_allocators_of_its_own() -> Result<()> 
     ensure!(victim.line()? == "loaded");
     let said = trace.wait_until_it_says("leaktrace: process")?;
     ensure!(said.contains("plugin.so"), "{said}");
-    victim.tell("work")?;
+    victim.send("work")?;
     let truth = victim.truth()?;
     let report = trace.stop()?;
     truth.equals(&report)?;

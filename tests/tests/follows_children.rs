@@ -20,19 +20,19 @@ fn play(case: &str, members: usize, options: &[&str], keys: &[&'static str]) -> 
     let mut root = Running::start(Command::new(compile::victim("family")?).arg(case))?;
     ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
     let trace = Trace::attach(root.pid(), options)?;
-    root.tell("go")?;
+    root.send("go")?;
     let mut truths = Vec::new();
     while truths.len() < members {
         let line = root.line(LIMIT)?;
         if line == "ready" {
             // The same process after exec of another program.
-            root.tell("go")?;
+            root.send("go")?;
             continue;
         }
         truths.push(serde_json::from_str::<Value>(&line).with_context(|| line.clone())?);
     }
     let report = trace.stop()?;
-    root.tell("exit")?;
+    root.send("exit")?;
     family::compare(&report, &truths, keys)?;
     Ok(report)
 }
@@ -96,10 +96,10 @@ fn children_are_left_alone_unless_asked_for() -> Result<()> {
     ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
     let pid = u64::from(root.pid());
     let trace = Trace::attach(root.pid(), &[])?;
-    root.tell("go")?;
+    root.send("go")?;
     let lines = [root.line(LIMIT)?, root.line(LIMIT)?];
     let report = trace.stop()?;
-    root.tell("exit")?;
+    root.send("exit")?;
     let truth: Value = serde_json::from_str(&lines[1])?;
     let (figures, _) = said(&report, pid)?;
     for key in OWN {
@@ -119,13 +119,13 @@ fn a_target_that_becomes_a_program_with_an_allocator_of_its_own() -> Result<()> 
         )?;
         ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
         let mut trace = Trace::attach(root.pid(), options)?;
-        root.tell("go")?;
+        root.send("go")?;
         ensure!(root.line(LIMIT)? == "ready", "the other program says it, too");
         trace.wait_for("followed into its new program")?;
-        root.tell("go")?;
+        root.send("go")?;
         let truth: Value = serde_json::from_str(&root.line(LIMIT)?)?;
         let report = trace.stop()?;
-        root.tell("exit")?;
+        root.send("exit")?;
         let (figures, _) = said(&report, u64::from(root.pid()))?;
         for key in HELD {
             let figure = figures.get(key).copied().unwrap_or(0);

@@ -38,7 +38,7 @@ fn what_is_released_of_two_million_is_gone_and_the_rest_is_exact() -> Result<()>
     let trace = Trace::attach(victim.pid(), &["--top", "10"])?;
     victim.go()?;
     assert_eq!(victim.truth()?.sum("heap").outstanding_count, 2_000_000);
-    victim.tell("most")?;
+    victim.send("most")?;
     let truth = victim.truth()?;
     let report = trace.stop()?;
     assert_eq!(report.lost()?, "");

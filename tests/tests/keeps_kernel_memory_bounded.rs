@@ -13,7 +13,7 @@ use tests::{Trace, Victim, root_or_skip, trace::leaktrace};
 const MIB: u64 = 1 << 20;
 
 /// The first kernel that reports a map's memory; older ones report another number (`docs/report.schema.json`).
-const SAYS_ALL: (u32, u32) = (6, 4);
+const REPORTS_MEMORY: (u32, u32) = (6, 4);
 
 /// The kernel's own numbers of a process's maps: by map id, value size and memory in bytes.
 fn maps(pid: u32) -> Result<BTreeMap<u64, (u64, u64)>> {
@@ -56,7 +56,7 @@ fn predicted() -> Result<f64> {
 }
 
 #[test]
-fn the_report_says_what_the_kernel_says_and_the_doctor_foretells_it() -> Result<()> {
+fn the_report_equals_the_kernels_figures_and_the_doctors_prediction() -> Result<()> {
     if !root_or_skip() {
         return Ok(());
     }
@@ -75,7 +75,7 @@ fn the_report_says_what_the_kernel_says_and_the_doctor_foretells_it() -> Result<
     ensure!((sum(others), sum(unwind)) == (maps_bytes, unwind_bytes), "{counted:?}");
     ensure!(unwind_bytes >= report.number("/accounting/unwind/bytes")?);
     ensure!(unwind_bytes <= 129 * MIB, "{unwind_bytes}");
-    if kernel()? < SAYS_ALL {
+    if kernel()? < REPORTS_MEMORY {
         return Ok(());
     }
     let most = if possible_cpus()? <= 2 { 64 } else { 128 };

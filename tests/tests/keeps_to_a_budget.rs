@@ -162,7 +162,7 @@ fn between_windows() -> Result<(Victim, Trace)> {
 #[test]
 fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Result<()> {
     let (mut victim, trace) = between_windows()?;
-    victim.tell("exec")?;
+    victim.send("exec")?;
     for _ in 0..2 {
         wait_for_probes(victim.pid(), true)?;
         wait_for_probes(victim.pid(), false)?;
@@ -179,7 +179,7 @@ fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Re
 #[test]
 fn a_target_that_ends_between_two_windows_leaves_a_report() -> Result<()> {
     let (mut victim, trace) = between_windows()?;
-    victim.tell("exit")?;
+    victim.send("exit")?;
     let report = trace.finish()?;
     in_windows(&report, 1)?;
     ensure!(!report.at("/targets/0/exited")?.is_null(), "{}", report.at("/targets")?);

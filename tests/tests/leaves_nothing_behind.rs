@@ -43,7 +43,7 @@ fn pairs() -> Vec<String> {
 
 /// The victim's number of turns; it must report no error so far.
 fn turns(victim: &mut Victim) -> Result<u64> {
-    victim.tell("count")?;
+    victim.send("count")?;
     let answer = victim.answer()?;
     let number = |key| answer.get(key).and_then(Value::as_u64);
     ensure!(number("broken") == Some(0) && number("signals") == Some(0), "{answer}");
@@ -105,7 +105,7 @@ fn unharmed(form: Form, end: End, options: &[String]) -> Result<()> {
     let gone = begun.elapsed();
     goes_on(&mut victim)?;
     ensure!(victim.end()?.code() == Some(0), "something was wrong with the target");
-    tell(&format!(
+    print(&format!(
         "{form:?}, {end:?}: ended after {ended:.0?}, code clean after {clean:.1?}, all gone after {gone:.1?}"
     ));
     match (fatal, form) {
@@ -130,12 +130,12 @@ fn unharmed(form: Form, end: End, options: &[String]) -> Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "how long it took is for people")]
-fn tell(line: &str) {
+fn print(line: &str) {
     println!("{line}");
 }
 
 /// Runs all cases, then reports all failures.
-fn all(cases: &[(Form, End)], options: &[String]) -> Result<()> {
+fn check_all(cases: &[(Form, End)], options: &[String]) -> Result<()> {
     let mut failures = Vec::new();
     for (form, end) in cases {
         if let Err(error) = unharmed(*form, *end, options) {
@@ -147,34 +147,34 @@ fn all(cases: &[(Form, End)], options: &[String]) -> Result<()> {
 
 #[test]
 fn a_key_leaves_at_once_however_many_probes_are_on() -> Result<()> {
-    all(&[(Form::Screen, End::Key)], &pairs())
+    check_all(&[(Form::Screen, End::Key)], &pairs())
 }
 
 #[test]
 fn signals_leave_a_report_and_nothing_else_however_many_probes_are_on() -> Result<()> {
     let cases = ["INT", "TERM", "HUP"].map(|signal| (Form::Report, End::Signal(signal)));
-    all(&cases, &pairs())
+    check_all(&cases, &pairs())
 }
 
 #[test]
 fn signals_leave_the_screen_as_the_key_does() -> Result<()> {
     let cases = ["INT", "TERM", "HUP"].map(|signal| (Form::Screen, End::Signal(signal)));
-    all(&cases, &[])
+    check_all(&cases, &[])
 }
 
 #[test]
 fn a_closed_terminal_ends_it_as_well() -> Result<()> {
     let cases = [Form::Screen, Form::Report].map(|form| (form, End::ClosedTerminal));
-    all(&cases, &[])
+    check_all(&cases, &[])
 }
 
 #[test]
 fn a_crash_harms_nobody_else() -> Result<()> {
     let cases = ["SEGV", "ABRT"].map(|signal| (Form::Report, End::Signal(signal)));
-    all(&cases, &[])
+    check_all(&cases, &[])
 }
 
 #[test]
 fn sigkill_harms_nobody_else() -> Result<()> {
-    all(&[(Form::Screen, End::Signal("KILL")), (Form::Report, End::Signal("KILL"))], &[])
+    check_all(&[(Form::Screen, End::Signal("KILL")), (Form::Report, End::Signal("KILL"))], &[])
 }

@@ -4,8 +4,8 @@
 use anyhow::Result;
 use tests::real;
 
-fn matches(program: &real::Real) -> Result<()> {
-    program.holds(&program.counted()?)
+fn matches(program: &real::RealProgram) -> Result<()> {
+    program.check(&program.counted()?)
 }
 
 #[test]

@@ -146,7 +146,7 @@ fn a_32_bit_program() -> Result<()> {
             .arg(&program)
             .arg("-"),
     )?;
-    compiler.tell(".globl _start\n_start: mov $29, %eax\nint $0x80\njmp _start")?;
+    compiler.send(".globl _start\n_start: mov $29, %eax\nint $0x80\njmp _start")?;
     compiler.end_input();
     ensure!(compiler.wait(Duration::from_secs(20))?.success(), "{:?}", compiler.rest_of_stderr());
     let running = Running::start(&mut Command::new(&program))?;

@@ -48,15 +48,15 @@ fn a_library_and_then_another_one_at_its_addresses() -> Result<()> {
     victim.go()?;
     let mut places = Vec::new();
     for _ in 0..2 {
-        victim.tell("load")?;
+        victim.send("load")?;
         places.push(victim.line()?);
         sleep(KNOWN_AFTER);
-        victim.tell("work")?;
+        victim.send("work")?;
         ensure!(victim.line()? == "worked");
         // leaktrace symbolizes a stack while its library is loaded, once a second; a stack of a library's last second
         // would get the symbols of its successor.
         sleep(NAMED_AFTER);
-        victim.tell("unload")?;
+        victim.send("unload")?;
     }
     let truth = victim.truth()?;
     let report = trace.stop()?;

@@ -16,10 +16,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Traces `pid`, whose streams are those of `running`, and compares.
 fn equals(running: &mut Running, pid: u32, options: &[&str]) -> Result<()> {
     let trace = Trace::attach(pid, options)?;
-    running.tell("go")?;
+    running.send("go")?;
     let truth = Truth::parse(&running.line(LIMIT)?)?;
     truth.equals(&trace.stop()?)?;
-    running.tell("exit")
+    running.send("exit")
 }
 
 /// The only child of a process.

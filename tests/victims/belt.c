@@ -60,7 +60,7 @@ int main(int count, char **arguments) {
         truth.released_count += workers[i].mine.released_count;
         truth.released_bytes += workers[i].mine.released_bytes;
     }
-    tell_truth(&truth, 1, 0, "");
+    print_truth(&truth, 1, 0, "");
     await_word("exit");
     _exit(0);
 }

@@ -85,7 +85,7 @@ int main() {
     for (pthread_t thread : threads) pthread_join(thread, nullptr);
     char extra[80];
     snprintf(extra, sizeof extra, ",\"failed_acquires\":%lu", failed);
-    tell_truth(truth, sizeof truth / sizeof *truth, 0, extra);
+    print_truth(truth, sizeof truth / sizeof *truth, 0, extra);
     await_word("exit");
     _exit(0);
 }

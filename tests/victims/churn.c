@@ -54,7 +54,7 @@ int main(int count, char **arguments) {
     char extra[128];
     snprintf(extra, sizeof extra, ",\"failed_acquires\":0,\"unknown_frees\":0,\"ns_per_pair\":%ld",
              (long)(ns * (double)threads / (double)(threads * pairs)));
-    tell_truth(truth, 1, 1, extra);
+    print_truth(truth, 1, 1, extra);
     await_word("exit");
     _exit(0);
 }

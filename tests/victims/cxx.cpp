@@ -100,7 +100,7 @@ int main() {
     { auto measured = std::allocate_shared<Session>(Measuring<Session>()); }
     ready();
     for (int i = 0; i < ROUNDS; i++) round(i);
-    tell_truth(truth, sizeof truth / sizeof *truth, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, sizeof truth / sizeof *truth, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

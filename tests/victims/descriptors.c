@@ -159,7 +159,7 @@ static void case_threads(uint64_t seed) {
         mine.closed += workers[t].account.closed;
         for (int way = 0; way < WAY_COUNT; way++) mine.opened[way] += workers[t].account.opened[way];
     }
-    tell(&mine);
+    print_account(&mine);
 }
 
 /* Processes. */
@@ -265,7 +265,7 @@ static void case_again(char *text, int is_child) {
     check(&mine, 0);
     some(&mine, 3);
     thin_out(&mine, 5);
-    tell(&mine);
+    print_account(&mine);
     if (!is_child) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     stay(done);
@@ -339,12 +339,12 @@ static void case_fork(void) {
         if (split() == 0) {
             some(&mine, 1);
             thin_out(&mine, 4);
-            tell(&mine);
+            print_account(&mine);
             stay(done + 2);
         }
         thin_out(&mine, 5);
         await_done(done + 2);
-        tell(&mine);
+        print_account(&mine);
         stay(done);
     }
     some(&mine, 1);
@@ -355,7 +355,7 @@ static void case_fork(void) {
     check(&mine, 0);
     start_by_spawn();
     some(&mine, 1);
-    tell(&mine);
+    print_account(&mine);
 }
 
 /* Tables of a thread's own. */
@@ -389,7 +389,7 @@ static void *alone(void *argument) {
     }
     pthread_barrier_wait(&stage);
     for (unsigned turn = 0; turn < LONERS; turn++) {
-        if (turn == number) tell(a);
+        if (turn == number) print_account(a);
         pthread_barrier_wait(&stage);
     }
     for (;;) pause();
@@ -412,7 +412,7 @@ static void case_unshare(void) {
     }
     pthread_barrier_wait(&stage);
     for (unsigned turn = 0; turn < LONERS; turn++) pthread_barrier_wait(&stage);
-    tell(&mine);
+    print_account(&mine);
 }
 
 /* Opened before `ready`: of several types, some to be closed by an exec. */
@@ -437,11 +437,11 @@ int main(int count, char **arguments) {
         begin(&mine);
         for (unsigned long i = 0; i < times; i++) every_way(i);
         whole_ranges();
-        tell(&mine);
+        print_account(&mine);
     } else if (strcmp(mode, "rare") == 0) {
         begin(&mine);
         for (unsigned long i = 0; i < times; i++) rare_ways(i);
-        tell(&mine);
+        print_account(&mine);
     } else if (strcmp(mode, "threads") == 0) {
         threads = (unsigned)times;
         steps = count > 3 ? strtoul(arguments[3], NULL, 10) : 20000;

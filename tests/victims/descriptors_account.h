@@ -255,7 +255,7 @@ static void put_account(const struct account *a) {
 }
 
 /* Prints the truth, after checking it. */
-static void tell(struct account *a) {
+static void print_account(struct account *a) {
     check(a, 0);
     put_account(a);
     send_line();

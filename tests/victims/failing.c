@@ -70,7 +70,7 @@ int main(void) {
     }
     char extra[64];
     snprintf(extra, sizeof extra, ",\"failed_acquires\":%lu,\"unknown_frees\":0", failed);
-    tell_truth(truth, sizeof truth / sizeof *truth, 1, extra);
+    print_truth(truth, sizeof truth / sizeof *truth, 1, extra);
     await_word("exit");
     return 0;
 }

@@ -58,7 +58,7 @@ static pid_t family_fork(void) {
     return child;
 }
 
-static void tell(const char *name) {
+static void print_member(const char *name) {
     say("{\"name\":\"%s\",\"pid\":%d,\"inherited_count\":%lu,\"inherited_bytes\":%lu,"
         "\"outstanding_count\":%lu,\"outstanding_bytes\":%lu,\"acquired_count\":%lu,"
         "\"acquired_bytes\":%lu,\"released_count\":%lu,\"released_bytes\":%lu}\n",
@@ -70,7 +70,7 @@ static void tell(const char *name) {
 
 /* A process that is not the root stays until the root ends. */
 static _Noreturn void stay(const char *name, int done) {
-    tell(name);
+    print_member(name);
     if (write(done, "x", 1) != 1) _exit(7);
     for (;;) pause();
 }
@@ -105,7 +105,7 @@ int main(int argc, char **argv) {
         fill(0, count, 1);
         empty(0, count, 4);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        tell("program");
+        print_member("program");
         for (;;) pause();
     }
     pthread_t threads[THREADS];
@@ -182,14 +182,14 @@ int main(int argc, char **argv) {
         for (int i = 0; i < 40; i++) {
             if (family_fork() == 0) {
                 empty((size_t)i, count, 2);
-                tell("child");
+                print_member("child");
                 _exit(0);
             }
             wait(NULL);
             empty((size_t)i, count, 50);
         }
     }
-    tell("root");
+    print_member("root");
     await_word("exit");
     return 0;
 }

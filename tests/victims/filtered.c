@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
         took(&truth[1], 500);
         gave(&truth[1], 500);
     }
-    tell_truth(truth, 2, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 2, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -248,7 +248,7 @@ int main(int count, char **arguments) {
             truth[m].released_bytes += workers[t].mine[m].released_bytes;
         }
     check_what_is_held();
-    tell_truth(truth, SOURCES, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, SOURCES, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -25,7 +25,7 @@ int main(int count, char **arguments) {
         took(&truth[0], 200);
         nanosleep(&pause, NULL);
     }
-    tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -145,7 +145,7 @@ static double run(double seconds) {
     return (now() - from) * 1e9 * at_once / (double)(pairs_of_all() - before);
 }
 
-static void tell(double ns_per_pair) {
+static void print_figures(double ns_per_pair) {
     say("{\"ns_per_pair\":%.1f,\"acquired_count\":%lu,\"outstanding_count\":%ld}\n", ns_per_pair,
         pairs_of_all() + (unsigned long)held, held);
 }
@@ -178,9 +178,9 @@ int main(int count, char **arguments) {
     for (long i = 0; i < held; i++)
         if (hold() == NULL) return 4;
     run(0);
-    tell(0);
+    print_figures(0);
     for (;;) {
         await_word("go");
-        tell(run(seconds));
+        print_figures(run(seconds));
     }
 }

@@ -48,7 +48,7 @@ int main(int count, char **arguments) {
     ready();
     visit(arguments[1], "a_work", &truth[0]);
     visit(arguments[2], "b_work", &truth[2]);
-    tell_truth(truth, 4, 0, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 4, 0, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

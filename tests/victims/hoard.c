@@ -66,11 +66,11 @@ int main(int count, char **arguments) {
     left = sites;
     ready();
     walk(depth);
-    tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     if (count > 3) {
         await_word("most");
         free_most();
-        tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+        print_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     }
     await_word("exit");
     _exit(0);

@@ -50,7 +50,7 @@ int main(int argc, char **argv) {
     if (count > sizeof pairs / sizeof *pairs) return 2;
     ready();
     for (size_t at = 0; at < count; at++) use(at, 16 + at % 300);
-    tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

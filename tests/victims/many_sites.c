@@ -24,7 +24,7 @@ SITE static void walk(int depth) {
 int main(int count, char **arguments) {
     ready();
     walk(count > 1 ? atoi(arguments[1]) : 16);
-    tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -123,7 +123,7 @@ int main(int count, char **arguments) {
     pthread_t thread;
     for (int i = 0; with_threads && i < 3; i++)
         if (pthread_create(&thread, NULL, waits, NULL) != 0) _exit(4);
-    tell_truth(truth, sizeof truth / sizeof *truth, !with_threads, with_threads ? ",\"stacks\":3" : "");
+    print_truth(truth, sizeof truth / sizeof *truth, !with_threads, with_threads ? ",\"stacks\":3" : "");
     await_word("exit");
     _exit(0);
 }

@@ -95,7 +95,7 @@ int main(void) {
     pthread_t threads[THREADS];
     for (unsigned long i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, work, (void *)i) != 0) _exit(4);
-    tell_truth(truth, 2, 0, "");
+    print_truth(truth, 2, 0, "");
     for (char line[16];;) {
         size_t length = 0;
         do

@@ -20,7 +20,7 @@ int main(int count, char **arguments) {
     say("loaded\n");
     await_word("work");
     work(truth);
-    tell_truth(truth, 2, 0, "");
+    print_truth(truth, 2, 0, "");
     await_word("exit");
     _exit(0);
 }

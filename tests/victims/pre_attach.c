@@ -36,7 +36,7 @@ int main(int count, char **arguments) {
     }
     char extra[64];
     snprintf(extra, sizeof extra, ",\"failed_acquires\":0,\"unknown_frees\":%ld", freed);
-    tell_truth(truth, 2, 1, extra);
+    print_truth(truth, 2, 1, extra);
     await_word("exit");
     _exit(0);
 }

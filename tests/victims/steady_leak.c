@@ -27,7 +27,7 @@ int main(int count, char **arguments) {
         }
         nanosleep(&pause, NULL);
     }
-    tell_truth(truth, 2, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 2, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -137,7 +137,7 @@ int main(void) {
     gave_pages(PARTS, 150);
     write_parts(parts, 10); /* touches some of the returned pages again */
     took_pages(PARTS, 10);
-    tell_truth(truth, KINDS, 0, "");
+    print_truth(truth, KINDS, 0, "");
     await_word("exit");
     _exit(0);
 }

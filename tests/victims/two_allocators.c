@@ -40,7 +40,7 @@ int main(void) {
         _rjem_sdallocx(x, 5 * i, 0);
         gave(&truth[4], 5 * i);
     }
-    tell_truth(truth, sizeof truth / sizeof *truth, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, sizeof truth / sizeof *truth, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

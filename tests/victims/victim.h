@@ -80,7 +80,7 @@ static inline void say_tally(const struct tally *t) {
 /* Prints the truth. With `exact`, the sums by kind are those of the whole process; without, library functions (thread
  * creation, stdio) acquired, too, and only the named sites are comparable. `extra` is more JSON members, each with its
  * leading comma, or "". */
-static inline void tell_truth(const struct tally *tallies, size_t count, int exact,
+static inline void print_truth(const struct tally *tallies, size_t count, int exact,
                               const char *extra) {
     struct tally sums[] = {{"all", "heap", 0, 0, 0, 0}, {"all", "mmap", 0, 0, 0, 0}};
     say("{\"sites\":{");

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The measurement to make.
-enum What {
+enum Mode {
     /// Every variant under every load, including these other tools.
     Main(Vec<Variant>),
     /// Growth of the cost.
@@ -40,7 +40,7 @@ struct Section {
 /// Parses the options, measures, prints, and writes if requested.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let (mut rounds, mut seconds, mut write) = (5_u32, 3_u32, false);
-    let mut what = What::Main(Vec::new());
+    let mut what = Mode::Main(Vec::new());
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let mut value = || rest.next().with_context(|| format!("`{word}` needs a value"));
@@ -48,17 +48,17 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             ("--rounds", _) => rounds = value()?.parse()?,
             ("--seconds", _) => seconds = value()?.parse()?,
             ("--write", _) => write = true,
-            ("--peer", What::Main(peers)) => {
+            ("--peer", Mode::Main(peers)) => {
                 let (name, line) = value()?.split_once('=').context("--peer 'NAME=CMD {pid}'")?;
                 let tracer = Tracer::Peer(line.to_owned());
                 peers.push(Variant { name: name.to_owned().into(), tracer });
             }
-            ("--growth", What::Main(peers)) if peers.is_empty() => what = What::Growth,
-            ("--gentle", What::Main(peers)) if peers.is_empty() => what = What::Gentle,
-            ("--stacks", What::Main(peers)) if peers.is_empty() => what = What::Stacks,
-            ("--objects", What::Main(peers)) if peers.is_empty() => what = What::Objects,
-            ("--soak", What::Main(peers)) if peers.is_empty() => {
-                what = What::Soak(value()?.parse()?);
+            ("--growth", Mode::Main(peers)) if peers.is_empty() => what = Mode::Growth,
+            ("--gentle", Mode::Main(peers)) if peers.is_empty() => what = Mode::Gentle,
+            ("--stacks", Mode::Main(peers)) if peers.is_empty() => what = Mode::Stacks,
+            ("--objects", Mode::Main(peers)) if peers.is_empty() => what = Mode::Objects,
+            ("--soak", Mode::Main(peers)) if peers.is_empty() => {
+                what = Mode::Soak(value()?.parse()?);
             }
             ("--growth" | "--gentle" | "--stacks" | "--objects" | "--soak" | "--peer", _) => {
                 bail!("`{word}` conflicts with an earlier option");
@@ -66,27 +66,27 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             (other, _) => bail!("unknown option `{other}`"),
         }
     }
-    if rounds == 0 || seconds == 0 || matches!(what, What::Soak(0)) {
+    if rounds == 0 || seconds == 0 || matches!(what, Mode::Soak(0)) {
         bail!("at least one round of one second, or one minute");
     }
     packages::for_demo()?;
-    if matches!(what, What::Objects) {
+    if matches!(what, Mode::Objects) {
         packages::for_bench_of_objects()?;
     }
     build_leaktrace()?;
     warn_if_busy()?;
     let command = command_line(words);
     let section = match what {
-        What::Main(peers) => main_section(&peers, rounds, seconds, &command)?,
-        What::Growth => growth_section(rounds, seconds, &command)?,
-        What::Gentle => gentle_section(rounds, seconds, &command)?,
-        What::Stacks => stack_section(rounds, seconds, &command)?,
-        What::Objects => Section {
+        Mode::Main(peers) => main_section(&peers, rounds, seconds, &command)?,
+        Mode::Growth => growth_section(rounds, seconds, &command)?,
+        Mode::Gentle => gentle_section(rounds, seconds, &command)?,
+        Mode::Stacks => stack_section(rounds, seconds, &command)?,
+        Mode::Objects => Section {
             name: "cargo xtask bench --objects",
             text: heading(&command, "; medians")? + &bench_objects::table(rounds, seconds)?,
             chart: None,
         },
-        What::Soak(minutes) => Section {
+        Mode::Soak(minutes) => Section {
             name: "cargo xtask bench --soak",
             text: heading(&command, "")? + &bench_soak::table(minutes)?,
             chart: None,

@@ -23,7 +23,7 @@ const CARGO: &str = "/usr/bin/cargo";
 const TARGET: &str = "bpfel-unknown-none";
 /// Number of links that may differ from the committed object before it is refused.
 const LINKS: usize = 4;
-const MEND: &str = "help: cargo xtask bpf, and commit tracer/bpf";
+const HELP: &str = "help: cargo xtask bpf, and commit tracer/bpf";
 
 fn object() -> PathBuf {
     workspace().join("tracer/bpf/leaktrace-x86_64.bpf.o")
@@ -47,14 +47,14 @@ pub(crate) fn build() -> Result<()> {
 
 /// Refuses an object that was not built from these sources or has different bytes.
 pub(crate) fn check() -> Result<()> {
-    let committed = Manifest::read(&manifest()).context(MEND)?;
+    let committed = Manifest::read(&manifest()).context(HELP)?;
     if sources(workspace())? != committed.sources {
         bail!(
-            "tracer/bpf was not built from these sources of tracer-ebpf and tracer-common\n{MEND}"
+            "tracer/bpf was not built from these sources of tracer-ebpf and tracer-common\n{HELP}"
         );
     }
     if sha256(&object())? != committed.object {
-        bail!("the object in tracer/bpf is not the one its manifest describes\n{MEND}");
+        bail!("the object in tracer/bpf is not the one its manifest describes\n{HELP}");
     }
     let here = match packages::for_bpf().and_then(|()| tools()) {
         Ok(here) if here.rustc == committed.rustc && here.linker == committed.linker => here,
@@ -80,7 +80,7 @@ pub(crate) fn check() -> Result<()> {
         note(&format!("bpf: this link made other bytes ({again})"));
         run(cargo().args(["clean", "--release", "--target", TARGET, "--package", "tracer-ebpf"]))?;
     }
-    bail!("{} builds other bytes ({again}) from the same sources\n{MEND}", here.rustc);
+    bail!("{} builds other bytes ({again}) from the same sources\n{HELP}", here.rustc);
 }
 
 /// The manifest without the object's hash.

@@ -185,7 +185,7 @@ impl<'a> Line<'a> {
     }
 
     /// Sends TLS's close_notify, if there is TLS.
-    pub(crate) fn goodbye(&mut self) -> io::Result<()> {
+    pub(crate) fn close_notify(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             tls.write_tls(&mut self.wire)?;

@@ -168,12 +168,12 @@ impl Talk<'_> {
     }
 
     /// Performs the protocol's own closing handshake, if it has one.
-    pub(crate) fn goodbye(&mut self) -> Result<(), Fault> {
+    pub(crate) fn end_protocol(&mut self) -> Result<(), Fault> {
         if self.order.protocol == Protocol::Websocket {
             self.line.send(&masked(CLOSE, &NORMAL))?;
             self.frame(CLOSE)?;
         }
-        Ok(self.line.goodbye()?)
+        Ok(self.line.close_notify()?)
     }
 
     /// Waits until the server closes, which it must do.

@@ -68,7 +68,7 @@ fn polite(talk: &mut Talk<'_>) -> Result<End, Fault> {
     }
     talk.open()?;
     talk.ask(false)?;
-    talk.goodbye()?;
+    talk.end_protocol()?;
     Ok(End::ByUs)
 }
 
@@ -83,7 +83,7 @@ fn server_first(talk: &mut Talk<'_>) -> Result<End, Fault> {
     talk.ask(true)?;
     if talk.order.protocol == Websocket {
         // A server that has answered a `Close` closes the connection (RFC 6455, 7.1.1).
-        talk.goodbye()?;
+        talk.end_protocol()?;
     }
     talk.expect_close()
 }
@@ -93,7 +93,7 @@ fn keep_alive(talk: &mut Talk<'_>) -> Result<End, Fault> {
     for _ in 0..KEPT {
         talk.ask(false)?;
     }
-    talk.goodbye()?;
+    talk.end_protocol()?;
     Ok(End::ByUs)
 }
 
@@ -109,7 +109,7 @@ fn half_close(talk: &mut Talk<'_>) -> Result<End, Fault> {
     talk.open()?;
     let request = talk.request(false);
     talk.line.send(&request)?;
-    talk.line.goodbye()?;
+    talk.line.close_notify()?;
     talk.line.half_close()?;
     talk.drain(PATIENCE)
 }

@@ -25,7 +25,7 @@ const LEAST_THREADS: usize = 4;
 
 /// The result of a test.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Ran {
+pub(crate) struct TestResult {
     /// Its duration.
     pub(crate) time: Duration,
     /// Time from the start of the run to its end.
@@ -40,7 +40,7 @@ pub(crate) struct Ran {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// Each test once.
-    pub(crate) tests: BTreeMap<String, Ran>,
+    pub(crate) tests: BTreeMap<String, TestResult>,
     /// Whether nextest reported success.
     pub(crate) passed: bool,
 }
@@ -128,14 +128,14 @@ pub(crate) fn run(filter: &str, options: &[&str]) -> Result<Outcome> {
 
 /// The name in a line such as `PASS [   0.006s] ( 1/10) tests::binary name`. A slow test that is still running has a
 /// `>` before its time.
-fn ended(line: &str) -> Option<(&str, Ran)> {
+fn ended(line: &str) -> Option<(&str, TestResult)> {
     let (status, rest) = line.split_once(" [")?;
     let (time, rest) = rest.split_once("s] (")?;
     let (_, name) = rest.split_once(") ")?;
     let time = Duration::try_from_secs_f64(time.trim().parse().ok()?).ok()?;
     // A test that leaks a process or descriptor has passed, and nextest reports that.
     let passed = matches!(status.trim(), "PASS" | "LEAK");
-    Some((name, Ran { time, ended: Duration::ZERO, passed, skipped: None }))
+    Some((name, TestResult { time, ended: Duration::ZERO, passed, skipped: None }))
 }
 
 /// Lines that libtest prints around a passed test.

@@ -15,7 +15,7 @@ use crate::{
     check,
     kernels::NO_VM,
     lanes::{LANES, Lane},
-    nextest::{self, Ran},
+    nextest::{self, TestResult},
     packages,
     process::{build_leaktrace, is_root, print},
     vm,
@@ -25,7 +25,7 @@ use crate::{
 const SKIP_ROOT: &str = "LEAKTRACE_SKIP_ROOT";
 const NEEDS_ROOT: &str = "needs root";
 /// Variables that request a skip if set to 1, and the reason of such a skip.
-const ASKED: [(&str, &str); 2] = [(SKIP_ROOT, NEEDS_ROOT), (NO_VM, "LEAKTRACE_NO_VM=1")];
+const REQUESTED: [(&str, &str); 2] = [(SKIP_ROOT, NEEDS_ROOT), (NO_VM, "LEAKTRACE_NO_VM=1")];
 /// The lane whose tests need no built leaktrace.
 const FAST: &str = "fast";
 /// Number of slowest tests in the summary.
@@ -41,7 +41,7 @@ struct Part {
     /// The filterset of these.
     filter: String,
     /// The results.
-    ran: Vec<(String, Ran)>,
+    ran: Vec<(String, TestResult)>,
     /// Time from the start of the lane, including package installation, to the end of its last test.
     time: Duration,
 }
@@ -123,7 +123,7 @@ pub(crate) fn run(selection: &Selection<'_>) -> Result<()> {
     }
     summarize(&parts);
     if selection.has("kernels") {
-        vm::tell_untried();
+        vm::list_untested();
     }
     verdict(&parts, passed)
 }
@@ -135,8 +135,8 @@ fn verdict(parts: &[Part], passed: bool) -> Result<()> {
         let (ran, runs) = (part.ran.len(), part.runs.len());
         ensure!(ran == runs, "lane {}: {ran} of {runs} tests ran", part.lane.name);
     }
-    let asked = |(_, reason): &(&str, &str)| is_asked(reason);
-    ensure!(skipped(parts).iter().all(asked), "skipped without a request");
+    let requested = |(_, reason): &(&str, &str)| is_requested(reason);
+    ensure!(skipped(parts).iter().all(requested), "skipped without a request");
     Ok(())
 }
 
@@ -210,8 +210,8 @@ fn is_set(variable: &str) -> bool {
 }
 
 /// Only requested skips are expected.
-fn is_asked(reason: &str) -> bool {
-    ASKED.iter().any(|(variable, words)| is_set(variable) && reason.starts_with(words))
+fn is_requested(reason: &str) -> bool {
+    REQUESTED.iter().any(|(variable, words)| is_set(variable) && reason.starts_with(words))
 }
 
 impl Part {
@@ -236,7 +236,7 @@ fn skipped(parts: &[Part]) -> Vec<(&str, &str)> {
 
 /// Prints the table of lanes, the slowest tests, the skipped ones, and the sums.
 fn summarize(parts: &[Part]) {
-    let mut all: Vec<&(String, Ran)> = parts.iter().flat_map(|part| &part.ran).collect();
+    let mut all: Vec<&(String, TestResult)> = parts.iter().flat_map(|part| &part.ran).collect();
     all.sort_by_key(|(_, ran)| std::cmp::Reverse(ran.time));
     print("\nslowest tests:");
     for (name, ran) in all.iter().take(SLOWEST) {

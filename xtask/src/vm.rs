@@ -23,7 +23,7 @@ pub(crate) fn run(wanted: &str) -> Result<()> {
     packages::for_vm()?;
     build_leaktrace()?;
     let outcomes: Vec<(&str, Result<()>)> =
-        chosen.into_iter().map(|series| (series.name, try_one(series))).collect();
+        chosen.into_iter().map(|series| (series.name, test_one(series))).collect();
     for (name, outcome) in &outcomes {
         match outcome {
             Ok(()) => print(&format!("kernel {name}: everything holds")),
@@ -37,7 +37,7 @@ pub(crate) fn run(wanted: &str) -> Result<()> {
     Ok(())
 }
 
-fn try_one(series: &Series) -> Result<()> {
+fn test_one(series: &Series) -> Result<()> {
     kernels::fetch(series)?;
     // The complete name: 6.1 is also a prefix of 6.12.
     let name = series.name.replace('.', "_");
@@ -48,7 +48,7 @@ fn try_one(series: &Series) -> Result<()> {
 }
 
 /// Prints which kernels only `test-vm` tests.
-pub(crate) fn tell_untried() {
+pub(crate) fn list_untested() {
     let names: Vec<&str> = SERIES
         .iter()
         .filter(|series| !series.is_always_tested())

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command, thread};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Real, Started, at_once, constructors, fail_tls};
+use super::{RealProgram, Started, at_once, constructors, fail_tls};
 use crate::{http::Connection, packages, programs::certified};
 
 /// The server's port, in its own network namespace.
@@ -18,7 +18,7 @@ const CLIENTS: u64 = 10;
 const CUT: u64 = 16;
 
 /// A server without users.
-pub const COTURN: Real = Real {
+pub const COTURN: RealProgram = RealProgram {
     name: "coturn",
     start,
     load,

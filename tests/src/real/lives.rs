@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
-use super::{Counted, LIMIT, Started, constructors, count, holds};
+use super::{Counted, LIMIT, Started, check, constructors, count};
 use crate::{
     bpftrace::Constructor, network, packages, programs::certified, python, uwebsockets, wait_until,
 };
@@ -114,37 +114,37 @@ impl Server {
     /// Runs the server, counts with both tools, and compares.
     pub fn matches(&self) -> Result<()> {
         let counted = super::in_folder(self.name, |folder| self.counted(folder))?;
-        holds(self.least, self.gone, &counted)
+        check(self.least, self.gone, &counted)
     }
 
     fn counted(&self, folder: &Path) -> Result<Counted> {
         let mut started = Started::alone(folder, &mut (self.command)()?)?;
-        self.says(&started, "ready")?;
+        self.expect_line(&started, "ready")?;
         count(&mut started, &self.constructors.concat(), |started| self.life(started))
     }
 
     /// The server's whole life, under load.
     fn life(&self, started: &mut Started) -> Result<()> {
-        started.target.tell("go")?;
-        self.says(started, &format!("listening {PORT}"))?;
+        started.target.send("go")?;
+        self.expect_line(started, &format!("listening {PORT}"))?;
         network::inside(started.pid(), || {
             let mut clients = python::program("web_clients", Path::new(""));
             clients.args([PORT.to_string(), CONNECTIONS.to_string()]);
             if self.tls {
                 clients.arg("tls");
             }
-            super::says(&mut clients, &format!("connected {CONNECTIONS}"))
+            super::run_load(&mut clients, &format!("connected {CONNECTIONS}"))
         })?;
         wait_until(
             "connections are over",
             LIMIT,
             || Ok(network::connections(started.pid())? == 0),
         )?;
-        started.target.tell("stop")?;
-        self.says(started, "ended")
+        started.target.send("stop")?;
+        self.expect_line(started, "ended")
     }
 
-    fn says(&self, started: &Started, expected: &str) -> Result<()> {
+    fn expect_line(&self, started: &Started, expected: &str) -> Result<()> {
         let line = started.target.line(LIMIT)?;
         ensure!(line == expected, "{} said `{line}`, not `{expected}`", self.name);
         Ok(())

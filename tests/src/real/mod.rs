@@ -53,7 +53,7 @@ const UNCOUNTED: [&str; 4] = ["heap", "event_assigned", "zmq_pipe_chunk", "zmq_r
 
 /// A program, with its load and expected results.
 #[derive(Clone, Copy, Debug)]
-pub struct Real {
+pub struct RealProgram {
     /// Name of its folder.
     pub name: &'static str,
     /// Starts the program in the given folder.
@@ -163,7 +163,7 @@ impl Started {
     }
 
     /// Stops all its threads.
-    fn hold(&self) -> Result<()> {
+    fn pause(&self) -> Result<()> {
         self.signal("STOP")?;
         wait_until("it stops", LIMIT, || Ok(self.states()?.iter().all(|state| *state == 'T')))
     }
@@ -249,7 +249,7 @@ fn count(
     load: impl FnOnce(&mut Started) -> Result<()>,
 ) -> Result<Counted> {
     started.wait_until_quiet()?;
-    started.hold()?;
+    started.pause()?;
     let pid = started.pid().to_string();
     // Both take many seconds to attach and to detach, so they do it in parallel.
     let mut trace = Trace::start(&["-p", &pid, "--kind", "heap,object"])?;
@@ -258,8 +258,8 @@ fn count(
     started.signal("CONT")?;
     load(started)?;
     started.wait_until_quiet()?;
-    started.hold()?;
-    let witnessed = witness.ask()?;
+    started.pause()?;
+    let witnessed = witness.request_stop()?;
     let report = trace.stop()?;
     let witnessed = witnessed.wait()?;
     started.signal("CONT")?;
@@ -267,7 +267,7 @@ fn count(
 }
 
 /// Runs a load program: it must print this line and exit with success.
-fn says(command: &mut Command, line: &str) -> Result<()> {
+fn run_load(command: &mut Command, line: &str) -> Result<()> {
     let output = command.output().context("could not run what loads it")?;
     let (said, complaint) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -275,7 +275,7 @@ fn says(command: &mut Command, line: &str) -> Result<()> {
     Ok(())
 }
 
-impl Real {
+impl RealProgram {
     /// Runs the program, and counts with both tools.
     pub fn counted(&self) -> Result<Counted> {
         in_folder(self.name, |folder| {
@@ -290,13 +290,13 @@ impl Real {
     }
 
     /// Compares the two counts; an error lists all differences.
-    pub fn holds(&self, counted: &Counted) -> Result<()> {
-        holds(self.least, self.gone, counted)
+    pub fn check(&self, counted: &Counted) -> Result<()> {
+        check(self.least, self.gone, counted)
     }
 }
 
 /// Compares the two counts; an error lists all differences.
-fn holds(least: &[(&str, u64)], gone: &[&str], counted: &Counted) -> Result<()> {
+fn check(least: &[(&str, u64)], gone: &[&str], counted: &Counted) -> Result<()> {
     let Counted { report, witnessed } = counted;
     let lost = report.lost_by_target()?;
     ensure!(lost.is_empty(), "lost {lost}");

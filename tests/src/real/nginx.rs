@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::{Real, Started, at_once, constructors, fail_tls, get_over_tls};
+use super::{RealProgram, Started, at_once, constructors, fail_tls, get_over_tls};
 use crate::{http::Connection, programs::certified};
 
 /// The server's port, in its own network namespace.
@@ -15,7 +15,7 @@ const WHOLE: u64 = 64;
 const CUT: u64 = 16;
 
 /// One process that serves a page with a hello.
-pub const NGINX_TLS: Real = Real {
+pub const NGINX_TLS: RealProgram = RealProgram {
     name: "nginx-tls",
     start,
     load,

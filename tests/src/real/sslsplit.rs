@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::{Real, Started, at_once, constructors, fail_tls, get_over_tls, nginx};
+use super::{RealProgram, Started, at_once, constructors, fail_tls, get_over_tls, nginx};
 use crate::{http::Connection, packages, programs::certified};
 
 /// The proxy's port, in its own network namespace.
@@ -16,7 +16,7 @@ const WHOLE: u64 = 32;
 const CUT: u64 = 8;
 
 /// sslsplit in front of nginx.
-pub const SSLSPLIT: Real = Real {
+pub const SSLSPLIT: RealProgram = RealProgram {
     name: "sslsplit",
     start,
     load,

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::{Real, Started, at_once, constructors, fail_tls, over_tls};
+use super::{RealProgram, Started, at_once, constructors, fail_tls, over_tls};
 use crate::{http::Connection, packages};
 
 /// Ports in its own network namespace: for programs, for the controller, for other relays.
@@ -25,7 +25,7 @@ const HANDSHAKES: u64 = 48;
 const CUT: u64 = 16;
 
 /// A relay that publishes nothing and fetches nothing.
-pub const TOR: Real = Real {
+pub const TOR: RealProgram = RealProgram {
     name: "tor",
     start,
     load,

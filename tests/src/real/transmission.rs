@@ -4,7 +4,7 @@ use std::{fs, io::Write as _, net::TcpStream, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
-use super::{Real, Started, at_once, constructors};
+use super::{RealProgram, Started, at_once, constructors};
 use crate::{http::Connection, packages};
 
 /// The daemon's port, in its own network namespace.
@@ -15,7 +15,7 @@ const WHOLE: u64 = 200;
 const CUT: u64 = 20;
 
 /// The daemon without torrents.
-pub const TRANSMISSION: Real = Real {
+pub const TRANSMISSION: RealProgram = RealProgram {
     name: "transmission",
     start,
     load,

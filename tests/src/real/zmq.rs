@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{Real, Started, constructors, says};
+use super::{RealProgram, Started, constructors, run_load};
 use crate::{packages, python};
 
 /// The port of the service, and the first channel of the kernel; each in its own network namespace.
@@ -15,7 +15,7 @@ const QUESTIONS: u64 = 300;
 const CELLS: u64 = 50;
 
 /// A Jupyter kernel on the libzmq that pyzmq bundles.
-pub const IPYKERNEL: Real = Real {
+pub const IPYKERNEL: RealProgram = RealProgram {
     name: "ipykernel",
     start: kernel,
     load: run_cells,
@@ -28,7 +28,7 @@ pub const IPYKERNEL: Real = Real {
 };
 
 /// Our service on the libzmq that pyzmq bundles.
-pub const PYZMQ: Real = Real {
+pub const PYZMQ: RealProgram = RealProgram {
     name: "pyzmq",
     start: service,
     load: ask,
@@ -38,7 +38,8 @@ pub const PYZMQ: Real = Real {
 };
 
 /// The same on Debian's pyzmq and libzmq.
-pub const PYZMQ_OF_DEBIAN: Real = Real { name: "pyzmq_debian", start: service_of_debian, ..PYZMQ };
+pub const PYZMQ_OF_DEBIAN: RealProgram =
+    RealProgram { name: "pyzmq_debian", start: service_of_debian, ..PYZMQ };
 
 /// Each answer goes through a socket. Two of three requests create another one, one of three a context with two.
 const ANSWERED: [(&str, u64); 3] = [
@@ -76,7 +77,7 @@ fn run_cells(folder: &Path) -> Result<()> {
     let mut command = python::program("ipykernel_client", &python::packages("ipykernel")?);
     command.arg(folder.join("connection.json")).arg(CELLS.to_string());
     at_home_in(folder, &mut command);
-    says(&mut command, &format!("ran {CELLS}"))
+    run_load(&mut command, &format!("ran {CELLS}"))
 }
 
 fn service(folder: &Path) -> Result<Started> {
@@ -99,5 +100,5 @@ fn start(folder: &Path, site: &Path) -> Result<Started> {
 fn ask(_: &Path) -> Result<()> {
     let mut command = python::program("pyzmq_clients", &python::packages("pyzmq")?);
     command.args([PORT.to_string(), QUESTIONS.to_string()]);
-    says(&mut command, &format!("answered {QUESTIONS}"))
+    run_load(&mut command, &format!("answered {QUESTIONS}"))
 }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Case, PLAYED, Play};
+use super::{Action, Case, DONE};
 use crate::{compile, trace};
 
 /// The script of the guest: functions first; each case appends a line that calls one.
@@ -30,10 +30,10 @@ pub(super) fn make(folder: &Path, cases: &[Case]) -> Result<PathBuf> {
     }
     let mut init = INIT.to_owned();
     let mut programs = BTreeSet::new();
-    for Case { name, play, .. } in cases {
-        match play {
-            Play::Doctor => writeln!(init, "ask_doctor {name}")?,
-            Play::Trace { victim, lines, options } => {
+    for Case { name, action, .. } in cases {
+        match action {
+            Action::Doctor => writeln!(init, "ask_doctor {name}")?,
+            Action::Trace { victim, lines, options } => {
                 let (program, arguments) = victim.split_first().context("a victim")?;
                 programs.insert(*program);
                 let arguments = arguments.join(" ");
@@ -41,7 +41,7 @@ pub(super) fn make(folder: &Path, cases: &[Case]) -> Result<PathBuf> {
             }
         }
     }
-    writeln!(init, "echo {PLAYED}\npoweroff -f")?;
+    writeln!(init, "echo {DONE}\npoweroff -f")?;
     put(&root, Path::new("/bin/busybox"), Path::new("/bin/busybox"))
         .context("help: cargo xtask packages installs busybox-static")?;
     let leaktrace = folder.join("leaktrace");

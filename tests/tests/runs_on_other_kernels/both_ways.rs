@@ -6,13 +6,13 @@ use tests::{
     Report,
     descriptors::{self, Account, Expected, Frames},
     report::symbols,
-    vm::{Case, Guest, Left},
+    vm::{Case, Guest, Results},
 };
 
 use crate::case;
 
 /// A row of the table of cases that run with both backends.
-pub(crate) struct Twice {
+pub(crate) struct Row {
     name: &'static str,
     what: &'static str,
     /// The victim, and the number of lines that it prints.
@@ -20,72 +20,72 @@ pub(crate) struct Twice {
     /// Additional arguments of the victim with the tracepoint backend.
     by_tracepoints: &'static [&'static str],
     options: &'static str,
-    check: fn(&Left, &Guest, Seen) -> Result<String>,
+    check: fn(&Results, &Guest, Backend) -> Result<String>,
 }
 
 /// Cases about descriptors.
-pub(crate) const DESCRIPTORS: [Twice; 4] = [
-    Twice {
+pub(crate) const DESCRIPTORS: [Row; 4] = [
+    Row {
         name: "every_descriptor",
         what: "descriptors, every way to open and to close",
         victim: (&["descriptors", "every", "4"], 1),
         // Before, tracepoints do not identify the io_uring request that completed.
         by_tracepoints: &["6"],
         options: "--kind fd,socket",
-        check: |left, guest, seen| descriptors(left, guest, seen, Frames::First),
+        check: |results, guest, backend| descriptors(results, guest, backend, Frames::First),
     },
-    Twice {
+    Row {
         name: "rare_descriptors",
-        what: "descriptors, ways that few programs go",
+        what: "descriptors, rarely used ways",
         victim: (&["descriptors", "rare", "3"], 1),
         by_tracepoints: &["6"],
         options: "--kind fd,socket",
-        check: |left, guest, seen| descriptors(left, guest, seen, Frames::First),
+        check: |results, guest, backend| descriptors(results, guest, backend, Frames::First),
     },
-    Twice {
+    Row {
         name: "threads_and_descriptors",
-        what: "descriptors, numbers go round among threads",
+        what: "descriptors, numbers passed among threads",
         victim: (&["descriptors", "threads", "8", "4000", "3"], 1),
         by_tracepoints: &[],
         options: "--kind fd,socket",
-        check: |left, guest, seen| descriptors(left, guest, seen, Frames::First),
+        check: |results, guest, backend| descriptors(results, guest, backend, Frames::First),
     },
-    Twice {
+    Row {
         name: "forks_and_descriptors",
         what: "descriptors of children and of programs they become",
         victim: (&["descriptors", "fork"], 5),
         by_tracepoints: &[],
         options: "--kind fd,socket --children",
-        check: |left, guest, seen| descriptors(left, guest, seen, Frames::FirstMarked),
+        check: |results, guest, backend| descriptors(results, guest, backend, Frames::FirstMarked),
     },
 ];
 
 /// Cases about resources that connections leave behind.
-pub(crate) const CONNECTIONS: [Twice; 2] = [
-    Twice {
+pub(crate) const CONNECTIONS: [Row; 2] = [
+    Row {
         name: "orphans",
         what: "each connection leaves a block behind",
         victim: (&["serves", "200", "3", "1"], 1),
         by_tracepoints: &[],
         options: "--kind heap,fd,socket --min-age 1s",
-        check: |left, _, seen| orphans(left, seen),
+        check: |results, _, backend| orphans(results, backend),
     },
-    Twice {
+    Row {
         name: "some_orphans",
         what: "each third connection leaves a block behind",
         victim: (&["serves", "200", "3", "3"], 1),
         by_tracepoints: &[],
         options: "--kind heap,fd,socket --min-age 1s",
-        check: |left, _, seen| orphans(left, seen),
+        check: |results, _, backend| orphans(results, backend),
     },
 ];
 
 /// Rows with both backends.
-pub(crate) fn twice(rows: &[Twice]) -> Vec<Case> {
-    let by = |row: &Twice, seen: Seen| {
-        let Twice { name, what, victim: (victim, lines), by_tracepoints, options, check } = *row;
+pub(crate) fn both_backends(rows: &[Row]) -> Vec<Case> {
+    let by = |row: &Row, backend: Backend| {
+        let Row { name, what, victim: (victim, lines), by_tracepoints, options, check } = *row;
         // Kprobes are the default.
-        let (way, more, option) = match seen {
+        let (way, more, option) = match backend {
             Tracepoint => ("tracepoint", by_tracepoints, " --fd-backend tracepoint"),
             Kprobe => ("kprobe", &[][..], ""),
         };
@@ -94,45 +94,45 @@ pub(crate) fn twice(rows: &[Twice]) -> Vec<Case> {
             &format!("{what} (by {way}s)"),
             (&[victim, more].concat(), lines),
             &format!("{options}{option}"),
-            move |left, guest| check(left, guest, seen),
+            move |results, guest| check(results, guest, backend),
         )
     };
     [Tracepoint, Kprobe]
         .iter()
-        .flat_map(|seen| rows.iter().map(move |row| by(row, *seen)))
+        .flat_map(|backend| rows.iter().map(move |row| by(row, *backend)))
         .collect()
 }
 
 /// The backend for descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+enum Backend {
     /// Kprobes on kernel functions.
     Kprobe,
     /// Tracepoints of every system call.
     Tracepoint,
 }
 
-use Seen::{Kprobe, Tracepoint};
+use Backend::{Kprobe, Tracepoint};
 
 /// The report of a case, after a check that leaktrace used the requested backend.
-fn report(left: &Left, seen: Seen) -> Result<Report> {
-    let report = left.report()?;
-    let backend = report.at("/host/fd_backend")?;
-    let wanted = if seen == Kprobe { "kprobe" } else { "tracepoint" };
-    ensure!(backend == wanted, "seen by {backend}");
+fn report(results: &Results, backend: Backend) -> Result<Report> {
+    let report = results.report()?;
+    let used = report.at("/host/fd_backend")?;
+    let wanted = if backend == Kprobe { "kprobe" } else { "tracepoint" };
+    ensure!(used == wanted, "backend {used}");
     Ok(report)
 }
 
 /// Compares the server's account with the report: its connections, and the resources that they left behind, which are
 /// the only row of the table.
-fn orphans(left: &Left, seen: Seen) -> Result<String> {
-    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+fn orphans(results: &Results, backend: Backend) -> Result<String> {
+    let (status, lines) = (results.victim_status()?, results.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
     let account: Value = serde_json::from_str(lines.first().context("no line")?)?;
     let own = |name: &str| account.get(name).and_then(Value::as_u64).context("a count");
     let (accepted, closed) = (own("accepted")?, own("closed")?);
     let (count, bytes) = (own("leaked_on_close_count")?, own("leaked_on_close_bytes")?);
-    let report = report(left, seen)?;
+    let report = report(results, backend)?;
     let lost = report.lost_by_target()?;
     ensure!(lost.is_empty(), "lost {lost}");
     let figure = |name: &str| report.number(&format!("/connections/{name}"));
@@ -156,13 +156,18 @@ fn orphans(left: &Left, seen: Seen) -> Result<String> {
 }
 
 /// Compares every target's table, number by number. The victim itself checked each account against `/proc`.
-fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result<String> {
-    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+fn descriptors(
+    results: &Results,
+    guest: &Guest,
+    backend: Backend,
+    frames: Frames,
+) -> Result<String> {
+    let (status, lines) = (results.victim_status()?, results.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
     let read = |line: &String| Account::read(&serde_json::from_str(line)?);
     let accounts = lines.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let report = report(left, seen)?;
-    let unseen = if seen == Kprobe { &[] } else { descriptors::UNSEEN };
+    let report = report(results, backend)?;
+    let unseen = if backend == Kprobe { &[] } else { descriptors::UNSEEN };
     // Descriptors that no probe sees are found only if they stay open; a dynamically linked program opens its
     // libraries.
     let has_unseen = accounts.iter().any(|one| one.has_any(unseen));
@@ -180,6 +185,6 @@ fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result
     let (opened, open) = (report.number("/fds/opened")?, report.number("/fds/open")?);
     let refused = if refused.is_empty() { "nothing".to_owned() } else { refused.join(", ") };
     // Before, tracepoints do not identify the request that completed.
-    let ring = if seen == Tracepoint && guest.version < (6, 0) { "; no io_uring" } else { "" };
+    let ring = if backend == Tracepoint && guest.version < (6, 0) { "; no io_uring" } else { "" };
     Ok(format!("{opened} opened, {open} open{ring}; this kernel refuses {refused}"))
 }

@@ -9,10 +9,10 @@ use tests::{
     compare::Named,
     family,
     leaks::Played,
-    vm::{self, Case, Guest, Left, Play},
+    vm::{self, Action, Case, Guest, Results},
 };
 
-use crate::both_ways::{CONNECTIONS, DESCRIPTORS, twice};
+use crate::both_ways::{CONNECTIONS, DESCRIPTORS, both_backends};
 
 /// Of 1,000 acquisitions, the number whose stack must reach the bottom of the thread's stack.
 const WHOLE_OF_1000: u64 = 995;
@@ -23,17 +23,17 @@ fn case(
     what: &str,
     (victim, lines): (&[&'static str], usize),
     options: &str,
-    check: impl Fn(&Left, &Guest) -> Result<String> + 'static,
+    check: impl Fn(&Results, &Guest) -> Result<String> + 'static,
 ) -> Case {
-    let play = Play::Trace { victim: victim.to_vec(), lines, options: options.to_owned() };
-    Case { name: name.to_owned(), what: what.to_owned(), play, check: Box::new(check) }
+    let action = Action::Trace { victim: victim.to_vec(), lines, options: options.to_owned() };
+    Case { name: name.to_owned(), what: what.to_owned(), action, check: Box::new(check) }
 }
 
 fn cases() -> Vec<Case> {
     let doctor = Case {
         name: "host".to_owned(),
         what: "the doctor knows the host".to_owned(),
-        play: Play::Doctor,
+        action: Action::Doctor,
         check: Box::new(doctor),
     };
     vec![
@@ -94,71 +94,71 @@ fn returns(guest: &Guest) -> Returns {
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
 fn everything_holds_on_linux_5_10() -> Result<()> {
-    vm::holds("5.10", "everything", &cases())
+    vm::check_all("5.10", "everything", &cases())
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
 fn descriptors_hold_on_linux_5_10() -> Result<()> {
-    vm::holds("5.10", "descriptors", &twice(&DESCRIPTORS))
+    vm::check_all("5.10", "descriptors", &both_backends(&DESCRIPTORS))
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
 fn connections_hold_on_linux_5_10() -> Result<()> {
-    vm::holds("5.10", "connections", &twice(&CONNECTIONS))
+    vm::check_all("5.10", "connections", &both_backends(&CONNECTIONS))
 }
 
 #[test]
 fn everything_holds_on_linux_6_1() -> Result<()> {
-    vm::holds("6.1", "everything", &cases())
+    vm::check_all("6.1", "everything", &cases())
 }
 
 #[test]
 fn descriptors_hold_on_linux_6_1() -> Result<()> {
-    vm::holds("6.1", "descriptors", &twice(&DESCRIPTORS))
+    vm::check_all("6.1", "descriptors", &both_backends(&DESCRIPTORS))
 }
 
 #[test]
 fn connections_hold_on_linux_6_1() -> Result<()> {
-    vm::holds("6.1", "connections", &twice(&CONNECTIONS))
+    vm::check_all("6.1", "connections", &both_backends(&CONNECTIONS))
 }
 
 #[test]
 fn everything_holds_on_linux_6_12() -> Result<()> {
-    vm::holds("6.12", "everything", &cases())
+    vm::check_all("6.12", "everything", &cases())
 }
 
 #[test]
 fn descriptors_hold_on_linux_6_12() -> Result<()> {
-    vm::holds("6.12", "descriptors", &twice(&DESCRIPTORS))
+    vm::check_all("6.12", "descriptors", &both_backends(&DESCRIPTORS))
 }
 
 #[test]
 fn connections_hold_on_linux_6_12() -> Result<()> {
-    vm::holds("6.12", "connections", &twice(&CONNECTIONS))
+    vm::check_all("6.12", "connections", &both_backends(&CONNECTIONS))
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
 fn everything_holds_on_linux_7_2() -> Result<()> {
-    vm::holds("7.2", "everything", &cases())
+    vm::check_all("7.2", "everything", &cases())
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
 fn descriptors_hold_on_linux_7_2() -> Result<()> {
-    vm::holds("7.2", "descriptors", &twice(&DESCRIPTORS))
+    vm::check_all("7.2", "descriptors", &both_backends(&DESCRIPTORS))
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
 fn connections_hold_on_linux_7_2() -> Result<()> {
-    vm::holds("7.2", "connections", &twice(&CONNECTIONS))
+    vm::check_all("7.2", "connections", &both_backends(&CONNECTIONS))
 }
 
-fn doctor(left: &Left, guest: &Guest) -> Result<String> {
-    let (text, status) = left.doctor()?;
+fn doctor(results: &Results, guest: &Guest) -> Result<String> {
+    let (text, status) = results.doctor()?;
     ensure!(status == 0 && text.contains("tracing will work\n"), "status {status}:\n{text}");
     let return_probes = match returns(guest) {
         Returns::Harmful => "warn",
@@ -185,20 +185,20 @@ fn doctor(left: &Left, guest: &Guest) -> Result<String> {
 }
 
 /// The victim's truth, after an end without a signal.
-fn truth(left: &Left) -> Result<Truth> {
-    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+fn truth(results: &Results) -> Result<Truth> {
+    let (status, lines) = (results.victim_status()?, results.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
     Truth::parse(lines.first().context("the victim said nothing")?)
 }
 
-fn equal(left: &Left) -> Result<Report> {
-    let report = left.report()?;
-    truth(left)?.equals(&report)?;
+fn equal(results: &Results) -> Result<Report> {
+    let report = results.report()?;
+    truth(results)?.equals(&report)?;
     Ok(report)
 }
 
-fn every_function(left: &Left, _: &Guest) -> Result<String> {
-    let report = equal(left)?;
+fn every_function(results: &Results, _: &Guest) -> Result<String> {
+    let report = equal(results)?;
     let acquired = report.total("heap")?.acquired_count + report.total("mmap")?.acquired_count;
     let cut = report.number("/accounting/truncated_stacks")?;
     let reasons = report.at("/accounting/truncated_by")?;
@@ -222,10 +222,10 @@ fn probed(report: &Report, returns: Returns) -> Result<()> {
     Ok(())
 }
 
-fn children(left: &Left, guest: &Guest) -> Result<String> {
-    ensure!(left.victim_status()? == 0, "the victim ended with {}", left.victim_status()?);
-    let report = left.report()?;
-    let lines = left.victim_lines()?;
+fn children(results: &Results, guest: &Guest) -> Result<String> {
+    ensure!(results.victim_status()? == 0, "the victim ended with {}", results.victim_status()?);
+    let report = results.report()?;
+    let lines = results.victim_lines()?;
     let truths =
         lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<Vec<_>, _>>()?;
     ensure!(truths.len() == 2, "{lines:?}");
@@ -238,20 +238,20 @@ fn children(left: &Left, guest: &Guest) -> Result<String> {
     Ok(format!("two members equal, {} events", report.number("/accounting/events")?))
 }
 
-fn with_filter(left: &Left, guest: &Guest) -> Result<String> {
+fn with_filter(results: &Results, guest: &Guest) -> Result<String> {
     // Independent of tracing, the target has done all its work.
-    let kept = truth(left)?.site("keep")?.acquired_count;
+    let kept = truth(results)?.site("keep")?.acquired_count;
     ensure!(kept == 1000, "{kept} blocks kept");
-    let (text, status) = left.doctor()?;
+    let (text, status) = results.doctor()?;
     ensure!(status == 0 && text.contains("seccomp"), "status {status}:\n{text}");
-    probed(&equal(left)?, returns(guest))?;
+    probed(&equal(results)?, returns(guest))?;
     Ok("traced, equal".to_owned())
 }
 
 /// The report has as many objects of each kind created and destroyed as the victim.
-fn objects(left: &Left, _: &Guest) -> Result<String> {
-    let report = left.report()?;
-    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+fn objects(results: &Results, _: &Guest) -> Result<String> {
+    let report = results.report()?;
+    let (status, lines) = (results.victim_status()?, results.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
     let played = Played::parse(&serde_json::from_str(lines.first().context("no truth")?)?)?;
     ensure!(played.objects.contains_key(&played.case.kind), "{played:?}");
@@ -266,9 +266,9 @@ fn objects(left: &Left, _: &Guest) -> Result<String> {
 }
 
 /// Every page that the victim touched and still has, by the stack that touched it last.
-fn light(left: &Left, _: &Guest) -> Result<String> {
-    let report = left.report()?;
-    truth(left)?.compare(&report, Named::ByAnyFrame, &[], false)?;
+fn light(results: &Results, _: &Guest) -> Result<String> {
+    let report = results.report()?;
+    truth(results)?.compare(&report, Named::ByAnyFrame, &[], false)?;
     ensure!(report.list("/probes")?.is_empty(), "no probe");
     let pages = report.total("pages")?;
     let level = report.at("/light/processes/0/anonymous/change")?;
