@@ -34,8 +34,8 @@ struct connection {
 static int epoll_fd = -1;
 static unsigned long requests;
 
-/* Queue of readable connections. Each is in it at most once: epoll reports it again only after a worker has rearmed it.
- * */
+/* Queue of readable connections. Each is in it at most once: epoll reports it again only after a worker has
+ * rearmed it. */
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t filled, emptied;
