@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_too_many_is_shown_whole_and_a_double_one_is_said() {
+    fn an_extra_row_is_shown_and_a_duplicate_is_reported() {
         let said = said_of(|json| {
             let mut extra = rows(json)[2].clone();
             rows(json).push(extra.clone());
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_that_is_missing_is_said() {
+    fn a_missing_site_is_reported() {
         let said = said_of(|json| rows(json)[1]["site"] = Value::Null);
         assert!(said.contains("fd 3: no site, by_accept4 true"), "{said}");
         let said = said_of(|json| rows(json)[1]["site"] = json!(99));
@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_open_before_has_no_age_and_what_came_later_has_one() {
+    fn only_descriptors_opened_while_traced_have_an_age() {
         let said = said_of(|json| rows(json)[0]["age_s"] = json!(3.0));
         assert!(said.contains("fd 0: open before, but with an age"), "{said}");
         let said = said_of(|json| rows(json)[3]["pre_attach"] = json!(true));

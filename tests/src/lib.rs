@@ -97,7 +97,7 @@ pub fn wait_until(
     let start = Instant::now();
     while !condition()? {
         if start.elapsed() > limit {
-            bail!("timed out after {limit:?}: {what}");
+            bail!("not met within {limit:?}: {what}");
         }
         std::thread::sleep(Duration::from_millis(10));
     }

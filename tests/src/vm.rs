@@ -24,7 +24,7 @@ pub const NO_VM: &str = "LEAKTRACE_NO_VM";
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// The guest's last line of output.
-const DONE: &str = "all cases played";
+const DONE: &str = "all cases done";
 
 /// Memory of the guest, in qemu's notation: enough for leaktrace's maps and for the files, which are in memory.
 const MEMORY: &str = "1024M";

@@ -26,7 +26,7 @@ fn compared(arguments: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn cut_covered_joined_and_moved() -> Result<()> {
+fn cut_replaced_joined_and_moved() -> Result<()> {
     compared(&[])
 }
 

@@ -99,7 +99,7 @@ fn by_functions_and_build_ids() -> Result<()> {
 }
 
 #[test]
-fn where_it_does_not_hold_nothing_does() -> Result<()> {
+fn a_part_whose_condition_fails_has_no_effect() -> Result<()> {
     let mut victim = leaking()?;
     let text = pack("{ lacks = [\"evbuffer_new\"] }", "{ defines = [\"evbuffer_new\"] }");
     let report = traced(&mut victim, &text)?;

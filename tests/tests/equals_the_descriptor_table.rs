@@ -78,7 +78,7 @@ fn every_way_to_open_and_to_close() -> Result<()> {
 }
 
 #[test]
-fn ways_that_few_programs_go() -> Result<()> {
+fn rarely_used_ways() -> Result<()> {
     // Descriptors in fanotify events are only found if they stay open.
     equals_but(&["rare", "6"], false)
 }
@@ -105,12 +105,12 @@ fn more_threads_than_processors_by_far() -> Result<()> {
 }
 
 #[test]
-fn children_have_copies_and_programs_what_is_left_of_them() -> Result<()> {
+fn children_have_copied_tables_and_programs_keep_the_rest() -> Result<()> {
     equals_across_programs(&["fork"], 5, &["--children"])
 }
 
 #[test]
-fn children_are_left_alone_unless_asked_for() -> Result<()> {
+fn children_are_not_traced_without_the_option() -> Result<()> {
     let (accounts, report) = play(&victim("descriptors")?, &["fork"], 5, &[])?;
     // Descriptors that vforked and spawned children close and dup before exec belong to the children.
     let root = accounts.last().context("the root's account")?;
@@ -122,7 +122,7 @@ fn children_are_left_alone_unless_asked_for() -> Result<()> {
 }
 
 #[test]
-fn a_target_that_becomes_another_program_keeps_what_is_not_closed_then() -> Result<()> {
+fn a_target_that_executes_another_program_keeps_its_open_descriptors() -> Result<()> {
     equals_across_programs(&["exec"], 1, &[])?;
     equals_across_programs(&["exec"], 1, &["--children"])
 }

@@ -68,7 +68,7 @@ fn forty_children_one_after_the_other() -> Result<()> {
 }
 
 #[test]
-fn a_child_that_becomes_another_program() -> Result<()> {
+fn a_child_that_executes_another_program() -> Result<()> {
     play("exec", 2, &["--children"], &HELD).map(drop)
 }
 
@@ -78,20 +78,20 @@ fn a_program_started_without_a_copy_of_its_parent() -> Result<()> {
 }
 
 #[test]
-fn what_a_vforked_child_does_is_done_to_its_parents_memory() -> Result<()> {
+fn a_vforked_child_acts_on_its_parents_memory() -> Result<()> {
     let report = play("vfork", 1, &["--children"], &OWN)?;
     ensure!(targets(&report)?.len() == 1, "{:?}", targets(&report)?);
     Ok(())
 }
 
 #[test]
-fn a_target_that_becomes_another_program_is_followed_into_it() -> Result<()> {
+fn a_target_that_executes_another_program_is_followed() -> Result<()> {
     play("self", 1, &[], &HELD)?;
     play("self", 1, &["--children"], &HELD).map(drop)
 }
 
 #[test]
-fn children_are_left_alone_unless_asked_for() -> Result<()> {
+fn children_are_not_traced_without_the_option() -> Result<()> {
     let mut root = Running::start(Command::new(compile::victim("family")?).arg("halves"))?;
     ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
     let pid = u64::from(root.pid());
@@ -110,7 +110,7 @@ fn children_are_left_alone_unless_asked_for() -> Result<()> {
 }
 
 #[test]
-fn a_target_that_becomes_a_program_with_an_allocator_of_its_own() -> Result<()> {
+fn a_target_that_executes_a_program_with_its_own_allocator() -> Result<()> {
     // Linked statically: its `malloc` is in no library that was probed before.
     let other = compile::victim_with("family", "family_static", &["-static"])?;
     for options in [&["-v"][..], &["-v", "--children"]] {

@@ -47,7 +47,7 @@ fn a_key_begins_full_tracing_and_the_view_stays_alive_meanwhile() -> Result<()> 
 }
 
 #[test]
-fn light_goes_on_where_full_tracing_cannot_begin_and_says_why() -> Result<()> {
+fn light_continues_if_full_tracing_fails_and_shows_the_reason() -> Result<()> {
     let program = victim_with("touches", "touches_stripped", &["-static", "-s"])?;
     let mut victim = Victim::start_program(&program, &[])?;
     let mut terminal = light(&victim)?;
@@ -72,7 +72,7 @@ fn light_goes_on_where_full_tracing_cannot_begin_and_says_why() -> Result<()> {
 }
 
 #[test]
-fn whoever_leaves_while_it_attaches_waits_for_nothing_and_leaves_nothing() -> Result<()> {
+fn quitting_while_it_attaches_is_immediate_and_leaves_nothing() -> Result<()> {
     let program = victim_with("steady_leak", "steady_leak_static", &["-static"])?;
     let mut victim = Victim::start_program(&program, &["1000", "1"])?;
     let mut terminal = light(&victim)?;

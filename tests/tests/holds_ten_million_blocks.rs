@@ -33,7 +33,7 @@ fn ten_million_blocks_from_fifty_thousand_call_sites() -> Result<()> {
 }
 
 #[test]
-fn what_is_released_of_two_million_is_gone_and_the_rest_is_exact() -> Result<()> {
+fn released_blocks_of_two_million_are_gone_and_the_rest_is_exact() -> Result<()> {
     let mut victim = Victim::start("hoard", &["1000", "2000000", "most"])?;
     let trace = Trace::attach(victim.pid(), &["--top", "10"])?;
     victim.go()?;

@@ -114,7 +114,7 @@ fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
 }
 
 #[test]
-fn what_costs_little_is_traced_all_the_time_and_exact() -> Result<()> {
+fn cheap_tracing_is_continuous_and_exact() -> Result<()> {
     let mut victim = Victim::start("steady_leak", &["50", "5"])?;
     let trace = Trace::attach(victim.pid(), &["--max-overhead", "50%"])?;
     victim.go()?;
@@ -160,7 +160,7 @@ fn between_windows() -> Result<(Victim, Trace)> {
 }
 
 #[test]
-fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Result<()> {
+fn a_target_that_executes_another_program_between_two_windows_is_followed() -> Result<()> {
     let (mut victim, trace) = between_windows()?;
     victim.send("exec")?;
     for _ in 0..2 {

@@ -163,7 +163,7 @@ fn signals_leave_the_screen_as_the_key_does() -> Result<()> {
 }
 
 #[test]
-fn a_closed_terminal_ends_it_as_well() -> Result<()> {
+fn a_closed_terminal_ends_it_too() -> Result<()> {
     let cases = [Form::Screen, Form::Report].map(|form| (form, End::ClosedTerminal));
     check_all(&cases, &[])
 }

@@ -100,7 +100,7 @@ fn a_report_on_stdout_is_never_mixed_with_messages() -> Result<()> {
 }
 
 #[test]
-fn words_it_does_not_know() -> Result<()> {
+fn unknown_words() -> Result<()> {
     let file = scratch("never")?;
     let path = file.to_string_lossy().into_owned();
     let refusal = Refusal::of(&[], &["-p", "1", "--no-such-flag", "-o", &path])?;

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_that_grows_has_three_charts_with_all_its_sizes() -> Result<()> {
+    fn each_dial_has_three_charts_with_all_its_sizes() -> Result<()> {
         let all = bench_growth::tests::grown();
         let svg = growth(&all)?;
         for grown in &all {
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_left_out_or_said() -> Result<()> {
+    fn unknown_figures_are_omitted_or_marked() -> Result<()> {
         let mut all = bench_growth::tests::grown();
         let points = count(&growth(&all)?, "circle");
         all[0].rows[0].figures[0].figure = None;

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_says_its_work_and_a_link_is_none() {
+    fn a_program_has_statistics_and_a_link_has_none() {
         let text = "pos:\t0\nflags:\t02000002\nprog_type:\t2\nprog_jited:\t1\nprog_id:\t91105\n\
                     run_time_ns:\t1200\nrun_cnt:\t4\nrecursion_misses:\t0\n";
         assert_eq!(program(text), Some((91105, Work { ns: 1200, hits: 4 })));

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_objects_add_is_a_share_of_what_heap_costs() -> Result<()> {
+    fn the_cost_that_objects_add_is_a_share_of_the_heap_cost() -> Result<()> {
         let mut text = String::new();
         row(&mut text, "x", [Some(100.0), Some(200.0), Some(220.0)], 0.0)?;
         assert_eq!(text, "| x | 100.0 | 200.0 | 220.0 | 20 % | 0 |\n");

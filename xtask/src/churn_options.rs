@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_name() {
+    fn an_invalid_option_is_named() {
         assert!(refusal(&[]).contains("--port N"));
         assert!(refusal(&["--port", "0"]).contains("not a port"));
         assert!(refusal(&["--port", "1", "--at-once", "0"]).contains("1 … 1000"));

@@ -131,7 +131,7 @@ fn every_way_over_a_unix_socket() {
 }
 
 #[test]
-fn bytes_are_those_that_the_server_saw() {
+fn bytes_equal_the_servers_count() {
     static HEARD: AtomicU64 = AtomicU64::new(0);
     let (port, accepted) = serve_tcp("127.0.0.1", |wire| {
         let mut bytes = [0; 4096];
@@ -152,7 +152,7 @@ fn bytes_are_those_that_the_server_saw() {
 }
 
 #[test]
-fn where_nobody_listens_each_attempt_has_its_reason() {
+fn attempts_without_a_server_have_a_reason() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port().to_string();
     drop(free);
@@ -178,7 +178,7 @@ fn a_run_ends_when_its_time_is_up() {
 }
 
 #[test]
-fn the_page_about_churn_has_every_way() {
+fn the_page_about_churn_names_every_way() {
     let page = include_str!("../../docs/churn.md");
     for way in WAYS {
         assert!(page.contains(&format!("`{}`", way.name)), "{}", way.name);

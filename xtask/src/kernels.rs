@@ -262,7 +262,7 @@ mod tests {
     use super::{newest_of, site};
 
     #[test]
-    fn an_archive_comes_from_where_the_machine_gets_it() {
+    fn an_archive_comes_from_the_machines_mirror() {
         let listed = ". nodistro https://node.example\nDebian http://mirror.example/debian\n\
             Debian http://other.example/debian\nDebian-Security http://mirror.example/security";
         assert_eq!(site(listed, "Debian").as_deref(), Some("http://mirror.example/debian"));

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_runs_beside_one_that_there_is() {
+    fn a_lane_runs_in_parallel_with_an_existing_one() {
         for lane in LANES {
             assert!(lane.beside.is_none_or(|name| Lane::named(name).is_ok()), "{lane:?}");
         }

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_kernel_programs_need_counts() {
+    fn only_dependencies_of_the_kernel_programs_count() {
         let lock = "[[package]]\nname = \"tracer-ebpf\"\nversion = \"1\"\ndependencies = [\n \"a\",\n]\n\
             [[package]]\nname = \"a\"\nversion = \"2\"\nchecksum = \"c\"\n\
             [[package]]\nname = \"b\"\nversion = \"3\"\n";
