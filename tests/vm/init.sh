@@ -21,7 +21,7 @@ cd /tmp
 hand_over() {
     tar -c "$1" >/dev/ttyS1
     read -r uptime _ </proc/uptime
-    echo "played $1, $uptime s after the start"
+    echo "ran $1, $uptime s after the start"
 }
 
 # until_there PID COMMAND…: waits until the command succeeds, the process has ended, or 60 s have passed.
