@@ -1,18 +1,18 @@
-"""Stops a live process at given places, and writes down what gdb takes for the stack.
+"""Stops a live process at given locations, and records its stacks as gdb unwinds them.
 
 Run by gdb itself: `gdb -nx -batch -p PID -x stops.py`. Takes from the environment LEAKTRACE_PLACES
-(`function=address` each, at most four: the processor has no more breakpoint registers), LEAKTRACE_STOPS (how
-many) and LEAKTRACE_STACKS (the file to write). Hands on one line of JSON per stop: function, and the frames from
-the caller outwards, each with its address and the name that gdb has for it. A call made from within another
-probed call is nested: it is written down, but not counted.
+(`function=address` each, at most four: the processor has no more breakpoint registers), LEAKTRACE_STOPS (their
+number) and LEAKTRACE_STACKS (the file to write). Writes one line of JSON per stop: the function, and the frames from
+the caller outwards, each with its address and gdb's name for it. A call from within another probed call is nested: it
+is recorded, but not counted.
 
-Breakpoints are the processor's: they strike before the instruction, so before a uprobe on the very same
-byte, whose return probe would take the return address away; and they write nothing into the code.
+Uses hardware breakpoints: they hit before the instruction, so before a uprobe on the same byte, whose return probe
+would replace the return address; and they do not modify the code.
 
-No breakpoint is made at a probed instruction while a thread stands there. gdb sees the uprobe's `int3`, takes it
-for a breakpoint that the program brought along (`set debug infrun on`: "skipping permanent breakpoint"), and lets
-the thread continue behind it, in the middle of the true instruction: `malloc`'s `push %r12` becomes `push %rsp`, and
-its caller crashes. Besides the thread that gdb shows, another one stands there when it came at the same time and did
+Sets no breakpoint at a probed instruction while a thread is stopped there. gdb sees the uprobe's `int3`, takes it
+for a breakpoint of the program itself (`set debug infrun on`: "skipping permanent breakpoint"), and lets
+the thread continue after it, in the middle of the original instruction: `malloc`'s `push %r12` becomes `push %rsp`, and
+its caller crashes. Besides the thread that gdb selects, another one is there if it arrived at the same time and did
 not get a processor before the next stop.
 """
 
@@ -23,15 +23,15 @@ import random
 import gdb
 
 WANTED = int(os.environ["LEAKTRACE_STOPS"])
-# Calls between two stops at most: what a server does for one request is seen at different places.
+# Maximum number of calls between two stops: random, so that stops cover different calls of a request.
 MOST_IGNORED = 6
-# Frames that are no calls of their own: they share the address of the real one around them.
+# Frames without a call of their own: they share the address of the real frame around them.
 NOT_REAL = (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME)
 
 
 
 def trampoline():
-    """Where return probes send returning calls: it stands for the return address of a call that is probed."""
+    """The address that return probes put in place of the return address of a probed call."""
     with open(f"/proc/{gdb.selected_inferior().pid}/maps", encoding="utf-8") as maps:
         for line in maps:
             if line.rstrip().endswith("[uprobes]"):
@@ -45,14 +45,14 @@ chance = random.Random()
 
 
 class Stops:
-    """What is common to all places."""
+    """State shared by all locations."""
 
     taken = 0
     ignore = 0
 
 
 def callers():
-    """The real frames outside of the innermost one, the caller first."""
+    """The real frames except the innermost one, the caller first."""
     frame = gdb.newest_frame()
     while frame is not None and frame.type() in NOT_REAL:
         frame = frame.older()
@@ -69,7 +69,7 @@ def callers():
 
 
 def standing():
-    """The threads whose next instruction is one of those asked for, by where that is."""
+    """The threads whose next instruction is one of the requested locations, by address."""
     selected = gdb.selected_thread()
     found = {}
     for thread in gdb.selected_inferior().threads():
@@ -81,20 +81,20 @@ def standing():
 
 
 def hardware_breakpoint(address):
-    """A breakpoint that writes nothing into the code and says nothing when it strikes."""
+    """A breakpoint that does not modify the code and prints nothing when it hits."""
     made = gdb.Breakpoint(f"*{address:#x}", type=gdb.BP_HARDWARE_BREAKPOINT, internal=True)
     made.silent = True
     return made
 
 
 def go_on():
-    """Until a breakpoint strikes; the address where it did."""
+    """Continues until a breakpoint hits; returns its address."""
     gdb.execute("continue", to_string=True)
     return gdb.newest_frame().pc()
 
 
 def leave(frames):
-    """Goes on until some thread comes to where the call with these callers returns to."""
+    """Continues until a thread reaches the return address of the call with these callers."""
     back = hardware_breakpoint(frames[0]["address"] if frames else TRAMPOLINE)
     go_on()
     back.delete()
@@ -109,11 +109,11 @@ taken, ignore, waited = 0, 0, 0
 while taken < WANTED:
     places = [hardware_breakpoint(address) for address in functions]
     at = go_on()
-    # Deleted before anything goes on: a thread stands there.
+    # Deleted before any thread continues: one is stopped there.
     for place in places:
         place.delete()
     if at not in functions:
-        raise gdb.GdbError(f"stopped at {at:#x}, where nothing was asked for")
+        raise gdb.GdbError(f"stopped at {at:#x}, an unrequested location")
     frames, end = callers()
     if ignore > 0:
         ignore -= 1
@@ -123,8 +123,8 @@ while taken < WANTED:
         stop = {"function": functions[at], "frames": frames, "nested": nested, "end": end}
         stacks.write(json.dumps(stop) + "\n")
         taken += not nested
-    # Not at the same place again before the thread has gone on from there, nor any other one that stands at
-    # a place: to where it returns.
+    # Before the breakpoints are set again, this thread and any other one at a requested location must continue up to
+    # its return address.
     leave(frames)
     while others := standing():
         waited += 1

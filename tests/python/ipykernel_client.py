@@ -1,6 +1,7 @@
-"""Asks an ipykernel: CONNECTION_FILE CELLS, as a notebook does: runs that many cells, each with what a thread prints, and a result.
+"""Client of an ipykernel: CONNECTION_FILE CELLS. Runs that many cells, as a notebook does; in each, a thread prints,
+and the cell has a result.
 
-Says `ran CELLS` if each came back right, and the kernel has closed the sockets of those threads.
+Prints `ran CELLS` if each output was right, and the kernel has closed the sockets of those threads.
 """
 
 import sys
@@ -21,7 +22,7 @@ thread.join()
 {number} * 2"""
 
     def hear(message):
-        """Keeps what the cell prints and what it is worth."""
+        """Collects the output and the result of the cell."""
         content = message["content"]
         if message["msg_type"] == "stream":
             said.append(content["text"])
@@ -31,7 +32,7 @@ thread.join()
     reply = client.execute_interactive(code, output_hook=hear, timeout=60)
     if reply["content"]["status"] != "ok" or "".join(said) != f"cell {number} {'x' * (number * 40)}\n{number * 2}":
         sys.exit(f"cell {number}: {reply} {said}")
-# The kernel looks for sockets of threads that have ended every ten seconds; from now on, more often.
+# The kernel closes sockets of ended threads every ten seconds; from now on, more often.
 code = """import time
 output = get_ipython().kernel.iopub_thread
 output._event_pipe_gc_seconds = 0.5

@@ -1,6 +1,6 @@
-"""Asks pyzmq_service.py: PORT QUESTIONS, the kinds of questions in turn, each from a new REQ socket, over tcp.
+"""Clients of pyzmq_service.py: PORT QUESTIONS. Send requests of all kinds in turn over tcp, each from a new REQ socket.
 
-Says `answered QUESTIONS` if each answer was right.
+Prints `answered QUESTIONS` if each answer was right.
 """
 
 import sys
@@ -11,7 +11,7 @@ port, questions = map(int, sys.argv[1:])
 context = zmq.Context()
 for number in range(questions):
     task = [b"echo", b"zero-copy", b"context"][number % 3]
-    # Some lie within the message's own structure, most do not.
+    # Some texts are stored inline in the message's structure, most are not.
     text = b"%d " % number * (1 + number % 50)
     with context.socket(zmq.REQ) as socket:
         socket.rcvtimeo = 20_000

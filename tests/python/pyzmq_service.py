@@ -1,11 +1,11 @@
-"""A service on pyzmq: a ROUTER that clients ask over tcp, and workers that make and close sockets for each question.
+"""A service on pyzmq: a ROUTER for clients over tcp, and workers that create and close sockets for each request.
 
-PORT is where it listens on loopback. A question is two frames: what to do, and a text that comes back.
+Argument: PORT, on loopback. A request is two frames: the task, and a text that is sent back.
 
-- `echo`: a worker asks a thread of the service's over inproc with a REQ of its own, and hands the answer to the ROUTER's
-  thread by a PUSH of its own;
-- `zero-copy`: the same, and the text goes both ways without being copied;
-- `context`: a worker makes a context with a pair of sockets in it, sends the text through, and terminates it.
+- `echo`: a worker sends the text to the responder thread through a new REQ over inproc, and passes the answer to the
+  ROUTER's thread through a new PUSH;
+- `zero-copy`: the same, and the text is not copied in either direction;
+- `context`: a worker creates a context with a pair of sockets, sends the text through, and terminates it.
 
 For pyzmq 24 (Debian 12) and later.
 """
@@ -22,13 +22,13 @@ tasks = queue.Queue()
 
 
 def responder(socket):
-    """Answers each question with its text."""
+    """Echoes each request."""
     while True:
         socket.send(socket.recv())
 
 
 def through_inproc(text, copy):
-    """Asks the responder by a socket that lives for this question alone."""
+    """Sends the text to the responder through a socket for this request only."""
     with context.socket(zmq.REQ) as socket:
         socket.connect("inproc://responder")
         socket.send(text, copy=copy)
@@ -46,7 +46,7 @@ def through_context(text):
 
 
 def worker():
-    """Takes one question after the other."""
+    """Processes requests one after the other."""
     while True:
         client, task, text = tasks.get()
         copy = task != b"zero-copy"
@@ -57,8 +57,8 @@ def worker():
 
 
 def main():
-    """Hands questions to workers, and their answers to clients."""
-    # Texts of any length go without a copy if they are to.
+    """Passes requests to workers, and their answers to clients."""
+    # Zero-copy for texts of any length.
     zmq.COPY_THRESHOLD = 0
     front = context.socket(zmq.ROUTER)
     front.bind(f"tcp://127.0.0.1:{sys.argv[1]}")

@@ -1,7 +1,7 @@
-"""A server on socketify: PORT. `/` answers a page, `/echo` is a WebSocket that answers each message with itself.
+"""A server on socketify: PORT. `/` answers a page, `/echo` is a WebSocket that echoes each message.
 
-It says `ready`, and makes nothing on uSockets before a line comes; then it says `listening PORT`. At the next line it stops
-listening, frees what it has made, says `ended`, and waits for its input to end.
+It prints `ready`, and creates no object of uSockets before it reads a line; then it prints `listening PORT`. At the
+next line it stops listening, frees its objects, prints `ended`, and waits for the end of its input.
 """
 
 import sys
@@ -24,15 +24,15 @@ def serve(port):
     app.ws("/echo", {"message": lambda socket, message, code: socket.send(message, code)})
     app.listen({"host": "127.0.0.1", "port": port}, lambda _: None)
 
-    def stop_when_told():
+    def stop_on_command():
         sys.stdin.readline()
         app.loop.loop.call_soon_threadsafe(app.close)
 
     say(f"listening {port}")
-    teller = threading.Thread(target=stop_when_told)
-    teller.start()
+    stopper = threading.Thread(target=stop_on_command)
+    stopper.start()
     app.run()
-    teller.join()
+    stopper.join()
     app.dispose()
 
 

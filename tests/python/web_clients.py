@@ -1,7 +1,7 @@
 """Connects to a server with HTTP at `/` and a WebSocket at `/echo`: PORT CONNECTIONS [tls].
 
-A third of the connections asks for two pages; a third becomes a WebSocket that gets texts back; a third goes away
-within a question. Ten are open at a time. Says `connected CONNECTIONS` if each answer was right.
+A third of the connections requests two pages; a third becomes a WebSocket with echoed texts; a third disconnects in
+the middle of a request. Ten are open at a time. Prints `connected CONNECTIONS` if each answer was right.
 """
 
 import socket
@@ -21,7 +21,7 @@ def connect(port, tls):
 
 
 def until(stream, end):
-    """What comes, up to `end`."""
+    """Reads up to `end`."""
     heard = b""
     while not heard.endswith(end):
         byte = stream.read(1)
@@ -41,12 +41,12 @@ def pages(connection, stream):
 
 def echo(connection, stream):
     connection.sendall(UPGRADE)
-    # The answer to the key above, which is the example of RFC 6455.
+    # The accept value of the key above: the example of RFC 6455.
     heard = until(stream, b"\r\n\r\n")
     if b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" not in heard:
         sys.exit(f"an upgrade was answered {heard}")
     for length in (1, 20, 100):
-        # Final, text; masked, as a client has to, by zeros.
+        # A final text frame; masked with zeros, as clients must mask.
         connection.sendall(bytes([0x81, 0x80 | length, 0, 0, 0, 0]) + b"w" * length)
         expected = bytes([0x81, length]) + b"w" * length
         heard = stream.read(len(expected))

@@ -1,8 +1,8 @@
-//! An independent count of libraries' objects: `bpftrace` on the functions that make them and on `free`.
+//! An independent count of library objects: `bpftrace` probes their constructors and `free`.
 //!
-//! It takes a table of makers that a test wrote from the libraries' headers, and never a pack. An object is there
-//! from when a maker returned its address until the C library's `free` gets that address. Nothing may be lost: an
-//! event that bpftrace missed, or a map that was full, is an error here.
+//! Takes a table of constructors that the test wrote from the libraries' headers, never a pack. An object lives from
+//! its constructor's return until its address is passed to the C library's `free`. Losses are errors: an event that
+//! bpftrace missed, or a full map.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,48 +19,48 @@ use serde_json::Value;
 
 use crate::{child::Running, leaks::Objects, scratch};
 
-/// Objects that may be there at a time.
+/// Upper bound of objects alive at the same time.
 const MOST_OBJECTS: &str = "4000000";
-/// A probe takes a tenth of a second to attach, and as long to detach.
+/// Attaching a probe takes a tenth of a second, and so does detaching it.
 const LIMIT: Duration = Duration::from_secs(120);
-/// What bpftrace says where it may not lift a limit that new kernels do not have.
+/// bpftrace's warning where it may not lift a limit that new kernels do not have.
 const HARMLESS: &str = "RLIMIT_MEMLOCK";
 
 /// Runs a program, after mounting tracefs if it is not mounted.
 const WITH_TRACEFS: &str = "test -e /sys/kernel/tracing/uprobe_events \
      || mount -t tracefs tracefs /sys/kernel/tracing || exit; exec \"$0\" \"$@\"";
 
-/// A function that makes objects.
+/// A constructor of a library.
 #[derive(Debug, Clone, Copy)]
-pub struct Maker {
-    /// What leaktrace calls what it makes.
+pub struct Constructor {
+    /// leaktrace's name for the object's kind.
     pub kind: &'static str,
-    /// Its name. Functions around it that return the same address may be listed, too: an object is
-    /// what the outermost one made of it.
+    /// The function's name. Wrappers that return the same address may be listed, too: the outermost one decides the
+    /// object's kind.
     pub function: &'static str,
-    /// Where the object's address is.
+    /// Where the constructor passes the object's address.
     pub handle: Handle,
-    /// Where this argument has one of these bits, it is another kind.
+    /// If this argument has one of these bits set, the object is of another kind.
     pub other: Option<(u8, u64, &'static str)>,
 }
 
-/// How a maker tells an object's address.
+/// How a constructor passes an object's address to its caller.
 #[derive(Debug, Clone, Copy)]
 pub enum Handle {
-    /// It returns it.
+    /// As its return value.
     Returned,
-    /// It stores it so many bytes behind where an argument points to, and returns 0.
+    /// Stored at this offset from the pointer in an argument; the function returns 0.
     Stored(u8, u8),
-    /// The first block that it gets from the C library, if it gets any.
+    /// The first block that the constructor acquires from the C library, if any.
     FirstBlock,
 }
 
-/// A maker that returns the object.
-pub const fn returned(kind: &'static str, function: &'static str) -> Maker {
-    Maker { kind, function, handle: Handle::Returned, other: None }
+/// A constructor that returns the object.
+pub const fn returned(kind: &'static str, function: &'static str) -> Constructor {
+    Constructor { kind, function, handle: Handle::Returned, other: None }
 }
 
-/// A count that runs; ended when dropped.
+/// A running count; stopped when dropped.
 #[derive(Debug)]
 pub struct Witness {
     running: Running,
@@ -68,23 +68,23 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Begins to count in `pid`, which should be stopped until this returns.
-    pub fn attach(pid: u32, makers: &[Maker]) -> Result<Self> {
-        let script = Script::new(pid, makers)?;
+    /// Starts counting in `pid`, which should be stopped until this returns.
+    pub fn attach(pid: u32, constructors: &[Constructor]) -> Result<Self> {
+        let script = Script::new(pid, constructors)?;
         let path = scratch("witness.bt")?;
         fs::write(&path, &script.text)?;
-        // It needs tracefs to take its probes off. Where none is mounted it gets one that it alone sees. It replaces
-        // the shell, and so can be asked to end by its process id.
+        // bpftrace needs tracefs to remove its probes. If none is mounted, it gets a private mount. bpftrace replaces
+        // the shell, so the child's pid is its own pid.
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", WITH_TRACEFS]);
         command.args(["bpftrace", "-k", "-f", "json"]).arg(&path);
         command.env("BPFTRACE_MAP_KEYS_MAX", MOST_OBJECTS);
-        // Debian's has so many probes by default.
+        // The default limit of Debian's bpftrace.
         command.env("BPFTRACE_MAX_PROBES", "4096");
         let running = Running::start(&mut command)
             .context("could not run `bpftrace`; help: cargo xtask test installs it")?;
         let mut witness = Self { running, kinds: script.kinds };
-        // What a probe prints is read when all are on.
+        // Output is parsed only after all probes are attached.
         loop {
             let line = match witness.running.line(LIMIT) {
                 Ok(line) => line,
@@ -96,19 +96,19 @@ impl Witness {
         }
     }
 
-    /// Has it end, without waiting.
-    pub fn ask(self) -> Result<Ending> {
+    /// Asks bpftrace to stop, without waiting.
+    pub fn request_stop(self) -> Result<Ending> {
         self.running.signal("INT")?;
         Ok(Ending(self))
     }
 }
 
-/// A count that was asked to end.
+/// A count that was asked to stop.
 #[derive(Debug)]
 pub struct Ending(Witness);
 
 impl Ending {
-    /// Waits for its end: the objects of each kind of the table.
+    /// Waits until bpftrace has ended, and returns the objects of each kind in the table.
     pub fn wait(self) -> Result<BTreeMap<String, Objects>> {
         let Witness { mut running, kinds } = self.0;
         let status = running.wait(LIMIT)?;
@@ -121,7 +121,7 @@ impl Ending {
     }
 }
 
-/// What bpftrace prints at its end, by number of kind.
+/// bpftrace's final output, by number of the kind.
 #[derive(Debug, Default)]
 struct Counts {
     created: BTreeMap<usize, u64>,
@@ -131,7 +131,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Reads lines of JSON; whatever was lost is an error.
+    /// Parses lines of JSON; any reported loss is an error.
     fn read(lines: &[String]) -> Result<Self> {
         let mut counts = Self::default();
         for line in lines.iter().filter(|line| !line.is_empty()) {
@@ -148,7 +148,7 @@ impl Counts {
 
     fn map(&mut self, data: &Value) -> Result<()> {
         for (name, map) in data.as_object().context("maps by name")? {
-            // What has no keys is no count.
+            // A map without keys is no count.
             for (key, value) in map.as_object().into_iter().flatten() {
                 let value = value.as_u64().context("a whole number")?;
                 let into = match name.as_str() {
@@ -159,7 +159,7 @@ impl Counts {
                         *self.live.entry(usize::try_from(value)?).or_default() += 1;
                         continue;
                     }
-                    // What threads are in: a maker that has not returned.
+                    // State per thread: a constructor that has not returned yet.
                     _ => continue,
                 };
                 into.insert(key.parse()?, value);
@@ -168,7 +168,7 @@ impl Counts {
         Ok(())
     }
 
-    /// The sums by name. What is there must be what was created and not destroyed, or the count is wrong.
+    /// The sums by name. Live objects must equal created minus destroyed, or the count is wrong.
     fn objects(&self, kinds: &[&'static str]) -> Result<BTreeMap<String, Objects>> {
         let of = |map: &BTreeMap<usize, u64>, number| map.get(&number).copied().unwrap_or_default();
         let mut found = BTreeMap::new();
@@ -186,8 +186,8 @@ impl Counts {
     }
 }
 
-/// A program for bpftrace. A kind is its place among the kinds, from 1: 0 is what a map says of a key that it
-/// does not have.
+/// A program for bpftrace. A kind's number is its index in the list of kinds plus 1: 0 is what a map returns for a
+/// missing key.
 #[derive(Debug)]
 struct Script {
     text: String,
@@ -196,19 +196,20 @@ struct Script {
 }
 
 impl Script {
-    /// Probes each function in each object that `pid` has mapped and that defines it.
-    fn new(pid: u32, makers: &[Maker]) -> Result<Self> {
-        let names = makers.iter().flat_map(|maker| {
-            [Some(maker.kind), maker.other.map(|(_, _, kind)| kind)].into_iter().flatten()
+    /// Probes each function in each mapped file of `pid` that defines it.
+    fn new(pid: u32, constructors: &[Constructor]) -> Result<Self> {
+        let names = constructors.iter().flat_map(|constructor| {
+            let other = constructor.other.map(|(_, _, kind)| kind);
+            [Some(constructor.kind), other].into_iter().flatten()
         });
         let kinds: Vec<_> = names.collect::<BTreeSet<_>>().into_iter().collect();
         let mut script = Self { text: String::new(), kinds, pid };
         let mut allocators = Vec::new();
         for path in mapped(pid)? {
             let defined = defined(&path)?;
-            for (number, maker) in makers.iter().enumerate() {
-                if defined.contains(maker.function) {
-                    script.maker(&path, number, maker)?;
+            for (number, constructor) in constructors.iter().enumerate() {
+                if defined.contains(constructor.function) {
+                    script.constructor(&path, number, constructor)?;
                 }
             }
             let is_libc = path.file_name().is_some_and(|name| name == "libc.so.6");
@@ -219,10 +220,11 @@ impl Script {
         let [allocator] = allocators.as_slice() else {
             bail!("{} C libraries in pid {pid}", allocators.len());
         };
-        // Behind the makers: bpftrace learns from these what is in its maps.
-        let first = makers.iter().any(|maker| matches!(maker.handle, Handle::FirstBlock));
+        // After the constructors: bpftrace infers the types of its maps from them.
+        let first =
+            constructors.iter().any(|function| matches!(function.handle, Handle::FirstBlock));
         script.allocator(allocator, first)?;
-        // Other programs are not waited for: the target is stopped.
+        // Events of other processes need no handling: the target is stopped.
         script
             .text
             .push_str("interval:ms:50 { if (@said == 0) { @said = 1; printf(\"counting\"); } }\n");
@@ -247,17 +249,17 @@ impl Script {
         Ok(())
     }
 
-    fn maker(&mut self, path: &Path, number: usize, maker: &Maker) -> Result<()> {
-        let kind = self.number(maker.kind);
-        let mut told = format!("$kind = (uint64){kind};");
+    fn constructor(&mut self, path: &Path, number: usize, constructor: &Constructor) -> Result<()> {
+        let kind = self.number(constructor.kind);
+        let mut set_kind = format!("$kind = (uint64){kind};");
         let mut entry = String::new();
-        if let Some((argument, mask, other)) = maker.other {
+        if let Some((argument, mask, other)) = constructor.other {
             let other = self.number(other);
             write!(entry, "@other{number}[tid] = arg{argument} & {mask};")?;
-            write!(told, "if (@other{number}[tid] != 0) {{ $kind = (uint64){other}; }}")?;
-            write!(told, "delete(@other{number}[tid]);")?;
+            write!(set_kind, "if (@other{number}[tid] != 0) {{ $kind = (uint64){other}; }}")?;
+            write!(set_kind, "delete(@other{number}[tid]);")?;
         }
-        let (handle, after) = match maker.handle {
+        let (handle, after) = match constructor.handle {
             Handle::Returned => ("$handle = retval;".to_owned(), String::new()),
             Handle::Stored(argument, offset) => {
                 write!(entry, "@place{number}[tid] = arg{argument};")?;
@@ -266,30 +268,30 @@ impl Script {
                 (handle, format!("delete(@place{number}[tid]);"))
             }
             Handle::FirstBlock => {
-                // The allocator's probes make the object.
+                // The allocator's probes create the object.
                 write!(entry, "@first[tid] = (uint64){kind};")?;
-                self.probe("uprobe", path, maker.function, "", &entry)?;
-                let body = "delete(@first[tid]);";
-                return self.probe("uretprobe", path, maker.function, "@first[tid] != 0", body);
+                self.probe("uprobe", path, constructor.function, "", &entry)?;
+                let (filter, body) = ("@first[tid] != 0", "delete(@first[tid]);");
+                return self.probe("uretprobe", path, constructor.function, filter, body);
             }
         };
         if !entry.is_empty() {
-            self.probe("uprobe", path, maker.function, "", &entry)?;
+            self.probe("uprobe", path, constructor.function, "", &entry)?;
         }
         let body = format!(
-            "{told} {handle} if ($handle != 0) {{ $inner = @object[$handle]; \
+            "{set_kind} {handle} if ($handle != 0) {{ $inner = @object[$handle]; \
              if ($inner != 0) {{ @overruled[$inner] = count(); }} \
              @object[$handle] = $kind; @created[$kind] = count(); }} {after}"
         );
-        self.probe("uretprobe", path, maker.function, "", &body)
+        self.probe("uretprobe", path, constructor.function, "", &body)
     }
 
-    /// Objects end here, and move here. With `first`, some are made here.
+    /// Probes that end and move objects. With `first`, also those that create an object from its first block.
     fn allocator(&mut self, path: &Path, first: bool) -> Result<()> {
         let gone = "$kind = @object[arg0]; if ($kind != 0) { delete(@object[arg0]);";
         let body = format!("{gone} @destroyed[$kind] = count(); }}");
         self.probe("uprobe", path, "free", "arg0 != 0", &body)?;
-        // It cannot be found by its old address any more: another thread may get that before this one returns.
+        // The old address is removed at entry: another thread may get it before this call returns.
         let body =
             format!("{gone} @moving[tid] = $kind; @from[tid] = arg0; @bytes[tid] = arg1; }}");
         self.probe("uprobe", path, "realloc", "arg0 != 0", &body)?;
@@ -311,7 +313,7 @@ impl Script {
     }
 }
 
-/// Files that `pid` has mapped code of, each once.
+/// Files that `pid` maps as code, each once.
 fn mapped(pid: u32) -> Result<BTreeSet<PathBuf>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let mut paths = BTreeSet::new();

@@ -1,4 +1,5 @@
-//! A child process with its lines: read with a limit, ended by its own pid, never left behind.
+//! A child process with line-based streams: reads have a time limit, it is ended by its own pid, and never outlives its
+//! test.
 
 use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
@@ -24,7 +25,7 @@ fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n') {
             let Ok(line) = line else { break };
-            // The receiver may have gone: the pipe is read on, so that the child never blocks.
+            // The receiver may be gone: keep reading the pipe, so that the child never blocks.
             drop(send.send(String::from_utf8_lossy(&line).into_owned()));
         }
     });
@@ -52,7 +53,7 @@ impl Running {
     }
 
     /// Sends a line to its stdin.
-    pub fn tell(&mut self, line: &str) -> Result<()> {
+    pub fn send(&mut self, line: &str) -> Result<()> {
         let stdin = self.child.stdin.as_mut().context("stdin is piped")?;
         stdin.write_all(line.as_bytes())?;
         stdin.write_all(b"\n")?;
@@ -64,7 +65,7 @@ impl Running {
         drop(self.child.stdin.take());
     }
 
-    /// The next line of stdout.
+    /// Returns the next line of stdout.
     pub fn line(&self, limit: Duration) -> Result<String> {
         match self.stdout.recv_timeout(limit) {
             Ok(line) => Ok(line),
@@ -80,7 +81,7 @@ impl Running {
         self.stderr_line_with(|line| line.starts_with(start), start, limit)
     }
 
-    /// Reads stderr until a line is as wanted; `words` describes it in messages.
+    /// Reads stderr until a line satisfies the predicate; `words` describes it in messages.
     pub fn stderr_line_with(
         &mut self,
         wanted: impl Fn(&str) -> bool,
@@ -105,7 +106,7 @@ impl Running {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let start = Instant::now();
         loop {
@@ -119,7 +120,7 @@ impl Running {
         }
     }
 
-    /// All of stderr of a child that has ended.
+    /// The rest of stderr of a child that has ended.
     pub fn rest_of_stderr(&mut self) -> &[String] {
         while let Ok(line) = self.stderr.recv_timeout(Duration::from_secs(5)) {
             self.stderr_seen.push(line);
@@ -127,7 +128,7 @@ impl Running {
         &self.stderr_seen
     }
 
-    /// All of stdout of a child that has ended.
+    /// The rest of stdout of a child that has ended.
     pub fn rest_of_stdout(&self) -> Vec<String> {
         let mut lines = Vec::new();
         while let Ok(line) = self.stdout.recv_timeout(Duration::from_secs(5)) {
@@ -136,9 +137,9 @@ impl Running {
         lines
     }
 
-    /// Sends it a signal by its own pid.
+    /// Sends a signal to its pid.
     pub fn signal(&self, name: &str) -> Result<()> {
-        // The shell's own `kill`: a small image has no other.
+        // The shell's builtin `kill`: a minimal image has no other.
         let done = Command::new("sh")
             .args(["-c", &format!("kill -{name} {}", self.pid())])
             .status()
@@ -152,7 +153,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended already, which is as good.
+        // It may have ended already, which is fine.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask churn` as a load: connections that open and close in every way, with exact figures.
+//! `cargo xtask churn` as a load: connections that open and close in every way, with exact counts.
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::{Service, child::Running, fetched::cargo, http::Connection, target_di
 #[derive(Clone, Debug)]
 pub struct Churned(pub Value);
 
-/// Where the program is: `cargo xtask test` says where it is itself. Else it is built first, unless it is already; cargo
-/// has that wait for whatever else is being built.
+/// Path of the program. `cargo xtask test` passes its own path; otherwise it is built first if needed, which makes
+/// cargo wait for other builds.
 fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("LEAKTRACE_XTASK") {
         return Ok(path.into());
@@ -26,7 +26,7 @@ fn program() -> Result<PathBuf> {
     Ok(target_dir().join("debug/xtask"))
 }
 
-/// Starts it.
+/// Starts a run.
 pub fn start(service: &Service, options: &[&str]) -> Result<Running> {
     Running::start(
         Command::new(program()?)
@@ -35,12 +35,12 @@ pub fn start(service: &Service, options: &[&str]) -> Result<Running> {
     )
 }
 
-/// Runs it to its end.
+/// Runs to the end.
 pub fn churn(service: &Service, options: &[&str]) -> Result<Churned> {
     finish(start(service, options)?)
 }
 
-/// Waits for its end.
+/// Waits until the run has ended.
 pub fn finish(mut running: Running) -> Result<Churned> {
     let status = running.wait(Duration::from_secs(60))?;
     ensure!(status.success(), "churn: {}", running.rest_of_stderr().join("\n"));
@@ -49,19 +49,19 @@ pub fn finish(mut running: Running) -> Result<Churned> {
 }
 
 impl Churned {
-    /// The number at this place, `/total/connected` for one.
+    /// The number at this JSON pointer, for example `/total/connected`.
     pub fn number(&self, place: &str) -> Result<u64> {
         let found = self.0.pointer(place).and_then(Value::as_u64);
         found.with_context(|| format!("no `{place}` in {}", self.0))
     }
 
-    /// Names of the ways that were run.
+    /// Names of the ways in this run.
     pub fn ways(&self) -> Result<Vec<&str>> {
         let ways = self.0.get("ways").and_then(Value::as_object).context("ways")?;
         Ok(ways.keys().map(String::as_str).collect())
     }
 
-    /// Checks what holds for each way: every connection came about, and ended once.
+    /// Checks for each way that every attempt connected and ended exactly once.
     pub fn check(&self) -> Result<()> {
         for way in self.ways()? {
             let figure = |name: &str| self.number(&format!("/ways/{way}/{name}"));
@@ -80,12 +80,12 @@ impl Churned {
 /// A server's own account of its connections, from `/truth`.
 #[derive(Clone, Debug)]
 pub struct Account {
-    told: Value,
-    /// Connections that asked for it, which are among those accepted.
+    answer: Value,
+    /// Requests for `/truth`, whose connections are among the accepted ones.
     asked: u64,
 }
 
-/// Asks for it until all connections but the asking one are closed.
+/// Asks repeatedly until all connections but the asking one are closed.
 pub fn account(service: &Service) -> Result<Account> {
     let (mut account, mut asked) = (None, 0);
     wait_until("every connection is closed", Duration::from_secs(20), || {
@@ -105,21 +105,21 @@ pub fn account_now(service: &Service) -> Result<Account> {
 
 fn ask(service: &Service, asked: u64) -> Result<Account> {
     let text = Connection::open(service.port)?.get("/truth")?;
-    Ok(Account { told: serde_json::from_str(&text)?, asked })
+    Ok(Account { answer: serde_json::from_str(&text)?, asked })
 }
 
 impl Account {
-    /// One of its numbers.
+    /// A number by its name.
     pub fn number(&self, name: &str) -> Result<u64> {
-        self.told.get(name).and_then(Value::as_u64).with_context(|| format!("no `{name}`"))
+        self.answer.get(name).and_then(Value::as_u64).with_context(|| format!("no `{name}`"))
     }
 
-    /// By how much it grew since.
+    /// The increase of a number since `before`.
     pub fn since(&self, before: &Self, name: &str) -> Result<u64> {
         self.number(name)?.checked_sub(before.number(name)?).context("a count shrank")
     }
 
-    /// Connections accepted since, without those that asked.
+    /// Connections accepted since `before`, without those that asked for `/truth`.
     pub fn accepted_since(&self, before: &Self) -> Result<u64> {
         self.since(before, "accepted")?.checked_sub(self.asked).context("fewer than asked")
     }

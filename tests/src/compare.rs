@@ -1,4 +1,4 @@
-//! A victim's truth, and its comparison with a report: number by number, for equality.
+//! A victim's truth, and its comparison with a report: every number must be equal.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -7,19 +7,19 @@ use serde_json::Value;
 
 use crate::{Report, report::Amounts};
 
-/// What a victim says of itself.
+/// The numbers that a victim prints about itself.
 #[derive(Debug, Clone)]
 pub struct Truth {
     json: Value,
     sites: BTreeMap<String, (String, Amounts)>,
 }
 
-/// How a report's call site is told from its stack.
+/// How to attribute a call site of the report to a function of its stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
-    /// Its first frame is the function: the rule for C.
+    /// The first frame is the function: the rule for C.
     ByFirstFrame,
-    /// Any frame is the function: `operator new` stands between in C++, `alloc` and the like in Rust.
+    /// Any frame is the function: `operator new` comes between in C++, `alloc` and others in Rust.
     ByAnyFrame,
 }
 
@@ -43,7 +43,7 @@ impl Truth {
         self.json.get(key).and_then(Value::as_u64).with_context(|| format!("no number `{key}`"))
     }
 
-    /// What the victim says of a call site.
+    /// The victim's numbers of one call site.
     pub fn site(&self, name: &str) -> Result<Amounts> {
         self.sites
             .get(name)
@@ -60,13 +60,13 @@ impl Truth {
         sum
     }
 
-    /// The same truth of all sites, but without what is known only of the process as a whole.
+    /// The same truth with all call sites, but without numbers that are known of the whole process only.
     #[must_use]
     pub fn sites_only(&self) -> Self {
         self.without(&[])
     }
 
-    /// The same without some sites, because they are not one function each.
+    /// The same without some call sites, because they are spread over several functions.
     #[must_use]
     pub fn without(&self, sites: &[&str]) -> Self {
         let mut rest = self.clone();
@@ -75,13 +75,13 @@ impl Truth {
         rest
     }
 
-    /// Every figure of the report equals the victim's: nothing was lost, each call site, the totals
-    /// where the victim knows them, failures and unknown releases where it counted them.
+    /// Every number of the report equals the victim's: nothing was lost; each call site; totals where the victim knows
+    /// them; failures and unknown releases where it counted them.
     pub fn equals(&self, report: &Report) -> Result<()> {
         self.compare(report, Named::ByFirstFrame, &["heap", "mmap"], true)
     }
 
-    /// The same for chosen kinds; `flows` says whether acquired and released are compared as well.
+    /// The same for chosen kinds; `flows` says whether acquired and released counts are compared as well.
     pub fn compare(
         &self,
         report: &Report,
@@ -124,7 +124,7 @@ impl Truth {
     }
 }
 
-/// `new_one()` is how a demangler writes C++'s `new_one`, and `boxes::boxed` Rust's `boxed`.
+/// `new_one()` is the demangled form of C++'s `new_one`, and `boxes::boxed` of Rust's `boxed`.
 fn is_function(symbol: &str, name: &str) -> bool {
     symbol == name
         || symbol.strip_prefix(name).is_some_and(|rest| rest.starts_with('('))

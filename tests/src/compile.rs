@@ -1,4 +1,4 @@
-//! Compiles victims on demand, when the source is newer than the product.
+//! Compiles victims on demand, if the source is newer than the product.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{fetched::cargo, target_dir, workspace};
 
-/// Frame pointers stay, a call stays a call, and `malloc` is no builtin that may be optimized away.
+/// Keeps frame pointers and calls, and keeps the compiler from optimizing `malloc` away as a builtin.
 const FLAGS: [&str; 10] = [
     "-O2",
     "-g",
@@ -26,19 +26,19 @@ const FLAGS: [&str; 10] = [
     "-pthread",
 ];
 
-/// What victims include of their own; any may.
+/// Headers of victims; any victim may include any of them.
 pub(crate) const HEADERS: [&str; 3] = ["victim", "connections", "leaks"];
 
-/// Tests run side by side and may compile the same victim: each to a file of its own, and the renaming
-/// is atomic, so that none ever starts half a program.
+/// Tests run in parallel and may compile the same victim: each compiles to a file of its own, and the rename is atomic,
+/// so that no test starts a partial program.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// The compiled victim `name`.
+/// Returns the compiled victim `name`.
 pub fn victim(name: &str) -> Result<PathBuf> {
     victim_with(name, name, &[])
 }
 
-/// The victim `name` compiled as `product` with more flags.
+/// The victim `name` compiled as `product` with extra flags.
 pub fn victim_with(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf> {
     let sources = workspace().join("tests/victims");
     let c = sources.join(format!("{name}.c"));
@@ -56,7 +56,7 @@ pub fn victim_with(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf>
     build(compiler, product, &source, &[&[standard], &FLAGS[..], flags].concat(), libraries)
 }
 
-/// The victim `name` compiled as `product` by another compiler, with flags and what is to be linked.
+/// The victim `name` compiled as `product` with another compiler, extra flags, and libraries to link.
 pub fn victim_by(
     compiler: &str,
     name: &str,
@@ -71,14 +71,14 @@ pub fn victim_by(
     build(compiler, product, &source, &[&[standard], &FLAGS[..], flags].concat(), libraries)
 }
 
-/// A victim in Rust, compiled as `product` with more flags.
+/// A victim in Rust, compiled as `product` with extra flags.
 pub fn rust_victim(name: &str, product: &str, flags: &[&str]) -> Result<PathBuf> {
     let source = workspace().join(format!("tests/victims/{name}.rs"));
     let flags = [&["--edition=2024", "--crate-name", name], flags].concat();
     build("rustc", product, &source, &flags, &[])
 }
 
-/// The program of the package `tests/FOLDER`, built by cargo with what it depends on.
+/// The program of the package `tests/FOLDER`, built by cargo with its dependencies.
 pub fn cargo_victim(folder: &str) -> Result<PathBuf> {
     let products = target_dir().join("victims/cargo");
     let output = cargo()
@@ -109,7 +109,7 @@ pub fn witness() -> Result<PathBuf> {
     witness_with("libpreload_count.so", &[])
 }
 
-/// The witness that knows the objects of libraries, too.
+/// The witness that also counts library objects.
 pub fn objects_witness() -> Result<PathBuf> {
     witness_with("libpreload_count_objects.so", &["-DCOUNT_OBJECTS"])
 }
@@ -121,7 +121,7 @@ fn witness_with(product: &str, flags: &[&str]) -> Result<PathBuf> {
     build("gcc", product, &source, &[&SHARED, flags].concat(), &[])
 }
 
-/// Compiles `source` to `product`, unless that was done since the source changed last.
+/// Compiles `source` to `product`, unless the product is up to date.
 pub(crate) fn build(
     compiler: &str,
     product: &str,
@@ -162,7 +162,7 @@ pub(crate) fn build(
     Ok(product_path)
 }
 
-/// What a victim is made from beside its source: what all share, and parts that have its name before theirs.
+/// Other files that a victim depends on: shared headers, and headers whose names start with the victim's name.
 fn headers(source: &Path) -> Result<Vec<PathBuf>> {
     let folder = source.parent().unwrap_or(Path::new("."));
     let name = source.file_stem().unwrap_or_default().to_string_lossy();
@@ -178,7 +178,7 @@ fn headers(source: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether `product` is newer than everything it is made from.
+/// Whether `product` is newer than all its sources.
 pub(crate) fn is_current(product: &Path, sources: &[&Path]) -> bool {
     modified(product) > sources.iter().filter_map(|source| modified(source)).max()
 }

@@ -1,4 +1,4 @@
-//! Whether code says how to unwind it: where it does not, a debugger guesses.
+//! Whether code has unwind information: without it, a debugger guesses.
 
 use std::{collections::HashMap, fs};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use gimli::{BaseAddresses, EhFrame, EhFrameHdr, LittleEndian, UnwindSection as _};
 use object::{Object as _, ObjectSection as _, ObjectSegment as _};
 
-/// The executable memory of a process, with the files in it that have been looked at.
+/// The executable mappings of a process, with a cache of the files that were read.
 #[derive(Debug)]
 pub struct Code {
     pid: u32,
@@ -15,7 +15,7 @@ pub struct Code {
 }
 
 impl Code {
-    /// What is mapped now.
+    /// Reads the current mappings.
     pub fn of(pid: u32) -> Result<Self> {
         let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
         Ok(Self { pid, maps, files: HashMap::new() })
@@ -39,12 +39,12 @@ impl Code {
             let bytes = self.files.get(*path).context("just read")?;
             return described(bytes, offset);
         }
-        // Code that was made at run time has no file.
+        // Code that was generated at run time has no file.
         Ok(false)
     }
 }
 
-/// Whether a description covers the byte at `offset` of an object.
+/// Whether a frame description covers the byte at `offset` of an object file.
 fn described(bytes: &[u8], offset: u64) -> Result<bool> {
     let file = object::File::parse(bytes)?;
     let address = file.segments().find_map(|segment| {

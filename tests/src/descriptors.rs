@@ -1,7 +1,7 @@
-//! The victim `descriptors`: each table's own account, its comparison with `/proc`, and with a report.
+//! The victim `descriptors`: the account of each file descriptor table, compared with `/proc` and with a report.
 //!
-//! A truth is a line of the victim (see `victims/descriptors.c`). Every difference is a line of its own, with
-//! the process and the number it is about.
+//! A truth is a line of the victim (see `victims/descriptors.c`). Each difference is reported on its own line, with its
+//! process and number.
 
 mod account;
 
@@ -17,11 +17,11 @@ pub use self::account::{Account, By, ONE_TYPE, Row};
 use self::account::{number, text};
 use crate::{Report, report::symbols};
 
-/// Lines of differences that one message has at most.
+/// Maximum number of differences in one message.
 const MOST_LINES: usize = 40;
 
-/// Ways that libc goes with more frames of its own than one between the victim's function and the system call;
-/// `fcntl` is two functions of glibc's.
+/// Functions for which libc has more than one frame between the victim's function and the system call; `fcntl` is two
+/// functions in glibc.
 const THROUGH_LIBC: [&str; 6] = [
     "by_fopen",
     "by_opendir",
@@ -31,25 +31,26 @@ const THROUGH_LIBC: [&str; 6] = [
     "by_fcntl_dupfd_cloexec",
 ];
 
-/// A function that only asks: a thread of the kernel's opens, and whether that is known to be its doing is open.
-const ASKS: &str = "by_io_uring_worker";
+/// A function that only submits a request: a kernel thread opens the descriptor. Whether it is attributed to this
+/// function is left open.
+const SUBMITS: &str = "by_io_uring_worker";
 
-/// Openers that the programs at every system call do not see, so that leaktrace finds open what they opened: a function
-/// that reads events with descriptors in them.
+/// Functions that open descriptors unseen by the probes of system calls, so that leaktrace only finds them open:
+/// reading events that contain descriptors.
 pub const UNSEEN: &[&str] = &["by_fanotify_read"];
-/// Functions that each begin a connection, or accept one.
+/// Functions that begin or accept one connection each.
 const CONNECTING: [&str; 6] =
     ["by_connect", "by_udp", "by_unix", "by_accept", "by_accept4", "by_io_uring_accept"];
-/// Why stacks of a program that has just begun are cut: where its code is, is not known yet.
+/// Why stacks of a program that has just started are truncated: the location of its code is not known yet.
 const JUST_BEGUN: &str = "code that was just loaded or made";
 
 /// What the frames above a call are compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Frames {
-    /// The first one is the victim's function, but where libc does more than pass the call on.
+    /// The first frame is the victim's function, except where libc does more than pass the call on.
     First,
-    /// The first one that the victim marked: a program linked whole has libc's functions in itself. Programs that
-    /// begin while they are traced may have cut stacks at first.
+    /// The first frame that the victim marked: a statically linked program contains libc's functions. Programs that
+    /// start while they are traced may have truncated stacks at first.
     FirstMarked,
 }
 
@@ -58,18 +59,18 @@ pub enum Frames {
 pub struct Expected<'a> {
     /// The tables of the targets.
     pub accounts: &'a [Account],
-    /// Tables of single threads, which have no rows; whether their flows are among the sums is open.
+    /// Tables of single threads, which have no rows; whether their flows are part of the sums is left open.
     pub aside: &'a [Account],
-    /// Whether sums of opened and closed are compared: a program that is loaded opens its libraries.
+    /// Whether sums of opened and closed are compared: a program's loader opens libraries.
     pub flows: bool,
-    /// How functions are told.
+    /// How call sites are attributed to functions.
     pub frames: Frames,
-    /// Who opens without being seen.
+    /// Functions that open descriptors unseen.
     pub unseen: &'a [&'a str],
 }
 
 impl Expected<'_> {
-    /// Whether leaktrace finds open what was opened so, and knows no more.
+    /// Whether leaktrace only finds such descriptors open, without more information.
     fn is_unseen(&self, by: &By) -> bool {
         matches!(by, By::Function(name) if self.unseen.contains(&name.as_str()))
     }
@@ -132,7 +133,7 @@ fn compare_tables(
     Ok(())
 }
 
-/// What is wrong with a row; `site` is its id and, if the report has that, the call site.
+/// The differences of one row; `site` is its id and, if the report has it, the call site.
 fn row_differences(
     said: &Value,
     site: Option<(&Value, Option<&Value>)>,
@@ -193,7 +194,7 @@ fn row_differences(
     found
 }
 
-/// The victim's function in a stack, as far as the frames before it may be others.
+/// The victim's function in a stack, given how many frames before it may be others.
 fn function<'a>(stack: &[&'a str], name: &str, frames: Frames) -> Option<&'a str> {
     if frames == Frames::First && !THROUGH_LIBC.contains(&name) {
         return stack.first().copied();
@@ -250,7 +251,7 @@ fn compare_sums(
     Ok(())
 }
 
-/// What call sites hold by their sums is what rows say, function by function.
+/// The outstanding sums of call sites equal the rows, function by function.
 fn compare_sites(
     report: &Report,
     expected: &Expected<'_>,
@@ -273,7 +274,7 @@ fn compare_sites(
         let [said, truth] = [&said, &truth].map(|counts| counts.get(name).copied().unwrap_or(0));
         let is_equal = said == truth || expected.frames != Frames::First && said < truth;
         if !is_equal
-            && name != ASKS
+            && name != SUBMITS
             && !expected.unseen.contains(&name)
             && expected.aside.is_empty()
         {
@@ -330,7 +331,7 @@ mod tests {
         })
     }
 
-    /// What the comparison says of the made-up report once `change` was made to it.
+    /// The differences of the sample report after `change` was applied to it.
     fn said_of(change: impl FnOnce(&mut Value)) -> String {
         let mut json = report();
         change(&mut json);
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_too_many_is_shown_whole_and_a_double_one_is_said() {
+    fn an_extra_row_is_shown_and_a_duplicate_is_reported() {
         let said = said_of(|json| {
             let mut extra = rows(json)[2].clone();
             rows(json).push(extra.clone());
@@ -403,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_site_that_is_missing_is_said() {
+    fn a_missing_site_is_reported() {
         let said = said_of(|json| rows(json)[1]["site"] = Value::Null);
         assert!(said.contains("fd 3: no site, by_accept4 true"), "{said}");
         let said = said_of(|json| rows(json)[1]["site"] = json!(99));
@@ -413,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_open_before_has_no_age_and_what_came_later_has_one() {
+    fn only_descriptors_opened_while_traced_have_an_age() {
         let said = said_of(|json| rows(json)[0]["age_s"] = json!(3.0));
         assert!(said.contains("fd 0: open before, but with an age"), "{said}");
         let said = said_of(|json| rows(json)[3]["pre_attach"] = json!(true));

@@ -1,4 +1,4 @@
-//! The victim `family`: every member's own account, and its comparison with what a report says of it.
+//! The victim `family`: the account of every process, compared with the report.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use crate::{Report, report::symbols};
 
-/// Figures by their key.
+/// Numbers by key.
 pub type Figures = BTreeMap<&'static str, u64>;
 
-/// What a member holds: all that is known of one that became another program.
+/// Outstanding numbers: the only ones that are known of a process after exec.
 pub const HELD: [&str; 2] = ["outstanding_count", "outstanding_bytes"];
-/// What a member knows of itself.
+/// The account of one process.
 pub const OWN: [&str; 6] = [
     "outstanding_count",
     "outstanding_bytes",
@@ -27,7 +27,7 @@ pub fn number(value: &Value, pointer: &str) -> u64 {
     value.pointer(pointer).and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// What the report has of one process's call site `make`.
+/// The report's numbers of the call site `make` in one process.
 pub fn said(report: &Report, pid: u64) -> Result<(Figures, [u64; 2])> {
     let (mut figures, mut inherited) = (Figures::new(), [0, 0]);
     for site in report.list("/sites")? {
@@ -43,7 +43,7 @@ pub fn said(report: &Report, pid: u64) -> Result<(Figures, [u64; 2])> {
     Ok((figures, inherited))
 }
 
-/// Every member's account equals the report's, in the figures of `keys`, and nothing was lost.
+/// Every process's account equals the report in the numbers of `keys`, and nothing was lost.
 pub fn compare(report: &Report, truths: &[Value], keys: &[&'static str]) -> Result<()> {
     ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
     let unknown = report.number("/accounting/unknown_frees")?;
@@ -67,7 +67,7 @@ pub fn compare(report: &Report, truths: &[Value], keys: &[&'static str]) -> Resu
     Ok(())
 }
 
-/// Process ids of targets with their parents.
+/// Process ids of targets with the ids of their parents.
 pub fn targets(report: &Report) -> Result<Vec<(u64, Option<u64>)>> {
     let list = report.list("/targets")?;
     let read = |one: &Value| (number(one, "/pid"), one.get("parent").and_then(Value::as_u64));

@@ -1,7 +1,6 @@
-//! Sources in C and C++ that crates carry.
+//! C and C++ sources that are distributed as crates.
 //!
-//! Cargo fetches a crate and checks it against the lock file of a manifest that only names it; nothing of
-//! it is built by cargo.
+//! Cargo fetches a crate and checks it against the lock file of a manifest that only names it; cargo builds none of it.
 
 use std::{path::PathBuf, process::Command};
 
@@ -30,10 +29,10 @@ pub(crate) fn sources(folder: &str, name: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(manifest).parent().context("a folder")?.to_owned())
 }
 
-/// The cargo that runs the tests, to be run again.
+/// The cargo that runs the tests, ready to run again.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What cargo said of the tests' package: build scripts that look at it (ring's) would all run again.
+    // Variables that cargo sets for the tests' package: build scripts that depend on them (ring's) would all run again.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

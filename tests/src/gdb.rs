@@ -1,6 +1,6 @@
-//! gdb as a second opinion: what it takes for the stacks of a live process.
+//! gdb as a second opinion: the stacks of a live process as gdb unwinds them.
 //!
-//! `tests/gdb/stops.py` does the work inside gdb; this starts it and reads what it wrote.
+//! `tests/gdb/stops.py` runs inside gdb; this starts it and reads its output.
 
 use std::{fs, process::Command, time::Duration};
 
@@ -15,46 +15,46 @@ use crate::{
     workspace,
 };
 
-/// What gdb may take to load its symbols and make its stops: under 10 s on an idle machine, over 40 s where a dozen
-/// threads want two processors.
+/// Time limit for gdb to load symbols and make its stops: under 10 s on an idle machine, over 40 s when a dozen threads
+/// compete for two processors.
 const LIMIT: Duration = Duration::from_secs(100);
-/// Breakpoint registers of the processor.
+/// Hardware breakpoint registers of the processor.
 const REGISTERS: usize = 4;
 
-/// A place to stop at.
+/// A location to stop at.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The function that acquires.
+    /// The acquiring function.
     pub function: String,
     /// Address of the probed instruction in the target.
     pub address: u64,
 }
 
-/// One frame as gdb sees it.
+/// A frame as gdb sees it.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// Return address; for code that a signal interrupted, the next instruction.
+    /// Return address; for code that a signal interrupted, the address of the next instruction.
     pub address: u64,
-    /// Name, or what stands for one.
+    /// Function name, or a placeholder.
     pub name: String,
-    /// Whether a signal interrupted it.
+    /// Whether a signal interrupted this frame.
     pub interrupted: bool,
 }
 
 /// One stop.
 #[derive(Clone, Debug)]
 pub struct Stop {
-    /// The function called.
+    /// The function that was called.
     pub function: String,
-    /// Its callers, the nearest first.
+    /// Its callers, innermost first.
     pub frames: Vec<Frame>,
-    /// Whether the call was made by another traced function: leaktrace records that one.
+    /// Whether another traced function made the call: leaktrace records that outer call.
     pub nested: bool,
-    /// Why gdb went no further.
+    /// Why gdb stopped unwinding.
     pub end: String,
 }
 
-/// The instructions probed for the acquiring functions that `report` has seen most of.
+/// The probed instructions of the acquiring functions that `report` has seen most.
 pub fn places(pid: u32, report: &Report) -> Result<Vec<Place>> {
     let mut found = Vec::new();
     for probe in report.list("/probes")? {
@@ -77,8 +77,8 @@ pub fn places(pid: u32, report: &Report) -> Result<Vec<Place>> {
     Ok(found.into_iter().map(|(_, place)| place).take(REGISTERS).collect())
 }
 
-/// Lets gdb stop the process `count` times at `places`, in calls that no other traced function made.
-/// Also says how many times another thread stood at a place, and had to leave it before gdb could go on.
+/// Has gdb stop the process `count` times at `places`, in calls that no other traced function made. Also returns how
+/// many times gdb had to wait for another thread to leave a location before it could continue.
 pub fn stops(pid: u32, places: &[Place], count: usize) -> Result<(Vec<Stop>, u64)> {
     let file = scratch(&format!("stacks-{pid}.json"))?;
     let listed: Vec<String> =
@@ -86,7 +86,7 @@ pub fn stops(pid: u32, places: &[Place], count: usize) -> Result<(Vec<Stop>, u64
     let mut gdb = Running::start(
         Command::new("gdb")
             .args(["-nx", "-batch", "-iex", "set debuginfod enabled off"])
-            // Nothing from beside the objects: scripts, printers.
+            // No scripts or pretty printers of the objects.
             .args(["-iex", "set auto-load off", "-iex", "set confirm off"])
             .args(["-ex", "set backtrace past-main on", "-ex", "set backtrace past-entry on"])
             .args(["-p", &pid.to_string(), "-x"])
@@ -98,16 +98,16 @@ pub fn stops(pid: u32, places: &[Place], count: usize) -> Result<(Vec<Stop>, u64
     )
     .context("help: cargo xtask test installs gdb")?;
     let status = gdb.wait(LIMIT)?;
-    let told = gdb.rest_of_stdout();
-    if !status.success() || told.last().is_none_or(|line| line != &format!("stops {count}")) {
+    let lines = gdb.rest_of_stdout();
+    if !status.success() || lines.last().is_none_or(|line| line != &format!("stops {count}")) {
         let errors = gdb.rest_of_stderr().join("\n");
-        bail!("gdb ended with {status}:\n{}\n{errors}", told.join("\n"));
+        bail!("gdb ended with {status}:\n{}\n{errors}", lines.join("\n"));
     }
     let text = fs::read_to_string(&file)?;
     fs::remove_file(&file)?;
     let stops = text.lines().map(stop).collect::<Result<Vec<_>>>()?;
     ensure!(stops.iter().filter(|stop| !stop.nested).count() == count, "{count} stops were asked");
-    let waited = told.iter().find_map(|line| line.strip_prefix("waited ")).context("how often")?;
+    let waited = lines.iter().find_map(|line| line.strip_prefix("waited ")).context("how often")?;
     Ok((stops, waited.parse()?))
 }
 

@@ -1,5 +1,4 @@
-//! Requests over HTTP/1.1, a WebSocket, and the text protocols of memcached and redis, on loopback:
-//! each answer is checked.
+//! HTTP/1.1 requests, WebSockets, and the text protocols of memcached and redis on loopback; each answer is checked.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -24,18 +23,18 @@ impl Connection {
         Ok(Self { stream: BufReader::new(stream) })
     }
 
-    /// Closes it, and opens another one to the same port.
+    /// Closes this connection and opens another one to the same port.
     pub fn reopen(&mut self) -> Result<()> {
         *self = Self::open(self.stream.get_ref().peer_addr()?.port())?;
         Ok(())
     }
 
-    /// What tells it from other connections.
+    /// Identifies this connection.
     pub fn name(&self) -> Result<String> {
         Ok(self.stream.get_ref().local_addr()?.port().to_string())
     }
 
-    /// One GET request; its body, if the answer's status is 200.
+    /// Sends one GET request; returns the body if the status is 200.
     pub fn get(&mut self, path: &str) -> Result<String> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         self.stream.get_mut().write_all(request.as_bytes())?;
@@ -52,7 +51,7 @@ impl Connection {
         Ok(String::from_utf8(body)?)
     }
 
-    /// Stores a value in memcached and reads it back; it must be the same.
+    /// Stores a value in memcached, reads it back, and checks that it is the same.
     pub fn store(&mut self, key: &str, value: &str) -> Result<()> {
         let request = format!("set {key} 0 0 {}\r\n{value}\r\nget {key}\r\n", value.len());
         self.stream.get_mut().write_all(request.as_bytes())?;
@@ -71,7 +70,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads memcached's statistics to their end.
+    /// Reads memcached's statistics to the end.
     pub fn statistics(&mut self) -> Result<()> {
         self.stream.get_mut().write_all(b"stats\r\n")?;
         loop {
@@ -85,13 +84,13 @@ impl Connection {
         }
     }
 
-    /// One command to redis; the first line of its answer.
+    /// Sends one command to redis; returns the first line of its answer.
     pub fn command(&mut self, line: &str) -> Result<String> {
         self.stream.get_mut().write_all(format!("{line}\r\n").as_bytes())?;
         self.line()
     }
 
-    /// Makes a WebSocket of it.
+    /// Upgrades the connection to a WebSocket.
     pub fn upgrade(&mut self, path: &str) -> Result<()> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -99,7 +98,7 @@ impl Connection {
         );
         self.stream.get_mut().write_all(request.as_bytes())?;
         let headers = self.headers(path, "HTTP/1.1 101 ")?;
-        // The answer to the key above, which is the example of RFC 6455.
+        // The accept value of the key above: the example of RFC 6455.
         if headers.iter().any(|header| header.ends_with("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")) {
             Ok(())
         } else {
@@ -107,11 +106,11 @@ impl Connection {
         }
     }
 
-    /// Sends a text of less than 126 bytes over the WebSocket; the same must come back.
+    /// Sends a text of less than 126 bytes over the WebSocket; the server must echo it.
     pub fn echo(&mut self, text: &str) -> Result<()> {
         let length = u8::try_from(text.len()).ok().filter(|length| *length < 126);
         let length = length.context("a short text")?;
-        // Final, text; masked, as a client has to, by zeros.
+        // A final text frame; masked with zeros, as clients must mask.
         let head = [0x81, 0x80 | length, 0, 0, 0, 0];
         self.stream.get_mut().write_all(&[&head, text.as_bytes()].concat())?;
         let mut back = vec![0; 2 + text.len()];
@@ -122,7 +121,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The headers of an answer about `path` whose first line must start with `status`.
+    /// The headers of an answer about `path`; its status line must start with `status`.
     fn headers(&mut self, path: &str, status: &str) -> Result<Vec<String>> {
         let first = self.line()?;
         if !first.starts_with(status) {

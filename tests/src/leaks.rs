@@ -1,4 +1,4 @@
-//! Programs that leak objects of a library on purpose, one scene each, and their truth. See `victims/leaks.h`.
+//! Programs that leak library objects on purpose, one case each, and their truth. See `victims/leaks.h`.
 
 use std::{
     collections::BTreeMap,
@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use crate::{Victim, compile, uwebsockets, workspace};
 
-/// The libraries that have a program.
+/// Libraries that have a test program.
 pub const LIBRARIES: [&str; 6] = ["libevent", "libzmq", "openssl", "uws", "cares", "uv"];
 
-/// What counts by the function that acquired it, as the library does so elsewhere, too.
+/// Kinds that are counted by acquiring function, because the library also acquires them elsewhere.
 const BY_FUNCTION: [&str; 4] = ["heap", "fd", "socket", "zmq_pipe_chunk"];
 
-/// The pack of a library that leaktrace has none of: written from docs/packs.md alone.
+/// The pack of a library that leaktrace has no built-in pack for: written from docs/packs.md alone.
 pub fn pack(library: &str) -> Option<PathBuf> {
     let name = match library {
         "cares" => "c-ares",
@@ -27,7 +27,7 @@ pub fn pack(library: &str) -> Option<PathBuf> {
     Some(workspace().join("examples/packs").join(name).with_extension("toml"))
 }
 
-/// The program of a library's leaks.
+/// The program that leaks objects of a library.
 pub fn program(library: &str) -> Result<PathBuf> {
     match library {
         "uws" => uwebsockets::leaks(),
@@ -35,7 +35,7 @@ pub fn program(library: &str) -> Result<PathBuf> {
     }
 }
 
-/// The same, where a witness sees all calls between program and library.
+/// The same, built so that a witness sees all calls between program and library.
 pub fn program_to_witness(library: &str) -> Result<PathBuf> {
     match library {
         "uws" => uwebsockets::leaks_shared(),
@@ -43,28 +43,28 @@ pub fn program_to_witness(library: &str) -> Result<PathBuf> {
     }
 }
 
-/// A line of a program's list.
+/// A case of a program, parsed from its list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scene {
-    /// Its name.
+pub struct Case {
+    /// Name of the case.
     pub name: String,
-    /// What leaktrace calls that which leaks.
+    /// leaktrace's name for the kind that leaks.
     pub kind: String,
-    /// Where it is made.
+    /// The function that acquires it.
     pub function: String,
 }
 
-/// The scenes that a program has.
-pub fn scenes(program: &Path) -> Result<Vec<Scene>> {
+/// The cases of a program.
+pub fn cases(program: &Path) -> Result<Vec<Case>> {
     let output = Command::new(program).arg("list").output()?;
     ensure!(output.status.success(), "`{} list` ended with {}", program.display(), output.status);
     String::from_utf8(output.stdout)?
         .lines()
-        .map(|line| Scene::parse(&serde_json::from_str(line)?))
+        .map(|line| Case::parse(&serde_json::from_str(line)?))
         .collect()
 }
 
-impl Scene {
+impl Case {
     fn parse(line: &Value) -> Result<Self> {
         let word = |key: &str| {
             let found = line.get(key).and_then(Value::as_str);
@@ -74,43 +74,43 @@ impl Scene {
     }
 }
 
-/// Objects of a kind.
+/// Objects of one kind.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Objects {
-    /// Made since the start.
+    /// Created since the start.
     pub created: u64,
-    /// Gone of these.
+    /// Destroyed since the start.
     pub destroyed: u64,
 }
 
 impl Objects {
-    /// Those that are there.
+    /// Live objects.
     pub fn live(self) -> u64 {
         self.created - self.destroyed
     }
 }
 
-/// What a program says of a scene that it has played.
+/// A program's account of the case that it ran.
 #[derive(Debug, Clone)]
 pub struct Played {
-    /// The scene.
-    pub scene: Scene,
-    /// Objects whose release was asked for and that are there.
+    /// The case.
+    pub case: Case,
+    /// Live objects whose release was requested.
     pub release_asked: u64,
-    /// By kind, of a library's objects: all there are.
+    /// By kind, library objects: all live objects.
     pub objects: BTreeMap<String, Objects>,
-    /// By kind, of other resources: those of the scene's function.
+    /// By kind, other resources: those of the case's function.
     pub by_function: BTreeMap<String, Objects>,
 }
 
 impl Played {
-    /// Lets a program that is ready play, and reads its truth.
+    /// Starts the work of a program that is ready, and reads its truth.
     pub fn by(victim: &mut Victim) -> Result<Self> {
         victim.go()?;
         Self::parse(&victim.answer()?)
     }
 
-    /// Reads what a program has said.
+    /// Parses a program's truth.
     pub fn parse(truth: &Value) -> Result<Self> {
         if let Some(error) = truth.get("error") {
             bail!("the program is broken: {error}");
@@ -125,31 +125,31 @@ impl Played {
         }
         let asked = truth.get("release_asked").and_then(Value::as_u64);
         Ok(Self {
-            scene: Scene::parse(truth)?,
+            case: Case::parse(truth)?,
             release_asked: asked.context("no `release_asked`")?,
             objects,
             by_function,
         })
     }
 
-    /// What leaks in this scene.
+    /// The numbers of the leaking kind.
     pub fn leaking(&self) -> Objects {
-        let kind = &self.scene.kind;
+        let kind = &self.case.kind;
         self.objects.get(kind).or_else(|| self.by_function.get(kind)).copied().unwrap_or_default()
     }
 }
 
-/// What the witness noted.
+/// The witness's counts.
 #[derive(Debug)]
 pub struct Witnessed {
-    /// Heap blocks that are there, also those that are objects.
+    /// Live heap blocks, including those that are objects.
     pub blocks: u64,
-    /// By kind.
+    /// Objects by kind.
     pub objects: BTreeMap<String, Objects>,
 }
 
 impl Witnessed {
-    /// Reads a note; kinds that were never made are none.
+    /// Reads the witness's file; a kind without a line has no objects.
     pub fn parse(note: &str) -> Result<Self> {
         let mut lines = note.lines();
         let first =

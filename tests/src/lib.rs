@@ -1,8 +1,8 @@
-//! Programs that leak on purpose, and what the end-to-end tests share.
+//! Programs that leak on purpose, and helpers that the end-to-end tests share.
 //!
-//! A [`Victim`] prints its own truth, a [`Trace`] is leaktrace attached to it, a [`Report`] is what
-//! leaktrace says, and [`Truth`] compares the two for equality. Nothing sleeps to be lucky: every wait
-//! is for a condition and has a limit.
+//! A [`Victim`] prints its own truth, a [`Trace`] is leaktrace attached to it, a [`Report`] is leaktrace's output, and
+//! [`Truth`] compares the two for equality. No test relies on sleeping: every wait is for a condition and has a time
+//! limit.
 
 pub mod allocators;
 pub mod bpftrace;
@@ -60,7 +60,7 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
-/// A path for a file of this test alone; whatever an earlier run left there is gone.
+/// A path for a file of this test only; removes a file that an earlier run left.
 pub fn scratch(name: &str) -> Result<PathBuf> {
     let folder = target_dir().join("e2e");
     std::fs::create_dir_all(&folder)?;
@@ -80,7 +80,7 @@ pub fn running_leaktraces() -> Result<Vec<u32>> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // One that has ended has no program any more.
+        // A process that has ended has no executable any more.
         if std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == program) {
             found.push(pid);
         }
@@ -88,7 +88,7 @@ pub fn running_leaktraces() -> Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Waits until `condition` holds, or fails saying what it waited for.
+/// Waits until `condition` holds, or fails with the name of the condition.
 pub fn wait_until(
     what: &str,
     limit: Duration,
@@ -97,7 +97,7 @@ pub fn wait_until(
     let start = Instant::now();
     while !condition()? {
         if start.elapsed() > limit {
-            bail!("waited {limit:?} in vain: {what}");
+            bail!("not met within {limit:?}: {what}");
         }
         std::thread::sleep(Duration::from_millis(10));
     }

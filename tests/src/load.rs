@@ -1,4 +1,4 @@
-//! Load on a program: begins at once, ends by itself or when asked, and says what was answered.
+//! Load on a program: starts at once, ends by itself or on request, and counts the answers.
 
 use std::{
     process::Command,
@@ -19,16 +19,16 @@ use crate::{
     programs::{Ask, Demand},
 };
 
-/// Connections at a time.
+/// Concurrent connections.
 const CONNECTIONS: usize = 4;
-/// What `wrk` may take to end, when it is to.
+/// Time limit for `wrk` to end after the request to stop.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
-/// A load that runs. Dropped, it ends soon.
+/// A running load. When dropped, it ends soon.
 #[derive(Debug)]
 pub struct Load {
     stop: Arc<AtomicBool>,
-    /// When it ends by itself, at the latest.
+    /// Deadline at which it ends by itself.
     until: Instant,
     work: Work,
 }
@@ -40,7 +40,7 @@ enum Work {
 }
 
 impl Load {
-    /// Loads `service`, for `limit` at most.
+    /// Loads `service` for at most `limit`.
     pub fn start(service: &Service, demand: Demand, limit: Duration) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let port = service.port;
@@ -59,13 +59,13 @@ impl Load {
         Ok(Self { stop, until: Instant::now() + limit, work })
     }
 
-    /// Waits until it ends by itself. Returns how many requests were answered.
+    /// Waits until the load ends by itself. Returns the number of answered requests.
     pub fn finish(self) -> Result<u64> {
         let left = self.until.saturating_duration_since(Instant::now());
         self.work.answered(left + END_LIMIT)
     }
 
-    /// Ends it. Returns how many requests were answered; a wrong answer is an error.
+    /// Stops the load. Returns the number of answered requests; a wrong answer is an error.
     pub fn end(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         if let Work::Wrk(wrk) = &self.work {
@@ -87,7 +87,7 @@ impl Work {
             }
             Self::Wrk(mut wrk) => {
                 wrk.wait(limit)?;
-                told(&wrk.rest_of_stdout())
+                requests_of(&wrk.rest_of_stdout())
             }
         }
     }
@@ -114,11 +114,11 @@ fn asked(port: u16, ask: Ask, limit: Duration, stop: &AtomicBool) -> Result<u64>
     Ok(number)
 }
 
-/// What `wrk` says: `N requests in …`, and lines about errors only where there were some.
-fn told(lines: &[String]) -> Result<u64> {
+/// Parses `wrk`'s output: `N requests in …`, and lines about errors only if there were some.
+fn requests_of(lines: &[String]) -> Result<u64> {
     let failure = lines.iter().find(|line| {
         line.contains("Non-2xx")
-            // Connections that nginx closed after their last request are read once more.
+            // `wrk` reads once more from connections that nginx closed after their last request.
             || (line.contains("Socket errors") && !line.contains("connect 0, read 0, write 0"))
     });
     ensure!(failure.is_none(), "wrk: {}", lines.join("\n"));

@@ -1,11 +1,11 @@
-//! mimalloc to be linked into a program, compiled from the sources that a crate carries: Debian has it as a
-//! shared library only.
+//! mimalloc to link into a program, compiled from sources that a crate carries: Debian packages only the shared
+//! library.
 
 use anyhow::{Context as _, Result};
 
 use crate::{compile::build, fetched};
 
-/// As mimalloc's own build makes its object for overriding `malloc`.
+/// The flags of mimalloc's own build for its object file that overrides `malloc`.
 const FLAGS: [&str; 10] = [
     "-std=gnu11",
     "-O2",
@@ -19,8 +19,8 @@ const FLAGS: [&str; 10] = [
     "-ftls-model=initial-exec",
 ];
 
-/// The object file of a generation, `v2` or `v3`. Linked as it is, not in an archive, it overrides `malloc`
-/// whoever else has one.
+/// The object file of a generation, `v2` or `v3`. Linked as an object, not from an archive, it overrides any other
+/// `malloc`.
 pub fn object(generation: &str) -> Result<String> {
     let folder =
         fetched::sources("mimalloc", "libmimalloc-sys")?.join("c_src/mimalloc").join(generation);

@@ -1,4 +1,4 @@
-//! A network of a program's own, with loopback and nothing else: what it would ask of other hosts goes nowhere.
+//! A network namespace for a program, with loopback only: requests to other hosts fail.
 
 use std::{
     fs::{self, File},
@@ -13,11 +13,11 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::wait_until;
 
-/// `command` as one that first gets a network of its own. It keeps the process id.
+/// Wraps `command` so that it starts in a network namespace of its own. The process id stays the same.
 pub fn alone(command: &Command) -> Command {
     let mut wrapped = Command::new("unshare");
-    // A second address, of those for documents, because getaddrinfo(3) takes a host that has only 127.0.0.1 for one
-    // without IPv4 (AI_ADDRCONFIG). The program replaces the shell.
+    // A second address, from a range for documentation: getaddrinfo(3) treats a host with only 127.0.0.1 as one without
+    // IPv4 (AI_ADDRCONFIG). The program replaces the shell.
     let script = "ip link set lo up && ip address add 192.0.2.1/32 dev lo && exec \"$0\" \"$@\"";
     wrapped.args(["--net", "sh", "-c", script]);
     wrapped.arg(command.get_program()).args(command.get_args());
@@ -30,7 +30,8 @@ pub fn alone(command: &Command) -> Command {
     wrapped
 }
 
-/// Does `work` in the network of `pid`, on a thread of its own, which alone is there. What it starts is there, too.
+/// Runs `work` in the network namespace of `pid`, on a thread of its own that enters it. Child processes start there,
+/// too.
 pub fn inside<T: Send>(pid: u32, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let network = File::open(format!("/proc/{pid}/ns/net"))?;
     thread::scope(|scope| {
@@ -43,7 +44,7 @@ pub fn inside<T: Send>(pid: u32, work: impl FnOnce() -> Result<T> + Send) -> Res
     })
 }
 
-/// Waits until `pid` has the network that it was to get.
+/// Waits until `pid` is in its own network namespace.
 pub fn wait_until_alone(pid: u32) -> Result<()> {
     let own = fs::read_link("/proc/self/ns/net")?;
     wait_until("a network of its own", Duration::from_secs(10), || {
@@ -51,8 +52,8 @@ pub fn wait_until_alone(pid: u32) -> Result<()> {
     })
 }
 
-/// TCP connections in the network of `pid` that some process still has: not those that only listen (`0A`), or that
-/// the kernel alone remembers (`06`).
+/// TCP connections in the network namespace of `pid` that a process still holds: neither listening (`0A`) nor in
+/// TIME_WAIT (`06`).
 pub fn connections(pid: u32) -> Result<usize> {
     let mut count = 0;
     for table in ["tcp", "tcp6"] {

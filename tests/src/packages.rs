@@ -1,7 +1,7 @@
 //! Programs of Debian packages, unpacked into a folder of the tests.
 //!
-//! Nothing is installed: no maintainer script runs, no service starts. A person who runs the tests on his own
-//! machine does not find a tor there afterwards.
+//! Nothing is installed: no maintainer script runs and no service starts, so running the tests leaves no tor service on
+//! a developer's machine.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -14,16 +14,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::target_dir;
 
-/// A package's files, and those of what it depends on that this machine does not have.
+/// The files of a package and of its dependencies that this machine lacks.
 #[derive(Debug, Clone)]
 pub struct Unpacked {
     root: PathBuf,
 }
 
-/// The packages `names` with what they need, fetched the first time.
+/// The packages `names` with their dependencies, fetched the first time.
 ///
-/// Tests may come at once: each unpacks into a folder of its own, and the renaming at the end is atomic. apt's own
-/// lock is left alone, since nothing is changed that it is for.
+/// Tests may call this concurrently: each unpacks into a folder of its own, and the final rename is atomic. apt's own
+/// lock is not taken, since nothing is installed.
 pub fn debian(names: &[&str]) -> Result<Unpacked> {
     let folder = target_dir().join("e2e/debian");
     let root = folder.join(names.join("+"));
@@ -33,7 +33,7 @@ pub fn debian(names: &[&str]) -> Result<Unpacked> {
     let unfinished = folder.join(format!("{}.{}", names.join("+"), std::process::id()));
     let archives = unfinished.with_extension("archives");
     let outcome = fetch(names, &archives).and_then(|()| unpack(&archives, &unfinished));
-    // Absent when apt failed before it made the folder.
+    // Missing if apt failed before it created the folder.
     drop(fs::remove_dir_all(&archives));
     outcome?;
     // Another test may have been faster, with the same files.
@@ -54,7 +54,7 @@ impl Unpacked {
         Ok(found)
     }
 
-    /// `LD_LIBRARY_PATH` for its programs.
+    /// `LD_LIBRARY_PATH` for the package's programs.
     pub fn libraries(&self) -> Result<OsString> {
         let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
         let folders = ["usr/lib", "lib"].map(|folder| self.root.join(folder).join(&triplet));
@@ -62,8 +62,8 @@ impl Unpacked {
     }
 }
 
-/// Has apt put the packages into `archives`. The named ones come even if they are installed: what they would be
-/// started by is not to matter.
+/// Has apt download the packages into `archives`. The named ones are downloaded even if they are installed, so that the
+/// result does not depend on the machine.
 fn fetch(names: &[&str], archives: &Path) -> Result<()> {
     fs::create_dir_all(archives.join("partial"))?;
     let mut cache = OsString::from("Dir::Cache::archives=");
@@ -85,7 +85,7 @@ fn fetch(names: &[&str], archives: &Path) -> Result<()> {
     arguments.push(&cache);
     arguments.extend(names.iter().map(OsStr::new));
     if apt(&arguments).is_err() {
-        // Lists of packages may be old.
+        // The package lists may be out of date.
         apt(&[OsStr::new("update")])?;
         apt(&arguments)?;
     }

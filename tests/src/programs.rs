@@ -1,7 +1,7 @@
-//! Real programs as targets: how each is started, and what a load asks of it.
+//! Real programs as targets: how to start each, and the requests of its load.
 //!
-//! One list with several readers: tests that servers stay unharmed, that stacks reach the bottom, that
-//! they are the ones gdb sees.
+//! One list with several readers: tests that servers stay unharmed, that stacks reach the bottom, and that stacks equal
+//! gdb's.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -9,28 +9,28 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{Service, http::Connection, scratch, service::free_port};
 
-/// What a load makes of one connection and the number of the request.
+/// Handles one connection and request number of a load.
 pub type Ask = fn(&mut Connection, u64) -> Result<()>;
 
 /// How a program is loaded.
 #[derive(Clone, Copy, Debug)]
 pub enum Demand {
-    /// Our own loop: each answer is checked.
+    /// The tests' own client loop: each answer is checked.
     Ask(Ask),
-    /// `wrk`: it checks statuses.
+    /// `wrk`: checks statuses only.
     Wrk,
-    /// The same over TLS.
+    /// `wrk` over TLS.
     WrkTls,
 }
 
-/// A program to be traced.
+/// A program to trace.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
-    /// What tests call it.
+    /// Its name in the tests.
     pub name: &'static str,
     /// Starts it on a free port.
     pub start: fn() -> Result<Service>,
-    /// What a load asks of it.
+    /// The load on it.
     pub demand: Demand,
 }
 
@@ -38,7 +38,7 @@ pub struct Program {
 pub const ALL: [Program; 8] = [
     Program { name: "libevent", start: libevent, demand: Demand::Ask(get_root) },
     Program { name: "uwebsockets", start: uwebsockets_server, demand: Demand::Ask(chat) },
-    Program { name: "nginx", start: nginx_plain, demand: Demand::Ask(get_root_often_anew) },
+    Program { name: "nginx", start: nginx_plain, demand: Demand::Ask(get_root_reconnecting) },
     Program { name: "nginx_tls", start: nginx_tls, demand: Demand::WrkTls },
     Program { name: "memcached", start: memcached, demand: Demand::Ask(store) },
     Program { name: "redis", start: redis, demand: Demand::Ask(redis_commands) },
@@ -91,7 +91,7 @@ fn nginx_tls() -> Result<Service> {
     nginx_tls_beside(free_port()?, "")
 }
 
-/// nginx with TLS, and the port where it tells, without TLS, how many connections it accepted.
+/// nginx with TLS, and the plain-HTTP port that serves its count of accepted connections.
 pub fn nginx_tls_that_counts() -> Result<(Service, u16)> {
     let status = free_port()?;
     let server = format!("server {{ listen 127.0.0.1:{status}; location / {{ stub_status; }} }}");
@@ -115,7 +115,7 @@ pub fn certified() -> Result<(PathBuf, PathBuf)> {
 
 fn nginx_tls_beside(port: u16, server: &str) -> Result<Service> {
     let (key, certificate) = certified()?;
-    // Few requests to a connection, so that there are many handshakes.
+    // Few requests per connection, so that there are many handshakes.
     let lines = format!(
         "listen 127.0.0.1:{port} ssl; keepalive_requests 20;\nssl_certificate {};\n\
          ssl_certificate_key {};",
@@ -125,7 +125,7 @@ fn nginx_tls_beside(port: u16, server: &str) -> Result<Service> {
     nginx(port, &lines, server)
 }
 
-/// `lines` are for the server that says hello, `server` is another one.
+/// `lines` are directives for the server that answers hello, `server` is an additional server block.
 fn nginx(port: u16, lines: &str, server: &str) -> Result<Service> {
     let file = scratch(&format!("nginx-{port}.conf"))?;
     let folder = file.parent().context("a folder")?.display();
@@ -162,8 +162,8 @@ http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[1])), Hello).serve_fo
 
 fn node() -> Result<Service> {
     let port = free_port()?;
-    // Without its limit of 5 s for idle connections: while gdb holds it, reading symbols on a busy machine, that
-    // runs out, and node closes connections that have a request waiting.
+    // Disables the limit of 5 s for idle connections: while gdb stops the process to read symbols on a busy machine,
+    // the limit expires, and node closes connections with a pending request.
     let program = format!(
         "const server = require('http').createServer((request, answer) => {{\
          const body = 'hello ' + request.url;\
@@ -179,23 +179,23 @@ fn get_root(connection: &mut Connection, _: u64) -> Result<()> {
     Ok(())
 }
 
-/// A connection is closed by nginx after 1,000 requests: the load opens its own each time.
-fn get_root_often_anew(connection: &mut Connection, number: u64) -> Result<()> {
+/// nginx closes a connection after 1,000 requests: the load reconnects.
+fn get_root_reconnecting(connection: &mut Connection, number: u64) -> Result<()> {
     if number.is_multiple_of(400) {
         connection.reopen()?;
     }
     get_root(connection, number)
 }
 
-/// New keys all the time: stored anew, a key would reuse its memory, and nothing be allocated.
+/// Always new keys: storing to an old key would reuse its memory without an allocation.
 fn store(connection: &mut Connection, number: u64) -> Result<()> {
     let value = "v".repeat(50 + usize::try_from(number % 5000)?);
     connection.store(&format!("{}-{number}", connection.name()?), &value)?;
-    // What memcached stores lies in slabs; its answers to this are allocated.
+    // memcached stores values in slabs; answers to this command are allocated.
     connection.statistics()
 }
 
-/// A page or two, then a WebSocket that gets everything back, then the next connection.
+/// A page or two, then a WebSocket echo, then the next connection.
 fn chat(connection: &mut Connection, number: u64) -> Result<()> {
     match number % 20 {
         0 => {
@@ -203,14 +203,14 @@ fn chat(connection: &mut Connection, number: u64) -> Result<()> {
             get_root(connection, number)
         }
         1 => connection.upgrade("/echo"),
-        // Longer than what a string holds without a block of its own.
+        // Longer than a string that fits in place, without a block of its own.
         length => connection.echo(&"word ".repeat(usize::try_from(length)?)),
     }
 }
 
 /// Strings, a list, a hash, a sorted set, a script.
 fn redis_commands(connection: &mut Connection, number: u64) -> Result<()> {
-    // Each connection has its own.
+    // Each connection uses its own keys.
     let key = format!("{}-{}", connection.name()?, number % 1000);
     let value = "v".repeat(20 + usize::try_from(number % 500)?);
     for (command, answer) in [

@@ -1,4 +1,4 @@
-//! Programs in Python, and packages of the Python Package Index for them.
+//! Python programs, and packages of the Python Package Index for them.
 
 use std::{
     fs,
@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{target_dir, workspace};
 
-/// Debian's, which the packages are for: a user may have another one before it.
+/// Debian's interpreter, which the packages are for: the user's PATH may have another one first.
 const INTERPRETER: &str = "/usr/bin/python3";
-/// Packages are what their hashes say; what they depend on is in the list, too. Of socketify there are
-/// sources only, which have the library in them: Debian's own tools pack them.
+/// Hashes pin the packages; the list includes dependencies. socketify has only a source distribution, which contains
+/// the library: Debian's own tools build it.
 const INSTALL: [&str; 12] = [
     "-m",
     "pip",
@@ -30,17 +30,17 @@ const INSTALL: [&str; 12] = [
     "socketify",
 ];
 
-/// Starts `tests/python/PROGRAM.py`, which finds packages in `site`.
+/// Starts `tests/python/PROGRAM.py` with the packages in `site`.
 pub fn program(name: &str, site: &Path) -> Command {
     let mut command = interpreter(site);
     command.arg(workspace().join(format!("tests/python/{name}.py")));
     command
 }
 
-/// The interpreter, which finds packages in `site`.
+/// The interpreter with the packages in `site`.
 pub fn interpreter(site: &Path) -> Command {
     let mut command = Command::new(INTERPRETER);
-    // Nothing of the user's own comes in, and none of our sources gets a folder beside it.
+    // Ignores the user's own packages, and writes no bytecode folder next to our sources.
     command
         .env("PYTHONPATH", site)
         .env("PYTHONNOUSERSITE", "1")
@@ -50,7 +50,7 @@ pub fn interpreter(site: &Path) -> Command {
 
 /// The folder of the packages that `tests/python/NAME.txt` lists, fetched the first time.
 ///
-/// Tests may come at once: each installs into a folder of its own, and the renaming at the end is atomic.
+/// Tests may call this concurrently: each installs into a folder of its own, and the final rename is atomic.
 pub fn packages(name: &str) -> Result<PathBuf> {
     let list = workspace().join(format!("tests/python/{name}.txt"));
     let text = fs::read_to_string(&list)

@@ -1,4 +1,4 @@
-//! A report of leaktrace as the tests read it: JSON, validated against the schema, then by path.
+//! A leaktrace report as the tests read it: JSON, validated against the schema, then accessed by path.
 
 use std::{fs, path::Path};
 
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use crate::workspace;
 
-/// A report that has passed the schema.
+/// A report that conforms to the schema.
 #[derive(Debug, Clone)]
 pub struct Report {
     json: Value,
 }
 
-/// What is outstanding and what was, of a call site or in all.
+/// Outstanding and cumulative numbers, of a call site or in total.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Amounts {
-    /// Resources held.
+    /// Outstanding resources.
     pub outstanding_count: u64,
     /// Their bytes.
     pub outstanding_bytes: u64,
@@ -31,7 +31,7 @@ pub struct Amounts {
 }
 
 impl Amounts {
-    /// Reads the six keys that totals, call sites and truths have in common.
+    /// Reads the six keys that totals, call sites and truths share.
     pub fn read(value: &Value) -> Result<Self> {
         let number = |key: &str| {
             value.get(key).and_then(Value::as_u64).with_context(|| format!("no number `{key}`"))
@@ -46,7 +46,7 @@ impl Amounts {
         })
     }
 
-    /// Adds another call site's.
+    /// Adds another call site's numbers.
     pub fn add(&mut self, other: Self) {
         self.outstanding_count += other.outstanding_count;
         self.outstanding_bytes += other.outstanding_bytes;
@@ -57,7 +57,7 @@ impl Amounts {
     }
 }
 
-/// Losses as they stand in a report; empty when there are none.
+/// Losses listed in a report; empty if there are none.
 fn losses(lost: &serde_json::Map<String, Value>) -> String {
     if lost.is_empty() { String::new() } else { Value::Object(lost.clone()).to_string() }
 }
@@ -77,35 +77,35 @@ impl Report {
         Ok(Self { json })
     }
 
-    /// A report that no leaktrace wrote, for tests of what compares reports.
+    /// A hand-written report, for tests of the comparisons.
     #[cfg(test)]
     pub(crate) fn made_up(json: Value) -> Self {
         Self { json }
     }
 
-    /// Any value by its JSON pointer, such as `/accounting/unknown_frees`.
+    /// The value at this JSON pointer, such as `/accounting/unknown_frees`.
     pub fn at(&self, pointer: &str) -> Result<&Value> {
         self.json.pointer(pointer).with_context(|| format!("the report has no `{pointer}`"))
     }
 
-    /// An integer by its JSON pointer.
+    /// The integer at this JSON pointer.
     pub fn number(&self, pointer: &str) -> Result<u64> {
         self.at(pointer)?.as_u64().with_context(|| format!("`{pointer}` is no integer"))
     }
 
-    /// The elements of a list by its JSON pointer.
+    /// The elements of the list at this JSON pointer.
     pub fn list(&self, pointer: &str) -> Result<&[Value]> {
         Ok(self.at(pointer)?.as_array().with_context(|| format!("`{pointer}` is no list"))?)
     }
 
-    /// What was not recorded, as it stands in the report; empty when nothing was lost.
+    /// Losses listed in the report; empty if nothing was lost.
     pub fn lost(&self) -> Result<String> {
         let lost = self.at("/accounting/lost")?.as_object().context("losses by reason")?;
         Ok(losses(lost))
     }
 
-    /// The same without `program_skipped`, which the kernel counts of all processes: for where other things run, and all
-    /// figures are compared with the truth.
+    /// The same without `program_skipped`, which the kernel counts over all processes: for tests that run beside other
+    /// programs and compare all numbers with the truth.
     pub fn lost_by_target(&self) -> Result<String> {
         let lost = self.at("/accounting/lost")?.as_object().context("losses by reason")?;
         let mut lost = lost.clone();
@@ -113,18 +113,18 @@ impl Report {
         Ok(losses(&lost))
     }
 
-    /// How many were lost for these reasons.
+    /// The number of losses for these reasons.
     pub fn lost_for(&self, reasons: &[&str]) -> Result<u64> {
         let lost = self.at("/accounting/lost")?;
         Ok(reasons.iter().filter_map(|reason| lost.get(reason)?.as_u64()).sum())
     }
 
-    /// The sums of a kind; zero when the report has none of it.
+    /// The sums of a kind; zero if the report has none of it.
     pub fn total(&self, kind: &str) -> Result<Amounts> {
         self.at("/totals")?.get(kind).map_or(Ok(Amounts::default()), Amounts::read)
     }
 
-    /// Sums over the call sites of `kind` for which `chosen` holds, given their frames' symbols.
+    /// Sums over the call sites of `kind` for which `chosen` returns true, given their frames' symbols.
     pub fn sites(&self, kind: &str, chosen: impl Fn(&[&str]) -> bool) -> Result<Amounts> {
         let mut sum = Amounts::default();
         for site in self.list("/sites")? {
@@ -135,7 +135,7 @@ impl Report {
         Ok(sum)
     }
 
-    /// The same report with only the call sites for which `kept` holds.
+    /// The same report with only the call sites for which `kept` returns true.
     pub fn keep_sites(&self, kept: impl Fn(&Value) -> bool) -> Result<Self> {
         let mut json = self.json.clone();
         let sites = json.get_mut("sites").and_then(Value::as_array_mut).context("no sites")?;
@@ -143,7 +143,7 @@ impl Report {
         Ok(Self { json })
     }
 
-    /// One line per call site that holds something, for messages: what a person needs to see.
+    /// One line per call site with outstanding resources, for messages.
     pub fn summary(&self) -> String {
         let mut lines = vec![format!("lost {}", self.lost().unwrap_or_default())];
         for site in self.list("/sites").unwrap_or_default().iter().take(40) {
@@ -160,7 +160,7 @@ impl Report {
     }
 }
 
-/// The names in a call site's stack, innermost first; a nameless frame is its address.
+/// The symbols of a call site's stack, innermost first; a frame without symbol is its address.
 pub fn symbols(site: &Value) -> Vec<&str> {
     let frames = site.get("frames").and_then(Value::as_array);
     frames

@@ -1,4 +1,4 @@
-//! Real servers as targets: started on a free port, found listening, stopped by their own pid.
+//! Real servers as targets: started on a free port, awaited until they listen, stopped by their own pid.
 
 use std::{
     fs::{self, File},
@@ -13,24 +13,24 @@ use serde_json::Value;
 
 use crate::{Report, child::Running, compile, programs::certified, uwebsockets, wait_until};
 
-/// The byte of a breakpoint.
+/// The breakpoint instruction.
 const INT3: u8 = 0xcc;
 
 /// A server that listens on loopback; killed when dropped.
 #[derive(Debug)]
 pub struct Service {
     running: Running,
-    /// Where it listens.
+    /// The port that it listens on.
     pub port: u16,
 }
 
-/// A port that nobody used a moment ago.
+/// A port that was free a moment ago.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 impl Service {
-    /// Starts `command`, which is to listen on `port`, and waits until it does.
+    /// Starts `command`, which must listen on `port`, and waits until it does.
     pub fn start(command: &mut Command, port: u16) -> Result<Self> {
         let running = Running::start(command)?;
         wait_until("the server listens", Duration::from_secs(20), || {
@@ -39,14 +39,14 @@ impl Service {
         Ok(Self { running, port })
     }
 
-    /// The demo's HTTP server, which says its port itself.
+    /// The demo's HTTP server, which prints its port.
     pub fn http_server(options: &[&str]) -> Result<Self> {
         Self::that_says_its_port(
             Command::new(compile::victim("http_server")?).arg("0").args(options),
         )
     }
 
-    /// The HTTP server that hands its connections to a pool of threads.
+    /// The HTTP server that passes its connections to a pool of threads.
     pub fn pool_server(options: &[&str]) -> Result<Self> {
         Self::that_says_its_port(
             Command::new(compile::victim("pool_server")?).arg("0").args(options),
@@ -69,7 +69,7 @@ impl Service {
         Self::that_says_its_port(Command::new(uwebsockets::server()?).arg("0").args(options))
     }
 
-    /// Starts `command`, whose first line on stdout says the port.
+    /// Starts `command`, whose first line on stdout contains the port.
     pub fn that_says_its_port(command: &mut Command) -> Result<Self> {
         let running = Running::start(command)?;
         let line = running.line(Duration::from_secs(10))?;
@@ -77,7 +77,7 @@ impl Service {
         Ok(Self { running, port })
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.running.pid()
     }
@@ -91,14 +91,14 @@ impl Service {
         Ok(kib * 1024)
     }
 
-    /// Whether it is still there.
+    /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         self.running.wait(Duration::ZERO).is_err()
     }
 }
 
-/// Waits until the kernel has taken every breakpoint of `report` out of the target again: the bytes in
-/// memory equal the file's.
+/// Waits until the kernel has removed every breakpoint of `report` from the target: the bytes in memory equal the
+/// file's.
 pub fn no_breakpoint_remains(pid: u32, report: &Report) -> Result<()> {
     let probes = report.list("/probes")?;
     wait_until("breakpoints are taken out", Duration::from_secs(30), || {
@@ -111,7 +111,7 @@ pub fn no_breakpoint_remains(pid: u32, report: &Report) -> Result<()> {
     })
 }
 
-/// Whether the target has a breakpoint where this probe was.
+/// Whether the target has a breakpoint at this probe's location.
 pub fn breakpoint_at(pid: u32, probe: &Value) -> Result<bool> {
     let object = probe.get("object").and_then(Value::as_str);
     let (Some(object), Some(offset)) = (object, offset_of(probe)?) else { return Ok(false) };
@@ -121,7 +121,7 @@ pub fn breakpoint_at(pid: u32, probe: &Value) -> Result<bool> {
     Ok(memory == INT3 && file != INT3)
 }
 
-/// Objects whose executable memory in the target differs from their files: there is a probe in it.
+/// Files whose executable mappings in the target differ from their content: they contain a probe.
 pub fn changed_code(pid: u32) -> Result<Vec<String>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let mut changed = Vec::new();
@@ -135,7 +135,7 @@ pub fn changed_code(pid: u32) -> Result<Vec<String>> {
         let start = u64::from_str_radix(start, 16)?;
         let size = u64::from_str_radix(end, 16)? - start;
         let offset = u64::from_str_radix(offset, 16)?;
-        // Behind the file's end are zeros.
+        // Past the end of the file, the mapping contains zeros.
         let file = format!("/proc/{pid}/root{path}");
         let size = size.min(fs::metadata(&file)?.len().saturating_sub(offset));
         if bytes_at(&format!("/proc/{pid}/mem"), start, size)? != bytes_at(&file, offset, size)? {
@@ -153,7 +153,7 @@ fn bytes_at(path: &str, offset: u64, size: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Where in its object a probe sits; nowhere when it is not on.
+/// The offset of a probe in its file; `None` if the probe is not attached.
 pub fn offset_of(probe: &Value) -> Result<Option<u64>> {
     let Some(offset) = probe.get("offset").and_then(Value::as_str) else { return Ok(None) };
     Ok(Some(u64::from_str_radix(offset.trim_start_matches("0x"), 16)?))
@@ -167,7 +167,7 @@ fn byte_at(path: &str, offset: u64) -> Result<u8> {
     Ok(u8::from_le_bytes(byte))
 }
 
-/// Where the byte at `offset` of `object` is mapped executable in the target.
+/// The executable address in the target that maps the byte at `offset` of `object`.
 pub fn address_of(pid: u32, object: &str, offset: u64) -> Result<Option<u64>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     for line in maps.lines().filter(|line| line.ends_with(object)) {

@@ -1,4 +1,4 @@
-//! leaktrace's screen in a terminal of the test's own: keys in, what a person would see out.
+//! leaktrace's screen in a pseudo-terminal: the test sends keys and reads the rendered screen.
 
 use std::{
     fs::{File, OpenOptions},
@@ -27,10 +27,10 @@ use crate::{trace::leaktrace, wait_until};
 /// Columns and lines: enough for the whole table and the details.
 const SIZE: (u16, u16) = (120, 32);
 
-/// Time until something is to be seen, on a slow, busy machine.
+/// Time limit for text to appear, on a slow, busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The reader looks this often whether the terminal is to be closed.
+/// Interval at which the reader checks whether the terminal is to be closed.
 const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// leaktrace in a terminal of its own, which is its controlling terminal; killed when dropped.
@@ -38,14 +38,14 @@ const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 pub struct Terminal {
     child: Child,
     keys: Option<File>,
-    /// What was to be seen, one after the other.
+    /// Screens rendered so far, oldest first.
     seen: Arc<Mutex<Vec<String>>>,
     closed: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Terminal {
-    /// Starts leaktrace there.
+    /// Starts leaktrace in the terminal.
     pub fn start(arguments: &[&str]) -> Result<Self> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&master)?;
@@ -56,7 +56,8 @@ impl Terminal {
         let path = std::ffi::OsString::from_vec(ptsname(&master, Vec::new())?.into_bytes());
         let flags = i32::try_from(OFlags::NOCTTY.bits())?;
         let slave = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
-        // It makes the terminal the controlling one and becomes leaktrace: the same process.
+        // The wrapper makes the terminal its controlling terminal and replaces itself with leaktrace: the pid stays the
+        // same.
         let child = Command::new("setsid")
             .arg("--ctty")
             .arg(leaktrace()?)
@@ -77,29 +78,29 @@ impl Terminal {
         Ok(Self { child, keys: Some(keys), seen, closed, reader: Some(reader) })
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Types.
+    /// Sends keys.
     pub fn press(&mut self, keys: &str) -> Result<()> {
         let terminal = self.keys.as_mut().context("the terminal is closed")?;
         Ok(terminal.write_all(keys.as_bytes())?)
     }
 
-    /// What is to be seen now.
+    /// The current screen.
     pub fn screen(&self) -> String {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).last().cloned().unwrap_or_default()
     }
 
-    /// Whether these words were to be seen at any time.
+    /// Whether these words were on any screen so far.
     pub fn has_shown(&self, words: &str) -> bool {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.iter().any(|screen| screen.contains(words))
     }
 
-    /// Waits until these words are to be seen.
+    /// Waits until these words are on the screen.
     pub fn wait_for(&self, words: &str) -> Result<String> {
         wait_until(&format!("`{words}` on the screen"), LIMIT, || {
             Ok(self.screen().contains(words))
@@ -108,17 +109,17 @@ impl Terminal {
         Ok(self.screen())
     }
 
-    /// Closes the terminal, as its window's cross does.
+    /// Closes the terminal, as closing its window does.
     pub fn close(&mut self) {
         self.closed.store(true, Ordering::Relaxed);
         if let Some(reader) = self.reader.take() {
-            // It has only read.
+            // The thread only reads: its result does not matter.
             drop(reader.join());
         }
         self.keys = None;
     }
 
-    /// Sends leaktrace a signal by its own pid.
+    /// Sends a signal to leaktrace's pid.
     pub fn signal(&self, name: &str) -> Result<()> {
         let done = Command::new("sh")
             .args(["-c", &format!("kill -{name} {}", self.pid())])
@@ -130,7 +131,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// Waits for its end.
+    /// Waits until it has ended.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let start = Instant::now();
         loop {
@@ -147,14 +148,14 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // It may have ended already, which is as good.
+        // It may have ended already, which is fine.
         drop(self.child.kill());
         drop(self.child.wait());
         self.close();
     }
 }
 
-/// Reads what is written there until it is closed, and keeps each screen that differs from the one before.
+/// Reads output until the terminal is closed, and keeps each screen that differs from the previous one.
 fn read(mut output: File, seen: &Mutex<Vec<String>>, closed: &AtomicBool) {
     let number = |cells| NonZeroU16::new(cells).unwrap_or(NonZeroU16::MIN);
     let mut screen = vt100::Parser::new(number(SIZE.1), number(SIZE.0), 0);
@@ -163,7 +164,7 @@ fn read(mut output: File, seen: &Mutex<Vec<String>>, closed: &AtomicBool) {
         if !matches!(poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&PAUSE)), Ok(1..)) {
             continue;
         }
-        // An error says that nobody has the other end open any more.
+        // An error means that no process has the other end open any more.
         let Ok(count) = output.read(&mut bytes) else { return };
         screen.process(bytes.get(..count).unwrap_or_default());
         let now = screen.screen().contents();

@@ -1,4 +1,4 @@
-//! leaktrace at work: started on a target, waited for, stopped, and its report read.
+//! A running leaktrace: starts it on a target, waits for it, stops it, and reads its report.
 
 use std::{
     path::PathBuf,
@@ -10,16 +10,16 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{Report, child::Running, scratch, target_dir};
 
-/// The line on stderr by which leaktrace says that all probes are on starts with this.
+/// Prefix of the line on stderr that leaktrace prints when all probes are attached.
 pub const TRACING: &str = "leaktrace: tracing";
 
-/// Time to load and attach on a slow, busy machine.
+/// Time limit to load and attach on a slow, busy machine.
 const ATTACH_LIMIT: Duration = Duration::from_secs(60);
 
-/// Time from the request to stop until the process is gone: the kernel takes its time to detach.
+/// Time limit from the request to stop until the process has ended: the kernel needs time to detach.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
-/// The program under test: `LEAKTRACE_BIN`, else the workspace's release build.
+/// The leaktrace under test: `LEAKTRACE_BIN`, else the workspace's release build.
 pub fn leaktrace() -> Result<PathBuf> {
     let path = match std::env::var_os("LEAKTRACE_BIN") {
         Some(path) => PathBuf::from(path),
@@ -39,7 +39,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Attaches to `pid` with more options, and waits until all probes are on.
+    /// Attaches to `pid` with extra options, and waits until all probes are attached.
     pub fn attach(pid: u32, options: &[&str]) -> Result<Self> {
         let mut trace = Self::start(&[&["-p", &pid.to_string()], options].concat())?;
         trace.wait_until_attached()?;
@@ -55,43 +55,43 @@ impl Trace {
         Ok(Self { running, output })
     }
 
-    /// Waits for the line that says that all probes are on.
+    /// Waits for the line that reports all probes attached.
     pub fn wait_until_attached(&mut self) -> Result<String> {
         self.running.stderr_line(TRACING, ATTACH_LIMIT)
     }
 
-    /// Waits for a line on stderr that starts so.
+    /// Waits for a line on stderr with this prefix.
     pub fn wait_until_it_says(&mut self, start: &str) -> Result<String> {
         self.running.stderr_line(start, ATTACH_LIMIT)
     }
 
-    /// Waits for a line on stderr with these words in it.
+    /// Waits for a line on stderr that contains these words.
     pub fn wait_for(&mut self, words: &str) -> Result<String> {
         self.running.stderr_line_with(|line| line.contains(words), words, ATTACH_LIMIT)
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: &str) -> Result<()> {
         self.running.signal(signal)
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.running.pid()
     }
 
-    /// Stops it as Ctrl-C does, and reads its report.
+    /// Stops it like Ctrl-C, and reads its report.
     pub fn stop(self) -> Result<Report> {
         self.stop_by("INT")
     }
 
-    /// Stops it by a signal, and reads its report.
+    /// Stops it with a signal, and reads its report.
     pub fn stop_by(self, signal: &str) -> Result<Report> {
         self.running.signal(signal)?;
         self.finish()
     }
 
-    /// Waits for it to end by itself, and reads its report; an exit status but 0 is an error.
+    /// Waits until it ends by itself, and reads its report; a nonzero exit status is an error.
     pub fn finish(mut self) -> Result<Report> {
         let status = self.wait()?;
         if status.code() != Some(0) {
@@ -100,25 +100,25 @@ impl Trace {
         self.report()
     }
 
-    /// Waits for it to end by itself.
+    /// Waits until it ends by itself.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         self.running.wait(STOP_LIMIT)
     }
 
-    /// How it ended, for a run that was to fail.
+    /// Exit status and output of a run that is expected to fail.
     pub fn refusal(&mut self) -> Refusal {
         let code = self.wait().ok().and_then(|status| status.code());
         let stdout = self.running.rest_of_stdout();
         Refusal { code, stdout, stderr: self.running.rest_of_stderr().to_vec() }
     }
 
-    /// The report it has written.
+    /// Reads its report.
     pub fn report(&self) -> Result<Report> {
         Report::read(&self.output)
     }
 }
 
-/// How leaktrace ended at once.
+/// Exit status and output of a leaktrace run to its end.
 #[derive(Debug)]
 pub struct Refusal {
     /// Exit status.
@@ -130,7 +130,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Runs leaktrace, wrapped in `wrapper` (such as `setpriv …`), to its end.
+    /// Runs leaktrace to its end, wrapped in `wrapper` (such as `setpriv …`).
     pub fn of(wrapper: &[&str], arguments: &[&str]) -> Result<Self> {
         let program = leaktrace()?;
         Self::of_program(wrapper, program.to_str().context("a path in UTF-8")?, arguments)
@@ -149,8 +149,8 @@ impl Refusal {
         })
     }
 
-    /// The contract: status 2, nothing on stdout, one line that says what failed, naming `object`,
-    /// and one `help:` line.
+    /// The contract for errors: status 2, nothing on stdout, one line that says what failed and names `object`, and one
+    /// `help:` line.
     pub fn names(&self, object: &str) -> Result<()> {
         let [failure, help] = self.stderr.as_slice() else {
             bail!("one line and a `help:` line on stderr, not {self:#?}");
@@ -166,7 +166,7 @@ impl Refusal {
     }
 }
 
-/// A number that no other trace of this process has.
+/// A number that is unique among the traces of this process.
 fn unique() -> usize {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static NEXT: AtomicUsize = AtomicUsize::new(0);

@@ -1,4 +1,4 @@
-//! Programs on uWebSockets, compiled from the sources that a crate carries.
+//! Programs on uWebSockets, compiled from sources that a crate carries.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use crate::{
     fetched, target_dir, workspace,
 };
 
-/// What uSockets is made of with epoll and without TLS.
+/// Source files of uSockets with epoll and without TLS.
 const USOCKETS: [&str; 6] =
     ["bsd.c", "context.c", "loop.c", "socket.c", "udp.c", "eventing/epoll_kqueue.c"];
-/// What it has for TLS beside that.
+/// Additional source files for TLS.
 const TLS: [&str; 2] = ["crypto/openssl.c", "crypto/sni_tree.cpp"];
-/// As servers are built for use: no frame pointers.
+/// Compiler flags of release builds: no frame pointers.
 const FLAGS: [&str; 3] = ["-O2", "-g", "-DLIBUS_USE_EPOLL"];
 const WITH_TLS: &str = "-DLIBUS_USE_OPENSSL";
 const LIBRARIES: [&str; 2] = ["-lssl", "-lcrypto"];
@@ -32,7 +32,7 @@ pub fn server() -> Result<PathBuf> {
     program("uws_server", &source, &flags, &objects)
 }
 
-/// The same with TLS, if it is told to.
+/// The same with TLS, which an option enables.
 pub fn tls_server() -> Result<PathBuf> {
     let (source, product) = names("uws_server", "uws_server_tls");
     let header = source.with_file_name("connections.h");
@@ -44,7 +44,7 @@ pub fn tls_server() -> Result<PathBuf> {
     program("uws_server_tls", &source, &[WITH_TLS], &libraries)
 }
 
-/// The program of leaks, with TLS; uSockets is part of it, as it usually is.
+/// The program of leaks, with TLS and uSockets linked statically, as usual.
 pub fn leaks() -> Result<PathBuf> {
     let (source, product) = names("leaks_uws", "leaks_uws");
     if is_current(&product, &leaks_parts(&source).each_ref().map(PathBuf::as_path)) {
@@ -55,7 +55,7 @@ pub fn leaks() -> Result<PathBuf> {
     program("leaks_uws", &source, &[WITH_TLS, "-fno-optimize-sibling-calls"], &libraries)
 }
 
-/// The same on uSockets as a shared object, so that a witness can come between the two.
+/// The same with uSockets as a shared object, so that a witness can interpose.
 pub fn leaks_shared() -> Result<PathBuf> {
     let (source, product) = names("leaks_uws", "leaks_uws_shared");
     if is_current(&product, &leaks_parts(&source).each_ref().map(PathBuf::as_path)) {
@@ -77,18 +77,18 @@ fn names(source: &str, product: &str) -> (PathBuf, PathBuf) {
     (source, target_dir().join("victims").join(product))
 }
 
-/// What names the version of the sources.
+/// A string that identifies the version of the sources.
 fn lock() -> PathBuf {
     workspace().join("tests/uwebsockets/Cargo.lock")
 }
 
-/// What the program of leaks is made from.
+/// The sources of the program of leaks.
 fn leaks_parts(source: &Path) -> [PathBuf; 4] {
     let header = |name| source.with_file_name(name);
     [source.to_owned(), header("leaks.h"), header("victim.h"), lock()]
 }
 
-/// Where the sources have their headers, as options of the compiler; and the folder of uSockets.
+/// Include options of the sources, and the folder of uSockets.
 fn includes() -> Result<([String; 2], PathBuf)> {
     let sources = fetched::sources("uwebsockets", "libuwebsockets-sys")?;
     let usockets = sources.join("uWebSockets/uSockets/src");

@@ -1,4 +1,4 @@
-//! A victim: a small program with a truth of its own. See `victims/victim.h` for the protocol.
+//! A victim: a small program that prints its own truth. See `victims/victim.h` for the protocol.
 
 use std::{
     path::Path,
@@ -11,17 +11,17 @@ use serde_json::Value;
 
 use crate::{Truth, child::Running, compile};
 
-/// Longest time a victim may take from `ready` to its truth, traced.
+/// Time limit for a traced victim from `ready` to its truth.
 const WORK_LIMIT: Duration = Duration::from_secs(300);
 
-/// A started victim; killed by its pid when dropped.
+/// A running victim; killed by its pid when dropped.
 #[derive(Debug)]
 pub struct Victim {
     running: Running,
 }
 
 impl Victim {
-    /// Compiles `name` if needed, starts it, and waits until it is ready to be told `go`.
+    /// Compiles `name` if needed, starts it, and waits until it is ready for `go`.
     pub fn start(name: &str, arguments: &[&str]) -> Result<Self> {
         Self::start_command(Command::new(compile::victim(name)?).args(arguments))
     }
@@ -31,7 +31,7 @@ impl Victim {
         Self::start_command(Command::new(program).args(arguments))
     }
 
-    /// The same with the witness loaded, which writes its count to `note`.
+    /// The same with the witness preloaded, which writes its counts to `note`.
     pub fn start_witnessed(name: &str, arguments: &[&str], note: &Path) -> Result<Self> {
         Self::start_command(
             Command::new(compile::victim(name)?)
@@ -41,7 +41,7 @@ impl Victim {
         )
     }
 
-    /// Starts a program that was compiled already, and waits until it is ready.
+    /// Starts a compiled program, and waits until it is ready.
     pub fn start_command(command: &mut Command) -> Result<Self> {
         let running = Running::start(command)?;
         let line = running.line(Duration::from_secs(10))?;
@@ -51,19 +51,19 @@ impl Victim {
         Ok(Self { running })
     }
 
-    /// Its process id.
+    /// Process id.
     pub fn pid(&self) -> u32 {
         self.running.pid()
     }
 
-    /// Lets it work.
+    /// Starts its work.
     pub fn go(&mut self) -> Result<()> {
-        self.running.tell("go")
+        self.running.send("go")
     }
 
-    /// Tells it a word of its own, for a victim with more than one beginning.
-    pub fn tell(&mut self, word: &str) -> Result<()> {
-        self.running.tell(word)
+    /// Sends a word of its own, for a victim with more than one phase.
+    pub fn send(&mut self, word: &str) -> Result<()> {
+        self.running.send(word)
     }
 
     /// The next line it prints.
@@ -71,35 +71,35 @@ impl Victim {
         self.running.line(WORK_LIMIT)
     }
 
-    /// The line it prints when its work is done, while it still holds everything.
+    /// Reads the line that it prints when its work is done, while all resources are still held.
     pub fn truth(&self) -> Result<Truth> {
         self.truth_within(WORK_LIMIT)
     }
 
-    /// The same with a limit of the test's own.
+    /// The same with a different time limit.
     pub fn truth_within(&self, limit: Duration) -> Result<Truth> {
         let line = self.running.line(limit)?;
         let truth = Truth::parse(&line).with_context(|| format!("the victim said `{line}`"))?;
         Ok(truth)
     }
 
-    /// The line it prints when its work is done, if that is no truth of call sites.
+    /// Reads the line that it prints when its work is done, if that is no truth of call sites.
     pub fn answer(&self) -> Result<Value> {
         Ok(serde_json::from_str(&self.running.line(WORK_LIMIT)?)?)
     }
 
-    /// Lets it end, and waits for that.
+    /// Has it exit, and waits for that.
     pub fn exit(&mut self) -> Result<()> {
         self.end().map(drop)
     }
 
-    /// The same, for a victim whose exit status says something.
+    /// The same, for a victim whose exit status matters.
     pub fn end(&mut self) -> Result<ExitStatus> {
-        self.running.tell("exit")?;
+        self.running.send("exit")?;
         self.running.wait(Duration::from_secs(20))
     }
 
-    /// Ends it the hard way.
+    /// Kills it.
     pub fn kill(&mut self) -> Result<()> {
         self.running.signal("KILL")?;
         self.running.wait(Duration::from_secs(20)).map(drop)

@@ -1,7 +1,7 @@
 //! Another kernel, in a virtual machine without hardware support, with leaktrace and victims in it.
 //!
-//! Takes a kernel that `cargo xtask test-vm` has fetched and scenes, hands on what each scene left. The guest
-//! plays (`tests/vm/init.sh`), the host judges: with the same comparisons as on its own kernel.
+//! Takes a kernel that `cargo xtask test-vm` has fetched and test cases; hands on the results of each case. The guest
+//! only runs them (`tests/vm/init.sh`); the host checks the results, with the same comparisons as for its own kernel.
 
 mod image;
 
@@ -16,46 +16,46 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{Report, child::Running, target_dir};
 
-/// Set to 1, the tests on other kernels are skipped, and say so.
+/// If set to 1, the tests on other kernels are skipped and report that.
 pub const NO_VM: &str = "LEAKTRACE_NO_VM";
 
-/// From power on to power off. Without hardware support it took 10 to 27 s with a release build of leaktrace
-/// and 40 to 105 s with a debug build, on two processors that others used, too; more than 300 s on busy ones.
+/// Time limit from power on to power off. Without hardware support it took 10 to 27 s with a release build of leaktrace
+/// and 40 to 105 s with a debug build, on two processors that other processes used, too; more than 300 s on busy ones.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What the guest says when it has come to its end.
-const PLAYED: &str = "all scenes played";
+/// The guest's last line of output.
+const DONE: &str = "all cases done";
 
-/// Bytes of the guest's memory, as qemu is told: enough for the maps of leaktrace and for the files, which lie in it.
+/// Memory of the guest, in qemu's notation: enough for leaktrace's maps and for the files, which are in memory.
 const MEMORY: &str = "1024M";
 
-/// Says what it has seen of what a scene left, or what does not hold.
-pub type Check = Box<dyn Fn(&Left, &Guest) -> Result<String>>;
+/// Checks the results of a case; returns a summary, or an error that says what differs.
+pub type Check = Box<dyn Fn(&Results, &Guest) -> Result<String>>;
 
-/// One row of a table of scenes: what the guest plays, and what must hold of what that left.
-pub struct Scene {
+/// A row of a table of cases: what the guest runs, and the check of its results.
+pub struct Case {
     /// Name of its folder.
     pub name: String,
-    /// What holds if it does.
+    /// What the case shows, for messages.
     pub what: String,
-    /// What is played.
-    pub play: Play,
-    /// Whether it holds.
+    /// What the guest runs.
+    pub action: Action,
+    /// Checks the results.
     pub check: Check,
 }
 
-/// What the guest plays.
+/// What the guest runs.
 #[derive(Debug, Clone)]
-pub enum Play {
+pub enum Action {
     /// `leaktrace doctor` about the host.
     Doctor,
     /// leaktrace on a victim.
     Trace {
         /// Name of the victim and its arguments.
         victim: Vec<&'static str>,
-        /// Lines that it prints after `ready` when its work is done.
+        /// Number of lines that it prints after `ready` until its work is done.
         lines: usize,
-        /// Options of leaktrace, by spaces.
+        /// Options of leaktrace, separated by spaces.
         options: String,
     },
 }
@@ -63,24 +63,24 @@ pub enum Play {
 /// The kernel of a guest.
 #[derive(Debug, Clone)]
 pub struct Guest {
-    /// Its release, as the kernel's file is named.
+    /// Its release, as in the name of the kernel's file.
     pub release: String,
-    /// Its first two numbers.
+    /// Major and minor version.
     pub version: (u32, u32),
 }
 
-/// Plays all `scenes` on the newest kernel of a `series` such as `6.1`, and says all that does not hold. `name` is what they
-/// are together.
-#[expect(clippy::print_stdout, reason = "what was seen on a kernel that nobody has before them")]
-pub fn holds(series: &str, name: &str, scenes: &[Scene]) -> Result<()> {
+/// Runs all `cases` on the newest kernel of a `series` such as `6.1`, and reports all failures. `name` names this set
+/// of cases.
+#[expect(clippy::print_stdout, reason = "results on other kernels are for people to read")]
+pub fn check_all(series: &str, name: &str, cases: &[Case]) -> Result<()> {
     if !wanted() {
         return Ok(());
     }
-    let Played { folder, guest } = play(series, name, scenes)?;
+    let Finished { folder, guest } = boot(series, name, cases)?;
     let mut faults = Vec::new();
-    for Scene { name, what, check, .. } in scenes {
-        let left = Left { folder: folder.join(name) };
-        match check(&left, &guest) {
+    for Case { name, what, check, .. } in cases {
+        let results = Results { folder: folder.join(name) };
+        match check(&results, &guest) {
             Ok(detail) => println!("{}: {what}: ok, {detail}", guest.release),
             Err(error) => faults.push(format!("{what}: {error:#}")),
         }
@@ -91,7 +91,7 @@ pub fn holds(series: &str, name: &str, scenes: &[Scene]) -> Result<()> {
     Ok(())
 }
 
-/// `true` to go on; `false` when the test is skipped because that was asked for, which is printed.
+/// Returns `true` to go on; `false` if the environment asks to skip the test, which is printed.
 #[expect(clippy::print_stdout, reason = "this is the test's own outcome")]
 fn wanted() -> bool {
     if std::env::var_os(NO_VM).is_some_and(|value| value == "1") {
@@ -101,20 +101,20 @@ fn wanted() -> bool {
     true
 }
 
-/// What a guest has left.
-struct Played {
+/// The results of a guest.
+struct Finished {
     folder: PathBuf,
     guest: Guest,
 }
 
-/// What one scene has left.
+/// The results of one case.
 #[derive(Debug)]
-pub struct Left {
+pub struct Results {
     folder: PathBuf,
 }
 
-/// Boots the newest kernel of a `series` such as `6.1`, lets it play all scenes, and waits for its end.
-fn play(series: &str, name: &str, scenes: &[Scene]) -> Result<Played> {
+/// Boots the newest kernel of a `series` such as `6.1`, has it run all cases, and waits until it has ended.
+fn boot(series: &str, name: &str, cases: &[Case]) -> Result<Finished> {
     let (kernel, release) = kernel(series)?;
     let folder = target_dir().join("vm").join(series).join(name);
     if folder.exists() {
@@ -122,17 +122,17 @@ fn play(series: &str, name: &str, scenes: &[Scene]) -> Result<Played> {
     }
     let left = folder.join("left");
     fs::create_dir_all(&left)?;
-    let image = image::make(&folder, scenes)?;
+    let image = image::make(&folder, cases)?;
     let (console, archive) = (folder.join("console.log"), folder.join("left.tar"));
     let file = |path: &Path| format!("file:{}", path.display());
     let mut machine = Running::start(
         Command::new("qemu-system-x86_64")
-            // Both processors in one thread: with a thread each, one boot of five ended in an `Oops: int3`
-            // where the guest's kernel patches itself; so, none of a dozen did (qemu 7.2).
+            // Emulates both processors in one thread: with a thread each, one boot of five ended in an `Oops: int3`
+            // where the guest's kernel patches itself; with one thread, none of a dozen did (qemu 7.2).
             .args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", MEMORY])
             .args(["-display", "none", "-monitor", "none", "-nic", "none", "-no-reboot"])
             .args(["-serial", &file(&console), "-serial", &file(&archive)])
-            // A panic ends it, as a restart.
+            // A panic ends the guest, as a restart.
             .args(["-append", "console=ttyS0 quiet panic=-1", "-kernel"])
             .arg(kernel)
             .arg("-initrd")
@@ -146,7 +146,7 @@ fn play(series: &str, name: &str, scenes: &[Scene]) -> Result<Played> {
         bail!("{status}: {}\n{}", machine.rest_of_stderr().join("\n"), said());
     }
     let unpacked = Command::new("tar")
-        // Each scene is an archive of its own.
+        // Each case is an archive of its own.
         .args(["--extract", "--ignore-zeros", "--file"])
         .arg(&archive)
         .arg("--directory")
@@ -156,13 +156,13 @@ fn play(series: &str, name: &str, scenes: &[Scene]) -> Result<Played> {
         bail!("`{}` cannot be unpacked; the console:\n{}", archive.display(), said());
     }
     let said = said();
-    if !said.contains(PLAYED) {
-        bail!("the guest's kernel {release} ended before the last scene:\n{said}");
+    if !said.contains(DONE) {
+        bail!("the guest's kernel {release} ended before the last case:\n{said}");
     }
-    Ok(Played { folder: left, guest: Guest { version: version(series)?, release } })
+    Ok(Finished { folder: left, guest: Guest { version: version(series)?, release } })
 }
 
-/// The newest kernel of a series among those fetched, and its release.
+/// The newest fetched kernel of a series, and its release.
 fn kernel(series: &str) -> Result<(PathBuf, String)> {
     let folder = target_dir().join("vm");
     let start = format!("vmlinuz-{series}.");
@@ -176,8 +176,8 @@ fn kernel(series: &str) -> Result<(PathBuf, String)> {
     }
     let (_, name) = found.into_iter().max().with_context(|| {
         format!(
-            "no kernel {series} in `{}`; help: cargo xtask test-vm --kernel {series} fetches it; {NO_VM}=1 goes \
-             without",
+            "no kernel {series} in `{}`; help: cargo xtask test-vm --kernel {series} fetches it; {NO_VM}=1 skips \
+             it",
             folder.display()
         )
     })?;
@@ -191,7 +191,7 @@ fn version(series: &str) -> Result<(u32, u32)> {
     Ok((major.parse()?, minor.parse()?))
 }
 
-impl Left {
+impl Results {
     fn text(&self, name: &str) -> Result<String> {
         if !self.folder.is_dir() {
             bail!("the guest did not come to `{}`", self.folder.display());
@@ -205,32 +205,32 @@ impl Left {
         text.trim().parse().with_context(|| format!("`{name}` is `{text}`"))
     }
 
-    /// Exit status of leaktrace.
+    /// leaktrace's exit status.
     pub fn status(&self) -> Result<i32> {
         self.number("status")
     }
 
-    /// What leaktrace wrote on stderr.
+    /// leaktrace's stderr.
     pub fn said(&self) -> Result<String> {
         self.text("said")
     }
 
-    /// Exit status of the victim: 128 and the signal, if one ended it.
+    /// The victim's exit status: 128 plus the signal, if a signal ended it.
     pub fn victim_status(&self) -> Result<i32> {
         self.number("victim_status")
     }
 
-    /// What the victim printed after `ready`.
+    /// The victim's output after `ready`.
     pub fn victim_lines(&self) -> Result<Vec<String>> {
         Ok(self.text("victim")?.lines().skip(1).map(str::to_owned).collect())
     }
 
-    /// What `leaktrace doctor` printed, and its exit status.
+    /// The output of `leaktrace doctor`, and its exit status.
     pub fn doctor(&self) -> Result<(String, i32)> {
         Ok((self.text("doctor")?, self.number("doctor_status")?))
     }
 
-    /// The report of a run that ended well; how it ended is part of the error.
+    /// The report of a run that succeeded; otherwise, the error contains leaktrace's messages.
     pub fn report(&self) -> Result<Report> {
         let status = self.status()?;
         if status != 0 {

@@ -1,7 +1,7 @@
-//! Stacks are the ones that gdb sees: frame by frame, in calls that both have seen.
+//! leaktrace's stacks equal gdb's, frame by frame, for calls that both have seen.
 //!
-//! gdb stops a server under load at the very instructions that are probed, 200 times. leaktrace records every
-//! call, so each of gdb's stacks must be among the report's.
+//! gdb stops a server under load at the probed instructions, 200 times. leaktrace records every call, so each of gdb's
+//! stacks must be in the report.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, time::Duration};
 
@@ -15,12 +15,12 @@ use tests::{
     service::no_breakpoint_remains,
 };
 
-/// Calls looked at for each program.
+/// Calls compared for each program.
 const STOPS: usize = 200;
-/// Differences shown in full.
+/// Number of differences shown in full.
 const SHOWN: usize = 3;
 
-/// A stack of the report: return addresses, the nearest first, and the names there.
+/// Stacks of the report: return addresses, innermost first, with their symbols.
 type Stacks = BTreeMap<Vec<u64>, Vec<String>>;
 
 #[expect(clippy::print_stdout, reason = "measured figures are part of the test's outcome")]
@@ -31,7 +31,7 @@ fn agrees(name: &str) -> Result<()> {
     let load = Load::start(&service, program.demand, Duration::from_secs(150))?;
     let scout = Trace::attach(pid, &["-d", "1s"])?.finish()?;
     let mut places = gdb::places(pid, &scout)?;
-    // An object of a library's that realloc moves keeps the stack of its making.
+    // A library object that realloc moves keeps the stack of its constructor call.
     let moves = !scout.list("/objects/kinds")?.is_empty();
     places.retain(|place| !moves || place.function != "realloc");
     ensure!(!places.is_empty(), "nothing was allocated in a second");
@@ -40,7 +40,7 @@ fn agrees(name: &str) -> Result<()> {
     let mut code = Code::of(pid)?;
     let report = trace.stop()?;
     let ((stops, waited), answered) = (stops?, load.end()?);
-    // gdb has left it as it was.
+    // gdb has left the process unharmed.
     let again = Load::start(&service, program.demand, Duration::from_secs(1))?.finish()?;
     ensure!(answered > 0 && again > 0, "{answered} requests answered, after gdb {again}");
     ensure!(is_free(pid)?, "gdb still holds a thread");
@@ -82,7 +82,7 @@ fn agrees(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Every stack of the report, without what was inlined or had left by a tail jump.
+/// Every stack of the report, without inlined frames and frames recovered from tail calls.
 fn stacks(report: &Report) -> Result<Stacks> {
     let mut stacks = Stacks::new();
     for site in report.list("/sites")? {
@@ -107,11 +107,11 @@ fn stacks(report: &Report) -> Result<Stacks> {
     Ok(stacks)
 }
 
-/// Whether gdb came to code that does not say how to unwind it, from where on it only guesses, while
-/// some stack of ours is the same up to there and goes on.
+/// Whether gdb came to code without unwind information, where it only guesses, while one of our stacks is the same up
+/// to there and goes on.
 fn goes_on(stop: &Stop, addresses: &[u64], stacks: &Stacks, code: &mut Code) -> Result<bool> {
     for (frame, sure) in stop.frames.iter().zip(1..) {
-        // A return address may be the one behind a function's last instruction.
+        // After a call as the last instruction of a function, the return address belongs to the next function.
         if !code.describes(frame.address - u64::from(!frame.interrupted))? {
             let start = addresses.get(..sure).context("as many addresses as frames")?;
             return Ok(stacks.keys().any(|ours| ours.len() > sure && ours.starts_with(start)));
@@ -120,7 +120,7 @@ fn goes_on(stop: &Stop, addresses: &[u64], stacks: &Stacks, code: &mut Code) -> 
     Ok(false)
 }
 
-/// A stop next to the stack of ours that comes nearest.
+/// Shows a stop next to our most similar stack.
 fn side_by_side(stop: &Stop, stacks: &Stacks) -> Result<String> {
     let common = |ours: &[u64]| {
         ours.iter().zip(&stop.frames).take_while(|(ours, frame)| **ours == frame.address).count()
@@ -144,7 +144,7 @@ fn side_by_side(stop: &Stop, stacks: &Stacks) -> Result<String> {
     Ok(text)
 }
 
-/// Whether no debugger holds any thread.
+/// Whether no thread is being traced by a debugger.
 fn is_free(pid: u32) -> Result<bool> {
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         // A thread may end meanwhile.

@@ -1,5 +1,5 @@
-//! As many connections are opened and closed in the report, and in the log of connections, as the client says:
-//! 20,000 that live for milliseconds, or as many as `LEAKTRACE_CONNECTIONS` says.
+//! The report and the connection log contain as many opened and closed connections as the client made: 20,000 that live
+//! for milliseconds, or the number in `LEAKTRACE_CONNECTIONS`.
 
 use std::{collections::BTreeMap, env, fs, process::Command, time::Duration};
 
@@ -13,7 +13,7 @@ use tests::{
     scratch, wait_until,
 };
 
-/// Connections, without another wish.
+/// Default number of connections.
 const CONNECTIONS: &str = "20000";
 
 fn counts(service: &Service, name: &str) -> Result<()> {
@@ -51,7 +51,7 @@ fn counts(service: &Service, name: &str) -> Result<()> {
         let found = report.number(&format!("/connections/{figure}"))?;
         ensure!(found == number, "{figure}: {found} reported, {number} true");
     }
-    // Those of every client, and every way to end.
+    // The connections of all clients, with all kinds of ends.
     let sources = churned.0.get("sources").and_then(Value::as_object).context("sources")?;
     let clients = report.list("/connections/clients")?;
     ensure!(clients.len() == sources.len(), "{} of {} clients", clients.len(), sources.len());
@@ -75,10 +75,10 @@ fn counts(service: &Service, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Lines of the log by what they tell; each is whole.
+/// Complete lines of the log, by event.
 fn lines(text: &str) -> Result<BTreeMap<String, u64>> {
     let mut counts = BTreeMap::new();
-    // The last one may be under way.
+    // The last line may be incomplete.
     let (whole, _) = text.rsplit_once('\n').unwrap_or_default();
     for line in whole.lines() {
         let line: Value = serde_json::from_str(line).with_context(|| format!("a line `{line}`"))?;
@@ -103,7 +103,7 @@ fn of_a_server_with_a_pool_of_threads() -> Result<()> {
     counts(&Service::pool_server(&[])?, "pool")
 }
 
-/// What one client asks, 28 bytes, and holds its connection.
+/// A client's request: 28 bytes, after which it keeps the connection open.
 const CLIENT: &str = "exec 3<>/dev/tcp/127.0.0.1/$0; printf 'GET / HTTP/1.1\\r\\nHost: me\\r\\n\\r\\n' >&3; \
                       read -r line <&3; echo \"$line\"; sleep 60";
 

@@ -1,12 +1,12 @@
-//! Objects in memory of the program's own, placed and ended by functions of a library: as many are counted as there were,
-//! whichever thread places and ends them, and where one is placed over another.
+//! Objects in the program's own memory that library functions initialize and destroy: the counts are exact, whichever
+//! thread calls them, and also if an object is initialized over another one.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 use tests::{Trace, Victim, compile, scratch};
 
-/// What a user writes for such a library.
+/// A user's pack for such a library.
 const PACK: &str = r#"
 name = "slots"
 title = "slots"

@@ -1,4 +1,4 @@
-//! Mappings end in pieces: what is left is what is reported, and a big block is no mapping.
+//! Mappings are unmapped in pieces: the report contains the remaining pieces, and a big heap block is no mapping.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -26,7 +26,7 @@ fn compared(arguments: &[&str]) -> Result<()> {
 }
 
 #[test]
-fn cut_covered_joined_and_moved() -> Result<()> {
+fn cut_replaced_joined_and_moved() -> Result<()> {
     compared(&[])
 }
 

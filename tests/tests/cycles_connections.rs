@@ -1,4 +1,4 @@
-//! `cargo xtask churn` against real servers: they live, and count as many connections as the client.
+//! `cargo xtask churn` against real servers: they survive, and count as many connections as the client.
 //! Needs neither root nor leaktrace.
 
 use std::fs;
@@ -13,7 +13,7 @@ use tests::{
     wait_until,
 };
 
-/// What ways there are over HTTP.
+/// The ways of `churn` over HTTP.
 const HTTP: [&str; 13] = [
     "connect-close",
     "half-close",
@@ -30,7 +30,7 @@ const HTTP: [&str; 13] = [
     "we-first",
 ];
 
-/// Each way over HTTP: connections agree, the server answers afterwards, and nothing leaked unasked.
+/// Each way over HTTP: counts of connections are equal, the server answers afterwards, and leaks only with an option.
 fn every_way_over_http(mut service: Service) -> Result<()> {
     let before = account(&service)?;
     let churned = churn(&service, &["--connections", "650", "--at-once", "40"])?;
@@ -90,9 +90,9 @@ fn a_server_on_uwebsockets() -> Result<()> {
     Ok(())
 }
 
-/// Connections that nginx has accepted, with the one that asks.
+/// Connections that nginx has accepted, including the one that asks.
 fn accepted_by_nginx(port: u16) -> Result<u64> {
-    // `Active connections: 1`, the heads, and three numbers, the first of which is it.
+    // `Active connections: 1`, headings, and three numbers, the first of which is the count.
     let text = Connection::open(port)?.get("/")?;
     let line = text.lines().nth(2).context("a third line")?;
     Ok(line.split_whitespace().next().context("a number")?.parse()?)
@@ -125,7 +125,7 @@ fn nginx_with_tls() -> Result<()> {
     Ok(())
 }
 
-/// Descriptors of `/dev/null` that a process has.
+/// Descriptors of `/dev/null` in a process.
 fn null_fds(service: &Service) -> Result<u64> {
     let mut count = 0;
     for entry in fs::read_dir(format!("/proc/{}/fd", service.pid()))? {
@@ -135,7 +135,7 @@ fn null_fds(service: &Service) -> Result<u64> {
     Ok(count)
 }
 
-/// Each leak happens where it should and is counted: on every N-th connection, and only where one fails.
+/// Each leak happens where it should and is counted: on every N-th connection, and only on one that fails.
 fn leaks_what_it_says(
     server: fn(&[&str]) -> Result<Service>,
     options: &[&str],
@@ -165,10 +165,10 @@ fn leaks_what_it_says(
     Ok(())
 }
 
-/// Ways that end before a whole request, or by a reset.
+/// Ways that end before a complete request, or by a reset.
 const FAILING: [&str; 6] =
     ["mid-request", "mid-body", "connect-close", "silent", "reset", "slow-reader"];
-/// Ways that end well.
+/// Ways that end normally.
 const FINE: [&str; 5] = ["polite", "we-first", "server-first", "keep-alive", "slow-writer"];
 
 #[test]

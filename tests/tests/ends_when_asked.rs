@@ -1,4 +1,4 @@
-//! However a run ends, it ends with a report; and several targets are one run.
+//! However a run ends, it ends with a report; several targets make one run.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{Report, Trace, Truth, Victim};
 
-/// A victim whose work is done, traced from before it began.
+/// A victim traced from before its work until it is done.
 fn done(options: &[&str]) -> Result<(Victim, Trace, Truth)> {
     let mut victim = Victim::start("steady_leak", &["1000", "1"])?;
     let trace = Trace::attach(victim.pid(), options)?;
@@ -57,7 +57,7 @@ fn a_process_is_found_by_its_name() -> Result<()> {
 }
 
 #[test]
-fn two_processes_are_told_apart() -> Result<()> {
+fn two_processes_are_distinguished() -> Result<()> {
     let mut victims =
         [Victim::start("steady_leak", &["1000", "1"])?, Victim::start("failing", &[])?];
     let pids = victims.each_ref().map(|victim| victim.pid().to_string());

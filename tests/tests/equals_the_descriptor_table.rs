@@ -1,4 +1,4 @@
-//! The table of file descriptors that leaktrace reports is the one in `/proc`, and who opened each is known.
+//! leaktrace's table of file descriptors equals the one in `/proc`, with the opener of each.
 
 use std::{fs, path::Path};
 
@@ -9,10 +9,10 @@ use tests::{
     descriptors::{Account, Expected, Frames, UNSEEN, compare},
 };
 
-/// What is traced.
+/// Traced kinds.
 const KINDS: [&str; 2] = ["--kind", "fd,socket"];
 
-/// Runs a scene under leaktrace; hands on the victim's accounts, checked against `/proc`, and the report.
+/// Runs a case under leaktrace; returns the victim's accounts, checked against `/proc`, and the report.
 fn play(
     program: &Path,
     arguments: &[&str],
@@ -26,7 +26,7 @@ fn play(
     for account in &accounts {
         account.equals_proc()?;
     }
-    // The victim raised it itself, before it was ready.
+    // The victim raised its own limit before it was ready.
     let limit = soft_limit(victim.pid())?;
     let report = trace.stop()?;
     victim.exit()?;
@@ -43,7 +43,7 @@ fn soft_limit(pid: u32) -> Result<u64> {
     Ok(soft.context("a limit of open files")?.parse()?)
 }
 
-/// One process, linked as usual: everything is compared; sums only if `flows`.
+/// One dynamically linked process: everything is compared; sums only if `flows`.
 fn equals_but(arguments: &[&str], flows: bool) -> Result<()> {
     let (accounts, report) = play(&victim("descriptors")?, arguments, 1, &[])?;
     compare(
@@ -56,8 +56,8 @@ fn equals(arguments: &[&str]) -> Result<()> {
     equals_but(arguments, true)
 }
 
-/// Several programs. Linked as usual their loader opens libraries, so only tables are compared; linked whole
-/// they open what they say and nothing else, so sums are compared, too.
+/// Several programs. The loader of a dynamically linked program opens libraries, so only tables are compared; a
+/// statically linked one opens only what its account contains, so sums are compared, too.
 fn equals_across_programs(arguments: &[&str], lines: usize, options: &[&str]) -> Result<()> {
     let whole = victim_with("descriptors", "descriptors_static", &["-static"])?;
     for (program, flows, frames) in
@@ -78,8 +78,8 @@ fn every_way_to_open_and_to_close() -> Result<()> {
 }
 
 #[test]
-fn ways_that_few_programs_go() -> Result<()> {
-    // What events of fanotify bring is seen only when it stays.
+fn rarely_used_ways() -> Result<()> {
+    // Descriptors in fanotify events are only found if they stay open.
     equals_but(&["rare", "6"], false)
 }
 
@@ -105,14 +105,14 @@ fn more_threads_than_processors_by_far() -> Result<()> {
 }
 
 #[test]
-fn children_have_copies_and_programs_what_is_left_of_them() -> Result<()> {
+fn children_have_copied_tables_and_programs_keep_the_rest() -> Result<()> {
     equals_across_programs(&["fork"], 5, &["--children"])
 }
 
 #[test]
-fn children_are_left_alone_unless_asked_for() -> Result<()> {
+fn children_are_not_traced_without_the_option() -> Result<()> {
     let (accounts, report) = play(&victim("descriptors")?, &["fork"], 5, &[])?;
-    // What vforked and spawned children close and dup before they become a program is theirs.
+    // Descriptors that vforked and spawned children close and dup before exec belong to the children.
     let root = accounts.last().context("the root's account")?;
     let accounts = std::slice::from_ref(root);
     compare(
@@ -122,7 +122,7 @@ fn children_are_left_alone_unless_asked_for() -> Result<()> {
 }
 
 #[test]
-fn a_target_that_becomes_another_program_keeps_what_is_not_closed_then() -> Result<()> {
+fn a_target_that_executes_another_program_keeps_its_open_descriptors() -> Result<()> {
     equals_across_programs(&["exec"], 1, &[])?;
     equals_across_programs(&["exec"], 1, &["--children"])
 }

@@ -1,4 +1,4 @@
-//! What leaktrace reports equals what the program knows of itself, number by number, with nothing lost.
+//! leaktrace's report equals the program's own account, number by number, with nothing lost.
 
 use anyhow::Result;
 use tests::{Trace, Victim, compare::Named};
@@ -49,8 +49,8 @@ fn new_and_delete_in_all_their_forms() -> Result<()> {
     let truth = victim.truth()?;
     let report = trace.stop()?;
     assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());
-    // Behind `operator new`, in a library without frame pointers. The three left out are allocated by
-    // functions of the C++ library that are compiled into `round`.
+    // Behind `operator new`, in a library without frame pointers. The three excluded sites are allocated by functions
+    // of the C++ library that are inlined into `round`.
     truth.without(&["vectors", "strings", "shared"]).compare(
         &report,
         Named::ByAnyFrame,
@@ -62,7 +62,7 @@ fn new_and_delete_in_all_their_forms() -> Result<()> {
 #[test]
 fn sixty_five_thousand_call_sites_at_once() -> Result<()> {
     let mut victim = Victim::start("many_sites", &[])?;
-    // All of them as JSON would be hundreds of megabytes; the sums are of all.
+    // All call sites as JSON would be hundreds of megabytes; the sums cover all of them.
     let trace = Trace::attach(victim.pid(), &["--top", "100"])?;
     victim.go()?;
     let truth = victim.truth()?;

@@ -1,5 +1,5 @@
-//! Whatever allocator a process uses is found, named in a sentence, and what is reported of it equals what
-//! the program knows of itself.
+//! leaktrace finds whichever allocator a process uses, names it in a sentence, and its report equals the program's own
+//! account.
 
 use std::{
     fs,
@@ -17,14 +17,14 @@ use tests::{
     target_dir, wait_until,
 };
 
-/// Threads, operations, seed: every function of the family, some thousand times.
+/// Threads, operations, seed: calls every function of the family some thousand times.
 const SOME_WORK: [&str; 3] = ["4", "20000", "3"];
-/// For allocators without `pvalloc`: libc's block must not be given to their `free`.
+/// For allocators without `pvalloc`: their `free` must not get libc's block.
 const NO_PVALLOC: &str = "-DNO_PVALLOC";
-/// Nothing of an allocator library is referred to by its name.
+/// Forces the link: the program refers to no symbol of the allocator library.
 const KEEP: &str = "-Wl,--no-as-needed";
 
-/// The ground truth by an allocator that is preloaded.
+/// The ground truth with a preloaded allocator.
 fn preloaded(library: &str, flags: &[&str], start: &str) -> Result<()> {
     let program = victim_with("ground_truth", &format!("ground_truth_under_{library}"), flags)?;
     let mut command = Command::new(program);
@@ -41,7 +41,7 @@ fn ensure_contains(report: &Report, part: &str) -> Result<()> {
     Ok(())
 }
 
-/// The ground truth by an allocator that is linked.
+/// The ground truth with a linked allocator.
 fn linked(
     compiler: &str,
     product: &str,
@@ -127,7 +127,7 @@ fn tcmalloc_in_a_static_executable() -> Result<()> {
     linked("gcc", "truth_static_tcmalloc", &["-static"], &libraries, start)
 }
 
-/// Both generations of mimalloc as an object file of the executable.
+/// Both generations of mimalloc, linked as an object file.
 fn own_mimalloc(kind: &str, flags: &[&str]) -> Result<()> {
     for generation in ["v2", "v3"] {
         let product = format!("truth_{kind}_mimalloc_{generation}");
@@ -164,7 +164,7 @@ fn musl_in_a_static_executable() -> Result<()> {
     linked("musl-gcc", "truth_static_musl", &["-static"], &[], start)
 }
 
-/// jemalloc as Rust programs carry it: its names with a prefix, made with objcopy from Debian's.
+/// jemalloc as Rust programs contain it: prefixed names, made with objcopy from Debian's library.
 fn prefixed_jemalloc() -> Result<String> {
     let folder = target_dir().join("victims");
     fs::create_dir_all(&folder)?;
@@ -219,7 +219,7 @@ fn a_plugin_that_is_loaded_later_with_two_allocators_of_its_own() -> Result<()> 
     ensure!(victim.line()? == "loaded");
     let said = trace.wait_until_it_says("leaktrace: process")?;
     ensure!(said.contains("plugin.so"), "{said}");
-    victim.tell("work")?;
+    victim.send("work")?;
     let truth = victim.truth()?;
     let report = trace.stop()?;
     truth.equals(&report)?;
@@ -250,7 +250,7 @@ fn a_redis_server_under_load() -> Result<()> {
     let probes = report.list("/probes")?.iter().filter(by_jemalloc);
     let hits: u64 = probes.filter_map(|probe| probe["hits"].as_u64()).sum();
     ensure!(hits > 10_000, "{hits} hits");
-    // A server that is traced still serves.
+    // A traced server still answers.
     wait_until("redis answers", Duration::from_secs(10), || {
         let ping = Command::new("redis-cli").args(["-p", &text, "ping"]).output()?;
         Ok(ping.stdout.starts_with(b"PONG"))

@@ -1,5 +1,5 @@
-//! `--children`: what targets fork and start is traced from its first instruction on, and what a child has
-//! from its parent is told apart from what it acquired.
+//! `--children`: processes that targets fork and start are traced from their first instruction on, and blocks that a
+//! child inherited are reported apart from blocks that it acquired.
 
 use std::{process::Command, time::Duration};
 
@@ -12,27 +12,27 @@ use tests::{
     family::{self, HELD, OWN, number, said, targets},
 };
 
-/// Longest time from `go` to a member's line.
+/// Time limit from `go` to a process's line.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Plays a scene and compares every member's own account with the report.
-fn play(scene: &str, members: usize, options: &[&str], keys: &[&'static str]) -> Result<Report> {
-    let mut root = Running::start(Command::new(compile::victim("family")?).arg(scene))?;
+/// Runs a case and compares every process's account with the report.
+fn play(case: &str, members: usize, options: &[&str], keys: &[&'static str]) -> Result<Report> {
+    let mut root = Running::start(Command::new(compile::victim("family")?).arg(case))?;
     ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
     let trace = Trace::attach(root.pid(), options)?;
-    root.tell("go")?;
+    root.send("go")?;
     let mut truths = Vec::new();
     while truths.len() < members {
         let line = root.line(LIMIT)?;
         if line == "ready" {
-            // The same process, another program.
-            root.tell("go")?;
+            // The same process after exec of another program.
+            root.send("go")?;
             continue;
         }
         truths.push(serde_json::from_str::<Value>(&line).with_context(|| line.clone())?);
     }
     let report = trace.stop()?;
-    root.tell("exit")?;
+    root.send("exit")?;
     family::compare(&report, &truths, keys)?;
     Ok(report)
 }
@@ -68,7 +68,7 @@ fn forty_children_one_after_the_other() -> Result<()> {
 }
 
 #[test]
-fn a_child_that_becomes_another_program() -> Result<()> {
+fn a_child_that_executes_another_program() -> Result<()> {
     play("exec", 2, &["--children"], &HELD).map(drop)
 }
 
@@ -78,28 +78,28 @@ fn a_program_started_without_a_copy_of_its_parent() -> Result<()> {
 }
 
 #[test]
-fn what_a_vforked_child_does_is_done_to_its_parents_memory() -> Result<()> {
+fn a_vforked_child_acts_on_its_parents_memory() -> Result<()> {
     let report = play("vfork", 1, &["--children"], &OWN)?;
     ensure!(targets(&report)?.len() == 1, "{:?}", targets(&report)?);
     Ok(())
 }
 
 #[test]
-fn a_target_that_becomes_another_program_is_followed_into_it() -> Result<()> {
+fn a_target_that_executes_another_program_is_followed() -> Result<()> {
     play("self", 1, &[], &HELD)?;
     play("self", 1, &["--children"], &HELD).map(drop)
 }
 
 #[test]
-fn children_are_left_alone_unless_asked_for() -> Result<()> {
+fn children_are_not_traced_without_the_option() -> Result<()> {
     let mut root = Running::start(Command::new(compile::victim("family")?).arg("halves"))?;
     ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
     let pid = u64::from(root.pid());
     let trace = Trace::attach(root.pid(), &[])?;
-    root.tell("go")?;
+    root.send("go")?;
     let lines = [root.line(LIMIT)?, root.line(LIMIT)?];
     let report = trace.stop()?;
-    root.tell("exit")?;
+    root.send("exit")?;
     let truth: Value = serde_json::from_str(&lines[1])?;
     let (figures, _) = said(&report, pid)?;
     for key in OWN {
@@ -110,8 +110,8 @@ fn children_are_left_alone_unless_asked_for() -> Result<()> {
 }
 
 #[test]
-fn a_target_that_becomes_a_program_with_an_allocator_of_its_own() -> Result<()> {
-    // Linked whole: its `malloc` is in no library that was probed before.
+fn a_target_that_executes_a_program_with_its_own_allocator() -> Result<()> {
+    // Linked statically: its `malloc` is in no library that was probed before.
     let other = compile::victim_with("family", "family_static", &["-static"])?;
     for options in [&["-v"][..], &["-v", "--children"]] {
         let mut root = Running::start(
@@ -119,13 +119,13 @@ fn a_target_that_becomes_a_program_with_an_allocator_of_its_own() -> Result<()> 
         )?;
         ensure!(root.line(LIMIT)? == "ready", "a victim says `ready` first");
         let mut trace = Trace::attach(root.pid(), options)?;
-        root.tell("go")?;
+        root.send("go")?;
         ensure!(root.line(LIMIT)? == "ready", "the other program says it, too");
         trace.wait_for("followed into its new program")?;
-        root.tell("go")?;
+        root.send("go")?;
         let truth: Value = serde_json::from_str(&root.line(LIMIT)?)?;
         let report = trace.stop()?;
-        root.tell("exit")?;
+        root.send("exit")?;
         let (figures, _) = said(&report, u64::from(root.pid()))?;
         for key in HELD {
             let figure = figures.get(key).copied().unwrap_or(0);

@@ -1,11 +1,11 @@
-//! `--light` on the screen: one key goes over to full tracing of the same targets, in the same terminal.
+//! `--light` on the screen: one key switches to full tracing of the same targets, in the same terminal.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tests::{Terminal, Victim, compile::victim_with, service::changed_code, wait_until};
 
-/// What the header says under `--light`.
+/// The header's text under `--light`.
 const LIGHT: &str = "light: page faults, no probe";
 
 fn light(victim: &Victim) -> Result<Terminal> {
@@ -17,19 +17,19 @@ fn light(victim: &Victim) -> Result<Terminal> {
 
 #[test]
 fn a_key_begins_full_tracing_and_the_view_stays_alive_meanwhile() -> Result<()> {
-    // Linked statically: probes of other tests are not in it.
+    // Linked statically: probes of other tests are not in its code.
     let program = victim_with("steady_leak", "steady_leak_static", &["-static"])?;
     let mut victim = Victim::start_program(&program, &["1000", "1"])?;
     let mut terminal = light(&victim)?;
     ensure!(changed_code(victim.pid())?.is_empty(), "nothing is put into the target");
-    // The help page opens at once. If keys waited for the attach it would open on the full screen, and stay.
+    // The help page opens at once. If keys waited for the attach, it would open on the full screen, and stay.
     terminal.press("f?")?;
     let screen = terminal.wait_for("heap 0 B in 0")?;
     ensure!(!screen.contains("─ Help"), "{screen}");
     ensure!(terminal.has_shown("─ Help"), "a key waited");
-    ensure!(terminal.has_shown("attaching for full tracing"), "it was not said");
+    ensure!(terminal.has_shown("attaching for full tracing"), "no message");
     ensure!(!screen.contains(LIGHT) && !screen.contains("full tracing"), "{screen}");
-    ensure!(screen.contains("traced 00:00:0"), "the clock begins anew:\n{screen}");
+    ensure!(screen.contains("traced 00:00:0"), "the clock restarted:\n{screen}");
     ensure!(!changed_code(victim.pid())?.is_empty(), "probes are on and not found");
     victim.go()?;
     let truth = victim.truth()?;
@@ -47,7 +47,7 @@ fn a_key_begins_full_tracing_and_the_view_stays_alive_meanwhile() -> Result<()> 
 }
 
 #[test]
-fn light_goes_on_where_full_tracing_cannot_begin_and_says_why() -> Result<()> {
+fn light_continues_if_full_tracing_fails_and_shows_the_reason() -> Result<()> {
     let program = victim_with("touches", "touches_stripped", &["-static", "-s"])?;
     let mut victim = Victim::start_program(&program, &[])?;
     let mut terminal = light(&victim)?;
@@ -56,7 +56,7 @@ fn light_goes_on_where_full_tracing_cannot_begin_and_says_why() -> Result<()> {
     let screen = terminal.wait_for(&why)?;
     ensure!(screen.contains(" stays light: could not") && screen.contains(LIGHT), "{screen}");
     ensure!(changed_code(victim.pid())?.is_empty());
-    // It can be asked again, and the figures go on.
+    // The switch can be requested again, and light tracing continues.
     victim.go()?;
     victim.truth()?;
     terminal.wait_for("touches_stripped+0x")?;
@@ -72,7 +72,7 @@ fn light_goes_on_where_full_tracing_cannot_begin_and_says_why() -> Result<()> {
 }
 
 #[test]
-fn whoever_leaves_while_it_attaches_waits_for_nothing_and_leaves_nothing() -> Result<()> {
+fn quitting_while_it_attaches_is_immediate_and_leaves_nothing() -> Result<()> {
     let program = victim_with("steady_leak", "steady_leak_static", &["-static"])?;
     let mut victim = Victim::start_program(&program, &["1000", "1"])?;
     let mut terminal = light(&victim)?;

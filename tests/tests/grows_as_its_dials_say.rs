@@ -1,11 +1,11 @@
-//! The bench's victim does what its dials say, and leaktrace sees all of it: what `bench --growth` measures is
-//! what its tables name.
+//! The bench's victim does what its options say, and leaktrace sees all of it: `bench --growth` measures what its
+//! tables name.
 
 use anyhow::Result;
 use serde_json::Value;
 use tests::{Report, Trace, Victim};
 
-/// Plays a short run under leaktrace: the victim's last answer, and the report.
+/// Runs the victim briefly under leaktrace; returns its last answer and the report.
 fn played(dials: &[&str], options: &[&str]) -> Result<(Value, Report)> {
     let mut victim = Victim::start("growth", &[&["0.2"], dials].concat())?;
     let trace = Trace::attach(victim.pid(), &[&["--kind", "heap,mmap"], options].concat())?;
@@ -23,7 +23,7 @@ fn played(dials: &[&str], options: &[&str]) -> Result<(Value, Report)> {
     Ok((answer, report))
 }
 
-/// Frames of a call site, without those that the compiler put into others.
+/// Frames of a call site, without inlined ones.
 fn frames(site: &Value) -> usize {
     let all = site["frames"].as_array().into_iter().flatten();
     all.filter(|frame| frame["inlined"] != true).count()

@@ -1,15 +1,15 @@
-//! Ten million outstanding blocks of 50,000 call sites: counted to the last one, in less than 1 GiB.
+//! Ten million outstanding blocks of 50,000 call sites: counted exactly, in less than 1 GiB.
 
 use anyhow::Result;
 use tests::{Trace, Victim};
 
-/// What leaktrace may take, everything included.
+/// Upper bound of leaktrace's total memory.
 const MOST_BYTES: u64 = 1 << 30;
 
 #[test]
 fn ten_million_blocks_from_fifty_thousand_call_sites() -> Result<()> {
     let mut victim = Victim::start("hoard", &[])?;
-    // All call sites as JSON would be hundreds of megabytes; the sums are of all.
+    // All call sites as JSON would be hundreds of megabytes; the sums cover all of them.
     let trace = Trace::attach(victim.pid(), &["--top", "100"])?;
     victim.go()?;
     let truth = victim.truth()?;
@@ -33,12 +33,12 @@ fn ten_million_blocks_from_fifty_thousand_call_sites() -> Result<()> {
 }
 
 #[test]
-fn what_is_released_of_two_million_is_gone_and_the_rest_is_exact() -> Result<()> {
+fn released_blocks_of_two_million_are_gone_and_the_rest_is_exact() -> Result<()> {
     let mut victim = Victim::start("hoard", &["1000", "2000000", "most"])?;
     let trace = Trace::attach(victim.pid(), &["--top", "10"])?;
     victim.go()?;
     assert_eq!(victim.truth()?.sum("heap").outstanding_count, 2_000_000);
-    victim.tell("most")?;
+    victim.send("most")?;
     let truth = victim.truth()?;
     let report = trace.stop()?;
     assert_eq!(report.lost()?, "");

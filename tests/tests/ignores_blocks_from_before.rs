@@ -1,4 +1,4 @@
-//! Blocks from before the attach: their release is unknown, counted, and ends nothing else.
+//! Blocks from before the attach: their release is counted as unknown and ends no traced block.
 
 use anyhow::Result;
 use tests::{Trace, Victim};

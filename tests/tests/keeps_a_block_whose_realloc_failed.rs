@@ -1,4 +1,4 @@
-//! An acquisition that fails is none, and a resize that fails leaves the old block outstanding.
+//! A failed acquisition is not counted as a resource, and a failed resize leaves the old block outstanding.
 
 use anyhow::Result;
 use tests::{Trace, Victim};

@@ -1,6 +1,6 @@
-//! `--max-overhead`: where tracing all the time would cost more, it is done in windows, and the figures are
-//! estimates whose error is told; between two windows no probe is in the target; and where it costs less, figures are
-//! exact.
+//! `--max-overhead`: where continuous tracing would cost more, leaktrace traces in sampling windows, and the report
+//! contains estimates with their error; between windows the target contains no probe; where tracing costs less, the
+//! figures are exact.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use tests::{
     wait_until,
 };
 
-/// A window, or a pause between two, comes within that time.
+/// Time limit for a window, or a pause between two, to begin.
 const TURN: Duration = Duration::from_secs(60);
 
-/// So many windows have an error that says something: of seven after the first, Student's quantile is 2.4 and no more 12.7,
-/// as of two. They take half a minute, a minute on a busy machine.
+/// With this many windows the error is meaningful: of seven after the first, Student's quantile is 2.4 and no longer
+/// 12.7, as of two. They take half a minute, a minute on a busy machine.
 const WINDOWS: u64 = 8;
-/// Enough for them.
+/// Long enough for that many windows.
 const LOADED: Duration = Duration::from_secs(180);
 
 /// The first function of a call site's stack.
@@ -30,15 +30,15 @@ fn function(site: &Value) -> &str {
     symbols(site).first().copied().unwrap_or("?")
 }
 
-/// A number that may not be known.
+/// A number that may be unknown.
 fn float(report: &Report, pointer: &str) -> Result<f64> {
     report.at(pointer)?.as_f64().with_context(|| format!("`{pointer}` is no number"))
 }
 
-/// Waits until probes are in the code, or are not.
+/// Waits until the target's code contains probes, or none.
 fn wait_for_probes(pid: u32, there: bool) -> Result<()> {
     let what = if there { "a window opens" } else { "a window closes" };
-    // While one program gives way to another, its code cannot be read.
+    // During an exec, the code cannot be read.
     wait_until(
         what,
         TURN,
@@ -46,7 +46,7 @@ fn wait_for_probes(pid: u32, there: bool) -> Result<()> {
     )
 }
 
-/// A report of windows in which nothing went wrong.
+/// Checks a report of sampling windows without losses.
 fn in_windows(report: &Report, at_least: u64) -> Result<()> {
     ensure!(report.lost()?.is_empty(), "{}", report.summary());
     ensure!(report.at("/accounting/estimated")? == true, "{}", report.at("/accounting")?);
@@ -94,13 +94,13 @@ fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
         ("count", truth.0, said.outstanding_count, error["count"].as_u64()),
         ("bytes", truth.1, said.outstanding_bytes, error["bytes"].as_u64()),
     ] {
-        // Twice or half as much is the most that an estimate may be off to be of use.
+        // An estimate is useful if it is off by a factor of two at most.
         let useful = (truth / 2..=truth * 2).contains(&said);
-        // The truth is within the error in 19 of 20 cases, which is about two standard errors: six are never seen. And an
-        // error as large as the estimate would say that there may be no leak at all.
-        let told = error.is_some_and(|error| truth.abs_diff(said) <= 3 * error && error < said);
+        // The truth is within the error in 19 of 20 cases, which is about two standard errors: six never occur. And an
+        // error as large as the estimate would mean that there may be no leak at all.
+        let covered = error.is_some_and(|error| truth.abs_diff(said) <= 3 * error && error < said);
         ensure!(
-            useful && told,
+            useful && covered,
             "{what}: {said} reported, ± {error:?}, {truth} true\n{}",
             report.summary()
         );
@@ -114,7 +114,7 @@ fn a_leak_of_a_loaded_server_is_found_and_its_size_estimated() -> Result<()> {
 }
 
 #[test]
-fn what_costs_little_is_traced_all_the_time_and_exact() -> Result<()> {
+fn cheap_tracing_is_continuous_and_exact() -> Result<()> {
     let mut victim = Victim::start("steady_leak", &["50", "5"])?;
     let trace = Trace::attach(victim.pid(), &["--max-overhead", "50%"])?;
     victim.go()?;
@@ -130,7 +130,7 @@ fn what_costs_little_is_traced_all_the_time_and_exact() -> Result<()> {
 
 #[test]
 fn between_two_windows_no_probe_is_in_the_code() -> Result<()> {
-    // Linked statically: probes of other tests are not in it.
+    // Linked statically: probes of other tests are not in its code.
     let program = victim_with("loop", "loop_static", &["-static"])?;
     let mut victim = Victim::start_program(&program, &["60"])?;
     let trace = Trace::attach(victim.pid(), &["--max-overhead", "20%"])?;
@@ -144,12 +144,12 @@ fn between_two_windows_no_probe_is_in_the_code() -> Result<()> {
     wait_until("probes are taken out", Duration::from_secs(30), || {
         Ok(changed_code(victim.pid())?.is_empty())
     })?;
-    // Recording begins when the probes are on: the last window may not have begun yet.
+    // Recording begins when the probes are attached: the last window may not have begun yet.
     in_windows(&report, 3)?;
     victim.kill()
 }
 
-/// A victim at full speed, which is in a pause between two windows.
+/// A victim at full speed, traced by leaktrace that is between two windows.
 fn between_windows() -> Result<(Victim, Trace)> {
     let program = victim_with("spins", "spins_static", &["-static"])?;
     let mut victim = Victim::start_program(&program, &[])?;
@@ -160,9 +160,9 @@ fn between_windows() -> Result<(Victim, Trace)> {
 }
 
 #[test]
-fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Result<()> {
+fn a_target_that_executes_another_program_between_two_windows_is_followed() -> Result<()> {
     let (mut victim, trace) = between_windows()?;
-    victim.tell("exec")?;
+    victim.send("exec")?;
     for _ in 0..2 {
         wait_for_probes(victim.pid(), true)?;
         wait_for_probes(victim.pid(), false)?;
@@ -171,7 +171,7 @@ fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Re
     in_windows(&report, 3)?;
     let of = |name: &str| report.sites("heap", |frames| frames.first() == Some(&name));
     let (before, after) = (of("before_exec")?, of("after_exec")?);
-    ensure!(before.outstanding_count == 0, "what it had is gone: {before:?}");
+    ensure!(before.outstanding_count == 0, "still outstanding after exec: {before:?}");
     ensure!(after.acquired_count > 0, "{}", report.summary());
     victim.kill()
 }
@@ -179,7 +179,7 @@ fn a_target_that_becomes_another_program_between_two_windows_is_followed() -> Re
 #[test]
 fn a_target_that_ends_between_two_windows_leaves_a_report() -> Result<()> {
     let (mut victim, trace) = between_windows()?;
-    victim.tell("exit")?;
+    victim.send("exit")?;
     let report = trace.finish()?;
     in_windows(&report, 1)?;
     ensure!(!report.at("/targets/0/exited")?.is_null(), "{}", report.at("/targets")?);

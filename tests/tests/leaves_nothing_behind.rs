@@ -1,4 +1,4 @@
-//! However leaktrace ends, its target goes on unharmed, and nothing of leaktrace stays: no changed code, no process.
+//! However leaktrace ends, its target goes on unharmed, and nothing of leaktrace remains: no changed code, no process.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tests::{
     wait_until,
 };
 
-/// How it ends.
+/// The event that ends leaktrace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Key,
@@ -17,22 +17,22 @@ enum End {
     ClosedTerminal,
 }
 
-/// What was asked for.
+/// The output that was requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Screen,
     Report,
 }
 
-/// An end that leaktrace notices comes soon, however many probes are on: the prompt is back. It is a second at most
-/// on an idle machine; what it was is printed.
+/// leaktrace exits soon after an event that it handles, however many probes are attached: at most a second on an idle
+/// machine; the test prints the time.
 const PROMPT: Duration = Duration::from_secs(5);
 
-/// The kernel takes probes out link by link, each with all its points at once: some tenths of a second, on a machine
-/// whose processors others use some seconds. (What it was is printed. Kernels before 6.6 take 0.1 s for each point.)
+/// The kernel removes probes link by link, each with all its locations at once: some tenths of a second, some seconds
+/// on a busy machine. (The test prints the time. Kernels before 6.6 take 0.1 s per location.)
 const CLEAN: Duration = Duration::from_secs(15);
 
-/// Fifty pairs of functions: a hundred probes beside the usual ones.
+/// Fifty pairs of functions: a hundred probes in addition to the default ones.
 fn pairs() -> Vec<String> {
     let pair = |number: usize| {
         let (get, put) = (format!("get_{number:02}:size@0"), format!("put_{number:02}"));
@@ -41,16 +41,16 @@ fn pairs() -> Vec<String> {
     (0..50).flat_map(pair).collect()
 }
 
-/// What the victim has done so far, after nothing ever went wrong.
+/// The victim's number of turns; it must report no error so far.
 fn turns(victim: &mut Victim) -> Result<u64> {
-    victim.tell("count")?;
+    victim.send("count")?;
     let answer = victim.answer()?;
     let number = |key| answer.get(key).and_then(Value::as_u64);
     ensure!(number("broken") == Some(0) && number("signals") == Some(0), "{answer}");
     number("turns").context("a number of turns")
 }
 
-/// Works on: a thousand turns of each thread more.
+/// Waits until the threads have done a thousand more turns.
 fn goes_on(victim: &mut Victim) -> Result<()> {
     let before = turns(victim)?;
     wait_until(
@@ -86,7 +86,7 @@ fn unharmed(form: Form, end: End, options: &[String]) -> Result<()> {
         End::Signal("KILL") => Some(9),
         End::Signal("ABRT") => Some(6),
         End::Signal("SEGV") => {
-            // The first one only takes away the run time's handler, which looks for overflown stacks.
+            // The first signal only removes the Rust runtime's handler, which checks for stack overflows.
             if terminal.wait(Duration::from_millis(200)).is_err() {
                 terminal.signal("SEGV")?;
             }
@@ -96,7 +96,7 @@ fn unharmed(form: Form, end: End, options: &[String]) -> Result<()> {
     };
     let status = terminal.wait(if fatal.is_some() { CLEAN } else { PROMPT })?;
     let ended = begun.elapsed();
-    // While its probes are taken out, too.
+    // The target must also run while its probes are being removed.
     goes_on(&mut victim)?;
     let left = CLEAN.saturating_sub(begun.elapsed());
     wait_until("probes are taken out", left, || Ok(changed_code(victim.pid())?.is_empty()))?;
@@ -105,7 +105,7 @@ fn unharmed(form: Form, end: End, options: &[String]) -> Result<()> {
     let gone = begun.elapsed();
     goes_on(&mut victim)?;
     ensure!(victim.end()?.code() == Some(0), "something was wrong with the target");
-    tell(&format!(
+    print(&format!(
         "{form:?}, {end:?}: ended after {ended:.0?}, code clean after {clean:.1?}, all gone after {gone:.1?}"
     ));
     match (fatal, form) {
@@ -117,7 +117,7 @@ fn unharmed(form: Form, end: End, options: &[String]) -> Result<()> {
         (None, Form::Report) => {
             ensure!(status.code() == Some(0), "{status}");
             let report = Report::read(&output)?;
-            // What nobody probes is not seen.
+            // Functions without probes are not traced.
             let unseen: &[&str] = if options.is_empty() { &["hold"] } else { &[] };
             truth.without(unseen).compare(&report, Named::ByFirstFrame, &[], true)?;
             if !options.is_empty() {
@@ -130,12 +130,12 @@ fn unharmed(form: Form, end: End, options: &[String]) -> Result<()> {
 }
 
 #[expect(clippy::print_stdout, reason = "how long it took is for people")]
-fn tell(line: &str) {
+fn print(line: &str) {
     println!("{line}");
 }
 
-/// All of them, and then what does not hold.
-fn all(cases: &[(Form, End)], options: &[String]) -> Result<()> {
+/// Runs all cases, then reports all failures.
+fn check_all(cases: &[(Form, End)], options: &[String]) -> Result<()> {
     let mut failures = Vec::new();
     for (form, end) in cases {
         if let Err(error) = unharmed(*form, *end, options) {
@@ -147,34 +147,34 @@ fn all(cases: &[(Form, End)], options: &[String]) -> Result<()> {
 
 #[test]
 fn a_key_leaves_at_once_however_many_probes_are_on() -> Result<()> {
-    all(&[(Form::Screen, End::Key)], &pairs())
+    check_all(&[(Form::Screen, End::Key)], &pairs())
 }
 
 #[test]
 fn signals_leave_a_report_and_nothing_else_however_many_probes_are_on() -> Result<()> {
     let cases = ["INT", "TERM", "HUP"].map(|signal| (Form::Report, End::Signal(signal)));
-    all(&cases, &pairs())
+    check_all(&cases, &pairs())
 }
 
 #[test]
 fn signals_leave_the_screen_as_the_key_does() -> Result<()> {
     let cases = ["INT", "TERM", "HUP"].map(|signal| (Form::Screen, End::Signal(signal)));
-    all(&cases, &[])
+    check_all(&cases, &[])
 }
 
 #[test]
-fn a_closed_terminal_ends_it_as_well() -> Result<()> {
+fn a_closed_terminal_ends_it_too() -> Result<()> {
     let cases = [Form::Screen, Form::Report].map(|form| (form, End::ClosedTerminal));
-    all(&cases, &[])
+    check_all(&cases, &[])
 }
 
 #[test]
 fn a_crash_harms_nobody_else() -> Result<()> {
     let cases = ["SEGV", "ABRT"].map(|signal| (Form::Report, End::Signal(signal)));
-    all(&cases, &[])
+    check_all(&cases, &[])
 }
 
 #[test]
 fn sigkill_harms_nobody_else() -> Result<()> {
-    all(&[(Form::Screen, End::Signal("KILL")), (Form::Report, End::Signal("KILL"))], &[])
+    check_all(&[(Form::Screen, End::Signal("KILL")), (Form::Report, End::Signal("KILL"))], &[])
 }

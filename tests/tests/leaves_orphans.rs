@@ -1,7 +1,7 @@
-//! What connections leave behind is counted per connection, and named: on servers that leak so and so often, and on the
-//! same ones when they do not.
+//! Resources that connections leave behind are counted per connection, with their call site: on servers that leak at a
+//! known rate, and on the same servers without leaks.
 //!
-//! Each is asked by `cargo xtask churn` for as many connections as the client then says; the server says what it left.
+//! `cargo xtask churn` opens connections to each server and reports their number; the server reports its leaks.
 
 use std::{thread, time::Duration};
 
@@ -13,12 +13,13 @@ use tests::{
     report,
 };
 
-/// What is traced, with the shortest grace.
+/// Traced kinds, with the shortest grace period.
 const OPTIONS: [&str; 4] = ["--kind", "heap,mmap,fd,socket", "--min-age", "1s"];
-/// Longer than that.
+/// Longer than the grace period.
 const GRACE: Duration = Duration::from_millis(1600);
 
-/// Traces a server while connections come and go. Some came before, as servers fill caches at first.
+/// Traces a server while connections open and close. Some connections come before that, since servers fill caches at
+/// first.
 fn churned(service: &Service, options: &[&str]) -> Result<(Churned, Report)> {
     churn(service, &[options, &["--connections", "260", "--at-once", "40"]].concat())?.check()?;
     thread::sleep(Duration::from_millis(300));
@@ -36,7 +37,7 @@ fn churned(service: &Service, options: &[&str]) -> Result<(Churned, Report)> {
     Ok((churned, report))
 }
 
-/// One row of the table of what was left behind.
+/// A row of the table of left-behind resources.
 #[derive(Debug)]
 struct Left<'report> {
     names: Vec<&'report str>,
@@ -46,7 +47,7 @@ struct Left<'report> {
     share: f64,
 }
 
-/// The table, in its order.
+/// The table, in the report's order.
 fn leaving(report: &Report) -> Result<Vec<Left<'_>>> {
     let sites = report.list("/sites")?;
     let rows = report.list("/connections/left_behind")?.iter().map(|row| {
@@ -68,30 +69,30 @@ fn leaving(report: &Report) -> Result<Vec<Left<'_>>> {
     rows.collect()
 }
 
-fn told(left: &[Left<'_>]) -> String {
+fn listed(left: &[Left<'_>]) -> String {
     let lines: Vec<String> = left.iter().take(8).map(|one| format!("{one:?}")).collect();
     lines.join("\n")
 }
 
-/// C++ has parentheses behind it.
+/// A demangled C++ name has parentheses after it.
 fn is_in(left: &Left<'_>, function: &str) -> bool {
     left.names.iter().any(|name| name.trim_end_matches("()") == function)
 }
 
-/// That the first row of the table is of `function`; that all its rows (it may be called from several places) have
-/// `count` of `bytes` each, one of each connection; and which share of `closed` these are. If it is called from one place
-/// alone, the first row has that share.
+/// The first row of the table is of `function`; all its rows (it may be called from several places) have `count`
+/// resources of `bytes` each, one per connection; and they are this share of `closed`. If it has a single call site,
+/// the first row has that share.
 fn first_is(report: &Report, function: &str, count: u64, bytes: u64, closed: u64) -> Result<()> {
     let left = leaving(report)?;
     let first = left.first().context("no orphans")?;
-    ensure!(is_in(first, function), "{function} is not first:\n{}", told(&left));
+    ensure!(is_in(first, function), "{function} is not first:\n{}", listed(&left));
     let rows: Vec<_> = left.iter().filter(|one| is_in(one, function)).collect();
     let sum = |number: fn(&Left<'_>) -> u64| rows.iter().map(|one| number(one)).sum::<u64>();
     let found = (sum(|one| one.count), sum(|one| one.bytes), sum(|one| one.connections));
     ensure!(
         found == (count, count * bytes, count),
         "{count} of {bytes} bytes from as many connections, not {found:?}:\n{}",
-        told(&left)
+        listed(&left)
     );
     let share: f64 = rows.iter().map(|one| one.share).sum();
     let exact = count as f64 / closed as f64;
@@ -101,14 +102,14 @@ fn first_is(report: &Report, function: &str, count: u64, bytes: u64, closed: u64
 
 fn nobody_leaves_anything(report: &Report) -> Result<()> {
     let left = leaving(report)?;
-    ensure!(left.is_empty(), "orphans:\n{}", told(&left));
+    ensure!(left.is_empty(), "orphans:\n{}", listed(&left));
     ensure!(report.number("/connections/with_orphans")? == 0, "some connection left orphans");
     Ok(())
 }
 
 type Start = fn(&[&str]) -> Result<Service>;
 
-/// One block with each connection that closes.
+/// One block per closed connection.
 fn on_close(start: Start, options: &[&str]) -> Result<()> {
     let service = start(&["--leak-on-close", "1"])?;
     let (churned, report) = churned(&service, options)?;
@@ -116,7 +117,7 @@ fn on_close(start: Start, options: &[&str]) -> Result<()> {
     first_is(&report, "forget_closed_connection", count, 500, count)
 }
 
-/// One block with each connection that fails: each third one.
+/// One block per failed connection: every third one.
 fn on_error(start: Start, options: &[&str]) -> Result<()> {
     let service = start(&["--leak-on-error"])?;
     let options = [options, &["--ways", "polite,keep-alive,reset"]].concat();
@@ -127,7 +128,7 @@ fn on_error(start: Start, options: &[&str]) -> Result<()> {
     first_is(&report, "forget_failed_connection", failed, 300, count)
 }
 
-/// One descriptor with each connection.
+/// One descriptor per connection.
 fn of_descriptors(start: Start, options: &[&str]) -> Result<()> {
     let service = start(&["--leak-fd", "1"])?;
     let (churned, report) = churned(&service, options)?;
@@ -141,7 +142,7 @@ fn none(start: Start, options: &[&str]) -> Result<()> {
     nobody_leaves_anything(&report)
 }
 
-/// Over HTTP and otherwise.
+/// Over HTTP and WebSocket.
 const HTTP: [&str; 0] = [];
 const WEBSOCKET: [&str; 4] = ["--protocol", "websocket", "--path", "/echo"];
 
@@ -185,10 +186,10 @@ fn a_tls_object_with_each_handshake_that_fails() -> Result<()> {
     let (churned, report) = churned(&service, &FAILING)?;
     let count = churned.number("/total/connected")?;
     let left = leaving(&report)?;
-    // The object itself is a block of each.
+    // The object itself is also a heap block.
     let first = left.first().context("no orphans")?;
-    ensure!(is_in(first, "SSL_new") && is_in(first, "on_accept"), "{}", told(&left));
-    ensure!((first.connections, first.share) == (count, 1.0), "{count} failed:\n{}", told(&left));
+    ensure!(is_in(first, "SSL_new") && is_in(first, "on_accept"), "{}", listed(&left));
+    ensure!((first.connections, first.share) == (count, 1.0), "{count} failed:\n{}", listed(&left));
     ensure!(report.number("/connections/with_orphans")? == count, "not all have left one");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Real servers under load: every answer stays right, the figures are plausible, nothing stays behind.
+//! Real servers under load: every answer stays correct, the figures are plausible, and nothing stays behind.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tests::{
     service::no_breakpoint_remains,
 };
 
-/// Traces `service` for two seconds of load that begins before and ends after; every answer is checked.
+/// Traces `service` for two seconds of a load that starts before and ends after; every answer is checked.
 fn traced_under_load(service: &mut Service, demand: Demand) -> Result<Report> {
     let load = Load::start(service, demand, Duration::from_secs(120))?;
     let trace = Trace::attach(service.pid(), &["-d", "2s"])?;
@@ -32,10 +32,10 @@ fn traced_under_load(service: &mut Service, demand: Demand) -> Result<Report> {
             && total.acquired_bytes - total.released_bytes == total.outstanding_bytes,
         "acquired - released = outstanding: {total:?}"
     );
-    // Both readings lie in the time traced: the load goes on before and after.
+    // Both readings are within the traced time: the load runs before and after.
     let after = report.number("/targets/0/rss_bytes")?;
-    // Outstanding blocks may lie in memory that was resident before; resident growth beyond what is
-    // outstanding is the allocator's slack: bounded here, not equal.
+    // Outstanding blocks may be in memory that was resident before; resident growth beyond outstanding bytes is slack
+    // of the allocator: bounded here, not equal.
     let growth = after.saturating_sub(before);
     let slack = 32 << 20;
     ensure!(
@@ -47,10 +47,10 @@ fn traced_under_load(service: &mut Service, demand: Demand) -> Result<Report> {
     Ok(report)
 }
 
-/// What the server says it has leaked.
+/// The server's own count of leaks.
 fn leaked(connection: &mut Connection) -> Result<u64> {
-    let told: Value = serde_json::from_str(&connection.get("/truth")?)?;
-    told.get("leaked_count").and_then(Value::as_u64).context("a count")
+    let answer: Value = serde_json::from_str(&connection.get("/truth")?)?;
+    answer.get("leaked_count").and_then(Value::as_u64).context("a count")
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn uwebsockets_and_the_session_it_forgets() -> Result<()> {
     let report = traced_under_load(&mut service, uwebsockets.demand)?;
     let after = leaked(&mut truth)?;
     let said = report.sites("heap", |frames| {
-        // Behind `operator new`, and perhaps inlined ones.
+        // The function comes after `operator new` and perhaps after inlined functions.
         frames.iter().any(|frame| frame.starts_with("remember_session("))
     })?;
     ensure!(

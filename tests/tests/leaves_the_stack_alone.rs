@@ -1,4 +1,4 @@
-//! Outcomes are read without return probes where these would do harm, and equal the truth all the same.
+//! Where return probes would harm the target, outcomes are read without them, and equal the truth all the same.
 
 use std::process::Command;
 
@@ -9,10 +9,10 @@ use tests::{
     compile::{archive, victim, victim_by, victim_with},
 };
 
-/// As where return probes could kill the target.
+/// Behaves as on a kernel where return probes could kill the target.
 const WITHOUT: [&str; 1] = ["--no-return-probes"];
 
-/// Traces a victim from `go` to its truth.
+/// Traces a victim from `go` until it prints its truth.
 fn traced(mut victim: Victim, options: &[&str]) -> Result<(Truth, Report)> {
     let trace = Trace::attach(victim.pid(), options)?;
     victim.go()?;
@@ -20,14 +20,14 @@ fn traced(mut victim: Victim, options: &[&str]) -> Result<(Truth, Report)> {
     Ok((truth, trace.stop()?))
 }
 
-/// What the probe of each function says of itself, where it has one.
+/// The report's explanation for each probed function, if it has one.
 fn remarks(report: &Report) -> Result<Vec<(String, String, String)>> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let all = report.list("/probes")?.iter();
     Ok(all.map(|one| (text(&one["function"]), text(&one["status"]), text(&one["why"]))).collect())
 }
 
-/// No function that acquires has a return probe, and none is missing for want of one.
+/// No acquiring function has a return probe, and none is missing for lack of one.
 fn is_without(report: &Report) -> Result<()> {
     none_is_refused(report)?;
     for (function, status, why) in remarks(report)? {
@@ -38,7 +38,7 @@ fn is_without(report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// No function is left out because its return instructions could not be found.
+/// No function is left out because its return instructions were not found.
 fn none_is_refused(report: &Report) -> Result<()> {
     for (function, status, why) in remarks(report)? {
         ensure!(status != "refused", "{function}: {why}");
@@ -74,7 +74,7 @@ fn mappings() -> Result<()> {
     is_without(&report)
 }
 
-/// The ground truth by another allocator.
+/// The ground truth with another allocator.
 fn by_another(command: &mut Command) -> Result<()> {
     let victim = Victim::start_command(command.args(["4", "20000", "3"]))?;
     let (truth, report) = traced(victim, &WITHOUT)?;
@@ -151,7 +151,7 @@ fn new_and_delete_by_mimalloc() -> Result<()> {
     cxx(Some("libmimalloc.so.2"))
 }
 
-/// A program that catches `std::bad_alloc` catches it under tracing too, and every block is counted.
+/// A program that catches `std::bad_alloc` also catches it while traced, and every block is counted.
 fn catches(command: &mut Command, options: &[&str]) -> Result<Report> {
     let (truth, report) = traced(Victim::start_command(command)?, options)?;
     truth.compare(&report, Named::ByAnyFrame, &["heap"], true)?;

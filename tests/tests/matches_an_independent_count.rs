@@ -1,11 +1,11 @@
-//! Of real programs under load, leaktrace counts the objects of each kind that another tool counts: as many made, as
-//! many gone, and what is gone is not outstanding.
+//! For real programs under load, leaktrace counts the same library objects of each kind as bpftrace: created and
+//! destroyed; destroyed objects are not outstanding.
 
 use anyhow::Result;
 use tests::real;
 
-fn matches(program: &real::Real) -> Result<()> {
-    program.holds(&program.counted()?)
+fn matches(program: &real::RealProgram) -> Result<()> {
+    program.check(&program.counted()?)
 }
 
 #[test]

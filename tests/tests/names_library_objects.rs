@@ -1,5 +1,6 @@
-//! A library's object that is forgotten is named first: its kind, how many, and the program's function that made it; a
-//! program that gives all up has nothing outstanding. One pair of programs for each kind of leak in docs/leak-kinds.md.
+//! A leaked library object is the first row: its kind, count, and the program's function that created it; a program
+//! that releases everything has nothing outstanding. Each kind of leak in docs/leak-kinds.md has a leaking and a
+//! corrected case.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +13,16 @@ use tests::{
     workspace,
 };
 
-/// So many of each.
+/// Number of objects per case.
 const COUNT: &str = "200";
-/// What is traced.
+/// Traced kinds.
 const KINDS: [&str; 2] = ["--kind", "heap,fd,socket,object"];
-/// Kinds that are no library's, or that libzmq makes for itself as its threads come to them.
+/// Kinds that belong to no library, or that libzmq creates by itself depending on its threads.
 const OTHERS: [&str; 6] = ["heap", "mmap", "fd", "socket", "zmq_pipe_chunk", "zmq_receive_buffer"];
-/// Scenes whose objects hold something heavier that was not acquired while they were made: queues of 32 KB for each
-/// connected socket, buffers of a handshake, states of digests and ciphers; or lie in memory of the program's, and have no
-/// bytes of their own. Its call sites weigh more, and the objects
-/// come first among all libraries' objects.
+/// Cases where other call sites weigh more than the leaked objects: the objects hold memory that was not acquired by
+/// their constructor (queues of 32 KB for each connected socket, buffers of a handshake, states of digests and
+/// ciphers), or are in the program's own memory and have no bytes of their own. There, the objects come first among
+/// library objects.
 const OUTWEIGHED: [&str; 7] = [
     "socket_lingers",
     "monitor_not_closed",
@@ -32,7 +33,7 @@ const OUTWEIGHED: [&str; 7] = [
     "request_not_cleaned_up",
 ];
 
-/// Kinds of which no function is known that is to release one: how many are to be released is not known.
+/// Kinds without a known function that requests their release: the number of requested releases is unknown.
 const UNASKED: [&str; 12] = [
     "zmq_msg",
     "zmq_pipe_chunk",
@@ -48,10 +49,10 @@ const UNASKED: [&str; 12] = [
     "uv_fs",
 ];
 
-/// Plays a scene under the tracer; the report is of the moment when all is done.
-fn played(library: &str, scene: &str, way: &str) -> Result<(Played, Report)> {
+/// Runs a case under leaktrace; the report is of the moment when its work is done.
+fn played(library: &str, case: &str, way: &str) -> Result<(Played, Report)> {
     let program = leaks::program(library)?;
-    let mut victim = Victim::start_program(&program, &[scene, way, COUNT])?;
+    let mut victim = Victim::start_program(&program, &[case, way, COUNT])?;
     let pack = leaks::pack(library).map(|pack| pack.display().to_string());
     let pack: Vec<&str> = pack.iter().flat_map(|pack| ["--pack", pack]).collect();
     let trace = Trace::attach(victim.pid(), &[&KINDS[..], &pack].concat())?;
@@ -62,17 +63,17 @@ fn played(library: &str, scene: &str, way: &str) -> Result<(Played, Report)> {
     Ok((played, report))
 }
 
-/// Whether a name is the program's function; C++ has parentheses behind it.
+/// Whether a name is the program's function; a demangled C++ name has parentheses after it.
 fn is_name(name: &str, function: &str) -> bool {
     name.split('(').next() == Some(function)
 }
 
-/// Whether the program's function is in the call site's stack.
+/// Whether a call site's stack contains the program's function.
 fn is_of(site: &Value, function: &str) -> bool {
     report::symbols(site).into_iter().any(|name| is_name(name, function))
 }
 
-/// Objects of each kind that the report has totals of, without other resources.
+/// Objects of each kind in the report's totals, without other resources.
 fn objects(report: &Report) -> Result<BTreeMap<String, Objects>> {
     let totals = report.at("/totals")?.as_object().context("totals")?;
     let mut found = BTreeMap::new();
@@ -87,10 +88,10 @@ fn objects(report: &Report) -> Result<BTreeMap<String, Objects>> {
     Ok(found)
 }
 
-/// That the report has as many of each kind as were made, and as many of them are gone.
+/// The report has as many objects of each kind created and destroyed as the program.
 fn counts_are_true(played: &Played, report: &Report) -> Result<()> {
     let mut found = objects(report)?;
-    // What OpenSSL makes for itself while it works, nobody else can count; it is gone again.
+    // Objects that OpenSSL creates for itself while it works are uncounted by the program; they are destroyed again.
     found.retain(|kind, objects| played.objects.contains_key(kind) || objects.live() > 0);
     ensure!(
         found == played.objects,
@@ -99,10 +100,9 @@ fn counts_are_true(played: &Played, report: &Report) -> Result<()> {
         report.summary()
     );
     for (kind, objects) in &played.by_function {
-        let of =
-            |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.scene.function));
+        let of = |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.case.function));
         let sites = report.sites(kind, of)?;
-        if *kind == played.scene.kind {
+        if *kind == played.case.kind {
             ensure!(
                 sites.outstanding_count == objects.live(),
                 "{sites:?} of {kind} reported, {objects:?} are true\n{}",
@@ -113,38 +113,37 @@ fn counts_are_true(played: &Played, report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn leak_is_named_first(library: &str, scene: &str) -> Result<()> {
-    let (played, report) = played(library, scene, "leak")?;
+fn leak_is_named_first(library: &str, case: &str) -> Result<()> {
+    let (played, report) = played(library, case, "leak")?;
     counts_are_true(&played, &report)?;
     let kind_of = |site: &Value| site.get("kind").and_then(Value::as_str).map(str::to_owned);
-    let outweighed = OUTWEIGHED.contains(&scene);
+    let outweighed = OUTWEIGHED.contains(&case);
     let first = report
         .list("/sites")?
         .iter()
         .find(|site| !outweighed || !kind_of(site).is_some_and(|kind| OTHERS.contains(&&*kind)))
         .context("no call sites")?;
     ensure!(
-        kind_of(first).as_deref() == Some(&*played.scene.kind)
-            && is_of(first, &played.scene.function),
+        kind_of(first).as_deref() == Some(&*played.case.kind)
+            && is_of(first, &played.case.function),
         "{:?} is not first\n{}",
-        played.scene,
+        played.case,
         report.summary()
     );
-    if played.objects.contains_key(&played.scene.kind) {
-        // Loops that the compiler has peeled call from several places.
-        let of =
-            |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.scene.function));
-        let found = report.sites(&played.scene.kind, of)?.outstanding_count;
+    if played.objects.contains_key(&played.case.kind) {
+        // Where the compiler has peeled a loop, the function has several call sites.
+        let of = |symbols: &[&str]| symbols.iter().any(|name| is_name(name, &played.case.function));
+        let found = report.sites(&played.case.kind, of)?.outstanding_count;
         let expected = played.leaking().live();
         ensure!(found == expected, "{found} of {expected} reported\n{}", report.summary());
     }
     let kinds = report.list("/objects/kinds")?;
     let row = kinds
         .iter()
-        .find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.scene.kind));
+        .find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.case.kind));
     if let Some(row) = row {
         let asked = row.get("release_asked").and_then(Value::as_u64);
-        let known = !UNASKED.contains(&played.scene.kind.as_str());
+        let known = !UNASKED.contains(&played.case.kind.as_str());
         ensure!(asked == known.then_some(played.release_asked), "release asked: {row:?}");
         let summed = row.get("summed").and_then(Value::as_u64);
         ensure!(summed.is_none() || summed == row.get("live").and_then(Value::as_u64), "{row:?}");
@@ -152,8 +151,8 @@ fn leak_is_named_first(library: &str, scene: &str) -> Result<()> {
     Ok(())
 }
 
-fn nothing_is_outstanding(library: &str, scene: &str) -> Result<()> {
-    let (played, report) = played(library, scene, "corrected")?;
+fn nothing_is_outstanding(library: &str, case: &str) -> Result<()> {
+    let (played, report) = played(library, case, "corrected")?;
     counts_are_true(&played, &report)?;
     for kind in report.at("/totals")?.as_object().context("totals")?.keys() {
         let total = report.total(kind)?;
@@ -162,27 +161,27 @@ fn nothing_is_outstanding(library: &str, scene: &str) -> Result<()> {
     Ok(())
 }
 
-macro_rules! scenes {
-    ($($library:ident: $($scene:ident)*;)*) => {
-        /// The scenes that have tests, with their library.
-        const TESTED: &[(&str, &str)] = &[$($((stringify!($library), stringify!($scene)),)*)*];
+macro_rules! cases {
+    ($($library:ident: $($case:ident)*;)*) => {
+        /// The cases that have tests, by library.
+        const TESTED: &[(&str, &str)] = &[$($((stringify!($library), stringify!($case)),)*)*];
         $(mod $library {
-            $(mod $scene {
+            $(mod $case {
                 #[test]
                 fn leak() -> anyhow::Result<()> {
-                    super::super::leak_is_named_first(stringify!($library), stringify!($scene))
+                    super::super::leak_is_named_first(stringify!($library), stringify!($case))
                 }
 
                 #[test]
                 fn corrected() -> anyhow::Result<()> {
-                    super::super::nothing_is_outstanding(stringify!($library), stringify!($scene))
+                    super::super::nothing_is_outstanding(stringify!($library), stringify!($case))
                 }
             })*
         })*
     };
 }
 
-scenes! {
+cases! {
     libevent:
         evbuffer_not_freed evbuffer_not_drained evbuffer_reference_not_drained
         evbuffer_callback_not_removed file_segment_not_freed event_removed_but_not_freed
@@ -214,39 +213,39 @@ scenes! {
         handle_not_freed_when_closed request_not_cleaned_up;
 }
 
-/// The programs' own tables, these tests, and docs/leak-kinds.md say the same.
+/// The programs' lists, these tests, and docs/leak-kinds.md contain the same cases.
 #[test]
-fn every_scene_is_tested_and_documented() -> Result<()> {
+fn every_case_is_tested_and_documented() -> Result<()> {
     let document = std::fs::read_to_string(workspace().join("docs/leak-kinds.md"))?;
-    // `scene` | `kind` | `function`: the last cells of a row whose program is `leaks_library`.
+    // Case, kind, function: the last cells of a row whose program is `leaks_library`.
     let mut rows = Vec::new();
     for line in document.lines().filter(|line| line.contains("| `leaks_")) {
         let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
         let [_, _, _, program, kind, function, _] = cells.as_slice() else {
             anyhow::bail!("a row with other cells: {line}");
         };
-        let (program, scene) = program.split_once(' ').context("a program and its scene")?;
+        let (program, case) = program.split_once(' ').context("a program and its case")?;
         rows.push((
             program.to_owned(),
-            scene.to_owned(),
+            case.to_owned(),
             (*kind).to_owned(),
             (*function).to_owned(),
         ));
     }
     let (mut programs, mut tested) = (Vec::new(), Vec::new());
     for library in LIBRARIES {
-        for scene in leaks::scenes(&leaks::program(library)?)? {
-            programs.push((format!("leaks_{library}"), scene.name, scene.kind, scene.function));
+        for case in leaks::cases(&leaks::program(library)?)? {
+            programs.push((format!("leaks_{library}"), case.name, case.kind, case.function));
         }
     }
-    for (library, scene) in TESTED {
-        tested.push((format!("leaks_{library}"), (*scene).to_owned()));
+    for (library, case) in TESTED {
+        tested.push((format!("leaks_{library}"), (*case).to_owned()));
     }
     rows.sort();
     programs.sort();
     tested.sort();
     assert_eq!(rows, programs, "the table and the programs");
-    let names: Vec<_> = programs.into_iter().map(|(program, scene, ..)| (program, scene)).collect();
+    let names: Vec<_> = programs.into_iter().map(|(program, case, ..)| (program, case)).collect();
     assert_eq!(tested, names, "the tests and the programs");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A report whose stacks lack names says in which module, and what would mend it.
+//! A report with unnamed frames says which module lacks symbols, and how to fix that.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use tests::{Trace, compile};
 
 #[test]
-fn a_stripped_program_is_told_with_what_would_mend_it() -> Result<()> {
+fn a_stripped_program_is_reported_with_a_fix() -> Result<()> {
     let flags = ["-s", "-Wl,--build-id"];
     let victim = compile::victim_with("exits", "exits_stripped", &flags)?;
     let path = victim.to_str().context("a path in UTF-8")?;
@@ -15,7 +15,7 @@ fn a_stripped_program_is_told_with_what_would_mend_it() -> Result<()> {
     let modules = report.list("/modules")?;
     let own = modules.iter().find(|module| module["path"] == path);
     let own = own.with_context(|| format!("{modules:?}"))?;
-    // The truth about frames stands in the stacks, that about the build in the file itself.
+    // Unnamed frames are counted in the stacks; the build id comes from the file itself.
     let mut nameless = 0;
     for site in report.list("/sites")? {
         let frames = site["frames"].as_array().context("frames")?;

@@ -1,11 +1,11 @@
-//! What an allocator gives is recorded only while its release is probed, too: where that cannot be, the report says what
-//! is not traced, and invents no leak.
+//! Acquisitions of an allocator are recorded only if its release function is probed, too: otherwise the report says
+//! what is not traced, and contains no false leak.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{Report, Trace, Victim, compile::victim_with, trace::Refusal};
 
-/// Warnings of a report that say what is not traced.
+/// Warnings of a report about untraced functions.
 fn untraced(report: &Report) -> Result<Vec<String>> {
     let all = report.list("/warnings")?.iter().map(|one| one.as_str().unwrap_or("").to_owned());
     Ok(all.filter(|one| one.contains("is not traced")).collect())
@@ -44,7 +44,7 @@ fn a_pool_whose_release_the_kernel_refuses_is_left_out_and_the_rest_is_exact() -
 #[test]
 fn an_allocator_whose_free_the_kernel_refuses_is_refused_when_nothing_else_is_traced() -> Result<()>
 {
-    // Statically linked: there is no libc.so whose allocator could be probed, too.
+    // Statically linked: there is no libc.so with an allocator that would be probed, too.
     let program = victim_with("unprobed", "unprobed_static", &["-DOWN_ALLOCATOR", "-static"])?;
     let victim = Victim::start_program(&program, &[])?;
     let pid = victim.pid().to_string();
@@ -70,7 +70,7 @@ fn an_allocator_whose_free_the_kernel_refuses_is_left_out_beside_descriptors() -
     Ok(())
 }
 
-/// Traces a victim with that many pairs of functions, all of them named.
+/// Traces a victim with that many pairs of functions, all of them given by options.
 fn many_functions(count: usize) -> Result<()> {
     let mut victim = Victim::start("many_functions", &[&count.to_string()])?;
     let mut options = vec!["--kind".to_owned(), "heap".to_owned()];

@@ -1,11 +1,11 @@
-//! Functions that the user names are probed as the known ones are, by name or by address.
+//! Functions that the user names are probed like built-in ones, by name or by address.
 
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{Report, Trace, Truth, Victim, compile::victim_with, trace::Refusal};
 
-/// Traces a victim from `go` to its truth.
+/// Traces a victim from `go` until it prints its truth.
 fn traced(mut victim: Victim, options: &[&str]) -> Result<(Truth, Report)> {
     let trace = Trace::attach(victim.pid(), options)?;
     victim.go()?;

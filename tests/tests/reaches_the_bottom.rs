@@ -1,6 +1,6 @@
-//! Stacks of real programs under load reach the thread's bottom, through libraries without frame pointers.
+//! Stacks of real programs under load reach the bottom of the thread's stack, through libraries without frame pointers.
 //!
-//! From when their unwind tables are loaded on: that takes a busy machine longer, and those before say so.
+//! That holds from when unwind tables are loaded: on a busy machine that takes longer, and earlier stacks say so.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -8,9 +8,9 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 use tests::{Load, Report, Trace, programs::program, report::Amounts};
 
-/// Stacks that may be cut, one in this many.
+/// At most one stack in this many may be truncated.
 const ONE_IN: u64 = 200;
-/// Why stacks of the first moments are cut, however busy the machine is.
+/// The reason of truncated stacks in the first moments, which a busy machine prolongs.
 const LOADING: &str = "unwind table still being loaded";
 
 #[expect(clippy::print_stdout, reason = "a measured figure is part of the test's outcome")]
@@ -31,21 +31,21 @@ fn reaches(name: &str) -> Result<()> {
     let cut = report.number("/accounting/truncated_stacks")? - early;
     println!("{name}: {taken} stacks, {cut} cut, {early} before them; {answered} requests");
     ensure!(taken > 1000, "only {taken} stacks were taken");
-    ensure!(cut * ONE_IN <= taken, "{cut} of {taken} stacks are cut:\n{}", told(&reasons)?);
+    ensure!(cut * ONE_IN <= taken, "{cut} of {taken} stacks are cut:\n{}", listed(&reasons)?);
     Ok(())
 }
 
-/// Stacks that are cut for one reason.
+/// Stacks truncated for one reason.
 #[derive(Default)]
 struct Cut {
     count: u64,
-    /// Of the biggest such call site.
+    /// Stack of the biggest such call site.
     biggest: u64,
-    /// Where that one ends.
+    /// Last frame of that stack.
     example: String,
 }
 
-/// Why stacks are cut.
+/// Truncated stacks by reason.
 fn reasons(report: &Report) -> Result<BTreeMap<&str, Cut>> {
     let mut reasons: BTreeMap<&str, Cut> = BTreeMap::new();
     for site in report.list("/sites")? {
@@ -61,7 +61,7 @@ fn reasons(report: &Report) -> Result<BTreeMap<&str, Cut>> {
     Ok(reasons)
 }
 
-fn told(reasons: &BTreeMap<&str, Cut>) -> Result<String> {
+fn listed(reasons: &BTreeMap<&str, Cut>) -> Result<String> {
     let mut text = String::new();
     for (why, Cut { count, biggest, example }) in reasons {
         writeln!(text, "{count} × {why}, such as {biggest} × {example}")?;

@@ -1,4 +1,4 @@
-//! What cannot be done is said in one line with one `help:` line, and the status is 2.
+//! Each refusal is one line with one `help:` line, and exit status 2.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, ensure};
 use tests::{Trace, Victim, child::Running, compile, scratch, trace::Refusal};
 
-/// Above the largest process id there can be.
+/// Above the largest possible process id.
 const NOBODY: &str = "4194305";
 
 #[test]
@@ -52,10 +52,10 @@ fn a_command_that_cannot_be_started() -> Result<()> {
 fn a_user_without_the_right_to_trace() -> Result<()> {
     let victim = Victim::start("steady_leak", &[])?;
     let pid = victim.pid().to_string();
-    // A copy that the user may reach and run, wherever the build products lie.
+    // A copy that the user may reach and run, wherever build products are.
     let copy = std::env::temp_dir().join(format!("leaktrace-{}", std::process::id()));
     std::fs::copy(tests::trace::leaktrace()?, &copy)?;
-    // Built by somebody whose files are for nobody else, it would be refused by the file system.
+    // Built with a restrictive umask, the file system would refuse to execute it.
     std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755))?;
     let path = copy.to_string_lossy().into_owned();
     let wrapper = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "env"];
@@ -66,7 +66,7 @@ fn a_user_without_the_right_to_trace() -> Result<()> {
 
 #[test]
 fn a_target_that_ends_while_probes_are_attached() -> Result<()> {
-    // Ends at some moment between the first look at it and the last probe: each time another one.
+    // Ends at some moment between the first look at the process and the last probe, a different one each time.
     for delay_ms in [0, 5, 10, 20, 40, 80, 160, 320] {
         let mut victim = Victim::start("steady_leak", &[])?;
         let mut trace = Trace::start(&["-p", &victim.pid().to_string(), "-d", "1s"])?;
@@ -74,7 +74,7 @@ fn a_target_that_ends_while_probes_are_attached() -> Result<()> {
         thread::sleep(moment.saturating_duration_since(Instant::now()));
         victim.kill()?;
         let status = trace.wait()?.code();
-        // Either it came too late, and says so, or it saw the end, and reports it.
+        // leaktrace either came too late and says so, or saw the end and reports it.
         match status {
             Some(0) => {
                 let report = trace.report()?;
@@ -100,7 +100,7 @@ fn a_report_on_stdout_is_never_mixed_with_messages() -> Result<()> {
 }
 
 #[test]
-fn words_it_does_not_know() -> Result<()> {
+fn unknown_words() -> Result<()> {
     let file = scratch("never")?;
     let path = file.to_string_lossy().into_owned();
     let refusal = Refusal::of(&[], &["-p", "1", "--no-such-flag", "-o", &path])?;
@@ -108,7 +108,7 @@ fn words_it_does_not_know() -> Result<()> {
     Ok(())
 }
 
-/// The victim `steady_leak` in another shape, made by `change` from its bytes.
+/// A copy of the victim `steady_leak` whose bytes `change` has modified.
 fn changed(name: &str, change: impl FnOnce(&std::path::Path) -> Result<()>) -> Result<Refusal> {
     let copy = scratch(name)?;
     std::fs::copy(compile::victim("steady_leak")?, &copy)?;
@@ -123,7 +123,7 @@ fn changed(name: &str, change: impl FnOnce(&std::path::Path) -> Result<()>) -> R
 
 #[test]
 fn a_program_with_the_go_runtime() -> Result<()> {
-    // The section that Go's linker writes, in a program that runs.
+    // The section that Go's linker writes, in an otherwise normal program.
     let refusal = changed("go_program", |path| {
         let note = scratch("go_section")?;
         std::fs::write(&note, "\u{ff} Go buildinf:")?;
@@ -138,7 +138,7 @@ fn a_program_with_the_go_runtime() -> Result<()> {
 
 #[test]
 fn a_32_bit_program() -> Result<()> {
-    // Without a 32-bit C library: a program of two system calls, pause(2) for ever.
+    // Without a 32-bit C library: a program that calls pause(2) in a loop.
     let program = scratch("thirty_two_bit")?;
     let mut compiler = Running::start(
         Command::new("gcc")
@@ -146,7 +146,7 @@ fn a_32_bit_program() -> Result<()> {
             .arg(&program)
             .arg("-"),
     )?;
-    compiler.tell(".globl _start\n_start: mov $29, %eax\nint $0x80\njmp _start")?;
+    compiler.send(".globl _start\n_start: mov $29, %eax\nint $0x80\njmp _start")?;
     compiler.end_input();
     ensure!(compiler.wait(Duration::from_secs(20))?.success(), "{:?}", compiler.rest_of_stderr());
     let running = Running::start(&mut Command::new(&program))?;

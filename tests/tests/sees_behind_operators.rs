@@ -1,5 +1,5 @@
-//! Who asked is told in C++ and Rust, too: behind every form of `new`, behind Rust's libraries and its global
-//! allocators, and what is reported of each function equals what it knows of itself.
+//! In C++ and Rust, too, call sites are named after the code that asked for memory: behind every form of `new`, behind
+//! Rust's libraries and its global allocators. The report of each function equals its own account.
 
 use std::{path::Path, process::Command};
 
@@ -13,10 +13,10 @@ use tests::{
     report::symbols,
 };
 
-/// Containers of `cxx`: they are one function's; its other sites are a function each.
+/// Containers of `cxx` all belong to one function; each other site is a function of its own.
 const CONTAINERS: [&str; 3] = ["vectors", "strings", "shared"];
 
-/// Every form of `new` and `delete`: the sums, and the sites that are functions behind `operator new`.
+/// Every form of `new` and `delete`: the sums, and the call sites of functions behind `operator new`.
 fn cxx(command: &mut Command, start: &str) -> Result<()> {
     let (truth, report) = traced(Victim::start_command(command)?, &[])?;
     assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());
@@ -26,7 +26,7 @@ fn cxx(command: &mut Command, start: &str) -> Result<()> {
     says(&report, start)
 }
 
-/// The same by an allocator that is preloaded.
+/// The same with a preloaded allocator.
 fn cxx_preloaded(library: &str, start: &str) -> Result<()> {
     cxx(Command::new(victim("cxx")?).env("LD_PRELOAD", library), start)
 }
@@ -51,7 +51,7 @@ fn new_and_delete_by_mimalloc() -> Result<()> {
     cxx_preloaded("libmimalloc.so.2", "mimalloc")
 }
 
-/// The same by mimalloc as an object file of the executable, both generations.
+/// The same with mimalloc linked as an object file, both generations.
 fn cxx_own_mimalloc(kind: &str, flags: &[&str]) -> Result<()> {
     for generation in ["v2", "v3"] {
         let product = format!("cxx_{kind}_mimalloc_{generation}");
@@ -72,8 +72,8 @@ fn new_and_delete_by_mimalloc_in_a_static_executable() -> Result<()> {
     cxx_own_mimalloc("static", &["-static"])
 }
 
-/// A Rust program: sums, and the functions that asked, whatever of Rust's libraries is between; each
-/// is the headline of its call sites.
+/// A Rust program: sums, and the functions that asked for memory, whatever library frames come between; each of them is
+/// the headline of its call sites.
 fn rust(program: &Path, start: &str) -> Result<()> {
     let (truth, report) = traced(Victim::start_program(program, &[])?, &[])?;
     assert_eq!(report.total("heap")?, truth.sum("heap"), "{}", report.summary());

@@ -1,19 +1,19 @@
-//! Libraries that come after the attach, and others in their place: nothing is lost, and a second later
-//! stacks through them are whole, with the names of what is there.
+//! Libraries that are loaded after the attach, and others at the same addresses: nothing is lost, and a second later
+//! stacks through them are complete, with the right symbols.
 
 use std::{process::Command, thread::sleep, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tests::{Report, Trace, Victim, compile::victim_with, report::symbols};
 
-/// After this time what was loaded is known: the promise under test, not a hope.
+/// After this time, loaded code is known: the documented limit that is under test, not a sleep in the hope of it.
 const KNOWN_AFTER: Duration = Duration::from_secs(1);
-/// After this time what was seen is named: an interval, and the time that naming takes.
+/// After this time, recorded stacks are symbolized: an interval, plus the time that symbolization takes.
 const NAMED_AFTER: Duration = Duration::from_secs(2);
-/// Frame sizes come from the unwind table alone.
+/// The frame size is in the unwind table only.
 const NO_FRAME_POINTER: &str = "-fomit-frame-pointer";
 
-/// Compiles `guest` as a library with its own prefix and frame size.
+/// Compiles `guest` as a library with its own symbol prefix and frame size.
 fn guest(prefix: &str, room: usize) -> Result<String> {
     let prefix_flag = format!("-DPREFIX={prefix}");
     let room = format!("-DROOM={room}");
@@ -22,7 +22,7 @@ fn guest(prefix: &str, room: usize) -> Result<String> {
     path.into_os_string().into_string().ok().context("a path in UTF-8")
 }
 
-/// Every stack that begins with `leaf`: whole, or, for the early ones, cut for the one reason there may be.
+/// Every stack that begins with `leaf`: complete, or, for early ones, truncated for the one permitted reason.
 fn stacks(report: &Report, leaf: &str, work: &str, may_be_cut: bool) -> Result<()> {
     let mut seen = 0;
     for site in report.list("/sites")?.iter().filter(|site| symbols(site).first() == Some(&leaf)) {
@@ -48,15 +48,15 @@ fn a_library_and_then_another_one_at_its_addresses() -> Result<()> {
     victim.go()?;
     let mut places = Vec::new();
     for _ in 0..2 {
-        victim.tell("load")?;
+        victim.send("load")?;
         places.push(victim.line()?);
         sleep(KNOWN_AFTER);
-        victim.tell("work")?;
+        victim.send("work")?;
         ensure!(victim.line()? == "worked");
-        // A stack is named while its library is there, once a second; one that came in a library's last
-        // second would be named by what took its place.
+        // leaktrace symbolizes a stack while its library is loaded, once a second; a stack of a library's last second
+        // would get the symbols of its successor.
         sleep(NAMED_AFTER);
-        victim.tell("unload")?;
+        victim.send("unload")?;
     }
     let truth = victim.truth()?;
     let report = trace.stop()?;
@@ -64,7 +64,7 @@ fn a_library_and_then_another_one_at_its_addresses() -> Result<()> {
     truth.equals(&report)?;
     stacks(&report, "a_early", "a_work", true)?;
     stacks(&report, "a_late", "a_work", false)?;
-    // Of `b_early` only the sums above are compared: until the change is seen, the first library's table is
-    // used in the second one's code, and what is then found behind the first frame is left to chance.
+    // For `b_early` only the sums above are compared: until leaktrace sees the change, it uses the first library's
+    // unwind table for the second one's code, so frames after the first are arbitrary.
     stacks(&report, "b_late", "b_work", false)
 }

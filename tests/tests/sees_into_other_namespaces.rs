@@ -1,5 +1,5 @@
-//! A target may live in namespaces and under a root of its own: `-p` takes its id as leaktrace sees it, and
-//! its files are opened as it sees them.
+//! A target may be in other namespaces and have a different root: `-p` takes its id in leaktrace's namespace, and
+//! leaktrace opens its files relative to the target's root.
 
 use std::{
     fs,
@@ -16,10 +16,10 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Traces `pid`, whose streams are those of `running`, and compares.
 fn equals(running: &mut Running, pid: u32, options: &[&str]) -> Result<()> {
     let trace = Trace::attach(pid, options)?;
-    running.tell("go")?;
+    running.send("go")?;
     let truth = Truth::parse(&running.line(LIMIT)?)?;
     truth.equals(&trace.stop()?)?;
-    running.tell("exit")
+    running.send("exit")
 }
 
 /// The only child of a process.
@@ -61,7 +61,7 @@ fn a_root_of_its_own_with_a_library_of_its_own() -> Result<()> {
     let victim = compile::victim("ground_truth")?;
     fs::create_dir_all(&root)?;
     fs::copy(&victim, root.join("victim"))?;
-    // What the loader itself says it needs: absolute paths among the words.
+    // The loader lists its dependencies: absolute paths among the words.
     let needs = Command::new("ldd").arg(&victim).output().context("could not run `ldd`")?;
     let text = String::from_utf8(needs.stdout)?;
     for path in text.split_whitespace().filter(|word| word.starts_with('/')) {

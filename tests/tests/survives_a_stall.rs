@@ -1,16 +1,16 @@
-//! A collector that stands still for ten seconds under full load comes back with the truth, or says what it has
-//! lost; and it never takes for outstanding what is not.
+//! A collector that is stopped for ten seconds under full load recovers with exact figures, or reports its losses; it
+//! never reports released blocks as outstanding.
 
 use std::{thread::sleep, time::Duration};
 
 use anyhow::{Result, ensure};
 use tests::{Trace, Victim};
 
-/// The load lasts so long.
+/// Duration of the load, seconds.
 const LOAD: &str = "16";
-/// The collector stands still from two seconds after its beginning on.
+/// The collector is stopped two seconds after the start.
 const BEFORE: Duration = Duration::from_secs(2);
-/// For so long.
+/// Duration of the stop.
 const STALL: Duration = Duration::from_secs(10);
 
 /// Four threads with a belt of `length` blocks each.
@@ -41,8 +41,8 @@ fn survives(length: &str, must_be_exact: bool) -> Result<()> {
             && made.acquired_count <= held.acquired_count,
         "more than the truth: {made:?} for {held:?}"
     );
-    // What is missing is counted: its acquisition was lost, or its release may have been. A program that the kernel left
-    // out is one call that nobody saw.
+    // Losses are counted: an acquisition was lost, or a release may have been. A skipped run of a program is one call
+    // that was not traced.
     let counted = report.lost_for(&["acquire_dropped", "doubtful", "program_skipped"])?;
     for (what, truth, said) in [
         ("outstanding", held.outstanding_count, made.outstanding_count),

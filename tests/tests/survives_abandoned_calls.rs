@@ -1,4 +1,4 @@
-//! A call that never returns, and threads that come and go, spoil no later figure.
+//! Calls that never return, and threads that come and go, do not distort later figures.
 
 use anyhow::Result;
 use tests::{Trace, Victim};

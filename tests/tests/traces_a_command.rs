@@ -14,7 +14,7 @@ fn at(report: &Report, function: &str) -> Result<Amounts> {
 }
 
 #[test]
-fn what_is_acquired_before_main_is_seen() -> Result<()> {
+fn acquisitions_before_main_are_traced() -> Result<()> {
     let report = traced("0")?;
     ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
     let before = at(&report, "leak_before_main")?;
@@ -46,10 +46,10 @@ fn its_exit_status_is_in_the_report() -> Result<()> {
 }
 
 #[test]
-fn what_a_program_held_is_gone_once_another_runs_in_its_place() -> Result<()> {
+fn resources_of_a_program_are_gone_after_exec() -> Result<()> {
     let alone = traced("0")?.total("heap")?;
     let victim = compile::victim("exits")?;
-    // `env` allocates, and then becomes the victim.
+    // `env` allocates, and then executes the victim.
     let report = Trace::start(&["--", "env", "A=B", &victim.to_string_lossy(), "0"])?.finish()?;
     ensure!(report.lost()?.is_empty(), "lost {}", report.lost()?);
     let both = report.total("heap")?;

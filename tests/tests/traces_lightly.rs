@@ -1,4 +1,4 @@
-//! `--light`: growth by the stacks that touched the memory, and nothing put into the target.
+//! `--light`: memory growth by the stacks that touched the memory, without a probe in the target.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use tests::{
     service::changed_code,
 };
 
-/// What a level of the first process stands at, and by how much it has changed.
+/// The current value of a level of the first process, and its change.
 fn level(report: &Report, name: &str) -> Result<(u64, i64)> {
     let level = report.at(&format!("/light/processes/0/{name}"))?;
     let now = level.get("now").and_then(Value::as_u64).context("a level")?;
@@ -24,7 +24,7 @@ fn sockets(pid: u32) -> Result<u64> {
     Ok(count)
 }
 
-/// The victim with its own copy of libc: another test's probes for every process are not in it.
+/// The victim, linked statically: another test's system-wide probes of libc are not in it.
 fn alone() -> Result<Victim> {
     Victim::start_program(&victim_with("touches", "touches_static", &["-static"])?, &[])
 }
@@ -48,10 +48,10 @@ fn the_stack_that_grows_comes_first_and_every_page_is_counted() -> Result<()> {
     ensure!(symbols(first).first() == Some(&"write_most"), "{}", report.summary());
     ensure!(first["acquired_by"] == "page fault" && first["truncated"] == false, "{first}");
     ensure!(report.list("/probes")?.is_empty(), "no probe");
-    // Nothing that the victim does makes memory resident without a fault: what was touched is the growth.
+    // In this victim, memory becomes resident only by faults: the touched pages equal the growth.
     let (_, grown) = level(&report, "anonymous")?;
     let touched = i64::try_from(report.total("pages")?.outstanding_bytes)?;
-    // The kernel counts on each processor for itself; read, the sum may lack up to 64 pages of each.
+    // The kernel counts per CPU; a reading of the sum may lack up to 64 pages of each.
     let slack = 4096 * 64 * i64::try_from(std::thread::available_parallelism()?.get())?;
     ensure!((grown - touched).abs() <= slack, "{grown} B grown, {touched} B touched");
     ensure!(level(&report, "brk")?.1 >= 50 * 4096, "{:?}", level(&report, "brk")?);
@@ -85,11 +85,11 @@ fn two_targets_have_figures_of_their_own_and_keep_them() -> Result<()> {
         truths.push(victim.truth()?);
         victim.exit()?;
     }
-    // With the end of the last it ends by itself.
+    // leaktrace ends by itself when its last target has ended.
     let report = trace.finish()?;
     for (truth, pid) in truths.iter().zip(pids) {
         let own = report.keep_sites(|site| site["pid"].as_u64() == Some(u64::from(pid)))?;
-        // What is touched in the last moment before the end may be gone before it is looked at.
+        // Pages touched in the last moment may be gone before leaktrace reads them.
         let truth = truth.without(&["write_parts", "write_most"]);
         truth.compare(&own, Named::ByAnyFrame, &[], false)?;
     }

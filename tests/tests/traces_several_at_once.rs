@@ -1,4 +1,4 @@
-//! Several targets in one run: each has figures of its own, and the end of one is not the end of the others.
+//! Several targets in one run: each has its own figures, and the others continue when one ends.
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
@@ -25,7 +25,7 @@ fn three_targets_of_which_one_ends_early() -> Result<()> {
     for (at, victim) in victims.iter_mut().enumerate() {
         truths.push(victim.truth()?);
         if at == 0 {
-            // What it holds stays in the figures.
+            // Resources that it held stay in the figures.
             victim.exit()?;
         }
     }

@@ -1,5 +1,5 @@
-//! Stacks through code that is hard to unwind are the ones that the program itself knows; where they
-//! cannot be whole, they say so.
+//! Stacks through code that is hard to unwind equal the program's own account; where they cannot be complete, the
+//! report says so.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,23 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use tests::{Report, Trace, Victim, compile, report::Amounts};
 
-/// A call site as this test sees it.
+/// A call site, reduced to what this test compares.
 #[derive(Debug)]
 struct Stack {
-    /// The program's own functions, the innermost first.
+    /// The program's own functions, innermost first.
     names: Vec<String>,
     /// Their addresses.
     addresses: Vec<String>,
-    /// All frames.
+    /// Number of frames.
     depth: usize,
-    /// Why it is cut.
+    /// Why the stack is truncated.
     cut: Option<String>,
-    /// Calls.
+    /// Number of calls.
     calls: u64,
 }
 
-/// The program's stacks by the function that allocates. Of libraries' frames only the number is
-/// kept: their names depend on what symbols are installed.
+/// The program's stacks by the allocating function. Library frames are only counted: their names depend on the
+/// installed symbols.
 fn stacks(report: &Report, program: &str) -> Result<BTreeMap<String, Vec<Stack>>> {
     let mut all: BTreeMap<String, Vec<Stack>> = BTreeMap::new();
     for site in report.list("/sites")? {
@@ -74,11 +74,11 @@ fn signals_strange_frames_and_other_stacks() -> Result<()> {
             );
         }
     }
-    // Single steps: each instruction is a stack of its own.
+    // Single steps: each instruction yields a different stack.
     let steps = of("leaf_step")?;
     for stack in steps {
         let names: Vec<&str> = stack.names.iter().map(String::as_str).collect();
-        // Between them at most the program's linkage table, which has no name of its own.
+        // Between the functions at most the program's PLT, which has no symbol.
         let right = matches!(
             names.as_slice(),
             ["on_step", "step_through", "main", "_start"]
@@ -97,8 +97,8 @@ fn signals_strange_frames_and_other_stacks() -> Result<()> {
             && deep.names.iter().all(|name| name == "recursion"),
         "{deep:#?}"
     );
-    // The interrupted function is told by its address, which is the function's first one: looked up by the
-    // address before it, as calls are, its caller would be another function's.
+    // The address of the interrupted function is its first instruction: a lookup of the address before it, as for
+    // calls, would find another function.
     let [interrupted] = of("leaf_interrupted")?.as_slice() else { anyhow::bail!("one stack") };
     let callers = interrupted.names.iter().map(String::as_str).collect::<Vec<_>>();
     ensure!(
@@ -108,8 +108,8 @@ fn signals_strange_frames_and_other_stacks() -> Result<()> {
                 == truth.get("first_faults").and_then(Value::as_str),
         "{interrupted:#?}"
     );
-    // The first function of a coroutine returns into glibc's `__start_context`, whose description does not
-    // say that nobody called it: what lies behind is no code.
+    // The first function of a coroutine returns into glibc's `__start_context`, whose unwind information does not mark
+    // it as outermost: the data after it is no code.
     let [coroutine] = of("leaf_coroutine")?.as_slice() else { anyhow::bail!("one stack") };
     ensure!(coroutine.names == ["coroutine_main"] && coroutine.cut.is_some(), "{coroutine:#?}");
     let [lost] = of("leaf_lost")?.as_slice() else { anyhow::bail!("one stack") };

@@ -1,4 +1,4 @@
-//! The victims' own accounts, checked by a witness that counts below them. Needs neither root nor leaktrace.
+//! The victims' own accounts, checked by a witness that counts at the allocator. Needs neither root nor leaktrace.
 
 use std::{fs, process::Command};
 
@@ -11,7 +11,7 @@ use tests::{
     scratch,
 };
 
-/// Outstanding blocks, their bytes, and releases of unknown blocks, as the witness saw them.
+/// Outstanding blocks, their bytes, and releases of unknown blocks, as counted by the witness.
 fn witnessed(name: &str, arguments: &[&str]) -> Result<()> {
     let note = scratch(&format!("witness-{name}"))?;
     let mut victim = Victim::start_witnessed(name, arguments, &note)?;
@@ -67,7 +67,7 @@ fn steady_leak_growing_cache_and_churn() -> Result<()> {
     witnessed("churn", &["2", "100000"])
 }
 
-/// Bytes of address space that a process has mapped.
+/// Bytes of a process's mapped address space.
 fn mapped_bytes(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
@@ -96,7 +96,7 @@ fn hoard() -> Result<()> {
     witnessed("hoard", &["300", "10000"])
 }
 
-/// The tables that a scene of `descriptors` leaves are those in `/proc`, linked as usual and linked whole.
+/// The tables of each case of `descriptors` equal those in `/proc`, linked dynamically and statically.
 fn tables(arguments: &[&str], lines: usize) -> Result<Vec<Account>> {
     let mut accounts = Vec::new();
     for (product, flags) in [("descriptors", &[][..]), ("descriptors_static", &["-static"])] {
@@ -146,35 +146,35 @@ fn descriptors_are_copied_to_children_kept_by_programs_and_unshared_by_threads()
     Ok(())
 }
 
-/// Each scene of a program that leaks a library's objects makes as many as it says, and the corrected one keeps none,
-/// nor any other block.
+/// Each case of a program that leaks library objects creates as many as its account says, and its corrected variant
+/// keeps no object and no other block.
 fn objects_are_true(library: &str) -> Result<()> {
     const COUNT: u64 = 25;
-    // They lie in memory of the program's.
+    // These objects are in the program's own memory.
     const PLACED: [&str; 5] = ["event_assigned", "uv_loop", "uv_timer", "uv_tcp", "uv_fs"];
     let program = leaks::program_to_witness(library)?;
-    for scene in leaks::scenes(&program)? {
+    for case in leaks::cases(&program)? {
         for way in ["leak", "corrected"] {
             let note = scratch(&format!("witness-{library}"))?;
             let mut victim = Victim::start_command(
                 Command::new(&program)
-                    .args([&scene.name, way, &COUNT.to_string()])
+                    .args([&case.name, way, &COUNT.to_string()])
                     .env("LD_PRELOAD", objects_witness()?)
                     .env("PRELOAD_COUNT", &note),
             )?;
             let played = Played::by(&mut victim)?;
             let seen = Witnessed::parse(&fs::read_to_string(&note)?)?;
-            assert_eq!(seen.objects, played.objects, "{} {way}", scene.name);
+            assert_eq!(seen.objects, played.objects, "{} {way}", case.name);
             let live = played.objects.values().chain(played.by_function.values());
             let live: u64 = live.map(|objects| objects.live()).sum();
             if way == "corrected" {
-                assert_eq!((seen.blocks, live), (0, 0), "{} {way}", scene.name);
+                assert_eq!((seen.blocks, live), (0, 0), "{} {way}", case.name);
             } else {
-                assert!(played.leaking().live() > 0, "{} leaks", scene.name);
+                assert!(played.leaking().live() > 0, "{} leaks", case.name);
                 let heap = played.by_function.get("heap").map_or(0, |objects| objects.live());
                 let blocks = played.objects.iter().filter(|(kind, _)| !PLACED.contains(&&***kind));
                 let objects: u64 = blocks.map(|(_, objects)| objects.live()).sum();
-                assert!(seen.blocks >= heap + objects, "{} {way}", scene.name);
+                assert!(seen.blocks >= heap + objects, "{} {way}", case.name);
             }
             victim.exit()?;
         }

@@ -1,10 +1,9 @@
 /* abandoned: calls into the allocator that never return, and threads that come and go.
  *
- * posix_memalign() is given a pointer it cannot store through: it faults after it has allocated, and
- * the signal handler jumps out of it. That block is lost to everybody, to its tracer too: the truth
- * calls it `unknowable` and counts it nowhere. What follows, from a deeper stack than the abandoned
- * call and from a shallower one, must be counted as if nothing had happened. Then threads end,
- * are cancelled, and give their thread id to others. */
+ * posix_memalign() gets a pointer that it cannot store through: it faults after it has allocated, and the signal
+ * handler jumps out of it. That block is lost to everybody, including the tracer: the truth calls it `unknowable` and
+ * counts it nowhere. Calls that follow, from a deeper stack than the abandoned call and from a shallower one, must be
+ * counted normally. Then threads end, are cancelled, and pass their thread id to others. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -43,7 +42,7 @@ SITE static void *leak_early(size_t size) { return malloc(size); }
 SITE static void *leak_and_exit(size_t size) { return calloc(1, size); }
 SITE static void *leak_and_wait(size_t size) { return malloc(size); }
 
-/* Calls `leak_deeper` from further down the stack than anything before. */
+/* Calls `leak_deeper` from a deeper stack than any call before. */
 SITE static void descend(int levels) {
     volatile char room[2048];
     room[0] = (char)levels;
@@ -69,7 +68,7 @@ static void *ends(void *how) {
     for (;;) pause(); /* until cancelled */
 }
 
-/* A thread that abandons a call, and ends: its successor under the same id starts clean. */
+/* A thread that abandons a call and ends: its successor with the same id starts clean. */
 static void *abandons(void *unused) {
     last_tid = syscall(SYS_gettid);
     if (sigsetjmp(back, 1) == 0) abandon(3);
@@ -77,7 +76,7 @@ static void *abandons(void *unused) {
     return unused;
 }
 
-/* The next thread gets the id that the last one had, where the kernel lets us ask for it. */
+/* The next thread gets the id of the last one, if the kernel allows choosing it. */
 static void ask_for_same_tid(long tid) {
     int file = open("/proc/sys/kernel/ns_last_pid", O_WRONLY | O_CLOEXEC);
     if (file < 0) return;
@@ -119,7 +118,7 @@ int main(void) {
     char extra[128];
     snprintf(extra, sizeof extra, ",\"unknowable\":%d,\"thread_ids_reused\":%lu",
              ROUNDS + (THREADS + 2) / 3, reused);
-    tell_truth(truth, sizeof truth / sizeof *truth, 0, extra);
+    print_truth(truth, sizeof truth / sizeof *truth, 0, extra);
     await_word("exit");
     return 0;
 }

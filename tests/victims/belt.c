@@ -1,7 +1,7 @@
-/* belt [THREADS [LENGTH [SECONDS]]]: THREADS threads (default 4) at full speed for SECONDS (default 5). Each
- * puts blocks on the belt of the next thread, LENGTH places long (default 256), and frees what lay in the
- * place. So a block lives for LENGTH turns, and is freed by another thread than the one that made it: a short belt is
- * young blocks only, a long one is blocks that all grow old. */
+/* belt [THREADS [LENGTH [SECONDS]]]: THREADS threads (default 4) at full speed for SECONDS (default 5). Each puts
+ * blocks on the belt of the next thread, which has LENGTH slots (default 256), and frees the block that the slot
+ * contained. So a block lives for LENGTH turns, and another thread than the acquiring one frees it: with a short belt
+ * all blocks are young, with a long one all blocks grow old. */
 #include <pthread.h>
 #include <time.h>
 
@@ -60,7 +60,7 @@ int main(int count, char **arguments) {
         truth.released_count += workers[i].mine.released_count;
         truth.released_bytes += workers[i].mine.released_bytes;
     }
-    tell_truth(&truth, 1, 0, "");
+    print_truth(&truth, 1, 0, "");
     await_word("exit");
     _exit(0);
 }

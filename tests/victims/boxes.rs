@@ -1,5 +1,5 @@
-//! A Rust program: boxes, vectors, strings and counted references, half of each forgotten. Its work is the
-//! same by whatever allocator; telling of it allocates nothing.
+//! A Rust program: boxes, vectors, strings and reference counts, half of each leaked. Its work does not depend on the
+//! allocator; printing its truth allocates nothing.
 
 use std::{
     cell::Cell,
@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-/// What one function acquired and released.
+/// Blocks that one function acquired and released.
 struct Tally {
     site: &'static str,
     acquired: Cell<[u64; 2]>,
@@ -40,7 +40,7 @@ struct Line {
     _bytes: [u8; 256],
 }
 
-/// Two counts stand before what is counted.
+/// Two counts precede the counted value.
 const ARC_HEADER: usize = 2 * size_of::<usize>();
 
 #[inline(never)]
@@ -101,7 +101,7 @@ fn grew(tally: &Tally, before: usize, after: usize) {
     tally.took(after);
 }
 
-/// Forgets every other one, releases the rest.
+/// Leaks every other one, releases the rest.
 fn hold<T>(tally: &Tally, number: u64, bytes: usize, one: T) {
     if number.is_multiple_of(2) {
         forget(one);
@@ -177,7 +177,7 @@ pub fn main() {
         truth.write_all(start.as_bytes()).unwrap();
         say(&mut truth, tally);
     }
-    // An object of sums is told, so that the report's are compared: these tallies are all there is.
+    // Prints sums, so that the test compares the report's sums: these tallies cover all allocations.
     truth.write_all(b"},\"totals\":{},\"failed_acquires\":0,\"unknown_frees\":0}\n").unwrap();
     let length = usize::try_from(truth.position()).unwrap();
     stream(1).write_all(&room[..length]).unwrap();

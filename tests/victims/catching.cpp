@@ -1,8 +1,8 @@
-// catching: operator new that throws, and a program that catches it, near and far, and goes on.
+// catching: operator new that throws, and a program that catches the exception, near and far, and goes on.
 //
-// What was asked for and not given counts as a failed acquisition, and nowhere else. The sums of the process
-// are not known: the runtime allocates the exceptions, and releases them; and glibc, when a thread ends,
-// hands the free blocks of its cache to free() once more.
+// Each failed request counts as a failed acquisition, and nowhere else. The sums of the process are not known: the
+// runtime allocates and releases the exceptions; and glibc, when a thread ends, passes the free blocks of its cache to
+// free() once more.
 #include <cstdint>
 #include <new>
 #include <pthread.h>
@@ -34,7 +34,7 @@ SITE static char *ask_too_much(int how) {
     }
 }
 
-// Asks again and again from the same place, and catches there.
+// Requests repeatedly from the same place, and catches there.
 SITE static void catch_here(int times) {
     for (int i = 0; i < times; i++) {
         try {
@@ -85,7 +85,7 @@ int main() {
     for (pthread_t thread : threads) pthread_join(thread, nullptr);
     char extra[80];
     snprintf(extra, sizeof extra, ",\"failed_acquires\":%lu", failed);
-    tell_truth(truth, sizeof truth / sizeof *truth, 0, extra);
+    print_truth(truth, sizeof truth / sizeof *truth, 0, extra);
     await_word("exit");
     _exit(0);
 }

@@ -1,5 +1,5 @@
-/* churn [THREADS [PAIRS]]: THREADS threads (default 2) allocate and free as fast as they can, PAIRS
- * pairs each (default 1,000,000), with up to 64 blocks held meanwhile. Nothing is left at the end. */
+/* churn [THREADS [PAIRS]]: THREADS threads (default 2) allocate and free as fast as they can, PAIRS pairs each (default
+ * 1,000,000), with up to 64 blocks held meanwhile. Nothing is outstanding at the end. */
 #include <pthread.h>
 #include <time.h>
 
@@ -54,7 +54,7 @@ int main(int count, char **arguments) {
     char extra[128];
     snprintf(extra, sizeof extra, ",\"failed_acquires\":0,\"unknown_frees\":0,\"ns_per_pair\":%ld",
              (long)(ns * (double)threads / (double)(threads * pairs)));
-    tell_truth(truth, 1, 1, extra);
+    print_truth(truth, 1, 1, extra);
     await_word("exit");
     _exit(0);
 }

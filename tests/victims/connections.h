@@ -1,11 +1,11 @@
-/* What the server victims share: an account of connections, and what they leave behind if told to.
+/* Shared code of the server victims: an account of connections, and optional leaks per connection.
  *
  *   --leak-on-close N  every N-th connection leaves a block of 500 bytes when it closes
  *   --leak-on-error    one that ends badly (reset, or before anything whole was heard) leaves 300 bytes
  *   --leak-fd N        every N-th connection leaves a file descriptor, of /dev/null, when it is accepted
  *
- * Without an option nothing is left. Each leak is a function of its own, which is never inlined. C and C++;
- * threads may share the account: the additions are atomic. */
+ * Without an option nothing leaks. Each leak is a function of its own, which is never inlined. C and C++; threads may
+ * share the account: the additions are atomic. */
 #ifndef CONNECTIONS_H
 #define CONNECTIONS_H
 
@@ -17,14 +17,14 @@
 
 enum { CLOSE_BYTES = 500, ERROR_BYTES = 300, CONNECTIONS_TEXT = 256, MOST_FDS = 1 << 20 };
 
-/* Of an fd that is a connection: whether it is one, and whether anything whole was heard on it. */
+/* By fd: whether it is a connection, and whether a complete request was received on it. */
 static unsigned char open_connections[MOST_FDS], heard_on[MOST_FDS];
 static unsigned long accepted, closed, leaked_on_close, leaked_on_error, leaked_fds;
 static long leak_on_close, leak_on_error, leak_fd;
-/* What is left behind is reachable, as in a server that keeps it in a list and forgets why. */
+/* Leaked resources stay reachable, as in a server that keeps them in a list and never removes them. */
 static void *left_behind;
 
-/* Takes an option at `*at`; 0 if it is none of these. */
+/* Parses an option at `*at`; returns 0 if it is none of these. */
 static inline int connections_option(int count, char **arguments, int *at) {
     long *place = NULL;
     if (strcmp(arguments[*at], "--leak-on-error") == 0) {
@@ -46,13 +46,13 @@ static inline void leave_behind(void *block) {
                                         __ATOMIC_RELAXED));
 }
 
-/* The leak of a connection that closes. */
+/* The leak on close. */
 __attribute__((noinline)) static void forget_closed_connection(void) {
     leave_behind(malloc(CLOSE_BYTES));
     __atomic_fetch_add(&leaked_on_close, 1, __ATOMIC_RELAXED);
 }
 
-/* The leak of a connection that ends badly. */
+/* The leak on an error. */
 __attribute__((noinline)) static void forget_failed_connection(void) {
     leave_behind(malloc(ERROR_BYTES));
     __atomic_fetch_add(&leaked_on_error, 1, __ATOMIC_RELAXED);
@@ -66,7 +66,7 @@ __attribute__((noinline)) static void forget_descriptor(void) {
     close(null_fd);
 }
 
-/* In the accept handler, by one thread alone. */
+/* Called in the accept handler, by one thread only. */
 static inline void connection_opened(int fd) {
     unsigned long number = __atomic_add_fetch(&accepted, 1, __ATOMIC_RELAXED);
     if (fd < MOST_FDS) {
@@ -78,12 +78,12 @@ static inline void connection_opened(int fd) {
 
 static inline int is_connection(int fd) { return fd >= 0 && fd < MOST_FDS && open_connections[fd]; }
 
-/* A request, a handshake or a message was whole. */
+/* Called when a request, a handshake or a message was complete. */
 static inline void connection_heard(int fd) {
     if (is_connection(fd)) heard_on[fd] = 1;
 }
 
-/* In the close handler, before the fd is given back. */
+/* Called in the close handler, before the fd is closed. */
 static inline void connection_closed(int fd, int failed) {
     if (!heard_on[fd]) failed = 1;
     open_connections[fd] = 0;

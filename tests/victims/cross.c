@@ -1,6 +1,6 @@
-/* cross [SECONDS]: four threads; each allocates blocks and hands them to the next, which frees them.
- * For the bench: after each `go` it runs for SECONDS (default 3) and prints pairs per second of all
- * threads together, and what is left in the mailboxes (nothing). The input's end ends it. */
+/* cross [SECONDS]: four threads; each allocates blocks and passes them to the next, which frees them. For the bench:
+ * after each `go` it runs for SECONDS (default 3) and prints pairs per second of all threads together, and the number
+ * of blocks left in the mailboxes (none). It ends at the end of its input. */
 #include <pthread.h>
 #include <time.h>
 

@@ -1,8 +1,8 @@
 // cxx: the C++ ways to allocate: new, new[], aligned and nothrow new, containers, strings, shared_ptr.
 //
-// Sites of plain `new` are named: their caller is the SITE function (or libstdc++'s operator new, which
-// a tracer skips or not; the totals are exact either way). What the containers hold at the end is known
-// from their capacity; the truth of shared_ptr counts the block that make_shared allocates.
+// Call sites of plain `new` are named: their caller is the SITE function (or libstdc++'s operator new, which a tracer
+// skips or not; the totals are exact either way). The memory of containers at the end follows from their capacity; the
+// truth of shared_ptr counts the block that make_shared allocates.
 #include <memory>
 #include <new>
 #include <string>
@@ -38,7 +38,7 @@ SITE static char *new_array(size_t size) { return new char[size]; }
 SITE static Line *new_aligned() { return new Line; }
 SITE static Session *new_nothrow() { return new (std::nothrow) Session; }
 
-// What std::make_shared allocates: asked of an allocator that only notes the size.
+// The size that std::make_shared allocates: found with an allocator that only records the size.
 static size_t shared_bytes;
 template <class T> struct Measuring {
     using value_type = T;
@@ -52,7 +52,7 @@ template <class T> struct Measuring {
     bool operator==(const Measuring &) const { return true; }
     bool operator!=(const Measuring &) const { return false; }
 };
-// libstdc++ stores an empty allocator in no room of its own: std::make_shared asks for as much.
+// libstdc++ stores an empty allocator without using space: std::make_shared requests the same size.
 
 static void round(int i) {
     sessions[i] = new_one();
@@ -100,7 +100,7 @@ int main() {
     { auto measured = std::allocate_shared<Session>(Measuring<Session>()); }
     ready();
     for (int i = 0; i < ROUNDS; i++) round(i);
-    tell_truth(truth, sizeof truth / sizeof *truth, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, sizeof truth / sizeof *truth, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -1,5 +1,5 @@
-/* deep [SECONDS]: malloc and free at the bottom of a stack of twenty-odd frames, through libevent's loop and
- * libc's sort, as a server's callback has it; prints nanoseconds per pair. For the bench, as loop.c. */
+/* deep [SECONDS]: malloc and free at the bottom of a stack of twenty-odd frames, through libevent's loop and libc's
+ * sort, like a server's callback; prints nanoseconds per pair. For the bench, as loop.c. */
 #include <event2/event.h>
 #include <time.h>
 
@@ -30,7 +30,7 @@ SITE static void measure(void) {
         (unsigned long)(spent * 1e9 / (double)pairs));
 }
 
-/* Sorting asks more than once; the first question is when the work is done. */
+/* Sorting calls the comparison more than once; the first call does the work. */
 SITE static int compare(const void *a, const void *b) {
     if (!done) {
         done = 1;

@@ -1,6 +1,6 @@
-/* descriptors SCENE [ARGUMENTS]: every way to open and to close a file descriptor, with an exact account of
- * the table: which number is what, which function opened it, how often each of them opened, how many were
- * closed. Every line is checked against /proc before it is printed.
+/* descriptors CASE [ARGUMENTS]: every way to open and to close a file descriptor, with an exact account of the table:
+ * the type and the opener of each number, how often each function opened, how many were closed. Every line is checked
+ * against /proc before it is printed.
  *
  *   every N [MAJOR]    each way N times from one thread; some are closed, by every way there is; by an io_uring
  *                      only on Linux MAJOR and newer
@@ -11,8 +11,8 @@
  *   exec               becomes itself again, with and without what is to be closed then
  *   unshare            threads that get tables of their own: their lines first, then that of the process
  *
- * `by` is null for what was open before `ready`, and `elsewhere` where no function of this program stands in
- * the stack. `held_before` counts what an account began with: open before, or copied (`inherited`). */
+ * `by` is null for descriptors opened before `ready`, and `elsewhere` if no function of this program is in the stack.
+ * `held_before` counts those that an account began with: open before, or copied (`inherited`). */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <spawn.h>
@@ -20,7 +20,7 @@
 
 #include "descriptors_account.h"
 #include "descriptors_ring.h"
-#include "descriptors_scenes.h"
+#include "descriptors_cases.h"
 #include "descriptors_ways.h"
 
 enum { THREADS_MOST = 64, SLOTS = 48, BOXES = 32, KEPT_MOST = 40 };
@@ -53,7 +53,7 @@ static void drop(struct worker *w, int fd) {
     if ((dice(w, 4) == 0 ? end_close_range(fd, fd, 0) : end_close(fd)) != 0) broken("close");
 }
 
-/* One in 32 stays for ever, while there is room; another takes the place of whatever was in a slot. */
+/* One in 32 stays until the end, while there is space; another takes the place of the previous one in a slot. */
 static void place(struct worker *w, int fd) {
     if (w->kept < KEPT_MOST && dice(w, 32) == 0) {
         w->kept++;
@@ -116,7 +116,7 @@ static void step(struct worker *w) {
     } else if (choice < 19) {
         none_of_these(*slot);
     } else if (choice < 25) {
-        /* To another thread; what it had left for us is ours to close. */
+        /* Given to another thread; this thread closes the one that it gets in exchange. */
         int *box = &boxes[dice(w, threads)][dice(w, BOXES)];
         *slot = __atomic_exchange_n(box, *slot, __ATOMIC_ACQ_REL);
         int arrival = __atomic_exchange_n(&boxes[w->number][choice], 0, __ATOMIC_ACQ_REL);
@@ -137,7 +137,7 @@ static void *work(void *argument) {
     return NULL;
 }
 
-static void scene_threads(uint64_t seed) {
+static void case_threads(uint64_t seed) {
     if (threads < 1 || threads > THREADS_MOST) broken("T is 1 to 64");
     pthread_barrier_init(&start, NULL, threads + 1);
     pthread_barrier_init(&end, NULL, threads + 1);
@@ -159,14 +159,14 @@ static void scene_threads(uint64_t seed) {
         mine.closed += workers[t].account.closed;
         for (int way = 0; way < WAY_COUNT; way++) mine.opened[way] += workers[t].account.opened[way];
     }
-    tell(&mine);
+    print_account(&mine);
 }
 
 /* Processes. */
 
 extern char **environ;
-/* A byte from each process that has told its truth: in the first two the root's children, in the others
- * its grandchild. */
+/* A byte from each process that has printed its truth: in the first two cases the root's children, in the others its
+ * grandchild. */
 static int done[4];
 
 static void some(struct account *a, int count) {
@@ -183,14 +183,14 @@ static void some(struct account *a, int count) {
     }
 }
 
-/* Whether a number is held for the scene itself. */
+/* Whether the case itself still uses a number. */
 static int is_needed(int fd) {
     int needed = fd <= 2;
     for (int i = 0; i < 4; i++) needed |= fd == done[i];
     return needed;
 }
 
-/* Closes every `nth` number, and puts another over the one after it. */
+/* Closes every `nth` number, and dups another one over the next. */
 static void thin_out(struct account *a, int nth) {
     int count = 0;
     for (int fd = 0; fd < MOST / 2; fd++) {
@@ -201,7 +201,7 @@ static void thin_out(struct account *a, int nth) {
     }
 }
 
-/* What is left of an account when its process becomes another program, as an argument of that. */
+/* The account of a process, passed as an argument across exec. */
 static char *state(struct account *a, const char *closed_then, size_t count) {
     line_length = 0;
     for (size_t fd = 0; fd < count; fd++)
@@ -243,8 +243,8 @@ static char *state_of_this(struct account *a) {
     return state(a, closed_at_exec, MOST);
 }
 
-static void become(const char *scene, char *text) {
-    execl("/proc/self/exe", "descriptors", scene, text, (char *)NULL);
+static void become(const char *mode, char *text) {
+    execl("/proc/self/exe", "descriptors", mode, text, (char *)NULL);
     _exit(9);
 }
 
@@ -253,19 +253,19 @@ static void await_done(const int *ends) {
     if (read(ends[0], &byte, 1) != 1) broken("a child that has ended");
 }
 
-/* A member that is not the root stays until the root ends. */
+/* A process that is not the root stays until the root ends. */
 static _Noreturn void stay(const int *ends) {
     if (write(ends[1], "x", 1) != 1) _exit(7);
     for (;;) pause();
 }
 
-/* A program that another one has become: `program` in a new process, `again` in the same. */
-static void scene_again(char *text, int is_child) {
+/* A program after exec: `program` in a new process, `again` in the same. */
+static void case_again(char *text, int is_child) {
     read_state(&mine, text);
     check(&mine, 0);
     some(&mine, 3);
     thin_out(&mine, 5);
-    tell(&mine);
+    print_account(&mine);
     if (!is_child) return;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     stay(done);
@@ -310,7 +310,7 @@ static void start_by_spawn(void) {
         if (fd >= MOST) broken("too few to spawn with");
         if (mine.table->by[fd] != NOT_OPEN && !is_needed(fd)) victims[found++] = fd;
     }
-    /* One closed, one put over another, one put where none is; then a file opened in the first's place. */
+    /* One closed, one replaced by dup2, one dup2 to an unused number; then a file opened at the first's number. */
     posix_spawn_file_actions_addclose(&actions, victims[0]);
     closing(&childs, victims[0]);
     posix_spawn_file_actions_adddup2(&actions, done[0], victims[1]);
@@ -330,7 +330,7 @@ static void start_by_spawn(void) {
     await_done(done);
 }
 
-static void scene_fork(void) {
+static void case_fork(void) {
     begin(&mine);
     some(&mine, 6);
     if (split() == 0) {
@@ -339,12 +339,12 @@ static void scene_fork(void) {
         if (split() == 0) {
             some(&mine, 1);
             thin_out(&mine, 4);
-            tell(&mine);
+            print_account(&mine);
             stay(done + 2);
         }
         thin_out(&mine, 5);
         await_done(done + 2);
-        tell(&mine);
+        print_account(&mine);
         stay(done);
     }
     some(&mine, 1);
@@ -355,7 +355,7 @@ static void scene_fork(void) {
     check(&mine, 0);
     start_by_spawn();
     some(&mine, 1);
-    tell(&mine);
+    print_account(&mine);
 }
 
 /* Tables of a thread's own. */
@@ -370,14 +370,14 @@ static void *alone(void *argument) {
     unsigned number = argument == &loners[1];
     struct account *a = &loners[number];
     pthread_barrier_wait(&stage);
-    /* The process opens nothing meanwhile, so that the copy is known. */
+    /* The process opens nothing meanwhile, so that the copied table is known. */
     inherit(a, &loners_tables[number], &mine);
     if (number == 0) {
         if (unshare(CLONE_FILES) != 0) broken("unshare");
     } else {
         int first = MOST - 1;
         while (a->table->by[first] == NOT_OPEN) first--;
-        first -= 6; /* the last few: they are closed in the copy alone */
+        first -= 6; /* the last few: they are closed in the copy only */
         for (int fd = first; fd < first + 4; fd++)
             if (a->table->by[fd] != NOT_OPEN) closing(a, fd);
         if (end_close_range(first, first + 3, CLOSE_RANGE_UNSHARE) != 0) broken("close_range");
@@ -389,14 +389,14 @@ static void *alone(void *argument) {
     }
     pthread_barrier_wait(&stage);
     for (unsigned turn = 0; turn < LONERS; turn++) {
-        if (turn == number) tell(a);
+        if (turn == number) print_account(a);
         pthread_barrier_wait(&stage);
     }
     for (;;) pause();
     return NULL;
 }
 
-static void scene_unshare(void) {
+static void case_unshare(void) {
     pthread_barrier_init(&stage, NULL, LONERS + 1);
     for (int i = 0; i < LONERS; i++) {
         pthread_t thread;
@@ -412,10 +412,10 @@ static void scene_unshare(void) {
     }
     pthread_barrier_wait(&stage);
     for (unsigned turn = 0; turn < LONERS; turn++) pthread_barrier_wait(&stage);
-    tell(&mine);
+    print_account(&mine);
 }
 
-/* Open before `ready`: of several types, some to be closed by an exec. */
+/* Opened before `ready`: of several types, some to be closed by an exec. */
 static void open_before(void) {
     int two[2];
     if (pipe(done) != 0 || pipe(done + 2) != 0 || by_pipe2(two) != 0 || by_listen(AF_INET) < 0 || by_epoll_create1() < 0 ||
@@ -424,39 +424,39 @@ static void open_before(void) {
 }
 
 int main(int count, char **arguments) {
-    const char *scene = count > 1 ? arguments[1] : "every";
+    const char *mode = count > 1 ? arguments[1] : "every";
     unsigned long times = count > 2 ? strtoul(arguments[2], NULL, 10) : 5;
-    if (strcmp(scene, "program") == 0 || strcmp(scene, "again") == 0) {
-        if (count > 2) scene_again(arguments[2], strcmp(scene, "program") == 0);
+    if (strcmp(mode, "program") == 0 || strcmp(mode, "again") == 0) {
+        if (count > 2) case_again(arguments[2], strcmp(mode, "program") == 0);
         await_word("exit");
         _exit(0);
     }
     open_before();
-    if (strcmp(scene, "threads") != 0 && count > 3) rings_since = strtoul(arguments[3], NULL, 10);
-    if (strcmp(scene, "every") == 0) {
+    if (strcmp(mode, "threads") != 0 && count > 3) rings_since = strtoul(arguments[3], NULL, 10);
+    if (strcmp(mode, "every") == 0) {
         begin(&mine);
         for (unsigned long i = 0; i < times; i++) every_way(i);
         whole_ranges();
-        tell(&mine);
-    } else if (strcmp(scene, "rare") == 0) {
+        print_account(&mine);
+    } else if (strcmp(mode, "rare") == 0) {
         begin(&mine);
         for (unsigned long i = 0; i < times; i++) rare_ways(i);
-        tell(&mine);
-    } else if (strcmp(scene, "threads") == 0) {
+        print_account(&mine);
+    } else if (strcmp(mode, "threads") == 0) {
         threads = (unsigned)times;
         steps = count > 3 ? strtoul(arguments[3], NULL, 10) : 20000;
-        scene_threads(count > 4 ? strtoul(arguments[4], NULL, 10) : 1);
-    } else if (strcmp(scene, "fork") == 0) {
-        scene_fork();
-    } else if (strcmp(scene, "exec") == 0) {
+        case_threads(count > 4 ? strtoul(arguments[4], NULL, 10) : 1);
+    } else if (strcmp(mode, "fork") == 0) {
+        case_fork();
+    } else if (strcmp(mode, "exec") == 0) {
         begin(&mine);
         some(&mine, 5);
         thin_out(&mine, 6);
         become("again", state_of_this(&mine));
-    } else if (strcmp(scene, "unshare") == 0) {
-        scene_unshare();
+    } else if (strcmp(mode, "unshare") == 0) {
+        case_unshare();
     } else {
-        broken("no such scene");
+        broken("no such case");
     }
     await_word("exit");
     _exit(0);

@@ -1,7 +1,7 @@
-/* The account of a table of file descriptors: who opened each number, how often each way opened, how many
- * were closed; told as one line of JSON, after /proc has confirmed it.
+/* The account of a file descriptor table: who opened each number, how often each way opened, how many were closed;
+ * printed as one line of JSON, after /proc has confirmed it.
  *
- * Nothing here opens or closes, but the look into /proc itself, which is in the account like all else. */
+ * Nothing here opens or closes a descriptor, except reading /proc, which the account includes. */
 #ifndef DESCRIPTORS_ACCOUNT_H
 #define DESCRIPTORS_ACCOUNT_H
 
@@ -26,7 +26,7 @@
     X(io_uring_socket) X(fanotify_read) X(tiocgptpeer) X(landlock) X(fsopen)        \
     X(ns_ioctl) X(epoll_create) X(inotify_init) X(peerpidfd)
 
-/* ELSEWHERE: by the kernel's own thread or by libc on a stack of its own, with no function of ours in it. */
+/* ELSEWHERE: by a kernel thread or by libc on a stack of its own, without a function of this program. */
 enum way {
     NOT_OPEN, BEFORE, ELSEWHERE,
 #define X(name) BY_##name,
@@ -42,7 +42,7 @@ static const char *const way_names[WAY_COUNT] = {
 #undef X
 };
 
-/* MOST: the limit of open files that the victim sets itself. FAR is beyond any limit. */
+/* MOST: the limit of open files that the victim sets. FAR is beyond any limit. */
 enum { MOST = 8192, FAR = 1 << 24 };
 
 struct table {
@@ -65,14 +65,14 @@ static void broken(const char *what) {
     _exit(4);
 }
 
-/* Whether the kernel will not have it at all, for want of a right or of a feature. */
+/* Whether the kernel refuses the request at all, for lack of a right or of a feature. */
 static int is_refusal(enum way way) {
     return errno == EPERM || errno == EACCES || errno == ENOSYS || errno == EOPNOTSUPP ||
            errno == ENOPROTOOPT ||
            (errno == EINVAL && (way >= BY_io_uring_setup || way == BY_userfaultfd));
 }
 
-/* A number was opened, or was refused. */
+/* A descriptor was opened, or the request was refused. */
 static int opened(struct account *a, enum way way, int fd) {
     if (fd < 0) {
         if (!is_refusal(way)) broken(way_names[way]);
@@ -86,14 +86,14 @@ static int opened(struct account *a, enum way way, int fd) {
     return fd;
 }
 
-/* The same for a way that opens several at once and returns less than 0 if it does not. */
+/* The same for a way that opens several at once and returns less than 0 on failure. */
 static int opened_all(struct account *a, enum way way, int result, const int *fds, int count) {
     if (result < 0) return opened(a, way, -1);
     for (int i = 0; i < count; i++) opened(a, way, fds[i]);
     return result;
 }
 
-/* Said before the call: once it is closed, the number may be another thread's. */
+/* Recorded before the call: after the close, the number may belong to another thread. */
 static int closing(struct account *a, int fd) {
     if (fd < 0 || fd >= MOST || a->table->by[fd] == NOT_OPEN) broken("closing what is not open");
     a->table->by[fd] = NOT_OPEN;
@@ -101,7 +101,7 @@ static int closing(struct account *a, int fd) {
     return fd;
 }
 
-/* An open number was closed and opened again in one call. */
+/* A descriptor was closed and its number reopened in one call. */
 static void replaced(struct account *a, enum way way, int fd, int result) {
     if (result != fd) broken("over an open number");
     closing(a, fd);
@@ -114,7 +114,7 @@ static unsigned long held(const struct table *table) {
     return count;
 }
 
-/* A table of its own begins with a copy: after a fork, or in a thread that shares no more. */
+/* A private table begins as a copy: after a fork, or in a thread that unshares its table. */
 static void inherit(struct account *to, struct table *table, const struct account *from) {
     struct table *old = from->table;
     *to = (struct account){.table = table, .held_before = held(old)};
@@ -122,7 +122,7 @@ static void inherit(struct account *to, struct table *table, const struct accoun
     for (int fd = 0; fd < MOST; fd++) table->inherited[fd] = table->by[fd] != NOT_OPEN;
 }
 
-/* What a number leads to, as /proc and fstat tell. */
+/* The target of a number, according to /proc and fstat. */
 static const char *type_of(int fd) {
     static const char *const anonymous[][2] = {
         {"[eventpoll]", "epoll"}, {"[eventfd]", "eventfd"}, {"[timerfd]", "timerfd"},
@@ -158,8 +158,8 @@ static const char *type_of(int fd) {
 SITE static DIR *by_opendir(const char *path) { return opendir(path); }
 SITE static void end_closedir(DIR *folder) { if (closedir(folder) != 0) broken("closedir"); }
 
-/* Looks at the table in /proc: the numbers in it must be those of the account. With `adopt`, those it does
- * not know were there before. */
+/* Reads the table in /proc: its numbers must equal the account's. With `adopt`, unknown numbers are recorded as opened
+ * before. */
 static void check(struct account *a, int adopt) {
     static unsigned char seen[MOST];
     memset(seen, 0, sizeof seen);
@@ -187,7 +187,7 @@ static void check(struct account *a, int adopt) {
     if (all - a->closed != held(a->table)) broken("the account does not add up");
 }
 
-/* At `ready`: what is open was opened before, and the account begins. */
+/* At `ready`: open descriptors were opened before, and the account begins. */
 static void begin(struct account *a) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) broken("getrlimit");
@@ -200,7 +200,7 @@ static void begin(struct account *a) {
     ready();
 }
 
-/* A line is long: it is put together here, so that it goes out in few writes. */
+/* A line is long: it is assembled here, so that few writes print it. */
 static char line_text[1 << 20];
 static size_t line_length;
 
@@ -223,7 +223,7 @@ static void send_line(void) {
     line_length = 0;
 }
 
-/* The rows of the table; only the thread whose table it is knows the types. */
+/* The rows of the table; only the thread that owns the table knows the types. */
 static void put_account(const struct account *a) {
     const char *comma = "";
     put("{\"pid\":%d,\"tid\":%ld,\"held_before\":%lu,\"fds\":[", getpid(), syscall(SYS_gettid),
@@ -254,8 +254,8 @@ static void put_account(const struct account *a) {
     put("]}\n");
 }
 
-/* Prints the truth, if it is one. */
-static void tell(struct account *a) {
+/* Prints the truth, after checking it. */
+static void print_account(struct account *a) {
     check(a, 0);
     put_account(a);
     send_line();

@@ -1,4 +1,4 @@
-/* io_uring by its system calls, with room for one request at a time: what it opens and closes. */
+/* io_uring through raw system calls, with space for one request at a time: requests that open and close. */
 #ifndef DESCRIPTORS_RING_H
 #define DESCRIPTORS_RING_H
 
@@ -16,7 +16,7 @@ struct ring {
     struct io_uring_params params;
 };
 
-/* Makes the call itself, and leaves the rest to `ring_map`. */
+/* Makes the system call itself, and leaves the rest to `ring_map`. */
 SITE static int by_io_uring_setup(struct ring *ring) {
     return (int)syscall(SYS_io_uring_setup, 8, &ring->params);
 }
@@ -37,7 +37,7 @@ static unsigned *ring_word(struct ring *ring, uint32_t offset) {
     return (unsigned *)(void *)(ring->queues + offset);
 }
 
-/* Queues one request; whoever calls enters the kernel by itself, so that its frame is the first. */
+/* Queues one request; the caller enters the kernel itself, so that its frame is the first. */
 static void ring_ask(struct ring *ring, struct io_uring_sqe request) {
     unsigned tail = *ring_word(ring, ring->params.sq_off.tail);
     unsigned at = tail & *ring_word(ring, ring->params.sq_off.ring_mask);
@@ -72,7 +72,7 @@ SITE static int by_io_uring_openat(struct ring *ring, const char *path) {
     return ring_answer(ring, RING_ENTER(ring));
 }
 
-/* By a thread of the kernel's: no stack of ours is under it. */
+/* By a kernel thread: without a user-space stack. */
 SITE static int by_io_uring_worker(struct ring *ring, const char *path) {
     struct io_uring_sqe request = openat_request(path);
     request.flags = IOSQE_ASYNC;
@@ -96,7 +96,7 @@ SITE static int end_io_uring(struct ring *ring, int fd) {
     return ring_answer(ring, RING_ENTER(ring));
 }
 
-/* Opens into the ring's own table: no number of the process. Returns less than 0 where that is unknown. */
+/* Opens into the ring's own table, not into the process's. Returns less than 0 if the kernel does not support that. */
 SITE static int none_io_uring_direct(struct ring *ring, const char *path) {
     struct io_uring_rsrc_register table = {.nr = 4, .flags = IORING_RSRC_REGISTER_SPARSE};
     if (syscall(SYS_io_uring_register, ring->fd, IORING_REGISTER_FILES2, &table, sizeof table) != 0) return -1;

@@ -1,6 +1,6 @@
 /* One function for each way to open (`by_…`), to close (`end_…`), and to do neither (`none_…`).
  *
- * Each makes the call that opens itself, and returns the number or less than 0; accounts are the caller's. */
+ * Each makes the opening call itself, and returns the number or less than 0; the caller keeps accounts. */
 #ifndef DESCRIPTORS_WAYS_H
 #define DESCRIPTORS_WAYS_H
 
@@ -39,7 +39,7 @@
 
 enum { SENT = 3 }; /* descriptors in one message */
 
-/* A path that no other call of this process gets. */
+/* A path that no other call of this process uses. */
 static const char *fresh_path(char *path, size_t size) {
     static unsigned number;
     const char *folder = getenv("TMPDIR");
@@ -57,7 +57,7 @@ SITE static int by_creat(const char *path) { return creat(path, 0600); }
 SITE static int by_mkstemp(char *template) { return mkstemp(template); }
 SITE static FILE *by_fopen(const char *path) { return fopen(path, "r"); }
 SITE static int by_mq_open(const char *name) {
-    struct mq_attr small = {.mq_maxmsg = 1, .mq_msgsize = 8}; /* a user may have few bytes of them */
+    struct mq_attr small = {.mq_maxmsg = 1, .mq_msgsize = 8}; /* users have a limit of bytes in queues */
     return mq_open(name, O_CREAT | O_RDWR, 0600, &small);
 }
 SITE static int by_open_by_handle_at(struct file_handle *handle) {
@@ -110,7 +110,7 @@ SITE static int by_pidfd_open(void) { return (int)syscall(SYS_pidfd_open, getpid
 SITE static int by_pidfd_getfd(int pidfd, int fd) { return (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0); }
 SITE static int by_clone_pidfd(void) {
     int pidfd = -1;
-    /* As by fork: the child has a copy of everything. */
+    /* Like fork: the child has a copy of everything. */
     long child = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, &pidfd, NULL, 0);
     if (child == 0) syscall(SYS_exit_group, 0);
     if (child > 0) waitpid((pid_t)child, NULL, 0);
@@ -159,7 +159,7 @@ static void send_fds(int socket, const int *fds, int count) {
     if (sendmsg(socket, &message, 0) != 1) broken("sendmsg");
 }
 
-/* Takes the descriptors out of a message that was received. */
+/* Takes the descriptors from a received message. */
 static int arrived(struct msghdr *message, int *fds) {
     struct cmsghdr *rights = CMSG_FIRSTHDR(message);
     if (rights == NULL) return 0;
@@ -168,7 +168,7 @@ static int arrived(struct msghdr *message, int *fds) {
     return (int)(size / sizeof(int));
 }
 
-/* Returns how many came: not more than there is `room` for, the others are lost on the way. */
+/* Returns how many arrived: at most the number that `room` allows; the others are lost. */
 SITE static int by_scm_rights(int socket, int room, int *fds) {
     char byte;
     struct iovec data = {&byte, 1};
@@ -179,7 +179,7 @@ SITE static int by_scm_rights(int socket, int room, int *fds) {
     return arrived(&message, fds);
 }
 
-/* Two messages in one call; returns how many descriptors came with them. */
+/* Two messages in one call; returns how many descriptors arrived with them. */
 SITE static int by_recvmmsg(int socket, int *fds) {
     char bytes[2];
     struct iovec data[2] = {{&bytes[0], 1}, {&bytes[1], 1}};
@@ -200,7 +200,7 @@ SITE static int end_close_range(int first, int last, unsigned flags) {
     return (int)syscall(SYS_close_range, first, last, flags);
 }
 
-/* Calls that fail, or succeed and open nothing; `one` is open, and stays what it is. */
+/* Calls that fail, or succeed without opening anything; `one` is open, and stays the same. */
 SITE static void none_of_these(int one) {
     if (close(FAR) == 0 || close(-1) == 0) broken("a close of what is not open");
     if (dup2(FAR, one) >= 0 || dup3(one, one, 0) >= 0) broken("a dup that fails");
@@ -214,7 +214,7 @@ SITE static void none_of_these(int one) {
     if (syscall(SYS_close_range, MOST, FAR, 0) != 0) broken("a range without any");
 }
 
-/* Changes a signalfd: the number it returns is no new one. */
+/* Changes a signalfd: the returned number is not new. */
 SITE static void none_signalfd(int fd, const sigset_t *set) {
     if (signalfd(fd, set, 0) != fd) broken("a signalfd that is there");
 }

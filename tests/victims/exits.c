@@ -1,5 +1,5 @@
-/* exits STATUS: leaks before main and in it, then exits with STATUS (below 0: ends by that signal).
- * No protocol: for `leaktrace -- exits 7`, which sees everything from the first instruction. */
+/* exits STATUS: leaks before main and in it, then exits with STATUS (below 0: killed by that signal). No protocol: for
+ * `leaktrace -- exits 7`, which traces everything from the first instruction. */
 #include <signal.h>
 
 #include "victim.h"

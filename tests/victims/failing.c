@@ -1,4 +1,4 @@
-/* failing: acquisitions that fail, and resizes that fail and must leave the old block as it was. */
+/* failing: acquisitions that fail, and resizes that fail and must leave the old block unchanged. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdint.h>
@@ -49,7 +49,7 @@ static void one_round(void) {
     must(untouched == &failed, "posix_memalign that fails stores nothing");
     failed += 6;
     for (int i = 0; i < 3; i++) took(&truth[OLD], (size_t[]){300, 400, 24}[i]);
-    void *wall = make_good(16); /* behind the block: it cannot grow where it is */
+    void *wall = make_good(16); /* after the block: it cannot grow in place */
     took(&truth[GOOD], 16);
     void *moved = move_good(grown, 4000);
     must(moved != NULL && moved != grown, "realloc that moves");
@@ -62,7 +62,7 @@ static void one_round(void) {
 int main(void) {
     ready();
     for (int i = 0; i < ROUNDS; i++) one_round();
-    /* The old blocks of failed resizes are real: half of them are freed. */
+    /* The old blocks of failed resizes still exist: half of them are freed. */
     for (size_t i = 0; i < held_count / 2; i += 4) {
         free(held[i]);
         gave(&truth[OLD], 300);
@@ -70,7 +70,7 @@ int main(void) {
     }
     char extra[64];
     snprintf(extra, sizeof extra, ",\"failed_acquires\":%lu,\"unknown_frees\":0", failed);
-    tell_truth(truth, sizeof truth / sizeof *truth, 1, extra);
+    print_truth(truth, sizeof truth / sizeof *truth, 1, extra);
     await_word("exit");
     return 0;
 }

@@ -1,10 +1,10 @@
-/* family SCENE [COUNT]: a process that forks, each member with an account of its own.
+/* family CASE [COUNT]: a process that forks; each process has its own account.
  *
- * The root prints `ready` and waits for `go`. Every member that is left at the end prints one line: its
- * name, its id, and its truth, with `inherited` for what it had from its parent; so the root's line comes
- * last. Then all wait for `exit`: the root reads the word, the others wait for the root's end.
+ * The root prints `ready` and waits for `go`. Every process that is left at the end prints one line: its name, its id,
+ * and its truth, with `inherited` for the blocks from its parent; the root's line comes last. Then all wait for `exit`:
+ * the root reads the word, the others wait for the root's end.
  *
- * In the tally of a member, what came with the fork stands apart: `acquired` is its own. */
+ * In a process's tally, inherited blocks are separate: `acquired` contains its own only. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -45,7 +45,7 @@ static void empty(size_t from, size_t to, size_t step) {
     }
 }
 
-/* A child's account begins with what it has. */
+/* A child's account begins with its outstanding blocks. */
 static pid_t family_fork(void) {
     pid_t child = fork();
     if (child < 0) _exit(5);
@@ -58,7 +58,7 @@ static pid_t family_fork(void) {
     return child;
 }
 
-static void tell(const char *name) {
+static void print_member(const char *name) {
     say("{\"name\":\"%s\",\"pid\":%d,\"inherited_count\":%lu,\"inherited_bytes\":%lu,"
         "\"outstanding_count\":%lu,\"outstanding_bytes\":%lu,\"acquired_count\":%lu,"
         "\"acquired_bytes\":%lu,\"released_count\":%lu,\"released_bytes\":%lu}\n",
@@ -68,9 +68,9 @@ static void tell(const char *name) {
         mine.acquired_bytes, mine.released_count, mine.released_bytes);
 }
 
-/* A member that is not the root stays until the root ends. */
+/* A process that is not the root stays until the root ends. */
 static _Noreturn void stay(const char *name, int done) {
-    tell(name);
+    print_member(name);
     if (write(done, "x", 1) != 1) _exit(7);
     for (;;) pause();
 }
@@ -81,7 +81,7 @@ static void await(int done, int members) {
         if (read(done, &byte, 1) != 1) _exit(8);
 }
 
-/* Not before the tracer is there, and until the process ends: a thread's end gives cached blocks back. */
+/* Only once the tracer is attached, and until the process ends: an ending thread frees cached blocks. */
 static atomic_int begun;
 static void *churn(void *unused) {
     (void)unused;
@@ -95,27 +95,27 @@ static void *churn(void *unused) {
 }
 
 int main(int argc, char **argv) {
-    const char *scene = argc > 1 ? argv[1] : "halves";
+    const char *mode = argc > 1 ? argv[1] : "halves";
     if (argc > 2) count = strtoul(argv[2], NULL, 10);
     if (count > MOST) return 2;
     int done[2];
     if (pipe(done) != 0) return 3;
-    if (strcmp(scene, "program") == 0) {
-        /* What another one starts. */
+    if (strcmp(mode, "program") == 0) {
+        /* Entry of a program that another one starts. */
         fill(0, count, 1);
         empty(0, count, 4);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        tell("program");
+        print_member("program");
         for (;;) pause();
     }
     pthread_t threads[THREADS];
-    int threaded = strcmp(scene, "threads") == 0;
+    int threaded = strcmp(mode, "threads") == 0;
     for (int i = 0; threaded && i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, churn, NULL) != 0) return 4;
     ready();
     atomic_store(&begun, 1);
     fill(0, count, 1);
-    if (strcmp(scene, "halves") == 0 || threaded) {
+    if (strcmp(mode, "halves") == 0 || threaded) {
         for (int i = 0; i < (threaded ? 5 : 1); i++) {
             pid_t child = family_fork();
             if (child == 0) {
@@ -128,7 +128,7 @@ int main(int argc, char **argv) {
             if (threaded) await(done[0], 1);
         }
         if (!threaded) await(done[0], 1);
-    } else if (strcmp(scene, "generations") == 0) {
+    } else if (strcmp(mode, "generations") == 0) {
         if (family_fork() == 0) {
             empty(0, count, 3);
             if (family_fork() == 0) {
@@ -146,19 +146,19 @@ int main(int argc, char **argv) {
         }
         empty(0, count, 2);
         await(done[0], 3);
-    } else if (strcmp(scene, "exec") == 0) {
+    } else if (strcmp(mode, "exec") == 0) {
         if (family_fork() == 0) {
             empty(0, count, 2);
             execl("/proc/self/exe", "family", "program", "300", (char *)NULL);
             _exit(9);
         }
         empty(1, count, 2);
-    } else if (strcmp(scene, "spawn") == 0) {
+    } else if (strcmp(mode, "spawn") == 0) {
         pid_t child;
         char *arguments[] = {"family", "program", "200", NULL}, *none[] = {NULL};
         if (posix_spawn(&child, "/proc/self/exe", NULL, NULL, arguments, none) != 0) return 10;
         empty(0, count, 2);
-    } else if (strcmp(scene, "vfork") == 0) {
+    } else if (strcmp(mode, "vfork") == 0) {
         /* The child acquires and releases in its parent's memory. */
         pid_t child = vfork();
         if (child == 0) {
@@ -167,29 +167,29 @@ int main(int argc, char **argv) {
             _exit(0);
         }
         waitpid(child, NULL, 0);
-    } else if (strcmp(scene, "other") == 0) {
-        /* Into a program with other objects: its path is the third argument. */
+    } else if (strcmp(mode, "other") == 0) {
+        /* Executes a program with other libraries: its path is the third argument. */
         char *arguments[] = {"family", "again", "50", NULL}, *none[] = {NULL};
         if (argc > 3) execve(argv[3], arguments, none);
         return 12;
-    } else if (strcmp(scene, "self") == 0) {
+    } else if (strcmp(mode, "self") == 0) {
         empty(0, count, 2);
         char *arguments[] = {"family", "again", "50", NULL}, *none[] = {NULL};
         execve("/proc/self/exe", arguments, none);
         return 11;
-    } else if (strcmp(scene, "many") == 0) {
-        /* One after the other, each with a copy, of which it releases a part. */
+    } else if (strcmp(mode, "many") == 0) {
+        /* One after the other, each with a copy of the memory, of which it releases a part. */
         for (int i = 0; i < 40; i++) {
             if (family_fork() == 0) {
                 empty((size_t)i, count, 2);
-                tell("child");
+                print_member("child");
                 _exit(0);
             }
             wait(NULL);
             empty((size_t)i, count, 50);
         }
     }
-    tell("root");
+    print_member("root");
     await_word("exit");
     return 0;
 }

@@ -1,5 +1,5 @@
-/* filtered [COUNT]: like a server in a sandbox: a seccomp filter kills the process at any system call that
- * was not known when the filter was written, among them the one behind newer kernels' return probes. */
+/* filtered [COUNT]: like a server in a sandbox: a seccomp filter kills the process at any system call that was unknown
+ * when the filter was written, among them the one behind newer kernels' return probes. */
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
         took(&truth[1], 500);
         gave(&truth[1], 500);
     }
-    tell_truth(truth, 2, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 2, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -1,10 +1,10 @@
-/* ground_truth [THREADS [OPERATIONS [SEED]]]: every function of the C allocator, from many threads, at
- * full speed, with an exact account of what is left.
+/* ground_truth [THREADS [OPERATIONS [SEED]]]: every function of the C allocator, from many threads, at full speed, with
+ * an exact account of outstanding blocks.
  *
- * Each thread does OPERATIONS random steps: make a block (one call site for each way to make one),
- * resize one, free one, hand one to another thread (which frees or resizes it), or keep one for ever.
- * A block carries its size and its maker in its first bytes, so whoever ends it knows whose account to
- * settle. A resized block belongs to the call site that resized it. Threads exist before `ready`. */
+ * Each thread does OPERATIONS random steps: acquire a block (one call site for each way), resize one, free one, pass
+ * one to another thread (which frees or resizes it), or keep one until the end. A block contains its size and its
+ * source in its first bytes, so that any thread can update the right account when it ends the block. A resized block
+ * belongs to the call site that resized it. Threads exist before `ready`. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <malloc.h>
@@ -20,12 +20,12 @@
 
 enum { THREADS_MOST = 200, SLOTS = 256, MAILBOX = 64 };
 
-enum maker {
+enum source {
     BY_MALLOC, BY_EMPTY, BY_CALLOC, BY_REALLOC_NEW, BY_GROW, BY_SHRINK, BY_MOVE, BY_ARRAY_NEW,
-    BY_ARRAY_GROW, BY_POSIX_MEMALIGN, BY_ALIGNED_ALLOC, BY_MEMALIGN, BY_VALLOC, BY_PVALLOC, BY_NOTHING, MAKERS
+    BY_ARRAY_GROW, BY_POSIX_MEMALIGN, BY_ALIGNED_ALLOC, BY_MEMALIGN, BY_VALLOC, BY_PVALLOC, BY_NOTHING, SOURCES
 };
 
-static struct tally truth[MAKERS] = {
+static struct tally truth[SOURCES] = {
     {.site = "make_malloc", .kind = "heap"},         {.site = "make_empty", .kind = "heap"},
     {.site = "make_calloc", .kind = "heap"},         {.site = "make_realloc", .kind = "heap"},
     {.site = "grow_realloc", .kind = "heap"},        {.site = "shrink_realloc", .kind = "heap"},
@@ -37,12 +37,12 @@ static struct tally truth[MAKERS] = {
 };
 
 struct block {
-    uint32_t size, maker;
+    uint32_t size, source;
     uint64_t check; /* its own address: a block that was moved or freed too early shows here */
 };
 
 struct worker {
-    struct tally mine[MAKERS];
+    struct tally mine[SOURCES];
     struct block *slots[SLOTS];
     /* Leaked on purpose, all of them still reachable: blocks from the front, empty ones from the back. */
     void **kept;
@@ -69,7 +69,7 @@ SITE static void *make_realloc(size_t size) { return realloc(NULL, size); }
 SITE static void *grow_realloc(void *old, size_t size) { return realloc(old, size); }
 SITE static void *shrink_realloc(void *old, size_t size) { return realloc(old, size); }
 SITE static void *move_realloc(void *old, size_t size) { return realloc(old, size); }
-/* glibc's releases and returns NULL; others return a block of no size in place of the old one. */
+/* glibc's realloc releases and returns NULL; others return a block of size 0 in place of the old one. */
 SITE static void *end_realloc(void *old) { return realloc(old, 0); }
 SITE static void *make_reallocarray(size_t size) { return reallocarray(NULL, size / 8, 8); }
 SITE static void *grow_reallocarray(void *old, size_t size) { return reallocarray(old, size / 8, 8); }
@@ -98,10 +98,10 @@ static uint32_t some_size(struct worker *w) {
     return 16 + (uint32_t)(dice >> 32) % 240 / 8 * 8;
 }
 
-static struct block *fill(struct worker *w, struct block *block, uint32_t size, enum maker maker) {
+static struct block *fill(struct worker *w, struct block *block, uint32_t size, enum source source) {
     if (block == NULL) broken("out of memory");
-    *block = (struct block){.size = size, .maker = maker, .check = (uint64_t)block};
-    took(&w->mine[maker], size);
+    *block = (struct block){.size = size, .source = source, .check = (uint64_t)block};
+    took(&w->mine[source], size);
     return block;
 }
 
@@ -123,8 +123,8 @@ static struct block *make(struct worker *w) {
 }
 
 static void settle(struct worker *w, const struct block *block) {
-    if (block->check != (uint64_t)block || block->maker >= MAKERS) broken("block overwritten");
-    gave(&w->mine[block->maker], block->size);
+    if (block->check != (uint64_t)block || block->source >= SOURCES) broken("block overwritten");
+    gave(&w->mine[block->source], block->size);
 }
 
 static void end_block(struct worker *w, struct block *block) {
@@ -179,7 +179,7 @@ static void step(struct worker *w) {
     } else if (dice < 64 && threads > 1) {
         unsigned other = (w->number + 1 + (unsigned)(next_random(w) % (threads - 1))) % threads;
         struct block **box = &mailboxes[other][next_random(w) % MAILBOX];
-        /* What lay in the other's mailbox comes back here: it changes threads twice. */
+        /* The block in the other thread's mailbox comes back here: it changes threads twice. */
         *slot = __atomic_exchange_n(box, block, __ATOMIC_ACQ_REL);
         struct block *arrived =
             __atomic_exchange_n(&mailboxes[w->number][dice], NULL, __ATOMIC_ACQ_REL);
@@ -195,26 +195,26 @@ static void *work(void *argument) {
     pthread_barrier_wait(&start);
     for (unsigned long i = 0; i < operations; i++) step(w);
     pthread_barrier_wait(&end);
-    for (;;) pause(); /* stays: a thread that ends would free what libc keeps for it */
+    for (;;) pause(); /* stays: an ending thread would free libc's blocks for it */
     return NULL;
 }
 
-/* The accounts say what should be held; this counts what is held. */
+/* The accounts say what should be outstanding; this counts what is. */
 static void check_what_is_held(void) {
-    struct tally held[MAKERS] = {0};
+    struct tally held[SOURCES] = {0};
     for (unsigned t = 0; t < threads; t++) {
         struct worker *w = &workers[t];
         for (size_t i = 0; i < SLOTS; i++)
-            if (w->slots[i] != NULL) took(&held[w->slots[i]->maker], w->slots[i]->size);
+            if (w->slots[i] != NULL) took(&held[w->slots[i]->source], w->slots[i]->size);
         for (size_t i = 0; i < MAILBOX; i++)
-            if (mailboxes[t][i] != NULL) took(&held[mailboxes[t][i]->maker], mailboxes[t][i]->size);
+            if (mailboxes[t][i] != NULL) took(&held[mailboxes[t][i]->source], mailboxes[t][i]->size);
         for (size_t i = 0; i < w->kept_count; i++) {
             const struct block *block = w->kept[i];
-            took(&held[block->maker], block->size);
+            took(&held[block->source], block->size);
         }
         for (size_t i = 0; i < w->empty_count; i++) took(&held[BY_EMPTY], 0);
     }
-    for (size_t m = 0; m < MAKERS; m++)
+    for (size_t m = 0; m < SOURCES; m++)
         if (held[m].acquired_count != truth[m].acquired_count - truth[m].released_count ||
             held[m].acquired_bytes != truth[m].acquired_bytes - truth[m].released_bytes)
             broken(truth[m].site);
@@ -241,14 +241,14 @@ int main(int count, char **arguments) {
     pthread_barrier_wait(&start);
     pthread_barrier_wait(&end);
     for (unsigned t = 0; t < threads; t++)
-        for (size_t m = 0; m < MAKERS; m++) {
+        for (size_t m = 0; m < SOURCES; m++) {
             truth[m].acquired_count += workers[t].mine[m].acquired_count;
             truth[m].acquired_bytes += workers[t].mine[m].acquired_bytes;
             truth[m].released_count += workers[t].mine[m].released_count;
             truth[m].released_bytes += workers[t].mine[m].released_bytes;
         }
     check_what_is_held();
-    tell_truth(truth, MAKERS, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, SOURCES, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

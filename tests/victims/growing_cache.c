@@ -1,5 +1,5 @@
-/* growing_cache [ENTRIES [SECONDS]]: a cache that fills to ENTRIES (default 500) in the first third of
- * SECONDS (default 6) and then replaces its oldest entry for each new one. It grows, and is no leak. */
+/* growing_cache [ENTRIES [SECONDS]]: a cache that fills to ENTRIES (default 500) in the first third of SECONDS (default
+ * 6) and then replaces its oldest entry for each new one. It grows, but is no leak. */
 #include <time.h>
 
 #include "victim.h"
@@ -25,7 +25,7 @@ int main(int count, char **arguments) {
         took(&truth[0], 200);
         nanosleep(&pause, NULL);
     }
-    tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -1,16 +1,16 @@
-/* growth SECONDS [DIAL=N]...: malloc and free in a loop, with a dial for each thing that the price of a pair
- * may grow with. For the bench.
+/* growth SECONDS [DIAL=N]...: malloc and free in a loop, with a dial for each quantity that the cost of a pair may
+ * depend on. For the bench.
  *
- *   threads=N    so many threads do the same (default 1)
- *   held=N       so many blocks of 16 bytes are acquired first, and kept (default 0)
- *   sites=N      the pairs come from so many call sites in turn (default 1)
- *   depth=N      every call has exactly so many frames (default 16; with several sites at least 3)
- *   functions=N  the pairs go round N functions of its own, take_0, give_0 ..., beside malloc and free (default 0)
+ *   threads=N    this many threads do the same (default 1)
+ *   held=N       this many blocks of 16 bytes are acquired first, and kept (default 0)
+ *   sites=N      the pairs come from this many call sites in turn (default 1)
+ *   depth=N      every call has exactly this many frames (default 16; with several sites at least 3)
+ *   functions=N  the pairs cycle through N functions of its own, take_0, give_0 ..., and malloc and free (default 0)
  *
- * After the first `go` it acquires what it holds, calls from every call site once, and says what it did. After
- * each further `go` it runs for SECONDS and says that, with the nanoseconds per pair: the time of all processors
- * that its threads can have at once, divided by the pairs. What it says is its truth, too: all that was
- * acquired since the beginning, and what is held. The input's end ends it. */
+ * After the first `go` it acquires the held blocks, calls from every call site once, and prints its truth. After each
+ * further `go` it runs for SECONDS and prints that again, with the nanoseconds per pair: the time of all processors
+ * that its threads can use at once, divided by the pairs. The truth contains everything acquired since the beginning,
+ * and everything held. It ends at the end of its input. */
 #include <pthread.h>
 #include <time.h>
 
@@ -24,9 +24,9 @@ static pthread_barrier_t start, end;
 static volatile int running;
 static __thread long me;
 
-/* The barrier behind each call keeps it from becoming a jump, which would have no return address. */
+/* The barrier after each call keeps it from becoming a jump, which would have no return address. */
 #define HERE __asm__ volatile("" ::: "memory")
-/* Unwind tables say that the stack ends here, as they do of the C library's first function. */
+/* The unwind table marks this frame as outermost, like the C library's first function. */
 #define BOTTOM __asm__ volatile(".cfi_undefined rip")
 
 #define TEN(what, d) what(d##0) what(d##1) what(d##2) what(d##3) what(d##4) \
@@ -35,8 +35,8 @@ static __thread long me;
 #define FOUR(text) text text text text
 #define TIMES_256(text) FOUR(FOUR(FOUR(FOUR(text))))
 
-/* Functions of its own: each has one block for each thread. They begin with an instruction that the kernel
- * need not step over, as most functions do. */
+/* Functions of its own: each has one block per thread. Like most functions, they begin with an instruction that the
+ * kernel can emulate instead of single-stepping. */
 static __thread char pools[POOLS][HELD];
 #define NOP __asm__ volatile("nop" ::: "memory")
 #define POOL(n) \
@@ -54,7 +54,7 @@ static inline __attribute__((always_inline)) void from_one(void) {
     workers[me].pairs += 1000;
 }
 
-/* From many: the paths through two functions with 256 calls each, so all of the same depth. */
+/* From many call sites: the paths through two functions with 256 calls each, all of the same depth. */
 SITE static void from_row(long *left) {
     TIMES_256(if (*left == 0) return; --*left; free(malloc(BLOCK));)
     HERE;
@@ -66,7 +66,7 @@ done:
     workers[me].pairs += (unsigned long)sites;
 }
 
-/* By many functions, malloc and free among them. With an odd number one `give` serves two of `take`. */
+/* Through many functions, malloc and free among them. If their number is odd, one `give` serves two of `take`. */
 static inline __attribute__((always_inline)) void by_many(void) {
     long taking = functions - functions / 2, giving = functions / 2;
     for (int turn = 0; turn < 20; turn++) {
@@ -129,7 +129,7 @@ static unsigned long pairs_of_all(void) {
     return pairs;
 }
 
-/* Lets all threads run, one pass at least; the nanoseconds per pair. */
+/* Runs all threads, one pass at least; returns the nanoseconds per pair. */
 static double run(double seconds) {
     unsigned long before = pairs_of_all();
     struct timespec length = {.tv_sec = (time_t)seconds};
@@ -145,7 +145,7 @@ static double run(double seconds) {
     return (now() - from) * 1e9 * at_once / (double)(pairs_of_all() - before);
 }
 
-static void tell(double ns_per_pair) {
+static void print_figures(double ns_per_pair) {
     say("{\"ns_per_pair\":%.1f,\"acquired_count\":%lu,\"outstanding_count\":%ld}\n", ns_per_pair,
         pairs_of_all() + (unsigned long)held, held);
 }
@@ -178,9 +178,9 @@ int main(int count, char **arguments) {
     for (long i = 0; i < held; i++)
         if (hold() == NULL) return 4;
     run(0);
-    tell(0);
+    print_figures(0);
     for (;;) {
         await_word("go");
-        tell(run(seconds));
+        print_figures(run(seconds));
     }
 }

@@ -1,11 +1,11 @@
-/* guest: a library that is loaded late and allocates. Compiled twice: with another PREFIX, and with frames of
- * another size (ROOM), so that one's unwind table is of no use for the other. */
+/* guest: a library that is loaded late and allocates. Compiled twice: with another PREFIX, and with frames of another
+ * size (ROOM), so that the unwind table of one is wrong for the other. */
 #include "victim.h"
 
 #define JOIN2(prefix, name) prefix##name
 #define JOIN(prefix, name) JOIN2(prefix, name)
 
-/* A frame whose size only the unwind table tells. */
+/* A frame whose size is only in the unwind table. */
 #define FRAME char room[ROOM]; __asm__ volatile("" : : "r"(room) : "memory")
 #define UNTIL_HERE __asm__ volatile("" : : "r"(room) : "memory")
 

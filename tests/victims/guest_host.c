@@ -1,5 +1,5 @@
-/* guest_host A.so B.so: loads one library when told `load`, lets it allocate at once and again when told
- * `work`, unloads it, and does the same with the other. After each it says where the library's function was. */
+/* guest_host A.so B.so: loads one library on `load`, has it allocate at once and again on `work`, unloads it, and does
+ * the same with the other. After each step it prints the address of the library's function. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 
@@ -48,7 +48,7 @@ int main(int count, char **arguments) {
     ready();
     visit(arguments[1], "a_work", &truth[0]);
     visit(arguments[2], "b_work", &truth[2]);
-    tell_truth(truth, 4, 0, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 4, 0, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -1,8 +1,8 @@
-/* hoard [SITES [BLOCKS [most]]]: acquires BLOCKS blocks of 16 bytes (default ten million) from SITES call
- * sites (default 50,000), as fast as it can, and keeps them: more than a table expects. The call sites
- * are paths through a binary tree of calls.
+/* hoard [SITES [BLOCKS [most]]]: acquires BLOCKS blocks of 16 bytes (default ten million) from SITES call sites
+ * (default 50,000), as fast as it can, and keeps them: more than tables are sized for. The call sites are paths through
+ * a binary tree of calls.
  *
- * It says the truth. With `most` it then waits for that word, frees all but every hundredth, and says the
+ * It prints its truth. With `most` it then waits for that word, frees all but every hundredth block, and prints its
  * truth again. */
 #include "victim.h"
 
@@ -15,7 +15,7 @@ static void *last;         /* every block holds the address of the one before */
 
 SITE static void *take(void) { return malloc(size); }
 
-/* What this path takes: the blocks divided among the sites that are left. */
+/* Blocks for this path: the remaining blocks divided by the remaining call sites. */
 static void fill(void) {
     unsigned long count = (blocks - truth[0].acquired_count) / left--;
     for (unsigned long i = 0; i < count; i++) {
@@ -27,7 +27,7 @@ static void fill(void) {
     }
 }
 
-/* The barrier behind each call keeps it from becoming a jump, which would have no return address. */
+/* The barrier after each call keeps it from becoming a jump, which would have no return address. */
 #define HERE __asm__ volatile("" ::: "memory")
 
 SITE static void walk(int depth) {
@@ -66,11 +66,11 @@ int main(int count, char **arguments) {
     left = sites;
     ready();
     walk(depth);
-    tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     if (count > 3) {
         await_word("most");
         free_most();
-        tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+        print_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     }
     await_word("exit");
     _exit(0);

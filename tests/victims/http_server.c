@@ -1,10 +1,10 @@
-/* http_server [PORT] [--leak-every N] [--leak-on-close N] [--leak-on-error] [--leak-fd N]: a small HTTP
- * server on libevent that forgets something, if told to.
+/* http_server [PORT] [--leak-every N] [--leak-on-close N] [--leak-on-error] [--leak-fd N]: a small HTTP server on
+ * libevent with optional leaks.
  *
- * Every N-th request for `/` (never without --leak-every) remembers its visitor in a session that nobody
- * frees. `/leak` leaks for each request, `/truth` answers what was leaked so far and how many connections
- * were accepted and closed, `/quit` ends the server. What connections leave behind is in connections.h.
- * PORT 0 (the default) takes any free port; the first line on stdout says which. Loopback only. */
+ * Every N-th request for `/` (never without --leak-every) remembers its visitor in a session that nobody frees. `/leak`
+ * leaks for each request, `/truth` answers with the number of leaks so far and of accepted and closed connections,
+ * `/quit` ends the server. Leaks per connection are in connections.h. PORT 0 (the default) takes any free port; the
+ * first line on stdout contains it. Loopback only. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <event2/buffer.h>
@@ -24,7 +24,7 @@
 
 #include "connections.h"
 
-/* What the server keeps of a visitor. */
+/* The server's data of a visitor. */
 struct session {
     struct session *next;
     time_t since;
@@ -32,7 +32,7 @@ struct session {
     char preferences[1000 - sizeof(struct session *) - sizeof(time_t) - 64];
 };
 
-static struct session *sessions; /* grows for ever: nothing takes one out again */
+static struct session *sessions; /* only grows: nothing removes a session */
 static unsigned long requests, leaked;
 static long leak_every;
 
@@ -49,15 +49,15 @@ __attribute__((noinline)) static struct session *remember_session(const char *vi
     return session;
 }
 
-/* libevent 2.1 tells of a connection only when a request is whole. The handlers of accepting and closing
- * are therefore the functions that libevent calls for it: the program's own come before the C library's. */
+/* libevent 2.1 reports a connection only when a request is complete. The handlers of accepting and closing are
+ * therefore functions that libevent calls: the program's definitions take precedence over the C library's. */
 int accept4(int listener, struct sockaddr *address, socklen_t *length, int flags) {
     int fd = (int)syscall(SYS_accept4, listener, address, length, flags);
     if (fd >= 0) connection_opened(fd);
     return fd;
 }
 
-/* How the other end left, noted before our own end changes the socket's state. */
+/* Records how the other end closed, before our own close changes the socket's state. */
 static enum { UNKNOWN, LEFT, RESET } left_by[MOST_FDS];
 
 static void note_how_it_left(int fd) {
@@ -100,7 +100,7 @@ static void answer(struct evhttp_request *request, const char *type, const char 
     evbuffer_free(body);
 }
 
-/* `/`: a page; what it renders with is freed again. */
+/* `/`: a page; memory for rendering it is freed. */
 __attribute__((noinline)) static void on_request(struct evhttp_request *request, void *unused) {
     (void)unused;
     requests++;
@@ -117,7 +117,7 @@ __attribute__((noinline)) static void on_request(struct evhttp_request *request,
     free(page);
 }
 
-/* `/leak`: the same visitor, remembered each time. */
+/* `/leak`: always remembers the visitor. */
 __attribute__((noinline)) static void on_leak(struct evhttp_request *request, void *unused) {
     (void)unused;
     requests++;
@@ -159,8 +159,8 @@ int main(int count, char **arguments) {
     struct evhttp *http = base == NULL ? NULL : evhttp_new(base);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    /* A queue of 4096: libevent's own 128 is full when many connect and close at once, and the kernel then
-     * drops some that the other end believes in. */
+    /* A queue of 4096: libevent's own 128 fills up when many connect and close at once, and the kernel then drops some
+     * that the client considers connected. */
     struct evconnlistener *listener =
         http == NULL ? NULL
                      : evconnlistener_new_bind(base, NULL, NULL,

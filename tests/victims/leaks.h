@@ -1,11 +1,11 @@
-/* What the programs share that leak objects of a library: leaks_LIBRARY SCENE leak|corrected COUNT, or `list`.
+/* Shared code of the programs that leak library objects: leaks_LIBRARY CASE leak|corrected COUNT, or `list`.
  *
- * A scene makes COUNT objects in a function that has a telling name, and gives them up (corrected) or forgets
- * (leak). Before `ready` it runs once corrected, so that what a library keeps for ever is there before a tracer
- * is. The truth, one line, says for each kind how many objects were made and are gone, also of those that the
- * library makes within others. Heap blocks, sockets and other descriptors count where the named function is in
- * the stack, objects of a library wherever they are made. `release_asked` are those whose release was asked for
- * in vain. `list` says the table of scenes. */
+ * A case creates COUNT objects in a function with a descriptive name, and releases them (corrected) or not (leak).
+ * Before `ready` it runs once corrected, so that objects that a library keeps permanently exist before tracing begins.
+ * The truth, one line, contains for each kind how many objects were created and destroyed, including those that the
+ * library creates within others. Heap blocks, sockets and other descriptors count if the named function is in the
+ * stack, library objects always. `release_asked` counts live objects whose release was requested. `list` prints the
+ * table of cases. */
 #ifndef LEAKS_H
 #define LEAKS_H
 
@@ -14,10 +14,10 @@
 
 #include "victim.h"
 
-struct scene {
+struct leak_case {
     const char *name;
-    const char *kind;     /* of what is leaked */
-    const char *function; /* that makes it: the call site to be named first */
+    const char *kind;     /* of the leaked object */
+    const char *function; /* that creates it: must be the first call site */
     void (*work)(long count, int corrected);
 };
 
@@ -29,7 +29,7 @@ static struct {
 } account[MOST_KINDS];
 static long release_asked;
 
-/* What is forgotten stays reachable, as in a server that keeps it in a list and forgets why. */
+/* Leaked objects stay reachable, as in a server that keeps them in a list and never removes them. */
 static void *kept[MOST_OBJECTS];
 
 static inline void enter(const char *kind, long created, long destroyed) {
@@ -46,38 +46,38 @@ static inline void enter(const char *kind, long created, long destroyed) {
 static inline void made(const char *kind, long count) { enter(kind, count, 0); }
 static inline void gone(const char *kind, long count) { enter(kind, 0, count); }
 
-/* A library's answer without which no scene makes sense. */
+/* Checks a library call without which no case makes sense. */
 static inline void must(int holds, const char *what) {
     if (holds) return;
     say("{\"error\":\"%s\"}\n", what);
     _exit(4);
 }
 
-static inline int leaks_main(int count, char **arguments, const struct scene *scenes, size_t scene_count,
+static inline int leaks_main(int count, char **arguments, const struct leak_case *cases, size_t case_count,
                              void (*set_up)(void)) {
     if (count == 2 && strcmp(arguments[1], "list") == 0) {
-        for (size_t at = 0; at < scene_count; at++)
-            say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\"}\n", scenes[at].name, scenes[at].kind,
-                scenes[at].function);
+        for (size_t at = 0; at < case_count; at++)
+            say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\"}\n", cases[at].name, cases[at].kind,
+                cases[at].function);
         return 0;
     }
-    const struct scene *scene = NULL;
-    for (size_t at = 0; count == 4 && at < scene_count; at++)
-        if (strcmp(scenes[at].name, arguments[1]) == 0) scene = &scenes[at];
-    long objects = scene == NULL ? 0 : atol(arguments[3]);
-    int corrected = scene != NULL && strcmp(arguments[2], "corrected") == 0;
+    const struct leak_case *chosen = NULL;
+    for (size_t at = 0; count == 4 && at < case_count; at++)
+        if (strcmp(cases[at].name, arguments[1]) == 0) chosen = &cases[at];
+    long objects = chosen == NULL ? 0 : atol(arguments[3]);
+    int corrected = chosen != NULL && strcmp(arguments[2], "corrected") == 0;
     if (objects < 1 || objects > MOST_OBJECTS || (!corrected && strcmp(arguments[2], "leak") != 0)) {
-        fprintf(stderr, "usage: %s list, or SCENE leak|corrected COUNT (at most %d)\n", arguments[0], MOST_OBJECTS);
+        fprintf(stderr, "usage: %s list, or CASE leak|corrected COUNT (at most %d)\n", arguments[0], MOST_OBJECTS);
         return 1;
     }
     set_up();
-    scene->work(objects, 1);
+    chosen->work(objects, 1);
     memset(account, 0, sizeof account);
     release_asked = 0;
     ready();
-    scene->work(objects, corrected);
-    say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\",\"release_asked\":%ld,\"kinds\":{", scene->name,
-        scene->kind, scene->function, release_asked);
+    chosen->work(objects, corrected);
+    say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\",\"release_asked\":%ld,\"kinds\":{", chosen->name,
+        chosen->kind, chosen->function, release_asked);
     for (int at = 0; at < MOST_KINDS && account[at].kind != NULL; at++)
         say("%s\"%s\":{\"created\":%ld,\"destroyed\":%ld}", at == 0 ? "" : ",", account[at].kind,
             account[at].created, account[at].destroyed);

@@ -1,4 +1,4 @@
-/* leaks_cares: what programs on c-ares forget, one scene each. See leaks.h. */
+/* leaks_cares: leaks of programs on c-ares, one case each. See leaks.h. */
 #include <ares.h>
 #include <netdb.h>
 
@@ -72,7 +72,7 @@ static void answer_not_freed(long count, int corrected) {
     }
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"channel_not_destroyed", "ares_channel", "make_resolver", channel_not_destroyed},
     {"channel_not_destroyed_after_error", "ares_channel", "make_resolver", channel_not_destroyed_after_error},
     {"copy_not_destroyed", "ares_channel", "copy_resolver", copy_not_destroyed},
@@ -82,5 +82,5 @@ static const struct scene SCENES[] = {
 static void set_up(void) { must(ares_library_init(ARES_LIB_INIT_ALL) == ARES_SUCCESS, "ares_library_init"); }
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

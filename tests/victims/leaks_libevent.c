@@ -1,4 +1,4 @@
-/* leaks_libevent: what servers on libevent forget, one scene each. See leaks.h. */
+/* leaks_libevent: leaks of servers on libevent, one case each. See leaks.h. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <event2/buffer.h>
@@ -19,16 +19,16 @@
 #include "leaks.h"
 
 static struct event_base *base;
-static struct evbuffer *stream;   /* of a connection that was there before */
+static struct evbuffer *stream;   /* of a connection that existed before */
 static struct evdns_base *dns;    /* whose only server never answers */
-static struct evhttp *http;       /* that answers nobody, unless told to */
-static struct event *tick;        /* that is made to happen */
+static struct evhttp *http;       /* answers no request by default */
+static struct event *tick;        /* triggered by the program */
 static struct ev_token_bucket_cfg *limit;
 static int http_port, refused_port, page_file, watched;
 static const char page[4096] = "a page";
 static const struct timeval AN_HOUR = {.tv_sec = 3600};
 
-/* Lets the loop do what is due: also what libevent puts off to its next turn. */
+/* Runs the loop for due events, including those that libevent defers to its next turn. */
 static void turn(void) {
     for (int times = 0; times < 4; times++) event_base_loop(base, EVLOOP_NONBLOCK);
 }
@@ -67,7 +67,7 @@ static void evbuffer_not_drained(long count, int corrected) {
         made("heap", 1);
         gone("heap", 1);
     }
-    /* Its pieces are blocks of their own. */
+    /* Its pieces are separate blocks. */
     made("heap", evbuffer_peek(stream, -1, NULL, NULL, 0));
 }
 
@@ -136,7 +136,7 @@ SITE static struct event *watch_deadline(void) {
     return event;
 }
 
-/* Removed from the loop, and forgotten. */
+/* Removed from the loop, and leaked. */
 static void event_removed_but_not_freed(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         kept[at] = watch_deadline();
@@ -154,7 +154,7 @@ SITE static struct event *watch_connection(void) {
     return event;
 }
 
-/* Still in the loop when what it was for is over. */
+/* Still in the loop when its purpose is over. */
 static void event_not_removed(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         kept[at] = watch_connection();
@@ -164,7 +164,7 @@ static void event_not_removed(long count, int corrected) {
     }
 }
 
-/* An event within what it is for, as memcached has them. */
+/* An event embedded in another structure, as in memcached. */
 static struct session { struct event deadline; } sessions[MOST_OBJECTS];
 
 SITE static void watch_session(struct session *session) {
@@ -242,7 +242,7 @@ SITE static struct event_base *make_loop(void) {
     struct event_base *loop = event_base_new();
     must(loop != NULL, "event_base_new");
     made("event_base", 1);
-    /* Of its own, for a moment. */
+    /* A private one, for a moment. */
     made("event_config", 1);
     gone("event_config", 1);
     return loop;
@@ -296,7 +296,7 @@ static void listener_not_freed(long count, int corrected) {
 
 static int ends[2];
 
-/* With all that it has: it notices when there is something to be sent. */
+/* With all its parts: it notices when there is something to send. */
 static void bufferevent_is_made(void) {
     made("bufferevent", 1);
     made("evbuffer", 2);
@@ -334,7 +334,7 @@ static void on_refused(struct bufferevent *refused, short what, void *corrected)
     bufferevent_is_gone();
 }
 
-/* Nobody listens there: the handler of errors notes that, and nobody frees. */
+/* Nobody listens there: the error handler records that, and nobody frees. */
 static void bufferevent_not_freed_on_error(long count, int corrected) {
     refusals = 0;
     for (long at = 0; at < count; at++) {
@@ -348,7 +348,7 @@ static void bufferevent_not_freed_on_error(long count, int corrected) {
     }
 }
 
-/* Without BEV_OPT_CLOSE_ON_FREE its socket is the program's to close. */
+/* Without BEV_OPT_CLOSE_ON_FREE the program must close the socket. */
 static void bufferevent_keeps_its_socket(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         struct bufferevent *one = open_stream(corrected ? BEV_OPT_CLOSE_ON_FREE : 0);
@@ -361,7 +361,7 @@ static void bufferevent_keeps_its_socket(long count, int corrected) {
     }
 }
 
-/* One owner asks for its end, the other has forgotten that it is one: references that go round are so. */
+/* One owner requests its release, the other has forgotten that it holds a reference: a reference cycle. */
 static void bufferevent_with_a_forgotten_owner(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         struct bufferevent *one = open_stream(BEV_OPT_CLOSE_ON_FREE);
@@ -505,7 +505,7 @@ SITE static struct evhttp_request *prepare_request(void) {
     return request;
 }
 
-/* Given up before it was sent. */
+/* Abandoned before it was sent. */
 static void evhttp_request_not_freed(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         kept[at] = prepare_request();
@@ -534,7 +534,7 @@ static void evhttp_uri_not_freed(long count, int corrected) {
 
 SITE static void parse_parameters(struct evkeyvalq *parameters) {
     must(evhttp_parse_query_str("visitor=me", parameters) == 0, "evhttp_parse_query_str");
-    /* The pair, its name and its value; what they were decoded in is gone again. */
+    /* The pair, its name and its value; the buffers of decoding are freed. */
     made("heap", 3);
 }
 
@@ -601,7 +601,7 @@ static int visit(void) {
     return fd;
 }
 
-/* The loop takes the connection in and hears what it wants. */
+/* The loop accepts the connection and reads its request. */
 SITE static void serve_visitor(long number) {
     while (asked <= number) event_base_loop(base, EVLOOP_ONCE);
     made("evhttp_connection", 1);
@@ -611,7 +611,7 @@ SITE static void serve_visitor(long number) {
     bufferevent_is_made();
 }
 
-/* What was asked goes to work that fails, and nobody answers: the visitor leaves, the library keeps all. */
+/* The request's work fails, and nobody answers: the visitor leaves, the library keeps everything. */
 static void evhttp_request_never_answered(long count, int corrected) {
     asked = 0;
     for (long at = 0; at < count; at++) {
@@ -620,7 +620,7 @@ static void evhttp_request_never_answered(long count, int corrected) {
         if (corrected) {
             evhttp_add_header(evhttp_request_get_output_headers(kept[at]), "Connection", "close");
             evhttp_send_error(kept[at], HTTP_SERVUNAVAIL, "later");
-            /* The page that says so. */
+            /* The page that reports the failure. */
             made("evbuffer", 1);
             gone("evbuffer", 1);
             char heard[512];
@@ -638,7 +638,7 @@ static void evhttp_request_never_answered(long count, int corrected) {
     }
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"evbuffer_not_freed", "evbuffer", "make_reply", evbuffer_not_freed},
     {"evbuffer_not_drained", "heap", "append_unread", evbuffer_not_drained},
     {"evbuffer_reference_not_drained", "heap", "load_body", evbuffer_reference_not_drained},
@@ -688,19 +688,19 @@ static void set_up(void) {
     must(bound != NULL, "evhttp_bind_socket");
     http_port = port_of(evhttp_bound_socket_get_fd(bound));
     evhttp_set_gencb(http, on_request, NULL);
-    /* The loop's table of timeouts grows and never shrinks: now, not later. */
+    /* The loop's table of timeouts grows and never shrinks: grow it now, not later. */
     for (int at = 0; at < MOST_OBJECTS; at++)
         event_base_once(base, -1, EV_TIMEOUT, nothing, NULL, &(struct timeval){.tv_usec = 1});
     turn();
     watched = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     page_file = memfd_create("page", MFD_CLOEXEC);
     must(page_file >= 0 && write(page_file, page, sizeof page) == sizeof page, "memfd_create");
-    /* Where nobody listens, and nobody else will. */
+    /* A port where nobody listens, and nobody else will. */
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int nobody = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     must(bind(nobody, (struct sockaddr *)&address, sizeof address) == 0, "bind");
     refused_port = port_of(nobody);
-    /* A server of names that hears and never answers, and is never given up. */
+    /* A name server that receives and never answers, and never times out. */
     int silent = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     must(bind(silent, (struct sockaddr *)&address, sizeof address) == 0, "bind");
     char server[64];
@@ -712,5 +712,5 @@ static void set_up(void) {
 }
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

@@ -1,8 +1,7 @@
-/* leaks_libzmq: what programs on libzmq forget, one scene each. See leaks.h.
+/* leaks_libzmq: leaks of programs on libzmq, one case each. See leaks.h.
  *
- * A socket is gone some time after it was closed, by a thread of the library's: a context that has ended has
- * waited for all of its sockets. So each scene has a context of its own, which stays where something is forgotten
- * that is in its way. */
+ * A thread of the library destroys a socket some time after it was closed: terminating a context waits for all of its
+ * sockets. So each case has its own context, which stays if a leaked object blocks its termination. */
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -10,7 +9,7 @@
 
 #include "leaks.h"
 
-/* Larger than what a message holds within itself. */
+/* Larger than a message's inline content. */
 enum { BODY = 300 };
 
 static zmq_msg_t messages[MOST_OBJECTS];
@@ -22,7 +21,7 @@ SITE static void *make_context(void) {
     return context;
 }
 
-/* Comes back when all is gone. */
+/* Returns when everything is destroyed. */
 static void end_context(void *context, long sockets) {
     must(zmq_ctx_term(context) == 0, "zmq_ctx_term");
     gone("zmq_ctx", 1);
@@ -36,7 +35,7 @@ SITE static void *open_socket(void *context, int type) {
     return socket;
 }
 
-/* A pair of sockets within the process, the end that receives first; neither has a bound of messages. */
+/* A pair of sockets within the process, the receiving end first; neither limits the number of messages. */
 static void open_queue(void *context, void **to, void **from) {
     const int none = 0;
     *to = open_socket(context, ZMQ_PULL);
@@ -82,7 +81,7 @@ SITE static void compose_report(zmq_msg_t *message) {
     made("zmq_msg", 1);
 }
 
-/* Closed, with a message that nobody ever fetches: the library waits for ever, unless told not to. */
+/* Closed, with a message that nobody ever receives: by default the library waits without limit. */
 static void socket_lingers(long count, int corrected) {
     static const int at_once = 0;
     void *context = make_context();
@@ -132,7 +131,7 @@ static void message_not_closed(long count, int corrected) {
     }
 }
 
-/* What was not sent is still the program's. */
+/* An unsent message still belongs to the program. */
 static void message_not_closed_after_error(long count, int corrected) {
     void *context = make_context();
     void *socket = open_socket(context, ZMQ_PUSH);
@@ -171,7 +170,7 @@ static void received_message_not_closed(long count, int corrected) {
     end_context(context, 2);
 }
 
-/* A queue of more than it can ever take in; who corrects that, fetches what is sent. */
+/* A queue longer than the receiver can ever consume; the corrected variant receives what is sent. */
 static void queue_without_bound(long count, int corrected) {
     void *context = make_context(), *to, *from;
     open_queue(context, &to, &from);
@@ -192,7 +191,7 @@ SITE static void enqueue_beats(void *to) {
     for (int at = 0; at < 256; at++) must(zmq_send(to, "beat", 4, 0) == 4, "zmq_send");
 }
 
-/* The same with messages that have no content of their own: what grows are the queue's pieces, of 256 messages each. */
+/* The same with messages without content: the queue's pieces of 256 messages each grow. */
 static void queue_of_short_messages(long count, int corrected) {
     void *context = make_context(), *to, *from;
     open_queue(context, &to, &from);
@@ -221,7 +220,7 @@ static void free_data(void *data, void *unused) {
     gone("heap", 1);
 }
 
-/* Data that the library gives back when the message has ended, which it never does. */
+/* Data that the library would release with the message, which never ends. */
 static void zero_copy_data_not_released(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         must(zmq_msg_init_data(&messages[at], load_data(), 5000, free_data, NULL) == 0, "zmq_msg_init_data");
@@ -265,7 +264,7 @@ static void timer_not_cancelled(long count, int corrected) {
         int timer = remind(timers);
         if (!corrected) continue;
         zmq_timers_cancel(timers, timer);
-        /* Takes out those that were cancelled. */
+        /* Removes cancelled timers. */
         zmq_timers_timeout(timers);
         gone("heap", 1);
     }
@@ -289,7 +288,7 @@ static long descriptors(void) {
     return found;
 }
 
-/* A monitor's events are read from a socket of the program's own; it stays when what was monitored is closed. */
+/* A monitor's events are read from a socket of the program; it stays when the monitored socket is closed. */
 static void monitor_not_closed(long count, int corrected) {
     void *context = make_context();
     long before = 0;
@@ -297,7 +296,7 @@ static void monitor_not_closed(long count, int corrected) {
         char name[64];
         snprintf(name, sizeof name, "inproc://monitor-%ld", at);
         void *socket = open_socket(context, ZMQ_PULL);
-        /* The first socket of a context makes its threads, with descriptors of their own. */
+        /* The first socket of a context starts its threads, which have descriptors of their own. */
         if (at == 0) before = descriptors() - 1;
         kept[at] = listen_to_events(context, socket, name);
         must(zmq_socket_monitor(socket, NULL, 0) == 0, "zmq_socket_monitor");
@@ -308,13 +307,13 @@ static void monitor_not_closed(long count, int corrected) {
         end_context(context, 3 * count);
         return;
     }
-    /* What was monitored goes; the library closes its ends, which wait for ours. A socket has a descriptor. */
+    /* Closes the monitored socket; the library closes its ends, which wait for ours. A socket has a descriptor. */
     release_asked += count;
     while (descriptors() != before + 2 * count) usleep(1000);
     gone("zmq_socket", count);
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"socket_not_closed", "zmq_socket", "connect_worker", socket_not_closed},
     {"socket_not_closed_after_error", "zmq_socket", "connect_worker", socket_not_closed_after_error},
     {"socket_lingers", "zmq_socket", "connect_worker", socket_lingers},
@@ -333,5 +332,5 @@ static const struct scene SCENES[] = {
 static void set_up(void) {}
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

@@ -1,4 +1,4 @@
-/* leaks_openssl: what servers on OpenSSL forget, one scene each, by itself and behind libevent. See leaks.h. */
+/* leaks_openssl: leaks of servers on OpenSSL, one case each, alone and behind libevent. See leaks.h. */
 #include <event2/bufferevent.h>
 #include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
@@ -14,7 +14,7 @@
 static SSL_CTX *settings;
 static struct event_base *base;
 
-/* A thread keeps the texts of its last errors, one in each place of a ring: what was not found, here. */
+/* A thread keeps the texts of its last errors, one per slot of a ring: here, of failed lookups. */
 static void forget_errors(void) {
     for (int places = 0; places < ERR_NUM_ERRORS; places++) {
         ERR_raise(ERR_LIB_USER, 1);
@@ -62,7 +62,7 @@ SITE static SSL *accept_stream(void) {
     return session;
 }
 
-/* Two of memory: what is heard, what is said. */
+/* Two memory BIOs: input and output. */
 static void connect_memory(SSL *session, const char *heard) {
     BIO *in = BIO_new(BIO_s_mem()), *out = BIO_new(BIO_s_mem());
     must(in != NULL && out != NULL && BIO_write(in, heard, (int)strlen(heard)) > 0, "BIO_new");
@@ -71,14 +71,14 @@ static void connect_memory(SSL *session, const char *heard) {
     SSL_set_accept_state(session);
 }
 
-/* The other end speaks no TLS, and the way out of that forgets what was made for it. */
+/* The other end does not speak TLS, and the error path leaks the objects that were created for it. */
 static void ssl_not_freed_after_failed_handshake(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         kept[at] = accept_stream();
         connect_memory(kept[at], "GET / HTTP/1.1\r\nHost: here\r\n\r\n");
         must(SSL_do_handshake(kept[at]) <= 0, "a handshake with nobody");
         ERR_clear_error();
-        /* The record of the handshake, and what its messages are gathered in. */
+        /* The handshake's record, and the buffer that collects its messages. */
         made("BIO", 2);
         if (!corrected) continue;
         SSL_free(kept[at]);
@@ -87,7 +87,7 @@ static void ssl_not_freed_after_failed_handshake(long count, int corrected) {
     }
 }
 
-/* Behind libevent, a bufferevent that is not told to does not free it. */
+/* Behind libevent, a bufferevent frees it only with the right option. */
 static void ssl_not_freed_with_its_bufferevent(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         int ends[2];
@@ -117,7 +117,7 @@ SITE static SSL_CTX *load_settings(void) {
     SSL_CTX *made_one = SSL_CTX_new(TLS_server_method());
     must(made_one != NULL, "SSL_CTX_new");
     made("SSL_CTX", 1);
-    /* By which it finds out what algorithms there are. */
+    /* Used for looking up available algorithms. */
     made("EVP_PKEY", 1);
     gone("EVP_PKEY", 1);
     return made_one;
@@ -149,7 +149,7 @@ static void ssl_session_not_freed(long count, int corrected) {
     }
 }
 
-/* --- what is beneath --- */
+/* --- lower layers --- */
 
 SITE static BIO *open_memory(void) {
     BIO *memory = BIO_new(BIO_s_mem());
@@ -174,7 +174,7 @@ SITE static BIO *wrap_stream(BIO *memory) {
     return BIO_push(buffer, memory);
 }
 
-/* Of a chain only the last is freed. */
+/* Of a chain only the last one is freed. */
 static void bio_chain_half_freed(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         BIO *memory = open_memory();
@@ -256,7 +256,7 @@ static void cipher_ctx_not_freed(long count, int corrected) {
     }
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"ssl_not_freed", "SSL", "make_session", ssl_not_freed},
     {"ssl_with_a_forgotten_owner", "SSL", "make_session", ssl_with_a_forgotten_owner},
     {"ssl_not_freed_after_failed_handshake", "SSL", "accept_stream", ssl_not_freed_after_failed_handshake},
@@ -278,5 +278,5 @@ static void set_up(void) {
 }
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

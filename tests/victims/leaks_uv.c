@@ -1,4 +1,5 @@
-/* leaks_uv: what programs on libuv forget, one scene each. See leaks.h. Handles and requests lie in memory of the program's. */
+/* leaks_uv: leaks of programs on libuv, one case each. See leaks.h. Handles and requests are in the program's own
+ * memory. */
 #include <sys/resource.h>
 #include <uv.h>
 
@@ -36,7 +37,7 @@ SITE static void start_deadline(uv_timer_t *timer) {
     made("uv_timer", 1);
 }
 
-/* Stopped when what it was for is over, but not closed. */
+/* Stopped when its purpose is over, but not closed. */
 static void timer_not_closed(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         start_deadline(&timers[at]);
@@ -55,7 +56,7 @@ SITE static int connect_upstream(uv_tcp_t *stream, const char *address) {
     return uv_ip4_addr(address, 80, &to);
 }
 
-/* Closed where it is used, but not where there is nothing to connect to. */
+/* Closed where it is used, but not where the connection fails. */
 static void stream_not_closed_after_error(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         must(connect_upstream(&streams[at], "nowhere") != 0, "an address that is none");
@@ -79,7 +80,7 @@ static void free_handle(uv_handle_t *handle) {
     gone("heap", 1);
 }
 
-/* Closed, but its memory is the program's. */
+/* Closed, but its memory belongs to the program. */
 static void handle_not_freed_when_closed(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         kept[at] = make_timer();
@@ -105,7 +106,7 @@ static void request_not_cleaned_up(long count, int corrected) {
     }
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"loop_not_closed", "uv_loop", "start_worker", loop_not_closed},
     {"timer_not_closed", "uv_timer", "start_deadline", timer_not_closed},
     {"stream_not_closed_after_error", "uv_tcp", "connect_upstream", stream_not_closed_after_error},
@@ -122,5 +123,5 @@ static void set_up(void) {
 }
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

@@ -1,7 +1,7 @@
-// leaks_uws: what servers on uWebSockets forget, one scene each. See leaks.h.
+// leaks_uws: leaks of servers on uWebSockets, one case each. See leaks.h.
 //
-// The server has a thread of its own, which runs the loop; the first thread is its clients, and tells it what to
-// do by way of Loop::defer. Closed sockets are freed at the end of a turn of the loop: two turns later they are gone.
+// The server has a thread of its own, which runs the loop; the main thread is its clients, and sends it work through
+// Loop::defer. Closed sockets are freed at the end of a turn of the loop: two turns later they are destroyed.
 #include <App.h>
 
 #include <arpa/inet.h>
@@ -27,7 +27,7 @@ static us_loop_t *raw_loop;
 static us_socket_context_t *plain, *secure;
 static int app_port, secure_port, upstream_port, refused_port;
 static bool correct;
-// What has happened on the loop's thread; the first thread waits for it.
+// State of the loop's thread; the main thread waits for it.
 static std::counting_semaphore<> done{0};
 
 static void on_loop(std::function<void()> work) {
@@ -38,7 +38,7 @@ static void on_loop(std::function<void()> work) {
     done.acquire();
 }
 
-// Lets the loop free what was closed.
+// Has the loop free closed sockets.
 static void two_turns() {
     on_loop([] {});
     on_loop([] {});
@@ -95,7 +95,7 @@ SITE static us_loop_t *start_worker() {
     made("us_loop", 1);
     made("us_timer", 1);
     made("us_async", 1);
-    // Of epoll, of its timer, and to be woken by.
+    // Of epoll, of its timer, and of its wakeup.
     made("fd", 3);
     return worker;
 }
@@ -133,7 +133,7 @@ static void socket_context_not_freed(long count, int corrected) {
     two_turns();
 }
 
-// A thread keeps the texts of its last errors, one in each place of a ring: what was not found, here.
+// A thread keeps the texts of its last errors, one per slot of a ring: here, of failed lookups.
 static void forget_errors() {
     for (int places = 0; places < ERR_NUM_ERRORS; places++) {
         ERR_raise(ERR_LIB_USER, 1);
@@ -232,7 +232,7 @@ static us_socket_t *on_refused(us_socket_t *socket, int) {
     return socket;
 }
 
-// Nobody listens: what was prepared for the connection is forgotten.
+// Nobody listens: data prepared for the connection leaks.
 static void data_not_freed_after_failed_connect(long count, int corrected) {
     correct = corrected;
     for (long at = 0; at < count; at++) {
@@ -268,7 +268,7 @@ static void closed(auto *socket) {
     done.release();
 }
 
-// What the data of a connection points to.
+// The target of a connection's data pointer.
 static void connection_data_not_freed(long count, int corrected) {
     correct = corrected;
     for (long at = 0; at < count; at++) {
@@ -308,7 +308,7 @@ SITE static void send_to_slow_reader(Socket *socket) {
     must(correct || socket->getBufferedAmount() > 0, "a buffer");
 }
 
-// Its messages wait in the server, as nothing bounds them; who corrects that closes it.
+// Its messages wait in the server without bound; the corrected variant closes it.
 static void buffers_of_slow_readers(long count, int corrected) {
     correct = corrected;
     static int fds[MOST_OBJECTS];
@@ -345,7 +345,7 @@ static void request_never_answered(long count, int corrected) {
 
 static us_socket_t *last_opened;
 
-// Those who connect and say nothing hold TLS objects.
+// Clients that connect and send nothing hold TLS objects.
 static void tls_connection_not_closed(long count, int corrected) {
     for (long at = 0; at < count; at++) {
         waiting[at] = client(secure_port, "");
@@ -361,7 +361,7 @@ static void tls_connection_not_closed(long count, int corrected) {
     }
 }
 
-static const struct scene SCENES[] = {
+static const struct leak_case CASES[] = {
     {"timer_not_closed", "us_timer", "start_deadline", timer_not_closed},
     {"loop_not_freed", "us_loop", "start_worker", loop_not_freed},
     {"socket_context_not_freed", "us_socket_context", "make_tenant", socket_context_not_freed},
@@ -398,7 +398,7 @@ static uWS::App::WebSocketBehavior<Visitor> slow(unsigned limit) {
     return behavior;
 }
 
-// All that comes in comes from here.
+// All incoming connections are created here.
 SITE static void serve(std::binary_semaphore *begun) {
     uWS::App app;
     app.get("/lookup", [](auto *answer, auto *) {
@@ -416,7 +416,7 @@ SITE static void serve(std::binary_semaphore *begun) {
     });
     app.get("/slow", [](auto *answer, auto *) {
         answer->onAborted([] {});
-        // There is a limit of time to a request, but none to its answer.
+        // A request has a time limit, but its answer has none.
         if (correct) answer->close();
         done.release();
     });
@@ -477,5 +477,5 @@ static void set_up() {
 }
 
 int main(int count, char **arguments) {
-    return leaks_main(count, arguments, SCENES, sizeof SCENES / sizeof *SCENES, set_up);
+    return leaks_main(count, arguments, CASES, sizeof CASES / sizeof *CASES, set_up);
 }

@@ -1,5 +1,5 @@
 /* many_functions COUNT: COUNT pairs of functions of its own that allocate and release, get_0000 and put_0000 and so on
- * (1,100 at most), each called once; every third block is kept. */
+ * (at most 1,100), each called once; every third block is kept. */
 #include "victim.h"
 
 static struct {
@@ -7,7 +7,7 @@ static struct {
     _Alignas(16) char arena[1 << 20];
 } pool;
 
-/* Each has code of its own. */
+/* Each has different code. */
 #define PAIR(n)                                                                                 \
     SITE void *get_##n(size_t size) {                                                           \
         size_t at = pool.used;                                                                  \
@@ -50,7 +50,7 @@ int main(int argc, char **argv) {
     if (count > sizeof pairs / sizeof *pairs) return 2;
     ready();
     for (size_t at = 0; at < count; at++) use(at, 16 + at % 300);
-    tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

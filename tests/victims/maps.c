@@ -1,13 +1,11 @@
 /* maps: anonymous memory that the program maps itself.
  *
- * How it is counted: a resource is what is left of one original mapping. A mapping cut by a hole, or
- * at an end, is one smaller resource, and what is left of it still belongs to the call site that mapped
- * it. A mapping replaced in part by MAP_FIXED loses that part; the new part
- * belongs to the replacing call site. A successful mremap releases the old range and acquires the new
- * one at its own call site, like realloc. File mappings are not counted; a big malloc is one heap
- * block and no mapping. `acquired` of a cut mapping is here only what is left of it: compare what is
- * outstanding. `threads` as an argument also starts threads: libc maps their stacks, so the
- * totals are then not exact. */
+ * Counting: a resource is the rest of one original mapping. A mapping cut by a hole, or at an end, is one smaller
+ * resource, which still belongs to the call site that mapped it. A mapping replaced in part by MAP_FIXED loses that
+ * part; the new part belongs to the replacing call site. A successful mremap releases the old range and acquires the
+ * new one at its own call site, like realloc. File mappings are not counted; a big malloc is one heap block and no
+ * mapping. `acquired` of a cut mapping is here only its rest: compare outstanding numbers. `threads` as an argument
+ * also starts threads: libc maps their stacks, so the totals are then not exact. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -67,7 +65,7 @@ static void one_round(int round) {
     unmap(map_middle(NULL, 9) + 2 * PAGE, 3); /* one mapping is left, in pieces of 2 and 4 pages */
     took(&truth[MIDDLE], 6 * PAGE);
 
-    /* Two mappings side by side, ended by one call; then two more, of which it leaves an end each. */
+    /* Two adjacent mappings, ended by one call; then two more, of which it leaves an end each. */
     static char *room; /* reserved before `ready` */
     if (room == NULL) room = (char *)0x200000000000;
     char *at = room + (size_t)round * 64 * PAGE;
@@ -92,7 +90,7 @@ static void one_round(int round) {
     took(&truth[GROWN], 40 * PAGE);
     char *shrunk = remap_shrink(map_to_grow(NULL, 12), 12, 5);
     took(&truth[SHRUNK], 5 * PAGE);
-    /* A resize that fails changes nothing: growing in place into a mapping that is there. */
+    /* A failed resize changes nothing: it would grow in place into an existing mapping. */
     char *fixed = map_to_grow(NULL, 2);
     if (mremap(fixed, 2 * PAGE, (size_t)1 << 46, 0) != MAP_FAILED) _exit(4);
     took(&truth[TO_GROW], 2 * PAGE);
@@ -119,13 +117,13 @@ static void *waits(void *unused) {
 
 int main(int count, char **arguments) {
     int with_threads = count > 1 && strcmp(arguments[1], "threads") == 0;
-    free(malloc(1)); /* the allocator sets itself up now, not among what is measured */
+    free(malloc(1)); /* initializes the allocator before the measured part */
     ready();
     for (int i = 0; i < ROUNDS; i++) one_round(i);
     pthread_t thread;
     for (int i = 0; with_threads && i < 3; i++)
         if (pthread_create(&thread, NULL, waits, NULL) != 0) _exit(4);
-    tell_truth(truth, sizeof truth / sizeof *truth, !with_threads, with_threads ? ",\"stacks\":3" : "");
+    print_truth(truth, sizeof truth / sizeof *truth, !with_threads, with_threads ? ",\"stacks\":3" : "");
     await_word("exit");
     _exit(0);
 }

@@ -1,8 +1,8 @@
 /* pairs: a pool with fifty pairs of functions, get_00 and put_00 to get_49 and put_49, used without a pause.
  *
- * It holds ten blocks of each pair, says its truth, and goes on: two threads get and put, and look whether what
- * they wrote is still there. `count` asks what they have done so far; a signal of any sort is counted, and one that a
- * broken program gets ends it with status 5. `exit` ends it with status 0 if nothing was ever wrong. */
+ * It holds ten blocks of each pair, prints its truth, and goes on: two threads get and put, and check that the data
+ * they wrote is unchanged. `count` prints their number of turns so far; a signal of any type is counted, and one that
+ * a broken program gets ends it with status 5. `exit` ends it with status 0 if no error ever occurred. */
 #include <pthread.h>
 #include <signal.h>
 
@@ -49,7 +49,7 @@ SITE static void *hold_plain(void) { return malloc(48); }
 SITE static void *borrow(int pair) { return pairs[pair].get(32); }
 SITE static void *borrow_plain(void) { return malloc(32); }
 
-/* Writes into a block what only its borrower knows, and looks again. */
+/* Writes a value that only the block's owner knows, and checks it. */
 static void use(unsigned long *block, unsigned long mark) {
     for (int i = 0; i < 4; i++) ((volatile unsigned long *)block)[i] = mark + (unsigned long)i;
     for (int i = 0; i < 4; i++)
@@ -79,7 +79,7 @@ static void on_signal(int signal) {
 
 int main(void) {
     static unsigned long *held[PAIRS * HELD], *plain[PAIRS * HELD];
-    for (int signal = 1; signal <= SIGRTMAX; signal++) { /* KILL, STOP and libc's own two cannot be had */
+    for (int signal = 1; signal <= SIGRTMAX; signal++) { /* KILL, STOP and libc's own two cannot be caught */
         struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
         sigaction(signal, &action, NULL);
     }
@@ -95,7 +95,7 @@ int main(void) {
     pthread_t threads[THREADS];
     for (unsigned long i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, work, (void *)i) != 0) _exit(4);
-    tell_truth(truth, 2, 0, "");
+    print_truth(truth, 2, 0, "");
     for (char line[16];;) {
         size_t length = 0;
         do

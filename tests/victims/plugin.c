@@ -1,6 +1,6 @@
-/* A plugin with a memory allocator of its own, twice: as `malloc` and `free`, which its own calls are bound
- * to when it is loaded with RTLD_DEEPBIND, and under a prefix. Both cut pieces from one arena and give
- * none back: an address is never used again. */
+/* A plugin with two memory allocators of its own: as `malloc` and `free`, to which its own calls are bound if it is
+ * loaded with RTLD_DEEPBIND, and under a prefix. Both cut pieces from one arena and never reuse memory: each address is
+ * used once. */
 #include "victim.h"
 
 static _Alignas(16) char arena[1 << 20];
@@ -20,7 +20,7 @@ SITE void mine_free(void *block) { (void)block; }
 SITE static void *take_own(size_t size) { return malloc(size); }
 SITE static void *take_prefixed(size_t size) { return mine_malloc(size); }
 
-/* Two tallies, `take_own` and `take_prefixed`: every third block is given back. */
+/* Two tallies, `take_own` and `take_prefixed`: every third block is released. */
 void plugin_work(struct tally *tallies) {
     for (size_t i = 1; i <= 300; i++) {
         void *own = take_own(i), *prefixed = take_prefixed(2 * i);

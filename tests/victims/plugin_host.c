@@ -1,5 +1,5 @@
-/* plugin_host PLUGIN: loads a plugin when told `go`, says `loaded`, and lets it work when told `work`. The
- * dynamic linker acquires too, so only the plugin's sites are told. */
+/* plugin_host PLUGIN: loads a plugin on `go`, prints `loaded`, and has it work on `work`. The dynamic linker acquires,
+ * too, so the truth contains only the plugin's call sites. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 
@@ -20,7 +20,7 @@ int main(int count, char **arguments) {
     say("loaded\n");
     await_word("work");
     work(truth);
-    tell_truth(truth, 2, 0, "");
+    print_truth(truth, 2, 0, "");
     await_word("exit");
     _exit(0);
 }

@@ -34,7 +34,7 @@ int main(void) {
         pool_put(&pool, buffer);
         gave(&truth[1], 100 + i);
     }
-    tell_truth(truth, 2, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 2, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -1,10 +1,10 @@
-/* pool_server [PORT] [--threads N] [--leak-on-close N] [--leak-on-error] [--leak-fd N]: a small HTTP
- * server without any library, as many are written by hand.
+/* pool_server [PORT] [--threads N] [--leak-on-close N] [--leak-on-error] [--leak-fd N]: a small HTTP server without any
+ * library, like many handwritten ones.
  *
- * The main thread waits with epoll, accepts, and hands each connection that has something to say to a
- * pool of worker threads, by a queue. `/truth` answers its account of connections, `/quit` ends the
- * server, anything else a page. What connections leave behind is in connections.h. PORT 0 (the default)
- * takes any free port; the first line on stdout says which. Loopback only. */
+ * The main thread waits with epoll, accepts, and passes each readable connection to a pool of worker threads, through a
+ * queue. `/truth` answers with the account of connections, `/quit` ends the server, anything else gets a page. Leaks
+ * per connection are in connections.h. PORT 0 (the default) takes any free port; the first line on stdout contains it.
+ * Loopback only. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -24,7 +24,7 @@
 
 enum { MOST_BYTES = 8192, EVENTS = 256, QUEUE = 4096, MOST_THREADS = 64 };
 
-/* A connection: what was heard and not answered yet. */
+/* A connection: received bytes that are not answered yet. */
 struct connection {
     int fd, failed;
     size_t used;
@@ -34,8 +34,8 @@ struct connection {
 static int epoll_fd = -1;
 static unsigned long requests;
 
-/* Connections that have something to say. Each is in it once at most: epoll tells of one again only after
- * a worker has asked for that. */
+/* Queue of readable connections. Each is in it at most once: epoll reports it again only after a worker has
+ * rearmed it. */
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t filled, emptied;
@@ -78,12 +78,12 @@ __attribute__((noinline)) static void close_connection(struct connection *connec
     free(connection);
 }
 
-/* 0 when the other end is gone. */
+/* Returns 0 if the other end has closed. */
 static int send_all(int fd, const char *text, size_t length) {
     while (length > 0) {
         ssize_t sent = send(fd, text, length, MSG_NOSIGNAL);
         if (sent < 0 && errno == EAGAIN) {
-            /* Somebody reads slowly: the worker waits, as simple servers do, for a second at most. */
+            /* The client reads slowly: the worker waits, as simple servers do, for a second at most. */
             struct timeval limit = {.tv_sec = 1};
             fd_set set;
             if (fd >= FD_SETSIZE) return 0;
@@ -99,7 +99,7 @@ static int send_all(int fd, const char *text, size_t length) {
     return 1;
 }
 
-/* 0 when the connection is to be closed. */
+/* Returns 0 if the connection is to be closed. */
 __attribute__((noinline)) static int answer_request(struct connection *connection, char *head) {
     char body[512], text[768], path[128] = "", counts[CONNECTIONS_TEXT], method[16];
     int whole = sscanf(head, "%15[A-Z] %127s HTTP/1.", method, path) == 2 && path[0] == '/' &&
@@ -124,7 +124,7 @@ __attribute__((noinline)) static int answer_request(struct connection *connectio
     return keep;
 }
 
-/* Answers each request that is whole. 0 when the connection is to be closed. */
+/* Answers each complete request. Returns 0 if the connection is to be closed. */
 static int answer_what_is_whole(struct connection *connection) {
     for (;;) {
         connection->bytes[connection->used] = 0;
@@ -149,7 +149,7 @@ static int answer_what_is_whole(struct connection *connection) {
     }
 }
 
-/* Hears what there is. 0 when the connection is to be closed. */
+/* Reads available bytes. Returns 0 if the connection is to be closed. */
 static int hear(struct connection *connection) {
     for (;;) {
         size_t room = MOST_BYTES - 1 - connection->used;
@@ -175,7 +175,7 @@ static void *work(void *unused) {
     return NULL;
 }
 
-/* The accept handler: everybody who waits. */
+/* The accept handler: accepts all pending connections. */
 __attribute__((noinline)) static void accept_connections(int listener) {
     for (;;) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);

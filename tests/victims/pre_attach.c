@@ -1,8 +1,8 @@
-/* pre_attach [HELD [FREED]]: blocks from before the attach are freed after it.
+/* pre_attach [HELD [FREED]]: blocks acquired before the attach are freed after it.
  *
- * HELD blocks (default 1,000) exist before `ready`; FREED of them (default 400) are freed after `go`,
- * mixed with new blocks that stay and new blocks that are freed. A tracer knows nothing of the old
- * ones: exactly FREED releases of unknown blocks, and none of them may end a new block. */
+ * HELD blocks (default 1,000) exist before `ready`; FREED of them (default 400) are freed after `go`, mixed with new
+ * blocks that stay and new blocks that are freed. A tracer knows nothing of the old ones: it must see exactly FREED
+ * releases of unknown blocks, none of which may end a new block. */
 #include "victim.h"
 
 static struct tally truth[] = {{.site = "make_new", .kind = "heap"},
@@ -20,7 +20,7 @@ int main(int count, char **arguments) {
     for (long i = 0; i < held; i++) old[i] = make_old(100);
     ready();
     for (long i = 0; i < freed; i++) {
-        if (i % 10 == 0) { /* a resize ends the old block too, and what it returns is new */
+        if (i % 10 == 0) { /* a resize also ends the old block, and returns a new one */
             kept[i] = resize_old(old[i], 300);
             took(&truth[RESIZED], 300);
             continue;
@@ -36,7 +36,7 @@ int main(int count, char **arguments) {
     }
     char extra[64];
     snprintf(extra, sizeof extra, ",\"failed_acquires\":0,\"unknown_frees\":%ld", freed);
-    tell_truth(truth, 2, 1, extra);
+    print_truth(truth, 2, 1, extra);
     await_word("exit");
     _exit(0);
 }

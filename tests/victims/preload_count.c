@@ -1,8 +1,8 @@
 /* preload_count: a witness for the victims' own truth, loaded with LD_PRELOAD.
  *
- * It notes every block of the malloc family, by address, between the victim's first read(2) of `go`
- * and its first `{` on stdout, and writes two lines to the file named by PRELOAD_COUNT at that
- * moment: outstanding blocks and bytes. It knows nothing of the victim but its protocol. */
+ * It records every block of the malloc family, by address, between the victim's first read(2) of `go` and its first `{`
+ * on stdout, and writes two lines to the file named by PRELOAD_COUNT at that moment: outstanding blocks and bytes. It
+ * knows only the victim's protocol. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,15 +16,15 @@
 #include <unistd.h>
 
 enum { ROOM = 1 << 22 };
-/* Open addressing; address 1: a gap. A kind is of a library's objects: preload_count_objects.h names them. */
+/* Open addressing; address 1 marks a deleted entry. Kinds of library objects are in preload_count_objects.h. */
 static struct { uintptr_t address; size_t size; int kind; } table[ROOM];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static volatile int counting;
 static long count, bytes, unknown;
 enum { MOST_KINDS = 64 };
 static long ended[MOST_KINDS];
-static __thread int forgotten; /* the kind of the block that this thread forgot last */
-static __thread const char *first_is; /* what the next block that this thread acquires is, if not only a block */
+static __thread int forgotten; /* the kind of the block that this thread removed last */
+static __thread const char *first_is; /* the kind of the next block that this thread acquires, if any */
 static void write_kinds(int out);
 static void *object(const char *name, void *handle);
 
@@ -54,7 +54,7 @@ static void *note_as(int kind, void *block, size_t size) {
 
 static void *note(void *block, size_t size) { return note_as(0, block, size); }
 
-/* Forgets a block; its size, or -1 when it is from before. */
+/* Removes a block; returns its size, or -1 if it is from before. */
 static long forget(void *block) {
     long size = -1;
     forgotten = 0;

@@ -1,11 +1,10 @@
-/* What preload_count knows with COUNT_OBJECTS: the objects of libraries, too.
+/* With COUNT_OBJECTS, preload_count also counts library objects.
  *
- * What a maker returns is an object of its kind if it is a block of the malloc family's, and it is gone when that
- * block is freed, whoever does so. A maker within a maker is overruled by the outer one if both return the same
- * block. Behind what preload_count writes there is a line for each kind that was seen: its name, how many were
- * made and how many are gone. Libraries that bind their own calls at build time (OpenSSL) hide what they make
- * within. What is placed in memory of the program's (libuv, event_assign) is there until it is ended, or another one
- * is placed there. */
+ * A block of the malloc family that a constructor returns is an object of the constructor's kind, and it is destroyed
+ * when any code frees that block. If nested constructors return the same block, the outer one decides the kind. The
+ * output has an additional line for each kind that was seen: its name, how many were created and how many were
+ * destroyed. Libraries that bind their own calls at build time (OpenSSL) hide constructor calls within. An object in
+ * the program's own memory (libuv, event_assign) lives until it is ended, or until another one is placed there. */
 static struct { const char *name; long created; } kinds[MOST_KINDS];
 
 static int kind_named(const char *name) {
@@ -16,7 +15,7 @@ static int kind_named(const char *name) {
     abort();
 }
 
-/* An object that moves keeps its kind; one that was counted as another kind was never that. */
+/* An object that moves keeps its kind; an object that was counted as another kind is removed from that count. */
 static void *object(const char *name, void *handle) {
     if (!counting || handle == NULL) return handle;
     pthread_mutex_lock(&lock);
@@ -31,11 +30,11 @@ static void *object(const char *name, void *handle) {
     return handle;
 }
 
-/* Where something was placed: its kind, 0 when that has ended. */
+/* Addresses of caller-allocated objects: their kind, 0 after the end. */
 enum { MOST_PLACES = 1 << 12 };
 static struct { void *address; int kind; } places[MOST_PLACES];
 
-/* Something of the kind is placed there, or with NULL ended. */
+/* An object of this kind was initialized at this address, or with NULL ended. */
 static void placed(const char *name, void *address) {
     if (!counting) return;
     pthread_mutex_lock(&lock);
@@ -57,7 +56,7 @@ static void write_kinds(int out) {
     }
 }
 
-/* The function behind ours. */
+/* The function that ours interposes. */
 #define NEXT(name)                                                             \
     static __typeof__(&name) next;                                             \
     if (next == NULL) next = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
@@ -77,7 +76,7 @@ typedef const void *text;
 #define MAKER7(kind, name, A, B, C, D, E, F, G)                                \
     any name(A a, B b, C c, D d, E e, F f, G g) { NEXT(name); return object(kind, next(a, b, c, d, e, f, g)); }
 
-/* The object is the first block that is acquired within, if one is. */
+/* The object is the first block that is acquired within the call, if any. */
 #define FIRST_BLOCK(kind, call)                                                \
     first_is = kind;                                                           \
     int result = call;                                                         \
@@ -89,12 +88,12 @@ int event_base_once(any base, int fd, short what, any callback, any argument, te
     NEXT(event_base_once);
     FIRST_BLOCK("event_once", next(base, fd, what, callback, argument, when));
 }
-/* The library assigns and removes events of its own by the same functions. */
+/* The library assigns and removes its own events through the same functions. */
 static int called_by_program(const void *caller) {
     Dl_info of;
     return dladdr(caller, &of) != 0 && strstr(of.dli_fname, "/libevent") == NULL;
 }
-/* One that is assigned counts from when it is added, which is what the program does next. */
+/* An assigned event counts once it is added, which the program does next. */
 static any assigned;
 int event_assign(any event, any base, int fd, short what, any callback, any argument) {
     NEXT(event_assign);
@@ -164,7 +163,7 @@ MAKER0("EVP_PKEY", EVP_PKEY_new)
 MAKER0("EVP_MD_CTX", EVP_MD_CTX_new)
 MAKER0("EVP_CIPHER_CTX", EVP_CIPHER_CTX_new)
 
-/* uSockets, linked as a shared object for this */
+/* uSockets, linked as a shared object for this purpose */
 MAKER3("us_socket", us_create_poll, any, int, unsigned)
 MAKER3("us_async", us_internal_create_async, any, int, unsigned)
 MAKER3("us_timer", us_create_timer, any, int, unsigned)
@@ -174,7 +173,7 @@ struct options { text texts[6]; int flag; };
 MAKER4("us_socket_context", us_create_socket_context, int, any, int, struct options)
 MAKER3("us_socket_context", us_create_child_socket_context, int, any, int)
 
-/* c-ares: ares_init and ares_dup come here. */
+/* c-ares: ares_init and ares_dup call this. */
 int ares_init_options(any channel, any options, int mask) {
     NEXT(ares_init_options);
     int result = next(channel, options, mask);
@@ -188,7 +187,7 @@ int ares_parse_a_reply(any answer, int length, any host, any addresses, any addr
     return result;
 }
 
-/* libuv: uv_tcp_init comes by uv_tcp_init_ex. */
+/* libuv: uv_tcp_init calls uv_tcp_init_ex. */
 int uv_loop_init(any loop) {
     NEXT(uv_loop_init);
     placed("uv_loop", loop);

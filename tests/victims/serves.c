@@ -1,8 +1,9 @@
-/* serves CONNECTIONS OPEN EVERY: a server and its client, for where there is nobody to talk to.
+/* serves CONNECTIONS OPEN EVERY: a server and its client, for environments without a network.
  *
- * The server is one thread with epoll. The client, a child from before `ready`, makes CONNECTIONS connections in batches, says
- * something on each, hears the answer and closes it; OPEN more stay open. Every EVERY-th that closes leaves a block behind (in
- * connections.h); what each has while it is open goes with it. The line comes when all are closed for longer than a second. */
+ * The server is one thread with epoll. The client, a child forked before `ready`, opens CONNECTIONS connections in
+ * batches, sends a request on each, reads the answer and closes; OPEN more stay open. Every EVERY-th that closes leaks
+ * a block (in connections.h); other memory of a connection is freed with it. The truth is printed when all have been
+ * closed for longer than a second. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -23,7 +24,7 @@ static void failed(const char *what) {
     _exit(4);
 }
 
-/* One that has been answered. */
+/* Opens a connection and waits for its answer. */
 static int talk(int fd) {
     char answer[ASKED];
     if (write(fd, "ping", ASKED) != ASKED || recv(fd, answer, ASKED, MSG_WAITALL) != ASKED) failed("talk");
@@ -37,10 +38,10 @@ static int begin(void) {
 }
 
 /* The client, until its server is gone. */
-static void ask(int told, unsigned long connections, unsigned long open) {
+static void ask(int start, unsigned long connections, unsigned long open) {
     char byte;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (read(told, &byte, 1) != 1) _exit(0);
+    if (read(start, &byte, 1) != 1) _exit(0);
     int fds[AT_ONCE];
     for (unsigned long i = 0; i < open; i++) talk(begin());
     for (unsigned long done = 0; done < connections;) {
@@ -49,12 +50,12 @@ static void ask(int told, unsigned long connections, unsigned long open) {
         for (int i = 0; i < count; i++) talk(fds[i]);
         for (int i = 0; i < count; i++) close(fds[i]);
     }
-    /* The end of the pipe is the end of the server. */
-    while (read(told, &byte, 1) == 1) {}
+    /* The end of the pipe means that the server has ended. */
+    while (read(start, &byte, 1) == 1) {}
     _exit(0);
 }
 
-/* What each connection has until it closes. */
+/* Memory of each connection until it closes. */
 SITE static void *keep_connection(void) { return malloc(64); }
 
 static void *kept[MOST_FDS];
@@ -86,21 +87,21 @@ int main(int count, char **arguments) {
     leak_on_close = atol(arguments[3]);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     socklen_t length = sizeof address;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), epoll = epoll_create1(EPOLL_CLOEXEC), tell[2];
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), epoll = epoll_create1(EPOLL_CLOEXEC), start[2];
     struct epoll_event wanted = {.events = EPOLLIN, .data.fd = listener}, events[AT_ONCE];
     if (open > OPEN_MOST || bind(listener, (struct sockaddr *)&address, length) != 0 || listen(listener, 256) != 0 ||
         getsockname(listener, (struct sockaddr *)&address, &length) != 0 ||
-        epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &wanted) != 0 || pipe2(tell, O_CLOEXEC) != 0)
+        epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &wanted) != 0 || pipe2(start, O_CLOEXEC) != 0)
         failed("listen");
     pid_t client = fork();
     if (client < 0) failed("fork");
     if (client == 0) {
-        close(tell[1]);
-        ask(tell[0], connections, open);
+        close(start[1]);
+        ask(start[0], connections, open);
     }
-    close(tell[0]);
+    close(start[0]);
     ready();
-    if (write(tell[1], "g", 1) != 1) failed("the client is gone");
+    if (write(start[1], "g", 1) != 1) failed("the client is gone");
     while (closed < connections) {
         int some = epoll_wait(epoll, events, AT_ONCE, -1);
         for (int i = 0; i < some; i++)

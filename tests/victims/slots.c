@@ -1,7 +1,8 @@
-/* slots: a library's objects that lie in memory of its caller's, in one big array.
+/* slots: library objects in memory of the caller, in one big array.
  *
- * `slots THREADS ROUNDS`: each thread places ROUNDS objects at places chosen at random. One that it finds placed, by whomever, it
- * ends first, or (one in eight) places another one over it. The truth is how many were placed and how many are no more. */
+ * `slots THREADS ROUNDS`: each thread initializes ROUNDS objects in slots chosen at random. If the slot contains an
+ * object of any thread, it ends that object first, or (one in eight) initializes another one over it. The truth is the
+ * number of objects that were created and destroyed. */
 #include <pthread.h>
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
-/* spins: malloc and free at full speed, and one block in a hundred thousand is kept; looks for a word between two
- * thousands of turns. `exec` lets it become itself anew, in which the same is done by another function; `exit` ends
- * it with status 7. */
+/* spins: malloc and free at full speed, and one block in a hundred thousand is kept; polls for a word after each
+ * thousand turns. On `exec` it executes itself again and does the same through another function; `exit` ends it with
+ * status 7. */
 #include <poll.h>
 
 #include "victim.h"

@@ -1,5 +1,5 @@
-/* steady_leak [RATE [SECONDS]]: RATE blocks of 100 bytes a second (default 200) leak for SECONDS
- * (default 5), beside ten times as many that are freed at once: the plainest leak there is. */
+/* steady_leak [RATE [SECONDS]]: RATE blocks of 100 bytes a second (default 200) leak for SECONDS (default 5), beside
+ * ten times as many that are freed at once: the simplest leak. */
 #include <time.h>
 
 #include "victim.h"
@@ -27,7 +27,7 @@ int main(int count, char **arguments) {
         }
         nanosleep(&pause, NULL);
     }
-    tell_truth(truth, 2, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 2, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

@@ -1,8 +1,8 @@
 /* tls_server CERTIFICATE KEY [PORT] [--leak-on-handshake]: a small HTTPS server on libevent's bufferevents and OpenSSL.
  *
- * Any request is answered with a page. With --leak-on-handshake a connection whose handshake fails keeps a reference to
- * its SSL object, as error paths do that forget one of two owners. PORT 0 (the default) takes any free port; the
- * first line on stdout says which. Loopback only. */
+ * It answers any request with a page. With --leak-on-handshake a connection whose handshake fails keeps a reference to
+ * its SSL object, like error paths that forget one of two owners. PORT 0 (the default) takes any free port; the first
+ * line on stdout contains it. Loopback only. */
 #include <arpa/inet.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -83,7 +83,7 @@ int main(int count, char **arguments) {
         fprintf(stderr, "usage: tls_server CERTIFICATE KEY [PORT] [--leak-on-handshake]\n");
         return 1;
     }
-    /* Sessions of connections that ended are not kept for a later one: nothing of a closed connection stays. */
+    /* Sessions are not cached for resumption: nothing of a closed connection stays. */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     base = event_base_new();
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};

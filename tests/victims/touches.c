@@ -1,10 +1,9 @@
 /* touches: anonymous memory that becomes resident, page by page, by known functions.
  *
- * How it is counted: one for each touch that made memory resident which still is: a page of 4096 bytes,
- * or a huge one. Pages
- * that were only read, pages of files, and pages given back are not counted. What was given back before a
- * tracer could look is none that it can know of: only what is outstanding can be compared. It takes four seconds,
- * so that a tracer sees growth. */
+ * Counting: one for each touch that made memory resident that still is: a page of 4096 bytes, or a huge page. Pages
+ * that were only read, pages of files, and pages given back are not counted. A tracer may miss pages that were given
+ * back before it could read them: only outstanding numbers are comparable. It runs for four seconds, so that a tracer
+ * sees growth. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -27,7 +26,7 @@ static volatile char sink;
 static char *map(size_t pages) {
     char *mapped = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) _exit(4);
-    /* Else a touch of its neighbor, such as a thread's stack, may make it resident with one huge page. */
+    /* Otherwise a touch of its neighbor, such as a thread's stack, may make it resident with one huge page. */
     madvise(mapped, pages * PAGE, MADV_NOHUGEPAGE);
     return mapped;
 }
@@ -42,7 +41,7 @@ static void rest(long milliseconds) {
     nanosleep(&time, NULL);
 }
 
-/* Each is a call site of its own. */
+/* Each is a separate call site. */
 #define WRITES_TO(name)                                                                                    \
     SITE static void name(char *at, size_t pages) {                                                        \
         for (size_t page = 0; page < pages; page++) ((volatile char *)at)[page * PAGE + 8] = 1;            \
@@ -74,7 +73,8 @@ SITE static void read_file(void) {
     close(file);
 }
 
-/* One touch of each of two pieces of 2 MiB, for which the kernel may take huge pages: it says what it took. */
+/* One touch of each of two pieces of 2 MiB, for which the kernel may use huge pages: the truth contains the actual
+ * sizes. */
 static void touch_huge(void) {
     size_t piece = (size_t)2 << 20;
     char *at = map(3 * piece / PAGE);
@@ -127,7 +127,7 @@ int main(void) {
     for (int round = 0; round < 40; round++) {
         write_most(map(25), 25);
         took_pages(MOST, 25);
-        if (round == 20) { /* two seconds on: the stack has libc in it, whose unwind table takes time to make */
+        if (round == 20) { /* after two seconds: building libc's unwind table takes time */
             let_kernel_fill(map(64), 64);
             took_pages(FILLED, 64);
         }
@@ -135,9 +135,9 @@ int main(void) {
     }
     if (madvise(parts, 100 * PAGE, MADV_DONTNEED) != 0 || munmap(parts + 250 * PAGE, 50 * PAGE) != 0) _exit(4);
     gave_pages(PARTS, 150);
-    write_parts(parts, 10); /* some of what was given back is touched again */
+    write_parts(parts, 10); /* touches some of the returned pages again */
     took_pages(PARTS, 10);
-    tell_truth(truth, KINDS, 0, "");
+    print_truth(truth, KINDS, 0, "");
     await_word("exit");
     _exit(0);
 }

@@ -1,4 +1,4 @@
-/* jemalloc under the prefix that Rust programs have it by, beside libc's malloc. */
+/* jemalloc with the prefix that Rust programs use, beside libc's malloc. */
 #include "victim.h"
 
 void *_rjem_malloc(size_t);
@@ -40,7 +40,7 @@ int main(void) {
         _rjem_sdallocx(x, 5 * i, 0);
         gave(&truth[4], 5 * i);
     }
-    tell_truth(truth, sizeof truth / sizeof *truth, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, sizeof truth / sizeof *truth, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

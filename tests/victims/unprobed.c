@@ -1,6 +1,6 @@
 /* A pool whose release cannot be probed: pool_put begins with an instruction that the kernel refuses (a `lock` prefix)
- * and has none behind it that would do. libc's allocator beside it is as ever.
- * With -DOWN_ALLOCATOR the program's own malloc and free are such a pool, and it opens descriptors. */
+ * and has no later one that would work. libc's allocator beside it is normal. With -DOWN_ALLOCATOR the program's own
+ * malloc and free are such a pool, and it opens descriptors. */
 #include <fcntl.h>
 
 #include "victim.h"
@@ -16,7 +16,7 @@ SITE static void *take(size_t size) {
     return pool.used <= sizeof pool.arena ? &pool.arena[at] : NULL;
 }
 
-/* The second instruction spoils the argument: only the entry is left. */
+/* The second instruction overwrites the argument: only the entry can be probed. */
 #define UNPROBED(name)                                                                          \
     __attribute__((naked, noinline)) void name(__attribute__((unused)) void *block) {           \
         __asm__("lock orq $0, -8(%rsp)\n\txchgq %rax, %rdi\n\tret");                             \
@@ -51,7 +51,7 @@ int main(void) {
         pool_put(make_session());
 #endif
     }
-    tell_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
+    print_truth(truth, 1, 1, ",\"failed_acquires\":0,\"unknown_frees\":0");
     await_word("exit");
     _exit(0);
 }

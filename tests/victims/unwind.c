@@ -1,8 +1,8 @@
-/* unwind: allocates from places that are hard to unwind, and knows who called.
+/* unwind: allocates from places that are hard to unwind, and knows its callers.
  *
- * Each case allocates in a function of its own, once; the truth names the functions on the stack there, the
- * innermost first, without those of libraries. With -fomit-frame-pointer (as compiled by the tests) nothing
- * here can be walked by frame pointers. */
+ * Each case allocates in a function of its own, once; the truth names the functions on the stack there, innermost
+ * first, without library functions. With -fomit-frame-pointer (as compiled by the tests) nothing here can be unwound by
+ * frame pointers. */
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <pthread.h>
@@ -15,7 +15,7 @@
 static void *held[64];
 static unsigned held_count;
 
-/* A function that allocates, named after its case. */
+/* An allocating function, named after its case. */
 #define LEAF(name)                                                                                       \
     SITE static void name(void) { held[held_count++ % 64] = malloc(32); }
 
@@ -85,7 +85,7 @@ SITE __attribute__((target("avx"))) static void aligned_frame(void) {
     __asm__ volatile("" ::"r"(room) : "memory");
 }
 
-/* Arguments on the stack and a stack that is aligned anew: the frame is found through a saved pointer. */
+/* Arguments on the stack and a realigned stack: the frame is found through a saved pointer. */
 SITE static long aligned_arguments(long a, long b, long c, long d, long e, long f, long g, size_t size) {
     volatile char room[192] __attribute__((aligned(64)));
     volatile char *more = alloca(size);
@@ -137,7 +137,7 @@ SITE static void sort(void) {
     qsort(numbers, 2, sizeof *numbers, compare);
 }
 
-/* No unwind table, and a frame pointer register that holds something else. */
+/* No unwind table, and a frame pointer register with an unrelated value. */
 void calls_without_table(void (*leaf)(void));
 __asm__(".pushsection .text\n"
         ".type calls_without_table, @function\n"
@@ -147,7 +147,7 @@ __asm__(".pushsection .text\n"
         "call *%rdi\n"
         "pop %rbp\n"
         "ret\n"
-        /* Room: what lies between two functions may be padding. */
+        /* Space: bytes between two functions may be padding. */
         ".fill 64, 1, 0x90\n"
         ".size calls_without_table, .-calls_without_table\n"
         ".popsection\n");
@@ -169,8 +169,8 @@ __asm__(".pushsection .text\n"
         ".popsection\n");
 SITE static void framed(void) { keeps_frame(leaf_framed); }
 
-/* Every instruction on the way through a call that the loader binds: linkage table, resolver, prologue,
- * epilogue. The trap comes after each one. */
+/* Single-steps through a call that the loader binds lazily: PLT, resolver, prologue, epilogue. The trap comes after
+ * each instruction. */
 SITE static void on_step(int number) {
     (void)number;
     leaf_step();
@@ -178,7 +178,7 @@ SITE static void on_step(int number) {
 SITE static void step_through(void) {
     struct sigaction action = {.sa_handler = on_step};
     sigaction(SIGTRAP, &action, NULL);
-    /* The flags are on the stack for two instructions: the table says so, for frames found by %rsp. */
+    /* The flags are on the stack for two instructions: the table describes that, for frames found by %rsp. */
     __asm__ volatile("pushfq\norl $0x100, (%%rsp)\npopfq" ::: "cc", "memory");
     long volatile parent = labs(getppid());
     __asm__ volatile("pushfq\n.cfi_adjust_cfa_offset 8\nandl $~0x100, (%%rsp)\n"

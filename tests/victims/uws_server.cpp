@@ -1,15 +1,15 @@
-// uws_server [PORT] [--leak] [--leak-on-close N] [--leak-on-error] [--leak-fd N] [--when-told] [--tls CERTIFICATE KEY]:
+// uws_server [PORT] [--leak] [--leak-on-close N] [--leak-on-error] [--leak-fd N] [--on-command] [--tls CERTIFICATE KEY]:
 // a small HTTP and WebSocket server on uWebSockets.
 //
-// `/` answers a page, `/truth` how many sessions were leaked and how many connections were accepted and
-// closed, `/echo` is a WebSocket that answers each message with itself. With --leak, each WebSocket that
-// opens remembers its visitor in a session that nobody frees. What connections leave behind is in
-// connections.h; one ends badly if no request was whole, or as a WebSocket that nobody closed by a frame.
-// PORT 0 (the default) takes any free port; the first line on stdout says which. Loopback only.
+// `/` answers a page, `/truth` how many sessions were leaked and how many connections were accepted and closed, `/echo`
+// is a WebSocket that echoes each message. With --leak, each WebSocket that opens remembers its visitor in a session
+// that nobody frees. Leaks per connection are in connections.h; one ends badly if no request was complete, or as a
+// WebSocket without a close frame. PORT 0 (the default) takes any free port; the first line on stdout contains it.
+// Loopback only.
 //
-// With --when-told it says `ready`, and makes nothing of uSockets' before a line comes. At the next line it stops
-// listening, frees all that, says `ended`, and waits for its input to end.
-// --tls is there if uSockets is built with TLS.
+// With --on-command it prints `ready`, and creates no object of uSockets before it reads a line. At the next line it
+// stops listening, frees everything, prints `ended`, and waits for the end of its input. --tls requires uSockets with
+// TLS.
 #include <App.h>
 
 #include <atomic>
@@ -21,7 +21,7 @@
 
 #include "connections.h"
 
-// What the server keeps of a visitor.
+// The server's data of a visitor.
 struct Session {
     Session *next;
     char visitor[64];
@@ -33,7 +33,7 @@ struct Visitor {
     std::string last;
 };
 
-static Session *sessions; // grows for ever: nothing takes one out again
+static Session *sessions; // only grows: nothing removes a session
 static unsigned long leaked;
 
 // The leak: a session that no code path ever frees.
@@ -45,7 +45,7 @@ __attribute__((noinline)) static void remember_session(std::string_view visitor)
     leaked++;
 }
 
-// The fd of a socket, also of one that was closed a moment ago.
+// The fd of a socket, even if the socket was closed a moment ago.
 template <typename Socket> static int fd_of(Socket *socket) {
     return static_cast<int>(reinterpret_cast<intptr_t>(
         us_socket_get_native_handle(0, reinterpret_cast<us_socket_t *>(socket))));
@@ -53,11 +53,11 @@ template <typename Socket> static int fd_of(Socket *socket) {
 
 struct Options {
     int port = 0;
-    bool leak = false, when_told = false;
+    bool leak = false, on_command = false;
     const char *certificate = nullptr, *key = nullptr;
 };
 
-// What another thread needs to end it.
+// Handles that another thread needs to stop the server.
 struct Server {
     std::atomic<uWS::Loop *> loop = nullptr;
     us_listen_socket_t *listens = nullptr;
@@ -69,7 +69,7 @@ template <bool TLS> static void serve(const Options &options, Server &server) {
     context.cert_file_name = options.certificate;
     context.key_file_name = options.key;
     uWS::TemplatedApp<TLS> app(context);
-    // Of HTTP alone: a connection that has become a WebSocket closes as one.
+    // HTTP only: a connection that was upgraded to a WebSocket closes as one.
     app.filter([](auto *answer, int change) {
         if (change > 0) connection_opened(fd_of(answer));
         else connection_closed(fd_of(answer), 0);
@@ -94,7 +94,7 @@ template <bool TLS> static void serve(const Options &options, Server &server) {
         socket->getUserData()->last = message;
         socket->send(message, code);
     };
-    // 1006: closed without a frame that says so.
+    // 1006: closed without a close frame.
     echo.close = [](auto *socket, int code, std::string_view) {
         connection_closed(fd_of(socket), code == 1006);
     };
@@ -112,7 +112,7 @@ template <bool TLS> static void serve(const Options &options, Server &server) {
     app.run();
 }
 
-static void serve_as_told(const Options &options, Server &server) {
+static void run_server(const Options &options, Server &server) {
 #ifdef LIBUS_NO_SSL
     serve<false>(options, server);
 #else
@@ -134,7 +134,7 @@ int main(int argc, char **argv) {
     Options options;
     for (int at = 1; at < argc; at++) {
         if (strcmp(argv[at], "--leak") == 0) options.leak = true;
-        else if (strcmp(argv[at], "--when-told") == 0) options.when_told = true;
+        else if (strcmp(argv[at], "--on-command") == 0) options.on_command = true;
         else if (strcmp(argv[at], "--tls") == 0 && at + 2 < argc) {
             options.certificate = argv[++at];
             options.key = argv[++at];
@@ -142,15 +142,15 @@ int main(int argc, char **argv) {
         else options.port = atoi(argv[at]);
     }
     Server server;
-    if (!options.when_told) {
-        serve_as_told(options, server);
+    if (!options.on_command) {
+        run_server(options, server);
         return 0;
     }
     say("ready");
     read_line();
-    std::thread thread([&] { serve_as_told(options, server); });
+    std::thread thread([&] { run_server(options, server); });
     read_line();
-    // The loop ends when there is nothing left for it to wait for.
+    // The loop ends when it has nothing left to wait for.
     server.loop.load()->defer([&] { us_listen_socket_close(options.certificate != nullptr, server.listens); });
     thread.join();
     say("ended");

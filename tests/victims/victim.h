@@ -1,8 +1,8 @@
-/* What every victim shares: the protocol and the truth.
+/* Shared code of all victims: the protocol and the truth.
  *
- * A victim prints `ready` when it is set up and waits for the line `go`, so that a tracer can attach
- * before the work begins. Then it works, prints ONE line of JSON with its own truth, and waits for
- * `exit`, so that a tracer can finish while everything is still held.
+ * A victim prints `ready` when it is set up and waits for the line `go`, so that a tracer can attach before the work
+ * begins. Then it works, prints ONE line of JSON with its own truth, and waits for `exit`, so that a tracer can finish
+ * while all resources are still held.
  *
  * The truth names call sites: functions marked SITE that call the allocator themselves. Nothing here
  * allocates: output goes through write(2), input through read(2), tallies are static. */
@@ -15,10 +15,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A call site: never inlined, cloned, or analysed away. */
+/* A call site: never inlined, cloned, or optimized away. */
 #define SITE __attribute__((noipa))
 
-/* What one call site did. Threads may share a tally: the additions are atomic. */
+/* The numbers of one call site. Threads may share a tally: the additions are atomic. */
 struct tally {
     const char *site;
     const char *kind;
@@ -77,10 +77,10 @@ static inline void say_tally(const struct tally *t) {
         t->acquired_count, t->acquired_bytes, t->released_count, t->released_bytes);
 }
 
-/* Prints the truth. With `exact`, the sums by kind are those of the whole process; without, library
- * functions (thread creation, stdio) acquired too and only the named sites can be compared.
- * `extra` is more JSON members, each with its leading comma, or "". */
-static inline void tell_truth(const struct tally *tallies, size_t count, int exact,
+/* Prints the truth. With `exact`, the sums by kind are those of the whole process; without, library functions (thread
+ * creation, stdio) acquired, too, and only the named sites are comparable. `extra` is more JSON members, each with its
+ * leading comma, or "". */
+static inline void print_truth(const struct tally *tallies, size_t count, int exact,
                               const char *extra) {
     struct tally sums[] = {{"all", "heap", 0, 0, 0, 0}, {"all", "mmap", 0, 0, 0, 0}};
     say("{\"sites\":{");

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
-# The first process of a guest: mounts what leaktrace looks at and plays scenes, each of which leaves files
-# in a folder of its own that goes to the host by the second serial port. It judges nothing.
+# The init process of a guest: mounts the file systems that leaktrace reads and runs the cases. Each writes its files to
+# a folder of its own, which goes to the host through the second serial port. The host checks the results.
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc
@@ -11,20 +11,20 @@ mount -t bpf bpf /sys/fs/bpf
 mount -t tmpfs tmpfs /tmp
 mkdir /dev/pts
 mount -t devpts devpts /dev/pts
-# Victims talk to themselves.
+# Victims use loopback.
 ifconfig lo 127.0.0.1 up
-# No newline becomes two bytes on its way.
+# Sends newlines unchanged.
 stty -F /dev/ttyS1 raw
 cd /tmp
 
-# hand_over NAME: its folder becomes a part of the archive that the host reads.
+# hand_over NAME: appends its folder to the archive that the host reads.
 hand_over() {
     tar -c "$1" >/dev/ttyS1
     read -r uptime _ </proc/uptime
-    echo "played $1, $uptime s after the start"
+    echo "ran $1, $uptime s after the start"
 }
 
-# until_there PID COMMAND…: waits until the command succeeds, the process is gone, or 60 s are over.
+# until_there PID COMMAND…: waits until the command succeeds, the process has ended, or 60 s have passed.
 until_there() {
     waited=$1 left=3000
     shift
@@ -37,7 +37,7 @@ until_there() {
 
 has_lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
 
-# ask_doctor NAME: about the host alone.
+# ask_doctor NAME: `leaktrace doctor` without a target.
 ask_doctor() {
     mkdir "$1"
     leaktrace doctor >"$1/doctor" 2>&1
@@ -45,7 +45,7 @@ ask_doctor() {
     hand_over "$1"
 }
 
-# trace NAME OPTIONS LINES VICTIM…: leaktrace on a victim that says `ready` and LINES lines more.
+# trace NAME OPTIONS LINES VICTIM…: leaktrace on a victim that prints `ready` and LINES more lines.
 trace() {
     name=$1 options=$2 lines=$3
     shift 3
@@ -63,7 +63,7 @@ trace() {
     leaktrace -v -p $victim -f json -o "$name/report.json" $options 2>"$name/said" &
     leaktrace=$!
     until_there $leaktrace grep -q '^leaktrace: tracing' "$name/said"
-    # Without them stacks are cut; they take seconds here.
+    # Without unwind tables stacks are truncated; building them takes seconds here.
     until_there $leaktrace grep -q 'all unwind tables are there' "$name/said"
     echo go >&3
     until_there $victim has_lines "$name/victim" $((lines + 1))

@@ -227,6 +227,12 @@ fn ended(call: &Call, key: &Key, young: &Young) {
     if young.site & IS_OBJECT != 0 {
         forget(key);
     }
+    count_release(call, key, young);
+}
+
+/// Counts the release of a young resource.
+#[inline(always)]
+fn count_release(call: &Call, key: &Key, young: &Young) {
     if inherited(key, young) && send(call, ACQUIRE, key, young, 0, call.cookie.probe()) {
         send_release(call, RELEASE, key, 0, 0);
     } else {
@@ -248,11 +254,12 @@ pub(crate) fn retag(call: &Call, key: &Key, site: u32, probe: ProbeNumber) {
     }
 }
 
-/// A new resource has this handle: the old one, if any was `known`, has ended.
+/// A new object has this handle, and takes the place of the old one in `OBJECTS`: that one, if any was `known`, has ended.
+/// The collector deletes the request to release it. (This function runs where the verifier's bound on the stack is near.)
 #[inline(always)]
 pub(crate) fn replaced(call: &Call, key: &Key, known: bool) {
     if let Some(young) = take(key) {
-        ended(call, key, &young);
+        count_release(call, key, &young);
     } else if known {
         send_release(call, RELEASE, key, 0, 0);
     }

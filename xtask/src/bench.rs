@@ -14,33 +14,33 @@ use crate::{
     process::{build_leaktrace, note, output, print, workspace},
 };
 
-/// What is to be measured.
-enum What {
-    /// Every variant under every load, with these other tools.
+/// The measurement to make.
+enum Mode {
+    /// Every variant under every load, including these other tools.
     Main(Vec<Variant>),
-    /// How the cost grows.
+    /// Growth of the cost.
     Growth,
-    /// What is left of a server's requests where tracing promises to cost little.
+    /// Requests of a server in the modes that promise a low cost.
     Gentle,
-    /// What a stack costs.
+    /// Cost of stacks.
     Stacks,
-    /// What objects of libraries cost beside heap.
+    /// Cost of library objects in addition to heap.
     Objects,
-    /// The highest rate, for so many minutes.
+    /// The highest rate, for this many minutes.
     Soak(u32),
 }
 
-/// What goes into a page: the name of its section, its text, and a chart by its file's name.
+/// A section of the page: its name, its text, and charts by file name.
 struct Section {
     name: &'static str,
     text: String,
     chart: Option<(&'static str, String)>,
 }
 
-/// Reads the options, measures, prints, and writes if asked to.
+/// Parses the options, measures, prints, and writes if requested.
 pub(crate) fn run(words: &[&str]) -> Result<()> {
     let (mut rounds, mut seconds, mut write) = (5_u32, 3_u32, false);
-    let mut what = What::Main(Vec::new());
+    let mut what = Mode::Main(Vec::new());
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let mut value = || rest.next().with_context(|| format!("`{word}` needs a value"));
@@ -48,45 +48,45 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             ("--rounds", _) => rounds = value()?.parse()?,
             ("--seconds", _) => seconds = value()?.parse()?,
             ("--write", _) => write = true,
-            ("--peer", What::Main(peers)) => {
+            ("--peer", Mode::Main(peers)) => {
                 let (name, line) = value()?.split_once('=').context("--peer 'NAME=CMD {pid}'")?;
                 let tracer = Tracer::Peer(line.to_owned());
                 peers.push(Variant { name: name.to_owned().into(), tracer });
             }
-            ("--growth", What::Main(peers)) if peers.is_empty() => what = What::Growth,
-            ("--gentle", What::Main(peers)) if peers.is_empty() => what = What::Gentle,
-            ("--stacks", What::Main(peers)) if peers.is_empty() => what = What::Stacks,
-            ("--objects", What::Main(peers)) if peers.is_empty() => what = What::Objects,
-            ("--soak", What::Main(peers)) if peers.is_empty() => {
-                what = What::Soak(value()?.parse()?);
+            ("--growth", Mode::Main(peers)) if peers.is_empty() => what = Mode::Growth,
+            ("--gentle", Mode::Main(peers)) if peers.is_empty() => what = Mode::Gentle,
+            ("--stacks", Mode::Main(peers)) if peers.is_empty() => what = Mode::Stacks,
+            ("--objects", Mode::Main(peers)) if peers.is_empty() => what = Mode::Objects,
+            ("--soak", Mode::Main(peers)) if peers.is_empty() => {
+                what = Mode::Soak(value()?.parse()?);
             }
             ("--growth" | "--gentle" | "--stacks" | "--objects" | "--soak" | "--peer", _) => {
-                bail!("`{word}` does not go with what is to be measured already");
+                bail!("`{word}` conflicts with an earlier option");
             }
-            (other, _) => bail!("do not know `{other}`"),
+            (other, _) => bail!("unknown option `{other}`"),
         }
     }
-    if rounds == 0 || seconds == 0 || matches!(what, What::Soak(0)) {
+    if rounds == 0 || seconds == 0 || matches!(what, Mode::Soak(0)) {
         bail!("at least one round of one second, or one minute");
     }
     packages::for_demo()?;
-    if matches!(what, What::Objects) {
+    if matches!(what, Mode::Objects) {
         packages::for_bench_of_objects()?;
     }
     build_leaktrace()?;
     warn_if_busy()?;
     let command = command_line(words);
     let section = match what {
-        What::Main(peers) => main_section(&peers, rounds, seconds, &command)?,
-        What::Growth => growth_section(rounds, seconds, &command)?,
-        What::Gentle => gentle_section(rounds, seconds, &command)?,
-        What::Stacks => stack_section(rounds, seconds, &command)?,
-        What::Objects => Section {
+        Mode::Main(peers) => main_section(&peers, rounds, seconds, &command)?,
+        Mode::Growth => growth_section(rounds, seconds, &command)?,
+        Mode::Gentle => gentle_section(rounds, seconds, &command)?,
+        Mode::Stacks => stack_section(rounds, seconds, &command)?,
+        Mode::Objects => Section {
             name: "cargo xtask bench --objects",
             text: heading(&command, "; medians")? + &bench_objects::table(rounds, seconds)?,
             chart: None,
         },
-        What::Soak(minutes) => Section {
+        Mode::Soak(minutes) => Section {
             name: "cargo xtask bench --soak",
             text: heading(&command, "")? + &bench_soak::table(minutes)?,
             chart: None,
@@ -96,7 +96,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     if write { section.write() } else { Ok(()) }
 }
 
-/// As it could be typed again.
+/// The options as command-line text.
 fn command_line(words: &[&str]) -> String {
     let quoted =
         |word: &&str| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() };
@@ -104,14 +104,14 @@ fn command_line(words: &[&str]) -> String {
     format!("cargo xtask bench {}", options.join(" ")).trim_end().to_owned()
 }
 
-/// Where it was measured, and by which command.
+/// Machine and command of the measurement.
 fn heading(command: &str, kind: &str) -> Result<String> {
     let kernel = output(Command::new("uname").args(["-srm"]))?;
     let processors = std::thread::available_parallelism()?;
     Ok(format!("{kernel}, {processors} processors; `{command}`{kind}.\n\n"))
 }
 
-/// What is left of a server's requests.
+/// The share of a server's requests that remains.
 fn gentle_section(rounds: u32, seconds: u32, command: &str) -> Result<Section> {
     let jobs: Vec<Job> = GENTLE.iter().map(|variant| Job { variant, load: SERVER }).collect();
     let samples = in_rounds(&jobs, rounds, seconds)?;
@@ -150,7 +150,7 @@ fn main_section(peers: &[Variant], rounds: u32, seconds: u32, command: &str) -> 
     })
 }
 
-/// How the cost grows.
+/// Growth of the cost.
 fn growth_section(rounds: u32, seconds: u32, command: &str) -> Result<Section> {
     let grown = bench_growth::measure(rounds, seconds)?;
     let picture = "![how the cost grows](measurements/growth.svg)\n";
@@ -161,7 +161,7 @@ fn growth_section(rounds: u32, seconds: u32, command: &str) -> Result<Section> {
     })
 }
 
-/// What stacks cost.
+/// Cost of stacks.
 fn stack_section(rounds: u32, seconds: u32, command: &str) -> Result<Section> {
     let jobs = STACKS.each_ref().map(|variant| Job { variant, load: DEEP });
     let samples = in_rounds(&jobs, rounds, seconds)?;
@@ -174,7 +174,7 @@ fn stack_section(rounds: u32, seconds: u32, command: &str) -> Result<Section> {
     })
 }
 
-/// Another tracer, or other work on the machine, would be in the figures.
+/// Refuses to measure beside another tracer or other work, which would distort the figures.
 fn warn_if_busy() -> Result<()> {
     let load = fs::read_to_string("/proc/loadavg")?;
     if load.split(' ').next().and_then(|text| text.parse().ok()).is_some_and(|one: f64| one > 0.5) {
@@ -195,7 +195,7 @@ fn warn_if_busy() -> Result<()> {
 }
 
 impl Section {
-    /// Puts it where the page has it now, and its chart beside the page.
+    /// Replaces the section on the page, and writes its chart beside the page.
     fn write(&self) -> Result<()> {
         let docs = workspace().join("docs");
         if let Some((name, svg)) = &self.chart {
@@ -208,7 +208,7 @@ impl Section {
     }
 }
 
-/// The page with this text between the marks of this section.
+/// The page with this text between the section's markers.
 fn replaced(page: &str, name: &str, text: &str) -> Result<String> {
     let (begin, end) = (format!("<!-- begin: {name} -->"), format!("<!-- end: {name} -->"));
     let (before, rest) = page.split_once(&begin).with_context(|| format!("no `{begin}`"))?;

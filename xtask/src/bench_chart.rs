@@ -1,4 +1,5 @@
-//! What the bench measured as charts: figures to SVG text. Pure. White ground, so that they read on a dark page too.
+//! The bench's figures as charts: figures to SVG text. Pure. White background, so that they are readable on a dark
+//! page, too.
 
 use std::error::Error;
 
@@ -17,7 +18,7 @@ use crate::{
 
 type Area<'svg> = DrawingArea<SVGBackend<'svg>, Shift>;
 
-/// Colors that people with color blindness tell apart too (Okabe and Ito, 2008), by the variants' order.
+/// Colors that people with color blindness can distinguish (Okabe and Ito, 2008), in the order of variants.
 const COLORS: [RGBColor; 8] = [
     RGBColor(153, 153, 153),
     RGBColor(86, 180, 233),
@@ -29,10 +30,10 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(0, 0, 0),
 ];
 
-/// Pixels across: what GitHub shows without making it smaller.
+/// Width in pixels: GitHub shows it without scaling down.
 const WIDTH: u32 = 880;
 const TITLE: u32 = 30;
-/// Above and below the bars of a panel, and one bar with its gap.
+/// Height above and below the bars of a panel, and of one bar with its gap.
 const ABOVE: u32 = 28;
 const BELOW: u32 = 56;
 const BAR: u32 = 30;
@@ -63,12 +64,12 @@ fn of_load(row: &Row, load: usize) -> Option<f64> {
     row.by_load.get(load)?.figure
 }
 
-/// A figure that grows, drawn as lines.
+/// A figure of the growth tables, drawn as lines.
 struct Lines {
     title: &'static str,
-    /// Whether each variant has a line; else only the last one.
+    /// Whether each variant has a line; otherwise only the last one.
     of_all: bool,
-    /// The axis goes so far at least: differences of less are no growth.
+    /// The axis extends at least to this value: smaller differences are noise.
     least: f64,
     figure: fn(&Figures) -> Option<f64>,
 }
@@ -120,7 +121,7 @@ fn draw_bars(area: &Area, of: &Bars, rows: &[Row]) -> Result<()> {
         .margin_right(20)
         .margin_bottom(12)
         .x_label_area_size(38)
-        // Room for the label of the longest bar.
+        // Space for the label of the longest bar.
         .build_cartesian_2d(0.0..most * 1.35, 0.0..rows.len() as f64)
         .map_err(owned)?;
     chart
@@ -149,7 +150,7 @@ fn draw_bars(area: &Area, of: &Bars, rows: &[Row]) -> Result<()> {
         };
         let (x, y) = chart.backend_coord(&(long, middle));
         let (left, _) = chart.backend_coord(&(0.0, middle));
-        // Coordinates of the whole picture, and an area draws from its own corner.
+        // Coordinates refer to the whole picture, but an area draws from its own origin.
         let (corner_x, corner_y) = area.get_base_pixel();
         let at_end = text(12).pos(Pos::new(HPos::Left, VPos::Center));
         let before = text(13).pos(Pos::new(HPos::Right, VPos::Center));
@@ -160,7 +161,7 @@ fn draw_bars(area: &Area, of: &Bars, rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
-/// The colors of so many, the last one's first.
+/// Colors for this many variants, the last one's first.
 fn colors_from_behind(count: usize) -> impl Iterator<Item = RGBColor> {
     (0..count).rev().map(color)
 }
@@ -169,7 +170,7 @@ fn color(number: usize) -> RGBColor {
     COLORS.iter().cycle().nth(number).copied().unwrap_or(BLACK)
 }
 
-/// A row of small charts for each thing that grows.
+/// A row of small charts for each dial.
 pub(crate) fn growth(all: &[Grown]) -> Result<String> {
     let height = 2 * TITLE + SMALL * u32::try_from(all.len())?;
     drawn(height, |area| {
@@ -191,7 +192,7 @@ pub(crate) fn growth(all: &[Grown]) -> Result<String> {
     })
 }
 
-/// Of the variants whose growth is drawn, leaktrace has the color it has among the bars.
+/// Among the variants of the growth charts, leaktrace has the same color as among the bars.
 fn line_color(number: usize) -> RGBColor {
     if number + 1 == GROWTH.len() { color(3) } else { color(number) }
 }
@@ -202,7 +203,7 @@ fn draw_lines(area: &Area, lines: &Lines, grown: &Grown) -> Result<()> {
     let most = grown.rows.iter().flat_map(|row| &row.figures).filter_map(lines.figure);
     let most = most.fold(0.0, f64::max);
     let sizes: Vec<&str> = grown.rows.iter().map(|row| row.size.as_str()).collect();
-    // The sizes stand at 0, 1, 2 ...: they are far apart, and one of them is nothing.
+    // The sizes are placed at 0, 1, 2 ...: they are far apart, and one of them is 0.
     let right = sizes.len() as f64 - 0.7;
     let mut chart = ChartBuilder::on(area)
         .caption(lines.title, text(12))
@@ -241,7 +242,7 @@ fn draw_lines(area: &Area, lines: &Lines, grown: &Grown) -> Result<()> {
     Ok(())
 }
 
-/// A factor: more digits where it is small.
+/// A factor: more digits for small values.
 fn short(times: f64) -> String {
     let digits = if times < 0.1 { 3 } else { 2 };
     format!("{times:.digits$}")
@@ -251,7 +252,7 @@ fn text(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&BLACK)
 }
 
-/// A picture of this height.
+/// An empty picture of this height.
 fn drawn(height: u32, draw: impl FnOnce(&Area) -> Result<()>) -> Result<String> {
     let mut svg = String::new();
     {
@@ -263,7 +264,7 @@ fn drawn(height: u32, draw: impl FnOnce(&Area) -> Result<()>) -> Result<String> 
     Ok(svg)
 }
 
-/// An error of the drawing library, some of which are not `Sync`.
+/// Converts an error of the drawing library, some of which are not `Sync`.
 fn owned(error: impl Error) -> anyhow::Error {
     anyhow!("could not draw: {error}")
 }
@@ -273,7 +274,7 @@ mod tests {
     use super::*;
     use crate::{bench_growth, bench_table, bench_variant::MAIN};
 
-    /// How often an element is in the picture.
+    /// Number of occurrences of an element in the picture.
     fn count(svg: &str, element: &str) -> usize {
         svg.matches(&format!("<{element} ")).count()
     }
@@ -285,7 +286,7 @@ mod tests {
         for variant in &MAIN {
             assert_eq!(svg.matches(&format!("\n{}\n", variant.name)).count(), BARS.len(), "{svg}");
         }
-        // The ground, and the bars.
+        // The background, and the bars.
         assert_eq!(count(&svg, "rect"), 1 + BARS.len() * MAIN.len());
         for said in ["1.00 × (1,001 ns)", "3.00 × (3,001 ns)", "0.002 × (2 req/s)"] {
             assert_eq!(svg.matches(said).count(), 1, "{said} in {svg}");
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thing_that_grows_has_three_charts_with_all_its_sizes() -> Result<()> {
+    fn each_dial_has_three_charts_with_all_its_sizes() -> Result<()> {
         let all = bench_growth::tests::grown();
         let svg = growth(&all)?;
         for grown in &all {
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_left_out_or_said() -> Result<()> {
+    fn unknown_figures_are_omitted_or_marked() -> Result<()> {
         let mut all = bench_growth::tests::grown();
         let points = count(&growth(&all)?, "circle");
         all[0].rows[0].figures[0].figure = None;

@@ -1,4 +1,4 @@
-//! `bench --growth`: how the cost grows, one thing at a time, as tables.
+//! `bench --growth`: how the cost grows with one dial at a time, as tables.
 
 use std::fmt::{self, Write as _};
 
@@ -10,10 +10,10 @@ use crate::{
     bench_variant::GROWTH,
 };
 
-/// Something that grows, and the cost at each of its sizes.
+/// A dial, and the cost at each of its sizes.
 #[derive(Debug)]
 pub(crate) struct Grown {
-    /// What grows, with its unit if it is no number of things.
+    /// The quantity that grows, with its unit if it is no plain number.
     pub what: &'static str,
     /// From the smallest size to the largest.
     pub rows: Vec<GrownRow>,
@@ -28,13 +28,13 @@ pub(crate) struct GrownRow {
     pub figures: [Figures; GROWTH.len()],
 }
 
-/// One dial of `tests/victims/growth.c`, and where it is put.
+/// A dial of `tests/victims/growth.c`, and its settings.
 struct Dial {
-    /// What grows.
+    /// The quantity that grows.
     what: &'static str,
-    /// The dial's name.
+    /// The option's name.
     name: &'static str,
-    /// Where it is put, and the name of that place in the table.
+    /// The settings, and their labels in the table.
     sizes: &'static [(u32, &'static str)],
 }
 
@@ -68,10 +68,10 @@ const DIALS: [Dial; 5] = [
     },
 ];
 
-/// The dial that needs options of leaktrace, too.
+/// The dial that also needs options of leaktrace.
 const FUNCTIONS: &str = "functions";
 
-/// What is measured at one size.
+/// The measurement at one setting.
 struct Point {
     name: String,
     dials: [String; 1],
@@ -97,7 +97,8 @@ impl Point {
     }
 }
 
-/// Has leaktrace probe so many functions of the victim's own; of an odd number one more acquires.
+/// Options that make leaktrace probe this many functions of the victim; if the number is odd, one more acquiring
+/// function.
 fn probing(functions: u32) -> Vec<String> {
     let gives = functions / 2;
     let take = |number| ["--alloc".to_owned(), format!("take_{number}:size@0")];
@@ -118,7 +119,7 @@ pub(crate) fn measure(rounds: u32, seconds: u32) -> Result<Vec<Grown>> {
     let mut by_size = by_size.iter();
     let grown = DIALS.map(|dial| Grown {
         what: dial.what,
-        // A dial takes as many as it has sizes.
+        // Each dial is measured as many times as it has settings.
         rows: dial
             .sizes
             .iter()
@@ -132,7 +133,7 @@ pub(crate) fn measure(rounds: u32, seconds: u32) -> Result<Vec<Grown>> {
     Ok(grown.into())
 }
 
-/// A table for each thing that grows.
+/// A table for each dial.
 pub(crate) fn tables(all: &[Grown]) -> Result<String, fmt::Error> {
     let mut text = String::new();
     for Grown { what, rows } in all {

@@ -1,5 +1,5 @@
-//! What it costs beside heap alone to know objects of libraries: on a server with TLS, whose every connection and request
-//! makes many, and on a program that has no library of a pack's mapped.
+//! The cost of tracing library objects in addition to heap: on a TLS server, whose every connection and request creates
+//! many, and on a program that maps no library with a pack.
 
 use std::{
     fmt::Write as _,
@@ -19,15 +19,15 @@ use crate::{
     process::{Background, note, output, target_dir},
 };
 
-/// Requests on each connection of the load with few of them.
+/// Requests per connection of the load with short connections.
 const FEW: u32 = 20;
 
-/// One slice of a server under load.
+/// One measurement of a server under load.
 #[derive(Clone, Copy)]
 struct Slice {
-    /// The server's processor time per request, microseconds.
+    /// The server's CPU time per request, microseconds.
     us_per_request: f64,
-    /// What leaktrace says it lost.
+    /// Losses in leaktrace's report.
     lost: f64,
 }
 
@@ -69,7 +69,7 @@ fn nginx(requests: u32) -> Result<(Background, u16)> {
     Ok((server, port))
 }
 
-/// Processor time of a process with one thread, nanoseconds: `/proc/PID/schedstat`, its first number.
+/// CPU time of a process with one thread, nanoseconds: `/proc/PID/schedstat`, first number.
 fn ran_ns(pid: u32) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
     Ok(text.split(' ').next().context("a number")?.parse()?)
@@ -98,7 +98,7 @@ fn slice(variant: &Variant, requests: u32, seconds: u32) -> Result<Slice> {
     Ok(Slice { us_per_request: spent / 1000.0 / answered.parse::<f64>()?, lost: said })
 }
 
-/// Measures, and says it as a table and a line.
+/// Measures; returns a table and a line of text.
 pub(crate) fn table(rounds: u32, seconds: u32) -> Result<String> {
     let jobs = OBJECTS.each_ref().map(|variant| Job { variant, load: LOOP });
     let mut text = "| load | untraced | heap alone | heap and objects | objects add to what heap costs | lost |\n|---|--:|--:|--:|--:|--:|\n".to_owned();
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_objects_add_is_a_share_of_what_heap_costs() -> Result<()> {
+    fn the_cost_that_objects_add_is_a_share_of_the_heap_cost() -> Result<()> {
         let mut text = String::new();
         row(&mut text, "x", [Some(100.0), Some(200.0), Some(220.0)], 0.0)?;
         assert_eq!(text, "| x | 100.0 | 200.0 | 220.0 | 20 % | 0 |\n");

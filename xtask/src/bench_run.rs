@@ -1,4 +1,4 @@
-//! One measurement: a fresh target, one tracer on it or none, one load of known length. And many, interleaved.
+//! One measurement: a fresh target, with or without a tracer, under a load of known duration. And many, interleaved.
 
 use std::{
     fs,
@@ -18,33 +18,33 @@ use crate::{
     process::{Background, note, output, target_dir},
 };
 
-/// Time between what a target does first and the measurement: what it acquired is then older than a second,
-/// so no block is young any more, and the collector has it.
+/// Pause between the target's setup and the measurement: blocks of the setup are then older than a second, so none is
+/// young any more, and the collector has them.
 const SETTLES: Duration = Duration::from_secs(2);
 
-/// A load and its unit.
+/// A load, with its unit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load<'a> {
     /// Its name in messages.
     pub name: &'a str,
     /// The victim.
     pub program: &'a str,
-    /// The victim's arguments behind the seconds.
+    /// The victim's arguments after the seconds.
     pub dials: &'a [String],
-    /// Options of leaktrace that belong to this load.
+    /// Additional options of leaktrace for this load.
     pub options: &'a [String],
-    /// What is measured.
+    /// The measured figure.
     pub figure: Figure,
-    /// Whether the victim answers a first `go` when it is set up.
+    /// Whether the victim answers a first `go` once it is set up.
     pub sets_up: bool,
 }
 
-/// What is measured, and where it is said.
+/// The measured figure, and its source.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Figure {
     /// Requests per second, by `wrk`.
     Requests,
-    /// A member of what the victim says.
+    /// A key of the victim's output.
     Said(&'static str),
 }
 
@@ -52,9 +52,9 @@ pub(crate) enum Figure {
 pub(crate) const LOOP: Load<'static> = Load::of("loop", Figure::Said("ns_per_pair"));
 /// The libevent server under wrk: requests per second.
 pub(crate) const SERVER: Load<'static> = Load::of("http_server", Figure::Requests);
-/// Four threads freeing each other's blocks: pairs per second.
+/// Four threads that free each other's blocks: pairs per second.
 pub(crate) const CROSS: Load<'static> = Load::of("cross", Figure::Said("pairs_per_s"));
-/// As the loop, at the bottom of a stack of 21 frames through libevent and libc: nanoseconds per pair.
+/// Like the loop, at the bottom of a stack of 21 frames through libevent and libc: nanoseconds per pair.
 pub(crate) const DEEP: Load<'static> = Load::of("deep", Figure::Said("ns_per_pair"));
 
 impl Load<'static> {
@@ -63,32 +63,32 @@ impl Load<'static> {
     }
 }
 
-/// What was measured.
+/// The results of a measurement.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Sample {
     /// In the load's unit.
     pub figure: f64,
-    /// Processor time of the tracer while the load ran, percent of one processor.
+    /// CPU time of the tracer while the load ran, percent of one CPU.
     pub cpu_percent: Option<f64>,
-    /// Most memory the tracer ever had resident, KiB.
+    /// Peak resident memory of the tracer, KiB.
     pub peak_kib: Option<f64>,
-    /// What the tracer says it lost.
+    /// Losses in the tracer's report.
     pub lost: Option<f64>,
-    /// Time of the tracer's programs in the kernel per hit; unknown unless the kernel counts.
+    /// Run time of the tracer's programs per hit; `None` unless the kernel's statistics are enabled.
     pub kernel_ns: Option<f64>,
 }
 
-/// What is measured again and again.
+/// A measurement that is repeated.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Job<'a> {
-    /// What is on the target.
+    /// The tracer on the target.
     pub variant: &'a Variant,
-    /// What the target does.
+    /// The load of the target.
     pub load: Load<'a>,
 }
 
-/// All jobs in each round one after the other, so that a slow minute of the machine falls on all of them. By
-/// job, by round.
+/// Runs all jobs one after the other in each round, so that a slow minute of the machine affects all of them. Results
+/// by job, by round.
 pub(crate) fn in_rounds(jobs: &[Job], rounds: u32, seconds: u32) -> Result<Vec<Vec<Sample>>> {
     let mut samples: Vec<Vec<Sample>> = jobs.iter().map(|_| Vec::new()).collect();
     for round in 1..=rounds {
@@ -102,7 +102,7 @@ pub(crate) fn in_rounds(jobs: &[Job], rounds: u32, seconds: u32) -> Result<Vec<V
     Ok(samples)
 }
 
-/// What each job's programs cost in the kernel, nanoseconds per hit, in a second of its own each.
+/// The run time of each job's programs, nanoseconds per hit, measured in a separate second each.
 pub(crate) fn kernel_work(jobs: &[Job]) -> Result<Vec<Option<f64>>> {
     let counting = bench_kernel::counting()?;
     let one = |job: &Job| -> Result<Option<f64>> {
@@ -141,7 +141,7 @@ fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sample> {
     let hello = line()?;
     let mut tracer = variant.attach(target.pid(), report, load.options)?;
     if load.sets_up {
-        tell(&mut target, "go")?;
+        send(&mut target, "go")?;
         line()?;
         if tracer.is_some() {
             thread::sleep(SETTLES);
@@ -155,7 +155,7 @@ fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sample> {
     let figure = match load.figure {
         Figure::Requests => wrk(hello.strip_prefix("listening ").context("a port")?, seconds)?,
         Figure::Said(key) => {
-            tell(&mut target, "go")?;
+            send(&mut target, "go")?;
             let said: Value = serde_json::from_str(&line()?)?;
             said.get(key).and_then(Value::as_f64).with_context(|| format!("no `{key}`"))?
         }
@@ -164,12 +164,12 @@ fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sample> {
     let mut sample = Sample { figure, ..Sample::default() };
     if let (Some(tracer), Some((ticks_before, work_before))) = (&mut tracer, before) {
         let (ticks, work) = look(tracer)?;
-        // A hundred ticks a second on every Linux; so a tick per second is a percent.
+        // 100 ticks per second on every Linux: one tick per second is one percent.
         sample.cpu_percent = Some((ticks - ticks_before) / spent);
         sample.kernel_ns = work.per_hit_since(work_before);
         sample.peak_kib = status_kib(tracer.pid(), "VmHWM:");
         end(tracer)?;
-        // Other tools leave no report.
+        // Other tools write no report.
         let said = fs::read_to_string(report).ok();
         sample.lost = said.and_then(|text| lost(&serde_json::from_str(&text).ok()?));
     }
@@ -179,12 +179,12 @@ fn measure(variant: &Variant, load: Load, seconds: u32) -> Result<Sample> {
     Ok(sample)
 }
 
-fn tell(target: &mut Background, word: &str) -> Result<()> {
+fn send(target: &mut Background, word: &str) -> Result<()> {
     let stdin = target.child().stdin.as_mut().context("stdin is piped")?;
     Ok(writeln!(stdin, "{word}")?)
 }
 
-/// Ends a tracer as Ctrl-C does, and waits: its probes must be gone before the next measurement.
+/// Stops a tracer like Ctrl-C, and waits: its probes must be gone before the next measurement.
 pub(crate) fn end(tracer: &mut Background) -> Result<()> {
     tracer.signal("INT")?;
     let start = Instant::now();
@@ -210,7 +210,7 @@ fn wrk(port: &str, seconds: u32) -> Result<f64> {
 /// User and system time of a process, in clock ticks.
 pub(crate) fn cpu_ticks(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // After the name, which may hold spaces, come the state and ten numbers more.
+    // After the name, which may contain spaces, come the state and ten more numbers.
     let fields = stat.rsplit(") ").next().unwrap_or_default();
     let mut times = fields.split(' ').skip(11);
     let mut next = || times.next().context("too few fields")?.parse::<f64>().context("no number");
@@ -224,9 +224,9 @@ pub(crate) fn status_kib(pid: u32, name: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// What leaktrace's report says it lost; `None` for what is no such report.
+/// The losses in leaktrace's report; `None` if the text is no such report.
 pub(crate) fn lost(report: &Value) -> Option<f64> {
     let reasons = report.pointer("/accounting/lost")?.as_object()?;
-    // Not `sum`, which is -0 for nothing.
+    // Not `sum`, which returns -0 for an empty list.
     Some(reasons.values().filter_map(Value::as_f64).fold(0.0, |sum, one| sum + one))
 }

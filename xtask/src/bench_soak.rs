@@ -1,4 +1,4 @@
-//! Minutes at the highest rate: is the final table the truth, and does the collector stay small?
+//! Minutes at the highest rate: checks that the final table equals the truth and that the collector stays small.
 
 use std::{
     fmt::Write as _,
@@ -20,10 +20,10 @@ use crate::{
     process::{Background, note, target_dir},
 };
 
-/// Belts (see `tests/victims/belt.c`): their name in the table, and the places of each of the four threads.
+/// Belts (see `tests/victims/belt.c`): name in the table, and length for each of the four threads.
 const BELTS: [(&str, &str); 2] =
     [("die young", "256"), ("all live for more than a second", "100000")];
-/// Between two looks at the collector.
+/// Interval between two readings of the collector's memory.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// One soak.
@@ -96,7 +96,7 @@ fn soak(length: &str, minutes: u32) -> Result<Soaked> {
     })
 }
 
-/// Whether the figures of the one call site are the same in both.
+/// Whether the figures of the single call site are equal in both.
 fn is_equal(said: &Value, held: &Value) -> Result<bool> {
     let sites = said.pointer("/sites").and_then(Value::as_array).context("call sites")?;
     let of_belt = |site: &&Value| {

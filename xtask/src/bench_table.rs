@@ -1,4 +1,4 @@
-//! What the bench measured as tables for a page: medians, and figures as text. Pure.
+//! The bench's figures as tables for a page: medians, and numbers as text. Pure.
 
 use std::fmt::{self, Write as _};
 
@@ -7,23 +7,23 @@ use crate::{
     bench_variant::{Tracer, Variant},
 };
 
-/// What is shown of one variant under one load: medians, and what must not be missed.
+/// The row of one variant under one load: medians, and losses.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Figures {
     /// In the load's unit.
     pub figure: Option<f64>,
-    /// Processor time of the tracer, percent of one processor.
+    /// CPU time of the tracer, percent of one CPU.
     pub cpu_percent: Option<f64>,
-    /// Most memory in any round, KiB.
+    /// Peak memory in any round, KiB.
     pub peak_kib: Option<f64>,
-    /// Lost in all rounds.
+    /// Losses of all rounds.
     pub lost: Option<f64>,
-    /// Time of the tracer's programs, nanoseconds per hit.
+    /// Run time of the tracer's programs, nanoseconds per hit.
     pub kernel_ns: Option<f64>,
 }
 
 impl Figures {
-    /// Of all rounds; the kernel's work was measured apart.
+    /// Combines all rounds; the kernel's run time is measured separately.
     pub(crate) fn of(samples: &[Sample], kernel_ns: Option<f64>) -> Self {
         Self {
             figure: median(samples, |one| Some(one.figure)),
@@ -38,13 +38,13 @@ impl Figures {
 /// A variant under the three loads of the main table.
 #[derive(Debug)]
 pub(crate) struct Row<'a> {
-    /// What was on the target.
+    /// The tracer on the target.
     pub variant: &'a Variant,
     /// Loop, server, cross.
     pub by_load: [Figures; 3],
 }
 
-/// What tracing costs.
+/// The table of tracing costs.
 pub(crate) fn main_table(rows: &[Row]) -> Result<String, fmt::Error> {
     let mut text = "| variant | loop, ns/pair | server, req/s | cross, pairs/s | kernel work, ns/hit (loop / server / cross) | collector work, CPU % (loop / server / cross) | peak memory | lost |\n".to_owned();
     text += "|---|--:|--:|--:|--:|--:|--:|--:|\n";
@@ -68,7 +68,7 @@ pub(crate) fn main_table(rows: &[Row]) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// What stacks cost: the second variant takes the caller only.
+/// The table of stack costs: the second variant records the caller only.
 pub(crate) fn stack_table(rows: &[(&Variant, Figures)]) -> Result<String, fmt::Error> {
     let mut text =
         "| variant | ns/pair | more than the caller only | lost |\n|---|--:|--:|--:|\n".to_owned();
@@ -82,8 +82,8 @@ pub(crate) fn stack_table(rows: &[(&Variant, Figures)]) -> Result<String, fmt::E
     Ok(text)
 }
 
-/// What is left of the first variant's requests: the median of the rounds' own shares, as a slow minute of the machine
-/// falls on all variants of a round.
+/// The remaining share of the first variant's requests: the median of each round's own share, since a slow minute of
+/// the machine affects all variants of a round.
 pub(crate) fn gentle_table(rows: &[(&Variant, &[Sample])]) -> Result<String, fmt::Error> {
     let mut text = "| variant | req/s | of untraced, % | from – to | collector work, CPU % | lost |\n|---|--:|--:|--:|--:|--:|\n".to_owned();
     let first = rows.first().map_or(&[][..], |(_, samples)| samples);
@@ -116,7 +116,7 @@ pub(crate) fn middle(mut figures: Vec<f64>) -> Option<f64> {
     Some(f64::midpoint(*lower, *upper))
 }
 
-/// Whole numbers with separators; unknown is a dash.
+/// Whole numbers with separators; a dash for `None`.
 pub(crate) fn show(figure: Option<f64>) -> String {
     let Some(figure) = figure else { return "–".to_owned() };
     let digits = format!("{figure:.0}");
@@ -130,7 +130,7 @@ pub(crate) fn show(figure: Option<f64>) -> String {
     text
 }
 
-/// Memory, given in KiB; unknown is a dash.
+/// Memory, from KiB; a dash for `None`.
 pub(crate) fn mib(kib: Option<f64>) -> String {
     kib.map_or("–".to_owned(), |kib| format!("{:.1} MiB", kib / 1024.0))
 }
@@ -140,7 +140,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::bench_variant::{GENTLE, MAIN, STACKS};
 
-    /// Rows with figures that tell each other apart.
+    /// Rows whose figures are all different.
     pub(crate) fn rows(variants: &[Variant]) -> Vec<Row<'_>> {
         let figures = |at: f64, load: f64| Figures {
             figure: Some(1000.0 * at + load),

@@ -1,4 +1,4 @@
-//! What may be on the target while it is measured: lists of variants, and how each is started.
+//! Tracers on the target: lists of variants, and how to start each.
 
 use std::{
     borrow::Cow,
@@ -12,16 +12,16 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{Background, leaktrace};
 
-/// What is on the target, by its name in tables.
+/// A variant, with its name in tables.
 #[derive(Debug, Clone)]
 pub(crate) struct Variant {
     /// Its name.
     pub name: Cow<'static, str>,
-    /// What it is.
+    /// The tracer.
     pub tracer: Tracer,
 }
 
-/// What traces.
+/// The tracer.
 #[derive(Debug, Clone)]
 pub(crate) enum Tracer {
     /// Nothing.
@@ -32,7 +32,7 @@ pub(crate) enum Tracer {
     Peer(String),
 }
 
-/// What the figures of all others are compared with: the kernel's own price, programs that do nothing.
+/// The reference for all other figures: bare probes with empty programs, which show the kernel's own cost.
 pub(crate) const BARE: Variant =
     leaktrace_with("bare traps", &["--bare-traps", "--kind", "heap,mmap"]);
 
@@ -41,7 +41,7 @@ pub(crate) const LEAKTRACE: Variant = leaktrace_with("leaktrace", &[]);
 
 const UNTRACED: Variant = Variant { name: Cow::Borrowed("untraced"), tracer: Tracer::None };
 
-/// Those of the main table; other tools come behind them.
+/// Variants of the main table; other tools follow.
 pub(crate) static MAIN: [Variant; 4] = [
     UNTRACED,
     BARE,
@@ -49,16 +49,16 @@ pub(crate) static MAIN: [Variant; 4] = [
     leaktrace_with("leaktrace, everything on", &["--kind", "heap,mmap,fd,socket"]),
 ];
 
-/// What the stack of a call costs: nothing of it, all of it, and all without memory.
+/// Cost of a call's stack: no stack, a full stack, and a full stack without the stack cache.
 pub(crate) static STACKS: [Variant; 5] = [
     BARE,
     leaktrace_with("caller only", &["--frames", "1"]),
     leaktrace_with("21 frames, remembered", &[]),
     leaktrace_with("21 frames, walked each time", &["--forget", "walks"]),
-    leaktrace_with("21 frames, each searched anew", &["--forget", "addresses"]),
+    leaktrace_with("21 frames, without the stack cache", &["--forget", "addresses"]),
 ];
 
-/// Those that promise to cost little; the first is what they are compared with.
+/// Variants that promise a low cost; the first one is the reference.
 pub(crate) static GENTLE: [Variant; 5] = [
     UNTRACED,
     leaktrace_with("--light", &["--light"]),
@@ -67,14 +67,14 @@ pub(crate) static GENTLE: [Variant; 5] = [
     leaktrace_with("--kind fd,socket", &["--kind", "fd,socket"]),
 ];
 
-/// What objects of libraries cost beside heap.
+/// Cost of library objects in addition to heap.
 pub(crate) static OBJECTS: [Variant; 3] = [
     UNTRACED,
     leaktrace_with("heap alone", &["--kind", "heap"]),
     leaktrace_with("heap and objects", &["--kind", "heap,object"]),
 ];
 
-/// Those whose figures are followed as something grows; the last one's collector, too.
+/// Variants of the growth tables; for the last one also its collector.
 pub(crate) static GROWTH: [Variant; 3] = [UNTRACED, BARE, LEAKTRACE];
 
 const fn leaktrace_with(name: &'static str, options: &'static [&'static str]) -> Variant {
@@ -82,7 +82,7 @@ const fn leaktrace_with(name: &'static str, options: &'static [&'static str]) ->
 }
 
 impl Variant {
-    /// Starts it on `pid`, and waits until it is attached. `more` are options of the load, for leaktrace only.
+    /// Starts the tracer on `pid`, and waits until it is attached. `more` are options of the load, for leaktrace only.
     pub(crate) fn attach(
         &self,
         pid: u32,
@@ -106,7 +106,7 @@ impl Variant {
                 if !lines.any(&mut attached) {
                     bail!("`{}` did not attach to {pid}:\n{}", self.name, said.join("\n"));
                 }
-                // Read on, so that it never waits for us.
+                // Keep reading the output, so that the tracer never blocks.
                 thread::spawn(move || lines.for_each(drop));
                 Ok(Some(tracer))
             }
@@ -117,7 +117,7 @@ impl Variant {
                 let mut tracer = Background::start(&mut command)?;
                 let lines = tracer.lines()?;
                 thread::spawn(move || lines.for_each(drop));
-                // Other tools do not say when they are ready; all tried are within four seconds.
+                // Other tools do not report readiness; all that were tried are ready within four seconds.
                 thread::sleep(Duration::from_secs(4));
                 Ok(Some(tracer))
             }

@@ -1,8 +1,8 @@
 //! `bpf`: the only builder of the kernel programs; `--check` refuses a stale object.
 //!
-//! The same sources and tools give the same bytes in any folder: paths are remapped, DWARF is taken
-//! out (BTF stays), and the target directory is this command's own. But some links (2 of 24) put forward declarations
-//! in BTF in another order: bytes that differ are linked again.
+//! The same sources and tools give the same bytes in any folder: paths are remapped, DWARF is removed (BTF stays), and
+//! this command has its own target directory. But some links (2 of 24) order forward declarations in BTF differently:
+//! if the bytes differ, it links again.
 
 use std::{
     env, fs,
@@ -21,9 +21,9 @@ use crate::{
 const RUSTC: &str = "/usr/bin/rustc";
 const CARGO: &str = "/usr/bin/cargo";
 const TARGET: &str = "bpfel-unknown-none";
-/// Links that may differ from the committed object before it is refused.
+/// Number of links that may differ from the committed object before it is refused.
 const LINKS: usize = 4;
-const MEND: &str = "help: cargo xtask bpf, and commit tracer/bpf";
+const HELP: &str = "help: cargo xtask bpf, and commit tracer/bpf";
 
 fn object() -> PathBuf {
     workspace().join("tracer/bpf/leaktrace-x86_64.bpf.o")
@@ -45,16 +45,16 @@ pub(crate) fn build() -> Result<()> {
     Ok(())
 }
 
-/// Refuses an object that was not made from these sources, by these bytes.
+/// Refuses an object that was not built from these sources or has different bytes.
 pub(crate) fn check() -> Result<()> {
-    let committed = Manifest::read(&manifest()).context(MEND)?;
+    let committed = Manifest::read(&manifest()).context(HELP)?;
     if sources(workspace())? != committed.sources {
         bail!(
-            "tracer/bpf was not built from these sources of tracer-ebpf and tracer-common\n{MEND}"
+            "tracer/bpf was not built from these sources of tracer-ebpf and tracer-common\n{HELP}"
         );
     }
     if sha256(&object())? != committed.object {
-        bail!("the object in tracer/bpf is not the one its manifest describes\n{MEND}");
+        bail!("the object in tracer/bpf is not the one its manifest describes\n{HELP}");
     }
     let here = match packages::for_bpf().and_then(|()| tools()) {
         Ok(here) if here.rustc == committed.rustc && here.linker == committed.linker => here,
@@ -80,7 +80,7 @@ pub(crate) fn check() -> Result<()> {
         note(&format!("bpf: this link made other bytes ({again})"));
         run(cargo().args(["clean", "--release", "--target", TARGET, "--package", "tracer-ebpf"]))?;
     }
-    bail!("{} builds other bytes ({again}) from the same sources\n{MEND}", here.rustc);
+    bail!("{} builds other bytes ({again}) from the same sources\n{HELP}", here.rustc);
 }
 
 /// The manifest without the object's hash.
@@ -93,16 +93,16 @@ fn tools() -> Result<Manifest> {
     })
 }
 
-/// Where cargo builds.
+/// Cargo's target directory.
 fn folder() -> PathBuf {
     workspace().join("target/bpf")
 }
 
-/// Debian's cargo, with that folder.
+/// Debian's cargo with this target directory.
 fn cargo() -> Command {
     let mut command = Command::new(CARGO);
     command.env("CARGO_TARGET_DIR", folder()).env_remove("RUSTUP_TOOLCHAIN");
-    // What cargo tells `cargo xtask` about its own toolchain must not reach Debian's.
+    // Environment variables with which cargo describes its own toolchain must not reach Debian's cargo.
     for (name, _) in env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
         command.env_remove(name);
     }
@@ -117,7 +117,7 @@ fn compile() -> Result<PathBuf> {
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
-        // The last that fits wins: the most particular folder comes last.
+        // The last match wins: the most specific folder comes last.
         format!("--remap-path-prefix={sysroot}=/rustc"),
         format!("--remap-path-prefix={cargo_home}=/cargo"),
         format!("--remap-path-prefix={}=/leaktrace", workspace().display()),
@@ -137,7 +137,7 @@ fn compile() -> Result<PathBuf> {
     Ok(stripped)
 }
 
-/// Takes DWARF out and keeps BTF, which is what the kernel verifies and relocates by.
+/// Removes DWARF and keeps BTF, which the kernel needs for verification and relocation.
 fn strip(from: &Path, to: &Path) -> Result<()> {
     let tool = "/usr/lib/llvm-22/bin/llvm-objcopy";
     output(Command::new(tool).arg("--strip-debug").arg(from).arg(to))?;

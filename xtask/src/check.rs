@@ -1,16 +1,16 @@
-//! `check`: what can be known without root and without packages, in a minute or two: the lane `fast`.
+//! `check`: all checks that need neither root nor packages, in a minute or two: the lane `fast`.
 
 use anyhow::Result;
 
 use crate::{
     process::{cargo, run as run_command},
-    test::{self, Wish},
+    test::{self, Selection},
     tidy,
 };
 
 /// Checks the sources and runs the tests of the lane.
 pub(crate) fn run() -> Result<()> {
-    test::run(&Wish::lane("fast")?)
+    test::run(&Selection::lane("fast")?)
 }
 
 /// Format, house rules, clippy: cheap ones first.

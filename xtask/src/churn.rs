@@ -1,7 +1,7 @@
 //! `churn`: opens and closes connections to a server on this machine, in the ways that break servers.
 //!
-//! Bounded in number and time; each connection that is open is a thread that blocks, so a way reads like
-//! what it does.
+//! Bounded in number and time. Each open connection has a thread of its own with blocking calls, so that the code of a
+//! way is a plain sequence of steps.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{
     churn_deal::one,
-    churn_figures::{Account, Told},
+    churn_figures::{Account, Report},
     churn_line::Limits,
     churn_options::Order,
     churn_tls::Tls,
@@ -56,11 +56,11 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&stop))
             .context("could not wait for signals")?;
     }
-    let told = churn(&order, &stop)?;
+    let report = churn(&order, &stop)?;
     if order.json {
-        print(&told.json().to_string());
+        print(&report.json().to_string());
     } else {
-        print(told.table().trim_end());
+        print(report.table().trim_end());
     }
     Ok(())
 }
@@ -73,8 +73,8 @@ fn help() -> String {
     HELP.to_owned() + &ways.collect::<Vec<_>>().join("\n")
 }
 
-/// Makes all connections, and tells what became of them. Fails only where no thread can be started.
-fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Told> {
+/// Opens all connections, and returns their counts. Fails only if a thread cannot be started.
+fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Report> {
     let tls = Tls::new()?;
     let start = Instant::now();
     let limits = Limits { stop: Arc::clone(stop), until: start + order.limit };
@@ -89,7 +89,7 @@ fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Told> {
             if let Some((way, source, figures)) = one(order, &tls, &limits, index) {
                 account.count(way, source, &figures);
                 if figures.connected == 0 {
-                    // Nobody listens, or no port is free: no reason to keep a processor busy.
+                    // The server does not listen, or no port is free: do not keep a processor busy.
                     thread::sleep(Duration::from_millis(1));
                 }
             }
@@ -116,7 +116,7 @@ fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Told> {
     } else {
         "time"
     };
-    Ok(Told {
+    Ok(Report {
         account,
         target: order.target_name.clone(),
         protocol: order.protocol.name(),
@@ -126,7 +126,7 @@ fn churn(order: &Order, stop: &Arc<AtomicBool>) -> Result<Told> {
     })
 }
 
-/// Enough for TLS without optimization; a thousand of them are no burden.
+/// Enough for TLS without optimization; a thousand of them are affordable.
 const STACK_BYTES: usize = 512 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which connection is used in which way and comes from where; one connection from its start to its end.
+//! Assigns a way and a source address to each connection, and runs a connection from start to end.
 
 use std::io::{self, ErrorKind};
 
@@ -11,43 +11,43 @@ use crate::{
     churn_ways::Way,
 };
 
-/// What one connection is to be.
+/// The assignment of one connection.
 #[derive(Debug)]
-struct Deal<'a> {
+struct Plan<'a> {
     way: &'a Way,
-    /// Its number among those of its way.
+    /// Its index among the connections of its way.
     number: u64,
     source: &'a (String, Option<socket2::SockAddr>),
     rng: fastrand::Rng,
 }
 
-/// Ways come in rounds, each of them once in a round, in an order that the seed decides: their numbers
-/// differ by one at most, and are the same in each run.
-fn deal(order: &Order, index: u64) -> Option<Deal<'_>> {
+/// Ways come in rounds, each way once per round, in an order that the seed decides: their counts differ by one at most,
+/// and are the same in each run.
+fn plan(order: &Order, index: u64) -> Option<Plan<'_>> {
     let (count, sources) = (order.ways.len() as u64, order.sources.len() as u64);
     let (round, place) = (index.checked_div(count)?, index.checked_rem(count)?);
-    // Each source once in so many connections; a step further each time, or else sources and ways, or who
-    // closes, would keep step.
+    // Sources cycle, too, with an extra step after each cycle: otherwise sources and ways, or which side closes, would
+    // be correlated.
     let source = index.checked_add(index.checked_div(sources)?)?.checked_rem(sources)?;
     let mut ways = order.ways.clone();
     fastrand::Rng::with_seed(order.seed.wrapping_add(round)).shuffle(&mut ways);
-    Some(Deal {
+    Some(Plan {
         way: ways.get(usize::try_from(place).ok()?)?,
         number: round,
         source: order.sources.get(usize::try_from(source).ok()?)?,
-        // Far from those of the rounds.
+        // Far from the seeds of rounds.
         rng: fastrand::Rng::with_seed(order.seed.wrapping_add(index) ^ (1 << 63)),
     })
 }
 
-/// Makes the connection of this index; its way's name, its source's name, and what is to be counted.
+/// Runs the connection with this index; returns the names of its way and source, and its counts.
 pub(crate) fn one<'a>(
     order: &'a Order,
     tls: &Tls,
     limits: &Limits,
     index: u64,
 ) -> Option<(&'a str, &'a str, Figures)> {
-    let Deal { way, number, source, rng } = deal(order, index)?;
+    let Plan { way, number, source, rng } = plan(order, index)?;
     let mut figures = Figures { attempted: 1, ..Figures::default() };
     match Line::open(&order.target, source.1.as_ref(), limits) {
         Err(error) => {
@@ -58,10 +58,10 @@ pub(crate) fn one<'a>(
             let unread = Vec::new();
             let mut talk = Talk { line, order, tls, rng, number, figures: &mut figures, unread };
             let result = (way.act)(&mut talk);
-            // The waits of a run that is over end early.
+            // The waits end early when the run is over.
             let cut = talk.line.over();
             let (sent, received) = talk.line.bytes();
-            // Closes it.
+            // Closes the connection.
             drop(talk);
             figures.bytes_sent = sent;
             figures.bytes_received = received;
@@ -90,7 +90,7 @@ fn finish(figures: &mut Figures, result: Result<End, Fault>, cut: bool) {
     *figure = 1;
 }
 
-/// Why there is no connection, as few different words as there are reasons.
+/// Why a connection failed, as a small set of distinct phrases.
 fn why(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse => {
@@ -111,14 +111,14 @@ mod tests {
         let words = ["--port", "1", "--from", "127.0.0.1,127.0.0.2", "--seed", seed];
         let order = Order::read(&words).unwrap();
         let names = |index| {
-            let deal = deal(&order, index).unwrap();
-            (deal.way.name, deal.source.0.clone())
+            let plan = plan(&order, index).unwrap();
+            (plan.way.name, plan.source.0.clone())
         };
         (0..1300).map(names).collect()
     }
 
     #[test]
-    fn a_source_without_a_free_port_is_told_from_a_server_that_does_not_listen() {
+    fn a_source_without_a_free_port_is_distinguished_from_a_server_that_does_not_listen() {
         // EADDRNOTAVAIL and EADDRINUSE: by `connect` and by `bind`.
         let [by_connect, by_bind, refused] =
             [99, 98, 111].map(|code| why(&io::Error::from_raw_os_error(code)));

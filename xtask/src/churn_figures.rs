@@ -1,45 +1,45 @@
-//! What `churn` counts: figures of one way, one source or all, as a table and as JSON.
+//! Counts of `churn`: by way, by source and in total, as a table and as JSON.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-/// How often, by reason.
+/// Counts by reason.
 pub(crate) type Reasons = BTreeMap<String, u64>;
 
-/// Counts of connections. Each connection that came about ended in exactly one way.
+/// Counts of connections. Each established connection ends in exactly one of four ways.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Figures {
-    /// Connections that were tried.
+    /// Connections that were attempted.
     pub(crate) attempted: u64,
-    /// Those whose TCP handshake was done.
+    /// Connections whose TCP handshake was completed.
     pub(crate) connected: u64,
-    /// Those that did not come about, and why.
+    /// Connections that were not established, by reason.
     pub(crate) could_not_connect: Reasons,
-    /// Whole answers that were no refusals: HTTP below 400, WebSocket pongs, ZMTP handshakes.
+    /// Complete positive answers: HTTP below 400, WebSocket pongs, ZMTP handshakes.
     pub(crate) answered: u64,
-    /// Whole HTTP answers of 400 and above.
+    /// Complete HTTP answers of 400 and above.
     pub(crate) refused: u64,
-    /// Closed by us, before the server did.
+    /// Closed by us before the server did.
     pub(crate) closed_by_us: u64,
-    /// Closed by the server, before we did.
+    /// Closed by the server before we did.
     pub(crate) closed_by_server: u64,
     /// Reset by us, on purpose.
     pub(crate) reset_by_us: u64,
-    /// Reset by the server, as we saw it.
+    /// Reset by the server, as seen by us.
     pub(crate) reset_by_server: u64,
-    /// Connections that went another way than they should have, and why. They have their end all the same.
+    /// Connections that deviated from their way, by reason. Their end is counted, too.
     pub(crate) unexpected: Reasons,
-    /// Bytes given to the kernel, below TLS.
+    /// Bytes sent to the kernel, below TLS.
     pub(crate) bytes_sent: u64,
-    /// Bytes taken from the kernel, below TLS.
+    /// Bytes received from the kernel, below TLS.
     pub(crate) bytes_received: u64,
 }
 
-/// A figure: its name in JSON, its head in the table, and where it is.
+/// A column: its key in JSON, its heading in the table, and its value.
 type Column = (&'static str, &'static str, fn(&Figures) -> u64);
 
-/// Every figure that is one number.
+/// Every count that is one number.
 const COLUMNS: [Column; 11] = [
     ("attempted", "attempted", |figures| figures.attempted),
     ("connected", "connected", |figures| figures.connected),
@@ -93,10 +93,10 @@ impl Figures {
     }
 }
 
-/// A figure for each name, in the order of names.
+/// Counts by name, in the order of names.
 pub(crate) type Named = BTreeMap<String, Figures>;
 
-/// What one run counted.
+/// Counts of one run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Account {
     /// By way.
@@ -118,7 +118,7 @@ impl Account {
         }
     }
 
-    /// Adds what another thread counted.
+    /// Adds the counts of another thread.
     pub(crate) fn add(&mut self, other: &Self) {
         for (into, from) in [(&mut self.ways, &other.ways), (&mut self.sources, &other.sources)] {
             for (name, figures) in from {
@@ -127,7 +127,7 @@ impl Account {
         }
     }
 
-    /// All ways together.
+    /// The sum over all ways.
     pub(crate) fn total(&self) -> Figures {
         let mut total = Figures::default();
         self.ways.values().for_each(|figures| total.add(figures));
@@ -135,29 +135,29 @@ impl Account {
     }
 }
 
-/// What a run was, around what it counted.
+/// The parameters of a run, with its counts.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
-    /// What was counted.
+pub(crate) struct Report {
+    /// The counts.
     pub(crate) account: Account,
     /// The server's address or path.
     pub(crate) target: String,
     /// The protocol's name.
     pub(crate) protocol: &'static str,
-    /// What the order and the garbage came from.
+    /// Seed of the order of ways and of the random bytes.
     pub(crate) seed: u64,
     /// Why it ended: `done`, `time` or `asked`.
     pub(crate) ended: &'static str,
-    /// From the first connection to the last one's end, seconds.
+    /// Time from the first connection's start to the last one's end, seconds.
     pub(crate) wall_seconds: f64,
 }
 
-impl Told {
+impl Report {
     fn per_second(&self) -> f64 {
         self.account.total().connected as f64 / self.wall_seconds.max(1e-9)
     }
 
-    /// One object.
+    /// As one JSON object.
     pub(crate) fn json(&self) -> Value {
         let each = |named: &Named| -> Map<String, Value> {
             named.iter().map(|(name, figures)| (name.clone(), figures.json())).collect()
@@ -175,7 +175,7 @@ impl Told {
         })
     }
 
-    /// For people.
+    /// As a table for people.
     pub(crate) fn table(&self) -> String {
         let total = self.account.total();
         let mut rows = vec![row("way", |column| column.1.to_owned())];
@@ -239,7 +239,7 @@ fn line(text: &mut String, words: &str) {
 mod tests {
     use super::*;
 
-    /// Figures in which no two numbers are alike.
+    /// Counts that are all different.
     fn figures(start: u64) -> Figures {
         Figures {
             attempted: start,
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(total.bytes_received, 32_133);
         assert_eq!(total.could_not_connect["refused"], 32_106);
         assert_eq!(total.unexpected.len(), 3);
-        let ways = Told {
+        let ways = Report {
             account: one,
             target: "here".to_owned(),
             protocol: "http",

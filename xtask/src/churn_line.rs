@@ -1,5 +1,4 @@
-//! One connection of `churn`: every byte is counted, no wait is longer than its limit or goes on when the
-//! run is over.
+//! One connection of `churn`: counts every byte; no wait exceeds its limit or continues after the run is over.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -18,18 +17,18 @@ use nix::{
 use rustls::ClientConnection;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// How long the kernel waits before it is asked whether the run is over.
+/// Timeout of a system call, after which it checks whether the run is over.
 const SLICE: Duration = Duration::from_millis(100);
-/// What a handshake may take: on loopback only a full queue of the server is slow, and a packet that was
-/// dropped there is sent again after one second and after three.
+/// Time limit of a handshake: on loopback only a full queue of the server is slow, and a packet that it dropped is sent
+/// again after one second and after three.
 const CONNECT_LIMIT: Duration = Duration::from_secs(4);
 
-/// When everything ends.
+/// When the run ends.
 #[derive(Debug)]
 pub(crate) struct Limits {
-    /// Asked to end, by a signal.
+    /// A signal requested the end.
     pub(crate) stop: Arc<AtomicBool>,
-    /// The time is up.
+    /// The deadline.
     pub(crate) until: Instant,
 }
 
@@ -40,20 +39,20 @@ impl Limits {
     }
 }
 
-/// A socket that counts.
+/// A socket that counts bytes.
 #[derive(Debug)]
 struct Wire<'a> {
     socket: Socket,
     tcp: bool,
     limits: &'a Limits,
-    /// When waiting ends.
+    /// Deadline of the current wait.
     until: Instant,
     sent: u64,
     received: u64,
 }
 
 impl Wire<'_> {
-    /// Does it again until it is done, late, or the run is over.
+    /// Repeats the call until it is done, the deadline has passed, or the run is over.
     fn wait<T>(&self, mut attempt: impl FnMut(&Socket) -> io::Result<T>) -> io::Result<T> {
         loop {
             match attempt(&self.socket) {
@@ -90,7 +89,7 @@ impl Write for Wire<'_> {
     }
 }
 
-/// Connects in slices: called again, `connect` waits on.
+/// Connects in slices: a repeated `connect` continues to wait.
 fn connect(socket: &Socket, target: &SockAddr, limits: &Limits) -> io::Result<()> {
     let mut start = None;
     loop {
@@ -106,7 +105,7 @@ fn connect(socket: &Socket, target: &SockAddr, limits: &Limits) -> io::Result<()
     }
 }
 
-/// A connection, in TLS or not.
+/// A connection, with or without TLS.
 #[derive(Debug)]
 pub(crate) struct Line<'a> {
     wire: Wire<'a>,
@@ -114,7 +113,7 @@ pub(crate) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Connects, from `source` if that is given.
+    /// Connects, from `source` if given.
     pub(crate) fn open(
         target: &SockAddr,
         source: Option<&SockAddr>,
@@ -123,11 +122,11 @@ impl<'a> Line<'a> {
         let tcp = target.domain() != Domain::UNIX;
         let socket = Socket::new(target.domain(), Type::STREAM, tcp.then_some(Protocol::TCP))?;
         if let Some(source) = source {
-            // A port is then chosen by `connect`: one is free if no connection has it to this very server.
+            // `connect` then chooses the port: it is free if no connection to this very server uses it.
             setsockopt(&socket, IpBindAddressNoPort, &true)?;
             socket.bind(source)?;
         }
-        // It bounds `connect`, too.
+        // It also limits `connect`.
         socket.set_write_timeout(Some(SLICE))?;
         connect(&socket, target, limits)?;
         socket.set_read_timeout(Some(SLICE))?;
@@ -135,7 +134,7 @@ impl<'a> Line<'a> {
         Ok(Self { wire, tls: None })
     }
 
-    /// Waits no longer than this, from now, until told otherwise.
+    /// Sets the deadline of all waits from now, until the next call.
     pub(crate) fn allow(&mut self, patience: Duration) {
         self.wire.until = Instant::now() + patience;
     }
@@ -150,7 +149,7 @@ impl<'a> Line<'a> {
         (self.wire.sent, self.wire.received)
     }
 
-    /// The handshake; a failure has told the server why.
+    /// Performs the TLS handshake; on failure, an alert was sent to the server.
     pub(crate) fn handshake(&mut self, mut client: ClientConnection) -> io::Result<()> {
         while client.is_handshaking() {
             client.complete_io(&mut self.wire)?;
@@ -159,12 +158,12 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    /// The `ClientHello` alone.
+    /// Sends only the `ClientHello`.
     pub(crate) fn hello(&mut self, mut client: ClientConnection) -> io::Result<()> {
         client.write_tls(&mut self.wire).map(drop)
     }
 
-    /// Sends all of it.
+    /// Sends all bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.tls {
             None => self.wire.write_all(bytes),
@@ -176,7 +175,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Receives some; 0 is the server's end, with TLS's goodbye or without it.
+    /// Receives some bytes; 0 means that the server has closed, with or without TLS's close_notify.
     pub(crate) fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.wire.read(into) };
         match rustls::Stream::new(&mut **tls, &mut self.wire).read(into) {
@@ -185,8 +184,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// TLS's own goodbye, where there is TLS.
-    pub(crate) fn goodbye(&mut self) -> io::Result<()> {
+    /// Sends TLS's close_notify, if there is TLS.
+    pub(crate) fn close_notify(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
             tls.write_tls(&mut self.wire)?;
@@ -194,25 +193,25 @@ impl<'a> Line<'a> {
         Ok(())
     }
 
-    /// Sends each byte when it is told to.
+    /// Sends each byte at once.
     pub(crate) fn no_delay(&self) -> io::Result<()> {
-        // A Unix socket never waits for more, and has no such option.
+        // A Unix socket never delays data, and has no such option.
         if self.wire.tcp { self.wire.socket.set_tcp_nodelay(true) } else { Ok(()) }
     }
 
-    /// Ends our half.
+    /// Shuts down our half.
     pub(crate) fn half_close(&self) -> io::Result<()> {
         self.wire.socket.shutdown(Shutdown::Write)
     }
 
-    /// Closing it will reset it.
+    /// Makes closing reset the connection.
     pub(crate) fn reset(&self) -> io::Result<()> {
         self.wire.socket.set_linger(Some(Duration::ZERO))
     }
 
-    /// Holds little of what was not read yet.
+    /// Sets a small receive buffer.
     pub(crate) fn small_buffer(&self) -> io::Result<()> {
-        // The kernel makes its least of it, some 2 kB.
+        // The kernel rounds it up to its minimum, about 2 kB.
         self.wire.socket.set_recv_buffer_size(1)
     }
 }

@@ -1,4 +1,4 @@
-//! What `churn` was ordered to do: read from the command line, refused where it would leave this machine.
+//! The parameters of a `churn` run: parsed from the command line, and rejected if they would leave this machine.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -10,7 +10,7 @@ use socket2::SockAddr;
 
 use crate::churn_ways::{WAYS, Way};
 
-/// What is spoken over a connection.
+/// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// HTTP/1.1.
@@ -21,11 +21,11 @@ pub(crate) enum Protocol {
     Tls,
     /// The protocol of `ZeroMQ`, version 3.0, as a `DEALER` without security.
     Zmtp,
-    /// Nothing in particular.
+    /// No protocol: plain bytes.
     Tcp,
 }
 
-/// What options call the protocols.
+/// The protocols' names in options.
 const PROTOCOLS: [(&str, Protocol); 5] = [
     ("http", Protocol::Http),
     ("websocket", Protocol::Websocket),
@@ -35,52 +35,51 @@ const PROTOCOLS: [(&str, Protocol); 5] = [
 ];
 
 impl Protocol {
-    /// What options call it.
+    /// Its name in options.
     pub(crate) fn name(self) -> &'static str {
         PROTOCOLS.iter().find(|(_, protocol)| *protocol == self).map_or("", |(name, _)| name)
     }
 }
 
-/// Bounds, so that a slip of the keyboard does not keep a machine busy for days. Each of the connections at
-/// a time is a thread.
+/// Upper bounds, so that a typo does not keep a machine busy for days. Each concurrent connection is a thread.
 const MOST_CONNECTIONS: u64 = 10_000_000;
 const MOST_AT_ONCE: u64 = 1000;
 const MOST_SECONDS: u64 = 24 * 60 * 60;
 
-/// Connections for each source address. One has 28,232 ports to one server, and each port rests a minute
-/// after we closed first: that leaves room for the next runs.
+/// Connections per source address. An address has 28,232 ports to one server, and each port stays in TIME_WAIT for a
+/// minute if we closed first: this leaves ports for the next runs.
 const CONNECTIONS_PER_SOURCE: u64 = 5000;
 /// The last of 127.0.0.1 … 127.0.0.254.
 const MOST_SOURCES: u64 = 254;
 
-/// What was ordered.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
-    /// Where the server is.
+    /// Address of the server.
     pub(crate) target: SockAddr,
-    /// The same for people.
+    /// The server's name for messages.
     pub(crate) target_name: String,
-    /// What is spoken.
+    /// The protocol.
     pub(crate) protocol: Protocol,
-    /// What is asked for over HTTP.
+    /// The path of HTTP requests.
     pub(crate) path: String,
-    /// Ways to use connections, by turns.
+    /// Ways to use connections, in turn.
     pub(crate) ways: Vec<&'static Way>,
-    /// How many in all.
+    /// Number of connections.
     pub(crate) connections: u64,
-    /// How many at a time.
+    /// Number of concurrent connections.
     pub(crate) at_once: u64,
-    /// How long at most.
+    /// Time limit.
     pub(crate) limit: Duration,
-    /// Where connections come from, by turns; without an address the kernel chooses.
+    /// Source addresses, in turn; without an address the kernel chooses.
     pub(crate) sources: Vec<(String, Option<SockAddr>)>,
-    /// Where chance starts.
+    /// The random seed.
     pub(crate) seed: u64,
     /// JSON instead of a table.
     pub(crate) json: bool,
 }
 
-/// What was typed, before it is made sense of.
+/// The options as typed, before validation.
 #[derive(Clone, Debug, Default)]
 struct Typed<'a> {
     port: Option<&'a str>,
@@ -98,7 +97,7 @@ struct Typed<'a> {
 }
 
 impl Order {
-    /// Reads the words after `churn`.
+    /// Parses the words after `churn`.
     pub(crate) fn read(words: &[&str]) -> Result<Self> {
         let typed = typed(words)?;
         let protocol = match typed.protocol {
@@ -157,14 +156,14 @@ fn typed<'a>(words: &[&'a str]) -> Result<Typed<'a>> {
             "--seconds" => &mut typed.seconds,
             "--from" => &mut typed.from,
             "--seed" => &mut typed.seed,
-            other => bail!("churn does not know `{other}`\nhelp: cargo xtask churn --help"),
+            other => bail!("unknown option `{other}`\nhelp: cargo xtask churn --help"),
         };
         *place = Some(words.next().with_context(|| format!("`{word}` without a value"))?);
     }
     Ok(typed)
 }
 
-/// A number from 1 to `most`.
+/// Parses a number from 1 to `most`.
 fn number(name: &str, word: Option<&str>, default: u64, most: u64) -> Result<u64> {
     let Some(word) = word else { return Ok(default) };
     let value = word.parse().with_context(|| format!("`{name} {word}` is not a whole number"))?;
@@ -172,7 +171,7 @@ fn number(name: &str, word: Option<&str>, default: u64, most: u64) -> Result<u64
     Ok(value)
 }
 
-/// An address of this machine alone.
+/// Parses an address of this machine.
 fn loopback(word: &str) -> Result<IpAddr> {
     let bare = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(word);
     let address: IpAddr = bare.parse().with_context(|| format!("`{word}` is not an IP address"))?;
@@ -232,7 +231,7 @@ fn path(word: &str) -> Result<String> {
     Ok(word.to_owned())
 }
 
-/// The ways of this list that the protocol has; a Unix socket has no reset.
+/// The ways of this list that the protocol supports; a Unix socket has no reset.
 fn ways(list: &str, protocol: Protocol, tcp: bool) -> Result<Vec<&'static Way>> {
     let fits = |way: &&Way| way.protocols.contains(&protocol) && (tcp || way.name != "reset");
     if list == "all" {
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_by_name() {
+    fn an_invalid_option_is_named() {
         assert!(refusal(&[]).contains("--port N"));
         assert!(refusal(&["--port", "0"]).contains("not a port"));
         assert!(refusal(&["--port", "1", "--at-once", "0"]).contains("1 … 1000"));

@@ -1,4 +1,4 @@
-//! What `churn` says over a connection, in the protocol that is spoken there, and what it makes of answers.
+//! The protocol exchange of a `churn` connection: sends requests and checks answers.
 
 use std::{
     io::{self, ErrorKind},
@@ -16,9 +16,9 @@ use crate::{
     },
 };
 
-/// How long an answer may take that has to come.
+/// Time limit of a required answer.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// How long the server is given to close, where it may as well not.
+/// Time that the server is given to close where it need not.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How a connection ended.
@@ -26,29 +26,29 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
 pub(crate) enum End {
     /// We closed it first.
     ByUs,
-    /// The server did.
+    /// The server closed it first.
     ByServer,
     /// We reset it.
     ResetByUs,
-    /// The server did.
+    /// The server reset it.
     ResetByServer,
 }
 
-/// Why a connection went another way than it should have.
+/// Why a connection deviated from its way.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// The server closed it.
     Closed,
     /// The server reset it.
     Reset,
-    /// The limit came first.
+    /// The time limit expired.
     Late,
     /// Anything else.
     Wrong(String),
 }
 
 impl Fault {
-    /// How the connection ended by it.
+    /// The end of the connection that this fault implies.
     pub(crate) fn end(&self) -> End {
         match self {
             Self::Closed => End::ByServer,
@@ -57,7 +57,7 @@ impl Fault {
         }
     }
 
-    /// In words.
+    /// As text.
     pub(crate) fn words(self) -> String {
         match self {
             Self::Closed => "closed by the server too early".to_owned(),
@@ -81,27 +81,27 @@ impl From<io::Error> for Fault {
     }
 }
 
-/// A connection that is being used in some way.
+/// A connection in use.
 #[derive(Debug)]
 pub(crate) struct Talk<'a> {
     /// The connection.
     pub(crate) line: Line<'a>,
-    /// What was ordered.
+    /// The run's parameters.
     pub(crate) order: &'a Order,
-    /// Clients of TLS.
+    /// TLS client configurations.
     pub(crate) tls: &'a Tls,
-    /// Chance, the same for the same seed.
+    /// Random numbers, the same for the same seed.
     pub(crate) rng: fastrand::Rng,
-    /// The number among the connections of this way.
+    /// The index among the connections of this way.
     pub(crate) number: u64,
-    /// What is counted.
+    /// The counts.
     pub(crate) figures: &'a mut Figures,
-    /// What was received and not understood yet.
+    /// Received bytes that are not parsed yet.
     pub(crate) unread: Vec<u8>,
 }
 
 impl Talk<'_> {
-    /// What comes before the first request: TLS's handshake, WebSocket's upgrade, ZMTP's greeting and `READY`.
+    /// Performs the steps before the first request: TLS's handshake, WebSocket's upgrade, ZMTP's greeting and `READY`.
     pub(crate) fn open(&mut self) -> Result<(), Fault> {
         self.line.allow(ANSWER_LIMIT);
         match self.order.protocol {
@@ -121,7 +121,7 @@ impl Talk<'_> {
         }
     }
 
-    /// One request and its answer, in a connection that is open; the last one says so where the protocol can.
+    /// Sends one request and reads its answer; the last request announces the close if the protocol can.
     pub(crate) fn ask(&mut self, last: bool) -> Result<(), Fault> {
         self.line.allow(ANSWER_LIMIT);
         let request = self.request(last);
@@ -132,7 +132,7 @@ impl Talk<'_> {
                 _ => Ok(()),
             },
             Protocol::Websocket => self.frame(PONG).map(|()| self.figures.answered += 1),
-            // What it answers, if at all, is the program's own affair.
+            // Whether and how the server answers is up to the program.
             Protocol::Zmtp | Protocol::Tcp => Ok(()),
         }
     }
@@ -144,21 +144,21 @@ impl Talk<'_> {
                 let end = if last { "Connection: close\r\n" } else { "" };
                 self.http("GET", end)
             }
-            // A text, and the question that any server must answer (RFC 6455, 5.5.2).
+            // A text, and a ping, which any server must answer (RFC 6455, 5.5.2).
             Protocol::Websocket => [masked(TEXT, b"hello"), masked(PING, b"there?")].concat(),
-            // A message of two parts, as a `DEALER` says it to a `REP`: an empty one, then the rest.
+            // A message of two parts, as a `DEALER` sends it to a `REP`: an empty one, then the content.
             Protocol::Zmtp => b"\x01\x00\x00\x05hello".to_vec(),
             Protocol::Tcp => b"hello\r\n".to_vec(),
         }
     }
 
-    /// An HTTP request with more headers.
+    /// An HTTP request with extra headers.
     pub(crate) fn http(&self, method: &str, headers: &str) -> Vec<u8> {
         let path = &self.order.path;
         format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").into_bytes()
     }
 
-    /// The request that makes a WebSocket of it; the key is the example of RFC 6455.
+    /// The request that upgrades to a WebSocket; the key is the example of RFC 6455.
     pub(crate) fn upgrade(&self) -> Vec<u8> {
         self.http(
             "GET",
@@ -167,16 +167,16 @@ impl Talk<'_> {
         )
     }
 
-    /// The protocol's own goodbye, where it has one, and where it is answered, the answer.
-    pub(crate) fn goodbye(&mut self) -> Result<(), Fault> {
+    /// Performs the protocol's own closing handshake, if it has one.
+    pub(crate) fn end_protocol(&mut self) -> Result<(), Fault> {
         if self.order.protocol == Protocol::Websocket {
             self.line.send(&masked(CLOSE, &NORMAL))?;
             self.frame(CLOSE)?;
         }
-        Ok(self.line.goodbye()?)
+        Ok(self.line.close_notify()?)
     }
 
-    /// Waits for the server to close, which it has to.
+    /// Waits until the server closes, which it must do.
     pub(crate) fn expect_close(&mut self) -> Result<End, Fault> {
         match self.drain(ANSWER_LIMIT)? {
             End::ByUs => Err(Fault::Late),
@@ -184,7 +184,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Reads until the server closes or resets, or until patience ends; counts the answers that come.
+    /// Reads until the server closes or resets, or `patience` expires; counts answers.
     pub(crate) fn drain(&mut self, patience: Duration) -> Result<End, Fault> {
         self.line.allow(patience);
         loop {
@@ -212,7 +212,7 @@ impl Talk<'_> {
         *figure += 1;
     }
 
-    /// Reads one HTTP answer; its status.
+    /// Reads one HTTP answer; returns its status.
     pub(crate) fn answer(&mut self) -> Result<u16, Fault> {
         loop {
             if let Some(status) = take_answer(&mut self.unread, false) {
@@ -223,7 +223,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Reads WebSocket frames until one of this kind came.
+    /// Reads WebSocket frames until one of this kind.
     fn frame(&mut self, kind: u8) -> Result<(), Fault> {
         loop {
             match take_frame(&mut self.unread) {
@@ -234,7 +234,7 @@ impl Talk<'_> {
         }
     }
 
-    /// Greets as a `DEALER` without security (RFC 23, ZMTP 3.0), and waits for the same from the server.
+    /// Sends a greeting as a `DEALER` without security (RFC 23, ZMTP 3.0), and waits for the server's.
     fn introduce(&mut self) -> Result<(), Fault> {
         self.line.send(&greeting())?;
         self.take(GREETING_BYTES)?;
@@ -250,7 +250,7 @@ impl Talk<'_> {
         Ok(())
     }
 
-    /// So many bytes.
+    /// Reads this many bytes.
     fn take(&mut self, count: usize) -> Result<Vec<u8>, Fault> {
         while self.unread.len() < count {
             self.more()?;
@@ -258,7 +258,7 @@ impl Talk<'_> {
         Ok(self.unread.drain(..count).collect())
     }
 
-    /// Receives more; the server's end is a fault.
+    /// Receives more bytes; the server's close is a fault.
     fn more(&mut self) -> Result<(), Fault> {
         let mut bytes = [0; 4096];
         let count = self.line.receive(&mut bytes)?;

@@ -8,7 +8,7 @@ use crate::{
     churn_words::{GREETING_BYTES, READY, greeting},
 };
 
-/// What a server does with a connection until it has nothing more to say.
+/// A server's handler: serves a connection until it has nothing more to send.
 type Serve = fn(&mut dyn Wire);
 
 /// A stream of either kind.
@@ -38,7 +38,7 @@ fn serve_tcp(address: &str, with: Serve) -> (String, Arc<AtomicU64>) {
     (port, serve(accept, with))
 }
 
-/// Answers each request with a page, and closes where it is asked to.
+/// Answers each request with a page, and closes if the request says so.
 fn http(wire: &mut dyn Wire) {
     let mut heard = Vec::new();
     let mut bytes = [0; 1024];
@@ -55,7 +55,7 @@ fn http(wire: &mut dyn Wire) {
     }
 }
 
-/// Greets, says `READY`, and refuses who greets in another way.
+/// Sends a greeting and `READY`, and rejects a wrong greeting.
 fn zmtp(wire: &mut dyn Wire) {
     let mut theirs = [0; GREETING_BYTES];
     let hello = [greeting(), vec![4, 28], READY.to_vec()].concat();
@@ -68,18 +68,18 @@ fn zmtp(wire: &mut dyn Wire) {
     while matches!(wire.read(&mut [0; 64]), Ok(1..)) {}
 }
 
-fn run(words: &[&str]) -> Told {
+fn run(words: &[&str]) -> Report {
     churn(&Order::read(words).unwrap(), &Arc::new(AtomicBool::new(false))).unwrap()
 }
 
-/// Each connection came about and ended once; as many as the server counted.
-fn agree(told: &Told, accepted: &AtomicU64) {
-    for (name, way) in &told.account.ways {
+/// Each connection was established and ended once, and the server counted as many.
+fn agree(report: &Report, accepted: &AtomicU64) {
+    for (name, way) in &report.account.ways {
         let ends = [way.closed_by_us, way.closed_by_server, way.reset_by_us, way.reset_by_server];
         assert_eq!(ends.iter().sum::<u64>(), way.connected, "{name}");
         assert_eq!(way.connected, way.attempted, "{name}");
     }
-    let connected = told.account.total().connected;
+    let connected = report.account.total().connected;
     let start = Instant::now();
     while accepted.load(Ordering::Relaxed) < connected && start.elapsed() < Duration::from_secs(10)
     {
@@ -91,30 +91,30 @@ fn agree(told: &Told, accepted: &AtomicU64) {
 #[test]
 fn every_way_over_zmtp() {
     let (port, accepted) = serve_tcp("127.0.0.1", zmtp);
-    let told =
+    let report =
         run(&["--port", &port, "--protocol", "zmtp", "--connections", "110", "--at-once", "10"]);
-    agree(&told, &accepted);
-    let ways = &told.account.ways;
+    agree(&report, &accepted);
+    let ways = &report.account.ways;
     assert_eq!(ways.len(), 10, "{:?}", ways.keys());
     assert_eq!((ways["polite"].answered, ways["polite"].closed_by_us), (11, 11));
     let refused = &ways["bad-greeting"];
     assert_eq!(refused.closed_by_server + refused.reset_by_server, 11);
-    assert!(told.account.total().unexpected.is_empty(), "{:?}", told.account.total());
+    assert!(report.account.total().unexpected.is_empty(), "{:?}", report.account.total());
 }
 
 #[test]
 fn every_way_over_ipv6_and_without_a_protocol() {
     let (port, accepted) = serve_tcp("::1", http);
     let target = ["--port", &port, "--address", "[::1]"];
-    let told = run(&[&target[..], &["--connections", "65"]].concat());
-    agree(&told, &accepted);
-    assert_eq!(told.account.ways["polite"].answered, 5);
-    assert_eq!(told.account.sources.keys().collect::<Vec<_>>(), ["::1"]);
+    let report = run(&[&target[..], &["--connections", "65"]].concat());
+    agree(&report, &accepted);
+    assert_eq!(report.account.ways["polite"].answered, 5);
+    assert_eq!(report.account.sources.keys().collect::<Vec<_>>(), ["::1"]);
     let before = accepted.swap(0, Ordering::Relaxed);
     assert_eq!(before, 65);
-    let told = run(&[&target[..], &["--protocol", "tcp", "--connections", "40"]].concat());
-    agree(&told, &accepted);
-    assert_eq!(told.account.ways.len(), 8, "{:?}", told.account.ways.keys());
+    let report = run(&[&target[..], &["--protocol", "tcp", "--connections", "40"]].concat());
+    agree(&report, &accepted);
+    assert_eq!(report.account.ways.len(), 8, "{:?}", report.account.ways.keys());
 }
 
 #[test]
@@ -122,16 +122,16 @@ fn every_way_over_a_unix_socket() {
     let path = std::env::temp_dir().join(format!("churn-{}.sock", std::process::id()));
     let listener = UnixListener::bind(&path).unwrap();
     let accepted = serve(std::iter::from_fn(move || Some(listener.accept().unwrap().0)), http);
-    let told = run(&["--unix", path.to_str().unwrap(), "--connections", "60", "--at-once", "12"]);
+    let report = run(&["--unix", path.to_str().unwrap(), "--connections", "60", "--at-once", "12"]);
     std::fs::remove_file(&path).unwrap();
-    agree(&told, &accepted);
-    assert_eq!(told.account.ways.len(), 12);
-    assert_eq!(told.account.ways["keep-alive"].answered, 15);
-    assert!(!told.account.ways.contains_key("reset"));
+    agree(&report, &accepted);
+    assert_eq!(report.account.ways.len(), 12);
+    assert_eq!(report.account.ways["keep-alive"].answered, 15);
+    assert!(!report.account.ways.contains_key("reset"));
 }
 
 #[test]
-fn bytes_are_those_that_the_server_saw() {
+fn bytes_equal_the_servers_count() {
     static HEARD: AtomicU64 = AtomicU64::new(0);
     let (port, accepted) = serve_tcp("127.0.0.1", |wire| {
         let mut bytes = [0; 4096];
@@ -140,9 +140,10 @@ fn bytes_are_those_that_the_server_saw() {
         }
     });
     let ways = "polite,slow-writer,garbage,half-close";
-    let told = run(&["--port", &port, "--protocol", "tcp", "--ways", ways, "--connections", "100"]);
-    agree(&told, &accepted);
-    let sent = told.account.total().bytes_sent;
+    let report =
+        run(&["--port", &port, "--protocol", "tcp", "--ways", ways, "--connections", "100"]);
+    agree(&report, &accepted);
+    let sent = report.account.total().bytes_sent;
     let start = Instant::now();
     while HEARD.load(Ordering::Relaxed) < sent && start.elapsed() < Duration::from_secs(10) {
         thread::sleep(Duration::from_millis(5));
@@ -151,12 +152,12 @@ fn bytes_are_those_that_the_server_saw() {
 }
 
 #[test]
-fn where_nobody_listens_each_attempt_has_its_reason() {
+fn attempts_without_a_server_have_a_reason() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port().to_string();
     drop(free);
-    let told = run(&["--port", &port, "--connections", "30"]);
-    let total = told.account.total();
+    let report = run(&["--port", &port, "--connections", "30"]);
+    let total = report.account.total();
     assert_eq!((total.attempted, total.connected), (30, 0));
     assert_eq!(total.could_not_connect.values().sum::<u64>(), 30);
     assert_eq!(total.could_not_connect.len(), 1, "{:?}", total.could_not_connect);
@@ -167,17 +168,17 @@ fn where_nobody_listens_each_attempt_has_its_reason() {
 fn a_run_ends_when_its_time_is_up() {
     let (port, accepted) = serve_tcp("127.0.0.1", http);
     let start = Instant::now();
-    let told = run(&["--port", &port, "--connections", "10000000", "--seconds", "1"]);
+    let report = run(&["--port", &port, "--connections", "10000000", "--seconds", "1"]);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    assert_eq!(told.ended, "time");
-    agree(&told, &accepted);
+    assert_eq!(report.ended, "time");
+    agree(&report, &accepted);
     let mut by_source = Figures::default();
-    told.account.sources.values().for_each(|figures| by_source.add(figures));
-    assert_eq!(by_source, told.account.total());
+    report.account.sources.values().for_each(|figures| by_source.add(figures));
+    assert_eq!(by_source, report.account.total());
 }
 
 #[test]
-fn the_page_about_churn_has_every_way() {
+fn the_page_about_churn_names_every_way() {
     let page = include_str!("../../docs/churn.md");
     for way in WAYS {
         assert!(page.contains(&format!("`{}`", way.name)), "{}", way.name);

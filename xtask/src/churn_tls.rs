@@ -1,4 +1,4 @@
-//! TLS as `churn` speaks it: who is trusted is no question here, what a server does with failures is.
+//! TLS clients of `churn`: they test how a server handles failures, and do not verify whom they talk to.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Takes every certificate, or none.
+/// Accepts every certificate, or none.
 #[derive(Debug)]
 struct Verdict {
     provider: Arc<CryptoProvider>,
@@ -33,7 +33,7 @@ impl ServerCertVerifier for Verdict {
         if self.trusts {
             Ok(ServerCertVerified::assertion())
         } else {
-            // The client then says `unknown_ca`.
+            // The client then sends the alert `unknown_ca`.
             Err(CertificateError::UnknownIssuer.into())
         }
     }
@@ -61,7 +61,7 @@ impl ServerCertVerifier for Verdict {
     }
 }
 
-/// What clients are made from.
+/// Client configurations.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     trusting: Arc<ClientConfig>,
@@ -70,7 +70,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Both kinds of client, made once.
+    /// Creates both kinds of clients, once.
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             trusting: config(true)?,
@@ -79,7 +79,7 @@ impl Tls {
         })
     }
 
-    /// A client that trusts whoever answers, or nobody.
+    /// A client that accepts every certificate, or none.
     pub(crate) fn client(&self, trusts: bool) -> Result<ClientConnection, Error> {
         let config = if trusts { &self.trusting } else { &self.distrusting };
         ClientConnection::new(Arc::clone(config), self.name.clone())
@@ -94,17 +94,16 @@ fn config(trusts: bool) -> Result<Arc<ClientConfig>> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verdict))
         .with_no_client_auth();
-    // Each handshake whole.
+    // Full handshakes only: no session resumption.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
-/// A `ClientHello` of TLS 1.2 (RFC 5246, 7.4.1.2) that offers `TLS_NULL_WITH_NULL_NULL` alone, which no
-/// server may choose.
+/// A `ClientHello` of TLS 1.2 (RFC 5246, 7.4.1.2) that offers only `TLS_NULL_WITH_NULL_NULL`, which no server may
+/// choose.
 pub(crate) fn hello_without_common_cipher(random: &[u8; 32]) -> Vec<u8> {
     const VERSION: [u8; 2] = [3, 3];
-    // After the random: no session; two bytes of cipher suites, the one that is null; one compression
-    // method, none.
+    // After the random: no session; two bytes of cipher suites, the null one; one compression method, none.
     let body = [&VERSION[..], random, &[0], &[0, 2, 0, 0], &[1, 0]].concat();
     // Both lengths are below 256: 41, and 45 with the header of the message.
     let length = u8::try_from(body.len()).unwrap_or(u8::MAX);

@@ -1,4 +1,4 @@
-//! The ways in which `churn` uses connections: one table, each with what it does.
+//! The ways in which `churn` uses connections: a table, each with its implementation.
 
 use std::{thread, time::Duration};
 
@@ -12,23 +12,23 @@ use crate::{
 /// One way to use a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way {
-    /// What `--ways` calls it.
+    /// Its name for `--ways`.
     pub(crate) name: &'static str,
-    /// What it does.
+    /// Its description.
     pub(crate) sentence: &'static str,
-    /// Where it makes sense.
+    /// The protocols that support it.
     pub(crate) protocols: &'static [Protocol],
-    /// Does it, on a connection that has just come about.
+    /// Runs it on an established connection.
     pub(crate) act: fn(&mut Talk<'_>) -> Result<End, Fault>,
 }
 
-/// How long a silent connection is held.
+/// How long a silent connection stays open.
 const HELD: Duration = Duration::from_millis(200);
-/// Between two bytes of a slow writer.
+/// Pause between two bytes of a slow writer.
 const BYTE_PAUSE: Duration = Duration::from_millis(1);
-/// Between two reads of a slow reader.
+/// Pause between two reads of a slow reader.
 const READ_PAUSE: Duration = Duration::from_millis(10);
-/// Requests on a connection that is kept.
+/// Requests on a keep-alive connection.
 const KEPT: usize = 3;
 
 const ALL: &[Protocol] = &[Http, Websocket, Tls, Zmtp, Tcp];
@@ -37,25 +37,25 @@ const WEB: &[Protocol] = &[Http, Tls];
 /// Every way.
 #[rustfmt::skip]
 pub(crate) const WAYS: [Way; 23] = [
-    Way { name: "polite", sentence: "asks, reads the answer, says goodbye; then by turns we close or the server does", protocols: ALL, act: polite },
-    Way { name: "we-first", sentence: "asks, reads the answer, closes without goodbye", protocols: ALL, act: we_first },
-    Way { name: "server-first", sentence: "asks, reads the answer, has the server close and waits for that", protocols: &[Http, Websocket, Tls], act: server_first },
+    Way { name: "polite", sentence: "sends a request, reads the answer, ends the protocol; then we and the server close in turn", protocols: ALL, act: polite },
+    Way { name: "we-first", sentence: "sends a request, reads the answer, closes without ending the protocol", protocols: ALL, act: we_first },
+    Way { name: "server-first", sentence: "sends a request, reads the answer, has the server close and waits for that", protocols: &[Http, Websocket, Tls], act: server_first },
     Way { name: "keep-alive", sentence: "three requests on one connection, then closes", protocols: &[Http, Websocket, Tls], act: keep_alive },
-    Way { name: "reset", sentence: "asks, and resets the connection without reading", protocols: ALL, act: reset },
-    Way { name: "half-close", sentence: "asks, ends our half, reads the rest", protocols: &[Http, Tls, Tcp], act: half_close },
+    Way { name: "reset", sentence: "sends a request, and resets the connection without reading", protocols: ALL, act: reset },
+    Way { name: "half-close", sentence: "sends a request, shuts down our half, reads the rest", protocols: &[Http, Tls, Tcp], act: half_close },
     Way { name: "mid-request", sentence: "closes in the middle of a request's headers", protocols: &[Http, Websocket, Tls], act: mid_request },
     Way { name: "mid-body", sentence: "announces a body, frame or message, sends a part, closes", protocols: &[Http, Websocket, Tls, Zmtp], act: mid_body },
     Way { name: "silent", sentence: "connects, says nothing for 200 ms, closes", protocols: ALL, act: silent },
     Way { name: "connect-close", sentence: "connects and closes at once", protocols: ALL, act: connect_close },
-    Way { name: "slow-reader", sentence: "asks forty times, reads little and slowly, closes with data unread", protocols: WEB, act: slow_reader },
+    Way { name: "slow-reader", sentence: "sends forty requests, reads little and slowly, closes with data unread", protocols: WEB, act: slow_reader },
     Way { name: "slow-writer", sentence: "sends a request one byte at a time, then reads the answer and closes", protocols: ALL, act: slow_writer },
-    Way { name: "http-malformed", sentence: "sends what is no HTTP, waits for what comes of it", protocols: WEB, act: http_malformed },
-    Way { name: "bad-upgrade", sentence: "asks for a WebSocket without a key", protocols: &[Websocket], act: bad_upgrade },
+    Way { name: "http-malformed", sentence: "sends malformed HTTP, waits for the reaction", protocols: WEB, act: http_malformed },
+    Way { name: "bad-upgrade", sentence: "requests a WebSocket without a key", protocols: &[Websocket], act: bad_upgrade },
     Way { name: "reserved-bits", sentence: "opens a WebSocket, sends a frame with reserved bits", protocols: &[Websocket], act: reserved_bits },
     Way { name: "unmasked", sentence: "opens a WebSocket, sends a frame that is not masked", protocols: &[Websocket], act: unmasked },
     Way { name: "bad-greeting", sentence: "sends a greeting with a wrong signature or mechanism", protocols: &[Zmtp], act: bad_greeting },
     Way { name: "cut-greeting", sentence: "closes in the middle of the greeting", protocols: &[Zmtp], act: cut_greeting },
-    Way { name: "garbage", sentence: "sends random bytes, waits for what comes of it", protocols: &[Tcp, Zmtp], act: garbage },
+    Way { name: "garbage", sentence: "sends random bytes, waits for the reaction", protocols: &[Tcp, Zmtp], act: garbage },
     Way { name: "tls-no-cipher", sentence: "offers no cipher that the server has", protocols: &[Tls], act: tls_no_cipher },
     Way { name: "tls-garbage", sentence: "sends random bytes instead of a ClientHello", protocols: &[Tls], act: garbage },
     Way { name: "tls-cut", sentence: "closes after the ClientHello", protocols: &[Tls], act: tls_cut },
@@ -68,7 +68,7 @@ fn polite(talk: &mut Talk<'_>) -> Result<End, Fault> {
     }
     talk.open()?;
     talk.ask(false)?;
-    talk.goodbye()?;
+    talk.end_protocol()?;
     Ok(End::ByUs)
 }
 
@@ -82,8 +82,8 @@ fn server_first(talk: &mut Talk<'_>) -> Result<End, Fault> {
     talk.open()?;
     talk.ask(true)?;
     if talk.order.protocol == Websocket {
-        // A server that has answered a `Close` closes (RFC 6455, 7.1.1).
-        talk.goodbye()?;
+        // A server that has answered a `Close` closes the connection (RFC 6455, 7.1.1).
+        talk.end_protocol()?;
     }
     talk.expect_close()
 }
@@ -93,7 +93,7 @@ fn keep_alive(talk: &mut Talk<'_>) -> Result<End, Fault> {
     for _ in 0..KEPT {
         talk.ask(false)?;
     }
-    talk.goodbye()?;
+    talk.end_protocol()?;
     Ok(End::ByUs)
 }
 
@@ -109,7 +109,7 @@ fn half_close(talk: &mut Talk<'_>) -> Result<End, Fault> {
     talk.open()?;
     let request = talk.request(false);
     talk.line.send(&request)?;
-    talk.line.goodbye()?;
+    talk.line.close_notify()?;
     talk.line.half_close()?;
     talk.drain(PATIENCE)
 }
@@ -124,7 +124,7 @@ fn mid_request(talk: &mut Talk<'_>) -> Result<End, Fault> {
     cut(talk, &bytes)
 }
 
-/// Sends a part, at least one byte and not all, and closes.
+/// Sends a part of a request, at least one byte and not all, and closes.
 fn cut(talk: &mut Talk<'_>, bytes: &[u8]) -> Result<End, Fault> {
     let end = talk.rng.usize(1..bytes.len());
     talk.line.send(bytes.get(..end).unwrap_or_default())?;
@@ -136,7 +136,7 @@ fn mid_body(talk: &mut Talk<'_>) -> Result<End, Fault> {
     let bytes = match talk.order.protocol {
         // A text of 1,000 bytes; masked by zeros.
         Websocket => b"\x81\xfe\x03\xe8\0\0\0\0".to_vec(),
-        // The last part of a message, 200 bytes.
+        // The last frame of a message, 200 bytes.
         Zmtp => b"\x00\xc8".to_vec(),
         _ => talk.http("POST", "Content-Length: 1000\r\n"),
     };
@@ -268,7 +268,7 @@ fn tls_cut(talk: &mut Talk<'_>) -> Result<End, Fault> {
 fn tls_untrusted(talk: &mut Talk<'_>) -> Result<End, Fault> {
     let client = talk.tls.client(false).map_err(|why| Fault::Wrong(why.to_string()))?;
     match talk.line.handshake(client) {
-        // The refusal of the certificate; the alert is sent.
+        // The client rejects the certificate; the alert is sent.
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Ok(End::ByUs),
         Err(error) => Err(error.into()),
         Ok(()) => Err(Fault::Wrong("a certificate was trusted".to_owned())),

@@ -1,14 +1,14 @@
-//! The bytes of `churn`'s protocols: what is said, and where an answer or a frame ends. Pure.
+//! The bytes of `churn`'s protocols: messages, and parsers that find the end of an answer or a frame. Pure.
 
-/// WebSocket frames: final, of one kind (RFC 6455, 5.2).
+/// Opcodes of final WebSocket frames (RFC 6455, 5.2).
 pub(crate) const TEXT: u8 = 0x81;
-/// Closes.
+/// Close.
 pub(crate) const CLOSE: u8 = 0x88;
-/// Asks whether the other end is there.
+/// Ping.
 pub(crate) const PING: u8 = 0x89;
-/// Says that it is.
+/// Pong.
 pub(crate) const PONG: u8 = 0x8a;
-/// 1000, the code of a close without trouble.
+/// 1000, the status code of a normal close.
 pub(crate) const NORMAL: [u8; 2] = [0x03, 0xe8];
 
 /// Signature, version 3.0, mechanism, as-server, filler.
@@ -23,19 +23,19 @@ pub(crate) fn greeting() -> Vec<u8> {
     bytes
 }
 
-/// A short frame as a client sends it: masked, by zeros.
+/// A short frame of a client: masked with zeros.
 pub(crate) fn masked(kind: u8, text: &[u8]) -> Vec<u8> {
-    // Below 126; what is longer is not said here.
+    // Below 126 bytes; longer ones are never sent here.
     let length = u8::try_from(text.len()).unwrap_or(125).min(125);
     [&[kind, 0x80 | length, 0, 0, 0, 0], text].concat()
 }
 
-/// Takes a whole frame out of what was received; its first byte.
+/// Removes a complete frame from received bytes; returns its first byte.
 pub(crate) fn take_frame(unread: &mut Vec<u8>) -> Option<u8> {
     let (&kind, &length) = (unread.first()?, unread.get(1)?);
     let (head, length) = match length & 0x7f {
         126 => (4, usize::from(u16::from_be_bytes([*unread.get(2)?, *unread.get(3)?]))),
-        // Eight bytes of length: no server answers a greeting by that much.
+        // Eight bytes of length: no server answers a handshake with that much.
         127 => (10, usize::MAX / 2),
         short => (2, usize::from(short)),
     };
@@ -44,7 +44,7 @@ pub(crate) fn take_frame(unread: &mut Vec<u8>) -> Option<u8> {
     Some(kind)
 }
 
-/// Takes a whole HTTP answer out of what was received; its status. One without a length ends with the
+/// Removes a complete HTTP answer from received bytes; returns its status. An answer without a length ends with the
 /// connection.
 pub(crate) fn take_answer(unread: &mut Vec<u8>, ended: bool) -> Option<u16> {
     const BLANK: &[u8] = b"\r\n\r\n";
@@ -60,7 +60,7 @@ pub(crate) fn take_answer(unread: &mut Vec<u8>, ended: bool) -> Option<u16> {
     let length = if let Some(length) = header("content-length") {
         length.parse().ok()?
     } else if header("transfer-encoding").is_some_and(|value| value == "chunked") {
-        // The last chunk; these pages are too plain to have it inside.
+        // The last chunk; these pages never contain it in their body.
         find(body, b"0\r\n\r\n")? + 5
     } else if status == 101 || status == 204 {
         0

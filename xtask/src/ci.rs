@@ -1,14 +1,14 @@
-//! `ci`: everything that has to hold before a change goes in. What CI runs is what a person runs.
+//! `ci`: everything that must hold before a change is merged. CI runs the same command as a person.
 
 use anyhow::Result;
 
 use crate::{
     bpf,
-    test::{self, Wish},
+    test::{self, Selection},
 };
 
-/// The kernel programs are what their sources build, and every test passes.
+/// The committed kernel programs equal a build of their sources, and every test passes.
 pub(crate) fn run() -> Result<()> {
     bpf::check()?;
-    test::run(&Wish::parse(&[])?)
+    test::run(&Selection::parse(&[])?)
 }

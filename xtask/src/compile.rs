@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::process::{output, target_dir, workspace};
 
-/// The compiled victim.
+/// Path of the compiled victim.
 pub(crate) fn victim(name: &str) -> Result<PathBuf> {
     let folder = target_dir().join("victims");
     fs::create_dir_all(&folder)?;

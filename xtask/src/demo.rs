@@ -1,4 +1,4 @@
-//! `demo`: a server that leaks one session in ten requests, load on it, and leaktrace on the server.
+//! `demo`: a server that leaks one session per ten requests, a load on it, and leaktrace on the server.
 
 use std::{
     io::{IsTerminal as _, Read as _, Write as _},
@@ -31,7 +31,7 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
             .stderr(Stdio::null()),
     )?;
     note(&format!(
-        "a server that forgets one session in ten requests: pid {}, {url}; load for {seconds} s",
+        "a server that leaks one session in ten requests: pid {}, {url}; load for {seconds} s",
         server.pid()
     ));
     let mut command = tracer()?;
@@ -50,7 +50,7 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
     Ok(())
 }
 
-/// What the server says of itself.
+/// The server's own account.
 fn truth(port: &str) -> Result<String> {
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -60,7 +60,7 @@ fn truth(port: &str) -> Result<String> {
     Ok(answer.lines().last().context("an answer")?.to_owned())
 }
 
-/// leaktrace, by sudo unless this is root: nothing else needs it.
+/// leaktrace, through sudo unless this is root: nothing else needs root.
 fn tracer() -> Result<Command> {
     if is_root() {
         return Ok(Command::new(leaktrace()));

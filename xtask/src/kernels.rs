@@ -1,8 +1,8 @@
-//! Kernels for `test-vm`: the newest of each series that Debian has, fetched into `target/vm`, never installed.
+//! Kernels for `test-vm`: the newest of each series that Debian offers, downloaded into `target/vm`, never installed.
 //!
-//! What is there already is not fetched again; without a network, what is there has to do. Series that the
-//! machine's package lists do not have come by lists of our own, whose signatures apt checks as ever: the machine's
-//! configuration stays as it is.
+//! Does not download a kernel that is present; without a network, an older one is used. Series that the machine's
+//! package lists lack come from lists of our own, whose signatures apt checks as usual: the machine's configuration
+//! stays unchanged.
 
 use std::{
     env, fs,
@@ -20,32 +20,32 @@ use crate::{
 /// Kernels of one series.
 #[derive(Debug)]
 pub(crate) struct Series {
-    /// First numbers of its releases.
+    /// Prefix of its releases.
     pub(crate) name: &'static str,
-    /// Where Debian has it. `None` where the machine's own lists have it.
+    /// Its suite, or `None` if the machine's own lists contain it.
     source: Option<Source>,
-    /// How the packages that hold its kernels begin.
+    /// Prefix of the packages that contain its kernels.
     package: &'static str,
 }
 
-/// A suite that the machine's own lists do not have, of an archive that they do have.
+/// A suite that the machine's own lists lack, of an archive that they contain.
 #[derive(Debug)]
 struct Source {
-    /// What the archive calls itself: the label of its suites.
+    /// The label of the archive's suites.
     archive: &'static str,
     /// The suite, and the component.
     suite: &'static str,
 }
 
 impl Series {
-    /// Whether it is part of `test`, and not of `test-vm` alone.
-    pub(crate) const fn is_always_tried(&self) -> bool {
+    /// Whether it is part of `test`, not only of `test-vm`.
+    pub(crate) const fn is_always_tested(&self) -> bool {
         self.source.is_none()
     }
 }
 
-/// The series that leaktrace is tried on besides the host's kernel, oldest first: the least that is needed,
-/// Debian 12's own, the next one's, and the newest long-lived one of Debian.
+/// The series that leaktrace is tested on besides the host's kernel, oldest first: the minimum, Debian 12's own, the
+/// next release's, and Debian's newest long-lived one.
 pub(crate) const SERIES: [Series; 4] = [
     Series {
         name: "5.10",
@@ -56,9 +56,9 @@ pub(crate) const SERIES: [Series; 4] = [
     Series { name: "6.12", source: None, package: "linux-image-" },
     Series {
         name: "7.2",
-        // Keeps a series after `sid` has gone on to the next, and its list is small.
+        // This suite keeps a series after `sid` has moved on to the next, and its list is small.
         source: Some(Source { archive: "Debian", suite: "trixie-backports main" }),
-        // Since 7.2 the package of the image's name is empty.
+        // Since 7.2, the linux-image package contains no kernel.
         package: "linux-binary-",
     },
 ];
@@ -66,22 +66,22 @@ pub(crate) const SERIES: [Series; 4] = [
 /// The keys that Debian signs its lists with.
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Set to 1, there are no virtual machines.
+/// If set to 1, no virtual machine is started.
 pub(crate) const NO_VM: &str = "LEAKTRACE_NO_VM";
 
-/// Whether there are to be no virtual machines.
-pub(crate) fn unwanted() -> bool {
+/// Whether virtual machines are disabled.
+pub(crate) fn disabled() -> bool {
     env::var_os(NO_VM).is_some_and(|value| value == "1")
 }
 
-/// Fetches those that are always tried.
-pub(crate) fn fetch_always_tried() -> Result<()> {
-    SERIES.iter().filter(|series| series.is_always_tried()).try_for_each(|series| {
-        fetch(series).with_context(|| format!("help: {NO_VM}=1 goes without"))
+/// Downloads the series that `test` needs.
+pub(crate) fn fetch_always_tested() -> Result<()> {
+    SERIES.iter().filter(|series| series.is_always_tested()).try_for_each(|series| {
+        fetch(series).with_context(|| format!("help: {NO_VM}=1 skips virtual machines"))
     })
 }
 
-/// Fetches the newest of one series, unless it is there.
+/// Downloads the newest kernel of a series, unless it is present.
 pub(crate) fn fetch(series: &Series) -> Result<()> {
     fetch_newest(series).with_context(|| format!("no kernel {} for a virtual machine", series.name))
 }
@@ -94,29 +94,29 @@ fn fetch_newest(series: &Series) -> Result<()> {
         .flatten()
         .any(|one| one.file_name().to_string_lossy().starts_with(&start));
     let lists = Lists::of(series, &folder)?;
-    let Err(error) = lists.make_do().and_then(|()| fetch_listed(series, &lists, &folder)) else {
+    let Err(error) = lists.update_own().and_then(|()| fetch_listed(series, &lists, &folder)) else {
         return Ok(());
     };
     if is_there {
         note(&format!(
-            "kernel {}: an older one has to do, the newest cannot be had: {error:#}",
+            "kernel {}: using an older one, since the newest is not available: {error:#}",
             series.name
         ));
         return Ok(());
     }
-    // The mirror may have dropped what an old list names.
+    // The mirror may have dropped a package that an old list names.
     lists.update()?;
     fetch_listed(series, &lists, &folder)
 }
 
-/// Package lists: the machine's, or some of our own.
+/// Package lists: the machine's, or our own.
 struct Lists {
-    /// Options that have apt read and write there and nowhere else.
+    /// Options that restrict apt to our own folders.
     options: Vec<String>,
 }
 
 impl Lists {
-    /// Those that a series is in.
+    /// The lists that contain a series.
     fn of(series: &Series, folder: &Path) -> Result<Self> {
         let Some(Source { archive, suite }) = &series.source else {
             return Ok(Self { options: Vec::new() });
@@ -128,7 +128,7 @@ impl Lists {
         }
         let (sources, status) = (root.join("sources.list"), root.join("status"));
         fs::write(&sources, format!("deb [arch=amd64 signed-by={KEYS}] {address} {suite}\n"))?;
-        // Nothing is installed in there.
+        // Nothing is installed in this folder.
         fs::write(&status, "")?;
         let options = [
             format!("Dir::Etc::sourcelist={}", sources.display()),
@@ -138,15 +138,15 @@ impl Lists {
             format!("Dir::Cache={}", root.join("cache").display()),
             "APT::Get::AllowUnauthenticated=false".to_owned(),
             "Acquire::AllowInsecureRepositories=false".to_owned(),
-            // A list that cannot be had is a failure, and no warning.
+            // Makes an unavailable list an error instead of a warning.
             "APT::Update::Error-Mode=any".to_owned(),
             "Acquire::Languages=none".to_owned(),
         ];
         Ok(Self { options: options.into_iter().flat_map(|one| ["-o".to_owned(), one]).collect() })
     }
 
-    /// Own lists are small and nobody else keeps them new.
-    fn make_do(&self) -> Result<()> {
+    /// Downloads our own lists, which are small and which nothing else updates.
+    fn update_own(&self) -> Result<()> {
         if self.options.is_empty() { Ok(()) } else { self.update() }
     }
 
@@ -164,7 +164,7 @@ impl Lists {
     }
 }
 
-/// Where this machine gets an archive from: its other suites come from there, too.
+/// The machine's mirror of an archive: its other suites come from there, too.
 fn address(archive: &str) -> Result<String> {
     let list = || {
         output(
@@ -176,7 +176,7 @@ fn address(archive: &str) -> Result<String> {
     if let Some(site) = site(&list()?, archive) {
         return Ok(site);
     }
-    // A suite's label is known when its list has been fetched.
+    // A suite's label is known only after its list was downloaded.
     update_lists()?;
     site(&list()?, archive).with_context(|| {
         format!(
@@ -185,13 +185,13 @@ fn address(archive: &str) -> Result<String> {
     })
 }
 
-/// The address behind the first label that is this one.
+/// The address with this label.
 fn site(listed: &str, archive: &str) -> Option<String> {
     let rows = listed.lines().filter_map(|line| line.rsplit_once(' '));
     rows.filter(|(label, _)| *label == archive).map(|(_, site)| site.to_owned()).next()
 }
 
-/// Fetches the newest that the lists have, unless it is there.
+/// Downloads the newest kernel in the lists, unless it is present.
 fn fetch_listed(series: &Series, lists: &Lists, folder: &Path) -> Result<()> {
     let start = format!("{}{}.", series.package, series.name);
     let listed = output(lists.apt("apt-cache").args(["pkgnames", &start]))?;
@@ -204,7 +204,7 @@ fn fetch_listed(series: &Series, lists: &Lists, folder: &Path) -> Result<()> {
     download(lists, &package, &name, folder)
 }
 
-/// The newest of packages that begin so: the kernel for clouds has what a virtual machine has, and is small.
+/// The newest package with this prefix: the cloud kernel supports virtual machines, and is small.
 fn newest_of(listed: &str, start: &str) -> Option<String> {
     let numbers = |name: &str| -> Vec<u32> {
         let parts = name.split(|sign: char| !sign.is_ascii_digit());
@@ -217,7 +217,7 @@ fn newest_of(listed: &str, start: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Downloads a package and keeps of it the kernel alone, as `name`.
+/// Downloads a package and keeps only its kernel, as `name`.
 fn download(lists: &Lists, package: &str, name: &str, folder: &Path) -> Result<()> {
     let room = folder.join("package");
     if room.exists() {
@@ -248,7 +248,7 @@ fn download(lists: &Lists, package: &str, name: &str, folder: &Path) -> Result<(
     Ok(fs::remove_dir_all(&room)?)
 }
 
-/// Where a package had its kernel: in `boot`, since 7.2 with its modules.
+/// Path of the kernel in a package: in `boot`, since 7.2 next to its modules.
 fn unpacked_kernel(room: &Path, name: &str) -> Result<PathBuf> {
     let release = name.replacen("vmlinuz-", "", 1);
     [room.join("boot").join(name), room.join("usr/lib/modules").join(release).join("vmlinuz")]
@@ -262,7 +262,7 @@ mod tests {
     use super::{newest_of, site};
 
     #[test]
-    fn an_archive_comes_from_where_the_machine_gets_it() {
+    fn an_archive_comes_from_the_machines_mirror() {
         let listed = ". nodistro https://node.example\nDebian http://mirror.example/debian\n\
             Debian http://other.example/debian\nDebian-Security http://mirror.example/security";
         assert_eq!(site(listed, "Debian").as_deref(), Some("http://mirror.example/debian"));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_is_told_by_its_numbers_and_signed() {
+    fn the_newest_is_chosen_by_its_numbers_and_signed() {
         let listed = "linux-image-6.1.0-9-cloud-amd64\nlinux-image-6.1.0-56-cloud-amd64\n\
             linux-image-6.1.0-60-cloud-amd64-unsigned\nlinux-image-6.1.0-61-amd64\n\
             linux-image-6.12.117+deb12-cloud-amd64\nlinux-image-6.12.9+deb12-cloud-amd64";

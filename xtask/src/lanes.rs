@@ -1,33 +1,33 @@
-//! The lanes of `test`: which tests run together, what must be installed for them, and whether they need root.
+//! The lanes of `test`: which tests run together, the packages they need, and whether they need root.
 //!
 //! Takes nothing; hands on the table and filtersets for nextest. It must not run anything.
 
 use anyhow::{Context as _, Result};
 
-/// Tests that run together.
+/// A group of tests that run together.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    /// What `--lane` calls it.
+    /// Its name for `--lane`.
     pub(crate) name: &'static str,
     /// The tests it claims, as a filterset of nextest. A test belongs to the last lane that claims it.
     claims: &'static str,
-    /// Those of its tests that need no root.
+    /// A filterset of its tests that need no root.
     pub(crate) without_root: &'static str,
     /// Debian packages that its tests need.
     pub(crate) packages: &'static [&'static str],
-    /// The lane beside which it runs.
+    /// The lane that it runs in parallel with.
     pub(crate) beside: Option<&'static str>,
 }
 
-/// In the order in which they run: what fails soonest comes first. Since the first claims every test, each test
-/// belongs to one lane, also one that was added a moment ago.
+/// In execution order: quick failures first. Since the first lane claims every test, each test belongs to one lane,
+/// including new ones.
 pub(crate) const LANES: &[Lane] = &[FAST, ATTACH, REAL, KERNELS];
 
-/// Unit and golden tests, which need what a Rust toolchain needs: gcc and its binutils.
+/// Unit and golden tests, which need only what a Rust toolchain needs: gcc and its binutils.
 const FAST: Lane =
     Lane { name: "fast", claims: "all()", without_root: "all()", packages: &[], beside: None };
 
-/// leaktrace on programs of our own, each of which prints its own truth; and unit tests that need packages or root.
+/// leaktrace on our own programs, each of which prints its own truth; and unit tests that need packages or root.
 const ATTACH: Lane = Lane {
     name: "attach",
     claims: "(package(tests) & kind(test)) \
@@ -46,29 +46,29 @@ const ATTACH: Lane = Lane {
         "libzmq3-dev",
         "libc-ares-dev",
         "libuv1-dev",
-        // A certificate for our own server with TLS.
+        // A certificate for our own TLS server.
         "openssl",
-        // Packed symbol tables.
+        // Compressed symbol tables.
         "xz-utils",
         // Allocators.
         "libjemalloc-dev",
         "libgoogle-perftools-dev",
         "libmimalloc-dev",
         "musl-tools",
-        // jemalloc, as a crate of a Rust program builds it.
+        // To build jemalloc for a Rust program.
         "make",
     ],
     beside: None,
 };
 
-/// leaktrace on programs that others wrote, under load, and beside other tools.
+/// leaktrace on third-party programs, under load, and compared with other tools.
 const REAL: Lane = Lane {
     name: "real",
     claims: "package(tests) & kind(test) & (binary(agrees_with_gdb) | binary(cycles_connections) \
         | binary(leaves_servers_unharmed) | binary(matches_an_independent_count) \
         | binary(reaches_the_bottom) | test(=a_redis_server_under_load) \
         | test(=a_leak_of_a_loaded_server_is_found_and_its_size_estimated))",
-    // They test the load, without leaktrace.
+    // They test the load generator, without leaktrace.
     without_root: "binary(cycles_connections)",
     packages: &[
         "gcc",
@@ -86,28 +86,28 @@ const REAL: Lane = Lane {
         "redis-tools",
         "nodejs",
         "python3",
-        // Packages for programs in Python.
+        // Packages for Python programs.
         "python3-pip",
-        // A network of its own for a server.
+        // Network namespaces for servers.
         "iproute2",
-        // Another tool's count of libraries' objects.
+        // An independent count of library objects.
         "bpftrace",
     ],
     beside: None,
 };
 
-/// leaktrace on other kernels; the kernels themselves are fetched by `kernels`.
+/// leaktrace on other kernels; `kernels` downloads the kernels.
 const KERNELS: Lane = Lane {
     name: "kernels",
     claims: "package(tests) & kind(test) & binary(runs_on_other_kernels)",
     without_root: "all()",
     packages: &["gcc", "libc6-dev", "libevent-dev", "qemu-system-x86", "busybox-static", "cpio"],
-    // A virtual machine takes one processor, and most of what attaching takes is waiting for the kernel.
+    // A virtual machine takes one processor, and attaching mostly waits for the kernel.
     beside: Some(ATTACH.name),
 };
 
 impl Lane {
-    /// The lane of this name.
+    /// Finds a lane by its name.
     pub(crate) fn named(name: &str) -> Result<&'static Self> {
         LANES.iter().find(|lane| lane.name == name).with_context(|| {
             let names: Vec<&str> = LANES.iter().map(|lane| lane.name).collect();
@@ -115,7 +115,7 @@ impl Lane {
         })
     }
 
-    /// Its tests, as a filterset of nextest.
+    /// The filterset of its tests.
     pub(crate) fn tests(&self) -> String {
         let later = LANES.iter().rev().take_while(|lane| lane.name != self.name);
         let own = format!("({})", self.claims);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_runs_beside_one_that_there_is() {
+    fn a_lane_runs_in_parallel_with_an_existing_one() {
         for lane in LANES {
             assert!(lane.beside.is_none_or(|name| Lane::named(name).is_ok()), "{lane:?}");
         }

@@ -46,7 +46,7 @@ cargo xtask COMMAND
                        install what the tests need, build, run all of them, lane by lane
   test-vm [--kernel 5.10|6.1|6.12|7.2|all]
                        leaktrace on other kernels, in a virtual machine each
-  ci                   everything that has to hold before a change goes in
+  ci                   everything that must hold before a change is merged
   bpf [--check]        build the kernel programs into tracer/bpf; --check refuses stale ones
   demo [--seconds N]   a leaking HTTP server under load, and leaktrace on it
   bench [--rounds N] [--seconds S] [--peer 'NAME=CMD {pid}']… [--write]
@@ -55,9 +55,9 @@ cargo xtask COMMAND
                        how that grows with threads, blocks, call sites, frames and probes
   bench --stacks …     what a stack costs
   bench --soak MINUTES [--write]
-                       the highest rate for so long: truth, memory and time of the collector
+                       the collector's exactness, memory and CPU time at the highest rate
   churn --port N …     opens and closes connections in the ways that break servers (loopback only);
-                       `churn --help` says how
+                       see `churn --help`
   tidy                 the house rules
   packages             install what test, test-vm, demo and bpf need (Debian, as root)";
 
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<()> {
     match words {
         ["check"] => check::run(),
-        ["test", words @ ..] => test::run(&test::Wish::parse(words)?),
+        ["test", words @ ..] => test::run(&test::Selection::parse(words)?),
         ["test-vm"] => vm::run("all"),
         ["test-vm", "--kernel", series] => vm::run(series),
         ["ci"] => ci::run(),
@@ -92,6 +92,6 @@ fn run(words: &[&str]) -> Result<()> {
             process::print(HELP);
             Ok(())
         }
-        _ => bail!("do not know `{}`\n{HELP}", words.join(" ")),
+        _ => bail!("unknown command `{}`\n{HELP}", words.join(" ")),
     }
 }

@@ -1,4 +1,4 @@
-//! The manifest beside the committed kernel programs: from which sources and by which tools.
+//! The manifest next to the committed kernel programs: their sources and build tools.
 
 use std::{
     fmt::Write as _,
@@ -25,7 +25,7 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Reads it back.
+    /// Parses it.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("could not read `{}`", path.display()))?;
@@ -41,7 +41,7 @@ impl Manifest {
         })
     }
 
-    /// Its text.
+    /// As text.
     pub(crate) fn text(&self) -> String {
         format!(
             "# Written by `cargo xtask bpf`.\nsources {}\nrustc {}\nbpf-linker {}\nobject {}\n",
@@ -61,8 +61,8 @@ pub(crate) fn sha256(path: &Path) -> Result<String> {
         .to_owned())
 }
 
-/// SHA-256 over everything that decides what the object is: both crates, and what cargo resolves
-/// for them. The names are relative, so that the folder does not matter.
+/// SHA-256 over all inputs of the object: both crates, and the versions that cargo resolves for them. The names are
+/// relative, so that the folder does not matter.
 pub(crate) fn sources(root: &Path) -> Result<String> {
     let mut files =
         vec![PathBuf::from("tracer-ebpf/Cargo.toml"), "tracer-common/Cargo.toml".into()];
@@ -94,8 +94,8 @@ fn list(root: &Path, folder: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The versions in `Cargo.lock` of what `tracer-ebpf` is built from, found from package to package:
-/// an update of the screen library does not make the kernel programs stale.
+/// The versions in `Cargo.lock` of `tracer-ebpf`'s dependencies, transitively: an update of the screen library does not
+/// make the kernel programs stale.
 fn locked(lock: &str) -> String {
     let packages: Vec<&str> = lock.split("[[package]]").skip(1).collect();
     let field = |package: &str, key: &str| -> String {
@@ -114,7 +114,7 @@ fn locked(lock: &str) -> String {
                 // `"name"` or `"name version"`.
                 let needed = line.trim_matches([' ', '"', ',']);
                 let needed = needed.split(' ').next().unwrap_or(needed).to_owned();
-                // The kernel side does not enable tracer-common's `user`, which brings serde.
+                // The kernel side does not enable tracer-common's feature `user`, which depends on serde.
                 if !wanted.contains(&needed) && !needed.starts_with("serde") {
                     wanted.push(needed);
                 }
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_kernel_programs_need_counts() {
+    fn only_dependencies_of_the_kernel_programs_count() {
         let lock = "[[package]]\nname = \"tracer-ebpf\"\nversion = \"1\"\ndependencies = [\n \"a\",\n]\n\
             [[package]]\nname = \"a\"\nversion = \"2\"\nchecksum = \"c\"\n\
             [[package]]\nname = \"b\"\nversion = \"3\"\n";

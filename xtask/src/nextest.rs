@@ -1,7 +1,7 @@
-//! nextest, which lists and runs the tests.
+//! Lists and runs the tests with nextest.
 //!
-//! Takes filtersets; hands on which tests there are, and of each that ran its time and how it ended. It shows what
-//! nextest says while it says it. It must not know lanes.
+//! Takes filtersets; hands on the list of tests and, for each that ran, its time and result. Shows nextest's output as
+//! it comes. It must not know lanes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,36 +16,36 @@ use serde_json::Value;
 
 use crate::process::{cargo, exists, note, output, run as run_command, workspace};
 
-/// What a skipped test prints; the reason follows.
+/// Prefix of a skipped test's message; the reason follows.
 const SKIPPED: &str = "skipped: ";
 
-/// Tests that run at a time on a machine of few processors: most of them wait for the kernel.
-/// `.config/nextest.toml` says which may run beside each other.
+/// Minimum number of tests in parallel, on a machine with few processors: most of them wait for the kernel.
+/// `.config/nextest.toml` says which may run in parallel.
 const LEAST_THREADS: usize = 4;
 
-/// How a test ended.
+/// The result of a test.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Ran {
-    /// What it took.
+pub(crate) struct TestResult {
+    /// Its duration.
     pub(crate) time: Duration,
-    /// From the beginning of all to its end.
+    /// Time from the start of the run to its end.
     pub(crate) ended: Duration,
     /// Whether it passed.
     pub(crate) passed: bool,
-    /// Why it was skipped, by its own words.
+    /// The reason in its message if it was skipped.
     pub(crate) skipped: Option<String>,
 }
 
-/// What ran, by name.
+/// The results by name.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// Each test once.
-    pub(crate) tests: BTreeMap<String, Ran>,
-    /// Whether nextest was content.
+    pub(crate) tests: BTreeMap<String, TestResult>,
+    /// Whether nextest reported success.
     pub(crate) passed: bool,
 }
 
-/// Builds nextest where there is none.
+/// Installs nextest if it is missing.
 pub(crate) fn install() -> Result<()> {
     if exists("cargo-nextest") {
         return Ok(());
@@ -53,25 +53,25 @@ pub(crate) fn install() -> Result<()> {
     run_command(cargo().args(["install", "cargo-nextest", "--locked"]))
 }
 
-/// `cargo nextest COMMAND` on the workspace, with a filterset and options that a user gave.
+/// `cargo nextest COMMAND` on the workspace, with a filterset and the user's options.
 fn nextest(command: &str, filter: &str, options: &[&str]) -> Command {
     let mut nextest = cargo();
     nextest
         .args(["nextest", command, "--workspace", "--exclude", "tracer-ebpf", "-E", filter])
         .args(options)
-        // A failed comparison is its own explanation; a panic keeps its backtrace.
+        // A failed comparison explains itself; a panic keeps its backtrace.
         .env("RUST_LIB_BACKTRACE", "0")
         .current_dir(workspace());
     nextest
 }
 
-/// The tests that a filterset and options choose, built if need be.
+/// Lists the tests that a filterset and options select, after building them if needed.
 pub(crate) fn list(filter: &str, options: &[&str]) -> Result<BTreeSet<String>> {
     let text = output(nextest("list", filter, options).args(["--message-format", "json"]))?;
     chosen(&serde_json::from_str(&text).context("could not read nextest's list")?)
 }
 
-/// Names as nextest prints them: the binary's, a space, the test's.
+/// Names as nextest prints them: binary, space, test.
 fn chosen(listed: &Value) -> Result<BTreeSet<String>> {
     let object = |value: &Value, key: &str| {
         value.get(key).and_then(Value::as_object).cloned().with_context(|| format!("no `{key}`"))
@@ -87,18 +87,18 @@ fn chosen(listed: &Value) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Runs the tests that a filterset and options choose.
+/// Runs the tests that a filterset and options select.
 pub(crate) fn run(filter: &str, options: &[&str]) -> Result<Outcome> {
     let start = Instant::now();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut child = nextest("run", filter, options)
-        // Tests that need `churn` take it from here, and do not build it again.
+        // Tests that need `churn` use this program, and do not build it again.
         .env("LEAKTRACE_XTASK", env::current_exe().context("could not find this program")?)
         .args(["--test-threads", &processors.max(LEAST_THREADS).to_string()])
         .stderr(Stdio::piped())
         .spawn()
         .context("could not run `cargo nextest`")?;
-    // nextest writes everything, the tests' own output too, to stderr.
+    // nextest writes everything to stderr, including the tests' own output.
     let stream = child.stderr.take().context("stderr is piped")?;
     let mut outcome = Outcome::default();
     let mut current = String::new();
@@ -108,7 +108,7 @@ pub(crate) fn run(filter: &str, options: &[&str]) -> Result<Outcome> {
         if let Some((name, mut ran)) = ended(words) {
             ran.ended = start.elapsed();
             name.clone_into(&mut current);
-            // At the end nextest shows the failed ones again.
+            // At the end nextest repeats the failed tests.
             outcome.tests.entry(current.clone()).or_insert(ran);
         }
         if let Some(reason) = words.strip_prefix(SKIPPED) {
@@ -126,19 +126,19 @@ pub(crate) fn run(filter: &str, options: &[&str]) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// The name in a line such as `PASS [   0.006s] ( 1/10) tests::binary name`. A test that is slow but runs on has a `>`
-/// before its time.
-fn ended(line: &str) -> Option<(&str, Ran)> {
+/// The name in a line such as `PASS [   0.006s] ( 1/10) tests::binary name`. A slow test that is still running has a
+/// `>` before its time.
+fn ended(line: &str) -> Option<(&str, TestResult)> {
     let (status, rest) = line.split_once(" [")?;
     let (time, rest) = rest.split_once("s] (")?;
     let (_, name) = rest.split_once(") ")?;
     let time = Duration::try_from_secs_f64(time.trim().parse().ok()?).ok()?;
-    // A test that leaves something behind has passed, and nextest says so.
+    // A test that leaks a process or descriptor has passed, and nextest reports that.
     let passed = matches!(status.trim(), "PASS" | "LEAK");
-    Some((name, Ran { time, ended: Duration::ZERO, passed, skipped: None }))
+    Some((name, TestResult { time, ended: Duration::ZERO, passed, skipped: None }))
 }
 
-/// What libtest prints around a passed test, which nobody needs to see.
+/// Lines that libtest prints around a passed test.
 fn is_chatter(line: &str) -> bool {
     line.is_empty()
         || line == "running 1 test"

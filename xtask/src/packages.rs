@@ -1,4 +1,4 @@
-//! Installs what the commands need, or names it: Debian packages, and tools built by cargo.
+//! Installs the dependencies of commands, or names them: Debian packages, and tools built by cargo.
 
 use std::process::Command;
 
@@ -18,45 +18,45 @@ const BPF: [&str; 5] =
 /// The version of the linker that the committed objects were made with.
 pub(crate) const BPF_LINKER: &str = "0.13.0";
 
-/// Everything.
+/// Installs everything.
 pub(crate) fn all() -> Result<()> {
     LANES.iter().try_for_each(for_lane)?;
     nextest::install()?;
     for_bpf()
 }
 
-/// What a lane's tests need.
+/// Installs the packages of a lane's tests.
 pub(crate) fn for_lane(lane: &Lane) -> Result<()> {
     let is_kernels = lane.name == "kernels";
-    if is_kernels && kernels::unwanted() {
+    if is_kernels && kernels::disabled() {
         return Ok(());
     }
-    // Somebody may have another node than Debian's.
+    // The machine may have a node that is not Debian's.
     let packages = lane.packages.iter().filter(|name| **name != "nodejs" || !exists("node"));
     install(&missing(&packages.copied().collect::<Vec<_>>()))?;
-    if is_kernels { kernels::fetch_always_tried() } else { Ok(()) }
+    if is_kernels { kernels::fetch_always_tested() } else { Ok(()) }
 }
 
-/// What virtual machines need, without the kernels.
+/// Installs the packages for virtual machines, without kernels.
 pub(crate) fn for_vm() -> Result<()> {
     install(&missing(Lane::named("kernels")?.packages))
 }
 
-/// What the demo and the bench need.
+/// Installs the packages of the demo and the bench.
 pub(crate) fn for_demo() -> Result<()> {
     install(&missing(&["gcc", "libc6-dev", "libevent-dev", "wrk"]))
 }
 
-/// What the bench of libraries' objects needs beside that.
+/// Installs the additional packages of the bench of library objects.
 pub(crate) fn for_bench_of_objects() -> Result<()> {
     install(&missing(&["nginx-light", "openssl"]))
 }
 
-/// What builds the kernel programs.
+/// Installs the tools that build the kernel programs.
 pub(crate) fn for_bpf() -> Result<()> {
     install(&missing(&BPF))?;
     if !exists("bpf-linker") {
-        // Linked against the LLVM that Debian's rustc-web uses: another one may "succeed" with broken BTF.
+        // Linked against the LLVM of Debian's rustc-web: another one may "succeed" with broken BTF.
         run(cargo()
             .args(["install", "bpf-linker", "--version", BPF_LINKER])
             .args(["--no-default-features", "--features", "llvm-22"])
@@ -66,7 +66,7 @@ pub(crate) fn for_bpf() -> Result<()> {
     Ok(())
 }
 
-/// Those of `packages` that dpkg does not have installed.
+/// Those of `packages` that are not installed according to dpkg.
 fn missing<'a>(packages: &[&'a str]) -> Vec<&'a str> {
     let installed = |package: &&&str| {
         Command::new("dpkg-query")
@@ -100,7 +100,7 @@ fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Fetches the package lists.
+/// Updates the package lists.
 pub(crate) fn update_lists() -> Result<()> {
     note("the package lists may be old: fetching them");
     run(Command::new("apt-get").arg("update"))

@@ -1,4 +1,4 @@
-//! Starting programs, and printing: what every command needs.
+//! Runs programs and prints: helpers of all commands.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command prints; only here")]
 
 use std::{
@@ -25,19 +25,19 @@ pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Where build products are.
+/// The build's target directory.
 pub(crate) fn target_dir() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace().join("target"), |folder| workspace().join(folder))
 }
 
-/// leaktrace: `LEAKTRACE_BIN`, else the release build.
+/// Path of leaktrace: `LEAKTRACE_BIN`, else the release build.
 pub(crate) fn leaktrace() -> PathBuf {
     env::var_os("LEAKTRACE_BIN")
         .map_or_else(|| target_dir().join("release/leaktrace"), PathBuf::from)
 }
 
-/// Builds it, unless another one was named.
+/// Builds leaktrace, unless `LEAKTRACE_BIN` names one.
 pub(crate) fn build_leaktrace() -> Result<()> {
     if env::var_os("LEAKTRACE_BIN").is_some() {
         return Ok(());
@@ -45,10 +45,10 @@ pub(crate) fn build_leaktrace() -> Result<()> {
     run(cargo().args(["build", "--release", "--package", "leaktrace"]))
 }
 
-/// The cargo that runs this, to be run again.
+/// The cargo that runs this, ready to run again.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What cargo said of this package: build scripts that look at it (ring's) would all run again.
+    // Variables that cargo sets for this package: build scripts that depend on them (ring's) would all run again.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -58,7 +58,7 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// Runs a program in the workspace and shows the command; its failure is an error.
+/// Prints the command and runs it in the workspace; a nonzero exit status is an error.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = line_of(command);
     note(&format!("$ {line}"));
@@ -72,7 +72,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a program prints on stdout; its failure is an error that holds its stderr.
+/// Returns a program's stdout; a nonzero exit status is an error that contains its stderr.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let line = line_of(command);
     let output = command.output().with_context(|| format!("could not run `{line}`"))?;
@@ -88,7 +88,7 @@ fn line_of(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a program can be found.
+/// Whether a program is in the PATH.
 pub(crate) fn exists(program: &str) -> bool {
     let folders = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&folders)
@@ -108,7 +108,7 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Starts it with stdin, stdout piped and stderr as set.
+    /// Starts it with piped stdin and stdout, and stderr as given.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let line = line_of(command);
         let child = command
@@ -124,19 +124,19 @@ impl Background {
         self.child.id()
     }
 
-    /// Its streams, to read and to tell.
+    /// Its stdin and stdout.
     pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// Its stdout, line by line; to be asked for once.
+    /// Its stdout, line by line; may be taken only once.
     pub(crate) fn lines(&mut self) -> Result<std::io::Lines<BufReader<std::process::ChildStdout>>> {
-        Ok(BufReader::new(self.child.stdout.take().context("stdout is read already")?).lines())
+        Ok(BufReader::new(self.child.stdout.take().context("stdout is already taken")?).lines())
     }
 
-    /// Asks it to end by a signal, by its pid.
+    /// Sends a signal to its pid that asks it to end.
     pub(crate) fn signal(&self, name: &str) -> Result<()> {
-        // The shell's own `kill`: a small image has no other.
+        // The shell's builtin `kill`: a minimal image has no other.
         output(Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid())])).map(drop)
     }
 }

@@ -1,7 +1,7 @@
-//! `test`: every test there is, lane by lane; a test that did not run must not look green.
+//! `test`: runs all tests, lane by lane; a test that did not run must not look green.
 //!
-//! Takes lanes and a user's filters; hands on a table of what ran. It must not start a lane before it is known that
-//! all can run.
+//! Takes lanes and a user's filters; hands on a table of results. It must not start a lane before it is known that all
+//! lanes can run.
 
 use std::{
     collections::BTreeSet,
@@ -15,81 +15,81 @@ use crate::{
     check,
     kernels::NO_VM,
     lanes::{LANES, Lane},
-    nextest::{self, Ran},
+    nextest::{self, TestResult},
     packages,
     process::{build_leaktrace, is_root, print},
     vm,
 };
 
-/// Set to 1, tests that need root are skipped without it.
+/// If set to 1, tests that need root are skipped without it.
 const SKIP_ROOT: &str = "LEAKTRACE_SKIP_ROOT";
 const NEEDS_ROOT: &str = "needs root";
-/// Variables that ask for a skip when they are 1, and the reason of such a skip.
-const ASKED: [(&str, &str); 2] = [(SKIP_ROOT, NEEDS_ROOT), (NO_VM, "LEAKTRACE_NO_VM=1")];
-/// The lane whose tests need no leaktrace.
+/// Variables that request a skip if set to 1, and the reason of such a skip.
+const REQUESTED: [(&str, &str); 2] = [(SKIP_ROOT, NEEDS_ROOT), (NO_VM, "LEAKTRACE_NO_VM=1")];
+/// The lane whose tests need no built leaktrace.
 const FAST: &str = "fast";
-/// So many of the slowest tests are shown.
+/// Number of slowest tests in the summary.
 const SLOWEST: usize = 15;
 
-/// Some tests of a lane.
+/// The selected tests of a lane.
 struct Part {
     lane: &'static Lane,
-    /// All that a user wants of it.
+    /// All tests of the lane that the user selected.
     wanted: BTreeSet<String>,
     /// Those that this user can run.
     runs: BTreeSet<String>,
-    /// What chooses these.
+    /// The filterset of these.
     filter: String,
-    /// What ran.
-    ran: Vec<(String, Ran)>,
-    /// From the lane's beginning, with what had to be installed, to the end of its last test.
+    /// The results.
+    ran: Vec<(String, TestResult)>,
+    /// Time from the start of the lane, including package installation, to the end of its last test.
     time: Duration,
 }
 
-/// Which tests a user wants.
-pub(crate) struct Wish<'a> {
+/// The tests that a user selected.
+pub(crate) struct Selection<'a> {
     /// Of these lanes.
     lanes: Vec<&'static Lane>,
-    /// Filtersets, one of which must choose a test; all tests if there is none.
+    /// Filtersets, one of which must match; empty for all tests.
     filtersets: Vec<&'a str>,
-    /// Parts of names and options, for nextest.
+    /// Parts of test names and options, for nextest.
     words: Vec<&'a str>,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> Selection<'a> {
     /// All tests of a lane.
     pub(crate) fn lane(name: &str) -> Result<Self> {
         Ok(Self { lanes: vec![Lane::named(name)?], filtersets: Vec::new(), words: Vec::new() })
     }
 
-    /// What a user says: `[--lane NAME]… [FILTER]…`, where a filter is a part of a name, or `-E FILTERSET`.
+    /// Parses `[--lane NAME]… [FILTER]…`, where a filter is a part of a name, or `-E FILTERSET`.
     pub(crate) fn parse(said: &[&'a str]) -> Result<Self> {
-        let mut wish = Self { lanes: Vec::new(), filtersets: Vec::new(), words: Vec::new() };
+        let mut selection = Self { lanes: Vec::new(), filtersets: Vec::new(), words: Vec::new() };
         let mut said = said.iter();
         while let Some(word) = said.next() {
             let mut next = || said.next().with_context(|| format!("{word} needs a value"));
             match *word {
-                "--lane" => wish.lanes.push(Lane::named(next()?)?),
-                "-E" | "--filterset" => wish.filtersets.push(next()?),
-                word => wish.words.push(word),
+                "--lane" => selection.lanes.push(Lane::named(next()?)?),
+                "-E" | "--filterset" => selection.filtersets.push(next()?),
+                word => selection.words.push(word),
             }
         }
-        if wish.lanes.is_empty() {
-            wish.lanes = LANES.iter().collect();
+        if selection.lanes.is_empty() {
+            selection.lanes = LANES.iter().collect();
         }
-        Ok(wish)
+        Ok(selection)
     }
 
     fn has(&self, lane: &str) -> bool {
         self.lanes.iter().any(|one| one.name == lane)
     }
 
-    /// Whether it is whole lanes.
+    /// Whether it selects whole lanes.
     fn is_whole(&self) -> bool {
         self.filtersets.is_empty() && self.words.is_empty()
     }
 
-    /// What `filterset` has of it.
+    /// Restricts `filterset` to the selection.
     fn of(&self, filterset: &str) -> String {
         if self.filtersets.is_empty() {
             return filterset.to_owned();
@@ -98,16 +98,16 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// Runs lanes, or what a user wants of them.
-pub(crate) fn run(wish: &Wish<'_>) -> Result<()> {
+/// Runs lanes, or the tests that the user selected.
+pub(crate) fn run(selection: &Selection<'_>) -> Result<()> {
     nextest::install()?;
     let start = Instant::now();
-    // What breaks most often comes first, and needs no test to be built.
-    if wish.is_whole() && wish.has(FAST) {
+    // The check that fails most often comes first, and needs no built tests.
+    if selection.is_whole() && selection.has(FAST) {
         check::source()?;
     }
     let checked = start.elapsed();
-    let mut parts = chosen(wish)?;
+    let mut parts = chosen(selection)?;
     if parts.iter().any(|part| part.lane.name != FAST) {
         build_leaktrace()?;
     }
@@ -116,39 +116,39 @@ pub(crate) fn run(wish: &Wish<'_>) -> Result<()> {
     let mut passed = true;
     for name in &names {
         let together = parts.iter_mut().filter(|part| host(part.lane) == *name);
-        passed &= run_together(together.collect(), &wish.words)?;
+        passed &= run_together(together.collect(), &selection.words)?;
     }
     for part in parts.iter_mut().filter(|part| part.lane.name == FAST) {
         part.time += checked;
     }
-    tell(&parts);
-    if wish.has("kernels") {
-        vm::tell_untried();
+    summarize(&parts);
+    if selection.has("kernels") {
+        vm::list_untested();
     }
     verdict(&parts, passed)
 }
 
-/// An error unless all ran, passed, and were skipped only by request.
+/// Fails unless all tests ran and passed, and skips were requested.
 fn verdict(parts: &[Part], passed: bool) -> Result<()> {
     ensure!(passed && parts.iter().all(Part::passed), "tests failed");
     for part in parts {
         let (ran, runs) = (part.ran.len(), part.runs.len());
         ensure!(ran == runs, "lane {}: {ran} of {runs} tests ran", part.lane.name);
     }
-    let asked = |(_, reason): &(&str, &str)| is_asked(reason);
-    ensure!(skipped(parts).iter().all(asked), "skipped without being asked to");
+    let requested = |(_, reason): &(&str, &str)| is_requested(reason);
+    ensure!(skipped(parts).iter().all(requested), "skipped without a request");
     Ok(())
 }
 
-/// Which tests are to run in each lane; each test is in one.
-fn chosen(wish: &Wish<'_>) -> Result<Vec<Part>> {
+/// The tests to run in each lane; each test is in one.
+fn chosen(selection: &Selection<'_>) -> Result<Vec<Part>> {
     let is_root = is_root();
     let mut parts = Vec::new();
-    for lane in wish.lanes.iter().copied() {
-        let filter = wish.of(&lane.tests());
-        let wanted = nextest::list(&filter, &wish.words)?;
+    for lane in selection.lanes.iter().copied() {
+        let filter = selection.of(&lane.tests());
+        let wanted = nextest::list(&filter, &selection.words)?;
         if wanted.is_empty() {
-            ensure!(!wish.is_whole(), "lane {} has no test", lane.name);
+            ensure!(!selection.is_whole(), "lane {} has no test", lane.name);
             continue;
         }
         let mut part = Part {
@@ -161,7 +161,7 @@ fn chosen(wish: &Wish<'_>) -> Result<Vec<Part>> {
         };
         if !is_root && lane.without_root != "all()" {
             part.filter = format!("({}) & ({})", part.filter, lane.without_root);
-            part.runs = nextest::list(&part.filter, &wish.words)?;
+            part.runs = nextest::list(&part.filter, &selection.words)?;
             let left = part.wanted.len() - part.runs.len();
             ensure!(
                 left == 0 || is_set(SKIP_ROOT),
@@ -171,16 +171,16 @@ fn chosen(wish: &Wish<'_>) -> Result<Vec<Part>> {
         }
         parts.push(part);
     }
-    ensure!(!parts.is_empty(), "no test is called so");
-    if wish.lanes.len() == LANES.len() {
-        let all = nextest::list(&wish.of("all()"), &wish.words)?;
+    ensure!(!parts.is_empty(), "no test matches");
+    if selection.lanes.len() == LANES.len() {
+        let all = nextest::list(&selection.of("all()"), &selection.words)?;
         let sum: usize = parts.iter().map(|part| part.wanted.len()).sum();
         ensure!(all.len() == sum, "{} tests, of which lanes have {sum}", all.len());
     }
     Ok(parts)
 }
 
-/// Installs what lanes need, and runs them side by side.
+/// Installs the packages of these lanes, and runs the lanes in parallel.
 fn run_together(mut parts: Vec<&mut Part>, words: &[&str]) -> Result<bool> {
     let start = Instant::now();
     parts.retain(|part| !part.runs.is_empty());
@@ -193,7 +193,7 @@ fn run_together(mut parts: Vec<&mut Part>, words: &[&str]) -> Result<bool> {
     let filters: Vec<&str> = parts.iter().map(|part| part.filter.as_str()).collect();
     let filter = format!("({})", filters.join(") | ("));
     let names: Vec<&str> = parts.iter().map(|part| part.lane.name).collect();
-    print(&format!("── lane {}", names.join(", and beside it ")));
+    print(&format!("── lane {}", names.join(", and in parallel ")));
     let prepared = start.elapsed();
     let outcome = nextest::run(&filter, words)?;
     for part in parts {
@@ -209,9 +209,9 @@ fn is_set(variable: &str) -> bool {
     env::var(variable).is_ok_and(|value| value == "1")
 }
 
-/// The only skips that are expected are those that were asked for.
-fn is_asked(reason: &str) -> bool {
-    ASKED.iter().any(|(variable, words)| is_set(variable) && reason.starts_with(words))
+/// Only requested skips are expected.
+fn is_requested(reason: &str) -> bool {
+    REQUESTED.iter().any(|(variable, words)| is_set(variable) && reason.starts_with(words))
 }
 
 impl Part {
@@ -220,7 +220,7 @@ impl Part {
     }
 }
 
-/// Tests that were skipped, with reasons: those that said so, and those that were not started.
+/// Skipped tests with reasons: those that reported a skip, and those that were not started.
 fn skipped(parts: &[Part]) -> Vec<(&str, &str)> {
     let mut skipped = Vec::new();
     for part in parts {
@@ -234,9 +234,9 @@ fn skipped(parts: &[Part]) -> Vec<(&str, &str)> {
     skipped
 }
 
-/// The table of lanes, the slowest tests, the skipped ones, and the sums.
-fn tell(parts: &[Part]) {
-    let mut all: Vec<&(String, Ran)> = parts.iter().flat_map(|part| &part.ran).collect();
+/// Prints the table of lanes, the slowest tests, the skipped ones, and the sums.
+fn summarize(parts: &[Part]) {
+    let mut all: Vec<&(String, TestResult)> = parts.iter().flat_map(|part| &part.ran).collect();
     all.sort_by_key(|(_, ran)| std::cmp::Reverse(ran.time));
     print("\nslowest tests:");
     for (name, ran) in all.iter().take(SLOWEST) {

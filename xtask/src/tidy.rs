@@ -1,4 +1,4 @@
-//! `tidy`: the house rules that a machine can check, each with the place that breaks it.
+//! `tidy`: checks the house rules that a machine can check, and reports each violation with its location.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use crate::{
     tidy_edges::{EDGES, FENCES},
 };
 
-/// Lines of code in a file, without its tests; comments are free.
+/// Maximum lines of code in a file, without tests and comments.
 const MOST_LINES: usize = 400;
 
 /// Folders of Rust code.
@@ -58,7 +58,7 @@ fn files() -> Result<Vec<PathBuf>> {
 
 fn everywhere(path: &Path, text: &str, faults: &mut Vec<String>) {
     for (line, number) in text.lines().zip(1..) {
-        // Put together here, so that this file does not break its own rule.
+        // Assembled here, so that this file does not violate its own rule.
         for folder in ["home", "root", "work", "Users"] {
             let start = format!("/{folder}/");
             let at_start = line.find(&start).is_some_and(|at| {
@@ -86,7 +86,7 @@ fn rust(path: &Path, text: &str, faults: &mut Vec<String>) {
     let lines =
         code.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
     let lines = lines.count();
-    // Tests in a file of their own count no more than those at a file's end.
+    // Tests in a file of their own are exempt like tests at the end of a file.
     let tests = path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"));
     if lines > MOST_LINES && !tests {
         faults.push(format!("{}: {lines} lines of code, {MOST_LINES} at most", path.display()));
@@ -96,7 +96,7 @@ fn rust(path: &Path, text: &str, faults: &mut Vec<String>) {
     }
 }
 
-/// What a file of `tracer` may name.
+/// The names that a file of `tracer` may use.
 fn edges(path: &Path, inside: &Path, code: &str, faults: &mut Vec<String>) {
     let first = inside.iter().next().unwrap_or_default().to_string_lossy();
     let folder = first.trim_end_matches(".rs");
@@ -123,7 +123,7 @@ fn edges(path: &Path, inside: &Path, code: &str, faults: &mut Vec<String>) {
     }
 }
 
-/// Whether a line of code, not of documentation, names one of these.
+/// Whether a line of code, not of documentation, uses one of these names.
 fn names(line: &str, words: &[String]) -> bool {
     let code = line.split("//").next().unwrap_or(line);
     words.iter().any(|word| {

@@ -1,6 +1,6 @@
-//! Which folder of `tracer` may know which: the table behind `tidy`.
+//! The allowed dependencies between folders of `tracer`: the table of `tidy`.
 
-/// A folder or file of `tracer/src`, and what its `use crate::` lines may name.
+/// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
 pub(crate) const EDGES: [(&str, &[&str]); 21] = [
     ("cli", &["format", "packs", "probes", "report", "settings"]),
     ("settings", &["cli", "error", "format", "packs", "probes"]),
@@ -23,12 +23,12 @@ pub(crate) const EDGES: [(&str, &[&str]); 21] = [
         &["analyze", "collect", "format", "packs", "probes", "report", "symbolize", "target"],
     ),
     ("tui", &["format", "report"]),
-    // These build the line: they may know every station.
+    // These assemble the pipeline: they may use every stage.
     ("run", &["*"]),
     ("main", &["*"]),
     ("lib", &["*"]),
 ];
 
-/// A dependency that only one folder may name.
+/// A dependency that only one folder may use.
 pub(crate) const FENCES: [(&str, &str); 4] =
     [("aya", "kernel"), ("blazesym", "symbolize"), ("ratatui", "tui"), ("crossterm", "tui")];

@@ -1,16 +1,16 @@
-//! `test-vm`: leaktrace on other kernels, in a virtual machine each; the tests `runs_on_other_kernels` alone.
+//! `test-vm`: leaktrace on other kernels, each in a virtual machine; runs only the tests `runs_on_other_kernels`.
 
 use anyhow::{Result, bail, ensure};
 
 use crate::{
-    kernels::{self, NO_VM, SERIES, Series, unwanted},
+    kernels::{self, NO_VM, SERIES, Series, disabled},
     nextest, packages,
     process::{build_leaktrace, note, print},
 };
 
 /// Boots one kernel of [`SERIES`], or all, and prints one line for each.
 pub(crate) fn run(wanted: &str) -> Result<()> {
-    if unwanted() {
+    if disabled() {
         bail!("{NO_VM}=1 is set\nhelp: unset it");
     }
     let chosen: Vec<&Series> =
@@ -23,7 +23,7 @@ pub(crate) fn run(wanted: &str) -> Result<()> {
     packages::for_vm()?;
     build_leaktrace()?;
     let outcomes: Vec<(&str, Result<()>)> =
-        chosen.into_iter().map(|series| (series.name, try_one(series))).collect();
+        chosen.into_iter().map(|series| (series.name, test_one(series))).collect();
     for (name, outcome) in &outcomes {
         match outcome {
             Ok(()) => print(&format!("kernel {name}: everything holds")),
@@ -37,9 +37,9 @@ pub(crate) fn run(wanted: &str) -> Result<()> {
     Ok(())
 }
 
-fn try_one(series: &Series) -> Result<()> {
+fn test_one(series: &Series) -> Result<()> {
     kernels::fetch(series)?;
-    // The whole name: 6.1 begins 6.12, too.
+    // The complete name: 6.1 is also a prefix of 6.12.
     let name = series.name.replace('.', "_");
     let filter = format!("binary(runs_on_other_kernels) & test(/_on_linux_{name}$/)");
     let options = ["--run-ignored", "all"];
@@ -47,15 +47,15 @@ fn try_one(series: &Series) -> Result<()> {
     Ok(())
 }
 
-/// Says which kernels the tests leave to `test-vm`.
-pub(crate) fn tell_untried() {
+/// Prints which kernels only `test-vm` tests.
+pub(crate) fn list_untested() {
     let names: Vec<&str> = SERIES
         .iter()
-        .filter(|series| !series.is_always_tried())
+        .filter(|series| !series.is_always_tested())
         .map(|series| series.name)
         .collect();
     note(&format!(
-        "kernels {} are tried only when asked for: cargo xtask test-vm --kernel all",
+        "kernels {} are tested only on request: cargo xtask test-vm --kernel all",
         names.join(" and ")
     ));
 }

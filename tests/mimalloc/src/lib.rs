@@ -1,1 +1,1 @@
-//! Nothing: the manifest beside this names a crate for its sources.
+//! Empty: this package only names, in its manifest, a crate whose sources the tests compile.

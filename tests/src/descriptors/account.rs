@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::Victim;
 
-/// Functions that open one type and no other, so that their call sites have it, too.
+/// Functions that open one type only, so that their call sites have a type, too.
 pub const ONE_TYPE: [(&str, &str); 27] = [
     ("by_socket", "socket"),
     ("by_socketpair", "socket"),
@@ -38,44 +38,44 @@ pub const ONE_TYPE: [(&str, &str); 27] = [
     ("by_creat", "file"),
 ];
 
-/// Who opened a number.
+/// The opener of a descriptor number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum By {
-    /// Nobody since `ready`: it was open before.
+    /// It was open before `ready`.
     Before,
-    /// A thread of the kernel's, or libc on a stack of its own.
+    /// A kernel thread, or libc on a stack of its own.
     Elsewhere,
-    /// This function of the victim's.
+    /// This function of the victim.
     Function(String),
 }
 
-/// An open number.
+/// An open descriptor number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// What it leads to.
+    /// Its target.
     pub kind: String,
-    /// Who opened it.
+    /// Its opener.
     pub by: By,
 }
 
-/// What the victim says of one table.
+/// The victim's account of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Whose table it is.
+    /// Process id of the table's owner.
     pub pid: u64,
-    /// The thread that looked: another than `pid`, if the table is that thread's own.
+    /// The thread that printed the account: differs from `pid` if the table belongs to that thread alone.
     pub tid: u64,
-    /// What is open, by number.
+    /// Open descriptors, by number.
     pub rows: BTreeMap<u64, Row>,
-    /// How often numbers were opened.
+    /// How often descriptors were opened.
     pub opened: u64,
-    /// Who opened any of them, and how often.
+    /// How often each opener opened.
     pub openers: BTreeMap<String, u64>,
-    /// How often they were closed.
+    /// How often descriptors were closed.
     pub closed: u64,
-    /// What was open when the account began.
+    /// Descriptors open when the account began.
     pub held_before: u64,
-    /// What the kernel refused, each with its reason.
+    /// Requests that the kernel refused, with the reasons.
     pub refused: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ fn list<'a>(value: &'a Value, key: &str) -> Result<&'a Vec<Value>> {
 }
 
 impl Account {
-    /// Reads a line of the victim.
+    /// Parses a line of the victim.
     pub fn read(line: &Value) -> Result<Self> {
         if let Some(error) = line.get("error") {
             bail!("the victim is broken: {error}");
@@ -128,7 +128,7 @@ impl Account {
         })
     }
 
-    /// Reads `count` lines of a victim that has been told to go.
+    /// Reads `count` lines of a victim that has received `go`.
     pub fn read_all(victim: &Victim, count: usize) -> Result<Vec<Self>> {
         (0..count).map(|_| Self::read(&victim.answer()?)).collect()
     }
@@ -151,12 +151,12 @@ impl Account {
         Ok(())
     }
 
-    /// Whether one of these has opened anything, be it closed again.
+    /// Whether one of these has opened any descriptor, even if it is closed again.
     pub fn has_any(&self, openers: &[&str]) -> bool {
         self.openers.keys().any(|one| openers.contains(&one.as_str()))
     }
 
-    /// How many open numbers each function has.
+    /// Number of open descriptors by function.
     pub(super) fn by_function(accounts: &[Self]) -> BTreeMap<&str, u64> {
         let mut counts = BTreeMap::new();
         for row in accounts.iter().flat_map(|account| account.rows.values()) {
@@ -168,7 +168,7 @@ impl Account {
     }
 }
 
-/// What an entry of `/proc/PID/fd` leads to.
+/// The target of an entry of `/proc/PID/fd`.
 fn type_of(path: &Path) -> Result<&'static str> {
     /// `f_type` of message queues and of namespaces, from the kernel's sources.
     const FILE_SYSTEMS: [(i64, &str); 2] = [(0x1980_0202, "mqueue"), (0x6e73_6673, "namespace")];

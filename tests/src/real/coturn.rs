@@ -4,25 +4,25 @@ use std::{path::Path, process::Command, thread};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Real, Started, at_once, fail_tls, makers};
+use super::{RealProgram, Started, at_once, constructors, fail_tls};
 use crate::{http::Connection, packages, programs::certified};
 
-/// Where it listens, in its own network.
+/// The server's port, in its own network namespace.
 const PORT: u16 = 3478;
 const TLS_PORT: u16 = 5349;
-/// Where the peer echoes what is relayed.
+/// The port of the peer that echoes relayed data.
 const PEER: u16 = 3480;
-/// Clients of each way.
+/// Clients of each kind.
 const CLIENTS: u64 = 10;
-/// Connections that end before anything was said.
+/// Connections that end before any data is sent.
 const CUT: u64 = 16;
 
 /// A server without users.
-pub const COTURN: Real = Real {
+pub const COTURN: RealProgram = RealProgram {
     name: "coturn",
     start,
     load,
-    makers: &[makers::LIBEVENT, makers::OPENSSL],
+    constructors: &[constructors::LIBEVENT, constructors::OPENSSL],
     least: &[("bufferevent", 2 * CLIENTS), ("SSL", 2 * CLIENTS), ("evbuffer", 4 * CLIENTS)],
     gone: &["bufferevent", "evbuffer", "event_assigned"],
 };
@@ -49,12 +49,12 @@ fn start(folder: &Path) -> Result<Started> {
     let mut peer = Command::new(unpacked.path("usr/bin/turnutils_peer")?);
     peer.args(["-L", "127.0.0.1", "-p", &PEER.to_string()])
         .env("LD_LIBRARY_PATH", unpacked.libraries()?);
-    // It takes datagrams; there is nothing to wait for but the server.
+    // The server accepts datagrams only: there is no port to wait for.
     started.beside(&mut peer, PORT)?;
     Ok(started)
 }
 
-/// Lets `CLIENTS` clients relay to the peer and back.
+/// Has `CLIENTS` clients relay data to the peer and back.
 fn relay(options: &[&str]) -> Result<()> {
     let unpacked = packages::debian(&["coturn"])?;
     let output = Command::new(unpacked.path("usr/bin/turnutils_uclient")?)
@@ -64,7 +64,7 @@ fn relay(options: &[&str]) -> Result<()> {
         .env("LD_LIBRARY_PATH", unpacked.libraries()?)
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);
-    // Datagrams may get lost on their way, on a busy machine.
+    // On a busy machine, datagrams may get lost.
     let sent = format!("tot_send_msgs={}, ", 2 * CLIENTS);
     let whole = said.contains(&sent) && output.status.success();
     ensure!(whole, "turnutils_uclient {options:?}: {}\n{said}", output.status);

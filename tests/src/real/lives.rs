@@ -1,45 +1,46 @@
-//! Servers that are traced from before they make the first object until they have freed the last one: nothing may be left.
+//! Servers traced over their whole life, from before the first object is created until after the last one is freed:
+//! nothing may be outstanding.
 
 use std::{path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
-use super::{Counted, LIMIT, Started, count, holds, makers};
+use super::{Counted, LIMIT, Started, check, constructors, count};
 use crate::{
-    bpftrace::Maker, network, packages, programs::certified, python, uwebsockets, wait_until,
+    bpftrace::Constructor, network, packages, programs::certified, python, uwebsockets, wait_until,
 };
 
-/// Where each listens, in its own network.
+/// The port of each server, in its own network namespace.
 const PORT: u16 = 9001;
-/// Connections of a load: for pages, as `WebSocket`s, and some that go away within a question.
+/// Connections of a load: for pages, as `WebSocket`s, and some that disconnect in the middle of a request.
 const CONNECTIONS: u64 = 300;
 
-/// A server with HTTP and a WebSocket. It says `ready`, and begins at a line on its stdin; then it says `listening PORT`. The
-/// next line ends it: then it has freed all that, and says `ended`.
+/// A server with HTTP and a WebSocket. It prints `ready`, starts when it reads a line from stdin, and prints `listening
+/// PORT`. The next line stops it: it frees everything and prints `ended`.
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
-    /// What its folder is called.
+    /// Name of its folder.
     pub name: &'static str,
-    /// What starts it.
+    /// The command that starts it.
     command: fn() -> Result<Command>,
-    /// Whether it is asked over TLS.
+    /// Whether clients use TLS.
     tls: bool,
-    /// What the witness counts.
-    makers: &'static [&'static [Maker]],
-    /// Objects that a life makes, at least.
+    /// Constructors that the witness probes.
+    constructors: &'static [&'static [Constructor]],
+    /// Minimum number of objects created in a run.
     least: &'static [(&'static str, u64)],
-    /// Kinds of which nothing is left.
+    /// Kinds of which no object may be left.
     gone: &'static [&'static str],
 }
 
-/// socketify, from the Python Package Index: uSockets on libuv, within a library.
+/// socketify, from the Python Package Index: uSockets on libuv, inside a library.
 pub const SOCKETIFY: Server = Server {
     name: "socketify",
     command: socketify,
     tls: false,
-    makers: &[makers::USOCKETS],
+    constructors: &[constructors::USOCKETS],
     least: &LEAST,
-    // Its loop does not turn any more when it closes what listens, and is the thread's, which lives on.
+    // The loop no longer runs when the server closes its listener, and belongs to the thread, which lives on.
     gone: &["us_socket", "us_socket_context"],
 };
 
@@ -48,7 +49,7 @@ pub const UWEBSOCKETS: Server = Server {
     name: "uwebsockets",
     command: || uws(&[]),
     tls: false,
-    makers: &[makers::USOCKETS],
+    constructors: &[constructors::USOCKETS],
     least: &LEAST,
     gone: &GONE,
 };
@@ -61,7 +62,7 @@ pub const UWEBSOCKETS_TLS: Server = Server {
         uws(&["--tls", &certificate.to_string_lossy(), &key.to_string_lossy()])
     },
     tls: true,
-    makers: &[makers::USOCKETS, makers::OPENSSL],
+    constructors: &[constructors::USOCKETS, constructors::OPENSSL],
     least: &[
         ("us_socket", CONNECTIONS),
         ("us_listen_socket", 1),
@@ -92,7 +93,7 @@ const LEAST: [(&str, u64); 6] = [
     ("us_async", 1),
 ];
 
-/// All.
+/// All servers.
 const GONE: [&str; 6] =
     ["us_socket", "us_listen_socket", "us_loop", "us_socket_context", "us_timer", "us_async"];
 
@@ -105,45 +106,45 @@ fn socketify() -> Result<Command> {
 
 fn uws(options: &[&str]) -> Result<Command> {
     let mut command = Command::new(uwebsockets::tls_server()?);
-    command.args([&PORT.to_string(), "--when-told"]).args(options);
+    command.args([&PORT.to_string(), "--on-command"]).args(options);
     Ok(command)
 }
 
 impl Server {
-    /// Runs it, counts twice, and compares.
+    /// Runs the server, counts with both tools, and compares.
     pub fn matches(&self) -> Result<()> {
         let counted = super::in_folder(self.name, |folder| self.counted(folder))?;
-        holds(self.least, self.gone, &counted)
+        check(self.least, self.gone, &counted)
     }
 
     fn counted(&self, folder: &Path) -> Result<Counted> {
         let mut started = Started::alone(folder, &mut (self.command)()?)?;
-        self.says(&started, "ready")?;
-        count(&mut started, &self.makers.concat(), |started| self.life(started))
+        self.expect_line(&started, "ready")?;
+        count(&mut started, &self.constructors.concat(), |started| self.life(started))
     }
 
-    /// All of its life, under load.
+    /// The server's whole life, under load.
     fn life(&self, started: &mut Started) -> Result<()> {
-        started.target.tell("go")?;
-        self.says(started, &format!("listening {PORT}"))?;
+        started.target.send("go")?;
+        self.expect_line(started, &format!("listening {PORT}"))?;
         network::inside(started.pid(), || {
             let mut clients = python::program("web_clients", Path::new(""));
             clients.args([PORT.to_string(), CONNECTIONS.to_string()]);
             if self.tls {
                 clients.arg("tls");
             }
-            super::says(&mut clients, &format!("connected {CONNECTIONS}"))
+            super::run_load(&mut clients, &format!("connected {CONNECTIONS}"))
         })?;
         wait_until(
             "connections are over",
             LIMIT,
             || Ok(network::connections(started.pid())? == 0),
         )?;
-        started.target.tell("stop")?;
-        self.says(started, "ended")
+        started.target.send("stop")?;
+        self.expect_line(started, "ended")
     }
 
-    fn says(&self, started: &Started, expected: &str) -> Result<()> {
+    fn expect_line(&self, started: &Started, expected: &str) -> Result<()> {
         let line = started.target.line(LIMIT)?;
         ensure!(line == expected, "{} said `{line}`, not `{expected}`", self.name);
         Ok(())

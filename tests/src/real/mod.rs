@@ -1,7 +1,7 @@
-//! Real programs under load, their objects counted twice: by leaktrace, and by a witness of the tests.
+//! Real programs under load, whose objects are counted by leaktrace and by an independent witness.
 //!
-//! Both begin and end while the program is stopped, so they see the same calls, and every figure must be the same.
-//! Each program is in a network of its own, with what loads it.
+//! Both start and stop counting while the program is stopped, so they see the same calls, and every number must be
+//! equal. Each program runs in its own network namespace, together with its load.
 
 use std::{
     collections::BTreeMap,
@@ -18,16 +18,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     Report, Trace,
-    bpftrace::{Maker, Witness},
+    bpftrace::{Constructor, Witness},
     child::Running,
     http::Connection,
     leaks::Objects,
     network, target_dir, wait_until,
 };
 
+pub mod constructors;
 mod coturn;
 mod lives;
-pub mod makers;
 mod nginx;
 mod private;
 mod sslsplit;
@@ -43,48 +43,49 @@ pub use tor::TOR;
 pub use transmission::TRANSMISSION;
 pub use zmq::{IPYKERNEL, PYZMQ, PYZMQ_OF_DEBIAN};
 
-/// Longest time for a program to listen, to become quiet, to stop.
+/// Time limit for a program to listen, to become quiet, to stop.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What is not compared: all that is no object, and events in memory of the program's own. No function ends one, so no
-/// count of calls can tell how many are there. Where all are over at the end, `gone` says so. And what libzmq acquires deep
-/// inside, which leaktrace knows by its size alone.
+/// Kinds that are not compared. `heap` is no object. Events in the program's own memory have no release function, so
+/// counting calls cannot count live ones; where all are released at the end, `gone` checks it. libzmq acquires the
+/// others internally, and leaktrace identifies them by size only.
 const UNCOUNTED: [&str; 4] = ["heap", "event_assigned", "zmq_pipe_chunk", "zmq_receive_buffer"];
 
-/// A program, and what is expected of it.
+/// A program, with its load and expected results.
 #[derive(Clone, Copy, Debug)]
-pub struct Real {
-    /// What its folder is called.
+pub struct RealProgram {
+    /// Name of its folder.
     pub name: &'static str,
-    /// Starts it, with what it works with.
+    /// Starts the program in the given folder.
     pub start: fn(&Path) -> Result<Started>,
-    /// Loads it, from within its network: the same number of connections each time. It gets the folder.
+    /// Loads the program from within its network namespace, with the same number of connections each time. Gets the
+    /// folder.
     pub load: fn(&Path) -> Result<()>,
-    /// What the witness counts.
-    pub makers: &'static [&'static [Maker]],
-    /// Objects that one load makes, at least.
+    /// Constructors that the witness probes.
+    pub constructors: &'static [&'static [Constructor]],
+    /// Minimum number of objects that one load creates.
     pub least: &'static [(&'static str, u64)],
-    /// Kinds of which nothing is left when all connections are closed.
+    /// Kinds of which no object may be left once all connections are closed.
     pub gone: &'static [&'static str],
 }
 
 /// A program that is ready.
 #[derive(Debug)]
 pub struct Started {
-    /// The program as it was started.
+    /// The process that was started.
     pub target: Running,
-    /// Its child that does the work and is traced, where there is one.
+    /// Its child process that does the work and is traced, if any.
     pub worker: Option<u32>,
-    /// Others in its network; ended with it.
+    /// Other processes in its network namespace; ended with it.
     pub beside: Vec<Running>,
-    /// Files of this run.
+    /// Folder with the files of this run.
     pub folder: PathBuf,
-    /// Ends of connections that it has with itself, for good.
+    /// Number of permanent connection ends that the program has with itself.
     pub own: usize,
 }
 
 impl Started {
-    /// Starts `command` in a network and with libraries of its own.
+    /// Starts `command` in its own network namespace, with its own copies of libraries.
     pub fn alone(folder: &Path, command: &mut Command) -> Result<Self> {
         private::libraries(command)?;
         let target = Running::start(&mut network::alone(command))?;
@@ -94,14 +95,14 @@ impl Started {
         Ok(started)
     }
 
-    /// The same, and waits until it listens on `port`.
+    /// The same, then waits until it listens on `port`.
     pub fn listening(folder: &Path, command: &mut Command, port: u16) -> Result<Self> {
         let started = Self::alone(folder, command)?;
         started.wait_for(port)?;
         Ok(started)
     }
 
-    /// Starts another program in the same network, and waits until it listens on `port`.
+    /// Starts another program in the same network namespace, and waits until it listens on `port`.
     pub fn beside(&mut self, command: &mut Command, port: u16) -> Result<()> {
         let running = network::inside(self.pid(), || Running::start(command))?;
         self.beside.push(running);
@@ -114,12 +115,12 @@ impl Started {
         })
     }
 
-    /// Process id of the one that is traced.
+    /// Process id of the traced process.
     pub fn pid(&self) -> u32 {
         self.worker.unwrap_or_else(|| self.target.pid())
     }
 
-    /// Takes the only child of the program for what is traced.
+    /// Selects the program's only child for tracing.
     pub fn trace_child(&mut self) -> Result<()> {
         let pid = self.target.pid();
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
@@ -142,14 +143,14 @@ impl Started {
         for entry in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
             // A thread may end meanwhile.
             let Ok(text) = fs::read_to_string(entry?.path().join("stat")) else { continue };
-            // Behind the name in parentheses, which may have any letters.
+            // The state follows the name in parentheses, which may contain any character.
             let state = text.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
             states.push(state.context("a thread's state")?);
         }
         Ok(states)
     }
 
-    /// Waits until connections are over and, several times in a row, all threads sleep.
+    /// Waits until all connections are closed and, several times in a row, all threads sleep.
     fn wait_until_quiet(&self) -> Result<()> {
         wait_until("connections are over", LIMIT, || {
             Ok(network::connections(self.pid())? == self.own)
@@ -162,7 +163,7 @@ impl Started {
     }
 
     /// Stops all its threads.
-    fn hold(&self) -> Result<()> {
+    fn pause(&self) -> Result<()> {
         self.signal("STOP")?;
         wait_until("it stops", LIMIT, || Ok(self.states()?.iter().all(|state| *state == 'T')))
     }
@@ -170,21 +171,21 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        // The program itself ends with `Running`.
+        // `Running` ends the program itself.
         if self.worker.is_some() {
             drop(self.signal("KILL"));
         }
     }
 }
 
-/// Asks for the first page over TLS, on a connection of its own.
+/// Requests the first page over TLS, on a connection of its own.
 fn get_over_tls(port: u16) -> Result<()> {
     let (said, printed) = over_tls(port, b"GET / HTTP/1.0\r\n\r\n", &["-quiet"])?;
     ensure!(said.contains("hello"), "the answer was `{said}`; {printed}");
     Ok(())
 }
 
-/// What `openssl s_client` gets when it sends `request`, and what it says of that.
+/// Runs `openssl s_client` with `request` as input; returns the answer and the tool's messages.
 fn over_tls(port: u16, request: &[u8], options: &[&str]) -> Result<(String, String)> {
     let mut client = Command::new("openssl")
         .args(["s_client", "-connect", &format!("127.0.0.1:{port}")])
@@ -200,14 +201,14 @@ fn over_tls(port: u16, request: &[u8], options: &[&str]) -> Result<(String, Stri
     Ok((text(&output.stdout), text(&output.stderr)))
 }
 
-/// Begins a handshake of TLS in a way that fails, and closes.
+/// Starts a TLS handshake that fails, and closes.
 fn fail_tls(port: u16) -> Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    // The head of a record that is a handshake, and five bytes that are none: RFC 8446, 5.1.
+    // The header of a handshake record, and five bytes that are no handshake: RFC 8446, 5.1.
     Ok(stream.write_all(b"\x16\x03\x01\x00\x05hello")?)
 }
 
-/// Does `work` so many times, by several threads at once.
+/// Calls `work` `times` times, from several threads.
 fn at_once(times: u64, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
     const THREADS: u64 = 8;
     let share = |thread| times / THREADS + u64::from(thread < times % THREADS);
@@ -222,16 +223,16 @@ fn at_once(times: u64, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
     })
 }
 
-/// What the two have counted, of each kind.
+/// The counts of both tools, by kind.
 #[derive(Debug)]
 pub struct Counted {
     /// leaktrace's report.
     pub report: Report,
-    /// The witness' sums.
+    /// The witness's sums.
     pub witnessed: BTreeMap<String, Objects>,
 }
 
-/// Does `work` in a folder that has no other use.
+/// Runs `work` in a folder of its own.
 fn in_folder<T>(name: &str, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let folder = target_dir().join(format!("e2e/{}-{name}", std::process::id()));
     fs::create_dir_all(&folder)?;
@@ -241,32 +242,32 @@ fn in_folder<T>(name: &str, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> 
     outcome
 }
 
-/// Counts twice while a program is loaded.
+/// Counts with both tools while a program is loaded.
 fn count(
     started: &mut Started,
-    makers: &[Maker],
+    constructors: &[Constructor],
     load: impl FnOnce(&mut Started) -> Result<()>,
 ) -> Result<Counted> {
     started.wait_until_quiet()?;
-    started.hold()?;
+    started.pause()?;
     let pid = started.pid().to_string();
-    // Both take many seconds to attach, and to detach: side by side.
+    // Both take many seconds to attach and to detach, so they do it in parallel.
     let mut trace = Trace::start(&["-p", &pid, "--kind", "heap,object"])?;
-    let witness = Witness::attach(started.pid(), makers)?;
+    let witness = Witness::attach(started.pid(), constructors)?;
     trace.wait_until_attached()?;
     started.signal("CONT")?;
     load(started)?;
     started.wait_until_quiet()?;
-    started.hold()?;
-    let witnessed = witness.ask()?;
+    started.pause()?;
+    let witnessed = witness.request_stop()?;
     let report = trace.stop()?;
     let witnessed = witnessed.wait()?;
     started.signal("CONT")?;
     Ok(Counted { report, witnessed })
 }
 
-/// Runs a program that loads another one: it says this line, and ends well.
-fn says(command: &mut Command, line: &str) -> Result<()> {
+/// Runs a load program: it must print this line and exit with success.
+fn run_load(command: &mut Command, line: &str) -> Result<()> {
     let output = command.output().context("could not run what loads it")?;
     let (said, complaint) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -274,28 +275,28 @@ fn says(command: &mut Command, line: &str) -> Result<()> {
     Ok(())
 }
 
-impl Real {
-    /// Runs it, and counts twice.
+impl RealProgram {
+    /// Runs the program, and counts with both tools.
     pub fn counted(&self) -> Result<Counted> {
         in_folder(self.name, |folder| {
             let mut started = (self.start)(folder)?;
-            // What is made once is made now.
+            // A first load creates the objects that are created once.
             network::inside(started.pid(), || (self.load)(folder))
                 .context("before it is traced")?;
-            count(&mut started, &self.makers.concat(), |started| {
+            count(&mut started, &self.constructors.concat(), |started| {
                 network::inside(started.pid(), || (self.load)(folder))
             })
         })
     }
 
-    /// What does not hold of the two counts.
-    pub fn holds(&self, counted: &Counted) -> Result<()> {
-        holds(self.least, self.gone, counted)
+    /// Compares the two counts; an error lists all differences.
+    pub fn check(&self, counted: &Counted) -> Result<()> {
+        check(self.least, self.gone, counted)
     }
 }
 
-/// What does not hold of the two counts.
-fn holds(least: &[(&str, u64)], gone: &[&str], counted: &Counted) -> Result<()> {
+/// Compares the two counts; an error lists all differences.
+fn check(least: &[(&str, u64)], gone: &[&str], counted: &Counted) -> Result<()> {
     let Counted { report, witnessed } = counted;
     let lost = report.lost_by_target()?;
     ensure!(lost.is_empty(), "lost {lost}");
@@ -326,7 +327,7 @@ fn holds(least: &[(&str, u64)], gone: &[&str], counted: &Counted) -> Result<()> 
         let left = report.total(kind)?.outstanding_count;
         ensure!(left == 0, "{left} {kind} are left\n{}", rows.join("\n"));
     }
-    // A kind that the witness does not know would not have been compared.
+    // A kind that the witness does not count would go uncompared.
     for kind in report.at("/totals")?.as_object().context("totals")?.keys() {
         let known = UNCOUNTED.contains(&kind.as_str()) || witnessed.contains_key(kind);
         ensure!(known || report.total(kind)?.acquired_count == 0, "bpftrace counts no {kind}");
@@ -334,7 +335,7 @@ fn holds(least: &[(&str, u64)], gone: &[&str], counted: &Counted) -> Result<()> 
     rows_of_objects_agree(report)
 }
 
-/// The table of kinds has the same figures as the totals.
+/// The table of kinds has the same numbers as the totals.
 fn rows_of_objects_agree(report: &Report) -> Result<()> {
     for row in report.list("/objects/kinds")? {
         let kind = row.get("kind").and_then(serde_json::Value::as_str).context("a kind")?;

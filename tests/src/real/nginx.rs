@@ -4,27 +4,27 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::{Real, Started, at_once, fail_tls, get_over_tls, makers};
+use super::{RealProgram, Started, at_once, constructors, fail_tls, get_over_tls};
 use crate::{http::Connection, programs::certified};
 
-/// Where it listens, in its own network.
+/// The server's port, in its own network namespace.
 pub(super) const PORT: u16 = 8443;
-/// Connections that ask for a page.
+/// Connections that request a page.
 const WHOLE: u64 = 64;
-/// Connections that end before a handshake, and whose handshake fails.
+/// Connections that end before a handshake, and connections whose handshake fails.
 const CUT: u64 = 16;
 
-/// One process that says hello.
-pub const NGINX_TLS: Real = Real {
+/// One process that serves a page with a hello.
+pub const NGINX_TLS: RealProgram = RealProgram {
     name: "nginx-tls",
     start,
     load,
-    makers: &[makers::OPENSSL],
+    constructors: &[constructors::OPENSSL],
     least: &[("SSL", WHOLE + CUT), ("SSL_SESSION", WHOLE), ("BIO", WHOLE)],
     gone: &["SSL", "BIO", "EVP_MD_CTX", "EVP_CIPHER_CTX"],
 };
 
-/// nginx as it is to be started.
+/// The command that starts nginx.
 pub(super) fn command(folder: &Path) -> Result<Command> {
     let (key, certificate) = certified()?;
     let file = folder.join("nginx.conf");

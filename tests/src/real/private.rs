@@ -1,7 +1,7 @@
-//! Copies of the libraries that are probed, for the traced program alone.
+//! Copies of the probed libraries, for the traced program only.
 //!
-//! A probe is on a file. On the system's files, probes of two tools would slow down every process of the machine, and
-//! first of all the clients that are to load the program.
+//! A uprobe is attached to a file. On the system's files, the probes of two tools would slow down every process of the
+//! machine, first of all the load clients.
 
 use std::{
     ffi::OsString,
@@ -14,10 +14,10 @@ use anyhow::{Context as _, Result};
 
 use crate::{compile::is_current, target_dir};
 
-/// What is probed, by the beginnings of file names.
+/// Probed libraries, by prefix of the file name.
 const PROBED: [&str; 5] = ["libc.so.", "libcrypto.", "libevent", "libssl.", "libzmq."];
 
-/// Has `command` start its program with copies of the libraries that are probed. They stay, for other tests.
+/// Has `command` start its program with copies of the probed libraries. The copies stay, for other tests.
 pub(super) fn libraries(command: &mut Command) -> Result<()> {
     let set = command.get_envs().find(|(name, _)| *name == "LD_LIBRARY_PATH");
     let own = set.and_then(|(_, value)| value).map(OsString::from).unwrap_or_default();
@@ -27,7 +27,7 @@ pub(super) fn libraries(command: &mut Command) -> Result<()> {
     for library in needed(command.get_program().as_ref(), &own)? {
         let name = library.file_name().context("a library's name")?;
         let probed = |start: &&str| name.to_string_lossy().starts_with(*start);
-        // Those of the package are its own already.
+        // Libraries unpacked from the package are already private.
         if !library.starts_with(target_dir()) && PROBED.iter().any(probed) {
             copy(&library, &folder.join(name))?;
         }
@@ -37,7 +37,7 @@ pub(super) fn libraries(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What the loader says that `program` needs.
+/// The libraries that the dynamic loader lists for `program`.
 fn needed(program: &Path, libraries: &OsString) -> Result<Vec<PathBuf>> {
     let found = Command::new("which").arg(program).output()?.stdout;
     let program = String::from_utf8(found)?;
@@ -55,7 +55,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     if is_current(to, &[from]) {
         return Ok(());
     }
-    // Renamed when it is whole and on the disk: another test may be starting with it.
+    // Renamed once it is complete and on disk: another test may be starting a program with it.
     let unfinished = to.with_extension(std::process::id().to_string());
     fs::copy(from, &unfinished)?;
     File::open(&unfinished)?.sync_all()?;

@@ -5,23 +5,23 @@ use std::{path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::{Real, Started, at_once, fail_tls, get_over_tls, makers, nginx};
+use super::{RealProgram, Started, at_once, constructors, fail_tls, get_over_tls, nginx};
 use crate::{http::Connection, packages, programs::certified};
 
-/// Where it listens, in its own network.
+/// The proxy's port, in its own network namespace.
 const PORT: u16 = 8447;
-/// Connections that ask for a page.
+/// Connections that request a page.
 const WHOLE: u64 = 32;
-/// Connections that end before a handshake, and whose handshake fails.
+/// Connections that end before a handshake, and connections whose handshake fails.
 const CUT: u64 = 8;
 
 /// sslsplit in front of nginx.
-pub const SSLSPLIT: Real = Real {
+pub const SSLSPLIT: RealProgram = RealProgram {
     name: "sslsplit",
     start,
     load,
-    makers: &[makers::LIBEVENT, makers::OPENSSL],
-    // One each way, with two evbuffers each.
+    constructors: &[constructors::LIBEVENT, constructors::OPENSSL],
+    // One connection per direction, with two evbuffers each.
     least: &[
         ("SSL", 2 * WHOLE),
         ("SSL_CTX", 2 * WHOLE),
@@ -36,7 +36,7 @@ fn start(folder: &Path) -> Result<Started> {
     let (key, certificate) = certified()?;
     let mut command = Command::new(unpacked.path("usr/bin/sslsplit")?);
     command
-        // In the foreground; as root, since another user may not read what lies in a home.
+        // In the foreground; as root, since another user may not read files in a home directory.
         .args(["-D", "-u", "root", "-k"])
         .arg(key)
         .arg("-c")
@@ -44,7 +44,7 @@ fn start(folder: &Path) -> Result<Started> {
         .args(["ssl", "127.0.0.1", &PORT.to_string(), "127.0.0.1", &nginx::PORT.to_string()])
         .env("LD_LIBRARY_PATH", unpacked.libraries()?);
     let mut started = Started::listening(folder, &mut command, PORT)?;
-    // Its parent only opens files for it.
+    // The parent process only opens files for the worker.
     started.trace_child()?;
     started.beside(&mut nginx::command(folder)?, nginx::PORT)?;
     Ok(started)

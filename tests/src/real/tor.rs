@@ -1,4 +1,4 @@
-//! tor as a relay that nobody knows: libevent's events, and TLS of its own making on OpenSSL.
+//! tor as a relay that is not published: libevent's events, and tor's own TLS layer on OpenSSL.
 
 use std::{
     fs,
@@ -10,26 +10,26 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::{Real, Started, at_once, fail_tls, makers, over_tls};
+use super::{RealProgram, Started, at_once, constructors, fail_tls, over_tls};
 use crate::{http::Connection, packages};
 
-/// Where it listens, in its own network: for programs, for its owner, for other relays.
+/// Ports in its own network namespace: for programs, for the controller, for other relays.
 const SOCKS: u16 = 9050;
 const CONTROL: u16 = 9051;
 const RELAY: u16 = 9001;
-/// Connections of programs that begin to talk, and of its owner.
+/// Connections of programs that begin a SOCKS handshake, and of the controller.
 const WHOLE: u64 = 200;
 /// Connections of relays.
 const HANDSHAKES: u64 = 48;
-/// Connections to each that end before anything was said.
+/// Connections to each port that end before any data is sent.
 const CUT: u64 = 16;
 
 /// A relay that publishes nothing and fetches nothing.
-pub const TOR: Real = Real {
+pub const TOR: RealProgram = RealProgram {
     name: "tor",
     start,
     load,
-    makers: &[makers::LIBEVENT, makers::OPENSSL],
+    constructors: &[constructors::LIBEVENT, constructors::OPENSSL],
     // A connection has an event for reading and one for writing.
     least: &[("event", 2 * (2 * WHOLE + HANDSHAKES)), ("SSL", HANDSHAKES)],
     gone: &["event", "SSL"],
@@ -55,7 +55,7 @@ fn start(folder: &Path) -> Result<Started> {
         .arg("-f")
         .arg(&file)
         .env("LD_LIBRARY_PATH", unpacked.libraries()?);
-    // It listens there last.
+    // tor opens this listener last.
     Started::listening(folder, &mut command, RELAY)
 }
 

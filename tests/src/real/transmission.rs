@@ -4,23 +4,23 @@ use std::{fs, io::Write as _, net::TcpStream, path::Path, process::Command};
 
 use anyhow::{Result, ensure};
 
-use super::{Real, Started, at_once, makers};
+use super::{RealProgram, Started, at_once, constructors};
 use crate::{http::Connection, packages};
 
-/// Where it listens, in its own network.
+/// The daemon's port, in its own network namespace.
 const PORT: u16 = 9091;
-/// Connections that ask for a page, twice.
+/// Connections that request a page, twice.
 const WHOLE: u64 = 200;
-/// Connections that end before they have asked, and within a question.
+/// Connections that end before a request, and in the middle of one.
 const CUT: u64 = 20;
 
 /// The daemon without torrents.
-pub const TRANSMISSION: Real = Real {
+pub const TRANSMISSION: RealProgram = RealProgram {
     name: "transmission",
     start,
     load,
-    makers: &[makers::LIBEVENT],
-    // Each connection has a bufferevent with its two evbuffers, each request two evbuffers more.
+    constructors: &[constructors::LIBEVENT],
+    // Each connection has a bufferevent with its two evbuffers; each request has two evbuffers more.
     least: &[
         ("evhttp_connection", WHOLE + 2 * CUT),
         ("bufferevent", WHOLE + 2 * CUT),
@@ -30,7 +30,7 @@ pub const TRANSMISSION: Real = Real {
     gone: &["evhttp_connection", "evhttp_request", "bufferevent"],
 };
 
-/// Nothing that would look for other hosts.
+/// Disables every feature that contacts other hosts.
 const SETTINGS: &str = r#"{ "dht-enabled": false, "lpd-enabled": false, "pex-enabled": false, "utp-enabled": false,
 "port-forwarding-enabled": false, "blocklist-enabled": false, "rpc-authentication-required": false,
 "rpc-whitelist-enabled": false, "rpc-host-whitelist-enabled": false, "rpc-bind-address": "127.0.0.1",

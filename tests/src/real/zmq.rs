@@ -1,46 +1,47 @@
-//! Programs on pyzmq: a Jupyter kernel, and a service that makes and closes sockets all the time.
+//! Programs on pyzmq: a Jupyter kernel, and a service that constantly creates and closes sockets.
 
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{Real, Started, makers, says};
+use super::{RealProgram, Started, constructors, run_load};
 use crate::{packages, python};
 
-/// Where the service listens, and the kernel's first channel; each in its own network.
+/// The port of the service, and the first channel of the kernel; each in its own network namespace.
 const PORT: u16 = 9201;
-/// Questions to the service.
+/// Requests to the service.
 const QUESTIONS: u64 = 300;
 /// Cells that the kernel runs.
 const CELLS: u64 = 50;
 
-/// A Jupyter kernel with the libzmq that pyzmq brings.
-pub const IPYKERNEL: Real = Real {
+/// A Jupyter kernel on the libzmq that pyzmq bundles.
+pub const IPYKERNEL: RealProgram = RealProgram {
     name: "ipykernel",
     start: kernel,
     load: run_cells,
-    // Messages are signed by OpenSSL.
-    makers: &[makers::LIBZMQ, makers::OPENSSL],
-    // Each cell starts a thread that prints, which has a socket for that. Each cell has signed messages: busy,
-    // what it runs, what it prints twice, its result, its reply, idle.
+    // OpenSSL signs messages.
+    constructors: &[constructors::LIBZMQ, constructors::OPENSSL],
+    // Each cell starts a thread that prints, which has a socket for that. Each cell has signed messages: busy, the
+    // input, the output twice, the result, the reply, idle.
     least: &[("zmq_socket", CELLS), ("zmq_msg", 7 * CELLS)],
     gone: &["zmq_ctx", "zmq_socket", "zmq_msg"],
 };
 
-/// Our service with the libzmq that pyzmq brings.
-pub const PYZMQ: Real = Real {
+/// Our service on the libzmq that pyzmq bundles.
+pub const PYZMQ: RealProgram = RealProgram {
     name: "pyzmq",
     start: service,
     load: ask,
-    makers: &[makers::LIBZMQ],
+    constructors: &[constructors::LIBZMQ],
     least: &ANSWERED,
     gone: &["zmq_ctx", "zmq_socket", "zmq_msg"],
 };
 
-/// The same with Debian's pyzmq and libzmq.
-pub const PYZMQ_OF_DEBIAN: Real = Real { name: "pyzmq_debian", start: service_of_debian, ..PYZMQ };
+/// The same on Debian's pyzmq and libzmq.
+pub const PYZMQ_OF_DEBIAN: RealProgram =
+    RealProgram { name: "pyzmq_debian", start: service_of_debian, ..PYZMQ };
 
-/// Each answer goes through a socket. Two of three questions have another one, one of three a context with two.
+/// Each answer goes through a socket. Two of three requests create another one, one of three a context with two.
 const ANSWERED: [(&str, u64); 3] = [
     ("zmq_ctx", QUESTIONS / 3),
     ("zmq_socket", QUESTIONS + 4 * QUESTIONS / 3),
@@ -60,12 +61,12 @@ fn kernel(folder: &Path) -> Result<Started> {
     command.args(["-m", "ipykernel_launcher", "-f"]).arg(&file);
     at_home_in(folder, &mut command);
     let mut started = Started::listening(folder, &mut command, PORT)?;
-    // A thread of the kernel's is a client of its shell channel.
+    // A thread of the Jupyter kernel is a client of its own shell channel.
     started.own = 2;
     Ok(started)
 }
 
-/// Nothing of the user's own is read or written.
+/// Keeps the kernel and its client away from the user's own files.
 fn at_home_in(folder: &Path, command: &mut Command) {
     for name in ["HOME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR"] {
         command.env(name, folder);
@@ -76,7 +77,7 @@ fn run_cells(folder: &Path) -> Result<()> {
     let mut command = python::program("ipykernel_client", &python::packages("ipykernel")?);
     command.arg(folder.join("connection.json")).arg(CELLS.to_string());
     at_home_in(folder, &mut command);
-    says(&mut command, &format!("ran {CELLS}"))
+    run_load(&mut command, &format!("ran {CELLS}"))
 }
 
 fn service(folder: &Path) -> Result<Started> {
@@ -84,7 +85,7 @@ fn service(folder: &Path) -> Result<Started> {
 }
 
 fn service_of_debian(folder: &Path) -> Result<Started> {
-    // For its clients; in the network of its own nothing can be fetched.
+    // Set up for the clients beforehand: nothing can be downloaded in the network namespace.
     python::packages("pyzmq")?;
     let unpacked = packages::debian(&["python3-zmq"])?;
     start(folder, &unpacked.path("usr/lib/python3/dist-packages")?)
@@ -99,5 +100,5 @@ fn start(folder: &Path, site: &Path) -> Result<Started> {
 fn ask(_: &Path) -> Result<()> {
     let mut command = python::program("pyzmq_clients", &python::packages("pyzmq")?);
     command.args([PORT.to_string(), QUESTIONS.to_string()]);
-    says(&mut command, &format!("answered {QUESTIONS}"))
+    run_load(&mut command, &format!("answered {QUESTIONS}"))
 }

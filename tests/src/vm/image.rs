@@ -1,6 +1,6 @@
-//! The guest's files: busybox, leaktrace, victims, the libraries they load, and what is to be played.
+//! The guest's files: busybox, leaktrace, victims, the libraries they load, and the cases to run.
 //!
-//! Takes scenes, hands on a cpio archive that the kernel unpacks into its first file system.
+//! Takes cases, hands on a cpio archive that the kernel unpacks into its first file system.
 
 use std::{
     collections::BTreeSet,
@@ -13,27 +13,27 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{PLAYED, Play, Scene};
+use super::{Action, Case, DONE};
 use crate::{compile, trace};
 
-/// The functions that scenes are lines of, and what comes before them.
+/// The script of the guest: functions first; each case appends a line that calls one.
 const INIT: &str = include_str!("../../vm/init.sh");
 
-/// Folders that the guest mounts something on.
+/// Mount points of the guest.
 const MOUNTED: [&str; 4] = ["proc", "sys", "dev", "tmp"];
 
-/// Makes the archive in `folder`.
-pub(super) fn make(folder: &Path, scenes: &[Scene]) -> Result<PathBuf> {
+/// Creates the archive in `folder`.
+pub(super) fn make(folder: &Path, cases: &[Case]) -> Result<PathBuf> {
     let root = folder.join("root");
     for name in MOUNTED {
         fs::create_dir_all(root.join(name))?;
     }
     let mut init = INIT.to_owned();
     let mut programs = BTreeSet::new();
-    for Scene { name, play, .. } in scenes {
-        match play {
-            Play::Doctor => writeln!(init, "ask_doctor {name}")?,
-            Play::Trace { victim, lines, options } => {
+    for Case { name, action, .. } in cases {
+        match action {
+            Action::Doctor => writeln!(init, "ask_doctor {name}")?,
+            Action::Trace { victim, lines, options } => {
                 let (program, arguments) = victim.split_first().context("a victim")?;
                 programs.insert(*program);
                 let arguments = arguments.join(" ");
@@ -41,11 +41,11 @@ pub(super) fn make(folder: &Path, scenes: &[Scene]) -> Result<PathBuf> {
             }
         }
     }
-    writeln!(init, "echo {PLAYED}\npoweroff -f")?;
+    writeln!(init, "echo {DONE}\npoweroff -f")?;
     put(&root, Path::new("/bin/busybox"), Path::new("/bin/busybox"))
         .context("help: cargo xtask packages installs busybox-static")?;
     let leaktrace = folder.join("leaktrace");
-    // A debug build is half debug information, which would only take the guest's memory.
+    // Half of a debug build is debug information, which would only use the guest's memory.
     run(Command::new("objcopy").arg("--strip-debug").arg(trace::leaktrace()?).arg(&leaktrace))?;
     put_with_libraries(&root, &leaktrace, Path::new("/bin/leaktrace"))?;
     for name in programs {

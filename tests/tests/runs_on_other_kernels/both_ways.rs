@@ -1,4 +1,4 @@
-//! Scenes that are played with each of the two ways to see descriptors: what they are, and what must hold.
+//! Cases that run with both backends for descriptors, kprobes and tracepoints, and the checks of their results.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -6,132 +6,133 @@ use tests::{
     Report,
     descriptors::{self, Account, Expected, Frames},
     report::symbols,
-    vm::{Guest, Left, Scene},
+    vm::{Case, Guest, Results},
 };
 
-use crate::scene;
+use crate::case;
 
-/// A row of the table of scenes that are played with each of the two ways to see descriptors.
-pub(crate) struct Twice {
+/// A row of the table of cases that run with both backends.
+pub(crate) struct Row {
     name: &'static str,
     what: &'static str,
-    /// The victim, and lines that it prints.
+    /// The victim, and the number of lines that it prints.
     victim: (&'static [&'static str], usize),
-    /// More arguments of the victim where tracepoints are used.
+    /// Additional arguments of the victim with the tracepoint backend.
     by_tracepoints: &'static [&'static str],
     options: &'static str,
-    check: fn(&Left, &Guest, Seen) -> Result<String>,
+    check: fn(&Results, &Guest, Backend) -> Result<String>,
 }
 
-/// Those about descriptors.
-pub(crate) const DESCRIPTORS: [Twice; 4] = [
-    Twice {
+/// Cases about descriptors.
+pub(crate) const DESCRIPTORS: [Row; 4] = [
+    Row {
         name: "every_descriptor",
         what: "descriptors, every way to open and to close",
         victim: (&["descriptors", "every", "4"], 1),
-        // Before, tracepoints do not tell which request to an io_uring has ended.
+        // Before, tracepoints do not identify the io_uring request that completed.
         by_tracepoints: &["6"],
         options: "--kind fd,socket",
-        check: |left, guest, seen| descriptors(left, guest, seen, Frames::First),
+        check: |results, guest, backend| descriptors(results, guest, backend, Frames::First),
     },
-    Twice {
+    Row {
         name: "rare_descriptors",
-        what: "descriptors, ways that few programs go",
+        what: "descriptors, rarely used ways",
         victim: (&["descriptors", "rare", "3"], 1),
         by_tracepoints: &["6"],
         options: "--kind fd,socket",
-        check: |left, guest, seen| descriptors(left, guest, seen, Frames::First),
+        check: |results, guest, backend| descriptors(results, guest, backend, Frames::First),
     },
-    Twice {
+    Row {
         name: "threads_and_descriptors",
-        what: "descriptors, numbers go round among threads",
+        what: "descriptors, numbers passed among threads",
         victim: (&["descriptors", "threads", "8", "4000", "3"], 1),
         by_tracepoints: &[],
         options: "--kind fd,socket",
-        check: |left, guest, seen| descriptors(left, guest, seen, Frames::First),
+        check: |results, guest, backend| descriptors(results, guest, backend, Frames::First),
     },
-    Twice {
+    Row {
         name: "forks_and_descriptors",
         what: "descriptors of children and of programs they become",
         victim: (&["descriptors", "fork"], 5),
         by_tracepoints: &[],
         options: "--kind fd,socket --children",
-        check: |left, guest, seen| descriptors(left, guest, seen, Frames::FirstMarked),
+        check: |results, guest, backend| descriptors(results, guest, backend, Frames::FirstMarked),
     },
 ];
 
-/// Those about what connections leave behind.
-pub(crate) const CONNECTIONS: [Twice; 2] = [
-    Twice {
+/// Cases about resources that connections leave behind.
+pub(crate) const CONNECTIONS: [Row; 2] = [
+    Row {
         name: "orphans",
         what: "each connection leaves a block behind",
         victim: (&["serves", "200", "3", "1"], 1),
         by_tracepoints: &[],
         options: "--kind heap,fd,socket --min-age 1s",
-        check: |left, _, seen| orphans(left, seen),
+        check: |results, _, backend| orphans(results, backend),
     },
-    Twice {
+    Row {
         name: "some_orphans",
         what: "each third connection leaves a block behind",
         victim: (&["serves", "200", "3", "3"], 1),
         by_tracepoints: &[],
         options: "--kind heap,fd,socket --min-age 1s",
-        check: |left, _, seen| orphans(left, seen),
+        check: |results, _, backend| orphans(results, backend),
     },
 ];
 
-/// Rows in both ways.
-pub(crate) fn twice(rows: &[Twice]) -> Vec<Scene> {
-    let by = |row: &Twice, seen: Seen| {
-        let Twice { name, what, victim: (victim, lines), by_tracepoints, options, check } = *row;
-        // Kprobes are what is chosen if nothing is said.
-        let (way, more, option) = match seen {
+/// Rows with both backends.
+pub(crate) fn both_backends(rows: &[Row]) -> Vec<Case> {
+    let by = |row: &Row, backend: Backend| {
+        let Row { name, what, victim: (victim, lines), by_tracepoints, options, check } = *row;
+        // Kprobes are the default.
+        let (way, more, option) = match backend {
             Tracepoint => ("tracepoint", by_tracepoints, " --fd-backend tracepoint"),
             Kprobe => ("kprobe", &[][..], ""),
         };
-        scene(
+        case(
             &format!("{name}_by_{way}s"),
             &format!("{what} (by {way}s)"),
             (&[victim, more].concat(), lines),
             &format!("{options}{option}"),
-            move |left, guest| check(left, guest, seen),
+            move |results, guest| check(results, guest, backend),
         )
     };
     [Tracepoint, Kprobe]
         .iter()
-        .flat_map(|seen| rows.iter().map(move |row| by(row, *seen)))
+        .flat_map(|backend| rows.iter().map(move |row| by(row, *backend)))
         .collect()
 }
 
-/// How descriptors are seen.
+/// The backend for descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
-    /// At functions of the kernel.
+enum Backend {
+    /// Kprobes on kernel functions.
     Kprobe,
-    /// At every system call.
+    /// Tracepoints of every system call.
     Tracepoint,
 }
 
-use Seen::{Kprobe, Tracepoint};
+use Backend::{Kprobe, Tracepoint};
 
-/// The report of a scene about descriptors, which were seen in the way that was asked for.
-fn report(left: &Left, seen: Seen) -> Result<Report> {
-    let report = left.report()?;
-    let backend = report.at("/host/fd_backend")?;
-    let wanted = if seen == Kprobe { "kprobe" } else { "tracepoint" };
-    ensure!(backend == wanted, "seen by {backend}");
+/// The report of a case, after a check that leaktrace used the requested backend.
+fn report(results: &Results, backend: Backend) -> Result<Report> {
+    let report = results.report()?;
+    let used = report.at("/host/fd_backend")?;
+    let wanted = if backend == Kprobe { "kprobe" } else { "tracepoint" };
+    ensure!(used == wanted, "backend {used}");
     Ok(report)
 }
 
-/// What the server counted of its connections, and what those left behind: the one row of a table.
-fn orphans(left: &Left, seen: Seen) -> Result<String> {
-    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+/// Compares the server's account with the report: its connections, and the resources that they left behind, which are
+/// the only row of the table.
+fn orphans(results: &Results, backend: Backend) -> Result<String> {
+    let (status, lines) = (results.victim_status()?, results.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
     let account: Value = serde_json::from_str(lines.first().context("no line")?)?;
     let own = |name: &str| account.get(name).and_then(Value::as_u64).context("a count");
     let (accepted, closed) = (own("accepted")?, own("closed")?);
     let (count, bytes) = (own("leaked_on_close_count")?, own("leaked_on_close_bytes")?);
-    let report = report(left, seen)?;
+    let report = report(results, backend)?;
     let lost = report.lost_by_target()?;
     ensure!(lost.is_empty(), "lost {lost}");
     let figure = |name: &str| report.number(&format!("/connections/{name}"));
@@ -143,8 +144,8 @@ fn orphans(left: &Left, seen: Seen) -> Result<String> {
     let [row] = report.list("/connections/left_behind")? else {
         bail!("not one row: {:?}", report.list("/connections/left_behind")?);
     };
-    let told = ["count", "bytes", "connections"].map(|name| row.get(name).and_then(Value::as_u64));
-    ensure!(told == [Some(count), Some(bytes), Some(count)], "{count} of {bytes} bytes, not {row}");
+    let sums = ["count", "bytes", "connections"].map(|name| row.get(name).and_then(Value::as_u64));
+    ensure!(sums == [Some(count), Some(bytes), Some(count)], "{count} of {bytes} bytes, not {row}");
     let share = row.get("share").and_then(Value::as_f64).context("a share")?;
     let exact = count as f64 / closed as f64;
     ensure!((share - exact).abs() < 1e-9, "a share of {share}, {exact} is true");
@@ -154,15 +155,21 @@ fn orphans(left: &Left, seen: Seen) -> Result<String> {
     Ok(format!("{closed} of {accepted} closed, {count} left something behind"))
 }
 
-/// The table of every target, number by number. Each account was checked against `/proc` by the victim itself.
-fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result<String> {
-    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+/// Compares every target's table, number by number. The victim itself checked each account against `/proc`.
+fn descriptors(
+    results: &Results,
+    guest: &Guest,
+    backend: Backend,
+    frames: Frames,
+) -> Result<String> {
+    let (status, lines) = (results.victim_status()?, results.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
     let read = |line: &String| Account::read(&serde_json::from_str(line)?);
     let accounts = lines.iter().map(read).collect::<Result<Vec<_>>>()?;
-    let report = report(left, seen)?;
-    let unseen = if seen == Kprobe { &[] } else { descriptors::UNSEEN };
-    // What is not seen is found only when it stays; a program that is loaded opens its libraries.
+    let report = report(results, backend)?;
+    let unseen = if backend == Kprobe { &[] } else { descriptors::UNSEEN };
+    // Descriptors that no probe sees are found only if they stay open; a dynamically linked program opens its
+    // libraries.
     let has_unseen = accounts.iter().any(|one| one.has_any(unseen));
     let flows = frames == Frames::First && !has_unseen;
     let expected = Expected { accounts: &accounts, aside: &[], flows, frames, unseen };
@@ -177,7 +184,7 @@ fn descriptors(left: &Left, guest: &Guest, seen: Seen, frames: Frames) -> Result
         accounts.iter().flat_map(|one| &one.refused).map(String::as_str).collect();
     let (opened, open) = (report.number("/fds/opened")?, report.number("/fds/open")?);
     let refused = if refused.is_empty() { "nothing".to_owned() } else { refused.join(", ") };
-    // Before, tracepoints do not tell which request has ended.
-    let ring = if seen == Tracepoint && guest.version < (6, 0) { "; no io_uring" } else { "" };
+    // Before, tracepoints do not identify the request that completed.
+    let ring = if backend == Tracepoint && guest.version < (6, 0) { "; no io_uring" } else { "" };
     Ok(format!("{opened} opened, {open} open{ring}; this kernel refuses {refused}"))
 }

@@ -1,5 +1,5 @@
-//! leaktrace on Debian's kernels in a virtual machine each: their verifiers take every program, and
-//! the figures are as equal to the truth as on the kernel of the host.
+//! leaktrace on Debian's kernels, each in a virtual machine: every verifier accepts all programs, and the figures equal
+//! the truth as they do on the host's kernel.
 
 mod both_ways;
 
@@ -9,65 +9,65 @@ use tests::{
     compare::Named,
     family,
     leaks::Played,
-    vm::{self, Guest, Left, Play, Scene},
+    vm::{self, Action, Case, Guest, Results},
 };
 
-use crate::both_ways::{CONNECTIONS, DESCRIPTORS, twice};
+use crate::both_ways::{CONNECTIONS, DESCRIPTORS, both_backends};
 
-/// Of 1,000 acquisitions, those whose stack must reach the thread's bottom.
+/// Of 1,000 acquisitions, the number whose stack must reach the bottom of the thread's stack.
 const WHOLE_OF_1000: u64 = 995;
 
-/// A scene by what it is played with.
-fn scene(
+/// A case for leaktrace on a victim.
+fn case(
     name: &str,
     what: &str,
     (victim, lines): (&[&'static str], usize),
     options: &str,
-    check: impl Fn(&Left, &Guest) -> Result<String> + 'static,
-) -> Scene {
-    let play = Play::Trace { victim: victim.to_vec(), lines, options: options.to_owned() };
-    Scene { name: name.to_owned(), what: what.to_owned(), play, check: Box::new(check) }
+    check: impl Fn(&Results, &Guest) -> Result<String> + 'static,
+) -> Case {
+    let action = Action::Trace { victim: victim.to_vec(), lines, options: options.to_owned() };
+    Case { name: name.to_owned(), what: what.to_owned(), action, check: Box::new(check) }
 }
 
-fn scenes() -> Vec<Scene> {
-    let doctor = Scene {
+fn cases() -> Vec<Case> {
+    let doctor = Case {
         name: "host".to_owned(),
         what: "the doctor knows the host".to_owned(),
-        play: Play::Doctor,
+        action: Action::Doctor,
         check: Box::new(doctor),
     };
     vec![
         doctor,
-        scene(
+        case(
             "every_function",
             "every function equals the truth, stacks are whole",
             (&["ground_truth", "2", "5000"], 1),
             "",
             every_function,
         ),
-        scene("children", "children", (&["family", "halves", "500"], 2), "--children", children),
-        scene(
+        case("children", "children", (&["family", "halves", "500"], 2), "--children", children),
+        case(
             "filtered",
             "a target with a seccomp filter lives",
             (&["filtered", "1000"], 1),
             "",
             with_filter,
         ),
-        scene(
+        case(
             "light",
             "growth by touched pages, without a probe",
             (&["touches"], 1),
             "--light -i 250ms",
             light,
         ),
-        scene(
+        case(
             "objects",
             "objects of a library",
             (&["leaks_libevent", "bufferevent_not_freed_on_error", "leak", "200"], 1),
             "--kind heap,object",
             objects,
         ),
-        scene(
+        case(
             "objects_that_are_gone",
             "objects that are gone",
             (&["leaks_libevent", "assigned_event_not_removed", "corrected", "200"], 1),
@@ -77,16 +77,16 @@ fn scenes() -> Vec<Scene> {
     ]
 }
 
-/// What return probes do to a process with a seccomp filter.
+/// The effect of return probes on a process with a seccomp filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Returns {
     /// Nothing.
     Safe,
-    /// They may end it: none are used there, nor with `--children`.
+    /// They may kill it: leaktrace uses none there, nor with `--children`.
     Harmful,
 }
 
-/// What they do on a guest's kernel.
+/// The effect on a guest's kernel.
 fn returns(guest: &Guest) -> Returns {
     if ((6, 11)..=(6, 13)).contains(&guest.version) { Returns::Harmful } else { Returns::Safe }
 }
@@ -94,71 +94,71 @@ fn returns(guest: &Guest) -> Returns {
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
 fn everything_holds_on_linux_5_10() -> Result<()> {
-    vm::holds("5.10", "everything", &scenes())
+    vm::check_all("5.10", "everything", &cases())
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
 fn descriptors_hold_on_linux_5_10() -> Result<()> {
-    vm::holds("5.10", "descriptors", &twice(&DESCRIPTORS))
+    vm::check_all("5.10", "descriptors", &both_backends(&DESCRIPTORS))
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 5.10"]
 fn connections_hold_on_linux_5_10() -> Result<()> {
-    vm::holds("5.10", "connections", &twice(&CONNECTIONS))
+    vm::check_all("5.10", "connections", &both_backends(&CONNECTIONS))
 }
 
 #[test]
 fn everything_holds_on_linux_6_1() -> Result<()> {
-    vm::holds("6.1", "everything", &scenes())
+    vm::check_all("6.1", "everything", &cases())
 }
 
 #[test]
 fn descriptors_hold_on_linux_6_1() -> Result<()> {
-    vm::holds("6.1", "descriptors", &twice(&DESCRIPTORS))
+    vm::check_all("6.1", "descriptors", &both_backends(&DESCRIPTORS))
 }
 
 #[test]
 fn connections_hold_on_linux_6_1() -> Result<()> {
-    vm::holds("6.1", "connections", &twice(&CONNECTIONS))
+    vm::check_all("6.1", "connections", &both_backends(&CONNECTIONS))
 }
 
 #[test]
 fn everything_holds_on_linux_6_12() -> Result<()> {
-    vm::holds("6.12", "everything", &scenes())
+    vm::check_all("6.12", "everything", &cases())
 }
 
 #[test]
 fn descriptors_hold_on_linux_6_12() -> Result<()> {
-    vm::holds("6.12", "descriptors", &twice(&DESCRIPTORS))
+    vm::check_all("6.12", "descriptors", &both_backends(&DESCRIPTORS))
 }
 
 #[test]
 fn connections_hold_on_linux_6_12() -> Result<()> {
-    vm::holds("6.12", "connections", &twice(&CONNECTIONS))
+    vm::check_all("6.12", "connections", &both_backends(&CONNECTIONS))
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
 fn everything_holds_on_linux_7_2() -> Result<()> {
-    vm::holds("7.2", "everything", &scenes())
+    vm::check_all("7.2", "everything", &cases())
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
 fn descriptors_hold_on_linux_7_2() -> Result<()> {
-    vm::holds("7.2", "descriptors", &twice(&DESCRIPTORS))
+    vm::check_all("7.2", "descriptors", &both_backends(&DESCRIPTORS))
 }
 
 #[test]
 #[ignore = "only when asked for: cargo xtask test-vm --kernel 7.2"]
 fn connections_hold_on_linux_7_2() -> Result<()> {
-    vm::holds("7.2", "connections", &twice(&CONNECTIONS))
+    vm::check_all("7.2", "connections", &both_backends(&CONNECTIONS))
 }
 
-fn doctor(left: &Left, guest: &Guest) -> Result<String> {
-    let (text, status) = left.doctor()?;
+fn doctor(results: &Results, guest: &Guest) -> Result<String> {
+    let (text, status) = results.doctor()?;
     ensure!(status == 0 && text.contains("tracing will work\n"), "status {status}:\n{text}");
     let return_probes = match returns(guest) {
         Returns::Harmful => "warn",
@@ -175,30 +175,30 @@ fn doctor(left: &Left, guest: &Guest) -> Result<String> {
         ("process ids", "ok", "those of the host"),
         ("return probes", return_probes, ""),
     ] {
-        let told = text.lines().any(|line| {
+        let found = text.lines().any(|line| {
             let rest = line.trim_start().strip_prefix(mark).unwrap_or_default().trim_start();
             rest.strip_prefix(what).is_some_and(|rest| rest.trim_start().starts_with(detail))
         });
-        ensure!(told, "no line `{mark} {what} {detail}`:\n{text}");
+        ensure!(found, "no line `{mark} {what} {detail}`:\n{text}");
     }
     Ok(kernel)
 }
 
 /// The victim's truth, after an end without a signal.
-fn truth(left: &Left) -> Result<Truth> {
-    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+fn truth(results: &Results) -> Result<Truth> {
+    let (status, lines) = (results.victim_status()?, results.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
     Truth::parse(lines.first().context("the victim said nothing")?)
 }
 
-fn equal(left: &Left) -> Result<Report> {
-    let report = left.report()?;
-    truth(left)?.equals(&report)?;
+fn equal(results: &Results) -> Result<Report> {
+    let report = results.report()?;
+    truth(results)?.equals(&report)?;
     Ok(report)
 }
 
-fn every_function(left: &Left, _: &Guest) -> Result<String> {
-    let report = equal(left)?;
+fn every_function(results: &Results, _: &Guest) -> Result<String> {
+    let report = equal(results)?;
     let acquired = report.total("heap")?.acquired_count + report.total("mmap")?.acquired_count;
     let cut = report.number("/accounting/truncated_stacks")?;
     let reasons = report.at("/accounting/truncated_by")?;
@@ -209,7 +209,7 @@ fn every_function(left: &Left, _: &Guest) -> Result<String> {
     Ok(format!("{acquired} acquisitions, {cut} stacks cut, {reasons}"))
 }
 
-/// Whether the report's probes are as this kernel wants them: read at their return instructions, or not.
+/// Checks that leaktrace probes return instructions exactly on the kernels that need it.
 fn probed(report: &Report, returns: Returns) -> Result<()> {
     let at_returns = report.list("/probes")?.iter().any(|probe| {
         let why = probe.get("why").and_then(serde_json::Value::as_str).unwrap_or_default();
@@ -222,10 +222,10 @@ fn probed(report: &Report, returns: Returns) -> Result<()> {
     Ok(())
 }
 
-fn children(left: &Left, guest: &Guest) -> Result<String> {
-    ensure!(left.victim_status()? == 0, "the victim ended with {}", left.victim_status()?);
-    let report = left.report()?;
-    let lines = left.victim_lines()?;
+fn children(results: &Results, guest: &Guest) -> Result<String> {
+    ensure!(results.victim_status()? == 0, "the victim ended with {}", results.victim_status()?);
+    let report = results.report()?;
+    let lines = results.victim_lines()?;
     let truths =
         lines.iter().map(|line| serde_json::from_str(line)).collect::<Result<Vec<_>, _>>()?;
     ensure!(truths.len() == 2, "{lines:?}");
@@ -238,23 +238,23 @@ fn children(left: &Left, guest: &Guest) -> Result<String> {
     Ok(format!("two members equal, {} events", report.number("/accounting/events")?))
 }
 
-fn with_filter(left: &Left, guest: &Guest) -> Result<String> {
-    // Whatever leaktrace did: the target has done all its work.
-    let kept = truth(left)?.site("keep")?.acquired_count;
+fn with_filter(results: &Results, guest: &Guest) -> Result<String> {
+    // Independent of tracing, the target has done all its work.
+    let kept = truth(results)?.site("keep")?.acquired_count;
     ensure!(kept == 1000, "{kept} blocks kept");
-    let (text, status) = left.doctor()?;
+    let (text, status) = results.doctor()?;
     ensure!(status == 0 && text.contains("seccomp"), "status {status}:\n{text}");
-    probed(&equal(left)?, returns(guest))?;
+    probed(&equal(results)?, returns(guest))?;
     Ok("traced, equal".to_owned())
 }
 
-/// As many of each kind were made, and are gone, as the victim says.
-fn objects(left: &Left, _: &Guest) -> Result<String> {
-    let report = left.report()?;
-    let (status, lines) = (left.victim_status()?, left.victim_lines()?);
+/// The report has as many objects of each kind created and destroyed as the victim.
+fn objects(results: &Results, _: &Guest) -> Result<String> {
+    let report = results.report()?;
+    let (status, lines) = (results.victim_status()?, results.victim_lines()?);
     ensure!(status == 0, "the victim ended with status {status} after {lines:?}");
     let played = Played::parse(&serde_json::from_str(lines.first().context("no truth")?)?)?;
-    ensure!(played.objects.contains_key(&played.scene.kind), "{played:?}");
+    ensure!(played.objects.contains_key(&played.case.kind), "{played:?}");
     for (kind, objects) in &played.objects {
         let found = report.total(kind)?;
         let found = [found.acquired_count, found.released_count, found.outstanding_count];
@@ -265,10 +265,10 @@ fn objects(left: &Left, _: &Guest) -> Result<String> {
     Ok(format!("{:?}", played.objects))
 }
 
-/// Every page that the victim touched and still has, by the stack that touched it.
-fn light(left: &Left, _: &Guest) -> Result<String> {
-    let report = left.report()?;
-    truth(left)?.compare(&report, Named::ByAnyFrame, &[], false)?;
+/// Every page that the victim touched and still has, by the stack that touched it last.
+fn light(results: &Results, _: &Guest) -> Result<String> {
+    let report = results.report()?;
+    truth(results)?.compare(&report, Named::ByAnyFrame, &[], false)?;
     ensure!(report.list("/probes")?.is_empty(), "no probe");
     let pages = report.total("pages")?;
     let level = report.at("/light/processes/0/anonymous/change")?;

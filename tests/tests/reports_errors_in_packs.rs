@@ -1,4 +1,5 @@
-//! What is wrong with packs is said in a line each on stderr, with file and line, and in the report; the rest goes on.
+//! Each error in a pack is one line on stderr, with file and line, and one warning in the report; tracing continues
+//! with the rest.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -10,11 +11,11 @@ use tests::{
     scratch, trace, workspace,
 };
 
-/// Traces a program of c-ares's leaks with these packs, and with those of the folder of configuration. Lines on stderr that
-/// warn, and the report.
+/// Traces a program that leaks c-ares objects with these packs, and with those of the configuration folder. Returns the
+/// warning lines of stderr, and the report.
 fn traced(config: &Path, packs: &[&str]) -> Result<(Vec<String>, Report)> {
-    let scene = ["channel_not_destroyed", "leak", "20"];
-    let mut victim = Victim::start_program(&leaks::program("cares")?, &scene)?;
+    let case = ["channel_not_destroyed", "leak", "20"];
+    let mut victim = Victim::start_program(&leaks::program("cares")?, &case)?;
     let output = scratch("wrong-packs.json")?;
     let mut command = Command::new(trace::leaktrace()?);
     command.env("XDG_CONFIG_HOME", config).args(["--kind", "object", "-f", "json", "-o"]);
@@ -32,8 +33,8 @@ fn traced(config: &Path, packs: &[&str]) -> Result<(Vec<String>, Report)> {
     Ok((warned.map(str::to_owned).collect(), Report::read(&output)?))
 }
 
-/// Whether as many lines end so, each once, and the report has the same.
-fn told(warned: &[String], report: &Report, ends: &[String]) -> Result<()> {
+/// Checks that stderr has exactly one line with each of these ends, and the report has the same warnings.
+fn check_warnings(warned: &[String], report: &Report, ends: &[String]) -> Result<()> {
     let warnings = report.list("/warnings")?;
     ensure!(
         warned.len() == ends.len() && warnings.len() == ends.len(),
@@ -80,7 +81,7 @@ fn each_mistake_in_a_line() -> Result<()> {
         format!("{misspelt}:{line}: the library has no `ares_destory` here"),
         format!("{elsewhere}: no file of the targets has all functions of its marks"),
     ];
-    told(&warned, &report, &ends)?;
+    check_warnings(&warned, &report, &ends)?;
     ensure!(report.total("ares_channel")?.outstanding_count == 20, "{}", report.summary());
     fs::remove_dir_all(config)?;
     Ok(())
@@ -95,7 +96,7 @@ fn a_folder_that_cannot_be_read() -> Result<()> {
     let good = leaks::pack("cares").context("a pack")?.display().to_string();
     let (warned, report) = traced(&config, &[&good])?;
     let end = format!("{}: could not read the folder of packs: Not a directory", folder.display());
-    told(&warned, &report, &[end])?;
+    check_warnings(&warned, &report, &[end])?;
     ensure!(report.total("ares_channel")?.outstanding_count == 20, "{}", report.summary());
     fs::remove_dir_all(config)?;
     Ok(())

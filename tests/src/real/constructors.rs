@@ -1,14 +1,14 @@
-//! What makes objects, from the libraries' headers and manuals: the independent witness' own table.
+//! Constructors of library objects, from the libraries' headers and manuals: the witness's own table.
 //!
-//! A function whose result another one of the table returns, too, is left out where that is its only way.
+//! Omits a function whose only caller is another function of the table that returns its result.
 
-use crate::bpftrace::{Handle, Maker, returned};
+use crate::bpftrace::{Constructor, Handle, returned};
 
-/// Makers of libevent 2.1: `event2/*.h`.
-pub const LIBEVENT: &[Maker] = &[
+/// Constructors of libevent 2.1: `event2/*.h`.
+pub const LIBEVENT: &[Constructor] = &[
     // EV_SIGNAL is 8: `event2/event.h`.
-    Maker { other: Some((2, 8, "event_signal")), ..returned("event", "event_new") },
-    Maker { handle: Handle::FirstBlock, ..returned("event_once", "event_base_once") },
+    Constructor { other: Some((2, 8, "event_signal")), ..returned("event", "event_new") },
+    Constructor { handle: Handle::FirstBlock, ..returned("event_once", "event_base_once") },
     returned("event_base", "event_base_new_with_config"),
     returned("event_config", "event_config_new"),
     returned("evbuffer", "evbuffer_new"),
@@ -18,8 +18,8 @@ pub const LIBEVENT: &[Maker] = &[
     returned("bufferevent", "bufferevent_filter_new"),
     returned("bufferevent", "bufferevent_openssl_socket_new"),
     returned("bufferevent", "bufferevent_openssl_filter_new"),
-    Maker { handle: Handle::Stored(2, 0), ..returned("bufferevent", "bufferevent_pair_new") },
-    Maker { handle: Handle::Stored(2, 8), ..returned("bufferevent", "bufferevent_pair_new") },
+    Constructor { handle: Handle::Stored(2, 0), ..returned("bufferevent", "bufferevent_pair_new") },
+    Constructor { handle: Handle::Stored(2, 8), ..returned("bufferevent", "bufferevent_pair_new") },
     returned("bufferevent_rate_limit_group", "bufferevent_rate_limit_group_new"),
     returned("ev_token_bucket_cfg", "ev_token_bucket_cfg_new"),
     returned("evconnlistener", "evconnlistener_new"),
@@ -39,8 +39,8 @@ pub const LIBEVENT: &[Maker] = &[
     returned("evhttp_uri", "evhttp_uri_parse_with_flags"),
 ];
 
-/// Makers of OpenSSL 3: its manual, section 3. `X_new` is `X_new_ex` there.
-pub const OPENSSL: &[Maker] = &[
+/// Constructors of OpenSSL 3: its manual, section 3. `X_new` is `X_new_ex` there.
+pub const OPENSSL: &[Constructor] = &[
     returned("SSL", "SSL_new"),
     returned("SSL_CTX", "SSL_CTX_new_ex"),
     returned("SSL_SESSION", "SSL_SESSION_new"),
@@ -64,21 +64,21 @@ pub const OPENSSL: &[Maker] = &[
     returned("EVP_KDF_CTX", "EVP_KDF_CTX_dup"),
 ];
 
-/// Makers of libzmq 4: `zmq.h`.
-pub const LIBZMQ: &[Maker] = &[
+/// Constructors of libzmq 4: `zmq.h`.
+pub const LIBZMQ: &[Constructor] = &[
     returned("zmq_ctx", "zmq_ctx_new"),
     returned("zmq_socket", "zmq_socket"),
-    // What does not fit into the caller's structure.
-    Maker { handle: Handle::FirstBlock, ..returned("zmq_msg", "zmq_msg_init_size") },
-    Maker { handle: Handle::FirstBlock, ..returned("zmq_msg", "zmq_msg_init_data") },
+    // Content that does not fit into the caller's structure.
+    Constructor { handle: Handle::FirstBlock, ..returned("zmq_msg", "zmq_msg_init_size") },
+    Constructor { handle: Handle::FirstBlock, ..returned("zmq_msg", "zmq_msg_init_data") },
     returned("zmq_timers", "zmq_timers_new"),
     returned("zmq_atomic_counter", "zmq_atomic_counter_new"),
     returned("zmq_stopwatch", "zmq_stopwatch_start"),
     returned("zmq_thread", "zmq_threadstart"),
 ];
 
-/// Makers of uSockets: `libusockets.h`, and `internal/internal.h` for what wakes a loop up.
-pub const USOCKETS: &[Maker] = &[
+/// Constructors of uSockets: `libusockets.h`, and `internal/internal.h` for the object that wakes up a loop.
+pub const USOCKETS: &[Constructor] = &[
     returned("us_socket", "us_create_poll"),
     returned("us_socket", "us_socket_context_connect"),
     returned("us_listen_socket", "us_socket_context_listen"),

@@ -1,5 +1,5 @@
-//! What a pack says of some versions of a library only (`only_if`) holds for those: told by what the object file defines, and
-//! by its build id.
+//! Parts of a pack that are limited to some versions of a library (`only_if`) apply to those only: identified by the
+//! symbols that the file defines, and by its build id.
 
 use std::{fmt::Write as _, fs};
 
@@ -11,10 +11,10 @@ use tests::{
     scratch,
 };
 
-/// What the program leaks.
+/// Number of objects that the program leaks.
 const LEAKED: u64 = 20;
 
-/// The build id of the libevent that a process has.
+/// The build id of the libevent that a process has mapped.
 fn build_id(pid: u32) -> Result<String> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let path = maps.lines().find_map(|line| {
@@ -29,8 +29,8 @@ fn build_id(pid: u32) -> Result<String> {
     }))
 }
 
-/// A pack that knows libevent's buffers by other names than ours, where `only_if` holds, and their references where
-/// `fields_if` does.
+/// A pack that gives libevent's buffers other names than the built-in pack if `only_if` holds, and reads their
+/// references if `fields_if` holds.
 fn pack(only_if: &str, fields_if: &str) -> String {
     format!(
         r#"
@@ -53,7 +53,7 @@ layouts = [{{ size = 136, references = {{ offset = 72, bytes = 4 }}, only_if = {
     )
 }
 
-/// What a report by this pack says.
+/// The report of a run with this pack.
 fn traced(victim: &mut Victim, text: &str) -> Result<Report> {
     let path = scratch("versions.toml")?;
     fs::write(&path, text)?;
@@ -68,8 +68,8 @@ fn traced(victim: &mut Victim, text: &str) -> Result<Report> {
 }
 
 fn leaking() -> Result<Victim> {
-    let scene = ["evbuffer_not_freed", "leak", &LEAKED.to_string()];
-    Victim::start_program(&leaks::program("libevent")?, &scene)
+    let case = ["evbuffer_not_freed", "leak", &LEAKED.to_string()];
+    Victim::start_program(&leaks::program("libevent")?, &case)
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn by_functions_and_build_ids() -> Result<()> {
 }
 
 #[test]
-fn where_it_does_not_hold_nothing_does() -> Result<()> {
+fn a_part_whose_condition_fails_has_no_effect() -> Result<()> {
     let mut victim = leaking()?;
     let text = pack("{ lacks = [\"evbuffer_new\"] }", "{ defines = [\"evbuffer_new\"] }");
     let report = traced(&mut victim, &text)?;

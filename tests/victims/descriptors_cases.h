@@ -1,7 +1,7 @@
-/* One thread, every way: each opens once a round, and of what a round has opened some is kept and some is
- * closed, each by the next way to close. */
-#ifndef DESCRIPTORS_SCENES_H
-#define DESCRIPTORS_SCENES_H
+/* One thread, every way: each opens once per round; of a round's descriptors some are kept and some are closed, each by
+ * the next way to close. */
+#ifndef DESCRIPTORS_CASES_H
+#define DESCRIPTORS_CASES_H
 
 #include <sys/utsname.h>
 
@@ -11,7 +11,7 @@
 
 enum { ROUND_MOST = 256, TARGETS = 1000, RANGES = 5000 };
 
-/* What this round has opened and may be closed again. */
+/* Descriptors of this round that may be closed again. */
 static int made[ROUND_MOST], made_count;
 
 static int make(enum way way, int fd) {
@@ -24,7 +24,7 @@ static void make_all(enum way way, int result, const int *fds, int count) {
     for (int i = 0; i < count; i++) made[made_count++] = fds[i];
 }
 
-/* By the next way to close; what is put over it has a file of its own. */
+/* Closes by the next way; a dup over it duplicates a separate file. */
 static void end_one(struct ring *ring, int fd) {
     static unsigned next;
     switch (next++ % 6) {
@@ -36,7 +36,7 @@ static void end_one(struct ring *ring, int fd) {
         break;
     case 2: replaced(&mine, BY_dup2_over, fd, by_dup2_over(2, fd)); break;
     case 3: replaced(&mine, BY_dup3_over, fd, by_dup3_over(2, fd)); break;
-    case 4: /* To be closed by an exec that does not come: it stays. */
+    case 4: /* To be closed by an exec that never happens: it stays. */
         if (end_close_range(fd, fd, CLOSE_RANGE_CLOEXEC) != 0 && errno != EINVAL) broken("CLOEXEC");
         break;
     default:
@@ -49,7 +49,7 @@ static void end_one(struct ring *ring, int fd) {
     }
 }
 
-/* Of all that this round has opened, a third stays. The ring goes last, if it goes. */
+/* A third of this round's descriptors stays. The ring closes last, if at all. */
 static void end_some(struct ring *ring, unsigned long round) {
     for (int i = 0; i < made_count; i++)
         if (((unsigned long)i + round) % 3 != 0 && made[i] != ring->fd) end_one(ring, made[i]);
@@ -57,7 +57,7 @@ static void end_some(struct ring *ring, unsigned long round) {
     made_count = 0;
 }
 
-/* The least major version of a kernel on which rings are used. */
+/* The lowest major version of a kernel on which rings are used. */
 static unsigned long rings_since;
 
 static struct ring ring_made(void) {
@@ -142,7 +142,7 @@ static void messages(void) {
     int count = by_recvmmsg(pair[1], came);
     if (count >= 0 && count != 3) broken("descriptors lost in two messages");
     make_all(BY_recvmmsg, count, came, count);
-    /* One without any, and one with some that there is no room for. */
+    /* One message without descriptors, and one with more than fit into the buffer. */
     char byte;
     if (send(pair[0], "x", 1, 0) != 1 || by_scm_rights(pair[1], 1, came) != 0) broken("an empty message");
     send_fds(pair[0], some, 2);
@@ -191,7 +191,7 @@ static void every_way(unsigned long round) {
     end_some(&ring, round);
 }
 
-/* Ranges with holes, one to be closed at once, one only by an exec; and some that were open before. */
+/* Ranges with holes, one closed at once, one only by an exec; and some that were open before. */
 static void whole_ranges(void) {
     for (int i = 0; i < 20; i++)
         if (i % 3 != 0) opened(&mine, BY_dup2, by_dup2(2, RANGES + i));
@@ -200,7 +200,7 @@ static void whole_ranges(void) {
     if (end_close_range(RANGES + 2, RANGES + 11, 0) != 0) broken("close_range");
     if (end_close_range(RANGES + 12, RANGES + 19, CLOSE_RANGE_CLOEXEC) != 0 && errno != EINVAL)
         broken("CLOEXEC");
-    /* All from here to the end of numbers; nobody else has the table, so it stays the same one. */
+    /* From here to the last number; no other thread shares the table, so the kernel keeps it. */
     for (int i = 18; i < 20; i++)
         if (i % 3 != 0) closing(&mine, RANGES + i);
     if (syscall(SYS_close_range, RANGES + 18, ~0u, CLOSE_RANGE_UNSHARE) != 0) broken("close_range");
