@@ -87,7 +87,7 @@ pub(super) fn fits(
         ),
         _ if call.callback.is_some() && call.number.is_some() => wrong(
             "`callback` and `type` exclude each other",
-            "leaktrace records one of them: leave out the other",
+            "leaktrace records only one: leave one out",
         ),
         List::Created if !table.initialized_by.is_empty() => {
             wrong("a kind has `created_by` and `initialized_by`", "split it into two kinds")
@@ -104,8 +104,8 @@ pub(super) fn fits(
     }
 }
 
-/// Checks that the pack names a function once. A function may appear again if the earlier rule is for some versions only, or
-/// if it is a destructor that does the same to objects of another kind.
+/// Checks that the pack names a function once. A function may appear again if the earlier rule has a condition, or if
+/// it is a destructor that does the same to objects of another kind.
 pub(super) fn once(rule: &Rule, earlier: &[Rule], span: Range<usize>) -> Result<(), Wrong> {
     let is_destructor = matches!(rule.function.does, object::ASK | object::END);
     let differs = |other: &Rule| {

@@ -183,7 +183,7 @@ pub struct Use {
 }
 
 impl ObjectType {
-    /// The layout of an object whose block has this many bytes. A caller-allocated object has no block (0) and one layout.
+    /// The layout of an object whose block has this many bytes: 0 for a caller-allocated object, which has one layout.
     pub fn layout(&self, size: u64) -> Option<&Layout> {
         let mut certain = self.layouts.iter().filter(|layout| layout.only_if.is_none());
         certain.find(|layout| layout.size == size || size == 0)
@@ -232,8 +232,8 @@ impl Pack {
         })
     }
 
-    /// The functions and marks of a user's pack that match nothing, one line each. `found` says whether a function of this
-    /// pack was found.
+    /// The functions and marks of a user's pack that match nothing, one line each. `found` says whether a function was
+    /// found.
     pub fn in_vain(&self, found: &dyn Fn(&str) -> bool) -> Vec<String> {
         let is_found = |rule: &&Rule| rule.names.iter().any(|name| found(name));
         let quoted = |names: &[String]| {
@@ -262,11 +262,11 @@ impl Pack {
         }
     }
 
-    /// The functions to probe in an object file: name, shape, whether a C++ exception may leave it, and what it does. Empty
-    /// if the file does not contain this library.
+    /// The functions to probe in an object file: name, shape, whether a C++ exception may leave it, and what it does.
+    /// Empty if the file does not contain this library.
     pub fn functions(&self, file: &ObjectFile<'_>) -> Vec<(String, Shape, bool, Arc<Use>)> {
-        let contained = self.marks.iter().any(|names| names.iter().all(|name| (file.defines)(name)));
-        if !contained || !self.only_if.holds(file) {
+        let marked = self.marks.iter().any(|names| names.iter().all(|name| (file.defines)(name)));
+        if !marked || !self.only_if.holds(file) {
             return Vec::new();
         }
         let kinds: HashMap<&str, Arc<ObjectType>> =

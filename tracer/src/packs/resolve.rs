@@ -146,7 +146,7 @@ fn kind(
     })
 }
 
-/// Whether the pack names a destructor. A kind that a constructor of another kind creates shares that kind's destructors.
+/// Whether the pack names a destructor. A kind that a constructor of another kind creates shares its destructors.
 fn has_destructor(table: &KindTable, all: &[Spanned<KindTable>]) -> bool {
     let creates = |call: &Spanned<Call>| {
         let second = call.get_ref().0.second.as_ref();
@@ -170,7 +170,7 @@ fn word(table: &KindTable, all: &[Spanned<KindTable>]) -> Result<Word, Wrong> {
     let number = calls.iter().find(|call| call.get_ref().0.number.is_some());
     if let (Some(_), Some(call)) = (callback, number) {
         let what = format!("kind `{}` has a `callback` and a `type`", table.name.get_ref());
-        return Err(Wrong::at(call.span(), what, "leaktrace records one of them: leave out the other"));
+        return Err(Wrong::at(call.span(), what, "leaktrace records only one: leave one out"));
     }
     let mut names = Vec::new();
     for (number, name) in table.types.iter().flatten() {

@@ -149,10 +149,10 @@ fn keys_become_rules() {
         ..nothing
     };
     assert_eq!(function("small_open"), (Shape::Make, stored));
-    let asked = Function { does: ASK, handle: 0, ..nothing };
-    assert_eq!(function("small_free"), (Shape::Note, asked));
-    let asked = Function { does: ASK, handle: 1, through: 1, ..nothing };
-    assert_eq!(function("small_close"), (Shape::Note, asked));
+    let requested = Function { does: ASK, handle: 0, ..nothing };
+    assert_eq!(function("small_free"), (Shape::Note, requested));
+    let requested = Function { does: ASK, handle: 1, through: 1, ..nothing };
+    assert_eq!(function("small_close"), (Shape::Note, requested));
     let updated = Function { does: TELL, handle: 2, fd: 1, ..nothing };
     assert_eq!(function("small_set"), (Shape::Note, updated));
     let initialized = Function { does: MAKE, handle: 0, own: 1, word: 1, ..nothing };

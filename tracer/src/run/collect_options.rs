@@ -1,4 +1,4 @@
-//! What was asked for, as the collector takes it.
+//! The collector's options, from the user's settings.
 
 use crate::{
     collect::options::{CollectOptions, Forget},
@@ -6,8 +6,8 @@ use crate::{
     settings::{Forgettable, Settings, Share},
 };
 
-/// How the collector is to go about it.
-pub(super) fn manner(settings: &Settings) -> CollectOptions {
+/// The options of the collector.
+pub(super) fn collect_options(settings: &Settings) -> CollectOptions {
     CollectOptions {
         min_age: settings.min_age,
         children: settings.children,

@@ -63,11 +63,11 @@ fn library(pack: &Pack) -> String {
         constructors.extend(kind.blocks.iter().map(internal));
         let second_of = pack.rules.iter().filter(|rule| rule.second.as_ref() == Some(kind));
         let same: Vec<_> = second_of.map(|rule| &rule.kind).chain([kind]).collect();
-        let asked = pack
+        let releasing = pack
             .rules
             .iter()
             .filter(|rule| rule.function.does == object::ASK && same.contains(&&rule.kind));
-        let mut destructors: Vec<String> = asked.map(named).collect();
+        let mut destructors: Vec<String> = releasing.map(named).collect();
         destructors.extend(rules(object::END).into_iter().map(named));
         if pack.rules.iter().filter(creates).any(|rule| rule.function.own == object::BY_MEMORY) {
             destructors.push("gone when not pending".to_owned());
