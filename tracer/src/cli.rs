@@ -144,12 +144,12 @@ pub struct Trace {
     pub verbose: u8,
     /// For benchmarks and tests
     #[command(flatten)]
-    pub trial: Trial,
+    pub test_options: TestOptions,
 }
 
 /// The hidden flags of benchmarks and tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
-pub struct Trial {
+pub struct TestOptions {
     /// Attach empty programs, to measure the cost of the traps alone (for the benchmark)
     #[arg(long, hide = true)]
     pub bare_traps: bool,

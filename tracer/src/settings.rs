@@ -9,7 +9,7 @@ use tracer_common::kind::ResourceKind;
 
 pub use crate::cli::{FdBackend, Forgettable, Format, Share};
 use crate::{
-    cli::{Action, Cli, TOP_IN_TEXT, Trace, Trial},
+    cli::{Action, Cli, TOP_IN_TEXT, TestOptions, Trace},
     error::Failure,
     packs::{Fault, Loaded, Pack, Sources},
     probes::user_defined::UserProbe,
@@ -34,7 +34,7 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The processes to trace.
-    pub target: Wanted,
+    pub target: TargetSpec,
     /// Whether to trace page faults only, without probes on functions.
     pub light: bool,
     /// Whether to trace the targets' children.
@@ -70,12 +70,12 @@ pub struct Settings {
     /// How often `-v` was given.
     pub verbosity: u8,
     /// Hidden options for benchmarks and tests.
-    pub trial: Trial,
+    pub test_options: TestOptions,
 }
 
 /// The processes to trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum TargetSpec {
     /// Running processes without duplicates, in the given order; at least one.
     Pids(Vec<u32>),
     /// The running process with this name.
@@ -114,7 +114,7 @@ impl Settings {
     #[must_use]
     pub fn full(&self, pids: Vec<u32>) -> Self {
         Self {
-            target: Wanted::Pids(pids),
+            target: TargetSpec::Pids(pids),
             light: false,
             kinds: ResourceKind::PROBED.to_vec(),
             ..self.clone()
@@ -122,7 +122,7 @@ impl Settings {
     }
 
     fn from_cli(trace: Trace, terminal: bool) -> Result<Self, Failure> {
-        let target = Wanted::from_cli(trace.pid, trace.name, trace.command)?;
+        let target = TargetSpec::from_cli(trace.pid, trace.name, trace.command)?;
         let format = match (trace.format, &trace.output) {
             (Some(Format::Tui), Some(path)) => {
                 return Err(Failure::ScreenToFile { path: path.clone() });
@@ -165,7 +165,7 @@ impl Settings {
             packs,
             pack_faults,
             verbosity: trace.verbose,
-            trial: trace.trial,
+            test_options: trace.test_options,
         };
         if settings.log_connections.is_some() && !settings.traces_descriptors() {
             return Err(Failure::NothingToLog);
@@ -174,7 +174,7 @@ impl Settings {
     }
 }
 
-impl Wanted {
+impl TargetSpec {
     fn from_cli(
         pids: Vec<u32>,
         name: Option<String>,
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn processes_may_be_given_by_both_flags_and_count_once() {
         let wanted = settings("-p 7,8 --pid 9 -p 7", false).target;
-        assert_eq!(wanted, Wanted::Pids(vec![7, 8, 9]));
+        assert_eq!(wanted, TargetSpec::Pids(vec![7, 8, 9]));
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
         let wanted = settings("-d 30s -- ./server -p 80 -- x", false).target;
         assert_eq!(
             wanted,
-            Wanted::Command {
+            TargetSpec::Command {
                 program: "./server".into(),
                 args: ["-p", "80", "--", "x"].map(OsString::from).to_vec(),
             }
@@ -301,11 +301,11 @@ mod tests {
     #[test]
     fn defaults_are_filled_in() {
         let settings = settings("-n gateway", false);
-        assert_eq!(settings.target, Wanted::Name("gateway".to_owned()));
+        assert_eq!(settings.target, TargetSpec::Name("gateway".to_owned()));
         assert_eq!(settings.interval, Duration::from_secs(1));
         assert_eq!((settings.duration, settings.min_age), (None, Duration::ZERO));
         assert_eq!(settings.kinds, ResourceKind::PROBED);
-        assert_eq!((settings.verbosity, settings.trial.bare_traps), (0, false));
+        assert_eq!((settings.verbosity, settings.test_options.bare_traps), (0, false));
     }
 
     #[test]

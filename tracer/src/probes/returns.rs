@@ -260,17 +260,17 @@ mod tests {
     fn check(code: &[u8], returns: &[u64], jumps: &[(u64, u64, bool)]) {
         let exits = exits(code, 0x1000).unwrap();
         assert_eq!(exits.returns, returns);
-        let said = exits.jumps.iter().map(|jump| match jump.to {
+        let found = exits.jumps.iter().map(|jump| match jump.to {
             Goal::Address(to) => (jump.at, to, jump.conditional),
             Goal::Slot(_) => panic!("{jump:?}"),
         });
-        assert_eq!(said.collect::<Vec<_>>(), jumps);
+        assert_eq!(found.collect::<Vec<_>>(), jumps);
     }
 
     #[track_caller]
     fn refused(code: &[u8], why: &str) {
-        let said = exits(code, 0x1000).unwrap_err();
-        assert!(said.contains(why), "{said}");
+        let error = exits(code, 0x1000).unwrap_err();
+        assert!(error.contains(why), "{error}");
     }
 
     #[test]

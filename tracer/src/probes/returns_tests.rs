@@ -160,8 +160,8 @@ fn all_exits_of_functions_are_found_or_refused() {
     // The probe of the other function sees it.
     check("to_probed", &[]);
     let refused = |function, why: &str| {
-        let said = popped(&bytes, function).unwrap_err();
-        assert!(said.contains(why), "{function}: {said}");
+        let error = popped(&bytes, function).unwrap_err();
+        assert!(error.contains(why), "{function}: {error}");
     };
     refused("by_register", "an indirect jump");
     refused("to_import", "it ends in `elsewhere`, which is found at run time only");

@@ -101,7 +101,7 @@ impl Attached {
             packs,
             user_probes: settings.functions.clone(),
             kinds: settings.kinds.clone(),
-            bare: settings.trial.bare_traps,
+            bare: settings.test_options.bare_traps,
             mode: trace_mode::of(settings),
             everywhere: settings.children,
             without,

@@ -65,7 +65,7 @@ pub(super) fn start(
     channels: Channels,
     mut governor: Option<Governor>,
 ) -> anyhow::Result<JoinHandle<Programs>> {
-    super::line::spawn("attacher", move || {
+    super::pipeline::spawn("attacher", move || {
         let mut attacher = Attacher { programs, attached, channels };
         if let Some(governor) = &mut governor {
             governor.learn(&attacher.attached.listing().probes);

@@ -6,7 +6,7 @@ use crate::{
     error::{Failure, Match},
     preflight::{Candidate, Facts, Roots},
     probes::Why,
-    settings::{Settings, Wanted},
+    settings::{Settings, TargetSpec},
     target::{Identity, Pid, TargetError, find_by_name, identify},
 };
 
@@ -34,11 +34,11 @@ impl Targets {
 /// The targets according to `settings`.
 pub(super) fn targets(settings: &Settings) -> anyhow::Result<Targets> {
     let pids = match &settings.target {
-        Wanted::Command { program, args } => {
+        TargetSpec::Command { program, args } => {
             return Ok(Targets::Command { program: program.clone(), args: args.clone() });
         }
-        Wanted::Pids(pids) => pids.clone(),
-        Wanted::Name(name) => vec![by_name(name)?],
+        TargetSpec::Pids(pids) => pids.clone(),
+        TargetSpec::Name(name) => vec![by_name(name)?],
     };
     let roots = Roots::default();
     let mut running = Vec::with_capacity(pids.len());
@@ -57,7 +57,7 @@ pub(super) fn without_return_probes(
     facts: &Facts,
     targets: &Targets,
 ) -> Option<Why> {
-    if settings.trial.no_return_probes {
+    if settings.test_options.no_return_probes {
         return Some(Why::Asked);
     }
     let filtered = |pid: u32| {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{choose::explain, line::spawn, loading::is_loaded};
+use super::{choose::explain, loading::is_loaded, pipeline::spawn};
 use crate::{
     collect::collector::Request,
     report::Exit,

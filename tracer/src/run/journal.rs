@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::line::spawn;
+use super::pipeline::spawn;
 use crate::{
     assemble::{
         SessionInfo,

@@ -14,10 +14,10 @@ mod command;
 mod governor;
 mod journal;
 mod libraries;
-mod line;
 mod loading;
 mod mode_switch;
 mod pairs;
+mod pipeline;
 mod points;
 mod screen;
 mod shutdown;
@@ -40,31 +40,31 @@ use crate::{
     output::Output,
     preflight::{Facts, Roots},
     report::{Report, json, text},
-    settings::{Settings, Wanted},
+    settings::{Settings, TargetSpec},
 };
-use line::Line;
+use pipeline::Pipeline;
 
 /// Traces according to `settings` until a signal, the duration or the targets' end stops it; delivers the report.
 pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let facts = Facts::gather(&Roots::default());
     facts.check()?;
-    let stdout_free = !matches!(settings.target, Wanted::Command { .. });
+    let stdout_free = !matches!(settings.target, TargetSpec::Command { .. });
     let output = Output::prepare(settings.output.as_deref(), stdout_free)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("could not start the event loop")?;
-    let mut line = start(settings, &facts, begun)?;
-    line.warn(settings);
-    let outcome = runtime.block_on(attend(settings, &facts, &mut line));
+    let mut pipeline = start(settings, &facts, begun)?;
+    pipeline.warn(settings);
+    let outcome = runtime.block_on(attend(settings, &facts, &mut pipeline));
     // Timers and signal handlers must not outlive their use: a second Ctrl-C ends leaktrace at once.
     drop(runtime);
     if settings.format == Format::Tui && outcome.is_ok() {
-        shutdown::leave(line.leave());
+        shutdown::leave(pipeline.leave());
         return Ok(ExitCode::SUCCESS);
     }
-    let (report, programs) = line.stop();
+    let (report, programs) = pipeline.stop();
     let delivered = match (report, outcome) {
         (Ok(report), Ok(())) => write(settings, &report)
             .and_then(|bytes| output.deliver(&bytes).map_err(anyhow::Error::from)),
@@ -80,10 +80,10 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
 }
 
 /// Attaches to the targets. `begun` is the time of the request.
-fn start(settings: &Settings, facts: &Facts, begun: Instant) -> anyhow::Result<Line> {
+fn start(settings: &Settings, facts: &Facts, begun: Instant) -> anyhow::Result<Pipeline> {
     let targets = choose::targets(settings)?;
     let loaded = trace_mode::load(settings, targets.running(), facts)?;
-    Line::start(settings, targets, loaded, facts, begun)
+    Pipeline::start(settings, targets, loaded, facts, begun)
 }
 
 fn write(settings: &Settings, report: &Report) -> anyhow::Result<Vec<u8>> {
@@ -104,17 +104,17 @@ fn write(settings: &Settings, report: &Report) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Waits for the end: a signal, the requested duration, the end of all targets, or `q`.
-async fn attend(settings: &Settings, facts: &Facts, line: &mut Line) -> anyhow::Result<()> {
+async fn attend(settings: &Settings, facts: &Facts, pipeline: &mut Pipeline) -> anyhow::Result<()> {
     let end = end(settings.duration)?;
     if settings.format == Format::Tui {
         // The screen stays after all targets have ended, so that the user can read what they left behind.
-        return screen::show(settings, facts, line, end).await;
+        return screen::show(settings, facts, pipeline, end).await;
     }
     // Not earlier: a reader of this line may send a signal at once.
-    line.announce();
+    pipeline.announce();
     tokio::select! {
         () = end => {}
-        () = line.ended() => log::info!("all targets have ended"),
+        () = pipeline.ended() => log::info!("all targets have ended"),
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{
     choose,
-    line::{self, Line},
+    pipeline::{self, Pipeline},
 };
 use crate::{
     error::Failure,
@@ -20,15 +20,19 @@ use crate::{
 };
 
 /// A full pipeline that is being built.
-pub(super) struct Switch(oneshot::Receiver<anyhow::Result<Line>>);
+pub(super) struct Switch(oneshot::Receiver<anyhow::Result<Pipeline>>);
 
 /// Starts to build the full pipeline.
-pub(super) fn begin(settings: &Settings, facts: &Facts, light: &Line) -> anyhow::Result<Switch> {
+pub(super) fn begin(
+    settings: &Settings,
+    facts: &Facts,
+    light: &Pipeline,
+) -> anyhow::Result<Switch> {
     let begun = Instant::now();
     let (settings, facts, targets) = (settings.clone(), facts.clone(), light.targets().to_vec());
     let (done, built) = oneshot::channel();
     // Not joined: a user who quits meanwhile does not wait, and its probes end with the process.
-    line::spawn("mode switch", move || {
+    pipeline::spawn("mode switch", move || {
         let full =
             living(&targets).and_then(|pids| super::start(&settings.full(pids), &facts, begun));
         drop(done.send(full));
@@ -37,16 +41,16 @@ pub(super) fn begin(settings: &Settings, facts: &Facts, light: &Line) -> anyhow:
 }
 
 /// Stops the light pipeline. Its programs are detached in the background, which takes about 0.1 s.
-pub(super) fn retire(light: Line) {
+pub(super) fn retire(light: Pipeline) {
     // If the thread cannot start, this detaches them here.
-    drop(line::spawn("light shutdown", move || drop(light.leave())));
+    drop(pipeline::spawn("light shutdown", move || drop(light.leave())));
 }
 
 impl Switch {
     /// The full pipeline once it runs; never returns if none is being built.
-    pub(super) async fn finished(switch: &mut Option<Self>) -> anyhow::Result<Line> {
-        let Some(Self(line)) = switch else { return std::future::pending().await };
-        let full = line.await;
+    pub(super) async fn finished(switch: &mut Option<Self>) -> anyhow::Result<Pipeline> {
+        let Some(Self(receiver)) = switch else { return std::future::pending().await };
+        let full = receiver.await;
         *switch = None;
         full.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of leaktrace failed")))
     }

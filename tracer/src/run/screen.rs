@@ -7,8 +7,8 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 
 use super::{
-    line::Line,
     mode_switch::{self, Switch},
+    pipeline::Pipeline,
 };
 use crate::{
     error,
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(super) async fn show(
     settings: &Settings,
     facts: &Facts,
-    line: &mut Line,
+    pipeline: &mut Pipeline,
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     const TERMINAL: &str = "could not use the terminal";
@@ -35,14 +35,14 @@ pub(super) async fn show(
     tokio::pin!(end);
     loop {
         tokio::select! {
-            left = screen.show(line.reports(), save) => match left {
+            left = screen.show(pipeline.reports(), save) => match left {
                 Err(error) => {
                     // A closed terminal causes an error and a signal, in any order.
                     let hung_up = tokio::time::timeout(PATIENCE, &mut end).await.is_ok();
                     return if hung_up { Ok(()) } else { Err(error).context(TERMINAL) };
                 }
                 Ok(Leave::Quit) => return Ok(()),
-                Ok(Leave::Full) => match mode_switch::begin(settings, facts, line) {
+                Ok(Leave::Full) => match mode_switch::begin(settings, facts, pipeline) {
                     Ok(begun) => {
                         switch = Some(begun);
                         screen.going_over();
@@ -52,7 +52,7 @@ pub(super) async fn show(
             },
             full = Switch::finished(&mut switch) => match full {
                 Ok(full) => {
-                    mode_switch::retire(std::mem::replace(line, full));
+                    mode_switch::retire(std::mem::replace(pipeline, full));
                     screen.begin_anew();
                 }
                 Err(error) => screen.stay(&error::line(&error)),

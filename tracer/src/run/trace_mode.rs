@@ -49,7 +49,7 @@ pub(super) fn load(
             true => Objects::ByDefault,
         },
         descriptors: settings.traces_descriptors(),
-        backend: match settings.trial.fd_backend {
+        backend: match settings.test_options.fd_backend {
             FdBackend::Auto => None,
             FdBackend::Kprobe => Some(Backend::Kprobe),
             FdBackend::Tracepoint => Some(Backend::Tracepoint),

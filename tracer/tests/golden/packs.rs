@@ -106,9 +106,9 @@ fn recorded(pack: &Pack, kind: &ObjectType) -> String {
             }
         }
     }
-    let said: Vec<String> =
+    let parts: Vec<String> =
         from.iter().map(|(what, by)| format!("{what} ({})", by.join(", "))).collect();
-    said.join("; ")
+    parts.join("; ")
 }
 
 fn fields(kind: &ObjectType) -> String {
@@ -129,9 +129,9 @@ fn fields(kind: &ObjectType) -> String {
                 .push(layout.size.to_string() + &versions(&layout.only_if));
         }
     }
-    let said: Vec<String> =
+    let parts: Vec<String> =
         sizes.iter().map(|(name, sizes)| format!("{name} [{}]", sizes.join(", "))).collect();
-    said.join("; ")
+    parts.join("; ")
 }
 
 fn named(rule: &Rule) -> String {
@@ -140,15 +140,15 @@ fn named(rule: &Rule) -> String {
 
 /// The versions to which an entry applies, in words.
 fn versions(only_if: &Condition) -> String {
-    let said = [
+    let parts = [
         ("the file defines", " and ", &only_if.defines),
         ("the file lacks", " and ", &only_if.lacks),
         ("its build ID begins with", " or ", &only_if.build_id),
     ];
-    let said = said.iter().filter(|(_, _, names)| !names.is_empty());
-    let said: Vec<String> =
-        said.map(|(what, and, names)| format!("{what} {}", code(names, and))).collect();
-    if said.is_empty() { String::new() } else { format!(" (if {})", said.join(", and ")) }
+    let parts = parts.iter().filter(|(_, _, names)| !names.is_empty());
+    let parts: Vec<String> =
+        parts.map(|(what, and, names)| format!("{what} {}", code(names, and))).collect();
+    if parts.is_empty() { String::new() } else { format!(" (if {})", parts.join(", and ")) }
 }
 
 fn code(names: &[String], between: &str) -> String {

@@ -36,7 +36,7 @@ use crate::{
     packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},
-    settings::{Format, Settings, Wanted},
+    settings::{Format, Settings, TargetSpec},
     target::{Identity, identify, launch::Launched, mappings, watch::Watch},
     unwind::Library,
 };
@@ -45,7 +45,7 @@ use crate::{
 const EXIT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A running pipeline.
-pub(super) struct Line {
+pub(super) struct Pipeline {
     attacher: JoinHandle<Programs>,
     targets: Vec<Identity>,
     requests: Sender<Request>,
@@ -59,7 +59,7 @@ pub(super) struct Line {
     unmatched: Vec<String>,
 }
 
-impl Line {
+impl Pipeline {
     /// Attaches to the targets and starts the threads. `begun` is the time when leaktrace started.
     pub(super) fn start(
         settings: &Settings,
@@ -107,7 +107,7 @@ impl Line {
             collector.log_connections(log);
             journal
         });
-        if !settings.trial.bare_traps {
+        if !settings.test_options.bare_traps {
             collector.start().context("could not start recording")?;
         }
         let loaded = (backend, footprint);
@@ -305,7 +305,7 @@ fn budget(
 /// Functions and marks of users' packs that match nothing. Empty for a command, which has not loaded its libraries yet.
 fn unmatched(settings: &Settings, session: &SessionInfo) -> Vec<String> {
     match settings.target {
-        Wanted::Command { .. } => Vec::new(),
+        TargetSpec::Command { .. } => Vec::new(),
         _ => packs_in_vain(&settings.packs, &session.probes),
     }
 }
