@@ -15,8 +15,8 @@ marks = ["slot_init", "slot_done"]
 [[kind]]
 name = "slot"
 sentence = "a slot"
-placed_by = [{ function = "slot_init", owner = 0, handle = 1 }]
-ended_by = ["slot_done"]
+initialized_by = [{ function = "slot_init", owner = 0, handle = 1 }]
+destroyed_by = ["slot_done"]
 "#;
 
 fn placed(threads: &str, rounds: &str) -> Result<()> {

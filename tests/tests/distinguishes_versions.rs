@@ -42,12 +42,12 @@ only_if = {only_if}
 [[kind]]
 name = "buffer_of_another_version"
 sentence = "is not there"
-made_by = [{{ function = "evbuffer_new", only_if = {{ defines = ["evbuffer_new", "evbuffer_new_2"] }} }}]
+created_by = [{{ function = "evbuffer_new", only_if = {{ defines = ["evbuffer_new", "evbuffer_new_2"] }} }}]
 
 [[kind]]
 name = "buffer"
 sentence = "queued bytes"
-made_by = [{{ function = "evbuffer_new", only_if = {{ defines = ["evbuffer_new"], lacks = ["evbuffer_new_2"] }} }}]
+created_by = [{{ function = "evbuffer_new", only_if = {{ defines = ["evbuffer_new"], lacks = ["evbuffer_new_2"] }} }}]
 layouts = [{{ size = 136, references = {{ offset = 72, bytes = 4 }}, only_if = {fields_if} }}]
 "#
     )

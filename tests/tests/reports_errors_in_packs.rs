@@ -65,7 +65,7 @@ fn each_mistake_in_a_line() -> Result<()> {
     let unparsed = write("b.toml", "name = \"b\"\ntitle = = 3\n")?;
     let unknown = write(
         "c.toml",
-        "name = \"c\"\ntitle = \"c\"\nmarks = [\"x\"]\n[[kind]]\nname = \"k\"\nsentence = \"s\"\nmade_by = [\"x\"]\nmade_with = \"y\"\n",
+        "name = \"c\"\ntitle = \"c\"\nmarks = [\"x\"]\n[[kind]]\nname = \"k\"\nsentence = \"s\"\ncreated_by = [\"x\"]\nmade_with = \"y\"\n",
     )?;
     let misspelt = config.join("misspelt.toml");
     fs::write(&misspelt, text.replace("\"ares_destroy\"", "\"ares_destory\""))?;

@@ -1,7 +1,7 @@
-//! The flags and their words, nothing else.
+//! The command-line flags and their help.
 //!
-//! Takes the command line, hands on [`Cli`] as it was typed; `settings` says what it means. Checks
-//! only what a single word can get wrong.
+//! Takes the command line, hands on [`Cli`], which `settings` interprets. Checks single values only, not how they fit
+//! together.
 
 use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
@@ -13,7 +13,7 @@ use tracer_common::{kind::ResourceKind, limits};
 
 use crate::probes::user_defined::UserProbe;
 
-/// Text lists that many call sites unless told otherwise: about two screens, worst first.
+/// Default number of call sites in text: about two screens, worst first.
 pub const TOP_IN_TEXT: u32 = 20;
 
 const AFTER_HELP: &str = "\
@@ -28,7 +28,7 @@ Examples:
 
 Exit status: 0 success, 2 failure (stderr says why and what helps).";
 
-/// What was typed.
+/// The command line.
 #[derive(Debug, Parser)]
 #[command(
     name = "leaktrace",
@@ -43,17 +43,17 @@ Exit status: 0 success, 2 failure (stderr says why and what helps).";
     disable_help_subcommand = true
 )]
 pub struct Cli {
-    /// Tracing, when no other deed is named.
+    /// Tracing, without a subcommand.
     #[command(flatten)]
     pub trace: Trace,
-    /// Another deed.
+    /// Another action.
     #[command(subcommand)]
-    pub deed: Option<Deed>,
+    pub action: Option<Action>,
 }
 
-/// Deeds other than tracing.
+/// Actions other than tracing.
 #[derive(Debug, Subcommand)]
-pub enum Deed {
+pub enum Action {
     /// Check whether tracing will work on this host
     Doctor {
         /// Also check these processes
@@ -144,51 +144,50 @@ pub struct Trace {
     pub verbose: u8,
     /// For benchmarks and tests
     #[command(flatten)]
-    pub trial: Trial,
+    pub test_options: TestOptions,
 }
 
 /// The hidden flags of benchmarks and tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
-pub struct Trial {
-    /// Same probes with empty programs: what the traps alone cost (for the benchmark)
+pub struct TestOptions {
+    /// Attach empty programs, to measure the cost of the traps alone (for the benchmark)
     #[arg(long, hide = true)]
     pub bare_traps: bool,
-    /// Frames taken of each stack: what unwinding costs (for the benchmark)
+    /// Maximum frames of each stack, to measure the cost of unwinding (for the benchmark)
     #[arg(long, hide = true, value_name = "N", default_value_t = limits::STACK_FRAMES, value_parser = frames())]
     pub frames: u32,
-    /// Do not remember this of stacks: what remembering saves (for the benchmark)
+    /// Do not cache this, to measure what the cache saves (for the benchmark)
     #[arg(long, hide = true, value_name = "WHAT")]
     pub forget: Option<Forgettable>,
-    /// Read every outcome at the function's own return instructions, as where a return probe could do
-    /// harm (for tests)
+    /// Read every outcome at the function's own return instructions, as if return probes were unsafe (for tests)
     #[arg(long, hide = true)]
     pub no_return_probes: bool,
-    /// How file descriptors are seen (for tests)
+    /// How to trace file descriptors (for tests)
     #[arg(long, hide = true, value_name = "HOW", value_enum, default_value_t = FdBackend::Auto)]
     pub fd_backend: FdBackend,
 }
 
-/// How file descriptors are seen.
+/// How to trace file descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum FdBackend {
-    /// In the best way that the kernel allows
+    /// The best method that the kernel allows
     Auto,
-    /// By probes on functions of the kernel
+    /// Kprobes on functions of the kernel
     Kprobe,
-    /// At every system call
+    /// Tracepoints at every system call
     Tracepoint,
 }
 
-/// What of stacks need not be remembered.
+/// Caches of the stack unwinder that can be disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Forgettable {
-    /// Walks made before
+    /// Complete walks
     Walks,
-    /// The unwind rules of addresses, and so walks
+    /// Unwind rules of addresses, and so complete walks
     Addresses,
 }
 
-/// The form of the report.
+/// The format of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Terminal UI
@@ -199,7 +198,7 @@ pub enum Format {
     Json,
 }
 
-/// A share of something, above 0 and below 100 %.
+/// A share, above 0 and below 100 %.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Share {
     /// In hundredths of a percent.
@@ -234,22 +233,22 @@ impl FromStr for Share {
     }
 }
 
-/// A duration. The parser's own refusal suggests units that the help does not mention.
+/// Parses a duration. The parser's own error message suggests units that the help does not mention.
 fn duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text).or(Err("expected a duration, such as 500ms, 30s, 5m or 1h"))
 }
 
-/// Process ids: the kernel's are positive and fit 31 bits.
+/// Parses a process id: ids are positive and fit into 31 bits.
 fn pid() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
 }
 
-/// Frames of a stack: no more than there is room for.
+/// Parses a number of frames, up to the size of the programs' buffer.
 fn frames() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(limits::STACK_FRAMES))
 }
 
-/// Kinds by their names, as the one list has them.
+/// Parses the name of a kind.
 fn kind() -> impl TypedValueParser<Value = ResourceKind> {
     PossibleValuesParser::new(
         ResourceKind::OFFERED.map(|kind| PossibleValue::new(kind.name()).help(kind.sentence())),

@@ -1,7 +1,7 @@
-//! What this host allows, and whether tracing will work: `leaktrace doctor`.
+//! `leaktrace doctor`: shows what this host allows, and whether tracing will work.
 //!
-//! Takes [`Facts`] and [`Candidate`]s, hands on lines of text and the verdict. Only lays out what
-//! `preflight` found; reads nothing, and judges nothing that tracing itself would judge otherwise.
+//! Takes [`Facts`] and [`Candidate`]s, hands on lines of text and the verdict. Only formats what `preflight` found;
+//! must not read anything, or apply checks that differ from those of tracing.
 
 use std::io::{self, Write};
 
@@ -20,16 +20,16 @@ struct Row {
     detail: String,
 }
 
-/// How something stands.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
-    /// As it should be.
+    /// Good.
     Ok,
-    /// Worth knowing; tracing memory works.
+    /// A limitation; tracing memory works.
     Warn,
-    /// Could not be found out; tracing memory works.
+    /// Could not be determined; tracing memory works.
     Unknown,
-    /// In the way of tracing.
+    /// Prevents tracing.
     No,
 }
 
@@ -44,7 +44,7 @@ impl Mark {
     }
 }
 
-/// Writes what the host and the processes allow; whether tracing will work (each of them).
+/// Writes the checks of the host and the processes. Returns whether tracing (of each of them) will work.
 pub fn write(
     facts: &Facts,
     processes: &[Result<Candidate, Failure>],
@@ -96,15 +96,15 @@ fn host(facts: &Facts) -> Vec<Row> {
     vec![
         kernel(facts),
         rights(facts),
-        must(facts.uprobes, "uprobes", "available", "not in this kernel"),
-        must(facts.btf, "BTF", "available", "not in this kernel"),
-        can(
+        required(facts.uprobes, "uprobes", "available", "not in this kernel"),
+        required(facts.btf, "BTF", "available", "not in this kernel"),
+        optional(
             facts.kprobes,
             "kprobes",
             "available; used to trace file descriptors",
             "not in this kernel; file descriptors are traced at every system call instead",
         ),
-        can(
+        optional(
             facts.tracefs,
             "tracefs",
             "mounted",
@@ -226,7 +226,7 @@ fn unprivileged(facts: &Facts) -> Row {
     row(mark, "unprivileged bpf", detail)
 }
 
-/// The limit counted until 5.11; since then the cgroup's memory limit holds.
+/// Maps counted towards this limit before Linux 5.11; since then, the cgroup's memory limit applies.
 fn memlock(facts: &Facts) -> Row {
     let Some(text) = facts.memlock.as_deref() else {
         return row(Mark::Unknown, "locked memory", "limit cannot be read");
@@ -240,7 +240,7 @@ fn memlock(facts: &Facts) -> Row {
     row(Mark::Ok, "locked memory", format!("{limit}; {meaning}"))
 }
 
-/// What the maps take is decided by what is traced, and by how many processors there may be.
+/// The size of the maps depends on what is traced and on the number of possible CPUs.
 fn kernel_memory(facts: &Facts) -> Row {
     let expected = facts.possible_cpus.and_then(default_footprint);
     let figures = expected.and_then(|expected| expected.maps_bytes.zip(expected.unwind_bytes));
@@ -278,12 +278,12 @@ fn return_probes(facts: &Facts) -> Row {
     row(Mark::Ok, "return probes", "safe for seccomp-filtered targets on this kernel")
 }
 
-fn must(there: bool, what: &'static str, good: &str, bad: &str) -> Row {
-    if there { row(Mark::Ok, what, good) } else { row(Mark::No, what, bad) }
+fn required(found: bool, what: &'static str, good: &str, bad: &str) -> Row {
+    if found { row(Mark::Ok, what, good) } else { row(Mark::No, what, bad) }
 }
 
-fn can(there: bool, what: &'static str, good: &str, bad: &str) -> Row {
-    if there { row(Mark::Ok, what, good) } else { row(Mark::Warn, what, bad) }
+fn optional(found: bool, what: &'static str, good: &str, bad: &str) -> Row {
+    if found { row(Mark::Ok, what, good) } else { row(Mark::Warn, what, bad) }
 }
 
 fn row(mark: Mark, what: &'static str, detail: impl Into<String>) -> Row {

@@ -1,8 +1,8 @@
-//! Why leaktrace could not do the work: the expected situations, each with what helps.
+//! The expected failures of leaktrace, each with a help line.
 //!
-//! Takes causes from every station, hands on two lines on stderr and the exit status. Every failure
-//! reads `could not <verb> <object>: cause` on one line; then one `help:` line that can be acted on.
-//! Decides nothing else: who fails says what failed.
+//! Takes causes from every module, hands on two lines on stderr and the exit status. Every failure is one line,
+//! `could not <verb> <object>: cause`, followed by one `help:` line that the user can act on. Must not decide anything
+//! else: the module that fails describes the failure.
 
 mod help;
 
@@ -16,25 +16,25 @@ use std::{
 
 use crate::format::printable;
 
-/// Exit status when the work could not be done.
+/// Exit status of a failure.
 pub const COULD_NOT: u8 = 2;
 
-/// Lines of the verifier's log that are shown under `-v`: the refusal stands at its end.
+/// Lines of the verifier's log to show with `-v`: the reason is at its end.
 const VERIFIER_LINES: usize = 20;
 
-/// An expected situation in which leaktrace cannot do the work.
+/// An expected failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// No target on the command line.
     #[error("could not start tracing: no target given")]
     NoTarget,
-    /// More than one way of naming the target.
+    /// Targets given by more than one flag.
     #[error("could not choose a target: {}", several(.given))]
     SeveralTargets {
         /// The flags that were given.
         given: Vec<&'static str>,
     },
-    /// A time below what makes sense.
+    /// A time below its minimum.
     #[error(
         "could not use `{flag} {}`: the minimum is {}",
         humantime::format_duration(*.time), humantime::format_duration(*.least)
@@ -44,10 +44,10 @@ pub enum Failure {
         flag: &'static str,
         /// The time given.
         time: Duration,
-        /// The least that is taken.
+        /// The minimum.
         least: Duration,
     },
-    /// A kind was asked for that no budget can be kept for.
+    /// A kind that cannot be traced with a budget.
     #[error(
         "could not trace `{kind}` with `--max-overhead`: descriptors opened between two windows would be missed"
     )]
@@ -55,10 +55,10 @@ pub enum Failure {
         /// The kind.
         kind: &'static str,
     },
-    /// The terminal UI was asked for where there is no terminal.
+    /// The terminal UI was requested, but there is no terminal.
     #[error("could not open the terminal UI: stdout is not a terminal")]
     NoTerminal,
-    /// The terminal UI was asked for, and a file for the report.
+    /// The terminal UI was requested with a file for the report.
     #[error("could not write the terminal UI to `{}`: only text and JSON can go to a file", .path.display())]
     ScreenToFile {
         /// The file.
@@ -70,10 +70,10 @@ pub enum Failure {
         /// Names of the missing capabilities.
         missing: Vec<&'static str>,
     },
-    /// Root only inside a user namespace, which means nothing to `bpf`.
+    /// Root only inside a user namespace, which `bpf` does not accept.
     #[error("could not use `bpf`: root in a user namespace is not root of the kernel")]
     UserNamespace,
-    /// Process ids here are not those that the kernel programs see.
+    /// Process ids here differ from those that the BPF programs see.
     #[error("could not identify processes: leaktrace runs in its own pid namespace")]
     PidNamespace,
     /// A runtime that moves its stacks.
@@ -84,7 +84,7 @@ pub enum Failure {
     MovingStacks {
         /// The id.
         pid: u32,
-        /// The object that has it.
+        /// The object that contains it.
         object: String,
     },
     /// No process with this id.
@@ -110,19 +110,19 @@ pub enum Failure {
         /// All of them.
         matches: Vec<Match>,
     },
-    /// A thread of the kernel.
+    /// A kernel thread.
     #[error("could not trace process `{pid}`: it is a kernel thread")]
     KernelThread {
         /// The id.
         pid: u32,
     },
-    /// The target ended before its probes were on.
+    /// The target ended before its probes were attached.
     #[error("could not attach to process `{pid}`: it ended meanwhile")]
     Ended {
         /// The id.
         pid: u32,
     },
-    /// Nothing that it calls can be probed, or not without inventing leaks.
+    /// No function of it can be probed without reporting false leaks.
     #[error("could not attach to process `{pid}`: {}", printable(.why))]
     NothingProbed {
         /// The id.
@@ -150,7 +150,7 @@ pub enum Failure {
         /// Whether the executable has no symbols at all.
         stripped: bool,
     },
-    /// A function that the user named is nowhere in the target.
+    /// The target does not define a function that the user named.
     #[error(
         "could not find function `{}` in process `{pid}`: {}", printable(.function),
         match .library {
@@ -163,7 +163,7 @@ pub enum Failure {
         pid: u32,
         /// The function.
         function: String,
-        /// The library it was to be in.
+        /// The library that should define it.
         library: Option<String>,
     },
     /// The command does not exist.
@@ -180,12 +180,12 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
-    /// The kernel lacks what the programs stand on.
+    /// The kernel is too old for the BPF programs.
     #[error("could not use kernel `{found}`: {needed} or newer is needed")]
     KernelTooOld {
         /// Release of the running kernel.
         found: String,
-        /// The oldest that will do.
+        /// The oldest supported release.
         needed: &'static str,
     },
     /// The kernel does not describe its own types.
@@ -200,7 +200,7 @@ pub enum Failure {
         /// Release of the running kernel.
         kernel: String,
     },
-    /// The kernel's lockdown refused something.
+    /// The kernel's lockdown refused a program.
     #[error("could not load program `{program}`: the kernel is locked down ({mode})")]
     LockedDown {
         /// The program that was refused.
@@ -210,12 +210,12 @@ pub enum Failure {
         /// The refusal.
         source: io::Error,
     },
-    /// The kernel declined a program.
+    /// The kernel refused a program.
     #[error("could not load program `{program}`")]
     LoadRefused {
         /// The program.
         program: String,
-        /// What the verifier had to say; may be empty.
+        /// The verifier's log; may be empty.
         verifier: String,
         /// The refusal.
         source: io::Error,
@@ -228,7 +228,7 @@ pub enum Failure {
         /// The refusal.
         source: io::Error,
     },
-    /// The report's file cannot be written; found out before tracing.
+    /// The report's file cannot be written; detected before tracing.
     #[error("could not open `{}` for the report", .path.display())]
     OutputNotWritable {
         /// The file.
@@ -236,7 +236,7 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
-    /// The file for the log of connections cannot be written; found out before tracing.
+    /// The file for the log of connections cannot be written; detected before tracing.
     #[error("could not open `{}` for the log of connections", .path.display())]
     LogNotWritable {
         /// The file.
@@ -244,13 +244,13 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
-    /// A log of connections was asked for where none are traced.
+    /// A log of connections was requested, but file descriptors are not traced.
     #[error("could not log connections: file descriptors are not traced")]
     NothingToLog,
-    /// A pack was named where no objects are traced.
+    /// A pack was given, but objects are not traced.
     #[error("could not use `--pack`: objects are not traced")]
     NoObjects,
-    /// Objects were asked for, and no packs.
+    /// Objects were requested without packs.
     #[error("could not trace `object`: no packs are loaded")]
     NoPacks,
     /// The report's file could not be written after tracing.
@@ -274,20 +274,19 @@ pub struct Match {
     pub cmdline: String,
 }
 
-/// Where a report went that could not go where it should.
+/// Where a report was saved that could not be written to its destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// To stdout, which was not used otherwise.
+    /// Stdout, which was not used otherwise.
     Stdout,
-    /// To this file.
+    /// This file.
     File(PathBuf),
-    /// Nowhere: nothing could be written.
+    /// Nowhere: no destination was writable.
     Nowhere,
 }
 
 impl Failure {
-    /// Lines between the failure and its help: the matches of a name, or (under `-v`) the end of
-    /// the verifier's log.
+    /// Lines between the failure and its help: the matches of a name, or (with `-v`) the end of the verifier's log.
     pub fn details(&self, verbosity: u8) -> Vec<String> {
         match self {
             Self::AmbiguousName { matches, .. } => matches
@@ -305,39 +304,39 @@ impl Failure {
     }
 }
 
-/// Writes the failure to stderr; the exit status of a program that could not do the work.
+/// Writes the failure to stderr; returns the exit status of a failure.
 pub fn print(failure: &anyhow::Error, verbosity: u8) -> ExitCode {
-    // Nobody is left to be told when stderr itself is closed; the status still says it.
+    // Ignores a closed stderr; the exit status still shows the failure.
     drop(io::stderr().lock().write_all(message(failure, verbosity).as_bytes()));
     ExitCode::from(COULD_NOT)
 }
 
-/// Writes the refusal of a command line, as the parser words it, in the form of every other failure.
+/// Writes the parser's message about a wrong command line, in the format of every other failure.
 pub fn print_refusal(refusal: &str) -> ExitCode {
-    // Nobody is left to be told when stderr itself is closed.
+    // Ignores a closed stderr.
     drop(io::stderr().lock().write_all(refusal_message(refusal).as_bytes()));
     ExitCode::from(COULD_NOT)
 }
 
-/// The first paragraph of a refusal on one line, and its tip or where the flags are explained as help.
+/// The first paragraph of the parser's message on one line; its tip, or a reference to `--help`, as help.
 pub fn refusal_message(refusal: &str) -> String {
-    let said = refusal.split("\n\n").next().unwrap_or_default();
-    let said = one_line(said.trim_start_matches("error: "));
+    let cause = refusal.split("\n\n").next().unwrap_or_default();
+    let cause = one_line(cause.trim_start_matches("error: "));
     let tip = refusal.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
     let help = tip.map_or_else(|| "see leaktrace --help".to_owned(), one_line);
-    format!("leaktrace: could not use the command line: {said}\nhelp: {help}\n")
+    format!("leaktrace: could not use the command line: {cause}\nhelp: {help}\n")
 }
 
-/// Says something on stderr that is no failure, as one line.
+/// Writes a message to stderr that is not a failure, as one line.
 pub fn say(text: &str) {
-    // Nobody is left to be told when stderr itself is closed.
+    // Ignores a closed stderr.
     drop(io::stderr().lock().write_all(format!("leaktrace: {text}\n").as_bytes()));
 }
 
-/// Warns on stderr of what is left out, with what helps.
+/// Writes a warning to stderr, with a help line.
 pub fn warn(text: &str, help: &str) {
     let text = format!("leaktrace: warning: {}\nhelp: {}\n", one_line(text), one_line(help));
-    // Nobody is left to be told when stderr itself is closed.
+    // Ignores a closed stderr.
     drop(io::stderr().lock().write_all(text.as_bytes()));
 }
 
@@ -395,7 +394,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_command_line_is_refused_like_everything_else() {
+    fn a_wrong_command_line_is_reported_like_other_failures() {
         let refusal = "error: invalid value '5' for '--max-overhead <SHARE>': expected a percentage, such as 5%\n\n\
                        For more information, try '--help'.\n";
         assert_eq!(

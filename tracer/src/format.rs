@@ -1,6 +1,6 @@
-//! How figures, times and paths are written for people: once for text and screen.
+//! Formats figures, times and paths for people, for text and screen.
 //!
-//! Pure; takes numbers, hands on short strings with their unit.
+//! Takes numbers, hands on short strings with their unit. Pure.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -27,7 +27,7 @@ pub fn bytes_per_s(rate: f64) -> String {
     signed(rate, bytes) + "/s"
 }
 
-/// A rate of things with its sign: `+210/s`, `+0.4/s`, `0/s`.
+/// A rate of counts with its sign: `+210/s`, `+0.4/s`, `0/s`.
 pub fn count_per_s(rate: f64) -> String {
     if rate.abs() < 9.95 && rate.abs() >= 0.05 {
         return format!("{rate:+.1}/s");
@@ -54,7 +54,7 @@ fn magnitude(rate: f64) -> u64 {
     rate.abs().round() as u64
 }
 
-/// A share in percent, without its sign, to the hundredth that it may be given in: `5`, `0.25`.
+/// A share in percent, without the percent sign, to the hundredth of a percent that users can give: `5`, `0.25`.
 pub fn in_percent(share: f64) -> String {
     ((share * 10_000.0).round() / 100.0).to_string()
 }
@@ -89,25 +89,25 @@ pub fn seconds(seconds: f64) -> String {
     }
 }
 
-/// A time that is itself a guess, in one unit: `40 s`, `13 min`, `5 h`, `3 days`.
+/// An estimated time, in one unit: `40 s`, `13 min`, `5 h`, `3 days`.
 pub fn roughly(seconds: f64) -> String {
     let (number, unit) = rough(seconds);
     format!("{number} {unit}")
 }
 
-/// The same from one time to a later one: `9 to 22 min`, `50 s to 3 min`; `5 min` where rounding leaves no difference.
+/// A range of estimated times: `9 to 22 min`, `50 s to 3 min`; `5 min` if both round to the same.
 pub fn roughly_between(from: f64, to: f64) -> String {
-    let ((first, its), (last, unit)) = (rough(from), rough(to));
-    if (&first, its) == (&last, unit) {
+    let ((first, first_unit), (last, unit)) = (rough(from), rough(to));
+    if (&first, first_unit) == (&last, unit) {
         format!("{last} {unit}")
-    } else if its == unit {
+    } else if first_unit == unit {
         format!("{first} to {last} {unit}")
     } else {
-        format!("{first} {its} to {last} {unit}")
+        format!("{first} {first_unit} to {last} {unit}")
     }
 }
 
-/// From two of a unit on, that unit: below, rounding would take or give up to half of it.
+/// The largest unit of which there are at least two: with fewer, rounding would be off by up to a half.
 fn rough(seconds: f64) -> (String, &'static str) {
     const UNITS: [(f64, &str); 3] = [(86_400.0, "days"), (3_600.0, "h"), (60.0, "min")];
     if !seconds.is_finite() || seconds < 0.0 {
@@ -118,7 +118,7 @@ fn rough(seconds: f64) -> (String, &'static str) {
     (count(magnitude(seconds / size)), unit)
 }
 
-/// A share in percent for reading: `57.4 %`; some is never written as none, nor almost all as all.
+/// A share in percent for reading: `57.4 %`; never rounds a small share to none, nor a large one to all.
 pub fn percent(share: f64) -> String {
     match share * 100.0 {
         none if none <= 0.0 => "0 %".to_owned(),
@@ -129,16 +129,16 @@ pub fn percent(share: f64) -> String {
     }
 }
 
-/// A running time as a clock: `00:12:41`.
+/// A duration as a clock: `00:12:41`.
 pub fn clock(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     format!("{:02}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
 }
 
-/// Bytes as hexadecimal digits, in their order: a build id as everybody writes it.
+/// Bytes as hexadecimal digits, in their order: the usual form of a build ID.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         _ = write!(text, "{byte:02x}");
         text
     })
@@ -149,10 +149,10 @@ pub fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Text from elsewhere (command lines, symbols, paths) on one line, without what would steer a
-/// terminal: whoever names a function or a process must not be able to repaint the screen.
+/// Untrusted text (command lines, symbols, paths) on one line, without terminal control characters: the name of a
+/// function or a process must not be able to control the terminal.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|sign| if sign.is_control() { '\u{fffd}' } else { sign }).collect()
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_written_as_they_are_given() {
+    fn shares_are_formatted_as_users_give_them() {
         for (share, text) in [(0.05, "5"), (0.07, "7"), (0.0025, "0.25"), (0.9999, "99.99")] {
             assert_eq!(in_percent(share), text);
         }
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_carry_their_sign_and_zero_carries_none() {
+    fn rates_have_a_sign_and_zero_has_none() {
         assert_eq!(bytes_per_s(2048.0), "+2.0 KiB/s");
         assert_eq!(bytes_per_s(-12.0), "-12 B/s");
         assert_eq!(bytes_per_s(0.2), "0 B/s");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn text_from_elsewhere_cannot_steer_the_terminal() {
+    fn untrusted_text_cannot_control_the_terminal() {
         assert_eq!(printable("a\u{1b}[2Jb\nc ü"), "a\u{fffd}[2Jb\u{fffd}c ü");
     }
 
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn guessed_times_have_one_unit() {
+    fn estimated_times_have_one_unit() {
         for (time, text) in [
             (0.0, "0 s"),
             (119.0, "119 s"),

@@ -1,10 +1,10 @@
-//! leaktrace names the call path that acquires what is never released, on a live process.
+//! leaktrace finds the call paths that leak resources in a live process.
 //!
-//! The modules stand in the order of the straight line; each knows only what lies before it, by type:
+//! The modules form a pipeline; each depends only on the types of earlier ones:
 //! `target → probes → kernel → collect (ledger → snapshot) → analyze → symbolize → report → screen`.
-//! See `ARCHITECTURE.md` for the map and for what each station may not know.
+//! See `ARCHITECTURE.md` for the modules and for what each must not know.
 
-// Fixtures name this crate as integration tests do.
+// Test fixtures refer to this crate by name, as integration tests do.
 #[cfg(test)]
 extern crate self as leaktrace;
 

@@ -14,14 +14,13 @@ use leaktrace::{
     settings::Command,
 };
 
-/// Blocks of our own from this size on are mapped each for itself.
+/// glibc maps each of leaktrace's own blocks from this size on separately.
 const MAPPED_BYTES: i32 = 256 << 10;
 
 fn main() -> ExitCode {
-    // Else glibc raises the size with every block freed, up to 32 MiB: what tables leave behind when
-    // they grow or shrink would stay with the process.
-    // SAFETY: sets one number of the allocator, before there are other threads. A refusal changes
-    // nothing but memory use.
+    // Otherwise glibc raises this threshold with every freed block, up to 32 MiB, and the process would keep the memory
+    // of tables that were resized.
+    // SAFETY: sets one parameter of the allocator, before there are other threads. A failure only affects memory use.
     _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES) };
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -34,18 +33,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// Shows help and version as they are, and a wrong command line like every other failure.
+/// Prints help and version unchanged, and a wrong command line like every other failure.
 fn refused(refusal: &clap::Error) -> ExitCode {
     if refusal.use_stderr() {
         return error::print_refusal(&refusal.render().to_string());
     }
-    // Nobody is left to read it when stdout is closed.
+    // Ignores a closed stdout.
     drop(refusal.print());
     ExitCode::SUCCESS
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    match Command::meant(cli, io::stdout().is_terminal())? {
+    match Command::from_cli(cli, io::stdout().is_terminal())? {
         Command::Trace(settings) => {
             start_log(settings.verbosity);
             leaktrace::run::trace(&settings)
@@ -62,7 +61,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Our own log, on stderr: nothing but warnings unless `-v` or `RUST_LOG` asks for more.
+/// Starts leaktrace's log on stderr: warnings only, unless `-v` or `RUST_LOG` requests more.
 fn start_log(verbosity: u8) {
     let level = match verbosity {
         0 => "warn",

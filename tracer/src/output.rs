@@ -1,8 +1,8 @@
-//! Where the report goes: stdout, or a file that is replaced in one step.
+//! Writes the report to stdout, or to a file that it replaces atomically.
 //!
-//! Takes a path before tracing and bytes after it, hands on nothing. Whether a file can be written is
-//! found out before an hour of tracing, not after it; when it fails all the same (a full disk), the
-//! report goes elsewhere and the failure says where. Knows nothing of what is in a report.
+//! Takes a path before tracing and bytes after it, hands on nothing. Checks before an hour of tracing, not after it,
+//! whether a file can be written. If writing fails anyway (a full disk), the report goes elsewhere and the failure says
+//! where. Must not know the contents of a report.
 
 pub mod lines;
 
@@ -15,32 +15,32 @@ use std::{
 
 use crate::error::{Failure, Kept};
 
-/// A place that has been seen to be writable.
+/// A destination that was checked to be writable.
 #[derive(Debug)]
 pub struct Output {
-    place: Place,
-    /// Whether a report that cannot go where it should may go to stdout.
+    destination: Destination,
+    /// Whether a report that cannot be written to its destination may go to stdout.
     stdout_free: bool,
-    /// Where it goes otherwise.
+    /// Directory for a report that cannot be written elsewhere.
     rescue: PathBuf,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Destination {
     Stdout,
-    /// What cannot be replaced: a device, a pipe, or a file in a directory that takes no new ones.
+    /// A destination that cannot be replaced: a device, a pipe, or a file in a directory that is not writable.
     Direct {
         path: PathBuf,
         file: File,
     },
-    /// A new file beside the one that it will replace.
+    /// A temporary file in the directory of the file that it will replace.
     Beside {
         path: PathBuf,
         unfinished: Unfinished,
     },
 }
 
-/// A file that is removed again unless it was put in place.
+/// A temporary file, which is removed unless it was renamed.
 #[derive(Debug)]
 struct Unfinished {
     path: PathBuf,
@@ -49,33 +49,33 @@ struct Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // After it was put in place there is nothing left under this name, which is as well.
+        // Fails if the file was renamed: nothing is left to remove.
         drop(fs::remove_file(&self.path));
     }
 }
 
 impl Output {
-    /// Opens the place; `None` is stdout. `stdout_free` says that nobody else writes to stdout (a
-    /// command that leaktrace starts does).
+    /// Opens the destination; `None` is stdout. `stdout_free` means that no other program writes to stdout (a command
+    /// that leaktrace starts does).
     pub fn prepare(path: Option<&Path>, stdout_free: bool) -> Result<Self, Failure> {
-        let place = match path {
-            None => Place::Stdout,
-            Some(path) => Place::open(path)
+        let destination = match path {
+            None => Destination::Stdout,
+            Some(path) => Destination::open(path)
                 .map_err(|source| Failure::OutputNotWritable { path: path.to_owned(), source })?,
         };
-        Ok(Self { place, stdout_free, rescue: std::env::temp_dir() })
+        Ok(Self { destination, stdout_free, rescue: std::env::temp_dir() })
     }
 
-    /// Writes the whole report. A reader of stdout that has gone away is no failure.
+    /// Writes the whole report. A closed pipe at stdout is not a failure.
     pub fn deliver(self, bytes: &[u8]) -> Result<(), Failure> {
-        let stdout_free = self.stdout_free && !matches!(self.place, Place::Stdout);
-        let (path, outcome) = match self.place {
-            Place::Stdout => (PathBuf::from("stdout"), to_stdout(bytes)),
-            Place::Direct { path, mut file } => {
+        let stdout_free = self.stdout_free && !matches!(self.destination, Destination::Stdout);
+        let (path, outcome) = match self.destination {
+            Destination::Stdout => (PathBuf::from("stdout"), to_stdout(bytes)),
+            Destination::Direct { path, mut file } => {
                 let outcome = write_over(&mut file, bytes);
                 (path, outcome)
             }
-            Place::Beside { path, mut unfinished } => {
+            Destination::Beside { path, mut unfinished } => {
                 let outcome = unfinished
                     .file
                     .write_all(bytes)
@@ -91,7 +91,7 @@ impl Output {
     }
 }
 
-impl Place {
+impl Destination {
     fn open(path: &Path) -> io::Result<Self> {
         let existing = match fs::metadata(path) {
             Ok(found) => Some(found),
@@ -102,12 +102,12 @@ impl Place {
             let unfinished = Unfinished::beside(path)?;
             return Ok(Self::Beside { path: path.to_owned(), unfinished });
         };
-        // Opened even if it will be replaced: a file that may not be written must not be replaced.
+        // Opens the file even if it will be replaced: a file without write permission must not be replaced.
         let file = OpenOptions::new().write(true).open(path)?;
         if !found.is_file() {
             return Ok(Self::Direct { path: path.to_owned(), file });
         }
-        // Behind a symbolic link the file is replaced, not the link.
+        // Replaces the target of a symbolic link, not the link.
         let path = fs::canonicalize(path)?;
         match Unfinished::beside(&path) {
             Ok(unfinished) => {
@@ -129,7 +129,7 @@ impl Unfinished {
         let path = path.with_file_name(hidden);
         let create = || OpenOptions::new().write(true).create_new(true).open(&path);
         let file = match create() {
-            // Left by one that was killed: the id in the name is ours now.
+            // A killed process with the same id has left the file.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 fs::remove_file(&path)?;
                 create()?
@@ -140,7 +140,8 @@ impl Unfinished {
     }
 }
 
-/// Under sudo the file of a user stays theirs; without the right to give it, it becomes ours.
+/// Under sudo, a user keeps the ownership of the file. Without the privilege to change the owner, it becomes
+/// leaktrace's.
 fn keep_owner(file: &File, found: &fs::Metadata) {
     drop(fchown(file, Some(found.uid()), Some(found.gid())));
 }
@@ -152,7 +153,7 @@ fn write_over(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     quiet_if_gone(file.write_all(bytes).and_then(|()| file.flush()))
 }
 
-/// Writes to stdout. A reader that has gone away is no failure.
+/// Writes to stdout. A closed pipe is not a failure.
 pub fn to_stdout(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     quiet_if_gone(stdout.write_all(bytes).and_then(|()| stdout.flush()))
@@ -177,12 +178,12 @@ fn keep(bytes: &[u8], stdout_free: bool, rescue: &Path) -> Kept {
 
 fn to_rescue(bytes: &[u8], rescue: &Path) -> io::Result<PathBuf> {
     let path = rescue.join(format!("leaktrace-report-{}", std::process::id()));
-    // A report names functions and addresses of a server: in a shared directory it is for its owner.
+    // A report contains functions and addresses of a server: in a shared directory, only its owner may read it.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     match file.write_all(bytes).and_then(|()| file.sync_all()) {
         Ok(()) => Ok(path),
         Err(error) => {
-            // Half a report under a name that nobody was told helps nobody.
+            // A partial report at an unreported path is useless.
             drop(fs::remove_file(&path));
             Err(error)
         }
@@ -195,10 +196,10 @@ mod tests {
 
     use super::*;
 
-    /// A directory of its own for one test, removed at the end.
-    struct Room(PathBuf);
+    /// A directory for one test, removed at its end.
+    struct TestDir(PathBuf);
 
-    impl Room {
+    impl TestDir {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir()
                 .join(format!("leaktrace-output-{name}-{}", std::process::id()));
@@ -216,7 +217,7 @@ mod tests {
         }
     }
 
-    impl Drop for Room {
+    impl Drop for TestDir {
         fn drop(&mut self) {
             drop(fs::remove_dir_all(&self.0));
         }
@@ -224,30 +225,30 @@ mod tests {
 
     #[test]
     fn a_file_appears_whole_or_not_at_all() {
-        let room = Room::new("whole");
-        let path = room.0.join("r.json");
+        let dir = TestDir::new("whole");
+        let path = dir.0.join("r.json");
         let output = Output::prepare(Some(&path), false).unwrap();
         assert!(!path.exists());
         output.deliver(b"{}").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"{}");
         drop(Output::prepare(Some(&path), false).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"{}");
-        assert_eq!(room.names(), ["r.json"]);
+        assert_eq!(dir.names(), ["r.json"]);
     }
 
     #[test]
-    fn what_a_killed_run_left_is_cleared_away() {
-        let room = Room::new("stale");
-        fs::write(room.0.join(format!(".r.leaktrace-{}", std::process::id())), "half").unwrap();
-        Output::prepare(Some(&room.0.join("r")), false).unwrap().deliver(b"whole").unwrap();
-        assert_eq!(fs::read(room.0.join("r")).unwrap(), b"whole");
-        assert_eq!(room.names(), ["r"]);
+    fn the_file_of_a_killed_process_is_replaced() {
+        let dir = TestDir::new("stale");
+        fs::write(dir.0.join(format!(".r.leaktrace-{}", std::process::id())), "half").unwrap();
+        Output::prepare(Some(&dir.0.join("r")), false).unwrap().deliver(b"whole").unwrap();
+        assert_eq!(fs::read(dir.0.join("r")).unwrap(), b"whole");
+        assert_eq!(dir.names(), ["r"]);
     }
 
     #[test]
     fn a_replaced_file_keeps_its_mode_and_a_link_stays_a_link() {
-        let room = Room::new("link");
-        let (path, link) = (room.0.join("real"), room.0.join("link"));
+        let dir = TestDir::new("link");
+        let (path, link) = (dir.0.join("real"), dir.0.join("link"));
         fs::write(&path, "old and longer").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         symlink("real", &link).unwrap();
@@ -258,9 +259,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_found_out_before_tracing() {
-        let room = Room::new("before");
-        for path in [room.0.join("no/such/r.json"), room.0.clone(), PathBuf::from("")] {
+    fn unwritable_paths_are_detected_before_tracing() {
+        let dir = TestDir::new("before");
+        for path in [dir.0.join("no/such/r.json"), dir.0.clone(), PathBuf::from("")] {
             let failure = Output::prepare(Some(&path), true).unwrap_err();
             assert!(matches!(failure, Failure::OutputNotWritable { .. }), "{failure}");
         }
@@ -268,9 +269,9 @@ mod tests {
 
     #[test]
     fn a_full_disk_loses_nothing() {
-        let room = Room::new("full");
+        let dir = TestDir::new("full");
         let mut output = Output::prepare(Some(Path::new("/dev/full")), false).unwrap();
-        output.rescue = room.0.clone();
+        output.rescue = dir.0.clone();
         let failure = output.deliver(b"learned").unwrap_err();
         let Failure::OutputLost { path, kept: Kept::File(kept), .. } = failure else {
             panic!("{failure}")
@@ -280,10 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_has_gone_loses_nothing() {
-        let (room, gone) = (Room::new("rescue"), Room::new("gone"));
+    fn a_removed_directory_loses_nothing() {
+        let (dir, gone) = (TestDir::new("rescue"), TestDir::new("gone"));
         let mut output = Output::prepare(Some(&gone.0.join("r")), false).unwrap();
-        output.rescue = room.0.clone();
+        output.rescue = dir.0.clone();
         fs::remove_dir_all(&gone.0).unwrap();
         let failure = output.deliver(b"learned").unwrap_err();
         assert!(matches!(failure, Failure::OutputLost { kept: Kept::File(_), .. }), "{failure}");

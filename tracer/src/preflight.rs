@@ -1,8 +1,7 @@
-//! What this host and a process allow, before anything is tried.
+//! Checks what this host and a process allow, before tracing starts.
 //!
-//! Takes `/proc` and `/sys` (or what stands for them), hands on [`Facts`] and [`Candidate`], which
-//! judge themselves without looking again: every host can be tried out on any other. Attaches
-//! nothing.
+//! Takes `/proc` and `/sys` (or directories in their place), hands on [`Facts`] and [`Candidate`], whose checks read
+//! nothing more: a test can simulate every host on any other. Must not attach anything.
 
 mod candidate;
 mod host;
@@ -15,7 +14,7 @@ use std::{
 pub use candidate::Candidate;
 pub use host::{Facts, NEEDED_KERNEL};
 
-/// Where the kernel tells about itself.
+/// The kernel's file systems with information about itself.
 #[derive(Clone, Debug)]
 pub struct Roots {
     /// `/proc`
@@ -30,12 +29,12 @@ impl Default for Roots {
     }
 }
 
-/// A small file's text without the final newline; `None` when it cannot be read.
+/// A small file's text without the final newline; `None` if it cannot be read.
 fn text(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim_end().to_owned())
 }
 
-/// The value behind `key:` in a file like `/proc/self/status`.
+/// The value after `key:` in a file like `/proc/self/status`.
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     text.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim()))
 }

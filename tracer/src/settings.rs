@@ -1,7 +1,7 @@
-//! What was typed, as it is meant.
+//! The settings of a session, from the command line.
 //!
-//! Takes [`Cli`] and whether stdout is a terminal, hands on a [`Command`] in which every default is
-//! filled in and nothing contradicts anything. Looks at no process, and at no file but packs, where objects are traced.
+//! Takes [`Cli`] and whether stdout is a terminal, hands on a [`Command`] with all defaults filled in and without
+//! contradictions. Must not read processes, or files other than packs.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -9,74 +9,74 @@ use tracer_common::kind::ResourceKind;
 
 pub use crate::cli::{FdBackend, Forgettable, Format, Share};
 use crate::{
-    cli::{Cli, Deed, TOP_IN_TEXT, Trace, Trial},
+    cli::{Action, Cli, TOP_IN_TEXT, TestOptions, Trace},
     error::Failure,
     packs::{Fault, Loaded, Pack, Sources},
     probes::user_defined::UserProbe,
 };
 
-/// A refresh takes a few milliseconds on a large ledger: more often would only heat the machine.
-const LEAST_INTERVAL: Duration = Duration::from_millis(100);
+/// A refresh takes a few milliseconds on a large ledger: a shorter interval would only waste CPU time.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The shortest time worth tracing: below it not even the attaching is over.
-const LEAST_DURATION: Duration = Duration::from_millis(1);
+/// The shortest useful duration: attaching alone takes longer than that.
+const MIN_DURATION: Duration = Duration::from_millis(1);
 
-/// What is to be done.
+/// The command to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Trace and report.
     Trace(Box<Settings>),
-    /// Say what this host, and these processes, allow.
+    /// Check this host, and these processes.
     Doctor(Vec<u32>),
 }
 
 /// How to trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Who is to be traced.
-    pub target: Wanted,
-    /// Whether nothing is to be put into the targets: page faults are traced, and no function.
+    /// The processes to trace.
+    pub target: TargetSpec,
+    /// Whether to trace page faults only, without probes on functions.
     pub light: bool,
-    /// Whether children of targets are targets.
+    /// Whether to trace the targets' children.
     pub children: bool,
-    /// The share of its processor time that tracing may cost a target; any when `None`.
+    /// The share of a target's CPU time that tracing may cost; unlimited if `None`.
     pub max_overhead: Option<Share>,
-    /// When to stop by itself; never when `None`.
+    /// When to stop; never if `None`.
     pub duration: Option<Duration>,
     /// Time between two refreshes.
     pub interval: Duration,
-    /// Form of the report.
+    /// Format of the report.
     pub format: Format,
-    /// Where the report goes; stdout when `None`.
+    /// File for the report; stdout if `None`.
     pub output: Option<PathBuf>,
-    /// Where connections are logged; nowhere when `None`.
+    /// File for the log of connections; no log if `None`.
     pub log_connections: Option<PathBuf>,
-    /// How many call sites the report has; all when `None`.
+    /// Maximum number of call sites in the report; all if `None`.
     pub top: Option<usize>,
-    /// The least age of what counts as outstanding.
+    /// Minimum age of outstanding resources.
     pub min_age: Duration,
-    /// What is traced: at least one, in the order of [`ResourceKind::ALL`].
+    /// The kinds to trace: at least one, in the order of [`ResourceKind::ALL`].
     pub kinds: Vec<ResourceKind>,
-    /// Whether objects of libraries were asked for by name, by `--kind` or `--pack`.
+    /// Whether `--kind` or `--pack` explicitly requests objects of libraries.
     pub objects_are_named: bool,
-    /// Functions of the user's own, to be probed too.
+    /// User-defined probes.
     pub functions: Vec<UserProbe>,
-    /// Prefixes of allocators' names, beside the known ones.
+    /// Prefixes of allocator functions, in addition to the known ones.
     pub allocator_prefixes: Vec<String>,
-    /// Libraries whose objects are traced; none where objects are not.
+    /// Packs of the libraries whose objects are traced; empty if objects are not traced.
     pub packs: Vec<Pack>,
-    /// What is wrong with packs that are left out.
+    /// Errors in packs that were skipped.
     pub pack_faults: Vec<Fault>,
     /// How often `-v` was given.
     pub verbosity: u8,
-    /// What benchmarks and tests ask for.
-    pub trial: Trial,
+    /// Hidden options for benchmarks and tests.
+    pub test_options: TestOptions,
 }
 
-/// Who is to be traced.
+/// The processes to trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// Running processes, each once, in the order they were named; at least one.
+pub enum TargetSpec {
+    /// Running processes without duplicates, in the given order; at least one.
     Pids(Vec<u32>),
     /// The running process with this name.
     Name(String),
@@ -90,39 +90,39 @@ pub enum Wanted {
 }
 
 impl Command {
-    /// What `cli` means. `terminal` says whether stdout is one.
-    pub fn meant(cli: Cli, terminal: bool) -> Result<Self, Failure> {
-        match cli.deed {
-            Some(Deed::Doctor { pid }) => Ok(Self::Doctor(each_once(pid))),
-            None => Settings::meant(cli.trace, terminal).map(Box::new).map(Self::Trace),
+    /// Converts the command line. `terminal` says whether stdout is a terminal.
+    pub fn from_cli(cli: Cli, terminal: bool) -> Result<Self, Failure> {
+        match cli.action {
+            Some(Action::Doctor { pid }) => Ok(Self::Doctor(without_duplicates(pid))),
+            None => Settings::from_cli(cli.trace, terminal).map(Box::new).map(Self::Trace),
         }
     }
 }
 
 impl Settings {
-    /// Whether file descriptors are to be traced.
+    /// Whether to trace file descriptors.
     pub fn traces_descriptors(&self) -> bool {
         self.kinds.iter().any(|kind| kind.is_descriptor())
     }
 
-    /// Whether objects of libraries are to be traced.
+    /// Whether to trace objects of libraries.
     pub fn traces_objects(&self) -> bool {
         self.kinds.contains(&ResourceKind::Object)
     }
 
-    /// As if `--light` had not been given, for these processes.
+    /// The settings without `--light`, for these processes.
     #[must_use]
     pub fn full(&self, pids: Vec<u32>) -> Self {
         Self {
-            target: Wanted::Pids(pids),
+            target: TargetSpec::Pids(pids),
             light: false,
             kinds: ResourceKind::PROBED.to_vec(),
             ..self.clone()
         }
     }
 
-    fn meant(trace: Trace, terminal: bool) -> Result<Self, Failure> {
-        let target = Wanted::meant(trace.pid, trace.name, trace.command)?;
+    fn from_cli(trace: Trace, terminal: bool) -> Result<Self, Failure> {
+        let target = TargetSpec::from_cli(trace.pid, trace.name, trace.command)?;
         let format = match (trace.format, &trace.output) {
             (Some(Format::Tui), Some(path)) => {
                 return Err(Failure::ScreenToFile { path: path.clone() });
@@ -138,7 +138,7 @@ impl Settings {
         };
         let without = trace.no_packs && trace.pack.is_empty();
         let kinds = kinds(trace.light, trace.max_overhead.is_some(), without, &trace.kind)?;
-        // Light tracing may go on to the full one.
+        // The user may switch from light to full tracing.
         let objects = kinds.contains(&ResourceKind::Object) || trace.light;
         let objects_are_named =
             trace.kind.contains(&ResourceKind::Object) || !trace.pack.is_empty();
@@ -150,9 +150,9 @@ impl Settings {
             max_overhead: trace.max_overhead,
             duration: trace
                 .duration
-                .map(|time| at_least("--duration", time, LEAST_DURATION))
+                .map(|time| at_least("--duration", time, MIN_DURATION))
                 .transpose()?,
-            interval: at_least("--interval", trace.interval, LEAST_INTERVAL)?,
+            interval: at_least("--interval", trace.interval, MIN_INTERVAL)?,
             format,
             output: trace.output,
             log_connections: trace.log_connections,
@@ -165,7 +165,7 @@ impl Settings {
             packs,
             pack_faults,
             verbosity: trace.verbose,
-            trial: trace.trial,
+            test_options: trace.test_options,
         };
         if settings.log_connections.is_some() && !settings.traces_descriptors() {
             return Err(Failure::NothingToLog);
@@ -174,8 +174,8 @@ impl Settings {
     }
 }
 
-impl Wanted {
-    fn meant(
+impl TargetSpec {
+    fn from_cli(
         pids: Vec<u32>,
         name: Option<String>,
         command: Vec<OsString>,
@@ -183,7 +183,7 @@ impl Wanted {
         let mut words = command.into_iter();
         match (pids.is_empty(), name, words.next()) {
             (true, None, None) => Err(Failure::NoTarget),
-            (false, None, None) => Ok(Self::Pids(each_once(pids))),
+            (false, None, None) => Ok(Self::Pids(without_duplicates(pids))),
             (true, Some(name), None) => Ok(Self::Name(name)),
             (true, None, Some(program)) => Ok(Self::Command { program, args: words.collect() }),
             (no_pid, name, program) => Err(Failure::SeveralTargets {
@@ -196,32 +196,32 @@ impl Wanted {
     }
 }
 
-/// What is traced. Descriptors only where they are asked for: on a kernel whose return probes are system calls, each
-/// of these passes the tracepoints, too. And not with a budget, which is kept by not recording all the time: what was
-/// opened unseen would be found open.
+/// The kinds to trace. Descriptors only on request: on a kernel whose return probes are system calls, each of these
+/// passes the tracepoints too. And not with a budget, which pauses recording: descriptors opened during a pause would
+/// be missed.
 fn kinds(
     light: bool,
     budget: bool,
     without_packs: bool,
-    asked: &[ResourceKind],
+    given: &[ResourceKind],
 ) -> Result<Vec<ResourceKind>, Failure> {
     if light {
         return Ok(vec![ResourceKind::Pages]);
     }
     if let Some(kind) =
-        asked.iter().find(|kind| budget && (kind.is_descriptor() || **kind == ResourceKind::Object))
+        given.iter().find(|kind| budget && (kind.is_descriptor() || **kind == ResourceKind::Object))
     {
         return Err(Failure::NoBudgetFor { kind: kind.name() });
     }
-    if asked.is_empty() {
+    if given.is_empty() {
         let mut kinds = ResourceKind::PROBED.to_vec();
         kinds.retain(|kind| !(budget || without_packs) || *kind != ResourceKind::Object);
         return Ok(kinds);
     }
-    Ok(ResourceKind::OFFERED.into_iter().filter(|kind| asked.contains(kind)).collect())
+    Ok(ResourceKind::OFFERED.into_iter().filter(|kind| given.contains(kind)).collect())
 }
 
-/// Libraries whose objects are traced: those of the packs that were named, and if `usual` of those that need not be.
+/// Loads the packs given on the command line and, if `usual`, those compiled in and in the user's folder.
 fn packs(objects: bool, files: Vec<PathBuf>, usual: bool) -> Result<Loaded, Failure> {
     if !objects {
         return if files.is_empty() { Ok(Loaded::default()) } else { Err(Failure::NoObjects) };
@@ -232,8 +232,8 @@ fn packs(objects: bool, files: Vec<PathBuf>, usual: bool) -> Result<Loaded, Fail
     Ok(Sources { usual, folder: Sources::folder(), files }.load())
 }
 
-/// The numbers without repetitions, in the order of their first mention.
-fn each_once(pids: Vec<u32>) -> Vec<u32> {
+/// The numbers without duplicates, in the order of their first occurrence.
+fn without_duplicates(pids: Vec<u32>) -> Vec<u32> {
     let mut once = Vec::with_capacity(pids.len());
     for pid in pids {
         if !once.contains(&pid) {
@@ -255,7 +255,7 @@ mod tests {
 
     fn meant(words: &str, terminal: bool) -> Result<Command, Failure> {
         let words = std::iter::once("leaktrace").chain(words.split_whitespace());
-        Command::meant(Cli::try_parse_from(words).unwrap(), terminal)
+        Command::from_cli(Cli::try_parse_from(words).unwrap(), terminal)
     }
 
     fn settings(words: &str, terminal: bool) -> Settings {
@@ -266,9 +266,9 @@ mod tests {
     }
 
     #[test]
-    fn processes_may_be_named_in_both_ways_and_count_once() {
+    fn processes_may_be_given_by_both_flags_and_count_once() {
         let wanted = settings("-p 7,8 --pid 9 -p 7", false).target;
-        assert_eq!(wanted, Wanted::Pids(vec![7, 8, 9]));
+        assert_eq!(wanted, TargetSpec::Pids(vec![7, 8, 9]));
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
         let wanted = settings("-d 30s -- ./server -p 80 -- x", false).target;
         assert_eq!(
             wanted,
-            Wanted::Command {
+            TargetSpec::Command {
                 program: "./server".into(),
                 args: ["-p", "80", "--", "x"].map(OsString::from).to_vec(),
             }
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_follows_where_the_report_goes() {
+    fn the_format_depends_on_the_destination_of_the_report() {
         for (words, terminal, format, top) in [
             ("-p 1", true, Format::Tui, None),
             ("-p 1", false, Format::Text, Some(20)),
@@ -301,11 +301,11 @@ mod tests {
     #[test]
     fn defaults_are_filled_in() {
         let settings = settings("-n gateway", false);
-        assert_eq!(settings.target, Wanted::Name("gateway".to_owned()));
+        assert_eq!(settings.target, TargetSpec::Name("gateway".to_owned()));
         assert_eq!(settings.interval, Duration::from_secs(1));
         assert_eq!((settings.duration, settings.min_age), (None, Duration::ZERO));
         assert_eq!(settings.kinds, ResourceKind::PROBED);
-        assert_eq!((settings.verbosity, settings.trial.bare_traps), (0, false));
+        assert_eq!((settings.verbosity, settings.test_options.bare_traps), (0, false));
     }
 
     #[test]
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn full_is_as_if_light_had_not_been_given() {
+    fn full_equals_settings_without_light() {
         for rest in ["-p 7,8", "-p 7 -p 8 -i 250ms -d 1m --min-age 5s --top 3 -vv --frames 9"] {
             let light = settings(&format!("--light {rest}"), true);
             assert_eq!(light.full(vec![7, 8]), settings(rest, true));
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_in_percent_above_none_and_below_all() {
+    fn a_share_is_a_percentage_between_0_and_100() {
         assert_eq!(settings("-p 1", false).max_overhead, None);
         for (word, fraction) in [("5%", 0.05), ("0.25%", 0.0025), ("99.99%", 0.9999)] {
             let share = settings(&format!("-p 1 --max-overhead {word}"), false).max_overhead;
@@ -414,14 +414,14 @@ mod tests {
         ] {
             let words = format!("leaktrace -p 1 --max-overhead {words}");
             let refused = Cli::try_parse_from(words.split_whitespace()).unwrap_err();
-            let said = refused.to_string();
-            assert!(said.lines().next().unwrap().contains(line), "{words}: {said}");
+            let message = refused.to_string();
+            assert!(message.lines().next().unwrap().contains(line), "{words}: {message}");
             assert_eq!(refused.exit_code(), 2);
         }
     }
 
     #[test]
-    fn wrong_words_are_refused_where_they_stand() {
+    fn invalid_values_are_refused() {
         for words in ["-p 0", "-p x", "-d 30", "--top 0", "--kind pages", "-f xml", "doctor -n x"] {
             let words = std::iter::once("leaktrace").chain(words.split_whitespace());
             assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2);

@@ -96,7 +96,7 @@ mod tests {
     };
 
     fn kind(fields: Vec<Field>) -> Arc<ObjectType> {
-        let text = "name = \"x\"\ntitle = \"x\"\nmarks = [\"f\"]\n[[kind]]\nname = \"k\"\nsentence = \"s\"\nmade_by = [\"f\"]\n";
+        let text = "name = \"x\"\ntitle = \"x\"\nmarks = [\"f\"]\n[[kind]]\nname = \"k\"\nsentence = \"s\"\ncreated_by = [\"f\"]\n";
         let kind = Pack::parse("x.toml", text).unwrap().kinds.remove(0);
         Arc::new(ObjectType {
             layouts: vec![Layout { size: 136, fields, only_if: Condition::default() }],

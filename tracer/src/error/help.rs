@@ -1,12 +1,11 @@
-//! What helps against each failure: one line that can be acted on.
+//! The help for each failure: one line that the user can act on.
 //!
-//! Takes a failure, hands on words. Every variant is named here, so that a new one cannot be added
-//! without a thought for who will read it.
+//! Takes a failure, hands on text. Matches every variant, so that the compiler requires a help line for a new one.
 
 use super::{Failure, Kept};
 
 impl Failure {
-    /// One line that can be acted on.
+    /// One line that the user can act on.
     #[expect(clippy::too_many_lines, reason = "one arm per failure, and no decision in any")]
     pub fn help(&self) -> Option<String> {
         let text = match self {

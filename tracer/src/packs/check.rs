@@ -1,6 +1,6 @@
-//! Whether what a pack says can be: each function in its list, and all of them together.
+//! Checks a pack: the keys of each function in its list, and all rules together.
 //!
-//! Takes tables and rules, hands on what is wrong. Pure.
+//! Takes tables and rules, hands on what is wrong with them. Pure.
 
 use std::{ops::Range, sync::Arc};
 
@@ -12,111 +12,111 @@ use super::{
     parse::{CallTable, KindTable, Wrong},
 };
 
-/// What a list of functions is for.
+/// The lists of functions that a kind has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum List {
-    /// `made_by`
-    Made,
-    /// `placed_by`
-    Placed,
+    /// `created_by`
+    Created,
+    /// `initialized_by`
+    Initialized,
     /// `released_by`
     Released,
-    /// `ended_by`
-    Ended,
-    /// `told_by`
-    Told,
+    /// `destroyed_by`
+    Destroyed,
+    /// `updated_by`
+    Updated,
 }
 
-/// Whether a function's keys make sense in its list: else what is wrong, and what helps.
+/// Checks the keys of a function in its list. An error is what is wrong, and how to fix it.
 pub(super) fn fits(
     list: List,
     call: &CallTable,
     table: &KindTable,
 ) -> Result<(), (String, &'static str)> {
-    let says =
+    let informs =
         [call.fd, call.callback, call.number, call.owner, call.text].iter().any(Option::is_some);
     let wrong = |what: &str, help| Err((what.to_owned(), help));
     match list {
-        List::Made if call.handle.is_some() => wrong(
-            "what makes an object has no `handle`",
-            "leave it out when the handle is returned; use handle_at when it is stored through an argument",
+        List::Created if call.handle.is_some() => wrong(
+            "`handle` is not allowed in `created_by`",
+            "leave it out if the function returns the handle; use handle_at if it stores it through an argument",
         ),
-        _ if call.untold
-            && (list != List::Made || call.handle_at.is_some() || call.first_block) =>
+        _ if call.first_allocation
+            && (list != List::Created || call.handle_at.is_some() || call.first_block) =>
         {
             wrong(
-                "`untold` is there where the handle is told, or none is made",
-                "it stands alone, in made_by, where neither what is returned nor an argument leads to the object",
+                "`first_allocation` needs `created_by`, without `handle_at` and `first_block`",
+                "use it only where neither the return value nor an argument leads to the object",
             )
         }
-        List::Placed if call.handle_at.is_some() => wrong(
-            "what places an object has no `handle_at`",
-            "name with `handle` the argument that is the object's address",
+        List::Initialized if call.handle_at.is_some() => wrong(
+            "`handle_at` is not allowed in `initialized_by`",
+            "use `handle` for the argument that is the object's address",
         ),
-        List::Released | List::Ended if says || call.second.is_some() => wrong(
-            "what releases or ends an object tells nothing of it",
-            "keep `function`, `handle` and `handle_at`",
+        List::Released | List::Destroyed if informs || call.second.is_some() => wrong(
+            "a destructor gives no information about the object",
+            "keep only `function`, `handle` and `handle_at`",
         ),
-        List::Told if !says => wrong(
-            "nothing is told of the object",
-            "say which argument is its fd, callback, type, owner or text",
+        List::Updated if !informs => wrong(
+            "the function updates nothing",
+            "give the argument that is the object's fd, callback, type, owner or text",
         ),
-        List::Told if call.second.is_some() => {
-            wrong("only what makes an object chooses between kinds", "leave out `second`")
+        List::Updated if call.second.is_some() => {
+            wrong("only a constructor can choose between kinds", "leave out `second`")
         }
         _ if call.handle.is_some() && call.handle_at.is_some() => wrong(
-            "`handle` and `handle_at` are both there",
+            "`handle` and `handle_at` exclude each other",
             "keep `handle` for the handle itself, `handle_at` for a pointer to it",
         ),
         _ if call
             .handles
-            .is_some_and(|count| count != 2 || list != List::Made || call.handle_at.is_none()) =>
+            .is_some_and(|count| count != 2 || list != List::Created || call.handle_at.is_none()) =>
         {
             wrong(
-                "`handles` is for what stores two of them",
-                "write `handles = 2`, in made_by, with handle_at",
+                "`handles` is only for a function that stores two handles",
+                "write `handles = 2`, in created_by, with handle_at",
             )
         }
         _ if call.offset != 0 && call.handle_at.is_none() => wrong(
-            "`offset` is there without `handle_at`",
-            "it counts from where handle_at points to",
+            "`offset` needs `handle_at`",
+            "it counts from the address that handle_at points to",
         ),
-        _ if call.success.is_some() && (list != List::Made || call.handle_at.is_none()) => wrong(
-            "`success` is there where no success is looked for",
-            "it is for made_by with handle_at: else a handle that is not 0 says it",
+        _ if call.success.is_some() && (list != List::Created || call.handle_at.is_none()) => wrong(
+            "`success` needs `created_by` with `handle_at`",
+            "leave it out: a function that returns the handle succeeds if that is not 0",
         ),
         _ if call.callback.is_some() && call.number.is_some() => wrong(
-            "`callback` and `type` are both there",
-            "one of them is kept: leave out the other",
+            "`callback` and `type` exclude each other",
+            "leaktrace records only one: leave one out",
         ),
-        List::Made if !table.placed_by.is_empty() => {
-            wrong("a kind is made or placed, not both", "make two kinds of it")
+        List::Created if !table.initialized_by.is_empty() => {
+            wrong("a kind has `created_by` and `initialized_by`", "split it into two kinds")
         }
-        List::Ended if table.there_while.is_some() => wrong(
-            "a kind has `ended_by` and `there_while`",
-            "keep `ended_by` where a function ends each of them, `there_while` where only their fields tell",
+        List::Destroyed if table.alive_while.is_some() => wrong(
+            "a kind has `destroyed_by` and `alive_while`",
+            "keep `destroyed_by` if a function destroys each object, `alive_while` if only a field shows it",
         ),
-        List::Ended if table.placed_by.is_empty() => wrong(
-            "only what is placed in memory of its caller's is ended by a function",
-            "use released_by: what was made ends with its heap block",
+        List::Destroyed if table.initialized_by.is_empty() => wrong(
+            "`destroyed_by` is only for caller-allocated objects",
+            "use released_by: an object that a constructor returns ends with its heap block",
         ),
         _ => Ok(()),
     }
 }
 
-/// Whether its function is named here for the first time, or was so for some versions only, or does the same to objects of
-/// another kind: handles that are all ended by one function.
+/// Checks that the pack names a function once. A function may appear again if the earlier rule has a condition, or if
+/// it is a destructor that does the same to objects of another kind.
 pub(super) fn once(rule: &Rule, earlier: &[Rule], span: Range<usize>) -> Result<(), Wrong> {
-    let ends = matches!(rule.function.does, object::REQUEST_RELEASE | object::END);
+    let is_destructor = matches!(rule.function.does, object::REQUEST_RELEASE | object::END);
     let differs = |other: &Rule| {
         let same = (&other.names, other.function) == (&rule.names, rule.function);
-        other.only_if.is_none() && (!ends || !same || other.kind == rule.kind)
+        other.only_if.is_none() && (!is_destructor || !same || other.kind == rule.kind)
     };
     for name in &rule.names {
         let mut others = earlier.iter().filter(|other| other.names.contains(name));
         if others.any(differs) {
             let what = format!("function `{name}` is named twice");
-            let help = "a function does one thing, to one kind, unless the earlier one has `only_if`; but what releases or ends objects may do so to several kinds";
+            let help = "name a function once, unless the earlier entry has `only_if`; a destructor may appear in several kinds, with the same entry";
             return Err(Wrong::at(span, what, help));
         }
     }
@@ -129,40 +129,42 @@ pub(super) fn once(rule: &Rule, earlier: &[Rule], span: Range<usize>) -> Result<
     }
 }
 
-/// Whether anything makes a kind, and what is placed has an end.
-pub(super) fn made(
+/// Checks that a kind has a constructor and, if its objects are caller-allocated, an end.
+pub(super) fn complete(
     table: &Spanned<KindTable>,
     kind: &Arc<ObjectType>,
     rules: &[Rule],
 ) -> Result<(), Wrong> {
-    let mut makers = rules.iter().filter(|rule| rule.function.makes());
+    let mut constructors = rules.iter().filter(|rule| rule.function.makes());
     let name = &table.get_ref().name;
     if kind.blocks.is_empty()
-        && !makers.any(|rule| rule.kind == *kind || rule.second.as_ref() == Some(kind))
+        && !constructors.any(|rule| rule.kind == *kind || rule.second.as_ref() == Some(kind))
     {
-        let what = format!("nothing makes a `{}`", name.get_ref());
+        let what = format!("nothing creates a `{}`", name.get_ref());
         return Err(Wrong::at(
             name.span(),
             what,
-            "add made_by, or placed_by for objects in memory of their caller's",
+            "add created_by, or initialized_by for caller-allocated objects",
         ));
     }
     let table = table.get_ref();
-    if let Some(there_while) = &table.there_while
-        && (table.placed_by.is_empty()
+    if let Some(alive_while) = &table.alive_while
+        && (table.initialized_by.is_empty()
             || kind.only(FieldRole::Pending).is_none()
             || kind.layouts.iter().any(|layout| !layout.only_if.is_none()))
     {
         return Err(Wrong::at(
-            there_while.span(),
-            "nothing says where `pending` is".to_owned(),
-            "there_while is for placed_by, with one layout, for all versions, that has the field `pending`",
+            alive_while.span(),
+            "`alive_while` needs the field `pending`".to_owned(),
+            "use it with initialized_by and one layout, for all versions, that has the field `pending`",
         ));
     }
-    if !table.placed_by.is_empty() && table.ended_by.is_empty() && table.there_while.is_none() {
-        let what =
-            format!("nothing ends a `{}`, which lies in memory of its caller's", name.get_ref());
-        return Err(Wrong::at(name.span(), what, "add ended_by, or there_while"));
+    if !table.initialized_by.is_empty()
+        && table.destroyed_by.is_empty()
+        && table.alive_while.is_none()
+    {
+        let what = format!("nothing destroys a `{}`, which is caller-allocated", name.get_ref());
+        return Err(Wrong::at(name.span(), what, "add destroyed_by, or alive_while"));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Where packs come from: those compiled in, those in the user's folder, those named on the command line.
+//! Loads packs: those compiled in, those in the user's folder, those given on the command line.
 //!
-//! Takes places, hands on [`Loaded`]: the packs that could be read, and what is wrong with the others.
+//! Takes their sources, hands on [`Loaded`]: the packs that it could read, and what is wrong with the others.
 
 use std::{
     env, fs,
@@ -10,7 +10,7 @@ use std::{
 
 use super::{Fault, Origin, Pack};
 
-/// The packs that every leaktrace has: file name and text.
+/// The packs that are compiled in: file name and text.
 const COMPILED_IN: [(&str, &str); 4] = [
     ("packs/libevent.toml", include_str!("../../../packs/libevent.toml")),
     ("packs/libzmq.toml", include_str!("../../../packs/libzmq.toml")),
@@ -18,31 +18,31 @@ const COMPILED_IN: [(&str, &str); 4] = [
     ("packs/usockets.toml", include_str!("../../../packs/usockets.toml")),
 ];
 
-/// The longest pack that is read: ours have 10 KB.
-const MOST_BYTES: u64 = 1 << 20;
+/// Size limit of a pack, in bytes. The largest one that is compiled in has 10 KB.
+const MAX_BYTES: u64 = 1 << 20;
 
-/// Which packs are wanted.
+/// Which packs to load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// Whether those compiled in and those in the user's folder are.
+    /// Whether to load those compiled in and those in the user's folder.
     pub usual: bool,
-    /// The user's folder, if one is known.
+    /// The user's folder, if there is one.
     pub folder: Option<PathBuf>,
-    /// Files that were named.
+    /// Files given on the command line.
     pub files: Vec<PathBuf>,
 }
 
-/// What became of them.
+/// The result of loading packs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Loaded {
     /// Each name once: a later pack replaces an earlier one of the same name.
     pub packs: Vec<Pack>,
-    /// What is wrong with those that are left out.
+    /// What is wrong with those that were skipped.
     pub faults: Vec<Fault>,
 }
 
 impl Sources {
-    /// The folder of whoever calls: `$XDG_CONFIG_HOME/leaktrace/packs`, else `.config/leaktrace/packs` in the home of the
+    /// The user's folder: `$XDG_CONFIG_HOME/leaktrace/packs`, else `.config/leaktrace/packs` in the home of the
     /// user who called sudo, else in `$HOME`.
     pub fn folder() -> Option<PathBuf> {
         let home = || {
@@ -54,7 +54,7 @@ impl Sources {
         set("XDG_CONFIG_HOME").or_else(home).map(|config| config.join("leaktrace/packs"))
     }
 
-    /// Reads them.
+    /// Loads the packs.
     pub fn load(&self) -> Loaded {
         let mut loaded = Loaded::default();
         if self.usual {
@@ -78,7 +78,7 @@ impl Loaded {
             Ok(pack) => {
                 if let Some(at) = self.packs.iter().position(|other| other.name == pack.name) {
                     let other = self.packs.remove(at);
-                    // Who writes a pack in place of ours knows it.
+                    // Replacing a compiled-in pack is intentional: no message.
                     if other.origin != Origin::CompiledIn {
                         self.faults.push(Fault {
                             text: format!(
@@ -96,12 +96,12 @@ impl Loaded {
     }
 }
 
-/// A variable that is a path.
+/// An environment variable that is an absolute path.
 fn set(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
-/// The packs of a folder, by name; none when there is no such folder.
+/// The packs of a folder, sorted by name; empty if the folder does not exist.
 fn in_folder(folder: &Path) -> Vec<Result<PathBuf, Fault>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries.flatten().map(|entry| entry.path()),
@@ -109,7 +109,7 @@ fn in_folder(folder: &Path) -> Vec<Result<PathBuf, Fault>> {
         Err(error) => {
             return vec![Err(Fault {
                 text: format!("{}: could not read the folder of packs: {error}", folder.display()),
-                help: "let it be a folder that you may read, or use --no-packs".to_owned(),
+                help: "make it a folder that you can read, or use --no-packs".to_owned(),
             })];
         }
     };
@@ -120,16 +120,16 @@ fn in_folder(folder: &Path) -> Vec<Result<PathBuf, Fault>> {
     paths.into_iter().map(Ok).collect()
 }
 
-/// A pack from a file.
+/// Reads a pack from a file.
 fn read(path: &Path) -> Result<Pack, Fault> {
     let name = path.display().to_string();
     let mut text = String::new();
     let read =
-        fs::File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text));
+        fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
     match read {
-        Ok(bytes) if bytes as u64 > MOST_BYTES => Err(Fault {
-            text: format!("{name}: this is no pack: it has more than {MOST_BYTES} bytes"),
-            help: "docs/packs.md says what a pack is".to_owned(),
+        Ok(bytes) if bytes as u64 > MAX_BYTES => Err(Fault {
+            text: format!("{name}: not a pack: it has more than {MAX_BYTES} bytes"),
+            help: "docs/packs.md describes the format".to_owned(),
         }),
         Ok(_) => Pack::parse(&name, &text),
         Err(error) => Err(Fault {

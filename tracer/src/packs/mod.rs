@@ -1,7 +1,7 @@
-//! Packs: which functions of which library make objects, and what becomes of them. Data, read from `packs/*.toml`.
+//! Packs describe a library's object types: constructors, destructors, fields. They are data, read from `packs/*.toml`.
 //!
-//! Takes text, hands on [`Pack`]s, and for the names that an object file defines the functions to be probed in it.
-//! Knows no process, no program of the kernel's, and no file but packs.
+//! Takes text, hands on [`Pack`]s and, for the functions that an object file defines, those to probe in it.
+//! Must not touch processes, BPF programs, or files other than packs.
 
 mod check;
 mod condition;
@@ -22,59 +22,59 @@ pub use condition::{Condition, ObjectFile};
 pub use load::{Loaded, Sources};
 pub use parse::Fault;
 
-/// One library.
+/// The description of one library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pack {
     /// Its name: `libevent`.
     pub name: Arc<str>,
-    /// The same for a person, with the versions it is of.
+    /// The library's name for people, with the versions that the pack describes.
     pub title: String,
-    /// An object file is this library's, or has a copy or a part of it inside, when it defines all functions of one of
-    /// these lists.
+    /// Lists of functions. An object file that defines every function of one list is the library, or contains a copy or
+    /// a part of it.
     pub marks: Vec<Vec<String>>,
-    /// And when this holds.
+    /// The versions that the pack describes; must hold as well.
     pub only_if: Condition,
-    /// Its kinds of objects.
+    /// Its object types.
     pub kinds: Vec<Arc<ObjectType>>,
-    /// Its functions.
+    /// Its functions to probe.
     pub rules: Vec<Rule>,
-    /// The file's name, for messages.
+    /// Name of the pack's file, for messages.
     pub file: Arc<str>,
-    /// Where that is from.
+    /// Where the file comes from.
     pub origin: Origin,
 }
 
 /// Where a pack comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// Every leaktrace has it.
+    /// Built into the executable.
     #[default]
     CompiledIn,
-    /// The user's folder, which has packs of all that the user ever looks at.
+    /// The user's folder of packs, which may describe libraries that this target does not load.
     Folder,
     /// The command line.
     Named,
 }
 
-/// A kind of objects.
+/// An object type of a library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectType {
     /// Its name in reports, on the screen and in filters: `evbuffer`.
     pub name: Arc<str>,
-    /// The pack that has it.
+    /// Name of its pack.
     pub library: Arc<str>,
-    /// One line for a person.
+    /// A description in one line, for people.
     pub sentence: String,
-    /// What its number is that stands in a descriptor's place.
+    /// What its `fd` number is.
     pub fd_is: FdIs,
-    /// What the word says that is kept of each (`object::Object::word`).
+    /// What the recorded word of an object (`object::Object::word`) is.
     pub word: Word,
-    /// Whether a function is known that is to release one.
+    /// Whether the pack names a function that requests the release of one.
     pub is_asked: bool,
-    /// Where in an object its fields are, by the size of its block.
+    /// Offsets of its fields, by the size of its block.
     pub layouts: Vec<Layout>,
-    /// Sizes of heap blocks that the library acquires for itself and that are such objects, whatever function it is that
-    /// acquires them.
+    /// Sizes of heap blocks that the library allocates internally. Such a block is an object of this type, whichever
+    /// function of the library allocates it.
     pub blocks: Vec<u64>,
 }
 
@@ -89,106 +89,107 @@ pub enum FdIs {
     Signal,
 }
 
-/// What a word says.
+/// What the recorded word of an object is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Word {
-    /// There is none.
+    /// No word is recorded.
     #[default]
     None,
-    /// It is the address of a function: a callback, under whose name the object is best known.
+    /// The address of a callback, whose name is the best label of the object.
     Function,
-    /// It is a number, with names for some.
+    /// A number, with names for some of its values.
     Number(Vec<(u64, String)>),
 }
 
-/// Fields of an object whose block has this size: of the versions that are known by it.
+/// Fields of an object whose block has this size, which identifies the library's versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Bytes of the object's block.
     pub size: u64,
-    /// What is where.
+    /// Its fields.
     pub fields: Vec<Field>,
-    /// Where this holds. Of several for one size the first that holds counts.
+    /// The versions to which this applies. Of several layouts for one size, the first that applies is used.
     pub only_if: Condition,
 }
 
-/// One field.
+/// One field of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// What it says.
+    /// What it contains.
     pub role: FieldRole,
     /// Its offset in the object.
     pub offset: u32,
     /// Its size: 1, 2, 4 or 8 bytes.
     pub bytes: u8,
-    /// Bits that count; for [`FieldRole::Pending`] any of them says yes.
+    /// Bits that count; [`FieldRole::Pending`] is true if any of them is set.
     pub mask: u64,
 }
 
-/// What a field says.
+/// What a field contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldRole {
-    /// The descriptor that the object works on.
+    /// The file descriptor that the object uses.
     Fd,
-    /// Bytes that are queued in it.
+    /// Number of bytes queued in it.
     Queued,
-    /// References that are held to it.
+    /// Its reference count.
     References,
-    /// Whether it waits for something to happen.
+    /// Whether it waits for an event.
     Pending,
-    /// Handle of the object that owns it.
+    /// Handle of its owner.
     Owner,
     /// Address of its callback.
     Callback,
 }
 
 impl FieldRole {
-    /// Whether it is summed up over all objects of a kind.
+    /// Whether reports add it up over all objects of a type.
     pub const fn is_summed(self) -> bool {
         matches!(self, Self::Queued | Self::Pending)
     }
 }
 
-/// One function, and what it does to which kind.
+/// One function, and what it does to which object type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// Its name; of several the first that an object defines (those after it call it, or are its older names).
+    /// Its name, or several: the first one that an object file defines is probed. The others call it, or are its older
+    /// names.
     pub names: Vec<String>,
-    /// What it does.
+    /// How its probes work.
     pub shape: Shape,
-    /// The same in detail, as the programs are told.
+    /// What it does to objects, as the BPF programs read it.
     pub function: object::Function,
-    /// Whether an exception may leave it.
+    /// Whether a C++ exception may leave it.
     pub throws: bool,
-    /// Where this holds. Of several for one function the first that holds counts.
+    /// The versions to which this applies. Of several rules for one function, the first that applies is used.
     pub only_if: Condition,
-    /// The kind of object.
+    /// The object type.
     pub kind: Arc<ObjectType>,
-    /// The kind instead, where `function.test` says so.
+    /// The object type if the test in `function.test` is true.
     pub second: Option<Arc<ObjectType>>,
-    /// The line that names it.
+    /// The line of the file that names it.
     pub line: usize,
 }
 
-/// A function that an object file defines, and what it does.
+/// What a function that an object file defines does to objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Use {
-    /// As the programs are told.
+    /// The function, as the BPF programs read it.
     pub function: object::Function,
-    /// The kind of object.
+    /// The object type.
     pub kind: Arc<ObjectType>,
-    /// The kind instead, where `function.test` says so.
+    /// The object type if the test in `function.test` is true.
     pub second: Option<Arc<ObjectType>>,
 }
 
 impl ObjectType {
-    /// The fields of an object whose block has this many bytes. What was placed has none, and one layout.
+    /// The layout of an object whose block has this many bytes: 0 for a caller-allocated object, which has one layout.
     pub fn layout(&self, size: u64) -> Option<&Layout> {
         let mut certain = self.layouts.iter().filter(|layout| layout.only_if.is_none());
         certain.find(|layout| layout.size == size || size == 0)
     }
 
-    /// The same kind as it is in this object file: with the layouts that hold there, and on no condition.
+    /// This type as it is in one object file: only the layouts that apply there, without their conditions.
     fn inside(&self, file: &ObjectFile<'_>) -> Self {
         let holding = self.layouts.iter().filter(|layout| layout.only_if.holds(file));
         let mut layouts: Vec<Layout> = Vec::new();
@@ -200,7 +201,7 @@ impl ObjectType {
         Self { layouts, ..self.clone() }
     }
 
-    /// Where in an object a field is, where all objects of the kind have one layout.
+    /// A field, if all objects of the type have the same layout.
     pub fn only(&self, role: FieldRole) -> Option<&Field> {
         let [layout] = self.layouts.as_slice() else { return None };
         layout.fields.iter().find(|field| field.role == role)
@@ -208,7 +209,7 @@ impl ObjectType {
 }
 
 impl Pack {
-    /// What a file says; `name` is the file's, for messages.
+    /// Parses a file; `name` is its name, for messages.
     pub fn parse(name: &str, text: &str) -> Result<Self, Fault> {
         let pack = parse::file(text).and_then(|file| resolve::pack(&file));
         let mut pack = pack.map_err(|wrong| wrong.in_file(name, text))?;
@@ -218,7 +219,7 @@ impl Pack {
         Ok(Self { file: name.into(), ..pack })
     }
 
-    /// Sizes of blocks of objects whose fields are summed up; 0 for those that are no block.
+    /// Block sizes of objects whose fields reports add up; 0 for caller-allocated objects.
     pub fn summed_sizes(&self) -> impl Iterator<Item = u64> {
         let is_placed = |kind: &Arc<ObjectType>| {
             self.rules
@@ -233,19 +234,20 @@ impl Pack {
         })
     }
 
-    /// What a user's pack names in vain, a line each. `found` are the functions of this pack that are there.
+    /// The functions and marks of a user's pack that match nothing, one line each. `found` says whether a function was
+    /// found.
     pub fn unmatched(&self, found: &dyn Fn(&str) -> bool) -> Vec<String> {
-        let there = |rule: &&Rule| rule.names.iter().any(|name| found(name));
+        let is_found = |rule: &&Rule| rule.names.iter().any(|name| found(name));
         let quoted = |names: &[String]| {
             names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")
         };
         match self.origin {
             Origin::CompiledIn => Vec::new(),
-            _ if self.rules.iter().any(|rule| there(&rule)) => self
+            _ if self.rules.iter().any(|rule| is_found(&rule)) => self
                 .rules
                 .iter()
-                // What is of other versions only is not here, and need not be.
-                .filter(|rule| !there(rule) && rule.only_if.is_none())
+                // A rule for some versions only may be missing here.
+                .filter(|rule| !is_found(rule) && rule.only_if.is_none())
                 .map(|rule| {
                     let (file, line, names) = (&self.file, rule.line, quoted(&rule.names));
                     format!("{file}:{line}: the library has no {names} here")
@@ -262,11 +264,11 @@ impl Pack {
         }
     }
 
-    /// The functions to be probed in an object file: name, shape, whether an exception may leave it, and what it does. None
-    /// when the file has no copy of this library.
+    /// The functions to probe in an object file: name, shape, whether a C++ exception may leave it, and what it does.
+    /// Empty if the file does not contain this library.
     pub fn functions(&self, file: &ObjectFile<'_>) -> Vec<(String, Shape, bool, Arc<Use>)> {
-        let is_there = self.marks.iter().any(|names| names.iter().all(|name| (file.defines)(name)));
-        if !is_there || !self.only_if.holds(file) {
+        let marked = self.marks.iter().any(|names| names.iter().all(|name| (file.defines)(name)));
+        if !marked || !self.only_if.holds(file) {
             return Vec::new();
         }
         let kinds: HashMap<&str, Arc<ObjectType>> =
@@ -275,7 +277,7 @@ impl Pack {
         let mut named = HashSet::new();
         let found = self.rules.iter().filter(|rule| rule.only_if.holds(file)).filter_map(|rule| {
             let name = rule.names.iter().find(|name| (file.defines)(name))?;
-            // What ends objects of several kinds is one function; and of one function's versions the first counts.
+            // One function may destroy objects of several types, and the first of several rules for a function is used.
             if !named.insert(name) {
                 return None;
             }
@@ -291,12 +293,12 @@ impl Pack {
 }
 
 impl Use {
-    /// Whether it places objects that are there while their memory says so.
+    /// Whether it initializes caller-allocated objects that are alive as long as one of their fields says so.
     pub fn is_by_memory(&self) -> bool {
         self.function.makes() && self.function.own == object::BY_MEMORY
     }
 
-    /// The kind of object that a call site is about: `detail` says how the test of its function ended.
+    /// The type of the objects of a call site; `detail` is the result of its function's test.
     pub fn kind(&self, detail: u8) -> &Arc<ObjectType> {
         self.second.as_ref().filter(|_| detail != 0).unwrap_or(&self.kind)
     }

@@ -1,6 +1,6 @@
-//! A pack as it is written: the tables and keys of a file, and what is wrong with one.
+//! Parses a pack: the tables and keys of a file.
 //!
-//! Takes text, hands on [`File`]; `resolve` says what it means. Checks only what a single word can get wrong.
+//! Takes text, hands on [`File`], which `resolve` interprets. Checks single values only, not how they fit together.
 
 use std::{collections::BTreeMap, fmt, ops::Range};
 
@@ -12,36 +12,36 @@ use toml::Spanned;
 
 use super::Condition;
 
-/// Registers carry six arguments.
+/// The x86-64 calling convention passes six arguments in registers.
 const ARGUMENTS: u8 = 6;
 
 /// What is wrong with a pack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where and what, on one line: `packs/x.toml:12: …`.
+    /// Location and error, on one line: `packs/x.toml:12: …`.
     pub text: String,
-    /// What helps, on one line.
+    /// How to fix it, on one line.
     pub help: String,
 }
 
-/// The same before the file's name is known.
+/// A [`Fault`] before the file's name is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
-    /// Where in the text, if anywhere.
+    /// Byte offset in the text, if known.
     pub(super) at: Option<usize>,
-    /// What.
+    /// What is wrong.
     pub(super) what: String,
-    /// What helps.
+    /// How to fix it.
     pub(super) help: String,
 }
 
 impl Wrong {
-    /// Something wrong at the beginning of a span.
+    /// An error at the beginning of a span.
     pub(super) fn at(span: Range<usize>, what: String, help: &str) -> Self {
         Self { at: Some(span.start), what, help: help.to_owned() }
     }
 
-    /// With the file's name, and the line in its text.
+    /// Adds the file's name, and the line in its text.
     pub(super) fn in_file(self, name: &str, text: &str) -> Fault {
         let line = self.at.map(|at| line(text, at));
         let place = line.map_or_else(|| name.to_owned(), |line| format!("{name}:{line}"));
@@ -49,12 +49,12 @@ impl Wrong {
     }
 }
 
-/// The number of the line that this byte is in.
+/// Number of the line that contains the byte at this offset.
 pub(super) fn line(text: &str, at: usize) -> usize {
     text.get(..at).map_or(0, |before| before.matches('\n').count()) + 1
 }
 
-/// A file.
+/// The contents of a file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
@@ -71,9 +71,9 @@ pub(super) struct File {
     pub(super) kind: Vec<Spanned<KindTable>>,
 }
 
-/// Names of functions that tell the library: all of these, or all of one of these lists.
+/// Names of functions that identify the library: all of one list, or all of one of several lists.
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "names of functions are wanted here, or lists of them")]
+#[serde(untagged, expecting = "expected names of functions, or lists of them")]
 pub(super) enum Marks {
     /// One list.
     All(Vec<String>),
@@ -89,32 +89,32 @@ pub(super) struct KindTable {
     pub(super) name: Spanned<String>,
     /// As in [`super::ObjectType`].
     pub(super) sentence: String,
-    /// What the functions' `fd` is, if no descriptor.
+    /// What the functions' `fd` is, if not a file descriptor.
     #[serde(default)]
     pub(super) fd_is: super::FdIs,
-    /// What of their fields tells that placed ones are still there, where no function ends them.
-    pub(super) there_while: Option<Spanned<ThereWhile>>,
+    /// The field that shows whether caller-allocated objects are alive, if no function destroys them.
+    pub(super) alive_while: Option<Spanned<AliveWhile>>,
     /// Names of type numbers.
     pub(super) types: Option<BTreeMap<Spanned<String>, String>>,
-    /// Functions that make one, whose heap block is the object.
+    /// Constructors; the object is the heap block that they allocate.
     #[serde(default)]
-    pub(super) made_by: Vec<Spanned<Call>>,
+    pub(super) created_by: Vec<Spanned<Call>>,
     /// As in [`super::ObjectType`].
     #[serde(default)]
     pub(super) blocks: Vec<u64>,
-    /// Functions that place one in memory of their caller's.
+    /// Functions that initialize a caller-allocated object.
     #[serde(default)]
-    pub(super) placed_by: Vec<Spanned<Call>>,
-    /// Functions that are asked to release one.
+    pub(super) initialized_by: Vec<Spanned<Call>>,
+    /// Functions that request the release of an object.
     #[serde(default)]
     pub(super) released_by: Vec<Spanned<Call>>,
-    /// Functions that end one which was placed.
+    /// Functions that destroy a caller-allocated object.
     #[serde(default)]
-    pub(super) ended_by: Vec<Spanned<Call>>,
-    /// Functions that tell more of one.
+    pub(super) destroyed_by: Vec<Spanned<Call>>,
+    /// Functions that add information about an object.
     #[serde(default)]
-    pub(super) told_by: Vec<Spanned<Call>>,
-    /// Fields by size.
+    pub(super) updated_by: Vec<Spanned<Call>>,
+    /// Field offsets by block size.
     #[serde(default)]
     pub(super) layouts: Vec<Spanned<LayoutTable>>,
 }
@@ -123,62 +123,63 @@ pub(super) struct KindTable {
 #[derive(Debug, Default)]
 pub(super) struct Call(pub(super) CallTable);
 
-/// A function with what its arguments are.
+/// A function and the meaning of its arguments.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CallTable {
-    /// Its name, or several of which the first that is defined counts.
+    /// Its name, or several, of which the first that is defined is used.
     pub(super) function: Names,
     /// The argument that is the handle.
     pub(super) handle: Option<Argument>,
-    /// The argument that points to where the handle is, or will be.
+    /// The argument that points to where the handle is, or where the function stores it.
     pub(super) handle_at: Option<Argument>,
-    /// How many handles are stored there, one behind the other.
+    /// How many handles the function stores there, one after the other.
     pub(super) handles: Option<u8>,
     /// Bytes from there.
     #[serde(default)]
     pub(super) offset: u16,
-    /// What is returned when it went well, where that is not the handle.
+    /// The return value on success, if that is not the handle.
     pub(super) success: Option<Success>,
     /// As in [`tracer_common::object::Function`].
     pub(super) fd: Option<Argument>,
     /// The argument that is the address of a function.
     pub(super) callback: Option<Argument>,
-    /// The argument that is a type's number.
+    /// The argument that is a type number.
     #[serde(rename = "type")]
     pub(super) number: Option<Argument>,
     /// As in [`tracer_common::object::Function`].
     pub(super) owner: Option<Argument>,
     /// As in [`tracer_common::object::Function`].
     pub(super) text: Option<Argument>,
-    /// Another kind, by the bits of an argument.
+    /// Another object type, chosen by bits of an argument.
     pub(super) second: Option<Spanned<Second>>,
     /// As in [`super::Rule`].
     #[serde(default)]
     pub(super) throws: bool,
     /// As in [`super::Rule`].
     pub(super) only_if: Option<Spanned<Condition>>,
-    /// Whether the object is the first heap block that the function acquires.
+    /// Whether the object is the first heap block that the function allocates.
     #[serde(default)]
     pub(super) first_block: bool,
-    /// The same, if it acquires one; what it returns says nothing of the object.
+    /// Whether the object is the first heap block that the function allocates, if it allocates one, and no returned or
+    /// stored value leads to it.
     #[serde(default)]
-    pub(super) untold: bool,
+    pub(super) first_allocation: bool,
 }
 
-/// When it is another kind.
+/// When a constructor call creates an object of another type.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Second {
-    /// That kind.
+    /// That type.
     pub(super) kind: String,
     /// The argument.
     pub(super) argument: Argument,
-    /// Its bits: any of them.
+    /// Bits of the argument; any of them set selects that type.
     pub(super) mask: u32,
 }
 
-/// What is returned when it went well.
+/// The return value on success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Success {
@@ -188,15 +189,15 @@ pub(super) enum Success {
     NotNegative,
 }
 
-/// What tells that an object is still there.
+/// The field that shows whether an object is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum ThereWhile {
-    /// Its field `pending`.
+pub(super) enum AliveWhile {
+    /// The field `pending`.
     Pending,
 }
 
-/// Fields of one version.
+/// Field offsets of one version.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LayoutTable {
@@ -226,11 +227,11 @@ pub(super) struct FieldTable {
     pub(super) offset: u32,
     /// As in [`super::Field`].
     pub(super) bytes: u8,
-    /// As in [`super::Field`]; all when `None`.
+    /// As in [`super::Field`]; `None` for all bits.
     pub(super) mask: Option<u64>,
 }
 
-/// An argument, counted from 0.
+/// The number of an argument, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "i64")]
 pub(super) struct Argument(pub(super) u8);
@@ -240,11 +241,11 @@ impl TryFrom<i64> for Argument {
 
     fn try_from(number: i64) -> Result<Self, String> {
         let number = u8::try_from(number).ok().filter(|number| *number < ARGUMENTS);
-        number.map(Self).ok_or_else(|| format!("arguments are counted from 0 to {}", ARGUMENTS - 1))
+        number.map(Self).ok_or_else(|| format!("arguments are numbered 0 to {}", ARGUMENTS - 1))
     }
 }
 
-/// One name, or several.
+/// One function name, or several.
 #[derive(Debug, Default)]
 pub(super) struct Names(pub(super) Vec<String>);
 
@@ -299,11 +300,11 @@ impl<'de> Deserialize<'de> for Call {
     }
 }
 
-/// A file's tables.
+/// Parses a file.
 pub(super) fn file(text: &str) -> Result<File, Wrong> {
     toml::from_str(text).map_err(|error| Wrong {
         at: error.span().map(|span| span.start),
         what: error.message().split_whitespace().collect::<Vec<_>>().join(" "),
-        help: "docs/packs.md has every key, and an example".to_owned(),
+        help: "see docs/packs.md for all keys and an example".to_owned(),
     })
 }

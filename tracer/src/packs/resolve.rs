@@ -1,4 +1,4 @@
-//! What a pack means: its tables as kinds and rules, and whether they agree with each other.
+//! Turns a parsed file into object types and rules, and checks that they are consistent.
 //!
 //! Takes a [`File`], hands on a [`Pack`]. Pure.
 
@@ -9,7 +9,7 @@ use tracer_common::{attach::Shape, object};
 
 use super::{
     Condition, Field, FieldRole, Layout, ObjectType, Origin, Pack, Rule, Word,
-    check::{List, fits, made, once},
+    check::{List, complete, fits, once},
     parse::{Argument, Call, FieldTable, File, KindTable, LayoutTable, Marks, Success, Wrong},
 };
 
@@ -22,7 +22,7 @@ pub(super) fn pack(file: &File) -> Result<Pack, Wrong> {
         .map(|table| kind(&name, table.get_ref(), &file.kind).map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
     if kinds.is_empty() {
-        let help = "add a table [[kind]] with its name, a sentence and made_by";
+        let help = "add a table [[kind]] with its name, a sentence and created_by";
         return Err(Wrong::at(file.name.span(), "the pack has no kind".to_owned(), help));
     }
     let mut seen = Vec::new();
@@ -33,7 +33,7 @@ pub(super) fn pack(file: &File) -> Result<Pack, Wrong> {
             return Err(Wrong::at(
                 name.span(),
                 what,
-                "give them different names, or put them together",
+                "give them different names, or merge their tables",
             ));
         }
         seen.push(name.get_ref());
@@ -50,7 +50,7 @@ pub(super) fn pack(file: &File) -> Result<Pack, Wrong> {
         }
     }
     for (table, kind) in file.kind.iter().zip(&kinds) {
-        made(table, kind, &rules)?;
+        complete(table, kind, &rules)?;
     }
     Ok(Pack {
         name,
@@ -64,38 +64,38 @@ pub(super) fn pack(file: &File) -> Result<Pack, Wrong> {
     })
 }
 
-/// Where something holds: everywhere, unless it is said.
-fn condition(said: Option<&Spanned<Condition>>) -> Result<Condition, Wrong> {
-    let Some(said) = said else { return Ok(Condition::default()) };
-    match said.get_ref().fault() {
-        Some((what, help)) => Err(Wrong::at(said.span(), what, help)),
-        None => Ok(said.get_ref().clone()),
+/// Checks a condition; without one, everything applies to all versions.
+fn condition(only_if: Option<&Spanned<Condition>>) -> Result<Condition, Wrong> {
+    let Some(only_if) = only_if else { return Ok(Condition::default()) };
+    match only_if.get_ref().fault() {
+        Some((what, help)) => Err(Wrong::at(only_if.span(), what, help)),
+        None => Ok(only_if.get_ref().clone()),
     }
 }
 
-/// A kind's lists.
+/// The lists of functions of a kind.
 fn lists(table: &KindTable) -> [(List, &[Spanned<Call>]); 5] {
     [
-        (List::Made, &table.made_by),
-        (List::Placed, &table.placed_by),
+        (List::Created, &table.created_by),
+        (List::Initialized, &table.initialized_by),
         (List::Released, &table.released_by),
-        (List::Ended, &table.ended_by),
-        (List::Told, &table.told_by),
+        (List::Destroyed, &table.destroyed_by),
+        (List::Updated, &table.updated_by),
     ]
 }
 
-/// A name in reports and filters.
+/// Checks a name that reports and filters use.
 fn named<'a>(name: &'a Spanned<String>, of: &str) -> Result<&'a str, Wrong> {
     let text = name.get_ref();
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !text.is_empty() && text.chars().all(plain) {
         return Ok(text);
     }
-    let what = format!("`{text}` is no name for a {of}");
+    let what = format!("`{text}` is not a valid name for a {of}");
     Err(Wrong::at(name.span(), what, "use letters, digits, `_` and `-`"))
 }
 
-/// The lists of marks.
+/// Checks the lists of marks.
 fn marks(marks: &Spanned<Marks>) -> Result<Vec<Vec<String>>, Wrong> {
     let lists = match marks.get_ref() {
         Marks::All(names) => vec![names.clone()],
@@ -105,17 +105,17 @@ fn marks(marks: &Spanned<Marks>) -> Result<Vec<Vec<String>>, Wrong> {
         || lists.iter().any(|names| names.is_empty() || names.iter().any(String::is_empty))
     {
         let help =
-            "name two or three functions that every copy of the library has, and nothing else";
+            "name two or three functions that every copy of the library defines, and nothing else";
         return Err(Wrong::at(
             marks.span(),
-            "there are no marks to know the library by".to_owned(),
+            "there are no marks to identify the library".to_owned(),
             help,
         ));
     }
     Ok(lists)
 }
 
-/// A kind, without its functions.
+/// An object type, without its functions.
 fn kind(
     library: &Arc<str>,
     table: &KindTable,
@@ -123,16 +123,16 @@ fn kind(
 ) -> Result<ObjectType, Wrong> {
     let mut layouts = Vec::<Layout>::new();
     for one in &table.layouts {
-        let made = layout(one)?;
-        if layouts.iter().any(|other| other.size == made.size && other.only_if.is_none()) {
-            let what = format!("there are two layouts for {} bytes", made.size);
+        let layout = layout(one)?;
+        if layouts.iter().any(|other| other.size == layout.size && other.only_if.is_none()) {
+            let what = format!("there are two layouts for {} bytes", layout.size);
             return Err(Wrong::at(
                 one.span(),
                 what,
-                "tell versions apart with `only_if` in the earlier one, or leave their fields out",
+                "distinguish versions with `only_if` in the earlier one, or leave out their fields",
             ));
         }
-        layouts.push(made);
+        layouts.push(layout);
     }
     Ok(ObjectType {
         name: named(&table.name, "kind")?.into(),
@@ -140,41 +140,42 @@ fn kind(
         sentence: table.sentence.clone(),
         fd_is: table.fd_is,
         word: word(table, all)?,
-        is_asked: is_asked(table, all),
+        is_asked: has_destructor(table, all),
         layouts,
         blocks: table.blocks.clone(),
     })
 }
 
-/// Whether a function is known that is to release one: of a kind that another one's makers make, those of that one.
-fn is_asked(table: &KindTable, all: &[Spanned<KindTable>]) -> bool {
-    let makes = |call: &Spanned<Call>| {
+/// Whether the pack names a destructor. A kind that a constructor of another kind creates shares its destructors.
+fn has_destructor(table: &KindTable, all: &[Spanned<KindTable>]) -> bool {
+    let creates = |call: &Spanned<Call>| {
         let second = call.get_ref().0.second.as_ref();
         second.is_some_and(|second| &second.get_ref().kind == table.name.get_ref())
     };
-    let mut others = all.iter().map(Spanned::get_ref).filter(|one| one.made_by.iter().any(makes));
+    let mut others =
+        all.iter().map(Spanned::get_ref).filter(|one| one.created_by.iter().any(creates));
     !table.released_by.is_empty() || others.any(|one| !one.released_by.is_empty())
 }
 
-/// What the word is that is kept of a kind: all functions that make it or tell of it must agree.
+/// What the recorded word of a kind's objects is. All constructors and updating functions must agree on it.
 fn word(table: &KindTable, all: &[Spanned<KindTable>]) -> Result<Word, Wrong> {
     let own = lists(table).into_iter().flat_map(|(_, calls)| calls);
     let is_second = |call: &&Spanned<Call>| {
         let second = call.get_ref().0.second.as_ref();
         second.is_some_and(|second| &second.get_ref().kind == table.name.get_ref())
     };
-    let others = all.iter().flat_map(|other| &other.get_ref().made_by).filter(is_second);
+    let others = all.iter().flat_map(|other| &other.get_ref().created_by).filter(is_second);
     let calls: Vec<_> = own.chain(others).collect();
     let callback = calls.iter().find(|call| call.get_ref().0.callback.is_some());
     let number = calls.iter().find(|call| call.get_ref().0.number.is_some());
     if let (Some(_), Some(call)) = (callback, number) {
         let what = format!("kind `{}` has a `callback` and a `type`", table.name.get_ref());
-        return Err(Wrong::at(call.span(), what, "one of them is kept: leave out the other"));
+        return Err(Wrong::at(call.span(), what, "leaktrace records only one: leave one out"));
     }
     let mut names = Vec::new();
     for (number, name) in table.types.iter().flatten() {
         let Ok(parsed) = number.get_ref().parse() else {
-            let what = format!("`{}` is no number of a type", number.get_ref());
+            let what = format!("`{}` is not a type number", number.get_ref());
             return Err(Wrong::at(
                 number.span(),
                 what,
@@ -191,7 +192,7 @@ fn word(table: &KindTable, all: &[Spanned<KindTable>]) -> Result<Word, Wrong> {
     }
 }
 
-/// Fields of one version.
+/// The layout of one version.
 fn layout(table: &Spanned<LayoutTable>) -> Result<Layout, Wrong> {
     let LayoutTable { size, only_if, fd, queued, references, pending, owner, callback } =
         table.get_ref();
@@ -219,11 +220,11 @@ fn layout(table: &Spanned<LayoutTable>) -> Result<Layout, Wrong> {
             }
         };
         if u64::from(offset) + u64::from(bytes) > *size {
-            let what = format!("a field at {offset} lies outside of an object of {size} bytes");
+            let what = format!("a field at {offset} is outside of an object of {size} bytes");
             return Err(Wrong::at(
                 table.span(),
                 what,
-                "`size` is that of the object's whole block",
+                "`size` is the size of the object's whole block",
             ));
         }
         fields.push(Field { role, offset, bytes, mask: mask.unwrap_or(all) });
@@ -231,7 +232,7 @@ fn layout(table: &Spanned<LayoutTable>) -> Result<Layout, Wrong> {
     Ok(Layout { size: *size, fields, only_if: condition(only_if.as_ref())? })
 }
 
-/// One function, and what it does.
+/// The rule for one function.
 fn rule(
     list: List,
     call: &Spanned<Call>,
@@ -242,7 +243,7 @@ fn rule(
     let span = call.span();
     let call = &call.get_ref().0;
     if call.function.0.is_empty() || call.function.0.iter().any(String::is_empty) {
-        let help = "write the function's symbol, as nm -D has it";
+        let help = "write the function's symbol, as nm -D shows it";
         return Err(Wrong::at(span, "a function has no name".to_owned(), help));
     }
     fits(list, call, table).map_err(|(what, help)| Wrong::at(span.clone(), what, help))?;
@@ -255,17 +256,17 @@ fn rule(
     });
     let number = |argument: Option<Argument>| argument.map_or(object::NONE, |argument| argument.0);
     let handle = match (list, call.handle, call.handle_at) {
-        (List::Made, _, at) => number(at),
+        (List::Created, _, at) => number(at),
         (_, handle, at) => handle.or(at).map_or(0, |argument| argument.0),
     };
     let (does, shape) = match list {
-        List::Made if call.untold => (object::CONSTRUCT_MAYBE_FIRST_BLOCK, Shape::Construct),
-        List::Made if call.first_block => (object::CONSTRUCT_FIRST_BLOCK, Shape::Construct),
-        List::Made => (object::CONSTRUCT, Shape::Construct),
-        List::Placed => (object::CONSTRUCT, Shape::ConstructInPlace),
+        List::Created if call.first_allocation => (object::CONSTRUCT_MAYBE_FIRST_BLOCK, Shape::Construct),
+        List::Created if call.first_block => (object::CONSTRUCT_FIRST_BLOCK, Shape::Construct),
+        List::Created => (object::CONSTRUCT, Shape::Construct),
+        List::Initialized => (object::CONSTRUCT, Shape::ConstructInPlace),
         List::Released => (object::REQUEST_RELEASE, Shape::Note),
-        List::Ended => (object::END, Shape::Note),
-        List::Told => (object::UPDATE, Shape::Note),
+        List::Destroyed => (object::END, Shape::Note),
+        List::Updated => (object::UPDATE, Shape::Note),
     };
     let test = call.second.as_ref().map(Spanned::get_ref);
     Ok(Rule {
@@ -275,7 +276,7 @@ fn rule(
             does,
             handle,
             through: call.handles.unwrap_or(call.handle_at.is_some().into()),
-            own: match (table.placed_by.is_empty(), &table.there_while) {
+            own: match (table.initialized_by.is_empty(), &table.alive_while) {
                 (true, _) => object::BLOCK,
                 (false, None) => object::BY_FUNCTION,
                 (false, Some(_)) => object::BY_MEMORY,
@@ -293,7 +294,7 @@ fn rule(
         only_if: condition(call.only_if.as_ref())?,
         kind: Arc::clone(kind),
         second: second.transpose()?,
-        // Of the text, until that is there to be counted.
+        // A byte offset; `Pack::parse`, which has the text, turns it into a line number.
         line: span.start,
     })
 }

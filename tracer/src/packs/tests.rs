@@ -1,10 +1,10 @@
-//! Packs: those compiled in, functions by what an object defines, and what is said of wrong packs.
+//! Tests of packs: those compiled in, functions by what an object file defines, and error messages.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use super::*;
 
-/// A pack with one kind of each sort.
+/// A pack with one kind of each type.
 const SMALL: &str = r#"
 name = "small"
 title = "a small library"
@@ -13,12 +13,12 @@ marks = ["small_new", "small_free"]
 [[kind]]
 name = "thing"
 sentence = "a thing"
-made_by = [
+created_by = [
   { function = ["small_new_ex", "small_new"], fd = 1, callback = 2, owner = 0, text = 3, throws = true },
   { function = "small_open", handle_at = 4, offset = 16, success = "not_negative", second = { kind = "other", argument = 5, mask = 0x80000000 } },
 ]
 released_by = ["small_free", { function = "small_close", handle_at = 1 }]
-told_by = [{ function = "small_set", handle = 2, fd = 1 }]
+updated_by = [{ function = "small_set", handle = 2, fd = 1 }]
 layouts = [{ size = 24, references = { offset = 16, bytes = 4 }, pending = { offset = 20, bytes = 2, mask = 6 } }]
 
 [[kind]]
@@ -29,15 +29,15 @@ sentence = "another thing"
 name = "part"
 sentence = "a part of the caller's"
 types = { 10 = "TEN", 2 = "TWO" }
-placed_by = [{ function = "small_init", type = 1 }]
-ended_by = [{ function = "small_done", handle_at = 3, offset = 8 }]
+initialized_by = [{ function = "small_init", type = 1 }]
+destroyed_by = [{ function = "small_done", handle_at = 3, offset = 8 }]
 "#;
 
 fn small() -> Pack {
     Pack::parse("small.toml", SMALL).unwrap()
 }
 
-/// The functions of a pack in an object file of no build id that defines these.
+/// The functions of a pack in an object file without a build ID that defines these.
 fn functions(pack: &Pack, defines: &dyn Fn(&str) -> bool) -> Vec<(String, Shape, bool, Arc<Use>)> {
     pack.functions(&ObjectFile { defines, build_id: None })
 }
@@ -55,24 +55,24 @@ fn every_pack_parses() {
 }
 
 #[test]
-fn every_function_of_every_pack_is_there_once_and_of_a_kind_that_something_makes() {
+fn every_function_of_every_pack_appears_once_and_its_kind_has_a_constructor() {
     for pack in compiled_in() {
         let mut places = BTreeSet::new();
         for rule in &pack.rules {
             for name in &rule.names {
-                assert!(places.insert(name.clone()), "{name} is there twice");
+                assert!(places.insert(name.clone()), "{name} appears twice");
             }
         }
-        let made = |kind: &Arc<ObjectType>| {
-            let makers = pack.rules.iter().filter(|rule| rule.function.makes());
-            let mut kinds = makers.flat_map(|rule| [Some(&rule.kind), rule.second.as_ref()]);
+        let created = |kind: &Arc<ObjectType>| {
+            let constructors = pack.rules.iter().filter(|rule| rule.function.makes());
+            let mut kinds = constructors.flat_map(|rule| [Some(&rule.kind), rule.second.as_ref()]);
             kinds.any(|one| one == Some(kind))
         };
         for kind in &pack.kinds {
-            assert!(made(kind) || !kind.blocks.is_empty(), "nothing makes a {}", kind.name);
+            assert!(created(kind) || !kind.blocks.is_empty(), "nothing creates a {}", kind.name);
             assert!(!kind.sentence.is_empty() && kind.library == pack.name);
         }
-        assert!(pack.rules.iter().all(|rule| made(&rule.kind)));
+        assert!(pack.rules.iter().all(|rule| created(&rule.kind)));
     }
 }
 
@@ -100,11 +100,11 @@ fn the_examples_are_packs_of_less_than_thirty_lines() {
 }
 
 #[test]
-fn one_function_may_end_objects_of_several_kinds() {
+fn one_function_may_destroy_objects_of_several_kinds() {
     let head = "name = \"x\"\ntitle = \"x\"\nmarks = [\"f\"]\n";
     let kind = |name: &str, ended: &str| {
         format!(
-            "[[kind]]\nname = \"{name}\"\nsentence = \"s\"\nplaced_by = [\"{name}_init\"]\nended_by = [{ended}]\n"
+            "[[kind]]\nname = \"{name}\"\nsentence = \"s\"\ninitialized_by = [\"{name}_init\"]\ndestroyed_by = [{ended}]\n"
         )
     };
     let text = head.to_owned() + &kind("a", "\"end\"") + &kind("b", "\"end\"");
@@ -136,8 +136,8 @@ fn keys_become_rules() {
         (rule.shape, rule.function)
     };
     let nothing = Function::NOTHING;
-    let made = Function { does: CONSTRUCT, fd: 1, word: 2, owner: 0, text: 3, ..nothing };
-    assert_eq!(function("small_new"), (Shape::Construct, made));
+    let created = Function { does: CONSTRUCT, fd: 1, word: 2, owner: 0, text: 3, ..nothing };
+    assert_eq!(function("small_new"), (Shape::Construct, created));
     let stored = Function {
         does: CONSTRUCT,
         handle: 4,
@@ -149,17 +149,17 @@ fn keys_become_rules() {
         ..nothing
     };
     assert_eq!(function("small_open"), (Shape::Construct, stored));
-    let asked = Function { does: REQUEST_RELEASE, handle: 0, ..nothing };
-    assert_eq!(function("small_free"), (Shape::Note, asked));
-    let asked = Function { does: REQUEST_RELEASE, handle: 1, through: 1, ..nothing };
-    assert_eq!(function("small_close"), (Shape::Note, asked));
-    let told = Function { does: UPDATE, handle: 2, fd: 1, ..nothing };
-    assert_eq!(function("small_set"), (Shape::Note, told));
-    let placed = Function { does: CONSTRUCT, handle: 0, own: 1, word: 1, ..nothing };
-    assert_eq!(function("small_init"), (Shape::ConstructInPlace, placed));
-    let ended = Function { does: END, handle: 3, through: 1, own: 1, offset: 8, ..nothing };
-    assert_eq!(function("small_done"), (Shape::Note, ended));
-    assert_eq!(made.handle, NONE);
+    let requested = Function { does: REQUEST_RELEASE, handle: 0, ..nothing };
+    assert_eq!(function("small_free"), (Shape::Note, requested));
+    let requested = Function { does: REQUEST_RELEASE, handle: 1, through: 1, ..nothing };
+    assert_eq!(function("small_close"), (Shape::Note, requested));
+    let updated = Function { does: UPDATE, handle: 2, fd: 1, ..nothing };
+    assert_eq!(function("small_set"), (Shape::Note, updated));
+    let initialized = Function { does: CONSTRUCT, handle: 0, own: 1, word: 1, ..nothing };
+    assert_eq!(function("small_init"), (Shape::ConstructInPlace, initialized));
+    let destroyed = Function { does: END, handle: 3, through: 1, own: 1, offset: 8, ..nothing };
+    assert_eq!(function("small_done"), (Shape::Note, destroyed));
+    assert_eq!(created.handle, NONE);
 }
 
 #[test]
@@ -176,12 +176,12 @@ fn kinds_have_words_and_fields() {
     ];
     assert_eq!(thing.layouts, [Layout { size: 24, fields, only_if: Condition::default() }]);
     assert_eq!((thing.fd_is, &*thing.library), (FdIs::Descriptor, "small"));
-    // The function that makes the other one makes things, which are released.
+    // A constructor of `thing` creates `other` too, so `other` has the destructors of `thing`.
     assert!(thing.is_asked && other.is_asked && !part.is_asked);
 }
 
 #[test]
-fn fields_are_summed_up_of_blocks_and_of_what_is_placed() {
+fn fields_of_blocks_and_of_caller_allocated_objects_are_summed() {
     let sizes = |pack: &Pack| pack.summed_sizes().collect::<BTreeSet<u64>>();
     assert_eq!(sizes(&small()), [24].into());
     let packs = compiled_in();
@@ -191,7 +191,7 @@ fn fields_are_summed_up_of_blocks_and_of_what_is_placed() {
 }
 
 #[test]
-fn functions_are_those_that_an_object_defines() {
+fn functions_are_those_that_an_object_file_defines() {
     let pack = small();
     let names = |defined: &[&str]| -> Vec<String> {
         let functions = functions(&pack, &|name| defined.contains(&name));
@@ -212,7 +212,7 @@ fn functions_are_those_that_an_object_defines() {
 }
 
 #[test]
-fn versions_are_told_apart() {
+fn conditions_distinguish_versions() {
     let text = r#"
 name = "two"
 title = "a library of two versions"
@@ -222,7 +222,7 @@ only_if = { lacks = ["three_new"] }
 [[kind]]
 name = "thing"
 sentence = "a thing"
-made_by = [
+created_by = [
   { function = "two_new", fd = 1, only_if = { defines = ["two_version"] } },
   { function = "two_new", fd = 2 },
 ]
@@ -247,16 +247,16 @@ layouts = [
     assert_eq!(inside(&["two_new", "two_version"], build_id), Some((1, Some(8), Some(20))));
     assert_eq!(inside(&["two_new"], build_id), Some((2, Some(8), Some(20))));
     assert_eq!(inside(&["two_new", "three_new"], build_id), None);
-    // Where the version is not known, nothing is read.
+    // A layout that depends on an unknown version is not used.
     assert_eq!(pack.kinds[0].layout(24), None);
-    // The earlier one always counts.
+    // Without a condition, the earlier entry would always apply.
     let twice = text.replace(", only_if = { defines = [\"two_version\"] } },\n  {", " },\n  {");
     let fault = Pack::parse("two.toml", &twice).unwrap_err();
     assert!(fault.text.starts_with("two.toml:12: function `two_new` is named twice"), "{fault:?}");
 }
 
 #[test]
-fn libraries_are_known_in_every_form() {
+fn libraries_are_identified_in_every_form() {
     let packs = compiled_in();
     let found = |name: &str, defined: &[&str]| {
         let pack = packs.iter().find(|pack| &*pack.name == name).unwrap();
@@ -288,36 +288,39 @@ fn both_halves_of_a_pair_are_objects() {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a row for each mistake")]
-fn what_is_wrong_is_said_with_its_line() {
+fn errors_name_their_line() {
     let head = "name = \"x\"\ntitle = \"x\"\nmarks = [\"f\"]\n";
     let kind = "[[kind]]\nname = \"k\"\nsentence = \"s\"\n";
-    let good = "made_by = [\"f\"]\n";
-    for (text, said) in [
+    let good = "created_by = [\"f\"]\n";
+    for (text, message) in [
         (format!("{head}colour = 1\n{kind}{good}"), "x.toml:4: unknown field `colour`"),
         (format!("{head}{kind}{good}colour = 1\n"), "x.toml:8: unknown field `colour`"),
         (
             format!(
-                "{head}{kind}made_by = [\n  {{ function = \"f\" }},\n  {{ function = \"g\", fdd = 1 }},\n]\n"
+                "{head}{kind}created_by = [\n  {{ function = \"f\" }},\n  {{ function = \"g\", fdd = 1 }},\n]\n"
             ),
             "x.toml:9: unknown field `fdd`",
         ),
         (
-            format!("{head}{kind}made_by = [{{ function = \"f\", fd = 6 }}]\n"),
-            "x.toml:7: arguments are counted from 0 to 5",
+            format!("{head}{kind}created_by = [{{ function = \"f\", fd = 6 }}]\n"),
+            "x.toml:7: arguments are numbered 0 to 5",
         ),
         (
-            format!("{head}{kind}made_by = [{{ function = \"f\", fd = -1 }}]\n"),
-            "x.toml:7: arguments are counted from 0 to 5",
+            format!("{head}{kind}created_by = [{{ function = \"f\", fd = -1 }}]\n"),
+            "x.toml:7: arguments are numbered 0 to 5",
         ),
-        (format!("{head}{kind}made_by = [{{ fd = 1 }}]\n"), "x.toml:7: missing field `function`"),
         (
-            format!("{head}{kind}made_by = [7]\n"),
+            format!("{head}{kind}created_by = [{{ fd = 1 }}]\n"),
+            "x.toml:7: missing field `function`",
+        ),
+        (
+            format!("{head}{kind}created_by = [7]\n"),
             "x.toml:7: invalid type: integer `7`, expected a function's name",
         ),
-        (format!("{head}{kind}made_by = [\"\"]\n"), "x.toml:7: a function has no name"),
+        (format!("{head}{kind}created_by = [\"\"]\n"), "x.toml:7: a function has no name"),
         (
             format!(
-                "{head}{kind}made_by = [{{ function = \"f\", second = {{ kind = \"z\", argument = 1, mask = 1 }} }}]\n"
+                "{head}{kind}created_by = [{{ function = \"f\", second = {{ kind = \"z\", argument = 1, mask = 1 }} }}]\n"
             ),
             "x.toml:7: there is no kind `z`",
         ),
@@ -325,11 +328,11 @@ fn what_is_wrong_is_said_with_its_line() {
             format!("{head}{kind}{good}released_by = [\"f\"]\n"),
             "x.toml:8: function `f` is named twice",
         ),
-        (format!("{head}{kind}released_by = [\"g\"]\n"), "x.toml:5: nothing makes a `k`"),
-        (format!("{head}{kind}"), "x.toml:5: nothing makes a `k`"),
+        (format!("{head}{kind}released_by = [\"g\"]\n"), "x.toml:5: nothing creates a `k`"),
+        (format!("{head}{kind}"), "x.toml:5: nothing creates a `k`"),
         (head.to_owned(), "x.toml:1: the pack has no kind"),
         (
-            format!("{head}{kind}{good}{kind}made_by = [\"g\"]\n"),
+            format!("{head}{kind}{good}{kind}created_by = [\"g\"]\n"),
             "x.toml:9: there are two kinds named `k`",
         ),
         (
@@ -342,68 +345,78 @@ fn what_is_wrong_is_said_with_its_line() {
         ),
         (
             format!("name = \"x\"\ntitle = \"x\"\nmarks = 3\n{kind}{good}"),
-            "x.toml:3: names of functions are wanted here",
+            "x.toml:3: expected names of functions",
         ),
         (format!("name = \"x\"\ntitle = \"x\"\n{kind}{good}"), "missing field `marks`"),
         (
             format!("name = \"\"\ntitle = \"x\"\nmarks = [\"f\"]\n{kind}{good}"),
-            "x.toml:1: `` is no name for a pack",
+            "x.toml:1: `` is not a valid name for a pack",
         ),
         (
             format!("{head}[[kind]]\nname = \"a kind\"\nsentence = \"s\"\n{good}"),
-            "x.toml:5: `a kind` is no name for a kind",
+            "x.toml:5: `a kind` is not a valid name for a kind",
         ),
         (
-            format!("{head}{kind}made_by = [{{ function = \"f\", handle = 1 }}]\n"),
-            "x.toml:7: what makes an object has no `handle`",
+            format!("{head}{kind}created_by = [{{ function = \"f\", handle = 1 }}]\n"),
+            "x.toml:7: `handle` is not allowed in `created_by`",
         ),
         (
-            format!("{head}{kind}made_by = [{{ function = \"f\", offset = 8 }}]\n"),
-            "x.toml:7: `offset` is there without `handle_at`",
-        ),
-        (
-            format!("{head}{kind}made_by = [{{ function = \"f\", handle_at = 1, handles = 3 }}]\n"),
-            "x.toml:7: `handles` is for what stores two of them",
+            format!("{head}{kind}created_by = [{{ function = \"f\", offset = 8 }}]\n"),
+            "x.toml:7: `offset` needs `handle_at`",
         ),
         (
             format!(
-                "{head}{kind}made_by = [{{ function = \"f\", handle_at = 1, untold = true }}]\n"
+                "{head}{kind}created_by = [{{ function = \"f\", handle_at = 1, handles = 3 }}]\n"
             ),
-            "x.toml:7: `untold` is there where the handle is told",
+            "x.toml:7: `handles` is only for a function that stores two handles",
         ),
         (
-            format!("{head}{kind}made_by = [{{ function = \"f\", success = \"zero\" }}]\n"),
-            "x.toml:7: `success` is there where no success is looked for",
+            format!(
+                "{head}{kind}created_by = [{{ function = \"f\", handle_at = 1, first_allocation = true }}]\n"
+            ),
+            "x.toml:7: `first_allocation` needs `created_by`, without `handle_at` and `first_block`",
         ),
         (
-            format!("{head}{kind}made_by = [{{ function = \"f\", callback = 1, type = 2 }}]\n"),
+            format!("{head}{kind}created_by = [{{ function = \"f\", success = \"zero\" }}]\n"),
+            "x.toml:7: `success` needs `created_by` with `handle_at`",
+        ),
+        (
+            format!("{head}{kind}created_by = [{{ function = \"f\", callback = 1, type = 2 }}]\n"),
             "x.toml:7: kind `k` has a `callback` and a `type`",
         ),
         (
             format!("{head}{kind}{good}released_by = [{{ function = \"g\", fd = 1 }}]\n"),
-            "x.toml:8: what releases or ends an object tells nothing of it",
+            "x.toml:8: a destructor gives no information about the object",
         ),
         (
             format!(
                 "{head}{kind}{good}released_by = [{{ function = \"g\", handle = 1, handle_at = 1 }}]\n"
             ),
-            "x.toml:8: `handle` and `handle_at` are both there",
+            "x.toml:8: `handle` and `handle_at` exclude each other",
         ),
         (
-            format!("{head}{kind}{good}told_by = [\"g\"]\n"),
-            "x.toml:8: nothing is told of the object",
+            format!("{head}{kind}{good}updated_by = [\"g\"]\n"),
+            "x.toml:8: the function updates nothing",
         ),
-        (format!("{head}{kind}{good}ended_by = [\"g\"]\n"), "x.toml:8: only what is placed"),
-        (format!("{head}{kind}placed_by = [\"f\"]\n"), "x.toml:5: nothing ends a `k`"),
         (
-            format!("{head}{kind}placed_by = [\"f\"]\nended_by = [\"g\"]\nmade_by = [\"h\"]\n"),
-            "x.toml:9: a kind is made or placed, not both",
+            format!("{head}{kind}{good}destroyed_by = [\"g\"]\n"),
+            "x.toml:8: `destroyed_by` is only for caller-allocated objects",
+        ),
+        (
+            format!("{head}{kind}initialized_by = [\"f\"]\n"),
+            "x.toml:5: nothing destroys a `k`, which is caller-allocated",
         ),
         (
             format!(
-                "{head}{kind}placed_by = [{{ function = \"f\", handle_at = 1 }}]\nended_by = [\"g\"]\n"
+                "{head}{kind}initialized_by = [\"f\"]\ndestroyed_by = [\"g\"]\ncreated_by = [\"h\"]\n"
             ),
-            "x.toml:7: what places an object has no `handle_at`",
+            "x.toml:9: a kind has `created_by` and `initialized_by`",
+        ),
+        (
+            format!(
+                "{head}{kind}initialized_by = [{{ function = \"f\", handle_at = 1 }}]\ndestroyed_by = [\"g\"]\n"
+            ),
+            "x.toml:7: `handle_at` is not allowed in `initialized_by`",
         ),
         (
             format!(
@@ -415,7 +428,7 @@ fn what_is_wrong_is_said_with_its_line() {
             format!(
                 "{head}{kind}{good}layouts = [{{ size = 8, fd = {{ offset = 6, bytes = 4 }} }}]\n"
             ),
-            "x.toml:8: a field at 6 lies outside of an object of 8 bytes",
+            "x.toml:8: a field at 6 is outside of an object of 8 bytes",
         ),
         (
             format!("{head}{kind}{good}layouts = [{{ size = 8 }}, {{ size = 8 }}]\n"),
@@ -423,47 +436,47 @@ fn what_is_wrong_is_said_with_its_line() {
         ),
         (
             format!(
-                "{head}{kind}made_by = [{{ function = \"f\", type = 1 }}]\ntypes = {{ one = \"ONE\" }}\n"
+                "{head}{kind}created_by = [{{ function = \"f\", type = 1 }}]\ntypes = {{ one = \"ONE\" }}\n"
             ),
-            "x.toml:8: `one` is no number of a type",
+            "x.toml:8: `one` is not a type number",
         ),
         (
             format!("{head}only_if = {{ has = [\"f\"] }}\n{kind}{good}"),
             "x.toml:4: unknown field `has`",
         ),
-        (format!("{head}only_if = {{}}\n{kind}{good}"), "x.toml:4: `only_if` says nothing"),
+        (format!("{head}only_if = {{}}\n{kind}{good}"), "x.toml:4: `only_if` is empty"),
         (
             format!("{head}only_if = {{ lacks = [\"\"] }}\n{kind}{good}"),
             "x.toml:4: a function has no name",
         ),
         (
             format!(
-                "{head}{kind}made_by = [{{ function = \"f\", only_if = {{ build_id = [\"12ab\"] }} }}]\n"
+                "{head}{kind}created_by = [{{ function = \"f\", only_if = {{ build_id = [\"12ab\"] }} }}]\n"
             ),
-            "x.toml:7: `12ab` is no build id",
+            "x.toml:7: `12ab` is not a build ID",
         ),
         (
             format!(
                 "{head}{kind}{good}layouts = [{{ size = 8, only_if = {{ build_id = [\"libx.so.12\"] }} }}]\n"
             ),
-            "x.toml:8: `libx.so.12` is no build id",
+            "x.toml:8: `libx.so.12` is not a build ID",
         ),
         (
             format!(
-                "{head}{kind}placed_by = [\"f\"]\nthere_while = \"pending\"\nlayouts = [{{ size = 8, pending = {{ offset = 0, bytes = 1 }}, only_if = {{ lacks = [\"h\"] }} }}]\n"
+                "{head}{kind}initialized_by = [\"f\"]\nalive_while = \"pending\"\nlayouts = [{{ size = 8, pending = {{ offset = 0, bytes = 1 }}, only_if = {{ lacks = [\"h\"] }} }}]\n"
             ),
-            "x.toml:8: nothing says where `pending` is",
+            "x.toml:8: `alive_while` needs the field `pending`",
         ),
-        (format!("{head}{kind}made_by = [\"f\"\n"), "x.toml:7: "),
+        (format!("{head}{kind}created_by = [\"f\"\n"), "x.toml:7: "),
     ] {
         let fault = Pack::parse("x.toml", &text).unwrap_err();
-        assert!(fault.text.contains(said), "{}\nwanted: {said}\n{text}", fault.text);
+        assert!(fault.text.contains(message), "{}\nwanted: {message}\n{text}", fault.text);
         assert!(!fault.text.contains('\n') && !fault.help.is_empty() && !fault.help.contains('\n'));
     }
 }
 
 #[test]
-fn a_users_pack_replaces_ours_and_a_bad_one_is_told() {
+fn a_users_pack_replaces_a_compiled_in_one_and_a_bad_one_is_reported() {
     let folder = std::env::temp_dir().join(format!("leaktrace-packs-{}", std::process::id()));
     fs::create_dir_all(folder.join("directory.toml")).unwrap();
     fs::write(folder.join("b.toml"), SMALL.replace("\"small\"", "\"libzmq\"")).unwrap();
@@ -484,7 +497,7 @@ fn a_users_pack_replaces_ours_and_a_bad_one_is_told() {
 }
 
 #[test]
-fn what_is_too_long_is_no_pack() {
+fn a_file_that_is_too_long_is_not_a_pack() {
     let path = std::env::temp_dir().join(format!("leaktrace-long-pack-{}", std::process::id()));
     fs::write(&path, "#".repeat((1 << 20) + 1)).unwrap();
     let loaded = Sources { files: vec![path.clone()], ..Sources::default() }.load();

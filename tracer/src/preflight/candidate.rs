@@ -1,7 +1,7 @@
-//! A process that may be traced: what it is, and what stands in the way.
+//! Checks whether a process can be traced.
 //!
-//! Takes [`Roots`] and a process id, hands on a [`Candidate`] and the failure it foretells. Reads the
-//! process's `/proc` entry and what it has mapped; places no probe.
+//! Takes [`Roots`] and a process id, hands on a [`Candidate`] and the failure that tracing it would cause. Reads the
+//! process's `/proc` entry and its mapped objects; must not attach probes.
 
 use std::{
     fs::{self, File},
@@ -15,31 +15,31 @@ use crate::{
     target::{Pid, mappings},
 };
 
-/// What is known of a process. Unknown is `None`.
+/// Facts about a process; `None` if unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// Its id.
     pub pid: u32,
     /// Path of its executable.
     pub exe: Option<String>,
-    /// Its command name, which a kernel thread has too.
+    /// Its command name; kernel threads have one too.
     pub comm: Option<String>,
     /// Width of its pointers: 32 or 64.
     pub bits: Option<u8>,
-    /// Whether it is a thread of the kernel.
+    /// Whether it is a kernel thread.
     pub kernel_thread: bool,
-    /// Whether it has ended and waits to be reaped.
+    /// Whether it has exited but is not reaped.
     pub zombie: bool,
     /// Seccomp mode: 0 none, 1 strict, 2 filters.
     pub seccomp: Option<u32>,
-    /// Its allocators, a sentence each; `None` while nobody has looked, or when its maps cannot be read.
+    /// A sentence for each of its allocators; `None` if they were not searched for, or if its mappings cannot be read.
     pub allocators: Option<Vec<String>>,
-    /// Whether its executable has no symbols at all, as far as looked.
+    /// Whether its executable has no function symbols, as far as known.
     pub stripped: bool,
 }
 
 impl Candidate {
-    /// Reads it.
+    /// Reads the facts.
     pub fn gather(roots: &Roots, pid: u32) -> Result<Self, Failure> {
         let entry = roots.proc.join(pid.to_string());
         let Some(status) = text(&entry.join("status")) else {
@@ -52,7 +52,7 @@ impl Candidate {
             exe: exe.map(|path| path.to_string_lossy().into_owned()),
             comm: value(&status, "Name").map(str::to_owned),
             bits: File::open(entry.join("exe")).ok().and_then(|mut file| bits(&mut file)),
-            // Only what has an address space has a line on its size; the dead have none either.
+            // Only a process with an address space has a `VmSize`; a zombie has none either.
             kernel_thread: !zombie && value(&status, "VmSize").is_none(),
             zombie,
             seccomp: value(&status, "Seccomp").and_then(|mode| mode.parse().ok()),
@@ -61,7 +61,7 @@ impl Candidate {
         })
     }
 
-    /// Looks for its allocators too, as tracing would.
+    /// Searches for its allocators too, in the same way as tracing.
     #[must_use]
     pub fn with_allocators(self) -> Self {
         let pid = Pid(self.pid);
@@ -91,7 +91,7 @@ impl Candidate {
     }
 }
 
-/// The class of an ELF file stands in its fifth byte.
+/// Word size of an ELF file: its fifth byte is the class.
 fn bits(file: &mut File) -> Option<u8> {
     let mut head = [0; 5];
     file.read_exact(&mut head).ok()?;
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn each_obstacle_is_named() {
+    fn each_obstacle_is_reported() {
         assert!(good().check().is_ok());
         assert!(Candidate { allocators: None, ..good() }.check().is_ok());
         for (candidate, named) in [
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn this_test_is_a_process_that_can_be_traced() {
+    fn the_test_process_can_be_traced() {
         let own =
             Candidate::gather(&Roots::default(), std::process::id()).unwrap().with_allocators();
         assert!(own.check().is_ok(), "{own:?}");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_beyond_all_is_no_process() {
+    fn an_unused_id_is_not_a_process() {
         let failure = Candidate::gather(&Roots::default(), i32::MAX.unsigned_abs()).unwrap_err();
         assert!(matches!(failure, Failure::NoSuchProcess { .. }));
     }

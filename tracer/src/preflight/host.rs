@@ -1,33 +1,33 @@
-//! The host: kernel, rights, and what both offer for tracing.
+//! Checks whether the host's kernel and privileges allow tracing.
 //!
-//! Takes [`Roots`], hands on [`Facts`] and the first failure they foretell. Only [`Facts::gather`]
-//! reads; the judgements are pure.
+//! Takes [`Roots`], hands on [`Facts`] and the first failure that tracing would cause. Only [`Facts::gather`] reads
+//! files; the checks are pure.
 
 use std::io;
 
 use super::{Roots, namespace, text, value};
 use crate::error::Failure;
 
-/// The oldest kernel that will do: programs that call functions and tail-call came with 5.10.
+/// The oldest supported kernel: 5.10 introduced programs that both call functions and tail-call.
 pub const NEEDED_KERNEL: &str = "5.10";
 
-/// The same for comparing.
+/// [`NEEDED_KERNEL`] as numbers.
 const NEEDED_VERSION: (u32, u32) = (5, 10);
 
 /// The initial namespaces have fixed numbers (`include/linux/proc_ns.h`).
 const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
-/// As above.
+/// See [`INITIAL_PID_NAMESPACE`].
 const INITIAL_USER_NAMESPACE: u64 = 0xefff_fffd;
 
 /// Capabilities that tracing needs: number (`include/uapi/linux/capability.h`) and name.
 const NEEDED_CAPABILITIES: [(u32, &str); 2] = [(39, "CAP_BPF"), (38, "CAP_PERFMON")];
 
-/// Includes the rights of both of the above.
+/// Includes both of [`NEEDED_CAPABILITIES`].
 const CAP_SYS_ADMIN: u32 = 21;
 
-/// What this host allows. Unknown is `None`.
+/// Facts about this host; `None` if unknown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "facts, each by itself; no states of one thing")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one object")]
 pub struct Facts {
     /// Release of the running kernel.
     pub kernel: String,
@@ -35,11 +35,11 @@ pub struct Facts {
     pub uid: Option<u32>,
     /// Effective capabilities, a bit each.
     pub capabilities: u64,
-    /// Whether the kernel describes its types.
+    /// Whether the kernel has type information (BTF).
     pub btf: bool,
-    /// Whether it has uprobes.
+    /// Whether the kernel has uprobes.
     pub uprobes: bool,
-    /// Whether it has kprobes.
+    /// Whether the kernel has kprobes.
     pub kprobes: bool,
     /// Whether tracefs is mounted.
     pub tracefs: bool,
@@ -49,18 +49,18 @@ pub struct Facts {
     pub perf_event_paranoid: Option<i32>,
     /// `kernel.unprivileged_bpf_disabled`
     pub unprivileged_bpf_disabled: Option<u32>,
-    /// Soft limit of locked memory, as `/proc/self/limits` writes it.
+    /// Soft limit of locked memory, as in `/proc/self/limits`.
     pub memlock: Option<String>,
-    /// Whether process ids are those of the whole host.
+    /// Whether leaktrace runs in the initial pid namespace.
     pub initial_pid_namespace: Option<bool>,
-    /// Whether capabilities mean anything to `bpf`.
+    /// Whether leaktrace runs in the initial user namespace, the only one whose capabilities `bpf` accepts.
     pub initial_user_namespace: Option<bool>,
-    /// Processors that the host may have: maps have room for each.
+    /// Number of possible CPUs: per-CPU maps have an entry for each.
     pub possible_cpus: Option<u32>,
 }
 
 impl Facts {
-    /// Reads them.
+    /// Reads the facts.
     pub fn gather(roots: &Roots) -> Self {
         let status = text(&roots.proc.join("self/status")).unwrap_or_default();
         let sysctl = |name: &str| text(&roots.proc.join("sys/kernel").join(name));
@@ -93,10 +93,10 @@ impl Facts {
         }
     }
 
-    /// The first reason why tracing cannot work here; what no user can mend comes first.
+    /// The first reason why tracing cannot work here. Reasons that no user can fix come first.
     ///
-    /// Lockdown is none: its modes refuse reading kernel memory and kprobes, which tracing of
-    /// memory can do without. If something is refused all the same, [`Facts::blame`] names it.
+    /// Lockdown is not a reason: its modes forbid reading kernel memory and kprobes, which tracing of memory does not
+    /// need. If the kernel refuses a program anyway, [`Facts::blame`] names the cause.
     pub fn check(&self) -> Result<(), Failure> {
         if self.kernel_is_new_enough() == Some(false) {
             return Err(Failure::KernelTooOld {
@@ -123,7 +123,7 @@ impl Facts {
         Ok(())
     }
 
-    /// What stands behind the refusal of `program`: lockdown when it forbids, else the verifier.
+    /// The cause of the kernel's refusal of `program`: lockdown if it forbids it, else the verifier.
     pub fn blame(&self, program: &str, verifier: &str, source: io::Error) -> Failure {
         let program = program.to_owned();
         match &self.lockdown {
@@ -138,13 +138,12 @@ impl Facts {
         }
     }
 
-    /// Whether the kernel has what is needed; unknown for a release that does not begin with two
-    /// numbers.
+    /// Whether the kernel is new enough; unknown for a release that does not begin with two numbers.
     pub fn kernel_is_new_enough(&self) -> Option<bool> {
         version(&self.kernel).map(|found| found >= NEEDED_VERSION)
     }
 
-    /// Names of the needed capabilities that are not effective.
+    /// Names of needed capabilities that are missing.
     pub fn missing_capabilities(&self) -> Vec<&'static str> {
         if self.has(CAP_SYS_ADMIN) {
             return Vec::new();
@@ -161,8 +160,8 @@ impl Facts {
         version(&self.kernel).is_some_and(|found| found < (5, 11))
     }
 
-    /// Whether returning from a function under a return probe is a system call that a seccomp filter
-    /// may punish: so on kernels 6.11 to 6.13.
+    /// Whether a return under a return probe is a system call, for which a seccomp filter may kill the process: on
+    /// kernels 6.11 to 6.13.
     pub fn return_probes_meet_seccomp(&self) -> bool {
         version(&self.kernel).is_some_and(|found| ((6, 11)..=(6, 13)).contains(&found))
     }
@@ -179,7 +178,7 @@ fn last(ranges: &str) -> Option<u32> {
 
 /// Major and minor number of a release.
 fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|sign: char| !sign.is_ascii_digit());
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
@@ -214,12 +213,12 @@ mod tests {
     fn refused(change: impl FnOnce(&mut Facts)) -> String {
         let mut facts = good();
         change(&mut facts);
-        facts.check().map_or_else(|failure| format!("{failure:?}"), |()| "fine".to_owned())
+        facts.check().map_or_else(|failure| format!("{failure:?}"), |()| "passes".to_owned())
     }
 
     #[test]
-    fn each_lack_is_named() {
-        assert_eq!(refused(|_| ()), "fine");
+    fn each_missing_feature_is_reported() {
+        assert_eq!(refused(|_| ()), "passes");
         for (refused, named) in [
             (refused(|facts| facts.kernel = "5.9.16-amd64".to_owned()), "KernelTooOld"),
             (refused(|facts| facts.uprobes = false), "NoUprobes"),
@@ -232,16 +231,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_not_needed_is_no_obstacle() {
-        assert_eq!(refused(|facts| facts.kernel = "unknown".to_owned()), "fine");
-        assert_eq!(refused(|facts| facts.kprobes = false), "fine");
-        assert_eq!(refused(|facts| facts.lockdown = Some("integrity".to_owned())), "fine");
-        assert_eq!(refused(|facts| facts.capabilities = 1 << 38 | 1 << 39), "fine");
-        assert_eq!(refused(|facts| facts.capabilities = 1 << 21), "fine");
+    fn unknown_or_unneeded_features_are_not_obstacles() {
+        assert_eq!(refused(|facts| facts.kernel = "unknown".to_owned()), "passes");
+        assert_eq!(refused(|facts| facts.kprobes = false), "passes");
+        assert_eq!(refused(|facts| facts.lockdown = Some("integrity".to_owned())), "passes");
+        assert_eq!(refused(|facts| facts.capabilities = 1 << 38 | 1 << 39), "passes");
+        assert_eq!(refused(|facts| facts.capabilities = 1 << 21), "passes");
     }
 
     #[test]
-    fn lockdown_is_blamed_only_where_it_may_be_guilty() {
+    fn lockdown_is_blamed_only_where_it_may_be_the_cause() {
         let blame = |mode: &str, verifier, code| {
             let facts = Facts { lockdown: Some(mode.to_owned()), ..good() };
             facts.blame("resize", verifier, io::Error::from_raw_os_error(code))
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn releases_are_read_as_distributions_write_them() {
+    fn releases_of_distributions_are_parsed() {
         for (release, numbers) in [
             ("6.18.44-custom", Some((6, 18))),
             ("5.15.0-1051-aws", Some((5, 15))),
@@ -271,9 +270,9 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_files_is_read() {
-        let room = std::env::temp_dir().join(format!("leaktrace-host-{}", std::process::id()));
-        let roots = Roots { proc: room.join("proc"), sys: room.join("sys") };
+    fn facts_are_read_from_files() {
+        let dir = std::env::temp_dir().join(format!("leaktrace-host-{}", std::process::id()));
+        let roots = Roots { proc: dir.join("proc"), sys: dir.join("sys") };
         for (path, content) in [
             ("proc/self/status", "Name:\tx\nUid:\t1000\t0\t0\t0\nCapEff:\t000000c000000000\n"),
             ("proc/self/limits", "Max locked memory         8388608   8388608   bytes\n"),
@@ -282,14 +281,14 @@ mod tests {
             ("sys/bus/event_source/devices/uprobe/type", "9\n"),
             ("sys/kernel/security/lockdown", "none [integrity] confidentiality\n"),
         ] {
-            let path = room.join(path);
+            let path = dir.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         }
-        std::fs::create_dir_all(room.join("proc/self/ns")).unwrap();
-        std::os::unix::fs::symlink("pid:[4026531836]", room.join("proc/self/ns/pid")).unwrap();
+        std::fs::create_dir_all(dir.join("proc/self/ns")).unwrap();
+        std::os::unix::fs::symlink("pid:[4026531836]", dir.join("proc/self/ns/pid")).unwrap();
         let facts = Facts::gather(&roots);
-        std::fs::remove_dir_all(&room).unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(
             facts,
             Facts {

@@ -1,8 +1,8 @@
-//! The table: which function has which shape. Data only; one more allocator is a few more lines.
+//! The table of allocator functions and their shapes. Data only; another allocator takes a few more lines.
 //!
-//! Left out on purpose: `reallocf` (it ends in `realloc` and `free`, which are probed: a failed one
-//! releases its block, which no resize does), and jemalloc's `xallocx`, which resizes in place and returns
-//! a size instead of a handle: the block stays, with the size it was first asked for.
+//! Left out on purpose: `reallocf` (it calls `realloc` and `free`, which are probed; unlike a resize, a failed call
+//! releases its block), and jemalloc's `xallocx`, which resizes in place and returns a size instead of a handle: the
+//! block keeps the size of its first request.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -14,31 +14,32 @@ use tracer_common::{
 
 use crate::packs::Use;
 
-/// A function worth a probe.
+/// A function to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     /// Its symbol, or its address in the executable as `0x…`.
     pub name: Cow<'static, str>,
-    /// What sort of resource it is about.
+    /// The kind of resource that it acquires or releases.
     pub kind: ResourceKind,
     /// How it acquires or releases.
     pub shape: Shape,
     /// Which arguments the shape's `a`, `b` and `c` are.
     pub arguments: [u8; 3],
-    /// Whether an exception may leave it.
+    /// Whether a C++ exception may leave it.
     pub throws: bool,
-    /// What it does to a library's objects, if it is about them.
+    /// What it does to a library's objects, if a pack names it.
     pub object: Option<Arc<Use>>,
 }
 
 impl Function {
-    /// Whether it makes an object that is the first block acquired meanwhile.
+    /// Whether it creates an object that is the first block allocated during the call.
     pub(super) fn is_by_first_block(&self) -> bool {
         self.object.as_ref().is_some_and(|of| of.function.does == CONSTRUCT_FIRST_BLOCK)
     }
 
-    /// Whether it makes such an object, if it needs a block at all, and does not tell it.
-    pub(super) fn is_untold(&self) -> bool {
+    /// Whether it creates an object that is the first block allocated during the call, if there is one, and that no
+    /// returned or stored value leads to.
+    pub(super) fn is_first_allocation(&self) -> bool {
         self.object.as_ref().is_some_and(|of| of.function.does == CONSTRUCT_MAYBE_FIRST_BLOCK)
     }
 
@@ -51,12 +52,12 @@ impl Function {
         }
     }
 
-    /// Whether it only says something of an object: it acquires nothing.
+    /// Whether it only updates or releases an object: it acquires nothing.
     pub fn is_note(&self) -> bool {
         self.shape == Shape::Note
     }
 
-    /// The arguments that its programs look at.
+    /// The arguments that its BPF programs read.
     pub(super) fn uses(&self) -> Vec<u8> {
         match &self.object {
             Some(of) => of.function.uses().collect(),
@@ -82,7 +83,7 @@ const fn size(name: &'static str) -> Function {
     heap(name, Shape::Size, [0, 0, 0])
 }
 
-/// What throws when there is no memory.
+/// A function that throws if there is no memory.
 const fn throwing(name: &'static str, shape: Shape, arguments: [u8; 3]) -> Function {
     Function {
         name: Cow::Borrowed(name),
@@ -94,7 +95,7 @@ const fn throwing(name: &'static str, shape: Shape, arguments: [u8; 3]) -> Funct
     }
 }
 
-/// A form of `operator new` that does.
+/// A throwing form of `operator new`.
 const fn new(name: &'static str) -> Function {
     throwing(name, Shape::Size, [0, 0, 0])
 }
@@ -103,10 +104,10 @@ const fn release(name: &'static str) -> Function {
     heap(name, Shape::Release, [0, 0, 0])
 }
 
-/// The C allocator family and anonymous memory, as libc has them. With libc's own allocator, C++ `new`
-/// and `delete` arrive through `malloc` and `free`.
+/// The C allocator family and anonymous memory mappings in libc. With libc's own allocator, C++ `new` and `delete` call
+/// `malloc` and `free`.
 ///
-/// Of two names for the same code the first one is kept: `aligned_alloc` is `memalign` in glibc.
+/// If two names have the same code, the first one is used: `aligned_alloc` is `memalign` in glibc.
 pub static LIBC: [Function; 14] = [
     size("malloc"),
     heap("calloc", Shape::CountSize, [0, 1, 0]),
@@ -118,14 +119,14 @@ pub static LIBC: [Function; 14] = [
     heap("memalign", Shape::Size, [1, 0, 0]),
     size("valloc"),
     size("pvalloc"),
-    // OldKernelProbes C libraries: another name of `free`.
+    // In older C libraries, another name of `free`.
     release("cfree"),
     function("mmap", ResourceKind::Mmap, Shape::Map, [1, 3, 0]),
     function("munmap", ResourceKind::Mmap, Shape::Unmap, [0, 1, 0]),
     function("mremap", ResourceKind::Mmap, Shape::Remap, [0, 1, 2]),
 ];
 
-/// What allocators have beside the family: C23's releases, and jemalloc's own interface.
+/// Functions of other allocators in addition to the family: C23's releases, and jemalloc's own interface.
 pub(super) static EXTENDED: [Function; 6] = [
     release("free_sized"),
     release("free_aligned_sized"),
@@ -135,7 +136,7 @@ pub(super) static EXTENDED: [Function; 6] = [
     release("sdallocx"),
 ];
 
-/// The C++ operators of an allocator that does not send them through `malloc`.
+/// The C++ operators of an allocator whose operators do not call `malloc`.
 pub(super) static OPERATORS: [Function; 20] = [
     new("_Znwm"),
     new("_Znam"),
@@ -159,7 +160,7 @@ pub(super) static OPERATORS: [Function; 20] = [
     release("_ZdaPvmSt11align_val_t"),
 ];
 
-/// What tcmalloc has under its own prefix beside the family.
+/// Functions of tcmalloc with its own prefix, in addition to the family.
 pub(super) static TCMALLOC: [Function; 19] = [
     size("tc_malloc_skip_new_handler"),
     new("tc_new"),
@@ -182,8 +183,8 @@ pub(super) static TCMALLOC: [Function; 19] = [
     release("tc_deletearray_sized_aligned"),
 ];
 
-/// What mimalloc has under its own prefix beside the family. A heap that is destroyed with its blocks
-/// (`mi_heap_destroy`) releases them unseen.
+/// Functions of mimalloc with its own prefix, in addition to the family. leaktrace does not see blocks that
+/// `mi_heap_destroy` releases with their heap.
 pub(super) static MIMALLOC: [Function; 47] = [
     size("mi_zalloc"),
     size("mi_malloc_small"),
@@ -234,15 +235,15 @@ pub(super) static MIMALLOC: [Function; 47] = [
     release("mi_free_size_aligned"),
 ];
 
-/// Prefixes under which allocators are built into programs and libraries; the empty one is the family
-/// that takes libc's place.
+/// Prefixes of allocators that are built into programs and libraries; the empty prefix is the family that replaces
+/// libc's.
 pub(super) const PREFIXES: [&str; 6] = ["", "je_", "_rjem_", "rjem_", "tc_", "mi_"];
 
 /// jemalloc's experimental `smallocx_<commit>(size, flags)`.
 const SMALLOCX: &str = "smallocx_";
 
-/// Every function that an allocator with these prefixes may have: `other` when it is not libc's own.
-/// `names` are those that the object defines, for the ones whose names are not known beforehand.
+/// Every function that an allocator with these prefixes may have; `other` if it is not libc's own. `names` are the
+/// functions that the object defines, to find those whose names are not fixed.
 pub(super) fn functions(prefixes: &[&str], other: bool, names: &[&str]) -> Vec<Function> {
     let mut all = Vec::new();
     for prefix in prefixes {
@@ -269,7 +270,7 @@ pub(super) fn functions(prefixes: &[&str], other: bool, names: &[&str]) -> Vec<F
     all
 }
 
-/// Whether a function is C++'s `operator new`, which may pass its request on to a probed function.
+/// Whether a function is C++'s `operator new`, which may call another probed function.
 pub(super) fn is_operator_new(function: &Function) -> bool {
     function.name.starts_with("_Zn") && !function.shape.releases()
 }

@@ -1,5 +1,5 @@
-//! How far functions go: by their symbols, and by the object's unwind information, which also knows
-//! functions without a symbol and parts of functions that lie apart.
+//! Finds the extents of functions, from their symbols and from the object's unwind information, which also covers
+//! functions without a symbol and separate parts of functions.
 //!
 //! Takes a parsed object, hands on ranges of addresses. Pure.
 
@@ -9,25 +9,25 @@ use object::{Object as _, ObjectSection as _};
 /// Ranges of code of one object.
 #[derive(Debug, Default)]
 pub(super) struct Extents {
-    /// Start and end of what has a symbol with a size, ascending.
+    /// Start and end of functions whose symbol has a size, ascending.
     named: Vec<(u64, u64)>,
-    /// The same of what has unwind information.
+    /// Start and end of code with unwind information, ascending.
     unwound: Vec<(u64, u64)>,
 }
 
 impl Extents {
-    /// Those of `file`; `symbols` are address and size of its functions.
+    /// The extents in `file`; `symbols` are address and size of its functions.
     pub(super) fn of(file: &object::File<'_>, symbols: impl Iterator<Item = (u64, u64)>) -> Self {
         let sized = symbols.filter(|(_, size)| *size > 0);
         let named = sized.filter_map(|(start, size)| Some((start, start.checked_add(size)?)));
         Self { named: in_order(named.collect()), unwound: in_order(unwound(file)) }
     }
 
-    /// The range that `address` is in.
+    /// The range that contains `address`.
     pub(super) fn around(&self, address: u64) -> Option<(u64, u64)> {
         let within = |ranges: &[(u64, u64)]| {
-            let behind = ranges.partition_point(|(start, _)| *start <= address);
-            let (start, end) = *ranges.get(behind.checked_sub(1)?)?;
+            let next = ranges.partition_point(|(start, _)| *start <= address);
+            let (start, end) = *ranges.get(next.checked_sub(1)?)?;
             (address < end).then_some((start, end))
         };
         within(&self.named).or_else(|| within(&self.unwound))
@@ -39,7 +39,7 @@ fn in_order(mut ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
     ranges
 }
 
-/// What `.eh_frame` describes. What follows a damaged entry is not found.
+/// The ranges that `.eh_frame` describes, up to the first damaged entry.
 fn unwound(file: &object::File<'_>) -> Vec<(u64, u64)> {
     let Some(section) = file.section_by_name(".eh_frame") else { return Vec::new() };
     let Ok(bytes) = section.data() else { return Vec::new() };
@@ -55,7 +55,7 @@ fn unwound(file: &object::File<'_>) -> Vec<(u64, u64)> {
     while let Ok(Some(entry)) = entries.next() {
         let CieOrFde::Fde(partial) = entry else { continue };
         let Ok(fde) = partial.parse(EhFrame::cie_from_offset) else { continue };
-        // Functions that the linker has dropped start at 0.
+        // The linker sets the start of functions that it drops to 0.
         if fde.initial_address() != 0 && fde.end_address() > fde.initial_address() {
             ranges.push((fde.initial_address(), fde.end_address()));
         }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_symbol_comes_before_unwind_information_and_gaps_are_gaps() {
+    fn symbols_take_precedence_over_unwind_information() {
         let extents = Extents {
             named: vec![(0x1000, 0x1010), (0x1020, 0x1030)],
             unwound: vec![(0x1000, 0x1018), (0x2000, 0x2008)],

@@ -1,6 +1,7 @@
-//! What an object file tells of allocators in it: under which names, which one, which version.
+//! Identifies the allocators in an object file: prefixes, name and version.
 //!
-//! Takes a file, hands on [`Looked`]. Looks at symbols and a few strings only; judges nothing about use.
+//! Takes a file, hands on [`ObjectInfo`]. Reads symbols and a few strings only; does not decide which allocator is
+//! used.
 
 use std::{
     collections::HashSet,
@@ -17,7 +18,7 @@ use object::{
 use super::catalog::PREFIXES;
 use crate::{format::file_name, target::LIBC_NAMES};
 
-/// Symbols that tell allocators apart, and whose they are. The first that is there counts.
+/// Symbols that identify allocators. The first one that the file defines is used.
 const MARKS: [(&str, &str); 10] = [
     ("__asan_init", "AddressSanitizer"),
     ("mi_version", "mimalloc"),
@@ -25,60 +26,65 @@ const MARKS: [(&str, &str); 10] = [
     ("mallctl", "jemalloc"),
     ("sn_rust_alloc", "snmalloc"),
     ("gnu_get_libc_version", "glibc"),
-    // Static programs have only what they use.
+    // A static program contains only the functions that it uses.
     ("_int_malloc", "glibc"),
     ("__libc_malloc_impl", "musl"),
     ("__malloc_alloc_meta", "musl"),
     ("__malloc_donate", "musl"),
 ];
 
-/// Functions of which an allocator has one at least: of C's, jemalloc's, mimalloc's.
+/// Acquiring functions, of which an allocator has at least one: those of C, jemalloc, mimalloc.
 const ACQUIRING: [&str; 4] = ["malloc", "calloc", "mallocx", "malloc_aligned"];
-/// The same for what releases.
+/// Releasing functions, likewise.
 const RELEASING: [&str; 3] = ["free", "sdallocx", "dallocx"];
 
 /// One allocator in an object: a family of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Family {
-    /// What it is called; `None` when nothing tells.
+    /// Its name; `None` if unknown.
     pub(super) name: Option<&'static str>,
-    /// Its version, if a string in the file says it.
+    /// Its version, if a string in the file contains it.
     pub(super) version: Option<String>,
-    /// The prefixes of its names.
+    /// The prefixes of its functions.
     pub(super) prefixes: Vec<String>,
 }
 
-/// What an object tells.
+/// What an object file contains.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Looked {
+pub(super) struct ObjectInfo {
     pub(super) path: PathBuf,
-    /// The name other objects ask for it by.
+    /// `DT_SONAME`: the name by which other objects need it.
     pub(super) soname: Option<String>,
-    /// Names of the objects it asks for.
+    /// `DT_NEEDED`: names of the objects that it needs.
     pub(super) needed: Vec<String>,
     /// Whether it is a C library.
     pub(super) is_libc: bool,
-    /// Whether the dynamic linker offers its `malloc` to others.
+    /// Whether it exports `malloc` and `free` to other objects.
     pub(super) offers: bool,
-    /// Whether it has any symbols of functions at all.
+    /// Whether it has any function symbol.
     pub(super) has_symbols: bool,
     pub(super) families: Vec<Family>,
-    /// Which of the functions that mark libraries it defines.
+    /// The functions that it defines of those that identify libraries.
     pub(super) marks: HashSet<String>,
 }
 
-/// Looks at one object. A file that is none, or cannot be read, tells nothing.
-pub(super) fn look(path: &Path, open: &Path, more: &[String], marks: &HashSet<String>) -> Looked {
-    let blank = Looked { path: path.to_owned(), ..Looked::default() };
+/// Inspects one object. The result is empty for a file that is not an ELF file or cannot be read.
+pub(super) fn inspect(
+    path: &Path,
+    open: &Path,
+    more: &[String],
+    marks: &HashSet<String>,
+) -> ObjectInfo {
+    let blank = ObjectInfo { path: path.to_owned(), ..ObjectInfo::default() };
     let Ok(opened) = File::open(open) else { return blank };
     let cache = ReadCache::new(opened);
     let Ok(elf) = ElfFile64::<object::Endianness, _>::parse(&cache) else { return blank };
     let (soname, needed) = dynamic(&elf);
     let path_text = path.to_string_lossy();
     let is_libc = LIBC_NAMES.iter().any(|start| file_name(&path_text).starts_with(start));
-    // The loader's own allocator serves nobody else.
+    // Only the dynamic loader itself uses its allocator.
     if ["ld-linux", "ld-2."].iter().any(|start| file_name(&path_text).starts_with(start)) {
-        return Looked { soname, needed, ..blank };
+        return ObjectInfo { soname, needed, ..blank };
     }
     let prefixes: Vec<&str> = PREFIXES.into_iter().chain(more.iter().map(String::as_str)).collect();
     let names = Names::of(&elf, &prefixes, marks);
@@ -87,7 +93,7 @@ pub(super) fn look(path: &Path, open: &Path, more: &[String], marks: &HashSet<St
         if !names.is_family(prefix) {
             continue;
         }
-        let name = names.owner(prefix).or_else(|| is_libc.then_some("musl"));
+        let name = names.allocator(prefix).or_else(|| is_libc.then_some("musl"));
         match families.iter_mut().find(|family| family.name == name) {
             Some(family) => family.prefixes.push(prefix.to_owned()),
             None => {
@@ -101,7 +107,7 @@ pub(super) fn look(path: &Path, open: &Path, more: &[String], marks: &HashSet<St
             family.version = version(family.name, bytes);
         }
     }
-    Looked {
+    ObjectInfo {
         soname,
         needed,
         is_libc,
@@ -113,7 +119,7 @@ pub(super) fn look(path: &Path, open: &Path, more: &[String], marks: &HashSet<St
     }
 }
 
-/// The symbols that matter.
+/// The relevant symbols of an object file.
 struct Names {
     found: HashSet<String>,
     marks: HashSet<String>,
@@ -134,7 +140,7 @@ impl Names {
         for (table, dynamic) in
             [(elf.elf_dynamic_symbol_table(), true), (elf.elf_symbol_table(), false)]
         {
-            // The strings at once: one by one, each would be a look into the file.
+            // Reads all strings at once: one by one, each would be a read of the file.
             let section = elf.elf_section_table().section(table.string_section());
             let strings = section.and_then(|section| section.data(endian, elf.data()));
             let Ok(strings) = strings else { continue };
@@ -155,13 +161,13 @@ impl Names {
                 }
                 let family = matches!(bare, "malloc" | "free");
                 offered += u8::from(family && dynamic);
-                let is_told = |rest: &str| {
+                let matches = |rest: &str| {
                     ACQUIRING.contains(&rest) || RELEASING.contains(&rest) || rest == "mallctl"
                 };
                 let prefixed =
-                    || prefixes.iter().any(|prefix| bare.strip_prefix(prefix).is_some_and(is_told));
+                    || prefixes.iter().any(|prefix| bare.strip_prefix(prefix).is_some_and(matches));
                 let mark = || MARKS.iter().any(|(mark, _)| *mark == bare);
-                // A local `malloc` is some unit's own affair; a local `je_malloc` was hidden by the linker.
+                // Only its own compilation unit uses a local `malloc`; the linker has hidden a local `je_malloc`.
                 let local = symbol.st_bind() == elf::STB_LOCAL;
                 if (!family || !local) && (prefixed() || mark()) {
                     names.found.insert(bare.to_owned());
@@ -176,8 +182,9 @@ impl Names {
         self.found.contains(&format!("{prefix}{name}"))
     }
 
-    /// Whether there is an allocator under a prefix. The linker leaves out what a program does not call: a
-    /// Rust program with jemalloc has `_rjem_sdallocx` and no `_rjem_free`. Who takes libc's place has both.
+    /// Whether the file contains an allocator with this prefix. The linker drops functions that a program does not
+    /// call: a Rust program with jemalloc has `_rjem_sdallocx` but no `_rjem_free`. An allocator that replaces libc's
+    /// has both.
     fn is_family(&self, prefix: &str) -> bool {
         if prefix.is_empty() {
             return self.has("", "malloc") && self.has("", "free");
@@ -186,8 +193,8 @@ impl Names {
         any(&ACQUIRING) && any(&RELEASING)
     }
 
-    /// Whose names these are.
-    fn owner(&self, prefix: &str) -> Option<&'static str> {
+    /// The allocator that has this prefix.
+    fn allocator(&self, prefix: &str) -> Option<&'static str> {
         match prefix {
             "tc_" => return Some("tcmalloc"),
             "mi_" => return Some("mimalloc"),
@@ -230,7 +237,7 @@ fn dynamic<'data, R: object::ReadRef<'data>>(
     (soname, needed)
 }
 
-/// The version that an allocator's own strings say.
+/// The version in an allocator's own strings.
 fn version(name: Option<&str>, bytes: &[u8]) -> Option<String> {
     match name? {
         "glibc" => after(bytes, b"stable release version "),
@@ -250,7 +257,7 @@ fn version(name: Option<&str>, bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// Digits and points behind a text.
+/// Digits and points after a text.
 fn after(bytes: &[u8], text: &[u8]) -> Option<String> {
     let is_number = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
     memmem::find_iter(bytes, text).find_map(|at| {
@@ -267,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_where_they_stand() {
+    fn versions_are_found_in_strings() {
         let glibc = b"\0GNU C Library (X) stable release version 2.36.\nCopyright";
         assert_eq!(version(Some("glibc"), glibc).as_deref(), Some("2.36"));
         let commit = "54eaed1d8b56b1aa528be3bdd1877e59c56fa90c";
@@ -282,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_linker_left_of_an_allocator_is_enough_under_a_prefix() {
+    fn an_allocator_with_a_prefix_may_lack_unused_functions() {
         let names = |all: &[&str]| Names {
             found: all.iter().map(|name| (*name).to_owned()).collect(),
             marks: HashSet::new(),
@@ -303,14 +310,14 @@ mod tests {
             .iter()
             .find(|object| object.path.to_string_lossy().contains("libc.so"))
             .unwrap();
-        let looked = look(libc.path, libc.path, &[], &HashSet::new());
-        assert!(looked.is_libc && looked.offers && looked.has_symbols);
-        let [family] = looked.families.as_slice() else { panic!("{looked:?}") };
+        let info = inspect(libc.path, libc.path, &[], &HashSet::new());
+        assert!(info.is_libc && info.offers && info.has_symbols);
+        let [family] = info.families.as_slice() else { panic!("{info:?}") };
         assert_eq!(
             (family.name, family.prefixes.as_slice()),
             (Some("glibc"), &[String::new()][..])
         );
         assert!(family.version.as_ref().is_some_and(|version| version.starts_with("2.")));
-        assert!(looked.soname.as_deref() == Some("libc.so.6"));
+        assert!(info.soname.as_deref() == Some("libc.so.6"));
     }
 }

@@ -1,7 +1,7 @@
-//! Functions of the catalog → places in an object.
+//! Locates functions of the catalog in an object.
 //!
-//! Takes an object's bytes and the functions wanted, hands on a probe per function, attached or not. A
-//! missing function is information, not a failure.
+//! Takes an object's bytes and the wanted functions, hands on a probe per function, with or without a place. A missing
+//! function is information, not a failure.
 
 use std::collections::HashSet;
 
@@ -13,13 +13,13 @@ use super::{
     place, returns,
 };
 
-/// A longer function does more than to pass its request on.
+/// Size limit of a forwarding function: a longer one does more than call another one.
 const FORWARDER_BYTES: usize = 256;
 
-/// A probe for each function that is `wanted`, given the names of those that the object defines, and its build id; numbered
-/// from `first`, releases first; those that are the same code as an earlier one become its aliases, those that pass everything on to another
-/// are not probed. Only what has a place has a number of its own. `without` says why no function may have a return probe,
-/// if so.
+/// A probe for each function that `wanted` returns, given the functions that the object defines and its build ID.
+/// Probes are numbered from `first`, releases first; only those with a place have a number of their own. A function
+/// with the same code as an earlier one becomes its alias; one that only forwards to another one is not probed.
+/// `without` is why no function may have a return probe, if so.
 pub fn locate(
     object: &Object<'_>,
     wanted: impl FnOnce(&[&str], Option<&[u8]>) -> Vec<Function>,
@@ -43,7 +43,7 @@ pub fn locate(
             if function.object.is_none() && known.is_forwarder(&function, &body, all) {
                 return Err(Absent::Forwards);
             }
-            // By another name it may be one that does.
+            // The code may throw under another name.
             function.throws |= known.throwing.contains(&body.address);
             let mut place = place::choose(body.code, body.offset, &function.uses());
             outcome = known.outcome(&function, &body, all, without)?;
@@ -53,7 +53,7 @@ pub fn locate(
             {
                 (place, outcome) = (cheap, Outcome::FirstBlock);
             }
-            // Returns are single-stepped.
+            // The kernel single-steps return instructions.
             place.emulated &= !matches!(outcome, Outcome::Instructions(..));
             Ok(place)
         });
@@ -71,7 +71,7 @@ pub fn locate(
     probes
 }
 
-/// Numbers the probes that have a place. When numbers run out, what acquires is left out before what releases.
+/// Numbers the probes that have a place. If numbers run out, acquisitions are left out before releases.
 fn number(probes: &mut [Probe], first: ProbeNumber) {
     let mut next = first;
     for role in Role::ALL {
@@ -88,7 +88,7 @@ fn number(probes: &mut [Probe], first: ProbeNumber) {
     }
 }
 
-/// The functions of one object that may be probed, to tell what others lead to.
+/// The allocator functions of one object, to recognize functions that forward to them.
 struct Known<'a> {
     acquiring: (HashSet<&'a str>, HashSet<u64>),
     releasing: (HashSet<&'a str>, HashSet<u64>),
@@ -114,7 +114,7 @@ impl<'a> Known<'a> {
         known
     }
 
-    /// How the outcome of `function` is to be learned.
+    /// How the probes learn the outcome of `function`.
     fn outcome(
         &self,
         function: &Function,
@@ -138,8 +138,8 @@ impl<'a> Known<'a> {
         }
     }
 
-    /// Whether `function` leaves all its work to another that is probed: probed as well, a release would
-    /// be seen twice, and a return probe on a throwing `operator new` would be in an exception's way.
+    /// Whether `function` only forwards to another one that is probed. A probe on both would see a release twice, and a
+    /// return probe on a throwing `operator new` would stop its exception.
     fn is_forwarder(&self, function: &Function, body: &Body<'_>, all: &Functions<'_>) -> bool {
         let leads_to = |(names, addresses): &(HashSet<&str>, HashSet<u64>), target: &Target<'_>| {
             match target {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machines_libc_has_the_whole_family_at_cheap_places() {
+    fn the_hosts_libc_has_the_whole_family_at_cheap_places() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
         let probes = locate(&object, |_, _| LIBC.to_vec(), 10, None);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machines_libc_tells_all_its_return_instructions() {
+    fn all_return_instructions_of_the_hosts_libc_are_found() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
         let probes = locate(&object, |_, _| LIBC.to_vec(), 0, Some(Why::Asked));
@@ -217,18 +217,18 @@ mod tests {
             };
             assert!(!place.emulated && probe.function.shape.needs_return());
             for end in ends {
-                // ret, ret n, jmp, or one of these behind a prefix
+                // ret, ret n, jmp, or one of these after a prefix
                 let at = &bytes[usize::try_from(end.offset).unwrap()..];
                 let code = at.iter().find(|byte| !matches!(byte, 0xf2 | 0xf3)).unwrap();
-                let is_it =
+                let is_end =
                     matches!((end.first_argument, code), (false, 0xc3 | 0xc2) | (true, 0xe9));
-                assert!(is_it, "{}: {end:?}", probe.function.name);
+                assert!(is_end, "{}: {end:?}", probe.function.name);
             }
         }
     }
 
     #[test]
-    fn numbers_that_run_out_are_said() {
+    fn functions_beyond_the_last_number_are_refused() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
         let first = ProbeNumber::try_from(PROBES).unwrap() - 1;
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_object_has_nothing() {
+    fn a_file_that_is_not_an_object_defines_nothing() {
         let object = Object {
             file: FileId { device: (0, 0), inode: 1 },
             path: PathBuf::new(),

@@ -1,7 +1,7 @@
-//! What is probed: functions as data, which objects have them, and where in an object each is best probed.
+//! Decides what to probe: functions as data, the objects that define them, and the cheapest place in each function.
 //!
-//! Takes what a target has mapped, hands on attach points. Attaches nothing itself and knows no
-//! address in a process: places are offsets in files.
+//! Takes a target's mappings, hands on attach points. Must not attach anything, and uses no addresses in a process:
+//! places are offsets in files.
 
 pub mod allocator;
 pub mod catalog;
@@ -28,41 +28,41 @@ pub use role::Role;
 
 use crate::target::mappings::FileId;
 
-/// One function of one object, and what became of it.
+/// One function of one object, and whether it is probed.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// Its number: in attach cookies, in hits, in stacks. Of those with a place only.
+    /// Its number in attach cookies, hits and stacks. Only probes with a place have one.
     pub number: ProbeNumber,
     /// The function.
     pub function: Function,
-    /// Names of other functions that are the same code.
+    /// Names of other functions with the same code.
     pub aliases: Vec<Cow<'static, str>>,
-    /// The object that holds it, as the target sees it.
+    /// The object that defines it, as the target sees it.
     pub object: Option<(FileId, PathBuf)>,
-    /// Where it is probed, or why it is not.
+    /// Where the probe is, or why there is none.
     pub place: Result<Place, Absent>,
-    /// How its outcome is learned, if it has a place.
+    /// How its probes learn its outcome, if it has a place.
     pub outcome: Outcome,
 }
 
-/// How the outcome of a function is learned.
+/// How probes learn the outcome of a function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It releases: there is none.
+    /// The function releases: it has no outcome.
     None,
     /// By a return probe, which replaces the return address.
     ReturnProbe,
-    /// It makes an object, which is the first block acquired meanwhile.
+    /// The function creates an object, which is the first block allocated during the call.
     FirstBlock,
-    /// At the instructions by which its calls end. The stack stays as it is.
+    /// At the instructions that end its calls. The probes do not change the stack.
     Instructions(Vec<End>, Why),
 }
 
 /// Why a function has no return probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// An exception may leave it, which cannot pass a return probe: the kernel has put an address of its
-    /// own in place of the caller's, which no unwinder knows, and the C++ runtime ends the process.
+    /// A C++ exception may leave it, but cannot pass a return probe: the kernel has replaced the return address with
+    /// one that no unwinder knows, and the C++ runtime ends the process.
     Throws,
     /// On this kernel a return probe may end a process that has a seccomp filter.
     Seccomp,
@@ -73,18 +73,18 @@ pub enum Why {
 /// Why a function is not probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Absent {
-    /// The object does not have it.
+    /// The object does not define it.
     Missing,
-    /// It passes everything on to a function that is probed.
+    /// It only forwards to a function that is probed.
     Forwards,
-    /// It is there, but must not or cannot be probed.
+    /// It exists, but must not or cannot be probed.
     Refused(String),
-    /// Its kind was not asked for.
+    /// The user did not request its kind.
     NotAsked,
 }
 
 impl Why {
-    /// The same in words.
+    /// The reason in words.
     pub const fn no_return_probe(self) -> &'static str {
         match self {
             Self::Throws => "it may throw an exception, which a return probe would not let pass",
@@ -97,7 +97,7 @@ impl Why {
 }
 
 impl Probe {
-    /// The cookie its programs are given.
+    /// The cookie that its BPF programs receive.
     pub fn cookie(&self, place: &Place) -> Cookie {
         let cookie = Cookie::new(
             self.number,
@@ -111,6 +111,6 @@ impl Probe {
             Outcome::FirstBlock => cookie.by_first_block(),
             _ => cookie,
         };
-        if self.function.is_untold() { cookie.maybe_first_block() } else { cookie }
+        if self.function.is_first_allocation() { cookie.maybe_first_block() } else { cookie }
     }
 }

@@ -1,6 +1,6 @@
-//! One object file as far as probes care: its functions by name, its code, and what its branches lead to.
+//! One object file, for placing probes: its functions by name, its code, and the targets of its branches.
 //!
-//! Takes bytes, hands on places in them. Knows no allocator and no process.
+//! Takes bytes, hands on places in them. Must not know allocators or processes.
 
 use std::{
     cell::OnceCell,
@@ -18,14 +18,14 @@ use object::{
 use super::{Absent, extents::Extents, place::is_replaced_by_call, returns::RETURN_FIRST_ARGUMENT};
 use crate::target::mappings::FileId;
 
-/// Code bytes of a function looked at when its symbol has no size.
+/// Code bytes to read of a function whose symbol has no size.
 const UNSIZED_BYTES: u64 = 512;
 /// A stub of the procedure linkage table: `endbr64`, `bnd jmp *slot(%rip)`, or less.
 const STUB_BYTES: u64 = 16;
 
 /// An object file, open for reading.
 pub struct Object<'data> {
-    /// Which file it is.
+    /// Its file.
     pub file: FileId,
     /// Its path as the target sees it.
     pub path: PathBuf,
@@ -40,16 +40,16 @@ pub(super) struct Body<'data> {
     pub(super) address: u64,
     /// Offset in the file.
     pub(super) offset: u64,
-    /// The bytes; a guess of how many when its symbol has no size.
+    /// Its bytes; a guess of how many if its symbol has no size.
     pub(super) code: &'data [u8],
 }
 
-/// Where a branch out of a function leads.
+/// The target of a branch out of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target<'data> {
-    /// To code of the same object.
+    /// Code of the same object.
     Code(u64),
-    /// To whatever the dynamic linker binds this name to.
+    /// The function that the dynamic linker binds to this name.
     Import(&'data str),
 }
 
@@ -57,14 +57,14 @@ pub(super) enum Target<'data> {
 pub(super) struct Functions<'data> {
     file: object::File<'data>,
     defined: HashMap<&'data str, (u64, u64)>,
-    /// Names whose code is chosen when the object is loaded: what is defined is who chooses.
+    /// Names of indirect functions (`STT_GNU_IFUNC`): the symbol is a resolver, which chooses the code at load time.
     resolved: HashSet<&'data str>,
     slots: HashMap<u64, &'data str>,
     extents: OnceCell<Extents>,
 }
 
 impl<'data> Functions<'data> {
-    /// `None` when the bytes are no object.
+    /// `None` if the bytes are not an object file.
     pub(super) fn parse(bytes: &'data [u8]) -> Option<Self> {
         let file = object::File::parse(bytes).ok()?;
         let defined = defined_functions(&file);
@@ -74,8 +74,8 @@ impl<'data> Functions<'data> {
         Some(Self { file, defined, resolved, slots, extents: OnceCell::new() })
     }
 
-    /// The whole piece of code that `address` is in: a function, or a part of one that lies apart. `None`
-    /// where nothing says how far it goes.
+    /// The whole piece of code that contains `address`: a function, or a separate part of one. `None` if its extent is
+    /// unknown.
     pub(super) fn whole(&self, address: u64) -> Option<Body<'data>> {
         let extents =
             self.extents.get_or_init(|| Extents::of(&self.file, self.defined.values().copied()));
@@ -84,18 +84,18 @@ impl<'data> Functions<'data> {
         (body.code.len() as u64 == end - start).then_some(body)
     }
 
-    /// Whether a function is known to begin there, by its symbol or by unwind information.
+    /// Whether a function begins at `address`, according to its symbol or to unwind information.
     fn begins_function(&self, address: u64) -> bool {
         self.whole(address).is_some_and(|body| body.address == address)
             || self.defined.values().any(|(start, _)| *start == address)
     }
 
-    /// Names of all functions it defines.
+    /// Names of all functions that it defines.
     pub(super) fn names(&self) -> impl Iterator<Item = &'data str> {
         self.defined.keys().copied()
     }
 
-    /// What tells this build of it from all others.
+    /// Its build ID.
     pub(super) fn build_id(&self) -> Option<&'data [u8]> {
         self.file.build_id().ok().flatten()
     }
@@ -109,7 +109,7 @@ impl<'data> Functions<'data> {
             let body = self.code_at(address, size.map_or(0, |(_, size)| *size));
             let body = body.ok_or(Absent::Missing)?;
             if is_replaced_by_call(body.code) && !self.begins_function(address) {
-                let why = "a probe on a nop of 5 or 10 bytes behind a function's entry can overwrite data of the function";
+                let why = "a probe on a nop of 5 or 10 bytes after a function's entry can overwrite data of the function";
                 return Err(Absent::Refused(why.to_owned()));
             }
             return Ok(body);
@@ -130,24 +130,24 @@ impl<'data> Functions<'data> {
         Some(Body { address, offset: start + within, code })
     }
 
-    /// All that lies from `address` on, where nothing says how far its function goes.
+    /// All code from `address` on, for a function whose extent is unknown.
     pub(super) fn rest(&self, address: u64) -> Option<Body<'data>> {
         self.code_at(address, u64::MAX).filter(|body| !body.code.is_empty())
     }
 
-    /// Where the object's own function of this name is, if its address is known before it runs.
+    /// Address of the object's own function of this name, if it is known before load time.
     pub(super) fn own(&self, name: &str) -> Option<u64> {
         let known = !self.resolved.contains(name);
         known.then(|| self.defined.get(name).map(|(address, _)| *address)).flatten()
     }
 
-    /// Whether a stub of the linkage table is at `address`.
+    /// Whether a stub of the procedure linkage table is at `address`.
     pub(super) fn is_stub(&self, address: u64) -> bool {
         matches!(self.through_stub(address), Target::Import(_))
     }
 
-    /// Where the branches out of a function lead; those within it are left out. One through a register
-    /// or a table leads nowhere known.
+    /// The targets of the branches out of a function. Branches through a register or a table are left out: their target
+    /// is unknown.
     pub(super) fn branches_out(&self, body: &Body<'data>) -> Vec<Target<'data>> {
         let end = body.address + body.code.len() as u64;
         let mut decoder = Decoder::with_ip(64, body.code, body.address, DecoderOptions::NONE);
@@ -167,12 +167,13 @@ impl<'data> Functions<'data> {
         targets
     }
 
-    /// Where a jump leads that reads its target from this slot.
+    /// The target of a jump that reads its address from this slot.
     pub(super) fn through_slot(&self, slot: u64) -> Option<Target<'data>> {
         self.slots.get(&slot).copied().map(Target::Import)
     }
 
-    /// A stub of the linkage table stands for the name it is about.
+    /// The target of a branch to `address`: if a stub of the procedure linkage table is there, the name that it jumps
+    /// to.
     pub(super) fn through_stub(&self, address: u64) -> Target<'data> {
         let stub = || {
             let body = self.code_at(address, STUB_BYTES)?;
@@ -192,7 +193,7 @@ impl<'data> Functions<'data> {
     }
 }
 
-/// Where a branch or call leads, as far as its own bytes tell.
+/// The target of a branch or call, as far as its own bytes determine it.
 enum Destination {
     Direct(u64),
     Slot(u64),
@@ -206,7 +207,7 @@ fn destination(instruction: &Instruction) -> Option<Destination> {
     slot(instruction).map(Slot)
 }
 
-/// The slot that an indirect branch or call reads its target from, when it lies at a fixed place.
+/// The slot that an indirect branch or call reads its target from, if it is at a fixed address.
 pub(super) fn slot(instruction: &Instruction) -> Option<u64> {
     let indirect = matches!(
         instruction.flow_control(),
@@ -218,9 +219,9 @@ pub(super) fn slot(instruction: &Instruction) -> Option<u64> {
     relative.then(|| instruction.ip_rel_memory_address())
 }
 
-/// Address and size of every function that the object defines, by name without its version. The dynamic
-/// table wins: it is what the dynamic linker binds callers to. Then what is global in the static one, and
-/// last what is local: an allocator built into a program may have hidden its names.
+/// Address and size of every function that the object defines, by name without its version. The dynamic symbol table
+/// takes precedence: the dynamic linker binds callers to it. Global symbols of the static table follow, then local
+/// ones: an allocator built into a program may have hidden its names.
 fn defined_functions<'data>(file: &object::File<'data>) -> HashMap<&'data str, (u64, u64)> {
     let mut defined = HashMap::new();
     let mut add = |symbol: &Symbol<'data, '_>| {
@@ -234,7 +235,7 @@ fn defined_functions<'data>(file: &object::File<'data>) -> HashMap<&'data str, (
     };
     file.dynamic_symbols().for_each(|symbol| add(&symbol));
     file.symbols().filter(object::ObjectSymbol::is_global).for_each(|symbol| add(&symbol));
-    // `malloc` itself, when local, is some unit's own affair.
+    // Only its own compilation unit uses a local `malloc`.
     let own = |symbol: &Symbol<'data, '_>| {
         symbol.is_local() && symbol.name().is_ok_and(|name| !is_family(name))
     };
@@ -253,8 +254,8 @@ fn resolved<'data>(file: &object::File<'data>) -> HashSet<&'data str> {
         .collect()
 }
 
-/// Slots that are filled with the code of one of the C library's functions that exist several times, for
-/// different processors. The object itself chooses, so no name is imported.
+/// Slots for functions of the C library that have one implementation per processor type. The object's own resolver
+/// fills them, so they import no name.
 fn chosen<'data>(
     file: &object::File<'data>,
     defined: &HashMap<&'data str, (u64, u64)>,

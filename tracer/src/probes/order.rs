@@ -1,21 +1,21 @@
-//! In which order the dynamic linker searches a program's objects for a name.
+//! Computes the order in which the dynamic linker searches a program's objects for a symbol.
 //!
-//! Takes what objects say of themselves and what was preloaded, hands on their order. Pure. Objects that
-//! were loaded later (`dlopen`) are not searched for the program's own names and are left out.
+//! Takes the objects' dependencies and the preloads, hands on their order. Pure. Leaves out objects that were loaded
+//! later (`dlopen`): the linker does not search them for the program's own symbols.
 
-use super::identify::Looked;
+use super::identify::ObjectInfo;
 use crate::format::file_name;
 
-/// Indices into `objects`: the executable, what was preloaded, then what is needed, breadth first. Which of
-/// them were preloaded comes along.
+/// Indices into `objects`: the executable, the preloads, then the dependencies, breadth first; each with whether it was
+/// preloaded.
 pub(super) fn search_order(
-    objects: &[&Looked],
+    objects: &[&ObjectInfo],
     executable: Option<usize>,
     preloads: &[String],
 ) -> Vec<(usize, bool)> {
     let mut order: Vec<(usize, bool)> = executable.map(|at| (at, false)).into_iter().collect();
     let add = |order: &mut Vec<(usize, bool)>, name: &str, preloaded| {
-        let found = objects.iter().position(|object| is_called(object, name));
+        let found = objects.iter().position(|object| matches(object, name));
         if let Some(at) = found.filter(|at| !order.iter().any(|(known, _)| known == at)) {
             order.push((at, preloaded));
         }
@@ -33,9 +33,9 @@ pub(super) fn search_order(
     order
 }
 
-/// Whether an object is what `name` asks for: by its own name or its file's. (A path may lead through a
-/// link to a file of another name, which has the name asked for as its own.)
-fn is_called(object: &Looked, name: &str) -> bool {
+/// Whether `name` means an object: its soname or its file name. (A path may be a link to a file of another name, whose
+/// soname is the requested one.)
+fn matches(object: &ObjectInfo, name: &str) -> bool {
     let name = file_name(name);
     object.soname.as_deref() == Some(name) || file_name(&object.path.to_string_lossy()) == name
 }
@@ -51,12 +51,12 @@ pub(super) fn preloads(text: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn object(path: &str, soname: Option<&str>, needed: &[&str]) -> Looked {
-        Looked {
+    fn object(path: &str, soname: Option<&str>, needed: &[&str]) -> ObjectInfo {
+        ObjectInfo {
             path: path.into(),
             soname: soname.map(str::to_owned),
             needed: needed.iter().map(|name| (*name).to_owned()).collect(),
-            ..Looked::default()
+            ..ObjectInfo::default()
         }
     }
 
@@ -71,13 +71,13 @@ mod tests {
             object("/opt/plugin.so", None, &["libc.so.6"]),
             object("/lib/libjemalloc.so.2", Some("libjemalloc.so.2"), &["libc.so.6"]),
         ];
-        let all: Vec<&Looked> = all.iter().collect();
+        let all: Vec<&ObjectInfo> = all.iter().collect();
         let order = search_order(&all, Some(0), &["/usr/lib/libjemalloc.so.2".to_owned()]);
         assert_eq!(order, [(0, false), (6, true), (2, false), (3, false), (1, false), (4, false)]);
     }
 
     #[test]
-    fn preloads_are_separated_by_anything() {
+    fn spaces_colons_and_lines_separate_preloads() {
         assert_eq!(
             preloads("/a.so:b.so  c.so\n# none\n d.so # why"),
             ["/a.so", "b.so", "c.so", "d.so"]

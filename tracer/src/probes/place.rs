@@ -1,28 +1,28 @@
-//! Which instruction of a function to probe.
+//! Chooses the instruction of a function to probe.
 //!
-//! Takes a function's bytes, hands on an offset into them. Pure. What depends on x86-64 code is in this
-//! file, in `returns.rs` and in `object.rs`.
+//! Takes a function's bytes, hands on an offset into them. Pure. Code for x86-64 instructions is in this file, in
+//! `returns.rs` and in `object.rs`.
 //!
-//! A breakpoint's price depends on the instruction under it: the kernel emulates `push`, `nop`,
+//! The cost of a breakpoint depends on the instruction under it: the kernel emulates `push`, `nop`,
 //! `jmp`, `jcc` and `call rel` (`arch/x86/kernel/uprobes.c`), and single-steps everything else, which
-//! costs a second trap, 20 to 30 times as much in a virtual machine. So the first emulated instruction
-//! is taken that every call passes with its arguments, and for a return probe also its return address,
-//! still in place.
+//! costs a second trap, 20 to 30 times as much in a virtual machine. So a probe is placed at the first emulated
+//! instruction that every call executes with its arguments, and for a return probe also its return address, still in
+//! place.
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
     OpAccess, Register,
 };
 
-/// Bytes of a function looked at for its prologue.
+/// Bytes of a function to search for a place: its prologue.
 const PROLOGUE_BYTES: u64 = 64;
 
-/// Where in a function a probe sits.
+/// The place of a probe in a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Offset in the object's file.
     pub offset: u64,
-    /// Bytes behind the function's first instruction.
+    /// Bytes after the function's first instruction.
     pub behind_entry: u64,
     /// Whether the kernel emulates the instruction there.
     pub emulated: bool,
@@ -41,7 +41,7 @@ pub(super) fn choose(code: &[u8], offset: u64, arguments: &[u8]) -> Place {
     while decoder.can_decode() && decoder.ip() < PROLOGUE_BYTES {
         let instruction = decoder.decode();
         let at = instruction.ip();
-        // Code that is jumped to would be hit by more than calls.
+        // A jump to this instruction would hit the probe without a call.
         if at > 0 && targets.contains(&at) {
             return entry;
         }
@@ -57,13 +57,13 @@ pub(super) fn choose(code: &[u8], offset: u64, arguments: &[u8]) -> Place {
             return entry;
         }
         let info = facts.info(&instruction);
-        let spoilt = info.used_registers().iter().any(|used| {
+        let overwritten = info.used_registers().iter().any(|used| {
             let written = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead);
             let whole = used.register().full_register();
             written && (needed.contains(&whole) || whole == Register::RSP)
         });
-        if spoilt {
-            // `sub rsp, n` and the like move the return address; without emulation in sight before
+        if overwritten {
+            // `sub rsp, n` and similar instructions move the return address; without an emulated instruction before
             // it, the entry is the only safe place.
             return entry;
         }
@@ -71,8 +71,8 @@ pub(super) fn choose(code: &[u8], offset: u64, arguments: &[u8]) -> Place {
     entry
 }
 
-/// The same for a probe that may sit where the return address lies deeper in the stack, as far as the registers that
-/// callers are found by are still theirs. `None` when no such place is cheap.
+/// Like [`choose`], for a probe that may be placed where the return address is deeper in the stack, as long as the
+/// registers that unwinding needs still have the caller's values. `None` if no such place is cheap.
 pub(super) fn choose_deeper(code: &[u8], offset: u64, arguments: &[u8]) -> Option<Place> {
     let mut needed = registers(arguments);
     needed.extend([Register::RBP, Register::RBX]);
@@ -101,23 +101,23 @@ pub(super) fn choose_deeper(code: &[u8], offset: u64, arguments: &[u8]) -> Optio
             words = words.checked_add(more)?;
             continue;
         }
-        let spoilt = facts.info(&instruction).used_registers().iter().any(|used| {
+        let overwritten = facts.info(&instruction).used_registers().iter().any(|used| {
             let written = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead);
             let whole = used.register().full_register();
             written && (needed.contains(&whole) || whole == Register::RSP)
         });
-        if spoilt {
+        if overwritten {
             return None;
         }
     }
     None
 }
 
-/// Whether the kernel emulates the instruction instead of stepping it, and nothing worse.
+/// Whether the kernel emulates the instruction instead of single-stepping it, without side effects.
 ///
-/// Of the `nop`s, only the one of a single byte: Linux 6.18 and newer replace one of 5 bytes (7.1: 10 bytes, too) under a
-/// probe by a `call`, which writes a return address below the stack pointer. Until the fix of 2026-07 (554ba38456da) that
-/// was into the red zone. At a function's entry nothing is kept there; behind it something may be.
+/// Of the `nop`s, only the one of a single byte: Linux 6.18 and newer replace one of 5 bytes (7.1: 10 bytes, too) under
+/// a probe by a `call`, which writes a return address below the stack pointer. Until the fix of 2026-07 (554ba38456da)
+/// that was into the red zone. At a function's entry the red zone is empty; after it, it may contain data.
 fn is_emulated(instruction: &Instruction) -> bool {
     let single_byte_nop = instruction.code() == Code::Nopd && instruction.len() == 1;
     single_byte_nop
@@ -128,14 +128,14 @@ fn is_emulated(instruction: &Instruction) -> bool {
         || (instruction.is_jcc_short_or_near() && instruction.len() >= 2)
 }
 
-/// Whether a probe on this code would have the kernel write below the stack pointer: it begins with a `nop` of 5 or 10
+/// Whether a probe on this code makes the kernel write below the stack pointer: it begins with a `nop` of 5 or 10
 /// bytes. See [`is_emulated`].
 pub(super) fn is_replaced_by_call(code: &[u8]) -> bool {
     let instruction = Decoder::new(64, code, DecoderOptions::NONE).decode();
     instruction.mnemonic() == Mnemonic::Nop && matches!(instruction.len(), 5 | 10)
 }
 
-/// The registers that arguments are in.
+/// The registers that pass these arguments.
 fn registers(arguments: &[u8]) -> Vec<Register> {
     const IN_ORDER: [Register; 6] =
         [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
@@ -143,7 +143,7 @@ fn registers(arguments: &[u8]) -> Vec<Register> {
     arguments.iter().filter_map(register).collect()
 }
 
-/// Offsets in the function that its own branches lead to.
+/// Targets of the function's own branches, as offsets in it.
 fn branch_targets(code: &[u8]) -> Vec<u64> {
     let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
     let mut targets = Vec::new();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_behind_the_frame_will_do_where_only_the_entry_is_probed() {
+    fn a_call_after_the_frame_setup_is_used_where_only_the_entry_is_probed() {
         // evbuffer_new of libevent 2.1.12: sub rsp,8; mov esi,136; mov edi,1; call
         let code =
             [0x48, 0x83, 0xec, 0x08, 0xbe, 0x88, 0, 0, 0, 0xbf, 1, 0, 0, 0, 0xe8, 0, 0, 0, 0];
@@ -178,15 +178,15 @@ mod tests {
         let place = choose_deeper(&code, 0x1000, &[]).unwrap();
         let found = (place.offset, place.behind_entry, place.emulated, place.words);
         assert_eq!(found, (0x100e, 14, true, 1));
-        // An argument that counts is gone by then.
+        // A needed argument is overwritten before it.
         assert_eq!(choose_deeper(&code, 0x1000, &[0]), None);
-        // push is found by the other way; a frame in rbx is not followed.
+        // `choose` finds a push; a function that overwrites rbx is not followed.
         let saved = [0x48, 0x83, 0xec, 0x08, 0x48, 0x89, 0xfb, 0xe8, 0, 0, 0, 0];
         assert_eq!(choose_deeper(&saved, 0, &[]), None);
     }
 
     #[test]
-    fn a_push_at_the_entry_is_taken() {
+    fn a_push_at_the_entry_is_used() {
         check(&[0x41, 0x55, 0x48, 0x89, 0xf8], Shape::CountSize, [0, 1, 0], (0, true));
     }
 
@@ -197,15 +197,15 @@ mod tests {
     }
 
     #[test]
-    fn an_endbr64_is_stepped_over() {
+    fn an_endbr64_is_skipped() {
         check(&[0xf3, 0x0f, 0x1e, 0xfa, 0x55], Shape::Size, [0, 0, 0], (4, true));
     }
 
     #[test]
-    fn a_spoilt_argument_keeps_the_probe_at_the_entry() {
+    fn an_overwritten_argument_keeps_the_probe_at_the_entry() {
         // mov rdi, rsi; push rbp
         check(&[0x48, 0x89, 0xf7, 0x55], Shape::Size, [0, 0, 0], (0, false));
-        // The same does not matter to a function that needs only its second argument.
+        // A function that needs only its second argument is not affected.
         check(&[0x48, 0x89, 0xf7, 0x55], Shape::Size, [1, 0, 0], (3, true));
         // mov edi, esi writes the whole register too.
         check(&[0x89, 0xf7, 0x55], Shape::Size, [0, 0, 0], (0, false));
@@ -218,13 +218,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_behind_a_system_call() {
+    fn no_place_after_a_system_call_is_used() {
         // mov eax, 11; syscall; push rbp
         check(&[0xb8, 0x0b, 0, 0, 0, 0x0f, 0x05, 0x55], Shape::Unmap, [0, 1, 0], (0, false));
     }
 
     #[test]
-    fn a_place_that_is_jumped_back_to_is_not_taken() {
+    fn a_branch_target_is_not_used() {
         // test rdi, rdi; push rbp; jmp back to the push
         check(&[0x48, 0x85, 0xff, 0x55, 0xeb, 0xfd], Shape::Release, [0, 0, 0], (0, false));
     }
@@ -236,18 +236,18 @@ mod tests {
     ];
 
     #[test]
-    fn a_long_nop_is_never_taken_behind_the_entry() {
+    fn a_long_nop_after_the_entry_is_never_used() {
         for nop in LONG_NOPS {
             // test rdi, rdi; nop; ret
             let alone = [&[0x48, 0x85, 0xff], nop, &[0xc3]].concat();
             check(&alone, Shape::Release, [0, 0, 0], (0, false));
             assert_eq!(choose_deeper(&alone, 0, &[0]), None);
-            // A push behind it is taken.
+            // A push after it is used.
             let then_push = [&[0x48, 0x85, 0xff], nop, &[0x55]].concat();
             check(&then_push, Shape::Release, [0, 0, 0], (3 + nop.len() as u64, true));
             assert!(is_replaced_by_call(nop));
         }
-        // A nop of one byte stays one.
+        // The kernel does not replace a nop of one byte.
         check(&[0x48, 0x85, 0xff, 0x90], Shape::Release, [0, 0, 0], (3, true));
         for other in [&[0x90_u8][..], &[0x66, 0x90], &[0x0f, 0x1f, 0x00], &[0x55], &[]] {
             assert!(!is_replaced_by_call(other), "{other:x?}");

@@ -1,11 +1,11 @@
-//! Every way out of a function, for outcomes that are read without a return probe.
+//! Finds every exit of a function, to read its outcome without a return probe.
 //!
-//! Takes a function, hands on the places of all return instructions that a call of it may end with. Where
-//! not all of them can be told, it says why: an outcome that is missed now and then would be a wrong figure.
+//! Takes a function, hands on the places of all return instructions that may end a call of it, or why it cannot find
+//! all of them: missing some outcomes would make the figures wrong.
 //!
-//! A function may also end with a jump to another one, which then returns to the caller in its place: that
-//! one's return instructions count too. They may be hit by calls that are none of ours; the programs tell
-//! these by the place of the return address.
+//! A function may also end with a jump to another one, which then returns to the caller in its place (a tail call):
+//! that one's return instructions count too. Calls from elsewhere may hit them; the BPF programs recognize these by the
+//! position of the return address.
 
 use std::collections::BTreeSet;
 
@@ -13,32 +13,32 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic
 
 use super::object::{Body, Functions, Target, slot};
 
-/// Pieces of code that are followed: a function that leads to more is not what it seems.
+/// Limit of code pieces to follow: real functions have far fewer.
 const PIECES: usize = 64;
-/// Return instructions that are probed: each probe takes its time to put on.
+/// Limit of return instructions to probe: attaching each probe takes time.
 const RETURNS: usize = 128;
-/// Instructions looked at where nothing says how far a function goes: a bound on time, not on functions.
+/// Limit of instructions to decode of a function whose extent is unknown: it bounds time, not the size of functions.
 const INSTRUCTIONS: usize = 20_000;
-/// Functions of the C library that return their first argument, by their definition: whoever ends in one
-/// of them (`calloc` likes to) has its outcome there already. Which code the name means is chosen at run
-/// time, so that one's own returns could not be found in the file.
+/// Functions of the C library that return their first argument, by their definition: a function that tail-calls one of
+/// them (`calloc` often does) already has its outcome there. The C library chooses their code at run time, so the file
+/// does not reveal their own returns.
 pub(super) const RETURN_FIRST_ARGUMENT: [&str; 3] = ["memset", "memcpy", "memmove"];
 
-/// An instruction by which a call ends.
+/// An instruction that ends a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct End {
     /// Its offset in the file.
     pub offset: u64,
-    /// Whether the outcome is the first argument of a function jumped to, and not what is returned here.
+    /// Whether the outcome is the first argument of the function that it jumps to, and not the return value here.
     pub first_argument: bool,
 }
 
-/// Where control leaves one piece of code.
+/// The exits of one piece of code.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Exits {
     /// Addresses of its return instructions.
     returns: Vec<u64>,
-    /// Its jumps out of it.
+    /// Its jumps to other code.
     jumps: Vec<Jump>,
 }
 
@@ -51,17 +51,17 @@ struct Jump {
     conditional: bool,
 }
 
-/// Where a jump leads.
+/// The target of a jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Goal {
-    /// To an address.
+    /// An address.
     Address(u64),
-    /// To whatever address is read from this one.
+    /// The address that is stored at this one.
     Slot(u64),
 }
 
-/// All instructions that end a call of the function at `address`. `seen` says whether the outcome of a
-/// function of another object, by its name, is seen by a probe of its own.
+/// All instructions that end a call of the function at `address`. `seen` says whether a function of another object has
+/// a probe of its own that sees its outcome.
 pub(super) fn of(
     all: &Functions<'_>,
     address: u64,
@@ -75,7 +75,7 @@ pub(super) fn of(
         let (piece, exits) = if let Some(piece) = all.whole(address) {
             (piece, exits(piece.code, piece.address)?)
         } else {
-            // Nothing says how far it goes: its own jumps do.
+            // Its extent is unknown: follows its jumps instead.
             let piece = all.rest(address).ok_or_else(not_in_the_file)?;
             (piece, reached(&piece, |to| all.is_stub(to))?)
         };
@@ -125,8 +125,8 @@ fn not_in_the_file() -> String {
     "its code is not in the file".to_owned()
 }
 
-/// The exits of all code that can be reached from the beginning of `piece`, which may go on for longer
-/// than the function. Behind a call that never returns that is more than the function's own: harmless.
+/// The exits of all code that is reachable from the beginning of `piece`, which may extend beyond the function. After a
+/// call that never returns, this finds more than the function's own exits, which is harmless.
 fn reached(piece: &Body<'_>, is_stub: impl Fn(u64) -> bool) -> Result<Exits, String> {
     let mut exits = Exits::default();
     let mut left = vec![piece.address];
@@ -134,7 +134,7 @@ fn reached(piece: &Body<'_>, is_stub: impl Fn(u64) -> bool) -> Result<Exits, Str
     let end = piece.address + piece.code.len() as u64;
     while let Some(from) = left.pop() {
         let within = from.checked_sub(piece.address).and_then(|at| usize::try_from(at).ok());
-        // Code that lies before the piece is one of its own.
+        // Code before the piece is a piece of its own.
         let Some(code) = within.and_then(|at| piece.code.get(at..)).filter(|_| from < end) else {
             return Err(format!("its code at {from:#x} is not found"));
         };
@@ -167,11 +167,11 @@ fn reached(piece: &Body<'_>, is_stub: impl Fn(u64) -> bool) -> Result<Exits, Str
     Ok(exits)
 }
 
-/// What an instruction means for the way through a function.
+/// How control flow continues after an instruction.
 enum Step {
-    /// The next one follows, sooner or later.
+    /// At the next instruction.
     On,
-    /// Nothing follows.
+    /// It does not continue.
     Stop,
     Return,
     Jump(Jump),
@@ -208,7 +208,7 @@ fn step(instruction: &Instruction) -> Result<Step, String> {
     })
 }
 
-/// The exits of the code that lies at `address`.
+/// The exits of the code at `address`.
 fn exits(code: &[u8], address: u64) -> Result<Exits, String> {
     let end = address + code.len() as u64;
     let mut exits = Exits::default();
@@ -231,7 +231,7 @@ fn exits(code: &[u8], address: u64) -> Result<Exits, String> {
             last = Some(instruction.flow_control());
         }
     }
-    // Data between instructions, or a decoder out of step: a probe there would damage the code.
+    // There is data between instructions, or the decoder is out of step: a probe there would damage the code.
     if let Some(to) = within.difference(&starts).next() {
         return Err(format!("it jumps into the middle of an instruction, at {to:#x}"));
     }
@@ -260,17 +260,17 @@ mod tests {
     fn check(code: &[u8], returns: &[u64], jumps: &[(u64, u64, bool)]) {
         let exits = exits(code, 0x1000).unwrap();
         assert_eq!(exits.returns, returns);
-        let said = exits.jumps.iter().map(|jump| match jump.to {
+        let found = exits.jumps.iter().map(|jump| match jump.to {
             Goal::Address(to) => (jump.at, to, jump.conditional),
             Goal::Slot(_) => panic!("{jump:?}"),
         });
-        assert_eq!(said.collect::<Vec<_>>(), jumps);
+        assert_eq!(found.collect::<Vec<_>>(), jumps);
     }
 
     #[track_caller]
     fn refused(code: &[u8], why: &str) {
-        let said = exits(code, 0x1000).unwrap_err();
-        assert!(said.contains(why), "{said}");
+        let error = exits(code, 0x1000).unwrap_err();
+        assert!(error.contains(why), "{error}");
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn jumps_out_are_told_from_those_within() {
+    fn jumps_out_are_distinguished_from_jumps_within() {
         // je to the ret; jne 0x2000; ret; jmp 0x1200; nop
         let code = [0x74, 0x06, 0x0f, 0x85, 0xf8, 0x0f, 0, 0, 0xc3, 0xe9, 0xf2, 0x01, 0, 0, 0x90];
         check(&code, &[0x1008], &[(0x1002, 0x2000, true), (0x1009, 0x1200, false)]);
@@ -307,8 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn without_an_extent_the_way_is_followed_as_far_as_it_leads() {
-        // je +2; jmp +3 (to the last ret); ud2; ret; pop: nobody gets there; ret; jmp stub
+    fn without_an_extent_all_reachable_code_is_followed() {
+        // je +2; jmp +3 (to the last ret); ud2; ret; pop: unreachable; ret; jmp stub
         let code = [0x74, 0x06, 0xeb, 0x04, 0x0f, 0x0b, 0xc3, 0x5d, 0xc3, 0xe9, 0xf2, 0, 0, 0];
         let piece = Body { address: 0x1000, offset: 0, code: &code };
         let exits = reached(&piece, |to| to == 0x1100).unwrap();
@@ -322,10 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_refused() {
+    fn undecidable_code_is_refused() {
         refused(&[], "not in the file");
         refused(&[0xc3, 0x06], "cannot be decoded at 0x1001");
-        // Cut in the middle of an instruction.
+        // Truncated in the middle of an instruction.
         refused(&[0xc3, 0x48, 0x85], "cannot be decoded at 0x1001");
         // mov eax, edi without an end; je without one
         refused(&[0x89, 0xf8], "goes on");

@@ -1,10 +1,10 @@
-//! Ways out that lead through a whole object: made by the assembler, so that every jump is as written.
+//! Tests exits through a whole object, which the assembler produces, so that every jump is as written.
 
 use std::process::Command;
 
 use super::*;
 
-/// Functions whose ways out are told apart by what stands behind their `ret`s.
+/// Functions whose exits are distinguished by the operands of their `ret`s.
 const OBJECT: &str = r#"
     .text
     .globl several, with_cold_part, to_helper, by_register, to_import, to_probed, to_own, clears
@@ -117,51 +117,51 @@ fn object() -> Vec<u8> {
     std::fs::create_dir_all(&folder).unwrap();
     let (source, product) = (folder.join("a.s"), folder.join("a.so"));
     std::fs::write(&source, OBJECT).unwrap();
-    let made = Command::new("gcc")
+    let status = Command::new("gcc")
         .args(["-shared", "-nostdlib", "-s", "-o"])
         .args([&product, &source])
         .status()
         .unwrap();
-    assert!(made.success());
+    assert!(status.success());
     let bytes = std::fs::read(&product).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     bytes
 }
 
-/// What the returns of a function say they pop: 0 for a plain `ret`; a jump counts as 1.
+/// The bytes that the returns of a function pop: 0 for a plain `ret`; a jump counts as 1.
 fn popped(bytes: &[u8], function: &str) -> Result<Vec<u16>, String> {
     let all = Functions::parse(bytes).unwrap();
     let ends = of(&all, all.own(function).unwrap(), |name| name == "malloc")?;
-    let told = ends.iter().map(|end| match bytes[usize::try_from(end.offset).unwrap()..] {
+    let counts = ends.iter().map(|end| match bytes[usize::try_from(end.offset).unwrap()..] {
         [0xc3, ..] if !end.first_argument => 0,
         [0xc2, low, high, ..] if !end.first_argument => u16::from_le_bytes([low, high]),
         [0xe9, ..] if end.first_argument => 1,
         _ => panic!("{function}: no end at {end:?}"),
     });
-    let mut told: Vec<u16> = told.collect();
-    told.sort_unstable();
-    Ok(told)
+    let mut counts: Vec<u16> = counts.collect();
+    counts.sort_unstable();
+    Ok(counts)
 }
 
 #[test]
-fn all_ways_out_of_an_object_s_functions_are_found_or_refused() {
+fn all_exits_of_functions_are_found_or_refused() {
     let bytes = object();
     let check = |function, expected: &[u16]| {
         assert_eq!(popped(&bytes, function).as_deref(), Ok(expected), "{function}");
     };
     check("several", &[0, 16]);
     check("with_cold_part", &[0, 32]);
-    // The rest of the piece that is jumped to belongs to it, with where that leads.
+    // The rest of the piece that it jumps to counts too, and the targets of its jumps.
     check("to_helper", &[0, 16, 48]);
     check("from_middle", &[0, 16, 48]);
     check("to_own", &[0, 16]);
     check("to_asm", &[64, 80]);
     check("clears", &[0, 1]);
-    // Seen by the probe of the other one.
+    // The probe of the other function sees it.
     check("to_probed", &[]);
     let refused = |function, why: &str| {
-        let said = popped(&bytes, function).unwrap_err();
-        assert!(said.contains(why), "{function}: {said}");
+        let error = popped(&bytes, function).unwrap_err();
+        assert!(error.contains(why), "{function}: {error}");
     };
     refused("by_register", "an indirect jump");
     refused("to_import", "it ends in `elsewhere`, which is found at run time only");

@@ -1,14 +1,14 @@
-//! What the hits of a probe do to resources. Pure.
+//! What a function does to resources: acquire, resize or release. Pure.
 
 use tracer_common::object::END;
 
 use super::Function;
 
-/// What a function does to resources, in the order in which probes are numbered and attached: nothing is acquired
-/// before its release can be seen.
+/// What a function does to resources, in the order in which probes are numbered and attached: releases first, so that
+/// leaktrace records no acquisition whose release it cannot see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// It releases, or says something of an object.
+    /// It releases, or updates an object.
     Releases,
     /// It releases and acquires.
     Resizes,
@@ -32,7 +32,7 @@ impl Role {
 }
 
 impl Function {
-    /// Whether resources seem to live on that it has ended, when it is not probed.
+    /// Whether resources that it releases would seem to live on if it is not probed.
     pub fn is_needed(&self) -> bool {
         match &self.object {
             Some(of) => of.function.does == END,

@@ -1,6 +1,6 @@
-//! Functions that the user names: `--alloc FUNC:SHAPE` and `--free FUNC[:handle@N]`.
+//! User-defined probes: `--alloc FUNC:SHAPE` and `--free FUNC[:handle@N]`.
 //!
-//! Takes words, hands on functions as the catalog has them. Pure.
+//! Takes option values, hands on functions like those of the catalog. Pure.
 
 use std::borrow::Cow;
 
@@ -9,21 +9,21 @@ use tracer_common::{attach::Shape, kind::ResourceKind};
 use super::Function;
 use crate::format::file_name;
 
-/// Registers carry six arguments.
+/// The x86-64 calling convention passes six arguments in registers.
 const ARGUMENTS: u8 = 6;
 
-/// A function that the user wants probed.
+/// A function that the user wants to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserProbe {
-    /// The object that has it, by the beginning of its file name; any when `None`.
+    /// The object that defines it, by the beginning of its file name; any object if `None`.
     pub library: Option<String>,
     /// The function; a name `0x…` is an address in the executable.
     pub function: Function,
 }
 
 impl UserProbe {
-    /// `[LIB!]FUNC:SHAPE`, where SHAPE is `size@N`, `count@N,size@M` or `out@N,size@M`, and `,throws`
-    /// behind it if the function may throw an exception.
+    /// Parses `[LIB!]FUNC:SHAPE`, where SHAPE is `size@N`, `count@N,size@M` or `out@N,size@M`, followed by `,throws` if
+    /// the function may throw an exception.
     pub fn alloc(text: &str) -> Result<Self, String> {
         let (place, shape) = text.rsplit_once(':').ok_or_else(|| {
             "no shape: FUNC:size@N, FUNC:count@N,size@M or FUNC:out@N,size@M".to_owned()
@@ -43,12 +43,12 @@ impl UserProbe {
                 ));
             }
         };
-        let mut wish = Self::new(place, shape, arguments)?;
-        wish.function.throws = throws;
-        Ok(wish)
+        let mut probe = Self::new(place, shape, arguments)?;
+        probe.function.throws = throws;
+        Ok(probe)
     }
 
-    /// `[LIB!]FUNC`, or `[LIB!]FUNC:handle@N` when the handle is not the first argument.
+    /// Parses `[LIB!]FUNC`, or `[LIB!]FUNC:handle@N` if the handle is not the first argument.
     pub fn free(text: &str) -> Result<Self, String> {
         let Some((place, shape)) = text.rsplit_once(':') else {
             return Self::new(text, Shape::Release, [0, 0, 0]);
@@ -70,7 +70,7 @@ impl UserProbe {
         if let Some(digits) = name.strip_prefix("0x")
             && u64::from_str_radix(digits, 16).is_err()
         {
-            return Err(format!("`{name}` is no address"));
+            return Err(format!("`{name}` is not an address"));
         }
         let name = Cow::Owned(name.to_owned());
         let function = Function {
@@ -84,7 +84,7 @@ impl UserProbe {
         Ok(Self { library, function })
     }
 
-    /// Whether an object of this path may be meant; `executable` says whether it is the program itself.
+    /// Whether the object at this path may be meant; `executable` if it is the program itself.
     pub fn may_be_in(&self, path: &str, executable: bool) -> bool {
         match &self.library {
             Some(library) => file_name(path).starts_with(library.as_str()),
@@ -93,12 +93,12 @@ impl UserProbe {
     }
 }
 
-/// `name@N`.
+/// Parses `name@N`.
 fn word(text: &str) -> Result<(&str, u8), String> {
     let parsed = text.split_once('@').and_then(|(name, number)| Some((name, number.parse().ok()?)));
     match parsed {
         Some((name, number)) if number < ARGUMENTS => Ok((name, number)),
-        Some(_) => Err(format!("`{text}`: arguments are counted from 0 to {}", ARGUMENTS - 1)),
+        Some(_) => Err(format!("`{text}`: arguments are numbered 0 to {}", ARGUMENTS - 1)),
         None => Err(format!("`{text}` is not of the form name@N")),
     }
 }
@@ -108,11 +108,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shape_is_understood() {
-        let check = |wish: Result<UserProbe, String>, shape, arguments, library: Option<&str>| {
-            let wish = wish.unwrap();
-            assert_eq!((wish.function.shape, wish.function.arguments), (shape, arguments));
-            assert_eq!((wish.library.as_deref(), &*wish.function.name), (library, "pool_get"));
+    fn every_shape_is_parsed() {
+        let check = |probe: Result<UserProbe, String>, shape, arguments, library: Option<&str>| {
+            let probe = probe.unwrap();
+            assert_eq!((probe.function.shape, probe.function.arguments), (shape, arguments));
+            assert_eq!((probe.library.as_deref(), &*probe.function.name), (library, "pool_get"));
         };
         check(UserProbe::alloc("pool_get:size@1"), Shape::Size, [1, 0, 0], None);
         check(UserProbe::alloc("pool_get:count@2,size@3"), Shape::CountSize, [2, 3, 0], None);
@@ -130,15 +130,15 @@ mod tests {
     #[test]
     fn a_function_that_may_throw_is_marked() {
         assert!(!UserProbe::alloc("f:size@0").unwrap().function.throws);
-        let wish = UserProbe::alloc("f:out@0,size@1,throws").unwrap();
-        assert!(wish.function.throws && wish.function.shape == Shape::OutPointer);
+        let probe = UserProbe::alloc("f:out@0,size@1,throws").unwrap();
+        assert!(probe.function.throws && probe.function.shape == Shape::OutPointer);
         assert!(
             UserProbe::alloc("f:throws").is_err() && UserProbe::free("f:handle@0,throws").is_err()
         );
     }
 
     #[test]
-    fn what_is_not_understood_is_said() {
+    fn invalid_values_are_refused() {
         for text in [
             "f",
             "f:size",
@@ -157,9 +157,9 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_the_executables() {
-        let wish = UserProbe::alloc("0x401020:size@0").unwrap();
-        assert!(wish.may_be_in("/bin/a", true) && !wish.may_be_in("/lib/liba.so", false));
+    fn an_address_is_in_the_executable() {
+        let probe = UserProbe::alloc("0x401020:size@0").unwrap();
+        assert!(probe.may_be_in("/bin/a", true) && !probe.may_be_in("/lib/liba.so", false));
         assert!(UserProbe::free("liba!f").unwrap().may_be_in("/lib/liba.so.1", false));
     }
 }

@@ -1,8 +1,8 @@
-//! Attaches the catalog to targets.
+//! Attaches the probes of the catalog to targets.
 //!
-//! Takes targets and loaded programs, hands on the probes that are on and those that are not, with
-//! the reason. A probe that cannot be attached is information; only a target without any allocator
-//! is a failure. Objects that come later are looked at again.
+//! Takes targets and loaded programs, hands on the probes that are attached and those that are not, with the reason. A
+//! probe that cannot be attached is information; only a target without any allocator is a failure. Objects that a
+//! target loads later are probed then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use std::{
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
 
 use super::{
-    libraries::{describe, of_objects, signs},
+    libraries::{describe, liveness_checks, object_functions},
     pairs::ClosedGroups,
     points::Points,
     trace_mode,
@@ -44,13 +44,13 @@ pub(super) struct Attached {
     probes: Vec<Probe>,
     /// Why the kernel refused some, by number.
     refused: BTreeMap<ProbeNumber, String>,
-    /// What is not recorded, and why: some of its releases are not probed.
+    /// Groups that are not recorded because some of their releases are not probed, with the reason.
     closed: ClosedGroups,
-    /// Why files that may hold an allocator could not be read.
+    /// Why files that may contain an allocator could not be read.
     unreadable: Vec<String>,
     /// Probes by object, as indices into `probes`.
     objects: BTreeMap<FileId, Vec<usize>>,
-    /// What has been tried: a probe on an object is put on once per target, or once for all.
+    /// Probes that were tried: each is attached once per target, or once for all.
     tried: BTreeSet<(Option<Pid>, usize)>,
     allocators: BTreeMap<Pid, Vec<Allocator>>,
     surveyor: Surveyor,
@@ -59,26 +59,26 @@ pub(super) struct Attached {
     kinds: Vec<ResourceKind>,
     bare: bool,
     mode: TraceMode,
-    /// In every process that maps an object: only so are the probes in a child from its first
+    /// Whether probes apply to every process that maps an object: only then does a child have them from its first
     /// instruction on.
     everywhere: bool,
-    /// Why there are no return probes at all, if so.
+    /// Why return probes must not be used, if so.
     without: Option<Why>,
     /// Return instructions that are probed: functions may share them.
     returns: BTreeSet<(Option<Pid>, Option<FileId>, u64)>,
     next: ProbeNumber,
-    /// Of how many probes the programs know what they do to objects.
+    /// Number of probes whose effect on objects the BPF programs know.
     described: usize,
 }
 
-/// What is known of the probes at one moment.
+/// The state of the probes at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Listing {
-    /// Every probe, and the functions that no object has.
+    /// Every probe, and the functions that no object defines.
     pub(super) probes: Vec<Probe>,
     /// Why the kernel refused some, by number.
     pub(super) refused: BTreeMap<ProbeNumber, String>,
-    /// What is not traced, and why, in sentences.
+    /// Sentences about what is not traced, and why.
     pub(super) warnings: Vec<String>,
     /// The allocators of each target.
     pub(super) allocators: BTreeMap<Pid, Vec<Allocator>>,
@@ -101,7 +101,7 @@ impl Attached {
             packs,
             user_probes: settings.functions.clone(),
             kinds: settings.kinds.clone(),
-            bare: settings.trial.bare_traps,
+            bare: settings.test_options.bare_traps,
             mode: trace_mode::of(settings),
             everywhere: settings.children,
             without,
@@ -111,7 +111,7 @@ impl Attached {
         }
     }
 
-    /// Attaches to one target for the first time: it is a failure when nothing can be probed.
+    /// Attaches to one target for the first time. It is a failure if nothing can be probed.
     pub(super) fn attach(
         &mut self,
         programs: &mut Programs,
@@ -137,9 +137,9 @@ impl Attached {
         }
         let (files, _) = self.locate_new(pid, &survey);
         describe(programs, &self.probes, &mut self.described)?;
-        self.check_wishes(pid)?;
+        self.check_user_probes(pid)?;
         let other_kinds = self.kinds.iter().any(|kind| kind.is_descriptor());
-        if !self.put_on_all(programs, pid, &survey).is_empty() || other_kinds {
+        if !self.attach_all(programs, pid, &survey).is_empty() || other_kinds {
             return Ok(files);
         }
         if !Path::new(&pid.proc_path("maps")).exists() {
@@ -150,22 +150,23 @@ impl Attached {
         Err(Failure::NothingProbed { pid: pid.0, why }.into())
     }
 
-    /// Looks again at what a target has mapped, tells which files are its allocators if any is new or the
-    /// target is another program, and attaches what is new. Returns the file names of the objects with new probes.
+    /// Surveys a target's mappings again, reports the files that contain its allocators through `report` if any is new
+    /// or if the target has `executed` another program, and attaches new probes. Returns the file names of the objects
+    /// with new probes.
     pub(super) fn attach_more(
         &mut self,
         programs: &mut Programs,
         pid: Pid,
         mappings: &Mappings,
-        anew: bool,
-        tell: impl FnOnce(&Self, Vec<FileId>),
+        executed: bool,
+        report: impl FnOnce(&Self, Vec<FileId>),
     ) -> Vec<String> {
         if self.mode != TraceMode::Probes {
             return Vec::new();
         }
         if let Some(object) = runtime::moving_stacks(pid, mappings) {
             log::warn!(
-                "process {pid} is not followed into `{}`: it moves its stacks",
+                "process {pid} is not traced in `{}`: its runtime moves stacks",
                 object.display()
             );
             return Vec::new();
@@ -173,15 +174,15 @@ impl Attached {
         let survey = self.surveyor.survey(pid, mappings);
         let (files, new) = self.locate_new(pid, &survey);
         if let Err(error) = describe(programs, &self.probes, &mut self.described) {
-            log::warn!("objects of libraries that have come later are not traced: {error:#}");
+            log::warn!("objects of libraries that were loaded later are not traced: {error:#}");
         }
-        if new || anew {
-            tell(self, files);
+        if new || executed {
+            report(self, files);
         }
-        self.put_on_all(programs, pid, &survey)
+        self.attach_all(programs, pid, &survey)
     }
 
-    /// The probes in order, then the functions of the family that no object has.
+    /// The probes in order, then the functions of the family that no object defines.
     pub(super) fn listing(&self) -> Listing {
         let mut probes: Vec<Probe> = Vec::with_capacity(self.probes.len());
         let has = |name: &str| {
@@ -211,13 +212,13 @@ impl Attached {
         }
     }
 
-    /// Number of numbers given to probes, and what some of them know of objects that are placed.
+    /// How many probe numbers are in use, and the liveness checks for caller-allocated objects.
     pub(super) fn probed(&self) -> (ProbeNumber, LivenessChecks) {
-        (self.next, signs(&self.probes))
+        (self.next, liveness_checks(&self.probes))
     }
 
-    /// Locates what is new in a target. Returns the files that are its allocators, and whether any is
-    /// not probed yet.
+    /// Locates functions in a target's new objects. Returns the files that contain its allocators, and whether any
+    /// probe in them is not attached yet.
     fn locate_new(&mut self, pid: Pid, survey: &Survey) -> (Vec<FileId>, bool) {
         let mut files = Vec::new();
         let mut new = false;
@@ -242,14 +243,14 @@ impl Attached {
         (files, new)
     }
 
-    /// Whose probes a target's are: its own, or everybody's.
+    /// The process that probes of a target apply to; `None` for all processes.
     fn scope(&self, pid: Pid) -> Option<Pid> {
         (!self.everywhere).then_some(pid)
     }
 
-    /// Puts on what is located and not on: releases before what acquires, which stays off where a release cannot be
-    /// seen. Returns the file names of objects where that was done.
-    fn put_on_all(&mut self, programs: &mut Programs, pid: Pid, survey: &Survey) -> Vec<String> {
+    /// Attaches the located probes that are not attached: releases before acquisitions, which are left out where a
+    /// release cannot be seen. Returns the file names of the objects.
+    fn attach_all(&mut self, programs: &mut Programs, pid: Pid, survey: &Survey) -> Vec<String> {
         let mut all: Vec<(usize, &Source)> = Vec::new();
         for source in &survey.sources {
             let places = self.objects.get(&source.file).into_iter().flatten();
@@ -257,7 +258,7 @@ impl Attached {
         }
         let indices: Vec<usize> = all.iter().map(|(index, _)| *index).collect();
         self.close_what_cannot_be_probed(pid, &indices);
-        all.retain(|(index, _)| self.is_to_be_put_on(pid, *index));
+        all.retain(|(index, _)| self.needs_attaching(pid, *index));
         let mut on = BTreeSet::new();
         for role in Role::ALL {
             for source in &survey.sources {
@@ -266,8 +267,8 @@ impl Attached {
                     .filter(|(_, of)| of.file == source.file)
                     .map(|(at, _)| *at)
                     .collect();
-                fresh.retain(|index| self.may_be_put_on(pid, *index, role));
-                on.extend(self.put_on(programs, pid, &fresh, &source.open));
+                fresh.retain(|index| self.may_attach(pid, *index, role));
+                on.extend(self.attach_probes(programs, pid, &fresh, &source.open));
             }
         }
         self.withdraw_closed(programs, pid, &mut on);
@@ -281,7 +282,7 @@ impl Attached {
         probed
     }
 
-    /// Closes the groups of probes that lack one which they need, as far as that is known before anything is attached.
+    /// Closes the groups that lack a needed probe, as far as that is known before anything is attached.
     fn close_what_cannot_be_probed(&mut self, pid: Pid, indices: &[usize]) {
         for index in indices {
             let Some(probe) = self.probes.get(*index) else { continue };
@@ -292,7 +293,7 @@ impl Attached {
         }
     }
 
-    /// This probe is not on: what it would release must not be recorded.
+    /// Closes the group of a probe that is not attached: what the probe would release must not be recorded.
     fn close(&mut self, pid: Pid, index: usize, why: &str) {
         let scope = self.scope(pid);
         if let Some(probe) = self.probes.get(index) {
@@ -300,18 +301,18 @@ impl Attached {
         }
     }
 
-    /// Why a probe must not be on in a target, if so.
+    /// Why a probe must not be attached to a target, if so.
     fn closed_by(&self, pid: Pid, probe: &Probe) -> Option<&String> {
         self.closed.closes(self.scope(pid), probe, &self.user_probes)
     }
 
-    fn may_be_put_on(&self, pid: Pid, index: usize, role: Role) -> bool {
+    fn may_attach(&self, pid: Pid, index: usize, role: Role) -> bool {
         self.probes.get(index).is_some_and(|probe| {
             Role::of(&probe.function) == role && self.closed_by(pid, probe).is_none()
         })
     }
 
-    /// Takes out what was put on before another probe of its group was refused.
+    /// Detaches probes that were attached before another probe of their group was refused.
     fn withdraw_closed(&mut self, programs: &mut Programs, pid: Pid, on: &mut BTreeSet<usize>) {
         let mut withdrawn: BTreeMap<ProbeNumber, String> = BTreeMap::new();
         for (index, probe) in self.probes.iter().enumerate() {
@@ -327,21 +328,21 @@ impl Attached {
         }
         let process = self.scope(pid).and_then(|pid| NonZeroU32::new(pid.0));
         if let Err(error) = programs.detach(process, |probe| withdrawn.contains_key(&probe)) {
-            log::warn!("some probes of process {pid} could not be put back: {error}");
+            log::warn!("could not restore some probes of process {pid}: {error}");
         }
         for (number, why) in withdrawn {
             self.refused.entry(number).or_insert(why);
         }
     }
 
-    /// What is not traced, and why.
+    /// Sentences about what is not traced, and why.
     fn warnings(&self) -> Vec<String> {
         self.closed.reasons().into_iter().chain(self.unreadable.iter().cloned()).collect()
     }
 
-    /// Whether a probe is to be put on a target, and that was not tried before. Memory that `malloc` maps is
-    /// told apart by being inside `malloc`: mappings alone cannot be traced without the heap.
-    fn is_to_be_put_on(&mut self, pid: Pid, index: usize) -> bool {
+    /// Whether to attach a probe to a target, if that was not tried before. leaktrace recognizes memory that `malloc`
+    /// maps by the surrounding call of `malloc`: it cannot trace mappings without the heap.
+    fn needs_attaching(&mut self, pid: Pid, index: usize) -> bool {
         let scope = self.scope(pid);
         let Some(probe) = self.probes.get_mut(index).filter(|probe| probe.place.is_ok()) else {
             return false;
@@ -353,8 +354,8 @@ impl Attached {
         self.tried.insert((scope, index))
     }
 
-    /// Puts probes of one object on a target, outcomes before entries. Returns those that are on.
-    fn put_on(
+    /// Attaches probes of one object to a target, outcomes before entries. Returns those that are attached.
+    fn attach_probes(
         &mut self,
         programs: &mut Programs,
         pid: Pid,
@@ -372,7 +373,7 @@ impl Attached {
         let process = scope.and_then(|pid| NonZeroU32::new(pid.0));
         let mut refused = BTreeMap::new();
         for (program, mut points) in points.in_order() {
-            // Where the end of a call cannot be seen, its beginning is not looked at.
+            // If the end of a call cannot be seen, its beginning is not probed.
             points.retain(|(number, _)| !refused.contains_key(number));
             let (numbers, points): (Vec<ProbeNumber>, Vec<Point>) = points.into_iter().unzip();
             let outcomes = programs.attach(program, process, path, &points);
@@ -385,13 +386,13 @@ impl Attached {
         let (off, on): (Vec<usize>, Vec<usize>) = indices.iter().partition(|index| {
             self.probes.get(**index).is_none_or(|probe| refused.contains_key(&probe.number))
         });
-        // A target that has ended refuses all: that says nothing of its functions.
+        // For a target that has ended, every attach fails: that says nothing about its functions.
         let ended = !Path::new(&pid.proc_path("maps")).exists();
         for index in off.iter().filter(|_| !ended) {
             let why = self.probes.get(*index).and_then(|probe| refused.get(&probe.number)).cloned();
             self.close(pid, *index, &why.unwrap_or_default());
         }
-        // Not a warning: the report says it.
+        // Not a warning: the report contains it.
         for (number, why) in &refused {
             log::info!("could not attach probe {number}: {why}");
         }
@@ -399,7 +400,7 @@ impl Attached {
         on
     }
 
-    /// Locates the functions of an object that was not seen before.
+    /// Locates the functions of an object that has not been seen before.
     fn add(&mut self, source: &Source) -> Vec<usize> {
         let first = self.probes.len();
         let user_defined = source.user_defined(&self.user_probes);
@@ -409,7 +410,7 @@ impl Attached {
                 Err(error) => {
                     let path = source.path.display();
                     self.unreadable.push(format!(
-                        "functions of `{path}` are not traced: it cannot be read: {error}"
+                        "functions of `{path}` are not traced: could not read the file: {error}"
                     ));
                 }
             }
@@ -422,10 +423,10 @@ impl Attached {
     fn locate(&mut self, source: &Source, user_defined: Vec<Function>, bytes: &[u8]) {
         let wanted = |defined: &[&str], build_id: Option<&[u8]>| {
             let mut functions = source.functions(defined);
-            functions.retain(|one| !user_defined.iter().any(|wish| wish.name == one.name));
+            functions.retain(|one| !user_defined.iter().any(|user| user.name == one.name));
             functions.extend(user_defined);
             let packs = source.libraries.iter().filter_map(|at| self.packs.get(*at));
-            functions.extend(of_objects(&packs.collect::<Vec<_>>(), defined, build_id));
+            functions.extend(object_functions(&packs.collect::<Vec<_>>(), defined, build_id));
             functions
         };
         let object = Object { file: source.file, path: source.path.clone(), bytes };
@@ -436,29 +437,29 @@ impl Attached {
         self.probes.extend(probes);
     }
 
-    /// A function that the user named and that is nowhere is a slip of the pen: said at once.
-    fn check_wishes(&self, pid: Pid) -> Result<(), Failure> {
+    /// Fails if the target does not define a function that the user named: probably a typing mistake.
+    fn check_user_probes(&self, pid: Pid) -> Result<(), Failure> {
         let found = |name: &str| {
             self.probes.iter().any(|probe| {
                 probe.function.name == name && probe.place != Err(Absent::Missing)
                     || probe.aliases.iter().any(|alias| alias == name)
             })
         };
-        match self.user_probes.iter().find(|wish| !found(&wish.function.name)) {
+        match self.user_probes.iter().find(|user| !found(&user.function.name)) {
             None => Ok(()),
-            Some(wish) => {
-                let function = wish.function.name.clone().into_owned();
-                Err(Failure::NoFunction { pid: pid.0, function, library: wish.library.clone() })
+            Some(user) => {
+                let function = user.function.name.clone().into_owned();
+                Err(Failure::NoFunction { pid: pid.0, function, library: user.library.clone() })
             }
         }
     }
 }
 
-/// `ENOTSUPP`, which is the kernel's own and has no text in libc: what it says of instructions that it can neither
-/// emulate nor single-step.
+/// `ENOTSUPP`, an internal error number of the kernel without a text in libc. The kernel returns it for instructions
+/// that it can neither emulate nor single-step.
 const NOT_SUPPORTED: i32 = 524;
 
-/// The kernel's own words, where it has any.
+/// The kernel's reason, if there is one.
 fn reason(failed: &Failed) -> String {
     let source = std::error::Error::source(failed);
     let number = source.and_then(|source| source.downcast_ref::<std::io::Error>()?.raw_os_error());

@@ -1,9 +1,8 @@
-//! Libraries that are loaded while tracing, and programs that targets become: found in what is mapped,
-//! probed as the first ones were.
+//! The attacher: probes libraries that targets load during tracing, and programs that they execute.
 //!
-//! A thread of its own, since reading an object and attaching take longer than a collector's cycle may.
-//! Takes changed mappings from the collector's snapshots; tells the collector which code is an
-//! allocator's before the first hit there, and the reporter what is probed.
+//! A thread of its own, because reading an object and attaching take longer than a collector's cycle may. Takes changed
+//! mappings from the collector's snapshots, hands on allocators to the collector before their first hit, and the list
+//! of probes to the reporter.
 
 use std::{
     sync::{
@@ -30,74 +29,74 @@ use crate::{
     },
 };
 
-/// How long the collector may take to hear of an allocator before it is probed all the same.
+/// How long the collector may take to learn of an allocator, which is then probed anyway.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// How long a new program's libraries are waited for: loading takes milliseconds, on a busy machine more.
+/// How long to wait for a new program's libraries: loading takes milliseconds, on a busy machine more.
 const LOADING: Duration = Duration::from_secs(5);
-/// Without a budget nothing but news is waited for.
-const FOR_EVER: Duration = Duration::from_secs(86_400);
-/// Time between two looks at it.
+/// Timeout without a budget, where the thread only waits for target events: a day, since it has nothing else to do.
+const FOREVER: Duration = Duration::from_secs(86_400);
+/// Time between two checks of its libraries.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Whom the attacher tells.
+/// The attacher's outgoing channels.
 pub(super) struct Channels {
     /// The collector.
     pub(super) requests: Sender<Request>,
     /// The reporter.
     pub(super) listings: Sender<Listing>,
-    /// Whether stderr is free for a line.
-    pub(super) aloud: bool,
+    /// Whether it may print to stderr.
+    pub(super) may_print: bool,
 }
 
-/// What the attacher hears.
+/// What the attacher receives.
 pub(super) enum TargetEvent {
-    /// A target has other things mapped than before.
+    /// A target's mappings have changed.
     Mapped(Pid, Arc<Mappings>),
-    /// A target has become another program.
+    /// A target has executed another program.
     Executed(Pid),
 }
 
-/// Follows what is mapped in all targets until nobody sends any more; gives the programs back.
+/// Handles target events until the channel closes; returns the programs.
 pub(super) fn start(
     programs: Programs,
     attached: Attached,
-    news: Receiver<TargetEvent>,
-    ears: Channels,
+    events: Receiver<TargetEvent>,
+    channels: Channels,
     mut governor: Option<Governor>,
 ) -> anyhow::Result<JoinHandle<Programs>> {
-    super::line::spawn("attacher", move || {
-        let mut attacher = Attacher { programs, attached, ears };
+    super::pipeline::spawn("attacher", move || {
+        let mut attacher = Attacher { programs, attached, channels };
         if let Some(governor) = &mut governor {
             governor.learn(&attacher.attached.listing().probes);
         }
         loop {
-            let pause = governor.as_ref().map_or(FOR_EVER, Governor::pause);
-            let one = match news.recv_timeout(pause) {
+            let pause = governor.as_ref().map_or(FOREVER, Governor::pause);
+            let one = match events.recv_timeout(pause) {
                 Ok(one) => one,
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(one) = &mut governor
-                        && let Err(failed) = one.look(&mut attacher.programs)
+                        && let Err(failed) = one.check(&mut attacher.programs)
                     {
-                        // Rather nothing than too much.
+                        // Stops tracing rather than exceed the budget.
                         attacher.programs.detach_all();
                         governor = None;
                         let failed = anyhow::Error::from(failed);
-                        log::error!("tracing has paused for good: {failed:#}");
+                        log::error!("tracing has stopped: {failed:#}");
                     }
                     continue;
                 }
             };
             match one {
-                TargetEvent::Mapped(pid, mappings) => attacher.look(pid, &mappings, false),
+                TargetEvent::Mapped(pid, mappings) => attacher.attach(pid, &mappings, false),
                 TargetEvent::Executed(pid) => match loaded(pid) {
                     Ok(mappings) => {
-                        attacher.look(pid, &mappings, true);
-                        log::info!("process {pid} is followed into its new program");
+                        attacher.attach(pid, &mappings, true);
+                        log::info!("process {pid} has executed another program, which is traced");
                     }
-                    // Not a warning: it has ended already.
-                    Err(error) => log::info!("could not follow process {pid}: {error}"),
+                    // Not a warning: the process has ended already.
+                    Err(error) => log::info!("could not trace process {pid} any further: {error}"),
                 },
             }
             if let Some(governor) = &mut governor {
@@ -111,36 +110,36 @@ pub(super) fn start(
 struct Attacher {
     programs: Programs,
     attached: Attached,
-    ears: Channels,
+    channels: Channels,
 }
 
 impl Attacher {
-    /// Looks at what a target has mapped; `anew` when it is another program than before.
-    fn look(&mut self, pid: Pid, mappings: &Mappings, anew: bool) {
-        let Self { programs, attached, ears } = self;
-        let tell = |attached: &Attached, allocators| {
-            // A reporter or collector that is gone is noticed where it is joined.
-            drop(ears.listings.send(attached.listing()));
-            let (done, heard) = mpsc::sync_channel(1);
+    /// Attaches to what a target has mapped; `executed` if it runs another program than before.
+    fn attach(&mut self, pid: Pid, mappings: &Mappings, executed: bool) {
+        let Self { programs, attached, channels } = self;
+        let report = |attached: &Attached, allocators| {
+            // Joining the threads reports a reporter or collector that has failed.
+            drop(channels.listings.send(attached.listing()));
+            let (done, received) = mpsc::sync_channel(1);
             let request =
                 Request::Allocators { pid, files: allocators, probed: attached.probed(), done };
-            if ears.requests.send(request).is_ok() {
-                _ = heard.recv_timeout(PATIENCE);
+            if channels.requests.send(request).is_ok() {
+                _ = received.recv_timeout(PATIENCE);
             }
         };
-        let probed = attached.attach_more(programs, pid, mappings, anew, tell);
+        let probed = attached.attach_more(programs, pid, mappings, executed, report);
         if probed.is_empty() {
             return;
         }
-        drop(ears.listings.send(attached.listing()));
-        if ears.aloud {
+        drop(channels.listings.send(attached.listing()));
+        if channels.may_print {
             let names = printable(&probed.join(", "));
-            crate::error::say(&format!("process {pid} has loaded {names}: probed too"));
+            crate::error::say(&format!("process {pid} has loaded {names}, which is probed too"));
         }
     }
 }
 
-/// What a program that has just begun has mapped, once its C library is there.
+/// The mappings of a program that has just started, once its C library is loaded.
 fn loaded(pid: Pid) -> Result<Mappings, TargetError> {
     let watch = Watch::new(pid)?;
     let begun = Instant::now();

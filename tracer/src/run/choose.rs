@@ -1,28 +1,28 @@
-//! Which processes were meant.
+//! Chooses the targets.
 //!
-//! Takes what was typed, hands on targets: running ones, or a command still to be started.
+//! Takes the user's settings, hands on targets: running processes, or a command to start.
 
 use crate::{
     error::{Failure, Match},
     preflight::{Candidate, Facts, Roots},
     probes::Why,
-    settings::{Settings, Wanted},
+    settings::{Settings, TargetSpec},
     target::{Identity, Pid, TargetError, find_by_name, identify},
 };
 
-/// `Seccomp:` of a process whose system calls go through filters.
+/// `Seccomp:` in `/proc/PID/status` of a process with seccomp filters.
 const FILTERED: u32 = 2;
 
-/// Who is to be traced.
+/// The processes to trace.
 pub(super) enum Targets {
-    /// Processes that run.
+    /// Running processes.
     Running(Vec<Identity>),
     /// A command, started once the programs are loaded.
     Command { program: std::ffi::OsString, args: Vec<std::ffi::OsString> },
 }
 
 impl Targets {
-    /// The processes that run already.
+    /// The processes that are already running.
     pub(super) fn running(&self) -> &[Identity] {
         match self {
             Self::Running(identities) => identities,
@@ -31,14 +31,14 @@ impl Targets {
     }
 }
 
-/// The targets that `settings` mean.
+/// The targets according to `settings`.
 pub(super) fn targets(settings: &Settings) -> anyhow::Result<Targets> {
     let pids = match &settings.target {
-        Wanted::Command { program, args } => {
+        TargetSpec::Command { program, args } => {
             return Ok(Targets::Command { program: program.clone(), args: args.clone() });
         }
-        Wanted::Pids(pids) => pids.clone(),
-        Wanted::Name(name) => vec![by_name(name)?],
+        TargetSpec::Pids(pids) => pids.clone(),
+        TargetSpec::Name(name) => vec![by_name(name)?],
     };
     let roots = Roots::default();
     let mut running = Vec::with_capacity(pids.len());
@@ -50,14 +50,14 @@ pub(super) fn targets(settings: &Settings) -> anyhow::Result<Targets> {
     Ok(Targets::Running(running))
 }
 
-/// Why this run must do without return probes, if so: they could kill a process that is probed. With
-/// children followed, that is every process that uses the same library.
+/// Why this session must not use return probes, if so: they could kill a probed process. If children are traced, every
+/// process that uses the same library is probed.
 pub(super) fn without_return_probes(
     settings: &Settings,
     facts: &Facts,
     targets: &Targets,
 ) -> Option<Why> {
-    if settings.trial.no_return_probes {
+    if settings.test_options.no_return_probes {
         return Some(Why::Asked);
     }
     let filtered = |pid: u32| {
@@ -66,7 +66,7 @@ pub(super) fn without_return_probes(
     };
     let any = || match targets {
         Targets::Running(all) => all.iter().any(|target| filtered(target.pid.0)),
-        // A command has the filters of whoever starts it.
+        // A command inherits the filters of leaktrace.
         Targets::Command { .. } => filtered(Pid::own().0),
     };
     let harmful = facts.return_probes_meet_seccomp() && (settings.children || any());
@@ -88,7 +88,7 @@ fn by_name(name: &str) -> Result<u32, Failure> {
     }
 }
 
-/// A target's failure, with the help that goes with it.
+/// A target's failure, with its help.
 pub(super) fn explain(error: TargetError) -> anyhow::Error {
     match error {
         TargetError::NoSuchProcess(pid) => Failure::NoSuchProcess { pid: pid.0 }.into(),
@@ -102,7 +102,7 @@ pub(super) fn explain(error: TargetError) -> anyhow::Error {
     }
 }
 
-/// A failure after the attach had begun: a process that is gone by then has ended meanwhile.
+/// A failure after attaching has begun: a process that no longer exists has ended meanwhile.
 pub(super) fn explain_late(pid: Pid, error: TargetError) -> anyhow::Error {
     match error {
         TargetError::NoSuchProcess(_) | TargetError::Ended(_) => {

@@ -1,4 +1,4 @@
-//! What was asked for, as the collector takes it.
+//! The collector's options, from the user's settings.
 
 use crate::{
     collect::options::{CollectOptions, Forget},
@@ -6,18 +6,18 @@ use crate::{
     settings::{Forgettable, Settings, Share},
 };
 
-/// How the collector is to go about it.
-pub(super) fn manner(settings: &Settings) -> CollectOptions {
+/// The options of the collector.
+pub(super) fn collect_options(settings: &Settings) -> CollectOptions {
     CollectOptions {
         min_age: settings.min_age,
         children: settings.children,
-        frames: settings.trial.frames,
+        frames: settings.test_options.frames,
         light: settings.light,
         objects: settings.traces_objects(),
         summed: settings.packs.iter().flat_map(Pack::summed_sizes).collect(),
         descriptors: settings.traces_descriptors(),
         budget: settings.max_overhead.map(Share::fraction),
-        forget: settings.trial.forget.map(|what| match what {
+        forget: settings.test_options.forget.map(|what| match what {
             Forgettable::Walks => Forget::Walks,
             Forgettable::Addresses => Forget::Addresses,
         }),

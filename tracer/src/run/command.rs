@@ -1,4 +1,6 @@
-//! A command of ours, as the line follows it: into another program, and to its end.
+//! Follows a command that leaktrace starts: into other programs that it executes, and to its end.
+//!
+//! Takes events of the command, hands on requests to the collector and the exit status.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{choose::explain, line::spawn, loading::is_loaded};
+use super::{choose::explain, loading::is_loaded, pipeline::spawn};
 use crate::{
     collect::collector::Request,
     report::Exit,
@@ -23,35 +25,35 @@ use crate::{
 /// How long a command that is about to end waits for its last events to be read.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// How commands of ours have ended.
+/// Exit statuses of commands.
 pub(super) type Exits = Arc<Mutex<BTreeMap<Pid, Exit>>>;
 
-/// A command of ours has become another program, which stands still until this returns: what the
-/// first one held is gone.
+/// Discards what the collector knows of a command, which has executed another program and stays stopped until this
+/// returns: the resources of the first program are gone.
 fn forget(pid: Pid, requests: &Sender<Request>) {
     let (done, finished) = mpsc::sync_channel(1);
     if requests.send(Request::Forget(pid, done)).is_ok() {
-        // Late is as good as never: the command must not be held longer.
+        // Ignores a timeout: the command must not stay stopped longer.
         _ = finished.recv_timeout(FLUSH_PATIENCE);
     }
 }
 
-/// Follows a command of ours to its end.
+/// Follows a command to its end.
 pub(super) fn follow(
     command: Arc<Launched>,
-    news: Receiver<Event>,
+    events: Receiver<Event>,
     requests: Sender<Request>,
     exits: Exits,
 ) -> anyhow::Result<()> {
     let pid = command.pid();
     spawn("command", move || {
-        while let Ok(event) = news.recv() {
+        while let Ok(event) = events.recv() {
             match event {
                 Event::Executed => {}
                 Event::Exiting => {
                     let (done, finished) = mpsc::sync_channel(1);
                     if requests.send(Request::Flush(done)).is_ok() {
-                        // Late is as good as never: the command must not be held longer.
+                        // Ignores a timeout: the command must not stay stopped longer.
                         _ = finished.recv_timeout(FLUSH_PATIENCE);
                     }
                     command.let_exit();
@@ -66,11 +68,11 @@ pub(super) fn follow(
     .map(drop)
 }
 
-/// Starts a command and holds it before its first instruction. `news` is told what becomes of it.
+/// Starts a command and stops it before its first instruction. Sends its events to `events`.
 pub(super) fn launch(
     program: &OsStr,
     args: &[OsString],
-    news: Sender<Event>,
+    events: Sender<Event>,
     requests: Sender<Request>,
 ) -> anyhow::Result<Arc<Launched>> {
     let known = Arc::new(OnceLock::new());
@@ -79,11 +81,11 @@ pub(super) fn launch(
         if let (Event::Executed, Some(pid)) = (event, known.get()) {
             forget(*pid, &requests);
         }
-        // Nobody listens when the line is being torn down.
-        _ = news.send(event);
+        // During shutdown the receiver may have ended already.
+        _ = events.send(event);
     })
     .map_err(explain)?;
-    // Set once: nothing was there before.
+    // The cell was empty: this cannot fail.
     _ = pid.set(launched.pid());
     Ok(Arc::new(launched))
 }

@@ -1,7 +1,7 @@
-//! Keeps to a budget: opens and closes the windows in which the targets are traced.
+//! Overhead governor: starts and stops sampling windows so that tracing stays within its CPU budget.
 //!
-//! Runs on the attacher's thread, which has the programs. Takes readings from the collector, hands on requests to it,
-//! and takes hold of the targets or lets go of them.
+//! Runs on the attacher's thread, which owns the programs. Takes readings from the collector, hands on requests to it,
+//! and attaches or detaches the probes.
 
 use std::{
     sync::mpsc::{self, Sender, SyncSender},
@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    budget::{Budget, Stretch, WINDOW_NS},
+    budget::{Budget, Interval, WINDOW_NS},
     calibrate::ProbeCosts,
 };
 use crate::{
@@ -23,46 +23,46 @@ use crate::{
     target::{Pid, usage::cpu_ns},
 };
 
-/// How often the account is looked at.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
-/// Processor time of processes is counted in such steps.
+/// Time between two checks of the budget.
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Resolution of a process's CPU time.
 const TICK_NS: u64 = 10_000_000;
-/// By how much a window may begin later than it could.
+/// Upper bound of a window's random delay.
 const JITTER_NS: u64 = 500_000_000;
-/// How long system calls are counted before a window.
+/// How long the reference rate of system calls is measured before a window.
 const REFERENCE: Duration = Duration::from_millis(200);
-/// How long the collector is waited for.
+/// How long to wait for the collector.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The governor of a budget.
+/// Keeps tracing within a budget.
 pub(super) struct Governor {
     budget: Budget,
-    prices: ProbeCosts,
-    /// Price of a hit by number of the probe, nanoseconds.
+    costs: ProbeCosts,
+    /// Cost of a hit by number of the probe, nanoseconds.
     by_probe: Vec<f64>,
     pids: Vec<Pid>,
     requests: Sender<Request>,
-    /// The kernel counts the time of programs as long as this is held.
+    /// The kernel measures the run time of BPF programs as long as this exists.
     _statistics: Statistics,
     state: State,
-    /// Where things stood when the account was looked at last.
+    /// The figures at the last check.
     before: Before,
 }
 
 enum State {
-    /// Recording; with system calls counted, but in the first window.
+    /// Recording; system calls are counted, except in the first window.
     Open { since: Instant, calls: Option<Counted> },
-    /// Not recording; from that moment on it may be, which is chosen when the debt is paid.
+    /// Not recording. When the debt is paid, the earliest start of the next window is chosen.
     Closed { not_before: Option<Instant> },
 }
 
-/// System calls being counted, since when, and how many there were before.
+/// A running count of system calls: its start time and its value then.
 struct Counted {
     _calls: Calls,
     from: (u64, u64),
 }
 
-/// What the account was last balanced by.
+/// The figures of a check.
 struct Before {
     at_ns: u64,
     cpu_ns: u64,
@@ -71,10 +71,10 @@ struct Before {
 }
 
 impl Governor {
-    /// A governor for a run that has just begun to record.
+    /// A governor for a session that has just started to record.
     pub(super) fn new(
         share: f64,
-        prices: ProbeCosts,
+        costs: ProbeCosts,
         pids: Vec<Pid>,
         requests: Sender<Request>,
         programs: &mut Programs,
@@ -88,7 +88,7 @@ impl Governor {
         };
         Ok(Self {
             budget: Budget::new(share),
-            prices,
+            costs,
             by_probe: Vec::new(),
             pids,
             requests,
@@ -98,20 +98,21 @@ impl Governor {
         })
     }
 
-    /// These are probed from now on.
+    /// Sets the probes that are attached from now on.
     pub(super) fn learn(&mut self, probes: &[Probe]) {
-        self.by_probe = self.prices.by_probe(probes);
+        self.by_probe = self.costs.by_probe(probes);
     }
 
-    /// Looks at the account, and opens or closes a window. A collector that is gone is no failure: the end is near.
-    pub(super) fn look(&mut self, programs: &mut Programs) -> Result<(), Failed> {
+    /// Checks the budget, and opens or closes a window. A collector that has ended is not a failure: shutdown has
+    /// begun.
+    pub(super) fn check(&mut self, programs: &mut Programs) -> Result<(), Failed> {
         match &self.state {
             State::Open { since, .. } => {
                 let young = since.elapsed() < Duration::from_nanos(WINDOW_NS);
                 if young {
                     return Ok(());
                 }
-                let Some(reading) = self.ask(Request::Read) else { return Ok(()) };
+                let Some(reading) = self.request(Request::Read) else { return Ok(()) };
                 self.balance(&reading, programs, true, 0)?;
                 if self.budget.is_spent() {
                     self.close(programs)?;
@@ -119,14 +120,14 @@ impl Governor {
             }
             State::Closed { not_before } => {
                 let not_before = *not_before;
-                let Some(reading) = self.ask(Request::Read) else { return Ok(()) };
+                let Some(reading) = self.request(Request::Read) else { return Ok(()) };
                 self.balance(&reading, programs, false, 0)?;
                 if self.budget.is_paid() {
                     let now = Instant::now();
                     match not_before {
                         Some(moment) if now >= moment => self.open(programs)?,
                         Some(_) => {}
-                        // So that windows do not keep step with what targets do in turn.
+                        // A random delay, so that windows do not synchronize with periodic work of the targets.
                         None => {
                             let jitter = Duration::from_nanos(now_ns() % JITTER_NS);
                             self.state = State::Closed { not_before: Some(now + jitter) };
@@ -135,22 +136,22 @@ impl Governor {
                 }
             }
         }
-        self.tell();
+        self.report();
         Ok(())
     }
 
-    /// How long nothing is to be done.
+    /// Time until the next check.
     pub(super) fn pause(&self) -> Duration {
         match &self.state {
             State::Open { since, .. } => Duration::from_nanos(WINDOW_NS)
                 .saturating_sub(since.elapsed())
-                .clamp(Duration::from_millis(1), LOOK),
-            State::Closed { .. } => LOOK,
+                .clamp(Duration::from_millis(1), CHECK_INTERVAL),
+            State::Closed { .. } => CHECK_INTERVAL,
         }
     }
 
     fn close(&mut self, programs: &mut Programs) -> Result<(), Failed> {
-        let Some(reading) = self.ask(Request::Pause) else { return Ok(()) };
+        let Some(reading) = self.request(Request::Pause) else { return Ok(()) };
         if let State::Open { calls: Some(counted), .. } = &self.state {
             self.budget.count(
                 reading.calls.saturating_sub(counted.from.1),
@@ -160,7 +161,7 @@ impl Governor {
         }
         let begun = Instant::now();
         programs.detach_all();
-        // The breakpoints are taken out first, and then waited for; meanwhile hits that are not counted cost their trap.
+        // Detaching removes the breakpoints one after the other; until then, uncounted hits still cost their traps.
         let tail = begun.elapsed() / 3;
         self.balance(&reading, programs, true, tail.as_nanos())?;
         self.state = State::Closed { not_before: None };
@@ -169,19 +170,19 @@ impl Governor {
 
     fn open(&mut self, programs: &mut Programs) -> Result<(), Failed> {
         let calls = programs.count_syscalls()?;
-        let Some(from) = self.ask(Request::Read) else { return Ok(()) };
+        let Some(from) = self.request(Request::Read) else { return Ok(()) };
         thread::sleep(REFERENCE);
-        let Some(to) = self.ask(Request::Read) else { return Ok(()) };
+        let Some(to) = self.request(Request::Read) else { return Ok(()) };
         self.budget.count(to.calls - from.calls, to.at_ns.saturating_sub(from.at_ns), false);
         self.balance(&to, programs, false, 0)?;
         programs.reattach()?;
-        let Some(reading) = self.ask(Request::Resume) else { return Ok(()) };
+        let Some(reading) = self.request(Request::Resume) else { return Ok(()) };
         let counted = Counted { _calls: calls, from: (reading.at_ns, reading.calls) };
         self.state = State::Open { since: Instant::now(), calls: Some(counted) };
         Ok(())
     }
 
-    /// Brings the account up to date; `tail_ns` is time in which hits were not counted.
+    /// Charges the time since the last check to the budget; `tail_ns` is time in which hits were not counted.
     fn balance(
         &mut self,
         reading: &Reading,
@@ -207,41 +208,41 @@ impl Governor {
         let cost_ns = (traps_ns * (1.0 + tail) + programs_ns) as u64;
         let cpu_ns = now.cpu_ns.saturating_sub(self.before.cpu_ns);
         log::debug!(
-            "{} for {:.0} ms: {:.0} ms of processor time, traps {:.1} ms, programs {:.1} ms, {} calls",
-            if recorded { "recorded" } else { "apart" },
+            "{} for {:.0} ms: {:.0} ms of CPU time, traps {:.1} ms, programs {:.1} ms, {} calls",
+            if recorded { "recorded" } else { "not recorded" },
             length_ns as f64 / 1e6,
             cpu_ns as f64 / 1e6,
             traps_ns / 1e6,
             programs_ns / 1e6,
             reading.calls,
         );
-        // Nobody can lose more than there was: on a busy host a program's time has that in it in which it had to
-        // wait for a processor.
+        // The cost cannot exceed the targets' CPU time: on a busy host, the run time of a BPF program includes time in
+        // which it was preempted.
         let cost_ns = cost_ns.min(cpu_ns + TICK_NS);
-        self.budget.spend(Stretch { length_ns, cpu_ns, cost_ns }, recorded);
+        self.budget.spend(Interval { length_ns, cpu_ns, cost_ns }, recorded);
         self.before = now;
         Ok(())
     }
 
-    fn tell(&self) {
-        let told = OverheadReading {
+    fn report(&self) {
+        let reading = OverheadReading {
             budget: self.budget.share(),
             cost: self.budget.cost(),
             pace: self.budget.pace(),
             pace_error: self.budget.pace_error(),
         };
-        drop(self.requests.send(Request::OverheadReading(told)));
+        drop(self.requests.send(Request::OverheadReading(reading)));
     }
 
-    /// Asks the collector; `None` when it is gone.
-    fn ask(&self, request: impl FnOnce(SyncSender<Reading>) -> Request) -> Option<Reading> {
+    /// Sends a request to the collector; `None` if it has ended.
+    fn request(&self, request: impl FnOnce(SyncSender<Reading>) -> Request) -> Option<Reading> {
         let (done, answer) = mpsc::sync_channel(1);
         self.requests.send(request(done)).ok()?;
         answer.recv_timeout(PATIENCE).ok()
     }
 }
 
-/// Processor time that all of them have used.
+/// CPU time that all of them have used.
 fn used_ns(pids: &[Pid]) -> u64 {
     pids.iter().filter_map(|pid| cpu_ns(*pid)).sum()
 }

@@ -1,7 +1,7 @@
-//! The log of connections: a thread of its own, so that a slow disk holds nobody up.
+//! The log of connections, written by a thread of its own, so that a slow disk blocks no other thread.
 //!
-//! Takes what the collector tells, hands on lines in a file, and how many there are. What the thread cannot take at
-//! once is lost and counted.
+//! Takes events from the collector, hands on lines in a file, and their count. Events that do not fit into the queue
+//! are lost and counted.
 
 use std::{
     mem,
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::line::spawn;
+use super::pipeline::spawn;
 use crate::{
     assemble::{
         SessionInfo,
@@ -26,14 +26,14 @@ use crate::{
     report::ConnectionsLog,
 };
 
-/// What waits for the disk at most: all that the programs can tell of before they are heard, which may come at once.
+/// Capacity of the queue: all events that the BPF programs can buffer, which may arrive at once.
 const QUEUE: usize = 1 << 17;
-/// Bytes written at once.
-const AT_ONCE: usize = 1 << 16;
-/// How long a disk may take for the last lines.
+/// Bytes per write.
+const BATCH_BYTES: usize = 1 << 16;
+/// How long to wait for the last lines at the end.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What is known of the log, for the report.
+/// The state of the log, for the report.
 #[derive(Clone, Debug)]
 pub(super) struct Journal {
     path: String,
@@ -55,7 +55,7 @@ impl Counts {
     }
 }
 
-/// A log that is open, and has no thread yet.
+/// An open log, without a thread yet.
 pub(super) struct Opened {
     journal: Journal,
     lines: Lines,
@@ -63,7 +63,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Starts the thread for what happens on this session, whose report will tell of it.
+    /// Starts the thread for this session, whose report will show the log's state.
     pub(super) fn begin(self, session: &mut SessionInfo) -> anyhow::Result<Journal> {
         let clock = Clock { started: SystemTime::now(), started_ns: session.started_ns };
         let journal = self.start(clock)?;
@@ -71,7 +71,7 @@ impl Opened {
         Ok(journal)
     }
 
-    /// Starts the thread, whose times begin with the clock's.
+    /// Starts the thread; its times are relative to `clock`.
     fn start(self, clock: Clock) -> anyhow::Result<Journal> {
         let Self { journal, lines, queue } = self;
         let counts = Arc::clone(&journal.counts);
@@ -81,30 +81,30 @@ impl Opened {
 }
 
 impl Journal {
-    /// Opens the file, and hands back whom to tell.
+    /// Opens the file. The second value is the function that takes events.
     pub(super) fn open(
         path: &Path,
     ) -> Result<(Opened, impl FnMut(Occurrence) + Send + use<>), Failure> {
         let lines = Lines::open(path)?;
         let counts = Arc::new(Counts::default());
         let (sender, queue) = sync_channel(QUEUE);
-        let told = Arc::clone(&counts);
-        let tell = move |occurrence| {
-            told.queued.fetch_add(1, SeqCst);
+        let shared = Arc::clone(&counts);
+        let log = move |occurrence| {
+            shared.queued.fetch_add(1, SeqCst);
             if let Err(refused) = sender.try_send(occurrence) {
-                told.queued.fetch_sub(1, SeqCst);
+                shared.queued.fetch_sub(1, SeqCst);
                 let why = match refused {
                     TrySendError::Full(_) => "the disk is too slow",
                     TrySendError::Disconnected(_) => "the log's thread has failed",
                 };
-                told.lose(1, why.to_owned());
+                shared.lose(1, why.to_owned());
             }
         };
         let journal = Self { path: path.to_string_lossy().into_owned(), counts };
-        Ok((Opened { journal, lines, queue }, tell))
+        Ok((Opened { journal, lines, queue }, log))
     }
 
-    /// Waits until all lines are where they should be, but not for long.
+    /// Waits for a limited time until all lines are written.
     pub(super) fn settle(&self) {
         let limit = Instant::now() + PATIENCE;
         while self.counts.queued.load(SeqCst) > 0 && Instant::now() < limit {
@@ -112,7 +112,7 @@ impl Journal {
         }
     }
 
-    /// Tells the report how it fares; of the end when all is written.
+    /// A function that returns the log's state for a report; for the last one it waits for the thread.
     fn accountant(self) -> Box<dyn Fn(bool) -> ConnectionsLog + Send> {
         Box::new(move |end| {
             if end {
@@ -122,7 +122,7 @@ impl Journal {
         })
     }
 
-    /// How it fares.
+    /// The log's state.
     fn account(&self) -> ConnectionsLog {
         ConnectionsLog {
             path: self.path.clone(),
@@ -133,7 +133,7 @@ impl Journal {
     }
 }
 
-/// The thread: until nobody is left to tell it anything.
+/// The thread: writes events until the channel closes.
 fn write(mut lines: Lines, queue: &Receiver<Occurrence>, clock: &Clock, counts: &Counts) {
     let mut bytes = Vec::new();
     while let Ok(first) = queue.recv() {
@@ -148,7 +148,7 @@ fn write(mut lines: Lines, queue: &Receiver<Occurrence>, clock: &Clock, counts: 
                     counts.lose(1, error.to_string());
                 }
             }
-            if bytes.len() < AT_ONCE {
+            if bytes.len() < BATCH_BYTES {
                 next = queue.try_recv().ok();
             }
         }
@@ -179,10 +179,10 @@ mod tests {
     }
 
     #[test]
-    fn each_line_says_what_happened_and_all_are_counted() {
+    fn each_event_is_a_line_and_all_are_counted() {
         let path = path("all");
-        let (opened, mut tell) = Journal::open(&path).unwrap();
-        (1..=1_000).for_each(|id| tell(orphans(id)));
+        let (opened, mut log) = Journal::open(&path).unwrap();
+        (1..=1_000).for_each(|id| log(orphans(id)));
         let journal = opened.start(CLOCK).unwrap();
         let account = journal.accountant()(true);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -197,20 +197,20 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_too_long_is_lost_and_nobody_is_held_up() {
+    fn a_full_queue_loses_events_and_blocks_nobody() {
         let path = path("slow");
-        let (opened, mut tell) = Journal::open(&path).unwrap();
+        let (opened, mut log) = Journal::open(&path).unwrap();
         let most = QUEUE as u64;
-        (1..=most + 7).for_each(|id| tell(orphans(id)));
+        (1..=most + 7).for_each(|id| log(orphans(id)));
         let journal = opened.start(CLOCK).unwrap();
-        // A busy machine may take longer than anybody would wait at the end.
-        let patient = (0..60).find(|_| {
+        // A busy machine may take longer than the limit at the end of a session.
+        let finished = (0..60).find(|_| {
             journal.settle();
             journal.counts.queued.load(SeqCst) == 0
         });
         let account = journal.accountant()(true);
         std::fs::remove_file(&path).unwrap();
-        assert!(patient.is_some());
+        assert!(finished.is_some());
         assert_eq!((account.written, account.lost), (most, 7));
         assert_eq!(
             account.warning().unwrap(),
@@ -222,9 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_disk_does_not_take_is_said() {
-        let (opened, mut tell) = Journal::open(Path::new("/dev/full")).unwrap();
-        tell(orphans(1));
+    fn a_full_disk_is_reported() {
+        let (opened, mut log) = Journal::open(Path::new("/dev/full")).unwrap();
+        log(orphans(1));
         let account = opened.start(CLOCK).unwrap().accountant()(true);
         assert_eq!((account.written, account.lost), (0, 1));
         assert!(account.why.unwrap().contains("No space left on device"));

@@ -1,4 +1,6 @@
-//! Functions of libraries that are about their objects: as probes have them, and as the programs are told of them.
+//! Functions of packs: turns them into functions to probe, and describes them to the BPF programs.
+//!
+//! Takes packs and probes, hands on functions, descriptions and liveness checks.
 
 use std::collections::HashSet;
 
@@ -13,8 +15,8 @@ use crate::{
     probes::{Function, Probe},
 };
 
-/// The functions of these packs that an object defines.
-pub(super) fn of_objects(
+/// The functions of these packs that an object file defines.
+pub(super) fn object_functions(
     packs: &[&Pack],
     defined: &[&str],
     build_id: Option<&[u8]>,
@@ -37,37 +39,37 @@ pub(super) fn of_objects(
         .collect()
 }
 
-/// Tells the programs what the functions do that are about objects, before the first hit. `told` is how many `probes` they
-/// know already.
+/// Describes to the BPF programs what functions do to objects, before their first hit. `described` is the number of
+/// `probes` that are described already.
 pub(super) fn describe(
     programs: &mut Programs,
     probes: &[Probe],
-    told: &mut usize,
+    described: &mut usize,
 ) -> anyhow::Result<()> {
-    for probe in probes.iter().skip(*told).filter(|probe| probe.place.is_ok()) {
+    for probe in probes.iter().skip(*described).filter(|probe| probe.place.is_ok()) {
         if let Some(of) = &probe.function.object {
             programs
                 .describe(probe.number, of.function)
-                .context("could not tell the programs what a library's functions do")?;
+                .context("could not describe a library's functions to the BPF programs")?;
         }
     }
-    *told = probes.len();
+    *described = probes.len();
     Ok(())
 }
 
-/// How objects that some of these probes see placed tell that they are there: by fields that their pack knows.
-pub(super) fn signs(probes: &[Probe]) -> LivenessChecks {
-    let sign = |probe: &Probe| {
+/// Liveness checks for the caller-allocated objects that these probes see: fields that their pack describes.
+pub(super) fn liveness_checks(probes: &[Probe]) -> LivenessChecks {
+    let check = |probe: &Probe| {
         let kind = &probe.function.object.as_ref().filter(|of| of.is_by_memory())?.kind;
-        let waits = kind.only(FieldRole::Pending)?;
+        let pending = kind.only(FieldRole::Pending)?;
         let offset = |role| kind.only(role).map(|field| field.offset);
-        let sign = LivenessCheck {
-            number: (waits.offset, waits.bytes),
-            mask: waits.mask,
+        let check = LivenessCheck {
+            number: (pending.offset, pending.bytes),
+            mask: pending.mask,
             word: offset(FieldRole::Callback),
             owner: offset(FieldRole::Owner),
         };
-        Some((probe.number, sign))
+        Some((probe.number, check))
     };
-    probes.iter().filter(|probe| probe.place.is_ok()).filter_map(sign).collect()
+    probes.iter().filter(|probe| probe.place.is_ok()).filter_map(check).collect()
 }

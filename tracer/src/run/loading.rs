@@ -1,4 +1,4 @@
-//! How far a program has come that is being loaded.
+//! Checks whether the dynamic loader has loaded a program's C library. Pure.
 
 use crate::{
     format::file_name,
@@ -13,7 +13,7 @@ fn starts_with_any(object: &MappedObject<'_>, starts: &[&str]) -> bool {
     starts.iter().any(|start| file_name(&path).starts_with(start))
 }
 
-/// Whether a command that is being loaded has its allocator: its libc, or no loader at all.
+/// Whether a program that is being loaded has its allocator: its libc, or no dynamic loader at all.
 pub(super) fn is_loaded(mappings: &Mappings) -> bool {
     let objects = mappings.objects();
     let is_libc = |object: &MappedObject<'_>| starts_with_any(object, &LIBC_NAMES);

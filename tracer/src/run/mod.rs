@@ -1,8 +1,8 @@
-//! Builds the line, starts and stops its threads.
+//! Runs a tracing session: builds the pipeline, starts and stops its threads.
 //!
-//! Takes [`Settings`], hands on the exit status. Three threads: the collector (kernel → snapshot), the
-//! reporter (snapshot → report) and this one (screen, signals, end). Nothing flows back but the wish to
-//! stop, and a slow screen holds nobody up. Going over from light to full tracing is another line.
+//! Takes [`Settings`], hands on the exit status. Three threads: the collector (kernel → snapshot), the reporter
+//! (snapshot → report) and this one (screen, signals, shutdown). Only the request to stop flows back, and a slow screen
+//! blocks no other thread. Switching from light to full tracing builds a second pipeline.
 
 mod attach;
 mod attacher;
@@ -14,10 +14,10 @@ mod command;
 mod governor;
 mod journal;
 mod libraries;
-mod line;
 mod loading;
 mod mode_switch;
 mod pairs;
+mod pipeline;
 mod points;
 mod screen;
 mod shutdown;
@@ -40,35 +40,35 @@ use crate::{
     output::Output,
     preflight::{Facts, Roots},
     report::{Report, json, text},
-    settings::{Settings, Wanted},
+    settings::{Settings, TargetSpec},
 };
-use line::Line;
+use pipeline::Pipeline;
 
-/// Traces as `settings` say, until something ends it, and delivers the report.
+/// Traces according to `settings` until a signal, the duration or the targets' end stops it; delivers the report.
 pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let facts = Facts::gather(&Roots::default());
     facts.check()?;
-    let stdout_free = !matches!(settings.target, Wanted::Command { .. });
+    let stdout_free = !matches!(settings.target, TargetSpec::Command { .. });
     let output = Output::prepare(settings.output.as_deref(), stdout_free)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("could not start the event loop")?;
-    let mut line = start(settings, &facts, begun)?;
-    line.warn(settings);
-    let outcome = runtime.block_on(attend(settings, &facts, &mut line));
-    // Timers and signal handlers must not outlive their use: a second Ctrl-C ends us at once.
+    let mut pipeline = start(settings, &facts, begun)?;
+    pipeline.warn(settings);
+    let outcome = runtime.block_on(attend(settings, &facts, &mut pipeline));
+    // Timers and signal handlers must not outlive their use: a second Ctrl-C ends leaktrace at once.
     drop(runtime);
     if settings.format == Format::Tui && outcome.is_ok() {
-        shutdown::leave(line.leave());
+        shutdown::leave(pipeline.leave());
         return Ok(ExitCode::SUCCESS);
     }
-    let (report, programs) = line.stop();
+    let (report, programs) = pipeline.stop();
     let delivered = match (report, outcome) {
         (Ok(report), Ok(())) => write(settings, &report)
             .and_then(|bytes| output.deliver(&bytes).map_err(anyhow::Error::from)),
-        // The screen is gone, but what was learned is not: it goes where a report would.
+        // The screen has failed, but there is a report: delivers it as without a screen.
         (Ok(report), Err(error)) => {
             let delivered = write(settings, &report).and_then(|bytes| Ok(output.deliver(&bytes)?));
             delivered.and(Err(error))
@@ -79,11 +79,11 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     delivered.map(|()| ExitCode::SUCCESS)
 }
 
-/// Attaches to the targets. `begun` is when that was asked for.
-fn start(settings: &Settings, facts: &Facts, begun: Instant) -> anyhow::Result<Line> {
+/// Attaches to the targets. `begun` is the time of the request.
+fn start(settings: &Settings, facts: &Facts, begun: Instant) -> anyhow::Result<Pipeline> {
     let targets = choose::targets(settings)?;
     let loaded = trace_mode::load(settings, targets.running(), facts)?;
-    Line::start(settings, targets, loaded, facts, begun)
+    Pipeline::start(settings, targets, loaded, facts, begun)
 }
 
 fn write(settings: &Settings, report: &Report) -> anyhow::Result<Vec<u8>> {
@@ -103,23 +103,23 @@ fn write(settings: &Settings, report: &Report) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Waits for the end: a signal, the time asked for, the end of all targets, or `q`.
-async fn attend(settings: &Settings, facts: &Facts, line: &mut Line) -> anyhow::Result<()> {
+/// Waits for the end: a signal, the requested duration, the end of all targets, or `q`.
+async fn attend(settings: &Settings, facts: &Facts, pipeline: &mut Pipeline) -> anyhow::Result<()> {
     let end = end(settings.duration)?;
     if settings.format == Format::Tui {
-        // With the end of all targets it stays: whoever looks wants to read what they left behind.
-        return screen::show(settings, facts, line, end).await;
+        // The screen stays after all targets have ended, so that the user can read what they left behind.
+        return screen::show(settings, facts, pipeline, end).await;
     }
-    // Only now: whoever reads it may send a signal at once.
-    line.announce();
+    // Not earlier: a reader of this line may send a signal at once.
+    pipeline.announce();
     tokio::select! {
         () = end => {}
-        () = line.ended() => log::info!("all targets have ended"),
+        () = pipeline.ended() => log::info!("all targets have ended"),
     }
     Ok(())
 }
 
-/// The end that comes from outside. Signals are listened to when this returns.
+/// Waits for a signal or the requested duration. Signal handlers are installed when this returns.
 fn end(duration: Option<Duration>) -> anyhow::Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).context("could not listen to signals");
     let mut interrupt = listen(SignalKind::interrupt())?;
@@ -141,5 +141,5 @@ fn end(duration: Option<Duration>) -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-/// The latest report, for whoever looks.
+/// The latest report.
 pub(crate) type Reports = watch::Receiver<Option<Arc<Report>>>;

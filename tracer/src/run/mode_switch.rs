@@ -1,8 +1,8 @@
-//! From light to full tracing, when a key asks for it: another line on the same targets, made while the
-//! light one goes on.
+//! Switches a running session from light to full tracing: builds a second pipeline on the same targets, then retires
+//! the first.
 //!
-//! Takes what the light line was started with, hands on the full line, or why there is none. On a thread of
-//! its own: attaching takes tenths of a second, and the screen must not stand still.
+//! Takes the settings of the light pipeline, hands on the full pipeline, or why there is none. Uses a thread of its
+//! own: attaching takes tenths of a second, and the screen must not freeze.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{
     choose,
-    line::{self, Line},
+    pipeline::{self, Pipeline},
 };
 use crate::{
     error::Failure,
@@ -19,40 +19,44 @@ use crate::{
     target::{Identity, identify},
 };
 
-/// A full line that is being made.
-pub(super) struct Going(oneshot::Receiver<anyhow::Result<Line>>);
+/// A full pipeline that is being built.
+pub(super) struct Switch(oneshot::Receiver<anyhow::Result<Pipeline>>);
 
-/// Begins to make the full line.
-pub(super) fn begin(settings: &Settings, facts: &Facts, light: &Line) -> anyhow::Result<Going> {
+/// Starts to build the full pipeline.
+pub(super) fn begin(
+    settings: &Settings,
+    facts: &Facts,
+    light: &Pipeline,
+) -> anyhow::Result<Switch> {
     let begun = Instant::now();
     let (settings, facts, targets) = (settings.clone(), facts.clone(), light.targets().to_vec());
-    let (done, going) = oneshot::channel();
-    // Not joined: whoever leaves meanwhile does not wait, and its probes go with the process.
-    line::spawn("going over", move || {
+    let (done, built) = oneshot::channel();
+    // Not joined: a user who quits meanwhile does not wait, and its probes end with the process.
+    pipeline::spawn("mode switch", move || {
         let full =
             living(&targets).and_then(|pids| super::start(&settings.full(pids), &facts, begun));
         drop(done.send(full));
     })?;
-    Ok(Going(going))
+    Ok(Switch(built))
 }
 
-/// Leaves the light line: its programs go in the background, 0.1 s or so.
-pub(super) fn retire(light: Line) {
-    // Without a thread, they go here.
-    drop(line::spawn("light's end", move || drop(light.leave())));
+/// Stops the light pipeline. Its programs are detached in the background, which takes about 0.1 s.
+pub(super) fn retire(light: Pipeline) {
+    // If the thread cannot start, this detaches them here.
+    drop(pipeline::spawn("light shutdown", move || drop(light.leave())));
 }
 
-impl Going {
-    /// The full line once it runs; never, when none is being made.
-    pub(super) async fn there(going: &mut Option<Self>) -> anyhow::Result<Line> {
-        let Some(Self(line)) = going else { return std::future::pending().await };
-        let made = line.await;
-        *going = None;
-        made.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of leaktrace failed")))
+impl Switch {
+    /// The full pipeline once it runs; never returns if none is being built.
+    pub(super) async fn finished(switch: &mut Option<Self>) -> anyhow::Result<Pipeline> {
+        let Some(Self(receiver)) = switch else { return std::future::pending().await };
+        let full = receiver.await;
+        *switch = None;
+        full.unwrap_or_else(|_| Err(anyhow::anyhow!("a thread of leaktrace failed")))
     }
 }
 
-/// Those of the targets that still run: they, and not others that were given their ids since.
+/// The targets that still run, without processes that have reused a target's id.
 fn living(targets: &[Identity]) -> anyhow::Result<Vec<u32>> {
     let mut living = Vec::with_capacity(targets.len());
     let mut why = None;
@@ -75,13 +79,13 @@ mod tests {
     use crate::target::Pid;
 
     #[test]
-    fn a_target_is_told_from_another_with_its_id() {
+    fn a_process_that_reuses_a_targets_id_is_not_a_target() {
         let own = identify(Pid::own()).unwrap();
         let other = Identity { start_time: own.start_time + 1, ..own.clone() };
         assert_eq!(
             living(&[other.clone(), own.clone()]).unwrap(),
             [own.pid.0],
-            "who runs is traced"
+            "a running target is traced"
         );
         let line = crate::error::line(&living(&[other]).unwrap_err());
         assert_eq!(line, format!("could not attach to process `{}`: it ended meanwhile", own.pid));

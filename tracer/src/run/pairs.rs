@@ -1,7 +1,7 @@
-//! What may be recorded: acquisitions whose releases are probed, all of them. A release that no probe sees looks like
-//! a leak.
+//! Groups of probes that depend on each other: leaktrace may record acquisitions only if all of their releases are
+//! probed. A release that no probe sees looks like a leak.
 //!
-//! Takes probes, hands on which of them depend on each other. Pure.
+//! Takes probes, hands on their groups. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,15 +18,15 @@ use crate::{
 pub(super) enum Group {
     /// The allocator functions of one file for one kind of memory.
     Memory(FileId, ResourceKind),
-    /// The functions that the user named, in whatever files.
+    /// The functions that the user named, in any file.
     UserDefined,
-    /// Objects of a library in one file that end by a function, and not with their heap block.
+    /// Objects of a library in one file that a function destroys, and that do not end with their heap block.
     Library(FileId, String),
 }
 
 impl Group {
-    /// The group that a probe belongs to; `None` for what no release has to be seen of: objects that end with their heap
-    /// block, or by what their memory says.
+    /// The group of a probe; `None` if no release of its objects has to be seen: they end with their heap block, or
+    /// when a field in their memory says so.
     pub(super) fn of(probe: &Probe, user_probes: &[UserProbe]) -> Option<Self> {
         let (file, _) = probe.object.as_ref()?;
         if let Some(of) = &probe.function.object {
@@ -34,14 +34,14 @@ impl Group {
             let library = of.kind.library.to_string();
             return by_function.then_some(Self::Library(*file, library));
         }
-        if user_probes.iter().any(|wish| wish.function.name == probe.function.name) {
+        if user_probes.iter().any(|user| user.function.name == probe.function.name) {
             return Some(Self::UserDefined);
         }
         Some(Self::Memory(*file, probe.function.kind))
     }
 
-    /// Whether nothing of `self` is recorded where nothing of `other` is: memory that an allocator maps for itself is told
-    /// from the program's own mappings by the allocator's call that it is part of.
+    /// Whether `self` can be recorded only together with `other`: leaktrace distinguishes an allocator's own mappings
+    /// from the program's by the surrounding call of the allocator.
     pub(super) fn depends_on(&self, other: &Self) -> bool {
         self == other
             || matches!(
@@ -53,14 +53,14 @@ impl Group {
             )
     }
 
-    /// What is not recorded, in words; `path` is that of the file where a probe is missing.
+    /// The group in words; `path` is the file in which a probe is missing.
     pub(super) fn what(&self, path: &str) -> String {
         match self {
             Self::Memory(_, ResourceKind::Heap) => {
                 format!("memory allocated by {}", file_name(path))
             }
             Self::Memory(_, kind) => format!("{} resources of {}", kind.name(), file_name(path)),
-            Self::UserDefined => "what the functions given by --alloc return".to_owned(),
+            Self::UserDefined => "memory returned by the functions given by --alloc".to_owned(),
             Self::Library(_, library) => {
                 format!("objects of {library} that are not heap blocks, in {}", file_name(path))
             }

@@ -1,7 +1,7 @@
-//! Which program stands at which point of an object.
+//! Chooses the BPF program for each attach point of an object.
 //!
-//! Takes probes, hands on points by program: those that see how a call ends before those that see it begin, so that
-//! no call is begun whose end would be missed.
+//! Takes probes, hands on points by program: those at the ends of calls before those at their beginnings, so that no
+//! call is recorded whose end would be missed.
 
 use tracer_common::attach::{ProbeNumber, Shape};
 
@@ -19,8 +19,8 @@ pub(super) struct Points {
 }
 
 impl Points {
-    /// Adds the points of one probe. `new` says whether a return instruction is not probed yet: functions may share them.
-    /// With `bare`, programs that do nothing.
+    /// Adds the points of one probe. `new` says whether a return instruction is not probed yet: functions may share
+    /// them. With `bare`, the programs are empty.
     pub(super) fn add(
         &mut self,
         probe: &Probe,
@@ -47,7 +47,7 @@ impl Points {
         push(&mut self.entries, entry, probe, Point { offset: place.offset, cookie });
     }
 
-    /// What is to be attached, one group after the other.
+    /// The groups to attach, in order.
     pub(super) fn in_order(self) -> impl Iterator<Item = (Program, Vec<(ProbeNumber, Point)>)> {
         self.ends.into_iter().chain(self.entries)
     }

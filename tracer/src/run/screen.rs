@@ -1,15 +1,14 @@
-//! The line on the screen, until someone leaves it.
+//! Shows a pipeline's reports on the screen until the user quits.
 //!
-//! Takes a running line, hands on nothing: the line may be another at the end, when a key has asked for
-//! full tracing instead of light.
+//! Takes a running pipeline, hands on nothing: a key may replace the pipeline of light tracing by one of full tracing.
 
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 
 use super::{
-    line::Line,
-    mode_switch::{self, Going},
+    mode_switch::{self, Switch},
+    pipeline::Pipeline,
 };
 use crate::{
     error,
@@ -20,40 +19,40 @@ use crate::{
     tui::{Leave, Screen},
 };
 
-/// How long a signal may come after the error that has the same cause.
+/// How long a signal may arrive after the error that has the same cause.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Shows the line until a key leaves it or `end` comes.
+/// Shows the pipeline's reports until the user quits or `end` completes.
 pub(super) async fn show(
     settings: &Settings,
     facts: &Facts,
-    line: &mut Line,
+    pipeline: &mut Pipeline,
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     const TERMINAL: &str = "could not use the terminal";
     let mut screen = Screen::enter().context(TERMINAL)?;
-    let mut going = None;
+    let mut switch = None;
     tokio::pin!(end);
     loop {
         tokio::select! {
-            left = screen.show(line.reports(), save) => match left {
+            left = screen.show(pipeline.reports(), save) => match left {
                 Err(error) => {
-                    // A terminal that is gone says so by an error and by a signal, either of them first.
+                    // A closed terminal causes an error and a signal, in any order.
                     let hung_up = tokio::time::timeout(PATIENCE, &mut end).await.is_ok();
                     return if hung_up { Ok(()) } else { Err(error).context(TERMINAL) };
                 }
                 Ok(Leave::Quit) => return Ok(()),
-                Ok(Leave::Full) => match mode_switch::begin(settings, facts, line) {
+                Ok(Leave::Full) => match mode_switch::begin(settings, facts, pipeline) {
                     Ok(begun) => {
-                        going = Some(begun);
+                        switch = Some(begun);
                         screen.show_switching();
                     }
                     Err(error) => screen.stay(&error::line(&error)),
                 },
             },
-            full = Going::there(&mut going) => match full {
+            full = Switch::finished(&mut switch) => match full {
                 Ok(full) => {
-                    mode_switch::retire(std::mem::replace(line, full));
+                    mode_switch::retire(std::mem::replace(pipeline, full));
                     screen.reset();
                 }
                 Err(error) => screen.stay(&error::line(&error)),
@@ -63,7 +62,7 @@ pub(super) async fn show(
     }
 }
 
-/// Saves what the screen shows beside where leaktrace was started.
+/// Saves the report that the screen shows in the current directory.
 fn save(report: &Report) -> Result<PathBuf, String> {
     let pid = report.targets.first().map_or(0, |target| target.pid);
     let seconds = report.window.duration_s.max(0.0);

@@ -1,17 +1,17 @@
-//! Leaves without waiting for the kernel.
+//! Exits without waiting for the kernel to detach the probes.
 //!
-//! Taking the probes out costs the kernel about 0.1 s, on older kernels for each, one after the other, paid by
-//! whoever closes the last descriptor. A child that holds copies of all descriptors and ends right after us pays it
-//! in the background: the prompt is back at once, and nothing lives on longer than the closing takes.
-//! Recording is already off, so from here on a hit costs the target its bare trap.
+//! Detaching takes the kernel about 0.1 s (on older kernels for each probe, one after the other), and blocks the
+//! process that closes the last descriptor. A child that inherits all descriptors and ends right after leaktrace waits
+//! in the background: the prompt returns at once, and the child lives only as long as the closing takes. Recording is
+//! already off, so a hit costs the target only the bare trap.
 
 use crate::kernel::Programs;
 
-/// Ends tracing. Returns at once; the probes go in the background.
+/// Ends tracing. Returns at once; the probes are detached in the background.
 pub(super) fn leave(programs: Option<Programs>) {
     let Some(programs) = programs else { return };
     let mut pipe = [0; 2];
-    // SAFETY: `pipe` has room for two descriptors.
+    // SAFETY: `pipe` has space for two descriptors.
     if unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
         drop(programs);
         return;
@@ -21,8 +21,8 @@ pub(super) fn leave(programs: Option<Programs>) {
     // close, setsid, read and _exit, and touches no memory but its stack.
     match unsafe { libc::fork() } {
         0 => {
-            // SAFETY: as above. Standard streams are closed so that nobody waits for us on a pipe.
-            // The read returns when the parent is gone and with it the other end.
+            // SAFETY: as above. Closes the standard streams, so that no reader of a pipe waits for the child. The read
+            // returns when the parent has ended and has closed the other end.
             unsafe {
                 libc::setsid();
                 for stream in 0..3 {
@@ -34,7 +34,7 @@ pub(super) fn leave(programs: Option<Programs>) {
                 libc::_exit(0);
             }
         }
-        // With a child that holds copies, closing ours costs nothing; without one, its time.
+        // If the child has copies of the descriptors, this returns at once; without a child it blocks.
         _ => drop(programs),
     }
 }

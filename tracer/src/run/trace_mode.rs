@@ -1,6 +1,6 @@
-//! Which programs a run needs: those at functions, or with `--light` those at page faults.
+//! Chooses and loads the BPF programs of a session: those at functions, or with `--light` those at page faults.
 //!
-//! Takes what was asked for, hands on loaded programs, or why the kernel refuses them.
+//! Takes the user's settings, hands on loaded programs, or why the kernel refuses them.
 
 use std::num::NonZeroU32;
 
@@ -16,7 +16,7 @@ use crate::{
     unwind::expected_pages,
 };
 
-/// Which programs look at memory.
+/// The programs that trace memory.
 pub(super) fn of(settings: &Settings) -> TraceMode {
     if settings.light {
         TraceMode::Touches
@@ -27,35 +27,35 @@ pub(super) fn of(settings: &Settings) -> TraceMode {
     }
 }
 
-/// Loads the programs for these targets, and for what they may come to.
+/// Loads the programs, with maps that are large enough for these targets.
 pub(super) fn load(
     settings: &Settings,
     targets: &[Identity],
     facts: &Facts,
 ) -> anyhow::Result<Loaded> {
-    let means = of(settings);
+    let mode = of(settings);
     let threads: usize = targets.iter().map(|target| thread_count(target.pid)).sum();
-    let needs = LoadOptions {
+    let options = LoadOptions {
         log: log::max_level(),
         unwind_pages: expected_pages(targets.iter().map(|target| target.pid)),
         targets: u32::try_from(targets.len()).unwrap_or(u32::MAX),
         threads: u32::try_from(threads).unwrap_or(u32::MAX),
         children: settings.children,
         budget: settings.max_overhead.is_some(),
-        means,
+        means: mode,
         objects: match settings.traces_objects() {
             false => Objects::None,
             true if settings.objects_are_named => Objects::Named,
             true => Objects::ByDefault,
         },
         descriptors: settings.traces_descriptors(),
-        backend: match settings.trial.fd_backend {
+        backend: match settings.test_options.fd_backend {
             FdBackend::Auto => None,
             FdBackend::Kprobe => Some(Backend::Kprobe),
             FdBackend::Tracepoint => Some(Backend::Tracepoint),
         },
     };
-    kernel::load(needs).map_err(|failed| explain(failed, facts))
+    kernel::load(options).map_err(|failed| explain(failed, facts))
 }
 
 /// How many threads a process has; 0 for one that has ended.
@@ -71,7 +71,7 @@ pub(super) fn watch(programs: &mut Programs, pid: Pid) -> anyhow::Result<()> {
         .with_context(|| format!("could not watch the page faults of process {pid}"))
 }
 
-/// A failure to load, with the help that goes with it.
+/// A failure to load, with its help.
 fn explain(failed: Failed, facts: &Facts) -> anyhow::Error {
     match failed {
         Failed::Program { program, verifier, source } => {

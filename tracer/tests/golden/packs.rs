@@ -1,6 +1,6 @@
-//! `docs/packs-reference.md`: what every compiled-in pack knows, as a table for people.
+//! Generates and checks `docs/packs-reference.md`: a table of every compiled-in pack, for people.
 //!
-//! To write it anew: `LEAKTRACE_WRITE_DOCS=1 cargo nextest run -p leaktrace packs_reference`.
+//! To regenerate it: `LEAKTRACE_WRITE_DOCS=1 cargo nextest run -p leaktrace packs_reference`.
 
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::Path};
 
@@ -8,19 +8,19 @@ use leaktrace::packs::{Condition, FdIs, FieldRole, ObjectType, Pack, Rule, Sourc
 use tracer_common::object;
 
 const HEAD: &str = "\
-# What leaktrace knows of libraries
+# Libraries that leaktrace describes
 
-Objects of these libraries have a name, unless `--kind` leaves `object` out. Written from `packs/*.toml` by a test (`tracer/tests/golden/packs.rs`);
-[how to write a pack](packs.md) for another library.
+Reports name the objects of these libraries, unless `--kind` omits `object`. A test (`tracer/tests/golden/packs.rs`)
+generates this page from `packs/*.toml`. For another library, [write a pack](packs.md).
 
-*Fields* are read from the object itself when a report is made, where its block has one of the sizes in brackets; else nothing is
-said of them. Without a function that releases it, an object is known to be gone when its block is freed, as all of them are; how many
-are to be released is then not known (`null`, `-` or `–`). OpenSSL's certificates, keys, sessions and contexts have none here, since the
-library itself drops its own references to them by the same functions.
+leaktrace reads *fields* from the object itself for each report, if the object's block has one of the sizes in brackets.
+Every object is gone when its block is freed. For kinds without a destructor, the number of requested releases is
+unknown (`null`, `-` or `–`). OpenSSL's certificates, keys, sessions and contexts have no destructor here, because the
+library itself drops references to them with the same functions.
 ";
 
 #[test]
-fn packs_reference_is_of_these_packs() {
+fn packs_reference_is_up_to_date() {
     let loaded = Sources { usual: true, ..Sources::default() }.load();
     assert_eq!(loaded.faults, []);
     let text = loaded.packs.iter().fold(HEAD.to_owned(), |text, pack| text + &library(pack));
@@ -28,14 +28,14 @@ fn packs_reference_is_of_these_packs() {
     if env::var_os("LEAKTRACE_WRITE_DOCS").is_some() {
         fs::write(&path, &text).unwrap();
     }
-    assert_eq!(fs::read_to_string(&path).unwrap(), text, "write it anew: see {}", file!());
+    assert_eq!(fs::read_to_string(&path).unwrap(), text, "regenerate it: see {}", file!());
 }
 
 fn library(pack: &Pack) -> String {
     let marks: Vec<String> = pack.marks.iter().map(|names| code(names, " and ")).collect();
     let mut text = format!(
-        "\n## {}\n\nPack `{}`. In every object file that has {}{}.\n\n\
-         | kind | what it is | made by | release asked by | known | fields |\n|---|---|---|---|---|---|\n",
+        "\n## {}\n\nPack `{}`. Matches object files that define {}{}.\n\n\
+         | kind | description | constructors | destructors | recorded arguments | fields |\n|---|---|---|---|---|---|\n",
         pack.title,
         pack.name,
         marks.join(", or "),
@@ -46,34 +46,36 @@ fn library(pack: &Pack) -> String {
             let of = |rule: &&Rule| rule.kind == *kind && rule.function.does == does;
             pack.rules.iter().filter(of).collect()
         };
-        let made = |rule: &&Rule| rule.kind == *kind && rule.function.makes();
-        let mut makers: Vec<String> = pack.rules.iter().filter(made).map(named).collect();
-        makers.dedup();
-        makers.extend(pack.rules.iter().filter(|rule| rule.second.as_ref() == Some(kind)).map(
+        let creates = |rule: &&Rule| rule.kind == *kind && rule.function.makes();
+        let mut constructors: Vec<String> = pack.rules.iter().filter(creates).map(named).collect();
+        constructors.dedup();
+        constructors.extend(pack.rules.iter().filter(|rule| rule.second.as_ref() == Some(kind)).map(
             |rule| {
                 format!(
-                    "{}, where argument {} has {:#x}",
+                    "{}, if argument {} has {:#x}",
                     named(rule),
                     rule.function.test,
                     rule.function.mask
                 )
             },
         ));
-        makers.extend(kind.blocks.iter().map(|size| format!("its own code, {size} bytes each")));
+        let internal = |size: &u64| format!("internal allocations of {size} bytes");
+        constructors.extend(kind.blocks.iter().map(internal));
         let second_of = pack.rules.iter().filter(|rule| rule.second.as_ref() == Some(kind));
         let same: Vec<_> = second_of.map(|rule| &rule.kind).chain([kind]).collect();
-        let asked = pack.rules.iter().filter(|rule| {
-            rule.function.does == object::REQUEST_RELEASE && same.contains(&&rule.kind)
-        });
-        let mut asks: Vec<String> = asked.map(named).collect();
-        asks.extend(rules(object::END).into_iter().map(|rule| format!("{} ends it", named(rule))));
-        if pack.rules.iter().filter(made).any(|rule| rule.function.own == object::BY_MEMORY) {
-            asks.push("ends when it is not pending".to_owned());
+        let releasing = pack
+            .rules
+            .iter()
+            .filter(|rule| rule.function.does == object::REQUEST_RELEASE && same.contains(&&rule.kind));
+        let mut destructors: Vec<String> = releasing.map(named).collect();
+        destructors.extend(rules(object::END).into_iter().map(named));
+        if pack.rules.iter().filter(creates).any(|rule| rule.function.own == object::BY_MEMORY) {
+            destructors.push("gone when not pending".to_owned());
         }
         let cells = [
-            makers.join(", "),
-            or_none(asks.join(", ")),
-            or_none(known(pack, kind)),
+            constructors.join(", "),
+            or_none(destructors.join(", ")),
+            or_none(recorded(pack, kind)),
             or_none(fields(kind)),
         ];
         writeln!(text, "| `{}` | {} | {} |", kind.name, kind.sentence, cells.join(" | ")).unwrap();
@@ -81,8 +83,8 @@ fn library(pack: &Pack) -> String {
     text
 }
 
-/// What is known of a kind, and from which functions.
-fn known(pack: &Pack, kind: &ObjectType) -> String {
+/// The arguments that leaktrace records of a kind's objects, and of which functions.
+fn recorded(pack: &Pack, kind: &ObjectType) -> String {
     let word = match kind.word {
         Word::Number(_) => "type",
         _ => "callback",
@@ -92,21 +94,21 @@ fn known(pack: &Pack, kind: &ObjectType) -> String {
     let about = |rule: &&Rule| rule.second.as_deref() == Some(kind) || *rule.kind == *kind;
     for rule in pack.rules.iter().filter(about) {
         let function = rule.function;
-        let says = [
+        let arguments = [
             (fd, function.fd),
             (word, function.word),
             ("owner", function.owner),
             ("name", function.text),
         ];
-        for (what, argument) in says {
+        for (what, argument) in arguments {
             if argument != object::NONE {
                 from.entry(what).or_default().push(named(rule));
             }
         }
     }
-    let said: Vec<String> =
+    let parts: Vec<String> =
         from.iter().map(|(what, by)| format!("{what} ({})", by.join(", "))).collect();
-    said.join("; ")
+    parts.join("; ")
 }
 
 fn fields(kind: &ObjectType) -> String {
@@ -117,7 +119,7 @@ fn fields(kind: &ObjectType) -> String {
                 FieldRole::Fd => "fd",
                 FieldRole::Queued => "queued bytes",
                 FieldRole::References => "references",
-                FieldRole::Pending => "whether it is pending",
+                FieldRole::Pending => "pending",
                 FieldRole::Owner => "owner",
                 FieldRole::Callback => "callback",
             };
@@ -127,26 +129,26 @@ fn fields(kind: &ObjectType) -> String {
                 .push(layout.size.to_string() + &versions(&layout.only_if));
         }
     }
-    let said: Vec<String> =
+    let parts: Vec<String> =
         sizes.iter().map(|(name, sizes)| format!("{name} [{}]", sizes.join(", "))).collect();
-    said.join("; ")
+    parts.join("; ")
 }
 
 fn named(rule: &Rule) -> String {
     code(&rule.names, " or ") + &versions(&rule.only_if)
 }
 
-/// The versions that something is said of.
+/// The versions to which an entry applies, in words.
 fn versions(only_if: &Condition) -> String {
-    let said = [
-        ("there is", " and ", &only_if.defines),
-        ("there is no", " and no ", &only_if.lacks),
-        ("the build id begins with", " or ", &only_if.build_id),
+    let parts = [
+        ("the file defines", " and ", &only_if.defines),
+        ("the file lacks", " and ", &only_if.lacks),
+        ("its build ID begins with", " or ", &only_if.build_id),
     ];
-    let said = said.iter().filter(|(_, _, names)| !names.is_empty());
-    let said: Vec<String> =
-        said.map(|(what, and, names)| format!("{what} {}", code(names, and))).collect();
-    if said.is_empty() { String::new() } else { format!(" (where {})", said.join(", and ")) }
+    let parts = parts.iter().filter(|(_, _, names)| !names.is_empty());
+    let parts: Vec<String> =
+        parts.map(|(what, and, names)| format!("{what} {}", code(names, and))).collect();
+    if parts.is_empty() { String::new() } else { format!(" (if {})", parts.join(", and ")) }
 }
 
 fn code(names: &[String], between: &str) -> String {
@@ -158,7 +160,7 @@ fn or_none(cell: String) -> String {
 }
 
 #[test]
-fn versions_are_told() {
+fn conditions_are_shown() {
     let text = r#"
 name = "x"
 title = "X"
@@ -168,7 +170,7 @@ only_if = { lacks = ["g", "h"] }
 [[kind]]
 name = "k"
 sentence = "s"
-made_by = [{ function = "f", only_if = { defines = ["v2", "v3"], build_id = ["01234567", "89abcdef"] } }, "e"]
+created_by = [{ function = "f", only_if = { defines = ["v2", "v3"], build_id = ["01234567", "89abcdef"] } }, "e"]
 layouts = [{ size = 8, references = { offset = 0, bytes = 4 }, only_if = { lacks = ["v2"] } }]
 "#;
     let text = library(&Pack::parse("x.toml", text).unwrap());
@@ -179,11 +181,11 @@ layouts = [{ size = 8, references = { offset = 0, bytes = 4 }, only_if = { lacks
             "",
             "## X",
             "",
-            "Pack `x`. In every object file that has `f` (where there is no `g` and no `h`).",
+            "Pack `x`. Matches object files that define `f` (if the file lacks `g` and `h`).",
             "",
-            "| kind | what it is | made by | release asked by | known | fields |",
+            "| kind | description | constructors | destructors | recorded arguments | fields |",
             "|---|---|---|---|---|---|",
-            "| `k` | s | `f` (where there is `v2` and `v3`, and the build id begins with `01234567` or `89abcdef`), `e` | – | – | references [8 (where there is no `v2`)] |",
+            "| `k` | s | `f` (if the file defines `v2` and `v3`, and its build ID begins with `01234567` or `89abcdef`), `e` | – | – | references [8 (if the file lacks `v2`)] |",
         ]
     );
 }

@@ -1,4 +1,6 @@
-//! The running line: collector and reporter, from attach to last report.
+//! The running pipeline: collector and reporter, from attach to the last report.
+//!
+//! Takes settings, targets and loaded programs, hands on reports. Must not decide what a report contains.
 
 use std::{
     sync::{
@@ -18,7 +20,7 @@ use super::{
     attacher::{self, Channels, TargetEvent},
     calibrate::{ProbeCosts, calibrate},
     choose::{Targets, explain, explain_late, without_return_probes},
-    collect_options::manner,
+    collect_options::collect_options,
     command::{Exits, follow, launch},
     governor::Governor,
     journal::Journal,
@@ -34,15 +36,16 @@ use crate::{
     packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},
-    settings::{Format, Settings, Wanted},
+    settings::{Format, Settings, TargetSpec},
     target::{Identity, identify, launch::Launched, mappings, watch::Watch},
     unwind::Library,
 };
 
-/// How long the status of a command that has ended is waited for.
+/// How long to wait for the exit status of a command that has ended.
 const EXIT_PATIENCE: Duration = Duration::from_millis(500);
-/// Collector and reporter at work.
-pub(super) struct Line {
+
+/// A running pipeline.
+pub(super) struct Pipeline {
     attacher: JoinHandle<Programs>,
     targets: Vec<Identity>,
     requests: Sender<Request>,
@@ -52,12 +55,12 @@ pub(super) struct Line {
     command: Option<Arc<Launched>>,
     exits: Exits,
     journal: Option<Journal>,
-    /// What users' packs name that is not there.
+    /// Functions and marks of users' packs that match nothing.
     unmatched: Vec<String>,
 }
 
-impl Line {
-    /// Attaches to the targets and starts the threads. `begun` is when leaktrace was started.
+impl Pipeline {
+    /// Attaches to the targets and starts the threads. `begun` is the time when leaktrace started.
     pub(super) fn start(
         settings: &Settings,
         targets: Targets,
@@ -71,19 +74,19 @@ impl Line {
         let exits = Exits::default();
         let without = without_return_probes(settings, facts, &targets);
         let (requests, incoming) = mpsc::channel();
-        let (news, heard) = mpsc::channel();
+        let (events, received) = mpsc::channel();
         let (command, identities) = match targets {
             Targets::Running(identities) => (None, identities),
             Targets::Command { program, args } => {
-                let launched = launch(&program, &args, news, requests.clone())?;
+                let launched = launch(&program, &args, events, requests.clone())?;
                 let identity = identify(launched.pid()).map_err(explain)?;
                 (Some(launched), vec![identity])
             }
         };
         let mut library =
-            Library::new(tables.unwind_pages()).context("could not start making unwind tables")?;
+            Library::new(tables.unwind_pages()).context("could not start building unwind tables")?;
         let mut attached = Attached::new(settings, without);
-        let mut followed = Vec::with_capacity(identities.len());
+        let mut tracked = Vec::with_capacity(identities.len());
         for identity in &identities {
             let pid = identity.pid;
             let late = |error| explain_late(pid, error);
@@ -94,17 +97,18 @@ impl Line {
                 if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
             })?;
             let mappings = Arc::new(mappings);
-            followed.push(TrackedProcess { pid, watch, allocators, mappings });
+            tracked.push(TrackedProcess { pid, watch, allocators, mappings });
         }
         let probed = attached.probed();
-        let mut collector = Collector::new(tables, library, followed, probed, manner(settings))
-            .context("could not write to the programs' tables")?;
-        let journal = journal.map(|(journal, tell)| {
-            collector.log_connections(tell);
+        let options = collect_options(settings);
+        let mut collector = Collector::new(tables, library, tracked, probed, options)
+            .context("could not write to the BPF maps")?;
+        let journal = journal.map(|(journal, log)| {
+            collector.log_connections(log);
             journal
         });
-        if !settings.trial.bare_traps {
-            collector.start().context("could not switch recording on")?;
+        if !settings.test_options.bare_traps {
+            collector.start().context("could not start recording")?;
         }
         let loaded = (backend, footprint);
         let mut session = session(settings, &identities, attached.listing(), facts, loaded, begun);
@@ -112,27 +116,27 @@ impl Line {
         let journal = journal.map(|opened| opened.begin(&mut session)).transpose()?;
         if let Some(command) = &command {
             command.resume();
-            follow(Arc::clone(command), heard, requests.clone(), Arc::clone(&exits))?;
+            follow(Arc::clone(command), received, requests.clone(), Arc::clone(&exits))?;
         }
         log.map(|log| spawn("programs' log", || log.forward())).transpose()?;
-        let (snapshots, pictures) = mpsc::channel();
+        let (snapshots, collected) = mpsc::channel();
         let (latest, reports) = watch::channel(None);
         let (listings, listed) = mpsc::channel();
         let (changes, changed) = mpsc::channel();
-        let aloud = settings.format != Format::Tui;
-        let ears = Channels { requests: requests.clone(), listings, aloud };
+        let may_print = settings.format != Format::Tui;
+        let channels = Channels { requests: requests.clone(), listings, may_print };
         let pids = identities.iter().map(|identity| identity.pid).collect();
-        let keep =
-            |(share, prices)| Governor::new(share, prices, pids, requests.clone(), &mut programs);
-        let governor = budget.map(keep).transpose()?;
-        let attacher = attacher::start(programs, attached, changed, ears, governor)?;
+        let govern =
+            |(share, costs)| Governor::new(share, costs, pids, requests.clone(), &mut programs);
+        let governor = budget.map(govern).transpose()?;
+        let attacher = attacher::start(programs, attached, changed, channels, governor)?;
         let interval = settings.interval;
         let collector = spawn("collector", move || {
             collect(collector, &incoming, interval, &changes, &snapshots)
         })?;
         let ends = Arc::clone(&exits);
         let reporter =
-            spawn("reporter", move || report(session, &pictures, &listed, &latest, &ends))?;
+            spawn("reporter", move || report(session, &collected, &listed, &latest, &ends))?;
         Ok(Self {
             attacher,
             targets: identities,
@@ -147,33 +151,33 @@ impl Line {
         })
     }
 
-    /// Says on stderr what is wrong with packs: when tracing has begun, so that a refusal stands alone.
+    /// Reports faults of packs on stderr. Called after tracing has started, so that a failure to start is shown alone.
     pub(super) fn warn(&self, settings: &Settings) {
         for fault in &settings.pack_faults {
-            crate::error::warn(&left_out(fault), &fault.help);
+            crate::error::warn(&skipped(fault), &fault.help);
         }
         for text in &self.unmatched {
-            crate::error::warn(text, "nm -D --defined-only LIB has the names of functions");
+            crate::error::warn(text, "nm -D --defined-only LIB shows the names of functions");
         }
     }
 
-    /// Says on stderr that tracing has begun: a report on stdout is never mixed with messages.
+    /// Reports on stderr that tracing has started: stdout contains only the report.
     pub(super) fn announce(&self) {
         let pids: Vec<String> = self.targets.iter().map(|one| one.pid.to_string()).collect();
         crate::error::say(&format!("tracing {} (Ctrl-C ends)", pids.join(", ")));
     }
 
-    /// Who is traced, as it was at the attach.
+    /// The targets, as they were at the attach.
     pub(super) fn targets(&self) -> &[Identity] {
         &self.targets
     }
 
-    /// The latest report, as it changes.
+    /// A channel with the latest report.
     pub(super) fn reports(&self) -> Reports {
         self.reports.clone()
     }
 
-    /// Returns when every target has ended, or the line has broken.
+    /// Returns when every target has ended, or the pipeline has failed.
     pub(super) async fn ended(&self) {
         let mut reports = self.reports.clone();
         let over = |report: &Option<Arc<Report>>| {
@@ -181,9 +185,9 @@ impl Line {
                 .as_ref()
                 .is_some_and(|report| report.targets.iter().all(|target| target.exited.is_some()))
         };
-        // An error means that the reporter is gone: there is nothing to wait for either.
+        // An error means that the reporter has ended: there is nothing to wait for.
         drop(reports.wait_for(over).await);
-        // How a command of ours ended is known a moment after the end itself.
+        // The exit status of a command arrives a moment after its end.
         let limit = Instant::now() + EXIT_PATIENCE;
         let unknown = |command: &Arc<Launched>| {
             !self.exits.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&command.pid())
@@ -193,17 +197,16 @@ impl Line {
         }
     }
 
-    /// Stops recording, for whoever has seen enough.
-    /// `None` when what keeps the probes on is gone, and they with it.
+    /// Stops recording without a last report. `None` if the attacher has failed, and detached the probes with it.
     pub(super) fn leave(self) -> Option<Programs> {
-        // A collector that is gone needs no request. The reporter may be naming things that nobody
-        // will read; it ends with the process.
+        // A collector that has ended needs no request. The reporter may still be at work on a report that nobody will
+        // read; it ends with the process.
         drop(self.requests.send(Request::Stop));
         drop(self.collector.join());
         if let Some(journal) = &self.journal {
             journal.settle();
         }
-        // A command that still runs is given back to itself.
+        // Detaches from a command that still runs.
         drop(self.command);
         self.attacher.join().ok()
     }
@@ -218,7 +221,7 @@ impl Line {
         let report = match (collected, report) {
             (Ok(Ok(())), Ok(Some(report))) => Ok(report),
             (Ok(Err(error)), _) => {
-                Err(anyhow::Error::from(error).context("could not read the kernel's tables"))
+                Err(anyhow::Error::from(error).context("could not read the BPF maps"))
             }
             _ => Err(anyhow::anyhow!("could not finish the report: a thread of leaktrace failed")),
         };
@@ -226,7 +229,7 @@ impl Line {
     }
 }
 
-/// A thread with a name.
+/// Starts a thread with a name.
 pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -237,7 +240,7 @@ pub(super) fn spawn<T: Send + 'static>(
         .with_context(|| format!("could not start the {name}'s thread"))
 }
 
-/// The collector: tells the attacher of what is new, and the reporter of everything.
+/// The collector's thread: sends target events to the attacher, and snapshots to the reporter.
 fn collect(
     collector: Collector,
     requests: &Receiver<Request>,
@@ -245,9 +248,9 @@ fn collect(
     changes: &Sender<TargetEvent>,
     snapshots: &Sender<Snapshot>,
 ) -> std::io::Result<()> {
-    // Nobody is left to attach, or to report, when the line is being torn down.
-    let tell = |pid| drop(changes.send(TargetEvent::Executed(pid)));
-    collector.run(requests, interval, tell, |snapshot| {
+    // During shutdown the attacher or the reporter may have ended already.
+    let executed = |pid| drop(changes.send(TargetEvent::Executed(pid)));
+    collector.run(requests, interval, executed, |snapshot| {
         for (pid, mappings) in &snapshot.mappings {
             drop(changes.send(TargetEvent::Mapped(*pid, Arc::clone(mappings))));
         }
@@ -255,7 +258,7 @@ fn collect(
     })
 }
 
-/// The reporter: snapshots in, the latest report out. Returns the last one.
+/// The reporter's thread: turns snapshots into reports. Returns the last report.
 fn report(
     session: SessionInfo,
     snapshots: &Receiver<Snapshot>,
@@ -266,13 +269,13 @@ fn report(
     let mut assembly = Assembly::new(session);
     let mut last = None;
     while let Ok(mut snapshot) = snapshots.recv() {
-        // Only the newest counts; what older ones say of mappings is said once and must be kept.
+        // Reports only the newest snapshot, with the mappings and process events of skipped ones, which are sent once.
         while let Ok(newer) = snapshots.try_recv() {
             let mut mappings = std::mem::take(&mut snapshot.mappings);
             mappings.extend(newer.mappings.iter().cloned());
-            let mut process_events = std::mem::take(&mut snapshot.process_events);
-            process_events.extend(newer.process_events.iter().cloned());
-            snapshot = Snapshot { process_events, mappings, ..newer };
+            let mut events = std::mem::take(&mut snapshot.process_events);
+            events.extend(newer.process_events.iter().cloned());
+            snapshot = Snapshot { process_events: events, mappings, ..newer };
         }
         if let Some(Listing { probes, refused, warnings, allocators }) = listings.try_iter().last()
         {
@@ -291,7 +294,7 @@ fn report(
     last
 }
 
-/// The share that tracing may take, and the prices that it is reckoned by, if there is a budget.
+/// The share of CPU time that tracing may take, and the cost of a probe hit, if there is a budget.
 fn budget(
     settings: &Settings,
     programs: &mut Programs,
@@ -299,16 +302,16 @@ fn budget(
     settings.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
 }
 
-/// What users' packs name that is not there, as far as that is known: a command has not loaded its libraries yet.
+/// Functions and marks of users' packs that match nothing. Empty for a command, which has not loaded its libraries yet.
 fn unmatched(settings: &Settings, session: &SessionInfo) -> Vec<String> {
     match settings.target {
-        Wanted::Command { .. } => Vec::new(),
+        TargetSpec::Command { .. } => Vec::new(),
         _ => unmatched_packs(&settings.packs, &session.probes),
     }
 }
 
-fn left_out(fault: &Fault) -> String {
-    format!("left out a pack: {}", fault.text)
+fn skipped(fault: &Fault) -> String {
+    format!("skipped a pack: {}", fault.text)
 }
 
 fn session(
@@ -342,7 +345,7 @@ fn session(
         kinds: settings.kinds.clone(),
         blocks: Blocks::of(&settings.packs),
         packs: settings.packs.clone(),
-        faults: settings.pack_faults.iter().map(left_out).collect(),
+        faults: settings.pack_faults.iter().map(skipped).collect(),
         live: settings.format == Format::Tui,
         top: settings.top.unwrap_or(usize::MAX),
     }
