@@ -1,4 +1,4 @@
-//! HTTP/1.1 requests, WebSockets, and the text protocols of memcached and redis on loopback; each answer is checked.
+//! HTTP/1.1 requests, `WebSockets`, and the text protocols of memcached and redis on loopback; each answer is checked.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},

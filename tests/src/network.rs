@@ -53,7 +53,7 @@ pub fn wait_until_alone(pid: u32) -> Result<()> {
 }
 
 /// TCP connections in the network namespace of `pid` that a process still holds: neither listening (`0A`) nor in
-/// TIME_WAIT (`06`).
+/// `TIME_WAIT` (`06`).
 pub fn connections(pid: u32) -> Result<usize> {
     let mut count = 0;
     for table in ["tcp", "tcp6"] {

@@ -138,9 +138,8 @@ fn leak_is_named_first(library: &str, case: &str) -> Result<()> {
         ensure!(found == expected, "{found} of {expected} reported\n{}", report.summary());
     }
     let kinds = report.list("/objects/kinds")?;
-    let row = kinds
-        .iter()
-        .find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.case.kind));
+    let row =
+        kinds.iter().find(|row| row.get("kind").and_then(Value::as_str) == Some(&played.case.kind));
     if let Some(row) = row {
         let asked = row.get("release_asked").and_then(Value::as_u64);
         let known = !UNASKED.contains(&played.case.kind.as_str());

@@ -175,7 +175,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Receives some bytes; 0 means that the server has closed, with or without TLS's close_notify.
+    /// Receives some bytes; 0 means that the server has closed, with or without TLS's `close_notify`.
     pub(crate) fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.wire.read(into) };
         match rustls::Stream::new(&mut **tls, &mut self.wire).read(into) {
@@ -184,7 +184,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Sends TLS's close_notify, if there is TLS.
+    /// Sends TLS's `close_notify`, if there is TLS.
     pub(crate) fn close_notify(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();

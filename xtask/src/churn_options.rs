@@ -46,7 +46,7 @@ const MOST_CONNECTIONS: u64 = 10_000_000;
 const MOST_AT_ONCE: u64 = 1000;
 const MOST_SECONDS: u64 = 24 * 60 * 60;
 
-/// Connections per source address. An address has 28,232 ports to one server, and each port stays in TIME_WAIT for a
+/// Connections per source address. An address has 28,232 ports to one server, and each port stays in `TIME_WAIT` for a
 /// minute if we closed first: this leaves ports for the next runs.
 const CONNECTIONS_PER_SOURCE: u64 = 5000;
 /// The last of 127.0.0.1 … 127.0.0.254.

@@ -124,6 +124,7 @@ impl Collector {
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // Edge-triggered: the buffer nearly always holds something, which is no reason to wake up.
+        // SAFETY: the ring buffer's descriptor stays open as long as the tables, which live as long as the collector.
         let ring = unsafe { BorrowedFd::borrow_raw(tables.as_raw_fd()) };
         let when = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&wakes, ring, epoll::EventData::new_u64(0), when)?;

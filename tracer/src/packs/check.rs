@@ -68,9 +68,9 @@ pub(super) fn fits(
             "`handle` and `handle_at` exclude each other",
             "keep `handle` for the handle itself, `handle_at` for a pointer to it",
         ),
-        _ if call
-            .handles
-            .is_some_and(|count| count != 2 || list != List::Created || call.handle_at.is_none()) =>
+        _ if call.handles.is_some_and(|count| {
+            count != 2 || list != List::Created || call.handle_at.is_none()
+        }) =>
         {
             wrong(
                 "`handles` is only for a function that stores two handles",
@@ -81,10 +81,12 @@ pub(super) fn fits(
             "`offset` needs `handle_at`",
             "it counts from the address that handle_at points to",
         ),
-        _ if call.success.is_some() && (list != List::Created || call.handle_at.is_none()) => wrong(
-            "`success` needs `created_by` with `handle_at`",
-            "leave it out: a function that returns the handle succeeds if that is not 0",
-        ),
+        _ if call.success.is_some() && (list != List::Created || call.handle_at.is_none()) => {
+            wrong(
+                "`success` needs `created_by` with `handle_at`",
+                "leave it out: a function that returns the handle succeeds if that is not 0",
+            )
+        }
         _ if call.callback.is_some() && call.number.is_some() => wrong(
             "`callback` and `type` exclude each other",
             "leaktrace records only one: leave one out",

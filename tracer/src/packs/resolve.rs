@@ -260,7 +260,9 @@ fn rule(
         (_, handle, at) => handle.or(at).map_or(0, |argument| argument.0),
     };
     let (does, shape) = match list {
-        List::Created if call.first_allocation => (object::CONSTRUCT_MAYBE_FIRST_BLOCK, Shape::Construct),
+        List::Created if call.first_allocation => {
+            (object::CONSTRUCT_MAYBE_FIRST_BLOCK, Shape::Construct)
+        }
         List::Created if call.first_block => (object::CONSTRUCT_FIRST_BLOCK, Shape::Construct),
         List::Created => (object::CONSTRUCT, Shape::Construct),
         List::Initialized => (object::CONSTRUCT, Shape::ConstructInPlace),

@@ -134,19 +134,14 @@ impl Surveyor {
                 file: object.file,
                 path: object.path.to_owned(),
                 open: open_path(pid, object.code),
-                prefixes: info
-                    .families
-                    .iter()
-                    .flat_map(|family| family.prefixes.clone())
-                    .collect(),
+                prefixes: info.families.iter().flat_map(|family| family.prefixes.clone()).collect(),
                 libraries: self.libraries_in(info),
                 is_libc: info.is_libc,
                 executable: executable == Some(at),
             })
             .collect();
         sources.sort_by_key(|source| source.prefixes.is_empty());
-        let has_symbols =
-            executable.and_then(|at| infos.get(at)).is_none_or(|exe| exe.has_symbols);
+        let has_symbols = executable.and_then(|at| infos.get(at)).is_none_or(|exe| exe.has_symbols);
         Survey { allocators: found, sources, has_symbols }
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     preflight::Facts,
     report::{Host, Report, Word},
     settings::{Format, Settings, TargetSpec},
-    target::{Identity, identify, launch::Launched, mappings, watch::Watch},
+    target::{Identity, Pid, identify, launch::Launched, mappings, watch::Watch},
     unwind::Library,
 };
 
@@ -83,22 +83,12 @@ impl Pipeline {
                 (Some(launched), vec![identity])
             }
         };
-        let mut library =
-            Library::new(tables.unwind_pages()).context("could not start building unwind tables")?;
+        let mut library = Library::new(tables.unwind_pages())
+            .context("could not start building unwind tables")?;
         let mut attached = Attached::new(settings, without);
-        let mut tracked = Vec::with_capacity(identities.len());
-        for identity in &identities {
-            let pid = identity.pid;
-            let late = |error| explain_late(pid, error);
-            let watch = Watch::new(pid).map_err(late)?;
-            let mappings = mappings::read(pid).map_err(late)?;
-            library.learn(pid, &mappings);
-            let allocators = attached.attach(&mut programs, pid, &mappings).map_err(|error| {
-                if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
-            })?;
-            let mappings = Arc::new(mappings);
-            tracked.push(TrackedProcess { pid, watch, allocators, mappings });
-        }
+        let pids = || identities.iter().map(|identity| identity.pid);
+        let mut attach = |pid| attach(pid, &mut attached, &mut programs, &mut library);
+        let tracked = pids().map(&mut attach).collect::<anyhow::Result<Vec<_>>>()?;
         let probed = attached.probed();
         let options = collect_options(settings);
         let mut collector = Collector::new(tables, library, tracked, probed, options)
@@ -125,9 +115,9 @@ impl Pipeline {
         let (changes, changed) = mpsc::channel();
         let may_print = settings.format != Format::Tui;
         let channels = Channels { requests: requests.clone(), listings, may_print };
-        let pids = identities.iter().map(|identity| identity.pid).collect();
-        let govern =
-            |(share, costs)| Governor::new(share, costs, pids, requests.clone(), &mut programs);
+        let govern = |(share, costs)| {
+            Governor::new(share, costs, pids().collect(), requests.clone(), &mut programs)
+        };
         let governor = budget.map(govern).transpose()?;
         let attacher = attacher::start(programs, attached, changed, channels, governor)?;
         let interval = settings.interval;
@@ -300,6 +290,23 @@ fn budget(
     programs: &mut Programs,
 ) -> anyhow::Result<Option<(f64, ProbeCosts)>> {
     settings.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
+}
+
+/// Attaches to a target for the first time.
+fn attach(
+    pid: Pid,
+    attached: &mut Attached,
+    programs: &mut Programs,
+    library: &mut Library,
+) -> anyhow::Result<TrackedProcess> {
+    let late = |error| explain_late(pid, error);
+    let watch = Watch::new(pid).map_err(late)?;
+    let mappings = mappings::read(pid).map_err(late)?;
+    library.learn(pid, &mappings);
+    let allocators = attached.attach(programs, pid, &mappings).map_err(|error| {
+        if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
+    })?;
+    Ok(TrackedProcess { pid, watch, allocators, mappings: Arc::new(mappings) })
 }
 
 /// Functions and marks of users' packs that match nothing. Empty for a command, which has not loaded its libraries yet.

@@ -49,24 +49,23 @@ fn library(pack: &Pack) -> String {
         let creates = |rule: &&Rule| rule.kind == *kind && rule.function.makes();
         let mut constructors: Vec<String> = pack.rules.iter().filter(creates).map(named).collect();
         constructors.dedup();
-        constructors.extend(pack.rules.iter().filter(|rule| rule.second.as_ref() == Some(kind)).map(
-            |rule| {
+        constructors.extend(
+            pack.rules.iter().filter(|rule| rule.second.as_ref() == Some(kind)).map(|rule| {
                 format!(
                     "{}, if argument {} has {:#x}",
                     named(rule),
                     rule.function.test,
                     rule.function.mask
                 )
-            },
-        ));
+            }),
+        );
         let internal = |size: &u64| format!("internal allocations of {size} bytes");
         constructors.extend(kind.blocks.iter().map(internal));
         let second_of = pack.rules.iter().filter(|rule| rule.second.as_ref() == Some(kind));
         let same: Vec<_> = second_of.map(|rule| &rule.kind).chain([kind]).collect();
-        let releasing = pack
-            .rules
-            .iter()
-            .filter(|rule| rule.function.does == object::REQUEST_RELEASE && same.contains(&&rule.kind));
+        let releasing = pack.rules.iter().filter(|rule| {
+            rule.function.does == object::REQUEST_RELEASE && same.contains(&&rule.kind)
+        });
         let mut destructors: Vec<String> = releasing.map(named).collect();
         destructors.extend(rules(object::END).into_iter().map(named));
         if pack.rules.iter().filter(creates).any(|rule| rule.function.own == object::BY_MEMORY) {

@@ -66,7 +66,7 @@ fn call_sites(
     if left.iter().take(ROWS).all(|one| one.connections.0 == one.connections.1) {
         return Ok(());
     }
-    page.line("  from–to: connections that left something on several paths cannot be told apart")
+    page.line("  from–to: connections that left something on several paths cannot be distinguished")
 }
 
 fn call_site(one: &Leaving, sites: &[Site]) -> Vec<String> {
