@@ -6,16 +6,14 @@
 
 mod attach;
 mod attacher;
-mod budget;
-mod calibrate;
 mod choose;
 mod collect_options;
 mod command;
-mod governor;
 mod journal;
 mod libraries;
 mod loading;
 mod mode_switch;
+mod overhead;
 mod pairs;
 mod pipeline;
 mod points;

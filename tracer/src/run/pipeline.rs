@@ -18,12 +18,11 @@ use super::{
     Reports,
     attach::{Attached, Listing},
     attacher::{self, Channels, TargetEvent},
-    calibrate::{ProbeCosts, calibrate},
     choose::{Targets, explain, explain_late, without_return_probes},
     collect_options::collect_options,
     command::{Exits, follow, launch},
-    governor::Governor,
     journal::Journal,
+    overhead::{Governor, ProbeCosts, calibrate},
 };
 use crate::{
     assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
