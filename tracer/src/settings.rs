@@ -130,10 +130,10 @@ impl Settings {
             (Some(Format::Tui), None) if !terminal => return Err(Failure::NoTerminal),
             (Some(format), _) => format,
             (None, None) if terminal => Format::Tui,
-            (None, _) => Format::Text,
+            (None, _) => Format::TEXT,
         };
         let top = match (trace.top, format) {
-            (None, Format::Text) => Some(TOP_IN_TEXT),
+            (None, Format::TEXT) => Some(TOP_IN_TEXT),
             (top, _) => top,
         };
         let without = trace.no_packs && trace.pack.is_empty();
@@ -285,13 +285,14 @@ mod tests {
 
     #[test]
     fn the_format_depends_on_the_destination_of_the_report() {
+        const JSON: Format = Format::Export(crate::report::export::Format::Json);
         for (words, terminal, format, top) in [
             ("-p 1", true, Format::Tui, None),
-            ("-p 1", false, Format::Text, Some(20)),
-            ("-p 1 -o r.txt", true, Format::Text, Some(20)),
-            ("-p 1 -f json", true, Format::Json, None),
-            ("-p 1 -f json --top 3", true, Format::Json, Some(3)),
-            ("-p 1 -f text --top 7", true, Format::Text, Some(7)),
+            ("-p 1", false, Format::TEXT, Some(20)),
+            ("-p 1 -o r.txt", true, Format::TEXT, Some(20)),
+            ("-p 1 -f json", true, JSON, None),
+            ("-p 1 -f json --top 3", true, JSON, Some(3)),
+            ("-p 1 -f text --top 7", true, Format::TEXT, Some(7)),
         ] {
             let settings = settings(words, terminal);
             assert_eq!((settings.format, settings.top), (format, top), "{words}");
