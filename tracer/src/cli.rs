@@ -6,15 +6,22 @@
 use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
-    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    ArgAction, Args, Parser, Subcommand,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use tracer_common::{kind::ResourceKind, limits};
 
-use crate::{probes::user_defined::UserProbe, report::export};
+use crate::{
+    options::{DisabledCache, FdBackend, RequestedBackend},
+    probes::user_defined::UserProbe,
+    report::export,
+};
 
 /// Default number of call sites in text: about two screens, worst first.
 pub const TOP_IN_TEXT: u32 = 20;
+
+/// The name of the best backend that the kernel allows.
+const BEST_BACKEND: &str = "auto";
 
 const AFTER_HELP: &str = "\
 Durations have a unit: 500ms, 30s, 5m, 1h.
@@ -158,33 +165,13 @@ pub struct TestOptions {
     pub frames: u32,
     /// Do not cache this, to measure what the cache saves (for the benchmark)
     #[arg(long, hide = true, value_name = "WHAT")]
-    pub forget: Option<Forgettable>,
+    pub forget: Option<DisabledCache>,
     /// Read every outcome at the function's own return instructions, as if return probes were unsafe (for tests)
     #[arg(long, hide = true)]
     pub no_return_probes: bool,
     /// How to trace file descriptors (for tests)
-    #[arg(long, hide = true, value_name = "HOW", value_enum, default_value_t = FdBackend::Auto)]
-    pub fd_backend: FdBackend,
-}
-
-/// How to trace file descriptors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FdBackend {
-    /// The best method that the kernel allows
-    Auto,
-    /// Kprobes on functions of the kernel
-    Kprobe,
-    /// Tracepoints at every system call
-    Tracepoint,
-}
-
-/// Caches of the stack unwinder that can be disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Forgettable {
-    /// Complete walks
-    Walks,
-    /// Unwind rules of addresses, and so complete walks
-    Addresses,
+    #[arg(long, hide = true, value_name = "HOW", default_value = BEST_BACKEND, value_parser = fd_backend())]
+    pub fd_backend: RequestedBackend,
 }
 
 /// The format of the report.
@@ -270,6 +257,13 @@ fn pid() -> clap::builder::RangedI64ValueParser<u32> {
 /// Parses a number of frames, up to the size of the programs' buffer.
 fn frames() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(limits::STACK_FRAMES))
+}
+
+/// Parses the name of a backend.
+fn fd_backend() -> impl TypedValueParser<Value = RequestedBackend> {
+    let names = FdBackend::ALL.map(FdBackend::name);
+    PossibleValuesParser::new(std::iter::once(BEST_BACKEND).chain(names))
+        .map(|name| FdBackend::ALL.into_iter().find(|backend| backend.name() == name))
 }
 
 /// Parses the name of a format.

@@ -7,7 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use tracer_common::kind::ResourceKind;
 
-pub use crate::cli::{FdBackend, Forgettable, Format, Share};
+pub use crate::cli::{Format, Share};
 use crate::{
     cli::{Action, Cli, TOP_IN_TEXT, TestOptions, Trace},
     error::Failure,
@@ -339,6 +339,18 @@ mod tests {
         let fault = settings.pack_faults.first().unwrap();
         assert!(fault.text.starts_with("nowhere.toml: could not read the pack: No such file"));
         assert_eq!((settings.packs.len(), settings.pack_faults.len()), (0, 1));
+    }
+
+    #[test]
+    fn the_backend_of_descriptors_is_chosen_by_name() {
+        use crate::options::FdBackend::{Kprobe, Tracepoint};
+        let backend = |words: &str| settings(words, false).test_options.fd_backend;
+        assert_eq!(backend("-p 1"), None);
+        for (name, wanted) in
+            [("auto", None), ("kprobe", Some(Kprobe)), ("tracepoint", Some(Tracepoint))]
+        {
+            assert_eq!(backend(&format!("-p 1 --fd-backend {name}")), wanted, "{name}");
+        }
     }
 
     #[test]

@@ -31,7 +31,8 @@ use crate::{
         collector::{Collector, Request, TrackedProcess, now_ns},
     },
     error::Failure,
-    kernel::{Backend, Footprint, Loaded, Programs},
+    kernel::{Footprint, Loaded, Programs},
+    options::FdBackend,
     packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},
@@ -325,7 +326,7 @@ fn session(
     identities: &[Identity],
     listing: Listing,
     facts: &Facts,
-    (backend, footprint): (Option<Backend>, Footprint),
+    (backend, footprint): (Option<FdBackend>, Footprint),
     begun: Instant,
 ) -> SessionInfo {
     let name = rustix::system::uname();
