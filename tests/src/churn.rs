@@ -1,4 +1,4 @@
-//! `cargo xtask churn` as a load: connections that open and close in every way, with exact counts.
+//! The program `churn` as a load: connections that open and close in every way, with exact counts.
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
@@ -11,26 +11,26 @@ use crate::{Service, child::Running, fetched::cargo, http::Connection, target_di
 #[derive(Clone, Debug)]
 pub struct Churned(pub Value);
 
-/// Path of the program. `cargo xtask test` passes its own path; otherwise it is built first if needed, which makes
-/// cargo wait for other builds.
+/// Path of the program. `cargo xtask test` builds it and passes its path; otherwise it is built here if needed, which
+/// makes cargo wait for other builds.
 fn program() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("LEAKTRACE_XTASK") {
+    if let Some(path) = std::env::var_os("LEAKTRACE_CHURN") {
         return Ok(path.into());
     }
     let built = cargo()
-        .args(["build", "--quiet", "--package", "xtask", "--target-dir"])
+        .args(["build", "--quiet", "--package", "churn", "--target-dir"])
         .arg(target_dir())
         .output()
         .context("could not run `cargo build`")?;
-    ensure!(built.status.success(), "xtask: {}", String::from_utf8_lossy(&built.stderr));
-    Ok(target_dir().join("debug/xtask"))
+    ensure!(built.status.success(), "churn: {}", String::from_utf8_lossy(&built.stderr));
+    Ok(target_dir().join("debug/churn"))
 }
 
 /// Starts a run.
 pub fn start(service: &Service, options: &[&str]) -> Result<Running> {
     Running::start(
         Command::new(program()?)
-            .args(["churn", "--json", "--port", &service.port.to_string()])
+            .args(["--json", "--port", &service.port.to_string()])
             .args(options),
     )
 }

@@ -6,15 +6,22 @@
 use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{
-    ArgAction, Args, Parser, Subcommand, ValueEnum,
+    ArgAction, Args, Parser, Subcommand,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use tracer_common::{kind::ResourceKind, limits};
 
-use crate::probes::user_defined::UserProbe;
+use crate::{
+    options::{DisabledCache, FdBackend, RequestedBackend},
+    probes::user_defined::UserProbe,
+    report::export,
+};
 
 /// Default number of call sites in text: about two screens, worst first.
 pub const TOP_IN_TEXT: u32 = 20;
+
+/// The name of the best backend that the kernel allows.
+const BEST_BACKEND: &str = "auto";
 
 const AFTER_HELP: &str = "\
 Durations have a unit: 500ms, 30s, 5m, 1h.
@@ -99,7 +106,7 @@ pub struct Trace {
     )]
     pub interval: Duration,
     /// Format of the report [default: tui on a terminal without --output, else text]
-    #[arg(short, long, value_name = "FORMAT", value_enum)]
+    #[arg(short, long, value_name = "FORMAT", value_parser = format())]
     pub format: Option<Format>,
     /// Write the report to this file, which is replaced atomically [default: stdout]
     #[arg(short, long, value_name = "FILE")]
@@ -158,44 +165,48 @@ pub struct TestOptions {
     pub frames: u32,
     /// Do not cache this, to measure what the cache saves (for the benchmark)
     #[arg(long, hide = true, value_name = "WHAT")]
-    pub forget: Option<Forgettable>,
+    pub forget: Option<DisabledCache>,
     /// Read every outcome at the function's own return instructions, as if return probes were unsafe (for tests)
     #[arg(long, hide = true)]
     pub no_return_probes: bool,
     /// How to trace file descriptors (for tests)
-    #[arg(long, hide = true, value_name = "HOW", value_enum, default_value_t = FdBackend::Auto)]
-    pub fd_backend: FdBackend,
-}
-
-/// How to trace file descriptors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FdBackend {
-    /// The best method that the kernel allows
-    Auto,
-    /// Kprobes on functions of the kernel
-    Kprobe,
-    /// Tracepoints at every system call
-    Tracepoint,
-}
-
-/// Caches of the stack unwinder that can be disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Forgettable {
-    /// Complete walks
-    Walks,
-    /// Unwind rules of addresses, and so complete walks
-    Addresses,
+    #[arg(long, hide = true, value_name = "HOW", default_value = BEST_BACKEND, value_parser = fd_backend())]
+    pub fd_backend: RequestedBackend,
 }
 
 /// The format of the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Terminal UI
+    /// On the screen, as long as leaktrace runs.
     Tui,
-    /// Plain text, once, at the end
-    Text,
-    /// JSON, described by docs/report.schema.json
-    Json,
+    /// Written once, at the end.
+    Export(export::Format),
+}
+
+impl Format {
+    /// The default where there is no terminal.
+    pub const TEXT: Self = Self::Export(export::Format::Text);
+
+    /// The format of the written report: text after a terminal UI that has failed.
+    pub const fn written(self) -> export::Format {
+        match self {
+            Self::Tui => export::Format::Text,
+            Self::Export(format) => format,
+        }
+    }
+
+    fn all() -> impl Iterator<Item = Self> {
+        let exports = export::Format::ALL.iter().copied().map(Self::Export);
+        std::iter::once(Self::Tui).chain(exports)
+    }
+
+    /// Its name, and its description in the help.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tui => ("tui", "Terminal UI"),
+            Self::Export(format) => (format.name(), format.sentence()),
+        }
+    }
 }
 
 /// A share, above 0 and below 100 %.
@@ -246,6 +257,24 @@ fn pid() -> clap::builder::RangedI64ValueParser<u32> {
 /// Parses a number of frames, up to the size of the programs' buffer.
 fn frames() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(limits::STACK_FRAMES))
+}
+
+/// Parses the name of a backend.
+fn fd_backend() -> impl TypedValueParser<Value = RequestedBackend> {
+    let names = FdBackend::ALL.map(FdBackend::name);
+    PossibleValuesParser::new(std::iter::once(BEST_BACKEND).chain(names))
+        .map(|name| FdBackend::ALL.into_iter().find(|backend| backend.name() == name))
+}
+
+/// Parses the name of a format.
+fn format() -> impl TypedValueParser<Value = Format> {
+    let possible = |format: Format| {
+        let (name, sentence) = format.words();
+        PossibleValue::new(name).help(sentence)
+    };
+    PossibleValuesParser::new(Format::all().map(possible)).try_map(|name| {
+        Format::all().find(|format| format.words().0 == name).ok_or("unknown format")
+    })
 }
 
 /// Parses the name of a kind.

@@ -35,6 +35,7 @@ pub mod unwind;
 pub mod doctor;
 pub mod error;
 pub mod format;
+pub mod options;
 pub mod output;
 pub mod packs;
 pub mod preflight;

@@ -7,7 +7,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use tracer_common::kind::ResourceKind;
 
-pub use crate::cli::{FdBackend, Forgettable, Format, Share};
+pub use crate::cli::{Format, Share};
 use crate::{
     cli::{Action, Cli, TOP_IN_TEXT, TestOptions, Trace},
     error::Failure,
@@ -130,10 +130,10 @@ impl Settings {
             (Some(Format::Tui), None) if !terminal => return Err(Failure::NoTerminal),
             (Some(format), _) => format,
             (None, None) if terminal => Format::Tui,
-            (None, _) => Format::Text,
+            (None, _) => Format::TEXT,
         };
         let top = match (trace.top, format) {
-            (None, Format::Text) => Some(TOP_IN_TEXT),
+            (None, Format::TEXT) => Some(TOP_IN_TEXT),
             (top, _) => top,
         };
         let without = trace.no_packs && trace.pack.is_empty();
@@ -285,13 +285,14 @@ mod tests {
 
     #[test]
     fn the_format_depends_on_the_destination_of_the_report() {
+        const JSON: Format = Format::Export(crate::report::export::Format::Json);
         for (words, terminal, format, top) in [
             ("-p 1", true, Format::Tui, None),
-            ("-p 1", false, Format::Text, Some(20)),
-            ("-p 1 -o r.txt", true, Format::Text, Some(20)),
-            ("-p 1 -f json", true, Format::Json, None),
-            ("-p 1 -f json --top 3", true, Format::Json, Some(3)),
-            ("-p 1 -f text --top 7", true, Format::Text, Some(7)),
+            ("-p 1", false, Format::TEXT, Some(20)),
+            ("-p 1 -o r.txt", true, Format::TEXT, Some(20)),
+            ("-p 1 -f json", true, JSON, None),
+            ("-p 1 -f json --top 3", true, JSON, Some(3)),
+            ("-p 1 -f text --top 7", true, Format::TEXT, Some(7)),
         ] {
             let settings = settings(words, terminal);
             assert_eq!((settings.format, settings.top), (format, top), "{words}");
@@ -338,6 +339,18 @@ mod tests {
         let fault = settings.pack_faults.first().unwrap();
         assert!(fault.text.starts_with("nowhere.toml: could not read the pack: No such file"));
         assert_eq!((settings.packs.len(), settings.pack_faults.len()), (0, 1));
+    }
+
+    #[test]
+    fn the_backend_of_descriptors_is_chosen_by_name() {
+        use crate::options::FdBackend::{Kprobe, Tracepoint};
+        let backend = |words: &str| settings(words, false).test_options.fd_backend;
+        assert_eq!(backend("-p 1"), None);
+        for (name, wanted) in
+            [("auto", None), ("kprobe", Some(Kprobe)), ("tracepoint", Some(Tracepoint))]
+        {
+            assert_eq!(backend(&format!("-p 1 --fd-backend {name}")), wanted, "{name}");
+        }
     }
 
     #[test]

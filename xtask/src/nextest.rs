@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env,
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -14,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::process::{cargo, exists, note, output, run as run_command, workspace};
+use crate::process::{cargo, churn, exists, note, output, run as run_command, workspace};
 
 /// Prefix of a skipped test's message; the reason follows.
 const SKIPPED: &str = "skipped: ";
@@ -93,7 +92,7 @@ pub(crate) fn run(filter: &str, options: &[&str]) -> Result<Outcome> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut child = nextest("run", filter, options)
         // Tests that need `churn` use this program, and do not build it again.
-        .env("LEAKTRACE_XTASK", env::current_exe().context("could not find this program")?)
+        .env("LEAKTRACE_CHURN", churn())
         .args(["--test-threads", &processors.max(LEAST_THREADS).to_string()])
         .stderr(Stdio::piped())
         .spawn()

@@ -45,6 +45,16 @@ pub(crate) fn build_leaktrace() -> Result<()> {
     run(cargo().args(["build", "--release", "--package", "leaktrace"]))
 }
 
+/// Path of `churn` for the tests: its debug build shares the libraries that the tests' own build has compiled.
+pub(crate) fn churn() -> PathBuf {
+    target_dir().join("debug/churn")
+}
+
+/// Builds `churn` for the tests.
+pub(crate) fn build_churn() -> Result<()> {
+    run(cargo().args(["build", "--package", "churn"]))
+}
+
 /// The cargo that runs this, ready to run again.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

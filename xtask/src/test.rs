@@ -17,7 +17,7 @@ use crate::{
     lanes::{LANES, Lane},
     nextest::{self, TestResult},
     packages,
-    process::{build_leaktrace, is_root, print},
+    process::{build_churn, build_leaktrace, is_root, print},
     vm,
 };
 
@@ -110,6 +110,7 @@ pub(crate) fn run(selection: &Selection<'_>) -> Result<()> {
     let mut parts = chosen(selection)?;
     if parts.iter().any(|part| part.lane.name != FAST) {
         build_leaktrace()?;
+        build_churn()?;
     }
     let names: Vec<&str> = parts.iter().map(|part| part.lane.name).collect();
     let host = |lane: &Lane| lane.beside.filter(|name| names.contains(name)).unwrap_or(lane.name);

@@ -16,7 +16,8 @@ use crate::{
 const MOST_LINES: usize = 400;
 
 /// Folders of Rust code.
-const CRATES: [&str; 5] = ["tracer-common", "tracer-ebpf", "tracer", "tests", "xtask"];
+const CRATES: [&str; 6] =
+    ["tracer-common", "tracer-ebpf", "tracer", "tests", "tests/churn", "xtask"];
 
 /// Checks all files.
 pub(crate) fn run() -> Result<()> {

@@ -1,20 +1,21 @@
 //! The allowed dependencies between folders of `tracer`: the table of `tidy`.
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 21] = [
-    ("cli", &["format", "packs", "probes", "report", "settings"]),
+pub(crate) const EDGES: [(&str, &[&str]); 22] = [
+    ("cli", &["format", "options", "packs", "probes", "report", "settings"]),
     ("settings", &["cli", "error", "format", "packs", "probes"]),
     ("error", &["format"]),
     ("format", &[]),
+    ("options", &[]),
     ("output", &["error", "format", "report"]),
     ("preflight", &["error", "format", "kernel", "probes", "target"]),
     ("doctor", &["error", "format", "kernel", "preflight", "target"]),
     ("target", &["error", "format"]),
     ("packs", &["error", "format"]),
     ("probes", &["error", "format", "packs", "target"]),
-    ("kernel", &["error", "format", "probes", "target"]),
+    ("kernel", &["error", "format", "options", "probes", "target"]),
     ("unwind", &["error", "format", "kernel", "target"]),
-    ("collect", &["error", "format", "kernel", "probes", "target", "unwind"]),
+    ("collect", &["error", "format", "kernel", "options", "probes", "target", "unwind"]),
     ("analyze", &["collect", "format", "report"]),
     ("symbolize", &["analyze", "collect", "format", "probes", "report", "target"]),
     ("report", &["format"]),

@@ -2,14 +2,7 @@
 
 use std::time::Duration;
 
-/// A cache of the BPF programs to disable, to measure what it saves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forget {
-    /// The stack cache: every stack is unwound, through cached rules for its addresses.
-    Walks,
-    /// The rule cache too: every address is looked up in its unwind table.
-    Addresses,
-}
+use crate::options::DisabledCache;
 
 /// What to collect, and how.
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
@@ -22,7 +15,7 @@ pub struct CollectOptions {
     /// Maximum number of frames per stack.
     pub frames: u32,
     /// The cache to disable.
-    pub forget: Option<Forget>,
+    pub forget: Option<DisabledCache>,
     /// Light mode: page faults are traced, and no function.
     pub light: bool,
     /// Whether library objects are traced.

@@ -7,13 +7,13 @@ use std::{io, sync::Arc, time::Instant};
 
 use tracer_common::state::Process;
 
-use super::{
-    collector::{Collector, TrackedProcess},
-    options::Forget,
-};
-use crate::target::{
-    Pid,
-    mappings::{self, FileId, Mappings},
+use super::collector::{Collector, TrackedProcess};
+use crate::{
+    options::DisabledCache,
+    target::{
+        Pid,
+        mappings::{self, FileId, Mappings},
+    },
 };
 
 /// Minimum time between scans of memory maps, in multiples of a scan's duration: they take at most 2 percent of the
@@ -35,8 +35,8 @@ impl Collector {
         process.depth = self.options.frames;
         match self.options.forget {
             None => process.walks = 1,
-            Some(Forget::Walks) => {}
-            Some(Forget::Addresses) => process.generation = 0,
+            Some(DisabledCache::Walks) => {}
+            Some(DisabledCache::Addresses) => process.generation = 0,
         }
         process.trampoline = target
             .mappings

@@ -18,25 +18,7 @@ use super::{
     missed_runs::NamedProgram,
     object::{Failed, owned_fd, program_failed, set_tail_call, tracepoint},
 };
-
-/// How file descriptors are traced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// By kprobes.
-    Kprobe,
-    /// By tracepoints at every system call.
-    Tracepoint,
-}
-
-impl Backend {
-    /// Its name in the report.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Kprobe => "kprobe",
-            Self::Tracepoint => "tracepoint",
-        }
-    }
-}
+use crate::options::{FdBackend, RequestedBackend};
 
 /// The PMU of kprobes: they need no tracefs, and none stays behind after we exit.
 const KPROBE_PMU: &str = "/sys/bus/event_source/devices/kprobe";
@@ -143,7 +125,7 @@ pub(super) fn wants_events() -> bool {
 #[derive(Default)]
 pub(super) struct FdPrograms {
     /// How descriptors are traced, if they are.
-    pub(super) backend: Option<Backend>,
+    pub(super) backend: Option<FdBackend>,
     /// Programs run by perf events, whose missed runs must be counted.
     pub(super) event_programs: Vec<NamedProgram>,
     /// Those perf events.
@@ -156,7 +138,7 @@ pub(super) fn load(
     ebpf: &mut Ebpf,
     object: &[u8],
     layout: &Layout,
-    requested: Option<Backend>,
+    requested: RequestedBackend,
 ) -> Result<FdPrograms, Failed> {
     let mut attached = FdPrograms::default();
     attached.backend = Some(choose(ebpf, object, layout, requested, &mut attached)?);
@@ -167,18 +149,18 @@ fn choose(
     ebpf: &mut Ebpf,
     object: &[u8],
     layout: &Layout,
-    requested: Option<Backend>,
+    requested: RequestedBackend,
     attached: &mut FdPrograms,
-) -> Result<Backend, Failed> {
+) -> Result<FdBackend, Failed> {
     attach_tcp_states(ebpf)?;
     let mut hooks = if layout.at_events == 0 {
         Hooks::Tracepoints
     } else {
         Hooks::Events(Box::new(Code::new(ebpf, object)?), attached)
     };
-    if requested != Some(Backend::Tracepoint) {
+    if requested != Some(FdBackend::Tracepoint) {
         match attach_kprobes(ebpf, layout, &mut hooks) {
-            Ok(()) => return Ok(Backend::Kprobe),
+            Ok(()) => return Ok(FdBackend::Kprobe),
             Err(failed) if requested.is_some() => return Err(failed),
             Err(failed) => log::info!("tracing file descriptors at system calls: {failed}"),
         }
@@ -188,7 +170,7 @@ fn choose(
         }
     }
     attach_at_system_calls(ebpf, layout, &mut hooks)?;
-    Ok(Backend::Tracepoint)
+    Ok(FdBackend::Tracepoint)
 }
 
 /// Attaches the kprobes.

@@ -27,7 +27,6 @@ mod thread_states;
 mod touch;
 mod types;
 
-pub use calls::Backend;
 pub use cost::{Calls, Statistics};
 pub use footprint::{Footprint, default_footprint};
 pub use links::{Link, Point, Programs};

@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
 use super::{
-    calls::{self, Backend, FdPrograms},
+    calls::{self, FdPrograms},
     code::descriptor,
     footprint::Footprint,
     links::{AttachBackend, Programs},
@@ -33,6 +33,7 @@ use super::{
     tables::{self, Tables},
     touch,
 };
+use crate::options::{FdBackend, RequestedBackend};
 use tracer_common::limits;
 
 /// Environment variable with the path of another object file, for development.
@@ -141,7 +142,7 @@ pub struct Loaded {
     /// The programs' log, if the log level is more verbose than warnings.
     pub log: Option<ProgramLog>,
     /// How file descriptors are traced, if they are.
-    pub backend: Option<Backend>,
+    pub backend: Option<FdBackend>,
     /// Kernel memory of the maps, as the kernel reports it.
     pub footprint: Footprint,
 }
@@ -182,8 +183,8 @@ pub struct LoadOptions {
     pub objects: Objects,
     /// Whether to trace file descriptors.
     pub descriptors: bool,
-    /// How to trace them; `None` selects the best backend that the kernel allows.
-    pub backend: Option<Backend>,
+    /// How to trace them.
+    pub backend: RequestedBackend,
 }
 
 impl LoadOptions {
@@ -272,7 +273,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
         None
     };
     let priority_guard =
-        means == TraceMode::Touches || backend == Some(Backend::Kprobe) || !events.is_empty();
+        means == TraceMode::Touches || backend == Some(FdBackend::Kprobe) || !events.is_empty();
     let missed_runs =
         MissedRuns::new(&ebpf, event_programs).map_err(|source| Failed::Watch { source })?;
     let tables = Tables::take(&mut ebpf, priority_guard, missed_runs)?;

@@ -5,18 +5,17 @@
 
 mod connections;
 mod estimate;
+pub mod export;
 mod fds;
 #[cfg(test)]
 #[path = "../../tests/fixtures/mod.rs"]
 pub(crate) mod fixtures;
-pub mod json;
 mod leaving;
 mod light;
 mod log;
 mod number;
 mod objects;
 mod resource;
-pub mod text;
 mod verdict;
 mod words;
 

@@ -15,8 +15,8 @@ use std::{
 
 use super::{
     attach::{Attached, Listing},
-    governor::Governor,
     loading::is_loaded,
+    overhead::Governor,
 };
 use crate::{
     collect::collector::Request,

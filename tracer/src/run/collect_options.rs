@@ -1,9 +1,9 @@
 //! The collector's options, from the user's settings.
 
 use crate::{
-    collect::options::{CollectOptions, Forget},
+    collect::options::CollectOptions,
     packs::Pack,
-    settings::{Forgettable, Settings, Share},
+    settings::{Settings, Share},
 };
 
 /// The options of the collector.
@@ -17,9 +17,6 @@ pub(super) fn collect_options(settings: &Settings) -> CollectOptions {
         summed: settings.packs.iter().flat_map(Pack::summed_sizes).collect(),
         descriptors: settings.traces_descriptors(),
         budget: settings.max_overhead.map(Share::fraction),
-        forget: settings.test_options.forget.map(|what| match what {
-            Forgettable::Walks => Forget::Walks,
-            Forgettable::Addresses => Forget::Addresses,
-        }),
+        forget: settings.test_options.forget,
     }
 }

@@ -6,16 +6,14 @@
 
 mod attach;
 mod attacher;
-mod budget;
-mod calibrate;
 mod choose;
 mod collect_options;
 mod command;
-mod governor;
 mod journal;
 mod libraries;
 mod loading;
 mod mode_switch;
+mod overhead;
 mod pairs;
 mod pipeline;
 mod points;
@@ -39,7 +37,7 @@ use crate::{
     cli::Format,
     output::Output,
     preflight::{Facts, Roots},
-    report::{Report, json, text},
+    report::{Report, export},
     settings::{Settings, TargetSpec},
 };
 use pipeline::Pipeline;
@@ -88,18 +86,9 @@ fn start(settings: &Settings, facts: &Facts, begun: Instant) -> anyhow::Result<P
 
 fn write(settings: &Settings, report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    match settings.format {
-        Format::Json => {
-            let mut report = report.clone();
-            report.sites.truncate(settings.top.unwrap_or(usize::MAX));
-            json::write(&report, &mut bytes)
-        }
-        Format::Text | Format::Tui => {
-            let options = text::Options { top: settings.top, width: None };
-            text::write(report, &options, &mut bytes)
-        }
-    }
-    .context("could not write the report")?;
+    let format = settings.format.written();
+    let options = export::Options { top: settings.top, width: None };
+    export::write(format, report, &options, &mut bytes).context("could not write the report")?;
     Ok(bytes)
 }
 

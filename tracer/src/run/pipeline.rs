@@ -18,12 +18,11 @@ use super::{
     Reports,
     attach::{Attached, Listing},
     attacher::{self, Channels, TargetEvent},
-    calibrate::{ProbeCosts, calibrate},
     choose::{Targets, explain, explain_late, without_return_probes},
     collect_options::collect_options,
     command::{Exits, follow, launch},
-    governor::Governor,
     journal::Journal,
+    overhead::{Governor, ProbeCosts, calibrate},
 };
 use crate::{
     assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
@@ -32,7 +31,8 @@ use crate::{
         collector::{Collector, Request, TrackedProcess, now_ns},
     },
     error::Failure,
-    kernel::{Backend, Footprint, Loaded, Programs},
+    kernel::{Footprint, Loaded, Programs},
+    options::FdBackend,
     packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},
@@ -326,7 +326,7 @@ fn session(
     identities: &[Identity],
     listing: Listing,
     facts: &Facts,
-    (backend, footprint): (Option<Backend>, Footprint),
+    (backend, footprint): (Option<FdBackend>, Footprint),
     begun: Instant,
 ) -> SessionInfo {
     let name = rustix::system::uname();

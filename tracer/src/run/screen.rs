@@ -14,7 +14,10 @@ use crate::{
     error,
     output::Output,
     preflight::Facts,
-    report::{Report, json},
+    report::{
+        Report,
+        export::{Options, json},
+    },
     settings::Settings,
     tui::{Leave, Screen},
 };
@@ -68,7 +71,7 @@ fn save(report: &Report) -> Result<PathBuf, String> {
     let seconds = report.window.duration_s.max(0.0);
     let name = format!("leaktrace-{pid}-{seconds:.0}s.json");
     let mut bytes = Vec::new();
-    json::write(report, &mut bytes).map_err(|error| error.to_string())?;
+    json::write(report, &Options::default(), &mut bytes).map_err(|error| error.to_string())?;
     let path = PathBuf::from(name);
     let output = Output::prepare(Some(&path), false).map_err(|failure| failure.to_string())?;
     output.deliver(&bytes).map_err(|failure| failure.to_string())?;

@@ -9,9 +9,9 @@ use tracer_common::kind::ResourceKind;
 
 use crate::{
     error::Failure,
-    kernel::{self, Backend, Failed, LoadOptions, Loaded, Objects, Programs, TraceMode},
+    kernel::{self, Failed, LoadOptions, Loaded, Objects, Programs, TraceMode},
     preflight::Facts,
-    settings::{FdBackend, Settings},
+    settings::Settings,
     target::{Identity, Pid},
     unwind::expected_pages,
 };
@@ -49,11 +49,7 @@ pub(super) fn load(
             true => Objects::ByDefault,
         },
         descriptors: settings.traces_descriptors(),
-        backend: match settings.test_options.fd_backend {
-            FdBackend::Auto => None,
-            FdBackend::Kprobe => Some(Backend::Kprobe),
-            FdBackend::Tracepoint => Some(Backend::Tracepoint),
-        },
+        backend: settings.test_options.fd_backend,
     };
     kernel::load(options).map_err(|failed| explain(failed, facts))
 }

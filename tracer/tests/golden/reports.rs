@@ -1,15 +1,15 @@
 //! Reports as people read them.
 
 use leaktrace::report::{
-    Budget, Report, json,
-    text::{Options, write},
+    Budget, Report,
+    export::{Format, Options, write},
 };
 
 use crate::fixtures;
 
 fn text(report: &Report, top: Option<usize>, width: Option<usize>) -> String {
     let mut out = Vec::new();
-    write(report, &Options { top, width }, &mut out).unwrap();
+    write(Format::Text, report, &Options { top, width }, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -75,7 +75,7 @@ fn as_json() {
         ("json_objects", fixtures::objects()),
     ] {
         let mut text = Vec::new();
-        json::write(&report, &mut text).unwrap();
+        write(Format::Json, &report, &Options::default(), &mut text).unwrap();
         insta::assert_snapshot!(name, String::from_utf8(text).unwrap());
     }
 }

@@ -1,6 +1,9 @@
 //! Reports against `docs/report.schema.json`, and the schema against the lists in the code.
 
-use leaktrace::report::{Report, json};
+use leaktrace::report::{
+    Report,
+    export::{Options, json},
+};
 use serde_json::{Value, json};
 use tracer_common::{kind::ResourceKind, loss::Loss};
 
@@ -12,7 +15,7 @@ fn schema() -> Value {
 
 fn value(report: &Report) -> Value {
     let mut text = Vec::new();
-    json::write(report, &mut text).unwrap();
+    json::write(report, &Options::default(), &mut text).unwrap();
     serde_json::from_slice(&text).unwrap()
 }
 

@@ -46,7 +46,7 @@ const CALLS: [u32; 3] = [250, 250, 30];
 
 /// Costs of a hit, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct ProbeCosts {
+pub(in crate::run) struct ProbeCosts {
     /// Of a probe at an instruction that the kernel emulates.
     entry: f64,
     /// Of such a probe, and a return probe.
@@ -81,7 +81,7 @@ impl ProbeCosts {
 }
 
 /// Measures the costs, and detaches its probes.
-pub(super) fn calibrate(programs: &mut Programs) -> anyhow::Result<ProbeCosts> {
+pub(in crate::run) fn calibrate(programs: &mut Programs) -> anyhow::Result<ProbeCosts> {
     let points = points().context("could not find leaktrace's own code for calibration")?;
     let (go_read, go_write) = pipe()?;
     let (result_read, result_write) = pipe()?;

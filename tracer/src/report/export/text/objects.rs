@@ -209,11 +209,14 @@ fn known(one: &LibraryObject) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{fixtures, text};
+    use crate::report::{
+        export::{Options, text},
+        fixtures,
+    };
 
     fn written(report: &Report, width: Option<usize>) -> String {
         let mut out = Vec::new();
-        text::write(report, &text::Options { top: None, width }, &mut out).unwrap();
+        text::write(report, &Options { top: None, width }, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -4,7 +4,8 @@
 
 use std::io::{Read, Write};
 
-use super::{Report, SCHEMA};
+use super::Options;
+use crate::report::{Report, SCHEMA};
 
 /// Why a text is not a valid report.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +18,16 @@ pub enum Unreadable {
     OtherFormat(String),
 }
 
-/// Writes the report, indented, with a final newline.
-pub fn write(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, report)?;
+/// Writes the report, indented, with a final newline. The width does not matter.
+pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> std::io::Result<()> {
+    match options.top {
+        None => serde_json::to_writer_pretty(&mut *out, report)?,
+        Some(top) => {
+            let mut report = report.clone();
+            report.sites.truncate(top);
+            serde_json::to_writer_pretty(&mut *out, &report)?;
+        }
+    }
     out.write_all(b"\n")
 }
 
@@ -45,7 +53,7 @@ mod tests {
 
     fn check_round_trip(report: &Report) {
         let mut text = Vec::new();
-        write(report, &mut text).unwrap();
+        write(report, &Options::default(), &mut text).unwrap();
         assert!(text.ends_with(b"}\n"));
         assert_eq!(read(&mut text.as_slice()).unwrap(), *report);
     }

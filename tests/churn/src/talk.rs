@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::{
-    churn_figures::Figures,
-    churn_line::Line,
-    churn_options::{Order, Protocol},
-    churn_tls::Tls,
-    churn_words::{
+    figures::Figures,
+    line::Line,
+    options::{Order, Protocol},
+    tls::Tls,
+    words::{
         CLOSE, GREETING_BYTES, NORMAL, PING, PONG, READY, TEXT, greeting, masked, take_answer,
         take_frame,
     },

@@ -137,7 +137,7 @@ impl Account {
 
 /// The parameters of a run, with its counts.
 #[derive(Clone, Debug)]
-pub(crate) struct Report {
+pub struct Report {
     /// The counts.
     pub(crate) account: Account,
     /// The server's address or path.
@@ -158,7 +158,7 @@ impl Report {
     }
 
     /// As one JSON object.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let each = |named: &Named| -> Map<String, Value> {
             named.iter().map(|(name, figures)| (name.clone(), figures.json())).collect()
         };
@@ -176,7 +176,7 @@ impl Report {
     }
 
     /// As a table for people.
-    pub(crate) fn table(&self) -> String {
+    pub fn table(&self) -> String {
         let total = self.account.total();
         let mut rows = vec![row("way", |column| column.1.to_owned())];
         let of = |name: &str, figures: &Figures| row(name, |column| column.2(figures).to_string());

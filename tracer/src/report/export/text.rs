@@ -16,17 +16,11 @@ use std::io::{self, Write};
 
 use tracer_common::stack::StackEnd;
 
-use super::{Amount, Errors, Report, Target, Unwind};
-use crate::format::{bytes, count, count_per_s, in_percent, percent, printable, seconds};
-
-/// How much to write.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Maximum number of call sites; all when `None`.
-    pub top: Option<usize>,
-    /// Column at which lines are wrapped, and table rows cut with `…`; no limit when `None`, as in a file.
-    pub width: Option<usize>,
-}
+use super::Options;
+use crate::{
+    format::{bytes, count, count_per_s, in_percent, percent, printable, seconds},
+    report::{Amount, Errors, Report, Target, Unwind},
+};
 
 /// Writes the report.
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use socket2::SockAddr;
 
-use crate::churn_ways::{WAYS, Way};
+use crate::ways::{WAYS, Way};
 
 /// The protocol of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ const MOST_SOURCES: u64 = 254;
 
 /// The parameters of a run.
 #[derive(Clone, Debug)]
-pub(crate) struct Order {
+pub struct Order {
     /// Address of the server.
     pub(crate) target: SockAddr,
     /// The server's name for messages.
@@ -76,7 +76,7 @@ pub(crate) struct Order {
     /// The random seed.
     pub(crate) seed: u64,
     /// JSON instead of a table.
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 /// The options as typed, before validation.
@@ -98,7 +98,7 @@ struct Typed<'a> {
 
 impl Order {
     /// Parses the words after `churn`.
-    pub(crate) fn read(words: &[&str]) -> Result<Self> {
+    pub fn read(words: &[&str]) -> Result<Self> {
         let typed = typed(words)?;
         let protocol = match typed.protocol {
             None => Protocol::Http,

@@ -4,8 +4,8 @@ use std::{net::TcpListener, os::unix::net::UnixListener, sync::atomic::AtomicU64
 
 use super::*;
 use crate::{
-    churn_figures::Figures,
-    churn_words::{GREETING_BYTES, READY, greeting},
+    figures::Figures,
+    words::{GREETING_BYTES, READY, greeting},
 };
 
 /// A server's handler: serves a connection until it has nothing more to send.
@@ -179,7 +179,7 @@ fn a_run_ends_when_its_time_is_up() {
 
 #[test]
 fn the_page_about_churn_names_every_way() {
-    let page = include_str!("../../docs/churn.md");
+    let page = include_str!("../../../docs/churn.md");
     for way in WAYS {
         assert!(page.contains(&format!("`{}`", way.name)), "{}", way.name);
     }

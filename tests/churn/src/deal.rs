@@ -3,12 +3,12 @@
 use std::io::{self, ErrorKind};
 
 use crate::{
-    churn_figures::Figures,
-    churn_line::{Limits, Line},
-    churn_options::Order,
-    churn_talk::{End, Fault, Talk},
-    churn_tls::Tls,
-    churn_ways::Way,
+    figures::Figures,
+    line::{Limits, Line},
+    options::Order,
+    talk::{End, Fault, Talk},
+    tls::Tls,
+    ways::Way,
 };
 
 /// The assignment of one connection.

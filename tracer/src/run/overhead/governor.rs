@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Time between two checks of the budget.
-pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Resolution of a process's CPU time.
 const TICK_NS: u64 = 10_000_000;
 /// Upper bound of a window's random delay.
@@ -35,7 +35,7 @@ const REFERENCE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Keeps tracing within a budget.
-pub(super) struct Governor {
+pub(in crate::run) struct Governor {
     budget: Budget,
     costs: ProbeCosts,
     /// Cost of a hit by number of the probe, nanoseconds.
@@ -72,7 +72,7 @@ struct Before {
 
 impl Governor {
     /// A governor for a session that has just started to record.
-    pub(super) fn new(
+    pub(in crate::run) fn new(
         share: f64,
         costs: ProbeCosts,
         pids: Vec<Pid>,
@@ -99,13 +99,13 @@ impl Governor {
     }
 
     /// Sets the probes that are attached from now on.
-    pub(super) fn learn(&mut self, probes: &[Probe]) {
+    pub(in crate::run) fn learn(&mut self, probes: &[Probe]) {
         self.by_probe = self.costs.by_probe(probes);
     }
 
     /// Checks the budget, and opens or closes a window. A collector that has ended is not a failure: shutdown has
     /// begun.
-    pub(super) fn check(&mut self, programs: &mut Programs) -> Result<(), Failed> {
+    pub(in crate::run) fn check(&mut self, programs: &mut Programs) -> Result<(), Failed> {
         match &self.state {
             State::Open { since, .. } => {
                 let young = since.elapsed() < Duration::from_nanos(WINDOW_NS);
@@ -141,7 +141,7 @@ impl Governor {
     }
 
     /// Time until the next check.
-    pub(super) fn pause(&self) -> Duration {
+    pub(in crate::run) fn pause(&self) -> Duration {
         match &self.state {
             State::Open { since, .. } => Duration::from_nanos(WINDOW_NS)
                 .saturating_sub(since.elapsed())

@@ -3,10 +3,10 @@
 use std::{thread, time::Duration};
 
 use crate::{
-    churn_options::Protocol::{self, Http, Tcp, Tls, Websocket, Zmtp},
-    churn_talk::{ANSWER_LIMIT, End, Fault, PATIENCE, Talk},
-    churn_tls::hello_without_common_cipher,
-    churn_words::{TEXT, greeting, masked},
+    options::Protocol::{self, Http, Tcp, Tls, Websocket, Zmtp},
+    talk::{ANSWER_LIMIT, End, Fault, PATIENCE, Talk},
+    tls::hello_without_common_cipher,
+    words::{TEXT, greeting, masked},
 };
 
 /// One way to use a connection.
