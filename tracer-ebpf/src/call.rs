@@ -12,7 +12,7 @@ use tracer_common::{
 
 use crate::{
     maps::{PROCESSES, STATES, SWITCH, TARGETS, UNWINDER},
-    threads,
+    process::threads,
 };
 
 /// A hit on an attach point of a target.

@@ -21,14 +21,15 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    connection,
-    entry::thread_of,
-    file,
+    fd::file,
+    heap::{entry::thread_of, young::opened},
     loss::lose,
     maps::{CALL_UNWINDER, KERNEL_UNWINDER, SWITCH},
-    site::{self, Start},
-    socket, stack_cache,
-    young::opened,
+    net::{connection, socket},
+    stack::{
+        cache,
+        site::{self, Start},
+    },
 };
 
 /// Index in [`CALL_UNWINDER`] of the program that unwinds the stack.
@@ -202,8 +203,8 @@ fn find_site(
     let call = Call { regs, cookie: cookie(probe), detail: fd_type as u8, ..call };
     thread.again = 0;
     site::begin(&call, &Start::interrupted(&call), thread, call.memory_state());
-    stack_cache::invalidate_copy();
-    let site = stack_cache::lookup(&thread.walk, call.id);
+    cache::invalidate_copy();
+    let site = cache::lookup(&thread.walk, call.id);
     if site != 0 {
         return keep(context, &call, thread, site);
     }

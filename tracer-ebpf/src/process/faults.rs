@@ -23,12 +23,13 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    entry::thread_of,
+    heap::{entry::thread_of, young::touched},
     loss::lose,
     maps::{SWITCH, TOUCH_UNWINDER},
-    site::{self, Start},
-    stack_cache,
-    young::touched,
+    stack::{
+        cache,
+        site::{self, Start},
+    },
 };
 
 /// The cookie of the event, as if it were a probed function.
@@ -80,8 +81,8 @@ fn begin(context: &PerfEventContext) -> Option<()> {
     thread.size = address & !(PAGE_BYTES - 1);
     thread.again = 0;
     site::begin(&call, &Start::interrupted(&call), thread, call.memory_state());
-    stack_cache::invalidate_copy();
-    let site = stack_cache::lookup(&thread.walk, call.id);
+    cache::invalidate_copy();
+    let site = cache::lookup(&thread.walk, call.id);
     if site != 0 {
         touched(&call, thread.size, site);
         return Some(());

@@ -7,11 +7,13 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::descriptor::FdOrigin;
 
 use crate::{
-    connection,
-    file::{self, at, read_u32},
-    opening::{begin, current},
-    tracepoint_args::argument,
-    young::closed,
+    fd::{
+        file::{self, at, read_u32},
+        opening::{begin, current},
+        tracepoint_args::argument,
+    },
+    heap::young::closed,
+    net::connection,
 };
 
 /// Opcodes of `linux/io_uring.h`: `IORING_OP_ACCEPT`.

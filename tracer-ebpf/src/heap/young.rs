@@ -18,9 +18,9 @@ use tracer_common::{
 
 use crate::{
     call::Call,
+    lib_objects::objects::forget,
     loss::{died, doubt, lose},
     maps::{FORKS, RECORDS, YOUNG},
-    object::forget,
 };
 
 /// `BPF_RB_AVAIL_DATA`: bytes not consumed yet.

@@ -2,7 +2,7 @@
 
 use tracer_common::{object::CONSTRUCTOR_CALLS, state::Thread};
 
-use crate::{call::Call, entry::is_hijacked};
+use crate::{call::Call, heap::entry::is_hijacked};
 
 /// Id of the innermost constructor call that the thread is in; 0 for none.
 #[inline(always)]

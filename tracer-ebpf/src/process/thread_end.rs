@@ -4,7 +4,11 @@ use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
 };
 
-use crate::{family, maps::TARGETS, missed_returns, threads};
+use crate::{
+    fd::missed_returns,
+    maps::TARGETS,
+    process::{forks, threads},
+};
 
 /// `sched_process_exit` runs in the ending thread of any process.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
@@ -18,7 +22,7 @@ pub(crate) fn thread_end(_context: RawTracePointContext) -> i32 {
     if let Some(target) = unsafe { TARGETS.get(pid) }.copied() {
         // A `vfork`'s child that ends without `execve`: its parent continues.
         if target.owner != pid && id as u32 == pid {
-            family::ended(pid, &target);
+            forks::ended(pid, &target);
             _ = TARGETS.remove(pid);
         }
     }

@@ -21,16 +21,21 @@ use tracer_common::{
 
 use crate::{
     call::{Call, read_word},
-    connection,
-    entry::thread_of,
-    file,
+    fd::{
+        file, missed_returns,
+        opening::{
+            FdContext, NEXT, RECEIVED, begin_connection, continue_with, current, registers_at,
+        },
+        tracepoint_args::{entered, registers, returned},
+    },
+    heap::{
+        entry::thread_of,
+        young::{closed, closed_range},
+    },
     loss::lose,
     maps::TARGETS,
-    missed_returns,
-    opening::{FdContext, NEXT, RECEIVED, begin_connection, continue_with, current, registers_at},
-    threads,
-    tracepoint_args::{entered, registers, returned},
-    young::{closed, closed_range},
+    net::connection,
+    process::threads,
 };
 
 /// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. The latter closes nothing yet.

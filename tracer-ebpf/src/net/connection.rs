@@ -18,13 +18,15 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    file,
+    fd::{
+        file, missed_returns,
+        opening::{FdContext, begin_connection},
+    },
+    heap::young::{NO_WAKEUP, now_ns, position},
     loss::lose,
     maps::{CONNECTIONS, FREE_CONNECTIONS, RECORDS},
-    missed_returns,
-    opening::{FdContext, begin_connection},
-    socket, threads,
-    young::{NO_WAKEUP, now_ns, position},
+    net::socket,
+    process::threads,
 };
 
 /// No descriptor: the served connection's is closed, and its number may be reused.

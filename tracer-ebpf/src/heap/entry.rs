@@ -10,13 +10,16 @@ use tracer_common::{
 
 use crate::{
     call::{Call, raw, read_word},
-    constructors,
+    heap::{
+        resize::resizing,
+        returns::fail,
+        young::{released, unmapped},
+    },
+    lib_objects::constructors,
     loss::{count, lose},
     maps::HITS,
-    resize::resizing,
-    returns::fail,
-    site, stack_cache, threads, unwind,
-    young::{released, unmapped},
+    process::threads,
+    stack::{cache, site, unwind},
 };
 
 /// `MAP_ANONYMOUS` of `mmap(2)`.
@@ -123,7 +126,7 @@ fn begin<'thread>(
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     let slot = call.slot();
-    let Some(caller) = stack_cache::caller(slot, call.id) else {
+    let Some(caller) = cache::caller(slot, call.id) else {
         lose(Loss::Unreadable);
         return Err(Skip::Lost);
     };

@@ -18,10 +18,10 @@ use tracer_common::{
 };
 
 use crate::{
+    heap::young::{now_ns, position},
     loss::lose,
     maps::{BLANK_PROCESS, FORKS, PROCESSES, RECORDS, SWITCH, TARGETS},
-    threads,
-    young::{now_ns, position},
+    process::threads,
 };
 
 /// `CLONE_VM` of `linux/sched.h`: parent and child share their memory.

@@ -23,7 +23,7 @@ use tracer_common::{
 use crate::{
     call::read_word,
     maps::{RULE_CACHE, RULES, UNWIND_PAGES},
-    stack_cache::record_read,
+    stack::cache::record_read,
 };
 
 /// Bytes of stack read at once.

@@ -12,12 +12,14 @@ use tracer_common::{
 
 use crate::{
     call::{Call, raw, read_word},
-    entry::is_hijacked,
+    heap::{
+        entry::is_hijacked,
+        resize::{resized, resized_away, restored},
+        young::{acquired, failed},
+    },
+    lib_objects::objects,
     loss::{count, lose},
     maps::FAILED,
-    object,
-    resize::{resized, resized_away, restored},
-    young::{acquired, failed},
 };
 
 /// The result of the thread's call, seen by a return probe.
@@ -93,7 +95,7 @@ fn end(call: &Call, thread: &mut Thread) -> Option<()> {
     } else {
         acquired(call, thread, thread.serving, cookie.kind(), cookie.probe(), handle);
         if thread.constructor_calls != 0 {
-            object::block_acquired(call, thread, cookie, handle);
+            objects::block_acquired(call, thread, cookie, handle);
         }
     }
     Some(())

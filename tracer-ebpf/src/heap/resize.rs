@@ -11,13 +11,13 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    loss::{died, lose},
-    maps::{ASKS, OBJECTS},
-    object::forget,
-    young::{
+    heap::young::{
         acquired, by_range, inherited, keep, key, now_ns, position, send, send_move, send_release,
         take,
     },
+    lib_objects::objects::forget,
+    loss::{died, lose},
+    maps::{ASKS, OBJECTS},
 };
 
 /// A resize begins: its old resource may be gone before the function returns, so it is removed now.

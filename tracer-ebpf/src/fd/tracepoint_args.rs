@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 
-use crate::{
+use crate::fd::{
     file::{self, at},
     syscalls::register,
 };

@@ -14,13 +14,16 @@ use aya_ebpf::{
 use tracer_common::{attach::ProbeNumber, connection::Role, descriptor::FdOrigin, syscall};
 
 use crate::{
-    connection,
-    entry::thread_of,
-    file, missed_returns,
-    opening::{begin_current_connection, continue_install, current, install, registers_at, take},
-    syscalls::{IN_PROGRESS, action, after_unshare, enter, is_pending, register},
-    threads,
-    young::closed,
+    fd::{
+        file, missed_returns,
+        opening::{
+            begin_current_connection, continue_install, current, install, registers_at, take,
+        },
+        syscalls::{IN_PROGRESS, action, after_unshare, enter, is_pending, register},
+    },
+    heap::{entry::thread_of, young::closed},
+    net::connection,
+    process::threads,
 };
 
 /// `Opened::pending`: the current descriptor is recorded when the child is complete.

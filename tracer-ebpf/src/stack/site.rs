@@ -19,12 +19,14 @@ use tracer_common::{
 
 use crate::{
     call::{Call, raw},
-    constructors,
-    entry::is_hijacked,
+    heap::entry::is_hijacked,
+    lib_objects::{constructors, objects},
     loss::lose,
     maps::{FREE_SITES, RECORDS, SITES, UNWINDER},
-    object, stack_cache,
-    unwind::{self, opaque},
+    stack::{
+        cache,
+        unwind::{self, opaque},
+    },
 };
 
 /// Frames that one run of the program unwinds: verifiers since 5.10 check these with ease (they
@@ -43,7 +45,7 @@ pub(crate) fn take(
     taken: impl FnOnce(&Call, &mut Thread, u32),
 ) {
     begin(call, &caller(call, thread), thread, call.memory_state());
-    let site = stack_cache::lookup(&thread.walk, call.id);
+    let site = cache::lookup(&thread.walk, call.id);
     if site != 0 {
         taken(call, thread, site);
         return;
@@ -110,7 +112,7 @@ pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32
     walk.rbp = call.frame_pointer();
     walk.rbx = call.rbx();
     let first = frame(walk);
-    stack_cache::begin(walk, call, first, state, chain);
+    cache::begin(walk, call, first, state, chain);
 }
 
 /// Initializes the rest of a walk before its first step. (The window need not be cleared.)
@@ -124,7 +126,7 @@ pub(crate) fn start_walk(call: &Call, thread: &mut Thread) {
     walk.rbp_at = 0;
     walk.rbx_at = 0;
     walk.window_at = 1;
-    stack_cache::reset_trail(walk);
+    cache::reset_trail(walk);
 }
 
 /// Unwinds the stack of the call that the thread has begun.
@@ -151,7 +153,7 @@ fn resume(context: &ProbeContext) -> Option<()> {
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *thread };
     if call.cookie.is_of_object() {
-        object::site_known(&call, thread, site);
+        objects::site_known(&call, thread, site);
     } else {
         entered(&call, thread, site);
     }
@@ -183,7 +185,7 @@ pub(crate) fn advance(
     thread.stack.head.end = end;
     let site = number(context, call, thread);
     let (rbp, rbx) = (call.frame_pointer(), call.rbx());
-    stack_cache::insert(&mut thread.walk, end, site, rbp, rbx);
+    cache::insert(&mut thread.walk, end, site, rbp, rbx);
     Some(site)
 }
 

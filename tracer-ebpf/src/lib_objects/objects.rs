@@ -21,14 +21,18 @@ use tracer_common::{
 };
 
 use crate::{
-    arguments::{descriptor, handle, name, of},
     call::{Call, raw, read_word},
-    constructors::{caller_of, chain_of, forget_below, within},
-    entry,
+    heap::{
+        entry,
+        young::{self, key, now_ns, position},
+    },
+    lib_objects::{
+        arguments::{descriptor, handle, name, of},
+        constructors::{caller_of, chain_of, forget_below, within},
+    },
     loss::{count, lose},
     maps::{ASKS, FAILED, HITS, OBJECT_FUNCTIONS, OBJECTS},
-    site, stack_cache,
-    young::{self, key, now_ns, position},
+    stack::{cache, site},
 };
 
 /// `-EEXIST`.
@@ -51,7 +55,7 @@ fn enter_constructor(context: &ProbeContext) -> Option<()> {
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     let slot = call.slot();
-    let caller = stack_cache::caller(slot, call.id)?;
+    let caller = cache::caller(slot, call.id)?;
     let caller = caller_of(&call, thread, slot, caller);
     forget_below(thread, slot + 8);
     if function.own == BY_MEMORY && thread.constructor_calls != 0 {

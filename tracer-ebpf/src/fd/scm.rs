@@ -7,10 +7,12 @@ use tracer_common::{descriptor::OPENED_AT_ONCE, state::Opened, syscall};
 
 use crate::{
     call::read_word,
-    opening::{NEXT, continue_with, current, registers_at},
-    syscalls::action,
-    tracepoint_args::{registers, returned},
-    unwind,
+    fd::{
+        opening::{NEXT, continue_with, current, registers_at},
+        syscalls::action,
+        tracepoint_args::{registers, returned},
+    },
+    stack::unwind,
 };
 
 /// `SOL_SOCKET` and `SCM_RIGHTS`, as one word of a control message's header.

@@ -12,15 +12,16 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    connection,
-    entry::thread_of,
-    file,
+    fd::{
+        file,
+        opening::current,
+        syscalls::{action, register},
+    },
+    heap::entry::thread_of,
     loss::lose,
     maps::CONNECTIONS,
-    opening::current,
-    socket,
-    syscalls::{action, register},
-    threads,
+    net::{connection, socket},
+    process::threads,
 };
 
 /// `Opened::pending`: the thread has entered `connect(2)`, and no return was seen.

@@ -1,0 +1,4 @@
+//! Connections and their sockets.
+
+pub(crate) mod connection;
+pub(crate) mod socket;
