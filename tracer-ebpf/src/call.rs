@@ -110,6 +110,15 @@ impl Call {
         self.id as u32
     }
 
+    /// The thread's state, allocated at its first call.
+    #[inline(always)]
+    pub(crate) fn thread_or_allocate(&self) -> Option<*mut Thread> {
+        match self.thread {
+            Some(thread) => Some(thread),
+            None => threads::allocate(self.id, self.target),
+        }
+    }
+
     /// Number of the connection that the thread serves; 0 for none.
     #[inline(always)]
     pub(crate) fn serving(&self) -> u32 {

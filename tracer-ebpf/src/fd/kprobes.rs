@@ -15,13 +15,14 @@ use tracer_common::{attach::ProbeNumber, connection::Role, descriptor::FdOrigin,
 
 use crate::{
     fd::{
+        action::action,
         file, missed_returns,
         opening::{
             begin_current_connection, continue_install, current, install, registers_at, take,
         },
-        syscalls::{IN_PROGRESS, action, after_unshare, enter, is_pending, register},
+        syscalls::{IN_PROGRESS, after_unshare, enter, is_pending, register},
     },
-    heap::{entry::thread_of, young::closed},
+    heap::young::closed,
     net::connection,
     process::threads,
 };
@@ -62,7 +63,7 @@ fn installed(context: &ProbeContext) -> Option<()> {
     // The child already has its copy of the table, without this descriptor. Recording it now would give it a
     // sequence position before the fork.
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
-    let opened = unsafe { &mut (*thread_of(&call)?).opened };
+    let opened = unsafe { &mut (*call.thread_or_allocate()?).opened };
     opened.pending = AFTER_CHILD;
     opened.list[0] = fd;
     Some(())
@@ -161,7 +162,7 @@ fn connected(context: &RetProbeContext) -> Option<()> {
         return None;
     }
     let call = current(core::ptr::null(), 0)?;
-    _ = thread_of(&call)?;
+    _ = call.thread_or_allocate()?;
     let registers = file::registers()? as *const pt_regs;
     let fd = register(registers, core::mem::offset_of!(pt_regs, rdi))? as u32;
     connection::begin(&call, fd, file::behind(fd)?, Role::Connected, 0)

@@ -12,12 +12,7 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    fd::{
-        file,
-        opening::current,
-        syscalls::{action, register},
-    },
-    heap::entry::thread_of,
+    fd::{action::action, file, opening::current, syscalls::register},
     loss::lose,
     maps::CONNECTIONS,
     net::{connection, socket},
@@ -31,7 +26,7 @@ const CONNECTING: u32 = 3;
 #[inline(always)]
 pub(crate) fn connecting(call: &Call, fd: u32) -> Option<()> {
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
-    let opened = unsafe { &mut (*thread_of(call)?).opened };
+    let opened = unsafe { &mut (*call.thread_or_allocate()?).opened };
     opened.list[0] = fd;
     opened.file = file::behind(fd)?;
     opened.pending = CONNECTING;

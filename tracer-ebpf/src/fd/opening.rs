@@ -22,7 +22,7 @@ use tracer_common::{
 use crate::{
     call::Call,
     fd::file,
-    heap::{entry::thread_of, young::opened},
+    heap::young::opened,
     loss::lose,
     maps::{CALL_UNWINDER, KERNEL_UNWINDER, SWITCH},
     net::{connection, socket},
@@ -124,7 +124,7 @@ pub(crate) fn begin(
 ) -> Option<()> {
     let regs = registers_at(registers)?;
     let call = current(&regs, 0)?;
-    let thread = thread_of(&call)?;
+    let thread = call.thread_or_allocate()?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     thread.opened.next = 0;
@@ -146,7 +146,7 @@ pub(crate) fn install(
     file: u64,
 ) -> Option<()> {
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
-    let opened = unsafe { &mut (*thread_of(call)?).opened };
+    let opened = unsafe { &mut (*call.thread_or_allocate()?).opened };
     opened.next = 0;
     opened.count = 1;
     opened.list[0] = fd;
@@ -283,7 +283,7 @@ pub(crate) fn begin_connection(
     file: u64,
     role: Role,
 ) -> Option<()> {
-    let thread = thread_of(call)?;
+    let thread = call.thread_or_allocate()?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let opened = unsafe { &mut (*thread).opened };
     opened.next = 0;

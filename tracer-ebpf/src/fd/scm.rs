@@ -8,8 +8,8 @@ use tracer_common::{descriptor::OPENED_AT_ONCE, state::Opened, syscall};
 use crate::{
     call::read_word,
     fd::{
+        action::action,
         opening::{NEXT, continue_with, current, registers_at},
-        syscalls::action,
         tracepoint_args::{registers, returned},
     },
     stack::unwind,

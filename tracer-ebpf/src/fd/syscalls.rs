@@ -16,22 +16,20 @@ use tracer_common::{
     loss::Loss,
     record::MAY_BE_CLOSED,
     state::{Opened, Thread},
-    syscall::{self, ACTIONS, NUMBERS},
+    syscall,
 };
 
 use crate::{
     call::{Call, read_word},
     fd::{
+        action::action,
         file, missed_returns,
         opening::{
             FdContext, NEXT, RECEIVED, begin_connection, continue_with, current, registers_at,
         },
         tracepoint_args::{entered, registers, returned},
     },
-    heap::{
-        entry::thread_of,
-        young::{closed, closed_range},
-    },
+    heap::young::{closed, closed_range},
     loss::lose,
     maps::TARGETS,
     net::connection,
@@ -76,16 +74,6 @@ pub(crate) fn call_exit(context: RawTracePointContext) -> i32 {
 pub(crate) fn register(regs: *const pt_regs, offset: usize) -> Option<u64> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(regs.cast::<u8>().add(offset).cast::<u64>()) }.ok()
-}
-
-/// The action for the call with this number.
-#[inline(always)]
-pub(crate) fn action(number: u64) -> u8 {
-    // A volatile read, so that the compiler keeps the table in memory instead of turning it into code.
-    // SAFETY: masked to the table's length.
-    unsafe {
-        (&raw const ACTIONS).cast::<u8>().add(number as usize & (NUMBERS - 1)).read_volatile()
-    }
 }
 
 /// Handles the beginning of a call. For most calls, which open and close nothing, it reads only the number.
@@ -173,7 +161,7 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
         }
         _ => {}
     }
-    let thread = thread_of(&call)?;
+    let thread = call.thread_or_allocate()?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     unsafe { (*thread).opened.pending = 1 };
     Some(())
@@ -222,7 +210,7 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     }
     let regs = registers_at(registers as u64)?;
     let call = current(&regs, 0)?;
-    let thread = thread_of(&call)?;
+    let thread = call.thread_or_allocate()?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     thread.opened.registers = registers as u64;

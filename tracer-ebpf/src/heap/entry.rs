@@ -5,21 +5,24 @@ use aya_log_ebpf::debug;
 use tracer_common::{
     attach::{Cookie, Shape, product},
     loss::Loss,
-    state::{Process, Thread},
+    state::Thread,
 };
 
 use crate::{
     call::{Call, raw, read_word},
     heap::{
+        call_site::entered,
         resize::resizing,
         returns::fail,
         young::{released, unmapped},
     },
-    lib_objects::constructors,
     loss::{count, lose},
     maps::HITS,
-    process::threads,
-    stack::{cache, site, unwind},
+    stack::{
+        cache,
+        hidden_returns::{self, is_hijacked},
+        site, unwind,
+    },
 };
 
 /// `MAP_ANONYMOUS` of `mmap(2)`.
@@ -44,7 +47,7 @@ fn acquire(context: &ProbeContext) -> Option<()> {
         _ => (a, 0),
     };
     let thread = begin(context, &call, size, out_pointer).ok()?;
-    site::take(context, &call, thread, site::entered);
+    site::take(context, &call, thread, entered);
     Some(())
 }
 
@@ -72,7 +75,7 @@ fn resize(context: &ProbeContext) -> Option<()> {
     match begin(context, &call, size, 0) {
         Ok(thread) => {
             resizing(&call, thread, a, length);
-            site::take(context, &call, thread, site::entered);
+            site::take(context, &call, thread, entered);
         }
         Err(Skip::Inner) => {}
         // Its return will not be seen, and it is unlikely to fail: the old resource counts as released.
@@ -120,7 +123,7 @@ fn begin<'thread>(
     size: u64,
     out_pointer: u64,
 ) -> Result<&'thread mut Thread, Skip> {
-    let Some(thread) = thread_of(call) else {
+    let Some(thread) = call.thread_or_allocate() else {
         return Err(Skip::Lost);
     };
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
@@ -130,7 +133,7 @@ fn begin<'thread>(
         lose(Loss::Unreadable);
         return Err(Skip::Lost);
     };
-    let caller = constructors::caller_of(call, thread, slot, caller);
+    let caller = hidden_returns::caller_of(call, thread, slot, caller);
     if thread.active != 0 {
         if is_within(call, thread, slot, caller) {
             return Err(Skip::Inner);
@@ -151,15 +154,6 @@ fn begin<'thread>(
     thread.site = 0;
     thread.active = 0;
     Ok(thread)
-}
-
-/// The thread's state, allocated at its first call.
-#[inline(always)]
-pub(crate) fn thread_of(call: &Call) -> Option<*mut Thread> {
-    match call.thread {
-        Some(thread) => Some(thread),
-        None => threads::allocate(call.id, call.target),
-    }
 }
 
 /// Whether a call whose return address lies at `slot` is nested in the one that `thread` is in.
@@ -196,16 +190,4 @@ fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
         }
     }
     slot == thread.slot || is_hijacked(process, caller) || unwind::is_allocator(process, caller)
-}
-
-/// Whether a return probe has replaced this return address by its trampoline.
-#[inline(always)]
-pub(crate) fn is_hijacked(process: &Process, word: u64) -> bool {
-    if process.trampoline == 0 { is_page_start(word) } else { word == process.trampoline }
-}
-
-/// The check until the collector has seen the trampoline's address: the trampoline is at the start of a page.
-#[inline(always)]
-fn is_page_start(word: u64) -> bool {
-    word != 0 && word & 0xfff == 0 && word >> 57 == 0
 }

@@ -15,7 +15,7 @@ use crate::{
         acquired, by_range, inherited, keep, key, now_ns, position, send, send_move, send_release,
         take,
     },
-    lib_objects::objects::forget,
+    lib_objects::details::forget,
     loss::{died, lose},
     maps::{ASKS, OBJECTS},
 };

@@ -13,13 +13,13 @@ use tracer_common::{
 use crate::{
     call::{Call, raw, read_word},
     heap::{
-        entry::is_hijacked,
         resize::{resized, resized_away, restored},
         young::{acquired, failed},
     },
     lib_objects::objects,
     loss::{count, lose},
     maps::FAILED,
+    stack::hidden_returns::is_hijacked,
 };
 
 /// The result of the thread's call, seen by a return probe.

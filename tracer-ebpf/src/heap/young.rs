@@ -18,7 +18,7 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    lib_objects::objects::forget,
+    lib_objects::details::forget,
     loss::{died, doubt, lose},
     maps::{FORKS, RECORDS, YOUNG},
 };

@@ -1,5 +1,6 @@
 //! Objects of libraries, as packs describe them.
 
 mod arguments;
-pub(crate) mod constructors;
+mod constructors;
+pub(crate) mod details;
 pub(crate) mod objects;

@@ -22,17 +22,18 @@ use tracer_common::{
 
 use crate::{
     call::{Call, raw, read_word},
-    heap::{
-        entry,
-        young::{self, key, now_ns, position},
-    },
+    heap::young::{self, key, now_ns, position},
     lib_objects::{
         arguments::{descriptor, handle, name, of},
-        constructors::{caller_of, chain_of, forget_below, within},
+        constructors::{forget_below, within},
     },
     loss::{count, lose},
     maps::{ASKS, FAILED, HITS, OBJECT_FUNCTIONS, OBJECTS},
-    stack::{cache, site},
+    stack::{
+        cache,
+        hidden_returns::{caller_of, chain_of},
+        site,
+    },
 };
 
 /// `-EEXIST`.
@@ -51,7 +52,7 @@ fn enter_constructor(context: &ProbeContext) -> Option<()> {
     let function = OBJECT_FUNCTIONS.get(u32::from(call.cookie.probe()))?;
     let arguments = call.arguments();
     call.detail = u8::from(of(&arguments, function.test) & u64::from(function.mask) != 0);
-    let thread = entry::thread_of(&call)?;
+    let thread = call.thread_or_allocate()?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     let slot = call.slot();
@@ -313,19 +314,6 @@ fn keep_block(call: &Call, key: &Key, object: &mut Object, probe: ProbeNumber, t
     _ = OBJECTS.insert(key, &*object, 0);
 }
 
-/// Removes an ended object's details. Returns whether there were any. (Inlined: as a function of its own it would
-/// exceed the verifier's limit on the combined stack of nested calls.)
-#[inline(always)]
-pub(crate) fn forget(key: &Key) -> bool {
-    // SAFETY: reads only one word. If the kernel has reused the element for another object, this is the time of that
-    // object, which matches no request under this key.
-    let Some(time_ns) = (unsafe { OBJECTS.get(key) }).map(|object| object.time_ns) else {
-        return false;
-    };
-    _ = ASKS.remove(ObjectId { key: *key, time_ns });
-    OBJECTS.remove(key).is_ok()
-}
-
 /// A function requests the release of an object, ends it, or updates its details.
 #[uprobe]
 pub(crate) fn object_note(context: ProbeContext) -> u32 {
@@ -356,7 +344,7 @@ fn note(context: &ProbeContext) -> Option<()> {
             Err(_) => lose(Loss::AskDropped),
         }
     } else if function.does == UPDATE {
-        let thread = entry::thread_of(&call)?;
+        let thread = call.thread_or_allocate()?;
         // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
         let object = unsafe { &mut (*thread).object };
         *object = *known;

@@ -23,7 +23,7 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    heap::{entry::thread_of, young::touched},
+    heap::young::touched,
     loss::lose,
     maps::{SWITCH, TOUCH_UNWINDER},
     stack::{
@@ -77,7 +77,7 @@ fn begin(context: &PerfEventContext) -> Option<()> {
     let regs = registers()?;
     let call = current(&regs)?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
-    let thread = unsafe { &mut *thread_of(&call)? };
+    let thread = unsafe { &mut *call.thread_or_allocate()? };
     thread.size = address & !(PAGE_BYTES - 1);
     thread.again = 0;
     site::begin(&call, &Start::interrupted(&call), thread, call.memory_state());

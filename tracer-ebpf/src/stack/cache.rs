@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Initializes the cache lookup of a walk whose registers are set: from its first frame `first`, the memory map's
-/// `state`, and the digest of the return addresses that constructors' return probes hide (`constructors::chain_of`).
+/// `state`, and the digest of the return addresses that constructors' return probes hide (`hidden_returns::chain_of`).
 #[inline(always)]
 pub(crate) fn begin(
     walk: &mut Walk,

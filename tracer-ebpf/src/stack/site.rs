@@ -4,12 +4,11 @@
 //! there. Each distinct stack is stored once; a new one is sent to the collector.
 
 use aya_ebpf::{
-    EbpfContext, bindings::BPF_NOEXIST, helpers::generated::bpf_ringbuf_output, macros::uprobe,
+    EbpfContext, bindings::BPF_NOEXIST, helpers::generated::bpf_ringbuf_output,
     programs::ProbeContext,
 };
 use aya_log_ebpf::debug;
 use tracer_common::{
-    attach::Cookie,
     limits::STACK_DEPTH,
     loss::Loss,
     record::{STACK, StackHead},
@@ -18,13 +17,12 @@ use tracer_common::{
 };
 
 use crate::{
-    call::{Call, raw},
-    heap::entry::is_hijacked,
-    lib_objects::{constructors, objects},
+    call::Call,
     loss::lose,
     maps::{FREE_SITES, RECORDS, SITES, UNWINDER},
     stack::{
         cache,
+        hidden_returns::{self, is_hijacked},
         unwind::{self, opaque},
     },
 };
@@ -36,7 +34,8 @@ const FRAMES_AT_ONCE: u32 = 8;
 const UNFINISHED: u32 = u32::MAX;
 
 /// Makes `call` the current call of `thread`, as soon as its call site is known. Callers do this last:
-/// it tail-calls another program, and control does not return. `taken` does the work of [`resume`] on a cache hit.
+/// it tail-calls another program, and control does not return. `taken` does the rest of that program's work on a
+/// cache hit.
 #[inline(always)]
 pub(crate) fn take(
     context: &ProbeContext,
@@ -56,13 +55,6 @@ pub(crate) fn take(
     unsafe { UNWINDER.tail_call(context, 0) };
     // The program is missing: leaktrace is shutting down.
     lose(Loss::StackDropped);
-}
-
-/// The call that the thread has begun has the call site `site`: it is the thread's current call from now on.
-#[inline(always)]
-pub(crate) fn entered(_: &Call, thread: &mut Thread, site: u32) {
-    thread.site = site;
-    thread.active = 1;
 }
 
 /// The initial digest of a call's stack.
@@ -91,7 +83,7 @@ impl Start {
 
 /// The start of a call's walk: its caller.
 #[inline(always)]
-fn caller(call: &Call, thread: &Thread) -> Start {
+pub(crate) fn caller(call: &Call, thread: &Thread) -> Start {
     Start { address: thread.caller, back: 1, rsp: call.slot() + 8 }
 }
 
@@ -104,7 +96,7 @@ fn frame(walk: &Walk) -> u64 {
 /// Initializes a walk for the cache lookup.
 #[inline(always)]
 pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32, u32)) {
-    let chain = constructors::chain_of(thread);
+    let chain = hidden_returns::chain_of(thread);
     let walk = &mut thread.walk;
     walk.address = start.address;
     walk.back = start.back;
@@ -127,37 +119,6 @@ pub(crate) fn start_walk(call: &Call, thread: &mut Thread) {
     walk.rbx_at = 0;
     walk.window_at = 1;
     cache::reset_trail(walk);
-}
-
-/// Unwinds the stack of the call that the thread has begun.
-#[uprobe]
-pub(crate) fn take_stack(context: ProbeContext) -> u32 {
-    _ = resume(&context);
-    0
-}
-
-#[inline(always)]
-fn resume(context: &ProbeContext) -> Option<()> {
-    let mut call = Call::returning(raw(context))?;
-    let thread = call.thread?;
-    // SAFETY: the value belongs to this thread alone. The cookie is that of the current call.
-    unsafe {
-        call.cookie = Cookie((*thread).cookie);
-        call.detail = (*thread).detail as u8;
-    }
-    let Some(site) = advance(context, &call, thread, caller) else {
-        // SAFETY: the array holds programs of this type.
-        unsafe { UNWINDER.tail_call(context, 0) };
-        return None;
-    };
-    // SAFETY: the value belongs to this thread alone.
-    let thread = unsafe { &mut *thread };
-    if call.cookie.is_of_object() {
-        objects::site_known(&call, thread, site);
-    } else {
-        entered(&call, thread, site);
-    }
-    Some(())
 }
 
 /// Continues the walk of `thread`. At its end returns the number of the call site (0 when there is none,
@@ -212,7 +173,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
             return outcome - 1;
         }
         if is_hijacked(seen, thread.walk.address) {
-            let address = constructors::original(thread, thread.walk.rsp.wrapping_sub(8));
+            let address = hidden_returns::original(thread, thread.walk.rsp.wrapping_sub(8));
             if address != 0 {
                 thread.walk.address = address;
             } else if seen.trampoline != 0 {
