@@ -11,6 +11,7 @@
 #![expect(internal_features, reason = "see above")]
 #![feature(core_intrinsics)]
 
+mod arch;
 mod call;
 mod fd;
 mod heap;

@@ -1,14 +1,13 @@
 //! The file behind a descriptor of the current process, and its type: read from the kernel's structures, whose layout
 //! user space takes from the kernel's type information.
 
-use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::{
-        bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
-        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
-    },
+use aya_ebpf::helpers::{
+    bpf_get_current_task, bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes,
+    generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
 };
 use tracer_common::{descriptor::FdType, state::Layout};
+
+use crate::arch::Registers;
 
 /// Offsets of the kernel's fields: user space sets them when it loads the programs.
 #[unsafe(no_mangle)]
@@ -130,7 +129,7 @@ pub(crate) fn registers() -> Option<u64> {
     // SAFETY: a helper without preconditions.
     let task = unsafe { bpf_get_current_task() };
     let stack = read_u64(task, at!(task_stack))?;
-    Some(stack + u64::from(bytes) - size_of::<pt_regs>() as u64)
+    Some(stack + u64::from(bytes) - size_of::<Registers>() as u64)
 }
 
 /// Whether the current thread has a descriptor table of its own, other than that of its process's first thread.

@@ -6,7 +6,6 @@
 //! `syscalls`, when the call begins. Programs do not interrupt each other here: none is preempted.
 
 use aya_ebpf::{
-    bindings::pt_regs,
     helpers::bpf_get_current_pid_tgid,
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
@@ -14,13 +13,12 @@ use aya_ebpf::{
 use tracer_common::{attach::ProbeNumber, connection::Role, descriptor::FdOrigin, syscall};
 
 use crate::{
+    arch::{Registers, read_registers, read_syscall_argument, read_syscall_number, syscall_number},
     fd::{
         action::action,
         file, missed_returns,
-        opening::{
-            begin_current_connection, continue_install, current, install, registers_at, take,
-        },
-        syscalls::{IN_PROGRESS, after_unshare, enter, is_pending, register},
+        opening::{begin_current_connection, continue_install, current, install, take},
+        syscalls::{IN_PROGRESS, after_unshare, enter, is_pending},
     },
     heap::young::closed,
     net::connection,
@@ -40,7 +38,7 @@ pub(crate) fn fd_installed(context: ProbeContext) -> u32 {
 /// The number of the current system call.
 #[inline(always)]
 fn number(registers: u64) -> Option<u64> {
-    register(registers as *const pt_regs, core::mem::offset_of!(pt_regs, orig_rax))
+    read_syscall_number(registers as *const Registers)
 }
 
 /// The probe number of the origin of a descriptor that the current system call opens.
@@ -125,7 +123,7 @@ pub(crate) fn close_enter(context: ProbeContext) -> u32 {
 #[inline(always)]
 fn entered(context: &ProbeContext) -> Option<()> {
     let regs = context.arg::<u64>(0)?;
-    enter(context, regs as *const pt_regs, number(regs)?)
+    enter(context, regs as *const Registers, number(regs)?)
 }
 
 /// A system call ends that may have unshared the thread's descriptor table.
@@ -140,11 +138,11 @@ fn close_returned(context: &RetProbeContext) -> Option<()> {
     if !is_pending() || context.ret::<u64>() as i64 != 0 {
         return None;
     }
-    let regs = registers_at(file::registers()?)?;
+    let regs = read_registers(file::registers()?)?;
     let call = current(&regs, 0)?;
     // SAFETY: as above.
     let thread = unsafe { &mut *call.thread? };
-    after_unshare(action(regs.orig_rax), &regs, &call, thread);
+    after_unshare(action(syscall_number(&regs)), &regs, &call, thread);
     Some(())
 }
 
@@ -163,8 +161,8 @@ fn connected(context: &RetProbeContext) -> Option<()> {
     }
     let call = current(core::ptr::null(), 0)?;
     _ = call.thread_or_allocate()?;
-    let registers = file::registers()? as *const pt_regs;
-    let fd = register(registers, core::mem::offset_of!(pt_regs, rdi))? as u32;
+    let registers = file::registers()? as *const Registers;
+    let fd = read_syscall_argument::<0>(registers)? as u32;
     connection::begin(&call, fd, file::behind(fd)?, Role::Connected, 0)
 }
 

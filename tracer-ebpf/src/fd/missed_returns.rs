@@ -2,7 +2,6 @@
 //!
 //! When the return of `connect(2)` is missed, the connection's state is read from its socket at the thread's next hook.
 
-use aya_ebpf::bindings::pt_regs;
 use tracer_common::{
     connection::{CLOSED, Role, UNIX},
     loss::Loss,
@@ -11,8 +10,9 @@ use tracer_common::{
 };
 
 use crate::{
+    arch::{Registers, read_syscall_number},
     call::Call,
-    fd::{action::action, file, opening::current, syscalls::register},
+    fd::{action::action, file, opening::current},
     loss::lose,
     maps::CONNECTIONS,
     net::{connection, socket},
@@ -69,8 +69,8 @@ pub(crate) fn thread_ends(id: u64) -> Option<()> {
     if !is_connecting(threads::find(id)?) {
         return None;
     }
-    let registers = file::registers()? as *const pt_regs;
-    let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
+    let registers = file::registers()? as *const Registers;
+    let number = read_syscall_number(registers)?;
     if action(number) != syscall::CONNECT {
         _ = recover_connection();
     }

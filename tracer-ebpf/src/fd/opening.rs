@@ -5,8 +5,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
+    helpers::bpf_get_current_pid_tgid,
     macros::raw_tracepoint,
     programs::{ProbeContext, RawTracePointContext},
 };
@@ -20,6 +19,7 @@ use tracer_common::{
 };
 
 use crate::{
+    arch::{Registers, read_registers},
     call::Call,
     fd::file,
     heap::young::opened,
@@ -86,7 +86,7 @@ fn cookie(probe: ProbeNumber) -> Cookie {
 
 /// The current call, of a target whose descriptors are traced.
 #[inline(always)]
-pub(crate) fn current(regs: *const pt_regs, probe: ProbeNumber) -> Option<Call> {
+pub(crate) fn current(regs: *const Registers, probe: ProbeNumber) -> Option<Call> {
     if *SWITCH.get(0)? == 0 {
         return None;
     }
@@ -96,13 +96,6 @@ pub(crate) fn current(regs: *const pt_regs, probe: ProbeNumber) -> Option<Call> 
         return None;
     }
     Some(Call { regs, id, cookie: cookie(probe), detail: 0, target, thread })
-}
-
-/// Copies the registers at a kernel address.
-#[inline(always)]
-pub(crate) fn registers_at(address: u64) -> Option<pt_regs> {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(address as *const pt_regs) }.ok()
 }
 
 /// Tail-calls another program, and counts a loss if it is missing.
@@ -122,7 +115,7 @@ pub(crate) fn begin(
     opener: FdOrigin,
     fd: u32,
 ) -> Option<()> {
-    let regs = registers_at(registers)?;
+    let regs = read_registers(registers)?;
     let call = current(&regs, 0)?;
     let thread = call.thread_or_allocate()?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
@@ -169,7 +162,7 @@ pub(crate) fn continue_install(context: &ProbeContext) -> Option<()> {
 #[inline(always)]
 fn next(
     context: &RawTracePointContext,
-    regs: &pt_regs,
+    regs: &Registers,
     call: Call,
     thread: &mut Thread,
 ) -> Option<()> {
@@ -188,7 +181,7 @@ fn next(
 #[inline(always)]
 fn find_site(
     context: &impl FdContext,
-    regs: &pt_regs,
+    regs: &Registers,
     call: Call,
     thread: &mut Thread,
     fd_type: FdType,
@@ -297,15 +290,15 @@ pub(crate) fn begin_connection(
 
 /// The registers that the previous program used.
 #[inline(always)]
-fn previous_registers() -> Option<pt_regs> {
+fn previous_registers() -> Option<Registers> {
     let (_, thread) = Call::target_and_thread(bpf_get_current_pid_tgid())?;
     // SAFETY: the value belongs to this thread alone.
-    registers_at(unsafe { (*thread?).opened.registers })
+    read_registers(unsafe { (*thread?).opened.registers })
 }
 
 /// The call as the previous program left it.
 #[inline(always)]
-fn resumed<'regs>(regs: &'regs pt_regs) -> Option<(Call, &'regs mut Thread)> {
+fn resumed<'regs>(regs: &'regs Registers) -> Option<(Call, &'regs mut Thread)> {
     let call = current(regs, 0)?;
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };

@@ -6,10 +6,11 @@ use aya_ebpf::{
 use tracer_common::{descriptor::OPENED_AT_ONCE, state::Opened, syscall};
 
 use crate::{
+    arch::{read_registers, syscall_argument, syscall_number},
     call::read_word,
     fd::{
         action::action,
-        opening::{NEXT, continue_with, current, registers_at},
+        opening::{NEXT, continue_with, current},
         tracepoint_args::{registers, returned},
     },
     stack::unwind,
@@ -36,15 +37,15 @@ pub(crate) fn messages_received(context: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn messages(context: &RawTracePointContext) -> Option<()> {
     let (registers, returned) = (registers(context)?, returned(context));
-    let regs = registers_at(registers as u64)?;
+    let regs = read_registers(registers as u64)?;
     let call = current(&regs, 0)?;
     // SAFETY: the value belongs to this thread alone.
     let opened = unsafe { &mut (*call.thread?).opened };
-    let several = action(regs.orig_rax) == syscall::RECVMMSG;
+    let several = action(syscall_number(&regs)) == syscall::RECVMMSG;
     let count = if several { returned } else { 1 };
     let mut message = 0;
     while message < MESSAGES && message < count {
-        received(opened, regs.rsi + message * MESSAGE);
+        received(opened, syscall_argument::<1>(&regs) + message * MESSAGE);
         message += 1;
     }
     continue_with(context, NEXT)

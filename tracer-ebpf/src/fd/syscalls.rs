@@ -5,10 +5,7 @@
 //! finds descriptors that were opened or closed in other ways in `/proc`.
 
 use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
+    helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
 };
 use tracer_common::{
     connection::Role,
@@ -20,13 +17,14 @@ use tracer_common::{
 };
 
 use crate::{
+    arch::{
+        Registers, read_registers, read_syscall_argument, read_syscall_number, syscall_argument,
+    },
     call::{Call, read_word},
     fd::{
         action::action,
         file, missed_returns,
-        opening::{
-            FdContext, NEXT, RECEIVED, begin_connection, continue_with, current, registers_at,
-        },
+        opening::{FdContext, NEXT, RECEIVED, begin_connection, continue_with, current},
         tracepoint_args::{entered, registers, returned},
     },
     heap::young::{closed, closed_range},
@@ -69,16 +67,9 @@ pub(crate) fn call_exit(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// Reads one of the registers.
-#[inline(always)]
-pub(crate) fn register(regs: *const pt_regs, offset: usize) -> Option<u64> {
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(regs.cast::<u8>().add(offset).cast::<u64>()) }.ok()
-}
-
 /// Handles the beginning of a call. For most calls, which open and close nothing, it reads only the number.
 #[inline(always)]
-pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64) -> Option<()> {
+pub(crate) fn enter(context: &impl FdContext, regs: *const Registers, number: u64) -> Option<()> {
     let action = action(number);
     if action == syscall::NOTHING {
         return None;
@@ -86,9 +77,8 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
     if action == syscall::WAIT || action == syscall::FUTEX {
         return waiting(action, regs);
     }
-    let argument = |offset| register(regs, offset);
     if action == syscall::SERVE {
-        let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
+        let fd = read_syscall_argument::<0>(regs)? as u32;
         if connection::is_served(fd) {
             return Some(());
         }
@@ -100,11 +90,11 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
     missed_returns::recover(&call);
     match action {
         syscall::CONNECT => {
-            let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
+            let fd = read_syscall_argument::<0>(regs)? as u32;
             return missed_returns::connecting(&call, fd);
         }
         syscall::CLOSE => {
-            let fd = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
+            let fd = read_syscall_argument::<0>(regs)? as u32;
             // Some programs close all possible numbers.
             if let Some(file) = file::behind(fd) {
                 _ = connection::closing(&call, file);
@@ -114,8 +104,8 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
         }
         syscall::DUP2 => {
             let (from, to) = (
-                argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
-                argument(core::mem::offset_of!(pt_regs, rsi))? as u32,
+                read_syscall_argument::<0>(regs)? as u32,
+                read_syscall_argument::<1>(regs)? as u32,
             );
             if from != to
                 && file::behind(from).is_some()
@@ -125,17 +115,13 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
             }
         }
         syscall::RECVMSG | syscall::RECVMMSG => {
-            _ = connection::serve(
-                context,
-                &call,
-                argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
-            );
+            _ = connection::serve(context, &call, read_syscall_argument::<0>(regs)? as u32);
         }
         action if action == syscall::opens(FdOrigin::Accept) => connection::stop_serving(call.id),
         syscall::CLOSE_RANGE => {
-            let first = argument(core::mem::offset_of!(pt_regs, rdi))? as u32;
-            let last = argument(core::mem::offset_of!(pt_regs, rsi))? as u32;
-            let flags = argument(core::mem::offset_of!(pt_regs, rdx))?;
+            let first = read_syscall_argument::<0>(regs)? as u32;
+            let last = read_syscall_argument::<1>(regs)? as u32;
+            let flags = read_syscall_argument::<2>(regs)?;
             if flags == 0 {
                 if first <= last {
                     closed_range(&call, first, last);
@@ -145,19 +131,11 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
             // If the call unshares the table first, only its end shows whose descriptors it closed.
         }
         // Frequent with other commands.
-        syscall::IOCTL if !IOCTLS.contains(&argument(core::mem::offset_of!(pt_regs, rsi))?) => {
-            return connection::serve(
-                context,
-                &call,
-                argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
-            );
+        syscall::IOCTL if !IOCTLS.contains(&read_syscall_argument::<1>(regs)?) => {
+            return connection::serve(context, &call, read_syscall_argument::<0>(regs)? as u32);
         }
-        syscall::GETSOCKOPT if argument(core::mem::offset_of!(pt_regs, rdx))? != PEER_PIDFD.1 => {
-            return connection::serve(
-                context,
-                &call,
-                argument(core::mem::offset_of!(pt_regs, rdi))? as u32,
-            );
+        syscall::GETSOCKOPT if read_syscall_argument::<2>(regs)? != PEER_PIDFD.1 => {
+            return connection::serve(context, &call, read_syscall_argument::<0>(regs)? as u32);
         }
         _ => {}
     }
@@ -169,10 +147,10 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const pt_regs, number: u64)
 
 /// The thread waits, usually for work.
 #[inline(always)]
-fn waiting(action: u8, regs: *const pt_regs) -> Option<()> {
+fn waiting(action: u8, regs: *const Registers) -> Option<()> {
     let id = bpf_get_current_pid_tgid();
     if action == syscall::FUTEX {
-        let operation = register(regs, core::mem::offset_of!(pt_regs, rsi))?;
+        let operation = read_syscall_argument::<1>(regs)?;
         if !syscall::waits_for_work(operation) {
             return None;
         }
@@ -203,12 +181,12 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
     if !is_pending() || ((returned as i64) < 0 && returned as i64 != IN_PROGRESS) {
         return None;
     }
-    let number = register(registers, core::mem::offset_of!(pt_regs, orig_rax))?;
+    let number = read_syscall_number(registers)?;
     let action = action(number);
     if action <= syscall::CLOSE || ((returned as i64) < 0 && action != syscall::CONNECT) {
         return None;
     }
-    let regs = registers_at(registers as u64)?;
+    let regs = read_registers(registers as u64)?;
     let call = current(&regs, 0)?;
     let thread = call.thread_or_allocate()?;
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
@@ -223,43 +201,48 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             return None;
         }
         syscall::DUP2 => {
-            if regs.rdi == returned {
+            if syscall_argument::<0>(&regs) == returned {
                 return None;
             }
             closed(&call, returned as u32, MAY_BE_CLOSED);
             FdOrigin::Dup2
         }
         syscall::FCNTL => {
-            if !DUPLICATES.contains(&regs.rsi) {
+            if !DUPLICATES.contains(&syscall_argument::<1>(&regs)) {
                 return None;
             }
             FdOrigin::Fcntl
         }
         syscall::SIGNALFD => {
-            if regs.rdi as i32 >= 0 {
+            if syscall_argument::<0>(&regs) as i32 >= 0 {
                 return None;
             }
             FdOrigin::Signalfd
         }
         syscall::BPF => {
-            if syscall::BPF_OPENS >> (regs.rdi & 63) & 1 == 0 || regs.rdi > 63 {
+            if syscall::BPF_OPENS >> (syscall_argument::<0>(&regs) & 63) & 1 == 0
+                || syscall_argument::<0>(&regs) > 63
+            {
                 return None;
             }
             FdOrigin::Bpf
         }
         syscall::PIPE => {
-            read_pair(&mut thread.opened, regs.rdi)?;
+            read_pair(&mut thread.opened, syscall_argument::<0>(&regs))?;
             FdOrigin::Pipe
         }
         syscall::SOCKETPAIR => {
-            read_pair(&mut thread.opened, regs.r10)?;
+            read_pair(&mut thread.opened, syscall_argument::<3>(&regs))?;
             FdOrigin::Socketpair
         }
         syscall::CLONE | syscall::CLONE3 => {
             let (flags, place) = if action == syscall::CLONE {
-                (regs.rdi, regs.rdx)
+                (syscall_argument::<0>(&regs), syscall_argument::<2>(&regs))
             } else {
-                (read_word(regs.rdi)?, read_word(regs.rdi + 8)?)
+                (
+                    read_word(syscall_argument::<0>(&regs))?,
+                    read_word(syscall_argument::<0>(&regs) + 8)?,
+                )
             };
             // The child gets no descriptor.
             if flags & CLONE_PIDFD == 0 || returned == 0 {
@@ -273,22 +256,28 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
             FdOrigin::Received
         }
         syscall::IOCTL => {
-            if !IOCTLS.contains(&regs.rsi) {
+            if !IOCTLS.contains(&syscall_argument::<1>(&regs)) {
                 return None;
             }
             FdOrigin::Ioctl
         }
         syscall::GETSOCKOPT => {
-            if (regs.rsi, regs.rdx) != PEER_PIDFD {
+            if (syscall_argument::<1>(&regs), syscall_argument::<2>(&regs)) != PEER_PIDFD {
                 return None;
             }
-            thread.opened.list[0] = read_word(regs.r10)? as u32;
+            thread.opened.list[0] = read_word(syscall_argument::<3>(&regs))? as u32;
             FdOrigin::Getsockopt
         }
         syscall::SERVE | syscall::WAIT | syscall::FUTEX => return None,
         syscall::CONNECT => {
-            let file = file::behind(regs.rdi as u32)?;
-            return begin_connection(context, &call, regs.rdi as u32, file, Role::Connected);
+            let file = file::behind(syscall_argument::<0>(&regs) as u32)?;
+            return begin_connection(
+                context,
+                &call,
+                syscall_argument::<0>(&regs) as u32,
+                file,
+                Role::Connected,
+            );
         }
         _ => {
             thread.opened.probe = u32::from(syscall::opener(action, number));
@@ -302,13 +291,16 @@ fn exit(context: &RawTracePointContext) -> Option<()> {
 /// After a call that may unshare the descriptor table. If the table is still shared, records the range that the call
 /// closed.
 #[inline(always)]
-pub(crate) fn after_unshare(action: u8, regs: &pt_regs, call: &Call, thread: &mut Thread) {
+pub(crate) fn after_unshare(action: u8, regs: &Registers, call: &Call, thread: &mut Thread) {
     if action == syscall::UNSHARE {
-        if regs.rdi & CLONE_FILES != 0 {
+        if syscall_argument::<0>(regs) & CLONE_FILES != 0 {
             _ = owns_table(thread);
         }
-    } else if regs.rdx & RANGE_UNSHARE != 0 && !owns_table(thread) && regs.rdx & RANGE_LATER == 0 {
-        closed_range(call, regs.rdi as u32, regs.rsi as u32);
+    } else if syscall_argument::<2>(regs) & RANGE_UNSHARE != 0
+        && !owns_table(thread)
+        && syscall_argument::<2>(regs) & RANGE_LATER == 0
+    {
+        closed_range(call, syscall_argument::<0>(regs) as u32, syscall_argument::<1>(regs) as u32);
     }
 }
 

@@ -1,14 +1,11 @@
 //! Arguments of the programs at system calls and ring requests: from raw tracepoints, or from perf events on kernels
 //! where programs at raw tracepoints can be interrupted.
 
-use aya_ebpf::{
-    EbpfContext as _, bindings::pt_regs, helpers::bpf_probe_read_kernel,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{EbpfContext as _, helpers::bpf_probe_read_kernel, programs::RawTracePointContext};
 
-use crate::fd::{
-    file::{self, at},
-    syscalls::register,
+use crate::{
+    arch::{Registers, read_syscall_number},
+    fd::file::{self, at},
 };
 
 /// One argument: number `RAW` of the raw tracepoint, or word number `EVENT` of its perf event.
@@ -30,23 +27,23 @@ pub(crate) fn argument<const RAW: usize, const EVENT: usize>(
 /// The registers with which the thread entered the kernel: the first argument of both tracepoints; perf events lack
 /// them.
 #[inline(always)]
-pub(crate) fn registers(context: &RawTracePointContext) -> Option<*const pt_regs> {
+pub(crate) fn registers(context: &RawTracePointContext) -> Option<*const Registers> {
     if at!(at_events) == 0 {
         // SAFETY: both tracepoints have it.
-        return Some(unsafe { *context.as_ptr().cast::<u64>() } as *const pt_regs);
+        return Some(unsafe { *context.as_ptr().cast::<u64>() } as *const Registers);
     }
-    Some(file::registers()? as *const pt_regs)
+    Some(file::registers()? as *const Registers)
 }
 
 /// The registers and the call's number, at its beginning.
 #[inline(always)]
-pub(crate) fn entered(context: &RawTracePointContext) -> Option<(*const pt_regs, u64)> {
+pub(crate) fn entered(context: &RawTracePointContext) -> Option<(*const Registers, u64)> {
     let regs = registers(context)?;
     if at!(at_events) == 0 {
         // SAFETY: the tracepoint has two arguments.
         return Some((regs, unsafe { *context.as_ptr().cast::<u64>().add(1) }));
     }
-    Some((regs, register(regs, core::mem::offset_of!(pt_regs, orig_rax))?))
+    Some((regs, read_syscall_number(regs)?))
 }
 
 /// The returned value, at the end of a call.

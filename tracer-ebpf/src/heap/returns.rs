@@ -11,6 +11,7 @@ use tracer_common::{
 };
 
 use crate::{
+    arch,
     call::{Call, raw, read_word},
     heap::{
         resize::{resized, resized_away, restored},
@@ -34,7 +35,7 @@ fn return_probe(context: &RetProbeContext) -> Option<()> {
     // SAFETY: the value belongs to this thread alone.
     let thread = unsafe { &mut *call.thread? };
     // The return address has just been popped. With another stack pointer a nested call returns.
-    if thread.active == 0 || call.stack_pointer() != thread.slot + 8 {
+    if thread.active == 0 || call.stack_pointer() != arch::stack_pointer_after_return(thread.slot) {
         return None;
     }
     end(&call, thread)

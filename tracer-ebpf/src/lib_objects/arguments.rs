@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user_str;
 use tracer_common::object::{Function, NONE, Object, TEXT};
 
-use crate::call::{Arguments, read_word};
+use crate::{arch::Arguments, call::read_word};
 
 /// Copies an object's name from the target's memory; leaves the field unchanged without an address.
 #[inline(always)]

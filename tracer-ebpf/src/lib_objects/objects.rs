@@ -21,6 +21,7 @@ use tracer_common::{
 };
 
 use crate::{
+    arch,
     call::{Call, raw, read_word},
     heap::young::{self, key, now_ns, position},
     lib_objects::{
@@ -58,7 +59,7 @@ fn enter_constructor(context: &ProbeContext) -> Option<()> {
     let slot = call.slot();
     let caller = cache::caller(slot, call.id)?;
     let caller = caller_of(&call, thread, slot, caller);
-    forget_below(thread, slot + 8);
+    forget_below(thread, arch::stack_pointer_after_return(slot));
     if function.own == BY_MEMORY && thread.constructor_calls != 0 {
         return None;
     }
@@ -176,7 +177,7 @@ pub(crate) fn object_return(context: RetProbeContext) -> u32 {
 fn returned(context: &RetProbeContext) -> Option<()> {
     let call = Call::returning(raw(context))?;
     // The return address has just been popped.
-    leave_constructor(&call, call.stack_pointer().wrapping_sub(8))
+    leave_constructor(&call, arch::popped_slot(call.stack_pointer()))
 }
 
 /// A constructor returns, seen at one of its return instructions.

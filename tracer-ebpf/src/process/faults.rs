@@ -6,9 +6,8 @@
 //! the page is anonymous memory: user space looks it up in the kernel's page tables.
 
 use aya_ebpf::{
-    bindings::pt_regs,
     helpers::{
-        bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+        bpf_get_current_pid_tgid,
         generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
     },
     macros::perf_event,
@@ -22,6 +21,7 @@ use tracer_common::{
 };
 
 use crate::{
+    arch::{Registers, read_registers},
     call::Call,
     heap::young::touched,
     loss::lose,
@@ -51,17 +51,14 @@ pub(crate) fn take_touch(context: PerfEventContext) -> u32 {
 
 /// The registers with which the current thread entered the kernel.
 #[inline(always)]
-fn registers() -> Option<pt_regs> {
-    // SAFETY: helpers without preconditions, and one that checks the address.
-    unsafe {
-        let regs = bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs;
-        bpf_probe_read_kernel(regs).ok()
-    }
+fn registers() -> Option<Registers> {
+    // SAFETY: helpers without preconditions.
+    read_registers(unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as u64)
 }
 
 /// The current touch, as if it were a call with these registers.
 #[inline(always)]
-fn current(regs: &pt_regs) -> Option<Call> {
+fn current(regs: &Registers) -> Option<Call> {
     if *SWITCH.get(0)? == 0 {
         return None;
     }

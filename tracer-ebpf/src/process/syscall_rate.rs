@@ -7,15 +7,10 @@ use aya_ebpf::{
 };
 
 use crate::{
+    arch::{UPROBE, URETPROBE},
     loss::count,
     maps::{SYSCALLS, TARGETS},
 };
-
-/// Not counted, since the kernel itself injects them into a probed process: `uretprobe(2)`, since Linux 6.11, and
-/// `uprobe(2)`, since 6.18. The numbers are those of x86-64, the only architecture that has them.
-const URETPROBE: u64 = 335;
-/// As above.
-const UPROBE: u64 = 336;
 
 /// `sys_enter` runs in the calling thread of any process. Attached only with a budget, for a fraction of a second now
 /// and then.
@@ -23,6 +18,7 @@ const UPROBE: u64 = 336;
 pub(crate) fn pace(context: RawTracePointContext) -> i32 {
     // SAFETY: the tracepoint has two arguments: the registers and the call's number.
     let number = unsafe { *context.as_ptr().cast::<u64>().add(1) };
+    // The kernel itself makes the target call these.
     if (URETPROBE..=UPROBE).contains(&number) {
         return 0;
     }

@@ -7,7 +7,7 @@ use tracer_common::{
     state::{Process, Thread},
 };
 
-use crate::call::Call;
+use crate::{arch, call::Call};
 
 /// Whether a return probe has replaced this return address by its trampoline.
 #[inline(always)]
@@ -18,7 +18,7 @@ pub(crate) fn is_hijacked(process: &Process, word: u64) -> bool {
 /// The check until the collector has seen the trampoline's address: the trampoline is at the start of a page.
 #[inline(always)]
 fn is_page_start(word: u64) -> bool {
-    word != 0 && word & 0xfff == 0 && word >> 57 == 0
+    word != 0 && word & 0xfff == 0 && arch::is_user_address(word)
 }
 
 /// Digest of the hidden return addresses, on which a walk of the thread's stack depends: `ConstructorCall::chain` of

@@ -17,6 +17,7 @@ use tracer_common::{
 };
 
 use crate::{
+    arch,
     call::Call,
     loss::lose,
     maps::{FREE_SITES, RECORDS, SITES, UNWINDER},
@@ -84,7 +85,7 @@ impl Start {
 /// The start of a call's walk: its caller.
 #[inline(always)]
 pub(crate) fn caller(call: &Call, thread: &Thread) -> Start {
-    Start { address: thread.caller, back: 1, rsp: call.slot() + 8 }
+    Start { address: thread.caller, back: 1, rsp: arch::stack_pointer_after_return(call.slot()) }
 }
 
 /// The current frame of a walk, as stored in a stack.
@@ -173,7 +174,7 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
             return outcome - 1;
         }
         if is_hijacked(seen, thread.walk.address) {
-            let address = hidden_returns::original(thread, thread.walk.rsp.wrapping_sub(8));
+            let address = hidden_returns::original(thread, arch::popped_slot(thread.walk.rsp));
             if address != 0 {
                 thread.walk.address = address;
             } else if seen.trampoline != 0 {
