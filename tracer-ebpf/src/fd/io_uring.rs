@@ -8,8 +8,9 @@ use tracer_common::descriptor::FdOrigin;
 
 use crate::{
     fd::{
+        context::current,
         file::{self, at, read_u32},
-        opening::{begin, current},
+        opening::begin,
         tracepoint_args::argument,
     },
     heap::young::closed,

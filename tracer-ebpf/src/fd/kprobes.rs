@@ -16,8 +16,9 @@ use crate::{
     arch::{Registers, read_registers, read_syscall_argument, read_syscall_number, syscall_number},
     fd::{
         action::action,
+        context::current,
         file, missed_returns,
-        opening::{begin_current_connection, continue_install, current, install, take},
+        opening::{begin_current_connection, continue_install, install, take},
         syscalls::{IN_PROGRESS, after_unshare, enter, is_pending},
     },
     heap::young::closed,

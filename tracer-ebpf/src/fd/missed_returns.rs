@@ -12,7 +12,7 @@ use tracer_common::{
 use crate::{
     arch::{Registers, read_syscall_number},
     call::Call,
-    fd::{action::action, file, opening::current},
+    fd::{action::action, context::current, file},
     loss::lose,
     maps::CONNECTIONS,
     net::{connection, socket},

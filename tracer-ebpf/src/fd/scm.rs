@@ -10,7 +10,7 @@ use crate::{
     call::read_word,
     fd::{
         action::action,
-        opening::{NEXT, continue_with, current},
+        context::{NEXT, continue_with, current},
         tracepoint_args::{registers, returned},
     },
     stack::unwind,

@@ -23,14 +23,14 @@ use crate::{
     call::{Call, read_word},
     fd::{
         action::action,
+        context::{FdContext, NEXT, RECEIVED, begin_connection, continue_with, current},
         file, missed_returns,
-        opening::{FdContext, NEXT, RECEIVED, begin_connection, continue_with, current},
         tracepoint_args::{entered, registers, returned},
     },
     heap::young::{closed, closed_range},
     loss::lose,
     maps::TARGETS,
-    net::connection,
+    net::{connection, serving},
     process::threads,
 };
 
@@ -79,12 +79,12 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const Registers, number: u6
     }
     if action == syscall::SERVE {
         let fd = read_syscall_argument::<0>(regs)? as u32;
-        if connection::is_served(fd) {
+        if serving::is_served(fd) {
             return Some(());
         }
         let call = current(core::ptr::null(), 0)?;
         missed_returns::recover(&call);
-        return connection::serve(context, &call, fd);
+        return serving::serve(context, &call, fd);
     }
     let call = current(core::ptr::null(), 0)?;
     missed_returns::recover(&call);
@@ -115,9 +115,9 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const Registers, number: u6
             }
         }
         syscall::RECVMSG | syscall::RECVMMSG => {
-            _ = connection::serve(context, &call, read_syscall_argument::<0>(regs)? as u32);
+            _ = serving::serve(context, &call, read_syscall_argument::<0>(regs)? as u32);
         }
-        action if action == syscall::opens(FdOrigin::Accept) => connection::stop_serving(call.id),
+        action if action == syscall::opens(FdOrigin::Accept) => serving::stop_serving(call.id),
         syscall::CLOSE_RANGE => {
             let first = read_syscall_argument::<0>(regs)? as u32;
             let last = read_syscall_argument::<1>(regs)? as u32;
@@ -132,10 +132,10 @@ pub(crate) fn enter(context: &impl FdContext, regs: *const Registers, number: u6
         }
         // Frequent with other commands.
         syscall::IOCTL if !IOCTLS.contains(&read_syscall_argument::<1>(regs)?) => {
-            return connection::serve(context, &call, read_syscall_argument::<0>(regs)? as u32);
+            return serving::serve(context, &call, read_syscall_argument::<0>(regs)? as u32);
         }
         syscall::GETSOCKOPT if read_syscall_argument::<2>(regs)? != PEER_PIDFD.1 => {
-            return connection::serve(context, &call, read_syscall_argument::<0>(regs)? as u32);
+            return serving::serve(context, &call, read_syscall_argument::<0>(regs)? as u32);
         }
         _ => {}
     }
@@ -155,7 +155,7 @@ fn waiting(action: u8, regs: *const Registers) -> Option<()> {
             return None;
         }
     }
-    connection::stop_serving(id);
+    serving::stop_serving(id);
     Some(())
 }
 

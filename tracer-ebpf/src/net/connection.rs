@@ -1,16 +1,14 @@
-//! Connections: records their beginning and end, and tracks which connection a thread serves.
+//! Connections: records their beginning and end.
 //!
 //! Once a thread has accepted a connection, or read from it or written to it, its acquisitions are attributed to that
 //! connection until it waits for work again. `docs/decisions/0010-connections.md` has the argument.
 
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_kernel},
-    macros::raw_tracepoint,
+    EbpfContext as _, helpers::generated::bpf_probe_read_kernel, macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
 use tracer_common::{
-    connection::{CLOSE_WAIT, CLOSED, ESTABLISHED, FIN_WAIT1, INET, INET6, PATH, Role, TCP, UNIX},
+    connection::{CLOSE_WAIT, CLOSED, FIN_WAIT1, INET, INET6, PATH, Role, TCP, UNIX},
     loss::Loss,
     record::{CONNECTED, Connected, DISCONNECTED, Disconnected},
     state::{Connection, Thread},
@@ -18,10 +16,6 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    fd::{
-        file, missed_returns,
-        opening::{FdContext, begin_connection},
-    },
     heap::young::{NO_WAKEUP, now_ns, position},
     loss::lose,
     maps::{CONNECTIONS, FREE_CONNECTIONS, RECORDS},
@@ -55,51 +49,10 @@ pub(crate) fn state_changes(context: RawTracePointContext) -> i32 {
     0
 }
 
-/// The thread uses one of its descriptors: from now on it serves that descriptor's connection.
-#[inline(always)]
-pub(crate) fn serve(context: &impl FdContext, call: &Call, fd: u32) -> Option<()> {
-    let file = file::behind(fd)?;
-    let sock = socket::behind(file)?;
-    // SAFETY: copied; only the value of a socket that no thread uses can be removed meanwhile.
-    if let Some(connection) = unsafe { CONNECTIONS.get(sock) } {
-        set_served(call, fd, connection.number, connection.role);
-        return Some(());
-    }
-    if !matches!(socket::family(sock)?, INET | INET6)
-        || socket::state(sock)? != ESTABLISHED
-        || socket::protocol(sock)? != TCP
-        || socket::checked_behind(file)? != sock
-    {
-        return None;
-    }
-    begin_connection(context, call, fd, file, Role::Before)
-}
-
-/// Whether the thread already serves the connection of this descriptor, which is the usual case.
-#[inline(always)]
-pub(crate) fn is_served(fd: u32) -> bool {
-    // SAFETY: the value belongs to this thread alone.
-    threads::find(bpf_get_current_pid_tgid()).is_some_and(|thread| unsafe {
-        (*thread).serving != 0 && (*thread).served == fd && !missed_returns::is_connecting(thread)
-    })
-}
-
-/// The thread waits for work.
-#[inline(always)]
-pub(crate) fn stop_serving(id: u64) {
-    if let Some(thread) = threads::find(id) {
-        if missed_returns::is_connecting(thread) {
-            _ = missed_returns::recover_connection();
-        }
-        // SAFETY: the value belongs to this thread alone.
-        unsafe { (*thread).serving = 0 };
-    }
-}
-
 /// Sets the connection that the thread serves. A connection that the target opens on behalf of an accepted one, to
 /// another server for example, counts for the accepted one.
 #[inline(always)]
-fn set_served(call: &Call, fd: u32, number: u32, role: u32) -> Option<()> {
+pub(crate) fn set_served(call: &Call, fd: u32, number: u32, role: u32) -> Option<()> {
     let thread: *mut Thread = match call.thread {
         Some(thread) => thread,
         None => threads::try_allocate(call.id, call.target)?,
