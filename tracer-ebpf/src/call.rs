@@ -1,7 +1,6 @@
 //! One probe hit: the thread and its target, the probe, the registers.
 
 use aya_ebpf::{
-    bindings::pt_regs,
     helpers::{bpf_get_attach_cookie, bpf_get_current_pid_tgid, bpf_probe_read_user},
     programs::ProbeContext,
 };
@@ -11,13 +10,14 @@ use tracer_common::{
 };
 
 use crate::{
+    arch::{self, Arguments, Registers},
     maps::{PROCESSES, STATES, SWITCH, TARGETS, UNWINDER},
-    threads,
+    process::threads,
 };
 
 /// A hit on an attach point of a target.
 pub(crate) struct Call {
-    pub(crate) regs: *const pt_regs,
+    pub(crate) regs: *const Registers,
     /// Thread group in the upper half, thread in the lower.
     pub(crate) id: u64,
     pub(crate) cookie: Cookie,
@@ -110,6 +110,15 @@ impl Call {
         self.id as u32
     }
 
+    /// The thread's state, allocated at its first call.
+    #[inline(always)]
+    pub(crate) fn thread_or_allocate(&self) -> Option<*mut Thread> {
+        match self.thread {
+            Some(thread) => Some(thread),
+            None => threads::allocate(self.id, self.target),
+        }
+    }
+
     /// Number of the connection that the thread serves; 0 for none.
     #[inline(always)]
     pub(crate) fn serving(&self) -> u32 {
@@ -117,63 +126,54 @@ impl Call {
         self.thread.map_or(0, |thread| unsafe { (*thread).serving })
     }
 
-    /// The arguments, by the System V calling convention.
+    /// The registers, at a hit that has them: some calls of `fd` have none.
+    #[inline(always)]
+    fn registers(&self) -> &Registers {
+        // SAFETY: the registers of the context, which the verifier knows to be readable, or a copy of them.
+        unsafe { &*self.regs }
+    }
+
+    /// The arguments, at an entry hit.
     #[inline(always)]
     pub(crate) fn arguments(&self) -> Arguments {
-        // SAFETY: the registers of the context, which the verifier knows to be readable.
-        let regs = unsafe { &*self.regs };
-        // All are copied first: the verifier requires a constant offset for each field of the context, and LLVM
-        // would turn a choice of fields into a choice of offsets. Arguments 6 and 7 do not exist; for zeros LLVM
-        // would emit a loop over bytes.
-        let last = regs.r9;
-        Arguments([regs.rdi, regs.rsi, regs.rdx, regs.rcx, regs.r8, last, last, last])
+        arch::arguments(self.registers())
     }
 
     /// Stack pointer at the hit.
     #[inline(always)]
     pub(crate) fn stack_pointer(&self) -> u64 {
-        // SAFETY: as above.
-        unsafe { (*self.regs).rsp }
+        arch::stack_pointer(self.registers())
     }
 
     /// Address of the instruction at the hit.
     #[inline(always)]
     pub(crate) fn instruction(&self) -> u64 {
-        // SAFETY: as above.
-        unsafe { (*self.regs).rip }
+        arch::instruction(self.registers())
     }
 
     /// Frame pointer at the hit.
     #[inline(always)]
     pub(crate) fn frame_pointer(&self) -> u64 {
-        // SAFETY: as above.
-        unsafe { (*self.regs).rbp }
+        arch::frame_pointer(self.registers())
     }
 
     /// `rbx` at the hit.
     #[inline(always)]
     pub(crate) fn rbx(&self) -> u64 {
-        // SAFETY: as above.
-        unsafe { (*self.regs).rbx }
+        arch::rbx(self.registers())
     }
 
     /// The returned value, at a hit on a return; the first argument, at a hit on a tail call to a function
     /// that returns it.
     #[inline(always)]
     pub(crate) fn returned(&self) -> u64 {
-        // SAFETY: the registers of the context, which the verifier knows to be readable.
-        let regs = unsafe { &*self.regs };
-        // Both are copied first, as above.
-        let both = [regs.rax, regs.rdi];
-        let chosen = usize::from(self.cookie.returns_first_argument());
-        // SAFETY: 0 or 1.
-        unsafe { (&raw const both).cast::<u64>().add(chosen & 1).read_volatile() }
+        arch::returned(self.registers(), self.cookie.returns_first_argument())
     }
 
     /// Stack address of the return address, at an entry hit.
     #[inline(always)]
     pub(crate) fn slot(&self) -> u64 {
-        self.stack_pointer() + u64::from(self.cookie.words()) * 8
+        arch::return_slot(self.stack_pointer(), self.cookie.words())
     }
 }
 
@@ -191,18 +191,6 @@ fn is_on(context: *mut core::ffi::c_void) -> bool {
         return false;
     };
     *switch != 0
-}
-
-/// The arguments of a call.
-pub(crate) struct Arguments([u64; 8]);
-
-impl Arguments {
-    /// The one with this number.
-    #[inline(always)]
-    pub(crate) fn get(&self, number: u8) -> u64 {
-        // SAFETY: masked to the array's length.
-        unsafe { (&raw const self.0).cast::<u64>().add(usize::from(number & 7)).read_volatile() }
-    }
 }
 
 /// A word of the target's memory.

@@ -4,42 +4,23 @@
 //! cookie of a probe identifies its function. Logic that does not need the kernel lives in `tracer-common`,
 //! where tests run it on the host.
 //!
-//! One subject per file.
+//! One folder per subject.
 #![no_std]
 #![no_main]
 // Atomic addition: the safe types lack methods for the BPF target, which has no compare-and-swap.
 #![expect(internal_features, reason = "see above")]
 #![feature(core_intrinsics)]
 
-mod arguments;
-mod bare;
+mod arch;
 mod call;
-mod connection;
-mod constructors;
-mod entry;
-mod family;
-mod fd_kprobes;
-mod file;
-mod io_uring;
+mod fd;
+mod heap;
+mod lib_objects;
 mod loss;
 mod maps;
-mod missed_returns;
-mod object;
-mod opening;
-mod resize;
-mod returns;
-mod scm;
-mod site;
-mod socket;
-mod stack_cache;
-mod syscall_rate;
-mod syscalls;
-mod thread_end;
-mod threads;
-mod touch;
-mod tracepoint_args;
-mod unwind;
-mod young;
+mod net;
+mod process;
+mod stack;
 
 /// The verifier refuses programs that can reach this; the linker drops it.
 #[cfg(not(test))]

@@ -1,0 +1,8 @@
+//! Memory of the target: blocks and mappings, from the call of an allocator's function to the table of young resources.
+
+mod bare;
+mod call_site;
+mod entry;
+mod resize;
+mod returns;
+pub(crate) mod young;

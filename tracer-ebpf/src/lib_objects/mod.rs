@@ -1,0 +1,6 @@
+//! Objects of libraries, as packs describe them.
+
+mod arguments;
+mod constructors;
+pub(crate) mod details;
+pub(crate) mod objects;

@@ -1,0 +1,5 @@
+//! Connections and their sockets.
+
+pub(crate) mod connection;
+pub(crate) mod serving;
+pub(crate) mod socket;

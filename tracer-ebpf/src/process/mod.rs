@@ -1,0 +1,7 @@
+//! Threads and processes of targets: their states, their beginning and end, their page faults and system calls.
+
+mod faults;
+mod forks;
+mod syscall_rate;
+mod thread_end;
+pub(crate) mod threads;
