@@ -10,10 +10,10 @@
 use std::{env, hint::black_box, time::Instant};
 
 use leaktrace::{
-    collect::{
-        decode::{Block, Event, Handle},
-        ledger::Ledger,
-        snapshot::site_figures,
+    collect::snapshot::site_figures,
+    ledger::{
+        Ledger,
+        events::{Block, Event, Handle},
     },
     target::{Pid, rss_bytes},
 };

@@ -31,7 +31,8 @@ use crate::{
         estimate::{self, Estimated, estimate},
         quiet::Quiet,
     },
-    collect::{Snapshot, ledger::Sum, snapshot::SiteFigures},
+    collect::{Snapshot, snapshot::SiteFigures},
+    ledger::Sum,
     packs::Pack,
     probes::{Probe, allocator::Allocator},
     report::{

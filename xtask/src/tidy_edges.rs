@@ -1,7 +1,7 @@
 //! The allowed dependencies between folders of `tracer`: the table of `tidy`.
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 21] = [
+pub(crate) const EDGES: [(&str, &[&str]); 23] = [
     ("cli", &["format", "packs", "probes", "report", "settings"]),
     ("settings", &["cli", "error", "format", "packs", "probes"]),
     ("error", &["format"]),
@@ -14,13 +14,26 @@ pub(crate) const EDGES: [(&str, &[&str]); 21] = [
     ("probes", &["error", "format", "packs", "target"]),
     ("kernel", &["error", "format", "probes", "target"]),
     ("unwind", &["error", "format", "kernel", "target"]),
-    ("collect", &["error", "format", "kernel", "probes", "target", "unwind"]),
-    ("analyze", &["collect", "format", "report"]),
-    ("symbolize", &["analyze", "collect", "format", "probes", "report", "target"]),
+    ("ledger", &["target"]),
+    ("reconcile", &["kernel", "ledger", "target"]),
+    ("collect", &["kernel", "ledger", "reconcile", "target", "unwind"]),
+    ("analyze", &["collect", "format", "ledger", "report"]),
+    ("symbolize", &["analyze", "format", "probes", "report", "target"]),
     ("report", &["format"]),
     (
         "assemble",
-        &["analyze", "collect", "format", "packs", "probes", "report", "symbolize", "target"],
+        &[
+            "analyze",
+            "collect",
+            "format",
+            "ledger",
+            "packs",
+            "probes",
+            "reconcile",
+            "report",
+            "symbolize",
+            "target",
+        ],
     ),
     ("tui", &["format", "report"]),
     // These assemble the pipeline: they may use every stage.

@@ -127,7 +127,7 @@ fn released_never_exceeds_acquired() {
         outstanding: Sum { count: 5, bytes: 50 },
         aged: Sum { count: 5, bytes: 50 },
         ages: None,
-        orphans: crate::collect::connections::LeftBehind::default(),
+        orphans: crate::ledger::connections::LeftBehind::default(),
         batches: Some(Box::new(batches)),
     };
     let snapshot = Snapshot { sites: vec![site], sampling: Some(sampling), ..Snapshot::default() };

@@ -10,7 +10,7 @@ pub mod time_series;
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::collect::{Snapshot, ledger::Sum};
+use crate::{collect::Snapshot, ledger::Sum};
 
 /// Snapshots kept per call site: one minute at the default interval.
 pub const HISTORY: usize = 60;
@@ -116,7 +116,7 @@ mod tests {
             outstanding,
             aged: outstanding,
             ages: None,
-            orphans: crate::collect::connections::LeftBehind::default(),
+            orphans: crate::ledger::connections::LeftBehind::default(),
             batches: None,
         };
         Snapshot { at_ns: second * 1_000_000_000, sites: vec![site], ..Snapshot::default() }

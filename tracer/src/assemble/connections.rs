@@ -7,11 +7,10 @@ use tracer_common::connection::Role;
 use super::Assembly;
 use crate::{
     analyze::limit::TimeSeries,
-    collect::{
-        Snapshot,
+    collect::{Snapshot, snapshot::SiteFigures},
+    ledger::{
+        Sum,
         connections::{self as traced, End, Peer, Shown},
-        ledger::Sum,
-        snapshot::SiteFigures,
     },
     report::{
         Amount, Client, ClosedBy, Connection, ConnectionRole, Connections, LeftBehind, Orphans,

@@ -8,10 +8,10 @@ use tracer_common::{
 
 use super::*;
 use crate::{
-    collect::{
-        decode::{Block, Event, Handle},
-        ledger::Ledger,
-        snapshot::site_figures,
+    collect::snapshot::site_figures,
+    ledger::{
+        Ledger,
+        events::{Block, Event, Handle},
     },
     report::{Protocol, SocketState},
     target::Pid,

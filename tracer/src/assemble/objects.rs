@@ -11,12 +11,11 @@ use tracer_common::{kind::ResourceKind, stack::INTERRUPTED};
 use super::{Assembly, parts::Parts, sums};
 use crate::{
     analyze::limit::TimeSeries,
-    collect::{
-        Snapshot, connections::Connection, fd_reconciliation::Described, objects::Shown,
-        snapshot::SiteFigures,
-    },
+    collect::{Snapshot, objects::Shown, snapshot::SiteFigures},
+    ledger::connections::Connection,
     packs::{Field, FieldRole, ObjectType, Pack, Word},
     probes::Probe,
+    reconcile::fds::Described,
     report::{self, Address, ObjectState},
     target::{Pid, memory::Memories},
 };

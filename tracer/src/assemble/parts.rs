@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        collect::{connections::LeftBehind, ledger::Sum},
+        ledger::{Sum, connections::LeftBehind},
         report::FdType,
     };
 

@@ -4,10 +4,8 @@
 //! numbers of bins whose width grows with the age, and at call sites with more ages than bins, as counts
 //! per bin. Minimum, maximum and sums are always exact.
 
-use super::{
-    ledger::{Ledger, Sum},
-    snapshot::{Ages, SiteFigures},
-};
+use super::snapshot::{Ages, SiteFigures};
+use crate::ledger::{Ledger, Sum};
 
 /// Up to this number of outstanding resources medians are exact; beyond, they are those of bins.
 const EXACT_MOST: u64 = 1 << 20;

@@ -7,10 +7,8 @@ use tracer_common::kind::Kind;
 
 use super::*;
 use crate::{
-    collect::{
-        decode::{Block, Event, Handle},
-        snapshot::site_figures,
-    },
+    collect::snapshot::site_figures,
+    ledger::events::{Block, Event, Handle},
     target::Pid,
 };
 

@@ -15,26 +15,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{Timespec, epoll},
-    time::{ClockId, clock_gettime},
-};
+use rustix::event::{Timespec, epoll};
 use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
 pub use super::requests::{Reading, Request};
 use super::{
-    caller_allocated::LivenessChecks,
-    decode::{Event, decode, drained},
-    fd_reconciliation::FdReconciliation,
     generations::Generations,
-    ledger::Ledger,
     options::CollectOptions,
     snapshot::{ProcessEvent, SiteFigures, Snapshot, site_figures},
-    touched::{Touches, route_event},
     windows::Windows,
 };
 use crate::{
-    kernel::{Drained, Tables},
+    kernel::{Drained, Tables, now_ns},
+    ledger::{
+        Ledger,
+        connections::Occurrence,
+        events::{Event, decode, drained},
+    },
+    reconcile::{
+        caller_allocated::{LivenessChecker, LivenessChecks},
+        fds::{FdReconciliation, SCANS},
+        pages::{Touches, route_event},
+        sockets::connections,
+    },
     target::{
         Pid,
         mappings::{FileId, Mappings},
@@ -88,9 +91,8 @@ pub struct Collector {
     pub(super) next_scan: Instant,
     pub(super) targets: Vec<TrackedProcess>,
     pub(super) probes: ProbeNumber,
-    pub(super) liveness_checks: LivenessChecks,
-    /// Number of caller-allocated objects checked in this round.
-    pub(super) liveness_next: usize,
+    /// Liveness checks of caller-allocated objects.
+    pub(super) liveness: LivenessChecker,
     pub(super) options: CollectOptions,
     pub(super) drained_batch: Vec<Drained>,
     /// In light mode: pages that were touched.
@@ -138,8 +140,7 @@ impl Collector {
             next_scan: Instant::now(),
             targets: Vec::new(),
             probes,
-            liveness_checks,
-            liveness_next: 0,
+            liveness: LivenessChecker::new(liveness_checks),
             drained_batch: Vec::new(),
             touches: options.light.then(Touches::new),
             fds: options.descriptors.then(FdReconciliation::default),
@@ -175,7 +176,9 @@ impl Collector {
         }
         self.tables.switch(true)?;
         self.cycle()?;
-        self.add_preexisting();
+        if let Some(fds) = &mut self.fds {
+            fds.add_preexisting(&mut self.ledger);
+        }
         Ok(())
     }
 
@@ -224,7 +227,10 @@ impl Collector {
                 next_drain = Instant::now();
             }
         }
-        self.reconcile_descriptors_at_end()?;
+        // As often as it takes to believe the results.
+        for _ in 0..SCANS {
+            self.reconcile_descriptors(true)?;
+        }
         self.finish()?;
         self.refresh_targets();
         publish(self.snapshot(true)?);
@@ -261,8 +267,12 @@ impl Collector {
         received += records;
         // Replaces the numbers that were used.
         self.allocate_connections(self.ledger.connections_begun() - begun)?;
-        self.check_touched_pages();
-        self.log_occurrences();
+        if let Some(touches) = &mut self.touches {
+            touches.check_touched(&mut self.ledger);
+        }
+        if let Some(fds) = &mut self.fds {
+            fds.log_occurrences(&mut self.ledger);
+        }
         self.apply_process_events(&events);
         if std::mem::take(&mut self.unknown_code_seen) || Instant::now() >= self.next_scan {
             self.refresh_targets();
@@ -277,6 +287,27 @@ impl Collector {
     pub(super) fn drain_completely(&mut self) -> io::Result<()> {
         while self.cycle()? > 0 || self.ledger.is_waiting() {}
         Ok(())
+    }
+
+    /// Compares the ledger with `/proc`, unless the last scan was a short while ago; `now` forces a scan.
+    fn reconcile_descriptors(&mut self, now: bool) -> io::Result<()> {
+        let Some(fds) = &self.fds else { return Ok(()) };
+        let running =
+            self.targets.iter().map(|one| one.pid).filter(|one| !self.ended.contains(one));
+        let Some(scan) = fds.scan(&self.ledger, running, now) else { return Ok(()) };
+        // One more cycle brings everything that was opened until the listing.
+        self.cycle()?;
+        if let Some(fds) = &mut self.fds {
+            fds.reconcile(&scan, &mut self.ledger, &mut self.tables);
+        }
+        Ok(())
+    }
+
+    /// Starts the log of connections, where descriptors are traced.
+    pub fn log_connections(&mut self, log: impl FnMut(Occurrence) + Send + 'static) {
+        if let Some(fds) = &mut self.fds {
+            fds.log_connections(&mut self.ledger, log);
+        }
     }
 
     fn snapshot(&mut self, last: bool) -> io::Result<Snapshot> {
@@ -299,7 +330,9 @@ impl Collector {
                 losses.insert(reason, count);
             }
         }
-        self.check_resident_pages(last);
+        if let Some(touches) = &mut self.touches {
+            touches.check_resident(&mut self.ledger, &self.ended, last);
+        }
         let ledger = &mut self.ledger;
         self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         let at_ns = now_ns();
@@ -307,12 +340,20 @@ impl Collector {
             at_ns,
             last,
             objects: self.objects(at_ns, last)?,
-            connections: self.connections(at_ns),
+            connections: connections(
+                self.fds.as_mut(),
+                &mut self.ledger,
+                self.options.min_age,
+                at_ns,
+            ),
             sites: self.figures(at_ns)?,
             losses,
             unknown_releases: self.ledger.unknown_releases(),
             hits: (0..self.probes).map(|probe| self.tables.hits(probe)).collect(),
-            descriptors: self.descriptors(),
+            descriptors: self
+                .fds
+                .as_ref()
+                .map_or_else(Vec::new, |fds| fds.descriptors(&self.ledger)),
             unseen: self.fds.as_ref().map_or((0, 0), |fds| fds.unseen),
             ended: self.ended.clone(),
             sampling: self.windows.as_ref().map(|windows| windows.sampling(at_ns)),
@@ -354,10 +395,4 @@ impl Collector {
         epoll::wait(&self.wakes, &mut events, Some(&timeout))
             .is_ok_and(|(woken, _)| !woken.is_empty())
     }
-}
-
-/// `CLOCK_MONOTONIC`, which the BPF programs use too.
-pub fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }

@@ -24,7 +24,7 @@ impl Collector {
         let requests: ReleaseRequests = self.tables.asks()?.into_iter().collect();
         let mut seen = Vec::new();
         self.tables.objects(&mut seen)?;
-        self.check_liveness(&seen, last);
+        self.liveness.check(&mut self.ledger, &self.tables, &seen, last);
         let mut gone = Vec::new();
         let objects = self.ledger.objects(&seen, &requests, &self.options.summed, |key, object| {
             // An object newer than the last drain is not in the ledger yet.

@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use super::{
     collector::{Collector, TrackedProcess},
-    decode::Event,
     snapshot::ProcessEvent,
 };
-use crate::target::{Pid, identify, watch::Watch};
+use crate::{
+    ledger::events::Event,
+    target::{Pid, identify, watch::Watch},
+};
 
 impl Collector {
     /// Applies the forks and execs of the cycle that ends.
     pub(super) fn apply_process_events(&mut self, events: &[Event]) {
-        self.close_at_exec_after_drain();
+        if let Some(fds) = &mut self.fds {
+            fds.close_at_exec_after_drain(&mut self.ledger);
+        }
         events.iter().for_each(|event| self.apply_process_event(event));
     }
 
@@ -49,8 +53,10 @@ impl Collector {
             self.changed.push((pid, mappings));
         }
         if executed {
-            if let Event::Executed { position, .. } = *event {
-                self.close_at_exec(pid, position);
+            if let Event::Executed { position, .. } = *event
+                && let Some(fds) = &mut self.fds
+            {
+                fds.close_at_exec(&mut self.ledger, pid, position);
             }
             self.executed.push(pid);
             self.refresh_targets();
@@ -65,7 +71,9 @@ impl Collector {
     /// A target has ended.
     pub(super) fn target_ended(&mut self, pid: Pid) {
         self.ended.push(pid);
-        self.end_connections(pid);
+        if let Some(fds) = &self.fds {
+            fds.end_connections(&mut self.ledger, pid, &self.ended);
+        }
         self.generations.end(pid);
         self.tables.remove_target(pid.0);
     }

@@ -1,22 +1,22 @@
-//! Library objects in the ledger: blocks that turn out to be objects, and objects that move. And their details, kept
-//! beside the ledger: descriptors, names, owners, and release requests.
+//! Details of library objects, kept beside the ledger: descriptors, names, owners, and release requests.
 //!
 //! Pure.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tracer_common::{
-    attach::ProbeNumber,
     kind::Kind,
     object::{Object, ObjectId, TEXT},
     state::Key,
 };
 
-use super::{
-    decode::{Block, Handle},
-    ledger::{Ledger, Sum},
+use crate::{
+    ledger::{
+        Ledger, Sum,
+        events::{Block, Handle},
+    },
+    target::Pid,
 };
-use crate::target::Pid;
 
 /// Objects listed one by one for each call site: the oldest.
 const SHOWN: usize = 100;
@@ -82,47 +82,6 @@ pub struct Shown {
 }
 
 impl Ledger {
-    /// A block that was drained before its constructor returned turns out to be an object.
-    pub(super) fn retagged(&mut self, handle: &Handle, site: u32, position: u64) {
-        if let Some(block) = self.blocks.take(handle, position) {
-            let block = if block.site == site { block } else { self.totals.retag(&block, site) };
-            self.place(*handle, block);
-            return;
-        }
-        // Its address was reused before this event arrived: it was settled as a plain block.
-        let owed = self.owed.get_mut(handle).into_iter().flatten();
-        let earlier = owed.filter(|block| block.position <= position);
-        if let Some(block) = earlier.max_by_key(|block| block.position)
-            && block.site != site
-        {
-            self.totals.retag_settled(block, site);
-            block.site = site;
-        }
-    }
-
-    /// A resize has moved a drained object.
-    pub(super) fn moved(&mut self, from: &Handle, to: Handle, size: u64, position: u64) {
-        let block = match self.blocks.take(from, position) {
-            Some(block) => Some(block),
-            // Its address was reused before this event arrived: it was settled, though nobody released it.
-            None => self.take_owed(from, position).inspect(|block| self.totals.unsettle(block)),
-        };
-        if let Some(block) = block {
-            let block = self.totals.resize(&block, size);
-            self.place(to, Block { position, ..block });
-        }
-    }
-
-    /// The probe of a call site.
-    pub(super) fn probe_of(&self, site: u32) -> Option<ProbeNumber> {
-        self.totals.probe_of(site)
-    }
-
-    /// Caller-allocated objects.
-    pub(super) fn caller_allocated(&self) -> impl Iterator<Item = (Handle, Block)> {
-        self.blocks.of_kind(Kind::CallerAllocated)
-    }
-
     /// The details of the live objects. `seen` holds the programs' entries, `requests` when releases were requested;
     /// `gone` is called with each entry that the ledger does not have as an object (any more). Objects of these
     /// sizes are listed in [`Objects::others`] where they are not shown.
@@ -138,7 +97,7 @@ impl Ledger {
             let [kind, ..] = key.kind.to_le_bytes();
             let Some(kind) = Kind::from_number(kind) else { continue };
             let handle = Handle { pid: Pid(key.pid), kind, value: key.handle };
-            match self.blocks.get(&handle).filter(|block| block.site == object.site) {
+            match self.block(&handle).filter(|block| block.site == object.site) {
                 Some(block) => {
                     let id = ObjectId { key: *key, time_ns: object.time_ns };
                     let asked_ns = requests.get(&id).copied();
@@ -247,7 +206,7 @@ fn text(bytes: &[u8; TEXT]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::decode::Event;
+    use crate::ledger::events::Event;
 
     const PID: Pid = Pid(7);
 

@@ -3,10 +3,10 @@
 use std::io;
 
 use super::{
-    collector::{Collector, Reading, now_ns},
+    collector::{Collector, Reading},
     windows::Windows,
 };
-use crate::collect::{ledger::Ledger, snapshot::SiteFigures};
+use crate::{collect::snapshot::SiteFigures, kernel::now_ns, ledger::Ledger};
 
 /// Time for BPF programs that are running when recording stops.
 const SETTLE: std::time::Duration = std::time::Duration::from_millis(2);

@@ -4,8 +4,11 @@ use std::{io, sync::mpsc::SyncSender};
 
 use tracer_common::attach::ProbeNumber;
 
-use super::{caller_allocated::LivenessChecks, collector::Collector, windows::OverheadReading};
-use crate::target::{Pid, mappings::FileId};
+use super::{collector::Collector, windows::OverheadReading};
+use crate::{
+    reconcile::caller_allocated::LivenessChecks,
+    target::{Pid, mappings::FileId},
+};
 
 /// A request to the running collector.
 pub enum Request {
@@ -66,7 +69,7 @@ impl Collector {
             }
             Request::Allocators { pid, files, probed: (probes, liveness_checks), done } => {
                 self.probes = self.probes.max(probes);
-                self.liveness_checks.extend(liveness_checks);
+                self.liveness.extend(liveness_checks);
                 self.learn_allocators(pid, files);
                 _ = done.send(());
             }

@@ -8,13 +8,17 @@ use tracer_common::{attach::ProbeNumber, descriptor::FdType, loss::Loss, stack::
 
 use super::{
     ages::add_ages,
-    connections::{Figures, LeftBehind},
-    fd_reconciliation::Described,
-    ledger::{Ledger, Sum},
     objects::Objects,
     windows::{Batches, Sampling},
 };
-use crate::target::{Identity, Pid, mappings::Mappings};
+use crate::{
+    ledger::{
+        Ledger, Sum,
+        connections::{Figures, LeftBehind},
+    },
+    reconcile::fds::Described,
+    target::{Identity, Pid, mappings::Mappings},
+};
 
 /// The state of all targets at one moment.
 #[derive(Clone, Debug, Default)]
@@ -159,7 +163,7 @@ mod tests {
     use tracer_common::kind::Kind;
 
     use super::*;
-    use crate::collect::decode::{Block, Event, Handle};
+    use crate::ledger::events::{Block, Event, Handle};
 
     #[test]
     fn ages_cover_resources_of_the_minimum_age_and_sums_cover_all() {

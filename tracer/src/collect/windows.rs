@@ -11,10 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    ledger::{Ledger, Sum},
-    packed::TICK_BITS,
-};
+use crate::ledger::{Ledger, Sum, TICK_BITS};
 
 /// Number of batches; the first one holds only the first window.
 pub const BATCHES: usize = 17;
@@ -210,7 +207,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        collect::decode::{Block, Event, Handle},
+        ledger::events::{Block, Event, Handle},
         target::Pid,
     };
 

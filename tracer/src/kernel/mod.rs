@@ -5,6 +5,7 @@
 
 mod batch;
 mod calls;
+mod clock;
 mod code;
 mod cost;
 mod counters;
@@ -28,6 +29,7 @@ mod touch;
 mod types;
 
 pub use calls::Backend;
+pub use clock::now_ns;
 pub use cost::{Calls, Statistics};
 pub use footprint::{Footprint, default_footprint};
 pub use links::{Link, Point, Programs};

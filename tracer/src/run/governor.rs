@@ -15,10 +15,10 @@ use super::{
 };
 use crate::{
     collect::{
-        collector::{Reading, Request, now_ns},
+        collector::{Reading, Request},
         windows::OverheadReading,
     },
-    kernel::{Calls, Failed, Programs, Statistics},
+    kernel::{Calls, Failed, Programs, Statistics, now_ns},
     probes::Probe,
     target::{Pid, usage::cpu_ns},
 };

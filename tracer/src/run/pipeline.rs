@@ -29,10 +29,10 @@ use crate::{
     assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
     collect::{
         Snapshot,
-        collector::{Collector, Request, TrackedProcess, now_ns},
+        collector::{Collector, Request, TrackedProcess},
     },
     error::Failure,
-    kernel::{Backend, Footprint, Loaded, Programs},
+    kernel::{Backend, Footprint, Loaded, Programs, now_ns},
     packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},

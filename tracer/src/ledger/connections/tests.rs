@@ -10,9 +10,9 @@ use tracer_common::{
 };
 
 use super::*;
-use crate::collect::{
-    decode::{Event, Handle},
-    ledger::Ledger,
+use crate::ledger::{
+    Ledger,
+    events::{Event, Handle},
 };
 
 const SECOND: u64 = 1_000_000_000;

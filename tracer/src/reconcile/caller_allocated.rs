@@ -1,14 +1,15 @@
 //! Liveness checks for caller-allocated objects that have no release function: reads fields of the object in target
 //! memory.
-//!
-//! A part of the collector.
 
 use std::collections::{BTreeMap, HashMap};
 
 use tracer_common::{attach::ProbeNumber, kind::Kind, object::Object, state::Key};
 
-use super::{collector::Collector, decode::Event, packed::TICK_BITS};
-use crate::target::memory::{Memories, Memory};
+use crate::{
+    kernel::Tables,
+    ledger::{Ledger, TICK_BITS, events::Event},
+    target::memory::{Memories, Memory},
+};
 
 /// Liveness checks, by the number of the probe that records the object.
 pub type LivenessChecks = BTreeMap<ProbeNumber, LivenessCheck>;
@@ -47,10 +48,33 @@ impl LivenessCheck {
     }
 }
 
-impl Collector {
+/// Checks a part of the caller-allocated objects at a time.
+pub(crate) struct LivenessChecker {
+    checks: LivenessChecks,
+    /// Number of objects checked in this round.
+    next: usize,
+}
+
+impl LivenessChecker {
+    /// With these checks.
+    pub(crate) const fn new(checks: LivenessChecks) -> Self {
+        Self { checks, next: 0 }
+    }
+
+    /// Adds checks.
+    pub(crate) fn extend(&mut self, checks: LivenessChecks) {
+        self.checks.extend(checks);
+    }
+
     /// Ends objects that are not alive any more. Checks all of them if `last`. `seen` holds the programs' entries.
-    pub(super) fn check_liveness(&mut self, seen: &[(Key, Object)], last: bool) {
-        if self.liveness_checks.is_empty() {
+    pub(crate) fn check(
+        &mut self,
+        ledger: &mut Ledger,
+        tables: &Tables,
+        seen: &[(Key, Object)],
+        last: bool,
+    ) {
+        if self.checks.is_empty() {
             return;
         }
         let known: HashMap<(u32, u64), &(Key, Object)> = seen
@@ -61,13 +85,13 @@ impl Collector {
             .map(|one| ((one.0.pid, one.0.handle), one))
             .collect();
         let mut memories = Memories::default();
-        let (skipped, most) = if last { (0, usize::MAX) } else { (self.liveness_next, MAX_CHECKS) };
+        let (skipped, most) = if last { (0, usize::MAX) } else { (self.next, MAX_CHECKS) };
         let mut checked = 0;
         let mut ended = Vec::new();
-        for (handle, block) in self.ledger.caller_allocated().skip(skipped).take(most) {
+        for (handle, block) in ledger.caller_allocated().skip(skipped).take(most) {
             checked += 1;
-            let probe = self.ledger.probe_of(block.site);
-            let check = probe.and_then(|probe| self.liveness_checks.get(&probe));
+            let probe = ledger.probe_of(block.site);
+            let check = probe.and_then(|probe| self.checks.get(&probe));
             let Some(check) = check else { continue };
             let known = known.get(&(handle.pid.0, handle.value)).copied();
             let is_later = |(_, object): &(Key, Object)| object.time_ns > block.time_ns + TICK_NS;
@@ -84,15 +108,15 @@ impl Collector {
         for (handle, position, known) in ended {
             // If another object is there by now, probes will see that one's end.
             let is_still_it =
-                |(key, object): &(Key, Object)| self.tables.remove_object(key, object.time_ns);
+                |(key, object): &(Key, Object)| tables.remove_object(key, object.time_ns);
             if known.is_none_or(is_still_it) {
                 let event =
                     Event::Released { handle, size: 0, position, caller: 0, resizing: None };
-                self.ledger.apply(event);
+                ledger.apply(event);
             }
         }
         // The next check continues after these objects, or starts over.
-        self.liveness_next = if checked == most { skipped + checked } else { 0 };
+        self.next = if checked == most { skipped + checked } else { 0 };
     }
 }
 

@@ -1,12 +1,23 @@
 //! The table of outstanding resources, for every kind.
 //!
-//! Takes events, hands on sums by call site and the outstanding resources. Pure: no IO, no clock.
+//! Takes records and drained resources, which `events` decodes, hands on sums by call site and the outstanding
+//! resources. Pure: no IO, no clock.
 //!
 //! Events about one resource may arrive out of order: drained resources are read from a map, releases come
 //! through the ring buffer, and neither waits for the other. Sequence positions restore the order: a release
 //! acts on what was acquired at or before its position. An address that is acquired a second time proves a
 //! release in between; that release is *owed* and settles nothing when it arrives.
 //! `docs/decisions/0002-two-generations.md` has the argument.
+
+mod blocks;
+pub mod connections;
+pub mod events;
+pub mod fds;
+mod forks;
+mod packed;
+mod ranges;
+mod retags;
+mod totals;
 
 use std::collections::HashMap;
 
@@ -17,27 +28,28 @@ use tracer_common::{
     state::Died,
 };
 
-pub use super::tally::{Sum, Tally};
-use super::{
+pub(crate) use self::packed::TICK_BITS;
+pub use self::totals::{Sum, Tally};
+use self::{
     blocks::Blocks,
-    decode::{Block, Event, Handle, Site},
-    descriptors::ClosedRange,
-    family::{Family, Held},
+    events::{Block, Event, Handle, Site},
+    fds::ClosedRange,
+    forks::{Family, Held},
     ranges::{FreedPart, Ranges},
-    tally::Totals,
+    totals::Totals,
 };
 use crate::target::Pid;
 
 /// What a resize released, in case it fails.
 #[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) handle: Handle,
-    pub(super) taken: Taken,
+struct Pending {
+    handle: Handle,
+    taken: Taken,
 }
 
 /// What a release removed from the ledger.
 #[derive(Debug)]
-pub(super) enum Taken {
+enum Taken {
     /// A block.
     Block(Block),
     /// Parts of ranges.
@@ -55,19 +67,19 @@ pub(super) enum Taken {
 /// The table.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    pub(super) blocks: Blocks,
-    pub(super) ranges: HashMap<(Pid, Kind), Ranges>,
+    blocks: Blocks,
+    ranges: HashMap<(Pid, Kind), Ranges>,
     /// Blocks that were settled before their release arrived.
-    pub(super) owed: HashMap<Handle, Vec<Block>, FixedState>,
-    pub(super) pending: HashMap<(Pid, u32), Pending>,
-    pub(super) totals: Totals,
-    pub(super) family: Family,
+    owed: HashMap<Handle, Vec<Block>, FixedState>,
+    pending: HashMap<(Pid, u32), Pending>,
+    totals: Totals,
+    family: Family,
     /// Ranges of descriptors that were closed recently.
-    pub(super) closed_ranges: Vec<ClosedRange>,
+    closed_ranges: Vec<ClosedRange>,
     /// The allocators' code: its releases of unknown ranges are not counted.
-    pub(super) internal: HashMap<Pid, Vec<(u64, u64)>>,
-    pub(super) unknown_releases: u64,
-    pub(super) doubtful: u64,
+    internal: HashMap<Pid, Vec<(u64, u64)>>,
+    unknown_releases: u64,
+    doubtful: u64,
     /// When recording last resumed after a pause; 0 without one.
     resumed_ns: u64,
     /// A lower bound for the acquisition times of outstanding resources, if there was any.
@@ -128,7 +140,7 @@ impl Ledger {
 
     /// The same for what it had acquired until `position`: the drain may already have brought some of what
     /// came after.
-    pub(super) fn forget_until(&mut self, pid: Pid, position: u64) {
+    fn forget_until(&mut self, pid: Pid, position: u64) {
         let totals = &mut self.totals;
         let kinds = Kind::ALL.into_iter().filter(|kind| !kind.is_descriptor());
         self.blocks.retain_of(pid, kinds, |_, block| {
@@ -232,6 +244,16 @@ impl Ledger {
         self.blocks.iter().chain(ranges)
     }
 
+    /// The outstanding block with that handle.
+    pub(crate) fn block(&self, handle: &Handle) -> Option<Block> {
+        self.blocks.get(handle)
+    }
+
+    /// The handles of all outstanding blocks of one kind, in no order.
+    pub(crate) fn handles(&self, kind: Kind) -> impl Iterator<Item = Handle> {
+        self.blocks.handles(kind)
+    }
+
     /// An upper bound for the ages of outstanding resources.
     pub fn longest_age_ns(&self, now_ns: u64) -> u64 {
         self.earliest_ns.map_or(0, |earliest_ns| now_ns.saturating_sub(earliest_ns))
@@ -261,7 +283,7 @@ impl Ledger {
     }
 
     /// Adds a block; an earlier or later block at the same address may already be there.
-    pub(super) fn place(&mut self, handle: Handle, block: Block) {
+    fn place(&mut self, handle: Handle, block: Block) {
         // Of two blocks at one address, the release of the earlier one is still in flight.
         if let Some(earlier) = self.blocks.place(&handle, block) {
             self.totals.settle(&earlier);
@@ -272,7 +294,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn released(&mut self, handle: Handle, release: Held) -> Taken {
+    fn released(&mut self, handle: Handle, release: Held) -> Taken {
         let position = release.position;
         if let Some(block) = self.blocks.take(&handle, position) {
             self.totals.settle(&block);
@@ -289,7 +311,7 @@ impl Ledger {
     }
 
     /// Takes the oldest block at the address whose release is owed and which this release can end.
-    pub(super) fn take_owed(&mut self, handle: &Handle, position: u64) -> Option<Block> {
+    fn take_owed(&mut self, handle: &Handle, position: u64) -> Option<Block> {
         let owed = self.owed.get_mut(handle)?;
         let oldest = owed
             .iter()
@@ -348,5 +370,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-#[path = "ledger_tests.rs"]
 mod tests;

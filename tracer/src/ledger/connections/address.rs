@@ -107,7 +107,7 @@ pub(super) const fn protocol(record: &Connected) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::connections::tests::record;
+    use crate::ledger::connections::tests::record;
 
     fn written(record: &Connected) -> [Option<String>; 2] {
         let ends = ends(record);

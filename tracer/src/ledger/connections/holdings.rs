@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use tracer_common::connection::Role;
 
 use super::clients::Clients;
-use crate::collect::{decode::Block, tally::Sum};
+use crate::ledger::{events::Block, totals::Sum};
 
 /// A connection's resources from one call site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

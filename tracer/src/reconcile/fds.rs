@@ -1,7 +1,7 @@
 //! Reconciles the ledger's file descriptors with `/proc`: adds those that were open before the attach, records
 //! what each one refers to, and corrects missed opens and closes.
 //!
-//! A part of the collector. A descriptor that the ledger has and `/proc` does not was closed without a probe
+//! A descriptor that the ledger has and `/proc` does not was closed without a probe
 //! seeing it; one that `/proc` has and the ledger does not was opened so. Neither is believed at the first
 //! scan: a recent event may still be in flight.
 
@@ -13,21 +13,21 @@ use std::{
 
 use tracer_common::descriptor::FdOrigin;
 
-use super::{
-    collector::{Collector, now_ns},
-    connections::Occurrence,
-    descriptors::OpenDescriptor,
-};
-use crate::target::{
-    Pid,
-    descriptors::{self, Listed},
-    sockets::{self, Socket},
+use super::sockets::{reconcile_connections, seed_connections};
+use crate::{
+    kernel::{Tables, now_ns},
+    ledger::{Ledger, connections::Occurrence, fds::OpenDescriptor},
+    target::{
+        Pid,
+        descriptors::{self, Listed},
+        sockets::{self, Socket},
+    },
 };
 
 /// Minimum time between scans, in multiples of a scan's duration: scans take at most 5 percent of the time.
 const SCAN_SHARE: u32 = 20;
 /// Scans in a row that must find a descriptor whose opening no probe saw.
-const SCANS: u32 = 3;
+pub(crate) const SCANS: u32 = 3;
 
 /// A socket, and since when it has been in its state.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ pub struct Described {
 
 /// State of the reconciliation: what earlier scans of `/proc` found.
 #[derive(Default)]
-pub(super) struct FdReconciliation {
+pub(crate) struct FdReconciliation {
     /// Descriptors that were open before recording began.
     before_attach: BTreeMap<Pid, Listed>,
     /// Open, and not in the ledger: in how many scans in a row, and what it referred to.
@@ -63,7 +63,7 @@ pub(super) struct FdReconciliation {
     /// States of the sockets among them.
     pub(super) sockets: HashMap<(Pid, u32), SocketState>,
     /// Numbers of opens and of closes that no probe saw.
-    pub(super) unseen: (u64, u64),
+    pub(crate) unseen: (u64, u64),
     /// Targets that called exec in the last cycle, with the sequence positions of the calls.
     at_exec: Vec<(Pid, u64)>,
     next_scan: Option<Instant>,
@@ -71,162 +71,160 @@ pub(super) struct FdReconciliation {
     pub(super) log: Option<Box<dyn FnMut(Occurrence) + Send>>,
 }
 
-impl FdReconciliation {
-    /// Lists the open descriptors before recording begins.
-    pub(super) fn begin(&mut self, pids: impl Iterator<Item = Pid>) {
-        self.before_attach = pids.filter_map(|pid| Some((pid, descriptors::list(pid)?))).collect();
-    }
+/// A scan of `/proc`, and what the ledger had at the same moment.
+pub(crate) struct Scan {
+    begun: Instant,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    at_ns: u64,
+    listed: BTreeMap<Pid, Listed>,
+    known: Vec<OpenDescriptor>,
 }
 
-impl Collector {
+impl FdReconciliation {
+    /// Lists the open descriptors before recording begins.
+    pub(crate) fn begin(&mut self, pids: impl Iterator<Item = Pid>) {
+        self.before_attach = pids.filter_map(|pid| Some((pid, descriptors::list(pid)?))).collect();
+    }
+
     /// Adds the descriptors that were open before recording began and still are, as opened before the attach.
-    pub(super) fn add_preexisting(&mut self) {
-        let Some(fds) = &mut self.fds else { return };
-        let before_attach = std::mem::take(&mut fds.before_attach);
+    pub(crate) fn add_preexisting(&mut self, ledger: &mut Ledger) {
+        let before_attach = std::mem::take(&mut self.before_attach);
         for (pid, before) in before_attach {
             let Some(now) = descriptors::list(pid) else { continue };
             for (fd, link) in &before {
-                if now.get(fd) == Some(link) && self.ledger.open_descriptor(pid, *fd).is_none() {
+                if now.get(fd) == Some(link) && ledger.open_descriptor(pid, *fd).is_none() {
                     let fd_type = descriptors::sort(pid, *fd, link);
-                    self.ledger.found_open(pid, *fd, fd_type, FdOrigin::Before, now_ns());
+                    ledger.found_open(pid, *fd, fd_type, FdOrigin::Before, now_ns());
                 }
             }
-            self.seed_connections(pid, &before, &now);
+            seed_connections(ledger, pid, &before, &now);
         }
     }
 
     /// A target has called exec: closes the descriptors that exec closed.
-    pub(super) fn close_at_exec(&mut self, pid: Pid, position: u64) {
-        let Some(fds) = &mut self.fds else { return };
-        fds.at_exec.push((pid, position));
-        self.settle_exec(pid, position);
+    pub(crate) fn close_at_exec(&mut self, ledger: &mut Ledger, pid: Pid, position: u64) {
+        self.at_exec.push((pid, position));
+        settle_exec(ledger, pid, position);
     }
 
     /// The same for descriptors opened shortly before: they reach the ledger with the next cycle's drain.
-    pub(super) fn close_at_exec_after_drain(&mut self) {
-        let Some(fds) = &mut self.fds else { return };
-        for (pid, position) in std::mem::take(&mut fds.at_exec) {
-            self.settle_exec(pid, position);
+    pub(crate) fn close_at_exec_after_drain(&mut self, ledger: &mut Ledger) {
+        for (pid, position) in std::mem::take(&mut self.at_exec) {
+            settle_exec(ledger, pid, position);
         }
     }
 
-    fn settle_exec(&mut self, pid: Pid, position: u64) {
-        let Some(open) = descriptors::list(pid) else { return };
-        let is_open = |fd: u64| u32::try_from(fd).is_ok_and(|fd| open.contains_key(&fd));
-        self.ledger.settle_descriptors(pid, |fd, block| block.position <= position && !is_open(fd));
-    }
-
-    /// Compares the ledger with `/proc`, unless the last scan was a short while ago; `now` forces a scan.
+    /// Lists the descriptors of `running` targets, unless the last scan was a short while ago; `now` forces a scan.
     /// Everything read so far has reached the ledger.
-    pub(super) fn reconcile_descriptors(&mut self, now: bool) -> std::io::Result<()> {
+    pub(crate) fn scan(
+        &self,
+        ledger: &Ledger,
+        running: impl Iterator<Item = Pid>,
+        now: bool,
+    ) -> Option<Scan> {
         let begun = Instant::now();
-        let Some(fds) = &mut self.fds else { return Ok(()) };
-        if !now && fds.next_scan.is_some_and(|next| begun < next) {
-            return Ok(());
+        if !now && self.next_scan.is_some_and(|next| begun < next) {
+            return None;
         }
-        let running =
-            self.targets.iter().map(|one| one.pid).filter(|one| !self.ended.contains(one));
         let at_ns = now_ns();
         let listed: BTreeMap<Pid, Listed> =
             running.filter_map(|pid| Some((pid, descriptors::list(pid)?))).collect();
-        let known = self.ledger.open_descriptors();
-        // One more cycle brings everything that was opened until the listing.
-        self.cycle()?;
-        let Some(fds) = &mut self.fds else { return Ok(()) };
-        self.ledger.forget_owed_descriptors();
+        let known = ledger.open_descriptors();
+        Some(Scan { begun, at_ns, listed, known })
+    }
+
+    /// Compares the ledger with a scan. Everything that was opened until the scan has reached the ledger.
+    pub(crate) fn reconcile(&mut self, scan: &Scan, ledger: &mut Ledger, tables: &mut Tables) {
+        let Scan { begun, at_ns, listed, known } = scan;
+        ledger.forget_owed_descriptors();
         let (mut missing, mut gone) = (HashMap::new(), HashMap::<Pid, HashMap<u64, u64>>::new());
-        for one in &known {
+        for one in known {
             let key = (one.pid, one.fd);
             let Some(open) = listed.get(&one.pid) else { continue };
             let link = open.get(&one.fd);
-            if self.ledger.open_descriptor(one.pid, one.fd) != Some(one.position) {
+            if ledger.open_descriptor(one.pid, one.fd) != Some(one.position) {
                 continue;
             }
             match link {
                 Some(link) => {
                     let fresh = || (one.position, Arc::from(link.as_str()));
-                    let kept = fds.links.entry(key).or_insert_with(fresh);
+                    let kept = self.links.entry(key).or_insert_with(fresh);
                     if kept.0 != one.position {
                         *kept = fresh();
-                        fds.sockets.remove(&key);
+                        self.sockets.remove(&key);
                     }
                 }
-                None if fds.missing.get(&key) == Some(&one.position) => {
+                None if self.missing.get(&key) == Some(&one.position) => {
                     gone.entry(one.pid).or_default().insert(one.fd.into(), one.position);
                 }
                 None => drop(missing.insert(key, one.position)),
             }
         }
-        fds.missing = missing;
+        self.missing = missing;
         for (pid, gone) in gone {
-            fds.unseen.1 += self
-                .ledger
-                .settle_descriptors(pid, |fd, block| gone.get(&fd) == Some(&block.position));
+            self.unseen.1 +=
+                ledger.settle_descriptors(pid, |fd, block| gone.get(&fd) == Some(&block.position));
         }
         let mut unrecorded = HashMap::new();
-        for (pid, open) in &listed {
+        for (pid, open) in listed {
             for (fd, link) in open {
-                if self.ledger.open_descriptor(*pid, *fd).is_some() {
+                if ledger.open_descriptor(*pid, *fd).is_some() {
                     continue;
                 }
-                let before = fds.unrecorded.get(&(*pid, *fd)).filter(|(_, same)| same == link);
+                let before = self.unrecorded.get(&(*pid, *fd)).filter(|(_, same)| same == link);
                 let scans = before.map_or(1, |(scans, _)| scans + 1);
                 if scans < SCANS {
                     unrecorded.insert((*pid, *fd), (scans, link.clone()));
                 } else {
-                    fds.unseen.0 += 1;
+                    self.unseen.0 += 1;
                     let fd_type = descriptors::sort(*pid, *fd, link);
-                    self.ledger.found_open(*pid, *fd, fd_type, FdOrigin::Unseen, now_ns());
+                    ledger.found_open(*pid, *fd, fd_type, FdOrigin::Unseen, now_ns());
                 }
             }
         }
-        fds.unrecorded = unrecorded;
-        fds.links.retain(|(pid, fd), _| listed.get(pid).is_none_or(|open| open.contains_key(fd)));
+        self.unrecorded = unrecorded;
+        self.links.retain(|(pid, fd), _| listed.get(pid).is_none_or(|open| open.contains_key(fd)));
         self.read_sockets();
-        self.reconcile_connections(&listed, at_ns);
-        if let Some(fds) = &mut self.fds {
-            fds.next_scan = Some(Instant::now() + begun.elapsed() * SCAN_SHARE);
-        }
-        Ok(())
-    }
-
-    /// Scans as often as it takes to believe the results.
-    pub(super) fn reconcile_descriptors_at_end(&mut self) -> std::io::Result<()> {
-        (0..SCANS).try_for_each(|_| self.reconcile_descriptors(true))
+        reconcile_connections(ledger, tables, listed, *at_ns);
+        self.next_scan = Some(Instant::now() + begun.elapsed() * SCAN_SHARE);
     }
 
     /// Reads addresses and states of the sockets among the open descriptors.
     fn read_sockets(&mut self) {
-        let Some(fds) = &mut self.fds else { return };
         let mut namespaces = HashMap::new();
         let mut within: HashMap<_, HashMap<u64, Socket>> = HashMap::new();
         let mut sockets = HashMap::new();
-        for (key, (_, link)) in &fds.links {
+        for (key, (_, link)) in &self.links {
             let Some(inode) = sockets::inode(link) else { continue };
             let namespace = namespaces.entry(key.0).or_insert_with(|| sockets::namespace(key.0));
             let known = within.entry(namespace.clone()).or_insert_with(|| sockets::list(key.0));
             // A socket without an address is in no list.
             let Some(socket) = known.get(&inode).cloned() else { continue };
-            let since_ns = match fds.sockets.get(key) {
+            let since_ns = match self.sockets.get(key) {
                 Some(before) if before.socket.state == socket.state => before.since_ns,
                 Some(_) => Some(now_ns()),
                 None => None,
             };
             sockets.insert(*key, SocketState { socket, since_ns });
         }
-        fds.sockets = sockets;
+        self.sockets = sockets;
     }
 
     /// The open descriptors, with what `/proc` says about each.
-    pub(super) fn descriptors(&self) -> Vec<Described> {
-        let Some(fds) = &self.fds else { return Vec::new() };
+    pub(crate) fn descriptors(&self, ledger: &Ledger) -> Vec<Described> {
         let described = |open: OpenDescriptor| {
             let key = (open.pid, open.fd);
-            let known = fds.links.get(&key).filter(|(position, _)| *position == open.position);
+            let known = self.links.get(&key).filter(|(position, _)| *position == open.position);
             let link = known.map(|(_, link)| Arc::clone(link));
-            let socket = link.as_ref().and_then(|_| fds.sockets.get(&key).cloned());
+            let socket = link.as_ref().and_then(|_| self.sockets.get(&key).cloned());
             Described { open, link, socket }
         };
-        self.ledger.open_descriptors().into_iter().map(described).collect()
+        ledger.open_descriptors().into_iter().map(described).collect()
     }
+}
+
+fn settle_exec(ledger: &mut Ledger, pid: Pid, position: u64) {
+    let Some(open) = descriptors::list(pid) else { return };
+    let is_open = |fd: u64| u32::try_from(fd).is_ok_and(|fd| open.contains_key(&fd));
+    ledger.settle_descriptors(pid, |fd, block| block.position <= position && !is_open(fd));
 }

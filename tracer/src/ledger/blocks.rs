@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 use tracer_common::kind::Kind;
 
 use super::{
-    decode::{Block, Handle},
+    events::{Block, Handle},
     packed::{Packed, TICK_BITS},
 };
 use crate::target::Pid;

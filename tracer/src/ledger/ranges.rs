@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::decode::Block;
+use super::events::Block;
 
 /// A contiguous piece of a resource that is still outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Pages that became resident, from the kernel's page tables.
 //!
-//! A part of the collector, for `--light`. A page fault shows who touched a page, but no event shows when the page
+//! For `--light`. A page fault shows who touched a page, but no event shows when the page
 //! is freed. The page tables show which pages are resident: a touched page counts as acquired once it is found to
 //! hold anonymous memory, and as released once it is found gone. Pages that were touched and freed between two
 //! scans are not counted.
@@ -9,14 +9,15 @@ use std::{collections::BTreeMap, io, time::Instant};
 
 use tracer_common::kind::Kind;
 
-use super::{
-    collector::Collector,
-    decode::{Block, Event, Handle},
-    ledger::Ledger,
-};
-use crate::target::{
-    Pid,
-    pages::{Frames, PageTable},
+use crate::{
+    ledger::{
+        Ledger,
+        events::{Block, Event, Handle},
+    },
+    target::{
+        Pid,
+        pages::{Frames, PageTable},
+    },
 };
 
 /// Minimum time between scans of the resident pages, in multiples of a scan's duration: they take at most 5 percent
@@ -24,7 +25,7 @@ use crate::target::{
 const SCAN_SHARE: u32 = 20;
 
 /// Touched pages, and when to scan.
-pub(super) struct Touches {
+pub(crate) struct Touches {
     frames: Frames,
     /// Pages whose faults arrived since the last check.
     queued: Vec<(Handle, Block)>,
@@ -33,32 +34,31 @@ pub(super) struct Touches {
 
 impl Touches {
     /// No page yet.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { frames: Frames::open(), queued: Vec::new(), next_scan: Instant::now() }
     }
 }
 
 /// Applies an event to the ledger; a page fault goes to the touched pages first, which are checked later.
-pub(super) fn route_event(ledger: &mut Ledger, touches: &mut Option<Touches>, event: Event) {
+pub(crate) fn route_event(ledger: &mut Ledger, touches: &mut Option<Touches>, event: Event) {
     match (event, touches) {
         (Event::Acquired { handle, block }, Some(touches)) => touches.queued.push((handle, block)),
         (event, _) => ledger.apply(event),
     }
 }
 
-impl Collector {
+impl Touches {
     /// Checks the pages that were touched since the last check.
-    pub(super) fn check_touched_pages(&mut self) {
-        let Some(touches) = &mut self.touches else { return };
+    pub(crate) fn check_touched(&mut self, ledger: &mut Ledger) {
         let mut by_process: BTreeMap<Pid, Vec<(Handle, Block)>> = BTreeMap::new();
-        for (handle, block) in touches.queued.drain(..) {
+        for (handle, block) in self.queued.drain(..) {
             by_process.entry(handle.pid).or_default().push((handle, block));
         }
         for (pid, mut touched) in by_process {
             touched.sort_unstable_by_key(|(handle, block)| (handle.value, block.position));
             let pages: Vec<u64> = touched.iter().map(|(handle, _)| handle.value).collect();
             let Ok(table) = PageTable::open(pid) else { continue };
-            let (frames, ledger) = (&touches.frames, &mut self.ledger);
+            let frames = &self.frames;
             let result = table.look(&pages, |index, entry| {
                 let Some((handle, block)) = touched.get(index).copied() else { return };
                 if !entry.is_anonymous() {
@@ -67,7 +67,7 @@ impl Collector {
                 let (value, size) = frames.piece(handle.value, entry);
                 let (handle, block) = (Handle { value, ..handle }, Block { size, ..block });
                 // The page was freed in between, or copied on write.
-                if let Some(position) = ledger.blocks.get(&handle).map(|before| before.position) {
+                if let Some(position) = ledger.block(&handle).map(|before| before.position) {
                     ledger.apply(released(handle, position));
                 }
                 ledger.apply(Event::Acquired { handle, block });
@@ -77,37 +77,35 @@ impl Collector {
     }
 
     /// Checks which pages are still resident, unless the last scan was a short while ago. `now` forces a scan.
-    pub(super) fn check_resident_pages(&mut self, now: bool) {
+    pub(crate) fn check_resident(&mut self, ledger: &mut Ledger, ended: &[Pid], now: bool) {
         let begun = Instant::now();
-        let Some(touches) = &mut self.touches else { return };
-        if !now && begun < touches.next_scan {
+        if !now && begun < self.next_scan {
             return;
         }
         let mut by_process: BTreeMap<Pid, Vec<u64>> = BTreeMap::new();
-        for handle in self.ledger.blocks.handles(Kind::Pages) {
+        for handle in ledger.handles(Kind::Pages) {
             by_process.entry(handle.pid).or_default().push(handle.value);
         }
         for (pid, mut pages) in by_process {
             // Reports show an ended target's pages as they were at its end.
-            if self.ended.contains(&pid) {
+            if ended.contains(&pid) {
                 continue;
             }
             pages.sort_unstable();
             let Ok(table) = PageTable::open(pid) else { continue };
-            let ledger = &mut self.ledger;
             let result = table.look(&pages, |index, entry| {
                 let Some(value) = pages.get(index).copied() else { return };
                 if entry.is_anonymous() {
                     return;
                 }
                 let handle = Handle { pid, kind: Kind::Pages, value };
-                if let Some(position) = ledger.blocks.get(&handle).map(|block| block.position) {
+                if let Some(position) = ledger.block(&handle).map(|block| block.position) {
                     ledger.apply(released(handle, position));
                 }
             });
             log_failure(pid, result);
         }
-        touches.next_scan = Instant::now() + begun.elapsed() * SCAN_SHARE;
+        self.next_scan = Instant::now() + begun.elapsed() * SCAN_SHARE;
     }
 }
 

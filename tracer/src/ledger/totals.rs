@@ -15,7 +15,7 @@ use tracer_common::{
 
 use super::{
     connections::Connections,
-    decode::{Block, Site},
+    events::{Block, Site},
     ranges::FreedPart,
 };
 use crate::target::Pid;

@@ -1,6 +1,6 @@
 //! A compact encoding: a block and its handle in 28 bytes. Pure.
 
-use super::decode::Block;
+use super::events::Block;
 
 /// Bits of a handle: user-space addresses have 47, unless a program opts into more.
 const HANDLE_BITS: u32 = 48;
@@ -14,7 +14,7 @@ const TIME_BITS: u32 = 36;
 const SITE_BITS: u32 = 24;
 /// Nanosecond bits that are dropped: times are kept to 65.5 µs. Reports show ages in tenths of a second,
 /// and the minimum age is given in milliseconds.
-pub(super) const TICK_BITS: u32 = 16;
+pub(crate) const TICK_BITS: u32 = 16;
 
 /// The low bits of size and time share words with the handle and the position.
 const LOW_BITS: u32 = 16;

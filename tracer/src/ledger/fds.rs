@@ -9,9 +9,9 @@ use tracer_common::{
 };
 
 use super::{
-    decode::{Block, Handle},
-    family::Held,
-    ledger::{Ledger, Taken},
+    Ledger, Taken,
+    events::{Block, Handle},
+    forks::Held,
 };
 use crate::target::Pid;
 
@@ -99,7 +99,7 @@ impl Ledger {
     }
 
     /// Closes the descriptors of a table for which `is_closed` returns `true`. Returns their number.
-    pub(super) fn settle_descriptors(
+    pub(crate) fn settle_descriptors(
         &mut self,
         pid: Pid,
         mut is_closed: impl FnMut(u64, &Block) -> bool,
@@ -117,7 +117,7 @@ impl Ledger {
     }
 
     /// Adds a descriptor found by a scan: open since before the attach, or opened without a probe seeing it.
-    pub(super) fn found_open(
+    pub(crate) fn found_open(
         &mut self,
         pid: Pid,
         fd: u32,
@@ -139,13 +139,13 @@ impl Ledger {
     }
 
     /// The sequence position of an open descriptor.
-    pub(super) fn open_descriptor(&self, pid: Pid, fd: u32) -> Option<u64> {
+    pub(crate) fn open_descriptor(&self, pid: Pid, fd: u32) -> Option<u64> {
         let handle = Handle { pid, kind: Kind::Descriptor, value: u64::from(fd) };
         self.blocks.get(&handle).map(|block| block.position)
     }
 
     /// Every descriptor that is open, by table and number.
-    pub(super) fn open_descriptors(&self) -> Vec<OpenDescriptor> {
+    pub(crate) fn open_descriptors(&self) -> Vec<OpenDescriptor> {
         let all = self.blocks.of_kind(Kind::Descriptor).filter_map(|(handle, block)| {
             let Block { site, time_ns, position, .. } = block;
             let fd = u32::try_from(handle.value).ok()?;
@@ -157,11 +157,11 @@ impl Ledger {
     }
 
     /// Forgets owed releases of descriptors: those that have not arrived by now never will.
-    pub(super) fn forget_owed_descriptors(&mut self) {
+    pub(crate) fn forget_owed_descriptors(&mut self) {
         self.owed.retain(|handle, _| !handle.kind.is_descriptor());
     }
 }
 
 #[cfg(test)]
-#[path = "descriptors_tests.rs"]
+#[path = "fds_tests.rs"]
 mod tests;

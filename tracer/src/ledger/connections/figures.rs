@@ -7,7 +7,7 @@ use std::{
 
 use super::{Client, Connection, Connections, End, LeftBehind, Occurrence, Seed};
 use crate::{
-    collect::{ledger::Ledger, tally::Sum},
+    ledger::{Ledger, totals::Sum},
     target::Pid,
 };
 
@@ -58,7 +58,7 @@ impl Connections {
     }
 
     /// All figures.
-    pub(in crate::collect) fn figures(&self) -> Figures {
+    pub(super) fn figures(&self) -> Figures {
         let mut open: Vec<(Reverse<u64>, u64, &Connection)> = self
             .open
             .values()
@@ -104,12 +104,12 @@ impl Ledger {
     }
 
     /// Adds a connection that was open before the attach.
-    pub(in crate::collect) fn seed_connection(&mut self, seed: Seed) {
+    pub(crate) fn seed_connection(&mut self, seed: Seed) {
         self.totals.connections.seed(seed);
     }
 
     /// Ends the connections of a target that has ended, see [`Connections::exited`].
-    pub(in crate::collect) fn connections_exited(
+    pub(crate) fn connections_exited(
         &mut self,
         pid: Pid,
         at_ns: u64,
@@ -119,7 +119,7 @@ impl Ledger {
     }
 
     /// Applies a scan of the targets' descriptors, see [`Connections::scanned`].
-    pub(in crate::collect) fn connections_scanned(
+    pub(crate) fn connections_scanned(
         &mut self,
         sockets: &HashSet<u64>,
         scanned: impl Fn(Pid) -> bool,
