@@ -11,8 +11,9 @@ use tracer_common::{kind::ResourceKind, stack::INTERRUPTED};
 use super::{Assembly, parts::Parts, sums};
 use crate::{
     analyze::limit::TimeSeries,
-    collect::{Snapshot, objects::Shown, snapshot::SiteFigures},
+    collect::{Snapshot, snapshot::SiteFigures},
     ledger::connections::Connection,
+    lib_objects::ledger::Shown,
     packs::{Field, FieldRole, ObjectType, Pack, Word},
     probes::Probe,
     reconcile::fds::Described,

@@ -32,6 +32,7 @@ use crate::{
         connections::Occurrence,
         events::{Event, decode, drained},
     },
+    lib_objects::{details, ledger::Objects},
     reconcile::{
         caller_allocated::{LivenessChecker, LivenessChecks},
         fds::{FdReconciliation, SCANS},
@@ -362,6 +363,15 @@ impl Collector {
             process_events: std::mem::take(&mut self.process_events),
             mappings: std::mem::take(&mut self.changed),
         })
+    }
+
+    /// The library objects, where they are traced.
+    fn objects(&mut self, at_ns: u64, last: bool) -> io::Result<Option<Objects>> {
+        if !self.options.objects {
+            return Ok(None);
+        }
+        let Self { tables, ledger, liveness, options, .. } = self;
+        details::read(tables, ledger, liveness, &options.summed, at_ns, last).map(Some)
     }
 
     /// The figures of one moment. With many blocks this takes a while; meanwhile the young generation is drained,

@@ -5,11 +5,9 @@
 
 mod ages;
 pub mod collector;
-mod details;
 mod generations;
 mod id_pools;
 mod lineage;
-pub mod objects;
 pub mod options;
 mod pauses;
 mod requests;

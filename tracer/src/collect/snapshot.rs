@@ -8,7 +8,6 @@ use tracer_common::{attach::ProbeNumber, descriptor::FdType, loss::Loss, stack::
 
 use super::{
     ages::add_ages,
-    objects::Objects,
     windows::{Batches, Sampling},
 };
 use crate::{
@@ -16,6 +15,7 @@ use crate::{
         Ledger, Sum,
         connections::{Figures, LeftBehind},
     },
+    lib_objects::ledger::Objects,
     reconcile::fds::Described,
     target::{Identity, Pid, mappings::Mappings},
 };

@@ -81,69 +81,66 @@ pub struct Shown {
     pub owned: Sum,
 }
 
-impl Ledger {
-    /// The details of the live objects. `seen` holds the programs' entries, `requests` when releases were requested;
-    /// `gone` is called with each entry that the ledger does not have as an object (any more). Objects of these
-    /// sizes are listed in [`Objects::others`] where they are not shown.
-    pub fn objects(
-        &self,
-        seen: &[(Key, Object)],
-        requests: &ReleaseRequests,
-        sizes: &[u64],
-        mut gone: impl FnMut(&Key, &Object),
-    ) -> Objects {
-        let mut live: Vec<Live<'_>> = Vec::with_capacity(seen.len());
-        for (key, object) in seen {
-            let [kind, ..] = key.kind.to_le_bytes();
-            let Some(kind) = Kind::from_number(kind) else { continue };
-            let handle = Handle { pid: Pid(key.pid), kind, value: key.handle };
-            match self.block(&handle).filter(|block| block.site == object.site) {
-                Some(block) => {
-                    let id = ObjectId { key: *key, time_ns: object.time_ns };
-                    let asked_ns = requests.get(&id).copied();
-                    live.push(Live { handle, block, object, asked_ns });
-                }
-                None => gone(key, object),
+/// The details of the live objects. `seen` holds the programs' entries, `requests` when releases were requested;
+/// `gone` is called with each entry that the ledger does not have as an object (any more). Objects of these
+/// sizes are listed in [`Objects::others`] where they are not shown.
+pub fn objects(
+    ledger: &Ledger,
+    seen: &[(Key, Object)],
+    requests: &ReleaseRequests,
+    sizes: &[u64],
+    mut gone: impl FnMut(&Key, &Object),
+) -> Objects {
+    let mut live: Vec<Live<'_>> = Vec::with_capacity(seen.len());
+    for (key, object) in seen {
+        let [kind, ..] = key.kind.to_le_bytes();
+        let Some(kind) = Kind::from_number(kind) else { continue };
+        let handle = Handle { pid: Pid(key.pid), kind, value: key.handle };
+        match ledger.block(&handle).filter(|block| block.site == object.site) {
+            Some(block) => {
+                let id = ObjectId { key: *key, time_ns: object.time_ns };
+                let asked_ns = requests.get(&id).copied();
+                live.push(Live { handle, block, object, asked_ns });
             }
+            None => gone(key, object),
         }
-        let owned = owned(&live);
-        let mut all = Objects::default();
-        live.sort_unstable_by_key(|one| (one.object.site, one.object.time_ns, one.handle));
-        let mut shown = 0;
-        let mut site = 0;
-        for Live { handle, block, object, asked_ns } in &live {
-            let sums = all.sites.entry(object.site).or_insert_with(|| SiteObjects {
-                oldest_ns: object.time_ns,
-                ..SiteObjects::default()
-            });
-            let owner_of = owned.sums.get(handle).copied().unwrap_or_default();
-            sums.known += 1;
-            sums.asked += u64::from(asked_ns.is_some());
-            sums.owned.merge(owner_of);
-            if object.site != site {
-                (site, shown) = (object.site, 0);
-            }
-            shown += 1;
-            if shown <= SHOWN {
-                all.shown.push(Shown {
-                    handle: *handle,
-                    block: *block,
-                    asked_ns: *asked_ns,
-                    word: object.word,
-                    owner: owned.owners.get(handle).copied(),
-                    fd: u32::try_from(object.fd).ok(),
-                    text: text(&object.text),
-                    owned: owner_of,
-                });
-            } else if all.others.len() < OTHERS && sizes.contains(&block.size) {
-                let (pid, address) = (handle.pid, handle.value);
-                all.others.push(Other { pid, address, size: block.size, site: object.site });
-            }
-        }
-        all
     }
+    let owned = owned(&live);
+    let mut all = Objects::default();
+    live.sort_unstable_by_key(|one| (one.object.site, one.object.time_ns, one.handle));
+    let mut shown = 0;
+    let mut site = 0;
+    for Live { handle, block, object, asked_ns } in &live {
+        let sums = all
+            .sites
+            .entry(object.site)
+            .or_insert_with(|| SiteObjects { oldest_ns: object.time_ns, ..SiteObjects::default() });
+        let owner_of = owned.sums.get(handle).copied().unwrap_or_default();
+        sums.known += 1;
+        sums.asked += u64::from(asked_ns.is_some());
+        sums.owned.merge(owner_of);
+        if object.site != site {
+            (site, shown) = (object.site, 0);
+        }
+        shown += 1;
+        if shown <= SHOWN {
+            all.shown.push(Shown {
+                handle: *handle,
+                block: *block,
+                asked_ns: *asked_ns,
+                word: object.word,
+                owner: owned.owners.get(handle).copied(),
+                fd: u32::try_from(object.fd).ok(),
+                text: text(&object.text),
+                owned: owner_of,
+            });
+        } else if all.others.len() < OTHERS && sizes.contains(&block.size) {
+            let (pid, address) = (handle.pid, handle.value);
+            all.others.push(Other { pid, address, size: block.size, site: object.site });
+        }
+    }
+    all
 }
-
 /// When the release of objects was requested, `CLOCK_MONOTONIC`, nanoseconds.
 pub type ReleaseRequests = HashMap<ObjectId, u64>;
 
@@ -242,7 +239,7 @@ mod tests {
         let mut gone = Vec::new();
         let seen = [object(8, 2), object(16, 2), object(24, 2)];
         let none = ReleaseRequests::new();
-        let all = ledger.objects(&seen, &none, &[1], |key, _| gone.push(key.handle));
+        let all = objects(&ledger, &seen, &none, &[1], |key, _| gone.push(key.handle));
         assert_eq!((gone, all.shown.len()), (vec![16, 24], 1));
         assert_eq!(all.sites[&2].known, 1);
     }
@@ -261,7 +258,7 @@ mod tests {
         let (key, asked) = seen[1];
         let requests = ReleaseRequests::from([(ObjectId { key, time_ns: asked.time_ns }, 99)]);
         seen[3].1.text[..2].copy_from_slice(b"in");
-        let all = ledger.objects(&seen, &requests, &[1], |key, _| panic!("{key:?}"));
+        let all = objects(&ledger, &seen, &requests, &[1], |key, _| panic!("{key:?}"));
         assert_eq!(all.sites[&2].owned, Sum { count: 3, bytes: 282 });
         assert_eq!((all.sites[&3].owned.bytes, all.sites[&3].asked), (10, 1));
         let owners: Vec<Option<u64>> = all.shown.iter().map(|one| one.owner).collect();
@@ -276,7 +273,7 @@ mod tests {
         let seen = [object(8, 2)];
         let (key, present) = seen[0];
         let earlier = ReleaseRequests::from([(ObjectId { key, time_ns: present.time_ns - 1 }, 99)]);
-        let all = ledger.objects(&seen, &earlier, &[1], |_, _| {});
+        let all = objects(&ledger, &seen, &earlier, &[1], |_, _| {});
         assert_eq!((all.sites[&2].asked, all.shown[0].asked_ns), (0, None));
     }
 
@@ -287,7 +284,7 @@ mod tests {
         ledger.apply(acquired(16, 2, 2));
         let mut seen = [object(8, 2), object(16, 2)];
         (seen[0].1.owner, seen[1].1.owner) = (16, 8);
-        let all = ledger.objects(&seen, &ReleaseRequests::new(), &[1], |_, _| {});
+        let all = objects(&ledger, &seen, &ReleaseRequests::new(), &[1], |_, _| {});
         assert_eq!(all.sites[&2].owned.count, 2);
     }
 
@@ -297,10 +294,12 @@ mod tests {
         let many = SHOWN as u64 + 50;
         let seen: Vec<(Key, Object)> = (1..=many).map(|value| object(value * 8, 2)).rev().collect();
         (1..=many).for_each(|value| ledger.apply(acquired(value * 8, 2, 1)));
-        let all = ledger.objects(&seen, &ReleaseRequests::new(), &[1], |_, _| {});
+        let all = objects(&ledger, &seen, &ReleaseRequests::new(), &[1], |_, _| {});
         assert_eq!((all.shown.len(), all.shown[0].handle.value), (SHOWN, 8));
         assert_eq!((all.others.len(), all.others[0].address), (50, (SHOWN as u64 + 1) * 8));
-        assert!(ledger.objects(&seen, &ReleaseRequests::new(), &[2], |_, _| {}).others.is_empty());
+        assert!(
+            objects(&ledger, &seen, &ReleaseRequests::new(), &[2], |_, _| {}).others.is_empty()
+        );
         assert_eq!((all.sites[&2].known, all.sites[&2].oldest_ns), (many, 8));
     }
 }
