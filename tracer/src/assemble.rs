@@ -31,7 +31,6 @@ use crate::{
         estimate::{self, Estimated, estimate},
         quiet::Quiet,
     },
-    collect::{Snapshot, snapshot::SiteFigures},
     ledger::Sum,
     packs::Pack,
     probes::{Probe, allocator::Allocator},
@@ -39,6 +38,7 @@ use crate::{
         Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, Resource, SCHEMA, Site, Target,
         Total, Verdict, Window,
     },
+    snapshot::{SiteFigures, Snapshot},
     symbolize::Namer,
     target::{Pid, rss_bytes},
 };

@@ -1,7 +1,7 @@
 //! The allowed dependencies between folders of `tracer`: the table of `tidy`.
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 24] = [
+pub(crate) const EDGES: [(&str, &[&str]); 25] = [
     ("cli", &["format", "packs", "probes", "report", "settings"]),
     ("settings", &["cli", "error", "format", "packs", "probes"]),
     ("error", &["format"]),
@@ -17,15 +17,15 @@ pub(crate) const EDGES: [(&str, &[&str]); 24] = [
     ("ledger", &["target"]),
     ("reconcile", &["kernel", "ledger", "target"]),
     ("lib_objects", &["kernel", "ledger", "reconcile", "target"]),
-    ("collect", &["kernel", "ledger", "lib_objects", "reconcile", "target", "unwind"]),
-    ("analyze", &["collect", "format", "ledger", "report"]),
+    ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
+    ("collect", &["kernel", "ledger", "lib_objects", "reconcile", "snapshot", "target", "unwind"]),
+    ("analyze", &["format", "ledger", "report", "snapshot"]),
     ("symbolize", &["analyze", "format", "probes", "report", "target"]),
     ("report", &["format"]),
     (
         "assemble",
         &[
             "analyze",
-            "collect",
             "format",
             "ledger",
             "lib_objects",
@@ -33,6 +33,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 24] = [
             "probes",
             "reconcile",
             "report",
+            "snapshot",
             "symbolize",
             "target",
         ],

@@ -11,11 +11,11 @@
 use std::collections::HashMap;
 
 use crate::{
-    collect::{
+    ledger::Sum,
+    snapshot::{
         Snapshot,
         windows::{BATCHES, Batches, Sampling},
     },
-    ledger::Sum,
 };
 
 /// Student's two-sided 95 % quantiles for 1 to 15 degrees of freedom.

@@ -7,7 +7,6 @@ use tracer_common::connection::Role;
 use super::Assembly;
 use crate::{
     analyze::limit::TimeSeries,
-    collect::{Snapshot, snapshot::SiteFigures},
     ledger::{
         Sum,
         connections::{self as traced, End, Peer, Shown},
@@ -16,6 +15,7 @@ use crate::{
         Amount, Client, ClosedBy, Connection, ConnectionRole, Connections, LeftBehind, Orphans,
         Word,
     },
+    snapshot::{SiteFigures, Snapshot},
 };
 
 /// Clients whose history is kept: the worst.

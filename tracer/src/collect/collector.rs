@@ -19,12 +19,7 @@ use rustix::event::{Timespec, epoll};
 use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
 pub use super::requests::{Reading, Request};
-use super::{
-    generations::Generations,
-    options::CollectOptions,
-    snapshot::{ProcessEvent, SiteFigures, Snapshot, site_figures},
-    windows::Windows,
-};
+use super::{generations::Generations, options::CollectOptions};
 use crate::{
     kernel::{Drained, Tables, now_ns},
     ledger::{
@@ -39,6 +34,7 @@ use crate::{
         pages::{Touches, route_event},
         sockets::connections,
     },
+    snapshot::{ProcessEvent, SiteFigures, Snapshot, site_figures, windows::Windows},
     target::{
         Pid,
         mappings::{FileId, Mappings},

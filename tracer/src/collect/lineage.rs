@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{
-    collector::{Collector, TrackedProcess},
-    snapshot::ProcessEvent,
-};
+use super::collector::{Collector, TrackedProcess};
 use crate::{
     ledger::events::Event,
+    snapshot::ProcessEvent,
     target::{Pid, identify, watch::Watch},
 };
 

@@ -2,11 +2,8 @@
 
 use std::io;
 
-use super::{
-    collector::{Collector, Reading},
-    windows::Windows,
-};
-use crate::{collect::snapshot::SiteFigures, kernel::now_ns, ledger::Ledger};
+use super::collector::{Collector, Reading};
+use crate::kernel::now_ns;
 
 /// Time for BPF programs that are running when recording stops.
 const SETTLE: std::time::Duration = std::time::Duration::from_millis(2);
@@ -60,23 +57,6 @@ impl Collector {
             at_ns: now_ns(),
             hits: (0..self.probes).map(|probe| self.tables.hits(probe).0).collect(),
             calls: self.tables.calls(),
-        }
-    }
-}
-
-impl Windows {
-    /// Without a window; `budget` between 0 and 1.
-    pub(super) fn new(budget: f64) -> Self {
-        let mut windows = Self::default();
-        windows.overhead.budget = budget;
-        windows
-    }
-
-    /// Adds figures by batch to those of the call sites.
-    pub(super) fn add_batches(&self, now_ns: u64, ledger: &Ledger, sites: &mut [SiteFigures]) {
-        let mut batches = self.batches(now_ns, ledger);
-        for site in sites {
-            site.batches = batches.remove(&site.number).map(Box::new);
         }
     }
 }

@@ -4,9 +4,10 @@ use std::{io, sync::mpsc::SyncSender};
 
 use tracer_common::attach::ProbeNumber;
 
-use super::{collector::Collector, windows::OverheadReading};
+use super::collector::Collector;
 use crate::{
     reconcile::caller_allocated::LivenessChecks,
+    snapshot::windows::OverheadReading,
     target::{Pid, mappings::FileId},
 };
 

@@ -14,12 +14,10 @@ use super::{
     calibrate::ProbeCosts,
 };
 use crate::{
-    collect::{
-        collector::{Reading, Request},
-        windows::OverheadReading,
-    },
+    collect::collector::{Reading, Request},
     kernel::{Calls, Failed, Programs, Statistics, now_ns},
     probes::Probe,
+    snapshot::windows::OverheadReading,
     target::{Pid, usage::cpu_ns},
 };
 

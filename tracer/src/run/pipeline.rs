@@ -27,16 +27,14 @@ use super::{
 };
 use crate::{
     assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
-    collect::{
-        Snapshot,
-        collector::{Collector, Request, TrackedProcess},
-    },
+    collect::collector::{Collector, Request, TrackedProcess},
     error::Failure,
     kernel::{Backend, Footprint, Loaded, Programs, now_ns},
     packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},
     settings::{Format, Settings, TargetSpec},
+    snapshot::Snapshot,
     target::{Identity, Pid, identify, launch::Launched, mappings, watch::Watch},
     unwind::Library,
 };

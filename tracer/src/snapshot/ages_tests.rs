@@ -7,8 +7,8 @@ use tracer_common::kind::Kind;
 
 use super::*;
 use crate::{
-    collect::snapshot::site_figures,
     ledger::events::{Block, Event, Handle},
+    snapshot::site_figures,
     target::Pid,
 };
 

@@ -2,11 +2,14 @@
 //!
 //! Takes the ledger at one moment, hands on plain figures with addresses instead of names.
 
+mod ages;
+pub mod windows;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use tracer_common::{attach::ProbeNumber, descriptor::FdType, loss::Loss, stack::StackEnd};
 
-use super::{
+use self::{
     ages::add_ages,
     windows::{Batches, Sampling},
 };

@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 
+use super::SiteFigures;
 use crate::ledger::{Ledger, Sum, TICK_BITS};
 
 /// Number of batches; the first one holds only the first window.
@@ -90,7 +91,7 @@ impl Span {
 
 /// All windows, and the acquisitions in those that have ended.
 #[derive(Debug, Default)]
-pub(super) struct Windows {
+pub(crate) struct Windows {
     spans: Vec<Span>,
     /// Acquisitions in each batch, by call site.
     acquired: BTreeMap<u32, [Sum; BATCHES]>,
@@ -98,17 +99,24 @@ pub(super) struct Windows {
     before: BTreeMap<u32, Sum>,
     /// When recording ended for good: later times do not count.
     finished_ns: Option<u64>,
-    pub(super) overhead: OverheadReading,
+    pub(crate) overhead: OverheadReading,
 }
 
 impl Windows {
+    /// Without a window; `budget` between 0 and 1.
+    pub(crate) fn new(budget: f64) -> Self {
+        let mut windows = Self::default();
+        windows.overhead.budget = budget;
+        windows
+    }
+
     /// Recording starts.
-    pub(super) fn begin(&mut self, now_ns: u64) {
+    pub(crate) fn begin(&mut self, now_ns: u64) {
         self.spans.push(Span { start_ns: now_ns, end_ns: None });
     }
 
     /// Recording has stopped, and everything recorded has reached the ledger.
-    pub(super) fn end(&mut self, now_ns: u64, ledger: &Ledger) {
+    pub(crate) fn end(&mut self, now_ns: u64, ledger: &Ledger) {
         let Some(span) = self.spans.last_mut().filter(|span| span.end_ns.is_none()) else { return };
         span.end_ns = Some(now_ns);
         let at = self.spans.len() - 1;
@@ -122,17 +130,17 @@ impl Windows {
     }
 
     /// Whether there was time without recording: only then are figures by batch needed.
-    pub(super) fn is_estimated(&self) -> bool {
+    pub(crate) fn is_estimated(&self) -> bool {
         self.spans.first().is_some_and(|span| span.end_ns.is_some())
     }
 
     /// Recording has stopped for good. An open window extends to the end: no pause follows it.
-    pub(super) const fn finish(&mut self, now_ns: u64) {
+    pub(crate) const fn finish(&mut self, now_ns: u64) {
         self.finished_ns = Some(now_ns);
     }
 
     /// Sampling at this moment.
-    pub(super) fn sampling(&self, now_ns: u64) -> Sampling {
+    pub(crate) fn sampling(&self, now_ns: u64) -> Sampling {
         let now_ns = self.finished_ns.unwrap_or(now_ns);
         let by_batch = |length_ns: &dyn Fn(&Span) -> u64| {
             let mut sums = [0; BATCHES];
@@ -157,7 +165,7 @@ impl Windows {
     }
 
     /// Figures by batch, for each call site.
-    pub(super) fn batches(&self, now_ns: u64, ledger: &Ledger) -> BTreeMap<u32, Batches> {
+    fn batches(&self, now_ns: u64, ledger: &Ledger) -> BTreeMap<u32, Batches> {
         let now_ns = self.finished_ns.unwrap_or(now_ns);
         let last = self.spans.len().saturating_sub(1);
         let mut all: BTreeMap<u32, Batches> = BTreeMap::new();
@@ -178,6 +186,14 @@ impl Windows {
             }
         }
         all
+    }
+
+    /// Adds figures by batch to those of the call sites.
+    pub(crate) fn add_batches(&self, now_ns: u64, ledger: &Ledger, sites: &mut [SiteFigures]) {
+        let mut batches = self.batches(now_ns, ledger);
+        for site in sites {
+            site.batches = batches.remove(&site.number).map(Box::new);
+        }
     }
 }
 

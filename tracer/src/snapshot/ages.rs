@@ -4,7 +4,7 @@
 //! numbers of bins whose width grows with the age, and at call sites with more ages than bins, as counts
 //! per bin. Minimum, maximum and sums are always exact.
 
-use super::snapshot::{Ages, SiteFigures};
+use super::{Ages, SiteFigures};
 use crate::ledger::{Ledger, Sum};
 
 /// Up to this number of outstanding resources medians are exact; beyond, they are those of bins.
