@@ -1,7 +1,7 @@
 //! leaktrace finds the call paths that leak resources in a live process.
 //!
 //! The modules form a pipeline; each depends only on the types of earlier ones:
-//! `target → probes → kernel → ledger → reconcile → lib_objects → snapshot → collect → analyze → symbolize → report → screen`.
+//! `target → probes → kernel → ledger → reconcile → lib_objects → snapshot → analyze → symbolize → report → screen`.
 //! See `ARCHITECTURE.md` for the modules and for what each must not know.
 
 // Test fixtures refer to this crate by name, as integration tests do.
@@ -25,7 +25,7 @@ pub mod lib_objects;
 
 pub mod snapshot;
 
-pub mod collect;
+pub mod collector;
 
 pub mod analyze;
 

@@ -18,7 +18,10 @@ pub(crate) const EDGES: [(&str, &[&str]); 25] = [
     ("reconcile", &["kernel", "ledger", "target"]),
     ("lib_objects", &["kernel", "ledger", "reconcile", "target"]),
     ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
-    ("collect", &["kernel", "ledger", "lib_objects", "reconcile", "snapshot", "target", "unwind"]),
+    (
+        "collector",
+        &["kernel", "ledger", "lib_objects", "reconcile", "snapshot", "target", "unwind"],
+    ),
     ("analyze", &["format", "ledger", "report", "snapshot"]),
     ("symbolize", &["analyze", "format", "probes", "report", "target"]),
     ("report", &["format"]),

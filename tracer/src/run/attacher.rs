@@ -19,7 +19,7 @@ use super::{
     loading::is_loaded,
 };
 use crate::{
-    collect::collector::Request,
+    collector::Request,
     format::printable,
     kernel::Programs,
     target::{

@@ -1,7 +1,7 @@
 //! The collector's options, from the user's settings.
 
 use crate::{
-    collect::options::{CollectOptions, Forget},
+    collector::options::{CollectOptions, Forget},
     packs::Pack,
     settings::{Forgettable, Settings, Share},
 };

@@ -14,7 +14,7 @@ use super::{
     calibrate::ProbeCosts,
 };
 use crate::{
-    collect::collector::{Reading, Request},
+    collector::{Reading, Request},
     kernel::{Calls, Failed, Programs, Statistics, now_ns},
     probes::Probe,
     snapshot::windows::OverheadReading,

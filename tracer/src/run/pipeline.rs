@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
-    collect::collector::{Collector, Request, TrackedProcess},
+    collector::{Collector, Request, TrackedProcess},
     error::Failure,
     kernel::{Backend, Footprint, Loaded, Programs, now_ns},
     packs::Fault,

@@ -4,7 +4,7 @@ use std::io;
 
 use tracer_common::limits;
 
-use super::collector::Collector;
+use super::Collector;
 use crate::kernel::IdPool;
 
 /// Call-site numbers available at the start.

@@ -4,7 +4,7 @@ use std::{io, sync::mpsc::SyncSender};
 
 use tracer_common::attach::ProbeNumber;
 
-use super::collector::Collector;
+use super::Collector;
 use crate::{
     reconcile::caller_allocated::LivenessChecks,
     snapshot::windows::OverheadReading,

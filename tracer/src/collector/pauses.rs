@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::collector::{Collector, Reading};
+use super::{Collector, Reading};
 use crate::kernel::now_ns;
 
 /// Time for BPF programs that are running when recording stops.

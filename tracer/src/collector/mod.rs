@@ -3,6 +3,13 @@
 //! Owns the BPF maps and the ledger. Takes requests, hands on a snapshot per interval. A slow reader of
 //! snapshots never blocks it.
 
+mod generations;
+mod id_pools;
+pub mod options;
+mod pauses;
+mod processes;
+mod requests;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -18,8 +25,11 @@ use std::{
 use rustix::event::{Timespec, epoll};
 use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
-pub use super::requests::{Reading, Request};
-use super::{generations::Generations, options::CollectOptions};
+use self::{generations::Generations, options::CollectOptions};
+pub use self::{
+    processes::TrackedProcess,
+    requests::{Reading, Request},
+};
 use crate::{
     kernel::{Drained, Tables, now_ns},
     ledger::{
@@ -35,11 +45,7 @@ use crate::{
         sockets::connections,
     },
     snapshot::{ProcessEvent, SiteFigures, Snapshot, site_figures, windows::Windows},
-    target::{
-        Pid,
-        mappings::{FileId, Mappings},
-        watch::Watch,
-    },
+    target::{Pid, mappings::Mappings},
     unwind::Library,
 };
 
@@ -62,53 +68,41 @@ const TABLES_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest walk over the ledger without a drain.
 const MAX_WALK: Duration = Duration::from_millis(50);
 
-/// A target process that the collector tracks.
-pub struct TrackedProcess {
-    /// Process id.
-    pub pid: Pid,
-    /// Reports its end.
-    pub watch: Watch,
-    /// The files that contain its allocator.
-    pub allocators: Vec<FileId>,
-    /// Its memory map at the last scan.
-    pub mappings: Arc<Mappings>,
-}
-
 /// The loop's state.
 pub struct Collector {
-    pub(super) tables: Tables,
+    tables: Tables,
     /// An epoll instance; wakes up when the BPF programs find the ring buffer crowded.
-    pub(super) wakes: OwnedFd,
-    pub(super) ledger: Ledger,
-    pub(super) library: Library,
-    pub(super) generations: Generations,
+    wakes: OwnedFd,
+    ledger: Ledger,
+    library: Library,
+    generations: Generations,
     /// A stack had an address outside of known code.
-    pub(super) unknown_code_seen: bool,
+    unknown_code_seen: bool,
     /// When memory maps are read again.
-    pub(super) next_scan: Instant,
-    pub(super) targets: Vec<TrackedProcess>,
-    pub(super) probes: ProbeNumber,
+    next_scan: Instant,
+    targets: Vec<TrackedProcess>,
+    probes: ProbeNumber,
     /// Liveness checks of caller-allocated objects.
-    pub(super) liveness: LivenessChecker,
-    pub(super) options: CollectOptions,
-    pub(super) drained_batch: Vec<Drained>,
+    liveness: LivenessChecker,
+    options: CollectOptions,
+    drained_batch: Vec<Drained>,
     /// In light mode: pages that were touched.
-    pub(super) touches: Option<Touches>,
+    touches: Option<Touches>,
     /// Where file descriptors are traced: their reconciliation with `/proc`.
-    pub(super) fds: Option<FdReconciliation>,
+    fds: Option<FdReconciliation>,
     /// The next connection number to allocate.
-    pub(super) next_connection: u32,
-    pub(super) malformed: u64,
-    pub(super) doubts_seen: u64,
-    pub(super) ended: Vec<Pid>,
-    pub(super) changed: Vec<(Pid, Arc<Mappings>)>,
-    pub(super) process_events: Vec<ProcessEvent>,
+    next_connection: u32,
+    malformed: u64,
+    doubts_seen: u64,
+    ended: Vec<Pid>,
+    changed: Vec<(Pid, Arc<Mappings>)>,
+    process_events: Vec<ProcessEvent>,
     /// Sampling windows, where there is a budget.
-    pub(super) windows: Option<Windows>,
+    windows: Option<Windows>,
     /// Whether recording is paused.
-    pub(super) paused: bool,
+    paused: bool,
     /// Targets that called exec and of which the attacher has not been notified yet.
-    pub(super) executed: Vec<Pid>,
+    executed: Vec<Pid>,
 }
 
 impl Collector {
@@ -236,7 +230,7 @@ impl Collector {
 
     /// Drains the young generation, then reads the records: in this order, so that no record refers to a resource
     /// that has been drained and has not reached the ledger. Returns the number of resources and records.
-    pub(super) fn cycle(&mut self) -> io::Result<usize> {
+    fn cycle(&mut self) -> io::Result<usize> {
         self.tables.drain(&mut self.drained_batch)?;
         let mut received = self.drained_batch.len();
         let Self { ledger, malformed, unknown_code_seen, touches, .. } = self;
@@ -281,7 +275,7 @@ impl Collector {
     }
 
     /// Cycles until nothing arrives any more: for when recording is off.
-    pub(super) fn drain_completely(&mut self) -> io::Result<()> {
+    fn drain_completely(&mut self) -> io::Result<()> {
         while self.cycle()? > 0 || self.ledger.is_waiting() {}
         Ok(())
     }

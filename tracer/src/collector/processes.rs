@@ -1,4 +1,5 @@
-//! Tracked processes: their code ranges, unwind tables and allocators.
+//! Tracked processes: their code ranges, unwind tables and allocators, and what the collector does when one forks, calls
+//! exec, or ends.
 //!
 //! Takes memory maps, hands the BPF programs code ranges with their unwind tables. A part of the collector: the one
 //! that follows `/proc`.
@@ -7,18 +8,32 @@ use std::{io, sync::Arc, time::Instant};
 
 use tracer_common::state::Process;
 
-use super::{
-    collector::{Collector, TrackedProcess},
-    options::Forget,
-};
-use crate::target::{
-    Pid,
-    mappings::{self, FileId, Mappings},
+use super::{Collector, options::Forget};
+use crate::{
+    ledger::events::Event,
+    snapshot::ProcessEvent,
+    target::{
+        Pid, identify,
+        mappings::{self, FileId, Mappings},
+        watch::Watch,
+    },
 };
 
 /// Minimum time between scans of memory maps, in multiples of a scan's duration: they take at most 2 percent of the
 /// time.
 const SCAN_SHARE: u32 = 50;
+
+/// A target process that the collector tracks.
+pub struct TrackedProcess {
+    /// Process id.
+    pub pid: Pid,
+    /// Reports its end.
+    pub watch: Watch,
+    /// The files that contain its allocator.
+    pub allocators: Vec<FileId>,
+    /// Its memory map at the last scan.
+    pub mappings: Arc<Mappings>,
+}
 
 impl Collector {
     /// Passes the target's code ranges and unwind tables to the BPF programs.
@@ -116,5 +131,73 @@ impl Collector {
         self.targets = targets;
         // A memory map of many thousand lines takes a while to read.
         self.next_scan = Instant::now() + begun.elapsed() * SCAN_SHARE;
+    }
+}
+
+impl Collector {
+    /// Applies the forks and execs of the cycle that ends.
+    pub(super) fn apply_process_events(&mut self, events: &[Event]) {
+        if let Some(fds) = &mut self.fds {
+            fds.close_at_exec_after_drain(&mut self.ledger);
+        }
+        events.iter().for_each(|event| self.apply_process_event(event));
+    }
+
+    /// Applies one fork or exec.
+    fn apply_process_event(&mut self, event: &Event) {
+        let (pid, parent, at_ns, executed) = match *event {
+            Event::Forked { parent, child, files: false, time_ns, .. } => {
+                (child, Some(parent), time_ns, false)
+            }
+            Event::Executed { pid, parent, time_ns, .. } => (pid, parent, time_ns, true),
+            _ => return,
+        };
+        // The process may have ended by now; its identity is then its parent's.
+        let identity = identify(pid).ok();
+        self.process_events.push(ProcessEvent { pid, parent, identity, at_ns, executed });
+        if let Some(parent) = parent {
+            self.ended.retain(|one| *one != pid);
+            self.targets.retain(|one| one.pid != pid);
+            let from = self.targets.iter().find(|one| one.pid == parent);
+            let (allocators, mappings) = from
+                .map(|from| (from.allocators.clone(), Arc::clone(&from.mappings)))
+                .unwrap_or_default();
+            match Watch::new(pid) {
+                Ok(watch) => {
+                    self.targets.push(TrackedProcess {
+                        pid,
+                        watch,
+                        allocators,
+                        mappings: Arc::clone(&mappings),
+                    });
+                }
+                Err(_) => self.target_ended(pid),
+            }
+            self.changed.push((pid, mappings));
+        }
+        if executed {
+            if let Event::Executed { position, .. } = *event
+                && let Some(fds) = &mut self.fds
+            {
+                fds.close_at_exec(&mut self.ledger, pid, position);
+            }
+            self.executed.push(pid);
+            self.refresh_targets();
+        }
+    }
+
+    /// Whether a target has ended that is not in the list of ended ones.
+    pub(super) fn has_newly_ended(&self) -> bool {
+        self.targets.iter().any(|one| !self.ended.contains(&one.pid) && one.watch.ended())
+    }
+
+    /// A target has ended.
+    pub(super) fn target_ended(&mut self, pid: Pid) {
+        self.ended.push(pid);
+        if let Some(fds) = &self.fds {
+            fds.end_connections(&mut self.ledger, pid, &self.ended);
+        }
+        self.generations.end(pid);
+        self.tables.remove_target(pid.0);
     }
 }
