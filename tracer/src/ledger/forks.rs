@@ -1,4 +1,4 @@
-//! Forks whose copies are not all known yet, and execs.
+//! Forks and execs: gives a child copies of its parent's resources, also of those that arrive late.
 //!
 //! A child has a copy of everything its parent held at the fork. Those of the parent's resources that were still
 //! young reach the ledger after the fork event: until all must have arrived, the fork is *open*, and releases of
