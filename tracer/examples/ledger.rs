@@ -10,11 +10,11 @@
 use std::{env, hint::black_box, time::Instant};
 
 use leaktrace::{
-    collect::{
-        decode::{Block, Event, Handle},
-        ledger::Ledger,
-        snapshot::site_figures,
+    ledger::{
+        Ledger,
+        events::{Block, Event, Handle},
     },
+    snapshot::site_figures,
     target::{Pid, rss_bytes},
 };
 use tracer_common::kind::Kind;

@@ -31,13 +31,14 @@ use crate::{
         estimate::{self, Estimated, estimate},
         quiet::Quiet,
     },
-    collect::{Snapshot, ledger::Sum, snapshot::SiteFigures},
+    ledger::Sum,
     packs::Pack,
     probes::{Probe, allocator::Allocator},
     report::{
         Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, Resource, SCHEMA, Site, Target,
         Total, Verdict, Window,
     },
+    snapshot::{SiteFigures, Snapshot},
     symbolize::Namer,
     target::{Pid, rss_bytes},
 };

@@ -1,7 +1,7 @@
 //! leaktrace finds the call paths that leak resources in a live process.
 //!
 //! The modules form a pipeline; each depends only on the types of earlier ones:
-//! `target → probes → kernel → collect (ledger → snapshot) → analyze → symbolize → report → screen`.
+//! `target → probes → kernel → ledger → reconcile → lib_objects → snapshot → analyze → symbolize → report → screen`.
 //! See `ARCHITECTURE.md` for the modules and for what each must not know.
 
 // Test fixtures refer to this crate by name, as integration tests do.
@@ -17,7 +17,15 @@ pub mod probes;
 
 pub mod kernel;
 
-pub mod collect;
+pub mod ledger;
+
+pub mod reconcile;
+
+pub mod lib_objects;
+
+pub mod snapshot;
+
+pub mod collector;
 
 pub mod analyze;
 

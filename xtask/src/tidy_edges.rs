@@ -1,7 +1,7 @@
 //! The allowed dependencies between folders of `tracer`: the table of `tidy`.
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 22] = [
+pub(crate) const EDGES: [(&str, &[&str]); 26] = [
     ("cli", &["format", "options", "packs", "probes", "report", "settings"]),
     ("settings", &["cli", "error", "format", "packs", "probes"]),
     ("error", &["format"]),
@@ -15,13 +15,41 @@ pub(crate) const EDGES: [(&str, &[&str]); 22] = [
     ("probes", &["error", "format", "packs", "target"]),
     ("kernel", &["error", "format", "options", "probes", "target"]),
     ("unwind", &["error", "format", "kernel", "target"]),
-    ("collect", &["error", "format", "kernel", "options", "probes", "target", "unwind"]),
-    ("analyze", &["collect", "format", "report"]),
-    ("symbolize", &["analyze", "collect", "format", "probes", "report", "target"]),
+    ("ledger", &["target"]),
+    ("reconcile", &["kernel", "ledger", "target"]),
+    ("lib_objects", &["kernel", "ledger", "reconcile", "target"]),
+    ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
+    (
+        "collector",
+        &[
+            "kernel",
+            "ledger",
+            "lib_objects",
+            "options",
+            "reconcile",
+            "snapshot",
+            "target",
+            "unwind",
+        ],
+    ),
+    ("analyze", &["format", "ledger", "report", "snapshot"]),
+    ("symbolize", &["analyze", "format", "probes", "report", "target"]),
     ("report", &["format"]),
     (
         "assemble",
-        &["analyze", "collect", "format", "packs", "probes", "report", "symbolize", "target"],
+        &[
+            "analyze",
+            "format",
+            "ledger",
+            "lib_objects",
+            "packs",
+            "probes",
+            "reconcile",
+            "report",
+            "snapshot",
+            "symbolize",
+            "target",
+        ],
     ),
     ("tui", &["format", "report"]),
     // These assemble the pipeline: they may use every stage.

@@ -10,10 +10,12 @@
 
 use std::collections::HashMap;
 
-use crate::collect::{
-    Snapshot,
+use crate::{
     ledger::Sum,
-    windows::{BATCHES, Batches, Sampling},
+    snapshot::{
+        Snapshot,
+        windows::{BATCHES, Batches, Sampling},
+    },
 };
 
 /// Student's two-sided 95 % quantiles for 1 to 15 degrees of freedom.

@@ -1,7 +1,7 @@
 //! Estimates against the true figures.
 
 use super::*;
-use crate::collect::windows::{OverheadReading, PaceError};
+use crate::snapshot::windows::{OverheadReading, PaceError};
 
 /// A small deterministic random number generator (xorshift).
 struct Numbers(u64);
@@ -111,7 +111,7 @@ fn released_never_exceeds_acquired() {
         estimated: true,
         overhead: OverheadReading::default(),
     };
-    let site = crate::collect::snapshot::SiteFigures {
+    let site = crate::snapshot::SiteFigures {
         number: 1,
         pid: None,
         sort: tracer_common::descriptor::FdType::Unknown,
@@ -127,7 +127,7 @@ fn released_never_exceeds_acquired() {
         outstanding: Sum { count: 5, bytes: 50 },
         aged: Sum { count: 5, bytes: 50 },
         ages: None,
-        orphans: crate::collect::connections::LeftBehind::default(),
+        orphans: crate::ledger::connections::LeftBehind::default(),
         batches: Some(Box::new(batches)),
     };
     let snapshot = Snapshot { sites: vec![site], sampling: Some(sampling), ..Snapshot::default() };

@@ -10,7 +10,7 @@ pub mod time_series;
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::collect::{Snapshot, ledger::Sum};
+use crate::{ledger::Sum, snapshot::Snapshot};
 
 /// Snapshots kept per call site: one minute at the default interval.
 pub const HISTORY: usize = 60;
@@ -96,7 +96,7 @@ mod tests {
     use tracer_common::{descriptor::FdType, stack::StackEnd};
 
     use super::*;
-    use crate::collect::snapshot::SiteFigures;
+    use crate::snapshot::SiteFigures;
 
     fn snapshot(second: u64, count: u64) -> Snapshot {
         let outstanding = Sum { count, bytes: count * 100 };
@@ -116,7 +116,7 @@ mod tests {
             outstanding,
             aged: outstanding,
             ages: None,
-            orphans: crate::collect::connections::LeftBehind::default(),
+            orphans: crate::ledger::connections::LeftBehind::default(),
             batches: None,
         };
         Snapshot { at_ns: second * 1_000_000_000, sites: vec![site], ..Snapshot::default() }

@@ -7,8 +7,8 @@ use tracer_common::stack::StackEnd;
 
 use super::Assembly;
 use crate::{
-    collect::{Snapshot, windows::Sampling},
     report::{Accounting, Budget, Collector, Unwind, Word},
+    snapshot::{Snapshot, windows::Sampling},
     target::{Pid, peak_rss_bytes, rss_bytes},
 };
 

@@ -5,9 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{Assembly, Member};
 use crate::{
-    collect::snapshot::SiteFigures,
     packs::{ObjectType, Pack},
     probes::Probe,
+    snapshot::SiteFigures,
     target::mappings::FileId,
 };
 

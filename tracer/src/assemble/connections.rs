@@ -7,16 +7,15 @@ use tracer_common::connection::Role;
 use super::Assembly;
 use crate::{
     analyze::limit::TimeSeries,
-    collect::{
-        Snapshot,
+    ledger::{
+        Sum,
         connections::{self as traced, End, Peer, Shown},
-        ledger::Sum,
-        snapshot::SiteFigures,
     },
     report::{
         Amount, Client, ClosedBy, Connection, ConnectionRole, Connections, LeftBehind, Orphans,
         Word,
     },
+    snapshot::{SiteFigures, Snapshot},
 };
 
 /// Clients whose history is kept: the worst.

@@ -8,12 +8,12 @@ use tracer_common::{
 
 use super::*;
 use crate::{
-    collect::{
-        decode::{Block, Event, Handle},
-        ledger::Ledger,
-        snapshot::site_figures,
+    ledger::{
+        Ledger,
+        events::{Block, Event, Handle},
     },
     report::{Protocol, SocketState},
+    snapshot::site_figures,
     target::Pid,
 };
 

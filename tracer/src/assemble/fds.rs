@@ -7,9 +7,10 @@ use tracer_common::kind::ResourceKind;
 use super::Assembly;
 use crate::{
     analyze::limit::{Reached, TimeSeries},
-    collect::{Snapshot, fd_reconciliation::Described, snapshot::SiteFigures},
     format::file_name,
+    reconcile::fds::Described,
     report::{Fd, FdOrigin, FdType, Fds, Frame, Turnover, Word},
+    snapshot::{SiteFigures, Snapshot},
     symbolize::call_site::plain_name,
     target::Pid,
 };

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::connections::{address, amount, began, closed_by};
 use crate::{
-    collect::connections::{Connection, Occurrence},
+    ledger::connections::{Connection, Occurrence},
     report::{LogLine, Logged, Word},
 };
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::{Assembly, members::Member};
 use crate::{
     analyze::time_series::History,
-    collect::Snapshot,
     report::{Exit, Fds, Growing, Light, Word},
+    snapshot::Snapshot,
     target::{Pid, pages, usage},
 };
 

@@ -1,7 +1,7 @@
 //! The traced processes, as the process tree grows.
 
 use crate::{
-    collect::snapshot::ProcessEvent,
+    snapshot::ProcessEvent,
     target::{Identity, Pid},
 };
 

@@ -4,8 +4,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{Assembly, fds};
 use crate::{
-    collect::{Snapshot, snapshot::SiteFigures},
     report::{FdOrigin, Frame},
+    snapshot::{SiteFigures, Snapshot},
     symbolize::{Wanted, call_site::headline},
     target::Pid,
 };

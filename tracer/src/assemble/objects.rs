@@ -11,13 +11,13 @@ use tracer_common::{kind::ResourceKind, stack::INTERRUPTED};
 use super::{Assembly, parts::Parts, sums};
 use crate::{
     analyze::limit::TimeSeries,
-    collect::{
-        Snapshot, connections::Connection, fd_reconciliation::Described, objects::Shown,
-        snapshot::SiteFigures,
-    },
+    ledger::connections::Connection,
+    lib_objects::ledger::Shown,
     packs::{Field, FieldRole, ObjectType, Pack, Word},
     probes::Probe,
+    reconcile::fds::Described,
     report::{self, Address, ObjectState},
+    snapshot::{SiteFigures, Snapshot},
     target::{Pid, memory::Memories},
 };
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::{collect::snapshot::SiteFigures, target::Pid};
+use crate::{snapshot::SiteFigures, target::Pid};
 
 /// Outstanding bytes of parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        collect::{connections::LeftBehind, ledger::Sum},
+        ledger::{Sum, connections::LeftBehind},
         report::FdType,
     };
 

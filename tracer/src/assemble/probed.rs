@@ -4,9 +4,9 @@
 
 use super::SessionInfo;
 use crate::{
-    collect::Snapshot,
     probes::{Absent, Outcome, Probe, allocator::Allocator},
     report::{Offset, ProbeStatus},
+    snapshot::Snapshot,
     target::Pid,
 };
 

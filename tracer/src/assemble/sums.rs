@@ -10,7 +10,7 @@ use std::{
 
 use super::objects::queued;
 use crate::{
-    collect::objects::Objects,
+    lib_objects::ledger::Objects,
     packs::{FieldRole, ObjectType},
     target::{Pid, memory},
 };
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        collect::objects::Other,
+        lib_objects::ledger::Other,
         packs::{Condition, Field, Layout, Pack},
     };
 

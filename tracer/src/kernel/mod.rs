@@ -5,6 +5,7 @@
 
 mod batch;
 mod calls;
+mod clock;
 mod code;
 mod cost;
 mod counters;
@@ -27,6 +28,7 @@ mod thread_states;
 mod touch;
 mod types;
 
+pub use clock::now_ns;
 pub use cost::{Calls, Statistics};
 pub use footprint::{Footprint, default_footprint};
 pub use links::{Link, Point, Programs};

@@ -19,7 +19,6 @@ use super::{
     trace_mode,
 };
 use crate::{
-    collect::caller_allocated::LivenessChecks,
     error::Failure,
     format::file_name,
     kernel::{Failed, Point, Programs, TraceMode},
@@ -30,6 +29,7 @@ use crate::{
         catalog, locate,
         user_defined::UserProbe,
     },
+    reconcile::caller_allocated::LivenessChecks,
     settings::Settings,
     target::{
         Pid,

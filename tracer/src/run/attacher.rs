@@ -19,7 +19,7 @@ use super::{
     overhead::Governor,
 };
 use crate::{
-    collect::collector::Request,
+    collector::Request,
     format::printable,
     kernel::Programs,
     target::{

@@ -1,7 +1,7 @@
 //! The collector's options, from the user's settings.
 
 use crate::{
-    collect::options::CollectOptions,
+    collector::options::CollectOptions,
     packs::Pack,
     settings::{Settings, Share},
 };

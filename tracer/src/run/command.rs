@@ -14,7 +14,7 @@ use std::{
 
 use super::{choose::explain, loading::is_loaded, pipeline::spawn};
 use crate::{
-    collect::collector::Request,
+    collector::Request,
     report::Exit,
     target::{
         Pid,

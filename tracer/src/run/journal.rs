@@ -20,8 +20,8 @@ use crate::{
         SessionInfo,
         journal::{Clock, line},
     },
-    collect::connections::Occurrence,
     error::Failure,
+    ledger::connections::Occurrence,
     output::lines::{Lines, Written},
     report::ConnectionsLog,
 };
@@ -164,7 +164,7 @@ fn write(mut lines: Lines, queue: &Receiver<Occurrence>, clock: &Clock, counts: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::{connections::Peer, ledger::Sum};
+    use crate::ledger::{Sum, connections::Peer};
 
     fn orphans(id: u64) -> Occurrence {
         let left = Sum { count: 2, bytes: 64 };

@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use tracer_common::kind::ResourceKind;
 
 use crate::{
-    collect::caller_allocated::{LivenessCheck, LivenessChecks},
     format::hex,
     kernel::Programs,
     packs::{FieldRole, ObjectFile, Pack},
     probes::{Function, Probe},
+    reconcile::caller_allocated::{LivenessCheck, LivenessChecks},
 };
 
 /// The functions of these packs that an object file defines.

@@ -26,17 +26,15 @@ use super::{
 };
 use crate::{
     assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
-    collect::{
-        Snapshot,
-        collector::{Collector, Request, TrackedProcess, now_ns},
-    },
+    collector::{Collector, Request, TrackedProcess},
     error::Failure,
-    kernel::{Footprint, Loaded, Programs},
+    kernel::{Footprint, Loaded, Programs, now_ns},
     options::FdBackend,
     packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},
     settings::{Format, Settings, TargetSpec},
+    snapshot::Snapshot,
     target::{Identity, Pid, identify, launch::Launched, mappings, watch::Watch},
     unwind::Library,
 };

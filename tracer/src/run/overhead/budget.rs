@@ -5,7 +5,7 @@
 //! The cost of tracing is *debt*, in CPU time of the targets; the granted share of their CPU time pays it off. Tracing
 //! continues while the debt is small. Otherwise it pauses until the debt is paid; then a window follows.
 
-use crate::collect::windows::{FOLLOWED_NS, PaceError};
+use crate::snapshot::windows::{FOLLOWED_NS, PaceError};
 
 /// The debt at which tracing pauses, divided by the share: what a second of one CPU pays off.
 const CREDIT_NS: f64 = 1e9;

@@ -14,12 +14,10 @@ use super::{
     calibrate::ProbeCosts,
 };
 use crate::{
-    collect::{
-        collector::{Reading, Request, now_ns},
-        windows::OverheadReading,
-    },
-    kernel::{Calls, Failed, Programs, Statistics},
+    collector::{Reading, Request},
+    kernel::{Calls, Failed, Programs, Statistics, now_ns},
     probes::Probe,
+    snapshot::windows::OverheadReading,
     target::{Pid, usage::cpu_ns},
 };
 

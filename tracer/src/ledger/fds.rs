@@ -1,0 +1,167 @@
+//! File descriptors in the ledger, beyond what memory needs: ranges closed in one call, and descriptors found open or
+//! closed by a scan. Pure.
+
+use std::ops::RangeInclusive;
+
+use tracer_common::{
+    descriptor::{FdOrigin, FdType},
+    kind::Kind,
+};
+
+use super::{
+    Ledger, Taken,
+    events::{Block, Handle},
+    forks::Held,
+};
+use crate::target::Pid;
+
+/// Full cycles until everything that was young when a range was closed has reached the ledger: the one that brings
+/// the close, the next one, whose drain takes the rest, and one more for a program that had not sent its record yet.
+const CYCLES: u32 = 3;
+
+/// Descriptors that were closed in one call.
+#[derive(Debug)]
+pub(super) struct ClosedRange {
+    pid: Pid,
+    fds: RangeInclusive<u32>,
+    position: u64,
+    cycles: u32,
+}
+
+impl ClosedRange {
+    fn covers(&self, handle: &Handle, block: &Block) -> bool {
+        handle.pid == self.pid
+            && handle.kind.is_descriptor()
+            && u32::try_from(handle.value).is_ok_and(|fd| self.fds.contains(&fd))
+            && block.position <= self.position
+    }
+}
+
+/// An open descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenDescriptor {
+    /// The process whose table it is in.
+    pub pid: Pid,
+    /// Its number.
+    pub fd: u32,
+    /// Number of its call site.
+    pub site: u32,
+    /// `CLOCK_MONOTONIC` of when it was opened (or found), nanoseconds.
+    pub time_ns: u64,
+    /// Its sequence position; identifies one descriptor together with its number.
+    pub position: u64,
+}
+
+impl Ledger {
+    /// Closes a descriptor, if it was open.
+    pub(super) fn closed(&mut self, pid: Pid, fd: u32, position: u64, may_be_closed: bool) {
+        let handle = Handle { pid, kind: Kind::Descriptor, value: fd.into() };
+        let taken = self.released(handle, Held { position, thread: None });
+        if may_be_closed && matches!(taken, Taken::Unknown) {
+            self.unknown_releases -= 1;
+        }
+    }
+
+    /// Closes every descriptor from `first` to `last`.
+    pub(super) fn closed_range(&mut self, pid: Pid, first: u32, last: u32, position: u64) {
+        let range = ClosedRange { pid, fds: first..=last, position, cycles: 0 };
+        self.settle_descriptors(pid, |fd, block| {
+            range.covers(&Handle { pid, kind: Kind::Descriptor, value: fd }, block)
+        });
+        for (handle, owed) in &mut self.owed {
+            owed.retain(|block| !range.covers(handle, block));
+        }
+        self.closed_ranges.push(range);
+    }
+
+    /// The sequence position at which a closed range covered this descriptor, which reaches the ledger only now.
+    pub(super) fn range_closed(&self, handle: &Handle, block: &Block) -> Option<u64> {
+        let covering = self.closed_ranges.iter().filter(|range| range.covers(handle, block));
+        covering.map(|range| range.position).min()
+    }
+
+    /// Counts a full cycle.
+    pub(super) fn range_cycled(&mut self) {
+        self.closed_ranges.retain_mut(|range| {
+            range.cycles += 1;
+            range.cycles < CYCLES
+        });
+    }
+
+    /// Closes all descriptors of a table that were opened until `position`: the table is gone.
+    pub(super) fn forget_descriptors(&mut self, pid: Pid, position: u64) {
+        self.settle_descriptors(pid, |_, block| block.position <= position);
+        for (handle, owed) in &mut self.owed {
+            if handle.pid == pid && handle.kind.is_descriptor() {
+                owed.retain(|block| block.position > position);
+            }
+        }
+    }
+
+    /// Closes the descriptors of a table for which `is_closed` returns `true`. Returns their number.
+    pub(crate) fn settle_descriptors(
+        &mut self,
+        pid: Pid,
+        mut is_closed: impl FnMut(u64, &Block) -> bool,
+    ) -> u64 {
+        let (totals, mut count) = (&mut self.totals, 0);
+        self.blocks.retain_of(pid, [Kind::Descriptor].into_iter(), |fd, block| {
+            let closed = is_closed(fd, block);
+            if closed {
+                totals.settle(block);
+                count += 1;
+            }
+            !closed
+        });
+        count
+    }
+
+    /// Adds a descriptor found by a scan: open since before the attach, or opened without a probe seeing it.
+    pub(crate) fn found_open(
+        &mut self,
+        pid: Pid,
+        fd: u32,
+        fd_type: FdType,
+        origin: FdOrigin,
+        now: u64,
+    ) {
+        let site = self.totals.found(pid, origin, fd_type);
+        let tally = self.totals.tally(site);
+        if origin == FdOrigin::Before {
+            tally.inherit(0);
+        } else {
+            tally.acquired.add(0);
+            tally.outstanding.add(0);
+        }
+        // Position 0: every event about that number comes later.
+        let block = Block { size: 0, time_ns: now, position: 0, site, connection: 0 };
+        self.place(Handle { pid, kind: Kind::Descriptor, value: u64::from(fd) }, block);
+    }
+
+    /// The sequence position of an open descriptor.
+    pub(crate) fn open_descriptor(&self, pid: Pid, fd: u32) -> Option<u64> {
+        let handle = Handle { pid, kind: Kind::Descriptor, value: u64::from(fd) };
+        self.blocks.get(&handle).map(|block| block.position)
+    }
+
+    /// Every descriptor that is open, by table and number.
+    pub(crate) fn open_descriptors(&self) -> Vec<OpenDescriptor> {
+        let all = self.blocks.of_kind(Kind::Descriptor).filter_map(|(handle, block)| {
+            let Block { site, time_ns, position, .. } = block;
+            let fd = u32::try_from(handle.value).ok()?;
+            Some(OpenDescriptor { pid: handle.pid, fd, site, time_ns, position })
+        });
+        let mut all: Vec<_> = all.collect();
+        all.sort_unstable_by_key(|one| (one.pid, one.fd));
+        all
+    }
+
+    /// Forgets owed releases of descriptors: those that have not arrived by now never will.
+    pub(crate) fn forget_owed_descriptors(&mut self) {
+        self.owed.retain(|handle, _| !handle.kind.is_descriptor());
+    }
+}
+
+#[cfg(test)]
+#[path = "fds_tests.rs"]
+mod tests;
