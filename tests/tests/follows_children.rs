@@ -121,7 +121,7 @@ fn a_target_that_executes_a_program_with_its_own_allocator() -> Result<()> {
         let mut trace = Trace::attach(root.pid(), options)?;
         root.send("go")?;
         ensure!(root.line(LIMIT)? == "ready", "the other program says it, too");
-        trace.wait_for("followed into its new program")?;
+        trace.wait_for("has executed another program")?;
         root.send("go")?;
         let truth: Value = serde_json::from_str(&root.line(LIMIT)?)?;
         let report = trace.stop()?;

@@ -164,7 +164,7 @@ fn doctor(results: &Results, guest: &Guest) -> Result<String> {
         Returns::Harmful => "warn",
         Returns::Safe => "ok",
     };
-    let kernel = format!("{} (5.10 is enough)", guest.release);
+    let kernel = format!("{} (5.10 or newer required)", guest.release);
     for (what, mark, detail) in [
         ("kernel", "ok", kernel.as_str()),
         ("rights", "ok", "root with CAP_BPF and CAP_PERFMON"),

@@ -296,7 +296,10 @@ impl Attached {
     /// Closes the group of a probe that is not attached: what the probe would release must not be recorded.
     fn close(&mut self, pid: Pid, index: usize, why: &str) {
         let scope = self.scope(pid);
-        if let Some(probe) = self.probes.get(index) {
+        // What is not asked for would not be recorded anyway.
+        if let Some(probe) = self.probes.get(index)
+            && self.is_asked_for(probe)
+        {
             self.closed.close(scope, probe, &self.user_probes, why);
         }
     }
@@ -344,14 +347,22 @@ impl Attached {
     /// maps by the surrounding call of `malloc`: it cannot trace mappings without the heap.
     fn needs_attaching(&mut self, pid: Pid, index: usize) -> bool {
         let scope = self.scope(pid);
-        let Some(probe) = self.probes.get_mut(index).filter(|probe| probe.place.is_ok()) else {
+        let Some(probe) = self.probes.get(index).filter(|probe| probe.place.is_ok()) else {
             return false;
         };
-        if probe.function.kind != ResourceKind::Heap && !self.kinds.contains(&probe.function.kind) {
-            probe.place = Err(Absent::NotAsked);
+        if !self.is_asked_for(probe) {
+            if let Some(probe) = self.probes.get_mut(index) {
+                probe.place = Err(Absent::NotAsked);
+            }
             return false;
         }
         self.tried.insert((scope, index))
+    }
+
+    /// Whether the user wants the resources of a probe, or leaktrace needs them: the heap always.
+    fn is_asked_for(&self, probe: &Probe) -> bool {
+        let kind = probe.function.kind;
+        kind == ResourceKind::Heap || self.kinds.contains(&kind)
     }
 
     /// Attaches probes of one object to a target, outcomes before entries. Returns those that are attached.

@@ -59,10 +59,10 @@ impl Group {
             Self::Memory(_, ResourceKind::Heap) => {
                 format!("memory allocated by {}", file_name(path))
             }
-            Self::Memory(_, kind) => format!("{} resources of {}", kind.name(), file_name(path)),
+            Self::Memory(..) => format!("memory mapped by {}", file_name(path)),
             Self::UserDefined => "memory returned by the functions given by --alloc".to_owned(),
             Self::Library(_, library) => {
-                format!("objects of {library} that are not heap blocks, in {}", file_name(path))
+                format!("caller-allocated memory of {library} objects in {}", file_name(path))
             }
         }
     }
