@@ -167,7 +167,7 @@ fn doctor(results: &Results, guest: &Guest) -> Result<String> {
     let kernel = format!("{} (5.10 or newer required)", guest.release);
     for (what, mark, detail) in [
         ("kernel", "ok", kernel.as_str()),
-        ("rights", "ok", "root with CAP_BPF and CAP_PERFMON"),
+        ("privileges", "ok", "root with CAP_BPF and CAP_PERFMON"),
         ("uprobes", "ok", ""),
         ("BTF", "ok", ""),
         ("kprobes", "ok", "available"),
