@@ -297,9 +297,8 @@ impl Attached {
     fn close(&mut self, pid: Pid, index: usize, why: &str) {
         let scope = self.scope(pid);
         // What is not asked for would not be recorded anyway.
-        if let Some(probe) = self.probes.get(index)
-            && self.is_asked_for(probe)
-        {
+        let probe = self.probes.get(index).filter(|probe| self.is_asked_for(probe));
+        if let Some(probe) = probe {
             self.closed.close(scope, probe, &self.user_probes, why);
         }
     }
@@ -361,8 +360,7 @@ impl Attached {
 
     /// Whether the user wants the resources of a probe, or leaktrace needs them: the heap always.
     fn is_asked_for(&self, probe: &Probe) -> bool {
-        let kind = probe.function.kind;
-        kind == ResourceKind::Heap || self.kinds.contains(&kind)
+        probe.function.kind == ResourceKind::Heap || self.kinds.contains(&probe.function.kind)
     }
 
     /// Attaches probes of one object to a target, outcomes before entries. Returns those that are attached.
