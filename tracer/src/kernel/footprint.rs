@@ -75,13 +75,7 @@ fn expected(object: &[u8], sizes: &Sizes, cpus: u32) -> Result<Footprint, Failed
         Object::parse(object).map_err(|error| Failed::Unreadable { why: error.to_string() })?;
     let mut footprint = Footprint { maps_bytes: Some(0), unwind_bytes: Some(0) };
     for (name, map) in &object.maps {
-        let sized = sizes.iter().find(|(sized, _)| sized == name);
-        let shape = Shape {
-            kind: map.map_type(),
-            key: map.key_size().into(),
-            value: map.value_size().into(),
-            entries: sized.map_or(map.max_entries(), |(_, entries)| *entries).into(),
-        };
+        let shape = Shape::of(name, map, sizes);
         let sum = footprint.sum_of(name);
         *sum = sum.map(|sum| sum + kernel_bytes(&shape, cpus.into()));
     }
@@ -94,6 +88,19 @@ struct Shape {
     key: u64,
     value: u64,
     entries: u64,
+}
+
+impl Shape {
+    /// The shape of a map of the object, with its length in `sizes` if that differs between runs.
+    fn of(name: &str, map: &aya_obj::Map, sizes: &Sizes) -> Self {
+        let sized = sizes.iter().find(|(sized, _)| *sized == name);
+        Self {
+            kind: map.map_type(),
+            key: map.key_size().into(),
+            value: map.value_size().into(),
+            entries: sized.map_or(map.max_entries(), |(_, entries)| *entries).into(),
+        }
+    }
 }
 
 /// Kernel memory of a map on a host with this many possible CPUs. The kernel allocates all of it at creation.
@@ -151,13 +158,7 @@ mod tests {
         let object = Object::parse(&OBJECT.0).unwrap();
         let sizes = sizes::of(&LoadOptions::by_default(), 256);
         for (name, map) in &object.maps {
-            let sized = sizes.iter().find(|(sized, _)| sized == name);
-            let shape = Shape {
-                kind: map.map_type(),
-                key: map.key_size().into(),
-                value: map.value_size().into(),
-                entries: sized.map_or(map.max_entries(), |(_, entries)| *entries).into(),
-            };
+            let shape = Shape::of(name, map, &sizes);
             let each = kernel_bytes(&shape, 257) - kernel_bytes(&shape, 256);
             assert!(each <= 64 << 10, "{name} grows by {each} bytes per CPU");
         }
