@@ -15,8 +15,9 @@ use tracer_common::state::Layout;
 use super::{
     code::{Code, TRACEPOINT, load_program},
     event,
+    failed::{Failed, program_failed},
+    lookup::{owned_fd, set_tail_call, tracepoint},
     missed_runs::NamedProgram,
-    object::{Failed, owned_fd, program_failed, set_tail_call, tracepoint},
 };
 use crate::options::{FdBackend, RequestedBackend};
 

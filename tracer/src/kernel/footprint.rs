@@ -11,7 +11,8 @@ use tracer_common::limits::HASH_ENTRY_BYTES;
 
 use super::{
     code::descriptor,
-    object::{Failed, OBJECT},
+    committed::OBJECT,
+    failed::Failed,
     sizes::{self, Capacity, Sizes},
     tables,
 };

@@ -15,27 +15,16 @@ use aya::{
     maps::Array,
     programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
-use tracer_common::{
-    attach::{Cookie, ProbeNumber},
-    object::Function,
-};
+use tracer_common::{attach::ProbeNumber, object::Function};
 
 use super::{
+    failed::{Failed, program_failed},
+    lookup::uprobe,
     multi::Multi,
-    object::{Failed, program_failed, uprobe},
     old_kernels::OldKernelProbes,
-    program::Program,
+    program::{Point, Program},
     tables::{OBJECT_FUNCTIONS, Plain},
 };
-
-/// An attach point and the cookie that the program receives on each hit.
-#[derive(Clone, Copy, Debug)]
-pub struct Point {
-    /// Offset in the file, in bytes.
-    pub offset: u64,
-    /// The cookie.
-    pub cookie: Cookie,
-}
 
 /// A kernel link. Dropping it detaches the program from its points.
 pub enum Link {

@@ -1,15 +1,21 @@
 //! Offsets of the kernel data that the programs read, from the kernel's type information.
 
+use std::path::PathBuf;
+
 use tracer_common::state::{Layout, SocketLayout};
 
-use super::{
-    object::{Failed, kernel_types},
-    tables::Plain,
-    types::Types,
-};
+use super::{failed::Failed, tables::Plain, types::Types};
+
+/// The kernel's type information.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The offset of a task's id, and the layouts of descriptors and sockets.
 type Offsets = (u32, Plain<Layout>, Plain<SocketLayout>);
+
+/// The kernel's type information.
+pub(super) fn kernel_types() -> Result<Vec<u8>, Failed> {
+    std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })
+}
 
 /// The offsets that this run needs; zeros for the others. `has_pt_regs` says whether the kernel has `bpf_task_pt_regs`.
 pub(super) fn all(children: bool, descriptors: bool, has_pt_regs: bool) -> Result<Offsets, Failed> {

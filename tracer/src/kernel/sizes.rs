@@ -7,7 +7,7 @@ use tracer_common::{
     state::{DIED_SITES, NUMBERS},
 };
 
-use super::tables;
+use super::{cpus::died_stripes, tables};
 use crate::options::{TraceMode, TraceOptions};
 
 /// Entries for young pages with `--light`. During a drain the kernel skips page-fault programs on that CPU
@@ -62,11 +62,6 @@ pub(super) fn of(options: &TraceOptions, capacity: &Capacity, cpus: u32) -> Size
     ]
 }
 
-/// Copies of the counters of resources that died young: a power of two.
-pub(super) fn died_stripes(cpus: u32) -> u32 {
-    cpus.clamp(1, limits::DIED_STRIPES).next_power_of_two()
-}
-
 /// Capacity for young resources, see [`limits::YOUNG_ENTRIES`].
 fn young(mode: TraceMode, cpus: u32) -> u32 {
     let all = cpus.next_power_of_two().saturating_mul(limits::YOUNG_PER_CPU);
@@ -101,7 +96,6 @@ fn objects(options: &TraceOptions) -> u32 {
     }
 }
 
-const _: () = assert!(limits::DIED_STRIPES.is_power_of_two());
 // Every target that fits into the maps can have a number.
 const _: () = assert!(limits::TARGETS <= NUMBERS);
 

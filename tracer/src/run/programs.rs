@@ -38,8 +38,7 @@ fn thread_count(pid: Pid) -> usize {
 /// Watches the page faults of a target.
 pub(super) fn watch(programs: &mut Programs, pid: Pid) -> anyhow::Result<()> {
     let Some(number) = NonZeroU32::new(pid.0) else { return Ok(()) };
-    programs
-        .attach_page_faults(number)
+    kernel::attach_page_faults(programs, number)
         .with_context(|| format!("could not watch the page faults of process {pid}"))
 }
 
