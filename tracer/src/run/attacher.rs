@@ -17,6 +17,7 @@ use super::{
     attach::{Attached, Listing},
     loading::is_loaded,
     overhead::Governor,
+    threads::spawn,
 };
 use crate::{
     collector::Request,
@@ -65,7 +66,7 @@ pub(super) fn start(
     channels: Channels,
     mut governor: Option<Governor>,
 ) -> anyhow::Result<JoinHandle<Programs>> {
-    super::pipeline::spawn("attacher", move || {
+    spawn("attacher", move || {
         let mut attacher = Attacher { programs, attached, channels };
         if let Some(governor) = &mut governor {
             governor.learn(&attacher.attached.listing().probes);

@@ -19,6 +19,7 @@ mod points;
 mod programs;
 mod screen;
 mod shutdown;
+mod threads;
 
 use std::{
     process::ExitCode,

@@ -7,7 +7,7 @@ use std::{
         Arc, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -22,6 +22,7 @@ use super::{
     command::{Exits, follow, launch},
     journal::Journal,
     overhead::{Governor, ProbeCosts, calibrate},
+    threads::spawn,
 };
 use crate::{
     assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
@@ -215,17 +216,6 @@ impl Pipeline {
         };
         (report, self.attacher.join().ok())
     }
-}
-
-/// Starts a thread with a name.
-pub(super) fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> anyhow::Result<JoinHandle<T>> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .with_context(|| format!("could not start the {name}'s thread"))
 }
 
 /// The collector's thread: sends target events to the attacher, and snapshots to the reporter.
