@@ -7,7 +7,7 @@ use std::{
 
 use super::{Client, Connection, Connections, End, LeftBehind, Occurrence, Seed};
 use crate::{
-    ledger::{Ledger, totals::Sum},
+    ledger::{Ledger, sum::Sum},
     target::Pid,
 };
 
