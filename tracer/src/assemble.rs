@@ -17,11 +17,7 @@ mod parts;
 mod probed;
 mod sums;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
@@ -33,14 +29,13 @@ use crate::{
     },
     ledger::Sum,
     options::TraceOptions,
-    packs::Pack,
+    packs::{ObjectType, Pack},
     probes::{Probe, allocator::Allocator},
     report::{
         Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, Resource, SCHEMA, Site, Target,
         Total, Verdict, Window,
     },
     snapshot::{SiteFigures, Snapshot},
-    symbolize::Namer,
     target::{Pid, rss_bytes},
 };
 
@@ -85,12 +80,11 @@ pub struct SessionInfo {
     pub faults: Vec<String>,
 }
 
-/// Creates reports. Stays on the thread that created it, as [`Namer`] does.
+/// Creates reports. Stays on the thread that created it, as its names do.
 pub struct Assembly {
     session: SessionInfo,
     history: History,
-    namer: Namer,
-    stacks: HashMap<u32, naming::Stack>,
+    names: naming::Names,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
     first_rss: Option<u64>,
@@ -111,8 +105,7 @@ impl Assembly {
         Self {
             session,
             history: History::default(),
-            namer: Namer::new(),
-            stacks: HashMap::new(),
+            names: naming::Names::new(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
             first_rss: None,
@@ -156,7 +149,7 @@ impl Assembly {
             }
             members::update(&mut self.session.targets, event);
         }
-        self.learn_mappings(snapshot);
+        self.names.learn_mappings(snapshot);
         for pid in &snapshot.ended {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
@@ -171,15 +164,17 @@ impl Assembly {
             let size = (bytes, site.aged.count, site.acquired.bytes);
             (std::cmp::Reverse(size), site.number)
         });
-        self.name(&order, snapshot.last);
-        let shown = order
-            .iter()
-            .take(self.session.options.top.unwrap_or(usize::MAX))
-            .map(|site| site.number);
-        let modules = self.namer.modules(shown);
+        let top = self.session.options.top.unwrap_or(usize::MAX);
+        self.names.look_up(&order, top, snapshot.last);
+        let shown = order.iter().take(top).map(|site| site.number);
+        let modules = self.names.namer.modules(shown);
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
         let (light, fds) = self.light(snapshot);
-        let fds = fds.or_else(|| self.descriptors(snapshot));
+        let traced = self.session.options.traces_descriptors();
+        let (targets, exits) = (&self.session.targets, &self.exits);
+        let fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets, exits)));
+        let started_ns = self.session.started_ns;
+        let connections = connections::report(snapshot, started_ns, &mut self.connection_history);
         let accounting = self.accounting(seen);
         let mut warnings = self.warnings(snapshot);
         warnings.extend(accounting.connections_log.as_ref().and_then(ConnectionsLog::warning));
@@ -203,7 +198,7 @@ impl Assembly {
             light,
             fds,
             objects: self.objects(snapshot, &parts),
-            connections: self.connections(snapshot),
+            connections,
         }
     }
 
@@ -224,6 +219,18 @@ impl Assembly {
         self.session.probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
     }
 
+    /// The object type that a call site's blocks have by their size.
+    fn block_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
+        self.session.blocks.type_of(site, &self.names.namer, &self.session.probes)
+    }
+
+    /// Whether a call site allocates objects inside the library's own structures.
+    fn is_library_internal(&self, site: &SiteFigures) -> bool {
+        let (probes, targets) = (&self.session.probes, &self.session.targets);
+        let probe = self.probe(site.probe);
+        blocks::is_library_internal(site, probe, &self.names.namer, probes, targets)
+    }
+
     fn is_wanted(&self, site: &SiteFigures) -> bool {
         let asked = match self.kind(site) {
             Resource::Plain(kind) => self.session.options.kinds.contains(&kind),
@@ -238,7 +245,7 @@ impl Assembly {
         snapshot: &Snapshot,
         errors: Option<&Estimated>,
     ) -> Site {
-        let (frames, asked) = self.frames(site);
+        let (frames, asked) = self.names.frames(site);
         let kind = self.kind(site);
         let unknown = if self.session.light.is_some() { "page fault" } else { "?" };
         let opener = fds::opener(site);

@@ -1,12 +1,16 @@
 //! Names call sites within a report's time budget.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
-use super::{Assembly, fds};
+use super::fds;
 use crate::{
     report::{FdOrigin, Frame},
     snapshot::{SiteFigures, Snapshot},
-    symbolize::{Wanted, call_site::headline},
+    symbolize::{Namer, Wanted, call_site::headline},
     target::Pid,
 };
 
@@ -17,7 +21,7 @@ const NAMING: Duration = Duration::from_millis(50);
 const LAST_NAMING: Duration = Duration::from_secs(30);
 
 /// A stack as shown.
-pub(super) struct Stack {
+struct Stack {
     /// With its names.
     named: Arc<[Frame]>,
     /// The frames of these that are shown.
@@ -26,7 +30,18 @@ pub(super) struct Stack {
     asked: usize,
 }
 
-impl Assembly {
+/// The names of frames, and every stack as shown.
+pub(super) struct Names {
+    pub(super) namer: Namer,
+    stacks: HashMap<u32, Stack>,
+}
+
+impl Names {
+    /// No names yet.
+    pub(super) fn new() -> Self {
+        Self { namer: Namer::new(), stacks: HashMap::new() }
+    }
+
     /// Learns the targets' mappings. Before an exec replaces a program, its pending call sites are named: it is the
     /// last chance.
     pub(super) fn learn_mappings(&mut self, snapshot: &Snapshot) {
@@ -50,7 +65,7 @@ impl Assembly {
     }
 
     /// Looks up names of the program that ran in a process before its exec.
-    pub(super) fn name_before_exec(&mut self, snapshot: &Snapshot, executed: Pid) {
+    fn name_before_exec(&mut self, snapshot: &Snapshot, executed: Pid) {
         // A newly forked child has its parent's memory.
         let birth =
             snapshot.process_events.iter().find(|one| one.pid == executed && one.parent.is_some());
@@ -71,11 +86,10 @@ impl Assembly {
         own.or_else(|| site.origin.and_then(|origin| self.namer.lookup(origin)))
     }
 
-    /// Looks up names, worst call sites first.
-    pub(super) fn name(&mut self, order: &[&SiteFigures], last: bool) {
+    /// Looks up names, worst call sites first. The last report shows no more than `top` of them.
+    pub(super) fn look_up(&mut self, order: &[&SiteFigures], top: usize, last: bool) {
         self.namer.refresh();
-        // The last report shows no others.
-        let shown = self.session.options.top.filter(|_| last).unwrap_or(usize::MAX);
+        let shown = if last { top } else { usize::MAX };
         let mut queue: VecDeque<Wanted> = order
             .iter()
             .take(shown)

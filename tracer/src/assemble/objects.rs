@@ -210,7 +210,7 @@ impl Assembly {
             }
             Word::Function if one.word != 0 => {
                 let pid = one.handle.pid;
-                let namer = &mut self.namer;
+                let namer = &mut self.names.namer;
                 // The address is a function's start, not a return address.
                 let named = || namer.name(pid, &[one.word | INTERRUPTED]).first()?.symbol.clone();
                 self.object_history
