@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::tidy_modules::{Crate, Meaning, Name};
+use crate::tidy_modules::{Crate, Meaning, Name, line_of};
 
 /// Circles that are there today, each by the file that should not name another, and that other file. An entry that is
 /// no longer needed is a fault, so this list only shrinks.
@@ -56,8 +56,9 @@ pub(crate) fn check(all: &Crate, known: &[(&str, &str)]) -> Vec<String> {
         });
         if !needed {
             let (from, to) = entry;
+            let line = line_of(include_str!("tidy_circles.rs"), &[from, to]);
             faults.push(format!(
-                "xtask/src/tidy_circles.rs: `KNOWN` has a circle through {from} and {to} that is gone: remove its entry"
+                "xtask/src/tidy_circles.rs:{line}: `KNOWN` has a circle through {from} and {to} that is gone: remove its entry"
             ));
         }
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::tidy_modules::{Crate, Name};
+use crate::tidy_modules::{Crate, Name, line_of};
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
 pub(crate) const EDGES: [(&str, &[&str]); 26] = [
@@ -99,8 +99,9 @@ pub(crate) fn check(all: &Crate, table: &[(&str, &[&str])]) -> Vec<String> {
     for (folder, allowed) in table {
         for other in allowed.iter().filter(|other| **other != "*") {
             if !used.contains_key(&(*folder, *other)) {
+                let line = line_of(include_str!("tidy_edges.rs"), &[&format!("\"{folder}\", &[")]);
                 faults.push(format!(
-                    "xtask/src/tidy_edges.rs: {folder} may name {other}, but does not: remove the edge here and in \
+                    "xtask/src/tidy_edges.rs:{line}: {folder} may name {other}, but does not: remove the edge here and in \
                      ARCHITECTURE.md"
                 ));
             }
@@ -129,7 +130,8 @@ pub(crate) fn agrees(text: &str, table: &[(&str, &[&str])]) -> Vec<String> {
         .into_iter()
         .filter(|name| here.get(*name) != written.get(*name))
         .map(|name| {
-            format!("ARCHITECTURE.md: `{start}`, the row of `{name}` differs from xtask/src/tidy_edges.rs")
+            let line = line_of(text, &[start]);
+            format!("ARCHITECTURE.md:{line}: `{start}`, the row of `{name}` differs from xtask/src/tidy_edges.rs")
         })
         .collect()
 }
@@ -169,10 +171,10 @@ mod tests {
         let starts = [
             "a.rs:2: a may not name c:",
             "e.rs:1: `e` is not in the table",
-            "xtask/src/tidy_edges.rs: b may name d, but does not",
+            ": b may name d, but does not",
         ];
         assert_eq!(found.len(), starts.len(), "{found:?}");
-        assert!(found.iter().zip(starts).all(|(one, start)| one.starts_with(start)), "{found:?}");
+        assert!(found.iter().zip(starts).all(|(one, start)| one.contains(start)), "{found:?}");
     }
 
     #[test]

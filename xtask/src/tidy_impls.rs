@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::tidy_modules::{Crate, Meaning, Name};
+use crate::tidy_modules::{Crate, Meaning, Name, line_of};
 
 /// Files that may hold methods of one type: the one that defines it, and one more.
 const MOST_FILES: usize = 2;
@@ -51,8 +51,9 @@ pub(crate) fn check(all: &Crate, known: &[(&str, &str)]) -> Vec<String> {
     }
     for (file, of) in known.iter().filter(|(file, _)| all.would_have(file)) {
         if !needed.iter().any(|(defined, one)| defined == file && one == of) {
+            let line = line_of(include_str!("tidy_impls.rs"), &[file, of]);
             faults.push(format!(
-                "xtask/src/tidy_impls.rs: `KNOWN` has `{of}` of {file}, which is in few files now: remove its entry"
+                "xtask/src/tidy_impls.rs:{line}: `KNOWN` has `{of}` of {file}, which is in few files now: remove its entry"
             ));
         }
     }

@@ -167,6 +167,19 @@ impl Crate {
     }
 }
 
+/// The line of a text where an entry with these words begins; entries may take several lines.
+pub(crate) fn line_of(text: &str, words: &[&str]) -> usize {
+    let lines: Vec<&str> = text.lines().collect();
+    let entry = |at: &usize| {
+        let first = lines
+            .get(*at)
+            .is_some_and(|line| words.first().is_some_and(|word| line.contains(word)));
+        let entry = lines.get(*at..lines.len().min(at + 3)).unwrap_or_default().concat();
+        first && words.iter().all(|word| entry.contains(word))
+    };
+    (0..lines.len()).find(entry).map_or(1, |at| at + 1)
+}
+
 /// The file of the module `name`, declared in `file`.
 fn beside(workspace: &Path, file: &Path, name: &str, path: Option<&str>) -> Result<PathBuf> {
     let folder = file.parent().unwrap_or(Path::new(""));
@@ -215,6 +228,14 @@ mod tests {
         assert_eq!(means("a", "fs::read"), Meaning::Elsewhere(words("std::fs::read")));
         let now = Meaning::Elsewhere(words("std::time::Instant::now"));
         assert_eq!(means("a::c", "Instant::now"), now);
+    }
+
+    #[test]
+    fn an_entry_is_found_by_its_words() {
+        let text = "const A: &[(&str, &str)] = &[\n    (\"a\", \"b\"),\n    (\n        \"a\",\n        \"c\",\n    ),\n];";
+        assert_eq!(line_of(text, &["\"a\"", "\"b\""]), 2);
+        assert_eq!(line_of(text, &["\"a\"", "\"c\""]), 4);
+        assert_eq!(line_of(text, &["\"x\""]), 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! `tui` that does. What a report needs of a live process is read before the snapshot and is in it, so that a recorded
 //! snapshot gives the same report. Reading object files for names is the exception, file by file: see [`ALLOWED`].
 
-use crate::tidy_modules::{Crate, Meaning, Module, Name};
+use crate::tidy_modules::{Crate, Meaning, Module, Name, line_of};
 
 /// The folders and files right of the snapshot.
 const RIGHT: [&str; 5] = ["analyze", "symbolize", "assemble", "report", "tui"];
@@ -104,8 +104,9 @@ pub(crate) fn check(
     let entries = allowed.iter().map(|(file, what, _)| (*file, *what)).chain(known.iter().copied());
     for (file, what) in entries.filter(|(file, _)| all.would_have(file)) {
         if !used.contains(&(file, what)) {
+            let line = line_of(include_str!("tidy_waist.rs"), &[file, what]);
             faults.push(format!(
-                "xtask/src/tidy_waist.rs: {file} does not read `{what}` any more: remove its entry from the list"
+                "xtask/src/tidy_waist.rs:{line}: {file} does not read `{what}` any more: remove its entry from the list"
             ));
         }
     }
