@@ -133,6 +133,13 @@ pub enum Failed {
     Load(#[source] Box<EbpfError>),
 }
 
+impl Failed {
+    /// Whether the kernel found no process with the given id.
+    pub(super) fn is_no_such_process(&self) -> bool {
+        matches!(self, Self::Program { source, .. } if source.raw_os_error() == Some(libc::ESRCH))
+    }
+}
+
 /// The result of [`load`].
 pub struct Loaded {
     /// The programs, to attach.
