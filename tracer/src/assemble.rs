@@ -32,6 +32,7 @@ use crate::{
         quiet::Quiet,
     },
     ledger::Sum,
+    options::TraceOptions,
     packs::Pack,
     probes::{Probe, allocator::Allocator},
     report::{
@@ -74,18 +75,14 @@ pub struct SessionInfo {
     pub light: Option<Levels>,
     /// Returns the state of the connection log, if there is one; its final state when called with `true`.
     pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
-    /// Requested kinds.
-    pub kinds: Vec<ResourceKind>,
+    /// What is traced, and how.
+    pub options: TraceOptions,
     /// Blocks that libraries allocate internally.
     pub blocks: Blocks,
     /// Libraries whose objects are traced.
     pub packs: Vec<Pack>,
     /// Problems found at the start in the user's input, a line each.
     pub faults: Vec<String>,
-    /// Whether every report is shown, not only the last.
-    pub live: bool,
-    /// Number of call sites that the last report shows.
-    pub top: usize,
 }
 
 /// Creates reports. Stays on the thread that created it, as [`Namer`] does.
@@ -175,7 +172,10 @@ impl Assembly {
             (std::cmp::Reverse(size), site.number)
         });
         self.name(&order, snapshot.last);
-        let shown = order.iter().take(self.session.top).map(|site| site.number);
+        let shown = order
+            .iter()
+            .take(self.session.options.top.unwrap_or(usize::MAX))
+            .map(|site| site.number);
         let modules = self.namer.modules(shown);
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
         let (light, fds) = self.light(snapshot);
@@ -226,8 +226,8 @@ impl Assembly {
 
     fn is_wanted(&self, site: &SiteFigures) -> bool {
         let asked = match self.kind(site) {
-            Resource::Plain(kind) => self.session.kinds.contains(&kind),
-            Resource::Object(_) => self.session.kinds.contains(&ResourceKind::Object),
+            Resource::Plain(kind) => self.session.options.kinds.contains(&kind),
+            Resource::Object(_) => self.session.options.traces_objects(),
         };
         asked && fds::has_stack(site) && !self.is_library_internal(site)
     }
@@ -314,7 +314,7 @@ impl Assembly {
             warnings.extend(light::warnings());
             return warnings;
         }
-        if self.session.kinds.contains(&ResourceKind::Object) {
+        if self.session.options.traces_objects() {
             warnings.extend(unmatched_packs(&self.session.packs, &self.session.probes));
         }
         let resident_bytes = self.rss.values().sum();

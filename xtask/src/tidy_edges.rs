@@ -3,7 +3,7 @@
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
 pub(crate) const EDGES: [(&str, &[&str]); 26] = [
     ("cli", &["format", "options", "packs", "probes", "report", "settings"]),
-    ("settings", &["cli", "error", "format", "packs", "probes"]),
+    ("settings", &["cli", "error", "format", "options", "packs", "probes"]),
     ("error", &["format"]),
     ("format", &[]),
     ("options", &[]),
@@ -42,6 +42,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 26] = [
             "format",
             "ledger",
             "lib_objects",
+            "options",
             "packs",
             "probes",
             "reconcile",

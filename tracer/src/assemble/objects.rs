@@ -71,7 +71,7 @@ impl Assembly {
 
     /// Requested kinds, without library objects.
     pub(super) fn plain_kinds(&self) -> impl Iterator<Item = ResourceKind> {
-        self.session.kinds.iter().copied().filter(|kind| *kind != ResourceKind::Object)
+        self.session.options.kinds.iter().copied().filter(|kind| *kind != ResourceKind::Object)
     }
 
     /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.
@@ -117,7 +117,7 @@ impl Assembly {
 
     /// Whether this report is shown: object memory is read for shown reports only.
     fn is_shown(&self, snapshot: &Snapshot) -> bool {
-        self.session.live || snapshot.last
+        self.session.options.live || snapshot.last
     }
 
     fn object_types(

@@ -5,7 +5,6 @@
 
 mod generations;
 mod id_pools;
-pub mod options;
 mod pauses;
 mod processes;
 mod requests;
@@ -25,7 +24,7 @@ use std::{
 use rustix::event::{Timespec, epoll};
 use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
-use self::{generations::Generations, options::CollectOptions};
+use self::generations::Generations;
 pub use self::{
     processes::TrackedProcess,
     requests::{Reading, Request},
@@ -38,6 +37,7 @@ use crate::{
         events::{Event, decode, drained},
     },
     lib_objects::{details, ledger::Objects},
+    options::TraceOptions,
     reconcile::{
         caller_allocated::{LivenessChecker, LivenessChecks},
         fds::{FdReconciliation, SCANS},
@@ -84,7 +84,9 @@ pub struct Collector {
     probes: ProbeNumber,
     /// Liveness checks of caller-allocated objects.
     liveness: LivenessChecker,
-    options: CollectOptions,
+    options: TraceOptions,
+    /// Block sizes of the library objects whose memory is read for sums.
+    summed_sizes: Vec<u64>,
     drained_batch: Vec<Drained>,
     /// In light mode: pages that were touched.
     touches: Option<Touches>,
@@ -107,13 +109,15 @@ pub struct Collector {
 
 impl Collector {
     /// A collector over `tables`, with recording still off. The pair is the number of probes and their liveness
-    /// checks; `library` already knows the targets.
+    /// checks; `library` already knows the targets. `summed_sizes` are the block sizes of the library objects whose
+    /// memory is read for sums.
     pub fn new(
         tables: Tables,
         library: Library,
         targets: Vec<TrackedProcess>,
         (probes, liveness_checks): (ProbeNumber, LivenessChecks),
-        options: CollectOptions,
+        options: TraceOptions,
+        summed_sizes: Vec<u64>,
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // Edge-triggered: the buffer nearly always holds something, which is no reason to wake up.
@@ -134,17 +138,18 @@ impl Collector {
             liveness: LivenessChecker::new(liveness_checks),
             drained_batch: Vec::new(),
             touches: options.light.then(Touches::new),
-            fds: options.descriptors.then(FdReconciliation::default),
+            fds: options.traces_descriptors().then(FdReconciliation::default),
             next_connection: 1,
             malformed: 0,
             doubts_seen: 0,
             ended: Vec::new(),
             changed: Vec::new(),
             process_events: Vec::new(),
-            windows: options.budget.map(Windows::new),
+            windows: options.max_overhead.map(|share| Windows::new(share.fraction())),
             paused: false,
             executed: Vec::new(),
             options,
+            summed_sizes,
         };
         collector.allocate_initial_ids()?;
         collector.library.settle(TABLES_TIMEOUT, &mut collector.tables)?;
@@ -357,11 +362,11 @@ impl Collector {
 
     /// The library objects, where they are traced.
     fn objects(&mut self, at_ns: u64, last: bool) -> io::Result<Option<Objects>> {
-        if !self.options.objects {
+        if !self.options.traces_objects() {
             return Ok(None);
         }
-        let Self { tables, ledger, liveness, options, .. } = self;
-        details::read(tables, ledger, liveness, &options.summed, at_ns, last).map(Some)
+        let Self { tables, ledger, liveness, summed_sizes, .. } = self;
+        details::read(tables, ledger, liveness, summed_sizes, at_ns, last).map(Some)
     }
 
     /// The figures of one moment. With many blocks this takes a while; meanwhile the young generation is drained,

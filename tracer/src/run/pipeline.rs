@@ -19,7 +19,6 @@ use super::{
     attach::{Attached, Listing},
     attacher::{self, Channels, TargetEvent},
     choose::{Targets, explain, explain_late, without_return_probes},
-    collect_options::collect_options,
     command::{Exits, follow, launch},
     journal::Journal,
     overhead::{Governor, ProbeCosts, calibrate},
@@ -29,8 +28,8 @@ use crate::{
     collector::{Collector, Request, TrackedProcess},
     error::Failure,
     kernel::{Footprint, Loaded, Programs, now_ns},
-    options::FdBackend,
-    packs::Fault,
+    options::{FdBackend, TraceOptions},
+    packs::{Fault, Pack},
     preflight::Facts,
     report::{Host, Report, Word},
     settings::{Format, Settings, TargetSpec},
@@ -68,9 +67,9 @@ impl Pipeline {
     ) -> anyhow::Result<Self> {
         let Loaded { mut programs, tables, log, backend, footprint } = loaded;
         let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
-        let budget = budget(settings, &mut programs)?;
+        let budget = budget(&settings.options, &mut programs)?;
         let exits = Exits::default();
-        let without = without_return_probes(settings, facts, &targets);
+        let without = without_return_probes(&settings.options, facts, &targets);
         let (requests, incoming) = mpsc::channel();
         let (events, received) = mpsc::channel();
         let (command, identities) = match targets {
@@ -88,14 +87,15 @@ impl Pipeline {
         let mut attach = |pid| attach(pid, &mut attached, &mut programs, &mut library);
         let tracked = pids().map(&mut attach).collect::<anyhow::Result<Vec<_>>>()?;
         let probed = attached.probed();
-        let options = collect_options(settings);
-        let mut collector = Collector::new(tables, library, tracked, probed, options)
+        let options = settings.options.clone();
+        let summed_sizes = settings.packs.iter().flat_map(Pack::summed_sizes).collect();
+        let mut collector = Collector::new(tables, library, tracked, probed, options, summed_sizes)
             .context("could not write to the BPF maps")?;
         let journal = journal.map(|(journal, log)| {
             collector.log_connections(log);
             journal
         });
-        if !settings.test_options.bare_traps {
+        if !settings.options.test_options.bare_traps {
             collector.start().context("could not start recording")?;
         }
         let loaded = (backend, footprint);
@@ -284,10 +284,10 @@ fn report(
 
 /// The share of CPU time that tracing may take, and the cost of a probe hit, if there is a budget.
 fn budget(
-    settings: &Settings,
+    options: &TraceOptions,
     programs: &mut Programs,
 ) -> anyhow::Result<Option<(f64, ProbeCosts)>> {
-    settings.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
+    options.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
 }
 
 /// Attaches to a target for the first time.
@@ -344,14 +344,12 @@ fn session(
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         kernel_bytes: [footprint.maps_bytes, footprint.unwind_bytes],
-        light: settings.light.then(|| Levels::begin(now_ns(), &targets)),
+        light: settings.options.light.then(|| Levels::begin(now_ns(), &targets)),
         targets,
         log: None,
-        kinds: settings.kinds.clone(),
+        options: settings.options.clone(),
         blocks: Blocks::of(&settings.packs),
         packs: settings.packs.clone(),
         faults: settings.pack_faults.iter().map(skipped).collect(),
-        live: settings.format == Format::Tui,
-        top: settings.top.unwrap_or(usize::MAX),
     }
 }
