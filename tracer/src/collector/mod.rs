@@ -10,6 +10,7 @@ pub mod options;
 mod pauses;
 mod processes;
 mod requests;
+mod usage;
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +27,7 @@ use std::{
 use rustix::event::{Timespec, epoll};
 use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
-use self::{cycle::Drains, generations::Generations, options::CollectOptions};
+use self::{cycle::Drains, generations::Generations, options::CollectOptions, usage::FirstUsage};
 pub use self::{
     processes::TrackedProcess,
     requests::{Probed, Reading, Request},
@@ -85,6 +86,8 @@ pub struct Collector {
     drained_batch: Vec<Drained>,
     /// In light mode: pages that were touched.
     touches: Option<Touches>,
+    /// In light mode: the targets' usage at the start.
+    first_usage: Option<FirstUsage>,
     /// Where file descriptors are traced: their reconciliation with `/proc`.
     fds: Option<FdReconciliation>,
     /// The next connection number to allocate.
@@ -130,6 +133,7 @@ impl Collector {
             objects: options.objects.then(|| ObjectReader::new(options.live)),
             drained_batch: Vec::new(),
             touches: options.light.then(Touches::new),
+            first_usage: None,
             fds: options.descriptors.then(FdReconciliation::default),
             next_connection: 1,
             malformed: 0,
@@ -150,6 +154,9 @@ impl Collector {
             collector.tables.add_target(target.pid.0, collector.options.children)?;
             collector.changed.push((target.pid, Arc::clone(&target.mappings)));
             collector.targets.push(target);
+        }
+        if collector.options.light {
+            collector.first_usage = Some(FirstUsage::read(collector.running()));
         }
         Ok(collector)
     }
@@ -280,9 +287,7 @@ impl Collector {
     /// Compares the ledger with `/proc`, unless the last scan was a short while ago; `now` forces a scan.
     fn reconcile_descriptors(&mut self, now: bool) -> io::Result<()> {
         let Some(fds) = &self.fds else { return Ok(()) };
-        let running =
-            self.targets.iter().map(|one| one.pid).filter(|one| !self.ended.contains(one));
-        let Some(scan) = fds.scan(&self.ledger, running, now) else { return Ok(()) };
+        let Some(scan) = fds.scan(&self.ledger, self.running(), now) else { return Ok(()) };
         // One more cycle brings everything that was opened until the listing.
         self.cycle()?;
         if let Some(fds) = &mut self.fds {
@@ -327,6 +332,8 @@ impl Collector {
         Ok(Snapshot {
             at_ns,
             last,
+            resident: self.resident(),
+            usage: self.usage()?,
             objects: self.objects(at_ns, last)?,
             connections: connections(
                 self.fds.as_mut(),

@@ -25,7 +25,7 @@ use super::{
     overhead::{Governor, ProbeCosts, calibrate},
 };
 use crate::{
-    assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
+    assemble::{Assembly, Blocks, Member, SessionInfo, unmatched_packs},
     collector::{Collector, Request, TrackedProcess},
     error::Failure,
     kernel::{Footprint, Loaded, Programs, now_ns},
@@ -35,7 +35,7 @@ use crate::{
     report::{Host, Report, Word},
     settings::{Format, Settings, TargetSpec},
     snapshot::Snapshot,
-    target::{Identity, Pid, identify, launch::Launched, mappings, watch::Watch},
+    target::{Identity, Pid, identify, launch::Launched, mappings, usage, watch::Watch},
     unwind::Library,
 };
 
@@ -328,7 +328,6 @@ fn session(
     begun: Instant,
 ) -> SessionInfo {
     let name = rustix::system::uname();
-    let targets: Vec<_> = identities.iter().cloned().map(Member::named).collect();
     SessionInfo {
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
@@ -344,8 +343,9 @@ fn session(
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         kernel_bytes: [footprint.maps_bytes, footprint.unwind_bytes],
-        light: settings.light.then(|| Levels::begin(now_ns(), &targets)),
-        targets,
+        light: settings.light,
+        own_usage: usage::own,
+        targets: identities.iter().cloned().map(Member::named).collect(),
         log: None,
         kinds: settings.kinds.clone(),
         blocks: Blocks::of(&settings.packs),
