@@ -183,13 +183,15 @@ impl Assembly {
         let (light, fds) = self.light(snapshot);
         let fds = fds.or_else(|| self.descriptors(snapshot));
         let accounting = self.accounting(seen);
+        // Before the warnings, which compare resident memory with the first report's.
+        let targets = self.targets(snapshot);
         let mut warnings = self.warnings(snapshot);
         warnings.extend(accounting.connections_log.as_ref().and_then(ConnectionsLog::warning));
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.session.host.clone(),
-            targets: self.targets(snapshot),
+            targets,
             window: Window {
                 started_at: self.session.started_at.clone(),
                 duration_s: snapshot.at_ns.saturating_sub(self.session.started_ns) as f64 / 1e9,
