@@ -17,7 +17,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 26] = [
     ("unwind", &["error", "format", "kernel", "target"]),
     ("ledger", &["target"]),
     ("reconcile", &["kernel", "ledger", "target"]),
-    ("lib_objects", &["kernel", "ledger", "reconcile", "target"]),
+    ("lib_objects", &["kernel", "ledger", "packs", "reconcile", "target"]),
     ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
     (
         "collector",
