@@ -30,6 +30,9 @@
  * this is no tail call and the function has a frame. */
 #define SITE __attribute__((noipa))
 
+/* At the end of a SITE that acquires through a container: the call that acquires is then no tail call either. */
+#define KEEP_FRAME() __asm__ volatile("" : : : "memory")
+
 /* What one function acquired, released, and lost. Threads may share it: the additions are atomic. */
 struct site {
     const char *function, *kind; /* kind: heap, mmap, descriptor, thread */

@@ -79,7 +79,10 @@ SITE static void note_last_seen(uint64_t connection, unsigned room) {
     seen.messages++;
 }
 
-SITE static void schedule_leave(const std::shared_ptr<Member> &member, double at) { leaving.emplace(at, member); }
+SITE static void schedule_leave(const std::shared_ptr<Member> &member, double at) {
+    leaving.emplace(at, member);
+    KEEP_FRAME();
+}
 
 SITE static void post_message(Room &room, size_t size) {
     Text text(size, 'x', Counted<char>(&sites[POST_MESSAGE]));
@@ -88,6 +91,7 @@ SITE static void post_message(Room &room, size_t size) {
     else
         room.history[room.posted % 100] = std::move(text);
     room.posted++;
+    KEEP_FRAME();
 }
 
 static void leave(const std::shared_ptr<Member> &member) {

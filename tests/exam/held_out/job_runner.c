@@ -20,7 +20,8 @@ static struct site sites[SITES] = {
     HEALTHY("add_helper", "thread", "2 to 12 threads, as the load rises during the first 40 s"),
 };
 
-enum { STACK = 256 << 10, MOST_HELPERS = 12, RATE = 20 };
+/* A job that is run again gets a larger stack; so it never takes one that a joined thread has left. */
+enum { STACK = 256 << 10, LARGE_STACK = 512 << 10, MOST_HELPERS = 12, RATE = 20 };
 struct job {
     struct job *next;
     pthread_t thread;
@@ -28,16 +29,16 @@ struct job {
     uint32_t work;
 };
 
-static pthread_attr_t small;
+static pthread_attr_t small, large;
 static struct dice dice = {1024};
 static struct job *running;
 static int helpers, retrying, results_left;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t more = PTHREAD_COND_INITIALIZER;
 
-static void count_thread(struct site *site) {
+static void count_thread(struct site *site, size_t stack) {
     set_once(&site->first_us);
-    count(&site->acquired_count, &site->acquired_bytes, STACK);
+    count(&site->acquired_count, &site->acquired_bytes, stack);
 }
 
 static void *run_job(void *argument) {
@@ -58,13 +59,13 @@ static void *run_job(void *argument) {
 
 SITE static void start_job(struct job *job) {
     if (pthread_create(&job->thread, &small, run_job, job) != 0) die("start_job");
-    count_thread(&sites[START_JOB]);
+    count_thread(&sites[START_JOB], STACK);
 }
 
 SITE static void start_retry(struct job *job) {
     pthread_t thread;
-    if (pthread_create(&thread, &small, run_job, job) != 0) die("start_retry");
-    count_thread(&sites[START_RETRY]);
+    if (pthread_create(&thread, &large, run_job, job) != 0) die("start_retry");
+    count_thread(&sites[START_RETRY], LARGE_STACK);
 }
 
 SITE static void open_result_pipe(int ends[2]) {
@@ -94,14 +95,14 @@ SITE static void add_helper(void) {
     pthread_t thread;
     if (pthread_create(&thread, &small, compress_results, NULL) != 0) die("add_helper");
     pthread_detach(thread);
-    count_thread(&sites[ADD_HELPER]);
+    count_thread(&sites[ADD_HELPER], STACK);
     helpers++;
 }
 
 static void accept_job(void) {
     struct job *job = new_job();
     if (job->again) {
-        lost(&sites[START_RETRY], STACK);
+        lost(&sites[START_RETRY], LARGE_STACK);
         lost(&sites[OPEN_RESULT_PIPE], 0);
         __atomic_fetch_add(&retrying, 1, __ATOMIC_RELAXED);
         return start_retry(job);
@@ -138,9 +139,12 @@ static void reap_jobs(void) {
 
 int main(void) {
     struct pace pace = {0};
-    sites[START_RETRY].also = "\"mmap\",\"heap\""; /* its stack, and the C library's table of its thread locals */
+    /* Its stack, and the C library's table of its thread locals: one of each. */
+    sites[START_RETRY].also = "\"mmap\",\"heap\"";
     pthread_attr_init(&small);
     pthread_attr_setstacksize(&small, STACK);
+    pthread_attr_init(&large);
+    pthread_attr_setstacksize(&large, LARGE_STACK);
     begin();
     for (long n; (n = due(&pace, RATE)) >= 0;) {
         while (n-- > 0) accept_job();
