@@ -37,7 +37,7 @@
 struct site {
     const char *function, *kind; /* kind: heap, mmap, descriptor, thread */
     const char *cause;           /* of its leak; NULL if it has none */
-    const char *why;             /* what it acquires is healthy although it is held; NULL if all that it holds is lost */
+    const char *why;             /* what it holds beside that is healthy; NULL if all that it holds is lost */
     const char *also;            /* other kinds that the lost objects hold, as JSON: "\"mmap\""; or NULL */
     long acquired_count, acquired_bytes, released_count, released_bytes, lost_count, lost_bytes;
     long first_us, began_us; /* after `go`: the first object, the first lost object */

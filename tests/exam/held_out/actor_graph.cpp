@@ -1,5 +1,5 @@
-// actor_graph: a runtime of actors that refer to each other in cycles; a collector marks and sweeps every twelve virtual
-// seconds.
+// actor_graph: a runtime of actors that refer to each other in cycles; a collector marks and sweeps every twelve
+// virtual seconds.
 //
 // True: healthy. Each task spawns a few actors that refer to each other in a ring; 500 tasks are present, and a new one
 // takes the place of an old one. Actors of old tasks are garbage in cycles until the next collection frees them.

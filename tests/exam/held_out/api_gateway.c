@@ -2,7 +2,7 @@
  *
  * True: healthy for ten virtual minutes (`go 90 10` plays fifteen). The fifth reload, at 600 s, turns auditing on; from
  * then on the audit record of one request in five is never freed. Warm-up is healthy: 240 routes are compiled when they
- * are first used, the rare ones late. So are the configurations: each lives ten seconds longer than the next one begins.
+ * are first used, the rare ones late. So are the configurations: an old one lives for another ten seconds.
  *
  * Hard: all that grows at first is healthy, and all that grows at the end comes from a function that had freed
  * everything for ten minutes. */
@@ -98,8 +98,9 @@ static void *clients(void *socket) {
     struct pace pace = {0};
     for (long n; (n = due(&pace, RATE)) >= 0;)
         for (; n > 0; n--) {
-            struct request request = {(uint16_t)skewed(&own, 1 + skewed(&own, ROUTES)), (uint16_t)between(&own, 100, 6000),
-                                      (uint16_t)between(&own, 24, 120)};
+            struct request request = {.route = (uint16_t)skewed(&own, 1 + skewed(&own, ROUTES)),
+                                      .size = (uint16_t)between(&own, 100, 6000),
+                                      .subject = (uint16_t)between(&own, 24, 120)};
             (void)!send((int)(intptr_t)socket, &request, sizeof request, 0);
         }
     shutdown((int)(intptr_t)socket, SHUT_WR);

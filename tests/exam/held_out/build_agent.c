@@ -1,7 +1,7 @@
 /* build_agent: runs builds; each holds descriptors of many kinds for some seconds, and shares some that stay open.
  *
- * True: healthy. A build closes all that it opened. Source files stay open in a cache of 256 slots, snapshots (memfd) in
- * a ring of 64, and each of 40 projects is watched (inotify) from its first build on.
+ * True: healthy. A build closes all that it opened. Source files stay open in a cache of 256 slots, snapshots (memfd)
+ * in a ring of 64, and each of 40 projects is watched (inotify) since one of its first builds.
  *
  * Hard: descriptors of twelve kinds; the cache, the ring and the watches grow evenly for about a minute, and a build
  * that takes long keeps eleven descriptors. */

@@ -53,7 +53,8 @@ struct Event {
 template <class Key, class Value> using Pairs = Counted<std::pair<const Key, Value>>;
 static std::unordered_map<uint64_t, Seen, std::hash<uint64_t>, std::equal_to<uint64_t>, Pairs<uint64_t, Seen>>
     last_seen(0, Pairs<uint64_t, Seen>(&sites[NOTE_LAST_SEEN]));
-using Leaving = std::multimap<double, std::shared_ptr<Member>, std::less<double>, Pairs<double, std::shared_ptr<Member>>>;
+using MemberPointer = std::shared_ptr<Member>;
+using Leaving = std::multimap<double, MemberPointer, std::less<double>, Pairs<double, MemberPointer>>;
 static Leaving leaving{Leaving::allocator_type(&sites[SCHEDULE_LEAVE])};
 static std::vector<Room> rooms(60);
 static dice random_of_server = {4711};

@@ -1,8 +1,9 @@
-/* dns_resolver: a caching resolver: clients ask over UDP on loopback; answers come from a cache or, 50 ms later, from an
- * upstream.
+/* dns_resolver: a caching resolver: clients ask over UDP on loopback; answers come from a cache or, 50 ms later, from
+ * an upstream.
  *
  * True: of the upstream's answers, 1 % are SERVFAIL, and that path returns without freeing the query and its name: two
- * blocks are lost each time, some ten a second. The answer cache is healthy: a table of fixed size that replaces.
+ * blocks are lost each time, some fifteen times a second, later less often. The answer cache is healthy: a table of
+ * fixed size that replaces.
  *
  * Hard: the cache grows for more than a minute and by far more bytes than the leak; the two leaking functions free
  * 99 % of what they allocate. */

@@ -1,5 +1,5 @@
-/* document_store: documents are parsed into many small nodes, answered from, and dropped; for some, a summary stays in a
- * bounded list; texts that are edited are reallocated again and again.
+/* document_store: documents are parsed into many small nodes, answered from, and dropped; of some parts, a summary
+ * stays in a bounded list; texts that are edited are reallocated again and again.
  *
  * True: healthy. A crawler delivers most documents in a burst every ten seconds; all nodes of a document are freed two
  * seconds later. The list keeps the last 12,000 summaries; there are 400 texts, whose sizes wander between 200 bytes

@@ -16,7 +16,8 @@ static struct site sites[SITES] = {
     HEALTHY("format_answer", "heap", "freed when the answer is sent"),
 };
 
-enum { COUNTRIES = 240, PREFIXES = 12000, SHARDS = 24, SHARD_PREFIXES = PREFIXES / SHARDS, SHARD = 1 << 20, RATE = 1500 };
+enum { COUNTRIES = 240, PREFIXES = 12000, RATE = 1500 };
+enum { SHARDS = 24, SHARD_PREFIXES = PREFIXES / SHARDS, SHARD = 1 << 20 };
 struct country {
     char name[64];
     uint32_t cities;

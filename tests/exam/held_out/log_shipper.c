@@ -18,7 +18,7 @@ static struct site sites[SITES] = {
                  "one entry for each record on its way"),
 };
 
-enum { RATE = 1200, MOST = 900, TABLE = 4096, REFUSED = 200 };
+enum { RATE = 1200, MOST = 900, TABLE = 4096, REFUSED = 200 }; /* one in REFUSED */
 struct record {
     struct record *next;
     uint32_t number, size;

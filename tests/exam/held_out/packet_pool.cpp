@@ -1,8 +1,8 @@
 // packet_pool: a media relay: 4,000 packets a second of 16 streams wait in jitter buffers until they are played.
 //
-// True: healthy. Packets are taken from a pool that adds a slab of 32 buffers when it is empty and never gives one back;
-// 256 slabs at most, then packets are dropped. A decoder is opened for each stream when its first packet comes, within
-// the first minute.
+// True: healthy. Packets are taken from a pool that adds a slab of 32 buffers when it is empty and never gives one
+// back; 256 slabs at most, then packets are dropped. A decoder is opened for each stream when its first packet
+// comes, within the first minute.
 //
 // Hard: the pool grows to the largest number of packets that ever waited. Streams stall at random, now and then several
 // at the same time, so that new slabs come ever more rarely, but still after minutes, and none is ever freed.

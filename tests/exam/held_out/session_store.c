@@ -1,5 +1,5 @@
-/* session_store: logins arrive over a socket pair; each makes a session, found by hash and kept in the order of its last
- * use; logouts end it; a few logins ask to be remembered.
+/* session_store: logins arrive over a socket pair; each makes a session, found by hash and kept in the order of its
+ * last use; logouts end it; a few logins ask to be remembered.
  *
  * True: healthy. At most 12,000 sessions are kept: a new one evicts the one that was not used for the longest time. A
  * token of a remembered login lives for four virtual minutes (`go 90 10` plays fifteen), and is then freed.
@@ -115,7 +115,9 @@ static void *clients(void *socket) {
     struct pace pace = {0};
     for (long n; (n = due(&pace, RATE)) >= 0;)
         for (; n > 0; n--) {
-            struct message message = {LOGIN, (uint32_t)between(&own, 0, USERS - 1), (uint32_t)between(&own, 16, 300), 0};
+            struct message message = {.verb = LOGIN,
+                                      .user = (uint32_t)between(&own, 0, USERS - 1),
+                                      .size = (uint32_t)between(&own, 16, 300)};
             if (!chance(&own, 0.45)) message.verb = chance(&own, 0.9) ? TOUCH : LOGOUT;
             message.remember = message.verb == LOGIN && chance(&own, 0.01);
             (void)!send((int)(intptr_t)socket, &message, sizeof message, 0);

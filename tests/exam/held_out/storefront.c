@@ -1,8 +1,8 @@
 /* storefront: an event loop that serves connections (socket pairs) with a buffer and a cart each; visitors stay for
  * about four seconds.
  *
- * True: healthy. The load rises evenly during the first three quarters of the run, from 10 to 160 visitors a second, and
- * stays there: memory and descriptors follow it, and every connection ends.
+ * True: healthy. The load rises evenly during the first three quarters of the run, from 10 to 160 visitors a second,
+ * and stays there: memory and descriptors follow it, and every connection ends.
  *
  * Hard: for most of the run everything grows in a straight line: connections, their descriptors, buffers, and carts; a
  * cart is as large as its visitor stays long. */
