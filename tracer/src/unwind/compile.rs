@@ -1,10 +1,10 @@
 //! Compiles one object's call frame information into rows.
 //!
 //! Takes the object's bytes, hands on a [`Table`]. Pure. A row gives the rule that finds the caller from an address in
-//! a function. Drops what only a debugger needs (registers other than `rsp`, `rbp`, `rbx` and the return
-//! address), and merges adjacent rows that are then equal.
+//! a function. Drops what only a debugger needs (registers that find no frame), and merges adjacent rows that are then
+//! equal.
 
-use gimli::{BaseAddresses, CieOrFde, EndianSlice, LittleEndian, UnwindContext, UnwindSection};
+use gimli::{BaseAddresses, CieOrFde, LittleEndian, UnwindContext, UnwindSection};
 use object::{
     BinaryFormat, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _,
     ObjectSymbol as _, ReadRef, SegmentFlags, elf::PF_X,
@@ -13,21 +13,17 @@ use tracer_common::unwind::{
     PAGE_ROWS, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL, RULE_UNKNOWN, RuleNumber, row, rule_of,
 };
 
-use super::rules::{Meaning, Rules, meaning};
+use super::rules::Rules;
+use crate::arch::{Architecture as _, Host, Meaning, Slice};
 
 /// A gap between two functions that is shorter than this is padding: no return address points to it.
 const PADDING: u64 = 16;
 /// Bytes of code that an entry point without a table is assumed to have.
 const ENTRY: u64 = 32;
-/// `mov $15, %eax; syscall` in its two encodings: the start of a signal trampoline. Identifies the trampoline in C
-/// libraries without tables (musl).
-const SIGNAL_RETURNS: [&[u8]; 2] = [b"\x48\xc7\xc0\x0f\0\0\0\x0f\x05", b"\xb8\x0f\0\0\0\x0f\x05"];
 
 /// Bytes of `.eh_frame` per row, at least: objects of Debian 12 have 5.8 (redis) to 8.8 (node), and
 /// libc, libcrypto, libstdc++ and libevent lie between.
 const BYTES_PER_ROW: u64 = 5;
-
-type Slice<'data> = EndianSlice<'data, LittleEndian>;
 
 /// An object's unwind table.
 #[derive(Debug, Default)]
@@ -70,7 +66,7 @@ impl Segment {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
     /// Not an object for this architecture.
-    #[error("not an x86-64 object: {0}")]
+    #[error("not an {name} object: {0}", name = Host::NAME)]
     Object(String),
     /// Its segments span more than 4 GiB.
     #[error("its code spans more than 4 GiB")]
@@ -93,7 +89,7 @@ pub(super) fn compile<'data, R: ReadRef<'data>>(
 ) -> Result<Table, Unusable> {
     let file = object::File::parse(data).map_err(|error| Unusable::Object(error.to_string()))?;
     let of_this_machine = file.format() == BinaryFormat::Elf
-        && file.architecture() == object::Architecture::X86_64
+        && file.architecture() == Host::OBJECTS
         && matches!(file.kind(), ObjectKind::Executable | ObjectKind::Dynamic);
     if !of_this_machine {
         return Err(Unusable::Object(format!("{:?}", file.architecture())));
@@ -188,7 +184,8 @@ impl Functions<'_> {
                         Ok(None) => break,
                         Ok(Some(found)) => {
                             let address = found.start_address();
-                            let meaning = meaning(found, section, fde.cie().encoding());
+                            let encoding = fde.cie().encoding();
+                            let meaning = Host::unwind_rule(found, section, encoding);
                             let number = self.number(&meaning);
                             self.rows.push((address, number));
                             continue;
@@ -227,7 +224,7 @@ impl Functions<'_> {
         }
     }
 
-    /// Finds the signal trampoline where no table marks it.
+    /// Finds the signal trampoline where no table marks it (musl).
     fn add_signal_returns<'data, R: ReadRef<'data>>(&mut self, file: &object::File<'data, R>) {
         if self.rows.iter().any(|(_, rule)| *rule == RULE_SIGNAL) {
             return;
@@ -243,7 +240,7 @@ impl Functions<'_> {
             return;
         }
         let Ok(code) = text.data() else { return };
-        for pattern in SIGNAL_RETURNS {
+        for pattern in Host::SIGNAL_RETURNS {
             for at in memchr::memmem::find_iter(code, pattern) {
                 let start = text.address() + at as u64;
                 let end = start + pattern.len() as u64;
