@@ -9,8 +9,12 @@ use object::{
     BinaryFormat, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _,
     ObjectSymbol as _, ReadRef, SegmentFlags, elf::PF_X,
 };
-use tracer_common::unwind::{
-    PAGE_ROWS, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL, RULE_UNKNOWN, RuleNumber, row, rule_of,
+use tracer_common::{
+    kind::PAGE_BYTES,
+    unwind::{
+        PAGE_ROWS, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL, RULE_UNKNOWN, RuleNumber, row,
+        rule_of,
+    },
 };
 
 use super::rules::Rules;
@@ -56,7 +60,7 @@ impl Segment {
     /// to this segment. A mapping starts at a page boundary, and that page may also hold the end of the segment before
     /// (files linked by lld).
     pub(super) fn address_of_page(&self, file_offset: u64) -> Option<u64> {
-        let begins = self.file_offset & !0xfff <= file_offset;
+        let begins = self.file_offset & !(PAGE_BYTES - 1) <= file_offset;
         (begins && file_offset < self.file_offset.saturating_add(self.size))
             .then(|| file_offset.wrapping_sub(self.file_offset).wrapping_add(self.address))
     }
@@ -101,7 +105,8 @@ pub(super) fn compile<'data, R: ReadRef<'data>>(
         (is_code, Segment { file_offset, size, address: segment.address() })
     });
     let all: Vec<(bool, Segment)> = segments.collect();
-    let origin = all.iter().map(|(_, segment)| segment.address).min().unwrap_or(0) & !0xfff;
+    let origin =
+        all.iter().map(|(_, segment)| segment.address).min().unwrap_or(0) & !(PAGE_BYTES - 1);
     let top = all.iter().map(|(_, segment)| segment.address.saturating_add(segment.size)).max();
     if top.unwrap_or(0).saturating_sub(origin) > u64::from(u32::MAX) {
         return Err(Unusable::TooWide);

@@ -4,7 +4,7 @@ use gimli::{
     CfaRule, Operation, Register, RegisterRule, UnwindExpression, UnwindSection, UnwindTableRow,
     X86_64,
 };
-use tracer_common::unwind::{
+use tracer_common::arch::x86_64::{
     BASE_FRAME, BASE_RBX, BASE_STACK, KEPT, Rule, SAVED_AT_FRAME_ADDRESS, SAVED_AT_FRAME_POINTER,
 };
 
