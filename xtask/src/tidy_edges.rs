@@ -1,20 +1,21 @@
 //! The allowed dependencies between folders of `tracer`: the table of `tidy`.
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 26] = [
+pub(crate) const EDGES: [(&str, &[&str]); 27] = [
+    ("arch", &[]),
     ("cli", &["format", "options", "packs", "probes", "report", "settings"]),
     ("settings", &["cli", "error", "format", "options", "packs", "probes"]),
-    ("error", &["format"]),
+    ("error", &["arch", "format"]),
     ("format", &[]),
     ("options", &[]),
     ("output", &["error", "format", "report"]),
-    ("preflight", &["error", "format", "kernel", "probes", "target"]),
+    ("preflight", &["arch", "error", "format", "kernel", "probes", "target"]),
     ("doctor", &["error", "format", "kernel", "preflight", "target"]),
     ("target", &["error", "format"]),
-    ("packs", &["error", "format"]),
-    ("probes", &["error", "format", "packs", "target"]),
-    ("kernel", &["error", "format", "options", "probes", "target"]),
-    ("unwind", &["error", "format", "kernel", "target"]),
+    ("packs", &["arch", "error", "format"]),
+    ("probes", &["arch", "error", "format", "packs", "target"]),
+    ("kernel", &["arch", "error", "format", "options", "probes", "target"]),
+    ("unwind", &["arch", "error", "format", "kernel", "target"]),
     ("ledger", &["target"]),
     ("reconcile", &["kernel", "ledger", "target"]),
     ("lib_objects", &["kernel", "ledger", "packs", "reconcile", "target"]),
@@ -33,7 +34,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 26] = [
         ],
     ),
     ("analyze", &["format", "ledger", "report", "snapshot"]),
-    ("symbolize", &["analyze", "format", "probes", "report", "target"]),
+    ("symbolize", &["analyze", "arch", "format", "probes", "report", "target"]),
     ("report", &["format"]),
     (
         "assemble",

@@ -33,17 +33,16 @@ use super::{
     tables::{self, Tables},
     touch,
 };
-use crate::options::{FdBackend, TraceMode, TraceOptions};
+use crate::{
+    arch::{Aligned, Architecture as _, Host},
+    options::{FdBackend, TraceMode, TraceOptions},
+};
 
 /// Environment variable with the path of another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
 
-/// Gives the bytes of the object the alignment that ELF parsing needs.
-#[repr(C, align(8))]
-pub(super) struct Aligned<T: ?Sized>(pub(super) T);
 /// The committed object.
-pub(super) static OBJECT: &Aligned<[u8]> =
-    &Aligned(*include_bytes!("../../bpf/leaktrace-x86_64.bpf.o"));
+pub(super) static OBJECT: &Aligned<[u8]> = Host::BPF_OBJECT;
 
 /// The program that the others tail-call, and the program array with it.
 const UNWINDER: (&str, &str) = ("take_stack", "UNWINDER");

@@ -7,6 +7,7 @@ use super::{
     tables::Plain,
     types::Types,
 };
+use crate::arch::{Architecture as _, Host};
 
 /// The offset of a task's id, and the layouts of descriptors and sockets.
 type Offsets = (u32, Plain<Layout>, Plain<SocketLayout>);
@@ -35,7 +36,7 @@ fn layout(types: &Types<'_>, has_pt_regs: bool) -> Result<Layout, Failed> {
     let stack_bytes = if has_pt_regs {
         0
     } else {
-        types.stack_bytes().ok_or(Failed::Type { what: "irq_stack" })?
+        types.stack_bytes().ok_or(Failed::Type { what: Host::KERNEL_STACK })?
     };
     Ok(Layout {
         task_stack: at("task_struct.stack")?,
