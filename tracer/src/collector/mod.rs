@@ -67,6 +67,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const BUDGET_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Longest wait for unwind tables before recording begins. Tables that are not ready then come later.
 const TABLES_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// The loop's state.
 pub struct Collector {
     tables: Tables,
