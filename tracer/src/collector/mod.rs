@@ -26,18 +26,18 @@ use std::{
 use rustix::event::{Timespec, epoll};
 use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
-use self::{cycle::Drains, generations::Generations, usage::FirstUsage};
+use self::{
+    cycle::{Drains, receive},
+    generations::Generations,
+    usage::FirstUsage,
+};
 pub use self::{
     processes::TrackedProcess,
     requests::{Probed, Reading, Request},
 };
 use crate::{
     kernel::{Drained, Tables, now_ns},
-    ledger::{
-        Ledger,
-        connections::Occurrence,
-        events::{Event, decode, drained},
-    },
+    ledger::{Ledger, connections::Occurrence, events::Event},
     lib_objects::{details::ObjectReader, ledger::Objects},
     options::TraceOptions,
     reconcile::{
@@ -66,6 +66,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const BUDGET_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Longest wait for unwind tables before recording begins. Tables that are not ready then come later.
 const TABLES_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// The loop's state.
 pub struct Collector {
     tables: Tables,
@@ -232,20 +233,12 @@ impl Collector {
         Ok(())
     }
 
-    /// Drains the young generation, then reads the records: in this order, so that no record refers to a resource
-    /// that has been drained and has not reached the ledger. Returns the number of resources and records.
+    /// Receives events from the kernel, see [`receive`], and applies them. Returns the number of resources and records.
     fn cycle(&mut self) -> io::Result<usize> {
-        self.tables.drain(&mut self.drained_batch)?;
-        let mut received = self.drained_batch.len();
-        let Self { ledger, malformed, unknown_code_seen, touches, .. } = self;
-        for (key, young) in self.drained_batch.drain(..) {
-            match drained(&key, &young) {
-                Some(event) => route_event(ledger, touches, event),
-                None => *malformed += 1,
-            }
-        }
+        let Self { tables, drained_batch, ledger, malformed, unknown_code_seen, touches, .. } =
+            self;
         let (mut events, begun) = (Vec::new(), ledger.connections_begun());
-        let records = self.tables.records(MAX_RECORDS_PER_CYCLE, |record| match decode(record) {
+        let apply = |event: Option<Event>| match event {
             Some(event) => {
                 *unknown_code_seen |=
                     matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
@@ -255,11 +248,11 @@ impl Collector {
                 route_event(ledger, touches, event);
             }
             None => *malformed += 1,
-        });
-        if records < MAX_RECORDS_PER_CYCLE {
-            ledger.cycled();
+        };
+        let received = receive(tables, drained_batch, MAX_RECORDS_PER_CYCLE, apply)?;
+        if received.records < MAX_RECORDS_PER_CYCLE {
+            self.ledger.cycled();
         }
-        received += records;
         // Replaces the numbers that were used.
         self.allocate_connections(self.ledger.connections_begun() - begun)?;
         if let Some(touches) = &mut self.touches {
@@ -275,7 +268,7 @@ impl Collector {
         if self.library.arrived(&mut self.tables)? {
             self.refresh_code_ranges();
         }
-        Ok(received)
+        Ok(received.drained + received.records)
     }
 
     /// Cycles until nothing arrives any more: for when recording is off.
