@@ -5,7 +5,9 @@
 //! if the bytes differ, it links again.
 
 use std::{
-    env, fs,
+    env,
+    env::consts::ARCH,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -26,7 +28,7 @@ const LINKS: usize = 4;
 const HELP: &str = "help: cargo xtask bpf, and commit tracer/bpf";
 
 fn object() -> PathBuf {
-    workspace().join("tracer/bpf/leaktrace-x86_64.bpf.o")
+    workspace().join(format!("tracer/bpf/leaktrace-{ARCH}.bpf.o"))
 }
 
 fn manifest() -> PathBuf {
@@ -119,6 +121,8 @@ fn compile() -> Result<PathBuf> {
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
+        // Selects `arch` in both kernel crates, and in aya: the processor that the programs run on.
+        format!("--cfg=bpf_target_arch=\"{ARCH}\""),
         // The last match wins: the most specific folder comes last.
         format!("--remap-path-prefix={sysroot}=/rustc"),
         format!("--remap-path-prefix={cargo_home}=/cargo"),

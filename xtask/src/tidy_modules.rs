@@ -170,14 +170,14 @@ impl Crate {
 /// The line of a text where an entry with these words begins; entries may take several lines.
 pub(crate) fn line_of(text: &str, words: &[&str]) -> usize {
     let lines: Vec<&str> = text.lines().collect();
-    let entry = |at: &usize| {
-        let first = lines
-            .get(*at)
-            .is_some_and(|line| words.first().is_some_and(|word| line.contains(word)));
-        let entry = lines.get(*at..lines.len().min(at + 3)).unwrap_or_default().concat();
-        first && words.iter().all(|word| entry.contains(word))
+    let all = |text: &str| words.iter().all(|word| text.contains(word));
+    let begins = |at: usize| {
+        let first = lines.get(at).zip(words.first());
+        first.is_some_and(|(line, word)| line.contains(word))
+            && all(&lines.get(at..lines.len().min(at + 3)).unwrap_or_default().concat())
     };
-    (0..lines.len()).find(entry).map_or(1, |at| at + 1)
+    let one_line = lines.iter().position(|line| all(line));
+    one_line.or_else(|| (0..lines.len()).find(|at| begins(*at))).map_or(1, |at| at + 1)
 }
 
 /// The file of the module `name`, declared in `file`.

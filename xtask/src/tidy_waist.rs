@@ -65,17 +65,7 @@ pub(crate) const ALLOWED: &[(&str, &str, &str)] = &[
 
 /// Files that read something today and should not, and what. An entry that is no longer needed is a fault, so this list
 /// only shrinks.
-pub(crate) const KNOWN: &[(&str, &str)] = &[
-    ("tracer/src/assemble.rs", "target::rss_bytes"),
-    ("tracer/src/assemble/accounting.rs", "rustix::time"),
-    ("tracer/src/assemble/accounting.rs", "target::peak_rss_bytes"),
-    ("tracer/src/assemble/accounting.rs", "target::rss_bytes"),
-    ("tracer/src/assemble/light.rs", "target::usage::memory"),
-    ("tracer/src/assemble/light.rs", "target::usage::descriptors"),
-    ("tracer/src/assemble/light.rs", "target::pages::frames_are_shown"),
-    ("tracer/src/assemble/objects.rs", "target::memory::Memories"),
-    ("tracer/src/assemble/sums.rs", "target::memory::numbers"),
-];
+pub(crate) const KNOWN: &[(&str, &str)] = &[];
 
 /// Checks `tracer`, apart from what is `allowed` and what is `known`.
 pub(crate) fn check(

@@ -56,7 +56,7 @@ fn return_instruction(context: &ProbeContext) -> Option<()> {
         return None;
     }
     // After an exception the same slot may hold another function's return address.
-    let word = read_word(thread.slot)?;
+    let word = arch::return_address(thread.slot, read_word)?;
     if word != thread.caller {
         // SAFETY: the map's value lives at least as long as the program runs.
         let process = unsafe { &*call.process()? };

@@ -3,11 +3,13 @@
 //! Owns the BPF maps and the ledger. Takes requests, hands on a snapshot per interval. A slow reader of
 //! snapshots never blocks it.
 
+mod cycle;
 mod generations;
 mod id_pools;
 mod pauses;
 mod processes;
 mod requests;
+mod usage;
 
 use std::{
     collections::BTreeMap,
@@ -24,28 +26,27 @@ use std::{
 use rustix::event::{Timespec, epoll};
 use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
-use self::generations::Generations;
+use self::{
+    cycle::{Drains, receive},
+    generations::Generations,
+    usage::FirstUsage,
+};
 pub use self::{
     processes::TrackedProcess,
-    requests::{Reading, Request},
+    requests::{Probed, Reading, Request},
 };
 use crate::{
     kernel::{Drained, Tables, now_ns},
-    ledger::{
-        Ledger,
-        connections::Occurrence,
-        events::{Event, decode, drained},
-    },
-    lib_objects::{details, ledger::Objects},
+    ledger::{Ledger, connections::Occurrence, events::Event},
+    lib_objects::{details::ObjectReader, ledger::Objects},
     options::TraceOptions,
     reconcile::{
-        caller_allocated::{LivenessChecker, LivenessChecks},
         fds::{FdReconciliation, SCANS},
         pages::{Touches, route_event},
         sockets::connections,
     },
     snapshot::{ProcessEvent, SiteFigures, Snapshot, site_figures, windows::Windows},
-    target::{Pid, mappings::Mappings},
+    target::{Pid, mappings::Mappings, memory},
     unwind::Library,
 };
 
@@ -65,8 +66,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const BUDGET_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Longest wait for unwind tables before recording begins. Tables that are not ready then come later.
 const TABLES_TIMEOUT: Duration = Duration::from_millis(500);
-/// Longest walk over the ledger without a drain.
-const MAX_WALK: Duration = Duration::from_millis(50);
 
 /// The loop's state.
 pub struct Collector {
@@ -82,14 +81,14 @@ pub struct Collector {
     next_scan: Instant,
     targets: Vec<TrackedProcess>,
     probes: ProbeNumber,
-    /// Liveness checks of caller-allocated objects.
-    liveness: LivenessChecker,
+    /// Where library objects are traced: their reader.
+    objects: Option<ObjectReader>,
     options: TraceOptions,
-    /// Block sizes of the library objects whose memory is read for sums.
-    summed_sizes: Vec<u64>,
     drained_batch: Vec<Drained>,
     /// In light mode: pages that were touched.
     touches: Option<Touches>,
+    /// In light mode: the targets' usage at the start.
+    first_usage: Option<FirstUsage>,
     /// Where file descriptors are traced: their reconciliation with `/proc`.
     fds: Option<FdReconciliation>,
     /// The next connection number to allocate.
@@ -108,16 +107,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector over `tables`, with recording still off. The pair is the number of probes and their liveness
-    /// checks; `library` already knows the targets. `summed_sizes` are the block sizes of the library objects whose
-    /// memory is read for sums.
+    /// A collector over `tables`, with recording still off; `library` already knows the targets.
     pub fn new(
         tables: Tables,
         library: Library,
         targets: Vec<TrackedProcess>,
-        (probes, liveness_checks): (ProbeNumber, LivenessChecks),
+        probed: Probed,
         options: TraceOptions,
-        summed_sizes: Vec<u64>,
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // Edge-triggered: the buffer nearly always holds something, which is no reason to wake up.
@@ -134,10 +130,11 @@ impl Collector {
             unknown_code_seen: false,
             next_scan: Instant::now(),
             targets: Vec::new(),
-            probes,
-            liveness: LivenessChecker::new(liveness_checks),
+            probes: 0,
+            objects: options.traces_objects().then(|| ObjectReader::new(options.live)),
             drained_batch: Vec::new(),
             touches: options.light.then(Touches::new),
+            first_usage: None,
             fds: options.traces_descriptors().then(FdReconciliation::default),
             next_connection: 1,
             malformed: 0,
@@ -149,8 +146,8 @@ impl Collector {
             paused: false,
             executed: Vec::new(),
             options,
-            summed_sizes,
         };
+        collector.learn_probes(probed);
         collector.allocate_initial_ids()?;
         collector.library.settle(TABLES_TIMEOUT, &mut collector.tables)?;
         for target in targets {
@@ -158,6 +155,9 @@ impl Collector {
             collector.tables.add_target(target.pid.0, collector.options.children)?;
             collector.changed.push((target.pid, Arc::clone(&target.mappings)));
             collector.targets.push(target);
+        }
+        if collector.options.light {
+            collector.first_usage = Some(FirstUsage::read(collector.running()));
         }
         Ok(collector)
     }
@@ -233,20 +233,12 @@ impl Collector {
         Ok(())
     }
 
-    /// Drains the young generation, then reads the records: in this order, so that no record refers to a resource
-    /// that has been drained and has not reached the ledger. Returns the number of resources and records.
+    /// Receives events from the kernel, see [`receive`], and applies them. Returns the number of resources and records.
     fn cycle(&mut self) -> io::Result<usize> {
-        self.tables.drain(&mut self.drained_batch)?;
-        let mut received = self.drained_batch.len();
-        let Self { ledger, malformed, unknown_code_seen, touches, .. } = self;
-        for (key, young) in self.drained_batch.drain(..) {
-            match drained(&key, &young) {
-                Some(event) => route_event(ledger, touches, event),
-                None => *malformed += 1,
-            }
-        }
+        let Self { tables, drained_batch, ledger, malformed, unknown_code_seen, touches, .. } =
+            self;
         let (mut events, begun) = (Vec::new(), ledger.connections_begun());
-        let records = self.tables.records(MAX_RECORDS_PER_CYCLE, |record| match decode(record) {
+        let apply = |event: Option<Event>| match event {
             Some(event) => {
                 *unknown_code_seen |=
                     matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
@@ -256,11 +248,11 @@ impl Collector {
                 route_event(ledger, touches, event);
             }
             None => *malformed += 1,
-        });
-        if records < MAX_RECORDS_PER_CYCLE {
-            ledger.cycled();
+        };
+        let received = receive(tables, drained_batch, MAX_RECORDS_PER_CYCLE, apply)?;
+        if received.records < MAX_RECORDS_PER_CYCLE {
+            self.ledger.cycled();
         }
-        received += records;
         // Replaces the numbers that were used.
         self.allocate_connections(self.ledger.connections_begun() - begun)?;
         if let Some(touches) = &mut self.touches {
@@ -276,7 +268,7 @@ impl Collector {
         if self.library.arrived(&mut self.tables)? {
             self.refresh_code_ranges();
         }
-        Ok(received)
+        Ok(received.drained + received.records)
     }
 
     /// Cycles until nothing arrives any more: for when recording is off.
@@ -288,9 +280,7 @@ impl Collector {
     /// Compares the ledger with `/proc`, unless the last scan was a short while ago; `now` forces a scan.
     fn reconcile_descriptors(&mut self, now: bool) -> io::Result<()> {
         let Some(fds) = &self.fds else { return Ok(()) };
-        let running =
-            self.targets.iter().map(|one| one.pid).filter(|one| !self.ended.contains(one));
-        let Some(scan) = fds.scan(&self.ledger, running, now) else { return Ok(()) };
+        let Some(scan) = fds.scan(&self.ledger, self.running(), now) else { return Ok(()) };
         // One more cycle brings everything that was opened until the listing.
         self.cycle()?;
         if let Some(fds) = &mut self.fds {
@@ -335,6 +325,8 @@ impl Collector {
         Ok(Snapshot {
             at_ns,
             last,
+            resident: self.resident(),
+            usage: self.usage()?,
             objects: self.objects(at_ns, last)?,
             connections: connections(
                 self.fds.as_mut(),
@@ -360,13 +352,17 @@ impl Collector {
         })
     }
 
-    /// The library objects, where they are traced.
+    /// The library objects, where they are traced. Reading the fields of many takes a while; see [`Self::figures`].
     fn objects(&mut self, at_ns: u64, last: bool) -> io::Result<Option<Objects>> {
-        if !self.options.traces_objects() {
-            return Ok(None);
-        }
-        let Self { tables, ledger, liveness, summed_sizes, .. } = self;
-        details::read(tables, ledger, liveness, summed_sizes, at_ns, last).map(Some)
+        let Self { objects, ledger, tables, drained_batch, .. } = self;
+        let Some(reader) = objects else { return Ok(None) };
+        let (begun, mut drains) = (Instant::now(), Drains::new());
+        let all = reader.read(tables, ledger, at_ns, last, |tables, pid, locations| {
+            drains.keep_up(tables, drained_batch);
+            memory::numbers(pid, locations)
+        })?;
+        log::debug!("library objects took {:?}", begun.elapsed());
+        drains.result().map(|()| Some(all))
     }
 
     /// The figures of one moment. With many blocks this takes a while; meanwhile the young generation is drained,
@@ -374,18 +370,15 @@ impl Collector {
     fn figures(&mut self, at_ns: u64) -> io::Result<Vec<SiteFigures>> {
         let Self { ledger, tables, drained_batch, .. } = self;
         let min_age_ns = u64::try_from(self.options.min_age.as_nanos()).unwrap_or(u64::MAX);
-        let (begun, mut drained, mut failed) = (Instant::now(), Instant::now(), None);
+        let (begun, mut drains) = (Instant::now(), Drains::new());
         let mut sites = site_figures(ledger, at_ns, min_age_ns, || {
-            if drained.elapsed() >= MAX_WALK && failed.is_none() {
-                failed = tables.drain(drained_batch).err();
-                drained = Instant::now();
-            }
+            drains.keep_up(tables, drained_batch);
         });
         if let Some(windows) = self.windows.as_ref().filter(|windows| windows.is_estimated()) {
             windows.add_batches(at_ns, ledger, &mut sites);
         }
         log::debug!("figures of {} call sites took {:?}", sites.len(), begun.elapsed());
-        failed.map_or(Ok(sites), Err)
+        drains.result().map(|()| sites)
     }
 
     /// Sleeps until `until`, a crowded ring buffer, or the next check for requests. Returns whether the ring buffer

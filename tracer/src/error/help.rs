@@ -79,6 +79,7 @@ impl Failure {
                     "check that it is executable and built for this machine: file {program}"
                 )
             }
+            Self::Architecture(_) => "trace on an x86-64 machine".to_owned(),
             Self::KernelTooOld { needed, .. } => {
                 format!("trace on a host with kernel {needed} or newer; see leaktrace doctor")
             }

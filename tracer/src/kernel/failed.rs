@@ -67,6 +67,13 @@ pub enum Failed {
     Load(#[source] Box<EbpfError>),
 }
 
+impl Failed {
+    /// Whether the kernel found no process with the given id.
+    pub(super) fn is_no_such_process(&self) -> bool {
+        matches!(self, Self::Program { source, .. } if source.raw_os_error() == Some(libc::ESRCH))
+    }
+}
+
 /// The failure to load an object.
 pub(super) fn load_failed(error: EbpfError) -> Failed {
     match error {

@@ -24,6 +24,7 @@ mod object;
 mod offsets;
 mod old_kernels;
 mod priority_guard;
+mod probed_file;
 mod program;
 mod sizes;
 mod syscall;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tracer_common::state::{Layout, SocketLayout};
 
 use super::{failed::Failed, tables::Plain, types::Types};
+use crate::arch::{Architecture as _, Host};
 
 /// The kernel's type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -41,7 +42,7 @@ fn layout(types: &Types<'_>, has_pt_regs: bool) -> Result<Layout, Failed> {
     let stack_bytes = if has_pt_regs {
         0
     } else {
-        types.stack_bytes().ok_or(Failed::Type { what: "irq_stack" })?
+        types.stack_bytes().ok_or(Failed::Type { what: Host::KERNEL_STACK })?
     };
     Ok(Layout {
         task_stack: at("task_struct.stack")?,

@@ -30,6 +30,7 @@ use super::{
     old_kernels,
     types::Types,
 };
+use crate::arch::{Architecture as _, Host};
 
 /// The program of the perf event.
 pub(super) const TOUCH: &str = "touch";
@@ -69,7 +70,7 @@ pub(super) fn load_on_old_kernel(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, 
     };
     let stack = Stack {
         offset: signed(types.offset_of("task_struct", "stack"), "task_struct.stack")?,
-        bytes: signed(types.stack_bytes(), "irq_stack")?,
+        bytes: signed(types.stack_bytes(), Host::KERNEL_STACK)?,
     };
     let code = Code::new(ebpf, object)?;
     let (unwinder, map) = UNWINDER;

@@ -13,12 +13,13 @@ use std::{
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
 
 use super::{
-    libraries::{describe, liveness_checks, object_functions},
+    libraries::{describe, object_functions, probed},
     pairs::ClosedGroups,
     points::Points,
     programs::watch,
 };
 use crate::{
+    collector::Probed,
     error::Failure,
     format::file_name,
     kernel::{Failed, Point, Programs},
@@ -30,7 +31,6 @@ use crate::{
         catalog, locate,
         user_defined::UserProbe,
     },
-    reconcile::caller_allocated::LivenessChecks,
     settings::Settings,
     target::{
         Pid,
@@ -206,9 +206,9 @@ impl Attached {
         }
     }
 
-    /// How many probe numbers are in use, and the liveness checks for caller-allocated objects.
-    pub(super) fn probed(&self) -> (ProbeNumber, LivenessChecks) {
-        (self.next, liveness_checks(&self.probes))
+    /// What the collector needs to know about the probes.
+    pub(super) fn probed(&self) -> Probed {
+        probed(self.next, &self.probes)
     }
 
     /// Locates functions in a target's new objects. Returns the files that contain its allocators, and whether any
@@ -311,23 +311,17 @@ impl Attached {
 
     /// Detaches probes that were attached before another probe of their group was refused.
     fn withdraw_closed(&mut self, programs: &mut Programs, pid: Pid, on: &mut BTreeSet<usize>) {
-        let mut withdrawn: BTreeMap<ProbeNumber, String> = BTreeMap::new();
-        for (index, probe) in self.probes.iter().enumerate() {
-            if let Some(why) = self.closed_by(pid, probe)
-                && probe.place.is_ok()
-            {
-                withdrawn.insert(probe.number, why.clone());
-                on.remove(&index);
-            }
-        }
-        if withdrawn.is_empty() {
-            return;
-        }
-        let process = self.scope(pid).and_then(|pid| NonZeroU32::new(pid.0));
-        if let Err(error) = programs.detach(process, |probe| withdrawn.contains_key(&probe)) {
-            log::warn!("could not restore some probes of process {pid}: {error}");
-        }
-        for (number, why) in withdrawn {
+        let scope = self.scope(pid);
+        let process = scope.and_then(|pid| NonZeroU32::new(pid.0));
+        let detach = |numbers: &BTreeSet<ProbeNumber>| {
+            let refused = programs.detach(process, |probe| numbers.contains(&probe));
+            refused.iter().map(|(number, failed)| (*number, reason(failed))).collect()
+        };
+        let off = self.closed.withdraw(scope, &self.probes, &self.user_probes, detach);
+        on.retain(|index| {
+            self.probes.get(*index).is_some_and(|probe| !off.contains_key(&probe.number))
+        });
+        for (number, why) in off {
             self.refused.entry(number).or_insert(why);
         }
     }

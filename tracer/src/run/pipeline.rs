@@ -25,17 +25,17 @@ use super::{
     threads::spawn,
 };
 use crate::{
-    assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
+    assemble::{Assembly, Blocks, Member, SessionInfo, unmatched_packs},
     collector::{Collector, Request, TrackedProcess},
     error::Failure,
     kernel::{Footprint, Loaded, Programs, now_ns},
     options::{FdBackend, TraceOptions},
-    packs::{Fault, Pack},
+    packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},
     settings::{Format, Settings, TargetSpec},
     snapshot::Snapshot,
-    target::{Identity, Pid, identify, launch::Launched, mappings, watch::Watch},
+    target::{Identity, Pid, identify, launch::Launched, mappings, usage, watch::Watch},
     unwind::Library,
 };
 
@@ -89,8 +89,7 @@ impl Pipeline {
         let tracked = pids().map(&mut attach).collect::<anyhow::Result<Vec<_>>>()?;
         let probed = attached.probed();
         let options = settings.options.clone();
-        let summed_sizes = settings.packs.iter().flat_map(Pack::summed_sizes).collect();
-        let mut collector = Collector::new(tables, library, tracked, probed, options, summed_sizes)
+        let mut collector = Collector::new(tables, library, tracked, probed, options)
             .context("could not write to the BPF maps")?;
         let journal = journal.map(|(journal, log)| {
             collector.log_connections(log);
@@ -318,7 +317,6 @@ fn session(
     begun: Instant,
 ) -> SessionInfo {
     let name = rustix::system::uname();
-    let targets: Vec<_> = identities.iter().cloned().map(Member::named).collect();
     SessionInfo {
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
@@ -334,8 +332,8 @@ fn session(
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         kernel_bytes: [footprint.maps_bytes, footprint.unwind_bytes],
-        light: settings.options.light.then(|| Levels::begin(now_ns(), &targets)),
-        targets,
+        own_usage: usage::own,
+        targets: identities.iter().cloned().map(Member::named).collect(),
         log: None,
         options: settings.options.clone(),
         blocks: Blocks::of(&settings.packs),
