@@ -1,7 +1,7 @@
 //! The allowed dependencies between folders of `tracer`: the table of `tidy`.
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 26] = [
+pub(crate) const EDGES: [(&str, &[&str]); 28] = [
     ("cli", &["format", "options", "packs", "probes", "report", "settings"]),
     ("settings", &["cli", "error", "format", "packs", "probes"]),
     ("error", &["format"]),
@@ -16,8 +16,10 @@ pub(crate) const EDGES: [(&str, &[&str]); 26] = [
     ("kernel", &["error", "format", "options", "probes", "target"]),
     ("unwind", &["error", "format", "kernel", "target"]),
     ("ledger", &["target"]),
-    ("reconcile", &["kernel", "ledger", "target"]),
-    ("lib_objects", &["kernel", "ledger", "reconcile", "target"]),
+    ("tape", &["error"]),
+    ("source", &["kernel", "options", "tape", "target", "unwind"]),
+    ("reconcile", &["ledger", "source", "tape", "target"]),
+    ("lib_objects", &["ledger", "reconcile", "source", "target"]),
     ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
     (
         "collector",
@@ -28,8 +30,9 @@ pub(crate) const EDGES: [(&str, &[&str]); 26] = [
             "options",
             "reconcile",
             "snapshot",
+            "source",
+            "tape",
             "target",
-            "unwind",
         ],
     ),
     ("analyze", &["format", "ledger", "report", "snapshot"]),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::options::DisabledCache;
 
 /// What to collect, and how.
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CollectOptions {
     /// Minimum age: younger resources are not counted as outstanding.
     pub min_age: Duration,
@@ -15,6 +17,7 @@ pub struct CollectOptions {
     /// Maximum number of frames per stack.
     pub frames: u32,
     /// The cache to disable.
+    #[serde(skip)]
     pub forget: Option<DisabledCache>,
     /// Light mode: page faults are traced, and no function.
     pub light: bool,

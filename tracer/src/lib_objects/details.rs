@@ -5,7 +5,7 @@ use std::{collections::HashSet, io};
 use tracer_common::object::ObjectId;
 
 use super::ledger::{Objects, ReleaseRequests, objects};
-use crate::{kernel::Tables, ledger::Ledger, reconcile::caller_allocated::LivenessChecker};
+use crate::{ledger::Ledger, reconcile::caller_allocated::LivenessChecker, source::RecordSource};
 
 /// Objects older than this have been drained for certain, nanoseconds.
 const DRAINED_AFTER_NS: u64 = 10_000_000_000;
@@ -13,7 +13,7 @@ const DRAINED_AFTER_NS: u64 = 10_000_000_000;
 /// The library objects at `at_ns`; objects of these `sizes` are listed in [`Objects::others`] where they are not shown.
 /// Also removes the programs' entries for objects that have ended.
 pub(crate) fn read(
-    tables: &mut Tables,
+    source: &mut RecordSource,
     ledger: &mut Ledger,
     liveness: &mut LivenessChecker,
     sizes: &[u64],
@@ -21,10 +21,9 @@ pub(crate) fn read(
     last: bool,
 ) -> io::Result<Objects> {
     // Requests first: objects created or requested later appear as they were a moment ago.
-    let requests: ReleaseRequests = tables.asks()?.into_iter().collect();
-    let mut seen = Vec::new();
-    tables.objects(&mut seen)?;
-    liveness.check(ledger, tables, &seen, last);
+    let requests: ReleaseRequests = source.release_requests()?.into_iter().collect();
+    let seen = source.objects()?;
+    liveness.check(ledger, source, &seen, last);
     let mut gone = Vec::new();
     let objects = objects(ledger, &seen, &requests, sizes, |key, object| {
         // An object newer than the last drain is not in the ledger yet.
@@ -33,13 +32,13 @@ pub(crate) fn read(
         }
     });
     for (key, time_ns) in gone {
-        tables.remove_object(&key, time_ns);
+        source.remove_object(&key, time_ns);
     }
     // Requests for objects that have ended meanwhile.
     let there: HashSet<ObjectId> =
         seen.iter().map(|(key, one)| ObjectId { key: *key, time_ns: one.time_ns }).collect();
     for id in requests.keys().filter(|id| !there.contains(id)) {
-        tables.delete_release_request(id);
+        source.delete_release_request(id);
     }
     Ok(objects)
 }

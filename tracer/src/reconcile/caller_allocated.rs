@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, kind::Kind, object::Object, state::Key};
 
 use crate::{
-    kernel::Tables,
     ledger::{Ledger, TICK_BITS, events::Event},
+    source::RecordSource,
     target::memory::{Memories, Memory},
 };
 
@@ -15,7 +16,7 @@ use crate::{
 pub type LivenessChecks = BTreeMap<ProbeNumber, LivenessCheck>;
 
 /// How to tell from its memory whether an object of one type is alive. Offsets are bytes from its handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LivenessCheck {
     /// The field that says whether it is alive: offset and bytes.
     pub number: (u32, u8),
@@ -70,7 +71,7 @@ impl LivenessChecker {
     pub(crate) fn check(
         &mut self,
         ledger: &mut Ledger,
-        tables: &Tables,
+        source: &mut RecordSource,
         seen: &[(Key, Object)],
         last: bool,
     ) {
@@ -99,16 +100,19 @@ impl LivenessChecker {
                 // Another object has its address; probes will see that one's end.
                 continue;
             }
+            let is_alive = source.is_alive(handle.value, || {
+                let memory = memories.of(handle.pid)?;
+                Some(check.is_alive(memory, handle.value, known.map(|(_, object)| object)))
+            });
             // With the process, all its objects are gone; nothing is left to check.
-            let Some(memory) = memories.of(handle.pid) else { continue };
-            if !check.is_alive(memory, handle.value, known.map(|(_, object)| object)) {
+            if is_alive == Some(false) {
                 ended.push((handle, block.position, known));
             }
         }
         for (handle, position, known) in ended {
             // If another object is there by now, probes will see that one's end.
             let is_still_it =
-                |(key, object): &(Key, Object)| tables.remove_object(key, object.time_ns);
+                |(key, object): &(Key, Object)| source.remove_object(key, object.time_ns);
             if known.is_none_or(is_still_it) {
                 let event =
                     Event::Released { handle, size: 0, position, caller: 0, resizing: None };

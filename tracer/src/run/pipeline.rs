@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
-    collector::{Collector, Request, TrackedProcess},
+    collector::{Beginning, Collector, Request, TrackedProcess},
     error::Failure,
     kernel::{Footprint, Loaded, Programs, now_ns},
     options::FdBackend,
@@ -35,6 +35,8 @@ use crate::{
     report::{Host, Report, Word},
     settings::{Format, Settings, TargetSpec},
     snapshot::Snapshot,
+    source::RecordSource,
+    tape::Answers,
     target::{Identity, Pid, identify, launch::Launched, mappings, watch::Watch},
     unwind::Library,
 };
@@ -87,10 +89,13 @@ impl Pipeline {
         let pids = || identities.iter().map(|identity| identity.pid);
         let mut attach = |pid| attach(pid, &mut attached, &mut programs, &mut library);
         let tracked = pids().map(&mut attach).collect::<anyhow::Result<Vec<_>>>()?;
-        let probed = attached.probed();
-        let options = collect_options(settings);
-        let mut collector = Collector::new(tables, library, tracked, probed, options)
-            .context("could not write to the BPF maps")?;
+        let (targets, watches): (Vec<_>, Vec<_>) = tracked.into_iter().unzip();
+        let mut source = RecordSource::live(tables, library, Answers::live(None));
+        pids().zip(watches).for_each(|(pid, watch)| source.keep_watch(pid, watch));
+        let (probed, options) = (attached.probed(), collect_options(settings));
+        let beginning = Beginning { targets, probed, options, interval: settings.interval };
+        let mut collector =
+            Collector::new(source, Some(beginning)).context("could not write to the BPF maps")?;
         let journal = journal.map(|(journal, log)| {
             collector.log_connections(log);
             journal
@@ -118,10 +123,8 @@ impl Pipeline {
         };
         let governor = budget.map(govern).transpose()?;
         let attacher = attacher::start(programs, attached, changed, channels, governor)?;
-        let interval = settings.interval;
-        let collector = spawn("collector", move || {
-            collect(collector, &incoming, interval, &changes, &snapshots)
-        })?;
+        let collector =
+            spawn("collector", move || collect(collector, &incoming, &changes, &snapshots))?;
         let ends = Arc::clone(&exits);
         let reporter =
             spawn("reporter", move || report(session, &collected, &listed, &latest, &ends))?;
@@ -232,13 +235,12 @@ pub(super) fn spawn<T: Send + 'static>(
 fn collect(
     collector: Collector,
     requests: &Receiver<Request>,
-    interval: Duration,
     changes: &Sender<TargetEvent>,
     snapshots: &Sender<Snapshot>,
 ) -> std::io::Result<()> {
     // During shutdown the attacher or the reporter may have ended already.
     let executed = |pid| drop(changes.send(TargetEvent::Executed(pid)));
-    collector.run(requests, interval, executed, |snapshot| {
+    collector.run(Some(requests), executed, |snapshot| {
         for (pid, mappings) in &snapshot.mappings {
             drop(changes.send(TargetEvent::Mapped(*pid, Arc::clone(mappings))));
         }
@@ -296,7 +298,7 @@ fn attach(
     attached: &mut Attached,
     programs: &mut Programs,
     library: &mut Library,
-) -> anyhow::Result<TrackedProcess> {
+) -> anyhow::Result<(TrackedProcess, Watch)> {
     let late = |error| explain_late(pid, error);
     let watch = Watch::new(pid).map_err(late)?;
     let mappings = mappings::read(pid).map_err(late)?;
@@ -304,7 +306,7 @@ fn attach(
     let allocators = attached.attach(programs, pid, &mappings).map_err(|error| {
         if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
     })?;
-    Ok(TrackedProcess { pid, watch, allocators, mappings: Arc::new(mappings) })
+    Ok((TrackedProcess { pid, allocators, mappings: Arc::new(mappings) }, watch))
 }
 
 /// Functions and marks of users' packs that match nothing. Empty for a command, which has not loaded its libraries yet.

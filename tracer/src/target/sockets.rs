@@ -8,31 +8,74 @@ use procfs::{
     process::Process,
 };
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use super::{Pid, sock_diag};
 
+/// The protocols of sockets.
+const PROTOCOLS: [&str; 3] = ["tcp", "udp", "unix"];
+/// The states of sockets.
+const STATES: [&str; 15] = [
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+    "UNCONNECTED",
+    "CONNECTING",
+    "CONNECTED",
+    "DISCONNECTING",
+];
+
+/// A word of [`PROTOCOLS`] or [`STATES`]. (An alias, so that serde does not borrow it from what it reads.)
+type Word = &'static str;
+
 /// A socket, as the kernel reports it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Socket {
     /// `tcp`, `udp`, `unix`.
-    pub protocol: &'static str,
+    #[serde(deserialize_with = "protocol")]
+    pub protocol: Word,
     /// Its local address or path; `None` if it has none.
     pub local: Option<String>,
     /// The peer's address; `None` if there is none, or if the kernel does not report it (Unix sockets).
     pub peer: Option<String>,
     /// The kernel's name of its state: `ESTABLISHED`, `CLOSE_WAIT` …; `None` for protocols without states.
-    pub state: Option<&'static str>,
+    #[serde(deserialize_with = "state")]
+    pub state: Option<Word>,
     /// The traffic of a TCP connection; `None` where the kernel does not report it.
     pub traffic: Option<Traffic>,
 }
 
 /// The traffic of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Bytes received.
     pub received: u64,
     /// Bytes that the peer has acknowledged. The kernel adds one for the SYN of the side that connected, and one for
     /// the FIN of the side that closed.
     pub sent: u64,
+}
+
+/// The word of a list, as it stands there.
+fn word<E: serde::de::Error>(list: &[&'static str], word: &str) -> Result<&'static str, E> {
+    let known = list.iter().find(|one| **one == word);
+    known.copied().ok_or_else(|| E::custom("an unknown word"))
+}
+
+fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    word(&PROTOCOLS, &String::deserialize(deserializer)?)
+}
+
+fn state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'static str>, D::Error> {
+    let name: Option<String> = Option::deserialize(deserializer)?;
+    name.map(|name| word(&STATES, &name)).transpose()
 }
 
 /// The network namespace of a process; `None` if the process has ended, or if we may not read it.
