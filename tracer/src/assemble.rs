@@ -15,7 +15,6 @@ mod naming;
 mod objects;
 mod parts;
 mod probed;
-mod sums;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -82,8 +81,6 @@ pub struct SessionInfo {
     pub packs: Vec<Pack>,
     /// Problems found at the start in the user's input, a line each.
     pub faults: Vec<String>,
-    /// Whether every report is shown, not only the last.
-    pub live: bool,
     /// Number of call sites that the last report shows.
     pub top: usize,
 }

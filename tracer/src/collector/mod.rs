@@ -3,6 +3,7 @@
 //! Owns the BPF maps and the ledger. Takes requests, hands on a snapshot per interval. A slow reader of
 //! snapshots never blocks it.
 
+mod cycle;
 mod id_pools;
 pub mod options;
 mod pacer;
@@ -21,10 +22,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
-use self::{options::CollectOptions, pacer::Pacer, steps::Step};
+use self::{cycle::Drains, options::CollectOptions, pacer::Pacer, steps::Step};
 pub use self::{
     processes::TrackedProcess,
-    requests::{Reading, Request},
+    requests::{Probed, Reading, Request},
 };
 use crate::{
     kernel::Drained,
@@ -33,9 +34,8 @@ use crate::{
         connections::Occurrence,
         events::{Event, decode, drained},
     },
-    lib_objects::{details, ledger::Objects},
+    lib_objects::{details::ObjectReader, ledger::Objects},
     reconcile::{
-        caller_allocated::{LivenessChecker, LivenessChecks},
         fds::{FdReconciliation, SCANS},
         pages::{Touches, route_event},
         sockets::connections,
@@ -50,8 +50,6 @@ use crate::{
 const MAX_RECORDS_PER_CYCLE: usize = 1 << 18;
 /// Longest wait for unwind tables before recording begins. Tables that are not ready then come later.
 const TABLES_TIMEOUT: Duration = Duration::from_millis(500);
-/// Longest walk over the ledger without a drain.
-const MAX_WALK: Duration = Duration::from_millis(50);
 
 /// The loop's state.
 pub struct Collector {
@@ -61,8 +59,8 @@ pub struct Collector {
     unknown_code_seen: bool,
     targets: Vec<TrackedProcess>,
     probes: ProbeNumber,
-    /// Liveness checks of caller-allocated objects.
-    liveness: LivenessChecker,
+    /// Where library objects are traced: their reader.
+    objects: Option<ObjectReader>,
     options: CollectOptions,
     /// When to do what; `None` for a tape, which says so itself.
     pacer: Option<Pacer>,
@@ -91,8 +89,8 @@ pub struct Collector {
 pub struct Beginning {
     /// The targets, whose code the source knows.
     pub targets: Vec<TrackedProcess>,
-    /// Number of probes, and their liveness checks.
-    pub probed: (ProbeNumber, LivenessChecks),
+    /// Their probes.
+    pub probed: Probed,
     /// What to collect.
     pub options: CollectOptions,
     /// Time between two snapshots.
@@ -103,7 +101,7 @@ impl Collector {
     /// A collector with recording still off. With a tape as `source`, it begins as the recorded one did.
     pub fn new(mut source: RecordSource, live: Option<Beginning>) -> io::Result<Self> {
         let live = || live.ok_or_else(|| io::Error::other("there is nothing to trace"));
-        let Beginning { targets, probed: (probes, liveness_checks), options, interval } =
+        let Beginning { targets, probed, options, interval } =
             source.answers().try_ask(Question::Targets, live)?;
         let mut collector = Self {
             pacer: Pacer::new(&source, interval, &options)?,
@@ -111,8 +109,8 @@ impl Collector {
             ledger: Ledger::default(),
             unknown_code_seen: false,
             targets: Vec::new(),
-            probes,
-            liveness: LivenessChecker::new(liveness_checks),
+            probes: 0,
+            objects: options.objects.then(|| ObjectReader::new(options.live)),
             drained_batch: Vec::new(),
             touches: options.light.then(Touches::new),
             fds: options.descriptors.then(FdReconciliation::default),
@@ -127,6 +125,7 @@ impl Collector {
             executed: Vec::new(),
             options,
         };
+        collector.learn_probes(probed);
         collector.allocate_initial_ids()?;
         collector.source.settle_tables(TABLES_TIMEOUT)?;
         for target in targets {
@@ -329,13 +328,17 @@ impl Collector {
         })
     }
 
-    /// The library objects, where they are traced.
+    /// The library objects, where they are traced. Reading the fields of many takes a while; see [`Self::figures`].
     fn objects(&mut self, at_ns: u64, last: bool) -> io::Result<Option<Objects>> {
-        if !self.options.objects {
-            return Ok(None);
-        }
-        let Self { source, ledger, liveness, options, .. } = self;
-        details::read(source, ledger, liveness, &options.summed, at_ns, last).map(Some)
+        let Self { objects, ledger, source, drained_batch, .. } = self;
+        let Some(reader) = objects else { return Ok(None) };
+        let (begun, mut drains) = (Instant::now(), Drains::new());
+        let all = reader.read(source, ledger, at_ns, last, |source, pid, locations| {
+            drains.keep_up(source, drained_batch);
+            source.numbers(pid, locations)
+        })?;
+        log::debug!("library objects took {:?}", begun.elapsed());
+        drains.result().map(|()| Some(all))
     }
 
     /// The figures of one moment. With many blocks this takes a while; meanwhile the young generation is drained,
@@ -343,20 +346,15 @@ impl Collector {
     fn figures(&mut self, at_ns: u64) -> io::Result<Vec<SiteFigures>> {
         let Self { ledger, source, drained_batch, .. } = self;
         let min_age_ns = u64::try_from(self.options.min_age.as_nanos()).unwrap_or(u64::MAX);
-        let (begun, mut drained, mut failed) = (Instant::now(), Instant::now(), None);
+        let (begun, mut drains) = (Instant::now(), Drains::new());
         let mut sites = site_figures(ledger, at_ns, min_age_ns, || {
-            // A tape has what was drained meanwhile with the next drain.
-            if !source.answers().is_replayed() && drained.elapsed() >= MAX_WALK && failed.is_none()
-            {
-                failed = source.drain_early(drained_batch).err();
-                drained = Instant::now();
-            }
+            drains.keep_up(source, drained_batch);
         });
         if let Some(windows) = self.windows.as_ref().filter(|windows| windows.is_estimated()) {
             windows.add_batches(at_ns, ledger, &mut sites);
         }
         log::debug!("figures of {} call sites took {:?}", sites.len(), begun.elapsed());
-        failed.map_or(Ok(sites), Err)
+        drains.result().map(|()| sites)
     }
 }
 

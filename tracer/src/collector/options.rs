@@ -23,8 +23,8 @@ pub struct CollectOptions {
     pub light: bool,
     /// Whether library objects are traced.
     pub objects: bool,
-    /// Block sizes of the objects whose memory is read for sums.
-    pub summed: Vec<u64>,
+    /// Whether every snapshot is shown, not only the last: fields of library objects are read for those that are.
+    pub live: bool,
     /// Whether file descriptors are traced.
     pub descriptors: bool,
     /// The share of the targets' processor time that tracing may take, between 0 and 1; no limit when `None`.

@@ -8,11 +8,9 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tracer_common::attach::ProbeNumber;
 
-use super::{Collector, Request};
+use super::{Collector, Probed, Request};
 use crate::{
-    reconcile::caller_allocated::LivenessChecks,
     snapshot::windows::OverheadReading,
     tape::Question,
     target::{Pid, mappings::FileId},
@@ -38,7 +36,7 @@ enum Taped {
     Stop,
     Flush,
     Forget(Pid),
-    Allocators(Pid, Vec<FileId>, (ProbeNumber, LivenessChecks)),
+    Allocators(Pid, Vec<FileId>, Probed),
     Pause,
     Resume,
     Read,

@@ -24,7 +24,7 @@ fn options() -> CollectOptions {
         forget: None,
         light: false,
         objects: false,
-        summed: Vec::new(),
+        live: true,
         descriptors: false,
         budget: None,
     }
@@ -37,7 +37,7 @@ fn tape(write: impl FnOnce(&mut Answers)) -> Tape {
         let interval = Duration::from_secs(1);
         let beginning = Beginning {
             targets: Vec::new(),
-            probed: (0, LivenessChecks::new()),
+            probed: Probed::default(),
             options: options(),
             interval,
         };

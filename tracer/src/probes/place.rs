@@ -13,12 +13,13 @@ use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
     OpAccess, Register,
 };
+use serde::{Deserialize, Serialize};
 
 /// Bytes of a function to search for a place: its prologue.
 const PROLOGUE_BYTES: u64 = 64;
 
 /// The place of a probe in a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Offset in the object's file.
     pub offset: u64,

@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
 
+use serde::{Deserialize, Serialize};
+
 use super::object::{Body, Functions, Target, slot};
 
 /// Limit of code pieces to follow: real functions have far fewer.
@@ -25,7 +27,7 @@ const INSTRUCTIONS: usize = 20_000;
 pub(super) const RETURN_FIRST_ARGUMENT: [&str; 3] = ["memset", "memcpy", "memmove"];
 
 /// An instruction that ends a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct End {
     /// Its offset in the file.
     pub offset: u64,

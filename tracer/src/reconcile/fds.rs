@@ -7,7 +7,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
     sync::Arc,
 };
 
@@ -204,7 +203,7 @@ impl FdReconciliation {
     /// Reads addresses and states of the sockets among the open descriptors.
     fn read_sockets(&mut self, source: &mut RecordSource) {
         let mut namespaces = BTreeMap::new();
-        let mut wanted: BTreeMap<Option<PathBuf>, (Pid, Vec<u64>)> = BTreeMap::new();
+        let mut wanted: BTreeMap<Option<String>, (Pid, Vec<u64>)> = BTreeMap::new();
         for (key, (_, link)) in &self.links {
             let Some(inode) = sockets::inode(link) else { continue };
             let namespace = namespaces.entry(key.0).or_insert_with(|| source.namespace(key.0));

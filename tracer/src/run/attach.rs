@@ -13,12 +13,13 @@ use std::{
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
 
 use super::{
-    libraries::{describe, liveness_checks, object_functions},
+    libraries::{describe, object_functions, probed},
     pairs::ClosedGroups,
     points::Points,
     trace_mode,
 };
 use crate::{
+    collector::Probed,
     error::Failure,
     format::file_name,
     kernel::{Failed, Point, Programs, TraceMode},
@@ -29,7 +30,6 @@ use crate::{
         catalog, locate,
         user_defined::UserProbe,
     },
-    reconcile::caller_allocated::LivenessChecks,
     settings::Settings,
     target::{
         Pid,
@@ -212,9 +212,9 @@ impl Attached {
         }
     }
 
-    /// How many probe numbers are in use, and the liveness checks for caller-allocated objects.
-    pub(super) fn probed(&self) -> (ProbeNumber, LivenessChecks) {
-        (self.next, liveness_checks(&self.probes))
+    /// What the collector needs to know about the probes.
+    pub(super) fn probed(&self) -> Probed {
+        probed(self.next, &self.probes)
     }
 
     /// Locates functions in a target's new objects. Returns the files that contain its allocators, and whether any

@@ -2,8 +2,7 @@
 
 use crate::{
     collector::options::CollectOptions,
-    packs::Pack,
-    settings::{Settings, Share},
+    settings::{Format, Settings, Share},
 };
 
 /// The options of the collector.
@@ -14,7 +13,7 @@ pub(super) fn collect_options(settings: &Settings) -> CollectOptions {
         frames: settings.test_options.frames,
         light: settings.light,
         objects: settings.traces_objects(),
-        summed: settings.packs.iter().flat_map(Pack::summed_sizes).collect(),
+        live: settings.format == Format::Tui,
         descriptors: settings.traces_descriptors(),
         budget: settings.max_overhead.map(Share::fraction),
         forget: settings.test_options.forget,

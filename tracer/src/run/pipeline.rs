@@ -353,7 +353,6 @@ fn session(
         blocks: Blocks::of(&settings.packs),
         packs: settings.packs.clone(),
         faults: settings.pack_faults.iter().map(skipped).collect(),
-        live: settings.format == Format::Tui,
         top: settings.top.unwrap_or(usize::MAX),
     }
 }

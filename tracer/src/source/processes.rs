@@ -1,6 +1,6 @@
 //! Questions about processes: `/proc`, sockets, page tables, target memory.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, io};
 
 use serde::{Deserialize, Serialize};
 use tracer_common::descriptor::FdType;
@@ -13,6 +13,7 @@ use crate::{
         descriptors::{self, Listed},
         identify,
         mappings::{self, Mappings},
+        memory::{self, Numbers},
         pages::{Frames, PageTable},
         sockets::{self, Socket},
         watch::Watch,
@@ -68,7 +69,7 @@ impl RecordSource {
     }
 
     /// The network namespace of a process; `None` if the process has ended, or if we may not read it.
-    pub fn namespace(&mut self, pid: Pid) -> Option<PathBuf> {
+    pub fn namespace(&mut self, pid: Pid) -> Option<String> {
         self.ask(Question::Namespace(pid.0), |_| sockets::namespace(pid))
     }
 
@@ -102,9 +103,12 @@ impl RecordSource {
         })
     }
 
-    /// The answer to a question about the object at `handle`, which `live` finds in target memory.
-    pub fn is_alive(&mut self, handle: u64, live: impl FnOnce() -> Option<bool>) -> Option<bool> {
-        self.ask(Question::Alive(handle), |_| live())
+    /// The integers at these addresses of a process's memory, with their sizes in bytes; `None` where nothing is mapped.
+    /// Fails if the process has ended, or if we may not read its memory.
+    pub fn numbers(&mut self, pid: Pid, locations: &[(u64, u8)]) -> io::Result<Numbers> {
+        let numbers: Option<Numbers> =
+            self.ask(Question::Numbers(pid.0), |_| memory::numbers(pid, locations).ok());
+        numbers.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 

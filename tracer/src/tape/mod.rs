@@ -7,6 +7,7 @@
 mod format;
 mod question;
 mod reader;
+pub mod wire;
 mod writer;
 
 use std::io;

@@ -60,12 +60,8 @@ pub enum Question {
     Touched(u32),
     /// Which of its pages still have?
     Resident(u32),
-    /// Is the caller-allocated object at this handle alive?
-    Alive(u64),
-    /// Fields of the object at this handle?
-    Fields(u64),
-    /// Sums of the fields of all objects?
-    Sums,
+    /// What is in its memory?
+    Numbers(u32),
     /// Which snapshot does the reporter report?
     Turn,
     /// The names that this step of naming has changed?

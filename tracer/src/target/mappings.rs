@@ -34,6 +34,7 @@ pub struct Mapping {
     /// Whether it is executable.
     pub executable: bool,
     /// The file as the target sees it, without `(deleted)`; `None` for anonymous memory.
+    #[serde(with = "crate::tape::wire::optional_path")]
     pub path: Option<PathBuf>,
     /// Whether the file was deleted when the line was read. (A file whose name ends in ` (deleted)` looks
     /// the same.)

@@ -1,7 +1,7 @@
 //! Lists the sockets of a process's network namespace: addresses, states and traffic, from `sock_diag` and
 //! `/proc/PID/net`.
 
-use std::{collections::HashMap, fs, net::SocketAddr, path::PathBuf};
+use std::{collections::HashMap, fs, net::SocketAddr};
 
 use procfs::{
     net::{TcpNetEntry, TcpState, UdpNetEntry, UnixNetEntry, UnixState},
@@ -79,8 +79,9 @@ fn state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'static s
 }
 
 /// The network namespace of a process; `None` if the process has ended, or if we may not read it.
-pub fn namespace(pid: Pid) -> Option<PathBuf> {
-    fs::read_link(pid.proc_path("ns/net")).ok()
+pub fn namespace(pid: Pid) -> Option<String> {
+    let link = fs::read_link(pid.proc_path("ns/net")).ok()?;
+    Some(link.to_string_lossy().into_owned())
 }
 
 /// The sockets of a process's network namespace by inode; without those of protocols that cannot be read.
