@@ -11,6 +11,7 @@ mod fds;
 pub mod journal;
 mod light;
 mod members;
+mod names;
 mod naming;
 mod objects;
 mod parts;
@@ -18,10 +19,12 @@ mod probed;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     sync::Arc,
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
 use crate::{
@@ -38,9 +41,11 @@ use crate::{
         Total, Verdict, Window,
     },
     snapshot::{SiteFigures, Snapshot},
-    symbolize::Namer,
+    tape::{Answers, Fault, Question},
     target::{Pid, rss_bytes},
 };
+
+use names::Names;
 
 pub use blocks::Blocks;
 pub use light::Levels;
@@ -48,6 +53,7 @@ pub use members::Member;
 pub use objects::unmatched_packs;
 
 /// Facts about the tracing session, fixed or updated by [`Assembly::probed`].
+#[derive(Serialize, Deserialize)]
 pub struct SessionInfo {
     /// The host.
     pub host: Host,
@@ -70,12 +76,15 @@ pub struct SessionInfo {
     /// Kernel memory of the BPF maps, bytes: all but unwind tables, then unwind tables.
     pub kernel_bytes: [Option<u64>; 2],
     /// The kernel's figures for the targets at the start, in light mode (page faults are traced, no functions).
+    #[serde(skip)]
     pub light: Option<Levels>,
     /// Returns the state of the connection log, if there is one; its final state when called with `true`.
+    #[serde(skip)]
     pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
     /// Requested kinds.
     pub kinds: Vec<ResourceKind>,
     /// Blocks that libraries allocate internally.
+    #[serde(skip)]
     pub blocks: Blocks,
     /// Libraries whose objects are traced.
     pub packs: Vec<Pack>,
@@ -85,11 +94,13 @@ pub struct SessionInfo {
     pub top: usize,
 }
 
-/// Creates reports. Stays on the thread that created it, as [`Namer`] does.
+/// Creates reports. Stays on the thread that created it, as the namer does.
 pub struct Assembly {
     session: SessionInfo,
     history: History,
-    namer: Namer,
+    /// All that reports need from outside.
+    answers: Answers,
+    names: Names,
     stacks: HashMap<u32, naming::Stack>,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
@@ -106,12 +117,16 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// An assembly that has reported nothing yet.
-    pub fn new(session: SessionInfo) -> Self {
-        Self {
+    /// An assembly that has reported nothing yet. With a tape, it begins as the recorded one did.
+    pub fn new(mut answers: Answers, live: Option<SessionInfo>) -> io::Result<Self> {
+        let live = || live.ok_or_else(|| io::Error::other("there is nothing to report"));
+        let mut session = answers.try_ask(Question::Session, live)?;
+        session.blocks = Blocks::of(&session.packs);
+        Ok(Self {
             session,
+            names: Names::new(&answers),
+            answers,
             history: History::default(),
-            namer: Namer::new(),
             stacks: HashMap::new(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
@@ -121,7 +136,17 @@ impl Assembly {
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
             cpu_before: None,
-        }
+        })
+    }
+
+    /// Answers to questions about the next report.
+    pub const fn answers(&mut self) -> &mut Answers {
+        &mut self.answers
+    }
+
+    /// Why the last report is not the recorded one, if it is not: the tape has ended in it.
+    pub const fn fault(&self) -> Option<Fault> {
+        self.answers.fault()
     }
 
     /// Records how a target that leaktrace started has ended.
@@ -173,7 +198,7 @@ impl Assembly {
         });
         self.name(&order, snapshot.last);
         let shown = order.iter().take(self.session.top).map(|site| site.number);
-        let modules = self.namer.modules(shown);
+        let modules = self.names.modules(&mut self.answers, shown);
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
         let (light, fds) = self.light(snapshot);
         let fds = fds.or_else(|| self.descriptors(snapshot));
@@ -284,7 +309,9 @@ impl Assembly {
         for Member { identity, parent, since_ns } in &self.session.targets {
             let exited = self.exits.get(&identity.pid).copied();
             if exited.is_none()
-                && let Some(bytes) = rss_bytes(identity.pid)
+                && let Some(bytes) = self
+                    .answers
+                    .ask(Question::ResidentBytes(identity.pid.0), || rss_bytes(identity.pid))
             {
                 self.rss.insert(identity.pid, bytes);
             }

@@ -9,6 +9,7 @@ use super::Assembly;
 use crate::{
     report::{Accounting, Budget, Collector, Unwind, Word},
     snapshot::{Snapshot, windows::Sampling},
+    tape::Question,
     target::{Pid, peak_rss_bytes, rss_bytes},
 };
 
@@ -54,8 +55,14 @@ impl Assembly {
             }
             _ => 0.0,
         };
-        let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        let cpu_s = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+        let (cpu_s, rss_bytes, peak_rss_bytes) = self.answers.ask(Question::OwnUsage, || {
+            let cpu = clock_gettime(ClockId::ProcessCPUTime);
+            let cpu_s = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+            (cpu_s, rss_bytes(Pid::own()), peak_rss_bytes(Pid::own()))
+        });
+        let log = &self.session.log;
+        let connections_log =
+            self.answers.ask(Question::Log, || log.as_ref().map(|account| account(snapshot.last)));
         let cpu_percent = match self.cpu_before.replace((snapshot.at_ns, cpu_s)) {
             Some((at_ns, before)) if snapshot.at_ns > at_ns => {
                 Some((cpu_s - before) * 1e11 / (snapshot.at_ns - at_ns) as f64)
@@ -83,12 +90,12 @@ impl Assembly {
             },
             estimated: snapshot.sampling.is_some_and(|sampling| sampling.estimated),
             budget: snapshot.sampling.map(|sampling| budget(&sampling)),
-            connections_log: self.session.log.as_ref().map(|account| account(snapshot.last)),
+            connections_log,
             collector: Collector {
                 cpu_s,
                 cpu_percent,
-                rss_bytes: rss_bytes(Pid::own()),
-                peak_rss_bytes: peak_rss_bytes(Pid::own()),
+                rss_bytes,
+                peak_rss_bytes,
                 kernel_bytes,
                 kernel_unwind_bytes,
             },

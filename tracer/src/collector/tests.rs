@@ -33,7 +33,7 @@ fn options() -> CollectOptions {
 /// A tape that begins without targets.
 fn tape(write: impl FnOnce(&mut Answers)) -> Tape {
     in_memory(|tape| {
-        let mut answers = Answers::live(Some(tape.recorder(0)));
+        let mut answers = Answers::live(Some(tape.recorder()));
         let interval = Duration::from_secs(1);
         let beginning = Beginning {
             targets: Vec::new(),

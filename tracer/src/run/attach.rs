@@ -10,6 +10,7 @@ use std::{
     path::Path,
 };
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
 
 use super::{
@@ -72,7 +73,7 @@ pub(super) struct Attached {
 }
 
 /// The state of the probes at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Listing {
     /// Every probe, and the functions that no object defines.
     pub(super) probes: Vec<Probe>,

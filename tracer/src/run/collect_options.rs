@@ -2,7 +2,7 @@
 
 use crate::{
     collector::options::CollectOptions,
-    settings::{Format, Settings, Share},
+    settings::{Settings, Share},
 };
 
 /// The options of the collector.
@@ -13,7 +13,7 @@ pub(super) fn collect_options(settings: &Settings) -> CollectOptions {
         frames: settings.test_options.frames,
         light: settings.light,
         objects: settings.traces_objects(),
-        live: settings.format == Format::Tui,
+        live: settings.shows_all(),
         descriptors: settings.traces_descriptors(),
         budget: settings.max_overhead.map(Share::fraction),
         forget: settings.test_options.forget,

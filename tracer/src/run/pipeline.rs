@@ -23,6 +23,7 @@ use super::{
     command::{Exits, follow, launch},
     journal::Journal,
     overhead::{Governor, ProbeCosts, calibrate},
+    reporter::{self, Inputs},
 };
 use crate::{
     assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
@@ -36,7 +37,7 @@ use crate::{
     settings::{Format, Settings, TargetSpec},
     snapshot::Snapshot,
     source::RecordSource,
-    tape::Answers,
+    tape::{Answers, TapeWriter},
     target::{Identity, Pid, identify, launch::Launched, mappings, watch::Watch},
     unwind::Library,
 };
@@ -67,7 +68,10 @@ impl Pipeline {
         loaded: Loaded,
         facts: &Facts,
         begun: Instant,
+        tape: Option<&TapeWriter>,
     ) -> anyhow::Result<Self> {
+        let recorder = || Answers::live(tape.map(TapeWriter::recorder));
+        let (collected_answers, reported_answers) = (recorder(), recorder());
         let Loaded { mut programs, tables, log, backend, footprint } = loaded;
         let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
         let budget = budget(settings, &mut programs)?;
@@ -90,7 +94,7 @@ impl Pipeline {
         let mut attach = |pid| attach(pid, &mut attached, &mut programs, &mut library);
         let tracked = pids().map(&mut attach).collect::<anyhow::Result<Vec<_>>>()?;
         let (targets, watches): (Vec<_>, Vec<_>) = tracked.into_iter().unzip();
-        let mut source = RecordSource::live(tables, library, Answers::live(None));
+        let mut source = RecordSource::live(tables, library, collected_answers);
         pids().zip(watches).for_each(|(pid, watch)| source.keep_watch(pid, watch));
         let (probed, options) = (attached.probed(), collect_options(settings));
         let beginning = Beginning { targets, probed, options, interval: settings.interval };
@@ -126,8 +130,9 @@ impl Pipeline {
         let collector =
             spawn("collector", move || collect(collector, &incoming, &changes, &snapshots))?;
         let ends = Arc::clone(&exits);
-        let reporter =
-            spawn("reporter", move || report(session, &collected, &listed, &latest, &ends))?;
+        let reporter = spawn("reporter", move || {
+            report(session, reported_answers, &collected, &listed, &latest, &ends)
+        })?;
         Ok(Self {
             attacher,
             targets: identities,
@@ -248,40 +253,20 @@ fn collect(
     })
 }
 
-/// The reporter's thread: turns snapshots into reports. Returns the last report.
+/// The reporter's thread. Returns the last report.
 fn report(
     session: SessionInfo,
+    answers: Answers,
     snapshots: &Receiver<Snapshot>,
     listings: &Receiver<Listing>,
     latest: &watch::Sender<Option<Arc<Report>>>,
     exits: &Exits,
 ) -> Option<Report> {
-    let mut assembly = Assembly::new(session);
-    let mut last = None;
-    while let Ok(mut snapshot) = snapshots.recv() {
-        // Reports only the newest snapshot, with the mappings and process events of skipped ones, which are sent once.
-        while let Ok(newer) = snapshots.try_recv() {
-            let mut mappings = std::mem::take(&mut snapshot.mappings);
-            mappings.extend(newer.mappings.iter().cloned());
-            let mut events = std::mem::take(&mut snapshot.process_events);
-            events.extend(newer.process_events.iter().cloned());
-            snapshot = Snapshot { process_events: events, mappings, ..newer };
-        }
-        if let Some(Listing { probes, refused, warnings, allocators }) = listings.try_iter().last()
-        {
-            assembly.probed(probes, refused, warnings, allocators);
-        }
-        for (pid, exit) in exits.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            assembly.exited(*pid, *exit);
-        }
-        let report = assembly.report(&snapshot);
-        if snapshot.last {
-            last = Some(report);
-        } else {
-            latest.send_replace(Some(Arc::new(report)));
-        }
-    }
-    last
+    let inputs = Inputs { listings, exits };
+    let publish = |report, _| drop(latest.send_replace(Some(Arc::new(report))));
+    // Live, neither fails.
+    let mut assembly = Assembly::new(answers, Some(session)).ok()?;
+    reporter::report(&mut assembly, snapshots, Some(&inputs), publish).ok()?
 }
 
 /// The share of CPU time that tracing may take, and the cost of a probe hit, if there is a budget.

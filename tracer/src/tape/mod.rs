@@ -133,7 +133,7 @@ pub(crate) fn in_memory(write: impl FnOnce(&TapeWriter)) -> Tape {
     let disk = writer::tests::Disk::new(usize::MAX);
     let tape = writer::tests::start(&disk);
     write(&tape);
-    tape.finish();
+    tape.finish(true);
     let bytes = disk.bytes.lock().map(|bytes| bytes.clone()).unwrap_or_default();
     Tape::from_bytes(bytes).unwrap_or_else(|| unreachable!("the writer has written it"))
 }

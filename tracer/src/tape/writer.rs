@@ -11,8 +11,8 @@ use std::{
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -37,8 +37,11 @@ const MODE: u32 = 0o600;
 #[derive(Debug)]
 pub struct TapeWriter {
     sender: SyncSender<Message>,
-    thread: JoinHandle<Option<io::Error>>,
+    thread: Mutex<Option<JoinHandle<Option<io::Error>>>>,
+    /// It will not be complete.
     broken: Arc<AtomicBool>,
+    /// Number of the next stream.
+    next: AtomicU32,
     path: PathBuf,
 }
 
@@ -48,6 +51,8 @@ enum Message {
     Bytes(u32, Vec<u8>),
     /// The tape is complete.
     End,
+    /// It ends here, and is not complete.
+    Cut,
 }
 
 impl TapeWriter {
@@ -67,21 +72,26 @@ impl TapeWriter {
         let thread = thread::Builder::new()
             .name("tape".to_owned())
             .spawn(move || write(file, &messages, &shared))?;
-        Ok(Self { sender, thread, broken, path })
+        let (thread, next) = (Mutex::new(Some(thread)), AtomicU32::new(0));
+        Ok(Self { sender, thread, broken, next, path })
     }
 
-    /// A new stream.
-    pub fn recorder(&self, stream: u32) -> Recorder {
+    /// The next stream.
+    pub fn recorder(&self) -> Recorder {
+        let stream = self.next.fetch_add(1, Relaxed);
         let (sender, broken) = (self.sender.clone(), Arc::clone(&self.broken));
         Recorder { stream, sender, broken, bytes: Vec::new() }
     }
 
-    /// Completes the tape. The streams have ended. A tape that could not be written completely gets a warning.
-    pub fn finish(self) {
-        drop(self.sender.send(Message::End));
-        drop(self.sender);
-        let failed =
-            self.thread.join().unwrap_or_else(|_| Some(io::Error::other("a thread failed")));
+    /// Ends the tape, after its streams; a tape of a run that has failed is not `complete`. A tape that could not be
+    /// written completely gets a warning.
+    pub fn finish(&self, complete: bool) {
+        // A thread that has failed takes nothing more, and is asked why.
+        drop(self.sender.send(if complete { Message::End } else { Message::Cut }));
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failed = thread.and_then(|thread| {
+            thread.join().unwrap_or_else(|_| Some(io::Error::other("a thread of leaktrace failed")))
+        });
         if let Some(failed) = failed {
             let path = self.path.display();
             error::warn(
@@ -102,7 +112,7 @@ fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The thread: writes until the channel closes. Returns why the tape is not complete.
+/// The thread: writes until the tape's end. Returns why not all could be written.
 fn write(
     mut file: impl io::Write,
     messages: &Receiver<Message>,
@@ -111,12 +121,15 @@ fn write(
     let mut packers: Vec<Packer> = Vec::new();
     let mut failed = None;
     while let Ok(message) = messages.recv() {
-        if failed.is_some() {
-            // Empties the queue: nobody may wait for a disk that takes nothing.
-            continue;
-        }
         let outcome = match message {
-            Message::End => file.write_all(&end()).and_then(|()| file.flush()),
+            Message::Cut => break,
+            Message::End if failed.is_some() => break,
+            Message::End => {
+                failed = file.write_all(&end()).and_then(|()| file.flush()).err();
+                break;
+            }
+            // Empties the queue: nobody may wait for a disk that takes nothing.
+            Message::Bytes(..) if failed.is_some() => continue,
             Message::Bytes(stream, bytes) => {
                 let at = stream as usize;
                 while packers.len() <= at {
@@ -154,14 +167,16 @@ impl Recorder {
         }
         let start = self.bytes.len();
         self.bytes.extend([0; 4]);
-        // Neither fails: the vector grows, and the types are ours.
-        for outcome in [
-            postcard::to_io(&question, &mut self.bytes).map(drop),
-            postcard::to_io(answer, &mut self.bytes).map(drop),
-        ] {
-            if let Err(error) = outcome {
-                log::warn!("could not record an answer: {error}");
-            }
+        let written = postcard::to_io(&question, &mut self.bytes)
+            .map(drop)
+            .and_then(|()| postcard::to_io(answer, &mut self.bytes).map(drop));
+        // Cannot fail: the vector grows, and all types have a form.
+        if let Err(error) = written {
+            log::warn!("could not record the answer to {question:?}: {error}; the tape ends here");
+            self.bytes.truncate(start);
+            self.flush();
+            self.broken.store(true, Relaxed);
+            return;
         }
         let length = u32::try_from(self.bytes.len() - start - 4).unwrap_or(u32::MAX);
         if let Some(place) = self.bytes.get_mut(start..start + 4) {
@@ -231,7 +246,7 @@ pub(super) mod tests {
     fn a_full_disk_ends_the_tape_and_blocks_nobody() {
         let disk = Disk::new(1000);
         let tape = start(&disk);
-        let mut recorder = tape.recorder(0);
+        let mut recorder = tape.recorder();
         let noise: Vec<u64> =
             (0..50_u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
         for _ in 0..QUEUE * 4 {
@@ -239,8 +254,9 @@ pub(super) mod tests {
             recorder.flush();
         }
         drop(recorder);
-        drop(tape.sender);
-        let failed = tape.thread.join().unwrap().unwrap();
+        drop(tape.sender.send(Message::End));
+        let thread = tape.thread.lock().unwrap().take().unwrap();
+        let failed = thread.join().unwrap().unwrap();
         assert_eq!(failed.kind(), io::ErrorKind::StorageFull);
         assert_eq!(disk.bytes.lock().unwrap().len(), 1000);
     }
@@ -249,7 +265,7 @@ pub(super) mod tests {
     fn a_tape_is_for_its_owner_only() {
         let path = std::env::temp_dir().join(format!("leaktrace-tape-{}", std::process::id()));
         std::fs::write(&path, "older").unwrap();
-        TapeWriter::create(&path).unwrap().finish();
+        TapeWriter::create(&path).unwrap().finish(true);
         let (mode, bytes) =
             (std::fs::metadata(&path).unwrap().permissions().mode(), std::fs::read(&path).unwrap());
         std::fs::remove_file(&path).unwrap();
