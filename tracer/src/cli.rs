@@ -83,6 +83,7 @@ pub enum Action {
 }
 
 /// The flags of tracing.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 #[derive(Debug, Args)]
 pub struct Trace {
     /// Trace these processes, separated by commas or given by repeated -p

@@ -48,6 +48,7 @@ pub struct Replay {
 }
 
 /// How to trace.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The processes to trace.

@@ -145,7 +145,7 @@ fn show(tape: &Tape, lines: u32) -> anyhow::Result<ExitCode> {
     drop(screen);
     drop(runtime);
     if player.is_finished() {
-        player.join().map_err(|_| anyhow::anyhow!("a thread of leaktrace failed"))??;
+        player.join().map_err(|_panic| anyhow::anyhow!("a thread of leaktrace failed"))??;
     }
     shown.context(TERMINAL)?;
     Ok(ExitCode::SUCCESS)

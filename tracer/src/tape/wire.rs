@@ -27,7 +27,6 @@ pub mod optional_path {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     /// Writes it.
-    #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
     pub fn serialize<S: Serializer>(
         path: &Option<PathBuf>,
         serializer: S,
@@ -50,7 +49,6 @@ pub mod optional_file {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     /// Writes it.
-    #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
     pub fn serialize<S: Serializer, T: Serialize>(
         file: &Option<(T, PathBuf)>,
         serializer: S,
@@ -73,7 +71,6 @@ pub mod shape {
     use tracer_common::attach::Shape;
 
     /// Writes it.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
     pub fn serialize<S: Serializer>(shape: &Shape, serializer: S) -> Result<S::Ok, S::Error> {
         (*shape as u8).serialize(serializer)
     }
