@@ -2,7 +2,8 @@
 //!
 //! Takes snapshots in order, returns a report for each. Owns the names and the history of call sites. A report never
 //! waits for names: a frame without one is shown as `module+0xoffset`, and later reports look it up within a time
-//! budget. Only the last report waits.
+//! budget. Only the last report waits. Reads no target memory, no `/proc` and no clock: the snapshot carries what it
+//! needs.
 
 mod accounting;
 mod blocks;
@@ -42,13 +43,12 @@ use crate::{
     },
     snapshot::{SiteFigures, Snapshot},
     tape::{Answers, Fault, Question},
-    target::{Pid, rss_bytes},
+    target::{Pid, usage::OwnUsage},
 };
 
 use names::Names;
 
 pub use blocks::Blocks;
-pub use light::Levels;
 pub use members::Member;
 pub use objects::unmatched_packs;
 
@@ -75,9 +75,11 @@ pub struct SessionInfo {
     pub attach_ms: u64,
     /// Kernel memory of the BPF maps, bytes: all but unwind tables, then unwind tables.
     pub kernel_bytes: [Option<u64>; 2],
-    /// The kernel's figures for the targets at the start, in light mode (page faults are traced, no functions).
-    #[serde(skip)]
-    pub light: Option<Levels>,
+    /// Light mode: page faults are traced, no functions.
+    pub light: bool,
+    /// Returns leaktrace's own usage: called late, so that it includes the work on the report itself.
+    #[serde(skip, default = "no_usage")]
+    pub own_usage: fn() -> OwnUsage,
     /// Returns the state of the connection log, if there is one; its final state when called with `true`.
     #[serde(skip)]
     pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
@@ -94,6 +96,11 @@ pub struct SessionInfo {
     pub top: usize,
 }
 
+/// A tape has leaktrace's usage for each report.
+fn no_usage() -> fn() -> OwnUsage {
+    OwnUsage::default
+}
+
 /// Creates reports. Stays on the thread that created it, as the namer does.
 pub struct Assembly {
     session: SessionInfo,
@@ -108,6 +115,8 @@ pub struct Assembly {
     /// Time of the last report, and events by then.
     events_before: Option<(u64, u64)>,
     descriptors: fds::Descriptors,
+    /// The history of the kernel's figures.
+    levels: light::Levels,
     /// The history of connections.
     connection_history: connections::History,
     /// The history of objects.
@@ -133,6 +142,7 @@ impl Assembly {
             first_rss: None,
             events_before: None,
             descriptors: fds::Descriptors::default(),
+            levels: light::Levels::default(),
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
             cpu_before: None,
@@ -203,13 +213,15 @@ impl Assembly {
         let (light, fds) = self.light(snapshot);
         let fds = fds.or_else(|| self.descriptors(snapshot));
         let accounting = self.accounting(seen);
+        // Before the warnings, which compare resident memory with the first report's.
+        let targets = self.targets(snapshot);
         let mut warnings = self.warnings(snapshot);
         warnings.extend(accounting.connections_log.as_ref().and_then(ConnectionsLog::warning));
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.session.host.clone(),
-            targets: self.targets(),
+            targets,
             window: Window {
                 started_at: self.session.started_at.clone(),
                 duration_s: snapshot.at_ns.saturating_sub(self.session.started_ns) as f64 / 1e9,
@@ -237,8 +249,7 @@ impl Assembly {
             return Resource::Object(Arc::clone(&kind.name));
         }
         // The unknown call site: almost all acquisitions are heap.
-        let unknown =
-            if self.session.light.is_some() { ResourceKind::Pages } else { ResourceKind::Heap };
+        let unknown = if self.session.light { ResourceKind::Pages } else { ResourceKind::Heap };
         self.probe(site.probe).map_or(unknown, |probe| probe.function.kind).into()
     }
 
@@ -262,7 +273,7 @@ impl Assembly {
     ) -> Site {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
-        let unknown = if self.session.light.is_some() { "page fault" } else { "?" };
+        let unknown = if self.session.light { "page fault" } else { "?" };
         let opener = fds::opener(site);
         let acquired_by = match opener {
             Some(opener) => opener.name().unwrap_or(unknown),
@@ -304,16 +315,14 @@ impl Assembly {
         }
     }
 
-    fn targets(&mut self) -> Vec<Target> {
+    fn targets(&mut self, snapshot: &Snapshot) -> Vec<Target> {
         let mut targets = Vec::with_capacity(self.session.targets.len());
         for Member { identity, parent, since_ns } in &self.session.targets {
             let exited = self.exits.get(&identity.pid).copied();
             if exited.is_none()
-                && let Some(bytes) = self
-                    .answers
-                    .ask(Question::ResidentBytes(identity.pid.0), || rss_bytes(identity.pid))
+                && let Some(bytes) = snapshot.resident.get(&identity.pid)
             {
-                self.rss.insert(identity.pid, bytes);
+                self.rss.insert(identity.pid, *bytes);
             }
             targets.push(Target {
                 pid: identity.pid.0,
@@ -334,8 +343,8 @@ impl Assembly {
         let mut warnings = self.session.untraced.clone();
         warnings.extend(self.session.faults.iter().cloned());
         warnings.extend(accounting::out_of_table_space(&snapshot.without_table));
-        if self.session.light.is_some() {
-            warnings.extend(light::warnings());
+        if self.session.light {
+            warnings.extend(light::warnings(snapshot));
             return warnings;
         }
         if self.session.kinds.contains(&ResourceKind::Object) {
@@ -384,3 +393,6 @@ fn report_errors(errors: estimate::Errors) -> Errors {
     let amount = |sum: Sum| Amount { count: sum.count, bytes: sum.bytes };
     Errors { outstanding: errors.outstanding.map(amount), acquired: errors.acquired.map(amount) }
 }
+
+#[cfg(test)]
+mod tests;

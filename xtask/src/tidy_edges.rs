@@ -51,6 +51,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 28] = [
             "report",
             "snapshot",
             "symbolize",
+            "tape",
             "target",
         ],
     ),

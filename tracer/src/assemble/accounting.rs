@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use rustix::time::{ClockId, clock_gettime};
 use tracer_common::stack::StackEnd;
 
 use super::Assembly;
@@ -10,7 +9,7 @@ use crate::{
     report::{Accounting, Budget, Collector, Unwind, Word},
     snapshot::{Snapshot, windows::Sampling},
     tape::Question,
-    target::{Pid, peak_rss_bytes, rss_bytes},
+    target::usage::OwnUsage,
 };
 
 /// The budget, and how far it was kept.
@@ -55,11 +54,8 @@ impl Assembly {
             }
             _ => 0.0,
         };
-        let (cpu_s, rss_bytes, peak_rss_bytes) = self.answers.ask(Question::OwnUsage, || {
-            let cpu = clock_gettime(ClockId::ProcessCPUTime);
-            let cpu_s = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
-            (cpu_s, rss_bytes(Pid::own()), peak_rss_bytes(Pid::own()))
-        });
+        let OwnUsage { cpu_s, rss_bytes, peak_rss_bytes } =
+            self.answers.ask(Question::OwnUsage, self.session.own_usage);
         let log = &self.session.log;
         let connections_log =
             self.answers.ask(Question::Log, || log.as_ref().map(|account| account(snapshot.last)));

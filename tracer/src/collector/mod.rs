@@ -11,6 +11,7 @@ mod pauses;
 mod processes;
 mod requests;
 mod steps;
+mod usage;
 
 use std::{
     collections::BTreeMap,
@@ -22,18 +23,20 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
-use self::{cycle::Drains, options::CollectOptions, pacer::Pacer, steps::Step};
+use self::{
+    cycle::{Drains, receive},
+    options::CollectOptions,
+    pacer::Pacer,
+    steps::Step,
+    usage::FirstUsage,
+};
 pub use self::{
     processes::TrackedProcess,
     requests::{Probed, Reading, Request},
 };
 use crate::{
     kernel::Drained,
-    ledger::{
-        Ledger,
-        connections::Occurrence,
-        events::{Event, decode, drained},
-    },
+    ledger::{Ledger, connections::Occurrence, events::Event},
     lib_objects::{details::ObjectReader, ledger::Objects},
     reconcile::{
         fds::{FdReconciliation, SCANS},
@@ -67,6 +70,8 @@ pub struct Collector {
     drained_batch: Vec<Drained>,
     /// In light mode: pages that were touched.
     touches: Option<Touches>,
+    /// In light mode: the targets' usage at the start.
+    first_usage: Option<FirstUsage>,
     /// Where file descriptors are traced: their reconciliation with `/proc`.
     fds: Option<FdReconciliation>,
     /// The next connection number to allocate.
@@ -113,6 +118,7 @@ impl Collector {
             objects: options.objects.then(|| ObjectReader::new(options.live)),
             drained_batch: Vec::new(),
             touches: options.light.then(Touches::new),
+            first_usage: None,
             fds: options.descriptors.then(FdReconciliation::default),
             next_connection: 1,
             malformed: 0,
@@ -133,6 +139,10 @@ impl Collector {
             collector.source.add_target(target.pid, collector.options.children)?;
             collector.changed.push((target.pid, Arc::clone(&target.mappings)));
             collector.targets.push(target);
+        }
+        if collector.options.light {
+            let running: Vec<Pid> = collector.running().collect();
+            collector.first_usage = Some(FirstUsage::read(&mut collector.source, &running));
         }
         Ok(collector)
     }
@@ -193,35 +203,26 @@ impl Collector {
         Ok(())
     }
 
-    /// Drains the young generation, then reads the records: in this order, so that no record refers to a resource
-    /// that has been drained and has not reached the ledger. Returns the number of resources and records.
+    /// Receives events from the kernel, see [`receive`], and applies them. Returns the number of resources and records.
     fn cycle(&mut self) -> io::Result<usize> {
-        self.source.drain(&mut self.drained_batch)?;
-        let mut received = self.drained_batch.len();
-        let Self { ledger, malformed, unknown_code_seen, touches, .. } = self;
-        for (key, young) in self.drained_batch.drain(..) {
-            match drained(&key, &young) {
-                Some(event) => route_event(ledger, touches, event),
-                None => *malformed += 1,
-            }
-        }
+        let Self { source, drained_batch, ledger, malformed, unknown_code_seen, touches, .. } =
+            self;
         let (mut events, begun) = (Vec::new(), ledger.connections_begun());
-        let records =
-            self.source.records(MAX_RECORDS_PER_CYCLE, |record| match decode(record) {
-                Some(event) => {
-                    *unknown_code_seen |=
-                        matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
-                    if matches!(event, Event::Forked { .. } | Event::Executed { .. }) {
-                        events.push(event.clone());
-                    }
-                    route_event(ledger, touches, event);
+        let apply = |event: Option<Event>| match event {
+            Some(event) => {
+                *unknown_code_seen |=
+                    matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
+                if matches!(event, Event::Forked { .. } | Event::Executed { .. }) {
+                    events.push(event.clone());
                 }
-                None => *malformed += 1,
-            })?;
-        if records < MAX_RECORDS_PER_CYCLE {
-            ledger.cycled();
+                route_event(ledger, touches, event);
+            }
+            None => *malformed += 1,
+        };
+        let received = receive(source, drained_batch, MAX_RECORDS_PER_CYCLE, apply)?;
+        if received.records < MAX_RECORDS_PER_CYCLE {
+            self.ledger.cycled();
         }
-        received += records;
         // Replaces the numbers that were used.
         self.allocate_connections(self.ledger.connections_begun() - begun)?;
         if let Some(touches) = &mut self.touches {
@@ -237,7 +238,7 @@ impl Collector {
         if self.source.tables_arrived()? {
             self.refresh_code_ranges();
         }
-        Ok(received)
+        Ok(received.drained + received.records)
     }
 
     /// Cycles until nothing arrives any more: for when recording is off.
@@ -251,12 +252,9 @@ impl Collector {
         if self.fds.is_none() {
             return Ok(());
         }
-        let running =
-            self.targets.iter().map(|one| one.pid).filter(|one| !self.ended.contains(one));
-        let scan = FdReconciliation::scan(&mut self.source, &self.ledger, running, now);
-        let Some(scan) = scan else {
-            return Ok(());
-        };
+        let running: Vec<Pid> = self.running().collect();
+        let scan = FdReconciliation::scan(&mut self.source, &self.ledger, running.into_iter(), now);
+        let Some(scan) = scan else { return Ok(()) };
         // One more cycle brings everything that was opened until the listing.
         self.cycle()?;
         if let Some(fds) = &mut self.fds {
@@ -303,6 +301,8 @@ impl Collector {
         Ok(Snapshot {
             at_ns,
             last,
+            resident: self.resident(),
+            usage: self.usage()?,
             objects: self.objects(at_ns, last)?,
             connections: connections(
                 self.fds.as_mut(),

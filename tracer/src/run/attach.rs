@@ -10,13 +10,13 @@ use std::{
     path::Path,
 };
 
-use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
 
 use super::{
     libraries::{describe, object_functions, probed},
     pairs::ClosedGroups,
     points::Points,
+    reporter::Listing,
     trace_mode,
 };
 use crate::{
@@ -70,19 +70,6 @@ pub(super) struct Attached {
     next: ProbeNumber,
     /// Number of probes whose effect on objects the BPF programs know.
     described: usize,
-}
-
-/// The state of the probes at one moment.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Listing {
-    /// Every probe, and the functions that no object defines.
-    pub(super) probes: Vec<Probe>,
-    /// Why the kernel refused some, by number.
-    pub(super) refused: BTreeMap<ProbeNumber, String>,
-    /// Sentences about what is not traced, and why.
-    pub(super) warnings: Vec<String>,
-    /// The allocators of each target.
-    pub(super) allocators: BTreeMap<Pid, Vec<Allocator>>,
 }
 
 impl Attached {

@@ -16,17 +16,17 @@ use tokio::sync::watch;
 
 use super::{
     Reports,
-    attach::{Attached, Listing},
+    attach::Attached,
     attacher::{self, Channels, TargetEvent},
     choose::{Targets, explain, explain_late, without_return_probes},
     collect_options::collect_options,
     command::{Exits, follow, launch},
     journal::Journal,
     overhead::{Governor, ProbeCosts, calibrate},
-    reporter::{self, Inputs},
+    reporter::{self, Inputs, Listing},
 };
 use crate::{
-    assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
+    assemble::{Assembly, Blocks, Member, SessionInfo, unmatched_packs},
     collector::{Beginning, Collector, Request, TrackedProcess},
     error::Failure,
     kernel::{Footprint, Loaded, Programs, now_ns},
@@ -38,7 +38,7 @@ use crate::{
     snapshot::Snapshot,
     source::RecordSource,
     tape::{Answers, TapeWriter},
-    target::{Identity, Pid, identify, launch::Launched, mappings, watch::Watch},
+    target::{Identity, Pid, identify, launch::Launched, mappings, usage, watch::Watch},
     unwind::Library,
 };
 
@@ -315,7 +315,6 @@ fn session(
     begun: Instant,
 ) -> SessionInfo {
     let name = rustix::system::uname();
-    let targets: Vec<_> = identities.iter().cloned().map(Member::named).collect();
     SessionInfo {
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
@@ -331,8 +330,9 @@ fn session(
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         kernel_bytes: [footprint.maps_bytes, footprint.unwind_bytes],
-        light: settings.light.then(|| Levels::begin(now_ns(), &targets)),
-        targets,
+        light: settings.light,
+        own_usage: usage::own,
+        targets: identities.iter().cloned().map(Member::named).collect(),
         log: None,
         kinds: settings.kinds.clone(),
         blocks: Blocks::of(&settings.packs),

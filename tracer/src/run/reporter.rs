@@ -10,10 +10,11 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tracer_common::attach::ProbeNumber;
 
-use super::attach::Listing;
 use crate::{
     assemble::Assembly,
+    probes::{Probe, allocator::Allocator},
     report::{Exit, Report},
     snapshot::Snapshot,
     tape::Question,
@@ -26,6 +27,19 @@ pub(super) struct Inputs<'a> {
     pub(super) listings: &'a Receiver<Listing>,
     /// How commands have ended.
     pub(super) exits: &'a Mutex<BTreeMap<Pid, Exit>>,
+}
+
+/// The state of the probes at one moment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Listing {
+    /// Every probe, and the functions that no object defines.
+    pub(super) probes: Vec<Probe>,
+    /// Why the kernel refused some, by number.
+    pub(super) refused: BTreeMap<ProbeNumber, String>,
+    /// Sentences about what is not traced, and why.
+    pub(super) warnings: Vec<String>,
+    /// The allocators of each target.
+    pub(super) allocators: BTreeMap<Pid, Vec<Allocator>>,
 }
 
 /// What one report begins with.

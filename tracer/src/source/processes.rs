@@ -14,8 +14,10 @@ use crate::{
         identify,
         mappings::{self, Mappings},
         memory::{self, Numbers},
-        pages::{Frames, PageTable},
+        pages::{self, Frames, PageTable},
+        rss_bytes,
         sockets::{self, Socket},
+        usage::{self, ProcessUsage},
         watch::Watch,
     },
 };
@@ -101,6 +103,21 @@ impl RecordSource {
             look(pid, pages, |_, entry| resident.push(entry.is_anonymous()));
             resident
         })
+    }
+
+    /// Resident memory, bytes; `None` when the process has ended.
+    pub fn rss_bytes(&mut self, pid: Pid) -> Option<u64> {
+        self.ask(Question::ResidentBytes(pid.0), |_| rss_bytes(pid))
+    }
+
+    /// Memory and open descriptors of a process, as the kernel counts them; `None` if it has ended.
+    pub fn usage(&mut self, pid: Pid) -> Option<ProcessUsage> {
+        self.ask(Question::Usage(pid.0), |_| usage::read(pid))
+    }
+
+    /// Whether the kernel shows which page frames there are.
+    pub fn frames_are_shown(&mut self) -> bool {
+        self.ask(Question::FramesShown, |_| pages::frames_are_shown())
     }
 
     /// The integers at these addresses of a process's memory, with their sizes in bytes; `None` where nothing is mapped.

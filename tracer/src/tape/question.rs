@@ -74,10 +74,8 @@ pub enum Question {
     Modules,
     /// Its resident memory?
     ResidentBytes(u32),
-    /// The kernel's figures of its memory?
-    Memory(u32),
-    /// The kernel's figures of its descriptors?
-    FdCounts(u32),
+    /// The kernel's figures of its memory and descriptors?
+    Usage(u32),
     /// Does the kernel show its page frames?
     FramesShown,
     /// What has leaktrace used itself?
