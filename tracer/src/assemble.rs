@@ -12,6 +12,7 @@ mod fds;
 pub mod journal;
 mod light;
 mod members;
+mod names;
 mod naming;
 mod objects;
 mod parts;
@@ -19,10 +20,12 @@ mod probed;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     sync::Arc,
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
 use crate::{
@@ -40,15 +43,18 @@ use crate::{
         Total, Verdict, Window,
     },
     snapshot::{SiteFigures, Snapshot},
-    symbolize::Namer,
+    tape::{Answers, Fault, Question},
     target::{Pid, usage::OwnUsage},
 };
+
+use names::Names;
 
 pub use blocks::Blocks;
 pub use members::Member;
 pub use objects::unmatched_packs;
 
 /// Facts about the tracing session, fixed or updated by [`Assembly::probed`].
+#[derive(Serialize, Deserialize)]
 pub struct SessionInfo {
     /// The host.
     pub host: Host,
@@ -71,12 +77,15 @@ pub struct SessionInfo {
     /// Kernel memory of the BPF maps, bytes: all but unwind tables, then unwind tables.
     pub kernel_bytes: [Option<u64>; 2],
     /// Returns leaktrace's own usage: called late, so that it includes the work on the report itself.
+    #[serde(skip, default = "no_usage")]
     pub own_usage: fn() -> OwnUsage,
     /// Returns the state of the connection log, if there is one; its final state when called with `true`.
+    #[serde(skip)]
     pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
     /// What is traced, and how.
     pub options: TraceOptions,
     /// Blocks that libraries allocate internally.
+    #[serde(skip)]
     pub blocks: Blocks,
     /// Libraries whose objects are traced.
     pub packs: Vec<Pack>,
@@ -84,11 +93,18 @@ pub struct SessionInfo {
     pub faults: Vec<String>,
 }
 
-/// Creates reports. Stays on the thread that created it, as [`Namer`] does.
+/// A tape has leaktrace's usage for each report.
+fn no_usage() -> fn() -> OwnUsage {
+    OwnUsage::default
+}
+
+/// Creates reports. Stays on the thread that created it, as the namer does.
 pub struct Assembly {
     session: SessionInfo,
     history: History,
-    namer: Namer,
+    /// All that reports need from outside.
+    answers: Answers,
+    names: Names,
     stacks: HashMap<u32, naming::Stack>,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
@@ -107,12 +123,16 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// An assembly that has reported nothing yet.
-    pub fn new(session: SessionInfo) -> Self {
-        Self {
+    /// An assembly that has reported nothing yet. With a tape, it begins as the recorded one did.
+    pub fn new(mut answers: Answers, live: Option<SessionInfo>) -> io::Result<Self> {
+        let live = || live.ok_or_else(|| io::Error::other("there is nothing to report"));
+        let mut session = answers.try_ask(Question::Session, live)?;
+        session.blocks = Blocks::of(&session.packs);
+        Ok(Self {
             session,
+            names: Names::new(&answers),
+            answers,
             history: History::default(),
-            namer: Namer::new(),
             stacks: HashMap::new(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
@@ -123,7 +143,17 @@ impl Assembly {
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
             cpu_before: None,
-        }
+        })
+    }
+
+    /// Answers to questions about the next report.
+    pub const fn answers(&mut self) -> &mut Answers {
+        &mut self.answers
+    }
+
+    /// Why the last report is not the recorded one, if it is not: the tape has ended in it.
+    pub const fn fault(&self) -> Option<Fault> {
+        self.answers.fault()
     }
 
     /// Records how a target that leaktrace started has ended.
@@ -178,7 +208,7 @@ impl Assembly {
             .iter()
             .take(self.session.options.top.unwrap_or(usize::MAX))
             .map(|site| site.number);
-        let modules = self.namer.modules(shown);
+        let modules = self.names.modules(&mut self.answers, shown);
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
         let (light, fds) = self.light(snapshot);
         let fds = fds.or_else(|| self.descriptors(snapshot));

@@ -1,7 +1,7 @@
 //! The allowed dependencies between folders of `tracer`: the table of `tidy`.
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 27] = [
+pub(crate) const EDGES: [(&str, &[&str]); 29] = [
     ("arch", &[]),
     ("cli", &["format", "options", "packs", "probes", "report", "settings"]),
     ("settings", &["cli", "error", "format", "options", "packs", "probes"]),
@@ -11,14 +11,16 @@ pub(crate) const EDGES: [(&str, &[&str]); 27] = [
     ("output", &["error", "format", "report"]),
     ("preflight", &["arch", "error", "format", "kernel", "probes", "target"]),
     ("doctor", &["error", "format", "kernel", "preflight", "target"]),
-    ("target", &["error", "format"]),
-    ("packs", &["arch", "error", "format"]),
-    ("probes", &["arch", "error", "format", "packs", "target"]),
+    ("target", &["error", "format", "tape"]),
+    ("packs", &["arch", "error", "format", "tape"]),
+    ("probes", &["arch", "error", "format", "packs", "tape", "target"]),
     ("kernel", &["arch", "error", "format", "options", "probes", "target"]),
     ("unwind", &["arch", "error", "format", "kernel", "target"]),
     ("ledger", &["target"]),
-    ("reconcile", &["kernel", "ledger", "target"]),
-    ("lib_objects", &["kernel", "ledger", "packs", "reconcile", "target"]),
+    ("tape", &["error"]),
+    ("source", &["kernel", "options", "tape", "target", "unwind"]),
+    ("reconcile", &["ledger", "source", "tape", "target"]),
+    ("lib_objects", &["ledger", "packs", "reconcile", "source", "target"]),
     ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
     (
         "collector",
@@ -29,8 +31,9 @@ pub(crate) const EDGES: [(&str, &[&str]); 27] = [
             "options",
             "reconcile",
             "snapshot",
+            "source",
+            "tape",
             "target",
-            "unwind",
         ],
     ),
     ("analyze", &["format", "ledger", "report", "snapshot"]),
@@ -50,6 +53,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 27] = [
             "report",
             "snapshot",
             "symbolize",
+            "tape",
             "target",
         ],
     ),

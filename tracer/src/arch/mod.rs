@@ -11,6 +11,7 @@ mod unsupported;
 mod x86_64;
 
 use gimli::{EndianSlice, LittleEndian, UnwindSection, UnwindTableRow};
+use serde::{Deserialize, Serialize};
 use tracer_common::unwind::Rule;
 
 #[cfg(any(not(target_arch = "x86_64"), leaktrace_unsupported_arch))]
@@ -95,7 +96,7 @@ pub trait Architecture {
 }
 
 /// The place of a probe in a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Offset in the object's file.
     pub offset: u64,

@@ -45,7 +45,7 @@ impl Assembly {
     /// The object type that a call site's blocks have by their size.
     pub(super) fn block_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
         let (acquired, caller) = (site.acquired, site.frames.first().filter(|_| !site.former)?);
-        let file = || self.namer.file(site.pid?, *caller);
+        let file = || self.names.file(site.pid?, *caller);
         self.session.blocks.kind((acquired.count, acquired.bytes), |library| {
             file().is_some_and(|file| has(&self.session.probes, file, library))
         })
@@ -58,7 +58,7 @@ impl Assembly {
         else {
             return false;
         };
-        let caller = || self.namer.file(site.pid?, *site.frames.first()?);
+        let caller = || self.names.file(site.pid?, *site.frames.first()?);
         of.is_by_memory()
             && !site.former
             && caller().is_some_and(|file| {

@@ -42,7 +42,7 @@ impl Assembly {
                 self.name_before_exec(snapshot, *pid);
                 executed.retain(|one| one != pid);
             }
-            self.namer.learn(*pid, mappings);
+            self.names.learn(&mut self.answers, *pid, mappings);
         }
         for pid in executed {
             self.name_before_exec(snapshot, pid);
@@ -59,24 +59,24 @@ impl Assembly {
             .sites
             .iter()
             .filter(|site| site.former && site.pid == Some(executed) && self.named(site).is_none());
-        let mut queue: VecDeque<Wanted> = former
+        let queue: VecDeque<Wanted> = former
             .map(|site| Wanted { site: site.number, pid, addresses: Arc::clone(&site.frames) })
             .collect();
-        self.namer.work(&mut queue, LAST_NAMING);
+        self.names.work(&mut self.answers, queue, LAST_NAMING);
     }
 
     /// The named frames of a call site, or of the parent's call site that it is a copy of.
     fn named(&self, site: &SiteFigures) -> Option<Arc<[Frame]>> {
-        let own = self.namer.lookup(site.number);
-        own.or_else(|| site.origin.and_then(|origin| self.namer.lookup(origin)))
+        let own = self.names.lookup(site.number);
+        own.or_else(|| site.origin.and_then(|origin| self.names.lookup(origin)))
     }
 
     /// Looks up names, worst call sites first.
     pub(super) fn name(&mut self, order: &[&SiteFigures], last: bool) {
-        self.namer.refresh();
+        self.names.refresh(&mut self.answers);
         // The last report shows no others.
         let shown = self.session.options.top.filter(|_| last).unwrap_or(usize::MAX);
-        let mut queue: VecDeque<Wanted> = order
+        let queue: VecDeque<Wanted> = order
             .iter()
             .take(shown)
             .filter(|site| !site.former && self.named(site).is_none())
@@ -85,7 +85,7 @@ impl Assembly {
                 Some(Wanted { site: site.number, pid: site.pid?, addresses })
             })
             .collect();
-        self.namer.work(&mut queue, if last { LAST_NAMING } else { NAMING });
+        self.names.work(&mut self.answers, queue, if last { LAST_NAMING } else { NAMING });
     }
 
     /// Frames and headline: cached, first without names, then with them.
@@ -97,7 +97,8 @@ impl Assembly {
         {
             return (Arc::clone(&stack.shown), stack.asked);
         }
-        let named = named.unwrap_or_else(|| self.namer.unnamed(pid, &site.frames));
+        let Self { names, answers, .. } = self;
+        let named = named.unwrap_or_else(|| names.unnamed(answers, site.number, pid, &site.frames));
         let shown = match fds::opener(site).and_then(FdOrigin::name) {
             None => Arc::clone(&named),
             Some(call) => fds::without_syscall_wrappers(&named, call),

@@ -104,8 +104,16 @@ impl Failure {
             Self::NoObjects => "add object to --kind, as in --kind heap,object".to_owned(),
             Self::NoPacks => "leave out --no-packs, or give a pack with --pack FILE".to_owned(),
             Self::NothingToLog => "add --kind fd,socket, or leave out --log-connections".to_owned(),
-            Self::OutputNotWritable { .. } | Self::LogNotWritable { .. } => {
+            Self::OutputNotWritable { .. }
+            | Self::LogNotWritable { .. }
+            | Self::TapeNotWritable { .. } => {
                 "choose a file in an existing, writable directory".to_owned()
+            }
+            Self::TapeUnreadable { .. } => {
+                "check the path, and that you may read the file: a tape is for its owner only".to_owned()
+            }
+            Self::NotATape { .. } => {
+                "replay it with the version that recorded it; --record FILE makes a new one".to_owned()
             }
             Self::OutputLost { kept, .. } => match kept {
                 Kept::Stdout => "nothing is lost: the report is on stdout".to_owned(),

@@ -13,11 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    attach::{Attached, Listing},
-    loading::is_loaded,
-    overhead::Governor,
-};
+use super::{attach::Attached, loading::is_loaded, overhead::Governor, reporter::Listing};
 use crate::{
     collector::Request,
     format::printable,
