@@ -13,7 +13,7 @@ use tracer_common::{
 use crate::{
     arch::{self, Arguments, Registers},
     maps::{PROCESSES, STATES, SWITCH, TARGETS, UNWINDER},
-    process::threads,
+    threads,
 };
 
 /// A hit on an attach point of a target.

@@ -2,7 +2,8 @@
 //!
 //! Takes snapshots in order, returns a report for each. Owns the names and the history of call sites. A report never
 //! waits for names: a frame without one is shown as `module+0xoffset`, and later reports look it up within a time
-//! budget. Only the last report waits.
+//! budget. Only the last report waits. Reads no target memory, no `/proc` and no clock: the snapshot carries what it
+//! needs.
 
 mod accounting;
 mod blocks;
@@ -15,7 +16,6 @@ mod naming;
 mod objects;
 mod parts;
 mod probed;
-mod sums;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,6 +32,7 @@ use crate::{
         quiet::Quiet,
     },
     ledger::Sum,
+    options::TraceOptions,
     packs::Pack,
     probes::{Probe, allocator::Allocator},
     report::{
@@ -40,11 +41,10 @@ use crate::{
     },
     snapshot::{SiteFigures, Snapshot},
     symbolize::Namer,
-    target::{Pid, rss_bytes},
+    target::{Pid, usage::OwnUsage},
 };
 
 pub use blocks::Blocks;
-pub use light::Levels;
 pub use members::Member;
 pub use objects::unmatched_packs;
 
@@ -70,22 +70,18 @@ pub struct SessionInfo {
     pub attach_ms: u64,
     /// Kernel memory of the BPF maps, bytes: all but unwind tables, then unwind tables.
     pub kernel_bytes: [Option<u64>; 2],
-    /// The kernel's figures for the targets at the start, in light mode (page faults are traced, no functions).
-    pub light: Option<Levels>,
+    /// Returns leaktrace's own usage: called late, so that it includes the work on the report itself.
+    pub own_usage: fn() -> OwnUsage,
     /// Returns the state of the connection log, if there is one; its final state when called with `true`.
     pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
-    /// Requested kinds.
-    pub kinds: Vec<ResourceKind>,
+    /// What is traced, and how.
+    pub options: TraceOptions,
     /// Blocks that libraries allocate internally.
     pub blocks: Blocks,
     /// Libraries whose objects are traced.
     pub packs: Vec<Pack>,
     /// Problems found at the start in the user's input, a line each.
     pub faults: Vec<String>,
-    /// Whether every report is shown, not only the last.
-    pub live: bool,
-    /// Number of call sites that the last report shows.
-    pub top: usize,
 }
 
 /// Creates reports. Stays on the thread that created it, as [`Namer`] does.
@@ -100,6 +96,8 @@ pub struct Assembly {
     /// Time of the last report, and events by then.
     events_before: Option<(u64, u64)>,
     descriptors: fds::Descriptors,
+    /// The history of the kernel's figures.
+    levels: light::Levels,
     /// The history of connections.
     connection_history: connections::History,
     /// The history of objects.
@@ -121,6 +119,7 @@ impl Assembly {
             first_rss: None,
             events_before: None,
             descriptors: fds::Descriptors::default(),
+            levels: light::Levels::default(),
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
             cpu_before: None,
@@ -175,19 +174,24 @@ impl Assembly {
             (std::cmp::Reverse(size), site.number)
         });
         self.name(&order, snapshot.last);
-        let shown = order.iter().take(self.session.top).map(|site| site.number);
+        let shown = order
+            .iter()
+            .take(self.session.options.top.unwrap_or(usize::MAX))
+            .map(|site| site.number);
         let modules = self.namer.modules(shown);
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
         let (light, fds) = self.light(snapshot);
         let fds = fds.or_else(|| self.descriptors(snapshot));
         let accounting = self.accounting(seen);
+        // Before the warnings, which compare resident memory with the first report's.
+        let targets = self.targets(snapshot);
         let mut warnings = self.warnings(snapshot);
         warnings.extend(accounting.connections_log.as_ref().and_then(ConnectionsLog::warning));
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             host: self.session.host.clone(),
-            targets: self.targets(),
+            targets,
             window: Window {
                 started_at: self.session.started_at.clone(),
                 duration_s: snapshot.at_ns.saturating_sub(self.session.started_ns) as f64 / 1e9,
@@ -216,7 +220,7 @@ impl Assembly {
         }
         // The unknown call site: almost all acquisitions are heap.
         let unknown =
-            if self.session.light.is_some() { ResourceKind::Pages } else { ResourceKind::Heap };
+            if self.session.options.light { ResourceKind::Pages } else { ResourceKind::Heap };
         self.probe(site.probe).map_or(unknown, |probe| probe.function.kind).into()
     }
 
@@ -226,8 +230,8 @@ impl Assembly {
 
     fn is_wanted(&self, site: &SiteFigures) -> bool {
         let asked = match self.kind(site) {
-            Resource::Plain(kind) => self.session.kinds.contains(&kind),
-            Resource::Object(_) => self.session.kinds.contains(&ResourceKind::Object),
+            Resource::Plain(kind) => self.session.options.kinds.contains(&kind),
+            Resource::Object(_) => self.session.options.traces_objects(),
         };
         asked && fds::has_stack(site) && !self.is_library_internal(site)
     }
@@ -240,7 +244,7 @@ impl Assembly {
     ) -> Site {
         let (frames, asked) = self.frames(site);
         let kind = self.kind(site);
-        let unknown = if self.session.light.is_some() { "page fault" } else { "?" };
+        let unknown = if self.session.options.light { "page fault" } else { "?" };
         let opener = fds::opener(site);
         let acquired_by = match opener {
             Some(opener) => opener.name().unwrap_or(unknown),
@@ -282,14 +286,14 @@ impl Assembly {
         }
     }
 
-    fn targets(&mut self) -> Vec<Target> {
+    fn targets(&mut self, snapshot: &Snapshot) -> Vec<Target> {
         let mut targets = Vec::with_capacity(self.session.targets.len());
         for Member { identity, parent, since_ns } in &self.session.targets {
             let exited = self.exits.get(&identity.pid).copied();
             if exited.is_none()
-                && let Some(bytes) = rss_bytes(identity.pid)
+                && let Some(bytes) = snapshot.resident.get(&identity.pid)
             {
-                self.rss.insert(identity.pid, bytes);
+                self.rss.insert(identity.pid, *bytes);
             }
             targets.push(Target {
                 pid: identity.pid.0,
@@ -310,11 +314,11 @@ impl Assembly {
         let mut warnings = self.session.untraced.clone();
         warnings.extend(self.session.faults.iter().cloned());
         warnings.extend(accounting::out_of_table_space(&snapshot.without_table));
-        if self.session.light.is_some() {
-            warnings.extend(light::warnings());
+        if self.session.options.light {
+            warnings.extend(light::warnings(snapshot));
             return warnings;
         }
-        if self.session.kinds.contains(&ResourceKind::Object) {
+        if self.session.options.traces_objects() {
             warnings.extend(unmatched_packs(&self.session.packs, &self.session.probes));
         }
         let resident_bytes = self.rss.values().sum();
@@ -360,3 +364,6 @@ fn report_errors(errors: estimate::Errors) -> Errors {
     let amount = |sum: Sum| Amount { count: sum.count, bytes: sum.bytes };
     Errors { outstanding: errors.outstanding.map(amount), acquired: errors.acquired.map(amount) }
 }
+
+#[cfg(test)]
+mod tests;

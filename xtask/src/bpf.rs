@@ -104,6 +104,8 @@ fn folder() -> PathBuf {
 fn cargo() -> Command {
     let mut command = Command::new(CARGO);
     command.env("CARGO_TARGET_DIR", folder()).env_remove("RUSTUP_TOOLCHAIN");
+    // An incremental build splits the crate into more units, and makes other bytes.
+    command.env_remove("CARGO_INCREMENTAL");
     // Environment variables with which cargo describes its own toolchain must not reach Debian's cargo.
     for (name, _) in env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
         command.env_remove(name);

@@ -4,7 +4,7 @@
 pub(crate) const EDGES: [(&str, &[&str]); 27] = [
     ("arch", &[]),
     ("cli", &["format", "options", "packs", "probes", "report", "settings"]),
-    ("settings", &["cli", "error", "format", "packs", "probes"]),
+    ("settings", &["cli", "error", "format", "options", "packs", "probes"]),
     ("error", &["arch", "format"]),
     ("format", &[]),
     ("options", &[]),
@@ -18,7 +18,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 27] = [
     ("unwind", &["arch", "error", "format", "kernel", "target"]),
     ("ledger", &["target"]),
     ("reconcile", &["kernel", "ledger", "target"]),
-    ("lib_objects", &["kernel", "ledger", "reconcile", "target"]),
+    ("lib_objects", &["kernel", "ledger", "packs", "reconcile", "target"]),
     ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
     (
         "collector",
@@ -43,6 +43,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 27] = [
             "format",
             "ledger",
             "lib_objects",
+            "options",
             "packs",
             "probes",
             "reconcile",

@@ -11,14 +11,10 @@ use tracer_common::{
 use crate::{
     arch,
     call::{Call, raw, read_word},
-    heap::{
-        call_site::entered,
-        resize::resizing,
-        returns::fail,
-        young::{released, unmapped},
-    },
+    heap::{call_site::entered, resize::resizing, returns::fail},
     loss::{count, lose},
     maps::HITS,
+    resources::young::{released, unmapped},
     stack::{
         cache,
         hidden_returns::{self, is_hijacked},

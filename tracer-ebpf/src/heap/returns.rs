@@ -13,13 +13,11 @@ use tracer_common::{
 use crate::{
     arch,
     call::{Call, raw, read_word},
-    heap::{
-        resize::{resized, resized_away, restored},
-        young::{acquired, failed},
-    },
+    heap::resize::{resized, resized_away, restored},
     lib_objects::objects,
     loss::{count, lose},
     maps::FAILED,
+    resources::young::{acquired, failed},
     stack::hidden_returns::is_hijacked,
 };
 

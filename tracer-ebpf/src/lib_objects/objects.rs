@@ -23,13 +23,16 @@ use tracer_common::{
 use crate::{
     arch,
     call::{Call, raw, read_word},
-    heap::young::{self, key, now_ns, position},
     lib_objects::{
         arguments::{descriptor, handle, name, of},
         constructors::{forget_below, within},
     },
     loss::{count, lose},
     maps::{ASKS, FAILED, HITS, OBJECT_FUNCTIONS, OBJECTS},
+    resources::{
+        records::{now_ns, position},
+        young::{self, key},
+    },
     stack::{
         cache,
         hidden_returns::{caller_of, chain_of},

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rustix::time::{ClockId, clock_gettime};
 use tracer_common::stack::StackEnd;
 
 use super::Assembly;
 use crate::{
     report::{Accounting, Budget, Collector, Unwind, Word},
     snapshot::{Snapshot, windows::Sampling},
-    target::{Pid, peak_rss_bytes, rss_bytes},
+    target::usage::OwnUsage,
 };
 
 /// The budget, and how far it was kept.
@@ -54,8 +53,7 @@ impl Assembly {
             }
             _ => 0.0,
         };
-        let cpu = clock_gettime(ClockId::ProcessCPUTime);
-        let cpu_s = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+        let OwnUsage { cpu_s, rss_bytes, peak_rss_bytes } = (self.session.own_usage)();
         let cpu_percent = match self.cpu_before.replace((snapshot.at_ns, cpu_s)) {
             Some((at_ns, before)) if snapshot.at_ns > at_ns => {
                 Some((cpu_s - before) * 1e11 / (snapshot.at_ns - at_ns) as f64)
@@ -87,8 +85,8 @@ impl Assembly {
             collector: Collector {
                 cpu_s,
                 cpu_percent,
-                rss_bytes: rss_bytes(Pid::own()),
-                peak_rss_bytes: peak_rss_bytes(Pid::own()),
+                rss_bytes,
+                peak_rss_bytes,
                 kernel_bytes,
                 kernel_unwind_bytes,
             },

@@ -70,7 +70,7 @@ fn is_syscall_wrapper(frame: &Frame, innermost: bool, call: &str) -> bool {
 impl Assembly {
     /// The descriptors of a snapshot, if descriptors are traced.
     pub(super) fn descriptors(&mut self, snapshot: &Snapshot) -> Option<Fds> {
-        if !self.session.kinds.iter().any(|kind| kind.is_descriptor()) {
+        if !self.session.options.traces_descriptors() {
             return None;
         }
         let at_s = snapshot.at_ns as f64 / 1e9;

@@ -6,40 +6,40 @@ use super::{Assembly, members::Member};
 use crate::{
     analyze::time_series::History,
     report::{Exit, Fds, Growing, Light, Word},
-    snapshot::Snapshot,
-    target::{Pid, pages, usage},
+    snapshot::{Snapshot, TargetUsage},
+    target::{Pid, usage::ProcessUsage},
 };
 
 /// The history of every figure.
 #[derive(Debug, Default)]
-pub struct Levels {
+pub(super) struct Levels {
     history: BTreeMap<(Pid, String), History>,
     last: BTreeMap<Pid, Growing>,
+    begun: bool,
 }
 
 impl Levels {
-    /// The figures at the start; time by the clock of the snapshots.
-    pub fn begin(at_ns: u64, targets: &[Member]) -> Self {
-        let mut levels = Self::default();
-        levels.read(at_ns, targets, &BTreeMap::new());
-        levels
-    }
-
-    /// Reads the figures of all running targets.
-    pub(super) fn read(
+    /// Adds the figures of a snapshot.
+    fn add(
         &mut self,
         at_ns: u64,
+        usage: &TargetUsage,
         targets: &[Member],
         exits: &BTreeMap<Pid, Exit>,
     ) -> (Light, Option<Fds>) {
-        let at_s = at_ns as f64 / 1e9;
+        if !std::mem::replace(&mut self.begun, true) {
+            let (start_ns, figures) = &*usage.start;
+            for (pid, figures) in figures {
+                self.add_process(*pid, *start_ns, figures);
+            }
+        }
         for Member { identity, .. } in targets {
             let pid = identity.pid;
             if exits.contains_key(&pid) {
                 continue;
             }
-            if let Some(growing) = self.growing(pid, at_s) {
-                self.last.insert(pid, growing);
+            if let Some(figures) = usage.now.get(&pid) {
+                self.add_process(pid, at_ns, figures);
             }
         }
         let known = |member: &Member| self.last.get(&member.identity.pid).cloned();
@@ -50,8 +50,13 @@ impl Levels {
         (light, fds)
     }
 
-    fn growing(&mut self, pid: Pid, at_s: f64) -> Option<Growing> {
-        let memory = usage::memory(pid)?;
+    fn add_process(&mut self, pid: Pid, at_ns: u64, figures: &ProcessUsage) {
+        let growing = self.growing(pid, at_ns as f64 / 1e9, figures);
+        self.last.insert(pid, growing);
+    }
+
+    fn growing(&mut self, pid: Pid, at_s: f64, figures: &ProcessUsage) -> Growing {
+        let memory = &figures.memory;
         let mut level = |name: &str, now: Option<u64>| {
             let history = self.history.entry((pid, name.to_owned())).or_default();
             now.map(|now| history.push(at_s, now))
@@ -67,7 +72,7 @@ impl Levels {
             brk: level("brk", memory.brk),
             ..Growing::default()
         };
-        let Some(mut open) = usage::descriptors(pid) else { return Some(growing) };
+        let Some(mut open) = figures.fds.clone() else { return growing };
         growing.fds = level("fds", Some(open.values().sum()));
         // A type that has disappeared counts 0, not unknown; a new type counted 0 at the start.
         let first = !self.last.contains_key(&pid);
@@ -83,7 +88,7 @@ impl Levels {
                 .or_insert_with(|| if first { History::default() } else { History::since(0) });
             growing.fds_by_type.insert(Word::named(&name), history.push(at_s, now));
         }
-        Some(growing)
+        growing
     }
 
     fn descriptors(&self, running: &[&Member]) -> Option<Fds> {
@@ -113,8 +118,8 @@ impl Levels {
 }
 
 /// What to know about page figures.
-pub(super) fn warnings() -> Vec<String> {
-    if pages::frames_are_shown() {
+pub(super) fn warnings(snapshot: &Snapshot) -> Vec<String> {
+    if snapshot.usage.as_ref().is_none_or(|usage| usage.frames_are_shown) {
         return Vec::new();
     }
     vec![
@@ -127,36 +132,9 @@ pub(super) fn warnings() -> Vec<String> {
 impl Assembly {
     /// The kernel's figures, if `--light` is on.
     pub(super) fn light(&mut self, snapshot: &Snapshot) -> (Option<Light>, Option<Fds>) {
-        let Some(levels) = &mut self.session.light else { return (None, None) };
-        let (light, fds) = levels.read(snapshot.at_ns, &self.session.targets, &self.exits);
+        let Some(usage) = &snapshot.usage else { return (None, None) };
+        let (light, fds) =
+            self.levels.add(snapshot.at_ns, usage, &self.session.targets, &self.exits);
         (Some(light), fds)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{report::FdType, target::identify};
-
-    #[test]
-    fn opened_and_closed_descriptors_change_the_levels() {
-        let own = Member::named(identify(Pid::own()).unwrap());
-        let exits = BTreeMap::new();
-        let targets = [own];
-        let mut levels = Levels::begin(0, &targets);
-        let pair = std::io::pipe().unwrap();
-        let (light, fds) = levels.read(1_000_000_000, &targets, &exits);
-        let pipes = light.processes[0].fds_by_type[&FdType::Pipe.into()];
-        assert!(pipes.change >= 2 && pipes.now >= 2, "{pipes:?}");
-        let fds = fds.unwrap();
-        assert!(fds.open >= 2 && fds.limit.is_some() && fds.opened.is_none());
-        assert_eq!(fds.open, fds.by_type.values().sum::<u64>());
-        drop(pair);
-        let (light, _) = levels.read(2_000_000_000, &targets, &exits);
-        assert!(light.processes[0].rss.unwrap().now > 1 << 20);
-        // A target that has ended keeps its last figures.
-        let gone = BTreeMap::from([(Pid::own(), Exit { status: Some(0), signal: None })]);
-        let (last, fds) = levels.read(3_000_000_000, &targets, &gone);
-        assert_eq!((last, fds), (light, None));
     }
 }

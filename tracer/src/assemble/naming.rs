@@ -75,7 +75,7 @@ impl Assembly {
     pub(super) fn name(&mut self, order: &[&SiteFigures], last: bool) {
         self.namer.refresh();
         // The last report shows no others.
-        let shown = if last { self.session.top } else { usize::MAX };
+        let shown = self.session.options.top.filter(|_| last).unwrap_or(usize::MAX);
         let mut queue: VecDeque<Wanted> = order
             .iter()
             .take(shown)

@@ -8,17 +8,17 @@ use std::{
 
 use tracer_common::{kind::ResourceKind, stack::INTERRUPTED};
 
-use super::{Assembly, parts::Parts, sums};
+use super::{Assembly, parts::Parts};
 use crate::{
     analyze::limit::TimeSeries,
     ledger::connections::Connection,
-    lib_objects::ledger::Shown,
-    packs::{Field, FieldRole, ObjectType, Pack, Word},
+    lib_objects::ledger::{FieldSums, Objects, Shown},
+    packs::{ObjectType, Pack, Word},
     probes::Probe,
     reconcile::fds::Described,
     report::{self, Address, ObjectState},
     snapshot::{SiteFigures, Snapshot},
-    target::{Pid, memory::Memories},
+    target::Pid,
 };
 
 /// The history of objects, and the names of their callbacks.
@@ -28,23 +28,12 @@ pub(super) struct History {
     callbacks: HashMap<(Pid, u64), Option<Arc<str>>>,
 }
 
-/// Field values read from an object's memory.
-#[derive(Debug, Default)]
-struct Fields {
-    fd: Option<u32>,
-    queued: Option<u64>,
-    references: Option<u64>,
-    pending: Option<bool>,
-    owner: Option<u64>,
-}
-
 /// Indexes for looking up single objects.
 struct Index<'a> {
     /// By process and fd number.
     descriptors: HashMap<(Pid, u32), &'a Described>,
     /// By connection id, which is never 0.
     connections: HashMap<u32, &'a Connection>,
-    memories: Memories,
 }
 
 impl<'a> Index<'a> {
@@ -56,7 +45,7 @@ impl<'a> Index<'a> {
             let number = shown.connection.number.filter(|number| *number != 0)?;
             Some((number, &shown.connection))
         });
-        Self { descriptors, connections: numbered.collect(), memories: Memories::default() }
+        Self { descriptors, connections: numbered.collect() }
     }
 }
 
@@ -71,7 +60,7 @@ impl Assembly {
 
     /// Requested kinds, without library objects.
     pub(super) fn plain_kinds(&self) -> impl Iterator<Item = ResourceKind> {
-        self.session.kinds.iter().copied().filter(|kind| *kind != ResourceKind::Object)
+        self.session.options.kinds.iter().copied().filter(|kind| *kind != ResourceKind::Object)
     }
 
     /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.
@@ -87,16 +76,16 @@ impl Assembly {
             .filter(|site| !self.is_library_internal(site))
             .filter_map(|site| Some((site.number, Arc::clone(self.object_type(site)?))))
             .collect();
-        let mut index = Index::of(snapshot);
+        let index = Index::of(snapshot);
         let table: Vec<report::LibraryObject> = seen
             .shown
             .iter()
             .filter_map(|one| {
                 let kind = kinds.get(&one.block.site)?;
-                Some(self.object(one, kind, snapshot, &mut index))
+                Some(self.object(one, kind, snapshot, &index))
             })
             .collect();
-        let sums = if self.is_shown(snapshot) { sums::of(seen, &kinds) } else { BTreeMap::new() };
+        let sums = sums(seen, &kinds);
         let mut rows = self.object_types(snapshot, &kinds);
         for row in &mut rows {
             if let Some(sums) = sums.get(row.name.as_str()) {
@@ -113,11 +102,6 @@ impl Assembly {
         }
         rows.sort_by_key(|row| Reverse((row.bytes + row.owned_bytes, row.live)));
         Some(report::LibraryObjects { types: rows, table })
-    }
-
-    /// Whether this report is shown: object memory is read for shown reports only.
-    fn is_shown(&self, snapshot: &Snapshot) -> bool {
-        self.session.live || snapshot.last
     }
 
     fn object_types(
@@ -161,15 +145,11 @@ impl Assembly {
         one: &Shown,
         kind: &ObjectType,
         snapshot: &Snapshot,
-        index: &mut Index<'_>,
+        index: &Index<'_>,
     ) -> report::LibraryObject {
         let pid = one.handle.pid;
         let since = |ns: u64| snapshot.at_ns.saturating_sub(ns) as f64 / 1e9;
-        let fields = if self.is_shown(snapshot) {
-            fields(one, kind, &mut index.memories)
-        } else {
-            Fields::default()
-        };
+        let fields = one.fields;
         let fd = fields.fd.or(one.fd);
         let socket = fd.and_then(|fd| index.descriptors.get(&(pid, fd)));
         let connection = index.connections.get(&one.block.connection);
@@ -225,11 +205,6 @@ impl Assembly {
     }
 }
 
-/// A larger value is not a byte count: the object was just released and its memory reused.
-const MOST_QUEUED: u64 = 1 << 40;
-/// The same for references.
-const MOST_REFERENCES: u64 = 1 << 24;
-
 /// Functions that users' packs name and no target has, a line each.
 pub fn unmatched_packs(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
     let missing = |pack: &Pack| {
@@ -247,39 +222,21 @@ pub fn unmatched_packs(packs: &[Pack], probes: &[Probe]) -> Vec<String> {
     packs.iter().flat_map(missing).collect()
 }
 
-/// Queued bytes, if the value is plausible.
-pub(super) fn queued(number: u64) -> Option<u64> {
-    Some(number).filter(|queued| *queued < MOST_QUEUED)
-}
-
-/// An object's field values, if its layout is known.
-fn fields(one: &Shown, kind: &ObjectType, memories: &mut Memories) -> Fields {
-    let mut fields = Fields::default();
-    let Some(layout) = kind.layout(one.block.size) else { return fields };
-    let Some(memory) = memories.of(one.handle.pid) else { return fields };
-    for Field { role, offset, bytes, mask } in &layout.fields {
-        let address = one.handle.value.saturating_add((*offset).into());
-        let Some(number) = memory.number(address, *bytes).map(|number| number & mask) else {
-            continue;
+/// The sums of field values by object type; `kinds` are the types of the call sites.
+fn sums(seen: &Objects, kinds: &HashMap<u32, Arc<ObjectType>>) -> BTreeMap<Arc<str>, FieldSums> {
+    let mut sums: BTreeMap<Arc<str>, FieldSums> = BTreeMap::new();
+    for (site, of_site) in &seen.sites {
+        let (Some(kind), Some(summed)) = (kinds.get(site), of_site.summed) else { continue };
+        let sums = sums.entry(Arc::clone(&kind.name)).or_default();
+        let add = |sum: Option<u64>, more: Option<u64>| match (sum, more) {
+            (Some(sum), Some(more)) => Some(sum + more),
+            (sum, more) => sum.or(more),
         };
-        match role {
-            // A negative number is no descriptor.
-            FieldRole::Fd => {
-                fields.fd = u32::try_from(number).ok().filter(|fd| i32::try_from(*fd).is_ok());
-            }
-            FieldRole::Queued => {
-                fields.queued = queued(number);
-            }
-            FieldRole::References => {
-                fields.references =
-                    Some(number).filter(|count| (1..MOST_REFERENCES).contains(count));
-            }
-            FieldRole::Pending => fields.pending = Some(number != 0),
-            FieldRole::Owner => fields.owner = Some(number),
-            FieldRole::Callback => {}
-        }
+        sums.read += summed.read;
+        sums.queued = add(sums.queued, summed.queued);
+        sums.pending = add(sums.pending, summed.pending);
     }
-    fields
+    sums
 }
 
 fn empty_type(kind: &ObjectType) -> report::ObjectType {

@@ -3,12 +3,13 @@
 //! Owns the BPF maps and the ledger. Takes requests, hands on a snapshot per interval. A slow reader of
 //! snapshots never blocks it.
 
+mod cycle;
 mod generations;
 mod id_pools;
-pub mod options;
 mod pauses;
 mod processes;
 mod requests;
+mod usage;
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +26,10 @@ use std::{
 use rustix::event::{Timespec, epoll};
 use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
-use self::{generations::Generations, options::CollectOptions};
+use self::{cycle::Drains, generations::Generations, usage::FirstUsage};
 pub use self::{
     processes::TrackedProcess,
-    requests::{Reading, Request},
+    requests::{Probed, Reading, Request},
 };
 use crate::{
     kernel::{Drained, Tables, now_ns},
@@ -37,15 +38,15 @@ use crate::{
         connections::Occurrence,
         events::{Event, decode, drained},
     },
-    lib_objects::{details, ledger::Objects},
+    lib_objects::{details::ObjectReader, ledger::Objects},
+    options::TraceOptions,
     reconcile::{
-        caller_allocated::{LivenessChecker, LivenessChecks},
         fds::{FdReconciliation, SCANS},
         pages::{Touches, route_event},
         sockets::connections,
     },
     snapshot::{ProcessEvent, SiteFigures, Snapshot, site_figures, windows::Windows},
-    target::{Pid, mappings::Mappings},
+    target::{Pid, mappings::Mappings, memory},
     unwind::Library,
 };
 
@@ -65,9 +66,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const BUDGET_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Longest wait for unwind tables before recording begins. Tables that are not ready then come later.
 const TABLES_TIMEOUT: Duration = Duration::from_millis(500);
-/// Longest walk over the ledger without a drain.
-const MAX_WALK: Duration = Duration::from_millis(50);
-
 /// The loop's state.
 pub struct Collector {
     tables: Tables,
@@ -82,12 +80,14 @@ pub struct Collector {
     next_scan: Instant,
     targets: Vec<TrackedProcess>,
     probes: ProbeNumber,
-    /// Liveness checks of caller-allocated objects.
-    liveness: LivenessChecker,
-    options: CollectOptions,
+    /// Where library objects are traced: their reader.
+    objects: Option<ObjectReader>,
+    options: TraceOptions,
     drained_batch: Vec<Drained>,
     /// In light mode: pages that were touched.
     touches: Option<Touches>,
+    /// In light mode: the targets' usage at the start.
+    first_usage: Option<FirstUsage>,
     /// Where file descriptors are traced: their reconciliation with `/proc`.
     fds: Option<FdReconciliation>,
     /// The next connection number to allocate.
@@ -106,14 +106,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector over `tables`, with recording still off. The pair is the number of probes and their liveness
-    /// checks; `library` already knows the targets.
+    /// A collector over `tables`, with recording still off; `library` already knows the targets.
     pub fn new(
         tables: Tables,
         library: Library,
         targets: Vec<TrackedProcess>,
-        (probes, liveness_checks): (ProbeNumber, LivenessChecks),
-        options: CollectOptions,
+        probed: Probed,
+        options: TraceOptions,
     ) -> io::Result<Self> {
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         // Edge-triggered: the buffer nearly always holds something, which is no reason to wake up.
@@ -130,22 +129,24 @@ impl Collector {
             unknown_code_seen: false,
             next_scan: Instant::now(),
             targets: Vec::new(),
-            probes,
-            liveness: LivenessChecker::new(liveness_checks),
+            probes: 0,
+            objects: options.traces_objects().then(|| ObjectReader::new(options.live)),
             drained_batch: Vec::new(),
             touches: options.light.then(Touches::new),
-            fds: options.descriptors.then(FdReconciliation::default),
+            first_usage: None,
+            fds: options.traces_descriptors().then(FdReconciliation::default),
             next_connection: 1,
             malformed: 0,
             doubts_seen: 0,
             ended: Vec::new(),
             changed: Vec::new(),
             process_events: Vec::new(),
-            windows: options.budget.map(Windows::new),
+            windows: options.max_overhead.map(|share| Windows::new(share.fraction())),
             paused: false,
             executed: Vec::new(),
             options,
         };
+        collector.learn_probes(probed);
         collector.allocate_initial_ids()?;
         collector.library.settle(TABLES_TIMEOUT, &mut collector.tables)?;
         for target in targets {
@@ -153,6 +154,9 @@ impl Collector {
             collector.tables.add_target(target.pid.0, collector.options.children)?;
             collector.changed.push((target.pid, Arc::clone(&target.mappings)));
             collector.targets.push(target);
+        }
+        if collector.options.light {
+            collector.first_usage = Some(FirstUsage::read(collector.running()));
         }
         Ok(collector)
     }
@@ -283,9 +287,7 @@ impl Collector {
     /// Compares the ledger with `/proc`, unless the last scan was a short while ago; `now` forces a scan.
     fn reconcile_descriptors(&mut self, now: bool) -> io::Result<()> {
         let Some(fds) = &self.fds else { return Ok(()) };
-        let running =
-            self.targets.iter().map(|one| one.pid).filter(|one| !self.ended.contains(one));
-        let Some(scan) = fds.scan(&self.ledger, running, now) else { return Ok(()) };
+        let Some(scan) = fds.scan(&self.ledger, self.running(), now) else { return Ok(()) };
         // One more cycle brings everything that was opened until the listing.
         self.cycle()?;
         if let Some(fds) = &mut self.fds {
@@ -330,6 +332,8 @@ impl Collector {
         Ok(Snapshot {
             at_ns,
             last,
+            resident: self.resident(),
+            usage: self.usage()?,
             objects: self.objects(at_ns, last)?,
             connections: connections(
                 self.fds.as_mut(),
@@ -355,13 +359,17 @@ impl Collector {
         })
     }
 
-    /// The library objects, where they are traced.
+    /// The library objects, where they are traced. Reading the fields of many takes a while; see [`Self::figures`].
     fn objects(&mut self, at_ns: u64, last: bool) -> io::Result<Option<Objects>> {
-        if !self.options.objects {
-            return Ok(None);
-        }
-        let Self { tables, ledger, liveness, options, .. } = self;
-        details::read(tables, ledger, liveness, &options.summed, at_ns, last).map(Some)
+        let Self { objects, ledger, tables, drained_batch, .. } = self;
+        let Some(reader) = objects else { return Ok(None) };
+        let (begun, mut drains) = (Instant::now(), Drains::new());
+        let all = reader.read(tables, ledger, at_ns, last, |tables, pid, locations| {
+            drains.keep_up(tables, drained_batch);
+            memory::numbers(pid, locations)
+        })?;
+        log::debug!("library objects took {:?}", begun.elapsed());
+        drains.result().map(|()| Some(all))
     }
 
     /// The figures of one moment. With many blocks this takes a while; meanwhile the young generation is drained,
@@ -369,18 +377,15 @@ impl Collector {
     fn figures(&mut self, at_ns: u64) -> io::Result<Vec<SiteFigures>> {
         let Self { ledger, tables, drained_batch, .. } = self;
         let min_age_ns = u64::try_from(self.options.min_age.as_nanos()).unwrap_or(u64::MAX);
-        let (begun, mut drained, mut failed) = (Instant::now(), Instant::now(), None);
+        let (begun, mut drains) = (Instant::now(), Drains::new());
         let mut sites = site_figures(ledger, at_ns, min_age_ns, || {
-            if drained.elapsed() >= MAX_WALK && failed.is_none() {
-                failed = tables.drain(drained_batch).err();
-                drained = Instant::now();
-            }
+            drains.keep_up(tables, drained_batch);
         });
         if let Some(windows) = self.windows.as_ref().filter(|windows| windows.is_estimated()) {
             windows.add_batches(at_ns, ledger, &mut sites);
         }
         log::debug!("figures of {} call sites took {:?}", sites.len(), begun.elapsed());
-        failed.map_or(Ok(sites), Err)
+        drains.result().map(|()| sites)
     }
 
     /// Sleeps until `until`, a crowded ring buffer, or the next check for requests. Returns whether the ring buffer

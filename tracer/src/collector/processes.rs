@@ -48,8 +48,8 @@ impl Collector {
             self.tables.forget()?;
         }
         let mut process = Process::new(next.number, next.count, &ranges);
-        process.depth = self.options.frames;
-        match self.options.forget {
+        process.depth = self.options.test_options.frames;
+        match self.options.test_options.forget {
             None => process.walks = 1,
             Some(DisabledCache::Walks) => {}
             Some(DisabledCache::Addresses) => process.generation = 0,

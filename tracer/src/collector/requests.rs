@@ -6,6 +6,7 @@ use tracer_common::attach::ProbeNumber;
 
 use super::Collector;
 use crate::{
+    lib_objects::fields::ObjectUses,
     reconcile::caller_allocated::LivenessChecks,
     snapshot::windows::OverheadReading,
     target::{Pid, mappings::FileId},
@@ -18,15 +19,15 @@ pub enum Request {
     /// A target has called exec: everything it held is gone. The collector confirms; the new program must not
     /// run before.
     Forget(Pid, SyncSender<()>),
-    /// Sets a target's allocators, the number of probes and new liveness checks. The collector confirms once
-    /// the BPF programs know.
+    /// Sets a target's allocators and what there is to know about probes. The collector confirms once the BPF
+    /// programs know.
     Allocators {
         /// The target.
         pid: Pid,
         /// Files of all its allocators.
         files: Vec<FileId>,
-        /// Number of probes, and liveness checks.
-        probed: (ProbeNumber, LivenessChecks),
+        /// The probes.
+        probed: Probed,
         /// Receives the confirmation.
         done: SyncSender<()>,
     },
@@ -42,6 +43,17 @@ pub enum Request {
     Stop,
 }
 
+/// What the collector knows about probes.
+#[derive(Clone, Debug, Default)]
+pub struct Probed {
+    /// Number of probe numbers in use.
+    pub numbers: ProbeNumber,
+    /// Liveness checks of caller-allocated objects.
+    pub liveness: LivenessChecks,
+    /// What functions do to library objects.
+    pub uses: ObjectUses,
+}
+
 /// Counters at one moment.
 #[derive(Clone, Debug)]
 pub struct Reading {
@@ -54,6 +66,14 @@ pub struct Reading {
 }
 
 impl Collector {
+    /// Learns of probes.
+    pub(super) fn learn_probes(&mut self, Probed { numbers, liveness, uses }: Probed) {
+        self.probes = self.probes.max(numbers);
+        if let Some(objects) = &mut self.objects {
+            objects.extend(liveness, uses);
+        }
+    }
+
     /// Handles a request. The sender may have stopped waiting for the answer.
     pub(super) fn handle_request(&mut self, request: Request) -> io::Result<()> {
         match request {
@@ -68,9 +88,8 @@ impl Collector {
                 self.refresh_targets();
                 _ = done.send(());
             }
-            Request::Allocators { pid, files, probed: (probes, liveness_checks), done } => {
-                self.probes = self.probes.max(probes);
-                self.liveness.extend(liveness_checks);
+            Request::Allocators { pid, files, probed, done } => {
+                self.learn_probes(probed);
                 self.learn_allocators(pid, files);
                 _ = done.send(());
             }

@@ -1,6 +1,6 @@
 //! Loads the BPF object file.
 //!
-//! Takes the options of a run, hands on loaded programs and their maps. The names of programs are defined here;
+//! Takes the options of a run and the capacity that its targets need, hands on loaded programs and their maps. The names of programs are defined here;
 //! a test looks up each in the committed object.
 
 use std::{
@@ -28,16 +28,15 @@ use super::{
     offsets,
     old_kernels::{self, OldKernelProbes},
     program::Program,
-    sizes::{self, Objects},
+    sizes::{self, Capacity},
     syscall,
     tables::{self, Tables},
     touch,
 };
 use crate::{
     arch::{Aligned, Architecture as _, Host},
-    options::{FdBackend, RequestedBackend},
+    options::{FdBackend, TraceMode, TraceOptions},
 };
-use tracer_common::limits;
 
 /// Environment variable with the path of another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
@@ -59,17 +58,6 @@ pub(super) const SYSCALLS: (&str, &str) = ("pace", "sys_enter");
 
 /// The kernel's type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
-
-/// Which kind of tracing a run does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TraceMode {
-    /// By programs attached to functions.
-    Probes,
-    /// By programs that run at page faults.
-    Touches,
-    /// By neither.
-    Neither,
-}
 
 /// Why the programs could not be loaded or attached.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +120,13 @@ pub enum Failed {
     Load(#[source] Box<EbpfError>),
 }
 
+impl Failed {
+    /// Whether the kernel found no process with the given id.
+    pub(super) fn is_no_such_process(&self) -> bool {
+        matches!(self, Self::Program { source, .. } if source.raw_os_error() == Some(libc::ESRCH))
+    }
+}
+
 /// The result of [`load`].
 pub struct Loaded {
     /// The programs, to attach.
@@ -161,52 +156,10 @@ impl ProgramLog {
     }
 }
 
-/// What a run needs from the kernel side.
-#[derive(Clone, Copy, Debug)]
-pub struct LoadOptions {
-    /// The log level of the programs.
-    pub log: log::LevelFilter,
-    /// Size of the unwind tables, in pages.
-    pub unwind_pages: u32,
-    /// How many targets there are.
-    pub targets: u32,
-    /// How many threads they have.
-    pub threads: u32,
-    /// Whether to follow forks.
-    pub children: bool,
-    /// Whether to measure run time and system-call rate.
-    pub budget: bool,
-    /// Which kind of tracing.
-    pub means: TraceMode,
-    /// Whether to trace library objects.
-    pub objects: Objects,
-    /// Whether to trace file descriptors.
-    pub descriptors: bool,
-    /// How to trace them.
-    pub backend: RequestedBackend,
-}
-
-impl LoadOptions {
-    /// The options of a run with default settings and one single-threaded target.
-    pub(super) const fn by_default() -> Self {
-        Self {
-            log: log::LevelFilter::Warn,
-            unwind_pages: limits::UNWIND_PAGES_SPARE,
-            targets: 1,
-            threads: 1,
-            children: false,
-            budget: false,
-            means: TraceMode::Probes,
-            objects: Objects::ByDefault,
-            descriptors: false,
-            backend: None,
-        }
-    }
-}
-
 /// Loads the object: verifies the programs, attaches none to functions, and leaves recording off.
-pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
-    let LoadOptions { log: log_level, children, budget, means, descriptors, backend, .. } = options;
+pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Failed> {
+    let (mode, children) = (options.mode(), options.children);
+    let descriptors = options.traces_descriptors();
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -218,13 +171,14 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
     if is_old_kernel {
         old_kernels::lift_memory_limit();
     }
+    let log_level = log::max_level();
     let level = log_level as u8;
     let (pid_offset, mut layout, sockets) = offsets::all(children, descriptors, !is_old_kernel)?;
     layout.0.at_events = u32::from(descriptors && calls::wants_events());
     let cpus = tables::cpus()?;
     let stripe_mask = sizes::died_stripes(cpus) - 1;
     let mut loader = EbpfLoader::new();
-    for (name, entries) in sizes::of(&options, cpus) {
+    for (name, entries) in sizes::of(options, capacity, cpus) {
         loader.map_max_entries(name, entries);
     }
     let mut ebpf = loader
@@ -238,7 +192,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
     // Before maps are taken out of `ebpf` one by one.
     let footprint = Footprint::of(&ebpf);
     let object = bytes.as_deref().unwrap_or(&OBJECT.0);
-    let attach_backend = match means {
+    let attach_backend = match mode {
         TraceMode::Probes if is_old_kernel => old_kernel_probes(&ebpf, object)?,
         TraceMode::Probes => probes(&mut ebpf, object)?,
         TraceMode::Touches if is_old_kernel => {
@@ -250,6 +204,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
         }
         TraceMode::Neither => AttachBackend::Single,
     };
+    let backend = options.test_options.fd_backend;
     let fd_programs =
         descriptors.then(|| calls::load(&mut ebpf, object, &layout.0, backend)).transpose()?;
     let FdPrograms { backend, event_programs, events } = fd_programs.unwrap_or_default();
@@ -258,7 +213,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
         program.load().map_err(|error| program_failed(name, error))?;
         program.attach(point).map_err(|error| program_failed(name, error))?;
     }
-    if budget {
+    if options.max_overhead.is_some() {
         tracepoint(&mut ebpf, SYSCALLS.0)?
             .load()
             .map_err(|error| program_failed(SYSCALLS.0, error))?;
@@ -272,7 +227,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
         None
     };
     let priority_guard =
-        means == TraceMode::Touches || backend == Some(FdBackend::Kprobe) || !events.is_empty();
+        mode == TraceMode::Touches || backend == Some(FdBackend::Kprobe) || !events.is_empty();
     let missed_runs =
         MissedRuns::new(&ebpf, event_programs).map_err(|source| Failed::Watch { source })?;
     let tables = Tables::take(&mut ebpf, priority_guard, missed_runs)?;

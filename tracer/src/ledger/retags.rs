@@ -39,9 +39,10 @@ impl Ledger {
         }
     }
 
-    /// The probe of a call site.
-    pub(crate) fn probe_of(&self, site: u32) -> Option<ProbeNumber> {
-        self.totals.probe_of(site)
+    /// The probe of a call site, and which of its function's two object types the call site creates: 0 or 1. `None` for
+    /// a copy that came with a fork.
+    pub(crate) fn constructor_of(&self, site: u32) -> Option<(ProbeNumber, u8)> {
+        self.totals.constructor_of(site)
     }
 
     /// Caller-allocated objects.

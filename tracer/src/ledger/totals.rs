@@ -316,9 +316,9 @@ impl Totals {
         own.chain(copied)
     }
 
-    /// The probe of a call site.
-    pub(super) fn probe_of(&self, site: u32) -> Option<ProbeNumber> {
-        self.sites.get(site as usize)?.as_ref().map(|site| site.probe)
+    /// The probe of a call site, and its detail.
+    pub(super) fn constructor_of(&self, site: u32) -> Option<(ProbeNumber, u8)> {
+        self.sites.get(site as usize)?.as_ref().map(|site| (site.probe, site.detail))
     }
 
     /// The process that a copied call site belongs to, and the number of its origin; for tests.

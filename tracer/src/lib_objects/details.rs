@@ -1,45 +1,89 @@
-//! Details of objects that the BPF programs keep beside the ledger: read for each snapshot.
+//! Reads the library objects for each snapshot: the details that the BPF programs keep beside the ledger, and the values
+//! of the objects' fields.
 
 use std::{collections::HashSet, io};
 
 use tracer_common::object::ObjectId;
 
-use super::ledger::{Objects, ReleaseRequests, objects};
-use crate::{kernel::Tables, ledger::Ledger, reconcile::caller_allocated::LivenessChecker};
+use super::{
+    fields::{self, ObjectUses},
+    ledger::{Objects, ReleaseRequests, objects},
+};
+use crate::{
+    kernel::Tables,
+    ledger::Ledger,
+    reconcile::caller_allocated::{LivenessChecker, LivenessChecks, end_dead},
+    target::{Pid, memory::Numbers},
+};
 
 /// Objects older than this have been drained for certain, nanoseconds.
 const DRAINED_AFTER_NS: u64 = 10_000_000_000;
 
-/// The library objects at `at_ns`; objects of these `sizes` are listed in [`Objects::others`] where they are not shown.
-/// Also removes the programs' entries for objects that have ended.
-pub(crate) fn read(
-    tables: &mut Tables,
-    ledger: &mut Ledger,
-    liveness: &mut LivenessChecker,
-    sizes: &[u64],
-    at_ns: u64,
-    last: bool,
-) -> io::Result<Objects> {
-    // Requests first: objects created or requested later appear as they were a moment ago.
-    let requests: ReleaseRequests = tables.asks()?.into_iter().collect();
-    let mut seen = Vec::new();
-    tables.objects(&mut seen)?;
-    liveness.check(ledger, tables, &seen, last);
-    let mut gone = Vec::new();
-    let objects = objects(ledger, &seen, &requests, sizes, |key, object| {
-        // An object newer than the last drain is not in the ledger yet.
-        if at_ns.saturating_sub(object.time_ns) > DRAINED_AFTER_NS {
-            gone.push((*key, object.time_ns));
+/// Reads the library objects.
+pub(crate) struct ObjectReader {
+    liveness: LivenessChecker,
+    uses: ObjectUses,
+    /// Whether every snapshot is shown, not only the last: fields are read for those that are shown.
+    live: bool,
+}
+
+impl ObjectReader {
+    /// A reader that knows no objects yet; `live` says whether every snapshot is shown, not only the last.
+    pub(crate) const fn new(live: bool) -> Self {
+        let liveness = LivenessChecker::new(LivenessChecks::new());
+        Self { liveness, uses: ObjectUses::new(), live }
+    }
+
+    /// Adds what probes say about objects.
+    pub(crate) fn extend(&mut self, checks: LivenessChecks, uses: ObjectUses) {
+        self.liveness.extend(checks);
+        self.uses.extend(uses);
+    }
+
+    /// The library objects at `at_ns`. Also removes the programs' entries for objects that have ended. `memory` reads
+    /// integers in the memory of a process, about a thousand at a time, and may drain before.
+    pub(crate) fn read(
+        &mut self,
+        tables: &mut Tables,
+        ledger: &mut Ledger,
+        at_ns: u64,
+        last: bool,
+        mut memory: impl FnMut(&mut Tables, Pid, &[(u64, u8)]) -> io::Result<Numbers>,
+    ) -> io::Result<Objects> {
+        let Self { liveness, uses, live } = self;
+        // Requests first: objects created or requested later appear as they were a moment ago.
+        let requests: ReleaseRequests = tables.asks()?.into_iter().collect();
+        let mut seen = Vec::new();
+        tables.objects(&mut seen)?;
+        let checked = liveness.choose(ledger, &seen, last);
+        let alive = fields::alive(&checked, |pid, locations| memory(tables, pid, locations));
+        end_dead(&checked, &alive, ledger, tables);
+        let is_shown = *live || last;
+        let type_of = |site| fields::object_type(ledger, uses, site);
+        let is_summed = |site, size| {
+            is_shown && type_of(site).is_some_and(|kind| fields::is_summed(kind, size))
+        };
+        let mut gone = Vec::new();
+        let (mut all, others) = objects(ledger, &seen, &requests, is_summed, |key, object| {
+            // An object newer than the last drain is not in the ledger yet.
+            if at_ns.saturating_sub(object.time_ns) > DRAINED_AFTER_NS {
+                gone.push((*key, object.time_ns));
+            }
+        });
+        for (key, time_ns) in gone {
+            tables.remove_object(&key, time_ns);
         }
-    });
-    for (key, time_ns) in gone {
-        tables.remove_object(&key, time_ns);
+        // Requests for objects that have ended meanwhile.
+        let there: HashSet<ObjectId> =
+            seen.iter().map(|(key, one)| ObjectId { key: *key, time_ns: one.time_ns }).collect();
+        for id in requests.keys().filter(|id| !there.contains(id)) {
+            tables.delete_release_request(id);
+        }
+        if is_shown {
+            fields::read(&mut all, &others, type_of, |pid, locations| {
+                memory(tables, pid, locations)
+            });
+        }
+        Ok(all)
     }
-    // Requests for objects that have ended meanwhile.
-    let there: HashSet<ObjectId> =
-        seen.iter().map(|(key, one)| ObjectId { key: *key, time_ns: one.time_ns }).collect();
-    for id in requests.keys().filter(|id| !there.contains(id)) {
-        tables.delete_release_request(id);
-    }
-    Ok(objects)
 }

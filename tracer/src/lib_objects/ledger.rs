@@ -1,4 +1,5 @@
-//! Details of library objects, kept beside the ledger: descriptors, names, owners, and release requests.
+//! Details of library objects, kept beside the ledger: descriptors, names, owners, release requests, and the values of
+//! their fields, which `fields` reads.
 //!
 //! Pure.
 
@@ -20,7 +21,7 @@ use crate::{
 
 /// Objects listed one by one for each call site: the oldest.
 const SHOWN: usize = 100;
-/// Maximum number of objects that are not listed but whose memory is read for sums.
+/// Maximum number of objects that are not listed but whose fields are read for sums.
 const OTHERS: usize = 100_000;
 
 /// The objects of all call sites at one moment.
@@ -30,21 +31,46 @@ pub struct Objects {
     pub sites: BTreeMap<u32, SiteObjects>,
     /// The oldest objects of each call site.
     pub shown: Vec<Shown>,
-    /// Objects of a requested size among the others, up to a maximum number.
-    pub others: Vec<Other>,
 }
 
 /// An object that is not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Other {
+pub(crate) struct Other {
     /// Its target.
-    pub pid: Pid,
+    pub(crate) pid: Pid,
     /// Its address.
-    pub address: u64,
+    pub(crate) address: u64,
     /// Bytes of its block.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Number of its call site.
-    pub site: u32,
+    pub(crate) site: u32,
+}
+
+/// Values of an object's fields. `None` where they are not read: its type has no such field, its layout is unknown, its
+/// memory is gone, or no report shows this snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// The file descriptor that it uses.
+    pub fd: Option<u32>,
+    /// Bytes queued in it.
+    pub queued: Option<u64>,
+    /// Its reference count.
+    pub references: Option<u64>,
+    /// Whether it waits for an event.
+    pub pending: Option<bool>,
+    /// Its owner's handle; 0 for none.
+    pub owner: Option<u64>,
+}
+
+/// Sums of field values over all objects of a call site.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FieldSums {
+    /// Objects that were read.
+    pub read: u64,
+    /// Bytes queued in them, if their type has such a field.
+    pub queued: Option<u64>,
+    /// Objects that wait for an event, if their type has such a field.
+    pub pending: Option<u64>,
 }
 
 /// Totals of one call site's objects.
@@ -58,6 +84,8 @@ pub struct SiteObjects {
     pub owned: Sum,
     /// When the oldest was created, `CLOCK_MONOTONIC`, nanoseconds.
     pub oldest_ns: u64,
+    /// Sums of their fields' values, if any was read.
+    pub summed: Option<FieldSums>,
 }
 
 /// One object.
@@ -79,18 +107,21 @@ pub struct Shown {
     pub text: String,
     /// Objects that it owns, directly or indirectly.
     pub owned: Sum,
+    /// The values of its fields.
+    pub fields: Fields,
 }
 
-/// The details of the live objects. `seen` holds the programs' entries, `requests` when releases were requested;
-/// `gone` is called with each entry that the ledger does not have as an object (any more). Objects of these
-/// sizes are listed in [`Objects::others`] where they are not shown.
-pub fn objects(
+/// The details of the live objects, without the values of their fields, and the objects to sum that are not shown.
+/// `seen` holds the programs' entries, `requests` when releases were requested. `is_summed` says, by call site and
+/// block size, whether the fields of an object are added up. `gone` is called with each entry that the ledger does not
+/// have as an object (any more).
+pub(crate) fn objects(
     ledger: &Ledger,
     seen: &[(Key, Object)],
     requests: &ReleaseRequests,
-    sizes: &[u64],
+    is_summed: impl Fn(u32, u64) -> bool,
     mut gone: impl FnMut(&Key, &Object),
-) -> Objects {
+) -> (Objects, Vec<Other>) {
     let mut live: Vec<Live<'_>> = Vec::with_capacity(seen.len());
     for (key, object) in seen {
         let [kind, ..] = key.kind.to_le_bytes();
@@ -106,7 +137,7 @@ pub fn objects(
         }
     }
     let owned = owned(&live);
-    let mut all = Objects::default();
+    let (mut all, mut others) = (Objects::default(), Vec::new());
     live.sort_unstable_by_key(|one| (one.object.site, one.object.time_ns, one.handle));
     let mut shown = 0;
     let mut site = 0;
@@ -133,14 +164,16 @@ pub fn objects(
                 fd: u32::try_from(object.fd).ok(),
                 text: text(&object.text),
                 owned: owner_of,
+                fields: Fields::default(),
             });
-        } else if all.others.len() < OTHERS && sizes.contains(&block.size) {
+        } else if others.len() < OTHERS && is_summed(object.site, block.size) {
             let (pid, address) = (handle.pid, handle.value);
-            all.others.push(Other { pid, address, size: block.size, site: object.site });
+            others.push(Other { pid, address, size: block.size, site: object.site });
         }
     }
-    all
+    (all, others)
 }
+
 /// When the release of objects was requested, `CLOCK_MONOTONIC`, nanoseconds.
 pub type ReleaseRequests = HashMap<ObjectId, u64>;
 
@@ -239,7 +272,7 @@ mod tests {
         let mut gone = Vec::new();
         let seen = [object(8, 2), object(16, 2), object(24, 2)];
         let none = ReleaseRequests::new();
-        let all = objects(&ledger, &seen, &none, &[1], |key, _| gone.push(key.handle));
+        let (all, _) = objects(&ledger, &seen, &none, |_, _| true, |key, _| gone.push(key.handle));
         assert_eq!((gone, all.shown.len()), (vec![16, 24], 1));
         assert_eq!(all.sites[&2].known, 1);
     }
@@ -258,7 +291,7 @@ mod tests {
         let (key, asked) = seen[1];
         let requests = ReleaseRequests::from([(ObjectId { key, time_ns: asked.time_ns }, 99)]);
         seen[3].1.text[..2].copy_from_slice(b"in");
-        let all = objects(&ledger, &seen, &requests, &[1], |key, _| panic!("{key:?}"));
+        let (all, _) = objects(&ledger, &seen, &requests, |_, _| true, |key, _| panic!("{key:?}"));
         assert_eq!(all.sites[&2].owned, Sum { count: 3, bytes: 282 });
         assert_eq!((all.sites[&3].owned.bytes, all.sites[&3].asked), (10, 1));
         let owners: Vec<Option<u64>> = all.shown.iter().map(|one| one.owner).collect();
@@ -273,7 +306,7 @@ mod tests {
         let seen = [object(8, 2)];
         let (key, present) = seen[0];
         let earlier = ReleaseRequests::from([(ObjectId { key, time_ns: present.time_ns - 1 }, 99)]);
-        let all = objects(&ledger, &seen, &earlier, &[1], |_, _| {});
+        let (all, _) = objects(&ledger, &seen, &earlier, |_, _| true, |_, _| {});
         assert_eq!((all.sites[&2].asked, all.shown[0].asked_ns), (0, None));
     }
 
@@ -284,7 +317,7 @@ mod tests {
         ledger.apply(acquired(16, 2, 2));
         let mut seen = [object(8, 2), object(16, 2)];
         (seen[0].1.owner, seen[1].1.owner) = (16, 8);
-        let all = objects(&ledger, &seen, &ReleaseRequests::new(), &[1], |_, _| {});
+        let (all, _) = objects(&ledger, &seen, &ReleaseRequests::new(), |_, _| true, |_, _| {});
         assert_eq!(all.sites[&2].owned.count, 2);
     }
 
@@ -294,12 +327,14 @@ mod tests {
         let many = SHOWN as u64 + 50;
         let seen: Vec<(Key, Object)> = (1..=many).map(|value| object(value * 8, 2)).rev().collect();
         (1..=many).for_each(|value| ledger.apply(acquired(value * 8, 2, 1)));
-        let all = objects(&ledger, &seen, &ReleaseRequests::new(), &[1], |_, _| {});
+        let of_size = |wanted: u64| {
+            let is_summed = move |site, size| (site, size) == (2, wanted);
+            objects(&ledger, &seen, &ReleaseRequests::new(), is_summed, |_, _| {})
+        };
+        let (all, others) = of_size(1);
         assert_eq!((all.shown.len(), all.shown[0].handle.value), (SHOWN, 8));
-        assert_eq!((all.others.len(), all.others[0].address), (50, (SHOWN as u64 + 1) * 8));
-        assert!(
-            objects(&ledger, &seen, &ReleaseRequests::new(), &[2], |_, _| {}).others.is_empty()
-        );
+        assert_eq!((others.len(), others[0].address), (50, (SHOWN as u64 + 1) * 8));
+        assert!(of_size(2).1.is_empty());
         assert_eq!((all.sites[&2].known, all.sites[&2].oldest_ns), (many, 8));
     }
 }

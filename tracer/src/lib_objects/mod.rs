@@ -1,7 +1,8 @@
 //! Library objects: which blocks are objects, who owns them, and what is known of each.
 //!
-//! Takes the ledger and the entries that the BPF programs keep, hands on [`ledger::Objects`]. Reads no target memory
-//! and resolves no names.
+//! Takes the ledger, the entries that the BPF programs keep, and layouts of packs; hands on [`ledger::Objects`]. Only
+//! `fields` reads target memory. Resolves no names.
 
 pub(crate) mod details;
+pub mod fields;
 pub mod ledger;

@@ -219,21 +219,6 @@ impl Pack {
         Ok(Self { file: name.into(), ..pack })
     }
 
-    /// Block sizes of objects whose fields reports add up; 0 for caller-allocated objects.
-    pub fn summed_sizes(&self) -> impl Iterator<Item = u64> {
-        let is_placed = |kind: &Arc<ObjectType>| {
-            self.rules
-                .iter()
-                .any(|rule| rule.kind == *kind && rule.shape == Shape::ConstructInPlace)
-        };
-        let summed = |layout: &Layout| layout.fields.iter().any(|field| field.role.is_summed());
-        self.kinds.iter().flat_map(move |kind| {
-            let placed = is_placed(kind);
-            let summed = kind.layouts.iter().filter(move |layout| summed(layout));
-            summed.map(move |layout| if placed { 0 } else { layout.size })
-        })
-    }
-
     /// The functions and marks of a user's pack that match nothing, one line each. `found` says whether a function was
     /// found.
     pub fn unmatched(&self, found: &dyn Fn(&str) -> bool) -> Vec<String> {

@@ -181,16 +181,6 @@ fn kinds_have_words_and_fields() {
 }
 
 #[test]
-fn fields_of_blocks_and_of_caller_allocated_objects_are_summed() {
-    let sizes = |pack: &Pack| pack.summed_sizes().collect::<BTreeSet<u64>>();
-    assert_eq!(sizes(&small()), [24].into());
-    let packs = compiled_in();
-    let libevent = packs.iter().find(|pack| &*pack.name == "libevent").unwrap();
-    // event_assigned, event, evbuffer.
-    assert_eq!(sizes(libevent), [0, 128, 136].into());
-}
-
-#[test]
 fn functions_are_those_that_an_object_file_defines() {
     let pack = small();
     let names = |defined: &[&str]| -> Vec<String> {

@@ -1,5 +1,5 @@
-//! Liveness checks for caller-allocated objects that have no release function: reads fields of the object in target
-//! memory.
+//! Liveness checks for caller-allocated objects that have no release function: chooses the objects to check, and ends
+//! those that are not alive any more. Reads no memory itself: `lib_objects/fields.rs` does.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,8 +7,10 @@ use tracer_common::{attach::ProbeNumber, kind::Kind, object::Object, state::Key}
 
 use crate::{
     kernel::Tables,
-    ledger::{Ledger, TICK_BITS, events::Event},
-    target::memory::{Memories, Memory},
+    ledger::{
+        Ledger, TICK_BITS,
+        events::{Event, Handle},
+    },
 };
 
 /// Liveness checks, by the number of the probe that records the object.
@@ -27,26 +29,25 @@ pub struct LivenessCheck {
     pub owner: Option<u32>,
 }
 
-/// Maximum number of objects checked per snapshot; the last snapshot checks all. A check takes one to three reads, a
-/// microsecond each.
+/// An object to check.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Checked<'a> {
+    /// The object.
+    pub(crate) handle: Handle,
+    /// How to check it.
+    pub(crate) check: LivenessCheck,
+    /// The programs' entry for it, if they have one.
+    pub(crate) known: Option<&'a (Key, Object)>,
+    /// Its sequence position in the ledger.
+    pub(crate) position: u64,
+}
+
+/// Maximum number of objects checked per snapshot; the last snapshot checks all. A check reads one to three integers,
+/// about a thousand of them with one system call.
 const MAX_CHECKS: usize = 4096;
 
 /// A block's time in the ledger is its object's, or earlier by less than this, nanoseconds.
 const TICK_NS: u64 = 1 << TICK_BITS;
-
-impl LivenessCheck {
-    /// Whether the object at this address is alive; `known` is the programs' entry for it.
-    fn is_alive(&self, memory: &Memory, handle: u64, known: Option<&Object>) -> bool {
-        let at = |offset: u32| handle.saturating_add(offset.into());
-        let (offset, bytes) = self.number;
-        let alive = memory.number(at(offset), bytes).is_some_and(|number| number & self.mask != 0);
-        let same = |place: Option<u32>, of: fn(&Object) -> u64| {
-            let both = place.zip(known.map(of));
-            both.is_none_or(|(offset, known)| memory.number(at(offset), 8) == Some(known))
-        };
-        alive && same(self.word, |object| object.word) && same(self.owner, |object| object.owner)
-    }
-}
 
 /// Checks a part of the caller-allocated objects at a time.
 pub(crate) struct LivenessChecker {
@@ -66,16 +67,15 @@ impl LivenessChecker {
         self.checks.extend(checks);
     }
 
-    /// Ends objects that are not alive any more. Checks all of them if `last`. `seen` holds the programs' entries.
-    pub(crate) fn check(
+    /// The objects to check next; all if `last`. `seen` holds the programs' entries.
+    pub(crate) fn choose<'a>(
         &mut self,
-        ledger: &mut Ledger,
-        tables: &Tables,
-        seen: &[(Key, Object)],
+        ledger: &Ledger,
+        seen: &'a [(Key, Object)],
         last: bool,
-    ) {
+    ) -> Vec<Checked<'a>> {
         if self.checks.is_empty() {
-            return;
+            return Vec::new();
         }
         let known: HashMap<(u32, u64), &(Key, Object)> = seen
             .iter()
@@ -84,14 +84,13 @@ impl LivenessChecker {
             })
             .map(|one| ((one.0.pid, one.0.handle), one))
             .collect();
-        let mut memories = Memories::default();
         let (skipped, most) = if last { (0, usize::MAX) } else { (self.next, MAX_CHECKS) };
-        let mut checked = 0;
-        let mut ended = Vec::new();
+        let mut looked_at = 0;
+        let mut chosen = Vec::new();
         for (handle, block) in ledger.caller_allocated().skip(skipped).take(most) {
-            checked += 1;
-            let probe = ledger.probe_of(block.site);
-            let check = probe.and_then(|probe| self.checks.get(&probe));
+            looked_at += 1;
+            let constructor = ledger.constructor_of(block.site);
+            let check = constructor.and_then(|(probe, _)| self.checks.get(&probe));
             let Some(check) = check else { continue };
             let known = known.get(&(handle.pid.0, handle.value)).copied();
             let is_later = |(_, object): &(Key, Object)| object.time_ns > block.time_ns + TICK_NS;
@@ -99,67 +98,106 @@ impl LivenessChecker {
                 // Another object has its address; probes will see that one's end.
                 continue;
             }
-            // With the process, all its objects are gone; nothing is left to check.
-            let Some(memory) = memories.of(handle.pid) else { continue };
-            if !check.is_alive(memory, handle.value, known.map(|(_, object)| object)) {
-                ended.push((handle, block.position, known));
-            }
-        }
-        for (handle, position, known) in ended {
-            // If another object is there by now, probes will see that one's end.
-            let is_still_it =
-                |(key, object): &(Key, Object)| tables.remove_object(key, object.time_ns);
-            if known.is_none_or(is_still_it) {
-                let event =
-                    Event::Released { handle, size: 0, position, caller: 0, resizing: None };
-                ledger.apply(event);
-            }
+            chosen.push(Checked { handle, check: *check, known, position: block.position });
         }
         // The next check continues after these objects, or starts over.
-        self.next = if checked == most { skipped + checked } else { 0 };
+        self.next = if looked_at == most { skipped + looked_at } else { 0 };
+        chosen
+    }
+}
+
+/// Ends the objects that are not alive any more. `alive` says for each whether it is, or `None` if its process has
+/// ended: with the process, all its objects are gone, and nothing is left to check.
+pub(crate) fn end_dead(
+    checked: &[Checked<'_>],
+    alive: &[Option<bool>],
+    ledger: &mut Ledger,
+    tables: &Tables,
+) {
+    let dead = checked.iter().zip(alive).filter(|(_, alive)| **alive == Some(false));
+    for (Checked { handle, known, position, .. }, _) in dead {
+        // If another object is there by now, probes will see that one's end.
+        let is_still_it = |(key, object): &(Key, Object)| tables.remove_object(key, object.time_ns);
+        if known.is_none_or(is_still_it) {
+            let (handle, position) = (*handle, *position);
+            ledger.apply(Event::Released { handle, size: 0, position, caller: 0, resizing: None });
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::sync::Arc;
 
-    use tracer_common::object::TEXT;
+    use tracer_common::{descriptor::FdType, object::TEXT, stack::StackEnd};
 
     use super::*;
-    use crate::target::Pid;
+    use crate::{
+        ledger::events::{Block, Site},
+        target::Pid,
+    };
+
+    const CHECK: LivenessCheck =
+        LivenessCheck { number: (0, 2), mask: 0x2b, word: None, owner: None };
+
+    /// A ledger with this many caller-allocated objects.
+    fn ledger(count: u64) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.apply(Event::Site(Site {
+            number: 7,
+            pid: Pid(1),
+            probe: 3,
+            fd_type: FdType::Unknown,
+            detail: 0,
+            frames: Arc::from([1]),
+            end: StackEnd::Bottom,
+            former: false,
+            origin: None,
+        }));
+        for value in 1..=count {
+            let handle = Handle { pid: Pid(1), kind: Kind::CallerAllocated, value };
+            let block = Block { size: 0, time_ns: 0, position: value, site: 7, connection: 0 };
+            ledger.apply(Event::Acquired { handle, block });
+        }
+        ledger
+    }
 
     #[test]
-    fn an_object_is_alive_while_it_is_pending_and_is_the_same() {
-        let event = [0x80_u64, 7, 11].map(AtomicU64::new);
-        let handle = event.as_ptr() as u64;
-        let memory = Memory::open(Pid::own()).unwrap();
-        let check = LivenessCheck { number: (0, 2), mask: 0x2b, word: Some(8), owner: Some(16) };
-        let object = Object {
-            time_ns: 0,
-            word: 7,
-            owner: 11,
-            making: 0,
-            within: 0,
-            site: 1,
-            fd: -1,
-            text: [0; TEXT],
+    fn a_part_of_the_objects_is_checked_at_a_time_and_all_at_the_end() {
+        let most = MAX_CHECKS as u64;
+        let ledger = ledger(most + 10);
+        let mut checker = LivenessChecker::new(LivenessChecks::from([(3, CHECK)]));
+        let mut chosen = |last| checker.choose(&ledger, &[], last).len();
+        assert_eq!(
+            [false, false, false, true].map(&mut chosen),
+            [MAX_CHECKS, 10, MAX_CHECKS, MAX_CHECKS + 10]
+        );
+        let other = LivenessChecks::from([(4, CHECK)]);
+        assert!(LivenessChecker::new(other).choose(&ledger, &[], true).is_empty());
+    }
+
+    #[test]
+    fn an_object_whose_address_has_a_later_object_is_not_checked() {
+        let ledger = ledger(2);
+        let entry = |value, time_ns| {
+            let key = Key { pid: 1, kind: Kind::CallerAllocated as u32, handle: value };
+            let blank = Object {
+                time_ns,
+                word: 0,
+                owner: 0,
+                making: 0,
+                within: 0,
+                site: 7,
+                fd: -1,
+                text: [0; TEXT],
+            };
+            (key, blank)
         };
-        // Assigned, but not added.
-        assert!(!check.is_alive(&memory, handle, Some(&object)));
-        event[0].fetch_or(2, Relaxed);
-        assert!(check.is_alive(&memory, handle, Some(&object)));
-        for other in [Object { word: 8, ..object }, Object { owner: 12, ..object }] {
-            assert!(!check.is_alive(&memory, handle, Some(&other)));
-        }
-        assert!(LivenessCheck { word: None, ..check }.is_alive(
-            &memory,
-            handle,
-            Some(&Object { word: 8, ..object })
-        ));
-        // Nothing is mapped there.
-        assert!(!check.is_alive(&memory, 8, Some(&object)));
-        // The programs have no entry for it.
-        assert!(check.is_alive(&memory, handle, None));
+        let seen = [entry(1, TICK_NS), entry(2, TICK_NS + 1)];
+        let mut checker = LivenessChecker::new(LivenessChecks::from([(3, CHECK)]));
+        let chosen = checker.choose(&ledger, &seen, false);
+        assert_eq!(chosen.len(), 1);
+        assert_eq!((chosen[0].handle.value, chosen[0].position), (1, 1));
+        assert!(chosen[0].known.is_some_and(|known| std::ptr::eq(known, &raw const seen[0])));
     }
 }

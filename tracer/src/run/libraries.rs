@@ -1,15 +1,17 @@
 //! Functions of packs: turns them into functions to probe, and describes them to the BPF programs.
 //!
-//! Takes packs and probes, hands on functions, descriptions and liveness checks.
+//! Takes packs and probes, hands on functions, descriptions, object types and liveness checks.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use anyhow::Context as _;
-use tracer_common::kind::ResourceKind;
+use tracer_common::{attach::ProbeNumber, kind::ResourceKind};
 
 use crate::{
+    collector::Probed,
     format::hex,
     kernel::Programs,
+    lib_objects::fields::ObjectUses,
     packs::{FieldRole, ObjectFile, Pack},
     probes::{Function, Probe},
     reconcile::caller_allocated::{LivenessCheck, LivenessChecks},
@@ -57,8 +59,13 @@ pub(super) fn describe(
     Ok(())
 }
 
+/// What the collector needs to know about these probes, which use `numbers` probe numbers.
+pub(super) fn probed(numbers: ProbeNumber, probes: &[Probe]) -> Probed {
+    Probed { numbers, liveness: liveness_checks(probes), uses: object_uses(probes) }
+}
+
 /// Liveness checks for the caller-allocated objects that these probes see: fields that their pack describes.
-pub(super) fn liveness_checks(probes: &[Probe]) -> LivenessChecks {
+fn liveness_checks(probes: &[Probe]) -> LivenessChecks {
     let check = |probe: &Probe| {
         let kind = &probe.function.object.as_ref().filter(|of| of.is_by_memory())?.kind;
         let pending = kind.only(FieldRole::Pending)?;
@@ -72,4 +79,10 @@ pub(super) fn liveness_checks(probes: &[Probe]) -> LivenessChecks {
         Some((probe.number, check))
     };
     probes.iter().filter(|probe| probe.place.is_ok()).filter_map(check).collect()
+}
+
+/// What these probes' functions do to library objects.
+fn object_uses(probes: &[Probe]) -> ObjectUses {
+    let used = |probe: &Probe| Some((probe.number, Arc::clone(probe.function.object.as_ref()?)));
+    probes.iter().filter(|probe| probe.place.is_ok()).filter_map(used).collect()
 }

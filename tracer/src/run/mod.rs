@@ -7,7 +7,6 @@
 mod attach;
 mod attacher;
 mod choose;
-mod collect_options;
 mod command;
 mod journal;
 mod libraries;
@@ -17,9 +16,9 @@ mod overhead;
 mod pairs;
 mod pipeline;
 mod points;
+mod programs;
 mod screen;
 mod shutdown;
-mod trace_mode;
 
 use std::{
     process::ExitCode,
@@ -80,14 +79,14 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
 /// Attaches to the targets. `begun` is the time of the request.
 fn start(settings: &Settings, facts: &Facts, begun: Instant) -> anyhow::Result<Pipeline> {
     let targets = choose::targets(settings)?;
-    let loaded = trace_mode::load(settings, targets.running(), facts)?;
+    let loaded = programs::load(&settings.options, targets.running(), facts)?;
     Pipeline::start(settings, targets, loaded, facts, begun)
 }
 
 fn write(settings: &Settings, report: &Report) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let format = settings.format.written();
-    let options = export::Options { top: settings.top, width: None };
+    let options = export::Options { top: settings.options.top, width: None };
     export::write(format, report, &options, &mut bytes).context("could not write the report")?;
     Ok(bytes)
 }

@@ -19,23 +19,22 @@ use super::{
     attach::{Attached, Listing},
     attacher::{self, Channels, TargetEvent},
     choose::{Targets, explain, explain_late, without_return_probes},
-    collect_options::collect_options,
     command::{Exits, follow, launch},
     journal::Journal,
     overhead::{Governor, ProbeCosts, calibrate},
 };
 use crate::{
-    assemble::{Assembly, Blocks, Levels, Member, SessionInfo, unmatched_packs},
+    assemble::{Assembly, Blocks, Member, SessionInfo, unmatched_packs},
     collector::{Collector, Request, TrackedProcess},
     error::Failure,
     kernel::{Footprint, Loaded, Programs, now_ns},
-    options::FdBackend,
+    options::{FdBackend, TraceOptions},
     packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},
     settings::{Format, Settings, TargetSpec},
     snapshot::Snapshot,
-    target::{Identity, Pid, identify, launch::Launched, mappings, watch::Watch},
+    target::{Identity, Pid, identify, launch::Launched, mappings, usage, watch::Watch},
     unwind::Library,
 };
 
@@ -68,9 +67,9 @@ impl Pipeline {
     ) -> anyhow::Result<Self> {
         let Loaded { mut programs, tables, log, backend, footprint } = loaded;
         let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
-        let budget = budget(settings, &mut programs)?;
+        let budget = budget(&settings.options, &mut programs)?;
         let exits = Exits::default();
-        let without = without_return_probes(settings, facts, &targets);
+        let without = without_return_probes(&settings.options, facts, &targets);
         let (requests, incoming) = mpsc::channel();
         let (events, received) = mpsc::channel();
         let (command, identities) = match targets {
@@ -88,14 +87,14 @@ impl Pipeline {
         let mut attach = |pid| attach(pid, &mut attached, &mut programs, &mut library);
         let tracked = pids().map(&mut attach).collect::<anyhow::Result<Vec<_>>>()?;
         let probed = attached.probed();
-        let options = collect_options(settings);
+        let options = settings.options.clone();
         let mut collector = Collector::new(tables, library, tracked, probed, options)
             .context("could not write to the BPF maps")?;
         let journal = journal.map(|(journal, log)| {
             collector.log_connections(log);
             journal
         });
-        if !settings.test_options.bare_traps {
+        if !settings.options.test_options.bare_traps {
             collector.start().context("could not start recording")?;
         }
         let loaded = (backend, footprint);
@@ -284,10 +283,10 @@ fn report(
 
 /// The share of CPU time that tracing may take, and the cost of a probe hit, if there is a budget.
 fn budget(
-    settings: &Settings,
+    options: &TraceOptions,
     programs: &mut Programs,
 ) -> anyhow::Result<Option<(f64, ProbeCosts)>> {
-    settings.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
+    options.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
 }
 
 /// Attaches to a target for the first time.
@@ -328,7 +327,6 @@ fn session(
     begun: Instant,
 ) -> SessionInfo {
     let name = rustix::system::uname();
-    let targets: Vec<_> = identities.iter().cloned().map(Member::named).collect();
     SessionInfo {
         host: Host {
             kernel: name.release().to_string_lossy().into_owned(),
@@ -344,14 +342,12 @@ fn session(
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         kernel_bytes: [footprint.maps_bytes, footprint.unwind_bytes],
-        light: settings.light.then(|| Levels::begin(now_ns(), &targets)),
-        targets,
+        own_usage: usage::own,
+        targets: identities.iter().cloned().map(Member::named).collect(),
         log: None,
-        kinds: settings.kinds.clone(),
+        options: settings.options.clone(),
         blocks: Blocks::of(&settings.packs),
         packs: settings.packs.clone(),
         faults: settings.pack_faults.iter().map(skipped).collect(),
-        live: settings.format == Format::Tui,
-        top: settings.top.unwrap_or(usize::MAX),
     }
 }

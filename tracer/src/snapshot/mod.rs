@@ -20,7 +20,7 @@ use crate::{
     },
     lib_objects::ledger::Objects,
     reconcile::fds::Described,
-    target::{Identity, Pid, mappings::Mappings},
+    target::{Identity, Pid, mappings::Mappings, usage::ProcessUsage},
 };
 
 /// The state of all targets at one moment.
@@ -48,6 +48,10 @@ pub struct Snapshot {
     pub connections: Option<Figures>,
     /// Targets that have ended.
     pub ended: Vec<Pid>,
+    /// Resident memory of the others, bytes.
+    pub resident: BTreeMap<Pid, u64>,
+    /// In light mode: the kernel's figures for them.
+    pub usage: Option<TargetUsage>,
     /// Progress of the unwind tables.
     pub unwind: crate::unwind::Status,
     /// Files without an unwind table because there was no space for it.
@@ -58,6 +62,17 @@ pub struct Snapshot {
     pub sampling: Option<Sampling>,
     /// Memory maps of the targets whose maps have changed since the last snapshot, in order.
     pub mappings: Vec<(Pid, Arc<Mappings>)>,
+}
+
+/// The kernel's figures for the targets that run.
+#[derive(Clone, Debug, Default)]
+pub struct TargetUsage {
+    /// The figures at the start, and when that was: `CLOCK_MONOTONIC`, nanoseconds.
+    pub start: Arc<(u64, BTreeMap<Pid, ProcessUsage>)>,
+    /// The figures now.
+    pub now: BTreeMap<Pid, ProcessUsage>,
+    /// Whether the kernel shows which page frames there are.
+    pub frames_are_shown: bool,
 }
 
 /// A process has become a target, or a target has called exec.

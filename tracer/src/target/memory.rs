@@ -1,22 +1,23 @@
-//! Reads a target's memory while it runs.
+//! Reads a target's memory while it runs: the one way from target memory to the collector.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{self, IoSliceMut},
-    os::unix::fs::FileExt as _,
+use std::io::{self, IoSliceMut};
+
+use nix::{
+    errno::Errno,
+    sys::uio::{RemoteIoVec, process_vm_readv},
 };
-
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 
 use super::Pid;
 
 /// Ranges that one system call can read at most (`UIO_MAXIOV`).
-const MAX_RANGES: usize = 1024;
+pub const MAX_RANGES: usize = 1024;
 
-/// Reads the integers at these addresses, with their sizes in bytes (8 at most); `None` where nothing is mapped. One
-/// system call reads about a thousand of them.
-pub fn numbers(pid: Pid, locations: &[(u64, u8)]) -> Vec<Option<u64>> {
+/// Integers read from memory; `None` where nothing is mapped.
+pub type Numbers = Vec<Option<u64>>;
+
+/// The integers at these addresses, with their sizes in bytes (8 at most). Fails if the process has ended, or if we may
+/// not read its memory. One system call reads about a thousand of them.
+pub fn numbers(pid: Pid, locations: &[(u64, u8)]) -> io::Result<Numbers> {
     let mut numbers = Vec::with_capacity(locations.len());
     let process = nix::unistd::Pid::from_raw(pid.0.cast_signed());
     let mut bytes = [0; 8 * MAX_RANGES];
@@ -33,13 +34,17 @@ pub fn numbers(pid: Pid, locations: &[(u64, u8)]) -> Vec<Option<u64>> {
             .collect();
         let all: usize = remote.iter().map(|one| one.len).sum();
         let buffer = bytes.get_mut(..all).unwrap_or_default();
-        let read = process_vm_readv(process, &mut [IoSliceMut::new(buffer)], &remote).unwrap_or(0);
+        let read = match process_vm_readv(process, &mut [IoSliceMut::new(buffer)], &remote) {
+            Ok(read) => read,
+            // Nothing is mapped at the first address.
+            Err(Errno::EFAULT) => 0,
+            Err(error) => return Err(error.into()),
+        };
         let mut at = 0;
         let before = numbers.len();
         for one in &remote {
-            let Some(piece) = bytes.get(at..at + one.len).filter(|_| at + one.len <= read) else {
-                break;
-            };
+            let piece = bytes.get(at..at + one.len).filter(|_| at + one.len <= read);
+            let Some(piece) = piece else { break };
             let mut word = [0; 8];
             word.iter_mut().zip(piece).for_each(|(to, from)| *to = *from);
             numbers.push(Some(u64::from_le_bytes(word)));
@@ -51,41 +56,7 @@ pub fn numbers(pid: Pid, locations: &[(u64, u8)]) -> Vec<Option<u64>> {
         }
         rest = rest.get(numbers.len() - before..).unwrap_or_default();
     }
-    numbers
-}
-
-/// One process's memory.
-#[derive(Debug)]
-pub struct Memory(File);
-
-impl Memory {
-    /// Fails if the process has ended, or if we may not read its memory.
-    pub fn open(pid: Pid) -> io::Result<Self> {
-        File::open(pid.proc_path("mem")).map(Self)
-    }
-
-    /// Reads the bytes from `address` on; fails where nothing is mapped.
-    pub fn read(&self, address: u64, bytes: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(bytes, address)
-    }
-
-    /// Reads the integer of `bytes` bytes (8 at most) at `address`; `None` where nothing is mapped.
-    pub fn number(&self, address: u64, bytes: u8) -> Option<u64> {
-        let mut word = [0; 8];
-        self.read(address, word.get_mut(..usize::from(bytes))?).ok()?;
-        Some(u64::from_le_bytes(word))
-    }
-}
-
-/// The memory of several processes, each opened once.
-#[derive(Debug, Default)]
-pub struct Memories(BTreeMap<Pid, Option<Memory>>);
-
-impl Memories {
-    /// The memory of a process; `None` if the process has ended, or if we may not read its memory.
-    pub fn of(&mut self, pid: Pid) -> Option<&Memory> {
-        self.0.entry(pid).or_insert_with(|| Memory::open(pid).ok()).as_ref()
-    }
+    Ok(numbers)
 }
 
 #[cfg(test)]
@@ -95,11 +66,21 @@ mod tests {
     #[test]
     fn integers_are_read_by_size_and_unmapped_ones_are_none() {
         let word = 0x1122_3344_5566_7788_u64;
-        let memory = Memory::open(Pid::own()).unwrap();
         let address = &raw const word as u64;
-        assert_eq!(memory.number(address, 8), Some(word));
-        assert_eq!((memory.number(address, 2), memory.number(address, 9)), (Some(0x7788), None));
-        assert_eq!(memory.number(8, 4), None);
+        let locations = [(address, 8), (address, 2), (8, 4), (u64::MAX, 8)];
+        let found = numbers(Pid::own(), &locations).unwrap();
+        assert_eq!(found, [Some(word), Some(0x7788), None, None]);
+    }
+
+    #[test]
+    fn the_memory_of_a_process_that_has_ended_cannot_be_read() {
+        let word = 1_u64;
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let locations = [(&raw const word as u64, 8)];
+        for pid in [Pid(child.id()), Pid(u32::MAX >> 1)] {
+            assert!(numbers(pid, &locations).is_err());
+        }
     }
 
     #[test]
@@ -114,7 +95,6 @@ mod tests {
         }
         locations.push((&raw const words[1] as u64, 4));
         expected.push(Some(7));
-        assert_eq!(numbers(Pid::own(), &locations), expected);
-        assert_eq!(numbers(Pid(u32::MAX >> 1), &locations[..3]), [None; 3]);
+        assert_eq!(numbers(Pid::own(), &locations).unwrap(), expected);
     }
 }

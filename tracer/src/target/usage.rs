@@ -1,4 +1,4 @@
-//! Resource usage of a process: memory, CPU time, and file descriptors by type.
+//! Resource usage of a process, a target or leaktrace itself: memory, CPU time, and file descriptors by type.
 //!
 //! Takes a process id, hands on figures from `/proc`. Reading them does not stop the process.
 
@@ -8,7 +8,44 @@ use std::{
     io::{BufRead as _, BufReader},
 };
 
-use super::Pid;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Pid, peak_rss_bytes, rss_bytes};
+
+/// Memory and open descriptors of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProcessUsage {
+    /// Its memory.
+    pub memory: Usage,
+    /// Numbers of its open file descriptors by type; `None` if they cannot be listed.
+    pub fds: Option<BTreeMap<String, u64>>,
+}
+
+/// The usage of a process; `None` if it has ended.
+pub fn read(pid: Pid) -> Option<ProcessUsage> {
+    Some(ProcessUsage { memory: memory(pid)?, fds: descriptors(pid) })
+}
+
+/// leaktrace's own usage.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OwnUsage {
+    /// CPU time of all threads, seconds.
+    pub cpu_s: f64,
+    /// Resident memory, bytes.
+    pub rss_bytes: Option<u64>,
+    /// Peak resident memory, bytes.
+    pub peak_rss_bytes: Option<u64>,
+}
+
+/// leaktrace's own usage until now.
+pub fn own() -> OwnUsage {
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    OwnUsage {
+        cpu_s: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
+        rss_bytes: rss_bytes(Pid::own()),
+        peak_rss_bytes: peak_rss_bytes(Pid::own()),
+    }
+}
 
 /// Memory, bytes. `None` where the kernel reports no figure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
