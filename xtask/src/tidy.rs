@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     process::{note, workspace},
+    tidy_arch,
     tidy_edges::{EDGES, FENCES},
 };
 
@@ -34,6 +35,7 @@ pub(crate) fn run() -> Result<()> {
         everywhere(&path, &text, &mut faults);
         if path.extension().is_some_and(|end| end == "rs") {
             rust(&path, &text, &mut faults);
+            tidy_arch::check(&path, &text, &mut faults);
         }
     }
     if faults.is_empty() {

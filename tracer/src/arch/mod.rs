@@ -22,6 +22,9 @@ pub(crate) use x86_64::X86_64 as Host;
 /// Bytes of a section with call frame information.
 pub type Slice<'data> = EndianSlice<'data, LittleEndian>;
 
+/// The names of the supported architectures.
+pub const SUPPORTED: [&str; 1] = ["x86-64"];
+
 /// Why nothing can be traced on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("leaktrace does not support the processor architecture `{architecture}`")]

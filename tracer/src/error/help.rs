@@ -3,6 +3,7 @@
 //! Takes a failure, hands on text. Matches every variant, so that the compiler requires a help line for a new one.
 
 use super::{Failure, Kept};
+use crate::arch::SUPPORTED;
 
 impl Failure {
     /// One line that the user can act on.
@@ -79,7 +80,9 @@ impl Failure {
                     "check that it is executable and built for this machine: file {program}"
                 )
             }
-            Self::Architecture(_) => "trace on an x86-64 machine".to_owned(),
+            Self::Architecture(_) => {
+                format!("use a machine with a supported architecture: {}", SUPPORTED.join(", "))
+            }
             Self::KernelTooOld { needed, .. } => {
                 format!("trace on a host with kernel {needed} or newer; see leaktrace doctor")
             }
