@@ -12,13 +12,15 @@ mod fds;
 pub mod journal;
 mod light;
 mod members;
+mod names;
 mod naming;
 mod objects;
 mod parts;
 mod probed;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
 use crate::{
@@ -36,14 +38,18 @@ use crate::{
         Total, Verdict, Window,
     },
     snapshot::{SiteFigures, Snapshot},
+    tape::{Answers, Fault, Question},
     target::{Pid, usage::OwnUsage},
 };
+
+use naming::Naming;
 
 pub use blocks::Blocks;
 pub use members::Member;
 pub use objects::unmatched_packs;
 
 /// Facts about the tracing session, fixed or updated by [`Assembly::probed`].
+#[derive(Serialize, Deserialize)]
 pub struct SessionInfo {
     /// The host.
     pub host: Host,
@@ -66,12 +72,15 @@ pub struct SessionInfo {
     /// Kernel memory of the BPF maps, bytes: all but unwind tables, then unwind tables.
     pub kernel_bytes: [Option<u64>; 2],
     /// Returns leaktrace's own usage: called late, so that it includes the work on the report itself.
+    #[serde(skip, default = "no_usage")]
     pub own_usage: fn() -> OwnUsage,
     /// Returns the state of the connection log, if there is one; its final state when called with `true`.
+    #[serde(skip)]
     pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
     /// What is traced, and how.
     pub options: TraceOptions,
     /// Blocks that libraries allocate internally.
+    #[serde(skip)]
     pub blocks: Blocks,
     /// Libraries whose objects are traced.
     pub packs: Vec<Pack>,
@@ -79,11 +88,18 @@ pub struct SessionInfo {
     pub faults: Vec<String>,
 }
 
-/// Creates reports. Stays on the thread that created it, as its names do.
+/// A tape has leaktrace's usage for each report.
+fn no_usage() -> fn() -> OwnUsage {
+    OwnUsage::default
+}
+
+/// Creates reports. Stays on the thread that created it, as the namer does.
 pub struct Assembly {
     session: SessionInfo,
     history: History,
-    names: naming::Names,
+    /// All that reports need from outside.
+    answers: Answers,
+    naming: Naming,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
     first_rss: Option<u64>,
@@ -101,12 +117,16 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// An assembly that has reported nothing yet.
-    pub fn new(session: SessionInfo) -> Self {
-        Self {
+    /// An assembly that has reported nothing yet. With a tape, it begins as the recorded one did.
+    pub fn new(mut answers: Answers, live: Option<SessionInfo>) -> io::Result<Self> {
+        let live = || live.ok_or_else(|| io::Error::other("there is nothing to report"));
+        let mut session = answers.try_ask(Question::Session, live)?;
+        session.blocks = Blocks::of(&session.packs);
+        Ok(Self {
             session,
+            naming: Naming::new(&answers),
+            answers,
             history: History::default(),
-            names: naming::Names::new(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
             first_rss: None,
@@ -116,7 +136,17 @@ impl Assembly {
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
             cpu_before: None,
-        }
+        })
+    }
+
+    /// Answers to questions about the next report.
+    pub const fn answers(&mut self) -> &mut Answers {
+        &mut self.answers
+    }
+
+    /// Why the last report is not the recorded one, if it is not: the tape has ended in it.
+    pub const fn fault(&self) -> Option<Fault> {
+        self.answers.fault()
     }
 
     /// Records how a target that leaktrace started has ended.
@@ -151,7 +181,7 @@ impl Assembly {
             }
             members::update(&mut self.session.targets, event);
         }
-        self.names.learn_mappings(snapshot);
+        self.naming.learn_mappings(&mut self.answers, snapshot);
         for pid in &snapshot.ended {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
@@ -167,9 +197,9 @@ impl Assembly {
             (std::cmp::Reverse(size), site.number)
         });
         let top = self.session.options.top.unwrap_or(usize::MAX);
-        self.names.look_up(&order, top, snapshot.last);
+        self.naming.look_up(&mut self.answers, &order, top, snapshot.last);
         let shown = order.iter().take(top).map(|site| site.number);
-        let modules = self.names.namer.modules(shown);
+        let modules = self.naming.names.modules(&mut self.answers, shown);
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
         let (light, fds) = self.light(snapshot);
         let traced = self.session.options.traces_descriptors();
@@ -225,14 +255,14 @@ impl Assembly {
 
     /// The object type that a call site's blocks have by their size.
     fn block_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
-        self.session.blocks.type_of(site, &self.names.namer, &self.session.probes)
+        self.session.blocks.type_of(site, &self.naming.names, &self.session.probes)
     }
 
     /// Whether a call site allocates objects inside the library's own structures.
     fn is_library_internal(&self, site: &SiteFigures) -> bool {
         let (probes, targets) = (&self.session.probes, &self.session.targets);
         let probe = self.probe(site.probe);
-        blocks::is_library_internal(site, probe, &self.names.namer, probes, targets)
+        blocks::is_library_internal(site, probe, &self.naming.names, probes, targets)
     }
 
     fn is_wanted(&self, site: &SiteFigures) -> bool {
@@ -249,7 +279,7 @@ impl Assembly {
         snapshot: &Snapshot,
         errors: Option<&Estimated>,
     ) -> Site {
-        let (frames, asked) = self.names.frames(site);
+        let (frames, asked) = self.naming.frames(&mut self.answers, site);
         let kind = self.kind(site);
         let unknown = if self.session.options.light { "page fault" } else { "?" };
         let opener = fds::opener(site);

@@ -247,6 +247,30 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// The file for the tape cannot be written; detected before tracing.
+    #[error("could not open `{}` for the tape", .path.display())]
+    TapeNotWritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The tape cannot be read.
+    #[error("could not read the tape `{}`", .path.display())]
+    TapeUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is no tape that this program can replay.
+    #[error("could not replay `{}`: {why}", .path.display())]
+    NotATape {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
     /// A log of connections was requested, but file descriptors are not traced.
     #[error("could not log connections: file descriptors are not traced")]
     NothingToLog,

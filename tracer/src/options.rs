@@ -8,6 +8,7 @@ use clap::{
     Args, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use serde::{Deserialize, Serialize};
 use tracer_common::{kind::ResourceKind, limits};
 
 /// The name of the best backend that the kernel allows.
@@ -15,7 +16,7 @@ const BEST_BACKEND: &str = "auto";
 
 /// What a run traces, and how.
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceOptions {
     /// The kinds to trace: at least one, in the order of [`ResourceKind::ALL`].
     pub kinds: Vec<ResourceKind>,
@@ -36,6 +37,7 @@ pub struct TraceOptions {
     /// Maximum number of call sites in the last report; all if `None`.
     pub top: Option<usize>,
     /// Hidden options for benchmarks and tests.
+    #[serde(skip)]
     pub test_options: TestOptions,
 }
 
@@ -126,7 +128,7 @@ pub enum DisabledCache {
 }
 
 /// A share, above 0 and below 100 %.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// In hundredths of a percent.
     hundredths: u16,

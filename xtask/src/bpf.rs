@@ -32,7 +32,7 @@ fn object() -> PathBuf {
 }
 
 fn manifest() -> PathBuf {
-    workspace().join("tracer/bpf/manifest.txt")
+    workspace().join(format!("tracer/bpf/manifest-{ARCH}.txt"))
 }
 
 /// Builds the object and writes it with its manifest.

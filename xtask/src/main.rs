@@ -23,6 +23,7 @@ mod packages;
 mod process;
 mod test;
 mod tidy;
+mod tidy_arch;
 mod tidy_circles;
 mod tidy_edges;
 mod tidy_impls;

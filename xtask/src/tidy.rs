@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     process::{note, workspace},
-    tidy_circles,
+    tidy_arch, tidy_circles,
     tidy_edges::{self, EDGES, FENCES},
     tidy_impls,
     tidy_modules::Crate,
@@ -38,6 +38,7 @@ pub(crate) fn run() -> Result<()> {
         everywhere(&path, &text, &mut faults);
         if path.extension().is_some_and(|end| end == "rs") {
             rust(&path, &text, &mut faults);
+            tidy_arch::check(&path, &text, &mut faults);
         }
     }
     faults.extend(modules()?);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tidy_modules::{Crate, Name, line_of};
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 27] = [
+pub(crate) const EDGES: [(&str, &[&str]); 29] = [
     ("arch", &[]),
     ("cli", &["options", "probes", "report"]),
     ("settings", &["cli", "error", "options", "packs", "probes"]),
@@ -16,14 +16,16 @@ pub(crate) const EDGES: [(&str, &[&str]); 27] = [
     ("output", &["error"]),
     ("preflight", &["arch", "error", "probes", "target"]),
     ("doctor", &["error", "format", "kernel", "preflight"]),
-    ("target", &[]),
-    ("packs", &["arch"]),
-    ("probes", &["arch", "format", "packs", "target"]),
+    ("target", &["tape"]),
+    ("packs", &["arch", "tape"]),
+    ("probes", &["arch", "format", "packs", "tape", "target"]),
     ("kernel", &["arch", "options"]),
     ("unwind", &["arch", "kernel", "target"]),
     ("ledger", &["target"]),
-    ("reconcile", &["kernel", "ledger", "target"]),
-    ("lib_objects", &["kernel", "ledger", "packs", "reconcile", "target"]),
+    ("tape", &["error"]),
+    ("source", &["kernel", "options", "tape", "target", "unwind"]),
+    ("reconcile", &["ledger", "source", "tape", "target"]),
+    ("lib_objects", &["ledger", "packs", "reconcile", "source", "target"]),
     ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
     (
         "collector",
@@ -34,8 +36,9 @@ pub(crate) const EDGES: [(&str, &[&str]); 27] = [
             "options",
             "reconcile",
             "snapshot",
+            "source",
+            "tape",
             "target",
-            "unwind",
         ],
     ),
     ("analyze", &["format", "ledger", "report", "snapshot"]),
@@ -55,6 +58,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 27] = [
             "report",
             "snapshot",
             "symbolize",
+            "tape",
             "target",
         ],
     ),

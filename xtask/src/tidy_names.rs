@@ -150,6 +150,24 @@ impl Finder {
         }
     }
 
+    /// Paths that derives find in texts, as in `#[serde(with = "crate::x::y")]`.
+    fn paths_in_texts(&mut self, tokens: TokenStream) {
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => self.paths_in_texts(group.stream()),
+                TokenTree::Literal(literal) => {
+                    if let Ok(text) = syn::parse_str::<LitStr>(&literal.to_string())
+                        && ["crate::", "super::"].iter().any(|one| text.value().starts_with(one))
+                        && let Ok(path) = syn::parse_str::<syn::Path>(&text.value())
+                    {
+                        self.name(segments(&path), literal.span());
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn define(&mut self, item: &Item) {
         let (name, is_function) = match item {
             Item::Const(one) => (one.ident.to_string(), false),
@@ -250,10 +268,14 @@ impl Visit<'_> for Finder {
         self.here().texts.push((text.value(), line));
     }
 
-    // `pub(super)` names no dependency, and attributes are documentation and derives.
+    // `pub(super)` names no dependency.
     fn visit_visibility(&mut self, _: &Visibility) {}
 
-    fn visit_attribute(&mut self, _: &Attribute) {}
+    fn visit_attribute(&mut self, attribute: &Attribute) {
+        if let Meta::List(list) = &attribute.meta {
+            self.paths_in_texts(list.tokens.clone());
+        }
+    }
 }
 
 fn segments(path: &syn::Path) -> Vec<String> {
@@ -336,6 +358,12 @@ mod tests {
         assert!(found.paths.is_empty(), "{:?}", found.paths);
         assert!(found.children.iter().all(|child| child.is_test && child.name == "apart"));
         assert_eq!(found.children.len(), 1);
+    }
+
+    #[test]
+    fn paths_in_attributes_count() {
+        let text = "struct A {\n#[serde(with = \"crate::b::c\", rename = \"d\")]\ne: u8 }";
+        assert_eq!(paths(text), ["2 crate::b::c", "3 u8"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::Assembly;
 use crate::{
     report::{Accounting, Budget, Collector, Unwind, Word},
     snapshot::{Snapshot, windows::Sampling},
+    tape::Question,
     target::usage::OwnUsage,
 };
 
@@ -53,7 +54,11 @@ impl Assembly {
             }
             _ => 0.0,
         };
-        let OwnUsage { cpu_s, rss_bytes, peak_rss_bytes } = (self.session.own_usage)();
+        let OwnUsage { cpu_s, rss_bytes, peak_rss_bytes } =
+            self.answers.ask(Question::OwnUsage, self.session.own_usage);
+        let log = &self.session.log;
+        let connections_log =
+            self.answers.ask(Question::Log, || log.as_ref().map(|account| account(snapshot.last)));
         let cpu_percent = match self.cpu_before.replace((snapshot.at_ns, cpu_s)) {
             Some((at_ns, before)) if snapshot.at_ns > at_ns => {
                 Some((cpu_s - before) * 1e11 / (snapshot.at_ns - at_ns) as f64)
@@ -81,7 +86,7 @@ impl Assembly {
             },
             estimated: snapshot.sampling.is_some_and(|sampling| sampling.estimated),
             budget: snapshot.sampling.map(|sampling| budget(&sampling)),
-            connections_log: self.session.log.as_ref().map(|account| account(snapshot.last)),
+            connections_log,
             collector: Collector {
                 cpu_s,
                 cpu_percent,

@@ -3,12 +3,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::Member;
+use super::{Member, names::Names};
 use crate::{
     packs::{ObjectType, Pack},
     probes::Probe,
     snapshot::SiteFigures,
-    symbolize::Namer,
     target::mappings::FileId,
 };
 
@@ -45,11 +44,11 @@ impl Blocks {
     pub(super) fn type_of(
         &self,
         site: &SiteFigures,
-        namer: &Namer,
+        names: &Names,
         probes: &[Probe],
     ) -> Option<&Arc<ObjectType>> {
         let (acquired, caller) = (site.acquired, site.frames.first().filter(|_| !site.former)?);
-        let file = || namer.file(site.pid?, *caller);
+        let file = || names.file(site.pid?, *caller);
         self.kind((acquired.count, acquired.bytes), |library| {
             file().is_some_and(|file| has(probes, file, library))
         })
@@ -61,14 +60,14 @@ impl Blocks {
 pub(super) fn is_library_internal(
     site: &SiteFigures,
     probe: Option<&Probe>,
-    namer: &Namer,
+    names: &Names,
     probes: &[Probe],
     targets: &[Member],
 ) -> bool {
     let Some(of) = probe.and_then(|probe| probe.function.object.as_ref()) else {
         return false;
     };
-    let caller = || namer.file(site.pid?, *site.frames.first()?);
+    let caller = || names.file(site.pid?, *site.frames.first()?);
     of.is_by_memory()
         && !site.former
         && caller().is_some_and(|file| {

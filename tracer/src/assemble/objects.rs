@@ -190,9 +190,9 @@ impl Assembly {
             }
             Word::Function if one.word != 0 => {
                 let pid = one.handle.pid;
-                let namer = &mut self.names.namer;
+                let Self { naming, answers, .. } = self;
                 // The address is a function's start, not a return address.
-                let named = || namer.name(pid, &[one.word | INTERRUPTED]).first()?.symbol.clone();
+                let named = || naming.names.function(answers, pid, one.word | INTERRUPTED);
                 self.object_history
                     .callbacks
                     .entry((pid, one.word))

@@ -77,6 +77,11 @@ fn probe(number: ProbeNumber, name: &'static str, object: Option<Arc<Use>>) -> P
     }
 }
 
+/// A live assembly.
+fn begin(session: SessionInfo) -> Assembly {
+    Assembly::new(Answers::live(None), Some(session)).unwrap()
+}
+
 fn session(kinds: &[ResourceKind], light: bool) -> SessionInfo {
     let pack = Pack::parse("small.toml", PACK).unwrap();
     let used = |name: &str| {
@@ -229,7 +234,7 @@ fn with_objects() -> Snapshot {
 
 #[test]
 fn field_values_of_a_snapshot_are_in_the_report() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Object], false));
+    let mut assembly = begin(session(&[ResourceKind::Object], false));
     let report = assembly.report(&with_objects());
     let table = &report.objects.as_ref().unwrap().table;
     let first = &table[0];
@@ -253,7 +258,7 @@ fn field_values_of_a_snapshot_are_in_the_report() {
 
 #[test]
 fn sums_of_call_sites_add_up_by_object_type() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Object], false));
+    let mut assembly = begin(session(&[ResourceKind::Object], false));
     let report = assembly.report(&with_objects());
     let [thing, other] = report.objects.as_ref().unwrap().types.as_slice() else { panic!() };
     assert_eq!((thing.name.as_str(), thing.live, thing.bytes), ("thing", 8, 80));
@@ -270,7 +275,7 @@ fn sums_of_call_sites_add_up_by_object_type() {
 fn objects_of_call_sites_without_a_type_are_left_out() {
     let mut session = session(&[ResourceKind::Object], false);
     session.probes.retain(|probe| probe.number != THING_OPEN);
-    let report = Assembly::new(session).report(&with_objects());
+    let report = begin(session).report(&with_objects());
     let objects = report.objects.unwrap();
     assert_eq!(objects.types.len(), 1);
     assert_eq!(objects.table.len(), 1);
@@ -279,7 +284,7 @@ fn objects_of_call_sites_without_a_type_are_left_out() {
 
 #[test]
 fn figures_of_call_sites_have_totals_and_growth() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Heap], false));
+    let mut assembly = begin(session(&[ResourceKind::Heap], false));
     let mut report = None;
     for second in 1..=4 {
         let sites = vec![site(1, MALLOC, 0, 10 * second), site(2, MALLOC, 0, 5)];
@@ -303,7 +308,7 @@ fn figures_of_call_sites_have_totals_and_growth() {
 
 #[test]
 fn resident_memory_comes_with_the_snapshot_and_stays_after_the_end() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Heap], false));
+    let mut assembly = begin(session(&[ResourceKind::Heap], false));
     let first = assembly.report(&snapshot(1, Vec::new()));
     assert_eq!(first.targets[0].rss_bytes, Some(50 << 20));
     let quiet = Snapshot {
@@ -321,7 +326,7 @@ fn resident_memory_comes_with_the_snapshot_and_stays_after_the_end() {
 
 #[test]
 fn forked_children_become_targets_and_an_exec_renames_them() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Heap], false));
+    let mut assembly = begin(session(&[ResourceKind::Heap], false));
     let event = |parent, identity, executed| ProcessEvent {
         pid: Pid(8),
         parent,
@@ -357,7 +362,7 @@ fn own_usage_is_asked_for_and_has_a_rate_from_the_second_report_on() {
         peak_rss_bytes: None,
     };
     let session = SessionInfo { own_usage, ..session(&[ResourceKind::Heap], false) };
-    let mut assembly = Assembly::new(session);
+    let mut assembly = begin(session);
     let first = assembly.report(&snapshot(1, Vec::new())).accounting.collector;
     assert_eq!((first.cpu_percent, first.rss_bytes, first.peak_rss_bytes), (None, Some(5), None));
     let second = assembly.report(&snapshot(2, Vec::new())).accounting.collector;
@@ -374,7 +379,7 @@ fn usage(rss: u64, fds: &[(&str, u64)]) -> BTreeMap<Pid, ProcessUsage> {
 
 #[test]
 fn light_mode_reports_the_kernels_figures_of_the_snapshot() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Pages], true));
+    let mut assembly = begin(session(&[ResourceKind::Pages], true));
     let start = Arc::new((START, usage(1000, &[("pipe", 4)])));
     let mut report = |seconds, now, frames_are_shown| {
         let usage = TargetUsage { start: Arc::clone(&start), now, frames_are_shown };
@@ -408,7 +413,7 @@ fn light_mode_reports_the_kernels_figures_of_the_snapshot() {
 
 #[test]
 fn a_target_that_has_ended_keeps_its_last_figures_in_light_mode() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Pages], true));
+    let mut assembly = begin(session(&[ResourceKind::Pages], true));
     let start = Arc::new((START, usage(1000, &[("pipe", 4)])));
     let of = |now| Some(TargetUsage { start: Arc::clone(&start), now, frames_are_shown: true });
     let before =

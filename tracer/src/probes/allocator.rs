@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Function, catalog,
     identify::{Family, ObjectInfo, inspect},
@@ -26,13 +28,14 @@ use crate::{
 };
 
 /// An allocator of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocator {
     /// Its name: `jemalloc`; the file's name if the allocator is unknown.
     pub name: String,
     /// Its version, if the file contains it.
     pub version: Option<String>,
     /// Path of the object that contains it, as the target sees it.
+    #[serde(with = "crate::tape::wire::path")]
     pub object: PathBuf,
     /// Whether any code calls it.
     pub in_use: bool,

@@ -16,6 +16,7 @@ pub mod user_defined;
 
 use std::{borrow::Cow, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::attach::{Cookie, ProbeNumber};
 
 pub use catalog::Function;
@@ -28,7 +29,7 @@ pub use crate::arch::Place;
 use crate::target::mappings::FileId;
 
 /// One function of one object, and whether it is probed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Probe {
     /// Its number in attach cookies, hits and stacks. Only probes with a place have one.
     pub number: ProbeNumber,
@@ -37,6 +38,7 @@ pub struct Probe {
     /// Names of other functions with the same code.
     pub aliases: Vec<Cow<'static, str>>,
     /// The object that defines it, as the target sees it.
+    #[serde(with = "crate::tape::wire::optional_file")]
     pub object: Option<(FileId, PathBuf)>,
     /// Where the probe is, or why there is none.
     pub place: Result<Place, Absent>,
@@ -45,7 +47,7 @@ pub struct Probe {
 }
 
 /// How probes learn the outcome of a function.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The function releases: it has no outcome.
     None,
@@ -58,7 +60,7 @@ pub enum Outcome {
 }
 
 /// Why a function has no return probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
     /// A C++ exception may leave it, but cannot pass a return probe: the kernel has replaced the return address with
     /// one that no unwinder knows, and the C++ runtime ends the process.
@@ -70,7 +72,7 @@ pub enum Why {
 }
 
 /// Why a function is not probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Absent {
     /// The object does not define it.
     Missing,

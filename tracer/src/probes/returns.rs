@@ -9,6 +9,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::object::{Body, Functions, Target};
 use crate::arch::{Architecture as _, Destination, Flow, Host, Instruction};
 
@@ -24,7 +26,7 @@ const INSTRUCTIONS: usize = 20_000;
 pub(super) const RETURN_FIRST_ARGUMENT: [&str; 3] = ["memset", "memcpy", "memmove"];
 
 /// An instruction that ends a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct End {
     /// Its offset in the file.
     pub offset: u64,

@@ -10,11 +10,11 @@ use tracer_common::connection::Role;
 
 use super::fds::FdReconciliation;
 use crate::{
-    kernel::{Tables, now_ns},
     ledger::{
         Ledger,
         connections::{Figures, Occurrence, Seed},
     },
+    source::RecordSource,
     target::{
         Pid,
         descriptors::Listed,
@@ -39,14 +39,21 @@ fn is_connected(socket: &Socket) -> bool {
 const MIN_GRACE: Duration = Duration::from_secs(1);
 
 /// Adds the connections that a target had before recording began and still has.
-pub(super) fn seed_connections(ledger: &mut Ledger, pid: Pid, before: &Listed, now: &Listed) {
+pub(super) fn seed_connections(
+    source: &mut RecordSource,
+    ledger: &mut Ledger,
+    pid: Pid,
+    before: &Listed,
+    now: &Listed,
+) {
     let both = before.iter().filter(|(fd, link)| now.get(*fd) == Some(*link));
     let inodes: Vec<(u32, u64)> =
         both.filter_map(|(fd, link)| Some((*fd, sockets::inode(link)?))).collect();
     if inodes.is_empty() {
         return;
     }
-    let known = sockets::list(pid);
+    let wanted: Vec<u64> = inodes.iter().map(|(_, inode)| *inode).collect();
+    let known = source.sockets(pid, &wanted);
     for (fd, inode) in inodes {
         let Some(socket) = known.get(&inode).filter(|socket| is_connected(socket)) else {
             continue;
@@ -59,7 +66,7 @@ pub(super) fn seed_connections(ledger: &mut Ledger, pid: Pid, before: &Listed, n
 /// Compares open connections with the descriptors `listed` at `at_ns`.
 pub(super) fn reconcile_connections(
     ledger: &mut Ledger,
-    tables: &mut Tables,
+    source: &mut RecordSource,
     listed: &BTreeMap<Pid, Listed>,
     at_ns: u64,
 ) {
@@ -67,20 +74,26 @@ pub(super) fn reconcile_connections(
     let found: HashSet<u64> = links.filter_map(|link| sockets::inode(link)).collect();
     ledger.connections_scanned(&found, |pid| listed.contains_key(&pid), at_ns);
     for (socket, number) in ledger.connections_ended_unseen() {
-        tables.forget_connection(socket, number);
+        source.forget_connection(socket, number);
     }
 }
 
 impl FdReconciliation {
     /// Ends the connections of a target that has ended, unless another target has the socket open.
-    pub(crate) fn end_connections(&self, ledger: &mut Ledger, pid: Pid, ended: &[Pid]) {
+    pub(crate) fn end_connections(
+        &self,
+        ledger: &mut Ledger,
+        pid: Pid,
+        ended: &[Pid],
+        now_ns: u64,
+    ) {
         let heirs: HashMap<u64, (Pid, u32)> = self
             .links
             .iter()
             .filter(|((owner, _), _)| *owner != pid && !ended.contains(owner))
             .filter_map(|(key, (_, link))| Some((sockets::inode(link)?, *key)))
             .collect();
-        ledger.connections_exited(pid, now_ns(), |inode| heirs.get(&inode).copied());
+        ledger.connections_exited(pid, now_ns, |inode| heirs.get(&inode).copied());
     }
 
     /// Starts the log of connections.

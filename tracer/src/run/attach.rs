@@ -17,6 +17,7 @@ use super::{
     pairs::ClosedGroups,
     points::Points,
     programs::watch,
+    reporter::Listing,
 };
 use crate::{
     collector::Probed,
@@ -65,19 +66,6 @@ pub(super) struct Attached {
     next: ProbeNumber,
     /// Number of probes whose effect on objects the BPF programs know.
     described: usize,
-}
-
-/// The state of the probes at one moment.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Listing {
-    /// Every probe, and the functions that no object defines.
-    pub(super) probes: Vec<Probe>,
-    /// Why the kernel refused some, by number.
-    pub(super) refused: BTreeMap<ProbeNumber, String>,
-    /// Sentences about what is not traced, and why.
-    pub(super) warnings: Vec<String>,
-    /// The allocators of each target.
-    pub(super) allocators: BTreeMap<Pid, Vec<Allocator>>,
 }
 
 impl Attached {

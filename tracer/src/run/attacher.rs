@@ -14,10 +14,7 @@ use std::{
 };
 
 use super::{
-    attach::{Attached, Listing},
-    loading::is_loaded,
-    overhead::Governor,
-    threads::spawn,
+    attach::Attached, loading::is_loaded, overhead::Governor, reporter::Listing, threads::spawn,
 };
 use crate::{
     collector::Request,

@@ -4,7 +4,7 @@
 //! Takes the settings of the light pipeline, hands on the full pipeline, or why there is none. Uses a thread of its
 //! own: attaching takes tenths of a second, and the screen must not freeze.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
@@ -13,6 +13,7 @@ use crate::{
     error::Failure,
     preflight::Facts,
     settings::Settings,
+    tape::TapeWriter,
     target::{Identity, identify},
 };
 
@@ -24,14 +25,16 @@ pub(super) fn begin(
     settings: &Settings,
     facts: &Facts,
     light: &Pipeline,
+    tape: Option<&Arc<TapeWriter>>,
 ) -> anyhow::Result<Switch> {
     let begun = Instant::now();
     let (settings, facts, targets) = (settings.clone(), facts.clone(), light.targets().to_vec());
+    let tape = tape.map(Arc::clone);
     let (done, built) = oneshot::channel();
     // Not joined: a user who quits meanwhile does not wait, and its probes end with the process.
     spawn("mode switch", move || {
-        let full =
-            living(&targets).and_then(|pids| super::start(&settings.full(pids), &facts, begun));
+        let full = living(&targets)
+            .and_then(|pids| super::start(&settings.full(pids), &facts, begun, tape.as_deref()));
         drop(done.send(full));
     })?;
     Ok(Switch(built))

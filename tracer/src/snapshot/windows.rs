@@ -11,6 +11,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::SiteFigures;
 use crate::ledger::{Ledger, Sum, TICK_BITS};
 
@@ -49,7 +51,7 @@ pub struct Sampling {
 }
 
 /// Measurements of the governor: the overhead of tracing, and how fast the targets work while traced.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OverheadReading {
     /// The share of the targets' processor time that tracing may take, between 0 and 1.
     pub budget: f64,
@@ -63,7 +65,7 @@ pub struct OverheadReading {
 }
 
 /// Error of a pace that was measured in stretches of time between windows.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PaceError {
     /// Standard error, as a share of the pace.
     pub relative: f64,

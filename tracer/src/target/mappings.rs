@@ -13,10 +13,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Pid, TargetError};
 
 /// One line of `/proc/PID/maps`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the permissions and one fact of the line")]
 pub struct Mapping {
     /// First address.
@@ -32,6 +34,7 @@ pub struct Mapping {
     /// Whether it is executable.
     pub executable: bool,
     /// The file as the target sees it, without `(deleted)`; `None` for anonymous memory.
+    #[serde(with = "crate::tape::wire::optional_path")]
     pub path: Option<PathBuf>,
     /// Whether the file was deleted when the line was read. (A file whose name ends in ` (deleted)` looks
     /// the same.)
@@ -68,7 +71,7 @@ impl Mapping {
 }
 
 /// A file as `/proc/PID/maps` numbers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// Major and minor number of the device.
     pub device: (u32, u32),
@@ -90,7 +93,7 @@ pub struct MappedObject<'a> {
 }
 
 /// All mappings of one process at one moment, in address order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mappings {
     all: Vec<Mapping>,
 }

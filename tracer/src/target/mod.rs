@@ -33,13 +33,14 @@ use procfs::{
     ProcError,
     process::{LimitValue, Process, StatFlags},
 };
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// File name prefixes of C libraries: glibc's, glibc's until 2.33, and musl's.
 pub const LIBC_NAMES: [&str; 4] = ["libc.so", "libc-2.", "ld-musl-", "libc.musl-"];
 
 /// Process id in our own pid namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pid(pub u32);
 
 impl Pid {
@@ -151,7 +152,7 @@ impl TargetError {
 }
 
 /// The identity of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Its id.
     pub pid: Pid,

@@ -9,11 +9,12 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use super::{Pid, peak_rss_bytes, rss_bytes};
 
 /// Memory and open descriptors of a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessUsage {
     /// Its memory.
     pub memory: Usage,
@@ -27,7 +28,7 @@ pub fn read(pid: Pid) -> Option<ProcessUsage> {
 }
 
 /// leaktrace's own usage.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OwnUsage {
     /// CPU time of all threads, seconds.
     pub cpu_s: f64,
@@ -48,7 +49,7 @@ pub fn own() -> OwnUsage {
 }
 
 /// Memory, bytes. `None` where the kernel reports no figure.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Resident memory.
     pub rss: Option<u64>,

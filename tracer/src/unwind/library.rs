@@ -61,7 +61,7 @@ impl Writer for Tables {
 }
 
 /// Counts of tables.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Status {
     /// Objects whose table is in use.
     pub ready: usize,
