@@ -16,7 +16,6 @@ pub(crate) const KNOWN: &[(&str, &str)] = &[
     ("tracer/src/collector/mod.rs", "Collector"),
     ("tracer/src/kernel/tables.rs", "Tables"),
     ("tracer/src/ledger/mod.rs", "Ledger"),
-    ("tracer/src/source/mod.rs", "RecordSource"),
 ];
 
 /// Checks a crate, apart from `known` types.
