@@ -95,11 +95,7 @@ pub fn replay(settings: &Replay) -> anyhow::Result<ExitCode> {
     }
     let output = Output::prepare(settings.output.as_deref(), true)?;
     let mut latest = None;
-    // Full tracing that has followed light tracing is what a live run reports.
-    let fault = match Line::start(&tape, lines - 1) {
-        Ok(line) => line.run(|report, _| latest = Some(report)),
-        Err(error) => Some(fault_of(&error)),
-    };
+    let fault = reports(&tape, |report| latest = Some(report));
     if let Some(fault) = fault.filter(|fault| *fault != Fault::Ended) {
         return Err(unusable(fault.to_string()).into());
     }
@@ -111,6 +107,17 @@ pub fn replay(settings: &Replay) -> anyhow::Result<ExitCode> {
     }
     output.deliver(&bytes_of(&report, settings.format, settings.top)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Passes the reports of a tape to `publish`, oldest first. Returns why the last one is not that of the whole run, if it
+/// is not.
+pub fn reports(tape: &Tape, mut publish: impl FnMut(Report)) -> Option<Fault> {
+    // Full tracing that has followed light tracing is what a live run reports.
+    let Some(number) = (tape.streams() / 2).checked_sub(1) else { return Some(Fault::Ended) };
+    match Line::start(tape, number) {
+        Ok(line) => line.run(|report, _| publish(report)),
+        Err(error) => Some(fault_of(&error)),
+    }
 }
 
 /// The fault of a tape that is the cause of an error.

@@ -111,8 +111,10 @@ pub(super) struct Packer {
 impl Packer {
     /// For a stream without blocks.
     pub(super) fn new(stream: u32) -> Self {
-        // The fast level: the collector's records arrive by the million.
-        Self { stream, compress: Compress::new(Compression::fast(), false) }
+        // A collector's records arrive by the million; a reporter's names are few, and alike.
+        let level =
+            if stream.is_multiple_of(2) { Compression::fast() } else { Compression::default() };
+        Self { stream, compress: Compress::new(level, false) }
     }
 
     /// The next block, with its head. `bytes` has at most [`MAX_BLOCK`] bytes.

@@ -150,7 +150,10 @@ impl Player {
         self.at += 4;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let entry = self.need(length)?;
-        let malformed = |_| Fault::Malformed;
+        let malformed = |error| {
+            log::info!("could not read the answer to {question:?}: {error}");
+            Fault::Malformed
+        };
         let (found, rest) = postcard::take_from_bytes::<Question>(entry).map_err(malformed)?;
         if found != question {
             return Err(Fault::Mismatch { found, wanted: question });
@@ -188,7 +191,11 @@ impl Player {
             self.file.read_exact(&mut payload).map_err(|_short| Fault::Ended)?;
             let sound = head.fits(&payload);
             let unpacked = self.unpacker.unpack(&head, &payload, &mut self.bytes);
-            return unpacked.filter(|()| sound).ok_or(Fault::Malformed);
+            if !sound || unpacked.is_none() {
+                log::info!("a block of {} bytes is damaged: checksum {sound}", head.packed);
+                return Err(Fault::Malformed);
+            }
+            return Ok(());
         }
         Err(Fault::Ended)
     }
