@@ -18,7 +18,12 @@ mod objects;
 mod parts;
 mod probed;
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
@@ -34,8 +39,8 @@ use crate::{
     packs::{ObjectType, Pack},
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, Resource, SCHEMA, Site, Target,
-        Total, Verdict, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, Host, LibraryObjects, Report, Resource, SCHEMA,
+        Site, Target, Total, Verdict, Window,
     },
     snapshot::{SiteFigures, Snapshot},
     tape::{Answers, Fault, Question},
@@ -43,6 +48,7 @@ use crate::{
 };
 
 use naming::Naming;
+use parts::Parts;
 
 pub use blocks::Blocks;
 pub use members::Member;
@@ -201,9 +207,11 @@ impl Assembly {
         let shown = order.iter().take(top).map(|site| site.number);
         let modules = self.naming.names.modules(&mut self.answers, shown);
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
-        let (light, fds) = self.light(snapshot);
         let traced = self.session.options.traces_descriptors();
         let (targets, exits) = (&self.session.targets, &self.exits);
+        let usage = snapshot.usage.as_ref();
+        let light = usage.map(|usage| self.levels.add(snapshot.at_ns, usage, targets, exits));
+        let (light, fds) = light.map_or((None, None), |(light, fds)| (Some(light), fds));
         let fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets, exits)));
         let started_ns = self.session.started_ns;
         let connections = connections::report(snapshot, started_ns, &mut self.connection_history);
@@ -253,9 +261,28 @@ impl Assembly {
         self.session.probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
     }
 
-    /// The object type that a call site's blocks have by their size.
-    fn block_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
-        self.session.blocks.type_of(site, &self.naming.names, &self.session.probes)
+    /// The object type that a call site creates, if it creates objects.
+    fn object_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
+        let SessionInfo { blocks, probes, .. } = &self.session;
+        match &self.probe(site.probe)?.function.object {
+            Some(of) => Some(of.kind(site.detail)),
+            None => blocks.type_of(site, &self.naming.names, probes),
+        }
+    }
+
+    /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.
+    fn objects(
+        &mut self,
+        snapshot: &Snapshot,
+        parts: &HashMap<u32, Parts>,
+    ) -> Option<LibraryObjects> {
+        let seen = snapshot.objects.as_ref()?;
+        let sites = snapshot.sites.iter().filter(|site| !self.is_library_internal(site));
+        let kinds = sites
+            .filter_map(|site| Some((site.number, Arc::clone(self.object_type(site)?))))
+            .collect();
+        let Self { object_history, naming, answers, .. } = self;
+        Some(object_history.report((seen, snapshot), &kinds, parts, &mut naming.names, answers))
     }
 
     /// Whether a call site allocates objects inside the library's own structures.
@@ -372,8 +399,11 @@ impl Assembly {
     }
 
     fn totals(&self, snapshot: &Snapshot, errors: Option<&Estimated>) -> BTreeMap<Resource, Total> {
-        let mut totals: BTreeMap<Resource, Total> =
-            self.plain_kinds().map(|kind| (kind.into(), Total::default())).collect();
+        let kinds = self.session.options.kinds.iter().copied();
+        let mut totals: BTreeMap<Resource, Total> = kinds
+            .filter(|kind| *kind != ResourceKind::Object)
+            .map(|kind| (kind.into(), Total::default()))
+            .collect();
         for site in snapshot.sites.iter().filter(|site| self.is_wanted(site)) {
             let total = totals.entry(self.kind(site)).or_default();
             total.outstanding_count += site.aged.count;

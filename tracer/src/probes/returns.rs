@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::object::{Body, Functions, Target};
+use super::object::{Body, Functions, RETURN_FIRST_ARGUMENT, Target};
 use crate::arch::{Architecture as _, Destination, Flow, Host, Instruction};
 
 /// Limit of code pieces to follow: real functions have far fewer.
@@ -20,10 +20,6 @@ const PIECES: usize = 64;
 const RETURNS: usize = 128;
 /// Limit of instructions to decode of a function whose extent is unknown: it bounds time, not the size of functions.
 const INSTRUCTIONS: usize = 20_000;
-/// Functions of the C library that return their first argument, by their definition: a function that tail-calls one of
-/// them (`calloc` often does) already has its outcome there. The C library chooses their code at run time, so the file
-/// does not reveal their own returns.
-pub(super) const RETURN_FIRST_ARGUMENT: [&str; 3] = ["memset", "memcpy", "memmove"];
 
 /// An instruction that ends a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
