@@ -42,7 +42,7 @@ use crate::{
         Total, Verdict, Window,
     },
     snapshot::{SiteFigures, Snapshot},
-    tape::{Answers, Fault, Question},
+    tape::{Answers, Fault, Question, Redact, Redactor, redact},
     target::{Pid, usage::OwnUsage},
 };
 
@@ -94,6 +94,49 @@ pub struct SessionInfo {
     pub faults: Vec<String>,
     /// Number of call sites that the last report shows.
     pub top: usize,
+}
+
+impl Redact for SessionInfo {
+    fn redacted(&self, redactor: &mut Redactor) -> Self {
+        let member = |one: &Member| Member {
+            identity: one.identity.redacted(redactor),
+            parent: one.parent,
+            since_ns: one.since_ns,
+        };
+        let pack = |pack: &Pack| Pack { file: redact::path(&pack.file).into(), ..pack.clone() };
+        let sentences =
+            |all: &[String]| all.iter().map(|one| redact::sentence(one)).collect::<Vec<_>>();
+        Self {
+            host: self.host.clone(),
+            targets: self.targets.iter().map(member).collect(),
+            probes: self.probes.iter().map(Probe::redacted).collect(),
+            refused: self.refused.clone(),
+            untraced: sentences(&self.untraced),
+            allocators: redacted_allocators(&self.allocators),
+            started_at: self.started_at.clone(),
+            started_ns: self.started_ns,
+            attach_ms: self.attach_ms,
+            kernel_bytes: self.kernel_bytes,
+            light: self.light,
+            own_usage: self.own_usage,
+            log: None,
+            kinds: self.kinds.clone(),
+            blocks: Blocks::default(),
+            packs: self.packs.iter().map(pack).collect(),
+            faults: sentences(&self.faults),
+            top: self.top,
+        }
+    }
+}
+
+/// Allocators without the folders of their objects.
+pub fn redacted_allocators(all: &BTreeMap<Pid, Vec<Allocator>>) -> BTreeMap<Pid, Vec<Allocator>> {
+    let one = |one: &Allocator| Allocator {
+        object: redact::os_path(&one.object),
+        sentence: redact::sentence(&one.sentence),
+        ..one.clone()
+    };
+    all.iter().map(|(pid, all)| (*pid, all.iter().map(one).collect())).collect()
 }
 
 /// A tape has leaktrace's usage for each report.

@@ -14,7 +14,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 28] = [
     ("packs", &["error", "format", "tape"]),
     ("probes", &["error", "format", "packs", "tape", "target"]),
     ("kernel", &["error", "format", "options", "probes", "target"]),
-    ("unwind", &["error", "format", "kernel", "target"]),
+    ("unwind", &["error", "format", "kernel", "tape", "target"]),
     ("ledger", &["target"]),
     ("tape", &["error"]),
     ("source", &["kernel", "options", "tape", "target", "unwind"]),
