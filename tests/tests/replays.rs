@@ -16,6 +16,7 @@ use tests::{
     compile,
     http::Connection,
     scratch,
+    terminal::Terminal,
     trace::{Refusal, TRACING, leaktrace},
 };
 
@@ -240,6 +241,32 @@ fn the_tape_of_a_killed_leaktrace_has_the_report_of_its_last_second() -> Result<
     Ok(())
 }
 
+#[test]
+fn a_redacted_tape_has_the_same_figures_without_names_and_addresses() -> Result<()> {
+    let folder = Folder::new("secret")?;
+    let program = compile::victim("http_server")?;
+    let service = server(&folder, &program, &["0", "--leak-every", "3"])?;
+    let pid = service.pid().to_string();
+    let options = ["-p", &pid, "--redact", "--kind", "heap,object,fd,socket", "-i", "200ms"];
+    // An address of this host that is not loopback's.
+    let live = record(&folder, &options, "json", || visit(&service, 60))?;
+    drop(service);
+    let replayed = String::from_utf8(folder.replay("json")?)?;
+    let live = String::from_utf8(live)?;
+    for secret in ["leaktrace-secret", "--leak-every", &tests::workspace().to_string_lossy()] {
+        ensure!(live.contains(secret), "`{secret}` is in the live report");
+        ensure!(!replayed.contains(secret), "`{secret}` is in the replayed report");
+    }
+    let (live, replayed) = (Report::parse(&live)?, Report::parse(&replayed)?);
+    for place in ["/totals", "/accounting", "/window", "/connections/closed", "/fds/by_type"] {
+        ensure!(live.at(place)? == replayed.at(place)?, "{place}: {}", replayed.at(place)?);
+    }
+    let leaked = replayed.sites("heap", |frames| frames.contains(&"remember_session"))?;
+    ensure!(leaked.outstanding_count >= 60, "functions keep their names: {}", replayed.summary());
+    ensure!(replayed.at("/targets/0/exe")?.as_str() == Some("/redacted/server"), "its program");
+    Ok(())
+}
+
 /// A small disk, gone when dropped.
 struct Disk(PathBuf);
 
@@ -302,6 +329,21 @@ fn files_that_are_no_tapes_are_refused_in_one_line() -> Result<()> {
     }
     let refused = Refusal::of(&[], &["-p", "1", "--record", "/no/such/folder/tape", "-f", "json"])?;
     refused.names("/no/such/folder/tape")
+}
+
+#[test]
+fn the_screen_of_a_tape_comes_at_its_times_and_stays() -> Result<()> {
+    let tape = tests::workspace().join("tracer/tests/tapes/libevent.tape");
+    let mut terminal = Terminal::start(&["replay", &tape.to_string_lossy()])?;
+    terminal.wait_for("remember_session")?;
+    // The end of the run: about 1.3 seconds after its start.
+    terminal.wait_for("conns 1 open")?;
+    terminal.press("4")?;
+    terminal.wait_for("127.0.0.1")?;
+    terminal.press("q")?;
+    let status = terminal.wait(LIMIT)?;
+    ensure!(status.success(), "{status}");
+    Ok(())
 }
 
 /// Builds a victim whose debug information names no folder of this machine.

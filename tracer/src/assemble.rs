@@ -17,6 +17,7 @@ mod naming;
 mod objects;
 mod parts;
 mod probed;
+mod session;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,7 +26,6 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
 use crate::{
@@ -35,16 +35,15 @@ use crate::{
         quiet::Quiet,
     },
     ledger::Sum,
-    options::TraceOptions,
-    packs::{ObjectType, Pack},
+    packs::ObjectType,
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, ConnectionsLog, Errors, Exit, Host, LibraryObjects, Report, Resource, SCHEMA,
-        Site, Target, Total, Verdict, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, LibraryObjects, Report, Resource, SCHEMA, Site,
+        Target, Total, Verdict, Window,
     },
     snapshot::{SiteFigures, Snapshot},
     tape::{Answers, Fault, Question},
-    target::{Pid, usage::OwnUsage},
+    target::Pid,
 };
 
 use naming::Naming;
@@ -53,51 +52,7 @@ use parts::Parts;
 pub use blocks::Blocks;
 pub use members::Member;
 pub use objects::unmatched_packs;
-
-/// Facts about the tracing session, fixed or updated by [`Assembly::probed`].
-#[derive(Serialize, Deserialize)]
-pub struct SessionInfo {
-    /// The host.
-    pub host: Host,
-    /// The traced processes.
-    pub targets: Vec<Member>,
-    /// Every probe, by number and address; those without a number at the end.
-    pub probes: Vec<Probe>,
-    /// Probes that the kernel refused, by number, with the reason.
-    pub refused: BTreeMap<ProbeNumber, String>,
-    /// Sentences about resources that are not traced because some of their releases cannot be seen.
-    pub untraced: Vec<String>,
-    /// The allocators of each target.
-    pub allocators: BTreeMap<Pid, Vec<Allocator>>,
-    /// When tracing began, RFC 3339.
-    pub started_at: String,
-    /// The same on the clock of the snapshots, nanoseconds.
-    pub started_ns: u64,
-    /// Milliseconds until all probes were attached.
-    pub attach_ms: u64,
-    /// Kernel memory of the BPF maps, bytes: all but unwind tables, then unwind tables.
-    pub kernel_bytes: [Option<u64>; 2],
-    /// Returns leaktrace's own usage: called late, so that it includes the work on the report itself.
-    #[serde(skip, default = "no_usage")]
-    pub own_usage: fn() -> OwnUsage,
-    /// Returns the state of the connection log, if there is one; its final state when called with `true`.
-    #[serde(skip)]
-    pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
-    /// What is traced, and how.
-    pub options: TraceOptions,
-    /// Blocks that libraries allocate internally.
-    #[serde(skip)]
-    pub blocks: Blocks,
-    /// Libraries whose objects are traced.
-    pub packs: Vec<Pack>,
-    /// Problems found at the start in the user's input, a line each.
-    pub faults: Vec<String>,
-}
-
-/// A tape has leaktrace's usage for each report.
-fn no_usage() -> fn() -> OwnUsage {
-    OwnUsage::default
-}
+pub use session::{SessionInfo, redacted_allocators};
 
 /// Creates reports. Stays on the thread that created it, as the namer does.
 pub struct Assembly {

@@ -20,7 +20,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 29] = [
     ("packs", &["arch", "tape"]),
     ("probes", &["arch", "format", "packs", "tape", "target"]),
     ("kernel", &["arch", "options"]),
-    ("unwind", &["arch", "kernel", "target"]),
+    ("unwind", &["arch", "kernel", "tape", "target"]),
     ("ledger", &["target"]),
     ("tape", &["error"]),
     ("source", &["kernel", "options", "tape", "target", "unwind"]),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     report::{Frame, Module},
     symbolize::{Namer, Wanted, called_from, with_unloaded},
-    tape::{Answers, Naming, Question},
+    tape::{Answers, Naming, Question, Redact, Redactor, redact},
     target::{
         Pid,
         mappings::{FileId, Mapping, Mappings},
@@ -38,6 +38,52 @@ struct Changes {
     named: Vec<(u32, Arc<[Frame]>)>,
     /// Will be named again.
     forgotten: Vec<u32>,
+}
+
+/// The frames of call sites, with functions but without folders.
+fn redacted(frames: &Arc<[Frame]>) -> Arc<[Frame]> {
+    let path = |path: &Arc<str>| Arc::from(redact::path(path));
+    let one = |frame: &Frame| Frame {
+        symbol: frame.symbol.as_deref().map(|name| redact::sentence(name).into()),
+        module: frame.module.as_ref().map(path),
+        file: frame.file.as_ref().map(path),
+        why_unnamed: frame.why_unnamed.as_deref().map(|why| redact::sentence(why).into()),
+        ..frame.clone()
+    };
+    frames.iter().map(one).collect()
+}
+
+/// A call site's frames.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Frames(Arc<[Frame]>);
+
+impl Redact for Frames {
+    fn redacted(&self, _: &mut Redactor) -> Self {
+        Self(redacted(&self.0))
+    }
+}
+
+impl Redact for Changes {
+    fn redacted(&self, _: &mut Redactor) -> Self {
+        let named = self.named.iter().map(|(site, frames)| (*site, redacted(frames))).collect();
+        Self { named, forgotten: self.forgotten.clone() }
+    }
+}
+
+/// Objects of the call sites' stacks.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Modules(Vec<Module>);
+
+impl Redact for Modules {
+    fn redacted(&self, _: &mut Redactor) -> Self {
+        let one = |module: &Module| Module {
+            path: module.path.as_deref().map(redact::path),
+            why: module.why.as_deref().map(redact::sentence),
+            help: module.help.as_deref().map(redact::sentence),
+            ..module.clone()
+        };
+        Self(self.0.iter().map(one).collect())
+    }
 }
 
 impl Names {
@@ -107,9 +153,11 @@ impl Names {
         pid: Pid,
         addresses: &[u64],
     ) -> Arc<[Frame]> {
-        answers.ask(Question::Unnamed(site), || {
-            self.namer.as_ref().map(|namer| namer.unnamed(pid, addresses)).unwrap_or_default()
-        })
+        let Frames(frames) = answers.ask(Question::Unnamed(site), || {
+            let namer = self.namer.as_ref();
+            Frames(namer.map(|namer| namer.unnamed(pid, addresses)).unwrap_or_default())
+        });
+        frames
     }
 
     /// The name of the function at a frame's address, however long that takes.
@@ -130,9 +178,10 @@ impl Names {
         answers: &mut Answers,
         sites: impl Iterator<Item = u32>,
     ) -> Vec<Module> {
-        answers.ask(Question::Modules, || {
-            self.namer.as_mut().map(|namer| namer.modules(sites)).unwrap_or_default()
-        })
+        let Modules(modules) = answers.ask(Question::Modules, || {
+            Modules(self.namer.as_mut().map(|namer| namer.modules(sites)).unwrap_or_default())
+        });
+        modules
     }
 
     /// The file that a call is in, by its return address.

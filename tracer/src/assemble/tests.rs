@@ -16,16 +16,16 @@ use crate::{
     },
     lib_objects::ledger::{FieldSums, Fields, Objects, Shown, SiteObjects},
     options::TraceOptions,
-    packs::Use,
+    packs::{Pack, Use},
     probes::{Function, Outcome, Place},
     reconcile::fds::{Described, SocketState},
-    report::{Address, FdType as ReportedType, ObjectState},
+    report::{Address, FdType as ReportedType, Host, ObjectState},
     snapshot::{Ages, ProcessEvent, TargetUsage},
     target::{
         Identity,
         mappings::FileId,
         sockets::Socket,
-        usage::{ProcessUsage, Usage},
+        usage::{OwnUsage, ProcessUsage, Usage},
     },
 };
 

@@ -44,7 +44,7 @@ use crate::{
     },
     snapshot::{ProcessEvent, SiteFigures, Snapshot, site_figures, windows::Windows},
     source::RecordSource,
-    tape::{Question, Timer},
+    tape::{Question, Redact, Redactor, Timer},
     target::{Pid, mappings::Mappings},
 };
 
@@ -99,6 +99,16 @@ pub struct Beginning {
     pub options: TraceOptions,
     /// Time between two snapshots.
     pub interval: Duration,
+}
+
+impl Redact for Beginning {
+    fn redacted(&self, redactor: &mut Redactor) -> Self {
+        let target = |one: &TrackedProcess| TrackedProcess {
+            mappings: Arc::new(one.mappings.redacted(redactor)),
+            ..one.clone()
+        };
+        Self { targets: self.targets.iter().map(target).collect(), ..self.clone() }
+    }
 }
 
 impl Collector {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Collector, Probed, Request};
 use crate::{
     snapshot::windows::OverheadReading,
-    tape::Question,
+    tape::{Question, redact::plain},
     target::{Pid, mappings::FileId},
 };
 
@@ -29,7 +29,7 @@ pub(super) enum Step {
 }
 
 /// The same on a tape: a request without the channel for its answer.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 enum Taped {
     Cycle,
     Snapshot,
@@ -42,6 +42,8 @@ enum Taped {
     Read,
     OverheadReading(OverheadReading),
 }
+
+plain!(Taped);
 
 impl Taped {
     fn of(step: &Step) -> Self {

@@ -26,7 +26,7 @@ pub use returns::End;
 pub use role::Role;
 
 pub use crate::arch::Place;
-use crate::target::mappings::FileId;
+use crate::{tape::redact, target::mappings::FileId};
 
 /// One function of one object, and whether it is probed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -98,6 +98,13 @@ impl Why {
 }
 
 impl Probe {
+    /// Without the folder of its object.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let object = self.object.as_ref().map(|(file, path)| (*file, redact::os_path(path)));
+        Self { object, ..self.clone() }
+    }
+
     /// The cookie that its BPF programs receive.
     pub fn cookie(&self, place: &Place) -> Cookie {
         let cookie = Cookie::new(

@@ -58,7 +58,8 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("could not start the event loop")?;
-    let tape = settings.record.as_deref().map(TapeWriter::create).transpose()?.map(Arc::new);
+    let tape = settings.record.as_deref().map(|path| TapeWriter::create(path, settings.redact));
+    let tape = tape.transpose()?.map(Arc::new);
     let mut pipeline = start(settings, &facts, begun, tape.as_deref())?;
     pipeline.warn(settings);
     let outcome = runtime.block_on(attend(settings, &facts, &mut pipeline, tape.as_ref()));

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use tracer_common::attach::ProbeNumber;
 
 use crate::{
-    assemble::Assembly,
+    assemble::{Assembly, redacted_allocators},
     probes::{Probe, allocator::Allocator},
     report::{Exit, Report},
     snapshot::Snapshot,
-    tape::Question,
+    tape::{Question, Redact, Redactor, redact},
     target::Pid,
 };
 
@@ -49,6 +49,18 @@ struct Turn {
     snapshots: u32,
     listing: Option<Listing>,
     exits: BTreeMap<Pid, Exit>,
+}
+
+impl Redact for Turn {
+    fn redacted(&self, _: &mut Redactor) -> Self {
+        let listing = self.listing.as_ref().map(|listing| Listing {
+            probes: listing.probes.iter().map(Probe::redacted).collect(),
+            refused: listing.refused.clone(),
+            warnings: listing.warnings.iter().map(|one| redact::sentence(one)).collect(),
+            allocators: redacted_allocators(&listing.allocators),
+        });
+        Self { snapshots: self.snapshots, listing, exits: self.exits.clone() }
+    }
 }
 
 /// Reports the newest snapshot, again and again, until the last one. `publish` also gets the moment of the snapshot.

@@ -2,13 +2,21 @@
 //!
 //! Values keep the layout that they have in the kernel, which `tracer-common` defines; a tape's version covers it.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, net::IpAddr};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, Visitor},
 };
+use tracer_common::{
+    connection::{INET, INET6, PATH},
+    object::{Object, ObjectId, TEXT},
+    record::{CONNECTED, Connected},
+    state::{Key, Young},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use crate::tape::{Redact, Redactor};
 
 /// Pairs of plain values.
 #[derive(Clone, Debug)]
@@ -18,6 +26,88 @@ impl<A, B> Default for Pairs<A, B> {
     fn default() -> Self {
         Self(Vec::new())
     }
+}
+
+/// Pairs without names.
+macro_rules! plain_pairs {
+    ($($first:ty, $second:ty;)+) => {
+        $(impl Redact for Pairs<$first, $second> {
+            fn redacted(&self, _: &mut Redactor) -> Self {
+                self.clone()
+            }
+        })+
+    };
+}
+
+plain_pairs! {
+    Key, Young;
+    ObjectId, u64;
+}
+
+impl Redact for Pairs<Key, Object> {
+    /// The texts of objects are left out: they are names of hosts, for example.
+    fn redacted(&self, _: &mut Redactor) -> Self {
+        let without = |object: &Object| Object { text: [0; TEXT], ..*object };
+        Self(self.0.iter().map(|(key, object)| (*key, without(object))).collect())
+    }
+}
+
+impl Redact for List {
+    /// Records of connections have addresses.
+    fn redacted(&self, redactor: &mut Redactor) -> Self {
+        let mut records = self.clone();
+        records.for_each_mut(|record| {
+            let is_one = u32::read_from_prefix(record).is_ok_and(|(kind, _)| kind == CONNECTED);
+            if is_one && let Ok(connected) = Connected::read_from_bytes(record) {
+                // A record of the same type has the same size.
+                drop(without_addresses(connected, redactor).write_to(record));
+            }
+        });
+        records
+    }
+}
+
+fn without_addresses(record: Connected, redactor: &mut Redactor) -> Connected {
+    let mut address = |bytes: [u8; 16]| {
+        let [a, b, c, d, rest @ ..] = bytes;
+        let ip = match record.family {
+            INET => IpAddr::from([a, b, c, d]),
+            INET6 => IpAddr::from(bytes),
+            // What other families have in the first bytes is not known.
+            _ => return [0; 16],
+        };
+        match redactor.ip(ip) {
+            IpAddr::V6(six) => six.octets(),
+            IpAddr::V4(four) => {
+                let mut bytes = [0; 16];
+                bytes
+                    .iter_mut()
+                    .zip(four.octets().into_iter().chain(rest))
+                    .for_each(|(to, byte)| *to = byte);
+                bytes
+            }
+        }
+    };
+    let (local, peer) = (address(record.local), address(record.peer));
+    let length = usize::try_from(record.path_length).unwrap_or(0).min(PATH);
+    let mut path = [0; PATH];
+    let mut path_length = 0;
+    // As in reports: an abstract name begins with `@`, and another one ends at the first zero.
+    if let Some((first, rest)) = record.path.get(..length).and_then(<[u8]>::split_first) {
+        let (mark, bytes) = if *first == 0 { ("@", rest) } else { ("", record.path.as_slice()) };
+        let bytes = if mark.is_empty() {
+            bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+        } else {
+            bytes
+        };
+        let name = format!("{mark}{}", String::from_utf8_lossy(bytes));
+        let name = redactor.socket_name(&name);
+        path.iter_mut()
+            .zip(name.bytes())
+            .for_each(|(to, byte)| *to = if byte == b'@' { 0 } else { byte });
+        path_length = u32::try_from(name.len()).unwrap_or(0);
+    }
+    Connected { local, peer, path, path_length, ..record }
 }
 
 impl<A: IntoBytes + Immutable, B: IntoBytes + Immutable> Serialize for Pairs<A, B> {
@@ -127,7 +217,7 @@ impl<'a> Visitor<'a> for Bytes<'a> {
 
 #[cfg(test)]
 mod tests {
-    use tracer_common::state::{Died, Key};
+    use tracer_common::state::Died;
 
     use super::*;
 
@@ -155,5 +245,75 @@ mod tests {
         let read: List = postcard::from_bytes(&bytes).unwrap();
         assert_eq!(read.iter().collect::<Vec<_>>(), [&b"ONE"[..], b"", b"THREE"]);
         assert!(List { bytes: vec![9, 0, 0, 0, 1] }.iter().next().is_none());
+    }
+    fn connected(family: u16, local: [u8; 16], peer: [u8; 16], name: &[u8]) -> Connected {
+        let mut path = [0; PATH];
+        path[..name.len()].copy_from_slice(name);
+        Connected {
+            record: CONNECTED,
+            number: 1,
+            pid: 2,
+            fd: 3,
+            position: 4,
+            time_ns: 5,
+            socket: 6,
+            inode: 7,
+            site: 8,
+            peer_pid: 9,
+            family,
+            local_port: 80,
+            peer_port: 4711,
+            protocol: 6,
+            role: 1,
+            local,
+            peer,
+            path_length: u32::try_from(name.len()).unwrap(),
+            path,
+        }
+    }
+
+    fn address(bytes: &[u8]) -> [u8; 16] {
+        let mut address = [0; 16];
+        address[..bytes.len()].copy_from_slice(bytes);
+        address
+    }
+
+    #[test]
+    fn records_of_connections_lose_their_addresses_and_nothing_else() {
+        let own = address(&[127, 0, 0, 1]);
+        let four = connected(INET, own, address(&[10, 1, 2, 3]), b"");
+        let unix = connected(1, [0; 16], [0; 16], b"/run/acme");
+        let other = [&[9_u8, 9, 9, 9][..], &[7; 60]].concat();
+        let mut list = List::default();
+        for record in [four.as_bytes(), unix.as_bytes(), &other, four.as_bytes()] {
+            list.push(record);
+        }
+        let redacted = list.redacted(&mut Redactor::default());
+        let records: Vec<&[u8]> = redacted.iter().collect();
+        let first = Connected::read_from_bytes(records[0]).unwrap();
+        assert_eq!(first, Connected { peer: address(&[192, 0, 2, 1]), ..four });
+        assert_eq!(records[3], records[0]);
+        assert_eq!(records[2], other);
+        let name = b"/redacted/socket-1";
+        let second = Connected::read_from_bytes(records[1]).unwrap();
+        assert_eq!(second, connected(1, [0; 16], [0; 16], name));
+    }
+
+    #[test]
+    fn texts_of_objects_are_left_out() {
+        let object = Object {
+            time_ns: 1,
+            word: 2,
+            owner: 3,
+            making: 4,
+            within: 5,
+            site: 6,
+            fd: 7,
+            text: [b'x'; TEXT],
+        };
+        let key = Key { pid: 7, kind: 1, handle: 8 };
+        let Pairs(all) = Pairs(vec![(key, object)]).redacted(&mut Redactor::default());
+        assert_eq!(all[0].1.text, [0; TEXT]);
+        assert_eq!((all[0].0, all[0].1.fd), (key, 7));
     }
 }

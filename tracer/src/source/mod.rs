@@ -11,6 +11,7 @@ mod processes;
 
 use std::{io, os::fd::AsRawFd as _, time::Duration};
 
+use serde::{Serialize, de::DeserializeOwned};
 use tracer_common::{
     attach::ProbeNumber,
     loss::Loss,
@@ -20,7 +21,7 @@ use tracer_common::{
 
 use crate::{
     kernel::{self, Drained, IdPool, Tables},
-    tape::{Answers, Question, Timer},
+    tape::{Answers, Question, Redact, Timer},
     target::{
         Pid,
         mappings::{FileId, Mappings},
@@ -67,7 +68,7 @@ impl RecordSource {
     /// The answer, by default none.
     fn ask<T>(&mut self, question: Question, live: impl FnOnce(&mut Live) -> T) -> T
     where
-        T: serde::Serialize + serde::de::DeserializeOwned + Default,
+        T: Serialize + DeserializeOwned + Redact + Default,
     {
         let Self { live: source, answers } = self;
         answers.ask(question, || source.as_deref_mut().map(live).unwrap_or_default())
@@ -80,7 +81,7 @@ impl RecordSource {
         live: impl FnOnce(&mut Live) -> io::Result<T>,
     ) -> io::Result<T>
     where
-        T: serde::Serialize + serde::de::DeserializeOwned + Default,
+        T: Serialize + DeserializeOwned + Redact + Default,
     {
         let Self { live: source, answers } = self;
         answers.try_ask(question, || source.as_deref_mut().map_or_else(|| Ok(T::default()), live))

@@ -7,7 +7,7 @@ use tracer_common::descriptor::FdType;
 
 use super::RecordSource;
 use crate::{
-    tape::Question,
+    tape::{Question, Redact, Redactor, redact::plain},
     target::{
         Identity, Pid,
         descriptors::{self, Listed},
@@ -25,6 +25,18 @@ use crate::{
 /// The type of a descriptor, by its number.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct FdTypeNumber(u8);
+
+plain!(FdTypeNumber);
+
+/// What descriptors refer to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Links(Listed);
+
+impl Redact for Links {
+    fn redacted(&self, redactor: &mut Redactor) -> Self {
+        Self(self.0.iter().map(|(fd, link)| (*fd, redactor.link(link))).collect())
+    }
+}
 
 /// What each of a process's touched pages is part of: start and bytes. `None` if it has no anonymous memory.
 pub(crate) type Pieces = Vec<Option<(u64, u64)>>;
@@ -59,7 +71,8 @@ impl RecordSource {
 
     /// The open descriptors of a process; `None` if they cannot be listed.
     pub fn descriptors(&mut self, pid: Pid) -> Option<Listed> {
-        self.ask(Question::Descriptors(pid.0), |_| descriptors::list(pid))
+        let links = self.ask(Question::Descriptors(pid.0), |_| descriptors::list(pid).map(Links));
+        links.map(|Links(listed)| listed)
     }
 
     /// The type of a descriptor: by its link, and for a path by the file's metadata.

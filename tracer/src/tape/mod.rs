@@ -7,6 +7,7 @@
 mod format;
 mod question;
 mod reader;
+pub mod redact;
 pub mod wire;
 mod writer;
 
@@ -16,6 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub use question::{Naming, Question, Timer};
 pub use reader::{Player, Tape};
+pub use redact::{Redact, Redactor};
 pub use writer::{Recorder, TapeWriter};
 
 /// Why a tape has no further answer.
@@ -71,7 +73,7 @@ impl Answers {
     /// The answer. After the tape's end, it is a default: whoever asks checks [`Self::fault`] now and then.
     pub fn ask<T>(&mut self, question: Question, live: impl FnOnce() -> T) -> T
     where
-        T: Serialize + DeserializeOwned + Default,
+        T: Serialize + DeserializeOwned + Redact + Default,
     {
         // Live answers of this kind are no failures, and a tape's failure is kept.
         self.try_ask(question, || Ok(live())).unwrap_or_default()
@@ -84,7 +86,7 @@ impl Answers {
         live: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T>
     where
-        T: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned + Redact,
     {
         match &mut self.0 {
             Source::Live => live(),

@@ -21,7 +21,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Question,
+    Question, Redact, Redactor,
     format::{MAX_BLOCK, Packer, end, header},
 };
 use crate::error::{self, Failure};
@@ -43,6 +43,7 @@ pub struct TapeWriter {
     /// Number of the next stream.
     next: AtomicU32,
     path: PathBuf,
+    redact: bool,
 }
 
 #[derive(Debug)]
@@ -56,15 +57,19 @@ enum Message {
 }
 
 impl TapeWriter {
-    /// Creates the file; replaces one that is there.
-    pub fn create(path: &Path) -> Result<Self, Failure> {
+    /// Creates the file; replaces one that is there. With `redact`, names and addresses are left out.
+    pub fn create(path: &Path, redact: bool) -> Result<Self, Failure> {
         let failed = |source| Failure::TapeNotWritable { path: path.to_owned(), source };
         let file = create(path).map_err(failed)?;
-        Self::start(file, path.to_owned()).map_err(failed)
+        Self::start(file, path.to_owned(), redact).map_err(failed)
     }
 
     /// Starts the thread that writes.
-    fn start(mut file: impl io::Write + Send + 'static, path: PathBuf) -> io::Result<Self> {
+    fn start(
+        mut file: impl io::Write + Send + 'static,
+        path: PathBuf,
+        redact: bool,
+    ) -> io::Result<Self> {
         file.write_all(&header())?;
         let (sender, messages) = sync_channel(QUEUE);
         let broken = Arc::new(AtomicBool::new(false));
@@ -73,14 +78,15 @@ impl TapeWriter {
             .name("tape".to_owned())
             .spawn(move || write(file, &messages, &shared))?;
         let (thread, next) = (Mutex::new(Some(thread)), AtomicU32::new(0));
-        Ok(Self { sender, thread, broken, next, path })
+        Ok(Self { sender, thread, broken, next, path, redact })
     }
 
     /// The next stream.
     pub fn recorder(&self) -> Recorder {
         let stream = self.next.fetch_add(1, Relaxed);
         let (sender, broken) = (self.sender.clone(), Arc::clone(&self.broken));
-        Recorder { stream, sender, broken, bytes: Vec::new() }
+        let redactor = self.redact.then(Redactor::default);
+        Recorder { stream, sender, broken, bytes: Vec::new(), redactor }
     }
 
     /// Ends the tape, after its streams; a tape of a run that has failed is not `complete`. A tape that could not be
@@ -157,14 +163,27 @@ pub struct Recorder {
     sender: SyncSender<Message>,
     broken: Arc<AtomicBool>,
     bytes: Vec<u8>,
+    /// If names and addresses are left out.
+    redactor: Option<Redactor>,
 }
 
 impl Recorder {
-    /// Appends an answer.
-    pub(super) fn write(&mut self, question: Question, answer: &impl Serialize) {
+    /// Appends an answer, without its names if the tape has none.
+    pub(super) fn write<T: Serialize + Redact>(&mut self, question: Question, answer: &T) {
         if self.broken.load(Relaxed) {
             return;
         }
+        match &mut self.redactor {
+            None => self.append(question, answer),
+            Some(redactor) => {
+                let answer = answer.redacted(redactor);
+                self.append(question, &answer);
+            }
+        }
+    }
+
+    /// Appends an answer as it is.
+    fn append(&mut self, question: Question, answer: &impl Serialize) {
         let start = self.bytes.len();
         self.bytes.extend([0; 4]);
         let written = postcard::to_io(&question, &mut self.bytes)
@@ -239,7 +258,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::tape) fn start(disk: &Disk) -> TapeWriter {
-        TapeWriter::start(disk.clone(), PathBuf::from("memory")).unwrap()
+        TapeWriter::start(disk.clone(), PathBuf::from("memory"), false).unwrap()
     }
 
     #[test]
@@ -265,7 +284,7 @@ pub(super) mod tests {
     fn a_tape_is_for_its_owner_only() {
         let path = std::env::temp_dir().join(format!("leaktrace-tape-{}", std::process::id()));
         std::fs::write(&path, "older").unwrap();
-        TapeWriter::create(&path).unwrap().finish(true);
+        TapeWriter::create(&path, false).unwrap().finish(true);
         let (mode, bytes) =
             (std::fs::metadata(&path).unwrap().permissions().mode(), std::fs::read(&path).unwrap());
         std::fs::remove_file(&path).unwrap();
@@ -275,7 +294,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_tape_that_cannot_be_created_is_a_failure_with_its_name() {
-        let failure = TapeWriter::create(Path::new("/nonexistent/x.tape")).unwrap_err();
+        let failure = TapeWriter::create(Path::new("/nonexistent/x.tape"), false).unwrap_err();
         assert!(failure.to_string().contains("/nonexistent/x.tape"), "{failure}");
     }
 }

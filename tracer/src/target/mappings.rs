@@ -16,6 +16,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Pid, TargetError};
+use crate::tape::{Redact, Redactor, redact};
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +146,21 @@ impl Mappings {
         let mut objects: Vec<MappedObject<'_>> = objects.into_values().collect();
         objects.sort_by_key(|object| object.code.start);
         objects
+    }
+}
+
+impl Redact for Mappings {
+    /// Only the names of files stay, unless they came with the system.
+    fn redacted(&self, _: &mut Redactor) -> Self {
+        let one = |mapping: &Mapping| Mapping {
+            path: mapping.path.as_deref().map(redact::os_path),
+            // The program has chosen that name.
+            special: mapping.special.as_ref().map(|name| {
+                if name.starts_with("[anon") { "[anon:redacted]".to_owned() } else { name.clone() }
+            }),
+            ..mapping.clone()
+        };
+        self.iter().map(one).collect()
     }
 }
 

@@ -36,6 +36,8 @@ use procfs::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::tape::{Redact, Redactor, redact};
+
 /// File name prefixes of C libraries: glibc's, glibc's until 2.33, and musl's.
 pub const LIBC_NAMES: [&str; 4] = ["libc.so", "libc-2.", "ld-musl-", "libc.musl-"];
 
@@ -165,6 +167,15 @@ pub struct Identity {
     /// Clock ticks from boot to its start. Identifies the process together with the id, which the kernel may
     /// reuse.
     pub start_time: u64,
+}
+
+impl Redact for Identity {
+    /// The arguments are left out, and the program's folder.
+    fn redacted(&self, _: &mut Redactor) -> Self {
+        let exe = self.exe.as_deref().map(redact::path);
+        let cmdline = self.cmdline.first().map(|name| redact::path(name)).into_iter().collect();
+        Self { exe, cmdline, ..self.clone() }
+    }
 }
 
 /// The identity of a process, or why it cannot be traced.

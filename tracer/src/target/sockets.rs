@@ -11,6 +11,7 @@ use procfs::{
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Pid, sock_diag};
+use crate::tape::{Redact, Redactor};
 
 /// The protocols of sockets.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "unix"];
@@ -61,6 +62,13 @@ pub struct Traffic {
     /// Bytes that the peer has acknowledged. The kernel adds one for the SYN of the side that connected, and one for
     /// the FIN of the side that closed.
     pub sent: u64,
+}
+
+impl Redact for Socket {
+    fn redacted(&self, redactor: &mut Redactor) -> Self {
+        let mut address = |one: &Option<String>| one.as_deref().map(|text| redactor.address(text));
+        Self { local: address(&self.local), peer: address(&self.peer), ..self.clone() }
+    }
 }
 
 /// The word of a list, as it stands there.

@@ -22,6 +22,8 @@ pub struct ProcessUsage {
     pub fds: Option<BTreeMap<String, u64>>,
 }
 
+crate::tape::redact::plain!(ProcessUsage, OwnUsage);
+
 /// The usage of a process; `None` if it has ended.
 pub fn read(pid: Pid) -> Option<ProcessUsage> {
     Some(ProcessUsage { memory: memory(pid)?, fds: descriptors(pid) })

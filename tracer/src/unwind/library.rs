@@ -79,6 +79,8 @@ pub struct Status {
     pub ranges_left_out: usize,
 }
 
+crate::tape::redact::plain!(Status);
+
 #[derive(Debug)]
 enum State {
     Building,
