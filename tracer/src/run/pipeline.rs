@@ -1,6 +1,6 @@
 //! The running pipeline: collector and reporter, from attach to the last report.
 //!
-//! Takes settings, targets and loaded programs, hands on reports. Must not decide what a report contains.
+//! Takes settings, targets and loaded programs, passes on reports. Must not decide what a report contains.
 
 use std::{
     sync::{

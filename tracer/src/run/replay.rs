@@ -1,6 +1,6 @@
 //! Replays a tape: the same collector, reporter and screen, with the answers that were recorded.
 //!
-//! Takes a tape, hands on its reports. Opens no other file, needs no root, and traces nothing. Reports come as fast as they
+//! Takes a tape, passes on its reports. Opens no other file, needs no root, and traces nothing. Reports come as fast as they
 //! can be made; on the screen at the times of the recorded ones.
 
 use std::{

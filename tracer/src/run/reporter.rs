@@ -1,6 +1,6 @@
 //! The reporter's thread: turns snapshots into reports.
 //!
-//! Takes snapshots, lists of probes and exits of commands, hands on reports. Which snapshots a report stands for, and what
+//! Takes snapshots, lists of probes and exits of commands, passes on reports. Which snapshots a report stands for, and what
 //! was known of probes and exits then, goes onto a tape, or comes from one.
 
 use std::{
