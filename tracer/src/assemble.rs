@@ -278,7 +278,7 @@ impl Assembly {
             pid: site.pid.map_or(0, |pid| pid.0),
             kind,
             acquired_by: acquired_by.to_owned(),
-            fd_type: opener.map(|_| site.sort.into()),
+            fd_type: opener.map(|_| site.fd_type.into()),
             outstanding_count: site.aged.count,
             outstanding_bytes: site.aged.bytes,
             acquired_count: site.acquired.count,

@@ -45,11 +45,11 @@ impl TraceOptions {
     /// How memory is traced.
     pub fn mode(&self) -> TraceMode {
         if self.light {
-            TraceMode::Touches
+            TraceMode::PageFaults
         } else if self.kinds.iter().any(|kind| ResourceKind::PROBED.contains(kind)) {
             TraceMode::Probes
         } else {
-            TraceMode::Neither
+            TraceMode::None
         }
     }
 
@@ -88,9 +88,9 @@ pub enum TraceMode {
     /// By programs attached to functions.
     Probes,
     /// By programs that run at page faults.
-    Touches,
+    PageFaults,
     /// By neither.
-    Neither,
+    None,
 }
 
 /// How file descriptors are traced.
@@ -216,7 +216,7 @@ mod tests {
             TraceOptions { light, kinds: kinds.to_vec(), ..TraceOptions::default() }.mode()
         };
         assert_eq!(of(false, &[ResourceKind::Fd, ResourceKind::Object]), TraceMode::Probes);
-        assert_eq!(of(false, &[ResourceKind::Fd, ResourceKind::Socket]), TraceMode::Neither);
-        assert_eq!(of(true, &[ResourceKind::Pages]), TraceMode::Touches);
+        assert_eq!(of(false, &[ResourceKind::Fd, ResourceKind::Socket]), TraceMode::None);
+        assert_eq!(of(true, &[ResourceKind::Pages]), TraceMode::PageFaults);
     }
 }

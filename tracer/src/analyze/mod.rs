@@ -104,7 +104,7 @@ mod tests {
             number: 1,
             pid: None,
             probe: None,
-            sort: FdType::Unknown,
+            fd_type: FdType::Unknown,
             detail: 0,
             frames: Arc::from([]),
             end: StackEnd::Bottom,

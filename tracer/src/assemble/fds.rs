@@ -8,7 +8,7 @@ use super::Member;
 use crate::{
     analyze::limit::{Reached, TimeSeries},
     format::file_name,
-    reconcile::fds::Described,
+    reconcile::fds::FdDetails,
     report::{Exit, Fd, FdOrigin, FdType, Fds, Frame, Turnover, Word},
     snapshot::{SiteFigures, Snapshot},
     symbolize::call_site::plain_name,
@@ -33,8 +33,9 @@ pub(super) fn opener(site: &SiteFigures) -> Option<FdOrigin> {
 
 /// The resource kind of a call site of descriptors, as the system call programs recorded it.
 pub(super) fn kind(site: &SiteFigures) -> Option<ResourceKind> {
-    opener(site)
-        .map(|_| if site.sort == FdType::Socket { ResourceKind::Socket } else { ResourceKind::Fd })
+    opener(site).map(|_| {
+        if site.fd_type == FdType::Socket { ResourceKind::Socket } else { ResourceKind::Fd }
+    })
 }
 
 /// Whether a call site has a stack worth showing.
@@ -83,7 +84,8 @@ impl Descriptors {
         };
         let (mut opened, mut closed) = (0, 0);
         for site in snapshot.sites.iter().filter(|site| opener(site).is_some()) {
-            let turnover: &mut Turnover = fds.turnover_by_type.entry(site.sort.into()).or_default();
+            let turnover: &mut Turnover =
+                fds.turnover_by_type.entry(site.fd_type.into()).or_default();
             turnover.opened += site.acquired.count;
             turnover.closed += site.released.count;
             turnover.open += site.outstanding.count;
@@ -129,7 +131,7 @@ impl Descriptors {
 fn table(snapshot: &Snapshot) -> Vec<Fd> {
     let sites: BTreeMap<u32, &SiteFigures> =
         snapshot.sites.iter().map(|site| (site.number, site)).collect();
-    let row = |Described { open, link, socket }: &Described| {
+    let row = |FdDetails { open, link, socket }: &FdDetails| {
         let site = sites.get(&open.site).copied();
         let opener = site.and_then(opener);
         let seen = opener.is_some_and(|opener| opener.name().is_some());
@@ -138,7 +140,7 @@ fn table(snapshot: &Snapshot) -> Vec<Fd> {
         Fd {
             pid: open.pid.0,
             fd: open.fd,
-            fd_type: site.map_or(FdType::Unknown, |site| site.sort).into(),
+            fd_type: site.map_or(FdType::Unknown, |site| site.fd_type).into(),
             what: link.as_deref().map(str::to_owned),
             acquired_by: opener.filter(|_| seen).map(Into::into),
             site: seen.then_some(open.site),

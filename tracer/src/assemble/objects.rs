@@ -15,7 +15,7 @@ use crate::{
     lib_objects::ledger::{FieldSums, Objects, Shown},
     packs::{ObjectType, Pack, Word},
     probes::Probe,
-    reconcile::fds::Described,
+    reconcile::fds::FdDetails,
     report::{self, Address, ObjectState},
     snapshot::Snapshot,
     tape::Answers,
@@ -32,7 +32,7 @@ pub(super) struct History {
 /// Indexes for looking up single objects.
 struct Index<'a> {
     /// By process and fd number.
-    descriptors: HashMap<(Pid, u32), &'a Described>,
+    descriptors: HashMap<(Pid, u32), &'a FdDetails>,
     /// By connection id, which is never 0.
     connections: HashMap<u32, &'a Connection>,
 }
@@ -176,11 +176,11 @@ fn object(
         address: Address(one.handle.value),
         site: one.block.site,
         age_s: since(one.block.time_ns),
-        state: match one.asked_ns {
+        state: match one.release_requested_ns {
             Some(_) => ObjectState::ReleaseAsked,
             None => ObjectState::Live,
         },
-        release_asked_s: one.asked_ns.map(since),
+        release_asked_s: one.release_requested_ns.map(since),
         bytes: one.block.size,
         owned_bytes: one.owned.bytes,
         label,

@@ -18,7 +18,7 @@ use crate::{
     options::TraceOptions,
     packs::{Pack, Use},
     probes::{Function, Outcome, Place},
-    reconcile::fds::{Described, SocketState},
+    reconcile::fds::{FdDetails, SocketState},
     report::{Address, FdType as ReportedType, Host, ObjectState},
     snapshot::{Ages, ProcessEvent, TargetUsage},
     target::{
@@ -141,7 +141,7 @@ fn site(number: u32, probe: ProbeNumber, detail: u8, count: u64) -> SiteFigures 
         number,
         pid: Some(PID),
         probe: Some(probe),
-        sort: FdType::Unknown,
+        fd_type: FdType::Unknown,
         detail,
         frames: Arc::from([0x1000 + u64::from(number), 0x2000]),
         end: StackEnd::Bottom,
@@ -174,7 +174,7 @@ fn shown(value: u64, site: u32, fields: Fields) -> Shown {
     Shown {
         handle: Handle { pid: PID, kind: Kind::Heap, value },
         block: Block { size: 10, time_ns, position: 0, site, connection: 0 },
-        asked_ns: None,
+        release_requested_ns: None,
         word: 0,
         owner: Some(64),
         fd: Some(3),
@@ -193,7 +193,7 @@ fn with_objects() -> Snapshot {
         pending: Some(true),
         owner: Some(0),
     };
-    let first = Shown { asked_ns: Some(START + 3 * SECOND), ..shown(4096, 11, values) };
+    let first = Shown { release_requested_ns: Some(START + 3 * SECOND), ..shown(4096, 11, values) };
     let second = shown(8192, 13, Fields { owner: Some(4096), ..Fields::default() });
     let of_site = |asked, oldest_ns, summed| SiteObjects {
         known: 3,
@@ -219,7 +219,7 @@ fn with_objects() -> Snapshot {
     let socket = Some(SocketState { socket, since_ns: None });
     Snapshot {
         objects: Some(Objects { sites, shown: vec![first, second] }),
-        descriptors: vec![Described { open, link: None, socket }],
+        descriptors: vec![FdDetails { open, link: None, socket }],
         ..snapshot(
             5,
             vec![

@@ -2,12 +2,12 @@
 
 use tracer_common::limits;
 
-use super::failed::Failed;
+use super::failed::KernelError;
 
 /// The number of possible CPUs of the host.
-pub(super) fn cpus() -> Result<u32, Failed> {
+pub(super) fn cpus() -> Result<u32, KernelError> {
     let cpus = aya::util::nr_cpus()
-        .map_err(|(path, source)| Failed::Object { path: path.into(), source })?;
+        .map_err(|(path, source)| KernelError::Object { path: path.into(), source })?;
     Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
 }
 

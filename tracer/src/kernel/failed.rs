@@ -1,6 +1,6 @@
 //! Why loading or attaching failed.
 //!
-//! Takes the errors of aya, passes on [`Failed`], with the kernel's error number wherever aya keeps it.
+//! Takes the errors of aya, passes on [`KernelError`], with the kernel's error number wherever aya keeps it.
 
 use std::{io, path::PathBuf};
 
@@ -8,7 +8,7 @@ use aya::{EbpfError, maps::MapError, programs::ProgramError};
 
 /// Why the programs could not be loaded or attached.
 #[derive(Debug, thiserror::Error)]
-pub enum Failed {
+pub enum KernelError {
     /// A file cannot be read: the object given for development, or a file of the kernel.
     #[error("could not read the object `{path}`")]
     Object {
@@ -67,7 +67,7 @@ pub enum Failed {
     Load(#[source] Box<EbpfError>),
 }
 
-impl Failed {
+impl KernelError {
     /// Whether the kernel found no process with the given id.
     pub(super) fn is_no_such_process(&self) -> bool {
         matches!(self, Self::Program { source, .. } if source.raw_os_error() == Some(libc::ESRCH))
@@ -75,21 +75,21 @@ impl Failed {
 }
 
 /// The failure to load an object.
-pub(super) fn load_failed(error: EbpfError) -> Failed {
+pub(super) fn load_failed(error: EbpfError) -> KernelError {
     match error {
         EbpfError::MapError(MapError::CreateError { name, io_error }) => {
-            Failed::Map { map: name, source: io_error }
+            KernelError::Map { map: name, source: io_error }
         }
-        other => Failed::Load(Box::new(other)),
+        other => KernelError::Load(Box::new(other)),
     }
 }
 
 /// The failure to load or attach a program.
-pub(super) fn program_failed(program: &str, error: ProgramError) -> Failed {
+pub(super) fn program_failed(program: &str, error: ProgramError) -> KernelError {
     let program = program.to_owned();
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
-            Failed::Program { program, verifier: verifier_log.to_string(), source: io_error }
+            KernelError::Program { program, verifier: verifier_log.to_string(), source: io_error }
         }
         other => {
             // Reports the kernel's error number, wherever aya keeps it in its chain of causes.
@@ -100,7 +100,7 @@ pub(super) fn program_failed(program: &str, error: ProgramError) -> Failed {
                 Some(number) => io::Error::from_raw_os_error(number),
                 None => io::Error::other(other.to_string()),
             };
-            Failed::Program { program, verifier: String::new(), source }
+            KernelError::Program { program, verifier: String::new(), source }
         }
     }
 }

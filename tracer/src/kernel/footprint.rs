@@ -12,7 +12,7 @@ use tracer_common::limits::HASH_ENTRY_BYTES;
 use super::{
     code::descriptor,
     committed::OBJECT,
-    failed::Failed,
+    failed::KernelError,
     sizes::{self, Capacity, Sizes},
     tables,
 };
@@ -72,9 +72,9 @@ pub fn default_footprint(cpus: u32) -> Option<Footprint> {
 }
 
 /// Expected memory of the maps in `object`, with these lengths.
-fn expected(object: &[u8], sizes: &Sizes, cpus: u32) -> Result<Footprint, Failed> {
-    let object =
-        Object::parse(object).map_err(|error| Failed::Unreadable { why: error.to_string() })?;
+fn expected(object: &[u8], sizes: &Sizes, cpus: u32) -> Result<Footprint, KernelError> {
+    let object = Object::parse(object)
+        .map_err(|error| KernelError::Unreadable { why: error.to_string() })?;
     let mut footprint = Footprint { maps_bytes: Some(0), unwind_bytes: Some(0) };
     for (name, map) in &object.maps {
         let shape = Shape::of(name, map, sizes);

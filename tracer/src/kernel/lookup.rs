@@ -11,7 +11,7 @@ use aya::{
 
 use super::{
     code::descriptor,
-    failed::{Failed, program_failed},
+    failed::{KernelError, program_failed},
     syscall,
 };
 
@@ -19,20 +19,20 @@ use super::{
 pub(super) fn tracepoint<'ebpf>(
     ebpf: &'ebpf mut Ebpf,
     name: &'static str,
-) -> Result<&'ebpf mut RawTracePoint, Failed> {
+) -> Result<&'ebpf mut RawTracePoint, KernelError> {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })
+        .ok_or(KernelError::Missing { name })
 }
 
 /// The uprobe program of this name.
 pub(super) fn uprobe<'ebpf>(
     ebpf: &'ebpf mut Ebpf,
     name: &'static str,
-) -> Result<&'ebpf mut UProbe, Failed> {
+) -> Result<&'ebpf mut UProbe, KernelError> {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })
+        .ok_or(KernelError::Missing { name })
 }
 
 /// Stores a program that others tail-call in a program array, which the kernel empties when its last descriptor is
@@ -42,17 +42,17 @@ pub(super) fn set_tail_call(
     map: &'static str,
     slot: u32,
     program: BorrowedFd<'_>,
-) -> Result<(), Failed> {
-    let array = ebpf.map(map).and_then(descriptor).ok_or(Failed::Missing { name: map })?;
+) -> Result<(), KernelError> {
+    let array = ebpf.map(map).and_then(descriptor).ok_or(KernelError::Missing { name: map })?;
     syscall::set_program(array, slot, program)
-        .map_err(|source| Failed::Map { map: map.to_owned(), source })
+        .map_err(|source| KernelError::Map { map: map.to_owned(), source })
 }
 
 /// A duplicate of a program's descriptor.
 pub(super) fn owned_fd(
     fd: Result<&ProgramFd, ProgramError>,
     name: &'static str,
-) -> Result<OwnedFd, Failed> {
+) -> Result<OwnedFd, KernelError> {
     fd.and_then(|fd| fd.as_fd().try_clone_to_owned().map_err(ProgramError::IOError))
         .map_err(|error| program_failed(name, error))
 }

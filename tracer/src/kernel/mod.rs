@@ -35,7 +35,7 @@ mod types;
 
 pub use clock::now_ns;
 pub use cost::{Calls, Statistics};
-pub use failed::Failed;
+pub use failed::KernelError;
 pub use footprint::{Footprint, default_footprint};
 pub use links::{Link, Programs};
 pub use object::{Loaded, ProgramLog, load};

@@ -14,7 +14,7 @@ use super::{
     calls::{self, FdPrograms},
     committed::OBJECT,
     cpus::{cpus, died_stripes},
-    failed::{Failed, load_failed, program_failed},
+    failed::{KernelError, load_failed, program_failed},
     footprint::Footprint,
     links::{AttachBackend, Programs},
     lookup::{owned_fd, set_tail_call, tracepoint, uprobe},
@@ -74,13 +74,14 @@ impl ProgramLog {
 }
 
 /// Loads the object: verifies the programs, attaches none to functions, and leaves recording off.
-pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Failed> {
+pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, KernelError> {
     let (mode, children) = (options.mode(), options.children);
     let descriptors = options.traces_descriptors();
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
-            std::fs::read(path).map_err(|source| Failed::Object { path: path.clone(), source })?,
+            std::fs::read(path)
+                .map_err(|source| KernelError::Object { path: path.clone(), source })?,
         ),
         None => None,
     };
@@ -112,14 +113,14 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Faile
     let attach_backend = match mode {
         TraceMode::Probes if is_old_kernel => old_kernel_probes(&ebpf, object)?,
         TraceMode::Probes => probes(&mut ebpf, object)?,
-        TraceMode::Touches if is_old_kernel => {
+        TraceMode::PageFaults if is_old_kernel => {
             AttachBackend::Touch(touch::load_on_old_kernel(&ebpf, object)?, Vec::new())
         }
-        TraceMode::Touches => {
+        TraceMode::PageFaults => {
             touch::load(&mut ebpf)?;
             AttachBackend::Single
         }
-        TraceMode::Neither => AttachBackend::Single,
+        TraceMode::None => AttachBackend::Single,
     };
     let backend = options.test_options.fd_backend;
     let fd_programs =
@@ -144,16 +145,16 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Faile
         None
     };
     let priority_guard =
-        mode == TraceMode::Touches || backend == Some(FdBackend::Kprobe) || !events.is_empty();
+        mode == TraceMode::PageFaults || backend == Some(FdBackend::Kprobe) || !events.is_empty();
     let missed_runs =
-        MissedRuns::new(&ebpf, event_programs).map_err(|source| Failed::Watch { source })?;
+        MissedRuns::new(&ebpf, event_programs).map_err(|source| KernelError::Watch { source })?;
     let tables = Tables::take(&mut ebpf, priority_guard, missed_runs)?;
     let programs = Programs::new(ebpf, attach_backend, events);
     Ok(Loaded { programs, tables, log, backend, footprint })
 }
 
 /// Prepares the programs at functions for a kernel without attach cookies.
-fn old_kernel_probes(ebpf: &Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
+fn old_kernel_probes(ebpf: &Ebpf, object: &[u8]) -> Result<AttachBackend, KernelError> {
     let mut probes = OldKernelProbes::new(ebpf, object)?;
     let (name, map) = UNWINDER;
     set_tail_call(ebpf, map, 0, probes.program(name, Cookie(0))?)?;
@@ -161,7 +162,7 @@ fn old_kernel_probes(ebpf: &Ebpf, object: &[u8]) -> Result<AttachBackend, Failed
 }
 
 /// Loads the programs at functions: for multi-point links where the kernel has them, else for single probes.
-fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
+fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<AttachBackend, KernelError> {
     let names = || Program::ALL.into_iter().map(Program::name).chain([UNWINDER.0]);
     let multi = Multi::load(ebpf, object, names())?;
     if multi.is_none() {

@@ -66,10 +66,10 @@ pub(super) fn of(options: &TraceOptions, capacity: &Capacity, cpus: u32) -> Size
 fn young(mode: TraceMode, cpus: u32) -> u32 {
     let all = cpus.next_power_of_two().saturating_mul(limits::YOUNG_PER_CPU);
     match mode {
-        TraceMode::Probes | TraceMode::Neither => {
+        TraceMode::Probes | TraceMode::None => {
             all.clamp(limits::YOUNG_LEAST, limits::YOUNG_ENTRIES)
         }
-        TraceMode::Touches => YOUNG_PAGES,
+        TraceMode::PageFaults => YOUNG_PAGES,
     }
 }
 
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(stripes, [1, 2, 4, 8, 8, 8]);
         let young = [1, 2, 3, 4, 8, 8192].map(|cpus| young(TraceMode::Probes, cpus));
         assert_eq!(young, [1 << 16, 1 << 16, 1 << 17, 1 << 17, 1 << 18, 1 << 18]);
-        assert_eq!(super::young(TraceMode::Touches, 256), 1 << 14);
+        assert_eq!(super::young(TraceMode::PageFaults, 256), 1 << 14);
     }
 
     #[test]

@@ -26,7 +26,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::{
     batch,
     cpus::{cpus, died_stripes},
-    failed::Failed,
+    failed::KernelError,
     missed_runs::MissedRuns,
     priority_guard::PriorityGuard,
 };
@@ -164,9 +164,9 @@ impl Tables {
         ebpf: &mut Ebpf,
         priority_guard: bool,
         missed_runs: MissedRuns,
-    ) -> Result<Self, Failed> {
-        let mut map = |name: &'static str| ebpf.take_map(name).ok_or(Failed::Missing { name });
-        let wrong = |name: &'static str| move |_: MapError| Failed::Missing { name };
+    ) -> Result<Self, KernelError> {
+        let mut map = |name: &'static str| ebpf.take_map(name).ok_or(KernelError::Missing { name });
+        let wrong = |name: &'static str| move |_: MapError| KernelError::Missing { name };
         let young = data(map(YOUNG)?, YOUNG)?;
         let died_stripes = died_stripes(cpus()?) as usize;
         let mut blank: Array<MapData, Plain<Process>> =
@@ -361,10 +361,10 @@ impl AsRawFd for Tables {
     }
 }
 
-fn data(map: Map, name: &'static str) -> Result<MapData, Failed> {
+fn data(map: Map, name: &'static str) -> Result<MapData, KernelError> {
     match map {
         Map::HashMap(data) | Map::PerCpuArray(data) | Map::Array(data) => Ok(data),
-        _ => Err(Failed::Missing { name }),
+        _ => Err(KernelError::Missing { name }),
     }
 }
 

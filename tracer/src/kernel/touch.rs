@@ -22,7 +22,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{
     code::Code,
     event,
-    failed::{Failed, program_failed},
+    failed::{KernelError, program_failed},
     helper_fallbacks::Stack,
     links::{AttachBackend, Programs},
     lookup::{owned_fd, set_tail_call},
@@ -44,14 +44,14 @@ const SCANS: u32 = 64;
 fn program<'ebpf>(
     ebpf: &'ebpf mut Ebpf,
     name: &'static str,
-) -> Result<&'ebpf mut PerfEvent, Failed> {
+) -> Result<&'ebpf mut PerfEvent, KernelError> {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })
+        .ok_or(KernelError::Missing { name })
 }
 
 /// Loads the programs.
-pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Failed> {
+pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     let (unwinder, map) = UNWINDER;
     for name in [TOUCH, unwinder] {
         program(ebpf, name)?.load().map_err(|error| program_failed(name, error))?;
@@ -62,11 +62,11 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Failed> {
 
 /// The same on a kernel without `bpf_task_pt_regs`: the programs find the registers by offsets from its type
 /// information.
-pub(super) fn load_on_old_kernel(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, Failed> {
+pub(super) fn load_on_old_kernel(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, KernelError> {
     let btf = kernel_types()?;
-    let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
+    let types = Types::read(&btf).ok_or(KernelError::Type { what: "type information" })?;
     let signed = |found: Option<u32>, what: &'static str| {
-        found.and_then(|number| i32::try_from(number).ok()).ok_or(Failed::Type { what })
+        found.and_then(|number| i32::try_from(number).ok()).ok_or(KernelError::Type { what })
     };
     let stack = Stack {
         offset: signed(types.offset_of("task_struct", "stack"), "task_struct.stack")?,
@@ -80,7 +80,7 @@ pub(super) fn load_on_old_kernel(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, 
 }
 
 /// Traces the page faults of a process, in all its current and future threads.
-pub fn attach_page_faults(programs: &mut Programs, pid: NonZeroU32) -> Result<(), Failed> {
+pub fn attach_page_faults(programs: &mut Programs, pid: NonZeroU32) -> Result<(), KernelError> {
     // Each thread takes a descriptor, and there may be thousands.
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
@@ -109,10 +109,10 @@ pub fn attach_page_faults(programs: &mut Programs, pid: NonZeroU32) -> Result<()
     Ok(())
 }
 
-fn watch_thread(programs: &mut Programs, thread: u32) -> Result<(), Failed> {
+fn watch_thread(programs: &mut Programs, thread: u32) -> Result<(), KernelError> {
     if let AttachBackend::Touch(program, events) = &mut programs.attach_backend {
         let event = event::at_page_faults(program.as_fd(), thread).map_err(|source| {
-            Failed::Program { program: TOUCH.to_owned(), verifier: String::new(), source }
+            KernelError::Program { program: TOUCH.to_owned(), verifier: String::new(), source }
         })?;
         events.push(event);
         return Ok(());
@@ -129,8 +129,8 @@ fn watch_thread(programs: &mut Programs, thread: u32) -> Result<(), Failed> {
 }
 
 /// The threads of a process.
-fn threads(pid: NonZeroU32) -> Result<Vec<u32>, Failed> {
-    let failed = |source: io::Error| Failed::Program {
+fn threads(pid: NonZeroU32) -> Result<Vec<u32>, KernelError> {
+    let failed = |source: io::Error| KernelError::Program {
         program: TOUCH.to_owned(),
         verifier: String::new(),
         source,

@@ -68,7 +68,7 @@ pub enum Why {
     /// On this kernel a return probe may end a process that has a seccomp filter.
     Seccomp,
     /// `--no-return-probes`.
-    Asked,
+    Requested,
 }
 
 /// Why a function is not probed.
@@ -81,7 +81,7 @@ pub enum Absent {
     /// It exists, but must not or cannot be probed.
     Refused(String),
     /// The user did not request its kind.
-    NotAsked,
+    NotRequested,
 }
 
 impl Why {
@@ -92,7 +92,7 @@ impl Why {
             Self::Seccomp => {
                 "on this kernel a return probe may end a process with a seccomp filter"
             }
-            Self::Asked => "no return probes were asked for",
+            Self::Requested => "return probes were turned off",
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct SocketState {
 
 /// An open descriptor, with what `/proc` says about it.
 #[derive(Clone, Debug)]
-pub struct Described {
+pub struct FdDetails {
     /// The ledger's entry.
     pub open: OpenDescriptor,
     /// What it refers to, once `/proc` has been read.
@@ -232,13 +232,13 @@ impl FdReconciliation {
     }
 
     /// The open descriptors, with what `/proc` says about each.
-    pub(crate) fn descriptors(&self, ledger: &Ledger) -> Vec<Described> {
+    pub(crate) fn descriptors(&self, ledger: &Ledger) -> Vec<FdDetails> {
         let described = |open: OpenDescriptor| {
             let key = (open.pid, open.fd);
             let known = self.links.get(&key).filter(|(position, _)| *position == open.position);
             let link = known.map(|(_, link)| Arc::clone(link));
             let socket = link.as_ref().and_then(|_| self.sockets.get(&key).cloned());
-            Described { open, link, socket }
+            FdDetails { open, link, socket }
         };
         ledger.open_descriptors().into_iter().map(described).collect()
     }

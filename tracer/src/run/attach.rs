@@ -23,7 +23,7 @@ use crate::{
     collector::Probed,
     error::Failure,
     format::file_name,
-    kernel::{Failed, Point, Programs},
+    kernel::{KernelError, Point, Programs},
     options::{TraceMode, TraceOptions},
     packs::Pack,
     probes::{
@@ -102,11 +102,11 @@ impl Attached {
     ) -> anyhow::Result<Vec<FileId>> {
         match self.options.mode() {
             TraceMode::Probes => {}
-            TraceMode::Touches => {
+            TraceMode::PageFaults => {
                 watch(programs, pid)?;
                 return Ok(Vec::new());
             }
-            TraceMode::Neither => return Ok(Vec::new()),
+            TraceMode::None => return Ok(Vec::new()),
         }
         if let Some(object) = runtime::moving_stacks(pid, mappings) {
             let object = object.to_string_lossy().into_owned();
@@ -328,7 +328,7 @@ impl Attached {
         };
         if !self.is_asked_for(probe) {
             if let Some(probe) = self.probes.get_mut(index) {
-                probe.place = Err(Absent::NotAsked);
+                probe.place = Err(Absent::NotRequested);
             }
             return false;
         }
@@ -447,7 +447,7 @@ impl Attached {
 const NOT_SUPPORTED: i32 = 524;
 
 /// The kernel's reason, if there is one.
-fn reason(failed: &Failed) -> String {
+fn reason(failed: &KernelError) -> String {
     let source = std::error::Error::source(failed);
     let number = source.and_then(|source| source.downcast_ref::<std::io::Error>()?.raw_os_error());
     if number == Some(NOT_SUPPORTED) {

@@ -59,7 +59,7 @@ pub(super) fn without_return_probes(
     targets: &Targets,
 ) -> Option<Why> {
     if options.test_options.no_return_probes {
-        return Some(Why::Asked);
+        return Some(Why::Requested);
     }
     let filtered = |pid: u32| {
         let candidate = Candidate::gather(&Roots::default(), pid);

@@ -51,7 +51,7 @@ pub(super) fn describe(
     for probe in probes.iter().skip(*described).filter(|probe| probe.place.is_ok()) {
         if let Some(of) = &probe.function.object {
             programs
-                .describe(probe.number, of.function)
+                .set_object_function(probe.number, of.function)
                 .context("could not describe a library's functions to the BPF programs")?;
         }
     }

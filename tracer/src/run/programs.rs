@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::{
     error::Failure,
-    kernel::{self, Capacity, Failed, Loaded, Programs},
+    kernel::{self, Capacity, KernelError, Loaded, Programs},
     options::TraceOptions,
     preflight::Facts,
     target::{Identity, Pid},
@@ -43,12 +43,12 @@ pub(super) fn watch(programs: &mut Programs, pid: Pid) -> anyhow::Result<()> {
 }
 
 /// A failure to load, with its help.
-fn explain(failed: Failed, facts: &Facts) -> anyhow::Error {
+fn explain(failed: KernelError, facts: &Facts) -> anyhow::Error {
     match failed {
-        Failed::Program { program, verifier, source } => {
+        KernelError::Program { program, verifier, source } => {
             facts.blame(&program, &verifier, source).into()
         }
-        Failed::Map { map, source } => Failure::MapMemory { map, source }.into(),
+        KernelError::Map { map, source } => Failure::MapMemory { map, source }.into(),
         other => other.into(),
     }
 }

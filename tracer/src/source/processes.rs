@@ -78,7 +78,7 @@ impl RecordSource {
     /// The type of a descriptor: by its link, and for a path by the file's metadata.
     pub fn fd_type(&mut self, pid: Pid, fd: u32, link: &str) -> FdType {
         let FdTypeNumber(number) = self.ask(Question::FdType(pid.0, fd), |_| {
-            FdTypeNumber(descriptors::sort(pid, fd, link) as u8)
+            FdTypeNumber(descriptors::fd_type(pid, fd, link) as u8)
         });
         FdType::from_number(number)
     }

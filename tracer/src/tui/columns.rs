@@ -11,7 +11,7 @@ mod objects;
 mod sites;
 
 use super::{
-    model::{Baseline, By, Rank},
+    model::{Baseline, ColumnId, Rank},
     summary::Summary,
     text::{Role, Row},
 };
@@ -73,7 +73,7 @@ pub struct Entry<'a, T> {
 #[derive(Debug)]
 pub struct Column<T: 'static> {
     /// Which.
-    pub by: By,
+    pub by: ColumnId,
     /// Its title.
     pub title: &'static str,
     /// Its meaning, for the help page.
@@ -118,7 +118,7 @@ impl<T> Column<T> {
             _ => 24,
         };
         match self.by {
-            By::Kind | By::ObjectType => {
+            ColumnId::Kind | ColumnId::ObjectType => {
                 (self.width)(screen).max(context.summary.longest_type_name.min(most))
             }
             _ => (self.width)(screen),

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use super::{
     columns::{self, Column, Entry, TableContext},
-    model::{By, SortOrder},
+    model::{ColumnId, SortOrder},
 };
 use crate::report::{Address, Client, Connection, Fd, Leaving, Named, Report, Site, Word};
 
@@ -271,7 +271,7 @@ impl Listed for super::summary::TypeRow {
 }
 
 /// The column of a table; `None` if the table lacks it.
-pub fn column<T: Listed>(by: By) -> Option<&'static Column<T>> {
+pub fn column<T: Listed>(by: ColumnId) -> Option<&'static Column<T>> {
     T::COLUMNS.iter().find(|column| column.by == by)
 }
 
@@ -316,12 +316,12 @@ impl List {
     /// The initial order: worst first, or the report's own.
     pub const fn first_sort(self) -> SortOrder {
         let by = match self {
-            Self::Sites => By::Verdict,
-            Self::Fds => By::Fd,
-            Self::Connections | Self::Clients => By::Orphans,
-            Self::Leaving => By::Leaving,
-            Self::ObjectTypes => By::Owned,
-            Self::Objects => By::Age,
+            Self::Sites => ColumnId::Verdict,
+            Self::Fds => ColumnId::Fd,
+            Self::Connections | Self::Clients => ColumnId::Orphans,
+            Self::Leaving => ColumnId::Leaving,
+            Self::ObjectTypes => ColumnId::Owned,
+            Self::Objects => ColumnId::Age,
         };
         SortOrder { by, reversed: false }
     }
@@ -342,7 +342,7 @@ impl List {
     }
 
     /// Columns by which it may be sorted now.
-    pub fn sortable(self, context: &TableContext<'_>) -> Vec<By> {
+    pub fn sortable(self, context: &TableContext<'_>) -> Vec<ColumnId> {
         with_items!(self, Item => {
             let there = Item::COLUMNS.iter().filter(|column| column.may_sort(context));
             there.map(|column| column.by).collect()

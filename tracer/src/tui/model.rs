@@ -8,7 +8,7 @@ use crate::report::{Amount, Report, Site};
 
 /// Which column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum By {
+pub enum ColumnId {
     /// The verdict; its order is the report's own, worst first.
     Verdict,
     /// The target's process id.
@@ -103,7 +103,7 @@ pub enum By {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SortOrder {
     /// The column.
-    pub by: By,
+    pub by: ColumnId,
     /// Whether the order is reversed.
     pub reversed: bool,
 }

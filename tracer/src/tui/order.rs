@@ -108,12 +108,12 @@ fn frame_has(frame: &Frame, word: &str) -> bool {
 mod tests {
     use super::*;
     use crate::tui::{
-        model::By,
+        model::ColumnId,
         sample::{self, site},
         summary::Summary,
     };
 
-    fn ids(filter: &str, by: By, reversed: bool) -> Vec<u32> {
+    fn ids(filter: &str, by: ColumnId, reversed: bool) -> Vec<u32> {
         let report = sample::report();
         let summary = Summary::of(&report);
         let context = TableContext { report: &report, summary: &summary, baseline: None };
@@ -123,14 +123,14 @@ mod tests {
 
     #[test]
     fn the_default_order_is_that_of_the_report() {
-        assert_eq!(ids("", By::Verdict, false), [1, 2, 3, 4, 5, 6]);
-        assert_eq!(ids("", By::Verdict, true), [6, 5, 4, 3, 2, 1]);
+        assert_eq!(ids("", ColumnId::Verdict, false), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(ids("", ColumnId::Verdict, true), [6, 5, 4, 3, 2, 1]);
     }
 
     #[test]
     fn unknown_growth_stands_last_either_way() {
-        assert_eq!(ids("", By::Growth, false), [1, 2, 3, 5, 4, 6]);
-        assert_eq!(ids("", By::Growth, true), [4, 3, 5, 2, 1, 6]);
+        assert_eq!(ids("", ColumnId::Growth, false), [1, 2, 3, 5, 4, 6]);
+        assert_eq!(ids("", ColumnId::Growth, true), [4, 3, 5, 2, 1, 6]);
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
             ("site:x", vec![]),
             ("no such thing", vec![]),
         ] {
-            assert_eq!(ids(filter, By::Verdict, false), found, "{filter}");
+            assert_eq!(ids(filter, ColumnId::Verdict, false), found, "{filter}");
         }
     }
 

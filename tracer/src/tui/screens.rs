@@ -15,7 +15,7 @@ use ratatui::{Terminal, backend::TestBackend, style::Color};
 use super::{
     draw::screen,
     keys::Key,
-    model::By,
+    model::ColumnId,
     sample,
     state::{Pane, Remark, Size, ViewState},
     theme::Theme,
@@ -300,8 +300,8 @@ fn sort_keys_cycle_through_columns() {
         seen.push(state.at.sort.by);
         press(&mut state, &[Key::SortRight]);
     }
-    assert!(!seen.contains(&By::BytesChange), "no baseline, no such column");
-    assert!(seen.contains(&By::Trend));
+    assert!(!seen.contains(&ColumnId::BytesChange), "no baseline, no such column");
+    assert!(seen.contains(&ColumnId::Trend));
     press(&mut state, &[Key::SortLeft]);
     assert_eq!(Some(&state.at.sort.by), seen.last());
 }

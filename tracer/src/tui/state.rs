@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 use super::{
     columns::TableContext,
     lists::{Id, List, with_items},
-    model::{Baseline, By, SortOrder},
+    model::{Baseline, ColumnId, SortOrder},
     order,
     summary::Summary,
 };
@@ -169,7 +169,7 @@ impl ViewState {
     pub fn unmark(&mut self) {
         self.baseline = None;
         for place in self.elsewhere.values_mut().chain([&mut self.at]) {
-            if matches!(place.sort.by, By::BytesChange | By::CountChange) {
+            if matches!(place.sort.by, ColumnId::BytesChange | ColumnId::CountChange) {
                 place.sort = List::Sites.first_sort();
             }
         }

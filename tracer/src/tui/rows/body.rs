@@ -10,7 +10,7 @@ use crate::{
         columns::{self, TableContext},
         layout::Layout,
         lists::{List, Listed, column, with_items},
-        model::By,
+        model::ColumnId,
         names,
         state::ViewState,
         summary::TypeRow,
@@ -171,8 +171,8 @@ fn order(state: &ViewState) -> String {
     let words = with_items!(state.list, Item => column::<Item>(sort.by)
         .map(|column| format!("by {} {}", column.title, table::arrow(column, sort.reversed))));
     match (sort.by, sort.reversed) {
-        (By::Verdict, false) => "worst first".to_owned(),
-        (By::Verdict, true) => "worst last".to_owned(),
+        (ColumnId::Verdict, false) => "worst first".to_owned(),
+        (ColumnId::Verdict, true) => "worst last".to_owned(),
         _ => words.unwrap_or_default(),
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     tui::{
         keys::Key,
         lists::{Id, List},
-        model::By,
+        model::ColumnId,
         sample,
         state::Pane,
         theme::Theme,
@@ -232,7 +232,7 @@ fn sort_keys_cycle_through_columns_of_each_list() {
         let start = state.at.sort.by;
         for _ in 0..number {
             press(&mut state, &[Key::SortRight]);
-            assert_ne!(state.at.sort.by, By::Pid, "one target, no such column");
+            assert_ne!(state.at.sort.by, ColumnId::Pid, "one target, no such column");
         }
         assert_eq!(state.at.sort.by, start, "{key:?}");
     }
