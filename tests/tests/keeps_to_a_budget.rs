@@ -149,9 +149,13 @@ fn between_two_windows_no_probe_is_in_the_code() -> Result<()> {
     victim.kill()
 }
 
+/// How a victim is linked. The code of a static executable is at the same addresses after each exec, that of a
+/// position-independent one at others.
+const LINKED: [(&str, &str); 2] = [("spins_static", "-static"), ("spins_pie", "-pie")];
+
 /// A victim at full speed, traced by leaktrace that is between two windows.
-fn between_windows() -> Result<(Victim, Trace)> {
-    let program = victim_with("spins", "spins_static", &["-static"])?;
+fn between_windows((name, linked): (&str, &str)) -> Result<(Victim, Trace)> {
+    let program = victim_with("spins", name, &["-fPIE", linked])?;
     let mut victim = Victim::start_program(&program, &[])?;
     let trace = Trace::attach(victim.pid(), &["--max-overhead", "20%"])?;
     victim.go()?;
@@ -161,24 +165,52 @@ fn between_windows() -> Result<(Victim, Trace)> {
 
 #[test]
 fn a_target_that_executes_another_program_between_two_windows_is_followed() -> Result<()> {
-    let (mut victim, trace) = between_windows()?;
-    victim.send("exec")?;
+    for linked in LINKED {
+        let (mut victim, trace) = between_windows(linked)?;
+        victim.send("exec")?;
+        for _ in 0..2 {
+            wait_for_probes(victim.pid(), true)?;
+            wait_for_probes(victim.pid(), false)?;
+        }
+        let report = trace.stop()?;
+        in_windows(&report, 3)?;
+        let of = |name: &str| report.sites("heap", |frames| frames.first() == Some(&name));
+        let (before, after) = (of("before_exec")?, of("after_exec")?);
+        ensure!(before.outstanding_count == 0, "still outstanding after exec: {before:?}");
+        ensure!(after.acquired_count > 0, "{linked:?}: {}", report.summary());
+        victim.kill()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_target_that_ends_between_two_windows_does_not_end_the_tracing_of_another() -> Result<()> {
+    let program = victim_with("spins", "spins_static", &["-fPIE", "-static"])?;
+    let mut victims =
+        [Victim::start_program(&program, &[])?, Victim::start_program(&program, &[])?];
+    let pids = victims.each_ref().map(|victim| victim.pid().to_string()).join(",");
+    let mut trace = Trace::start(&["-p", &pids, "--max-overhead", "20%"])?;
+    trace.wait_until_attached()?;
+    for victim in &mut victims {
+        victim.go()?;
+    }
+    let [mut first, mut second] = victims;
+    wait_for_probes(first.pid(), false)?;
+    first.send("exit")?;
     for _ in 0..2 {
-        wait_for_probes(victim.pid(), true)?;
-        wait_for_probes(victim.pid(), false)?;
+        wait_for_probes(second.pid(), true)?;
+        wait_for_probes(second.pid(), false)?;
     }
     let report = trace.stop()?;
     in_windows(&report, 3)?;
-    let of = |name: &str| report.sites("heap", |frames| frames.first() == Some(&name));
-    let (before, after) = (of("before_exec")?, of("after_exec")?);
-    ensure!(before.outstanding_count == 0, "still outstanding after exec: {before:?}");
-    ensure!(after.acquired_count > 0, "{}", report.summary());
-    victim.kill()
+    ensure!(!report.at("/targets/0/exited")?.is_null(), "{}", report.at("/targets")?);
+    ensure!(report.at("/targets/1/exited")?.is_null(), "{}", report.at("/targets")?);
+    second.kill()
 }
 
 #[test]
 fn a_target_that_ends_between_two_windows_leaves_a_report() -> Result<()> {
-    let (mut victim, trace) = between_windows()?;
+    let (mut victim, trace) = between_windows(LINKED[0])?;
     victim.send("exit")?;
     let report = trace.finish()?;
     in_windows(&report, 1)?;

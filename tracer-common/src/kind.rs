@@ -3,6 +3,8 @@
 //!
 //! A kind is data: the ledger treats all kinds alike, except in how a release finds its resource.
 
+pub use crate::arch::PAGE_BYTES;
+
 /// A kind of resource in records and in the ledger. Records carry its number; retired numbers stay
 /// reserved: 4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,9 +22,6 @@ pub enum Kind {
     /// A library object in memory that its caller allocated.
     CallerAllocated = 5,
 }
-
-/// Bytes of a page.
-pub const PAGE_BYTES: u64 = 4096;
 
 /// How a release identifies its resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

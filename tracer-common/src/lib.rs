@@ -5,6 +5,7 @@
 //! losses) is defined here once and nowhere else. Nothing here allocates, does IO or depends on aya.
 #![no_std]
 
+pub mod arch;
 pub mod attach;
 pub mod connection;
 pub mod descriptor;

@@ -4,10 +4,11 @@
 //! `tracer/src/kernel/footprint.rs` computes and bounds the memory of all maps of a run.
 
 use crate::{
+    arch::FrameRegisters,
     object::{Object, ObjectId},
     stack_cache::CachedWalk,
     state::{Connection, Died, Key, Process, Thread, Young},
-    unwind::{Page, Rule},
+    unwind::Page,
 };
 
 /// The kernel's header of each hash map entry (`struct htab_elem`); key and value follow it.
@@ -40,7 +41,7 @@ pub const THREADS_LEAST: u32 = 1024;
 pub const THREADS_OF_CHILDREN: u32 = 4096;
 /// Thread states, as a multiple of the threads that the targets have at the attach.
 pub const THREADS_HEADROOM: u32 = 4;
-const _: () = assert!(size_of::<Thread>() == 3008);
+const _: () = assert!(size_of::<Thread>() == 2976 + 2 * size_of::<FrameRegisters>());
 
 /// Slots that cache a thread's state by the lowest bits of its id: a power of two.
 pub const RECENT_THREADS: u32 = 4096;
@@ -61,7 +62,6 @@ pub const EXECUTABLE_RANGES: usize = 256;
 /// Different unwind rules in all tables: as many as a row can name. 20 bytes each, which the kernel rounds up to 24:
 /// 1.5 MiB.
 pub const RULES: u32 = 1 << 16;
-const _: () = assert!(size_of::<Rule>() == 20);
 
 /// Pages of unwind tables when the targets' needs are unknown: 512 rows of 8 bytes each, so 16 MiB. Debian's libc
 /// takes 60 pages, and node 620.

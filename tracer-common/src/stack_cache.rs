@@ -9,7 +9,11 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{limits::CACHED_WALKS, stack::Digest};
+use crate::{
+    arch::{FrameRegisters, USES_REGISTERS},
+    limits::CACHED_WALKS,
+    stack::Digest,
+};
 
 /// Stack words that a cached walk has read, at most: 60 to 120 frames need as many.
 pub const WALK_WORDS: usize = 128;
@@ -19,12 +23,10 @@ pub const REACH_WORDS: usize = 1024;
 /// wrapper like `operator new` has many callers.
 pub const WAYS: u32 = 4;
 
-/// The walk used the initial value of `rbp`.
-pub const USES_RBP: u32 = 1;
-/// The same for `rbx`.
-pub const USES_RBX: u32 = 2;
-/// The walk has read words that the cache cannot compare.
-pub const ELSEWHERE: u32 = 4;
+/// The walk has read words that the cache cannot compare. Lower bits say which registers it used
+/// ([`USES_REGISTERS`]).
+pub const ELSEWHERE: u32 = 1 << 2;
+const _: () = assert!(USES_REGISTERS < ELSEWHERE);
 
 /// A finished walk, or one in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -36,7 +38,7 @@ pub struct CachedWalk {
     pub site: u32,
     /// Words read.
     pub count: u32,
-    /// [`USES_RBP`], [`USES_RBX`], [`ELSEWHERE`].
+    /// Bits of [`USES_REGISTERS`], and [`ELSEWHERE`].
     pub uses: u32,
     /// One more than the highest word index read.
     pub reach: u32,
@@ -57,8 +59,8 @@ pub const fn walk_owner(pid: u32, probe: u32, number: u32, generation: u32) -> u
 
 /// The digest of a walk's beginning, without the registers that few walks use.
 #[inline(always)]
-pub const fn begin(owner: u64, caller: u64, rsp: u64) -> Digest {
-    Digest::NOTHING.with(owner).with(caller).with(rsp)
+pub const fn begin(owner: u64, caller: u64, stack_pointer: u64) -> Digest {
+    Digest::NOTHING.with(owner).with(caller).with(stack_pointer)
 }
 
 /// The first of the [`WAYS`] entries that may hold a walk with this beginning.
@@ -75,14 +77,15 @@ pub const fn read(proof: Digest, place: u32, word: u64) -> Digest {
 
 /// The digest of the whole entry. It includes the registers only if the walk used them.
 #[inline(always)]
-pub const fn end(proof: Digest, uses: u32, rbp: u64, rbx: u64, site: u32, count: u32) -> Digest {
+pub const fn end(
+    proof: Digest,
+    uses: u32,
+    initial: FrameRegisters,
+    site: u32,
+    count: u32,
+) -> Digest {
     let rest = (uses as u64) << 48 | (count as u64) << 32 | site as u64;
-    if uses & (USES_RBP | USES_RBX) == 0 {
-        return proof.with(rest);
-    }
-    let rbp = if uses & USES_RBP != 0 { rbp } else { 0 };
-    let rbx = if uses & USES_RBX != 0 { rbx } else { 0 };
-    proof.with(rbp).with(rbx).with(rest)
+    initial.add_used(proof, uses).with(rest)
 }
 
 /// A word in an entry: its index (in words above the initial stack pointer), and 16 bits of it, so that the
@@ -104,7 +107,7 @@ const _: () = assert!(size_of::<CachedWalk>() == 32 + 4 * WALK_WORDS);
 
 #[cfg(test)]
 mod tests {
-    use super::{REACH_WORDS, USES_RBP, begin, end, mark, place, read, set, walk_owner};
+    use super::{REACH_WORDS, begin, mark, place, read, set, walk_owner};
     use crate::limits::CACHED_WALKS;
 
     #[test]
@@ -117,12 +120,17 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn a_proof_holds_for_its_own_walk_only() {
+        use super::end;
+        use crate::arch::{FrameRegisters, x86_64::USES_RBP};
+
         let start = begin(walk_owner(7, 1, 3, 9), 0x4010, 0x7ffe_0000);
         let proof = |words: &[(u32, u64)], uses, rbp, site| {
             let all = words.iter().fold(start, |proof, (place, word)| read(proof, *place, *word));
-            end(all, uses, rbp, 0, site, u32::try_from(words.len()).unwrap())
+            let initial = FrameRegisters { rbp, rbx: 0 };
+            end(all, uses, initial, site, u32::try_from(words.len()).unwrap())
         };
         let words = [(1, 0x5000), (4, 0x6000)];
         let one = proof(&words, 0, 0, 5);

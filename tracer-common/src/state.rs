@@ -5,6 +5,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::{
+    arch::FrameRegisters,
     descriptor::OPENED_AT_ONCE,
     limits::{EXECUTABLE_RANGES, STACK_DEPTH, STACK_FRAMES},
     object::{CONSTRUCTOR_CALLS, ConstructorCall, Object},
@@ -184,23 +185,18 @@ pub struct Walk {
     /// 1 when `address` is a return address: the call lies before it.
     pub back: u64,
     /// Stack pointer.
-    pub rsp: u64,
-    /// Frame pointer, unless it is still where `rbp_at` says.
-    pub rbp: u64,
-    /// Stack address of the saved `rbp`, when the field above does not hold it; read only when needed.
-    pub rbp_at: u64,
-    /// `rbx`, unless it is still where `rbx_at` says.
-    pub rbx: u64,
-    /// As `rbp_at`, for `rbx`.
-    pub rbx_at: u64,
+    pub stack_pointer: u64,
+    /// The other registers by which rules find frames, except those that [`Walk::saved_at`] has.
+    pub registers: FrameRegisters,
+    /// Stack addresses of the registers that are saved there; read only when needed. 0 for the others.
+    pub saved_at: FrameRegisters,
     /// Stack address of [`Walk::window`]; 1, at which no word lies, before the first read.
     pub window_at: u64,
     /// A part of the target's stack: one read of all words is cheaper than one read per word.
     pub window: [u64; WINDOW_WORDS],
     /// The initial stack pointer.
     pub begin: u64,
-    /// The registers that still have their initial value, as [`crate::stack_cache::USES_RBP`] and
-    /// [`crate::stack_cache::USES_RBX`].
+    /// The registers that still have their initial value, bits of [`crate::arch::USES_REGISTERS`].
     pub untouched: u32,
     /// Generation of the target's memory map at the walk's beginning.
     pub generation: u32,

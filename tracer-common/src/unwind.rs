@@ -6,7 +6,7 @@
 //! and the number of a page below, up to one root. A search looks up one page per level, which takes
 //! the verifier fewer instructions than one element per step.
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+pub use crate::arch::Rule;
 
 /// Rows in a page: 4 KiB, the size of one map update.
 pub const PAGE_ROWS: usize = 512;
@@ -55,72 +55,6 @@ pub const fn key(address: u32) -> u64 {
     (address as u64) << 32 | 0xffff_ffff
 }
 
-/// The frame address is computed from `rsp`.
-pub const BASE_STACK: u8 = 0;
-/// The frame address is computed from `rbp`.
-pub const BASE_FRAME: u8 = 1;
-/// The frame address is computed from `rbx`: glibc's lazy binding does so.
-pub const BASE_RBX: u8 = 2;
-
-/// The register keeps its value.
-pub const KEPT: u8 = 0;
-/// The register was saved at an offset from the canonical frame address.
-pub const SAVED_AT_FRAME_ADDRESS: u8 = 1;
-/// The register was saved at an offset from `rbp`: functions that align their stack.
-pub const SAVED_AT_FRAME_POINTER: u8 = 2;
-
-/// How to get from a frame to its caller. The return address always lies directly below the canonical frame
-/// address: any other layout is [`RULE_UNKNOWN`].
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout, Default,
-)]
-#[repr(C)]
-pub struct Rule {
-    /// Register from which the frame address is computed: [`BASE_STACK`], [`BASE_FRAME`] or [`BASE_RBX`].
-    pub base: u8,
-    /// 1 when the frame address is the word at base + `offset`, plus `add`.
-    pub deref: u8,
-    /// Location of `rbp`: [`KEPT`], [`SAVED_AT_FRAME_ADDRESS`] or [`SAVED_AT_FRAME_POINTER`].
-    pub rbp: u8,
-    /// Location of `rbx`.
-    pub rbx: u8,
-    /// Bytes from the base register.
-    pub offset: i32,
-    /// Bytes from the word read.
-    pub add: i32,
-    /// Bytes to the saved `rbp`.
-    pub rbp_offset: i32,
-    /// Bytes to the saved `rbx`.
-    pub rbx_offset: i32,
-}
-
-impl Rule {
-    /// The rule of [`RULE_GAP`]: follow the frame pointer.
-    pub const FRAME_POINTER: Self = Self {
-        base: BASE_FRAME,
-        deref: 0,
-        rbp: SAVED_AT_FRAME_ADDRESS,
-        rbx: KEPT,
-        offset: 16,
-        add: 0,
-        rbp_offset: -16,
-        rbx_offset: 0,
-    };
-}
-
-/// Offsets, from the stack pointer in the function that a signal handler returns to, of the interrupted
-/// registers: `struct ucontext` of the kernel's `asm/ucontext.h` with `uc_mcontext` at 40.
-pub mod signal {
-    /// `rbp`.
-    pub const RBP: u64 = 120;
-    /// `rbx`.
-    pub const RBX: u64 = 128;
-    /// `rsp`.
-    pub const RSP: u64 = 160;
-    /// `rip`.
-    pub const RIP: u64 = 168;
-}
-
 /// The rule cache: a direct-mapped table from addresses to rules. An entry is one word, so that reads and writes are
 /// atomic. 31 bits of address beside the 16 of the slot make 47: all that user space has. The other bits hold the
 /// process, the generation of its memory map, and the rule.
@@ -161,7 +95,7 @@ pub mod rule_cache {
     }
 }
 
-const _: () = assert!(size_of::<Rule>() == 20 && size_of::<Page>() == 4096);
+const _: () = assert!(size_of::<Page>() == 4096);
 const _: () = assert!(crate::limits::RULE_CACHE_SLOTS == 1 << 16 && crate::limits::TARGETS <= 256);
 
 #[cfg(test)]

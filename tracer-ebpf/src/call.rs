@@ -5,6 +5,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use tracer_common::{
+    arch::FrameRegisters,
     attach::Cookie,
     state::{Process, Target, Thread, memory_state},
 };
@@ -12,7 +13,7 @@ use tracer_common::{
 use crate::{
     arch::{self, Arguments, Registers},
     maps::{PROCESSES, STATES, SWITCH, TARGETS, UNWINDER},
-    process::threads,
+    threads,
 };
 
 /// A hit on an attach point of a target.
@@ -151,16 +152,10 @@ impl Call {
         arch::instruction(self.registers())
     }
 
-    /// Frame pointer at the hit.
+    /// The other registers by which unwind rules find frames, at the hit.
     #[inline(always)]
-    pub(crate) fn frame_pointer(&self) -> u64 {
-        arch::frame_pointer(self.registers())
-    }
-
-    /// `rbx` at the hit.
-    #[inline(always)]
-    pub(crate) fn rbx(&self) -> u64 {
-        arch::rbx(self.registers())
+    pub(crate) fn frame_registers(&self) -> FrameRegisters {
+        arch::frame_registers(self.registers())
     }
 
     /// The returned value, at a hit on a return; the first argument, at a hit on a tail call to a function
@@ -174,6 +169,12 @@ impl Call {
     #[inline(always)]
     pub(crate) fn slot(&self) -> u64 {
         arch::return_slot(self.stack_pointer(), self.cookie.words())
+    }
+
+    /// The return address, at an entry hit, where `word` lies at [`Call::slot`].
+    #[inline(always)]
+    pub(crate) fn return_address(&self, word: u64) -> u64 {
+        arch::entry_return_address(self.registers(), word)
     }
 }
 

@@ -4,7 +4,8 @@
 //! cookie of a probe identifies its function. Logic that does not need the kernel lives in `tracer-common`,
 //! where tests run it on the host.
 //!
-//! One folder per subject.
+//! One folder per subject; what several subjects share is in `resources` and in the files here. No two folders use each
+//! other.
 #![no_std]
 #![no_main]
 // Atomic addition: the safe types lack methods for the BPF target, which has no compare-and-swap.
@@ -14,13 +15,16 @@
 mod arch;
 mod call;
 mod fd;
+mod file;
 mod heap;
 mod lib_objects;
 mod loss;
 mod maps;
 mod net;
 mod process;
+mod resources;
 mod stack;
+mod threads;
 
 /// The verifier refuses programs that can reach this; the linker drops it.
 #[cfg(not(test))]

@@ -17,6 +17,7 @@ mod naming;
 mod objects;
 mod parts;
 mod probed;
+mod session;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,7 +26,6 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
 use crate::{
@@ -35,114 +35,24 @@ use crate::{
         quiet::Quiet,
     },
     ledger::Sum,
-    packs::Pack,
+    packs::ObjectType,
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, Resource, SCHEMA, Site, Target,
-        Total, Verdict, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, LibraryObjects, Report, Resource, SCHEMA, Site,
+        Target, Total, Verdict, Window,
     },
     snapshot::{SiteFigures, Snapshot},
-    tape::{Answers, Fault, Question, Redact, Redactor, redact},
-    target::{Pid, usage::OwnUsage},
+    tape::{Answers, Fault, Question},
+    target::Pid,
 };
 
-use names::Names;
+use naming::Naming;
+use parts::Parts;
 
 pub use blocks::Blocks;
 pub use members::Member;
 pub use objects::unmatched_packs;
-
-/// Facts about the tracing session, fixed or updated by [`Assembly::probed`].
-#[derive(Serialize, Deserialize)]
-pub struct SessionInfo {
-    /// The host.
-    pub host: Host,
-    /// The traced processes.
-    pub targets: Vec<Member>,
-    /// Every probe, by number and address; those without a number at the end.
-    pub probes: Vec<Probe>,
-    /// Probes that the kernel refused, by number, with the reason.
-    pub refused: BTreeMap<ProbeNumber, String>,
-    /// Sentences about resources that are not traced because some of their releases cannot be seen.
-    pub untraced: Vec<String>,
-    /// The allocators of each target.
-    pub allocators: BTreeMap<Pid, Vec<Allocator>>,
-    /// When tracing began, RFC 3339.
-    pub started_at: String,
-    /// The same on the clock of the snapshots, nanoseconds.
-    pub started_ns: u64,
-    /// Milliseconds until all probes were attached.
-    pub attach_ms: u64,
-    /// Kernel memory of the BPF maps, bytes: all but unwind tables, then unwind tables.
-    pub kernel_bytes: [Option<u64>; 2],
-    /// Light mode: page faults are traced, no functions.
-    pub light: bool,
-    /// Returns leaktrace's own usage: called late, so that it includes the work on the report itself.
-    #[serde(skip, default = "no_usage")]
-    pub own_usage: fn() -> OwnUsage,
-    /// Returns the state of the connection log, if there is one; its final state when called with `true`.
-    #[serde(skip)]
-    pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
-    /// Requested kinds.
-    pub kinds: Vec<ResourceKind>,
-    /// Blocks that libraries allocate internally.
-    #[serde(skip)]
-    pub blocks: Blocks,
-    /// Libraries whose objects are traced.
-    pub packs: Vec<Pack>,
-    /// Problems found at the start in the user's input, a line each.
-    pub faults: Vec<String>,
-    /// Number of call sites that the last report shows.
-    pub top: usize,
-}
-
-impl Redact for SessionInfo {
-    fn redacted(&self, redactor: &mut Redactor) -> Self {
-        let member = |one: &Member| Member {
-            identity: one.identity.redacted(redactor),
-            parent: one.parent,
-            since_ns: one.since_ns,
-        };
-        let pack = |pack: &Pack| Pack { file: redact::path(&pack.file).into(), ..pack.clone() };
-        let sentences =
-            |all: &[String]| all.iter().map(|one| redact::sentence(one)).collect::<Vec<_>>();
-        Self {
-            host: self.host.clone(),
-            targets: self.targets.iter().map(member).collect(),
-            probes: self.probes.iter().map(Probe::redacted).collect(),
-            refused: self.refused.clone(),
-            untraced: sentences(&self.untraced),
-            allocators: redacted_allocators(&self.allocators),
-            started_at: self.started_at.clone(),
-            started_ns: self.started_ns,
-            attach_ms: self.attach_ms,
-            kernel_bytes: self.kernel_bytes,
-            light: self.light,
-            own_usage: self.own_usage,
-            log: None,
-            kinds: self.kinds.clone(),
-            blocks: Blocks::default(),
-            packs: self.packs.iter().map(pack).collect(),
-            faults: sentences(&self.faults),
-            top: self.top,
-        }
-    }
-}
-
-/// Allocators without the folders of their objects.
-pub fn redacted_allocators(all: &BTreeMap<Pid, Vec<Allocator>>) -> BTreeMap<Pid, Vec<Allocator>> {
-    let one = |one: &Allocator| Allocator {
-        object: redact::os_path(&one.object),
-        sentence: redact::sentence(&one.sentence),
-        ..one.clone()
-    };
-    all.iter().map(|(pid, all)| (*pid, all.iter().map(one).collect())).collect()
-}
-
-/// A tape has leaktrace's usage for each report.
-fn no_usage() -> fn() -> OwnUsage {
-    OwnUsage::default
-}
+pub use session::{SessionInfo, redacted_allocators};
 
 /// Creates reports. Stays on the thread that created it, as the namer does.
 pub struct Assembly {
@@ -150,8 +60,7 @@ pub struct Assembly {
     history: History,
     /// All that reports need from outside.
     answers: Answers,
-    names: Names,
-    stacks: HashMap<u32, naming::Stack>,
+    naming: Naming,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
     first_rss: Option<u64>,
@@ -176,10 +85,9 @@ impl Assembly {
         session.blocks = Blocks::of(&session.packs);
         Ok(Self {
             session,
-            names: Names::new(&answers),
+            naming: Naming::new(&answers),
             answers,
             history: History::default(),
-            stacks: HashMap::new(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
             first_rss: None,
@@ -234,7 +142,7 @@ impl Assembly {
             }
             members::update(&mut self.session.targets, event);
         }
-        self.learn_mappings(snapshot);
+        self.naming.learn_mappings(&mut self.answers, snapshot);
         for pid in &snapshot.ended {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
@@ -249,12 +157,19 @@ impl Assembly {
             let size = (bytes, site.aged.count, site.acquired.bytes);
             (std::cmp::Reverse(size), site.number)
         });
-        self.name(&order, snapshot.last);
-        let shown = order.iter().take(self.session.top).map(|site| site.number);
-        let modules = self.names.modules(&mut self.answers, shown);
+        let top = self.session.options.top.unwrap_or(usize::MAX);
+        self.naming.look_up(&mut self.answers, &order, top, snapshot.last);
+        let shown = order.iter().take(top).map(|site| site.number);
+        let modules = self.naming.names.modules(&mut self.answers, shown);
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
-        let (light, fds) = self.light(snapshot);
-        let fds = fds.or_else(|| self.descriptors(snapshot));
+        let traced = self.session.options.traces_descriptors();
+        let (targets, exits) = (&self.session.targets, &self.exits);
+        let usage = snapshot.usage.as_ref();
+        let light = usage.map(|usage| self.levels.add(snapshot.at_ns, usage, targets, exits));
+        let (light, fds) = light.map_or((None, None), |(light, fds)| (Some(light), fds));
+        let fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets, exits)));
+        let started_ns = self.session.started_ns;
+        let connections = connections::report(snapshot, started_ns, &mut self.connection_history);
         let accounting = self.accounting(seen);
         // Before the warnings, which compare resident memory with the first report's.
         let targets = self.targets(snapshot);
@@ -280,7 +195,7 @@ impl Assembly {
             light,
             fds,
             objects: self.objects(snapshot, &parts),
-            connections: self.connections(snapshot),
+            connections,
         }
     }
 
@@ -292,7 +207,8 @@ impl Assembly {
             return Resource::Object(Arc::clone(&kind.name));
         }
         // The unknown call site: almost all acquisitions are heap.
-        let unknown = if self.session.light { ResourceKind::Pages } else { ResourceKind::Heap };
+        let unknown =
+            if self.session.options.light { ResourceKind::Pages } else { ResourceKind::Heap };
         self.probe(site.probe).map_or(unknown, |probe| probe.function.kind).into()
     }
 
@@ -300,10 +216,41 @@ impl Assembly {
         self.session.probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
     }
 
+    /// The object type that a call site creates, if it creates objects.
+    fn object_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
+        let SessionInfo { blocks, probes, .. } = &self.session;
+        match &self.probe(site.probe)?.function.object {
+            Some(of) => Some(of.kind(site.detail)),
+            None => blocks.type_of(site, &self.naming.names, probes),
+        }
+    }
+
+    /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.
+    fn objects(
+        &mut self,
+        snapshot: &Snapshot,
+        parts: &HashMap<u32, Parts>,
+    ) -> Option<LibraryObjects> {
+        let seen = snapshot.objects.as_ref()?;
+        let sites = snapshot.sites.iter().filter(|site| !self.is_library_internal(site));
+        let kinds = sites
+            .filter_map(|site| Some((site.number, Arc::clone(self.object_type(site)?))))
+            .collect();
+        let Self { object_history, naming, answers, .. } = self;
+        Some(object_history.report((seen, snapshot), &kinds, parts, &mut naming.names, answers))
+    }
+
+    /// Whether a call site allocates objects inside the library's own structures.
+    fn is_library_internal(&self, site: &SiteFigures) -> bool {
+        let (probes, targets) = (&self.session.probes, &self.session.targets);
+        let probe = self.probe(site.probe);
+        blocks::is_library_internal(site, probe, &self.naming.names, probes, targets)
+    }
+
     fn is_wanted(&self, site: &SiteFigures) -> bool {
         let asked = match self.kind(site) {
-            Resource::Plain(kind) => self.session.kinds.contains(&kind),
-            Resource::Object(_) => self.session.kinds.contains(&ResourceKind::Object),
+            Resource::Plain(kind) => self.session.options.kinds.contains(&kind),
+            Resource::Object(_) => self.session.options.traces_objects(),
         };
         asked && fds::has_stack(site) && !self.is_library_internal(site)
     }
@@ -314,9 +261,9 @@ impl Assembly {
         snapshot: &Snapshot,
         errors: Option<&Estimated>,
     ) -> Site {
-        let (frames, asked) = self.frames(site);
+        let (frames, asked) = self.naming.frames(&mut self.answers, site);
         let kind = self.kind(site);
-        let unknown = if self.session.light { "page fault" } else { "?" };
+        let unknown = if self.session.options.light { "page fault" } else { "?" };
         let opener = fds::opener(site);
         let acquired_by = match opener {
             Some(opener) => opener.name().unwrap_or(unknown),
@@ -386,11 +333,11 @@ impl Assembly {
         let mut warnings = self.session.untraced.clone();
         warnings.extend(self.session.faults.iter().cloned());
         warnings.extend(accounting::out_of_table_space(&snapshot.without_table));
-        if self.session.light {
+        if self.session.options.light {
             warnings.extend(light::warnings(snapshot));
             return warnings;
         }
-        if self.session.kinds.contains(&ResourceKind::Object) {
+        if self.session.options.traces_objects() {
             warnings.extend(unmatched_packs(&self.session.packs, &self.session.probes));
         }
         let resident_bytes = self.rss.values().sum();
@@ -407,8 +354,11 @@ impl Assembly {
     }
 
     fn totals(&self, snapshot: &Snapshot, errors: Option<&Estimated>) -> BTreeMap<Resource, Total> {
-        let mut totals: BTreeMap<Resource, Total> =
-            self.plain_kinds().map(|kind| (kind.into(), Total::default())).collect();
+        let kinds = self.session.options.kinds.iter().copied();
+        let mut totals: BTreeMap<Resource, Total> = kinds
+            .filter(|kind| *kind != ResourceKind::Object)
+            .map(|kind| (kind.into(), Total::default()))
+            .collect();
         for site in snapshot.sites.iter().filter(|site| self.is_wanted(site)) {
             let total = totals.entry(self.kind(site)).or_default();
             total.outstanding_count += site.aged.count;

@@ -3,25 +3,22 @@
 //! Takes the command line, hands on [`Cli`], which `settings` interprets. Checks single values only, not how they fit
 //! together.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     ArgAction, Args, Parser, Subcommand,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
-use tracer_common::{kind::ResourceKind, limits};
+use tracer_common::kind::ResourceKind;
 
 use crate::{
-    options::{DisabledCache, FdBackend, RequestedBackend},
+    options::{Share, TestOptions},
     probes::user_defined::UserProbe,
     report::export,
 };
 
 /// Default number of call sites in text: about two screens, worst first.
 pub const TOP_IN_TEXT: u32 = 20;
-
-/// The name of the best backend that the kernel allows.
-const BEST_BACKEND: &str = "auto";
 
 const AFTER_HELP: &str = "\
 Durations have a unit: 500ms, 30s, 5m, 1h.
@@ -183,26 +180,6 @@ pub struct ReportArgs {
     pub top: Option<u32>,
 }
 
-/// The hidden flags of benchmarks and tests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
-pub struct TestOptions {
-    /// Attach empty programs, to measure the cost of the traps alone (for the benchmark)
-    #[arg(long, hide = true)]
-    pub bare_traps: bool,
-    /// Maximum frames of each stack, to measure the cost of unwinding (for the benchmark)
-    #[arg(long, hide = true, value_name = "N", default_value_t = limits::STACK_FRAMES, value_parser = frames())]
-    pub frames: u32,
-    /// Do not cache this, to measure what the cache saves (for the benchmark)
-    #[arg(long, hide = true, value_name = "WHAT")]
-    pub forget: Option<DisabledCache>,
-    /// Read every outcome at the function's own return instructions, as if return probes were unsafe (for tests)
-    #[arg(long, hide = true)]
-    pub no_return_probes: bool,
-    /// How to trace file descriptors (for tests)
-    #[arg(long, hide = true, value_name = "HOW", default_value = BEST_BACKEND, value_parser = fd_backend())]
-    pub fd_backend: RequestedBackend,
-}
-
 /// The format of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -238,41 +215,6 @@ impl Format {
     }
 }
 
-/// A share, above 0 and below 100 %.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// In hundredths of a percent.
-    hundredths: u16,
-}
-
-impl Share {
-    /// As a number between 0 and 1.
-    pub fn fraction(self) -> f64 {
-        f64::from(self.hundredths) / 10_000.0
-    }
-}
-
-impl FromStr for Share {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let percent = text.strip_suffix('%').ok_or("expected a percentage, such as 5%")?;
-        let Ok(percent) = percent.trim().parse::<f64>() else {
-            return Err(format!("`{percent}` is not a number"));
-        };
-        let hundredths = (percent * 100.0).round();
-        if !(1.0..10_000.0).contains(&hundredths) {
-            return Err("it must be above 0% and below 100%".to_owned());
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "in range, see above"
-        )]
-        Ok(Self { hundredths: hundredths as u16 })
-    }
-}
-
 /// Parses a duration. The parser's own error message suggests units that the help does not mention.
 fn duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text).or(Err("expected a duration, such as 500ms, 30s, 5m or 1h"))
@@ -281,18 +223,6 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 /// Parses a process id: ids are positive and fit into 31 bits.
 fn pid() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
-}
-
-/// Parses a number of frames, up to the size of the programs' buffer.
-fn frames() -> clap::builder::RangedI64ValueParser<u32> {
-    clap::value_parser!(u32).range(1..=i64::from(limits::STACK_FRAMES))
-}
-
-/// Parses the name of a backend.
-fn fd_backend() -> impl TypedValueParser<Value = RequestedBackend> {
-    let names = FdBackend::ALL.map(FdBackend::name);
-    PossibleValuesParser::new(std::iter::once(BEST_BACKEND).chain(names))
-        .map(|name| FdBackend::ALL.into_iter().find(|backend| backend.name() == name))
 }
 
 /// Parses the name of a format.

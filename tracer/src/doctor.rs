@@ -94,6 +94,7 @@ fn list(rows: &[Row], out: &mut impl Write) -> io::Result<()> {
 
 fn host(facts: &Facts) -> Vec<Row> {
     vec![
+        architecture(facts),
         kernel(facts),
         rights(facts),
         required(facts.uprobes, "uprobes", "available", "not in this kernel"),
@@ -163,6 +164,15 @@ fn target(process: &Candidate, facts: &Facts) -> Vec<Row> {
         None => rows.push(row(Mark::Unknown, "allocator", unknown())),
     }
     rows
+}
+
+fn architecture(facts: &Facts) -> Row {
+    match facts.architecture {
+        Ok(name) => row(Mark::Ok, "architecture", name),
+        Err(unsupported) => {
+            row(Mark::No, "architecture", format!("{}; not supported", unsupported.architecture))
+        }
+    }
 }
 
 fn kernel(facts: &Facts) -> Row {

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use crate::format::printable;
+use crate::{arch::Unsupported, format::printable};
 
 /// Exit status of a failure.
 pub const COULD_NOT: u8 = 2;
@@ -180,6 +180,9 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// A processor whose architecture leaktrace does not support.
+    #[error("could not trace on this machine: {0}")]
+    Architecture(Unsupported),
     /// The kernel is too old for the BPF programs.
     #[error("could not use kernel `{found}`: {needed} or newer is needed")]
     KernelTooOld {

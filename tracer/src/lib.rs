@@ -43,6 +43,7 @@ pub mod run;
 pub mod tui;
 pub mod unwind;
 
+pub mod arch;
 pub mod doctor;
 pub mod error;
 pub mod format;

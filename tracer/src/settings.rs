@@ -7,10 +7,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use tracer_common::kind::ResourceKind;
 
-pub use crate::cli::{Format, Share};
+pub use crate::cli::Format;
 use crate::{
-    cli::{Action, Cli, ReportArgs, TOP_IN_TEXT, TestOptions, Trace},
+    cli::{Action, Cli, ReportArgs, TOP_IN_TEXT, Trace},
     error::Failure,
+    options::TraceOptions,
     packs::{Fault, Loaded, Pack, Sources},
     probes::user_defined::UserProbe,
 };
@@ -47,18 +48,13 @@ pub struct Replay {
     pub verbosity: u8,
 }
 
-/// How to trace.
-#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
+/// Which targets to trace, what to trace of them, and where the report goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The processes to trace.
     pub target: TargetSpec,
-    /// Whether to trace page faults only, without probes on functions.
-    pub light: bool,
-    /// Whether to trace the targets' children.
-    pub children: bool,
-    /// The share of a target's CPU time that tracing may cost; unlimited if `None`.
-    pub max_overhead: Option<Share>,
+    /// What to trace, and how.
+    pub options: TraceOptions,
     /// When to stop; never if `None`.
     pub duration: Option<Duration>,
     /// Time between two refreshes.
@@ -73,26 +69,14 @@ pub struct Settings {
     pub record: Option<PathBuf>,
     /// Whether the tape is without names and addresses of the target and its peers.
     pub redact: bool,
-    /// Maximum number of call sites in the report; all if `None`.
-    pub top: Option<usize>,
-    /// Minimum age of outstanding resources.
-    pub min_age: Duration,
-    /// The kinds to trace: at least one, in the order of [`ResourceKind::ALL`].
-    pub kinds: Vec<ResourceKind>,
-    /// Whether `--kind` or `--pack` explicitly requests objects of libraries.
-    pub objects_are_named: bool,
     /// User-defined probes.
     pub functions: Vec<UserProbe>,
-    /// Prefixes of allocator functions, in addition to the known ones.
-    pub allocator_prefixes: Vec<String>,
     /// Packs of the libraries whose objects are traced; empty if objects are not traced.
     pub packs: Vec<Pack>,
     /// Errors in packs that were skipped.
     pub pack_faults: Vec<Fault>,
     /// How often `-v` was given.
     pub verbosity: u8,
-    /// Hidden options for benchmarks and tests.
-    pub test_options: TestOptions,
 }
 
 /// The processes to trace.
@@ -127,30 +111,15 @@ impl Command {
 }
 
 impl Settings {
-    /// Whether to trace file descriptors.
-    pub fn traces_descriptors(&self) -> bool {
-        self.kinds.iter().any(|kind| kind.is_descriptor())
-    }
-
-    /// Whether every report may be shown, not only the last: on the screen, now or when a tape is replayed.
-    pub fn shows_all(&self) -> bool {
-        self.format == Format::Tui || self.record.is_some()
-    }
-
-    /// Whether to trace objects of libraries.
-    pub fn traces_objects(&self) -> bool {
-        self.kinds.contains(&ResourceKind::Object)
-    }
-
     /// The settings without `--light`, for these processes.
     #[must_use]
     pub fn full(&self, pids: Vec<u32>) -> Self {
-        Self {
-            target: TargetSpec::Pids(pids),
+        let options = TraceOptions {
             light: false,
             kinds: ResourceKind::PROBED.to_vec(),
-            ..self.clone()
-        }
+            ..self.options.clone()
+        };
+        Self { target: TargetSpec::Pids(pids), options, ..self.clone() }
     }
 
     fn from_cli(trace: Trace, terminal: bool) -> Result<Self, Failure> {
@@ -163,11 +132,22 @@ impl Settings {
         let objects_are_named =
             trace.kind.contains(&ResourceKind::Object) || !trace.pack.is_empty();
         let Loaded { packs, faults: pack_faults } = packs(objects, trace.pack, !trace.no_packs)?;
-        let settings = Self {
-            target,
+        let options = TraceOptions {
+            kinds,
+            objects_are_named,
             light: trace.light,
             children: trace.children,
             max_overhead: trace.max_overhead,
+            min_age: trace.min_age,
+            allocator_prefixes: trace.allocator_prefix,
+            // A tape may be replayed on the screen.
+            live: format == Format::Tui || trace.record.is_some(),
+            top,
+            test_options: trace.test_options,
+        };
+        let settings = Self {
+            target,
+            options,
             duration: trace
                 .duration
                 .map(|time| at_least("--duration", time, MIN_DURATION))
@@ -178,18 +158,12 @@ impl Settings {
             log_connections: trace.log_connections,
             record: trace.record,
             redact: trace.redact,
-            top,
-            min_age: trace.min_age,
-            kinds,
-            objects_are_named,
             functions: [trace.alloc, trace.free].concat(),
-            allocator_prefixes: trace.allocator_prefix,
             packs,
             pack_faults,
             verbosity: trace.verbose,
-            test_options: trace.test_options,
         };
-        if settings.log_connections.is_some() && !settings.traces_descriptors() {
+        if settings.log_connections.is_some() && !settings.options.traces_descriptors() {
             return Err(Failure::NothingToLog);
         }
         Ok(settings)
@@ -335,7 +309,7 @@ mod tests {
             ("-p 1 -f text --top 7", true, Format::TEXT, Some(7)),
         ] {
             let settings = settings(words, terminal);
-            assert_eq!((settings.format, settings.top), (format, top), "{words}");
+            assert_eq!((settings.format, settings.options.top), (format, top), "{words}");
         }
     }
 
@@ -344,18 +318,16 @@ mod tests {
         let settings = settings("-n gateway", false);
         assert_eq!(settings.target, TargetSpec::Name("gateway".to_owned()));
         assert_eq!(settings.interval, Duration::from_secs(1));
-        assert_eq!((settings.duration, settings.min_age), (None, Duration::ZERO));
-        assert_eq!(settings.kinds, ResourceKind::PROBED);
-        assert_eq!((settings.verbosity, settings.test_options.bare_traps), (0, false));
+        assert_eq!((settings.duration, settings.verbosity), (None, 0));
+        let in_text = TraceOptions { top: Some(20), ..TraceOptions::default() };
+        assert_eq!(settings.options, in_text);
     }
 
     #[test]
     fn kinds_come_in_the_order_of_the_list() {
-        assert_eq!(settings("-p 1 --kind mmap", false).kinds, [ResourceKind::Mmap]);
-        assert_eq!(
-            settings("-p 1 --kind mmap,heap", false).kinds,
-            [ResourceKind::Heap, ResourceKind::Mmap]
-        );
+        let kinds = |words: &str| settings(words, false).options.kinds;
+        assert_eq!(kinds("-p 1 --kind mmap"), [ResourceKind::Mmap]);
+        assert_eq!(kinds("-p 1 --kind mmap,heap"), [ResourceKind::Heap, ResourceKind::Mmap]);
     }
 
     #[test]
@@ -384,7 +356,7 @@ mod tests {
     #[test]
     fn the_backend_of_descriptors_is_chosen_by_name() {
         use crate::options::FdBackend::{Kprobe, Tracepoint};
-        let backend = |words: &str| settings(words, false).test_options.fd_backend;
+        let backend = |words: &str| settings(words, false).options.test_options.fd_backend;
         assert_eq!(backend("-p 1"), None);
         for (name, wanted) in
             [("auto", None), ("kprobe", Some(Kprobe)), ("tracepoint", Some(Tracepoint))]
@@ -395,7 +367,7 @@ mod tests {
 
     #[test]
     fn light_traces_pages_and_nothing_that_takes_a_probe() {
-        let light = settings("--light -p 1", false);
+        let light = settings("--light -p 1", false).options;
         assert_eq!((light.light, light.kinds), (true, vec![ResourceKind::Pages]));
         for more in ["--children", "--kind heap", "--alloc f:size@0", "--free f"] {
             let words = format!("leaktrace --light -p 1 {more}");
@@ -446,10 +418,11 @@ mod tests {
 
     #[test]
     fn a_share_is_a_percentage_between_0_and_100() {
-        assert_eq!(settings("-p 1", false).max_overhead, None);
+        let share = |words: &str| settings(words, false).options.max_overhead;
+        assert_eq!(share("-p 1"), None);
         for (word, fraction) in [("5%", 0.05), ("0.25%", 0.0025), ("99.99%", 0.9999)] {
-            let share = settings(&format!("-p 1 --max-overhead {word}"), false).max_overhead;
-            assert!((share.unwrap().fraction() - fraction).abs() < 1e-9, "{word}");
+            let share = share(&format!("-p 1 --max-overhead {word}")).unwrap();
+            assert!((share.fraction() - fraction).abs() < 1e-9, "{word}");
         }
         for (words, line) in [
             (

@@ -20,8 +20,8 @@ enum Mode {
     Main(Vec<Variant>),
     /// Growth of the cost.
     Growth,
-    /// Requests of a server in the modes that promise a low cost.
-    Gentle,
+    /// Requests of a server in the modes that promise a low cost, and with these other tools.
+    Gentle(Vec<Variant>),
     /// Cost of stacks.
     Stacks,
     /// Cost of library objects in addition to heap.
@@ -48,13 +48,15 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
             ("--rounds", _) => rounds = value()?.parse()?,
             ("--seconds", _) => seconds = value()?.parse()?,
             ("--write", _) => write = true,
-            ("--peer", Mode::Main(peers)) => {
+            ("--peer", Mode::Main(peers) | Mode::Gentle(peers)) => {
                 let (name, line) = value()?.split_once('=').context("--peer 'NAME=CMD {pid}'")?;
                 let tracer = Tracer::Peer(line.to_owned());
                 peers.push(Variant { name: name.to_owned().into(), tracer });
             }
             ("--growth", Mode::Main(peers)) if peers.is_empty() => what = Mode::Growth,
-            ("--gentle", Mode::Main(peers)) if peers.is_empty() => what = Mode::Gentle,
+            ("--gentle", Mode::Main(peers)) if peers.is_empty() => {
+                what = Mode::Gentle(Vec::new());
+            }
             ("--stacks", Mode::Main(peers)) if peers.is_empty() => what = Mode::Stacks,
             ("--objects", Mode::Main(peers)) if peers.is_empty() => what = Mode::Objects,
             ("--soak", Mode::Main(peers)) if peers.is_empty() => {
@@ -79,7 +81,7 @@ pub(crate) fn run(words: &[&str]) -> Result<()> {
     let section = match what {
         Mode::Main(peers) => main_section(&peers, rounds, seconds, &command)?,
         Mode::Growth => growth_section(rounds, seconds, &command)?,
-        Mode::Gentle => gentle_section(rounds, seconds, &command)?,
+        Mode::Gentle(peers) => gentle_section(&peers, rounds, seconds, &command)?,
         Mode::Stacks => stack_section(rounds, seconds, &command)?,
         Mode::Objects => Section {
             name: "cargo xtask bench --objects",
@@ -112,10 +114,11 @@ fn heading(command: &str, kind: &str) -> Result<String> {
 }
 
 /// The share of a server's requests that remains.
-fn gentle_section(rounds: u32, seconds: u32, command: &str) -> Result<Section> {
-    let jobs: Vec<Job> = GENTLE.iter().map(|variant| Job { variant, load: SERVER }).collect();
+fn gentle_section(peers: &[Variant], rounds: u32, seconds: u32, command: &str) -> Result<Section> {
+    let variants = [&GENTLE[..], peers].concat();
+    let jobs: Vec<Job> = variants.iter().map(|variant| Job { variant, load: SERVER }).collect();
     let samples = in_rounds(&jobs, rounds, seconds)?;
-    let rows: Vec<_> = GENTLE.iter().zip(&samples).map(|(of, all)| (of, &all[..])).collect();
+    let rows: Vec<_> = variants.iter().zip(&samples).map(|(of, all)| (of, &all[..])).collect();
     Ok(Section {
         name: "cargo xtask bench --gentle",
         text: heading(command, "; medians")? + &gentle_table(&rows)?,

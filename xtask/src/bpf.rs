@@ -5,7 +5,9 @@
 //! if the bytes differ, it links again.
 
 use std::{
-    env, fs,
+    env,
+    env::consts::ARCH,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -26,11 +28,11 @@ const LINKS: usize = 4;
 const HELP: &str = "help: cargo xtask bpf, and commit tracer/bpf";
 
 fn object() -> PathBuf {
-    workspace().join("tracer/bpf/leaktrace-x86_64.bpf.o")
+    workspace().join(format!("tracer/bpf/leaktrace-{ARCH}.bpf.o"))
 }
 
 fn manifest() -> PathBuf {
-    workspace().join("tracer/bpf/manifest.txt")
+    workspace().join(format!("tracer/bpf/manifest-{ARCH}.txt"))
 }
 
 /// Builds the object and writes it with its manifest.
@@ -102,6 +104,8 @@ fn folder() -> PathBuf {
 fn cargo() -> Command {
     let mut command = Command::new(CARGO);
     command.env("CARGO_TARGET_DIR", folder()).env_remove("RUSTUP_TOOLCHAIN");
+    // An incremental build splits the crate into more units, and makes other bytes.
+    command.env_remove("CARGO_INCREMENTAL");
     // Environment variables with which cargo describes its own toolchain must not reach Debian's cargo.
     for (name, _) in env::vars().filter(|(name, _)| name.starts_with("CARGO_PKG_")) {
         command.env_remove(name);
@@ -117,6 +121,8 @@ fn compile() -> Result<PathBuf> {
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         "-Cdebuginfo=2".to_owned(),
+        // Selects `arch` in both kernel crates, and in aya: the processor that the programs run on.
+        format!("--cfg=bpf_target_arch=\"{ARCH}\""),
         // The last match wins: the most specific folder comes last.
         format!("--remap-path-prefix={sysroot}=/rustc"),
         format!("--remap-path-prefix={cargo_home}=/cargo"),

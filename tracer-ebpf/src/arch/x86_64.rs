@@ -3,9 +3,14 @@
 //! Functions that take `&Registers` read the context of a program or a copy of it; those that take a pointer read the
 //! kernel's memory.
 
+mod unwind;
+
 use core::mem::offset_of;
 
 use aya_ebpf::{bindings::pt_regs, helpers::bpf_probe_read_kernel};
+use tracer_common::arch::FrameRegisters;
+
+pub(crate) use unwind::{to_caller, to_interrupted};
 
 /// The registers of a thread, as the kernel stores them.
 pub(crate) type Registers = pt_regs;
@@ -71,22 +76,29 @@ pub(crate) fn instruction(regs: &Registers) -> u64 {
     regs.rip
 }
 
-/// The frame pointer.
+/// The other registers by which unwind rules find frames.
 #[inline(always)]
-pub(crate) fn frame_pointer(regs: &Registers) -> u64 {
-    regs.rbp
-}
-
-/// `rbx`, from which some functions restore their stack pointer.
-#[inline(always)]
-pub(crate) fn rbx(regs: &Registers) -> u64 {
-    regs.rbx
+pub(crate) fn frame_registers(regs: &Registers) -> FrameRegisters {
+    FrameRegisters { rbp: regs.rbp, rbx: regs.rbx }
 }
 
 /// Stack address of the return address, `words` pushed words after a function's entry.
 #[inline(always)]
 pub(crate) fn return_slot(stack_pointer: u64, words: u8) -> u64 {
     stack_pointer + u64::from(words) * 8
+}
+
+/// The return address at a function's entry; `word` lies at its slot.
+#[inline(always)]
+pub(crate) fn entry_return_address(_: &Registers, word: u64) -> u64 {
+    word
+}
+
+/// The return address of a call in progress, by its slot, as a return probe may have changed it. `read` reads a word of
+/// the stack.
+#[inline(always)]
+pub(crate) fn return_address(slot: u64, read: impl FnOnce(u64) -> Option<u64>) -> Option<u64> {
+    read(slot)
 }
 
 /// The stack pointer after a return through the return address at `slot`.

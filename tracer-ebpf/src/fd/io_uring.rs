@@ -7,14 +7,10 @@ use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use tracer_common::descriptor::FdOrigin;
 
 use crate::{
-    fd::{
-        context::current,
-        file::{self, at, read_u32},
-        opening::begin,
-        tracepoint_args::argument,
-    },
-    heap::young::closed,
+    fd::{context::current, opening::begin, tracepoint_args::argument},
+    file::{self, at, read_u32},
     net::connection,
+    resources::young::closed,
 };
 
 /// Opcodes of `linux/io_uring.h`: `IORING_OP_ACCEPT`.

@@ -17,13 +17,14 @@ use crate::{
     fd::{
         action::action,
         context::current,
-        file, missed_returns,
+        missed_returns,
         opening::{begin_current_connection, continue_install, install, take},
         syscalls::{IN_PROGRESS, after_unshare, enter, is_pending},
     },
-    heap::young::closed,
+    file,
     net::connection,
-    process::threads,
+    resources::young::closed,
+    threads,
 };
 
 /// `Opened::pending`: the current descriptor is recorded when the child is complete.

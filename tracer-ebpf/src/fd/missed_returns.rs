@@ -12,11 +12,12 @@ use tracer_common::{
 use crate::{
     arch::{Registers, read_syscall_number},
     call::Call,
-    fd::{action::action, context::current, file},
+    fd::{action::action, context::current},
+    file,
     loss::lose,
     maps::CONNECTIONS,
     net::{connection, socket},
-    process::threads,
+    threads,
 };
 
 /// `Opened::pending`: the thread has entered `connect(2)`, and no return was seen.

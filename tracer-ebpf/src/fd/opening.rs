@@ -19,13 +19,11 @@ use tracer_common::{
 use crate::{
     arch::{Registers, read_registers},
     call::Call,
-    fd::{
-        context::{CONNECTION, FdContext, NEXT, TAKE, continue_with, cookie, current},
-        file,
-    },
-    heap::young::opened,
+    fd::context::{CONNECTION, FdContext, NEXT, TAKE, continue_with, cookie, current},
+    file,
     loss::lose,
     net::{connection, socket},
+    resources::young::opened,
     stack::{
         cache,
         site::{self, Start},

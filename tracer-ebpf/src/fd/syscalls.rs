@@ -24,14 +24,15 @@ use crate::{
     fd::{
         action::action,
         context::{FdContext, NEXT, RECEIVED, begin_connection, continue_with, current},
-        file, missed_returns,
+        missed_returns, serving,
         tracepoint_args::{entered, registers, returned},
     },
-    heap::young::{closed, closed_range},
+    file,
     loss::lose,
     maps::TARGETS,
-    net::{connection, serving},
-    process::threads,
+    net::connection,
+    resources::young::{closed, closed_range},
+    threads,
 };
 
 /// `CLOSE_RANGE_UNSHARE` and `CLOSE_RANGE_CLOEXEC` of `close_range(2)`. The latter closes nothing yet.

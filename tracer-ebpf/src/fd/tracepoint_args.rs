@@ -5,7 +5,7 @@ use aya_ebpf::{EbpfContext as _, helpers::bpf_probe_read_kernel, programs::RawTr
 
 use crate::{
     arch::{Registers, read_syscall_number},
-    fd::file::{self, at},
+    file::{self, at},
 };
 
 /// One argument: number `RAW` of the raw tracepoint, or word number `EVENT` of its perf event.

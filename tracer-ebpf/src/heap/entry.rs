@@ -9,15 +9,12 @@ use tracer_common::{
 };
 
 use crate::{
+    arch,
     call::{Call, raw, read_word},
-    heap::{
-        call_site::entered,
-        resize::resizing,
-        returns::fail,
-        young::{released, unmapped},
-    },
+    heap::{call_site::entered, resize::resizing, returns::fail},
     loss::{count, lose},
     maps::HITS,
+    resources::young::{released, unmapped},
     stack::{
         cache,
         hidden_returns::{self, is_hijacked},
@@ -98,7 +95,7 @@ fn release(context: &ProbeContext) -> Option<()> {
     let arguments = call.arguments();
     let a = arguments.get(call.cookie.a());
     if call.cookie.shape() == Shape::Unmap as u8 {
-        let caller = read_word(call.slot()).unwrap_or(0);
+        let caller = read_word(call.slot()).map_or(0, |word| call.return_address(word));
         unmapped(&call, a, arguments.get(call.cookie.b()), caller);
     } else {
         released(&call, a);
@@ -129,7 +126,7 @@ fn begin<'thread>(
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     let slot = call.slot();
-    let Some(caller) = cache::caller(slot, call.id) else {
+    let Some(caller) = cache::caller(call) else {
         lose(Loss::Unreadable);
         return Err(Skip::Lost);
     };
@@ -169,7 +166,7 @@ fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
     if slot > thread.slot {
         return false;
     }
-    let Some(word) = read_word(thread.slot) else {
+    let Some(word) = arch::return_address(thread.slot, read_word) else {
         return false;
     };
     let Some(process) = call.process() else {

@@ -5,4 +5,3 @@ mod call_site;
 mod entry;
 mod resize;
 mod returns;
-pub(crate) mod young;

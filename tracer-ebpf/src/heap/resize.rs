@@ -11,13 +11,13 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    heap::young::{
-        acquired, by_range, inherited, keep, key, now_ns, position, send, send_move, send_release,
-        take,
-    },
-    lib_objects::details::forget,
     loss::{died, lose},
     maps::{ASKS, OBJECTS},
+    resources::{
+        details::forget,
+        records::{now_ns, position},
+        young::{acquired, by_range, inherited, keep, key, send, send_move, send_release, take},
+    },
 };
 
 /// A resize begins: its old resource may be gone before the function returns, so it is removed now.

@@ -13,13 +13,11 @@ use tracer_common::{
 use crate::{
     arch,
     call::{Call, raw, read_word},
-    heap::{
-        resize::{resized, resized_away, restored},
-        young::{acquired, failed},
-    },
+    heap::resize::{resized, resized_away, restored},
     lib_objects::objects,
     loss::{count, lose},
     maps::FAILED,
+    resources::young::{acquired, failed},
     stack::hidden_returns::is_hijacked,
 };
 
@@ -58,7 +56,7 @@ fn return_instruction(context: &ProbeContext) -> Option<()> {
         return None;
     }
     // After an exception the same slot may hold another function's return address.
-    let word = read_word(thread.slot)?;
+    let word = arch::return_address(thread.slot, read_word)?;
     if word != thread.caller {
         // SAFETY: the map's value lives at least as long as the program runs.
         let process = unsafe { &*call.process()? };

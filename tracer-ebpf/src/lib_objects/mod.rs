@@ -2,5 +2,4 @@
 
 mod arguments;
 mod constructors;
-pub(crate) mod details;
 pub(crate) mod objects;

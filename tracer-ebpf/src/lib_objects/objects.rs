@@ -23,13 +23,16 @@ use tracer_common::{
 use crate::{
     arch,
     call::{Call, raw, read_word},
-    heap::young::{self, key, now_ns, position},
     lib_objects::{
         arguments::{descriptor, handle, name, of},
         constructors::{forget_below, within},
     },
     loss::{count, lose},
     maps::{ASKS, FAILED, HITS, OBJECT_FUNCTIONS, OBJECTS},
+    resources::{
+        records::{now_ns, position},
+        young::{self, key},
+    },
     stack::{
         cache,
         hidden_returns::{caller_of, chain_of},
@@ -57,7 +60,7 @@ fn enter_constructor(context: &ProbeContext) -> Option<()> {
     // SAFETY: the value belongs to this thread alone; it is removed when the thread ends.
     let thread = unsafe { &mut *thread };
     let slot = call.slot();
-    let caller = cache::caller(slot, call.id)?;
+    let caller = cache::caller(&call)?;
     let caller = caller_of(&call, thread, slot, caller);
     forget_below(thread, arch::stack_pointer_after_return(slot));
     if function.own == BY_MEMORY && thread.constructor_calls != 0 {
@@ -237,7 +240,7 @@ pub(crate) fn block_acquired(call: &Call, thread: &mut Thread, cookie: Cookie, h
         return;
     }
     // Its return is not seen: it is still running only if its return address is unchanged.
-    let is_there = read_word(constructor.slot) == Some(constructor.caller);
+    let is_there = arch::return_address(constructor.slot, read_word) == Some(constructor.caller);
     thread.constructor_calls = last as u32;
     if is_there {
         _ = finish(call, thread, handle);

@@ -16,11 +16,11 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    heap::young::{NO_WAKEUP, now_ns, position},
     loss::lose,
     maps::{CONNECTIONS, FREE_CONNECTIONS, RECORDS},
     net::socket,
-    process::threads,
+    resources::records::{NO_WAKEUP, now_ns, position},
+    threads,
 };
 
 /// No descriptor: the served connection's is closed, and its number may be reused.

@@ -1,5 +1,4 @@
 //! Connections and their sockets.
 
 pub(crate) mod connection;
-pub(crate) mod serving;
 pub(crate) mod socket;

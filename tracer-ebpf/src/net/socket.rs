@@ -3,7 +3,7 @@
 
 use tracer_common::{connection::INET6, state::SocketLayout};
 
-use crate::fd::file::{self, read_u32, read_u64};
+use crate::file::{self, read_u32, read_u64};
 
 /// Offsets of the kernel's fields: user space sets them when it loads the programs.
 #[unsafe(no_mangle)]

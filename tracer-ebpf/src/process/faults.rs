@@ -23,9 +23,9 @@ use tracer_common::{
 use crate::{
     arch::{Registers, read_registers},
     call::Call,
-    heap::young::touched,
     loss::lose,
     maps::{SWITCH, TOUCH_UNWINDER},
+    resources::young::touched,
     stack::{
         cache,
         site::{self, Start},

@@ -18,10 +18,10 @@ use tracer_common::{
 };
 
 use crate::{
-    heap::young::{now_ns, position},
     loss::lose,
     maps::{BLANK_PROCESS, FORKS, PROCESSES, RECORDS, SWITCH, TARGETS},
-    process::threads,
+    resources::records::{now_ns, position},
+    threads,
 };
 
 /// `CLONE_VM` of `linux/sched.h`: parent and child share their memory.

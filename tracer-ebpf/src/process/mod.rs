@@ -4,4 +4,3 @@ mod faults;
 mod forks;
 mod syscall_rate;
 mod thread_end;
-pub(crate) mod threads;

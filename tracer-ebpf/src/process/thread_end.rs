@@ -4,11 +4,7 @@ use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
 };
 
-use crate::{
-    fd::missed_returns,
-    maps::TARGETS,
-    process::{forks, threads},
-};
+use crate::{fd::missed_returns, maps::TARGETS, process::forks, threads};
 
 /// `sched_process_exit` runs in the ending thread of any process.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]

@@ -2,10 +2,10 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_probe_read_user};
 use tracer_common::{
+    arch::{FrameRegisters, USES_REGISTERS},
     stack::{Digest, StackEnd},
     stack_cache::{
-        self, CachedWalk, ELSEWHERE, REACH_WORDS, USES_RBP, USES_RBX, WALK_WORDS, WAYS, end, mark,
-        place, read, set,
+        self, CachedWalk, ELSEWHERE, REACH_WORDS, WALK_WORDS, WAYS, end, mark, place, read, set,
     },
     state::{STACK_COPY_WORDS, StackCopy, Walk},
 };
@@ -26,11 +26,11 @@ pub(crate) fn begin(
     chain: u64,
 ) {
     let (generation, walks) = (state & 0xff, state >> 8);
-    walk.begin = walk.rsp;
+    walk.begin = walk.stack_pointer;
     walk.generation = generation;
     walk.cacheable = u32::from(walks != 0 && generation != 0);
     let owner = stack_cache::walk_owner(call.pid(), call.probe_and_detail(), number, generation);
-    let mut proof = stack_cache::begin(owner, first, walk.rsp);
+    let mut proof = stack_cache::begin(owner, first, walk.stack_pointer);
     if chain != 0 {
         proof = proof.with(chain);
     }
@@ -41,7 +41,7 @@ pub(crate) fn begin(
 /// Clears the trail before a walk.
 #[inline(always)]
 pub(crate) fn reset_trail(walk: &mut Walk) {
-    walk.untouched = USES_RBP | USES_RBX;
+    walk.untouched = USES_REGISTERS;
     walk.trail.site = 0;
     walk.trail.count = 0;
     walk.trail.uses = 0;
@@ -63,9 +63,14 @@ pub(crate) fn lookup(walk: &Walk, thread: u64) -> u32 {
     if walk.cacheable == 0 { 0 } else { find(walk, thread) }
 }
 
-/// The return address at `slot`; also copies the words above it, for [`lookup`].
+/// The return address of a call that is entered; also copies the words above its slot, for [`lookup`].
 #[inline(always)]
-pub(crate) fn caller(slot: u64, thread: u64) -> Option<u64> {
+pub(crate) fn caller(call: &Call) -> Option<u64> {
+    Some(call.return_address(slot_word(call.slot(), call.id)?))
+}
+
+#[inline(always)]
+fn slot_word(slot: u64, thread: u64) -> Option<u64> {
     let copied = STACK_COPY.get_ptr_mut(0)?;
     // SAFETY: a live value of this CPU's, longer than what is copied; the helper checks the target's
     // address. A program that preempts this one writes there, too, and leaves its thread's id.
@@ -132,7 +137,7 @@ fn find(walk: *const Walk, thread: u64) -> u32 {
         }
         // SAFETY: as above.
         let owner = unsafe { (&raw const (*copied).owner).read_volatile() };
-        if end(found, uses, walk.rbp, walk.rbx, site, count) == proof && owner == thread {
+        if end(found, uses, walk.registers, site, count) == proof && owner == thread {
             return site;
         }
     }
@@ -208,9 +213,9 @@ pub(crate) fn record_read(walk: &mut Walk, address: u64, word: u64) {
     }
 }
 
-/// Stores the finished walk with its call site. `rbp` and `rbx` are the initial values.
+/// Stores the finished walk with its call site. `initial` are the registers at its beginning.
 #[inline(always)]
-pub(crate) fn insert(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx: u64) {
+pub(crate) fn insert(walk: &mut Walk, stack_end: u32, site: u32, initial: FrameRegisters) {
     let is_cacheable = walk.cacheable != 0;
     let trail = &mut walk.trail;
     // Any other end may differ next time, with the same words on the stack.
@@ -226,7 +231,7 @@ pub(crate) fn insert(walk: &mut Walk, stack_end: u32, site: u32, rbp: u64, rbx: 
         return;
     }
     trail.site = site;
-    trail.proof = end(trail.proof, trail.uses, rbp, rbx, site, trail.count);
+    trail.proof = end(trail.proof, trail.uses, initial, site, trail.count);
     // SAFETY: a helper without preconditions.
     let mut way = unsafe { bpf_get_prandom_u32() } & (WAYS - 1);
     for free in 0..WAYS {

@@ -3,6 +3,7 @@
 //! The original of a heap call's is in its thread's state, those of constructors in their calls'.
 
 use tracer_common::{
+    kind::PAGE_BYTES,
     object::CONSTRUCTOR_CALLS,
     state::{Process, Thread},
 };
@@ -18,7 +19,7 @@ pub(crate) fn is_hijacked(process: &Process, word: u64) -> bool {
 /// The check until the collector has seen the trampoline's address: the trampoline is at the start of a page.
 #[inline(always)]
 fn is_page_start(word: u64) -> bool {
-    word != 0 && word & 0xfff == 0 && arch::is_user_address(word)
+    word != 0 && word & (PAGE_BYTES - 1) == 0 && arch::is_user_address(word)
 }
 
 /// Digest of the hidden return addresses, on which a walk of the thread's stack depends: `ConstructorCall::chain` of

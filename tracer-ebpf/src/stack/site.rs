@@ -9,6 +9,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use tracer_common::{
+    arch::FrameRegisters,
     limits::STACK_DEPTH,
     loss::Loss,
     record::{STACK, StackHead},
@@ -71,21 +72,22 @@ pub(crate) struct Start {
     /// 1 when `address` is a return address.
     pub(crate) back: u64,
     /// Stack pointer there.
-    pub(crate) rsp: u64,
+    pub(crate) stack_pointer: u64,
 }
 
 impl Start {
     /// Where the thread entered the kernel.
     #[inline(always)]
     pub(crate) fn interrupted(call: &Call) -> Self {
-        Self { address: call.instruction(), back: 0, rsp: call.stack_pointer() }
+        Self { address: call.instruction(), back: 0, stack_pointer: call.stack_pointer() }
     }
 }
 
 /// The start of a call's walk: its caller.
 #[inline(always)]
 pub(crate) fn caller(call: &Call, thread: &Thread) -> Start {
-    Start { address: thread.caller, back: 1, rsp: arch::stack_pointer_after_return(call.slot()) }
+    let stack_pointer = arch::stack_pointer_after_return(call.slot());
+    Start { address: thread.caller, back: 1, stack_pointer }
 }
 
 /// The current frame of a walk, as stored in a stack.
@@ -101,9 +103,8 @@ pub(crate) fn begin(call: &Call, start: &Start, thread: &mut Thread, state: (u32
     let walk = &mut thread.walk;
     walk.address = start.address;
     walk.back = start.back;
-    walk.rsp = start.rsp;
-    walk.rbp = call.frame_pointer();
-    walk.rbx = call.rbx();
+    walk.stack_pointer = start.stack_pointer;
+    walk.registers = call.frame_registers();
     let first = frame(walk);
     cache::begin(walk, call, first, state, chain);
 }
@@ -116,8 +117,7 @@ pub(crate) fn start_walk(call: &Call, thread: &mut Thread) {
     thread.stack.frames[0] = first;
     thread.stack.head.depth = 1;
     let walk = &mut thread.walk;
-    walk.rbp_at = 0;
-    walk.rbx_at = 0;
+    walk.saved_at = FrameRegisters::default();
     walk.window_at = 1;
     cache::reset_trail(walk);
 }
@@ -146,8 +146,7 @@ pub(crate) fn advance(
     thread.digest = thread.digest.with(u64::from(end));
     thread.stack.head.end = end;
     let site = number(context, call, thread);
-    let (rbp, rbx) = (call.frame_pointer(), call.rbx());
-    cache::insert(&mut thread.walk, end, site, rbp, rbx);
+    cache::insert(&mut thread.walk, end, site, call.frame_registers());
     Some(site)
 }
 
@@ -174,7 +173,8 @@ fn walk(thread: *mut Thread, process: *const Process) -> u32 {
             return outcome - 1;
         }
         if is_hijacked(seen, thread.walk.address) {
-            let address = hidden_returns::original(thread, arch::popped_slot(thread.walk.rsp));
+            let address =
+                hidden_returns::original(thread, arch::popped_slot(thread.walk.stack_pointer));
             if address != 0 {
                 thread.walk.address = address;
             } else if seen.trampoline != 0 {

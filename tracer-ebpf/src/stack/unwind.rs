@@ -1,8 +1,7 @@
 //! Unwinds from a frame to its caller, by the unwind table of its code.
 //!
 //! The tables come from user space (`tracer/src/unwind/`), which reduces `.eh_frame` to rows and rules.
-//! In code without a table the unwinder follows the frame pointer, and checks it as far as possible: the next frame
-//! must lie above, and its return address in executable memory.
+//! This file finds the rule of an address; `arch/` applies it.
 //!
 //! Each step is a function whose state lies in the thread's map value: the verifier knows nothing about the
 //! values there, so it checks the code after a step once, instead of once per path through it.
@@ -10,17 +9,16 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_user;
 use tracer_common::{
     limits::{EXECUTABLE_RANGES, TABLE_LEVELS},
-    stack::{StackEnd, plausible_frame},
-    stack_cache::{USES_RBP, USES_RBX},
+    stack::StackEnd,
     state::{CODE_ALLOCATOR, CODE_LOADING, CodeRange, Process, WINDOW_WORDS, Walk},
     unwind::{
-        BASE_FRAME, BASE_RBX, PAGE_ROWS, Page, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL,
-        RULE_UNKNOWN, RuleNumber, SAVED_AT_FRAME_ADDRESS, SAVED_AT_FRAME_POINTER, key, rule_cache,
-        rule_of, signal,
+        PAGE_ROWS, Page, RULE_BOTTOM, RULE_GAP, RULE_SIGNAL, RULE_UNKNOWN, RuleNumber, key,
+        rule_cache, rule_of,
     },
 };
 
 use crate::{
+    arch,
     call::read_word,
     maps::{RULE_CACHE, RULES, UNWIND_PAGES},
     stack::cache::record_read,
@@ -169,72 +167,12 @@ fn advance(walk: &mut Walk, process: *const Process) -> Result<(), StackEnd> {
         return Err(StackEnd::RuleUnknown);
     }
     if number == RULE_SIGNAL {
-        return interrupted(walk);
+        return arch::to_interrupted(walk, stack_word);
     }
     let rule = RULES.get(u32::from(number)).ok_or(StackEnd::RuleUnknown)?;
-    let mut base = walk.rsp;
-    if rule.base == BASE_FRAME || rule.rbp == SAVED_AT_FRAME_POINTER {
-        if walk.rbp_at != 0 {
-            walk.rbp = stack_word(walk, walk.rbp_at).ok_or(StackEnd::Unreadable)?;
-            walk.rbp_at = 0;
-            walk.untouched &= !USES_RBP;
-        }
-        walk.trail.uses |= walk.untouched & USES_RBP;
-        if rule.base == BASE_FRAME {
-            base = walk.rbp;
-        }
-    } else if rule.base == BASE_RBX {
-        if walk.rbx_at != 0 {
-            walk.rbx = stack_word(walk, walk.rbx_at).ok_or(StackEnd::Unreadable)?;
-            walk.rbx_at = 0;
-            walk.untouched &= !USES_RBX;
-        }
-        walk.trail.uses |= walk.untouched & USES_RBX;
-        base = walk.rbx;
-    }
-    if number == RULE_GAP {
-        if !plausible_frame(walk.rsp.wrapping_sub(8), base) {
-            return Err(StackEnd::FramePointerLost);
-        }
-    }
-    let mut frame_address = base.wrapping_add(i64::from(rule.offset) as u64);
-    if number == RULE_PLT && (walk.address & 15) >= 11 {
-        frame_address += 8;
-    }
-    if rule.deref != 0 {
-        let word = stack_word(walk, frame_address).ok_or(StackEnd::Unreadable)?;
-        frame_address = word.wrapping_add(i64::from(rule.add) as u64);
-    }
-    // The return address lies at the stack pointer or above it.
-    if frame_address <= walk.rsp {
-        return Err(StackEnd::NotClimbing);
-    }
-    let address = stack_word(walk, frame_address.wrapping_sub(8)).ok_or(StackEnd::Unreadable)?;
-    // No proof of the outermost frame: an outdated table on new code finds zeros, too.
-    if address == 0 {
-        return Err(StackEnd::Elsewhere);
-    }
-    if number == RULE_GAP {
-        // SAFETY: a value of a map, checked by the caller.
-        let process = unsafe { &*process };
-        if range_of(process, address).is_none() {
-            return Err(StackEnd::FramePointerLost);
-        }
-    }
-    if rule.rbx == SAVED_AT_FRAME_ADDRESS {
-        walk.rbx_at = frame_address.wrapping_add(i64::from(rule.rbx_offset) as u64);
-    } else if rule.rbx == SAVED_AT_FRAME_POINTER {
-        walk.rbx_at = walk.rbp.wrapping_add(i64::from(rule.rbx_offset) as u64);
-    }
-    if rule.rbp == SAVED_AT_FRAME_ADDRESS {
-        walk.rbp_at = frame_address.wrapping_add(i64::from(rule.rbp_offset) as u64);
-    } else if rule.rbp == SAVED_AT_FRAME_POINTER {
-        walk.rbp_at = walk.rbp.wrapping_add(i64::from(rule.rbp_offset) as u64);
-    }
-    walk.address = address;
-    walk.back = 1;
-    walk.rsp = frame_address;
-    Ok(())
+    // SAFETY: a value of a map, checked by the caller.
+    let is_code = |address| range_of(unsafe { &*process }, address).is_some();
+    arch::to_caller(walk, number, rule, stack_word, is_code)
 }
 
 /// Index of a word of the target's stack in the window, plus 1; 0 when it cannot be read. Moves the window if needed:
@@ -248,8 +186,9 @@ fn window_word(walk: *mut Walk, address: u64) -> i64 {
     let walk = unsafe { &mut *walk };
     let mut inside = address.wrapping_sub(walk.window_at);
     if inside > WINDOW_BYTES - 8 || inside & 7 != 0 {
-        let below = address.wrapping_sub(walk.rsp);
-        let from = if below <= WINDOW_BYTES - 8 && below & 7 == 0 { walk.rsp } else { address };
+        let below = address.wrapping_sub(walk.stack_pointer);
+        let from =
+            if below <= WINDOW_BYTES - 8 && below & 7 == 0 { walk.stack_pointer } else { address };
         // SAFETY: the window's length; the helper checks the target's address.
         let outcome = unsafe {
             bpf_probe_read_user(
@@ -281,19 +220,4 @@ fn stack_word(walk: &mut Walk, address: u64) -> Option<u64> {
     };
     record_read(walk, address, word);
     Some(word)
-}
-
-/// Moves from a signal frame to the interrupted code.
-#[inline(always)]
-fn interrupted(walk: &mut Walk) -> Result<(), StackEnd> {
-    let registers = walk.rsp;
-    let mut read =
-        |offset: u64| stack_word(walk, registers.wrapping_add(offset)).ok_or(StackEnd::Unreadable);
-    let (address, rsp) = (read(signal::RIP)?, read(signal::RSP)?);
-    walk.address = address;
-    walk.back = 0;
-    walk.rsp = rsp;
-    walk.rbp_at = registers.wrapping_add(signal::RBP);
-    walk.rbx_at = registers.wrapping_add(signal::RBX);
-    Ok(())
 }

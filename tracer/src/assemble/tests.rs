@@ -15,16 +15,17 @@ use crate::{
         fds::OpenDescriptor,
     },
     lib_objects::ledger::{FieldSums, Fields, Objects, Shown, SiteObjects},
-    packs::Use,
+    options::TraceOptions,
+    packs::{Pack, Use},
     probes::{Function, Outcome, Place},
     reconcile::fds::{Described, SocketState},
-    report::{Address, FdType as ReportedType, ObjectState},
+    report::{Address, FdType as ReportedType, Host, ObjectState},
     snapshot::{Ages, ProcessEvent, TargetUsage},
     target::{
         Identity,
         mappings::FileId,
         sockets::Socket,
-        usage::{ProcessUsage, Usage},
+        usage::{OwnUsage, ProcessUsage, Usage},
     },
 };
 
@@ -110,18 +111,16 @@ fn session(kinds: &[ResourceKind], light: bool) -> SessionInfo {
         started_ns: START,
         attach_ms: 40,
         kernel_bytes: [Some(1 << 20), None],
-        light,
         own_usage: || OwnUsage {
             cpu_s: 1.5,
             rss_bytes: Some(1 << 20),
             peak_rss_bytes: Some(2 << 20),
         },
         log: None,
-        kinds: kinds.to_vec(),
+        options: TraceOptions { kinds: kinds.to_vec(), light, ..TraceOptions::default() },
         blocks: Blocks::of(&[]),
         packs: vec![pack],
         faults: Vec::new(),
-        top: usize::MAX,
     }
 }
 

@@ -5,7 +5,6 @@
 
 mod cycle;
 mod id_pools;
-pub mod options;
 mod pacer;
 mod pauses;
 mod processes;
@@ -25,7 +24,6 @@ use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
 use self::{
     cycle::{Drains, receive},
-    options::CollectOptions,
     pacer::Pacer,
     steps::Step,
     usage::FirstUsage,
@@ -38,6 +36,7 @@ use crate::{
     kernel::Drained,
     ledger::{Ledger, connections::Occurrence, events::Event},
     lib_objects::{details::ObjectReader, ledger::Objects},
+    options::TraceOptions,
     reconcile::{
         fds::{FdReconciliation, SCANS},
         pages::{Touches, route_event},
@@ -64,7 +63,7 @@ pub struct Collector {
     probes: ProbeNumber,
     /// Where library objects are traced: their reader.
     objects: Option<ObjectReader>,
-    options: CollectOptions,
+    options: TraceOptions,
     /// When to do what; `None` for a tape, which says so itself.
     pacer: Option<Pacer>,
     drained_batch: Vec<Drained>,
@@ -96,8 +95,8 @@ pub struct Beginning {
     pub targets: Vec<TrackedProcess>,
     /// Their probes.
     pub probed: Probed,
-    /// What to collect.
-    pub options: CollectOptions,
+    /// What to trace, and how.
+    pub options: TraceOptions,
     /// Time between two snapshots.
     pub interval: Duration,
 }
@@ -125,18 +124,18 @@ impl Collector {
             unknown_code_seen: false,
             targets: Vec::new(),
             probes: 0,
-            objects: options.objects.then(|| ObjectReader::new(options.live)),
+            objects: options.traces_objects().then(|| ObjectReader::new(options.live)),
             drained_batch: Vec::new(),
             touches: options.light.then(Touches::new),
             first_usage: None,
-            fds: options.descriptors.then(FdReconciliation::default),
+            fds: options.traces_descriptors().then(FdReconciliation::default),
             next_connection: 1,
             malformed: 0,
             doubts_seen: 0,
             ended: Vec::new(),
             changed: Vec::new(),
             process_events: Vec::new(),
-            windows: options.budget.map(Windows::new),
+            windows: options.max_overhead.map(|share| Windows::new(share.fraction())),
             paused: false,
             executed: Vec::new(),
             options,

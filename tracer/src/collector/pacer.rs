@@ -13,8 +13,8 @@ use std::{
 
 use rustix::event::{Timespec, epoll};
 
-use super::{Request, options::CollectOptions, steps::Step};
-use crate::source::RecordSource;
+use super::{Request, steps::Step};
+use crate::{options::TraceOptions, source::RecordSource};
 
 /// Longest time between two drains: a resource that lives longer may cost a record at its release.
 const MAX_DRAIN_INTERVAL: Duration = Duration::from_millis(250);
@@ -49,7 +49,7 @@ impl Pacer {
     pub(super) fn new(
         source: &RecordSource,
         interval: Duration,
-        options: &CollectOptions,
+        options: &TraceOptions,
     ) -> io::Result<Option<Self>> {
         let Some(ring) = source.ring() else { return Ok(None) };
         let wakes = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -60,7 +60,7 @@ impl Pacer {
         epoll::add(&wakes, ring, epoll::EventData::new_u64(0), when)?;
         let most = if options.light { MAX_LIGHT_DRAIN_INTERVAL } else { MAX_DRAIN_INTERVAL };
         let most = most.min(interval);
-        let budget = options.budget.is_some();
+        let budget = options.max_overhead.is_some();
         Ok(Some(Self {
             wakes,
             interval,

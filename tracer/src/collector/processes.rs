@@ -8,9 +8,10 @@ use std::{io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Collector, options::CollectOptions};
+use super::Collector;
 use crate::{
     ledger::events::Event,
+    options::TestOptions,
     snapshot::ProcessEvent,
     source::StackOptions,
     tape::Timer,
@@ -35,7 +36,7 @@ impl Collector {
     /// Passes the target's code ranges and unwind tables to the BPF programs.
     pub(super) fn write_code_ranges(&mut self, target: &TrackedProcess) -> io::Result<()> {
         let is_allocator = |file| target.allocators.contains(&file);
-        let CollectOptions { frames, forget, .. } = self.options;
+        let TestOptions { frames, forget, .. } = self.options.test_options;
         let options = StackOptions { frames, forget };
         let refused =
             self.source.write_code_ranges(target.pid, &target.mappings, options, is_allocator);

@@ -1,7 +1,7 @@
 //! The collector on tapes that tests write by hand: an answer for each question, in the order that must be kept.
 
 use tracer_common::{
-    kind::Kind,
+    kind::{Kind, ResourceKind},
     record::{Change, RELEASE},
     state::{Key, Young},
 };
@@ -16,18 +16,8 @@ use crate::{
 
 const PID: u32 = 7;
 
-fn options() -> CollectOptions {
-    CollectOptions {
-        min_age: Duration::ZERO,
-        children: false,
-        frames: 64,
-        forget: None,
-        light: false,
-        objects: false,
-        live: true,
-        descriptors: false,
-        budget: None,
-    }
+fn options() -> TraceOptions {
+    TraceOptions { kinds: vec![ResourceKind::Heap], live: true, ..TraceOptions::default() }
 }
 
 /// A tape that begins without targets.

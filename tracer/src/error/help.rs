@@ -3,6 +3,7 @@
 //! Takes a failure, hands on text. Matches every variant, so that the compiler requires a help line for a new one.
 
 use super::{Failure, Kept};
+use crate::arch::SUPPORTED;
 
 impl Failure {
     /// One line that the user can act on.
@@ -78,6 +79,9 @@ impl Failure {
                 format!(
                     "check that it is executable and built for this machine: file {program}"
                 )
+            }
+            Self::Architecture(_) => {
+                format!("use a machine with a supported architecture: {}", SUPPORTED.join(", "))
             }
             Self::KernelTooOld { needed, .. } => {
                 format!("trace on a host with kernel {needed} or newer; see leaktrace doctor")

@@ -15,10 +15,14 @@ use tracer_common::state::Layout;
 use super::{
     code::{Code, TRACEPOINT, load_program},
     event,
+    failed::{Failed, program_failed},
+    lookup::{owned_fd, set_tail_call, tracepoint},
     missed_runs::NamedProgram,
-    object::{Failed, owned_fd, program_failed, set_tail_call, tracepoint},
 };
-use crate::options::{FdBackend, RequestedBackend};
+use crate::{
+    arch::{Architecture as _, Host},
+    options::{FdBackend, RequestedBackend},
+};
 
 /// The PMU of kprobes: they need no tracefs, and none stays behind after we exit.
 const KPROBE_PMU: &str = "/sys/bus/event_source/devices/kprobe";
@@ -45,21 +49,21 @@ pub(super) const KERNEL_UNWINDER: &str = "KERNEL_UNWINDER";
 /// The programs that the kprobes tail-call, and their slots in [`KERNEL_UNWINDER`].
 const INSTALL_TAIL_CALLS: [(u32, &str); 3] =
     [(0, "take_install"), (1, "next_installed"), (3, "connection_installed")];
-/// Programs at kprobes, and their kernel functions: those that open descriptors first.
-const KPROBES: [(&str, &[&str]); 6] = [
+/// Programs at kprobes, and their kernel functions: those that open descriptors. Attached first.
+const KPROBES: [(&str, &[&str]); 3] = [
     ("fd_installed", &["fd_install"]),
     ("fd_replaced", &["do_dup2"]),
     ("child_made", &["wake_up_new_task"]),
-    ("close_exit", &["__x64_sys_close_range", "__x64_sys_unshare"]),
-    ("connect_exit", &["__x64_sys_connect"]),
-    (
-        "close_enter",
-        &["__x64_sys_close", "__x64_sys_close_range", "__x64_sys_unshare", "__x64_sys_connect"],
-    ),
+];
+/// Programs at kprobes on the kernel's functions for these system calls.
+const SYSCALL_KPROBES: [(&str, &[&str]); 3] = [
+    ("close_exit", &["close_range", "unshare"]),
+    ("connect_exit", &["connect"]),
+    ("close_enter", &["close", "close_range", "unshare", "connect"]),
 ];
 /// System calls at which the program attributes a thread's work to a connection: those that servers make.
 const ATTRIBUTION: (&str, [&str; 16]) = (
-    KPROBES[5].0,
+    SYSCALL_KPROBES[2].0,
     [
         "read",
         "readv",
@@ -99,9 +103,9 @@ pub(super) const PROGRAMS: [&str; 19] = [
     KPROBES[0].0,
     KPROBES[1].0,
     KPROBES[2].0,
-    KPROBES[3].0,
-    KPROBES[4].0,
-    KPROBES[5].0,
+    SYSCALL_KPROBES[0].0,
+    SYSCALL_KPROBES[1].0,
+    SYSCALL_KPROBES[2].0,
     RING_CLOSE.0,
 ];
 
@@ -164,7 +168,7 @@ fn choose(
             Err(failed) if requested.is_some() => return Err(failed),
             Err(failed) => log::info!("tracing file descriptors at system calls: {failed}"),
         }
-        for (name, _) in KPROBES {
+        for (name, _) in KPROBES.into_iter().chain(SYSCALL_KPROBES) {
             // Detaches it, too. An error only means that it was never loaded.
             drop(kprobe(ebpf, name)?.unload());
         }
@@ -190,11 +194,12 @@ fn attach_kprobes(ebpf: &mut Ebpf, layout: &Layout, hooks: &mut Hooks<'_>) -> Re
             kprobe(ebpf, name)?.attach(function, 0).map_err(failed(name))?;
         }
     }
-    let program = kprobe(ebpf, ATTRIBUTION.0)?;
-    for call in ATTRIBUTION.1 {
-        let function = format!("__x64_sys_{call}");
-        program.attach(&function, 0).map_err(|error| program_failed(ATTRIBUTION.0, error))?;
+    for (name, calls) in SYSCALL_KPROBES {
+        kprobe(ebpf, name)?.load().map_err(failed(name))?;
+        attach_at_calls(ebpf, name, calls)?;
     }
+    let (name, calls) = ATTRIBUTION;
+    attach_at_calls(ebpf, name, &calls)?;
     if layout.ring_result != 0 {
         let (name, points) = RING[1];
         attach_ring(ebpf, hooks, name, points);
@@ -204,6 +209,16 @@ fn attach_kprobes(ebpf: &mut Ebpf, layout: &Layout, hooks: &mut Hooks<'_>) -> Re
     let program = kprobe(ebpf, name)?;
     if let Err(error) = program.load().and_then(|()| program.attach(function, 0)) {
         log::info!("could not trace the descriptors that requests to an io_uring close: {error}");
+    }
+    Ok(())
+}
+
+/// Attaches a kprobe at the kernel's functions for these system calls.
+fn attach_at_calls(ebpf: &mut Ebpf, name: &'static str, calls: &[&str]) -> Result<(), Failed> {
+    let program = kprobe(ebpf, name)?;
+    for call in calls {
+        let function = format!("{}{call}", Host::SYSCALL_PREFIX);
+        program.attach(&function, 0).map_err(|error| program_failed(name, error))?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use aya_obj::{Object, generated::bpf_insn};
 
-use super::{object::Failed, syscall::new_fd};
+use super::{failed::Failed, syscall::new_fd};
 
 /// `BPF_PROG_LOAD`.
 const PROG_LOAD: c_long = 5;

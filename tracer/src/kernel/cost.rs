@@ -12,9 +12,11 @@ use std::{
 use aya::programs::raw_trace_point::RawTracePointLink;
 
 use super::{
+    failed::{Failed, program_failed},
     links::{AttachBackend, Programs},
+    lookup::{tracepoint, uprobe},
     missed_runs::ProgramStat,
-    object::{Failed, SYSCALLS, program_failed, tracepoint, uprobe},
+    object::SYSCALLS,
     program::Program,
     syscall::new_fd,
 };

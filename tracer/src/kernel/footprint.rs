@@ -11,10 +11,12 @@ use tracer_common::limits::HASH_ENTRY_BYTES;
 
 use super::{
     code::descriptor,
-    object::{Failed, LoadOptions, OBJECT},
-    sizes::{self, Sizes},
+    committed::OBJECT,
+    failed::Failed,
+    sizes::{self, Capacity, Sizes},
     tables,
 };
+use crate::options::TraceOptions;
 
 /// Bytes of a page of memory.
 const PAGE: u64 = 4096;
@@ -63,7 +65,7 @@ impl Footprint {
 
 /// Expected memory of the maps of a run with default settings, on a host with this many possible CPUs.
 pub fn default_footprint(cpus: u32) -> Option<Footprint> {
-    let sizes = sizes::of(&LoadOptions::by_default(), cpus);
+    let sizes = sizes::of(&TraceOptions::default(), &Capacity::ONE, cpus);
     expected(&OBJECT.0, &sizes, cpus)
         .inspect_err(|error| log::warn!("could not compute the expected kernel memory: {error}"))
         .ok()
@@ -137,18 +139,24 @@ fn memlock(info: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use tracer_common::kind::ResourceKind;
+
     use super::*;
 
     const MIB: u64 = 1 << 20;
 
-    fn maps_bytes(options: &LoadOptions, cpus: u32) -> u64 {
-        expected(&OBJECT.0, &sizes::of(options, cpus), cpus).unwrap().maps_bytes.unwrap()
+    fn footprint(options: &TraceOptions, capacity: &Capacity, cpus: u32) -> Footprint {
+        expected(&OBJECT.0, &sizes::of(options, capacity, cpus), cpus).unwrap()
+    }
+
+    fn default_maps_bytes(cpus: u32) -> u64 {
+        default_footprint(cpus).unwrap().maps_bytes.unwrap()
     }
 
     #[test]
     fn default_maps_take_at_most_64_mib_on_2_cpus_and_128_mib_on_256() {
         for (cpus, most) in [(1, 64), (2, 64), (4, 80), (8, 100), (64, 112), (256, 128)] {
-            let bytes = maps_bytes(&LoadOptions::by_default(), cpus);
+            let bytes = default_maps_bytes(cpus);
             assert!(bytes <= most * MIB, "{cpus} CPUs: {} KiB", bytes >> 10);
         }
     }
@@ -156,7 +164,7 @@ mod tests {
     #[test]
     fn no_map_grows_much_per_cpu() {
         let object = Object::parse(&OBJECT.0).unwrap();
-        let sizes = sizes::of(&LoadOptions::by_default(), 256);
+        let sizes = sizes::of(&TraceOptions::default(), &Capacity::ONE, 256);
         for (name, map) in &object.maps {
             let shape = Shape::of(name, map, &sizes);
             let each = kernel_bytes(&shape, 257) - kernel_bytes(&shape, 256);
@@ -166,27 +174,26 @@ mod tests {
 
     #[test]
     fn unwind_tables_are_counted_separately_and_bounded() {
-        let most = LoadOptions {
-            unwind_pages: tracer_common::limits::UNWIND_PAGES_MOST,
-            ..LoadOptions::by_default()
-        };
-        let of = |options: &LoadOptions| expected(&OBJECT.0, &sizes::of(options, 2), 2).unwrap();
-        assert_eq!(of(&most).maps_bytes, of(&LoadOptions::by_default()).maps_bytes);
-        assert!(of(&most).unwind_bytes.unwrap() <= 129 * MIB);
+        let unwind_pages = tracer_common::limits::UNWIND_PAGES_MOST;
+        let most = Capacity { unwind_pages, ..Capacity::ONE };
+        let most = footprint(&TraceOptions::default(), &most, 2);
+        assert_eq!(most.maps_bytes, Some(default_maps_bytes(2)));
+        assert!(most.unwind_bytes.unwrap() <= 129 * MIB);
     }
 
     #[test]
     fn maps_with_all_features_enabled_are_bounded() {
-        let all = LoadOptions {
+        let options = TraceOptions {
+            kinds: ResourceKind::OFFERED.to_vec(),
+            objects_are_named: true,
             children: true,
-            targets: 256,
-            threads: 100_000,
-            objects: sizes::Objects::Named,
-            descriptors: true,
-            ..LoadOptions::by_default()
+            ..TraceOptions::default()
         };
-        assert!(maps_bytes(&all, 2) <= 120 * MIB, "{} KiB", maps_bytes(&all, 2) >> 10);
-        assert!(maps_bytes(&all, 256) <= 184 * MIB, "{} KiB", maps_bytes(&all, 256) >> 10);
+        let capacity = Capacity { targets: 256, threads: 100_000, ..Capacity::ONE };
+        for (cpus, most) in [(2, 120), (256, 184)] {
+            let bytes = footprint(&options, &capacity, cpus).maps_bytes.unwrap();
+            assert!(bytes <= most * MIB, "{cpus} CPUs: {} KiB", bytes >> 10);
+        }
     }
 
     #[test]

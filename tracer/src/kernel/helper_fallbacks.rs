@@ -6,6 +6,8 @@
 
 use aya_obj::generated::bpf_insn;
 
+use crate::arch::{Architecture as _, Host};
+
 /// `bpf_get_attach_cookie`, Linux 5.15.
 pub(super) const GET_ATTACH_COOKIE: i32 = 174;
 /// `bpf_task_pt_regs`, Linux 5.15.
@@ -24,16 +26,13 @@ const FUNCTION: u8 = 1;
 /// The first of the two instruction slots that load a 64-bit constant into a register.
 const SET: u8 = 0x18;
 const EXIT: u8 = 0x95;
-/// Bytes of `struct pt_regs` on x86-64.
-const REGISTERS_BYTES: i32 = 168;
 
 /// Where the kernel saves the registers with which a thread entered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stack {
     /// `stack` in `struct task_struct`, bytes.
     pub(super) offset: i32,
-    /// `THREAD_SIZE`, bytes. The registers are at the very end: on x86-64 nothing follows them
-    /// (`TOP_OF_KERNEL_STACK_PADDING` is 0 on kernels that need this).
+    /// `THREAD_SIZE`, bytes. The registers are at the very end.
     pub(super) bytes: i32,
 }
 
@@ -88,7 +87,7 @@ pub(super) fn task_registers(stack: Stack) -> Vec<bpf_insn> {
         instruction(CALL, 0, 0, 0, PROBE_READ_KERNEL),
         // r0 = the stack's base, as read + its length - the bytes of the registers
         instruction(0x79, 0, 10, -8, 0),
-        instruction(0x07, 0, 0, 0, stack.bytes - REGISTERS_BYTES),
+        instruction(0x07, 0, 0, 0, stack.bytes - Host::SAVED_REGISTERS_BYTES),
         instruction(EXIT, 0, 0, 0, 0),
     ]
     .map(Unpacked::packed)

@@ -3,39 +3,24 @@
 //! Takes attach points, hands on the kernel's answer for each. Attaches whole groups of points at once where the
 //! kernel supports that ([`Multi`]), else one by one.
 
-use std::{
-    num::NonZeroU32,
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    thread,
-};
+use std::{io, num::NonZeroU32, os::fd::OwnedFd, path::Path, sync::Arc, thread};
 
 use aya::{
     Ebpf,
     maps::Array,
     programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
-use tracer_common::{
-    attach::{Cookie, ProbeNumber},
-    object::Function,
-};
+use tracer_common::{attach::ProbeNumber, object::Function};
 
 use super::{
+    failed::{Failed, program_failed},
+    lookup::uprobe,
     multi::Multi,
-    object::{Failed, program_failed, uprobe},
     old_kernels::OldKernelProbes,
-    program::Program,
+    probed_file::ProbedFile,
+    program::{Point, Program},
     tables::{OBJECT_FUNCTIONS, Plain},
 };
-
-/// An attach point and the cookie that the program receives on each hit.
-#[derive(Clone, Copy, Debug)]
-pub struct Point {
-    /// Offset in the file, in bytes.
-    pub offset: u64,
-    /// The cookie.
-    pub cookie: Cookie,
-}
 
 /// A kernel link. Dropping it detaches the program from its points.
 pub enum Link {
@@ -72,7 +57,7 @@ pub(super) enum AttachBackend {
 struct Group {
     program: Program,
     pid: Option<NonZeroU32>,
-    path: PathBuf,
+    file: Arc<ProbedFile>,
     points: Vec<Point>,
     /// Empty while the group is detached.
     links: Vec<Link>,
@@ -120,51 +105,81 @@ impl Programs {
         path: &Path,
         points: &[Point],
     ) -> Vec<Result<(), Failed>> {
+        let file = match self.open(path) {
+            Ok(file) => file,
+            Err(error) => {
+                let number = error.raw_os_error().unwrap_or(libc::EIO);
+                let source = || io::Error::from_raw_os_error(number);
+                let failed = || Failed::Object { path: path.to_owned(), source: source() };
+                return points.iter().map(|_| Err(failed())).collect();
+            }
+        };
+        self.attach_to(program, pid, &file, points)
+    }
+
+    fn attach_to(
+        &mut self,
+        program: Program,
+        pid: Option<NonZeroU32>,
+        file: &Arc<ProbedFile>,
+        points: &[Point],
+    ) -> Vec<Result<(), Failed>> {
         let at_once = matches!(self.attach_backend, AttachBackend::Multi(_)) && points.len() > 1;
-        if at_once && self.attach_group(program, pid, path, points).is_ok() {
+        if at_once && self.attach_group(program, pid, file, points).is_ok() {
             return points.iter().map(|_| Ok(())).collect();
         }
         // One by one, to find out which point the kernel refuses.
-        let single = |point| self.attach_group(program, pid, path, std::slice::from_ref(point));
+        let single = |point| self.attach_group(program, pid, file, std::slice::from_ref(point));
         points.iter().map(single).collect()
     }
 
+    /// Opens a file, or shares it with the groups that hold it already: the number of open files is limited.
+    fn open(&self, path: &Path) -> io::Result<Arc<ProbedFile>> {
+        let file = ProbedFile::open(path)?;
+        let shared = self.groups.iter().find(|group| group.file.is(&file));
+        Ok(shared.map_or_else(|| Arc::new(file), |group| Arc::clone(&group.file)))
+    }
+
     /// Removes the probes for which `selects` is true, of the process `pid` or of every process. Attaches the other
-    /// points of the same links again; fails if that fails.
+    /// points of the same links again, and returns those that the kernel refuses this time.
     pub fn detach(
         &mut self,
         pid: Option<NonZeroU32>,
         selects: impl Fn(ProbeNumber) -> bool,
-    ) -> Result<(), Failed> {
+    ) -> Vec<(ProbeNumber, Failed)> {
         let is_selected = |point: &Point| selects(point.cookie.probe());
-        let mut outcome = Ok(());
+        let mut refused = Vec::new();
         for mut group in std::mem::take(&mut self.groups) {
             if group.pid != pid || !group.points.iter().any(is_selected) {
                 self.groups.push(group);
                 continue;
             }
             group.points.retain(|point| !is_selected(point));
-            if !group.points.is_empty() {
-                // First, or hits would be counted twice.
-                group.links.clear();
-                let Group { program, pid, path, points, .. } = &group;
-                outcome = outcome.and(self.attach_group(*program, *pid, path, points));
-            }
+            // First, or hits would be counted twice.
+            group.links.clear();
+            let Group { program, pid, file, points, .. } = &group;
+            let outcomes = self.attach_to(*program, *pid, file, points);
+            refused.extend(points.iter().zip(outcomes).filter_map(|(point, outcome)| {
+                outcome.err().map(|failed| (point.cookie.probe(), failed))
+            }));
         }
-        outcome
+        refused
     }
 
     fn attach_group(
         &mut self,
         program: Program,
         pid: Option<NonZeroU32>,
-        path: &Path,
+        file: &Arc<ProbedFile>,
         points: &[Point],
     ) -> Result<(), Failed> {
-        let links =
-            if self.detached { Vec::new() } else { self.attach_links(program, pid, path, points)? };
-        let (path, points) = (path.to_owned(), points.to_vec());
-        self.groups.push(Group { program, pid, path, points, links });
+        let links = if self.detached {
+            Vec::new()
+        } else {
+            self.attach_links(program, pid, file.path(), points)?
+        };
+        let (file, points) = (Arc::clone(file), points.to_vec());
+        self.groups.push(Group { program, pid, file, points, links });
         Ok(())
     }
 
@@ -220,17 +235,20 @@ impl Programs {
         });
     }
 
-    /// Attaches all probes again, at the same points.
+    /// Attaches all probes again, at the same points, and forgets those of processes that have ended.
     pub fn reattach(&mut self) -> Result<(), Failed> {
         self.detached = false;
-        let mut groups = std::mem::take(&mut self.groups);
-        let mut detached = groups.iter_mut().filter(|group| group.links.is_empty());
-        let outcome = detached.try_for_each(|group| {
-            group.links =
-                self.attach_links(group.program, group.pid, &group.path, &group.points)?;
-            Ok(())
-        });
-        self.groups = groups;
-        outcome
+        for mut group in std::mem::take(&mut self.groups) {
+            if group.links.is_empty() {
+                let Group { program, pid, file, points, .. } = &group;
+                match self.attach_links(*program, *pid, file.path(), points) {
+                    Ok(links) => group.links = links,
+                    Err(failed) if failed.is_no_such_process() => continue,
+                    Err(failed) => return Err(failed),
+                }
+            }
+            self.groups.push(group);
+        }
+        Ok(())
     }
 }

@@ -22,8 +22,8 @@ use aya_obj::copy_instructions;
 
 use super::{
     code::{Code, KPROBE, load_program},
-    links::Point,
-    object::Failed,
+    failed::Failed,
+    program::Point,
     syscall::{new_fd, number},
 };
 

@@ -1,50 +1,36 @@
 //! Loads the BPF object file.
 //!
-//! Takes the options of a run, hands on loaded programs and their maps. The names of programs are defined here;
-//! a test looks up each in the committed object.
+//! Takes the options of a run and the capacity that its targets need, hands on loaded programs and their maps. A test
+//! looks up every program and map in the committed object.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    path::PathBuf,
-};
+use std::{os::fd::AsFd as _, path::PathBuf};
 
-use aya::{
-    Ebpf, EbpfError, EbpfLoader,
-    maps::MapError,
-    programs::{ProgramError, ProgramFd, RawTracePoint, UProbe},
-};
+use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
 use super::{
     calls::{self, FdPrograms},
-    code::descriptor,
+    committed::OBJECT,
+    cpus::{cpus, died_stripes},
+    failed::{Failed, load_failed, program_failed},
     footprint::Footprint,
     links::{AttachBackend, Programs},
+    lookup::{owned_fd, set_tail_call, tracepoint, uprobe},
     missed_runs::MissedRuns,
     multi::Multi,
     offsets,
     old_kernels::{self, OldKernelProbes},
     program::Program,
-    sizes::{self, Objects},
-    syscall,
-    tables::{self, Tables},
+    sizes::{self, Capacity},
+    tables::Tables,
     touch,
 };
-use crate::options::{FdBackend, RequestedBackend};
-use tracer_common::limits;
+use crate::options::{FdBackend, TraceMode, TraceOptions};
 
 /// Environment variable with the path of another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
-
-/// Gives the bytes of the object the alignment that ELF parsing needs.
-#[repr(C, align(8))]
-pub(super) struct Aligned<T: ?Sized>(pub(super) T);
-/// The committed object.
-pub(super) static OBJECT: &Aligned<[u8]> =
-    &Aligned(*include_bytes!("../../bpf/leaktrace-x86_64.bpf.o"));
 
 /// The program that the others tail-call, and the program array with it.
 const UNWINDER: (&str, &str) = ("take_stack", "UNWINDER");
@@ -57,81 +43,6 @@ const NEW_TASK: (&str, &str) = ("new_task", "task_newtask");
 
 /// Loaded only with an overhead budget.
 pub(super) const SYSCALLS: (&str, &str) = ("pace", "sys_enter");
-
-/// The kernel's type information.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
-
-/// Which kind of tracing a run does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TraceMode {
-    /// By programs attached to functions.
-    Probes,
-    /// By programs that run at page faults.
-    Touches,
-    /// By neither.
-    Neither,
-}
-
-/// Why the programs could not be loaded or attached.
-#[derive(Debug, thiserror::Error)]
-pub enum Failed {
-    /// A file cannot be read: the object given for development, or a file of the kernel.
-    #[error("could not read the object `{path}`")]
-    Object {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The kernel refused a program.
-    #[error("could not load the program `{program}`")]
-    Program {
-        /// Its name.
-        program: String,
-        /// The verifier's log; empty when there is none.
-        verifier: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The kernel refused a map.
-    #[error("could not create the map `{map}`")]
-    Map {
-        /// Its name.
-        map: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The object cannot be parsed.
-    #[error("could not read the object: {why}")]
-    Unreadable {
-        /// Why.
-        why: String,
-    },
-    /// The object lacks a program or map that this build needs.
-    #[error("the object has no `{name}` (was it built from this tree?)")]
-    Missing {
-        /// The program or map.
-        name: &'static str,
-    },
-    /// The kernel's type information lacks a structure or member.
-    #[error("could not find `{what}` in `/sys/kernel/btf/vmlinux`")]
-    Type {
-        /// Structure and member.
-        what: &'static str,
-    },
-    /// The kernel has no kprobes.
-    #[error("this kernel has no kprobes")]
-    NoKprobes,
-    /// The descriptors of the programs cannot be duplicated, so missed runs cannot be counted.
-    #[error("could not watch the kernel programs")]
-    Watch {
-        /// Why.
-        source: io::Error,
-    },
-    /// Any other error of aya.
-    #[error("could not load the kernel programs")]
-    Load(#[source] Box<EbpfError>),
-}
 
 /// The result of [`load`].
 pub struct Loaded {
@@ -162,52 +73,10 @@ impl ProgramLog {
     }
 }
 
-/// What a run needs from the kernel side.
-#[derive(Clone, Copy, Debug)]
-pub struct LoadOptions {
-    /// The log level of the programs.
-    pub log: log::LevelFilter,
-    /// Size of the unwind tables, in pages.
-    pub unwind_pages: u32,
-    /// How many targets there are.
-    pub targets: u32,
-    /// How many threads they have.
-    pub threads: u32,
-    /// Whether to follow forks.
-    pub children: bool,
-    /// Whether to measure run time and system-call rate.
-    pub budget: bool,
-    /// Which kind of tracing.
-    pub means: TraceMode,
-    /// Whether to trace library objects.
-    pub objects: Objects,
-    /// Whether to trace file descriptors.
-    pub descriptors: bool,
-    /// How to trace them.
-    pub backend: RequestedBackend,
-}
-
-impl LoadOptions {
-    /// The options of a run with default settings and one single-threaded target.
-    pub(super) const fn by_default() -> Self {
-        Self {
-            log: log::LevelFilter::Warn,
-            unwind_pages: limits::UNWIND_PAGES_SPARE,
-            targets: 1,
-            threads: 1,
-            children: false,
-            budget: false,
-            means: TraceMode::Probes,
-            objects: Objects::ByDefault,
-            descriptors: false,
-            backend: None,
-        }
-    }
-}
-
 /// Loads the object: verifies the programs, attaches none to functions, and leaves recording off.
-pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
-    let LoadOptions { log: log_level, children, budget, means, descriptors, backend, .. } = options;
+pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Failed> {
+    let (mode, children) = (options.mode(), options.children);
+    let descriptors = options.traces_descriptors();
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
@@ -219,13 +88,14 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
     if is_old_kernel {
         old_kernels::lift_memory_limit();
     }
+    let log_level = log::max_level();
     let level = log_level as u8;
     let (pid_offset, mut layout, sockets) = offsets::all(children, descriptors, !is_old_kernel)?;
     layout.0.at_events = u32::from(descriptors && calls::wants_events());
-    let cpus = tables::cpus()?;
-    let stripe_mask = sizes::died_stripes(cpus) - 1;
+    let cpus = cpus()?;
+    let stripe_mask = died_stripes(cpus) - 1;
     let mut loader = EbpfLoader::new();
-    for (name, entries) in sizes::of(&options, cpus) {
+    for (name, entries) in sizes::of(options, capacity, cpus) {
         loader.map_max_entries(name, entries);
     }
     let mut ebpf = loader
@@ -239,7 +109,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
     // Before maps are taken out of `ebpf` one by one.
     let footprint = Footprint::of(&ebpf);
     let object = bytes.as_deref().unwrap_or(&OBJECT.0);
-    let attach_backend = match means {
+    let attach_backend = match mode {
         TraceMode::Probes if is_old_kernel => old_kernel_probes(&ebpf, object)?,
         TraceMode::Probes => probes(&mut ebpf, object)?,
         TraceMode::Touches if is_old_kernel => {
@@ -251,6 +121,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
         }
         TraceMode::Neither => AttachBackend::Single,
     };
+    let backend = options.test_options.fd_backend;
     let fd_programs =
         descriptors.then(|| calls::load(&mut ebpf, object, &layout.0, backend)).transpose()?;
     let FdPrograms { backend, event_programs, events } = fd_programs.unwrap_or_default();
@@ -259,7 +130,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
         program.load().map_err(|error| program_failed(name, error))?;
         program.attach(point).map_err(|error| program_failed(name, error))?;
     }
-    if budget {
+    if options.max_overhead.is_some() {
         tracepoint(&mut ebpf, SYSCALLS.0)?
             .load()
             .map_err(|error| program_failed(SYSCALLS.0, error))?;
@@ -273,17 +144,12 @@ pub fn load(options: LoadOptions) -> Result<Loaded, Failed> {
         None
     };
     let priority_guard =
-        means == TraceMode::Touches || backend == Some(FdBackend::Kprobe) || !events.is_empty();
+        mode == TraceMode::Touches || backend == Some(FdBackend::Kprobe) || !events.is_empty();
     let missed_runs =
         MissedRuns::new(&ebpf, event_programs).map_err(|source| Failed::Watch { source })?;
     let tables = Tables::take(&mut ebpf, priority_guard, missed_runs)?;
     let programs = Programs::new(ebpf, attach_backend, events);
     Ok(Loaded { programs, tables, log, backend, footprint })
-}
-
-/// The kernel's type information.
-pub(super) fn kernel_types() -> Result<Vec<u8>, Failed> {
-    std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })
 }
 
 /// Prepares the programs at functions for a kernel without attach cookies.
@@ -311,83 +177,6 @@ fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
         set_tail_call(ebpf, map, 0, program.as_fd())?;
     }
     Ok(multi.map_or(AttachBackend::Single, AttachBackend::Multi))
-}
-
-/// The raw-tracepoint program of this name.
-pub(super) fn tracepoint<'ebpf>(
-    ebpf: &'ebpf mut Ebpf,
-    name: &'static str,
-) -> Result<&'ebpf mut RawTracePoint, Failed> {
-    ebpf.program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })
-}
-
-/// The uprobe program of this name.
-pub(super) fn uprobe<'ebpf>(
-    ebpf: &'ebpf mut Ebpf,
-    name: &'static str,
-) -> Result<&'ebpf mut UProbe, Failed> {
-    ebpf.program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })
-}
-
-/// Stores a program that others tail-call in a program array, which the kernel empties when its last descriptor is
-/// closed.
-pub(super) fn set_tail_call(
-    ebpf: &Ebpf,
-    map: &'static str,
-    slot: u32,
-    program: BorrowedFd<'_>,
-) -> Result<(), Failed> {
-    let array = ebpf.map(map).and_then(descriptor).ok_or(Failed::Missing { name: map })?;
-    syscall::set_program(array, slot, program)
-        .map_err(|source| Failed::Map { map: map.to_owned(), source })
-}
-
-/// A duplicate of a program's descriptor.
-pub(super) fn owned_fd(
-    fd: Result<&ProgramFd, ProgramError>,
-    name: &'static str,
-) -> Result<OwnedFd, Failed> {
-    fd.and_then(|fd| fd.as_fd().try_clone_to_owned().map_err(ProgramError::IOError))
-        .map_err(|error| program_failed(name, error))
-}
-
-fn load_failed(error: EbpfError) -> Failed {
-    match error {
-        EbpfError::MapError(MapError::CreateError { name, io_error }) => {
-            Failed::Map { map: name, source: io_error }
-        }
-        other => Failed::Load(Box::new(other)),
-    }
-}
-
-pub(super) fn program_failed(program: &str, error: ProgramError) -> Failed {
-    let program = program.to_owned();
-    match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            Failed::Program { program, verifier: verifier_log.to_string(), source: io_error }
-        }
-        other => {
-            // Reports the kernel's error number, wherever aya keeps it in its chain of causes.
-            let number = causes(&other).find_map(|cause| {
-                cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)
-            });
-            let source = match number {
-                Some(number) => io::Error::from_raw_os_error(number),
-                None => io::Error::other(other.to_string()),
-            };
-            Failed::Program { program, verifier: String::new(), source }
-        }
-    }
-}
-
-fn causes<'error>(
-    error: &'error (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'error (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
 }
 
 #[cfg(test)]

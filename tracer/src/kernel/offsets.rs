@@ -1,15 +1,22 @@
 //! Offsets of the kernel data that the programs read, from the kernel's type information.
 
+use std::path::PathBuf;
+
 use tracer_common::state::{Layout, SocketLayout};
 
-use super::{
-    object::{Failed, kernel_types},
-    tables::Plain,
-    types::Types,
-};
+use super::{failed::Failed, tables::Plain, types::Types};
+use crate::arch::{Architecture as _, Host};
+
+/// The kernel's type information.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The offset of a task's id, and the layouts of descriptors and sockets.
 type Offsets = (u32, Plain<Layout>, Plain<SocketLayout>);
+
+/// The kernel's type information.
+pub(super) fn kernel_types() -> Result<Vec<u8>, Failed> {
+    std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })
+}
 
 /// The offsets that this run needs; zeros for the others. `has_pt_regs` says whether the kernel has `bpf_task_pt_regs`.
 pub(super) fn all(children: bool, descriptors: bool, has_pt_regs: bool) -> Result<Offsets, Failed> {
@@ -35,7 +42,7 @@ fn layout(types: &Types<'_>, has_pt_regs: bool) -> Result<Layout, Failed> {
     let stack_bytes = if has_pt_regs {
         0
     } else {
-        types.stack_bytes().ok_or(Failed::Type { what: "irq_stack" })?
+        types.stack_bytes().ok_or(Failed::Type { what: Host::KERNEL_STACK })?
     };
     Ok(Layout {
         task_stack: at("task_struct.stack")?,

@@ -18,11 +18,11 @@ use tracer_common::attach::Cookie;
 use super::{
     code::{Code, KPROBE, PERF_EVENT, load_program},
     event,
+    failed::Failed,
     helper_fallbacks::{
         self, GET_ATTACH_COOKIE, GET_CURRENT_TASK, GET_CURRENT_TASK_BTF, Stack, TASK_PT_REGS,
     },
-    links::Point,
-    object::Failed,
+    program::Point,
 };
 
 /// The programs attached to functions, loaded on demand.

@@ -1,16 +1,14 @@
 //! Map sizes: the number of entries, by what is traced and by the number of CPUs.
 //!
-//! Pure. Takes the options of a run, hands on the length of every map that differs between runs.
+//! Pure. Takes the options of a run and the capacity that its targets need, hands on the length of every map that differs between runs.
 
 use tracer_common::{
     limits,
     state::{DIED_SITES, NUMBERS},
 };
 
-use super::{
-    object::{LoadOptions, TraceMode},
-    tables,
-};
+use super::{cpus::died_stripes, tables};
+use crate::options::{TraceMode, TraceOptions};
 
 /// Entries for young pages with `--light`. During a drain the kernel skips page-fault programs on that CPU
 /// (`bpf_disable_instrumentation`), and where the drain is preempted, touches are missed. So the table, and with it the
@@ -27,12 +25,30 @@ const SIZED: usize = 12;
 /// Names of maps, with their numbers of entries.
 pub(super) type Sizes = [(&'static str, u32); SIZED];
 
-/// The map sizes of a run with these options, on a host with this many possible CPUs.
-pub(super) fn of(options: &LoadOptions, cpus: u32) -> Sizes {
-    let (targets, threads) = (targets(options), threads(options));
+/// What the targets of a run need in the maps.
+#[derive(Clone, Copy, Debug)]
+pub struct Capacity {
+    /// Size of the unwind tables, in pages.
+    pub unwind_pages: u32,
+    /// How many targets there are.
+    pub targets: u32,
+    /// How many threads they have.
+    pub threads: u32,
+}
+
+impl Capacity {
+    /// The capacity for one target with one thread, of whose code nothing is known.
+    pub(super) const ONE: Self =
+        Self { unwind_pages: limits::UNWIND_PAGES_SPARE, targets: 1, threads: 1 };
+}
+
+/// The map sizes of a run with these options and targets, on a host with this many possible CPUs.
+pub(super) fn of(options: &TraceOptions, capacity: &Capacity, cpus: u32) -> Sizes {
+    let (targets, threads) = (targets(options, capacity), threads(options, capacity));
+    let descriptors = options.traces_descriptors();
     [
-        (tables::UNWIND_PAGES, options.unwind_pages),
-        (tables::YOUNG, young(options.means, cpus)),
+        (tables::UNWIND_PAGES, capacity.unwind_pages),
+        (tables::YOUNG, young(options.mode(), cpus)),
         (tables::DIED, DIED_PAGES * died_stripes(cpus)),
         (tables::TARGETS, targets),
         (tables::PROCESSES, targets),
@@ -41,20 +57,15 @@ pub(super) fn of(options: &LoadOptions, cpus: u32) -> Sizes {
         (tables::FREE_THREAD_STATES, threads),
         (tables::OBJECTS, objects(options)),
         (tables::ASKS, objects(options).div_ceil(limits::OBJECTS_PER_ASK)),
-        (tables::CONNECTIONS, if options.descriptors { limits::CONNECTIONS } else { 1 }),
-        (tables::FREE_CONNECTIONS, if options.descriptors { limits::FREE_CONNECTIONS } else { 1 }),
+        (tables::CONNECTIONS, if descriptors { limits::CONNECTIONS } else { 1 }),
+        (tables::FREE_CONNECTIONS, if descriptors { limits::FREE_CONNECTIONS } else { 1 }),
     ]
 }
 
-/// Copies of the counters of resources that died young: a power of two.
-pub(super) fn died_stripes(cpus: u32) -> u32 {
-    cpus.clamp(1, limits::DIED_STRIPES).next_power_of_two()
-}
-
 /// Capacity for young resources, see [`limits::YOUNG_ENTRIES`].
-fn young(means: TraceMode, cpus: u32) -> u32 {
+fn young(mode: TraceMode, cpus: u32) -> u32 {
     let all = cpus.next_power_of_two().saturating_mul(limits::YOUNG_PER_CPU);
-    match means {
+    match mode {
         TraceMode::Probes | TraceMode::Neither => {
             all.clamp(limits::YOUNG_LEAST, limits::YOUNG_ENTRIES)
         }
@@ -63,40 +74,28 @@ fn young(means: TraceMode, cpus: u32) -> u32 {
 }
 
 /// Capacity for targets.
-fn targets(options: &LoadOptions) -> u32 {
+fn targets(options: &TraceOptions, capacity: &Capacity) -> u32 {
     if options.children {
         return limits::TARGETS;
     }
-    options.targets.clamp(limits::TARGETS_LEAST, limits::TARGETS)
+    capacity.targets.clamp(limits::TARGETS_LEAST, limits::TARGETS)
 }
 
 /// Capacity for threads of targets.
-fn threads(options: &LoadOptions) -> u32 {
+fn threads(options: &TraceOptions, capacity: &Capacity) -> u32 {
     let least = if options.children { limits::THREADS_OF_CHILDREN } else { limits::THREADS_LEAST };
-    options.threads.saturating_mul(limits::THREADS_HEADROOM).clamp(least, limits::THREADS)
+    capacity.threads.saturating_mul(limits::THREADS_HEADROOM).clamp(least, limits::THREADS)
 }
 
 /// Capacity for library objects; beyond it, only their call sites are recorded.
-fn objects(options: &LoadOptions) -> u32 {
-    match options.objects {
-        Objects::None => 1,
-        Objects::ByDefault => limits::OBJECTS_BY_DEFAULT,
-        Objects::Named => limits::OBJECTS,
+fn objects(options: &TraceOptions) -> u32 {
+    match (options.traces_objects(), options.objects_are_named) {
+        (false, _) => 1,
+        (true, false) => limits::OBJECTS_BY_DEFAULT,
+        (true, true) => limits::OBJECTS,
     }
 }
 
-/// Whether objects of libraries are traced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Objects {
-    /// Not traced.
-    None,
-    /// Traced along with everything else.
-    ByDefault,
-    /// The user has selected them.
-    Named,
-}
-
-const _: () = assert!(limits::DIED_STRIPES.is_power_of_two());
 // Every target that fits into the maps can have a number.
 const _: () = assert!(limits::TARGETS <= NUMBERS);
 
@@ -115,10 +114,12 @@ mod tests {
 
     #[test]
     fn the_thread_capacity_is_four_times_the_threads_within_bounds() {
-        let of = |count| threads(&LoadOptions { threads: count, ..LoadOptions::by_default() });
+        let default = TraceOptions::default();
+        let of = |threads| super::threads(&default, &Capacity { threads, ..Capacity::ONE });
         assert_eq!([0, 256, 1000, 100_000].map(of), [1024, 1024, 4000, 8192]);
-        let children = LoadOptions { children: true, ..LoadOptions::by_default() };
-        assert_eq!((threads(&children), targets(&children)), (4096, 256));
-        assert_eq!(targets(&LoadOptions { targets: 40, ..LoadOptions::by_default() }), 40);
+        let children = TraceOptions { children: true, ..TraceOptions::default() };
+        let one = Capacity::ONE;
+        assert_eq!((threads(&children, &one), targets(&children, &one)), (4096, 256));
+        assert_eq!(targets(&default, &Capacity { targets: 40, ..one }), 40);
     }
 }

@@ -24,8 +24,11 @@ use tracer_common::{
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
-    batch, missed_runs::MissedRuns, object::Failed, priority_guard::PriorityGuard,
-    sizes::died_stripes,
+    batch,
+    cpus::{cpus, died_stripes},
+    failed::Failed,
+    missed_runs::MissedRuns,
+    priority_guard::PriorityGuard,
 };
 
 /// The maps that must be in the object.
@@ -356,13 +359,6 @@ impl AsRawFd for Tables {
     fn as_raw_fd(&self) -> RawFd {
         self.records.as_raw_fd()
     }
-}
-
-/// The number of possible CPUs of the host.
-pub(super) fn cpus() -> Result<u32, Failed> {
-    let cpus = aya::util::nr_cpus()
-        .map_err(|(path, source)| Failed::Object { path: path.into(), source })?;
-    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
 }
 
 fn data(map: Map, name: &'static str) -> Result<MapData, Failed> {

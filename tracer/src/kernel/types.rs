@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use crate::arch::{Architecture as _, Host};
+
 /// The first two bytes.
 const MAGIC: u16 = 0xeb9f;
 /// `BTF_KIND_STRUCT`.
@@ -89,10 +91,9 @@ impl<'btf> Types<'btf> {
         Some(self.find(name)?.bytes)
     }
 
-    /// Size of a thread's kernel stack (`THREAD_SIZE`), which has no type of its own. `IRQ_STACK_SIZE` is the same by
-    /// definition (order 2, one more with KASAN: `arch/x86/include/asm/page_64_types.h`), and is a structure's size.
+    /// Size of a thread's kernel stack (`THREAD_SIZE`).
     pub(super) fn stack_bytes(&self) -> Option<u32> {
-        self.size_of("irq_stack")
+        self.size_of(Host::KERNEL_STACK)
     }
 
     fn find(&self, name: &str) -> Option<&Structure> {

@@ -17,6 +17,7 @@ mod forks;
 mod packed;
 mod ranges;
 mod retags;
+mod sum;
 mod totals;
 
 use std::collections::HashMap;
@@ -29,7 +30,6 @@ use tracer_common::{
 };
 
 pub(crate) use self::packed::TICK_BITS;
-pub use self::totals::{Sum, Tally};
 use self::{
     blocks::Blocks,
     events::{Block, Event, Handle, Site},
@@ -38,6 +38,7 @@ use self::{
     ranges::{FreedPart, Ranges},
     totals::Totals,
 };
+pub use self::{sum::Sum, totals::Tally};
 use crate::target::Pid;
 
 /// What a resize released, in case it fails.

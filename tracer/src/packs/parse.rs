@@ -11,9 +11,10 @@ use serde::{
 use toml::Spanned;
 
 use super::Condition;
+use crate::arch::{Architecture as _, Host};
 
-/// The x86-64 calling convention passes six arguments in registers.
-const ARGUMENTS: u8 = 6;
+/// Arguments that a probe can read.
+const ARGUMENTS: u8 = Host::REGISTER_ARGUMENTS;
 
 /// What is wrong with a pack.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,10 @@
 use std::io;
 
 use super::{Roots, namespace, text, value};
-use crate::error::Failure;
+use crate::{
+    arch::{Architecture as _, Host, Unsupported},
+    error::Failure,
+};
 
 /// The oldest supported kernel: 5.10 introduced programs that both call functions and tail-call.
 pub const NEEDED_KERNEL: &str = "5.10";
@@ -29,6 +32,8 @@ const CAP_SYS_ADMIN: u32 = 21;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not states of one object")]
 pub struct Facts {
+    /// Name of the processor's architecture, if leaktrace supports it.
+    pub architecture: Result<&'static str, Unsupported>,
     /// Release of the running kernel.
     pub kernel: String,
     /// Effective user id.
@@ -66,6 +71,7 @@ impl Facts {
         let sysctl = |name: &str| text(&roots.proc.join("sys/kernel").join(name));
         let pmu = |name: &str| roots.sys.join("bus/event_source/devices").join(name).exists();
         Self {
+            architecture: Host::supported().map(|()| Host::NAME),
             kernel: sysctl("osrelease").unwrap_or_else(|| "unknown".to_owned()),
             uid: value(&status, "Uid").and_then(|ids| ids.split_whitespace().nth(1)?.parse().ok()),
             capabilities: value(&status, "CapEff")
@@ -98,6 +104,7 @@ impl Facts {
     /// Lockdown is not a reason: its modes forbid reading kernel memory and kprobes, which tracing of memory does not
     /// need. If the kernel refuses a program anyway, [`Facts::blame`] names the cause.
     pub fn check(&self) -> Result<(), Failure> {
+        self.architecture.map_err(Failure::Architecture)?;
         if self.kernel_is_new_enough() == Some(false) {
             return Err(Failure::KernelTooOld {
                 found: self.kernel.clone(),
@@ -193,6 +200,7 @@ mod tests {
 
     fn good() -> Facts {
         Facts {
+            architecture: Ok("x86-64"),
             kernel: "6.12.9-amd64".to_owned(),
             uid: Some(0),
             capabilities: u64::MAX,
@@ -220,6 +228,10 @@ mod tests {
     fn each_missing_feature_is_reported() {
         assert_eq!(refused(|_| ()), "passes");
         for (refused, named) in [
+            (
+                refused(|facts| facts.architecture = Err(Unsupported { architecture: "riscv64" })),
+                "Architecture(",
+            ),
             (refused(|facts| facts.kernel = "5.9.16-amd64".to_owned()), "KernelTooOld"),
             (refused(|facts| facts.uprobes = false), "NoUprobes"),
             (refused(|facts| facts.btf = false), "NoBtf"),

@@ -10,8 +10,9 @@ use tracer_common::{attach::ProbeNumber, limits::PROBES};
 use super::{
     Absent, Function, Object, Outcome, Probe, Role, Why, catalog,
     object::{Body, Functions, Target},
-    place, returns,
+    returns,
 };
+use crate::arch::{Architecture as _, Host};
 
 /// Size limit of a forwarding function: a longer one does more than call another one.
 const FORWARDER_BYTES: usize = 256;
@@ -45,11 +46,12 @@ pub fn locate(
             }
             // The code may throw under another name.
             function.throws |= known.throwing.contains(&body.address);
-            let mut place = place::choose(body.code, body.offset, &function.uses());
+            let mut place = Host::place(body.code, body.offset, &function.uses())
+                .map_err(|unsupported| Absent::Refused(unsupported.to_string()))?;
             outcome = known.outcome(&function, &body, all, without)?;
             if function.is_by_first_block()
                 && !place.emulated
-                && let Some(cheap) = place::choose_deeper(body.code, body.offset, &function.uses())
+                && let Some(cheap) = Host::deeper_place(body.code, body.offset, &function.uses())
             {
                 (place, outcome) = (cheap, Outcome::FirstBlock);
             }
@@ -204,6 +206,7 @@ mod tests {
         assert_eq!(numbers, (10..10 + count).collect::<Vec<_>>());
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn all_return_instructions_of_the_hosts_libc_are_found() {
         let (path, bytes) = own_libc();

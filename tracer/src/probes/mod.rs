@@ -10,7 +10,6 @@ mod identify;
 mod locate;
 mod object;
 mod order;
-mod place;
 mod returns;
 mod role;
 pub mod user_defined;
@@ -23,10 +22,10 @@ use tracer_common::attach::{Cookie, ProbeNumber};
 pub use catalog::Function;
 pub use locate::locate;
 pub use object::Object;
-pub use place::Place;
 pub use returns::End;
 pub use role::Role;
 
+pub use crate::arch::Place;
 use crate::{tape::redact, target::mappings::FileId};
 
 /// One function of one object, and whether it is probed.

@@ -8,19 +8,26 @@ use std::{
     path::PathBuf,
 };
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 use object::{
     LittleEndian, Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _,
     RelocationTarget, Symbol, SymbolFlags, SymbolKind,
     elf::{self, Rela64},
 };
 
-use super::{Absent, extents::Extents, place::is_replaced_by_call, returns::RETURN_FIRST_ARGUMENT};
-use crate::target::mappings::FileId;
+use super::{Absent, extents::Extents};
+use crate::{
+    arch::{Architecture as _, Destination, Host},
+    target::mappings::FileId,
+};
+
+/// Functions of the C library that return their first argument, by their definition: a function that tail-calls one of
+/// them (`calloc` often does) already has its outcome there. The C library chooses their code at run time, so the file
+/// does not reveal their own returns.
+pub(super) const RETURN_FIRST_ARGUMENT: [&str; 3] = ["memset", "memcpy", "memmove"];
 
 /// Code bytes to read of a function whose symbol has no size.
 const UNSIZED_BYTES: u64 = 512;
-/// A stub of the procedure linkage table: `endbr64`, `bnd jmp *slot(%rip)`, or less.
+/// A stub of the procedure linkage table.
 const STUB_BYTES: u64 = 16;
 
 /// An object file, open for reading.
@@ -108,7 +115,7 @@ impl<'data> Functions<'data> {
             let size = self.defined.values().find(|(start, _)| *start == address);
             let body = self.code_at(address, size.map_or(0, |(_, size)| *size));
             let body = body.ok_or(Absent::Missing)?;
-            if is_replaced_by_call(body.code) && !self.begins_function(address) {
+            if Host::is_probe_unsafe(body.code) && !self.begins_function(address) {
                 let why = "a probe on a nop of 5 or 10 bytes after a function's entry can overwrite data of the function";
                 return Err(Absent::Refused(why.to_owned()));
             }
@@ -150,15 +157,15 @@ impl<'data> Functions<'data> {
     /// is unknown.
     pub(super) fn branches_out(&self, body: &Body<'data>) -> Vec<Target<'data>> {
         let end = body.address + body.code.len() as u64;
-        let mut decoder = Decoder::with_ip(64, body.code, body.address, DecoderOptions::NONE);
         let mut targets = Vec::new();
-        while decoder.can_decode() {
-            let instruction = decoder.decode();
-            match destination(&instruction) {
-                Some(Direct(to)) if to == body.address || !(body.address..end).contains(&to) => {
+        for instruction in Host::decode(body.code, body.address) {
+            match instruction.destination() {
+                Some(Destination::Address(to))
+                    if to == body.address || !(body.address..end).contains(&to) =>
+                {
                     targets.push(self.through_stub(to));
                 }
-                Some(Slot(slot)) => {
+                Some(Destination::Slot(slot)) => {
                     targets.extend(self.slots.get(&slot).copied().map(Target::Import));
                 }
                 _ => {}
@@ -177,46 +184,10 @@ impl<'data> Functions<'data> {
     pub(super) fn through_stub(&self, address: u64) -> Target<'data> {
         let stub = || {
             let body = self.code_at(address, STUB_BYTES)?;
-            let mut decoder = Decoder::with_ip(64, body.code, address, DecoderOptions::NONE);
-            let mut instruction = decoder.decode();
-            if instruction.code() == Code::Endbr64 {
-                instruction = decoder.decode();
-            }
-            match destination(&instruction) {
-                Some(Slot(slot)) if instruction.flow_control() == FlowControl::IndirectBranch => {
-                    self.slots.get(&slot).copied()
-                }
-                _ => None,
-            }
+            self.slots.get(&Host::stub_slot(body.code, address)?).copied()
         };
         stub().map_or(Target::Code(address), Target::Import)
     }
-}
-
-/// The target of a branch or call, as far as its own bytes determine it.
-enum Destination {
-    Direct(u64),
-    Slot(u64),
-}
-use Destination::{Direct, Slot};
-
-fn destination(instruction: &Instruction) -> Option<Destination> {
-    if instruction.near_branch_target() != 0 {
-        return Some(Direct(instruction.near_branch_target()));
-    }
-    slot(instruction).map(Slot)
-}
-
-/// The slot that an indirect branch or call reads its target from, if it is at a fixed address.
-pub(super) fn slot(instruction: &Instruction) -> Option<u64> {
-    let indirect = matches!(
-        instruction.flow_control(),
-        FlowControl::IndirectBranch | FlowControl::IndirectCall
-    );
-    let relative = indirect
-        && instruction.op0_kind() == OpKind::Memory
-        && instruction.memory_base() == Register::RIP;
-    relative.then(|| instruction.ip_rel_memory_address())
 }
 
 /// Address and size of every function that the object defines, by name without its version. The dynamic symbol table
@@ -270,7 +241,7 @@ fn chosen<'data>(
         .filter_map(|bytes| {
             let (entry, _) = object::from_bytes::<Rela64<LittleEndian>>(bytes).ok()?;
             let addend = entry.r_addend.get(LittleEndian).cast_unsigned();
-            let chosen = entry.r_type(LittleEndian, false) == elf::R_X86_64_IRELATIVE;
+            let chosen = entry.r_type(LittleEndian, false) == Host::RESOLVED_SLOT;
             let name = chosen.then(|| resolvers.get(&addend).copied())??;
             Some((entry.r_offset.get(LittleEndian), name))
         })

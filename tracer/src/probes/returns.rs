@@ -9,11 +9,10 @@
 
 use std::collections::BTreeSet;
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic};
-
 use serde::{Deserialize, Serialize};
 
-use super::object::{Body, Functions, Target, slot};
+use super::object::{Body, Functions, RETURN_FIRST_ARGUMENT, Target};
+use crate::arch::{Architecture as _, Destination, Flow, Host, Instruction};
 
 /// Limit of code pieces to follow: real functions have far fewer.
 const PIECES: usize = 64;
@@ -21,10 +20,6 @@ const PIECES: usize = 64;
 const RETURNS: usize = 128;
 /// Limit of instructions to decode of a function whose extent is unknown: it bounds time, not the size of functions.
 const INSTRUCTIONS: usize = 20_000;
-/// Functions of the C library that return their first argument, by their definition: a function that tail-calls one of
-/// them (`calloc` often does) already has its outcome there. The C library chooses their code at run time, so the file
-/// does not reveal their own returns.
-pub(super) const RETURN_FIRST_ARGUMENT: [&str; 3] = ["memset", "memcpy", "memmove"];
 
 /// An instruction that ends a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,17 +44,8 @@ struct Exits {
 struct Jump {
     /// Its address.
     at: u64,
-    to: Goal,
+    to: Destination,
     conditional: bool,
-}
-
-/// The target of a jump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Goal {
-    /// An address.
-    Address(u64),
-    /// The address that is stored at this one.
-    Slot(u64),
 }
 
 /// All instructions that end a call of the function at `address`. `seen` says whether a function of another object has
@@ -91,8 +77,8 @@ pub(super) fn of(
         ends.extend(exits.returns.iter().map(|at| end(*at, false)));
         for jump in exits.jumps {
             let target = match jump.to {
-                Goal::Address(to) => Some(all.through_stub(to)),
-                Goal::Slot(slot) => all.through_slot(slot),
+                Destination::Address(to) => Some(all.through_stub(to)),
+                Destination::Slot(slot) => all.through_slot(slot),
             };
             match target {
                 Some(Target::Code(to)) => left.push(to),
@@ -140,10 +126,8 @@ fn reached(piece: &Body<'_>, is_stub: impl Fn(u64) -> bool) -> Result<Exits, Str
         let Some(code) = within.and_then(|at| piece.code.get(at..)).filter(|_| from < end) else {
             return Err(format!("its code at {from:#x} is not found"));
         };
-        let mut decoder = Decoder::with_ip(64, code, from, DecoderOptions::NONE);
-        while decoder.can_decode() {
-            let instruction = decoder.decode();
-            if !starts.insert(instruction.ip()) {
+        for instruction in Host::decode(code, from) {
+            if !starts.insert(instruction.address) {
                 break;
             }
             if starts.len() > INSTRUCTIONS {
@@ -152,10 +136,12 @@ fn reached(piece: &Body<'_>, is_stub: impl Fn(u64) -> bool) -> Result<Exits, Str
             match step(&instruction)? {
                 Step::On => continue,
                 Step::Stop => {}
-                Step::Return => exits.returns.push(instruction.ip()),
+                Step::Return => exits.returns.push(instruction.address),
                 Step::Jump(jump) => {
                     match jump.to {
-                        Goal::Address(to) if to >= piece.address && !is_stub(to) => left.push(to),
+                        Destination::Address(to) if to >= piece.address && !is_stub(to) => {
+                            left.push(to);
+                        }
                         _ => exits.jumps.push(jump),
                     }
                     if jump.conditional {
@@ -180,33 +166,13 @@ enum Step {
 }
 
 fn step(instruction: &Instruction) -> Result<Step, String> {
-    let at = instruction.ip();
-    if instruction.is_invalid() {
-        return Err(format!("its code cannot be decoded at {at:#x}"));
-    }
-    let flow = instruction.flow_control();
-    Ok(match flow {
-        FlowControl::Return if is_near_return(instruction) => Step::Return,
-        FlowControl::Return => return Err(format!("it leaves by a far return at {at:#x}")),
-        FlowControl::IndirectBranch => {
-            let to = slot(instruction).map(Goal::Slot);
-            let to = to.ok_or_else(|| format!("it has an indirect jump at {at:#x}"))?;
-            Step::Jump(Jump { at, to, conditional: false })
-        }
-        FlowControl::ConditionalBranch
-        | FlowControl::UnconditionalBranch
-        | FlowControl::XbeginXabortXend => match instruction.near_branch_target() {
-            // `xend` and `xabort`, and jumps to other segments.
-            0 if flow == FlowControl::XbeginXabortXend => Step::On,
-            0 => return Err(format!("it leaves by a far jump at {at:#x}")),
-            to => {
-                let conditional = flow != FlowControl::UnconditionalBranch;
-                Step::Jump(Jump { at, to: Goal::Address(to), conditional })
-            }
-        },
-        FlowControl::Exception => Step::Stop,
-        _ if instruction.mnemonic() == Mnemonic::Hlt => Step::Stop,
-        _ => Step::On,
+    let at = instruction.address;
+    Ok(match instruction.flow {
+        Flow::Next | Flow::Call(_) => Step::On,
+        Flow::Stop => Step::Stop,
+        Flow::Return => Step::Return,
+        Flow::Jump { to, conditional } => Step::Jump(Jump { at, to, conditional }),
+        Flow::Unknown(why) => return Err(format!("{why} at {at:#x}")),
     })
 }
 
@@ -217,20 +183,18 @@ fn exits(code: &[u8], address: u64) -> Result<Exits, String> {
     let mut starts = BTreeSet::new();
     let mut within = BTreeSet::new();
     let mut last = None;
-    let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
-    while decoder.can_decode() {
-        let instruction = decoder.decode();
-        starts.insert(instruction.ip());
+    for instruction in Host::decode(code, address) {
+        starts.insert(instruction.address);
         match step(&instruction)? {
             Step::On | Step::Stop => {}
-            Step::Return => exits.returns.push(instruction.ip()),
+            Step::Return => exits.returns.push(instruction.address),
             Step::Jump(jump) => match jump.to {
-                Goal::Address(to) if (address..end).contains(&to) => _ = within.insert(to),
+                Destination::Address(to) if (address..end).contains(&to) => _ = within.insert(to),
                 _ => exits.jumps.push(jump),
             },
         }
-        if !is_padding(&instruction) {
-            last = Some(instruction.flow_control());
+        if !instruction.is_padding {
+            last = Some(instruction);
         }
     }
     // There is data between instructions, or the decoder is out of step: a probe there would damage the code.
@@ -239,21 +203,12 @@ fn exits(code: &[u8], address: u64) -> Result<Exits, String> {
     }
     match last {
         None => Err(not_in_the_file()),
-        Some(FlowControl::Next | FlowControl::ConditionalBranch) => {
-            Err("it goes on in what follows it".to_owned())
-        }
-        Some(_) => Ok(exits),
+        Some(last) if last.may_be_last => Ok(exits),
+        Some(_) => Err("it goes on in what follows it".to_owned()),
     }
 }
 
-fn is_near_return(instruction: &Instruction) -> bool {
-    matches!(instruction.code(), Code::Retnq | Code::Retnq_imm16)
-}
-
-fn is_padding(instruction: &Instruction) -> bool {
-    matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3)
-}
-
+#[cfg(target_arch = "x86_64")]
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,8 +218,8 @@ mod tests {
         let exits = exits(code, 0x1000).unwrap();
         assert_eq!(exits.returns, returns);
         let found = exits.jumps.iter().map(|jump| match jump.to {
-            Goal::Address(to) => (jump.at, to, jump.conditional),
-            Goal::Slot(_) => panic!("{jump:?}"),
+            Destination::Address(to) => (jump.at, to, jump.conditional),
+            Destination::Slot(_) => panic!("{jump:?}"),
         });
         assert_eq!(found.collect::<Vec<_>>(), jumps);
     }
@@ -293,7 +248,7 @@ mod tests {
     fn a_jump_through_a_slot_is_kept_and_one_through_a_register_is_refused() {
         // jmp [rip+0x10]
         let through = exits(&[0xff, 0x25, 0x10, 0, 0, 0], 0x1000).unwrap();
-        let jump = Jump { at: 0x1000, to: Goal::Slot(0x1016), conditional: false };
+        let jump = Jump { at: 0x1000, to: Destination::Slot(0x1016), conditional: false };
         assert_eq!(through.jumps, [jump]);
         refused(&[0xff, 0xe0], "an indirect jump at 0x1000");
         refused(&[0x3e, 0xff, 0xe0, 0xc3], "an indirect jump");
@@ -318,7 +273,7 @@ mod tests {
         assert_eq!(exits.jumps, []);
         let piece = Body { address: 0x1009, offset: 9, code: &code[9..] };
         let exits = reached(&piece, |to| to == 0x1100).unwrap();
-        let jump = Jump { at: 0x1009, to: Goal::Address(0x1100), conditional: false };
+        let jump = Jump { at: 0x1009, to: Destination::Address(0x1100), conditional: false };
         assert_eq!((exits.returns.len(), exits.jumps.as_slice()), (0, &[jump][..]));
         assert!(reached(&piece, |_| false).unwrap_err().contains("is not found"));
     }
@@ -338,6 +293,7 @@ mod tests {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 #[cfg(test)]
 #[path = "returns_tests.rs"]
 mod in_objects;

@@ -7,10 +7,13 @@ use std::borrow::Cow;
 use tracer_common::{attach::Shape, kind::ResourceKind};
 
 use super::Function;
-use crate::format::file_name;
+use crate::{
+    arch::{Architecture as _, Host},
+    format::file_name,
+};
 
-/// The x86-64 calling convention passes six arguments in registers.
-const ARGUMENTS: u8 = 6;
+/// Arguments that a probe can read.
+const ARGUMENTS: u8 = Host::REGISTER_ARGUMENTS;
 
 /// A function that the user wants to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]

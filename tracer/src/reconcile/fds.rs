@@ -12,7 +12,7 @@ use std::{
 
 use tracer_common::descriptor::FdOrigin;
 
-use super::sockets::{reconcile_connections, seed_connections};
+use super::connections::{reconcile_connections, seed_connections};
 use crate::{
     ledger::{Ledger, connections::Occurrence, fds::OpenDescriptor},
     source::RecordSource,

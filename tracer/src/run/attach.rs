@@ -16,14 +16,15 @@ use super::{
     libraries::{describe, object_functions, probed},
     pairs::ClosedGroups,
     points::Points,
+    programs::watch,
     reporter::Listing,
-    trace_mode,
 };
 use crate::{
     collector::Probed,
     error::Failure,
     format::file_name,
-    kernel::{Failed, Point, Programs, TraceMode},
+    kernel::{Failed, Point, Programs},
+    options::{TraceMode, TraceOptions},
     packs::Pack,
     probes::{
         Absent, Function, Object, Probe, Role, Why,
@@ -57,12 +58,7 @@ pub(super) struct Attached {
     surveyor: Surveyor,
     packs: Vec<Pack>,
     user_probes: Vec<UserProbe>,
-    kinds: Vec<ResourceKind>,
-    bare: bool,
-    mode: TraceMode,
-    /// Whether probes apply to every process that maps an object: only then does a child have them from its first
-    /// instruction on.
-    everywhere: bool,
+    options: TraceOptions,
     /// Why return probes must not be used, if so.
     without: Option<Why>,
     /// Return instructions that are probed: functions may share them.
@@ -75,7 +71,8 @@ pub(super) struct Attached {
 impl Attached {
     /// Nothing attached yet.
     pub(super) fn new(settings: &Settings, without: Option<Why>) -> Self {
-        let packs = if settings.traces_objects() { settings.packs.clone() } else { Vec::new() };
+        let options = settings.options.clone();
+        let packs = if options.traces_objects() { settings.packs.clone() } else { Vec::new() };
         let marks = packs.iter().map(|pack| pack.marks.clone()).collect();
         Self {
             probes: Vec::new(),
@@ -85,13 +82,10 @@ impl Attached {
             objects: BTreeMap::new(),
             tried: BTreeSet::new(),
             allocators: BTreeMap::new(),
-            surveyor: Surveyor::new(settings.allocator_prefixes.clone(), marks),
+            surveyor: Surveyor::new(options.allocator_prefixes.clone(), marks),
             packs,
             user_probes: settings.functions.clone(),
-            kinds: settings.kinds.clone(),
-            bare: settings.test_options.bare_traps,
-            mode: trace_mode::of(settings),
-            everywhere: settings.children,
+            options,
             without,
             returns: BTreeSet::new(),
             next: 0,
@@ -106,10 +100,10 @@ impl Attached {
         pid: Pid,
         mappings: &Mappings,
     ) -> anyhow::Result<Vec<FileId>> {
-        match self.mode {
+        match self.options.mode() {
             TraceMode::Probes => {}
             TraceMode::Touches => {
-                trace_mode::watch(programs, pid)?;
+                watch(programs, pid)?;
                 return Ok(Vec::new());
             }
             TraceMode::Neither => return Ok(Vec::new()),
@@ -126,7 +120,7 @@ impl Attached {
         let (files, _) = self.locate_new(pid, &survey);
         describe(programs, &self.probes, &mut self.described)?;
         self.check_user_probes(pid)?;
-        let other_kinds = self.kinds.iter().any(|kind| kind.is_descriptor());
+        let other_kinds = self.options.traces_descriptors();
         if !self.attach_all(programs, pid, &survey).is_empty() || other_kinds {
             return Ok(files);
         }
@@ -149,7 +143,7 @@ impl Attached {
         executed: bool,
         report: impl FnOnce(&Self, Vec<FileId>),
     ) -> Vec<String> {
-        if self.mode != TraceMode::Probes {
+        if self.options.mode() != TraceMode::Probes {
             return Vec::new();
         }
         if let Some(object) = runtime::moving_stacks(pid, mappings) {
@@ -231,9 +225,10 @@ impl Attached {
         (files, new)
     }
 
-    /// The process that probes of a target apply to; `None` for all processes.
+    /// The process that probes of a target apply to; `None` for every process that maps an object: only then does a
+    /// child have them from its first instruction on.
     fn scope(&self, pid: Pid) -> Option<Pid> {
-        (!self.everywhere).then_some(pid)
+        (!self.options.children).then_some(pid)
     }
 
     /// Attaches the located probes that are not attached: releases before acquisitions, which are left out where a
@@ -304,23 +299,17 @@ impl Attached {
 
     /// Detaches probes that were attached before another probe of their group was refused.
     fn withdraw_closed(&mut self, programs: &mut Programs, pid: Pid, on: &mut BTreeSet<usize>) {
-        let mut withdrawn: BTreeMap<ProbeNumber, String> = BTreeMap::new();
-        for (index, probe) in self.probes.iter().enumerate() {
-            if let Some(why) = self.closed_by(pid, probe)
-                && probe.place.is_ok()
-            {
-                withdrawn.insert(probe.number, why.clone());
-                on.remove(&index);
-            }
-        }
-        if withdrawn.is_empty() {
-            return;
-        }
-        let process = self.scope(pid).and_then(|pid| NonZeroU32::new(pid.0));
-        if let Err(error) = programs.detach(process, |probe| withdrawn.contains_key(&probe)) {
-            log::warn!("could not restore some probes of process {pid}: {error}");
-        }
-        for (number, why) in withdrawn {
+        let scope = self.scope(pid);
+        let process = scope.and_then(|pid| NonZeroU32::new(pid.0));
+        let detach = |numbers: &BTreeSet<ProbeNumber>| {
+            let refused = programs.detach(process, |probe| numbers.contains(&probe));
+            refused.iter().map(|(number, failed)| (*number, reason(failed))).collect()
+        };
+        let off = self.closed.withdraw(scope, &self.probes, &self.user_probes, detach);
+        on.retain(|index| {
+            self.probes.get(*index).is_some_and(|probe| !off.contains_key(&probe.number))
+        });
+        for (number, why) in off {
             self.refused.entry(number).or_insert(why);
         }
     }
@@ -348,7 +337,8 @@ impl Attached {
 
     /// Whether the user wants the resources of a probe, or leaktrace needs them: the heap always.
     fn is_asked_for(&self, probe: &Probe) -> bool {
-        probe.function.kind == ResourceKind::Heap || self.kinds.contains(&probe.function.kind)
+        probe.function.kind == ResourceKind::Heap
+            || self.options.kinds.contains(&probe.function.kind)
     }
 
     /// Attaches probes of one object to a target, outcomes before entries. Returns those that are attached.
@@ -364,8 +354,8 @@ impl Attached {
         for index in indices {
             let Some(probe) = self.probes.get(*index) else { continue };
             let Ok(place) = &probe.place else { continue };
-            let taken = &mut self.returns;
-            points.add(probe, place, self.bare, |file, offset| taken.insert((scope, file, offset)));
+            let (bare, taken) = (self.options.test_options.bare_traps, &mut self.returns);
+            points.add(probe, place, bare, |file, offset| taken.insert((scope, file, offset)));
         }
         let process = scope.and_then(|pid| NonZeroU32::new(pid.0));
         let mut refused = BTreeMap::new();

@@ -13,7 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{attach::Attached, loading::is_loaded, overhead::Governor, reporter::Listing};
+use super::{
+    attach::Attached, loading::is_loaded, overhead::Governor, reporter::Listing, threads::spawn,
+};
 use crate::{
     collector::Request,
     format::printable,
@@ -61,7 +63,7 @@ pub(super) fn start(
     channels: Channels,
     mut governor: Option<Governor>,
 ) -> anyhow::Result<JoinHandle<Programs>> {
-    super::pipeline::spawn("attacher", move || {
+    spawn("attacher", move || {
         let mut attacher = Attacher { programs, attached, channels };
         if let Some(governor) = &mut governor {
             governor.learn(&attacher.attached.listing().probes);

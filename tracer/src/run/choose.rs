@@ -4,6 +4,7 @@
 
 use crate::{
     error::{Failure, Match},
+    options::TraceOptions,
     preflight::{Candidate, Facts, Roots},
     probes::Why,
     settings::{Settings, TargetSpec},
@@ -53,11 +54,11 @@ pub(super) fn targets(settings: &Settings) -> anyhow::Result<Targets> {
 /// Why this session must not use return probes, if so: they could kill a probed process. If children are traced, every
 /// process that uses the same library is probed.
 pub(super) fn without_return_probes(
-    settings: &Settings,
+    options: &TraceOptions,
     facts: &Facts,
     targets: &Targets,
 ) -> Option<Why> {
-    if settings.test_options.no_return_probes {
+    if options.test_options.no_return_probes {
         return Some(Why::Asked);
     }
     let filtered = |pid: u32| {
@@ -69,7 +70,7 @@ pub(super) fn without_return_probes(
         // A command inherits the filters of leaktrace.
         Targets::Command { .. } => filtered(Pid::own().0),
     };
-    let harmful = facts.return_probes_meet_seccomp() && (settings.children || any());
+    let harmful = facts.return_probes_meet_seccomp() && (options.children || any());
     harmful.then_some(Why::Seccomp)
 }
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{choose::explain, loading::is_loaded, pipeline::spawn};
+use super::{choose::explain, loading::is_loaded, threads::spawn};
 use crate::{
     collector::Request,
     report::Exit,

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::pipeline::spawn;
+use super::threads::spawn;
 use crate::{
     assemble::{
         SessionInfo,

@@ -7,7 +7,6 @@
 mod attach;
 mod attacher;
 mod choose;
-mod collect_options;
 mod command;
 mod journal;
 mod libraries;
@@ -17,11 +16,12 @@ mod overhead;
 mod pairs;
 mod pipeline;
 mod points;
+mod programs;
 mod replay;
 mod reporter;
 mod screen;
 mod shutdown;
-mod trace_mode;
+mod threads;
 
 use std::{
     process::ExitCode,
@@ -104,12 +104,12 @@ fn start(
     tape: Option<&TapeWriter>,
 ) -> anyhow::Result<Pipeline> {
     let targets = choose::targets(settings)?;
-    let loaded = trace_mode::load(settings, targets.running(), facts)?;
+    let loaded = programs::load(&settings.options, targets.running(), facts)?;
     Pipeline::start(settings, targets, loaded, facts, begun, tape)
 }
 
 fn write(settings: &Settings, report: &Report) -> anyhow::Result<Vec<u8>> {
-    bytes_of(report, settings.format, settings.top)
+    bytes_of(report, settings.format, settings.options.top)
 }
 
 /// The report in a format, with at most `top` call sites.

@@ -8,10 +8,7 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use super::{
-    choose,
-    pipeline::{self, Pipeline},
-};
+use super::{choose, pipeline::Pipeline, threads::spawn};
 use crate::{
     error::Failure,
     preflight::Facts,
@@ -35,7 +32,7 @@ pub(super) fn begin(
     let tape = tape.map(Arc::clone);
     let (done, built) = oneshot::channel();
     // Not joined: a user who quits meanwhile does not wait, and its probes end with the process.
-    pipeline::spawn("mode switch", move || {
+    spawn("mode switch", move || {
         let full = living(&targets)
             .and_then(|pids| super::start(&settings.full(pids), &facts, begun, tape.as_deref()));
         drop(done.send(full));
@@ -46,7 +43,7 @@ pub(super) fn begin(
 /// Stops the light pipeline. Its programs are detached in the background, which takes about 0.1 s.
 pub(super) fn retire(light: Pipeline) {
     // If the thread cannot start, this detaches them here.
-    drop(pipeline::spawn("light shutdown", move || drop(light.leave())));
+    drop(spawn("light shutdown", move || drop(light.leave())));
 }
 
 impl Switch {

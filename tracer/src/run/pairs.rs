@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tracer_common::{kind::ResourceKind, object::BY_FUNCTION};
+use tracer_common::{attach::ProbeNumber, kind::ResourceKind, object::BY_FUNCTION};
 
 use crate::{
     format::file_name,
@@ -107,6 +107,39 @@ impl ClosedGroups {
         closed.find(|((_, other), _)| group.depends_on(other)).map(|(_, why)| why)
     }
 
+    /// Has the probes of closed groups detached. `detach` takes links apart for that, and returns the other probes of
+    /// these links that the kernel refused to attach again: a group that needs one of them is closed, too. Returns every
+    /// probe that is off, with the reason.
+    pub(super) fn withdraw(
+        &mut self,
+        scope: Option<Pid>,
+        probes: &[Probe],
+        user_probes: &[UserProbe],
+        mut detach: impl FnMut(&BTreeSet<ProbeNumber>) -> Vec<(ProbeNumber, String)>,
+    ) -> BTreeMap<ProbeNumber, String> {
+        let mut off = BTreeMap::new();
+        while self.closed.keys().any(|(of, _)| *of == scope) {
+            let attached = probes
+                .iter()
+                .filter(|probe| probe.place.is_ok() && !off.contains_key(&probe.number));
+            let closed: BTreeMap<ProbeNumber, String> = attached
+                .filter_map(|one| Some((one.number, self.closes(scope, one, user_probes)?.clone())))
+                .collect();
+            if closed.is_empty() {
+                break;
+            }
+            let numbers = closed.keys().copied().collect();
+            off.extend(closed);
+            for (number, why) in detach(&numbers) {
+                if let Some(probe) = probes.iter().find(|probe| probe.number == number) {
+                    self.close(scope, probe, user_probes, &why);
+                }
+                off.insert(number, why);
+            }
+        }
+        off
+    }
+
     /// Each reason once.
     pub(super) fn reasons(&self) -> BTreeSet<String> {
         self.closed.values().cloned().collect()
@@ -116,7 +149,7 @@ impl ClosedGroups {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probes::{Absent, Outcome, catalog::LIBC};
+    use crate::probes::{Absent, Outcome, Place, catalog::LIBC};
 
     const FILE: FileId = FileId { device: (0, 0), inode: 1 };
 
@@ -143,6 +176,40 @@ mod tests {
         let sentence = "memory allocated by libc.so.6 is not traced: `free` of libc.so.6 cannot be \
                         probed: no room";
         assert_eq!(reasons, [sentence]);
+    }
+
+    /// A probe with its own number, in the file `inode`, that can be attached.
+    fn located(number: ProbeNumber, name: &str, inode: u64) -> Probe {
+        let file = FileId { inode, ..FILE };
+        let place = Ok(Place { offset: 0, behind_entry: 0, emulated: true, words: 0 });
+        let object = Some((file, "/lib/libc.so.6".into()));
+        Probe { number, object, place, ..probe(name) }
+    }
+
+    #[test]
+    fn a_link_that_cannot_be_attached_again_closes_the_groups_that_need_its_probes() {
+        let probes = [
+            located(0, "malloc", 1),
+            located(1, "free", 1),
+            located(2, "malloc", 2),
+            located(3, "free", 2),
+            located(4, "malloc", 3),
+        ];
+        let mut closed = ClosedGroups::default();
+        let nothing = closed.withdraw(None, &probes, &[], |_| panic!("no group is closed"));
+        assert!(nothing.is_empty());
+        closed.close(None, &probes[1], &[], "no room");
+        let mut calls = Vec::new();
+        // The releases of both files were in one link; the kernel refuses the second one now.
+        let off = closed.withdraw(None, &probes, &[], |numbers| {
+            calls.push(numbers.iter().copied().collect::<Vec<_>>());
+            if numbers.contains(&1) { vec![(3, "out of memory".to_owned())] } else { Vec::new() }
+        });
+        assert_eq!(calls, [vec![0, 1], vec![2]]);
+        assert_eq!(off.keys().copied().collect::<Vec<_>>(), [0, 1, 2, 3], "{off:?}");
+        assert!(off[&2].ends_with("out of memory") && off[&3] == "out of memory", "{off:?}");
+        assert_eq!(closed.reasons().len(), 2);
+        assert!(closed.closes(None, &probes[4], &[]).is_none());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
         Arc, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,18 +19,18 @@ use super::{
     attach::Attached,
     attacher::{self, Channels, TargetEvent},
     choose::{Targets, explain, explain_late, without_return_probes},
-    collect_options::collect_options,
     command::{Exits, follow, launch},
     journal::Journal,
     overhead::{Governor, ProbeCosts, calibrate},
     reporter::{self, Inputs, Listing},
+    threads::spawn,
 };
 use crate::{
     assemble::{Assembly, Blocks, Member, SessionInfo, unmatched_packs},
     collector::{Beginning, Collector, Request, TrackedProcess},
     error::Failure,
     kernel::{Footprint, Loaded, Programs, now_ns},
-    options::FdBackend,
+    options::{FdBackend, TraceOptions},
     packs::Fault,
     preflight::Facts,
     report::{Host, Report, Word},
@@ -74,9 +74,9 @@ impl Pipeline {
         let (collected_answers, reported_answers) = (recorder(), recorder());
         let Loaded { mut programs, tables, log, backend, footprint } = loaded;
         let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
-        let budget = budget(settings, &mut programs)?;
+        let budget = budget(&settings.options, &mut programs)?;
         let exits = Exits::default();
-        let without = without_return_probes(settings, facts, &targets);
+        let without = without_return_probes(&settings.options, facts, &targets);
         let (requests, incoming) = mpsc::channel();
         let (events, received) = mpsc::channel();
         let (command, identities) = match targets {
@@ -96,7 +96,7 @@ impl Pipeline {
         let (targets, watches): (Vec<_>, Vec<_>) = tracked.into_iter().unzip();
         let mut source = RecordSource::live(tables, library, collected_answers);
         pids().zip(watches).for_each(|(pid, watch)| source.keep_watch(pid, watch));
-        let (probed, options) = (attached.probed(), collect_options(settings));
+        let (probed, options) = (attached.probed(), settings.options.clone());
         let beginning = Beginning { targets, probed, options, interval: settings.interval };
         let mut collector =
             Collector::new(source, Some(beginning)).context("could not write to the BPF maps")?;
@@ -104,7 +104,7 @@ impl Pipeline {
             collector.log_connections(log);
             journal
         });
-        if !settings.test_options.bare_traps {
+        if !settings.options.test_options.bare_traps {
             collector.start().context("could not start recording")?;
         }
         let loaded = (backend, footprint);
@@ -225,17 +225,6 @@ impl Pipeline {
     }
 }
 
-/// Starts a thread with a name.
-pub(super) fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> anyhow::Result<JoinHandle<T>> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .with_context(|| format!("could not start the {name}'s thread"))
-}
-
 /// The collector's thread: sends target events to the attacher, and snapshots to the reporter.
 fn collect(
     collector: Collector,
@@ -271,10 +260,10 @@ fn report(
 
 /// The share of CPU time that tracing may take, and the cost of a probe hit, if there is a budget.
 fn budget(
-    settings: &Settings,
+    options: &TraceOptions,
     programs: &mut Programs,
 ) -> anyhow::Result<Option<(f64, ProbeCosts)>> {
-    settings.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
+    options.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
 }
 
 /// Attaches to a target for the first time.
@@ -330,14 +319,12 @@ fn session(
         started_ns: now_ns(),
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         kernel_bytes: [footprint.maps_bytes, footprint.unwind_bytes],
-        light: settings.light,
         own_usage: usage::own,
         targets: identities.iter().cloned().map(Member::named).collect(),
         log: None,
-        kinds: settings.kinds.clone(),
+        options: settings.options.clone(),
         blocks: Blocks::of(&settings.packs),
         packs: settings.packs.clone(),
         faults: settings.pack_faults.iter().map(skipped).collect(),
-        top: settings.top.unwrap_or(usize::MAX),
     }
 }

@@ -17,7 +17,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::watch;
 
-use super::{Reports, bytes_of, pipeline::spawn, reporter, screen};
+use super::{Reports, bytes_of, reporter, screen, threads::spawn};
 use crate::{
     assemble::Assembly,
     cli::Format,

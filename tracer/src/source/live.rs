@@ -1,20 +1,16 @@
-//! The live side of a record source: what the collector writes to the programs, and what is kept open for that.
+//! The live side of a record source: what is kept open to ask the kernel and to write to its programs.
 //!
 //! Takes code ranges, targets and requests to delete; hands on nothing that the ledger needs. A tape has none of this.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, io, time::Instant};
 
 use tracer_common::state::Process;
 
-use super::{RecordSource, generations::Generations};
+use super::generations::Generations;
 use crate::{
     kernel::Tables,
     options::DisabledCache,
-    tape::{Question, Timer},
+    tape::Timer,
     target::{
         Pid,
         mappings::{FileId, Mappings},
@@ -34,7 +30,7 @@ const SCAN_SHARE: u32 = 20;
 pub(super) struct Live {
     pub(super) tables: Tables,
     pub(super) library: Library,
-    generations: Generations,
+    pub(super) generations: Generations,
     /// Report the ends of targets that have not ended yet.
     pub(super) watches: BTreeMap<Pid, Watch>,
     pub(super) timers: Timers,
@@ -72,7 +68,7 @@ impl Timers {
     }
 
     /// A scan begins.
-    fn begin(&mut self, timer: Timer) {
+    pub(super) fn begin(&mut self, timer: Timer) {
         let now = Instant::now();
         if let Some(slot) = self.of(timer) {
             *slot = Some((now, now));
@@ -80,7 +76,7 @@ impl Timers {
     }
 
     /// It has ended. The next one is due after a multiple of its duration.
-    fn end(&mut self, timer: Timer) {
+    pub(super) fn end(&mut self, timer: Timer) {
         let share = if timer == Timer::Mappings { MAPPINGS_SHARE } else { SCAN_SHARE };
         if let Some(Some((begun, next))) = self.of(timer) {
             *next = Instant::now() + begun.elapsed() * share;
@@ -97,122 +93,9 @@ pub struct StackOptions {
     pub forget: Option<DisabledCache>,
 }
 
-impl RecordSource {
-    /// Turns recording on or off for all programs at once.
-    pub fn switch(&mut self, on: bool) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.tables.switch(on))
-    }
-
-    /// Waits until programs that are running have ended.
-    pub fn settle(&self, time: Duration) {
-        if self.live.is_some() {
-            std::thread::sleep(time);
-        }
-    }
-
-    /// Forgets which calls threads are in. Recording must be off.
-    pub fn forget_threads(&mut self) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.tables.forget_threads())
-    }
-
-    /// Waits for unwind tables.
-    pub fn settle_tables(&mut self, timeout: Duration) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.library.settle(timeout, &mut live.tables))
-    }
-
-    /// Makes a process a target, and its future children too if `follow` is set.
-    pub fn add_target(&mut self, pid: Pid, follow: bool) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.tables.add_target(pid.0, follow))
-    }
-
-    /// A target has ended: the kernel may reuse its id.
-    pub fn remove_target(&mut self, pid: Pid) {
-        if let Some(live) = &mut self.live {
-            live.watches.remove(&pid);
-            live.generations.end(pid);
-            live.tables.remove_target(pid.0);
-        }
-    }
-
-    /// Passes a target's code ranges and unwind tables to the programs. Returns why that failed, if it did.
-    pub fn write_code_ranges(
-        &mut self,
-        pid: Pid,
-        mappings: &Mappings,
-        options: StackOptions,
-        is_allocator: impl Fn(FileId) -> bool,
-    ) -> Option<String> {
-        self.ask(Question::CodeRanges(pid.0), |live| {
-            live.write_code_ranges(pid, mappings, options, is_allocator)
-                .err()
-                .map(|error| error.to_string())
-        })
-    }
-
-    /// Builds the unwind tables of a target's new objects.
-    pub fn learn_code(&mut self, pid: Pid, mappings: &Mappings) {
-        if let Some(live) = &mut self.live {
-            live.library.learn(pid, mappings);
-        }
-    }
-
-    /// Forgets the tables of objects that no target maps.
-    pub fn forget_unmapped(&mut self, mapped: &[&Mappings]) {
-        if let Some(live) = &mut self.live {
-            live.library.forget_unmapped(mapped);
-        }
-    }
-
-    /// Logs that all tables are there, if they are.
-    pub fn log_tables(&self) {
-        if let Some(live) = &self.live {
-            live.library.log_if_complete();
-        }
-    }
-
-    /// Removes a connection that has ended from its socket's address.
-    pub fn forget_connection(&mut self, socket: u64, number: u32) {
-        if let Some(live) = &mut self.live {
-            live.tables.forget_connection(socket, number);
-        }
-    }
-
-    /// Deletes the release request of an object that has ended.
-    pub fn delete_release_request(&self, id: &tracer_common::object::ObjectId) {
-        if let Some(live) = &self.live {
-            live.tables.delete_release_request(id);
-        }
-    }
-
-    /// A scan begins.
-    pub fn begin_scan(&mut self, timer: Timer) {
-        if let Some(live) = &mut self.live {
-            live.timers.begin(timer);
-        }
-    }
-
-    /// A scan has ended.
-    pub fn end_scan(&mut self, timer: Timer) {
-        if let Some(live) = &mut self.live {
-            live.timers.end(timer);
-        }
-    }
-
-    /// Whether any watched process has ended; not for a tape.
-    pub fn any_ended(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| live.watches.values().any(Watch::ended))
-    }
-
-    /// Watches a process that was opened before.
-    pub fn keep_watch(&mut self, pid: Pid, watch: Watch) {
-        if let Some(live) = &mut self.live {
-            live.watches.insert(pid, watch);
-        }
-    }
-}
-
 impl Live {
-    fn write_code_ranges(
+    /// Passes a target's code ranges and unwind tables to the programs.
+    pub(super) fn write_code_ranges(
         &mut self,
         pid: Pid,
         mappings: &Mappings,

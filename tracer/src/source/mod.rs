@@ -9,7 +9,7 @@ mod generations;
 mod live;
 mod processes;
 
-use std::{io, os::fd::AsRawFd as _};
+use std::{io, os::fd::AsRawFd as _, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
 use tracer_common::{
@@ -22,6 +22,11 @@ use tracer_common::{
 use crate::{
     kernel::{self, Drained, IdPool, Tables},
     tape::{Answers, Question, Redact, Timer},
+    target::{
+        Pid,
+        mappings::{FileId, Mappings},
+        watch::Watch,
+    },
     unwind::{Library, Status},
 };
 use live::Live;
@@ -250,5 +255,117 @@ impl RecordSource {
     /// Capacity for threads; none for a tape.
     pub fn thread_states(&self) -> u32 {
         self.live.as_ref().map_or(0, |live| live.tables.rooms())
+    }
+
+    /// Turns recording on or off for all programs at once.
+    pub fn switch(&mut self, on: bool) -> io::Result<()> {
+        self.live.as_mut().map_or(Ok(()), |live| live.tables.switch(on))
+    }
+
+    /// Waits until programs that are running have ended.
+    pub fn settle(&self, time: Duration) {
+        if self.live.is_some() {
+            std::thread::sleep(time);
+        }
+    }
+
+    /// Forgets which calls threads are in. Recording must be off.
+    pub fn forget_threads(&mut self) -> io::Result<()> {
+        self.live.as_mut().map_or(Ok(()), |live| live.tables.forget_threads())
+    }
+
+    /// Waits for unwind tables.
+    pub fn settle_tables(&mut self, timeout: Duration) -> io::Result<()> {
+        self.live.as_mut().map_or(Ok(()), |live| live.library.settle(timeout, &mut live.tables))
+    }
+
+    /// Makes a process a target, and its future children too if `follow` is set.
+    pub fn add_target(&mut self, pid: Pid, follow: bool) -> io::Result<()> {
+        self.live.as_mut().map_or(Ok(()), |live| live.tables.add_target(pid.0, follow))
+    }
+
+    /// A target has ended: the kernel may reuse its id.
+    pub fn remove_target(&mut self, pid: Pid) {
+        if let Some(live) = &mut self.live {
+            live.watches.remove(&pid);
+            live.generations.end(pid);
+            live.tables.remove_target(pid.0);
+        }
+    }
+
+    /// Passes a target's code ranges and unwind tables to the programs. Returns why that failed, if it did.
+    pub fn write_code_ranges(
+        &mut self,
+        pid: Pid,
+        mappings: &Mappings,
+        options: StackOptions,
+        is_allocator: impl Fn(FileId) -> bool,
+    ) -> Option<String> {
+        self.ask(Question::CodeRanges(pid.0), |live| {
+            live.write_code_ranges(pid, mappings, options, is_allocator)
+                .err()
+                .map(|error| error.to_string())
+        })
+    }
+
+    /// Builds the unwind tables of a target's new objects.
+    pub fn learn_code(&mut self, pid: Pid, mappings: &Mappings) {
+        if let Some(live) = &mut self.live {
+            live.library.learn(pid, mappings);
+        }
+    }
+
+    /// Forgets the tables of objects that no target maps.
+    pub fn forget_unmapped(&mut self, mapped: &[&Mappings]) {
+        if let Some(live) = &mut self.live {
+            live.library.forget_unmapped(mapped);
+        }
+    }
+
+    /// Logs that all tables are there, if they are.
+    pub fn log_tables(&self) {
+        if let Some(live) = &self.live {
+            live.library.log_if_complete();
+        }
+    }
+
+    /// Removes a connection that has ended from its socket's address.
+    pub fn forget_connection(&mut self, socket: u64, number: u32) {
+        if let Some(live) = &mut self.live {
+            live.tables.forget_connection(socket, number);
+        }
+    }
+
+    /// Deletes the release request of an object that has ended.
+    pub fn delete_release_request(&self, id: &tracer_common::object::ObjectId) {
+        if let Some(live) = &self.live {
+            live.tables.delete_release_request(id);
+        }
+    }
+
+    /// A scan begins.
+    pub fn begin_scan(&mut self, timer: Timer) {
+        if let Some(live) = &mut self.live {
+            live.timers.begin(timer);
+        }
+    }
+
+    /// A scan has ended.
+    pub fn end_scan(&mut self, timer: Timer) {
+        if let Some(live) = &mut self.live {
+            live.timers.end(timer);
+        }
+    }
+
+    /// Whether any watched process has ended; not for a tape.
+    pub fn any_ended(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.watches.values().any(Watch::ended))
+    }
+
+    /// Watches a process that was opened before.
+    pub fn keep_watch(&mut self, pid: Pid, watch: Watch) {
+        if let Some(live) = &mut self.live {
+            live.watches.insert(pid, watch);
+        }
     }
 }

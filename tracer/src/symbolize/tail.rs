@@ -3,7 +3,7 @@
 //! `event_base_dispatch` ends with a jump to `event_base_loop`: on the stack, the loop seems to be called by the
 //! caller of `event_base_dispatch`. The call before a return address says which function was called. If that is not
 //! the function found running, and its code provably jumps there, it is shown, too. What cannot be proven (indirect
-//! calls, functions without symbols) adds nothing. All x86-64 specifics are in this file and in `probes/place.rs`.
+//! calls, functions without symbols) adds nothing.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,13 +12,13 @@ use std::{
     rc::Rc,
 };
 
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
 use object::{
     Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, RelocationTarget,
     SymbolKind, read::ReadCache,
 };
 
 use super::objects::{ObjectId, Objects};
+use crate::arch::{Architecture as _, Destination, Flow, Host};
 
 /// Most functions between a call and the running function.
 const CHAIN: usize = 3;
@@ -138,7 +138,9 @@ impl CodeOf {
         for section in object.sections() {
             let is_stubs = section.name().is_ok_and(|name| name.starts_with(".plt"));
             if let Some(bytes) = section.data().ok().filter(|_| is_stubs) {
-                add_stubs(bytes, section.address(), &words, &mut stubs);
+                let all = Host::stubs(bytes, section.address()).into_iter();
+                stubs
+                    .extend(all.filter_map(|(stub, word)| Some((stub, words.get(&word)?.clone()))));
             }
         }
         Some(Self { segments, functions, exports, stubs, words, file: Rc::clone(file) })
@@ -162,29 +164,21 @@ impl CodeOf {
 
     /// The target of the call that ends at this offset of the file, if the call is direct.
     fn called_before(&self, offset: u64) -> Option<Called> {
-        let mut bytes = [0; 6];
-        self.file.read_exact_at(&mut bytes, offset.checked_sub(6)?).ok()?;
+        let mut bytes = [0; Host::CALL_BYTES];
+        self.file.read_exact_at(&mut bytes, offset.checked_sub(Host::CALL_BYTES as u64)?).ok()?;
         let after = self.address(offset.checked_sub(1)?)? + 1;
-        let (code, start) = match bytes {
-            [0xff, 0x15, ..] => (&bytes[..], after - 6),
-            [_, 0xe8, ..] => (bytes.get(1..)?, after - 5),
-            _ => return None,
-        };
-        let call = Decoder::with_ip(64, code, start, DecoderOptions::NONE).decode();
-        self.target(&call)
+        self.target(Host::call_before(&bytes, after)?)
     }
 
     /// The target of a call or jump.
-    fn target(&self, instruction: &Instruction) -> Option<Called> {
-        if instruction.near_branch_target() != 0 {
-            let address = instruction.near_branch_target();
-            let name = self.stubs.get(&address).cloned();
-            return Some(name.map_or(Called::Address(address), Called::Name));
+    fn target(&self, destination: Destination) -> Option<Called> {
+        match destination {
+            Destination::Address(address) => {
+                let name = self.stubs.get(&address).cloned();
+                Some(name.map_or(Called::Address(address), Called::Name))
+            }
+            Destination::Slot(word) => self.words.get(&word).cloned().map(Called::Name),
         }
-        let by_word = matches!(instruction.code(), Code::Call_rm64 | Code::Jmp_rm64)
-            && instruction.memory_base() == Register::RIP;
-        let word = by_word.then(|| instruction.ip_rel_memory_address())?;
-        self.words.get(&word).cloned().map(Called::Name)
     }
 
     /// Whether the function at `from` jumps to the one at `to`, possibly through others. Appends the offsets behind
@@ -201,16 +195,9 @@ impl CodeOf {
         if self.file.read_exact_at(&mut code, offset).is_err() {
             return false;
         }
-        let mut decoder = Decoder::with_ip(64, &code, from, DecoderOptions::NONE);
-        while decoder.can_decode() {
-            let jump = decoder.decode();
-            if !jump.is_jmp_short_or_near()
-                && !jump.is_jcc_short_or_near()
-                && !jump.is_jmp_near_indirect()
-            {
-                continue;
-            }
-            let lands = match self.target(&jump) {
+        for jump in Host::decode(&code, from) {
+            let Flow::Jump { to: destination, .. } = jump.flow else { continue };
+            let lands = match self.target(destination) {
                 Some(Called::Address(address)) => address,
                 Some(Called::Name(name)) => match self.exports.get(&name) {
                     Some(address) => *address,
@@ -221,32 +208,12 @@ impl CodeOf {
             if (from..from + size).contains(&lands) {
                 continue;
             }
-            chain.push(offset + (jump.next_ip() - from));
+            chain.push(offset + (jump.end - from));
             if lands == to || self.leads(lands, to, chain) {
                 return true;
             }
             chain.pop();
         }
         false
-    }
-}
-
-/// Adds the targets of the stubs in a section. A stub is a jump through a GOT entry, perhaps behind an `endbr64`, and
-/// is aligned to eight bytes.
-fn add_stubs(
-    bytes: &[u8],
-    address: u64,
-    words: &HashMap<u64, Vec<u8>>,
-    stubs: &mut HashMap<u64, Vec<u8>>,
-) {
-    let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
-    while decoder.can_decode() {
-        let instruction = decoder.decode();
-        if instruction.code() != Code::Jmp_rm64 || instruction.memory_base() != Register::RIP {
-            continue;
-        }
-        if let Some(name) = words.get(&instruction.ip_rel_memory_address()) {
-            stubs.insert(instruction.ip() & !7, name.clone());
-        }
     }
 }

@@ -7,7 +7,10 @@ mod objects;
 
 use std::collections::HashSet;
 
-use super::columns::{self, By, Column, Entry, SortOrder, TableContext};
+use super::{
+    columns::{self, Column, Entry, TableContext},
+    model::{By, SortOrder},
+};
 use crate::report::{Address, Client, Connection, Fd, Leaving, Named, Report, Site, Word};
 
 /// Which list is shown.
@@ -265,6 +268,11 @@ impl Listed for super::summary::TypeRow {
     fn has(&self, word: &str) -> bool {
         contains(self.fd_type.name(), word)
     }
+}
+
+/// The column of a table; `None` if the table lacks it.
+pub fn column<T: Listed>(by: By) -> Option<&'static Column<T>> {
+    T::COLUMNS.iter().find(|column| column.by == by)
 }
 
 /// Runs the same code for the given list: `$item` is the item type there.

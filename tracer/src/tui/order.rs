@@ -6,8 +6,9 @@
 use std::{cmp::Ordering, collections::HashSet};
 
 use super::{
-    columns::{self, Rank, SortOrder, TableContext},
-    lists::{Listed, contains},
+    columns::TableContext,
+    lists::{Listed, column, contains},
+    model::{Rank, SortOrder},
 };
 use crate::report::{Frame, Site};
 
@@ -15,7 +16,7 @@ use crate::report::{Frame, Site};
 /// keep the report's order.
 pub fn of<T: Listed>(context: &TableContext<'_>, sort: SortOrder, filter: &str) -> Vec<usize> {
     let words: Vec<Term> = filter.split_whitespace().map(|word| Term::new(context, word)).collect();
-    let column = columns::column::<T>(sort.by);
+    let column = column::<T>(sort.by);
     let descending = column.is_some_and(|column| column.largest_first != sort.reversed);
     let ranked = |at: usize| {
         let entry = context.entry::<T>(at)?;
@@ -107,7 +108,7 @@ fn frame_has(frame: &Frame, word: &str) -> bool {
 mod tests {
     use super::*;
     use crate::tui::{
-        columns::By,
+        model::By,
         sample::{self, site},
         summary::Summary,
     };

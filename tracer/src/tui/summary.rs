@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::columns::By;
+use super::model::By;
 use crate::report::{
     Connection, FdType, Fds, Leaving, LibraryObject, Light, Report, Resource, VerdictClass, Word,
 };

@@ -1,33 +1,33 @@
 //! Compiles one object's call frame information into rows.
 //!
 //! Takes the object's bytes, hands on a [`Table`]. Pure. A row gives the rule that finds the caller from an address in
-//! a function. Drops what only a debugger needs (registers other than `rsp`, `rbp`, `rbx` and the return
-//! address), and merges adjacent rows that are then equal.
+//! a function. Drops what only a debugger needs (registers that find no frame), and merges adjacent rows that are then
+//! equal.
 
-use gimli::{BaseAddresses, CieOrFde, EndianSlice, LittleEndian, UnwindContext, UnwindSection};
+use gimli::{BaseAddresses, CieOrFde, LittleEndian, UnwindContext, UnwindSection};
 use object::{
     BinaryFormat, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _,
     ObjectSymbol as _, ReadRef, SegmentFlags, elf::PF_X,
 };
-use tracer_common::unwind::{
-    PAGE_ROWS, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL, RULE_UNKNOWN, RuleNumber, row, rule_of,
+use tracer_common::{
+    kind::PAGE_BYTES,
+    unwind::{
+        PAGE_ROWS, RULE_BOTTOM, RULE_GAP, RULE_PLT, RULE_SIGNAL, RULE_UNKNOWN, RuleNumber, row,
+        rule_of,
+    },
 };
 
-use super::rules::{Meaning, Rules, meaning};
+use super::rules::Rules;
+use crate::arch::{Architecture as _, Host, Meaning, Slice};
 
 /// A gap between two functions that is shorter than this is padding: no return address points to it.
 const PADDING: u64 = 16;
 /// Bytes of code that an entry point without a table is assumed to have.
 const ENTRY: u64 = 32;
-/// `mov $15, %eax; syscall` in its two encodings: the start of a signal trampoline. Identifies the trampoline in C
-/// libraries without tables (musl).
-const SIGNAL_RETURNS: [&[u8]; 2] = [b"\x48\xc7\xc0\x0f\0\0\0\x0f\x05", b"\xb8\x0f\0\0\0\x0f\x05"];
 
 /// Bytes of `.eh_frame` per row, at least: objects of Debian 12 have 5.8 (redis) to 8.8 (node), and
 /// libc, libcrypto, libstdc++ and libevent lie between.
 const BYTES_PER_ROW: u64 = 5;
-
-type Slice<'data> = EndianSlice<'data, LittleEndian>;
 
 /// An object's unwind table.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl Segment {
     /// to this segment. A mapping starts at a page boundary, and that page may also hold the end of the segment before
     /// (files linked by lld).
     pub(super) fn address_of_page(&self, file_offset: u64) -> Option<u64> {
-        let begins = self.file_offset & !0xfff <= file_offset;
+        let begins = self.file_offset & !(PAGE_BYTES - 1) <= file_offset;
         (begins && file_offset < self.file_offset.saturating_add(self.size))
             .then(|| file_offset.wrapping_sub(self.file_offset).wrapping_add(self.address))
     }
@@ -70,7 +70,7 @@ impl Segment {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
     /// Not an object for this architecture.
-    #[error("not an x86-64 object: {0}")]
+    #[error("not an {name} object: {0}", name = Host::NAME)]
     Object(String),
     /// Its segments span more than 4 GiB.
     #[error("its code spans more than 4 GiB")]
@@ -93,7 +93,7 @@ pub(super) fn compile<'data, R: ReadRef<'data>>(
 ) -> Result<Table, Unusable> {
     let file = object::File::parse(data).map_err(|error| Unusable::Object(error.to_string()))?;
     let of_this_machine = file.format() == BinaryFormat::Elf
-        && file.architecture() == object::Architecture::X86_64
+        && file.architecture() == Host::OBJECTS
         && matches!(file.kind(), ObjectKind::Executable | ObjectKind::Dynamic);
     if !of_this_machine {
         return Err(Unusable::Object(format!("{:?}", file.architecture())));
@@ -105,7 +105,8 @@ pub(super) fn compile<'data, R: ReadRef<'data>>(
         (is_code, Segment { file_offset, size, address: segment.address() })
     });
     let all: Vec<(bool, Segment)> = segments.collect();
-    let origin = all.iter().map(|(_, segment)| segment.address).min().unwrap_or(0) & !0xfff;
+    let origin =
+        all.iter().map(|(_, segment)| segment.address).min().unwrap_or(0) & !(PAGE_BYTES - 1);
     let top = all.iter().map(|(_, segment)| segment.address.saturating_add(segment.size)).max();
     if top.unwrap_or(0).saturating_sub(origin) > u64::from(u32::MAX) {
         return Err(Unusable::TooWide);
@@ -188,7 +189,8 @@ impl Functions<'_> {
                         Ok(None) => break,
                         Ok(Some(found)) => {
                             let address = found.start_address();
-                            let meaning = meaning(found, section, fde.cie().encoding());
+                            let encoding = fde.cie().encoding();
+                            let meaning = Host::unwind_rule(found, section, encoding);
                             let number = self.number(&meaning);
                             self.rows.push((address, number));
                             continue;
@@ -227,7 +229,7 @@ impl Functions<'_> {
         }
     }
 
-    /// Finds the signal trampoline where no table marks it.
+    /// Finds the signal trampoline where no table marks it (musl).
     fn add_signal_returns<'data, R: ReadRef<'data>>(&mut self, file: &object::File<'data, R>) {
         if self.rows.iter().any(|(_, rule)| *rule == RULE_SIGNAL) {
             return;
@@ -243,7 +245,7 @@ impl Functions<'_> {
             return;
         }
         let Ok(code) = text.data() else { return };
-        for pattern in SIGNAL_RETURNS {
+        for pattern in Host::SIGNAL_RETURNS {
             for at in memchr::memmem::find_iter(code, pattern) {
                 let start = text.address() + at as u64;
                 let end = start + pattern.len() as u64;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use tracer_common::unwind::{BASE_STACK, Rule, key};
+use tracer_common::unwind::{Rule, key};
 
 use super::*;
 
@@ -48,8 +48,7 @@ fn libc_compiles_except_for_hand_written_leaf_functions() {
     }
     // At the first instruction of a function nothing but the return address is on the stack.
     let file = object::File::parse(bytes.as_slice()).unwrap();
-    let entry = Rule { base: BASE_STACK, offset: 8, ..Rule::default() };
-    let entry = rules.number(entry);
+    let entry = rules.number(Rule::ENTRY);
     for name in ["malloc", "qsort", "printf", "getaddrinfo"] {
         let symbol = file.dynamic_symbols().find(|symbol| symbol.name() == Ok(name)).unwrap();
         assert_eq!(rule_at(&table, symbol.address()), entry, "{name}");

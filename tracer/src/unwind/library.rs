@@ -187,7 +187,7 @@ impl Library {
     fn install(&mut self, built: Built, writer: &mut impl Writer) -> io::Result<()> {
         if !self.has_fixed_rules {
             writer.rule(RULE_GAP, &Rule::FRAME_POINTER)?;
-            writer.rule(RULE_PLT, &Rule { offset: 8, ..Rule::default() })?;
+            writer.rule(RULE_PLT, &Rule::ENTRY)?;
             self.has_fixed_rules = true;
         }
         for (number, rule) in &built.new_rules {

@@ -1,6 +1,7 @@
 //! The doctor's output for hosts other than this one.
 
 use leaktrace::{
+    arch::Unsupported,
     doctor::write,
     error::Failure,
     preflight::{Candidate, Facts},
@@ -8,6 +9,7 @@ use leaktrace::{
 
 fn good_host() -> Facts {
     Facts {
+        architecture: Ok("x86-64"),
         kernel: "6.18.2-amd64".to_owned(),
         uid: Some(0),
         capabilities: u64::MAX,
@@ -59,6 +61,7 @@ fn a_good_host_and_a_server() {
 #[test]
 fn a_host_that_lacks_everything() {
     let facts = Facts {
+        architecture: Err(Unsupported { architecture: "riscv64" }),
         kernel: "4.19.0-27-amd64".to_owned(),
         uid: Some(1000),
         capabilities: 0,

@@ -2,7 +2,10 @@
 
 use std::{fmt::Write as _, io, path::PathBuf, time::Duration};
 
-use leaktrace::error::{Failure, Kept, Match, message};
+use leaktrace::{
+    arch::Unsupported,
+    error::{Failure, Kept, Match, message},
+};
 
 fn os(code: i32) -> io::Error {
     io::Error::from_raw_os_error(code)
@@ -68,6 +71,7 @@ fn host() -> Vec<Failure> {
         Failure::NotPermitted { missing: vec!["CAP_PERFMON"] },
         Failure::UserNamespace,
         Failure::PidNamespace,
+        Failure::Architecture(Unsupported { architecture: "aarch64" }),
         Failure::KernelTooOld { found: "4.19.0-27-amd64".to_owned(), needed: "5.10" },
         Failure::NoBtf { kernel: kernel() },
         Failure::NoUprobes { kernel: kernel() },

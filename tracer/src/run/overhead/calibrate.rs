@@ -9,35 +9,11 @@ use anyhow::Context as _;
 use tracer_common::attach::Cookie;
 
 use crate::{
+    arch::{Architecture as _, Host},
     kernel::{Point, Program, Programs},
     probes::{Outcome, Probe},
     target::{Pid, mappings},
 };
-
-#[cfg(target_arch = "x86_64")]
-mod stubs {
-    //! Functions that do nothing: the kernel emulates the first instruction of two of them, and single-steps that of
-    //! the third.
-
-    use core::arch::naked_asm;
-
-    #[unsafe(naked)]
-    extern "C" fn entry() {
-        naked_asm!("push rbx", "pop rbx", "ret")
-    }
-
-    #[unsafe(naked)]
-    extern "C" fn entry_and_return() {
-        naked_asm!("push rbp", "pop rbp", "ret")
-    }
-
-    #[unsafe(naked)]
-    extern "C" fn step() {
-        naked_asm!("test rdi, rdi", "ret")
-    }
-
-    pub(super) const ALL: [extern "C" fn(); 3] = [entry, entry_and_return, step];
-}
 
 /// Rounds of calls; the fastest counts, since disturbances only make a round slower.
 const ROUNDS: usize = 8;
@@ -142,7 +118,7 @@ fn points() -> Option<[Point; 3]> {
         let offset = mappings.find(address)?.file_offset_of(address)?;
         Some(Point { offset, cookie: Cookie(0) })
     };
-    let [entry, ret, step] = stubs::ALL.map(point);
+    let [entry, ret, step] = Host::NOTHING.map(point);
     Some([entry?, ret?, step?])
 }
 
@@ -165,7 +141,7 @@ fn in_child(go: &File, result: &File) -> ! {
     unsafe {
         let mut byte = 0_u8;
         libc::read(go.as_raw_fd(), (&raw mut byte).cast(), 1);
-        for (function, calls) in stubs::ALL.into_iter().zip(CALLS) {
+        for (function, calls) in Host::NOTHING.into_iter().zip(CALLS) {
             let mut least = u64::MAX;
             for _ in 0..ROUNDS {
                 let begun = clock_ns();

@@ -6,7 +6,7 @@ use crate::{
     report::{Amount, Client, ClosedBy, Connection, ConnectionRole, Word},
     tui::{
         figures, names,
-        rows::{Role, Row},
+        text::{Role, Row},
     },
 };
 

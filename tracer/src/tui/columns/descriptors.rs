@@ -1,13 +1,16 @@
 //! The columns of the table of open file descriptors, and of the summary by type above it.
 
-use super::{By, Column, Entry, Needs, Rank, age, counted, known, number, rate, text, word};
+use super::{
+    By, Column, Entry, Needs, Rank, age, call_site::call_site, counted, known, number, rate, text,
+    word,
+};
 use crate::{
     format,
     report::{Fd, Site},
     tui::{
         figures, names,
-        rows::{Role, Row, table::call_site},
         summary::TypeRow,
+        text::{Role, Row},
     },
 };
 

@@ -1,12 +1,12 @@
 //! The columns of the table of resources left behind, by the acquiring function.
 
-use super::{By, Column, Entry, Needs, Rank, counted, number, text};
+use super::{By, Column, Entry, Needs, Rank, call_site::call_site, counted, number, text};
 use crate::{
     format,
     report::{Leaving, Site},
     tui::{
         figures, names,
-        rows::{Role, Row, table::call_site},
+        text::{Role, Row},
     },
 };
 

@@ -1,14 +1,15 @@
 //! The columns of the tables of library objects: by type, and single objects.
 
 use super::{
-    By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, known, number, per_second, rate, text,
+    By, Column, Entry, Needs, Rank, UNKNOWN, age, call_site::call_site, counted, known, number,
+    per_second, rate, text,
 };
 use crate::{
     format,
     report::{Address, LibraryObject, ObjectType, Resource, Site},
     tui::{
         figures, names,
-        rows::{Role, Row, table::call_site},
+        text::{Role, Row},
     },
 };
 

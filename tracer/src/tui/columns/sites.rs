@@ -3,15 +3,15 @@
 use tracer_common::kind::ResourceKind;
 
 use super::{
-    By, Column, Entry, Needs, Rank, UNKNOWN, age, counted, direction, known, number, rate, text,
-    verdict_words,
+    By, Column, Entry, Needs, Rank, UNKNOWN, age, call_site::call_site, counted, direction, known,
+    number, rate, text, verdict_words,
 };
 use crate::{
     format,
     report::Site,
     tui::{
         figures, names,
-        rows::{Role, Row, table::call_site},
+        text::{Role, Row},
     },
 };
 

@@ -9,12 +9,13 @@ use crate::{
         fixtures::{light, objects, served},
     },
     tui::{
-        columns::By,
         keys::Key,
         lists::{Id, List},
+        model::By,
         sample,
         state::Pane,
         theme::Theme,
+        update::receive,
     },
 };
 
@@ -217,7 +218,7 @@ fn the_cursor_stays_on_its_object() {
     let here = state.id();
     let mut later = objects();
     later.objects.as_mut().unwrap().table.reverse();
-    state.receive(Arc::new(later));
+    receive(&mut state, Arc::new(later));
     assert_eq!(state.id(), here);
 }
 

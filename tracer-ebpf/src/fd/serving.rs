@@ -7,11 +7,12 @@ use crate::{
     call::Call,
     fd::{
         context::{FdContext, begin_connection},
-        file, missed_returns,
+        missed_returns,
     },
+    file,
     maps::CONNECTIONS,
     net::{connection::set_served, socket},
-    process::threads,
+    threads,
 };
 
 /// The thread uses one of its descriptors: from now on it serves that descriptor's connection.

@@ -1,7 +1,6 @@
 //! Chooses the instruction of a function to probe.
 //!
-//! Takes a function's bytes, hands on an offset into them. Pure. Code for x86-64 instructions is in this file, in
-//! `returns.rs` and in `object.rs`.
+//! Takes a function's bytes, hands on an offset into them.
 //!
 //! The cost of a breakpoint depends on the instruction under it: the kernel emulates `push`, `nop`,
 //! `jmp`, `jcc` and `call rel` (`arch/x86/kernel/uprobes.c`), and single-steps everything else, which
@@ -13,26 +12,18 @@ use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic,
     OpAccess, Register,
 };
-use serde::{Deserialize, Serialize};
+
+use super::X86_64;
+use crate::arch::{Architecture as _, Place};
 
 /// Bytes of a function to search for a place: its prologue.
 const PROLOGUE_BYTES: u64 = 64;
 
-/// The place of a probe in a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Offset in the object's file.
-    pub offset: u64,
-    /// Bytes after the function's first instruction.
-    pub behind_entry: u64,
-    /// Whether the kernel emulates the instruction there.
-    pub emulated: bool,
-    /// 8-byte words between the stack pointer and the return address there.
-    pub words: u8,
-}
+/// The registers that pass arguments, in the order of the arguments.
+pub(super) const ARGUMENTS: [Register; X86_64::REGISTER_ARGUMENTS as usize] =
+    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 
-/// The place for a probe that needs these arguments in the function whose code is `code`, starting at `offset` in its
-/// file.
+/// See [`crate::arch::Architecture::place`].
 pub(super) fn choose(code: &[u8], offset: u64, arguments: &[u8]) -> Place {
     let entry = Place { offset, behind_entry: 0, emulated: false, words: 0 };
     let needed = registers(arguments);
@@ -72,8 +63,7 @@ pub(super) fn choose(code: &[u8], offset: u64, arguments: &[u8]) -> Place {
     entry
 }
 
-/// Like [`choose`], for a probe that may be placed where the return address is deeper in the stack, as long as the
-/// registers that unwinding needs still have the caller's values. `None` if no such place is cheap.
+/// See [`crate::arch::Architecture::deeper_place`].
 pub(super) fn choose_deeper(code: &[u8], offset: u64, arguments: &[u8]) -> Option<Place> {
     let mut needed = registers(arguments);
     needed.extend([Register::RBP, Register::RBX]);
@@ -138,9 +128,7 @@ pub(super) fn is_replaced_by_call(code: &[u8]) -> bool {
 
 /// The registers that pass these arguments.
 fn registers(arguments: &[u8]) -> Vec<Register> {
-    const IN_ORDER: [Register; 6] =
-        [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
-    let register = |argument: &u8| IN_ORDER.get(usize::from(*argument)).copied();
+    let register = |argument: &u8| ARGUMENTS.get(usize::from(*argument)).copied();
     arguments.iter().filter_map(register).collect()
 }
 

@@ -63,7 +63,7 @@ macro_rules! at {
     ($field:ident) => {
         // SAFETY: the static is written once, before the programs are loaded: the compiler must not treat it as a
         // constant.
-        unsafe { (&raw const $crate::fd::file::LAYOUT.$field).read_volatile() }
+        unsafe { (&raw const $crate::file::LAYOUT.$field).read_volatile() }
     };
 }
 pub(crate) use at;

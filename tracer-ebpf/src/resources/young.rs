@@ -5,11 +5,10 @@
 //! drained resource. The deletion of the entry (by a release, or by the collector) decides, so nothing is
 //! counted twice or lost; `docs/decisions/0002-two-generations.md` has the argument.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use tracer_common::{
     attach::{ProbeNumber, Shape},
     kind::{Extent, Kind, PAGE_BYTES},
-    limits::{self, RING_BYTES},
+    limits,
     loss::Loss,
     object::IS_OBJECT,
     record::{ACQUIRE, CLOSE_RANGE, Change, MOVE, Moved, RELEASE, RETAG, RangeClosed},
@@ -18,39 +17,19 @@ use tracer_common::{
 
 use crate::{
     call::Call,
-    lib_objects::details::forget,
     loss::{died, doubt, lose},
-    maps::{FORKS, RECORDS, YOUNG},
+    maps::{FORKS, YOUNG},
+    resources::{
+        details::forget,
+        records::{emit, now_ns, position},
+    },
 };
-
-/// `BPF_RB_AVAIL_DATA`: bytes not consumed yet.
-const AVAILABLE: u64 = 0;
-/// `BPF_RB_PROD_POS`: where the next record will be written; never falls.
-const PRODUCER_POSITION: u64 = 3;
-/// `BPF_RB_NO_WAKEUP`: the collector polls by itself.
-pub(crate) const NO_WAKEUP: u64 = 1;
-/// `BPF_RB_FORCE_WAKEUP`: for a buffer that fills faster than the collector polls.
-const FORCE_WAKEUP: u64 = 2;
 
 /// Attempts at a deletion that finds its bucket locked.
 const DELETE_TRIES: u32 = 4;
 
 /// `-ENOENT`: the table lacks the entry to delete.
 const NO_ENTRY: i32 = -2;
-
-/// The present sequence position, see [`Change::position`].
-#[inline(always)]
-pub(crate) fn position() -> u64 {
-    RECORDS.query(PRODUCER_POSITION)
-}
-
-/// `CLOCK_MONOTONIC`, nanoseconds. (The coarse clock would be precise enough and is cheaper, but programs of this
-/// type may not call its helper.)
-#[inline(always)]
-pub(crate) fn now_ns() -> u64 {
-    // SAFETY: a helper without preconditions.
-    unsafe { bpf_ktime_get_ns() }
-}
 
 /// Whether releases of this kind identify a range instead of a handle.
 #[inline(always)]
@@ -62,19 +41,6 @@ pub(crate) fn by_range(kind: u8) -> bool {
 #[inline(always)]
 pub(crate) fn key(call: &Call, kind: u8, handle: u64) -> Key {
     Key { pid: call.pid(), kind: u32::from(kind) | call.target.programs << 8, handle }
-}
-
-/// Sends a record of fixed size; `false` when the ring buffer is full. The record is made in its place in the buffer: on
-/// the stack, it would not fit into what the verifier allows to functions that call each other.
-#[inline(always)]
-fn emit<T: 'static>(record: impl FnOnce() -> T) -> bool {
-    let Some(mut entry) = RECORDS.reserve::<T>(0) else {
-        return false;
-    };
-    entry.write(record());
-    let is_crowded = RECORDS.query(AVAILABLE) > u64::from(RING_BYTES / 4);
-    entry.submit(if is_crowded { FORCE_WAKEUP } else { NO_WAKEUP });
-    true
 }
 
 /// Sends a change; `false` when the ring buffer is full.
