@@ -1,6 +1,6 @@
 //! The command-line flags and their help.
 //!
-//! Takes the command line, hands on [`Cli`], which `settings` interprets. Checks single values only, not how they fit
+//! Takes the command line, passes on [`Cli`], which `settings` interprets. Checks single values only, not how they fit
 //! together.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};

@@ -1,6 +1,6 @@
 //! The expected failures of leaktrace, each with a help line.
 //!
-//! Takes causes from every module, hands on two lines on stderr and the exit status. Every failure is one line,
+//! Takes causes from every module, passes on two lines on stderr and the exit status. Every failure is one line,
 //! `could not <verb> <object>: cause`, followed by one `help:` line that the user can act on. Must not decide anything
 //! else: the module that fails describes the failure.
 

@@ -1,6 +1,6 @@
 //! The settings of a session, from the command line.
 //!
-//! Takes [`Cli`] and whether stdout is a terminal, hands on a [`Command`] with all defaults filled in and without
+//! Takes [`Cli`] and whether stdout is a terminal, passes on a [`Command`] with all defaults filled in and without
 //! contradictions. Must not read processes, or files other than packs.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};

@@ -1,6 +1,6 @@
 //! The lanes of `test`: which tests run together, the packages they need, and whether they need root.
 //!
-//! Takes nothing; hands on the table and filtersets for nextest. It must not run anything.
+//! Takes nothing; passes on the table and filtersets for nextest. It must not run anything.
 
 use anyhow::{Context as _, Result};
 

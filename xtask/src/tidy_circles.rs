@@ -1,6 +1,6 @@
 //! Rule of `tidy`: no circles among the files and folders of a folder.
 //!
-//! Takes the modules of a crate, hands on a fault for each circle. A file needs another if it names something that the
+//! Takes the modules of a crate, passes on a fault for each circle. A file needs another if it names something that the
 //! other defines, also by way of a re-export; a folder counts as one file for its neighbors. The file that a folder
 //! belongs to (`mod.rs`) is not a neighbor: it puts its files together, and defines what they share.
 

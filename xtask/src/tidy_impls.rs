@@ -1,6 +1,6 @@
 //! Rule of `tidy`: the methods of a type stand in at most two files.
 //!
-//! Takes the modules of a crate, hands on a fault for each type whose `impl` blocks without a trait stand in more files.
+//! Takes the modules of a crate, passes on a fault for each type whose `impl` blocks without a trait stand in more files.
 
 use std::collections::BTreeMap;
 

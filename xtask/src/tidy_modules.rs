@@ -1,6 +1,6 @@
 //! The modules of a crate, as the rules of `tidy` see them.
 //!
-//! Takes the root file of a crate, follows its `mod` declarations, and hands on what each file defines, imports and
+//! Takes the root file of a crate, follows its `mod` declarations, and passes on what each file defines, imports and
 //! names, with line numbers. Names are resolved through imports and re-exports to the file that defines them. Knows no
 //! rule. Does not expand macros: it reads their arguments as tokens.
 

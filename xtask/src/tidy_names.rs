@@ -1,6 +1,6 @@
 //! What one file defines, imports and names: found in its syntax tree, for `tidy`.
 //!
-//! Takes a parsed file, hands on names with line numbers, for the file's module and each module within it. Code for
+//! Takes a parsed file, passes on names with line numbers, for the file's module and each module within it. Code for
 //! tests (`#[cfg(test)]`) is left out, and documentation too.
 
 use std::collections::{BTreeMap, BTreeSet};

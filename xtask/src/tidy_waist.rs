@@ -1,6 +1,6 @@
 //! Rule of `tidy`: right of the snapshot, nothing reads the targets, the host or a clock.
 //!
-//! Takes the modules of `tracer`, hands on a fault for each place in `analyze`, `symbolize`, `assemble`, `report` and
+//! Takes the modules of `tracer`, passes on a fault for each place in `analyze`, `symbolize`, `assemble`, `report` and
 //! `tui` that does. What a report needs of a live process is read before the snapshot and is in it, so that a recorded
 //! snapshot gives the same report. Reading object files for names is the exception, file by file: see [`ALLOWED`].
 

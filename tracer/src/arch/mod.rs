@@ -3,7 +3,7 @@
 //!
 //! [`Architecture`] is the interface, [`Host`] the implementation for this machine. Each architecture has a file or
 //! folder here; `unsupported.rs` serves all others. Nothing else in this crate names a register or decodes an
-//! instruction. Pure: takes bytes and numbers, hands on plain data; reads no file, and knows no process.
+//! instruction. Pure: takes bytes and numbers, passes on plain data; reads no file, and knows no process.
 
 #[cfg(any(test, not(target_arch = "x86_64"), leaktrace_unsupported_arch))]
 mod unsupported;

@@ -1,6 +1,6 @@
 //! Names of frames, live or from a tape.
 //!
-//! Takes mappings and call sites, hands on frames. Which frames have names at a moment depends on files, and on how much a
+//! Takes mappings and call sites, passes on frames. Which frames have names at a moment depends on files, and on how much a
 //! report's time budget allows: on a tape, each step of naming has the call sites that it has named.
 
 use std::{

@@ -1,6 +1,6 @@
 //! What a cycle receives from the kernel, and in which order.
 //!
-//! Takes the record source, hands on drained resources and records. Reads no clock but for the pace of drains.
+//! Takes the record source, passes on drained resources and records. Reads no clock but for the pace of drains.
 
 use std::{
     io,

@@ -1,6 +1,6 @@
 //! The collector's loop: BPF maps and records → ledger → snapshots.
 //!
-//! Owns the BPF maps and the ledger. Takes requests, hands on a snapshot per interval. A slow reader of
+//! Owns the BPF maps and the ledger. Takes requests, passes on a snapshot per interval. A slow reader of
 //! snapshots never blocks it.
 
 mod cycle;

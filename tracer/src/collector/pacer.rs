@@ -1,6 +1,6 @@
 //! Paces the collector: when to drain, when to make a snapshot, when to look for requests.
 //!
-//! Takes the clock, a crowded ring buffer and the ends of targets, hands on what is due. A tape needs none: it says what
+//! Takes the clock, a crowded ring buffer and the ends of targets, passes on what is due. A tape needs none: it says what
 //! was due.
 
 use std::{

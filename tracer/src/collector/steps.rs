@@ -1,6 +1,6 @@
 //! The collector's steps, live or from a tape.
 //!
-//! Takes what is due, hands on a step; on a tape, a step is one answer. Nothing else decides what the collector does.
+//! Takes what is due, passes on a step; on a tape, a step is one answer. Nothing else decides what the collector does.
 
 use std::{
     io,

@@ -1,6 +1,6 @@
 //! The kernel's figures for the targets: resident memory, and in light mode memory and descriptors by type.
 //!
-//! A part of the collector: takes the targets that run, hands on figures from `/proc` for the snapshot.
+//! A part of the collector: takes the targets that run, passes on figures from `/proc` for the snapshot.
 
 use std::{collections::BTreeMap, sync::Arc};
 

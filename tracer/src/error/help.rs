@@ -1,6 +1,6 @@
 //! The help for each failure: one line that the user can act on.
 //!
-//! Takes a failure, hands on text. Matches every variant, so that the compiler requires a help line for a new one.
+//! Takes a failure, passes on text. Matches every variant, so that the compiler requires a help line for a new one.
 
 use super::{Failure, Kept};
 use crate::arch::SUPPORTED;

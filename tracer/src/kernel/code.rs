@@ -1,7 +1,7 @@
 //! Relocates the object's code against its maps, and loads single programs from it.
 //!
 //! For what aya 0.14 does not support: programs for multi-point links, and programs with helper fallbacks. Takes the
-//! object and the maps that aya has created from it, hands on programs.
+//! object and the maps that aya has created from it, passes on programs.
 
 use std::{
     collections::HashSet,

@@ -1,6 +1,6 @@
 //! Why loading or attaching failed.
 //!
-//! Takes the errors of aya, hands on [`Failed`], with the kernel's error number wherever aya keeps it.
+//! Takes the errors of aya, passes on [`Failed`], with the kernel's error number wherever aya keeps it.
 
 use std::{io, path::PathBuf};
 

@@ -1,6 +1,6 @@
 //! Kernel memory of the maps: an estimate before they exist, and the kernel's own figure afterwards.
 //!
-//! [`expected`] is pure: takes map lengths and a CPU count, hands on bytes, by the kernel's own formulas
+//! [`expected`] is pure: takes map lengths and a CPU count, passes on bytes, by the kernel's own formulas
 //! (`*_map_mem_usage` of Linux 6.4 and later). [`Footprint::of`] reads the kernel's figure.
 
 use std::{fs, os::fd::AsRawFd as _};
@@ -57,7 +57,7 @@ impl Footprint {
         footprint
     }
 
-    /// The sum that a map counts towards.
+    /// The sum that a map counts toward.
     fn sum_of(&mut self, name: &str) -> &mut Option<u64> {
         if name == tables::UNWIND_PAGES { &mut self.unwind_bytes } else { &mut self.maps_bytes }
     }

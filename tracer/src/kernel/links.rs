@@ -1,6 +1,6 @@
 //! Attaches programs to functions, and holds the links.
 //!
-//! Takes attach points, hands on the kernel's answer for each. Attaches whole groups of points at once where the
+//! Takes attach points, passes on the kernel's answer for each. Attaches whole groups of points at once where the
 //! kernel supports that ([`Multi`]), else one by one.
 
 use std::{io, num::NonZeroU32, os::fd::OwnedFd, path::Path, sync::Arc, thread};

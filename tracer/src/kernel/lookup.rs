@@ -1,6 +1,6 @@
 //! Programs and maps of a loaded object, by name.
 //!
-//! Takes the object as aya has loaded it, hands on programs, their descriptors, and slots of program arrays.
+//! Takes the object as aya has loaded it, passes on programs, their descriptors, and slots of program arrays.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 

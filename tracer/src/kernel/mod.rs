@@ -1,6 +1,6 @@
 //! The interface to the kernel: loads the programs, attaches them, reads and writes their maps.
 //!
-//! The only folder that imports aya. Takes attach points and hands on plain numbers and the records
+//! The only folder that imports aya. Takes attach points and passes on plain numbers and the records
 //! of `tracer-common`; it interprets none of them.
 
 mod batch;

@@ -1,6 +1,6 @@
 //! Loads the BPF object file.
 //!
-//! Takes the options of a run and the capacity that its targets need, hands on loaded programs and their maps. A test
+//! Takes the options of a run and the capacity that its targets need, passes on loaded programs and their maps. A test
 //! looks up every program and map in the committed object.
 
 use std::{os::fd::AsFd as _, path::PathBuf};

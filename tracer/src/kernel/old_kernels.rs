@@ -37,7 +37,7 @@ pub(super) fn has_cookies() -> bool {
     load_program("leaktrace_try", KPROBE, 0, &helper_fallbacks::calling(GET_ATTACH_COOKIE)).is_ok()
 }
 
-/// Raises `RLIMIT_MEMLOCK`: until Linux 5.11, maps counted towards the limit of locked memory.
+/// Raises `RLIMIT_MEMLOCK`: until Linux 5.11, maps counted toward the limit of locked memory.
 pub(super) fn lift_memory_limit() {
     let unlimited = Rlimit { current: None, maximum: None };
     if let Err(error) = setrlimit(Resource::Memlock, unlimited) {

@@ -1,6 +1,6 @@
 //! Map sizes: the number of entries, by what is traced and by the number of CPUs.
 //!
-//! Pure. Takes the options of a run and the capacity that its targets need, hands on the length of every map that differs between runs.
+//! Pure. Takes the options of a run and the capacity that its targets need, passes on the length of every map that differs between runs.
 
 use tracer_common::{
     limits,

@@ -1,6 +1,6 @@
 //! Typed access to the maps that user space reads and writes.
 //!
-//! Takes the maps of the loaded object, hands on plain values. The names of maps are defined here.
+//! Takes the maps of the loaded object, passes on plain values. The names of maps are defined here.
 
 use std::{
     io,

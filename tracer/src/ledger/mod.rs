@@ -1,6 +1,6 @@
 //! The table of outstanding resources, for every kind.
 //!
-//! Takes records and drained resources, which `events` decodes, hands on sums by call site and the outstanding
+//! Takes records and drained resources, which `events` decodes, passes on sums by call site and the outstanding
 //! resources. Pure: no IO, no clock.
 //!
 //! Events about one resource may arrive out of order: drained resources are read from a map, releases come

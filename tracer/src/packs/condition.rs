@@ -1,6 +1,6 @@
 //! Conditions on a library's version, evaluated on the object file that contains the library.
 //!
-//! Takes the functions that the file defines and its build ID, hands on whether a condition holds. Pure.
+//! Takes the functions that the file defines and its build ID, passes on whether a condition holds. Pure.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! Packs describe a library's object types: constructors, destructors, fields. They are data, read from `packs/*.toml`.
 //!
-//! Takes text, hands on [`Pack`]s and, for the functions that an object file defines, those to probe in it.
+//! Takes text, passes on [`Pack`]s and, for the functions that an object file defines, those to probe in it.
 //! Must not touch processes, BPF programs, or files other than packs.
 
 mod check;

@@ -1,6 +1,6 @@
 //! Finds the allocators that a process uses, with a sentence for each, and the objects that contain them.
 //!
-//! Takes mappings, hands on [`Survey`]. Reads the objects and the process's preloads; must not attach probes. The
+//! Takes mappings, passes on [`Survey`]. Reads the objects and the process's preloads; must not attach probes. The
 //! dynamic linker binds every `malloc` to the first object that exports it, in the order that `order` computes; an
 //! allocator with a prefix, or one that was loaded later, is used in addition.
 

@@ -1,6 +1,6 @@
 //! Locates functions of the catalog in an object.
 //!
-//! Takes an object's bytes and the wanted functions, hands on a probe per function, with or without a place. A missing
+//! Takes an object's bytes and the wanted functions, passes on a probe per function, with or without a place. A missing
 //! function is information, not a failure.
 
 use std::collections::HashSet;

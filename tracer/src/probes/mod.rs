@@ -1,6 +1,6 @@
 //! Decides what to probe: functions as data, the objects that define them, and the cheapest place in each function.
 //!
-//! Takes a target's mappings, hands on attach points. Must not attach anything, and uses no addresses in a process:
+//! Takes a target's mappings, passes on attach points. Must not attach anything, and uses no addresses in a process:
 //! places are offsets in files.
 
 pub mod allocator;

@@ -1,6 +1,6 @@
 //! One object file, for placing probes: its functions by name, its code, and the targets of its branches.
 //!
-//! Takes bytes, hands on places in them. Must not know allocators or processes.
+//! Takes bytes, passes on places in them. Must not know allocators or processes.
 
 use std::{
     cell::OnceCell,

@@ -1,6 +1,6 @@
 //! Finds every exit of a function, to read its outcome without a return probe.
 //!
-//! Takes a function, hands on the places of all return instructions that may end a call of it, or why it cannot find
+//! Takes a function, passes on the places of all return instructions that may end a call of it, or why it cannot find
 //! all of them: missing some outcomes would make the figures wrong.
 //!
 //! A function may also end with a jump to another one, which then returns to the caller in its place (a tail call):

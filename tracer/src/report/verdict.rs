@@ -48,7 +48,7 @@ impl VerdictClass {
             Self::Suspect => "likely a leak; the details say why",
             Self::Growing => "grows; too early to say more",
             Self::Steady => "outstanding and flat",
-            Self::Settling => "shrinking towards a level",
+            Self::Settling => "shrinking toward a level",
             Self::Unknown => "no rule has spoken",
         }
     }

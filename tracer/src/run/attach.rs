@@ -1,6 +1,6 @@
 //! Attaches the probes of the catalog to targets.
 //!
-//! Takes targets and loaded programs, hands on the probes that are attached and those that are not, with the reason. A
+//! Takes targets and loaded programs, passes on the probes that are attached and those that are not, with the reason. A
 //! probe that cannot be attached is information; only a target without any allocator is a failure. Objects that a
 //! target loads later are probed then.
 

@@ -1,7 +1,7 @@
 //! The attacher: probes libraries that targets load during tracing, and programs that they execute.
 //!
 //! A thread of its own, because reading an object and attaching take longer than a collector's cycle may. Takes changed
-//! mappings from the collector's snapshots, hands on allocators to the collector before their first hit, and the list
+//! mappings from the collector's snapshots, passes on allocators to the collector before their first hit, and the list
 //! of probes to the reporter.
 
 use std::{

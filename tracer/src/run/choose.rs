@@ -1,6 +1,6 @@
 //! Chooses the targets.
 //!
-//! Takes the user's settings, hands on targets: running processes, or a command to start.
+//! Takes the user's settings, passes on targets: running processes, or a command to start.
 
 use crate::{
     error::{Failure, Match},

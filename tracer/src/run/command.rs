@@ -1,6 +1,6 @@
 //! Follows a command that leaktrace starts: into other programs that it executes, and to its end.
 //!
-//! Takes events of the command, hands on requests to the collector and the exit status.
+//! Takes events of the command, passes on requests to the collector and the exit status.
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
 //! Functions of packs: turns them into functions to probe, and describes them to the BPF programs.
 //!
-//! Takes packs and probes, hands on functions, descriptions, object types and liveness checks.
+//! Takes packs and probes, passes on functions, descriptions, object types and liveness checks.
 
 use std::{collections::HashSet, sync::Arc};
 

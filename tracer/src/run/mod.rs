@@ -1,6 +1,6 @@
 //! Runs a tracing session: builds the pipeline, starts and stops its threads.
 //!
-//! Takes [`Settings`], hands on the exit status. Three threads: the collector (kernel → snapshot), the reporter
+//! Takes [`Settings`], passes on the exit status. Three threads: the collector (kernel → snapshot), the reporter
 //! (snapshot → report) and this one (screen, signals, shutdown). Only the request to stop flows back, and a slow screen
 //! blocks no other thread. Switching from light to full tracing builds a second pipeline.
 

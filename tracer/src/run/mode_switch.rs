@@ -1,7 +1,7 @@
 //! Switches a running session from light to full tracing: builds a second pipeline on the same targets, then retires
 //! the first.
 //!
-//! Takes the settings of the light pipeline, hands on the full pipeline, or why there is none. Uses a thread of its
+//! Takes the settings of the light pipeline, passes on the full pipeline, or why there is none. Uses a thread of its
 //! own: attaching takes tenths of a second, and the screen must not freeze.
 
 use std::{sync::Arc, time::Instant};

@@ -1,6 +1,6 @@
 //! Loads the BPF programs of a session: those at functions, or with `--light` those at page faults.
 //!
-//! Takes the options and the targets, hands on loaded programs, or why the kernel refuses them.
+//! Takes the options and the targets, passes on loaded programs, or why the kernel refuses them.
 
 use std::num::NonZeroU32;
 

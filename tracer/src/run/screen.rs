@@ -1,6 +1,6 @@
 //! Shows a pipeline's reports on the screen until the user quits.
 //!
-//! Takes a running pipeline, hands on nothing: a key may replace the pipeline of light tracing by one of full tracing.
+//! Takes a running pipeline, passes on nothing: a key may replace the pipeline of light tracing by one of full tracing.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

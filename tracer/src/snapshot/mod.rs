@@ -1,6 +1,6 @@
 //! The snapshot: THE WAIST. Only code left of it needs root, the kernel and a clock.
 //!
-//! Takes the ledger at one moment, hands on plain figures with addresses instead of names.
+//! Takes the ledger at one moment, passes on plain figures with addresses instead of names.
 
 mod ages;
 pub mod windows;

@@ -1,6 +1,6 @@
 //! Sampling windows: figures per batch of windows, where not everything is recorded.
 //!
-//! Takes the times at which recording starts and stops, hands on figures by *batch*. The first window is a batch of
+//! Takes the times at which recording starts and stops, passes on figures by *batch*. The first window is a batch of
 //! its own because its start is not random. Of the others every sixteenth belongs to the same batch, so that batches
 //! are alike and their differences show the error of an estimate. Pure: reads no clock.
 //!

@@ -1,6 +1,6 @@
 //! The live side of a record source: what is kept open to ask the kernel and to write to its programs.
 //!
-//! Takes code ranges, targets and requests to delete; hands on nothing that the ledger needs. A tape has none of this.
+//! Takes code ranges, targets and requests to delete; passes on nothing that the ledger needs. A tape has none of this.
 
 use std::{collections::BTreeMap, io, time::Instant};
 

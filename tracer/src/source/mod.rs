@@ -1,6 +1,6 @@
 //! The record source: all that the collector learns from outside, and all that it writes there.
 //!
-//! Takes questions, hands on answers: of the BPF maps, the ring buffer, the clock, `/proc` and target memory; or those
+//! Takes questions, passes on answers: of the BPF maps, the ring buffer, the clock, `/proc` and target memory; or those
 //! of a tape, for which nothing is written anywhere. A live answer goes onto a tape, if one is recorded. It interprets
 //! nothing and keeps no figures. See `docs/decisions/0013-tapes.md`.
 

@@ -1,6 +1,6 @@
 //! Tapes: what a run has learned from outside, in a file, and the run again from there.
 //!
-//! Takes questions and how to answer them live, hands on answers: live ones, live ones that are written to a tape too,
+//! Takes questions and how to answer them live, passes on answers: live ones, live ones that are written to a tape too,
 //! or those of a tape. Each thread of the line has its own stream of answers. Knows neither the kernel nor `/proc`, and
 //! not what answers mean. See `docs/decisions/0013-tapes.md`.
 

@@ -1,6 +1,6 @@
 //! Reads a tape.
 //!
-//! Takes a file, hands on the answers of each of its streams in order. Never trusts the file: what does not fit ends
+//! Takes a file, passes on the answers of each of its streams in order. Never trusts the file: what does not fit ends
 //! the stream there.
 
 use std::{

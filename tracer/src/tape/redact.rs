@@ -1,6 +1,6 @@
 //! Leaves names and addresses out of a tape, so that it can be sent to others.
 //!
-//! Takes an answer, hands on a copy of it in which addresses and names are replaced: each by the same substitute
+//! Takes an answer, passes on a copy of it in which addresses and names are replaced: each by the same substitute
 //! throughout, so that the replayed run takes the same course. Every type that a question may be answered with decides
 //! here, or beside its definition, what of it stays. What is left out is described in `docs/tapes.md`.
 

@@ -1,6 +1,6 @@
 //! Writes a tape while leaktrace runs.
 //!
-//! Takes answers from the threads of the line, hands on blocks in a file, which a thread of its own packs and writes.
+//! Takes answers from the threads of the line, passes on blocks in a file, which a thread of its own packs and writes.
 //! A disk that is full ends the tape, not the tracing: there is one warning, and the tape is shorter. A disk that is
 //! slow slows the line down as soon as its queue is full, so that memory stays bounded; losses that this causes are
 //! counted as all are.

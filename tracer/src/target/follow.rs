@@ -1,6 +1,6 @@
 //! The thread that ptraces a launched command; the counterpart of [`super::launch`].
 //!
-//! Takes a prepared command and requests, hands on events. All code here runs on the one thread that
+//! Takes a prepared command and requests, passes on events. All code here runs on the one thread that
 //! has seized the process; it sleeps in the kernel until the command stops.
 
 use std::{

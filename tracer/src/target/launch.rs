@@ -1,6 +1,6 @@
 //! Launches a command and stops it before its program runs, so that probes are attached from the first call.
 //!
-//! Takes a program and a predicate (whether everything needed is mapped), hands on a process that is stopped
+//! Takes a program and a predicate (whether everything needed is mapped), passes on a process that is stopped
 //! in its loader, and later the event of its end. ptrace ties a tracee to one thread, so a dedicated thread
 //! forks the process, stops it, delivers its signals and waits for its end. The command belongs to the user:
 //! it inherits our standard streams, and it keeps running when leaktrace quits or dies. Only its first thread

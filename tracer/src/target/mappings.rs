@@ -1,6 +1,6 @@
 //! The memory mappings of a target, from `/proc/PID/maps`.
 //!
-//! Takes the text, hands on [`Mappings`]: address → mapping, executable memory for the kernel side,
+//! Takes the text, passes on [`Mappings`]: address → mapping, executable memory for the kernel side,
 //! and the mapped object files. The parser is pure and works on bytes, since paths need not be
 //! UTF-8; it skips lines that it cannot parse. Opens no object itself: [`open_path`] returns the path
 //! through which other modules open it.

@@ -1,6 +1,6 @@
 //! The traced processes, as `/proc` shows them.
 //!
-//! Takes a process id, a name or a command; hands on the process's identity, its mappings ([`mappings`]),
+//! Takes a process id, a name or a command; passes on the process's identity, its mappings ([`mappings`]),
 //! its end ([`watch`]), and for a command a process that is stopped before its program runs ([`launch`]).
 //! Knows nothing of probes, kernel programs or names of functions, and never changes a process that it did
 //! not start.

@@ -1,6 +1,6 @@
 //! Resource usage of a process, a target or leaktrace itself: memory, CPU time, and file descriptors by type.
 //!
-//! Takes a process id, hands on figures from `/proc`. Reading them does not stop the process.
+//! Takes a process id, passes on figures from `/proc`. Reading them does not stop the process.
 
 use std::{
     collections::BTreeMap,

@@ -1,6 +1,6 @@
 //! The tables of all objects, and their pages in the programs' map.
 //!
-//! Takes the targets' mappings, hands on executable ranges with their tables. All processes, and all files
+//! Takes the targets' mappings, passes on executable ranges with their tables. All processes, and all files
 //! with the same build id, share one table.
 
 use std::{

@@ -1,6 +1,6 @@
 //! Overhead governor: starts and stops sampling windows so that tracing stays within its CPU budget.
 //!
-//! Runs on the attacher's thread, which owns the programs. Takes readings from the collector, hands on requests to it,
+//! Runs on the attacher's thread, which owns the programs. Takes readings from the collector, passes on requests to it,
 //! and attaches or detaches the probes.
 
 use std::{
