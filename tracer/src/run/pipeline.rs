@@ -255,7 +255,7 @@ fn report(
     let publish = |report, _| drop(latest.send_replace(Some(Arc::new(report))));
     // Live, neither fails.
     let mut assembly = Assembly::new(answers, Some(session)).ok()?;
-    reporter::report(&mut assembly, snapshots, Some(&inputs), publish).ok()?
+    reporter::report(&mut assembly, snapshots, Some(&inputs), publish).ok()?.map(|(last, _)| last)
 }
 
 /// The share of CPU time that tracing may take, and the cost of a probe hit, if there is a budget.

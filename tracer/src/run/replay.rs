@@ -62,14 +62,10 @@ impl Line {
     /// the run's last, if it is not.
     fn run(self, mut publish: impl FnMut(Report, u64)) -> Option<Fault> {
         let Self { collector, snapshots, mut assembly } = self;
-        let mut at_ns = 0;
-        let last = reporter::report(&mut assembly, &snapshots, None, |report, now_ns| {
-            at_ns = now_ns;
-            publish(report, now_ns);
-        });
+        let last = reporter::report(&mut assembly, &snapshots, None, &mut publish);
         drop(snapshots);
         let collected = collector.join();
-        if let Ok(Some(report)) = last {
+        if let Ok(Some((report, at_ns))) = last {
             publish(report, at_ns);
             return None;
         }

@@ -63,14 +63,15 @@ impl Redact for Turn {
     }
 }
 
-/// Reports the newest snapshot, again and again, until the last one. `publish` also gets the moment of the snapshot.
+/// Reports the newest snapshot, again and again, until the last one. `publish` also gets the moment of the snapshot;
+/// that of the last one is returned with it.
 /// Without `inputs`, a tape has them.
 pub(super) fn report(
     assembly: &mut Assembly,
     snapshots: &Receiver<Snapshot>,
     inputs: Option<&Inputs<'_>>,
     mut publish: impl FnMut(Report, u64),
-) -> io::Result<Option<Report>> {
+) -> io::Result<Option<(Report, u64)>> {
     loop {
         let mut all = Vec::new();
         if inputs.is_some() {
@@ -110,7 +111,7 @@ pub(super) fn report(
             return Err(io::Error::other(fault));
         }
         if snapshot.last {
-            return Ok(Some(report));
+            return Ok(Some((report, snapshot.at_ns)));
         }
         publish(report, snapshot.at_ns);
     }
