@@ -1,8 +1,8 @@
 /* A mail server: messages of all sizes come and go within seconds, and small entries of an index stay among them, so
- * that pages cannot be given back: the resident memory is several times what is in use.
+ * that pages cannot be given back: resident memory stays at its highest while half of the messages leave.
  *
  * Truth: `leaks`: one message in a hundred bounces, and its envelope is forgotten. `corrected`: it is freed.
- * Hard: resident memory grows with fragmentation and never falls; what leaks is a thousandth of it. */
+ * Hard: resident memory grows with fragmentation and does not fall; what leaks is a thousandth of it. */
 #include "../exam.h"
 
 enum { INDEX = 20000, ENTRY = 40 };
