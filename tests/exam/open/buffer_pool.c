@@ -2,10 +2,10 @@
  *
  * Truth: `leaks`: a buffer that comes back while the pool is full is forgotten. `corrected`: it is freed.
  * Hard: the function acquires in bursts only, and leaks only at their ends: most windows of time show nothing at all.
- * In both variants the pool keeps its 256 buffers for ever. */
+ * In both variants the pool keeps its 192 buffers forever. */
 #include "../exam.h"
 
-enum { POOLED = 256, SIZE = 4096 };
+enum { POOLED = 192, SIZE = 4096 };
 
 enum { BUFFERS, REQUESTS };
 static struct site sites[] = {

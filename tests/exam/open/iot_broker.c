@@ -4,7 +4,7 @@
  * comes twice, 1 %; and the will of a client stays when the client takes over its own session, one in ten connects.
  * `corrected`: both are freed.
  * Hard: one cause must not hide the other, and they must not become one; both have much healthy traffic at their sites.
- */
+ * / */
 #include "../exam.h"
 
 enum { TOPICS = 2000, THREADS = 4 };

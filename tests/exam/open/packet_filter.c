@@ -10,7 +10,7 @@ enum { PACKETS, HEADERS, FRAGMENTS };
 static struct site sites[] = {
     HEALTHY("copy_packet", "heap", "freed at once"),
     HEALTHY("parse_headers", "heap", "freed at once"),
-    PARTLY_LEAKS("keep_fragment", "heap", "fragments wait for their other half for ever",
+    PARTLY_LEAKS("keep_fragment", "heap", "fragments wait for their other half forever",
                  "fragments of the last seconds"),
 };
 

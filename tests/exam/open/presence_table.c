@@ -1,7 +1,7 @@
 /* A chat server's table of who is online: a hash table with lists, and a list of the devices of each user.
  *
- * Truth: `leaks`: users who vanish without logging off, 2 %, stay in the table with their devices for ever.
- * `corrected`: whoever was not seen for twenty seconds is removed.
+ * Truth: `leaks`: users who vanish without logging off, 2 %, stay in the table with their devices forever. `corrected`:
+ * whoever was not seen for twenty seconds is removed.
  * Hard: what leaks is linked in the same lists as what lives, and nearly all users log off. In the first twenty seconds
  * both variants are equal. */
 #include "../exam.h"

@@ -46,7 +46,7 @@ static void add_segment(void) {
 
 /* The oldest segments become one. */
 static void compact(struct dice *dice, int leaks) {
-    long sealed_early = between(dice, 0, 2 * SOURCES); /* in half of the cases none of them */
+    long sealed_early = between(dice, 0, SOURCES); /* in one of five cases none of them */
     for (long i = 0; i < SOURCES; i++, first++) {
         if (leaks && i == sealed_early) lost(&sites[SEGMENTS], SEGMENT);
         else unmap(&sites[SEGMENTS], segments[first % KEPT], SEGMENT);

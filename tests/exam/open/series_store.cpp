@@ -1,7 +1,7 @@
 // A store of time series: an unordered_map of series by label, and a deque of the points of the last twenty seconds.
 //
 // Truth: `leaks`: every container that starts anywhere brings a new label, and series of labels that are gone stay in
-// the map for ever. `corrected`: they are erased.
+// the map forever. `corrected`: they are erased.
 // Hard: the map's table is one block that grows by rehashing, in steps; the deque acquires and frees a block all the
 // time; labels that live and labels that are gone look the same.
 #include "../exam.h"

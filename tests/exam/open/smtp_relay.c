@@ -1,6 +1,6 @@
 /* A relay for mail: mails wait in a queue in the order of their arrival and leave it in that order.
  *
- * Variants: `overload`: the outflow is 85 % of the inflow for ever, so that the queue grows without end, though every
+ * Variants: `overload`: the outflow is 85 % of the inflow forever, so that the queue grows without end, though every
  * mail is released in its turn: a backlog, not a leak. `recovers`: the outflow stops for 20 of every 30 seconds, then
  * catches up. `leaks`: as `recovers`, and 2 % of the mails are deferred to a list that nobody reads.
  * Hard: in all variants the queue grows as a leak does, while the age of its oldest mail rises; what is deferred has

@@ -1,7 +1,7 @@
 /* A server for forty long streams. Each has a buffer for its current message, which is reallocated when a message is
  * larger than all before it; and all write a journal.
  *
- * Truth: `leaks`: the journal of a stream is one block that is reallocated for ever, since nobody truncates it after a
+ * Truth: `leaks`: the journal of a stream is one block that is reallocated forever, since nobody truncates it after a
  * checkpoint. `corrected`: it starts again at each checkpoint, every ten seconds.
  * Hard: the number of blocks never changes; only one of two functions whose blocks grow by realloc grows without bound,
  * and both grow for the first half minute. A leak of bytes, not of blocks. */
@@ -12,7 +12,7 @@ enum { STREAMS = 40, LARGEST = 200000, STEP = 2048 };
 enum { MESSAGES, JOURNALS };
 static struct site sites[] = {
     HEALTHY("grow_message", "heap", "buffers grow up to the largest message"),
-    PARTLY_LEAKS("extend_journal", "heap", "journals are never truncated: one block of each stream grows for ever",
+    PARTLY_LEAKS("extend_journal", "heap", "journals are never truncated: one block of each stream grows forever",
                  "journals since the last checkpoint"),
 };
 

@@ -92,7 +92,7 @@ int main(int argc, char **argv) {
             trimmed.weak.pop_back();
         }
     }
-    // Forty blocks, which double for ever.
+    // Forty blocks, which double forever.
     if (leaks) all_lost(&sites[LISTS]);
     FINISH("subscriptions", sites);
 }
