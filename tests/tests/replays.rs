@@ -447,3 +447,54 @@ fn the_committed_tapes_are_recorded() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn the_tape_of_a_switch_from_light_to_full_tracing_has_both() -> Result<()> {
+    let folder = Folder::new("switch")?;
+    let (copy, tape) = (folder.0.join("steady_leak"), folder.file("tape"));
+    fs::copy(compile::victim("steady_leak")?, &copy)?;
+    let mut victim = Victim::start_program(&copy, &["1000", "1"])?;
+    let pid = victim.pid().to_string();
+    let mut live = Terminal::start(&["--light", "-i", "100ms", "-p", &pid, "--record", &tape])?;
+    live.wait_for("light: page faults, no probe")?;
+    live.press("f")?;
+    live.wait_for("heap 0 B in 0")?;
+    victim.go()?;
+    victim.truth()?;
+    live.wait_for("heap 97.7 KiB in 1,000")?;
+    live.press("q")?;
+    let status = live.wait(LIMIT)?;
+    ensure!(status.success(), "{status}");
+    victim.exit()?;
+    fs::remove_file(&copy)?;
+
+    // The last report is the one of full tracing; the screen of the tape begins with light tracing.
+    fs::write(folder.file("report.json"), folder.replay("json")?)?;
+    let kept = Report::read(Path::new(&folder.file("report.json")))?
+        .sites("heap", |frames| frames.first() == Some(&"leak_session"))?;
+    ensure!((kept.outstanding_count, kept.outstanding_bytes) == (1000, 100_000), "{kept:?}");
+    let mut screen = Terminal::start(&["replay", &tape])?;
+    screen.wait_for("heap 97.7 KiB in 1,000")?;
+    ensure!(screen.has_shown("light: page faults, no probe"), "light tracing was not shown");
+    screen.press("q")?;
+    let status = screen.wait(LIMIT)?;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}
+
+#[test]
+fn a_tape_that_another_run_records_is_left_alone() -> Result<()> {
+    let folder = Folder::new("shared")?;
+    let tape = folder.file("tape");
+    let mut victim = Victim::start("steady_leak", &["1000", "1"])?;
+    let pid = victim.pid().to_string();
+    let live = record(&folder, &["-p", &pid], "json", || {
+        let second = ["-p", &pid, "--record", &tape, "-f", "json", "-d", "1s"];
+        Refusal::of(&[], &second)?.names(&tape)?;
+        victim.go()?;
+        victim.truth()?;
+        Ok(())
+    })?;
+    victim.exit()?;
+    same(&live, &folder.replay("json")?)
+}

@@ -50,7 +50,16 @@ impl Function {
         match (&self.object, self.kind) {
             (Some(of), _) if of.function.own != BLOCK => Kind::CallerAllocated,
             (None, ResourceKind::Mmap) => Kind::Mmap,
-            _ => Kind::Heap,
+            // Without a wildcard, so that a new kind is decided here.
+            (Some(_), _)
+            | (
+                None,
+                ResourceKind::Heap
+                | ResourceKind::Object
+                | ResourceKind::Fd
+                | ResourceKind::Socket
+                | ResourceKind::Pages,
+            ) => Kind::Heap,
         }
     }
 

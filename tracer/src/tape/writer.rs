@@ -18,6 +18,10 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use serde::Serialize;
 
 use super::{
@@ -108,11 +112,16 @@ impl TapeWriter {
     }
 }
 
-/// Creates the file, for its owner only.
+/// Creates the file, for its owner only. Two runs cannot record on the same one.
 fn create(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(path)?;
-    // One that was there keeps its mode otherwise. A device or a pipe is not ours to change.
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).open(path)?;
+    // A device or a pipe is not ours to change. A file that was there keeps its mode otherwise.
     if file.metadata()?.is_file() {
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            Errno::WOULDBLOCK => io::Error::other("another leaktrace records on it"),
+            other => other.into(),
+        })?;
+        file.set_len(0)?;
         file.set_permissions(Permissions::from_mode(MODE))?;
     }
     Ok(file)
@@ -289,6 +298,19 @@ pub(super) mod tests {
             (std::fs::metadata(&path).unwrap().permissions().mode(), std::fs::read(&path).unwrap());
         std::fs::remove_file(&path).unwrap();
         assert_eq!(mode & 0o777, MODE);
+        assert_eq!(bytes, [&header()[..], &end()[..]].concat());
+    }
+
+    #[test]
+    fn a_tape_that_is_being_recorded_is_left_alone() {
+        let path = std::env::temp_dir().join(format!("leaktrace-lock-{}", std::process::id()));
+        let first = TapeWriter::create(&path, false).unwrap();
+        let failure = TapeWriter::create(&path, false).unwrap_err();
+        first.finish(true);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let source = std::error::Error::source(&failure).map(ToString::to_string);
+        assert_eq!(source.as_deref(), Some("another leaktrace records on it"), "{failure}");
         assert_eq!(bytes, [&header()[..], &end()[..]].concat());
     }
 
