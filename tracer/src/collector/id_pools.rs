@@ -51,7 +51,7 @@ impl Collector {
             let number = *next_connection;
             *next_connection = number.wrapping_add(1);
             // 0 stands for no connection.
-            (number != 0 && !ledger.connection_in_use(number)).then_some(number)
+            (number != 0 && !ledger.connections().is_in_use(number)).then_some(number)
         });
         source.give(IdPool::Connections, numbers)
     }

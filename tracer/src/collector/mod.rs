@@ -216,7 +216,7 @@ impl Collector {
     fn cycle(&mut self) -> io::Result<usize> {
         let Self { source, drained_batch, ledger, malformed, unknown_code_seen, touches, .. } =
             self;
-        let (mut events, begun) = (Vec::new(), ledger.connections_begun());
+        let (mut events, begun) = (Vec::new(), ledger.connections().begun());
         let apply = |event: Option<Event>| match event {
             Some(event) => {
                 *unknown_code_seen |=
@@ -233,7 +233,7 @@ impl Collector {
             self.ledger.cycled();
         }
         // Replaces the numbers that were used.
-        self.allocate_connections(self.ledger.connections_begun() - begun)?;
+        self.allocate_connections(self.ledger.connections().begun() - begun)?;
         if let Some(touches) = &mut self.touches {
             touches.check_touched(&mut self.source, &mut self.ledger);
         }
