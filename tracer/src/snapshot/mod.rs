@@ -168,7 +168,7 @@ pub fn site_figures(
             outstanding: tally.outstanding(),
             aged: Sum::default(),
             ages: None,
-            orphans: ledger.left_behind(number),
+            orphans: ledger.connections().left_behind(number),
             batches: None,
         })
         .collect();

@@ -183,7 +183,7 @@ impl RecordSource {
     /// Losses by reason, counted by the programs and by the kernel.
     pub fn losses(&mut self) -> impl Iterator<Item = (Loss, u64)> {
         let counts: Vec<u64> = self.ask(Question::Losses, |live| {
-            let losses = live.tables.losses();
+            let losses = live.tables.counters.losses();
             losses.map(|(_, count)| count).collect()
         });
         Loss::ALL.into_iter().zip(counts)
@@ -191,13 +191,18 @@ impl RecordSource {
 
     /// Hits and failed acquisitions of this many probes.
     pub fn hits(&mut self, probes: ProbeNumber) -> Vec<(u64, u64)> {
-        self.ask(Question::Hits, |live| (0..probes).map(|probe| live.tables.hits(probe)).collect())
+        self.ask(Question::Hits, |live| {
+            (0..probes).map(|probe| live.tables.counters.hits(probe)).collect()
+        })
     }
 
     /// Hits of this many probes, and counted system calls; nothing for a tape, which has nobody to send them to.
     pub fn reading(&self, probes: ProbeNumber) -> (Vec<u64>, u64) {
         let Some(live) = &self.live else { return (Vec::new(), 0) };
-        ((0..probes).map(|probe| live.tables.hits(probe).0).collect(), live.tables.calls())
+        (
+            (0..probes).map(|probe| live.tables.counters.hits(probe).0).collect(),
+            live.tables.counters.calls(),
+        )
     }
 
     /// Sequence position of the last lost release by slot.
@@ -209,7 +214,7 @@ impl RecordSource {
     pub fn objects(&mut self) -> io::Result<Vec<(Key, Object)>> {
         let Pairs(all) = self.try_ask(Question::Objects, |live| {
             let mut seen = Vec::new();
-            live.tables.objects(&mut seen)?;
+            live.tables.lib_objects.objects(&mut seen)?;
             Ok(Pairs(seen))
         })?;
         Ok(all)
@@ -217,8 +222,8 @@ impl RecordSource {
 
     /// The objects with a pending release request, and when it was made (`CLOCK_MONOTONIC`, nanoseconds).
     pub fn release_requests(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
-        let Pairs(all) =
-            self.try_ask(Question::ReleaseRequests, |live| live.tables.asks().map(Pairs))?;
+        let Pairs(all) = self
+            .try_ask(Question::ReleaseRequests, |live| live.tables.lib_objects.asks().map(Pairs))?;
         Ok(all)
     }
 
@@ -226,7 +231,7 @@ impl RecordSource {
     /// it was still there and had not been replaced by another object.
     pub fn remove_object(&mut self, key: &Key, time_ns: u64) -> bool {
         self.ask(Question::RemovedObject(key.handle), |live| {
-            live.tables.remove_object(key, time_ns)
+            live.tables.lib_objects.remove_object(key, time_ns)
         })
     }
 
@@ -339,7 +344,7 @@ impl RecordSource {
     /// Deletes the release request of an object that has ended.
     pub fn delete_release_request(&self, id: &tracer_common::object::ObjectId) {
         if let Some(live) = &self.live {
-            live.tables.delete_release_request(id);
+            live.tables.lib_objects.delete_release_request(id);
         }
     }
 
