@@ -34,8 +34,8 @@ impl IdPools {
         ledger: &Ledger,
     ) -> io::Result<()> {
         // Number 0 is the unknown call site.
-        source.give(IdPool::Sites, 1..FIRST_SITES)?;
-        source.give(IdPool::ThreadStates, 0..FIRST_THREAD_STATES.min(source.thread_states()))?;
+        source.add_ids(IdPool::Sites, 1..FIRST_SITES)?;
+        source.add_ids(IdPool::ThreadStates, 0..FIRST_THREAD_STATES.min(source.thread_states()))?;
         if self.connections {
             self.allocate_connections(source, ledger, FIRST_CONNECTIONS.into())?;
         }
@@ -49,7 +49,7 @@ impl IdPools {
         source: &mut RecordSource,
         ledger: &Ledger,
     ) -> io::Result<()> {
-        source.give(IdPool::ThreadStates, FIRST_THREAD_STATES..source.thread_states())?;
+        source.add_ids(IdPool::ThreadStates, FIRST_THREAD_STATES..source.thread_states())?;
         if self.connections {
             let count = limits::FREE_CONNECTIONS - FIRST_CONNECTIONS;
             self.allocate_connections(source, ledger, count.into())?;
@@ -77,6 +77,6 @@ impl IdPools {
             // 0 stands for no connection.
             (number != 0 && !ledger.connections().is_in_use(number)).then_some(number)
         });
-        source.give(IdPool::Connections, numbers)
+        source.add_ids(IdPool::Connections, numbers)
     }
 }

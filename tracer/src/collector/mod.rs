@@ -171,7 +171,7 @@ impl Collector {
     ) -> io::Result<()> {
         self.id_pools.allocate_remaining(&mut self.source, &self.ledger)?;
         for sites in IdPools::remaining_sites() {
-            self.source.give(IdPool::Sites, sites)?;
+            self.source.add_ids(IdPool::Sites, sites)?;
             self.cycle()?;
         }
         loop {
@@ -308,7 +308,7 @@ impl Collector {
             Touches::check_resident(&mut self.source, &mut self.ledger, ended, last);
         }
         let ledger = &mut self.ledger;
-        self.source.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
+        self.source.died_young(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         let at_ns = self.source.now_ns();
         let (unwind, without_table) = self.source.table_status();
         let running = self.processes.running();

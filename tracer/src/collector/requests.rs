@@ -146,7 +146,7 @@ impl Collector {
         self.source.settle(SETTLE);
         self.drain_completely()?;
         let ledger = &mut self.ledger;
-        self.source.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
+        self.source.died_young(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         Ok(at_ns)
     }
 

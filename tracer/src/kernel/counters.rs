@@ -34,7 +34,7 @@ impl Counters {
     }
 
     /// System calls of targets, counted while a `Calls` of `Programs::count_syscalls` is held.
-    pub fn calls(&self) -> u64 {
+    pub fn syscalls(&self) -> u64 {
         self.total(&self.syscalls, 0)
     }
 

@@ -38,7 +38,7 @@ impl LibObjects {
     }
 
     /// The objects with a pending release request, and when it was made (`CLOCK_MONOTONIC`, nanoseconds).
-    pub fn asks(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
+    pub fn release_requests(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
         let _guard = self.guards.begin();
         let mut requests = Vec::new();
         let map = self.release_requests.fd().as_fd();

@@ -261,7 +261,7 @@ impl Tables {
     }
 
     /// Clears the programs' rule cache and stack cache.
-    pub fn forget(&mut self) -> io::Result<()> {
+    pub fn clear_caches(&mut self) -> io::Result<()> {
         let _guard = self.guards.begin();
         batch::clear::<u64>(self.rule_cache.fd().as_fd(), limits::RULE_CACHE_SLOTS)?;
         batch::clear::<CachedWalk>(self.stack_cache.fd().as_fd(), limits::CACHED_WALKS)
@@ -279,7 +279,7 @@ impl Tables {
     }
 
     /// Adds `numbers` to a pool, in order.
-    pub fn give(&mut self, pool: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+    pub fn add_ids(&mut self, pool: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
         let _guard = self.guards.begin();
         let queue = match pool {
             IdPool::Sites => &mut self.free_sites,
@@ -290,7 +290,7 @@ impl Tables {
     }
 
     /// Capacity for threads.
-    pub fn rooms(&self) -> u32 {
+    pub fn thread_capacity(&self) -> u32 {
         self.thread_states.len()
     }
 
@@ -335,7 +335,7 @@ impl Tables {
     }
 
     /// Passes to `read` what died young at each site with an id below `sites`, in ascending order.
-    pub fn died(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
+    pub fn died_young(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
         let _guard = self.guards.begin();
         if sites == 0 {
             return Ok(());

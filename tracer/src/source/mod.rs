@@ -166,13 +166,13 @@ impl RecordSource {
     }
 
     /// Passes to `read` what died young at each site with an id below `sites`, in ascending order.
-    pub fn died(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
+    pub fn died_young(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
         if let (Some(live), false) = (&mut self.live, self.answers.is_recorded()) {
-            return live.tables.died(sites, read);
+            return live.tables.died_young(sites, read);
         }
         let all: Vec<(u64, u64)> = self.try_ask(Question::Died, |live| {
             let mut all = Vec::with_capacity(sites);
-            live.tables.died(sites, |_, died| all.push((died.count, died.bytes)))?;
+            live.tables.died_young(sites, |_, died| all.push((died.count, died.bytes)))?;
             Ok(all)
         })?;
         let all = all.into_iter().map(|(count, bytes)| Died { count, bytes });
@@ -201,7 +201,7 @@ impl RecordSource {
         let Some(live) = &self.live else { return (Vec::new(), 0) };
         (
             (0..probes).map(|probe| live.tables.counters.hits(probe).0).collect(),
-            live.tables.counters.calls(),
+            live.tables.counters.syscalls(),
         )
     }
 
@@ -223,7 +223,7 @@ impl RecordSource {
     /// The objects with a pending release request, and when it was made (`CLOCK_MONOTONIC`, nanoseconds).
     pub fn release_requests(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
         let Pairs(all) = self
-            .try_ask(Question::ReleaseRequests, |live| live.tables.lib_objects.asks().map(Pairs))?;
+            .try_ask(Question::ReleaseRequests, |live| live.tables.lib_objects.release_requests().map(Pairs))?;
         Ok(all)
     }
 
@@ -242,7 +242,7 @@ impl RecordSource {
 
     /// Whether unwind tables have arrived since the last call; writes them.
     pub fn tables_arrived(&mut self) -> io::Result<bool> {
-        self.try_ask(Question::TablesArrived, |live| live.library.arrived(&mut live.tables))
+        self.try_ask(Question::TablesArrived, |live| live.library.write_finished(&mut live.tables))
     }
 
     /// Progress of the unwind tables, and files without one because there was no space for it.
@@ -253,13 +253,13 @@ impl RecordSource {
     }
 
     /// Adds `numbers` to a pool of the programs, in order.
-    pub fn give(&mut self, pool: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.tables.give(pool, numbers))
+    pub fn add_ids(&mut self, pool: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+        self.live.as_mut().map_or(Ok(()), |live| live.tables.add_ids(pool, numbers))
     }
 
     /// Capacity for threads; none for a tape.
     pub fn thread_states(&self) -> u32 {
-        self.live.as_ref().map_or(0, |live| live.tables.rooms())
+        self.live.as_ref().map_or(0, |live| live.tables.thread_capacity())
     }
 
     /// Turns recording on or off for all programs at once.
@@ -281,7 +281,7 @@ impl RecordSource {
 
     /// Waits for unwind tables.
     pub fn settle_tables(&mut self, timeout: Duration) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.library.settle(timeout, &mut live.tables))
+        self.live.as_mut().map_or(Ok(()), |live| live.library.wait(timeout, &mut live.tables))
     }
 
     /// Makes a process a target, and its future children too if `follow` is set.
@@ -316,7 +316,7 @@ impl RecordSource {
     /// Builds the unwind tables of a target's new objects.
     pub fn learn_code(&mut self, pid: Pid, mappings: &Mappings) {
         if let Some(live) = &mut self.live {
-            live.library.learn(pid, mappings);
+            live.library.add_process(pid, mappings);
         }
     }
 
