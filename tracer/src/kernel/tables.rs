@@ -335,7 +335,11 @@ impl Tables {
     }
 
     /// Passes to `read` what died young at each site with an id below `sites`, in ascending order.
-    pub fn died_young(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
+    pub fn died_young(
+        &mut self,
+        sites: usize,
+        mut read: impl FnMut(usize, Died),
+    ) -> io::Result<()> {
         let _guard = self.guards.begin();
         if sites == 0 {
             return Ok(());

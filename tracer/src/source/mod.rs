@@ -166,7 +166,11 @@ impl RecordSource {
     }
 
     /// Passes to `read` what died young at each site with an id below `sites`, in ascending order.
-    pub fn died_young(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
+    pub fn died_young(
+        &mut self,
+        sites: usize,
+        mut read: impl FnMut(usize, Died),
+    ) -> io::Result<()> {
         if let (Some(live), false) = (&mut self.live, self.answers.is_recorded()) {
             return live.tables.died_young(sites, read);
         }
@@ -222,8 +226,9 @@ impl RecordSource {
 
     /// The objects with a pending release request, and when it was made (`CLOCK_MONOTONIC`, nanoseconds).
     pub fn release_requests(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
-        let Pairs(all) = self
-            .try_ask(Question::ReleaseRequests, |live| live.tables.lib_objects.release_requests().map(Pairs))?;
+        let Pairs(all) = self.try_ask(Question::ReleaseRequests, |live| {
+            live.tables.lib_objects.release_requests().map(Pairs)
+        })?;
         Ok(all)
     }
 
