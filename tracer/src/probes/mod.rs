@@ -92,7 +92,7 @@ impl Why {
             Self::Seccomp => {
                 "on this kernel a return probe may end a process with a seccomp filter"
             }
-            Self::Requested => "return probes were turned off",
+            Self::Requested => "no return probes were requested",
         }
     }
 }
