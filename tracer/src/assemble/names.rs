@@ -97,18 +97,14 @@ impl Names {
     pub(super) fn learn(&mut self, answers: &mut Answers, pid: Pid, mappings: &Mappings) {
         let before = self.mappings.remove(&pid).unwrap_or_default();
         self.mappings.insert(pid, with_unloaded(&before, mappings));
-        if let Some(namer) = &mut self.namer {
-            namer.learn(pid, mappings);
-        }
-        self.change(answers, Naming::Learned, &[]);
+        let forgotten = self.namer.as_mut().map(|namer| namer.learn(pid, mappings));
+        self.change(answers, Naming::Learned, &[], forgotten.unwrap_or_default());
     }
 
     /// Reads new names of code that was generated at run time; its call sites are named again.
     pub(super) fn refresh(&mut self, answers: &mut Answers) {
-        if let Some(namer) = &mut self.namer {
-            namer.refresh();
-        }
-        self.change(answers, Naming::Refreshed, &[]);
+        let forgotten = self.namer.as_mut().map(Namer::refresh);
+        self.change(answers, Naming::Refreshed, &[], forgotten.unwrap_or_default());
     }
 
     /// Names call sites from the front of the queue, for at most about this time.
@@ -122,17 +118,21 @@ impl Names {
         if let Some(namer) = &mut self.namer {
             namer.work(&mut queue, budget);
         }
-        self.change(answers, Naming::Looked, &wanted);
+        self.change(answers, Naming::Looked, &wanted, Vec::new());
     }
 
-    /// Takes over what the namer has changed: names of these call sites, and names that are no longer valid.
-    fn change(&mut self, answers: &mut Answers, step: Naming, wanted: &[u32]) {
+    /// Takes over what the namer has changed: names of the `wanted` call sites, and names that are no longer valid.
+    fn change(
+        &mut self,
+        answers: &mut Answers,
+        step: Naming,
+        wanted: &[u32],
+        mut forgotten: Vec<u32>,
+    ) {
         let Self { namer, sites, .. } = self;
         let Changes { named, forgotten } = answers.ask(Question::Names(step), || {
             let Some(namer) = namer else { return Changes::default() };
             let named = wanted.iter().filter_map(|site| Some((*site, namer.lookup(*site)?)));
-            let gone = |site: &&u32| namer.lookup(**site).is_none();
-            let mut forgotten: Vec<u32> = sites.keys().filter(gone).copied().collect();
             forgotten.sort_unstable();
             Changes { named: named.collect(), forgotten }
         });

@@ -101,22 +101,29 @@ impl Namer {
     }
 
     /// Reads a target's current mappings and opens their objects. Mappings that have gone stay known as long as no
-    /// other takes their place: addresses in an unloaded library keep their names.
-    pub fn learn(&mut self, pid: Pid, mappings: &Mappings) {
+    /// other takes their place: addresses in an unloaded library keep their names. Returns the call sites that have to
+    /// be named again.
+    pub fn learn(&mut self, pid: Pid, mappings: &Mappings) -> Vec<u32> {
         let before = self.memories.remove(&pid).unwrap_or_default();
         self.memories.insert(pid, before.learn(pid, mappings, &mut self.objects));
-        self.sites.retain(|_, site| site.pid != pid || !site.unmapped);
+        self.sites
+            .extract_if(|_, site| site.pid == pid && site.unmapped)
+            .map(|(site, _)| site)
+            .collect()
     }
 
-    /// Reads new entries of the perf maps of targets with unnamed code; their call sites are named again. Costs one
-    /// file check per such target.
-    pub fn refresh(&mut self) {
+    /// Reads new entries of the perf maps of targets with unnamed code. Returns the call sites that have to be named
+    /// again. Costs one file check per such target.
+    pub fn refresh(&mut self) -> Vec<u32> {
+        let mut forgotten = Vec::new();
         for (pid, memory) in &mut self.memories {
             let waits = |site: &NamedSite| site.pid == *pid && site.anonymous;
             if self.sites.values().any(waits) && memory.refresh() {
-                self.sites.retain(|_, site| !waits(site));
+                forgotten
+                    .extend(self.sites.extract_if(|_, site| waits(site)).map(|(site, _)| site));
             }
         }
+        forgotten
     }
 
     /// Missing names of these call sites, by module; counts named call sites only.
