@@ -87,6 +87,11 @@ impl RecordSource {
         answers.try_ask(question, || source.as_deref_mut().map_or_else(|| Ok(T::default()), live))
     }
 
+    /// Writes to the running system; a tape takes nothing.
+    fn write(&mut self, live: impl FnOnce(&mut Live) -> io::Result<()>) -> io::Result<()> {
+        self.live.as_deref_mut().map_or(Ok(()), live)
+    }
+
     /// Readable when the ring buffer fills up; `None` for a tape.
     pub fn ring(&self) -> Option<std::os::fd::RawFd> {
         self.live.as_ref().map(|live| live.tables.as_raw_fd())
@@ -122,7 +127,7 @@ impl RecordSource {
 
     /// The same while a snapshot is made, where a tape has no answer: what is taken now, a tape's next drain takes.
     pub fn drain_early(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.tables.drain(taken))
+        self.write(|live| live.tables.drain(taken))
     }
 
     /// Whether the last drain came late. A tape has no next drain that could come sooner.
@@ -259,7 +264,7 @@ impl RecordSource {
 
     /// Adds `numbers` to a pool of the programs, in order.
     pub fn add_ids(&mut self, pool: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.tables.add_ids(pool, numbers))
+        self.write(|live| live.tables.add_ids(pool, numbers))
     }
 
     /// Capacity for threads; none for a tape.
@@ -269,7 +274,7 @@ impl RecordSource {
 
     /// Turns recording on or off for all programs at once.
     pub fn switch(&mut self, on: bool) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.tables.switch(on))
+        self.write(|live| live.tables.switch(on))
     }
 
     /// Waits until programs that are running have ended.
@@ -281,17 +286,17 @@ impl RecordSource {
 
     /// Forgets which calls threads are in. Recording must be off.
     pub fn forget_threads(&mut self) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.tables.forget_threads())
+        self.write(|live| live.tables.forget_threads())
     }
 
     /// Waits for unwind tables.
     pub fn settle_tables(&mut self, timeout: Duration) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.library.wait(timeout, &mut live.tables))
+        self.write(|live| live.library.wait(timeout, &mut live.tables))
     }
 
     /// Makes a process a target, and its future children too if `follow` is set.
     pub fn add_target(&mut self, pid: Pid, follow: bool) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.tables.add_target(pid.0, follow))
+        self.write(|live| live.tables.add_target(pid.0, follow))
     }
 
     /// A target has ended: the kernel may reuse its id.
