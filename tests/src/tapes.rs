@@ -12,14 +12,11 @@ use anyhow::{Result, ensure};
 
 use crate::{
     child::Running,
-    trace::{Refusal, TRACING, leaktrace},
+    trace::{AS_NOBODY, Refusal, TRACING, leaktrace},
 };
 
 /// For a run, and for a replay, on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(60);
-
-/// An ordinary user.
-const NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
 
 /// A folder that every user may read, wherever build products are; removed when dropped.
 #[derive(Debug)]
@@ -44,7 +41,7 @@ impl Folder {
 
     /// Runs leaktrace as an ordinary user.
     pub fn run(&self, arguments: &[&str]) -> Result<Refusal> {
-        Refusal::of_program(&[&NOBODY[..], &["env"]].concat(), &self.file("leaktrace"), arguments)
+        Refusal::of_program(&AS_NOBODY, &self.file("leaktrace"), arguments)
     }
 
     /// The report of a tape, made by an ordinary user.

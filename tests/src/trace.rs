@@ -13,6 +13,10 @@ use crate::{Report, child::Running, scratch, target_dir};
 /// Prefix of the line on stderr that leaktrace prints when all probes are attached.
 pub const TRACING: &str = "leaktrace: tracing";
 
+/// A wrapper for [`Refusal::of_program`] that runs a program as an ordinary user.
+pub const AS_NOBODY: [&str; 7] =
+    ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "env"];
+
 /// Time limit to load and attach on a slow, busy machine.
 const ATTACH_LIMIT: Duration = Duration::from_secs(60);
 

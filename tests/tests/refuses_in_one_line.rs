@@ -8,7 +8,12 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use tests::{Trace, Victim, child::Running, compile, scratch, trace::Refusal};
+use tests::{
+    Trace, Victim,
+    child::Running,
+    compile, scratch,
+    trace::{AS_NOBODY, Refusal},
+};
 
 /// Above the largest possible process id.
 const NOBODY: &str = "4194305";
@@ -58,8 +63,7 @@ fn a_user_without_the_right_to_trace() -> Result<()> {
     // Built with a restrictive umask, the file system would refuse to execute it.
     std::fs::set_permissions(&copy, std::fs::Permissions::from_mode(0o755))?;
     let path = copy.to_string_lossy().into_owned();
-    let wrapper = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "env"];
-    let refusal = Refusal::of_program(&wrapper, &path, &["-p", &pid, "-f", "json", "-d", "1s"]);
+    let refusal = Refusal::of_program(&AS_NOBODY, &path, &["-p", &pid, "-f", "json", "-d", "1s"]);
     std::fs::remove_file(&copy)?;
     refusal?.names("CAP_BPF")
 }
