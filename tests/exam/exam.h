@@ -368,6 +368,18 @@ static inline void send_go(int to, int processes) {
         if (write(to, &exam, sizeof exam) != sizeof exam) die("write");
 }
 
+/* Waits for `go` as `begin` does, beside a process of clients that begins at the same moment. */
+static inline void begin_with_clients(void (*clients)(const struct sockaddr_in *), const struct sockaddr_in *address) {
+    int start[2];
+    if (pipe(start) != 0) die("pipe");
+    if (fork_child() == 0) {
+        wait_for_go(start[0]);
+        clients(address);
+    }
+    begin();
+    send_go(start[1], 1);
+}
+
 /* A copy of the sites that processes share: forked ones count there, too. */
 static inline struct site *share_sites(const struct site *sites, size_t size) {
     void *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

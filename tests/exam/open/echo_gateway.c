@@ -131,15 +131,10 @@ static void be_clients(const struct sockaddr_in *address) {
 
 int main(int argc, char **argv) {
     struct sockaddr_in address;
-    int start[2], variant = choose(argc, argv, "every tenth corrected");
+    int variant = choose(argc, argv, "every tenth corrected");
     int listener = listen_on_loopback(&address), poller = epoll_create1(EPOLL_CLOEXEC);
-    if (poller < 0 || pipe(start) != 0) die("pipe");
-    if (fork_child() == 0) {
-        wait_for_go(start[0]);
-        be_clients(&address);
-    }
-    begin();
-    send_go(start[1], 1);
+    if (poller < 0) die("epoll_create1");
+    begin_with_clients(be_clients, &address);
     serve(listener, poller, variant);
     FINISH("echo_gateway", sites);
 }

@@ -106,16 +106,10 @@ static void be_client(const struct sockaddr_in *address) {
 int main(int argc, char **argv) {
     struct sockaddr_in address;
     struct dice dice = {62};
-    int start[2], status, variant = choose(argc, argv, "record descriptor corrected");
+    int status, variant = choose(argc, argv, "record descriptor corrected");
     int listener = listen_on_loopback(&address);
     sites = share_sites(initial, sizeof initial);
-    if (pipe(start) != 0) die("pipe");
-    if (fork_child() == 0) {
-        wait_for_go(start[0]);
-        be_client(&address);
-    }
-    begin();
-    send_go(start[1], 1);
+    begin_with_clients(be_client, &address);
     for (pid_t pid; working(); serve(listener, &dice))
         while ((pid = waitpid(-1, &status, WNOHANG)) > 0) reap(pid, status, variant);
     while (length > 0) reap(waitpid(-1, &status, 0), status, variant);
