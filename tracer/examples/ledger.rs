@@ -61,6 +61,7 @@ fn main() {
             handle: handle(number),
             size: 0,
             position: u64::MAX,
+            time_ns: 0,
             caller: 0,
             resizing: None,
         };

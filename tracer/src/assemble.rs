@@ -27,10 +27,10 @@ use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
 use crate::{
     analyze::{
-        History,
         estimate::{self, Estimated, estimate},
         quiet::Quiet,
     },
+    evidence::History,
     ledger::Sum,
     options::TraceOptions,
     packs::Pack,
@@ -250,7 +250,7 @@ impl Assembly {
             Some(opener) => opener.name().unwrap_or(unknown),
             None => self.probe(site.probe).map_or(unknown, |probe| &probe.function.name),
         };
-        let growth = self.history.growth(site.number);
+        let growth = self.history.trends(site.number).now();
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
         let truncated = end != StackEnd::Bottom;
@@ -273,8 +273,8 @@ impl Assembly {
                 median: seconds(ages.median_ms),
                 max: seconds(ages.max_ms),
             }),
-            growth_bytes_per_s: growth.map(|growth| growth.bytes_per_s),
-            growth_count_per_s: growth.map(|growth| growth.count_per_s),
+            growth_bytes_per_s: growth.map(|growth| growth.bytes.per_s),
+            growth_count_per_s: growth.map(|growth| growth.count.per_s),
             orphans: connections::orphans(snapshot, &site.orphans),
             lost: None,
             verdict: Verdict::unknown(),
@@ -282,7 +282,7 @@ impl Assembly {
             truncated_why: truncated.then(|| end.sentence().to_owned()),
             headline: asked,
             frames,
-            trend_bytes: self.history.trend(site.number),
+            trend_bytes: self.history.recent_bytes(site.number),
         }
     }
 

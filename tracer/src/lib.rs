@@ -29,6 +29,8 @@ pub mod collector;
 
 pub mod analyze;
 
+pub mod evidence;
+
 pub mod symbolize;
 
 pub mod report;

@@ -1,7 +1,7 @@
 //! The allowed dependencies between folders of `tracer`: the table of `tidy`.
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 27] = [
+pub(crate) const EDGES: [(&str, &[&str]); 28] = [
     ("arch", &[]),
     ("cli", &["format", "options", "packs", "probes", "report", "settings"]),
     ("settings", &["cli", "error", "format", "options", "packs", "probes"]),
@@ -34,12 +34,14 @@ pub(crate) const EDGES: [(&str, &[&str]); 27] = [
         ],
     ),
     ("analyze", &["format", "ledger", "report", "snapshot"]),
+    ("evidence", &["ledger", "snapshot"]),
     ("symbolize", &["analyze", "arch", "format", "probes", "report", "target"]),
     ("report", &["format"]),
     (
         "assemble",
         &[
             "analyze",
+            "evidence",
             "format",
             "ledger",
             "lib_objects",

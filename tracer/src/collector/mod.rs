@@ -320,8 +320,9 @@ impl Collector {
             touches.check_resident(&mut self.ledger, &self.ended, last);
         }
         let ledger = &mut self.ledger;
-        self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         let at_ns = now_ns();
+        ledger.set_now(at_ns);
+        self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         Ok(Snapshot {
             at_ns,
             last,
@@ -335,6 +336,7 @@ impl Collector {
                 at_ns,
             ),
             sites: self.figures(at_ns)?,
+            lives_origin_ns: self.ledger.lives_origin_ns(),
             losses,
             unknown_releases: self.ledger.unknown_releases(),
             hits: (0..self.probes).map(|probe| self.tables.hits(probe)).collect(),

@@ -14,12 +14,13 @@ pub mod connections;
 pub mod events;
 pub mod fds;
 mod forks;
+mod lives;
 mod packed;
 mod ranges;
 mod retags;
 mod totals;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::FixedState;
 use tracer_common::{
@@ -28,6 +29,7 @@ use tracer_common::{
     state::Died,
 };
 
+pub use self::lives::{Cohort, LIFETIMES, Lives, lifetime_end_s};
 pub(crate) use self::packed::TICK_BITS;
 pub use self::totals::{Sum, Tally};
 use self::{
@@ -91,7 +93,8 @@ impl Ledger {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Acquired { handle, block } => self.acquired(handle, block),
-            Event::Released { handle, size, position, caller, resizing } => {
+            Event::Released { handle, size, position, time_ns, caller, resizing } => {
+                self.totals.lives.advance(time_ns);
                 let taken = match handle.kind.extent() {
                     Extent::Handle => self.released(handle, Held { position, thread: resizing }),
                     Extent::Range => self.unmapped(handle, size, position, caller),
@@ -100,10 +103,12 @@ impl Ledger {
                     self.pending.insert((handle.pid, thread), Pending { handle, taken });
                 }
             }
-            Event::Closed { pid, fd, position, may_be_closed } => {
+            Event::Closed { pid, fd, position, time_ns, may_be_closed } => {
+                self.totals.lives.advance(time_ns);
                 self.closed(pid, fd, position, may_be_closed);
             }
             Event::RangeClosed { pid, first, last, position } => {
+                self.totals.lives.advance(0);
                 self.closed_range(pid, first, last, position);
             }
             Event::Restored { handle, thread } => self.restored(handle, thread),
@@ -117,8 +122,12 @@ impl Ledger {
             }
             Event::Connected(record) => self.totals.connections.connected(&record),
             Event::Disconnected(record) => self.totals.connections.disconnected(&record),
-            Event::FilesEnded { pid, position } => self.forget_descriptors(pid, position),
-            Event::Executed { pid, position, .. } => {
+            Event::FilesEnded { pid, position } => {
+                self.totals.lives.advance(0);
+                self.forget_descriptors(pid, position);
+            }
+            Event::Executed { pid, position, time_ns, .. } => {
+                self.totals.lives.advance(time_ns);
                 self.forget_until(pid, position);
                 self.family.executed(pid, position);
                 self.totals.executed(pid);
@@ -126,11 +135,28 @@ impl Ledger {
         }
     }
 
+    /// Sets the time now: what has no time of its own happens now.
+    pub fn set_now(&mut self, now_ns: u64) {
+        self.totals.lives.advance(now_ns);
+    }
+
     /// Sets the totals of resources that died young at a call site.
     pub fn set_died(&mut self, site: usize, died: Died) {
         if died.count > 0 {
-            self.totals.tally(u32::try_from(site).unwrap_or(0)).died = died;
+            let site = u32::try_from(site).unwrap_or(0);
+            self.totals.tally(site).died = died;
+            self.totals.lives.set_young(site, died.count);
         }
+    }
+
+    /// How long a call site's resources live; `None` until one of them has outlived a drain.
+    pub fn lives(&self, site: u32) -> Option<Arc<Lives>> {
+        self.totals.lives.get(site).cloned()
+    }
+
+    /// The time that times of [`Lives`] count from: `CLOCK_MONOTONIC`, nanoseconds.
+    pub const fn lives_origin_ns(&self) -> u64 {
+        self.totals.lives.origin_ns()
     }
 
     /// Releases all memory of a target: it called exec, and the kernel has taken the memory back.
@@ -271,6 +297,7 @@ impl Ledger {
 
     fn acquired(&mut self, handle: Handle, block: Block) {
         self.earliest_ns = Some(self.earliest_ns.map_or(block.time_ns, |ns| ns.min(block.time_ns)));
+        self.totals.lives.advance(block.time_ns);
         self.totals.acquire(&block);
         match handle.kind.extent() {
             Extent::Range => {

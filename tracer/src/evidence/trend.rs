@@ -1,0 +1,122 @@
+//! How an amount changes now: the slope since the last change of direction, in each resolution. Pure.
+
+use super::{
+    change::last_change,
+    series::{Curve, Resolution, Series},
+    slope::{Slope, minima, theil_sen},
+};
+
+/// Stretches of a coarser resolution before its slope counts.
+const LEAST_STRETCHES: usize = 6;
+/// Shortest time that a slope is given for, seconds: below it, a single burst would look like one.
+const LEAST_SPAN_S: f64 = 2.0;
+
+/// The slopes of one resolution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trend {
+    /// Of the number of resources.
+    pub count: Slope,
+    /// Of their bytes.
+    pub bytes: Slope,
+    /// When it began: the last change of direction, or the beginning of the history; seconds on the series' clock.
+    pub since_s: f64,
+    /// Since then, seconds.
+    pub over_s: f64,
+    /// Whether there was a change of direction in the history.
+    pub changed: bool,
+}
+
+/// The trends of one series.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Trends {
+    /// Over the last refreshes.
+    pub refreshes: Option<Trend>,
+    /// Over the last ten minutes.
+    pub ten_seconds: Option<Trend>,
+    /// Over the last three hours.
+    pub five_minutes: Option<Trend>,
+}
+
+impl Trends {
+    /// The trends of a series.
+    pub(super) fn of(series: &Series) -> Self {
+        let coarse = |resolution| {
+            let curve = series.curve(resolution);
+            if curve.count.len() < LEAST_STRETCHES { None } else { trend(&curve) }
+        };
+        Self {
+            refreshes: trend(&series.curve(Resolution::Refreshes)),
+            ten_seconds: coarse(Resolution::TenSeconds),
+            five_minutes: coarse(Resolution::FiveMinutes),
+        }
+    }
+
+    /// The trend that says how the amount changes now: since a change in the last minute, else over ten minutes.
+    pub fn now(&self) -> Option<Trend> {
+        self.refreshes.filter(|trend| trend.changed).or(self.ten_seconds).or(self.refreshes)
+    }
+}
+
+fn trend(curve: &Curve) -> Option<Trend> {
+    let (of_count, of_bytes) = (last_change(&curve.count), last_change(&curve.bytes));
+    let at = of_count.max(of_bytes);
+    let (count, bytes) = (curve.count.get(at..)?, curve.bytes.get(at..)?);
+    let ((since_s, _), (until_s, _)) = (*count.first()?, *count.last()?);
+    let over_s = until_s - since_s;
+    if over_s < LEAST_SPAN_S {
+        return None;
+    }
+    let slope = |points| theil_sen(&minima(points));
+    Some(Trend { count: slope(count)?, bytes: slope(bytes)?, since_s, over_s, changed: at > 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trends(seconds: u32, count: impl Fn(u32) -> u64) -> Trends {
+        let mut series = Series::default();
+        (0..seconds).for_each(|at| series.push(at * 1000, count(at), count(at) * 100));
+        Trends::of(&series)
+    }
+
+    /// A cache of 5,000 blocks that is full after five seconds: a line through its history would rise for a minute.
+    #[test]
+    fn what_is_full_grows_no_more() {
+        let fills = |at: u32| u64::from(at.min(5)) * 1000;
+        for seconds in [11, 15, 30, 60, 90, 600] {
+            let now = trends(seconds, fills).now().unwrap();
+            assert_eq!((now.count.per_s, now.bytes.per_s), (0.0, 0.0), "{seconds}");
+        }
+        let now = trends(5, fills).now().unwrap();
+        assert!((now.count.per_s - 1000.0).abs() < 1e-6, "{now:?}");
+    }
+
+    #[test]
+    fn what_grows_since_a_while_has_the_slope_since_then() {
+        let grows = |at: u32| 500 + u64::from(at.saturating_sub(600)) * 3;
+        let now = trends(620, grows).now().unwrap();
+        assert!((now.count.per_s - 3.0).abs() < 1e-6 && now.count.rises(), "{now:?}");
+        assert!((598.0..=602.0).contains(&now.since_s), "{now:?}");
+    }
+
+    #[test]
+    fn too_short_a_history_has_no_slope() {
+        assert_eq!(trends(2, u64::from).now(), None);
+        assert!((trends(4, u64::from).now().unwrap().count.per_s - 1.0).abs() < 1e-9);
+    }
+
+    /// A leak of one block in two minutes shows over hours.
+    #[test]
+    fn a_slow_rise_shows_in_the_coarse_resolution() {
+        let trends = trends(7200, |at| 100 + u64::from(at / 120) + u64::from(at % 7));
+        assert!(trends.five_minutes.unwrap().count.rises());
+        assert!(!trends.refreshes.unwrap().count.rises());
+    }
+
+    #[test]
+    fn a_sawtooth_does_not_rise_in_minima() {
+        let trends = trends(600, |at| u64::from(at % 20) * 50);
+        assert!(!trends.ten_seconds.unwrap().count.rises(), "{trends:?}");
+    }
+}
