@@ -30,18 +30,18 @@ use crate::{
         estimate::{self, Estimated, estimate},
         quiet::Quiet,
     },
-    evidence::History,
     ledger::Sum,
     options::TraceOptions,
     packs::Pack,
     probes::{Probe, allocator::Allocator},
     report::{
         Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, Resource, SCHEMA, Site, Target,
-        Total, Verdict, Window,
+        Total, Verdict, VerdictClass, Window,
     },
     snapshot::{SiteFigures, Snapshot},
     symbolize::Namer,
     target::{Pid, usage::OwnUsage},
+    verdict::Judge,
 };
 
 pub use blocks::Blocks;
@@ -87,7 +87,7 @@ pub struct SessionInfo {
 /// Creates reports. Stays on the thread that created it, as [`Namer`] does.
 pub struct Assembly {
     session: SessionInfo,
-    history: History,
+    judge: Judge,
     namer: Namer,
     stacks: HashMap<u32, naming::Stack>,
     exits: BTreeMap<Pid, Exit>,
@@ -111,7 +111,7 @@ impl Assembly {
     pub fn new(session: SessionInfo) -> Self {
         Self {
             session,
-            history: History::default(),
+            judge: Judge::default(),
             namer: Namer::new(),
             stacks: HashMap::new(),
             exits: BTreeMap::new(),
@@ -162,7 +162,7 @@ impl Assembly {
         for pid in &snapshot.ended {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
-        self.history.push(snapshot);
+        self.judge.push(snapshot, self.session.started_ns);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let parts = parts::of(&snapshot.sites, |site| self.object_type(site).is_some());
@@ -171,7 +171,7 @@ impl Assembly {
             let parts = parts.get(&site.number).copied().unwrap_or_default();
             let bytes = site.aged.bytes + parts.blocks + parts.objects;
             let size = (bytes, site.aged.count, site.acquired.bytes);
-            (std::cmp::Reverse(size), site.number)
+            (self.rank(site.number), std::cmp::Reverse(size), site.number)
         });
         self.name(&order, snapshot.last);
         let shown = order
@@ -250,7 +250,8 @@ impl Assembly {
             Some(opener) => opener.name().unwrap_or(unknown),
             None => self.probe(site.probe).map_or(unknown, |probe| &probe.function.name),
         };
-        let growth = self.history.trends(site.number).now();
+        let judged = self.judge.of(site.number);
+        let growth = judged.and_then(|judged| judged.trend);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
         let truncated = end != StackEnd::Bottom;
@@ -277,13 +278,25 @@ impl Assembly {
             growth_count_per_s: growth.map(|growth| growth.count.per_s),
             orphans: connections::orphans(snapshot, &site.orphans),
             lost: None,
-            verdict: Verdict::unknown(),
+            verdict: self.verdict(site.number),
             truncated,
             truncated_why: truncated.then(|| end.sentence().to_owned()),
             headline: asked,
             frames,
-            trend_bytes: self.history.recent_bytes(site.number),
+            trend_bytes: self.judge.recent_bytes(site.number),
         }
+    }
+
+    /// The place of a call site's class in the order of the report.
+    fn rank(&self, site: u32) -> u8 {
+        let judged = self.judge.of(site).filter(|_| !self.session.options.light);
+        judged.map_or(VerdictClass::Unknown, |judged| judged.verdict.class).rank()
+    }
+
+    /// The verdict on a call site. In light mode pages are attributed, not what was allocated: nothing is judged.
+    fn verdict(&self, site: u32) -> Verdict {
+        let judged = self.judge.of(site).filter(|_| !self.session.options.light);
+        judged.map_or_else(Verdict::unknown, |judged| judged.verdict.clone())
     }
 
     fn targets(&mut self, snapshot: &Snapshot) -> Vec<Target> {

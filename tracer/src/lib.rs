@@ -31,6 +31,8 @@ pub mod analyze;
 
 pub mod evidence;
 
+pub mod verdict;
+
 pub mod symbolize;
 
 pub mod report;

@@ -1,7 +1,7 @@
 //! The allowed dependencies between folders of `tracer`: the table of `tidy`.
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 28] = [
+pub(crate) const EDGES: [(&str, &[&str]); 29] = [
     ("arch", &[]),
     ("cli", &["format", "options", "packs", "probes", "report", "settings"]),
     ("settings", &["cli", "error", "format", "options", "packs", "probes"]),
@@ -35,13 +35,13 @@ pub(crate) const EDGES: [(&str, &[&str]); 28] = [
     ),
     ("analyze", &["format", "ledger", "report", "snapshot"]),
     ("evidence", &["ledger", "snapshot"]),
+    ("verdict", &["evidence", "format", "report", "snapshot"]),
     ("symbolize", &["analyze", "arch", "format", "probes", "report", "target"]),
     ("report", &["format"]),
     (
         "assemble",
         &[
             "analyze",
-            "evidence",
             "format",
             "ledger",
             "lib_objects",
@@ -53,6 +53,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 28] = [
             "snapshot",
             "symbolize",
             "target",
+            "verdict",
         ],
     ),
     ("tui", &["format", "report"]),

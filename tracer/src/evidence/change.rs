@@ -108,7 +108,7 @@ fn change(points: &[(f64, f64)]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::testing::Random;
+    use crate::evidence::random::Random;
 
     fn series(count: u32, value: impl Fn(f64) -> f64) -> Vec<(f64, f64)> {
         (0..count).map(|at| (f64::from(at), value(f64::from(at)))).collect()

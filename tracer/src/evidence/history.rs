@@ -15,17 +15,24 @@ use super::{
     trend::Trends,
 };
 use crate::{
-    ledger::{LIFETIMES, Lives, connections::LeftBehind, lifetime_end_s},
+    ledger::{Cohort, LIFETIMES, Lives, connections::LeftBehind, lifetime_end_s},
     snapshot::{SiteFigures, Snapshot},
 };
 
-/// Time between two samples of ages, milliseconds, and how many are kept: two minutes.
-const AGES_EVERY_MS: u32 = 5_000;
+/// Time between two samples of ages, milliseconds, and how many are kept: a minute and a half.
+const AGES_EVERY_MS: u32 = 8_000;
 /// As above.
-const AGES: usize = 24;
+const AGES: usize = 12;
+/// Samples that are half a minute.
+const LATELY: usize = 4;
 /// An object that was to be released, or a socket whose peer has closed, is stuck after this time, seconds: whoever
 /// waits for a last reply or a timer has got it by then.
 const STUCK_S: u32 = 30;
+
+/// The share of resources that may be out of order.
+const OUT_OF_ORDER: f64 = 0.03;
+/// With fewer cohorts, an order does not show.
+const LEAST_COHORTS: usize = 6;
 
 /// The past of one call site.
 #[derive(Debug, Default)]
@@ -116,6 +123,8 @@ impl History {
         if let Some(lives) = &site.lives {
             evidence.survival = survival(lives, site, now_ms);
             evidence.retained = retained(lives, now_ms);
+            evidence.in_order = in_order(lives);
+            evidence.risen = risen(past);
             evidence.requests = requests(lives, past, now_ms);
         }
         if !evidence.sockets {
@@ -177,7 +186,7 @@ fn orphans(left: &LeftBehind) -> Option<Orphans> {
 }
 
 fn ages(samples: &VecDeque<[u32; 3]>) -> Option<Ages> {
-    let [_, oldest_ms, median_ms] = samples.back()?;
+    let ([first_ms, ..], [last_ms, oldest_ms, median_ms]) = (samples.front()?, samples.back()?);
     let seconds = |ms: u32| f64::from(ms) / 1000.0;
     let slope = |which: fn(&[u32; 3]) -> u32| {
         let points: Vec<_> =
@@ -187,8 +196,12 @@ fn ages(samples: &VecDeque<[u32; 3]>) -> Option<Ages> {
     Some(Ages {
         oldest_s: seconds(*oldest_ms),
         median_s: seconds(*median_ms),
+        over_s: seconds(last_ms - first_ms),
         oldest: slope(|[_, oldest, _]| *oldest),
         median: slope(|[.., median]| *median),
+        lately: samples.iter().rev().nth(LATELY).map(|[then_ms, then_oldest_ms, _]| {
+            (seconds(*oldest_ms) - seconds(*then_oldest_ms)) / seconds(last_ms - then_ms)
+        }),
     })
 }
 
@@ -212,6 +225,38 @@ fn survival(lives: &Lives, site: &SiteFigures, now_ms: u32) -> Option<Survival> 
         }
     }
     kaplan_meier(&deaths, &survivors, lifetime_end_s)
+}
+
+/// Whether resources are released in the order of their acquisition: before one cohort nearly all are gone, and after it
+/// nearly all are there.
+fn in_order(lives: &Lives) -> bool {
+    let cohorts = lives.cohorts();
+    let acquired: u64 = cohorts.iter().map(|one| one.acquired).sum();
+    let released = |one: &Cohort| one.acquired.saturating_sub(one.outstanding.into());
+    let mut after: u64 = cohorts.iter().map(released).sum();
+    let mut before = 0;
+    let mut least = u64::MAX;
+    for one in cohorts {
+        after -= released(one);
+        // The first cohorts are no boundary: then nothing is gone.
+        if before + after < least && one.outstanding > 0 && released(one) > 0 {
+            least = before + after;
+        }
+        before += u64::from(one.outstanding);
+    }
+    cohorts.len() >= LEAST_COHORTS && least as f64 <= OUT_OF_ORDER * acquired as f64
+}
+
+/// How much more is outstanding than in the first third of the history: a factor.
+fn risen(past: &SiteHistory) -> f64 {
+    let tens = past.outstanding.curve(Resolution::TenSeconds).count;
+    let curve =
+        if tens.len() < 6 { past.outstanding.curve(Resolution::Refreshes).count } else { tens };
+    let third = (curve.len() / 3).max(1);
+    let sum = |points: &[(f64, f64)]| points.iter().map(|(_, value)| value).sum::<f64>();
+    let first = curve.get(..third).map_or(0.0, sum);
+    let last = curve.get(curve.len().saturating_sub(third)..).map_or(0.0, sum);
+    last / first.max(1.0)
 }
 
 /// How the outstanding resources follow the rate of acquisition, by cohort.

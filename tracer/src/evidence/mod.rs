@@ -6,13 +6,13 @@
 mod change;
 mod follows;
 mod history;
+#[cfg(test)]
+mod random;
 mod retained;
 mod series;
 mod share;
 mod slope;
 mod survival;
-#[cfg(test)]
-pub(crate) mod testing;
 mod trend;
 
 pub use self::{
@@ -51,6 +51,10 @@ pub struct Evidence {
     pub survival: Option<Survival>,
     /// What outlives all usual lifetimes.
     pub retained: Option<Retained>,
+    /// Whether they are released in the order of their acquisition.
+    pub in_order: bool,
+    /// How much more is outstanding than at the beginning of the history, ten minutes ago at most: a factor.
+    pub risen: f64,
     /// How the outstanding resources change.
     pub trends: Trends,
     /// Their ages.
@@ -76,10 +80,14 @@ pub struct Ages {
     pub oldest_s: f64,
     /// The median, seconds.
     pub median_s: f64,
+    /// The time that the changes were observed over, seconds.
+    pub over_s: f64,
     /// How the oldest one's age changes, seconds per second: 1 while nothing of it is released.
     pub oldest: Option<Slope>,
     /// How the median changes.
     pub median: Option<Slope>,
+    /// How the oldest one's age has changed lately, in the last half minute.
+    pub lately: Option<f64>,
 }
 
 /// Resources that closed connections left behind.

@@ -21,9 +21,9 @@ const FIRST_PAUSE_S: f64 = 10.0;
 pub struct Retained {
     /// The longest usual lifetime of released ones, seconds.
     pub usual_s: f64,
-    /// Released ones that lived longer.
+    /// Released ones that lived so long that they would have counted as retained.
     pub stragglers: u64,
-    /// At the rate at which stragglers were released, the time until a retained one is, seconds; infinite without any.
+    /// At the rate at which those were released, the time until a retained one is, seconds; infinite without any.
     pub rest_s: f64,
     /// Retained resources that were acquired one after the other, until recently.
     pub count: u64,
@@ -37,76 +37,78 @@ pub struct Retained {
     pub cohorts: (u32, u32),
     /// Whether new ones are still coming.
     pub continues: bool,
-    /// The rate in the later half of the time relative to that in the earlier half.
+    /// The rate in the later half of the time relative to that in the earlier half; where most are released, the share.
     pub pace: f64,
     /// Whether that difference is larger than chance.
     pub pace_differs: bool,
 }
 
-/// Where the usual lifetimes end.
-struct Usual {
-    age_s: f64,
-    stragglers: u64,
-    /// Time that resources of a greater age have lived beyond it, seconds.
-    exposure_s: f64,
-}
+/// Below this share, most are released, and the rate of the retained ones follows that of all: the load.
+const MOST_RELEASED: f64 = 0.5;
+/// A difference of so many standard deviations is no chance, though it is looked for at every report.
+const DEVIATIONS: f64 = 3.0;
 
 /// What a call site retains; `None` while nothing has outlived the usual lifetime for long enough.
 pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
-    let usual = usual(lives, now_ms)?;
-    let mature_ms = (2.0 * usual.age_s + LATE_S) * 1000.0;
-    let until_ms = f64::from(now_ms) - mature_ms;
-    let mature = lives.cohorts().iter().filter(|one| f64::from(one.end_ms) <= until_ms);
-    let run = run(mature.copied().rev())?;
-    let over_s = f64::from(run.end_ms - run.start_ms) / 1000.0;
-    let distance_s = over_s / f64::from(run.retaining.saturating_sub(1).max(1));
+    let usual_s = usual_s(lives, now_ms)?;
+    let mature_s = 2.0 * usual_s + LATE_S;
+    let until_ms = f64::from(now_ms) - mature_s * 1000.0;
+    let mature = || lives.cohorts().iter().filter(|one| f64::from(one.end_ms) <= until_ms);
+    let run = run(mature().copied().rev())?;
     let pause_s = (until_ms - f64::from(run.end_ms)) / 1000.0;
-    let longest_s = if run.retaining < 3 {
-        FIRST_PAUSE_S
-    } else {
-        FIRST_PAUSE_S.max(LONGEST_PAUSE * distance_s)
-    };
     let (earlier, later) = run.halves();
-    let count = earlier + later;
+    let share = Share::of(run.count, run.acquired)?;
+    let all = run.count as f64;
+    let (pace, differs) = if share.share < MOST_RELEASED {
+        let shares = [earlier.0 / earlier.1.max(1.0), later.0 / later.1.max(1.0)];
+        let [before, after] = shares;
+        let variance = |share: f64, acquired: f64| share * (1.0 - share) / acquired.max(1.0);
+        let spread = (variance(share.share, earlier.1) + variance(share.share, later.1)).sqrt();
+        (
+            after / before.max(f64::MIN_POSITIVE),
+            (after - before).abs() / spread.max(f64::MIN_POSITIVE),
+        )
+    } else {
+        (later.0 / earlier.0.max(f64::MIN_POSITIVE), (later.0 - earlier.0).abs() / all.sqrt())
+    };
+    let old = || {
+        mature().map(|one| (f64::from(now_ms - one.end_ms) / 1000.0, f64::from(one.outstanding)))
+    };
+    let exposure_s: f64 = old().map(|(age_s, count)| (age_s - mature_s) * count).sum();
+    let buckets = lives.lifetimes().iter().enumerate().skip(1);
+    let late = buckets.filter(|(bucket, _)| lifetime_end_s(bucket - 1) >= mature_s);
+    let stragglers: u64 = late.map(|(_, count)| count).sum();
     Some(Retained {
-        usual_s: usual.age_s,
-        stragglers: usual.stragglers,
-        rest_s: if usual.stragglers == 0 {
-            f64::INFINITY
-        } else {
-            usual.exposure_s / usual.stragglers as f64
-        },
+        usual_s,
+        stragglers,
+        rest_s: if stragglers == 0 { f64::INFINITY } else { exposure_s / stragglers as f64 },
         count: run.count,
-        share: Share::of(run.count, run.acquired)?,
+        share,
         since_ms: run.start_ms,
-        over_s,
+        over_s: run.over_s(),
         cohorts: (run.cohorts, run.retaining),
-        continues: pause_s <= longest_s,
-        pace: if earlier > 0.0 { later / earlier } else { f64::INFINITY },
-        pace_differs: (later - earlier).abs() > 2.0 * count.sqrt(),
+        continues: pause_s <= run.longest_pause_s(),
+        pace,
+        pace_differs: differs > DEVIATIONS,
     })
 }
 
-/// The shortest age after which hardly anything is released.
-fn usual(lives: &Lives, now_ms: u32) -> Option<Usual> {
-    let older = |age_s: f64| {
-        let aged = lives.cohorts().iter().map(move |one| {
-            let age = f64::from(now_ms.saturating_sub(one.end_ms)) / 1000.0;
-            (age, f64::from(one.outstanding))
-        });
-        aged.filter(move |(age, _)| *age >= age_s)
-    };
+/// The shortest age after which hardly anything is released, seconds.
+fn usual_s(lives: &Lives, now_ms: u32) -> Option<f64> {
     let mut later: u64 = lives.lifetimes().iter().sum();
     for bucket in 0..LIFETIMES - 1 {
         later -= lives.lifetimes().get(bucket).copied().unwrap_or_default();
         let age_s = lifetime_end_s(bucket);
-        let survivors: f64 = older(age_s).map(|(_, count)| count).sum();
+        let older = lives
+            .cohorts()
+            .iter()
+            .filter(|one| f64::from(now_ms.saturating_sub(one.end_ms)) >= age_s * 1000.0);
+        let survivors: f64 = older.map(|one| f64::from(one.outstanding)).sum();
         if survivors == 0.0 {
             return None;
         }
         if later as f64 <= STRAGGLERS * (later as f64 + survivors) {
-            let exposure_s = older(age_s).map(|(age, count)| (age - age_s) * count).sum();
-            return Some(Usual { age_s, stragglers: later, exposure_s });
+            return Some(age_s);
         }
     }
     None
@@ -120,14 +122,27 @@ struct Run {
     acquired: u64,
     cohorts: u32,
     retaining: u32,
+    /// The longest pause in it, seconds.
+    paused_s: f64,
     parts: Vec<Cohort>,
 }
 
 impl Run {
-    /// What was acquired in the earlier and in the later half of its time; a cohort over the middle counts in parts.
-    fn halves(&self) -> (f64, f64) {
+    fn over_s(&self) -> f64 {
+        f64::from(self.end_ms - self.start_ms) / 1000.0
+    }
+
+    /// A longer pause ends it, seconds.
+    fn longest_pause_s(&self) -> f64 {
+        let distance_s = self.over_s() / self.count as f64;
+        FIRST_PAUSE_S.max(LONGEST_PAUSE * distance_s).max(1.5 * self.paused_s)
+    }
+
+    /// What was retained and acquired in the earlier and in the later half of its time; a cohort over the middle counts in
+    /// parts.
+    fn halves(&self) -> ((f64, f64), (f64, f64)) {
         let middle = f64::midpoint(f64::from(self.start_ms), f64::from(self.end_ms));
-        let mut halves = (0.0, 0.0);
+        let mut halves = ((0.0, 0.0), (0.0, 0.0));
         for one in &self.parts {
             let (start, end) = (f64::from(one.start_ms), f64::from(one.end_ms));
             let before = if end > start {
@@ -135,8 +150,11 @@ impl Run {
             } else {
                 f64::from(u8::from(end <= middle))
             };
-            halves.0 += before * f64::from(one.outstanding);
-            halves.1 += (1.0 - before) * f64::from(one.outstanding);
+            let (retained, acquired) = (f64::from(one.outstanding), one.acquired as f64);
+            halves.0.0 += before * retained;
+            halves.0.1 += before * acquired;
+            halves.1.0 += (1.0 - before) * retained;
+            halves.1.1 += (1.0 - before) * acquired;
         }
         halves
     }
@@ -162,16 +180,16 @@ fn run(cohorts: impl Iterator<Item = Cohort>) -> Option<Run> {
                     acquired: one.acquired,
                     cohorts: 1,
                     retaining: 1,
+                    paused_s: 0.0,
                     parts: vec![one],
                 });
             }
             Some(run) => {
                 let pause_s = f64::from(run.start_ms.saturating_sub(one.end_ms)) / 1000.0;
-                let distance_s =
-                    f64::from(run.end_ms - run.start_ms) / 1000.0 / f64::from(run.retaining);
-                if pause_s > FIRST_PAUSE_S.max(LONGEST_PAUSE * distance_s) {
+                if pause_s > run.longest_pause_s() {
                     break;
                 }
+                run.paused_s = run.paused_s.max(pause_s);
                 run.start_ms = one.start_ms;
                 run.count += count;
                 run.acquired += one.acquired + between.0;
@@ -188,9 +206,56 @@ fn run(cohorts: impl Iterator<Item = Cohort>) -> Option<Run> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::testing::{Random, lives};
+    use std::sync::Arc;
+
+    use tracer_common::kind::Kind;
+
+    use crate::{
+        evidence::random::Random,
+        ledger::{
+            Ledger,
+            events::{Block, Event, Handle},
+        },
+        target::Pid,
+    };
 
     const FOREVER: f64 = 1e6;
+
+    /// The lives of resources that were acquired at a time and released after another, both in seconds; and the time now on
+    /// their clock.
+    fn lives(resources: impl Iterator<Item = (f64, f64)>, now_s: f64) -> (Arc<Lives>, u32) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "small, not negative"
+        )]
+        let ns = |seconds: f64| ((seconds + 100.0) * 1e9) as u64;
+        let mut events = Vec::new();
+        for (value, (at_s, lives_s)) in (1_u64..).zip(resources) {
+            let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
+            let (time_ns, ended_ns) = (ns(at_s), ns(at_s + lives_s));
+            let block = Block { size: 10, time_ns, position: 0, site: 1, connection: 0 };
+            events.push((time_ns, Event::Acquired { handle, block }));
+            let released = Event::Released {
+                handle,
+                size: 0,
+                position: 0,
+                time_ns: ended_ns,
+                caller: 0,
+                resizing: None,
+            };
+            events.push((ended_ns, released));
+        }
+        events.sort_by_key(|(time_ns, _)| *time_ns);
+        let mut ledger = Ledger::default();
+        for (time_ns, event) in events {
+            if time_ns <= ns(now_s) {
+                ledger.apply(event);
+            }
+        }
+        let now_ms = (ns(now_s) - ledger.lives_origin_ns()) / 1_000_000;
+        (ledger.lives(1).unwrap(), u32::try_from(now_ms).unwrap())
+    }
 
     /// Resources acquired at random, ten per second in a minute; `life` is the lifetime of each.
     fn minute(mut life: impl FnMut(&mut Random, f64) -> f64) -> Option<Retained> {

@@ -124,7 +124,7 @@ pub(super) fn minima(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::testing::Random;
+    use crate::evidence::random::Random;
 
     fn series(count: usize, value: impl Fn(f64) -> f64) -> Vec<(f64, f64)> {
         (0..count).map(|at| (at as f64, value(at as f64))).collect()

@@ -8,6 +8,10 @@ use super::{
 
 /// Stretches of a coarser resolution before its slope counts.
 const LEAST_STRETCHES: usize = 6;
+/// Share of the slope that the later half must still have.
+const STILL: f64 = 0.3;
+/// Time after which the last minute may contradict the last ten, seconds: before, it has too few points.
+const LEAST_CONTRADICTION_S: f64 = 30.0;
 /// Shortest time that a slope is given for, seconds: below it, a single burst would look like one.
 const LEAST_SPAN_S: f64 = 2.0;
 
@@ -18,6 +22,9 @@ pub struct Trend {
     pub count: Slope,
     /// Of their bytes.
     pub bytes: Slope,
+    /// The slope of the number in the later half of the time, and that of the bytes: what has stopped within the time has
+    /// none there.
+    pub later: [Slope; 2],
     /// When it began: the last change of direction, or the beginning of the history; seconds on the series' clock.
     pub since_s: f64,
     /// Since then, seconds.
@@ -37,6 +44,16 @@ pub struct Trends {
     pub five_minutes: Option<Trend>,
 }
 
+impl Trend {
+    /// Whether the number, or the bytes, surely rise, and still do so in the later half.
+    pub fn rises(&self) -> [bool; 2] {
+        let [count, bytes] = self.later;
+        let still =
+            |slope: &Slope, later: Slope| slope.rises() && later.per_s >= STILL * slope.per_s;
+        [still(&self.count, count), still(&self.bytes, bytes)]
+    }
+}
+
 impl Trends {
     /// The trends of a series.
     pub(super) fn of(series: &Series) -> Self {
@@ -53,21 +70,52 @@ impl Trends {
 
     /// The trend that says how the amount changes now: since a change in the last minute, else over ten minutes.
     pub fn now(&self) -> Option<Trend> {
-        self.refreshes.filter(|trend| trend.changed).or(self.ten_seconds).or(self.refreshes)
+        let changed = self.refreshes.filter(|trend| trend.changed);
+        // What the last minute contradicts is over, though noise hides when it ended.
+        let contradicts = |longer: &Trend| {
+            self.refreshes.is_some_and(|recent| {
+                recent.over_s >= LEAST_CONTRADICTION_S
+                    && (recent.count.high < longer.count.low
+                        || recent.bytes.high < longer.bytes.low)
+            })
+        };
+        changed.or(self.ten_seconds.filter(|longer| !contradicts(longer))).or(self.refreshes)
     }
 }
 
 fn trend(curve: &Curve) -> Option<Trend> {
-    let (of_count, of_bytes) = (last_change(&curve.count), last_change(&curve.bytes));
-    let at = of_count.max(of_bytes);
+    let at = last_change(&curve.count).max(last_change(&curve.bytes));
+    let whole = since(curve, 0);
+    if at == 0 {
+        return whole;
+    }
+    // A change counts if the slope is surely another one since then.
+    let differs = |now: &Slope, before: &Slope| !(now.low..=now.high).contains(&before.per_s);
+    since(curve, at)
+        .filter(|now| {
+            let differ = |whole: &Trend| {
+                differs(&now.count, &whole.count) || differs(&now.bytes, &whole.bytes)
+            };
+            whole.as_ref().is_none_or(differ)
+        })
+        .or(whole)
+}
+
+/// The trend of a curve from its point `at` on.
+fn since(curve: &Curve, at: usize) -> Option<Trend> {
     let (count, bytes) = (curve.count.get(at..)?, curve.bytes.get(at..)?);
     let ((since_s, _), (until_s, _)) = (*count.first()?, *count.last()?);
     let over_s = until_s - since_s;
     if over_s < LEAST_SPAN_S {
         return None;
     }
-    let slope = |points| theil_sen(&minima(points));
-    Some(Trend { count: slope(count)?, bytes: slope(bytes)?, since_s, over_s, changed: at > 0 })
+    let slope = |points: &[(f64, f64)]| theil_sen(&minima(points));
+    let (of_count, of_bytes) = (slope(count)?, slope(bytes)?);
+    let later = |points: &[(f64, f64)], whole: Slope| {
+        points.get(points.len() / 2..).and_then(slope).unwrap_or(whole)
+    };
+    let later = [later(count, of_count), later(bytes, of_bytes)];
+    Some(Trend { count: of_count, bytes: of_bytes, later, since_s, over_s, changed: at > 0 })
 }
 
 #[cfg(test)]

@@ -41,6 +41,9 @@ pub(super) struct AllLives {
 impl AllLives {
     /// An event happened at this time; 0 for an event without one, which counts as the latest.
     pub(super) fn advance(&mut self, time_ns: u64) {
+        if time_ns > 0 {
+            self.origin_ns.get_or_insert(time_ns.saturating_sub(EARLIER_NS));
+        }
         self.latest_ns = self.latest_ns.max(time_ns);
         self.now_ns = if time_ns == 0 { self.latest_ns } else { time_ns };
     }
@@ -124,9 +127,8 @@ impl AllLives {
     }
 
     /// Milliseconds since the origin, at most 49 days.
-    fn ms(&mut self, time_ns: u64) -> u32 {
-        let origin_ns = *self.origin_ns.get_or_insert(time_ns.saturating_sub(EARLIER_NS));
-        u32::try_from(time_ns.saturating_sub(origin_ns) / 1_000_000).unwrap_or(u32::MAX)
+    fn ms(&self, time_ns: u64) -> u32 {
+        u32::try_from(time_ns.saturating_sub(self.origin_ns()) / 1_000_000).unwrap_or(u32::MAX)
     }
 }
 
