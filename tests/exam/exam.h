@@ -13,14 +13,17 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -49,6 +52,7 @@ struct site {
 
 static struct {
     double seconds, speed, start;
+    const char *variant; /* NULL if the program has only one */
 } exam;
 
 static inline void die(const char *what) {
@@ -150,6 +154,23 @@ static inline void read_line(char *line, size_t size) {
     }
 }
 
+/* Which of the program's variants (separated by spaces) its argument names; without one, the first. */
+static inline int choose(int argc, char **argv, const char *variants) {
+    const char *wanted = argc > 1 ? argv[1] : NULL, *name = variants;
+    static char chosen[32];
+    for (int i = 0; *name != 0; i++) {
+        size_t length = strcspn(name, " ");
+        if (wanted == NULL || (strlen(wanted) == length && strncmp(wanted, name, length) == 0)) {
+            snprintf(chosen, sizeof chosen, "%.*s", (int)length, name);
+            exam.variant = chosen;
+            return i;
+        }
+        name += length + (name[length] == ' ');
+    }
+    fprintf(stderr, "unknown variant `%s`; one of: %s\n", wanted, variants);
+    _exit(2);
+}
+
 /* Says that the program is set up, and waits for `go`. */
 static inline void begin(void) {
     char line[64];
@@ -174,7 +195,9 @@ __attribute__((noreturn)) static inline void print_truth(const char *program, co
     static char text[16384];
     char line[64];
     const char *comma = "";
-    add_text(text, "{\"program\":\"%s\",\"seconds\":%g,\"speed\":%g,\"leaks\":[", program, exam.seconds, exam.speed);
+    add_text(text, "{\"program\":\"%s\",", program);
+    if (exam.variant != NULL) add_text(text, "\"variant\":\"%s\",", exam.variant);
+    add_text(text, "\"seconds\":%g,\"speed\":%g,\"leaks\":[", exam.seconds, exam.speed);
     for (const struct site *site = sites; site < sites + size; site++) {
         long in_use = site->acquired_count - site->released_count - site->lost_count;
         long in_use_bytes = site->acquired_bytes - site->released_bytes - site->lost_bytes;
@@ -302,9 +325,13 @@ static inline struct timed *wheel_ended(struct wheel *wheel, double until) {
 }
 #define FOREVER 1e9 /* wheel_ended(wheel, FOREVER) takes all */
 
-/* A connected pair of sockets that keep the bounds of messages: [0] for the server, [1] for its clients. */
+/* A connected pair of sockets that keep the bounds of messages: [0] for the server, [1] for its clients. Sending fails
+ * after a second without room: only at the end, when the other side does not receive any more but waits for this
+ * one. */
 static inline void socket_pair(int ends[2]) {
+    struct timeval most = {1, 0};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) die("socketpair");
+    for (int i = 0; i < 2; i++) setsockopt(ends[i], SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most);
 }
 
 /* Waits up to 10 ms for a message: its size; 0 when the other end is closed; -1 if there was none. */
@@ -320,6 +347,57 @@ static inline pthread_t start_thread(void *(*work)(void *), void *argument) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, work, argument) != 0) die("pthread_create");
     return thread;
+}
+
+/* --- Other processes, and connections over loopback --- */
+
+/* Forks a process that ends with its parent. */
+static inline pid_t fork_child(void) {
+    pid_t child = fork();
+    if (child < 0) die("fork");
+    if (child == 0) prctl(PR_SET_PDEATHSIG, SIGKILL);
+    return child;
+}
+
+/* A process that was forked before `go` waits here, and takes over the clock that its parent sends by `send_go`. */
+static inline void wait_for_go(int from) {
+    if (read(from, &exam, sizeof exam) != sizeof exam) _exit(3);
+}
+static inline void send_go(int to, int processes) {
+    for (int i = 0; i < processes; i++)
+        if (write(to, &exam, sizeof exam) != sizeof exam) die("write");
+}
+
+/* A copy of the sites that processes share: forked ones count there, too. */
+static inline struct site *share_sites(const struct site *sites, size_t size) {
+    void *copy = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (copy == MAP_FAILED) die("mmap");
+    return (struct site *)memcpy(copy, sites, size);
+}
+
+static inline int listen_on_loopback(struct sockaddr_in *address) {
+    socklen_t size = sizeof *address;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    memset(address, 0, sizeof *address);
+    address->sin_family = AF_INET;
+    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (listener < 0 || bind(listener, (struct sockaddr *)address, size) != 0 || listen(listener, 1024) != 0 ||
+        getsockname(listener, (struct sockaddr *)address, &size) != 0)
+        die("listen");
+    return listener;
+}
+
+static inline int connect_to(const struct sockaddr_in *address) {
+    int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connection < 0 || connect(connection, (const struct sockaddr *)address, sizeof *address) != 0) die("connect");
+    return connection;
+}
+
+/* Closes a connection by a reset: what the peer has not read is lost, and its next call fails with ECONNRESET. */
+static inline void reset_connection(int connection) {
+    struct linger linger = {1, 0};
+    setsockopt(connection, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    close(connection);
 }
 
 #ifdef __cplusplus

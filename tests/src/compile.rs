@@ -26,6 +26,10 @@ const FLAGS: [&str; 10] = [
     "-pthread",
 ];
 
+/// Flags of a witness.
+const SHARED: [&str; 7] =
+    ["-O2", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"];
+
 /// Headers of victims; any victim may include any of them.
 pub(crate) const HEADERS: [&str; 3] = ["victim", "connections", "leaks"];
 
@@ -115,10 +119,23 @@ pub fn objects_witness() -> Result<PathBuf> {
 }
 
 fn witness_with(product: &str, flags: &[&str]) -> Result<PathBuf> {
-    const SHARED: [&str; 7] =
-        ["-O2", "-fno-builtin", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"];
     let source = workspace().join("tests/victims/preload_count.c");
     build("gcc", product, &source, &[&SHARED, flags].concat(), &[])
+}
+
+/// The witness of the exam as a shared object.
+pub fn exam_witness() -> Result<PathBuf> {
+    let source = workspace().join("tests/exam/witness.c");
+    build("gcc", "libexam_witness.so", &source, &SHARED, &[])
+}
+
+/// A program of the exam, compiled as a server would be: optimized, without frame pointers.
+pub(crate) fn exam_program(source: &Path, name: &str) -> Result<PathBuf> {
+    const FLAGS: [&str; 6] = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"];
+    let is_c = source.extension().is_some_and(|end| end == "c");
+    let (compiler, standard) = if is_c { ("gcc", "-std=gnu11") } else { ("g++", "-std=c++17") };
+    let product = format!("exam_{name}");
+    build(compiler, &product, source, &[&[standard], &FLAGS[..]].concat(), &[])
 }
 
 /// Compiles `source` to `product`, unless the product is up to date.
@@ -162,11 +179,13 @@ pub(crate) fn build(
     Ok(product_path)
 }
 
-/// Other files that a victim depends on: shared headers, and headers whose names start with the victim's name.
+/// Other files that a victim depends on: shared headers, and headers whose names start with the victim's name. Programs
+/// of the exam share a header in the folder above.
 fn headers(source: &Path) -> Result<Vec<PathBuf>> {
     let folder = source.parent().unwrap_or(Path::new("."));
     let name = source.file_stem().unwrap_or_default().to_string_lossy();
-    let mut found = Vec::new();
+    let exam = folder.join("../exam.h");
+    let mut found: Vec<PathBuf> = Some(exam).filter(|header| header.exists()).into_iter().collect();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let file = entry.file_name();

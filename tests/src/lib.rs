@@ -12,6 +12,8 @@ pub mod compare;
 pub mod compile;
 pub mod described;
 pub mod descriptors;
+pub mod exam;
+pub mod exam_witness;
 pub mod family;
 mod fetched;
 pub mod gdb;

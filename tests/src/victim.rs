@@ -68,7 +68,12 @@ impl Victim {
 
     /// The next line it prints.
     pub fn line(&self) -> Result<String> {
-        self.running.line(WORK_LIMIT)
+        self.line_within(WORK_LIMIT)
+    }
+
+    /// The same with a different time limit.
+    pub fn line_within(&self, limit: Duration) -> Result<String> {
+        self.running.line(limit)
     }
 
     /// Reads the line that it prints when its work is done, while all resources are still held.

@@ -1,6 +1,6 @@
 //! Another kernel, in a virtual machine without hardware support, with leaktrace and victims in it.
 //!
-//! Takes a kernel that `cargo xtask test-vm` has fetched and test cases; hands on the results of each case. The guest
+//! Takes a kernel that `cargo xtask test-vm` has fetched and test cases; passes on the results of each case. The guest
 //! only runs them (`tests/vm/init.sh`); the host checks the results, with the same comparisons as for its own kernel.
 
 mod image;

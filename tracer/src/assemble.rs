@@ -12,13 +12,16 @@ mod fds;
 pub mod journal;
 mod light;
 mod members;
+mod names;
 mod naming;
 mod objects;
 mod parts;
 mod probed;
+mod session;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -31,65 +34,33 @@ use crate::{
         quiet::Quiet,
     },
     ledger::Sum,
-    options::TraceOptions,
-    packs::Pack,
+    packs::ObjectType,
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, ConnectionsLog, Errors, Exit, Host, Report, Resource, SCHEMA, Site, Target,
-        Total, Verdict, VerdictClass, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, LibraryObjects, Report, Resource, SCHEMA, Site,
+        Target, Total, Verdict, VerdictClass, Window,
     },
     snapshot::{SiteFigures, Snapshot},
-    symbolize::Namer,
-    target::{Pid, usage::OwnUsage},
+    tape::{Answers, Fault, Question},
+    target::Pid,
     verdict::Judge,
 };
+
+use naming::Naming;
+use parts::Parts;
 
 pub use blocks::Blocks;
 pub use members::Member;
 pub use objects::unmatched_packs;
+pub use session::{SessionInfo, redacted_allocators};
 
-/// Facts about the tracing session, fixed or updated by [`Assembly::probed`].
-pub struct SessionInfo {
-    /// The host.
-    pub host: Host,
-    /// The traced processes.
-    pub targets: Vec<Member>,
-    /// Every probe, by number and address; those without a number at the end.
-    pub probes: Vec<Probe>,
-    /// Probes that the kernel refused, by number, with the reason.
-    pub refused: BTreeMap<ProbeNumber, String>,
-    /// Sentences about resources that are not traced because some of their releases cannot be seen.
-    pub untraced: Vec<String>,
-    /// The allocators of each target.
-    pub allocators: BTreeMap<Pid, Vec<Allocator>>,
-    /// When tracing began, RFC 3339.
-    pub started_at: String,
-    /// The same on the clock of the snapshots, nanoseconds.
-    pub started_ns: u64,
-    /// Milliseconds until all probes were attached.
-    pub attach_ms: u64,
-    /// Kernel memory of the BPF maps, bytes: all but unwind tables, then unwind tables.
-    pub kernel_bytes: [Option<u64>; 2],
-    /// Returns leaktrace's own usage: called late, so that it includes the work on the report itself.
-    pub own_usage: fn() -> OwnUsage,
-    /// Returns the state of the connection log, if there is one; its final state when called with `true`.
-    pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
-    /// What is traced, and how.
-    pub options: TraceOptions,
-    /// Blocks that libraries allocate internally.
-    pub blocks: Blocks,
-    /// Libraries whose objects are traced.
-    pub packs: Vec<Pack>,
-    /// Problems found at the start in the user's input, a line each.
-    pub faults: Vec<String>,
-}
-
-/// Creates reports. Stays on the thread that created it, as [`Namer`] does.
+/// Creates reports. Stays on the thread that created it, as the namer does.
 pub struct Assembly {
     session: SessionInfo,
     judge: Judge,
-    namer: Namer,
-    stacks: HashMap<u32, naming::Stack>,
+    /// All that reports need from outside.
+    answers: Answers,
+    naming: Naming,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
     first_rss: Option<u64>,
@@ -107,13 +78,16 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    /// An assembly that has reported nothing yet.
-    pub fn new(session: SessionInfo) -> Self {
-        Self {
+    /// An assembly that has reported nothing yet. With a tape, it begins as the recorded one did.
+    pub fn new(mut answers: Answers, live: Option<SessionInfo>) -> io::Result<Self> {
+        let live = || live.ok_or_else(|| io::Error::other("there is nothing to report"));
+        let mut session = answers.try_ask(Question::Session, live)?;
+        session.blocks = Blocks::of(&session.packs);
+        Ok(Self {
             session,
+            naming: Naming::new(&answers),
+            answers,
             judge: Judge::default(),
-            namer: Namer::new(),
-            stacks: HashMap::new(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
             first_rss: None,
@@ -123,7 +97,17 @@ impl Assembly {
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
             cpu_before: None,
-        }
+        })
+    }
+
+    /// Answers to questions about the next report.
+    pub const fn answers(&mut self) -> &mut Answers {
+        &mut self.answers
+    }
+
+    /// Why the last report is not the recorded one, if it is not: the tape has ended in it.
+    pub const fn fault(&self) -> Option<Fault> {
+        self.answers.fault()
     }
 
     /// Records how a target that leaktrace started has ended.
@@ -158,7 +142,7 @@ impl Assembly {
             }
             members::update(&mut self.session.targets, event);
         }
-        self.learn_mappings(snapshot);
+        self.naming.learn_mappings(&mut self.answers, snapshot);
         for pid in &snapshot.ended {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
@@ -173,15 +157,19 @@ impl Assembly {
             let size = (bytes, site.aged.count, site.acquired.bytes);
             (self.rank(site.number), std::cmp::Reverse(size), site.number)
         });
-        self.name(&order, snapshot.last);
-        let shown = order
-            .iter()
-            .take(self.session.options.top.unwrap_or(usize::MAX))
-            .map(|site| site.number);
-        let modules = self.namer.modules(shown);
+        let top = self.session.options.top.unwrap_or(usize::MAX);
+        self.naming.look_up(&mut self.answers, &order, top, snapshot.last);
+        let shown = order.iter().take(top).map(|site| site.number);
+        let modules = self.naming.names.modules(&mut self.answers, shown);
         let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
-        let (light, fds) = self.light(snapshot);
-        let fds = fds.or_else(|| self.descriptors(snapshot));
+        let traced = self.session.options.traces_descriptors();
+        let (targets, exits) = (&self.session.targets, &self.exits);
+        let usage = snapshot.usage.as_ref();
+        let light = usage.map(|usage| self.levels.add(snapshot.at_ns, usage, targets, exits));
+        let (light, fds) = light.map_or((None, None), |(light, fds)| (Some(light), fds));
+        let fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets, exits)));
+        let started_ns = self.session.started_ns;
+        let connections = connections::report(snapshot, started_ns, &mut self.connection_history);
         let accounting = self.accounting(seen);
         // Before the warnings, which compare resident memory with the first report's.
         let targets = self.targets(snapshot);
@@ -207,7 +195,7 @@ impl Assembly {
             light,
             fds,
             objects: self.objects(snapshot, &parts),
-            connections: self.connections(snapshot),
+            connections,
         }
     }
 
@@ -228,6 +216,37 @@ impl Assembly {
         self.session.probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
     }
 
+    /// The object type that a call site creates, if it creates objects.
+    fn object_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
+        let SessionInfo { blocks, probes, .. } = &self.session;
+        match &self.probe(site.probe)?.function.object {
+            Some(of) => Some(of.kind(site.detail)),
+            None => blocks.type_of(site, &self.naming.names, probes),
+        }
+    }
+
+    /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.
+    fn objects(
+        &mut self,
+        snapshot: &Snapshot,
+        parts: &HashMap<u32, Parts>,
+    ) -> Option<LibraryObjects> {
+        let seen = snapshot.objects.as_ref()?;
+        let sites = snapshot.sites.iter().filter(|site| !self.is_library_internal(site));
+        let kinds = sites
+            .filter_map(|site| Some((site.number, Arc::clone(self.object_type(site)?))))
+            .collect();
+        let Self { object_history, naming, answers, .. } = self;
+        Some(object_history.report((seen, snapshot), &kinds, parts, &mut naming.names, answers))
+    }
+
+    /// Whether a call site allocates objects inside the library's own structures.
+    fn is_library_internal(&self, site: &SiteFigures) -> bool {
+        let (probes, targets) = (&self.session.probes, &self.session.targets);
+        let probe = self.probe(site.probe);
+        blocks::is_library_internal(site, probe, &self.naming.names, probes, targets)
+    }
+
     fn is_wanted(&self, site: &SiteFigures) -> bool {
         let asked = match self.kind(site) {
             Resource::Plain(kind) => self.session.options.kinds.contains(&kind),
@@ -242,7 +261,7 @@ impl Assembly {
         snapshot: &Snapshot,
         errors: Option<&Estimated>,
     ) -> Site {
-        let (frames, asked) = self.frames(site);
+        let (frames, asked) = self.naming.frames(&mut self.answers, site);
         let kind = self.kind(site);
         let unknown = if self.session.options.light { "page fault" } else { "?" };
         let opener = fds::opener(site);
@@ -260,7 +279,7 @@ impl Assembly {
             pid: site.pid.map_or(0, |pid| pid.0),
             kind,
             acquired_by: acquired_by.to_owned(),
-            fd_type: opener.map(|_| site.sort.into()),
+            fd_type: opener.map(|_| site.fd_type.into()),
             outstanding_count: site.aged.count,
             outstanding_bytes: site.aged.bytes,
             acquired_count: site.acquired.count,
@@ -348,8 +367,11 @@ impl Assembly {
     }
 
     fn totals(&self, snapshot: &Snapshot, errors: Option<&Estimated>) -> BTreeMap<Resource, Total> {
-        let mut totals: BTreeMap<Resource, Total> =
-            self.plain_kinds().map(|kind| (kind.into(), Total::default())).collect();
+        let kinds = self.session.options.kinds.iter().copied();
+        let mut totals: BTreeMap<Resource, Total> = kinds
+            .filter(|kind| *kind != ResourceKind::Object)
+            .map(|kind| (kind.into(), Total::default()))
+            .collect();
         for site in snapshot.sites.iter().filter(|site| self.is_wanted(site)) {
             let total = totals.entry(self.kind(site)).or_default();
             total.outstanding_count += site.aged.count;

@@ -1,6 +1,6 @@
 //! The command-line flags and their help.
 //!
-//! Takes the command line, hands on [`Cli`], which `settings` interprets. Checks single values only, not how they fit
+//! Takes the command line, passes on [`Cli`], which `settings` interprets. Checks single values only, not how they fit
 //! together.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -41,6 +41,7 @@ Exit status: 0 success, 2 failure (stderr says why and what helps).";
     override_usage = "leaktrace [OPTIONS] -p PID[,PID...]\n       \
                       leaktrace [OPTIONS] -n NAME\n       \
                       leaktrace [OPTIONS] -- CMD [ARGS]...\n       \
+                      leaktrace replay [OPTIONS] FILE\n       \
                       leaktrace doctor [-p PID]",
     after_help = AFTER_HELP,
     args_conflicts_with_subcommands = true,
@@ -64,9 +65,22 @@ pub enum Action {
         #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid())]
         pid: Vec<u32>,
     },
+    /// Report what a tape of --record has recorded: no root, no target, no other file needed
+    Replay {
+        /// The tape
+        #[arg(value_name = "FILE")]
+        tape: PathBuf,
+        /// The report
+        #[command(flatten)]
+        report: ReportArgs,
+        /// Log progress to stderr; repeat for details
+        #[arg(short, long, action = ArgAction::Count)]
+        verbose: u8,
+    },
 }
 
 /// The flags of tracing.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 #[derive(Debug, Args)]
 pub struct Trace {
     /// Trace these processes, separated by commas or given by repeated -p
@@ -102,19 +116,20 @@ pub struct Trace {
         value_parser = duration
     )]
     pub interval: Duration,
-    /// Format of the report [default: tui on a terminal without --output, else text]
-    #[arg(short, long, value_name = "FORMAT", value_parser = format())]
-    pub format: Option<Format>,
-    /// Write the report to this file, which is replaced atomically [default: stdout]
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    /// The report
+    #[command(flatten)]
+    pub report: ReportArgs,
     /// Append a line of JSON to this file for each connection that is opened or closed, or that left something behind;
     /// requires --kind fd,socket
     #[arg(long, value_name = "FILE")]
     pub log_connections: Option<PathBuf>,
-    /// List at most this many call sites, worst first [default: 20 in text, else all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub top: Option<u32>,
+    /// Record all that is traced on a tape, from which leaktrace replay makes the same reports again, anywhere
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Leave names and addresses of the target, its users and its peers out of the tape, so that it can be sent to
+    /// others
+    #[arg(long, requires = "record")]
+    pub redact: bool,
     /// Count only resources of at least this age as outstanding
     #[arg(
         long, value_name = "TIME", default_value = "0s",
@@ -149,6 +164,20 @@ pub struct Trace {
     /// For benchmarks and tests
     #[command(flatten)]
     pub test_options: TestOptions,
+}
+
+/// The flags of a report.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct ReportArgs {
+    /// Format of the report [default: tui on a terminal without --output, else text]
+    #[arg(short, long, value_name = "FORMAT", value_parser = format())]
+    pub format: Option<Format>,
+    /// Write the report to this file, which is replaced atomically [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// List at most this many call sites, worst first [default: 20 in text, else all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
 }
 
 /// The format of the report.

@@ -1,6 +1,6 @@
 //! `leaktrace doctor`: shows what this host allows, and whether tracing will work.
 //!
-//! Takes [`Facts`] and [`Candidate`]s, hands on lines of text and the verdict. Only formats what `preflight` found;
+//! Takes [`Facts`] and [`Candidate`]s, passes on lines of text and the verdict. Only formats what `preflight` found;
 //! must not read anything, or apply checks that differ from those of tracing.
 
 use std::io::{self, Write};
@@ -236,7 +236,7 @@ fn unprivileged(facts: &Facts) -> Row {
     row(mark, "unprivileged bpf", detail)
 }
 
-/// Maps counted towards this limit before Linux 5.11; since then, the cgroup's memory limit applies.
+/// Maps counted toward this limit before Linux 5.11; since then, the cgroup's memory limit applies.
 fn memlock(facts: &Facts) -> Row {
     let Some(text) = facts.memlock.as_deref() else {
         return row(Mark::Unknown, "locked memory", "limit cannot be read");
@@ -245,7 +245,7 @@ fn memlock(facts: &Facts) -> Row {
     let meaning = if facts.locks_maps() {
         "leaktrace raises it for its maps"
     } else {
-        "BPF maps count towards the cgroup instead"
+        "BPF maps count toward the cgroup instead"
     };
     row(Mark::Ok, "locked memory", format!("{limit}; {meaning}"))
 }

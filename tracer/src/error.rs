@@ -1,6 +1,6 @@
 //! The expected failures of leaktrace, each with a help line.
 //!
-//! Takes causes from every module, hands on two lines on stderr and the exit status. Every failure is one line,
+//! Takes causes from every module, passes on two lines on stderr and the exit status. Every failure is one line,
 //! `could not <verb> <object>: cause`, followed by one `help:` line that the user can act on. Must not decide anything
 //! else: the module that fails describes the failure.
 
@@ -246,6 +246,30 @@ pub enum Failure {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The file for the tape cannot be written; detected before tracing.
+    #[error("could not open `{}` for the tape", .path.display())]
+    TapeNotWritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The tape cannot be read.
+    #[error("could not read the tape `{}`", .path.display())]
+    TapeUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is no tape that this program can replay.
+    #[error("could not replay `{}`: {why}", .path.display())]
+    NotATape {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
     },
     /// A log of connections was requested, but file descriptors are not traced.
     #[error("could not log connections: file descriptors are not traced")]

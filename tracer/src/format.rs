@@ -1,6 +1,6 @@
 //! Formats figures, times and paths for people, for text and screen.
 //!
-//! Takes numbers, hands on short strings with their unit. Pure.
+//! Takes numbers, passes on short strings with their unit. Pure.
 
 use std::{fmt::Write as _, time::Duration};
 

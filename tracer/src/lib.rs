@@ -17,6 +17,9 @@ pub mod probes;
 
 pub mod kernel;
 
+pub mod source;
+pub mod tape;
+
 pub mod ledger;
 
 pub mod reconcile;

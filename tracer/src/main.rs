@@ -49,6 +49,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             start_log(settings.verbosity);
             leaktrace::run::trace(&settings)
         }
+        Command::Replay(replay) => {
+            start_log(replay.verbosity);
+            leaktrace::run::replay(&replay)
+        }
         Command::Doctor(pids) => {
             let roots = Roots::default();
             let gather = |pid| Ok(Candidate::gather(&roots, pid)?.with_allocators());

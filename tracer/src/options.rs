@@ -8,6 +8,7 @@ use clap::{
     Args, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use serde::{Deserialize, Serialize};
 use tracer_common::{kind::ResourceKind, limits};
 
 /// The name of the best backend that the kernel allows.
@@ -15,7 +16,7 @@ const BEST_BACKEND: &str = "auto";
 
 /// What a run traces, and how.
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceOptions {
     /// The kinds to trace: at least one, in the order of [`ResourceKind::ALL`].
     pub kinds: Vec<ResourceKind>,
@@ -36,6 +37,7 @@ pub struct TraceOptions {
     /// Maximum number of call sites in the last report; all if `None`.
     pub top: Option<usize>,
     /// Hidden options for benchmarks and tests.
+    #[serde(skip)]
     pub test_options: TestOptions,
 }
 
@@ -43,11 +45,11 @@ impl TraceOptions {
     /// How memory is traced.
     pub fn mode(&self) -> TraceMode {
         if self.light {
-            TraceMode::Touches
+            TraceMode::PageFaults
         } else if self.kinds.iter().any(|kind| ResourceKind::PROBED.contains(kind)) {
             TraceMode::Probes
         } else {
-            TraceMode::Neither
+            TraceMode::None
         }
     }
 
@@ -86,9 +88,9 @@ pub enum TraceMode {
     /// By programs attached to functions.
     Probes,
     /// By programs that run at page faults.
-    Touches,
+    PageFaults,
     /// By neither.
-    Neither,
+    None,
 }
 
 /// How file descriptors are traced.
@@ -126,7 +128,7 @@ pub enum DisabledCache {
 }
 
 /// A share, above 0 and below 100 %.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// In hundredths of a percent.
     hundredths: u16,
@@ -214,7 +216,7 @@ mod tests {
             TraceOptions { light, kinds: kinds.to_vec(), ..TraceOptions::default() }.mode()
         };
         assert_eq!(of(false, &[ResourceKind::Fd, ResourceKind::Object]), TraceMode::Probes);
-        assert_eq!(of(false, &[ResourceKind::Fd, ResourceKind::Socket]), TraceMode::Neither);
-        assert_eq!(of(true, &[ResourceKind::Pages]), TraceMode::Touches);
+        assert_eq!(of(false, &[ResourceKind::Fd, ResourceKind::Socket]), TraceMode::None);
+        assert_eq!(of(true, &[ResourceKind::Pages]), TraceMode::PageFaults);
     }
 }

@@ -1,6 +1,6 @@
 //! Writes the report to stdout, or to a file that it replaces atomically.
 //!
-//! Takes a path before tracing and bytes after it, hands on nothing. Checks before an hour of tracing, not after it,
+//! Takes a path before tracing and bytes after it, passes on nothing. Checks before an hour of tracing, not after it,
 //! whether a file can be written. If writing fails anyway (a full disk), the report goes elsewhere and the failure says
 //! where. Must not know the contents of a report.
 

@@ -1,6 +1,6 @@
 //! Checks what this host and a process allow, before tracing starts.
 //!
-//! Takes `/proc` and `/sys` (or directories in their place), hands on [`Facts`] and [`Candidate`], whose checks read
+//! Takes `/proc` and `/sys` (or directories in their place), passes on [`Facts`] and [`Candidate`], whose checks read
 //! nothing more: a test can simulate every host on any other. Must not attach anything.
 
 mod candidate;

@@ -1,6 +1,6 @@
 //! The settings of a session, from the command line.
 //!
-//! Takes [`Cli`] and whether stdout is a terminal, hands on a [`Command`] with all defaults filled in and without
+//! Takes [`Cli`] and whether stdout is a terminal, passes on a [`Command`] with all defaults filled in and without
 //! contradictions. Must not read processes, or files other than packs.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -9,7 +9,7 @@ use tracer_common::kind::ResourceKind;
 
 pub use crate::cli::Format;
 use crate::{
-    cli::{Action, Cli, TOP_IN_TEXT, Trace},
+    cli::{Action, Cli, ReportArgs, TOP_IN_TEXT, Trace},
     error::Failure,
     options::TraceOptions,
     packs::{Fault, Loaded, Pack, Sources},
@@ -29,6 +29,23 @@ pub enum Command {
     Trace(Box<Settings>),
     /// Check this host, and these processes.
     Doctor(Vec<u32>),
+    /// Report what a tape has recorded.
+    Replay(Replay),
+}
+
+/// How to replay a tape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// The tape.
+    pub tape: PathBuf,
+    /// Format of the report.
+    pub format: Format,
+    /// File for the report; stdout if `None`.
+    pub output: Option<PathBuf>,
+    /// Maximum number of call sites in the report; all if `None`.
+    pub top: Option<usize>,
+    /// How often `-v` was given.
+    pub verbosity: u8,
 }
 
 /// Which targets to trace, what to trace of them, and where the report goes.
@@ -48,6 +65,10 @@ pub struct Settings {
     pub output: Option<PathBuf>,
     /// File for the log of connections; no log if `None`.
     pub log_connections: Option<PathBuf>,
+    /// File for the tape; none if `None`.
+    pub record: Option<PathBuf>,
+    /// Whether the tape is without names and addresses of the target and its peers.
+    pub redact: bool,
     /// User-defined probes.
     pub functions: Vec<UserProbe>,
     /// Packs of the libraries whose objects are traced; empty if objects are not traced.
@@ -79,6 +100,11 @@ impl Command {
     pub fn from_cli(cli: Cli, terminal: bool) -> Result<Self, Failure> {
         match cli.action {
             Some(Action::Doctor { pid }) => Ok(Self::Doctor(without_duplicates(pid))),
+            Some(Action::Replay { tape, report, verbose }) => {
+                let (format, top) = format_and_top(&report, terminal)?;
+                let output = report.output;
+                Ok(Self::Replay(Replay { tape, format, output, top, verbosity: verbose }))
+            }
             None => Settings::from_cli(cli.trace, terminal).map(Box::new).map(Self::Trace),
         }
     }
@@ -98,19 +124,7 @@ impl Settings {
 
     fn from_cli(trace: Trace, terminal: bool) -> Result<Self, Failure> {
         let target = TargetSpec::from_cli(trace.pid, trace.name, trace.command)?;
-        let format = match (trace.format, &trace.output) {
-            (Some(Format::Tui), Some(path)) => {
-                return Err(Failure::ScreenToFile { path: path.clone() });
-            }
-            (Some(Format::Tui), None) if !terminal => return Err(Failure::NoTerminal),
-            (Some(format), _) => format,
-            (None, None) if terminal => Format::Tui,
-            (None, _) => Format::TEXT,
-        };
-        let top = match (trace.top, format) {
-            (None, Format::TEXT) => Some(TOP_IN_TEXT),
-            (top, _) => top,
-        };
+        let (format, top) = format_and_top(&trace.report, terminal)?;
         let without = trace.no_packs && trace.pack.is_empty();
         let kinds = kinds(trace.light, trace.max_overhead.is_some(), without, &trace.kind)?;
         // The user may switch from light to full tracing.
@@ -126,8 +140,9 @@ impl Settings {
             max_overhead: trace.max_overhead,
             min_age: trace.min_age,
             allocator_prefixes: trace.allocator_prefix,
-            live: format == Format::Tui,
-            top: top.map(|top| usize::try_from(top).unwrap_or(usize::MAX)),
+            // A tape may be replayed on the screen.
+            live: format == Format::Tui || trace.record.is_some(),
+            top,
             test_options: trace.test_options,
         };
         let settings = Self {
@@ -139,8 +154,10 @@ impl Settings {
                 .transpose()?,
             interval: at_least("--interval", trace.interval, MIN_INTERVAL)?,
             format,
-            output: trace.output,
+            output: trace.report.output,
             log_connections: trace.log_connections,
+            record: trace.record,
+            redact: trace.redact,
             functions: [trace.alloc, trace.free].concat(),
             packs,
             pack_faults,
@@ -173,6 +190,24 @@ impl TargetSpec {
             }),
         }
     }
+}
+
+/// The format of the report, and the maximum number of call sites in it.
+fn format_and_top(report: &ReportArgs, terminal: bool) -> Result<(Format, Option<usize>), Failure> {
+    let format = match (report.format, &report.output) {
+        (Some(Format::Tui), Some(path)) => {
+            return Err(Failure::ScreenToFile { path: path.clone() });
+        }
+        (Some(Format::Tui), None) if !terminal => return Err(Failure::NoTerminal),
+        (Some(format), _) => format,
+        (None, None) if terminal => Format::Tui,
+        (None, _) => Format::TEXT,
+    };
+    let top = match (report.top, format) {
+        (None, Format::TEXT) => Some(TOP_IN_TEXT),
+        (top, _) => top,
+    };
+    Ok((format, top.map(|top| usize::try_from(top).unwrap_or(usize::MAX))))
 }
 
 /// The kinds to trace. Descriptors only on request: on a kernel whose return probes are system calls, each of these
@@ -240,7 +275,7 @@ mod tests {
     fn settings(words: &str, terminal: bool) -> Settings {
         match meant(words, terminal).unwrap() {
             Command::Trace(settings) => *settings,
-            Command::Doctor(_) => panic!("{words}"),
+            Command::Doctor(_) | Command::Replay(_) => panic!("{words}"),
         }
     }
 

@@ -32,7 +32,7 @@ fn object() -> PathBuf {
 }
 
 fn manifest() -> PathBuf {
-    workspace().join("tracer/bpf/manifest.txt")
+    workspace().join(format!("tracer/bpf/manifest-{ARCH}.txt"))
 }
 
 /// Builds the object and writes it with its manifest.
@@ -149,7 +149,7 @@ fn strip(from: &Path, to: &Path) -> Result<()> {
     output(Command::new(tool).arg("--strip-debug").arg(from).arg(to))?;
     let sections = output(Command::new("/usr/lib/llvm-22/bin/llvm-readelf").arg("-S").arg(to))?;
     if !sections.contains(".BTF ") || !sections.contains("license") {
-        bail!("`{}` has no BTF or no licence section after stripping", to.display());
+        bail!("`{}` has no BTF or no license section after stripping", to.display());
     }
     Ok(())
 }

@@ -23,7 +23,13 @@ mod packages;
 mod process;
 mod test;
 mod tidy;
+mod tidy_arch;
+mod tidy_circles;
 mod tidy_edges;
+mod tidy_impls;
+mod tidy_modules;
+mod tidy_names;
+mod tidy_waist;
 mod vm;
 
 use std::{env, process::ExitCode};

@@ -1,6 +1,6 @@
 //! Lists and runs the tests with nextest.
 //!
-//! Takes filtersets; hands on the list of tests and, for each that ran, its time and result. Shows nextest's output as
+//! Takes filtersets; passes on the list of tests and, for each that ran, its time and result. Shows nextest's output as
 //! it comes. It must not know lanes.
 
 use std::{

@@ -1,6 +1,6 @@
 //! `test`: runs all tests, lane by lane; a test that did not run must not look green.
 //!
-//! Takes lanes and a user's filters; hands on a table of results. It must not start a lane before it is known that all
+//! Takes lanes and a user's filters; passes on a table of results. It must not start a lane before it is known that all
 //! lanes can run.
 
 use std::{

@@ -9,7 +9,11 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     process::{note, workspace},
-    tidy_edges::{EDGES, FENCES},
+    tidy_arch, tidy_circles,
+    tidy_edges::{self, EDGES, FENCES},
+    tidy_impls,
+    tidy_modules::Crate,
+    tidy_waist,
 };
 
 /// Maximum lines of code in a file, without tests and comments.
@@ -34,8 +38,10 @@ pub(crate) fn run() -> Result<()> {
         everywhere(&path, &text, &mut faults);
         if path.extension().is_some_and(|end| end == "rs") {
             rust(&path, &text, &mut faults);
+            tidy_arch::check(&path, &text, &mut faults);
         }
     }
+    faults.extend(modules()?);
     if faults.is_empty() {
         return Ok(());
     }
@@ -43,6 +49,23 @@ pub(crate) fn run() -> Result<()> {
         note(fault);
     }
     bail!("{} house rules are broken", faults.len())
+}
+
+/// Checks who names whom.
+fn modules() -> Result<Vec<String>> {
+    let mut faults = Vec::new();
+    for root in ["tracer/src/lib.rs", "tracer-ebpf/src/main.rs"] {
+        let all = Crate::read(workspace(), root)?;
+        faults.extend(tidy_circles::check(&all, tidy_circles::KNOWN));
+        faults.extend(tidy_impls::check(&all, tidy_impls::KNOWN));
+        if root.starts_with("tracer/") {
+            faults.extend(tidy_edges::check(&all, &EDGES));
+            let map = fs::read_to_string(workspace().join("ARCHITECTURE.md"))?;
+            faults.extend(tidy_edges::agrees(&map, &EDGES));
+            faults.extend(tidy_waist::check(&all, tidy_waist::ALLOWED, tidy_waist::KNOWN));
+        }
+    }
+    Ok(faults)
 }
 
 /// Every file that git knows or would add, relative to the workspace.
@@ -93,33 +116,18 @@ fn rust(path: &Path, text: &str, faults: &mut Vec<String>) {
         faults.push(format!("{}: {lines} lines of code, {MOST_LINES} at most", path.display()));
     }
     if let Ok(inside) = path.strip_prefix("tracer/src") {
-        edges(path, inside, code, faults);
+        fences(path, inside, code, faults);
     }
 }
 
-/// The names that a file of `tracer` may use.
-fn edges(path: &Path, inside: &Path, code: &str, faults: &mut Vec<String>) {
+/// The libraries that a file of `tracer` may name.
+fn fences(path: &Path, inside: &Path, code: &str, faults: &mut Vec<String>) {
     let first = inside.iter().next().unwrap_or_default().to_string_lossy();
     let folder = first.trim_end_matches(".rs");
     for (library, home) in FENCES {
         let named = [format!("use {library}::"), format!("{library}::")];
         if folder != home && code.lines().any(|line| names(line, &named)) {
             faults.push(format!("{}: names {library}, which is for {home}/", path.display()));
-        }
-    }
-    let Some((_, allowed)) = EDGES.iter().find(|(name, _)| *name == folder) else {
-        faults.push(format!("{}: `{folder}` is not in the table of edges", path.display()));
-        return;
-    };
-    if allowed.contains(&"*") {
-        return;
-    }
-    for (at, _) in code.match_indices("crate::") {
-        let after = code.get(at + "crate::".len()..).unwrap_or_default();
-        for used in first_names(after) {
-            if used != folder && used.starts_with(char::is_lowercase) && !allowed.contains(&used) {
-                faults.push(format!("{}: {folder} may not know {used}", path.display()));
-            }
         }
     }
 }
@@ -135,41 +143,9 @@ fn names(line: &str, words: &[String]) -> bool {
     })
 }
 
-/// The modules named directly after `crate::`: one, or each of a braced list.
-fn first_names(after: &str) -> Vec<&str> {
-    let word =
-        |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
-    let Some(list) = after.strip_prefix('{') else {
-        return after.get(..word(after)).into_iter().collect();
-    };
-    let (mut depth, mut start, mut found) = (0_u32, 0, Vec::new());
-    for (at, c) in list.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth > 0 => depth -= 1,
-            ',' | '}' if depth == 0 => {
-                let item = list.get(start..at).unwrap_or_default().trim();
-                found.extend(item.get(..word(item)).filter(|name| !name.is_empty()));
-                start = at + 1;
-                if c == '}' {
-                    break;
-                }
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_braced_import_names_each_module() {
-        assert_eq!(first_names("{a::{b, c}, d, e::F};"), ["a", "d", "e"]);
-        assert_eq!(first_names("report::Report;"), ["report"]);
-    }
 
     #[test]
     fn a_library_is_found_in_code_and_not_in_its_documentation() {

@@ -1,6 +1,6 @@
 //! The guest's files: busybox, leaktrace, victims, the libraries they load, and the cases to run.
 //!
-//! Takes cases, hands on a cpio archive that the kernel unpacks into its first file system.
+//! Takes cases, passes on a cpio archive that the kernel unpacks into its first file system.
 
 use std::{
     collections::BTreeSet,

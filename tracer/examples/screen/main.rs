@@ -37,7 +37,7 @@ fn measure(sites: usize) {
         println!("{what:<34} {:>9.3} ms", start.elapsed().as_secs_f64() * 1e3 / f64::from(runs));
     };
     time("receive a report, worst first", 20, &mut || {
-        view.receive(Arc::clone(&report));
+        update::receive(&mut view, Arc::clone(&report));
     });
     time("draw 120x40", 200, &mut || screen::draw(&view, Theme::Colored, &mut buffer));
     time("next sort column", 14, &mut || {
@@ -56,13 +56,13 @@ fn measure(sites: usize) {
         });
     }
     time("receive a report, filtered", 5, &mut || {
-        view.receive(Arc::clone(&report));
+        update::receive(&mut view, Arc::clone(&report));
     });
     update::update(&mut view, Key::Accept);
     for (name, list) in [("descriptors", Key::Fds), ("connections", Key::Connections)] {
         update::update(&mut view, list);
         time(&format!("{name}: receive a report"), 5, &mut || {
-            view.receive(Arc::clone(&report));
+            update::receive(&mut view, Arc::clone(&report));
         });
         time(&format!("{name}: next sort column"), 14, &mut || {
             update::update(&mut view, Key::SortRight);

@@ -114,7 +114,7 @@ fn released_never_exceeds_acquired() {
     let site = crate::snapshot::SiteFigures {
         number: 1,
         pid: None,
-        sort: tracer_common::descriptor::FdType::Unknown,
+        fd_type: tracer_common::descriptor::FdType::Unknown,
         detail: 0,
         former: false,
         origin: None,

@@ -3,7 +3,7 @@
 //!
 //! [`Architecture`] is the interface, [`Host`] the implementation for this machine. Each architecture has a file or
 //! folder here; `unsupported.rs` serves all others. Nothing else in this crate names a register or decodes an
-//! instruction. Pure: takes bytes and numbers, hands on plain data; reads no file, and knows no process.
+//! instruction. Pure: takes bytes and numbers, passes on plain data; reads no file, and knows no process.
 
 #[cfg(any(test, not(target_arch = "x86_64"), leaktrace_unsupported_arch))]
 mod unsupported;
@@ -11,6 +11,7 @@ mod unsupported;
 mod x86_64;
 
 use gimli::{EndianSlice, LittleEndian, UnwindSection, UnwindTableRow};
+use serde::{Deserialize, Serialize};
 use tracer_common::unwind::Rule;
 
 #[cfg(any(not(target_arch = "x86_64"), leaktrace_unsupported_arch))]
@@ -20,6 +21,9 @@ pub(crate) use x86_64::X86_64 as Host;
 
 /// Bytes of a section with call frame information.
 pub type Slice<'data> = EndianSlice<'data, LittleEndian>;
+
+/// The names of the supported architectures.
+pub const SUPPORTED: [&str; 1] = ["x86-64"];
 
 /// Why nothing can be traced on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,7 +99,7 @@ pub trait Architecture {
 }
 
 /// The place of a probe in a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Offset in the object's file.
     pub offset: u64,

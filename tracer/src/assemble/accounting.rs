@@ -2,14 +2,30 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use tracer_common::stack::StackEnd;
 
 use super::Assembly;
 use crate::{
-    report::{Accounting, Budget, Collector, Unwind, Word},
+    report::{Accounting, Budget, Collector, ConnectionsLog, Unwind, Word},
     snapshot::{Snapshot, windows::Sampling},
+    tape::{Question, Redact, Redactor, redact},
     target::usage::OwnUsage,
 };
+
+/// The state of the log of connections, if there is one.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct LogState(Option<ConnectionsLog>);
+
+impl Redact for LogState {
+    fn redacted(&self, _: &mut Redactor) -> Self {
+        Self(self.0.as_ref().map(|log| ConnectionsLog {
+            path: redact::path(&log.path),
+            why: log.why.as_deref().map(redact::sentence),
+            ..log.clone()
+        }))
+    }
+}
 
 /// The budget, and how far it was kept.
 fn budget(sampling: &Sampling) -> Budget {
@@ -53,7 +69,12 @@ impl Assembly {
             }
             _ => 0.0,
         };
-        let OwnUsage { cpu_s, rss_bytes, peak_rss_bytes } = (self.session.own_usage)();
+        let OwnUsage { cpu_s, rss_bytes, peak_rss_bytes } =
+            self.answers.ask(Question::OwnUsage, self.session.own_usage);
+        let log = &self.session.log;
+        let LogState(connections_log) = self
+            .answers
+            .ask(Question::Log, || LogState(log.as_ref().map(|account| account(snapshot.last))));
         let cpu_percent = match self.cpu_before.replace((snapshot.at_ns, cpu_s)) {
             Some((at_ns, before)) if snapshot.at_ns > at_ns => {
                 Some((cpu_s - before) * 1e11 / (snapshot.at_ns - at_ns) as f64)
@@ -81,7 +102,7 @@ impl Assembly {
             },
             estimated: snapshot.sampling.is_some_and(|sampling| sampling.estimated),
             budget: snapshot.sampling.map(|sampling| budget(&sampling)),
-            connections_log: self.session.log.as_ref().map(|account| account(snapshot.last)),
+            connections_log,
             collector: Collector {
                 cpu_s,
                 cpu_percent,

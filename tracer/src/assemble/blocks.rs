@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Assembly, Member};
+use super::{Member, names::Names};
 use crate::{
     packs::{ObjectType, Pack},
     probes::Probe,
@@ -39,40 +39,47 @@ impl Blocks {
         let size = bytes.checked_div(count).filter(|size| size.saturating_mul(count) == bytes)?;
         self.by_size.get(&size)?.iter().find(|kind| has(&kind.library))
     }
-}
 
-impl Assembly {
     /// The object type that a call site's blocks have by their size.
-    pub(super) fn block_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
+    pub(super) fn type_of(
+        &self,
+        site: &SiteFigures,
+        names: &Names,
+        probes: &[Probe],
+    ) -> Option<&Arc<ObjectType>> {
         let (acquired, caller) = (site.acquired, site.frames.first().filter(|_| !site.former)?);
-        let file = || self.namer.file(site.pid?, *caller);
-        self.session.blocks.kind((acquired.count, acquired.bytes), |library| {
-            file().is_some_and(|file| has(&self.session.probes, file, library))
+        let file = || names.file(site.pid?, *caller);
+        self.kind((acquired.count, acquired.bytes), |library| {
+            file().is_some_and(|file| has(probes, file, library))
         })
     }
+}
 
-    /// Whether a call site allocates objects inside the library's own structures: the library's code is the caller.
-    /// (Unknown if the library is linked into the executable.)
-    pub(super) fn is_library_internal(&self, site: &SiteFigures) -> bool {
-        let Some(of) = self.probe(site.probe).and_then(|probe| probe.function.object.as_ref())
-        else {
-            return false;
-        };
-        let caller = || self.namer.file(site.pid?, *site.frames.first()?);
-        of.is_by_memory()
-            && !site.former
-            && caller().is_some_and(|file| {
-                has(&self.session.probes, file, &of.kind.library) && !self.is_executable(file, site)
-            })
-    }
+/// Whether a call site with this probe allocates objects inside the library's own structures: the library's code is the
+/// caller. (Unknown if the library is linked into the executable.)
+pub(super) fn is_library_internal(
+    site: &SiteFigures,
+    probe: Option<&Probe>,
+    names: &Names,
+    probes: &[Probe],
+    targets: &[Member],
+) -> bool {
+    let Some(of) = probe.and_then(|probe| probe.function.object.as_ref()) else {
+        return false;
+    };
+    let caller = || names.file(site.pid?, *site.frames.first()?);
+    of.is_by_memory()
+        && !site.former
+        && caller().is_some_and(|file| {
+            has(probes, file, &of.kind.library) && !is_executable(file, site, probes, targets)
+        })
+}
 
-    fn is_executable(&self, file: FileId, site: &SiteFigures) -> bool {
-        let paths = self.session.probes.iter().filter_map(|probe| probe.object.as_ref());
-        let path = paths.filter(|(of, _)| *of == file).map(|(_, path)| path).next();
-        let of = |member: &&Member| Some(member.identity.pid) == site.pid;
-        let member = self.session.targets.iter().find(of);
-        path.and_then(|path| path.to_str()) == member.and_then(|one| one.identity.exe.as_deref())
-    }
+fn is_executable(file: FileId, site: &SiteFigures, probes: &[Probe], targets: &[Member]) -> bool {
+    let paths = probes.iter().filter_map(|probe| probe.object.as_ref());
+    let path = paths.filter(|(of, _)| *of == file).map(|(_, path)| path).next();
+    let member = targets.iter().find(|member| Some(member.identity.pid) == site.pid);
+    path.and_then(|path| path.to_str()) == member.and_then(|one| one.identity.exe.as_deref())
 }
 
 /// Whether any probe is on a function of this library in a file.

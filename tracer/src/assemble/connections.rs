@@ -4,7 +4,6 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use tracer_common::connection::Role;
 
-use super::Assembly;
 use crate::{
     analyze::limit::TimeSeries,
     ledger::{
@@ -28,13 +27,6 @@ pub(super) struct History {
     by_client: HashMap<Peer, TimeSeries>,
 }
 
-impl Assembly {
-    /// The connections of a snapshot, if connections are traced.
-    pub(super) fn connections(&mut self, snapshot: &Snapshot) -> Option<Connections> {
-        report(snapshot, self.session.started_ns, &mut self.connection_history)
-    }
-}
-
 /// Resources of a call site that closed connections left behind, if connections are traced.
 pub(super) fn orphans(snapshot: &Snapshot, left: &traced::LeftBehind) -> Option<Orphans> {
     snapshot.connections.is_some().then_some(Orphans {
@@ -45,8 +37,12 @@ pub(super) fn orphans(snapshot: &Snapshot, left: &traced::LeftBehind) -> Option<
     })
 }
 
-/// The connections of a snapshot; times are relative to `started_ns`.
-fn report(snapshot: &Snapshot, started_ns: u64, history: &mut History) -> Option<Connections> {
+/// The connections of a snapshot, if connections are traced; times are relative to `started_ns`.
+pub(super) fn report(
+    snapshot: &Snapshot,
+    started_ns: u64,
+    history: &mut History,
+) -> Option<Connections> {
     let figures = snapshot.connections.as_ref()?;
     let at_s = snapshot.at_ns as f64 / 1e9;
     history.opened.push(at_s, figures.opened as f64);

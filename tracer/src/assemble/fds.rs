@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tracer_common::kind::ResourceKind;
 
-use super::Assembly;
+use super::Member;
 use crate::{
     analyze::limit::{Reached, TimeSeries},
     format::file_name,
-    reconcile::fds::Described,
-    report::{Fd, FdOrigin, FdType, Fds, Frame, Turnover, Word},
+    reconcile::fds::FdDetails,
+    report::{Exit, Fd, FdOrigin, FdType, Fds, Frame, Turnover, Word},
     snapshot::{SiteFigures, Snapshot},
     symbolize::call_site::plain_name,
     target::Pid,
@@ -33,8 +33,9 @@ pub(super) fn opener(site: &SiteFigures) -> Option<FdOrigin> {
 
 /// The resource kind of a call site of descriptors, as the system call programs recorded it.
 pub(super) fn kind(site: &SiteFigures) -> Option<ResourceKind> {
-    opener(site)
-        .map(|_| if site.sort == FdType::Socket { ResourceKind::Socket } else { ResourceKind::Fd })
+    opener(site).map(|_| {
+        if site.fd_type == FdType::Socket { ResourceKind::Socket } else { ResourceKind::Fd }
+    })
 }
 
 /// Whether a call site has a stack worth showing.
@@ -67,12 +68,14 @@ fn is_syscall_wrapper(frame: &Frame, innermost: bool, call: &str) -> bool {
         || name.len() > 2 && (name.starts_with(call) || call.starts_with(name))
 }
 
-impl Assembly {
-    /// The descriptors of a snapshot, if descriptors are traced.
-    pub(super) fn descriptors(&mut self, snapshot: &Snapshot) -> Option<Fds> {
-        if !self.session.options.traces_descriptors() {
-            return None;
-        }
+impl Descriptors {
+    /// The descriptors of a snapshot. Processes that have ended reach no limit.
+    pub(super) fn report(
+        &mut self,
+        snapshot: &Snapshot,
+        targets: &[Member],
+        exits: &BTreeMap<Pid, Exit>,
+    ) -> Fds {
         let at_s = snapshot.at_ns as f64 / 1e9;
         let mut fds = Fds {
             opened_unseen: Some(snapshot.unseen.0),
@@ -81,7 +84,8 @@ impl Assembly {
         };
         let (mut opened, mut closed) = (0, 0);
         for site in snapshot.sites.iter().filter(|site| opener(site).is_some()) {
-            let turnover: &mut Turnover = fds.turnover_by_type.entry(site.sort.into()).or_default();
+            let turnover: &mut Turnover =
+                fds.turnover_by_type.entry(site.fd_type.into()).or_default();
             turnover.opened += site.acquired.count;
             turnover.closed += site.released.count;
             turnover.open += site.outstanding.count;
@@ -92,21 +96,20 @@ impl Assembly {
         (fds.opened, fds.closed) = (Some(opened), Some(closed));
         let open = fds.turnover_by_type.iter().filter(|(_, one)| one.open > 0);
         fds.by_type = open.map(|(fd_type, one)| (fd_type.clone(), one.open)).collect();
-        let history = &mut self.descriptors;
-        history.opened.push(at_s, opened as f64);
-        history.open.push(at_s, fds.open as f64);
-        (fds.opened_per_s, fds.growth_per_s) = (history.opened.slope(), history.open.slope());
+        self.opened.push(at_s, opened as f64);
+        self.open.push(at_s, fds.open as f64);
+        (fds.opened_per_s, fds.growth_per_s) = (self.opened.slope(), self.open.slope());
         let mut by_process: BTreeMap<Pid, u64> = BTreeMap::new();
         for one in &snapshot.descriptors {
             *by_process.entry(one.open.pid).or_default() += 1;
         }
         let mut first: Option<Reached> = None;
-        for member in &self.session.targets {
+        for member in targets {
             let pid = member.identity.pid;
-            if self.exits.contains_key(&pid) {
+            if exits.contains_key(&pid) {
                 continue;
             }
-            let series = history.by_process.entry(pid).or_default();
+            let series = self.by_process.entry(pid).or_default();
             series.push(at_s, by_process.get(&pid).copied().unwrap_or(0) as f64);
             let reached = member.identity.fd_limit.and_then(|limit| series.reaches(limit as f64));
             if let Some(reached) = reached
@@ -117,18 +120,18 @@ impl Assembly {
         }
         fds.seconds_to_limit = first.map(|reached| reached.seconds);
         fds.seconds_to_limit_between = first.map(|reached| reached.between);
-        if let [only] = self.session.targets.as_slice() {
+        if let [only] = targets {
             fds.limit = only.identity.fd_limit;
         }
         fds.table = table(snapshot);
-        Some(fds)
+        fds
     }
 }
 
 fn table(snapshot: &Snapshot) -> Vec<Fd> {
     let sites: BTreeMap<u32, &SiteFigures> =
         snapshot.sites.iter().map(|site| (site.number, site)).collect();
-    let row = |Described { open, link, socket }: &Described| {
+    let row = |FdDetails { open, link, socket }: &FdDetails| {
         let site = sites.get(&open.site).copied();
         let opener = site.and_then(opener);
         let seen = opener.is_some_and(|opener| opener.name().is_some());
@@ -137,7 +140,7 @@ fn table(snapshot: &Snapshot) -> Vec<Fd> {
         Fd {
             pid: open.pid.0,
             fd: open.fd,
-            fd_type: site.map_or(FdType::Unknown, |site| site.sort).into(),
+            fd_type: site.map_or(FdType::Unknown, |site| site.fd_type).into(),
             what: link.as_deref().map(str::to_owned),
             acquired_by: opener.filter(|_| seen).map(Into::into),
             site: seen.then_some(open.site),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Assembly, members::Member};
+use super::members::Member;
 use crate::{
     analyze::time_series::History,
     report::{Exit, Fds, Growing, Light, Word},
@@ -20,7 +20,7 @@ pub(super) struct Levels {
 
 impl Levels {
     /// Adds the figures of a snapshot.
-    fn add(
+    pub(super) fn add(
         &mut self,
         at_ns: u64,
         usage: &TargetUsage,
@@ -127,14 +127,4 @@ pub(super) fn warnings(snapshot: &Snapshot) -> Vec<String> {
          4 KiB, and pages that were only read count, too"
             .to_owned(),
     ]
-}
-
-impl Assembly {
-    /// The kernel's figures, if `--light` is on.
-    pub(super) fn light(&mut self, snapshot: &Snapshot) -> (Option<Light>, Option<Fds>) {
-        let Some(usage) = &snapshot.usage else { return (None, None) };
-        let (light, fds) =
-            self.levels.add(snapshot.at_ns, usage, &self.session.targets, &self.exits);
-        (Some(light), fds)
-    }
 }

@@ -1,11 +1,14 @@
 //! The traced processes, as the process tree grows.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     snapshot::ProcessEvent,
     target::{Identity, Pid},
 };
 
 /// One traced process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Member {
     /// Its identity.
     pub(super) identity: Identity,

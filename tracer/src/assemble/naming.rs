@@ -1,12 +1,17 @@
 //! Names call sites within a report's time budget.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
-use super::{Assembly, fds};
+use super::{fds, names::Names};
 use crate::{
     report::{FdOrigin, Frame},
     snapshot::{SiteFigures, Snapshot},
     symbolize::{Wanted, call_site::headline},
+    tape::Answers,
     target::Pid,
 };
 
@@ -17,7 +22,7 @@ const NAMING: Duration = Duration::from_millis(50);
 const LAST_NAMING: Duration = Duration::from_secs(30);
 
 /// A stack as shown.
-pub(super) struct Stack {
+struct Stack {
     /// With its names.
     named: Arc<[Frame]>,
     /// The frames of these that are shown.
@@ -26,10 +31,21 @@ pub(super) struct Stack {
     asked: usize,
 }
 
-impl Assembly {
+/// The names of frames, and every stack as shown.
+pub(super) struct Naming {
+    pub(super) names: Names,
+    stacks: HashMap<u32, Stack>,
+}
+
+impl Naming {
+    /// No names yet, or those of a tape.
+    pub(super) fn new(answers: &Answers) -> Self {
+        Self { names: Names::new(answers), stacks: HashMap::new() }
+    }
+
     /// Learns the targets' mappings. Before an exec replaces a program, its pending call sites are named: it is the
     /// last chance.
-    pub(super) fn learn_mappings(&mut self, snapshot: &Snapshot) {
+    pub(super) fn learn_mappings(&mut self, answers: &mut Answers, snapshot: &Snapshot) {
         let mut executed: Vec<Pid> = snapshot
             .process_events
             .iter()
@@ -39,18 +55,18 @@ impl Assembly {
         for (at, (pid, mappings)) in snapshot.mappings.iter().enumerate() {
             let rest = snapshot.mappings.get(at + 1..).unwrap_or_default();
             if executed.contains(pid) && !rest.iter().any(|(other, _)| other == pid) {
-                self.name_before_exec(snapshot, *pid);
+                self.name_before_exec(answers, snapshot, *pid);
                 executed.retain(|one| one != pid);
             }
-            self.namer.learn(*pid, mappings);
+            self.names.learn(answers, *pid, mappings);
         }
         for pid in executed {
-            self.name_before_exec(snapshot, pid);
+            self.name_before_exec(answers, snapshot, pid);
         }
     }
 
     /// Looks up names of the program that ran in a process before its exec.
-    pub(super) fn name_before_exec(&mut self, snapshot: &Snapshot, executed: Pid) {
+    fn name_before_exec(&mut self, answers: &mut Answers, snapshot: &Snapshot, executed: Pid) {
         // A newly forked child has its parent's memory.
         let birth =
             snapshot.process_events.iter().find(|one| one.pid == executed && one.parent.is_some());
@@ -59,24 +75,29 @@ impl Assembly {
             .sites
             .iter()
             .filter(|site| site.former && site.pid == Some(executed) && self.named(site).is_none());
-        let mut queue: VecDeque<Wanted> = former
+        let queue: VecDeque<Wanted> = former
             .map(|site| Wanted { site: site.number, pid, addresses: Arc::clone(&site.frames) })
             .collect();
-        self.namer.work(&mut queue, LAST_NAMING);
+        self.names.work(answers, queue, LAST_NAMING);
     }
 
     /// The named frames of a call site, or of the parent's call site that it is a copy of.
     fn named(&self, site: &SiteFigures) -> Option<Arc<[Frame]>> {
-        let own = self.namer.lookup(site.number);
-        own.or_else(|| site.origin.and_then(|origin| self.namer.lookup(origin)))
+        let own = self.names.lookup(site.number);
+        own.or_else(|| site.origin.and_then(|origin| self.names.lookup(origin)))
     }
 
-    /// Looks up names, worst call sites first.
-    pub(super) fn name(&mut self, order: &[&SiteFigures], last: bool) {
-        self.namer.refresh();
-        // The last report shows no others.
-        let shown = self.session.options.top.filter(|_| last).unwrap_or(usize::MAX);
-        let mut queue: VecDeque<Wanted> = order
+    /// Looks up names, worst call sites first. The last report shows no more than `top` of them.
+    pub(super) fn look_up(
+        &mut self,
+        answers: &mut Answers,
+        order: &[&SiteFigures],
+        top: usize,
+        last: bool,
+    ) {
+        self.names.refresh(answers);
+        let shown = if last { top } else { usize::MAX };
+        let queue: VecDeque<Wanted> = order
             .iter()
             .take(shown)
             .filter(|site| !site.former && self.named(site).is_none())
@@ -85,11 +106,15 @@ impl Assembly {
                 Some(Wanted { site: site.number, pid: site.pid?, addresses })
             })
             .collect();
-        self.namer.work(&mut queue, if last { LAST_NAMING } else { NAMING });
+        self.names.work(answers, queue, if last { LAST_NAMING } else { NAMING });
     }
 
     /// Frames and headline: cached, first without names, then with them.
-    pub(super) fn frames(&mut self, site: &SiteFigures) -> (Arc<[Frame]>, usize) {
+    pub(super) fn frames(
+        &mut self,
+        answers: &mut Answers,
+        site: &SiteFigures,
+    ) -> (Arc<[Frame]>, usize) {
         let Some(pid) = site.pid else { return (Arc::from([]), 0) };
         let named = self.named(site);
         if let Some(stack) = self.stacks.get(&site.number)
@@ -97,7 +122,8 @@ impl Assembly {
         {
             return (Arc::clone(&stack.shown), stack.asked);
         }
-        let named = named.unwrap_or_else(|| self.namer.unnamed(pid, &site.frames));
+        let named =
+            named.unwrap_or_else(|| self.names.unnamed(answers, site.number, pid, &site.frames));
         let shown = match fds::opener(site).and_then(FdOrigin::name) {
             None => Arc::clone(&named),
             Some(call) => fds::without_syscall_wrappers(&named, call),

@@ -6,18 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use tracer_common::{kind::ResourceKind, stack::INTERRUPTED};
+use tracer_common::stack::INTERRUPTED;
 
-use super::{Assembly, parts::Parts};
+use super::{names::Names, parts::Parts};
 use crate::{
     analyze::limit::TimeSeries,
     ledger::connections::Connection,
     lib_objects::ledger::{FieldSums, Objects, Shown},
     packs::{ObjectType, Pack, Word},
     probes::Probe,
-    reconcile::fds::Described,
+    reconcile::fds::FdDetails,
     report::{self, Address, ObjectState},
-    snapshot::{SiteFigures, Snapshot},
+    snapshot::Snapshot,
+    tape::Answers,
     target::Pid,
 };
 
@@ -31,7 +32,7 @@ pub(super) struct History {
 /// Indexes for looking up single objects.
 struct Index<'a> {
     /// By process and fd number.
-    descriptors: HashMap<(Pid, u32), &'a Described>,
+    descriptors: HashMap<(Pid, u32), &'a FdDetails>,
     /// By connection id, which is never 0.
     connections: HashMap<u32, &'a Connection>,
 }
@@ -49,44 +50,28 @@ impl<'a> Index<'a> {
     }
 }
 
-impl Assembly {
-    /// The object type that a call site creates, if it creates objects.
-    pub(super) fn object_type(&self, site: &SiteFigures) -> Option<&Arc<ObjectType>> {
-        match &self.probe(site.probe)?.function.object {
-            Some(of) => Some(of.kind(site.detail)),
-            None => self.block_type(site),
-        }
-    }
-
-    /// Requested kinds, without library objects.
-    pub(super) fn plain_kinds(&self) -> impl Iterator<Item = ResourceKind> {
-        self.session.options.kinds.iter().copied().filter(|kind| *kind != ResourceKind::Object)
-    }
-
-    /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.
-    pub(super) fn objects(
+impl History {
+    /// These objects of a snapshot. `kinds` are their types and `parts` their parts, both by constructor call site.
+    pub(super) fn report(
         &mut self,
-        snapshot: &Snapshot,
+        (seen, snapshot): (&Objects, &Snapshot),
+        kinds: &HashMap<u32, Arc<ObjectType>>,
         parts: &HashMap<u32, Parts>,
-    ) -> Option<report::LibraryObjects> {
-        let seen = snapshot.objects.as_ref()?;
-        let kinds: HashMap<u32, Arc<ObjectType>> = snapshot
-            .sites
-            .iter()
-            .filter(|site| !self.is_library_internal(site))
-            .filter_map(|site| Some((site.number, Arc::clone(self.object_type(site)?))))
-            .collect();
+        names: &mut Names,
+        answers: &mut Answers,
+    ) -> report::LibraryObjects {
         let index = Index::of(snapshot);
         let table: Vec<report::LibraryObject> = seen
             .shown
             .iter()
             .filter_map(|one| {
                 let kind = kinds.get(&one.block.site)?;
-                Some(self.object(one, kind, snapshot, &index))
+                let label = self.label(one, kind, names, answers);
+                Some(object(one, kind, label, snapshot.at_ns, &index))
             })
             .collect();
-        let sums = sums(seen, &kinds);
-        let mut rows = self.object_types(snapshot, &kinds);
+        let sums = sums(seen, kinds);
+        let mut rows = self.types(snapshot, kinds);
         for row in &mut rows {
             if let Some(sums) = sums.get(row.name.as_str()) {
                 (row.queued_bytes, row.pending) = (sums.queued, sums.pending);
@@ -101,10 +86,10 @@ impl Assembly {
             }
         }
         rows.sort_by_key(|row| Reverse((row.bytes + row.owned_bytes, row.live)));
-        Some(report::LibraryObjects { types: rows, table })
+        report::LibraryObjects { types: rows, table }
     }
 
-    fn object_types(
+    fn types(
         &mut self,
         snapshot: &Snapshot,
         kinds: &HashMap<u32, Arc<ObjectType>>,
@@ -132,7 +117,7 @@ impl Assembly {
         }
         rows.into_iter()
             .map(|(name, (mut row, _))| {
-                let series = self.object_history.made.entry(name).or_default();
+                let series = self.made.entry(name).or_default();
                 series.push(at_s, row.created as f64);
                 row.created_per_s = series.slope();
                 row
@@ -140,61 +125,27 @@ impl Assembly {
             .collect()
     }
 
-    fn object(
+    /// The most telling name of an object.
+    fn label(
         &mut self,
         one: &Shown,
         kind: &ObjectType,
-        snapshot: &Snapshot,
-        index: &Index<'_>,
-    ) -> report::LibraryObject {
-        let pid = one.handle.pid;
-        let since = |ns: u64| snapshot.at_ns.saturating_sub(ns) as f64 / 1e9;
-        let fields = one.fields;
-        let fd = fields.fd.or(one.fd);
-        let socket = fd.and_then(|fd| index.descriptors.get(&(pid, fd)));
-        let connection = index.connections.get(&one.block.connection);
-        let peer = socket.and_then(|open| open.socket.as_ref()?.socket.peer.clone());
-        report::LibraryObject {
-            pid: pid.0,
-            type_name: kind.name.to_string(),
-            address: Address(one.handle.value),
-            site: one.block.site,
-            age_s: since(one.block.time_ns),
-            state: match one.asked_ns {
-                Some(_) => ObjectState::ReleaseAsked,
-                None => ObjectState::Live,
-            },
-            release_asked_s: one.asked_ns.map(since),
-            bytes: one.block.size,
-            owned_bytes: one.owned.bytes,
-            label: self.label(one, kind),
-            fd,
-            peer: peer.or_else(|| Some(connection?.peer.as_ref()?.to_string())),
-            connection: connection.map(|connection| connection.id),
-            owner: fields.owner.filter(|owner| *owner != 0).or(one.owner).map(Address),
-            references: fields.references,
-            queued_bytes: fields.queued,
-            pending: fields.pending,
-        }
-    }
-
-    /// The most telling name of an object.
-    fn label(&mut self, one: &Shown, kind: &ObjectType) -> Option<String> {
+        names: &mut Names,
+        answers: &mut Answers,
+    ) -> Option<String> {
         if !one.text.is_empty() {
             return Some(one.text.clone());
         }
         match &kind.word {
-            Word::Number(names) => {
-                let name = names.iter().find(|(number, _)| *number == one.word);
+            Word::Number(words) => {
+                let name = words.iter().find(|(number, _)| *number == one.word);
                 Some(name.map_or_else(|| one.word.to_string(), |(_, name)| name.clone()))
             }
             Word::Function if one.word != 0 => {
                 let pid = one.handle.pid;
-                let namer = &mut self.namer;
                 // The address is a function's start, not a return address.
-                let named = || namer.name(pid, &[one.word | INTERRUPTED]).first()?.symbol.clone();
-                self.object_history
-                    .callbacks
+                let named = || names.function(answers, pid, one.word | INTERRUPTED);
+                self.callbacks
                     .entry((pid, one.word))
                     .or_insert_with(named)
                     .as_deref()
@@ -202,6 +153,44 @@ impl Assembly {
             }
             Word::Function | Word::None => None,
         }
+    }
+}
+
+fn object(
+    one: &Shown,
+    kind: &ObjectType,
+    label: Option<String>,
+    at_ns: u64,
+    index: &Index<'_>,
+) -> report::LibraryObject {
+    let pid = one.handle.pid;
+    let since = |ns: u64| at_ns.saturating_sub(ns) as f64 / 1e9;
+    let fields = one.fields;
+    let fd = fields.fd.or(one.fd);
+    let socket = fd.and_then(|fd| index.descriptors.get(&(pid, fd)));
+    let connection = index.connections.get(&one.block.connection);
+    let peer = socket.and_then(|open| open.socket.as_ref()?.socket.peer.clone());
+    report::LibraryObject {
+        pid: pid.0,
+        type_name: kind.name.to_string(),
+        address: Address(one.handle.value),
+        site: one.block.site,
+        age_s: since(one.block.time_ns),
+        state: match one.release_requested_ns {
+            Some(_) => ObjectState::ReleaseAsked,
+            None => ObjectState::Live,
+        },
+        release_asked_s: one.release_requested_ns.map(since),
+        bytes: one.block.size,
+        owned_bytes: one.owned.bytes,
+        label,
+        fd,
+        peer: peer.or_else(|| Some(connection?.peer.as_ref()?.to_string())),
+        connection: connection.map(|connection| connection.id),
+        owner: fields.owner.filter(|owner| *owner != 0).or(one.owner).map(Address),
+        references: fields.references,
+        queued_bytes: fields.queued,
+        pending: fields.pending,
     }
 }
 

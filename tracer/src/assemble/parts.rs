@@ -67,7 +67,7 @@ mod tests {
             number,
             pid: Some(Pid(1)),
             probe: Some(0),
-            sort: FdType::Unknown,
+            fd_type: FdType::Unknown,
             detail,
             frames: Arc::from(frames),
             end: StackEnd::Bottom,

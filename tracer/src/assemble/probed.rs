@@ -39,7 +39,7 @@ fn shown(session: &SessionInfo, probe: &Probe, snapshot: &Snapshot) -> crate::re
         (Err(Absent::Refused(why)), _) | (Ok(_), Some(why)) => {
             (ProbeStatus::Refused, Some(why.clone()))
         }
-        (Err(Absent::NotAsked), _) => {
+        (Err(Absent::NotRequested), _) => {
             (ProbeStatus::Refused, Some("not of the kinds asked for".to_owned()))
         }
         (Ok(place), None) => (ProbeStatus::On, remark(probe, place.emulated)),

@@ -16,16 +16,16 @@ use crate::{
     },
     lib_objects::ledger::{FieldSums, Fields, Objects, Shown, SiteObjects},
     options::TraceOptions,
-    packs::Use,
+    packs::{Pack, Use},
     probes::{Function, Outcome, Place},
-    reconcile::fds::{Described, SocketState},
-    report::{Address, FdType as ReportedType, ObjectState},
+    reconcile::fds::{FdDetails, SocketState},
+    report::{Address, FdType as ReportedType, Host, ObjectState},
     snapshot::{Ages, ProcessEvent, TargetUsage},
     target::{
         Identity,
         mappings::FileId,
         sockets::Socket,
-        usage::{ProcessUsage, Usage},
+        usage::{OwnUsage, ProcessUsage, Usage},
     },
 };
 
@@ -75,6 +75,11 @@ fn probe(number: ProbeNumber, name: &'static str, object: Option<Arc<Use>>) -> P
         place: Ok(Place { offset: 16, behind_entry: 0, emulated: true, words: 0 }),
         outcome: Outcome::ReturnProbe,
     }
+}
+
+/// A live assembly.
+fn begin(session: SessionInfo) -> Assembly {
+    Assembly::new(Answers::live(None), Some(session)).unwrap()
 }
 
 fn session(kinds: &[ResourceKind], light: bool) -> SessionInfo {
@@ -136,7 +141,7 @@ fn site(number: u32, probe: ProbeNumber, detail: u8, count: u64) -> SiteFigures 
         number,
         pid: Some(PID),
         probe: Some(probe),
-        sort: FdType::Unknown,
+        fd_type: FdType::Unknown,
         detail,
         frames: Arc::from([0x1000 + u64::from(number), 0x2000]),
         end: StackEnd::Bottom,
@@ -170,7 +175,7 @@ fn shown(value: u64, site: u32, fields: Fields) -> Shown {
     Shown {
         handle: Handle { pid: PID, kind: Kind::Heap, value },
         block: Block { size: 10, time_ns, position: 0, site, connection: 0 },
-        asked_ns: None,
+        release_requested_ns: None,
         word: 0,
         owner: Some(64),
         fd: Some(3),
@@ -189,7 +194,7 @@ fn with_objects() -> Snapshot {
         pending: Some(true),
         owner: Some(0),
     };
-    let first = Shown { asked_ns: Some(START + 3 * SECOND), ..shown(4096, 11, values) };
+    let first = Shown { release_requested_ns: Some(START + 3 * SECOND), ..shown(4096, 11, values) };
     let second = shown(8192, 13, Fields { owner: Some(4096), ..Fields::default() });
     let of_site = |asked, oldest_ns, summed| SiteObjects {
         known: 3,
@@ -215,7 +220,7 @@ fn with_objects() -> Snapshot {
     let socket = Some(SocketState { socket, since_ns: None });
     Snapshot {
         objects: Some(Objects { sites, shown: vec![first, second] }),
-        descriptors: vec![Described { open, link: None, socket }],
+        descriptors: vec![FdDetails { open, link: None, socket }],
         ..snapshot(
             5,
             vec![
@@ -230,7 +235,7 @@ fn with_objects() -> Snapshot {
 
 #[test]
 fn field_values_of_a_snapshot_are_in_the_report() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Object], false));
+    let mut assembly = begin(session(&[ResourceKind::Object], false));
     let report = assembly.report(&with_objects());
     let table = &report.objects.as_ref().unwrap().table;
     let first = &table[0];
@@ -254,7 +259,7 @@ fn field_values_of_a_snapshot_are_in_the_report() {
 
 #[test]
 fn sums_of_call_sites_add_up_by_object_type() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Object], false));
+    let mut assembly = begin(session(&[ResourceKind::Object], false));
     let report = assembly.report(&with_objects());
     let [thing, other] = report.objects.as_ref().unwrap().types.as_slice() else { panic!() };
     assert_eq!((thing.name.as_str(), thing.live, thing.bytes), ("thing", 8, 80));
@@ -271,7 +276,7 @@ fn sums_of_call_sites_add_up_by_object_type() {
 fn objects_of_call_sites_without_a_type_are_left_out() {
     let mut session = session(&[ResourceKind::Object], false);
     session.probes.retain(|probe| probe.number != THING_OPEN);
-    let report = Assembly::new(session).report(&with_objects());
+    let report = begin(session).report(&with_objects());
     let objects = report.objects.unwrap();
     assert_eq!(objects.types.len(), 1);
     assert_eq!(objects.table.len(), 1);
@@ -280,7 +285,7 @@ fn objects_of_call_sites_without_a_type_are_left_out() {
 
 #[test]
 fn figures_of_call_sites_have_totals_and_growth() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Heap], false));
+    let mut assembly = begin(session(&[ResourceKind::Heap], false));
     let mut report = None;
     for second in 1..=4 {
         let sites = vec![site(1, MALLOC, 0, 10 * second), site(2, MALLOC, 0, 5)];
@@ -304,7 +309,7 @@ fn figures_of_call_sites_have_totals_and_growth() {
 
 #[test]
 fn resident_memory_comes_with_the_snapshot_and_stays_after_the_end() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Heap], false));
+    let mut assembly = begin(session(&[ResourceKind::Heap], false));
     let first = assembly.report(&snapshot(1, Vec::new()));
     assert_eq!(first.targets[0].rss_bytes, Some(50 << 20));
     let quiet = Snapshot {
@@ -322,7 +327,7 @@ fn resident_memory_comes_with_the_snapshot_and_stays_after_the_end() {
 
 #[test]
 fn forked_children_become_targets_and_an_exec_renames_them() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Heap], false));
+    let mut assembly = begin(session(&[ResourceKind::Heap], false));
     let event = |parent, identity, executed| ProcessEvent {
         pid: Pid(8),
         parent,
@@ -358,7 +363,7 @@ fn own_usage_is_asked_for_and_has_a_rate_from_the_second_report_on() {
         peak_rss_bytes: None,
     };
     let session = SessionInfo { own_usage, ..session(&[ResourceKind::Heap], false) };
-    let mut assembly = Assembly::new(session);
+    let mut assembly = begin(session);
     let first = assembly.report(&snapshot(1, Vec::new())).accounting.collector;
     assert_eq!((first.cpu_percent, first.rss_bytes, first.peak_rss_bytes), (None, Some(5), None));
     let second = assembly.report(&snapshot(2, Vec::new())).accounting.collector;
@@ -375,7 +380,7 @@ fn usage(rss: u64, fds: &[(&str, u64)]) -> BTreeMap<Pid, ProcessUsage> {
 
 #[test]
 fn light_mode_reports_the_kernels_figures_of_the_snapshot() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Pages], true));
+    let mut assembly = begin(session(&[ResourceKind::Pages], true));
     let start = Arc::new((START, usage(1000, &[("pipe", 4)])));
     let mut report = |seconds, now, frames_are_shown| {
         let usage = TargetUsage { start: Arc::clone(&start), now, frames_are_shown };
@@ -409,7 +414,7 @@ fn light_mode_reports_the_kernels_figures_of_the_snapshot() {
 
 #[test]
 fn a_target_that_has_ended_keeps_its_last_figures_in_light_mode() {
-    let mut assembly = Assembly::new(session(&[ResourceKind::Pages], true));
+    let mut assembly = begin(session(&[ResourceKind::Pages], true));
     let start = Arc::new((START, usage(1000, &[("pipe", 4)])));
     let of = |now| Some(TargetUsage { start: Arc::clone(&start), now, frames_are_shown: true });
     let before =

@@ -1,6 +1,6 @@
 //! What a cycle receives from the kernel, and in which order.
 //!
-//! Takes the kernel's tables, hands on events. Reads no clock but for the pace of drains.
+//! Takes the record source, passes on drained resources and records. Reads no clock but for the pace of drains.
 
 use std::{
     io,
@@ -8,8 +8,9 @@ use std::{
 };
 
 use crate::{
-    kernel::{Drained, Tables},
+    kernel::Drained,
     ledger::events::{Event, decode, drained},
+    source::RecordSource,
 };
 
 /// Where events come from.
@@ -21,13 +22,13 @@ pub(super) trait EventSource {
     fn records(&mut self, most: usize, read: impl FnMut(&[u8])) -> io::Result<usize>;
 }
 
-impl EventSource for Tables {
+impl EventSource for RecordSource {
     fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
         Self::drain(self, taken)
     }
 
     fn records(&mut self, most: usize, read: impl FnMut(&[u8])) -> io::Result<usize> {
-        Ok(Self::records(self, most, read))
+        Self::records(self, most, read)
     }
 }
 
@@ -73,10 +74,10 @@ impl Drains {
         Self { last: Instant::now(), failed: None }
     }
 
-    /// Drains into `drained`, if the last drain was a while ago.
-    pub(super) fn keep_up(&mut self, tables: &mut Tables, drained: &mut Vec<Drained>) {
+    /// Drains into `drained`, if the last drain was a while ago. A tape has all of it with the next cycle's drain.
+    pub(super) fn keep_up(&mut self, source: &mut RecordSource, drained: &mut Vec<Drained>) {
         if self.last.elapsed() >= MAX_WALK && self.failed.is_none() {
-            self.failed = tables.drain(drained).err();
+            self.failed = source.drain_early(drained).err();
             self.last = Instant::now();
         }
     }

@@ -18,8 +18,9 @@ impl Collector {
     /// Fills the pools for the start.
     pub(super) fn allocate_initial_ids(&mut self) -> io::Result<()> {
         // Number 0 is the unknown call site.
-        self.tables.give(IdPool::Sites, 1..FIRST_SITES)?;
-        self.tables.give(IdPool::ThreadStates, 0..FIRST_THREAD_STATES.min(self.tables.rooms()))?;
+        self.source.give(IdPool::Sites, 1..FIRST_SITES)?;
+        self.source
+            .give(IdPool::ThreadStates, 0..FIRST_THREAD_STATES.min(self.source.thread_states()))?;
         if self.fds.is_some() {
             self.allocate_connections(FIRST_CONNECTIONS.into())?;
         }
@@ -29,14 +30,14 @@ impl Collector {
     /// Adds the remaining thread states, connection numbers and call-site numbers: a server's first second can need
     /// tens of thousands, but adding as many takes a tenth of a second, which would delay the start.
     pub(super) fn allocate_remaining_ids(&mut self) -> io::Result<()> {
-        self.tables.give(IdPool::ThreadStates, FIRST_THREAD_STATES..self.tables.rooms())?;
+        self.source.give(IdPool::ThreadStates, FIRST_THREAD_STATES..self.source.thread_states())?;
         if self.fds.is_some() {
             self.allocate_connections((limits::FREE_CONNECTIONS - FIRST_CONNECTIONS).into())?;
         }
         let mut from = FIRST_SITES;
         while from < limits::SITES {
             let to = limits::SITES.min(from + FIRST_SITES);
-            self.tables.give(IdPool::Sites, from..to)?;
+            self.source.give(IdPool::Sites, from..to)?;
             self.cycle()?;
             from = to;
         }
@@ -45,13 +46,13 @@ impl Collector {
 
     /// Adds `count` connection numbers to the pool. After four billion they start over, without those still in use.
     pub(super) fn allocate_connections(&mut self, count: u64) -> io::Result<()> {
-        let Self { tables, ledger, next_connection, .. } = self;
+        let Self { source, ledger, next_connection, .. } = self;
         let numbers = (0..count).filter_map(|_| {
             let number = *next_connection;
             *next_connection = number.wrapping_add(1);
             // 0 stands for no connection.
             (number != 0 && !ledger.connection_in_use(number)).then_some(number)
         });
-        tables.give(IdPool::Connections, numbers)
+        source.give(IdPool::Connections, numbers)
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::{Collector, Reading};
-use crate::kernel::now_ns;
+use crate::kernel;
 
 /// Time for BPF programs that are running when recording stops.
 const SETTLE: std::time::Duration = std::time::Duration::from_millis(2);
@@ -29,34 +29,31 @@ impl Collector {
 
     /// Stops recording and returns the time of that.
     fn switch_off(&mut self) -> io::Result<u64> {
-        self.tables.switch(false)?;
+        self.source.switch(false)?;
         self.paused = true;
-        let at_ns = now_ns();
-        std::thread::sleep(SETTLE);
+        let at_ns = self.source.now_ns();
+        self.source.settle(SETTLE);
         self.drain_completely()?;
         let ledger = &mut self.ledger;
-        self.tables.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
+        self.source.died(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
         Ok(at_ns)
     }
 
     /// Resumes recording, with no thread in a call that began before.
     pub(super) fn resume(&mut self) -> io::Result<()> {
-        self.tables.forget_threads()?;
+        self.source.forget_threads()?;
         self.paused = false;
-        let at_ns = now_ns();
+        let at_ns = self.source.now_ns();
         self.ledger.resumed(at_ns);
         if let Some(windows) = &mut self.windows {
             windows.begin(at_ns);
         }
-        self.tables.switch(true)
+        self.source.switch(true)
     }
 
     /// The counters now.
     pub(super) fn reading(&self) -> Reading {
-        Reading {
-            at_ns: now_ns(),
-            hits: (0..self.probes).map(|probe| self.tables.hits(probe).0).collect(),
-            calls: self.tables.calls(),
-        }
+        let (hits, calls) = self.source.reading(self.probes);
+        Reading { at_ns: kernel::now_ns(), hits, calls }
     }
 }

@@ -4,32 +4,28 @@
 //! Takes memory maps, hands the BPF programs code ranges with their unwind tables. A part of the collector: the one
 //! that follows `/proc`.
 
-use std::{io, sync::Arc, time::Instant};
+use std::{io, sync::Arc};
 
-use tracer_common::state::Process;
+use serde::{Deserialize, Serialize};
 
 use super::Collector;
 use crate::{
     ledger::events::Event,
-    options::DisabledCache,
+    options::TestOptions,
     snapshot::ProcessEvent,
+    source::StackOptions,
+    tape::Timer,
     target::{
-        Pid, identify,
-        mappings::{self, FileId, Mappings},
-        watch::Watch,
+        Pid,
+        mappings::{FileId, Mappings},
     },
 };
 
-/// Minimum time between scans of memory maps, in multiples of a scan's duration: they take at most 2 percent of the
-/// time.
-const SCAN_SHARE: u32 = 50;
-
 /// A target process that the collector tracks.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct TrackedProcess {
     /// Process id.
     pub pid: Pid,
-    /// Reports its end.
-    pub watch: Watch,
     /// The files that contain its allocator.
     pub allocators: Vec<FileId>,
     /// Its memory map at the last scan.
@@ -40,26 +36,13 @@ impl Collector {
     /// Passes the target's code ranges and unwind tables to the BPF programs.
     pub(super) fn write_code_ranges(&mut self, target: &TrackedProcess) -> io::Result<()> {
         let is_allocator = |file| target.allocators.contains(&file);
-        let ranges = self.library.ranges(target.pid, &target.mappings, is_allocator);
-        let Some(next) = self.generations.next(target.pid) else {
-            return Err(io::Error::other("too many targets"));
-        };
-        if next.wrapped {
-            self.tables.forget()?;
+        let TestOptions { frames, forget, .. } = self.options.test_options;
+        let options = StackOptions { frames, forget };
+        let refused =
+            self.source.write_code_ranges(target.pid, &target.mappings, options, is_allocator);
+        if let Some(why) = refused {
+            return Err(io::Error::other(why));
         }
-        let mut process = Process::new(next.number, next.count, &ranges);
-        process.depth = self.options.test_options.frames;
-        match self.options.test_options.forget {
-            None => process.walks = 1,
-            Some(DisabledCache::Walks) => {}
-            Some(DisabledCache::Addresses) => process.generation = 0,
-        }
-        process.trampoline = target
-            .mappings
-            .iter()
-            .find(|mapping| mapping.special.as_deref() == Some("[uprobes]"))
-            .map_or(0, |mapping| mapping.start);
-        self.tables.write_code_ranges(target.pid.0, &process)?;
         let objects = target.mappings.objects();
         let internal = objects
             .iter()
@@ -81,7 +64,7 @@ impl Collector {
             }
         }
         self.targets = targets;
-        self.library.log_if_complete();
+        self.source.log_tables();
     }
 
     fn readmit(&mut self, target: &TrackedProcess) {
@@ -102,36 +85,34 @@ impl Collector {
 
     /// Detects targets that have ended, and libraries that were mapped or unmapped.
     pub(super) fn refresh_targets(&mut self) {
-        let begun = Instant::now();
+        self.source.begin_scan(Timer::Mappings);
         let mut targets = std::mem::take(&mut self.targets);
         let mut any_changed = false;
         for target in &mut targets {
             if self.ended.contains(&target.pid) {
                 continue;
             }
-            if target.watch.ended() {
+            if self.source.ended(target.pid) {
                 self.target_ended(target.pid);
                 continue;
             }
             // The target may end between this check and the read: the next scan finds out.
-            let Ok(mappings) = mappings::read(target.pid) else { continue };
-            if mappings.iter().next().is_none() || mappings.same_code(&target.mappings) {
-                continue;
-            }
+            let changed = self.source.changed_mappings(target.pid, &target.mappings);
+            let Some(mappings) = changed else { continue };
             any_changed = true;
             target.mappings = Arc::new(mappings);
-            self.library.learn(target.pid, &target.mappings);
+            self.source.learn_code(target.pid, &target.mappings);
             self.readmit(target);
             self.changed.push((target.pid, Arc::clone(&target.mappings)));
         }
         if any_changed {
             let mapped: Vec<&Mappings> = targets.iter().map(|target| &*target.mappings).collect();
-            self.library.forget_unmapped(&mapped);
+            self.source.forget_unmapped(&mapped);
         }
         targets.retain(|target| !self.ended.contains(&target.pid));
         self.targets = targets;
         // A memory map of many thousand lines takes a while to read.
-        self.next_scan = Instant::now() + begun.elapsed() * SCAN_SHARE;
+        self.source.end_scan(Timer::Mappings);
     }
 }
 
@@ -139,7 +120,7 @@ impl Collector {
     /// Applies the forks and execs of the cycle that ends.
     pub(super) fn apply_process_events(&mut self, events: &[Event]) {
         if let Some(fds) = &mut self.fds {
-            fds.close_at_exec_after_drain(&mut self.ledger);
+            fds.close_at_exec_after_drain(&mut self.source, &mut self.ledger);
         }
         events.iter().for_each(|event| self.apply_process_event(event));
     }
@@ -154,7 +135,7 @@ impl Collector {
             _ => return,
         };
         // The process may have ended by now; its identity is then its parent's.
-        let identity = identify(pid).ok();
+        let identity = self.source.identity(pid);
         self.process_events.push(ProcessEvent { pid, parent, identity, at_ns, executed });
         if let Some(parent) = parent {
             self.ended.retain(|one| *one != pid);
@@ -163,16 +144,11 @@ impl Collector {
             let (allocators, mappings) = from
                 .map(|from| (from.allocators.clone(), Arc::clone(&from.mappings)))
                 .unwrap_or_default();
-            match Watch::new(pid) {
-                Ok(watch) => {
-                    self.targets.push(TrackedProcess {
-                        pid,
-                        watch,
-                        allocators,
-                        mappings: Arc::clone(&mappings),
-                    });
-                }
-                Err(_) => self.target_ended(pid),
+            if self.source.watch(pid) {
+                let mappings = Arc::clone(&mappings);
+                self.targets.push(TrackedProcess { pid, allocators, mappings });
+            } else {
+                self.target_ended(pid);
             }
             self.changed.push((pid, mappings));
         }
@@ -180,25 +156,20 @@ impl Collector {
             if let Event::Executed { position, .. } = *event
                 && let Some(fds) = &mut self.fds
             {
-                fds.close_at_exec(&mut self.ledger, pid, position);
+                fds.close_at_exec(&mut self.source, &mut self.ledger, pid, position);
             }
             self.executed.push(pid);
             self.refresh_targets();
         }
     }
 
-    /// Whether a target has ended that is not in the list of ended ones.
-    pub(super) fn has_newly_ended(&self) -> bool {
-        self.targets.iter().any(|one| !self.ended.contains(&one.pid) && one.watch.ended())
-    }
-
     /// A target has ended.
     pub(super) fn target_ended(&mut self, pid: Pid) {
         self.ended.push(pid);
         if let Some(fds) = &self.fds {
-            fds.end_connections(&mut self.ledger, pid, &self.ended);
+            let now_ns = self.source.now_ns();
+            fds.end_connections(&mut self.ledger, pid, &self.ended, now_ns);
         }
-        self.generations.end(pid);
-        self.tables.remove_target(pid.0);
+        self.source.remove_target(pid);
     }
 }

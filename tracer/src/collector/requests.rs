@@ -2,6 +2,7 @@
 
 use std::{io, sync::mpsc::SyncSender};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::attach::ProbeNumber;
 
 use super::Collector;
@@ -44,7 +45,7 @@ pub enum Request {
 }
 
 /// What the collector knows about probes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Probed {
     /// Number of probe numbers in use.
     pub numbers: ProbeNumber,

@@ -1,14 +1,14 @@
 //! The kernel's figures for the targets: resident memory, and in light mode memory and descriptors by type.
 //!
-//! A part of the collector: takes the targets that run, hands on figures from `/proc` for the snapshot.
+//! A part of the collector: takes the targets that run, passes on figures from `/proc` for the snapshot.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Collector, cycle::Drains};
 use crate::{
-    kernel::now_ns,
     snapshot::TargetUsage,
-    target::{Pid, pages, rss_bytes, usage},
+    source::RecordSource,
+    target::{Pid, usage},
 };
 
 /// The figures at the start.
@@ -19,10 +19,10 @@ pub(super) struct FirstUsage {
 
 impl FirstUsage {
     /// Reads the figures of these targets.
-    pub(super) fn read(targets: impl Iterator<Item = Pid>) -> Self {
-        let figures = targets.filter_map(|pid| Some((pid, usage::read(pid)?))).collect();
-        let frames_are_shown = pages::frames_are_shown();
-        Self { figures: Arc::new((now_ns(), figures)), frames_are_shown }
+    pub(super) fn read(source: &mut RecordSource, targets: &[Pid]) -> Self {
+        let figures = targets.iter().filter_map(|pid| Some((*pid, source.usage(*pid)?))).collect();
+        let frames_are_shown = source.frames_are_shown();
+        Self { figures: Arc::new((source.now_ns(), figures)), frames_are_shown }
     }
 }
 
@@ -33,8 +33,10 @@ impl Collector {
     }
 
     /// Resident memory of the targets, bytes.
-    pub(super) fn resident(&self) -> BTreeMap<Pid, u64> {
-        self.running().filter_map(|pid| Some((pid, rss_bytes(pid)?))).collect()
+    pub(super) fn resident(&mut self) -> BTreeMap<Pid, u64> {
+        let running: Vec<Pid> = self.running().collect();
+        let source = &mut self.source;
+        running.into_iter().filter_map(|pid| Some((pid, source.rss_bytes(pid)?))).collect()
     }
 
     /// In light mode: memory and descriptors of the targets. A target with very many descriptors takes a while.
@@ -45,10 +47,10 @@ impl Collector {
         let (start, frames_are_shown) = (Arc::clone(figures), *frames_are_shown);
         let (mut now, mut drains) = (BTreeMap::new(), Drains::new());
         for pid in self.running().collect::<Vec<_>>() {
-            if let Some(usage) = usage::read(pid) {
+            if let Some(usage) = self.source.usage(pid) {
                 now.insert(pid, usage);
             }
-            drains.keep_up(&mut self.tables, &mut self.drained_batch);
+            drains.keep_up(&mut self.source, &mut self.drained_batch);
         }
         drains.result().map(|()| Some(TargetUsage { start, now, frames_are_shown }))
     }

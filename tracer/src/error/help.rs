@@ -1,8 +1,9 @@
 //! The help for each failure: one line that the user can act on.
 //!
-//! Takes a failure, hands on text. Matches every variant, so that the compiler requires a help line for a new one.
+//! Takes a failure, passes on text. Matches every variant, so that the compiler requires a help line for a new one.
 
 use super::{Failure, Kept};
+use crate::arch::SUPPORTED;
 
 impl Failure {
     /// One line that the user can act on.
@@ -79,7 +80,9 @@ impl Failure {
                     "check that it is executable and built for this machine: file {program}"
                 )
             }
-            Self::Architecture(_) => "trace on an x86-64 machine".to_owned(),
+            Self::Architecture(_) => {
+                format!("use a machine with a supported architecture: {}", SUPPORTED.join(", "))
+            }
             Self::KernelTooOld { needed, .. } => {
                 format!("trace on a host with kernel {needed} or newer; see leaktrace doctor")
             }
@@ -104,8 +107,16 @@ impl Failure {
             Self::NoObjects => "add object to --kind, as in --kind heap,object".to_owned(),
             Self::NoPacks => "leave out --no-packs, or give a pack with --pack FILE".to_owned(),
             Self::NothingToLog => "add --kind fd,socket, or leave out --log-connections".to_owned(),
-            Self::OutputNotWritable { .. } | Self::LogNotWritable { .. } => {
+            Self::OutputNotWritable { .. }
+            | Self::LogNotWritable { .. }
+            | Self::TapeNotWritable { .. } => {
                 "choose a file in an existing, writable directory".to_owned()
+            }
+            Self::TapeUnreadable { .. } => {
+                "check the path, and that you may read the file: a tape is for its owner only".to_owned()
+            }
+            Self::NotATape { .. } => {
+                "replay it with the version that recorded it; --record FILE makes a new one".to_owned()
             }
             Self::OutputLost { kept, .. } => match kept {
                 Kept::Stdout => "nothing is lost: the report is on stdout".to_owned(),

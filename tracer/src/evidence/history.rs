@@ -109,7 +109,7 @@ impl History {
             acquired: site.acquired,
             released: site.released,
             outstanding: site.outstanding,
-            sockets: site.sort == FdType::Socket,
+            sockets: site.fd_type == FdType::Socket,
             unknown_releases_per_s: self.unknown_rate(),
             orphans: orphans(&site.orphans),
             ..Evidence::default()

@@ -15,8 +15,9 @@ use tracer_common::state::Layout;
 use super::{
     code::{Code, TRACEPOINT, load_program},
     event,
+    failed::{KernelError, program_failed},
+    lookup::{owned_fd, set_tail_call, tracepoint},
     missed_runs::NamedProgram,
-    object::{Failed, owned_fd, program_failed, set_tail_call, tracepoint},
 };
 use crate::{
     arch::{Architecture as _, Host},
@@ -142,7 +143,7 @@ pub(super) fn load(
     object: &[u8],
     layout: &Layout,
     requested: RequestedBackend,
-) -> Result<FdPrograms, Failed> {
+) -> Result<FdPrograms, KernelError> {
     let mut attached = FdPrograms::default();
     attached.backend = Some(choose(ebpf, object, layout, requested, &mut attached)?);
     Ok(attached)
@@ -154,7 +155,7 @@ fn choose(
     layout: &Layout,
     requested: RequestedBackend,
     attached: &mut FdPrograms,
-) -> Result<FdBackend, Failed> {
+) -> Result<FdBackend, KernelError> {
     attach_tcp_states(ebpf)?;
     let mut hooks = if layout.at_events == 0 {
         Hooks::Tracepoints
@@ -177,9 +178,13 @@ fn choose(
 }
 
 /// Attaches the kprobes.
-fn attach_kprobes(ebpf: &mut Ebpf, layout: &Layout, hooks: &mut Hooks<'_>) -> Result<(), Failed> {
+fn attach_kprobes(
+    ebpf: &mut Ebpf,
+    layout: &Layout,
+    hooks: &mut Hooks<'_>,
+) -> Result<(), KernelError> {
     if !Path::new(KPROBE_PMU).exists() {
-        return Err(Failed::NoKprobes);
+        return Err(KernelError::NoKprobes);
     }
     let failed = |name: &'static str| move |error| program_failed(name, error);
     for (slot, name) in INSTALL_TAIL_CALLS {
@@ -213,7 +218,7 @@ fn attach_kprobes(ebpf: &mut Ebpf, layout: &Layout, hooks: &mut Hooks<'_>) -> Re
 }
 
 /// Attaches a kprobe at the kernel's functions for these system calls.
-fn attach_at_calls(ebpf: &mut Ebpf, name: &'static str, calls: &[&str]) -> Result<(), Failed> {
+fn attach_at_calls(ebpf: &mut Ebpf, name: &'static str, calls: &[&str]) -> Result<(), KernelError> {
     let program = kprobe(ebpf, name)?;
     for call in calls {
         let function = format!("{}{call}", Host::SYSCALL_PREFIX);
@@ -223,14 +228,17 @@ fn attach_at_calls(ebpf: &mut Ebpf, name: &'static str, calls: &[&str]) -> Resul
 }
 
 /// The kprobe program of this name.
-fn kprobe<'ebpf>(ebpf: &'ebpf mut Ebpf, name: &'static str) -> Result<&'ebpf mut KProbe, Failed> {
+fn kprobe<'ebpf>(
+    ebpf: &'ebpf mut Ebpf,
+    name: &'static str,
+) -> Result<&'ebpf mut KProbe, KernelError> {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })
+        .ok_or(KernelError::Missing { name })
 }
 
 /// Attaches the program at state changes of TCP sockets.
-fn attach_tcp_states(ebpf: &mut Ebpf) -> Result<(), Failed> {
+fn attach_tcp_states(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     let (name, point) = TCP_STATES;
     let program = tracepoint(ebpf, name)?;
     program
@@ -250,7 +258,7 @@ enum Hooks<'attached> {
 
 impl Hooks<'_> {
     /// Loads a program without attaching it.
-    fn load(&self, ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, Failed> {
+    fn load(&self, ebpf: &mut Ebpf, name: &'static str) -> Result<OwnedFd, KernelError> {
         match self {
             Self::Tracepoints => {
                 let program = tracepoint(ebpf, name)?;
@@ -268,9 +276,9 @@ impl Hooks<'_> {
         name: &'static str,
         group: &str,
         points: &[&str],
-    ) -> Result<(), Failed> {
+    ) -> Result<(), KernelError> {
         let program = self.load(ebpf, name)?;
-        let mut outcome = Err(Failed::Missing { name });
+        let mut outcome = Err(KernelError::Missing { name });
         for point in points {
             outcome = match self {
                 Self::Tracepoints => {
@@ -294,8 +302,8 @@ impl Hooks<'_> {
     }
 }
 
-fn refused(name: &str, source: io::Error) -> Failed {
-    Failed::Program { program: name.to_owned(), verifier: String::new(), source }
+fn refused(name: &str, source: io::Error) -> KernelError {
+    KernelError::Program { program: name.to_owned(), verifier: String::new(), source }
 }
 
 /// Attaches programs at the entry and exit of every system call.
@@ -303,7 +311,7 @@ fn attach_at_system_calls(
     ebpf: &mut Ebpf,
     layout: &Layout,
     hooks: &mut Hooks<'_>,
-) -> Result<(), Failed> {
+) -> Result<(), KernelError> {
     for (slot, name) in (0..).zip(EXIT_TAIL_CALLS) {
         let program = hooks.load(ebpf, name)?;
         set_tail_call(ebpf, UNWINDER, slot, program.as_fd())?;

@@ -1,7 +1,7 @@
 //! Relocates the object's code against its maps, and loads single programs from it.
 //!
 //! For what aya 0.14 does not support: programs for multi-point links, and programs with helper fallbacks. Takes the
-//! object and the maps that aya has created from it, hands on programs.
+//! object and the maps that aya has created from it, passes on programs.
 
 use std::{
     collections::HashSet,
@@ -13,7 +13,7 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use aya_obj::{Object, generated::bpf_insn};
 
-use super::{object::Failed, syscall::new_fd};
+use super::{failed::KernelError, syscall::new_fd};
 
 /// `BPF_PROG_LOAD`.
 const PROG_LOAD: c_long = 5;
@@ -50,21 +50,22 @@ pub(super) struct Code(Object);
 
 impl Code {
     /// The code of the object in `bytes`, with the maps that `ebpf` has created from it.
-    pub(super) fn new(ebpf: &Ebpf, bytes: &[u8]) -> Result<Self, Failed> {
+    pub(super) fn new(ebpf: &Ebpf, bytes: &[u8]) -> Result<Self, KernelError> {
         relocated(ebpf, bytes).map(Self)
     }
 
     /// A program, followed by the functions that it calls.
-    pub(super) fn instructions(&self, name: &'static str) -> Result<&[bpf_insn], Failed> {
-        let program = self.0.programs.get(name).ok_or(Failed::Missing { name })?;
+    pub(super) fn instructions(&self, name: &'static str) -> Result<&[bpf_insn], KernelError> {
+        let program = self.0.programs.get(name).ok_or(KernelError::Missing { name })?;
         let function = self.0.functions.get(&program.function_key());
-        Ok(&function.ok_or(Failed::Missing { name })?.instructions)
+        Ok(&function.ok_or(KernelError::Missing { name })?.instructions)
     }
 }
 
 /// Parses the object and relocates its code against the maps.
-fn relocated(ebpf: &Ebpf, bytes: &[u8]) -> Result<Object, Failed> {
-    let unreadable = |error: &dyn std::fmt::Display| Failed::Unreadable { why: error.to_string() };
+fn relocated(ebpf: &Ebpf, bytes: &[u8]) -> Result<Object, KernelError> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| KernelError::Unreadable { why: error.to_string() };
     let mut object = Object::parse(bytes).map_err(|error| unreadable(&error))?;
     let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let maps: Vec<(String, aya_obj::Map)> = object.maps.drain().collect();
@@ -97,7 +98,7 @@ pub(super) fn load_program(
     kind: u32,
     attach_type: u32,
     instructions: &[bpf_insn],
-) -> Result<OwnedFd, Failed> {
+) -> Result<OwnedFd, KernelError> {
     let mut short = [0; 16];
     for (to, from) in short.iter_mut().take(15).zip(name.bytes()) {
         *to = from;
@@ -124,7 +125,7 @@ pub(super) fn load_program(
         attempt(&mut log).map_err(|source| {
             let text = log.split(|byte| *byte == 0).next().unwrap_or_default();
             let verifier = String::from_utf8_lossy(text).into_owned();
-            Failed::Program { program: name.to_owned(), verifier, source }
+            KernelError::Program { program: name.to_owned(), verifier, source }
         })
     })
 }

@@ -12,9 +12,11 @@ use std::{
 use aya::programs::raw_trace_point::RawTracePointLink;
 
 use super::{
+    failed::{KernelError, program_failed},
     links::{AttachBackend, Programs},
+    lookup::{tracepoint, uprobe},
     missed_runs::ProgramStat,
-    object::{Failed, SYSCALLS, program_failed, tracepoint, uprobe},
+    object::SYSCALLS,
     program::Program,
     syscall::new_fd,
 };
@@ -36,9 +38,9 @@ impl Programs {
     }
 
     /// Total run time of the programs attached to functions, in nanoseconds, for the periods in which it was counted.
-    pub fn time_ns(&mut self) -> Result<u64, Failed> {
+    pub fn time_ns(&mut self) -> Result<u64, KernelError> {
         let read = |fd: BorrowedFd<'_>| {
-            ProgramStat::RunTime.of(fd).map_err(|source| Failed::Program {
+            ProgramStat::RunTime.of(fd).map_err(|source| KernelError::Program {
                 program: "at functions".to_owned(),
                 verifier: String::new(),
                 source,
@@ -58,7 +60,7 @@ impl Programs {
     }
 
     /// Makes the programs count the system calls of targets.
-    pub fn count_syscalls(&mut self) -> Result<Calls, Failed> {
+    pub fn count_syscalls(&mut self) -> Result<Calls, KernelError> {
         let (name, point) = SYSCALLS;
         let program = tracepoint(&mut self.ebpf, name)?;
         program

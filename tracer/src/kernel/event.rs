@@ -1,6 +1,6 @@
 //! Perf events that run a program, opened without aya: for programs that aya did not load.
 //!
-//! Takes programs and attach points, hands on descriptors; closing one detaches the program.
+//! Takes programs and attach points, passes on descriptors; closing one detaches the program.
 //! See `perf_event_open(2)`.
 
 use std::{

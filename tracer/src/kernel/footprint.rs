@@ -1,6 +1,6 @@
 //! Kernel memory of the maps: an estimate before they exist, and the kernel's own figure afterwards.
 //!
-//! [`expected`] is pure: takes map lengths and a CPU count, hands on bytes, by the kernel's own formulas
+//! [`expected`] is pure: takes map lengths and a CPU count, passes on bytes, by the kernel's own formulas
 //! (`*_map_mem_usage` of Linux 6.4 and later). [`Footprint::of`] reads the kernel's figure.
 
 use std::{fs, os::fd::AsRawFd as _};
@@ -11,7 +11,8 @@ use tracer_common::limits::HASH_ENTRY_BYTES;
 
 use super::{
     code::descriptor,
-    object::{Failed, OBJECT},
+    committed::OBJECT,
+    failed::KernelError,
     sizes::{self, Capacity, Sizes},
     tables,
 };
@@ -56,7 +57,7 @@ impl Footprint {
         footprint
     }
 
-    /// The sum that a map counts towards.
+    /// The sum that a map counts toward.
     fn sum_of(&mut self, name: &str) -> &mut Option<u64> {
         if name == tables::UNWIND_PAGES { &mut self.unwind_bytes } else { &mut self.maps_bytes }
     }
@@ -71,9 +72,9 @@ pub fn default_footprint(cpus: u32) -> Option<Footprint> {
 }
 
 /// Expected memory of the maps in `object`, with these lengths.
-fn expected(object: &[u8], sizes: &Sizes, cpus: u32) -> Result<Footprint, Failed> {
-    let object =
-        Object::parse(object).map_err(|error| Failed::Unreadable { why: error.to_string() })?;
+fn expected(object: &[u8], sizes: &Sizes, cpus: u32) -> Result<Footprint, KernelError> {
+    let object = Object::parse(object)
+        .map_err(|error| KernelError::Unreadable { why: error.to_string() })?;
     let mut footprint = Footprint { maps_bytes: Some(0), unwind_bytes: Some(0) };
     for (name, map) in &object.maps {
         let shape = Shape::of(name, map, sizes);

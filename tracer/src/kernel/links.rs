@@ -1,6 +1,6 @@
 //! Attaches programs to functions, and holds the links.
 //!
-//! Takes attach points, hands on the kernel's answer for each. Attaches whole groups of points at once where the
+//! Takes attach points, passes on the kernel's answer for each. Attaches whole groups of points at once where the
 //! kernel supports that ([`Multi`]), else one by one.
 
 use std::{io, num::NonZeroU32, os::fd::OwnedFd, path::Path, sync::Arc, thread};
@@ -10,28 +10,17 @@ use aya::{
     maps::Array,
     programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope},
 };
-use tracer_common::{
-    attach::{Cookie, ProbeNumber},
-    object::Function,
-};
+use tracer_common::{attach::ProbeNumber, object::Function};
 
 use super::{
+    failed::{KernelError, program_failed},
+    lookup::uprobe,
     multi::Multi,
-    object::{Failed, program_failed, uprobe},
     old_kernels::OldKernelProbes,
     probed_file::ProbedFile,
-    program::Program,
+    program::{Point, Program},
     tables::{OBJECT_FUNCTIONS, Plain},
 };
-
-/// An attach point and the cookie that the program receives on each hit.
-#[derive(Clone, Copy, Debug)]
-pub struct Point {
-    /// Offset in the file, in bytes.
-    pub offset: u64,
-    /// The cookie.
-    pub cookie: Cookie,
-}
 
 /// A kernel link. Dropping it detaches the program from its points.
 pub enum Link {
@@ -96,12 +85,16 @@ impl Programs {
     }
 
     /// Writes to the programs' map what a probe's function does to its library's objects.
-    pub fn describe(&mut self, probe: ProbeNumber, function: Function) -> Result<(), Failed> {
-        let missing = Failed::Missing { name: OBJECT_FUNCTIONS };
+    pub fn set_object_function(
+        &mut self,
+        probe: ProbeNumber,
+        function: Function,
+    ) -> Result<(), KernelError> {
+        let missing = KernelError::Missing { name: OBJECT_FUNCTIONS };
         let Some(map) = self.ebpf.map_mut(OBJECT_FUNCTIONS) else { return Err(missing) };
         let mut functions: Array<_, Plain<Function>> =
             map.try_into().map_err(|_mismatch| missing)?;
-        functions.set(probe.into(), Plain(function), 0).map_err(|error| Failed::Map {
+        functions.set(probe.into(), Plain(function), 0).map_err(|error| KernelError::Map {
             map: OBJECT_FUNCTIONS.to_owned(),
             source: std::io::Error::other(error),
         })
@@ -115,13 +108,13 @@ impl Programs {
         pid: Option<NonZeroU32>,
         path: &Path,
         points: &[Point],
-    ) -> Vec<Result<(), Failed>> {
+    ) -> Vec<Result<(), KernelError>> {
         let file = match self.open(path) {
             Ok(file) => file,
             Err(error) => {
                 let number = error.raw_os_error().unwrap_or(libc::EIO);
                 let source = || io::Error::from_raw_os_error(number);
-                let failed = || Failed::Object { path: path.to_owned(), source: source() };
+                let failed = || KernelError::Object { path: path.to_owned(), source: source() };
                 return points.iter().map(|_| Err(failed())).collect();
             }
         };
@@ -134,7 +127,7 @@ impl Programs {
         pid: Option<NonZeroU32>,
         file: &Arc<ProbedFile>,
         points: &[Point],
-    ) -> Vec<Result<(), Failed>> {
+    ) -> Vec<Result<(), KernelError>> {
         let at_once = matches!(self.attach_backend, AttachBackend::Multi(_)) && points.len() > 1;
         if at_once && self.attach_group(program, pid, file, points).is_ok() {
             return points.iter().map(|_| Ok(())).collect();
@@ -157,7 +150,7 @@ impl Programs {
         &mut self,
         pid: Option<NonZeroU32>,
         selects: impl Fn(ProbeNumber) -> bool,
-    ) -> Vec<(ProbeNumber, Failed)> {
+    ) -> Vec<(ProbeNumber, KernelError)> {
         let is_selected = |point: &Point| selects(point.cookie.probe());
         let mut refused = Vec::new();
         for mut group in std::mem::take(&mut self.groups) {
@@ -183,7 +176,7 @@ impl Programs {
         pid: Option<NonZeroU32>,
         file: &Arc<ProbedFile>,
         points: &[Point],
-    ) -> Result<(), Failed> {
+    ) -> Result<(), KernelError> {
         let links = if self.detached {
             Vec::new()
         } else {
@@ -201,7 +194,7 @@ impl Programs {
         pid: Option<NonZeroU32>,
         path: &Path,
         points: &[Point],
-    ) -> Result<Vec<Link>, Failed> {
+    ) -> Result<Vec<Link>, KernelError> {
         let (name, at_return) = (program.name(), program.is_at_return());
         match &mut self.attach_backend {
             AttachBackend::Multi(multi) => {
@@ -247,7 +240,7 @@ impl Programs {
     }
 
     /// Attaches all probes again, at the same points, and forgets those of processes that have ended.
-    pub fn reattach(&mut self) -> Result<(), Failed> {
+    pub fn reattach(&mut self) -> Result<(), KernelError> {
         self.detached = false;
         for mut group in std::mem::take(&mut self.groups) {
             if group.links.is_empty() {

@@ -22,8 +22,8 @@ use aya_obj::copy_instructions;
 
 use super::{
     code::{Code, KPROBE, load_program},
-    links::Point,
-    object::Failed,
+    failed::KernelError,
+    program::Point,
     syscall::{new_fd, number},
 };
 
@@ -63,7 +63,7 @@ impl Multi {
         ebpf: &Ebpf,
         bytes: &[u8],
         names: impl Iterator<Item = &'static str>,
-    ) -> Result<Option<Self>, Failed> {
+    ) -> Result<Option<Self>, KernelError> {
         if !is_supported() {
             return Ok(None);
         }
@@ -72,12 +72,12 @@ impl Multi {
             let instructions = code.instructions(name)?;
             Ok((name, load_program(name, KPROBE, UPROBE_MULTI, instructions)?))
         });
-        programs.collect::<Result<_, Failed>>().map(|programs| Some(Self(programs)))
+        programs.collect::<Result<_, KernelError>>().map(|programs| Some(Self(programs)))
     }
 
     /// The program with this name.
-    pub(super) fn program(&self, name: &'static str) -> Result<BorrowedFd<'_>, Failed> {
-        self.0.get(name).map(|fd| fd.as_fd()).ok_or(Failed::Missing { name })
+    pub(super) fn program(&self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
+        self.0.get(name).map(|fd| fd.as_fd()).ok_or(KernelError::Missing { name })
     }
 
     /// All programs.
@@ -94,13 +94,13 @@ impl Multi {
         pid: Option<NonZeroU32>,
         path: &Path,
         points: &[Point],
-    ) -> Result<OwnedFd, Failed> {
+    ) -> Result<OwnedFd, KernelError> {
         let offsets: Vec<u64> = points.iter().map(|point| point.offset).collect();
         let cookies: Vec<u64> = points.iter().map(|point| point.cookie.0).collect();
         let flags = if at_return { RETURN } else { 0 };
         let pid = pid.map_or(0, NonZeroU32::get);
         link(self.program(name)?, path, pid, flags, &offsets, &cookies).map_err(|source| {
-            Failed::Program { program: name.to_owned(), verifier: String::new(), source }
+            KernelError::Program { program: name.to_owned(), verifier: String::new(), source }
         })
     }
 }

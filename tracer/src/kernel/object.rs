@@ -1,48 +1,36 @@
 //! Loads the BPF object file.
 //!
-//! Takes the options of a run and the capacity that its targets need, hands on loaded programs and their maps. The names of programs are defined here;
-//! a test looks up each in the committed object.
+//! Takes the options of a run and the capacity that its targets need, passes on loaded programs and their maps. A test
+//! looks up every program and map in the committed object.
 
-use std::{
-    io,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    path::PathBuf,
-};
+use std::{os::fd::AsFd as _, path::PathBuf};
 
-use aya::{
-    Ebpf, EbpfError, EbpfLoader,
-    maps::MapError,
-    programs::{ProgramError, ProgramFd, RawTracePoint, UProbe},
-};
+use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use rustix::event::{PollFd, PollFlags, poll};
 use tracer_common::attach::Cookie;
 
 use super::{
     calls::{self, FdPrograms},
-    code::descriptor,
+    committed::OBJECT,
+    cpus::{cpus, died_stripes},
+    failed::{KernelError, load_failed, program_failed},
     footprint::Footprint,
     links::{AttachBackend, Programs},
+    lookup::{owned_fd, set_tail_call, tracepoint, uprobe},
     missed_runs::MissedRuns,
     multi::Multi,
     offsets,
     old_kernels::{self, OldKernelProbes},
     program::Program,
     sizes::{self, Capacity},
-    syscall,
-    tables::{self, Tables},
+    tables::Tables,
     touch,
 };
-use crate::{
-    arch::{Aligned, Architecture as _, Host},
-    options::{FdBackend, TraceMode, TraceOptions},
-};
+use crate::options::{FdBackend, TraceMode, TraceOptions};
 
 /// Environment variable with the path of another object file, for development.
 const OBJECT_VARIABLE: &str = "LEAKTRACE_BPF_OBJECT";
-
-/// The committed object.
-pub(super) static OBJECT: &Aligned<[u8]> = Host::BPF_OBJECT;
 
 /// The program that the others tail-call, and the program array with it.
 const UNWINDER: (&str, &str) = ("take_stack", "UNWINDER");
@@ -55,77 +43,6 @@ const NEW_TASK: (&str, &str) = ("new_task", "task_newtask");
 
 /// Loaded only with an overhead budget.
 pub(super) const SYSCALLS: (&str, &str) = ("pace", "sys_enter");
-
-/// The kernel's type information.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
-
-/// Why the programs could not be loaded or attached.
-#[derive(Debug, thiserror::Error)]
-pub enum Failed {
-    /// A file cannot be read: the object given for development, or a file of the kernel.
-    #[error("could not read the object `{path}`")]
-    Object {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The kernel refused a program.
-    #[error("could not load the program `{program}`")]
-    Program {
-        /// Its name.
-        program: String,
-        /// The verifier's log; empty when there is none.
-        verifier: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The kernel refused a map.
-    #[error("could not create the map `{map}`")]
-    Map {
-        /// Its name.
-        map: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The object cannot be parsed.
-    #[error("could not read the object: {why}")]
-    Unreadable {
-        /// Why.
-        why: String,
-    },
-    /// The object lacks a program or map that this build needs.
-    #[error("the object has no `{name}` (was it built from this tree?)")]
-    Missing {
-        /// The program or map.
-        name: &'static str,
-    },
-    /// The kernel's type information lacks a structure or member.
-    #[error("could not find `{what}` in `/sys/kernel/btf/vmlinux`")]
-    Type {
-        /// Structure and member.
-        what: &'static str,
-    },
-    /// The kernel has no kprobes.
-    #[error("this kernel has no kprobes")]
-    NoKprobes,
-    /// The descriptors of the programs cannot be duplicated, so missed runs cannot be counted.
-    #[error("could not watch the kernel programs")]
-    Watch {
-        /// Why.
-        source: io::Error,
-    },
-    /// Any other error of aya.
-    #[error("could not load the kernel programs")]
-    Load(#[source] Box<EbpfError>),
-}
-
-impl Failed {
-    /// Whether the kernel found no process with the given id.
-    pub(super) fn is_no_such_process(&self) -> bool {
-        matches!(self, Self::Program { source, .. } if source.raw_os_error() == Some(libc::ESRCH))
-    }
-}
 
 /// The result of [`load`].
 pub struct Loaded {
@@ -157,13 +74,14 @@ impl ProgramLog {
 }
 
 /// Loads the object: verifies the programs, attaches none to functions, and leaves recording off.
-pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Failed> {
+pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, KernelError> {
     let (mode, children) = (options.mode(), options.children);
     let descriptors = options.traces_descriptors();
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
         Some(path) => Some(
-            std::fs::read(path).map_err(|source| Failed::Object { path: path.clone(), source })?,
+            std::fs::read(path)
+                .map_err(|source| KernelError::Object { path: path.clone(), source })?,
         ),
         None => None,
     };
@@ -175,8 +93,8 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Faile
     let level = log_level as u8;
     let (pid_offset, mut layout, sockets) = offsets::all(children, descriptors, !is_old_kernel)?;
     layout.0.at_events = u32::from(descriptors && calls::wants_events());
-    let cpus = tables::cpus()?;
-    let stripe_mask = sizes::died_stripes(cpus) - 1;
+    let cpus = cpus()?;
+    let stripe_mask = died_stripes(cpus) - 1;
     let mut loader = EbpfLoader::new();
     for (name, entries) in sizes::of(options, capacity, cpus) {
         loader.map_max_entries(name, entries);
@@ -195,14 +113,14 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Faile
     let attach_backend = match mode {
         TraceMode::Probes if is_old_kernel => old_kernel_probes(&ebpf, object)?,
         TraceMode::Probes => probes(&mut ebpf, object)?,
-        TraceMode::Touches if is_old_kernel => {
+        TraceMode::PageFaults if is_old_kernel => {
             AttachBackend::Touch(touch::load_on_old_kernel(&ebpf, object)?, Vec::new())
         }
-        TraceMode::Touches => {
+        TraceMode::PageFaults => {
             touch::load(&mut ebpf)?;
             AttachBackend::Single
         }
-        TraceMode::Neither => AttachBackend::Single,
+        TraceMode::None => AttachBackend::Single,
     };
     let backend = options.test_options.fd_backend;
     let fd_programs =
@@ -227,21 +145,16 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Faile
         None
     };
     let priority_guard =
-        mode == TraceMode::Touches || backend == Some(FdBackend::Kprobe) || !events.is_empty();
+        mode == TraceMode::PageFaults || backend == Some(FdBackend::Kprobe) || !events.is_empty();
     let missed_runs =
-        MissedRuns::new(&ebpf, event_programs).map_err(|source| Failed::Watch { source })?;
+        MissedRuns::new(&ebpf, event_programs).map_err(|source| KernelError::Watch { source })?;
     let tables = Tables::take(&mut ebpf, priority_guard, missed_runs)?;
     let programs = Programs::new(ebpf, attach_backend, events);
     Ok(Loaded { programs, tables, log, backend, footprint })
 }
 
-/// The kernel's type information.
-pub(super) fn kernel_types() -> Result<Vec<u8>, Failed> {
-    std::fs::read(BTF).map_err(|source| Failed::Object { path: PathBuf::from(BTF), source })
-}
-
 /// Prepares the programs at functions for a kernel without attach cookies.
-fn old_kernel_probes(ebpf: &Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
+fn old_kernel_probes(ebpf: &Ebpf, object: &[u8]) -> Result<AttachBackend, KernelError> {
     let mut probes = OldKernelProbes::new(ebpf, object)?;
     let (name, map) = UNWINDER;
     set_tail_call(ebpf, map, 0, probes.program(name, Cookie(0))?)?;
@@ -249,7 +162,7 @@ fn old_kernel_probes(ebpf: &Ebpf, object: &[u8]) -> Result<AttachBackend, Failed
 }
 
 /// Loads the programs at functions: for multi-point links where the kernel has them, else for single probes.
-fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
+fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<AttachBackend, KernelError> {
     let names = || Program::ALL.into_iter().map(Program::name).chain([UNWINDER.0]);
     let multi = Multi::load(ebpf, object, names())?;
     if multi.is_none() {
@@ -265,83 +178,6 @@ fn probes(ebpf: &mut Ebpf, object: &[u8]) -> Result<AttachBackend, Failed> {
         set_tail_call(ebpf, map, 0, program.as_fd())?;
     }
     Ok(multi.map_or(AttachBackend::Single, AttachBackend::Multi))
-}
-
-/// The raw-tracepoint program of this name.
-pub(super) fn tracepoint<'ebpf>(
-    ebpf: &'ebpf mut Ebpf,
-    name: &'static str,
-) -> Result<&'ebpf mut RawTracePoint, Failed> {
-    ebpf.program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })
-}
-
-/// The uprobe program of this name.
-pub(super) fn uprobe<'ebpf>(
-    ebpf: &'ebpf mut Ebpf,
-    name: &'static str,
-) -> Result<&'ebpf mut UProbe, Failed> {
-    ebpf.program_mut(name)
-        .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })
-}
-
-/// Stores a program that others tail-call in a program array, which the kernel empties when its last descriptor is
-/// closed.
-pub(super) fn set_tail_call(
-    ebpf: &Ebpf,
-    map: &'static str,
-    slot: u32,
-    program: BorrowedFd<'_>,
-) -> Result<(), Failed> {
-    let array = ebpf.map(map).and_then(descriptor).ok_or(Failed::Missing { name: map })?;
-    syscall::set_program(array, slot, program)
-        .map_err(|source| Failed::Map { map: map.to_owned(), source })
-}
-
-/// A duplicate of a program's descriptor.
-pub(super) fn owned_fd(
-    fd: Result<&ProgramFd, ProgramError>,
-    name: &'static str,
-) -> Result<OwnedFd, Failed> {
-    fd.and_then(|fd| fd.as_fd().try_clone_to_owned().map_err(ProgramError::IOError))
-        .map_err(|error| program_failed(name, error))
-}
-
-fn load_failed(error: EbpfError) -> Failed {
-    match error {
-        EbpfError::MapError(MapError::CreateError { name, io_error }) => {
-            Failed::Map { map: name, source: io_error }
-        }
-        other => Failed::Load(Box::new(other)),
-    }
-}
-
-pub(super) fn program_failed(program: &str, error: ProgramError) -> Failed {
-    let program = program.to_owned();
-    match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            Failed::Program { program, verifier: verifier_log.to_string(), source: io_error }
-        }
-        other => {
-            // Reports the kernel's error number, wherever aya keeps it in its chain of causes.
-            let number = causes(&other).find_map(|cause| {
-                cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error)
-            });
-            let source = match number {
-                Some(number) => io::Error::from_raw_os_error(number),
-                None => io::Error::other(other.to_string()),
-            };
-            Failed::Program { program, verifier: String::new(), source }
-        }
-    }
-}
-
-fn causes<'error>(
-    error: &'error (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'error (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
 }
 
 #[cfg(test)]

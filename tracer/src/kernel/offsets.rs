@@ -1,26 +1,36 @@
 //! Offsets of the kernel data that the programs read, from the kernel's type information.
 
+use std::path::PathBuf;
+
 use tracer_common::state::{Layout, SocketLayout};
 
-use super::{
-    object::{Failed, kernel_types},
-    tables::Plain,
-    types::Types,
-};
+use super::{failed::KernelError, tables::Plain, types::Types};
 use crate::arch::{Architecture as _, Host};
+
+/// The kernel's type information.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The offset of a task's id, and the layouts of descriptors and sockets.
 type Offsets = (u32, Plain<Layout>, Plain<SocketLayout>);
 
+/// The kernel's type information.
+pub(super) fn kernel_types() -> Result<Vec<u8>, KernelError> {
+    std::fs::read(BTF).map_err(|source| KernelError::Object { path: PathBuf::from(BTF), source })
+}
+
 /// The offsets that this run needs; zeros for the others. `has_pt_regs` says whether the kernel has `bpf_task_pt_regs`.
-pub(super) fn all(children: bool, descriptors: bool, has_pt_regs: bool) -> Result<Offsets, Failed> {
+pub(super) fn all(
+    children: bool,
+    descriptors: bool,
+    has_pt_regs: bool,
+) -> Result<Offsets, KernelError> {
     if !children && !descriptors {
         return Ok((0, Plain(Layout::default()), Plain(SocketLayout::default())));
     }
     let btf = kernel_types()?;
-    let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
+    let types = Types::read(&btf).ok_or(KernelError::Type { what: "type information" })?;
     let pid = types.offset_of("task_struct", "pid");
-    let pid = pid.ok_or(Failed::Type { what: "task_struct.pid" })?;
+    let pid = pid.ok_or(KernelError::Type { what: "task_struct.pid" })?;
     let (layout, sockets) = if descriptors {
         (layout(&types, has_pt_regs)?, sockets(&types)?)
     } else {
@@ -30,13 +40,13 @@ pub(super) fn all(children: bool, descriptors: bool, has_pt_regs: bool) -> Resul
 }
 
 /// Offsets from a task to its descriptors and files.
-fn layout(types: &Types<'_>, has_pt_regs: bool) -> Result<Layout, Failed> {
+fn layout(types: &Types<'_>, has_pt_regs: bool) -> Result<Layout, KernelError> {
     let at = |what| offset(types, what);
     let ring = ring_layout(types).unwrap_or_default();
     let stack_bytes = if has_pt_regs {
         0
     } else {
-        types.stack_bytes().ok_or(Failed::Type { what: Host::KERNEL_STACK })?
+        types.stack_bytes().ok_or(KernelError::Type { what: Host::KERNEL_STACK })?
     };
     Ok(Layout {
         task_stack: at("task_struct.stack")?,
@@ -72,7 +82,7 @@ fn ring_layout(types: &Types<'_>) -> Option<Layout> {
 }
 
 /// Offsets in sockets.
-fn sockets(types: &Types<'_>) -> Result<SocketLayout, Failed> {
+fn sockets(types: &Types<'_>) -> Result<SocketLayout, KernelError> {
     let at = |what| offset(types, what);
     // Since 6.13 the counter is one less than the number of references.
     let (count, alone) = match types.offset_of("file", "f_ref") {
@@ -110,7 +120,7 @@ fn sockets(types: &Types<'_>) -> Result<SocketLayout, Failed> {
 }
 
 /// The offset of a member, given as `structure.member`.
-fn offset(types: &Types<'_>, what: &'static str) -> Result<u32, Failed> {
+fn offset(types: &Types<'_>, what: &'static str) -> Result<u32, KernelError> {
     let (name, member) = what.split_once('.').unwrap_or((what, ""));
-    types.offset_of(name, member).ok_or(Failed::Type { what })
+    types.offset_of(name, member).ok_or(KernelError::Type { what })
 }

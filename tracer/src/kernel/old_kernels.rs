@@ -18,11 +18,11 @@ use tracer_common::attach::Cookie;
 use super::{
     code::{Code, KPROBE, PERF_EVENT, load_program},
     event,
+    failed::KernelError,
     helper_fallbacks::{
         self, GET_ATTACH_COOKIE, GET_CURRENT_TASK, GET_CURRENT_TASK_BTF, Stack, TASK_PT_REGS,
     },
-    links::Point,
-    object::Failed,
+    program::Point,
 };
 
 /// The programs attached to functions, loaded on demand.
@@ -37,7 +37,7 @@ pub(super) fn has_cookies() -> bool {
     load_program("leaktrace_try", KPROBE, 0, &helper_fallbacks::calling(GET_ATTACH_COOKIE)).is_ok()
 }
 
-/// Raises `RLIMIT_MEMLOCK`: until Linux 5.11, maps counted towards the limit of locked memory.
+/// Raises `RLIMIT_MEMLOCK`: until Linux 5.11, maps counted toward the limit of locked memory.
 pub(super) fn lift_memory_limit() {
     let unlimited = Rlimit { current: None, maximum: None };
     if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
@@ -47,7 +47,7 @@ pub(super) fn lift_memory_limit() {
 
 impl OldKernelProbes {
     /// Loads nothing yet. `bytes` is the object; `ebpf` has created its maps.
-    pub(super) fn new(ebpf: &Ebpf, bytes: &[u8]) -> Result<Self, Failed> {
+    pub(super) fn new(ebpf: &Ebpf, bytes: &[u8]) -> Result<Self, KernelError> {
         Ok(Self { code: Code::new(ebpf, bytes)?, loaded: BTreeMap::new() })
     }
 
@@ -56,7 +56,7 @@ impl OldKernelProbes {
         &mut self,
         name: &'static str,
         cookie: Cookie,
-    ) -> Result<BorrowedFd<'_>, Failed> {
+    ) -> Result<BorrowedFd<'_>, KernelError> {
         let instructions = self.code.instructions(name)?;
         let reads_cookie = helper_fallbacks::has_call(instructions, GET_ATTACH_COOKIE);
         let cookie = if reads_cookie { cookie.0 } else { 0 };
@@ -89,10 +89,10 @@ impl OldKernelProbes {
         pid: Option<NonZeroU32>,
         path: &Path,
         point: &Point,
-    ) -> Result<OwnedFd, Failed> {
+    ) -> Result<OwnedFd, KernelError> {
         let program = self.program(name, point.cookie)?;
         event::at_function(program, at_return, pid, path, point.offset).map_err(|source| {
-            Failed::Program { program: name.to_owned(), verifier: String::new(), source }
+            KernelError::Program { program: name.to_owned(), verifier: String::new(), source }
         })
     }
 }
@@ -102,7 +102,7 @@ pub(super) fn at_page_faults(
     code: &Code,
     name: &'static str,
     stack: Stack,
-) -> Result<OwnedFd, Failed> {
+) -> Result<OwnedFd, KernelError> {
     let mut instructions = code.instructions(name)?.to_vec();
     helper_fallbacks::replace_by_helper(&mut instructions, GET_CURRENT_TASK_BTF, GET_CURRENT_TASK);
     let function = helper_fallbacks::task_registers(stack);

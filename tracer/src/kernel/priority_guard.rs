@@ -5,7 +5,7 @@
 //! may run on that CPU in the middle of it, and its page touches, opens and closes are missed. So, where such programs
 //! are in use, only a thread of real-time priority may preempt one of ours.
 //!
-//! Takes nothing, hands on a guard. Hold it for short pieces of work only.
+//! Takes nothing, passes on a guard. Hold it for short pieces of work only.
 
 /// The calling thread has real-time priority until this is dropped.
 pub(super) struct PriorityGuard(());

@@ -1,6 +1,6 @@
 //! A file that probes are attached to, held open.
 //!
-//! Takes a path, hands on one that leads to the same file for as long as the value lives. A path below `/proc/PID` ends
+//! Takes a path, passes on one that leads to the same file for as long as the value lives. A path below `/proc/PID` ends
 //! when the target unloads the library or executes another program, and the path of a library may name a newer file
 //! after an upgrade; a sampling window attaches the probes again after either.
 

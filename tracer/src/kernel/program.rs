@@ -1,4 +1,6 @@
-//! The programs that can be attached to user-space functions, and their names in the object file.
+//! The programs that can be attached to user-space functions, their names in the object file, and attach points.
+
+use tracer_common::attach::Cookie;
 
 /// A program that can be attached to functions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,4 +66,13 @@ impl Program {
     pub(super) const fn is_at_return(self) -> bool {
         matches!(self, Self::CallReturn | Self::ObjectReturn | Self::BareReturn)
     }
+}
+
+/// An attach point and the cookie that the program receives on each hit.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// Offset in the file, in bytes.
+    pub offset: u64,
+    /// The cookie.
+    pub cookie: Cookie,
 }

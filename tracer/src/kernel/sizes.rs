@@ -1,13 +1,13 @@
 //! Map sizes: the number of entries, by what is traced and by the number of CPUs.
 //!
-//! Pure. Takes the options of a run and the capacity that its targets need, hands on the length of every map that differs between runs.
+//! Pure. Takes the options of a run and the capacity that its targets need, passes on the length of every map that differs between runs.
 
 use tracer_common::{
     limits,
     state::{DIED_SITES, NUMBERS},
 };
 
-use super::tables;
+use super::{cpus::died_stripes, tables};
 use crate::options::{TraceMode, TraceOptions};
 
 /// Entries for young pages with `--light`. During a drain the kernel skips page-fault programs on that CPU
@@ -62,19 +62,14 @@ pub(super) fn of(options: &TraceOptions, capacity: &Capacity, cpus: u32) -> Size
     ]
 }
 
-/// Copies of the counters of resources that died young: a power of two.
-pub(super) fn died_stripes(cpus: u32) -> u32 {
-    cpus.clamp(1, limits::DIED_STRIPES).next_power_of_two()
-}
-
 /// Capacity for young resources, see [`limits::YOUNG_ENTRIES`].
 fn young(mode: TraceMode, cpus: u32) -> u32 {
     let all = cpus.next_power_of_two().saturating_mul(limits::YOUNG_PER_CPU);
     match mode {
-        TraceMode::Probes | TraceMode::Neither => {
+        TraceMode::Probes | TraceMode::None => {
             all.clamp(limits::YOUNG_LEAST, limits::YOUNG_ENTRIES)
         }
-        TraceMode::Touches => YOUNG_PAGES,
+        TraceMode::PageFaults => YOUNG_PAGES,
     }
 }
 
@@ -101,7 +96,6 @@ fn objects(options: &TraceOptions) -> u32 {
     }
 }
 
-const _: () = assert!(limits::DIED_STRIPES.is_power_of_two());
 // Every target that fits into the maps can have a number.
 const _: () = assert!(limits::TARGETS <= NUMBERS);
 
@@ -115,7 +109,7 @@ mod tests {
         assert_eq!(stripes, [1, 2, 4, 8, 8, 8]);
         let young = [1, 2, 3, 4, 8, 8192].map(|cpus| young(TraceMode::Probes, cpus));
         assert_eq!(young, [1 << 16, 1 << 16, 1 << 17, 1 << 17, 1 << 18, 1 << 18]);
-        assert_eq!(super::young(TraceMode::Touches, 256), 1 << 14);
+        assert_eq!(super::young(TraceMode::PageFaults, 256), 1 << 14);
     }
 
     #[test]

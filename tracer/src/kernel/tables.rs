@@ -1,6 +1,6 @@
 //! Typed access to the maps that user space reads and writes.
 //!
-//! Takes the maps of the loaded object, hands on plain values. The names of maps are defined here.
+//! Takes the maps of the loaded object, passes on plain values. The names of maps are defined here.
 
 use std::{
     io,
@@ -24,8 +24,11 @@ use tracer_common::{
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
-    batch, missed_runs::MissedRuns, object::Failed, priority_guard::PriorityGuard,
-    sizes::died_stripes,
+    batch,
+    cpus::{cpus, died_stripes},
+    failed::KernelError,
+    missed_runs::MissedRuns,
+    priority_guard::PriorityGuard,
 };
 
 /// The maps that must be in the object.
@@ -161,9 +164,9 @@ impl Tables {
         ebpf: &mut Ebpf,
         priority_guard: bool,
         missed_runs: MissedRuns,
-    ) -> Result<Self, Failed> {
-        let mut map = |name: &'static str| ebpf.take_map(name).ok_or(Failed::Missing { name });
-        let wrong = |name: &'static str| move |_: MapError| Failed::Missing { name };
+    ) -> Result<Self, KernelError> {
+        let mut map = |name: &'static str| ebpf.take_map(name).ok_or(KernelError::Missing { name });
+        let wrong = |name: &'static str| move |_: MapError| KernelError::Missing { name };
         let young = data(map(YOUNG)?, YOUNG)?;
         let died_stripes = died_stripes(cpus()?) as usize;
         let mut blank: Array<MapData, Plain<Process>> =
@@ -358,17 +361,10 @@ impl AsRawFd for Tables {
     }
 }
 
-/// The number of possible CPUs of the host.
-pub(super) fn cpus() -> Result<u32, Failed> {
-    let cpus = aya::util::nr_cpus()
-        .map_err(|(path, source)| Failed::Object { path: path.into(), source })?;
-    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
-}
-
-fn data(map: Map, name: &'static str) -> Result<MapData, Failed> {
+fn data(map: Map, name: &'static str) -> Result<MapData, KernelError> {
     match map {
         Map::HashMap(data) | Map::PerCpuArray(data) | Map::Array(data) => Ok(data),
-        _ => Err(Failed::Missing { name }),
+        _ => Err(KernelError::Missing { name }),
     }
 }
 

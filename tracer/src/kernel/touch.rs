@@ -22,9 +22,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{
     code::Code,
     event,
+    failed::{KernelError, program_failed},
     helper_fallbacks::Stack,
     links::{AttachBackend, Programs},
-    object::{Failed, kernel_types, owned_fd, program_failed, set_tail_call},
+    lookup::{owned_fd, set_tail_call},
+    offsets::kernel_types,
     old_kernels,
     types::Types,
 };
@@ -42,14 +44,14 @@ const SCANS: u32 = 64;
 fn program<'ebpf>(
     ebpf: &'ebpf mut Ebpf,
     name: &'static str,
-) -> Result<&'ebpf mut PerfEvent, Failed> {
+) -> Result<&'ebpf mut PerfEvent, KernelError> {
     ebpf.program_mut(name)
         .and_then(|program| program.try_into().ok())
-        .ok_or(Failed::Missing { name })
+        .ok_or(KernelError::Missing { name })
 }
 
 /// Loads the programs.
-pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Failed> {
+pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     let (unwinder, map) = UNWINDER;
     for name in [TOUCH, unwinder] {
         program(ebpf, name)?.load().map_err(|error| program_failed(name, error))?;
@@ -60,11 +62,11 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), Failed> {
 
 /// The same on a kernel without `bpf_task_pt_regs`: the programs find the registers by offsets from its type
 /// information.
-pub(super) fn load_on_old_kernel(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, Failed> {
+pub(super) fn load_on_old_kernel(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, KernelError> {
     let btf = kernel_types()?;
-    let types = Types::read(&btf).ok_or(Failed::Type { what: "type information" })?;
+    let types = Types::read(&btf).ok_or(KernelError::Type { what: "type information" })?;
     let signed = |found: Option<u32>, what: &'static str| {
-        found.and_then(|number| i32::try_from(number).ok()).ok_or(Failed::Type { what })
+        found.and_then(|number| i32::try_from(number).ok()).ok_or(KernelError::Type { what })
     };
     let stack = Stack {
         offset: signed(types.offset_of("task_struct", "stack"), "task_struct.stack")?,
@@ -77,61 +79,58 @@ pub(super) fn load_on_old_kernel(ebpf: &Ebpf, object: &[u8]) -> Result<OwnedFd, 
     old_kernels::at_page_faults(&code, TOUCH, stack)
 }
 
-impl Programs {
-    /// Traces the page faults of a process, in all its current and future threads.
-    pub fn attach_page_faults(&mut self, pid: NonZeroU32) -> Result<(), Failed> {
-        // Each thread takes a descriptor, and there may be thousands.
-        let limit = getrlimit(Resource::Nofile);
-        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
-        {
-            log::info!("could not raise the limit of file descriptors: {error}");
-        }
-        let mut watched = BTreeSet::new();
-        for _ in 0..SCANS {
-            let mut found_new = false;
-            for thread in threads(pid)? {
-                if !watched.insert(thread) {
-                    continue;
-                }
-                found_new = true;
-                // A thread that has also inherited an event reports each fault twice; it counts once.
-                if let Err(failed) = self.watch_thread(thread) {
-                    let gone = !fs::exists(format!("/proc/{pid}/task/{thread}")).unwrap_or(false);
-                    if !gone || thread == pid.get() {
-                        return Err(failed);
-                    }
-                }
-            }
-            if !found_new {
-                break;
-            }
-        }
-        Ok(())
+/// Traces the page faults of a process, in all its current and future threads.
+pub fn attach_page_faults(programs: &mut Programs, pid: NonZeroU32) -> Result<(), KernelError> {
+    // Each thread takes a descriptor, and there may be thousands.
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        log::info!("could not raise the limit of file descriptors: {error}");
     }
+    let mut watched = BTreeSet::new();
+    for _ in 0..SCANS {
+        let mut found_new = false;
+        for thread in threads(pid)? {
+            if !watched.insert(thread) {
+                continue;
+            }
+            found_new = true;
+            // A thread that has also inherited an event reports each fault twice; it counts once.
+            if let Err(failed) = watch_thread(programs, thread) {
+                let gone = !fs::exists(format!("/proc/{pid}/task/{thread}")).unwrap_or(false);
+                if !gone || thread == pid.get() {
+                    return Err(failed);
+                }
+            }
+        }
+        if !found_new {
+            break;
+        }
+    }
+    Ok(())
+}
 
-    fn watch_thread(&mut self, thread: u32) -> Result<(), Failed> {
-        if let AttachBackend::Touch(program, events) = &mut self.attach_backend {
-            let event = event::at_page_faults(program.as_fd(), thread).map_err(|source| {
-                Failed::Program { program: TOUCH.to_owned(), verifier: String::new(), source }
-            })?;
-            events.push(event);
-            return Ok(());
-        }
-        program(&mut self.ebpf, TOUCH)?
-            .attach(
-                PerfEventConfig::Software(SoftwareEvent::PageFaultsMin),
-                PerfEventScope::OneProcess { pid: thread, cpu: None },
-                SamplePolicy::Period(1),
-                true,
-            )
-            .map(drop)
-            .map_err(|error| program_failed(TOUCH, error))
+fn watch_thread(programs: &mut Programs, thread: u32) -> Result<(), KernelError> {
+    if let AttachBackend::Touch(program, events) = &mut programs.attach_backend {
+        let event = event::at_page_faults(program.as_fd(), thread).map_err(|source| {
+            KernelError::Program { program: TOUCH.to_owned(), verifier: String::new(), source }
+        })?;
+        events.push(event);
+        return Ok(());
     }
+    program(&mut programs.ebpf, TOUCH)?
+        .attach(
+            PerfEventConfig::Software(SoftwareEvent::PageFaultsMin),
+            PerfEventScope::OneProcess { pid: thread, cpu: None },
+            SamplePolicy::Period(1),
+            true,
+        )
+        .map(drop)
+        .map_err(|error| program_failed(TOUCH, error))
 }
 
 /// The threads of a process.
-fn threads(pid: NonZeroU32) -> Result<Vec<u32>, Failed> {
-    let failed = |source: io::Error| Failed::Program {
+fn threads(pid: NonZeroU32) -> Result<Vec<u32>, KernelError> {
+    let failed = |source: io::Error| KernelError::Program {
         program: TOUCH.to_owned(),
         verifier: String::new(),
         source,

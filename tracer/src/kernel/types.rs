@@ -1,6 +1,6 @@
 //! Offsets of members in kernel structures, from the kernel's type information (BTF).
 //!
-//! Takes the bytes of `/sys/kernel/btf/vmlinux`, hands on offsets. Reads structures and their members only. aya does
+//! Takes the bytes of `/sys/kernel/btf/vmlinux`, passes on offsets. Reads structures and their members only. aya does
 //! not export its BTF reader, and the license of the other available reader does not suit a statically linked program.
 //! The format: `Documentation/bpf/btf.rst` of the kernel.
 

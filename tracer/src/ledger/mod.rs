@@ -1,6 +1,6 @@
 //! The table of outstanding resources, for every kind.
 //!
-//! Takes records and drained resources, which `events` decodes, hands on sums by call site and the outstanding
+//! Takes records and drained resources, which `events` decodes, passes on sums by call site and the outstanding
 //! resources. Pure: no IO, no clock.
 //!
 //! Events about one resource may arrive out of order: drained resources are read from a map, releases come
@@ -18,6 +18,7 @@ mod lives;
 mod packed;
 mod ranges;
 mod retags;
+mod sum;
 mod totals;
 
 use std::{collections::HashMap, sync::Arc};
@@ -31,7 +32,6 @@ use tracer_common::{
 
 pub use self::lives::{Cohort, LIFETIMES, Lives, lifetime_end_s};
 pub(crate) use self::packed::TICK_BITS;
-pub use self::totals::{Sum, Tally};
 use self::{
     blocks::Blocks,
     events::{Block, Event, Handle, Site},
@@ -40,6 +40,7 @@ use self::{
     ranges::{FreedPart, Ranges},
     totals::Totals,
 };
+pub use self::{sum::Sum, totals::Tally};
 use crate::target::Pid;
 
 /// What a resize released, in case it fails.

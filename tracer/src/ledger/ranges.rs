@@ -1,6 +1,6 @@
 //! Resources that are address ranges: one release can cover a part of a resource, or several resources.
 //!
-//! Takes acquisitions and releases of ranges, hands on the parts that each one released. Pure.
+//! Takes acquisitions and releases of ranges, passes on the parts that each one released. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -18,40 +18,12 @@ use super::{
     events::{Block, Site},
     lives::AllLives,
     ranges::FreedPart,
+    sum::Sum,
 };
 use crate::target::Pid;
 
 /// The first number of a copied call site: after those that the BPF programs use.
 const FIRST_COPY: u32 = limits::SITES;
-
-/// Resources and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sum {
-    /// Number of resources.
-    pub count: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-impl Sum {
-    /// Adds one resource.
-    pub const fn add(&mut self, bytes: u64) {
-        self.count += 1;
-        self.bytes += bytes;
-    }
-
-    /// Adds another sum.
-    pub const fn merge(&mut self, more: Self) {
-        self.count += more.count;
-        self.bytes += more.bytes;
-    }
-
-    /// Subtracts one resource.
-    pub(super) const fn remove(&mut self, bytes: u64) {
-        self.count -= 1;
-        self.bytes -= bytes;
-    }
-}
 
 /// Totals of one call site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

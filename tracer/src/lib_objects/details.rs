@@ -10,9 +10,9 @@ use super::{
     ledger::{Objects, ReleaseRequests, objects},
 };
 use crate::{
-    kernel::Tables,
     ledger::Ledger,
     reconcile::caller_allocated::{LivenessChecker, LivenessChecks, end_dead},
+    source::RecordSource,
     target::{Pid, memory::Numbers},
 };
 
@@ -44,20 +44,19 @@ impl ObjectReader {
     /// integers in the memory of a process, about a thousand at a time, and may drain before.
     pub(crate) fn read(
         &mut self,
-        tables: &mut Tables,
+        source: &mut RecordSource,
         ledger: &mut Ledger,
         at_ns: u64,
         last: bool,
-        mut memory: impl FnMut(&mut Tables, Pid, &[(u64, u8)]) -> io::Result<Numbers>,
+        mut memory: impl FnMut(&mut RecordSource, Pid, &[(u64, u8)]) -> io::Result<Numbers>,
     ) -> io::Result<Objects> {
         let Self { liveness, uses, live } = self;
         // Requests first: objects created or requested later appear as they were a moment ago.
-        let requests: ReleaseRequests = tables.asks()?.into_iter().collect();
-        let mut seen = Vec::new();
-        tables.objects(&mut seen)?;
+        let requests: ReleaseRequests = source.release_requests()?.into_iter().collect();
+        let seen = source.objects()?;
         let checked = liveness.choose(ledger, &seen, last);
-        let alive = fields::alive(&checked, |pid, locations| memory(tables, pid, locations));
-        end_dead(&checked, &alive, ledger, tables);
+        let alive = fields::alive(&checked, |pid, locations| memory(source, pid, locations));
+        end_dead(&checked, &alive, ledger, source);
         let is_shown = *live || last;
         let type_of = |site| fields::object_type(ledger, uses, site);
         let is_summed = |site, size| {
@@ -71,17 +70,17 @@ impl ObjectReader {
             }
         });
         for (key, time_ns) in gone {
-            tables.remove_object(&key, time_ns);
+            source.remove_object(&key, time_ns);
         }
         // Requests for objects that have ended meanwhile.
         let there: HashSet<ObjectId> =
             seen.iter().map(|(key, one)| ObjectId { key: *key, time_ns: one.time_ns }).collect();
         for id in requests.keys().filter(|id| !there.contains(id)) {
-            tables.delete_release_request(id);
+            source.delete_release_request(id);
         }
         if is_shown {
             fields::read(&mut all, &others, type_of, |pid, locations| {
-                memory(tables, pid, locations)
+                memory(source, pid, locations)
             });
         }
         Ok(all)

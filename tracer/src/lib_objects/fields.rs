@@ -1,6 +1,6 @@
 //! Fields of library objects: the only code that turns the layouts of packs and target memory into values.
 //!
-//! Takes objects with their types, hands on plain values. Reads memory in batches of about a thousand integers, through a
+//! Takes objects with their types, passes on plain values. Reads memory in batches of about a thousand integers, through a
 //! function that it is given.
 
 use std::{

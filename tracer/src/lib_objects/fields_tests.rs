@@ -74,7 +74,7 @@ fn shown(pid: Pid, value: u64, site: u32, size: u64) -> Shown {
     Shown {
         handle: Handle { pid, kind: Kind::Heap, value },
         block: Block { size, time_ns: 0, position: 0, site, connection: 0 },
-        asked_ns: None,
+        release_requested_ns: None,
         word: 0,
         owner: None,
         fd: None,

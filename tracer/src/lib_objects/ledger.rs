@@ -96,7 +96,7 @@ pub struct Shown {
     /// Its block, or a substitute for it.
     pub block: Block,
     /// When its release was requested, `CLOCK_MONOTONIC`, nanoseconds.
-    pub asked_ns: Option<u64>,
+    pub release_requested_ns: Option<u64>,
     /// The word that the pack has the programs keep; 0 for none.
     pub word: u64,
     /// Its owner's handle.
@@ -130,8 +130,8 @@ pub(crate) fn objects(
         match ledger.block(&handle).filter(|block| block.site == object.site) {
             Some(block) => {
                 let id = ObjectId { key: *key, time_ns: object.time_ns };
-                let asked_ns = requests.get(&id).copied();
-                live.push(Live { handle, block, object, asked_ns });
+                let release_requested_ns = requests.get(&id).copied();
+                live.push(Live { handle, block, object, release_requested_ns });
             }
             None => gone(key, object),
         }
@@ -141,14 +141,14 @@ pub(crate) fn objects(
     live.sort_unstable_by_key(|one| (one.object.site, one.object.time_ns, one.handle));
     let mut shown = 0;
     let mut site = 0;
-    for Live { handle, block, object, asked_ns } in &live {
+    for Live { handle, block, object, release_requested_ns } in &live {
         let sums = all
             .sites
             .entry(object.site)
             .or_insert_with(|| SiteObjects { oldest_ns: object.time_ns, ..SiteObjects::default() });
         let owner_of = owned.sums.get(handle).copied().unwrap_or_default();
         sums.known += 1;
-        sums.asked += u64::from(asked_ns.is_some());
+        sums.asked += u64::from(release_requested_ns.is_some());
         sums.owned.merge(owner_of);
         if object.site != site {
             (site, shown) = (object.site, 0);
@@ -158,7 +158,7 @@ pub(crate) fn objects(
             all.shown.push(Shown {
                 handle: *handle,
                 block: *block,
-                asked_ns: *asked_ns,
+                release_requested_ns: *release_requested_ns,
                 word: object.word,
                 owner: owned.owners.get(handle).copied(),
                 fd: u32::try_from(object.fd).ok(),
@@ -182,7 +182,7 @@ struct Live<'seen> {
     handle: Handle,
     block: Block,
     object: &'seen Object,
-    asked_ns: Option<u64>,
+    release_requested_ns: Option<u64>,
 }
 
 /// Ownership among live objects.
@@ -296,7 +296,10 @@ mod tests {
         assert_eq!((all.sites[&3].owned.bytes, all.sites[&3].asked), (10, 1));
         let owners: Vec<Option<u64>> = all.shown.iter().map(|one| one.owner).collect();
         assert_eq!(owners, [None, Some(8), Some(8), Some(24)]);
-        assert_eq!((all.shown[3].text.as_str(), all.shown[1].asked_ns), ("in", Some(99)));
+        assert_eq!(
+            (all.shown[3].text.as_str(), all.shown[1].release_requested_ns),
+            ("in", Some(99))
+        );
     }
 
     #[test]
@@ -307,7 +310,7 @@ mod tests {
         let (key, present) = seen[0];
         let earlier = ReleaseRequests::from([(ObjectId { key, time_ns: present.time_ns - 1 }, 99)]);
         let (all, _) = objects(&ledger, &seen, &earlier, |_, _| true, |_, _| {});
-        assert_eq!((all.sites[&2].asked, all.shown[0].asked_ns), (0, None));
+        assert_eq!((all.sites[&2].asked, all.shown[0].release_requested_ns), (0, None));
     }
 
     #[test]

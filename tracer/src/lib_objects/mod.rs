@@ -1,6 +1,6 @@
 //! Library objects: which blocks are objects, who owns them, and what is known of each.
 //!
-//! Takes the ledger, the entries that the BPF programs keep, and layouts of packs; hands on [`ledger::Objects`]. Only
+//! Takes the ledger, the entries that the BPF programs keep, and layouts of packs; passes on [`ledger::Objects`]. Only
 //! `fields` reads target memory. Resolves no names.
 
 pub(crate) mod details;

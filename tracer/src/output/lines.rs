@@ -1,6 +1,6 @@
 //! Appends lines to a file that other programs may rotate, remove or truncate, on a disk that may be full.
 //!
-//! Takes whole lines, hands on how many were written. Each line is written completely or not at all. If the file was
+//! Takes whole lines, passes on how many were written. Each line is written completely or not at all. If the file was
 //! renamed or removed, creates it again; if it was truncated, continues at its new end.
 
 use std::{

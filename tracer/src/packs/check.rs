@@ -1,6 +1,6 @@
 //! Checks a pack: the keys of each function in its list, and all rules together.
 //!
-//! Takes tables and rules, hands on what is wrong with them. Pure.
+//! Takes tables and rules, passes on what is wrong with them. Pure.
 
 use std::{ops::Range, sync::Arc};
 

@@ -1,8 +1,8 @@
 //! Conditions on a library's version, evaluated on the object file that contains the library.
 //!
-//! Takes the functions that the file defines and its build ID, hands on whether a condition holds. Pure.
+//! Takes the functions that the file defines and its build ID, passes on whether a condition holds. Pure.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What an object file reveals of the version of the library in it.
 #[derive(Clone, Copy)]
@@ -14,7 +14,7 @@ pub struct ObjectFile<'a> {
 }
 
 /// What must be true of an object file. An empty condition always holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Condition {
     /// Functions: the file defines all of them.

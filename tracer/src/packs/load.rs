@@ -1,6 +1,6 @@
 //! Loads packs: those compiled in, those in the user's folder, those given on the command line.
 //!
-//! Takes their sources, hands on [`Loaded`]: the packs that it could read, and what is wrong with the others.
+//! Takes their sources, passes on [`Loaded`]: the packs that it could read, and what is wrong with the others.
 
 use std::{
     env, fs,

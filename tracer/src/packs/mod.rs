@@ -1,6 +1,6 @@
 //! Packs describe a library's object types: constructors, destructors, fields. They are data, read from `packs/*.toml`.
 //!
-//! Takes text, hands on [`Pack`]s and, for the functions that an object file defines, those to probe in it.
+//! Takes text, passes on [`Pack`]s and, for the functions that an object file defines, those to probe in it.
 //! Must not touch processes, BPF programs, or files other than packs.
 
 mod check;
@@ -14,16 +14,18 @@ use std::{
     sync::Arc,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use tracer_common::{attach::Shape, object};
+
+use crate::tape::wire::{plain, shape};
 
 pub use condition::{Condition, ObjectFile};
 pub use load::{Loaded, Sources};
 pub use parse::Fault;
 
 /// The description of one library.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pack {
     /// Its name: `libevent`.
     pub name: Arc<str>,
@@ -45,7 +47,7 @@ pub struct Pack {
 }
 
 /// Where a pack comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// Built into the executable.
     #[default]
@@ -57,7 +59,7 @@ pub enum Origin {
 }
 
 /// An object type of a library.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectType {
     /// Its name in reports, on the screen and in filters: `evbuffer`.
     pub name: Arc<str>,
@@ -79,7 +81,7 @@ pub struct ObjectType {
 }
 
 /// What an object's `fd` is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FdIs {
     /// A file descriptor.
@@ -90,7 +92,7 @@ pub enum FdIs {
 }
 
 /// What the recorded word of an object is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Word {
     /// No word is recorded.
     #[default]
@@ -102,7 +104,7 @@ pub enum Word {
 }
 
 /// Fields of an object whose block has this size, which identifies the library's versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     /// Bytes of the object's block.
     pub size: u64,
@@ -113,7 +115,7 @@ pub struct Layout {
 }
 
 /// One field of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     /// What it contains.
     pub role: FieldRole,
@@ -126,7 +128,7 @@ pub struct Field {
 }
 
 /// What a field contains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FieldRole {
     /// The file descriptor that the object uses.
     Fd,
@@ -150,14 +152,16 @@ impl FieldRole {
 }
 
 /// One function, and what it does to which object type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Its name, or several: the first one that an object file defines is probed. The others call it, or are its older
     /// names.
     pub names: Vec<String>,
     /// How its probes work.
+    #[serde(with = "shape")]
     pub shape: Shape,
     /// What it does to objects, as the BPF programs read it.
+    #[serde(with = "plain")]
     pub function: object::Function,
     /// Whether a C++ exception may leave it.
     pub throws: bool,
@@ -172,9 +176,10 @@ pub struct Rule {
 }
 
 /// What a function that an object file defines does to objects.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Use {
     /// The function, as the BPF programs read it.
+    #[serde(with = "plain")]
     pub function: object::Function,
     /// The object type.
     pub kind: Arc<ObjectType>,

@@ -1,6 +1,6 @@
 //! Parses a pack: the tables and keys of a file.
 //!
-//! Takes text, hands on [`File`], which `resolve` interprets. Checks single values only, not how they fit together.
+//! Takes text, passes on [`File`], which `resolve` interprets. Checks single values only, not how they fit together.
 
 use std::{collections::BTreeMap, fmt, ops::Range};
 

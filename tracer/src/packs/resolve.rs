@@ -1,6 +1,6 @@
 //! Turns a parsed file into object types and rules, and checks that they are consistent.
 //!
-//! Takes a [`File`], hands on a [`Pack`]. Pure.
+//! Takes a [`File`], passes on a [`Pack`]. Pure.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Checks whether a process can be traced.
 //!
-//! Takes [`Roots`] and a process id, hands on a [`Candidate`] and the failure that tracing it would cause. Reads the
+//! Takes [`Roots`] and a process id, passes on a [`Candidate`] and the failure that tracing it would cause. Reads the
 //! process's `/proc` entry and its mapped objects; must not attach probes.
 
 use std::{

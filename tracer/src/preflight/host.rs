@@ -1,6 +1,6 @@
 //! Checks whether the host's kernel and privileges allow tracing.
 //!
-//! Takes [`Roots`], hands on [`Facts`] and the first failure that tracing would cause. Only [`Facts::gather`] reads
+//! Takes [`Roots`], passes on [`Facts`] and the first failure that tracing would cause. Only [`Facts::gather`] reads
 //! files; the checks are pure.
 
 use std::io;
@@ -162,7 +162,7 @@ impl Facts {
             .collect()
     }
 
-    /// Whether maps count towards the limit of locked memory: before Linux 5.11. (leaktrace lifts it for itself.)
+    /// Whether maps count toward the limit of locked memory: before Linux 5.11. (leaktrace lifts it for itself.)
     pub fn locks_maps(&self) -> bool {
         version(&self.kernel).is_some_and(|found| found < (5, 11))
     }

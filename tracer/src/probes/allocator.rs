@@ -1,6 +1,6 @@
 //! Finds the allocators that a process uses, with a sentence for each, and the objects that contain them.
 //!
-//! Takes mappings, hands on [`Survey`]. Reads the objects and the process's preloads; must not attach probes. The
+//! Takes mappings, passes on [`Survey`]. Reads the objects and the process's preloads; must not attach probes. The
 //! dynamic linker binds every `malloc` to the first object that exports it, in the order that `order` computes; an
 //! allocator with a prefix, or one that was loaded later, is used in addition.
 
@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::{
     Function, catalog,
@@ -26,13 +28,14 @@ use crate::{
 };
 
 /// An allocator of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocator {
     /// Its name: `jemalloc`; the file's name if the allocator is unknown.
     pub name: String,
     /// Its version, if the file contains it.
     pub version: Option<String>,
     /// Path of the object that contains it, as the target sees it.
+    #[serde(with = "crate::tape::wire::path")]
     pub object: PathBuf,
     /// Whether any code calls it.
     pub in_use: bool,

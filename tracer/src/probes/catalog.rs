@@ -6,6 +6,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{
     attach::Shape,
     kind::{Kind, ResourceKind},
@@ -15,13 +16,14 @@ use tracer_common::{
 use crate::packs::Use;
 
 /// A function to probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// Its symbol, or its address in the executable as `0x…`.
     pub name: Cow<'static, str>,
     /// The kind of resource that it acquires or releases.
     pub kind: ResourceKind,
     /// How it acquires or releases.
+    #[serde(with = "crate::tape::wire::shape")]
     pub shape: Shape,
     /// Which arguments the shape's `a`, `b` and `c` are.
     pub arguments: [u8; 3],
@@ -48,7 +50,16 @@ impl Function {
         match (&self.object, self.kind) {
             (Some(of), _) if of.function.own != BLOCK => Kind::CallerAllocated,
             (None, ResourceKind::Mmap) => Kind::Mmap,
-            _ => Kind::Heap,
+            // Without a wildcard, so that a new kind is decided here.
+            (Some(_), _)
+            | (
+                None,
+                ResourceKind::Heap
+                | ResourceKind::Object
+                | ResourceKind::Fd
+                | ResourceKind::Socket
+                | ResourceKind::Pages,
+            ) => Kind::Heap,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Finds the extents of functions, from their symbols and from the object's unwind information, which also covers
 //! functions without a symbol and separate parts of functions.
 //!
-//! Takes a parsed object, hands on ranges of addresses. Pure.
+//! Takes a parsed object, passes on ranges of addresses. Pure.
 
 use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, LittleEndian, UnwindSection as _};
 use object::{Object as _, ObjectSection as _};

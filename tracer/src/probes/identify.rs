@@ -1,6 +1,6 @@
 //! Identifies the allocators in an object file: prefixes, name and version.
 //!
-//! Takes a file, hands on [`ObjectInfo`]. Reads symbols and a few strings only; does not decide which allocator is
+//! Takes a file, passes on [`ObjectInfo`]. Reads symbols and a few strings only; does not decide which allocator is
 //! used.
 
 use std::{

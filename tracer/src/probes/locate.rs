@@ -1,6 +1,6 @@
 //! Locates functions of the catalog in an object.
 //!
-//! Takes an object's bytes and the wanted functions, hands on a probe per function, with or without a place. A missing
+//! Takes an object's bytes and the wanted functions, passes on a probe per function, with or without a place. A missing
 //! function is information, not a failure.
 
 use std::collections::HashSet;
@@ -211,10 +211,10 @@ mod tests {
     fn all_return_instructions_of_the_hosts_libc_are_found() {
         let (path, bytes) = own_libc();
         let object = Object { file: FileId { device: (0, 0), inode: 1 }, path, bytes: &bytes };
-        let probes = locate(&object, |_, _| LIBC.to_vec(), 0, Some(Why::Asked));
+        let probes = locate(&object, |_, _| LIBC.to_vec(), 0, Some(Why::Requested));
         for probe in probes.iter().filter(|probe| probe.place != Err(Absent::Missing)) {
             let place = probe.place.as_ref().unwrap();
-            let Outcome::Instructions(ends, Why::Asked) = &probe.outcome else {
+            let Outcome::Instructions(ends, Why::Requested) = &probe.outcome else {
                 assert!(!probe.function.shape.needs_return(), "{probe:?}");
                 continue;
             };

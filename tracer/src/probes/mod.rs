@@ -1,6 +1,6 @@
 //! Decides what to probe: functions as data, the objects that define them, and the cheapest place in each function.
 //!
-//! Takes a target's mappings, hands on attach points. Must not attach anything, and uses no addresses in a process:
+//! Takes a target's mappings, passes on attach points. Must not attach anything, and uses no addresses in a process:
 //! places are offsets in files.
 
 pub mod allocator;
@@ -16,6 +16,7 @@ pub mod user_defined;
 
 use std::{borrow::Cow, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::attach::{Cookie, ProbeNumber};
 
 pub use catalog::Function;
@@ -25,10 +26,10 @@ pub use returns::End;
 pub use role::Role;
 
 pub use crate::arch::Place;
-use crate::target::mappings::FileId;
+use crate::{tape::redact, target::mappings::FileId};
 
 /// One function of one object, and whether it is probed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Probe {
     /// Its number in attach cookies, hits and stacks. Only probes with a place have one.
     pub number: ProbeNumber,
@@ -37,6 +38,7 @@ pub struct Probe {
     /// Names of other functions with the same code.
     pub aliases: Vec<Cow<'static, str>>,
     /// The object that defines it, as the target sees it.
+    #[serde(with = "crate::tape::wire::optional_file")]
     pub object: Option<(FileId, PathBuf)>,
     /// Where the probe is, or why there is none.
     pub place: Result<Place, Absent>,
@@ -45,7 +47,7 @@ pub struct Probe {
 }
 
 /// How probes learn the outcome of a function.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The function releases: it has no outcome.
     None,
@@ -58,7 +60,7 @@ pub enum Outcome {
 }
 
 /// Why a function has no return probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
     /// A C++ exception may leave it, but cannot pass a return probe: the kernel has replaced the return address with
     /// one that no unwinder knows, and the C++ runtime ends the process.
@@ -66,11 +68,11 @@ pub enum Why {
     /// On this kernel a return probe may end a process that has a seccomp filter.
     Seccomp,
     /// `--no-return-probes`.
-    Asked,
+    Requested,
 }
 
 /// Why a function is not probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Absent {
     /// The object does not define it.
     Missing,
@@ -79,7 +81,7 @@ pub enum Absent {
     /// It exists, but must not or cannot be probed.
     Refused(String),
     /// The user did not request its kind.
-    NotAsked,
+    NotRequested,
 }
 
 impl Why {
@@ -90,12 +92,19 @@ impl Why {
             Self::Seccomp => {
                 "on this kernel a return probe may end a process with a seccomp filter"
             }
-            Self::Asked => "no return probes were asked for",
+            Self::Requested => "return probes were turned off",
         }
     }
 }
 
 impl Probe {
+    /// Without the folder of its object.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let object = self.object.as_ref().map(|(file, path)| (*file, redact::os_path(path)));
+        Self { object, ..self.clone() }
+    }
+
     /// The cookie that its BPF programs receive.
     pub fn cookie(&self, place: &Place) -> Cookie {
         let cookie = Cookie::new(

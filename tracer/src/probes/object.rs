@@ -1,6 +1,6 @@
 //! One object file, for placing probes: its functions by name, its code, and the targets of its branches.
 //!
-//! Takes bytes, hands on places in them. Must not know allocators or processes.
+//! Takes bytes, passes on places in them. Must not know allocators or processes.
 
 use std::{
     cell::OnceCell,
@@ -14,11 +14,16 @@ use object::{
     elf::{self, Rela64},
 };
 
-use super::{Absent, extents::Extents, returns::RETURN_FIRST_ARGUMENT};
+use super::{Absent, extents::Extents};
 use crate::{
     arch::{Architecture as _, Destination, Host},
     target::mappings::FileId,
 };
+
+/// Functions of the C library that return their first argument, by their definition: a function that tail-calls one of
+/// them (`calloc` often does) already has its outcome there. The C library chooses their code at run time, so the file
+/// does not reveal their own returns.
+pub(super) const RETURN_FIRST_ARGUMENT: [&str; 3] = ["memset", "memcpy", "memmove"];
 
 /// Code bytes to read of a function whose symbol has no size.
 const UNSIZED_BYTES: u64 = 512;

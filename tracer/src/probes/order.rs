@@ -1,6 +1,6 @@
 //! Computes the order in which the dynamic linker searches a program's objects for a symbol.
 //!
-//! Takes the objects' dependencies and the preloads, hands on their order. Pure. Leaves out objects that were loaded
+//! Takes the objects' dependencies and the preloads, passes on their order. Pure. Leaves out objects that were loaded
 //! later (`dlopen`): the linker does not search them for the program's own symbols.
 
 use super::identify::ObjectInfo;

@@ -1,6 +1,6 @@
 //! Finds every exit of a function, to read its outcome without a return probe.
 //!
-//! Takes a function, hands on the places of all return instructions that may end a call of it, or why it cannot find
+//! Takes a function, passes on the places of all return instructions that may end a call of it, or why it cannot find
 //! all of them: missing some outcomes would make the figures wrong.
 //!
 //! A function may also end with a jump to another one, which then returns to the caller in its place (a tail call):
@@ -9,7 +9,9 @@
 
 use std::collections::BTreeSet;
 
-use super::object::{Body, Functions, Target};
+use serde::{Deserialize, Serialize};
+
+use super::object::{Body, Functions, RETURN_FIRST_ARGUMENT, Target};
 use crate::arch::{Architecture as _, Destination, Flow, Host, Instruction};
 
 /// Limit of code pieces to follow: real functions have far fewer.
@@ -18,13 +20,9 @@ const PIECES: usize = 64;
 const RETURNS: usize = 128;
 /// Limit of instructions to decode of a function whose extent is unknown: it bounds time, not the size of functions.
 const INSTRUCTIONS: usize = 20_000;
-/// Functions of the C library that return their first argument, by their definition: a function that tail-calls one of
-/// them (`calloc` often does) already has its outcome there. The C library chooses their code at run time, so the file
-/// does not reveal their own returns.
-pub(super) const RETURN_FIRST_ARGUMENT: [&str; 3] = ["memset", "memcpy", "memmove"];
 
 /// An instruction that ends a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct End {
     /// Its offset in the file.
     pub offset: u64,

@@ -1,6 +1,6 @@
 //! User-defined probes: `--alloc FUNC:SHAPE` and `--free FUNC[:handle@N]`.
 //!
-//! Takes option values, hands on functions like those of the catalog. Pure.
+//! Takes option values, passes on functions like those of the catalog. Pure.
 
 use std::borrow::Cow;
 

@@ -3,21 +3,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
 use tracer_common::{attach::ProbeNumber, kind::Kind, object::Object, state::Key};
 
 use crate::{
-    kernel::Tables,
     ledger::{
         Ledger, TICK_BITS,
         events::{Event, Handle},
     },
+    source::RecordSource,
 };
 
 /// Liveness checks, by the number of the probe that records the object.
 pub type LivenessChecks = BTreeMap<ProbeNumber, LivenessCheck>;
 
 /// How to tell from its memory whether an object of one type is alive. Offsets are bytes from its handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LivenessCheck {
     /// The field that says whether it is alive: offset and bytes.
     pub number: (u32, u8),
@@ -112,12 +113,12 @@ pub(crate) fn end_dead(
     checked: &[Checked<'_>],
     alive: &[Option<bool>],
     ledger: &mut Ledger,
-    tables: &Tables,
+    source: &mut RecordSource,
 ) {
     let dead = checked.iter().zip(alive).filter(|(_, alive)| **alive == Some(false));
     for (Checked { handle, known, position, .. }, _) in dead {
         // If another object is there by now, probes will see that one's end.
-        let is_still_it = |(key, object): &(Key, Object)| tables.remove_object(key, object.time_ns);
+        let is_still_it = |(key, object): &(Key, Object)| source.remove_object(key, object.time_ns);
         if known.is_none_or(is_still_it) {
             let (handle, position) = (*handle, *position);
             ledger.apply(Event::Released {

@@ -8,24 +8,22 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::Instant,
 };
 
 use tracer_common::descriptor::FdOrigin;
 
-use super::sockets::{reconcile_connections, seed_connections};
+use super::connections::{reconcile_connections, seed_connections};
 use crate::{
-    kernel::{Tables, now_ns},
     ledger::{Ledger, connections::Occurrence, fds::OpenDescriptor},
+    source::RecordSource,
+    tape::Timer,
     target::{
         Pid,
-        descriptors::{self, Listed},
+        descriptors::Listed,
         sockets::{self, Socket},
     },
 };
 
-/// Minimum time between scans, in multiples of a scan's duration: scans take at most 5 percent of the time.
-const SCAN_SHARE: u32 = 20;
 /// Scans in a row that must find a descriptor whose opening no probe saw.
 pub(crate) const SCANS: u32 = 3;
 
@@ -40,7 +38,7 @@ pub struct SocketState {
 
 /// An open descriptor, with what `/proc` says about it.
 #[derive(Clone, Debug)]
-pub struct Described {
+pub struct FdDetails {
     /// The ledger's entry.
     pub open: OpenDescriptor,
     /// What it refers to, once `/proc` has been read.
@@ -55,25 +53,23 @@ pub(crate) struct FdReconciliation {
     /// Descriptors that were open before recording began.
     before_attach: BTreeMap<Pid, Listed>,
     /// Open, and not in the ledger: in how many scans in a row, and what it referred to.
-    unrecorded: HashMap<(Pid, u32), (u32, String)>,
+    unrecorded: BTreeMap<(Pid, u32), (u32, String)>,
     /// In the ledger, and not open: its sequence position.
-    missing: HashMap<(Pid, u32), u64>,
+    missing: BTreeMap<(Pid, u32), u64>,
     /// What the open ones refer to, with their sequence positions.
-    pub(super) links: HashMap<(Pid, u32), (u64, Arc<str>)>,
+    pub(super) links: BTreeMap<(Pid, u32), (u64, Arc<str>)>,
     /// States of the sockets among them.
-    pub(super) sockets: HashMap<(Pid, u32), SocketState>,
+    pub(super) sockets: BTreeMap<(Pid, u32), SocketState>,
     /// Numbers of opens and of closes that no probe saw.
     pub(crate) unseen: (u64, u64),
     /// Targets that called exec in the last cycle, with the sequence positions of the calls.
     at_exec: Vec<(Pid, u64)>,
-    next_scan: Option<Instant>,
     /// Receives the log of connections, if there is one.
     pub(super) log: Option<Box<dyn FnMut(Occurrence) + Send>>,
 }
 
 /// A scan of `/proc`, and what the ledger had at the same moment.
 pub(crate) struct Scan {
-    begun: Instant,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     at_ns: u64,
     listed: BTreeMap<Pid, Listed>,
@@ -82,62 +78,77 @@ pub(crate) struct Scan {
 
 impl FdReconciliation {
     /// Lists the open descriptors before recording begins.
-    pub(crate) fn begin(&mut self, pids: impl Iterator<Item = Pid>) {
-        self.before_attach = pids.filter_map(|pid| Some((pid, descriptors::list(pid)?))).collect();
+    pub(crate) fn begin(&mut self, source: &mut RecordSource, pids: impl Iterator<Item = Pid>) {
+        self.before_attach = pids.filter_map(|pid| Some((pid, source.descriptors(pid)?))).collect();
     }
 
     /// Adds the descriptors that were open before recording began and still are, as opened before the attach.
-    pub(crate) fn add_preexisting(&mut self, ledger: &mut Ledger) {
+    pub(crate) fn add_preexisting(&mut self, source: &mut RecordSource, ledger: &mut Ledger) {
         let before_attach = std::mem::take(&mut self.before_attach);
         for (pid, before) in before_attach {
-            let Some(now) = descriptors::list(pid) else { continue };
+            let Some(now) = source.descriptors(pid) else { continue };
             for (fd, link) in &before {
                 if now.get(fd) == Some(link) && ledger.open_descriptor(pid, *fd).is_none() {
-                    let fd_type = descriptors::sort(pid, *fd, link);
-                    ledger.found_open(pid, *fd, fd_type, FdOrigin::Before, now_ns());
+                    let (fd_type, now_ns) = (source.fd_type(pid, *fd, link), source.now_ns());
+                    ledger.found_open(pid, *fd, fd_type, FdOrigin::Before, now_ns);
                 }
             }
-            seed_connections(ledger, pid, &before, &now);
+            seed_connections(source, ledger, pid, &before, &now);
         }
     }
 
     /// A target has called exec: closes the descriptors that exec closed.
-    pub(crate) fn close_at_exec(&mut self, ledger: &mut Ledger, pid: Pid, position: u64) {
+    pub(crate) fn close_at_exec(
+        &mut self,
+        source: &mut RecordSource,
+        ledger: &mut Ledger,
+        pid: Pid,
+        position: u64,
+    ) {
         self.at_exec.push((pid, position));
-        settle_exec(ledger, pid, position);
+        settle_exec(source, ledger, pid, position);
     }
 
     /// The same for descriptors opened shortly before: they reach the ledger with the next cycle's drain.
-    pub(crate) fn close_at_exec_after_drain(&mut self, ledger: &mut Ledger) {
+    pub(crate) fn close_at_exec_after_drain(
+        &mut self,
+        source: &mut RecordSource,
+        ledger: &mut Ledger,
+    ) {
         for (pid, position) in std::mem::take(&mut self.at_exec) {
-            settle_exec(ledger, pid, position);
+            settle_exec(source, ledger, pid, position);
         }
     }
 
     /// Lists the descriptors of `running` targets, unless the last scan was a short while ago; `now` forces a scan.
     /// Everything read so far has reached the ledger.
     pub(crate) fn scan(
-        &self,
+        source: &mut RecordSource,
         ledger: &Ledger,
         running: impl Iterator<Item = Pid>,
         now: bool,
     ) -> Option<Scan> {
-        let begun = Instant::now();
-        if !now && self.next_scan.is_some_and(|next| begun < next) {
+        if !now && !source.is_due(Timer::Descriptors) {
             return None;
         }
-        let at_ns = now_ns();
+        source.begin_scan(Timer::Descriptors);
+        let at_ns = source.now_ns();
         let listed: BTreeMap<Pid, Listed> =
-            running.filter_map(|pid| Some((pid, descriptors::list(pid)?))).collect();
+            running.filter_map(|pid| Some((pid, source.descriptors(pid)?))).collect();
         let known = ledger.open_descriptors();
-        Some(Scan { begun, at_ns, listed, known })
+        Some(Scan { at_ns, listed, known })
     }
 
     /// Compares the ledger with a scan. Everything that was opened until the scan has reached the ledger.
-    pub(crate) fn reconcile(&mut self, scan: &Scan, ledger: &mut Ledger, tables: &mut Tables) {
-        let Scan { begun, at_ns, listed, known } = scan;
+    pub(crate) fn reconcile(
+        &mut self,
+        scan: &Scan,
+        ledger: &mut Ledger,
+        source: &mut RecordSource,
+    ) {
+        let Scan { at_ns, listed, known } = scan;
         ledger.forget_owed_descriptors();
-        let (mut missing, mut gone) = (HashMap::new(), HashMap::<Pid, HashMap<u64, u64>>::new());
+        let (mut missing, mut gone) = (BTreeMap::new(), BTreeMap::<Pid, HashMap<u64, u64>>::new());
         for one in known {
             let key = (one.pid, one.fd);
             let Some(open) = listed.get(&one.pid) else { continue };
@@ -165,7 +176,7 @@ impl FdReconciliation {
             self.unseen.1 +=
                 ledger.settle_descriptors(pid, |fd, block| gone.get(&fd) == Some(&block.position));
         }
-        let mut unrecorded = HashMap::new();
+        let mut unrecorded = BTreeMap::new();
         for (pid, open) in listed {
             for (fd, link) in open {
                 if ledger.open_descriptor(*pid, *fd).is_some() {
@@ -177,32 +188,42 @@ impl FdReconciliation {
                     unrecorded.insert((*pid, *fd), (scans, link.clone()));
                 } else {
                     self.unseen.0 += 1;
-                    let fd_type = descriptors::sort(*pid, *fd, link);
-                    ledger.found_open(*pid, *fd, fd_type, FdOrigin::Unseen, now_ns());
+                    let (fd_type, now_ns) = (source.fd_type(*pid, *fd, link), source.now_ns());
+                    ledger.found_open(*pid, *fd, fd_type, FdOrigin::Unseen, now_ns);
                 }
             }
         }
         self.unrecorded = unrecorded;
         self.links.retain(|(pid, fd), _| listed.get(pid).is_none_or(|open| open.contains_key(fd)));
-        self.read_sockets();
-        reconcile_connections(ledger, tables, listed, *at_ns);
-        self.next_scan = Some(Instant::now() + begun.elapsed() * SCAN_SHARE);
+        self.read_sockets(source);
+        reconcile_connections(ledger, source, listed, *at_ns);
+        source.end_scan(Timer::Descriptors);
     }
 
     /// Reads addresses and states of the sockets among the open descriptors.
-    fn read_sockets(&mut self) {
-        let mut namespaces = HashMap::new();
-        let mut within: HashMap<_, HashMap<u64, Socket>> = HashMap::new();
-        let mut sockets = HashMap::new();
+    fn read_sockets(&mut self, source: &mut RecordSource) {
+        let mut namespaces = BTreeMap::new();
+        let mut wanted: BTreeMap<Option<String>, (Pid, Vec<u64>)> = BTreeMap::new();
         for (key, (_, link)) in &self.links {
             let Some(inode) = sockets::inode(link) else { continue };
-            let namespace = namespaces.entry(key.0).or_insert_with(|| sockets::namespace(key.0));
-            let known = within.entry(namespace.clone()).or_insert_with(|| sockets::list(key.0));
+            let namespace = namespaces.entry(key.0).or_insert_with(|| source.namespace(key.0));
+            wanted.entry(namespace.clone()).or_insert((key.0, Vec::new())).1.push(inode);
+        }
+        let within: BTreeMap<_, _> = wanted
+            .into_iter()
+            .map(|(namespace, (pid, inodes))| (namespace, source.sockets(pid, &inodes)))
+            .collect();
+        let mut sockets = BTreeMap::new();
+        for (key, (_, link)) in &self.links {
+            let Some(inode) = sockets::inode(link) else { continue };
+            let Some(known) = namespaces.get(&key.0).and_then(|one| within.get(one)) else {
+                continue;
+            };
             // A socket without an address is in no list.
             let Some(socket) = known.get(&inode).cloned() else { continue };
             let since_ns = match self.sockets.get(key) {
                 Some(before) if before.socket.state == socket.state => before.since_ns,
-                Some(_) => Some(now_ns()),
+                Some(_) => Some(source.now_ns()),
                 None => None,
             };
             sockets.insert(*key, SocketState { socket, since_ns });
@@ -211,20 +232,20 @@ impl FdReconciliation {
     }
 
     /// The open descriptors, with what `/proc` says about each.
-    pub(crate) fn descriptors(&self, ledger: &Ledger) -> Vec<Described> {
+    pub(crate) fn descriptors(&self, ledger: &Ledger) -> Vec<FdDetails> {
         let described = |open: OpenDescriptor| {
             let key = (open.pid, open.fd);
             let known = self.links.get(&key).filter(|(position, _)| *position == open.position);
             let link = known.map(|(_, link)| Arc::clone(link));
             let socket = link.as_ref().and_then(|_| self.sockets.get(&key).cloned());
-            Described { open, link, socket }
+            FdDetails { open, link, socket }
         };
         ledger.open_descriptors().into_iter().map(described).collect()
     }
 }
 
-fn settle_exec(ledger: &mut Ledger, pid: Pid, position: u64) {
-    let Some(open) = descriptors::list(pid) else { return };
+fn settle_exec(source: &mut RecordSource, ledger: &mut Ledger, pid: Pid, position: u64) {
+    let Some(open) = source.descriptors(pid) else { return };
     let is_open = |fd: u64| u32::try_from(fd).is_ok_and(|fd| open.contains_key(&fd));
     ledger.settle_descriptors(pid, |fd, block| block.position <= position && !is_open(fd));
 }

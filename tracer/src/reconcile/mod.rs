@@ -4,6 +4,7 @@
 //! collector calls it, and neither drains nor reads records.
 
 pub mod caller_allocated;
+mod connections;
 pub mod fds;
 pub mod pages;
 pub mod sockets;

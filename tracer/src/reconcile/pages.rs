@@ -5,7 +5,7 @@
 //! hold anonymous memory, and as released once it is found gone. Pages that were touched and freed between two
 //! scans are not counted.
 
-use std::{collections::BTreeMap, io, time::Instant};
+use std::collections::BTreeMap;
 
 use tracer_common::kind::Kind;
 
@@ -14,28 +14,21 @@ use crate::{
         Ledger,
         events::{Block, Event, Handle},
     },
-    target::{
-        Pid,
-        pages::{Frames, PageTable},
-    },
+    source::RecordSource,
+    tape::Timer,
+    target::Pid,
 };
 
-/// Minimum time between scans of the resident pages, in multiples of a scan's duration: they take at most 5 percent
-/// of the time.
-const SCAN_SHARE: u32 = 20;
-
-/// Touched pages, and when to scan.
+/// Touched pages.
 pub(crate) struct Touches {
-    frames: Frames,
     /// Pages whose faults arrived since the last check.
     queued: Vec<(Handle, Block)>,
-    next_scan: Instant,
 }
 
 impl Touches {
     /// No page yet.
-    pub(crate) fn new() -> Self {
-        Self { frames: Frames::open(), queued: Vec::new(), next_scan: Instant::now() }
+    pub(crate) const fn new() -> Self {
+        Self { queued: Vec::new() }
     }
 }
 
@@ -49,7 +42,7 @@ pub(crate) fn route_event(ledger: &mut Ledger, touches: &mut Option<Touches>, ev
 
 impl Touches {
     /// Checks the pages that were touched since the last check.
-    pub(crate) fn check_touched(&mut self, ledger: &mut Ledger) {
+    pub(crate) fn check_touched(&mut self, source: &mut RecordSource, ledger: &mut Ledger) {
         let mut by_process: BTreeMap<Pid, Vec<(Handle, Block)>> = BTreeMap::new();
         for (handle, block) in self.queued.drain(..) {
             by_process.entry(handle.pid).or_default().push((handle, block));
@@ -57,31 +50,30 @@ impl Touches {
         for (pid, mut touched) in by_process {
             touched.sort_unstable_by_key(|(handle, block)| (handle.value, block.position));
             let pages: Vec<u64> = touched.iter().map(|(handle, _)| handle.value).collect();
-            let Ok(table) = PageTable::open(pid) else { continue };
-            let frames = &self.frames;
-            let result = table.look(&pages, |index, entry| {
-                let Some((handle, block)) = touched.get(index).copied() else { return };
-                if !entry.is_anonymous() {
-                    return;
-                }
-                let (value, size) = frames.piece(handle.value, entry);
+            let pieces = source.touched(pid, &pages);
+            for ((handle, block), piece) in touched.into_iter().zip(pieces) {
+                let Some((value, size)) = piece else { continue };
                 let (handle, block) = (Handle { value, ..handle }, Block { size, ..block });
                 // The page was freed in between, or copied on write.
                 if let Some(position) = ledger.block(&handle).map(|before| before.position) {
                     ledger.apply(released(handle, position));
                 }
                 ledger.apply(Event::Acquired { handle, block });
-            });
-            log_failure(pid, result);
+            }
         }
     }
 
     /// Checks which pages are still resident, unless the last scan was a short while ago. `now` forces a scan.
-    pub(crate) fn check_resident(&mut self, ledger: &mut Ledger, ended: &[Pid], now: bool) {
-        let begun = Instant::now();
-        if !now && begun < self.next_scan {
+    pub(crate) fn check_resident(
+        source: &mut RecordSource,
+        ledger: &mut Ledger,
+        ended: &[Pid],
+        now: bool,
+    ) {
+        if !now && !source.is_due(Timer::Pages) {
             return;
         }
+        source.begin_scan(Timer::Pages);
         let mut by_process: BTreeMap<Pid, Vec<u64>> = BTreeMap::new();
         for handle in ledger.handles(Kind::Pages) {
             by_process.entry(handle.pid).or_default().push(handle.value);
@@ -92,27 +84,15 @@ impl Touches {
                 continue;
             }
             pages.sort_unstable();
-            let Ok(table) = PageTable::open(pid) else { continue };
-            let result = table.look(&pages, |index, entry| {
-                let Some(value) = pages.get(index).copied() else { return };
-                if entry.is_anonymous() {
-                    return;
-                }
+            let resident = source.resident(pid, &pages);
+            for (value, _) in pages.into_iter().zip(resident).filter(|(_, resident)| !resident) {
                 let handle = Handle { pid, kind: Kind::Pages, value };
                 if let Some(position) = ledger.block(&handle).map(|block| block.position) {
                     ledger.apply(released(handle, position));
                 }
-            });
-            log_failure(pid, result);
+            }
         }
-        self.next_scan = Instant::now() + begun.elapsed() * SCAN_SHARE;
-    }
-}
-
-/// Logs a failed check. Not as a warning: the target has ended.
-fn log_failure(pid: Pid, result: io::Result<()>) {
-    if let Err(error) = result {
-        log::info!("could not read the page table of process {pid}: {error}");
+        source.end_scan(Timer::Pages);
     }
 }
 

@@ -1,86 +1,42 @@
-//! Reconciles the table of connections with `/proc`: adds those that were open before the attach, ends those whose
-//! end no probe saw, and reads the states of their sockets.
+//! Connections by the sockets that the last scan of `/proc` found: their states and traffic, their log, and which of them
+//! end with a target.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use tracer_common::connection::Role;
 
 use super::fds::FdReconciliation;
 use crate::{
-    kernel::{Tables, now_ns},
     ledger::{
         Ledger,
-        connections::{Figures, Occurrence, Seed},
+        connections::{Figures, Occurrence},
     },
     target::{
         Pid,
-        descriptors::Listed,
-        sockets::{self, Socket, Traffic},
+        sockets::{self, Traffic},
     },
 };
-
-/// States of a socket without a peer, as in [`Socket::state`].
-const WITHOUT_PEER: [&str; 7] =
-    ["LISTEN", "CLOSE", "SYN_SENT", "SYN_RECV", "TIME_WAIT", "UNCONNECTED", "CONNECTING"];
-
-/// Whether a socket is one end of a connection. The kernel reports no peer for a unix socket; one with a name of its
-/// own is more than an unnamed socket pair.
-fn is_connected(socket: &Socket) -> bool {
-    let alone = socket.state.is_none_or(|state| WITHOUT_PEER.contains(&state));
-    let named = if socket.protocol == "unix" { &socket.local } else { &socket.peer };
-    !alone && named.is_some()
-}
 
 /// Resources count as left behind when they are still outstanding so long after the connection's end: event loops
 /// and thread pools release a connection's resources after the close.
 const MIN_GRACE: Duration = Duration::from_secs(1);
 
-/// Adds the connections that a target had before recording began and still has.
-pub(super) fn seed_connections(ledger: &mut Ledger, pid: Pid, before: &Listed, now: &Listed) {
-    let both = before.iter().filter(|(fd, link)| now.get(*fd) == Some(*link));
-    let inodes: Vec<(u32, u64)> =
-        both.filter_map(|(fd, link)| Some((*fd, sockets::inode(link)?))).collect();
-    if inodes.is_empty() {
-        return;
-    }
-    let known = sockets::list(pid);
-    for (fd, inode) in inodes {
-        let Some(socket) = known.get(&inode).filter(|socket| is_connected(socket)) else {
-            continue;
-        };
-        let Socket { protocol, local, peer, .. } = socket.clone();
-        ledger.seed_connection(Seed { pid, fd, inode, protocol, local, peer });
-    }
-}
-
-/// Compares open connections with the descriptors `listed` at `at_ns`.
-pub(super) fn reconcile_connections(
-    ledger: &mut Ledger,
-    tables: &mut Tables,
-    listed: &BTreeMap<Pid, Listed>,
-    at_ns: u64,
-) {
-    let links = listed.values().flat_map(|open| open.values());
-    let found: HashSet<u64> = links.filter_map(|link| sockets::inode(link)).collect();
-    ledger.connections_scanned(&found, |pid| listed.contains_key(&pid), at_ns);
-    for (socket, number) in ledger.connections_ended_unseen() {
-        tables.forget_connection(socket, number);
-    }
-}
-
 impl FdReconciliation {
     /// Ends the connections of a target that has ended, unless another target has the socket open.
-    pub(crate) fn end_connections(&self, ledger: &mut Ledger, pid: Pid, ended: &[Pid]) {
+    pub(crate) fn end_connections(
+        &self,
+        ledger: &mut Ledger,
+        pid: Pid,
+        ended: &[Pid],
+        now_ns: u64,
+    ) {
         let heirs: HashMap<u64, (Pid, u32)> = self
             .links
             .iter()
             .filter(|((owner, _), _)| *owner != pid && !ended.contains(owner))
             .filter_map(|(key, (_, link))| Some((sockets::inode(link)?, *key)))
             .collect();
-        ledger.connections_exited(pid, now_ns(), |inode| heirs.get(&inode).copied());
+        ledger.connections_exited(pid, now_ns, |inode| heirs.get(&inode).copied());
     }
 
     /// Starts the log of connections.

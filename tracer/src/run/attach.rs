@@ -1,6 +1,6 @@
 //! Attaches the probes of the catalog to targets.
 //!
-//! Takes targets and loaded programs, hands on the probes that are attached and those that are not, with the reason. A
+//! Takes targets and loaded programs, passes on the probes that are attached and those that are not, with the reason. A
 //! probe that cannot be attached is information; only a target without any allocator is a failure. Objects that a
 //! target loads later are probed then.
 
@@ -17,12 +17,13 @@ use super::{
     pairs::ClosedGroups,
     points::Points,
     programs::watch,
+    reporter::Listing,
 };
 use crate::{
     collector::Probed,
     error::Failure,
     format::file_name,
-    kernel::{Failed, Point, Programs},
+    kernel::{KernelError, Point, Programs},
     options::{TraceMode, TraceOptions},
     packs::Pack,
     probes::{
@@ -67,19 +68,6 @@ pub(super) struct Attached {
     described: usize,
 }
 
-/// The state of the probes at one moment.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Listing {
-    /// Every probe, and the functions that no object defines.
-    pub(super) probes: Vec<Probe>,
-    /// Why the kernel refused some, by number.
-    pub(super) refused: BTreeMap<ProbeNumber, String>,
-    /// Sentences about what is not traced, and why.
-    pub(super) warnings: Vec<String>,
-    /// The allocators of each target.
-    pub(super) allocators: BTreeMap<Pid, Vec<Allocator>>,
-}
-
 impl Attached {
     /// Nothing attached yet.
     pub(super) fn new(settings: &Settings, without: Option<Why>) -> Self {
@@ -114,11 +102,11 @@ impl Attached {
     ) -> anyhow::Result<Vec<FileId>> {
         match self.options.mode() {
             TraceMode::Probes => {}
-            TraceMode::Touches => {
+            TraceMode::PageFaults => {
                 watch(programs, pid)?;
                 return Ok(Vec::new());
             }
-            TraceMode::Neither => return Ok(Vec::new()),
+            TraceMode::None => return Ok(Vec::new()),
         }
         if let Some(object) = runtime::moving_stacks(pid, mappings) {
             let object = object.to_string_lossy().into_owned();
@@ -340,7 +328,7 @@ impl Attached {
         };
         if !self.is_asked_for(probe) {
             if let Some(probe) = self.probes.get_mut(index) {
-                probe.place = Err(Absent::NotAsked);
+                probe.place = Err(Absent::NotRequested);
             }
             return false;
         }
@@ -459,7 +447,7 @@ impl Attached {
 const NOT_SUPPORTED: i32 = 524;
 
 /// The kernel's reason, if there is one.
-fn reason(failed: &Failed) -> String {
+fn reason(failed: &KernelError) -> String {
     let source = std::error::Error::source(failed);
     let number = source.and_then(|source| source.downcast_ref::<std::io::Error>()?.raw_os_error());
     if number == Some(NOT_SUPPORTED) {

@@ -1,7 +1,7 @@
 //! The attacher: probes libraries that targets load during tracing, and programs that they execute.
 //!
 //! A thread of its own, because reading an object and attaching take longer than a collector's cycle may. Takes changed
-//! mappings from the collector's snapshots, hands on allocators to the collector before their first hit, and the list
+//! mappings from the collector's snapshots, passes on allocators to the collector before their first hit, and the list
 //! of probes to the reporter.
 
 use std::{
@@ -14,9 +14,7 @@ use std::{
 };
 
 use super::{
-    attach::{Attached, Listing},
-    loading::is_loaded,
-    overhead::Governor,
+    attach::Attached, loading::is_loaded, overhead::Governor, reporter::Listing, threads::spawn,
 };
 use crate::{
     collector::Request,
@@ -65,7 +63,7 @@ pub(super) fn start(
     channels: Channels,
     mut governor: Option<Governor>,
 ) -> anyhow::Result<JoinHandle<Programs>> {
-    super::pipeline::spawn("attacher", move || {
+    spawn("attacher", move || {
         let mut attacher = Attacher { programs, attached, channels };
         if let Some(governor) = &mut governor {
             governor.learn(&attacher.attached.listing().probes);

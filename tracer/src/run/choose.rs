@@ -1,6 +1,6 @@
 //! Chooses the targets.
 //!
-//! Takes the user's settings, hands on targets: running processes, or a command to start.
+//! Takes the user's settings, passes on targets: running processes, or a command to start.
 
 use crate::{
     error::{Failure, Match},
@@ -59,7 +59,7 @@ pub(super) fn without_return_probes(
     targets: &Targets,
 ) -> Option<Why> {
     if options.test_options.no_return_probes {
-        return Some(Why::Asked);
+        return Some(Why::Requested);
     }
     let filtered = |pid: u32| {
         let candidate = Candidate::gather(&Roots::default(), pid);

@@ -1,6 +1,6 @@
 //! Follows a command that leaktrace starts: into other programs that it executes, and to its end.
 //!
-//! Takes events of the command, hands on requests to the collector and the exit status.
+//! Takes events of the command, passes on requests to the collector and the exit status.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{choose::explain, loading::is_loaded, pipeline::spawn};
+use super::{choose::explain, loading::is_loaded, threads::spawn};
 use crate::{
     collector::Request,
     report::Exit,

@@ -1,6 +1,6 @@
 //! The log of connections, written by a thread of its own, so that a slow disk blocks no other thread.
 //!
-//! Takes events from the collector, hands on lines in a file, and their count. Events that do not fit into the queue
+//! Takes events from the collector, passes on lines in a file, and their count. Events that do not fit into the queue
 //! are lost and counted.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::pipeline::spawn;
+use super::threads::spawn;
 use crate::{
     assemble::{
         SessionInfo,

@@ -1,6 +1,6 @@
 //! Functions of packs: turns them into functions to probe, and describes them to the BPF programs.
 //!
-//! Takes packs and probes, hands on functions, descriptions, object types and liveness checks.
+//! Takes packs and probes, passes on functions, descriptions, object types and liveness checks.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -51,7 +51,7 @@ pub(super) fn describe(
     for probe in probes.iter().skip(*described).filter(|probe| probe.place.is_ok()) {
         if let Some(of) = &probe.function.object {
             programs
-                .describe(probe.number, of.function)
+                .set_object_function(probe.number, of.function)
                 .context("could not describe a library's functions to the BPF programs")?;
         }
     }

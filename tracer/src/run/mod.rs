@@ -1,6 +1,6 @@
 //! Runs a tracing session: builds the pipeline, starts and stops its threads.
 //!
-//! Takes [`Settings`], hands on the exit status. Three threads: the collector (kernel → snapshot), the reporter
+//! Takes [`Settings`], passes on the exit status. Three threads: the collector (kernel → snapshot), the reporter
 //! (snapshot → report) and this one (screen, signals, shutdown). Only the request to stop flows back, and a slow screen
 //! blocks no other thread. Switching from light to full tracing builds a second pipeline.
 
@@ -17,8 +17,11 @@ mod pairs;
 mod pipeline;
 mod points;
 mod programs;
+mod replay;
+mod reporter;
 mod screen;
 mod shutdown;
+mod threads;
 
 use std::{
     process::ExitCode,
@@ -38,8 +41,11 @@ use crate::{
     preflight::{Facts, Roots},
     report::{Report, export},
     settings::{Settings, TargetSpec},
+    tape::TapeWriter,
 };
 use pipeline::Pipeline;
+
+pub use replay::{replay, reports};
 
 /// Traces according to `settings` until a signal, the duration or the targets' end stops it; delivers the report.
 pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
@@ -52,16 +58,30 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("could not start the event loop")?;
-    let mut pipeline = start(settings, &facts, begun)?;
+    let tape = settings.record.as_deref().map(|path| TapeWriter::create(path, settings.redact));
+    let tape = tape.transpose()?.map(Arc::new);
+    let mut pipeline = start(settings, &facts, begun, tape.as_deref())?;
     pipeline.warn(settings);
-    let outcome = runtime.block_on(attend(settings, &facts, &mut pipeline));
+    let outcome = runtime.block_on(attend(settings, &facts, &mut pipeline, tape.as_ref()));
     // Timers and signal handlers must not outlive their use: a second Ctrl-C ends leaktrace at once.
     drop(runtime);
     if settings.format == Format::Tui && outcome.is_ok() {
-        shutdown::leave(pipeline.leave());
+        // A tape has the last report, too, which nobody waits for otherwise.
+        let programs = match &tape {
+            None => pipeline.leave(),
+            Some(tape) => {
+                let (report, programs) = pipeline.stop();
+                tape.finish(report.is_ok());
+                programs
+            }
+        };
+        shutdown::leave(programs);
         return Ok(ExitCode::SUCCESS);
     }
     let (report, programs) = pipeline.stop();
+    if let Some(tape) = &tape {
+        tape.finish(report.is_ok());
+    }
     let delivered = match (report, outcome) {
         (Ok(report), Ok(())) => write(settings, &report)
             .and_then(|bytes| output.deliver(&bytes).map_err(anyhow::Error::from)),
@@ -77,26 +97,41 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
 }
 
 /// Attaches to the targets. `begun` is the time of the request.
-fn start(settings: &Settings, facts: &Facts, begun: Instant) -> anyhow::Result<Pipeline> {
+fn start(
+    settings: &Settings,
+    facts: &Facts,
+    begun: Instant,
+    tape: Option<&TapeWriter>,
+) -> anyhow::Result<Pipeline> {
     let targets = choose::targets(settings)?;
     let loaded = programs::load(&settings.options, targets.running(), facts)?;
-    Pipeline::start(settings, targets, loaded, facts, begun)
+    Pipeline::start(settings, targets, loaded, facts, begun, tape)
 }
 
 fn write(settings: &Settings, report: &Report) -> anyhow::Result<Vec<u8>> {
+    bytes_of(report, settings.format, settings.options.top)
+}
+
+/// The report in a format, with at most `top` call sites.
+fn bytes_of(report: &Report, format: Format, top: Option<usize>) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let format = settings.format.written();
-    let options = export::Options { top: settings.options.top, width: None };
+    let format = format.written();
+    let options = export::Options { top, width: None };
     export::write(format, report, &options, &mut bytes).context("could not write the report")?;
     Ok(bytes)
 }
 
 /// Waits for the end: a signal, the requested duration, the end of all targets, or `q`.
-async fn attend(settings: &Settings, facts: &Facts, pipeline: &mut Pipeline) -> anyhow::Result<()> {
+async fn attend(
+    settings: &Settings,
+    facts: &Facts,
+    pipeline: &mut Pipeline,
+    tape: Option<&Arc<TapeWriter>>,
+) -> anyhow::Result<()> {
     let end = end(settings.duration)?;
     if settings.format == Format::Tui {
         // The screen stays after all targets have ended, so that the user can read what they left behind.
-        return screen::show(settings, facts, pipeline, end).await;
+        return screen::show(settings, facts, pipeline, tape, end).await;
     }
     // Not earlier: a reader of this line may send a signal at once.
     pipeline.announce();

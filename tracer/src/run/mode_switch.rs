@@ -1,21 +1,19 @@
 //! Switches a running session from light to full tracing: builds a second pipeline on the same targets, then retires
 //! the first.
 //!
-//! Takes the settings of the light pipeline, hands on the full pipeline, or why there is none. Uses a thread of its
+//! Takes the settings of the light pipeline, passes on the full pipeline, or why there is none. Uses a thread of its
 //! own: attaching takes tenths of a second, and the screen must not freeze.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use tokio::sync::oneshot;
 
-use super::{
-    choose,
-    pipeline::{self, Pipeline},
-};
+use super::{choose, pipeline::Pipeline, threads::spawn};
 use crate::{
     error::Failure,
     preflight::Facts,
     settings::Settings,
+    tape::TapeWriter,
     target::{Identity, identify},
 };
 
@@ -27,14 +25,16 @@ pub(super) fn begin(
     settings: &Settings,
     facts: &Facts,
     light: &Pipeline,
+    tape: Option<&Arc<TapeWriter>>,
 ) -> anyhow::Result<Switch> {
     let begun = Instant::now();
     let (settings, facts, targets) = (settings.clone(), facts.clone(), light.targets().to_vec());
+    let tape = tape.map(Arc::clone);
     let (done, built) = oneshot::channel();
     // Not joined: a user who quits meanwhile does not wait, and its probes end with the process.
-    pipeline::spawn("mode switch", move || {
-        let full =
-            living(&targets).and_then(|pids| super::start(&settings.full(pids), &facts, begun));
+    spawn("mode switch", move || {
+        let full = living(&targets)
+            .and_then(|pids| super::start(&settings.full(pids), &facts, begun, tape.as_deref()));
         drop(done.send(full));
     })?;
     Ok(Switch(built))
@@ -43,7 +43,7 @@ pub(super) fn begin(
 /// Stops the light pipeline. Its programs are detached in the background, which takes about 0.1 s.
 pub(super) fn retire(light: Pipeline) {
     // If the thread cannot start, this detaches them here.
-    drop(pipeline::spawn("light shutdown", move || drop(light.leave())));
+    drop(spawn("light shutdown", move || drop(light.leave())));
 }
 
 impl Switch {

@@ -1,7 +1,7 @@
 //! Groups of probes that depend on each other: leaktrace may record acquisitions only if all of their releases are
 //! probed. A release that no probe sees looks like a leak.
 //!
-//! Takes probes, hands on their groups. Pure.
+//! Takes probes, passes on their groups. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,13 +1,13 @@
 //! The running pipeline: collector and reporter, from attach to the last report.
 //!
-//! Takes settings, targets and loaded programs, hands on reports. Must not decide what a report contains.
+//! Takes settings, targets and loaded programs, passes on reports. Must not decide what a report contains.
 
 use std::{
     sync::{
         Arc, PoisonError,
         mpsc::{self, Receiver, Sender},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -16,16 +16,18 @@ use tokio::sync::watch;
 
 use super::{
     Reports,
-    attach::{Attached, Listing},
+    attach::Attached,
     attacher::{self, Channels, TargetEvent},
     choose::{Targets, explain, explain_late, without_return_probes},
     command::{Exits, follow, launch},
     journal::Journal,
     overhead::{Governor, ProbeCosts, calibrate},
+    reporter::{self, Inputs, Listing},
+    threads::spawn,
 };
 use crate::{
     assemble::{Assembly, Blocks, Member, SessionInfo, unmatched_packs},
-    collector::{Collector, Request, TrackedProcess},
+    collector::{Beginning, Collector, Request, TrackedProcess},
     error::Failure,
     kernel::{Footprint, Loaded, Programs, now_ns},
     options::{FdBackend, TraceOptions},
@@ -34,6 +36,8 @@ use crate::{
     report::{Host, Report, Word},
     settings::{Format, Settings, TargetSpec},
     snapshot::Snapshot,
+    source::RecordSource,
+    tape::{Answers, TapeWriter},
     target::{Identity, Pid, identify, launch::Launched, mappings, usage, watch::Watch},
     unwind::Library,
 };
@@ -64,7 +68,10 @@ impl Pipeline {
         loaded: Loaded,
         facts: &Facts,
         begun: Instant,
+        tape: Option<&TapeWriter>,
     ) -> anyhow::Result<Self> {
+        let recorder = || Answers::live(tape.map(TapeWriter::recorder));
+        let (collected_answers, reported_answers) = (recorder(), recorder());
         let Loaded { mut programs, tables, log, backend, footprint } = loaded;
         let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
         let budget = budget(&settings.options, &mut programs)?;
@@ -86,10 +93,13 @@ impl Pipeline {
         let pids = || identities.iter().map(|identity| identity.pid);
         let mut attach = |pid| attach(pid, &mut attached, &mut programs, &mut library);
         let tracked = pids().map(&mut attach).collect::<anyhow::Result<Vec<_>>>()?;
-        let probed = attached.probed();
-        let options = settings.options.clone();
-        let mut collector = Collector::new(tables, library, tracked, probed, options)
-            .context("could not write to the BPF maps")?;
+        let (targets, watches): (Vec<_>, Vec<_>) = tracked.into_iter().unzip();
+        let mut source = RecordSource::live(tables, library, collected_answers);
+        pids().zip(watches).for_each(|(pid, watch)| source.keep_watch(pid, watch));
+        let (probed, options) = (attached.probed(), settings.options.clone());
+        let beginning = Beginning { targets, probed, options, interval: settings.interval };
+        let mut collector =
+            Collector::new(source, Some(beginning)).context("could not write to the BPF maps")?;
         let journal = journal.map(|(journal, log)| {
             collector.log_connections(log);
             journal
@@ -117,13 +127,12 @@ impl Pipeline {
         };
         let governor = budget.map(govern).transpose()?;
         let attacher = attacher::start(programs, attached, changed, channels, governor)?;
-        let interval = settings.interval;
-        let collector = spawn("collector", move || {
-            collect(collector, &incoming, interval, &changes, &snapshots)
-        })?;
+        let collector =
+            spawn("collector", move || collect(collector, &incoming, &changes, &snapshots))?;
         let ends = Arc::clone(&exits);
-        let reporter =
-            spawn("reporter", move || report(session, &collected, &listed, &latest, &ends))?;
+        let reporter = spawn("reporter", move || {
+            report(session, reported_answers, &collected, &listed, &latest, &ends)
+        })?;
         Ok(Self {
             attacher,
             targets: identities,
@@ -216,28 +225,16 @@ impl Pipeline {
     }
 }
 
-/// Starts a thread with a name.
-pub(super) fn spawn<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> anyhow::Result<JoinHandle<T>> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .with_context(|| format!("could not start the {name}'s thread"))
-}
-
 /// The collector's thread: sends target events to the attacher, and snapshots to the reporter.
 fn collect(
     collector: Collector,
     requests: &Receiver<Request>,
-    interval: Duration,
     changes: &Sender<TargetEvent>,
     snapshots: &Sender<Snapshot>,
 ) -> std::io::Result<()> {
     // During shutdown the attacher or the reporter may have ended already.
     let executed = |pid| drop(changes.send(TargetEvent::Executed(pid)));
-    collector.run(requests, interval, executed, |snapshot| {
+    collector.run(Some(requests), executed, |snapshot| {
         for (pid, mappings) in &snapshot.mappings {
             drop(changes.send(TargetEvent::Mapped(*pid, Arc::clone(mappings))));
         }
@@ -245,40 +242,20 @@ fn collect(
     })
 }
 
-/// The reporter's thread: turns snapshots into reports. Returns the last report.
+/// The reporter's thread. Returns the last report.
 fn report(
     session: SessionInfo,
+    answers: Answers,
     snapshots: &Receiver<Snapshot>,
     listings: &Receiver<Listing>,
     latest: &watch::Sender<Option<Arc<Report>>>,
     exits: &Exits,
 ) -> Option<Report> {
-    let mut assembly = Assembly::new(session);
-    let mut last = None;
-    while let Ok(mut snapshot) = snapshots.recv() {
-        // Reports only the newest snapshot, with the mappings and process events of skipped ones, which are sent once.
-        while let Ok(newer) = snapshots.try_recv() {
-            let mut mappings = std::mem::take(&mut snapshot.mappings);
-            mappings.extend(newer.mappings.iter().cloned());
-            let mut events = std::mem::take(&mut snapshot.process_events);
-            events.extend(newer.process_events.iter().cloned());
-            snapshot = Snapshot { process_events: events, mappings, ..newer };
-        }
-        if let Some(Listing { probes, refused, warnings, allocators }) = listings.try_iter().last()
-        {
-            assembly.probed(probes, refused, warnings, allocators);
-        }
-        for (pid, exit) in exits.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            assembly.exited(*pid, *exit);
-        }
-        let report = assembly.report(&snapshot);
-        if snapshot.last {
-            last = Some(report);
-        } else {
-            latest.send_replace(Some(Arc::new(report)));
-        }
-    }
-    last
+    let inputs = Inputs { listings, exits };
+    let publish = |report, _| drop(latest.send_replace(Some(Arc::new(report))));
+    // Live, neither fails.
+    let mut assembly = Assembly::new(answers, Some(session)).ok()?;
+    reporter::report(&mut assembly, snapshots, Some(&inputs), publish).ok()?.map(|(last, _)| last)
 }
 
 /// The share of CPU time that tracing may take, and the cost of a probe hit, if there is a budget.
@@ -295,7 +272,7 @@ fn attach(
     attached: &mut Attached,
     programs: &mut Programs,
     library: &mut Library,
-) -> anyhow::Result<TrackedProcess> {
+) -> anyhow::Result<(TrackedProcess, Watch)> {
     let late = |error| explain_late(pid, error);
     let watch = Watch::new(pid).map_err(late)?;
     let mappings = mappings::read(pid).map_err(late)?;
@@ -303,7 +280,7 @@ fn attach(
     let allocators = attached.attach(programs, pid, &mappings).map_err(|error| {
         if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
     })?;
-    Ok(TrackedProcess { pid, watch, allocators, mappings: Arc::new(mappings) })
+    Ok((TrackedProcess { pid, allocators, mappings: Arc::new(mappings) }, watch))
 }
 
 /// Functions and marks of users' packs that match nothing. Empty for a command, which has not loaded its libraries yet.

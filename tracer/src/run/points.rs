@@ -1,6 +1,6 @@
 //! Chooses the BPF program for each attach point of an object.
 //!
-//! Takes probes, hands on points by program: those at the ends of calls before those at their beginnings, so that no
+//! Takes probes, passes on points by program: those at the ends of calls before those at their beginnings, so that no
 //! call is recorded whose end would be missed.
 
 use tracer_common::attach::{ProbeNumber, Shape};

@@ -1,6 +1,6 @@
 //! Loads the BPF programs of a session: those at functions, or with `--light` those at page faults.
 //!
-//! Takes the options and the targets, hands on loaded programs, or why the kernel refuses them.
+//! Takes the options and the targets, passes on loaded programs, or why the kernel refuses them.
 
 use std::num::NonZeroU32;
 
@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use crate::{
     error::Failure,
-    kernel::{self, Capacity, Failed, Loaded, Programs},
+    kernel::{self, Capacity, KernelError, Loaded, Programs},
     options::TraceOptions,
     preflight::Facts,
     target::{Identity, Pid},
@@ -38,18 +38,17 @@ fn thread_count(pid: Pid) -> usize {
 /// Watches the page faults of a target.
 pub(super) fn watch(programs: &mut Programs, pid: Pid) -> anyhow::Result<()> {
     let Some(number) = NonZeroU32::new(pid.0) else { return Ok(()) };
-    programs
-        .attach_page_faults(number)
+    kernel::attach_page_faults(programs, number)
         .with_context(|| format!("could not watch the page faults of process {pid}"))
 }
 
 /// A failure to load, with its help.
-fn explain(failed: Failed, facts: &Facts) -> anyhow::Error {
+fn explain(failed: KernelError, facts: &Facts) -> anyhow::Error {
     match failed {
-        Failed::Program { program, verifier, source } => {
+        KernelError::Program { program, verifier, source } => {
             facts.blame(&program, &verifier, source).into()
         }
-        Failed::Map { map, source } => Failure::MapMemory { map, source }.into(),
+        KernelError::Map { map, source } => Failure::MapMemory { map, source }.into(),
         other => other.into(),
     }
 }

@@ -1,8 +1,8 @@
 //! Shows a pipeline's reports on the screen until the user quits.
 //!
-//! Takes a running pipeline, hands on nothing: a key may replace the pipeline of light tracing by one of full tracing.
+//! Takes a running pipeline, passes on nothing: a key may replace the pipeline of light tracing by one of full tracing.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 
@@ -19,6 +19,7 @@ use crate::{
         export::{Options, json},
     },
     settings::Settings,
+    tape::TapeWriter,
     tui::{Leave, Screen},
 };
 
@@ -30,6 +31,7 @@ pub(super) async fn show(
     settings: &Settings,
     facts: &Facts,
     pipeline: &mut Pipeline,
+    tape: Option<&Arc<TapeWriter>>,
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     const TERMINAL: &str = "could not use the terminal";
@@ -45,7 +47,7 @@ pub(super) async fn show(
                     return if hung_up { Ok(()) } else { Err(error).context(TERMINAL) };
                 }
                 Ok(Leave::Quit) => return Ok(()),
-                Ok(Leave::Full) => match mode_switch::begin(settings, facts, pipeline) {
+                Ok(Leave::Full) => match mode_switch::begin(settings, facts, pipeline, tape) {
                     Ok(begun) => {
                         switch = Some(begun);
                         screen.show_switching();
@@ -66,7 +68,7 @@ pub(super) async fn show(
 }
 
 /// Saves the report that the screen shows in the current directory.
-fn save(report: &Report) -> Result<PathBuf, String> {
+pub(super) fn save(report: &Report) -> Result<PathBuf, String> {
     let pid = report.targets.first().map_or(0, |target| target.pid);
     let seconds = report.window.duration_s.max(0.0);
     let name = format!("leaktrace-{pid}-{seconds:.0}s.json");

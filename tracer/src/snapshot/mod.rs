@@ -1,6 +1,6 @@
 //! The snapshot: THE WAIST. Only code left of it needs root, the kernel and a clock.
 //!
-//! Takes the ledger at one moment, hands on plain figures with addresses instead of names.
+//! Takes the ledger at one moment, passes on plain figures with addresses instead of names.
 
 mod ages;
 pub mod windows;
@@ -19,7 +19,7 @@ use crate::{
         connections::{Figures, LeftBehind},
     },
     lib_objects::ledger::Objects,
-    reconcile::fds::Described,
+    reconcile::fds::FdDetails,
     target::{Identity, Pid, mappings::Mappings, usage::ProcessUsage},
 };
 
@@ -41,7 +41,7 @@ pub struct Snapshot {
     /// Hits and failed acquisitions, by probe number.
     pub hits: Vec<(u64, u64)>,
     /// Open file descriptors, by process and number.
-    pub descriptors: Vec<Described>,
+    pub descriptors: Vec<FdDetails>,
     /// Numbers of descriptors that were opened, and closed, without a probe seeing it.
     pub unseen: (u64, u64),
     /// Library objects, where they are traced.
@@ -102,7 +102,7 @@ pub struct SiteFigures {
     /// Number of the probe; `None` for the unknown call site.
     pub probe: Option<ProbeNumber>,
     /// The type of the descriptors that are opened there.
-    pub sort: FdType,
+    pub fd_type: FdType,
     /// For a function that creates objects of two types: which one, 0 or 1.
     pub detail: u8,
     /// Return addresses, innermost first.
@@ -160,7 +160,7 @@ pub fn site_figures(
             number,
             pid: site.as_ref().map(|site| site.pid),
             probe: site.as_ref().map(|site| site.probe),
-            sort: site.as_ref().map_or(FdType::Unknown, |site| site.fd_type),
+            fd_type: site.as_ref().map_or(FdType::Unknown, |site| site.fd_type),
             detail: site.as_ref().map_or(0, |site| site.detail),
             former: site.as_ref().is_some_and(|site| site.former),
             origin: site.as_ref().and_then(|site| site.origin),

@@ -1,6 +1,6 @@
 //! Sampling windows: figures per batch of windows, where not everything is recorded.
 //!
-//! Takes the times at which recording starts and stops, hands on figures by *batch*. The first window is a batch of
+//! Takes the times at which recording starts and stops, passes on figures by *batch*. The first window is a batch of
 //! its own because its start is not random. Of the others every sixteenth belongs to the same batch, so that batches
 //! are alike and their differences show the error of an estimate. Pure: reads no clock.
 //!
@@ -10,6 +10,8 @@
 //! acquired or released again in another window.
 
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::SiteFigures;
 use crate::ledger::{Ledger, Sum, TICK_BITS};
@@ -49,7 +51,7 @@ pub struct Sampling {
 }
 
 /// Measurements of the governor: the overhead of tracing, and how fast the targets work while traced.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OverheadReading {
     /// The share of the targets' processor time that tracing may take, between 0 and 1.
     pub budget: f64,
@@ -63,7 +65,7 @@ pub struct OverheadReading {
 }
 
 /// Error of a pace that was measured in stretches of time between windows.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PaceError {
     /// Standard error, as a share of the pace.
     pub relative: f64,

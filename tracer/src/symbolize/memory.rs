@@ -51,6 +51,14 @@ pub(super) enum Location {
     Unknown(&'static str),
 }
 
+/// A process's mappings with its code of `before` that is no longer mapped, where nothing else is now.
+pub fn with_unloaded(before: &Mappings, mappings: &Mappings) -> Mappings {
+    let unloaded = before.iter().filter(|old| {
+        old.executable && old.path.is_some() && !mappings.overlap(old.start, old.end)
+    });
+    mappings.iter().chain(unloaded).cloned().collect()
+}
+
 impl Memory {
     /// The state after these mappings were read; `self` is the state before.
     pub(super) fn learn(self, pid: Pid, mappings: &Mappings, objects: &mut Objects) -> Self {
@@ -73,10 +81,7 @@ impl Memory {
                 opened
             });
         }
-        let unloaded = before.mappings.iter().filter(|old| {
-            old.executable && old.path.is_some() && !mappings.overlap(old.start, old.end)
-        });
-        let merged: Mappings = mappings.iter().chain(unloaded).cloned().collect();
+        let merged = with_unloaded(&before.mappings, mappings);
         let modules = merged.iter().filter_map(|mapping| Some((mapping.start, module(mapping)?)));
         let modules = modules.collect();
         let vdso = read_vdso(pid, mappings).map(|image| objects.image(image)).or(before.vdso);

@@ -31,10 +31,11 @@ use crate::{
     report,
     target::{
         Pid,
-        mappings::{FileId, Mapping, Mappings},
+        mappings::{Mapping, Mappings},
     },
 };
 use levels::Level;
+pub use memory::with_unloaded;
 use memory::{Location, Memory};
 use modules::{Packages, Part, Tally};
 use objects::Objects;
@@ -84,6 +85,15 @@ struct Place<'a> {
 const NOT_YET: &str = "not looked up yet";
 const NO_MAPPING: &str = "not in any mapping";
 
+/// Where the call before a return address is. The return address itself may belong to the next function (after a call
+/// that never returns) or the next line. An address that a signal interrupted follows no call.
+pub const fn called_from(frame: u64) -> u64 {
+    match frame & INTERRUPTED {
+        0 => frame.wrapping_sub(1),
+        _ => frame & !INTERRUPTED,
+    }
+}
+
 impl Namer {
     /// An empty namer.
     pub fn new() -> Self {
@@ -107,11 +117,6 @@ impl Namer {
                 self.sites.retain(|_, site| !waits(site));
             }
         }
-    }
-
-    /// The file that a call is in, by its return address.
-    pub fn file(&self, pid: Pid, frame: u64) -> Option<FileId> {
-        self.place(pid, frame).module.and_then(Mapping::file)
     }
 
     /// Missing names of these call sites, by module; counts named call sites only.
@@ -246,13 +251,8 @@ impl Namer {
         })
     }
 
-    /// Where the call before a return address is. The return address itself may belong to the next function (after a
-    /// call that never returns) or the next line. An address that a signal interrupted follows no call.
     fn place(&self, pid: Pid, frame: u64) -> Place<'_> {
-        let call = match frame & INTERRUPTED {
-            0 => frame.wrapping_sub(1),
-            _ => frame & !INTERRUPTED,
-        };
+        let call = called_from(frame);
         let memory = self.memories.get(&pid);
         let Some((memory, module)) =
             memory.and_then(|memory| Some((memory, memory.mappings.find(call)?)))

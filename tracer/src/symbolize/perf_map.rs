@@ -113,7 +113,7 @@ impl PerfMap {
     /// Why it has no name for an address.
     pub(super) fn why_unknown(&self) -> &'static str {
         match (&self.file, self.untrusted) {
-            (_, true) => "JIT: its perf map is not believed, it belongs to another user",
+            (_, true) => "JIT: its perf map is not trusted, it belongs to another user",
             (None, false) => "JIT (anonymous executable memory) without a perf map",
             (Some(_), false) if self.read + 4096 > MOST_BYTES => {
                 "JIT: not in the part of its perf map that was read"
@@ -204,7 +204,7 @@ mod tests {
         chown(&path, Some(other_user), None).unwrap();
         assert!(!map.refresh(Some(&root)));
         assert_eq!(map.find(0x1000), None);
-        let why = "JIT: its perf map is not believed, it belongs to another user";
+        let why = "JIT: its perf map is not trusted, it belongs to another user";
         assert_eq!(map.why_unknown(), why);
         // The target runs as that user: now the file is trusted.
         map.user = Some(other_user);

@@ -1,6 +1,6 @@
 //! Finds a command, prepares its arguments for `execve`, and forks it.
 //!
-//! Takes the typed command, hands on a child that waits for a byte on a pipe before it runs the program. Nothing
+//! Takes the typed command, passes on a child that waits for a byte on a pipe before it runs the program. Nothing
 //! is allocated between fork and exec: another thread may have held the allocator's lock at the fork.
 
 use std::{

@@ -29,7 +29,7 @@ pub fn list(pid: Pid) -> Option<Listed> {
 }
 
 /// The type of a descriptor: by its link, and for a path by the file's metadata.
-pub fn sort(pid: Pid, fd: u32, link: &str) -> FdType {
+pub fn fd_type(pid: Pid, fd: u32, link: &str) -> FdType {
     type_of_link(link).unwrap_or_else(|| {
         // The kernel keeps the inode of an open file in memory, whichever file system it is on.
         let Ok(data) = fs::metadata(pid.proc_path(format!("fd/{fd}"))) else {
@@ -102,7 +102,7 @@ mod tests {
             [(&file, FdType::File), (&folder, FdType::Directory), (&null, FdType::Device)]
         {
             let fd = u32::try_from(open.as_raw_fd()).unwrap();
-            assert_eq!(sort(Pid::own(), fd, &listed[&fd]), fd_type, "{}", listed[&fd]);
+            assert_eq!(super::fd_type(Pid::own(), fd, &listed[&fd]), fd_type, "{}", listed[&fd]);
         }
         assert_eq!(list(Pid(u32::MAX)), None);
     }

@@ -1,6 +1,6 @@
 //! The thread that ptraces a launched command; the counterpart of [`super::launch`].
 //!
-//! Takes a prepared command and requests, hands on events. All code here runs on the one thread that
+//! Takes a prepared command and requests, passes on events. All code here runs on the one thread that
 //! has seized the process; it sleeps in the kernel until the command stops.
 
 use std::{
@@ -12,7 +12,6 @@ use std::{
 use super::{
     Pid, TargetError,
     command::Prepared,
-    launch::Event,
     mappings::{self, Mappings},
     ptrace::{Resume, Stop, SyscallEntry, Tracee},
 };
@@ -32,6 +31,24 @@ pub(super) enum Request {
     LetExit,
     /// Detach from the command.
     Detach,
+}
+
+/// What happens to the command after [`super::launch::Launched::resume`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It has executed a new program (`exec`): all its mappings are new.
+    Executed,
+    /// It is about to exit, and its memory map can still be read: it waits for
+    /// [`super::launch::Launched::let_exit`], at most two seconds. (Also if its first thread exits before the
+    /// others, which is rare: [`Event::Exited`] then comes much later.)
+    Exiting,
+    /// It has ended.
+    Exited {
+        /// Its exit status, unless a signal killed it.
+        status: Option<i32>,
+        /// The signal that killed it.
+        signal: Option<i32>,
+    },
 }
 
 /// A stopped or running command, and the handler of its events.

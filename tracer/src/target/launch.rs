@@ -1,6 +1,6 @@
 //! Launches a command and stops it before its program runs, so that probes are attached from the first call.
 //!
-//! Takes a program and a predicate (whether everything needed is mapped), hands on a process that is stopped
+//! Takes a program and a predicate (whether everything needed is mapped), passes on a process that is stopped
 //! in its loader, and later the event of its end. ptrace ties a tracee to one thread, so a dedicated thread
 //! forks the process, stops it, delivers its signals and waits for its end. The command belongs to the user:
 //! it inherits our standard streams, and it keeps running when leaktrace quits or dies. Only its first thread
@@ -26,26 +26,10 @@ use super::{
     ptrace::Stop,
 };
 
+pub use super::follow::Event;
+
 /// How long a detach may take; the thread reacts within a scheduler tick.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What happens to the command after [`Launched::resume`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// It has executed a new program (`exec`): all its mappings are new.
-    Executed,
-    /// It is about to exit, and its memory map can still be read: it waits for
-    /// [`Launched::let_exit`], at most two seconds. (Also if its first thread exits before the
-    /// others, which is rare: [`Event::Exited`] then comes much later.)
-    Exiting,
-    /// It has ended.
-    Exited {
-        /// Its exit status, unless a signal killed it.
-        status: Option<i32>,
-        /// The signal that killed it.
-        signal: Option<i32>,
-    },
-}
 
 /// A command started by us. Dropping it detaches from the command, like [`Launched::detach`].
 #[derive(Debug)]

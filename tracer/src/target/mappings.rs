@@ -1,6 +1,6 @@
 //! The memory mappings of a target, from `/proc/PID/maps`.
 //!
-//! Takes the text, hands on [`Mappings`]: address → mapping, executable memory for the kernel side,
+//! Takes the text, passes on [`Mappings`]: address → mapping, executable memory for the kernel side,
 //! and the mapped object files. The parser is pure and works on bytes, since paths need not be
 //! UTF-8; it skips lines that it cannot parse. Opens no object itself: [`open_path`] returns the path
 //! through which other modules open it.
@@ -13,10 +13,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{Pid, TargetError};
+use crate::tape::{Redact, Redactor, redact};
 
 /// One line of `/proc/PID/maps`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the permissions and one fact of the line")]
 pub struct Mapping {
     /// First address.
@@ -32,6 +35,7 @@ pub struct Mapping {
     /// Whether it is executable.
     pub executable: bool,
     /// The file as the target sees it, without `(deleted)`; `None` for anonymous memory.
+    #[serde(with = "crate::tape::wire::optional_path")]
     pub path: Option<PathBuf>,
     /// Whether the file was deleted when the line was read. (A file whose name ends in ` (deleted)` looks
     /// the same.)
@@ -68,7 +72,7 @@ impl Mapping {
 }
 
 /// A file as `/proc/PID/maps` numbers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// Major and minor number of the device.
     pub device: (u32, u32),
@@ -90,7 +94,7 @@ pub struct MappedObject<'a> {
 }
 
 /// All mappings of one process at one moment, in address order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mappings {
     all: Vec<Mapping>,
 }
@@ -142,6 +146,21 @@ impl Mappings {
         let mut objects: Vec<MappedObject<'_>> = objects.into_values().collect();
         objects.sort_by_key(|object| object.code.start);
         objects
+    }
+}
+
+impl Redact for Mappings {
+    /// Only the names of files stay, unless they came with the system.
+    fn redacted(&self, _: &mut Redactor) -> Self {
+        let one = |mapping: &Mapping| Mapping {
+            path: mapping.path.as_deref().map(redact::os_path),
+            // The program has chosen that name.
+            special: mapping.special.as_ref().map(|name| {
+                if name.starts_with("[anon") { "[anon:redacted]".to_owned() } else { name.clone() }
+            }),
+            ..mapping.clone()
+        };
+        self.iter().map(one).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The traced processes, as `/proc` shows them.
 //!
-//! Takes a process id, a name or a command; hands on the process's identity, its mappings ([`mappings`]),
+//! Takes a process id, a name or a command; passes on the process's identity, its mappings ([`mappings`]),
 //! its end ([`watch`]), and for a command a process that is stopped before its program runs ([`launch`]).
 //! Knows nothing of probes, kernel programs or names of functions, and never changes a process that it did
 //! not start.
@@ -33,13 +33,16 @@ use procfs::{
     ProcError,
     process::{LimitValue, Process, StatFlags},
 };
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::tape::{Redact, Redactor, redact};
 
 /// File name prefixes of C libraries: glibc's, glibc's until 2.33, and musl's.
 pub const LIBC_NAMES: [&str; 4] = ["libc.so", "libc-2.", "ld-musl-", "libc.musl-"];
 
 /// Process id in our own pid namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Pid(pub u32);
 
 impl Pid {
@@ -151,7 +154,7 @@ impl TargetError {
 }
 
 /// The identity of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// Its id.
     pub pid: Pid,
@@ -164,6 +167,15 @@ pub struct Identity {
     /// Clock ticks from boot to its start. Identifies the process together with the id, which the kernel may
     /// reuse.
     pub start_time: u64,
+}
+
+impl Redact for Identity {
+    /// The arguments are left out, and the program's folder.
+    fn redacted(&self, _: &mut Redactor) -> Self {
+        let exe = self.exe.as_deref().map(redact::path);
+        let cmdline = self.cmdline.first().map(|name| redact::path(name)).into_iter().collect();
+        Self { exe, cmdline, ..self.clone() }
+    }
 }
 
 /// The identity of a process, or why it cannot be traced.

@@ -1,6 +1,6 @@
 //! Reads the page tables of a process and the flags of page frames.
 //!
-//! Takes addresses, hands on whether each page has anonymous memory, and the size of the folio that one fault
+//! Takes addresses, passes on whether each page has anonymous memory, and the size of the folio that one fault
 //! made resident. The formats: `Documentation/admin-guide/mm/pagemap.rst` of the kernel.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, sync::OnceLock};

@@ -1,6 +1,6 @@
 //! The ptrace requests that launching a command needs.
 //!
-//! Takes one process that the calling thread has seized, hands on its stops as [`Stop`]. All calls must come
+//! Takes one process that the calling thread has seized, passes on its stops as [`Stop`]. All calls must come
 //! from that thread: the kernel ties a tracee to a thread, not to a process. Uses `libc` directly, because nix
 //! has neither `PTRACE_LISTEN` nor real-time signals, which must be delivered like all others.
 //! See ptrace(2), "Stopped states" and `PTRACE_SEIZE`.

@@ -1,6 +1,6 @@
 //! Opens files in a target's root, whichever mount namespace or chroot that is.
 //!
-//! Takes a process and a path, hands on open files, and the process's id and user as it sees them. The kernel
+//! Takes a process and a path, passes on open files, and the process's id and user as it sees them. The kernel
 //! resolves paths inside the root (`openat2`), so that a symbolic link of the target leads to the target's file
 //! and never to one of ours. Changes nothing, and does not block on pipes or devices.
 

@@ -1,6 +1,6 @@
 //! Detects runtimes that move the stacks of their threads.
 //!
-//! Takes mapped objects, hands on the one with such a runtime. A return probe replaces a return address on the
+//! Takes mapped objects, passes on the one with such a runtime. A return probe replaces a return address on the
 //! stack; a runtime that copies or reads its stack then finds an address that it does not know, and aborts the
 //! process. So such a process must not be probed at all.
 

@@ -1,32 +1,61 @@
 //! Lists the sockets of a process's network namespace: addresses, states and traffic, from `sock_diag` and
 //! `/proc/PID/net`.
 
-use std::{collections::HashMap, fs, net::SocketAddr, path::PathBuf};
+use std::{collections::HashMap, fs, net::SocketAddr};
 
 use procfs::{
     net::{TcpNetEntry, TcpState, UdpNetEntry, UnixNetEntry, UnixState},
     process::Process,
 };
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use super::{Pid, sock_diag};
+use crate::tape::{Redact, Redactor};
+
+/// The protocols of sockets.
+const PROTOCOLS: [&str; 3] = ["tcp", "udp", "unix"];
+/// The states of sockets.
+const STATES: [&str; 15] = [
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+    "UNCONNECTED",
+    "CONNECTING",
+    "CONNECTED",
+    "DISCONNECTING",
+];
+
+/// A word of [`PROTOCOLS`] or [`STATES`]. (An alias, so that serde does not borrow it from what it reads.)
+type Word = &'static str;
 
 /// A socket, as the kernel reports it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Socket {
     /// `tcp`, `udp`, `unix`.
-    pub protocol: &'static str,
+    #[serde(deserialize_with = "protocol")]
+    pub protocol: Word,
     /// Its local address or path; `None` if it has none.
     pub local: Option<String>,
     /// The peer's address; `None` if there is none, or if the kernel does not report it (Unix sockets).
     pub peer: Option<String>,
     /// The kernel's name of its state: `ESTABLISHED`, `CLOSE_WAIT` …; `None` for protocols without states.
-    pub state: Option<&'static str>,
+    #[serde(deserialize_with = "state")]
+    pub state: Option<Word>,
     /// The traffic of a TCP connection; `None` where the kernel does not report it.
     pub traffic: Option<Traffic>,
 }
 
 /// The traffic of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Bytes received.
     pub received: u64,
@@ -35,9 +64,32 @@ pub struct Traffic {
     pub sent: u64,
 }
 
+impl Redact for Socket {
+    fn redacted(&self, redactor: &mut Redactor) -> Self {
+        let mut address = |one: &Option<String>| one.as_deref().map(|text| redactor.address(text));
+        Self { local: address(&self.local), peer: address(&self.peer), ..self.clone() }
+    }
+}
+
+/// The word of a list, as it stands there.
+fn word<E: serde::de::Error>(list: &[&'static str], word: &str) -> Result<&'static str, E> {
+    let known = list.iter().find(|one| **one == word);
+    known.copied().ok_or_else(|| E::custom("an unknown word"))
+}
+
+fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    word(&PROTOCOLS, &String::deserialize(deserializer)?)
+}
+
+fn state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'static str>, D::Error> {
+    let name: Option<String> = Option::deserialize(deserializer)?;
+    name.map(|name| word(&STATES, &name)).transpose()
+}
+
 /// The network namespace of a process; `None` if the process has ended, or if we may not read it.
-pub fn namespace(pid: Pid) -> Option<PathBuf> {
-    fs::read_link(pid.proc_path("ns/net")).ok()
+pub fn namespace(pid: Pid) -> Option<String> {
+    let link = fs::read_link(pid.proc_path("ns/net")).ok()?;
+    Some(link.to_string_lossy().into_owned())
 }
 
 /// The sockets of a process's network namespace by inode; without those of protocols that cannot be read.

@@ -1,6 +1,6 @@
 //! Resource usage of a process, a target or leaktrace itself: memory, CPU time, and file descriptors by type.
 //!
-//! Takes a process id, hands on figures from `/proc`. Reading them does not stop the process.
+//! Takes a process id, passes on figures from `/proc`. Reading them does not stop the process.
 
 use std::{
     collections::BTreeMap,
@@ -9,11 +9,12 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use super::{Pid, peak_rss_bytes, rss_bytes};
 
 /// Memory and open descriptors of a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessUsage {
     /// Its memory.
     pub memory: Usage,
@@ -21,13 +22,15 @@ pub struct ProcessUsage {
     pub fds: Option<BTreeMap<String, u64>>,
 }
 
+crate::tape::redact::plain!(ProcessUsage, OwnUsage);
+
 /// The usage of a process; `None` if it has ended.
 pub fn read(pid: Pid) -> Option<ProcessUsage> {
     Some(ProcessUsage { memory: memory(pid)?, fds: descriptors(pid) })
 }
 
 /// leaktrace's own usage.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OwnUsage {
     /// CPU time of all threads, seconds.
     pub cpu_s: f64,
@@ -48,7 +51,7 @@ pub fn own() -> OwnUsage {
 }
 
 /// Memory, bytes. `None` where the kernel reports no figure.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Resident memory.
     pub rss: Option<u64>,

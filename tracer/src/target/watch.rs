@@ -1,7 +1,7 @@
 //! Waits for the end of a process that is not our child.
 //!
-//! Takes a process id, hands on a descriptor that becomes readable at the process's end. Needs no polling, and
-//! cannot confuse the process with a later one of the same id. Does not hand on the exit status, which only the
+//! Takes a process id, passes on a descriptor that becomes readable at the process's end. Needs no polling, and
+//! cannot confuse the process with a later one of the same id. Does not pass on the exit status, which only the
 //! parent gets.
 
 use std::{

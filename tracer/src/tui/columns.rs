@@ -1,8 +1,9 @@
 //! Columns as data: title, width, order and cell of each, for every table.
 //!
 //! Pure: takes an item of a report and its context, returns a cell's text with its role. The tables, the sorting keys
-//! and the help page all read the same lists: one for each [`Listed`] item.
+//! and the help page all read the same lists: one for each type of item.
 
+mod call_site;
 mod connections;
 mod descriptors;
 mod leaving;
@@ -10,10 +11,9 @@ mod objects;
 mod sites;
 
 use super::{
-    lists::Listed,
-    rows::{Role, Row},
-    state::Baseline,
+    model::{Baseline, ColumnId, Rank},
     summary::Summary,
+    text::{Role, Row},
 };
 use crate::{
     format,
@@ -25,126 +25,6 @@ pub use descriptors::{FDS, TYPES};
 pub use leaving::LEAVING;
 pub use objects::{OBJECT_TYPES, OBJECTS};
 pub use sites::SITES;
-
-/// Which column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum By {
-    /// The verdict; its order is the report's own, worst first.
-    Verdict,
-    /// The target's process id.
-    Pid,
-    /// The kind of a resource.
-    Kind,
-    /// The type of a library's object.
-    ObjectType,
-    /// The headline function.
-    Site,
-    /// Outstanding bytes.
-    Bytes,
-    /// Outstanding resources.
-    Count,
-    /// Bytes since the mark.
-    BytesChange,
-    /// Resources since the mark.
-    CountChange,
-    /// Bytes per second.
-    Growth,
-    /// Resources per second.
-    CountGrowth,
-    /// Median age.
-    Median,
-    /// Greatest age.
-    Oldest,
-    /// Resources acquired since the start.
-    Acquired,
-    /// The sparkline of outstanding bytes.
-    Trend,
-    /// Number of a descriptor.
-    Fd,
-    /// Type of a descriptor, in one word.
-    Type,
-    /// What a descriptor refers to: a path, or the peer.
-    What,
-    /// Remote address.
-    Peer,
-    /// State in the protocol.
-    State,
-    /// Time in that state.
-    StateTime,
-    /// Age.
-    Age,
-    /// Which side opened a connection.
-    Role,
-    /// Bytes received.
-    In,
-    /// Bytes sent.
-    Out,
-    /// Outstanding bytes acquired for it.
-    Held,
-    /// Bytes left behind.
-    Orphans,
-    /// Resources left behind.
-    OrphanCount,
-    /// Connections that left something behind.
-    Leaving,
-    /// Their share of all closed ones.
-    Share,
-    /// Paths that lead to a function.
-    Paths,
-    /// Open descriptors or connections.
-    Open,
-    /// Opened since the start.
-    Opened,
-    /// Opened per second.
-    Churn,
-    /// Closed since the start.
-    Closed,
-    /// The library of an object type.
-    Library,
-    /// Objects whose release was requested.
-    Asked,
-    /// Bytes, including those of the objects that it owns.
-    Owned,
-    /// Queued bytes.
-    Queued,
-    /// Whether, or how many, wait for an event.
-    Pending,
-    /// References to an object.
-    References,
-    /// The object that owns it.
-    Owner,
-    /// Its address in memory.
-    Address,
-    /// Its most telling name.
-    Label,
-}
-
-/// Which column the table is sorted by, and whether in reverse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SortOrder {
-    /// The column.
-    pub by: By,
-    /// Whether the order is reversed.
-    pub reversed: bool,
-}
-
-/// The sort key of an item.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rank<'a> {
-    /// Not known: last in either direction.
-    Unknown,
-    /// By number.
-    Number(f64),
-    /// By text.
-    Text(&'a str),
-}
-
-impl Rank<'_> {
-    /// This key, or the other if this one is unknown.
-    fn or(self, other: Self) -> Self {
-        if self == Self::Unknown { other } else { self }
-    }
-}
 
 /// The condition for a column to exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +73,7 @@ pub struct Entry<'a, T> {
 #[derive(Debug)]
 pub struct Column<T: 'static> {
     /// Which.
-    pub by: By,
+    pub by: ColumnId,
     /// Its title.
     pub title: &'static str,
     /// Its meaning, for the help page.
@@ -238,7 +118,7 @@ impl<T> Column<T> {
             _ => 24,
         };
         match self.by {
-            By::Kind | By::ObjectType => {
+            ColumnId::Kind | ColumnId::ObjectType => {
                 (self.width)(screen).max(context.summary.longest_type_name.min(most))
             }
             _ => (self.width)(screen),
@@ -250,11 +130,6 @@ impl<T> Column<T> {
         // The order "worst first" exists even before any rule has given a verdict.
         self.needs == Needs::Verdict || self.is_available(context)
     }
-}
-
-/// The column of a table; `None` if the table lacks it.
-pub fn column<T: Listed>(by: By) -> Option<&'static Column<T>> {
-    T::COLUMNS.iter().find(|column| column.by == by)
 }
 
 /// Shown for an unknown figure.
@@ -330,7 +205,11 @@ mod tests {
         report::{
             Client, Connection, Fd, Leaving, LibraryObject, ObjectType, Site, fixtures as reports,
         },
-        tui::{sample, summary::TypeRow},
+        tui::{
+            lists::{Listed, column},
+            sample,
+            summary::TypeRow,
+        },
     };
 
     fn check_columns<T: Listed>(report: &Report) {

@@ -1,11 +1,10 @@
 //! The layout of the screen.
 //!
-//! Pure: takes the state, returns line numbers. `update` asks it for the page length, `draw` for the positions; both
-//! get the same answer.
+//! Pure: takes the state and the height of the header, returns line numbers. `update` asks it for the page length, `draw`
+//! for the positions; both get the same answer.
 
 use super::{
     lists::List,
-    rows::header,
     state::{Pane, ViewState},
 };
 
@@ -44,11 +43,10 @@ pub fn too_small(state: &ViewState) -> bool {
     state.size.columns < SMALLEST.0 || state.size.rows < SMALLEST.1
 }
 
-/// The layout for this state. The last line of the screen is always the footer.
-pub fn of(state: &ViewState) -> Layout {
+/// The layout for this state, below a header of so many lines. The last line of the screen is always the footer.
+pub fn of(state: &ViewState, header: usize) -> Layout {
     let width = usize::from(state.size.columns);
     let rows = usize::from(state.size.rows);
-    let header = header::rows(state).len();
     let body = rows.saturating_sub(header + 1);
     let alone = state.help || state.pane == Pane::Detail;
     let detail = match state.pane {

@@ -7,7 +7,10 @@ mod objects;
 
 use std::collections::HashSet;
 
-use super::columns::{self, By, Column, Entry, SortOrder, TableContext};
+use super::{
+    columns::{self, Column, Entry, TableContext},
+    model::{ColumnId, SortOrder},
+};
 use crate::report::{Address, Client, Connection, Fd, Leaving, Named, Report, Site, Word};
 
 /// Which list is shown.
@@ -267,6 +270,11 @@ impl Listed for super::summary::TypeRow {
     }
 }
 
+/// The column of a table; `None` if the table lacks it.
+pub fn column<T: Listed>(by: ColumnId) -> Option<&'static Column<T>> {
+    T::COLUMNS.iter().find(|column| column.by == by)
+}
+
 /// Runs the same code for the given list: `$item` is the item type there.
 macro_rules! with_items {
     ($list:expr, $item:ident => $work:expr) => {
@@ -308,12 +316,12 @@ impl List {
     /// The initial order: worst first, or the report's own.
     pub const fn first_sort(self) -> SortOrder {
         let by = match self {
-            Self::Sites => By::Verdict,
-            Self::Fds => By::Fd,
-            Self::Connections | Self::Clients => By::Orphans,
-            Self::Leaving => By::Leaving,
-            Self::ObjectTypes => By::Owned,
-            Self::Objects => By::Age,
+            Self::Sites => ColumnId::Verdict,
+            Self::Fds => ColumnId::Fd,
+            Self::Connections | Self::Clients => ColumnId::Orphans,
+            Self::Leaving => ColumnId::Leaving,
+            Self::ObjectTypes => ColumnId::Owned,
+            Self::Objects => ColumnId::Age,
         };
         SortOrder { by, reversed: false }
     }
@@ -334,7 +342,7 @@ impl List {
     }
 
     /// Columns by which it may be sorted now.
-    pub fn sortable(self, context: &TableContext<'_>) -> Vec<By> {
+    pub fn sortable(self, context: &TableContext<'_>) -> Vec<ColumnId> {
         with_items!(self, Item => {
             let there = Item::COLUMNS.iter().filter(|column| column.may_sort(context));
             there.map(|column| column.by).collect()

@@ -10,6 +10,7 @@ pub mod figures;
 pub mod keys;
 pub mod layout;
 pub mod lists;
+pub mod model;
 pub mod names;
 pub mod order;
 pub mod rows;
@@ -20,6 +21,7 @@ mod screens;
 pub mod state;
 pub mod summary;
 pub mod terminal;
+pub mod text;
 pub mod theme;
 pub mod update;
 
@@ -106,7 +108,7 @@ impl Screen {
                 changed = reports.changed(), if reports_come => {
                     reports_come = changed.is_ok();
                     if reports_come && let Some(report) = reports.borrow_and_update().clone() {
-                        dirty = state.receive(report);
+                        dirty = update::receive(state, report);
                     }
                 }
                 event = events.next() => {
@@ -154,7 +156,7 @@ fn react(
             None => Effect::None,
         },
         Event::Resize(columns, rows) => {
-            state.resize(Size { columns: *columns, rows: *rows });
+            update::resize(state, Size { columns: *columns, rows: *rows });
             Effect::Redraw
         }
         Event::FocusGained | Event::FocusLost | Event::Mouse(_) | Event::Paste(_) => Effect::None,

@@ -6,8 +6,9 @@
 use std::{cmp::Ordering, collections::HashSet};
 
 use super::{
-    columns::{self, Rank, SortOrder, TableContext},
-    lists::{Listed, contains},
+    columns::TableContext,
+    lists::{Listed, column, contains},
+    model::{Rank, SortOrder},
 };
 use crate::report::{Frame, Site};
 
@@ -15,7 +16,7 @@ use crate::report::{Frame, Site};
 /// keep the report's order.
 pub fn of<T: Listed>(context: &TableContext<'_>, sort: SortOrder, filter: &str) -> Vec<usize> {
     let words: Vec<Term> = filter.split_whitespace().map(|word| Term::new(context, word)).collect();
-    let column = columns::column::<T>(sort.by);
+    let column = column::<T>(sort.by);
     let descending = column.is_some_and(|column| column.largest_first != sort.reversed);
     let ranked = |at: usize| {
         let entry = context.entry::<T>(at)?;
@@ -107,12 +108,12 @@ fn frame_has(frame: &Frame, word: &str) -> bool {
 mod tests {
     use super::*;
     use crate::tui::{
-        columns::By,
+        model::ColumnId,
         sample::{self, site},
         summary::Summary,
     };
 
-    fn ids(filter: &str, by: By, reversed: bool) -> Vec<u32> {
+    fn ids(filter: &str, by: ColumnId, reversed: bool) -> Vec<u32> {
         let report = sample::report();
         let summary = Summary::of(&report);
         let context = TableContext { report: &report, summary: &summary, baseline: None };
@@ -122,14 +123,14 @@ mod tests {
 
     #[test]
     fn the_default_order_is_that_of_the_report() {
-        assert_eq!(ids("", By::Verdict, false), [1, 2, 3, 4, 5, 6]);
-        assert_eq!(ids("", By::Verdict, true), [6, 5, 4, 3, 2, 1]);
+        assert_eq!(ids("", ColumnId::Verdict, false), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(ids("", ColumnId::Verdict, true), [6, 5, 4, 3, 2, 1]);
     }
 
     #[test]
     fn unknown_growth_stands_last_either_way() {
-        assert_eq!(ids("", By::Growth, false), [1, 2, 3, 5, 4, 6]);
-        assert_eq!(ids("", By::Growth, true), [4, 3, 5, 2, 1, 6]);
+        assert_eq!(ids("", ColumnId::Growth, false), [1, 2, 3, 5, 4, 6]);
+        assert_eq!(ids("", ColumnId::Growth, true), [4, 3, 5, 2, 1, 6]);
     }
 
     #[test]
@@ -148,7 +149,7 @@ mod tests {
             ("site:x", vec![]),
             ("no such thing", vec![]),
         ] {
-            assert_eq!(ids(filter, By::Verdict, false), found, "{filter}");
+            assert_eq!(ids(filter, ColumnId::Verdict, false), found, "{filter}");
         }
     }
 

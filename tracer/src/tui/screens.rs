@@ -13,13 +13,13 @@ use std::sync::Arc;
 use ratatui::{Terminal, backend::TestBackend, style::Color};
 
 use super::{
-    columns::By,
     draw::screen,
     keys::Key,
+    model::ColumnId,
     sample,
     state::{Pane, Remark, Size, ViewState},
     theme::Theme,
-    update::{Effect, update},
+    update::{Effect, receive, update},
 };
 use crate::report::{
     Amount, Exit, Report, Word,
@@ -28,7 +28,7 @@ use crate::report::{
 
 fn view(columns: u16, rows: u16, report: Report) -> ViewState {
     let mut state = ViewState::new(Size { columns, rows });
-    state.receive(Arc::new(report));
+    receive(&mut state, Arc::new(report));
     state
 }
 
@@ -138,7 +138,7 @@ fn unwind_tables_being_built_are_shown() {
 fn a_paused_view_is_frozen_until_resumed() {
     let mut state = view(80, 24, sample::report());
     press(&mut state, &[Key::Pause]);
-    assert!(!state.receive(Arc::new(later())), "nothing to draw");
+    assert!(!receive(&mut state, Arc::new(later())), "nothing to draw");
     golden("paused", &state);
     press(&mut state, &[Key::Pause]);
     assert_eq!(state.shown.as_deref(), Some(&later()));
@@ -149,7 +149,7 @@ fn a_baseline_shows_the_change_since() {
     for (name, columns, rows) in [("baseline_wide", 120, 40), ("baseline_small", 80, 24)] {
         let mut state = view(columns, rows, sample::judged());
         press(&mut state, &[Key::Mark]);
-        state.receive(Arc::new(later()));
+        receive(&mut state, Arc::new(later()));
         golden(name, &state);
         press(&mut state, &[Key::Unmark]);
         assert_eq!(state.baseline, None);
@@ -263,7 +263,7 @@ fn the_cursor_stays_on_its_call_site_when_the_order_changes() {
     press(&mut state, &[Key::Down]);
     let id = state.site().unwrap().id;
     assert_eq!((id, state.at.cursor), (2, 1));
-    state.receive(Arc::new(later()));
+    receive(&mut state, Arc::new(later()));
     assert_eq!((state.site().unwrap().id, state.at.cursor), (2, 0));
     press(&mut state, &[Key::Reverse]);
     assert_eq!((state.site().unwrap().id, state.at.cursor), (2, 5));
@@ -274,10 +274,10 @@ fn the_cursor_stays_on_its_call_site_when_the_order_changes() {
 #[test]
 fn an_unmoved_cursor_stays_on_the_first_row() {
     let mut state = view(80, 24, sample::judged());
-    state.receive(Arc::new(later()));
+    receive(&mut state, Arc::new(later()));
     assert_eq!(state.site().unwrap().id, 2);
     press(&mut state, &[Key::End, Key::Home]);
-    state.receive(Arc::new(sample::judged()));
+    receive(&mut state, Arc::new(sample::judged()));
     assert_eq!(state.site().unwrap().id, 1);
 }
 
@@ -287,7 +287,7 @@ fn the_cursor_stays_near_a_call_site_that_disappeared() {
     press(&mut state, &[Key::End]);
     let mut report = sample::report();
     report.sites.pop();
-    state.receive(Arc::new(report));
+    receive(&mut state, Arc::new(report));
     assert_eq!(state.site().unwrap().id, 5);
 }
 
@@ -300,8 +300,8 @@ fn sort_keys_cycle_through_columns() {
         seen.push(state.at.sort.by);
         press(&mut state, &[Key::SortRight]);
     }
-    assert!(!seen.contains(&By::BytesChange), "no baseline, no such column");
-    assert!(seen.contains(&By::Trend));
+    assert!(!seen.contains(&ColumnId::BytesChange), "no baseline, no such column");
+    assert!(seen.contains(&ColumnId::Trend));
     press(&mut state, &[Key::SortLeft]);
     assert_eq!(Some(&state.at.sort.by), seen.last());
 }
@@ -326,7 +326,7 @@ fn every_key_is_harmless_at_every_size_and_at_any_time() {
         for report in [None, Some(lossy()), Some(later()), Some(served()), Some(objects())] {
             let mut state = ViewState::new(Size { columns, rows });
             if let Some(report) = report {
-                state.receive(Arc::new(report));
+                receive(&mut state, Arc::new(report));
             }
             for first in BINDINGS {
                 for second in BINDINGS {

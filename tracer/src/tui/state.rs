@@ -2,22 +2,18 @@
 //!
 //! Takes reports, returns what `rows` needs besides them. The cursor stays on an item's identity, never on a row
 //! number, so it stays on its call site when the order changes. Each list has its own cursor, order and filter. Only
-//! `update` and new reports change the state; no terminal, no clock.
+//! `update` changes the state, and scrolls to the cursor afterwards; no terminal, no clock.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    mem,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use super::{
-    columns::{By, SortOrder, TableContext},
-    layout,
+    columns::TableContext,
     lists::{Id, List, with_items},
+    model::{Baseline, ColumnId, SortOrder},
     order,
     summary::Summary,
 };
-use crate::report::{Amount, Report, Site};
+use crate::report::{Report, Site};
 
 /// The size of the screen, in cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,29 +33,6 @@ pub enum Pane {
     Split,
     /// The selected call site alone, with full names.
     Detail,
-}
-
-/// The baseline figures that `m` marks.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Baseline {
-    /// Tracing duration when it was marked, seconds.
-    pub at_s: f64,
-    /// Outstanding amounts by call-site id. A call site that is missing here began later, at zero.
-    outstanding: HashMap<u32, Amount>,
-}
-
-impl Baseline {
-    fn of(report: &Report) -> Self {
-        let amount =
-            |site: &Site| Amount { count: site.outstanding_count, bytes: site.outstanding_bytes };
-        let outstanding = report.sites.iter().map(|site| (site.id, amount(site))).collect();
-        Self { at_s: report.window.duration_s, outstanding }
-    }
-
-    /// The outstanding amount of this call site when it was marked.
-    pub fn amount(&self, id: u32) -> Amount {
-        self.outstanding.get(&id).copied().unwrap_or(Amount { count: 0, bytes: 0 })
-    }
 }
 
 /// The position in a list.
@@ -180,12 +153,10 @@ impl ViewState {
         true
     }
 
-    /// Freezes the view, or resumes with the newest report.
-    pub fn toggle_pause(&mut self) {
+    /// Freezes the view, or resumes with the newest report; returns whether there is one.
+    pub fn toggle_pause(&mut self) -> bool {
         self.paused = !self.paused;
-        if let Some(report) = self.waiting.take() {
-            self.receive(report);
-        }
+        self.waiting.take().is_some_and(|report| self.receive(report))
     }
 
     /// Remembers the shown figures as the baseline.
@@ -198,29 +169,24 @@ impl ViewState {
     pub fn unmark(&mut self) {
         self.baseline = None;
         for place in self.elsewhere.values_mut().chain([&mut self.at]) {
-            if matches!(place.sort.by, By::BytesChange | By::CountChange) {
+            if matches!(place.sort.by, ColumnId::BytesChange | ColumnId::CountChange) {
                 place.sort = List::Sites.first_sort();
             }
         }
         self.arrange();
     }
 
-    /// Switches to another list, at its last position.
-    pub fn go(&mut self, list: List) {
+    /// Switches to another list, at its last position; returns whether it is another one.
+    pub fn go(&mut self, list: List) -> bool {
         if list == self.list {
-            return;
+            return false;
         }
         let there = self.elsewhere.remove(&list).unwrap_or_else(|| Place::new(list));
         let here = mem::replace(&mut self.at, there);
         self.elsewhere.insert(self.list, here);
         self.list = list;
         self.arrange();
-    }
-
-    /// Sets the size of the screen.
-    pub fn resize(&mut self, size: Size) {
-        self.size = size;
-        self.keep_visible();
+        true
     }
 
     /// The shown report with its context.
@@ -243,7 +209,6 @@ impl ViewState {
             Some(None) => self.put_cursor(self.at.cursor),
         }
         self.at.top = self.at.cursor.saturating_sub(on_screen);
-        self.keep_visible();
     }
 
     /// Puts the cursor on a row and keeps it on the item there.
@@ -253,12 +218,6 @@ impl ViewState {
         if let Some(id) = self.id() {
             self.at.selected = Some(id);
         }
-        self.keep_visible();
-    }
-
-    /// Keeps the cursor on the item it is on.
-    pub fn hold_cursor(&mut self) {
-        self.put_cursor(self.at.cursor);
     }
 
     /// The call site under the cursor, or the one of the item there.
@@ -277,13 +236,9 @@ impl ViewState {
         self.list.id(&self.context()?, *self.at.order.get(self.at.cursor)?)
     }
 
-    /// Visible rows of the table.
-    pub fn page(&self) -> usize {
-        layout::of(self).table_rows()
-    }
-
-    fn keep_visible(&mut self) {
-        let page = self.page().max(1);
+    /// Keeps the cursor's row on a page of the table.
+    pub fn scroll_to_cursor(&mut self, page: usize) {
+        let page = page.max(1);
         let at = &mut self.at;
         let lowest = at.cursor.saturating_sub(page - 1);
         let last_full = at.order.len().saturating_sub(page);

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::columns::By;
+use super::model::ColumnId;
 use crate::report::{
     Connection, FdType, Fds, Leaving, LibraryObject, Light, Report, Resource, VerdictClass, Word,
 };
@@ -39,7 +39,7 @@ pub struct Summary {
     /// Objects whose release was requested.
     pub asked: usize,
     /// Columns with a known value for any object.
-    pub known: HashSet<By>,
+    pub known: HashSet<ColumnId>,
     /// Length of the longest object type name; 0 if there are no objects.
     pub longest_type_name: usize,
 }
@@ -114,13 +114,13 @@ impl Summary {
         self.longest_type_name = names.max().unwrap_or(0);
         let asked: u64 = objects.types.iter().filter_map(|kind| kind.release_asked).sum();
         self.asked = usize::try_from(asked).unwrap_or(usize::MAX);
-        let there: [(By, Has); 6] = [
-            (By::Fd, |one| one.fd.is_some()),
-            (By::Peer, |one| one.peer.is_some()),
-            (By::Owner, |one| one.owner.is_some()),
-            (By::References, |one| one.references.is_some()),
-            (By::Queued, |one| one.queued_bytes.is_some()),
-            (By::Pending, |one| one.pending.is_some()),
+        let there: [(ColumnId, Has); 6] = [
+            (ColumnId::Fd, |one| one.fd.is_some()),
+            (ColumnId::Peer, |one| one.peer.is_some()),
+            (ColumnId::Owner, |one| one.owner.is_some()),
+            (ColumnId::References, |one| one.references.is_some()),
+            (ColumnId::Queued, |one| one.queued_bytes.is_some()),
+            (ColumnId::Pending, |one| one.pending.is_some()),
         ];
         self.known.extend(
             there.iter().filter(|(_, has)| objects.table.iter().any(has)).map(|(by, _)| by),

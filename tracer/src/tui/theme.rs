@@ -5,7 +5,7 @@
 
 use ratatui::style::{Color, Modifier, Style};
 
-use super::rows::Role;
+use super::text::Role;
 
 /// With or without colors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

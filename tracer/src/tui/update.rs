@@ -1,17 +1,20 @@
-//! The effect of each key on the view.
+//! The effect of each key on the view, and of reports and the size of the screen.
 //!
 //! Pure: takes the state and a logical key, changes the state, returns what the loop must do. Nothing here touches
 //! the terminal, and no key affects tracing: pausing freezes the view.
 
+use std::sync::Arc;
+
 use super::{
-    columns::SortOrder,
     keys::Key,
-    layout,
+    layout::{self, Layout},
     lists::{Id, List},
+    model::SortOrder,
     order,
-    rows::{detail, help},
-    state::{Pane, Remark, ViewState},
+    rows::{detail, header, help},
+    state::{Pane, Remark, Size, ViewState},
 };
+use crate::report::Report;
 
 /// The action that the loop must take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,48 @@ pub enum Effect {
     Full,
     /// Quit.
     Quit,
+}
+
+/// Receives a new report. While paused, only stores it; returns whether the view changed.
+pub fn receive(state: &mut ViewState, report: Arc<Report>) -> bool {
+    let changed = state.receive(report);
+    if changed {
+        scroll(state);
+    }
+    changed
+}
+
+/// Sets the size of the screen.
+pub fn resize(state: &mut ViewState, size: Size) {
+    state.size = size;
+    scroll(state);
+}
+
+/// Visible rows of the table.
+pub fn page(state: &ViewState) -> usize {
+    layout_of(state).table_rows()
+}
+
+fn layout_of(state: &ViewState) -> Layout {
+    layout::of(state, header::rows(state).len())
+}
+
+/// Scrolls the table to its cursor, after a change of either.
+fn scroll(state: &mut ViewState) {
+    let page = page(state);
+    state.scroll_to_cursor(page);
+}
+
+/// Filters and sorts again.
+fn arrange(state: &mut ViewState) {
+    state.arrange();
+    scroll(state);
+}
+
+/// Puts the cursor on a row.
+fn put_cursor(state: &mut ViewState, row: usize) {
+    state.put_cursor(row);
+    scroll(state);
 }
 
 /// Applies a key.
@@ -54,7 +99,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::SortLeft | Key::SortRight => sort_beside(state, key == Key::SortRight),
         Key::Reverse => {
             state.at.sort.reversed = !state.at.sort.reversed;
-            state.arrange();
+            arrange(state);
         }
         Key::Sites => show(state, List::Sites),
         Key::Fds => show(state, List::Fds),
@@ -66,9 +111,19 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::Objects => show(state, List::ObjectTypes),
         Key::Each if state.list == List::Objects => show(state, List::ObjectTypes),
         Key::Each => each(state),
-        Key::Pause => state.toggle_pause(),
-        Key::Mark => state.mark(),
-        Key::Unmark => state.unmark(),
+        Key::Pause => {
+            if state.toggle_pause() {
+                scroll(state);
+            }
+        }
+        Key::Mark => {
+            state.mark();
+            scroll(state);
+        }
+        Key::Unmark => {
+            state.unmark();
+            scroll(state);
+        }
         Key::Filter => {
             state.help = false;
             if state.pane == Pane::Detail {
@@ -88,7 +143,9 @@ fn show(state: &mut ViewState, list: List) {
     if state.pane == Pane::Detail {
         state.pane = if state.size.rows >= 30 { Pane::Split } else { Pane::Table };
     }
-    state.go(list);
+    if state.go(list) {
+        scroll(state);
+    }
 }
 
 /// Closes the topmost layer.
@@ -98,13 +155,13 @@ fn back(state: &mut ViewState) {
         state.help = false;
     } else if let Some(before) = state.typing.take() {
         state.at.filter = before;
-        state.arrange();
+        arrange(state);
     } else if state.pane == Pane::Detail {
         state.pane = if state.size.rows >= 30 { Pane::Split } else { Pane::Table };
-        state.hold_cursor();
+        put_cursor(state, state.at.cursor);
     } else if !state.at.filter.is_empty() {
         state.at.filter.clear();
-        state.arrange();
+        arrange(state);
     }
 }
 
@@ -116,7 +173,7 @@ fn open(state: &mut ViewState) {
     } else if state.site().is_some() {
         state.scroll = 0;
         state.pane = Pane::Detail;
-        state.hold_cursor();
+        put_cursor(state, state.at.cursor);
     } else if state.list == List::Clients && !state.at.order.is_empty() {
         // All of one client's connections, by its address.
         open_client(state);
@@ -150,7 +207,7 @@ fn each(state: &mut ViewState) {
 fn filtered(state: &mut ViewState, list: List, filter: String) {
     show(state, list);
     state.at.filter = filter;
-    state.arrange();
+    arrange(state);
 }
 
 fn split(state: &mut ViewState) {
@@ -160,13 +217,12 @@ fn split(state: &mut ViewState) {
         Pane::Table | Pane::Detail => Pane::Split,
         Pane::Split => Pane::Table,
     };
-    let size = state.size;
-    state.resize(size);
+    scroll(state);
 }
 
 /// Moves the cursor, or scrolls the page that covers the table.
 fn move_cursor(state: &mut ViewState, key: Key) {
-    let layout = layout::of(state);
+    let layout = layout_of(state);
     if state.help || state.pane == Pane::Detail {
         let lines = if state.help {
             help::lines(state, layout.width).len()
@@ -176,11 +232,12 @@ fn move_cursor(state: &mut ViewState, key: Key) {
         let last = lines.saturating_sub(layout.detail_rows());
         state.scroll = moved(state.scroll.min(last), key, layout.detail_rows(), last);
     } else if key == Key::Home {
-        state.put_cursor(0);
+        put_cursor(state, 0);
         state.at.selected = None;
     } else {
         let last = state.at.order.len().saturating_sub(1);
-        state.put_cursor(moved(state.at.cursor, key, layout.table_rows(), last));
+        let row = moved(state.at.cursor, key, layout.table_rows(), last);
+        put_cursor(state, row);
     }
 }
 
@@ -207,7 +264,7 @@ fn sort_beside(state: &mut ViewState, right: bool) {
     let step = if right { 1 } else { columns.len().saturating_sub(1) };
     if let Some(next) = columns.get((at + step) % columns.len().max(1)) {
         state.at.sort = SortOrder { by: *next, reversed: false };
-        state.arrange();
+        arrange(state);
     }
 }
 
@@ -220,5 +277,5 @@ fn write(state: &mut ViewState, key: Key) {
         Key::EraseAll => state.at.filter.clear(),
         _ => state.typing = None,
     }
-    state.arrange();
+    arrange(state);
 }

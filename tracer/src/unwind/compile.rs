@@ -1,6 +1,6 @@
 //! Compiles one object's call frame information into rows.
 //!
-//! Takes the object's bytes, hands on a [`Table`]. Pure. A row gives the rule that finds the caller from an address in
+//! Takes the object's bytes, passes on a [`Table`]. Pure. A row gives the rule that finds the caller from an address in
 //! a function. Drops what only a debugger needs (registers that find no frame), and merges adjacent rows that are then
 //! equal.
 

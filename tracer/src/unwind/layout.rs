@@ -1,6 +1,6 @@
 //! Lays out rows as a tree of pages with one root.
 //!
-//! Pure: takes rows, hands on consecutive pages from a given page number on.
+//! Pure: takes rows, passes on consecutive pages from a given page number on.
 
 use tracer_common::unwind::{PAGE_ROWS, Page, branch};
 

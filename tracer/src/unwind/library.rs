@@ -1,6 +1,6 @@
 //! The tables of all objects, and their pages in the programs' map.
 //!
-//! Takes the targets' mappings, hands on executable ranges with their tables. All processes, and all files
+//! Takes the targets' mappings, passes on executable ranges with their tables. All processes, and all files
 //! with the same build id, share one table.
 
 use std::{
@@ -61,7 +61,7 @@ impl Writer for Tables {
 }
 
 /// Counts of tables.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Status {
     /// Objects whose table is in use.
     pub ready: usize,
@@ -78,6 +78,8 @@ pub struct Status {
     /// Executable ranges of targets that did not fit into their list.
     pub ranges_left_out: usize,
 }
+
+crate::tape::redact::plain!(Status);
 
 #[derive(Debug)]
 enum State {

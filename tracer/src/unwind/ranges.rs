@@ -1,6 +1,6 @@
 //! Merges executable ranges so that they fit into a bounded list.
 //!
-//! Takes executable ranges in ascending order, hands on fewer. Pure.
+//! Takes executable ranges in ascending order, passes on fewer. Pure.
 
 use std::collections::HashSet;
 

@@ -1,6 +1,6 @@
 //! Numbers the rules of unwind tables.
 //!
-//! Takes rules, hands on their numbers; equal rules share a number in all tables. Pure.
+//! Takes rules, passes on their numbers; equal rules share a number in all tables. Pure.
 
 use std::collections::HashMap;
 

@@ -17,3 +17,5 @@ mod packs;
 mod reports;
 #[cfg(test)]
 mod schema;
+#[cfg(test)]
+mod tapes;

@@ -1,6 +1,6 @@
 //! Chooses the instruction of a function to probe.
 //!
-//! Takes a function's bytes, hands on an offset into them.
+//! Takes a function's bytes, passes on an offset into them.
 //!
 //! The cost of a breakpoint depends on the instruction under it: the kernel emulates `push`, `nop`,
 //! `jmp`, `jcc` and `call rel` (`arch/x86/kernel/uprobes.c`), and single-steps everything else, which

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 use foldhash::fast::FixedState;
 
 use super::address::Address;
-use crate::ledger::totals::Sum;
+use crate::ledger::sum::Sum;
 
 /// Maximum number of addresses with an entry of their own, so that a scan from many does not exhaust memory.
 const MOST: usize = 10_000;

@@ -5,9 +5,11 @@ use std::{
     collections::{BTreeMap, HashSet},
 };
 
-use super::{Client, Connection, Connections, End, LeftBehind, Occurrence, Seed};
+use super::{
+    Client, Connection, Connections, End, LeftBehind, Occurrence, Seed, holdings::Holdings,
+};
 use crate::{
-    ledger::{Ledger, totals::Sum},
+    ledger::{Ledger, sum::Sum},
     target::Pid,
 };
 
@@ -50,52 +52,49 @@ pub struct Shown {
     pub bytes: Option<(u64, u64)>,
 }
 
-impl Connections {
-    fn shown(&self, connection: &Connection) -> Shown {
-        let (held, orphans) =
-            connection.number.map(|number| self.holdings.of(number)).unwrap_or_default();
-        Shown { connection: connection.clone(), held, orphans, state: None, bytes: None }
+/// All figures.
+fn figures(all: &Connections) -> Figures {
+    let mut open: Vec<(Reverse<u64>, u64, &Connection)> = all
+        .open
+        .values()
+        .chain(all.seeds.values())
+        .map(|one| {
+            let held = one.number.map_or(0, |number| all.holdings.of(number).0.bytes);
+            (Reverse(held), one.id, one)
+        })
+        .collect();
+    if open.len() > TABLE {
+        open.select_nth_unstable_by_key(TABLE, |(held, id, _)| (*held, *id));
+        open.truncate(TABLE);
     }
+    open.sort_unstable_by_key(|(_, id, _)| *id);
+    Figures {
+        open: (all.open.len() + all.seeds.len()) as u64,
+        opened: all.opened,
+        closed: all.closed,
+        with_orphans: all.holdings.with_orphans(),
+        by_end: all.by_end.clone(),
+        clients: all.clients.list(),
+        table: open.into_iter().map(|(_, _, one)| shown(&all.holdings, one)).collect(),
+        recent: all.recent.iter().rev().map(|one| shown(&all.holdings, one)).collect(),
+    }
+}
 
-    /// All figures.
-    pub(super) fn figures(&self) -> Figures {
-        let mut open: Vec<(Reverse<u64>, u64, &Connection)> = self
-            .open
-            .values()
-            .chain(self.seeds.values())
-            .map(|one| {
-                let held = one.number.map_or(0, |number| self.holdings.of(number).0.bytes);
-                (Reverse(held), one.id, one)
-            })
-            .collect();
-        if open.len() > TABLE {
-            open.select_nth_unstable_by_key(TABLE, |(held, id, _)| (*held, *id));
-            open.truncate(TABLE);
-        }
-        open.sort_unstable_by_key(|(_, id, _)| *id);
-        Figures {
-            open: (self.open.len() + self.seeds.len()) as u64,
-            opened: self.opened,
-            closed: self.closed,
-            with_orphans: self.holdings.with_orphans(),
-            by_end: self.by_end.clone(),
-            clients: self.clients.list(),
-            table: open.into_iter().map(|(_, _, one)| self.shown(one)).collect(),
-            recent: self.recent.iter().rev().map(|one| self.shown(one)).collect(),
-        }
-    }
+fn shown(holdings: &Holdings, connection: &Connection) -> Shown {
+    let (held, orphans) = connection.number.map(|number| holdings.of(number)).unwrap_or_default();
+    Shown { connection: connection.clone(), held, orphans, state: None, bytes: None }
 }
 
 impl Ledger {
     /// The resources that closed connections left behind at a call site.
     pub fn left_behind(&self, site: u32) -> LeftBehind {
-        self.totals.connections.left(site)
+        self.totals.connections.holdings.left(site)
     }
 
     /// The figures of connections, after settling those that ended at least `grace_ns` before `now_ns`.
     pub fn connections(&mut self, now_ns: u64, grace_ns: u64) -> Figures {
         self.settle_connections(now_ns, grace_ns);
-        self.totals.connections.figures()
+        figures(&self.totals.connections)
     }
 
     /// Counts the resources of connections that ended at least `grace_ns` before `now_ns` as left behind.
@@ -152,11 +151,5 @@ impl Ledger {
     /// The log entries since the last call, in order.
     pub fn occurrences(&mut self) -> Vec<Occurrence> {
         self.totals.connections.occurrences.as_mut().map(std::mem::take).unwrap_or_default()
-    }
-}
-
-impl Connections {
-    fn left(&self, site: u32) -> LeftBehind {
-        self.holdings.left(site)
     }
 }

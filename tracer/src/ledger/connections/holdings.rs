@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use tracer_common::connection::Role;
 
 use super::clients::Clients;
-use crate::ledger::{events::Block, totals::Sum};
+use crate::ledger::{events::Block, sum::Sum};
 
 /// A connection's resources from one call site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,7 +31,7 @@ pub use self::{
     seeds::Seed,
 };
 use self::{address::Ends, clients::Clients, holdings::Holdings};
-use super::{events::Block, totals::Sum};
+use super::{events::Block, sum::Sum};
 use crate::target::Pid;
 
 /// Maximum number of closed connections that are kept in full.

@@ -1,6 +1,6 @@
 //! Decides when to trace, so that tracing stays within its budget.
 //!
-//! Takes measurements of windows and pauses, hands on what to do next. Pure: reads no clock.
+//! Takes measurements of windows and pauses, passes on what to do next. Pure: reads no clock.
 //!
 //! The cost of tracing is *debt*, in CPU time of the targets; the granted share of their CPU time pays it off. Tracing
 //! continues while the debt is small. Otherwise it pauses until the debt is paid; then a window follows.

@@ -1,6 +1,6 @@
 //! Measures the cost of a probe hit on this host, with empty BPF programs.
 //!
-//! Takes loaded programs, hands on [`ProbeCosts`]. A child of leaktrace calls three tiny functions with empty probes,
+//! Takes loaded programs, passes on [`ProbeCosts`]. A child of leaktrace calls three tiny functions with empty probes,
 //! up to two thousand times each: it takes milliseconds, and affects no other process.
 
 use std::{fs::File, io, num::NonZeroU32, os::fd::FromRawFd as _, path::PathBuf};

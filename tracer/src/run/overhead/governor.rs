@@ -1,6 +1,6 @@
 //! Overhead governor: starts and stops sampling windows so that tracing stays within its CPU budget.
 //!
-//! Runs on the attacher's thread, which owns the programs. Takes readings from the collector, hands on requests to it,
+//! Runs on the attacher's thread, which owns the programs. Takes readings from the collector, passes on requests to it,
 //! and attaches or detaches the probes.
 
 use std::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     collector::{Reading, Request},
-    kernel::{Calls, Failed, Programs, Statistics, now_ns},
+    kernel::{Calls, KernelError, Programs, Statistics, now_ns},
     probes::Probe,
     snapshot::windows::OverheadReading,
     target::{Pid, usage::cpu_ns},
@@ -103,7 +103,7 @@ impl Governor {
 
     /// Checks the budget, and opens or closes a window. A collector that has ended is not a failure: shutdown has
     /// begun.
-    pub(in crate::run) fn check(&mut self, programs: &mut Programs) -> Result<(), Failed> {
+    pub(in crate::run) fn check(&mut self, programs: &mut Programs) -> Result<(), KernelError> {
         match &self.state {
             State::Open { since, .. } => {
                 let young = since.elapsed() < Duration::from_nanos(WINDOW_NS);
@@ -148,7 +148,7 @@ impl Governor {
         }
     }
 
-    fn close(&mut self, programs: &mut Programs) -> Result<(), Failed> {
+    fn close(&mut self, programs: &mut Programs) -> Result<(), KernelError> {
         let Some(reading) = self.request(Request::Pause) else { return Ok(()) };
         if let State::Open { calls: Some(counted), .. } = &self.state {
             self.budget.count(
@@ -166,7 +166,7 @@ impl Governor {
         Ok(())
     }
 
-    fn open(&mut self, programs: &mut Programs) -> Result<(), Failed> {
+    fn open(&mut self, programs: &mut Programs) -> Result<(), KernelError> {
         let calls = programs.count_syscalls()?;
         let Some(from) = self.request(Request::Read) else { return Ok(()) };
         thread::sleep(REFERENCE);
@@ -187,7 +187,7 @@ impl Governor {
         programs: &mut Programs,
         recorded: bool,
         tail_ns: u128,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), KernelError> {
         let now = Before {
             at_ns: reading.at_ns,
             cpu_ns: used_ns(&self.pids),

@@ -1,6 +1,6 @@
 //! The overhead budget: what a probe hit costs on this host, how much tracing may cost, and when it pauses.
 //!
-//! Takes loaded programs and readings of the collector, hands on requests to start and stop sampling windows.
+//! Takes loaded programs and readings of the collector, passes on requests to start and stop sampling windows.
 
 mod budget;
 mod calibrate;

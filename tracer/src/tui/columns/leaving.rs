@@ -1,45 +1,45 @@
 //! The columns of the table of resources left behind, by the acquiring function.
 
-use super::{By, Column, Entry, Needs, Rank, counted, number, text};
+use super::{Column, ColumnId, Entry, Needs, Rank, call_site::call_site, counted, number, text};
 use crate::{
     format,
     report::{Leaving, Site},
     tui::{
         figures, names,
-        rows::{Role, Row, table::call_site},
+        text::{Role, Row},
     },
 };
 
 /// Every column, from left to right.
 #[rustfmt::skip]
 pub const LEAVING: &[Column<Leaving>] = &[
-    Column { by: By::Pid, title: "pid", help: "process id of the target",
+    Column { by: ColumnId::Pid, title: "pid", help: "process id of the target",
         needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 16, largest_first: false,
         rank: |one| number(site(one).map(|site| f64::from(site.pid))),
         cell: |one, _| site(one).map_or_else(Row::new, |site| Row::of(Role::Muted, site.pid.to_string())) },
-    Column { by: By::Kind, title: "kind", help: "kind of resource; for descriptors, their type",
+    Column { by: ColumnId::Kind, title: "kind", help: "kind of resource; for descriptors, their type",
         needs: Needs::Nothing, width: |screen| if screen < 100 { 6 } else { 9 }, left: true, leave: 20, largest_first: false,
         rank: |one| text(site(one).map(Site::kind_name)),
         cell: |one, cells| site(one).map_or_else(Row::new, |site| Row::of(Role::Muted, names::start_of(site.kind_name(), cells))) },
-    Column { by: By::Site, title: "call site", help: "the function that allocated; the worst of the call paths to it",
+    Column { by: ColumnId::Site, title: "call site", help: "the function that allocated; the worst of the call paths to it",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(site(one).and_then(Site::asked).and_then(|frame| frame.symbol.as_deref())),
         cell: |one, cells| site(one).map_or_else(Row::new, |site| call_site(site, cells)) },
-    Column { by: By::Paths, title: "paths", help: "number of call paths to it; the list of call sites shows each",
+    Column { by: ColumnId::Paths, title: "paths", help: "number of call paths to it; the list of call sites shows each",
         needs: Needs::Nothing, width: |_| 5, left: false, leave: 40, largest_first: true,
         rank: |one| counted(one.item.sites.len() as u64),
         cell: |one, _| Row::of(Role::Muted, figures::count(one.item.sites.len() as u64)) },
-    Column { by: By::Share, title: "of closed", help: "their share of the connections that closed at least 1s (or --min-age) ago",
+    Column { by: ColumnId::Share, title: "of closed", help: "their share of the connections that closed at least 1s (or --min-age) ago",
         needs: Needs::Nothing, width: |_| 11, left: false, leave: 16, largest_first: true,
         rank: |one| number(one.item.share()), cell: |one, _| super::known(Role::Bad, one.item.share_text()) },
-    Column { by: By::Leaving, title: "leaving", help: "closed connections that left something behind; a range, as some may be counted on several paths",
+    Column { by: ColumnId::Leaving, title: "leaving", help: "closed connections that left something behind; a range, as some may be counted on several paths",
         needs: Needs::Nothing, width: |_| 13, left: false, leave: 16, largest_first: true,
         rank: |one| counted(one.item.connections.1),
         cell: |one, _| Row::of(Role::Strong, one.item.connections_text(figures::count)) },
-    Column { by: By::Orphans, title: "orphans", help: "bytes left behind; none for descriptors",
+    Column { by: ColumnId::Orphans, title: "orphans", help: "bytes left behind; none for descriptors",
         needs: Needs::Nothing, width: |_| 9, left: false, leave: 16, largest_first: true,
         rank: |one| if sized(one) { counted(one.item.bytes) } else { Rank::Unknown }, cell: orphans },
-    Column { by: By::OrphanCount, title: "count", help: "number of blocks or descriptors left behind",
+    Column { by: ColumnId::OrphanCount, title: "count", help: "number of blocks or descriptors left behind",
         needs: Needs::Nothing, width: |_| 7, left: false, leave: 16, largest_first: true,
         rank: |one| counted(one.item.count),
         cell: |one, _| Row::of(Role::Bad, figures::count(one.item.count)) },

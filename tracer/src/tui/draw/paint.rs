@@ -4,7 +4,7 @@
 
 use ratatui::buffer::Buffer;
 
-use crate::tui::{rows::Row, theme::Theme};
+use crate::tui::{text::Row, theme::Theme};
 
 /// Paints a row on line `line`; skips a row below the buffer.
 pub fn row(row: &Row, line: u16, theme: Theme, buffer: &mut Buffer) {

@@ -7,8 +7,9 @@ use ratatui::buffer::Buffer;
 use super::paint;
 use crate::tui::{
     layout,
-    rows::{Role, Row, body, detail, footer, header, help},
+    rows::{body, detail, footer, header, help},
     state::ViewState,
+    text::{Role, Row},
     theme::Theme,
 };
 
@@ -24,8 +25,8 @@ fn lines(state: &ViewState) -> Vec<Row> {
     if layout::too_small(state) {
         return vec![too_small(state)];
     }
-    let layout = layout::of(state);
     let mut lines = header::rows(state);
+    let layout = layout::of(state, lines.len());
     lines.truncate(layout.header);
     match state.shown.as_deref() {
         _ if state.help => lines.extend(help::rows(state, layout.width, layout.detail)),

@@ -2,20 +2,19 @@
 //!
 //! Pure; takes the state and the layout, returns rows.
 
-use super::{
-    Role, Row, rule,
-    table::{self, Shown},
-};
+use super::table::{self, Shown};
 use crate::{
     format,
     report::{Fds, Report, Resource},
     tui::{
-        columns::{self, By, TableContext},
+        columns::{self, TableContext},
         layout::Layout,
-        lists::{List, Listed, with_items},
+        lists::{List, Listed, column, with_items},
+        model::ColumnId,
         names,
         state::ViewState,
         summary::TypeRow,
+        text::{Role, Row, rule},
     },
 };
 
@@ -169,11 +168,11 @@ const ASKED: &str = "with a release requested";
 /// The order of the list, in words.
 fn order(state: &ViewState) -> String {
     let sort = state.at.sort;
-    let words = with_items!(state.list, Item => columns::column::<Item>(sort.by)
+    let words = with_items!(state.list, Item => column::<Item>(sort.by)
         .map(|column| format!("by {} {}", column.title, table::arrow(column, sort.reversed))));
     match (sort.by, sort.reversed) {
-        (By::Verdict, false) => "worst first".to_owned(),
-        (By::Verdict, true) => "worst last".to_owned(),
+        (ColumnId::Verdict, false) => "worst first".to_owned(),
+        (ColumnId::Verdict, true) => "worst last".to_owned(),
         _ => words.unwrap_or_default(),
     }
 }

@@ -2,11 +2,16 @@
 //!
 //! Pure; on a narrow screen the least important part is dropped first, and the lists shrink to their keys.
 
-use super::{Role, Row, Segment, packed, spread};
 use crate::{
     format,
     report::{Connections, Fds, Report},
-    tui::{columns, figures, lists, lists::List, state::ViewState, summary::Summary},
+    tui::{
+        columns, figures, lists,
+        lists::List,
+        state::ViewState,
+        summary::Summary,
+        text::{Role, Row, Segment, packed, spread},
+    },
 };
 
 /// From this width on, the lists show names beside their keys.

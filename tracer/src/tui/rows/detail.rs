@@ -3,7 +3,7 @@
 //! Pure; takes a call site and the state, returns rows. Wide screens have the stack at the left and the figures at
 //! the right; narrow ones have the figures above the stack.
 
-use super::{Role, Row, Segment, left_behind, object, packed, rule, spread, stack, table::amount};
+use super::{left_behind, object, stack, table::amount};
 use crate::{
     format,
     report::{Amount, Module, Site},
@@ -13,6 +13,7 @@ use crate::{
         lists::List,
         names,
         state::{Pane, ViewState},
+        text::{Role, Row, Segment, packed, rule, spread},
     },
 };
 

@@ -2,7 +2,6 @@
 //!
 //! Pure; takes the state, returns one row.
 
-use super::{Role, Row, Segment, packed, spread};
 use crate::{
     format,
     tui::{
@@ -10,6 +9,7 @@ use crate::{
         lists::List,
         names,
         state::ViewState,
+        text::{Role, Row, Segment, packed, spread},
     },
 };
 

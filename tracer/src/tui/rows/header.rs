@@ -4,13 +4,13 @@
 
 use tracer_common::loss::Loss;
 
-use super::{Role, Row, Segment, packed, spread};
 use crate::{
     format,
     report::{Accounting, Exit, ProbeStatus, Report, Target, Word},
     tui::{
         columns, figures, names,
         state::{Size, ViewState},
+        text::{Role, Row, Segment, packed, spread},
     },
 };
 

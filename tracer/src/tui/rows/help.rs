@@ -2,7 +2,6 @@
 //!
 //! Pure; takes the state, returns rows.
 
-use super::{Role, Row, rule};
 use crate::{
     format,
     report::{
@@ -16,6 +15,7 @@ use crate::{
         names,
         state::ViewState,
         summary::TypeRow,
+        text::{Role, Row, rule},
     },
 };
 

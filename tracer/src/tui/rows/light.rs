@@ -2,11 +2,13 @@
 //!
 //! Pure; on a narrow screen the least important part is dropped first.
 
-use super::{Role, Row, Segment, packed};
 use crate::{
     format,
     report::{FdType, Growing, Level, Report, Word},
-    tui::{columns, figures},
+    tui::{
+        columns, figures,
+        text::{Role, Row, Segment, packed},
+    },
 };
 
 /// Selects an amount of a process.

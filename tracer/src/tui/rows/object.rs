@@ -2,7 +2,6 @@
 //!
 //! Pure; takes the state, returns rows. Columns that a narrow table leaves out are shown here.
 
-use super::{Role, Row, Segment};
 use crate::{
     format,
     report::{LibraryObject, ObjectType},
@@ -11,6 +10,7 @@ use crate::{
         lists::{List, Listed},
         names,
         state::ViewState,
+        text::{Role, Row, Segment},
     },
 };
 

@@ -3,11 +3,13 @@
 //! Pure; takes a call site, returns rows. The full form is complete: it marks inlined functions, gives the reason for
 //! unnamed frames, and says if the stack is truncated.
 
-use super::{Role, Row};
 use crate::{
     format,
     report::{Frame, Module, Site},
-    tui::names,
+    tui::{
+        names,
+        text::{Role, Row},
+    },
 };
 
 /// Width of the marker and the number before a frame's name, in cells.

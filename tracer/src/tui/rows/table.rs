@@ -3,15 +3,15 @@
 //! Pure; takes a list's columns and order, returns rows. With 100,000 items it still formats no more than one
 //! screenful.
 
-use super::{Role, Row};
 use crate::{
     format,
-    report::{Frame, Site},
     tui::{
-        columns::{Column, SortOrder, TableContext},
+        columns::{Column, TableContext},
         figures,
         lists::Listed,
+        model::SortOrder,
         names,
+        text::{Role, Row},
     },
 };
 
@@ -119,50 +119,6 @@ fn titles<T>(
 fn aligned(cell: Row, left: bool, cells: usize) -> Row {
     let missing = cells.saturating_sub(cell.width());
     if left { cell.fitted(cells) } else { Row::of(Role::Text, " ".repeat(missing)).and(cell) }
-}
-
-/// A function's own name up to this width is not cut to make space for its source.
-const NAME: usize = 28;
-
-/// Function, source and, if there is space, its callers.
-pub fn call_site(site: &Site, cells: usize) -> Row {
-    let Some(asked) = site.asked() else { return Row::of(Role::Muted, "unknown stack") };
-    let source = asked.source().unwrap_or_default();
-    let role = if asked.symbol.is_some() { Role::Strong } else { Role::Text };
-    let label = asked.label();
-    if source.is_empty() {
-        return callers(Row::of(role, names::function(&label, cells)), site, cells);
-    }
-    // The source is kept as long as a recognizable function name fits beside it.
-    let least = names::width(&names::last_part(&label)).min((cells / 2).max(NAME));
-    let kept = names::middle(&source, cells.saturating_sub(least + 1).min(28));
-    if names::width(&kept) < 8 {
-        return Row::of(role, names::function(&label, cells));
-    }
-    let space = cells.saturating_sub(names::width(&kept) + 1);
-    let row = Row::of(role, names::function(&label, space)).with(Role::Muted, format!(" {kept}"));
-    callers(row, site, cells)
-}
-
-/// The row with ` ← caller ← caller`, as many as fit with recognizable names.
-fn callers(mut row: Row, site: &Site, cells: usize) -> Row {
-    for frame in site.frames.iter().skip(site.headline + 1) {
-        let space = cells.saturating_sub(row.width() + 3);
-        let name = short(frame);
-        let wanted = names::width(&name);
-        if space < wanted.min(16) {
-            break;
-        }
-        let name = names::function(&name, space.min(32));
-        row = row.with(Role::Muted, format!(" ← {name}"));
-    }
-    row
-}
-
-/// A caller's name without template arguments and parameters.
-fn short(frame: &Frame) -> String {
-    let label = frame.label();
-    names::function(&label, 32.min(names::width(&label)))
 }
 
 /// `36.1 MiB in 9,120`.

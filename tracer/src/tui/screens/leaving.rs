@@ -10,6 +10,7 @@ use crate::{
         lists::{Id, List},
         state::Pane,
         theme::Theme,
+        update::receive,
     },
 };
 
@@ -111,7 +112,7 @@ fn the_cursor_stays_on_its_function_when_another_path_is_the_worst() {
     let rows = &mut later.connections.as_mut().unwrap().left_behind;
     rows.swap(0, 2);
     rows[0].orphans.connections = 5_231;
-    state.receive(Arc::new(later));
+    receive(&mut state, Arc::new(later));
     assert_eq!((state.id(), state.at.cursor), (Some(Id::Leaving(7)), 0));
 }
 
@@ -139,7 +140,7 @@ fn nothing_left_behind_is_stated() {
     let shown = painted(&state, Theme::Plain).backend().to_string();
     assert!(shown.contains("Closed connections have left nothing behind so far"), "{shown}");
     report.connections = Some(Connections::default());
-    state.receive(Arc::new(report));
+    receive(&mut state, Arc::new(report));
     let shown = painted(&state, Theme::Plain).backend().to_string();
     assert!(shown.contains("No connections so far"), "{shown}");
 }

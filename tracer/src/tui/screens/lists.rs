@@ -11,13 +11,13 @@ use crate::{
         fixtures::{light, served},
     },
     tui::{
-        columns::By,
         keys::Key,
         lists::{Id, List},
+        model::ColumnId,
         sample,
         state::Pane,
         theme::Theme,
-        update::{Effect, update},
+        update::{self, Effect, receive, update},
     },
 };
 
@@ -170,7 +170,7 @@ fn every_list_keeps_its_place_order_and_filter() {
     assert_eq!((state.at.order.len(), state.at.cursor), (4, 1));
     press(&mut state, &[Key::Connections, Key::Clients, Key::Sites]);
     assert_eq!((state.list, state.at.cursor, state.at.filter.as_str()), (List::Sites, 1, ""));
-    state.receive(Arc::new(served()));
+    receive(&mut state, Arc::new(served()));
     press(&mut state, &[Key::Fds]);
     assert_eq!((state.at.sort, state.id(), state.at.filter.clone()), here);
 }
@@ -232,7 +232,7 @@ fn sort_keys_cycle_through_columns_of_each_list() {
         let start = state.at.sort.by;
         for _ in 0..number {
             press(&mut state, &[Key::SortRight]);
-            assert_ne!(state.at.sort.by, By::Pid, "one target, no such column");
+            assert_ne!(state.at.sort.by, ColumnId::Pid, "one target, no such column");
         }
         assert_eq!(state.at.sort.by, start, "{key:?}");
     }
@@ -252,13 +252,13 @@ fn paging_through_a_hundred_thousand_rows() {
     let mut state = view(80, 24, many(100_000));
     for key in [Key::Fds, Key::Connections] {
         press(&mut state, &[key, Key::SortRight, Key::End]);
-        let page = state.page();
+        let page = update::page(&state);
         let last = state.at.order.len() - 1;
         assert_eq!((state.at.cursor, state.at.top), (last, last + 1 - page));
         press(&mut state, &[Key::PageUp, Key::PageUp]);
         assert_eq!(state.at.cursor, last - 2 * (page - 1));
         let here = state.id();
-        state.receive(Arc::new(many(100_000)));
+        receive(&mut state, Arc::new(many(100_000)));
         assert_eq!(state.id(), here);
         press(&mut state, &[Key::Home]);
         assert_eq!((state.at.cursor, state.at.top), (0, 0));

@@ -9,12 +9,13 @@ use crate::{
         fixtures::{light, objects, served},
     },
     tui::{
-        columns::By,
         keys::Key,
         lists::{Id, List},
+        model::ColumnId,
         sample,
         state::Pane,
         theme::Theme,
+        update::receive,
     },
 };
 
@@ -146,7 +147,7 @@ fn sort_keys_cycle_through_columns_of_objects() {
         let start = state.at.sort.by;
         for _ in 0..number {
             press(&mut state, &[Key::SortRight]);
-            assert_ne!(state.at.sort.by, By::Pid, "one target, no such column");
+            assert_ne!(state.at.sort.by, ColumnId::Pid, "one target, no such column");
         }
         assert_eq!(state.at.sort.by, start, "{:?}", state.list);
     }
@@ -217,7 +218,7 @@ fn the_cursor_stays_on_its_object() {
     let here = state.id();
     let mut later = objects();
     later.objects.as_mut().unwrap().table.reverse();
-    state.receive(Arc::new(later));
+    receive(&mut state, Arc::new(later));
     assert_eq!(state.id(), here);
 }
 

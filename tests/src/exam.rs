@@ -1,0 +1,309 @@
+//! The exam: programs of `tests/exam` that know what they leak, how to play them, and their truth.
+//!
+//! Takes the folders of `tests/exam` and the table `plays.txt`; hands on running programs and parsed truths. It judges
+//! nothing, and knows no program by name.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::{Victim, compile, workspace};
+
+/// A program of the exam.
+#[derive(Debug, Clone)]
+pub struct ExamProgram {
+    /// Its name, which is that of its source.
+    pub name: String,
+    /// Its source file.
+    pub source: PathBuf,
+    /// Whether no rule may be tuned on it.
+    pub held_out: bool,
+    /// How to play it: at least one way.
+    pub plays: Vec<Play>,
+}
+
+/// A way to play a program: a line of `plays.txt`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Play {
+    /// Its argument, if it has variants.
+    pub variant: Option<String>,
+    /// Seconds of work after which it has shown all that it does.
+    pub seconds: f64,
+    /// Virtual seconds that pass in one of them.
+    pub speed: f64,
+    /// The functions that leak; none in a healthy program.
+    pub leaks: BTreeSet<String>,
+}
+
+impl ExamProgram {
+    /// All programs of all folders, in the order of their names.
+    pub fn all() -> Result<Vec<Self>> {
+        let exam = workspace().join("tests/exam");
+        let table = fs::read_to_string(exam.join("plays.txt"))?;
+        let mut plays: Vec<(String, Play)> = Vec::new();
+        for line in table.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            plays.push(Play::parse(line).with_context(|| format!("plays.txt: `{line}`"))?);
+        }
+        let mut programs = Vec::new();
+        for source in sources(&exam)? {
+            let name = source.file_stem().context("a name")?.to_string_lossy().into_owned();
+            let (own, others) = plays.into_iter().partition(|(program, _)| *program == name);
+            plays = others;
+            let own: Vec<(String, Play)> = own;
+            ensure!(!own.is_empty(), "`{name}` has no line in tests/exam/plays.txt");
+            programs.push(Self {
+                held_out: source.parent().is_some_and(|folder| folder.ends_with("held_out")),
+                name,
+                source,
+                plays: own.into_iter().map(|(_, play)| play).collect(),
+            });
+        }
+        ensure!(plays.is_empty(), "no source for these lines of plays.txt: {plays:?}");
+        programs.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(programs)
+    }
+
+    /// Compiles it if needed, as `README.md` says.
+    pub fn compile(&self) -> Result<PathBuf> {
+        compile::exam_program(&self.source, &self.name)
+    }
+
+    /// Starts it for a play, and waits until it is ready: the moment to attach. `set_up` may add to the command.
+    pub fn start(&self, play: &Play, set_up: impl FnOnce(&mut Command)) -> Result<ExamRun> {
+        let mut command = Command::new(self.compile()?);
+        command.args(&play.variant);
+        set_up(&mut command);
+        Ok(ExamRun { victim: Victim::start_command(&mut command)? })
+    }
+}
+
+/// Sources in the folders of the exam.
+fn sources(exam: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for folder in fs::read_dir(exam)? {
+        let folder = folder?.path();
+        if !folder.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(folder)? {
+            let file = file?.path();
+            if file.extension().is_some_and(|end| end == "c" || end == "cpp") {
+                found.push(file);
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl Play {
+    fn parse(line: &str) -> Result<(String, Self)> {
+        let mut words = line.split_whitespace();
+        let mut word = |what: &str| words.next().with_context(|| format!("no {what}"));
+        let program = word("program")?.to_owned();
+        let variant = Some(word("variant")?.to_owned()).filter(|variant| variant != "-");
+        let (seconds, speed) = (word("seconds")?.parse()?, word("speed")?.parse()?);
+        Ok((program, Self { variant, seconds, speed, leaks: words.map(str::to_owned).collect() }))
+    }
+}
+
+/// A running program of the exam; killed when dropped.
+#[derive(Debug)]
+pub struct ExamRun {
+    victim: Victim,
+}
+
+impl ExamRun {
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.victim.pid()
+    }
+
+    /// Has it work for so many seconds.
+    pub fn go(&mut self, seconds: f64, speed: f64) -> Result<()> {
+        self.victim.send(&format!("go {seconds} {speed}"))
+    }
+
+    /// Its truth, when its work is done; it still holds everything.
+    pub fn truth(&self, limit: Duration) -> Result<ExamTruth> {
+        let line = self.victim.line_within(limit)?;
+        ExamTruth::parse(&line).with_context(|| format!("the truth is `{line}`"))
+    }
+
+    /// Has it exit, which must succeed.
+    pub fn exit(&mut self) -> Result<()> {
+        let status = self.victim.end()?;
+        ensure!(status.success(), "ended with {status}");
+        Ok(())
+    }
+}
+
+/// What a program says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExamTruth {
+    /// Its name.
+    pub program: String,
+    /// Its variant, if it has any.
+    pub variant: Option<String>,
+    /// What leaks.
+    pub leaks: Vec<Leak>,
+    /// What acquires but does not leak.
+    pub healthy: Vec<Healthy>,
+}
+
+/// A function whose acquisitions are lost, all or a part of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leak {
+    /// The function.
+    pub function: String,
+    /// `heap`, `mmap`, `descriptor` or `thread`.
+    pub kind: String,
+    /// Seconds after `go`.
+    pub began_s: f64,
+    /// What is lost.
+    pub lost: Held,
+    /// What the function holds beside that.
+    pub in_use: Held,
+    /// Kinds of memory that the same objects hold, too.
+    pub also: Vec<String>,
+    /// Why it is lost: in one sentence, the same for all functions of one cause.
+    pub cause: String,
+}
+
+/// A function that acquires but does not leak.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Healthy {
+    /// The function.
+    pub function: String,
+    /// `heap`, `mmap`, `descriptor` or `thread`.
+    pub kind: String,
+    /// Why what it holds is no leak.
+    pub why: String,
+    /// What it holds.
+    pub outstanding: Held,
+}
+
+/// So many objects.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Objects.
+    pub count: u64,
+    /// The bytes that were asked for.
+    pub bytes: u64,
+}
+
+impl Held {
+    fn parse(found: &Value, count: &str, bytes: &str) -> Result<Self> {
+        let number = |key: &str| {
+            found.get(key).and_then(Value::as_u64).with_context(|| format!("`{key}` is no number"))
+        };
+        Ok(Self { count: number(count)?, bytes: number(bytes)? })
+    }
+}
+
+impl std::ops::Add for Held {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { count: self.count + other.count, bytes: self.bytes + other.bytes }
+    }
+}
+
+/// Kinds of resources.
+const KINDS: [&str; 4] = ["heap", "mmap", "descriptor", "thread"];
+
+impl ExamTruth {
+    /// Parses a truth, which must have the form that `tests/exam/README.md` describes.
+    pub fn parse(line: &str) -> Result<Self> {
+        let truth: Value = serde_json::from_str(line)?;
+        has_keys(&truth, &["program", "seconds", "speed", "leaks", "healthy"], &["variant"])?;
+        let list = |key: &str| {
+            truth.get(key).and_then(Value::as_array).with_context(|| format!("no list `{key}`"))
+        };
+        Ok(Self {
+            program: word(&truth, "program")?,
+            variant: truth.get("variant").map(|_| word(&truth, "variant")).transpose()?,
+            leaks: list("leaks")?.iter().map(Leak::parse).collect::<Result<_>>()?,
+            healthy: list("healthy")?.iter().map(Healthy::parse).collect::<Result<_>>()?,
+        })
+    }
+
+    /// The functions that leak.
+    pub fn leaking(&self) -> BTreeSet<String> {
+        self.leaks.iter().map(|leak| leak.function.clone()).collect()
+    }
+
+    /// Every function with the kind that it acquires and what it holds, lost or not.
+    pub fn sites(&self) -> impl Iterator<Item = (&str, &str, Held)> {
+        let leaks = self.leaks.iter();
+        let leaks = leaks.map(|leak| (&*leak.function, &*leak.kind, leak.lost + leak.in_use));
+        let healthy = self.healthy.iter();
+        leaks.chain(healthy.map(|site| (&*site.function, &*site.kind, site.outstanding)))
+    }
+}
+
+impl Leak {
+    fn parse(found: &Value) -> Result<Self> {
+        const BYTES: [&str; 3] = ["bytes", "in_use_count", "in_use_bytes"];
+        let keys =
+            [&["function", "kind", "began_s", "count", "also", "cause"], &BYTES[..]].concat();
+        has_keys(found, &keys, &[])?;
+        let also = found.get("also").and_then(Value::as_array).context("no list `also`")?;
+        let also: Vec<String> = also.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        ensure!(also.iter().all(|kind| KINDS.contains(&&**kind)), "`also` is {also:?}");
+        let lost = Held::parse(found, "count", "bytes")?;
+        ensure!(lost.count > 0, "a leak of nothing");
+        Ok(Self {
+            function: word(found, "function")?,
+            kind: kind(found)?,
+            began_s: found.get("began_s").and_then(Value::as_f64).context("no `began_s`")?,
+            lost,
+            in_use: Held::parse(found, "in_use_count", "in_use_bytes")?,
+            also,
+            cause: word(found, "cause")?,
+        })
+    }
+}
+
+impl Healthy {
+    fn parse(found: &Value) -> Result<Self> {
+        const HELD: [&str; 2] = ["outstanding_count", "outstanding_bytes"];
+        has_keys(found, &["function", "kind", "why", HELD[0], HELD[1]], &[])?;
+        Ok(Self {
+            function: word(found, "function")?,
+            kind: kind(found)?,
+            why: word(found, "why")?,
+            outstanding: Held::parse(found, HELD[0], HELD[1])?,
+        })
+    }
+}
+
+fn has_keys(found: &Value, needed: &[&str], optional: &[&str]) -> Result<()> {
+    let map = found.as_object().context("no object")?;
+    if let Some(key) = needed.iter().find(|key| !map.contains_key(**key)) {
+        bail!("no `{key}` in {found}");
+    }
+    let known = |key: &&String| needed.iter().chain(optional).any(|one| one == key);
+    match map.keys().find(|key| !known(key)) {
+        Some(key) => bail!("`{key}` is unknown in {found}"),
+        None => Ok(()),
+    }
+}
+
+fn word(found: &Value, key: &str) -> Result<String> {
+    let text = found.get(key).and_then(Value::as_str).unwrap_or_default();
+    ensure!(!text.is_empty(), "no `{key}` in {found}");
+    Ok(text.to_owned())
+}
+
+fn kind(found: &Value) -> Result<String> {
+    let kind = word(found, "kind")?;
+    ensure!(KINDS.contains(&&*kind), "the kind `{kind}`");
+    Ok(kind)
+}

@@ -1,0 +1,102 @@
+//! The collector's steps, live or from a tape.
+//!
+//! Takes what is due, passes on a step; on a tape, a step is one answer. Nothing else decides what the collector does.
+
+use std::{
+    io,
+    sync::mpsc::{self, Receiver},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Collector, Probed, Request};
+use crate::{
+    snapshot::windows::OverheadReading,
+    tape::{Question, redact::plain},
+    target::{Pid, mappings::FileId},
+};
+
+/// What the collector does next.
+pub(super) enum Step {
+    /// Drain, and read records.
+    Cycle,
+    /// Make a snapshot.
+    Snapshot,
+    /// Handle a request.
+    Request(Request),
+    /// Make the last snapshot.
+    Stop,
+}
+
+/// The same on a tape: a request without the channel for its answer.
+#[derive(Clone, Serialize, Deserialize)]
+enum Taped {
+    Cycle,
+    Snapshot,
+    Stop,
+    Flush,
+    Forget(Pid),
+    Allocators(Pid, Vec<FileId>, Probed),
+    Pause,
+    Resume,
+    Read,
+    OverheadReading(OverheadReading),
+}
+
+plain!(Taped);
+
+impl Taped {
+    fn of(step: &Step) -> Self {
+        match step {
+            Step::Cycle => Self::Cycle,
+            Step::Snapshot => Self::Snapshot,
+            Step::Stop | Step::Request(Request::Stop) => Self::Stop,
+            Step::Request(Request::Flush(_)) => Self::Flush,
+            Step::Request(Request::Forget(pid, _)) => Self::Forget(*pid),
+            Step::Request(Request::Allocators { pid, files, probed, .. }) => {
+                Self::Allocators(*pid, files.clone(), probed.clone())
+            }
+            Step::Request(Request::Pause(_)) => Self::Pause,
+            Step::Request(Request::Resume(_)) => Self::Resume,
+            Step::Request(Request::Read(_)) => Self::Read,
+            Step::Request(Request::OverheadReading(reading)) => Self::OverheadReading(*reading),
+        }
+    }
+
+    /// The step again. Nobody waits for the answer to its request.
+    fn replayed(self) -> Step {
+        let (done, _) = mpsc::sync_channel(1);
+        let (reading, _) = mpsc::sync_channel(1);
+        Step::Request(match self {
+            Self::Cycle => return Step::Cycle,
+            Self::Snapshot => return Step::Snapshot,
+            Self::Stop => return Step::Stop,
+            Self::Flush => Request::Flush(done),
+            Self::Forget(pid) => Request::Forget(pid, done),
+            Self::Allocators(pid, files, probed) => {
+                Request::Allocators { pid, files, probed, done }
+            }
+            Self::Pause => Request::Pause(reading),
+            Self::Resume => Request::Resume(reading),
+            Self::Read => Request::Read(reading),
+            Self::OverheadReading(reading) => Request::OverheadReading(reading),
+        })
+    }
+}
+
+impl Collector {
+    /// Waits for the next step, or takes it from the tape.
+    pub(super) fn next_step(&mut self, requests: Option<&Receiver<Request>>) -> io::Result<Step> {
+        let Self { pacer, source, paused, .. } = self;
+        let Some(pacer) = pacer else {
+            // The closure is never called: without a pacer, there is a tape.
+            let taped = source.answers().try_ask(Question::Step, || Ok(Taped::Stop))?;
+            return Ok(taped.replayed());
+        };
+        let step = pacer.next(requests, source, *paused);
+        if source.answers().is_recorded() {
+            source.answers().try_ask(Question::Step, || Ok(Taped::of(&step)))?;
+        }
+        Ok(step)
+    }
+}

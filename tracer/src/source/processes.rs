@@ -1,0 +1,157 @@
+//! Questions about processes: `/proc`, sockets, page tables, target memory.
+
+use std::{collections::BTreeMap, io};
+
+use serde::{Deserialize, Serialize};
+use tracer_common::descriptor::FdType;
+
+use super::RecordSource;
+use crate::{
+    tape::{Question, Redact, Redactor, redact::plain},
+    target::{
+        Identity, Pid,
+        descriptors::{self, Listed},
+        identify,
+        mappings::{self, Mappings},
+        memory::{self, Numbers},
+        pages::{self, Frames, PageTable},
+        rss_bytes,
+        sockets::{self, Socket},
+        usage::{self, ProcessUsage},
+        watch::Watch,
+    },
+};
+
+/// The type of a descriptor, by its number.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct FdTypeNumber(u8);
+
+plain!(FdTypeNumber);
+
+/// What descriptors refer to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Links(Listed);
+
+impl Redact for Links {
+    fn redacted(&self, redactor: &mut Redactor) -> Self {
+        Self(self.0.iter().map(|(fd, link)| (*fd, redactor.link(link))).collect())
+    }
+}
+
+/// What each of a process's touched pages is part of: start and bytes. `None` if it has no anonymous memory.
+pub(crate) type Pieces = Vec<Option<(u64, u64)>>;
+
+impl RecordSource {
+    /// Watches a process, so that its end is seen; `false` if it has ended already.
+    pub fn watch(&mut self, pid: Pid) -> bool {
+        self.ask(Question::Watched(pid.0), |live| {
+            live.watches.remove(&pid);
+            let watch = Watch::new(pid);
+            watch.is_ok_and(|watch| live.watches.insert(pid, watch).is_none())
+        })
+    }
+
+    /// Whether a watched process has ended.
+    pub fn ended(&mut self, pid: Pid) -> bool {
+        self.ask(Question::Ended(pid.0), |live| live.watches.get(&pid).is_some_and(Watch::ended))
+    }
+
+    /// The mappings of a process if its code is no longer that of `known`. `None` also for one that has just ended.
+    pub fn changed_mappings(&mut self, pid: Pid, known: &Mappings) -> Option<Mappings> {
+        self.ask(Question::Mappings(pid.0), |_| {
+            let read = mappings::read(pid).ok()?;
+            (read.iter().next().is_some() && !read.same_code(known)).then_some(read)
+        })
+    }
+
+    /// The identity of a process, if it still exists.
+    pub fn identity(&mut self, pid: Pid) -> Option<Identity> {
+        self.ask(Question::Identity(pid.0), |_| identify(pid).ok())
+    }
+
+    /// The open descriptors of a process; `None` if they cannot be listed.
+    pub fn descriptors(&mut self, pid: Pid) -> Option<Listed> {
+        let links = self.ask(Question::Descriptors(pid.0), |_| descriptors::list(pid).map(Links));
+        links.map(|Links(listed)| listed)
+    }
+
+    /// The type of a descriptor: by its link, and for a path by the file's metadata.
+    pub fn fd_type(&mut self, pid: Pid, fd: u32, link: &str) -> FdType {
+        let FdTypeNumber(number) = self.ask(Question::FdType(pid.0, fd), |_| {
+            FdTypeNumber(descriptors::fd_type(pid, fd, link) as u8)
+        });
+        FdType::from_number(number)
+    }
+
+    /// The network namespace of a process; `None` if the process has ended, or if we may not read it.
+    pub fn namespace(&mut self, pid: Pid) -> Option<String> {
+        self.ask(Question::Namespace(pid.0), |_| sockets::namespace(pid))
+    }
+
+    /// Those of these sockets, by inode, that the network namespace of a process has.
+    pub fn sockets(&mut self, pid: Pid, inodes: &[u64]) -> BTreeMap<u64, Socket> {
+        self.ask(Question::Sockets(pid.0), |_| {
+            let mut all = sockets::list(pid);
+            inodes.iter().filter_map(|inode| Some((*inode, all.remove(inode)?))).collect()
+        })
+    }
+
+    /// What each of a process's pages (ascending) is part of. The list is shorter if the process has ended.
+    pub(crate) fn touched(&mut self, pid: Pid, pages: &[u64]) -> Pieces {
+        self.ask(Question::Touched(pid.0), |live| {
+            let frames = live.frames.get_or_insert_with(Frames::open);
+            let mut pieces = Vec::new();
+            look(pid, pages, |page, entry| {
+                pieces.push(entry.is_anonymous().then(|| frames.piece(page, entry)));
+            });
+            pieces
+        })
+    }
+
+    /// Whether each of a process's pages (ascending) still has anonymous memory. The list is shorter if the process has
+    /// ended.
+    pub fn resident(&mut self, pid: Pid, pages: &[u64]) -> Vec<bool> {
+        self.ask(Question::Resident(pid.0), |_| {
+            let mut resident = Vec::new();
+            look(pid, pages, |_, entry| resident.push(entry.is_anonymous()));
+            resident
+        })
+    }
+
+    /// Resident memory, bytes; `None` when the process has ended.
+    pub fn rss_bytes(&mut self, pid: Pid) -> Option<u64> {
+        self.ask(Question::ResidentBytes(pid.0), |_| rss_bytes(pid))
+    }
+
+    /// Memory and open descriptors of a process, as the kernel counts them; `None` if it has ended.
+    pub fn usage(&mut self, pid: Pid) -> Option<ProcessUsage> {
+        self.ask(Question::Usage(pid.0), |_| usage::read(pid))
+    }
+
+    /// Whether the kernel shows which page frames there are.
+    pub fn frames_are_shown(&mut self) -> bool {
+        self.ask(Question::FramesShown, |_| pages::frames_are_shown())
+    }
+
+    /// The integers at these addresses of a process's memory, with their sizes in bytes; `None` where nothing is mapped.
+    /// Fails if the process has ended, or if we may not read its memory.
+    pub fn numbers(&mut self, pid: Pid, locations: &[(u64, u8)]) -> io::Result<Numbers> {
+        let numbers: Option<Numbers> =
+            self.ask(Question::Numbers(pid.0), |_| memory::numbers(pid, locations).ok());
+        numbers.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Passes the entries of pages to `visit`, in their order.
+fn look(pid: Pid, pages: &[u64], mut visit: impl FnMut(u64, crate::target::pages::Entry)) {
+    let Ok(table) = PageTable::open(pid) else { return };
+    let result = table.look(pages, |index, entry| {
+        if let Some(page) = pages.get(index) {
+            visit(*page, entry);
+        }
+    });
+    // Not a warning: the target has ended.
+    if let Err(error) = result {
+        log::info!("could not read the page table of process {pid}: {error}");
+    }
+}

@@ -1,0 +1,152 @@
+//! What several parts of the screen share: which column, the order, the baseline.
+//!
+//! Pure data; names no other file of the folder.
+
+use std::collections::HashMap;
+
+use crate::report::{Amount, Report, Site};
+
+/// Which column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ColumnId {
+    /// The verdict; its order is the report's own, worst first.
+    Verdict,
+    /// The target's process id.
+    Pid,
+    /// The kind of a resource.
+    Kind,
+    /// The type of a library's object.
+    ObjectType,
+    /// The headline function.
+    Site,
+    /// Outstanding bytes.
+    Bytes,
+    /// Outstanding resources.
+    Count,
+    /// Bytes since the mark.
+    BytesChange,
+    /// Resources since the mark.
+    CountChange,
+    /// Bytes per second.
+    Growth,
+    /// Resources per second.
+    CountGrowth,
+    /// Median age.
+    Median,
+    /// Greatest age.
+    Oldest,
+    /// Resources acquired since the start.
+    Acquired,
+    /// The sparkline of outstanding bytes.
+    Trend,
+    /// Number of a descriptor.
+    Fd,
+    /// Type of a descriptor, in one word.
+    Type,
+    /// What a descriptor refers to: a path, or the peer.
+    What,
+    /// Remote address.
+    Peer,
+    /// State in the protocol.
+    State,
+    /// Time in that state.
+    StateTime,
+    /// Age.
+    Age,
+    /// Which side opened a connection.
+    Role,
+    /// Bytes received.
+    In,
+    /// Bytes sent.
+    Out,
+    /// Outstanding bytes acquired for it.
+    Held,
+    /// Bytes left behind.
+    Orphans,
+    /// Resources left behind.
+    OrphanCount,
+    /// Connections that left something behind.
+    Leaving,
+    /// Their share of all closed ones.
+    Share,
+    /// Paths that lead to a function.
+    Paths,
+    /// Open descriptors or connections.
+    Open,
+    /// Opened since the start.
+    Opened,
+    /// Opened per second.
+    Churn,
+    /// Closed since the start.
+    Closed,
+    /// The library of an object type.
+    Library,
+    /// Objects whose release was requested.
+    Asked,
+    /// Bytes, including those of the objects that it owns.
+    Owned,
+    /// Queued bytes.
+    Queued,
+    /// Whether, or how many, wait for an event.
+    Pending,
+    /// References to an object.
+    References,
+    /// The object that owns it.
+    Owner,
+    /// Its address in memory.
+    Address,
+    /// Its most telling name.
+    Label,
+}
+
+/// Which column the table is sorted by, and whether in reverse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SortOrder {
+    /// The column.
+    pub by: ColumnId,
+    /// Whether the order is reversed.
+    pub reversed: bool,
+}
+
+/// The sort key of an item.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rank<'a> {
+    /// Not known: last in either direction.
+    Unknown,
+    /// By number.
+    Number(f64),
+    /// By text.
+    Text(&'a str),
+}
+
+impl Rank<'_> {
+    /// This key, or the other if this one is unknown.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::Unknown { other } else { self }
+    }
+}
+
+/// The baseline figures that `m` marks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Baseline {
+    /// Tracing duration when it was marked, seconds.
+    pub at_s: f64,
+    /// Outstanding amounts by call-site id. A call site that is missing here began later, at zero.
+    outstanding: HashMap<u32, Amount>,
+}
+
+impl Baseline {
+    /// The figures of this report.
+    pub fn of(report: &Report) -> Self {
+        let amount =
+            |site: &Site| Amount { count: site.outstanding_count, bytes: site.outstanding_bytes };
+        let outstanding = report.sites.iter().map(|site| (site.id, amount(site))).collect();
+        Self { at_s: report.window.duration_s, outstanding }
+    }
+
+    /// The outstanding amount of this call site when it was marked.
+    pub fn amount(&self, id: u32) -> Amount {
+        self.outstanding.get(&id).copied().unwrap_or(Amount { count: 0, bytes: 0 })
+    }
+}
