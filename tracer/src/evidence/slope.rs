@@ -17,6 +17,17 @@ pub struct Slope {
 }
 
 impl Slope {
+    /// No change at all.
+    const FLAT: Self = Self { per_s: 0.0, low: 0.0, high: 0.0 };
+
+    /// The slope of an amount that is so many times as large.
+    pub(super) fn times(self, factor: f64) -> Self {
+        if factor <= 0.0 {
+            return Self::FLAT;
+        }
+        Self { per_s: self.per_s * factor, low: self.low * factor, high: self.high * factor }
+    }
+
     /// Whether it is surely above zero.
     pub fn rises(&self) -> bool {
         self.low > 0.0
@@ -36,6 +47,10 @@ pub(super) fn theil_sen(points: &[(f64, f64)]) -> Option<Slope> {
     let number = points.len();
     if number < 3 {
         return None;
+    }
+    let (first, value) = *points.first()?;
+    if points.iter().all(|(_, other)| other.total_cmp(&value).is_eq()) {
+        return (points.last()?.0 > first).then_some(Slope::FLAT);
     }
     let mut slopes = Vec::with_capacity(number * (number - 1) / 2);
     for (at, (time, value)) in points.iter().enumerate() {

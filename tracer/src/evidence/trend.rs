@@ -110,12 +110,30 @@ fn since(curve: &Curve, at: usize) -> Option<Trend> {
         return None;
     }
     let slope = |points: &[(f64, f64)]| theil_sen(&minima(points));
-    let (of_count, of_bytes) = (slope(count)?, slope(bytes)?);
     let later = |points: &[(f64, f64)], whole: Slope| {
         points.get(points.len() / 2..).and_then(slope).unwrap_or(whole)
     };
-    let later = [later(count, of_count), later(bytes, of_bytes)];
-    Some(Trend { count: of_count, bytes: of_bytes, later, since_s, over_s, changed: at > 0 })
+    let of_count = slope(count)?;
+    let later_count = later(count, of_count);
+    let changed = at > 0;
+    // Where all resources have one size, one slope is enough.
+    if let Some(size) = size(count, bytes) {
+        let (bytes, later) = (of_count.times(size), [later_count, later_count.times(size)]);
+        return Some(Trend { count: of_count, bytes, later, since_s, over_s, changed });
+    }
+    let of_bytes = slope(bytes)?;
+    let later = [later_count, later(bytes, of_bytes)];
+    Some(Trend { count: of_count, bytes: of_bytes, later, since_s, over_s, changed })
+}
+
+/// The size of each resource, if all have the same.
+fn size(count: &[(f64, f64)], bytes: &[(f64, f64)]) -> Option<f64> {
+    let size = count.iter().zip(bytes).find(|((_, count), _)| *count > 0.0);
+    let size = size.map_or(0.0, |((_, count), (_, bytes))| bytes / count);
+    let fits = |((_, count), (_, bytes)): (&(f64, f64), &(f64, f64))| {
+        (count * size - bytes).abs() <= 1e-9 * bytes
+    };
+    count.iter().zip(bytes).all(fits).then_some(size)
 }
 
 #[cfg(test)]

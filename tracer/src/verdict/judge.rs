@@ -9,9 +9,9 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// Call sites judged per report: a judgment takes some 20 µs, so all take at most a twentieth of a second. With more call
+/// Call sites judged per report: a judgment takes some 20 µs, so all take a twentieth of a second at most. With more call
 /// sites than this, each is judged in turn.
-const PER_REPORT: usize = 2_500;
+const PER_REPORT: usize = 2_000;
 
 /// The last verdict on a call site.
 #[derive(Clone, Debug)]
