@@ -293,3 +293,150 @@ fn half_closed(snapshot: &Snapshot) -> HashMap<u32, HalfClosed> {
     }
     by_site
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use tracer_common::kind::Kind;
+
+    use super::*;
+    use crate::{
+        evidence::random::Random,
+        ledger::{
+            Ledger,
+            events::{Block, Event, Handle},
+            fds::OpenDescriptor,
+        },
+        lib_objects::ledger::{Objects, SiteObjects},
+        reconcile::fds::{FdDetails, SocketState},
+        snapshot::site_figures,
+        target::{Pid, sockets::Socket},
+    };
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn acquire(ledger: &mut Ledger, value: u64, time_ns: u64) {
+        let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
+        let block = Block { size: 10, time_ns, position: 0, site: 1, connection: 0 };
+        ledger.apply(Event::Acquired { handle, block });
+    }
+
+    fn release(ledger: &mut Ledger, value: u64, time_ns: u64) {
+        let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
+        let (size, position, caller, resizing) = (0, 0, 0, None);
+        ledger.apply(Event::Released { handle, size, position, time_ns, caller, resizing });
+    }
+
+    /// A ledger in which a block is acquired every tenth of a second, and the lives at the end of a minute; `released` says
+    /// when each is released.
+    fn minute(mut released: impl FnMut(u64) -> u64) -> Arc<Lives> {
+        let mut all = Vec::new();
+        for value in 1..600 {
+            let at_ns = value * SECOND / 10;
+            all.push((at_ns, value, true));
+            all.push((released(at_ns), value, false));
+        }
+        all.sort_unstable();
+        let mut ledger = Ledger::default();
+        for (time_ns, value, acquired) in all {
+            if time_ns > 60 * SECOND {
+                break;
+            }
+            if acquired {
+                acquire(&mut ledger, value, time_ns);
+            } else {
+                release(&mut ledger, value, time_ns);
+            }
+        }
+        ledger.lives(1).unwrap()
+    }
+
+    #[test]
+    fn a_queue_is_in_order_and_sessions_are_not() {
+        assert!(in_order(&minute(|at_ns| at_ns + at_ns / 3)));
+        let mut random = Random::new(1);
+        let sessions = minute(|at_ns| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time")]
+            let lives_ns = (random.exponential(15.0) * 1e9) as u64;
+            at_ns + lives_ns
+        });
+        assert!(!in_order(&sessions));
+        // Nothing has been released.
+        assert!(!in_order(&minute(|_| u64::MAX)));
+    }
+
+    /// The evidence after 40 seconds on one call site with 9 blocks, of snapshots that `change` has completed.
+    fn evidence(change: impl Fn(&mut Snapshot)) -> Evidence {
+        let (mut ledger, mut history) = (Ledger::default(), History::default());
+        (1..10).for_each(|value| acquire(&mut ledger, value, SECOND));
+        let mut last = None;
+        for second in 1..=40 {
+            let at_ns = second * SECOND;
+            ledger.set_now(at_ns);
+            let sites = site_figures(&ledger, at_ns, 0, || {});
+            let lives_origin_ns = ledger.lives_origin_ns();
+            let mut snapshot = Snapshot { at_ns, sites, lives_origin_ns, ..Snapshot::default() };
+            change(&mut snapshot);
+            history.push(&snapshot);
+            last = Some(snapshot);
+        }
+        let snapshot = last.unwrap();
+        history.evidence(&snapshot.sites[0], &snapshot)
+    }
+
+    #[test]
+    fn objects_are_stuck_when_their_number_has_been_so_high_for_half_a_minute() {
+        let with_asked = |asked: fn(u64) -> u64| {
+            evidence(|snapshot| {
+                let asked = asked(snapshot.at_ns / SECOND);
+                let site = SiteObjects { known: 9, asked, ..SiteObjects::default() };
+                let sites = BTreeMap::from([(1, site)]);
+                snapshot.objects = Some(Objects { sites, ..Objects::default() });
+            })
+        };
+        let stuck = with_asked(|second| 3 + second % 4).unreleased;
+        assert_eq!(stuck, Some(Unreleased { lasting: 3, objects: 9 }));
+        // Requests that are fulfilled now and then.
+        assert_eq!(with_asked(|second| second % 4).unreleased.unwrap().lasting, 0);
+        assert_eq!(evidence(|_| {}).unreleased, None);
+    }
+
+    #[test]
+    fn sockets_in_close_wait_for_long_are_counted() {
+        let found = evidence(|snapshot| {
+            snapshot.sites[0].fd_type = FdType::Socket;
+            let socket = |fd, state, since_s: u64| FdDetails {
+                open: OpenDescriptor { pid: Pid(1), fd, site: 1, time_ns: 0, position: 0 },
+                link: None,
+                socket: Some(SocketState {
+                    socket: Socket {
+                        protocol: "tcp",
+                        local: None,
+                        peer: None,
+                        state: Some(state),
+                        traffic: None,
+                    },
+                    since_ns: Some(since_s * SECOND),
+                }),
+            };
+            snapshot.descriptors = vec![
+                socket(3, "CLOSE_WAIT", 5),
+                socket(4, "CLOSE_WAIT", 39),
+                socket(5, "ESTABLISHED", 5),
+            ];
+        });
+        assert_eq!(found.half_closed, Some(HalfClosed { lasting: 1, open: 3 }));
+    }
+
+    #[test]
+    fn what_connections_left_behind_has_its_interval() {
+        let found = evidence(|snapshot| {
+            snapshot.sites[0].orphans.connections = 9;
+            snapshot.sites[0].orphans.share = Some(0.5);
+        });
+        let orphans = found.orphans.unwrap();
+        assert_eq!(orphans.closed, 18);
+        assert!(orphans.share.low > 0.25 && orphans.share.high < 0.75, "{orphans:?}");
+    }
+}

@@ -76,3 +76,76 @@ fn estimate() -> Verdict {
     let reason = "not enough data: under a budget only parts of the time are recorded, and lifetimes are not known";
     Verdict { reasons: vec![reason.to_owned()], ..Verdict::unknown() }
 }
+
+#[cfg(test)]
+mod tests {
+    use tracer_common::kind::Kind;
+
+    use super::*;
+    use crate::{
+        ledger::{
+            Ledger,
+            events::{Block, Event, Handle},
+        },
+        report::VerdictClass,
+        snapshot::{site_figures, windows::Sampling},
+        target::Pid,
+    };
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A judge after snapshots of call sites that acquire a block per second and release none.
+    fn judged(sites: u32, seconds: u64, change: impl Fn(&mut Snapshot)) -> Judge {
+        let (mut ledger, mut judge) = (Ledger::default(), Judge::default());
+        for second in 1..=seconds {
+            for site in 1..=sites {
+                let value = second << 20 | u64::from(site);
+                let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
+                let time_ns = (100 + second) * SECOND;
+                let block = Block { size: 10, time_ns, position: 0, site, connection: 0 };
+                ledger.apply(Event::Acquired { handle, block });
+            }
+            let at_ns = (100 + second) * SECOND;
+            let mut snapshot = Snapshot {
+                at_ns,
+                last: second == seconds,
+                sites: site_figures(&ledger, at_ns, 0, || {}),
+                lives_origin_ns: ledger.lives_origin_ns(),
+                ..Snapshot::default()
+            };
+            change(&mut snapshot);
+            judge.push(&snapshot, 95 * SECOND);
+        }
+        judge
+    }
+
+    #[test]
+    fn a_leak_is_suspect_and_has_its_beginning_after_the_attach() {
+        let judge = judged(1, 60, |_| {});
+        let verdict = &judge.of(1).unwrap().verdict;
+        assert_eq!(verdict.class, VerdictClass::Suspect, "{verdict:?}");
+        // The first block came six seconds after the attach; cohorts begin at whole seconds.
+        assert!(verdict.since.is_some_and(|since_s| (5.0..=7.0).contains(&since_s)), "{verdict:?}");
+        let trend = judge.of(1).unwrap().trend.unwrap();
+        assert!((trend.count.per_s - 1.0).abs() < 1e-9 && (trend.bytes.per_s - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn estimates_are_not_judged() {
+        let judge = judged(1, 60, |snapshot| {
+            snapshot.sampling = Some(Sampling { estimated: true, ..Sampling::default() });
+        });
+        let verdict = &judge.of(1).unwrap().verdict;
+        assert_eq!(verdict.class, VerdictClass::Unknown);
+        assert!(verdict.reasons[0].starts_with("not enough data"));
+        assert!(judge.of(1).unwrap().trend.is_some());
+    }
+
+    #[test]
+    fn of_very_many_call_sites_all_are_judged_at_the_end() {
+        let sites = u32::try_from(PER_REPORT).unwrap() + 500;
+        let judge = judged(sites, 12, |_| {});
+        let growing = |site| judge.of(site).unwrap().verdict.class == VerdictClass::Growing;
+        assert!((1..=sites).all(growing));
+    }
+}
