@@ -28,6 +28,7 @@ pub mod python;
 pub mod real;
 pub mod report;
 pub mod service;
+pub mod tapes;
 pub mod terminal;
 pub mod trace;
 pub mod uwebsockets;

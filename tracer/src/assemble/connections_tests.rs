@@ -77,7 +77,7 @@ fn acquired(connection: u32, site: u32, size: u64) -> Event {
 
 fn at(ledger: &mut Ledger, second: u64) -> Snapshot {
     let at_ns = START + second * SECOND;
-    let connections = Some(ledger.connections(at_ns, GRACE));
+    let connections = Some(ledger.connections_mut().figures(at_ns, GRACE));
     let sites = site_figures(ledger, at_ns, GRACE, || {});
     Snapshot { at_ns, sites, connections, ..Snapshot::default() }
 }

@@ -1,11 +1,10 @@
 //! Id pools for the BPF programs: thread states, and numbers for call sites and connections.
 
-use std::io;
+use std::{io, ops::Range};
 
 use tracer_common::limits;
 
-use super::Collector;
-use crate::kernel::IdPool;
+use crate::{kernel::IdPool, ledger::Ledger, source::RecordSource};
 
 /// Call-site numbers available at the start.
 const FIRST_SITES: u32 = 1 << 14;
@@ -14,45 +13,70 @@ const FIRST_THREAD_STATES: u32 = 1 << 10;
 /// Connection numbers available at the start.
 const FIRST_CONNECTIONS: u32 = 1 << 13;
 
-impl Collector {
+/// What has been given to the pools.
+pub(super) struct IdPools {
+    /// Whether connections need numbers.
+    connections: bool,
+    /// The next connection number to allocate.
+    next_connection: u32,
+}
+
+impl IdPools {
+    /// Nothing has been given yet; `connections` says whether connections need numbers.
+    pub(super) const fn new(connections: bool) -> Self {
+        Self { connections, next_connection: 1 }
+    }
+
     /// Fills the pools for the start.
-    pub(super) fn allocate_initial_ids(&mut self) -> io::Result<()> {
+    pub(super) fn allocate_initial(
+        &mut self,
+        source: &mut RecordSource,
+        ledger: &Ledger,
+    ) -> io::Result<()> {
         // Number 0 is the unknown call site.
-        self.source.give(IdPool::Sites, 1..FIRST_SITES)?;
-        self.source
-            .give(IdPool::ThreadStates, 0..FIRST_THREAD_STATES.min(self.source.thread_states()))?;
-        if self.fds.is_some() {
-            self.allocate_connections(FIRST_CONNECTIONS.into())?;
+        source.add_ids(IdPool::Sites, 1..FIRST_SITES)?;
+        source.add_ids(IdPool::ThreadStates, 0..FIRST_THREAD_STATES.min(source.thread_states()))?;
+        if self.connections {
+            self.allocate_connections(source, ledger, FIRST_CONNECTIONS.into())?;
         }
         Ok(())
     }
 
-    /// Adds the remaining thread states, connection numbers and call-site numbers: a server's first second can need
-    /// tens of thousands, but adding as many takes a tenth of a second, which would delay the start.
-    pub(super) fn allocate_remaining_ids(&mut self) -> io::Result<()> {
-        self.source.give(IdPool::ThreadStates, FIRST_THREAD_STATES..self.source.thread_states())?;
-        if self.fds.is_some() {
-            self.allocate_connections((limits::FREE_CONNECTIONS - FIRST_CONNECTIONS).into())?;
-        }
-        let mut from = FIRST_SITES;
-        while from < limits::SITES {
-            let to = limits::SITES.min(from + FIRST_SITES);
-            self.source.give(IdPool::Sites, from..to)?;
-            self.cycle()?;
-            from = to;
+    /// Adds the remaining thread states and connection numbers: a server's first second can need tens of thousands, but
+    /// adding as many takes a tenth of a second, which would delay the start.
+    pub(super) fn allocate_remaining(
+        &mut self,
+        source: &mut RecordSource,
+        ledger: &Ledger,
+    ) -> io::Result<()> {
+        source.add_ids(IdPool::ThreadStates, FIRST_THREAD_STATES..source.thread_states())?;
+        if self.connections {
+            let count = limits::FREE_CONNECTIONS - FIRST_CONNECTIONS;
+            self.allocate_connections(source, ledger, count.into())?;
         }
         Ok(())
+    }
+
+    /// The remaining call-site numbers, in portions: adding them all at once would delay the next drain.
+    pub(super) fn remaining_sites() -> impl Iterator<Item = Range<u32>> {
+        let starts = (FIRST_SITES..limits::SITES).step_by(FIRST_SITES as usize);
+        starts.map(|from| from..limits::SITES.min(from + FIRST_SITES))
     }
 
     /// Adds `count` connection numbers to the pool. After four billion they start over, without those still in use.
-    pub(super) fn allocate_connections(&mut self, count: u64) -> io::Result<()> {
-        let Self { source, ledger, next_connection, .. } = self;
+    pub(super) fn allocate_connections(
+        &mut self,
+        source: &mut RecordSource,
+        ledger: &Ledger,
+        count: u64,
+    ) -> io::Result<()> {
+        let next_connection = &mut self.next_connection;
         let numbers = (0..count).filter_map(|_| {
             let number = *next_connection;
             *next_connection = number.wrapping_add(1);
             // 0 stands for no connection.
-            (number != 0 && !ledger.connection_in_use(number)).then_some(number)
+            (number != 0 && !ledger.connections().is_in_use(number)).then_some(number)
         });
-        source.give(IdPool::Connections, numbers)
+        source.add_ids(IdPool::Connections, numbers)
     }
 }

@@ -6,7 +6,6 @@
 mod cycle;
 mod id_pools;
 mod pacer;
-mod pauses;
 mod processes;
 mod requests;
 mod steps;
@@ -24,28 +23,30 @@ use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
 use self::{
     cycle::{Drains, receive},
+    id_pools::IdPools,
     pacer::Pacer,
-    steps::Step,
-    usage::FirstUsage,
+    processes::Processes,
+    steps::{Step, on_tape},
+    usage::{FirstUsage, resident},
 };
 pub use self::{
     processes::TrackedProcess,
     requests::{Probed, Reading, Request},
 };
 use crate::{
-    kernel::Drained,
+    kernel::{Drained, IdPool},
     ledger::{Ledger, connections::Occurrence, events::Event},
     lib_objects::{details::ObjectReader, ledger::Objects},
-    options::TraceOptions,
+    options::{TestOptions, TraceOptions},
     reconcile::{
         fds::{FdReconciliation, SCANS},
         pages::{Touches, route_event},
         sockets::connections,
     },
-    snapshot::{ProcessEvent, SiteFigures, Snapshot, site_figures, windows::Windows},
-    source::RecordSource,
+    snapshot::{SiteFigures, Snapshot, site_figures, windows::Windows},
+    source::{RecordSource, StackOptions},
     tape::{Question, Redact, Redactor, Timer},
-    target::{Pid, mappings::Mappings},
+    target::Pid,
 };
 
 /// Maximum number of records read between two drains, so that drains are never starved.
@@ -59,7 +60,7 @@ pub struct Collector {
     ledger: Ledger,
     /// A stack had an address outside of known code.
     unknown_code_seen: bool,
-    targets: Vec<TrackedProcess>,
+    processes: Processes,
     probes: ProbeNumber,
     /// Where library objects are traced: their reader.
     objects: Option<ObjectReader>,
@@ -73,19 +74,13 @@ pub struct Collector {
     first_usage: Option<FirstUsage>,
     /// Where file descriptors are traced: their reconciliation with `/proc`.
     fds: Option<FdReconciliation>,
-    /// The next connection number to allocate.
-    next_connection: u32,
+    id_pools: IdPools,
     malformed: u64,
     doubts_seen: u64,
-    ended: Vec<Pid>,
-    changed: Vec<(Pid, Arc<Mappings>)>,
-    process_events: Vec<ProcessEvent>,
     /// Sampling windows, where there is a budget.
     windows: Option<Windows>,
     /// Whether recording is paused.
     paused: bool,
-    /// Targets that called exec and of which the attacher has not been notified yet.
-    executed: Vec<Pid>,
 }
 
 /// With what a collector begins.
@@ -117,41 +112,35 @@ impl Collector {
         let live = || live.ok_or_else(|| io::Error::other("there is nothing to trace"));
         let Beginning { targets, probed, options, interval } =
             source.answers().try_ask(Question::Targets, live)?;
+        let TestOptions { frames, forget, .. } = options.test_options;
         let mut collector = Self {
             pacer: Pacer::new(&source, interval, &options)?,
             source,
             ledger: Ledger::default(),
             unknown_code_seen: false,
-            targets: Vec::new(),
+            processes: Processes::new(StackOptions { frames, forget }),
             probes: 0,
             objects: options.traces_objects().then(|| ObjectReader::new(options.live)),
             drained_batch: Vec::new(),
             touches: options.light.then(Touches::new),
             first_usage: None,
             fds: options.traces_descriptors().then(FdReconciliation::default),
-            next_connection: 1,
+            id_pools: IdPools::new(options.traces_descriptors()),
             malformed: 0,
             doubts_seen: 0,
-            ended: Vec::new(),
-            changed: Vec::new(),
-            process_events: Vec::new(),
             windows: options.max_overhead.map(|share| Windows::new(share.fraction())),
             paused: false,
-            executed: Vec::new(),
             options,
         };
         collector.learn_probes(probed);
-        collector.allocate_initial_ids()?;
-        collector.source.settle_tables(TABLES_TIMEOUT)?;
+        let Self { id_pools, processes, source, ledger, options, first_usage, .. } = &mut collector;
+        id_pools.allocate_initial(source, ledger)?;
+        source.settle_tables(TABLES_TIMEOUT)?;
         for target in targets {
-            collector.write_code_ranges(&target)?;
-            collector.source.add_target(target.pid, collector.options.children)?;
-            collector.changed.push((target.pid, Arc::clone(&target.mappings)));
-            collector.targets.push(target);
+            processes.add(target, options.children, source, ledger)?;
         }
-        if collector.options.light {
-            let running: Vec<Pid> = collector.running().collect();
-            collector.first_usage = Some(FirstUsage::read(&mut collector.source, &running));
+        if options.light {
+            *first_usage = Some(FirstUsage::read(source, &processes.running()));
         }
         Ok(collector)
     }
@@ -162,7 +151,7 @@ impl Collector {
             windows.begin(self.source.now_ns());
         }
         if let Some(fds) = &mut self.fds {
-            fds.begin(&mut self.source, self.targets.iter().map(|one| one.pid));
+            fds.begin(&mut self.source, self.processes.running().into_iter());
         }
         self.source.switch(true)?;
         self.cycle()?;
@@ -180,9 +169,15 @@ impl Collector {
         executed: impl Fn(Pid),
         mut publish: impl FnMut(Snapshot),
     ) -> io::Result<()> {
-        self.allocate_remaining_ids()?;
+        self.id_pools.allocate_remaining(&mut self.source, &self.ledger)?;
+        for sites in IdPools::remaining_sites() {
+            self.source.add_ids(IdPool::Sites, sites)?;
+            self.cycle()?;
+        }
         loop {
-            match self.next_step(requests)? {
+            let Self { pacer, source, paused, .. } = &mut self;
+            let due = pacer.as_mut().map(|pacer| pacer.next(requests, source, *paused));
+            match on_tape(due, source)? {
                 Step::Stop => break,
                 Step::Request(request) => self.handle_request(request)?,
                 Step::Cycle => {
@@ -199,7 +194,7 @@ impl Collector {
                     self.source.answers().flush();
                 }
             }
-            self.executed.drain(..).for_each(&executed);
+            self.processes.take_executed().into_iter().for_each(&executed);
         }
         // As often as it takes to believe the results.
         for _ in 0..SCANS {
@@ -216,7 +211,7 @@ impl Collector {
     fn cycle(&mut self) -> io::Result<usize> {
         let Self { source, drained_batch, ledger, malformed, unknown_code_seen, touches, .. } =
             self;
-        let (mut events, begun) = (Vec::new(), ledger.connections_begun());
+        let (mut events, begun) = (Vec::new(), ledger.connections().begun());
         let apply = |event: Option<Event>| match event {
             Some(event) => {
                 *unknown_code_seen |=
@@ -233,21 +228,29 @@ impl Collector {
             self.ledger.cycled();
         }
         // Replaces the numbers that were used.
-        self.allocate_connections(self.ledger.connections_begun() - begun)?;
+        let used = self.ledger.connections().begun() - begun;
+        self.id_pools.allocate_connections(&mut self.source, &self.ledger, used)?;
         if let Some(touches) = &mut self.touches {
             touches.check_touched(&mut self.source, &mut self.ledger);
         }
         if let Some(fds) = &mut self.fds {
             fds.log_occurrences(&mut self.ledger);
         }
-        self.apply_process_events(&events);
+        let Self { processes, source, ledger, fds, .. } = self;
+        processes.apply(&events, source, ledger, fds.as_mut());
         if std::mem::take(&mut self.unknown_code_seen) || self.source.is_due(Timer::Mappings) {
             self.refresh_targets();
         }
         if self.source.tables_arrived()? {
-            self.refresh_code_ranges();
+            self.processes.refresh_code_ranges(&mut self.source, &mut self.ledger);
         }
         Ok(received.drained + received.records)
+    }
+
+    /// Detects targets that have ended, and libraries that were mapped or unmapped.
+    fn refresh_targets(&mut self) {
+        let Self { processes, source, ledger, fds, .. } = self;
+        processes.refresh(source, ledger, fds.as_ref());
     }
 
     /// Cycles until nothing arrives any more: for when recording is off.
@@ -261,7 +264,7 @@ impl Collector {
         if self.fds.is_none() {
             return Ok(());
         }
-        let running: Vec<Pid> = self.running().collect();
+        let running = self.processes.running();
         let scan = FdReconciliation::scan(&mut self.source, &self.ledger, running.into_iter(), now);
         let Some(scan) = scan else { return Ok(()) };
         // One more cycle brings everything that was opened until the listing.
@@ -301,20 +304,27 @@ impl Collector {
             }
         }
         if self.touches.is_some() {
-            Touches::check_resident(&mut self.source, &mut self.ledger, &self.ended, last);
+            let ended = self.processes.ended();
+            Touches::check_resident(&mut self.source, &mut self.ledger, ended, last);
         }
         let ledger = &mut self.ledger;
         let mut died_young = Vec::new();
-        self.source.died(ledger.site_numbers(), |site, died| died_young.push((site, died)))?;
+        self.source
+            .died_young(ledger.site_numbers(), |site, died| died_young.push((site, died)))?;
         let at_ns = self.source.now_ns();
         ledger.set_now(at_ns);
         died_young.into_iter().for_each(|(site, died)| ledger.set_died(site, died));
         let (unwind, without_table) = self.source.table_status();
+        let running = self.processes.running();
+        let resident = resident(&mut self.source, &running);
+        let Self { first_usage, source, drained_batch, .. } = self;
+        let usage =
+            first_usage.as_ref().map(|first| first.compare(source, drained_batch, &running));
         Ok(Snapshot {
             at_ns,
             last,
-            resident: self.resident(),
-            usage: self.usage()?,
+            resident,
+            usage: usage.transpose()?,
             objects: self.objects(at_ns, last)?,
             connections: connections(
                 self.fds.as_mut(),
@@ -332,12 +342,12 @@ impl Collector {
                 .as_ref()
                 .map_or_else(Vec::new, |fds| fds.descriptors(&self.ledger)),
             unseen: self.fds.as_ref().map_or((0, 0), |fds| fds.unseen),
-            ended: self.ended.clone(),
+            ended: self.processes.ended().to_vec(),
             sampling: self.windows.as_ref().map(|windows| windows.sampling(at_ns)),
             unwind,
             without_table,
-            process_events: std::mem::take(&mut self.process_events),
-            mappings: std::mem::take(&mut self.changed),
+            process_events: self.processes.take_events(),
+            mappings: self.processes.take_changed(),
         })
     }
 

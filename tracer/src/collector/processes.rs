@@ -1,19 +1,18 @@
 //! Tracked processes: their code ranges, unwind tables and allocators, and what the collector does when one forks, calls
 //! exec, or ends.
 //!
-//! Takes memory maps, hands the BPF programs code ranges with their unwind tables. A part of the collector: the one
-//! that follows `/proc`.
+//! Takes events and memory maps, hands the BPF programs code ranges with their unwind tables. A part of the collector:
+//! the one that follows `/proc`.
 
 use std::{io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::Collector;
 use crate::{
-    ledger::events::Event,
-    options::TestOptions,
+    ledger::{Ledger, events::Event},
+    reconcile::fds::FdReconciliation,
     snapshot::ProcessEvent,
-    source::StackOptions,
+    source::{RecordSource, StackOptions},
     tape::Timer,
     target::{
         Pid,
@@ -32,101 +31,158 @@ pub struct TrackedProcess {
     pub mappings: Arc<Mappings>,
 }
 
-impl Collector {
-    /// Passes the target's code ranges and unwind tables to the BPF programs.
-    pub(super) fn write_code_ranges(&mut self, target: &TrackedProcess) -> io::Result<()> {
-        let is_allocator = |file| target.allocators.contains(&file);
-        let TestOptions { frames, forget, .. } = self.options.test_options;
-        let options = StackOptions { frames, forget };
-        let refused =
-            self.source.write_code_ranges(target.pid, &target.mappings, options, is_allocator);
-        if let Some(why) = refused {
-            return Err(io::Error::other(why));
+/// The target processes.
+pub(super) struct Processes {
+    targets: Vec<TrackedProcess>,
+    options: StackOptions,
+    ended: Vec<Pid>,
+    /// Memory maps that are new since the last snapshot.
+    changed: Vec<(Pid, Arc<Mappings>)>,
+    /// Forks and execs since the last snapshot.
+    events: Vec<ProcessEvent>,
+    /// Targets that called exec and of which the attacher has not been notified yet.
+    executed: Vec<Pid>,
+}
+
+impl Processes {
+    /// No target yet.
+    pub(super) const fn new(options: StackOptions) -> Self {
+        Self {
+            targets: Vec::new(),
+            options,
+            ended: Vec::new(),
+            changed: Vec::new(),
+            events: Vec::new(),
+            executed: Vec::new(),
         }
-        let objects = target.mappings.objects();
-        let internal = objects
-            .iter()
-            .filter(|object| is_allocator(object.file))
-            .flat_map(|object| &object.mappings)
-            .filter(|mapping| mapping.executable)
-            .map(|mapping| (mapping.start, mapping.end))
-            .collect();
-        self.ledger.set_internal(target.pid, internal);
+    }
+
+    /// Adds a target at the start, and its future children too if `follow` is set.
+    pub(super) fn add(
+        &mut self,
+        target: TrackedProcess,
+        follow: bool,
+        source: &mut RecordSource,
+        ledger: &mut Ledger,
+    ) -> io::Result<()> {
+        write_code_ranges(&target, self.options, source, ledger)?;
+        source.add_target(target.pid, follow)?;
+        self.changed.push((target.pid, Arc::clone(&target.mappings)));
+        self.targets.push(target);
         Ok(())
     }
 
-    /// Passes newly built unwind tables to the BPF programs.
-    pub(super) fn refresh_code_ranges(&mut self) {
-        let targets = std::mem::take(&mut self.targets);
-        for target in &targets {
-            if !self.ended.contains(&target.pid) {
-                self.readmit(target);
-            }
-        }
-        self.targets = targets;
-        self.source.log_tables();
+    /// The targets that have not ended.
+    pub(super) fn running(&self) -> Vec<Pid> {
+        self.targets.iter().map(|one| one.pid).filter(|pid| !self.ended.contains(pid)).collect()
     }
 
-    fn readmit(&mut self, target: &TrackedProcess) {
-        if let Err(error) = self.write_code_ranges(target) {
-            log::warn!("could not update code ranges of process {}: {error}", target.pid);
+    /// The targets that have ended.
+    pub(super) fn ended(&self) -> &[Pid] {
+        &self.ended
+    }
+
+    /// Memory maps that are new since the last call.
+    pub(super) fn take_changed(&mut self) -> Vec<(Pid, Arc<Mappings>)> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Forks and execs since the last call.
+    pub(super) fn take_events(&mut self) -> Vec<ProcessEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// The targets that have called exec since the last call.
+    pub(super) fn take_executed(&mut self) -> Vec<Pid> {
+        std::mem::take(&mut self.executed)
+    }
+
+    /// Passes newly built unwind tables to the BPF programs.
+    pub(super) fn refresh_code_ranges(&self, source: &mut RecordSource, ledger: &mut Ledger) {
+        for target in self.targets.iter().filter(|one| !self.ended.contains(&one.pid)) {
+            readmit(target, self.options, source, ledger);
         }
+        source.log_tables();
     }
 
     /// Sets a target's allocators, before their probes are attached.
-    pub(super) fn learn_allocators(&mut self, pid: Pid, files: Vec<FileId>) {
+    pub(super) fn learn_allocators(
+        &mut self,
+        pid: Pid,
+        files: Vec<FileId>,
+        source: &mut RecordSource,
+        ledger: &mut Ledger,
+        fds: Option<&FdReconciliation>,
+    ) {
         if let Some(target) = self.targets.iter_mut().find(|target| target.pid == pid) {
             target.allocators = files;
             // Forces a refresh.
             target.mappings = Arc::default();
-            self.refresh_targets();
+            self.refresh(source, ledger, fds);
         }
     }
 
     /// Detects targets that have ended, and libraries that were mapped or unmapped.
-    pub(super) fn refresh_targets(&mut self) {
-        self.source.begin_scan(Timer::Mappings);
+    pub(super) fn refresh(
+        &mut self,
+        source: &mut RecordSource,
+        ledger: &mut Ledger,
+        fds: Option<&FdReconciliation>,
+    ) {
+        source.begin_scan(Timer::Mappings);
         let mut targets = std::mem::take(&mut self.targets);
         let mut any_changed = false;
         for target in &mut targets {
             if self.ended.contains(&target.pid) {
                 continue;
             }
-            if self.source.ended(target.pid) {
-                self.target_ended(target.pid);
+            if source.ended(target.pid) {
+                self.target_ended(target.pid, source, ledger, fds);
                 continue;
             }
             // The target may end between this check and the read: the next scan finds out.
-            let changed = self.source.changed_mappings(target.pid, &target.mappings);
+            let changed = source.changed_mappings(target.pid, &target.mappings);
             let Some(mappings) = changed else { continue };
             any_changed = true;
             target.mappings = Arc::new(mappings);
-            self.source.learn_code(target.pid, &target.mappings);
-            self.readmit(target);
+            source.learn_code(target.pid, &target.mappings);
+            readmit(target, self.options, source, ledger);
             self.changed.push((target.pid, Arc::clone(&target.mappings)));
         }
         if any_changed {
             let mapped: Vec<&Mappings> = targets.iter().map(|target| &*target.mappings).collect();
-            self.source.forget_unmapped(&mapped);
+            source.forget_unmapped(&mapped);
         }
         targets.retain(|target| !self.ended.contains(&target.pid));
         self.targets = targets;
         // A memory map of many thousand lines takes a while to read.
-        self.source.end_scan(Timer::Mappings);
+        source.end_scan(Timer::Mappings);
     }
-}
 
-impl Collector {
     /// Applies the forks and execs of the cycle that ends.
-    pub(super) fn apply_process_events(&mut self, events: &[Event]) {
-        if let Some(fds) = &mut self.fds {
-            fds.close_at_exec_after_drain(&mut self.source, &mut self.ledger);
+    pub(super) fn apply(
+        &mut self,
+        events: &[Event],
+        source: &mut RecordSource,
+        ledger: &mut Ledger,
+        mut fds: Option<&mut FdReconciliation>,
+    ) {
+        if let Some(fds) = &mut fds {
+            fds.close_at_exec_after_drain(source, ledger);
         }
-        events.iter().for_each(|event| self.apply_process_event(event));
+        for event in events {
+            self.apply_one(event, source, ledger, fds.as_deref_mut());
+        }
     }
 
     /// Applies one fork or exec.
-    fn apply_process_event(&mut self, event: &Event) {
+    fn apply_one(
+        &mut self,
+        event: &Event,
+        source: &mut RecordSource,
+        ledger: &mut Ledger,
+        mut fds: Option<&mut FdReconciliation>,
+    ) {
         let (pid, parent, at_ns, executed) = match *event {
             Event::Forked { parent, child, files: false, time_ns, .. } => {
                 (child, Some(parent), time_ns, false)
@@ -135,8 +191,8 @@ impl Collector {
             _ => return,
         };
         // The process may have ended by now; its identity is then its parent's.
-        let identity = self.source.identity(pid);
-        self.process_events.push(ProcessEvent { pid, parent, identity, at_ns, executed });
+        let identity = source.identity(pid);
+        self.events.push(ProcessEvent { pid, parent, identity, at_ns, executed });
         if let Some(parent) = parent {
             self.ended.retain(|one| *one != pid);
             self.targets.retain(|one| one.pid != pid);
@@ -144,32 +200,74 @@ impl Collector {
             let (allocators, mappings) = from
                 .map(|from| (from.allocators.clone(), Arc::clone(&from.mappings)))
                 .unwrap_or_default();
-            if self.source.watch(pid) {
+            if source.watch(pid) {
                 let mappings = Arc::clone(&mappings);
                 self.targets.push(TrackedProcess { pid, allocators, mappings });
             } else {
-                self.target_ended(pid);
+                self.target_ended(pid, source, ledger, fds.as_deref());
             }
             self.changed.push((pid, mappings));
         }
         if executed {
             if let Event::Executed { position, .. } = *event
-                && let Some(fds) = &mut self.fds
+                && let Some(fds) = &mut fds
             {
-                fds.close_at_exec(&mut self.source, &mut self.ledger, pid, position);
+                fds.close_at_exec(source, ledger, pid, position);
             }
             self.executed.push(pid);
-            self.refresh_targets();
+            self.refresh(source, ledger, fds.as_deref());
         }
     }
 
     /// A target has ended.
-    pub(super) fn target_ended(&mut self, pid: Pid) {
+    fn target_ended(
+        &mut self,
+        pid: Pid,
+        source: &mut RecordSource,
+        ledger: &mut Ledger,
+        fds: Option<&FdReconciliation>,
+    ) {
         self.ended.push(pid);
-        if let Some(fds) = &self.fds {
-            let now_ns = self.source.now_ns();
-            fds.end_connections(&mut self.ledger, pid, &self.ended, now_ns);
+        if let Some(fds) = fds {
+            let now_ns = source.now_ns();
+            fds.end_connections(ledger, pid, &self.ended, now_ns);
         }
-        self.source.remove_target(pid);
+        source.remove_target(pid);
+    }
+}
+
+/// Passes the target's code ranges and unwind tables to the BPF programs.
+fn write_code_ranges(
+    target: &TrackedProcess,
+    options: StackOptions,
+    source: &mut RecordSource,
+    ledger: &mut Ledger,
+) -> io::Result<()> {
+    let is_allocator = |file| target.allocators.contains(&file);
+    let refused = source.write_code_ranges(target.pid, &target.mappings, options, is_allocator);
+    if let Some(why) = refused {
+        return Err(io::Error::other(why));
+    }
+    let objects = target.mappings.objects();
+    let internal = objects
+        .iter()
+        .filter(|object| is_allocator(object.file))
+        .flat_map(|object| &object.mappings)
+        .filter(|mapping| mapping.executable)
+        .map(|mapping| (mapping.start, mapping.end))
+        .collect();
+    ledger.set_internal(target.pid, internal);
+    Ok(())
+}
+
+/// The same for a target that is traced already, which stays as it was if that fails.
+fn readmit(
+    target: &TrackedProcess,
+    options: StackOptions,
+    source: &mut RecordSource,
+    ledger: &mut Ledger,
+) {
+    if let Err(error) = write_code_ranges(target, options, source, ledger) {
+        log::warn!("could not update code ranges of process {}: {error}", target.pid);
     }
 }

@@ -1,17 +1,22 @@
-//! Requests to the running collector, and its answers.
+//! Requests to the running collector, and how it handles and answers them: among them pauses, which keep the overhead
+//! within a budget.
 
-use std::{io, sync::mpsc::SyncSender};
+use std::{io, sync::mpsc::SyncSender, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tracer_common::attach::ProbeNumber;
 
 use super::Collector;
 use crate::{
+    kernel,
     lib_objects::fields::ObjectUses,
     reconcile::caller_allocated::LivenessChecks,
     snapshot::windows::OverheadReading,
     target::{Pid, mappings::FileId},
 };
+
+/// Time for BPF programs that are running when recording stops.
+const SETTLE: Duration = Duration::from_millis(2);
 
 /// A request to the running collector.
 pub enum Request {
@@ -91,7 +96,8 @@ impl Collector {
             }
             Request::Allocators { pid, files, probed, done } => {
                 self.learn_probes(probed);
-                self.learn_allocators(pid, files);
+                let Self { processes, source, ledger, fds, .. } = self;
+                processes.learn_allocators(pid, files, source, ledger, fds.as_ref());
                 _ = done.send(());
             }
             Request::Pause(done) => {
@@ -112,5 +118,53 @@ impl Collector {
             Request::Stop => {}
         }
         Ok(())
+    }
+
+    /// Stops recording; on return everything recorded is in the ledger.
+    fn pause(&mut self) -> io::Result<()> {
+        let at_ns = self.switch_off()?;
+        if let Some(windows) = &mut self.windows {
+            windows.end(at_ns, &self.ledger);
+        }
+        Ok(())
+    }
+
+    /// The same for good.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        let at_ns = self.switch_off()?;
+        if let Some(windows) = &mut self.windows {
+            windows.finish(at_ns);
+        }
+        Ok(())
+    }
+
+    /// Stops recording and returns the time of that.
+    fn switch_off(&mut self) -> io::Result<u64> {
+        self.source.switch(false)?;
+        self.paused = true;
+        let at_ns = self.source.now_ns();
+        self.source.settle(SETTLE);
+        self.drain_completely()?;
+        let ledger = &mut self.ledger;
+        self.source.died_young(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
+        Ok(at_ns)
+    }
+
+    /// Resumes recording, with no thread in a call that began before.
+    fn resume(&mut self) -> io::Result<()> {
+        self.source.forget_threads()?;
+        self.paused = false;
+        let at_ns = self.source.now_ns();
+        self.ledger.resumed(at_ns);
+        if let Some(windows) = &mut self.windows {
+            windows.begin(at_ns);
+        }
+        self.source.switch(true)
+    }
+
+    /// The counters now.
+    fn reading(&self) -> Reading {
+        let (hits, calls) = self.source.reading(self.probes);
+        Reading { at_ns: kernel::now_ns(), hits, calls }
     }
 }

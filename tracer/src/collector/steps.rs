@@ -2,16 +2,14 @@
 //!
 //! Takes what is due, passes on a step; on a tape, a step is one answer. Nothing else decides what the collector does.
 
-use std::{
-    io,
-    sync::mpsc::{self, Receiver},
-};
+use std::{io, sync::mpsc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Collector, Probed, Request};
+use super::{Probed, Request};
 use crate::{
     snapshot::windows::OverheadReading,
+    source::RecordSource,
     tape::{Question, redact::plain},
     target::{Pid, mappings::FileId},
 };
@@ -84,19 +82,15 @@ impl Taped {
     }
 }
 
-impl Collector {
-    /// Waits for the next step, or takes it from the tape.
-    pub(super) fn next_step(&mut self, requests: Option<&Receiver<Request>>) -> io::Result<Step> {
-        let Self { pacer, source, paused, .. } = self;
-        let Some(pacer) = pacer else {
-            // The closure is never called: without a pacer, there is a tape.
-            let taped = source.answers().try_ask(Question::Step, || Ok(Taped::Stop))?;
-            return Ok(taped.replayed());
-        };
-        let step = pacer.next(requests, source, *paused);
-        if source.answers().is_recorded() {
-            source.answers().try_ask(Question::Step, || Ok(Taped::of(&step)))?;
-        }
-        Ok(step)
+/// The step that is due, which a tape records; without one, the step that the tape has recorded.
+pub(super) fn on_tape(due: Option<Step>, source: &mut RecordSource) -> io::Result<Step> {
+    let Some(step) = due else {
+        // The closure is never called: without a pacer, there is a tape.
+        let taped = source.answers().try_ask(Question::Step, || Ok(Taped::Stop))?;
+        return Ok(taped.replayed());
+    };
+    if source.answers().is_recorded() {
+        source.answers().try_ask(Question::Step, || Ok(Taped::of(&step)))?;
     }
+    Ok(step)
 }

@@ -2,10 +2,11 @@
 //!
 //! A part of the collector: takes the targets that run, passes on figures from `/proc` for the snapshot.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, io, sync::Arc};
 
-use super::{Collector, cycle::Drains};
+use super::cycle::Drains;
 use crate::{
+    kernel::Drained,
     snapshot::TargetUsage,
     source::RecordSource,
     target::{Pid, usage},
@@ -24,34 +25,29 @@ impl FirstUsage {
         let frames_are_shown = source.frames_are_shown();
         Self { figures: Arc::new((source.now_ns(), figures)), frames_are_shown }
     }
-}
 
-impl Collector {
-    /// The targets that have not ended.
-    pub(super) fn running(&self) -> impl Iterator<Item = Pid> {
-        self.targets.iter().map(|one| one.pid).filter(|pid| !self.ended.contains(pid))
-    }
-
-    /// Resident memory of the targets, bytes.
-    pub(super) fn resident(&mut self) -> BTreeMap<Pid, u64> {
-        let running: Vec<Pid> = self.running().collect();
-        let source = &mut self.source;
-        running.into_iter().filter_map(|pid| Some((pid, source.rss_bytes(pid)?))).collect()
-    }
-
-    /// In light mode: memory and descriptors of the targets. A target with very many descriptors takes a while.
-    pub(super) fn usage(&mut self) -> std::io::Result<Option<TargetUsage>> {
-        let Some(FirstUsage { figures, frames_are_shown }) = &self.first_usage else {
-            return Ok(None);
-        };
+    /// Memory and descriptors of the targets that run, beside those at the start. A target with very many descriptors
+    /// takes a while: meanwhile the young generation is drained into `drained`.
+    pub(super) fn compare(
+        &self,
+        source: &mut RecordSource,
+        drained: &mut Vec<Drained>,
+        running: &[Pid],
+    ) -> io::Result<TargetUsage> {
+        let Self { figures, frames_are_shown } = self;
         let (start, frames_are_shown) = (Arc::clone(figures), *frames_are_shown);
         let (mut now, mut drains) = (BTreeMap::new(), Drains::new());
-        for pid in self.running().collect::<Vec<_>>() {
-            if let Some(usage) = self.source.usage(pid) {
-                now.insert(pid, usage);
+        for pid in running {
+            if let Some(usage) = source.usage(*pid) {
+                now.insert(*pid, usage);
             }
-            drains.keep_up(&mut self.source, &mut self.drained_batch);
+            drains.keep_up(source, drained);
         }
-        drains.result().map(|()| Some(TargetUsage { start, now, frames_are_shown }))
+        drains.result().map(|()| TargetUsage { start, now, frames_are_shown })
     }
+}
+
+/// Resident memory of the targets that run, bytes.
+pub(super) fn resident(source: &mut RecordSource, running: &[Pid]) -> BTreeMap<Pid, u64> {
+    running.iter().filter_map(|pid| Some((*pid, source.rss_bytes(*pid)?))).collect()
 }

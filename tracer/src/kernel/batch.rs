@@ -23,6 +23,8 @@ const LOOKUP: libc::c_long = 24;
 const LOOKUP_AND_DELETE: libc::c_long = 25;
 /// `BPF_MAP_UPDATE_BATCH`, for arrays since 5.6.
 const UPDATE_MANY: libc::c_long = 26;
+/// Entries read or drained per system call: more than one bucket of a map can hold.
+const BATCH: usize = 1 << 14;
 /// Entries zeroed per system call, to keep the buffer of zeros small.
 const CLEARED_AT_ONCE: usize = 1 << 12;
 
@@ -188,9 +190,9 @@ pub(super) struct Buffer<K, V> {
 }
 
 impl<K: FromZeros + Clone, V: FromZeros + Clone> Buffer<K, V> {
-    /// A buffer for `entries` entries, which must exceed what one bucket of the map can hold.
-    pub(super) fn new(entries: usize) -> Self {
-        Self { keys: vec![K::new_zeroed(); entries], values: vec![V::new_zeroed(); entries] }
+    /// A buffer for the entries of one system call.
+    pub(super) fn new() -> Self {
+        Self { keys: vec![K::new_zeroed(); BATCH], values: vec![V::new_zeroed(); BATCH] }
     }
 }
 

@@ -2,23 +2,44 @@
 
 use std::{io, os::fd::AsFd as _};
 
+use aya::maps::MapData;
 use tracer_common::{
     object::{Object, ObjectId},
     state::Key,
 };
 
-use super::{batch, tables::Tables};
+use super::{batch, priority_guard::PriorityGuards};
 
-impl Tables {
+/// The maps.
+pub struct LibObjects {
+    objects: MapData,
+    object_buffer: batch::Buffer<Key, Object>,
+    release_requests: MapData,
+    request_buffer: batch::Buffer<ObjectId, u64>,
+    guards: PriorityGuards,
+}
+
+impl LibObjects {
+    /// Takes the map of objects, and that of release requests.
+    pub(super) fn new(objects: MapData, release_requests: MapData, guards: PriorityGuards) -> Self {
+        Self {
+            objects,
+            object_buffer: batch::Buffer::new(),
+            release_requests,
+            request_buffer: batch::Buffer::new(),
+            guards,
+        }
+    }
+
     /// Appends every live object to `seen`.
     pub fn objects(&mut self, seen: &mut Vec<(Key, Object)>) -> io::Result<()> {
-        let _guard = self.priority_guard();
+        let _guard = self.guards.begin();
         batch::read_all(self.objects.fd().as_fd(), &mut self.object_buffer, seen)
     }
 
     /// The objects with a pending release request, and when it was made (`CLOCK_MONOTONIC`, nanoseconds).
-    pub fn asks(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
-        let _guard = self.priority_guard();
+    pub fn release_requests(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
+        let _guard = self.guards.begin();
         let mut requests = Vec::new();
         let map = self.release_requests.fd().as_fd();
         batch::read_all(map, &mut self.request_buffer, &mut requests)?;

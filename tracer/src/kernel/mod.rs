@@ -29,7 +29,6 @@ mod program;
 mod sizes;
 mod syscall;
 mod tables;
-mod thread_states;
 mod touch;
 mod types;
 

@@ -22,6 +22,7 @@ use super::{
     multi::Multi,
     offsets,
     old_kernels::{self, OldKernelProbes},
+    priority_guard::PriorityGuards,
     program::Program,
     sizes::{self, Capacity},
     tables::Tables,
@@ -144,11 +145,11 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Kerne
     } else {
         None
     };
-    let priority_guard =
+    let needed =
         mode == TraceMode::PageFaults || backend == Some(FdBackend::Kprobe) || !events.is_empty();
     let missed_runs =
         MissedRuns::new(&ebpf, event_programs).map_err(|source| KernelError::Watch { source })?;
-    let tables = Tables::take(&mut ebpf, priority_guard, missed_runs)?;
+    let tables = Tables::take(&mut ebpf, PriorityGuards { needed }, missed_runs)?;
     let programs = Programs::new(ebpf, attach_backend, events);
     Ok(Loaded { programs, tables, log, backend, footprint })
 }

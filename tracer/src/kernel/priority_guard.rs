@@ -7,12 +7,25 @@
 //!
 //! Takes nothing, passes on a guard. Hold it for short pieces of work only.
 
+/// Whether map operations of this run need a [`PriorityGuard`]: during them the kernel skips some programs.
+#[derive(Clone, Copy)]
+pub(super) struct PriorityGuards {
+    pub(super) needed: bool,
+}
+
+impl PriorityGuards {
+    /// A guard, if the programs of this run need it.
+    pub(super) fn begin(self) -> Option<PriorityGuard> {
+        if self.needed { PriorityGuard::begin() } else { None }
+    }
+}
+
 /// The calling thread has real-time priority until this is dropped.
 pub(super) struct PriorityGuard(());
 
 impl PriorityGuard {
     /// `None` when the kernel does not allow it, and when the thread already has such a priority.
-    pub(super) fn begin() -> Option<Self> {
+    fn begin() -> Option<Self> {
         // SAFETY: reads the policy of the calling thread.
         let ordinary = unsafe { libc::sched_getscheduler(0) } == libc::SCHED_OTHER;
         // The lowest: every other real-time thread runs first.

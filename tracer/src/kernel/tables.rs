@@ -9,11 +9,10 @@ use std::{
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, Queue, RingBuf},
+    maps::{Array, HashMap, Map, MapData, MapError, Queue, RingBuf},
 };
 use tracer_common::{
     limits,
-    object::{Object, ObjectId},
     record::Change,
     stack_cache::CachedWalk,
     state::{
@@ -25,10 +24,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     batch,
+    counters::Counters,
     cpus::{cpus, died_stripes},
     failed::KernelError,
+    lib_objects::LibObjects,
     missed_runs::MissedRuns,
-    priority_guard::PriorityGuard,
+    priority_guard::PriorityGuards,
 };
 
 /// The maps that must be in the object.
@@ -91,9 +92,6 @@ pub(super) const FREE_THREAD_STATES: &str = "FREE_THREAD_STATES";
 /// A drain that returns more than one part in this many of the capacity of `YOUNG` came late.
 const CROWDED_DIVISOR: usize = 4;
 
-/// Entries drained from `YOUNG` per system call.
-const BATCH: usize = 1 << 14;
-
 /// A value for which every bit pattern is valid and which has no padding: aya's plain old data.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -135,34 +133,28 @@ pub struct Tables {
     free_sites: Queue<MapData, u32>,
     connections: HashMap<MapData, u64, Plain<[u8; size_of::<Connection>()]>>,
     free_connections: Queue<MapData, u32>,
-    pub(super) objects: MapData,
-    pub(super) object_buffer: batch::Buffer<Key, Object>,
-    pub(super) release_requests: MapData,
-    pub(super) request_buffer: batch::Buffer<ObjectId, u64>,
+    /// The maps of library objects.
+    pub lib_objects: LibObjects,
     records: RingBuf<MapData>,
     unwind_pages: Array<MapData, Plain<Page>>,
     rules: Array<MapData, Plain<Rule>>,
     rule_cache: MapData,
     stack_cache: MapData,
     doubt: MapData,
-    pub(super) losses: PerCpuArray<MapData, u64>,
-    pub(super) hits: PerCpuArray<MapData, u64>,
-    pub(super) failed: PerCpuArray<MapData, u64>,
-    pub(super) syscalls: PerCpuArray<MapData, u64>,
-    pub(super) threads: HashMap<MapData, u64, u32>,
+    /// What the programs and the kernel count.
+    pub counters: Counters,
+    threads: HashMap<MapData, u64, u32>,
     /// Opaque to user space.
-    pub(super) thread_states: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
-    pub(super) free_thread_states: Queue<MapData, u32>,
-    /// Whether map operations need a [`PriorityGuard`]: during them the kernel skips some programs.
-    priority_guard: bool,
-    pub(super) missed_runs: MissedRuns,
+    thread_states: Array<MapData, Plain<[u8; size_of::<Thread>()]>>,
+    free_thread_states: Queue<MapData, u32>,
+    guards: PriorityGuards,
 }
 
 impl Tables {
     /// Takes the maps out of a loaded object; its programs keep using them.
     pub(super) fn take(
         ebpf: &mut Ebpf,
-        priority_guard: bool,
+        guards: PriorityGuards,
         missed_runs: MissedRuns,
     ) -> Result<Self, KernelError> {
         let mut map = |name: &'static str| ebpf.take_map(name).ok_or(KernelError::Missing { name });
@@ -181,48 +173,52 @@ impl Tables {
                 / CROWDED_DIVISOR,
             young,
             drained_late: false,
-            young_buffer: batch::Buffer::new(BATCH),
+            young_buffer: batch::Buffer::new(),
             died: data(map(DIED)?, DIED)?,
             died_buffer: Vec::new(),
             died_stripes,
             free_sites: map(FREE_SITES)?.try_into().map_err(wrong(FREE_SITES))?,
             connections: map(CONNECTIONS)?.try_into().map_err(wrong(CONNECTIONS))?,
             free_connections: map(FREE_CONNECTIONS)?.try_into().map_err(wrong(FREE_CONNECTIONS))?,
-            objects: data(map(OBJECTS)?, OBJECTS)?,
-            object_buffer: batch::Buffer::new(BATCH),
-            release_requests: data(map(ASKS)?, ASKS)?,
-            request_buffer: batch::Buffer::new(BATCH),
+            lib_objects: LibObjects::new(
+                data(map(OBJECTS)?, OBJECTS)?,
+                data(map(ASKS)?, ASKS)?,
+                guards,
+            ),
             records: map(RECORDS)?.try_into().map_err(wrong(RECORDS))?,
             unwind_pages: map(UNWIND_PAGES)?.try_into().map_err(wrong(UNWIND_PAGES))?,
             rules: map(RULES)?.try_into().map_err(wrong(RULES))?,
             rule_cache: data(map(RULE_CACHE)?, RULE_CACHE)?,
             stack_cache: data(map(STACK_CACHE)?, STACK_CACHE)?,
             doubt: data(map(DOUBT)?, DOUBT)?,
-            losses: map(LOSSES)?.try_into().map_err(wrong(LOSSES))?,
-            hits: map(HITS)?.try_into().map_err(wrong(HITS))?,
-            failed: map(FAILED)?.try_into().map_err(wrong(FAILED))?,
-            syscalls: map(SYSCALLS)?.try_into().map_err(wrong(SYSCALLS))?,
+            counters: Counters {
+                losses: map(LOSSES)?.try_into().map_err(wrong(LOSSES))?,
+                hits: map(HITS)?.try_into().map_err(wrong(HITS))?,
+                failed: map(FAILED)?.try_into().map_err(wrong(FAILED))?,
+                syscalls: map(SYSCALLS)?.try_into().map_err(wrong(SYSCALLS))?,
+                missed_runs,
+                guards,
+            },
             threads: map(THREADS)?.try_into().map_err(wrong(THREADS))?,
             thread_states: map(THREAD_STATES)?.try_into().map_err(wrong(THREAD_STATES))?,
             free_thread_states: map(FREE_THREAD_STATES)?
                 .try_into()
                 .map_err(wrong(FREE_THREAD_STATES))?,
-            priority_guard,
-            missed_runs,
+            guards,
         })
     }
 
     /// Turns recording on or off for all programs at once.
     pub fn switch(&mut self, on: bool) -> io::Result<()> {
-        let _guard = self.priority_guard();
-        self.missed_runs.switch(on);
+        let _guard = self.guards.begin();
+        self.counters.missed_runs.switch(on);
         self.switch.set(0, u32::from(on), 0).map_err(io::Error::other)
     }
 
     /// Makes a process a target, and its future children too if `follow` is set. Its code ranges must be written first
     /// ([`Self::write_code_ranges`]).
     pub fn add_target(&mut self, pid: u32, follow: bool) -> io::Result<()> {
-        let _guard = self.priority_guard();
+        let _guard = self.guards.begin();
         let number = self.processes.get(&pid, 0).map_err(io::Error::other)?.0.number;
         let follow = u32::from(follow);
         let target = Target { owner: pid, follow, programs: 0, number, files: pid, padding: 0 };
@@ -231,25 +227,20 @@ impl Tables {
 
     /// Removes a target that has ended: the kernel may reuse its id.
     pub fn remove_target(&mut self, pid: u32) {
-        let _guard = self.priority_guard();
+        let _guard = self.guards.begin();
         // Absent for a child that was never followed.
         drop((self.targets.remove(&pid), self.processes.remove(&pid)));
     }
 
     /// Writes a target's code ranges for the programs, or updates them.
     pub fn write_code_ranges(&mut self, pid: u32, process: &Process) -> io::Result<()> {
-        let _guard = self.priority_guard();
+        let _guard = self.guards.begin();
         let state = memory_state(process.generation, process.walks);
         // In this order: stacks cached under the new state must come from the new ranges.
         self.processes
             .insert(pid, Plain(*process), 0)
             .and_then(|()| self.states.set(process.number, state, 0))
             .map_err(io::Error::other)
-    }
-
-    /// A [`PriorityGuard`], if the programs of this run need it.
-    pub(super) fn priority_guard(&self) -> Option<PriorityGuard> {
-        if self.priority_guard { PriorityGuard::begin() } else { None }
     }
 
     /// Capacity for unwind tables, in pages.
@@ -259,19 +250,19 @@ impl Tables {
 
     /// Writes a page of unwind rows.
     pub fn write_unwind_page(&mut self, index: u32, page: &Page) -> io::Result<()> {
-        let _guard = self.priority_guard();
+        let _guard = self.guards.begin();
         self.unwind_pages.set(index, Plain(*page), 0).map_err(io::Error::other)
     }
 
     /// Writes the unwind rule with this number.
     pub fn write_unwind_rule(&mut self, number: RuleNumber, rule: &Rule) -> io::Result<()> {
-        let _guard = self.priority_guard();
+        let _guard = self.guards.begin();
         self.rules.set(number.into(), Plain(*rule), 0).map_err(io::Error::other)
     }
 
     /// Clears the programs' rule cache and stack cache.
-    pub fn forget(&mut self) -> io::Result<()> {
-        let _guard = self.priority_guard();
+    pub fn clear_caches(&mut self) -> io::Result<()> {
+        let _guard = self.guards.begin();
         batch::clear::<u64>(self.rule_cache.fd().as_fd(), limits::RULE_CACHE_SLOTS)?;
         batch::clear::<CachedWalk>(self.stack_cache.fd().as_fd(), limits::CACHED_WALKS)
     }
@@ -279,7 +270,7 @@ impl Tables {
     /// Removes the connection `number`, which has ended, from its socket's address: the kernel may reuse the address
     /// for another socket.
     pub fn forget_connection(&mut self, socket: u64, number: u32) {
-        let _guard = self.priority_guard();
+        let _guard = self.guards.begin();
         // The programs may have seen its end already, or the start of another connection, and report those.
         let current = self.connections.get(&socket, 0);
         if current.is_ok_and(|current| current.0.first_chunk() == Some(&number.to_ne_bytes())) {
@@ -288,8 +279,8 @@ impl Tables {
     }
 
     /// Adds `numbers` to a pool, in order.
-    pub fn give(&mut self, pool: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
-        let _guard = self.priority_guard();
+    pub fn add_ids(&mut self, pool: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+        let _guard = self.guards.begin();
         let queue = match pool {
             IdPool::Sites => &mut self.free_sites,
             IdPool::ThreadStates => &mut self.free_thread_states,
@@ -298,9 +289,29 @@ impl Tables {
         numbers.into_iter().try_for_each(|number| queue.push(number, 0)).map_err(io::Error::other)
     }
 
+    /// Capacity for threads.
+    pub fn thread_capacity(&self) -> u32 {
+        self.thread_states.len()
+    }
+
+    /// Forgets which calls threads are in. Recording must be off.
+    pub fn forget_threads(&mut self) -> io::Result<()> {
+        let indexes: Result<Vec<(u64, u32)>, MapError> = self.threads.iter().collect();
+        for (thread, index) in indexes.map_err(io::Error::other)? {
+            // A thread that exited in the meantime has already freed its state.
+            if self.threads.remove(&thread).is_ok() {
+                self.thread_states
+                    .set(index, Plain([0; size_of::<Thread>()]), 0)
+                    .and_then(|()| self.free_thread_states.push(index, 0))
+                    .map_err(io::Error::other)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes all entries out of `YOUNG` and appends them to `taken`.
     pub fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
-        let _guard = self.priority_guard();
+        let _guard = self.guards.begin();
         let before = taken.len();
         let outcome = batch::take_all(self.young.fd().as_fd(), &mut self.young_buffer, taken);
         self.drained_late = taken.len() - before > self.late_drain_entries;
@@ -324,8 +335,12 @@ impl Tables {
     }
 
     /// Passes to `read` what died young at each site with an id below `sites`, in ascending order.
-    pub fn died(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
-        let _guard = self.priority_guard();
+    pub fn died_young(
+        &mut self,
+        sites: usize,
+        mut read: impl FnMut(usize, Died),
+    ) -> io::Result<()> {
+        let _guard = self.guards.begin();
         if sites == 0 {
             return Ok(());
         }
@@ -347,7 +362,7 @@ impl Tables {
 
     /// Sequence position of the last lost release by slot, see `Digest::slot`.
     pub fn lost_release_positions(&self) -> io::Result<Vec<u64>> {
-        let _guard = self.priority_guard();
+        let _guard = self.guards.begin();
         let mut positions = Vec::new();
         batch::read_first(self.doubt.fd().as_fd(), limits::DOUBT_SLOTS as usize, &mut positions)?;
         Ok(positions)

@@ -9,9 +9,8 @@ use tracer_common::{
 };
 
 use super::{
-    Ledger, Taken,
     events::{Block, Handle},
-    forks::Held,
+    resources::Resources,
 };
 use crate::target::Pid;
 
@@ -21,7 +20,7 @@ const CYCLES: u32 = 3;
 
 /// Descriptors that were closed in one call.
 #[derive(Debug)]
-pub(super) struct ClosedRange {
+struct ClosedRange {
     pid: Pid,
     fds: RangeInclusive<u32>,
     position: u64,
@@ -36,6 +35,10 @@ impl ClosedRange {
             && block.position <= self.position
     }
 }
+
+/// Ranges of descriptors that were closed recently.
+#[derive(Debug, Default)]
+pub(super) struct ClosedRanges(Vec<ClosedRange>);
 
 /// An open descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,42 +55,41 @@ pub struct OpenDescriptor {
     pub position: u64,
 }
 
-impl Ledger {
-    /// Closes a descriptor, if it was open.
-    pub(super) fn closed(&mut self, pid: Pid, fd: u32, position: u64, may_be_closed: bool) {
-        let handle = Handle { pid, kind: Kind::Descriptor, value: fd.into() };
-        let taken = self.released(handle, Held { position, thread: None });
-        if may_be_closed && matches!(taken, Taken::Unknown) {
-            self.unknown_releases -= 1;
-        }
-    }
-
-    /// Closes every descriptor from `first` to `last`.
-    pub(super) fn closed_range(&mut self, pid: Pid, first: u32, last: u32, position: u64) {
-        let range = ClosedRange { pid, fds: first..=last, position, cycles: 0 };
-        self.settle_descriptors(pid, |fd, block| {
-            range.covers(&Handle { pid, kind: Kind::Descriptor, value: fd }, block)
-        });
-        for (handle, owed) in &mut self.owed {
-            owed.retain(|block| !range.covers(handle, block));
-        }
-        self.closed_ranges.push(range);
-    }
-
+impl ClosedRanges {
     /// The sequence position at which a closed range covered this descriptor, which reaches the ledger only now.
-    pub(super) fn range_closed(&self, handle: &Handle, block: &Block) -> Option<u64> {
-        let covering = self.closed_ranges.iter().filter(|range| range.covers(handle, block));
+    pub(super) fn position(&self, handle: &Handle, block: &Block) -> Option<u64> {
+        let covering = self.0.iter().filter(|range| range.covers(handle, block));
         covering.map(|range| range.position).min()
     }
 
+    /// Closes every descriptor from `first` to `last`.
+    pub(super) fn close(
+        &mut self,
+        resources: &mut Resources,
+        pid: Pid,
+        fds: RangeInclusive<u32>,
+        position: u64,
+    ) {
+        let range = ClosedRange { pid, fds, position, cycles: 0 };
+        resources.settle_descriptors(pid, |fd, block| {
+            range.covers(&Handle { pid, kind: Kind::Descriptor, value: fd }, block)
+        });
+        for (handle, owed) in &mut resources.owed {
+            owed.retain(|block| !range.covers(handle, block));
+        }
+        self.0.push(range);
+    }
+
     /// Counts a full cycle.
-    pub(super) fn range_cycled(&mut self) {
-        self.closed_ranges.retain_mut(|range| {
+    pub(super) fn cycled(&mut self) {
+        self.0.retain_mut(|range| {
             range.cycles += 1;
             range.cycles < CYCLES
         });
     }
+}
 
+impl Resources {
     /// Closes all descriptors of a table that were opened until `position`: the table is gone.
     pub(super) fn forget_descriptors(&mut self, pid: Pid, position: u64) {
         self.settle_descriptors(pid, |_, block| block.position <= position);
@@ -99,7 +101,7 @@ impl Ledger {
     }
 
     /// Closes the descriptors of a table for which `is_closed` returns `true`. Returns their number.
-    pub(crate) fn settle_descriptors(
+    pub(super) fn settle_descriptors(
         &mut self,
         pid: Pid,
         mut is_closed: impl FnMut(u64, &Block) -> bool,
@@ -117,7 +119,7 @@ impl Ledger {
     }
 
     /// Adds a descriptor found by a scan: open since before the attach, or opened without a probe seeing it.
-    pub(crate) fn found_open(
+    pub(super) fn found_open(
         &mut self,
         pid: Pid,
         fd: u32,
@@ -139,13 +141,13 @@ impl Ledger {
     }
 
     /// The sequence position of an open descriptor.
-    pub(crate) fn open_descriptor(&self, pid: Pid, fd: u32) -> Option<u64> {
+    pub(super) fn open_descriptor(&self, pid: Pid, fd: u32) -> Option<u64> {
         let handle = Handle { pid, kind: Kind::Descriptor, value: u64::from(fd) };
         self.blocks.get(&handle).map(|block| block.position)
     }
 
     /// Every descriptor that is open, by table and number.
-    pub(crate) fn open_descriptors(&self) -> Vec<OpenDescriptor> {
+    pub(super) fn open_descriptors(&self) -> Vec<OpenDescriptor> {
         let all = self.blocks.of_kind(Kind::Descriptor).filter_map(|(handle, block)| {
             let Block { site, time_ns, position, .. } = block;
             let fd = u32::try_from(handle.value).ok()?;
@@ -157,7 +159,7 @@ impl Ledger {
     }
 
     /// Forgets owed releases of descriptors: those that have not arrived by now never will.
-    pub(crate) fn forget_owed_descriptors(&mut self) {
+    pub(super) fn forget_owed_descriptors(&mut self) {
         self.owed.retain(|handle, _| !handle.kind.is_descriptor());
     }
 }

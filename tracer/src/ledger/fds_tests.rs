@@ -6,7 +6,7 @@ use tracer_common::{
 };
 
 use super::*;
-use crate::ledger::events::Event;
+use crate::ledger::{Ledger, events::Event};
 
 const PID: Pid = Pid(7);
 const CHILD: Pid = Pid(8);

@@ -166,7 +166,7 @@ impl Ledger {
     pub(super) fn forked(&mut self, parent: Pid, child: Pid, files: bool, position: u64) {
         // The id may have been another process's before; this one's first resources may be drained already.
         if files {
-            self.forget_descriptors(child, position);
+            self.resources.forget_descriptors(child, position);
         } else {
             self.forget_until(child, position);
         }
@@ -176,15 +176,16 @@ impl Ledger {
         // No copy goes to the parent, not even a copy of a copy: a child of the child would have to be its parent.
         // So the parent's tables can be read while they are copied.
         for kind in Kind::ALL.into_iter().filter(|kind| kind.is_descriptor() == files) {
-            let Some(table) = self.blocks.detach(parent, kind) else { continue };
+            let Some(table) = self.resources.blocks.detach(parent, kind) else { continue };
             let held = table.iter().filter(|(_, block)| block.position <= position);
             for (value, block) in held {
                 self.inherit(child, Handle { pid: parent, kind, value }, block);
             }
-            self.blocks.reattach(parent, kind, table);
+            self.resources.blocks.reattach(parent, kind, table);
         }
         // Displaced resources whose release has not arrived were still there at the fork, too.
         let owed: Vec<(Handle, Block)> = self
+            .resources
             .owed
             .iter()
             .filter(|(handle, _)| handle.pid == parent && handle.kind.is_descriptor() == files)
@@ -198,13 +199,13 @@ impl Ledger {
             return;
         }
         for kind in Kind::ALL {
-            let Some(ranges) = self.ranges.get(&(parent, kind)) else { continue };
+            let Some(ranges) = self.resources.ranges.get(&(parent, kind)) else { continue };
             let mut copy = ranges.clone();
-            copy.replace_sites(|site| self.totals.copy(child, site));
+            copy.replace_sites(|site| self.resources.totals.copy(child, site));
             for block in copy.outstanding() {
-                self.totals.inherit(&block);
+                self.resources.totals.inherit(&block);
             }
-            self.ranges.insert((child, kind), copy);
+            self.resources.ranges.insert((child, kind), copy);
         }
         if let Some(code) = self.internal.get(&parent).cloned() {
             self.internal.insert(child, code);
@@ -214,27 +215,27 @@ impl Ledger {
     /// Adds `child`'s copy of its parent's block.
     fn inherit(&mut self, child: Pid, handle: Handle, block: Block) {
         // The parent's connections are not the child's.
-        let site = self.totals.copy(child, block.site);
+        let site = self.resources.totals.copy(child, block.site);
         let copy = Block { site, connection: 0, ..block };
-        self.totals.inherit(&copy);
+        self.resources.totals.inherit(&copy);
         self.arrived(Handle { pid: child, ..handle }, copy);
     }
 
     /// Adds a block that reaches the ledger, perhaps later than events that affect it.
     pub(super) fn arrived(&mut self, handle: Handle, block: Block) {
-        let closed = self.range_closed(&handle, &block);
+        let closed = self.closed_ranges.position(&handle, &block);
         for child in self.family.heirs(&handle, &block, closed.unwrap_or(u64::MAX)) {
             self.inherit(child, handle, block);
         }
         if closed.is_some() {
-            self.totals.settle(&block);
+            self.resources.totals.settle(&block);
         } else if let Some(held) = self.family.take_held(&handle, &block) {
-            self.totals.settle(&block);
+            self.resources.totals.settle(&block);
             self.resolve_pending(&handle, held, Taken::Block(block));
         } else if self.family.is_from_before_exec(&handle, &block) {
-            self.totals.settle(&block);
+            self.resources.totals.settle(&block);
         } else {
-            self.place(handle, block);
+            self.resources.place(handle, block);
         }
     }
 

@@ -17,28 +17,28 @@ mod forks;
 mod lives;
 mod packed;
 mod ranges;
-mod retags;
+mod resources;
 mod sum;
 mod totals;
 
 use std::{collections::HashMap, sync::Arc};
 
-use foldhash::fast::FixedState;
 use tracer_common::{
+    attach::ProbeNumber,
+    descriptor::{FdOrigin, FdType},
     kind::{Extent, Kind},
-    stack::Digest,
     state::Died,
 };
 
 pub use self::lives::{Cohort, LIFETIMES, Lives, lifetime_end_s};
 pub(crate) use self::packed::TICK_BITS;
 use self::{
-    blocks::Blocks,
+    connections::Connections,
     events::{Block, Event, Handle, Site},
-    fds::ClosedRange,
+    fds::{ClosedRanges, OpenDescriptor},
     forks::{Family, Held},
-    ranges::{FreedPart, Ranges},
-    totals::Totals,
+    ranges::FreedPart,
+    resources::Resources,
 };
 pub use self::{sum::Sum, totals::Tally};
 use crate::target::Pid;
@@ -70,21 +70,14 @@ enum Taken {
 /// The table.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    blocks: Blocks,
-    ranges: HashMap<(Pid, Kind), Ranges>,
-    /// Blocks that were settled before their release arrived.
-    owed: HashMap<Handle, Vec<Block>, FixedState>,
+    resources: Resources,
     pending: HashMap<(Pid, u32), Pending>,
-    totals: Totals,
     family: Family,
-    /// Ranges of descriptors that were closed recently.
-    closed_ranges: Vec<ClosedRange>,
+    closed_ranges: ClosedRanges,
     /// The allocators' code: its releases of unknown ranges are not counted.
     internal: HashMap<Pid, Vec<(u64, u64)>>,
     unknown_releases: u64,
     doubtful: u64,
-    /// When recording last resumed after a pause; 0 without one.
-    resumed_ns: u64,
     /// A lower bound for the acquisition times of outstanding resources, if there was any.
     earliest_ns: Option<u64>,
 }
@@ -95,7 +88,7 @@ impl Ledger {
         match event {
             Event::Acquired { handle, block } => self.acquired(handle, block),
             Event::Released { handle, size, position, time_ns, caller, resizing } => {
-                self.totals.lives.advance(time_ns);
+                self.resources.totals.lives.advance(time_ns);
                 let taken = match handle.kind.extent() {
                     Extent::Handle => self.released(handle, Held { position, thread: resizing }),
                     Extent::Range => self.unmapped(handle, size, position, caller),
@@ -105,59 +98,61 @@ impl Ledger {
                 }
             }
             Event::Closed { pid, fd, position, time_ns, may_be_closed } => {
-                self.totals.lives.advance(time_ns);
+                self.resources.totals.lives.advance(time_ns);
                 self.closed(pid, fd, position, may_be_closed);
             }
             Event::RangeClosed { pid, first, last, position } => {
-                self.totals.lives.advance(0);
-                self.closed_range(pid, first, last, position);
+                self.resources.totals.lives.advance(0);
+                self.closed_ranges.close(&mut self.resources, pid, first..=last, position);
             }
             Event::Restored { handle, thread } => self.restored(handle, thread),
-            Event::Retagged { handle, site, position } => self.retagged(&handle, site, position),
-            Event::Moved { from, handle, size, position } => {
-                self.moved(&Handle { value: from, ..handle }, handle, size, position);
+            Event::Retagged { handle, site, position } => {
+                self.resources.retagged(&handle, site, position);
             }
-            Event::Site(site) => self.totals.learn(site),
+            Event::Moved { from, handle, size, position } => {
+                self.resources.moved(&Handle { value: from, ..handle }, handle, size, position);
+            }
+            Event::Site(site) => self.resources.totals.learn(site),
             Event::Forked { parent, child, files, position, .. } => {
                 self.forked(parent, child, files, position);
             }
-            Event::Connected(record) => self.totals.connections.connected(&record),
-            Event::Disconnected(record) => self.totals.connections.disconnected(&record),
+            Event::Connected(record) => self.resources.totals.connections.connected(&record),
+            Event::Disconnected(record) => self.resources.totals.connections.disconnected(&record),
             Event::FilesEnded { pid, position } => {
-                self.totals.lives.advance(0);
-                self.forget_descriptors(pid, position);
+                self.resources.totals.lives.advance(0);
+                self.resources.forget_descriptors(pid, position);
             }
             Event::Executed { pid, position, time_ns, .. } => {
-                self.totals.lives.advance(time_ns);
+                self.resources.totals.lives.advance(time_ns);
                 self.forget_until(pid, position);
                 self.family.executed(pid, position);
-                self.totals.executed(pid);
+                self.resources.totals.executed(pid);
             }
         }
     }
 
     /// Sets the time now: what has no time of its own happens now.
     pub fn set_now(&mut self, now_ns: u64) {
-        self.totals.lives.advance(now_ns);
+        self.resources.totals.lives.advance(now_ns);
     }
 
     /// Sets the totals of resources that died young at a call site.
     pub fn set_died(&mut self, site: usize, died: Died) {
         if died.count > 0 {
             let site = u32::try_from(site).unwrap_or(0);
-            self.totals.tally(site).died = died;
-            self.totals.lives.set_young(site, died.count);
+            self.resources.totals.tally(site).died = died;
+            self.resources.totals.lives.set_young(site, died.count);
         }
     }
 
     /// How long a call site's resources live; `None` until one of them has outlived a drain.
     pub fn lives(&self, site: u32) -> Option<Arc<Lives>> {
-        self.totals.lives.get(site).cloned()
+        self.resources.totals.lives.get(site).cloned()
     }
 
     /// The time that times of [`Lives`] count from: `CLOCK_MONOTONIC`, nanoseconds.
     pub const fn lives_origin_ns(&self) -> u64 {
-        self.totals.lives.origin_ns()
+        self.resources.totals.lives.origin_ns()
     }
 
     /// Releases all memory of a target: it called exec, and the kernel has taken the memory back.
@@ -165,44 +160,23 @@ impl Ledger {
         self.forget_until(pid, u64::MAX);
     }
 
-    /// The same for what it had acquired until `position`: the drain may already have brought some of what
-    /// came after.
+    /// The same for what it had acquired until `position`.
     fn forget_until(&mut self, pid: Pid, position: u64) {
-        let totals = &mut self.totals;
-        let kinds = Kind::ALL.into_iter().filter(|kind| !kind.is_descriptor());
-        self.blocks.retain_of(pid, kinds, |_, block| {
-            let keep = block.position > position;
-            if !keep {
-                totals.settle(block);
-            }
-            keep
-        });
-        for kind in Kind::ALL {
-            let gone = self
-                .ranges
-                .get_mut(&(pid, kind))
-                .map(|ranges| ranges.release(0, u64::MAX, position));
-            self.totals.settle_parts(&gone.unwrap_or_default());
-        }
-        let memory = |handle: &Handle| handle.pid == pid && !handle.kind.is_descriptor();
-        for (_, owed) in self.owed.iter_mut().filter(|(handle, _)| memory(handle)) {
-            owed.retain(|block| block.position > position);
-        }
+        self.resources.forget_memory(pid, position);
         self.pending.retain(|(owner, _), _| *owner != pid);
     }
 
     /// Recording resumes after a pause, before which everything had been read. Releases in between were not seen,
     /// so nothing waits for them.
     pub fn resumed(&mut self, now_ns: u64) {
-        self.resumed_ns = now_ns;
-        self.owed.clear();
+        self.resources.resumed(now_ns);
         self.pending.clear();
     }
 
     /// A cycle has ended that drained everything young and read every record. Only then is it certain what
     /// the child of a fork has not inherited.
     pub fn cycled(&mut self) {
-        self.range_cycled();
+        self.closed_ranges.cycled();
         for (handle, held) in self.family.cycle() {
             self.unmatched_release(handle, held);
         }
@@ -220,65 +194,92 @@ impl Ledger {
 
     /// Sets aside every resource that a lost release may have been about: `positions` holds the position of
     /// the last lost one by slot (see [`Digest::slot`]).
+    ///
+    /// [`Digest::slot`]: tracer_common::stack::Digest::slot
     pub fn doubt(&mut self, positions: &[u64]) {
-        let Ok(slots) = u32::try_from(positions.len()) else { return };
-        if slots == 0 {
-            return;
-        }
-        let lost = |handle: &Handle| {
-            let slot = Digest::seeded(handle.pid.0, 0).with(handle.value).slot(slots);
-            positions.get(slot as usize).copied().unwrap_or(0)
-        };
-        let totals = &mut self.totals;
-        let mut doubtful = 0;
-        self.blocks.retain(|handle, block| {
-            let keep = lost(handle) == 0 || block.position > lost(handle);
-            if !keep {
-                totals.set_aside(block);
-                doubtful += 1;
-            }
-            keep
-        });
-        // Of a lost release of a range, only the start is known.
-        let latest = positions.iter().copied().max().unwrap_or(0);
-        for ranges in self.ranges.values_mut() {
-            let covered: Vec<Block> =
-                ranges.outstanding().filter(|block| block.position <= latest).collect();
-            if !covered.is_empty() {
-                doubtful += covered.len() as u64;
-                for block in &covered {
-                    totals.set_aside(block);
-                }
-                ranges.release(0, u64::MAX, latest);
-            }
-        }
-        self.doubtful += doubtful;
+        self.doubtful += self.resources.doubt(positions);
     }
 
     /// Call sites by number, with their stacks and totals.
     pub fn sites(&self) -> impl Iterator<Item = (u32, Option<Site>, Tally)> {
-        self.totals.iter()
+        self.resources.totals.iter()
     }
 
     /// One more than the highest call-site number that the BPF programs have used.
     pub fn site_numbers(&self) -> usize {
-        self.totals.numbers()
+        self.resources.totals.numbers()
     }
 
     /// Every outstanding resource, in no order.
     pub fn outstanding(&self) -> impl Iterator<Item = Block> {
-        let ranges = self.ranges.values().flat_map(Ranges::outstanding);
-        self.blocks.iter().chain(ranges)
+        self.resources.outstanding()
     }
 
     /// The outstanding block with that handle.
     pub(crate) fn block(&self, handle: &Handle) -> Option<Block> {
-        self.blocks.get(handle)
+        self.resources.blocks.get(handle)
     }
 
     /// The handles of all outstanding blocks of one kind, in no order.
     pub(crate) fn handles(&self, kind: Kind) -> impl Iterator<Item = Handle> {
-        self.blocks.handles(kind)
+        self.resources.blocks.handles(kind)
+    }
+
+    /// The probe of a call site, and which of its function's two object types the call site creates: 0 or 1. `None` for
+    /// a copy that came with a fork.
+    pub(crate) fn constructor_of(&self, site: u32) -> Option<(ProbeNumber, u8)> {
+        self.resources.totals.constructor_of(site)
+    }
+
+    /// Caller-allocated objects.
+    pub(crate) fn caller_allocated(&self) -> impl Iterator<Item = (Handle, Block)> {
+        self.resources.blocks.of_kind(Kind::CallerAllocated)
+    }
+
+    /// Connections.
+    pub const fn connections(&self) -> &Connections {
+        &self.resources.totals.connections
+    }
+
+    /// The same, to change them.
+    pub const fn connections_mut(&mut self) -> &mut Connections {
+        &mut self.resources.totals.connections
+    }
+
+    /// Closes the descriptors of a table for which `is_closed` returns `true`. Returns their number.
+    pub(crate) fn settle_descriptors(
+        &mut self,
+        pid: Pid,
+        is_closed: impl FnMut(u64, &Block) -> bool,
+    ) -> u64 {
+        self.resources.settle_descriptors(pid, is_closed)
+    }
+
+    /// Adds a descriptor found by a scan: open since before the attach, or opened without a probe seeing it.
+    pub(crate) fn found_open(
+        &mut self,
+        pid: Pid,
+        fd: u32,
+        fd_type: FdType,
+        origin: FdOrigin,
+        now: u64,
+    ) {
+        self.resources.found_open(pid, fd, fd_type, origin, now);
+    }
+
+    /// The sequence position of an open descriptor.
+    pub(crate) fn open_descriptor(&self, pid: Pid, fd: u32) -> Option<u64> {
+        self.resources.open_descriptor(pid, fd)
+    }
+
+    /// Every descriptor that is open, by table and number.
+    pub(crate) fn open_descriptors(&self) -> Vec<OpenDescriptor> {
+        self.resources.open_descriptors()
+    }
+
+    /// Forgets owed releases of descriptors: those that have not arrived by now never will.
+    pub(crate) fn forget_owed_descriptors(&mut self) {
+        self.resources.forget_owed_descriptors();
     }
 
     /// An upper bound for the ages of outstanding resources.
@@ -298,37 +299,25 @@ impl Ledger {
 
     fn acquired(&mut self, handle: Handle, block: Block) {
         self.earliest_ns = Some(self.earliest_ns.map_or(block.time_ns, |ns| ns.min(block.time_ns)));
-        self.totals.lives.advance(block.time_ns);
-        self.totals.acquire(&block);
+        self.resources.totals.lives.advance(block.time_ns);
+        self.resources.totals.acquire(&block);
         match handle.kind.extent() {
             Extent::Range => {
-                let ranges = self.ranges.entry((handle.pid, handle.kind)).or_default();
+                let ranges = self.resources.ranges.entry((handle.pid, handle.kind)).or_default();
                 let gone = ranges.acquire(handle.value, block);
-                self.totals.settle_parts(&gone);
+                self.resources.totals.settle_parts(&gone);
             }
             Extent::Handle => self.arrived(handle, block),
         }
     }
 
-    /// Adds a block; an earlier or later block at the same address may already be there.
-    fn place(&mut self, handle: Handle, block: Block) {
-        // Of two blocks at one address, the release of the earlier one is still in flight.
-        if let Some(earlier) = self.blocks.place(&handle, block) {
-            self.totals.settle(&earlier);
-            // Unless that was before a pause: then its release was not seen.
-            if earlier.time_ns >= self.resumed_ns {
-                self.owed.entry(handle).or_default().push(earlier);
-            }
-        }
-    }
-
     fn released(&mut self, handle: Handle, release: Held) -> Taken {
         let position = release.position;
-        if let Some(block) = self.blocks.take(&handle, position) {
-            self.totals.settle(&block);
+        if let Some(block) = self.resources.blocks.take(&handle, position) {
+            self.resources.totals.settle(&block);
             return Taken::Block(block);
         }
-        if let Some(block) = self.take_owed(&handle, position) {
+        if let Some(block) = self.resources.take_owed(&handle, position) {
             return Taken::Owed(block);
         }
         if self.family.hold(handle, release) {
@@ -338,24 +327,17 @@ impl Ledger {
         Taken::Unknown
     }
 
-    /// Takes the oldest block at the address whose release is owed and which this release can end.
-    fn take_owed(&mut self, handle: &Handle, position: u64) -> Option<Block> {
-        let owed = self.owed.get_mut(handle)?;
-        let oldest = owed
-            .iter()
-            .enumerate()
-            .filter(|(_, block)| block.position <= position)
-            .min_by_key(|(_, block)| block.position)
-            .map(|(at, _)| at);
-        let block = oldest.map(|at| owed.swap_remove(at));
-        if owed.is_empty() {
-            self.owed.remove(handle);
+    /// Closes a descriptor, if it was open.
+    fn closed(&mut self, pid: Pid, fd: u32, position: u64, may_be_closed: bool) {
+        let handle = Handle { pid, kind: Kind::Descriptor, value: fd.into() };
+        let taken = self.released(handle, Held { position, thread: None });
+        if may_be_closed && matches!(taken, Taken::Unknown) {
+            self.unknown_releases -= 1;
         }
-        block
     }
 
     fn unmapped(&mut self, handle: Handle, size: u64, position: u64, caller: u64) -> Taken {
-        let ranges = self.ranges.entry((handle.pid, handle.kind)).or_default();
+        let ranges = self.resources.ranges.entry((handle.pid, handle.kind)).or_default();
         let gone = ranges.release(handle.value, size, position);
         if gone.is_empty() {
             let internal = self.internal.get(&handle.pid).is_some_and(|code| {
@@ -367,7 +349,7 @@ impl Ledger {
             self.unknown_releases += 1;
             return Taken::Unknown;
         }
-        self.totals.settle_parts(&gone);
+        self.resources.totals.settle_parts(&gone);
         Taken::Parts(gone)
     }
 
@@ -378,19 +360,20 @@ impl Ledger {
         }
         match pending.taken {
             Taken::Block(block) => {
-                self.totals.unsettle(&block);
-                self.place(handle, block);
+                self.resources.totals.unsettle(&block);
+                self.resources.place(handle, block);
             }
             Taken::Parts(parts) => {
                 for part in parts {
-                    self.totals.unsettle_part(&part);
-                    let ranges = self.ranges.entry((handle.pid, handle.kind)).or_default();
+                    self.resources.totals.unsettle_part(&part);
+                    let ranges =
+                        self.resources.ranges.entry((handle.pid, handle.kind)).or_default();
                     let gone = ranges.restore(&part);
-                    self.totals.settle_parts(&gone);
+                    self.resources.totals.settle_parts(&gone);
                 }
             }
             Taken::Unknown => self.unknown_releases -= 1,
-            Taken::Owed(block) => self.owed.entry(handle).or_default().push(block),
+            Taken::Owed(block) => self.resources.owed.entry(handle).or_default().push(block),
             Taken::Held(position) => self.family.unhold(&handle, position),
             Taken::Nothing => {}
         }

@@ -356,7 +356,7 @@ fn left(ledger: &Ledger, owners: &HashMap<u32, Pid>) -> Vec<(Pid, u32, u64)> {
     let mut left: Vec<_> = ledger
         .outstanding()
         .map(|block| {
-            let (heir, site) = ledger.totals.root(block.site);
+            let (heir, site) = ledger.resources.totals.root(block.site);
             (heir.unwrap_or_else(|| owners[&site]), site, block.size)
         })
         .collect();
@@ -489,14 +489,14 @@ proptest! {
         prop_assert_eq!(ledger.unknown_releases(), kernel.unknown);
         let mut held: BTreeMap<(u32, u32), Sum> = BTreeMap::new();
         for block in ledger.outstanding() {
-            let own = ledger.totals.root(block.site).0.is_none();
+            let own = ledger.resources.totals.root(block.site).0.is_none();
             prop_assert_eq!(block.connection, if own { block.site % 3 } else { 0 });
             if block.connection != 0 {
                 held.entry((block.connection, block.site)).or_default().add(block.size);
             }
         }
         let held: Vec<_> = held.into_iter().map(|((of, at), sum)| (of, at, sum.count, sum.bytes)).collect();
-        prop_assert_eq!(ledger.totals.connections.items(), held);
+        prop_assert_eq!(ledger.resources.totals.connections.items(), held);
         let mut acquired = 0;
         for (_, _, tally) in ledger.sites() {
             acquired += tally.acquired().count;

@@ -48,7 +48,7 @@ pub(super) fn seed_connections(
             continue;
         };
         let Socket { protocol, local, peer, .. } = socket.clone();
-        ledger.seed_connection(Seed { pid, fd, inode, protocol, local, peer });
+        ledger.connections_mut().seed(Seed { pid, fd, inode, protocol, local, peer });
     }
 }
 
@@ -61,8 +61,8 @@ pub(super) fn reconcile_connections(
 ) {
     let links = listed.values().flat_map(|open| open.values());
     let found: HashSet<u64> = links.filter_map(|link| sockets::inode(link)).collect();
-    ledger.connections_scanned(&found, |pid| listed.contains_key(&pid), at_ns);
-    for (socket, number) in ledger.connections_ended_unseen() {
+    ledger.connections_mut().scanned(&found, |pid| listed.contains_key(&pid), at_ns);
+    for (socket, number) in ledger.connections_mut().take_ended_unseen() {
         source.forget_connection(socket, number);
     }
 }

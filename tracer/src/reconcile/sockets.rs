@@ -36,7 +36,7 @@ impl FdReconciliation {
             .filter(|((owner, _), _)| *owner != pid && !ended.contains(owner))
             .filter_map(|(key, (_, link))| Some((sockets::inode(link)?, *key)))
             .collect();
-        ledger.connections_exited(pid, now_ns, |inode| heirs.get(&inode).copied());
+        ledger.connections_mut().exited(pid, now_ns, |inode| heirs.get(&inode).copied());
     }
 
     /// Starts the log of connections.
@@ -46,13 +46,13 @@ impl FdReconciliation {
         log: impl FnMut(Occurrence) + Send + 'static,
     ) {
         self.log = Some(Box::new(log));
-        ledger.log_connections();
+        ledger.connections_mut().keep_log();
     }
 
     /// Writes what happened to connections since the last call to the log.
     pub(crate) fn log_occurrences(&mut self, ledger: &mut Ledger) {
         if let Some(log) = &mut self.log {
-            ledger.occurrences().into_iter().for_each(log);
+            ledger.connections_mut().take_log().into_iter().for_each(log);
         }
     }
 }
@@ -66,7 +66,7 @@ pub(crate) fn connections(
 ) -> Option<Figures> {
     let grace = min_age.max(MIN_GRACE);
     let grace_ns = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
-    let mut figures = ledger.connections(at_ns, grace_ns);
+    let mut figures = ledger.connections_mut().figures(at_ns, grace_ns);
     let fds = fds?;
     fds.log_occurrences(ledger);
     for shown in &mut figures.table {

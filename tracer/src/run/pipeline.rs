@@ -276,7 +276,7 @@ fn attach(
     let late = |error| explain_late(pid, error);
     let watch = Watch::new(pid).map_err(late)?;
     let mappings = mappings::read(pid).map_err(late)?;
-    library.learn(pid, &mappings);
+    library.add_process(pid, &mappings);
     let allocators = attached.attach(programs, pid, &mappings).map_err(|error| {
         if watch.ended() { Failure::Ended { pid: pid.0 }.into() } else { error }
     })?;

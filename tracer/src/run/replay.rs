@@ -73,7 +73,7 @@ impl Line {
             Ok(Err(error)) => error.get_ref().and_then(|error| error.downcast_ref()).copied(),
             _ => None,
         };
-        // The collector's fault comes first, and the reporter waits for it in vain.
+        // The collector's fault is reported: the reporter then only waited for a snapshot that never came.
         Some(of_collector.or(assembly.fault()).unwrap_or(Fault::Ended))
     }
 }

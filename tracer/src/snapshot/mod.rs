@@ -172,7 +172,7 @@ pub fn site_figures(
             outstanding: tally.outstanding(),
             aged: Sum::default(),
             ages: None,
-            orphans: ledger.left_behind(number),
+            orphans: ledger.connections().left_behind(number),
             lives: ledger.lives(number),
             batches: None,
         })

@@ -107,7 +107,7 @@ impl Live {
             return Err(io::Error::other("too many targets"));
         };
         if next.wrapped {
-            self.tables.forget()?;
+            self.tables.clear_caches()?;
         }
         let mut process = Process::new(next.number, next.count, &ranges);
         process.depth = options.frames;

@@ -166,13 +166,17 @@ impl RecordSource {
     }
 
     /// Passes to `read` what died young at each site with an id below `sites`, in ascending order.
-    pub fn died(&mut self, sites: usize, mut read: impl FnMut(usize, Died)) -> io::Result<()> {
+    pub fn died_young(
+        &mut self,
+        sites: usize,
+        mut read: impl FnMut(usize, Died),
+    ) -> io::Result<()> {
         if let (Some(live), false) = (&mut self.live, self.answers.is_recorded()) {
-            return live.tables.died(sites, read);
+            return live.tables.died_young(sites, read);
         }
         let all: Vec<(u64, u64)> = self.try_ask(Question::Died, |live| {
             let mut all = Vec::with_capacity(sites);
-            live.tables.died(sites, |_, died| all.push((died.count, died.bytes)))?;
+            live.tables.died_young(sites, |_, died| all.push((died.count, died.bytes)))?;
             Ok(all)
         })?;
         let all = all.into_iter().map(|(count, bytes)| Died { count, bytes });
@@ -183,7 +187,7 @@ impl RecordSource {
     /// Losses by reason, counted by the programs and by the kernel.
     pub fn losses(&mut self) -> impl Iterator<Item = (Loss, u64)> {
         let counts: Vec<u64> = self.ask(Question::Losses, |live| {
-            let losses = live.tables.losses();
+            let losses = live.tables.counters.losses();
             losses.map(|(_, count)| count).collect()
         });
         Loss::ALL.into_iter().zip(counts)
@@ -191,13 +195,18 @@ impl RecordSource {
 
     /// Hits and failed acquisitions of this many probes.
     pub fn hits(&mut self, probes: ProbeNumber) -> Vec<(u64, u64)> {
-        self.ask(Question::Hits, |live| (0..probes).map(|probe| live.tables.hits(probe)).collect())
+        self.ask(Question::Hits, |live| {
+            (0..probes).map(|probe| live.tables.counters.hits(probe)).collect()
+        })
     }
 
     /// Hits of this many probes, and counted system calls; nothing for a tape, which has nobody to send them to.
     pub fn reading(&self, probes: ProbeNumber) -> (Vec<u64>, u64) {
         let Some(live) = &self.live else { return (Vec::new(), 0) };
-        ((0..probes).map(|probe| live.tables.hits(probe).0).collect(), live.tables.calls())
+        (
+            (0..probes).map(|probe| live.tables.counters.hits(probe).0).collect(),
+            live.tables.counters.syscalls(),
+        )
     }
 
     /// Sequence position of the last lost release by slot.
@@ -209,7 +218,7 @@ impl RecordSource {
     pub fn objects(&mut self) -> io::Result<Vec<(Key, Object)>> {
         let Pairs(all) = self.try_ask(Question::Objects, |live| {
             let mut seen = Vec::new();
-            live.tables.objects(&mut seen)?;
+            live.tables.lib_objects.objects(&mut seen)?;
             Ok(Pairs(seen))
         })?;
         Ok(all)
@@ -217,8 +226,9 @@ impl RecordSource {
 
     /// The objects with a pending release request, and when it was made (`CLOCK_MONOTONIC`, nanoseconds).
     pub fn release_requests(&mut self) -> io::Result<Vec<(ObjectId, u64)>> {
-        let Pairs(all) =
-            self.try_ask(Question::ReleaseRequests, |live| live.tables.asks().map(Pairs))?;
+        let Pairs(all) = self.try_ask(Question::ReleaseRequests, |live| {
+            live.tables.lib_objects.release_requests().map(Pairs)
+        })?;
         Ok(all)
     }
 
@@ -226,7 +236,7 @@ impl RecordSource {
     /// it was still there and had not been replaced by another object.
     pub fn remove_object(&mut self, key: &Key, time_ns: u64) -> bool {
         self.ask(Question::RemovedObject(key.handle), |live| {
-            live.tables.remove_object(key, time_ns)
+            live.tables.lib_objects.remove_object(key, time_ns)
         })
     }
 
@@ -237,7 +247,7 @@ impl RecordSource {
 
     /// Whether unwind tables have arrived since the last call; writes them.
     pub fn tables_arrived(&mut self) -> io::Result<bool> {
-        self.try_ask(Question::TablesArrived, |live| live.library.arrived(&mut live.tables))
+        self.try_ask(Question::TablesArrived, |live| live.library.write_finished(&mut live.tables))
     }
 
     /// Progress of the unwind tables, and files without one because there was no space for it.
@@ -248,13 +258,13 @@ impl RecordSource {
     }
 
     /// Adds `numbers` to a pool of the programs, in order.
-    pub fn give(&mut self, pool: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.tables.give(pool, numbers))
+    pub fn add_ids(&mut self, pool: IdPool, numbers: impl Iterator<Item = u32>) -> io::Result<()> {
+        self.live.as_mut().map_or(Ok(()), |live| live.tables.add_ids(pool, numbers))
     }
 
     /// Capacity for threads; none for a tape.
     pub fn thread_states(&self) -> u32 {
-        self.live.as_ref().map_or(0, |live| live.tables.rooms())
+        self.live.as_ref().map_or(0, |live| live.tables.thread_capacity())
     }
 
     /// Turns recording on or off for all programs at once.
@@ -276,7 +286,7 @@ impl RecordSource {
 
     /// Waits for unwind tables.
     pub fn settle_tables(&mut self, timeout: Duration) -> io::Result<()> {
-        self.live.as_mut().map_or(Ok(()), |live| live.library.settle(timeout, &mut live.tables))
+        self.live.as_mut().map_or(Ok(()), |live| live.library.wait(timeout, &mut live.tables))
     }
 
     /// Makes a process a target, and its future children too if `follow` is set.
@@ -311,7 +321,7 @@ impl RecordSource {
     /// Builds the unwind tables of a target's new objects.
     pub fn learn_code(&mut self, pid: Pid, mappings: &Mappings) {
         if let Some(live) = &mut self.live {
-            live.library.learn(pid, mappings);
+            live.library.add_process(pid, mappings);
         }
     }
 
@@ -339,7 +349,7 @@ impl RecordSource {
     /// Deletes the release request of an object that has ended.
     pub fn delete_release_request(&self, id: &tracer_common::object::ObjectId) {
         if let Some(live) = &self.live {
-            live.tables.delete_release_request(id);
+            live.tables.lib_objects.delete_release_request(id);
         }
     }
 

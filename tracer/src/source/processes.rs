@@ -15,7 +15,7 @@ use crate::{
         mappings::{self, Mappings},
         memory::{self, Numbers},
         pages::{self, Frames, PageTable},
-        rss_bytes,
+        rss_bytes, socket_list,
         sockets::{self, Socket},
         usage::{self, ProcessUsage},
         watch::Watch,
@@ -91,7 +91,7 @@ impl RecordSource {
     /// Those of these sockets, by inode, that the network namespace of a process has.
     pub fn sockets(&mut self, pid: Pid, inodes: &[u64]) -> BTreeMap<u64, Socket> {
         self.ask(Question::Sockets(pid.0), |_| {
-            let mut all = sockets::list(pid);
+            let mut all = socket_list::list(pid);
             inodes.iter().filter_map(|inode| Some((*inode, all.remove(inode)?))).collect()
         })
     }

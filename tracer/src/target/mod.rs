@@ -16,6 +16,7 @@ mod ptrace;
 pub mod root;
 pub mod runtime;
 mod sock_diag;
+pub mod socket_list;
 pub mod sockets;
 pub mod usage;
 pub mod watch;

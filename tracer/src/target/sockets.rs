@@ -1,16 +1,13 @@
-//! Lists the sockets of a process's network namespace: addresses, states and traffic, from `sock_diag` and
-//! `/proc/PID/net`.
+//! A socket as the kernel reports it: protocol, addresses, state and traffic, and the kernel's names of them.
+//!
+//! `socket_list.rs` lists the sockets of a process; this file knows only what they look like.
 
-use std::{collections::HashMap, fs, net::SocketAddr};
+use std::{fs, net::SocketAddr};
 
-use procfs::{
-    net::{TcpNetEntry, TcpState, UdpNetEntry, UnixNetEntry, UnixState},
-    process::Process,
-};
-
+use procfs::net::TcpState;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Pid, sock_diag};
+use super::Pid;
 use crate::tape::{Redact, Redactor};
 
 /// The protocols of sockets.
@@ -92,30 +89,6 @@ pub fn namespace(pid: Pid) -> Option<String> {
     Some(link.to_string_lossy().into_owned())
 }
 
-/// The sockets of a process's network namespace by inode; without those of protocols that cannot be read.
-pub fn list(pid: Pid) -> HashMap<u64, Socket> {
-    let mut found = HashMap::new();
-    let Some(process) = i32::try_from(pid.0).ok().and_then(|pid| Process::new(pid).ok()) else {
-        return found;
-    };
-    match sock_diag::list(pid) {
-        Ok(listed) => found.extend(listed),
-        Err(error) => {
-            log::debug!("could not list the sockets of process {pid} by sock_diag: {error}");
-            for entries in [process.tcp(), process.tcp6()] {
-                found.extend(entries.unwrap_or_default().iter().map(|one| (one.inode, tcp(one))));
-            }
-        }
-    }
-    for entries in [process.udp(), process.udp6()] {
-        found.extend(entries.unwrap_or_default().iter().map(|one| (one.inode, udp(one))));
-    }
-    found.extend(process.unix().unwrap_or_default().iter().map(|one| (one.inode, unix(one))));
-    // A socket without a descriptor has inode 0.
-    found.remove(&0);
-    found
-}
-
 /// The inode in a descriptor's link: `socket:[4711]`.
 pub fn inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
@@ -139,7 +112,7 @@ pub(crate) fn tcp_state(number: u8) -> Option<&'static str> {
     TcpState::from_u8(number).as_ref().map(state_name)
 }
 
-fn state_name(state: &TcpState) -> &'static str {
+pub(super) fn state_name(state: &TcpState) -> &'static str {
     match state {
         TcpState::Established => "ESTABLISHED",
         TcpState::SynSent => "SYN_SENT",
@@ -155,67 +128,9 @@ fn state_name(state: &TcpState) -> &'static str {
     }
 }
 
-fn tcp(entry: &TcpNetEntry) -> Socket {
-    Socket {
-        protocol: "tcp",
-        local: address(entry.local_address),
-        peer: address(entry.remote_address),
-        state: Some(state_name(&entry.state)),
-        traffic: None,
-    }
-}
-
-fn udp(entry: &UdpNetEntry) -> Socket {
-    let (local, peer) = (address(entry.local_address), address(entry.remote_address));
-    Socket { protocol: "udp", local, peer, state: None, traffic: None }
-}
-
-fn unix(entry: &UnixNetEntry) -> Socket {
-    let state = match entry.state {
-        UnixState::UNCONNECTED => "UNCONNECTED",
-        UnixState::CONNECTING => "CONNECTING",
-        UnixState::CONNECTED => "CONNECTED",
-        UnixState::DISCONNECTING => "DISCONNECTING",
-    };
-    let local = entry.path.as_ref().map(|path| path.to_string_lossy().into_owned());
-    Socket { protocol: "unix", local, peer: None, state: Some(state), traffic: None }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::Read as _,
-        net::{Shutdown, TcpListener, TcpStream, UdpSocket},
-        os::fd::AsRawFd,
-    };
-
     use super::*;
-    use crate::target::descriptors;
-
-    fn socket_of(open: &impl AsRawFd) -> Socket {
-        let fd = u32::try_from(open.as_raw_fd()).unwrap();
-        let link = descriptors::list(Pid::own()).unwrap()[&fd].clone();
-        list(Pid::own())[&inode(&link).unwrap()].clone()
-    }
-
-    #[test]
-    fn both_ends_of_a_connection_and_its_half_closed_state_are_reported() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (mut server, peer) = listener.accept().unwrap();
-        let own = listener.local_addr().unwrap().to_string();
-        let seen = socket_of(&listener);
-        let listening = (seen.protocol, seen.state, seen.local.as_deref(), seen.peer);
-        assert_eq!(listening, ("tcp", Some("LISTEN"), Some(own.as_str()), None));
-        let seen = socket_of(&server);
-        assert_eq!((seen.peer, seen.state), (Some(peer.to_string()), Some("ESTABLISHED")));
-        client.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(server.read(&mut [0]).unwrap(), 0);
-        assert_eq!(socket_of(&server).state, Some("CLOSE_WAIT"));
-        // `FIN_WAIT1` until the peer has acknowledged the FIN.
-        let state = socket_of(&client).state.unwrap();
-        assert!(["FIN_WAIT1", "FIN_WAIT2"].contains(&state), "{state}");
-    }
 
     #[test]
     fn an_ipv4_client_of_an_ipv6_socket_has_its_ipv4_address() {
@@ -227,15 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn udp_and_unix_sockets_are_listed() {
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let seen = socket_of(&udp);
-        let own = udp.local_addr().unwrap().to_string();
-        assert_eq!((seen.protocol, seen.local, seen.state), ("udp", Some(own), None));
-        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        let seen = socket_of(&one);
-        assert_eq!((seen.protocol, seen.local, seen.state), ("unix", None, Some("CONNECTED")));
+    fn only_links_of_sockets_have_an_inode() {
         assert_eq!((inode("socket:[12]"), inode("pipe:[12]")), (Some(12), None));
-        assert!(list(Pid(u32::MAX)).is_empty());
     }
 }

@@ -128,7 +128,7 @@ impl Library {
     }
 
     /// Requests the tables of new objects.
-    pub fn learn(&mut self, pid: Pid, mappings: &Mappings) {
+    pub fn add_process(&mut self, pid: Pid, mappings: &Mappings) {
         for mapping in mappings.iter().filter(|mapping| mapping.executable) {
             let Some(file) = identity(mapping) else { continue };
             if self.objects.contains_key(&file) {
@@ -156,7 +156,7 @@ impl Library {
     }
 
     /// Installs the finished tables. Returns whether there were any: the caller must then update the ranges.
-    pub fn arrived(&mut self, writer: &mut impl Writer) -> io::Result<bool> {
+    pub fn write_finished(&mut self, writer: &mut impl Writer) -> io::Result<bool> {
         let mut installed = false;
         while let Some(built) = self.builder.next(Duration::ZERO) {
             self.install(built, writer)?;
@@ -166,7 +166,7 @@ impl Library {
     }
 
     /// Waits until all requested tables are installed, at most for `timeout`.
-    pub fn settle(&mut self, timeout: Duration, writer: &mut impl Writer) -> io::Result<()> {
+    pub fn wait(&mut self, timeout: Duration, writer: &mut impl Writer) -> io::Result<()> {
         let deadline = Instant::now() + timeout;
         while self.objects.values().any(|state| matches!(state, State::Building)) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -366,8 +366,8 @@ mod tests {
     fn objects_whose_tables_do_not_fit_are_named() {
         let mapped = mappings::read(Pid::own()).unwrap();
         let mut library = Library::new(1).unwrap();
-        library.learn(Pid::own(), &mapped);
-        library.settle(Duration::from_secs(60), &mut NullWriter).unwrap();
+        library.add_process(Pid::own(), &mapped);
+        library.wait(Duration::from_secs(60), &mut NullWriter).unwrap();
         let without = library.files_without_table();
         assert!(without.iter().any(|path| path.contains("libc.so")), "{without:?}");
         assert!(without.len() <= library.status().without);

@@ -1,17 +1,9 @@
 //! Connections at one moment: totals, the open ones that hold most, and the last ones that closed. Pure.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashSet},
-};
+use std::{cmp::Reverse, collections::BTreeMap};
 
-use super::{
-    Client, Connection, Connections, End, LeftBehind, Occurrence, Seed, holdings::Holdings,
-};
-use crate::{
-    ledger::{Ledger, sum::Sum},
-    target::Pid,
-};
+use super::{Client, Connection, Connections, End, holdings::Holdings};
+use crate::ledger::sum::Sum;
 
 /// Maximum number of open connections listed one by one: as many as anybody looks at.
 const TABLE: usize = 1_000;
@@ -53,7 +45,7 @@ pub struct Shown {
 }
 
 /// All figures.
-fn figures(all: &Connections) -> Figures {
+pub(super) fn figures(all: &Connections) -> Figures {
     let mut open: Vec<(Reverse<u64>, u64, &Connection)> = all
         .open
         .values()
@@ -83,73 +75,4 @@ fn figures(all: &Connections) -> Figures {
 fn shown(holdings: &Holdings, connection: &Connection) -> Shown {
     let (held, orphans) = connection.number.map(|number| holdings.of(number)).unwrap_or_default();
     Shown { connection: connection.clone(), held, orphans, state: None, bytes: None }
-}
-
-impl Ledger {
-    /// The resources that closed connections left behind at a call site.
-    pub fn left_behind(&self, site: u32) -> LeftBehind {
-        self.totals.connections.holdings.left(site)
-    }
-
-    /// The figures of connections, after settling those that ended at least `grace_ns` before `now_ns`.
-    pub fn connections(&mut self, now_ns: u64, grace_ns: u64) -> Figures {
-        self.settle_connections(now_ns, grace_ns);
-        figures(&self.totals.connections)
-    }
-
-    /// Counts the resources of connections that ended at least `grace_ns` before `now_ns` as left behind.
-    pub fn settle_connections(&mut self, now_ns: u64, grace_ns: u64) {
-        self.totals.connections.settle_until(now_ns, grace_ns);
-    }
-
-    /// Adds a connection that was open before the attach.
-    pub(crate) fn seed_connection(&mut self, seed: Seed) {
-        self.totals.connections.seed(seed);
-    }
-
-    /// Ends the connections of a target that has ended, see [`Connections::exited`].
-    pub(crate) fn connections_exited(
-        &mut self,
-        pid: Pid,
-        at_ns: u64,
-        heir: impl Fn(u64) -> Option<(Pid, u32)>,
-    ) {
-        self.totals.connections.exited(pid, at_ns, heir);
-    }
-
-    /// Applies a scan of the targets' descriptors, see [`Connections::scanned`].
-    pub(crate) fn connections_scanned(
-        &mut self,
-        sockets: &HashSet<u64>,
-        scanned: impl Fn(Pid) -> bool,
-        at_ns: u64,
-    ) {
-        self.totals.connections.scanned(sockets, scanned, at_ns);
-    }
-
-    /// How many connection numbers have been used so far, so that as many can be added to the pool.
-    pub fn connections_begun(&self) -> u64 {
-        self.totals.connections.begun
-    }
-
-    /// Whether a number is in use: by an open connection, or by one that left resources behind.
-    pub fn connection_in_use(&self, number: u32) -> bool {
-        self.totals.connections.holdings.contains(number)
-    }
-
-    /// Sockets and numbers of connections that ended without a probe seeing it, since the last call: the BPF maps are
-    /// to forget them.
-    pub fn connections_ended_unseen(&mut self) -> Vec<(u64, u32)> {
-        std::mem::take(&mut self.totals.connections.unseen)
-    }
-
-    /// Starts to keep entries for the log of connections.
-    pub fn log_connections(&mut self) {
-        self.totals.connections.occurrences.get_or_insert_default();
-    }
-
-    /// The log entries since the last call, in order.
-    pub fn occurrences(&mut self) -> Vec<Occurrence> {
-        self.totals.connections.occurrences.as_mut().map(std::mem::take).unwrap_or_default()
-    }
 }

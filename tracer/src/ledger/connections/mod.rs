@@ -119,7 +119,7 @@ type Ended = Reverse<(u64, Option<u32>, Role)>;
 
 /// Every connection.
 #[derive(Debug, Default)]
-pub(super) struct Connections {
+pub struct Connections {
     /// By number.
     open: HashMap<u32, Connection, FixedState>,
     by_socket: HashMap<u64, u32, FixedState>,
@@ -268,7 +268,7 @@ impl Connections {
     }
 
     /// Counts the resources of connections that ended at least `grace_ns` ago as left behind.
-    pub(super) fn settle_until(&mut self, now_ns: u64, grace_ns: u64) {
+    pub(crate) fn settle_until(&mut self, now_ns: u64, grace_ns: u64) {
         let due = |queue: &BinaryHeap<Ended>, after_ns: u64| {
             queue.peek().is_some_and(|Reverse((at, ..))| now_ns.saturating_sub(*at) >= after_ns)
         };
@@ -289,6 +289,43 @@ impl Connections {
             let Some(Reverse((_, Some(number), _))) = self.leaving.pop() else { continue };
             self.holdings.settle(number);
         }
+    }
+
+    /// The figures, after settling the connections that ended at least `grace_ns` before `now_ns`.
+    pub(crate) fn figures(&mut self, now_ns: u64, grace_ns: u64) -> Figures {
+        self.settle_until(now_ns, grace_ns);
+        figures::figures(self)
+    }
+
+    /// The resources that closed connections left behind at a call site.
+    pub(crate) fn left_behind(&self, site: u32) -> LeftBehind {
+        self.holdings.left(site)
+    }
+
+    /// How many connection numbers have been used so far, so that as many can be added to the pool.
+    pub(crate) const fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// Whether a number is in use: by an open connection, or by one that left resources behind.
+    pub(crate) fn is_in_use(&self, number: u32) -> bool {
+        self.holdings.contains(number)
+    }
+
+    /// Sockets and numbers of connections that ended without a probe seeing it, since the last call: the BPF maps are
+    /// to forget them.
+    pub(crate) fn take_ended_unseen(&mut self) -> Vec<(u64, u32)> {
+        std::mem::take(&mut self.unseen)
+    }
+
+    /// Starts to keep entries for the log of connections.
+    pub(crate) fn keep_log(&mut self) {
+        self.occurrences.get_or_insert_default();
+    }
+
+    /// The log entries since the last call, in order.
+    pub(crate) fn take_log(&mut self) -> Vec<Occurrence> {
+        self.occurrences.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 

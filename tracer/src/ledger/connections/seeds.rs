@@ -29,7 +29,7 @@ pub struct Seed {
 
 impl Connections {
     /// Adds a connection that was open before the attach. Several descriptors may refer to one.
-    pub(super) fn seed(&mut self, seed: Seed) {
+    pub(crate) fn seed(&mut self, seed: Seed) {
         let inode = seed.inode;
         if self.seeds.contains_key(&inode) || self.open.values().any(|one| one.inode == inode) {
             return;
@@ -66,7 +66,7 @@ impl Connections {
 
     /// Ends the connections of a target that has ended, unless another process has the socket open, which owns it
     /// then: `heir` returns that process and its descriptor, by inode.
-    pub(super) fn exited(
+    pub(crate) fn exited(
         &mut self,
         pid: Pid,
         at_ns: u64,
@@ -87,7 +87,7 @@ impl Connections {
 
     /// Applies a scan of the targets' descriptors: `sockets` are those it found, by inode, and `scanned` says which
     /// targets it could read. A connection that several scans in a row do not find has ended at the first of them.
-    pub(super) fn scanned(
+    pub(crate) fn scanned(
         &mut self,
         sockets: &HashSet<u64>,
         scanned: impl Fn(Pid) -> bool,

@@ -104,21 +104,24 @@ fn resources_that_arrive_before_the_connection_or_after_its_end_belong_to_it() {
         ended(1, 10 * SECOND),
         acquired(16, 1, 5, 50),
     ]);
-    assert_eq!(ledger.connections(14 * SECOND, 5 * SECOND).with_orphans, 0);
-    assert_eq!(ledger.left_behind(5), LeftBehind { share: None, ..LeftBehind::default() });
-    let seen = ledger.connections(15 * SECOND, 5 * SECOND);
+    assert_eq!(ledger.connections_mut().figures(14 * SECOND, 5 * SECOND).with_orphans, 0);
+    assert_eq!(
+        ledger.connections().left_behind(5),
+        LeftBehind { share: None, ..LeftBehind::default() }
+    );
+    let seen = ledger.connections_mut().figures(15 * SECOND, 5 * SECOND);
     assert_eq!(sums(&seen), (0, 1, 1, 1));
     assert_eq!(seen.clients[0].orphans, Sum { count: 2, bytes: 150 });
-    let left = ledger.left_behind(5);
+    let left = ledger.connections().left_behind(5);
     assert_eq!((left.sum.count, left.connections, left.share), (2, 1, Some(1.0)));
     // Resources released late were not left behind.
     ledger.apply(released(8));
-    assert_eq!(ledger.left_behind(5).sum, Sum { count: 1, bytes: 50 });
+    assert_eq!(ledger.connections().left_behind(5).sum, Sum { count: 1, bytes: 50 });
     ledger.apply(released(16));
-    let seen = ledger.connections(16 * SECOND, 5 * SECOND);
+    let seen = ledger.connections_mut().figures(16 * SECOND, 5 * SECOND);
     assert_eq!((sums(&seen), seen.clients[0].with_orphans), ((0, 1, 1, 0), 0));
-    assert_eq!(ledger.left_behind(5).share, Some(0.0));
-    assert!(!ledger.connection_in_use(1));
+    assert_eq!(ledger.connections().left_behind(5).share, Some(0.0));
+    assert!(!ledger.connections().is_in_use(1));
 }
 
 #[test]
@@ -131,28 +134,28 @@ fn closed_connections_without_resources_are_dropped_except_the_last_ones() {
         }
         ledger.apply(ended(number, u64::from(number) * SECOND));
     }
-    let seen = ledger.connections(3_000 * SECOND, SECOND);
+    let seen = ledger.connections_mut().figures(3_000 * SECOND, SECOND);
     assert_eq!(sums(&seen), (0, 2_000, 2_000, 200));
     assert_eq!((seen.recent.len(), seen.recent[0].connection.id), (RECENT, 2_000));
-    let table = &ledger.totals.connections;
+    let table = &ledger.resources.totals.connections;
     assert_eq!((table.holdings.kept(), table.recent.len(), table.open.len()), (200, RECENT, 0));
     assert!(table.by_socket.is_empty() && table.settling.is_empty() && table.leaving.is_empty());
     (1..=2_000).for_each(|number| ledger.apply(released(number)));
-    assert_eq!(ledger.totals.connections.holdings.kept(), 0);
-    assert_eq!(ledger.left_behind(5).sum, Sum::default());
+    assert_eq!(ledger.resources.totals.connections.holdings.kept(), 0);
+    assert_eq!(ledger.connections().left_behind(5).sum, Sum::default());
 }
 
 #[test]
 fn a_reused_socket_address_ends_the_earlier_connection() {
     let second = Connected { socket: record(1).socket, ..record(2) };
     let mut ledger = ledger(vec![begun(record(1)), begun(second), begun(second)]);
-    let seen = ledger.connections(9 * SECOND, SECOND);
+    let seen = ledger.connections_mut().figures(9 * SECOND, SECOND);
     assert_eq!(sums(&seen), (1, 2, 1, 0));
     let closed = seen.recent[0].connection.closed.unwrap();
     assert_eq!((closed.by, closed.at_ns, closed.bytes_in), (None, second.time_ns, None));
     assert_eq!(seen.by_end, BTreeMap::from([(None, 1)]));
-    assert_eq!(ledger.connections_begun(), 3);
-    assert!(ledger.connections_ended_unseen().is_empty());
+    assert_eq!(ledger.connections().begun(), 3);
+    assert!(ledger.connections_mut().take_ended_unseen().is_empty());
 }
 
 #[test]
@@ -165,7 +168,7 @@ fn copies_in_a_child_belong_to_no_connection() {
         ended(1, 10 * SECOND),
         released(8),
     ]);
-    assert_eq!(ledger.connections(20 * SECOND, SECOND).with_orphans, 0);
+    assert_eq!(ledger.connections_mut().figures(20 * SECOND, SECOND).with_orphans, 0);
     assert_eq!(ledger.outstanding().map(|one| one.connection).collect::<Vec<_>>(), [0]);
 }
 
@@ -190,17 +193,20 @@ fn parts_of_a_range_are_one_resource() {
         hole,
         ended(1, SECOND),
     ]);
-    ledger.settle_connections(9 * SECOND, SECOND);
-    assert_eq!(ledger.left_behind(5).sum, Sum { count: 1, bytes: 0x3000 });
+    ledger.connections_mut().settle_until(9 * SECOND, SECOND);
+    assert_eq!(ledger.connections().left_behind(5).sum, Sum { count: 1, bytes: 0x3000 });
     // A resize that fails.
     ledger.apply(unmap(range(0x12_000, 2), Some(4)));
-    assert_eq!(ledger.left_behind(5).sum, Sum { count: 1, bytes: 0x1000 });
+    assert_eq!(ledger.connections().left_behind(5).sum, Sum { count: 1, bytes: 0x1000 });
     ledger.apply(Event::Restored { handle: range(0x12_000, 2).0, thread: 4 });
-    assert_eq!(ledger.left_behind(5).sum, Sum { count: 1, bytes: 0x3000 });
+    assert_eq!(ledger.connections().left_behind(5).sum, Sum { count: 1, bytes: 0x3000 });
     ledger.apply(unmap(range(0x10_000, 1), None));
-    assert_eq!(ledger.left_behind(5).sum, Sum { count: 1, bytes: 0x2000 });
+    assert_eq!(ledger.connections().left_behind(5).sum, Sum { count: 1, bytes: 0x2000 });
     ledger.forget(PID);
-    assert_eq!((ledger.left_behind(5).sum, ledger.left_behind(5).connections), (Sum::default(), 0));
+    assert_eq!(
+        (ledger.connections().left_behind(5).sum, ledger.connections().left_behind(5).connections),
+        (Sum::default(), 0)
+    );
 }
 
 fn seed(inode: u64) -> Seed {
@@ -212,13 +218,13 @@ fn seed(inode: u64) -> Seed {
 #[test]
 fn connections_from_before_the_attach_count_once_and_not_as_opened() {
     let mut ledger = Ledger::default();
-    (1..=3).for_each(|inode| ledger.seed_connection(seed(inode)));
-    ledger.seed_connection(Seed { fd: 5, ..seed(1) });
-    assert_eq!(sums(&ledger.connections(SECOND, SECOND)), (3, 0, 0, 0));
+    (1..=3).for_each(|inode| ledger.connections_mut().seed(seed(inode)));
+    ledger.connections_mut().seed(Seed { fd: 5, ..seed(1) });
+    assert_eq!(sums(&ledger.connections_mut().figures(SECOND, SECOND)), (3, 0, 0, 0));
     let met = Connected { inode: 1, role: Role::Before as u8, ..record(9) };
     ledger.apply(begun(met));
     ledger.apply(acquired(8, 9, 5, 10));
-    let seen = ledger.connections(SECOND, SECOND);
+    let seen = ledger.connections_mut().figures(SECOND, SECOND);
     assert_eq!(sums(&seen), (3, 0, 0, 0));
     let one = seen.table.iter().find(|one| one.connection.number == Some(9)).unwrap();
     assert_eq!((one.connection.id, one.connection.opened_ns), (FIRST_SEED, None));
@@ -227,24 +233,24 @@ fn connections_from_before_the_attach_count_once_and_not_as_opened() {
         (Sum { count: 1, bytes: 10 }, &seen.table[1].connection.peer)
     );
     ledger.apply(ended(9, 20 * SECOND));
-    let seen = ledger.connections(30 * SECOND, SECOND);
+    let seen = ledger.connections_mut().figures(30 * SECOND, SECOND);
     assert_eq!(sums(&seen), (2, 0, 1, 1));
     let client = &seen.clients[0];
     assert_eq!(client.peer, Peer::Host("2001:db8::7".parse().unwrap()));
     assert_eq!((client.open, client.opened, client.closed, client.with_orphans), (2, 0, 1, 1));
     // One that was not found at the attach still counts as opened before.
     ledger.apply(begun(Connected { role: Role::Before as u8, ..record(10) }));
-    assert_eq!(sums(&ledger.connections(30 * SECOND, SECOND)), (3, 0, 1, 1));
+    assert_eq!(sums(&ledger.connections_mut().figures(30 * SECOND, SECOND)), (3, 0, 1, 1));
 }
 
 #[test]
 fn a_connection_that_three_scans_in_a_row_miss_ended_at_the_first_of_them() {
     let mut ledger = ledger(vec![begun(record(1)), begun(record(2))]);
-    ledger.seed_connection(seed(1));
+    ledger.connections_mut().seed(seed(1));
     let mut scan = |inodes: &[u64], second: u64, pid: Pid| {
         let found: HashSet<u64> = inodes.iter().copied().collect();
-        ledger.connections_scanned(&found, |one| one == pid, second * SECOND);
-        ledger.connections(second * SECOND, SECOND).open
+        ledger.connections_mut().scanned(&found, |one| one == pid, second * SECOND);
+        ledger.connections_mut().figures(second * SECOND, SECOND).open
     };
     assert_eq!(scan(&[7_002], 10, PID), 3);
     assert_eq!(scan(&[7_002], 11, PID), 3);
@@ -254,43 +260,44 @@ fn a_connection_that_three_scans_in_a_row_miss_ended_at_the_first_of_them() {
     assert_eq!(scan(&[7_002], 14, PID), 3);
     assert_eq!(scan(&[7_002], 15, PID), 3);
     assert_eq!(scan(&[7_002], 16, PID), 1);
-    let seen = ledger.connections(17 * SECOND, SECOND);
+    let seen = ledger.connections_mut().figures(17 * SECOND, SECOND);
     let ends: Vec<_> = seen.recent.iter().map(|one| one.connection.closed.unwrap()).collect();
     let unseen = Closed { at_ns: 14 * SECOND, ..Closed::default() };
     assert_eq!(ends, [unseen, unseen]);
-    assert_eq!(ledger.connections_ended_unseen(), [(record(1).socket, 1)]);
-    assert!(ledger.connections_ended_unseen().is_empty());
+    assert_eq!(ledger.connections_mut().take_ended_unseen(), [(record(1).socket, 1)]);
+    assert!(ledger.connections_mut().take_ended_unseen().is_empty());
 }
 
 #[test]
 fn connections_end_with_their_process_unless_another_has_the_socket() {
     let mut ledger = ledger(vec![begun(record(1)), begun(record(2))]);
-    ledger.seed_connection(seed(1));
+    ledger.connections_mut().seed(seed(1));
     let heir = |inode: u64| (inode == 7_002).then_some((Pid(2), 9));
-    ledger.connections_exited(PID, 9 * SECOND, heir);
-    let seen = ledger.connections(9 * SECOND, SECOND);
+    ledger.connections_mut().exited(PID, 9 * SECOND, heir);
+    let seen = ledger.connections_mut().figures(9 * SECOND, SECOND);
     assert_eq!(sums(&seen), (1, 2, 2, 0));
     assert_eq!((seen.table[0].connection.pid, seen.table[0].connection.fd), (Pid(2), 9));
     assert_eq!(seen.by_end, BTreeMap::from([(Some(End::Exit), 2)]));
     // An end event that arrives afterwards is no second end.
     ledger.apply(ended(1, 9 * SECOND));
-    assert_eq!(sums(&ledger.connections(9 * SECOND, SECOND)), (1, 2, 2, 0));
+    assert_eq!(sums(&ledger.connections_mut().figures(9 * SECOND, SECOND)), (1, 2, 2, 0));
 }
 
 #[test]
 fn the_log_has_opens_closes_and_orphans() {
     let mut ledger = Ledger::default();
     ledger.apply(begun(record(1)));
-    assert!(ledger.occurrences().is_empty());
-    ledger.log_connections();
+    assert!(ledger.connections_mut().take_log().is_empty());
+    ledger.connections_mut().keep_log();
     ledger.apply(begun(record(2)));
     ledger.apply(begun(Connected { role: 0, ..record(3) }));
     ledger.apply(acquired(8, 2, 5, 100));
     ledger.apply(ended(2, 9 * SECOND));
     ledger.apply(ended(3, 9 * SECOND));
-    ledger.settle_connections(20 * SECOND, SECOND);
+    ledger.connections_mut().settle_until(20 * SECOND, SECOND);
     let entries: Vec<_> = ledger
-        .occurrences()
+        .connections_mut()
+        .take_log()
         .into_iter()
         .map(|one| match one {
             Occurrence::Opened(one) => ("opened", one.id, Sum::default()),
@@ -306,7 +313,7 @@ fn the_log_has_opens_closes_and_orphans() {
     let expected =
         [("opened", 2, none), ("closed", 2, held), ("closed", 3, none), ("orphans", 2, held)];
     assert_eq!(entries, expected);
-    assert!(ledger.occurrences().is_empty());
+    assert!(ledger.connections_mut().take_log().is_empty());
 }
 
 #[test]
@@ -316,7 +323,7 @@ fn only_the_connections_that_hold_most_are_listed() {
         ledger.apply(begun(record(number)));
         ledger.apply(acquired(number.into(), number, 5, number.into()));
     }
-    let seen = ledger.connections(0, 0);
+    let seen = ledger.connections_mut().figures(0, 0);
     let ids: Vec<u64> = seen.table.iter().map(|one| one.connection.id).collect();
     assert_eq!((seen.open, ids), (1_500, (501..=1_500).collect()));
 }
@@ -370,7 +377,7 @@ fn client_of(number: u32) -> u8 {
 
 /// Compares all figures with those recomputed from the model.
 fn compare(ledger: &mut Ledger, all: &BTreeMap<u32, Model>, blocks: &Blocks, now: u64, grace: u64) {
-    let seen = ledger.connections(now, grace);
+    let seen = ledger.connections_mut().figures(now, grace);
     let past = |number: &u32| {
         all.get(number).is_some_and(|one| one.closed_ns.is_some_and(|at| now - at >= grace))
     };
@@ -392,7 +399,7 @@ fn compare(ledger: &mut Ledger, all: &BTreeMap<u32, Model>, blocks: &Blocks, now
         let bytes = here.iter().map(|(_, _, size)| size).sum();
         let sum = Sum { count: here.len() as u64, bytes };
         let connections = from.len() as u64;
-        assert_eq!(ledger.left_behind(site), LeftBehind { sum, connections, share });
+        assert_eq!(ledger.connections().left_behind(site), LeftBehind { sum, connections, share });
     }
     for client in &seen.clients {
         let Peer::Host(std::net::IpAddr::V4(host)) = client.peer else { panic!("no host") };
@@ -415,7 +422,7 @@ fn compare(ledger: &mut Ledger, all: &BTreeMap<u32, Model>, blocks: &Blocks, now
         .into_iter()
         .map(|((number, site), sum)| (number, site, sum.count, sum.bytes))
         .collect();
-    assert_eq!(ledger.totals.connections.items(), held);
+    assert_eq!(ledger.resources.totals.connections.items(), held);
 }
 
 proptest! {
@@ -466,6 +473,6 @@ proptest! {
         compare(&mut ledger, &all, &blocks, now, grace);
         let open = all.iter().filter(|(_, one)| one.closed_ns.is_none()).map(|(number, _)| *number);
         let needed: BTreeSet<u32> = open.chain(blocks.values().map(|(number, ..)| *number)).collect();
-        prop_assert_eq!(ledger.totals.connections.holdings.kept(), needed.len());
+        prop_assert_eq!(ledger.resources.totals.connections.holdings.kept(), needed.len());
     }
 }
