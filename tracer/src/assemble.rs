@@ -30,7 +30,6 @@ use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
 use crate::{
     analyze::{
-        History,
         estimate::{self, Estimated, estimate},
         quiet::Quiet,
     },
@@ -39,11 +38,12 @@ use crate::{
     probes::{Probe, allocator::Allocator},
     report::{
         Age, Amount, ConnectionsLog, Errors, Exit, LibraryObjects, Report, Resource, SCHEMA, Site,
-        Target, Total, Verdict, Window,
+        Target, Total, Verdict, VerdictClass, Window,
     },
     snapshot::{SiteFigures, Snapshot},
     tape::{Answers, Fault, Question},
     target::Pid,
+    verdict::Judge,
 };
 
 use naming::Naming;
@@ -57,7 +57,7 @@ pub use session::{SessionInfo, redacted_allocators};
 /// Creates reports. Stays on the thread that created it, as the namer does.
 pub struct Assembly {
     session: SessionInfo,
-    history: History,
+    judge: Judge,
     /// All that reports need from outside.
     answers: Answers,
     naming: Naming,
@@ -87,7 +87,7 @@ impl Assembly {
             session,
             naming: Naming::new(&answers),
             answers,
-            history: History::default(),
+            judge: Judge::default(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
             first_rss: None,
@@ -146,7 +146,7 @@ impl Assembly {
         for pid in &snapshot.ended {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
-        self.history.push(snapshot);
+        self.judge.push(snapshot, self.session.started_ns);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let parts = parts::of(&snapshot.sites, |site| self.object_type(site).is_some());
@@ -155,7 +155,7 @@ impl Assembly {
             let parts = parts.get(&site.number).copied().unwrap_or_default();
             let bytes = site.aged.bytes + parts.blocks + parts.objects;
             let size = (bytes, site.aged.count, site.acquired.bytes);
-            (std::cmp::Reverse(size), site.number)
+            (self.rank(site.number), std::cmp::Reverse(size), site.number)
         });
         let top = self.session.options.top.unwrap_or(usize::MAX);
         self.naming.look_up(&mut self.answers, &order, top, snapshot.last);
@@ -269,7 +269,8 @@ impl Assembly {
             Some(opener) => opener.name().unwrap_or(unknown),
             None => self.probe(site.probe).map_or(unknown, |probe| &probe.function.name),
         };
-        let growth = self.history.growth(site.number);
+        let judged = self.judge.of(site.number);
+        let growth = judged.and_then(|judged| judged.trend);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
         let truncated = end != StackEnd::Bottom;
@@ -292,17 +293,29 @@ impl Assembly {
                 median: seconds(ages.median_ms),
                 max: seconds(ages.max_ms),
             }),
-            growth_bytes_per_s: growth.map(|growth| growth.bytes_per_s),
-            growth_count_per_s: growth.map(|growth| growth.count_per_s),
+            growth_bytes_per_s: growth.map(|growth| growth.bytes.per_s),
+            growth_count_per_s: growth.map(|growth| growth.count.per_s),
             orphans: connections::orphans(snapshot, &site.orphans),
             lost: None,
-            verdict: Verdict::unknown(),
+            verdict: self.verdict(site.number),
             truncated,
             truncated_why: truncated.then(|| end.sentence().to_owned()),
             headline: asked,
             frames,
-            trend_bytes: self.history.trend(site.number),
+            trend_bytes: self.judge.recent_bytes(site.number),
         }
+    }
+
+    /// The place of a call site's class in the order of the report.
+    fn rank(&self, site: u32) -> u8 {
+        let judged = self.judge.of(site).filter(|_| !self.session.options.light);
+        judged.map_or(VerdictClass::Unknown, |judged| judged.verdict.class).rank()
+    }
+
+    /// The verdict on a call site. In light mode pages are attributed, not what was allocated: nothing is judged.
+    fn verdict(&self, site: u32) -> Verdict {
+        let judged = self.judge.of(site).filter(|_| !self.session.options.light);
+        judged.map_or_else(Verdict::unknown, |judged| judged.verdict.clone())
     }
 
     fn targets(&mut self, snapshot: &Snapshot) -> Vec<Target> {

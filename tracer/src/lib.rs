@@ -32,6 +32,10 @@ pub mod collector;
 
 pub mod analyze;
 
+pub mod evidence;
+
+pub mod verdict;
+
 pub mod symbolize;
 
 pub mod report;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tidy_modules::{Crate, Name, line_of};
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 29] = [
+pub(crate) const EDGES: [(&str, &[&str]); 31] = [
     ("arch", &[]),
     ("cli", &["options", "probes", "report"]),
     ("settings", &["cli", "error", "options", "packs", "probes"]),
@@ -42,6 +42,8 @@ pub(crate) const EDGES: [(&str, &[&str]); 29] = [
         ],
     ),
     ("analyze", &["format", "ledger", "report", "snapshot"]),
+    ("evidence", &["ledger", "snapshot"]),
+    ("verdict", &["evidence", "format", "report", "snapshot"]),
     ("symbolize", &["arch", "format", "report", "target"]),
     ("report", &["format"]),
     (
@@ -60,6 +62,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 29] = [
             "symbolize",
             "tape",
             "target",
+            "verdict",
         ],
     ),
     ("tui", &["format", "report"]),

@@ -137,6 +137,7 @@ impl Server {
                 class,
                 confidence,
                 reasons: reasons.iter().map(|reason| (*reason).to_owned()).collect(),
+                since: None,
             },
             truncated: number % 6 == 4,
             truncated_why: (number % 6 == 4).then(|| "no unwind table for libssl.so.3".to_owned()),

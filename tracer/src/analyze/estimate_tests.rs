@@ -128,6 +128,7 @@ fn released_never_exceeds_acquired() {
         aged: Sum { count: 5, bytes: 50 },
         ages: None,
         orphans: crate::ledger::connections::LeftBehind::default(),
+        lives: None,
         batches: Some(Box::new(batches)),
     };
     let snapshot = Snapshot { sites: vec![site], sampling: Some(sampling), ..Snapshot::default() };

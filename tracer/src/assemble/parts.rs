@@ -80,6 +80,7 @@ mod tests {
             aged: Sum { count: 1, bytes: 1 << number },
             ages: None,
             orphans: LeftBehind::default(),
+            lives: None,
             batches: None,
         }
     }

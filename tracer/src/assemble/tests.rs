@@ -154,6 +154,7 @@ fn site(number: u32, probe: ProbeNumber, detail: u8, count: u64) -> SiteFigures 
         aged: sum,
         ages: Some(Ages { min_ms: 500, median_ms: 1000, max_ms: 2000 }),
         orphans: LeftBehind::default(),
+        lives: None,
         batches: None,
     }
 }

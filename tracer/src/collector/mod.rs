@@ -308,8 +308,12 @@ impl Collector {
             Touches::check_resident(&mut self.source, &mut self.ledger, ended, last);
         }
         let ledger = &mut self.ledger;
-        self.source.died_young(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
+        let mut died_young = Vec::new();
+        self.source
+            .died_young(ledger.site_numbers(), |site, died| died_young.push((site, died)))?;
         let at_ns = self.source.now_ns();
+        ledger.set_now(at_ns);
+        died_young.into_iter().for_each(|(site, died)| ledger.set_died(site, died));
         let (unwind, without_table) = self.source.table_status();
         let running = self.processes.running();
         let resident = resident(&mut self.source, &running);
@@ -329,6 +333,7 @@ impl Collector {
                 at_ns,
             ),
             sites: self.figures(at_ns)?,
+            lives_origin_ns: self.ledger.lives_origin_ns(),
             losses,
             unknown_releases: self.ledger.unknown_releases(),
             hits: self.source.hits(self.probes),

@@ -63,6 +63,8 @@ pub enum Event {
         size: u64,
         /// Sequence position.
         position: u64,
+        /// `CLOCK_MONOTONIC`, nanoseconds; 0 when unknown.
+        time_ns: u64,
         /// Return address of the call, 0 when it was not recorded.
         caller: u64,
         /// The thread, if this begins a resize that may still fail.
@@ -76,6 +78,8 @@ pub enum Event {
         fd: u32,
         /// Sequence position.
         position: u64,
+        /// `CLOCK_MONOTONIC`, nanoseconds; 0 when unknown.
+        time_ns: u64,
         /// Whether it may not have been open.
         may_be_closed: bool,
     },
@@ -251,12 +255,14 @@ fn change(change: &Change) -> Option<Event> {
             pid: handle.pid,
             fd: u32::try_from(change.handle).ok()?,
             position: change.position,
+            time_ns: change.time_ns,
             may_be_closed: change.flags & MAY_BE_CLOSED != 0,
         },
         record => Event::Released {
             handle,
             size: change.size,
             position: change.position,
+            time_ns: change.time_ns,
             caller: change.caller,
             resizing: (record == RESIZE).then_some(change.tid),
         },
@@ -359,7 +365,8 @@ mod tests {
             connection: 0,
         };
         let (pid, position) = (Pid(1), 9);
-        let closed = |may_be_closed| Some(Event::Closed { pid, fd: 5, position, may_be_closed });
+        let closed =
+            |may_be_closed| Some(Event::Closed { pid, fd: 5, position, time_ns: 0, may_be_closed });
         assert_eq!(decode(change.as_bytes()), closed(true));
         assert_eq!(decode(Change { flags: 0, ..change }.as_bytes()), closed(false));
         assert_eq!(decode(Change { handle: 1 << 32, ..change }.as_bytes()), None);

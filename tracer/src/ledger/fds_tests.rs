@@ -21,11 +21,11 @@ fn opened(ledger: &mut Ledger, pid: Pid, fd: u64, position: u64) {
 }
 
 fn closed(ledger: &mut Ledger, pid: Pid, fd: u32, position: u64) {
-    ledger.apply(Event::Closed { pid, fd, position, may_be_closed: false });
+    ledger.apply(Event::Closed { pid, fd, position, time_ns: 0, may_be_closed: false });
 }
 
 fn closed_perhaps(ledger: &mut Ledger, pid: Pid, fd: u32, position: u64) {
-    ledger.apply(Event::Closed { pid, fd, position, may_be_closed: true });
+    ledger.apply(Event::Closed { pid, fd, position, time_ns: 0, may_be_closed: true });
 }
 
 fn range_closed(ledger: &mut Ledger, pid: Pid, first: u32, last: u32, position: u64) {

@@ -14,13 +14,14 @@ pub mod connections;
 pub mod events;
 pub mod fds;
 mod forks;
+mod lives;
 mod packed;
 mod ranges;
 mod resources;
 mod sum;
 mod totals;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tracer_common::{
     attach::ProbeNumber,
@@ -29,6 +30,7 @@ use tracer_common::{
     state::Died,
 };
 
+pub use self::lives::{Cohort, LIFETIMES, Lives, lifetime_end_s};
 pub(crate) use self::packed::TICK_BITS;
 use self::{
     connections::Connections,
@@ -85,7 +87,8 @@ impl Ledger {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Acquired { handle, block } => self.acquired(handle, block),
-            Event::Released { handle, size, position, caller, resizing } => {
+            Event::Released { handle, size, position, time_ns, caller, resizing } => {
+                self.resources.totals.lives.advance(time_ns);
                 let taken = match handle.kind.extent() {
                     Extent::Handle => self.released(handle, Held { position, thread: resizing }),
                     Extent::Range => self.unmapped(handle, size, position, caller),
@@ -94,10 +97,12 @@ impl Ledger {
                     self.pending.insert((handle.pid, thread), Pending { handle, taken });
                 }
             }
-            Event::Closed { pid, fd, position, may_be_closed } => {
+            Event::Closed { pid, fd, position, time_ns, may_be_closed } => {
+                self.resources.totals.lives.advance(time_ns);
                 self.closed(pid, fd, position, may_be_closed);
             }
             Event::RangeClosed { pid, first, last, position } => {
+                self.resources.totals.lives.advance(0);
                 self.closed_ranges.close(&mut self.resources, pid, first..=last, position);
             }
             Event::Restored { handle, thread } => self.restored(handle, thread),
@@ -113,8 +118,12 @@ impl Ledger {
             }
             Event::Connected(record) => self.resources.totals.connections.connected(&record),
             Event::Disconnected(record) => self.resources.totals.connections.disconnected(&record),
-            Event::FilesEnded { pid, position } => self.resources.forget_descriptors(pid, position),
-            Event::Executed { pid, position, .. } => {
+            Event::FilesEnded { pid, position } => {
+                self.resources.totals.lives.advance(0);
+                self.resources.forget_descriptors(pid, position);
+            }
+            Event::Executed { pid, position, time_ns, .. } => {
+                self.resources.totals.lives.advance(time_ns);
                 self.forget_until(pid, position);
                 self.family.executed(pid, position);
                 self.resources.totals.executed(pid);
@@ -122,11 +131,28 @@ impl Ledger {
         }
     }
 
+    /// Sets the time now: what has no time of its own happens now.
+    pub fn set_now(&mut self, now_ns: u64) {
+        self.resources.totals.lives.advance(now_ns);
+    }
+
     /// Sets the totals of resources that died young at a call site.
     pub fn set_died(&mut self, site: usize, died: Died) {
         if died.count > 0 {
-            self.resources.totals.tally(u32::try_from(site).unwrap_or(0)).died = died;
+            let site = u32::try_from(site).unwrap_or(0);
+            self.resources.totals.tally(site).died = died;
+            self.resources.totals.lives.set_young(site, died.count);
         }
+    }
+
+    /// How long a call site's resources live; `None` until one of them has outlived a drain.
+    pub fn lives(&self, site: u32) -> Option<Arc<Lives>> {
+        self.resources.totals.lives.get(site).cloned()
+    }
+
+    /// The time that times of [`Lives`] count from: `CLOCK_MONOTONIC`, nanoseconds.
+    pub const fn lives_origin_ns(&self) -> u64 {
+        self.resources.totals.lives.origin_ns()
     }
 
     /// Releases all memory of a target: it called exec, and the kernel has taken the memory back.
@@ -273,6 +299,7 @@ impl Ledger {
 
     fn acquired(&mut self, handle: Handle, block: Block) {
         self.earliest_ns = Some(self.earliest_ns.map_or(block.time_ns, |ns| ns.min(block.time_ns)));
+        self.resources.totals.lives.advance(block.time_ns);
         self.resources.totals.acquire(&block);
         match handle.kind.extent() {
             Extent::Range => {

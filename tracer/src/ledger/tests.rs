@@ -20,7 +20,7 @@ fn acquired(value: u64, position: u64, site: u32, size: u64) -> Event {
 }
 
 fn released(value: u64, position: u64, resizing: Option<u32>) -> Event {
-    Event::Released { handle: heap(value), size: 0, position, caller: 0, resizing }
+    Event::Released { handle: heap(value), size: 0, position, time_ns: 0, caller: 0, resizing }
 }
 
 #[track_caller]
@@ -117,6 +117,7 @@ fn the_allocators_own_unmapping_is_no_unknown_release() {
         handle: Handle { pid: PID, kind: Kind::Mmap, value: 0x1000 },
         size: 0x1000,
         position: 0,
+        time_ns: 0,
         caller,
         resizing: None,
     };
@@ -216,7 +217,14 @@ impl Kernel {
         }
         if young.is_none() {
             let position = self.sent;
-            self.send(Event::Released { handle, size: 0, position, caller: 0, resizing });
+            self.send(Event::Released {
+                handle,
+                size: 0,
+                position,
+                time_ns: 0,
+                caller: 0,
+                resizing,
+            });
         } else if resizing.is_none() {
             self.died += 1;
         }
@@ -271,7 +279,14 @@ impl Kernel {
                 self.unknown += u64::from(process.mapped.len() == before);
                 let handle = Handle { pid, kind: Kind::Mmap, value: address };
                 let position = self.sent;
-                self.send(Event::Released { handle, size, position, caller: 0, resizing: None });
+                self.send(Event::Released {
+                    handle,
+                    size,
+                    position,
+                    time_ns: 0,
+                    caller: 0,
+                    resizing: None,
+                });
             }
             Action::Fork => {
                 let child = Pid(pid.0 * 10 + u32::try_from(self.processes.len()).unwrap());

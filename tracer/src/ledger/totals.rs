@@ -16,6 +16,7 @@ use tracer_common::{
 use super::{
     connections::Connections,
     events::{Block, Site},
+    lives::AllLives,
     ranges::FreedPart,
     sum::Sum,
 };
@@ -104,6 +105,8 @@ pub(super) struct Totals {
     by_fd_type: HashMap<(Pid, FdOrigin, FdType), u32>,
     /// The resources that each connection holds.
     pub(super) connections: Connections,
+    /// How long the resources of each call site live.
+    pub(super) lives: AllLives,
 }
 
 impl Totals {
@@ -112,24 +115,29 @@ impl Totals {
         let tally = self.tally(block.site);
         tally.acquired.add(block.size);
         tally.outstanding.add(block.size);
+        let young = tally.died.count;
+        self.lives.acquire(block, young);
         self.connections.add(block, true);
     }
 
     /// Records a resource that came with a fork.
     pub(super) fn inherit(&mut self, block: &Block) {
         self.tally(block.site).inherit(block.size);
+        self.lives.acquire(block, 0);
         self.connections.add(block, true);
     }
 
     /// Records a release.
     pub(super) fn settle(&mut self, block: &Block) {
         self.tally(block.site).settle(block.size);
+        self.lives.release(block);
         self.connections.take(block, true);
     }
 
     /// Undoes [`Self::settle`]: the resource is still outstanding.
     pub(super) fn unsettle(&mut self, block: &Block) {
         self.tally(block.site).unsettle(block.size);
+        self.lives.unrelease(block);
         self.connections.add(block, true);
     }
 
@@ -138,6 +146,7 @@ impl Totals {
         let tally = self.tally(block.site);
         tally.acquired.remove(block.size);
         tally.outstanding.remove(block.size);
+        self.lives.withdraw(block);
         self.connections.take(block, true);
         let block = Block { site, ..*block };
         self.acquire(&block);
@@ -170,6 +179,7 @@ impl Totals {
     /// Removes a resource from the outstanding ones: it may have been released.
     pub(super) fn set_aside(&mut self, block: &Block) {
         self.tally(block.site).outstanding.remove(block.size);
+        self.lives.withdraw(block);
         self.connections.take(block, true);
     }
 
@@ -181,6 +191,9 @@ impl Totals {
             tally.outstanding.bytes -= block.size;
             tally.released.count += u64::from(*last);
             tally.outstanding.count -= u64::from(*last);
+            if *last {
+                self.lives.release(block);
+            }
             self.connections.take(block, *last);
         }
     }
@@ -192,6 +205,9 @@ impl Totals {
         tally.outstanding.bytes += block.size;
         tally.released.count -= u64::from(*last);
         tally.outstanding.count += u64::from(*last);
+        if *last {
+            self.lives.unrelease(block);
+        }
         self.connections.add(block, *last);
     }
 

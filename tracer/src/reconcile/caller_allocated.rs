@@ -121,7 +121,14 @@ pub(crate) fn end_dead(
         let is_still_it = |(key, object): &(Key, Object)| source.remove_object(key, object.time_ns);
         if known.is_none_or(is_still_it) {
             let (handle, position) = (*handle, *position);
-            ledger.apply(Event::Released { handle, size: 0, position, caller: 0, resizing: None });
+            ledger.apply(Event::Released {
+                handle,
+                size: 0,
+                position,
+                time_ns: 0,
+                caller: 0,
+                resizing: None,
+            });
         }
     }
 }

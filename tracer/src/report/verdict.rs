@@ -13,43 +13,55 @@ pub struct Verdict {
     pub confidence: f64,
     /// The reasons, a sentence each.
     pub reasons: Vec<String>,
+    /// Since when, seconds after tracing began; `null` when that is not known.
+    #[serde(default)]
+    pub since: Option<f64>,
 }
 
 impl Verdict {
     /// No rule has given a verdict.
     pub const fn unknown() -> Self {
-        Self { class: VerdictClass::Unknown, confidence: 0.0, reasons: Vec::new() }
+        Self { class: VerdictClass::Unknown, confidence: 0.0, reasons: Vec::new(), since: None }
     }
 }
 
 names! {
     /// A verdict in one word.
     pub enum VerdictClass {
-        /// Proven.
+        /// Never released, beyond doubt.
         Leak = "leak",
         /// Likely a leak.
         Suspect = "suspect",
-        /// Grows; too early to say more.
+        /// Grows; follows the load, or too early to say more.
         Growing = "growing",
         /// Outstanding and flat.
         Steady = "steady",
-        /// Shrinking toward a stable level.
+        /// Approaching a level.
         Settling = "settling",
-        /// No rule has given a verdict.
+        /// Too little was seen.
         Unknown = "unknown",
     }
 }
 
 impl VerdictClass {
+    /// Its place in the order of call sites: what leaks comes first, all others by size.
+    pub const fn rank(self) -> u8 {
+        match self {
+            Self::Leak => 0,
+            Self::Suspect => 1,
+            Self::Growing | Self::Steady | Self::Settling | Self::Unknown => 2,
+        }
+    }
+
     /// Its meaning, for a help text.
     pub const fn sentence(self) -> &'static str {
         match self {
-            Self::Leak => "proven",
+            Self::Leak => "never released, beyond doubt",
             Self::Suspect => "likely a leak; the details say why",
-            Self::Growing => "grows; too early to say more",
+            Self::Growing => "grows; follows the load, or it is too early to say more",
             Self::Steady => "outstanding and flat",
-            Self::Settling => "shrinking toward a level",
-            Self::Unknown => "no rule has spoken",
+            Self::Settling => "approaching a level: rises ever more slowly, or falls",
+            Self::Unknown => "too little was seen",
         }
     }
 }

@@ -15,7 +15,7 @@ use self::{
 };
 use crate::{
     ledger::{
-        Ledger, Sum,
+        Ledger, Lives, Sum,
         connections::{Figures, LeftBehind},
     },
     lib_objects::ledger::Objects,
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub last: bool,
     /// Call sites that acquired anything, by number.
     pub sites: Vec<SiteFigures>,
+    /// The time that the times of their lives count from: `CLOCK_MONOTONIC`, nanoseconds.
+    pub lives_origin_ns: u64,
     /// Losses by reason, only those that occurred.
     pub losses: BTreeMap<Loss, u64>,
     /// Releases of resources whose acquisition was never seen.
@@ -125,6 +127,8 @@ pub struct SiteFigures {
     pub ages: Option<Ages>,
     /// The outstanding resources that closed connections left behind.
     pub orphans: LeftBehind,
+    /// How long its resources live, if any has outlived a drain.
+    pub lives: Option<Arc<Lives>>,
     /// Figures by batch, where there is a budget.
     pub batches: Option<Box<Batches>>,
 }
@@ -169,6 +173,7 @@ pub fn site_figures(
             aged: Sum::default(),
             ages: None,
             orphans: ledger.connections().left_behind(number),
+            lives: ledger.lives(number),
             batches: None,
         })
         .collect();

@@ -288,6 +288,7 @@ mod tests {
             handle: Handle { pid: Pid(1), kind: Kind::Heap, value: 1 },
             size: 0,
             position: 4_000_000_000,
+            time_ns: 0,
             caller: 0,
             resizing: None,
         });

@@ -273,7 +273,7 @@ pub(crate) fn judged() -> Report {
         (VerdictClass::Settling, 0.8),
     ];
     for (site, (class, confidence)) in report.sites.iter_mut().zip(verdicts) {
-        site.verdict = Verdict { class, confidence, reasons: Vec::new() };
+        site.verdict = Verdict { class, confidence, reasons: Vec::new(), since: None };
     }
     report.sites[0].verdict.reasons = vec![
         "grows by 210 ± 2 a second, steadily for 12 minutes".to_owned(),

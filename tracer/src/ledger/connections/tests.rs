@@ -76,7 +76,14 @@ fn acquired(value: u64, connection: u32, site: u32, size: u64) -> Event {
 }
 
 fn released(value: u64) -> Event {
-    Event::Released { handle: handle(value), size: 0, position: 0, caller: 0, resizing: None }
+    Event::Released {
+        handle: handle(value),
+        size: 0,
+        position: 0,
+        time_ns: 0,
+        caller: 0,
+        resizing: None,
+    }
 }
 
 fn ledger(events: Vec<Event>) -> Ledger {
@@ -173,6 +180,7 @@ fn parts_of_a_range_are_one_resource() {
         handle,
         size,
         position: 0,
+        time_ns: 0,
         caller: 0,
         resizing,
     };

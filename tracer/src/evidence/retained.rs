@@ -1,0 +1,316 @@
+//! What is never released: resources far older than any that was released, and whether new ones keep coming.
+//!
+//! Takes cohorts and lifetimes of one call site. Pure.
+
+use super::share::Share;
+use crate::ledger::{Cohort, LIFETIMES, Lives, lifetime_end_s};
+
+/// Of those that reached an age, so many may have been released later and the age still counts as the longest usual
+/// lifetime: single stragglers must not hide a leak.
+const STRAGGLERS: f64 = 0.02;
+/// Resources count as retained from twice the longest usual lifetime on; a drain and a snapshot later.
+const LATE_S: f64 = 2.0;
+/// Longest pause between acquisitions of retained resources that belong together, in mean distances: one in a hundred
+/// is longer where they come at random.
+const LONGEST_PAUSE: f64 = 5.0;
+/// The same while too few are known for a mean distance, seconds.
+const FIRST_PAUSE_S: f64 = 10.0;
+
+/// The resources of a call site that outlived every usual lifetime.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Retained {
+    /// The longest usual lifetime of released ones, seconds.
+    pub usual_s: f64,
+    /// Released ones that lived so long that they would have counted as retained.
+    pub stragglers: u64,
+    /// At the rate at which those were released, the time until a retained one is, seconds; infinite without any.
+    pub rest_s: f64,
+    /// Retained resources that were acquired one after the other, until recently.
+    pub count: u64,
+    /// Everything acquired in that time, and the share that was retained.
+    pub share: Share,
+    /// When the first of them was acquired, milliseconds since the ledger's origin.
+    pub since_ms: u32,
+    /// Since then until the last of them was, seconds.
+    pub over_s: f64,
+    /// Cohorts among them, and those that retain something.
+    pub cohorts: (u32, u32),
+    /// Whether new ones are still coming.
+    pub continues: bool,
+    /// The rate in the later half of the time relative to that in the earlier half; where most are released, the share.
+    pub pace: f64,
+    /// Whether that difference is larger than chance.
+    pub pace_differs: bool,
+}
+
+/// Below this share, most are released, and the rate of the retained ones follows that of all: the load.
+const MOST_RELEASED: f64 = 0.5;
+/// A difference of so many standard deviations is no chance, though it is looked for at every report.
+const DEVIATIONS: f64 = 3.0;
+
+/// What a call site retains; `None` while nothing has outlived the usual lifetime for long enough.
+pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
+    let usual_s = usual_s(lives, now_ms)?;
+    let mature_s = 2.0 * usual_s + LATE_S;
+    let until_ms = f64::from(now_ms) - mature_s * 1000.0;
+    let mature = || lives.cohorts().iter().filter(|one| f64::from(one.end_ms) <= until_ms);
+    let run = run(mature().copied().rev())?;
+    let pause_s = (until_ms - f64::from(run.end_ms)) / 1000.0;
+    let (earlier, later) = run.halves();
+    let share = Share::of(run.count, run.acquired)?;
+    let all = run.count as f64;
+    let (pace, differs) = if share.share < MOST_RELEASED {
+        let shares = [earlier.0 / earlier.1.max(1.0), later.0 / later.1.max(1.0)];
+        let [before, after] = shares;
+        let variance = |share: f64, acquired: f64| share * (1.0 - share) / acquired.max(1.0);
+        let spread = (variance(share.share, earlier.1) + variance(share.share, later.1)).sqrt();
+        (
+            after / before.max(f64::MIN_POSITIVE),
+            (after - before).abs() / spread.max(f64::MIN_POSITIVE),
+        )
+    } else {
+        (later.0 / earlier.0.max(f64::MIN_POSITIVE), (later.0 - earlier.0).abs() / all.sqrt())
+    };
+    let old = || {
+        mature().map(|one| (f64::from(now_ms - one.end_ms) / 1000.0, f64::from(one.outstanding)))
+    };
+    let exposure_s: f64 = old().map(|(age_s, count)| (age_s - mature_s) * count).sum();
+    let buckets = lives.lifetimes().iter().enumerate().skip(1);
+    let late = buckets.filter(|(bucket, _)| lifetime_end_s(bucket - 1) >= mature_s);
+    let stragglers: u64 = late.map(|(_, count)| count).sum();
+    Some(Retained {
+        usual_s,
+        stragglers,
+        rest_s: if stragglers == 0 { f64::INFINITY } else { exposure_s / stragglers as f64 },
+        count: run.count,
+        share,
+        since_ms: run.start_ms,
+        over_s: run.over_s(),
+        cohorts: (run.cohorts, run.retaining),
+        continues: pause_s <= run.longest_pause_s(),
+        pace,
+        pace_differs: differs > DEVIATIONS,
+    })
+}
+
+/// The shortest age after which hardly anything is released, seconds.
+fn usual_s(lives: &Lives, now_ms: u32) -> Option<f64> {
+    let mut later: u64 = lives.lifetimes().iter().sum();
+    for bucket in 0..LIFETIMES - 1 {
+        later -= lives.lifetimes().get(bucket).copied().unwrap_or_default();
+        let age_s = lifetime_end_s(bucket);
+        let older = lives
+            .cohorts()
+            .iter()
+            .filter(|one| f64::from(now_ms.saturating_sub(one.end_ms)) >= age_s * 1000.0);
+        let survivors: f64 = older.map(|one| f64::from(one.outstanding)).sum();
+        if survivors == 0.0 {
+            return None;
+        }
+        if later as f64 <= STRAGGLERS * (later as f64 + survivors) {
+            return Some(age_s);
+        }
+    }
+    None
+}
+
+/// Cohorts that follow each other without a long pause in what they retain.
+struct Run {
+    start_ms: u32,
+    end_ms: u32,
+    count: u64,
+    acquired: u64,
+    cohorts: u32,
+    retaining: u32,
+    /// The longest pause in it, seconds.
+    paused_s: f64,
+    parts: Vec<Cohort>,
+}
+
+impl Run {
+    fn over_s(&self) -> f64 {
+        f64::from(self.end_ms - self.start_ms) / 1000.0
+    }
+
+    /// A longer pause ends it, seconds.
+    fn longest_pause_s(&self) -> f64 {
+        let distance_s = self.over_s() / self.count as f64;
+        FIRST_PAUSE_S.max(LONGEST_PAUSE * distance_s).max(1.5 * self.paused_s)
+    }
+
+    /// What was retained and acquired in the earlier and in the later half of its time; a cohort over the middle counts in
+    /// parts.
+    fn halves(&self) -> ((f64, f64), (f64, f64)) {
+        let middle = f64::midpoint(f64::from(self.start_ms), f64::from(self.end_ms));
+        let mut halves = ((0.0, 0.0), (0.0, 0.0));
+        for one in &self.parts {
+            let (start, end) = (f64::from(one.start_ms), f64::from(one.end_ms));
+            let before = if end > start {
+                ((middle - start) / (end - start)).clamp(0.0, 1.0)
+            } else {
+                f64::from(u8::from(end <= middle))
+            };
+            let (retained, acquired) = (f64::from(one.outstanding), one.acquired as f64);
+            halves.0.0 += before * retained;
+            halves.0.1 += before * acquired;
+            halves.1.0 += (1.0 - before) * retained;
+            halves.1.1 += (1.0 - before) * acquired;
+        }
+        halves
+    }
+}
+
+/// The last run; `cohorts` come newest first.
+fn run(cohorts: impl Iterator<Item = Cohort>) -> Option<Run> {
+    let mut run: Option<Run> = None;
+    let mut between = (0, 0);
+    for one in cohorts {
+        if one.outstanding == 0 {
+            // It belongs to the run only if an earlier one does.
+            between = (between.0 + one.acquired, between.1 + 1);
+            continue;
+        }
+        let count = u64::from(one.outstanding);
+        match &mut run {
+            None => {
+                run = Some(Run {
+                    start_ms: one.start_ms,
+                    end_ms: one.end_ms,
+                    count,
+                    acquired: one.acquired,
+                    cohorts: 1,
+                    retaining: 1,
+                    paused_s: 0.0,
+                    parts: vec![one],
+                });
+            }
+            Some(run) => {
+                let pause_s = f64::from(run.start_ms.saturating_sub(one.end_ms)) / 1000.0;
+                if pause_s > run.longest_pause_s() {
+                    break;
+                }
+                run.paused_s = run.paused_s.max(pause_s);
+                run.start_ms = one.start_ms;
+                run.count += count;
+                run.acquired += one.acquired + between.0;
+                run.cohorts += 1 + between.1;
+                run.retaining += 1;
+                run.parts.push(one);
+            }
+        }
+        between = (0, 0);
+    }
+    run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use tracer_common::kind::Kind;
+
+    use crate::{
+        evidence::random::Random,
+        ledger::{
+            Ledger,
+            events::{Block, Event, Handle},
+        },
+        target::Pid,
+    };
+
+    const FOREVER: f64 = 1e6;
+
+    /// The lives of resources that were acquired at a time and released after another, both in seconds; and the time now on
+    /// their clock.
+    fn lives(resources: impl Iterator<Item = (f64, f64)>, now_s: f64) -> (Arc<Lives>, u32) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "small, not negative"
+        )]
+        let ns = |seconds: f64| ((seconds + 100.0) * 1e9) as u64;
+        let mut events = Vec::new();
+        for (value, (at_s, lives_s)) in (1_u64..).zip(resources) {
+            let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
+            let (time_ns, ended_ns) = (ns(at_s), ns(at_s + lives_s));
+            let block = Block { size: 10, time_ns, position: 0, site: 1, connection: 0 };
+            events.push((time_ns, Event::Acquired { handle, block }));
+            let released = Event::Released {
+                handle,
+                size: 0,
+                position: 0,
+                time_ns: ended_ns,
+                caller: 0,
+                resizing: None,
+            };
+            events.push((ended_ns, released));
+        }
+        events.sort_by_key(|(time_ns, _)| *time_ns);
+        let mut ledger = Ledger::default();
+        for (time_ns, event) in events {
+            if time_ns <= ns(now_s) {
+                ledger.apply(event);
+            }
+        }
+        let now_ms = (ns(now_s) - ledger.lives_origin_ns()) / 1_000_000;
+        (ledger.lives(1).unwrap(), u32::try_from(now_ms).unwrap())
+    }
+
+    /// Resources acquired at random, ten per second in a minute; `life` is the lifetime of each.
+    fn minute(mut life: impl FnMut(&mut Random, f64) -> f64) -> Option<Retained> {
+        let mut random = Random::new(1);
+        let all: Vec<_> = (0..600)
+            .map(|_| {
+                let at = random.between(0.0, 60.0);
+                (at, life(&mut random, at))
+            })
+            .collect();
+        let (lives, now_ms) = lives(all.into_iter(), 60.0);
+        retained(&lives, now_ms)
+    }
+
+    #[test]
+    fn a_share_that_is_never_released_is_retained() {
+        let found =
+            minute(|random, _| if random.chance(0.1) { FOREVER } else { random.exponential(0.5) });
+        let found = found.unwrap();
+        assert!((35..75).contains(&found.count), "{found:?}");
+        assert!(
+            found.share.low < 0.1 && 0.1 < found.share.high && found.share.low > 0.05,
+            "{found:?}"
+        );
+        assert!(found.continues && found.over_s > 30.0 && !found.pace_differs, "{found:?}");
+        assert!(found.usual_s <= 4.0, "{found:?}");
+    }
+
+    #[test]
+    fn what_is_always_released_is_not_retained() {
+        assert_eq!(minute(|random, _| random.exponential(3.0)), None);
+        assert_eq!(minute(|_, _| 20.0), None);
+    }
+
+    #[test]
+    fn what_was_retained_only_at_the_beginning_does_not_continue() {
+        let found =
+            minute(|random, at| if at < 10.0 { FOREVER } else { random.exponential(0.2) }).unwrap();
+        assert!(!found.continues && found.over_s < 20.0, "{found:?}");
+    }
+
+    #[test]
+    fn what_begins_late_has_its_beginning() {
+        let found =
+            minute(|random, at| if at > 30.0 { FOREVER } else { random.exponential(0.2) }).unwrap();
+        // The clock begins a minute before the first event. Cohorts of that age are four seconds wide.
+        assert!(found.continues && (85_000..93_000).contains(&found.since_ms), "{found:?}");
+        assert!(found.share.share > 0.85, "{found:?}");
+    }
+
+    #[test]
+    fn a_table_that_fills_ever_more_slowly_slows_down() {
+        let found =
+            minute(|random, at| if random.chance((-at / 12.0).exp()) { FOREVER } else { 0.1 })
+                .unwrap();
+        assert!(found.pace < 0.5 && found.pace_differs, "{found:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Rule: closed connections leave resources behind, again and again. Pure.
+
+use super::{never_released::NeverReleased, share, surer_with_time};
+use crate::{
+    evidence::Evidence,
+    format,
+    report::VerdictClass,
+    verdict::{Opinion, Rule},
+};
+
+/// Closed connections that must have left something: fewer may be single cases.
+const LEAST: u64 = 10;
+/// Connections that must agree for a leak without proof.
+const CERTAIN: u64 = 100;
+/// Time over which they must have closed, seconds: a cache of sessions fills with the first connections.
+const LEAST_S: f64 = 20.0;
+/// As above, for a leak.
+const CERTAIN_S: f64 = 60.0;
+/// From then on doubt halves in this time, seconds.
+const HALF_S: f64 = 30.0;
+
+/// See the file's head.
+pub(in crate::verdict) struct LeftBehind;
+
+impl Rule for LeftBehind {
+    fn opinion(&self, evidence: &Evidence) -> Option<Opinion> {
+        let orphans = evidence.orphans.filter(|orphans| orphans.sum.count >= LEAST)?;
+        // What connections left behind once, and no more, is a table that they filled.
+        let retained =
+            evidence.retained.as_ref().filter(|retained| NeverReleased::applies(retained))?;
+        let leaving = orphans.share.share * orphans.closed as f64;
+        if leaving < LEAST as f64 || retained.over_s < LEAST_S {
+            return None;
+        }
+        let certain =
+            leaving >= CERTAIN as f64 && retained.over_s >= CERTAIN_S && retained.stragglers == 0;
+        Some(Opinion {
+            class: if certain { VerdictClass::Leak } else { VerdictClass::Suspect },
+            confidence: surer_with_time(0.7, HALF_S, retained.over_s - LEAST_S),
+            reason: format!(
+                "left behind by {} of {} closed connections ({} in {})",
+                share(orphans.share),
+                format::count(orphans.closed),
+                format::bytes(orphans.sum.bytes),
+                format::count(orphans.sum.count),
+            ),
+            withdrawn_by: Some("connections close without leaving any behind"),
+            since_s: Some(f64::from(retained.since_ms) / 1000.0),
+            beyond_load: true,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        evidence::{Orphans, Retained, Share},
+        ledger::Sum,
+    };
+
+    fn evidence(left: u64, closed: u64, over_s: f64, continues: bool) -> Evidence {
+        let retained = Retained {
+            usual_s: 1.0,
+            stragglers: 0,
+            rest_s: f64::INFINITY,
+            count: left,
+            share: Share { share: 1.0, low: 0.9, high: 1.0 },
+            since_ms: 0,
+            over_s,
+            cohorts: (9, 9),
+            continues,
+            pace: 1.0,
+            pace_differs: false,
+        };
+        let sum = Sum { count: left, bytes: left * 1024 };
+        let orphans = Orphans { sum, closed, share: Share::of(left, closed).unwrap() };
+        Evidence { retained: Some(retained), orphans: Some(orphans), ..Evidence::default() }
+    }
+
+    #[test]
+    fn what_many_connections_leave_is_a_leak() {
+        let opinion = LeftBehind.opinion(&evidence(120, 150, 90.0, true)).unwrap();
+        assert_eq!(opinion.class, VerdictClass::Leak);
+        assert_eq!(
+            opinion.reason,
+            "left behind by 80.0 % (72.7 to 86.1 %) of 150 closed connections (120 KiB in 120)"
+        );
+        assert_eq!(
+            LeftBehind.opinion(&evidence(120, 150, 30.0, true)).unwrap().class,
+            VerdictClass::Suspect
+        );
+        assert_eq!(
+            LeftBehind.opinion(&evidence(60, 60, 90.0, true)).unwrap().class,
+            VerdictClass::Suspect
+        );
+    }
+
+    #[test]
+    fn few_connections_and_a_table_that_is_full_are_not() {
+        assert_eq!(LeftBehind.opinion(&evidence(3, 150, 90.0, true)), None);
+        assert_eq!(LeftBehind.opinion(&evidence(120, 150, 5.0, true)), None);
+        assert_eq!(LeftBehind.opinion(&evidence(120, 150, 90.0, false)), None);
+    }
+}
