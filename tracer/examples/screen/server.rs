@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use leaktrace::report::{
-    Accounting, Address, Age, Collector, Connection, Connections, Exit, Fd, Fds, Frame, Probe,
-    ProbeStatus, Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window,
+    Accounting, Address, Age, Answer, Collector, Connection, Connections, Exit, Fd, Fds, Frame,
+    Probe, ProbeStatus, Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window,
 };
 use tracer_common::{kind::ResourceKind, loss::Loss};
 
@@ -235,6 +235,11 @@ impl Server {
                 ..Accounting::default()
             },
             probes: probes(),
+            answer: Answer::default(),
+            findings: Vec::new(),
+            suppressed: Vec::new(),
+            memory: None,
+            limits: Vec::new(),
             totals,
             sites,
             fds: self.serves().then(|| self.fds()),

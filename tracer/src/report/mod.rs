@@ -7,12 +7,14 @@ mod connections;
 mod estimate;
 pub mod export;
 mod fds;
+mod finding;
 #[cfg(test)]
 #[path = "../../tests/fixtures/mod.rs"]
 pub(crate) mod fixtures;
 mod leaving;
 mod light;
 mod log;
+mod memory;
 mod number;
 mod objects;
 mod resource;
@@ -29,9 +31,13 @@ pub use connections::{
 };
 pub use estimate::{Budget, Errors};
 pub use fds::{Fd, FdOrigin, FdType, Fds, Turnover};
+pub use finding::{
+    Answer, Fault, Finding, FindingClient, FindingPart, FindingRate, PerConnection, Suppressed,
+};
 pub use leaving::Leaving;
 pub use light::{Growing, Level, Light};
 pub use log::{ConnectionsLog, LogLine, Logged};
+pub use memory::{Limit, ProcessMemory, TimeToLimit};
 pub use number::{Address, Offset};
 pub use objects::{LibraryObject, LibraryObjects, ObjectState, ObjectType};
 pub use resource::Resource;
@@ -65,6 +71,21 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Every probe, attached or not, in the order of the catalog.
     pub probes: Vec<Probe>,
+    /// Whether anything leaks.
+    #[serde(default)]
+    pub answer: Answer,
+    /// What leaks, or may, worst first.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// What the user's suppressions hide, in their order; those that hide nothing are omitted.
+    #[serde(default)]
+    pub suppressed: Vec<Suppressed>,
+    /// The targets' memory as a whole; `null` when it cannot be read.
+    #[serde(default)]
+    pub memory: Option<ProcessMemory>,
+    /// How close the targets are to their limits, those that will be reached first.
+    #[serde(default)]
+    pub limits: Vec<Limit>,
     /// Totals by kind.
     pub totals: BTreeMap<Resource, Total>,
     /// Call sites, worst first.

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use tracer_common::kind::ResourceKind;
 
 use crate::report::{
-    Accounting, Address, Age, Collector, Frame, Host, Module, Names, Offset, Probe, ProbeStatus,
-    Report, Resource, SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
+    Accounting, Address, Age, Answer, Collector, Frame, Host, Module, Names, Offset, Probe,
+    ProbeStatus, Report, Resource, SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
 };
 
 const UPGRADE: &str = "void uWS::HttpContext<false>::upgrade<std::basic_string_view<char, \
@@ -126,6 +126,11 @@ pub(crate) fn report() -> Report {
             ..Accounting::default()
         },
         probes: probes(),
+        answer: Answer::default(),
+        findings: Vec::new(),
+        suppressed: Vec::new(),
+        memory: None,
+        limits: Vec::new(),
         totals: totals(&sites),
         sites,
         modules: modules(),
