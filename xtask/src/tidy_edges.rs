@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tidy_modules::{Crate, Name, line_of};
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 31] = [
+pub(crate) const EDGES: [(&str, &[&str]); 32] = [
     ("arch", &[]),
     ("cli", &["options", "probes", "report"]),
     ("settings", &["cli", "error", "options", "packs", "probes"]),
@@ -45,11 +45,13 @@ pub(crate) const EDGES: [(&str, &[&str]); 31] = [
     ("evidence", &["ledger", "snapshot"]),
     ("verdict", &["evidence", "format", "report", "snapshot"]),
     ("symbolize", &["arch", "format", "report", "target"]),
+    ("findings", &["evidence", "format", "ledger", "report", "symbolize", "verdict"]),
     ("report", &["format"]),
     (
         "assemble",
         &[
             "analyze",
+            "findings",
             "format",
             "ledger",
             "lib_objects",
