@@ -5,6 +5,7 @@
 
 mod change;
 mod follows;
+mod gauge;
 mod history;
 #[cfg(test)]
 mod random;
@@ -17,6 +18,7 @@ mod trend;
 
 pub use self::{
     follows::Follows,
+    gauge::{Gauge, Rise},
     history::History,
     retained::Retained,
     share::Share,
