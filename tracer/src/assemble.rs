@@ -12,7 +12,9 @@ mod fds;
 mod findings;
 pub mod journal;
 mod light;
+mod limits;
 mod members;
+mod memory;
 mod names;
 mod naming;
 mod objects;
@@ -70,6 +72,9 @@ pub struct Assembly {
     descriptors: fds::Descriptors,
     /// The history of the kernel's figures.
     levels: light::Levels,
+    /// The history of their limits, and of their memory.
+    limits: limits::Limits,
+    memory: memory::Memory,
     /// The history of connections.
     connection_history: connections::History,
     /// The history of objects.
@@ -95,6 +100,8 @@ impl Assembly {
             events_before: None,
             descriptors: fds::Descriptors::default(),
             levels: light::Levels::default(),
+            limits: limits::Limits::default(),
+            memory: memory::Memory::default(),
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
             cpu_before: None,
@@ -174,10 +181,16 @@ impl Assembly {
         let usage = snapshot.usage.as_ref();
         let light = usage.map(|usage| self.levels.add(snapshot.at_ns, usage, targets, exits));
         let (light, fds) = light.map_or((None, None), |(light, fds)| (Some(light), fds));
-        let fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets, exits)));
+        let approached = self.limits.report(snapshot, targets, exits, traced);
+        let mut fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets)));
+        if let Some(fds) = &mut fds {
+            fds.seconds_to_limit = approached.descriptors.map(|time| time.mid);
+            fds.seconds_to_limit_between = approached.descriptors.map(|time| (time.low, time.high));
+        }
         let started_ns = self.session.started_ns;
         let connections = connections::report(snapshot, started_ns, &mut self.connection_history);
         let accounting = self.accounting(seen);
+        let totals = self.totals(snapshot, errors);
         // Before the warnings, which compare resident memory with the first report's.
         let targets = self.targets(snapshot);
         let mut warnings = self.warnings(snapshot);
@@ -199,9 +212,9 @@ impl Assembly {
             answer,
             findings,
             suppressed: Vec::new(),
-            memory: None,
-            limits: Vec::new(),
-            totals: self.totals(snapshot, errors),
+            memory: self.memory.report(snapshot, &totals),
+            limits: approached.limits,
+            totals,
             sites,
             modules,
             light,

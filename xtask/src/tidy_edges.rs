@@ -41,7 +41,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 32] = [
             "target",
         ],
     ),
-    ("analyze", &["format", "ledger", "report", "snapshot"]),
+    ("analyze", &["evidence", "format", "ledger", "report", "snapshot"]),
     ("evidence", &["ledger", "snapshot"]),
     ("verdict", &["evidence", "format", "report", "snapshot"]),
     ("symbolize", &["arch", "format", "report", "target"]),

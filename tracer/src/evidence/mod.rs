@@ -6,6 +6,7 @@
 mod activity;
 mod change;
 mod follows;
+mod gauge;
 mod history;
 #[cfg(test)]
 mod random;
@@ -23,6 +24,7 @@ pub(crate) use self::together::tests::lives;
 pub use self::{
     activity::Activity,
     follows::Follows,
+    gauge::{Gauge, Rise},
     history::History,
     rate::Rate,
     retained::Retained,

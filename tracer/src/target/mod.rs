@@ -9,6 +9,7 @@ mod command;
 pub mod descriptors;
 mod follow;
 pub mod launch;
+pub mod limits;
 pub mod mappings;
 pub mod memory;
 pub mod pages;

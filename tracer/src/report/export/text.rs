@@ -6,6 +6,7 @@
 mod connections;
 mod fds;
 mod light;
+mod memory;
 mod names;
 mod objects;
 mod probes;
@@ -26,6 +27,7 @@ use crate::{
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {
     let mut page = Page { width: options.width, out };
     head(report, &mut page)?;
+    memory::write(report, &mut page)?;
     accounting(report, &mut page)?;
     if let Some(objects) = &report.objects {
         objects::write(objects, report, &mut page)?;
