@@ -70,6 +70,16 @@ names! {
     }
 }
 
+impl Fault {
+    /// Its sentence.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Program => "the program never calls the release",
+            Self::Library => "the program calls the release, and the resource remains",
+        }
+    }
+}
+
 /// How fast a leak grows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FindingRate {
