@@ -10,7 +10,7 @@ use std::{
 
 use tracer_common::kind::ResourceKind;
 
-use super::{Page, place};
+use super::{super::answer, Page, place};
 use crate::{
     format::{bytes, count, magnitude, percent, roughly, time_of_day},
     report::{Finding, FindingPart, FindingRate, PerConnection, Report, Resource, VerdictClass},
@@ -69,16 +69,6 @@ pub(super) fn write(
         page.line(&format!("{what}: with the load, or it is too early to say more"))?;
     }
     page.line("")
-}
-
-/// The answer; without one, why nothing is judged.
-fn answer(report: &Report) -> &str {
-    match report.answer.sentence.as_str() {
-        "" if report.light.is_some() => {
-            "nothing is judged with --light: it sees what makes memory grow, not what is released"
-        }
-        sentence => sentence,
-    }
 }
 
 fn paragraph(
