@@ -135,6 +135,9 @@ pub struct Suppressed {
     pub findings: u64,
     /// Their outstanding resources.
     pub outstanding: Amount,
+    /// Titles of the worst of them, a bounded number.
+    #[serde(default)]
+    pub titles: Vec<String>,
 }
 
 impl Finding {

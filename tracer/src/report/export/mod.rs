@@ -18,6 +18,8 @@ pub struct Options {
     pub top: Option<usize>,
     /// Column at which lines are wrapped, and table rows cut with `…`; no limit when `None`, as in a file.
     pub width: Option<usize>,
+    /// Whether to list what suppressions hide, rather than only count it.
+    pub show_suppressed: bool,
 }
 
 /// Defines the formats from rows of a variant, its name and description on the command line, and its writer.

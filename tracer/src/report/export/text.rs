@@ -28,7 +28,7 @@ use crate::{
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {
     let mut page = Page { width: options.width, out };
     title(report, &mut page)?;
-    findings::write(report, options.top, &mut page)?;
+    findings::write(report, options, &mut page)?;
     head(report, &mut page)?;
     accounting(report, &mut page)?;
     if let Some(objects) = &report.objects {
@@ -357,7 +357,7 @@ mod tests {
 
     fn text(report: &Report, top: Option<usize>, width: Option<usize>) -> String {
         let mut out = Vec::new();
-        write(report, &Options { top, width }, &mut out).unwrap();
+        write(report, &Options { top, width, ..Options::default() }, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

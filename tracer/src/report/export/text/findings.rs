@@ -10,10 +10,16 @@ use std::{
 
 use tracer_common::kind::ResourceKind;
 
-use super::{super::answer, Page, place};
+use super::{
+    super::{Options, answer},
+    Page, place,
+};
 use crate::{
     format::{bytes, count, magnitude, percent, roughly, time_of_day},
-    report::{Finding, FindingPart, FindingRate, PerConnection, Report, Resource, VerdictClass},
+    report::{
+        Amount, Finding, FindingPart, FindingRate, PerConnection, Report, Resource, Suppressed,
+        VerdictClass,
+    },
 };
 
 /// Findings with details; more would push the worst ones off the screen.
@@ -31,14 +37,14 @@ const FRAMES: usize = 6;
 /// Under this many seconds after the attach is at the attach: the history begins with the first refresh.
 const AT_ONCE_S: f64 = 1.0;
 
-/// Writes the answer, then the findings. `top` is the number of call sites that follow.
+/// Writes the answer, then the findings.
 pub(super) fn write(
     report: &Report,
-    top: Option<usize>,
+    options: &Options,
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
     let answer = answer(report);
-    if answer.is_empty() && report.findings.is_empty() {
+    if answer.is_empty() && report.findings.is_empty() && report.suppressed.is_empty() {
         return Ok(());
     }
     page.line("")?;
@@ -54,7 +60,7 @@ pub(super) fn write(
     let all = if leaking.is_empty() { &growing } else { &leaking };
     for finding in all.iter().take(SHOWN) {
         page.line("")?;
-        paragraph(finding, report, top.unwrap_or(usize::MAX), page)?;
+        paragraph(finding, report, options.top.unwrap_or(usize::MAX), page)?;
     }
     let more = all.len().saturating_sub(SHOWN);
     let growing = if leaking.is_empty() { 0 } else { growing.len() };
@@ -68,6 +74,7 @@ pub(super) fn write(
         let what = counted(growing, "more call path grows", "more call paths grow");
         page.line(&format!("{what}: with the load, or it is too early to say more"))?;
     }
+    suppressed(&report.suppressed, options.show_suppressed, page)?;
     page.line("")
 }
 
@@ -278,6 +285,45 @@ fn stack(
     let callers = finding.frames.iter().skip(finding.headline.saturating_add(1)).take(FRAMES - 1);
     for frame in callers {
         page.line(&format!("       called by {}", place(frame)))?;
+    }
+    Ok(())
+}
+
+/// What the user's patterns hide: in one line, or all of it.
+fn suppressed(all: &[Suppressed], listed: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let findings = all.iter().fold(0_u64, |sum, one| sum.saturating_add(one.findings));
+    if findings == 0 {
+        return Ok(());
+    }
+    page.line("")?;
+    let many = if findings == 1 { "" } else { "s" };
+    let hidden = format!(
+        "{} finding{many} suppressed by {}",
+        count(findings),
+        counted(all.len(), "pattern", "patterns")
+    );
+    if !listed {
+        let them = if findings == 1 { "it" } else { "them" };
+        return page.line(&format!("{hidden}; --show-suppressed lists {them}"));
+    }
+    page.line(&format!("{hidden}:"))?;
+    for one in all {
+        let Amount { count: number, bytes: size } = one.outstanding;
+        let many = if one.findings == 1 { "" } else { "s" };
+        page.line(&format!(
+            "  {}: {} finding{many}, {} in {}",
+            one.pattern,
+            count(one.findings),
+            bytes(size),
+            count(number)
+        ))?;
+        for title in &one.titles {
+            page.line(&format!("    - {title}"))?;
+        }
+        let more = one.findings.saturating_sub(one.titles.len() as u64);
+        if more > 0 && !one.titles.is_empty() {
+            page.line(&format!("    … {} more", count(more)))?;
+        }
     }
     Ok(())
 }
