@@ -44,6 +44,7 @@ use crate::{
         Target, Total, Verdict, VerdictClass, Window,
     },
     snapshot::{SiteFigures, Snapshot},
+    suppressions::Suppressions,
     tape::{Answers, Fault, Question},
     target::Pid,
     verdict::Judge,
@@ -118,6 +119,11 @@ impl Assembly {
         self.answers.fault()
     }
 
+    /// Hides these findings, whatever those of the session are.
+    pub fn suppress(&mut self, suppressions: Suppressions) {
+        self.session.suppressions = suppressions;
+    }
+
     /// Records how a target that leaktrace started has ended.
     pub fn exited(&mut self, pid: Pid, exit: Exit) {
         self.exits.insert(pid, exit);
@@ -175,7 +181,8 @@ impl Assembly {
         let objects = self.object_types(&order);
         let known =
             findings::Known { sites: &sites, figures: &order, owners: &owners, objects: &objects };
-        let (findings, answer) = findings::find(&known, &self.judge, &self.session, snapshot);
+        let (findings, suppressed, answer) =
+            findings::find(&known, &self.judge, &self.session, snapshot);
         let traced = self.session.options.traces_descriptors();
         let (targets, exits) = (&self.session.targets, &self.exits);
         let usage = snapshot.usage.as_ref();
@@ -211,7 +218,7 @@ impl Assembly {
             probes: probed::probes(&self.session, snapshot),
             answer,
             findings,
-            suppressed: Vec::new(),
+            suppressed,
             memory: self.memory.report(snapshot, &totals),
             limits: approached.limits,
             totals,

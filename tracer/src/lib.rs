@@ -42,6 +42,8 @@ pub mod symbolize;
 
 pub mod report;
 
+pub mod suppressions;
+
 pub mod assemble;
 
 pub mod run;

@@ -9,7 +9,7 @@ use crate::tidy_modules::{Crate, Name, line_of};
 pub(crate) const EDGES: [(&str, &[&str]); 32] = [
     ("arch", &[]),
     ("cli", &["options", "probes", "report"]),
-    ("settings", &["cli", "error", "options", "packs", "probes"]),
+    ("settings", &["cli", "error", "options", "packs", "probes", "suppressions"]),
     ("error", &["arch", "format"]),
     ("format", &[]),
     ("options", &[]),
@@ -47,6 +47,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 32] = [
     ("symbolize", &["arch", "format", "report", "target"]),
     ("findings", &["evidence", "format", "ledger", "report", "symbolize", "verdict"]),
     ("report", &["format"]),
+    ("suppressions", &["report"]),
     (
         "assemble",
         &[
@@ -61,6 +62,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 32] = [
             "reconcile",
             "report",
             "snapshot",
+            "suppressions",
             "symbolize",
             "tape",
             "target",

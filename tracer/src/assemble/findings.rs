@@ -7,7 +7,7 @@ use crate::{
     findings::{self, Case, Judging, ObjectCase, Targets},
     ledger::Sum,
     packs::ObjectType,
-    report::{Answer, Finding, FindingClient, Site},
+    report::{Answer, Finding, FindingClient, Site, Suppressed},
     snapshot::{SiteFigures, Snapshot},
     verdict::Judge,
 };
@@ -24,13 +24,13 @@ pub(super) struct Known<'a> {
     pub(super) objects: &'a HashMap<u32, Arc<ObjectType>>,
 }
 
-/// The findings of a snapshot, and the answer.
+/// The findings of a snapshot without those that the user suppresses, what is suppressed, and the answer.
 pub(super) fn find(
     known: &Known<'_>,
     judge: &Judge,
     session: &SessionInfo,
     snapshot: &Snapshot,
-) -> (Vec<Finding>, Answer) {
+) -> (Vec<Finding>, Vec<Suppressed>, Answer) {
     let traced_s = snapshot.at_ns.saturating_sub(session.started_ns) as f64 / 1e9;
     let judging = if session.options.light {
         Judging::Light
@@ -43,7 +43,7 @@ pub(super) fn find(
     let cases: Vec<Case<'_>> =
         all.filter_map(|(site, figures)| case(known, judge, snapshot, site, figures)).collect();
     if judging != Judging::Judged {
-        return (Vec::new(), findings::answer(&[], &cases, traced_s, judging));
+        return (Vec::new(), Vec::new(), findings::answer(&[], &cases, traced_s, judging));
     }
     let members = session.targets.iter();
     let executables = members
@@ -51,9 +51,11 @@ pub(super) fn find(
         .collect();
     let clients = clients(snapshot);
     let targets = Targets { executables: &executables, clients: &clients };
-    let found = findings::find(&cases, &targets);
+    let all = findings::find(&cases, &targets);
+    // Before the answer, which is about what remains.
+    let (found, suppressed) = session.suppressions.apply(all);
     let answer = findings::answer(&found, &cases, traced_s, judging);
-    (found, answer)
+    (found, suppressed, answer)
 }
 
 fn case<'a>(
