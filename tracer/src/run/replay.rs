@@ -156,7 +156,7 @@ fn show(tape: &Tape, lines: u32) -> anyhow::Result<ExitCode> {
 
 async fn show_until_quit(screen: &mut Screen, reports: &Reports) -> io::Result<()> {
     loop {
-        match screen.show(reports.clone(), screen::save).await? {
+        match screen.show(reports.clone(), &mut screen::Files::default()).await? {
             Leave::Quit => return Ok(()),
             Leave::Full => screen.stay("a tape has only what was recorded"),
         }
