@@ -238,7 +238,7 @@ fn sites_of_finding(state: &mut ViewState) {
 fn suppress(state: &mut ViewState, asked: Option<&str>) -> Effect {
     let Some(finding) = state.finding() else { return Effect::Redraw };
     let Some(pattern) = suppression(finding) else {
-        let text = "no suppression: the finding's function has no name".to_owned();
+        let text = "no suppression: the finding has no function".to_owned();
         state.remark = Some(Remark { text, failed: true });
         return Effect::Redraw;
     };
@@ -246,16 +246,18 @@ fn suppress(state: &mut ViewState, asked: Option<&str>) -> Effect {
         state.suppression = Some(pattern);
         return Effect::Suppress;
     }
-    let text = format!("x again suppresses this finding from now on: {pattern}");
+    let text = format!("x again suppresses it from now on: {pattern}");
     state.remark = Some(Remark { text, failed: false });
     state.suppression = Some(pattern);
     Effect::Redraw
 }
 
-/// The line of a suppressions file that hides this finding.
+/// The line of a suppressions file that hides this finding: its function's whole name, since `leak:f` would hide every
+/// function with an f.
 fn suppression(finding: &Finding) -> Option<String> {
-    let symbol = finding.asked()?.symbol.as_deref()?;
-    Some(format!("leak:{symbol}"))
+    let label = finding.asked()?.label();
+    let is_line = !label.is_empty() && !label.chars().any(char::is_control);
+    is_line.then(|| format!("leak:^{label}$"))
 }
 
 /// Another list, filtered.

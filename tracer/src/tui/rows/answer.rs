@@ -44,9 +44,9 @@ fn answer(report: &Report, state: &ViewState) -> (&'static str, Role, String) {
     let text = if !answer.sentence.is_empty() {
         answer.sentence.clone()
     } else if report.light.is_some() {
-        "Nothing is judged with --light: f switches to full tracing".to_owned()
+        "Not judged: --light shows what memory grows, not what is released".to_owned()
     } else if report.accounting.estimated {
-        "Nothing is judged under --max-overhead: only a part of the time is recorded".to_owned()
+        "Not judged: under a budget only parts of the time are recorded".to_owned()
     } else if state.summary.leaks + state.summary.suspects > 0 {
         "Some call sites leak, or may: 2 lists them".to_owned()
     } else if state.summary.judged {
@@ -73,15 +73,13 @@ pub(super) fn body(report: &Report, state: &ViewState, width: usize) -> Vec<Row>
 fn detail(report: &Report) -> Option<String> {
     if report.light.is_some() {
         return Some(
-            "The kernel's page faults show where memory was touched, not what was allocated and released. \
-             The call sites that grow are worth a look: press 2."
+            "The call sites that grow are worth a look: 2 lists them. f switches to full tracing, which judges."
                 .to_owned(),
         );
     }
     if report.accounting.estimated {
         return Some(
-            "Lifetimes are not known where only windows are recorded. The call sites that grow are worth a look: \
-             press 2. Without --max-overhead, or with a larger one, leaktrace judges."
+            "The call sites that grow are worth a look: 2 lists them. Without --max-overhead, leaktrace judges."
                 .to_owned(),
         );
     }

@@ -209,9 +209,14 @@ fn a_suppression_is_asked_for_twice() {
     assert_eq!(state.suppression, None, "any other key is a no");
     press(&mut state, &[Key::Up, Key::Suppress]);
     assert_eq!(update(&mut state, Key::Suppress), Effect::Suppress);
-    assert_eq!(state.suppression.as_deref(), Some("leak:make_session(uWS::HttpRequest*)"));
-    // A function without a name cannot be suppressed by it, and a call site not at all.
-    press(&mut state, &[Key::Down]);
+    assert_eq!(state.suppression.as_deref(), Some("leak:^make_session(uWS::HttpRequest*)$"));
+    // A function without a name has the one that reports give it.
+    press(&mut state, &[Key::Down, Key::Suppress]);
+    assert_eq!(state.suppression.as_deref(), Some("leak:^geo.so+0x10f3a$"));
+    // Without a stack there is nothing to write; a call site is no finding.
+    let mut report = leaking();
+    report.findings[1].frames = [].into();
+    receive(&mut state, Arc::new(report));
     assert_eq!(update(&mut state, Key::Suppress), Effect::Redraw);
     assert!(state.suppression.is_none() && state.remark.as_ref().unwrap().failed);
     press(&mut state, &[Key::Sites]);
