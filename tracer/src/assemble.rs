@@ -41,6 +41,7 @@ use crate::{
         SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
     },
     snapshot::{SiteFigures, Snapshot},
+    suppressions::Suppressions,
     tape::{Answers, Fault, Question},
     target::Pid,
     verdict::Judge,
@@ -110,6 +111,11 @@ impl Assembly {
         self.answers.fault()
     }
 
+    /// Hides these findings, whatever those of the session are.
+    pub fn suppress(&mut self, suppressions: Suppressions) {
+        self.session.suppressions = suppressions;
+    }
+
     /// Records how a target that leaktrace started has ended.
     pub fn exited(&mut self, pid: Pid, exit: Exit) {
         self.exits.insert(pid, exit);
@@ -175,6 +181,8 @@ impl Assembly {
         let targets = self.targets(snapshot);
         let mut warnings = self.warnings(snapshot);
         warnings.extend(accounting.connections_log.as_ref().and_then(ConnectionsLog::warning));
+        // Before the answer, which is about what remains.
+        let (findings, suppressed) = self.session.suppressions.apply(Vec::new());
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -190,8 +198,8 @@ impl Assembly {
             accounting,
             probes: probed::probes(&self.session, snapshot),
             answer: Answer::default(),
-            findings: Vec::new(),
-            suppressed: Vec::new(),
+            findings,
+            suppressed,
             memory: None,
             limits: Vec::new(),
             totals: self.totals(snapshot, errors),

@@ -40,6 +40,8 @@ pub mod symbolize;
 
 pub mod report;
 
+pub mod suppressions;
+
 pub mod assemble;
 
 pub mod run;

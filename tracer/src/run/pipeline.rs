@@ -323,6 +323,7 @@ fn session(
         targets: identities.iter().cloned().map(Member::named).collect(),
         log: None,
         options: settings.options.clone(),
+        suppressions: settings.suppressions.clone(),
         blocks: Blocks::of(&settings.packs),
         packs: settings.packs.clone(),
         faults: settings.pack_faults.iter().map(skipped).collect(),

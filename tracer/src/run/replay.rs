@@ -24,10 +24,11 @@ use crate::{
     collector::Collector,
     error::{self, Failure},
     output::Output,
-    report::Report,
+    report::{Report, export},
     settings::Replay,
     snapshot::Snapshot,
     source::RecordSource,
+    suppressions::Suppressions,
     tape::{Answers, Fault, Tape},
     tui::{Leave, Screen},
 };
@@ -44,7 +45,7 @@ struct Line {
 
 impl Line {
     /// The pipeline with this number, from its start.
-    fn start(tape: &Tape, number: u32) -> anyhow::Result<Self> {
+    fn start(tape: &Tape, number: u32, suppressions: &Suppressions) -> anyhow::Result<Self> {
         let [collected, reported] = [2 * number, 2 * number + 1].map(|stream| tape.player(stream));
         let source = RecordSource::tape(Answers::replayed(collected?));
         let (sender, snapshots) = mpsc::sync_channel(AHEAD);
@@ -54,7 +55,8 @@ impl Line {
             // The reporter may have ended: its part of the tape is shorter.
             collector.run(None, |_| {}, |snapshot| drop(sender.send(snapshot)))
         })?;
-        let assembly = Assembly::new(Answers::replayed(reported?), None)?;
+        let mut assembly = Assembly::new(Answers::replayed(reported?), None)?;
+        assembly.suppress(suppressions.clone());
         Ok(Self { collector, snapshots, assembly })
     }
 
@@ -87,11 +89,11 @@ pub fn replay(settings: &Replay) -> anyhow::Result<ExitCode> {
         return Err(unusable("it ends before the first report".to_owned()).into());
     }
     if settings.format == Format::Tui {
-        return show(&tape, lines);
+        return show(&tape, lines, settings.suppressions.clone());
     }
     let output = Output::prepare(settings.output.as_deref(), true)?;
     let mut latest = None;
-    let fault = reports(&tape, |report| latest = Some(report));
+    let fault = reports_without(&settings.suppressions, &tape, |report| latest = Some(report));
     if let Some(fault) = fault.filter(|fault| *fault != Fault::Ended) {
         return Err(unusable(fault.to_string()).into());
     }
@@ -101,16 +103,30 @@ pub fn replay(settings: &Replay) -> anyhow::Result<ExitCode> {
     if fault.is_some() {
         warn_of_end(settings);
     }
-    output.deliver(&bytes_of(&report, settings.format, settings.top)?)?;
+    let options = export::Options {
+        top: settings.top,
+        width: None,
+        show_suppressed: settings.show_suppressed,
+    };
+    output.deliver(&bytes_of(&report, settings.format, options)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Passes the reports of a tape to `publish`, oldest first. Returns why the last one is not that of the whole run, if it
 /// is not.
-pub fn reports(tape: &Tape, mut publish: impl FnMut(Report)) -> Option<Fault> {
+pub fn reports(tape: &Tape, publish: impl FnMut(Report)) -> Option<Fault> {
+    reports_without(&Suppressions::default(), tape, publish)
+}
+
+/// The same, without the findings that these suppressions hide.
+pub fn reports_without(
+    suppressions: &Suppressions,
+    tape: &Tape,
+    mut publish: impl FnMut(Report),
+) -> Option<Fault> {
     // Full tracing that has followed light tracing is what a live run reports.
     let Some(number) = (tape.streams() / 2).checked_sub(1) else { return Some(Fault::Ended) };
-    match Line::start(tape, number) {
+    match Line::start(tape, number, suppressions) {
         Ok(line) => line.run(|report, _| publish(report)),
         Err(error) => Some(fault_of(&error)),
     }
@@ -133,7 +149,7 @@ fn warn_of_end(settings: &Replay) {
 }
 
 /// Shows the reports on the screen at their times, until the user quits.
-fn show(tape: &Tape, lines: u32) -> anyhow::Result<ExitCode> {
+fn show(tape: &Tape, lines: u32, suppressions: Suppressions) -> anyhow::Result<ExitCode> {
     const TERMINAL: &str = "could not use the terminal";
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -142,7 +158,7 @@ fn show(tape: &Tape, lines: u32) -> anyhow::Result<ExitCode> {
     let (latest, reports) = watch::channel(None);
     let played = tape.clone();
     // Not joined: whoever quits does not wait for the tape's end.
-    let player = spawn("tape", move || play(&played, lines, &latest))?;
+    let player = spawn("tape", move || play(&played, lines, &suppressions, &latest))?;
     let mut screen = Screen::enter().context(TERMINAL)?;
     let shown = runtime.block_on(show_until_quit(&mut screen, &reports));
     drop(screen);
@@ -167,11 +183,12 @@ async fn show_until_quit(screen: &mut Screen, reports: &Reports) -> io::Result<(
 fn play(
     tape: &Tape,
     lines: u32,
+    suppressions: &Suppressions,
     latest: &watch::Sender<Option<Arc<Report>>>,
 ) -> anyhow::Result<()> {
     let mut start: Option<(Instant, u64)> = None;
     for number in 0..lines {
-        let line = match Line::start(tape, number) {
+        let line = match Line::start(tape, number, suppressions) {
             Ok(line) => line,
             // A pipeline that was not used any more has no report.
             Err(_) if number > 0 => break,

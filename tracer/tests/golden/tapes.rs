@@ -31,7 +31,8 @@ fn all(tape: &'static [u8]) -> Vec<Report> {
 
 fn written(format: Format, report: &Report, top: usize) -> String {
     let mut out = Vec::new();
-    write(format, report, &Options { top: Some(top), width: None }, &mut out).unwrap();
+    write(format, report, &Options { top: Some(top), width: None, ..Options::default() }, &mut out)
+        .unwrap();
     String::from_utf8(out).unwrap()
 }
 
