@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use tokio::sync::watch;
 
 use super::{
     mode_switch::{self, Switch},
@@ -25,6 +26,7 @@ use crate::{
         export::{Options, json},
     },
     settings::Settings,
+    suppressions::Suppressions,
     tape::TapeWriter,
     tui::{Actions, Leave, Screen},
 };
@@ -43,9 +45,9 @@ pub(super) async fn show(
     const TERMINAL: &str = "could not use the terminal";
     let mut screen = Screen::enter().context(TERMINAL)?;
     let mut switch = None;
-    let mut files = Files::default();
     tokio::pin!(end);
     loop {
+        let mut files = Files::new(&settings.new_suppressions, pipeline.suppressions());
         tokio::select! {
             left = screen.show(pipeline.reports(), &mut files) => match left {
                 Err(error) => {
@@ -79,11 +81,14 @@ pub(super) async fn show(
 pub(super) struct Files {
     /// Where suppressions go.
     suppressions: PathBuf,
+    /// The findings that the reporter hides.
+    hidden: watch::Sender<Suppressions>,
 }
 
-impl Default for Files {
-    fn default() -> Self {
-        Self { suppressions: PathBuf::from("leaktrace.supp") }
+impl Files {
+    /// New suppressions go to this file, and to the reporter.
+    pub(super) fn new(suppressions: &Path, hidden: watch::Sender<Suppressions>) -> Self {
+        Self { suppressions: suppressions.to_owned(), hidden }
     }
 }
 
@@ -96,6 +101,10 @@ impl Actions for Files {
         let path = &self.suppressions;
         append(path, line)
             .map_err(|error| format!("could not append to `{}`: {error}", path.display()))?;
+        // The line is in the file, whatever it is worth.
+        let more = Suppressions::parse(line)
+            .map_err(|bad| format!("could not apply the suppression `{line}`: {}", bad.why))?;
+        self.hidden.send_modify(|all| all.append(more));
         Ok(path.clone())
     }
 }
@@ -135,7 +144,10 @@ fn save(report: &Report) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::append;
+    use tokio::sync::watch;
+
+    use super::{Actions as _, Files, append};
+    use crate::suppressions::Suppressions;
 
     #[test]
     fn a_suppression_is_one_line_at_the_end_and_is_not_repeated() {
@@ -150,6 +162,11 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "# known\nleak:arena_grow\nleak:make_session(int)\n");
         assert!(append(&folder, "leak:x").is_err(), "a folder is no file of suppressions");
+        // The reporter has it at once.
+        let (hidden, reporter) = watch::channel(Suppressions::parse("leak:arena_grow").unwrap());
+        assert_eq!(Files::new(&path, hidden).suppress("leak:^f$").unwrap(), path);
+        let both = Suppressions::parse("leak:arena_grow\nleak:^f$").unwrap();
+        assert_eq!(*reporter.borrow(), both);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
