@@ -47,6 +47,8 @@ pub struct Replay {
     pub top: Option<usize>,
     /// The findings to hide.
     pub suppressions: Suppressions,
+    /// The file that new suppressions are appended to.
+    pub new_suppressions: PathBuf,
     /// Whether the report lists what they hide.
     pub show_suppressed: bool,
     /// How often `-v` was given.
@@ -76,6 +78,8 @@ pub struct Settings {
     pub redact: bool,
     /// The findings to hide.
     pub suppressions: Suppressions,
+    /// The file that new suppressions are appended to.
+    pub new_suppressions: PathBuf,
     /// Whether the report lists what they hide.
     pub show_suppressed: bool,
     /// User-defined probes.
@@ -116,6 +120,7 @@ impl Command {
                     format,
                     top,
                     suppressions: suppressions(&report.suppress)?,
+                    new_suppressions: new_suppressions(&report.suppress),
                     show_suppressed: report.show_suppressed,
                     output: report.output,
                     verbosity: verbose,
@@ -171,6 +176,7 @@ impl Settings {
             interval: at_least("--interval", trace.interval, MIN_INTERVAL)?,
             format,
             suppressions: suppressions(&trace.report.suppress)?,
+            new_suppressions: new_suppressions(&trace.report.suppress),
             show_suppressed: trace.report.show_suppressed,
             output: trace.report.output,
             log_connections: trace.log_connections,
@@ -262,6 +268,11 @@ fn packs(objects: bool, files: Vec<PathBuf>, usual: bool) -> Result<Loaded, Fail
         return Err(Failure::NoPacks);
     }
     Ok(Sources { usual, folder: Sources::folder(), files }.load())
+}
+
+/// The last of the given files, else one in the current directory.
+fn new_suppressions(files: &[PathBuf]) -> PathBuf {
+    files.last().cloned().unwrap_or_else(|| PathBuf::from("leaktrace.supp"))
 }
 
 /// Reads the suppressions of all files, in their order.
@@ -429,6 +440,7 @@ mod tests {
         let settings = settings(&given, false);
         let twice = Suppressions::parse("leak:arena\nleak:arena").unwrap();
         assert_eq!((settings.suppressions, settings.show_suppressed), (twice, true));
+        assert_eq!(settings.new_suppressions, PathBuf::from(&one));
         let replayed = meant(&format!("replay tape --suppress {one}"), false).unwrap();
         let some = Suppressions::parse("leak:arena").unwrap();
         assert!(matches!(replayed, Command::Replay(replay) if replay.suppressions == some));

@@ -89,7 +89,7 @@ pub fn replay(settings: &Replay) -> anyhow::Result<ExitCode> {
         return Err(unusable("it ends before the first report".to_owned()).into());
     }
     if settings.format == Format::Tui {
-        return show(&tape, lines, settings.suppressions.clone());
+        return show(&tape, lines, settings);
     }
     let output = Output::prepare(settings.output.as_deref(), true)?;
     let mut latest = None;
@@ -149,7 +149,7 @@ fn warn_of_end(settings: &Replay) {
 }
 
 /// Shows the reports on the screen at their times, until the user quits.
-fn show(tape: &Tape, lines: u32, suppressions: Suppressions) -> anyhow::Result<ExitCode> {
+fn show(tape: &Tape, lines: u32, settings: &Replay) -> anyhow::Result<ExitCode> {
     const TERMINAL: &str = "could not use the terminal";
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -158,9 +158,11 @@ fn show(tape: &Tape, lines: u32, suppressions: Suppressions) -> anyhow::Result<E
     let (latest, reports) = watch::channel(None);
     let played = tape.clone();
     // Not joined: whoever quits does not wait for the tape's end.
-    let player = spawn("tape", move || play(&played, lines, &suppressions, &latest))?;
+    let (suppressions, suppressed) = watch::channel(settings.suppressions.clone());
+    let mut files = screen::Files::new(&settings.new_suppressions, suppressions);
+    let player = spawn("tape", move || play(&played, lines, &suppressed, &latest))?;
     let mut screen = Screen::enter().context(TERMINAL)?;
-    let shown = runtime.block_on(show_until_quit(&mut screen, &reports));
+    let shown = runtime.block_on(show_until_quit(&mut screen, &reports, &mut files));
     drop(screen);
     drop(runtime);
     if player.is_finished() {
@@ -170,9 +172,13 @@ fn show(tape: &Tape, lines: u32, suppressions: Suppressions) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show_until_quit(screen: &mut Screen, reports: &Reports) -> io::Result<()> {
+async fn show_until_quit(
+    screen: &mut Screen,
+    reports: &Reports,
+    files: &mut screen::Files,
+) -> io::Result<()> {
     loop {
-        match screen.show(reports.clone(), screen::save).await? {
+        match screen.show(reports.clone(), files).await? {
             Leave::Quit => return Ok(()),
             Leave::Full => screen.stay("a tape has only what was recorded"),
         }
@@ -183,12 +189,12 @@ async fn show_until_quit(screen: &mut Screen, reports: &Reports) -> io::Result<(
 fn play(
     tape: &Tape,
     lines: u32,
-    suppressions: &Suppressions,
+    suppressions: &watch::Receiver<Suppressions>,
     latest: &watch::Sender<Option<Arc<Report>>>,
 ) -> anyhow::Result<()> {
     let mut start: Option<(Instant, u64)> = None;
     for number in 0..lines {
-        let line = match Line::start(tape, number, suppressions) {
+        let line = match Line::start(tape, number, &suppressions.borrow()) {
             Ok(line) => line,
             // A pipeline that was not used any more has no report.
             Err(_) if number > 0 => break,
