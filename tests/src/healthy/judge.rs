@@ -40,9 +40,13 @@ pub struct Accusation {
 }
 
 impl Accusation {
-    /// Whether it only follows the load, which is no accusation.
-    fn follows_load(&self) -> bool {
-        self.class == "growing" && self.reasons.iter().any(|reason| reason.starts_with("follows "))
+    /// Whether leaktrace itself explains the growth, which is no accusation: it follows the load, or new resources replace
+    /// those from before the attach.
+    fn is_explained(&self) -> bool {
+        let explains = |reason: &String| {
+            reason.starts_with("follows ") || reason.ends_with("they may replace each other")
+        };
+        self.class == "growing" && self.reasons.iter().any(explains)
     }
 
     /// For people to read.
@@ -88,16 +92,16 @@ impl Judged {
         self.accusations.iter().filter(|one| one.class == class).count()
     }
 
-    /// Number of growing ones that do not follow the load.
+    /// Number of growing ones without an explanation.
     pub fn unexplained(&self) -> usize {
-        self.count("growing") - self.accusations.iter().filter(|one| one.follows_load()).count()
+        self.count("growing") - self.accusations.iter().filter(|one| one.is_explained()).count()
     }
 
     /// All accusations that are no silence, worst first, for people to read.
     pub fn text(&self) -> String {
         let of_class = |class| self.accusations.iter().filter(move |one| one.class == class);
         let listed = ["leak", "suspect", "growing"].into_iter().flat_map(of_class);
-        let listed = listed.filter(|one| !one.follows_load());
+        let listed = listed.filter(|one| !one.is_explained());
         listed.map(Accusation::text).collect::<Vec<_>>().concat()
     }
 }
@@ -112,7 +116,7 @@ pub fn faults<'a>(all: impl Iterator<Item = (&'a str, &'a Judged)>) -> Vec<Strin
             faults.push(format!("{name}: {leaks} called a leak"));
         }
         if growing > 0 {
-            faults.push(format!("{name}: {growing} called growing that do not follow the load"));
+            faults.push(format!("{name}: {growing} called growing without an explanation"));
         }
     }
     if suspects > MOST_SUSPECTS {

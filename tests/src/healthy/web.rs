@@ -131,7 +131,7 @@ local paths = { '/', '/page.html', '/page.html?a=1&b=2', '/missing' }
 function delay() return 10 end
 function request()
   number = number + 1
-  local headers = { ['User-Agent'] = 'wrk', ['Cookie'] = 'session=' .. number }
+  local headers = { ['User-Agent'] = 'wrk', ['Accept-Encoding'] = 'gzip', ['Cookie'] = 'session=' .. number }
   if number % 97 == 0 then headers['Connection'] = 'close' end
   return wrk.format('GET', paths[number % 4 + 1], headers)
 end
