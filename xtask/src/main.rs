@@ -21,6 +21,7 @@ mod manifest;
 mod nextest;
 mod packages;
 mod process;
+mod servers;
 mod test;
 mod tidy;
 mod tidy_arch;
@@ -54,6 +55,8 @@ cargo xtask COMMAND
   bench --stacks …     what a stack costs
   bench --soak MINUTES [--write]
                        the collector's exactness, memory and CPU time at the highest rate
+  servers [--seconds N] [--jobs N] [--record] [--write] [NAME]…
+                       what leaktrace accuses on healthy servers under load: nothing
   churn --port N …     opens and closes connections in the ways that break servers (loopback only);
                        see `churn --help`
   tidy                 the house rules
@@ -83,6 +86,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["demo"] => demo::run(60),
         ["demo", "--seconds", seconds] => demo::run(seconds.parse()?),
         ["bench", options @ ..] => bench::run(options),
+        ["servers", options @ ..] => servers::run(options),
         ["churn", options @ ..] => churn::run(options),
         ["tidy"] => tidy::run(),
         ["packages"] => packages::all(),
