@@ -470,7 +470,8 @@ mod tests {
             Command::Replay(replay) => replay,
             other => panic!("{other:?}"),
         };
-        let seconds = |all: &[u64]| all.iter().copied().map(Duration::from_secs).collect::<Vec<_>>();
+        let seconds =
+            |all: &[u64]| all.iter().copied().map(Duration::from_secs).collect::<Vec<_>>();
         let moments = replay("replay t --at 10s,1m --at 5s");
         assert_eq!((moments.at, moments.format), (seconds(&[10, 60, 5]), Format::TEXT));
         let whole = replay("replay t");

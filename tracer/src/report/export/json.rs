@@ -28,7 +28,11 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> std::i
 }
 
 /// Writes the report on one line, for a list of reports.
-pub fn write_line(report: &Report, top: Option<usize>, out: &mut impl Write) -> std::io::Result<()> {
+pub fn write_line(
+    report: &Report,
+    top: Option<usize>,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
     match top {
         None => serde_json::to_writer(&mut *out, report)?,
         Some(top) => serde_json::to_writer(&mut *out, &shortened(report, top))?,
