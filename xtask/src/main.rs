@@ -15,6 +15,7 @@ mod churn;
 mod ci;
 mod compile;
 mod demo;
+mod exam;
 mod kernels;
 mod lanes;
 mod manifest;
@@ -54,6 +55,8 @@ cargo xtask COMMAND
   bench --stacks …     what a stack costs
   bench --soak MINUTES [--write]
                        the collector's exactness, memory and CPU time at the highest rate
+  exam [--live …]      whether verdicts are right: judges the committed tapes, or plays the programs of
+                       tests/exam under leaktrace; see `exam --help`
   churn --port N …     opens and closes connections in the ways that break servers (loopback only);
                        see `churn --help`
   tidy                 the house rules
@@ -83,6 +86,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["demo"] => demo::run(60),
         ["demo", "--seconds", seconds] => demo::run(seconds.parse()?),
         ["bench", options @ ..] => bench::run(options),
+        ["exam", options @ ..] => exam::run(options),
         ["churn", options @ ..] => churn::run(options),
         ["tidy"] => tidy::run(),
         ["packages"] => packages::all(),
