@@ -79,7 +79,7 @@ fn a_time_gives_the_last_report_before_it() {
     let second = Duration::from_secs_f64(durations[1]);
     let moment = Duration::from_millis(1);
     // In any order; a time before the first report gives that one, a time after the end the last one.
-    let times = [Duration::MAX, second + moment, second - moment, Duration::ZERO];
+    let times = [Duration::MAX, second + moment, second.saturating_sub(moment), Duration::ZERO];
     let (chosen, fault) = reports_at(&tape, &times);
     assert_eq!(fault, None);
     let expected = [all.last().unwrap(), &all[1], &all[0], &all[0]];
