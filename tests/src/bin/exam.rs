@@ -90,29 +90,30 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<ExitCode> {
-    let folder = if options.live { live::folder() } else { committed::folder() };
-    let mut broken = 0;
-    let mut recordings = Recording::all(&folder).unwrap_or_default();
+    let (folder, mut broken) = (if options.live { live::folder() } else { committed::folder() }, 0);
+    let mut wanted = None;
     if options.live {
         let programs: Vec<&str> = options.programs.iter().map(String::as_str).collect();
         let playables = Playable::all(&programs)?;
-        let names: Vec<String> = playables.iter().map(|one| one.name.clone()).collect();
+        wanted = Some(playables.iter().map(|one| one.name.clone()).collect::<Vec<_>>());
         if !options.again {
             broken = play(playables, options.jobs.unwrap_or(JOBS), &folder)?;
-            recordings = Recording::all(&folder)?;
         }
-        recordings.retain(|recording| names.contains(&recording.name()));
     }
+    let mut recordings = if folder.exists() { Recording::all(&folder)? } else { Vec::new() };
+    let is_wanted = |name: &String| wanted.as_ref().is_none_or(|names| names.contains(name));
+    recordings.retain(|recording| is_wanted(&recording.name()));
     if recordings.is_empty() {
         bail!("no tapes in `{}`; help: cargo xtask exam --live", folder.display());
     }
     if options.commit {
-        for left_out in committed::replace(&recordings)? {
-            println!("too large to commit: {left_out}");
-        }
+        println!("too large to commit:\n{}", committed::replace(&recordings)?);
     }
     let plays = judged(&recordings)?;
-    let text = tables::text(&plays)?;
+    let mut text = tables::text(&plays)?;
+    if !options.live {
+        text += &tables::left_out(&committed::left_out()?);
+    }
     println!("{text}");
     if options.write {
         page::write(options.live, &text)?;

@@ -106,6 +106,11 @@ impl Playable {
     /// Plays it, and writes tape and truth into the folder.
     fn record(&self, folder: &Path) -> Result<(Recording, Report)> {
         let tape = folder.join(&self.name).with_extension("tape");
+        let truth = tape.with_extension("json");
+        if truth.exists() {
+            // That of an earlier play; if this one fails, there is none.
+            fs::remove_file(truth)?;
+        }
         let limit = Duration::from_secs_f64(self.seconds()) + PATIENCE;
         let (played, line) = match &self.work {
             Work::Exam { program, play } => {

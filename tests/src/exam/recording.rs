@@ -69,7 +69,8 @@ impl Recording {
         let path = tape.with_extension("json");
         let text = fs::read_to_string(&path)
             .with_context(|| format!("could not read `{}`", path.display()))?;
-        let found: Value = serde_json::from_str(&text)?;
+        let found: Value =
+            serde_json::from_str(&text).with_context(|| format!("in `{}`", path.display()))?;
         let number = |key: &str| {
             found.get(key).and_then(Value::as_f64).with_context(|| format!("no `{key}`"))
         };
@@ -100,22 +101,20 @@ impl Recording {
         Ok(fs::write(self.tape.with_extension("json"), text)?)
     }
 
-    /// All recordings in a folder, in the order of their names.
+    /// All recordings in a folder, in the order of their names. A tape without its truth is that of a play which has not
+    /// ended.
     pub fn all(folder: &Path) -> Result<Vec<Self>> {
-        let mut tapes = Vec::new();
+        let mut truths = Vec::new();
         let entries = fs::read_dir(folder)
             .with_context(|| format!("could not read `{}`", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
-            if path.extension().is_some_and(|end| end == "tape") {
-                tapes.push(path);
+            if path.extension().is_some_and(|end| end == "json") {
+                truths.push(path);
             }
         }
-        tapes.sort();
-        let read = |tape: &PathBuf| {
-            Self::read(tape).with_context(|| format!("the truth beside `{}`", tape.display()))
-        };
-        tapes.iter().map(read).collect()
+        truths.sort();
+        truths.iter().map(|truth| Self::read(&truth.with_extension("tape"))).collect()
     }
 
     /// The play's name: program and variant.

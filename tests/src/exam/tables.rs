@@ -34,6 +34,13 @@ pub fn text(plays: &[Play]) -> Result<String, fmt::Error> {
     Ok(text.trim_end().to_owned())
 }
 
+/// The plays without a committed tape, given a line each.
+pub fn left_out(names: &str) -> String {
+    let names: Vec<&str> = names.lines().collect();
+    let none = if names.is_empty() { "none" } else { "" };
+    format!("\n\n**Too large to commit: {}**\n\n{none}{}", names.len(), names.join(", "))
+}
+
 fn sums(scores: &[(Group, Score)], text: &mut String) -> fmt::Result {
     writeln!(
         text,
