@@ -15,6 +15,7 @@ mod churn;
 mod ci;
 mod compile;
 mod demo;
+mod exam;
 mod kernels;
 mod lanes;
 mod manifest;
@@ -57,6 +58,8 @@ cargo xtask COMMAND
                        the collector's exactness, memory and CPU time at the highest rate
   servers [--seconds N] [--jobs N] [--record] [--write] [NAME]…
                        what leaktrace accuses on healthy servers under load: nothing
+  exam [--live …]      whether verdicts are right: judges the committed tapes, or plays the programs of
+                       tests/exam under leaktrace; see `exam --help`
   churn --port N …     opens and closes connections in the ways that break servers (loopback only);
                        see `churn --help`
   tidy                 the house rules
@@ -87,6 +90,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["demo", "--seconds", seconds] => demo::run(seconds.parse()?),
         ["bench", options @ ..] => bench::run(options),
         ["servers", options @ ..] => servers::run(options),
+        ["exam", options @ ..] => exam::run(options),
         ["churn", options @ ..] => churn::run(options),
         ["tidy"] => tidy::run(),
         ["packages"] => packages::all(),

@@ -92,24 +92,60 @@ pub fn replay(settings: &Replay) -> anyhow::Result<ExitCode> {
         return show(&tape, lines, settings);
     }
     let output = Output::prepare(settings.output.as_deref(), true)?;
-    let mut latest = None;
-    let fault = reports_without(&settings.suppressions, &tape, |report| latest = Some(report));
+    let times = if settings.at.is_empty() { &[Duration::MAX][..] } else { &settings.at };
+    let (chosen, fault) = reports_at(&settings.suppressions, &tape, times);
     if let Some(fault) = fault.filter(|fault| *fault != Fault::Ended) {
         return Err(unusable(fault.to_string()).into());
     }
-    let Some(report) = latest else {
+    if chosen.is_empty() {
         return Err(unusable("it ends before the first report".to_owned()).into());
-    };
+    }
     if fault.is_some() {
         warn_of_end(settings);
     }
+    output.deliver(&written(&chosen, settings)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The reports as bytes: one below the other, or a line of JSON each if times were given.
+fn written(reports: &[Arc<Report>], settings: &Replay) -> anyhow::Result<Vec<u8>> {
     let options = export::Options {
         top: settings.top,
         width: None,
         show_suppressed: settings.show_suppressed,
     };
-    output.deliver(&bytes_of(&report, settings.format, options)?)?;
-    Ok(ExitCode::SUCCESS)
+    let mut bytes = Vec::new();
+    for (number, report) in reports.iter().enumerate() {
+        if !settings.at.is_empty() && settings.format.written() == export::Format::Json {
+            export::json::write_line(report, settings.top, &mut bytes)
+                .context("could not write the report")?;
+            continue;
+        }
+        if number > 0 {
+            bytes.push(b'\n');
+        }
+        bytes.extend(bytes_of(report, settings.format, options)?);
+    }
+    Ok(bytes)
+}
+
+/// For each of these times after tracing began, the last report at or before it; the first one if none is that early.
+/// Empty if the tape has no report. Also returns why the last report is not that of the whole run, if it is not.
+pub fn reports_at(
+    suppressions: &Suppressions,
+    tape: &Tape,
+    times: &[Duration],
+) -> (Vec<Arc<Report>>, Option<Fault>) {
+    let mut chosen: Vec<Option<Arc<Report>>> = vec![None; times.len()];
+    let fault = reports_without(suppressions, tape, |report| {
+        let report = Arc::new(report);
+        for (time, chosen) in times.iter().zip(&mut chosen) {
+            if chosen.is_none() || report.window.duration_s <= time.as_secs_f64() {
+                *chosen = Some(Arc::clone(&report));
+            }
+        }
+    });
+    (chosen.into_iter().flatten().collect(), fault)
 }
 
 /// Passes the reports of a tape to `publish`, oldest first. Returns why the last one is not that of the whole run, if it
@@ -119,7 +155,7 @@ pub fn reports(tape: &Tape, publish: impl FnMut(Report)) -> Option<Fault> {
 }
 
 /// The same, without the findings that these suppressions hide.
-pub fn reports_without(
+fn reports_without(
     suppressions: &Suppressions,
     tape: &Tape,
     mut publish: impl FnMut(Report),
