@@ -86,7 +86,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["ci"] => ci::run(),
         ["bpf"] => bpf::build(),
         ["bpf", "--check"] => bpf::check(),
-        ["demo"] => demo::run(60),
+        ["demo"] => demo::run(180),
         ["demo", "--seconds", seconds] => demo::run(seconds.parse()?),
         ["bench", options @ ..] => bench::run(options),
         ["servers", options @ ..] => servers::run(options),

@@ -90,7 +90,13 @@ fn nothing(
 ) -> String {
     let traced = format::seconds(traced_s);
     let Some(smallest) = smallest else {
-        return format!("Too early to tell after {traced}: a leak shows after about a minute");
+        let so_far = match findings.first() {
+            None => String::new(),
+            Some(first) => format!("; so far {}", first.title),
+        };
+        return format!(
+            "Too early to tell after {traced}: a leak shows after about a minute{so_far}"
+        );
     };
     let growing = findings.len() as u64;
     let sites = format::count(cases.len() as u64);

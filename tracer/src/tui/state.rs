@@ -13,7 +13,7 @@ use super::{
     order,
     summary::{self, Summary},
 };
-use crate::report::{Finding, Report, Site};
+use crate::report::{Finding, Report, Site, VerdictClass};
 
 /// The size of the screen, in cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,8 +118,8 @@ pub struct ViewState {
     pub typing: Option<String>,
     /// The baseline.
     pub baseline: Option<Baseline>,
-    /// Whether findings that grow without being suspected are listed, too.
-    pub growing_shown: bool,
+    /// Whether the user wants findings that grow without being suspected listed, too; `None` until a key says so.
+    pub growing_wanted: Option<bool>,
     /// The list to go back to from a filtered one.
     pub came_from: Option<List>,
     /// The suppression that the next press of the same key confirms.
@@ -148,7 +148,7 @@ impl ViewState {
             elsewhere: BTreeMap::new(),
             typing: None,
             baseline: None,
-            growing_shown: false,
+            growing_wanted: None,
             came_from: None,
             suppression: None,
             scroll: 0,
@@ -233,7 +233,7 @@ impl ViewState {
         let Place { sort, filter, selected, .. } = &self.at;
         let mut order = with_items!(self.list, Item => order::of::<Item>(&context, *sort, filter));
         // A search looks everywhere.
-        if !self.growing_shown && filter.is_empty() {
+        if !self.shows_growing() && filter.is_empty() {
             order.retain(|at| !self.list.is_folded(&context, *at));
         }
         let found = selected.as_ref().map(|id| self.list.find(&context, &order, id));
@@ -245,6 +245,17 @@ impl ViewState {
             Some(None) => self.put_cursor(self.at.cursor),
         }
         self.at.top = self.at.cursor.saturating_sub(on_screen);
+    }
+
+    /// Whether findings that grow without being suspected are listed: at first only while it is too early to suspect any.
+    pub fn shows_growing(&self) -> bool {
+        let early = || {
+            let answer = self.shown.as_deref().map(|report| &report.answer);
+            answer.is_some_and(|answer| {
+                answer.class == Some(VerdictClass::Growing) && answer.smallest_leak_per_s.is_none()
+            })
+        };
+        self.growing_wanted.unwrap_or_else(early)
     }
 
     /// Puts the cursor on a row and keeps it on the item there.

@@ -94,7 +94,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::Suppress => return suppress(state, asked.as_deref()),
         Key::Growing => {
             // From another list, the key is a request to see them.
-            state.growing_shown = !(state.growing_shown && state.list == List::Findings);
+            state.growing_wanted = Some(!(state.shows_growing() && state.list == List::Findings));
             show(state, List::Findings);
             arrange(state);
         }

@@ -110,7 +110,7 @@ pub(super) fn folded(report: &Report, state: &ViewState, width: usize) -> Row {
             .with(Role::Accent, key)
             .with(Role::Muted, format!(" {does}"));
     };
-    let does = if state.growing_shown { "hides" } else { "shows" };
+    let does = if state.shows_growing() { "hides" } else { "shows" };
     let (growing, quiet) = (state.summary.growing as u64, state.summary.quiet as u64);
     add(growing, "growing", "growing", "a", does);
     let noun = if judges_nothing(report) { "" } else { " quiet" };
