@@ -274,6 +274,24 @@ pub enum Failure {
         /// Why.
         why: String,
     },
+    /// The file of suppressions cannot be read.
+    #[error("could not read the suppressions `{}`", .path.display())]
+    SuppressionsUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line of it is no suppression.
+    #[error("could not read the suppression `{}:{line}`: {}", .path.display(), printable(.why))]
+    BadSuppression {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// Why.
+        why: String,
+    },
     /// A log of connections was requested, but file descriptors are not traced.
     #[error("could not log connections: file descriptors are not traced")]
     NothingToLog,

@@ -1,7 +1,7 @@
 //! The settings of a session, from the command line.
 //!
 //! Takes [`Cli`] and whether stdout is a terminal, passes on a [`Command`] with all defaults filled in and without
-//! contradictions. Must not read processes, or files other than packs.
+//! contradictions. Must not read processes, or files other than packs and suppressions.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -14,6 +14,7 @@ use crate::{
     options::TraceOptions,
     packs::{Fault, Loaded, Pack, Sources},
     probes::user_defined::UserProbe,
+    suppressions::{BadLine, Suppressions},
 };
 
 /// A refresh takes a few milliseconds on a large ledger: a shorter interval would only waste CPU time.
@@ -46,6 +47,12 @@ pub struct Replay {
     pub output: Option<PathBuf>,
     /// Maximum number of call sites in the report; all if `None`.
     pub top: Option<usize>,
+    /// The findings to hide.
+    pub suppressions: Suppressions,
+    /// The file that new suppressions are appended to.
+    pub new_suppressions: PathBuf,
+    /// Whether the report lists what they hide.
+    pub show_suppressed: bool,
     /// How often `-v` was given.
     pub verbosity: u8,
 }
@@ -71,6 +78,12 @@ pub struct Settings {
     pub record: Option<PathBuf>,
     /// Whether the tape is without names and addresses of the target and its peers.
     pub redact: bool,
+    /// The findings to hide.
+    pub suppressions: Suppressions,
+    /// The file that new suppressions are appended to.
+    pub new_suppressions: PathBuf,
+    /// Whether the report lists what they hide.
+    pub show_suppressed: bool,
     /// User-defined probes.
     pub functions: Vec<UserProbe>,
     /// Packs of the libraries whose objects are traced; empty if objects are not traced.
@@ -108,8 +121,17 @@ impl Command {
                 }
                 // The screen has no use for single moments.
                 let (format, top) = format_and_top(&report, terminal && at.is_empty())?;
-                let output = report.output;
-                Ok(Self::Replay(Replay { tape, at, format, output, top, verbosity: verbose }))
+                Ok(Self::Replay(Replay {
+                    tape,
+                    at,
+                    format,
+                    top,
+                    suppressions: suppressions(&report.suppress)?,
+                    new_suppressions: new_suppressions(&report.suppress),
+                    show_suppressed: report.show_suppressed,
+                    output: report.output,
+                    verbosity: verbose,
+                }))
             }
             None => Settings::from_cli(cli.trace, terminal).map(Box::new).map(Self::Trace),
         }
@@ -160,6 +182,9 @@ impl Settings {
                 .transpose()?,
             interval: at_least("--interval", trace.interval, MIN_INTERVAL)?,
             format,
+            suppressions: suppressions(&trace.report.suppress)?,
+            new_suppressions: new_suppressions(&trace.report.suppress),
+            show_suppressed: trace.report.show_suppressed,
             output: trace.report.output,
             log_connections: trace.log_connections,
             record: trace.record,
@@ -250,6 +275,25 @@ fn packs(objects: bool, files: Vec<PathBuf>, usual: bool) -> Result<Loaded, Fail
         return Err(Failure::NoPacks);
     }
     Ok(Sources { usual, folder: Sources::folder(), files }.load())
+}
+
+/// The last of the given files, else one in the current directory.
+fn new_suppressions(files: &[PathBuf]) -> PathBuf {
+    files.last().cloned().unwrap_or_else(|| PathBuf::from("leaktrace.supp"))
+}
+
+/// Reads the suppressions of all files, in their order.
+fn suppressions(files: &[PathBuf]) -> Result<Suppressions, Failure> {
+    let mut all = Suppressions::default();
+    for path in files {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Failure::SuppressionsUnreadable { path: path.clone(), source })?;
+        let of_file = Suppressions::parse(&text).map_err(|BadLine { line, why }| {
+            Failure::BadSuppression { path: path.clone(), line, why }
+        })?;
+        all.append(of_file);
+    }
+    Ok(all)
 }
 
 /// The numbers without duplicates, in the order of their first occurrence.
@@ -388,6 +432,41 @@ mod tests {
             let light = settings(&format!("--light {rest}"), true);
             assert_eq!(light.full(vec![7, 8]), settings(rest, true));
         }
+    }
+
+    #[test]
+    fn suppressions_are_read_from_every_file() {
+        let folder = std::env::temp_dir();
+        let file = |name: &str, text: &str| {
+            let path = folder.join(format!("leaktrace-suppressions-{}-{name}", std::process::id()));
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (one, bad) = (file("good", "leak:arena\n"), file("bad", "# ours\nrace:arena\n"));
+        let given = format!("-p 1 --suppress {one} --suppress {one} --show-suppressed");
+        let settings = settings(&given, false);
+        let twice = Suppressions::parse("leak:arena\nleak:arena").unwrap();
+        assert_eq!((settings.suppressions, settings.show_suppressed), (twice, true));
+        assert_eq!(settings.new_suppressions, PathBuf::from(&one));
+        let replayed = meant(&format!("replay tape --suppress {one}"), false).unwrap();
+        let some = Suppressions::parse("leak:arena").unwrap();
+        assert!(matches!(replayed, Command::Replay(replay) if replay.suppressions == some));
+        for (file, line) in [
+            (
+                bad.as_str(),
+                format!(
+                    "could not read the suppression `{bad}:2`: suppressions of type `race` are of other tools"
+                ),
+            ),
+            ("nowhere.supp", "could not read the suppressions `nowhere.supp`".to_owned()),
+        ] {
+            for action in ["-p 1", "replay tape"] {
+                let refused = meant(&format!("{action} --suppress {file}"), false).unwrap_err();
+                assert_eq!(refused.to_string(), line);
+            }
+        }
+        assert!(Cli::try_parse_from(["leaktrace", "-p", "1", "--show-suppressed"]).is_err());
+        [one, bad].iter().for_each(|path| std::fs::remove_file(path).unwrap());
     }
 
     #[test]

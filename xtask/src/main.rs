@@ -22,6 +22,7 @@ mod manifest;
 mod nextest;
 mod packages;
 mod process;
+mod servers;
 mod test;
 mod tidy;
 mod tidy_arch;
@@ -57,6 +58,8 @@ cargo xtask COMMAND
                        the collector's exactness, memory and CPU time at the highest rate
   exam [--live …]      whether verdicts are right: judges the committed tapes, or plays the programs of
                        tests/exam under leaktrace; see `exam --help`
+  servers [--seconds N] [--jobs N] [--record] [--write] [NAME]…
+                       what leaktrace accuses on healthy servers under load: nothing
   churn --port N …     opens and closes connections in the ways that break servers (loopback only);
                        see `churn --help`
   tidy                 the house rules
@@ -87,6 +90,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["demo", "--seconds", seconds] => demo::run(seconds.parse()?),
         ["bench", options @ ..] => bench::run(options),
         ["exam", options @ ..] => exam::run(options),
+        ["servers", options @ ..] => servers::run(options),
         ["churn", options @ ..] => churn::run(options),
         ["tidy"] => tidy::run(),
         ["packages"] => packages::all(),

@@ -151,6 +151,7 @@ impl Playable {
             truth: ExamTruth::parse(&line)?,
             line: serde_json::from_str(&line)?,
         };
+        recording.is_anonymous()?;
         recording.write()?;
         Ok((recording, report))
     }

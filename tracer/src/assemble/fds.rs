@@ -6,13 +6,12 @@ use tracer_common::kind::ResourceKind;
 
 use super::Member;
 use crate::{
-    analyze::limit::{Reached, TimeSeries},
+    analyze::time_series::TimeSeries,
     format::file_name,
     reconcile::fds::FdDetails,
-    report::{Exit, Fd, FdOrigin, FdType, Fds, Frame, Turnover, Word},
+    report::{Fd, FdOrigin, FdType, Fds, Frame, Turnover, Word},
     snapshot::{SiteFigures, Snapshot},
     symbolize::call_site::plain_name,
-    target::Pid,
 };
 
 /// Prefixes of the file names of C library objects.
@@ -23,7 +22,6 @@ const LIBC: [&str; 5] = ["libc.so", "libc-", "ld-linux", "ld-musl", "libpthread"
 pub(super) struct Descriptors {
     opened: TimeSeries,
     open: TimeSeries,
-    by_process: BTreeMap<Pid, TimeSeries>,
 }
 
 /// The call that opened a call site's descriptors; `None` for other call sites.
@@ -74,13 +72,8 @@ fn is_syscall_wrapper(frame: &Frame, innermost: bool, call: &str) -> bool {
 }
 
 impl Descriptors {
-    /// The descriptors of a snapshot. Processes that have ended reach no limit.
-    pub(super) fn report(
-        &mut self,
-        snapshot: &Snapshot,
-        targets: &[Member],
-        exits: &BTreeMap<Pid, Exit>,
-    ) -> Fds {
+    /// The descriptors of a snapshot, without the time to their limit.
+    pub(super) fn report(&mut self, snapshot: &Snapshot, targets: &[Member]) -> Fds {
         let at_s = snapshot.at_ns as f64 / 1e9;
         let mut fds = Fds {
             opened_unseen: Some(snapshot.unseen.0),
@@ -104,27 +97,6 @@ impl Descriptors {
         self.opened.push(at_s, opened as f64);
         self.open.push(at_s, fds.open as f64);
         (fds.opened_per_s, fds.growth_per_s) = (self.opened.slope(), self.open.slope());
-        let mut by_process: BTreeMap<Pid, u64> = BTreeMap::new();
-        for one in &snapshot.descriptors {
-            *by_process.entry(one.open.pid).or_default() += 1;
-        }
-        let mut first: Option<Reached> = None;
-        for member in targets {
-            let pid = member.identity.pid;
-            if exits.contains_key(&pid) {
-                continue;
-            }
-            let series = self.by_process.entry(pid).or_default();
-            series.push(at_s, by_process.get(&pid).copied().unwrap_or(0) as f64);
-            let reached = member.identity.fd_limit.and_then(|limit| series.reaches(limit as f64));
-            if let Some(reached) = reached
-                && first.is_none_or(|first| reached.seconds < first.seconds)
-            {
-                first = Some(reached);
-            }
-        }
-        fds.seconds_to_limit = first.map(|reached| reached.seconds);
-        fds.seconds_to_limit_between = first.map(|reached| reached.between);
         if let [only] = targets {
             fds.limit = only.identity.fd_limit;
         }

@@ -26,6 +26,12 @@ fn usage() -> Vec<Failure> {
         Failure::ScreenAtTimes,
         Failure::NoObjects,
         Failure::NoPacks,
+        Failure::SuppressionsUnreadable { path: "leaks.supp".into(), source: os(2) },
+        Failure::BadSuppression {
+            path: "leaks.supp".into(),
+            line: 3,
+            why: "suppressions of type `race` are of other tools".to_owned(),
+        },
     ]
 }
 

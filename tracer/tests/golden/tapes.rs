@@ -10,6 +10,7 @@ use leaktrace::{
         export::{Format, Options, write},
     },
     run::{reports, reports_at},
+    suppressions::Suppressions,
     tape::Tape,
     tui::{
         draw::screen,
@@ -31,7 +32,8 @@ fn all(tape: &'static [u8]) -> Vec<Report> {
 
 fn written(format: Format, report: &Report, top: usize) -> String {
     let mut out = Vec::new();
-    write(format, report, &Options { top: Some(top), width: None }, &mut out).unwrap();
+    write(format, report, &Options { top: Some(top), width: None, ..Options::default() }, &mut out)
+        .unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -80,7 +82,7 @@ fn a_time_gives_the_last_report_before_it() {
     let moment = Duration::from_millis(1);
     // In any order; a time before the first report gives that one, a time after the end the last one.
     let times = [Duration::MAX, second + moment, second.saturating_sub(moment), Duration::ZERO];
-    let (chosen, fault) = reports_at(&tape, &times);
+    let (chosen, fault) = reports_at(&Suppressions::default(), &tape, &times);
     assert_eq!(fault, None);
     let expected = [all.last().unwrap(), &all[1], &all[0], &all[0]];
     assert!(chosen.iter().map(|one| &**one).eq(expected));
@@ -92,7 +94,7 @@ fn a_cut_tape_gives_its_last_report_for_later_times() {
     let tape = Tape::from_bytes(&whole[..whole.len() / 2]).unwrap();
     let mut last = None;
     let fault = reports(&tape, |report| last = Some(report));
-    let (chosen, same_fault) = reports_at(&tape, &[Duration::MAX]);
+    let (chosen, same_fault) = reports_at(&Suppressions::default(), &tape, &[Duration::MAX]);
     assert!(fault.is_some() && same_fault == fault);
     assert_eq!(chosen.first().map(|one| &**one), last.as_ref());
 }
