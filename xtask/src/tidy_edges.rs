@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tidy_modules::{Crate, Name, line_of};
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 32] = [
+pub(crate) const EDGES: [(&str, &[&str]); 33] = [
     ("arch", &[]),
     ("cli", &["options", "probes", "report"]),
     ("settings", &["cli", "error", "options", "packs", "probes", "suppressions"]),

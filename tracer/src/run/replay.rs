@@ -156,7 +156,7 @@ pub fn reports(tape: &Tape, publish: impl FnMut(Report)) -> Option<Fault> {
 }
 
 /// The same, without the findings that these suppressions hide.
-pub fn reports_without(
+fn reports_without(
     suppressions: &Suppressions,
     tape: &Tape,
     mut publish: impl FnMut(Report),
