@@ -167,6 +167,7 @@ fn join_together(found: &[&Case<'_>], functions: &Functions<'_>, sets: &mut Sets
                 && (is_accused(first) || is_accused(second))
                 && first.site.pid == second.site.pid
                 && (meet(first.site, second.site)
+                    || are_paired(first.site, second.site)
                     || [first, second].iter().any(|case| is_of_library(case.site, functions)))
                 && are_together(first, second)
             {
@@ -198,6 +199,17 @@ fn meet(one: &Site, other: &Site) -> bool {
     };
     let (first, second) = (near(one), near(other));
     !first.is_disjoint(&second)
+}
+
+/// Acquisitions by which call sites that are always called together may differ: the snapshot may come between the two.
+const BETWEEN: u64 = 2;
+
+/// Whether two call sites were called the same number of times, and have the same number of resources left: as one who
+/// copies a text for each record does, wherever the text is copied.
+fn are_paired(one: &Site, other: &Site) -> bool {
+    one.acquired_count >= USED
+        && one.acquired_count.abs_diff(other.acquired_count) <= BETWEEN
+        && one.outstanding_count.abs_diff(other.outstanding_count) <= BETWEEN
 }
 
 /// Whether all of a stack is a library's: its thread is the library's own.
