@@ -9,6 +9,7 @@ mod accounting;
 mod blocks;
 mod connections;
 mod fds;
+mod findings;
 pub mod journal;
 mod light;
 mod limits;
@@ -39,10 +40,11 @@ use crate::{
     packs::ObjectType,
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, Answer, ConnectionsLog, Errors, Exit, LibraryObjects, Report, Resource,
-        SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, LibraryObjects, Report, Resource, SCHEMA, Site,
+        Target, Total, Verdict, VerdictClass, Window,
     },
     snapshot::{SiteFigures, Snapshot},
+    suppressions::Suppressions,
     tape::{Answers, Fault, Question},
     target::Pid,
     verdict::Judge,
@@ -117,6 +119,11 @@ impl Assembly {
         self.answers.fault()
     }
 
+    /// Hides these findings, whatever those of the session are.
+    pub fn suppress(&mut self, suppressions: Suppressions) {
+        self.session.suppressions = suppressions;
+    }
+
     /// Records how a target that leaktrace started has ended.
     pub fn exited(&mut self, pid: Pid, exit: Exit) {
         self.exits.insert(pid, exit);
@@ -156,7 +163,9 @@ impl Assembly {
         self.judge.push(snapshot, self.session.started_ns);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
-        let parts = parts::of(&snapshot.sites, |site| self.object_type(site).is_some());
+        let is_object = |site: &SiteFigures| self.object_type(site).is_some();
+        let owners = parts::owners(&snapshot.sites, is_object);
+        let parts = parts::of(&snapshot.sites, &owners, is_object);
         order.sort_unstable_by_key(|site| {
             // An object ranks with its parts.
             let parts = parts.get(&site.number).copied().unwrap_or_default();
@@ -168,7 +177,12 @@ impl Assembly {
         self.naming.look_up(&mut self.answers, &order, top, snapshot.last);
         let shown = order.iter().take(top).map(|site| site.number);
         let modules = self.naming.names.modules(&mut self.answers, shown);
-        let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
+        let sites: Vec<Site> = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
+        let objects = self.object_types(&order);
+        let known =
+            findings::Known { sites: &sites, figures: &order, owners: &owners, objects: &objects };
+        let (findings, suppressed, answer) =
+            findings::find(&known, &self.judge, &self.session, snapshot);
         let traced = self.session.options.traces_descriptors();
         let (targets, exits) = (&self.session.targets, &self.exits);
         let usage = snapshot.usage.as_ref();
@@ -202,9 +216,9 @@ impl Assembly {
             warnings,
             accounting,
             probes: probed::probes(&self.session, snapshot),
-            answer: Answer::default(),
-            findings: Vec::new(),
-            suppressed: Vec::new(),
+            answer,
+            findings,
+            suppressed,
             memory: self.memory.report(snapshot, &totals),
             limits: approached.limits,
             totals,
@@ -241,6 +255,12 @@ impl Assembly {
             Some(of) => Some(of.kind(site.detail)),
             None => blocks.type_of(site, &self.naming.names, probes),
         }
+    }
+
+    /// The object types of the call sites that create objects, by their number.
+    fn object_types(&self, sites: &[&SiteFigures]) -> HashMap<u32, Arc<ObjectType>> {
+        let of = |site: &&SiteFigures| Some((site.number, Arc::clone(self.object_type(site)?)));
+        sites.iter().filter_map(of).collect()
     }
 
     /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.

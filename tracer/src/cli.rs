@@ -70,6 +70,10 @@ pub enum Action {
         /// The tape
         #[arg(value_name = "FILE")]
         tape: PathBuf,
+        /// Report as of these times after tracing began, separated by commas, instead of the end: the last refresh at
+        /// or before each; with -f json a line of JSON for each
+        #[arg(long, value_name = "TIME", value_delimiter = ',', value_parser = duration)]
+        at: Vec<Duration>,
         /// The report
         #[command(flatten)]
         report: ReportArgs,
@@ -178,6 +182,13 @@ pub struct ReportArgs {
     /// List at most this many call sites, worst first [default: 20 in text, else all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,
+    /// Hide findings with part of a function, source file or module in their stack that a line leak:PATTERN of this file
+    /// names (see docs/modes.md)
+    #[arg(long, value_name = "FILE")]
+    pub suppress: Vec<PathBuf>,
+    /// List what the suppressions hide
+    #[arg(long, requires = "suppress")]
+    pub show_suppressed: bool,
 }
 
 /// The format of the report.

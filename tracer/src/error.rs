@@ -64,6 +64,9 @@ pub enum Failure {
         /// The file.
         path: PathBuf,
     },
+    /// The terminal UI was requested for single moments of a tape.
+    #[error("could not open the terminal UI with `--at`: only text and JSON show single moments")]
+    ScreenAtTimes,
     /// Capabilities are missing.
     #[error("could not use `bpf`: missing {}", .missing.join(" and "))]
     NotPermitted {
@@ -268,6 +271,24 @@ pub enum Failure {
     NotATape {
         /// The file.
         path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The file of suppressions cannot be read.
+    #[error("could not read the suppressions `{}`", .path.display())]
+    SuppressionsUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A line of it is no suppression.
+    #[error("could not read the suppression `{}:{line}`: {}", .path.display(), printable(.why))]
+    BadSuppression {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
         /// Why.
         why: String,
     },

@@ -2,7 +2,10 @@
 //!
 //! Takes numbers, passes on short strings with their unit. Pure.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::Write as _,
+    time::{Duration, SystemTime},
+};
 
 /// Bytes with a binary unit: `999 B`, `4.0 KiB`, `1.9 GiB`.
 pub fn bytes(count: u64) -> String {
@@ -35,6 +38,15 @@ pub fn count_per_s(rate: f64) -> String {
     signed(rate, count) + "/s"
 }
 
+/// A small rate without a sign, in the unit of time that suits it: `2.5/s`, `0.07/s`, `3.1/h`.
+pub fn small_rate(per_s: f64) -> String {
+    match per_s {
+        large if large >= 0.095 => format!("{large:.1}/s"),
+        small if small >= 0.0095 => format!("{small:.2}/s"),
+        tiny => format!("{:.1}/h", tiny * 3600.0),
+    }
+}
+
 fn signed(rate: f64, write: fn(u64) -> String) -> String {
     let size = write(magnitude(rate));
     let sign = match rate.round() {
@@ -45,12 +57,13 @@ fn signed(rate: f64, write: fn(u64) -> String) -> String {
     format!("{sign}{size}")
 }
 
+/// The nearest whole number, without a sign.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a rounded magnitude; the cast saturates far above any rate there is"
 )]
-fn magnitude(rate: f64) -> u64 {
+pub fn magnitude(rate: f64) -> u64 {
     rate.abs().round() as u64
 }
 
@@ -135,6 +148,27 @@ pub fn clock(seconds: f64) -> String {
     format!("{:02}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60)
 }
 
+/// The time of day so many seconds after an RFC 3339 time, to the minute: `09:03 UTC`; with the date on another day.
+pub fn time_of_day(start: &str, seconds_later: f64) -> Option<String> {
+    let start = humantime::parse_rfc3339(start).ok()?;
+    let later = start.checked_add(Duration::try_from_secs_f64(seconds_later).ok()?)?;
+    let [start, later] = [rfc3339(start)?, rfc3339(later)?];
+    let (date, time) = later.split_once('T')?;
+    let minutes = time.get(..5)?;
+    Some(if start.starts_with(date) {
+        format!("{minutes} UTC")
+    } else {
+        format!("{date} {minutes} UTC")
+    })
+}
+
+/// A time that has four digits for its year.
+fn rfc3339(time: SystemTime) -> Option<String> {
+    let mut text = String::new();
+    write!(text, "{}", humantime::format_rfc3339_seconds(time)).ok()?;
+    Some(text)
+}
+
 /// Bytes as hexadecimal digits, in their order: the usual form of a build ID.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
@@ -190,6 +224,25 @@ mod tests {
         assert_eq!(count_per_s(0.4), "+0.4/s");
         assert_eq!(count_per_s(1234.0), "+1,234/s");
         assert_eq!(count_per_s(0.0), "0/s");
+    }
+
+    #[test]
+    fn a_time_of_day_has_a_date_on_another_day_only() {
+        let of = |start, seconds| time_of_day(start, seconds);
+        for (start, seconds, text) in [
+            ("2026-03-05T09:00:00Z", 180.0, "09:03 UTC"),
+            ("2026-03-05T09:00:59.999Z", 0.001, "09:01 UTC"),
+            ("2026-12-31T23:59:00Z", 60.0, "2027-01-01 00:00 UTC"),
+        ] {
+            assert_eq!(of(start, seconds).as_deref(), Some(text));
+        }
+        let last = "9999-12-31T23:59:59Z";
+        assert!(of(last, 0.0).is_some());
+        for (start, seconds) in
+            [(last, 1.0), ("yesterday", 0.0), (last, f64::NAN), (last, -1.0), (last, 1e300)]
+        {
+            assert_eq!(of(start, seconds), None, "{start} {seconds}");
+        }
     }
 
     #[test]

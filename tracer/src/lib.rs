@@ -36,9 +36,13 @@ pub mod evidence;
 
 pub mod verdict;
 
+/// Verdicts and names → findings, one for each cause.
+pub mod findings;
 pub mod symbolize;
 
 pub mod report;
+
+pub mod suppressions;
 
 pub mod assemble;
 

@@ -1,7 +1,7 @@
 //! The settings of a session, from the command line.
 //!
 //! Takes [`Cli`] and whether stdout is a terminal, passes on a [`Command`] with all defaults filled in and without
-//! contradictions. Must not read processes, or files other than packs.
+//! contradictions. Must not read processes, or files other than packs and suppressions.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -14,6 +14,7 @@ use crate::{
     options::TraceOptions,
     packs::{Fault, Loaded, Pack, Sources},
     probes::user_defined::UserProbe,
+    suppressions::{BadLine, Suppressions},
 };
 
 /// A refresh takes a few milliseconds on a large ledger: a shorter interval would only waste CPU time.
@@ -38,12 +39,20 @@ pub enum Command {
 pub struct Replay {
     /// The tape.
     pub tape: PathBuf,
+    /// Times after tracing began whose reports are wanted; the report of the end if empty.
+    pub at: Vec<Duration>,
     /// Format of the report.
     pub format: Format,
     /// File for the report; stdout if `None`.
     pub output: Option<PathBuf>,
     /// Maximum number of call sites in the report; all if `None`.
     pub top: Option<usize>,
+    /// The findings to hide.
+    pub suppressions: Suppressions,
+    /// The file that new suppressions are appended to.
+    pub new_suppressions: PathBuf,
+    /// Whether the report lists what they hide.
+    pub show_suppressed: bool,
     /// How often `-v` was given.
     pub verbosity: u8,
 }
@@ -69,6 +78,12 @@ pub struct Settings {
     pub record: Option<PathBuf>,
     /// Whether the tape is without names and addresses of the target and its peers.
     pub redact: bool,
+    /// The findings to hide.
+    pub suppressions: Suppressions,
+    /// The file that new suppressions are appended to.
+    pub new_suppressions: PathBuf,
+    /// Whether the report lists what they hide.
+    pub show_suppressed: bool,
     /// User-defined probes.
     pub functions: Vec<UserProbe>,
     /// Packs of the libraries whose objects are traced; empty if objects are not traced.
@@ -100,10 +115,23 @@ impl Command {
     pub fn from_cli(cli: Cli, terminal: bool) -> Result<Self, Failure> {
         match cli.action {
             Some(Action::Doctor { pid }) => Ok(Self::Doctor(without_duplicates(pid))),
-            Some(Action::Replay { tape, report, verbose }) => {
-                let (format, top) = format_and_top(&report, terminal)?;
-                let output = report.output;
-                Ok(Self::Replay(Replay { tape, format, output, top, verbosity: verbose }))
+            Some(Action::Replay { tape, at, report, verbose }) => {
+                if !at.is_empty() && report.format == Some(Format::Tui) {
+                    return Err(Failure::ScreenAtTimes);
+                }
+                // The screen has no use for single moments.
+                let (format, top) = format_and_top(&report, terminal && at.is_empty())?;
+                Ok(Self::Replay(Replay {
+                    tape,
+                    at,
+                    format,
+                    top,
+                    suppressions: suppressions(&report.suppress)?,
+                    new_suppressions: new_suppressions(&report.suppress),
+                    show_suppressed: report.show_suppressed,
+                    output: report.output,
+                    verbosity: verbose,
+                }))
             }
             None => Settings::from_cli(cli.trace, terminal).map(Box::new).map(Self::Trace),
         }
@@ -154,6 +182,9 @@ impl Settings {
                 .transpose()?,
             interval: at_least("--interval", trace.interval, MIN_INTERVAL)?,
             format,
+            suppressions: suppressions(&trace.report.suppress)?,
+            new_suppressions: new_suppressions(&trace.report.suppress),
+            show_suppressed: trace.report.show_suppressed,
             output: trace.report.output,
             log_connections: trace.log_connections,
             record: trace.record,
@@ -244,6 +275,25 @@ fn packs(objects: bool, files: Vec<PathBuf>, usual: bool) -> Result<Loaded, Fail
         return Err(Failure::NoPacks);
     }
     Ok(Sources { usual, folder: Sources::folder(), files }.load())
+}
+
+/// The last of the given files, else one in the current directory.
+fn new_suppressions(files: &[PathBuf]) -> PathBuf {
+    files.last().cloned().unwrap_or_else(|| PathBuf::from("leaktrace.supp"))
+}
+
+/// Reads the suppressions of all files, in their order.
+fn suppressions(files: &[PathBuf]) -> Result<Suppressions, Failure> {
+    let mut all = Suppressions::default();
+    for path in files {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| Failure::SuppressionsUnreadable { path: path.clone(), source })?;
+        let of_file = Suppressions::parse(&text).map_err(|BadLine { line, why }| {
+            Failure::BadSuppression { path: path.clone(), line, why }
+        })?;
+        all.append(of_file);
+    }
+    Ok(all)
 }
 
 /// The numbers without duplicates, in the order of their first occurrence.
@@ -385,6 +435,41 @@ mod tests {
     }
 
     #[test]
+    fn suppressions_are_read_from_every_file() {
+        let folder = std::env::temp_dir();
+        let file = |name: &str, text: &str| {
+            let path = folder.join(format!("leaktrace-suppressions-{}-{name}", std::process::id()));
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let (one, bad) = (file("good", "leak:arena\n"), file("bad", "# ours\nrace:arena\n"));
+        let given = format!("-p 1 --suppress {one} --suppress {one} --show-suppressed");
+        let settings = settings(&given, false);
+        let twice = Suppressions::parse("leak:arena\nleak:arena").unwrap();
+        assert_eq!((settings.suppressions, settings.show_suppressed), (twice, true));
+        assert_eq!(settings.new_suppressions, PathBuf::from(&one));
+        let replayed = meant(&format!("replay tape --suppress {one}"), false).unwrap();
+        let some = Suppressions::parse("leak:arena").unwrap();
+        assert!(matches!(replayed, Command::Replay(replay) if replay.suppressions == some));
+        for (file, line) in [
+            (
+                bad.as_str(),
+                format!(
+                    "could not read the suppression `{bad}:2`: suppressions of type `race` are of other tools"
+                ),
+            ),
+            ("nowhere.supp", "could not read the suppressions `nowhere.supp`".to_owned()),
+        ] {
+            for action in ["-p 1", "replay tape"] {
+                let refused = meant(&format!("{action} --suppress {file}"), false).unwrap_err();
+                assert_eq!(refused.to_string(), line);
+            }
+        }
+        assert!(Cli::try_parse_from(["leaktrace", "-p", "1", "--show-suppressed"]).is_err());
+        [one, bad].iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         for (words, line) in [
             ("", "could not start tracing: no target given"),
@@ -409,6 +494,10 @@ mod tests {
             ),
             ("-p 1 --kind heap --pack x.toml", "could not use `--pack`: objects are not traced"),
             ("-p 1 --kind heap,object --no-packs", "could not trace `object`: no packs are loaded"),
+            (
+                "replay t -f tui --at 10s",
+                "could not open the terminal UI with `--at`: only text and JSON show single moments",
+            ),
             ("-p 1 -i 10ms", "could not use `--interval 10ms`: the minimum is 100ms"),
             ("-p 1 -d 0s", "could not use `--duration 0s`: the minimum is 1ms"),
         ] {
@@ -452,6 +541,20 @@ mod tests {
             let words = std::iter::once("leaktrace").chain(words.split_whitespace());
             assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2);
         }
+    }
+
+    #[test]
+    fn times_of_a_tape_are_reported_as_text_even_on_a_terminal() {
+        let replay = |words: &str| match meant(words, true).unwrap() {
+            Command::Replay(replay) => replay,
+            other => panic!("{other:?}"),
+        };
+        let seconds =
+            |all: &[u64]| all.iter().copied().map(Duration::from_secs).collect::<Vec<_>>();
+        let moments = replay("replay t --at 10s,1m --at 5s");
+        assert_eq!((moments.at, moments.format), (seconds(&[10, 60, 5]), Format::TEXT));
+        let whole = replay("replay t");
+        assert_eq!((whole.at, whole.format), (seconds(&[]), Format::Tui));
     }
 
     #[test]

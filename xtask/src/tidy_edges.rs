@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tidy_modules::{Crate, Name, line_of};
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 31] = [
+pub(crate) const EDGES: [(&str, &[&str]); 33] = [
     ("arch", &[]),
     ("cli", &["options", "probes", "report"]),
-    ("settings", &["cli", "error", "options", "packs", "probes"]),
+    ("settings", &["cli", "error", "options", "packs", "probes", "suppressions"]),
     ("error", &["arch", "format"]),
     ("format", &[]),
     ("options", &[]),
@@ -45,11 +45,14 @@ pub(crate) const EDGES: [(&str, &[&str]); 31] = [
     ("evidence", &["ledger", "snapshot"]),
     ("verdict", &["evidence", "format", "report", "snapshot"]),
     ("symbolize", &["arch", "format", "report", "target"]),
+    ("findings", &["evidence", "format", "ledger", "report", "symbolize", "verdict"]),
     ("report", &["format"]),
+    ("suppressions", &["report"]),
     (
         "assemble",
         &[
             "analyze",
+            "findings",
             "format",
             "ledger",
             "lib_objects",
@@ -59,6 +62,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 31] = [
             "reconcile",
             "report",
             "snapshot",
+            "suppressions",
             "symbolize",
             "tape",
             "target",

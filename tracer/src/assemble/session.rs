@@ -13,6 +13,7 @@ use crate::{
     packs::Pack,
     probes::{Probe, allocator::Allocator},
     report::{ConnectionsLog, Host},
+    suppressions::Suppressions,
     tape::{Redact, Redactor, redact},
     target::{Pid, usage::OwnUsage},
 };
@@ -48,6 +49,9 @@ pub struct SessionInfo {
     pub log: Option<Box<dyn Fn(bool) -> ConnectionsLog + Send>>,
     /// What is traced, and how.
     pub options: TraceOptions,
+    /// The findings to hide. Not on a tape: whoever replays it gives their own.
+    #[serde(skip)]
+    pub suppressions: Suppressions,
     /// Blocks that libraries allocate internally.
     #[serde(skip)]
     pub blocks: Blocks,
@@ -81,6 +85,7 @@ impl Redact for SessionInfo {
             own_usage: self.own_usage,
             log: None,
             options: TraceOptions { allocator_prefixes: Vec::new(), ..self.options.clone() },
+            suppressions: Suppressions::default(),
             blocks: Blocks::default(),
             packs: self.packs.iter().map(pack).collect(),
             faults: sentences(&self.faults),

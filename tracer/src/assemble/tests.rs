@@ -21,6 +21,7 @@ use crate::{
     reconcile::fds::{FdDetails, SocketState},
     report::{Address, FdType as ReportedType, Host, ObjectState},
     snapshot::{Ages, ProcessEvent, TargetUsage},
+    suppressions::Suppressions,
     target::{
         Identity,
         mappings::FileId,
@@ -118,6 +119,7 @@ fn session(kinds: &[ResourceKind], light: bool) -> SessionInfo {
         },
         log: None,
         options: TraceOptions { kinds: kinds.to_vec(), light, ..TraceOptions::default() },
+        suppressions: Suppressions::default(),
         blocks: Blocks::of(&[]),
         packs: vec![pack],
         faults: Vec::new(),

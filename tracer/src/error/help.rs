@@ -23,6 +23,7 @@ impl Failure {
             Self::ScreenToFile { .. } => {
                 "use -f text or -f json with -o, or leave out -o".to_owned()
             }
+            Self::ScreenAtTimes => "use -f text or -f json, or leave out --at".to_owned(),
             Self::NotPermitted { .. } => "run as root (sudo leaktrace ...), or grant leaktrace \
                                           cap_bpf,cap_perfmon,cap_sys_ptrace=ep with setcap"
                 .to_owned(),
@@ -105,6 +106,10 @@ impl Failure {
                                        unlimited on kernels that enforce it"
                 .to_owned(),
             Self::NoObjects => "add object to --kind, as in --kind heap,object".to_owned(),
+            Self::SuppressionsUnreadable { .. } => "check the path, and that the file is text".to_owned(),
+            Self::BadSuppression { .. } => "write leak:PATTERN with part of a function, source file or module, * for \
+                                            any characters, ^ and $ for the ends of the name; # begins a comment"
+                .to_owned(),
             Self::NoPacks => "leave out --no-packs, or give a pack with --pack FILE".to_owned(),
             Self::NothingToLog => "add --kind fd,socket, or leave out --log-connections".to_owned(),
             Self::OutputNotWritable { .. }

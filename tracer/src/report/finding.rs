@@ -70,6 +70,16 @@ names! {
     }
 }
 
+impl Fault {
+    /// Its sentence.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::Program => "the program never calls the release",
+            Self::Library => "the program calls the release, and the resource remains",
+        }
+    }
+}
+
 /// How fast a leak grows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FindingRate {
@@ -125,6 +135,9 @@ pub struct Suppressed {
     pub findings: u64,
     /// Their outstanding resources.
     pub outstanding: Amount,
+    /// Titles of the worst of them, a bounded number.
+    #[serde(default)]
+    pub titles: Vec<String>,
 }
 
 impl Finding {

@@ -45,7 +45,7 @@ use crate::{
 };
 use pipeline::Pipeline;
 
-pub use replay::{replay, reports};
+pub use replay::{replay, reports, reports_at};
 
 /// Traces according to `settings` until a signal, the duration or the targets' end stops it; delivers the report.
 pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
@@ -109,15 +109,19 @@ fn start(
 }
 
 fn write(settings: &Settings, report: &Report) -> anyhow::Result<Vec<u8>> {
-    bytes_of(report, settings.format, settings.options.top)
+    let options = export::Options {
+        top: settings.options.top,
+        width: None,
+        show_suppressed: settings.show_suppressed,
+    };
+    bytes_of(report, settings.format, options)
 }
 
-/// The report in a format, with at most `top` call sites.
-fn bytes_of(report: &Report, format: Format, top: Option<usize>) -> anyhow::Result<Vec<u8>> {
+/// The report in a format.
+fn bytes_of(report: &Report, format: Format, options: export::Options) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let format = format.written();
-    let options = export::Options { top, width: None };
-    export::write(format, report, &options, &mut bytes).context("could not write the report")?;
+    export::write(format.written(), report, &options, &mut bytes)
+        .context("could not write the report")?;
     Ok(bytes)
 }
 

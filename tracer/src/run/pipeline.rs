@@ -37,6 +37,7 @@ use crate::{
     settings::{Format, Settings, TargetSpec},
     snapshot::Snapshot,
     source::RecordSource,
+    suppressions::Suppressions,
     tape::{Answers, TapeWriter},
     target::{Identity, Pid, identify, launch::Launched, mappings, usage, watch::Watch},
     unwind::Library,
@@ -56,6 +57,8 @@ pub(super) struct Pipeline {
     command: Option<Arc<Launched>>,
     exits: Exits,
     journal: Option<Journal>,
+    /// The findings to hide, from the next report on.
+    suppressions: watch::Sender<Suppressions>,
     /// Functions and marks of users' packs that match nothing.
     unmatched: Vec<String>,
 }
@@ -130,8 +133,10 @@ impl Pipeline {
         let collector =
             spawn("collector", move || collect(collector, &incoming, &changes, &snapshots))?;
         let ends = Arc::clone(&exits);
+        let (suppressions, suppressed) = watch::channel(settings.suppressions.clone());
         let reporter = spawn("reporter", move || {
-            report(session, reported_answers, &collected, &listed, &latest, &ends)
+            let inputs = Inputs { listings: &listed, exits: &ends, suppressions: &suppressed };
+            report(session, reported_answers, &collected, &inputs, &latest)
         })?;
         Ok(Self {
             attacher,
@@ -143,6 +148,7 @@ impl Pipeline {
             command,
             exits,
             journal,
+            suppressions,
             unmatched,
         })
     }
@@ -171,6 +177,11 @@ impl Pipeline {
     /// A channel with the latest report.
     pub(super) fn reports(&self) -> Reports {
         self.reports.clone()
+    }
+
+    /// The findings to hide: what is sent applies from the next report on.
+    pub(super) fn suppressions(&self) -> watch::Sender<Suppressions> {
+        self.suppressions.clone()
     }
 
     /// Returns when every target has ended, or the pipeline has failed.
@@ -247,15 +258,13 @@ fn report(
     session: SessionInfo,
     answers: Answers,
     snapshots: &Receiver<Snapshot>,
-    listings: &Receiver<Listing>,
+    inputs: &Inputs<'_>,
     latest: &watch::Sender<Option<Arc<Report>>>,
-    exits: &Exits,
 ) -> Option<Report> {
-    let inputs = Inputs { listings, exits };
     let publish = |report, _| drop(latest.send_replace(Some(Arc::new(report))));
     // Live, neither fails.
     let mut assembly = Assembly::new(answers, Some(session)).ok()?;
-    reporter::report(&mut assembly, snapshots, Some(&inputs), publish).ok()?.map(|(last, _)| last)
+    reporter::report(&mut assembly, snapshots, Some(inputs), publish).ok()?.map(|(last, _)| last)
 }
 
 /// The share of CPU time that tracing may take, and the cost of a probe hit, if there is a budget.
@@ -323,6 +332,7 @@ fn session(
         targets: identities.iter().cloned().map(Member::named).collect(),
         log: None,
         options: settings.options.clone(),
+        suppressions: settings.suppressions.clone(),
         blocks: Blocks::of(&settings.packs),
         packs: settings.packs.clone(),
         faults: settings.pack_faults.iter().map(skipped).collect(),

@@ -23,8 +23,15 @@ fn usage() -> Vec<Failure> {
         },
         Failure::NoTerminal,
         Failure::ScreenToFile { path: "r.json".into() },
+        Failure::ScreenAtTimes,
         Failure::NoObjects,
         Failure::NoPacks,
+        Failure::SuppressionsUnreadable { path: "leaks.supp".into(), source: os(2) },
+        Failure::BadSuppression {
+            path: "leaks.supp".into(),
+            line: 3,
+            why: "suppressions of type `race` are of other tools".to_owned(),
+        },
     ]
 }
 

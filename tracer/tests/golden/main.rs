@@ -3,6 +3,8 @@
 //! Each text is in `snapshots/`; a change to one is a change for readers and is reviewed as such.
 
 #[cfg(test)]
+mod brief;
+#[cfg(test)]
 mod doctor;
 #[cfg(test)]
 mod failures;

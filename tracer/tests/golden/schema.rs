@@ -19,7 +19,7 @@ fn value(report: &Report) -> Value {
     serde_json::from_slice(&text).unwrap()
 }
 
-fn faults(schema: &Value, report: &Value) -> Vec<String> {
+pub(crate) fn faults(schema: &Value, report: &Value) -> Vec<String> {
     let validator = jsonschema::validator_for(schema).unwrap();
     validator
         .iter_errors(report)
@@ -28,7 +28,7 @@ fn faults(schema: &Value, report: &Value) -> Vec<String> {
 }
 
 /// The same schema, which rejects keys that it does not describe.
-fn strict(schema: &Value) -> Value {
+pub(crate) fn strict(schema: &Value) -> Value {
     match schema {
         Value::Object(keys) => keys
             .iter()

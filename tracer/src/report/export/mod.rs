@@ -3,6 +3,7 @@
 //! Takes a [`Report`], returns its bytes in a [`Format`]. A format is a file with a function `write`, and a row of the
 //! table below. Exporters add and judge nothing.
 
+pub mod brief;
 pub mod json;
 pub mod text;
 
@@ -17,6 +18,8 @@ pub struct Options {
     pub top: Option<usize>,
     /// Column at which lines are wrapped, and table rows cut with `…`; no limit when `None`, as in a file.
     pub width: Option<usize>,
+    /// Whether to list what suppressions hide, rather than only count it.
+    pub show_suppressed: bool,
 }
 
 /// Defines the formats from rows of a variant, its name and description on the command line, and its writer.
@@ -66,4 +69,16 @@ formats! {
     Text => ("text", "Plain text, once, at the end", text::write),
     /// For programs.
     Json => ("json", "JSON, described by docs/report.schema.json", json::write),
+    /// For scripts and assistants.
+    Brief => ("brief", "The findings in one line of JSON of at most 4 KiB, described by docs/brief.schema.json", brief::write),
+}
+
+/// The answer; without one, why nothing is judged.
+fn answer(report: &Report) -> &str {
+    match report.answer.sentence.as_str() {
+        "" if report.light.is_some() => {
+            "nothing is judged with --light: it sees what makes memory grow, not what is released"
+        }
+        sentence => sentence,
+    }
 }

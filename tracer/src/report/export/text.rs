@@ -1,10 +1,12 @@
-//! The report as text, for people: losses first, then call sites, then the probes, and how to get missing names.
+//! The report as text, for people: the answer and the findings first, then losses, call sites, the probes, and how to get
+//! missing names.
 //!
 //! Takes a [`Report`], returns lines. Names and command lines come from the target, so their control characters are
 //! removed. Adds and judges nothing; says what it leaves out.
 
 mod connections;
 mod fds;
+mod findings;
 mod light;
 mod memory;
 mod names;
@@ -20,12 +22,14 @@ use tracer_common::stack::StackEnd;
 use super::Options;
 use crate::{
     format::{bytes, count, count_per_s, in_percent, percent, printable, seconds},
-    report::{Amount, Errors, Report, Target, Unwind},
+    report::{Amount, Errors, Frame, Report, Target, Unwind},
 };
 
 /// Writes the report.
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {
     let mut page = Page { width: options.width, out };
+    title(report, &mut page)?;
+    findings::write(report, options, &mut page)?;
     head(report, &mut page)?;
     memory::write(report, &mut page)?;
     accounting(report, &mut page)?;
@@ -85,6 +89,14 @@ fn per_second(per_s: f64) -> String {
     count_per_s(per_s).trim_start_matches('+').to_owned()
 }
 
+/// A frame with its source.
+fn place(frame: &Frame) -> String {
+    match frame.source() {
+        Some(source) => format!("{}  {source}", frame.label()),
+        None => frame.label(),
+    }
+}
+
 /// Extra indentation of the continuation lines of a wrapped line.
 const CONTINUED: usize = 4;
 
@@ -98,7 +110,7 @@ fn cut(text: String, width: usize) -> String {
     kept
 }
 
-fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+fn title(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     let window = &report.window;
     page.line(&format!(
         "leaktrace {}: traced {} from {}, attached in {} ms",
@@ -106,7 +118,10 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         seconds(window.duration_s),
         window.started_at,
         count(window.attach_ms),
-    ))?;
+    ))
+}
+
+fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     for target in &report.targets {
         page.line(&format!("  {}", described(target)))?;
         page.line(&format!("      {}", target.cmdline.join(" ")))?;
@@ -344,7 +359,7 @@ mod tests {
 
     fn text(report: &Report, top: Option<usize>, width: Option<usize>) -> String {
         let mut out = Vec::new();
-        write(report, &Options { top, width }, &mut out).unwrap();
+        write(report, &Options { top, width, ..Options::default() }, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

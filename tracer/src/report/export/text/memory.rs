@@ -92,7 +92,7 @@ mod tests {
 
     fn text(report: &Report) -> String {
         let mut out = Vec::new();
-        let options = Options { top: None, width: None };
+        let options = Options::default();
         let mut page = Page { width: options.width, out: &mut out };
         write(report, &mut page).unwrap();
         String::from_utf8(out).unwrap()

@@ -216,7 +216,7 @@ mod tests {
 
     fn written(report: &Report, width: Option<usize>) -> String {
         let mut out = Vec::new();
-        text::write(report, &Options { top: None, width }, &mut out).unwrap();
+        text::write(report, &Options { top: None, width, ..Options::default() }, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

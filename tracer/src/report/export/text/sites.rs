@@ -4,10 +4,10 @@
 
 use std::io::{self, Write};
 
-use super::{Estimate, Page, cut, inherited, inherited_count};
+use super::{Estimate, Page, cut, inherited, inherited_count, place};
 use crate::{
     format::{bytes, bytes_per_s, count, count_per_s, percent, seconds},
-    report::{Frame, Orphans, Report, Site, VerdictClass},
+    report::{Orphans, Report, Site, VerdictClass},
 };
 
 pub(super) fn write(
@@ -181,10 +181,3 @@ fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
 
 /// A shorter name would not be recognizable; then the line loses its end instead.
 const LEAST_NAME: usize = 16;
-
-fn place(frame: &Frame) -> String {
-    match frame.source() {
-        Some(source) => format!("{}  {source}", frame.label()),
-        None => frame.label(),
-    }
-}
