@@ -46,7 +46,7 @@ use crate::{
     snapshot::{SiteFigures, Snapshot, site_figures, windows::Windows},
     source::{RecordSource, StackOptions},
     tape::{Question, Redact, Redactor, Timer},
-    target::Pid,
+    target::{Pid, limits::Wanted},
 };
 
 /// Maximum number of records read between two drains, so that drains are never starved.
@@ -318,7 +318,8 @@ impl Collector {
         let running = self.processes.running();
         let resident = resident(&mut self.source, &running);
         let Self { first_usage, source, drained_batch, fds, .. } = self;
-        let limits = limits(source, drained_batch, &running, (fds.is_none(), last))?;
+        let wanted = Wanted { count: fds.is_none(), fresh: last };
+        let limits = limits(source, drained_batch, &running, wanted)?;
         let usage =
             first_usage.as_ref().map(|first| first.compare(source, drained_batch, &running));
         Ok(Snapshot {

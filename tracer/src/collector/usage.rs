@@ -10,7 +10,7 @@ use crate::{
     snapshot::{LimitReadings, TargetUsage},
     source::RecordSource,
     tape::Timer,
-    target::{Pid, usage},
+    target::{Pid, limits::Wanted, usage},
 };
 
 /// The figures at the start.
@@ -53,22 +53,21 @@ pub(super) fn resident(source: &mut RecordSource, running: &[Pid]) -> BTreeMap<P
     running.iter().filter_map(|pid| Some((*pid, source.rss_bytes(*pid)?))).collect()
 }
 
-/// Memory and limits of the targets that run; `None` while the last reading was a short while ago, unless it is to be
-/// read `now`. Descriptors are counted if `count` is set. Many targets take a while: meanwhile the young generation is
-/// drained into `drained`.
+/// Memory and limits of the targets that run; `None` while the last reading was a short while ago, unless fresh ones are
+/// wanted. Many targets take a while: meanwhile the young generation is drained into `drained`.
 pub(super) fn limits(
     source: &mut RecordSource,
     drained: &mut Vec<Drained>,
     running: &[Pid],
-    (count, now): (bool, bool),
+    wanted: Wanted,
 ) -> io::Result<Option<LimitReadings>> {
-    if running.is_empty() || !source.limits_are_due(now) {
+    if running.is_empty() || !source.limits_are_due(wanted.fresh) {
         return Ok(None);
     }
     source.begin_scan(Timer::Limits);
     let (mut processes, mut drains) = (BTreeMap::new(), Drains::new());
     for pid in running {
-        if let Some(reading) = source.limits(*pid, count) {
+        if let Some(reading) = source.limits(*pid, wanted) {
             processes.insert(*pid, reading);
         }
         drains.keep_up(source, drained);

@@ -3,6 +3,12 @@
 use super::*;
 use crate::evidence::random::Random;
 
+/// The nearest whole amount.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
+fn whole(amount: f64) -> u64 {
+    amount.max(0.0).round() as u64
+}
+
 fn pushed(amounts: impl IntoIterator<Item = u64>) -> Gauge {
     let mut gauge = Gauge::default();
     amounts.into_iter().zip(0..).for_each(|(amount, at)| gauge.push(at * 1000, amount));
@@ -21,8 +27,7 @@ impl Visitors {
     fn new(seed: u64, mean: f64, stay_s: f64) -> Self {
         let mut random = Random::new(seed);
         // The usual number from the beginning.
-        let until = std::iter::repeat_with(|| random.exponential(stay_s)).take(mean as usize);
-        let until = until.collect();
+        let until = (0..whole(mean)).map(|_| random.exponential(stay_s)).collect();
         Self { random, until, mean, stay_s }
     }
 
@@ -43,7 +48,7 @@ fn rises(seconds: u32, mut amount: impl FnMut(u32) -> f64) -> (u32, u32) {
     let mut gauge = Gauge::default();
     let (mut rises, mut looks) = (0, 0);
     for at in 0..seconds {
-        gauge.push(at * 1000, amount(at).max(0.0).round() as u64);
+        gauge.push(at * 1000, whole(amount(at)));
         if at % 3 == 0 {
             rises += u32::from(gauge.rise().is_some());
             looks += 1;
@@ -141,7 +146,7 @@ fn a_sawtooth_rises_in_its_first_tooth_only() {
         let mut amount = |at: u32| 100.0 + f64::from(at % period) + 0.05 * random.normal();
         let mut gauge = Gauge::default();
         for at in 0..4 * period {
-            gauge.push(at * 1000, amount(at).round() as u64);
+            gauge.push(at * 1000, whole(amount(at)));
             let rises = at > period && gauge.rise().is_some();
             assert!(!rises, "{period}: after {at} s");
         }
@@ -166,7 +171,7 @@ fn the_interval_covers_the_true_rate() {
                     next_s += random.exponential(1.0 / rate);
                 }
                 let others = visitors.as_mut().map_or(0, |all| all.open(at.into(), 1.0)) as f64;
-                (50.0 + leaked + others + noise * random.normal()).max(0.0).round() as u64
+                whole(50.0 + leaked + others + noise * random.normal())
             }));
             if let Some(rise) = gauge.rise() {
                 shown += 1;

@@ -12,7 +12,7 @@ use crate::{
         Identity, Pid,
         descriptors::{self, Listed},
         identify,
-        limits::{Bounded, ProcessReading},
+        limits::{Bounded, ProcessReading, Wanted},
         mappings::{self, Mappings},
         memory::{self, Numbers},
         pages::{self, Frames, PageTable},
@@ -61,9 +61,7 @@ impl RecordSource {
     pub fn changed_mappings(&mut self, pid: Pid, known: &Mappings) -> Option<Mappings> {
         self.ask(Question::Mappings(pid.0), |live| {
             let read = mappings::read(pid).ok()?;
-            if read.iter().next().is_none() {
-                return None;
-            }
+            read.iter().next()?;
             if read.same_code(known) {
                 live.process_limits.keep(pid, read);
                 return None;
@@ -136,17 +134,17 @@ impl RecordSource {
         self.ask(Question::Usage(pid.0), |_| usage::read(pid))
     }
 
-    /// Whether limits are to be read again; with `now` they are, in any case. A tape of an earlier version has none.
-    pub fn limits_are_due(&mut self, now: bool) -> bool {
+    /// Whether limits are to be read again; fresh ones are, in any case. Older tapes have none.
+    pub fn limits_are_due(&mut self, fresh: bool) -> bool {
         let Self { live, answers } = self;
         answers.ask_since(Question::IsDue(Timer::Limits), || {
-            live.as_deref_mut().is_some_and(|live| now || live.timers.is_due(Timer::Limits))
+            live.as_deref_mut().is_some_and(|live| fresh || live.timers.is_due(Timer::Limits))
         })
     }
 
-    /// Memory and limits of a process; `None` if it has ended. Its descriptors are counted if `count` is set.
-    pub fn limits(&mut self, pid: Pid, count: bool) -> Option<ProcessReading> {
-        self.ask(Question::Limits(pid.0), |live| live.process_limits.read(pid, count))
+    /// Memory and limits of a process; `None` if it has ended.
+    pub fn limits(&mut self, pid: Pid, wanted: Wanted) -> Option<ProcessReading> {
+        self.ask(Question::Limits(pid.0), |live| live.process_limits.read(pid, wanted))
     }
 
     /// The limits that these processes share with each other or with the rest of the system.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::usage::Usage;
 use crate::tape::{Redact, Redactor};
 
-pub use process::ProcessReader;
+pub use process::{ProcessReader, Wanted};
 pub use system::SharedReader;
 
 /// What limits an amount.

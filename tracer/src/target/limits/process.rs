@@ -12,6 +12,15 @@ use crate::target::{
     usage::Usage,
 };
 
+/// What is wanted of a process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    /// The number of its descriptors, which whoever traces them knows.
+    pub count: bool,
+    /// What is usually read seldom, as it is now.
+    pub fresh: bool,
+}
+
 /// Reads processes, and remembers what is read seldom.
 #[derive(Debug, Default)]
 pub struct ProcessReader {
@@ -32,8 +41,8 @@ impl ProcessReader {
         self.mappings.remove(&pid);
     }
 
-    /// The figures of a process; `None` if it has ended. Descriptors are counted if `count` is set.
-    pub fn read(&mut self, pid: Pid, count: bool) -> Option<ProcessReading> {
+    /// The figures of a process; `None` if it has ended.
+    pub fn read(&mut self, pid: Pid, wanted: Wanted) -> Option<ProcessReading> {
         let kept = self.mappings.remove(&pid);
         let process = open(pid).ok()?;
         let status = process.status().ok()?;
@@ -49,7 +58,7 @@ impl ProcessReader {
             bounds.extend(limit.map(|limit| Bounded { by, used, limit }));
         };
         if let Some(limits) = &limits {
-            let open = if count { Some(descriptors(&process)?) } else { None };
+            let open = if wanted.count { Some(descriptors(&process)?) } else { None };
             add(LimitedBy::OpenFiles, open, soft(limits.max_open_files));
             let size = status.vmsize.map(bytes);
             add(LimitedBy::AddressSpace, size, soft(limits.max_address_space));
@@ -63,7 +72,7 @@ impl ProcessReader {
             add(LimitedBy::Mappings, Some(used), procfs::sys::vm::max_map_count().ok());
             let limit = limits.as_ref().and_then(|limits| soft(limits.max_stack_size));
             let known = self.stacks.entry(pid).or_default();
-            stacks = known.resident_bytes(pid, &mappings, limit);
+            stacks = known.resident_bytes(pid, &mappings, limit, wanted.fresh);
         }
         Some(ProcessReading { memory, stacks, limits: bounds })
     }
@@ -103,6 +112,8 @@ mod tests {
 
     use super::*;
 
+    const COUNT: Wanted = Wanted { count: true, fresh: true };
+
     fn used(reading: &ProcessReading, by: &LimitedBy) -> Option<(u64, u64)> {
         let found = reading.limits.iter().find(|one| one.by == *by)?;
         Some((found.used?, found.limit))
@@ -111,13 +122,13 @@ mod tests {
     #[test]
     fn our_own_figures_follow_our_usage() {
         let mut reader = ProcessReader::default();
-        let before = reader.read(Pid::own(), true).unwrap();
+        let before = reader.read(Pid::own(), COUNT).unwrap();
         let (files, limit) = used(&before, &LimitedBy::OpenFiles).unwrap();
         assert!(files >= 3 && files < limit);
         let (mapped, most) = used(&before, &LimitedBy::Mappings).unwrap();
         assert!(mapped > 10 && mapped < most);
         assert!(before.memory.rss.unwrap() > before.memory.anonymous.unwrap());
-        let not_counted = reader.read(Pid::own(), false).unwrap();
+        let not_counted = reader.read(Pid::own(), Wanted::default()).unwrap();
         let open = not_counted.limits.iter().find(|one| one.by == LimitedBy::OpenFiles);
         assert_eq!(open.unwrap().used, None);
     }
@@ -129,8 +140,8 @@ mod tests {
                       ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]\n";
         reader.keep(Pid::own(), Mappings::parse(three));
         let mapped = |reading: &ProcessReading| used(reading, &LimitedBy::Mappings).unwrap().0;
-        assert_eq!(mapped(&reader.read(Pid::own(), true).unwrap()), 2);
-        assert!(mapped(&reader.read(Pid::own(), true).unwrap()) > 2);
+        assert_eq!(mapped(&reader.read(Pid::own(), COUNT).unwrap()), 2);
+        assert!(mapped(&reader.read(Pid::own(), COUNT).unwrap()) > 2);
     }
 
     #[test]
@@ -138,9 +149,9 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = Pid(child.id());
         crate::target::watch::Watch::new(pid).unwrap().wait().unwrap();
-        assert_eq!(ProcessReader::default().read(pid, true), None, "a zombie");
+        assert_eq!(ProcessReader::default().read(pid, COUNT), None, "a zombie");
         child.wait().unwrap();
-        assert_eq!(ProcessReader::default().read(pid, true), None);
+        assert_eq!(ProcessReader::default().read(pid, COUNT), None);
     }
 
     #[test]
@@ -152,7 +163,7 @@ mod tests {
         drop(procfs::process::Limits::from_buf_read(text.as_bytes()));
         let own = open(Pid::own()).unwrap().limits().unwrap();
         let finite = matches!(own.max_address_space.soft_limit, LimitValue::Value(_));
-        let reading = ProcessReader::default().read(Pid::own(), true).unwrap();
+        let reading = ProcessReader::default().read(Pid::own(), COUNT).unwrap();
         assert_eq!(used(&reading, &LimitedBy::AddressSpace).is_some(), finite);
     }
 }

@@ -36,16 +36,17 @@ pub(super) struct Stacks {
 }
 
 impl Stacks {
-    /// Resident bytes of all stacks, as of a short while ago; `None` if one of them is not known. `limit` is
-    /// `RLIMIT_STACK`.
+    /// Resident bytes of all stacks, as of a short while ago or, if `fresh` is set, now; `None` if one of them is not known.
+    /// `limit` is `RLIMIT_STACK`.
     pub(super) fn resident_bytes(
         &mut self,
         pid: Pid,
         mappings: &Mappings,
         limit: Option<u64>,
+        fresh: bool,
     ) -> Option<u64> {
         let now = Instant::now();
-        if self.next.is_none_or(|next| now >= next) {
+        if fresh || self.next.is_none_or(|next| now >= next) {
             self.next = Some(now + EVERY);
             self.resident_bytes = self.read(pid, mappings, limit.unwrap_or(USUAL_BYTES));
         }
@@ -63,14 +64,8 @@ impl Stacks {
             // A thread that ends meanwhile has no stack.
             let Ok(text) = fs::read_to_string(task.path().join("syscall")) else { continue };
             let tid: u32 = task.file_name().to_str()?.parse().ok()?;
-            let known = self.threads.get(&tid).copied();
-            let (start, end) = match stack_pointer(&text) {
-                Some(pointer) => range(mappings.find(pointer)?, pointer, limit)?,
-                None => {
-                    let start = known?;
-                    range(mappings.find(start)?, start, limit)?
-                }
-            };
+            let pointer = stack_pointer(&text).or_else(|| self.threads.get(&tid).copied())?;
+            let (start, end) = range(mappings.find(pointer)?, pointer, limit)?;
             threads.insert(tid, start);
             ranges.insert(start, end);
         }
