@@ -3,11 +3,20 @@
 //! Takes the folders of `tests/exam` and the table `plays.txt`; hands on running programs and parsed truths. It judges
 //! nothing, and knows no program by name.
 
+pub mod committed;
+pub mod judge;
+pub mod live;
+pub mod page;
+pub mod recording;
+pub mod score;
+pub mod tables;
+
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -15,6 +24,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{Victim, compile, workspace};
+use recording::Recording;
 
 /// A program of the exam.
 #[derive(Debug, Clone)]
@@ -36,6 +46,8 @@ pub struct Play {
     pub variant: Option<String>,
     /// Seconds of work after which it has shown all that it does.
     pub seconds: f64,
+    /// Seconds of work under leaktrace: more, where a leak shows slowly.
+    pub exam_seconds: f64,
     /// Virtual seconds that pass in one of them.
     pub speed: f64,
     /// The functions that leak; none in a healthy program.
@@ -84,6 +96,30 @@ impl ExamProgram {
     }
 }
 
+/// Judges recordings at their cut times, as many at once as there are processors.
+pub fn judged(recordings: &[Recording]) -> Result<Vec<score::Play>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut plays = Vec::new();
+        while let Some(recording) = recordings.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let play = score::Play::judge(recording);
+            plays.push(play.with_context(|| format!("the tape of `{}`", recording.name()))?);
+        }
+        anyhow::Ok(plays)
+    };
+    let jobs = std::thread::available_parallelism()?.get();
+    let all: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+    });
+    let mut plays = Vec::new();
+    for of_thread in all {
+        plays.extend(of_thread.map_err(|_panic| anyhow::anyhow!("a thread failed"))??);
+    }
+    plays.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(plays)
+}
+
 /// Sources in the folders of the exam.
 fn sources(exam: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
@@ -108,8 +144,12 @@ impl Play {
         let mut word = |what: &str| words.next().with_context(|| format!("no {what}"));
         let program = word("program")?.to_owned();
         let variant = Some(word("variant")?.to_owned()).filter(|variant| variant != "-");
-        let (seconds, speed) = (word("seconds")?.parse()?, word("speed")?.parse()?);
-        Ok((program, Self { variant, seconds, speed, leaks: words.map(str::to_owned).collect() }))
+        let seconds = word("seconds")?;
+        let (seconds, exam_seconds) = seconds.split_once('-').unwrap_or((seconds, seconds));
+        let (seconds, exam_seconds) = (seconds.parse()?, exam_seconds.parse()?);
+        let speed = word("speed")?.parse()?;
+        let leaks = words.map(str::to_owned).collect();
+        Ok((program, Self { variant, seconds, exam_seconds, speed, leaks }))
     }
 }
 
@@ -130,9 +170,27 @@ impl ExamRun {
         self.victim.send(&format!("go {seconds} {speed}"))
     }
 
-    /// Its truth, when its work is done; it still holds everything.
+    /// The processes to trace, as `-p` takes them: it, and those that it has forked before `go`. The last of these is
+    /// the one of the clients.
+    pub fn traced(&self) -> Result<String> {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let mut traced = vec![pid.to_string()];
+        traced.extend(children.split_whitespace().map(str::to_owned));
+        if traced.len() > 1 {
+            traced.pop();
+        }
+        Ok(traced.join(","))
+    }
+
+    /// The line with its truth, when its work is done; it still holds everything.
+    pub fn line(&self, limit: Duration) -> Result<String> {
+        self.victim.line_within(limit)
+    }
+
+    /// The same, parsed.
     pub fn truth(&self, limit: Duration) -> Result<ExamTruth> {
-        let line = self.victim.line_within(limit)?;
+        let line = self.line(limit)?;
         ExamTruth::parse(&line).with_context(|| format!("the truth is `{line}`"))
     }
 
@@ -215,8 +273,8 @@ impl std::ops::Add for Held {
     }
 }
 
-/// Kinds of resources.
-const KINDS: [&str; 4] = ["heap", "mmap", "descriptor", "thread"];
+/// Kinds of resources; objects are those of a library.
+const KINDS: [&str; 5] = ["heap", "mmap", "descriptor", "thread", "object"];
 
 impl ExamTruth {
     /// Parses a truth, which must have the form that `tests/exam/README.md` describes.

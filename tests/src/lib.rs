@@ -17,6 +17,7 @@ pub mod exam_witness;
 pub mod family;
 mod fetched;
 pub mod gdb;
+pub mod healthy;
 pub mod http;
 pub mod leaks;
 pub mod load;

@@ -252,6 +252,8 @@ fn the_screen_of_a_tape_comes_at_its_times_and_stays() -> Result<()> {
     let tape = tests::workspace().join("tracer/tests/tapes/libevent.tape");
     let begun = Instant::now();
     let mut terminal = Terminal::start(&["replay", &tape.to_string_lossy()])?;
+    terminal.wait_for("─ Findings")?;
+    terminal.press("2")?;
     terminal.wait_for("remember_session")?;
     // The recorded run took 1.3 seconds, with a report every half second; the screen rounds.
     terminal.wait_for("traced 00:00:01")?;

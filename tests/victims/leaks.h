@@ -1,11 +1,14 @@
-/* Shared code of the programs that leak library objects: leaks_LIBRARY CASE leak|corrected COUNT, or `list`.
+/* Shared code of the programs that leak library objects: leaks_LIBRARY CASE leak|corrected COUNT [SECONDS], or `list`.
  *
  * A case creates COUNT objects in a function with a descriptive name, and releases them (corrected) or not (leak).
  * Before `ready` it runs once corrected, so that objects that a library keeps permanently exist before tracing begins.
  * The truth, one line, contains for each kind how many objects were created and destroyed, including those that the
  * library creates within others. Heap blocks, sockets and other descriptors count if the named function is in the
  * stack, library objects always. `release_asked` counts live objects whose release was requested. `list` prints the
- * table of cases. */
+ * table of cases.
+ *
+ * With SECONDS, the objects come one by one, evenly over this time, as in a server. A case begins anew with each: most
+ * of the leaked objects are then unreachable, and the counts of the truth are not those of all objects. */
 #ifndef LEAKS_H
 #define LEAKS_H
 
@@ -62,12 +65,13 @@ static inline int leaks_main(int count, char **arguments, const struct leak_case
         return 0;
     }
     const struct leak_case *chosen = NULL;
-    for (size_t at = 0; count == 4 && at < case_count; at++)
+    for (size_t at = 0; (count == 4 || count == 5) && at < case_count; at++)
         if (strcmp(cases[at].name, arguments[1]) == 0) chosen = &cases[at];
     long objects = chosen == NULL ? 0 : atol(arguments[3]);
     int corrected = chosen != NULL && strcmp(arguments[2], "corrected") == 0;
+    double pause = count == 5 && objects > 0 ? atof(arguments[4]) / (double)objects : 0;
     if (objects < 1 || objects > MOST_OBJECTS || (!corrected && strcmp(arguments[2], "leak") != 0)) {
-        fprintf(stderr, "usage: %s list, or CASE leak|corrected COUNT (at most %d)\n", arguments[0], MOST_OBJECTS);
+        fprintf(stderr, "usage: %s list, or CASE leak|corrected COUNT (at most %d) [SECONDS]\n", arguments[0], MOST_OBJECTS);
         return 1;
     }
     set_up();
@@ -75,7 +79,13 @@ static inline int leaks_main(int count, char **arguments, const struct leak_case
     memset(account, 0, sizeof account);
     release_asked = 0;
     ready();
-    chosen->work(objects, corrected);
+    if (pause > 0)
+        for (long at = 0; at < objects; at++) {
+            chosen->work(1, corrected);
+            usleep((useconds_t)(pause * 1e6));
+        }
+    else
+        chosen->work(objects, corrected);
     say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\",\"release_asked\":%ld,\"kinds\":{", chosen->name,
         chosen->kind, chosen->function, release_asked);
     for (int at = 0; at < MOST_KINDS && account[at].kind != NULL; at++)

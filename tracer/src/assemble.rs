@@ -9,9 +9,12 @@ mod accounting;
 mod blocks;
 mod connections;
 mod fds;
+mod findings;
 pub mod journal;
 mod light;
+mod limits;
 mod members;
+mod memory;
 mod names;
 mod naming;
 mod objects;
@@ -37,8 +40,8 @@ use crate::{
     packs::ObjectType,
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, Answer, ConnectionsLog, Errors, Exit, LibraryObjects, Report, Resource,
-        SCHEMA, Site, Target, Total, Verdict, VerdictClass, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, LibraryObjects, Report, Resource, SCHEMA, Site,
+        Target, Total, Verdict, VerdictClass, Window,
     },
     snapshot::{SiteFigures, Snapshot},
     suppressions::Suppressions,
@@ -70,6 +73,9 @@ pub struct Assembly {
     descriptors: fds::Descriptors,
     /// The history of the kernel's figures.
     levels: light::Levels,
+    /// The history of their limits, and of their memory.
+    limits: limits::Limits,
+    memory: memory::Memory,
     /// The history of connections.
     connection_history: connections::History,
     /// The history of objects.
@@ -95,6 +101,8 @@ impl Assembly {
             events_before: None,
             descriptors: fds::Descriptors::default(),
             levels: light::Levels::default(),
+            limits: limits::Limits::default(),
+            memory: memory::Memory::default(),
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
             cpu_before: None,
@@ -155,7 +163,9 @@ impl Assembly {
         self.judge.push(snapshot, self.session.started_ns);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
-        let parts = parts::of(&snapshot.sites, |site| self.object_type(site).is_some());
+        let is_object = |site: &SiteFigures| self.object_type(site).is_some();
+        let owners = parts::owners(&snapshot.sites, is_object);
+        let parts = parts::of(&snapshot.sites, &owners, is_object);
         order.sort_unstable_by_key(|site| {
             // An object ranks with its parts.
             let parts = parts.get(&site.number).copied().unwrap_or_default();
@@ -167,22 +177,31 @@ impl Assembly {
         self.naming.look_up(&mut self.answers, &order, top, snapshot.last);
         let shown = order.iter().take(top).map(|site| site.number);
         let modules = self.naming.names.modules(&mut self.answers, shown);
-        let sites = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
+        let sites: Vec<Site> = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
+        let objects = self.object_types(&order);
+        let known =
+            findings::Known { sites: &sites, figures: &order, owners: &owners, objects: &objects };
+        let (findings, suppressed, answer) =
+            findings::find(&known, &self.judge, &self.session, snapshot);
         let traced = self.session.options.traces_descriptors();
         let (targets, exits) = (&self.session.targets, &self.exits);
         let usage = snapshot.usage.as_ref();
         let light = usage.map(|usage| self.levels.add(snapshot.at_ns, usage, targets, exits));
         let (light, fds) = light.map_or((None, None), |(light, fds)| (Some(light), fds));
-        let fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets, exits)));
+        let approached = self.limits.report(snapshot, targets, exits, traced);
+        let mut fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets)));
+        if let Some(fds) = &mut fds {
+            fds.seconds_to_limit = approached.descriptors.map(|time| time.mid);
+            fds.seconds_to_limit_between = approached.descriptors.map(|time| (time.low, time.high));
+        }
         let started_ns = self.session.started_ns;
         let connections = connections::report(snapshot, started_ns, &mut self.connection_history);
         let accounting = self.accounting(seen);
+        let totals = self.totals(snapshot, errors);
         // Before the warnings, which compare resident memory with the first report's.
         let targets = self.targets(snapshot);
         let mut warnings = self.warnings(snapshot);
         warnings.extend(accounting.connections_log.as_ref().and_then(ConnectionsLog::warning));
-        // Before the answer, which is about what remains.
-        let (findings, suppressed) = self.session.suppressions.apply(Vec::new());
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -197,12 +216,12 @@ impl Assembly {
             warnings,
             accounting,
             probes: probed::probes(&self.session, snapshot),
-            answer: Answer::default(),
+            answer,
             findings,
             suppressed,
-            memory: None,
-            limits: Vec::new(),
-            totals: self.totals(snapshot, errors),
+            memory: self.memory.report(snapshot, &totals),
+            limits: approached.limits,
+            totals,
             sites,
             modules,
             light,
@@ -236,6 +255,12 @@ impl Assembly {
             Some(of) => Some(of.kind(site.detail)),
             None => blocks.type_of(site, &self.naming.names, probes),
         }
+    }
+
+    /// The object types of the call sites that create objects, by their number.
+    fn object_types(&self, sites: &[&SiteFigures]) -> HashMap<u32, Arc<ObjectType>> {
+        let of = |site: &&SiteFigures| Some((site.number, Arc::clone(self.object_type(site)?)));
+        sites.iter().filter_map(of).collect()
     }
 
     /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.

@@ -70,6 +70,10 @@ pub enum Action {
         /// The tape
         #[arg(value_name = "FILE")]
         tape: PathBuf,
+        /// Report as of these times after tracing began, separated by commas, instead of the end: the last refresh at
+        /// or before each; with -f json a line of JSON for each
+        #[arg(long, value_name = "TIME", value_delimiter = ',', value_parser = duration)]
+        at: Vec<Duration>,
         /// The report
         #[command(flatten)]
         report: ReportArgs,

@@ -64,6 +64,9 @@ pub enum Failure {
         /// The file.
         path: PathBuf,
     },
+    /// The terminal UI was requested for single moments of a tape.
+    #[error("could not open the terminal UI with `--at`: only text and JSON show single moments")]
+    ScreenAtTimes,
     /// Capabilities are missing.
     #[error("could not use `bpf`: missing {}", .missing.join(" and "))]
     NotPermitted {

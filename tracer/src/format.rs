@@ -38,6 +38,15 @@ pub fn count_per_s(rate: f64) -> String {
     signed(rate, count) + "/s"
 }
 
+/// A small rate without a sign, in the unit of time that suits it: `2.5/s`, `0.07/s`, `3.1/h`.
+pub fn small_rate(per_s: f64) -> String {
+    match per_s {
+        large if large >= 0.095 => format!("{large:.1}/s"),
+        small if small >= 0.0095 => format!("{small:.2}/s"),
+        tiny => format!("{:.1}/h", tiny * 3600.0),
+    }
+}
+
 fn signed(rate: f64, write: fn(u64) -> String) -> String {
     let size = write(magnitude(rate));
     let sign = match rate.round() {

@@ -36,6 +36,8 @@ pub mod evidence;
 
 pub mod verdict;
 
+/// Verdicts and names → findings, one for each cause.
+pub mod findings;
 pub mod symbolize;
 
 pub mod report;

@@ -39,6 +39,8 @@ pub enum Command {
 pub struct Replay {
     /// The tape.
     pub tape: PathBuf,
+    /// Times after tracing began whose reports are wanted; the report of the end if empty.
+    pub at: Vec<Duration>,
     /// Format of the report.
     pub format: Format,
     /// File for the report; stdout if `None`.
@@ -47,6 +49,8 @@ pub struct Replay {
     pub top: Option<usize>,
     /// The findings to hide.
     pub suppressions: Suppressions,
+    /// The file that new suppressions are appended to.
+    pub new_suppressions: PathBuf,
     /// Whether the report lists what they hide.
     pub show_suppressed: bool,
     /// How often `-v` was given.
@@ -76,6 +80,8 @@ pub struct Settings {
     pub redact: bool,
     /// The findings to hide.
     pub suppressions: Suppressions,
+    /// The file that new suppressions are appended to.
+    pub new_suppressions: PathBuf,
     /// Whether the report lists what they hide.
     pub show_suppressed: bool,
     /// User-defined probes.
@@ -111,13 +117,19 @@ impl Command {
     pub fn from_cli(cli: Cli, terminal: bool) -> Result<Self, Failure> {
         match cli.action {
             Some(Action::Doctor { pid }) => Ok(Self::Doctor(without_duplicates(pid))),
-            Some(Action::Replay { tape, report, verbose }) => {
-                let (format, top) = format_and_top(&report, terminal)?;
+            Some(Action::Replay { tape, at, report, verbose }) => {
+                if !at.is_empty() && report.format == Some(Format::Tui) {
+                    return Err(Failure::ScreenAtTimes);
+                }
+                // The screen has no use for single moments.
+                let (format, top) = format_and_top(&report, terminal && at.is_empty())?;
                 Ok(Self::Replay(Replay {
                     tape,
+                    at,
                     format,
                     top,
                     suppressions: suppressions(&report.suppress)?,
+                    new_suppressions: new_suppressions(&report.suppress),
                     show_suppressed: report.show_suppressed,
                     output: report.output,
                     verbosity: verbose,
@@ -184,6 +196,7 @@ impl Settings {
             interval: at_least("--interval", trace.interval, MIN_INTERVAL)?,
             format,
             suppressions: suppressions(&trace.report.suppress)?,
+            new_suppressions: new_suppressions(&trace.report.suppress),
             show_suppressed: trace.report.show_suppressed,
             output: trace.report.output,
             log_connections: trace.log_connections,
@@ -278,6 +291,11 @@ fn packs(objects: bool, files: Vec<PathBuf>, usual: bool) -> Result<Loaded, Fail
         return Err(Failure::NoPacks);
     }
     Ok(Sources { usual, folder: Sources::folder(), files }.load())
+}
+
+/// The last of the given files, else one in the current directory.
+fn new_suppressions(files: &[PathBuf]) -> PathBuf {
+    files.last().cloned().unwrap_or_else(|| PathBuf::from("leaktrace.supp"))
 }
 
 /// Reads the suppressions of all files, in their order.
@@ -476,6 +494,7 @@ mod tests {
         let settings = settings(&given, false);
         let twice = Suppressions::parse("leak:arena\nleak:arena").unwrap();
         assert_eq!((settings.suppressions, settings.show_suppressed), (twice, true));
+        assert_eq!(settings.new_suppressions, PathBuf::from(&one));
         let replayed = meant(&format!("replay tape --suppress {one}"), false).unwrap();
         let some = Suppressions::parse("leak:arena").unwrap();
         assert!(matches!(replayed, Command::Replay(replay) if replay.suppressions == some));
@@ -526,6 +545,10 @@ mod tests {
             ),
             ("-p 1 --kind heap --pack x.toml", "could not use `--pack`: objects are not traced"),
             ("-p 1 --kind heap,object --no-packs", "could not trace `object`: no packs are loaded"),
+            (
+                "replay t -f tui --at 10s",
+                "could not open the terminal UI with `--at`: only text and JSON show single moments",
+            ),
             ("-p 1 -i 10ms", "could not use `--interval 10ms`: the minimum is 100ms"),
             ("-p 1 -d 0s", "could not use `--duration 0s`: the minimum is 1ms"),
         ] {
@@ -569,6 +592,20 @@ mod tests {
             let words = std::iter::once("leaktrace").chain(words.split_whitespace());
             assert_eq!(Cli::try_parse_from(words).unwrap_err().exit_code(), 2);
         }
+    }
+
+    #[test]
+    fn times_of_a_tape_are_reported_as_text_even_on_a_terminal() {
+        let replay = |words: &str| match meant(words, true).unwrap() {
+            Command::Replay(replay) => replay,
+            other => panic!("{other:?}"),
+        };
+        let seconds =
+            |all: &[u64]| all.iter().copied().map(Duration::from_secs).collect::<Vec<_>>();
+        let moments = replay("replay t --at 10s,1m --at 5s");
+        assert_eq!((moments.at, moments.format), (seconds(&[10, 60, 5]), Format::TEXT));
+        let whole = replay("replay t");
+        assert_eq!((whole.at, whole.format), (seconds(&[]), Format::Tui));
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub(crate) fn run(seconds: u32) -> Result<()> {
     let mut command = tracer()?;
     command.arg("-p").arg(server.pid().to_string());
     if !std::io::stdout().is_terminal() {
-        command.args(["-f", "text", "-d", "10s"]);
+        // The first verdicts take about a minute.
+        command.args(["-f", "text", "-d", &format!("{}s", seconds.min(75))]);
     }
     note(&format!("$ leaktrace -p {}", server.pid()));
     let status = command.status().context("could not run leaktrace")?;

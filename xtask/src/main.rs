@@ -15,12 +15,14 @@ mod churn;
 mod ci;
 mod compile;
 mod demo;
+mod exam;
 mod kernels;
 mod lanes;
 mod manifest;
 mod nextest;
 mod packages;
 mod process;
+mod servers;
 mod test;
 mod tidy;
 mod tidy_arch;
@@ -54,6 +56,10 @@ cargo xtask COMMAND
   bench --stacks …     what a stack costs
   bench --soak MINUTES [--write]
                        the collector's exactness, memory and CPU time at the highest rate
+  servers [--seconds N] [--jobs N] [--record] [--write] [NAME]…
+                       what leaktrace accuses on healthy servers under load: nothing
+  exam [--live …]      whether verdicts are right: judges the committed tapes, or plays the programs of
+                       tests/exam under leaktrace; see `exam --help`
   churn --port N …     opens and closes connections in the ways that break servers (loopback only);
                        see `churn --help`
   tidy                 the house rules
@@ -80,9 +86,11 @@ fn run(words: &[&str]) -> Result<()> {
         ["ci"] => ci::run(),
         ["bpf"] => bpf::build(),
         ["bpf", "--check"] => bpf::check(),
-        ["demo"] => demo::run(60),
+        ["demo"] => demo::run(180),
         ["demo", "--seconds", seconds] => demo::run(seconds.parse()?),
         ["bench", options @ ..] => bench::run(options),
+        ["servers", options @ ..] => servers::run(options),
+        ["exam", options @ ..] => exam::run(options),
         ["churn", options @ ..] => churn::run(options),
         ["tidy"] => tidy::run(),
         ["packages"] => packages::all(),

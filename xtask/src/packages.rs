@@ -52,6 +52,16 @@ pub(crate) fn for_bench_of_objects() -> Result<()> {
     install(&missing(&["nginx-light", "openssl"]))
 }
 
+/// Installs what `servers` runs beside the packages that it unpacks.
+pub(crate) fn for_servers() -> Result<()> {
+    let mut names = vec!["iproute2", "openssl", "python3"];
+    // The machine may have a node that is not Debian's.
+    if !exists("node") {
+        names.push("nodejs");
+    }
+    install(&missing(&names))
+}
+
 /// Installs the tools that build the kernel programs.
 pub(crate) fn for_bpf() -> Result<()> {
     install(&missing(&BPF))?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tidy_modules::{Crate, Name, line_of};
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 32] = [
+pub(crate) const EDGES: [(&str, &[&str]); 33] = [
     ("arch", &[]),
     ("cli", &["options", "probes", "report"]),
     ("settings", &["cli", "error", "options", "packs", "probes", "suppressions"]),
@@ -41,16 +41,18 @@ pub(crate) const EDGES: [(&str, &[&str]); 32] = [
             "target",
         ],
     ),
-    ("analyze", &["format", "ledger", "report", "snapshot"]),
+    ("analyze", &["evidence", "format", "ledger", "report", "snapshot"]),
     ("evidence", &["ledger", "snapshot"]),
     ("verdict", &["evidence", "format", "report", "snapshot"]),
     ("symbolize", &["arch", "format", "report", "target"]),
+    ("findings", &["evidence", "format", "ledger", "report", "symbolize", "verdict"]),
     ("report", &["format"]),
     ("suppressions", &["report"]),
     (
         "assemble",
         &[
             "analyze",
+            "findings",
             "format",
             "ledger",
             "lib_objects",

@@ -10,7 +10,10 @@ use crate::tidy_modules::{Crate, Meaning, Module, Name, line_of};
 const RIGHT: [&str; 5] = ["analyze", "symbolize", "assemble", "report", "tui"];
 
 /// What is plain data in `target`: everything else there reads a live process.
-const PLAIN: [&str; 8] = [
+const PLAIN: [&str; 11] = [
+    "Bounded",
+    "LimitedBy",
+    "ProcessReading",
     "Pid",
     "Identity",
     "FileId",

@@ -1,20 +1,21 @@
 //! Shows the screen with a simulated server that leaks: for looking at it without root.
 //!
-//! `cargo run --example screen [SITES] [quiet|lossy|exits|stops|panics|waits|serves]`; with `time` as the
+//! `cargo run --example screen [SITES] [quiet|suspects|lossy|exits|stops|panics|waits|serves]`; with `time` as the
 //! scenario it measures receiving, sorting, filtering and drawing, and exits.
 
 #![expect(clippy::print_stdout, reason = "a tool for developers, never shipped")]
 
+mod findings;
 #[path = "../../tests/fixtures/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "tests need more of them")]
 mod fixtures;
 mod server;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use leaktrace::{
     report::Report,
-    tui::{self, Screen},
+    tui::{self, Actions, Screen},
 };
 use tokio::sync::watch;
 
@@ -76,6 +77,20 @@ fn measure(sites: usize) {
     }
 }
 
+/// Pretends to write files.
+struct Pretended;
+
+impl Actions for Pretended {
+    fn save(&mut self, report: &Report) -> Result<PathBuf, String> {
+        let fits = report.window.duration_s <= 30.0;
+        fits.then(|| PathBuf::from("leaktrace-4121.json")).ok_or_else(|| "disk full".to_owned())
+    }
+
+    fn suppress(&mut self, _: &str) -> Result<PathBuf, String> {
+        Ok(PathBuf::from("leaktrace.supp"))
+    }
+}
+
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -102,9 +117,8 @@ async fn main() -> std::io::Result<()> {
         }
     });
     let mut screen = Screen::enter()?;
-    let fits = |report: &Report| report.window.duration_s <= 30.0;
-    let saved = || std::path::PathBuf::from("leaktrace-4121.json");
-    let shown = screen.show(reports, |report| fits(report).then(saved).ok_or("disk full".into()));
+    let mut actions = Pretended;
+    let shown = screen.show(reports, &mut actions);
     let left =
         tokio::select! { left = shown => Some(left?), _ = stop.wait_for(|stop| *stop) => None };
     drop(screen);

@@ -5,12 +5,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use leaktrace::report::{
-    Accounting, Address, Age, Answer, Collector, Connection, Connections, Exit, Fd, Fds, Frame,
-    Probe, ProbeStatus, Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window,
+    Accounting, Address, Age, Collector, Connection, Connections, Exit, Fd, Fds, Frame, Probe,
+    ProbeStatus, Report, Resource, Site, Target, Total, Verdict, VerdictClass, Window,
 };
 use tracer_common::{kind::ResourceKind, loss::Loss};
 
-use crate::fixtures;
+use crate::{findings, fixtures};
 
 const NAMES: [(&str, &str, u32); 9] = [
     ("gateway::make_session(int)", "gateway.cpp", 88),
@@ -201,6 +201,11 @@ impl Server {
             lost.insert(Loss::AcquireDropped.into(), self.tick * 411);
             lost.insert(Loss::ReleaseBusy.into(), self.tick * 3);
         }
+        let found = match (self.scenario.as_str(), self.tick) {
+            // Too early to judge.
+            (_, 0..5) | ("quiet", _) => Vec::new(),
+            (scenario, tick) => findings::findings(&sites, tick, scenario == "suspects"),
+        };
         let ended = self.scenario == "exits" && self.tick > 8;
         Report {
             targets: vec![Target {
@@ -235,11 +240,10 @@ impl Server {
                 ..Accounting::default()
             },
             probes: probes(),
-            answer: Answer::default(),
-            findings: Vec::new(),
-            suppressed: Vec::new(),
-            memory: None,
-            limits: Vec::new(),
+            answer: findings::answer(&found, self.tick),
+            findings: found,
+            memory: Some(findings::memory(self.tick)),
+            limits: findings::limits(self.tick),
             totals,
             sites,
             fds: self.serves().then(|| self.fds()),

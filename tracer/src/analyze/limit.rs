@@ -1,71 +1,49 @@
 //! How long until a rising amount reaches a limit.
 //!
-//! Pure: the caller supplies the time.
+//! Takes an amount at each reading, passes on when it reaches its limit; nothing while that cannot be said. Pure: the
+//! caller supplies the time.
 
-use std::collections::VecDeque;
+use crate::{
+    evidence::{Gauge, Rise},
+    report::TimeToLimit,
+};
 
-use super::{HISTORY, slope};
+/// How far a rise is extrapolated, in multiples of the time that it was seen over: three hours ahead after a minute, a day
+/// and a half after ten. Nothing goes on unchanged for longer just because it did so for a moment.
+const HORIZON: f64 = 200.0;
 
-/// Two-sided 95 percent quantile of the normal distribution, in standard deviations.
-const NORMAL_95: f64 = 1.96;
-
-/// The recent history of an amount.
+/// The history of an amount that has a limit.
 #[derive(Clone, Debug, Default)]
-pub struct TimeSeries {
-    points: VecDeque<(f64, f64)>,
+pub struct Forecast {
+    gauge: Gauge,
 }
 
-/// When a limit is reached.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reached {
-    /// Seconds, at the recent rate.
-    pub seconds: f64,
-    /// 95 percent interval: earliest and latest; the latest is `None` when the limit may never be reached.
-    pub between: (f64, Option<f64>),
-}
-
-impl TimeSeries {
-    /// Adds a sample.
-    pub fn push(&mut self, at_s: f64, now: f64) {
-        if self.points.len() == HISTORY {
-            self.points.pop_front();
-        }
-        self.points.push_back((at_s, now));
+impl Forecast {
+    /// Adds the amount at this time, milliseconds since any moment before the first one.
+    pub fn push(&mut self, at_ms: u32, now: u64) {
+        self.gauge.push(at_ms, now);
     }
 
-    /// Change per second; `None` with too little history.
-    pub fn slope(&self) -> Option<f64> {
-        slope(self.points.iter().copied())
+    /// When the amount reaches `limit`; `None` while it does not surely rise, or when that is too far ahead to be said.
+    pub fn reaches(&self, limit: u64) -> Option<TimeToLimit> {
+        let rise = self.rise()?;
+        let left = limit.saturating_sub(self.gauge.now()) as f64;
+        let mid = left / rise.slope.per_s;
+        (mid <= HORIZON * rise.over_s).then(|| TimeToLimit {
+            low: left / rise.slope.high,
+            mid,
+            high: Some(left / rise.slope.low),
+        })
     }
 
-    /// When the amount reaches `bound`; `None` when it does not rise, or with too little history.
-    pub fn reaches(&self, bound: f64) -> Option<Reached> {
-        let rate = self.slope().filter(|rate| *rate > 0.0)?;
-        let (_, now) = *self.points.back()?;
-        let left = (bound - now).max(0.0);
-        let off = NORMAL_95 * self.error(rate);
-        let latest = (rate > off).then(|| left / (rate - off));
-        Some(Reached { seconds: left / rate, between: (left / (rate + off), latest) })
+    /// How the amount rises; `None` while it does not surely rise.
+    pub fn rise(&self) -> Option<Rise> {
+        self.gauge.rise()
     }
 
-    /// Standard error of the slope, from the variance of the changes between samples. The samples of an amount are
-    /// not independent, but the changes between them are.
-    fn error(&self, rate: f64) -> f64 {
-        let steps = self.points.iter().zip(self.points.iter().skip(1));
-        let mut squares = 0.0;
-        let (mut number, mut whole) = (0.0, 0.0);
-        for ((from_s, from), (to_s, to)) in steps {
-            let time = to_s - from_s;
-            let off = to - from - rate * time;
-            squares += off * off;
-            number += 1.0;
-            whole += time;
-        }
-        if number < 2.0 || whole <= 0.0 {
-            return f64::INFINITY;
-        }
-        // The variance of the sum of all steps, over their time.
-        (squares * number / (number - 1.0)).sqrt() / whole
+    /// The change per second over the time of another amount's rise.
+    pub fn slope_over(&self, rise: &Rise) -> Option<f64> {
+        self.gauge.slope_over(rise)
     }
 }
 
@@ -73,44 +51,49 @@ impl TimeSeries {
 mod tests {
     use super::*;
 
-    fn series(values: impl IntoIterator<Item = f64>) -> TimeSeries {
-        let mut series = TimeSeries::default();
-        for (at, value) in values.into_iter().enumerate() {
-            series.push(at as f64, value);
-        }
-        series
+    fn forecast(amounts: impl IntoIterator<Item = u64>) -> Forecast {
+        let mut forecast = Forecast::default();
+        amounts.into_iter().zip(0..).for_each(|(now, at)| forecast.push(at * 1000, now));
+        forecast
     }
 
     #[test]
     fn a_steady_rise_has_an_exact_time_to_the_limit() {
-        let even = series((0..20).map(|at| f64::from(at) * 2.0));
-        let reached = even.reaches(138.0).unwrap();
-        assert!((reached.seconds - 50.0).abs() < 1e-9, "{reached:?}");
-        assert!((reached.between.0 - 50.0).abs() < 1e-6);
-        assert!((reached.between.1.unwrap() - 50.0).abs() < 1e-6);
+        let even = forecast((0..20).map(|at| at * 2));
+        let reached = even.reaches(138).unwrap();
+        assert!((reached.mid - 50.0).abs() < 1e-6, "{reached:?}");
+        assert!((reached.low - 50.0).abs() < 1e-6);
+        assert!((reached.high.unwrap() - 50.0).abs() < 1e-6);
         // The amount is already there.
-        assert!(even.reaches(10.0).unwrap().seconds.abs() < 1e-9);
+        assert!(even.reaches(10).unwrap().mid.abs() < 1e-9);
     }
 
     #[test]
-    fn a_flat_or_falling_amount_never_reaches_the_limit() {
-        assert_eq!(series([5.0, 5.0, 5.0, 5.0]).reaches(10.0), None);
-        assert_eq!(series([9.0, 8.0, 7.0, 6.0]).reaches(10.0), None);
-        assert_eq!(series([1.0, 2.0]).reaches(10.0), None);
-    }
-
-    #[test]
-    fn an_uneven_rise_widens_the_interval() {
-        let steps = [3.0, 1.0, 2.0, 4.0, 0.0, 2.0, 3.0, 1.0, 2.0, 2.0];
-        let sums = steps.iter().scan(0.0, |sum, step| {
+    fn an_uneven_rise_has_an_interval() {
+        let steps = [3, 1, 2, 4, 0, 2, 3, 1, 2, 2].into_iter().cycle().take(40);
+        let sums = steps.scan(0, |sum, step| {
             *sum += step;
             Some(*sum)
         });
-        let reached = series(sums).reaches(118.0).unwrap();
-        let latest = reached.between.1.unwrap();
-        assert!(reached.between.0 < reached.seconds && reached.seconds < latest, "{reached:?}");
-        assert!(latest < 150.0, "{reached:?}");
-        let wild = series([0.0, 50.0, 1.0, 49.0, 2.0, 51.0, 3.0, 52.0]);
-        assert!(wild.reaches(1000.0).is_none_or(|reached| reached.between.1.is_none()));
+        let reached = forecast(sums).reaches(280).unwrap();
+        assert!(reached.low < reached.mid && reached.mid < reached.high.unwrap(), "{reached:?}");
+        assert!((100.0..=100.1).contains(&reached.mid), "{reached:?}");
+    }
+
+    #[test]
+    fn an_idle_amount_never_reaches_its_limit() {
+        assert_eq!(forecast([5; 50]).reaches(10), None);
+        assert_eq!(forecast((0..50).map(|at| 100 - at)).reaches(200), None);
+        assert_eq!(forecast((0..50).map(|at| 12 + at % 2)).reaches(1024), None);
+        assert_eq!(forecast([1, 2]).reaches(10), None);
+    }
+
+    #[test]
+    fn a_limit_too_far_ahead_is_not_forecast() {
+        let slow = |seconds: u64| forecast((0..seconds).map(|at| 10 + at / 10));
+        // A tenth per second: 30,000 seconds.
+        assert_eq!(slow(60).reaches(3016), None);
+        let reached = slow(600).reaches(3070).unwrap();
+        assert!((28_000.0..32_000.0).contains(&reached.mid), "{reached:?}");
     }
 }

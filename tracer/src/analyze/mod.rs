@@ -1,6 +1,6 @@
 //! The history of amounts that the kernel counts, and estimates from sampling windows.
 //!
-//! Takes figures in order, returns rates, limits and whole figures. Pure: time comes with the figures. Knows no names and
+//! Takes figures in order, returns rates, times to limits and whole figures. Pure: time comes with the figures. Knows no names and
 //! does not judge. The history of call sites is in `evidence`.
 
 pub mod estimate;

@@ -2,8 +2,31 @@
 //!
 //! Pure: the caller supplies the time.
 
-use super::limit::TimeSeries;
+use std::collections::VecDeque;
+
+use super::{HISTORY, slope};
 use crate::report::Level;
+
+/// The recent history of an amount.
+#[derive(Clone, Debug, Default)]
+pub struct TimeSeries {
+    points: VecDeque<(f64, f64)>,
+}
+
+impl TimeSeries {
+    /// Adds a sample.
+    pub fn push(&mut self, at_s: f64, now: f64) {
+        if self.points.len() == HISTORY {
+            self.points.pop_front();
+        }
+        self.points.push_back((at_s, now));
+    }
+
+    /// Change per second; `None` with too little history.
+    pub fn slope(&self) -> Option<f64> {
+        slope(self.points.iter().copied())
+    }
+}
 
 /// The history of one amount.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap};
 use tracer_common::connection::Role;
 
 use crate::{
-    analyze::limit::TimeSeries,
+    analyze::time_series::TimeSeries,
     ledger::{
         Sum,
         connections::{self as traced, End, Peer, Shown},

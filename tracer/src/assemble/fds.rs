@@ -6,13 +6,12 @@ use tracer_common::kind::ResourceKind;
 
 use super::Member;
 use crate::{
-    analyze::limit::{Reached, TimeSeries},
+    analyze::time_series::TimeSeries,
     format::file_name,
     reconcile::fds::FdDetails,
-    report::{Exit, Fd, FdOrigin, FdType, Fds, Frame, Turnover, Word},
+    report::{Fd, FdOrigin, FdType, Fds, Frame, Turnover, Word},
     snapshot::{SiteFigures, Snapshot},
     symbolize::call_site::plain_name,
-    target::Pid,
 };
 
 /// Prefixes of the file names of C library objects.
@@ -23,7 +22,6 @@ const LIBC: [&str; 5] = ["libc.so", "libc-", "ld-linux", "ld-musl", "libpthread"
 pub(super) struct Descriptors {
     opened: TimeSeries,
     open: TimeSeries,
-    by_process: BTreeMap<Pid, TimeSeries>,
 }
 
 /// The call that opened a call site's descriptors; `None` for other call sites.
@@ -54,28 +52,28 @@ pub(super) fn without_syscall_wrappers(frames: &Arc<[Frame]>, call: &str) -> Arc
 }
 
 /// Whether a frame is only the C library's wrapper of the system call `call`: the innermost frame in libc, and the
-/// frames behind it that are named after the call, as `__libc_recvmsg`.
+/// frames behind it that are named after the call, as `__libc_recvmsg`. In a static program the library is in no file of
+/// its own; there, only the exact name counts: the program itself may have an `accept_client`.
 fn is_syscall_wrapper(frame: &Frame, innermost: bool, call: &str) -> bool {
     let module = frame.module.as_deref().map(file_name).unwrap_or_default();
-    if innermost && LIBC.iter().any(|one| module.starts_with(one)) {
+    let in_libc = LIBC.iter().any(|one| module.starts_with(one));
+    if innermost && in_libc {
         return true;
     }
     let name = frame.symbol.as_deref().map(plain_name).unwrap_or_default();
     let name = name.trim_start_matches('_').trim_start_matches("GI_").trim_start_matches('_');
     let name = name.trim_start_matches("libc_");
     let name = name.trim_end_matches("_nocancel").trim_end_matches("64");
+    // `accept4` opens what is listed as `accept`, `open` what is listed as `openat`.
+    let rest = name.strip_prefix(call).or_else(|| call.strip_prefix(name));
+    let is_variant = |rest: &str| matches!(rest.trim_end_matches(char::is_numeric), "" | "at");
     ["syscall", "recvmmsg"].contains(&name)
-        || name.len() > 2 && (name.starts_with(call) || call.starts_with(name))
+        || name.len() > 2 && rest.is_some_and(|rest| in_libc || is_variant(rest))
 }
 
 impl Descriptors {
-    /// The descriptors of a snapshot. Processes that have ended reach no limit.
-    pub(super) fn report(
-        &mut self,
-        snapshot: &Snapshot,
-        targets: &[Member],
-        exits: &BTreeMap<Pid, Exit>,
-    ) -> Fds {
+    /// The descriptors of a snapshot, without the time to their limit.
+    pub(super) fn report(&mut self, snapshot: &Snapshot, targets: &[Member]) -> Fds {
         let at_s = snapshot.at_ns as f64 / 1e9;
         let mut fds = Fds {
             opened_unseen: Some(snapshot.unseen.0),
@@ -99,27 +97,6 @@ impl Descriptors {
         self.opened.push(at_s, opened as f64);
         self.open.push(at_s, fds.open as f64);
         (fds.opened_per_s, fds.growth_per_s) = (self.opened.slope(), self.open.slope());
-        let mut by_process: BTreeMap<Pid, u64> = BTreeMap::new();
-        for one in &snapshot.descriptors {
-            *by_process.entry(one.open.pid).or_default() += 1;
-        }
-        let mut first: Option<Reached> = None;
-        for member in targets {
-            let pid = member.identity.pid;
-            if exits.contains_key(&pid) {
-                continue;
-            }
-            let series = self.by_process.entry(pid).or_default();
-            series.push(at_s, by_process.get(&pid).copied().unwrap_or(0) as f64);
-            let reached = member.identity.fd_limit.and_then(|limit| series.reaches(limit as f64));
-            if let Some(reached) = reached
-                && first.is_none_or(|first| reached.seconds < first.seconds)
-            {
-                first = Some(reached);
-            }
-        }
-        fds.seconds_to_limit = first.map(|reached| reached.seconds);
-        fds.seconds_to_limit_between = first.map(|reached| reached.between);
         if let [only] = targets {
             fds.limit = only.identity.fd_limit;
         }
@@ -153,4 +130,64 @@ fn table(snapshot: &Snapshot) -> Vec<Fd> {
         }
     };
     snapshot.descriptors.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Address;
+
+    fn frame(module: &str, symbol: &str) -> Frame {
+        Frame {
+            address: Address(1),
+            symbol: Some(symbol.into()),
+            offset: None,
+            module: Some(module.into()),
+            module_offset: None,
+            file: None,
+            line: None,
+            inlined: false,
+            tail_call: false,
+            why_unnamed: None,
+        }
+    }
+
+    fn kept(frames: &[(&str, &str)], call: &str) -> Vec<String> {
+        let frames: Arc<[Frame]> = frames.iter().map(|(file, name)| frame(file, name)).collect();
+        let kept = without_syscall_wrappers(&frames, call);
+        kept.iter().filter_map(|frame| frame.symbol.as_deref().map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn wrappers_of_the_c_library_are_left_out() {
+        let libc = "/usr/lib/x86_64-linux-gnu/libc.so.6";
+        let frames =
+            [(libc, "__internal_syscall"), (libc, "__libc_recvmsg"), ("/srv/s", "read_fd")];
+        assert_eq!(kept(&frames, "recvmsg"), ["read_fd"]);
+        let inside_static =
+            |wrapper: &str, call: &str| kept(&[("/srv/s", wrapper), ("/srv/s", "main")], call);
+        for (wrapper, call) in [
+            ("__libc_accept4", "accept"),
+            ("open64", "openat"),
+            ("openat2", "openat"),
+            ("epoll_create", "epoll_create1"),
+            ("syscall", "bpf"),
+        ] {
+            assert_eq!(inside_static(wrapper, call), ["main"], "{wrapper}");
+        }
+    }
+
+    #[test]
+    fn functions_of_the_program_stay_whatever_their_names() {
+        let libc = "/usr/lib/x86_64-linux-gnu/libc.so.6";
+        for (own, call) in [
+            ("accept_client", "accept"),
+            ("open_state_file", "openat"),
+            ("socket_of", "socket"),
+            ("pipe_to", "pipe2"),
+        ] {
+            let frames = [(libc, "wrapper"), ("/srv/s", own), ("/srv/s", "main")];
+            assert_eq!(kept(&frames, call), [own, "main"], "{own}");
+        }
+    }
 }

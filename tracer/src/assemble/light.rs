@@ -102,13 +102,6 @@ impl Levels {
             for (fd_type, level) in &growing.fds_by_type {
                 *fds.by_type.entry(fd_type.clone()).or_default() += level.now;
             }
-            let left = identity.fd_limit.map(|limit| limit.saturating_sub(level.now) as f64);
-            let pace = level.growth_per_s.filter(|rate| *rate > 0.0);
-            if let (Some(left), Some(pace)) = (left, pace) {
-                let seconds = left / pace;
-                fds.seconds_to_limit =
-                    Some(fds.seconds_to_limit.map_or(seconds, |least| least.min(seconds)));
-            }
         }
         if let [only] = running {
             fds.limit = only.identity.fd_limit;

@@ -10,7 +10,7 @@ use tracer_common::stack::INTERRUPTED;
 
 use super::{names::Names, parts::Parts};
 use crate::{
-    analyze::limit::TimeSeries,
+    analyze::time_series::TimeSeries,
     ledger::connections::Connection,
     lib_objects::ledger::{FieldSums, Objects, Shown},
     packs::{ObjectType, Pack, Word},

@@ -14,22 +14,39 @@ pub(super) struct Parts {
     pub(super) objects: u64,
 }
 
-/// The parts by the number of the constructor's call site. `is_object` says which call sites create objects. A
-/// resource acquired in nested constructors is part of the innermost one's object.
+/// The parts by the number of the constructor's call site; takes the [`owners`].
 pub(super) fn of(
     sites: &[SiteFigures],
+    owners: &HashMap<u32, u32>,
     is_object: impl Fn(&SiteFigures) -> bool,
 ) -> HashMap<u32, Parts> {
+    let mut parts = HashMap::<u32, Parts>::new();
+    for site in sites.iter().filter(|site| site.aged.bytes > 0) {
+        if let Some(constructor) = owners.get(&site.number) {
+            let parts = parts.entry(*constructor).or_default();
+            let sum = if is_object(site) { &mut parts.objects } else { &mut parts.blocks };
+            *sum += site.aged.bytes;
+        }
+    }
+    parts
+}
+
+/// The constructor's call site of each call site whose resources are parts of objects, by number. `is_object` says which
+/// call sites create objects. A resource acquired in nested constructors is part of the innermost one's object.
+pub(super) fn owners(
+    sites: &[SiteFigures],
+    is_object: impl Fn(&SiteFigures) -> bool,
+) -> HashMap<u32, u32> {
     let constructors: HashMap<(Option<Pid>, u64), u32> = sites
         .iter()
         .filter(|site| is_object(site) && !site.frames.is_empty())
         .map(|site| ((site.pid, site.frames.iter().rev().copied().fold(0, digest)), site.number))
         .collect();
-    let mut parts = HashMap::<u32, Parts>::new();
+    let mut owners = HashMap::new();
     if constructors.is_empty() {
-        return parts;
+        return owners;
     }
-    for site in sites.iter().filter(|site| site.aged.bytes > 0) {
+    for site in sites.iter().filter(|site| site.aged.count > 0) {
         let mut innermost = None;
         let mut so_far = 0;
         for frame in site.frames.iter().skip(1).rev().copied() {
@@ -37,12 +54,10 @@ pub(super) fn of(
             innermost = constructors.get(&(site.pid, so_far)).or(innermost);
         }
         if let Some(constructor) = innermost {
-            let parts = parts.entry(*constructor).or_default();
-            let sum = if is_object(site) { &mut parts.objects } else { &mut parts.blocks };
-            *sum += site.aged.bytes;
+            owners.insert(site.number, *constructor);
         }
     }
-    parts
+    owners
 }
 
 /// Extends the hash of a stack by one frame, from the outermost inward.
@@ -98,7 +113,8 @@ mod tests {
             site(5, 0, &[25, 31, 40]),
             SiteFigures { pid: Some(Pid(2)), ..site(6, 0, &[25, 30, 40]) },
         ];
-        let parts = of(&sites, |site| site.detail == 1);
+        let is_object = |site: &SiteFigures| site.detail == 1;
+        let parts = of(&sites, &owners(&sites, is_object), is_object);
         let of_first = Parts { blocks: 1 << 2, objects: 1 << 1 };
         let of_second = Parts { blocks: 1 << 3, objects: 0 };
         assert_eq!(parts, HashMap::from([(0, of_first), (1, of_second)]));

@@ -27,7 +27,7 @@ use self::{
     pacer::Pacer,
     processes::Processes,
     steps::{Step, on_tape},
-    usage::{FirstUsage, resident},
+    usage::{FirstUsage, limits, resident},
 };
 pub use self::{
     processes::TrackedProcess,
@@ -317,13 +317,15 @@ impl Collector {
         let (unwind, without_table) = self.source.table_status();
         let running = self.processes.running();
         let resident = resident(&mut self.source, &running);
-        let Self { first_usage, source, drained_batch, .. } = self;
+        let Self { first_usage, source, drained_batch, fds, .. } = self;
+        let limits = limits(source, drained_batch, &running, (fds.is_none(), last))?;
         let usage =
             first_usage.as_ref().map(|first| first.compare(source, drained_batch, &running));
         Ok(Snapshot {
             at_ns,
             last,
             resident,
+            limits,
             usage: usage.transpose()?,
             objects: self.objects(at_ns, last)?,
             connections: connections(

@@ -1,4 +1,4 @@
-//! The kernel's figures for the targets: resident memory, and in light mode memory and descriptors by type.
+//! The kernel's figures for the targets: resident memory, limits, and in light mode memory and descriptors by type.
 //!
 //! A part of the collector: takes the targets that run, passes on figures from `/proc` for the snapshot.
 
@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use super::cycle::Drains;
 use crate::{
     kernel::Drained,
-    snapshot::TargetUsage,
+    snapshot::{LimitReadings, TargetUsage},
     source::RecordSource,
+    tape::Timer,
     target::{Pid, usage},
 };
 
@@ -50,4 +51,29 @@ impl FirstUsage {
 /// Resident memory of the targets that run, bytes.
 pub(super) fn resident(source: &mut RecordSource, running: &[Pid]) -> BTreeMap<Pid, u64> {
     running.iter().filter_map(|pid| Some((*pid, source.rss_bytes(*pid)?))).collect()
+}
+
+/// Memory and limits of the targets that run; `None` while the last reading was a short while ago, unless it is to be
+/// read `now`. Descriptors are counted if `count` is set. Many targets take a while: meanwhile the young generation is
+/// drained into `drained`.
+pub(super) fn limits(
+    source: &mut RecordSource,
+    drained: &mut Vec<Drained>,
+    running: &[Pid],
+    (count, now): (bool, bool),
+) -> io::Result<Option<LimitReadings>> {
+    if running.is_empty() || !source.limits_are_due(now) {
+        return Ok(None);
+    }
+    source.begin_scan(Timer::Limits);
+    let (mut processes, mut drains) = (BTreeMap::new(), Drains::new());
+    for pid in running {
+        if let Some(reading) = source.limits(*pid, count) {
+            processes.insert(*pid, reading);
+        }
+        drains.keep_up(source, drained);
+    }
+    let shared = source.shared_limits(running);
+    source.end_scan(Timer::Limits);
+    drains.result().map(|()| Some(LimitReadings { processes, shared }))
 }

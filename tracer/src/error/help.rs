@@ -23,6 +23,7 @@ impl Failure {
             Self::ScreenToFile { .. } => {
                 "use -f text or -f json with -o, or leave out -o".to_owned()
             }
+            Self::ScreenAtTimes => "use -f text or -f json, or leave out --at".to_owned(),
             Self::NotPermitted { .. } => "run as root (sudo leaktrace ...), or grant leaktrace \
                                           cap_bpf,cap_perfmon,cap_sys_ptrace=ep with setcap"
                 .to_owned(),

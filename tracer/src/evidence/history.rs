@@ -7,7 +7,7 @@ use tracer_common::descriptor::FdType;
 use super::{
     Ages, Evidence, HalfClosed, Orphans, Unreleased,
     follows::{Follows, follows},
-    retained::retained,
+    retained::{mature_s, retained},
     series::{Resolution, Series},
     share::Share,
     slope::theil_sen,
@@ -123,6 +123,7 @@ impl History {
         if let Some(lives) = &site.lives {
             evidence.survival = survival(lives, site, now_ms);
             evidence.retained = retained(lives, now_ms);
+            evidence.mature_s = mature_s(lives, now_ms);
             evidence.in_order = in_order(lives);
             evidence.risen = risen(past);
             evidence.requests = requests(lives, past, now_ms);

@@ -3,25 +3,35 @@
 //! Takes snapshots in order, hands on figures with their intervals. Pure and bounded: time comes with the snapshots,
 //! and each call site has at most 3 KiB here. It knows no names, and does not judge.
 
+mod activity;
 mod change;
 mod follows;
+mod gauge;
 mod history;
 #[cfg(test)]
 mod random;
+mod rate;
 mod retained;
 mod series;
 mod share;
 mod slope;
 mod survival;
+mod together;
 mod trend;
 
+#[cfg(test)]
+pub(crate) use self::together::tests::lives;
 pub use self::{
+    activity::Activity,
     follows::Follows,
+    gauge::{Gauge, Rise},
     history::History,
+    rate::Rate,
     retained::Retained,
     share::Share,
     slope::Slope,
     survival::Survival,
+    together::acquired_together,
     trend::{Trend, Trends},
 };
 use crate::ledger::Sum;
@@ -59,6 +69,8 @@ pub struct Evidence {
     pub trends: Trends,
     /// Their ages.
     pub ages: Option<Ages>,
+    /// Resources older than this are no longer only in use, seconds: twice the longest usual lifetime.
+    pub mature_s: f64,
     /// How they follow the number of open connections.
     pub connections: Option<Follows>,
     /// How they follow the rate at which the call site acquires.
@@ -71,6 +83,13 @@ pub struct Evidence {
     pub unreleased: Option<Unreleased>,
     /// Sockets whose peer has closed and that stay open.
     pub half_closed: Option<HalfClosed>,
+}
+
+impl Evidence {
+    /// How fast the call site leaks, or grows.
+    pub fn rate(&self) -> Option<Rate> {
+        rate::rate(self)
+    }
 }
 
 /// Ages of outstanding resources.

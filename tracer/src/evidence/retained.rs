@@ -51,7 +51,7 @@ const DEVIATIONS: f64 = 3.0;
 /// What a call site retains; `None` while nothing has outlived the usual lifetime for long enough.
 pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
     let usual_s = usual_s(lives, now_ms)?;
-    let mature_s = 2.0 * usual_s + LATE_S;
+    let mature_s = mature_age_s(usual_s);
     let until_ms = f64::from(now_ms) - mature_s * 1000.0;
     let mature = || lives.cohorts().iter().filter(|one| f64::from(one.end_ms) <= until_ms);
     let run = run(mature().copied().rev())?;
@@ -91,6 +91,18 @@ pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
         pace,
         pace_differs: differs > DEVIATIONS,
     })
+}
+
+/// The age from which on resources of this usual lifetime count as retained, seconds.
+fn mature_age_s(usual_s: f64) -> f64 {
+    2.0 * usual_s + LATE_S
+}
+
+/// The age from which on resources of a call site would count as retained, seconds; also when none does.
+pub(super) fn mature_s(lives: &Lives, now_ms: u32) -> f64 {
+    let longest = || lives.lifetimes().iter().rposition(|count| *count > 0);
+    let usual_s = usual_s(lives, now_ms).or_else(|| longest().map(lifetime_end_s));
+    mature_age_s(usual_s.unwrap_or_default())
 }
 
 /// The shortest age after which hardly anything is released, seconds.

@@ -24,10 +24,10 @@ pub struct Fds {
     pub growth_per_s: Option<f64>,
     /// Soft limit of the only target; `null` for several targets, or without a limit.
     pub limit: Option<u64>,
-    /// Seconds until the first target reaches its limit at the recent rate; `null` when none will.
+    /// Seconds until the first target reaches its limit at the present rate, as in [`super::Limit::time_to_limit_s`]; `null`
+    /// as there.
     pub seconds_to_limit: Option<f64>,
-    /// 95 percent interval of that time, estimated from the variance of the recent past: the earliest and the latest,
-    /// which is `null` when the limit may never be reached. `null` as above, or while descriptors are not traced.
+    /// 95 percent interval of that time: the earliest and the latest.
     #[serde(default)]
     pub seconds_to_limit_between: Option<(f64, Option<f64>)>,
     /// Open descriptors by type; with `--light` by the kernel's own names.

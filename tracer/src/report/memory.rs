@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The memory of all targets together.
+/// The memory of all targets together, or what it was when they were last read. Pages that several targets share count for
+/// each of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProcessMemory {
     /// Resident memory, bytes.
@@ -13,7 +14,7 @@ pub struct ProcessMemory {
     pub file_bytes: Option<u64>,
     /// Resident shared memory, bytes.
     pub shared_bytes: Option<u64>,
-    /// Resident memory of the threads' stacks, bytes.
+    /// Resident memory of the threads' stacks, bytes; `null` when one of them is not known.
     pub stacks_bytes: Option<u64>,
     /// What the allocator has given to the program, bytes; `null` while the heap is not read.
     pub heap_used_bytes: Option<u64>,
@@ -21,8 +22,8 @@ pub struct ProcessMemory {
     pub heap_kept_bytes: Option<u64>,
     /// Outstanding memory, bytes.
     pub outstanding_bytes: u64,
-    /// The share of the growth of resident memory that outstanding memory explains, 0 to 1; `null` while resident
-    /// memory does not grow.
+    /// The share of the growth of anonymous memory that outstanding memory explains, 0 to 1; `null` while anonymous
+    /// memory does not surely grow.
     pub explained_growth: Option<f64>,
 }
 
@@ -38,8 +39,21 @@ pub struct Limit {
     pub used: u64,
     /// The limit, in the same unit.
     pub limit: u64,
-    /// When it is reached at the present rate; `null` while use does not surely grow.
+    /// When it is reached at the present rate; `null` while use does not surely grow, or when that is more than 200 times as
+    /// far ahead as the growth was seen for.
     pub time_to_limit_s: Option<TimeToLimit>,
+}
+
+impl Limit {
+    /// Whether the figures are bytes.
+    pub fn is_bytes(&self) -> bool {
+        ["memory", "address space", "data"].iter().any(|what| self.what.starts_with(what))
+    }
+
+    /// The share that is used.
+    pub fn share(&self) -> f64 {
+        self.used as f64 / self.limit.max(1) as f64
+    }
 }
 
 /// When a limit is reached, seconds, with a 95 percent interval.
@@ -49,6 +63,6 @@ pub struct TimeToLimit {
     pub low: f64,
     /// Most likely.
     pub mid: f64,
-    /// At the latest; `null` if it may never be.
+    /// At the latest.
     pub high: Option<f64>,
 }

@@ -46,7 +46,7 @@ use crate::{
 };
 use pipeline::Pipeline;
 
-pub use replay::{replay, reports, reports_without};
+pub use replay::{replay, reports, reports_at};
 
 /// Traces according to `settings` until a signal, the duration or the targets' end stops it; delivers the report.
 pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {

@@ -37,6 +37,7 @@ use crate::{
     settings::{Format, Settings, TargetSpec},
     snapshot::Snapshot,
     source::RecordSource,
+    suppressions::Suppressions,
     tape::{Answers, TapeWriter},
     target::{Identity, Pid, identify, launch::Launched, mappings, usage, watch::Watch},
     unwind::Library,
@@ -56,6 +57,8 @@ pub(super) struct Pipeline {
     command: Option<Arc<Launched>>,
     exits: Exits,
     journal: Option<Journal>,
+    /// The findings to hide, from the next report on.
+    suppressions: watch::Sender<Suppressions>,
     /// Functions and marks of users' packs that match nothing.
     unmatched: Vec<String>,
     no_descriptors: Option<String>,
@@ -131,8 +134,10 @@ impl Pipeline {
         let collector =
             spawn("collector", move || collect(collector, &incoming, &changes, &snapshots))?;
         let ends = Arc::clone(&exits);
+        let (suppressions, suppressed) = watch::channel(settings.suppressions.clone());
         let reporter = spawn("reporter", move || {
-            report(session, reported_answers, &collected, &listed, &latest, &ends)
+            let inputs = Inputs { listings: &listed, exits: &ends, suppressions: &suppressed };
+            report(session, reported_answers, &collected, &inputs, &latest)
         })?;
         Ok(Self {
             attacher,
@@ -144,6 +149,7 @@ impl Pipeline {
             command,
             exits,
             journal,
+            suppressions,
             unmatched,
             no_descriptors: settings.no_descriptors.clone(),
         })
@@ -179,6 +185,11 @@ impl Pipeline {
     /// A channel with the latest report.
     pub(super) fn reports(&self) -> Reports {
         self.reports.clone()
+    }
+
+    /// The findings to hide: what is sent applies from the next report on.
+    pub(super) fn suppressions(&self) -> watch::Sender<Suppressions> {
+        self.suppressions.clone()
     }
 
     /// Returns when every target has ended, or the pipeline has failed.
@@ -255,15 +266,13 @@ fn report(
     session: SessionInfo,
     answers: Answers,
     snapshots: &Receiver<Snapshot>,
-    listings: &Receiver<Listing>,
+    inputs: &Inputs<'_>,
     latest: &watch::Sender<Option<Arc<Report>>>,
-    exits: &Exits,
 ) -> Option<Report> {
-    let inputs = Inputs { listings, exits };
     let publish = |report, _| drop(latest.send_replace(Some(Arc::new(report))));
     // Live, neither fails.
     let mut assembly = Assembly::new(answers, Some(session)).ok()?;
-    reporter::report(&mut assembly, snapshots, Some(&inputs), publish).ok()?.map(|(last, _)| last)
+    reporter::report(&mut assembly, snapshots, Some(inputs), publish).ok()?.map(|(last, _)| last)
 }
 
 /// The share of CPU time that tracing may take, and the cost of a probe hit, if there is a budget.

@@ -89,27 +89,63 @@ pub fn replay(settings: &Replay) -> anyhow::Result<ExitCode> {
         return Err(unusable("it ends before the first report".to_owned()).into());
     }
     if settings.format == Format::Tui {
-        return show(&tape, lines, settings.suppressions.clone());
+        return show(&tape, lines, settings);
     }
     let output = Output::prepare(settings.output.as_deref(), true)?;
-    let mut latest = None;
-    let fault = reports_without(&settings.suppressions, &tape, |report| latest = Some(report));
+    let times = if settings.at.is_empty() { &[Duration::MAX][..] } else { &settings.at };
+    let (chosen, fault) = reports_at(&settings.suppressions, &tape, times);
     if let Some(fault) = fault.filter(|fault| *fault != Fault::Ended) {
         return Err(unusable(fault.to_string()).into());
     }
-    let Some(report) = latest else {
+    if chosen.is_empty() {
         return Err(unusable("it ends before the first report".to_owned()).into());
-    };
+    }
     if fault.is_some() {
         warn_of_end(settings);
     }
+    output.deliver(&written(&chosen, settings)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The reports as bytes: one below the other, or a line of JSON each if times were given.
+fn written(reports: &[Arc<Report>], settings: &Replay) -> anyhow::Result<Vec<u8>> {
     let options = export::Options {
         top: settings.top,
         width: None,
         show_suppressed: settings.show_suppressed,
     };
-    output.deliver(&bytes_of(&report, settings.format, options)?)?;
-    Ok(ExitCode::SUCCESS)
+    let mut bytes = Vec::new();
+    for (number, report) in reports.iter().enumerate() {
+        if !settings.at.is_empty() && settings.format.written() == export::Format::Json {
+            export::json::write_line(report, settings.top, &mut bytes)
+                .context("could not write the report")?;
+            continue;
+        }
+        if number > 0 {
+            bytes.push(b'\n');
+        }
+        bytes.extend(bytes_of(report, settings.format, options)?);
+    }
+    Ok(bytes)
+}
+
+/// For each of these times after tracing began, the last report at or before it; the first one if none is that early.
+/// Empty if the tape has no report. Also returns why the last report is not that of the whole run, if it is not.
+pub fn reports_at(
+    suppressions: &Suppressions,
+    tape: &Tape,
+    times: &[Duration],
+) -> (Vec<Arc<Report>>, Option<Fault>) {
+    let mut chosen: Vec<Option<Arc<Report>>> = vec![None; times.len()];
+    let fault = reports_without(suppressions, tape, |report| {
+        let report = Arc::new(report);
+        for (time, chosen) in times.iter().zip(&mut chosen) {
+            if chosen.is_none() || report.window.duration_s <= time.as_secs_f64() {
+                *chosen = Some(Arc::clone(&report));
+            }
+        }
+    });
+    (chosen.into_iter().flatten().collect(), fault)
 }
 
 /// Passes the reports of a tape to `publish`, oldest first. Returns why the last one is not that of the whole run, if it
@@ -119,7 +155,7 @@ pub fn reports(tape: &Tape, publish: impl FnMut(Report)) -> Option<Fault> {
 }
 
 /// The same, without the findings that these suppressions hide.
-pub fn reports_without(
+fn reports_without(
     suppressions: &Suppressions,
     tape: &Tape,
     mut publish: impl FnMut(Report),
@@ -149,7 +185,7 @@ fn warn_of_end(settings: &Replay) {
 }
 
 /// Shows the reports on the screen at their times, until the user quits.
-fn show(tape: &Tape, lines: u32, suppressions: Suppressions) -> anyhow::Result<ExitCode> {
+fn show(tape: &Tape, lines: u32, settings: &Replay) -> anyhow::Result<ExitCode> {
     const TERMINAL: &str = "could not use the terminal";
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -158,9 +194,11 @@ fn show(tape: &Tape, lines: u32, suppressions: Suppressions) -> anyhow::Result<E
     let (latest, reports) = watch::channel(None);
     let played = tape.clone();
     // Not joined: whoever quits does not wait for the tape's end.
-    let player = spawn("tape", move || play(&played, lines, &suppressions, &latest))?;
+    let (suppressions, suppressed) = watch::channel(settings.suppressions.clone());
+    let mut files = screen::Files::new(&settings.new_suppressions, suppressions);
+    let player = spawn("tape", move || play(&played, lines, &suppressed, &latest))?;
     let mut screen = Screen::enter().context(TERMINAL)?;
-    let shown = runtime.block_on(show_until_quit(&mut screen, &reports));
+    let shown = runtime.block_on(show_until_quit(&mut screen, &reports, &mut files));
     drop(screen);
     drop(runtime);
     if player.is_finished() {
@@ -170,9 +208,13 @@ fn show(tape: &Tape, lines: u32, suppressions: Suppressions) -> anyhow::Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-async fn show_until_quit(screen: &mut Screen, reports: &Reports) -> io::Result<()> {
+async fn show_until_quit(
+    screen: &mut Screen,
+    reports: &Reports,
+    files: &mut screen::Files,
+) -> io::Result<()> {
     loop {
-        match screen.show(reports.clone(), screen::save).await? {
+        match screen.show(reports.clone(), files).await? {
             Leave::Quit => return Ok(()),
             Leave::Full => screen.stay("a tape has only what was recorded"),
         }
@@ -183,12 +225,12 @@ async fn show_until_quit(screen: &mut Screen, reports: &Reports) -> io::Result<(
 fn play(
     tape: &Tape,
     lines: u32,
-    suppressions: &Suppressions,
+    suppressions: &watch::Receiver<Suppressions>,
     latest: &watch::Sender<Option<Arc<Report>>>,
 ) -> anyhow::Result<()> {
     let mut start: Option<(Instant, u64)> = None;
     for number in 0..lines {
-        let line = match Line::start(tape, number, suppressions) {
+        let line = match Line::start(tape, number, &suppressions.borrow()) {
             Ok(line) => line,
             // A pipeline that was not used any more has no report.
             Err(_) if number > 0 => break,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tracer_common::attach::ProbeNumber;
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     probes::{Probe, allocator::Allocator},
     report::{Exit, Report},
     snapshot::Snapshot,
+    suppressions::Suppressions,
     tape::{Question, Redact, Redactor, redact},
     target::Pid,
 };
@@ -27,6 +29,8 @@ pub(super) struct Inputs<'a> {
     pub(super) listings: &'a Receiver<Listing>,
     /// How commands have ended.
     pub(super) exits: &'a Mutex<BTreeMap<Pid, Exit>>,
+    /// The findings to hide, of which keys may add some. A tape has none.
+    pub(super) suppressions: &'a watch::Receiver<Suppressions>,
 }
 
 /// The state of the probes at one moment.
@@ -104,6 +108,9 @@ pub(super) fn report(
         }
         for (pid, exit) in exits {
             assembly.exited(pid, exit);
+        }
+        if let Some(inputs) = inputs {
+            assembly.suppress(inputs.suppressions.borrow().clone());
         }
         let report = assembly.report(&snapshot);
         assembly.answers().flush();

@@ -2,9 +2,16 @@
 //!
 //! Takes a running pipeline, passes on nothing: a key may replace the pipeline of light tracing by one of full tracing.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
+use tokio::sync::watch;
 
 use super::{
     mode_switch::{self, Switch},
@@ -19,8 +26,9 @@ use crate::{
         export::{Options, json},
     },
     settings::Settings,
+    suppressions::Suppressions,
     tape::TapeWriter,
-    tui::{Leave, Screen},
+    tui::{Actions, Leave, Screen},
 };
 
 /// How long a signal may arrive after the error that has the same cause.
@@ -39,8 +47,9 @@ pub(super) async fn show(
     let mut switch = None;
     tokio::pin!(end);
     loop {
+        let mut files = Files::new(&settings.new_suppressions, pipeline.suppressions());
         tokio::select! {
-            left = screen.show(pipeline.reports(), save) => match left {
+            left = screen.show(pipeline.reports(), &mut files) => match left {
                 Err(error) => {
                     // A closed terminal causes an error and a signal, in any order.
                     let hung_up = tokio::time::timeout(PATIENCE, &mut end).await.is_ok();
@@ -67,8 +76,61 @@ pub(super) async fn show(
     }
 }
 
+/// The files that keys of the screen write.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// Where suppressions go.
+    suppressions: PathBuf,
+    /// The findings that the reporter hides.
+    hidden: watch::Sender<Suppressions>,
+}
+
+impl Files {
+    /// New suppressions go to this file, and to the reporter.
+    pub(super) fn new(suppressions: &Path, hidden: watch::Sender<Suppressions>) -> Self {
+        Self { suppressions: suppressions.to_owned(), hidden }
+    }
+}
+
+impl Actions for Files {
+    fn save(&mut self, report: &Report) -> Result<PathBuf, String> {
+        save(report)
+    }
+
+    fn suppress(&mut self, line: &str) -> Result<PathBuf, String> {
+        let path = &self.suppressions;
+        append(path, line)
+            .map_err(|error| format!("could not append to `{}`: {error}", path.display()))?;
+        // The line is in the file, whatever it is worth.
+        let more = Suppressions::parse(line)
+            .map_err(|bad| format!("could not apply the suppression `{line}`: {}", bad.why))?;
+        self.hidden.send_modify(|all| all.append(more));
+        Ok(path.clone())
+    }
+}
+
+/// Appends a line to a text file, unless it has it.
+fn append(path: &Path, line: &str) -> io::Result<()> {
+    // Reading a pipe would wait for its writer.
+    let before = match fs::metadata(path) {
+        Ok(found) if !found.is_file() => {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        Ok(_) => fs::read(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    if before.split(|byte| *byte == b'\n').any(|old| old.trim_ascii() == line.as_bytes()) {
+        return Ok(());
+    }
+    // The last line of a file that people edit may lack its end.
+    let begin = if before.last().is_some_and(|last| *last != b'\n') { "\n" } else { "" };
+    let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+    file.write_all(format!("{begin}{line}\n").as_bytes())
+}
+
 /// Saves the report that the screen shows in the current directory.
-pub(super) fn save(report: &Report) -> Result<PathBuf, String> {
+fn save(report: &Report) -> Result<PathBuf, String> {
     let pid = report.targets.first().map_or(0, |target| target.pid);
     let seconds = report.window.duration_s.max(0.0);
     let name = format!("leaktrace-{pid}-{seconds:.0}s.json");
@@ -78,4 +140,33 @@ pub(super) fn save(report: &Report) -> Result<PathBuf, String> {
     let output = Output::prepare(Some(&path), false).map_err(|failure| failure.to_string())?;
     output.deliver(&bytes).map_err(|failure| failure.to_string())?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::{Actions as _, Files, append};
+    use crate::suppressions::Suppressions;
+
+    #[test]
+    fn a_suppression_is_one_line_at_the_end_and_is_not_repeated() {
+        let folder = std::env::temp_dir().join(format!("leaktrace-append-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("known.supp");
+        append(&path, "leak:arena_grow").unwrap();
+        std::fs::write(&path, "# known\nleak:arena_grow").unwrap();
+        append(&path, "leak:arena_grow").unwrap();
+        append(&path, "leak:make_session(int)").unwrap();
+        append(&path, "leak:make_session(int)").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "# known\nleak:arena_grow\nleak:make_session(int)\n");
+        assert!(append(&folder, "leak:x").is_err(), "a folder is no file of suppressions");
+        // The reporter has it at once.
+        let (hidden, reporter) = watch::channel(Suppressions::parse("leak:arena_grow").unwrap());
+        assert_eq!(Files::new(&path, hidden).suppress("leak:^f$").unwrap(), path);
+        let both = Suppressions::parse("leak:arena_grow\nleak:^f$").unwrap();
+        assert_eq!(*reporter.borrow(), both);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

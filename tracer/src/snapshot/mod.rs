@@ -20,7 +20,12 @@ use crate::{
     },
     lib_objects::ledger::Objects,
     reconcile::fds::FdDetails,
-    target::{Identity, Pid, mappings::Mappings, usage::ProcessUsage},
+    target::{
+        Identity, Pid,
+        limits::{Bounded, ProcessReading},
+        mappings::Mappings,
+        usage::ProcessUsage,
+    },
 };
 
 /// The state of all targets at one moment.
@@ -52,6 +57,8 @@ pub struct Snapshot {
     pub ended: Vec<Pid>,
     /// Resident memory of the others, bytes.
     pub resident: BTreeMap<Pid, u64>,
+    /// Their memory and limits; `None` while the last reading was a short while ago.
+    pub limits: Option<LimitReadings>,
     /// In light mode: the kernel's figures for them.
     pub usage: Option<TargetUsage>,
     /// Progress of the unwind tables.
@@ -64,6 +71,15 @@ pub struct Snapshot {
     pub sampling: Option<Sampling>,
     /// Memory maps of the targets whose maps have changed since the last snapshot, in order.
     pub mappings: Vec<(Pid, Arc<Mappings>)>,
+}
+
+/// Memory and limits of the targets that run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitReadings {
+    /// Those of each process.
+    pub processes: BTreeMap<Pid, ProcessReading>,
+    /// Those that they share with each other or with the rest of the system.
+    pub shared: Vec<Bounded>,
 }
 
 /// The kernel's figures for the targets that run.

@@ -13,6 +13,7 @@ use crate::{
     tape::Timer,
     target::{
         Pid,
+        limits::{ProcessReader, SharedReader},
         mappings::{FileId, Mappings},
         pages::Frames,
         watch::Watch,
@@ -20,8 +21,8 @@ use crate::{
     unwind::Library,
 };
 
-/// Minimum time between scans of memory maps, in multiples of a scan's duration: they take at most 2 percent of the
-/// time.
+/// Minimum time between scans of memory maps, or of limits, in multiples of a scan's duration: they take at most 2 percent
+/// of the time.
 const MAPPINGS_SHARE: u32 = 50;
 /// The same for scans of descriptors and of resident pages: at most 5 percent.
 const SCAN_SHARE: u32 = 20;
@@ -36,6 +37,9 @@ pub(super) struct Live {
     pub(super) timers: Timers,
     /// The machine's page frames, once they are needed.
     pub(super) frames: Option<Frames>,
+    /// Read limits.
+    pub(super) process_limits: ProcessReader,
+    pub(super) shared_limits: SharedReader,
 }
 
 impl Live {
@@ -48,13 +52,15 @@ impl Live {
             watches: BTreeMap::new(),
             timers: Timers::default(),
             frames: None,
+            process_limits: ProcessReader::default(),
+            shared_limits: SharedReader::default(),
         }
     }
 }
 
 /// When each scan is due, and when it has begun.
 #[derive(Default)]
-pub(super) struct Timers([Option<(Instant, Instant)>; 3]);
+pub(super) struct Timers([Option<(Instant, Instant)>; 4]);
 
 impl Timers {
     fn of(&mut self, timer: Timer) -> Option<&mut Option<(Instant, Instant)>> {
@@ -77,7 +83,10 @@ impl Timers {
 
     /// It has ended. The next one is due after a multiple of its duration.
     pub(super) fn end(&mut self, timer: Timer) {
-        let share = if timer == Timer::Mappings { MAPPINGS_SHARE } else { SCAN_SHARE };
+        let share = match timer {
+            Timer::Mappings | Timer::Limits => MAPPINGS_SHARE,
+            Timer::Descriptors | Timer::Pages => SCAN_SHARE,
+        };
         if let Some(Some((begun, next))) = self.of(timer) {
             *next = Instant::now() + begun.elapsed() * share;
         }

@@ -304,6 +304,7 @@ impl RecordSource {
         if let Some(live) = &mut self.live {
             live.watches.remove(&pid);
             live.generations.end(pid);
+            live.process_limits.forget(pid);
             live.tables.remove_target(pid.0);
         }
     }

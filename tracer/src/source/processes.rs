@@ -7,11 +7,12 @@ use tracer_common::descriptor::FdType;
 
 use super::RecordSource;
 use crate::{
-    tape::{Question, Redact, Redactor, redact::plain},
+    tape::{Question, Redact, Redactor, Timer, redact::plain},
     target::{
         Identity, Pid,
         descriptors::{self, Listed},
         identify,
+        limits::{Bounded, ProcessReading},
         mappings::{self, Mappings},
         memory::{self, Numbers},
         pages::{self, Frames, PageTable},
@@ -58,9 +59,16 @@ impl RecordSource {
 
     /// The mappings of a process if its code is no longer that of `known`. `None` also for one that has just ended.
     pub fn changed_mappings(&mut self, pid: Pid, known: &Mappings) -> Option<Mappings> {
-        self.ask(Question::Mappings(pid.0), |_| {
+        self.ask(Question::Mappings(pid.0), |live| {
             let read = mappings::read(pid).ok()?;
-            (read.iter().next().is_some() && !read.same_code(known)).then_some(read)
+            if read.iter().next().is_none() {
+                return None;
+            }
+            if read.same_code(known) {
+                live.process_limits.keep(pid, read);
+                return None;
+            }
+            Some(read)
         })
     }
 
@@ -126,6 +134,24 @@ impl RecordSource {
     /// Memory and open descriptors of a process, as the kernel counts them; `None` if it has ended.
     pub fn usage(&mut self, pid: Pid) -> Option<ProcessUsage> {
         self.ask(Question::Usage(pid.0), |_| usage::read(pid))
+    }
+
+    /// Whether limits are to be read again; with `now` they are, in any case. A tape of an earlier version has none.
+    pub fn limits_are_due(&mut self, now: bool) -> bool {
+        let Self { live, answers } = self;
+        answers.ask_since(Question::IsDue(Timer::Limits), || {
+            live.as_deref_mut().is_some_and(|live| now || live.timers.is_due(Timer::Limits))
+        })
+    }
+
+    /// Memory and limits of a process; `None` if it has ended. Its descriptors are counted if `count` is set.
+    pub fn limits(&mut self, pid: Pid, count: bool) -> Option<ProcessReading> {
+        self.ask(Question::Limits(pid.0), |live| live.process_limits.read(pid, count))
+    }
+
+    /// The limits that these processes share with each other or with the rest of the system.
+    pub fn shared_limits(&mut self, pids: &[Pid]) -> Vec<Bounded> {
+        self.ask(Question::SharedLimits, |live| live.shared_limits.read(pids))
     }
 
     /// Whether the kernel shows which page frames there are.

@@ -13,13 +13,15 @@ enum Plumbing {
     Name(&'static str),
     /// Its name has this prefix.
     Prefix(&'static str),
+    /// Its name has this suffix.
+    Suffix(&'static str),
     /// It lives in an object whose file name has this prefix.
     Module(&'static str),
     /// Its source path contains this.
     Source(&'static str),
 }
 
-use Plumbing::{Module, Name, Prefix, Source};
+use Plumbing::{Module, Name, Prefix, Source, Suffix};
 
 /// Code that only forwards requests for memory, each entry with the reason.
 const TABLE: &[(Plumbing, &str)] = &[
@@ -38,6 +40,8 @@ const TABLE: &[(Plumbing, &str)] = &[
     (Source("/rustc/"), "Rust's libraries, when it is not"),
     (Prefix("std::"), "standard library of C++ or Rust: containers, strings, smart pointers"),
     (Prefix("__gnu_cxx::"), "allocators of libstdc++"),
+    (Suffix("::allocate"), "the function of a C++ allocator that containers call"),
+    (Suffix("::do_allocate"), "the same of a memory resource"),
     (Prefix("alloc::"), "Rust's allocating library: Vec, Box, String"),
     (Prefix("core::"), "Rust's core library: iterators, closures' calls"),
     (Prefix("hashbrown::"), "the hash table behind Rust's HashMap"),
@@ -115,6 +119,7 @@ fn why_plumbing(frame: &Frame) -> Option<&'static str> {
     let fits = |plumbing: Plumbing| match plumbing {
         Name(whole) => name == whole,
         Prefix(begin) => name.starts_with(begin),
+        Suffix(end) => name.ends_with(end),
         Module(begin) => module.starts_with(begin),
         Source(part) => source.contains(part),
     };
@@ -244,6 +249,8 @@ mod tests {
         check("CRYPTO_zalloc");
         check("g_malloc0");
         check("xmalloc");
+        check("Counted<std::shared_ptr<Shape> >::allocate(unsigned long)");
+        check("arena::Resource::do_allocate(unsigned long, unsigned long)");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 /// The first bytes of every tape.
 const MAGIC: [u8; 8] = *b"LEAKTAPE";
 /// The version of the format, and of what streams contain. A change of a question or of an answer's type is a new
-/// version.
+/// version; a question that is asked with `ask_since` is none.
 pub(super) const VERSION: u32 = 1;
 /// Bytes of the header: the first bytes, and the version.
 pub(super) const HEADER: usize = 12;

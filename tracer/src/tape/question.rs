@@ -82,6 +82,10 @@ pub enum Question {
     OwnUsage,
     /// How is the log of connections?
     Log,
+    /// Its memory and its limits?
+    Limits(u32),
+    /// The limits that several processes share?
+    SharedLimits,
 }
 
 /// A scan that must not take more than a share of the time.
@@ -93,6 +97,8 @@ pub enum Timer {
     Descriptors,
     /// Of their resident pages.
     Pages,
+    /// Of their limits.
+    Limits,
 }
 
 /// A step of naming.

@@ -144,11 +144,24 @@ pub struct Player {
 }
 
 impl Player {
+    /// The next question.
+    pub(super) fn peek(&mut self) -> Result<Question, Fault> {
+        let length = self.next_length()?;
+        let entry = self.need(length.saturating_add(4))?.get(4..).ok_or(Fault::Malformed)?;
+        let question = postcard::take_from_bytes(entry).map_err(|_error| Fault::Malformed)?;
+        Ok(question.0)
+    }
+
+    /// The length of the next question and its answer.
+    fn next_length(&mut self) -> Result<usize, Fault> {
+        let length = self.need(4)?.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+        Ok(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
     /// The answer to a question.
     pub(super) fn read<T: DeserializeOwned>(&mut self, question: Question) -> Result<T, Fault> {
-        let length = self.need(4)?.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
+        let length = self.next_length()?;
         self.at += 4;
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
         let entry = self.need(length)?;
         let malformed = |error| {
             log::info!("could not read the answer to {question:?}: {error}");
@@ -285,6 +298,19 @@ mod tests {
                 assert!(one < 6 || other < 6 || !complete, "{at}");
             }
         }
+    }
+
+    #[test]
+    fn the_next_question_can_be_read_before_its_answer() {
+        let tape = Tape::from_bytes(tape()).unwrap();
+        let mut one = tape.player(0).unwrap();
+        for _ in 0..6 {
+            assert_eq!(one.peek(), Ok(Question::Now));
+            one.read::<u64>(Question::Now).unwrap();
+            assert_eq!(one.peek(), Ok(Question::IsDue(Timer::Pages)));
+            one.read::<bool>(Question::IsDue(Timer::Pages)).unwrap();
+        }
+        assert_eq!(one.peek(), Err(Fault::Ended));
     }
 
     #[test]

@@ -89,6 +89,19 @@ impl Redactor {
         format!("{folder}file-{number}{end}")
     }
 
+    /// The substitute of a control group's path. The root stays.
+    pub fn cgroup(&mut self, path: &str) -> String {
+        if path == "/" {
+            return path.to_owned();
+        }
+        format!("{ELSEWHERE}cgroup-{}", self.number(path.as_bytes()))
+    }
+
+    /// The substitute of a user's id.
+    pub fn user(&mut self, id: u32) -> u32 {
+        u32::try_from(self.number(format!("user {id}").as_bytes())).unwrap_or(u32::MAX)
+    }
+
     /// The number of a name.
     fn number(&mut self, name: &[u8]) -> usize {
         let next = self.names.len() + 1;
@@ -225,6 +238,9 @@ mod tests {
         assert_eq!(redactor.link("/srv/ann/letters (deleted)"), "/redacted/file-3 (deleted)");
         assert_eq!(redactor.link("/srv/ann/letters (deleted)"), "/redacted/file-3 (deleted)");
         assert_eq!(redactor.link("/memfd:secret"), "/memfd:file-4");
+        assert_eq!(redactor.cgroup("/user.slice/user-1042.slice"), "/redacted/cgroup-5");
+        assert_eq!(redactor.cgroup("/"), "/");
+        assert_eq!((redactor.user(1042), redactor.user(7), redactor.user(1042)), (6, 7, 6));
         for stays in ["socket:[17]", "anon_inode:[eventfd]", "/dev/null", "pipe:[3]"] {
             assert_eq!(redactor.link(stays), stays);
         }

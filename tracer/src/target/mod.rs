@@ -9,6 +9,7 @@ mod command;
 pub mod descriptors;
 mod follow;
 pub mod launch;
+pub mod limits;
 pub mod mappings;
 pub mod memory;
 pub mod pages;
@@ -267,13 +268,12 @@ fn describe(process: &Process, pid: Pid) -> Result<Identity, TargetError> {
 }
 
 /// Arguments from the bytes of `cmdline`: each ends with a zero byte, unless the process has overwritten them with a
-/// title.
+/// title. A title is often filled up with zero bytes to the old length: they are no arguments, although a command may
+/// indeed end with empty ones.
 fn arguments(cmdline: &[u8]) -> Vec<String> {
     let text = cmdline.trim_ascii_end();
-    let text = text.strip_suffix(b"\0").unwrap_or(text);
-    if text.is_empty() {
-        return Vec::new();
-    }
+    let end = text.iter().rposition(|byte| *byte != 0);
+    let Some(text) = end.and_then(|last| text.get(..=last)) else { return Vec::new() };
     text.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
 }
 
@@ -366,6 +366,8 @@ mod tests {
         check(b"server\0-p\080\0", &["server", "-p", "80"]);
         check(b"server\0\0last\0", &["server", "", "last"]);
         check(b"nginx: worker process", &["nginx: worker process"]);
+        check(b"postgres: idle \0\0\0\0\0", &["postgres: idle "]);
+        check(b"\0\0", &[]);
         check(b"\xff\0", &["\u{fffd}"]);
     }
 

@@ -43,6 +43,11 @@ impl Entry {
         swapped || resident && Some(self.frame()) != zero_frame()
     }
 
+    /// Whether the page has anonymous memory that is resident.
+    pub fn is_resident(self) -> bool {
+        self.0 & PRESENT != 0 && self.is_anonymous()
+    }
+
     const fn frame(self) -> u64 {
         self.0 & FRAME
     }

@@ -6,6 +6,7 @@
 mod call_site;
 mod connections;
 mod descriptors;
+mod findings;
 mod leaving;
 mod objects;
 mod sites;
@@ -22,6 +23,7 @@ use crate::{
 
 pub use connections::{CLIENTS, CONNECTIONS};
 pub use descriptors::{FDS, TYPES};
+pub use findings::FINDINGS;
 pub use leaving::LEAVING;
 pub use objects::{OBJECT_TYPES, OBJECTS};
 pub use sites::SITES;
@@ -37,6 +39,12 @@ pub enum Needs {
     Verdict,
     /// There is more than one target.
     ManyTargets,
+    /// Some finding is of more than one process.
+    ManyProcesses,
+    /// It is known whose mistake some finding is.
+    Faults,
+    /// Some finding comes from known clients.
+    FindingClients,
     /// The protocol state of some descriptor is known.
     States,
     /// Closed connections left behind resources of some call site.
@@ -102,6 +110,13 @@ impl<T> Column<T> {
             Needs::Baseline => context.baseline.is_some(),
             Needs::Verdict => context.summary.judged,
             Needs::ManyTargets => context.summary.many_targets,
+            Needs::ManyProcesses => {
+                context.report.findings.iter().any(|finding| finding.processes > 1)
+            }
+            Needs::Faults => context.report.findings.iter().any(|finding| finding.fault.is_some()),
+            Needs::FindingClients => {
+                context.report.findings.iter().any(|finding| !finding.clients.is_empty())
+            }
             Needs::States => context.summary.states_known,
             Needs::Orphans => !context.summary.leaving.is_empty(),
             Needs::Known => context.summary.known.contains(&self.by),
@@ -139,8 +154,8 @@ const UNKNOWN: &str = "–";
 pub const fn verdict_words(class: VerdictClass) -> (&'static str, &'static str, Role) {
     let (mark, role) = match class {
         VerdictClass::Leak => ("✖", Role::Bad),
-        VerdictClass::Suspect => ("●", Role::Bad),
-        VerdictClass::Growing => ("▲", Role::Doubtful),
+        VerdictClass::Suspect => ("●", Role::Doubtful),
+        VerdictClass::Growing => ("▲", Role::Text),
         VerdictClass::Steady => ("=", Role::Good),
         VerdictClass::Settling => ("▼", Role::Good),
         VerdictClass::Unknown => return (" ", "", Role::Muted),
@@ -194,6 +209,20 @@ fn direction(change: f64) -> Role {
     }
 }
 
+/// The rise of a trend as a sort key.
+fn risen<'a>(trend: &[u64]) -> Rank<'a> {
+    match (trend.first(), trend.last()) {
+        (Some(first), Some(last)) => Rank::Number(*last as f64 - *first as f64),
+        _ => Rank::Unknown,
+    }
+}
+
+/// A change since the mark, or the mark for unknown.
+fn signed(now: u64, then: Option<u64>, write: fn(u64, u64) -> String) -> Row {
+    let Some(then) = then else { return Row::of(Role::Muted, UNKNOWN) };
+    Row::of(direction(now as f64 - then as f64), write(now, then))
+}
+
 fn age(seconds: Option<f64>) -> Row {
     known(Role::Text, seconds.map(format::seconds))
 }
@@ -203,7 +232,8 @@ mod tests {
     use super::*;
     use crate::{
         report::{
-            Client, Connection, Fd, Leaving, LibraryObject, ObjectType, Site, fixtures as reports,
+            Client, Connection, Fd, Finding, Leaving, LibraryObject, ObjectType, Site,
+            fixtures as reports,
         },
         tui::{
             lists::{Listed, column},
@@ -238,6 +268,7 @@ mod tests {
     #[test]
     fn every_column_has_one_row_and_a_sentence_and_cells_fit() {
         check_columns::<Site>(&sample::report());
+        check_columns::<Finding>(&reports::sample());
         let served = reports::served();
         check_columns::<Site>(&served);
         check_columns::<Fd>(&served);

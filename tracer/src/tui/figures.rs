@@ -51,6 +51,16 @@ pub fn count_change(now: u64, then: u64) -> String {
     sign(now, then).to_owned() + &count(now.abs_diff(then))
 }
 
+/// A rate of counts with its sign, slow ones per minute or hour: `+210/s`, `+6/min`, `+3/h`.
+pub fn count_rate(per_s: f64) -> String {
+    let (unit, size) = match per_s.abs() {
+        1.0.. => return format::count_per_s(per_s),
+        0.02.. => ("/min", 60.0),
+        _ => ("/h", 3600.0),
+    };
+    format::count_per_s(per_s * size).replace("/s", unit)
+}
+
 fn sign(now: u64, then: u64) -> &'static str {
     match now.cmp(&then) {
         std::cmp::Ordering::Greater => "+",
@@ -139,6 +149,20 @@ mod tests {
             (7_100_000_000_000, "7.1 T"),
         ] {
             assert_eq!(count(number), text);
+        }
+    }
+
+    #[test]
+    fn slow_rates_are_per_minute_or_hour() {
+        for (per_s, text) in [
+            (210.0, "+210/s"),
+            (1.0, "+1.0/s"),
+            (0.1, "+6.0/min"),
+            (-0.5, "-30/min"),
+            (0.001, "+3.6/h"),
+            (0.0, "0/h"),
+        ] {
+            assert_eq!(count_rate(per_s), text);
         }
     }
 

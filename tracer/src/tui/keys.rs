@@ -32,6 +32,8 @@ pub enum Key {
     Reverse,
     /// Start typing a filter.
     Filter,
+    /// List the findings.
+    Findings,
     /// List the call sites.
     Sites,
     /// List the open file descriptors.
@@ -44,8 +46,14 @@ pub enum Key {
     Leaving,
     /// List library objects by type.
     Objects,
-    /// Single objects, or by type.
+    /// What the selected row consists of: call sites of a finding, single objects of a kind.
     Each,
+    /// Show or hide findings that grow without being suspected.
+    Growing,
+    /// Hide the selected finding for good.
+    Suppress,
+    /// Toggle the page of memory and limits.
+    Limits,
     /// Freeze the view, or resume.
     Pause,
     /// Remember the figures as the baseline.
@@ -143,10 +151,15 @@ const fn letter(letter: char) -> Stroke {
 #[rustfmt::skip]
 pub const BINDINGS: &[Binding] = &[
     row(Browsing, Key::Open, &[Plain(KeyCode::Enter)], "Enter",
-        "full stack and history of the call site; again: back").hint("Enter", "details"),
+        "details of the finding, or stack and history of the call site; again: back")
+        .hint("Enter", "details"),
     row(Browsing, Key::Split, &[Plain(KeyCode::Tab)], "Tab",
         "show or hide the details below the table").hint("Tab", "split"),
-    row(Browsing, Key::Sites, &[letter('1')], "1", "list the call sites"),
+    row(Browsing, Key::Findings, &[letter('1')], "1",
+        "list the findings: what leaks, or may, one row for each cause"),
+    row(Browsing, Key::Growing, &[letter('a')], "a",
+        "findings: show or hide those that grow and are not suspected").hint("a", "growing"),
+    row(Browsing, Key::Sites, &[letter('2')], "2", "list the call sites"),
     row(Browsing, Key::Fds, &[letter('3')], "3", "list the open file descriptors, with totals by type"),
     row(Browsing, Key::Connections, &[letter('4')], "4",
         "list the connections, open and recently closed"),
@@ -159,8 +172,13 @@ pub const BINDINGS: &[Binding] = &[
     row(Browsing, Key::Objects, &[letter('5')], "5",
         "list library objects by kind; Enter there: the call sites that create them"),
     row(Browsing, Key::Each, &[letter('e')], "e",
-        "list the single objects of the selected kind or call site; again: by kind")
+        "finding: its call sites; kind or call site: its single objects, again: by kind")
         .hint("e", "one by one"),
+    row(Browsing, Key::Suppress, &[letter('x')], "x",
+        "suppress the selected finding from now on; asks first").hint("x", "suppress"),
+    row(Browsing, Key::Limits, &[letter('l')], "l",
+        "memory of the targets, and how far they are from their limits; again: back")
+        .hint("l", "limits"),
     row(Browsing, Key::Filter, &[letter('/')], "/",
         "filter by words in function, file, module, kind, address or state; kind:fd matches exactly that kind")
         .hint("/", "filter"),
@@ -273,12 +291,16 @@ mod tests {
             Key::Leaving => 30,
             Key::Objects => 31,
             Key::Each => 32,
+            Key::Findings => 33,
+            Key::Growing => 34,
+            Key::Suppress => 35,
+            Key::Limits => 36,
         }
     }
 
     #[test]
     fn every_key_has_a_row_that_explains_it() {
-        for number in 0..33 {
+        for number in 0..37 {
             assert!(
                 BINDINGS.iter().any(|row| place(row.key) == number && !row.help.is_empty()),
                 "no row explains the key number {number}"
@@ -308,7 +330,9 @@ mod tests {
             (KeyCode::Char('c'), none, false, Some(Key::Clients)),
             (KeyCode::Char('4'), none, false, Some(Key::Connections)),
             (KeyCode::Char('4'), none, true, Some(Key::Typed('4'))),
-            (KeyCode::Char('2'), none, false, None),
+            (KeyCode::Char('1'), none, false, Some(Key::Findings)),
+            (KeyCode::Char('2'), none, false, Some(Key::Sites)),
+            (KeyCode::Char('6'), none, false, None),
             (KeyCode::Char('<'), KeyModifiers::SHIFT, false, Some(Key::SortLeft)),
             (KeyCode::Char('G'), KeyModifiers::SHIFT, false, Some(Key::End)),
             (KeyCode::Char('A'), KeyModifiers::SHIFT, true, Some(Key::Typed('A'))),

@@ -22,6 +22,8 @@ pub struct Layout {
     pub totals: usize,
     /// Lines of the table with its title line and column titles, below the totals.
     pub table: usize,
+    /// Lines at the end of the table for what is not listed.
+    pub folded: usize,
     /// Lines of the details or the help with their title line, below the table.
     pub detail: usize,
 }
@@ -29,7 +31,7 @@ pub struct Layout {
 impl Layout {
     /// Visible rows of the table.
     pub fn table_rows(&self) -> usize {
-        self.table.saturating_sub(2)
+        self.table.saturating_sub(2 + self.folded)
     }
 
     /// Visible lines of details or help.
@@ -48,9 +50,14 @@ pub fn of(state: &ViewState, header: usize) -> Layout {
     let width = usize::from(state.size.columns);
     let rows = usize::from(state.size.rows);
     let body = rows.saturating_sub(header + 1);
-    let alone = state.help || state.pane == Pane::Detail;
-    let detail = match state.pane {
+    let alone = state.page.is_some() || state.at.pane == Pane::Detail;
+    let folded = usize::from(state.list == List::Findings && !alone && state.shown.is_some());
+    let detail = match state.at.pane {
         _ if alone => body,
+        // Findings are few: no more lines than they need, and at most half.
+        Pane::Split if !state.at.order.is_empty() && state.list == List::Findings => {
+            body - (state.at.order.len() + 3).min(body / 2)
+        }
         // Clients have no call site.
         Pane::Split if !state.at.order.is_empty() && state.list != List::Clients => {
             (body * 9 / 20).clamp(11, 20).min(body.saturating_sub(5))
@@ -65,5 +72,6 @@ pub fn of(state: &ViewState, header: usize) -> Layout {
     };
     // A title without rows is useless.
     let totals = if totals < 3 { 0 } else { totals };
-    Layout { width, header, totals, table: rest - totals, detail }
+    let table = rest - totals;
+    Layout { width, header, totals, table, folded: folded.min(table), detail }
 }

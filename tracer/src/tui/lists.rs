@@ -3,6 +3,7 @@
 //! Pure. Call sites, open descriptors, connections and clients are items of one widget: their differences are data,
 //! here and in `columns`.
 
+mod findings;
 mod objects;
 
 use std::collections::HashSet;
@@ -16,6 +17,8 @@ use crate::report::{Address, Client, Connection, Fd, Leaving, Named, Report, Sit
 /// Which list is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum List {
+    /// What leaks, or may, by cause.
+    Findings,
     /// Call sites.
     Sites,
     /// Open file descriptors, below a summary by type.
@@ -35,6 +38,8 @@ pub enum List {
 /// The identity of an item, independent of the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Id {
+    /// Of a finding: its own identity, the same in every run.
+    Finding(String),
     /// Of a call site.
     Site(u32),
     /// Of a descriptor: its process and number.
@@ -83,6 +88,11 @@ pub trait Listed: Sized + 'static {
     /// Its title above its call site; `None` for a call site, or for an item without a title.
     fn label(&self) -> Option<String> {
         None
+    }
+
+    /// Whether it is hidden unless requested: nothing to look at first.
+    fn is_folded(&self) -> bool {
+        false
     }
 
     /// Its object type, or the one that it is about; `None` if only its call site has it.
@@ -279,6 +289,10 @@ pub fn column<T: Listed>(by: ColumnId) -> Option<&'static Column<T>> {
 macro_rules! with_items {
     ($list:expr, $item:ident => $work:expr) => {
         match $list {
+            $crate::tui::lists::List::Findings => {
+                type $item = $crate::report::Finding;
+                $work
+            }
             $crate::tui::lists::List::Sites => {
                 type $item = $crate::report::Site;
                 $work
@@ -316,7 +330,7 @@ impl List {
     /// The initial order: worst first, or the report's own.
     pub const fn first_sort(self) -> SortOrder {
         let by = match self {
-            Self::Sites => ColumnId::Verdict,
+            Self::Findings | Self::Sites => ColumnId::Verdict,
             Self::Fds => ColumnId::Fd,
             Self::Connections | Self::Clients => ColumnId::Orphans,
             Self::Leaving => ColumnId::Leaving,
@@ -361,6 +375,11 @@ impl List {
         })
     }
 
+    /// Whether the item at an index of the report is hidden unless requested.
+    pub fn is_folded(self, context: &TableContext<'_>, at: usize) -> bool {
+        with_items!(self, Item => Item::get(context, at).is_some_and(Listed::is_folded))
+    }
+
     /// The title of the item at an index of the report, shown above its call site.
     pub fn label(self, context: &TableContext<'_>, at: usize) -> Option<String> {
         with_items!(self, Item => Item::get(context, at).and_then(Listed::label))
@@ -384,7 +403,7 @@ impl<'a> TableContext<'a> {
     }
 }
 
-/// Whether there are connections, descriptors or objects to list, so that the footer must show how to get there.
+/// Whether there are connections, descriptors or objects to list beside findings and call sites.
 pub fn has_other_lists(report: &Report) -> bool {
     report.connections.is_some()
         || report.fds.is_some() && report.light.is_none()

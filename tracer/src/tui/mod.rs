@@ -48,6 +48,16 @@ pub enum Leave {
     Full,
 }
 
+/// What keys cause outside the screen, which does no I/O of its own.
+pub trait Actions {
+    /// Stores the report and returns its path, or the error.
+    fn save(&mut self, report: &Report) -> Result<PathBuf, String>;
+
+    /// Appends a line to the user's suppressions, which apply from the next report on, and returns the path of the
+    /// file, or the error.
+    fn suppress(&mut self, line: &str) -> Result<PathBuf, String>;
+}
+
 /// The terminal, taken over until this is dropped, and the view on it.
 pub struct Screen {
     guard: Guard,
@@ -82,12 +92,12 @@ impl Screen {
     }
 
     /// Shows reports, of which the newest wins, until a key requests something that the caller must do; when their
-    /// sender is gone, the last one stays. `save` stores the shown report and returns its path, or the error. May be
-    /// dropped at any time, and called again.
+    /// sender is gone, the last one stays. `actions` are what keys cause outside the screen. May be dropped at any time,
+    /// and called again.
     pub async fn show(
         &mut self,
         mut reports: watch::Receiver<Option<Arc<Report>>>,
-        mut save: impl FnMut(&Report) -> Result<PathBuf, String>,
+        actions: &mut impl Actions,
     ) -> io::Result<Leave> {
         let Self { guard, events, state, theme } = self;
         let mut dirty = true;
@@ -118,7 +128,7 @@ impl Screen {
                     // the stream: polled without waiting, it would keep that poll's waker, and the next key would
                     // wake nobody.
                     loop {
-                        match react(state, &next, &mut save) {
+                        match react(state, &next, actions) {
                             Effect::Quit => return Ok(Leave::Quit),
                             Effect::Full => return Ok(Leave::Full),
                             Effect::Repaint => {
@@ -126,7 +136,7 @@ impl Screen {
                                 dirty = true;
                             }
                             Effect::None => {}
-                            Effect::Redraw | Effect::Save => dirty = true,
+                            Effect::Redraw | Effect::Save | Effect::Suppress => dirty = true,
                         }
                         if !event::poll(Duration::ZERO)? {
                             break;
@@ -144,12 +154,8 @@ fn size(guard: &Guard) -> io::Result<Size> {
     Ok(Size { columns: size.width, rows: size.height })
 }
 
-/// Applies an event to the state; saving happens here.
-fn react(
-    state: &mut ViewState,
-    event: &Event,
-    save: &mut impl FnMut(&Report) -> Result<PathBuf, String>,
-) -> Effect {
+/// Applies an event to the state; what a key causes outside the screen happens here.
+fn react(state: &mut ViewState, event: &Event, actions: &mut impl Actions) -> Effect {
     let effect = match event {
         Event::Key(key) => match keys::decode(key, state.typing.is_some()) {
             Some(key) => update::update(state, key),
@@ -164,9 +170,21 @@ fn react(
     if effect == Effect::Save
         && let Some(report) = state.shown.as_deref()
     {
-        let remark = match save(report) {
+        let remark = match actions.save(report) {
             Ok(path) => Remark { text: format!("saved {}", path.display()), failed: false },
             Err(error) => Remark { text: format!("not saved: {error}"), failed: true },
+        };
+        state.remark = Some(remark);
+    }
+    if effect == Effect::Suppress
+        && let Some(pattern) = state.suppression.take()
+    {
+        let remark = match actions.suppress(&pattern) {
+            Ok(path) => Remark {
+                text: format!("suppressed by a line in {}: {pattern}", path.display()),
+                failed: false,
+            },
+            Err(error) => Remark { text: format!("not suppressed: {error}"), failed: true },
         };
         state.remark = Some(remark);
     }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use crate::report::{Amount, Report, Site};
+use crate::report::{Amount, Finding, Report, Site};
 
 /// Which column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +97,18 @@ pub enum ColumnId {
     Address,
     /// Its most telling name.
     Label,
+    /// Confidence of a finding.
+    Confidence,
+    /// What a finding consists of.
+    Parts,
+    /// Since when a finding leaks.
+    Since,
+    /// Whose mistake a finding is.
+    Fault,
+    /// Processes that a finding concerns.
+    Processes,
+    /// Clients that a finding comes from.
+    FromClients,
 }
 
 /// Which column the table is sorted by, and whether in reverse.
@@ -134,6 +146,8 @@ pub struct Baseline {
     pub at_s: f64,
     /// Outstanding amounts by call-site id. A call site that is missing here began later, at zero.
     outstanding: HashMap<u32, Amount>,
+    /// Outstanding amounts by finding.
+    findings: HashMap<String, Amount>,
 }
 
 impl Baseline {
@@ -142,7 +156,19 @@ impl Baseline {
         let amount =
             |site: &Site| Amount { count: site.outstanding_count, bytes: site.outstanding_bytes };
         let outstanding = report.sites.iter().map(|site| (site.id, amount(site))).collect();
-        Self { at_s: report.window.duration_s, outstanding }
+        let findings = report.findings.iter().map(|one| (one.id.clone(), one.outstanding));
+        Self { at_s: report.window.duration_s, outstanding, findings: findings.collect() }
+    }
+
+    /// The outstanding amount of this finding when it was marked. Before it was a finding, that of its call sites.
+    pub fn finding(&self, finding: &Finding) -> Amount {
+        self.findings.get(&finding.id).copied().unwrap_or_else(|| {
+            let sites = finding.sites.iter().map(|id| self.amount(*id));
+            sites.fold(Amount::default(), |sum, one| Amount {
+                count: sum.count + one.count,
+                bytes: sum.bytes + one.bytes,
+            })
+        })
     }
 
     /// The outstanding amount of this call site when it was marked.

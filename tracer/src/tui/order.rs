@@ -32,7 +32,7 @@ pub fn of<T: Listed>(context: &TableContext<'_>, sort: SortOrder, filter: &str) 
 
 /// Prefix of a filter word: the full name of a kind.
 pub const KIND: &str = "kind:";
-/// Prefix of a filter word: the number of a call site.
+/// Prefix of a filter word: the number of a call site, or several with commas between.
 pub const SITE: &str = "site:";
 
 /// A word of the filter, and the call sites that contain it: searched once, not for each of their items.
@@ -41,7 +41,7 @@ struct Term {
     sites: HashSet<u32>,
     /// Whether it is a full kind name: `kind:evbuffer`.
     is_kind: bool,
-    /// Whether it is a call site's number: `site:12`.
+    /// Whether it is the numbers of call sites: `site:12`, `site:3,12`.
     is_site: bool,
 }
 
@@ -61,7 +61,8 @@ impl Term {
             return of(kind, true, false, sites.map(|site| site.id).collect());
         }
         if let Some(number) = text.strip_prefix(SITE) {
-            return of(number, false, true, number.parse().into_iter().collect());
+            let numbers = number.split(',').filter_map(|number| number.parse().ok());
+            return of(number, false, true, numbers.collect());
         }
         let with_it = all().filter(|site| has(site, &text));
         of(&text, false, false, with_it.map(|site| site.id).collect())
@@ -146,6 +147,7 @@ mod tests {
             ("kind:Mmap", vec![3]),
             ("kind:map", vec![]),
             ("site:4", vec![4]),
+            ("site:4,2,77", vec![2, 4]),
             ("site:x", vec![]),
             ("no such thing", vec![]),
         ] {

@@ -3,6 +3,7 @@
 //! Fixed reports in, screens out. A person has reviewed each file under `snapshots/`.
 
 mod estimated;
+mod findings;
 mod leaving;
 mod light;
 mod lists;
@@ -23,12 +24,20 @@ use super::{
 };
 use crate::report::{
     Amount, Exit, Report, Word,
-    fixtures::{objects, served},
+    fixtures::{self, objects, served},
 };
 
-fn view(columns: u16, rows: u16, report: Report) -> ViewState {
+/// The first view of a report.
+fn first_view(columns: u16, rows: u16, report: Report) -> ViewState {
     let mut state = ViewState::new(Size { columns, rows });
     receive(&mut state, Arc::new(report));
+    state
+}
+
+/// The call sites of a report.
+fn view(columns: u16, rows: u16, report: Report) -> ViewState {
+    let mut state = first_view(columns, rows, report);
+    press(&mut state, &[Key::Sites]);
     state
 }
 
@@ -116,7 +125,7 @@ fn help_explains_keys_columns_and_words() {
     press(&mut state, &[Key::End]);
     golden("help_end", &state);
     assert_eq!(update(&mut state, Key::Close), Effect::Redraw, "q closes the help first");
-    assert!(!state.help);
+    assert!(state.page.is_none());
     press(&mut state, &[Key::Help]);
     assert_eq!(update(&mut state, Key::Quit), Effect::Quit, "Ctrl-C never asks");
 }
@@ -218,7 +227,7 @@ fn details_show_the_whole_stack() {
     press(&mut state, &[Key::Open]);
     golden("details_wide", &state);
     press(&mut state, &[Key::Back]);
-    assert_eq!(state.pane, Pane::Split);
+    assert_eq!(state.at.pane, Pane::Split);
 }
 
 #[test]
@@ -312,9 +321,9 @@ fn paging_through_fifty_thousand_call_sites() {
     report.sites = (0..50_000).map(sample::site).collect();
     let mut state = view(80, 24, report);
     press(&mut state, &[Key::End]);
-    assert_eq!((state.at.cursor, state.at.top), (49_999, 49_999 - 17));
+    assert_eq!((state.at.cursor, state.at.top), (49_999, 49_999 - 16));
     press(&mut state, &[Key::PageUp, Key::PageUp]);
-    assert_eq!(state.at.cursor, 49_999 - 34);
+    assert_eq!(state.at.cursor, 49_999 - 32);
     press(&mut state, &[Key::Home]);
     assert_eq!((state.at.cursor, state.at.top), (0, 0));
 }
@@ -323,7 +332,14 @@ fn paging_through_fifty_thousand_call_sites() {
 fn every_key_is_harmless_at_every_size_and_at_any_time() {
     use super::keys::BINDINGS;
     for (columns, rows) in [(0, 0), (1, 1), (60, 12), (61, 13), (99, 30), (110, 14), (250, 70)] {
-        for report in [None, Some(lossy()), Some(later()), Some(served()), Some(objects())] {
+        for report in [
+            None,
+            Some(lossy()),
+            Some(later()),
+            Some(served()),
+            Some(objects()),
+            Some(fixtures::sample()),
+        ] {
             let mut state = ViewState::new(Size { columns, rows });
             if let Some(report) = report {
                 receive(&mut state, Arc::new(report));

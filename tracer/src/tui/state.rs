@@ -11,9 +11,9 @@ use super::{
     lists::{Id, List, with_items},
     model::{Baseline, ColumnId, SortOrder},
     order,
-    summary::Summary,
+    summary::{self, Summary},
 };
-use crate::report::{Report, Site};
+use crate::report::{Finding, Report, Site, VerdictClass};
 
 /// The size of the screen, in cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,15 @@ pub enum Pane {
     Detail,
 }
 
+/// A page that covers the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// Keys, columns and words.
+    Help,
+    /// Memory of the targets and their limits.
+    Limits,
+}
+
 /// The position in a list.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -50,10 +59,12 @@ pub struct Place {
     pub sort: SortOrder,
     /// Shows only items with these words.
     pub filter: String,
+    /// The content of the body.
+    pub pane: Pane,
 }
 
 impl Place {
-    const fn new(list: List) -> Self {
+    const fn new(list: List, size: Size) -> Self {
         Self {
             order: Vec::new(),
             selected: None,
@@ -61,7 +72,17 @@ impl Place {
             top: 0,
             sort: list.first_sort(),
             filter: String::new(),
+            pane: Pane::first(list, size),
         }
+    }
+}
+
+impl Pane {
+    /// The pane that a list starts with, and returns to. Findings are few and their details say most; other lists need
+    /// their rows on a small screen.
+    pub const fn first(list: List, size: Size) -> Self {
+        let least = if matches!(list, List::Findings) { 20 } else { 30 };
+        if size.rows >= least { Self::Split } else { Self::Table }
     }
 }
 
@@ -97,12 +118,16 @@ pub struct ViewState {
     pub typing: Option<String>,
     /// The baseline.
     pub baseline: Option<Baseline>,
-    /// The content of the body.
-    pub pane: Pane,
-    /// First visible line of the details or of the help page.
+    /// Whether the user wants findings that grow without being suspected listed, too; `None` until a key says so.
+    pub growing_wanted: Option<bool>,
+    /// The list to go back to from a filtered one.
+    pub came_from: Option<List>,
+    /// The suppression that the next press of the same key confirms.
+    pub suppression: Option<String>,
+    /// First visible line of the details or of a page.
     pub scroll: usize,
-    /// Whether the help page is open.
-    pub help: bool,
+    /// The page that is open.
+    pub page: Option<Page>,
     /// The result of the last action.
     pub remark: Option<Remark>,
     /// Whether full tracing is being prepared while light tracing continues.
@@ -110,7 +135,7 @@ pub struct ViewState {
 }
 
 impl ViewState {
-    /// The view before the first report. A tall screen starts with the details open.
+    /// The view before the first report.
     pub fn new(size: Size) -> Self {
         Self {
             size,
@@ -118,14 +143,16 @@ impl ViewState {
             waiting: None,
             paused: false,
             summary: Summary::default(),
-            list: List::Sites,
-            at: Place::new(List::Sites),
+            list: List::Findings,
+            at: Place::new(List::Findings, size),
             elsewhere: BTreeMap::new(),
             typing: None,
             baseline: None,
-            pane: if size.rows >= 30 { Pane::Split } else { Pane::Table },
+            growing_wanted: None,
+            came_from: None,
+            suppression: None,
             scroll: 0,
-            help: false,
+            page: None,
             remark: None,
             switching: false,
         }
@@ -147,9 +174,13 @@ impl ViewState {
             self.waiting = Some(report);
             return false;
         }
+        // Without findings to come, the call sites say more.
+        let sites_first = self.shown.is_none() && summary::judges_nothing(&report);
         self.summary = Summary::of(&report);
         self.shown = Some(report);
-        self.arrange();
+        if !(sites_first && self.go(List::Sites)) {
+            self.arrange();
+        }
         true
     }
 
@@ -169,6 +200,7 @@ impl ViewState {
     pub fn unmark(&mut self) {
         self.baseline = None;
         for place in self.elsewhere.values_mut().chain([&mut self.at]) {
+            // Only lists whose first order is that of the verdict have such columns.
             if matches!(place.sort.by, ColumnId::BytesChange | ColumnId::CountChange) {
                 place.sort = List::Sites.first_sort();
             }
@@ -181,7 +213,7 @@ impl ViewState {
         if list == self.list {
             return false;
         }
-        let there = self.elsewhere.remove(&list).unwrap_or_else(|| Place::new(list));
+        let there = self.elsewhere.remove(&list).unwrap_or_else(|| Place::new(list, self.size));
         let here = mem::replace(&mut self.at, there);
         self.elsewhere.insert(self.list, here);
         self.list = list;
@@ -199,7 +231,11 @@ impl ViewState {
     pub fn arrange(&mut self) {
         let Some(context) = self.context() else { return };
         let Place { sort, filter, selected, .. } = &self.at;
-        let order = with_items!(self.list, Item => order::of::<Item>(&context, *sort, filter));
+        let mut order = with_items!(self.list, Item => order::of::<Item>(&context, *sort, filter));
+        // A search looks everywhere.
+        if !self.shows_growing() && filter.is_empty() {
+            order.retain(|at| !self.list.is_folded(&context, *at));
+        }
         let found = selected.as_ref().map(|id| self.list.find(&context, &order, id));
         let on_screen = self.at.cursor.saturating_sub(self.at.top);
         self.at.order = order;
@@ -211,6 +247,17 @@ impl ViewState {
         self.at.top = self.at.cursor.saturating_sub(on_screen);
     }
 
+    /// Whether findings that grow without being suspected are listed: at first only while it is too early to suspect any.
+    pub fn shows_growing(&self) -> bool {
+        let early = || {
+            let answer = self.shown.as_deref().map(|report| &report.answer);
+            answer.is_some_and(|answer| {
+                answer.class == Some(VerdictClass::Growing) && answer.smallest_leak_per_s.is_none()
+            })
+        };
+        self.growing_wanted.unwrap_or_else(early)
+    }
+
     /// Puts the cursor on a row and keeps it on the item there.
     pub fn put_cursor(&mut self, row: usize) {
         self.at.cursor = row.min(self.at.order.len().saturating_sub(1));
@@ -218,6 +265,12 @@ impl ViewState {
         if let Some(id) = self.id() {
             self.at.selected = Some(id);
         }
+    }
+
+    /// The finding under the cursor.
+    pub fn finding(&self) -> Option<&Finding> {
+        let at = *self.at.order.get(self.at.cursor)?;
+        self.shown.as_deref()?.findings.get(at).filter(|_| self.list == List::Findings)
     }
 
     /// The call site under the cursor, or the one of the item there.

@@ -22,6 +22,12 @@ pub struct Summary {
     pub suspects: usize,
     /// Whether any call site has a verdict.
     pub judged: bool,
+    /// Findings that are listed only on request.
+    pub growing: usize,
+    /// Call sites that belong to no finding.
+    pub quiet: usize,
+    /// Outstanding bytes of each finding's call sites at the last refreshes, oldest first.
+    pub finding_trends: Vec<Vec<u64>>,
     /// Whether there is more than one target.
     pub many_targets: bool,
     /// Indexes of the call sites, by their number.
@@ -42,6 +48,11 @@ pub struct Summary {
     pub known: HashSet<ColumnId>,
     /// Length of the longest object type name; 0 if there are no objects.
     pub longest_type_name: usize,
+}
+
+/// Whether nothing can be judged in the mode of this report.
+pub fn judges_nothing(report: &Report) -> bool {
+    report.findings.is_empty() && (report.light.is_some() || report.accounting.estimated)
 }
 
 /// Whether a value is known for an object.
@@ -90,11 +101,7 @@ impl Summary {
             if let Some(rate) = site.growth_bytes_per_s {
                 *summary.growth.entry(site.kind.clone()).or_default() += rate;
             }
-            // A shorter trend began later: before that the call site held nothing.
-            let newest_first = summary.trend.iter_mut().rev().zip(site.trend_bytes.iter().rev());
-            for (sum, bytes) in newest_first {
-                *sum = sum.saturating_add(*bytes);
-            }
+            add(&mut summary.trend, &site.trend_bytes);
             match site.verdict.class {
                 VerdictClass::Leak => summary.leaks += 1,
                 VerdictClass::Suspect => summary.suspects += 1,
@@ -105,7 +112,24 @@ impl Summary {
             }
             summary.judged |= site.verdict.class != VerdictClass::Unknown;
         }
+        summary.look_at_findings(report);
         summary
+    }
+
+    fn look_at_findings(&mut self, report: &Report) {
+        self.growing =
+            report.findings.iter().filter(|one| one.class == VerdictClass::Growing).count();
+        let of_findings: HashSet<u32> =
+            report.findings.iter().flat_map(|one| one.sites.iter().copied()).collect();
+        self.quiet = report.sites.iter().filter(|site| !of_findings.contains(&site.id)).count();
+        for finding in &report.findings {
+            let sites = finding.sites.iter().filter_map(|id| self.site_at.get(id));
+            let trends = sites.filter_map(|at| report.sites.get(*at)).map(|site| &site.trend_bytes);
+            let longest = trends.clone().map(Vec::len).max().unwrap_or(0);
+            let mut sum = vec![0; longest];
+            trends.for_each(|trend| add(&mut sum, trend));
+            self.finding_trends.push(sum);
+        }
     }
 
     fn look_at_objects(&mut self, report: &Report) {
@@ -125,6 +149,13 @@ impl Summary {
         self.known.extend(
             there.iter().filter(|(_, has)| objects.table.iter().any(has)).map(|(by, _)| by),
         );
+    }
+}
+
+/// Adds a trend, which may be shorter, to the sum: a call site that began later held nothing before.
+fn add(sum: &mut [u64], trend: &[u64]) {
+    for (sum, bytes) in sum.iter_mut().rev().zip(trend.iter().rev()) {
+        *sum = sum.saturating_add(*bytes);
     }
 }
 

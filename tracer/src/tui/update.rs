@@ -11,10 +11,10 @@ use super::{
     lists::{Id, List},
     model::SortOrder,
     order,
-    rows::{detail, header, help},
-    state::{Pane, Remark, Size, ViewState},
+    rows::{detail, header, help, limits},
+    state::{Page, Pane, Remark, Size, ViewState},
 };
-use crate::report::Report;
+use crate::report::{Finding, Report};
 
 /// The action that the loop must take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum Effect {
     Repaint,
     /// Save the shown report.
     Save,
+    /// Append the view's `suppression` to the user's file.
+    Suppress,
     /// Switch from light to full tracing.
     Full,
     /// Quit.
@@ -78,17 +80,23 @@ fn put_cursor(state: &mut ViewState, row: usize) {
 /// Applies a key.
 pub fn update(state: &mut ViewState, key: Key) -> Effect {
     state.remark = None;
+    let asked = state.suppression.take();
     match key {
-        Key::Close if state.help => state.help = false,
+        Key::Close if state.page.is_some() => state.page = None,
         Key::Close | Key::Quit => return Effect::Quit,
         Key::Repaint => return Effect::Repaint,
         Key::Save if state.shown.is_none() => return Effect::Redraw,
         Key::Save => return Effect::Save,
         Key::Full if state.may_switch_to_full() => return Effect::Full,
         Key::Full => {}
-        Key::Help => {
-            state.help = !state.help;
-            state.scroll = 0;
+        Key::Help => toggle_page(state, Page::Help),
+        Key::Limits => toggle_page(state, Page::Limits),
+        Key::Suppress => return suppress(state, asked.as_deref()),
+        Key::Growing => {
+            // From another list, the key is a request to see them.
+            state.growing_wanted = Some(!(state.shows_growing() && state.list == List::Findings));
+            show(state, List::Findings);
+            arrange(state);
         }
         Key::Back => back(state),
         Key::Up | Key::Down | Key::PageUp | Key::PageDown | Key::Home | Key::End => {
@@ -101,6 +109,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
             state.at.sort.reversed = !state.at.sort.reversed;
             arrange(state);
         }
+        Key::Findings => show(state, List::Findings),
         Key::Sites => show(state, List::Sites),
         Key::Fds => show(state, List::Fds),
         Key::Clients if matches!(state.list, List::Connections | List::Leaving) => {
@@ -110,6 +119,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::Connections | Key::Clients | Key::Leaving => show(state, List::Connections),
         Key::Objects => show(state, List::ObjectTypes),
         Key::Each if state.list == List::Objects => show(state, List::ObjectTypes),
+        Key::Each if state.finding().is_some() => sites_of_finding(state),
         Key::Each => each(state),
         Key::Pause => {
             if state.toggle_pause() {
@@ -125,9 +135,9 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
             scroll(state);
         }
         Key::Filter => {
-            state.help = false;
-            if state.pane == Pane::Detail {
-                state.pane = Pane::Table;
+            state.page = None;
+            if state.at.pane == Pane::Detail {
+                state.at.pane = Pane::Table;
             }
             state.typing = Some(state.at.filter.clone());
         }
@@ -138,41 +148,54 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
 
 /// Switches to another list; closes whatever covers the table.
 fn show(state: &mut ViewState, list: List) {
-    state.help = false;
+    state.page = None;
     state.scroll = 0;
-    if state.pane == Pane::Detail {
-        state.pane = if state.size.rows >= 30 { Pane::Split } else { Pane::Table };
-    }
+    state.came_from = None;
+    close_detail(state);
     if state.go(list) {
         scroll(state);
     }
 }
 
+fn close_detail(state: &mut ViewState) {
+    if state.at.pane == Pane::Detail {
+        state.at.pane = Pane::first(state.list, state.size);
+    }
+}
+
+fn toggle_page(state: &mut ViewState, page: Page) {
+    state.page = (state.page != Some(page)).then_some(page);
+    state.scroll = 0;
+}
+
 /// Closes the topmost layer.
 fn back(state: &mut ViewState) {
     state.scroll = 0;
-    if state.help {
-        state.help = false;
+    if state.page.is_some() {
+        state.page = None;
     } else if let Some(before) = state.typing.take() {
         state.at.filter = before;
         arrange(state);
-    } else if state.pane == Pane::Detail {
-        state.pane = if state.size.rows >= 30 { Pane::Split } else { Pane::Table };
+    } else if state.at.pane == Pane::Detail {
+        close_detail(state);
         put_cursor(state, state.at.cursor);
     } else if !state.at.filter.is_empty() {
         state.at.filter.clear();
         arrange(state);
+        if let Some(list) = state.came_from.take() {
+            show(state, list);
+        }
     }
 }
 
 fn open(state: &mut ViewState) {
-    if state.help || state.pane == Pane::Detail {
+    if state.page.is_some() || state.at.pane == Pane::Detail {
         back(state);
     } else if let Some(Id::ObjectType(kind)) = state.id() {
         filtered(state, List::Sites, order::KIND.to_owned() + &kind);
-    } else if state.site().is_some() {
+    } else if state.finding().is_some() || state.site().is_some() {
         state.scroll = 0;
-        state.pane = Pane::Detail;
+        state.at.pane = Pane::Detail;
         put_cursor(state, state.at.cursor);
     } else if state.list == List::Clients && !state.at.order.is_empty() {
         // All of one client's connections, by its address.
@@ -203,6 +226,40 @@ fn each(state: &mut ViewState) {
     filtered(state, List::Objects, filter);
 }
 
+/// The call sites of the finding under the cursor; Esc leads back.
+fn sites_of_finding(state: &mut ViewState) {
+    let Some(finding) = state.finding() else { return };
+    let numbers: Vec<String> = finding.sites.iter().map(u32::to_string).collect();
+    filtered(state, List::Sites, order::SITE.to_owned() + &numbers.join(","));
+    state.came_from = Some(List::Findings);
+}
+
+/// Asks before it requests the suppression of the finding under the cursor.
+fn suppress(state: &mut ViewState, asked: Option<&str>) -> Effect {
+    let Some(finding) = state.finding() else { return Effect::Redraw };
+    let Some(pattern) = suppression(finding) else {
+        let text = "no suppression: the finding has no function".to_owned();
+        state.remark = Some(Remark { text, failed: true });
+        return Effect::Redraw;
+    };
+    if asked == Some(&pattern) {
+        state.suppression = Some(pattern);
+        return Effect::Suppress;
+    }
+    let text = format!("x again suppresses it from now on: {pattern}");
+    state.remark = Some(Remark { text, failed: false });
+    state.suppression = Some(pattern);
+    Effect::Redraw
+}
+
+/// The line of a suppressions file that hides this finding: its function's whole name, since `leak:f` would hide every
+/// function with an f.
+fn suppression(finding: &Finding) -> Option<String> {
+    let label = finding.asked()?.label();
+    let is_line = !label.is_empty() && !label.chars().any(char::is_control);
+    is_line.then(|| format!("leak:^{label}$"))
+}
+
 /// Another list, filtered.
 fn filtered(state: &mut ViewState, list: List, filter: String) {
     show(state, list);
@@ -211,9 +268,9 @@ fn filtered(state: &mut ViewState, list: List, filter: String) {
 }
 
 fn split(state: &mut ViewState) {
-    state.help = false;
+    state.page = None;
     state.scroll = 0;
-    state.pane = match state.pane {
+    state.at.pane = match state.at.pane {
         Pane::Table | Pane::Detail => Pane::Split,
         Pane::Split => Pane::Table,
     };
@@ -223,11 +280,11 @@ fn split(state: &mut ViewState) {
 /// Moves the cursor, or scrolls the page that covers the table.
 fn move_cursor(state: &mut ViewState, key: Key) {
     let layout = layout_of(state);
-    if state.help || state.pane == Pane::Detail {
-        let lines = if state.help {
-            help::lines(state, layout.width).len()
-        } else {
-            state.site().map_or(0, |site| detail::length(site, state, layout.width))
+    if state.page.is_some() || state.at.pane == Pane::Detail {
+        let lines = match state.page {
+            Some(Page::Help) => help::lines(state, layout.width).len(),
+            Some(Page::Limits) => limits::lines(state, layout.width).len(),
+            None => detail::length(state, layout.width),
         };
         let last = lines.saturating_sub(layout.detail_rows());
         state.scroll = moved(state.scroll.min(last), key, layout.detail_rows(), last);

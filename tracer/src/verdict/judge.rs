@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::judge;
 use crate::{
-    evidence::{History, Trend},
-    report::Verdict,
+    evidence::{Activity, Evidence, History, Trend},
+    report::{Verdict, VerdictClass},
     snapshot::Snapshot,
 };
 
@@ -20,6 +20,33 @@ pub struct Judged {
     pub trend: Option<Trend>,
     /// The verdict.
     pub verdict: Verdict,
+    /// What the verdict is based on, if the call site leaks, or may, or grows.
+    pub evidence: Option<Box<Evidence>>,
+    /// Resources of the call site that are older than this are no longer only in use, seconds.
+    pub mature_s: f64,
+}
+
+/// Share of the resources that must be there still for an accusation to stand when the load has ended.
+const STANDING: f64 = 0.8;
+
+/// The reason why an accusation stands when the load has ended.
+const NO_LOAD: &str = "the load has ended: this is the verdict from before";
+
+impl Judged {
+    /// Whether it accuses, and so many resources do not contradict.
+    fn stands(&self, outstanding: u64) -> bool {
+        let accuses = matches!(self.verdict.class, VerdictClass::Leak | VerdictClass::Suspect);
+        let before = self.evidence.as_ref().map_or(0, |evidence| evidence.outstanding.count);
+        accuses && outstanding as f64 >= STANDING * before as f64
+    }
+
+    /// Lets the verdict stand.
+    fn stays(&mut self) {
+        let reasons = &mut self.verdict.reasons;
+        if reasons.last().is_none_or(|last| last != NO_LOAD) {
+            reasons.push(NO_LOAD.to_owned());
+        }
+    }
 }
 
 /// The verdicts on all call sites.
@@ -27,6 +54,7 @@ pub struct Judged {
 pub struct Judge {
     history: History,
     by_site: HashMap<u32, Judged>,
+    activity: Activity,
     /// Reports so far.
     reports: usize,
     /// When tracing began, on the clock of the evidence, seconds.
@@ -40,13 +68,23 @@ impl Judge {
         let turns =
             if snapshot.last { 1 } else { snapshot.sites.len().div_ceil(PER_REPORT).max(1) };
         self.reports += 1;
+        let acquired = snapshot.sites.iter().map(|site| site.acquired.count).sum();
+        self.activity.push(snapshot.at_ns as f64 / 1e9, acquired);
+        let idle = self.activity.idle_since_s().is_some();
         let estimated = snapshot.sampling.is_some_and(|sampling| sampling.estimated);
         for (at, site) in snapshot.sites.iter().enumerate() {
             if at % turns != self.reports % turns && self.by_site.contains_key(&site.number) {
                 continue;
             }
+            if let Some(judged) = self.by_site.get_mut(&site.number).filter(|_| idle)
+                && judged.stands(site.outstanding.count)
+            {
+                judged.stays();
+                continue;
+            }
             let judged = if estimated {
-                Judged { trend: self.history.trends(site.number).now(), verdict: estimate() }
+                let trend = self.history.trends(site.number).now();
+                Judged { trend, verdict: estimate(), evidence: None, mature_s: 0.0 }
             } else {
                 let evidence = self.history.evidence(site, snapshot);
                 let began_s = *self.began_s.get_or_insert_with(|| {
@@ -54,7 +92,16 @@ impl Judge {
                 });
                 let mut verdict = judge(&evidence);
                 verdict.since = verdict.since.map(|since_s| (since_s - began_s).max(0.0));
-                Judged { trend: evidence.trends.now(), verdict }
+                let kept = matches!(
+                    verdict.class,
+                    VerdictClass::Leak | VerdictClass::Suspect | VerdictClass::Growing
+                );
+                Judged {
+                    trend: evidence.trends.now(),
+                    verdict,
+                    mature_s: evidence.mature_s,
+                    evidence: kept.then(|| Box::new(evidence)),
+                }
             };
             self.by_site.insert(site.number, judged);
         }
@@ -84,11 +131,10 @@ mod tests {
     use super::*;
     use crate::{
         ledger::{
-            Ledger,
+            Ledger, Sum,
             events::{Block, Event, Handle},
         },
-        report::VerdictClass,
-        snapshot::{site_figures, windows::Sampling},
+        snapshot::{SiteFigures, site_figures, windows::Sampling},
         target::Pid,
     };
 
@@ -128,6 +174,40 @@ mod tests {
         assert!(verdict.since.is_some_and(|since_s| (5.0..=7.0).contains(&since_s)), "{verdict:?}");
         let trend = judge.of(1).unwrap().trend.unwrap();
         assert!((trend.count.per_s - 1.0).abs() < 1e-9 && (trend.bytes.per_s - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_accusation_stands_when_the_load_ends() {
+        let mut judge = judged(1, 60, |_| {});
+        let suspect = judge.of(1).unwrap().verdict.class;
+        let snapshot = |second: u64, count| Snapshot {
+            at_ns: (160 + second) * SECOND,
+            sites: vec![SiteFigures {
+                outstanding: Sum { count, bytes: 10 * count },
+                lives: None,
+                ..figures()
+            }],
+            ..Snapshot::default()
+        };
+        (10..60).for_each(|second| judge.push(&snapshot(second, 60), 95 * SECOND));
+        let verdict = &judge.of(1).unwrap().verdict;
+        assert_eq!((suspect, verdict.class), (VerdictClass::Suspect, VerdictClass::Suspect));
+        assert_eq!(verdict.reasons.last().map(String::as_str), Some(NO_LOAD));
+        // Until the resources are released after all.
+        (60..90).for_each(|second| judge.push(&snapshot(second, 3), 95 * SECOND));
+        assert_ne!(judge.of(1).unwrap().verdict.class, VerdictClass::Suspect);
+    }
+
+    /// The figures of a call site that has acquired sixty resources.
+    fn figures() -> SiteFigures {
+        let mut ledger = Ledger::default();
+        for value in 1..=60 {
+            let handle = Handle { pid: Pid(1), kind: Kind::Heap, value };
+            let time_ns = 100 * SECOND;
+            let block = Block { size: 10, time_ns, position: 0, site: 1, connection: 0 };
+            ledger.apply(Event::Acquired { handle, block });
+        }
+        site_figures(&ledger, 160 * SECOND, 0, || {}).remove(0)
     }
 
     #[test]

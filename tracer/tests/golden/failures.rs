@@ -23,6 +23,7 @@ fn usage() -> Vec<Failure> {
         },
         Failure::NoTerminal,
         Failure::ScreenToFile { path: "r.json".into() },
+        Failure::ScreenAtTimes,
         Failure::NoObjects,
         Failure::NoPacks,
         Failure::SuppressionsUnreadable { path: "leaks.supp".into(), source: os(2) },

@@ -2,14 +2,15 @@
 //!
 //! A test of `tests/tests/replays.rs` records them again: see there.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use leaktrace::{
     report::{
         Report,
         export::{Format, Options, write},
     },
-    run::reports,
+    run::{reports, reports_at},
+    suppressions::Suppressions,
     tape::Tape,
     tui::{
         draw::screen,
@@ -68,6 +69,34 @@ fn a_tls_server() {
 #[test]
 fn a_forking_server() {
     golden("forking", include_bytes!("../tapes/forking.tape"));
+}
+
+#[test]
+fn a_time_gives_the_last_report_before_it() {
+    let bytes: &[u8] = include_bytes!("../tapes/libevent.tape");
+    let all = all(bytes);
+    let durations: Vec<f64> = all.iter().map(|report| report.window.duration_s).collect();
+    assert!(durations.is_sorted() && durations[1] > durations[0], "{durations:?}");
+    let tape = Tape::from_bytes(bytes).unwrap();
+    let second = Duration::from_secs_f64(durations[1]);
+    let moment = Duration::from_millis(1);
+    // In any order; a time before the first report gives that one, a time after the end the last one.
+    let times = [Duration::MAX, second + moment, second.saturating_sub(moment), Duration::ZERO];
+    let (chosen, fault) = reports_at(&Suppressions::default(), &tape, &times);
+    assert_eq!(fault, None);
+    let expected = [all.last().unwrap(), &all[1], &all[0], &all[0]];
+    assert!(chosen.iter().map(|one| &**one).eq(expected));
+}
+
+#[test]
+fn a_cut_tape_gives_its_last_report_for_later_times() {
+    let whole = include_bytes!("../tapes/forking.tape");
+    let tape = Tape::from_bytes(&whole[..whole.len() / 2]).unwrap();
+    let mut last = None;
+    let fault = reports(&tape, |report| last = Some(report));
+    let (chosen, same_fault) = reports_at(&Suppressions::default(), &tape, &[Duration::MAX]);
+    assert!(fault.is_some() && same_fault == fault);
+    assert_eq!(chosen.first().map(|one| &**one), last.as_ref());
 }
 
 #[test]

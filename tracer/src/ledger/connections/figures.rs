@@ -1,12 +1,17 @@
 //! Connections at one moment: totals, the open ones that hold most, and the last ones that closed. Pure.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
-use super::{Client, Connection, Connections, End, holdings::Holdings};
+use super::{Client, Connection, Connections, End, Peer, holdings::Holdings};
 use crate::ledger::sum::Sum;
 
 /// Maximum number of open connections listed one by one: as many as anybody looks at.
 const TABLE: usize = 1_000;
+/// Peers of a call site: as many as a finding lists.
+const PEERS: usize = 5;
 
 /// Connections at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +28,8 @@ pub struct Figures {
     pub by_end: BTreeMap<Option<End>, u64>,
     /// By peer.
     pub clients: Vec<Client>,
+    /// By call site: the peers whose connections, open and closed, have most of its resources. A bounded number.
+    pub by_site: HashMap<u32, Vec<(Peer, Sum)>>,
     /// Open connections, at most a thousand: those that hold most. Ordered by id.
     pub table: Vec<Shown>,
     /// The last ones that closed, the newest first.
@@ -67,9 +74,24 @@ pub(super) fn figures(all: &Connections) -> Figures {
         with_orphans: all.holdings.with_orphans(),
         by_end: all.by_end.clone(),
         clients: all.clients.list(),
+        by_site: by_site(all),
         table: open.into_iter().map(|(_, _, one)| shown(&all.holdings, one)).collect(),
         recent: all.recent.iter().rev().map(|one| shown(&all.holdings, one)).collect(),
     }
+}
+
+/// The peers that have most of each call site's resources.
+fn by_site(all: &Connections) -> HashMap<u32, Vec<(Peer, Sum)>> {
+    let mut sites: HashMap<u32, Vec<(u32, Sum)>> = HashMap::new();
+    for ((site, client), sum) in all.holdings.by_site_and_client() {
+        sites.entry(site).or_default().push((client, sum));
+    }
+    let worst = |mut clients: Vec<(u32, Sum)>| {
+        clients.sort_unstable_by_key(|(client, sum)| (Reverse((sum.count, sum.bytes)), *client));
+        clients.truncate(PEERS);
+        clients.into_iter().map(|(client, sum)| (all.clients.peer(client), sum)).collect()
+    };
+    sites.into_iter().map(|(site, clients)| (site, worst(clients))).collect()
 }
 
 fn shown(holdings: &Holdings, connection: &Connection) -> Shown {

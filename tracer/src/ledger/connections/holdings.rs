@@ -224,6 +224,18 @@ impl Holdings {
         })
     }
 
+    /// The resources of all connections, open and closed, by call site and by index of their peer's entry.
+    pub(super) fn by_site_and_client(&self) -> HashMap<(u32, u32), Sum, FixedState> {
+        let mut sums = HashMap::<(u32, u32), Sum, FixedState>::default();
+        for holding in self.by_number.values() {
+            for item in &holding.items {
+                let sum = sums.entry((item.site, holding.client)).or_default();
+                sum.merge(Sum { count: u64::from(item.count), bytes: item.bytes });
+            }
+        }
+        sums
+    }
+
     /// Index of its peer's entry.
     pub(super) fn client(&self, number: u32) -> u32 {
         self.by_number.get(&number).map_or(Clients::OTHERS, |holding| holding.client)

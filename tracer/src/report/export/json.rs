@@ -22,13 +22,29 @@ pub enum Unreadable {
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> std::io::Result<()> {
     match options.top {
         None => serde_json::to_writer_pretty(&mut *out, report)?,
-        Some(top) => {
-            let mut report = report.clone();
-            report.sites.truncate(top);
-            serde_json::to_writer_pretty(&mut *out, &report)?;
-        }
+        Some(top) => serde_json::to_writer_pretty(&mut *out, &shortened(report, top))?,
     }
     out.write_all(b"\n")
+}
+
+/// Writes the report on one line, for a list of reports.
+pub fn write_line(
+    report: &Report,
+    top: Option<usize>,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    match top {
+        None => serde_json::to_writer(&mut *out, report)?,
+        Some(top) => serde_json::to_writer(&mut *out, &shortened(report, top))?,
+    }
+    out.write_all(b"\n")
+}
+
+/// The report with at most this many call sites.
+fn shortened(report: &Report, top: usize) -> Report {
+    let mut report = report.clone();
+    report.sites.truncate(top);
+    report
 }
 
 /// Reads a report; ignores keys that this version does not know.

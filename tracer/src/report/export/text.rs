@@ -8,6 +8,7 @@ mod connections;
 mod fds;
 mod findings;
 mod light;
+mod memory;
 mod names;
 mod objects;
 mod probes;
@@ -30,6 +31,7 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
     title(report, &mut page)?;
     findings::write(report, options, &mut page)?;
     head(report, &mut page)?;
+    memory::write(report, &mut page)?;
     accounting(report, &mut page)?;
     if let Some(objects) = &report.objects {
         objects::write(objects, report, &mut page)?;

@@ -3,8 +3,8 @@
 use tracer_common::kind::ResourceKind;
 
 use super::{
-    Column, ColumnId, Entry, Needs, Rank, UNKNOWN, age, call_site::call_site, counted, direction,
-    known, number, rate, text, verdict_words,
+    Column, ColumnId, Entry, Needs, Rank, age, call_site::call_site, counted, known, number, rate,
+    risen, signed, text, verdict_words,
 };
 use crate::{
     format,
@@ -170,16 +170,4 @@ fn count_then(one: &Entry<'_, Site>) -> Option<u64> {
 
 fn change<'a>(now: u64, then: Option<u64>) -> Rank<'a> {
     number(then.map(|then| now as f64 - then as f64))
-}
-
-fn risen<'a>(trend: &[u64]) -> Rank<'a> {
-    match (trend.first(), trend.last()) {
-        (Some(first), Some(last)) => Rank::Number(*last as f64 - *first as f64),
-        _ => Rank::Unknown,
-    }
-}
-
-fn signed(now: u64, then: Option<u64>, write: fn(u64, u64) -> String) -> Row {
-    let Some(then) = then else { return Row::of(Role::Muted, UNKNOWN) };
-    Row::of(direction(now as f64 - then as f64), write(now, then))
 }

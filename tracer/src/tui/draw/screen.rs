@@ -7,8 +7,8 @@ use ratatui::buffer::Buffer;
 use super::paint;
 use crate::tui::{
     layout,
-    rows::{body, detail, footer, header, help},
-    state::ViewState,
+    rows::{body, detail, footer, header, help, limits},
+    state::{Page, ViewState},
     text::{Role, Row},
     theme::Theme,
 };
@@ -29,16 +29,18 @@ fn lines(state: &ViewState) -> Vec<Row> {
     let layout = layout::of(state, lines.len());
     lines.truncate(layout.header);
     match state.shown.as_deref() {
-        _ if state.help => lines.extend(help::rows(state, layout.width, layout.detail)),
+        _ if state.page == Some(Page::Help) => {
+            lines.extend(help::rows(state, layout.width, layout.detail));
+        }
+        _ if state.page == Some(Page::Limits) => {
+            lines.extend(limits::rows(state, layout.width, layout.detail));
+        }
         None => lines.extend([Row::new(), Row::of(Role::Muted, "   attaching…")]),
         Some(_) => {
             lines.extend(body::rows(state, &layout));
             lines.resize(layout.header + layout.totals + layout.table, Row::new());
             if layout.detail > 0 {
-                lines.extend(match state.site() {
-                    Some(site) => detail::rows(site, state, layout.width, layout.detail),
-                    None => detail::unknown(state, layout.width),
-                });
+                lines.extend(detail::rows(state, layout.width, layout.detail));
             }
         }
     }

@@ -2,10 +2,13 @@
 //!
 //! Pure; takes the state and the layout, returns rows.
 
-use super::table::{self, Shown};
+use super::{
+    answer,
+    table::{self, Shown},
+};
 use crate::{
     format,
-    report::{Fds, Report, Resource},
+    report::{Fds, Report, Resource, VerdictClass},
     tui::{
         columns::{self, TableContext},
         layout::Layout,
@@ -30,6 +33,12 @@ pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
     lines.push(title(state, &context, layout.width, layout.table_rows()));
     if at.order.is_empty() {
         lines.push(Row::new());
+        if state.list == List::Findings && state.at.filter.is_empty() {
+            lines.extend(answer::body(context.report, state, layout.width));
+            lines.push(Row::new());
+            lines.push(answer::folded(context.report, state, layout.width));
+            return lines;
+        }
         let text = format!("   {}", nothing(state, &context, layout.width));
         lines.push(Row::of(Role::Muted, text).fitted(layout.width));
         return lines;
@@ -37,8 +46,11 @@ pub fn rows(state: &ViewState, layout: &Layout) -> Vec<Row> {
     let what =
         Shown { order: &at.order, top: at.top, cursor: Some(at.cursor), sort: Some(at.sort) };
     lines.extend(with_items!(state.list, Item => {
-        table::rows::<Item>(&context, &what, layout.width, space)
+        table::rows::<Item>(&context, &what, layout.width, space - layout.folded.min(space))
     }));
+    if layout.folded > 0 {
+        lines.push(answer::folded(context.report, state, layout.width));
+    }
     lines
 }
 
@@ -97,6 +109,7 @@ const SUMS: usize = 64;
 /// The title of the list.
 const fn name(list: List) -> &'static str {
     match list {
+        List::Findings => "Findings",
         List::Sites => "Call sites",
         List::Fds => "File descriptors",
         List::Connections => "Connections",
@@ -116,7 +129,7 @@ fn title(state: &ViewState, context: &TableContext<'_>, width: usize, page: usiz
         let place = format!(" {}–{last} of {}", at.top + 1, format::count(found as u64));
         title = title.with(Role::Muted, place);
     }
-    for (number, role, one, many) in alerts(state) {
+    for (number, role, one, many) in alerts(state, context) {
         if number > 0 {
             let word = if number == 1 { one } else { many };
             title = title
@@ -133,7 +146,7 @@ fn title(state: &ViewState, context: &TableContext<'_>, width: usize, page: usiz
     }
     let mut remark = Row::of(Role::Muted, order(state));
     if let Some(mark) = &state.baseline
-        && state.list == List::Sites
+        && matches!(state.list, List::Findings | List::Sites)
         && width >= 100
     {
         let since = format!("Δ since mark at {}, ", format::clock(mark.at_s));
@@ -143,12 +156,23 @@ fn title(state: &ViewState, context: &TableContext<'_>, width: usize, page: usiz
 }
 
 /// Items of the list that need attention.
-fn alerts(state: &ViewState) -> Vec<(usize, Role, &'static str, &'static str)> {
+fn alerts(
+    state: &ViewState,
+    context: &TableContext<'_>,
+) -> Vec<(usize, Role, &'static str, &'static str)> {
     let summary = &state.summary;
     match state.list {
+        List::Findings => {
+            let of =
+                |class| context.report.findings.iter().filter(|one| one.class == class).count();
+            vec![
+                (of(VerdictClass::Leak), Role::Bad, "leak", "leaks"),
+                (of(VerdictClass::Suspect), Role::Doubtful, "suspect", "suspects"),
+            ]
+        }
         List::Sites => vec![
             (summary.leaks, Role::Bad, "leak", "leaks"),
-            (summary.suspects, Role::Bad, "suspect", "suspects"),
+            (summary.suspects, Role::Doubtful, "suspect", "suspects"),
         ],
         List::Fds => vec![(summary.half_closed_fds, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)],
         List::Connections => {
@@ -191,8 +215,9 @@ fn nothing(state: &ViewState, context: &TableContext<'_>, width: usize) -> Strin
     } else if state.list.number(context) > 0 {
         let filter = names::start_of(&state.at.filter, width / 4);
         return match state.list {
-            List::Sites => {
-                format!("No call site matches “{filter}” in its stack or kind. Esc shows all.")
+            List::Findings | List::Sites => {
+                let what = if state.list == List::Sites { "call site" } else { "finding" };
+                format!("No {what} matches “{filter}” in its stack or kind. Esc shows all.")
             }
             _ => format!("No match for “{filter}”. Esc shows all."),
         };

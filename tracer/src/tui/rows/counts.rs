@@ -1,35 +1,33 @@
-//! The header's row of file descriptors, connections and objects, with the available lists at the right.
+//! The header's row of file descriptors, connections and objects.
 //!
-//! Pure; on a narrow screen the least important part is dropped first, and the lists shrink to their keys.
+//! Pure; on a narrow screen the least important part is dropped first.
 
 use crate::{
     format,
     report::{Connections, Fds, Report},
     tui::{
         columns, figures, lists,
-        lists::List,
         state::ViewState,
         summary::Summary,
-        text::{Role, Row, Segment, packed, spread},
+        text::{Role, Row, Segment, packed},
     },
 };
 
-/// From this width on, the lists show names beside their keys.
-const NAMED: usize = 100;
+/// From this width on, there is more space between the parts.
+const WIDE: usize = 100;
 
-/// One row, or none if only call sites can be listed.
+/// One row, or none if none of them is traced.
 pub(super) fn rows(report: &Report, state: &ViewState, width: usize) -> Option<Row> {
     if !lists::has_other_lists(report) {
         return None;
     }
-    let mut segments = report.fds.as_ref().map(fds).unwrap_or_default();
+    // A limit that is near has a line of its own.
+    let limit = !super::limits::is_near(report);
+    let mut segments = report.fds.as_ref().map(|all| fds(all, limit)).unwrap_or_default();
     segments.extend(report.connections.iter().flat_map(|all| connections(all, width)));
     segments.extend(objects(report, &state.summary));
-    let tabs = tabs(report, state.list, width);
-    let space = width.saturating_sub(tabs.width() + 3);
-    let left =
-        Row::of(Role::Text, " ").and(packed(segments, space, if width < NAMED { 2 } else { 3 }));
-    Some(spread(left, tabs, width))
+    let gap = if width < WIDE { 2 } else { 3 };
+    Some(Row::of(Role::Text, " ").and(packed(segments, width.saturating_sub(2), gap)))
 }
 
 fn segment(rank: u8, row: Row) -> Segment {
@@ -37,12 +35,12 @@ fn segment(rank: u8, row: Row) -> Segment {
 }
 
 /// `fds 713/1,024 ▲ 0.4/s  limit reached in 13 min`
-fn fds(fds: &Fds) -> Vec<Segment> {
+fn fds(fds: &Fds, with_limit: bool) -> Vec<Segment> {
     let limit = fds.limit.map_or_else(String::new, |limit| format!("/{}", format::count(limit)));
     let open = Row::of(Role::Muted, "fds ")
         .with(Role::Strong, figures::count(fds.open))
         .with(Role::Text, limit);
-    let full = fds.seconds_to_limit.map(|left| {
+    let full = fds.seconds_to_limit.filter(|_| with_limit).map(|left| {
         segment(1, Row::of(Role::Doubtful, format!("limit reached in {}", format::roughly(left))))
     });
     [Some(segment(0, open.and(growth(fds.growth_per_s, format::count_per_s)))), full]
@@ -105,22 +103,4 @@ fn objects(report: &Report, summary: &Summary) -> Vec<Segment> {
         segments.push(segment(4, row));
     }
     segments
-}
-
-/// The available lists, the current one in brackets.
-fn tabs(report: &Report, list: List, width: usize) -> Row {
-    let mut row = Row::new();
-    let tabs = [
-        ("1", "Sites", list == List::Sites, true),
-        ("3", "Fds", list == List::Fds, report.fds.is_some()),
-        ("4", "Conns", list.is_of_connections(), report.connections.is_some()),
-        ("5", "Objects", list.is_of_objects(), report.objects.is_some()),
-    ];
-    for (key, name, here, _) in tabs.into_iter().filter(|(_, _, here, there)| *here || *there) {
-        let (before, after) = if here { ("[", "]") } else { (" ", " ") };
-        let role = if here { Role::Strong } else { Role::Muted };
-        let name = if width < NAMED { String::new() } else { format!(" {name}") };
-        row = row.with(role, before).with(Role::Accent, key).with(role, format!("{name}{after}"));
-    }
-    row.with(Role::Text, " ")
 }

@@ -4,11 +4,12 @@
 
 use crate::{
     format,
+    report::Report,
     tui::{
         keys::{BINDINGS, Key},
         lists::List,
         names,
-        state::ViewState,
+        state::{Page, ViewState},
         text::{Role, Row, Segment, packed, spread},
     },
 };
@@ -50,19 +51,24 @@ fn hints(state: &ViewState, width: usize) -> Row {
     let has_rows = !state.at.order.is_empty();
     let useful = |key: Key| match key {
         Key::Help => true,
-        _ if state.help => false,
+        Key::Limits if state.page == Some(Page::Limits) => true,
+        _ if state.page.is_some() => false,
         Key::Close => true,
         Key::Open => has_rows,
         Key::Full => state.may_switch_to_full(),
         Key::Clients | Key::Leaving => state.list.is_of_connections(),
+        Key::Growing => state.list == List::Findings && state.summary.growing > 0,
+        Key::Suppress => state.finding().is_some(),
+        Key::Limits => state.shown.as_deref().is_some_and(has_limits),
         Key::Each => {
             state.list.is_of_objects()
+                || state.finding().is_some()
                 || state.list == List::Sites
                     && state.site().is_some_and(|site| site.kind.is_object())
         }
-        // Clients have no details to show below, and changes since a mark exist for call sites only.
+        // Clients have no details to show below; changes since a mark exist for findings and call sites.
         Key::Split => state.list != List::Clients && state.shown.is_some(),
-        Key::Mark => state.list == List::Sites && state.shown.is_some(),
+        Key::Mark => matches!(state.list, List::Findings | List::Sites) && state.shown.is_some(),
         _ => state.shown.is_some(),
     };
     let mut segments = Vec::new();
@@ -73,10 +79,12 @@ fn hints(state: &ViewState, width: usize) -> Row {
             Key::Clients if state.list == List::Clients => "one by one",
             Key::Leaving if state.list == List::Leaving => "one by one",
             Key::Each if state.list == List::Objects => "by kind",
+            Key::Each if state.list == List::Findings => "call sites",
             Key::Open if state.list == List::ObjectTypes => "call sites",
             Key::Open if state.list == List::Clients => "its connections",
             Key::Mark if state.baseline.is_some() => "re-mark",
-            Key::Help if state.help => "close   Up Down scroll",
+            Key::Limits if state.page == Some(Page::Limits) => "close   Up Down scroll",
+            Key::Help if state.page == Some(Page::Help) => "close   Up Down scroll",
             _ => word,
         };
         let row = Row::of(Role::Accent, stroke).with(Role::Muted, format!(" {word}"));
@@ -94,13 +102,24 @@ fn hints(state: &ViewState, width: usize) -> Row {
     Row::of(Role::Text, " ").and(packed(segments, width.saturating_sub(2), 2)).fitted(width)
 }
 
+/// Whether there is anything on the page of limits.
+fn has_limits(report: &Report) -> bool {
+    report.memory.is_some() || !report.limits.is_empty()
+}
+
 /// Which hints are dropped first when the line is short.
 const fn rank(key: Key) -> u8 {
     match key {
         Key::Help | Key::Close => 0,
-        Key::Open | Key::Filter | Key::Full | Key::Clients | Key::Leaving | Key::Each => 1,
+        Key::Open
+        | Key::Filter
+        | Key::Full
+        | Key::Clients
+        | Key::Leaving
+        | Key::Each
+        | Key::Suppress => 1,
         Key::Pause | Key::Mark | Key::SortLeft => 2,
-        Key::Save => 3,
+        Key::Save | Key::Limits => 3,
         _ => 4,
     }
 }

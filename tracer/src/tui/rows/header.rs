@@ -8,7 +8,9 @@ use crate::{
     format,
     report::{Accounting, Exit, ProbeStatus, Report, Target, Word},
     tui::{
-        columns, figures, names,
+        columns, figures,
+        lists::List,
+        names,
         state::{Size, ViewState},
         text::{Role, Row, Segment, packed, spread},
     },
@@ -21,8 +23,11 @@ pub fn rows(state: &ViewState) -> Vec<Row> {
     let Some(report) = state.shown.as_deref() else {
         return vec![Row::of(Role::Strong, " leaktrace")];
     };
-    let mut lines =
-        vec![identity(report, state, width), sums(report, state, width), costs(report, width)];
+    let mut lines = vec![identity(report, state, width)];
+    // On the smallest screens the table needs the lines more.
+    lines.extend(super::answer::header(report, state, width, if rows < 20 { 1 } else { 2 }));
+    lines.extend(super::limits::near(report, width));
+    lines.extend([sums(report, state, width), costs(report, state, width)]);
     lines.extend(super::light::rows(report, width));
     lines.extend(super::counts::rows(report, state, width));
     lines.extend(losses(&report.accounting, width, if rows < 30 { 1 } else { 4 }));
@@ -110,12 +115,14 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
 }
 
 /// Events that tracing sees, and its cost.
-fn costs(report: &Report, width: usize) -> Row {
+fn costs(report: &Report, state: &ViewState, width: usize) -> Row {
     let seen = &report.accounting;
+    let tabs = tabs(report, state.list, width);
+    let space = width.saturating_sub(tabs.width() + 3);
     let mut segments = vec![
         // Under a budget, the cost matters more.
         segment(u8::from(seen.budget.is_some()), Role::Text, rate(seen.events_per_s)),
-        Segment { rank: 0, row: probes(report, width) },
+        Segment { rank: 0, row: probes(report, space) },
     ];
     if let Some(budget) = seen.budget {
         let cost =
@@ -153,7 +160,32 @@ fn costs(report: &Report, width: usize) -> Row {
             segments.push(segment(rank, Role::Muted, format!("{} {what}", figures::count(count))));
         }
     }
-    Row::of(Role::Text, " ").and(packed(segments, width.saturating_sub(2), 3))
+    let left = Row::of(Role::Text, " ").and(packed(segments, space, 3)).fitted(space + 1);
+    spread(left, tabs, width)
+}
+
+/// The available lists, the current one in brackets; with names if they leave most of the line to the rest.
+fn tabs(report: &Report, list: List, width: usize) -> Row {
+    let tabs = [
+        ("1", "Findings", list == List::Findings, true),
+        ("2", "Sites", list == List::Sites, true),
+        ("3", "Fds", list == List::Fds, report.fds.is_some()),
+        ("4", "Conns", list.is_of_connections(), report.connections.is_some()),
+        ("5", "Objects", list.is_of_objects(), report.objects.is_some()),
+    ];
+    let row = |named: bool| {
+        let mut row = Row::new();
+        for (key, name, here, _) in tabs.into_iter().filter(|(_, _, here, there)| *here || *there) {
+            let (before, after) = if here { ("[", "]") } else { (" ", " ") };
+            let role = if here { Role::Strong } else { Role::Muted };
+            let name = if named { format!(" {name}") } else { String::new() };
+            row =
+                row.with(role, before).with(Role::Accent, key).with(role, format!("{name}{after}"));
+        }
+        row.with(Role::Text, " ")
+    };
+    let named = row(true);
+    if width >= 70 && named.width() * 5 <= width * 2 { named } else { row(false) }
 }
 
 fn segment(rank: u8, role: Role, text: String) -> Segment {
@@ -165,8 +197,8 @@ fn rate(events_per_s: f64) -> String {
     format!("{} events/s", rate.trim_start_matches('+').trim_end_matches("/s"))
 }
 
-/// How many probes are attached, and the problems of the others.
-fn probes(report: &Report, width: usize) -> Row {
+/// How many probes are attached, and the problems of the others, in a line with `space` cells.
+fn probes(report: &Report, space: usize) -> Row {
     if report.light.is_some() {
         return Row::of(Role::Text, "light: page faults, no probe");
     }
@@ -177,7 +209,7 @@ fn probes(report: &Report, width: usize) -> Row {
         .iter()
         .filter(|probe| probe.status == ProbeStatus::On && probe.emulated == Some(false))
         .count();
-    let narrow = width < if report.accounting.budget.is_some() { 100 } else { 80 };
+    let narrow = space < if report.accounting.budget.is_some() { 80 } else { 60 };
     let mut row = match on {
         0 => Row::of(Role::Loud, " NO PROBE ON "),
         1 => Row::of(Role::Text, "1 probe on"),

@@ -5,8 +5,8 @@
 use crate::{
     format,
     report::{
-        Client, Connection, Fd, Leaving, LibraryObject, ObjectType, ProbeStatus, Report, Site,
-        VerdictClass,
+        Client, Connection, Fd, Finding, Leaving, LibraryObject, ObjectType, ProbeStatus, Report,
+        Site, VerdictClass,
     },
     tui::{
         columns::verdict_words,
@@ -15,12 +15,14 @@ use crate::{
         names,
         state::ViewState,
         summary::TypeRow,
-        text::{Role, Row, rule},
+        text::{Role, Row},
     },
 };
 
 /// Words of the screen that are neither keys nor columns.
-const WORDS: [(&str, &str); 8] = [
+const WORDS: [(&str, &str); 10] = [
+    ("finding", "one cause: the call sites that leak together, with what they leave behind"),
+    ("quiet", "call sites that neither leak nor grow"),
     ("outstanding", "acquired and not released yet"),
     ("call site", "the call stack of an allocation, shown by the function that requested it"),
     ("lost", "events that were not recorded; figures may be off by that many"),
@@ -79,18 +81,7 @@ const ESTIMATES: [(&str, &str); 4] = [
 
 /// Title line and the lines that fit below it, in `height` lines.
 pub fn rows(state: &ViewState, width: usize, height: usize) -> Vec<Row> {
-    let content = lines(state, width);
-    let space = height.saturating_sub(1);
-    let first = state.scroll.min(content.len().saturating_sub(space));
-    let last = (first + space).min(content.len());
-    let remark = if content.len() > space {
-        Row::of(Role::Muted, format!("lines {}–{last} of {}", first + 1, content.len()))
-    } else {
-        Row::new()
-    };
-    let mut rows = vec![rule(Row::of(Role::Strong, "Help"), remark, width)];
-    rows.extend(content.into_iter().skip(first).take(space));
-    rows
+    super::page("Help", lines(state, width), state, width, height)
 }
 
 /// The whole page.
@@ -100,6 +91,7 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
     for binding in BINDINGS.iter().filter(|one| !one.help.is_empty() && there(one.key)) {
         entry(&mut rows, Role::Accent, binding.shown, binding.help, width);
     }
+    table::<Finding>(&mut rows, "Columns of findings", width);
     table::<Site>(&mut rows, "Columns of call sites", width);
     if let Some(report) = state.shown.as_deref() {
         if report.fds.is_some() {
@@ -118,12 +110,12 @@ pub fn lines(state: &ViewState, width: usize) -> Vec<Row> {
             table::<Leaving>(&mut rows, "Columns of resources left behind", width);
         }
     }
-    if state.summary.judged {
+    let judged = state.summary.judged
+        || state.shown.as_deref().is_some_and(|report| !report.findings.is_empty());
+    if judged {
         heading(&mut rows, "Verdicts");
     }
-    for class in VerdictClass::ALL
-        .iter()
-        .filter(|class| state.summary.judged && **class != VerdictClass::Unknown)
+    for class in VerdictClass::ALL.iter().filter(|class| judged && **class != VerdictClass::Unknown)
     {
         let (mark, word, role) = verdict_words(*class);
         entry(&mut rows, role, &format!("{mark} {word}"), class.sentence(), width);
@@ -170,6 +162,15 @@ fn now(rows: &mut Vec<Row>, report: &Report, width: usize) {
         for (reason, count) in lost {
             entry(rows, Role::Bad, &format::count(*count), reason.sentence(), width);
         }
+    }
+    if !report.suppressed.is_empty() {
+        heading(rows, "Suppressed");
+    }
+    for one in &report.suppressed {
+        let noun = if one.findings == 1 { "finding" } else { "findings" };
+        let amount = super::table::amount(one.outstanding.bytes, one.outstanding.count);
+        let text = format!("hides {} {noun}: {amount}", format::count(one.findings));
+        entry(rows, Role::Text, &one.pattern, &text, width);
     }
     if !report.allocators.is_empty() {
         heading(rows, "Allocators");

@@ -1,11 +1,11 @@
 //! The stack of one call site, innermost first: in short lines, or in full.
 //!
-//! Pure; takes a call site, returns rows. The full form is complete: it marks inlined functions, gives the reason for
+//! Pure; takes frames, returns rows. The full form is complete: it marks inlined functions, gives the reason for
 //! unnamed frames, and says if the stack is truncated.
 
 use crate::{
     format,
-    report::{Frame, Module, Site},
+    report::{Finding, Frame, Module, Site},
     tui::{
         names,
         text::{Role, Row},
@@ -15,19 +15,55 @@ use crate::{
 /// Width of the marker and the number before a frame's name, in cells.
 const NUMBER: usize = 6;
 
+/// The stack of a call site or a finding.
+pub struct Stack<'a> {
+    frames: &'a [Frame],
+    headline: usize,
+    truncated: bool,
+    truncated_why: Option<&'a str>,
+}
+
+impl<'a> Stack<'a> {
+    /// That of a call site.
+    pub fn of(site: &'a Site) -> Self {
+        Self {
+            frames: &site.frames,
+            headline: site.headline,
+            truncated: site.truncated,
+            truncated_why: site.truncated_why.as_deref(),
+        }
+    }
+
+    /// That of a finding, whose first call site knows whether it is complete.
+    pub fn of_finding(finding: &'a Finding, site: Option<&'a Site>) -> Self {
+        Self {
+            frames: &finding.frames,
+            headline: finding.headline,
+            truncated: site.is_some_and(|site| site.truncated),
+            truncated_why: site.and_then(|site| site.truncated_why.as_deref()),
+        }
+    }
+}
+
+/// One line for each frame from the headline on: what it called to allocate is left out.
+pub fn from_headline(stack: &Stack<'_>, width: usize) -> Vec<Row> {
+    let first = if stack.headline < stack.frames.len() { stack.headline } else { 0 };
+    short(stack, width).into_iter().skip(first).collect()
+}
+
 /// One line for each frame, names shortened to `width`.
-pub fn short(site: &Site, width: usize) -> Vec<Row> {
-    let longest = site.frames.iter().filter_map(Frame::source).map(|s| names::width(&s)).max();
+pub fn short(stack: &Stack<'_>, width: usize) -> Vec<Row> {
+    let longest = stack.frames.iter().filter_map(Frame::source).map(|s| names::width(&s)).max();
     let beside = longest.unwrap_or(0).min(width / 3).min(32);
     let space = width.saturating_sub(NUMBER + beside + 2);
-    let name_width = site.frames.iter().map(|frame| names::width(&name(frame))).max().unwrap_or(0);
+    let name_width = stack.frames.iter().map(|frame| names::width(&name(frame))).max().unwrap_or(0);
     let name_width = name_width.min(space);
     let mut rows = Vec::new();
-    for (number, frame) in site.frames.iter().enumerate() {
+    for (number, frame) in stack.frames.iter().enumerate() {
         let note = note(frame);
         let label = names::function(&frame.label(), name_width.saturating_sub(names::width(&note)));
-        let role = role(frame, number == site.headline);
-        let mut row = start(number, number == site.headline).with(role, label);
+        let role = role(frame, number == stack.headline);
+        let mut row = start(number, number == stack.headline).with(role, label);
         row = row.with(Role::Muted, note).fitted(NUMBER + name_width);
         let source = frame
             .source()
@@ -40,17 +76,17 @@ pub fn short(site: &Site, width: usize) -> Vec<Row> {
         };
         rows.push(row.with(Role::Muted, format!("  {source}")));
     }
-    rows.extend(end(site, width));
+    rows.extend(end(stack, width));
     rows
 }
 
 /// Every frame with its full name, its source with its path, and its address in its object; then how to get missing
 /// names.
-pub fn full(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
+pub fn full(stack: &Stack<'_>, modules: &[Module], width: usize) -> Vec<Row> {
     let mut rows = Vec::new();
     let space = width.saturating_sub(NUMBER + 1);
-    for (number, frame) in site.frames.iter().enumerate() {
-        let headline = number == site.headline;
+    for (number, frame) in stack.frames.iter().enumerate() {
+        let headline = number == stack.headline;
         for (line, text) in names::wrapped(&name(frame), space).into_iter().enumerate() {
             let begin = if line == 0 { start(number, headline) } else { indent() };
             rows.push(begin.with(role(frame, headline), text));
@@ -59,15 +95,15 @@ pub fn full(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
             rows.push(indent().with(Role::Muted, text));
         }
     }
-    rows.extend(end(site, width));
-    rows.extend(naming_help(site, modules, width));
+    rows.extend(end(stack, width));
+    rows.extend(naming_help(stack, modules, width));
     rows
 }
 
 /// How to get the missing names of each module of the stack.
-fn naming_help(site: &Site, modules: &[Module], width: usize) -> Vec<Row> {
+fn naming_help(stack: &Stack<'_>, modules: &[Module], width: usize) -> Vec<Row> {
     let lacks = |module: &&Module| {
-        let mut nameless = site.frames.iter().filter(|frame| frame.symbol.is_none());
+        let mut nameless = stack.frames.iter().filter(|frame| frame.symbol.is_none());
         nameless.any(|frame| frame.module.as_deref() == module.path.as_deref())
     };
     let mut rows = Vec::new();
@@ -129,8 +165,8 @@ fn place(frame: &Frame) -> String {
 }
 
 /// The line after the last frame: none, or why the stack ends there.
-fn end(site: &Site, width: usize) -> Vec<Row> {
-    let text = match (&site.truncated_why, site.truncated, site.frames.is_empty()) {
+fn end(stack: &Stack<'_>, width: usize) -> Vec<Row> {
+    let text = match (stack.truncated_why, stack.truncated, stack.frames.is_empty()) {
         (Some(why), true, _) => format!("truncated here: {why}"),
         (None, true, _) => "truncated here: the thread's entry was not reached".to_owned(),
         (_, false, true) => "no stack was recorded".to_owned(),

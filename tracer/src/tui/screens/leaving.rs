@@ -78,9 +78,9 @@ fn call_sites_show_resources_left_behind() {
 fn enter_shows_the_stack_that_acquired_it() {
     let mut state = view(120, 40, leaking());
     press(&mut state, &[Key::Leaving, Key::Open]);
-    assert_eq!((state.pane, state.site().unwrap().id), (Pane::Detail, 1));
+    assert_eq!((state.at.pane, state.site().unwrap().id), (Pane::Detail, 1));
     press(&mut state, &[Key::Back]);
-    assert_eq!((state.pane, state.list), (Pane::Split, List::Leaving));
+    assert_eq!((state.at.pane, state.list), (Pane::Split, List::Leaving));
 }
 
 #[test]

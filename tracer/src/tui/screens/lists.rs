@@ -202,13 +202,13 @@ fn enter_shows_the_stack_that_created_it() {
     assert_eq!((state.id(), state.site().unwrap().id), (Some(Id::Fd(4121, 25)), 5));
     golden("fds_split", &state);
     press(&mut state, &[Key::Open]);
-    assert_eq!(state.pane, Pane::Detail);
+    assert_eq!(state.at.pane, Pane::Detail);
     golden("fds_details", &state);
     press(&mut state, &[Key::Back, Key::Home]);
     // Open before the attach.
     golden("fds_unknown", &state);
     press(&mut state, &[Key::Open]);
-    assert!(state.remark.is_some() && state.pane != Pane::Detail);
+    assert!(state.remark.is_some() && state.at.pane != Pane::Detail);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn help_explains_every_list() {
     press(&mut state, &[Key::Help]);
     golden("served_help", &state);
     assert_eq!(update(&mut state, Key::Fds), Effect::Redraw);
-    assert!(!state.help && state.list == List::Fds);
+    assert!(state.page.is_none() && state.list == List::Fds);
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn enter_opens_the_call_sites_of_a_kind_and_then_the_stack() {
     assert_eq!(ids, [14, 15]);
     golden("kind_sites", &state);
     press(&mut state, &[Key::Open]);
-    assert_eq!((state.pane, state.site().unwrap().id), (Pane::Detail, 14));
+    assert_eq!((state.at.pane, state.site().unwrap().id), (Pane::Detail, 14));
     // From the call site back to its objects.
     press(&mut state, &[Key::Back, Key::Down, Key::Each]);
     assert_eq!((state.list, state.at.filter.as_str()), (List::Objects, "site:15"));
@@ -108,7 +108,7 @@ fn enter_on_an_object_shows_the_stack_that_created_it() {
         press(&mut state, &[Key::Accept]);
         assert_eq!(state.at.order.len(), 3, "a connection's object and its two buffers");
         press(&mut state, &[Key::Down, Key::Open]);
-        assert_eq!((state.pane, state.site().unwrap().id), (Pane::Detail, 12));
+        assert_eq!((state.at.pane, state.site().unwrap().id), (Pane::Detail, 12));
         golden(&format!("object_details_{columns}"), &state);
     }
 }

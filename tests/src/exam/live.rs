@@ -1,0 +1,279 @@
+//! Plays programs of the exam under a running leaktrace, and records them.
+//!
+//! Takes plays and a folder, hands on recordings: a tape each, with the play's truth beside it. Needs root. It judges
+//! nothing.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::{
+    ExamProgram, ExamTruth, Play,
+    recording::{Group, Recording},
+};
+use crate::{
+    Report, Trace, Victim,
+    leaks::{self, Case, LIBRARIES},
+};
+
+/// All kinds of resources.
+const KINDS: &str = "heap,mmap,object,fd,socket";
+
+/// Objects of a library's program: four a second for a minute.
+const OBJECTS: &str = "240";
+/// Seconds in which it makes them.
+const OBJECTS_SECONDS: f64 = 60.0;
+
+/// What a busy machine may need in addition to the seconds of work.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A day, for times of the day.
+const DAY_S: f64 = 86_400.0;
+
+/// Something to play.
+#[derive(Debug, Clone)]
+pub struct Playable {
+    /// Program and variant.
+    pub name: String,
+    /// What it is evidence of.
+    pub group: Group,
+    work: Work,
+}
+
+#[derive(Debug, Clone)]
+enum Work {
+    /// A program of the exam.
+    Exam { program: ExamProgram, play: Play },
+    /// A program that leaks a library's objects, or its corrected twin.
+    Library { library: &'static str, case: Case, leaks: bool },
+}
+
+impl Playable {
+    /// Everything that can be played, of these programs only if any are named: `http_cache`, or `leaks_libevent`.
+    pub fn all(programs: &[&str]) -> Result<Vec<Self>> {
+        let is_wanted = |name: &str| programs.is_empty() || programs.contains(&name);
+        let mut all = Vec::new();
+        for program in ExamProgram::all()?.into_iter().filter(|program| is_wanted(&program.name)) {
+            for play in &program.plays {
+                let variant = play.variant.iter().map(|variant| format!("-{variant}"));
+                all.push(Self {
+                    name: program.name.clone() + &variant.collect::<String>(),
+                    group: if program.held_out { Group::HeldOut } else { Group::Open },
+                    work: Work::Exam { program: program.clone(), play: play.clone() },
+                });
+            }
+        }
+        for library in LIBRARIES {
+            let name = format!("leaks_{library}");
+            if !is_wanted(&name) {
+                continue;
+            }
+            for case in leaks::cases(&leaks::program(library)?)? {
+                for (leaks, word) in [(true, "leak"), (false, "corrected")] {
+                    all.push(Self {
+                        name: format!("{name}-{}-{word}", case.name),
+                        group: Group::Library,
+                        work: Work::Library { library, case: case.clone(), leaks },
+                    });
+                }
+            }
+        }
+        let known = |program: &&&str| {
+            let starts = |one: &Self| one.name.split('-').next() == Some(**program);
+            all.iter().any(starts)
+        };
+        if let Some(unknown) = programs.iter().find(|program| !known(program)) {
+            anyhow::bail!("no program `{unknown}` in tests/exam/plays.txt, or in tests/victims");
+        }
+        Ok(all)
+    }
+
+    /// Seconds of work.
+    fn seconds(&self) -> f64 {
+        match &self.work {
+            Work::Exam { play, .. } => play.exam_seconds,
+            Work::Library { .. } => OBJECTS_SECONDS,
+        }
+    }
+
+    /// Plays it, and writes tape and truth into the folder.
+    fn record(&self, folder: &Path) -> Result<(Recording, Report)> {
+        let tape = folder.join(&self.name).with_extension("tape");
+        let truth = tape.with_extension("json");
+        if truth.exists() {
+            // That of an earlier play; if this one fails, there is none.
+            fs::remove_file(truth)?;
+        }
+        let limit = Duration::from_secs_f64(self.seconds()) + PATIENCE;
+        let (played, line) = match &self.work {
+            Work::Exam { program, play } => {
+                let mut run = program.start(play, |_| {})?;
+                let trace = attach(&run.traced()?, &tape, &[])?;
+                let go_at_s = time_of_day()?;
+                run.go(play.exam_seconds, play.speed)?;
+                let line = run.line(limit)?;
+                let report = trace.stop()?;
+                run.exit()?;
+                ((report, go_at_s), line)
+            }
+            Work::Library { library, case, leaks } => {
+                let way = if *leaks { "leak" } else { "corrected" };
+                let seconds = OBJECTS_SECONDS.to_string();
+                let arguments = [&*case.name, way, OBJECTS, &seconds];
+                let mut victim = Victim::start_program(&leaks::program(library)?, &arguments)?;
+                let pack = leaks::pack(library).map(|pack| pack.display().to_string());
+                let pack: Vec<&str> = pack.iter().flat_map(|pack| ["--pack", pack]).collect();
+                let trace = attach(&victim.pid().to_string(), &tape, &pack)?;
+                let go_at_s = time_of_day()?;
+                victim.go()?;
+                let said = victim.line_within(limit)?;
+                let report = trace.stop()?;
+                victim.exit()?;
+                ensure!(!said.contains("\"error\""), "the program is broken: {said}");
+                ((report, go_at_s), truth_of_library(library, case, *leaks).to_string())
+            }
+        };
+        let (report, go_at_s) = played;
+        let started_at_s = started_at_s(&report)?;
+        let recording = Recording {
+            tape,
+            group: self.group,
+            seconds: self.seconds(),
+            // Tracing may have begun before midnight.
+            go_s: round_ms((go_at_s - started_at_s).rem_euclid(DAY_S)),
+            truth: ExamTruth::parse(&line)?,
+            line: serde_json::from_str(&line)?,
+        };
+        recording.write()?;
+        Ok((recording, report))
+    }
+}
+
+/// Attaches to these processes, with everything traced and recorded.
+fn attach(pids: &str, tape: &Path, more: &[&str]) -> Result<Trace> {
+    let tape = tape.to_str().context("a path in UTF-8")?;
+    let options = ["-p", pids, "--kind", KINDS, "--record", tape, "--redact"];
+    let mut trace = Trace::start(&[&options, more].concat())?;
+    trace.wait_until_attached()?;
+    Ok(trace)
+}
+
+/// What is true of a library's program, as those of the exam say it.
+fn truth_of_library(library: &str, case: &Case, leaks: bool) -> Value {
+    let kind = match &*case.kind {
+        "heap" => "heap",
+        "fd" | "socket" => "descriptor",
+        _ => "object",
+    };
+    let way = if leaks { "leak" } else { "corrected" };
+    let mut truth = json!({
+        "program": format!("leaks_{library}"), "variant": format!("{}-{way}", case.name),
+        "seconds": OBJECTS_SECONDS, "speed": 1, "leaks": [], "healthy": [],
+    });
+    let site = if leaks {
+        json!({"function": case.function, "kind": kind, "began_s": 0.0, "count": 240, "bytes": 0,
+            "in_use_count": 0, "in_use_bytes": 0, "also": [], "cause": case.name})
+    } else {
+        json!({"function": case.function, "kind": kind, "why": "released at once",
+            "outstanding_count": 0, "outstanding_bytes": 0})
+    };
+    let list = truth.pointer_mut(if leaks { "/leaks" } else { "/healthy" });
+    if let Some(list) = list.and_then(Value::as_array_mut) {
+        list.push(site);
+    }
+    truth
+}
+
+/// Seconds since midnight, UTC.
+fn time_of_day() -> Result<f64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64().rem_euclid(DAY_S))
+}
+
+/// When the tracing of a report began: seconds since midnight, UTC.
+fn started_at_s(report: &Report) -> Result<f64> {
+    let text = report.at("/window/started_at")?.as_str().context("`started_at` is no text")?;
+    seconds_of_day(text).with_context(|| format!("the time `{text}`"))
+}
+
+/// Seconds since midnight of a time such as `2026-11-30T04:17:08.147Z`.
+fn seconds_of_day(text: &str) -> Option<f64> {
+    let (_, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let parts = time.split(':').map(|part| part.parse::<f64>().ok());
+    let [hours, minutes, seconds] = parts.collect::<Option<Vec<f64>>>()?[..] else { return None };
+    Some(hours * 3600.0 + minutes * 60.0 + seconds)
+}
+
+fn round_ms(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+/// The result of one play.
+#[derive(Debug)]
+pub struct Played {
+    /// Program and variant.
+    pub name: String,
+    /// The recording and the last report, or why there is none.
+    pub result: Result<(Recording, Report)>,
+}
+
+/// Plays all of them, so many at once, the longest first. Passes each result on when it is there.
+pub fn play(
+    mut playables: Vec<Playable>,
+    jobs: usize,
+    folder: &Path,
+    done: impl Fn(Played) + Sync,
+) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    playables.sort_by(|one, other| other.seconds().total_cmp(&one.seconds()));
+    let left = Mutex::new(VecDeque::from(playables));
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(playable) = next() {
+                    let result = playable.record(folder);
+                    done(Played { name: playable.name, result });
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// Where recordings of live plays are.
+pub fn folder() -> PathBuf {
+    crate::target_dir().join("exam")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_is_read_from_a_report() {
+        assert_eq!(seconds_of_day("2026-11-30T04:17:08.250Z"), Some(15_428.25));
+        assert_eq!(seconds_of_day("2026-11-30"), None);
+    }
+
+    #[test]
+    fn the_truth_of_a_library_is_one_of_the_exam() {
+        let case = Case {
+            name: "ssl_not_freed".to_owned(),
+            kind: "SSL".to_owned(),
+            function: "open_tls".to_owned(),
+        };
+        let parse = |leaks| {
+            ExamTruth::parse(&truth_of_library("openssl", &case, leaks).to_string()).unwrap()
+        };
+        let (leaks, corrected) = (parse(true), parse(false));
+        assert_eq!((leaks.leaks.len(), leaks.healthy.len()), (1, 0));
+        assert_eq!((corrected.leaks.len(), &*corrected.healthy[0].function), (0, "open_tls"));
+    }
+}

@@ -1,0 +1,125 @@
+//! The function that a person would look at first: the program's own, not a library's, nor a wrapper of an allocator. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Case;
+use crate::{
+    format::file_name,
+    report::{Frame, Site},
+    symbolize::call_site::plain_name,
+};
+
+/// A function that asks at so many of the call sites, as a share, says nothing about any of them.
+const WRAPS: f64 = 0.25;
+/// And at so many, called by as many others: a program of ten call sites has no wrapper.
+const LEAST: usize = 10;
+/// Frames above the first one that may be wrappers of wrappers.
+const WRAPPERS: usize = 4;
+
+/// Where the system's libraries are.
+const SYSTEM: [&str; 6] =
+    ["/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/", "/usr/local/lib/"];
+
+/// Beginnings of the names of library functions that programs contain copies of, each with the reason.
+const COPIED: [(&str, &str); 4] = [
+    ("us_", "uSockets, which no system packages"),
+    ("uWS::", "uWebSockets, a library of templates"),
+    ("boost::", "a library of templates"),
+    ("absl::", "linked statically as a rule"),
+];
+
+/// The functions of all call sites.
+#[derive(Debug)]
+pub(super) struct Functions<'a> {
+    executables: &'a HashMap<u32, &'a str>,
+    /// Functions that ask for most call sites.
+    wrappers: HashSet<&'a str>,
+}
+
+impl<'a> Functions<'a> {
+    /// Collects them.
+    pub(super) fn of(cases: &[Case<'a>], executables: &'a HashMap<u32, &'a str>) -> Self {
+        let mut functions = Self { executables, wrappers: HashSet::new() };
+        // By function: call sites, and the functions that called it there.
+        let mut asking: HashMap<&str, (usize, HashSet<&str>)> = HashMap::new();
+        for case in cases {
+            let at = functions.first(case.site);
+            let Some(name) = symbol(case.site, at) else { continue };
+            let (sites, callers) = asking.entry(name).or_default();
+            *sites += 1;
+            callers.extend(symbol(case.site, at + 1));
+        }
+        let wraps = |(sites, callers): &(usize, HashSet<&str>)| {
+            *sites as f64 >= WRAPS * cases.len() as f64 && callers.len() >= LEAST
+        };
+        functions.wrappers =
+            asking.iter().filter(|(_, found)| wraps(found)).map(|(name, _)| *name).collect();
+        functions
+    }
+
+    /// Index of the frame to look at.
+    pub(super) fn headline(&self, site: &Site) -> usize {
+        let first = self.first(site);
+        let is_wrapper = |at: &usize| {
+            symbol(site, *at).is_some_and(|name| self.wrappers.contains(name))
+                && self.is_program(site, at + 1)
+        };
+        let wrappers = (first..first + WRAPPERS).take_while(is_wrapper).count();
+        // If all of them are wrappers, none is.
+        let above = first + wrappers;
+        if above < site.frames.len() && self.is_program(site, above) { above } else { first }
+    }
+
+    /// The first of the program's own frames, from the one that asked on; that one if none is the program's.
+    fn first(&self, site: &Site) -> usize {
+        let own = (site.headline..site.frames.len()).find(|at| self.is_program(site, *at));
+        own.unwrap_or(site.headline)
+    }
+
+    /// Whether a frame is the program's own code, and has a name.
+    pub(super) fn is_program(&self, site: &Site, at: usize) -> bool {
+        let Some(frame) = site.frames.get(at) else { return false };
+        let own = self.executables.get(&site.pid).copied();
+        frame.symbol.is_some() && is_program(frame, own)
+    }
+
+    /// The program of a call site.
+    pub(super) fn program(&self, site: &Site) -> &'a str {
+        self.executables.get(&site.pid).copied().unwrap_or_default()
+    }
+}
+
+/// Whether the frame at an index is not in a library of the system's, as far as its own path tells.
+pub(super) fn is_program_at(site: &Site, at: usize) -> bool {
+    site.frames.get(at).is_some_and(|frame| is_program(frame, None))
+}
+
+fn is_program(frame: &Frame, executable: Option<&str>) -> bool {
+    let name = frame.symbol.as_deref().unwrap_or_default();
+    if COPIED.iter().any(|(begin, _)| name.starts_with(begin)) {
+        return false;
+    }
+    let Some(module) = frame.module.as_deref() else { return name.is_empty() };
+    executable == Some(module) || !is_library(module)
+}
+
+/// Whether a path is that of one of the system's libraries. A program's own plugins are elsewhere, or have no version.
+fn is_library(path: &str) -> bool {
+    let name = file_name(path);
+    let is_shared = name.contains(".so");
+    is_shared && (SYSTEM.iter().any(|folder| path.starts_with(folder)) || name.contains(".so."))
+}
+
+/// The function of a frame without template arguments and parameters.
+pub(super) fn short_name(frame: &Frame) -> String {
+    match frame.symbol.as_deref() {
+        // Of a Rust function, that would drop the function.
+        Some(symbol) if !symbol.starts_with('<') => plain_name(symbol),
+        _ => frame.label(),
+    }
+}
+
+/// The name of the function at an index.
+fn symbol(site: &Site, at: usize) -> Option<&str> {
+    site.frames.get(at)?.symbol.as_deref()
+}

@@ -1,0 +1,294 @@
+//! Findings: what leaks, or may, one for each cause.
+//!
+//! Takes call sites with their verdicts and names, hands on [`Finding`]s and the answer to the question whether the
+//! targets leak. Which call sites have one cause is in `causes.rs`, the function to look at in `function.rs`, the text in
+//! `words.rs`. Pure: it judges nothing by itself, and asks nothing from outside.
+
+mod answer;
+mod causes;
+mod function;
+mod words;
+
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+
+use crate::{
+    ledger::Lives,
+    report::{
+        Amount, Fault, Finding, FindingClient, FindingPart, FindingRate, PerConnection, Resource,
+        Site, VerdictClass, Word,
+    },
+    verdict::Judged,
+};
+
+pub use answer::{Judging, answer};
+use function::Functions;
+
+/// Clients that a finding lists.
+const CLIENTS: usize = 5;
+/// Of resources, at least this share was left behind by connections if a finding is tied to them.
+const OF_CONNECTIONS: f64 = 0.5;
+
+/// What is known of a call site, beside its report.
+#[derive(Clone, Debug)]
+pub struct Case<'a> {
+    /// The report on it.
+    pub site: &'a Site,
+    /// Its verdict.
+    pub judged: &'a Judged,
+    /// How its resources live.
+    pub lives: Option<&'a Lives>,
+    /// The call site that creates the objects which its resources are parts of.
+    pub owner: Option<u32>,
+    /// Where it creates objects of a library.
+    pub objects: Option<ObjectCase<'a>>,
+}
+
+/// What is known of a call site that creates objects.
+#[derive(Clone, Copy, Debug)]
+pub struct ObjectCase<'a> {
+    /// Name of the library's pack.
+    pub library: &'a str,
+    /// Objects whose release was requested; `None` without a known function that requests it.
+    pub release_requested: Option<u64>,
+}
+
+/// What findings need to know of the targets.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets<'a> {
+    /// The executable of each process.
+    pub executables: &'a HashMap<u32, &'a str>,
+    /// The clients of each call site's resources, those of most resources first.
+    pub clients: &'a HashMap<u32, Vec<FindingClient>>,
+}
+
+/// The findings on all call sites, worst first.
+pub fn find(cases: &[Case<'_>], targets: &Targets<'_>) -> Vec<Finding> {
+    let functions = Functions::of(cases, targets.executables);
+    let mut findings: Vec<Finding> = causes::of(cases, &functions)
+        .iter()
+        .map(|cause| finding(cause, &functions, targets))
+        .collect();
+    findings.sort_by(|one, other| {
+        (one.class.rank().cmp(&other.class.rank()))
+            .then(harm_per_s(other).total_cmp(&harm_per_s(one)))
+            .then(other.outstanding.bytes.cmp(&one.outstanding.bytes))
+            .then(other.outstanding.count.cmp(&one.outstanding.count))
+            .then(one.id.cmp(&other.id))
+    });
+    findings
+}
+
+/// How much memory a descriptor is worth, bytes: the usual limit is 1,024 of them, which weigh as much as 64 MiB.
+const DESCRIPTOR: f64 = 65_536.0;
+
+/// How fast a finding does harm, in bytes per second.
+fn harm_per_s(finding: &Finding) -> f64 {
+    let Some(rate) = finding.rate else { return 0.0 };
+    let descriptors = finding.parts.iter().filter(|part| part.kind.is_descriptor());
+    let share = descriptors.map(|part| part.count).sum::<u64>() as f64
+        / finding.outstanding.count.max(1) as f64;
+    rate.bytes_per_s + share * rate.count_per_s * DESCRIPTOR
+}
+
+/// Call sites with one cause: the one that owns the others' resources first.
+#[derive(Debug)]
+struct Cause<'a> {
+    cases: Vec<&'a Case<'a>>,
+    /// The function that calls the headline's, where only some of its callers are concerned.
+    caller: Option<String>,
+}
+
+impl<'a> Cause<'a> {
+    /// The case whose function is the headline.
+    fn head(&self) -> Option<&'a Case<'a>> {
+        self.cases.first().copied()
+    }
+
+    /// The case whose verdict counts: the worst, then the surest.
+    fn worst(&self) -> Option<&'a Case<'a>> {
+        let verdict = |case: &Case<'_>| {
+            let verdict = &case.site.verdict;
+            (Reverse(verdict.class.rank()), verdict.confidence)
+        };
+        self.cases.iter().copied().reduce(|best, one| {
+            let ((best_rank, best_sure), (rank, sure)) = (verdict(best), verdict(one));
+            let better = rank.cmp(&best_rank).then(sure.total_cmp(&best_sure)).is_gt();
+            if better { one } else { best }
+        })
+    }
+}
+
+fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) -> Finding {
+    // A cause has at least one case.
+    let (Some(head), Some(worst)) = (cause.head(), cause.worst()) else { return empty() };
+    let verdict = &worst.site.verdict;
+    let sites: Vec<&Site> = cause.cases.iter().map(|case| case.site).collect();
+    let parts = parts(&sites);
+    let rate = rate(&cause.cases);
+    let fault = fault(head);
+    let per = per(&cause.cases, verdict.class);
+    let headline = functions.headline(head.site);
+    let mut processes: Vec<u32> = sites.iter().map(|site| site.pid).collect();
+    processes.sort_unstable();
+    processes.dedup();
+    let told =
+        words::Told { head, worst, parts: &parts, per: per.as_ref(), fault, cause, functions };
+    let mut reasons = verdict.reasons.clone();
+    reasons.extend(told.more_reasons());
+    Finding {
+        id: id(head.site, headline),
+        class: verdict.class,
+        confidence: verdict.confidence,
+        since: cause.cases.iter().filter_map(|case| case.site.verdict.since).reduce(f64::min),
+        title: told.title(),
+        reasons,
+        kind: head.site.kind.clone(),
+        fault: fault.map(Word::from),
+        look_at: told.look_at(),
+        outstanding: sites.iter().fold(Amount::default(), |sum, site| Amount {
+            count: sum.count + site.outstanding_count,
+            bytes: sum.bytes + site.outstanding_bytes,
+        }),
+        rate,
+        per,
+        parts,
+        sites: sites.iter().map(|site| site.id).collect(),
+        headline,
+        frames: Arc::clone(&head.site.frames),
+        clients: clients(&sites, targets.clients),
+        processes: processes.len() as u64,
+    }
+}
+
+/// A finding on nothing.
+fn empty() -> Finding {
+    Finding {
+        id: String::new(),
+        class: VerdictClass::Unknown,
+        confidence: 0.0,
+        since: None,
+        title: String::new(),
+        reasons: Vec::new(),
+        kind: Resource::Object("".into()),
+        fault: None,
+        look_at: None,
+        outstanding: Amount::default(),
+        rate: None,
+        per: None,
+        parts: Vec::new(),
+        sites: Vec::new(),
+        headline: 0,
+        frames: Arc::from([]),
+        clients: Vec::new(),
+        processes: 0,
+    }
+}
+
+/// The resources by kind: the head's first, then those of most bytes.
+fn parts(sites: &[&Site]) -> Vec<FindingPart> {
+    let mut parts: Vec<FindingPart> = Vec::new();
+    for site in sites {
+        let (count, bytes) = (site.outstanding_count, site.outstanding_bytes);
+        match parts.iter_mut().find(|part| part.kind == site.kind) {
+            Some(part) => {
+                part.count += count;
+                part.bytes += bytes;
+            }
+            None => parts.push(FindingPart { kind: site.kind.clone(), count, bytes }),
+        }
+    }
+    if let Some(rest) = parts.get_mut(1..) {
+        rest.sort_by_key(|part| Reverse((part.bytes, part.count)));
+    }
+    parts
+}
+
+/// The rates of all call sites together.
+fn rate(cases: &[&Case<'_>]) -> Option<FindingRate> {
+    let rates = cases.iter().filter_map(|case| case.judged.evidence.as_ref()?.rate());
+    rates.fold(None, |sum, one| {
+        let sum =
+            sum.unwrap_or(FindingRate { count_per_s: 0.0, bytes_per_s: 0.0, low: 0.0, high: 0.0 });
+        Some(FindingRate {
+            count_per_s: sum.count_per_s + one.count_per_s,
+            bytes_per_s: sum.bytes_per_s + one.bytes_per_s,
+            low: sum.low + one.low,
+            high: sum.high + one.high,
+        })
+    })
+}
+
+/// Whose mistake it is. A library that was asked to release objects has them still; what the program acquired by itself,
+/// or never asked to release, is the program's.
+fn fault(head: &Case<'_>) -> Option<Fault> {
+    if !matches!(head.site.verdict.class, VerdictClass::Leak | VerdictClass::Suspect) {
+        return None;
+    }
+    let Some(objects) = head.objects else {
+        // A library's own block may be waiting for a call of the program's.
+        let own = function::is_program_at(head.site, head.site.headline);
+        return own.then_some(Fault::Program);
+    };
+    let requested = objects.release_requested?;
+    if requested == 0 {
+        return Some(Fault::Program);
+    }
+    // Half of the objects: then that is what usually happens.
+    (2 * requested >= head.site.outstanding_count).then_some(Fault::Library)
+}
+
+/// What closed connections leave behind, if most of it was left behind by them.
+fn per(cases: &[&Case<'_>], class: VerdictClass) -> Option<PerConnection> {
+    if !matches!(class, VerdictClass::Leak | VerdictClass::Suspect) {
+        return None;
+    }
+    let orphans = |case: &&Case<'_>| case.site.orphans.filter(|orphans| orphans.count > 0);
+    let left: u64 = cases.iter().filter_map(orphans).map(|orphans| orphans.count).sum();
+    let all: u64 = cases.iter().map(|case| case.site.outstanding_count).sum();
+    if left == 0 || (left as f64) < OF_CONNECTIONS * all as f64 {
+        return None;
+    }
+    let most = cases.iter().filter_map(orphans).max_by_key(|orphans| orphans.connections)?;
+    let bytes: u64 = cases.iter().filter_map(orphans).map(|orphans| orphans.bytes).sum();
+    Some(PerConnection {
+        what: "closed connection".to_owned(),
+        share: most.share?,
+        bytes: bytes as f64 / most.connections.max(1) as f64,
+    })
+}
+
+/// The clients of all call sites together, those of most resources first.
+fn clients(sites: &[&Site], by_site: &HashMap<u32, Vec<FindingClient>>) -> Vec<FindingClient> {
+    let mut all: Vec<FindingClient> = Vec::new();
+    for client in sites.iter().filter_map(|site| by_site.get(&site.id)).flatten() {
+        match all.iter_mut().find(|one| one.address == client.address) {
+            Some(one) => {
+                one.count += client.count;
+                one.bytes += client.bytes;
+            }
+            None => all.push(client.clone()),
+        }
+    }
+    all.sort_by(|one, other| {
+        (other.count, other.bytes, &one.address).cmp(&(one.count, one.bytes, &other.address))
+    });
+    all.truncate(CLIENTS);
+    all
+}
+
+/// Functions from the headline up that a finding's number is made of: more would tell apart what is one cause.
+const OF_ID: usize = 3;
+
+/// The number of a finding: of its kind and of its functions, so that it is the same in every run.
+fn id(site: &Site, headline: usize) -> String {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(site.kind.name().as_bytes());
+    for frame in site.frames.iter().skip(headline).take(OF_ID) {
+        hash.update(b"\n");
+        hash.update(frame.label().as_bytes());
+    }
+    format!("{:08x}", hash.finalize())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! Findings in words: the title, more reasons, and what to look at first. Pure.
+
+use super::{
+    Case, Cause,
+    function::{Functions, short_name},
+};
+use crate::{
+    evidence::Share,
+    format,
+    report::{Fault, FindingPart, Frame, PerConnection, Resource, Site, VerdictClass},
+};
+
+/// Parts that a title lists.
+const PARTS: usize = 3;
+
+/// What the words are about.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'a> {
+    pub(super) head: &'a Case<'a>,
+    pub(super) worst: &'a Case<'a>,
+    pub(super) parts: &'a [FindingPart],
+    pub(super) per: Option<&'a PerConnection>,
+    pub(super) fault: Option<Fault>,
+    pub(super) cause: &'a Cause<'a>,
+    pub(super) functions: &'a Functions<'a>,
+}
+
+impl Told<'_> {
+    /// What leaks, with its function: `copy_name leaks blocks of 48 B, 1.0 % of all`.
+    pub(super) fn title(&self) -> String {
+        let function = self.function();
+        let verb = match self.worst.site.verdict.class {
+            VerdictClass::Leak => "leaks",
+            VerdictClass::Suspect => "seems to leak",
+            _ => return format!("{function}: more and more {}", self.things()),
+        };
+        let caller = self.cause.caller.as_ref();
+        let caller = caller.map_or_else(String::new, |caller| format!(" when called by {caller}"));
+        format!("{function} {verb} {}{}{caller}", self.things(), self.how_often())
+    }
+
+    /// Reasons that the verdict does not have: parts, and whose mistake it is.
+    pub(super) fn more_reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.parts.len() > 1 {
+            let list: Vec<String> = self.parts.iter().skip(1).map(amount).collect();
+            reasons.push(format!("acquired together, and kept together: {}", list.join(", ")));
+        }
+        match (self.fault, self.head.objects) {
+            (Some(Fault::Program), Some(objects)) => reasons
+                .push(format!("the program never asks {} to release any of them", objects.library)),
+            (Some(Fault::Library), Some(objects)) => {
+                let requested = objects.release_requested.unwrap_or_default();
+                reasons.push(format!(
+                    "the program asked {} to release {} of them; they remain: a reference is held, or it is {}'s own leak{}",
+                    objects.library,
+                    format::count(requested),
+                    objects.library,
+                    self.library_file(),
+                ));
+            }
+            _ => {}
+        }
+        reasons
+    }
+
+    /// What to look at first.
+    pub(super) fn look_at(&self) -> Option<String> {
+        if !matches!(self.worst.site.verdict.class, VerdictClass::Leak | VerdictClass::Suspect) {
+            return None;
+        }
+        let frame = self.frame()?;
+        let function = short_name(frame);
+        let place = frame.source().map_or_else(String::new, |source| format!(": {source}"));
+        let half_closed = self.worst.judged.evidence.as_ref().is_some_and(|evidence| {
+            evidence.half_closed.is_some_and(|sockets| sockets.lasting > 0)
+        });
+        Some(match (self.fault, self.per) {
+            (Some(Fault::Library), _) => {
+                format!("who else holds a reference to what {function} creates{place}")
+            }
+            _ if half_closed => {
+                format!("who closes the sockets of {function} once the peer has closed{place}")
+            }
+            (_, Some(_)) => format!(
+                "what runs when a connection closes: it does not release what {function} acquires{place}"
+            ),
+            _ => format!("where what {function} acquires should be released{place}"),
+        })
+    }
+
+    fn frame(&self) -> Option<&Frame> {
+        self.head.site.frames.get(self.functions.headline(self.head.site))
+    }
+
+    fn function(&self) -> String {
+        self.frame().map_or_else(|| "an unknown function".to_owned(), short_name)
+    }
+
+    /// The resources of the head, and those that belong to it: `bufferevents with 2 fds each`.
+    fn things(&self) -> String {
+        let [head, rest @ ..] = self.parts else { return "resources".to_owned() };
+        let site = self.head.site;
+        let mut text = things(site, head);
+        if !rest.is_empty() {
+            let names: Vec<String> =
+                rest.iter().take(PARTS).map(|part| plural(&part.kind)).collect();
+            let more = if rest.len() > PARTS { ", ..." } else { "" };
+            text = format!("{text} with their {}{more}", names.join(", "));
+        }
+        text
+    }
+
+    /// `, one for each closed connection` or `, 1 in 53`.
+    fn how_often(&self) -> String {
+        if let Some(per) = self.per {
+            return if per.share > 0.995 {
+                " at each closed connection".to_owned()
+            } else {
+                format!(" at {} of closed connections", format::percent(per.share))
+            };
+        }
+        let retained = self.worst.judged.evidence.as_ref().and_then(|one| one.retained);
+        let share = retained.map(|retained| retained.share);
+        share.filter(|share| share.share < 0.995).map_or_else(String::new, often)
+    }
+
+    /// The file of the library whose object it is: its name has a version.
+    fn library_file(&self) -> String {
+        let creates = self.head.site.frames.first().and_then(|frame| frame.module.as_deref());
+        let file = creates.map(format::file_name).filter(|file| file.contains(".so."));
+        file.map_or_else(String::new, |file| format!(" ({file})"))
+    }
+}
+
+/// `, 1 in 53`; a large share in percent.
+fn often(share: Share) -> String {
+    if share.share > 0.2 {
+        return format!(", {} of all", format::percent(share.share));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    let one_in = (1.0 / share.share.max(1e-12)).round() as u64;
+    format!(", 1 in {}", format::count(one_in))
+}
+
+/// The plural of a kind, with a size where that says something.
+fn things(site: &Site, part: &FindingPart) -> String {
+    if let Some(fd_type) = &site.fd_type {
+        return match fd_type.name() {
+            "socket" => "sockets".to_owned(),
+            "unknown" => "file descriptors".to_owned(),
+            name => format!("file descriptors ({name})"),
+        };
+    }
+    let each = part.bytes as f64 / part.count.max(1) as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes")]
+    let size = format::bytes(each.round() as u64);
+    let same = site.acquired_count > 0 && site.acquired_bytes.is_multiple_of(site.acquired_count);
+    let about = if same { "of" } else { "of about" };
+    match &part.kind {
+        kind if kind.name() == "heap" => format!("blocks {about} {size}"),
+        kind if kind.name() == "mmap" => format!("mappings {about} {size}"),
+        kind => plural(kind),
+    }
+}
+
+/// `3 evbuffers (1.2 KiB)`.
+fn amount(part: &FindingPart) -> String {
+    let bytes =
+        if part.bytes > 0 { format!(" ({})", format::bytes(part.bytes)) } else { String::new() };
+    format!("{} {}{bytes}", format::count(part.count), plural(&part.kind))
+}
+
+/// The plural of a kind.
+fn plural(kind: &Resource) -> String {
+    match kind.name() {
+        "heap" => "blocks".to_owned(),
+        "mmap" => "mappings".to_owned(),
+        "fd" => "descriptors".to_owned(),
+        name if name.ends_with('s') => name.to_owned(),
+        name => format!("{name}s"),
+    }
+}
