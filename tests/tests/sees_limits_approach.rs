@@ -94,7 +94,10 @@ fn runs_out_in_time(options: &[&str]) -> Result<()> {
     victim.go()?;
     let report = trace.finish()?;
     let answer = victim.answer()?;
-    let full_s = answer["full_at"].as_f64().with_context(|| format!("not full: {answer}"))?;
+    let full_s = answer
+        .get("full_at")
+        .and_then(Value::as_f64)
+        .with_context(|| format!("not full: {answer}"))?;
     let started = report.at("/window/started_at")?.as_str().context("a text")?;
     let started = humantime_seconds(started)?;
     let now_s = started + report.at("/window/duration_s")?.as_f64().context("a number")?;
