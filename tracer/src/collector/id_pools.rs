@@ -12,19 +12,24 @@ const FIRST_SITES: u32 = 1 << 14;
 const FIRST_THREAD_STATES: u32 = 1 << 10;
 /// Connection numbers available at the start.
 const FIRST_CONNECTIONS: u32 = 1 << 13;
+/// Connection numbers that follow.
+const REMAINING_CONNECTIONS: u64 = (limits::FREE_CONNECTIONS - FIRST_CONNECTIONS) as u64;
 
 /// What has been given to the pools.
 pub(super) struct IdPools {
     /// Whether connections need numbers.
     connections: bool,
+    /// Whether all their numbers come before those of call sites: the user asks for connections.
+    connections_first: bool,
     /// The next connection number to allocate.
     next_connection: u32,
 }
 
 impl IdPools {
-    /// Nothing has been given yet; `connections` says whether connections need numbers.
-    pub(super) const fn new(connections: bool) -> Self {
-        Self { connections, next_connection: 1 }
+    /// Nothing has been given yet; `connections` says whether connections need numbers, and `connections_first` whether the
+    /// user asks for them.
+    pub(super) const fn new(connections: bool, connections_first: bool) -> Self {
+        Self { connections, connections_first, next_connection: 1 }
     }
 
     /// Fills the pools for the start.
@@ -42,9 +47,19 @@ impl IdPools {
         Ok(())
     }
 
-    /// Adds the remaining thread states.
-    pub(super) fn allocate_threads(source: &mut RecordSource) -> io::Result<()> {
-        source.add_ids(IdPool::ThreadStates, FIRST_THREAD_STATES..source.thread_states())
+    /// Adds the remaining thread states and, if the user asks for connections, all connection numbers: a server's first
+    /// second can need tens of thousands. Adding as many takes a tenth of a second, which would delay the start, and
+    /// otherwise delays call-site numbers.
+    pub(super) fn allocate_remaining(
+        &mut self,
+        source: &mut RecordSource,
+        ledger: &Ledger,
+    ) -> io::Result<()> {
+        source.add_ids(IdPool::ThreadStates, FIRST_THREAD_STATES..source.thread_states())?;
+        if self.connections && self.connections_first {
+            self.allocate_connections(source, ledger, REMAINING_CONNECTIONS)?;
+        }
+        Ok(())
     }
 
     /// The remaining call-site numbers, in portions: adding them all at once takes a tenth of a second, which would delay
@@ -54,8 +69,7 @@ impl IdPools {
         starts.map(|from| from..limits::SITES.min(from + FIRST_SITES))
     }
 
-    /// Adds a portion of call-site numbers, and as large a part of the remaining connection numbers: a server's first
-    /// second can need tens of thousands of either.
+    /// Adds a portion of call-site numbers, and as large a part of the connection numbers that are still missing.
     pub(super) fn allocate_portion(
         &mut self,
         sites: Range<u32>,
@@ -63,13 +77,12 @@ impl IdPools {
         ledger: &Ledger,
     ) -> io::Result<()> {
         let up_to = |site: u32| {
-            let part = u64::from(site - FIRST_SITES);
             let whole = u64::from(limits::SITES - FIRST_SITES);
-            u64::from(limits::FREE_CONNECTIONS - FIRST_CONNECTIONS) * part / whole
+            REMAINING_CONNECTIONS * u64::from(site - FIRST_SITES) / whole
         };
         let connections = up_to(sites.end) - up_to(sites.start);
         source.add_ids(IdPool::Sites, sites)?;
-        if self.connections {
+        if self.connections && !self.connections_first {
             self.allocate_connections(source, ledger, connections)?;
         }
         Ok(())

@@ -125,7 +125,7 @@ impl Collector {
             touches: options.light.then(Touches::new),
             first_usage: None,
             fds: options.traces_descriptors().then(FdReconciliation::default),
-            id_pools: IdPools::new(options.traces_descriptors()),
+            id_pools: IdPools::new(options.traces_descriptors(), options.descriptors_are_named),
             malformed: 0,
             doubts_seen: 0,
             windows: options.max_overhead.map(|share| Windows::new(share.fraction())),
@@ -169,7 +169,7 @@ impl Collector {
         executed: impl Fn(Pid),
         mut publish: impl FnMut(Snapshot),
     ) -> io::Result<()> {
-        IdPools::allocate_threads(&mut self.source)?;
+        self.id_pools.allocate_remaining(&mut self.source, &self.ledger)?;
         for sites in IdPools::remaining_sites() {
             self.id_pools.allocate_portion(sites, &mut self.source, &self.ledger)?;
             self.cycle()?;
