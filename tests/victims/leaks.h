@@ -7,8 +7,8 @@
  * stack, library objects always. `release_asked` counts live objects whose release was requested. `list` prints the
  * table of cases.
  *
- * With SECONDS, the objects come one by one, evenly over this time, as in a server. A case begins anew with each: most
- * of the leaked objects are then unreachable, and the counts of the truth are not those of all objects. */
+ * With SECONDS, the objects come one by one, evenly over this time, as in a server: `made` waits after each of the
+ * leaking kind. `most_live` is then how many of these there were at once. */
 #ifndef LEAKS_H
 #define LEAKS_H
 
@@ -35,18 +35,29 @@ static long release_asked;
 /* Leaked objects stay reachable, as in a server that keeps them in a list and never removes them. */
 static void *kept[MOST_OBJECTS];
 
+/* The kind whose objects are paced; NULL for none. */
+static const char *paced_kind;
+static useconds_t pause_us;
+static long most_live; /* of this kind, at once */
+
 static inline void enter(const char *kind, long created, long destroyed) {
     for (int at = 0; at < MOST_KINDS; at++) {
         if (account[at].kind == NULL) account[at].kind = kind;
         if (strcmp(account[at].kind, kind) != 0) continue;
         account[at].created += created;
         account[at].destroyed += destroyed;
+        long live = account[at].created - account[at].destroyed;
+        if (paced_kind != NULL && strcmp(kind, paced_kind) == 0 && live > most_live) most_live = live;
         return;
     }
     abort();
 }
 
-static inline void made(const char *kind, long count) { enter(kind, count, 0); }
+static inline void made(const char *kind, long count) {
+    enter(kind, count, 0);
+    if (paced_kind == NULL || strcmp(kind, paced_kind) != 0) return;
+    for (long at = 0; at < count; at++) usleep(pause_us);
+}
 static inline void gone(const char *kind, long count) { enter(kind, 0, count); }
 
 /* Checks a library call without which no case makes sense. */
@@ -69,7 +80,7 @@ static inline int leaks_main(int count, char **arguments, const struct leak_case
         if (strcmp(cases[at].name, arguments[1]) == 0) chosen = &cases[at];
     long objects = chosen == NULL ? 0 : atol(arguments[3]);
     int corrected = chosen != NULL && strcmp(arguments[2], "corrected") == 0;
-    double pause = count == 5 && objects > 0 ? atof(arguments[4]) / (double)objects : 0;
+    double seconds = count == 5 ? atof(arguments[4]) : 0;
     if (objects < 1 || objects > MOST_OBJECTS || (!corrected && strcmp(arguments[2], "leak") != 0)) {
         fprintf(stderr, "usage: %s list, or CASE leak|corrected COUNT (at most %d) [SECONDS]\n", arguments[0], MOST_OBJECTS);
         return 1;
@@ -79,15 +90,13 @@ static inline int leaks_main(int count, char **arguments, const struct leak_case
     memset(account, 0, sizeof account);
     release_asked = 0;
     ready();
-    if (pause > 0)
-        for (long at = 0; at < objects; at++) {
-            chosen->work(1, corrected);
-            usleep((useconds_t)(pause * 1e6));
-        }
-    else
-        chosen->work(objects, corrected);
-    say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\",\"release_asked\":%ld,\"kinds\":{", chosen->name,
-        chosen->kind, chosen->function, release_asked);
+    if (seconds > 0) {
+        paced_kind = chosen->kind;
+        pause_us = (useconds_t)(seconds * 1e6 / (double)objects);
+    }
+    chosen->work(objects, corrected);
+    say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\",\"release_asked\":%ld,\"most_live\":%ld,\"kinds\":{",
+        chosen->name, chosen->kind, chosen->function, release_asked, most_live);
     for (int at = 0; at < MOST_KINDS && account[at].kind != NULL; at++)
         say("%s\"%s\":{\"created\":%ld,\"destroyed\":%ld}", at == 0 ? "" : ",", account[at].kind,
             account[at].created, account[at].destroyed);

@@ -123,8 +123,7 @@ pub struct Trace {
     /// The report
     #[command(flatten)]
     pub report: ReportArgs,
-    /// Append a line of JSON to this file for each connection that is opened or closed, or that left something behind;
-    /// requires --kind fd,socket
+    /// Append a line of JSON to this file for each connection that is opened or closed, or that left something behind
     #[arg(long, value_name = "FILE")]
     pub log_connections: Option<PathBuf>,
     /// Record all that is traced on a tape, from which leaktrace replay makes the same reports again, anywhere
@@ -140,7 +139,7 @@ pub struct Trace {
         value_parser = duration
     )]
     pub min_age: Duration,
-    /// Trace only these kinds of resources [default: heap,mmap,object]
+    /// Trace only these kinds of resources [default: all]
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind())]
     pub kind: Vec<ResourceKind>,
     /// Also probe this allocation function: [LIB!]FUNC:SHAPE; an address 0xADDR refers to the executable.

@@ -22,6 +22,10 @@ pub struct TraceOptions {
     pub kinds: Vec<ResourceKind>,
     /// Whether `--kind` or `--pack` explicitly requests objects of libraries.
     pub objects_are_named: bool,
+    /// Whether `--kind` or `--log-connections` explicitly requests descriptors: then a host that cannot trace them is an
+    /// error. Not on a tape, which has what was traced.
+    #[serde(skip)]
+    pub descriptors_are_named: bool,
     /// Whether to trace page faults only, without probes on functions.
     pub light: bool,
     /// Whether the targets' children become targets.
@@ -58,6 +62,14 @@ impl TraceOptions {
         self.kinds.iter().any(|kind| kind.is_descriptor())
     }
 
+    /// The same without file descriptors, if they are traced only by default, and not alone.
+    pub fn without_descriptors(&self) -> Option<Self> {
+        let (descriptors, kinds): (Vec<_>, Vec<_>) =
+            self.kinds.iter().copied().partition(|kind| kind.is_descriptor());
+        let left_out = !descriptors.is_empty() && !kinds.is_empty() && !self.descriptors_are_named;
+        left_out.then(|| Self { kinds, ..self.clone() })
+    }
+
     /// Whether to trace objects of libraries.
     pub fn traces_objects(&self) -> bool {
         self.kinds.contains(&ResourceKind::Object)
@@ -68,8 +80,9 @@ impl Default for TraceOptions {
     /// The options of a command line without flags, with a report at the end.
     fn default() -> Self {
         Self {
-            kinds: ResourceKind::PROBED.to_vec(),
+            kinds: ResourceKind::OFFERED.to_vec(),
             objects_are_named: false,
+            descriptors_are_named: false,
             light: false,
             children: false,
             max_overhead: None,

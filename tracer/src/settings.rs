@@ -90,6 +90,8 @@ pub struct Settings {
     pub packs: Vec<Pack>,
     /// Errors in packs that were skipped.
     pub pack_faults: Vec<Fault>,
+    /// Why descriptors, traced by default, are not traced; `None` if they are, or if nobody wants them.
+    pub no_descriptors: Option<String>,
     /// How often `-v` was given.
     pub verbosity: u8,
 }
@@ -139,12 +141,20 @@ impl Command {
 }
 
 impl Settings {
+    /// The same settings for a host that cannot trace descriptors, if they are only traced by default.
+    #[must_use]
+    pub fn without_descriptors(&self, why: &str) -> Option<Self> {
+        let options = self.options.without_descriptors()?;
+        let why = format!("file descriptors and connections are not traced: {why}");
+        Some(Self { options, no_descriptors: Some(why), ..self.clone() })
+    }
+
     /// The settings without `--light`, for these processes.
     #[must_use]
     pub fn full(&self, pids: Vec<u32>) -> Self {
         let options = TraceOptions {
             light: false,
-            kinds: ResourceKind::PROBED.to_vec(),
+            kinds: ResourceKind::OFFERED.to_vec(),
             ..self.options.clone()
         };
         Self { target: TargetSpec::Pids(pids), options, ..self.clone() }
@@ -160,9 +170,12 @@ impl Settings {
         let objects_are_named =
             trace.kind.contains(&ResourceKind::Object) || !trace.pack.is_empty();
         let Loaded { packs, faults: pack_faults } = packs(objects, trace.pack, !trace.no_packs)?;
+        let descriptors_are_named =
+            trace.kind.iter().any(|kind| kind.is_descriptor()) || trace.log_connections.is_some();
         let options = TraceOptions {
             kinds,
             objects_are_named,
+            descriptors_are_named,
             light: trace.light,
             children: trace.children,
             max_overhead: trace.max_overhead,
@@ -192,6 +205,7 @@ impl Settings {
             functions: [trace.alloc, trace.free].concat(),
             packs,
             pack_faults,
+            no_descriptors: None,
             verbosity: trace.verbose,
         };
         if settings.log_connections.is_some() && !settings.options.traces_descriptors() {
@@ -241,9 +255,8 @@ fn format_and_top(report: &ReportArgs, terminal: bool) -> Result<(Format, Option
     Ok((format, top.map(|top| usize::try_from(top).unwrap_or(usize::MAX))))
 }
 
-/// The kinds to trace. Descriptors only on request: on a kernel whose return probes are system calls, each of these
-/// passes the tracepoints too. And not with a budget, which pauses recording: descriptors opened during a pause would
-/// be missed.
+/// The kinds to trace: all by default. With a budget, which pauses recording, neither descriptors nor objects: those opened
+/// or created during a pause would be missed.
 fn kinds(
     light: bool,
     budget: bool,
@@ -259,8 +272,11 @@ fn kinds(
         return Err(Failure::NoBudgetFor { kind: kind.name() });
     }
     if given.is_empty() {
-        let mut kinds = ResourceKind::PROBED.to_vec();
-        kinds.retain(|kind| !(budget || without_packs) || *kind != ResourceKind::Object);
+        let mut kinds = ResourceKind::OFFERED.to_vec();
+        kinds.retain(|kind| match kind {
+            ResourceKind::Object => !budget && !without_packs,
+            kind => !budget || !kind.is_descriptor(),
+        });
         return Ok(kinds);
     }
     Ok(ResourceKind::OFFERED.into_iter().filter(|kind| given.contains(kind)).collect())
@@ -381,6 +397,37 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_is_traced_by_default_unless_a_budget_or_no_packs_excludes_it() {
+        use ResourceKind::{Fd, Heap, Mmap, Object, Socket};
+        for (words, kinds) in [
+            ("", &[Heap, Mmap, Fd, Socket, Object][..]),
+            ("--no-packs", &[Heap, Mmap, Fd, Socket]),
+            ("--max-overhead 5%", &[Heap, Mmap]),
+            ("--log-connections c.log", &[Heap, Mmap, Fd, Socket, Object]),
+        ] {
+            assert_eq!(settings(&format!("-p 1 {words}"), false).options.kinds, kinds, "{words}");
+        }
+    }
+
+    #[test]
+    fn descriptors_are_left_out_on_a_host_that_cannot_trace_them_unless_they_are_named() {
+        let without =
+            |words: &str| settings(&format!("-p 1 {words}"), false).without_descriptors("no BTF");
+        let left_out = without("").unwrap();
+        let rest = [ResourceKind::Heap, ResourceKind::Mmap, ResourceKind::Object];
+        assert_eq!(left_out.options.kinds, rest);
+        assert_eq!(
+            left_out.no_descriptors.as_deref(),
+            Some("file descriptors and connections are not traced: no BTF")
+        );
+        for named in
+            ["--kind fd", "--kind heap,socket", "--log-connections c.log", "--kind heap", "--light"]
+        {
+            assert_eq!(without(named), None, "{named}");
+        }
+    }
+
+    #[test]
     fn packs_are_read_where_objects_are_traced() {
         assert_eq!(settings("-p 1 --kind heap", false).packs, []);
         assert_eq!(settings("-p 1 --kind heap --no-packs", false).packs, []);
@@ -485,7 +532,11 @@ mod tests {
                 "could not trace `fd` with `--max-overhead`: descriptors opened between two windows would be missed",
             ),
             (
-                "-p 1 --log-connections c.log",
+                "-p 1 --kind heap --log-connections c.log",
+                "could not log connections: file descriptors are not traced",
+            ),
+            (
+                "-p 1 --max-overhead 5% --log-connections c.log",
                 "could not log connections: file descriptors are not traced",
             ),
             (

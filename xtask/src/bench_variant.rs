@@ -39,6 +39,9 @@ pub(crate) const BARE: Variant =
 /// leaktrace as users run it.
 pub(crate) const LEAKTRACE: Variant = leaktrace_with("leaktrace", &[]);
 
+/// What the costs of a call are about: descriptors would add theirs to every return probe.
+const MEMORY: &str = "heap,mmap,object";
+
 const UNTRACED: Variant = Variant { name: Cow::Borrowed("untraced"), tracer: Tracer::None };
 
 /// Variants of the main table; other tools follow.
@@ -52,10 +55,13 @@ pub(crate) static MAIN: [Variant; 4] = [
 /// Cost of a call's stack: no stack, a full stack, and a full stack without the stack cache.
 pub(crate) static STACKS: [Variant; 5] = [
     BARE,
-    leaktrace_with("caller only", &["--frames", "1"]),
-    leaktrace_with("21 frames, remembered", &[]),
-    leaktrace_with("21 frames, walked each time", &["--forget", "walks"]),
-    leaktrace_with("21 frames, without the stack cache", &["--forget", "addresses"]),
+    leaktrace_with("caller only", &["--frames", "1", "--kind", MEMORY]),
+    leaktrace_with("21 frames, remembered", &["--kind", MEMORY]),
+    leaktrace_with("21 frames, walked each time", &["--forget", "walks", "--kind", MEMORY]),
+    leaktrace_with(
+        "21 frames, without the stack cache",
+        &["--forget", "addresses", "--kind", MEMORY],
+    ),
 ];
 
 /// Variants that promise a low cost, beside full tracing; the first one is the reference.
@@ -76,7 +82,8 @@ pub(crate) static OBJECTS: [Variant; 3] = [
 ];
 
 /// Variants of the growth tables; for the last one also its collector.
-pub(crate) static GROWTH: [Variant; 3] = [UNTRACED, BARE, LEAKTRACE];
+pub(crate) static GROWTH: [Variant; 3] =
+    [UNTRACED, BARE, leaktrace_with("leaktrace", &["--kind", MEMORY])];
 
 const fn leaktrace_with(name: &'static str, options: &'static [&'static str]) -> Variant {
     Variant { name: Cow::Borrowed(name), tracer: Tracer::Leaktrace(options) }

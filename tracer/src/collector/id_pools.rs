@@ -42,25 +42,37 @@ impl IdPools {
         Ok(())
     }
 
-    /// Adds the remaining thread states and connection numbers: a server's first second can need tens of thousands, but
-    /// adding as many takes a tenth of a second, which would delay the start.
-    pub(super) fn allocate_remaining(
-        &mut self,
-        source: &mut RecordSource,
-        ledger: &Ledger,
-    ) -> io::Result<()> {
-        source.add_ids(IdPool::ThreadStates, FIRST_THREAD_STATES..source.thread_states())?;
-        if self.connections {
-            let count = limits::FREE_CONNECTIONS - FIRST_CONNECTIONS;
-            self.allocate_connections(source, ledger, count.into())?;
-        }
-        Ok(())
+    /// Adds the remaining thread states.
+    pub(super) fn allocate_threads(source: &mut RecordSource) -> io::Result<()> {
+        source.add_ids(IdPool::ThreadStates, FIRST_THREAD_STATES..source.thread_states())
     }
 
-    /// The remaining call-site numbers, in portions: adding them all at once would delay the next drain.
+    /// The remaining call-site numbers, in portions: adding them all at once takes a tenth of a second, which would delay
+    /// the next drain.
     pub(super) fn remaining_sites() -> impl Iterator<Item = Range<u32>> {
         let starts = (FIRST_SITES..limits::SITES).step_by(FIRST_SITES as usize);
         starts.map(|from| from..limits::SITES.min(from + FIRST_SITES))
+    }
+
+    /// Adds a portion of call-site numbers, and as large a part of the remaining connection numbers: a server's first
+    /// second can need tens of thousands of either.
+    pub(super) fn allocate_portion(
+        &mut self,
+        sites: Range<u32>,
+        source: &mut RecordSource,
+        ledger: &Ledger,
+    ) -> io::Result<()> {
+        let up_to = |site: u32| {
+            let part = u64::from(site - FIRST_SITES);
+            let whole = u64::from(limits::SITES - FIRST_SITES);
+            u64::from(limits::FREE_CONNECTIONS - FIRST_CONNECTIONS) * part / whole
+        };
+        let connections = up_to(sites.end) - up_to(sites.start);
+        source.add_ids(IdPool::Sites, sites)?;
+        if self.connections {
+            self.allocate_connections(source, ledger, connections)?;
+        }
+        Ok(())
     }
 
     /// Adds `count` connection numbers to the pool. After four billion they start over, without those still in use.

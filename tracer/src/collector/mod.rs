@@ -34,7 +34,7 @@ pub use self::{
     requests::{Probed, Reading, Request},
 };
 use crate::{
-    kernel::{Drained, IdPool},
+    kernel::Drained,
     ledger::{Ledger, connections::Occurrence, events::Event},
     lib_objects::{details::ObjectReader, ledger::Objects},
     options::{TestOptions, TraceOptions},
@@ -169,9 +169,9 @@ impl Collector {
         executed: impl Fn(Pid),
         mut publish: impl FnMut(Snapshot),
     ) -> io::Result<()> {
-        self.id_pools.allocate_remaining(&mut self.source, &self.ledger)?;
+        IdPools::allocate_threads(&mut self.source)?;
         for sites in IdPools::remaining_sites() {
-            self.source.add_ids(IdPool::Sites, sites)?;
+            self.id_pools.allocate_portion(sites, &mut self.source, &self.ledger)?;
             self.cycle()?;
         }
         loop {

@@ -111,7 +111,7 @@ impl Failure {
                                             any characters, ^ and $ for the ends of the name; # begins a comment"
                 .to_owned(),
             Self::NoPacks => "leave out --no-packs, or give a pack with --pack FILE".to_owned(),
-            Self::NothingToLog => "add --kind fd,socket, or leave out --log-connections".to_owned(),
+            Self::NothingToLog => "add fd,socket to --kind, leave out --max-overhead, or leave out --log-connections".to_owned(),
             Self::OutputNotWritable { .. }
             | Self::LogNotWritable { .. }
             | Self::TapeNotWritable { .. } => {

@@ -13,13 +13,17 @@ use crate::{
 
 const EXE: &str = "/opt/server";
 
+/// Objects whose release was requested.
+struct Requested(u64);
+
 /// A call site with everything that a case refers to.
 struct Made {
     site: Site,
     judged: Judged,
     lives: Option<Arc<Lives>>,
     owner: Option<u32>,
-    requested: Option<Option<u64>>,
+    /// Where it creates objects: those whose release was requested, if that can be.
+    objects: Option<Requested>,
 }
 
 fn frame(text: &str) -> Frame {
@@ -87,7 +91,7 @@ fn made(id: u32, class: VerdictClass, stack: &[&str]) -> Made {
         },
         lives: None,
         owner: None,
-        requested: None,
+        objects: None,
     }
 }
 
@@ -99,9 +103,10 @@ fn find(all: &[Made]) -> Vec<Finding> {
             judged: &one.judged,
             lives: one.lives.as_deref(),
             owner: one.owner,
-            objects: one
-                .requested
-                .map(|release_requested| ObjectCase { library: "libx", release_requested }),
+            objects: one.objects.as_ref().map(|Requested(count)| ObjectCase {
+                library: "libx",
+                release_requested: Some(*count),
+            }),
         })
         .collect();
     let executables = HashMap::from([(4121, EXE)]);
@@ -178,7 +183,7 @@ fn where_a_function_is_used_without_a_leak_its_callers_tell_causes_apart() {
 fn an_object_and_its_parts_are_one_cause_headed_by_the_object() {
     let mut object = made(1, VerdictClass::Leak, &["accept_client", "loop", "main"]);
     object.site.kind = Resource::Object("bufferevent".into());
-    object.requested = Some(Some(0));
+    object.objects = Some(Requested(0));
     let mut part = made(
         2,
         VerdictClass::Leak,
@@ -209,7 +214,7 @@ fn an_object_and_its_parts_are_one_cause_headed_by_the_object() {
 fn what_a_library_keeps_after_a_request_is_the_librarys_or_a_references() {
     let mut object = made(1, VerdictClass::Suspect, &["connect_peer", "main"]);
     object.site.kind = Resource::Object("zmq_socket".into());
-    object.requested = Some(Some(50));
+    object.objects = Some(Requested(50));
     let found = find(&[object]);
     assert_eq!(found[0].fault, Some(Word::from(Fault::Library)));
     let look_at = found[0].look_at.as_deref();
@@ -222,7 +227,7 @@ fn what_a_library_keeps_after_a_request_is_the_librarys_or_a_references() {
 #[test]
 fn an_innocent_object_does_not_cover_a_leak_inside_it() {
     let mut object = made(1, VerdictClass::Growing, &["accept_client", "main"]);
-    object.requested = Some(Some(0));
+    object.objects = Some(Requested(0));
     let mut part = made(2, VerdictClass::Leak, &["grow", "accept_client", "main"]);
     part.owner = Some(1);
     let found = find(&[object, part]);
@@ -231,21 +236,21 @@ fn an_innocent_object_does_not_cover_a_leak_inside_it() {
 }
 
 /// Lives of resources acquired at these seconds.
-fn lives(at_s: impl Iterator<Item = u32>) -> Option<Arc<Lives>> {
+fn lives(at_s: impl Iterator<Item = u32>) -> Arc<Lives> {
     let at_ms: Vec<u32> = at_s.map(|second| second * 1_000).collect();
-    Some(crate::evidence::lives(&at_ms, 1))
+    crate::evidence::lives(&at_ms, 1)
 }
 
 #[test]
 fn what_is_acquired_together_is_one_cause() {
     let irregular = || (0..120_u32).filter(|second| (second * 7919) % 13 < 4);
     let mut record = made(1, VerdictClass::Suspect, &["make_record", "on_message", "loop", "main"]);
-    record.lives = lives(irregular());
+    record.lives = Some(lives(irregular()));
     let mut text = made(2, VerdictClass::Suspect, &["copy_text", "on_message", "loop", "main"]);
-    text.lives = lives(irregular());
+    text.lives = Some(lives(irregular()));
     text.site.outstanding_bytes = 100;
     let mut stranger = made(3, VerdictClass::Suspect, &["note", "on_message", "loop", "main"]);
-    stranger.lives = lives((0..120).filter(|second| (second * 104_729) % 17 < 5));
+    stranger.lives = Some(lives((0..120).filter(|second| (second * 104_729) % 17 < 5)));
     let found = find(&[record, text, stranger]);
     let sites: Vec<&[u32]> = found.iter().map(|one| one.sites.as_slice()).collect();
     assert_eq!(found.len(), 2, "{sites:?}");

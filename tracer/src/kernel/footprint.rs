@@ -186,6 +186,7 @@ mod tests {
         let options = TraceOptions {
             kinds: ResourceKind::OFFERED.to_vec(),
             objects_are_named: true,
+            descriptors_are_named: true,
             children: true,
             ..TraceOptions::default()
         };

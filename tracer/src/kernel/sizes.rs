@@ -25,6 +25,13 @@ const SIZED: usize = 12;
 /// Names of maps, with their numbers of entries.
 pub(super) type Sizes = [(&'static str, u32); SIZED];
 
+/// Connections tracked at once where they are traced along with everything else, at least: 0.4 MiB, which keeps all maps
+/// below 64 MiB on two processors.
+const CONNECTIONS_LEAST: u32 = 1 << 12;
+
+/// So many times as many connections may be open as there are descriptors at the attach: load varies.
+const CONNECTIONS_HEADROOM: u32 = 4;
+
 /// What the targets of a run need in the maps.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacity {
@@ -34,12 +41,14 @@ pub struct Capacity {
     pub targets: u32,
     /// How many threads they have.
     pub threads: u32,
+    /// How many file descriptors they have open.
+    pub descriptors: u32,
 }
 
 impl Capacity {
     /// The capacity for one target with one thread, of whose code nothing is known.
     pub(super) const ONE: Self =
-        Self { unwind_pages: limits::UNWIND_PAGES_SPARE, targets: 1, threads: 1 };
+        Self { unwind_pages: limits::UNWIND_PAGES_SPARE, targets: 1, threads: 1, descriptors: 3 };
 }
 
 /// The map sizes of a run with these options and targets, on a host with this many possible CPUs.
@@ -57,7 +66,7 @@ pub(super) fn of(options: &TraceOptions, capacity: &Capacity, cpus: u32) -> Size
         (tables::FREE_THREAD_STATES, threads),
         (tables::OBJECTS, objects(options)),
         (tables::ASKS, objects(options).div_ceil(limits::OBJECTS_PER_ASK)),
-        (tables::CONNECTIONS, if descriptors { limits::CONNECTIONS } else { 1 }),
+        (tables::CONNECTIONS, connections(options, capacity)),
         (tables::FREE_CONNECTIONS, if descriptors { limits::FREE_CONNECTIONS } else { 1 }),
     ]
 }
@@ -87,6 +96,19 @@ fn threads(options: &TraceOptions, capacity: &Capacity) -> u32 {
     capacity.threads.saturating_mul(limits::THREADS_HEADROOM).clamp(least, limits::THREADS)
 }
 
+/// Capacity for connections tracked at once. Where they are traced only along with everything else, it follows the
+/// descriptors that the targets have: each connection takes one.
+fn connections(options: &TraceOptions, capacity: &Capacity) -> u32 {
+    if !options.traces_descriptors() {
+        return 1;
+    }
+    if options.descriptors_are_named || options.children {
+        return limits::CONNECTIONS;
+    }
+    let expected = capacity.descriptors.saturating_mul(CONNECTIONS_HEADROOM);
+    expected.clamp(CONNECTIONS_LEAST, limits::CONNECTIONS)
+}
+
 /// Capacity for library objects; beyond it, only their call sites are recorded.
 fn objects(options: &TraceOptions) -> u32 {
     match (options.traces_objects(), options.objects_are_named) {
@@ -101,6 +123,8 @@ const _: () = assert!(limits::TARGETS <= NUMBERS);
 
 #[cfg(test)]
 mod tests {
+    use tracer_common::kind::ResourceKind;
+
     use super::*;
 
     #[test]
@@ -110,6 +134,22 @@ mod tests {
         let young = [1, 2, 3, 4, 8, 8192].map(|cpus| young(TraceMode::Probes, cpus));
         assert_eq!(young, [1 << 16, 1 << 16, 1 << 17, 1 << 17, 1 << 18, 1 << 18]);
         assert_eq!(super::young(TraceMode::PageFaults, 256), 1 << 14);
+    }
+
+    #[test]
+    fn the_connection_capacity_follows_the_descriptors_unless_they_are_named() {
+        let default = TraceOptions::default();
+        let of = |descriptors, options: &TraceOptions| {
+            connections(options, &Capacity { descriptors, ..Capacity::ONE })
+        };
+        assert_eq!(
+            [3, 1024, 9_000, 50_000].map(|open| of(open, &default)),
+            [4096, 4096, 36_000, 131_072]
+        );
+        let named = TraceOptions { descriptors_are_named: true, ..TraceOptions::default() };
+        let children = TraceOptions { children: true, ..TraceOptions::default() };
+        let heap = TraceOptions { kinds: vec![ResourceKind::Heap], ..TraceOptions::default() };
+        assert_eq!([of(3, &named), of(3, &children), of(9_000, &heap)], [131_072, 131_072, 1]);
     }
 
     #[test]

@@ -120,7 +120,8 @@ impl Attached {
         let (files, _) = self.locate_new(pid, &survey);
         describe(programs, &self.probes, &mut self.described)?;
         self.check_user_probes(pid)?;
-        let other_kinds = self.options.traces_descriptors();
+        // A user who asked for descriptors gets them alone.
+        let other_kinds = self.options.descriptors_are_named;
         if !self.attach_all(programs, pid, &survey).is_empty() || other_kinds {
             return Ok(files);
         }

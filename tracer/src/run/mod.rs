@@ -37,6 +37,7 @@ use tokio::{
 
 use crate::{
     cli::Format,
+    error,
     output::Output,
     preflight::{Facts, Roots},
     report::{Report, export},
@@ -104,8 +105,17 @@ fn start(
     tape: Option<&TapeWriter>,
 ) -> anyhow::Result<Pipeline> {
     let targets = choose::targets(settings)?;
-    let loaded = programs::load(&settings.options, targets.running(), facts)?;
-    Pipeline::start(settings, targets, loaded, facts, begun, tape)
+    match programs::load(&settings.options, targets.running(), facts) {
+        Ok(loaded) => Pipeline::start(settings, targets, loaded, facts, begun, tape),
+        Err(error) => {
+            // The other kinds do not need what tracing descriptors needs.
+            let Some(settings) = settings.without_descriptors(&error::line(&error)) else {
+                return Err(error);
+            };
+            let loaded = programs::load(&settings.options, targets.running(), facts)?;
+            Pipeline::start(&settings, targets, loaded, facts, begun, tape)
+        }
+    }
 }
 
 fn write(settings: &Settings, report: &Report) -> anyhow::Result<Vec<u8>> {

@@ -61,6 +61,7 @@ pub(super) struct Pipeline {
     suppressions: watch::Sender<Suppressions>,
     /// Functions and marks of users' packs that match nothing.
     unmatched: Vec<String>,
+    no_descriptors: Option<String>,
 }
 
 impl Pipeline {
@@ -150,6 +151,7 @@ impl Pipeline {
             journal,
             suppressions,
             unmatched,
+            no_descriptors: settings.no_descriptors.clone(),
         })
     }
 
@@ -157,6 +159,12 @@ impl Pipeline {
     pub(super) fn warn(&self, settings: &Settings) {
         for fault in &settings.pack_faults {
             crate::error::warn(&skipped(fault), &fault.help);
+        }
+        if let Some(text) = &self.no_descriptors {
+            crate::error::warn(
+                text,
+                "leaktrace doctor says what this host allows; --kind heap,mmap,object leaves them out",
+            );
         }
         for text in &self.unmatched {
             crate::error::warn(text, "nm -D --defined-only LIB shows the names of functions");
@@ -335,6 +343,11 @@ fn session(
         suppressions: settings.suppressions.clone(),
         blocks: Blocks::of(&settings.packs),
         packs: settings.packs.clone(),
-        faults: settings.pack_faults.iter().map(skipped).collect(),
+        faults: settings
+            .pack_faults
+            .iter()
+            .map(skipped)
+            .chain(settings.no_descriptors.clone())
+            .collect(),
     }
 }

@@ -21,18 +21,22 @@ pub(super) fn load(
     targets: &[Identity],
     facts: &Facts,
 ) -> anyhow::Result<Loaded> {
-    let threads: usize = targets.iter().map(|target| thread_count(target.pid)).sum();
+    let all = |folder| {
+        let entries: usize = targets.iter().map(|target| entries(target.pid, folder)).sum();
+        u32::try_from(entries).unwrap_or(u32::MAX)
+    };
     let capacity = Capacity {
         unwind_pages: expected_pages(targets.iter().map(|target| target.pid)),
         targets: u32::try_from(targets.len()).unwrap_or(u32::MAX),
-        threads: u32::try_from(threads).unwrap_or(u32::MAX),
+        threads: all("task"),
+        descriptors: all("fd"),
     };
     kernel::load(options, &capacity).map_err(|failed| explain(failed, facts))
 }
 
-/// How many threads a process has; 0 for one that has ended.
-fn thread_count(pid: Pid) -> usize {
-    std::fs::read_dir(pid.proc_path("task")).map_or(0, Iterator::count)
+/// How many entries a folder of a process has, such as its threads; 0 for one that has ended.
+fn entries(pid: Pid, folder: &str) -> usize {
+    std::fs::read_dir(pid.proc_path(folder)).map_or(0, Iterator::count)
 }
 
 /// Watches the page faults of a target.

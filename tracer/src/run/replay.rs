@@ -116,12 +116,13 @@ fn written(reports: &[Arc<Report>], settings: &Replay) -> anyhow::Result<Vec<u8>
     };
     let mut bytes = Vec::new();
     for (number, report) in reports.iter().enumerate() {
-        if !settings.at.is_empty() && settings.format.written() == export::Format::Json {
+        let format = settings.format.written();
+        if !settings.at.is_empty() && format == export::Format::Json {
             export::json::write_line(report, settings.top, &mut bytes)
                 .context("could not write the report")?;
             continue;
         }
-        if number > 0 {
+        if number > 0 && format == export::Format::Text {
             bytes.push(b'\n');
         }
         bytes.extend(bytes_of(report, settings.format, options)?);
