@@ -51,7 +51,7 @@ fn is_exact(options: &[&str]) -> Result<()> {
     let report = trace.stop()?;
     let map_count = fs::read_to_string("/proc/sys/vm/max_map_count")?.trim().parse()?;
     assert_eq!(used(&report, "open files (RLIMIT_NOFILE)")?, (said(&answer, "open_files")?, 700));
-    // Probes add a mapping of the kernel's own, `[uprobes]`; the program sees it, too, if it came before its answer.
+    // The kernel adds a mapping for probes, `[uprobes]`, before the program answers: both count it.
     let mappings = (said(&answer, "mappings")?, map_count);
     assert_eq!(used(&report, "mappings (vm.max_map_count)")?, mappings);
     assert_eq!(used(&report, "address space (RLIMIT_AS)")?.1, 8 << 30);
