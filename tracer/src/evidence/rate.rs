@@ -2,7 +2,7 @@
 
 use statrs::distribution::{ContinuousCDF, Gamma};
 
-use super::{Evidence, OUTSIDE_95};
+use super::{Evidence, OUTSIDE_95, Slope};
 
 /// How fast resources add up.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -33,7 +33,9 @@ pub(super) fn rate(evidence: &Evidence) -> Option<Rate> {
             high: per_s(high),
         });
     }
-    let slope = evidence.trends.now()?;
+    // A rise so uneven that it has no bounds has no rate that could be relied on.
+    let bounded = |slope: Slope| slope.low.is_finite() && slope.high.is_finite();
+    let slope = evidence.trends.now().filter(|trend| bounded(trend.count))?;
     Some(Rate {
         count_per_s: slope.count.per_s.max(0.0),
         bytes_per_s: slope.bytes.per_s,
@@ -56,7 +58,7 @@ fn events_of(count: u64) -> (f64, f64) {
 mod tests {
     use super::*;
     use crate::{
-        evidence::{Retained, Share},
+        evidence::{Retained, Share, Trend, Trends},
         ledger::Sum,
     };
 
@@ -74,6 +76,27 @@ mod tests {
         assert_close(low, 81.36);
         assert_close(high, 121.63);
         assert_close(events_of(0).1, 3.689);
+    }
+
+    #[test]
+    fn a_slope_without_bounds_is_no_rate() {
+        let trend = |high| {
+            let count = Slope { per_s: 3.0, low: 1.0, high };
+            Trend {
+                count,
+                bytes: count,
+                later: [count; 2],
+                since_s: 0.0,
+                over_s: 9.0,
+                changed: false,
+            }
+        };
+        let of = |high| {
+            let trends = Trends { refreshes: Some(trend(high)), ..Trends::default() };
+            rate(&Evidence { trends, ..Evidence::default() })
+        };
+        assert_eq!(of(f64::INFINITY), None);
+        assert_close(of(5.0).unwrap().high, 5.0);
     }
 
     #[test]
