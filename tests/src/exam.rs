@@ -6,7 +6,6 @@
 pub mod committed;
 pub mod judge;
 pub mod live;
-pub mod page;
 pub mod recording;
 pub mod score;
 pub mod tables;

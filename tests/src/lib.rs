@@ -24,6 +24,7 @@ pub mod load;
 pub mod mimalloc;
 pub mod network;
 pub mod packages;
+pub mod page;
 pub mod programs;
 pub mod python;
 pub mod real;

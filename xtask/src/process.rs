@@ -4,6 +4,7 @@
 use std::{
     env,
     io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -80,6 +81,21 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         bail!("`{line}` failed: {status}");
     }
     Ok(())
+}
+
+/// Runs a program of the workspace in place of this one: signals reach it directly, and its exit status is this command's.
+/// `program` are the options of `cargo run` that choose it. Returns only if it cannot be run.
+pub(crate) fn exec(program: &[&str], options: &[&str]) -> Result<()> {
+    let manifest = workspace().join("Cargo.toml");
+    let mut command = cargo();
+    command.args(["run", "--quiet"]).args(program).arg("--manifest-path").arg(manifest);
+    let error = command.arg("--").args(options).exec();
+    Err(error).with_context(|| format!("could not run `cargo run {}`", program.join(" ")))
+}
+
+/// Whether the options only ask for help: then nothing needs to be built for the program to use.
+pub(crate) fn asks_for_help(options: &[&str]) -> bool {
+    options.iter().any(|option| ["-h", "--help"].contains(option))
 }
 
 /// Returns a program's stdout; a nonzero exit status is an error that contains its stderr.

@@ -1,26 +1,17 @@
 //! `servers`: builds leaktrace and runs the program of `tests` that traces healthy servers under load.
 
-use std::os::unix::process::CommandExt as _;
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::{
     packages,
-    process::{build_leaktrace, cargo, leaktrace, workspace},
+    process::{asks_for_help, build_leaktrace, exec},
 };
 
-/// Runs the program in place of this one: signals reach it directly, and its exit status is this command's.
+/// Runs it; returns only if it cannot be run.
 pub(crate) fn run(options: &[&str]) -> Result<()> {
-    if !options.iter().any(|option| ["-h", "--help"].contains(option)) {
+    if !asks_for_help(options) {
         packages::for_servers()?;
         build_leaktrace()?;
     }
-    let error = cargo()
-        .args(["run", "--quiet", "--package", "tests", "--bin", "servers", "--manifest-path"])
-        .arg(workspace().join("Cargo.toml"))
-        .arg("--")
-        .args(options)
-        .env("LEAKTRACE_BIN", leaktrace())
-        .exec();
-    Err(error).context("could not run `cargo run --package tests --bin servers`")
+    exec(&["--package", "tests", "--bin", "servers"], options)
 }

@@ -11,13 +11,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use tests::exam::{
-    committed, judged,
-    live::{self, Playable, Played},
+use tests::{
+    exam::{
+        committed, judged,
+        live::{self, Playable, Played},
+        recording::Recording,
+        score::{Play, Score},
+        tables,
+    },
     page,
-    recording::Recording,
-    score::{Play, Score},
-    tables,
 };
 
 /// Plays at once by default: most of the time they sleep.
@@ -116,7 +118,8 @@ fn run(options: &Options) -> Result<ExitCode> {
     }
     println!("{text}");
     if options.write {
-        page::write(options.live, &text)?;
+        let section = if options.live { "cargo xtask exam --live" } else { "cargo xtask exam" };
+        page::write("exam.md", section, &text)?;
     }
     Ok(result(&plays, broken))
 }

@@ -12,12 +12,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use tests::healthy::{
-    ALL, HealthyServer,
-    judge::faults,
-    page::{accusations, table, write},
-    run::{Options, Outcome, folder, run},
-    server,
+use tests::{
+    healthy::{
+        ALL, HealthyServer,
+        judge::faults,
+        run::{Options, Outcome, folder, run},
+        server,
+        text::{accusations, table},
+    },
+    page,
 };
 
 const HELP: &str = "\
@@ -98,7 +101,7 @@ fn exam(arguments: &Arguments) -> Result<Vec<String>> {
     let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_err());
     faults.extend(failed.map(|(name, _)| format!("{name}: it did not run to the end")));
     if arguments.write {
-        write(&section)?;
+        page::write("healthy-servers.md", "cargo xtask servers", &section)?;
     }
     Ok(faults)
 }

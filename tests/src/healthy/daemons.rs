@@ -29,7 +29,7 @@ const SOCKS: u16 = 9050;
 const CONTROL: u16 = 9051;
 /// Time limit for an answer: a traced server on a busy machine.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
-/// Requests after which a client connects anew.
+/// Requests after which a client reconnects.
 const PER_CONNECTION: u64 = 200;
 
 /// mosquitto: publishes with and without a wish to keep the message, received by the same client.

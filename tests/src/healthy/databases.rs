@@ -27,7 +27,7 @@ use crate::{
 const PORT: u16 = 7000;
 /// The user `nobody` and its group, as in [`AS_NOBODY`].
 const NOBODY: u32 = 65534;
-/// Requests after which a client connects anew.
+/// Requests after which a client reconnects.
 const PER_CONNECTION: u64 = 500;
 /// Time limit for a database to accept requests once it listens.
 const READY_LIMIT: Duration = Duration::from_secs(30);

@@ -6,8 +6,8 @@
 mod daemons;
 mod databases;
 pub mod judge;
-pub mod page;
 pub mod run;
+pub mod text;
 mod traffic;
 mod web;
 

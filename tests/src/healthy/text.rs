@@ -1,16 +1,8 @@
 //! The outcomes of a run as text: a table for the documentation, and the list of accusations.
 
-use std::{fs, path::PathBuf};
-
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::run::Outcome;
-use crate::workspace;
-
-/// The markers' name in the page.
-const NAME: &str = "cargo xtask servers";
-/// The pages that may have the section, the preferred one first.
-const PAGES: [&str; 2] = ["docs/exam.md", "docs/healthy-servers.md"];
 
 /// The table, a row for each server.
 pub fn table(outcomes: &[(&str, Result<Outcome>)]) -> String {
@@ -58,50 +50,10 @@ fn accused(name: &str, outcome: &Outcome) -> String {
     format!("## {name}\n\n{}{}\n{accused}", tape.unwrap_or_default(), said.concat())
 }
 
-/// Writes the section into the documentation.
-pub fn write(section: &str) -> Result<()> {
-    let (path, page) = page_with_markers()?;
-    Ok(fs::write(&path, replaced(&page, section)?)?)
-}
-
-fn page_with_markers() -> Result<(PathBuf, String)> {
-    for name in PAGES {
-        let path = workspace().join(name);
-        if let Ok(page) = fs::read_to_string(&path)
-            && replaced(&page, "").is_ok()
-        {
-            return Ok((path, page));
-        }
-    }
-    anyhow::bail!("no `<!-- begin: {NAME} -->` in {}", PAGES.join(" or "))
-}
-
-/// The page with this text between the markers.
-fn replaced(page: &str, section: &str) -> Result<String> {
-    let (begin, end) = (format!("<!-- begin: {NAME} -->"), format!("<!-- end: {NAME} -->"));
-    let (before, rest) = page.split_once(&begin).with_context(|| format!("no `{begin}`"))?;
-    let (_, after) = rest.split_once(&end).with_context(|| format!("no `{end}`"))?;
-    Ok(format!("{before}{begin}\n{}\n{end}{after}", section.trim_end()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::healthy::judge::Judged;
-
-    #[test]
-    fn a_page_has_the_section() -> Result<()> {
-        page_with_markers().map(drop)
-    }
-
-    #[test]
-    fn only_the_section_is_replaced() -> Result<()> {
-        let page = format!("a\n<!-- begin: {NAME} -->\nold\n<!-- end: {NAME} -->\nb\n");
-        let new = format!("a\n<!-- begin: {NAME} -->\nnew\n<!-- end: {NAME} -->\nb\n");
-        assert_eq!(replaced(&page, "new\n")?, new);
-        assert!(replaced("a", "new").is_err());
-        Ok(())
-    }
 
     #[test]
     fn a_row_has_the_figures_and_a_failure_is_listed() {
