@@ -7,7 +7,7 @@
 
 mod findings;
 #[path = "../../tests/fixtures/mod.rs"]
-#[expect(dead_code, unused_imports, reason = "tests need more of them")]
+#[expect(dead_code, reason = "tests need more of them")]
 mod fixtures;
 mod server;
 

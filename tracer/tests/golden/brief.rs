@@ -50,15 +50,7 @@ fn as_scripts_read_it() {
 
 #[test]
 fn every_line_matches_the_schema_and_every_key_is_described() {
-    for report in [
-        fixtures::sample(),
-        fixtures::lossy(),
-        fixtures::empty(),
-        fixtures::light(),
-        fixtures::estimated(),
-        fixtures::served(),
-        fixtures::objects(),
-    ] {
+    for report in fixtures::all() {
         check(&report);
     }
 }

@@ -44,16 +44,7 @@ pub(crate) fn strict(schema: &Value) -> Value {
 
 #[test]
 fn every_report_matches_the_schema_and_every_key_is_described() {
-    let samples = [
-        fixtures::sample(),
-        fixtures::lossy(),
-        fixtures::empty(),
-        fixtures::light(),
-        fixtures::estimated(),
-        fixtures::served(),
-        fixtures::objects(),
-    ];
-    for report in samples {
+    for report in fixtures::all() {
         assert_eq!(faults(&strict(&schema()), &value(&report)), Vec::<String>::new());
     }
 }

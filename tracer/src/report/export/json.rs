@@ -76,15 +76,7 @@ mod tests {
 
     #[test]
     fn a_report_survives_a_round_trip() {
-        for report in [
-            fixtures::sample(),
-            fixtures::lossy(),
-            fixtures::empty(),
-            fixtures::light(),
-            fixtures::estimated(),
-            fixtures::served(),
-            fixtures::objects(),
-        ] {
+        for report in fixtures::all() {
             check_round_trip(&report);
         }
     }
