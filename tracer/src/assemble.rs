@@ -163,7 +163,8 @@ impl Assembly {
         self.judge.push(snapshot, self.session.started_ns);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
-        let is_object = |site: &SiteFigures| self.object_type(site).is_some();
+        let objects = self.object_types(&snapshot.sites);
+        let is_object = |site: &SiteFigures| objects.contains_key(&site.number);
         let owners = parts::owners(&snapshot.sites, is_object);
         let parts = parts::of(&snapshot.sites, &owners, is_object);
         order.sort_unstable_by_key(|site| {
@@ -178,7 +179,6 @@ impl Assembly {
         let shown = order.iter().take(top).map(|site| site.number);
         let modules = self.naming.names.modules(&mut self.answers, shown);
         let sites: Vec<Site> = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
-        let objects = self.object_types(&order);
         let known =
             findings::Known { sites: &sites, figures: &order, owners: &owners, objects: &objects };
         let (findings, suppressed, answer) =
@@ -226,7 +226,7 @@ impl Assembly {
             modules,
             light,
             fds,
-            objects: self.objects(snapshot, &parts),
+            objects: self.objects(snapshot, objects, &parts),
             connections,
         }
     }
@@ -258,22 +258,23 @@ impl Assembly {
     }
 
     /// The object types of the call sites that create objects, by their number.
-    fn object_types(&self, sites: &[&SiteFigures]) -> HashMap<u32, Arc<ObjectType>> {
-        let of = |site: &&SiteFigures| Some((site.number, Arc::clone(self.object_type(site)?)));
+    fn object_types(&self, sites: &[SiteFigures]) -> HashMap<u32, Arc<ObjectType>> {
+        let of = |site: &SiteFigures| Some((site.number, Arc::clone(self.object_type(site)?)));
         sites.iter().filter_map(of).collect()
     }
 
-    /// The objects of a snapshot, if objects are traced. `parts` are the parts of objects, by constructor call site.
+    /// The objects of a snapshot, if objects are traced. `kinds` are their types and `parts` their parts, both by
+    /// constructor call site.
     fn objects(
         &mut self,
         snapshot: &Snapshot,
+        mut kinds: HashMap<u32, Arc<ObjectType>>,
         parts: &HashMap<u32, Parts>,
     ) -> Option<LibraryObjects> {
         let seen = snapshot.objects.as_ref()?;
-        let sites = snapshot.sites.iter().filter(|site| !self.is_library_internal(site));
-        let kinds = sites
-            .filter_map(|site| Some((site.number, Arc::clone(self.object_type(site)?))))
-            .collect();
+        for site in snapshot.sites.iter().filter(|site| self.is_library_internal(site)) {
+            kinds.remove(&site.number);
+        }
         let Self { object_history, naming, answers, .. } = self;
         Some(object_history.report((seen, snapshot), &kinds, parts, &mut naming.names, answers))
     }
