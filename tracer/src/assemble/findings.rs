@@ -49,8 +49,7 @@ pub(super) fn find(
     let executables = members
         .filter_map(|one| Some((one.identity.pid.0, one.identity.exe.as_deref()?)))
         .collect();
-    let clients = clients(snapshot);
-    let targets = Targets { executables: &executables, clients: &clients };
+    let targets = Targets { executables: &executables, clients: &|site| clients(snapshot, site) };
     let all = findings::find(&cases, &targets);
     // Before the answer, which is about what remains.
     let (found, suppressed) = session.suppressions.apply(all);
@@ -79,13 +78,13 @@ fn case<'a>(
     })
 }
 
-/// The clients of each call site's resources.
-fn clients(snapshot: &Snapshot) -> HashMap<u32, Vec<FindingClient>> {
-    let figures = snapshot.connections.iter().flat_map(|all| &all.by_site);
+/// The clients of a call site's resources.
+fn clients(snapshot: &Snapshot, site: u32) -> Vec<FindingClient> {
+    let peers = snapshot.connections.as_ref().and_then(|all| all.by_site.get(&site));
     let client = |(peer, sum): &(_, Sum)| FindingClient {
         address: address(peer),
         count: sum.count,
         bytes: sum.bytes,
     };
-    figures.map(|(site, peers)| (*site, peers.iter().map(client).collect())).collect()
+    peers.into_iter().flatten().map(client).collect()
 }

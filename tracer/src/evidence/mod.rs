@@ -27,7 +27,7 @@ pub use self::{
     gauge::{Gauge, Rise},
     history::History,
     rate::Rate,
-    retained::Retained,
+    retained::{LEAST_MATURE_S, Retained},
     share::Share,
     slope::Slope,
     survival::Survival,

@@ -58,7 +58,7 @@ fn events_of(count: u64) -> (f64, f64) {
 mod tests {
     use super::*;
     use crate::{
-        evidence::{Retained, Share, Trend, Trends},
+        evidence::{Retained, Trend, Trends},
         ledger::Sum,
     };
 
@@ -101,19 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_retained_counts_and_what_is_in_use_does_not() {
-        let retained = Retained {
-            usual_s: 1.0,
-            stragglers: 0,
-            rest_s: f64::INFINITY,
-            count: 100,
-            share: Share { share: 0.01, low: 0.009, high: 0.011 },
-            since_ms: 0,
-            over_s: 50.0,
-            cohorts: (9, 9),
-            continues: true,
-            pace: 1.0,
-            pace_differs: false,
-        };
+        let retained = Retained { count: 100, over_s: 50.0, ..Retained::example() };
         let outstanding = Sum { count: 5_000, bytes: 50_000 };
         let evidence = Evidence { retained: Some(retained), outstanding, ..Evidence::default() };
         let rate = rate(&evidence).unwrap();

@@ -8,8 +8,9 @@ use crate::ledger::{Cohort, LIFETIMES, Lives, lifetime_end_s};
 /// Of those that reached an age, so many may have been released later and the age still counts as the longest usual
 /// lifetime: single stragglers must not hide a leak.
 const STRAGGLERS: f64 = 0.02;
-/// Resources count as retained from twice the longest usual lifetime on; a drain and a snapshot later.
-const LATE_S: f64 = 2.0;
+/// Resources count as retained from twice the longest usual lifetime on; a drain and a snapshot later, seconds: the least
+/// age of any that do.
+pub const LEAST_MATURE_S: f64 = 2.0;
 /// Longest pause between acquisitions of retained resources that belong together, in mean distances: one in a hundred
 /// is longer where they come at random.
 const LONGEST_PAUSE: f64 = 5.0;
@@ -41,6 +42,26 @@ pub struct Retained {
     pub pace: f64,
     /// Whether that difference is larger than chance.
     pub pace_differs: bool,
+}
+
+#[cfg(test)]
+impl Retained {
+    /// Fifty resources of 2,500 over a hundred seconds, none of them released since.
+    pub(crate) fn example() -> Self {
+        Self {
+            usual_s: 1.0,
+            stragglers: 0,
+            rest_s: f64::INFINITY,
+            count: 50,
+            share: Share { share: 0.02, low: 0.015, high: 0.027 },
+            since_ms: 70_000,
+            over_s: 100.0,
+            cohorts: (9, 9),
+            continues: true,
+            pace: 1.0,
+            pace_differs: false,
+        }
+    }
 }
 
 /// Below this share, most are released, and the rate of the retained ones follows that of all: the load.
@@ -95,7 +116,7 @@ pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
 
 /// The age from which on resources of this usual lifetime count as retained, seconds.
 fn mature_age_s(usual_s: f64) -> f64 {
-    2.0 * usual_s + LATE_S
+    2.0 * usual_s + LEAST_MATURE_S
 }
 
 /// The age from which on resources of a call site would count as retained, seconds; also when none does.

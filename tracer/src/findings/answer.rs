@@ -2,8 +2,10 @@
 
 use super::Case;
 use crate::{
+    evidence::LEAST_MATURE_S,
     format,
     report::{Answer, Finding, VerdictClass},
+    verdict::RETAINED_OVER_S,
 };
 
 /// Whether, and why not, a run can be judged.
@@ -20,14 +22,10 @@ pub enum Judging {
 /// Resources that must have come to be retained before a rule speaks, with a probability of 95 percent of seeing the
 /// five that it needs.
 const NEEDED: f64 = 9.2;
-/// Time over which they must have come, seconds: as the rule for what is never released says.
-const OVER_S: f64 = 45.0;
-/// The age from which on resources count as retained where none lives long, seconds.
-const LEAST_MATURE_S: f64 = 2.0;
 
 /// The answer after `traced_s` seconds.
 pub fn answer(findings: &[Finding], cases: &[Case<'_>], traced_s: f64, judging: Judging) -> Answer {
-    let class = findings.iter().map(|finding| finding.class).min_by_key(|class| order(*class));
+    let class = findings.iter().map(|finding| finding.class).min_by_key(|class| class.rank());
     let unjudged =
         |why: &str| Answer { class, sentence: why.to_owned(), smallest_leak_per_s: None };
     match judging {
@@ -43,18 +41,10 @@ pub fn answer(findings: &[Finding], cases: &[Case<'_>], traced_s: f64, judging: 
     }
     let smallest = smallest_leak_per_s(cases, traced_s);
     let sentence = match findings.first() {
-        Some(worst) if order(worst.class) < order(VerdictClass::Growing) => found(findings, worst),
+        Some(worst) if worst.class.is_accusation() => found(findings, worst),
         _ => nothing(findings, cases, traced_s, smallest),
     };
     Answer { class, sentence, smallest_leak_per_s: smallest }
-}
-
-const fn order(class: VerdictClass) -> u8 {
-    match class {
-        VerdictClass::Leak => 0,
-        VerdictClass::Suspect => 1,
-        _ => 2,
-    }
 }
 
 /// `1 leak and 2 suspects: copy_name leaks blocks of 48 B, 1 in 100, by 1.2 KiB/s since 3m00s after the attach`.
@@ -117,5 +107,5 @@ fn smallest_leak_per_s(cases: &[Case<'_>], traced_s: f64) -> Option<f64> {
     mature.sort_by(f64::total_cmp);
     let most = mature.get(mature.len() * 9 / 10).copied().unwrap_or(LEAST_MATURE_S);
     let seen_s = traced_s - most;
-    (seen_s >= OVER_S).then(|| NEEDED / seen_s)
+    (seen_s >= RETAINED_OVER_S).then(|| NEEDED / seen_s)
 }

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use super::{Case, Cause, function::Functions};
 use crate::{
     evidence::acquired_together,
-    report::{Frame, Site, VerdictClass},
+    report::{Frame, Site},
 };
 
 /// Call sites that are compared with each other: the number of pairs grows with its square.
 const COMPARED: usize = 200;
-/// Callers by which paths to one function are told apart.
+/// Callers by which paths to one function are distinguished.
 const CALLERS: usize = 6;
 /// Acquisitions of a call site that shows that a function is used without a leak.
 const USED: u64 = 20;
@@ -23,7 +23,7 @@ const NEAR: usize = 8;
 pub(super) fn of<'a>(cases: &'a [Case<'a>], functions: &Functions<'_>) -> Vec<Cause<'a>> {
     let found: Vec<&Case<'_>> = cases
         .iter()
-        .filter(|case| case.judged.evidence.is_some() && is_found(case.site.verdict.class))
+        .filter(|case| case.judged.evidence.is_some() && case.site.verdict.class.is_finding())
         .collect();
     let mut sets = Sets::of(found.len());
     let at: HashMap<u32, usize> = (0..).zip(&found).map(|(at, case)| (case.site.id, at)).collect();
@@ -45,12 +45,8 @@ pub(super) fn of<'a>(cases: &'a [Case<'a>], functions: &Functions<'_>) -> Vec<Ca
     causes
 }
 
-fn is_found(class: VerdictClass) -> bool {
-    matches!(class, VerdictClass::Leak | VerdictClass::Suspect | VerdictClass::Growing)
-}
-
 fn is_accused(case: &Case<'_>) -> bool {
-    matches!(case.site.verdict.class, VerdictClass::Leak | VerdictClass::Suspect)
+    case.site.verdict.class.is_accusation()
 }
 
 /// The owner of the others first: what leaks, objects of libraries before blocks, those of most bytes.
@@ -85,7 +81,7 @@ fn join_parts(found: &[&Case<'_>], at: &HashMap<u32, usize>, sets: &mut Sets) {
 }
 
 /// Joins the paths to one function of one program. Where other paths to it are healthy, the paths differ in a caller, and
-/// those with the same one are joined. Returns the caller for the cases that are told apart by it.
+/// those with the same one are joined. Returns the caller for the cases that it distinguishes.
 fn join_paths(
     cases: &[Case<'_>],
     found: &[&Case<'_>],
@@ -144,7 +140,7 @@ fn join_paths(
 /// Whether a call site shows that its function is used without a leak.
 fn is_healthy(case: &Case<'_>) -> bool {
     let site = case.site;
-    !is_found(site.verdict.class)
+    !site.verdict.class.is_finding()
         && site.acquired_count >= USED
         && site.released_count as f64 >= RELEASED * site.acquired_count as f64
 }

@@ -14,8 +14,8 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 use crate::{
     ledger::Lives,
     report::{
-        Amount, Fault, Finding, FindingClient, FindingPart, FindingRate, PerConnection, Resource,
-        Site, VerdictClass, Word,
+        Amount, Fault, Finding, FindingClient, FindingPart, FindingRate, PerConnection, Site,
+        VerdictClass, Word,
     },
     verdict::Judged,
 };
@@ -53,12 +53,11 @@ pub struct ObjectCase<'a> {
 }
 
 /// What findings need to know of the targets.
-#[derive(Clone, Copy, Debug)]
 pub struct Targets<'a> {
     /// The executable of each process.
     pub executables: &'a HashMap<u32, &'a str>,
-    /// The clients of each call site's resources, those of most resources first.
-    pub clients: &'a HashMap<u32, Vec<FindingClient>>,
+    /// Returns the clients of a call site's resources, those of most resources first.
+    pub clients: &'a dyn Fn(u32) -> Vec<FindingClient>,
 }
 
 /// The findings on all call sites, worst first.
@@ -66,7 +65,7 @@ pub fn find(cases: &[Case<'_>], targets: &Targets<'_>) -> Vec<Finding> {
     let functions = Functions::of(cases, targets.executables);
     let mut findings: Vec<Finding> = causes::of(cases, &functions)
         .iter()
-        .map(|cause| finding(cause, &functions, targets))
+        .filter_map(|cause| finding(cause, &functions, targets))
         .collect();
     findings.sort_by(|one, other| {
         (one.class.rank().cmp(&other.class.rank()))
@@ -118,9 +117,9 @@ impl<'a> Cause<'a> {
     }
 }
 
-fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) -> Finding {
-    // A cause has at least one case.
-    let (Some(head), Some(worst)) = (cause.head(), cause.worst()) else { return empty() };
+/// The finding on a cause; every cause has a case, and so a finding.
+fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) -> Option<Finding> {
+    let (head, worst) = (cause.head()?, cause.worst()?);
     let verdict = &worst.site.verdict;
     let sites: Vec<&Site> = cause.cases.iter().map(|case| case.site).collect();
     let parts = parts(&sites);
@@ -131,20 +130,27 @@ fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) 
     let mut processes: Vec<u32> = sites.iter().map(|site| site.pid).collect();
     processes.sort_unstable();
     processes.dedup();
-    let told =
-        words::Told { head, worst, parts: &parts, per: per.as_ref(), fault, cause, functions };
+    let description = words::Description {
+        head,
+        worst,
+        frame: head.site.frames.get(headline),
+        caller: cause.caller.as_deref(),
+        parts: &parts,
+        per: per.as_ref(),
+        fault,
+    };
     let mut reasons = verdict.reasons.clone();
-    reasons.extend(told.more_reasons());
-    Finding {
+    reasons.extend(description.more_reasons());
+    Some(Finding {
         id: id(head.site, headline),
         class: verdict.class,
         confidence: verdict.confidence,
         since: cause.cases.iter().filter_map(|case| case.site.verdict.since).reduce(f64::min),
-        title: told.title(),
+        title: description.title(),
         reasons,
         kind: head.site.kind.clone(),
         fault: fault.map(Word::from),
-        look_at: told.look_at(),
+        look_at: description.look_at(),
         outstanding: sites.iter().fold(Amount::default(), |sum, site| Amount {
             count: sum.count + site.outstanding_count,
             bytes: sum.bytes + site.outstanding_bytes,
@@ -155,33 +161,9 @@ fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) 
         sites: sites.iter().map(|site| site.id).collect(),
         headline,
         frames: Arc::clone(&head.site.frames),
-        clients: clients(&sites, targets.clients),
+        clients: clients(&sites, targets),
         processes: processes.len() as u64,
-    }
-}
-
-/// A finding on nothing.
-fn empty() -> Finding {
-    Finding {
-        id: String::new(),
-        class: VerdictClass::Unknown,
-        confidence: 0.0,
-        since: None,
-        title: String::new(),
-        reasons: Vec::new(),
-        kind: Resource::Object("".into()),
-        fault: None,
-        look_at: None,
-        outstanding: Amount::default(),
-        rate: None,
-        per: None,
-        parts: Vec::new(),
-        sites: Vec::new(),
-        headline: 0,
-        frames: Arc::from([]),
-        clients: Vec::new(),
-        processes: 0,
-    }
+    })
 }
 
 /// The resources by kind: the head's first, then those of most bytes.
@@ -221,7 +203,7 @@ fn rate(cases: &[&Case<'_>]) -> Option<FindingRate> {
 /// Whose mistake it is. A library that was asked to release objects has them still; what the program acquired by itself,
 /// or never asked to release, is the program's.
 fn fault(head: &Case<'_>) -> Option<Fault> {
-    if !matches!(head.site.verdict.class, VerdictClass::Leak | VerdictClass::Suspect) {
+    if !head.site.verdict.class.is_accusation() {
         return None;
     }
     let Some(objects) = head.objects else {
@@ -239,7 +221,7 @@ fn fault(head: &Case<'_>) -> Option<Fault> {
 
 /// What closed connections leave behind, if most of it was left behind by them.
 fn per(cases: &[&Case<'_>], class: VerdictClass) -> Option<PerConnection> {
-    if !matches!(class, VerdictClass::Leak | VerdictClass::Suspect) {
+    if !class.is_accusation() {
         return None;
     }
     let orphans = |case: &&Case<'_>| case.site.orphans.filter(|orphans| orphans.count > 0);
@@ -258,15 +240,15 @@ fn per(cases: &[&Case<'_>], class: VerdictClass) -> Option<PerConnection> {
 }
 
 /// The clients of all call sites together, those of most resources first.
-fn clients(sites: &[&Site], by_site: &HashMap<u32, Vec<FindingClient>>) -> Vec<FindingClient> {
+fn clients(sites: &[&Site], targets: &Targets<'_>) -> Vec<FindingClient> {
     let mut all: Vec<FindingClient> = Vec::new();
-    for client in sites.iter().filter_map(|site| by_site.get(&site.id)).flatten() {
+    for client in sites.iter().flat_map(|site| (targets.clients)(site.id)) {
         match all.iter_mut().find(|one| one.address == client.address) {
             Some(one) => {
                 one.count += client.count;
                 one.bytes += client.bytes;
             }
-            None => all.push(client.clone()),
+            None => all.push(client),
         }
     }
     all.sort_by(|one, other| {
@@ -276,7 +258,7 @@ fn clients(sites: &[&Site], by_site: &HashMap<u32, Vec<FindingClient>>) -> Vec<F
     all
 }
 
-/// Functions from the headline up that a finding's number is made of: more would tell apart what is one cause.
+/// Functions from the headline up that a finding's number is made of: more would part what is one cause.
 const OF_ID: usize = 3;
 
 /// The number of a finding: of its kind and of its functions, so that it is the same in every run.

@@ -6,9 +6,9 @@ use tracer_common::kind::ResourceKind;
 
 use super::*;
 use crate::{
-    evidence::{Evidence, Retained, Share},
+    evidence::{Evidence, Retained},
     ledger::Sum,
-    report::{Address, Frame, Orphans, Verdict, fixtures},
+    report::{Address, Frame, Orphans, Resource, Verdict, fixtures},
 };
 
 const EXE: &str = "/opt/server";
@@ -45,21 +45,8 @@ fn frame(text: &str) -> Frame {
 /// A call site of this class, whose stack has these functions, `name@module` where they are not the program's.
 fn made(id: u32, class: VerdictClass, stack: &[&str]) -> Made {
     let template = fixtures::sample().sites.remove(1);
-    let retained = Retained {
-        usual_s: 1.0,
-        stragglers: 0,
-        rest_s: f64::INFINITY,
-        count: 50,
-        share: Share { share: 0.02, low: 0.015, high: 0.027 },
-        since_ms: 70_000,
-        over_s: 100.0,
-        cohorts: (9, 9),
-        continues: true,
-        pace: 1.0,
-        pace_differs: false,
-    };
     let evidence = Evidence {
-        retained: Some(retained),
+        retained: Some(Retained::example()),
         outstanding: Sum { count: 50, bytes: 2_400 },
         now_s: 200.0,
         ..Evidence::default()
@@ -110,13 +97,13 @@ fn find(all: &[Made]) -> Vec<Finding> {
         })
         .collect();
     let executables = HashMap::from([(4121, EXE)]);
-    let clients = HashMap::from([(
-        1,
-        vec![
+    let clients = |site| match site {
+        1 => vec![
             FindingClient { address: "10.0.0.1".to_owned(), count: 30, bytes: 1_440 },
             FindingClient { address: "10.0.0.2".to_owned(), count: 20, bytes: 960 },
         ],
-    )]);
+        _ => Vec::new(),
+    };
     super::find(&cases, &Targets { executables: &executables, clients: &clients })
 }
 

@@ -1,9 +1,6 @@
 //! Findings in words: the title, more reasons, and what to look at first. Pure.
 
-use super::{
-    Case, Cause,
-    function::{Functions, short_name},
-};
+use super::{Case, function::short_name};
 use crate::{
     evidence::Share,
     format,
@@ -13,19 +10,23 @@ use crate::{
 /// Parts that a title lists.
 const PARTS: usize = 3;
 
-/// What the words are about.
+/// Describes a finding.
 #[derive(Clone, Copy)]
-pub(super) struct Told<'a> {
+pub(super) struct Description<'a> {
+    /// The case whose function is the headline.
     pub(super) head: &'a Case<'a>,
+    /// The case whose verdict counts.
     pub(super) worst: &'a Case<'a>,
+    /// The headline.
+    pub(super) frame: Option<&'a Frame>,
+    /// Its caller, where only some of its callers are concerned.
+    pub(super) caller: Option<&'a str>,
     pub(super) parts: &'a [FindingPart],
     pub(super) per: Option<&'a PerConnection>,
     pub(super) fault: Option<Fault>,
-    pub(super) cause: &'a Cause<'a>,
-    pub(super) functions: &'a Functions<'a>,
 }
 
-impl Told<'_> {
+impl Description<'_> {
     /// What leaks, with its function: `copy_name leaks blocks of 48 B, 1.0 % of all`.
     pub(super) fn title(&self) -> String {
         let function = self.function();
@@ -34,8 +35,8 @@ impl Told<'_> {
             VerdictClass::Suspect => "seems to leak",
             _ => return format!("{function}: more and more {}", self.things()),
         };
-        let caller = self.cause.caller.as_ref();
-        let caller = caller.map_or_else(String::new, |caller| format!(" when called by {caller}"));
+        let caller =
+            self.caller.map_or_else(String::new, |caller| format!(" when called by {caller}"));
         format!("{function} {verb} {}{}{caller}", self.things(), self.how_often())
     }
 
@@ -66,10 +67,10 @@ impl Told<'_> {
 
     /// What to look at first.
     pub(super) fn look_at(&self) -> Option<String> {
-        if !matches!(self.worst.site.verdict.class, VerdictClass::Leak | VerdictClass::Suspect) {
+        if !self.worst.site.verdict.class.is_accusation() {
             return None;
         }
-        let frame = self.frame()?;
+        let frame = self.frame?;
         let function = short_name(frame);
         let place = frame.source().map_or_else(String::new, |source| format!(": {source}"));
         let half_closed = self.worst.judged.evidence.as_ref().is_some_and(|evidence| {
@@ -89,12 +90,8 @@ impl Told<'_> {
         })
     }
 
-    fn frame(&self) -> Option<&Frame> {
-        self.head.site.frames.get(self.functions.headline(self.head.site))
-    }
-
     fn function(&self) -> String {
-        self.frame().map_or_else(|| "an unknown function".to_owned(), short_name)
+        self.frame.map_or_else(|| "an unknown function".to_owned(), short_name)
     }
 
     /// The resources of the head, and those that belong to it: `bufferevents with 2 fds each`.

@@ -53,6 +53,16 @@ impl VerdictClass {
         }
     }
 
+    /// Whether it says that something leaks, or seems to.
+    pub const fn is_accusation(self) -> bool {
+        matches!(self, Self::Leak | Self::Suspect)
+    }
+
+    /// Whether what has it is a finding: it leaks, or seems to, or grows.
+    pub const fn is_finding(self) -> bool {
+        matches!(self, Self::Leak | Self::Suspect | Self::Growing)
+    }
+
     /// Its meaning, for a help text.
     pub const fn sentence(self) -> &'static str {
         match self {

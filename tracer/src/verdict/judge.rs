@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::judge;
 use crate::{
     evidence::{Activity, Evidence, History, Trend},
-    report::{Verdict, VerdictClass},
+    report::Verdict,
     snapshot::Snapshot,
 };
 
@@ -35,9 +35,8 @@ const NO_LOAD: &str = "the load has ended: this is the verdict from before";
 impl Judged {
     /// Whether it accuses, and so many resources do not contradict.
     fn stands(&self, outstanding: u64) -> bool {
-        let accuses = matches!(self.verdict.class, VerdictClass::Leak | VerdictClass::Suspect);
         let before = self.evidence.as_ref().map_or(0, |evidence| evidence.outstanding.count);
-        accuses && outstanding as f64 >= STANDING * before as f64
+        self.verdict.class.is_accusation() && outstanding as f64 >= STANDING * before as f64
     }
 
     /// Lets the verdict stand.
@@ -92,15 +91,11 @@ impl Judge {
                 });
                 let mut verdict = judge(&evidence);
                 verdict.since = verdict.since.map(|since_s| (since_s - began_s).max(0.0));
-                let kept = matches!(
-                    verdict.class,
-                    VerdictClass::Leak | VerdictClass::Suspect | VerdictClass::Growing
-                );
                 Judged {
                     trend: evidence.trends.now(),
-                    verdict,
                     mature_s: evidence.mature_s,
-                    evidence: kept.then(|| Box::new(evidence)),
+                    evidence: verdict.class.is_finding().then(|| Box::new(evidence)),
+                    verdict,
                 }
             };
             self.by_site.insert(site.number, judged);
@@ -134,6 +129,7 @@ mod tests {
             Ledger, Sum,
             events::{Block, Event, Handle},
         },
+        report::VerdictClass,
         snapshot::{SiteFigures, site_figures, windows::Sampling},
         target::Pid,
     };

@@ -6,7 +6,10 @@
 mod judge;
 mod rules;
 
-pub use self::judge::{Judge, Judged};
+pub use self::{
+    judge::{Judge, Judged},
+    rules::never_released::LEAST_S as RETAINED_OVER_S,
+};
 use crate::{
     evidence::Evidence,
     report::{Verdict, VerdictClass},
@@ -62,10 +65,8 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         rules.iter().filter_map(|rule| rule.opinion(evidence)).collect()
     };
     let (leaking, explaining) = (opinions(&LEAKING), opinions(&EXPLAINING));
-    let accuses = |one: &&Opinion| {
-        matches!(one.class, VerdictClass::Leak | VerdictClass::Suspect)
-            && (explaining.is_empty() || one.beyond_load)
-    };
+    let accuses =
+        |one: &&Opinion| one.class.is_accusation() && (explaining.is_empty() || one.beyond_load);
     let accusing: Vec<&Opinion> = leaking.iter().filter(accuses).collect();
     if !accusing.is_empty() {
         let leaks = accusing.iter().any(|one| one.class == VerdictClass::Leak);

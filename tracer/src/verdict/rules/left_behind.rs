@@ -60,19 +60,9 @@ mod tests {
     };
 
     fn evidence(left: u64, closed: u64, over_s: f64, continues: bool) -> Evidence {
-        let retained = Retained {
-            usual_s: 1.0,
-            stragglers: 0,
-            rest_s: f64::INFINITY,
-            count: left,
-            share: Share { share: 1.0, low: 0.9, high: 1.0 },
-            since_ms: 0,
-            over_s,
-            cohorts: (9, 9),
-            continues,
-            pace: 1.0,
-            pace_differs: false,
-        };
+        let share = Share { share: 1.0, low: 0.9, high: 1.0 };
+        let retained =
+            Retained { count: left, share, since_ms: 0, over_s, continues, ..Retained::example() };
         let sum = Sum { count: left, bytes: left * 1024 };
         let orphans = Orphans { sum, closed, share: Share::of(left, closed).unwrap() };
         Evidence { retained: Some(retained), orphans: Some(orphans), ..Evidence::default() }

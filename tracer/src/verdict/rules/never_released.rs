@@ -12,7 +12,7 @@ use crate::{
 const LEAST: u64 = 5;
 /// Time over which retained ones must keep coming before it is more than a table that fills, seconds. Most tables of a
 /// server are full, or fill visibly more slowly, within three quarters of a minute of load.
-const LEAST_S: f64 = 45.0;
+pub const LEAST_S: f64 = 45.0;
 /// From then on doubt halves in this time, seconds.
 const HALF_S: f64 = 75.0;
 /// The same where a part is released and the rest never: what a table keeps it usually keeps whole.
@@ -101,19 +101,8 @@ mod tests {
     }
 
     fn retained(over_s: f64) -> Retained {
-        Retained {
-            usual_s: 2.0,
-            stragglers: 0,
-            rest_s: f64::INFINITY,
-            count: 50,
-            share: Share { share: 0.1, low: 0.08, high: 0.13 },
-            since_ms: 60_000,
-            over_s,
-            cohorts: (9, 9),
-            continues: true,
-            pace: 1.0,
-            pace_differs: false,
-        }
+        let share = Share { share: 0.1, low: 0.08, high: 0.13 };
+        Retained { usual_s: 2.0, share, since_ms: 60_000, over_s, ..Retained::example() }
     }
 
     #[test]

@@ -148,7 +148,7 @@ fn verdict(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         return Ok(());
     }
     let mut class = verdict.class.name().to_owned();
-    if matches!(verdict.class, VerdictClass::Leak | VerdictClass::Suspect) {
+    if verdict.class.is_accusation() {
         class.make_ascii_uppercase();
     }
     page.line(&format!("    {class} ({:.2}): {}", verdict.confidence, verdict.reasons.join("; ")))
