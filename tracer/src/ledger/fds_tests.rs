@@ -109,6 +109,7 @@ fn a_fork_copies_descriptors_and_memory_separately() {
     forked(&mut ledger, true, 20);
     assert_eq!((open(&ledger, CHILD), ledger.outstanding().count()), (vec![3, 4], 5));
     forked(&mut ledger, false, 21);
+    ledger.copy_due(0, true);
     assert_eq!((open(&ledger, CHILD), ledger.outstanding().count()), (vec![3, 4], 6));
     closed(&mut ledger, CHILD, 3, 30);
     assert_eq!((open(&ledger, PID), open(&ledger, CHILD)), (vec![3, 4], vec![4]));
