@@ -53,7 +53,7 @@ pub fn compare(report: &Report, truths: &[Value], keys: &[&'static str]) -> Resu
     let ended: BTreeSet<u64> = report
         .list("/targets")?
         .iter()
-        .filter(|one| !one["exited"].is_null())
+        .filter(|one| one.get("exited").is_some_and(|exited| !exited.is_null()))
         .map(|one| number(one, "/pid"))
         .collect();
     let living = || truths.iter().filter(|one| !ended.contains(&number(one, "/pid")));
@@ -93,7 +93,8 @@ fn sites(report: &Report) -> Result<Vec<Value>> {
 fn held_by(report: &Report, pid: u64) -> Result<[u64; 2]> {
     let mut held = [0, 0];
     for site in sites(report)? {
-        let by_process = site["by_process"].as_array().map_or(&[][..], Vec::as_slice);
+        let by_process = site.get("by_process").and_then(Value::as_array);
+        let by_process = by_process.map_or(&[][..], Vec::as_slice);
         let keys = match by_process {
             [] if number(&site, "/pid") == pid => {
                 ["/outstanding_count", "/outstanding_bytes"].map(|key| number(&site, key))

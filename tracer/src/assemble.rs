@@ -21,7 +21,7 @@ mod processes;
 mod session;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     sync::Arc,
     time::Duration,
@@ -149,7 +149,9 @@ impl Assembly {
             members::update(&mut self.session.targets, event);
         }
         self.naming.learn_mappings(&mut self.answers, snapshot);
-        for pid in &snapshot.ended {
+        let members: HashSet<Pid> =
+            self.session.targets.iter().map(|one| one.identity.pid).collect();
+        for pid in snapshot.ended.iter().filter(|pid| members.contains(pid)) {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
         self.judge.push(snapshot, self.session.started_ns);

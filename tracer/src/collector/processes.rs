@@ -38,6 +38,10 @@ pub struct TrackedProcess {
 /// Cycles after which the end of a process counts whose record was lost: so many bring all that came before it.
 const CYCLES_TO_END: u32 = 3;
 
+/// Processes that have ended of which the next snapshot tells: more than reports show. A server may have had thousands since
+/// the last one.
+const GONE: usize = 200;
+
 /// The target processes.
 pub(super) struct Processes {
     targets: Vec<TrackedProcess>,
@@ -114,6 +118,22 @@ impl Processes {
         let mut changed = std::mem::take(&mut self.changed);
         changed.retain(|(pid, _)| !gone.contains(pid));
         changed
+    }
+
+    /// Keeps only the newest of the processes that have ended since the last snapshot, once there are twice as many.
+    fn forget_gone(&mut self) {
+        if self.gone.len() <= 2 * GONE {
+            return;
+        }
+        let surplus = self.gone.len() - GONE;
+        let mut old: HashSet<Pid> = self.gone.drain(..surplus).collect();
+        // Their ids may be others' by now.
+        let later = self.gone.iter().copied().chain(self.targets.iter().map(|one| one.pid));
+        let later: HashSet<Pid> = later.collect();
+        old.retain(|pid| !later.contains(pid));
+        self.events.retain(|event| !old.contains(&event.pid));
+        self.changed.retain(|(pid, _)| !old.contains(pid));
+        self.executed.retain(|pid| !old.contains(pid));
     }
 
     /// Forks and execs since the last call.
@@ -288,6 +308,7 @@ impl Processes {
         if self.children && !self.targets.is_empty() {
             self.gone.push(pid);
             self.awaited.insert(pid, 0);
+            self.forget_gone();
         } else {
             self.ended.push(pid);
             source.remove_target(pid);

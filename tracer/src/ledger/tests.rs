@@ -697,7 +697,7 @@ const LIVES: u64 = 1_000_000;
 /// A server whose children call exec half of the time: nothing is left of a million of them.
 #[test]
 fn nothing_is_left_of_a_million_processes() {
-    let (mut ledger, mut free) = (Ledger::default(), VecDeque::from_iter(2_u32..3000));
+    let (mut ledger, mut free) = (Ledger::default(), (2_u32..3000).collect::<VecDeque<_>>());
     ledger.begin(PID);
     ledger.apply(stack(1, PID, &[1]));
     (1..=20).for_each(|value| ledger.apply(acquired(value * 8, value, 1, 10)));

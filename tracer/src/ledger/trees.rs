@@ -76,16 +76,9 @@ impl Trees {
     /// A process has called exec. `parent` is set for one that shared its parent's memory until then. Returns the image
     /// that ended with that, if no other process has it.
     pub(super) fn executed(&mut self, pid: Pid, parent: Option<Pid>) -> Option<Image> {
-        let tree = match parent {
-            Some(parent) => {
-                self.begin(parent);
-                self.live.get(&parent).map(|member| member.tree)
-            }
-            None => {
-                self.begin(pid);
-                self.live.get(&pid).map(|member| member.tree)
-            }
-        };
+        let begins = parent.unwrap_or(pid);
+        self.begin(begins);
+        let tree = self.live.get(&begins).map(|member| member.tree);
         let former = self.remove(pid);
         let image = self.fresh();
         self.insert(pid, Member { tree: tree.unwrap_or(image), image });

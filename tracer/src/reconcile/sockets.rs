@@ -44,9 +44,12 @@ impl FdReconciliation {
 
     /// Forgets what a process referred to that has ended.
     pub(crate) fn forget(&mut self, pid: Pid) {
-        let keys = (pid, 0)..=(pid, u32::MAX);
-        self.links.extract_if(keys.clone(), |_, _| true).for_each(drop);
-        self.sockets.extract_if(keys, |_, _| true).for_each(drop);
+        let fds: Vec<u32> =
+            self.links.range((pid, 0)..=(pid, u32::MAX)).map(|((_, fd), _)| *fd).collect();
+        for fd in fds {
+            self.links.remove(&(pid, fd));
+            self.sockets.remove(&(pid, fd));
+        }
     }
 
     /// Starts the log of connections.

@@ -112,8 +112,8 @@ impl Pipeline {
             collector.start().context("could not start recording")?;
         }
         let loaded = (backend, footprint);
-        let members = members(&identities, &parents);
-        let mut session = session(settings, members, attached.listing(), facts, loaded, begun);
+        let (members, listing) = (members(&identities, &parents), attached.listing());
+        let mut session = session(settings, members, listing, facts, loaded, begun);
         session.faults.extend(warnings);
         let unmatched = unmatched(settings, &session);
         let journal = journal.map(|opened| opened.begin(&mut session)).transpose()?;
@@ -133,10 +133,9 @@ impl Pipeline {
         };
         let governor = budget.map(govern).transpose()?;
         let attacher = attacher::start(programs, attached, changed, channels, governor)?;
-        let children = settings.options.children;
-        let collector = spawn("collector", move || {
-            collect(collector, children, &incoming, &changes, &snapshots)
-        })?;
+        let (children, channels) = (settings.options.children, (changes, snapshots));
+        let collector =
+            spawn("collector", move || collect(collector, children, &incoming, &channels))?;
         let ends = Arc::clone(&exits);
         let reporter = spawn("reporter", move || {
             report(session, reported_answers, &collected, &listed, &latest, &ends)
@@ -246,8 +245,7 @@ fn collect(
     collector: Collector,
     children: bool,
     requests: &Receiver<Request>,
-    changes: &Sender<TargetEvent>,
-    snapshots: &Sender<Snapshot>,
+    (changes, snapshots): &(Sender<TargetEvent>, Sender<Snapshot>),
 ) -> std::io::Result<()> {
     // During shutdown the attacher or the reporter may have ended already.
     let executed = |pid| drop(changes.send(TargetEvent::Executed(pid)));

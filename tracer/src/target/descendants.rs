@@ -28,7 +28,7 @@ fn below(of: &[Pid], all: impl Iterator<Item = (Pid, Pid)>) -> Vec<(Pid, Pid)> {
         children.entry(parent).or_default().push(pid);
     }
     let mut seen: BTreeSet<Pid> = of.iter().copied().collect();
-    let (mut found, mut queue) = (Vec::new(), VecDeque::from_iter(of.iter().copied()));
+    let (mut found, mut queue) = (Vec::new(), of.iter().copied().collect::<VecDeque<_>>());
     while let Some(parent) = queue.pop_front() {
         for pid in children.remove(&parent).unwrap_or_default() {
             if seen.insert(pid) {
