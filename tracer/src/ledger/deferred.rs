@@ -97,8 +97,11 @@ impl Deferred {
         }
     }
 
-    /// Whether a child is without its copy of a block with this handle.
+    /// Whether a child is without its copy of a block with this handle. Descriptors are copied at the fork.
     pub(super) fn lacks(&self, handle: &Handle) -> bool {
+        if handle.kind.is_descriptor() {
+            return false;
+        }
         let child = self.children.get(&handle.pid);
         child.is_some_and(|child| !child.copied.contains(&(handle.kind, handle.value)))
     }
