@@ -52,11 +52,10 @@ impl Running {
         self.child.id()
     }
 
-    /// Sends a line to its stdin.
+    /// Sends a line to its stdin, in one piece: a program may act on its first letter, and end.
     pub fn send(&mut self, line: &str) -> Result<()> {
         let stdin = self.child.stdin.as_mut().context("stdin is piped")?;
-        stdin.write_all(line.as_bytes())?;
-        stdin.write_all(b"\n")?;
+        stdin.write_all(format!("{line}\n").as_bytes())?;
         stdin.flush().with_context(|| format!("could not write to `{}`", self.name))
     }
 

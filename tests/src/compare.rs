@@ -75,6 +75,17 @@ impl Truth {
         rest
     }
 
+    /// The sums of both truths' call sites: of two processes that run the same program.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut sum = self.sites_only();
+        for (name, (kind, amounts)) in &other.sites {
+            let entry = sum.sites.entry(name.clone());
+            entry.or_insert_with(|| (kind.clone(), Amounts::default())).1.add(*amounts);
+        }
+        sum
+    }
+
     /// Every number of the report equals the victim's: nothing was lost; each call site; totals where the victim knows
     /// them; failures and unknown releases where it counted them.
     pub fn equals(&self, report: &Report) -> Result<()> {

@@ -41,6 +41,10 @@ pub const MOVE: u32 = 13;
 /// [`RangeClosed`]: all file descriptors of a range were closed at once.
 pub const CLOSE_RANGE: u32 = 14;
 
+/// [`ProcessEvent`]: a target has ended, and with it its memory and its descriptor table. Only where children are
+/// followed.
+pub const END: u32 = 15;
+
 /// Flag in [`Change::flags`] of a descriptor's release: it may not have been open, so the collector ignores an unknown
 /// one.
 pub const MAY_BE_CLOSED: u8 = 1;
@@ -49,7 +53,7 @@ pub const MAY_BE_CLOSED: u8 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ProcessEvent {
-    /// [`FORK`], [`EXEC`], [`FORK_FILES`] or [`END_FILES`].
+    /// [`FORK`], [`EXEC`], [`FORK_FILES`], [`END_FILES`] or [`END`].
     pub record: u32,
     /// The process: the child, or the one that executed another program. Numbered as in [`Change`].
     pub pid: u32,

@@ -20,10 +20,11 @@ mod naming;
 mod objects;
 mod parts;
 mod probed;
+mod processes;
 mod session;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io,
     sync::Arc,
     time::Duration,
@@ -52,6 +53,7 @@ use crate::{
 
 use naming::Naming;
 use parts::Parts;
+use processes::Processes;
 
 pub use blocks::Blocks;
 pub use members::Member;
@@ -65,6 +67,8 @@ pub struct Assembly {
     /// All that reports need from outside.
     answers: Answers,
     naming: Naming,
+    /// Call sites that several processes have.
+    processes: Processes,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
     first_rss: Option<u64>,
@@ -93,6 +97,7 @@ impl Assembly {
         Ok(Self {
             session,
             naming: Naming::new(&answers),
+            processes: Processes::default(),
             answers,
             judge: Judge::default(),
             exits: BTreeMap::new(),
@@ -145,6 +150,7 @@ impl Assembly {
 
     /// Assembles the report of one snapshot.
     pub fn report(&mut self, seen: &Snapshot) -> Report {
+        let seen = &*self.processes.merge(seen);
         let estimated = estimate(seen);
         // Accounting covers the events seen; all else uses the estimates.
         let snapshot = estimated.as_ref().map_or(seen, |estimated| &estimated.snapshot);
@@ -157,7 +163,9 @@ impl Assembly {
             members::update(&mut self.session.targets, event);
         }
         self.naming.learn_mappings(&mut self.answers, snapshot);
-        for pid in &snapshot.ended {
+        let members: HashSet<Pid> =
+            self.session.targets.iter().map(|one| one.identity.pid).collect();
+        for pid in snapshot.ended.iter().filter(|pid| members.contains(pid)) {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
         self.judge.push(snapshot, self.session.started_ns);
@@ -198,6 +206,7 @@ impl Assembly {
         let connections = connections::report(snapshot, started_ns, &mut self.connection_history);
         let accounting = self.accounting(seen);
         let totals = self.totals(snapshot, errors);
+        self.forget_ended(snapshot);
         // Before the warnings, which compare resident memory with the first report's.
         let targets = self.targets(snapshot);
         let mut warnings = self.warnings(snapshot);
@@ -228,6 +237,24 @@ impl Assembly {
             fds,
             objects: self.objects(snapshot, objects, &parts),
             connections,
+        }
+    }
+
+    /// Forgets processes that have given back what they held, except the newest.
+    fn forget_ended(&mut self, snapshot: &Snapshot) {
+        let exits = &mut self.exits;
+        for pid in members::forget_ended(&mut self.session.targets, |pid| exits.contains_key(&pid))
+        {
+            exits.remove(&pid);
+        }
+        let running = |pid: &Pid| snapshot.resident.contains_key(pid);
+        // The last one's figures stay, and need names.
+        if !self.session.options.children || snapshot.resident.is_empty() {
+            return;
+        }
+        for pid in snapshot.ended.iter().filter(|pid| !running(pid)) {
+            self.rss.remove(pid);
+            self.naming.names.forget(*pid);
         }
     }
 
@@ -316,6 +343,8 @@ impl Assembly {
         Site {
             id: site.number,
             pid: site.pid.map_or(0, |pid| pid.0),
+            processes: processes::count(site),
+            by_process: processes::listed(site),
             kind,
             acquired_by: acquired_by.to_owned(),
             fd_type: opener.map(|_| site.fd_type.into()),
@@ -421,6 +450,16 @@ impl Assembly {
             total.inherited_bytes += site.inherited.bytes;
             total.released_count += site.released.count;
             total.released_bytes += site.released.bytes;
+        }
+        for (key, acquired) in &snapshot.past {
+            let site = processes::of_past(*key, *acquired);
+            if self.is_wanted(&site) {
+                let total = totals.entry(self.kind(&site)).or_default();
+                total.acquired_count += acquired.count;
+                total.acquired_bytes += acquired.bytes;
+                total.released_count += acquired.count;
+                total.released_bytes += acquired.bytes;
+            }
         }
         if let Some(errors) = errors {
             for (kind, total) in &mut totals {

@@ -1,4 +1,4 @@
-//! Forks and `execve` calls of targets.
+//! Forks, `execve` calls and ends of targets.
 //!
 //! A child becomes a target before its first instruction: the programs run in the parent before the child runs.
 //! The collector computes the inherited resources from the fork's sequence position;
@@ -6,14 +6,14 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
 use tracer_common::{
     limits,
     loss::Loss,
-    record::{END_FILES, EXEC, FORK, FORK_FILES, ProcessEvent},
+    record::{END, END_FILES, EXEC, FORK, FORK_FILES, ProcessEvent},
     state::{NO_NUMBER, Target},
 };
 
@@ -35,6 +35,13 @@ const CLONE_THREAD: u64 = 0x1_0000;
 /// loads the programs. (The tracepoint's own description would need a mounted tracefs.)
 #[unsafe(no_mangle)]
 static TASK_PID_OFFSET: u32 = 0;
+
+/// Offset of a task's `signal_struct`, which the threads of a process share.
+#[unsafe(no_mangle)]
+static TASK_SIGNAL_OFFSET: u32 = 0;
+/// Offset of the number of threads that have not begun to end, in `signal_struct`.
+#[unsafe(no_mangle)]
+static SIGNAL_LIVE_OFFSET: u32 = 0;
 
 /// `task_newtask` runs in the parent, when the child is complete and does not run yet.
 #[raw_tracepoint(tracepoint = "task_newtask")]
@@ -154,6 +161,30 @@ fn exec(context: &RawTracePointContext) -> Option<()> {
 pub(crate) fn ended(pid: u32, target: &Target) {
     if target.files == pid && !send_event(END_FILES, pid, pid, position()) {
         lose(Loss::ChildDropped);
+    }
+}
+
+/// A thread of a followed process ends: with the last one, the process. Afterwards the kernel may reuse its id.
+pub(crate) fn thread_ended(pid: u32, target: &Target) {
+    if target.follow == 0 || !is_last_thread().unwrap_or(false) {
+        return;
+    }
+    // The place is free at once: a server may fork faster than the collector reads.
+    _ = TARGETS.remove(pid);
+    _ = PROCESSES.remove(pid);
+    // Without the record, the collector sees the end at its next look at the process.
+    _ = send_event(END, pid, pid, position());
+}
+
+/// Whether no other thread of this process still runs its program. Two that end at once may both see that.
+fn is_last_thread() -> Option<bool> {
+    // SAFETY: the statics are written once, before the programs are loaded: the compiler must not treat them as
+    // constants. The helpers check the addresses.
+    unsafe {
+        let signal = u64::from((&raw const TASK_SIGNAL_OFFSET).read_volatile());
+        let live = u64::from((&raw const SIGNAL_LIVE_OFFSET).read_volatile());
+        let signal = bpf_probe_read_kernel((bpf_get_current_task() + signal) as *const u64).ok()?;
+        Some(bpf_probe_read_kernel((signal + live) as *const i32).ok()? == 0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Thread ends: releases the thread's state.
+//! Thread ends: releases the thread's state, and what the programs know of a process that ends with it.
 
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
@@ -20,6 +20,8 @@ pub(crate) fn thread_end(_context: RawTracePointContext) -> i32 {
         if target.owner != pid && id as u32 == pid {
             forks::ended(pid, &target);
             _ = TARGETS.remove(pid);
+        } else if target.owner == pid {
+            forks::thread_ended(pid, &target);
         }
     }
     0

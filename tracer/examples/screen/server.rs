@@ -111,6 +111,8 @@ impl Server {
             _ => (VerdictClass::Unknown, 0.0, &[]),
         };
         Site {
+            processes: 1,
+            by_process: Vec::new(),
             id: u32::try_from(number).unwrap_or(0) + 1,
             pid: 4121,
             kind: if number % 7 == 3 { ResourceKind::Mmap } else { ResourceKind::Heap }.into(),

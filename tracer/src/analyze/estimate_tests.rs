@@ -113,23 +113,11 @@ fn released_never_exceeds_acquired() {
     };
     let site = crate::snapshot::SiteFigures {
         number: 1,
-        pid: None,
-        fd_type: tracer_common::descriptor::FdType::Unknown,
-        detail: 0,
-        former: false,
-        origin: None,
-        probe: None,
-        frames: std::sync::Arc::from([]),
-        end: tracer_common::stack::StackEnd::Bottom,
         acquired: Sum { count: 5, bytes: 50 },
-        inherited: Sum::default(),
-        released: Sum::default(),
         outstanding: Sum { count: 5, bytes: 50 },
         aged: Sum { count: 5, bytes: 50 },
-        ages: None,
-        orphans: crate::ledger::connections::LeftBehind::default(),
-        lives: None,
         batches: Some(Box::new(batches)),
+        ..crate::snapshot::SiteFigures::default()
     };
     let snapshot = Snapshot { sites: vec![site], sampling: Some(sampling), ..Snapshot::default() };
     let estimated = estimate(&snapshot).unwrap();

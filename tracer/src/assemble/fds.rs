@@ -90,6 +90,16 @@ impl Descriptors {
             opened += site.acquired.count;
             closed += site.released.count;
         }
+        for ((probe, fd_type, _), sum) in &snapshot.past {
+            if FdOrigin::from_probe(*probe).is_some() {
+                let turnover: &mut Turnover =
+                    fds.turnover_by_type.entry((*fd_type).into()).or_default();
+                turnover.opened += sum.count;
+                turnover.closed += sum.count;
+                opened += sum.count;
+                closed += sum.count;
+            }
+        }
         fds.open = fds.turnover_by_type.values().map(|one| one.open).sum();
         (fds.opened, fds.closed) = (Some(opened), Some(closed));
         let open = fds.turnover_by_type.iter().filter(|(_, one)| one.open > 0);

@@ -101,6 +101,14 @@ impl Names {
         self.change(answers, Naming::Learned, &[], forgotten.unwrap_or_default());
     }
 
+    /// Forgets the memory of a process whose call sites need no more names.
+    pub(super) fn forget(&mut self, pid: Pid) {
+        self.mappings.remove(&pid);
+        if let Some(namer) = &mut self.namer {
+            namer.forget(pid);
+        }
+    }
+
     /// Reads new names of code that was generated at run time; its call sites are named again.
     pub(super) fn refresh(&mut self, answers: &mut Answers) {
         let forgotten = self.namer.as_mut().map(Namer::refresh);

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::{snapshot::SiteFigures, target::Pid};
+use crate::snapshot::SiteFigures;
 
 /// Outstanding bytes of parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,10 +37,10 @@ pub(super) fn owners(
     sites: &[SiteFigures],
     is_object: impl Fn(&SiteFigures) -> bool,
 ) -> HashMap<u32, u32> {
-    let constructors: HashMap<(Option<Pid>, u64), u32> = sites
+    let constructors: HashMap<(u32, u64), u32> = sites
         .iter()
         .filter(|site| is_object(site) && !site.frames.is_empty())
-        .map(|site| ((site.pid, site.frames.iter().rev().copied().fold(0, digest)), site.number))
+        .map(|site| ((site.image, site.frames.iter().rev().copied().fold(0, digest)), site.number))
         .collect();
     let mut owners = HashMap::new();
     if constructors.is_empty() {
@@ -51,7 +51,7 @@ pub(super) fn owners(
         let mut so_far = 0;
         for frame in site.frames.iter().skip(1).rev().copied() {
             so_far = digest(so_far, frame);
-            innermost = constructors.get(&(site.pid, so_far)).or(innermost);
+            innermost = constructors.get(&(site.image, so_far)).or(innermost);
         }
         if let Some(constructor) = innermost {
             owners.insert(site.number, *constructor);
@@ -72,31 +72,18 @@ mod tests {
     use tracer_common::stack::StackEnd;
 
     use super::*;
-    use crate::{
-        ledger::{Sum, connections::LeftBehind},
-        report::FdType,
-    };
+    use crate::{ledger::Sum, target::Pid};
 
     fn site(number: u32, detail: u8, frames: &[u64]) -> SiteFigures {
         SiteFigures {
             number,
             pid: Some(Pid(1)),
             probe: Some(0),
-            fd_type: FdType::Unknown,
             detail,
             frames: Arc::from(frames),
             end: StackEnd::Bottom,
-            former: false,
-            origin: None,
-            acquired: Sum::default(),
-            inherited: Sum::default(),
-            released: Sum::default(),
-            outstanding: Sum::default(),
             aged: Sum { count: 1, bytes: 1 << number },
-            ages: None,
-            orphans: LeftBehind::default(),
-            lives: None,
-            batches: None,
+            ..SiteFigures::default()
         }
     }
 
@@ -108,10 +95,10 @@ mod tests {
             site(1, 1, &[20, 30, 40]),
             site(2, 0, &[25, 30, 40]),
             site(3, 0, &[10, 20, 30, 40]),
-            // The handler's own, another caller's, and another process's.
+            // The handler's own, another caller's, and another program's.
             site(4, 0, &[30, 40]),
             site(5, 0, &[25, 31, 40]),
-            SiteFigures { pid: Some(Pid(2)), ..site(6, 0, &[25, 30, 40]) },
+            SiteFigures { image: 2, ..site(6, 0, &[25, 30, 40]) },
         ];
         let is_object = |site: &SiteFigures| site.detail == 1;
         let parts = of(&sites, &owners(&sites, is_object), is_object);

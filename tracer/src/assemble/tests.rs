@@ -5,12 +5,11 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use tracer_common::{attach::Shape, descriptor::FdType, kind::Kind};
+use tracer_common::{attach::Shape, kind::Kind};
 
 use super::*;
 use crate::{
     ledger::{
-        connections::LeftBehind,
         events::{Block, Handle},
         fds::OpenDescriptor,
     },
@@ -143,21 +142,15 @@ fn site(number: u32, probe: ProbeNumber, detail: u8, count: u64) -> SiteFigures 
         number,
         pid: Some(PID),
         probe: Some(probe),
-        fd_type: FdType::Unknown,
         detail,
         frames: Arc::from([0x1000 + u64::from(number), 0x2000]),
         end: StackEnd::Bottom,
-        former: false,
-        origin: None,
         acquired: Sum { count: 2 * count, bytes: 20 * count },
-        inherited: Sum::default(),
         released: sum,
         outstanding: sum,
         aged: sum,
         ages: Some(Ages { min_ms: 500, median_ms: 1000, max_ms: 2000 }),
-        orphans: LeftBehind::default(),
-        lives: None,
-        batches: None,
+        ..SiteFigures::default()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Id pools for the BPF programs: thread states, and numbers for call sites and connections.
 
-use std::{io, ops::Range};
+use std::io;
 
 use tracer_common::limits;
 
@@ -14,6 +14,13 @@ const FIRST_THREAD_STATES: u32 = 1 << 10;
 const FIRST_CONNECTIONS: u32 = 1 << 13;
 /// Connection numbers that follow.
 const REMAINING_CONNECTIONS: u64 = (limits::FREE_CONNECTIONS - FIRST_CONNECTIONS) as u64;
+
+/// Portions that the remaining numbers come in: adding them all at once takes a tenth of a second, which would delay the
+/// next drain. Part of the format of tapes, which have a cycle for each.
+pub(super) const PORTIONS: u32 = 7;
+/// Portions of call-site numbers: an equal part of the remaining ones each.
+const SITE_PORTIONS: u32 = 4;
+const _: () = assert!((limits::SITES - FIRST_SITES).is_multiple_of(SITE_PORTIONS));
 
 /// What has been given to the pools.
 pub(super) struct IdPools {
@@ -62,28 +69,23 @@ impl IdPools {
         Ok(())
     }
 
-    /// The remaining call-site numbers, in portions: adding them all at once takes a tenth of a second, which would delay
-    /// the next drain.
-    pub(super) fn remaining_sites() -> impl Iterator<Item = Range<u32>> {
-        let starts = (FIRST_SITES..limits::SITES).step_by(FIRST_SITES as usize);
-        starts.map(|from| from..limits::SITES.min(from + FIRST_SITES))
-    }
-
-    /// Adds a portion of call-site numbers, and as large a part of the connection numbers that are still missing.
+    /// Adds one of the [`PORTIONS`]: call-site numbers first, because a program that is busy at the start may have more
+    /// call sites than there were numbers, and one without a number is lost.
     pub(super) fn allocate_portion(
         &mut self,
-        sites: Range<u32>,
+        portion: u32,
         source: &mut RecordSource,
         ledger: &Ledger,
     ) -> io::Result<()> {
-        let up_to = |site: u32| {
-            let whole = u64::from(limits::SITES - FIRST_SITES);
-            REMAINING_CONNECTIONS * u64::from(site - FIRST_SITES) / whole
-        };
-        let connections = up_to(sites.end) - up_to(sites.start);
-        source.add_ids(IdPool::Sites, sites)?;
+        let of_sites = (limits::SITES - FIRST_SITES) / SITE_PORTIONS;
+        if portion < SITE_PORTIONS {
+            let from = FIRST_SITES + portion * of_sites;
+            return source.add_ids(IdPool::Sites, from..from + of_sites);
+        }
         if self.connections && !self.connections_first {
-            self.allocate_connections(source, ledger, connections)?;
+            let of_connections = u64::from(PORTIONS - SITE_PORTIONS);
+            let count = REMAINING_CONNECTIONS.div_ceil(of_connections);
+            self.allocate_connections(source, ledger, count)?;
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ pub use self::{
     requests::{Probed, Reading, Request},
 };
 use crate::{
-    kernel::Drained,
+    kernel::{Drained, IdPool},
     ledger::{Ledger, connections::Occurrence, events::Event},
     lib_objects::{details::ObjectReader, ledger::Objects},
     options::{TestOptions, TraceOptions},
@@ -51,6 +51,9 @@ use crate::{
 
 /// Maximum number of records read between two drains, so that drains are never starved.
 const MAX_RECORDS_PER_CYCLE: usize = 1 << 18;
+/// Call sites of ended processes whose numbers are given back at once. To unlink their stacks takes some milliseconds,
+/// mostly for a look at the whole stack cache.
+const RETIRED_AT_ONCE: usize = 1 << 12;
 /// Longest wait for unwind tables before recording begins. Tables that are not ready then come later.
 const TABLES_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -118,7 +121,7 @@ impl Collector {
             source,
             ledger: Ledger::default(),
             unknown_code_seen: false,
-            processes: Processes::new(StackOptions { frames, forget }),
+            processes: Processes::new(StackOptions { frames, forget }, options.children),
             probes: 0,
             objects: options.traces_objects().then(|| ObjectReader::new(options.live)),
             drained_batch: Vec::new(),
@@ -137,7 +140,7 @@ impl Collector {
         id_pools.allocate_initial(source, ledger)?;
         source.settle_tables(TABLES_TIMEOUT)?;
         for target in targets {
-            processes.add(target, options.children, source, ledger)?;
+            processes.add(target, source, ledger)?;
         }
         if options.light {
             *first_usage = Some(FirstUsage::read(source, &processes.running()));
@@ -170,8 +173,8 @@ impl Collector {
         mut publish: impl FnMut(Snapshot),
     ) -> io::Result<()> {
         self.id_pools.allocate_remaining(&mut self.source, &self.ledger)?;
-        for sites in IdPools::remaining_sites() {
-            self.id_pools.allocate_portion(sites, &mut self.source, &self.ledger)?;
+        for portion in 0..id_pools::PORTIONS {
+            self.id_pools.allocate_portion(portion, &mut self.source, &self.ledger)?;
             self.cycle()?;
         }
         loop {
@@ -216,7 +219,10 @@ impl Collector {
             Some(event) => {
                 *unknown_code_seen |=
                     matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
-                if matches!(event, Event::Forked { .. } | Event::Executed { .. }) {
+                if matches!(
+                    event,
+                    Event::Forked { .. } | Event::Executed { .. } | Event::Ended { .. }
+                ) {
                     events.push(event.clone());
                 }
                 route_event(ledger, touches, event);
@@ -238,6 +244,7 @@ impl Collector {
         }
         let Self { processes, source, ledger, fds, .. } = self;
         processes.apply(&events, source, ledger, fds.as_mut());
+        self.retire_sites(RETIRED_AT_ONCE)?;
         if std::mem::take(&mut self.unknown_code_seen) || self.source.is_due(Timer::Mappings) {
             self.refresh_targets();
         }
@@ -245,6 +252,22 @@ impl Collector {
             self.processes.refresh_code_ranges(&mut self.source, &mut self.ledger);
         }
         Ok(received.drained + received.records)
+    }
+
+    /// Gives the call-site numbers of processes that have ended back to the programs, once there are `enough` of them.
+    fn retire_sites(&mut self, enough: usize) -> io::Result<()> {
+        let Self { source, ledger, windows, .. } = self;
+        if ledger.stacks_to_unlink() >= enough {
+            source.unlink_stacks(&ledger.unlink_stacks())?;
+        }
+        if !ledger.may_retire() {
+            return Ok(());
+        }
+        // The last chance to know what died young there.
+        source.died_young(ledger.site_numbers(), |site, died| ledger.set_died(site, died))?;
+        let free = ledger.retire();
+        windows.iter_mut().for_each(|windows| windows.forget_sites(free.iter().copied()));
+        source.add_ids(IdPool::Sites, free.into_iter())
     }
 
     /// Detects targets that have ended, and libraries that were mapped or unmapped.
@@ -314,6 +337,13 @@ impl Collector {
         let at_ns = self.source.now_ns();
         ledger.set_now(at_ns);
         died_young.into_iter().for_each(|(site, died)| ledger.set_died(site, died));
+        ledger.copy_due(at_ns, last);
+        // Frees what is kept of ended processes at least once per snapshot.
+        self.retire_sites(0)?;
+        let gone = self.processes.take_gone();
+        if let Some(fds) = &mut self.fds {
+            gone.iter().for_each(|pid| fds.forget(*pid));
+        }
         let (unwind, without_table) = self.source.table_status();
         let running = self.processes.running();
         let resident = resident(&mut self.source, &running);
@@ -345,12 +375,13 @@ impl Collector {
                 .as_ref()
                 .map_or_else(Vec::new, |fds| fds.descriptors(&self.ledger)),
             unseen: self.fds.as_ref().map_or((0, 0), |fds| fds.unseen),
-            ended: self.processes.ended().to_vec(),
+            past: self.ledger.past().collect(),
+            ended: self.processes.ended().iter().chain(&gone).copied().collect(),
             sampling: self.windows.as_ref().map(|windows| windows.sampling(at_ns)),
             unwind,
             without_table,
             process_events: self.processes.take_events(),
-            mappings: self.processes.take_changed(),
+            mappings: self.processes.take_changed(&gone),
         })
     }
 

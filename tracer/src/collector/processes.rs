@@ -4,7 +4,11 @@
 //! Takes events and memory maps, hands the BPF programs code ranges with their unwind tables. A part of the collector:
 //! the one that follows `/proc`.
 
-use std::{io, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    io,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,11 +35,25 @@ pub struct TrackedProcess {
     pub mappings: Arc<Mappings>,
 }
 
+/// Cycles after which the end of a process counts whose record was lost: so many bring all that came before it.
+const CYCLES_TO_END: u32 = 3;
+
+/// Processes that have ended of which the next snapshot tells: more than reports show. A server may have had thousands since
+/// the last one.
+const GONE: usize = 200;
+
 /// The target processes.
 pub(super) struct Processes {
     targets: Vec<TrackedProcess>,
     options: StackOptions,
+    /// Whether children are followed: then a process that ends gives back what it held, while another one lives.
+    children: bool,
+    /// Targets that have ended, whose figures are final.
     ended: Vec<Pid>,
+    /// Those that have ended since the last snapshot, and gave back what they held.
+    gone: Vec<Pid>,
+    /// Ended, with the number of cycles since: the record of the end may be lost.
+    awaited: BTreeMap<Pid, u32>,
     /// Memory maps that are new since the last snapshot.
     changed: Vec<(Pid, Arc<Mappings>)>,
     /// Forks and execs since the last snapshot.
@@ -46,27 +64,33 @@ pub(super) struct Processes {
 
 impl Processes {
     /// No target yet.
-    pub(super) const fn new(options: StackOptions) -> Self {
+    pub(super) const fn new(options: StackOptions, children: bool) -> Self {
         Self {
             targets: Vec::new(),
             options,
+            children,
             ended: Vec::new(),
+            gone: Vec::new(),
+            awaited: BTreeMap::new(),
             changed: Vec::new(),
             events: Vec::new(),
             executed: Vec::new(),
         }
     }
 
-    /// Adds a target at the start, and its future children too if `follow` is set.
+    /// Adds a target at the start, and its future children too if they are followed: then all targets are one service.
     pub(super) fn add(
         &mut self,
         target: TrackedProcess,
-        follow: bool,
         source: &mut RecordSource,
         ledger: &mut Ledger,
     ) -> io::Result<()> {
         write_code_ranges(&target, self.options, source, ledger)?;
-        source.add_target(target.pid, follow)?;
+        source.add_target(target.pid, self.children)?;
+        match self.targets.first() {
+            Some(first) if self.children => ledger.adopt(first.pid, target.pid),
+            _ => ledger.begin(target.pid),
+        }
         self.changed.push((target.pid, Arc::clone(&target.mappings)));
         self.targets.push(target);
         Ok(())
@@ -74,17 +98,42 @@ impl Processes {
 
     /// The targets that have not ended.
     pub(super) fn running(&self) -> Vec<Pid> {
-        self.targets.iter().map(|one| one.pid).filter(|pid| !self.ended.contains(pid)).collect()
+        self.targets.iter().map(|one| one.pid).collect()
     }
 
-    /// The targets that have ended.
+    /// The targets that have ended, and whose figures are final.
     pub(super) fn ended(&self) -> &[Pid] {
         &self.ended
     }
 
-    /// Memory maps that are new since the last call.
-    pub(super) fn take_changed(&mut self) -> Vec<(Pid, Arc<Mappings>)> {
-        std::mem::take(&mut self.changed)
+    /// Those that have ended since the last call, and gave back what they held.
+    pub(super) fn take_gone(&mut self) -> Vec<Pid> {
+        let mut gone = std::mem::take(&mut self.gone);
+        gone.retain(|pid| self.targets.iter().all(|target| target.pid != *pid));
+        gone
+    }
+
+    /// Memory maps that are new since the last call. A process that has given back what it held needs no names.
+    pub(super) fn take_changed(&mut self, gone: &[Pid]) -> Vec<(Pid, Arc<Mappings>)> {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.retain(|(pid, _)| !gone.contains(pid));
+        changed
+    }
+
+    /// Keeps only the newest of the processes that have ended since the last snapshot, once there are twice as many.
+    fn forget_gone(&mut self) {
+        if self.gone.len() <= 2 * GONE {
+            return;
+        }
+        let surplus = self.gone.len() - GONE;
+        let mut old: HashSet<Pid> = self.gone.drain(..surplus).collect();
+        // Their ids may be others' by now.
+        let later = self.gone.iter().copied().chain(self.targets.iter().map(|one| one.pid));
+        let later: HashSet<Pid> = later.collect();
+        old.retain(|pid| !later.contains(pid));
+        self.events.retain(|event| !old.contains(&event.pid));
+        self.changed.retain(|(pid, _)| !old.contains(pid));
+        self.executed.retain(|pid| !old.contains(pid));
     }
 
     /// Forks and execs since the last call.
@@ -99,7 +148,7 @@ impl Processes {
 
     /// Passes newly built unwind tables to the BPF programs.
     pub(super) fn refresh_code_ranges(&self, source: &mut RecordSource, ledger: &mut Ledger) {
-        for target in self.targets.iter().filter(|one| !self.ended.contains(&one.pid)) {
+        for target in &self.targets {
             readmit(target, self.options, source, ledger);
         }
         source.log_tables();
@@ -131,13 +180,10 @@ impl Processes {
     ) {
         source.begin_scan(Timer::Mappings);
         let mut targets = std::mem::take(&mut self.targets);
-        let mut any_changed = false;
+        let (mut any_changed, mut ended) = (false, Vec::new());
         for target in &mut targets {
-            if self.ended.contains(&target.pid) {
-                continue;
-            }
             if source.ended(target.pid) {
-                self.target_ended(target.pid, source, ledger, fds);
+                ended.push(target.pid);
                 continue;
             }
             // The target may end between this check and the read: the next scan finds out.
@@ -153,8 +199,10 @@ impl Processes {
             let mapped: Vec<&Mappings> = targets.iter().map(|target| &*target.mappings).collect();
             source.forget_unmapped(&mapped);
         }
-        targets.retain(|target| !self.ended.contains(&target.pid));
         self.targets = targets;
+        for pid in ended {
+            self.target_ended(pid, source, ledger, fds);
+        }
         // A memory map of many thousand lines takes a while to read.
         source.end_scan(Timer::Mappings);
     }
@@ -170,9 +218,30 @@ impl Processes {
         if let Some(fds) = &mut fds {
             fds.close_at_exec_after_drain(source, ledger);
         }
+        self.end_without_record(source, ledger);
         for event in events {
-            self.apply_one(event, source, ledger, fds.as_deref_mut());
+            if let Event::Ended { pid, .. } = *event {
+                if self.targets.iter().any(|target| target.pid == pid) {
+                    self.target_ended(pid, source, ledger, fds.as_deref());
+                }
+                // The programs have removed it, and the ledger knows its end.
+                self.awaited.remove(&pid);
+            } else {
+                self.apply_one(event, source, ledger, fds.as_deref_mut());
+            }
         }
+    }
+
+    /// Ends the processes of which no record says that they have ended.
+    fn end_without_record(&mut self, source: &mut RecordSource, ledger: &mut Ledger) {
+        self.awaited.retain(|pid, cycles| {
+            *cycles += 1;
+            if *cycles > CYCLES_TO_END {
+                ledger.ended(*pid, u64::MAX);
+                source.remove_target(*pid);
+            }
+            *cycles <= CYCLES_TO_END
+        });
     }
 
     /// Applies one fork or exec.
@@ -196,6 +265,7 @@ impl Processes {
         if let Some(parent) = parent {
             self.ended.retain(|one| *one != pid);
             self.targets.retain(|one| one.pid != pid);
+            self.awaited.remove(&pid);
             let from = self.targets.iter().find(|one| one.pid == parent);
             let (allocators, mappings) = from
                 .map(|from| (from.allocators.clone(), Arc::clone(&from.mappings)))
@@ -227,12 +297,22 @@ impl Processes {
         ledger: &mut Ledger,
         fds: Option<&FdReconciliation>,
     ) {
-        self.ended.push(pid);
         if let Some(fds) = fds {
             let now_ns = source.now_ns();
-            fds.end_connections(ledger, pid, &self.ended, now_ns);
+            let others = self.targets.iter().map(|target| target.pid);
+            let others: HashSet<Pid> = others.filter(|other| *other != pid).collect();
+            fds.end_connections(ledger, pid, &others, now_ns);
         }
-        source.remove_target(pid);
+        source.forget_target(pid);
+        self.targets.retain(|target| target.pid != pid);
+        if self.children && !self.targets.is_empty() {
+            self.gone.push(pid);
+            self.awaited.insert(pid, 0);
+            self.forget_gone();
+        } else {
+            self.ended.push(pid);
+            source.remove_target(pid);
+        }
     }
 }
 

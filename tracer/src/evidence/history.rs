@@ -1,6 +1,6 @@
 //! The past of every call site and of the load, and the evidence that follows from it. Pure.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use tracer_common::descriptor::FdType;
 
@@ -72,7 +72,8 @@ impl History {
         self.unknown_releases.push(at_ms, 0, snapshot.unknown_releases);
         for site in &snapshot.sites {
             let past = self.sites.entry(site.number).or_default();
-            past.outstanding.push(at_ms, site.outstanding.count, site.outstanding.bytes);
+            let outstanding = site.judged_outstanding();
+            past.outstanding.push(at_ms, outstanding.count, outstanding.bytes);
             let due = past.ages.back().is_none_or(|[last_ms, ..]| at_ms - last_ms >= AGES_EVERY_MS);
             if let Some(ages) = site.ages.filter(|_| due) {
                 if past.ages.len() == AGES {
@@ -85,6 +86,14 @@ impl History {
             if requested > 0 || past.requested.is_some() {
                 past.requested.get_or_insert_default().push(at_ms, requested, 0);
             }
+        }
+    }
+
+    /// Forgets the call sites that a snapshot does not have: their processes have ended.
+    pub fn forget_others(&mut self, snapshot: &Snapshot) {
+        if self.sites.len() > snapshot.sites.len() {
+            let there: HashSet<u32> = snapshot.sites.iter().map(|site| site.number).collect();
+            self.sites.retain(|site, _| there.contains(site));
         }
     }
 
@@ -106,9 +115,9 @@ impl History {
         let mut evidence = Evidence {
             observed_s: now_s - self.first_s.unwrap_or(now_s),
             now_s,
-            acquired: site.acquired,
-            released: site.released,
-            outstanding: site.outstanding,
+            acquired: site.judged_acquired(),
+            released: site.judged_released(),
+            outstanding: site.judged_outstanding(),
             sockets: site.fd_type == FdType::Socket,
             unknown_releases_per_s: self.unknown_rate(),
             orphans: orphans(&site.orphans),
@@ -116,7 +125,7 @@ impl History {
         };
         let Some(past) = self.sites.get(&site.number) else { return evidence };
         evidence.trends = Trends::of(&past.outstanding);
-        if site.outstanding.count == 0 {
+        if evidence.outstanding.count == 0 {
             return evidence;
         }
         evidence.ages = ages(&past.ages);
@@ -212,7 +221,7 @@ fn survival(lives: &Lives, site: &SiteFigures, now_ms: u32) -> Option<Survival> 
     let recorded: u64 = deaths.iter().sum();
     let [first, ..] = &mut deaths;
     // All others died young.
-    *first += site.released.count.saturating_sub(recorded);
+    *first += site.judged_released().count.saturating_sub(recorded);
     let mut survivors = [0; LIFETIMES];
     let mut bucket = LIFETIMES - 1;
     for cohort in lives.cohorts() {

@@ -9,7 +9,11 @@ mod causes;
 mod function;
 mod words;
 
-use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     ledger::Lives,
@@ -127,9 +131,6 @@ fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) 
     let fault = fault(head);
     let per = per(&cause.cases, verdict.class);
     let headline = functions.headline(head.site);
-    let mut processes: Vec<u32> = sites.iter().map(|site| site.pid).collect();
-    processes.sort_unstable();
-    processes.dedup();
     let description = words::Description {
         head,
         worst,
@@ -162,8 +163,18 @@ fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) 
         headline,
         frames: Arc::clone(&head.site.frames),
         clients: clients(&sites, targets),
-        processes: processes.len() as u64,
+        processes: processes(&sites),
     })
+}
+
+/// Processes that hold something acquired at one of the call sites; a call site lists only those that hold most.
+fn processes(sites: &[&Site]) -> u64 {
+    let listed = sites.iter().flat_map(|site| {
+        let several = site.by_process.iter().map(|one| one.pid);
+        several.chain(site.by_process.is_empty().then_some(site.pid))
+    });
+    let listed = listed.collect::<BTreeSet<u32>>().len() as u64;
+    sites.iter().map(|site| u64::from(site.processes)).max().unwrap_or(0).max(listed)
 }
 
 /// The resources by kind: the head's first, then those of most bytes.

@@ -132,7 +132,14 @@ pub(super) fn clear<V>(map: BorrowedFd<'_>, entries: u32) -> io::Result<()>
 where
     V: FromBytes + IntoBytes + Clone,
 {
-    let mut keys: Vec<u32> = (0..entries).collect();
+    clear_some::<V>(map, &mut (0..entries).collect::<Vec<u32>>())
+}
+
+/// The same for the entries at these indexes.
+pub(super) fn clear_some<V>(map: BorrowedFd<'_>, keys: &mut [u32]) -> io::Result<()>
+where
+    V: FromBytes + IntoBytes + Clone,
+{
     let mut zeros = vec![V::new_zeroed(); keys.len().min(CLEARED_AT_ONCE)];
     for keys in keys.chunks_mut(CLEARED_AT_ONCE) {
         // There is no cursor: the keys say which.

@@ -92,7 +92,7 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Kerne
     }
     let log_level = log::max_level();
     let level = log_level as u8;
-    let (pid_offset, mut layout, sockets) = offsets::all(children, descriptors, !is_old_kernel)?;
+    let (task, mut layout, sockets) = offsets::all(children, descriptors, !is_old_kernel)?;
     layout.0.at_events = u32::from(descriptors && calls::wants_events());
     let cpus = cpus()?;
     let stripe_mask = died_stripes(cpus) - 1;
@@ -103,7 +103,9 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Kerne
     let mut ebpf = loader
         .override_global("AYA_LOG_LEVEL", &level, false)
         .override_global("DIED_STRIPE_MASK", &stripe_mask, true)
-        .override_global("TASK_PID_OFFSET", &pid_offset, true)
+        .override_global("TASK_PID_OFFSET", &task.pid, true)
+        .override_global("TASK_SIGNAL_OFFSET", &task.signal, true)
+        .override_global("SIGNAL_LIVE_OFFSET", &task.live, true)
         .override_global("LAYOUT", &layout, true)
         .override_global("SOCKET_LAYOUT", &sockets, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))

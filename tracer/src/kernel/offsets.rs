@@ -10,8 +10,19 @@ use crate::arch::{Architecture as _, Host};
 /// The kernel's type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// The offset of a task's id, and the layouts of descriptors and sockets.
-type Offsets = (u32, Plain<Layout>, Plain<SocketLayout>);
+/// The offsets in tasks, and the layouts of descriptors and sockets.
+type Offsets = (TaskOffsets, Plain<Layout>, Plain<SocketLayout>);
+
+/// Offsets of what the programs read of tasks.
+#[derive(Clone, Copy, Default)]
+pub(super) struct TaskOffsets {
+    /// A task's id.
+    pub(super) pid: u32,
+    /// A task's `signal_struct`.
+    pub(super) signal: u32,
+    /// The number of threads that have not begun to end, in `signal_struct`.
+    pub(super) live: u32,
+}
 
 /// The kernel's type information.
 pub(super) fn kernel_types() -> Result<Vec<u8>, KernelError> {
@@ -25,18 +36,25 @@ pub(super) fn all(
     has_pt_regs: bool,
 ) -> Result<Offsets, KernelError> {
     if !children && !descriptors {
-        return Ok((0, Plain(Layout::default()), Plain(SocketLayout::default())));
+        return Ok((
+            TaskOffsets::default(),
+            Plain(Layout::default()),
+            Plain(SocketLayout::default()),
+        ));
     }
     let btf = kernel_types()?;
     let types = Types::read(&btf).ok_or(KernelError::Type { what: "type information" })?;
-    let pid = types.offset_of("task_struct", "pid");
-    let pid = pid.ok_or(KernelError::Type { what: "task_struct.pid" })?;
+    let task = TaskOffsets {
+        pid: offset(&types, "task_struct.pid")?,
+        signal: offset(&types, "task_struct.signal")?,
+        live: offset(&types, "signal_struct.live")?,
+    };
     let (layout, sockets) = if descriptors {
         (layout(&types, has_pt_regs)?, sockets(&types)?)
     } else {
         (Layout::default(), SocketLayout::default())
     };
-    Ok((pid, Plain(layout), Plain(sockets)))
+    Ok((task, Plain(layout), Plain(sockets)))
 }
 
 /// Offsets from a task to its descriptors and files.

@@ -3,6 +3,7 @@
 //! Takes the maps of the loaded object, passes on plain values. The names of maps are defined here.
 
 use std::{
+    collections::HashSet,
     io,
     os::fd::{AsFd as _, AsRawFd, RawFd},
 };
@@ -14,6 +15,7 @@ use aya::{
 use tracer_common::{
     limits,
     record::Change,
+    stack::Digest,
     stack_cache::CachedWalk,
     state::{
         Connection, DIED_SITES, Died, DiedPage, Key, Process, Target, Thread, Young, memory_state,
@@ -34,13 +36,14 @@ use super::{
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 26] = [
+pub(super) const NAMES: [&str; 27] = [
     SWITCH,
     TARGETS,
     BLANK_PROCESS,
     PROCESSES,
     YOUNG,
     DIED,
+    SITES,
     FREE_SITES,
     CONNECTIONS,
     FREE_CONNECTIONS,
@@ -68,6 +71,7 @@ const BLANK_PROCESS: &str = "BLANK_PROCESS";
 pub(super) const PROCESSES: &str = "PROCESSES";
 pub(super) const YOUNG: &str = "YOUNG";
 pub(super) const DIED: &str = "DIED";
+const SITES: &str = "SITES";
 const FREE_SITES: &str = "FREE_SITES";
 pub(super) const CONNECTIONS: &str = "CONNECTIONS";
 pub(super) const OBJECTS: &str = "OBJECTS";
@@ -130,6 +134,7 @@ pub struct Tables {
     died_buffer: Vec<DiedPage>,
     /// Copies of the counters of resources that died young.
     died_stripes: usize,
+    sites: HashMap<MapData, Plain<Digest>, u32>,
     free_sites: Queue<MapData, u32>,
     connections: HashMap<MapData, u64, Plain<[u8; size_of::<Connection>()]>>,
     free_connections: Queue<MapData, u32>,
@@ -177,6 +182,7 @@ impl Tables {
             died: data(map(DIED)?, DIED)?,
             died_buffer: Vec::new(),
             died_stripes,
+            sites: map(SITES)?.try_into().map_err(wrong(SITES))?,
             free_sites: map(FREE_SITES)?.try_into().map_err(wrong(FREE_SITES))?,
             connections: map(CONNECTIONS)?.try_into().map_err(wrong(CONNECTIONS))?,
             free_connections: map(FREE_CONNECTIONS)?.try_into().map_err(wrong(FREE_CONNECTIONS))?,
@@ -265,6 +271,26 @@ impl Tables {
         let _guard = self.guards.begin();
         batch::clear::<u64>(self.rule_cache.fd().as_fd(), limits::RULE_CACHE_SLOTS)?;
         batch::clear::<CachedWalk>(self.stack_cache.fd().as_fd(), limits::CACHED_WALKS)
+    }
+
+    /// Forgets the stacks of call sites, by number and digest: the programs find these numbers no longer.
+    pub fn unlink_stacks(&mut self, sites: &[(u32, Digest)]) -> io::Result<()> {
+        if sites.is_empty() {
+            return Ok(());
+        }
+        let _guard = self.guards.begin();
+        for (_, digest) in sites {
+            // Absent where another CPU was first with the same stack, under another number.
+            drop(self.sites.remove(&Plain(*digest)));
+        }
+        // Before the ids of their processes belong to others, whose walks would look the same.
+        let numbers: HashSet<u32> = sites.iter().map(|(number, _)| *number).collect();
+        let (map, mut walks) = (self.stack_cache.fd().as_fd(), Vec::<CachedWalk>::new());
+        batch::read_first(map, limits::CACHED_WALKS as usize, &mut walks)?;
+        let indexed = (0_u32..).zip(&walks);
+        let mut stale: Vec<u32> =
+            indexed.filter(|(_, walk)| numbers.contains(&walk.site)).map(|(at, _)| at).collect();
+        batch::clear_some::<CachedWalk>(map, &mut stale)
     }
 
     /// Removes the connection `number`, which has ended, from its socket's address: the kernel may reuse the address

@@ -8,11 +8,11 @@ use tracer_common::{
     kind::Kind,
     object::IS_OBJECT,
     record::{
-        ACQUIRE, CLOSE_RANGE, CONNECTED, Change, Connected, DISCONNECTED, Disconnected, END_FILES,
-        EXEC, FORK, FORK_FILES, MAY_BE_CLOSED, MOVE, Moved, ProcessEvent, RELEASE, RESIZE, RESTORE,
-        RETAG, RangeClosed, STACK, StackHead,
+        ACQUIRE, CLOSE_RANGE, CONNECTED, Change, Connected, DISCONNECTED, Disconnected, END,
+        END_FILES, EXEC, FORK, FORK_FILES, MAY_BE_CLOSED, MOVE, Moved, ProcessEvent, RELEASE,
+        RESIZE, RESTORE, RETAG, RangeClosed, STACK, StackHead,
     },
-    stack::StackEnd,
+    stack::{Digest, StackEnd},
     state::{Key, Young},
 };
 use zerocopy::FromBytes as _;
@@ -147,6 +147,15 @@ pub enum Event {
         /// `CLOCK_MONOTONIC`, nanoseconds.
         time_ns: u64,
     },
+    /// A target has ended.
+    Ended {
+        /// The process.
+        pid: Pid,
+        /// Sequence position.
+        position: u64,
+        /// `CLOCK_MONOTONIC`, nanoseconds.
+        time_ns: u64,
+    },
     /// A connection was opened.
     Connected(Box<Connected>),
     /// A connection has ended.
@@ -179,8 +188,20 @@ pub struct Site {
     pub end: StackEnd,
     /// Whether the target has called exec since: the addresses belong to the former program's memory.
     pub former: bool,
-    /// The call site that this is a copy of, if it came with a fork.
+    /// The call site that this is a copy of, if it came with a fork; its own number if that one is gone, or if it stands
+    /// for processes that have ended.
     pub origin: Option<u32>,
+    /// The program in memory that the addresses belong to: equal for processes that have forked from each other.
+    pub image: u32,
+}
+
+impl Site {
+    /// The digest by which the BPF programs find its number.
+    pub(crate) fn digest(&self) -> Digest {
+        let seed = Digest::seeded(self.pid.0, u32::from(self.probe) | u32::from(self.detail) << 16);
+        let all = self.frames.iter().fold(seed, |digest, frame| digest.with(*frame));
+        all.with(self.end as u64)
+    }
 }
 
 /// Decodes a record; `None` when it is malformed or unknown.
@@ -193,7 +214,7 @@ pub fn decode(record: &[u8]) -> Option<Event> {
         }
         MOVE => moved(&Moved::read_from_bytes(record).ok()?),
         CLOSE_RANGE => RangeClosed::read_from_bytes(record).ok().map(range_closed),
-        FORK | EXEC | FORK_FILES | END_FILES => {
+        FORK | EXEC | FORK_FILES | END_FILES | END => {
             Some(process_event(ProcessEvent::read_from_bytes(record).ok()?))
         }
         CONNECTED => Connected::read_from_bytes(record).ok().map(Box::new).map(Event::Connected),
@@ -211,6 +232,7 @@ fn process_event(event: ProcessEvent) -> Event {
             Event::Forked { parent, child: pid, files, position, time_ns }
         }
         END_FILES => Event::FilesEnded { pid, position },
+        END => Event::Ended { pid, position, time_ns },
         _ => {
             let parent = (parent != pid).then_some(parent);
             Event::Executed { pid, parent, position, time_ns }
@@ -296,6 +318,7 @@ fn stack(record: &[u8]) -> Option<Event> {
         end: StackEnd::from_number(u8::try_from(head.end).ok()?),
         former: false,
         origin: None,
+        image: 0,
     }))
 }
 

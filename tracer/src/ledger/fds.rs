@@ -1,8 +1,9 @@
 //! File descriptors in the ledger, beyond what memory needs: ranges closed in one call, and descriptors found open or
 //! closed by a scan. Pure.
 
-use std::ops::RangeInclusive;
+use std::{collections::HashMap, ops::RangeInclusive};
 
+use foldhash::fast::FixedState;
 use tracer_common::{
     descriptor::{FdOrigin, FdType},
     kind::Kind,
@@ -21,24 +22,23 @@ const CYCLES: u32 = 3;
 /// Descriptors that were closed in one call.
 #[derive(Debug)]
 struct ClosedRange {
-    pid: Pid,
     fds: RangeInclusive<u32>,
     position: u64,
     cycles: u32,
 }
 
 impl ClosedRange {
+    /// Whether it had closed a descriptor of its table.
     fn covers(&self, handle: &Handle, block: &Block) -> bool {
-        handle.pid == self.pid
-            && handle.kind.is_descriptor()
+        handle.kind.is_descriptor()
             && u32::try_from(handle.value).is_ok_and(|fd| self.fds.contains(&fd))
             && block.position <= self.position
     }
 }
 
-/// Ranges of descriptors that were closed recently.
+/// Ranges of descriptors that were closed recently, by table.
 #[derive(Debug, Default)]
-pub(super) struct ClosedRanges(Vec<ClosedRange>);
+pub(super) struct ClosedRanges(HashMap<Pid, Vec<ClosedRange>, FixedState>);
 
 /// An open descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,11 @@ pub struct OpenDescriptor {
 impl ClosedRanges {
     /// The sequence position at which a closed range covered this descriptor, which reaches the ledger only now.
     pub(super) fn position(&self, handle: &Handle, block: &Block) -> Option<u64> {
-        let covering = self.0.iter().filter(|range| range.covers(handle, block));
+        if !handle.kind.is_descriptor() {
+            return None;
+        }
+        let of_table = self.0.get(&handle.pid).into_iter().flatten();
+        let covering = of_table.filter(|range| range.covers(handle, block));
         covering.map(|range| range.position).min()
     }
 
@@ -70,21 +74,25 @@ impl ClosedRanges {
         fds: RangeInclusive<u32>,
         position: u64,
     ) {
-        let range = ClosedRange { pid, fds, position, cycles: 0 };
+        let range = ClosedRange { fds, position, cycles: 0 };
         resources.settle_descriptors(pid, |fd, block| {
             range.covers(&Handle { pid, kind: Kind::Descriptor, value: fd }, block)
         });
-        for (handle, owed) in &mut resources.owed {
-            owed.retain(|block| !range.covers(handle, block));
-        }
-        self.0.push(range);
+        resources.owed.retain(|handle, owed| {
+            owed.retain(|block| handle.pid != pid || !range.covers(handle, block));
+            !owed.is_empty()
+        });
+        self.0.entry(pid).or_default().push(range);
     }
 
     /// Counts a full cycle.
     pub(super) fn cycled(&mut self) {
-        self.0.retain_mut(|range| {
-            range.cycles += 1;
-            range.cycles < CYCLES
+        self.0.retain(|_, all| {
+            all.retain_mut(|range| {
+                range.cycles += 1;
+                range.cycles < CYCLES
+            });
+            !all.is_empty()
         });
     }
 }
@@ -93,11 +101,12 @@ impl Resources {
     /// Closes all descriptors of a table that were opened until `position`: the table is gone.
     pub(super) fn forget_descriptors(&mut self, pid: Pid, position: u64) {
         self.settle_descriptors(pid, |_, block| block.position <= position);
-        for (handle, owed) in &mut self.owed {
+        self.owed.retain(|handle, owed| {
             if handle.pid == pid && handle.kind.is_descriptor() {
                 owed.retain(|block| block.position > position);
             }
-        }
+            !owed.is_empty()
+        });
     }
 
     /// Closes the descriptors of a table for which `is_closed` returns `true`. Returns their number.

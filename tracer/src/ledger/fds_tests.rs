@@ -109,6 +109,7 @@ fn a_fork_copies_descriptors_and_memory_separately() {
     forked(&mut ledger, true, 20);
     assert_eq!((open(&ledger, CHILD), ledger.outstanding().count()), (vec![3, 4], 5));
     forked(&mut ledger, false, 21);
+    ledger.copy_due(0, true);
     assert_eq!((open(&ledger, CHILD), ledger.outstanding().count()), (vec![3, 4], 6));
     closed(&mut ledger, CHILD, 3, 30);
     assert_eq!((open(&ledger, PID), open(&ledger, CHILD)), (vec![3, 4], vec![4]));
@@ -162,4 +163,21 @@ fn a_descriptor_found_open_is_closed_like_any_other() {
     ledger.forget_owed_descriptors();
     closed(&mut ledger, PID, 1, 40);
     assert_eq!((open(&ledger, PID), ledger.unknown_releases()), (vec![], 0));
+}
+
+#[test]
+fn descriptors_are_inherited_at_once_also_those_that_arrive_late() {
+    let mut ledger = Ledger::default();
+    opened(&mut ledger, PID, 3, 10);
+    forked(&mut ledger, true, 20);
+    forked(&mut ledger, false, 21);
+    // Young at the fork, drained after it.
+    opened(&mut ledger, PID, 4, 15);
+    assert_eq!(open(&ledger, CHILD), [3, 4]);
+    closed(&mut ledger, CHILD, 3, 30);
+    opened(&mut ledger, CHILD, 3, 31);
+    closed(&mut ledger, CHILD, 4, 32);
+    closed(&mut ledger, CHILD, 3, 33);
+    assert_eq!((open(&ledger, PID), open(&ledger, CHILD)), (vec![3, 4], vec![]));
+    assert_eq!(ledger.unknown_releases(), 0);
 }

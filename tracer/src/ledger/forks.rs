@@ -4,13 +4,15 @@
 //! young reach the ledger after the fork event: until all must have arrived, the fork is *open*, and releases of
 //! the child that match nothing are *held*. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::FixedState;
 use tracer_common::kind::Kind;
 
 use super::{
     Ledger, Taken,
     events::{Block, Handle},
+    resources::Resources,
 };
 use crate::target::Pid;
 
@@ -22,13 +24,13 @@ const CYCLES: u32 = 3;
 /// A fork that is open.
 #[derive(Debug)]
 struct Fork {
-    parent: Pid,
     child: Pid,
-    /// Whether descriptors were copied; otherwise, memory.
-    files: bool,
     position: u64,
     cycles: u32,
 }
+
+/// A process, and whether its descriptors are meant; otherwise, its memory.
+type Side = (Pid, bool);
 
 /// A release of a resource that the child may be about to inherit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +43,13 @@ pub(super) struct Held {
 /// Process events that the ledger has to know.
 #[derive(Debug, Default)]
 pub(super) struct Family {
-    open: Vec<Fork>,
-    held: HashMap<Handle, Vec<Held>>,
+    /// By parent, in the order of their positions.
+    open: HashMap<Side, Vec<Fork>, FixedState>,
+    /// The parent of each child whose fork is open.
+    parents: HashMap<Side, Pid, FixedState>,
+    held: HashMap<Handle, Vec<Held>, FixedState>,
     /// Sequence positions of execs by process, ascending.
-    executed: HashMap<Pid, Vec<u64>>,
+    executed: HashMap<Pid, Vec<u64>, FixedState>,
 }
 
 impl Family {
@@ -57,19 +62,48 @@ impl Family {
         files: bool,
         position: u64,
     ) -> Vec<(Handle, Held)> {
-        let others =
-            |fork: &Fork| fork.files != files || fork.parent != child && fork.child != child;
-        self.open.retain(others);
+        self.close((child, files));
+        for fork in self.open.remove(&(child, files)).unwrap_or_default() {
+            self.parents.remove(&(fork.child, files));
+        }
         if !files {
             self.executed.remove(&child);
         }
         let stale =
             self.take_all(|handle| handle.pid == child && handle.kind.is_descriptor() == files);
-        self.open.push(Fork { parent, child, files, position, cycles: 0 });
+        let forks = self.open.entry((parent, files)).or_default();
+        let at = forks.partition_point(|fork| fork.position <= position);
+        forks.insert(at, Fork { child, position, cycles: 0 });
+        self.parents.insert((child, files), parent);
         stale
     }
 
-    /// Records that `pid` called exec.
+    /// Closes the fork of a child.
+    fn close(&mut self, child: Side) {
+        let Some(parent) = self.parents.remove(&child) else { return };
+        let side = (parent, child.1);
+        if let Some(forks) = self.open.get_mut(&side) {
+            forks.retain(|fork| fork.child != child.0);
+            if forks.is_empty() {
+                self.open.remove(&side);
+            }
+        }
+    }
+
+    /// A process has ended: nobody needs what it would still inherit, unless it has children itself, or has released
+    /// something that may be that.
+    pub(super) fn ended(&mut self, pid: Pid) {
+        if self.held.keys().any(|handle| handle.pid == pid) {
+            return;
+        }
+        for files in [false, true] {
+            if !self.open.contains_key(&(pid, files)) {
+                self.close((pid, files));
+            }
+        }
+    }
+
+    /// Records that `pid` called exec, or has ended.
     pub(super) fn executed(&mut self, pid: Pid, position: u64) {
         self.executed.entry(pid).or_default().push(position);
     }
@@ -85,27 +119,41 @@ impl Family {
         self.ends(handle).last().is_some_and(|last| block.position <= last)
     }
 
+    /// Whether a release of this handle is held.
+    pub(super) fn holds(&self, handle: &Handle) -> bool {
+        self.held.contains_key(handle)
+    }
+
+    /// Forgets the execs and the end of a process of which nothing is in flight any more.
+    pub(super) fn forget(&mut self, pid: Pid) {
+        self.executed.remove(&pid);
+    }
+
     /// The children that inherit a resource which reaches the ledger now. It was released before `until`.
     pub(super) fn heirs(&self, handle: &Handle, block: &Block, until: u64) -> Vec<Pid> {
+        let side = (handle.pid, handle.kind.is_descriptor());
+        let Some(forks) = self.open.get(&side) else { return Vec::new() };
+        let since = forks.partition_point(|fork| fork.position < block.position);
+        let forks = forks.get(since..).unwrap_or_default();
+        if forks.is_empty() {
+            return Vec::new();
+        }
+        let held = self.held.get(handle).map_or(&[][..], Vec::as_slice);
         let ended = |before: u64| {
-            let mut held = self.held.get(handle).into_iter().flatten();
             let since = block.position..before;
-            held.any(|held| since.contains(&held.position))
+            held.iter().any(|held| since.contains(&held.position))
                 || self.ends(handle).any(|at| since.contains(&at))
         };
-        self.open
+        forks
             .iter()
-            .filter(|fork| fork.files == handle.kind.is_descriptor() && fork.position < until)
-            .filter(|fork| fork.parent == handle.pid && block.position <= fork.position)
-            .filter(|fork| !ended(fork.position))
+            .filter(|fork| fork.position < until && !ended(fork.position))
             .map(|fork| fork.child)
             .collect()
     }
 
     /// Holds a release that matched nothing; `false` when there is nothing to wait for.
     pub(super) fn hold(&mut self, handle: Handle, held: Held) -> bool {
-        let files = handle.kind.is_descriptor();
-        let waits = self.open.iter().any(|fork| fork.child == handle.pid && fork.files == files);
+        let waits = self.parents.contains_key(&(handle.pid, handle.kind.is_descriptor()));
         if waits {
             self.held.entry(handle).or_default().push(held);
         }
@@ -139,14 +187,18 @@ impl Family {
 
     /// Counts a full cycle. Returns the held releases that stayed unmatched.
     pub(super) fn cycle(&mut self) -> Vec<(Handle, Held)> {
-        let mut closed = Vec::new();
-        self.open.retain_mut(|fork| {
-            fork.cycles += 1;
-            let open = fork.cycles < CYCLES;
-            if !open {
-                closed.push(fork.child);
-            }
-            open
+        let mut closed = HashSet::new();
+        self.open.retain(|(_, files), forks| {
+            forks.retain_mut(|fork| {
+                fork.cycles += 1;
+                let open = fork.cycles < CYCLES;
+                if !open {
+                    closed.insert(fork.child);
+                    self.parents.remove(&(fork.child, *files));
+                }
+                open
+            });
+            !forks.is_empty()
         });
         // Earlier execs matter only while resources are in flight to a child.
         if self.open.is_empty() {
@@ -162,26 +214,34 @@ impl Family {
 }
 
 impl Ledger {
-    /// Gives the child a copy of the parent's resources: of descriptors if `files`, otherwise of all others.
-    pub(super) fn forked(&mut self, parent: Pid, child: Pid, files: bool, position: u64) {
+    /// Gives the child a copy of the parent's resources: of descriptors if `files`, otherwise of all others. Of those
+    /// that are released by handle it gets them later, see [`Deferred`].
+    ///
+    /// [`Deferred`]: super::deferred::Deferred
+    pub(super) fn forked(
+        &mut self,
+        parent: Pid,
+        child: Pid,
+        files: bool,
+        (position, time_ns): (u64, u64),
+    ) {
         // The id may have been another process's before; this one's first resources may be drained already.
         if files {
             self.resources.forget_descriptors(child, position);
         } else {
             self.forget_until(child, position);
+            self.copy_deferred(parent);
+            self.trees.forked(parent, child);
+            self.retirement.reborn(child);
+            self.resources.deferred.begin(parent, child, position, time_ns);
         }
         for (handle, held) in self.family.opened(parent, child, files, position) {
             self.unmatched_release(handle, held);
         }
         // No copy goes to the parent, not even a copy of a copy: a child of the child would have to be its parent.
         // So the parent's tables can be read while they are copied.
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_descriptor() == files) {
-            let Some(table) = self.resources.blocks.detach(parent, kind) else { continue };
-            let held = table.iter().filter(|(_, block)| block.position <= position);
-            for (value, block) in held {
-                self.inherit(child, Handle { pid: parent, kind, value }, block);
-            }
-            self.resources.blocks.reattach(parent, kind, table);
+        if files {
+            self.copy_table(parent, child, Kind::Descriptor, |_, block| block.position <= position);
         }
         // Displaced resources whose release has not arrived were still there at the fork, too.
         let owed: Vec<(Handle, Block)> = self
@@ -194,6 +254,7 @@ impl Ledger {
             .collect();
         for (handle, block) in owed {
             self.inherit(child, handle, block);
+            self.resources.deferred.mark_copied(&Handle { pid: child, ..handle });
         }
         if files {
             return;
@@ -212,6 +273,52 @@ impl Ledger {
         }
     }
 
+    /// Copies those blocks of one kind that `wanted` accepts.
+    fn copy_table(
+        &mut self,
+        parent: Pid,
+        child: Pid,
+        kind: Kind,
+        wanted: impl Fn(u64, &Block) -> bool,
+    ) {
+        // No copy goes to the parent, not even a copy of a copy: a child of the child would have to be its parent.
+        // So the parent's table can be read while it is copied.
+        let Some(table) = self.resources.blocks.detach(parent, kind) else { return };
+        for (value, block) in table.iter().filter(|(value, block)| wanted(*value, block)) {
+            self.inherit(child, Handle { pid: parent, kind, value }, block);
+        }
+        self.resources.blocks.reattach(parent, kind, table);
+    }
+
+    /// Makes the copies of a child that has none yet.
+    pub(super) fn copy_deferred(&mut self, child: Pid) {
+        let Some(missing) = self.resources.deferred.complete(child) else { return };
+        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_descriptor()) {
+            let needed = |value, block: &Block| missing.needs(kind, value, block);
+            self.copy_table(missing.parent(), child, kind, needed);
+        }
+        for (handle, block) in missing.released {
+            self.inherit(child, handle, block);
+        }
+    }
+
+    /// Makes the copies of the children that have lived long enough, or of `all`.
+    pub fn copy_due(&mut self, now_ns: u64, all: bool) {
+        let deferred = &self.resources.deferred;
+        let due = if all { deferred.children(None) } else { deferred.due(now_ns) };
+        due.into_iter().for_each(|child| self.copy_deferred(child));
+    }
+
+    /// Makes a child's copy of one block, if it has none: something happens to it.
+    pub(super) fn copy_for_use(&mut self, handle: &Handle) {
+        let Resources { deferred, blocks, .. } = &mut self.resources;
+        if deferred.lacks(handle)
+            && let Some(block) = deferred.take(handle, |handle| blocks.get(handle))
+        {
+            self.inherit(handle.pid, *handle, block);
+        }
+    }
+
     /// Adds `child`'s copy of its parent's block.
     fn inherit(&mut self, child: Pid, handle: Handle, block: Block) {
         // The parent's connections are not the child's.
@@ -224,8 +331,20 @@ impl Ledger {
     /// Adds a block that reaches the ledger, perhaps later than events that affect it.
     pub(super) fn arrived(&mut self, handle: Handle, block: Block) {
         let closed = self.closed_ranges.position(&handle, &block);
+        let stays = closed.is_none()
+            && !self.family.holds(&handle)
+            && !self.family.is_from_before_exec(&handle, &block);
         for child in self.family.heirs(&handle, &block, closed.unwrap_or(u64::MAX)) {
+            let copy = Handle { pid: child, ..handle };
+            let deferred = self.resources.deferred.lacks(&copy);
+            // The parent's will be found when the child's is needed.
+            if deferred && stays && !self.family.holds(&copy) {
+                continue;
+            }
             self.inherit(child, handle, block);
+            if deferred {
+                self.resources.deferred.mark_copied(&copy);
+            }
         }
         if closed.is_some() {
             self.resources.totals.settle(&block);

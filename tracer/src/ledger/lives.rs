@@ -99,6 +99,18 @@ impl AllLives {
         }
     }
 
+    /// Forgets a call site, which is gone.
+    pub(super) fn forget(&mut self, site: u32) {
+        let [sites, copies] = &mut self.sites;
+        let place = match site.checked_sub(limits::SITES) {
+            None => sites.get_mut(site as usize),
+            Some(index) => copies.get_mut(index as usize),
+        };
+        if let Some(place) = place {
+            *place = None;
+        }
+    }
+
     /// The lives of a call site's resources, if any has outlived a drain.
     pub(super) fn get(&self, site: u32) -> Option<&Arc<Lives>> {
         let [sites, copies] = &self.sites;
@@ -168,6 +180,49 @@ impl Lives {
             lives.cohort(at_ms).acquired = young;
         }
         lives
+    }
+
+    /// The lives of several call sites' resources together. Cohorts that are together do not begin at the same times: the
+    /// result has them by age, with a width that grows with it.
+    pub(crate) fn merged(all: &[&Arc<Self>]) -> Option<Arc<Self>> {
+        let [first, rest @ ..] = all else { return None };
+        if rest.is_empty() {
+            return Some(Arc::clone(first));
+        }
+        let mut merged = Self::new(0, 0);
+        for one in all {
+            merged.young += one.young;
+            merged.lifetimes.iter_mut().zip(&one.lifetimes).for_each(|(sum, more)| *sum += more);
+        }
+        let cohorts = || all.iter().flat_map(|one| one.cohorts());
+        let from_ms = cohorts().map(|one| one.start_ms).min()?;
+        let until_ms = cohorts().map(|one| one.end_ms).max()?;
+        let longest = f64::from(until_ms - from_ms).max(1.0);
+        let mut cells = [const { None::<Cohort> }; COHORTS];
+        for one in cohorts() {
+            let age = f64::from(until_ms - one.start_ms.midpoint(one.end_ms)) / longest;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1")]
+            let place = (age.sqrt() * COHORTS as f64) as usize;
+            let Some(cell) = cells.get_mut(COHORTS - 1 - place.min(COHORTS - 1)) else { continue };
+            let cell = cell.get_or_insert(Cohort { acquired: 0, outstanding: 0, ..*one });
+            cell.start_ms = cell.start_ms.min(one.start_ms);
+            cell.end_ms = cell.end_ms.max(one.end_ms);
+            cell.acquired += one.acquired;
+            cell.outstanding = cell.outstanding.saturating_add(one.outstanding);
+        }
+        for cell in cells.into_iter().flatten() {
+            let last = merged.used.checked_sub(1).and_then(|at| merged.cohorts.get_mut(at));
+            let start_ms =
+                last.as_ref().map_or(cell.start_ms, |last| cell.start_ms.max(last.start_ms));
+            if let Some(last) = last {
+                last.end_ms = last.end_ms.min(start_ms);
+            }
+            if let Some(place) = merged.cohorts.get_mut(merged.used) {
+                *place = Cohort { start_ms, end_ms: cell.end_ms.max(start_ms), ..cell };
+                merged.used += 1;
+            }
+        }
+        Some(Arc::new(merged))
     }
 
     /// Adds an acquisition.

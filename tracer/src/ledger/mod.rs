@@ -11,22 +11,32 @@
 
 mod blocks;
 pub mod connections;
+mod deferred;
 pub mod events;
 pub mod fds;
 mod forks;
 mod lives;
 mod packed;
+mod past;
 mod ranges;
 mod resources;
+mod retirement;
 mod sum;
+mod tally;
 mod totals;
+mod trees;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
+use foldhash::fast::FixedState;
 use tracer_common::{
     attach::ProbeNumber,
     descriptor::{FdOrigin, FdType},
     kind::{Extent, Kind},
+    stack::Digest,
     state::Died,
 };
 
@@ -39,8 +49,10 @@ use self::{
     forks::{Family, Held},
     ranges::FreedPart,
     resources::Resources,
+    retirement::Retirement,
+    trees::{Left, Trees},
 };
-pub use self::{sum::Sum, totals::Tally};
+pub use self::{past::FunctionKey, sum::Sum, tally::Tally};
 use crate::target::Pid;
 
 /// What a resize released, in case it fails.
@@ -71,11 +83,14 @@ enum Taken {
 #[derive(Debug, Default)]
 pub struct Ledger {
     resources: Resources,
-    pending: HashMap<(Pid, u32), Pending>,
+    pending: HashMap<(Pid, u32), Pending, FixedState>,
     family: Family,
+    trees: Trees,
+    /// Processes that have ended, and whose call sites are not gone yet.
+    retirement: Retirement,
     closed_ranges: ClosedRanges,
     /// The allocators' code: its releases of unknown ranges are not counted.
-    internal: HashMap<Pid, Vec<(u64, u64)>>,
+    internal: HashMap<Pid, Vec<(u64, u64)>, FixedState>,
     unknown_releases: u64,
     doubtful: u64,
     /// A lower bound for the acquisition times of outstanding resources, if there was any.
@@ -107,14 +122,20 @@ impl Ledger {
             }
             Event::Restored { handle, thread } => self.restored(handle, thread),
             Event::Retagged { handle, site, position } => {
+                self.copy_for_use(&handle);
                 self.resources.retagged(&handle, site, position);
             }
             Event::Moved { from, handle, size, position } => {
-                self.resources.moved(&Handle { value: from, ..handle }, handle, size, position);
+                let from = Handle { value: from, ..handle };
+                self.copy_for_use(&from);
+                self.resources.moved(&from, handle, size, position);
             }
-            Event::Site(site) => self.resources.totals.learn(site),
-            Event::Forked { parent, child, files, position, .. } => {
-                self.forked(parent, child, files, position);
+            Event::Site(site) => {
+                let image = self.trees.image(site.pid);
+                self.resources.totals.learn(Site { image, ..site });
+            }
+            Event::Forked { parent, child, files, position, time_ns } => {
+                self.forked(parent, child, files, (position, time_ns));
             }
             Event::Connected(record) => self.resources.totals.connections.connected(&record),
             Event::Disconnected(record) => self.resources.totals.connections.disconnected(&record),
@@ -122,13 +143,78 @@ impl Ledger {
                 self.resources.totals.lives.advance(0);
                 self.resources.forget_descriptors(pid, position);
             }
-            Event::Executed { pid, position, time_ns, .. } => {
+            Event::Executed { pid, parent, position, time_ns } => {
                 self.resources.totals.lives.advance(time_ns);
                 self.forget_until(pid, position);
                 self.family.executed(pid, position);
                 self.resources.totals.executed(pid);
+                if let Some(image) = self.trees.executed(pid, parent) {
+                    self.resources.totals.forget_image(image);
+                }
+            }
+            Event::Ended { pid, position, time_ns } => {
+                self.resources.totals.lives.advance(time_ns);
+                self.ended(pid, position);
             }
         }
+    }
+
+    /// A target that its user has named; its tree begins with it.
+    pub fn begin(&mut self, pid: Pid) {
+        self.trees.begin(pid);
+    }
+
+    /// A target that was running when its ancestor became one.
+    pub fn adopt(&mut self, ancestor: Pid, pid: Pid) {
+        self.trees.adopt(ancestor, pid);
+    }
+
+    /// A target has ended. While others of its tree live, the kernel has given back what it held until `position`; the
+    /// figures of the last one are final.
+    pub fn ended(&mut self, pid: Pid, position: u64) {
+        let Left::Others { image } = self.trees.end(pid) else { return };
+        self.forget_until(pid, position);
+        let Self { closed_ranges, resources, family, retirement, .. } = self;
+        closed_ranges.close(resources, pid, 0..=u32::MAX, position);
+        family.executed(pid, position);
+        family.ended(pid);
+        retirement.ended(pid);
+        self.internal.remove(&pid);
+        if let Some(image) = image {
+            self.resources.totals.forget_image(image);
+        }
+    }
+
+    /// The call sites of processes that have ended, with the digests of their stacks, which the BPF programs are to forget.
+    /// Their numbers are free some cycles later.
+    pub(crate) fn unlink_stacks(&mut self) -> Vec<(u32, Digest)> {
+        let sites = self.retirement.to_unlink().flat_map(|pid| self.resources.totals.numbered(pid));
+        let sites = sites.map(|site| (site.number, site.digest())).collect();
+        self.retirement.unlinked();
+        sites
+    }
+
+    /// Number of those stacks.
+    pub(crate) fn stacks_to_unlink(&self) -> usize {
+        let sites = self.retirement.to_unlink().map(|pid| self.resources.totals.numbered(pid));
+        sites.map(Iterator::count).sum()
+    }
+
+    /// Whether [`Self::retire`] has something to do.
+    pub(crate) fn may_retire(&self) -> bool {
+        self.retirement.is_ready()
+    }
+
+    /// Gives back the call sites of processes that have ended; what died young there must be known. Returns their numbers.
+    pub(crate) fn retire(&mut self) -> HashSet<u32, FixedState> {
+        let pids = self.retirement.take_free();
+        pids.iter().for_each(|pid| self.family.forget(*pid));
+        self.resources.totals.retire(&pids, |image| self.trees.user(image))
+    }
+
+    /// What processes that have ended acquired, and released by that, by function; call sites stand for the rest.
+    pub fn past(&self) -> impl Iterator<Item = (FunctionKey, Sum)> {
+        self.resources.totals.past()
     }
 
     /// Sets the time now: what has no time of its own happens now.
@@ -140,7 +226,7 @@ impl Ledger {
     pub fn set_died(&mut self, site: usize, died: Died) {
         if died.count > 0 {
             let site = u32::try_from(site).unwrap_or(0);
-            self.resources.totals.tally(site).died = died;
+            let died = self.resources.totals.set_died(site, died);
             self.resources.totals.lives.set_young(site, died.count);
         }
     }
@@ -162,6 +248,11 @@ impl Ledger {
 
     /// The same for what it had acquired until `position`.
     fn forget_until(&mut self, pid: Pid, position: u64) {
+        // Its children keep their copies, and its own are gone.
+        for child in self.resources.deferred.children(Some(pid)) {
+            self.copy_deferred(child);
+        }
+        self.resources.deferred.forget(pid);
         self.resources.forget_memory(pid, position);
         self.pending.retain(|(owner, _), _| *owner != pid);
     }
@@ -177,6 +268,7 @@ impl Ledger {
     /// the child of a fork has not inherited.
     pub fn cycled(&mut self) {
         self.closed_ranges.cycled();
+        self.retirement.cycled();
         for (handle, held) in self.family.cycle() {
             self.unmatched_release(handle, held);
         }
@@ -197,12 +289,17 @@ impl Ledger {
     ///
     /// [`Digest::slot`]: tracer_common::stack::Digest::slot
     pub fn doubt(&mut self, positions: &[u64]) {
+        self.copy_due(0, true);
         self.doubtful += self.resources.doubt(positions);
     }
 
-    /// Call sites by number, with their stacks and totals.
+    /// Call sites by number, with their stacks and totals; without the copies of processes that have ended.
     pub fn sites(&self) -> impl Iterator<Item = (u32, Option<Site>, Tally)> {
-        self.resources.totals.iter()
+        let all = self.resources.totals.iter(|image| self.trees.user(image));
+        all.filter(|(_, site, tally)| {
+            let copy = site.as_ref().filter(|site| site.origin.is_some());
+            tally.outstanding().count > 0 || copy.is_none_or(|site| self.trees.lives(site.pid))
+        })
     }
 
     /// One more than the highest call-site number that the BPF programs have used.
@@ -313,11 +410,16 @@ impl Ledger {
 
     fn released(&mut self, handle: Handle, release: Held) -> Taken {
         let position = release.position;
+        self.copy_for_use(&handle);
         if let Some(block) = self.resources.blocks.take(&handle, position) {
             self.resources.totals.settle(&block);
+            self.resources.deferred.released(&handle, &block, position);
             return Taken::Block(block);
         }
         if let Some(block) = self.resources.take_owed(&handle, position) {
+            // Until now, only an upper bound of this position was known.
+            self.resources.deferred.unreleased(&handle, &block);
+            self.resources.deferred.released(&handle, &block, position);
             return Taken::Owed(block);
         }
         if self.family.hold(handle, release) {
@@ -361,6 +463,7 @@ impl Ledger {
         match pending.taken {
             Taken::Block(block) => {
                 self.resources.totals.unsettle(&block);
+                self.resources.deferred.unreleased(&handle, &block);
                 self.resources.place(handle, block);
             }
             Taken::Parts(parts) => {

@@ -101,6 +101,11 @@ impl Ranges {
         }
     }
 
+    /// Whether nothing is outstanding.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     /// Every resource once, with its remaining bytes.
     pub(super) fn outstanding(&self) -> impl Iterator<Item = Block> {
         let mut sums: HashMap<u64, Block> = HashMap::with_capacity(self.left.len());

@@ -9,6 +9,7 @@ use tracer_common::{kind::Kind, stack::Digest};
 
 use super::{
     blocks::Blocks,
+    deferred::Deferred,
     events::{Block, Handle},
     ranges::Ranges,
     totals::Totals,
@@ -19,10 +20,12 @@ use crate::target::Pid;
 #[derive(Debug, Default)]
 pub(super) struct Resources {
     pub(super) blocks: Blocks,
-    pub(super) ranges: HashMap<(Pid, Kind), Ranges>,
+    pub(super) ranges: HashMap<(Pid, Kind), Ranges, FixedState>,
     /// Blocks that were settled before their release arrived.
     pub(super) owed: HashMap<Handle, Vec<Block>, FixedState>,
     pub(super) totals: Totals,
+    /// Children whose copies are not made yet.
+    pub(super) deferred: Deferred,
     /// When recording last resumed after a pause; 0 without one.
     resumed_ns: u64,
 }
@@ -33,6 +36,8 @@ impl Resources {
         // Of two blocks at one address, the release of the earlier one is still in flight.
         if let Some(earlier) = self.blocks.place(&handle, block) {
             self.totals.settle(&earlier);
+            let later = self.blocks.get(&handle).map_or(u64::MAX, |later| later.position);
+            self.deferred.released(&handle, &earlier, later);
             // Unless that was before a pause: then its release was not seen.
             if earlier.time_ns >= self.resumed_ns {
                 self.owed.entry(handle).or_default().push(earlier);
@@ -75,16 +80,20 @@ impl Resources {
             keep
         });
         for kind in Kind::ALL {
-            let gone = self
-                .ranges
-                .get_mut(&(pid, kind))
-                .map(|ranges| ranges.release(0, u64::MAX, position));
-            self.totals.settle_parts(&gone.unwrap_or_default());
+            let Some(ranges) = self.ranges.get_mut(&(pid, kind)) else { continue };
+            let gone = ranges.release(0, u64::MAX, position);
+            if ranges.is_empty() {
+                self.ranges.remove(&(pid, kind));
+            }
+            self.totals.settle_parts(&gone);
         }
         let memory = |handle: &Handle| handle.pid == pid && !handle.kind.is_descriptor();
-        for (_, owed) in self.owed.iter_mut().filter(|(handle, _)| memory(handle)) {
-            owed.retain(|block| block.position > position);
-        }
+        self.owed.retain(|handle, owed| {
+            if memory(handle) {
+                owed.retain(|block| block.position > position);
+            }
+            !owed.is_empty()
+        });
     }
 
     /// Sets aside every resource that a lost release may have been about: `positions` holds the position of
@@ -151,7 +160,10 @@ impl Resources {
     /// A resize has moved a drained object.
     pub(super) fn moved(&mut self, from: &Handle, to: Handle, size: u64, position: u64) {
         let block = match self.blocks.take(from, position) {
-            Some(block) => Some(block),
+            Some(block) => {
+                self.deferred.released(from, &block, position);
+                Some(block)
+            }
             // Its address was reused before this event arrived: it was settled, though nobody released it.
             None => self.take_owed(from, position).inspect(|block| self.totals.unsettle(block)),
         };

@@ -22,6 +22,14 @@ impl Sum {
         self.bytes += more.bytes;
     }
 
+    /// The rest without a part.
+    pub(crate) const fn without(self, part: Self) -> Self {
+        Self {
+            count: self.count.saturating_sub(part.count),
+            bytes: self.bytes.saturating_sub(part.bytes),
+        }
+    }
+
     /// Subtracts one resource.
     pub(super) const fn remove(&mut self, bytes: u64) {
         self.count -= 1;

@@ -152,6 +152,7 @@ struct Kernel {
     died: u64,
     acquired: u64,
     unknown: u64,
+    forked: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -163,6 +164,7 @@ enum Action {
     Unmap { address: u64, size: u64 },
     Fork,
     Exec,
+    End,
 }
 
 #[derive(Clone, Debug)]
@@ -289,10 +291,11 @@ impl Kernel {
                 });
             }
             Action::Fork => {
-                let child = Pid(pid.0 * 10 + u32::try_from(self.processes.len()).unwrap());
-                if self.processes.len() > 6 || self.processes.contains_key(&child) {
+                if self.processes.len() > 6 {
                     return;
                 }
+                self.forked += 1;
+                let child = Pid(100 + self.forked);
                 let copy = self.processes.entry(pid).or_default().clone();
                 self.processes.insert(child, copy);
                 self.forks.insert(pid, self.sent + 1);
@@ -304,6 +307,13 @@ impl Kernel {
                 let position = self.sent;
                 self.send(Event::Executed { pid, parent: None, position, time_ns: 0 });
             }
+            // What it had acquired last is drained later. The figures of the last one would be final.
+            Action::End if self.processes.len() > 1 => {
+                self.processes.remove(&pid);
+                let position = self.sent;
+                self.send(Event::Ended { pid, position, time_ns: 0 });
+            }
+            Action::End => {}
         }
     }
 
@@ -341,6 +351,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (address, 1_u64..4).prop_map(|(address, size)| Action::Unmap { address, size }),
         2 => Just(Action::Fork),
         1 => Just(Action::Exec),
+        1 => Just(Action::End),
     ];
     let step = prop_oneof![
         12 => (0_usize..7, action).prop_map(|(process, action)| Step::Do { process, action }),
@@ -447,7 +458,7 @@ fn the_old_address_of_a_moved_object_may_be_reused_before_the_move_arrives() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
-    /// However drains, deliveries and reads interleave with the calls, forks and execs of targets, in the end the
+    /// However drains, deliveries and reads interleave with the calls, forks, execs and ends of targets, in the end the
     /// ledger's resources equal each target's, and it counts exactly the releases of resources that were never
     /// acquired. The resources that connections hold equal the ledger's, without copies.
     #[test]
@@ -476,6 +487,7 @@ proptest! {
             kernel.drain(4);
             kernel.read(usize::MAX, &mut ledger);
         }
+        ledger.copy_due(0, true);
         prop_assert!(!ledger.is_waiting());
         let mut expected: Vec<(Pid, u32, u64)> = Vec::new();
         for (pid, process) in &kernel.processes {
@@ -507,4 +519,218 @@ proptest! {
         }
         prop_assert_eq!(acquired + kernel.died, kernel.acquired);
     }
+}
+
+fn stack(number: u32, pid: Pid, frames: &[u64]) -> Event {
+    Event::Site(Site {
+        number,
+        pid,
+        probe: 3,
+        fd_type: FdType::Unknown,
+        detail: 0,
+        frames: Arc::from(frames),
+        end: tracer_common::stack::StackEnd::Bottom,
+        former: false,
+        origin: None,
+        image: 0,
+    })
+}
+
+/// Acquires a block of 100 bytes in a process.
+fn acquired_in(pid: Pid, value: u64, position: u64, site: u32) -> Event {
+    let block = Block { size: 100, time_ns: 1, position, site, connection: 0 };
+    Event::Acquired { handle: Handle { pid, ..heap(value) }, block }
+}
+
+fn forked(parent: Pid, child: Pid, position: u64) -> Event {
+    Event::Forked { parent, child, files: false, position, time_ns: 1 }
+}
+
+fn ended(pid: Pid, position: u64) -> Event {
+    Event::Ended { pid, position, time_ns: 1 }
+}
+
+/// Full cycles until the numbers of ended processes are free, which it returns.
+fn retire(ledger: &mut Ledger) -> Vec<u32> {
+    (0..3).for_each(|_| ledger.cycled());
+    ledger.unlink_stacks();
+    (0..3).for_each(|_| ledger.cycled());
+    let mut free: Vec<u32> = ledger.retire().into_iter().collect();
+    free.sort_unstable();
+    free
+}
+
+#[test]
+fn a_child_that_ends_gives_back_what_it_held_and_the_last_process_does_not() {
+    let mut ledger = Ledger::default();
+    let child = Pid(2);
+    ledger.begin(PID);
+    for event in [
+        acquired(8, 10, 1, 50),
+        forked(PID, child, 20),
+        acquired_in(child, 16, 30, 2),
+        acquired_in(child, 24, 40, 2),
+        ended(child, 50),
+        // Drained after the end.
+        acquired_in(child, 32, 45, 2),
+    ] {
+        ledger.apply(event);
+    }
+    let left: Vec<u32> = ledger.outstanding().map(|block| block.site).collect();
+    assert_eq!(left, [1]);
+    let (_, _, tally) = ledger.sites().find(|(site, ..)| *site == 2).unwrap();
+    assert_eq!((tally.acquired().count, tally.released().count), (3, 3));
+    ledger.apply(ended(PID, 60));
+    assert_eq!(ledger.outstanding().count(), 1);
+}
+
+#[test]
+fn a_parent_that_ends_before_its_child_leaves_the_child_its_copies() {
+    let mut ledger = Ledger::default();
+    let child = Pid(2);
+    ledger.begin(PID);
+    for event in [acquired(8, 10, 1, 50), acquired(16, 11, 1, 50), forked(PID, child, 20)] {
+        ledger.apply(event);
+    }
+    // A release between fork and end is the parent's alone.
+    ledger.apply(released(8, 30, None));
+    ledger.apply(ended(PID, 40));
+    let copies = ledger.outstanding().filter(|block| block.site != 1).count();
+    assert_eq!((copies, ledger.outstanding().count()), (2, 2));
+}
+
+#[test]
+fn a_short_lived_child_costs_no_copies_and_a_release_of_one_costs_one() {
+    let mut ledger = Ledger::default();
+    ledger.begin(PID);
+    (1..=1000).for_each(|value| ledger.apply(acquired(value * 8, value, 1, 10)));
+    ledger.apply(forked(PID, Pid(2), 2000));
+    ledger.apply(released(8, 2100, None));
+    let of_child = |value, position| Event::Released {
+        handle: Handle { pid: Pid(2), ..heap(value) },
+        size: 0,
+        position,
+        time_ns: 0,
+        caller: 0,
+        resizing: None,
+    };
+    ledger.apply(of_child(8, 2200));
+    ledger.apply(of_child(16, 2300));
+    assert_eq!(ledger.outstanding().count(), 999);
+    assert_eq!(ledger.unknown_releases(), 0);
+    // It has not lived for five seconds.
+    ledger.copy_due(4_000_000_000, false);
+    assert_eq!(ledger.outstanding().count(), 999);
+    ledger.copy_due(6_000_000_000, false);
+    assert_eq!(ledger.outstanding().count(), 999 + 998);
+    ledger.apply(ended(Pid(2), 3000));
+    assert_eq!((ledger.outstanding().count(), ledger.resources.deferred.len()), (999, (0, 0)));
+}
+
+#[test]
+fn numbers_of_ended_processes_are_free_unless_their_process_id_is_used_again() {
+    let mut ledger = Ledger::default();
+    ledger.begin(PID);
+    for child in [2, 3] {
+        ledger.apply(forked(PID, Pid(child), 10));
+        ledger.apply(stack(child, Pid(child), &[1, 2]));
+        ledger.apply(acquired_in(Pid(child), 8, 20, child));
+        ledger.apply(ended(Pid(child), 30));
+    }
+    (0..3).for_each(|_| ledger.cycled());
+    assert_eq!((ledger.stacks_to_unlink(), ledger.unlink_stacks().len()), (2, 2));
+    assert_eq!((ledger.stacks_to_unlink(), ledger.may_retire()), (0, false));
+    // The programs may have found the stack for this process before they forgot it.
+    ledger.apply(forked(PID, Pid(3), 40));
+    (0..3).for_each(|_| ledger.cycled());
+    assert!(ledger.may_retire());
+    assert_eq!(ledger.retire().into_iter().collect::<Vec<_>>(), [2]);
+    // Its call site's totals stay, as those of the program in memory, and one more process adds to them.
+    let sums = |ledger: &Ledger| {
+        let all = ledger.sites().filter(|(_, site, _)| {
+            site.as_ref().is_some_and(|site| site.pid == PID && *site.frames == [1, 2])
+        });
+        all.map(|(_, _, tally)| (tally.acquired().count, tally.outstanding().count))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(sums(&ledger), [(1, 0)]);
+    ledger.apply(ended(Pid(3), 50));
+    assert_eq!(retire(&mut ledger), [3]);
+    assert_eq!(sums(&ledger), [(2, 0)]);
+    assert_eq!(ledger.past().count(), 0);
+}
+
+#[test]
+fn what_died_young_before_a_number_was_used_again_does_not_count_again() {
+    let mut ledger = Ledger::default();
+    ledger.begin(PID);
+    ledger.apply(forked(PID, Pid(2), 10));
+    ledger.apply(stack(7, Pid(2), &[1]));
+    ledger.set_died(7, Died { count: 5, bytes: 50 });
+    ledger.apply(ended(Pid(2), 20));
+    assert_eq!(retire(&mut ledger), [7]);
+    ledger.apply(stack(7, PID, &[9]));
+    ledger.set_died(7, Died { count: 6, bytes: 60 });
+    let (_, _, tally) = ledger.sites().find(|(site, ..)| *site == 7).unwrap();
+    assert_eq!(tally.acquired(), Sum { count: 1, bytes: 10 });
+}
+
+#[test]
+fn a_copy_survives_the_call_site_that_it_was_copied_from() {
+    let mut ledger = Ledger::default();
+    ledger.begin(PID);
+    ledger.apply(stack(5, PID, &[1, 2]));
+    ledger.apply(acquired(8, 10, 5, 50));
+    ledger.apply(forked(PID, Pid(2), 20));
+    ledger.apply(ended(PID, 30));
+    assert_eq!(retire(&mut ledger), [5]);
+    ledger.apply(stack(5, Pid(2), &[7]));
+    let block = ledger.outstanding().next().unwrap();
+    let (_, site, _) = ledger.sites().find(|(site, ..)| *site == block.site).unwrap();
+    let site = site.unwrap();
+    assert_eq!((site.pid, &*site.frames), (Pid(2), &[1, 2][..]));
+}
+
+/// Lives in the next test.
+const LIVES: u64 = 1_000_000;
+
+/// A server whose children call exec half of the time: nothing is left of a million of them.
+#[test]
+fn nothing_is_left_of_a_million_processes() {
+    let (mut ledger, mut free) = (Ledger::default(), (2_u32..3000).collect::<VecDeque<_>>());
+    ledger.begin(PID);
+    ledger.apply(stack(1, PID, &[1]));
+    (1..=20).for_each(|value| ledger.apply(acquired(value * 8, value, 1, 10)));
+    let mut most = (0, 0);
+    for life in 0..LIVES {
+        let pid = Pid(u32::try_from(life % 5000).unwrap() + 2);
+        let position = 1000 + life * 1000;
+        let number = free.pop_front().unwrap();
+        ledger.apply(forked(PID, pid, position));
+        if life % 2 == 0 {
+            let (parent, position) = (None, position + 10);
+            ledger.apply(Event::Executed { pid, parent, position, time_ns: 1 });
+        }
+        ledger.apply(stack(number, pid, &[3, 4 + life % 2]));
+        ledger.apply(acquired_in(pid, 8, position + 20, number));
+        ledger.apply(acquired_in(pid, 4096, position + 30, number));
+        ledger.apply(ended(pid, position + 40));
+        if life % 20 == 19 {
+            ledger.cycled();
+            ledger.unlink_stacks();
+            free.extend(ledger.retire());
+        }
+        if life % 10_000 == 0 {
+            let size = (ledger.site_numbers(), ledger.sites().count());
+            most = (most.0.max(size.0), most.1.max(size.1));
+        }
+    }
+    assert!(most.0 <= 3000 && most.1 <= 6000, "{most:?}");
+    (0..2).for_each(|_| drop(retire(&mut ledger)));
+    assert_eq!(ledger.outstanding().count(), 20);
+    let acquired: u64 = ledger.sites().map(|(_, _, tally)| tally.acquired().count).sum();
+    let past: u64 = ledger.past().map(|(_, sum)| sum.count).sum();
+    assert_eq!((acquired + past, past), (2 * LIVES + 20, LIVES));
+    assert_eq!(ledger.resources.deferred.len(), (0, 0));
+    assert!(ledger.resources.owed.is_empty() && ledger.pending.is_empty());
 }

@@ -1,10 +1,15 @@
 //! Totals by call site, and the stack of each.
 //!
 //! A call site that the BPF programs number belongs to one target. Resources that a child inherits get call
-//! sites of their own, numbered after those: the same stack, in another process. Pure.
+//! sites of their own, numbered after those: the same stack, in another process. So do descriptors that a scan found,
+//! and what processes that have ended did. The numbers of a process are free again some time after its end. Pure.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
+use foldhash::fast::FixedState;
 use tracer_common::{
     attach::ProbeNumber,
     descriptor::{FdOrigin, FdType},
@@ -17,78 +22,39 @@ use super::{
     connections::Connections,
     events::{Block, Site},
     lives::AllLives,
+    past::{FunctionKey, Past},
     ranges::FreedPart,
     sum::Sum,
+    tally::Tally,
+    trees::Image,
 };
 use crate::target::Pid;
 
 /// The first number of a copied call site: after those that the BPF programs use.
 const FIRST_COPY: u32 = limits::SITES;
 
-/// Totals of one call site.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    pub(super) acquired: Sum,
-    pub(super) inherited: Sum,
-    pub(super) released: Sum,
-    pub(super) outstanding: Sum,
-    pub(super) died: Died,
+/// What a call site is that the BPF programs do not number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Derived {
+    /// Of inherited resources.
+    Copy,
+    /// Of descriptors found in a process.
+    Found,
+    /// Of processes that have ended.
+    Past,
+    /// None: its number is free.
+    Free,
 }
 
-impl Tally {
-    /// Resources acquired, including those that died young.
-    pub const fn acquired(&self) -> Sum {
-        Sum {
-            count: self.acquired.count + self.died.count,
-            bytes: self.acquired.bytes + self.died.bytes,
-        }
-    }
-
-    /// Resources that came with a fork, as copies of the parent's.
-    pub const fn inherited(&self) -> Sum {
-        self.inherited
-    }
-
-    /// Resources released, including those that died young.
-    pub const fn released(&self) -> Sum {
-        Sum {
-            count: self.released.count + self.died.count,
-            bytes: self.released.bytes + self.died.bytes,
-        }
-    }
-
-    /// Outstanding resources.
-    pub const fn outstanding(&self) -> Sum {
-        self.outstanding
-    }
-
-    /// Adds one resource that came with a fork.
-    pub(super) const fn inherit(&mut self, bytes: u64) {
-        self.inherited.add(bytes);
-        self.outstanding.add(bytes);
-    }
-
-    /// Records the release of one outstanding resource.
-    pub(super) const fn settle(&mut self, bytes: u64) {
-        self.released.add(bytes);
-        self.outstanding.remove(bytes);
-    }
-
-    /// Undoes [`Self::settle`]: the resource is still outstanding.
-    pub(super) const fn unsettle(&mut self, bytes: u64) {
-        self.released.remove(bytes);
-        self.outstanding.add(bytes);
-    }
-}
-
-/// The call site of inherited resources, or of descriptors found in a process.
+/// Such a call site.
 #[derive(Debug)]
 struct Copied {
+    what: Derived,
     pid: Pid,
-    /// Its number in the process that acquired; its own number for found descriptors.
+    /// Its number in the process that acquired; its own number if it has details of its own.
     origin: u32,
-    /// The call site's details, for found descriptors, which have no caller.
-    found: Option<Site>,
+    /// The call site's details, unless its origin has them.
+    site: Option<Site>,
     /// Whether the process has called exec since.
     former: bool,
     tally: Tally,
@@ -100,9 +66,16 @@ pub(super) struct Totals {
     /// By number; number 0 is the unknown call site.
     sites: Vec<Option<Site>>,
     tallies: Vec<Tally>,
+    /// What had died young at a number before its present call site had it.
+    died_before: HashMap<u32, Died, FixedState>,
     copies: Vec<Copied>,
-    by_origin: HashMap<(Pid, u32), u32>,
+    free_copies: Vec<u32>,
+    by_origin: HashMap<(Pid, u32), u32, FixedState>,
     by_fd_type: HashMap<(Pid, FdOrigin, FdType), u32>,
+    /// The call sites of each process.
+    of_process: HashMap<Pid, Vec<u32>, FixedState>,
+    /// What processes did that have ended.
+    past: Past,
     /// The resources that each connection holds.
     pub(super) connections: Connections,
     /// How long the resources of each call site live.
@@ -213,6 +186,7 @@ impl Totals {
 
     /// Stores the details of a call site that the BPF programs number.
     pub(super) fn learn(&mut self, site: Site) {
+        self.of_process.entry(site.pid).or_default().push(site.number);
         let number = site.number as usize;
         if self.sites.len() <= number {
             self.sites.resize(number + 1, None);
@@ -225,36 +199,189 @@ impl Totals {
     /// The number of `pid`'s copy of the call site `site`, for inherited resources.
     pub(super) fn copy(&mut self, pid: Pid, site: u32) -> u32 {
         let origin = self.origin(site);
-        *self.by_origin.entry((pid, origin)).or_insert_with(|| {
-            let known = self.sites.get(origin as usize).and_then(Option::as_ref);
-            let former = known.is_some_and(|site| site.former);
-            self.copies.push(Copied { pid, origin, found: None, former, tally: Tally::default() });
-            FIRST_COPY + u32::try_from(self.copies.len() - 1).unwrap_or(0)
-        })
+        if let Some(known) = self.by_origin.get(&(pid, origin)) {
+            return *known;
+        }
+        let known = self.sites.get(origin as usize).and_then(Option::as_ref);
+        let former = known.is_some_and(|site| site.former);
+        let tally = Tally::default();
+        let what = Derived::Copy;
+        let number = self.add_copied(|_| Copied { what, pid, origin, site: None, former, tally });
+        self.by_origin.insert((pid, origin), number);
+        self.of_process.entry(pid).or_default().push(number);
+        number
+    }
+
+    /// Adds a call site under a free number, which it gets.
+    fn add_copied(&mut self, copied: impl FnOnce(u32) -> Copied) -> u32 {
+        let next = || FIRST_COPY + u32::try_from(self.copies.len()).unwrap_or(0);
+        let number = self.free_copies.pop().unwrap_or_else(next);
+        let copied = copied(number);
+        match self.copies.get_mut((number - FIRST_COPY) as usize) {
+            Some(place) => *place = copied,
+            None => self.copies.push(copied),
+        }
+        number
     }
 
     /// The number of the call site for descriptors of one type and origin that were found in `pid`.
     pub(super) fn found(&mut self, pid: Pid, fd_origin: FdOrigin, fd_type: FdType) -> u32 {
-        *self.by_fd_type.entry((pid, fd_origin, fd_type)).or_insert_with(|| {
-            let number = FIRST_COPY + u32::try_from(self.copies.len()).unwrap_or(0);
+        if let Some(known) = self.by_fd_type.get(&(pid, fd_origin, fd_type)) {
+            return *known;
+        }
+        let number = self.add_copied(|number| {
             let frames = Arc::from([]);
             let (probe, end) = (fd_origin.probe(), StackEnd::Bottom);
-            let (former, origin) = (false, None);
-            let detail = 0;
-            let site = Site { number, pid, probe, fd_type, detail, frames, end, former, origin };
-            let (found, tally) = (Some(site), Tally::default());
-            self.copies.push(Copied { pid, origin: number, found, former, tally });
-            number
-        })
+            let (former, origin, detail, image) = (false, None, 0, 0);
+            let site =
+                Site { number, pid, probe, fd_type, detail, frames, end, former, origin, image };
+            let (site, tally, what) = (Some(site), Tally::default(), Derived::Found);
+            Copied { what, pid, origin: number, site, former, tally }
+        });
+        self.by_fd_type.insert((pid, fd_origin, fd_type), number);
+        self.of_process.entry(pid).or_default().push(number);
+        number
+    }
+
+    /// Sets what has died young at a call site, of which its number may have had others before. Returns it.
+    pub(super) fn set_died(&mut self, site: u32, died: Died) -> Died {
+        let before = self.died_before.get(&site).copied().unwrap_or_default();
+        let died = Died {
+            count: died.count.saturating_sub(before.count),
+            bytes: died.bytes.saturating_sub(before.bytes),
+        };
+        if died.count > 0 {
+            self.tally(site).died = died;
+        }
+        died
+    }
+
+    /// The call sites of a process that the BPF programs have numbered.
+    pub(super) fn numbered(&self, pid: Pid) -> impl Iterator<Item = &Site> {
+        let numbers = self.of_process.get(&pid).into_iter().flatten();
+        numbers.filter_map(|number| self.sites.get(*number as usize)?.as_ref())
+    }
+
+    /// Gives back the call sites of processes that have ended, of which nothing is outstanding. Their totals are added to
+    /// those of the past; `user` is a living process that has an image. Returns the numbers that the BPF programs may use
+    /// again.
+    pub(super) fn retire(
+        &mut self,
+        pids: &[Pid],
+        user: impl Fn(Image) -> Option<Pid>,
+    ) -> HashSet<u32, FixedState> {
+        let all = pids.iter().filter_map(|pid| self.of_process.remove(pid)).flatten();
+        let gone: HashSet<u32, FixedState> = all.collect();
+        self.detach_copies(&gone);
+        for number in &gone {
+            if number.checked_sub(FIRST_COPY).is_some() {
+                self.free_copied(*number);
+            } else {
+                self.free_numbered(*number, &user);
+            }
+            self.lives.forget(*number);
+        }
+        self.connections.forget_sites(&gone);
+        gone.into_iter().filter(|number| *number < FIRST_COPY).collect()
+    }
+
+    /// Gives copies details of their own whose origins are about to be gone.
+    fn detach_copies(&mut self, gone: &HashSet<u32, FixedState>) {
+        for index in 0..self.copies.len() {
+            let number = FIRST_COPY + u32::try_from(index).unwrap_or(0);
+            let Some(copied) = self.copies.get(index) else { continue };
+            let (pid, origin) = (copied.pid, copied.origin);
+            if copied.what != Derived::Copy || gone.contains(&number) || !gone.contains(&origin) {
+                continue;
+            }
+            let site = self.details(copied).map(|site| Site { number, pid, ..site });
+            if let Some(copied) = self.copies.get_mut(index) {
+                copied.site = site;
+                copied.origin = number;
+            }
+            self.by_origin.remove(&(pid, origin));
+            self.by_origin.insert((pid, number), number);
+        }
+    }
+
+    fn free_numbered(&mut self, number: u32, user: impl Fn(Image) -> Option<Pid>) {
+        let tally = self.tallies.get_mut(number as usize).map(std::mem::take).unwrap_or_default();
+        if tally.died.count > 0 {
+            let before = self.died_before.entry(number).or_default();
+            before.count += tally.died.count;
+            before.bytes += tally.died.bytes;
+        }
+        let site = self.sites.get_mut(number as usize).and_then(Option::take);
+        let Some(site) = site.filter(|_| tally.acquired().count > 0) else { return };
+        let Some(pid) = user(site.image) else { return self.past.add(&site, tally.acquired()) };
+        let Self { past, copies, free_copies, .. } = self;
+        let next = || FIRST_COPY + u32::try_from(copies.len()).unwrap_or(0);
+        let known = past.stack(&site, || free_copies.pop().unwrap_or_else(next));
+        let Some(number) = known else { return self.past.add(&site, tally.acquired()) };
+        let index = (number - FIRST_COPY) as usize;
+        if self.copies.get(index).is_none_or(|copied| copied.what != Derived::Past) {
+            let site = Site { number, pid, former: false, origin: None, ..site };
+            let (site, former, tally) = (Some(site), false, Tally::default());
+            let copied = Copied { what: Derived::Past, pid, origin: number, site, former, tally };
+            match self.copies.get_mut(index) {
+                Some(place) => *place = copied,
+                None => self.copies.push(copied),
+            }
+        }
+        let past = self.tally(number);
+        past.acquired.merge(tally.acquired());
+        past.released.merge(tally.acquired());
+    }
+
+    fn free_copied(&mut self, number: u32) {
+        let Some(copied) = self.copies.get_mut((number - FIRST_COPY) as usize) else { return };
+        let Copied { pid, origin, .. } = *copied;
+        let tally = std::mem::take(&mut copied.tally);
+        let (what, site) = (copied.what, copied.site.take());
+        copied.what = Derived::Free;
+        if what != Derived::Free {
+            self.free_copies.push(number);
+        }
+        match what {
+            Derived::Copy => drop(self.by_origin.remove(&(pid, origin))),
+            Derived::Found => {
+                self.by_fd_type.retain(|_, known| *known != number);
+                if let Some(site) = site {
+                    self.past.add(&site, tally.acquired());
+                }
+            }
+            Derived::Past => {
+                if let Some(site) = site {
+                    self.past.add(&site, tally.acquired());
+                }
+            }
+            Derived::Free => {}
+        }
+    }
+
+    /// No process has an image any more.
+    pub(super) fn forget_image(&mut self, image: Image) {
+        for number in self.past.forget_image(image) {
+            self.free_copied(number);
+        }
+    }
+
+    /// What processes that have ended acquired, and so released, by function; without what a call site stands for.
+    pub(super) fn past(&self) -> impl Iterator<Item = (FunctionKey, Sum)> {
+        self.past.functions()
     }
 
     /// `pid` has called exec: the addresses of its call sites belong to the former program.
     pub(super) fn executed(&mut self, pid: Pid) {
-        for site in self.sites.iter_mut().flatten().filter(|site| site.pid == pid) {
-            site.former = true;
-        }
-        for copied in self.copies.iter_mut().filter(|copied| copied.pid == pid) {
-            copied.former = true;
+        for number in self.of_process.get(&pid).into_iter().flatten() {
+            if let Some(index) = number.checked_sub(FIRST_COPY) {
+                if let Some(copied) = self.copies.get_mut(index as usize) {
+                    copied.former = true;
+                }
+            } else if let Some(site) = self.sites.get_mut(*number as usize).and_then(Option::as_mut)
+            {
+                site.former = true;
+            }
         }
     }
 
@@ -282,23 +409,40 @@ impl Totals {
         self.sites.len()
     }
 
-    /// Call sites by number.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Option<Site>, Tally)> {
+    /// The details of a call site that the BPF programs do not number.
+    fn details(&self, copied: &Copied) -> Option<Site> {
+        if copied.site.is_some() {
+            return copied.site.clone();
+        }
+        let derived = copied.origin.checked_sub(FIRST_COPY);
+        match derived.and_then(|index| self.copies.get(index as usize)) {
+            Some(origin) => origin.site.clone(),
+            None => self.sites.get(copied.origin as usize).cloned().flatten(),
+        }
+    }
+
+    /// Call sites by number. Those of processes that have ended belong to the process that `user` names.
+    pub(super) fn iter(
+        &self,
+        user: impl Fn(Image) -> Option<Pid>,
+    ) -> impl Iterator<Item = (u32, Option<Site>, Tally)> {
         let count = self.sites.len().max(self.tallies.len());
         let own = (0..count).map(|number| {
             let tally = self.tallies.get(number).copied().unwrap_or_default();
             let site = self.sites.get(number).cloned().flatten();
             (u32::try_from(number).unwrap_or(0), site, tally)
         });
-        let copied = (FIRST_COPY..).zip(&self.copies).map(|(number, copied)| {
-            let found = copied.origin.checked_sub(FIRST_COPY);
-            let origin = match found.and_then(|index| self.copies.get(index as usize)) {
-                Some(found) => found.found.clone(),
-                None => self.sites.get(copied.origin as usize).cloned().flatten(),
-            };
-            let (pid, former) = (copied.pid, copied.former);
-            let of = (copied.origin != number).then_some(copied.origin);
-            let site = origin.map(|site| Site { number, pid, former, origin: of, ..site });
+        let used = |(_, copied): &(u32, &Copied)| copied.what != Derived::Free;
+        let copied = (FIRST_COPY..).zip(&self.copies).filter(used).map(move |(number, copied)| {
+            let former = copied.former;
+            // Neither is what the process itself acquired.
+            let apart = matches!(copied.what, Derived::Copy | Derived::Past);
+            let origin = apart.then_some(copied.origin);
+            let site = self.details(copied).map(|site| {
+                let user = (copied.what == Derived::Past).then(|| user(site.image)).flatten();
+                let pid = user.unwrap_or(copied.pid);
+                Site { number, pid, former, origin, ..site }
+            });
             (number, site, copied.tally)
         });
         own.chain(copied)

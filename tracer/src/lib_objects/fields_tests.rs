@@ -221,6 +221,7 @@ fn the_type_of_a_call_sites_objects_follows_from_its_probe_and_detail() {
             end: StackEnd::Bottom,
             former: false,
             origin: None,
+            image: 0,
         }));
     }
     let name = |site| object_type(&ledger, &uses, site).map(|kind| kind.name.to_string());

@@ -88,6 +88,34 @@ pub struct SiteObjects {
     pub summed: Option<FieldSums>,
 }
 
+impl SiteObjects {
+    /// Adds the objects of a call site with the same stack in another process.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.known += other.known;
+        self.asked += other.asked;
+        self.owned.merge(other.owned);
+        self.oldest_ns = self.oldest_ns.min(other.oldest_ns);
+        self.summed = match (self.summed, other.summed) {
+            (Some(one), Some(other)) => Some(one.merged(other)),
+            (one, other) => one.or(other),
+        };
+    }
+}
+
+impl FieldSums {
+    fn merged(self, other: Self) -> Self {
+        let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+        Self {
+            read: self.read + other.read,
+            queued: sum(self.queued, other.queued),
+            pending: sum(self.pending, other.pending),
+        }
+    }
+}
+
 /// One object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {

@@ -161,6 +161,7 @@ mod tests {
             end: StackEnd::Bottom,
             former: false,
             origin: None,
+            image: 0,
         }));
         for value in 1..=count {
             let handle = Handle { pid: Pid(1), kind: Kind::CallerAllocated, value };

@@ -1,7 +1,10 @@
 //! Connections by the sockets that the last scan of `/proc` found: their states and traffic, their log, and which of them
 //! end with a target.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tracer_common::connection::Role;
 
@@ -22,21 +25,31 @@ use crate::{
 const MIN_GRACE: Duration = Duration::from_secs(1);
 
 impl FdReconciliation {
-    /// Ends the connections of a target that has ended, unless another target has the socket open.
+    /// Ends the connections of a target that has ended, unless another one of `others`, which run, has the socket open.
     pub(crate) fn end_connections(
         &self,
         ledger: &mut Ledger,
         pid: Pid,
-        ended: &[Pid],
+        others: &HashSet<Pid>,
         now_ns: u64,
     ) {
         let heirs: HashMap<u64, (Pid, u32)> = self
             .links
             .iter()
-            .filter(|((owner, _), _)| *owner != pid && !ended.contains(owner))
+            .filter(|((owner, _), _)| others.contains(owner))
             .filter_map(|(key, (_, link))| Some((sockets::inode(link)?, *key)))
             .collect();
         ledger.connections_mut().exited(pid, now_ns, |inode| heirs.get(&inode).copied());
+    }
+
+    /// Forgets what a process referred to that has ended.
+    pub(crate) fn forget(&mut self, pid: Pid) {
+        let fds: Vec<u32> =
+            self.links.range((pid, 0)..=(pid, u32::MAX)).map(|((_, fd), _)| *fd).collect();
+        for fd in fds {
+            self.links.remove(&(pid, fd));
+            self.sockets.remove(&(pid, fd));
+        }
     }
 
     /// Starts the log of connections.

@@ -145,10 +145,10 @@ names! {
 pub struct Target {
     /// Process id.
     pub pid: u32,
-    /// Process id of its parent, if it became a target by fork; `null` for a target given by the user.
+    /// Process id of its parent, if it became a target as a child; `null` for a target given by the user.
     #[serde(default)]
     pub parent: Option<u32>,
-    /// Seconds from the start until its fork; `null` for a target given by the user.
+    /// Seconds from the start until its fork; `null` for a target that was running before.
     #[serde(default)]
     pub since_s: Option<f64>,
     /// Path of the executable.
@@ -328,8 +328,14 @@ pub struct Total {
 pub struct Site {
     /// Number of the call site, the same through one run.
     pub id: u32,
-    /// Target it belongs to.
+    /// Target it belongs to; with several, one that holds much there.
     pub pid: u32,
+    /// Number of targets that run this code and hold anything acquired there; at least 1.
+    #[serde(default = "one")]
+    pub processes: u32,
+    /// What each of several holds, at most twenty of them, most first; empty for one.
+    #[serde(default)]
+    pub by_process: Vec<OfProcess>,
     /// Kind of resource.
     pub kind: Resource,
     /// The acquiring function: `malloc`, `mmap` …; for file descriptors the system call.
@@ -377,6 +383,21 @@ pub struct Site {
     pub frames: Arc<[Frame]>,
     /// Outstanding bytes at the last refreshes, oldest first.
     pub trend_bytes: Vec<u64>,
+}
+
+/// What one process holds of a call site's resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// Outstanding resources.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 /// Ages in seconds.

@@ -122,7 +122,8 @@ impl Attached {
         self.check_user_probes(pid)?;
         // A user who asked for descriptors gets them alone.
         let other_kinds = self.options.descriptors_are_named;
-        if !self.attach_all(programs, pid, &survey).is_empty() || other_kinds {
+        let new = self.attach_all(programs, pid, &survey);
+        if !new.is_empty() || other_kinds || self.is_attached(pid, &survey) {
             return Ok(files);
         }
         if !Path::new(&pid.proc_path("maps")).exists() {
@@ -264,6 +265,23 @@ impl Attached {
             .collect();
         probed.dedup();
         probed
+    }
+
+    /// Whether a probe in one of these objects is attached for a target: those of children's are attached once for all.
+    fn is_attached(&self, pid: Pid, survey: &Survey) -> bool {
+        let scope = self.scope(pid);
+        let places = survey.sources.iter().filter_map(|source| self.objects.get(&source.file));
+        let mut tried = places.flatten().filter(|index| self.tried.contains(&(scope, **index)));
+        let on = |probe: &Probe| probe.place.is_ok() && self.closed_by(pid, probe).is_none();
+        tried.any(|index| {
+            let probe = self.probes.get(*index).filter(|probe| on(probe));
+            probe.is_some_and(|probe| !self.refused.contains_key(&probe.number))
+        })
+    }
+
+    /// Forgets a target that has ended.
+    pub(super) fn forget(&mut self, pid: Pid) {
+        self.allocators.remove(&pid);
     }
 
     /// Closes the groups that lack a needed probe, as far as that is known before anything is attached.

@@ -53,6 +53,8 @@ pub(super) enum TargetEvent {
     Mapped(Pid, Arc<Mappings>),
     /// A target has executed another program.
     Executed(Pid),
+    /// A target has ended, and given back what it held.
+    Ended(Pid),
 }
 
 /// Handles target events until the channel closes; returns the programs.
@@ -87,6 +89,7 @@ pub(super) fn start(
                 }
             };
             match one {
+                TargetEvent::Ended(pid) => attacher.attached.forget(pid),
                 TargetEvent::Mapped(pid, mappings) => attacher.attach(pid, &mappings, false),
                 TargetEvent::Executed(pid) => match loaded(pid) {
                     Ok(mappings) => {

@@ -2,22 +2,80 @@
 //!
 //! Takes the user's settings, passes on targets: running processes, or a command to start.
 
+use std::collections::BTreeMap;
+
+use tracer_common::limits;
+
 use crate::{
     error::{Failure, Match},
     options::TraceOptions,
     preflight::{Candidate, Facts, Roots},
     probes::Why,
     settings::{Settings, TargetSpec},
-    target::{Identity, Pid, TargetError, find_by_name, identify},
+    target::{Identity, Pid, TargetError, descendants::descendants, find_by_name, identify},
 };
 
 /// `Seccomp:` in `/proc/PID/status` of a process with seccomp filters.
 const FILTERED: u32 = 2;
 
+/// Descendants that are adopted at most: as many more targets are left for processes that they fork.
+const ADOPTED: usize = limits::TARGETS as usize / 2;
+
+/// Processes that are running already.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    /// The targets, those that the user has given first.
+    pub(super) all: Vec<Identity>,
+    /// The parents of the others.
+    pub(super) parents: BTreeMap<Pid, Pid>,
+    /// What is not traced, for every report.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Running {
+    /// Adds the descendants of the targets that are not among them, and can be traced. Returns how many it added.
+    pub(super) fn adopt(&mut self) -> usize {
+        let known: Vec<Pid> = self.all.iter().map(|one| one.pid).collect();
+        let found = descendants(&known);
+        let before = self.all.len();
+        for (pid, parent) in &found {
+            if self.parents.len() >= ADOPTED {
+                let text =
+                    format!("more than {ADOPTED} descendants were running: not all are traced");
+                if !self.warnings.contains(&text) {
+                    self.warnings.push(text);
+                }
+                break;
+            }
+            // One that has ended meanwhile is no loss, and a thread of the kernel has no memory.
+            if let Ok(identity) = identify(*pid) {
+                self.parents.insert(*pid, *parent);
+                self.all.push(identity);
+            }
+        }
+        self.all.len() - before
+    }
+
+    /// Says how many descendants are not traced.
+    fn count_others(&mut self) {
+        for one in &self.all {
+            let count = descendants(&[one.pid]).len();
+            if count > 0 {
+                let (children, are) =
+                    if count == 1 { ("child", "is") } else { ("children", "are") };
+                let pid = one.pid;
+                self.warnings.push(format!(
+                    "{count} {children} of {pid} {are} not traced; --children adds them"
+                ));
+            }
+        }
+    }
+}
+
 /// The processes to trace.
 pub(super) enum Targets {
     /// Running processes.
-    Running(Vec<Identity>),
+    Running(Running),
     /// A command, started once the programs are loaded.
     Command { program: std::ffi::OsString, args: Vec<std::ffi::OsString> },
 }
@@ -26,7 +84,7 @@ impl Targets {
     /// The processes that are already running.
     pub(super) fn running(&self) -> &[Identity] {
         match self {
-            Self::Running(identities) => identities,
+            Self::Running(running) => &running.all,
             Self::Command { .. } => &[],
         }
     }
@@ -42,13 +100,44 @@ pub(super) fn targets(settings: &Settings) -> anyhow::Result<Targets> {
         TargetSpec::Name(name) => vec![by_name(name)?],
     };
     let roots = Roots::default();
-    let mut running = Vec::with_capacity(pids.len());
+    let mut running = Running::default();
+    let mut ended = None;
+    let several = pids.len() > 1;
     for pid in pids {
-        let candidate = Candidate::gather(&roots, pid)?;
-        candidate.check()?;
-        running.push(identify(Pid(pid)).map_err(explain)?);
+        match candidate(&roots, pid) {
+            Ok(identity) => running.all.push(identity),
+            // The others go on without it.
+            Err(error) if several && is_gone(&error) => {
+                running.warnings.push(format!("process {pid} is not traced: it does not exist"));
+                ended = ended.or(Some(error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match ended {
+        Some(error) if running.all.is_empty() => return Err(error),
+        _ => {}
+    }
+    if settings.options.children {
+        running.adopt();
+    } else {
+        running.count_others();
     }
     Ok(Targets::Running(running))
+}
+
+/// The identity of a process, if it can be traced.
+fn candidate(roots: &Roots, pid: u32) -> anyhow::Result<Identity> {
+    Candidate::gather(roots, pid)?.check()?;
+    identify(Pid(pid)).map_err(explain)
+}
+
+/// Whether a target has ended, or never existed.
+pub(super) fn is_gone(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<Failure>(),
+        Some(Failure::NoSuchProcess { .. } | Failure::Ended { .. })
+    )
 }
 
 /// Why this session must not use return probes, if so: they could kill a probed process. If children are traced, every
@@ -66,7 +155,7 @@ pub(super) fn without_return_probes(
         candidate.is_ok_and(|one| one.seccomp == Some(FILTERED))
     };
     let any = || match targets {
-        Targets::Running(all) => all.iter().any(|target| filtered(target.pid.0)),
+        Targets::Running(running) => running.all.iter().any(|target| filtered(target.pid.0)),
         // A command inherits the filters of leaktrace.
         Targets::Command { .. } => filtered(Pid::own().0),
     };

@@ -3,6 +3,7 @@
 //! Takes settings, targets and loaded programs, passes on reports. Must not decide what a report contains.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, PoisonError,
         mpsc::{self, Receiver, Sender},
@@ -18,7 +19,7 @@ use super::{
     Reports,
     attach::Attached,
     attacher::{self, Channels, TargetEvent},
-    choose::{Targets, explain, explain_late, without_return_probes},
+    choose::{Running, Targets, explain, explain_late, is_gone, without_return_probes},
     command::{Exits, follow, launch},
     journal::Journal,
     overhead::{Governor, ProbeCosts, calibrate},
@@ -50,6 +51,8 @@ const EXIT_PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Pipeline {
     attacher: JoinHandle<Programs>,
     targets: Vec<Identity>,
+    /// How many of them the user has not given.
+    adopted: usize,
     requests: Sender<Request>,
     collector: JoinHandle<std::io::Result<()>>,
     reporter: JoinHandle<Option<Report>>,
@@ -83,21 +86,22 @@ impl Pipeline {
         let without = without_return_probes(&settings.options, facts, &targets);
         let (requests, incoming) = mpsc::channel();
         let (events, received) = mpsc::channel();
-        let (command, identities) = match targets {
-            Targets::Running(identities) => (None, identities),
+        let (command, mut running) = match targets {
+            Targets::Running(running) => (None, running),
             Targets::Command { program, args } => {
                 let launched = launch(&program, &args, events, requests.clone())?;
                 let identity = identify(launched.pid()).map_err(explain)?;
-                (Some(launched), vec![identity])
+                (Some(launched), Running { all: vec![identity], ..Running::default() })
             }
         };
         let mut library = Library::new(tables.unwind_pages())
             .context("could not start building unwind tables")?;
         let mut attached = Attached::new(settings, without);
-        let pids = || identities.iter().map(|identity| identity.pid);
-        let mut attach = |pid| attach(pid, &mut attached, &mut programs, &mut library);
-        let tracked = pids().map(&mut attach).collect::<anyhow::Result<Vec<_>>>()?;
+        let attach = |pid| attach(pid, &mut attached, &mut programs, &mut library);
+        let tracked = attach_all(&mut running, settings.options.children, attach)?;
         let (targets, watches): (Vec<_>, Vec<_>) = tracked.into_iter().unzip();
+        let Running { all: identities, parents, warnings } = running;
+        let pids = || identities.iter().map(|identity| identity.pid);
         let mut source = RecordSource::live(tables, library, collected_answers);
         pids().zip(watches).for_each(|(pid, watch)| source.keep_watch(pid, watch));
         let (probed, options) = (attached.probed(), settings.options.clone());
@@ -112,7 +116,9 @@ impl Pipeline {
             collector.start().context("could not start recording")?;
         }
         let loaded = (backend, footprint);
-        let mut session = session(settings, &identities, attached.listing(), facts, loaded, begun);
+        let (members, listing) = (members(&identities, &parents), attached.listing());
+        let mut session = session(settings, members, listing, facts, loaded, begun);
+        session.faults.extend(warnings);
         let unmatched = unmatched(settings, &session);
         let journal = journal.map(|opened| opened.begin(&mut session)).transpose()?;
         if let Some(command) = &command {
@@ -131,8 +137,9 @@ impl Pipeline {
         };
         let governor = budget.map(govern).transpose()?;
         let attacher = attacher::start(programs, attached, changed, channels, governor)?;
+        let (children, channels) = (settings.options.children, (changes, snapshots));
         let collector =
-            spawn("collector", move || collect(collector, &incoming, &changes, &snapshots))?;
+            spawn("collector", move || collect(collector, children, &incoming, &channels))?;
         let ends = Arc::clone(&exits);
         let (suppressions, suppressed) = watch::channel(settings.suppressions.clone());
         let reporter = spawn("reporter", move || {
@@ -142,6 +149,7 @@ impl Pipeline {
         Ok(Self {
             attacher,
             targets: identities,
+            adopted: parents.len(),
             requests,
             collector,
             reporter,
@@ -173,8 +181,15 @@ impl Pipeline {
 
     /// Reports on stderr that tracing has started: stdout contains only the report.
     pub(super) fn announce(&self) {
-        let pids: Vec<String> = self.targets.iter().map(|one| one.pid.to_string()).collect();
-        crate::error::say(&format!("tracing {} (Ctrl-C ends)", pids.join(", ")));
+        let given = self.targets.len().saturating_sub(self.adopted);
+        let pids: Vec<String> =
+            self.targets.iter().take(given).map(|one| one.pid.to_string()).collect();
+        let adopted = match self.adopted {
+            0 => String::new(),
+            1 => " and 1 child".to_owned(),
+            count => format!(" and {count} children"),
+        };
+        crate::error::say(&format!("tracing {}{adopted} (Ctrl-C ends)", pids.join(", ")));
     }
 
     /// The targets, as they were at the attach.
@@ -247,15 +262,21 @@ impl Pipeline {
 /// The collector's thread: sends target events to the attacher, and snapshots to the reporter.
 fn collect(
     collector: Collector,
+    children: bool,
     requests: &Receiver<Request>,
-    changes: &Sender<TargetEvent>,
-    snapshots: &Sender<Snapshot>,
+    (changes, snapshots): &(Sender<TargetEvent>, Sender<Snapshot>),
 ) -> std::io::Result<()> {
     // During shutdown the attacher or the reporter may have ended already.
     let executed = |pid| drop(changes.send(TargetEvent::Executed(pid)));
     collector.run(Some(requests), executed, |snapshot| {
         for (pid, mappings) in &snapshot.mappings {
             drop(changes.send(TargetEvent::Mapped(*pid, Arc::clone(mappings))));
+        }
+        // The last one's figures stay.
+        let running = &snapshot.resident;
+        let gone = snapshot.ended.iter().filter(|pid| !running.contains_key(pid));
+        for pid in gone.filter(|_| children && !running.is_empty()) {
+            drop(changes.send(TargetEvent::Ended(*pid)));
         }
         drop(snapshots.send(snapshot));
     })
@@ -281,6 +302,55 @@ fn budget(
     programs: &mut Programs,
 ) -> anyhow::Result<Option<(f64, ProbeCosts)>> {
     options.max_overhead.map(|share| Ok((share.fraction(), calibrate(programs)?))).transpose()
+}
+
+/// Attaches to all targets. Of several, one that has ended is left out, and so is an adopted one that cannot be traced.
+fn attach_all(
+    running: &mut Running,
+    children: bool,
+    mut attach: impl FnMut(Pid) -> anyhow::Result<(TrackedProcess, Watch)>,
+) -> anyhow::Result<Vec<(TrackedProcess, Watch)>> {
+    let (mut tracked, mut failed, mut at) = (Vec::new(), None, 0);
+    loop {
+        while let Some(pid) = running.all.get(at).map(|one| one.pid) {
+            match attach(pid) {
+                Ok(one) => {
+                    tracked.push(one);
+                    at += 1;
+                    continue;
+                }
+                Err(error) if running.parents.remove(&pid).is_some() => {
+                    if !is_gone(&error) {
+                        let why = crate::error::line(&error);
+                        running.warnings.push(format!("process {pid} is not traced: {why}"));
+                    }
+                }
+                Err(error) if running.all.len() > 1 && is_gone(&error) => {
+                    running.warnings.push(format!("process {pid} is not traced: it has ended"));
+                    failed = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
+            running.all.remove(at);
+        }
+        // Attaching takes a while, in which more may have been forked.
+        if !children || running.adopt() == 0 {
+            break;
+        }
+    }
+    match failed {
+        Some(error) if tracked.is_empty() => Err(error),
+        _ => Ok(tracked),
+    }
+}
+
+/// The targets as reports list them.
+fn members(identities: &[Identity], parents: &BTreeMap<Pid, Pid>) -> Vec<Member> {
+    let member = |identity: &Identity| match parents.get(&identity.pid) {
+        Some(parent) => Member::adopted(identity.clone(), *parent),
+        None => Member::named(identity.clone()),
+    };
+    identities.iter().map(member).collect()
 }
 
 /// Attaches to a target for the first time.
@@ -314,7 +384,7 @@ fn skipped(fault: &Fault) -> String {
 
 fn session(
     settings: &Settings,
-    identities: &[Identity],
+    targets: Vec<Member>,
     listing: Listing,
     facts: &Facts,
     (backend, footprint): (Option<FdBackend>, Footprint),
@@ -337,7 +407,7 @@ fn session(
         attach_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         kernel_bytes: [footprint.maps_bytes, footprint.unwind_bytes],
         own_usage: usage::own,
-        targets: identities.iter().cloned().map(Member::named).collect(),
+        targets,
         log: None,
         options: settings.options.clone(),
         suppressions: settings.suppressions.clone(),

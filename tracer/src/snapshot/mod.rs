@@ -15,7 +15,7 @@ use self::{
 };
 use crate::{
     ledger::{
-        Ledger, Lives, Sum,
+        FunctionKey, Ledger, Lives, Sum,
         connections::{Figures, LeftBehind},
     },
     lib_objects::ledger::Objects,
@@ -53,7 +53,9 @@ pub struct Snapshot {
     pub objects: Option<Objects>,
     /// Connections, where they are traced.
     pub connections: Option<Figures>,
-    /// Targets that have ended.
+    /// What processes that have ended acquired, and released by that, by function; without what a call site stands for.
+    pub past: Vec<(FunctionKey, Sum)>,
+    /// Targets that have ended: those whose figures are final, and others since the last snapshot.
     pub ended: Vec<Pid>,
     /// Resident memory of the others, bytes.
     pub resident: BTreeMap<Pid, u64>,
@@ -108,7 +110,7 @@ pub struct ProcessEvent {
     pub executed: bool,
 }
 
-/// One call site at that moment.
+/// One call site at that moment, of one process, or of all that run the same code.
 #[derive(Clone, Debug)]
 pub struct SiteFigures {
     /// Its number.
@@ -127,8 +129,11 @@ pub struct SiteFigures {
     pub end: StackEnd,
     /// Whether the target has called exec since: the addresses belong to the former program's memory.
     pub former: bool,
-    /// The call site that this is a copy of, if it came with a fork.
+    /// The call site that this is a copy of, if it came with a fork; its own number if that one is gone, or if it stands
+    /// for processes that have ended.
     pub origin: Option<u32>,
+    /// The program in memory that the addresses belong to: equal for processes that have forked from each other.
+    pub image: u32,
     /// Resources acquired.
     pub acquired: Sum,
     /// Copies of the parent's resources, which came with a fork; not included in `acquired`.
@@ -145,8 +150,70 @@ pub struct SiteFigures {
     pub orphans: LeftBehind,
     /// How long its resources live, if any has outlived a drain.
     pub lives: Option<Arc<Lives>>,
+    /// What is in these figures and says nothing about a leak.
+    pub apart: Apart,
+    /// The outstanding resources of the minimum age by process, most first, where it has those of several.
+    pub processes: Vec<(Pid, Sum)>,
     /// Figures by batch, where there is a budget.
     pub batches: Option<Box<Batches>>,
+}
+
+/// The part of a call site's figures that says nothing about a leak: copies that came with forks, while the originals are
+/// there, and what processes did that have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Apart {
+    /// Of the resources acquired.
+    pub acquired: Sum,
+    /// Of those released.
+    pub released: Sum,
+    /// Of those outstanding.
+    pub outstanding: Sum,
+}
+
+impl Default for SiteFigures {
+    /// The unknown call site, with nothing.
+    fn default() -> Self {
+        Self {
+            number: 0,
+            pid: None,
+            probe: None,
+            fd_type: FdType::Unknown,
+            detail: 0,
+            frames: Arc::from([]),
+            end: StackEnd::Unreadable,
+            former: false,
+            origin: None,
+            image: 0,
+            acquired: Sum::default(),
+            inherited: Sum::default(),
+            released: Sum::default(),
+            outstanding: Sum::default(),
+            aged: Sum::default(),
+            ages: None,
+            orphans: LeftBehind::default(),
+            lives: None,
+            apart: Apart::default(),
+            processes: Vec::new(),
+            batches: None,
+        }
+    }
+}
+
+impl SiteFigures {
+    /// The resources acquired that say something about a leak.
+    pub(crate) const fn judged_acquired(&self) -> Sum {
+        self.acquired.without(self.apart.acquired)
+    }
+
+    /// The same of those released.
+    pub(crate) const fn judged_released(&self) -> Sum {
+        self.released.without(self.apart.released)
+    }
+
+    /// The same of those outstanding.
+    pub(crate) const fn judged_outstanding(&self) -> Sum {
+        self.outstanding.without(self.apart.outstanding)
+    }
 }
 
 /// Ages in milliseconds.
@@ -158,6 +225,17 @@ pub struct Ages {
     pub median_ms: u32,
     /// The oldest.
     pub max_ms: u32,
+}
+
+impl Ages {
+    /// The ages of two groups with so many members: the median is that of the larger one.
+    pub(crate) fn merged(self, other: Self, count: u64, other_count: u64) -> Self {
+        Self {
+            min_ms: self.min_ms.min(other.min_ms),
+            median_ms: if other_count > count { other.median_ms } else { self.median_ms },
+            max_ms: self.max_ms.max(other.max_ms),
+        }
+    }
 }
 
 /// The figures of every call site that acquired anything; resources left behind by connections as of their last
@@ -180,6 +258,7 @@ pub fn site_figures(
             detail: site.as_ref().map_or(0, |site| site.detail),
             former: site.as_ref().is_some_and(|site| site.former),
             origin: site.as_ref().and_then(|site| site.origin),
+            image: site.as_ref().map_or(0, |site| site.image),
             end: site.as_ref().map_or(StackEnd::Unreadable, |site| site.end),
             frames: site.map_or_else(|| Arc::from([]), |site| site.frames),
             acquired: tally.acquired(),
@@ -190,6 +269,8 @@ pub fn site_figures(
             ages: None,
             orphans: ledger.connections().left_behind(number),
             lives: ledger.lives(number),
+            apart: Apart::default(),
+            processes: Vec::new(),
             batches: None,
         })
         .collect();

@@ -33,6 +33,17 @@ pub struct Batches {
     pub outstanding: [Sum; BATCHES],
 }
 
+impl Batches {
+    /// Adds the figures of another call site.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let sums =
+            [(&mut self.acquired, &other.acquired), (&mut self.outstanding, &other.outstanding)];
+        for (into, from) in sums {
+            into.iter_mut().zip(from).for_each(|(into, from)| into.merge(*from));
+        }
+    }
+}
+
 /// Sampling at one moment of a run with a budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sampling {
@@ -110,6 +121,14 @@ impl Windows {
         let mut windows = Self::default();
         windows.overhead.budget = budget;
         windows
+    }
+
+    /// Forgets call sites, whose numbers may be others' from now on.
+    pub(crate) fn forget_sites(&mut self, gone: impl IntoIterator<Item = u32>) {
+        for site in gone {
+            self.acquired.remove(&site);
+            self.before.remove(&site);
+        }
     }
 
     /// Recording starts.

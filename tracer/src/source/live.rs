@@ -2,7 +2,11 @@
 //!
 //! Takes code ranges, targets and requests to delete; passes on nothing that the ledger needs. A tape has none of this.
 
-use std::{collections::BTreeMap, io, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::Instant,
+};
 
 use tracer_common::state::Process;
 
@@ -34,6 +38,8 @@ pub(super) struct Live {
     pub(super) generations: Generations,
     /// Report the ends of targets that have not ended yet.
     pub(super) watches: BTreeMap<Pid, Watch>,
+    /// Those of them whose end is to be reported at once.
+    pub(super) prompt: BTreeSet<Pid>,
     pub(super) timers: Timers,
     /// The machine's page frames, once they are needed.
     pub(super) frames: Option<Frames>,
@@ -50,6 +56,7 @@ impl Live {
             library,
             generations: Generations::default(),
             watches: BTreeMap::new(),
+            prompt: BTreeSet::new(),
             timers: Timers::default(),
             frames: None,
             process_limits: ProcessReader::default(),

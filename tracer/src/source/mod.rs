@@ -16,6 +16,7 @@ use tracer_common::{
     attach::ProbeNumber,
     loss::Loss,
     object::{Object, ObjectId},
+    stack::Digest,
     state::{Died, Key, Young},
 };
 
@@ -299,14 +300,26 @@ impl RecordSource {
         self.write(|live| live.tables.add_target(pid.0, follow))
     }
 
-    /// A target has ended: the kernel may reuse its id.
-    pub fn remove_target(&mut self, pid: Pid) {
+    /// A target has ended: its number may be another's.
+    pub fn forget_target(&mut self, pid: Pid) {
         if let Some(live) = &mut self.live {
             live.watches.remove(&pid);
+            live.prompt.remove(&pid);
             live.generations.end(pid);
             live.process_limits.forget(pid);
+        }
+    }
+
+    /// The programs forget a target that has ended: the kernel may reuse its id.
+    pub fn remove_target(&mut self, pid: Pid) {
+        if let Some(live) = &mut self.live {
             live.tables.remove_target(pid.0);
         }
+    }
+
+    /// The programs forget the stacks of call sites, whose processes have ended.
+    pub fn unlink_stacks(&mut self, sites: &[(u32, Digest)]) -> io::Result<()> {
+        self.write(|live| live.tables.unlink_stacks(sites))
     }
 
     /// Passes a target's code ranges and unwind tables to the programs. Returns why that failed, if it did.
@@ -373,15 +386,20 @@ impl RecordSource {
         }
     }
 
-    /// Whether any watched process has ended; not for a tape.
+    /// Whether any process has ended that was a target from the beginning; not for a tape. A server's children may end
+    /// every few milliseconds.
     pub fn any_ended(&self) -> bool {
-        self.live.as_ref().is_some_and(|live| live.watches.values().any(Watch::ended))
+        self.live.as_ref().is_some_and(|live| {
+            let watched = live.prompt.iter().filter_map(|pid| live.watches.get(pid));
+            watched.into_iter().any(Watch::ended)
+        })
     }
 
     /// Watches a process that was opened before.
     pub fn keep_watch(&mut self, pid: Pid, watch: Watch) {
         if let Some(live) = &mut self.live {
             live.watches.insert(pid, watch);
+            live.prompt.insert(pid);
         }
     }
 }

@@ -47,6 +47,7 @@ impl RecordSource {
     pub fn watch(&mut self, pid: Pid) -> bool {
         self.ask(Question::Watched(pid.0), |live| {
             live.watches.remove(&pid);
+            live.prompt.remove(&pid);
             let watch = Watch::new(pid);
             watch.is_ok_and(|watch| live.watches.insert(pid, watch).is_none())
         })

@@ -100,6 +100,11 @@ impl Namer {
         Self::default()
     }
 
+    /// Forgets the memory of a process whose call sites need no more names.
+    pub fn forget(&mut self, pid: Pid) {
+        self.memories.remove(&pid);
+    }
+
     /// Reads a target's current mappings and opens their objects. Mappings that have gone stay known as long as no
     /// other takes their place: addresses in an unloaded library keep their names. Returns the call sites that have to
     /// be named again.

@@ -6,6 +6,7 @@
 //! not start.
 
 mod command;
+pub mod descendants;
 pub mod descriptors;
 mod follow;
 pub mod launch;

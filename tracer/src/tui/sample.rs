@@ -48,6 +48,8 @@ pub(crate) fn site(id: u32) -> Site {
     Site {
         id,
         pid: 4121,
+        processes: 1,
+        by_process: Vec::new(),
         kind: ResourceKind::Heap.into(),
         acquired_by: "malloc".to_owned(),
         fd_type: None,

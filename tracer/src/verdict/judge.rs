@@ -1,6 +1,6 @@
 //! Keeps the verdicts on all call sites up to date, within a bounded time per report. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::judge;
 use crate::{
@@ -64,6 +64,11 @@ impl Judge {
     /// Adds a snapshot. In one whose figures are estimates, nothing is judged.
     pub fn push(&mut self, snapshot: &Snapshot, began_ns: u64) {
         self.history.push(snapshot);
+        self.history.forget_others(snapshot);
+        if self.by_site.len() > snapshot.sites.len() {
+            let there: HashSet<u32> = snapshot.sites.iter().map(|site| site.number).collect();
+            self.by_site.retain(|site, _| there.contains(site));
+        }
         let turns =
             if snapshot.last { 1 } else { snapshot.sites.len().div_ceil(PER_REPORT).max(1) };
         self.reports += 1;

@@ -3,7 +3,7 @@
 //! Compact and long-lived: a connection that left something behind stays here until all of it is released,
 //! however many such connections there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 use tracer_common::connection::Role;
@@ -258,6 +258,11 @@ impl Holdings {
             .sum();
         let share = (compared > 0).then(|| connections as f64 / compared as f64);
         LeftBehind { sum: left.sum, connections, share }
+    }
+
+    /// Forgets what was left behind at call sites that are gone.
+    pub(super) fn forget_sites(&mut self, gone: &HashSet<u32, FixedState>) {
+        self.left.retain(|site, _| !gone.contains(site));
     }
 
     /// Number of closed connections that left something behind.

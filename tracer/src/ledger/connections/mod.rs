@@ -13,7 +13,7 @@ mod seeds;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque},
 };
 
 use foldhash::fast::FixedState;
@@ -300,6 +300,17 @@ impl Connections {
     /// The resources that closed connections left behind at a call site.
     pub(crate) fn left_behind(&self, site: u32) -> LeftBehind {
         self.holdings.left(site)
+    }
+
+    /// Forgets call sites whose numbers may be used for others.
+    pub(super) fn forget_sites(&mut self, gone: &HashSet<u32, FixedState>) {
+        self.holdings.forget_sites(gone);
+        let open = self.open.values_mut().chain(self.seeds.values_mut());
+        for connection in open.chain(&mut self.recent) {
+            if gone.contains(&connection.site) {
+                connection.site = 0;
+            }
+        }
     }
 
     /// How many connection numbers have been used so far, so that as many can be added to the pool.

@@ -166,8 +166,9 @@ fn copies_in_a_child_belong_to_no_connection() {
         acquired(8, 1, 5, 100),
         Event::Forked { parent, child, files: false, position, time_ns },
         ended(1, 10 * SECOND),
-        released(8),
     ]);
+    ledger.copy_due(0, true);
+    ledger.apply(released(8));
     assert_eq!(ledger.connections_mut().figures(20 * SECOND, SECOND).with_orphans, 0);
     assert_eq!(ledger.outstanding().map(|one| one.connection).collect::<Vec<_>>(), [0]);
 }
