@@ -92,6 +92,34 @@ fn a_target_that_ends_while_probes_are_attached() -> Result<()> {
 }
 
 #[test]
+fn descriptors_that_cannot_be_traced_are_left_out_unless_they_are_named() -> Result<()> {
+    const KPROBES: [&str; 2] = ["--fd-backend", "kprobe"];
+    let mut victim = Victim::start("ground_truth", &["2", "1000", "5"])?;
+    let pid = victim.pid().to_string();
+    let mut trace = Trace::start(&[&["-p", &pid][..], &KPROBES].concat())?;
+    trace.wait_until_attached()?;
+    victim.go()?;
+    let truth = victim.truth()?;
+    let report = trace.stop()?;
+    ensure!(report.total("heap")? == truth.sum("heap"), "{}", report.summary());
+    let named =
+        [&["-p", &pid, "--kind", "heap,fd", "-f", "json", "-d", "1s"][..], &KPROBES].concat();
+    let refusal = Refusal::of(&[], &named)?;
+    let warned = report.list("/warnings")?.iter().filter_map(|one| one.as_str());
+    let warned =
+        warned.filter(|one| one.starts_with("file descriptors and connections are not traced: "));
+    if report.at("/host/fd_backend")?.as_str() == Some("kprobe") {
+        ensure!(warned.count() == 0 && refusal.code == Some(0), "{refusal:#?}");
+        return Ok(());
+    }
+    // This kernel has no kprobes.
+    ensure!(warned.count() == 1 && report.at("/fds")?.is_null(), "{}", report.summary());
+    let [failure] = refusal.stderr.as_slice() else { anyhow::bail!("one line, not {refusal:#?}") };
+    ensure!(refusal.code == Some(2) && failure.contains("kprobes"), "{refusal:#?}");
+    Ok(())
+}
+
+#[test]
 fn a_report_on_stdout_is_never_mixed_with_messages() -> Result<()> {
     let mut running = Running::start(
         Command::new(tests::trace::leaktrace()?)

@@ -221,17 +221,15 @@ fn figure(value: f64) -> String {
     if value < 9.95 && !text.ends_with(".0") { text } else { count(magnitude(value)) }
 }
 
-/// `09:03 UTC, 3 min after the attach`.
+/// `09:03 UTC, 3 min after the attach`, or `the attach at 09:00 UTC`.
 fn since(seconds: f64, started_at: &str) -> String {
-    let after = if seconds < AT_ONCE_S {
-        "the attach".to_owned()
-    } else {
-        format!("{} after the attach", roughly(seconds))
-    };
-    match time_of_day(started_at, seconds) {
-        Some(time) => format!("{time}, {after}"),
-        None => after,
+    let time = time_of_day(started_at, seconds);
+    if seconds < AT_ONCE_S {
+        return time
+            .map_or_else(|| "the attach".to_owned(), |time| format!("the attach at {time}"));
     }
+    let after = format!("{} after the attach", roughly(seconds));
+    time.map_or_else(|| after.clone(), |time| format!("{time}, {after}"))
 }
 
 fn left_behind(per: &PerConnection) -> String {
@@ -391,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_time_without_a_date_is_only_a_distance() {
-        assert_eq!(since(0.2, "2026-03-05T09:00:00Z"), "09:00 UTC, the attach");
+        assert_eq!(since(0.2, "2026-03-05T09:00:00Z"), "the attach at 09:00 UTC");
         assert_eq!(since(180.0, "?"), "3 min after the attach");
     }
 
