@@ -168,7 +168,12 @@ impl Assembly {
         for pid in snapshot.ended.iter().filter(|pid| members.contains(pid)) {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
-        self.judge.push(snapshot, self.session.started_ns);
+        let probes = &self.session.probes;
+        let is_block = |site: &SiteFigures| {
+            let probe = probes.iter().find(|probe| Some(probe.number) == site.probe);
+            probe.is_some_and(|probe| probe.function.kind == ResourceKind::Heap)
+        };
+        self.judge.push(snapshot, self.session.started_ns, is_block);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let objects = self.object_types(&snapshot.sites);
