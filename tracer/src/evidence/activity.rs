@@ -1,26 +1,28 @@
 //! Whether the targets work at all: what is judged while nothing happens would only forget what was seen before. Pure.
+//!
+//! Work shows in releases. A program that acquires all it needs at its start, and nothing more, has not become idle.
 
-/// A rate of acquisitions below this share of the usual one is no load.
+/// A rate of releases below this share of the usual one is no load.
 const IDLE: f64 = 0.05;
 /// Time without load that is no mere pause, seconds: shorter than any rule takes to call a call site steady.
 const PAUSE_S: f64 = 4.0;
 
-/// How much the targets acquire, and since when they do not.
+/// How much the targets release, and since when they do not.
 #[derive(Debug, Default)]
 pub struct Activity {
-    /// Time of the last snapshot, seconds, and acquisitions by then.
+    /// Time of the last snapshot, seconds, and releases by then.
     last: Option<(f64, u64)>,
-    /// Seconds with load, and acquisitions in them.
+    /// Seconds with load, and releases in them.
     busy: (f64, f64),
     /// When the load ended, seconds.
     idle_since_s: Option<f64>,
 }
 
 impl Activity {
-    /// Adds the acquisitions of all call sites until a snapshot.
-    pub fn push(&mut self, at_s: f64, acquired: u64) {
-        let Some((last_s, before)) = self.last.replace((at_s, acquired)) else { return };
-        let (seconds, more) = (at_s - last_s, acquired.saturating_sub(before) as f64);
+    /// Adds the releases at all call sites until a snapshot.
+    pub fn push(&mut self, at_s: f64, released: u64) {
+        let Some((last_s, before)) = self.last.replace((at_s, released)) else { return };
+        let (seconds, more) = (at_s - last_s, released.saturating_sub(before) as f64);
         let (busy_s, busy) = self.busy;
         if busy > 0.0 && more / seconds.max(1e-9) < IDLE * busy / busy_s.max(1e-9) {
             self.idle_since_s.get_or_insert(last_s);
@@ -44,19 +46,19 @@ mod tests {
     #[test]
     fn a_load_that_ends_is_noticed_and_a_pause_is_not() {
         let mut activity = Activity::default();
-        let mut acquired = 0;
+        let mut released = 0;
         for second in 0_u32..60 {
             // A pause of three seconds in each minute.
-            acquired += if (30..33).contains(&second) { 0 } else { 1_000 };
-            activity.push(second.into(), acquired);
+            released += if (30..33).contains(&second) { 0 } else { 1_000 };
+            activity.push(second.into(), released);
             assert_eq!(activity.idle_since_s(), None, "{second}");
         }
         for second in 60_u32..70 {
-            acquired += 3;
-            activity.push(second.into(), acquired);
+            released += 3;
+            activity.push(second.into(), released);
         }
         assert_eq!(activity.idle_since_s(), Some(59.0));
-        activity.push(70.0, acquired + 1_000);
+        activity.push(70.0, released + 1_000);
         assert_eq!(activity.idle_since_s(), None);
     }
 

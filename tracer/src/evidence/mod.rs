@@ -12,6 +12,7 @@ mod history;
 mod random;
 mod rate;
 mod retained;
+mod run;
 mod series;
 mod share;
 mod slope;
@@ -28,6 +29,7 @@ pub use self::{
     history::History,
     rate::Rate,
     retained::{LEAST_MATURE_S, Retained},
+    run::Pace,
     share::Share,
     slope::Slope,
     survival::Survival,

@@ -2,12 +2,15 @@
 //!
 //! Takes cohorts and lifetimes of one call site. Pure.
 
-use super::share::Share;
-use crate::ledger::{Cohort, LIFETIMES, Lives, lifetime_end_s};
+use super::{
+    run::{Pace, Run},
+    share::Share,
+};
+use crate::ledger::{LIFETIMES, Lives, lifetime_end_s};
 
 /// Of those that reached an age, so many may have been released later and the age still counts as the longest usual
-/// lifetime: single stragglers must not hide a leak.
-const STRAGGLERS: f64 = 0.02;
+/// lifetime: stragglers must not hide a leak. (Where these are more than single ones, [`Retained::rest_s`] tells.)
+const STRAGGLERS: f64 = 0.05;
 /// Resources count as retained from twice the longest usual lifetime on; a drain and a snapshot later, seconds: the least
 /// age of any that do.
 pub const LEAST_MATURE_S: f64 = 2.0;
@@ -19,14 +22,6 @@ const ENDED: f64 = 0.1;
 const LEAST_EXPECTED: f64 = 6.0;
 /// Buckets of lifetimes that are a doubling.
 const DOUBLING: usize = 2;
-/// Longest pause between acquisitions of retained resources that belong together, in mean distances: one in a thousand is
-/// longer where they come at random, and there are some dozens in a run.
-const LONGEST_PAUSE: f64 = 7.0;
-/// The same while too few are known for a mean distance, seconds.
-const FIRST_PAUSE_S: f64 = 10.0;
-/// How much longer than the one before a pause may be that comes again and again.
-const LONGER_PAUSE: f64 = 1.5;
-
 /// The resources of a call site that outlived every usual lifetime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retained {
@@ -48,10 +43,8 @@ pub struct Retained {
     pub cohorts: (u32, u32),
     /// Whether new ones are still coming.
     pub continues: bool,
-    /// The rate in the later half of the time relative to that in the earlier half; where most are released, the share.
-    pub pace: f64,
-    /// Whether that difference is larger than chance.
-    pub pace_differs: bool,
+    /// How the later half of the time differs from the earlier one.
+    pub pace: Pace,
 }
 
 #[cfg(test)]
@@ -68,39 +61,23 @@ impl Retained {
             over_s: 100.0,
             cohorts: (9, 9),
             continues: true,
-            pace: 1.0,
-            pace_differs: false,
+            pace: Pace::example(),
         }
     }
 }
-
-/// Below this share, most are released, and the rate of the retained ones follows that of all: the load.
-const MOST_RELEASED: f64 = 0.5;
-/// A difference of so many standard deviations is no chance, though it is looked for at every report.
-const DEVIATIONS: f64 = 2.5;
 
 /// What a call site retains; `None` while nothing has outlived the usual lifetime for long enough.
 pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
     let Usual { age_s: usual_s, mature_s } = Usual::of(lives, now_ms)?;
     let until_ms = f64::from(now_ms) - mature_s * 1000.0;
     let mature = || lives.cohorts().iter().filter(|one| f64::from(one.end_ms) <= until_ms);
-    let run = run(mature().copied().rev(), usual_pause_s(mature().copied()))?;
-    let pause_s = (until_ms - f64::from(run.end_ms)) / 1000.0;
-    let (earlier, later) = run.halves();
-    let share = Share::of(run.count, run.acquired)?;
-    let all = run.count as f64;
-    let (pace, differs) = if share.share < MOST_RELEASED {
-        let shares = [earlier.0 / earlier.1.max(1.0), later.0 / later.1.max(1.0)];
-        let [before, after] = shares;
-        let variance = |share: f64, acquired: f64| share * (1.0 - share) / acquired.max(1.0);
-        let spread = (variance(share.share, earlier.1) + variance(share.share, later.1)).sqrt();
-        (
-            after / before.max(f64::MIN_POSITIVE),
-            (after - before).abs() / spread.max(f64::MIN_POSITIVE),
-        )
-    } else {
-        (later.0 / earlier.0.max(f64::MIN_POSITIVE), (later.0 - earlier.0).abs() / all.sqrt())
-    };
+    let run = Run::last(mature().copied())?;
+    // Of a cohort over the boundary one cannot tell, so it is no pause.
+    let later = lives.cohorts().iter().find(|one| f64::from(one.end_ms) > until_ms);
+    let told_ms = later.map_or(until_ms, |one| until_ms.min(f64::from(one.start_ms)));
+    let pause_s = (told_ms - f64::from(run.end_ms)).max(0.0) / 1000.0;
+    let share = run.share()?;
+    let pace = run.pace();
     let old = || {
         mature().map(|one| (f64::from(now_ms - one.end_ms) / 1000.0, f64::from(one.outstanding)))
     };
@@ -122,7 +99,6 @@ pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
         cohorts: (run.cohorts, run.retaining),
         continues: pause_s <= run.longest_pause_s(),
         pace,
-        pace_differs: differs > DEVIATIONS,
     })
 }
 
@@ -211,110 +187,6 @@ impl After {
     }
 }
 
-/// The longest pause that comes again and again between cohorts that retain something, oldest first; seconds.
-fn usual_pause_s(cohorts: impl Iterator<Item = Cohort>) -> f64 {
-    let retaining: Vec<Cohort> = cohorts.filter(|one| one.outstanding > 0).collect();
-    let pauses = retaining.windows(2).filter_map(|pair| match pair {
-        [one, next] => Some(f64::from(next.start_ms.saturating_sub(one.end_ms)) / 1000.0),
-        _ => None,
-    });
-    let (mut longest, mut second) = (0.0_f64, 0.0_f64);
-    for pause in pauses {
-        second = second.max(pause.min(longest));
-        longest = longest.max(pause);
-    }
-    second
-}
-
-/// Cohorts that follow each other without a long pause in what they retain.
-struct Run {
-    start_ms: u32,
-    end_ms: u32,
-    count: u64,
-    acquired: u64,
-    cohorts: u32,
-    retaining: u32,
-    /// The longest pause in it, or that comes again and again, seconds.
-    paused_s: f64,
-    parts: Vec<Cohort>,
-}
-
-impl Run {
-    fn over_s(&self) -> f64 {
-        f64::from(self.end_ms - self.start_ms) / 1000.0
-    }
-
-    /// A longer pause ends it, seconds.
-    fn longest_pause_s(&self) -> f64 {
-        let distance_s = self.over_s() / self.count as f64;
-        FIRST_PAUSE_S.max(LONGEST_PAUSE * distance_s).max(LONGER_PAUSE * self.paused_s)
-    }
-
-    /// What was retained and acquired in the earlier and in the later half of its time; a cohort over the middle counts in
-    /// parts.
-    fn halves(&self) -> ((f64, f64), (f64, f64)) {
-        let middle = f64::midpoint(f64::from(self.start_ms), f64::from(self.end_ms));
-        let mut halves = ((0.0, 0.0), (0.0, 0.0));
-        for one in &self.parts {
-            let (start, end) = (f64::from(one.start_ms), f64::from(one.end_ms));
-            let before = if end > start {
-                ((middle - start) / (end - start)).clamp(0.0, 1.0)
-            } else {
-                f64::from(u8::from(end <= middle))
-            };
-            let (retained, acquired) = (f64::from(one.outstanding), one.acquired as f64);
-            halves.0.0 += before * retained;
-            halves.0.1 += before * acquired;
-            halves.1.0 += (1.0 - before) * retained;
-            halves.1.1 += (1.0 - before) * acquired;
-        }
-        halves
-    }
-}
-
-/// The last run; `cohorts` come newest first. A pause that is about as long as `paused_s` does not end it.
-fn run(cohorts: impl Iterator<Item = Cohort>, paused_s: f64) -> Option<Run> {
-    let mut run: Option<Run> = None;
-    let mut between = (0, 0);
-    for one in cohorts {
-        if one.outstanding == 0 {
-            // It belongs to the run only if an earlier one does.
-            between = (between.0 + one.acquired, between.1 + 1);
-            continue;
-        }
-        let count = u64::from(one.outstanding);
-        match &mut run {
-            None => {
-                run = Some(Run {
-                    start_ms: one.start_ms,
-                    end_ms: one.end_ms,
-                    count,
-                    acquired: one.acquired,
-                    cohorts: 1,
-                    retaining: 1,
-                    paused_s,
-                    parts: vec![one],
-                });
-            }
-            Some(run) => {
-                let pause_s = f64::from(run.start_ms.saturating_sub(one.end_ms)) / 1000.0;
-                if pause_s > run.longest_pause_s() {
-                    break;
-                }
-                run.paused_s = run.paused_s.max(pause_s);
-                run.start_ms = one.start_ms;
-                run.count += count;
-                run.acquired += one.acquired + between.0;
-                run.cohorts += 1 + between.1;
-                run.retaining += 1;
-                run.parts.push(one);
-            }
-        }
-        between = (0, 0);
-    }
-    run
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,7 +264,7 @@ mod tests {
             found.share.low < 0.1 && 0.1 < found.share.high && found.share.low > 0.05,
             "{found:?}"
         );
-        assert!(found.continues && found.over_s > 30.0 && !found.pace_differs, "{found:?}");
+        assert!(found.continues && found.over_s > 30.0 && !found.pace.differs, "{found:?}");
         assert!(found.usual_s <= 4.0, "{found:?}");
     }
 
@@ -440,6 +312,6 @@ mod tests {
         let found =
             minute(|random, at| if random.chance((-at / 12.0).exp()) { FOREVER } else { 0.1 })
                 .unwrap();
-        assert!(found.pace < 0.5 && found.pace_differs, "{found:?}");
+        assert!(found.pace.ratio < 0.5 && found.pace.differs, "{found:?}");
     }
 }

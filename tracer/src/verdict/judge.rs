@@ -78,8 +78,8 @@ impl Judge {
         let turns =
             if snapshot.last { 1 } else { snapshot.sites.len().div_ceil(PER_REPORT).max(1) };
         self.reports += 1;
-        let acquired = snapshot.sites.iter().map(|site| site.acquired.count).sum();
-        self.activity.push(snapshot.at_ns as f64 / 1e9, acquired);
+        let released = snapshot.sites.iter().map(|site| site.released.count).sum();
+        self.activity.push(snapshot.at_ns as f64 / 1e9, released);
         let idle = self.activity.idle_since_s().is_some();
         let estimated = snapshot.sampling.is_some_and(|sampling| sampling.estimated);
         for (at, site) in snapshot.sites.iter().enumerate() {
@@ -104,6 +104,26 @@ impl Judge {
                     evidence.now_s - snapshot.at_ns.saturating_sub(began_ns) as f64 / 1e9
                 });
                 let mut verdict = judge(&evidence);
+                if std::env::var_os("LT_EVIDENCE").is_some() {
+                    // TEMP
+                    let lives: Vec<_> = site
+                        .lives
+                        .iter()
+                        .flat_map(|l| l.cohorts())
+                        .map(|c| (c.start_ms / 1000, c.end_ms / 1000, c.acquired, c.outstanding))
+                        .collect(); // TEMP
+                    let lt: Vec<_> = site
+                        .lives
+                        .iter()
+                        .flat_map(|l| l.lifetimes().iter().enumerate())
+                        .filter(|(_, c)| **c > 0)
+                        .map(|(b, c)| (crate::ledger::lifetime_end_s(b), *c))
+                        .collect(); // TEMP
+                    eprintln!(
+                        "EVID {} {:?} cohorts {:?} lifetimes {:?}",
+                        site.number, evidence, lives, lt
+                    ); // TEMP
+                } // TEMP
                 verdict.since = verdict.since.map(|since_s| (since_s - began_s).max(0.0));
                 Judged {
                     trend: evidence.trends.now(),
@@ -188,16 +208,25 @@ mod tests {
 
     #[test]
     fn an_accusation_stands_when_the_load_ends() {
-        let mut judge = judged(1, 60, |_| {});
+        // A call site whose resources are released: the traffic.
+        let traffic = |seconds| SiteFigures {
+            number: 2,
+            acquired: Sum { count: 50 * seconds, bytes: 0 },
+            released: Sum { count: 50 * seconds, bytes: 0 },
+            ..SiteFigures::default()
+        };
+        let mut judge = judged(1, 60, |snapshot| {
+            snapshot.sites.push(traffic(snapshot.at_ns / SECOND - 100));
+        });
         let suspect = judge.of(1).unwrap().verdict.class;
-        let snapshot = |second: u64, count| Snapshot {
-            at_ns: (160 + second) * SECOND,
-            sites: vec![SiteFigures {
+        let snapshot = |second: u64, count| {
+            let leak = SiteFigures {
                 outstanding: Sum { count, bytes: 10 * count },
                 lives: None,
                 ..figures()
-            }],
-            ..Snapshot::default()
+            };
+            let at_ns = (160 + second) * SECOND;
+            Snapshot { at_ns, sites: vec![leak, traffic(60)], ..Snapshot::default() }
         };
         (10..60).for_each(|second| judge.push(&snapshot(second, 60), 95 * SECOND, |_| true));
         let verdict = &judge.of(1).unwrap().verdict;

@@ -9,7 +9,7 @@ const END_S: f64 = 500.0;
 type Make = fn(u64) -> Program;
 
 /// Every kind, by name.
-pub(super) const KINDS: [(&str, Make); 28] = [
+pub(super) const KINDS: [(&str, Make); 30] = [
     ("steady, load noise", steady),
     ("fills, then full", fills),
     ("fills slowly", fills_slowly),
@@ -35,6 +35,8 @@ pub(super) const KINDS: [(&str, Make); 28] = [
     ("begins after ten minutes", late),
     ("one thread of eight", one_of_eight),
     ("leak among sessions", among_sessions),
+    ("leak among retries", among_retries),
+    ("retries", retries),
     ("leak under load noise", under_noise),
     ("leak in bursts", bursts),
     ("backlog", backlog),
@@ -303,6 +305,31 @@ fn per_connection(seed: u64) -> Program {
     let times = arrivals(&mut random, 0.0, END_S, 10.0, constant);
     let all = each(times, |_, _| FOREVER);
     connected(Program::leaking(all.clone(), 0.0), all, 1.0)
+}
+
+/// Nearly all are released at once; what has to be tried again lives far longer, and here and there for minutes.
+fn tried_again(random: &mut Random) -> f64 {
+    match random.between(0.0, 1.0) {
+        ..0.99 => random.exponential(0.1),
+        ..0.998 => random.exponential(5.0),
+        _ => random.exponential(60.0),
+    }
+}
+
+fn among_retries(seed: u64) -> Program {
+    let mut random = Random::new(seed);
+    let per_s = logarithmic(&mut random, 100.0, 600.0);
+    let times = arrivals(&mut random, 0.0, END_S, per_s, constant);
+    let all =
+        each(times, |_, _| if random.chance(0.01) { FOREVER } else { tried_again(&mut random) });
+    Program::leaking(all, 0.0)
+}
+
+fn retries(seed: u64) -> Program {
+    let mut random = Random::new(seed);
+    let per_s = logarithmic(&mut random, 100.0, 600.0);
+    let times = arrivals(&mut random, 0.0, END_S, per_s, constant);
+    Program::healthy(each(times, |_, _| tried_again(&mut random)), 200.0)
 }
 
 fn all_leaked(seed: u64) -> Program {

@@ -1,6 +1,9 @@
 //! Rule: closed connections leave resources behind, again and again. Pure.
 
-use super::{never_released::NeverReleased, share, surer_with_time};
+use super::{
+    never_released::{EVEN, LEAST_S as TABLE_S, MIXED, NeverReleased},
+    share, surer_with_time,
+};
 use crate::{
     evidence::Evidence,
     format,
@@ -14,7 +17,9 @@ const LEAST: u64 = 20;
 const CERTAIN: u64 = 100;
 /// Time over which they must have closed, seconds: a cache of sessions fills with the first connections.
 const LEAST_S: f64 = 20.0;
-/// As above, for a leak.
+/// Share of the connections that leave something behind, above which it is no table that they fill.
+const NEARLY_ALL: f64 = 0.9;
+/// As [`LEAST_S`], for a leak.
 const CERTAIN_S: f64 = 60.0;
 /// From then on doubt halves in this time, seconds.
 const HALF_S: f64 = 30.0;
@@ -29,7 +34,11 @@ impl Rule for LeftBehind {
         let retained =
             evidence.retained.as_ref().filter(|retained| NeverReleased::applies(retained))?;
         let leaving = orphans.share.share * orphans.closed as f64;
-        if leaving < LEAST as f64 || retained.over_s < LEAST_S {
+        // What a table keeps, it keeps whole, and has from some of the connections.
+        let may_be_table = retained.share.high >= MIXED && orphans.share.low < NEARLY_ALL;
+        let least_s = if may_be_table { TABLE_S } else { LEAST_S };
+        let even = !may_be_table || retained.pace.low >= EVEN;
+        if leaving < LEAST as f64 || retained.over_s < least_s || !even {
             return None;
         }
         let certain =
@@ -77,7 +86,7 @@ mod tests {
             "left behind by 80.0 % (72.7 to 86.1 %) of 150 closed connections (120 KiB in 120)"
         );
         assert_eq!(
-            LeftBehind.opinion(&evidence(120, 150, 30.0, true)).unwrap().class,
+            LeftBehind.opinion(&evidence(148, 150, 30.0, true)).unwrap().class,
             VerdictClass::Suspect
         );
         assert_eq!(
@@ -91,5 +100,7 @@ mod tests {
         assert_eq!(LeftBehind.opinion(&evidence(3, 150, 90.0, true)), None);
         assert_eq!(LeftBehind.opinion(&evidence(120, 150, 5.0, true)), None);
         assert_eq!(LeftBehind.opinion(&evidence(120, 150, 90.0, false)), None);
+        // A table may have an entry of some of the connections.
+        assert_eq!(LeftBehind.opinion(&evidence(120, 150, 30.0, true)), None);
     }
 }

@@ -26,9 +26,12 @@ const CERTAIN_S: f64 = 300.0;
 /// As above.
 const MIXED_CERTAIN_S: f64 = 180.0;
 /// Below this share of all acquired ones, part is released.
-const MIXED: f64 = 0.9;
+pub(super) const MIXED: f64 = 0.9;
 /// The later half brings at least this share of what the earlier half brought; else it slows down.
 pub(super) const SLOWS: f64 = 0.7;
+/// Where all are kept, the later half surely brings at least this share: of the few that came so far one cannot tell whether
+/// a table fills up.
+pub(super) const EVEN: f64 = 0.5;
 /// Where stragglers are released so fast, in multiples of the time observed, the others only live long.
 const REST: f64 = 10.0;
 /// Share of the cohorts that must retain something: with fewer, what decides is not the code path but an event.
@@ -43,7 +46,7 @@ impl NeverReleased {
         retained.continues
             && retained.count >= LEAST
             && retained.over_s >= LEAST_GROWING_S
-            && !(retained.pace_differs && retained.pace < SLOWS)
+            && !(retained.pace.differs && retained.pace.ratio < SLOWS)
             && retained.rest_s > REST * retained.over_s
     }
 }
@@ -63,9 +66,10 @@ impl Rule for NeverReleased {
         let agree =
             f64::from(retaining) >= AGREE * f64::from(cohorts) || count < u64::from(cohorts) * 5;
         let certain = over_s >= certain_s && retained.stragglers == 0 && agree;
-        let class = if certain {
+        let even = mixed || retained.pace.low >= EVEN;
+        let class = if certain && even {
             VerdictClass::Leak
-        } else if over_s >= least_s {
+        } else if over_s >= least_s && even {
             VerdictClass::Suspect
         } else {
             VerdictClass::Growing
@@ -96,7 +100,10 @@ impl Rule for NeverReleased {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{evidence::Share, ledger::Sum};
+    use crate::{
+        evidence::{Pace, Share},
+        ledger::Sum,
+    };
 
     fn evidence(retained: Retained) -> Evidence {
         let released = Sum { count: 9, bytes: 90 };
@@ -126,13 +133,17 @@ mod tests {
             |over_s| NeverReleased.opinion(&evidence(Retained { share: all, ..retained(over_s) }));
         assert_eq!(whole(30.0).unwrap().class, VerdictClass::Growing);
         assert_eq!(whole(200.0).unwrap().class, VerdictClass::Suspect);
+        let few = Pace { ratio: 1.0, low: 0.4, differs: false };
+        let few = Retained { share: all, pace: few, ..retained(200.0) };
+        assert_eq!(NeverReleased.opinion(&evidence(few)).unwrap().class, VerdictClass::Growing);
     }
 
     #[test]
     fn what_has_ended_slows_down_or_is_released_late_is_not() {
         let none = |retained| assert_eq!(NeverReleased.opinion(&evidence(retained)), None);
+        let slows = Pace { ratio: 0.4, low: 0.3, differs: true };
         none(Retained { continues: false, ..retained(60.0) });
-        none(Retained { pace: 0.4, pace_differs: true, ..retained(60.0) });
+        none(Retained { pace: slows, ..retained(60.0) });
         none(Retained { stragglers: 5, rest_s: 300.0, ..retained(60.0) });
         none(Retained { count: 3, ..retained(60.0) });
         none(retained(1.0));

@@ -39,13 +39,13 @@ impl Rule for Settling {
         }
         if let Some(retained) = &evidence.retained
             && retained.continues
-            && retained.pace_differs
-            && retained.pace < SLOWS
+            && retained.pace.differs
+            && retained.pace.ratio < SLOWS
         {
             let reason = format!(
                 "rises ever more slowly: the later half of {} brought {} of what the earlier half did",
                 format::seconds(retained.over_s),
-                format::percent(retained.pace),
+                format::percent(retained.pace.ratio),
             );
             return settling(reason, surer_with_time(0.5, 2.0 * HALF_S, retained.over_s));
         }

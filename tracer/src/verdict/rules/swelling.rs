@@ -11,8 +11,9 @@ use crate::{
     verdict::{Opinion, Rule},
 };
 
-/// How much larger they must have become, as a share of what they are: buffers that find their final size grow, too.
-const LEAST_GROWTH: f64 = 0.3;
+/// How much of what they are they must have become while it was seen, as a share: they have quadrupled. What is edited, or
+/// finds its final size, grows, too.
+const LEAST_GROWTH: f64 = 0.75;
 /// How much more there may be meanwhile, as a share: else it is their number that grows.
 const MOST_MORE: f64 = 0.05;
 
@@ -69,11 +70,11 @@ mod tests {
 
     #[test]
     fn what_grows_in_size_alone_is_suspect() {
-        let opinion = Swelling.opinion(&evidence(1_000.0, 0.0, 60.0)).unwrap();
+        let opinion = Swelling.opinion(&evidence(1_500.0, 0.0, 60.0)).unwrap();
         assert_eq!(opinion.class, VerdictClass::Suspect);
         assert_eq!(
             opinion.reason,
-            "they do not become more, but larger: by +1000 B/s (+900 B/s to +1.1 KiB/s) for 1m00s, and the last half \
+            "they do not become more, but larger: by +1.5 KiB/s (+1.3 KiB/s to +1.6 KiB/s) for 1m00s, and the last half \
              of it no more slowly"
         );
     }
@@ -81,9 +82,9 @@ mod tests {
     #[test]
     fn what_grows_little_briefly_or_in_number_is_not() {
         assert_eq!(Swelling.opinion(&evidence(100.0, 0.0, 60.0)), None);
-        assert_eq!(Swelling.opinion(&evidence(1_000.0, 0.0, 30.0)), None);
-        assert_eq!(Swelling.opinion(&evidence(1_000.0, 5.0, 60.0)), None);
-        let mut slower = evidence(1_000.0, 0.0, 60.0);
+        assert_eq!(Swelling.opinion(&evidence(1_500.0, 0.0, 30.0)), None);
+        assert_eq!(Swelling.opinion(&evidence(1_500.0, 5.0, 60.0)), None);
+        let mut slower = evidence(1_500.0, 0.0, 60.0);
         if let Some(trend) = &mut slower.trends.refreshes {
             trend.later[1].per_s = 500.0;
         }
