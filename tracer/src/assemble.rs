@@ -51,7 +51,7 @@ use crate::{
     verdict::Judge,
 };
 
-use naming::Naming;
+use naming::{Naming, probe_of};
 use parts::Parts;
 use processes::Processes;
 
@@ -162,7 +162,7 @@ impl Assembly {
             }
             members::update(&mut self.session.targets, event);
         }
-        self.naming.learn_mappings(&mut self.answers, snapshot);
+        self.naming.learn_mappings(&mut self.answers, snapshot, &self.session.probes);
         let members: HashSet<Pid> =
             self.session.targets.iter().map(|one| one.identity.pid).collect();
         for pid in snapshot.ended.iter().filter(|pid| members.contains(pid)) {
@@ -183,7 +183,8 @@ impl Assembly {
             (self.rank(site.number), std::cmp::Reverse(size), site.number)
         });
         let top = self.session.options.top.unwrap_or(usize::MAX);
-        self.naming.look_up(&mut self.answers, &order, top, snapshot.last);
+        let wanted = (&order[..], &self.session.probes[..]);
+        self.naming.look_up(&mut self.answers, wanted, top, snapshot.last);
         let shown = order.iter().take(top).map(|site| site.number);
         let modules = self.naming.names.modules(&mut self.answers, shown);
         let sites: Vec<Site> = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
@@ -272,7 +273,7 @@ impl Assembly {
     }
 
     fn probe(&self, number: Option<ProbeNumber>) -> Option<&Probe> {
-        self.session.probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
+        probe_of(&self.session.probes, number)
     }
 
     /// The object type that a call site creates, if it creates objects.
@@ -327,7 +328,8 @@ impl Assembly {
         snapshot: &Snapshot,
         errors: Option<&Estimated>,
     ) -> Site {
-        let (frames, asked) = self.naming.frames(&mut self.answers, site);
+        let probe = probe_of(&self.session.probes, site.probe);
+        let (frames, asked) = self.naming.frames(&mut self.answers, site, probe);
         let kind = self.kind(site);
         let unknown = if self.session.options.light { "page fault" } else { "?" };
         let opener = fds::opener(site);
