@@ -40,6 +40,8 @@ enum Derived {
     Copy,
     /// Of descriptors found in a process.
     Found,
+    /// Of code that took the place of other code.
+    Generation,
     /// Of processes that have ended.
     Past,
     /// None: its number is free.
@@ -72,6 +74,8 @@ pub(super) struct Totals {
     free_copies: Vec<u32>,
     by_origin: HashMap<(Pid, u32), u32, FixedState>,
     by_fd_type: HashMap<(Pid, FdOrigin, FdType), u32>,
+    /// Call sites of later generations of code, by the first one's number and their own addresses.
+    by_generation: HashMap<(u32, Arc<[u64]>), u32, FixedState>,
     /// The call sites of each process.
     of_process: HashMap<Pid, Vec<u32>, FixedState>,
     /// What processes did that have ended.
@@ -233,12 +237,53 @@ impl Totals {
             let frames = Arc::from([]);
             let (probe, end) = (fd_origin.probe(), StackEnd::Bottom);
             let (former, origin, detail, image) = (false, None, 0, 0);
-            let site =
-                Site { number, pid, probe, fd_type, detail, frames, end, former, origin, image };
+            let unwound = Arc::clone(&frames);
+            let site = Site {
+                number,
+                pid,
+                probe,
+                fd_type,
+                detail,
+                frames,
+                unwound,
+                end,
+                former,
+                origin,
+                image,
+            };
             let (site, tally, what) = (Some(site), Tally::default(), Derived::Found);
             Copied { what, pid, origin: number, site, former, tally }
         });
         self.by_fd_type.insert((pid, fd_origin, fd_type), number);
+        self.of_process.entry(pid).or_default().push(number);
+        number
+    }
+
+    /// The addresses of a call site that the BPF programs number, as they know them.
+    pub(super) fn unwound(&self, site: u32) -> Option<&Arc<[u64]>> {
+        self.sites.get(site as usize)?.as_ref().map(|site| &site.unwound)
+    }
+
+    /// The number of the call site whose stack is that of `site` in the generations of code that `frames` has.
+    pub(super) fn generation(&mut self, site: u32, frames: Arc<[u64]>) -> u32 {
+        let own = self.sites.get(site as usize).and_then(Option::as_ref);
+        if own.is_some_and(|own| own.frames == frames) {
+            return site;
+        }
+        let key = (site, frames);
+        if let Some(known) = self.by_generation.get(&key) {
+            return *known;
+        }
+        let first = self.sites.get(site as usize).and_then(Option::as_ref);
+        let Some(first) = first.cloned() else { return site };
+        let pid = first.pid;
+        let number = self.add_copied(|number| {
+            let former = first.former;
+            let site = Some(Site { number, frames: Arc::clone(&key.1), ..first });
+            let (tally, what) = (Tally::default(), Derived::Generation);
+            Copied { what, pid, origin: number, site, former, tally }
+        });
+        self.by_generation.insert(key, number);
         self.of_process.entry(pid).or_default().push(number);
         number
     }
@@ -350,6 +395,12 @@ impl Totals {
                     self.past.add(&site, tally.acquired());
                 }
             }
+            Derived::Generation => {
+                self.by_generation.retain(|_, known| *known != number);
+                if let Some(site) = site {
+                    self.past.add(&site, tally.acquired());
+                }
+            }
             Derived::Past => {
                 if let Some(site) = site {
                     self.past.add(&site, tally.acquired());
@@ -450,7 +501,11 @@ impl Totals {
 
     /// The probe of a call site, and its detail.
     pub(super) fn constructor_of(&self, site: u32) -> Option<(ProbeNumber, u8)> {
-        self.sites.get(site as usize)?.as_ref().map(|site| (site.probe, site.detail))
+        let copied = site.checked_sub(FIRST_COPY).and_then(|index| self.copies.get(index as usize));
+        let own = || self.sites.get(site as usize)?.as_ref();
+        let later = copied.filter(|copied| copied.what == Derived::Generation);
+        let site = later.map_or_else(own, |copied| copied.site.as_ref())?;
+        Some((site.probe, site.detail))
     }
 
     /// The process that a copied call site belongs to, and the number of its origin; for tests.

@@ -31,6 +31,7 @@ use crate::{
     report,
     target::{
         Pid,
+        code_history::without_generation,
         mappings::{FileId, Mapping, Mappings},
     },
 };
@@ -309,7 +310,7 @@ impl Namer {
             mapping.file_offset.wrapping_add(inside)
         });
         let frame = |level: &Level| report::Frame {
-            address: report::Address(address),
+            address: report::Address(without_generation(address)),
             symbol: level.symbol.clone(),
             offset: level.offset,
             module: module.clone(),
