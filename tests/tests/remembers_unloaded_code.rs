@@ -39,7 +39,8 @@ fn traced(stays_us: &str) -> Result<u64> {
             continue;
         }
         let path = ["plugin_entry", "use", "main"];
-        let is_whole = site["truncated_why"].is_null() && names[1..].starts_with(&path);
+        let is_whole = site["truncated_why"].is_null()
+            && names.iter().skip(1).zip(path).all(|(name, wanted)| *name == wanted);
         let early = ["code that was just loaded or made", "unwind table still being loaded"];
         let is_cut = early.iter().any(|why| site["truncated_why"] == *why);
         ensure!(is_whole || is_cut, "{names:?}, {}", site["truncated_why"]);

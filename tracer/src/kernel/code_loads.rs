@@ -5,6 +5,7 @@
 //! code is known from `/proc`. See `perf_event_open(2)`, `PERF_RECORD_MMAP2`.
 
 use std::{
+    cell::RefCell,
     ffi::OsString,
     io,
     os::{
@@ -20,8 +21,9 @@ use super::{cpus, event};
 
 /// Bytes of a page of memory.
 const PAGE: usize = 4096;
-/// Bytes of a ring without its first page: some 400 reports, where a starting program causes ten. A power of two.
-const RING: usize = 16 * PAGE;
+/// Bytes of a ring without its first page: some 1,700 reports of all processes, where a starting program causes ten, between
+/// two looks 50 ms apart. A power of two, less than what the kernel grants every user for each processor (516 KiB).
+const RING: usize = 64 * PAGE;
 /// `PERF_RECORD_MMAP2`.
 const MMAP2: u32 = 10;
 /// Offsets in the first page: how far the kernel has written, and how far we have read.
@@ -51,7 +53,11 @@ pub struct CodeLoad {
 }
 
 /// The rings of all processors.
-pub struct CodeLoads(Vec<Ring>);
+pub struct CodeLoads {
+    rings: Vec<Ring>,
+    /// Reports that were read and not taken.
+    kept: RefCell<Vec<CodeLoad>>,
+}
 
 struct Ring {
     event: OwnedFd,
@@ -72,23 +78,26 @@ impl CodeLoads {
     /// Starts reporting for all processes.
     pub fn open() -> io::Result<Self> {
         let all = cpus::online()?;
-        all.into_iter().map(Ring::open).collect::<io::Result<_>>().map(Self)
+        let rings = all.into_iter().map(Ring::open).collect::<io::Result<_>>()?;
+        Ok(Self { rings, kept: RefCell::default() })
     }
 
-    /// Whether code was mapped by a process for which `wanted` returns true.
-    pub fn any(&self, wanted: impl Fn(u32) -> bool) -> bool {
-        self.0.iter().any(|ring| ring.reports().0.any(|load| wanted(load.pid)))
-    }
-
-    /// Takes all reports about processes for which `wanted` returns true, in the order of time.
-    pub fn take(&mut self, wanted: impl Fn(u32) -> bool) -> Vec<CodeLoad> {
-        let mut all = Vec::new();
-        for ring in &mut self.0 {
+    /// Empties the rings; returns whether code was mapped by a process for which `wanted` returns true.
+    pub fn look(&self, wanted: impl Fn(u32) -> bool) -> bool {
+        let mut kept = self.kept.borrow_mut();
+        for ring in &self.rings {
             let (reports, written) = ring.reports();
-            all.extend(reports.filter(|load| wanted(load.pid)));
+            kept.extend(reports.filter(|load| wanted(load.pid)));
             // The kernel may overwrite what was read.
             ring.counter(READ).store(written, Ordering::Release);
         }
+        !kept.is_empty()
+    }
+
+    /// Takes all reports about processes for which `wanted` returns true, in the order of time.
+    pub fn take(&self, wanted: impl Fn(u32) -> bool) -> Vec<CodeLoad> {
+        self.look(wanted);
+        let mut all = self.kept.take();
         all.sort_by_key(|load| load.time_ns);
         all
     }
@@ -144,7 +153,7 @@ impl Ring {
 
 impl std::fmt::Debug for CodeLoads {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let events = self.0.iter().map(|ring| &ring.event);
+        let events = self.rings.iter().map(|ring| &ring.event);
         f.debug_list().entries(events).finish()
     }
 }

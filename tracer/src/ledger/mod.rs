@@ -12,6 +12,7 @@
 mod blocks;
 pub mod connections;
 mod deferred;
+mod derived;
 pub mod events;
 pub mod fds;
 mod forks;

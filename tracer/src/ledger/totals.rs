@@ -20,6 +20,7 @@ use tracer_common::{
 
 use super::{
     connections::Connections,
+    derived::{Copied, Derived},
     events::{Block, Site},
     lives::AllLives,
     past::{FunctionKey, Past},
@@ -32,35 +33,6 @@ use crate::target::Pid;
 
 /// The first number of a copied call site: after those that the BPF programs use.
 const FIRST_COPY: u32 = limits::SITES;
-
-/// What a call site is that the BPF programs do not number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Derived {
-    /// Of inherited resources.
-    Copy,
-    /// Of descriptors found in a process.
-    Found,
-    /// Of code that took the place of other code.
-    Generation,
-    /// Of processes that have ended.
-    Past,
-    /// None: its number is free.
-    Free,
-}
-
-/// Such a call site.
-#[derive(Debug)]
-struct Copied {
-    what: Derived,
-    pid: Pid,
-    /// Its number in the process that acquired; its own number if it has details of its own.
-    origin: u32,
-    /// The call site's details, unless its origin has them.
-    site: Option<Site>,
-    /// Whether the process has called exec since.
-    former: bool,
-    tally: Tally,
-}
 
 /// Every call site.
 #[derive(Debug, Default)]
@@ -266,16 +238,12 @@ impl Totals {
 
     /// The number of the call site whose stack is that of `site` in the generations of code that `frames` has.
     pub(super) fn generation(&mut self, site: u32, frames: Arc<[u64]>) -> u32 {
-        let own = self.sites.get(site as usize).and_then(Option::as_ref);
-        if own.is_some_and(|own| own.frames == frames) {
-            return site;
-        }
-        let key = (site, frames);
+        let first = self.sites.get(site as usize).and_then(Option::as_ref);
+        let Some(first) = first.filter(|own| own.frames != frames) else { return site };
+        let (key, first) = ((site, frames), first.clone());
         if let Some(known) = self.by_generation.get(&key) {
             return *known;
         }
-        let first = self.sites.get(site as usize).and_then(Option::as_ref);
-        let Some(first) = first.cloned() else { return site };
         let pid = first.pid;
         let number = self.add_copied(|number| {
             let former = first.former;
@@ -395,13 +363,8 @@ impl Totals {
                     self.past.add(&site, tally.acquired());
                 }
             }
-            Derived::Generation => {
+            Derived::Generation | Derived::Past => {
                 self.by_generation.retain(|_, known| *known != number);
-                if let Some(site) = site {
-                    self.past.add(&site, tally.acquired());
-                }
-            }
-            Derived::Past => {
                 if let Some(site) = site {
                     self.past.add(&site, tally.acquired());
                 }

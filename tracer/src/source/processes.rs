@@ -89,7 +89,7 @@ impl RecordSource {
     pub fn has_code_loads(&self) -> bool {
         self.live.as_ref().is_some_and(|live| {
             let of_target = |pid| live.watches.contains_key(&Pid(pid));
-            live.code_loads.as_ref().is_some_and(|loads| loads.any(of_target))
+            live.code_loads.as_ref().is_some_and(|loads| loads.look(of_target))
         })
     }
 

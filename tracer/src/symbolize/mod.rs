@@ -11,6 +11,7 @@
 pub mod call_site;
 mod debug_file;
 mod levels;
+mod mangled;
 mod memory;
 mod modules;
 mod objects;
@@ -18,6 +19,7 @@ mod packages;
 mod perf_map;
 mod sources;
 mod tail;
+pub mod wrappers;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,7 +33,6 @@ use crate::{
     report,
     target::{
         Pid,
-        code_history::without_generation,
         mappings::{FileId, Mapping, Mappings},
     },
 };
@@ -310,7 +311,7 @@ impl Namer {
             mapping.file_offset.wrapping_add(inside)
         });
         let frame = |level: &Level| report::Frame {
-            address: report::Address(without_generation(address)),
+            address: report::Address(Mapping::without_generation(address)),
             symbol: level.symbol.clone(),
             offset: level.offset,
             module: module.clone(),

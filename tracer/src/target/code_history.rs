@@ -64,6 +64,11 @@ impl Mapping {
         }
     }
 
+    /// An address as the processor knows it, without generation.
+    pub const fn without_generation(frame: u64) -> u64 {
+        frame & (INTERRUPTED | ((1 << SHIFT) - 1))
+    }
+
     /// Whether both have the same code at the same addresses.
     fn is_same_code(&self, other: &Self) -> bool {
         (self.start, self.end, self.file_offset, self.file())
@@ -187,11 +192,6 @@ impl CodeHistory {
     }
 }
 
-/// An address as the processor knows it, without generation.
-pub const fn without_generation(frame: u64) -> u64 {
-    frame & (INTERRUPTED | ((1 << SHIFT) - 1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,7 +219,7 @@ mod tests {
         // The last address is behind a call that ends before the mapping begins.
         assert_eq!(second[..], [0x1_0000_0000_8010, 0x1010, 0x8000]);
         let interrupted = history.stack(&[INTERRUPTED | 0x8000], 25);
-        assert_eq!(without_generation(interrupted[0]), INTERRUPTED | 0x8000);
+        assert_eq!(Mapping::without_generation(interrupted[0]), INTERRUPTED | 0x8000);
         // Both have a mapping, and so has all that is there now.
         let all = history.with_unloaded(&host);
         let inode = |address: u64| all.find(address & !INTERRUPTED).map(|mapping| mapping.inode);
