@@ -11,3 +11,12 @@ fn each_release_of_an_older_block_is_counted_as_unknown() -> Result<()> {
     let truth = victim.truth()?;
     truth.equals(&trace.stop()?)
 }
+
+#[test]
+fn what_a_threads_end_frees_of_its_cache_is_no_older_block() -> Result<()> {
+    let mut victim = Victim::start("exiting_threads", &[])?;
+    let trace = Trace::attach(victim.pid(), &["--kind", "heap"])?;
+    victim.go()?;
+    let truth = victim.truth()?;
+    truth.equals(&trace.stop()?)
+}

@@ -171,7 +171,12 @@ impl Assembly {
         for pid in snapshot.ended.iter().filter(|pid| members.contains(pid)) {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
-        self.judge.push(snapshot, self.session.started_ns);
+        let probes = &self.session.probes;
+        let is_block = |site: &SiteFigures| {
+            let probe = probes.iter().find(|probe| Some(probe.number) == site.probe);
+            probe.is_some_and(|probe| probe.function.kind == ResourceKind::Heap)
+        };
+        self.judge.push(snapshot, self.session.started_ns, is_block);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let objects = self.object_types(&snapshot.sites);
@@ -190,9 +195,7 @@ impl Assembly {
         self.naming.look_up(&mut self.answers, wanted, top, snapshot.last);
         let shown = order.iter().take(top).map(|site| site.number);
         let modules = self.naming.names.modules(&mut self.answers, shown);
-        let mut sites: Vec<Site> =
-            order.iter().map(|site| self.site(site, snapshot, errors)).collect();
-        wrappers::skip(&mut sites);
+        let sites = self.sites(&order, snapshot, errors);
         let known =
             findings::Known { sites: &sites, figures: &order, owners: &owners, objects: &objects };
         let (findings, suppressed, answer) =
@@ -331,6 +334,19 @@ impl Assembly {
             Resource::Object(_) => self.session.options.traces_objects(),
         };
         asked && fds::has_stack(site) && !self.is_library_internal(site)
+    }
+
+    /// The call sites in this order.
+    fn sites(
+        &mut self,
+        order: &[&SiteFigures],
+        snapshot: &Snapshot,
+        errors: Option<&Estimated>,
+    ) -> Vec<Site> {
+        let mut sites: Vec<Site> =
+            order.iter().map(|site| self.site(site, snapshot, errors)).collect();
+        wrappers::skip(&mut sites);
+        sites
     }
 
     fn site(

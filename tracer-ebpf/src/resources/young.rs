@@ -16,7 +16,7 @@ use tracer_common::{
 };
 
 use crate::{
-    call::Call,
+    call::{Call, read_word},
     loss::{died, doubt, lose},
     maps::{FORKS, YOUNG},
     resources::{
@@ -308,7 +308,9 @@ pub(crate) fn released(call: &Call, handle: u64) {
         }
     }
     forget(&key);
-    send_release(call, RELEASE, &key, 0, 0);
+    // An allocator that empties the cache of a thread releases what has been released already.
+    let caller = read_word(call.slot()).map_or(0, |word| call.return_address(word));
+    send_release(call, RELEASE, &key, 0, caller);
 }
 
 /// Records the release of a range.

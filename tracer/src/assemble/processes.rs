@@ -282,6 +282,7 @@ fn with_ids(seen: &Snapshot, id_of: &HashMap<u32, u32>) -> Snapshot {
         lives_origin_ns: seen.lives_origin_ns,
         losses: seen.losses.clone(),
         unknown_releases: seen.unknown_releases,
+        unknown_blocks: seen.unknown_blocks,
         hits: seen.hits.clone(),
         descriptors,
         unseen: seen.unseen,

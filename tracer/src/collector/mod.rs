@@ -380,6 +380,7 @@ impl Collector {
             lives_origin_ns: self.ledger.lives_origin_ns(),
             losses,
             unknown_releases: self.ledger.unknown_releases(),
+            unknown_blocks: self.ledger.unknown_blocks(),
             hits: self.source.hits(self.probes),
             descriptors: self
                 .fds

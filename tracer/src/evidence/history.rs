@@ -10,7 +10,7 @@ use super::{
     retained::{mature_s, retained},
     series::{Resolution, Series},
     share::Share,
-    slope::theil_sen,
+    slope::{MOST_POINTS, theil_sen},
     survival::{Survival, kaplan_meier},
     trend::Trends,
 };
@@ -50,8 +50,10 @@ pub struct History {
     sites: HashMap<u32, SiteHistory>,
     /// Connections: open, and closed so far.
     connections: Series,
-    /// Releases of unknown resources so far.
-    unknown_releases: Series,
+    /// Releases of blocks from before the attach so far.
+    unknown_blocks: Series,
+    /// Their rate over the last refreshes, per second.
+    older_per_s: f64,
     /// Sockets whose peer has closed, at the last snapshot.
     half_closed: HashMap<u32, HalfClosed>,
     /// Time that counts as zero, nanoseconds.
@@ -69,7 +71,8 @@ impl History {
             self.connections.push(at_ms, figures.open, figures.closed);
         }
         self.half_closed = half_closed(snapshot);
-        self.unknown_releases.push(at_ms, 0, snapshot.unknown_releases);
+        self.unknown_blocks.push(at_ms, 0, snapshot.unknown_blocks);
+        self.older_per_s = if snapshot.unknown_blocks > 0 { self.older_rate() } else { 0.0 };
         for site in &snapshot.sites {
             let past = self.sites.entry(site.number).or_default();
             let outstanding = site.judged_outstanding();
@@ -119,7 +122,7 @@ impl History {
             released: site.judged_released(),
             outstanding: site.judged_outstanding(),
             sockets: site.fd_type == FdType::Socket,
-            unknown_releases_per_s: self.unknown_rate(),
+            older_released_per_s: self.older_per_s,
             orphans: orphans(&site.orphans),
             ..Evidence::default()
         };
@@ -159,15 +162,13 @@ impl History {
         ms_since(*self.origin_ns.get_or_insert(own_ns), snapshot.at_ns)
     }
 
-    /// Releases of unknown resources per second over the last refreshes.
-    fn unknown_rate(&self) -> f64 {
-        let curve = self.unknown_releases.curve(Resolution::Refreshes).bytes;
-        match (curve.first(), curve.last()) {
-            (Some((from_s, from)), Some((until_s, until))) if until_s > from_s => {
-                (until - from) / (until_s - from_s)
-            }
-            _ => 0.0,
-        }
+    /// Releases of blocks from before the attach per second, over the last refreshes. Those of a single moment are no rate:
+    /// the slope is the median one.
+    fn older_rate(&self) -> f64 {
+        let curve = self.unknown_blocks.curve(Resolution::Refreshes).bytes;
+        let step = curve.len().div_ceil(MOST_POINTS).max(1);
+        let points: Vec<_> = curve.into_iter().step_by(step).collect();
+        theil_sen(&points).map_or(0.0, |slope| slope.per_s)
     }
 
     fn follows_connections(&self, past: &SiteHistory) -> Option<Follows> {

@@ -75,8 +75,8 @@ pub struct Evidence {
     pub connections: Option<Follows>,
     /// How they follow the rate at which the call site acquires.
     pub requests: Option<Follows>,
-    /// Releases of resources from before the attach, of all call sites, per second over the last minute.
-    pub unknown_releases_per_s: f64,
+    /// Releases of blocks from before the attach, whatever call site they are from, per second over the last minute.
+    pub older_released_per_s: f64,
     /// What closed connections left behind.
     pub orphans: Option<Orphans>,
     /// Objects whose release was requested and that stay.

@@ -11,20 +11,30 @@ const STRAGGLERS: f64 = 0.02;
 /// Resources count as retained from twice the longest usual lifetime on; a drain and a snapshot later, seconds: the least
 /// age of any that do.
 pub const LEAST_MATURE_S: f64 = 2.0;
-/// Longest pause between acquisitions of retained resources that belong together, in mean distances: one in a hundred
-/// is longer where they come at random.
-const LONGEST_PAUSE: f64 = 5.0;
+/// The same where releases have ended, as a factor: how long it takes until so much is sure is waited for already.
+const ENDED_MATURE: f64 = 1.25;
+/// Releases have ended at an age if so few of those that were to be expected after it came, as a share.
+const ENDED: f64 = 0.1;
+/// Fewer releases that were to be expected may all stay away by chance: one in 400 Poisson counts of mean 6 is 0.
+const LEAST_EXPECTED: f64 = 6.0;
+/// Buckets of lifetimes that are a doubling.
+const DOUBLING: usize = 2;
+/// Longest pause between acquisitions of retained resources that belong together, in mean distances: one in a thousand is
+/// longer where they come at random, and there are some dozens in a run.
+const LONGEST_PAUSE: f64 = 7.0;
 /// The same while too few are known for a mean distance, seconds.
 const FIRST_PAUSE_S: f64 = 10.0;
+/// How much longer than the one before a pause may be that comes again and again.
+const LONGER_PAUSE: f64 = 1.5;
 
 /// The resources of a call site that outlived every usual lifetime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retained {
     /// The longest usual lifetime of released ones, seconds.
     pub usual_s: f64,
-    /// Released ones that lived so long that they would have counted as retained.
+    /// Released ones that lived for more than twice as long.
     pub stragglers: u64,
-    /// At the rate at which those were released, the time until a retained one is, seconds; infinite without any.
+    /// At the rate at which mature ones were released, the time until a retained one is, seconds; infinite without any.
     pub rest_s: f64,
     /// Retained resources that were acquired one after the other, until recently.
     pub count: u64,
@@ -67,15 +77,14 @@ impl Retained {
 /// Below this share, most are released, and the rate of the retained ones follows that of all: the load.
 const MOST_RELEASED: f64 = 0.5;
 /// A difference of so many standard deviations is no chance, though it is looked for at every report.
-const DEVIATIONS: f64 = 3.0;
+const DEVIATIONS: f64 = 2.5;
 
 /// What a call site retains; `None` while nothing has outlived the usual lifetime for long enough.
 pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
-    let usual_s = usual_s(lives, now_ms)?;
-    let mature_s = mature_age_s(usual_s);
+    let Usual { age_s: usual_s, mature_s } = Usual::of(lives, now_ms)?;
     let until_ms = f64::from(now_ms) - mature_s * 1000.0;
     let mature = || lives.cohorts().iter().filter(|one| f64::from(one.end_ms) <= until_ms);
-    let run = run(mature().copied().rev())?;
+    let run = run(mature().copied().rev(), usual_pause_s(mature().copied()))?;
     let pause_s = (until_ms - f64::from(run.end_ms)) / 1000.0;
     let (earlier, later) = run.halves();
     let share = Share::of(run.count, run.acquired)?;
@@ -96,13 +105,16 @@ pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
         mature().map(|one| (f64::from(now_ms - one.end_ms) / 1000.0, f64::from(one.outstanding)))
     };
     let exposure_s: f64 = old().map(|(age_s, count)| (age_s - mature_s) * count).sum();
-    let buckets = lives.lifetimes().iter().enumerate().skip(1);
-    let late = buckets.filter(|(bucket, _)| lifetime_end_s(bucket - 1) >= mature_s);
-    let stragglers: u64 = late.map(|(_, count)| count).sum();
+    let later_than = |age_s: f64| -> u64 {
+        let buckets = lives.lifetimes().iter().enumerate().skip(1);
+        let late = buckets.filter(|(bucket, _)| lifetime_end_s(bucket - 1) >= age_s);
+        late.map(|(_, count)| count).sum()
+    };
+    let late = later_than(mature_s);
     Some(Retained {
         usual_s,
-        stragglers,
-        rest_s: if stragglers == 0 { f64::INFINITY } else { exposure_s / stragglers as f64 },
+        stragglers: later_than(mature_age_s(usual_s)),
+        rest_s: if late == 0 { f64::INFINITY } else { exposure_s / late as f64 },
         count: run.count,
         share,
         since_ms: run.start_ms,
@@ -114,6 +126,32 @@ pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
     })
 }
 
+/// The longest usual lifetime, and what follows from it.
+#[derive(Clone, Copy, Debug)]
+struct Usual {
+    /// The lifetime, seconds.
+    age_s: f64,
+    /// The age from which on resources count as retained, seconds.
+    mature_s: f64,
+}
+
+impl Usual {
+    /// That of a call site; `None` while there is none that anything has outlived.
+    fn of(lives: &Lives, now_ms: u32) -> Option<Self> {
+        // In ascending order: the first one counts.
+        let buckets = (0..LIFETIMES - 1).map_while(|bucket| After::of(lives, now_ms, bucket));
+        let usual = buckets.enumerate().find_map(|(bucket, after)| {
+            let age_s = lifetime_end_s(bucket);
+            if after.have_ended() {
+                Some(Self { age_s, mature_s: ENDED_MATURE * age_s + LEAST_MATURE_S })
+            } else {
+                after.hardly_any().then(|| Self { age_s, mature_s: mature_age_s(age_s) })
+            }
+        });
+        usual
+    }
+}
+
 /// The age from which on resources of this usual lifetime count as retained, seconds.
 fn mature_age_s(usual_s: f64) -> f64 {
     2.0 * usual_s + LEAST_MATURE_S
@@ -122,29 +160,70 @@ fn mature_age_s(usual_s: f64) -> f64 {
 /// The age from which on resources of a call site would count as retained, seconds; also when none does.
 pub(super) fn mature_s(lives: &Lives, now_ms: u32) -> f64 {
     let longest = || lives.lifetimes().iter().rposition(|count| *count > 0);
-    let usual_s = usual_s(lives, now_ms).or_else(|| longest().map(lifetime_end_s));
-    mature_age_s(usual_s.unwrap_or_default())
+    let usual = Usual::of(lives, now_ms).map(|usual| usual.mature_s);
+    usual.unwrap_or_else(|| mature_age_s(longest().map_or(0.0, lifetime_end_s)))
 }
 
-/// The shortest age after which hardly anything is released, seconds.
-fn usual_s(lives: &Lives, now_ms: u32) -> Option<f64> {
-    let mut later: u64 = lives.lifetimes().iter().sum();
-    for bucket in 0..LIFETIMES - 1 {
-        later -= lives.lifetimes().get(bucket).copied().unwrap_or_default();
+/// What happened to the resources that reached an age, the end of a bucket of lifetimes.
+#[derive(Clone, Copy, Debug)]
+struct After {
+    /// Those released later.
+    released: f64,
+    /// Those still there.
+    there: f64,
+    /// Releases to be expected, if as many of those that reach an age were released until twice that age as before.
+    expected: f64,
+}
+
+impl After {
+    /// `None` when nothing is there that is so old.
+    fn of(lives: &Lives, now_ms: u32, bucket: usize) -> Option<Self> {
         let age_s = lifetime_end_s(bucket);
-        let older = lives
-            .cohorts()
-            .iter()
-            .filter(|one| f64::from(now_ms.saturating_sub(one.end_ms)) >= age_s * 1000.0);
-        let survivors: f64 = older.map(|one| f64::from(one.outstanding)).sum();
-        if survivors == 0.0 {
+        let (mut there, mut doublings) = (0.0, 0.0);
+        for one in lives.cohorts() {
+            let of_one_s = f64::from(now_ms.saturating_sub(one.end_ms)) / 1000.0;
+            if of_one_s >= age_s {
+                let count = f64::from(one.outstanding);
+                there += count;
+                doublings += count * (of_one_s / age_s).log2();
+            }
+        }
+        if there <= 0.0 {
             return None;
         }
-        if later as f64 <= STRAGGLERS * (later as f64 + survivors) {
-            return Some(age_s);
-        }
+        let (until, later) = lives.lifetimes().split_at(bucket + 1);
+        let released = later.iter().sum::<u64>() as f64;
+        let before: u64 = until.iter().rev().take(DOUBLING).sum();
+        let share = before as f64 / (before as f64 + released + there);
+        // Of those that were released, each one was at risk for about one doubling.
+        let expected = -(-share).ln_1p() * (doublings + released);
+        Some(Self { released, there, expected })
     }
-    None
+
+    /// Whether hardly any of those that reached the age were released.
+    fn hardly_any(&self) -> bool {
+        self.released <= STRAGGLERS * (self.released + self.there)
+    }
+
+    /// Whether releases have ended, though some came later: what is still there would have been released if they had not.
+    fn have_ended(&self) -> bool {
+        self.expected >= LEAST_EXPECTED && self.released <= ENDED * self.expected
+    }
+}
+
+/// The longest pause that comes again and again between cohorts that retain something, oldest first; seconds.
+fn usual_pause_s(cohorts: impl Iterator<Item = Cohort>) -> f64 {
+    let retaining: Vec<Cohort> = cohorts.filter(|one| one.outstanding > 0).collect();
+    let pauses = retaining.windows(2).filter_map(|pair| match pair {
+        [one, next] => Some(f64::from(next.start_ms.saturating_sub(one.end_ms)) / 1000.0),
+        _ => None,
+    });
+    let (mut longest, mut second) = (0.0_f64, 0.0_f64);
+    for pause in pauses {
+        second = second.max(pause.min(longest));
+        longest = longest.max(pause);
+    }
+    second
 }
 
 /// Cohorts that follow each other without a long pause in what they retain.
@@ -155,7 +234,7 @@ struct Run {
     acquired: u64,
     cohorts: u32,
     retaining: u32,
-    /// The longest pause in it, seconds.
+    /// The longest pause in it, or that comes again and again, seconds.
     paused_s: f64,
     parts: Vec<Cohort>,
 }
@@ -168,7 +247,7 @@ impl Run {
     /// A longer pause ends it, seconds.
     fn longest_pause_s(&self) -> f64 {
         let distance_s = self.over_s() / self.count as f64;
-        FIRST_PAUSE_S.max(LONGEST_PAUSE * distance_s).max(1.5 * self.paused_s)
+        FIRST_PAUSE_S.max(LONGEST_PAUSE * distance_s).max(LONGER_PAUSE * self.paused_s)
     }
 
     /// What was retained and acquired in the earlier and in the later half of its time; a cohort over the middle counts in
@@ -193,8 +272,8 @@ impl Run {
     }
 }
 
-/// The last run; `cohorts` come newest first.
-fn run(cohorts: impl Iterator<Item = Cohort>) -> Option<Run> {
+/// The last run; `cohorts` come newest first. A pause that is about as long as `paused_s` does not end it.
+fn run(cohorts: impl Iterator<Item = Cohort>, paused_s: f64) -> Option<Run> {
     let mut run: Option<Run> = None;
     let mut between = (0, 0);
     for one in cohorts {
@@ -213,7 +292,7 @@ fn run(cohorts: impl Iterator<Item = Cohort>) -> Option<Run> {
                     acquired: one.acquired,
                     cohorts: 1,
                     retaining: 1,
-                    paused_s: 0.0,
+                    paused_s,
                     parts: vec![one],
                 });
             }
@@ -315,6 +394,23 @@ mod tests {
         );
         assert!(found.continues && found.over_s > 30.0 && !found.pace_differs, "{found:?}");
         assert!(found.usual_s <= 4.0, "{found:?}");
+    }
+
+    #[test]
+    fn a_share_among_lives_of_all_lengths_is_retained_as_soon_as_releases_have_ended() {
+        let found =
+            minute(|random, _| if random.chance(0.2) { FOREVER } else { random.exponential(3.5) });
+        let found = found.unwrap();
+        // Twice the longest lifetime would leave less of the minute.
+        assert!(found.usual_s >= 11.0 && found.over_s >= 20.0, "{found:?}");
+        assert!(found.share.low < 0.2 && 0.2 < found.share.high, "{found:?}");
+        assert_eq!(minute(|random, _| random.exponential(15.0)), None);
+    }
+
+    #[test]
+    fn bursts_are_one_run() {
+        let found = minute(|_, at| if at % 12.0 < 1.0 { FOREVER } else { 0.1 }).unwrap();
+        assert!(found.continues && found.over_s > 40.0, "{found:?}");
     }
 
     #[test]

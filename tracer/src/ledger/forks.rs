@@ -371,7 +371,7 @@ impl Ledger {
 
     /// Counts a held release that stayed unmatched.
     pub(super) fn unmatched_release(&mut self, handle: Handle, held: Held) {
-        self.unknown_releases += 1;
+        self.count_unknown(&handle);
         self.resolve_pending(&handle, held, Taken::Unknown);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tracer_common::limits;
 
-use super::events::Block;
+use super::{events::Block, packed::TICK_BITS};
 
 /// Cohorts of a call site. Their width grows with their age: of a run of ten minutes, a cohort is a fifth of its age
 /// wide, of a minute a tenth.
@@ -139,7 +139,10 @@ impl AllLives {
     }
 
     /// Milliseconds since the origin, at most 49 days.
+    /// Milliseconds since the origin. Blocks that are stored keep their time in ticks: a release must get the same number
+    /// as its acquisition, or it would be another cohort's.
     fn ms(&self, time_ns: u64) -> u32 {
+        let time_ns = time_ns >> TICK_BITS << TICK_BITS;
         u32::try_from(time_ns.saturating_sub(self.origin_ns()) / 1_000_000).unwrap_or(u32::MAX)
     }
 }
@@ -289,14 +292,16 @@ impl Lives {
                 // Drained resources arrive a little late, releases are of any age.
                 at = self.cohorts().partition_point(|one| one.start_ms <= at_ms).saturating_sub(1);
             }
-            Some(newest) if at_ms - newest.start_ms < LEAST_WIDTH_MS => {}
+            Some(newest) if at_ms <= newest.end_ms.max(newest.start_ms + LEAST_WIDTH_MS - 1) => {}
             Some(_) | None => {
                 if self.used == COHORTS {
                     self.merge(at_ms);
                 }
                 at = self.used;
                 self.used += 1;
-                let start_ms = at_ms / LEAST_WIDTH_MS * LEAST_WIDTH_MS;
+                // A time that a cohort has had must never become another one's: a release would miss its acquisition.
+                let after = newest.map_or(0, |newest| newest.end_ms + 1);
+                let start_ms = after.max(at_ms / LEAST_WIDTH_MS * LEAST_WIDTH_MS);
                 if let Some(cohort) = self.cohorts.get_mut(at) {
                     *cohort = Cohort { start_ms, end_ms: at_ms, ..Cohort::default() };
                 }
@@ -401,6 +406,35 @@ mod tests {
             .collect();
         assert!(old.iter().all(|share| (share - 1.0 / 15.0).abs() < 0.01), "{old:?}");
         assert_eq!(lives.lifetimes().iter().sum::<u64>(), 570 * 9);
+    }
+
+    #[test]
+    fn each_release_finds_the_cohort_of_its_acquisition() {
+        // Times that begin within a second, hardly ever come in order, and pause.
+        let mut random = 7_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            u32::try_from((random >> 33) % below).unwrap()
+        };
+        let mut lives = Lives::new(3, 58_872);
+        let mut acquired = Vec::new();
+        let mut now_ms = 58_872;
+        for _ in 0..20_000 {
+            now_ms += if next(500) == 0 { next(9_000) } else { next(30) };
+            let at_ms = now_ms.saturating_sub(next(300));
+            lives.acquire(at_ms);
+            acquired.push(at_ms);
+            if next(3) > 0 {
+                let at = next(acquired.len() as u64) as usize;
+                lives.release(acquired.swap_remove(at), now_ms);
+            }
+        }
+        for at_ms in acquired {
+            lives.release(at_ms, now_ms);
+        }
+        let left: Vec<u32> = lives.cohorts().iter().map(|one| one.outstanding).collect();
+        assert!(left.iter().all(|left| *left == 0), "{left:?}");
+        assert_eq!(lives.cohorts().iter().map(|one| one.acquired).sum::<u64>(), 20_003);
     }
 
     #[test]

@@ -93,6 +93,9 @@ pub struct Ledger {
     /// The allocators' code: its releases of unknown ranges are not counted.
     internal: HashMap<Pid, Vec<(u64, u64)>, FixedState>,
     unknown_releases: u64,
+    /// Those of blocks: mappings and descriptors from before the attach are few, and what releases them is often something
+    /// that is not recorded, as a mapped file.
+    unknown_blocks: u64,
     doubtful: u64,
     /// A lower bound for the acquisition times of outstanding resources, if there was any.
     earliest_ns: Option<u64>,
@@ -106,7 +109,16 @@ impl Ledger {
             Event::Released { handle, size, position, time_ns, caller, resizing } => {
                 self.resources.totals.lives.advance(time_ns);
                 let taken = match handle.kind.extent() {
-                    Extent::Handle => self.released(handle, Held { position, thread: resizing }),
+                    Extent::Handle => {
+                        let taken = self.released(handle, Held { position, thread: resizing });
+                        // An allocator that empties a thread's cache frees what was free already.
+                        if matches!(taken, Taken::Unknown) && self.is_internal(handle.pid, caller) {
+                            self.uncount_unknown(&handle);
+                            Taken::Nothing
+                        } else {
+                            taken
+                        }
+                    }
                     Extent::Range => self.unmapped(handle, size, position, caller),
                 };
                 if let Some(thread) = resizing {
@@ -402,6 +414,29 @@ impl Ledger {
         self.unknown_releases
     }
 
+    /// Of these, releases of blocks.
+    pub const fn unknown_blocks(&self) -> u64 {
+        self.unknown_blocks
+    }
+
+    /// Counts a release of a resource whose acquisition was never seen.
+    fn count_unknown(&mut self, handle: &Handle) {
+        self.unknown_releases += 1;
+        self.unknown_blocks += u64::from(handle.kind == Kind::Heap);
+    }
+
+    /// Undoes [`Self::count_unknown`].
+    fn uncount_unknown(&mut self, handle: &Handle) {
+        self.unknown_releases -= 1;
+        self.unknown_blocks -= u64::from(handle.kind == Kind::Heap);
+    }
+
+    /// Whether this address is in an allocator's own code.
+    fn is_internal(&self, pid: Pid, caller: u64) -> bool {
+        let code = self.internal.get(&pid);
+        code.is_some_and(|code| code.iter().any(|(start, end)| (*start..*end).contains(&caller)))
+    }
+
     /// Resources set aside because their release may be among the lost ones.
     pub const fn doubtful(&self) -> u64 {
         self.doubtful
@@ -438,7 +473,7 @@ impl Ledger {
         if self.family.hold(handle, release) {
             return Taken::Held(position);
         }
-        self.unknown_releases += 1;
+        self.count_unknown(&handle);
         Taken::Unknown
     }
 
@@ -447,7 +482,7 @@ impl Ledger {
         let handle = Handle { pid, kind: Kind::Descriptor, value: fd.into() };
         let taken = self.released(handle, Held { position, thread: None });
         if may_be_closed && matches!(taken, Taken::Unknown) {
-            self.unknown_releases -= 1;
+            self.uncount_unknown(&handle);
         }
     }
 
@@ -455,13 +490,10 @@ impl Ledger {
         let ranges = self.resources.ranges.entry((handle.pid, handle.kind)).or_default();
         let gone = ranges.release(handle.value, size, position);
         if gone.is_empty() {
-            let internal = self.internal.get(&handle.pid).is_some_and(|code| {
-                code.iter().any(|(start, end)| (*start..*end).contains(&caller))
-            });
-            if internal {
+            if self.is_internal(handle.pid, caller) {
                 return Taken::Nothing;
             }
-            self.unknown_releases += 1;
+            self.count_unknown(&handle);
             return Taken::Unknown;
         }
         self.resources.totals.settle_parts(&gone);
@@ -488,7 +520,7 @@ impl Ledger {
                     self.resources.totals.settle_parts(&gone);
                 }
             }
-            Taken::Unknown => self.unknown_releases -= 1,
+            Taken::Unknown => self.uncount_unknown(&handle),
             Taken::Owed(block) => self.resources.owed.entry(handle).or_default().push(block),
             Taken::Held(position) => self.family.unhold(&handle, position),
             Taken::Nothing => {}

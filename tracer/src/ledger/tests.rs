@@ -766,3 +766,39 @@ fn blocks_of_another_generation_of_code_have_a_call_site_of_their_own() {
     assert_eq!(retire(&mut ledger), [1]);
     assert_eq!((ledger.outstanding().count(), outstanding(&ledger, later)), (0, None));
 }
+
+#[test]
+fn what_an_allocator_releases_of_a_threads_cache_is_no_unknown_release() {
+    let by = |caller| {
+        let mut ledger = Ledger::default();
+        ledger.set_internal(PID, vec![(0x1000, 0x2000)]);
+        ledger.apply(Event::Released {
+            handle: heap(8),
+            size: 0,
+            position: 0,
+            time_ns: 0,
+            caller,
+            resizing: None,
+        });
+        (ledger.unknown_releases(), ledger.unknown_blocks())
+    };
+    assert_eq!(by(0x1800), (0, 0));
+    assert_eq!(by(0x2000), (1, 1));
+}
+
+#[test]
+fn cohorts_have_what_is_outstanding() {
+    let mut ledger = Ledger::default();
+    let time_ns = |value: u64| 1_000_000_000 + value * 999_983;
+    for value in 0..60_000 {
+        let block = Block { size: 8, time_ns: time_ns(value), position: 0, site: 1, connection: 0 };
+        ledger.apply(Event::Acquired { handle: heap(8 * value), block });
+    }
+    // Blocks are stored with less exact times; each must leave the cohort that it came to.
+    for value in (0..60_000).filter(|value| value % 7 > 0) {
+        ledger.apply(released(8 * value, 0, None));
+    }
+    let lives = ledger.lives(1).unwrap();
+    let held: u32 = lives.cohorts().iter().map(|one| one.outstanding).sum();
+    assert_eq!(u64::from(held), ledger.outstanding().count() as u64);
+}

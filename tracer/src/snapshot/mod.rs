@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub losses: BTreeMap<Loss, u64>,
     /// Releases of resources whose acquisition was never seen.
     pub unknown_releases: u64,
+    /// Of these, releases of blocks.
+    pub unknown_blocks: u64,
     /// Hits and failed acquisitions, by probe number.
     pub hits: Vec<(u64, u64)>,
     /// Open file descriptors, by process and number.

@@ -6,7 +6,7 @@ use super::judge;
 use crate::{
     evidence::{Activity, Evidence, History, Trend},
     report::Verdict,
-    snapshot::Snapshot,
+    snapshot::{SiteFigures, Snapshot},
 };
 
 /// Call sites judged per report: a judgment takes some 20 µs, so all take a twentieth of a second at most. With more call
@@ -61,8 +61,14 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Adds a snapshot. In one whose figures are estimates, nothing is judged.
-    pub fn push(&mut self, snapshot: &Snapshot, began_ns: u64) {
+    /// Adds a snapshot. In one whose figures are estimates, nothing is judged. `is_block` says which call sites acquire
+    /// blocks of the heap: others do not replace older ones.
+    pub fn push(
+        &mut self,
+        snapshot: &Snapshot,
+        began_ns: u64,
+        is_block: impl Fn(&SiteFigures) -> bool,
+    ) {
         self.history.push(snapshot);
         self.history.forget_others(snapshot);
         if self.by_site.len() > snapshot.sites.len() {
@@ -90,7 +96,10 @@ impl Judge {
                 let trend = self.history.trends(site.number).now();
                 Judged { trend, verdict: estimate(), evidence: None, mature_s: 0.0 }
             } else {
-                let evidence = self.history.evidence(site, snapshot);
+                let mut evidence = self.history.evidence(site, snapshot);
+                if evidence.older_released_per_s > 0.0 && !is_block(site) {
+                    evidence.older_released_per_s = 0.0;
+                }
                 let began_s = *self.began_s.get_or_insert_with(|| {
                     evidence.now_s - snapshot.at_ns.saturating_sub(began_ns) as f64 / 1e9
                 });
@@ -135,7 +144,7 @@ mod tests {
             events::{Block, Event, Handle},
         },
         report::VerdictClass,
-        snapshot::{SiteFigures, site_figures, windows::Sampling},
+        snapshot::{site_figures, windows::Sampling},
         target::Pid,
     };
 
@@ -161,7 +170,7 @@ mod tests {
                 ..Snapshot::default()
             };
             change(&mut snapshot);
-            judge.push(&snapshot, 95 * SECOND);
+            judge.push(&snapshot, 95 * SECOND, |_| true);
         }
         judge
     }
@@ -190,12 +199,12 @@ mod tests {
             }],
             ..Snapshot::default()
         };
-        (10..60).for_each(|second| judge.push(&snapshot(second, 60), 95 * SECOND));
+        (10..60).for_each(|second| judge.push(&snapshot(second, 60), 95 * SECOND, |_| true));
         let verdict = &judge.of(1).unwrap().verdict;
         assert_eq!((suspect, verdict.class), (VerdictClass::Suspect, VerdictClass::Suspect));
         assert_eq!(verdict.reasons.last().map(String::as_str), Some(NO_LOAD));
         // Until the resources are released after all.
-        (60..90).for_each(|second| judge.push(&snapshot(second, 3), 95 * SECOND));
+        (60..90).for_each(|second| judge.push(&snapshot(second, 3), 95 * SECOND, |_| true));
         assert_ne!(judge.of(1).unwrap().verdict.class, VerdictClass::Suspect);
     }
 

@@ -41,12 +41,13 @@ trait Rule {
 }
 
 /// Says that a call site leaks, the strongest first.
-const LEAKING: [&dyn Rule; 5] = [
+const LEAKING: [&dyn Rule; 6] = [
     &rules::left_behind::LeftBehind,
     &rules::never_released::NeverReleased,
     &rules::not_released_on_request::NotReleasedOnRequest,
     &rules::half_closed::HalfClosed,
     &rules::backlog::Backlog,
+    &rules::swelling::Swelling,
 ];
 /// Explains growth without a leak.
 const EXPLAINING: [&dyn Rule; 2] =

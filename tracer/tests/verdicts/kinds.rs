@@ -140,7 +140,7 @@ fn lru_from_before(seed: u64) -> Program {
     let program = lru_of(&mut random, full_s);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
     program.with_load(move |now_s| Load {
-        unknown_releases: (now_s.min(full_s) * 20.0) as u64,
+        unknown_blocks: (now_s.min(full_s) * 20.0) as u64,
         ..Load::default()
     })
 }
@@ -246,7 +246,7 @@ fn connected(program: Program, all: Vec<Resource>, leaving: f64) -> Program {
             open: 5 + (opened - closed) as u64,
             closed: closed as u64,
             leaving,
-            unknown_releases: 0,
+            unknown_blocks: 0,
         }
     })
 }

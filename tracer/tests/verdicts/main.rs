@@ -104,7 +104,7 @@ fn snapshot(ledger: &Ledger, load: &Load, now_s: f64) -> Snapshot {
         at_ns: at_ns(now_s),
         sites,
         lives_origin_ns: ledger.lives_origin_ns(),
-        unknown_releases: load.unknown_releases,
+        unknown_blocks: load.unknown_blocks,
         connections: load.traced.then(figures),
         ..Snapshot::default()
     }
@@ -239,7 +239,7 @@ fn verdicts_are_as_right_as_they_claim() {
     assert!(recall >= 0.95, "recall {recall}");
     // What is called a leak, is one.
     let called = matches(&outcomes, |one| one.verdict.class == VerdictClass::Leak);
-    assert!(called.len() > 200 && called.iter().all(|one| leaks(one)));
+    assert!(called.len() > 150 && called.iter().all(|one| leaks(one)));
     for tenths in 5_u32..10 {
         let (from, until) = (f64::from(tenths) / 10.0, f64::from(tenths + 1) / 10.0);
         let inside = |one: &Outcome| {

@@ -28,7 +28,7 @@ pub(super) struct Load {
     pub(super) closed: u64,
     /// The share of closed connections that left something behind.
     pub(super) leaving: f64,
-    pub(super) unknown_releases: u64,
+    pub(super) unknown_blocks: u64,
 }
 
 /// A simulated program.

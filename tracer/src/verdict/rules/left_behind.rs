@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Closed connections that must have left something: fewer may be single cases.
-const LEAST: u64 = 10;
+const LEAST: u64 = 20;
 /// Connections that must agree for a leak without proof.
 const CERTAIN: u64 = 100;
 /// Time over which they must have closed, seconds: a cache of sessions fills with the first connections.

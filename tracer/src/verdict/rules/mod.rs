@@ -10,6 +10,7 @@ pub(super) mod not_released_on_request;
 pub(super) mod replaces_older;
 pub(super) mod rising;
 pub(super) mod settling;
+pub(super) mod swelling;
 pub(super) mod too_little;
 
 use crate::{evidence::Share, format};

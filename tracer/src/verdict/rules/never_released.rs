@@ -13,8 +13,10 @@ const LEAST: u64 = 5;
 /// Time over which retained ones must keep coming before it is more than a table that fills, seconds. Most tables of a
 /// server are full, or fill visibly more slowly, within three quarters of a minute of load.
 pub const LEAST_S: f64 = 45.0;
+/// Over a shorter time, those that are kept came in one burst: that is no growth yet, seconds.
+const LEAST_GROWING_S: f64 = 5.0;
 /// From then on doubt halves in this time, seconds.
-const HALF_S: f64 = 75.0;
+pub(super) const HALF_S: f64 = 75.0;
 /// The same where a part is released and the rest never: what a table keeps it usually keeps whole.
 const MIXED_LEAST_S: f64 = 20.0;
 /// As above.
@@ -40,6 +42,7 @@ impl NeverReleased {
     pub(super) fn applies(retained: &Retained) -> bool {
         retained.continues
             && retained.count >= LEAST
+            && retained.over_s >= LEAST_GROWING_S
             && !(retained.pace_differs && retained.pace < SLOWS)
             && retained.rest_s > REST * retained.over_s
     }
@@ -132,6 +135,7 @@ mod tests {
         none(Retained { pace: 0.4, pace_differs: true, ..retained(60.0) });
         none(Retained { stragglers: 5, rest_s: 300.0, ..retained(60.0) });
         none(Retained { count: 3, ..retained(60.0) });
+        none(retained(1.0));
         assert_eq!(NeverReleased.opinion(&Evidence::default()), None);
         // Single stragglers leave a doubt.
         let late = Retained { stragglers: 1, rest_s: 1e5, ..retained(200.0) };

@@ -16,7 +16,7 @@ pub(in crate::verdict) struct ReplacesOlder;
 impl Rule for ReplacesOlder {
     fn opinion(&self, evidence: &Evidence) -> Option<Opinion> {
         let rate = evidence.trends.now()?.count.per_s;
-        let released = evidence.unknown_releases_per_s;
+        let released = evidence.older_released_per_s;
         (rate > 0.0 && released >= LEAST * rate).then(|| Opinion {
             class: VerdictClass::Growing,
             confidence: 0.6,
@@ -40,11 +40,11 @@ mod tests {
     fn as_many_older_ones_must_be_released() {
         let of = |released| {
             ReplacesOlder
-                .opinion(&Evidence { unknown_releases_per_s: released, ..rising(10.0, 30.0) })
+                .opinion(&Evidence { older_released_per_s: released, ..rising(10.0, 30.0) })
         };
         assert!(of(9.0).is_some());
         assert_eq!(of(3.0), None);
-        let flat = Evidence { unknown_releases_per_s: 9.0, ..rising(0.0, 30.0) };
+        let flat = Evidence { older_released_per_s: 9.0, ..rising(0.0, 30.0) };
         assert_eq!(ReplacesOlder.opinion(&flat), None);
     }
 }

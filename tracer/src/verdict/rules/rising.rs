@@ -13,6 +13,8 @@ const LEAST_S: f64 = 5.0;
 /// Smallest rise over that time, as a share of all that is outstanding: a smaller one comes and goes with the load. (What
 /// is never released shows in its cohorts, however much else there is.)
 const LEAST_SHARE: f64 = 0.05;
+/// Fewer resources more come and go by chance.
+const LEAST_MORE: f64 = 5.0;
 /// The most that a rise alone can be trusted: it is looked for at every report, so some will come by chance.
 const MOST: f64 = 0.9;
 /// The same where the later half of the time does not surely rise by itself.
@@ -36,7 +38,9 @@ impl Rising {
             let more = |per_s: f64, now: u64| per_s * trend.over_s >= LEAST_SHARE * now as f64;
             let [count, bytes] = trend.rises();
             trend.over_s >= LEAST_S
-                && (count && more(trend.count.per_s, outstanding.count)
+                && (count
+                    && trend.count.per_s * trend.over_s >= LEAST_MORE
+                    && more(trend.count.per_s, outstanding.count)
                     || bytes && more(trend.bytes.per_s, outstanding.bytes))
         };
         let slow = || trends.five_minutes.filter(rises);
