@@ -28,16 +28,12 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
     sync::Arc,
-    time::Duration,
 };
 
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
 use crate::{
-    analyze::{
-        estimate::{self, Estimated, estimate},
-        quiet::Quiet,
-    },
+    analyze::estimate::{self, Estimated, estimate},
     ledger::Sum,
     packs::ObjectType,
     probes::{Probe, allocator::Allocator},
@@ -436,23 +432,6 @@ impl Assembly {
             });
         }
         targets
-    }
-
-    /// Whether memory grows by functions that are not traced, where blocks are.
-    fn quiet(&mut self, snapshot: &Snapshot) -> Option<Quiet> {
-        if let Some(limits) = &snapshot.limits {
-            let anonymous = limits.processes.values().filter_map(|one| one.memory.anonymous);
-            let now = anonymous.sum();
-            let (first, _) = self.anonymous.unwrap_or((now, now));
-            self.anonymous = Some((first, now));
-        }
-        let (first_bytes, resident_bytes) = self.anonymous?;
-        self.session.options.kinds.contains(&ResourceKind::Heap).then(|| Quiet {
-            traced: Duration::from_nanos(snapshot.at_ns.saturating_sub(self.session.started_ns)),
-            hits: snapshot.hits.iter().map(|(hits, _)| hits).sum(),
-            first_bytes,
-            resident_bytes,
-        })
     }
 
     /// What to know before trusting the figures.
