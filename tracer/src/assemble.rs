@@ -22,36 +22,34 @@ mod parts;
 mod probed;
 mod processes;
 mod session;
+mod totals;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
     sync::Arc,
-    time::Duration,
 };
 
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
 
 use crate::{
-    analyze::{
-        estimate::{self, Estimated, estimate},
-        quiet::Quiet,
-    },
+    analyze::estimate::{self, Estimated, estimate},
     ledger::Sum,
     packs::ObjectType,
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, ConnectionsLog, Errors, Exit, LibraryObjects, Report, Resource, SCHEMA, Site,
-        Target, Total, Verdict, VerdictClass, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, Fds, LibraryObjects, Light, Limit, Report,
+        Resource, SCHEMA, Site, Target, Verdict, VerdictClass, Window,
     },
     snapshot::{SiteFigures, Snapshot},
     suppressions::Suppressions,
+    symbolize::wrappers,
     tape::{Answers, Fault, Question},
     target::Pid,
     verdict::Judge,
 };
 
-use naming::Naming;
+use naming::{Naming, probe_of};
 use parts::Parts;
 use processes::Processes;
 
@@ -71,7 +69,8 @@ pub struct Assembly {
     processes: Processes,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
-    first_rss: Option<u64>,
+    /// Anonymous memory at the first report, and now.
+    anonymous: Option<(u64, u64)>,
     /// Time of the last report, and events by then.
     events_before: Option<(u64, u64)>,
     descriptors: fds::Descriptors,
@@ -102,7 +101,7 @@ impl Assembly {
             judge: Judge::default(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
-            first_rss: None,
+            anonymous: None,
             events_before: None,
             descriptors: fds::Descriptors::default(),
             levels: light::Levels::default(),
@@ -162,7 +161,7 @@ impl Assembly {
             }
             members::update(&mut self.session.targets, event);
         }
-        self.naming.learn_mappings(&mut self.answers, snapshot);
+        self.naming.learn_mappings(&mut self.answers, snapshot, &self.session.probes);
         let members: HashSet<Pid> =
             self.session.targets.iter().map(|one| one.identity.pid).collect();
         for pid in snapshot.ended.iter().filter(|pid| members.contains(pid)) {
@@ -188,29 +187,20 @@ impl Assembly {
             (self.rank(site.number), std::cmp::Reverse(size), site.number)
         });
         let top = self.session.options.top.unwrap_or(usize::MAX);
-        self.naming.look_up(&mut self.answers, &order, top, snapshot.last);
+        let wanted = (&order[..], &self.session.probes[..]);
+        self.naming.look_up(&mut self.answers, wanted, top, snapshot.last);
         let shown = order.iter().take(top).map(|site| site.number);
         let modules = self.naming.names.modules(&mut self.answers, shown);
-        let sites: Vec<Site> = order.iter().map(|site| self.site(site, snapshot, errors)).collect();
+        let sites = self.sites(&order, snapshot, errors);
         let known =
             findings::Known { sites: &sites, figures: &order, owners: &owners, objects: &objects };
         let (findings, suppressed, answer) =
             findings::find(&known, &self.judge, &self.session, snapshot);
-        let traced = self.session.options.traces_descriptors();
-        let (targets, exits) = (&self.session.targets, &self.exits);
-        let usage = snapshot.usage.as_ref();
-        let light = usage.map(|usage| self.levels.add(snapshot.at_ns, usage, targets, exits));
-        let (light, fds) = light.map_or((None, None), |(light, fds)| (Some(light), fds));
-        let approached = self.limits.report(snapshot, targets, exits, traced);
-        let mut fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets)));
-        if let Some(fds) = &mut fds {
-            fds.seconds_to_limit = approached.descriptors.map(|time| time.mid);
-            fds.seconds_to_limit_between = approached.descriptors.map(|time| (time.low, time.high));
-        }
+        let (light, fds, limits) = self.kernel_figures(snapshot);
         let started_ns = self.session.started_ns;
         let connections = connections::report(snapshot, started_ns, &mut self.connection_history);
         let accounting = self.accounting(seen);
-        let totals = self.totals(snapshot, errors);
+        let totals = totals::of(self, snapshot, errors);
         self.forget_ended(snapshot);
         // Before the warnings, which compare resident memory with the first report's.
         let targets = self.targets(snapshot);
@@ -234,7 +224,7 @@ impl Assembly {
             findings,
             suppressed,
             memory: self.memory.report(snapshot, &totals),
-            limits: approached.limits,
+            limits,
             totals,
             sites,
             modules,
@@ -243,6 +233,22 @@ impl Assembly {
             objects: self.objects(snapshot, objects, &parts),
             connections,
         }
+    }
+
+    /// The kernel's figures, the descriptors, and the limits that both approach.
+    fn kernel_figures(&mut self, snapshot: &Snapshot) -> (Option<Light>, Option<Fds>, Vec<Limit>) {
+        let traced = self.session.options.traces_descriptors();
+        let (targets, exits) = (&self.session.targets, &self.exits);
+        let usage = snapshot.usage.as_ref();
+        let light = usage.map(|usage| self.levels.add(snapshot.at_ns, usage, targets, exits));
+        let (light, fds) = light.map_or((None, None), |(light, fds)| (Some(light), fds));
+        let approached = self.limits.report(snapshot, targets, exits, traced);
+        let mut fds = fds.or_else(|| traced.then(|| self.descriptors.report(snapshot, targets)));
+        if let Some(fds) = &mut fds {
+            fds.seconds_to_limit = approached.descriptors.map(|time| time.mid);
+            fds.seconds_to_limit_between = approached.descriptors.map(|time| (time.low, time.high));
+        }
+        (light, fds, approached.limits)
     }
 
     /// Forgets processes that have given back what they held, except the newest.
@@ -277,7 +283,7 @@ impl Assembly {
     }
 
     fn probe(&self, number: Option<ProbeNumber>) -> Option<&Probe> {
-        self.session.probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
+        probe_of(&self.session.probes, number)
     }
 
     /// The object type that a call site creates, if it creates objects.
@@ -326,13 +332,27 @@ impl Assembly {
         asked && fds::has_stack(site) && !self.is_library_internal(site)
     }
 
+    /// The call sites in this order.
+    fn sites(
+        &mut self,
+        order: &[&SiteFigures],
+        snapshot: &Snapshot,
+        errors: Option<&Estimated>,
+    ) -> Vec<Site> {
+        let mut sites: Vec<Site> =
+            order.iter().map(|site| self.site(site, snapshot, errors)).collect();
+        wrappers::skip(&mut sites);
+        sites
+    }
+
     fn site(
         &mut self,
         site: &SiteFigures,
         snapshot: &Snapshot,
         errors: Option<&Estimated>,
     ) -> Site {
-        let (frames, asked) = self.naming.frames(&mut self.answers, site);
+        let probe = probe_of(&self.session.probes, site.probe);
+        let (frames, asked) = self.naming.frames(&mut self.answers, site, probe);
         let kind = self.kind(site);
         let unknown = if self.session.options.light { "page fault" } else { "?" };
         let opener = fds::opener(site);
@@ -426,54 +446,8 @@ impl Assembly {
         if self.session.options.traces_objects() {
             warnings.extend(unmatched_packs(&self.session.packs, &self.session.probes));
         }
-        let resident_bytes = self.rss.values().sum();
-        let first_bytes = *self.first_rss.get_or_insert(resident_bytes);
-        let hits = snapshot.hits.iter().map(|(hits, _)| hits).sum();
-        let quiet = Quiet {
-            traced: Duration::from_nanos(snapshot.at_ns.saturating_sub(self.session.started_ns)),
-            hits,
-            first_bytes,
-            resident_bytes,
-        };
-        warnings.extend(quiet.warning());
+        warnings.extend(self.quiet(snapshot).and_then(|quiet| quiet.warning()));
         warnings
-    }
-
-    fn totals(&self, snapshot: &Snapshot, errors: Option<&Estimated>) -> BTreeMap<Resource, Total> {
-        let kinds = self.session.options.kinds.iter().copied();
-        let mut totals: BTreeMap<Resource, Total> = kinds
-            .filter(|kind| *kind != ResourceKind::Object)
-            .map(|kind| (kind.into(), Total::default()))
-            .collect();
-        for site in snapshot.sites.iter().filter(|site| self.is_wanted(site)) {
-            let total = totals.entry(self.kind(site)).or_default();
-            total.outstanding_count += site.aged.count;
-            total.outstanding_bytes += site.aged.bytes;
-            total.acquired_count += site.acquired.count;
-            total.acquired_bytes += site.acquired.bytes;
-            total.inherited_count += site.inherited.count;
-            total.inherited_bytes += site.inherited.bytes;
-            total.released_count += site.released.count;
-            total.released_bytes += site.released.bytes;
-        }
-        for (key, acquired) in &snapshot.past {
-            let site = processes::of_past(*key, *acquired);
-            if self.is_wanted(&site) {
-                let total = totals.entry(self.kind(&site)).or_default();
-                total.acquired_count += acquired.count;
-                total.acquired_bytes += acquired.bytes;
-                total.released_count += acquired.count;
-                total.released_bytes += acquired.bytes;
-            }
-        }
-        if let Some(errors) = errors {
-            for (kind, total) in &mut totals {
-                let of_kind = snapshot.sites.iter().filter(|site| self.kind(site) == *kind);
-                let batches: Vec<_> = of_kind.filter_map(|site| site.batches.as_deref()).collect();
-                total.error = Some(report_errors(errors.errors_of_sum(&batches)));
-            }
-        }
-        totals
     }
 }
 

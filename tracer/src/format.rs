@@ -178,6 +178,58 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Names up to this length are shown whole: most functions of C++ without templates of templates.
+const WHOLE_SYMBOL: usize = 160;
+
+/// A function's name for people: the template arguments of a long one are folded, `std::map<…>::find`; of one that is
+/// still long, the middle is left out.
+pub fn short_symbol(symbol: &str) -> String {
+    let length = symbol.chars().count();
+    if length <= WHOLE_SYMBOL {
+        return symbol.to_owned();
+    }
+    // Of a Rust function that begins with its type, that would be the function.
+    let folded = if symbol.starts_with('<') { symbol.to_owned() } else { folded(symbol) };
+    let length = folded.chars().count();
+    if length <= WHOLE_SYMBOL {
+        return folded;
+    }
+    let side = WHOLE_SYMBOL / 2;
+    let start: String = folded.chars().take(side - 1).collect();
+    let end: String = folded.chars().skip(length - side).collect();
+    format!("{start}…{end}")
+}
+
+/// A name with `<…>` for its template arguments; operators keep their signs.
+fn folded(symbol: &str) -> String {
+    let mut short = String::with_capacity(symbol.len());
+    let (mut depth, mut before) = (0_usize, ' ');
+    for letter in symbol.chars() {
+        let operator = short.trim_end_matches(['<', '>', '=', '-']).ends_with("operator");
+        match letter {
+            '<' | '>' if depth == 0 && operator => short.push(letter),
+            '<' => {
+                depth += 1;
+                if depth == 1 {
+                    short.push_str("<…");
+                }
+            }
+            // The arrow of a function type closes nothing.
+            '>' if before == '-' && depth > 0 => {}
+            '>' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    short.push('>');
+                }
+            }
+            _ if depth == 0 => short.push(letter),
+            _ => {}
+        }
+        before = letter;
+    }
+    short
+}
+
 /// The last part of a path.
 pub fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
@@ -274,6 +326,36 @@ mod tests {
         assert_eq!(roughly_between(540.0, 1_320.0), "9 to 22 min");
         assert_eq!(roughly_between(50.0, 180.0), "50 s to 3 min");
         assert_eq!(roughly_between(290.0, 310.0), "5 min");
+    }
+
+    #[test]
+    fn long_names_are_folded_and_short_ones_are_not() {
+        let arguments = "std::pair<std::string const, int>, ".repeat(200);
+        for (symbol, short) in [
+            ("std::vector<int>::push_back(int const&)".to_owned(), None),
+            (
+                format!("void app::Index<{arguments}int>::find<{arguments}int>(int) const"),
+                Some("void app::Index<…>::find<…>(int) const"),
+            ),
+            (
+                format!("std::ostream& ns::operator<< <{arguments}int>(std::ostream&)"),
+                Some("std::ostream& ns::operator<< <…>(std::ostream&)"),
+            ),
+            (
+                format!("ns::Pool<{arguments}int>::operator->() const"),
+                Some("ns::Pool<…>::operator->() const"),
+            ),
+            (format!("f<void (*)({arguments}) -> int>()"), Some("f<…>()")),
+        ] {
+            assert_eq!(short_symbol(&symbol), short.unwrap_or(&symbol));
+        }
+        let rust = format!("<{} as app::Codec>::encode", "a::B, ".repeat(100));
+        let short = short_symbol(&rust);
+        assert!(
+            short.ends_with(" as app::Codec>::encode") && short.starts_with("<a::B"),
+            "{short}"
+        );
+        assert_eq!(short.chars().count(), 160);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Detects a target that grows while no probe is hit: it allocates by functions that are not traced.
 //!
-//! Takes a few figures, returns a sentence. Pure.
+//! Takes a few figures, returns a sentence. A target that is idle has no hits either, and may map files: only memory of its
+//! own counts. Pure.
 
 use std::time::Duration;
 
@@ -18,9 +19,9 @@ pub struct Quiet {
     pub traced: Duration,
     /// Hits of all probes since then.
     pub hits: u64,
-    /// Resident memory at the first report.
+    /// Resident anonymous memory at the first report.
     pub first_bytes: u64,
-    /// Resident memory now.
+    /// Resident anonymous memory now.
     pub resident_bytes: u64,
 }
 
@@ -30,7 +31,7 @@ impl Quiet {
         let grown = self.resident_bytes.saturating_sub(self.first_bytes);
         (self.hits == 0 && self.traced >= IDLE && grown >= GROWTH_BYTES).then(|| {
             format!(
-                "no probe was hit in {}, though resident memory grew by {}: the target may have an \
+                "no probe was hit in {}, though anonymous memory grew by {}: the target may have an \
                  allocator of its own (--alloc, --free, --allocator-prefix), or touch memory that it \
                  had before",
                 format::seconds(self.traced.as_secs_f64()),

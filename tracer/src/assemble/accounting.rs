@@ -1,12 +1,13 @@
 //! Accounting: events seen and lost, and leaktrace's own resource use.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tracer_common::stack::StackEnd;
+use tracer_common::{kind::ResourceKind, stack::StackEnd};
 
 use super::Assembly;
 use crate::{
+    analyze::quiet::Quiet,
     report::{Accounting, Budget, Collector, ConnectionsLog, Unwind, Word},
     snapshot::{Snapshot, windows::Sampling},
     tape::{Question, Redact, Redactor, redact},
@@ -51,6 +52,23 @@ pub(super) fn out_of_table_space(objects: &[String]) -> Option<String> {
 }
 
 impl Assembly {
+    /// Whether memory grows by functions that are not traced, where blocks are.
+    pub(super) fn quiet(&mut self, snapshot: &Snapshot) -> Option<Quiet> {
+        if let Some(limits) = &snapshot.limits {
+            let anonymous = limits.processes.values().filter_map(|one| one.memory.anonymous);
+            let now = anonymous.sum();
+            let (first, _) = self.anonymous.unwrap_or((now, now));
+            self.anonymous = Some((first, now));
+        }
+        let (first_bytes, resident_bytes) = self.anonymous?;
+        self.session.options.kinds.contains(&ResourceKind::Heap).then(|| Quiet {
+            traced: Duration::from_nanos(snapshot.at_ns.saturating_sub(self.session.started_ns)),
+            hits: snapshot.hits.iter().map(|(hits, _)| hits).sum(),
+            first_bytes,
+            resident_bytes,
+        })
+    }
+
     /// The accounting of one snapshot.
     pub(super) fn accounting(&mut self, snapshot: &Snapshot) -> Accounting {
         let sites = &snapshot.sites;

@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
+use tracer_common::attach::ProbeNumber;
+
 use super::{fds, names::Names};
 use crate::{
+    format::file_name,
+    probes::Probe,
     report::{FdOrigin, Frame},
     snapshot::{SiteFigures, Snapshot},
     symbolize::{Wanted, call_site::headline},
     tape::Answers,
-    target::Pid,
+    target::{Pid, mappings::FileId},
 };
 
 /// Time for new names per report. Loading the symbols of a large object often takes longer, but each report is
@@ -45,7 +49,12 @@ impl Naming {
 
     /// Learns the targets' mappings. Before an exec replaces a program, its pending call sites are named: it is the
     /// last chance.
-    pub(super) fn learn_mappings(&mut self, answers: &mut Answers, snapshot: &Snapshot) {
+    pub(super) fn learn_mappings(
+        &mut self,
+        answers: &mut Answers,
+        snapshot: &Snapshot,
+        probes: &[Probe],
+    ) {
         let mut executed: Vec<Pid> = snapshot
             .process_events
             .iter()
@@ -55,18 +64,24 @@ impl Naming {
         for (at, (pid, mappings)) in snapshot.mappings.iter().enumerate() {
             let rest = snapshot.mappings.get(at + 1..).unwrap_or_default();
             if executed.contains(pid) && !rest.iter().any(|(other, _)| other == pid) {
-                self.name_before_exec(answers, snapshot, *pid);
+                self.name_before_exec(answers, snapshot, *pid, probes);
                 executed.retain(|one| one != pid);
             }
             self.names.learn(answers, *pid, mappings);
         }
         for pid in executed {
-            self.name_before_exec(answers, snapshot, pid);
+            self.name_before_exec(answers, snapshot, pid, probes);
         }
     }
 
     /// Looks up names of the program that ran in a process before its exec.
-    fn name_before_exec(&mut self, answers: &mut Answers, snapshot: &Snapshot, executed: Pid) {
+    fn name_before_exec(
+        &mut self,
+        answers: &mut Answers,
+        snapshot: &Snapshot,
+        executed: Pid,
+        probes: &[Probe],
+    ) {
         // A newly forked child has its parent's memory.
         let birth =
             snapshot.process_events.iter().find(|one| one.pid == executed && one.parent.is_some());
@@ -75,9 +90,7 @@ impl Naming {
             .sites
             .iter()
             .filter(|site| site.former && site.pid == Some(executed) && self.named(site).is_none());
-        let queue: VecDeque<Wanted> = former
-            .map(|site| Wanted { site: site.number, pid, addresses: Arc::clone(&site.frames) })
-            .collect();
+        let queue: VecDeque<Wanted> = former.map(|site| wanted(site, pid, probes)).collect();
         self.names.work(answers, queue, LAST_NAMING);
     }
 
@@ -91,7 +104,7 @@ impl Naming {
     pub(super) fn look_up(
         &mut self,
         answers: &mut Answers,
-        order: &[&SiteFigures],
+        (order, probes): (&[&SiteFigures], &[Probe]),
         top: usize,
         last: bool,
     ) {
@@ -101,10 +114,7 @@ impl Naming {
             .iter()
             .take(shown)
             .filter(|site| !site.former && self.named(site).is_none())
-            .filter_map(|site| {
-                let addresses = Arc::clone(&site.frames);
-                Some(Wanted { site: site.number, pid: site.pid?, addresses })
-            })
+            .filter_map(|site| Some(wanted(site, site.pid?, probes)))
             .collect();
         self.names.work(answers, queue, if last { LAST_NAMING } else { NAMING });
     }
@@ -114,6 +124,7 @@ impl Naming {
         &mut self,
         answers: &mut Answers,
         site: &SiteFigures,
+        probe: Option<&Probe>,
     ) -> (Arc<[Frame]>, usize) {
         let Some(pid) = site.pid else { return (Arc::from([]), 0) };
         let named = self.named(site);
@@ -125,11 +136,44 @@ impl Naming {
         let named =
             named.unwrap_or_else(|| self.names.unnamed(answers, site.number, pid, &site.frames));
         let shown = match fds::opener(site).and_then(FdOrigin::name) {
-            None => Arc::clone(&named),
+            None => without_own_forwarders(&named, probe),
             Some(call) => fds::without_syscall_wrappers(&named, call),
         };
         let asked = headline(&shown);
         self.stacks.insert(site.number, Stack { named, shown: Arc::clone(&shown), asked });
         (shown, asked)
+    }
+}
+
+/// The probe with a number.
+pub(super) fn probe_of(probes: &[Probe], number: Option<ProbeNumber>) -> Option<&Probe> {
+    // Those without a place share a number.
+    probes.iter().find(|probe| Some(probe.number) == number && probe.place.is_ok())
+}
+
+/// A call site to name.
+fn wanted(site: &SiteFigures, pid: Pid, probes: &[Probe]) -> Wanted {
+    let probed = probe_of(probes, site.probe).and_then(place);
+    Wanted { site: site.number, pid, addresses: Arc::clone(&site.frames), probed }
+}
+
+/// The file of a probed function, and the offset of the probe.
+fn place(probe: &Probe) -> Option<(FileId, u64)> {
+    let (file, _) = probe.object.as_ref()?;
+    Some((*file, probe.place.as_ref().ok()?.offset))
+}
+
+/// A stack without the entry points of a library that only jump to its probed constructor (`BIO_new` to `BIO_new_ex`):
+/// their caller is the one that asked.
+fn without_own_forwarders(frames: &Arc<[Frame]>, probe: Option<&Probe>) -> Arc<[Frame]> {
+    let of_object = probe.filter(|probe| probe.function.object.is_some());
+    let library = of_object.and_then(|probe| probe.object.as_ref()?.1.to_str());
+    let Some(library) = library.filter(|path| file_name(path).contains(".so")) else {
+        return Arc::clone(frames);
+    };
+    let forwards = |frame: &&Frame| frame.tail_call && frame.module.as_deref() == Some(library);
+    match frames.iter().take_while(forwards).count() {
+        0 => Arc::clone(frames),
+        count => Arc::from(frames.get(count..).unwrap_or_default()),
     }
 }

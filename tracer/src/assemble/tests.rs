@@ -19,10 +19,11 @@ use crate::{
     probes::{Function, Outcome, Place},
     reconcile::fds::{FdDetails, SocketState},
     report::{Address, FdType as ReportedType, Host, ObjectState},
-    snapshot::{Ages, ProcessEvent, TargetUsage},
+    snapshot::{Ages, LimitReadings, ProcessEvent, TargetUsage},
     suppressions::Suppressions,
     target::{
         Identity,
+        limits::ProcessReading,
         mappings::FileId,
         sockets::Socket,
         usage::{OwnUsage, ProcessUsage, Usage},
@@ -302,14 +303,33 @@ fn figures_of_call_sites_have_totals_and_growth() {
     assert!((accounting.events_per_s - 30.0).abs() < 1e-9);
 }
 
+/// A reading of the target's anonymous memory.
+fn anonymous(bytes: u64) -> LimitReadings {
+    let memory = Usage { anonymous: Some(bytes), ..Usage::default() };
+    let reading = ProcessReading { memory, ..ProcessReading::default() };
+    LimitReadings { processes: BTreeMap::from([(PID, reading)]), ..LimitReadings::default() }
+}
+
+#[test]
+fn growth_of_blocks_that_nobody_traces_is_no_news() {
+    let mut assembly = begin(session(&[ResourceKind::Fd], false));
+    assembly.report(&Snapshot { limits: Some(anonymous(50 << 20)), ..snapshot(1, Vec::new()) });
+    let quiet =
+        Snapshot { hits: Vec::new(), limits: Some(anonymous(60 << 20)), ..snapshot(6, Vec::new()) };
+    let grown = assembly.report(&quiet);
+    assert!(!grown.warnings.iter().any(|text| text.contains("no probe was hit")), "{grown:?}");
+}
+
 #[test]
 fn resident_memory_comes_with_the_snapshot_and_stays_after_the_end() {
     let mut assembly = begin(session(&[ResourceKind::Heap], false));
-    let first = assembly.report(&snapshot(1, Vec::new()));
+    let begin = Snapshot { limits: Some(anonymous(50 << 20)), ..snapshot(1, Vec::new()) };
+    let first = assembly.report(&begin);
     assert_eq!(first.targets[0].rss_bytes, Some(50 << 20));
     let quiet = Snapshot {
         hits: Vec::new(),
         resident: BTreeMap::from([(PID, 60 << 20)]),
+        limits: Some(anonymous(60 << 20)),
         ..snapshot(6, Vec::new())
     };
     let grown = assembly.report(&quiet);

@@ -11,12 +11,16 @@ use crate::{
     kernel::Drained,
     ledger::events::{Event, decode, drained},
     source::RecordSource,
+    target::code_history::Load,
 };
 
 /// Where events come from.
 pub(super) trait EventSource {
     /// Takes all entries out of the young generation and appends them to `taken`.
     fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()>;
+
+    /// The code that targets have mapped since the last call.
+    fn code_loads(&mut self) -> Vec<Load>;
 
     /// Passes waiting records to `read`, oldest first, at most `most` of them. Returns how many it passed.
     fn records(&mut self, most: usize, read: impl FnMut(&[u8])) -> io::Result<usize>;
@@ -25,6 +29,10 @@ pub(super) trait EventSource {
 impl EventSource for RecordSource {
     fn drain(&mut self, taken: &mut Vec<Drained>) -> io::Result<()> {
         Self::drain(self, taken)
+    }
+
+    fn code_loads(&mut self) -> Vec<Load> {
+        Self::code_loads(self)
     }
 
     fn records(&mut self, most: usize, read: impl FnMut(&[u8])) -> io::Result<usize> {
@@ -52,6 +60,8 @@ pub(super) fn receive(
 ) -> io::Result<Received> {
     source.drain(batch)?;
     let resources = batch.len();
+    // What was drained may have been acquired by code that was mapped just before.
+    source.code_loads().into_iter().for_each(|load| apply(Some(Event::Loaded(load))));
     for (key, young) in batch.drain(..) {
         apply(drained(&key, &young));
     }
@@ -143,6 +153,11 @@ mod tests {
             Ok(())
         }
 
+        fn code_loads(&mut self) -> Vec<Load> {
+            self.calls.push("code loads");
+            Vec::new()
+        }
+
         fn records(&mut self, most: usize, mut read: impl FnMut(&[u8])) -> io::Result<usize> {
             self.calls.push("records");
             let some = most.min(self.records.len());
@@ -161,7 +176,7 @@ mod tests {
         let (mut ledger, mut batch) = (Ledger::default(), Vec::new());
         let apply = |event: Option<Event>| ledger.apply(event.unwrap());
         let received = receive(&mut kernel, &mut batch, 100, apply).unwrap();
-        assert_eq!(kernel.calls, ["drain", "records"]);
+        assert_eq!(kernel.calls, ["drain", "code loads", "records"]);
         assert_eq!((received, batch.len()), (Received { drained: 2, records: 1 }, 0));
         assert_eq!((outstanding(&ledger), ledger.unknown_releases()), (1, 0));
     }

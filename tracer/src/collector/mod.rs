@@ -212,11 +212,21 @@ impl Collector {
 
     /// Receives events from the kernel, see [`receive`], and applies them. Returns the number of resources and records.
     fn cycle(&mut self) -> io::Result<usize> {
-        let Self { source, drained_batch, ledger, malformed, unknown_code_seen, touches, .. } =
-            self;
+        let Self {
+            source,
+            drained_batch,
+            ledger,
+            malformed,
+            unknown_code_seen,
+            touches,
+            processes,
+            ..
+        } = self;
         let (mut events, begun) = (Vec::new(), ledger.connections().begun());
         let apply = |event: Option<Event>| match event {
-            Some(event) => {
+            Some(Event::Loaded(load)) => *unknown_code_seen |= processes.loaded(&load),
+            Some(mut event) => {
+                processes.assign_generation(&mut event, ledger);
                 *unknown_code_seen |=
                     matches!(&event, Event::Site(site) if site.end == StackEnd::Elsewhere);
                 if matches!(
@@ -230,6 +240,7 @@ impl Collector {
             None => *malformed += 1,
         };
         let received = receive(source, drained_batch, MAX_RECORDS_PER_CYCLE, apply)?;
+        processes.assign_generations(ledger);
         if received.records < MAX_RECORDS_PER_CYCLE {
             self.ledger.cycled();
         }

@@ -105,7 +105,8 @@ impl Pacer {
             }
             let next = self.next_snapshot;
             let until = if paused { next } else { self.next_drain.min(next) };
-            if self.wait(until) {
+            // The sooner new code is known, the fewer stacks through it are truncated.
+            if self.wait(until) || source.has_code_loads() || source.awaits_tables() {
                 self.next_drain = Instant::now();
             }
         }

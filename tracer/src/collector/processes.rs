@@ -5,7 +5,7 @@
 //! the one that follows `/proc`.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io,
     sync::Arc,
 };
@@ -13,13 +13,17 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ledger::{Ledger, events::Event},
+    ledger::{
+        Ledger,
+        events::{Block, Event, Handle},
+    },
     reconcile::fds::FdReconciliation,
     snapshot::ProcessEvent,
     source::{RecordSource, StackOptions},
     tape::Timer,
     target::{
         Pid,
+        code_history::{CodeHistory, Load},
         mappings::{FileId, Mappings},
     },
 };
@@ -54,7 +58,13 @@ pub(super) struct Processes {
     gone: Vec<Pid>,
     /// Ended, with the number of cycles since: the record of the end may be lost.
     awaited: BTreeMap<Pid, u32>,
-    /// Memory maps that are new since the last snapshot.
+    /// Code that was mapped after the attach, of the targets that did so.
+    histories: HashMap<Pid, CodeHistory>,
+    /// Targets that have mapped code which is in none of their memory maps.
+    loading: BTreeSet<Pid>,
+    /// Resources whose call site was not known when they arrived, where code has taken the place of other code.
+    unassigned: Vec<(Handle, Block)>,
+    /// Memory maps that are new since the last snapshot, with code that was unloaded.
     changed: Vec<(Pid, Arc<Mappings>)>,
     /// Forks and execs since the last snapshot.
     events: Vec<ProcessEvent>,
@@ -64,7 +74,7 @@ pub(super) struct Processes {
 
 impl Processes {
     /// No target yet.
-    pub(super) const fn new(options: StackOptions, children: bool) -> Self {
+    pub(super) fn new(options: StackOptions, children: bool) -> Self {
         Self {
             targets: Vec::new(),
             options,
@@ -72,6 +82,9 @@ impl Processes {
             ended: Vec::new(),
             gone: Vec::new(),
             awaited: BTreeMap::new(),
+            histories: HashMap::new(),
+            loading: BTreeSet::new(),
+            unassigned: Vec::new(),
             changed: Vec::new(),
             events: Vec::new(),
             executed: Vec::new(),
@@ -85,7 +98,7 @@ impl Processes {
         source: &mut RecordSource,
         ledger: &mut Ledger,
     ) -> io::Result<()> {
-        write_code_ranges(&target, self.options, source, ledger)?;
+        write_code_ranges(&target, &target.mappings, self.options, source, ledger)?;
         source.add_target(target.pid, self.children)?;
         match self.targets.first() {
             Some(first) if self.children => ledger.adopt(first.pid, target.pid),
@@ -149,7 +162,7 @@ impl Processes {
     /// Passes newly built unwind tables to the BPF programs.
     pub(super) fn refresh_code_ranges(&self, source: &mut RecordSource, ledger: &mut Ledger) {
         for target in &self.targets {
-            readmit(target, self.options, source, ledger);
+            readmit(target, &self.returning(target), self.options, source, ledger);
         }
         source.log_tables();
     }
@@ -181,6 +194,8 @@ impl Processes {
         source.begin_scan(Timer::Mappings);
         let mut targets = std::mem::take(&mut self.targets);
         let (mut any_changed, mut ended) = (false, Vec::new());
+        let former: Vec<(Pid, Arc<Mappings>)> =
+            targets.iter().map(|target| (target.pid, Arc::clone(&target.mappings))).collect();
         for target in &mut targets {
             if source.ended(target.pid) {
                 ended.push(target.pid);
@@ -188,16 +203,29 @@ impl Processes {
             }
             // The target may end between this check and the read: the next scan finds out.
             let changed = source.changed_mappings(target.pid, &target.mappings);
-            let Some(mappings) = changed else { continue };
+            // Before the map replaces the former one: it has what was mapped until it was read.
+            for load in source.code_loads() {
+                if let Some((_, mappings)) = former.iter().find(|(pid, _)| *pid == load.pid) {
+                    self.add_to_history(&load, mappings);
+                }
+            }
+            let is_loading = self.loading.remove(&target.pid);
+            match changed {
+                Some(mappings) => target.mappings = Arc::new(mappings),
+                None if is_loading => {}
+                None => continue,
+            }
             any_changed = true;
-            target.mappings = Arc::new(mappings);
-            source.learn_code(target.pid, &target.mappings);
-            readmit(target, self.options, source, ledger);
-            self.changed.push((target.pid, Arc::clone(&target.mappings)));
+            let returning = self.returning(target);
+            source.learn_code(target.pid, &returning);
+            readmit(target, &returning, self.options, source, ledger);
+            let history = self.histories.get(&target.pid);
+            let all = history.map(|history| Arc::new(history.with_unloaded(&target.mappings)));
+            self.changed.push((target.pid, all.unwrap_or_else(|| Arc::clone(&target.mappings))));
         }
         if any_changed {
-            let mapped: Vec<&Mappings> = targets.iter().map(|target| &*target.mappings).collect();
-            source.forget_unmapped(&mapped);
+            let mapped: Vec<_> = targets.iter().map(|target| self.returning(target)).collect();
+            source.forget_unmapped(&mapped.iter().map(|mapped| &**mapped).collect::<Vec<_>>());
         }
         self.targets = targets;
         for pid in ended {
@@ -205,6 +233,68 @@ impl Processes {
         }
         // A memory map of many thousand lines takes a while to read.
         source.end_scan(Timer::Mappings);
+    }
+
+    /// The mappings of a target with code that is unloaded and may return.
+    fn returning(&self, target: &TrackedProcess) -> Arc<Mappings> {
+        match self.histories.get(&target.pid) {
+            Some(history) => Arc::new(history.with_returning(&target.mappings)),
+            None => Arc::clone(&target.mappings),
+        }
+    }
+
+    /// Records that a target has mapped code. Returns whether that code is new.
+    pub(super) fn loaded(&mut self, load: &Load) -> bool {
+        let target = self.targets.iter().find(|target| target.pid == load.pid);
+        let Some(mappings) = target.map(|target| Arc::clone(&target.mappings)) else {
+            return false;
+        };
+        self.add_to_history(load, &mappings)
+    }
+
+    fn add_to_history(&mut self, load: &Load, current: &Mappings) -> bool {
+        let is_new = self.histories.entry(load.pid).or_default().add(load, current);
+        if is_new {
+            self.loading.insert(load.pid);
+        }
+        is_new
+    }
+
+    /// Gives what was acquired through code that took the place of other code a call site of its own.
+    pub(super) fn assign_generation(&mut self, event: &mut Event, ledger: &mut Ledger) {
+        let history = |pid| self.histories.get(&pid).filter(|history| history.has_generations());
+        match event {
+            Event::Site(site) => {
+                if let Some(history) = history(site.pid) {
+                    site.frames = history.stack(&site.unwound, u64::MAX);
+                }
+            }
+            Event::Acquired { handle, block } => {
+                let Some(history) = history(handle.pid) else { return };
+                match ledger.unwound(block.site) {
+                    Some(unwound) => {
+                        let frames = history.stack(unwound, block.time_ns);
+                        block.site = ledger.generation(block.site, frames);
+                    }
+                    // Its record is read later in this cycle.
+                    None => self.unassigned.push((*handle, *block)),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The same for what arrived before its call site.
+    pub(super) fn assign_generations(&mut self, ledger: &mut Ledger) {
+        for (handle, block) in std::mem::take(&mut self.unassigned) {
+            let stack = ledger.unwound(block.site).zip(self.histories.get(&handle.pid));
+            let Some((unwound, history)) = stack else { continue };
+            let frames = history.stack(unwound, block.time_ns);
+            let site = ledger.generation(block.site, frames);
+            if site != block.site {
+                ledger.apply(Event::Retagged { handle, site, position: block.position });
+            }
+        }
     }
 
     /// Applies the forks and execs of the cycle that ends.
@@ -270,6 +360,9 @@ impl Processes {
             let (allocators, mappings) = from
                 .map(|from| (from.allocators.clone(), Arc::clone(&from.mappings)))
                 .unwrap_or_default();
+            if let Some(history) = self.histories.get(&parent).cloned() {
+                self.histories.insert(pid, history);
+            }
             if source.watch(pid) {
                 let mappings = Arc::clone(&mappings);
                 self.targets.push(TrackedProcess { pid, allocators, mappings });
@@ -279,6 +372,7 @@ impl Processes {
             self.changed.push((pid, mappings));
         }
         if executed {
+            self.histories.remove(&pid);
             if let Event::Executed { position, .. } = *event
                 && let Some(fds) = &mut fds
             {
@@ -304,6 +398,8 @@ impl Processes {
             fds.end_connections(ledger, pid, &others, now_ns);
         }
         source.forget_target(pid);
+        self.histories.remove(&pid);
+        self.loading.remove(&pid);
         self.targets.retain(|target| target.pid != pid);
         if self.children && !self.targets.is_empty() {
             self.gone.push(pid);
@@ -319,12 +415,13 @@ impl Processes {
 /// Passes the target's code ranges and unwind tables to the BPF programs.
 fn write_code_ranges(
     target: &TrackedProcess,
+    mappings: &Mappings,
     options: StackOptions,
     source: &mut RecordSource,
     ledger: &mut Ledger,
 ) -> io::Result<()> {
     let is_allocator = |file| target.allocators.contains(&file);
-    let refused = source.write_code_ranges(target.pid, &target.mappings, options, is_allocator);
+    let refused = source.write_code_ranges(target.pid, mappings, options, is_allocator);
     if let Some(why) = refused {
         return Err(io::Error::other(why));
     }
@@ -343,11 +440,12 @@ fn write_code_ranges(
 /// The same for a target that is traced already, which stays as it was if that fails.
 fn readmit(
     target: &TrackedProcess,
+    mappings: &Mappings,
     options: StackOptions,
     source: &mut RecordSource,
     ledger: &mut Ledger,
 ) {
-    if let Err(error) = write_code_ranges(target, options, source, ledger) {
+    if let Err(error) = write_code_ranges(target, mappings, options, source, ledger) {
         log::warn!("could not update code ranges of process {}: {error}", target.pid);
     }
 }

@@ -1,4 +1,4 @@
-//! Perf events that run a program, opened without aya: for programs that aya did not load.
+//! Perf events, opened without aya: those that run programs that aya did not load, and those that run none.
 //!
 //! Takes programs and attach points, passes on descriptors; closing one detaches the program.
 //! See `perf_event_open(2)`.
@@ -24,6 +24,10 @@ const EVENTS: [&str; 2] = ["/sys/kernel/tracing/events", "/sys/kernel/debug/trac
 const TRACEPOINT: u32 = 2;
 /// `PERF_TYPE_SOFTWARE` and `PERF_COUNT_SW_PAGE_FAULTS_MIN`.
 const MINOR_FAULTS: (u32, u64) = (1, 5);
+/// `PERF_TYPE_SOFTWARE` and `PERF_COUNT_SW_DUMMY`: counts nothing.
+const DUMMY: (u32, u64) = (1, 9);
+/// `PERF_SAMPLE_TIME`.
+const WITH_TIME: u64 = 1 << 2;
 /// `PERF_EVENT_IOC_SET_BPF` and `PERF_EVENT_IOC_ENABLE`.
 const SET_BPF: libc::c_ulong = 0x4004_2408;
 /// As above.
@@ -67,6 +71,20 @@ pub(super) fn at_page_faults(program: BorrowedFd<'_>, thread: u32) -> io::Result
     attributes.__bindgen_anon_1.sample_period = 1;
     attributes.set_inherit(1);
     run(program, open(&attributes, thread.cast_signed(), -1)?)
+}
+
+/// Reports each file that any process maps as code on this CPU, with the time.
+pub(super) fn of_code_mappings(cpu: u32) -> io::Result<OwnedFd> {
+    let (kind, which) = DUMMY;
+    let mut attributes = blank(kind, which)?;
+    attributes.sample_type = WITH_TIME;
+    attributes.clockid = libc::CLOCK_MONOTONIC;
+    attributes.set_use_clockid(1);
+    attributes.set_sample_id_all(1);
+    attributes.set_mmap(1);
+    attributes.set_mmap2(1);
+    attributes.set_exclude_kernel(1);
+    open(&attributes, -1, cpu.cast_signed())
 }
 
 /// The kernel's number of an event, such as `raw_syscalls/sys_enter`.

@@ -7,6 +7,7 @@ mod batch;
 mod calls;
 mod clock;
 mod code;
+mod code_loads;
 mod committed;
 mod cost;
 mod counters;
@@ -33,6 +34,7 @@ mod touch;
 mod types;
 
 pub use clock::now_ns;
+pub use code_loads::{CodeLoad, CodeLoads};
 pub use cost::{Calls, Statistics};
 pub use failed::KernelError;
 pub use footprint::{Footprint, default_footprint};

@@ -17,7 +17,7 @@ use tracer_common::{
 };
 use zerocopy::FromBytes as _;
 
-use crate::target::Pid;
+use crate::target::{Pid, code_history::Load};
 
 /// Identifies a resource: the key of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +101,8 @@ pub enum Event {
         /// The thread.
         thread: u32,
     },
+    /// Code was mapped.
+    Loaded(Load),
     /// A block turns out to be a library object, acquired at that call site.
     Retagged {
         /// The block.
@@ -182,8 +184,11 @@ pub struct Site {
     pub fd_type: FdType,
     /// For a function that creates objects of two types: which one, 0 or 1.
     pub detail: u8,
-    /// Return addresses, innermost first.
+    /// Return addresses, innermost first, each with the number of its code's generation
+    /// ([`crate::target::code_history`]).
     pub frames: Arc<[u64]>,
+    /// The same as the BPF programs know them: without generations.
+    pub unwound: Arc<[u64]>,
     /// Why unwinding stopped.
     pub end: StackEnd,
     /// Whether the target has called exec since: the addresses belong to the former program's memory.
@@ -199,7 +204,7 @@ impl Site {
     /// The digest by which the BPF programs find its number.
     pub(crate) fn digest(&self) -> Digest {
         let seed = Digest::seeded(self.pid.0, u32::from(self.probe) | u32::from(self.detail) << 16);
-        let all = self.frames.iter().fold(seed, |digest, frame| digest.with(*frame));
+        let all = self.unwound.iter().fold(seed, |digest, frame| digest.with(*frame));
         all.with(self.end as u64)
     }
 }
@@ -308,13 +313,15 @@ fn stack(record: &[u8]) -> Option<Event> {
     let (frames, _) = rest.as_chunks::<8>();
     let frames = frames.get(..depth)?;
     let detail = u8::try_from(head.detail).ok()?;
+    let frames: Arc<[u64]> = frames.iter().map(|word| u64::from_ne_bytes(*word)).collect();
     Some(Event::Site(Site {
         number: head.site,
         pid: Pid(head.pid),
         probe: head.probe,
         fd_type: FdType::from_number(detail),
         detail,
-        frames: frames.iter().map(|word| u64::from_ne_bytes(*word)).collect(),
+        unwound: Arc::clone(&frames),
+        frames,
         end: StackEnd::from_number(u8::try_from(head.end).ok()?),
         former: false,
         origin: None,

@@ -12,6 +12,7 @@
 mod blocks;
 pub mod connections;
 mod deferred;
+mod derived;
 pub mod events;
 pub mod fds;
 mod forks;
@@ -142,6 +143,8 @@ impl Ledger {
                 self.copy_for_use(&from);
                 self.resources.moved(&from, handle, size, position);
             }
+            // Says to which generation of code a stack belongs; see `Ledger::generation`.
+            Event::Loaded(_) => {}
             Event::Site(site) => {
                 let image = self.trees.image(site.pid);
                 self.resources.totals.learn(Site { image, ..site });
@@ -169,6 +172,16 @@ impl Ledger {
                 self.ended(pid, position);
             }
         }
+    }
+
+    /// The addresses of a call site as the BPF programs know them, once its record has been read.
+    pub(crate) fn unwound(&self, site: u32) -> Option<&Arc<[u64]>> {
+        self.resources.totals.unwound(site)
+    }
+
+    /// The number of the call site whose stack is that of `site` in the generations of code that these addresses have.
+    pub(crate) fn generation(&mut self, site: u32, frames: Arc<[u64]>) -> u32 {
+        self.resources.totals.generation(site, frames)
     }
 
     /// A target that its user has named; its tree begins with it.

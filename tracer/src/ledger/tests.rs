@@ -529,6 +529,7 @@ fn stack(number: u32, pid: Pid, frames: &[u64]) -> Event {
         fd_type: FdType::Unknown,
         detail: 0,
         frames: Arc::from(frames),
+        unwound: Arc::from(frames),
         end: tracer_common::stack::StackEnd::Bottom,
         former: false,
         origin: None,
@@ -733,6 +734,37 @@ fn nothing_is_left_of_a_million_processes() {
     assert_eq!((acquired + past, past), (2 * LIVES + 20, LIVES));
     assert_eq!(ledger.resources.deferred.len(), (0, 0));
     assert!(ledger.resources.owed.is_empty() && ledger.pending.is_empty());
+}
+
+#[test]
+fn blocks_of_another_generation_of_code_have_a_call_site_of_their_own() {
+    let mut ledger = Ledger::default();
+    let child = Pid(2);
+    ledger.begin(PID);
+    ledger.apply(forked(PID, child, 1));
+    ledger.apply(stack(1, child, &[0x8010, 0x1010]));
+    assert_eq!(ledger.unwound(1).map(|unwound| unwound.to_vec()), Some(vec![0x8010, 0x1010]));
+    assert_eq!(ledger.generation(1, Arc::from([0x8010, 0x1010])), 1);
+    let later = ledger.generation(1, Arc::from([0x1_0000_0000_8010, 0x1010]));
+    assert_eq!(ledger.generation(1, Arc::from([0x1_0000_0000_8010, 0x1010])), later);
+    for event in [
+        acquired_in(child, 8, 10, 1),
+        acquired_in(child, 16, 11, later),
+        acquired_in(child, 24, 12, later),
+    ] {
+        ledger.apply(event);
+    }
+    let outstanding = |ledger: &Ledger, number: u32| {
+        let found = ledger.sites().find(|(site, ..)| *site == number);
+        found.map(|(_, site, tally)| (site.unwrap().frames, tally.outstanding().count))
+    };
+    assert_eq!(outstanding(&ledger, 1), Some((Arc::from([0x8010, 0x1010]), 1)));
+    let frames = Arc::from([0x1_0000_0000_8010, 0x1010]);
+    assert_eq!(outstanding(&ledger, later), Some((frames, 2)));
+    // With the process, both go.
+    ledger.apply(ended(child, 20));
+    assert_eq!(retire(&mut ledger), [1]);
+    assert_eq!((ledger.outstanding().count(), outstanding(&ledger, later)), (0, None));
 }
 
 #[test]

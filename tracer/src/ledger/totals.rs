@@ -20,6 +20,7 @@ use tracer_common::{
 
 use super::{
     connections::Connections,
+    derived::{Copied, Derived},
     events::{Block, Site},
     lives::AllLives,
     past::{FunctionKey, Past},
@@ -33,33 +34,6 @@ use crate::target::Pid;
 /// The first number of a copied call site: after those that the BPF programs use.
 const FIRST_COPY: u32 = limits::SITES;
 
-/// What a call site is that the BPF programs do not number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Derived {
-    /// Of inherited resources.
-    Copy,
-    /// Of descriptors found in a process.
-    Found,
-    /// Of processes that have ended.
-    Past,
-    /// None: its number is free.
-    Free,
-}
-
-/// Such a call site.
-#[derive(Debug)]
-struct Copied {
-    what: Derived,
-    pid: Pid,
-    /// Its number in the process that acquired; its own number if it has details of its own.
-    origin: u32,
-    /// The call site's details, unless its origin has them.
-    site: Option<Site>,
-    /// Whether the process has called exec since.
-    former: bool,
-    tally: Tally,
-}
-
 /// Every call site.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
@@ -72,6 +46,8 @@ pub(super) struct Totals {
     free_copies: Vec<u32>,
     by_origin: HashMap<(Pid, u32), u32, FixedState>,
     by_fd_type: HashMap<(Pid, FdOrigin, FdType), u32>,
+    /// Call sites of later generations of code, by the first one's number and their own addresses.
+    by_generation: HashMap<(u32, Arc<[u64]>), u32, FixedState>,
     /// The call sites of each process.
     of_process: HashMap<Pid, Vec<u32>, FixedState>,
     /// What processes did that have ended.
@@ -233,12 +209,49 @@ impl Totals {
             let frames = Arc::from([]);
             let (probe, end) = (fd_origin.probe(), StackEnd::Bottom);
             let (former, origin, detail, image) = (false, None, 0, 0);
-            let site =
-                Site { number, pid, probe, fd_type, detail, frames, end, former, origin, image };
+            let unwound = Arc::clone(&frames);
+            let site = Site {
+                number,
+                pid,
+                probe,
+                fd_type,
+                detail,
+                frames,
+                unwound,
+                end,
+                former,
+                origin,
+                image,
+            };
             let (site, tally, what) = (Some(site), Tally::default(), Derived::Found);
             Copied { what, pid, origin: number, site, former, tally }
         });
         self.by_fd_type.insert((pid, fd_origin, fd_type), number);
+        self.of_process.entry(pid).or_default().push(number);
+        number
+    }
+
+    /// The addresses of a call site that the BPF programs number, as they know them.
+    pub(super) fn unwound(&self, site: u32) -> Option<&Arc<[u64]>> {
+        self.sites.get(site as usize)?.as_ref().map(|site| &site.unwound)
+    }
+
+    /// The number of the call site whose stack is that of `site` in the generations of code that `frames` has.
+    pub(super) fn generation(&mut self, site: u32, frames: Arc<[u64]>) -> u32 {
+        let first = self.sites.get(site as usize).and_then(Option::as_ref);
+        let Some(first) = first.filter(|own| own.frames != frames) else { return site };
+        let (key, first) = ((site, frames), first.clone());
+        if let Some(known) = self.by_generation.get(&key) {
+            return *known;
+        }
+        let pid = first.pid;
+        let number = self.add_copied(|number| {
+            let former = first.former;
+            let site = Some(Site { number, frames: Arc::clone(&key.1), ..first });
+            let (tally, what) = (Tally::default(), Derived::Generation);
+            Copied { what, pid, origin: number, site, former, tally }
+        });
+        self.by_generation.insert(key, number);
         self.of_process.entry(pid).or_default().push(number);
         number
     }
@@ -350,7 +363,8 @@ impl Totals {
                     self.past.add(&site, tally.acquired());
                 }
             }
-            Derived::Past => {
+            Derived::Generation | Derived::Past => {
+                self.by_generation.retain(|_, known| *known != number);
                 if let Some(site) = site {
                     self.past.add(&site, tally.acquired());
                 }
@@ -450,7 +464,11 @@ impl Totals {
 
     /// The probe of a call site, and its detail.
     pub(super) fn constructor_of(&self, site: u32) -> Option<(ProbeNumber, u8)> {
-        self.sites.get(site as usize)?.as_ref().map(|site| (site.probe, site.detail))
+        let copied = site.checked_sub(FIRST_COPY).and_then(|index| self.copies.get(index as usize));
+        let own = || self.sites.get(site as usize)?.as_ref();
+        let later = copied.filter(|copied| copied.what == Derived::Generation);
+        let site = later.map_or_else(own, |copied| copied.site.as_ref())?;
+        Some((site.probe, site.detail))
     }
 
     /// The process that a copied call site belongs to, and the number of its origin; for tests.

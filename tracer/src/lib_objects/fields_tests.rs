@@ -218,6 +218,7 @@ fn the_type_of_a_call_sites_objects_follows_from_its_probe_and_detail() {
             fd_type: FdType::Unknown,
             detail,
             frames: Arc::from([1]),
+            unwound: Arc::from([1]),
             end: StackEnd::Bottom,
             former: false,
             origin: None,

@@ -158,6 +158,7 @@ mod tests {
             fd_type: FdType::Unknown,
             detail: 0,
             frames: Arc::from([1]),
+            unwound: Arc::from([1]),
             end: StackEnd::Bottom,
             former: false,
             origin: None,

@@ -499,9 +499,15 @@ impl Module {
     }
 }
 
+/// With what the reason begins why generated code has no name.
+pub const JIT: &str = "JIT";
+
 impl Frame {
     /// The frame's text on the screen: its function, else `module+0xoffset`, else its address.
     pub fn label(&self) -> String {
+        if self.is_nameless_jit() {
+            return "JIT code".to_owned();
+        }
         match (&self.symbol, &self.module, self.module_offset) {
             (Some(symbol), _, _) => symbol.as_ref().to_owned(),
             (None, Some(module), Some(offset)) => {
@@ -509,6 +515,17 @@ impl Frame {
             }
             _ => self.address.to_string(),
         }
+    }
+
+    /// The same with a long function's template arguments folded.
+    pub fn short_label(&self) -> String {
+        crate::format::short_symbol(&self.label())
+    }
+
+    /// Whether it is in code that a run time generated, and that has no name. The memory's own name and an offset in it
+    /// say nothing.
+    pub fn is_nameless_jit(&self) -> bool {
+        self.symbol.is_none() && self.why_unnamed.as_deref().is_some_and(|why| why.starts_with(JIT))
     }
 
     /// `file:line` with the last part of the file's path, when the source is known.

@@ -40,7 +40,12 @@ use crate::{
     source::RecordSource,
     suppressions::Suppressions,
     tape::{Answers, TapeWriter},
-    target::{Identity, Pid, identify, launch::Launched, mappings, usage, watch::Watch},
+    target::{
+        Identity, Pid, identify,
+        launch::{self, Launched},
+        mappings, usage,
+        watch::Watch,
+    },
     unwind::Library,
 };
 
@@ -86,14 +91,7 @@ impl Pipeline {
         let without = without_return_probes(&settings.options, facts, &targets);
         let (requests, incoming) = mpsc::channel();
         let (events, received) = mpsc::channel();
-        let (command, mut running) = match targets {
-            Targets::Running(running) => (None, running),
-            Targets::Command { program, args } => {
-                let launched = launch(&program, &args, events, requests.clone())?;
-                let identity = identify(launched.pid()).map_err(explain)?;
-                (Some(launched), Running { all: vec![identity], ..Running::default() })
-            }
-        };
+        let (command, mut running) = running(targets, events, requests.clone())?;
         let mut library = Library::new(tables.unwind_pages())
             .context("could not start building unwind tables")?;
         let mut attached = Attached::new(settings, without);
@@ -279,6 +277,22 @@ fn collect(
             drop(changes.send(TargetEvent::Ended(*pid)));
         }
         drop(snapshots.send(snapshot));
+    })
+}
+
+/// The processes to trace, and the command among them, which is started and held.
+fn running(
+    targets: Targets,
+    events: Sender<launch::Event>,
+    requests: Sender<Request>,
+) -> anyhow::Result<(Option<Arc<Launched>>, Running)> {
+    Ok(match targets {
+        Targets::Running(running) => (None, running),
+        Targets::Command { program, args } => {
+            let launched = launch(&program, &args, events, requests)?;
+            let identity = identify(launched.pid()).map_err(explain)?;
+            (Some(launched), Running { all: vec![identity], ..Running::default() })
+        }
     })
 }
 

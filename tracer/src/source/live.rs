@@ -12,7 +12,7 @@ use tracer_common::state::Process;
 
 use super::generations::Generations;
 use crate::{
-    kernel::Tables,
+    kernel::{CodeLoads, Tables},
     options::DisabledCache,
     tape::Timer,
     target::{
@@ -36,6 +36,8 @@ pub(super) struct Live {
     pub(super) tables: Tables,
     pub(super) library: Library,
     pub(super) generations: Generations,
+    /// Reports code that is mapped, if the kernel does.
+    pub(super) code_loads: Option<CodeLoads>,
     /// Report the ends of targets that have not ended yet.
     pub(super) watches: BTreeMap<Pid, Watch>,
     /// Those of them whose end is to be reported at once.
@@ -55,6 +57,9 @@ impl Live {
             tables,
             library,
             generations: Generations::default(),
+            code_loads: CodeLoads::open()
+                .inspect_err(|error| log::info!("loaded code is known from /proc only: {error}"))
+                .ok(),
             watches: BTreeMap::new(),
             prompt: BTreeSet::new(),
             timers: Timers::default(),

@@ -256,6 +256,11 @@ impl RecordSource {
         self.try_ask(Question::TablesArrived, |live| live.library.write_finished(&mut live.tables))
     }
 
+    /// Whether unwind tables are being built; not for a tape.
+    pub fn awaits_tables(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| live.library.is_building())
+    }
+
     /// Progress of the unwind tables, and files without one because there was no space for it.
     pub fn table_status(&mut self) -> TableStatus {
         self.ask(Question::Tables, |live| {

@@ -1,19 +1,21 @@
 //! Questions about processes: `/proc`, sockets, page tables, target memory.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tracer_common::descriptor::FdType;
 
-use super::RecordSource;
+use super::{RecordSource, live::Live};
 use crate::{
+    kernel::CodeLoad,
     tape::{Question, Redact, Redactor, Timer, redact::plain},
     target::{
         Identity, Pid,
+        code_history::Load,
         descriptors::{self, Listed},
         identify,
         limits::{Bounded, ProcessReading, Wanted},
-        mappings::{self, Mappings},
+        mappings::{self, Mapping, Mappings},
         memory::{self, Numbers},
         pages::{self, Frames, PageTable},
         rss_bytes, socket_list,
@@ -68,6 +70,26 @@ impl RecordSource {
                 return None;
             }
             Some(read)
+        })
+    }
+
+    /// The code that targets have mapped since the last call, in the order of time.
+    pub fn code_loads(&mut self) -> Vec<Load> {
+        let Self { live, answers } = self;
+        answers.ask_since(Question::CodeLoads, || {
+            let Some(Live { code_loads: Some(loads), watches, .. }) = live.as_deref_mut() else {
+                return Vec::new();
+            };
+            let all = loads.take(|pid| watches.contains_key(&Pid(pid)));
+            all.into_iter().map(load).collect()
+        })
+    }
+
+    /// Whether a target has mapped code since the last call of [`Self::code_loads`]; not for a tape.
+    pub fn has_code_loads(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| {
+            let of_target = |pid| live.watches.contains_key(&Pid(pid));
+            live.code_loads.as_ref().is_some_and(|loads| loads.look(of_target))
         })
     }
 
@@ -165,6 +187,13 @@ impl RecordSource {
             self.ask(Question::Numbers(pid.0), |_| memory::numbers(pid, locations).ok());
         numbers.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
+}
+
+fn load(CodeLoad { pid, time_ns, start, bytes, file_offset, file, path }: CodeLoad) -> Load {
+    let (major, minor, inode) = file;
+    let file = (path, (major, minor), inode);
+    let mapping = Mapping::of_code((start, bytes), file_offset, file);
+    Load { pid: Pid(pid), time_ns, mapping: Arc::new(mapping) }
 }
 
 /// Passes the entries of pages to `visit`, in their order.

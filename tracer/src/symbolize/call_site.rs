@@ -93,7 +93,51 @@ const TABLE: &[(Plumbing, &str)] = &[
     (Name("ngx_alloc"), "nginx's malloc"),
     (Name("ngx_calloc"), "nginx's malloc"),
     (Prefix("PyMem_"), "Python's allocation functions"),
+    (Prefix("_PyMem_"), "Python's allocation functions"),
     (Prefix("PyObject_Malloc"), "Python's allocation functions"),
+    (Prefix("PyObject_Calloc"), "Python's allocation functions"),
+    (Prefix("PyObject_Realloc"), "Python's allocation functions"),
+    (Prefix("_PyObject_Malloc"), "Python's allocation functions"),
+    (Prefix("_PyObject_Calloc"), "Python's allocation functions"),
+    (Prefix("_PyObject_Realloc"), "Python's allocation functions"),
+    (Name("os::malloc"), "the Java virtual machine's malloc"),
+    (Name("os::realloc"), "the same"),
+    (Name("os::strdup"), "the same"),
+    (Name("AllocateHeap"), "the same"),
+    (Name("ReallocateHeap"), "the same"),
+    (Prefix("__zend_malloc"), "PHP's malloc that does not fail"),
+    (Prefix("__zend_calloc"), "the same"),
+    (Prefix("__zend_realloc"), "the same"),
+    (Prefix("_emalloc"), "PHP's allocation functions"),
+    (Prefix("_ecalloc"), "PHP's allocation functions"),
+    (Prefix("_erealloc"), "PHP's allocation functions"),
+    (Prefix("_safe_malloc"), "PHP's allocation functions"),
+    (Name("uv__malloc"), "libuv's allocation functions"),
+    (Name("uv__calloc"), "libuv's allocation functions"),
+    (Name("uv__realloc"), "libuv's allocation functions"),
+    (Name("uv__strdup"), "libuv's allocation functions"),
+    (Name("ruby_xmalloc"), "Ruby's allocation functions"),
+    (Name("ruby_xcalloc"), "Ruby's allocation functions"),
+    (Name("ruby_xrealloc"), "Ruby's allocation functions"),
+    (Prefix("ruby_xmalloc2"), "Ruby's allocation functions"),
+    (Name("Perl_safesysmalloc"), "Perl's allocation functions"),
+    (Name("Perl_safesyscalloc"), "Perl's allocation functions"),
+    (Name("Perl_safesysrealloc"), "Perl's allocation functions"),
+    (Name("my_malloc"), "MySQL's malloc"),
+    (Name("my_realloc"), "MySQL's malloc"),
+    (Prefix("sqlite3Malloc"), "SQLite's allocation functions"),
+    (Prefix("sqlite3MemMalloc"), "SQLite's allocation functions"),
+    (Prefix("sqlite3MemRealloc"), "SQLite's allocation functions"),
+    (Prefix("sqlite3DbMalloc"), "SQLite's allocation functions"),
+    (Prefix("sqlite3_malloc"), "SQLite's allocation functions"),
+    (Name("git__malloc"), "libgit2's allocation functions"),
+    (Name("av_malloc"), "FFmpeg's allocation functions"),
+    (Name("av_mallocz"), "FFmpeg's allocation functions"),
+    (Name("moz_xmalloc"), "Mozilla's malloc that does not fail"),
+    (Name("safe_malloc"), "a usual name of a malloc that does not fail"),
+    (Name("xmalloc0"), "the same"),
+    (Name("xnmalloc"), "the same"),
+    (Name("checked_malloc"), "the same"),
     (Module("libc.so"), "glibc or musl: what it acquires, it acquires for its caller"),
     (Module("libc-"), "glibc before 2.34"),
     (Module("ld-linux"), "the loader"),
@@ -106,9 +150,26 @@ const TABLE: &[(Plumbing, &str)] = &[
     (Module("libmimalloc"), "an allocator"),
 ];
 
-/// Index of the headline frame: the first that is not plumbing; 0 when all are.
+/// Index of the headline frame: the first that is not plumbing; 0 when all are. A library's frame without a name says
+/// little: the first one with a name counts, if there is any.
 pub fn headline(frames: &[Frame]) -> usize {
-    frames.iter().position(|frame| why_plumbing(frame).is_none()).unwrap_or(0)
+    let asks = |frame: &Frame| why_plumbing(frame).is_none();
+    let Some(first) = frames.iter().position(asks) else { return 0 };
+    let named = |(at, frame): (usize, &Frame)| {
+        (at >= first && asks(frame) && !is_nameless_library(frame)).then_some(at)
+    };
+    frames.iter().enumerate().find_map(named).unwrap_or(first)
+}
+
+/// Whether a frame is in a shared library and has no name.
+fn is_nameless_library(frame: &Frame) -> bool {
+    let module = frame.module.as_deref().map(file_name).unwrap_or_default();
+    frame.symbol.is_none() && module.contains(".so")
+}
+
+/// Whether a frame only forwards requests.
+pub(super) fn is_plumbing(frame: &Frame) -> bool {
+    why_plumbing(frame).is_some()
 }
 
 /// Why a frame only forwards requests; `None` for one that asks itself.
@@ -249,6 +310,10 @@ mod tests {
         check("CRYPTO_zalloc");
         check("g_malloc0");
         check("xmalloc");
+        check("_PyObject_Malloc");
+        check("os::malloc(unsigned long, MEMFLAGS)");
+        check("__zend_malloc");
+        check("uv__malloc");
         check("Counted<std::shared_ptr<Shape> >::allocate(unsigned long)");
         check("arena::Resource::do_allocate(unsigned long, unsigned long)");
     }
@@ -302,7 +367,16 @@ mod tests {
         check("SSL_new", "/usr/lib/libssl.so.3");
         check("xmalloc_stats", "/opt/server");
         check("my::alloc::Pool::get", "/opt/server");
-        check("", "/usr/lib/libcurl.so.4");
+    }
+
+    #[test]
+    fn a_librarys_frames_without_names_leave_the_headline_to_one_with_a_name() {
+        let nameless = || frame("", "/usr/lib/libcurl.so.4");
+        let frames = [nameless(), nameless(), frame("main", "/opt/server")];
+        assert_eq!(headline(&frames), 2);
+        assert_eq!(headline(&[frame("xmalloc", "/opt/server"), nameless()]), 1);
+        let library = frame("curl_easy_init", "/usr/lib/libcurl.so.4");
+        assert_eq!(headline(&[nameless(), library, frame("main", "/opt/server")]), 1);
     }
 
     #[test]

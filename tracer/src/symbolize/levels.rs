@@ -6,6 +6,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use blazesym::symbolize::{CodeInfo, Sym};
 
+use super::mangled;
+
 /// One function at a place: there are several when functions were inlined there, innermost first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Level {
@@ -26,8 +28,9 @@ impl Level {
 
     fn named(name: &str, place: Option<&CodeInfo<'_>>) -> Self {
         let name = without_clone(name);
+        let readable = mangled::readable(name);
         Self {
-            symbol: (!name.is_empty()).then(|| name.into()),
+            symbol: (!name.is_empty()).then(|| readable.as_deref().unwrap_or(name).into()),
             file: place.map(|place| place.to_path().to_string_lossy().into()),
             line: place.and_then(|place| place.line),
             why_unnamed: name.is_empty().then_some(Cow::Borrowed("the function has no name")),

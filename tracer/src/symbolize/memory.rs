@@ -32,6 +32,8 @@ const VDSO_BYTES: u64 = 1 << 16;
 pub(super) struct Memory {
     pub(super) mappings: Mappings,
     pub(super) files: HashMap<FileId, ObjectId>,
+    /// The objects with code, in address order: a program is below its libraries.
+    pub(super) objects: Vec<ObjectId>,
     /// The name of each mapping, by its start.
     pub(super) modules: HashMap<u64, Arc<str>>,
     root: Option<Arc<Root>>,
@@ -85,6 +87,8 @@ impl Memory {
         let modules = merged.iter().filter_map(|mapping| Some((mapping.start, module(mapping)?)));
         let modules = modules.collect();
         let vdso = read_vdso(pid, mappings).map(|image| objects.image(image)).or(before.vdso);
+        let with_code = merged.objects().iter().map(|object| object.file).collect::<Vec<_>>();
+        let in_order = with_code.iter().filter_map(|file| files.get(file).copied()).collect();
         let runtime =
             mappings.iter().find_map(|mapping| Runtime::by_file(mapping.path.as_deref()?));
         let runtime = runtime.unwrap_or_default();
@@ -93,7 +97,19 @@ impl Memory {
             // Opened early: the target's root may be gone when names are needed.
             jit.get_or_insert_with(|| PerfMap::of(pid)).refresh(root.as_deref());
         }
-        Self { mappings: merged, files, modules, root, vdso, jit, runtime }
+        Self { mappings: merged, files, objects: in_order, modules, root, vdso, jit, runtime }
+    }
+
+    /// The address behind an instruction, by the offset in an object's file where the instruction ends.
+    pub(super) fn behind(&self, object: ObjectId, offset: u64) -> Option<u64> {
+        let last = offset.checked_sub(1)?;
+        let code = self.mappings.iter().find(|mapping| {
+            let bytes = mapping.end - mapping.start;
+            mapping.executable
+                && (mapping.file_offset..mapping.file_offset.saturating_add(bytes)).contains(&last)
+                && mapping.file().is_some_and(|file| self.files.get(&file) == Some(&object))
+        })?;
+        Some(offset - code.file_offset + code.start)
     }
 
     /// Where an address of a mapping is.

@@ -11,6 +11,7 @@
 pub mod call_site;
 mod debug_file;
 mod levels;
+mod mangled;
 mod memory;
 mod modules;
 mod objects;
@@ -18,6 +19,7 @@ mod packages;
 mod perf_map;
 mod sources;
 mod tail;
+pub mod wrappers;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,7 +33,7 @@ use crate::{
     report,
     target::{
         Pid,
-        mappings::{Mapping, Mappings},
+        mappings::{FileId, Mapping, Mappings},
     },
 };
 use levels::Level;
@@ -50,6 +52,9 @@ pub struct Wanted {
     pub pid: Pid,
     /// Return addresses, innermost first.
     pub addresses: Arc<[u64]>,
+    /// The probed function that the innermost address returns from: its file, and an offset in its code. `None` if the
+    /// innermost address is the running function's own.
+    pub probed: Option<(FileId, u64)>,
 }
 
 /// Names addresses.
@@ -141,25 +146,35 @@ impl Namer {
     }
 
     /// A stack with the functions inserted that left by a tail jump, each marked.
-    fn with_tails(&mut self, pid: Pid, addresses: &[u64]) -> Vec<(u64, bool)> {
+    fn with_tails(
+        &mut self,
+        pid: Pid,
+        probed: Option<(FileId, u64)>,
+        addresses: &[u64],
+    ) -> Vec<(u64, bool)> {
         let mut all: Vec<(u64, bool)> = Vec::with_capacity(addresses.len());
-        let mut inner: Option<(u64, Spot)> = None;
+        let in_object = |(file, offset): (FileId, u64)| {
+            Some((*self.memories.get(&pid)?.files.get(&file)?, offset))
+        };
+        // Where the function runs that the next address returns from.
+        let mut running: Option<Spot> = probed.and_then(in_object);
         for address in addresses {
             let spot = match self.place(pid, *address).location {
-                Location::Object(object, offset) if address & INTERRUPTED == 0 => {
-                    Some((object, offset + 1))
-                }
+                Location::Object(object, offset) => Some((object, offset)),
                 _ => None,
             };
-            if let (Some(outer), Some((from, running))) = (spot, inner) {
-                // The call is before the return address, and so is the place to look up.
-                let running = (running.0, running.1 - 1);
-                for (_, offset) in self.tails.between(&self.objects, outer, running).iter() {
-                    all.push((from.wrapping_add(offset.wrapping_sub(running.1 + 1)), true));
-                }
+            // No call is before an address that a signal interrupted, or that made a system call.
+            let call = spot.filter(|_| address & INTERRUPTED == 0);
+            if let (Some((object, last)), Some(running), Some(memory)) =
+                (call, running, self.memories.get(&pid))
+            {
+                let outer = (object, last + 1);
+                let jumps = self.tails.between(&self.objects, &memory.objects, outer, running);
+                let behind = |(object, offset): &Spot| memory.behind(*object, *offset);
+                all.extend(jumps.iter().filter_map(behind).map(|address| (address, true)));
             }
             all.push((*address, false));
-            inner = spot.map(|spot| (*address, spot));
+            running = spot;
         }
         all
     }
@@ -170,7 +185,7 @@ impl Namer {
         for address in addresses {
             self.look_up(pid, *address);
         }
-        self.named_site(pid, addresses).frames
+        self.named_site(pid, None, addresses).frames
     }
 
     /// The frames of a call site that [`Namer::work`] has named.
@@ -193,17 +208,17 @@ impl Namer {
     pub fn work(&mut self, queue: &mut VecDeque<Wanted>, budget: Duration) -> usize {
         let limit = Instant::now() + budget;
         let mut named = 0;
-        while let Some(Wanted { site, pid, addresses }) = queue.pop_front() {
+        while let Some(Wanted { site, pid, addresses, probed }) = queue.pop_front() {
             if !self.sites.contains_key(&site) {
                 let looked_up = |address: &u64| {
                     // Known addresses cost nothing: the clock is read only after real work.
                     !self.look_up(pid, *address) || Instant::now() < limit
                 };
                 if !addresses.iter().all(looked_up) && !self.all_known(pid, &addresses) {
-                    queue.push_front(Wanted { site, pid, addresses });
+                    queue.push_front(Wanted { site, pid, addresses, probed });
                     return named;
                 }
-                let named_site = self.named_site(pid, &addresses);
+                let named_site = self.named_site(pid, probed, &addresses);
                 self.sites.insert(site, named_site);
                 named += 1;
             }
@@ -222,16 +237,25 @@ impl Namer {
         }
     }
 
-    fn named_site(&mut self, pid: Pid, addresses: &[u64]) -> NamedSite {
+    fn named_site(
+        &mut self,
+        pid: Pid,
+        probed: Option<(FileId, u64)>,
+        addresses: &[u64],
+    ) -> NamedSite {
         let (mut unmapped, mut anonymous) = (false, false);
         let mut frames = Vec::with_capacity(addresses.len());
         let mut tallies: Vec<(Part, Tally)> = Vec::new();
-        for (address, tail) in self.with_tails(pid, addresses) {
+        for (address, tail) in self.with_tails(pid, probed, addresses) {
             if tail {
                 self.look_up(pid, address);
             }
             let first = frames.len();
             self.push_frames(pid, address, tail, &mut frames);
+            if tail && is_split(&frames, first) {
+                frames.truncate(first);
+                continue;
+            }
             let new = frames.get(first..).unwrap_or_default();
             let part = match self.place(pid, address).location {
                 Location::Object(object, _) => Part::Object(object),
@@ -287,7 +311,7 @@ impl Namer {
             mapping.file_offset.wrapping_add(inside)
         });
         let frame = |level: &Level| report::Frame {
-            address: report::Address(address),
+            address: report::Address(Mapping::without_generation(address)),
             symbol: level.symbol.clone(),
             offset: level.offset,
             module: module.clone(),
@@ -311,6 +335,13 @@ impl Namer {
             },
         }
     }
+}
+
+/// Whether the frames from `first` on are of the function before them, whose rarely executed code is elsewhere.
+fn is_split(frames: &[report::Frame], first: usize) -> bool {
+    let function = |at: Option<usize>| frames.get(at?)?.symbol.as_ref();
+    let outer = function(frames.len().checked_sub(1));
+    outer.is_some() && outer == function(first.checked_sub(1))
 }
 
 #[cfg(test)]

@@ -2,28 +2,33 @@
 //!
 //! `event_base_dispatch` ends with a jump to `event_base_loop`: on the stack, the loop seems to be called by the
 //! caller of `event_base_dispatch`. The call before a return address says which function was called. If that is not
-//! the function found running, and its code provably jumps there, it is shown, too. What cannot be proven (indirect
-//! calls, functions without symbols) adds nothing.
+//! the function found running, and its code provably jumps there, it is shown, too: within an object, through the
+//! procedure linkage table into another one, and from one such function to the next. What cannot be proven (indirect
+//! calls, functions without extent) adds nothing.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     os::unix::fs::FileExt as _,
     rc::Rc,
 };
 
+use gimli::{BaseAddresses, CieOrFde, EhFrame, EndianSlice, LittleEndian, UnwindSection as _};
 use object::{
     Object as _, ObjectSection as _, ObjectSegment as _, ObjectSymbol as _, RelocationTarget,
     SymbolKind, read::ReadCache,
 };
 
 use super::objects::{ObjectId, Objects};
-use crate::arch::{Architecture as _, Destination, Flow, Host};
+use crate::arch::{Architecture as _, Destination, Flow, Host, Instruction};
 
 /// Most functions between a call and the running function.
 const CHAIN: usize = 3;
 /// Longer functions are not searched for jumps.
 const LARGEST: u64 = 1 << 16;
+/// Most functions decoded to find one path, each at most [`LARGEST`] bytes: a path that is longer to search for proves
+/// little.
+const DECODED: usize = 64;
 /// Cached pairs of a call and a function, 60 bytes each.
 const PAIRS: usize = 1 << 16;
 
@@ -55,12 +60,20 @@ struct CodeOf {
 
 impl Tails {
     /// The jumps on the path from the call that returns to `outer` to the function that contains `inner`, the last
-    /// one first: each as the address behind the jump, like a call's return address.
-    pub(super) fn between(&mut self, objects: &Objects, outer: Spot, inner: Spot) -> Rc<[Spot]> {
+    /// one first: each as the address behind the jump, like a call's return address. `mapped` are the objects in which
+    /// names are looked up: those of the process.
+    pub(super) fn between(
+        &mut self,
+        objects: &Objects,
+        mapped: &[ObjectId],
+        outer: Spot,
+        inner: Spot,
+    ) -> Rc<[Spot]> {
         if let Some(known) = self.known.get(&(outer, inner)) {
             return Rc::clone(known);
         }
-        let found: Rc<[Spot]> = self.find(objects, outer, inner).unwrap_or_default().into();
+        let found = Search::new(self, objects, mapped, inner).and_then(|search| search.path(outer));
+        let found: Rc<[Spot]> = found.unwrap_or_default().into();
         if self.known.len() >= PAIRS {
             self.known.clear();
         }
@@ -68,30 +81,87 @@ impl Tails {
         found
     }
 
-    fn find(&mut self, objects: &Objects, outer: Spot, inner: Spot) -> Option<Vec<Spot>> {
-        let caller = self.code(objects, outer.0)?;
-        let called = caller.called_before(outer.1)?;
-        let callee = self.code(objects, inner.0)?;
-        let running = callee.function_at(callee.address(inner.1)?)?;
-        // The called function is in the caller's object, or, by name, in the object found running.
-        let (first, code) = match called {
-            Called::Address(address) => ((outer.0, address), caller),
-            Called::Name(name) => ((inner.0, *callee.exports.get(&name)?), Rc::clone(&callee)),
-        };
-        if first == (inner.0, running) {
-            return None;
-        }
-        let mut chain = Vec::new();
-        // A path within one object: a library's own functions that forward to each other.
-        (first.0 == inner.0 && code.leads(first.1, running, &mut chain)).then(|| {
-            chain.reverse();
-            chain.into_iter().map(|offset| (first.0, offset)).collect()
-        })
-    }
-
     fn code(&mut self, objects: &Objects, id: ObjectId) -> Option<Rc<CodeOf>> {
         let read = || objects.file(id).and_then(|file| CodeOf::read(&file)).map(Rc::new);
         self.code.entry(id).or_insert_with(read).clone()
+    }
+}
+
+/// Looks for a path of jumps to one function.
+struct Search<'a> {
+    tails: &'a mut Tails,
+    objects: &'a Objects,
+    mapped: &'a [ObjectId],
+    /// The object and the address of the function found running.
+    running: Spot,
+    decoded: HashSet<Spot>,
+}
+
+impl<'a> Search<'a> {
+    /// A search for the function that contains `inner`.
+    fn new(
+        tails: &'a mut Tails,
+        objects: &'a Objects,
+        mapped: &'a [ObjectId],
+        inner: Spot,
+    ) -> Option<Self> {
+        let code = tails.code(objects, inner.0)?;
+        let running = (inner.0, code.function_at(code.address(inner.1)?)?);
+        Some(Self { tails, objects, mapped, running, decoded: HashSet::new() })
+    }
+
+    /// The places behind the jumps that lead from the function called before `outer` to the running one, the last
+    /// jump first.
+    fn path(mut self, outer: Spot) -> Option<Vec<Spot>> {
+        let caller = self.tails.code(self.objects, outer.0)?;
+        let called = self.functions(outer.0, caller.called_before(outer.1)?);
+        if called.contains(&self.running) {
+            return None;
+        }
+        let mut chain = Vec::new();
+        called.into_iter().any(|function| self.leads(function, &mut chain)).then(|| {
+            chain.reverse();
+            chain
+        })
+    }
+
+    /// The functions that a call or jump in `object` may reach, by object and address. A name may have several
+    /// definitions; the loader has chosen one.
+    fn functions(&mut self, object: ObjectId, called: Called) -> Vec<Spot> {
+        let name = match called {
+            Called::Address(address) => return vec![(object, address)],
+            Called::Name(name) => name,
+        };
+        let Self { tails, objects, mapped, running, .. } = self;
+        let mut all = Vec::new();
+        for id in [running.0, object].iter().chain(mapped.iter()) {
+            let address =
+                tails.code(objects, *id).and_then(|code| code.exports.get(&name).copied());
+            let function = address.map(|address| (*id, address));
+            all.extend(function.filter(|function| !all.contains(function)));
+        }
+        all
+    }
+
+    /// Whether the function jumps to the running one, possibly through others. Appends the places behind the jumps,
+    /// the first one first.
+    fn leads(&mut self, from: Spot, chain: &mut Vec<Spot>) -> bool {
+        if chain.len() == CHAIN || self.decoded.len() == DECODED || !self.decoded.insert(from) {
+            return false;
+        }
+        let (object, start) = from;
+        let Some(code) = self.tails.code(self.objects, object) else { return false };
+        for (behind, called) in code.jumps(start) {
+            let reached = self.functions(object, called);
+            chain.push((object, behind));
+            if reached.contains(&self.running)
+                || reached.into_iter().any(|function| self.leads(function, chain))
+            {
+                return true;
+            }
+            chain.pop();
+        }
+        false
     }
 }
 
@@ -120,6 +190,11 @@ impl CodeOf {
         for symbol in object.symbols() {
             if symbol.is_definition() && symbol.kind() == SymbolKind::Text {
                 functions.insert(symbol.address(), symbol.size());
+            }
+        }
+        if object.symbols().next().is_none() {
+            for (start, size) in unwound(&object) {
+                functions.entry(start).or_insert(size);
             }
         }
         let mut words = HashMap::new();
@@ -181,39 +256,37 @@ impl CodeOf {
         }
     }
 
-    /// Whether the function at `from` jumps to the one at `to`, possibly through others. Appends the offsets behind
-    /// the jumps, the first one first.
-    fn leads(&self, from: u64, to: u64, chain: &mut Vec<u64>) -> bool {
-        if chain.len() == CHAIN {
-            return false;
-        }
-        let Some(size) = self.functions.get(&from).filter(|size| **size <= LARGEST) else {
-            return false;
-        };
-        let Some(offset) = self.offset(from) else { return false };
-        let mut code = vec![0; usize::try_from(*size).unwrap_or(0)];
+    /// The jumps out of the function at an address: the offset behind each, and its target.
+    fn jumps(&self, from: u64) -> Vec<(u64, Called)> {
+        let size = self.functions.get(&from).copied().filter(|size| *size <= LARGEST);
+        let Some((size, offset)) = size.zip(self.offset(from)) else { return Vec::new() };
+        let mut code = vec![0; usize::try_from(size).unwrap_or(0)];
         if self.file.read_exact_at(&mut code, offset).is_err() {
-            return false;
+            return Vec::new();
         }
-        for jump in Host::decode(&code, from) {
-            let Flow::Jump { to: destination, .. } = jump.flow else { continue };
-            let lands = match self.target(destination) {
-                Some(Called::Address(address)) => address,
-                Some(Called::Name(name)) => match self.exports.get(&name) {
-                    Some(address) => *address,
-                    None => continue,
-                },
-                None => continue,
-            };
-            if (from..from + size).contains(&lands) {
-                continue;
-            }
-            chain.push(offset + (jump.end - from));
-            if lands == to || self.leads(lands, to, chain) {
-                return true;
-            }
-            chain.pop();
-        }
-        false
+        let out = |jump: Instruction| {
+            let Flow::Jump { to, .. } = jump.flow else { return None };
+            let called = self.target(to)?;
+            let stays = matches!(called, Called::Address(to) if (from..from + size).contains(&to));
+            (!stays).then_some((offset + (jump.end - from), called))
+        };
+        Host::decode(&code, from).filter_map(out).collect()
     }
+}
+
+/// Start and size of the functions that `.eh_frame` describes: stripped objects keep it.
+fn unwound<'data>(file: &object::File<'data, impl object::ReadRef<'data>>) -> Vec<(u64, u64)> {
+    let Some(section) = file.section_by_name(".eh_frame") else { return Vec::new() };
+    let Ok(bytes) = section.data() else { return Vec::new() };
+    let mut frames = EhFrame::from(EndianSlice::new(bytes, LittleEndian));
+    frames.set_address_size(8);
+    let bases = BaseAddresses::default().set_eh_frame(section.address());
+    let mut entries = frames.entries(&bases);
+    let mut functions = Vec::new();
+    while let Ok(Some(entry)) = entries.next() {
+        let CieOrFde::Fde(partial) = entry else { continue };
+        let Ok(fde) = partial.parse(EhFrame::cie_from_offset) else { continue };
+        functions.push((fde.initial_address(), fde.len()));
+    }
+    functions
 }

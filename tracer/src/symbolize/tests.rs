@@ -322,7 +322,7 @@ fn an_invalid_or_missing_object_has_a_reason() {
         let line = format!("1000-2000 r-xp 00000000 08:01 7 {path}\n");
         let mut namer = Namer::new();
         namer.learn(pid, &Mappings::parse(line.as_bytes()));
-        let wanted = Wanted { site: 1, pid, addresses: [0x1010].into() };
+        let wanted = Wanted { site: 1, pid, addresses: [0x1010].into(), probed: None };
         namer.work(&mut VecDeque::from([wanted]), Duration::from_secs(60));
         let modules = namer.modules([1].into_iter());
         assert_eq!((modules.len(), modules[0].path.as_deref()), (1, Some(path)));
@@ -376,8 +376,9 @@ fn a_queue_is_processed_within_its_budget_and_names_follow_later() {
     let pid = server.pid();
     let mut namer = server.namer();
     let addresses: Arc<[u64]> = server.addresses[..3].into();
-    let mut queue: VecDeque<Wanted> =
-        (1..=3).map(|site| Wanted { site, pid, addresses: Arc::clone(&addresses) }).collect();
+    let mut queue: VecDeque<Wanted> = (1..=3)
+        .map(|site| Wanted { site, pid, addresses: Arc::clone(&addresses), probed: None })
+        .collect();
     assert_eq!(namer.lookup(1), None);
     let frames = namer.unnamed(pid, &addresses);
     assert_eq!(why(&frames), ["not looked up yet"; 3]);
@@ -398,7 +399,9 @@ fn a_site_in_unknown_memory_is_named_once_the_memory_is_known() {
     let pid = server.pid();
     let mut namer = Namer::new();
     let addresses: Arc<[u64]> = server.addresses[1..2].into();
-    let queue = || VecDeque::from([Wanted { site: 1, pid, addresses: Arc::clone(&addresses) }]);
+    let queue = || {
+        VecDeque::from([Wanted { site: 1, pid, addresses: Arc::clone(&addresses), probed: None }])
+    };
     namer.work(&mut queue(), Duration::from_secs(60));
     assert_eq!(why(&namer.lookup(1).unwrap()), ["not in any mapping"]);
     namer.learn(pid, &server.mappings());

@@ -86,6 +86,8 @@ pub enum Question {
     Limits(u32),
     /// The limits that several processes share?
     SharedLimits,
+    /// Which code was mapped?
+    CodeLoads,
 }
 
 /// A scan that must not take more than a share of the time.

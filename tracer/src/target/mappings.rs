@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs,
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -191,15 +191,17 @@ pub fn read(pid: Pid) -> Result<Mappings, TargetError> {
 
 /// A path through which we can open the file of a target's mapping: the kernel's link to the mapped
 /// file if we may use it (works for deleted files and in every mount namespace; needs root), else the
-/// target's path within the target's root.
+/// target's path within the target's root: also where the link is another file's, which has taken the place since.
 pub fn open_path(pid: Pid, mapping: &Mapping) -> PathBuf {
     let link = pid.proc_path(format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
-    match &mapping.path {
-        Some(path) if fs::metadata(&link).is_err() => {
-            let inside = path.strip_prefix("/").unwrap_or(path);
-            pid.proc_path("root").join(inside)
-        }
-        _ => link,
+    let Some(path) = &mapping.path else { return link };
+    let inside = path.strip_prefix("/").unwrap_or(path);
+    let path = pid.proc_path("root").join(inside);
+    let is_file = |path: &Path| fs::metadata(path).map(|file| file.ino() == mapping.inode);
+    match is_file(&link) {
+        Err(_) => path,
+        Ok(false) if is_file(&path).unwrap_or(false) => path,
+        Ok(_) => link,
     }
 }
 
@@ -374,6 +376,18 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0   [vsyscall]
         let own = Pid::own();
         let path = open_path(own, &gone);
         assert_eq!(path, Path::new(&format!("/proc/{own}/root/lib/libold.so")));
+    }
+
+    #[test]
+    fn a_file_whose_place_another_one_has_taken_is_opened_by_its_path() {
+        let own = read(Pid::own()).unwrap();
+        let here = own.find(super::parse_line as fn(&[u8]) -> _ as usize as u64).unwrap();
+        let other = std::env::temp_dir().join(format!("leaktrace-place-{}", Pid::own()));
+        fs::write(&other, "another file").unwrap();
+        let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&other).unwrap());
+        let before = super::Mapping { path: Some(other.clone()), inode, ..here.clone() };
+        assert_eq!(fs::read(open_path(Pid::own(), &before)).unwrap(), b"another file");
+        fs::remove_file(&other).unwrap();
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Knows nothing of probes, kernel programs or names of functions, and never changes a process that it did
 //! not start.
 
+pub mod code_history;
 mod command;
 pub mod descendants;
 pub mod descriptors;

@@ -168,7 +168,7 @@ impl Library {
     /// Waits until all requested tables are installed, at most for `timeout`.
     pub fn wait(&mut self, timeout: Duration, writer: &mut impl Writer) -> io::Result<()> {
         let deadline = Instant::now() + timeout;
-        while self.objects.values().any(|state| matches!(state, State::Building)) {
+        while self.is_building() {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(built) = self.builder.next(left) else { break };
             self.install(built, writer)?;
@@ -177,9 +177,14 @@ impl Library {
         Ok(())
     }
 
+    /// Whether a requested table is not there yet.
+    pub fn is_building(&self) -> bool {
+        self.objects.values().any(|state| matches!(state, State::Building))
+    }
+
     /// Logs when all tables are installed, for readers who wait for complete stacks.
     pub fn log_if_complete(&self) {
-        if !self.objects.values().any(|state| matches!(state, State::Building)) {
+        if !self.is_building() {
             log::info!("all unwind tables are there");
         }
     }

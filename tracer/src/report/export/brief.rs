@@ -227,7 +227,7 @@ impl BriefFinding {
             confidence: rounded(finding.confidence),
             since: finding.since.and_then(rounded),
             title: text.cut(&finding.title),
-            function: asked.map(|frame| text.cut(&frame.label())),
+            function: asked.map(|frame| text.cut(&frame.short_label())),
             file: asked.and_then(|frame| frame.file.as_deref()).map(|file| text.path(file)),
             line: asked.and_then(|frame| frame.line),
             kind: kind(&finding.kind),

@@ -92,8 +92,8 @@ fn per_second(per_s: f64) -> String {
 /// A frame with its source.
 fn place(frame: &Frame) -> String {
     match frame.source() {
-        Some(source) => format!("{}  {source}", frame.label()),
-        None => frame.label(),
+        Some(source) => format!("{}  {source}", frame.short_label()),
+        None => frame.short_label(),
     }
 }
 

@@ -46,7 +46,7 @@ impl Drop for Placed {
 
 /// The modules of one stack, as in the report: the program's first.
 fn program_of(server: &Running, namer: &mut Namer, addresses: &[u64]) -> crate::report::Module {
-    let wanted = Wanted { site: 1, pid: server.pid(), addresses: addresses.into() };
+    let wanted = Wanted { site: 1, pid: server.pid(), addresses: addresses.into(), probed: None };
     namer.work(&mut VecDeque::from([wanted]), Duration::from_secs(60));
     let modules = namer.modules([1].into_iter());
     let own = |module: &crate::report::Module| module.label() == "server";
@@ -192,7 +192,10 @@ fn a_program_of_debian_without_names_has_a_package_to_install() {
     let mut namer = Namer::new();
     namer.learn(pid, &mappings);
     let addresses = [cat.code.start + 0x100].into();
-    namer.work(&mut VecDeque::from([Wanted { site: 1, pid, addresses }]), Duration::from_secs(60));
+    namer.work(
+        &mut VecDeque::from([Wanted { site: 1, pid, addresses, probed: None }]),
+        Duration::from_secs(60),
+    );
     drop(child.stdin.take());
     child.wait().unwrap();
     let modules = namer.modules([1].into_iter());

@@ -119,7 +119,9 @@ fn a_call_site_in_new_code_gets_its_name_when_the_map_has_grown() {
     let mapping = mappings::read(pid).unwrap();
     assert!(mapping.find(later).unwrap().executable && mapping.find(later).unwrap().path.is_none());
     let addresses: Arc<[u64]> = [later].into();
-    let queue = || VecDeque::from([Wanted { site: 1, pid, addresses: Arc::clone(&addresses) }]);
+    let queue = || {
+        VecDeque::from([Wanted { site: 1, pid, addresses: Arc::clone(&addresses), probed: None }])
+    };
     // The namer knows the mapping from the start: node reserves its code range at once.
     namer.work(&mut queue(), Duration::from_secs(60));
     assert_eq!(why(&namer.lookup(1).unwrap()), ["JIT: not in its perf map"]);
@@ -143,7 +145,10 @@ fn node_without_a_perf_map_has_a_hint() {
     let addresses: Arc<[u64]> = [code.unwrap().start + 0x100].into();
     let mut namer = Namer::new();
     namer.learn(pid, &mappings);
-    namer.work(&mut VecDeque::from([Wanted { site: 1, pid, addresses }]), Duration::from_secs(60));
+    namer.work(
+        &mut VecDeque::from([Wanted { site: 1, pid, addresses, probed: None }]),
+        Duration::from_secs(60),
+    );
     let modules = namer.modules([1].into_iter());
     let [module] = &modules[..] else { panic!("{modules:?}") };
     assert_eq!((module.path.as_deref(), module.names), (None, Names::None));

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use super::{Estimate, Page, cut, inherited, inherited_count, place};
 use crate::{
     format::{bytes, bytes_per_s, count, count_per_s, percent, seconds},
-    report::{Orphans, Report, Site, VerdictClass},
+    report::{Frame, Orphans, Report, Site, VerdictClass},
 };
 
 pub(super) fn write(
@@ -157,6 +157,13 @@ fn verdict(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
 /// One row per level. A name too long for the line loses its end; the source behind it is kept.
 fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     for (level, frame) in site.frames.iter().enumerate() {
+        let is_jit = |at: Option<usize>| {
+            at.and_then(|at| site.frames.get(at)).is_some_and(Frame::is_nameless_jit)
+        };
+        // Of generated code without names, one row says all.
+        if is_jit(Some(level)) && is_jit(level.checked_sub(1)) {
+            continue;
+        }
         let mut behind = frame.source().map_or_else(String::new, |source| format!("  {source}"));
         if frame.tail_call {
             behind += "  [left by a tail jump]";
@@ -170,7 +177,7 @@ fn stack(site: &Site, page: &mut Page<'_, impl Write>) -> io::Result<()> {
         let before = format!("      {level:>3}  ");
         let taken = before.chars().count() + behind.chars().count();
         let space = page.width.map_or(usize::MAX, |width| width.saturating_sub(taken));
-        page.row(&format!("{before}{}{behind}", cut(frame.label(), space.max(LEAST_NAME))))?;
+        page.row(&format!("{before}{}{behind}", cut(frame.short_label(), space.max(LEAST_NAME))))?;
     }
     if site.truncated {
         let why = site.truncated_why.as_deref().unwrap_or("reason unknown");
