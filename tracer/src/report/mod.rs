@@ -3,6 +3,7 @@
 //! Depends on nothing else: screen, text and JSON all read a [`Report`]. `docs/report.schema.json` describes its JSON
 //! form. Unknown values are `null`, never made up.
 
+mod census;
 mod connections;
 mod estimate;
 pub mod export;
@@ -26,6 +27,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use tracer_common::{loss::Loss, stack::StackEnd};
 
+pub use census::{
+    CENSUS_SCHEMA, Census, CensusArena, CensusDifference, CensusPinned, CensusReport, CensusSize,
+    CensusTarget, CensusType, PinnedBySize, SizeDifference, TypeDifference,
+};
 pub use connections::{
     Client, ClosedBy, Connection, ConnectionRole, Connections, LeftBehind, Protocol, SocketState,
 };
