@@ -38,31 +38,36 @@ impl Census {
 
     /// A number of the census.
     pub fn number(&self, key: &str) -> u64 {
-        self.json["census"][key].as_u64().unwrap_or(u64::MAX)
+        self.json.pointer(&format!("/census/{key}")).and_then(Value::as_u64).unwrap_or(u64::MAX)
     }
 
     /// The sum of a number over all arenas that have an address.
     pub fn arenas(&self, key: &str) -> u64 {
-        let arenas = self.json["census"]["arenas"].as_array().into_iter().flatten();
-        let arenas = arenas.filter(|arena| !arena["address"].is_null());
-        arenas.filter_map(|arena| arena[key].as_u64()).sum()
+        let arenas = self.list("arenas").filter(|arena| arena.get("address") != Some(&Value::Null));
+        arenas.filter_map(|arena| arena.get(key)?.as_u64()).sum()
     }
 
     /// How many blocks of a type there are.
     pub fn of_type(&self, name: &str) -> u64 {
-        let types = self.json["census"]["by_type"].as_array().into_iter().flatten();
-        types.filter(|one| one["type"] == name).filter_map(|one| one["count"].as_u64()).sum()
+        let types = self.list("by_type").filter(|one| one.get("type").is_some_and(|is| is == name));
+        types.filter_map(|one| one.get("count")?.as_u64()).sum()
     }
 
     /// How many blocks of a size there are.
     pub fn of_size(&self, size: u64) -> u64 {
-        let sizes = self.json["census"]["by_size"].as_array().into_iter().flatten();
-        sizes.filter(|one| one["size"] == size).filter_map(|one| one["count"].as_u64()).sum()
+        let sizes =
+            self.list("by_size").filter(|one| one.get("size").is_some_and(|is| *is == size));
+        sizes.filter_map(|one| one.get("count")?.as_u64()).sum()
+    }
+
+    fn list(&self, key: &str) -> impl Iterator<Item = &Value> {
+        let list = self.json.pointer(&format!("/census/{key}")).and_then(Value::as_array);
+        list.into_iter().flatten()
     }
 
     /// What it does not understand.
     pub fn doubts(&self) -> &Value {
-        &self.json["doubts"]
+        self.json.get("doubts").unwrap_or(&Value::Null)
     }
 }
 
