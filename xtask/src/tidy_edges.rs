@@ -25,12 +25,13 @@ pub(crate) const EDGES: [(&str, &[&str]); 34] = [
     ("ledger", &["target"]),
     ("tape", &["error"]),
     ("source", &["kernel", "options", "tape", "target", "unwind"]),
-    ("reconcile", &["ledger", "source", "tape", "target"]),
+    ("reconcile", &["heap", "ledger", "source", "tape", "target"]),
     ("lib_objects", &["ledger", "packs", "reconcile", "source", "target"]),
     ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
     (
         "collector",
         &[
+            "heap",
             "kernel",
             "ledger",
             "lib_objects",

@@ -7,7 +7,7 @@ use tracer_common::stack::StackEnd;
 
 use super::Assembly;
 use crate::{
-    report::{Accounting, Budget, Collector, ConnectionsLog, Unwind, Word},
+    report::{Accounting, Budget, Collector, ConnectionsLog, Unwind, VerifiedBlocks, Word},
     snapshot::{Snapshot, windows::Sampling},
     tape::{Question, Redact, Redactor, redact},
     target::usage::OwnUsage,
@@ -90,6 +90,12 @@ impl Assembly {
                 .iter()
                 .map(|(reason, count)| ((*reason).into(), *count))
                 .collect(),
+            verified: snapshot.verified.map(|verified| VerifiedBlocks {
+                blocks: verified.allocated,
+                of: verified.asked,
+                missed_releases: verified.missed_releases,
+                missed_acquires: None,
+            }),
             unknown_frees: snapshot.unknown_releases,
             failed_acquires: snapshot.hits.iter().map(|(_, failed)| failed).sum(),
             truncated_stacks: truncated_by.values().sum(),

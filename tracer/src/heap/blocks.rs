@@ -21,8 +21,10 @@ pub struct Block {
 pub enum State {
     /// An allocated block of this many usable bytes begins there.
     Allocated(u64),
-    /// The address is in the heap, and no allocated block begins there.
+    /// The address is in a free part of the heap.
     Free,
+    /// The address is within an allocated block, not at its beginning.
+    Inside,
     /// The address is in no part of the heap that was understood.
     Unknown,
 }
@@ -54,6 +56,16 @@ impl Bits {
         let skipped = self.0.iter().skip(at / 64 + 1).position(|word| *word != 0)?;
         let index = at / 64 + 1 + skipped;
         self.0.get(index).map(|word| index * 64 + word.trailing_zeros() as usize)
+    }
+
+    /// The last set bit at `at` or before it.
+    fn last(&self, at: usize) -> Option<usize> {
+        let first = self.0.get(at / 64)? & (u64::MAX >> (63 - at % 64));
+        if first != 0 {
+            return Some(at / 64 * 64 + 63 - first.leading_zeros() as usize);
+        }
+        let index = self.0.get(..at / 64)?.iter().rposition(|word| *word != 0)?;
+        self.0.get(index).map(|word| index * 64 + 63 - word.leading_zeros() as usize)
     }
 
     fn clear_from(&mut self, at: usize) {
@@ -133,6 +145,14 @@ impl Span {
         let at = self.place(chunk).filter(|at| self.chunks.get(*at))?;
         let next = self.chunks.next(at + 1).map_or(self.end, |next| self.address(next));
         Some((next - chunk, self.allocated.get(at)))
+    }
+
+    /// The chunk that an address is in: its address and bytes, and whether it is allocated.
+    fn around(&self, address: u64) -> Option<(u64, u64, bool)> {
+        let inside = address.checked_sub(self.first).filter(|_| address < self.end)?;
+        let at = self.chunks.last(usize::try_from(inside / Self::PLACE).ok()?)?;
+        let start = self.address(at);
+        self.chunk(start).map(|(bytes, allocated)| (start, bytes, allocated))
     }
 
     /// Its chunks: address, bytes, and whether allocated.
@@ -218,7 +238,7 @@ impl Heap {
                 return State::Allocated(block.size);
             }
             if address < block.address + block.size {
-                return State::Free;
+                return State::Inside;
             }
         }
         let chunk = address.wrapping_sub(Span::BEFORE);
@@ -226,9 +246,12 @@ impl Heap {
         let span = after.checked_sub(1).and_then(|at| self.spans.get(at));
         match span.filter(|span| chunk < span.end) {
             None => State::Unknown,
-            Some(span) => match span.chunk(chunk) {
-                Some((bytes, true)) => State::Allocated(Span::block(chunk, bytes).size),
-                _ => State::Free,
+            Some(span) => match span.around(chunk) {
+                Some((start, bytes, true)) if start == chunk => {
+                    State::Allocated(Span::block(chunk, bytes).size)
+                }
+                Some((.., false)) => State::Free,
+                _ => State::Inside,
             },
         }
     }
@@ -266,14 +289,16 @@ mod tests {
         let heap = Heap { spans, mapped, ..Heap::default() };
         let states = [
             (0x1010, State::Allocated(24)),
-            (0x1018, State::Free),
+            (0x1018, State::Inside),
             (0x1030, State::Free),
             (0x1060, State::Allocated(4088)),
             (0x2060, State::Free),
             (0x2080, State::Unknown),
             (0xff0, State::Unknown),
             (0x9010, State::Allocated(8176)),
-            (0x9020, State::Free),
+            (0x9020, State::Inside),
+            (0x1070, State::Inside),
+            (0x1040, State::Free),
             (0xb020, State::Unknown),
         ];
         for (address, state) in states {

@@ -86,6 +86,8 @@ pub struct ProcessMemory {
     cost: Cell<ReadCost>,
     /// Time to wait before the next read, so that the share is kept.
     owed: Cell<Duration>,
+    /// When to stop reading.
+    deadline: Option<Instant>,
 }
 
 impl ProcessMemory {
@@ -99,7 +101,19 @@ impl ProcessMemory {
             share: share.clamp(0.01, 1.0),
             cost: Cell::default(),
             owed: Cell::default(),
+            deadline: None,
         })
+    }
+
+    /// The same, of which nothing can be read any more at some time.
+    #[must_use]
+    pub fn until(self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    /// Whether that time has come.
+    pub fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// What reading has cost so far.
@@ -155,6 +169,9 @@ impl ProcessMemory {
 impl Memory for ProcessMemory {
     fn read(&self, address: u64, buffer: &mut [u8]) -> usize {
         let begun = Instant::now();
+        if self.deadline.is_some_and(|deadline| begun >= deadline) {
+            return 0;
+        }
         let mut done = 0;
         let mut swapped = 0;
         while done < buffer.len() {

@@ -7,6 +7,7 @@
 pub mod blocks;
 pub mod census;
 mod glibc;
+pub mod look;
 pub mod memory;
 pub mod regions;
 pub mod types;
@@ -14,6 +15,7 @@ mod window;
 
 pub use blocks::{Arena, Block, Heap, State};
 pub use census::Census;
+pub use look::{Asked, Look, look};
 pub use memory::{Memory, ProcessMemory};
 pub use types::Types;
 

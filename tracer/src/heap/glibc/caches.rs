@@ -9,12 +9,32 @@ use crate::heap::memory::{Memory, untagged};
 /// How often a cache that changes is read again.
 const MAX_REREADS: usize = 4;
 
+/// How links between free chunks are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Links {
+    /// Combined with the address where they are: since 2.32.
+    Combined,
+    /// As they are: before.
+    Plain,
+}
+
+impl Links {
+    const fn decode(self, at: u64, link: u64) -> u64 {
+        match self {
+            Self::Combined => link ^ (at >> 12),
+            Self::Plain => link,
+        }
+    }
+}
+
 /// A thread's cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cache {
-    /// The chunks in its lists.
+    /// The chunks in the lists that agree with their counts.
     pub(super) chunks: Vec<u64>,
-    /// Lists that changed whenever they were read; what they had in common with their counts is in `chunks`.
+    /// Lists with chunks that agree.
+    pub(super) agreeing: usize,
+    /// Lists that changed whenever they were read: their chunks are not known.
     pub(super) unsteady: usize,
 }
 
@@ -52,6 +72,7 @@ pub(super) fn cache(
     memory: &impl Memory,
     chunk: u64,
     layout: &TcacheLayout,
+    links: Links,
     size: &impl Fn(u64) -> Option<u64>,
 ) -> Option<Cache> {
     let mut content = vec![0; layout.bytes()];
@@ -60,7 +81,7 @@ pub(super) fn cache(
         if memory.read(chunk + HEADER_BYTES, &mut content) < content.len() {
             return None;
         }
-        let found = once(memory, &content, layout, size);
+        let found = once(memory, &content, layout, links, size);
         if found.as_ref().is_some_and(|found| found.unsteady == 0) {
             return found;
         }
@@ -73,11 +94,11 @@ fn once(
     memory: &impl Memory,
     content: &[u8],
     layout: &TcacheLayout,
+    links: Links,
     size: &impl Fn(u64) -> Option<u64>,
 ) -> Option<Cache> {
     let room = room(content, layout);
     let mut cache = Cache::default();
-    let mut agree = 0;
     for (list, (count, head)) in lists(content, layout).enumerate() {
         let expected = match room {
             Some(room) => room.wrapping_sub(count),
@@ -87,91 +108,72 @@ fn once(
         if head == 0 && expected == 0 {
             continue;
         }
+        let exact = MIN_CHUNK + list as u64 * CHUNK_ALIGNMENT;
         let fits = |chunk: u64| {
-            let exact = MIN_CHUNK + list as u64 * CHUNK_ALIGNMENT;
-            size(chunk).is_some_and(|size| {
-                if list < layout.exact { size == exact } else { size > exact / 2 }
-            })
+            let fits = |size| if list < layout.exact { size == exact } else { size > exact / 2 };
+            size(chunk).is_some_and(fits)
         };
-        let chunks = follow(memory, head, 0, expected.min(MAX_LIST), &fits);
-        if chunks.is_complete && chunks.chunks.len() == expected {
-            agree += 1;
-        } else {
-            cache.unsteady += 1;
+        match follow(memory, head, 0, expected.min(MAX_LIST), links, &fits) {
+            Some(chunks) if chunks.len() == expected => {
+                cache.agreeing += 1;
+                cache.chunks.extend(chunks);
+            }
+            _ => cache.unsteady += 1,
         }
-        cache.chunks.extend(chunks.chunks);
     }
     // At most a few lists can change while they are read.
-    (agree > 0 && cache.unsteady <= agree.max(2)).then_some(cache)
+    (cache.agreeing > 0 && cache.unsteady <= cache.agreeing.max(2)).then_some(cache)
 }
 
-/// The free chunks in the fastbins of an arena. The second figure is how many lists could not be followed to their end.
+/// The free chunks in the fastbins of an arena. The second figure is how many lists changed whenever they were read.
 pub(super) fn fastbins(
     memory: &impl Memory,
     address: u64,
+    links: Links,
     size: &impl Fn(u64) -> Option<u64>,
 ) -> (Vec<u64>, usize) {
-    let Some(heads) = memory.words::<{ arena::FASTBIN_COUNT }>(address + arena::FASTBINS) else {
-        return (Vec::new(), arena::FASTBIN_COUNT);
-    };
-    let mut all = Vec::new();
-    let mut cut = 0;
-    for (bin, head) in heads.into_iter().enumerate().filter(|(_, head)| *head != 0) {
-        let exact = MIN_CHUNK + bin as u64 * CHUNK_ALIGNMENT;
-        let fits = |chunk: u64| size(chunk) == Some(exact);
-        let chunks = follow(memory, head, HEADER_BYTES, MAX_LIST, &fits);
-        cut += usize::from(!chunks.is_complete);
-        all.extend(chunks.chunks);
+    let mut best = (Vec::new(), arena::FASTBIN_COUNT);
+    for _ in 0..MAX_REREADS {
+        let heads = memory.words::<{ arena::FASTBIN_COUNT }>(address + arena::FASTBINS);
+        let (mut all, mut unsteady) = (Vec::new(), 0);
+        for (bin, head) in heads.into_iter().flatten().enumerate().filter(|(_, head)| *head != 0) {
+            let exact = MIN_CHUNK + bin as u64 * CHUNK_ALIGNMENT;
+            let fits = |chunk: u64| size(chunk) == Some(exact);
+            match follow(memory, head, HEADER_BYTES, MAX_LIST, links, &fits) {
+                Some(chunks) => all.extend(chunks),
+                None => unsteady += 1,
+            }
+        }
+        if unsteady == 0 {
+            return (all, 0);
+        }
+        if unsteady < best.1 {
+            best = (all, unsteady);
+        }
     }
-    (all, cut)
+    best
 }
 
-/// A list as far as it could be followed.
-#[derive(Default)]
-struct Chunks {
-    chunks: Vec<u64>,
-    is_complete: bool,
-}
-
-/// Follows a list of free chunks. Links point to the content of a chunk, or `to_content` bytes before it. Since 2.32 a link is
-/// combined with the address where it is; before, it is plain: what leads to the end of the list is right.
+/// Follows a list of free chunks to its end; `None` if that is not possible. Links point to the content of a chunk, or
+/// `to_content` bytes before it.
 fn follow(
     memory: &impl Memory,
     head: u64,
     to_content: u64,
     most: usize,
+    links: Links,
     fits: &impl Fn(u64) -> bool,
-) -> Chunks {
-    let combined = |at: u64, link: u64| link ^ (at >> 12);
-    let plain = |_: u64, link: u64| link;
-    let first = along(memory, head, to_content, most, fits, &combined);
-    if first.is_complete {
-        return first;
-    }
-    let second = along(memory, head, to_content, most, fits, &plain);
-    if second.is_complete || second.chunks.len() > first.chunks.len() { second } else { first }
-}
-
-fn along(
-    memory: &impl Memory,
-    head: u64,
-    to_content: u64,
-    most: usize,
-    fits: &impl Fn(u64) -> bool,
-    decode: &impl Fn(u64, u64) -> u64,
-) -> Chunks {
-    let mut found = Chunks::default();
+) -> Option<Vec<u64>> {
+    let mut found = Vec::new();
     let mut link = head;
     while link != 0 {
         let content = untagged(link).wrapping_add(to_content);
         let chunk = content.wrapping_sub(HEADER_BYTES);
-        if found.chunks.len() >= most || !content.is_multiple_of(CHUNK_ALIGNMENT) || !fits(chunk) {
-            return found;
+        if found.len() >= most || !content.is_multiple_of(CHUNK_ALIGNMENT) || !fits(chunk) {
+            return None;
         }
-        let Some(word) = memory.word(content) else { return found };
-        found.chunks.push(chunk);
-        link = decode(content, word);
+        found.push(chunk);
+        link = links.decode(content, memory.word(content)?);
     }
-    found.is_complete = true;
-    found
+    Some(found)
 }

@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 
 use self::{
     arenas::Ring,
+    caches::Links,
     layout::{HEADER_BYTES, TCACHES, TcacheLayout, arena, heap},
     walk::{End, Fault, Walked, walk},
 };
@@ -44,9 +45,18 @@ pub(super) fn read(memory: &impl Memory, mappings: &Mappings) -> Option<Heap> {
     for ring in &rings {
         reading.ring(ring);
     }
-    reading.thread_caches();
+    reading.heap.spans.sort_by_key(Span::first);
+    let links = reading.thread_caches();
+    reading.fastbins(links);
     reading.mapped(mapped_bytes);
     Some(reading.finish())
+}
+
+/// A thread's cache.
+struct Found {
+    chunk: u64,
+    layout: &'static TcacheLayout,
+    cache: caches::Cache,
 }
 
 /// A heap that is being read.
@@ -75,22 +85,10 @@ impl<M: Memory> Reading<'_, M> {
         }
     }
 
-    /// Reads all chunks of an arena, and takes out those in its fastbins.
+    /// Reads all chunks of an arena.
     fn arena(&mut self, found: &arenas::Arena) {
-        let first = self.heap.spans.len();
         let (top_bytes, own_bytes) =
             if found.is_main { self.main_arena(found) } else { self.other_arena(found) };
-        let spans = self.heap.spans.get(first..).unwrap_or_default();
-        let (free, cut) =
-            caches::fastbins(self.memory, found.address, &|chunk| size_of(spans, chunk));
-        for chunk in free {
-            mark_free(self.heap.spans.get_mut(first..).unwrap_or_default(), chunk);
-        }
-        if cut > 0 {
-            self.doubt(format!(
-                "{cut} lists of free chunks (fastbins) changed while they were read: some free blocks may count as allocated"
-            ));
-        }
         self.heap.arenas.push(blocks::Arena {
             address: found.address,
             top_bytes,
@@ -198,29 +196,29 @@ impl<M: Memory> Reading<'_, M> {
         ));
     }
 
-    /// Takes out the chunks in the caches of threads.
-    fn thread_caches(&mut self) {
-        self.heap.spans.sort_by_key(Span::first);
-        let mut versions: BTreeSet<&str> = BTreeSet::new();
-        let mut unsteady = 0;
+    /// Takes out the chunks in the caches of threads. Returns how links are stored; `None` if no cache tells.
+    fn thread_caches(&mut self) -> Option<Links> {
+        let candidates = std::mem::take(&mut self.caches);
+        let [combined, plain] =
+            [Links::Combined, Links::Plain].map(|links| self.caches_with(&candidates, links));
+        let agreeing =
+            |found: &[Found]| -> usize { found.iter().map(|one| one.cache.agreeing).sum() };
+        let links =
+            if agreeing(&plain) > agreeing(&combined) { Links::Plain } else { Links::Combined };
+        let found = if links == Links::Plain { plain } else { combined };
+        let is_known = !found.is_empty();
+        let versions: BTreeSet<&str> = found.iter().map(|one| one.layout.versions).collect();
+        self.heap.allocator = match versions.into_iter().collect::<Vec<_>>().as_slice() {
+            [version] => format!("glibc {version}"),
+            _ => "glibc".to_owned(),
+        };
+        let unsteady: usize = found.iter().map(|one| one.cache.unsteady).sum();
         let mut cached = Vec::new();
-        for chunk in std::mem::take(&mut self.caches) {
-            let spans = &self.heap.spans;
-            let size = |chunk| size_of(spans, chunk);
-            let mut layouts = TCACHES.iter().filter(|layout| size(chunk) == Some(layout.chunk));
-            let found = layouts.find_map(|layout: &TcacheLayout| {
-                let cache = caches::cache(self.memory, chunk, layout, &size)?;
-                Some((cache, layout.versions))
-            });
-            let Some((cache, version)) = found else { continue };
-            versions.insert(version);
-            unsteady += cache.unsteady;
-            cached.extend(cache.chunks);
-            self.heap.own.insert(chunk + HEADER_BYTES);
+        for one in found {
+            cached.extend(one.cache.chunks);
+            self.heap.own.insert(one.chunk + HEADER_BYTES);
         }
         // Sums are by arena: of the one whose memory the chunk is in, not the one whose thread has it.
-        cached.sort_unstable();
-        cached.dedup();
         for chunk in cached {
             if let Some(bytes) = mark_free(&mut self.heap.spans, chunk) {
                 let address = self.arena_of(chunk);
@@ -232,13 +230,53 @@ impl<M: Memory> Reading<'_, M> {
         }
         if unsteady > 0 {
             self.doubt(format!(
-                "{unsteady} lists of threads' caches changed while they were read: some free blocks may count as allocated"
+                "{unsteady} lists of threads' caches changed while they were read: some free blocks count as allocated"
             ));
         }
-        self.heap.allocator = match versions.into_iter().collect::<Vec<_>>().as_slice() {
-            [version] => format!("glibc {version}"),
-            _ => "glibc".to_owned(),
+        is_known.then_some(links)
+    }
+
+    /// The caches among these chunks, if links are stored like that.
+    fn caches_with(&self, candidates: &[u64], links: Links) -> Vec<Found> {
+        let size = |chunk| size_of(&self.heap.spans, chunk);
+        let candidates = candidates.iter().filter(|chunk| is_allocated(&self.heap.spans, **chunk));
+        let found = candidates.filter_map(|chunk| {
+            let mut layouts = TCACHES.iter().filter(|layout| size(*chunk) == Some(layout.chunk));
+            layouts.find_map(|layout| {
+                let cache = caches::cache(self.memory, *chunk, layout, links, &size)?;
+                Some(Found { chunk: *chunk, layout, cache })
+            })
+        });
+        found.collect()
+    }
+
+    /// Takes out the chunks in the arenas' fastbins.
+    fn fastbins(&mut self, links: Option<Links>) {
+        let addresses: Vec<u64> = self.heap.arenas.iter().map(|arena| arena.address).collect();
+        let read = |links| {
+            let size = |chunk| size_of(&self.heap.spans, chunk);
+            let all =
+                addresses.iter().map(|arena| caches::fastbins(self.memory, *arena, links, &size));
+            all.fold((Vec::new(), 0), |(mut chunks, unsteady), (more, some)| {
+                chunks.extend(more);
+                (chunks, unsteady + some)
+            })
         };
+        let (chunks, unsteady) = links.map_or_else(
+            || {
+                let (combined, plain) = (read(Links::Combined), read(Links::Plain));
+                if plain.1 < combined.1 { plain } else { combined }
+            },
+            read,
+        );
+        for chunk in chunks {
+            mark_free(&mut self.heap.spans, chunk);
+        }
+        if unsteady > 0 {
+            self.doubt(format!(
+                "{unsteady} lists of free chunks (fastbins) changed while they were read: some free blocks count as allocated"
+            ));
+        }
     }
 
     /// The address of the arena that a chunk's memory belongs to.
@@ -327,17 +365,21 @@ impl<M: Memory> Reading<'_, M> {
     }
 }
 
-/// The span that contains an address; spans need not be sorted.
+/// The span that contains an address; spans are sorted.
 fn span_of(spans: &[Span], address: u64) -> Option<usize> {
     let after = spans.partition_point(|span| span.first() <= address);
-    let sorted =
-        after.checked_sub(1).filter(|at| spans.get(*at).is_some_and(|one| address < one.end()));
-    sorted.or_else(|| spans.iter().position(|span| (span.first()..span.end()).contains(&address)))
+    after.checked_sub(1).filter(|at| spans.get(*at).is_some_and(|one| address < one.end()))
 }
 
 /// Bytes of the chunk that begins there.
 fn size_of(spans: &[Span], chunk: u64) -> Option<u64> {
     spans.get(span_of(spans, chunk)?)?.chunk(chunk).map(|(bytes, _)| bytes)
+}
+
+/// Whether an allocated chunk begins there.
+fn is_allocated(spans: &[Span], chunk: u64) -> bool {
+    let span = span_of(spans, chunk).and_then(|at| spans.get(at));
+    span.and_then(|span| span.chunk(chunk)).is_some_and(|(_, allocated)| allocated)
 }
 
 /// Marks an allocated chunk as free, and returns its bytes; `None` if there is none.
