@@ -18,8 +18,8 @@ use crate::{
     target::Pid,
 };
 
-/// Blocks that are asked about at most: 96 MiB of questions.
-const MAX_ASKED: usize = 4 << 20;
+/// Blocks that are asked about at most: 48 MiB of questions.
+const MAX_ASKED: usize = 2 << 20;
 
 /// Looks at the heaps of all targets at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
