@@ -6,6 +6,7 @@
 
 pub mod allocators;
 pub mod bpftrace;
+pub mod census;
 pub mod child;
 pub mod churn;
 pub mod compare;

@@ -36,11 +36,13 @@ pub enum Loss {
     ProgramSkipped = 12,
     /// A release request for a library object found no space in its map.
     AskDropped = 13,
+    /// A release that no probe saw: the heap says that the block is free. Counted by the collector.
+    MissedRelease = 14,
 }
 
 impl Loss {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AcquireDropped,
         Self::ReleaseDropped,
         Self::ReleaseBusy,
@@ -55,6 +57,7 @@ impl Loss {
         Self::ConnectionDropped,
         Self::ProgramSkipped,
         Self::AskDropped,
+        Self::MissedRelease,
     ];
 
     /// The key in the report's `accounting.lost`.
@@ -74,6 +77,7 @@ impl Loss {
             Self::ConnectionDropped => "connection_dropped",
             Self::ProgramSkipped => "program_skipped",
             Self::AskDropped => "ask_dropped",
+            Self::MissedRelease => "missed_release",
         }
     }
 
@@ -97,6 +101,7 @@ impl Loss {
                 "events of any process not looked at: the kernel skipped our program"
             }
             Self::AskDropped => "objects shown without 'release asked': too many at once",
+            Self::MissedRelease => "releases that no probe saw: the heap has these blocks as free",
             Self::ChildDropped => "children not followed: too many targets, or ring buffer full",
         }
     }

@@ -6,7 +6,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
-    ArgAction, Args, Parser, Subcommand,
+    ArgAction, Args, Parser, Subcommand, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use tracer_common::kind::ResourceKind;
@@ -42,6 +42,7 @@ Exit status: 0 success, 2 failure (stderr says why and what helps).";
                       leaktrace [OPTIONS] -n NAME\n       \
                       leaktrace [OPTIONS] -- CMD [ARGS]...\n       \
                       leaktrace replay [OPTIONS] FILE\n       \
+                      leaktrace census [OPTIONS] -p PID\n       \
                       leaktrace doctor [-p PID]",
     after_help = AFTER_HELP,
     args_conflicts_with_subcommands = true,
@@ -65,6 +66,9 @@ pub enum Action {
         #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = pid())]
         pid: Vec<u32>,
     },
+    /// Count what is in the heap of a process, without tracing: every allocated block by size and by type, also those
+    /// from long ago, and what the allocator keeps free
+    Census(CensusArgs),
     /// Report what a tape of --record has recorded: no root, no target, no other file needed
     Replay {
         /// The tape
@@ -188,6 +192,50 @@ pub struct ReportArgs {
     /// List what the suppressions hide
     #[arg(long, requires = "suppress")]
     pub show_suppressed: bool,
+}
+
+/// The flags of a census.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct CensusArgs {
+    /// The process
+    #[arg(short, long, value_name = "PID", value_parser = pid())]
+    pub pid: u32,
+    /// Format of the census
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = CensusFormat::Text)]
+    pub format: CensusFormat,
+    /// Write it to this file, which is replaced atomically [default: stdout]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Take one after each such time, and report what has changed; with -f json a line of JSON for each
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub every: Option<Duration>,
+    /// Stop after this time [default: at Ctrl-C, or when the process ends]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, requires = "every")]
+    pub duration: Option<Duration>,
+    /// List at most this many types
+    #[arg(long, value_name = "N", default_value_t = TOP_IN_TEXT, value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: u32,
+    /// Show the first N bytes of one block of each type, in hexadecimal: they may contain secrets
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub show_content: u32,
+    /// Also write all blocks to this file, a line each: address, usable bytes, type
+    #[arg(long, value_name = "FILE", conflicts_with = "every")]
+    pub list_blocks: Option<PathBuf>,
+    /// Limit the cost of reading to this share of one processor [default: no limit]
+    #[arg(long, value_name = "SHARE")]
+    pub max_cpu: Option<Share>,
+    /// Log progress to stderr; repeat for details
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The format of a census.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CensusFormat {
+    /// Plain text
+    Text,
+    /// JSON, described by docs/census.schema.json
+    Json,
 }
 
 /// The format of the report.

@@ -113,6 +113,20 @@ pub enum Failure {
         /// All of them.
         matches: Vec<Match>,
     },
+    /// The heap of a process may not be read.
+    #[error("could not read the memory of process `{pid}`")]
+    HeapUnreadable {
+        /// The id.
+        pid: u32,
+        /// Why.
+        source: io::Error,
+    },
+    /// No heap that leaktrace can read.
+    #[error("could not find the heap of process `{pid}`: no arena of glibc in its variables")]
+    NoReadableHeap {
+        /// The id.
+        pid: u32,
+    },
     /// A kernel thread.
     #[error("could not trace process `{pid}`: it is a kernel thread")]
     KernelThread {

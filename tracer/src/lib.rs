@@ -13,6 +13,8 @@ pub mod settings;
 
 pub mod target;
 
+pub mod heap;
+
 pub mod probes;
 
 pub mod kernel;

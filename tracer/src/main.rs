@@ -53,6 +53,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             start_log(replay.verbosity);
             leaktrace::run::replay(&replay)
         }
+        Command::Census(settings) => {
+            start_log(settings.verbosity);
+            leaktrace::run::census(&settings)
+        }
         Command::Doctor(pids) => {
             let roots = Roots::default();
             let gather = |pid| Ok(Candidate::gather(&roots, pid)?.with_allocators());

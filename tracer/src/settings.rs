@@ -7,11 +7,11 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use tracer_common::kind::ResourceKind;
 
-pub use crate::cli::Format;
+pub use crate::cli::{CensusFormat, Format};
 use crate::{
-    cli::{Action, Cli, ReportArgs, TOP_IN_TEXT, Trace},
+    cli::{Action, CensusArgs, Cli, ReportArgs, TOP_IN_TEXT, Trace},
     error::Failure,
-    options::TraceOptions,
+    options::{Share, TraceOptions},
     packs::{Fault, Loaded, Pack, Sources},
     probes::user_defined::UserProbe,
     suppressions::{BadLine, Suppressions},
@@ -24,7 +24,7 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 const MIN_DURATION: Duration = Duration::from_millis(1);
 
 /// The command to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Trace and report.
     Trace(Box<Settings>),
@@ -32,6 +32,33 @@ pub enum Command {
     Doctor(Vec<u32>),
     /// Report what a tape has recorded.
     Replay(Replay),
+    /// Count what is in a heap.
+    Census(CensusSettings),
+}
+
+/// Whose heap to count, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CensusSettings {
+    /// The process.
+    pub pid: u32,
+    /// Format of the report.
+    pub format: CensusFormat,
+    /// File for it; stdout if `None`.
+    pub output: Option<PathBuf>,
+    /// Time between two of them; only one if `None`.
+    pub every: Option<Duration>,
+    /// When to stop; never if `None`.
+    pub duration: Option<Duration>,
+    /// Maximum number of types in text.
+    pub top: usize,
+    /// Bytes of one block of each type to show.
+    pub show_content: usize,
+    /// File for a list of all blocks; none if `None`.
+    pub list_blocks: Option<PathBuf>,
+    /// The share of one processor that reading may take.
+    pub max_cpu: f64,
+    /// How often `-v` was given.
+    pub verbosity: u8,
 }
 
 /// How to replay a tape.
@@ -116,6 +143,7 @@ impl Command {
     /// Converts the command line. `terminal` says whether stdout is a terminal.
     pub fn from_cli(cli: Cli, terminal: bool) -> Result<Self, Failure> {
         match cli.action {
+            Some(Action::Census(census)) => CensusSettings::from_cli(census).map(Self::Census),
             Some(Action::Doctor { pid }) => Ok(Self::Doctor(without_duplicates(pid))),
             Some(Action::Replay { tape, at, report, verbose }) => {
                 if !at.is_empty() && report.format == Some(Format::Tui) {
@@ -137,6 +165,24 @@ impl Command {
             }
             None => Settings::from_cli(cli.trace, terminal).map(Box::new).map(Self::Trace),
         }
+    }
+}
+
+impl CensusSettings {
+    fn from_cli(census: CensusArgs) -> Result<Self, Failure> {
+        let every = census.every.map(|time| at_least("--every", time, MIN_INTERVAL)).transpose()?;
+        Ok(Self {
+            pid: census.pid,
+            format: census.format,
+            output: census.output,
+            every,
+            duration: census.duration,
+            top: usize::try_from(census.top).unwrap_or(usize::MAX),
+            show_content: usize::try_from(census.show_content).unwrap_or(usize::MAX),
+            list_blocks: census.list_blocks,
+            max_cpu: census.max_cpu.map_or(1.0, Share::fraction),
+            verbosity: census.verbose,
+        })
     }
 }
 
@@ -341,7 +387,7 @@ mod tests {
     fn settings(words: &str, terminal: bool) -> Settings {
         match meant(words, terminal).unwrap() {
             Command::Trace(settings) => *settings,
-            Command::Doctor(_) | Command::Replay(_) => panic!("{words}"),
+            Command::Doctor(_) | Command::Replay(_) | Command::Census(_) => panic!("{words}"),
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tidy_modules::{Crate, Name, line_of};
 
 /// A folder or file of `tracer/src`, and the modules that its `use crate::` lines may name.
-pub(crate) const EDGES: [(&str, &[&str]); 33] = [
+pub(crate) const EDGES: [(&str, &[&str]); 34] = [
     ("arch", &[]),
     ("cli", &["options", "probes", "report"]),
     ("settings", &["cli", "error", "options", "packs", "probes", "suppressions"]),
@@ -17,6 +17,7 @@ pub(crate) const EDGES: [(&str, &[&str]); 33] = [
     ("preflight", &["arch", "error", "probes", "target"]),
     ("doctor", &["error", "format", "kernel", "preflight"]),
     ("target", &["tape"]),
+    ("heap", &["arch", "format", "target"]),
     ("packs", &["arch", "tape"]),
     ("probes", &["arch", "format", "packs", "tape", "target"]),
     ("kernel", &["arch", "options"]),
@@ -24,12 +25,13 @@ pub(crate) const EDGES: [(&str, &[&str]); 33] = [
     ("ledger", &["target"]),
     ("tape", &["error"]),
     ("source", &["kernel", "options", "tape", "target", "unwind"]),
-    ("reconcile", &["ledger", "source", "tape", "target"]),
+    ("reconcile", &["heap", "ledger", "source", "tape", "target"]),
     ("lib_objects", &["ledger", "packs", "reconcile", "source", "target"]),
     ("snapshot", &["ledger", "lib_objects", "reconcile", "target", "unwind"]),
     (
         "collector",
         &[
+            "heap",
             "kernel",
             "ledger",
             "lib_objects",

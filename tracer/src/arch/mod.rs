@@ -42,6 +42,8 @@ pub trait Architecture {
     /// The BPF programs.
     const BPF_OBJECT: &'static Aligned<[u8]>;
 
+    /// The bits of a pointer that are an address: programs may keep tags in the others.
+    const POINTER_MASK: u64;
     /// How many arguments a function receives in registers.
     const REGISTER_ARGUMENTS: u8;
     /// Most bytes of a call instruction.

@@ -18,6 +18,7 @@ impl Architecture for Unknown {
     const BPF_OBJECT: &'static Aligned<[u8]> = &Aligned([]);
 
     /// As elsewhere, so that options are checked in the same way.
+    const POINTER_MASK: u64 = u64::MAX;
     const REGISTER_ARGUMENTS: u8 = 6;
     const CALL_BYTES: usize = 0;
     const RESOLVED_SLOT: object::elf::RelocationType = object::elf::RelocationType(u32::MAX);

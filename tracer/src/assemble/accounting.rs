@@ -8,7 +8,7 @@ use tracer_common::{kind::ResourceKind, stack::StackEnd};
 use super::Assembly;
 use crate::{
     analyze::quiet::Quiet,
-    report::{Accounting, Budget, Collector, ConnectionsLog, Unwind, Word},
+    report::{Accounting, Budget, Collector, ConnectionsLog, Unwind, VerifiedBlocks, Word},
     snapshot::{Snapshot, windows::Sampling},
     tape::{Question, Redact, Redactor, redact},
     target::usage::OwnUsage,
@@ -108,6 +108,12 @@ impl Assembly {
                 .iter()
                 .map(|(reason, count)| ((*reason).into(), *count))
                 .collect(),
+            verified: snapshot.verified.map(|verified| VerifiedBlocks {
+                blocks: verified.allocated,
+                of: verified.asked,
+                missed_releases: verified.missed_releases,
+                missed_acquires: None,
+            }),
             unknown_frees: snapshot.unknown_releases,
             failed_acquires: snapshot.hits.iter().map(|(_, failed)| failed).sum(),
             truncated_stacks: truncated_by.values().sum(),

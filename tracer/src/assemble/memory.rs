@@ -47,7 +47,10 @@ impl Memory {
                 self.anonymous.push(at_ms, anonymous);
                 self.outstanding.push(at_ms, outstanding_bytes);
             }
+            let before = self.last.unwrap_or_default();
             self.last = Some(ProcessMemory {
+                heap_used_bytes: before.heap_used_bytes,
+                heap_kept_bytes: before.heap_kept_bytes,
                 rss_bytes: sum(|one| one.memory.rss),
                 anon_bytes,
                 file_bytes: sum(|one| one.memory.file),
@@ -59,6 +62,10 @@ impl Memory {
         }
         let last = self.last.as_mut()?;
         last.outstanding_bytes = outstanding_bytes;
+        if let Some(heap) = snapshot.heap {
+            last.heap_used_bytes = Some(heap.used_bytes);
+            last.heap_kept_bytes = Some(heap.kept_bytes);
+        }
         Some(*last)
     }
 

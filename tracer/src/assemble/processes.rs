@@ -298,6 +298,8 @@ fn with_ids(seen: &Snapshot, id_of: &HashMap<u32, u32>) -> Snapshot {
         sampling: seen.sampling,
         mappings: seen.mappings.clone(),
         limits: seen.limits.clone(),
+        heap: seen.heap,
+        verified: seen.verified,
     }
 }
 

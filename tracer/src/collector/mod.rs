@@ -4,6 +4,7 @@
 //! snapshots never blocks it.
 
 mod cycle;
+mod heap_looks;
 mod id_pools;
 mod pacer;
 mod processes;
@@ -19,10 +20,11 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
+use tracer_common::{attach::ProbeNumber, kind::ResourceKind, loss::Loss, stack::StackEnd};
 
 use self::{
     cycle::{Drains, receive},
+    heap_looks::HeapLooks,
     id_pools::IdPools,
     pacer::Pacer,
     processes::Processes,
@@ -37,9 +39,10 @@ use crate::{
     kernel::{Drained, IdPool},
     ledger::{Ledger, connections::Occurrence, events::Event},
     lib_objects::{details::ObjectReader, ledger::Objects},
-    options::{TestOptions, TraceOptions},
+    options::{TestOptions, TraceMode, TraceOptions},
     reconcile::{
         fds::{FdReconciliation, SCANS},
+        heap::HeapVerification,
         pages::{Touches, route_event},
         sockets::connections,
     },
@@ -80,6 +83,10 @@ pub struct Collector {
     id_pools: IdPools,
     malformed: u64,
     doubts_seen: u64,
+    /// What the heaps of the targets say.
+    heaps: HeapVerification,
+    /// When to look at them; `None` for a tape, which has the looks.
+    heap_looks: Option<HeapLooks>,
     /// Sampling windows, where there is a budget.
     windows: Option<Windows>,
     /// Whether recording is paused.
@@ -109,6 +116,13 @@ impl Redact for Beginning {
     }
 }
 
+/// Whether outstanding blocks are verified by the heap: all of them are known only where everything is recorded.
+fn verifies(options: &TraceOptions) -> bool {
+    options.mode() == TraceMode::Probes
+        && options.kinds.contains(&ResourceKind::Heap)
+        && options.max_overhead.is_none()
+}
+
 impl Collector {
     /// A collector with recording still off. With a tape as `source`, it begins as the recorded one did.
     pub fn new(mut source: RecordSource, live: Option<Beginning>) -> io::Result<Self> {
@@ -118,6 +132,8 @@ impl Collector {
         let TestOptions { frames, forget, .. } = options.test_options;
         let mut collector = Self {
             pacer: Pacer::new(&source, interval, &options)?,
+            heap_looks: source.ring().is_some().then(|| HeapLooks::new(verifies(&options))),
+            heaps: HeapVerification::default(),
             source,
             ledger: Ledger::default(),
             unknown_code_seen: false,
@@ -178,10 +194,15 @@ impl Collector {
             self.cycle()?;
         }
         loop {
-            let Self { pacer, source, paused, .. } = &mut self;
-            let due = pacer.as_mut().map(|pacer| pacer.next(requests, source, *paused));
+            let Self { pacer, source, paused, heap_looks, heaps, ledger, processes, .. } =
+                &mut self;
+            let due = pacer.as_mut().zip(heap_looks.as_mut()).map(|(pacer, looks)| {
+                let due = || pacer.next(requests, source, *paused);
+                looks.step(due, heaps, ledger, &processes.running())
+            });
             match on_tape(due, source)? {
                 Step::Stop => break,
+                Step::Heap(reading) => heaps.take(reading),
                 Step::Request(request) => self.handle_request(request)?,
                 Step::Cycle => {
                     let received = self.cycle()?;
@@ -204,6 +225,7 @@ impl Collector {
             self.reconcile_descriptors(true)?;
         }
         self.finish()?;
+        self.heaps.settle(&mut self.ledger);
         self.refresh_targets();
         publish(self.snapshot(true)?);
         self.source.answers().flush();
@@ -316,7 +338,8 @@ impl Collector {
         }
     }
 
-    fn snapshot(&mut self, last: bool) -> io::Result<Snapshot> {
+    /// Losses by reason so far; what a lost release may have been about is set aside.
+    fn losses(&mut self) -> io::Result<BTreeMap<Loss, u64>> {
         let mut losses: BTreeMap<Loss, u64> =
             self.source.losses().filter(|(_, count)| *count > 0).collect();
         let lost = [Loss::ReleaseDropped, Loss::ReleaseBusy]
@@ -330,13 +353,21 @@ impl Collector {
             self.ledger.doubt(&positions);
             self.doubts_seen = lost;
         }
-        for (reason, count) in
-            [(Loss::Doubtful, self.ledger.doubtful()), (Loss::Malformed, self.malformed)]
-        {
+        let missed = self.heaps.verified().map_or(0, |verified| verified.missed_releases);
+        for (reason, count) in [
+            (Loss::Doubtful, self.ledger.doubtful()),
+            (Loss::Malformed, self.malformed),
+            (Loss::MissedRelease, missed),
+        ] {
             if count > 0 {
                 losses.insert(reason, count);
             }
         }
+        Ok(losses)
+    }
+
+    fn snapshot(&mut self, last: bool) -> io::Result<Snapshot> {
+        let losses = self.losses()?;
         if self.touches.is_some() {
             let ended = self.processes.ended();
             Touches::check_resident(&mut self.source, &mut self.ledger, ended, last);
@@ -368,6 +399,8 @@ impl Collector {
             last,
             resident,
             limits,
+            heap: self.heaps.sums(&running),
+            verified: self.heaps.verified().filter(|_| last),
             usage: usage.transpose()?,
             objects: self.objects(at_ns, last)?,
             connections: connections(

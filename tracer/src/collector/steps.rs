@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Probed, Request};
 use crate::{
+    reconcile::heap::HeapReading,
     snapshot::windows::OverheadReading,
     source::RecordSource,
     tape::{Question, redact::plain},
@@ -24,6 +25,8 @@ pub(super) enum Step {
     Request(Request),
     /// Make the last snapshot.
     Stop,
+    /// Take in a look at the targets' heaps.
+    Heap(HeapReading),
 }
 
 /// The same on a tape: a request without the channel for its answer.
@@ -39,6 +42,7 @@ enum Taped {
     Resume,
     Read,
     OverheadReading(OverheadReading),
+    Heap(HeapReading),
 }
 
 plain!(Taped);
@@ -48,6 +52,7 @@ impl Taped {
         match step {
             Step::Cycle => Self::Cycle,
             Step::Snapshot => Self::Snapshot,
+            Step::Heap(reading) => Self::Heap(reading.clone()),
             Step::Stop | Step::Request(Request::Stop) => Self::Stop,
             Step::Request(Request::Flush(_)) => Self::Flush,
             Step::Request(Request::Forget(pid, _)) => Self::Forget(*pid),
@@ -69,6 +74,7 @@ impl Taped {
             Self::Cycle => return Step::Cycle,
             Self::Snapshot => return Step::Snapshot,
             Self::Stop => return Step::Stop,
+            Self::Heap(reading) => return Step::Heap(reading),
             Self::Flush => Request::Flush(done),
             Self::Forget(pid) => Request::Forget(pid, done),
             Self::Allocators(pid, files, probed) => {

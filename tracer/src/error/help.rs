@@ -46,6 +46,12 @@ impl Failure {
                 Some(first) => format!("choose by id, for example -p {}", first.pid),
                 None => "choose by id with -p".to_owned(),
             },
+            Self::HeapUnreadable { .. } => "run as root (sudo leaktrace census ...), or as a user who may debug the \
+                                            process (cap_sys_ptrace)"
+                .to_owned(),
+            Self::NoReadableHeap { .. } => "a census reads the heaps of glibc 2.28 to 2.42 only, after their first \
+                                            allocation; with another allocator, trace: leaktrace -p PID"
+                .to_owned(),
             Self::KernelThread { .. } => {
                 "choose a user process: ps -e --ppid 2 -N".to_owned()
             }

@@ -6,5 +6,6 @@
 pub mod caller_allocated;
 mod connections;
 pub mod fds;
+pub mod heap;
 pub mod pages;
 pub mod sockets;

@@ -3,6 +3,7 @@
 //! Depends on nothing else: screen, text and JSON all read a [`Report`]. `docs/report.schema.json` describes its JSON
 //! form. Unknown values are `null`, never made up.
 
+mod census;
 mod connections;
 mod estimate;
 pub mod export;
@@ -26,6 +27,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use tracer_common::{loss::Loss, stack::StackEnd};
 
+pub use census::{
+    CENSUS_SCHEMA, Census, CensusArena, CensusDifference, CensusPinned, CensusReport, CensusSize,
+    CensusTarget, CensusType, PinnedBySize, SizeDifference, TypeDifference,
+};
 pub use connections::{
     Client, ClosedBy, Connection, ConnectionRole, Connections, LeftBehind, Protocol, SocketState,
 };
@@ -211,6 +216,9 @@ pub struct Accounting {
     pub lost: BTreeMap<Word<Loss>, u64>,
     /// Releases of resources acquired before the attach, or never acquired.
     pub unknown_frees: u64,
+    /// How outstanding blocks compare with the heaps themselves, at the end; `null` before, and where no heap was read.
+    #[serde(default)]
+    pub verified: Option<VerifiedBlocks>,
     /// Acquisitions that failed and yielded no resource.
     pub failed_acquires: u64,
     /// Acquisitions whose stack does not reach the thread's bottom frame.
@@ -229,6 +237,19 @@ pub struct Accounting {
     pub connections_log: Option<ConnectionsLog>,
     /// Resources that leaktrace itself used.
     pub collector: Collector,
+}
+
+/// How outstanding blocks compare with the heaps themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedBlocks {
+    /// Outstanding blocks that are allocated in the heap.
+    pub blocks: u64,
+    /// Outstanding blocks that the heaps were asked about.
+    pub of: u64,
+    /// Blocks that were free there, in two looks: releases that no probe saw. They are no longer outstanding.
+    pub missed_releases: u64,
+    /// Blocks of the heap that were acquired while traced, and are not outstanding; `null` since it is not known.
+    pub missed_acquires: Option<u64>,
 }
 
 /// Tables for unwinding code without frame pointers.

@@ -6,6 +6,7 @@
 
 mod attach;
 mod attacher;
+mod census;
 mod choose;
 mod command;
 mod journal;
@@ -46,6 +47,7 @@ use crate::{
 };
 use pipeline::Pipeline;
 
+pub use census::census;
 pub use replay::{replay, reports, reports_at};
 
 /// Traces according to `settings` until a signal, the duration or the targets' end stops it; delivers the report.

@@ -19,7 +19,10 @@ use crate::{
         connections::{Figures, LeftBehind},
     },
     lib_objects::ledger::Objects,
-    reconcile::fds::FdDetails,
+    reconcile::{
+        fds::FdDetails,
+        heap::{HeapSums, Verified},
+    },
     target::{
         Identity, Pid,
         limits::{Bounded, ProcessReading},
@@ -63,6 +66,10 @@ pub struct Snapshot {
     pub resident: BTreeMap<Pid, u64>,
     /// Their memory and limits; `None` while the last reading was a short while ago.
     pub limits: Option<LimitReadings>,
+    /// Sums over their heaps, from the last look at them; `None` while they could not be read.
+    pub heap: Option<HeapSums>,
+    /// In the last snapshot: how outstanding blocks compare with the heaps; `None` if they were not asked.
+    pub verified: Option<Verified>,
     /// In light mode: the kernel's figures for them.
     pub usage: Option<TargetUsage>,
     /// Progress of the unwind tables.

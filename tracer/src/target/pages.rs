@@ -35,6 +35,21 @@ const AT_ONCE: usize = 4096;
 pub struct Entry(u64);
 
 impl Entry {
+    /// From the bytes of the file.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_ne_bytes(bytes))
+    }
+
+    /// Whether the process has this page, in memory or swapped out: reading it makes no new one.
+    pub const fn is_mapped(self) -> bool {
+        self.0 & (PRESENT | SWAPPED) != 0
+    }
+
+    /// Whether it is swapped out.
+    pub const fn is_swapped(self) -> bool {
+        self.0 & SWAPPED != 0
+    }
+
     /// Whether the page has anonymous memory. A page that was only read has none: the kernel maps the same zero page
     /// for all such pages.
     pub fn is_anonymous(self) -> bool {
@@ -80,7 +95,7 @@ impl PageTable {
             for (index, page) in pages.iter().enumerate().skip(from).take(count) {
                 let at = usize::try_from((page - first) / PAGE_BYTES * 8).unwrap_or(0);
                 let word = buffer.get(at..).and_then(|rest| rest.first_chunk());
-                visit(index, Entry(u64::from_ne_bytes(*word.unwrap_or(&[0; 8]))));
+                visit(index, Entry::from_bytes(*word.unwrap_or(&[0; 8])));
             }
             from += count;
         }

@@ -104,26 +104,6 @@ impl Judge {
                     evidence.now_s - snapshot.at_ns.saturating_sub(began_ns) as f64 / 1e9
                 });
                 let mut verdict = judge(&evidence);
-                if std::env::var_os("LT_EVIDENCE").is_some() {
-                    // TEMP
-                    let lives: Vec<_> = site
-                        .lives
-                        .iter()
-                        .flat_map(|l| l.cohorts())
-                        .map(|c| (c.start_ms / 1000, c.end_ms / 1000, c.acquired, c.outstanding))
-                        .collect(); // TEMP
-                    let lt: Vec<_> = site
-                        .lives
-                        .iter()
-                        .flat_map(|l| l.lifetimes().iter().enumerate())
-                        .filter(|(_, c)| **c > 0)
-                        .map(|(b, c)| (crate::ledger::lifetime_end_s(b), *c))
-                        .collect(); // TEMP
-                    eprintln!(
-                        "EVID {} {:?} cohorts {:?} lifetimes {:?}",
-                        site.number, evidence, lives, lt
-                    ); // TEMP
-                } // TEMP
                 verdict.since = verdict.since.map(|since_s| (since_s - began_s).max(0.0));
                 Judged {
                     trend: evidence.trends.now(),

@@ -48,6 +48,8 @@ fn targets() -> Vec<Failure> {
             ],
         },
         Failure::KernelThread { pid: 12 },
+        Failure::HeapUnreadable { pid: 4121, source: os(13) },
+        Failure::NoReadableHeap { pid: 4121 },
         Failure::Ended { pid: 4121 },
         Failure::ThirtyTwoBit { pid: 4121, exe: "/srv/old".to_owned() },
         Failure::NothingProbed {

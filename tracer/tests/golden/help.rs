@@ -21,6 +21,13 @@ fn help_of_the_doctor() {
 }
 
 #[test]
+fn help_of_the_census() {
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    insta::assert_snapshot!(command.find_subcommand_mut("census").unwrap().render_help());
+}
+
+#[test]
 fn help_of_replay() {
     let mut command = Cli::command().term_width(100);
     command.build();

@@ -21,6 +21,8 @@ impl Architecture for X86_64 {
     const BPF_OBJECT: &'static Aligned<[u8]> =
         &Aligned(*include_bytes!("../../../bpf/leaktrace-x86_64.bpf.o"));
 
+    // User addresses have 47 bits, or 56 with five levels of page tables; above them are tags, if the processor ignores them.
+    const POINTER_MASK: u64 = (1 << 56) - 1;
     const REGISTER_ARGUMENTS: u8 = 6;
     const CALL_BYTES: usize = instructions::CALL_BYTES;
     const RESOLVED_SLOT: object::elf::RelocationType = object::elf::R_X86_64_IRELATIVE;

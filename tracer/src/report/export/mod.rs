@@ -4,6 +4,7 @@
 //! table below. Exporters add and judge nothing.
 
 pub mod brief;
+pub mod census;
 pub mod json;
 pub mod text;
 

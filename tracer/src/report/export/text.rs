@@ -303,6 +303,13 @@ fn accounting(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()
         count(accounting.unknown_frees),
         count(accounting.failed_acquires),
     ))?;
+    if let Some(verified) = accounting.verified {
+        page.line(&format!(
+            "heap   verified {} of {} outstanding blocks: they are allocated in the heap itself",
+            count(verified.blocks),
+            count(verified.of),
+        ))?;
+    }
     let cut = accounting.truncated_stacks;
     page.line(&if accounting.estimated {
         // The total above covers the whole time, and this rate does not.

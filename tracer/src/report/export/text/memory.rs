@@ -40,8 +40,12 @@ fn described(memory: &ProcessMemory) -> String {
     let explained = memory.explained_growth.map_or_else(String::new, |share| {
         format!(", which explains {} of the growth of anonymous memory", percent(share))
     });
+    let heap = memory.heap_used_bytes.zip(memory.heap_kept_bytes).map(|(used, kept)| {
+        format!("; heap {} in use and {} kept free by the allocator", bytes(used), bytes(kept))
+    });
     format!(
-        "memory resident {resident}{parts}; outstanding {}{explained}",
+        "memory resident {resident}{parts}{}; outstanding {}{explained}",
+        heap.unwrap_or_default(),
         bytes(memory.outstanding_bytes)
     )
 }

@@ -1,0 +1,120 @@
+//! Where glibc keeps what in its heap: the layouts of versions 2.28 to 2.42 for 64-bit programs.
+//!
+//! Constants only. A version is never trusted: whoever uses a layout verifies it on what the heap contains.
+//! Sources: `malloc/malloc.c` and `malloc/arena.c` of glibc.
+
+/// Chunks begin at multiples of this many bytes.
+pub(super) const CHUNK_ALIGNMENT: u64 = 16;
+/// Offset of what the program may use in its chunk.
+pub(super) const HEADER_BYTES: u64 = 16;
+/// Offset of a chunk's size, with flags, in it.
+pub(super) const SIZE: u64 = 8;
+/// Bytes of the smallest chunk.
+pub(super) const MIN_CHUNK: u64 = 32;
+/// Flag of a size: the chunk before it is allocated.
+pub(super) const PREVIOUS_IN_USE: u64 = 1;
+/// Flag of a size: the chunk is a mapping of its own.
+pub(super) const IS_MAPPED: u64 = 2;
+/// Flag of a size: the chunk belongs to another arena than the main one.
+pub(super) const NOT_MAIN_ARENA: u64 = 4;
+/// All flags of a size.
+pub(super) const FLAGS: u64 = 7;
+
+/// Offsets in `struct malloc_state`, an arena.
+pub(super) mod arena {
+    /// Lists of free small chunks that still count as allocated.
+    pub(in super::super) const FASTBINS: u64 = 0x10;
+    /// How many there are.
+    pub(in super::super) const FASTBIN_COUNT: usize = 10;
+    /// The last chunk, from which new ones are cut.
+    pub(in super::super) const TOP: u64 = 0x60;
+    /// Heads of the lists of free chunks, two words each.
+    pub(in super::super) const BINS: u64 = 0x70;
+    /// How many there are.
+    pub(in super::super) const BIN_COUNT: u64 = 127;
+    /// An empty list's words point to itself, as if they were in a chunk: this many bytes before them.
+    pub(in super::super) const BIN_BACK: u64 = 16;
+    /// The next arena, in a ring.
+    pub(in super::super) const NEXT: u64 = 0x870;
+    /// Bytes that the arena has from the kernel.
+    pub(in super::super) const SYSTEM_BYTES: u64 = 0x888;
+    /// The most that it has had.
+    pub(in super::super) const MOST_SYSTEM_BYTES: u64 = 0x890;
+    /// Bytes of an arena.
+    pub(in super::super) const BYTES: u64 = 0x898;
+}
+
+/// Offsets in `struct _heap_info`, at the beginning of a mapping with chunks of an arena other than the main one.
+pub(super) mod heap {
+    /// Such mappings are aligned to this size, unless huge pages are configured.
+    pub(in super::super) const ALIGNMENT: u64 = 64 << 20;
+    /// The arena.
+    pub(in super::super) const ARENA: u64 = 0;
+    /// The mapping before it, of the same arena.
+    pub(in super::super) const PREVIOUS: u64 = 8;
+    /// Bytes of it that are in use.
+    pub(in super::super) const SIZE: u64 = 16;
+    /// Bytes of the structure, up to 2.34 and from 2.35 on.
+    pub(in super::super) const BYTES: [u64; 2] = [0x20, 0x30];
+}
+
+/// A layout of `struct tcache_perthread_struct`: a thread's cache of free chunks, itself a block of the heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TcacheLayout {
+    /// The versions that use it.
+    pub(super) versions: &'static str,
+    /// Bytes of its chunk.
+    pub(super) chunk: u64,
+    /// Number of lists.
+    pub(super) lists: usize,
+    /// The first lists, which contain chunks of one size each.
+    pub(super) exact: usize,
+    /// Bytes of a count.
+    pub(super) count_bytes: usize,
+    /// Whether a count says how many more chunks there is room for, not how many there are.
+    pub(super) counts_room: bool,
+}
+
+impl TcacheLayout {
+    /// Bytes before the heads of the lists.
+    pub(super) const fn counts_bytes(&self) -> usize {
+        self.lists * self.count_bytes
+    }
+
+    /// Bytes of the structure.
+    pub(super) const fn bytes(&self) -> usize {
+        self.counts_bytes() + self.lists * 8
+    }
+}
+
+/// All layouts of a thread's cache.
+pub(super) const TCACHES: [TcacheLayout; 3] = [
+    TcacheLayout {
+        versions: "2.28 to 2.29",
+        chunk: 0x250,
+        lists: 64,
+        exact: 64,
+        count_bytes: 1,
+        counts_room: false,
+    },
+    TcacheLayout {
+        versions: "2.30 to 2.41",
+        chunk: 0x290,
+        lists: 64,
+        exact: 64,
+        count_bytes: 2,
+        counts_room: false,
+    },
+    TcacheLayout {
+        versions: "2.42",
+        chunk: 0x300,
+        lists: 76,
+        exact: 64,
+        count_bytes: 2,
+        counts_room: true,
+    },
+];
+
+/// The most chunks in a list of a thread's cache or in a fastbin that are followed: a tunable allows 65,535 in the former;
+/// the latter has no limit, but each lock of the arena may empty it.
+pub(super) const MAX_LIST: usize = 1 << 20;
