@@ -116,15 +116,14 @@ impl Usual {
     fn of(lives: &Lives, now_ms: u32) -> Option<Self> {
         // In ascending order: the first one counts.
         let buckets = (0..LIFETIMES - 1).map_while(|bucket| After::of(lives, now_ms, bucket));
-        let usual = buckets.enumerate().find_map(|(bucket, after)| {
+        buckets.enumerate().find_map(|(bucket, after)| {
             let age_s = lifetime_end_s(bucket);
             if after.have_ended() {
                 Some(Self { age_s, mature_s: ENDED_MATURE * age_s + LEAST_MATURE_S })
             } else {
                 after.hardly_any().then(|| Self { age_s, mature_s: mature_age_s(age_s) })
             }
-        });
-        usual
+        })
     }
 }
 
