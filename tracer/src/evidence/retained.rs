@@ -11,11 +11,12 @@ use crate::ledger::{LIFETIMES, Lives, lifetime_end_s};
 /// Of those that reached an age, so many may have been released later and the age still counts as the longest usual
 /// lifetime: stragglers must not hide a leak. (Where these are more than single ones, [`Retained::rest_s`] tells.)
 const STRAGGLERS: f64 = 0.05;
-/// Resources count as retained from twice the longest usual lifetime on; a drain and a snapshot later, seconds: the least
-/// age of any that do.
+/// Resources count as retained from so many times the longest usual lifetime on: hardly any that reach it are released.
+const MATURE: f64 = 1.25;
+/// A drain and a snapshot later, seconds: the least age of any that do.
 pub const LEAST_MATURE_S: f64 = 2.0;
-/// The same where releases have ended, as a factor: how long it takes until so much is sure is waited for already.
-const ENDED_MATURE: f64 = 1.25;
+/// Those that live for so many times the longest usual lifetime are more than late.
+const LATE: f64 = 2.0;
 /// Releases have ended at an age if so few of those that were to be expected after it came, as a share.
 const ENDED: f64 = 0.1;
 /// Fewer releases that were to be expected may all stay away by chance: one in 400 Poisson counts of mean 6 is 0.
@@ -90,7 +91,7 @@ pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
     let late = later_than(mature_s);
     Some(Retained {
         usual_s,
-        stragglers: later_than(mature_age_s(usual_s)),
+        stragglers: later_than(late_age_s(usual_s)),
         rest_s: if late == 0 { f64::INFINITY } else { exposure_s / late as f64 },
         count: run.count,
         share,
@@ -116,27 +117,24 @@ impl Usual {
     fn of(lives: &Lives, now_ms: u32) -> Option<Self> {
         // In ascending order: the first one counts.
         let buckets = (0..LIFETIMES - 1).map_while(|bucket| After::of(lives, now_ms, bucket));
-        buckets.enumerate().find_map(|(bucket, after)| {
-            let age_s = lifetime_end_s(bucket);
-            if after.have_ended() {
-                Some(Self { age_s, mature_s: ENDED_MATURE * age_s + LEAST_MATURE_S })
-            } else {
-                after.hardly_any().then(|| Self { age_s, mature_s: mature_age_s(age_s) })
-            }
-        })
+        let mut usual =
+            buckets.enumerate().filter(|(_, after)| after.have_ended() || after.hardly_any());
+        let (bucket, _) = usual.next()?;
+        let age_s = lifetime_end_s(bucket);
+        Some(Self { age_s, mature_s: MATURE * age_s + LEAST_MATURE_S })
     }
 }
 
-/// The age from which on resources of this usual lifetime count as retained, seconds.
-fn mature_age_s(usual_s: f64) -> f64 {
-    2.0 * usual_s + LEAST_MATURE_S
+/// The age from which on resources of this usual lifetime are far too old, seconds.
+fn late_age_s(usual_s: f64) -> f64 {
+    LATE * usual_s + LEAST_MATURE_S
 }
 
 /// The age from which on resources of a call site would count as retained, seconds; also when none does.
 pub(super) fn mature_s(lives: &Lives, now_ms: u32) -> f64 {
     let longest = || lives.lifetimes().iter().rposition(|count| *count > 0);
     let usual = Usual::of(lives, now_ms).map(|usual| usual.mature_s);
-    usual.unwrap_or_else(|| mature_age_s(longest().map_or(0.0, lifetime_end_s)))
+    usual.unwrap_or_else(|| late_age_s(longest().map_or(0.0, lifetime_end_s)))
 }
 
 /// What happened to the resources that reached an age, the end of a bucket of lifetimes.
