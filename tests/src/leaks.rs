@@ -52,6 +52,8 @@ pub struct Case {
     pub kind: String,
     /// The function that acquires it.
     pub function: String,
+    /// Another function that leaks with it, if there is one: the other end, or the content.
+    pub also: Option<String>,
 }
 
 /// The cases of a program.
@@ -70,7 +72,13 @@ impl Case {
             let found = line.get(key).and_then(Value::as_str);
             found.map(str::to_owned).with_context(|| format!("no `{key}` in {line}"))
         };
-        Ok(Self { name: word("scene")?, kind: word("kind")?, function: word("function")? })
+        let also = word("also")?;
+        Ok(Self {
+            name: word("scene")?,
+            kind: word("kind")?,
+            function: word("function")?,
+            also: (!also.is_empty()).then_some(also),
+        })
     }
 }
 

@@ -22,6 +22,7 @@ struct leak_case {
     const char *kind;     /* of the leaked object */
     const char *function; /* that creates it: must be the first call site */
     void (*work)(long count, int corrected);
+    const char *also; /* another function that leaks with it: the other end, or the content; or NULL */
 };
 
 enum { MOST_OBJECTS = 4096, MOST_KINDS = 16 };
@@ -71,8 +72,8 @@ static inline int leaks_main(int count, char **arguments, const struct leak_case
                              void (*set_up)(void)) {
     if (count == 2 && strcmp(arguments[1], "list") == 0) {
         for (size_t at = 0; at < case_count; at++)
-            say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\"}\n", cases[at].name, cases[at].kind,
-                cases[at].function);
+            say("{\"scene\":\"%s\",\"kind\":\"%s\",\"function\":\"%s\",\"also\":\"%s\"}\n", cases[at].name,
+                cases[at].kind, cases[at].function, cases[at].also == NULL ? "" : cases[at].also);
         return 0;
     }
     const struct leak_case *chosen = NULL;

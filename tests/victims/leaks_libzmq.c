@@ -323,7 +323,7 @@ static const struct leak_case CASES[] = {
     {"received_message_not_closed", "zmq_msg", "enqueue_task", received_message_not_closed},
     {"queue_without_bound", "zmq_msg", "enqueue_task", queue_without_bound},
     {"queue_of_short_messages", "zmq_pipe_chunk", "enqueue_beats", queue_of_short_messages},
-    {"zero_copy_data_not_released", "heap", "load_data", zero_copy_data_not_released},
+    {"zero_copy_data_not_released", "heap", "load_data", zero_copy_data_not_released, "zero_copy_data_not_released"},
     {"timers_not_destroyed", "zmq_timers", "make_timers", timers_not_destroyed},
     {"timer_not_cancelled", "heap", "remind", timer_not_cancelled},
     {"monitor_not_closed", "zmq_socket", "listen_to_events", monitor_not_closed},

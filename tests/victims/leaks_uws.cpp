@@ -371,9 +371,9 @@ static const struct leak_case CASES[] = {
     {"data_not_freed_after_failed_connect", "heap", "begin_exchange", data_not_freed_after_failed_connect},
     {"connection_data_not_freed", "heap", "remember_visitor", connection_data_not_freed},
     {"operation_not_ended_when_aborted", "heap", "start_lookup", operation_not_ended_when_aborted},
-    {"buffers_of_slow_readers", "heap", "send_to_slow_reader", buffers_of_slow_readers},
-    {"request_never_answered", "us_socket", "serve", request_never_answered},
-    {"tls_connection_not_closed", "SSL", "serve", tls_connection_not_closed},
+    {"buffers_of_slow_readers", "heap", "send_to_slow_reader", buffers_of_slow_readers, "client"},
+    {"request_never_answered", "us_socket", "serve", request_never_answered, "client"},
+    {"tls_connection_not_closed", "SSL", "serve", tls_connection_not_closed, "client"},
 };
 
 /* --- the server --- */

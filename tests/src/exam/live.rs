@@ -184,9 +184,12 @@ fn truth_of_library(library: &str, case: &Case, leaks: bool, most_live: u64) -> 
         "program": format!("leaks_{library}"), "variant": format!("{}-{way}", case.name),
         "seconds": OBJECTS_SECONDS, "speed": 1, "leaks": [], "healthy": [],
     });
-    let site = if leaks {
-        json!({"function": case.function, "kind": kind, "began_s": 0.0, "count": OBJECTS, "bytes": 0,
+    let leak = |function: &str| {
+        json!({"function": function, "kind": kind, "began_s": 0.0, "count": OBJECTS, "bytes": 0,
             "in_use_count": 0, "in_use_bytes": 0, "also": [], "cause": case.name})
+    };
+    let site = if leaks {
+        leak(&case.function)
     } else {
         let at_once = most_live < OBJECTS / 2;
         let why = if at_once { "released at once" } else { "backlog: released at the end" };
@@ -196,6 +199,7 @@ fn truth_of_library(library: &str, case: &Case, leaks: bool, most_live: u64) -> 
     let list = truth.pointer_mut(if leaks { "/leaks" } else { "/healthy" });
     if let Some(list) = list.and_then(Value::as_array_mut) {
         list.push(site);
+        list.extend(case.also.iter().filter(|_| leaks).map(|function| leak(function)));
     }
     truth
 }
@@ -277,13 +281,15 @@ mod tests {
             name: "ssl_not_freed".to_owned(),
             kind: "SSL".to_owned(),
             function: "open_tls".to_owned(),
+            also: Some("connect_peer".to_owned()),
         };
         let parse = |leaks, most_live| {
             let truth = truth_of_library("openssl", &case, leaks, most_live);
             ExamTruth::parse(&truth.to_string()).unwrap()
         };
         let (leaks, corrected) = (parse(true, 240), parse(false, 1));
-        assert_eq!((leaks.leaks.len(), leaks.healthy.len()), (1, 0));
+        assert_eq!((leaks.leaks.len(), leaks.healthy.len()), (2, 0));
+        assert_eq!(leaks.leaks[0].cause, leaks.leaks[1].cause);
         assert_eq!((corrected.leaks.len(), &*corrected.healthy[0].function), (0, "open_tls"));
         assert!(parse(false, 240).healthy[0].why.starts_with("backlog"));
     }

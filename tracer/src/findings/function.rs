@@ -21,8 +21,9 @@ const SYSTEM: [&str; 6] =
     ["/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/", "/usr/libexec/", "/usr/local/lib/"];
 
 /// Beginnings of the names of library functions that programs contain copies of, each with the reason.
-const COPIED: [(&str, &str); 4] = [
+const COPIED: [(&str, &str); 5] = [
     ("us_", "uSockets, which no system packages"),
+    ("bsd_", "its system calls"),
     ("uWS::", "uWebSockets, a library of templates"),
     ("boost::", "a library of templates"),
     ("absl::", "linked statically as a rule"),
@@ -80,7 +81,7 @@ impl<'a> Functions<'a> {
     pub(super) fn is_program(&self, site: &Site, at: usize) -> bool {
         let Some(frame) = site.frames.get(at) else { return false };
         let own = self.executables.get(&site.pid).copied();
-        frame.symbol.is_some() && is_program(frame, own)
+        frame.symbol.is_some() && is_program(frame, own) && !is_beside_copied(site, frame)
     }
 
     /// The program of a call site.
@@ -96,11 +97,23 @@ pub(super) fn is_program_at(site: &Site, at: usize) -> bool {
 
 fn is_program(frame: &Frame, executable: Option<&str>) -> bool {
     let name = frame.symbol.as_deref().unwrap_or_default();
-    if COPIED.iter().any(|(begin, _)| name.starts_with(begin)) {
+    if is_copied(frame) {
         return false;
     }
     let Some(module) = frame.module.as_deref() else { return name.is_empty() };
     executable == Some(module) || !is_library(module)
+}
+
+/// Whether a frame's source file is that of a copied library's function in the stack: its inner functions have any names.
+fn is_beside_copied(site: &Site, frame: &Frame) -> bool {
+    let Some(file) = &frame.file else { return false };
+    site.frames.iter().any(|other| is_copied(other) && other.file.as_ref() == Some(file))
+}
+
+/// Whether a frame is of a library that programs contain copies of.
+fn is_copied(frame: &Frame) -> bool {
+    let name = frame.symbol.as_deref().unwrap_or_default();
+    COPIED.iter().any(|(begin, _)| name.starts_with(begin))
 }
 
 /// Whether a path is that of one of the system's libraries. A program's own plugins are elsewhere, or have no version.
