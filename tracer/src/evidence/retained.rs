@@ -17,7 +17,8 @@ const MATURE: f64 = 1.25;
 pub const LEAST_MATURE_S: f64 = 2.0;
 /// Those that live for so many times the longest usual lifetime are more than late.
 const LATE: f64 = 2.0;
-/// Releases have ended at an age if so few of those that were to be expected after it came, as a share.
+/// Releases have ended at an age if so few of those that were to be expected after it came, as a share; and of all that
+/// reached it: others may live far longer than most.
 const ENDED: f64 = 0.1;
 /// Fewer releases that were to be expected may all stay away by chance: one in 400 Poisson counts of mean 6 is 0.
 const LEAST_EXPECTED: f64 = 6.0;
@@ -180,7 +181,8 @@ impl After {
 
     /// Whether releases have ended, though some came later: what is still there would have been released if they had not.
     fn have_ended(&self) -> bool {
-        self.expected >= LEAST_EXPECTED && self.released <= ENDED * self.expected
+        self.expected >= LEAST_EXPECTED
+            && self.released <= ENDED * self.expected.min(self.released + self.there)
     }
 }
 
