@@ -160,7 +160,8 @@ fn twenty_thousand_children_cost_as_much_memory_as_five_thousand() -> Result<()>
     // The leak itself takes 40 bytes a block, and each call-site number that is used for the first time some 200: 1 MiB per
     // 5,000 children. Up to 4,096 call sites of ended children wait for their numbers to be free, with 1 KiB each.
     ensure!(used[3] < used[1] + 2 * 1024 + 512, "{used:?} KiB");
-    ensure!(used[3] < used[0] + 8 * 1024, "{used:?} KiB");
+    // The tables reach their size in the first two rounds.
+    ensure!(used[3] < used[0] + 16 * 1024, "{used:?} KiB");
     ensure!(report.list("/sites")?.len() < 20, "{}", report.summary());
     Ok(())
 }
