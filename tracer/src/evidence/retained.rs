@@ -24,6 +24,7 @@ const ENDED: f64 = 0.1;
 const LEAST_EXPECTED: f64 = 6.0;
 /// Buckets of lifetimes that are a doubling.
 const DOUBLING: usize = 2;
+
 /// The resources of a call site that outlived every usual lifetime.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Retained {

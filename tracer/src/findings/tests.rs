@@ -297,7 +297,8 @@ fn the_answer_says_what_leaks_or_how_small_a_leak_would_have_been_seen() {
 
 #[test]
 fn inner_functions_of_a_copied_library_are_skipped() {
-    let mut one = made(1, VerdictClass::Suspect, &["make_context", "us_create", "open_tenant", "main"]);
+    let mut one =
+        made(1, VerdictClass::Suspect, &["make_context", "us_create", "open_tenant", "main"]);
     let mut frames = one.site.frames.to_vec();
     for (frame, file) in frames.iter_mut().zip(["lib.c", "lib.c", "server.c", "server.c"]) {
         frame.file = Some(file.into());
