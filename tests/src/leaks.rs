@@ -72,12 +72,13 @@ impl Case {
             let found = line.get(key).and_then(Value::as_str);
             found.map(str::to_owned).with_context(|| format!("no `{key}` in {line}"))
         };
-        let also = word("also")?;
+        // Only the list of cases has it.
+        let also = line.get("also").and_then(Value::as_str).filter(|also| !also.is_empty());
         Ok(Self {
             name: word("scene")?,
             kind: word("kind")?,
             function: word("function")?,
-            also: (!also.is_empty()).then_some(also),
+            also: also.map(str::to_owned),
         })
     }
 }
