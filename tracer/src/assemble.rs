@@ -169,8 +169,8 @@ impl Assembly {
         }
         let probes = &self.session.probes;
         let is_block = |site: &SiteFigures| {
-            let probe = probes.iter().find(|probe| Some(probe.number) == site.probe);
-            probe.is_some_and(|probe| probe.function.kind == ResourceKind::Heap)
+            probe_of(probes, site.probe)
+                .is_some_and(|probe| probe.function.kind == ResourceKind::Heap)
         };
         self.judge.push(snapshot, self.session.started_ns, is_block);
         let mut order: Vec<&SiteFigures> =

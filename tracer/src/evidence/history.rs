@@ -7,7 +7,7 @@ use tracer_common::descriptor::FdType;
 use super::{
     Ages, Evidence, HalfClosed, Orphans, Unreleased,
     follows::{Follows, follows},
-    retained::{mature_s, retained},
+    retained::{Usual, mature_s, retained},
     series::{Resolution, Series},
     share::Share,
     slope::{MOST_POINTS, theil_sen},
@@ -134,8 +134,9 @@ impl History {
         evidence.ages = ages(&past.ages);
         if let Some(lives) = &site.lives {
             evidence.survival = survival(lives, site, now_ms);
-            evidence.retained = retained(lives, now_ms);
-            evidence.mature_s = mature_s(lives, now_ms);
+            let usual = Usual::of(lives, now_ms);
+            evidence.retained = usual.and_then(|usual| retained(lives, usual, now_ms));
+            evidence.mature_s = usual.map_or_else(|| mature_s(lives), |usual| usual.mature_s);
             evidence.in_order = in_order(lives);
             evidence.risen = risen(past);
             evidence.requests = requests(lives, past, now_ms);

@@ -69,9 +69,9 @@ impl Retained {
     }
 }
 
-/// What a call site retains; `None` while nothing has outlived the usual lifetime for long enough.
-pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
-    let Usual { age_s: usual_s, mature_s } = Usual::of(lives, now_ms)?;
+/// What a call site retains; `None` while nothing has outlived its usual lifetime for long enough.
+pub(super) fn retained(lives: &Lives, usual: Usual, now_ms: u32) -> Option<Retained> {
+    let Usual { age_s: usual_s, mature_s } = usual;
     let until_ms = f64::from(now_ms) - mature_s * 1000.0;
     let mature = || lives.cohorts().iter().filter(|one| f64::from(one.end_ms) <= until_ms);
     let run = Run::last(mature().copied())?;
@@ -107,16 +107,16 @@ pub(super) fn retained(lives: &Lives, now_ms: u32) -> Option<Retained> {
 
 /// The longest usual lifetime, and what follows from it.
 #[derive(Clone, Copy, Debug)]
-struct Usual {
+pub(super) struct Usual {
     /// The lifetime, seconds.
     age_s: f64,
     /// The age from which on resources count as retained, seconds.
-    mature_s: f64,
+    pub(super) mature_s: f64,
 }
 
 impl Usual {
     /// That of a call site; `None` while there is none that anything has outlived.
-    fn of(lives: &Lives, now_ms: u32) -> Option<Self> {
+    pub(super) fn of(lives: &Lives, now_ms: u32) -> Option<Self> {
         // In ascending order: the first one counts.
         let buckets = (0..LIFETIMES - 1).map_while(|bucket| After::of(lives, now_ms, bucket));
         let mut usual =
@@ -132,11 +132,10 @@ fn late_age_s(usual_s: f64) -> f64 {
     LATE * usual_s + LEAST_MATURE_S
 }
 
-/// The age from which on resources of a call site would count as retained, seconds; also when none does.
-pub(super) fn mature_s(lives: &Lives, now_ms: u32) -> f64 {
-    let longest = || lives.lifetimes().iter().rposition(|count| *count > 0);
-    let usual = Usual::of(lives, now_ms).map(|usual| usual.mature_s);
-    usual.unwrap_or_else(|| late_age_s(longest().map_or(0.0, lifetime_end_s)))
+/// The age from which on resources would count as retained, seconds, while nothing has outlived the others.
+pub(super) fn mature_s(lives: &Lives) -> f64 {
+    let longest = lives.lifetimes().iter().rposition(|count| *count > 0);
+    late_age_s(longest.map_or(0.0, lifetime_end_s))
 }
 
 /// What happened to the resources that reached an age, the end of a bucket of lifetimes.
@@ -251,7 +250,7 @@ mod tests {
             })
             .collect();
         let (lives, now_ms) = lives(all.into_iter(), 60.0);
-        retained(&lives, now_ms)
+        retained(&lives, Usual::of(&lives, now_ms)?, now_ms)
     }
 
     #[test]

@@ -114,7 +114,8 @@ impl Run {
 
     /// The later half, if the whole slows down and the later half by itself does not.
     fn even_half(&self) -> Option<Self> {
-        if !(self.pace().differs && self.pace().ratio < EVEN) {
+        let whole = self.pace();
+        if !whole.differs || whole.ratio >= EVEN {
             return None;
         }
         let middle_ms = self.start_ms.midpoint(self.end_ms);
