@@ -6,15 +6,8 @@ use super::Case;
 use crate::{
     format::file_name,
     report::{Frame, Site},
-    symbolize::call_site::plain_name,
+    symbolize::{call_site::plain_name, wrappers},
 };
-
-/// A function that asks at so many of the call sites, as a share, says nothing about any of them.
-const WRAPS: f64 = 0.25;
-/// And at so many, called by as many others: a program of ten call sites has no wrapper.
-const LEAST: usize = 10;
-/// Frames above the first one that may be wrappers of wrappers.
-const WRAPPERS: usize = 4;
 
 /// Where the system's libraries are.
 const SYSTEM: [&str; 6] =
@@ -41,20 +34,11 @@ impl<'a> Functions<'a> {
     /// Collects them.
     pub(super) fn of(cases: &[Case<'a>], executables: &'a HashMap<u32, &'a str>) -> Self {
         let mut functions = Self { executables, wrappers: HashSet::new() };
-        // By function: call sites, and the functions that called it there.
-        let mut asking: HashMap<&str, (usize, HashSet<&str>)> = HashMap::new();
-        for case in cases {
+        let asking = cases.iter().map(|case| {
             let at = functions.first(case.site);
-            let Some(name) = symbol(case.site, at) else { continue };
-            let (sites, callers) = asking.entry(name).or_default();
-            *sites += 1;
-            callers.extend(symbol(case.site, at + 1));
-        }
-        let wraps = |(sites, callers): &(usize, HashSet<&str>)| {
-            *sites as f64 >= WRAPS * cases.len() as f64 && callers.len() >= LEAST
-        };
-        functions.wrappers =
-            asking.iter().filter(|(_, found)| wraps(found)).map(|(name, _)| *name).collect();
+            (symbol(case.site, at), symbol(case.site, at + 1))
+        });
+        functions.wrappers = wrappers::among(asking);
         functions
     }
 
@@ -65,9 +49,9 @@ impl<'a> Functions<'a> {
             symbol(site, *at).is_some_and(|name| self.wrappers.contains(name))
                 && self.is_program(site, at + 1)
         };
-        let wrappers = (first..first + WRAPPERS).take_while(is_wrapper).count();
+        let skipped = (first..first + wrappers::LEVELS).take_while(is_wrapper).count();
         // If all of them are wrappers, none is.
-        let above = first + wrappers;
+        let above = first + skipped;
         if above < site.frames.len() && self.is_program(site, above) { above } else { first }
     }
 
@@ -90,7 +74,7 @@ impl<'a> Functions<'a> {
     }
 }
 
-/// Whether the frame at an index is not in a library of the system's, as far as its own path tells.
+/// Whether the frame at an index is not in a library of the system's, as far as its own path shows.
 pub(super) fn is_program_at(site: &Site, at: usize) -> bool {
     site.frames.get(at).is_some_and(|frame| is_program(frame, None))
 }

@@ -1,6 +1,7 @@
 //! The program's own wrappers of allocators, which no table lists: a function that heads most rows says nothing.
 //!
-//! Takes all call sites with their headlines, moves headlines to the wrappers' callers. Pure.
+//! Takes all call sites with their headlines, moves headlines to the wrappers' callers. Findings look for wrappers among the
+//! program's own functions by the same rule. Pure.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,12 +10,12 @@ use tracer_common::kind::ResourceKind;
 use super::call_site::is_plumbing;
 use crate::report::{Frame, Resource, Site};
 
-/// The share of the call sites of blocks that a wrapper heads.
+/// The share of the call sites that a wrapper heads.
 const SHARE: f64 = 0.25;
 /// Its callers at them: a program of ten call sites has no wrapper.
 const CALLERS: usize = 10;
 /// Wrappers of wrappers.
-const LEVELS: usize = 4;
+pub const LEVELS: usize = 4;
 
 /// Moves the headlines of call sites of blocks from wrappers to their callers.
 pub fn skip(sites: &mut [Site]) {
@@ -31,20 +32,34 @@ pub fn skip(sites: &mut [Site]) {
     }
 }
 
-/// The functions that head most call sites, each called by many functions.
+/// The wrappers that head call sites of blocks.
 fn find(sites: &[Site]) -> HashSet<String> {
-    let blocks = sites.iter().filter(|site| is_block(site)).count();
+    let blocks = sites.iter().filter(|site| is_block(site));
+    let headed = blocks.map(|site| {
+        let head = symbol(site, site.headline);
+        (head, caller(site).and_then(|at| symbol(site, at)))
+    });
+    among(headed).into_iter().map(str::to_owned).collect()
+}
+
+/// The functions that head a large share of these call sites, each called by many functions; takes the function that heads
+/// each call site, and that function's caller there.
+pub fn among<'a>(
+    headed: impl Iterator<Item = (Option<&'a str>, Option<&'a str>)>,
+) -> HashSet<&'a str> {
     let mut heads: HashMap<&str, (usize, HashSet<&str>)> = HashMap::new();
-    for site in sites.iter().filter(|site| is_block(site)) {
-        let Some(name) = symbol(site, site.headline) else { continue };
-        let (count, callers) = heads.entry(name).or_default();
+    let mut all = 0_usize;
+    for (head, caller) in headed {
+        all += 1;
+        let Some(head) = head else { continue };
+        let (count, callers) = heads.entry(head).or_default();
         *count += 1;
-        callers.extend(caller(site).and_then(|at| symbol(site, at)));
+        callers.extend(caller);
     }
     let wraps = |(count, callers): &(usize, HashSet<&str>)| {
-        *count as f64 >= SHARE * blocks as f64 && callers.len() >= CALLERS
+        *count as f64 >= SHARE * all as f64 && callers.len() >= CALLERS
     };
-    heads.iter().filter(|(_, found)| wraps(found)).map(|(name, _)| (*name).to_owned()).collect()
+    heads.iter().filter(|(_, found)| wraps(found)).map(|(name, _)| *name).collect()
 }
 
 fn is_block(site: &Site) -> bool {
