@@ -1,19 +1,26 @@
 //! Sections of the documentation that a command writes.
 //!
 //! Takes a page, the name of a section and its text; replaces what is between the section's markers. It writes nothing else.
+//! `xtask` contains this file, too: it names no other file of its crate.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
-use crate::workspace;
-
 /// Replaces a section of a page in `docs`: what is between `<!-- begin: SECTION -->` and `<!-- end: SECTION -->`.
 pub fn write(page: &str, section: &str, text: &str) -> Result<()> {
-    let path = workspace().join("docs").join(page);
+    let path = docs().join(page);
     let before = fs::read_to_string(&path)?;
     let after = replaced(&before, section, text).with_context(|| path.display().to_string())?;
     Ok(fs::write(&path, after)?)
+}
+
+/// The documentation: its folder is beside that of the crate.
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs")
 }
 
 /// The page with this text between the section's markers.
@@ -32,8 +39,9 @@ mod tests {
     fn only_the_section_changes() {
         let page = "a\n<!-- begin: x -->\nold\n<!-- end: x -->\n<!-- begin: x y -->\nkept\n<!-- end: x y -->\n";
         let new = "a\n<!-- begin: x -->\nnew\n<!-- end: x -->\n<!-- begin: x y -->\nkept\n<!-- end: x y -->\n";
-        assert_eq!(replaced(page, "x", "new\n").unwrap(), new);
+        assert_eq!(replaced(page, "x", "new\n\n").unwrap(), new);
         assert!(replaced(page, "y", "").is_err());
+        assert!(replaced(page, "z", "new").is_err());
     }
 
     #[test]
@@ -42,8 +50,13 @@ mod tests {
             ("exam.md", "cargo xtask exam"),
             ("exam.md", "cargo xtask exam --live"),
             ("healthy-servers.md", "cargo xtask servers"),
+            ("measurements.md", "cargo xtask bench"),
+            ("measurements.md", "cargo xtask bench --growth"),
+            ("measurements.md", "cargo xtask bench --stacks"),
+            ("measurements.md", "cargo xtask bench --objects"),
+            ("measurements.md", "cargo xtask bench --soak"),
         ] {
-            let text = fs::read_to_string(workspace().join("docs").join(page))?;
+            let text = fs::read_to_string(docs().join(page))?;
             replaced(&text, section, "").with_context(|| page)?;
         }
         Ok(())

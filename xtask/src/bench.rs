@@ -10,7 +10,7 @@ use crate::{
     bench_soak,
     bench_table::{Figures, Row, gentle_table, main_table, stack_table},
     bench_variant::{GENTLE, MAIN, STACKS, Tracer, Variant},
-    packages,
+    packages, page,
     process::{build_leaktrace, note, output, print, workspace},
 };
 
@@ -205,41 +205,13 @@ impl Section {
             fs::create_dir_all(docs.join("measurements"))?;
             fs::write(docs.join("measurements").join(name).with_extension("svg"), svg)?;
         }
-        let path = docs.join("measurements.md");
-        let page = fs::read_to_string(&path)?;
-        Ok(fs::write(&path, replaced(&page, self.name, &self.text)?)?)
+        page::write("measurements.md", self.name, &self.text)
     }
-}
-
-/// The page with this text between the section's markers.
-fn replaced(page: &str, name: &str, text: &str) -> Result<String> {
-    let (begin, end) = (format!("<!-- begin: {name} -->"), format!("<!-- end: {name} -->"));
-    let (before, rest) = page.split_once(&begin).with_context(|| format!("no `{begin}`"))?;
-    let (_, after) = rest.split_once(&end).with_context(|| format!("no `{end}`"))?;
-    Ok(format!("{before}{begin}\n{}\n{end}{after}", text.trim_end()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_its_own_section_of_the_page_is_replaced() -> Result<()> {
-        let page = "a\n<!-- begin: x -->\nold\n<!-- end: x -->\n<!-- begin: x y -->\nkept\n<!-- end: x y -->\n";
-        let new = "a\n<!-- begin: x -->\nnew\n<!-- end: x -->\n<!-- begin: x y -->\nkept\n<!-- end: x y -->\n";
-        assert_eq!(replaced(page, "x", "new\n\n")?, new);
-        assert!(replaced(page, "z", "new").is_err());
-        Ok(())
-    }
-
-    #[test]
-    fn the_page_has_every_section() -> Result<()> {
-        let page = fs::read_to_string(workspace().join("docs/measurements.md"))?;
-        for option in ["", " --growth", " --stacks", " --objects", " --soak"] {
-            replaced(&page, &format!("cargo xtask bench{option}"), "")?;
-        }
-        Ok(())
-    }
 
     #[test]
     fn a_command_line_can_be_typed_again() {

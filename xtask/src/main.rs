@@ -21,6 +21,9 @@ mod lanes;
 mod manifest;
 mod nextest;
 mod packages;
+#[expect(unreachable_pub, reason = "public in the crate of the tests")]
+#[path = "../../tests/src/page.rs"]
+mod page;
 mod process;
 mod servers;
 mod test;
