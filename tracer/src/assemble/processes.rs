@@ -43,7 +43,7 @@ enum Place {
     Memory(u32, u64),
 }
 
-/// What tells stacks apart in all processes.
+/// What distinguishes stacks in all processes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Path {
     probe: Option<ProbeNumber>,

@@ -42,8 +42,7 @@ pub struct TrackedProcess {
 /// Cycles after which the end of a process counts whose record was lost: so many bring all that came before it.
 const CYCLES_TO_END: u32 = 3;
 
-/// Processes that have ended of which the next snapshot tells: more than reports show. A server may have had thousands since
-/// the last one.
+/// Ended processes that the next snapshot lists: more than reports show. A server may have had thousands since the last one.
 const GONE: usize = 200;
 
 /// The target processes.

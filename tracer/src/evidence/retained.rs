@@ -9,7 +9,7 @@ use super::{
 use crate::ledger::{LIFETIMES, Lives, lifetime_end_s};
 
 /// Of those that reached an age, so many may have been released later and the age still counts as the longest usual
-/// lifetime: stragglers must not hide a leak. (Where these are more than single ones, [`Retained::rest_s`] tells.)
+/// lifetime: stragglers must not hide a leak. (Where these are more than single ones, [`Retained::rest_s`] shows it.)
 const STRAGGLERS: f64 = 0.05;
 /// Resources count as retained from so many times the longest usual lifetime on: hardly any that reach it are released.
 const MATURE: f64 = 1.25;
@@ -75,10 +75,10 @@ pub(super) fn retained(lives: &Lives, usual: Usual, now_ms: u32) -> Option<Retai
     let until_ms = f64::from(now_ms) - mature_s * 1000.0;
     let mature = || lives.cohorts().iter().filter(|one| f64::from(one.end_ms) <= until_ms);
     let run = Run::last(mature().copied())?;
-    // Of a cohort over the boundary one cannot tell, so it is no pause.
+    // What a cohort over the boundary retains is not known yet, so it is no pause.
     let later = lives.cohorts().iter().find(|one| f64::from(one.end_ms) > until_ms);
-    let told_ms = later.map_or(until_ms, |one| until_ms.min(f64::from(one.start_ms)));
-    let pause_s = (told_ms - f64::from(run.end_ms)).max(0.0) / 1000.0;
+    let known_ms = later.map_or(until_ms, |one| until_ms.min(f64::from(one.start_ms)));
+    let pause_s = (known_ms - f64::from(run.end_ms)).max(0.0) / 1000.0;
     let share = run.share()?;
     let pace = run.pace();
     let old = || {

@@ -1,6 +1,6 @@
 //! Retained resources that were acquired one after the other, and how evenly they come. Pure.
 //!
-//! Takes cohorts that are old enough to tell, oldest first.
+//! Takes cohorts whose resources are old enough to be retained, oldest first.
 
 use super::share::Share;
 use crate::ledger::Cohort;

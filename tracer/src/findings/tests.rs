@@ -126,7 +126,7 @@ fn a_leak_names_the_programs_function_and_what_it_leaks() {
     assert_eq!(leak.clients.len(), 2);
     let rate = leak.rate.unwrap();
     assert!((rate.count_per_s - 0.5).abs() < 1e-9 && rate.low < 0.5 && rate.high > 0.5);
-    // It is the library's own block: whose mistake that is cannot be told.
+    // It is the library's own block: whose mistake that is cannot be known.
     assert_eq!(leak.fault, None);
     let look_at = leak.look_at.as_deref();
     assert_eq!(look_at, Some("where what on_open acquires should be released: server.c:42"));

@@ -196,7 +196,7 @@ impl<M: Memory> Reading<'_, M> {
         ));
     }
 
-    /// Takes out the chunks in the caches of threads. Returns how links are stored; `None` if no cache tells.
+    /// Takes out the chunks in the caches of threads. Returns how links are stored; `None` if no cache shows it.
     fn thread_caches(&mut self) -> Option<Links> {
         let candidates = std::mem::take(&mut self.caches);
         let [combined, plain] =

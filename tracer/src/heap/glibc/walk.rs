@@ -11,10 +11,10 @@ use super::layout::{
 };
 use crate::heap::{blocks::Span, memory::Memory, window::Window};
 
-/// How often a window is read again before the walk begins anew.
+/// How often a window is read again before the walk starts over.
 const MAX_REREADS: u32 = 8;
 
-/// How often a walk begins anew.
+/// How often a walk starts over.
 const MAX_WALKS: u32 = 4;
 
 /// Where a part of a heap ends.

@@ -29,7 +29,7 @@ const MIXED_CERTAIN_S: f64 = 180.0;
 pub(super) const MIXED: f64 = 0.9;
 /// The later half brings at least this share of what the earlier half brought; else it slows down.
 pub(super) const SLOWS: f64 = 0.7;
-/// Where all are kept, the later half surely brings at least this share: of the few that came so far one cannot tell whether
+/// Where all are kept, the later half surely brings at least this share: the few that came so far do not show whether
 /// a table fills up.
 pub(super) const EVEN: f64 = 0.5;
 /// Where stragglers are released so fast, in multiples of the time observed, the others only live long.
