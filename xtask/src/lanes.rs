@@ -21,16 +21,26 @@ pub(crate) struct Lane {
 
 /// In execution order: quick failures first. Since the first lane claims every test, each test belongs to one lane,
 /// including new ones.
-pub(crate) const LANES: &[Lane] = &[FAST, ATTACH, REAL, KERNELS];
+pub(crate) const LANES: &[Lane] = &[FAST, EXAM, ATTACH, REAL, KERNELS];
 
 /// Unit and golden tests, which need only what a Rust toolchain needs: gcc and its binutils.
 const FAST: Lane =
     Lane { name: "fast", claims: "all()", without_root: "all()", packages: &[], beside: None };
 
+/// Verdicts on the committed tapes of the exam. They belong to no earlier lane, since they need a built leaktrace, and
+/// to no later one, since they need nothing else.
+const EXAM: Lane = Lane {
+    name: "exam",
+    claims: "package(tests) & kind(test) & binary(verdicts_pass_the_exam)",
+    without_root: "all()",
+    packages: &[],
+    beside: None,
+};
+
 /// leaktrace on our own programs, each of which prints its own truth; and unit tests that need packages or root.
 const ATTACH: Lane = Lane {
     name: "attach",
-    claims: "(package(tests) & kind(test)) \
+    claims: "(package(tests) & kind(test) - binary(verdicts_pass_the_exam)) \
         | test(=symbolize::tests::names_of_c_plus_plus_are_demangled) \
         | test(=symbolize::tests::poor_debug_information_is_completed_from_the_symbol_table) \
         | test(=symbolize::tests::debug_files::a_packed_symbol_table_names_what_stripping_took_away) \
@@ -140,6 +150,11 @@ mod tests {
         for lane in LANES {
             assert!(lane.beside.is_none_or(|name| Lane::named(name).is_ok()), "{lane:?}");
         }
-        assert!(Lane::named("slow").unwrap_err().to_string().contains("help: one of fast, attach"));
+        assert!(
+            Lane::named("slow")
+                .unwrap_err()
+                .to_string()
+                .contains("help: one of fast, exam, attach")
+        );
     }
 }

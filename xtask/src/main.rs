@@ -45,7 +45,7 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   check                format, house rules, clippy, unit and golden tests: no root, no packages
-  test [--lane fast|attach|real|kernels]… [FILTER]…
+  test [--lane fast|exam|attach|real|kernels]… [FILTER]…
                        install what the tests need, build, run all of them, lane by lane
   test-vm [--kernel 5.10|6.1|6.12|7.2|all]
                        leaktrace on other kernels, in a virtual machine each
