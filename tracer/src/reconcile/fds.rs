@@ -201,13 +201,13 @@ impl FdReconciliation {
         }
         self.unrecorded = unrecorded;
         self.links.retain(|(pid, fd), _| listed.get(pid).is_none_or(|open| open.contains_key(fd)));
-        self.read_sockets(source, ledger);
+        self.read_sockets(source, ledger, *at_ns);
         reconcile_connections(ledger, source, listed, *at_ns);
         source.end_scan(Timer::Descriptors);
     }
 
     /// Reads addresses and states of the sockets among the open descriptors.
-    fn read_sockets(&mut self, source: &mut RecordSource, ledger: &Ledger) {
+    fn read_sockets(&mut self, source: &mut RecordSource, ledger: &Ledger, at_ns: u64) {
         let mut namespaces = BTreeMap::new();
         let mut wanted: BTreeMap<Option<String>, (Pid, Vec<u64>)> = BTreeMap::new();
         for (key, (_, link)) in &self.links {
@@ -231,12 +231,15 @@ impl FdReconciliation {
             }
         }
         sockets.extend(self.over(ledger, unlisted));
-        let now_ns = source.now_ns();
-        let since = |key: &(Pid, u32), socket: &Socket| match self.sockets.get(key) {
+        let mut since = |key: &(Pid, u32), socket: &Socket| match self.sockets.get(key) {
             Some(before) if before.socket.state == socket.state => before.since_ns,
-            Some(_) => Some(now_ns),
+            // Asked for here and nowhere else: on a tape, each answer is for one question.
+            Some(before) if socket.state != Some(OVER) && before.socket.state != Some(OVER) => {
+                Some(source.now_ns())
+            }
+            Some(_) => Some(at_ns),
             // Opened since the scan before: it has not been in this state for longer.
-            None => self.has_scanned.then_some(now_ns),
+            None => self.has_scanned.then_some(at_ns),
         };
         self.sockets = sockets
             .into_iter()
