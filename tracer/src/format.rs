@@ -30,13 +30,19 @@ pub fn bytes_per_s(rate: f64) -> String {
     signed(rate, bytes) + "/s"
 }
 
-/// A rate of counts with its sign: `+210/s`, `+0.4/s`, `0/s`.
+/// A rate of counts with its sign, in the unit of time that suits it: `+210/s`, `+0.4/s`, `+0.03/s`, `+2.1/h`, `0/s`.
 pub fn count_per_s(rate: f64) -> String {
-    if rate.abs() < 9.95 && rate.abs() >= 0.05 {
-        return format!("{rate:+.1}/s");
+    match rate.abs() {
+        large if large >= 9.95 => signed(rate, count) + "/s",
+        some if some >= 0.095 => format!("{rate:+.1}/s"),
+        small if small >= 0.0095 => format!("{rate:+.2}/s"),
+        tiny if tiny >= LEAST_PER_S => format!("{:+.1}/h", rate * 3600.0),
+        _ => "0/s".to_owned(),
     }
-    signed(rate, count) + "/s"
 }
+
+/// One in ten hours.
+const LEAST_PER_S: f64 = 0.1 / 3600.0;
 
 /// A small rate without a sign, in the unit of time that suits it: `2.5/s`, `0.07/s`, `3.1/h`.
 pub fn small_rate(per_s: f64) -> String {
