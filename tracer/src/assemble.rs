@@ -38,8 +38,8 @@ use crate::{
     packs::ObjectType,
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, ConnectionsLog, Errors, Exit, Fds, LibraryObjects, Light, Limit, Report,
-        Resource, SCHEMA, Site, Target, Verdict, VerdictClass, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, Fds, LibraryObjects, Light, Limit,
+        ProcessMemory, Report, Resource, SCHEMA, Site, Target, Verdict, VerdictClass, Window,
     },
     snapshot::{SiteFigures, Snapshot},
     suppressions::Suppressions,
@@ -205,6 +205,9 @@ impl Assembly {
         // Before the warnings, which compare resident memory with the first report's.
         let targets = self.targets(snapshot);
         let mut warnings = self.warnings(snapshot);
+        let mapped = memory::Mapped::of(self, snapshot);
+        let memory = self.memory.report(snapshot, &totals, mapped);
+        warnings.extend(memory.iter().flat_map(ProcessMemory::unexplained));
         warnings.extend(accounting.connections_log.as_ref().and_then(ConnectionsLog::warning));
         Report {
             schema: SCHEMA.to_owned(),
@@ -223,7 +226,7 @@ impl Assembly {
             answer,
             findings,
             suppressed,
-            memory: self.memory.report(snapshot, &totals),
+            memory,
             limits,
             totals,
             sites,
