@@ -1,11 +1,16 @@
 //! Mappings of every kind are unmapped in pieces: the report contains the remaining pieces, and a big heap block is no
 //! mapping. What no probe sees is in the account of resident memory.
 
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::{Report, Trace, Victim, compare::Named, report::symbols};
+use tests::{
+    Report, Trace, Victim,
+    compare::Named,
+    compile::{victim, victim_with},
+    report::symbols,
+};
 
 fn compared(arguments: &[&str]) -> Result<()> {
     let mut victim = Victim::start("maps", arguments)?;
@@ -67,6 +72,27 @@ fn by_eight_threads_at_once() -> Result<()> {
 #[test]
 fn without_return_probes() -> Result<()> {
     every_way("4", &["--no-return-probes"])
+}
+
+#[test]
+fn of_a_program_that_contains_its_c_library() -> Result<()> {
+    let program = victim_with("segments", "segments_static", &["-static"])?;
+    let mut victim = Victim::start_program(&program, &["4", &file()?])?;
+    let trace = Trace::attach(victim.pid(), &[])?;
+    victim.go()?;
+    // Files of the locale count as the program's here.
+    let truth = victim.truth()?.sites_only();
+    truth.compare(&trace.stop()?, Named::ByFirstFrame, &[], true)
+}
+
+#[test]
+fn under_another_allocator() -> Result<()> {
+    let mut command = Command::new(victim("segments")?);
+    command.args(["4", &file()?]).env("LD_PRELOAD", "libjemalloc.so.2");
+    let mut victim = Victim::start_command(&mut command)?;
+    let trace = Trace::attach(victim.pid(), &[])?;
+    victim.go()?;
+    victim.truth()?.compare(&trace.stop()?, Named::ByFirstFrame, &["mmap"], true)
 }
 
 #[test]
