@@ -38,8 +38,8 @@ use crate::{
     packs::ObjectType,
     probes::{Probe, allocator::Allocator},
     report::{
-        Age, Amount, ConnectionsLog, Errors, Exit, Fds, LibraryObjects, Light, Limit,
-        ProcessMemory, Report, Resource, SCHEMA, Site, Target, Verdict, VerdictClass, Window,
+        Age, Amount, ConnectionsLog, Errors, Exit, Fds, LibraryObjects, Light, Limit, Report,
+        Resource, SCHEMA, Site, Target, Verdict, VerdictClass, Window,
     },
     snapshot::{SiteFigures, Snapshot},
     suppressions::Suppressions,
@@ -205,9 +205,6 @@ impl Assembly {
         // Before the warnings, which compare resident memory with the first report's.
         let targets = self.targets(snapshot);
         let mut warnings = self.warnings(snapshot);
-        let mapped = memory::Mapped::of(self, snapshot);
-        let memory = self.memory.report(snapshot, &totals, mapped);
-        warnings.extend(memory.iter().flat_map(ProcessMemory::unexplained));
         warnings.extend(accounting.connections_log.as_ref().and_then(ConnectionsLog::warning));
         Report {
             schema: SCHEMA.to_owned(),
@@ -220,13 +217,14 @@ impl Assembly {
                 attach_ms: self.session.attach_ms,
             },
             allocators: probed::allocators(&self.session),
+            // Before the warnings: it adds some.
+            memory: memory::report(self, snapshot, &totals, &mut warnings),
             warnings,
             accounting,
             probes: probed::probes(&self.session, snapshot),
             answer,
             findings,
             suppressed,
-            memory,
             limits,
             totals,
             sites,

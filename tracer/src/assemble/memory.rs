@@ -37,9 +37,22 @@ pub(super) struct Memory {
     first_ns: Option<u64>,
 }
 
+/// The targets' memory at a snapshot, with warnings about growth that nothing explains.
+pub(super) fn report(
+    assembly: &mut Assembly,
+    snapshot: &Snapshot,
+    totals: &BTreeMap<Resource, Total>,
+    warnings: &mut Vec<String>,
+) -> Option<ProcessMemory> {
+    let mapped = Mapped::of(assembly, snapshot);
+    let memory = assembly.memory.report(snapshot, totals, mapped);
+    warnings.extend(memory.iter().flat_map(ProcessMemory::unexplained));
+    memory
+}
+
 /// Outstanding mappings by what is behind them, bytes; those without a shared part or a file are not apart.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Mapped {
+struct Mapped {
     private_files: u64,
     shared_files: u64,
     shared: u64,
@@ -49,7 +62,7 @@ pub(super) struct Mapped {
 
 impl Mapped {
     /// The mappings of a snapshot.
-    pub(super) fn of(assembly: &Assembly, snapshot: &Snapshot) -> Self {
+    fn of(assembly: &Assembly, snapshot: &Snapshot) -> Self {
         let options = &assembly.session.options;
         let traced = |kind| options.kinds.contains(&kind);
         let mut mapped = Self {
@@ -79,7 +92,7 @@ impl Mapped {
 
 impl Memory {
     /// Adds the figures of a snapshot. `None` while no target's memory was read.
-    pub(super) fn report(
+    fn report(
         &mut self,
         snapshot: &Snapshot,
         totals: &BTreeMap<Resource, Total>,
@@ -197,6 +210,7 @@ impl Memory {
 mod tests {
     use super::*;
     use crate::{
+        format,
         snapshot::LimitReadings,
         target::{Pid, usage::Usage},
     };
@@ -249,16 +263,17 @@ mod tests {
         assert_eq!(explained(0, 4096), None);
     }
 
-    /// The report after 40 seconds of growth by so much a second, of which that much is known.
-    fn grown(growth: Growth, heap: u64, mapped: Mapped) -> ProcessMemory {
+    /// The report after 40 seconds of growth of anonymous, file and shared memory by so much a second, of which that much
+    /// is known.
+    fn grown([anonymous, file, shared]: [u64; 3], heap: u64, mapped: Mapped) -> ProcessMemory {
         let mut memory = Memory::default();
         let mut last = None;
         for second in 0..40 {
-            let now = |per_s: f64| Some((1 << 20) + per_s as u64 * second);
+            let now = |per_s: u64| Some((1 << 20) + per_s * second);
             let memory_now = Usage {
-                anonymous: now(growth.anonymous),
-                file: now(growth.file),
-                shared: now(growth.shared),
+                anonymous: now(anonymous),
+                file: now(file),
+                shared: now(shared),
                 ..Usage::default()
             };
             let reading = ProcessReading { memory: memory_now, ..ProcessReading::default() };
@@ -276,19 +291,17 @@ mod tests {
 
     #[test]
     fn each_part_of_memory_grows_by_what_was_asked_for_and_the_rest() {
-        const MIB: f64 = 1_048_576.0;
         let unit = 1 << 20;
         let mapped =
             Mapped { private_files: unit, shared_files: 2 * unit, shared: unit, is_complete: true };
-        let growth = Growth { anonymous: 3.0 * MIB, file: MIB, shared: 2.0 * MIB };
-        let memory = grown(growth, unit, mapped);
+        let memory = grown([3 * unit, unit, 2 * unit], unit, mapped);
         let rates = |part: Option<PartGrowth>| {
             let part = part.unwrap();
-            [part.bytes_per_s, part.unexplained_bytes_per_s.unwrap()].map(f64::round)
+            [part.bytes_per_s, part.unexplained_bytes_per_s.unwrap()].map(format::magnitude)
         };
-        assert_eq!(rates(memory.growth.anonymous), [3.0 * MIB, MIB]);
-        assert_eq!(rates(memory.growth.file), [MIB, 0.0]);
-        assert_eq!(rates(memory.growth.shared), [2.0 * MIB, 0.0]);
+        assert_eq!(rates(memory.growth.anonymous), [3 * unit, unit]);
+        assert_eq!(rates(memory.growth.file), [unit, 0]);
+        assert_eq!(rates(memory.growth.shared), [2 * unit, 0]);
         let share = memory.explained_growth.unwrap();
         assert!((share - 2.0 / 3.0).abs() < 1e-6, "{share}");
         let warnings: Vec<String> = memory.unexplained().collect();
@@ -297,11 +310,11 @@ mod tests {
 
         // A file that is mapped explains no anonymous memory.
         let files = Mapped { shared_files: 3 * unit, private_files: 0, ..mapped };
-        let memory = grown(Growth { anonymous: MIB, ..Growth::default() }, 0, files);
+        let memory = grown([unit, 0, 0], 0, files);
         assert!(memory.explained_growth.unwrap() < 1e-6);
         // Of memory that is not traced nothing can be said.
         let untraced = Mapped { is_complete: false, ..Mapped::default() };
-        let memory = grown(Growth { anonymous: MIB, ..Growth::default() }, 0, untraced);
+        let memory = grown([unit, 0, 0], 0, untraced);
         assert_eq!(memory.growth.anonymous.unwrap().unexplained_bytes_per_s, None);
         assert_eq!(memory.unexplained().count(), 0);
     }
