@@ -182,5 +182,5 @@ fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
             return outer.probe() != call.cookie.probe();
         }
     }
-    slot == thread.slot || is_hijacked(process, caller) || unwind::is_allocator(process, caller)
+    slot == thread.slot || is_hijacked(process, caller) || unwind::may_be_allocator(process, caller)
 }

@@ -45,7 +45,8 @@ fn map(context: &ProbeContext) -> Option<()> {
     Some(())
 }
 
-/// Whether the C library itself makes this call: `malloc` moves the break, `setlocale` maps files.
+/// Whether the C library itself makes this call: `malloc` moves the break, `setlocale` maps files. So does a program
+/// that has just been executed, as long as the library's code is not known.
 #[inline(always)]
 fn is_own_call(call: &Call, thread: &Thread) -> bool {
     if !call.cookie.leaves_out_own_calls() {
@@ -55,5 +56,8 @@ fn is_own_call(call: &Call, thread: &Thread) -> bool {
         return false;
     };
     // SAFETY: the map's value lives at least as long as the program runs.
-    unwind::is_allocator(unsafe { &*process }, thread.caller)
+    let process = unsafe { &*process };
+    // The probed function is the library's.
+    !unwind::is_allocator(process, call.instruction())
+        || unwind::is_allocator(process, thread.caller)
 }
