@@ -36,6 +36,8 @@ pub struct Retained {
     pub rest_s: f64,
     /// Retained resources that were acquired one after the other, until recently.
     pub count: u64,
+    /// How many of them come at once, on average; 1 where they come evenly.
+    pub burst: f64,
     /// Everything acquired in that time, and the share that was retained.
     pub share: Share,
     /// When the first of them was acquired, milliseconds since the ledger's origin.
@@ -50,6 +52,13 @@ pub struct Retained {
     pub pace: Pace,
 }
 
+impl Retained {
+    /// How often something was retained: what came at once counts once.
+    pub fn times(&self) -> f64 {
+        self.count as f64 / self.burst
+    }
+}
+
 #[cfg(test)]
 impl Retained {
     /// Fifty resources of 2,500 over a hundred seconds, none of them released since.
@@ -59,6 +68,7 @@ impl Retained {
             stragglers: 0,
             rest_s: f64::INFINITY,
             count: 50,
+            burst: 1.0,
             share: Share { share: 0.02, low: 0.015, high: 0.027 },
             since_ms: 70_000,
             over_s: 100.0,
@@ -96,6 +106,7 @@ pub(super) fn retained(lives: &Lives, usual: Usual, now_ms: u32) -> Option<Retai
         stragglers: later_than(late_age_s(usual_s)),
         rest_s: if late == 0 { f64::INFINITY } else { exposure_s / late as f64 },
         count: run.count,
+        burst: run.burst(),
         share,
         since_ms: run.start_ms,
         over_s: run.over_s(),

@@ -23,6 +23,13 @@ const EVEN: f64 = 0.75;
 const NORMAL_90: f64 = 1.28;
 /// Fewest resources in a half of which that can be said.
 const LEAST_EVEN: u64 = 50;
+/// Equal parts of a run's time over which it is compared how many come.
+const PARTS: usize = 8;
+/// 95 percent quantile of the index of dispersion of eight Poisson counts: of chi-squared with seven degrees of freedom,
+/// divided by seven.
+const DISPERSED: f64 = 2.01;
+/// From this share on, all are kept.
+const KEPT_WHOLE: f64 = 0.9;
 
 /// How the later half of a run differs from the earlier one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -140,6 +147,37 @@ impl Run {
         FIRST_PAUSE_S.max(LONGEST_PAUSE * distance_s).max(LONGER_PAUSE * self.paused_s)
     }
 
+    /// How many of them come at once: the index of dispersion of their numbers in equal parts of the time, where that is
+    /// more than chance; else 1. A cache that keeps what it acquires grows when more is in use than ever before: in
+    /// bursts. Where only a part is retained, its rate follows the load, which may come in bursts.
+    pub(super) fn burst(&self) -> f64 {
+        if (self.count as f64) < KEPT_WHOLE * self.acquired as f64 {
+            return 1.0;
+        }
+        let (from, span) = (f64::from(self.start_ms), f64::from(self.end_ms - self.start_ms));
+        if span <= 0.0 {
+            return self.count as f64;
+        }
+        let mut parts = [0.0; PARTS];
+        for one in &self.parts {
+            let start = (f64::from(one.start_ms) - from) / span * PARTS as f64;
+            let end = (f64::from(one.end_ms) - from) / span * PARTS as f64;
+            for (at, part) in parts.iter_mut().enumerate() {
+                let (begin, until) = (at as f64, at as f64 + 1.0);
+                let inside = if end > start {
+                    (end.min(until) - start.max(begin)).max(0.0) / (end - start)
+                } else {
+                    f64::from(u8::from((begin..until).contains(&start)))
+                };
+                *part += inside * f64::from(one.outstanding);
+            }
+        }
+        let mean = self.count as f64 / PARTS as f64;
+        let squares: f64 = parts.iter().map(|part| (part - mean).powi(2)).sum();
+        let index = squares / (PARTS - 1) as f64 / mean;
+        if index > DISPERSED { index } else { 1.0 }
+    }
+
     /// How evenly they come.
     pub(super) fn pace(&self) -> Pace {
         let (earlier, later) = self.halves();
@@ -224,6 +262,20 @@ mod tests {
         let slows = |at: u32| 100 >> (at / 25);
         let run = Run::last(seconds(slows).into_iter()).unwrap();
         assert!(run.start_ms == 0 && run.pace().differs && run.pace().ratio < 0.4);
+    }
+
+    #[test]
+    fn what_comes_at_once_is_a_burst_if_all_is_kept() {
+        // Twelve in each of three seconds, as a cache grows when more is in use than ever before.
+        let bursts = |at: u32| if [0, 45, 99].contains(&at) { 12 } else { 0 };
+        let run = Run::last(seconds(bursts).into_iter()).unwrap();
+        assert!(f64::from(36) / run.burst() < 6.0, "{}", run.burst());
+        let even = Run::last(seconds(|at| u32::from(at % 3 == 0)).into_iter()).unwrap();
+        assert!(even.burst() <= 1.0, "{}", even.burst());
+        // Where most are released, bursts are those of the load.
+        let mut released = seconds(bursts);
+        released.iter_mut().for_each(|one| one.acquired = 100);
+        assert!(Run::last(released.into_iter()).unwrap().burst() <= 1.0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ const END_S: f64 = 500.0;
 type Make = fn(u64) -> Program;
 
 /// Every kind, by name.
-pub(super) const KINDS: [(&str, Make); 30] = [
+pub(super) const KINDS: [(&str, Make); 31] = [
     ("steady, load noise", steady),
     ("fills, then full", fills),
     ("fills slowly", fills_slowly),
@@ -18,6 +18,7 @@ pub(super) const KINDS: [(&str, Make); 30] = [
     ("LRU cache from before", lru_from_before),
     ("random replacement", random_replacement),
     ("pool of the highest demand", pool),
+    ("pool that stalls fill", stalls),
     ("sawtooth", sawtooth),
     ("ring", ring),
     ("table filled lazily", warm_up),
@@ -172,6 +173,22 @@ fn pool(seed: u64) -> Program {
     for step in 0..2000 {
         let at_s = f64::from(step) * 0.25;
         demand = 0.9 * demand + 0.1 * (60.0 * load(at_s) + 6.0 * random.normal());
+        while highest < demand {
+            highest += 1.0;
+            last_s = at_s;
+            all.push(resource(at_s, FOREVER));
+        }
+    }
+    Program::healthy(all, last_s)
+}
+
+/// The same where the highest demand comes with stalls, each of another length, during which requests pile up.
+fn stalls(seed: u64) -> Program {
+    let mut random = Random::new(seed);
+    let mean = logarithmic(&mut random, 5.0, 40.0);
+    let (mut highest, mut all, mut last_s) = (0.0_f64, Vec::new(), 0.0);
+    for at_s in arrivals(&mut random, 0.0, END_S, 0.05, constant) {
+        let demand = random.exponential(mean);
         while highest < demand {
             highest += 1.0;
             last_s = at_s;

@@ -33,7 +33,10 @@ impl Rule for LeftBehind {
         // What connections left behind once, and no more, is a table that they filled.
         let retained =
             evidence.retained.as_ref().filter(|retained| NeverReleased::applies(retained))?;
-        let leaving = orphans.share.share * orphans.closed as f64;
+        let connections = orphans.share.share * orphans.closed as f64;
+        // Several resources of one connection are a burst, too.
+        let burst = retained.burst * connections / orphans.sum.count as f64;
+        let leaving = connections / burst.max(1.0);
         // What a table keeps, it keeps whole, and has from some of the connections.
         let may_be_table = retained.share.high >= MIXED && orphans.share.low < NEARLY_ALL;
         let least_s = if may_be_table { TABLE_S } else { LEAST_S };
@@ -100,6 +103,15 @@ mod tests {
         assert_eq!(LeftBehind.opinion(&evidence(3, 150, 90.0, true)), None);
         assert_eq!(LeftBehind.opinion(&evidence(120, 150, 5.0, true)), None);
         assert_eq!(LeftBehind.opinion(&evidence(120, 150, 90.0, false)), None);
+        // In bursts, as a cache grows; several resources of each connection are none.
+        let bursts = |burst| {
+            let mut evidence = evidence(30, 1500, 90.0, true);
+            let retained = evidence.retained.as_mut().unwrap();
+            (retained.count, retained.burst) = (120, burst);
+            evidence.orphans.as_mut().unwrap().sum.count = 120;
+            LeftBehind.opinion(&evidence)
+        };
+        assert!(bursts(4.0).is_some() && bursts(11.0).is_none());
         // A table may have an entry of some of the connections.
         assert_eq!(LeftBehind.opinion(&evidence(120, 150, 30.0, true)), None);
     }

@@ -10,6 +10,13 @@ use crate::{
 
 /// Fewer retained resources may be single cases: one in a hundred Poisson counts of mean 1 reaches 5.
 const LEAST: u64 = 5;
+/// The same where they come in bursts: a cache that keeps all it acquires has grown as often within a few minutes of an
+/// uneven load.
+const LEAST_BURSTS: f64 = 10.0;
+/// Without proof, a leak of what is kept whole has happened so often, one by one, and in both halves of its time.
+const CERTAIN_COUNT: u64 = 50;
+/// As above.
+const CERTAIN_EVEN: f64 = 0.75;
 /// Time over which retained ones must keep coming before it is more than a table that fills, seconds. Most tables of a
 /// server are full, or fill visibly more slowly, within three quarters of a minute of load.
 pub const LEAST_S: f64 = 45.0;
@@ -45,6 +52,7 @@ impl NeverReleased {
     pub(super) fn applies(retained: &Retained) -> bool {
         retained.continues
             && retained.count >= LEAST
+            && (retained.burst <= 1.0 || retained.times() >= LEAST_BURSTS)
             && retained.over_s >= LEAST_GROWING_S
             && !(retained.pace.differs && retained.pace.ratio < SLOWS)
             && retained.rest_s > REST * retained.over_s
@@ -65,7 +73,9 @@ impl Rule for NeverReleased {
         let (cohorts, retaining) = retained.cohorts;
         let agree =
             f64::from(retaining) >= AGREE * f64::from(cohorts) || count < u64::from(cohorts) * 5;
-        let certain = over_s >= certain_s && retained.stragglers == 0 && agree;
+        let often = mixed
+            || retained.burst <= 1.0 && count >= CERTAIN_COUNT && retained.pace.low >= CERTAIN_EVEN;
+        let certain = over_s >= certain_s && retained.stragglers == 0 && agree && often;
         let even = mixed || retained.pace.low >= EVEN;
         let class = if certain && even {
             VerdictClass::Leak
@@ -136,6 +146,20 @@ mod tests {
         let few = Pace { ratio: 1.0, low: 0.4, differs: false };
         let few = Retained { share: all, pace: few, ..retained(200.0) };
         assert_eq!(NeverReleased.opinion(&evidence(few)).unwrap().class, VerdictClass::Growing);
+    }
+
+    #[test]
+    fn what_is_kept_whole_is_a_leak_without_proof_only_if_it_comes_often_and_one_by_one() {
+        let all = Share { share: 1.0, low: 0.95, high: 1.0 };
+        let of = |count, burst| {
+            let whole = Retained { share: all, count, burst, ..retained(400.0) };
+            NeverReleased.opinion(&evidence(whole)).map(|opinion| opinion.class)
+        };
+        assert_eq!(of(60, 1.0), Some(VerdictClass::Leak));
+        assert_eq!(of(20, 1.0), Some(VerdictClass::Suspect));
+        assert_eq!(of(300, 5.0), Some(VerdictClass::Suspect));
+        // Grown in a few bursts, as a cache does.
+        assert_eq!(of(30, 5.0), None);
     }
 
     #[test]
