@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tests::{
     Victim,
     compile::{objects_witness, victim_with},
@@ -83,11 +83,44 @@ fn maps_knows_how_much_it_maps() -> Result<()> {
     victim.go()?;
     let truth = victim.truth()?;
     let grown = mapped_bytes(victim.pid())? - before;
-    // One page of a file in each of 20 rounds; a big block has a page for its header.
-    let files = 20 * PAGE;
+    // A big block has a page for its header.
     let big = truth.site("big_malloc")?;
     let blocks = (big.outstanding_bytes / big.outstanding_count / PAGE + 1) * PAGE;
-    assert_eq!(grown, truth.sum("mmap").outstanding_bytes + files + blocks * big.outstanding_count);
+    assert_eq!(grown, truth.sum("mmap").outstanding_bytes + blocks * big.outstanding_count);
+    victim.exit()
+}
+
+/// Bytes of a process's mappings whose lines in `/proc/PID/maps` end so.
+fn mapped_from(pid: u32, what: &str) -> Result<u64> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
+    let mut sum = 0;
+    for line in maps.lines().filter(|line| line.ends_with(what)) {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let (start, end) = range.with_context(|| format!("no range: {line}"))?;
+        sum += u64::from_str_radix(end, 16)? - u64::from_str_radix(start, 16)?;
+    }
+    Ok(sum)
+}
+
+#[test]
+fn segments_are_in_the_memory_map() -> Result<()> {
+    const PAGE: u64 = 4096;
+    let file = tests::scratch("segments-witness")?;
+    fs::write(&file, vec![1; 1 << 20])?;
+    let mut victim = Victim::start("segments", &["4", &file.to_string_lossy()])?;
+    victim.go()?;
+    let truth = victim.truth()?;
+    let site = |name| truth.site(name);
+    // Lengths of 3 to 4 pages, and of 1 to 2.
+    let files = 4 * site("map_shared_file")?.outstanding_count
+        + 4 * site("map_private_file")?.outstanding_count
+        + 2 * site("load_into")?.outstanding_count
+        + 2 * site("grow_file")?.outstanding_count;
+    assert_eq!(mapped_from(victim.pid(), &file.to_string_lossy())?, files * PAGE);
+    let segments = 4 * site("map_memory_file")?.outstanding_count;
+    assert_eq!(mapped_from(victim.pid(), "/memfd:segment (deleted)")?, segments * PAGE);
+    let shared = site("map_shared_memory")?.outstanding_bytes;
+    assert_eq!(mapped_from(victim.pid(), "/dev/zero (deleted)")?, shared);
     victim.exit()
 }
 

@@ -1,10 +1,9 @@
-/* maps: anonymous memory that the program maps itself.
+/* maps: memory that the program maps itself.
  *
  * Counting: a resource is the rest of one original mapping. A mapping cut by a hole, or at an end, is one smaller
  * resource, which still belongs to the call site that mapped it. A mapping replaced in part by MAP_FIXED loses that
  * part; the new part belongs to the replacing call site. A successful mremap releases the old range and acquires the
- * new one at its own call site, like realloc. File mappings are not counted; a big malloc is one heap block and no
- * mapping. `acquired` of a cut mapping is here only its rest: compare outstanding numbers. `threads` as an argument
+ * new one at its own call site, like realloc. A big malloc is one heap block and no mapping. `acquired` of a cut mapping is here only its rest: compare outstanding numbers. `threads` as an argument
  * also starts threads: libc maps their stacks, so the totals are then not exact. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -14,14 +13,15 @@
 #include "victim.h"
 
 #define PAGE ((size_t)4096)
-enum { WHOLE, FRONT, MIDDLE, END, PAIR, COVERED, COVERING, TO_GROW, GROWN, SHRUNK, SHARED, BIG, ROUNDS = 20 };
+enum { WHOLE, FRONT, MIDDLE, END, PAIR, COVERED, COVERING, TO_GROW, GROWN, SHRUNK, SHARED, OF_FILE, BIG, ROUNDS = 20 };
 static struct tally truth[] = {
     {.site = "map_whole", .kind = "mmap"},   {.site = "map_front", .kind = "mmap"},
     {.site = "map_middle", .kind = "mmap"},  {.site = "map_end", .kind = "mmap"},
     {.site = "map_pair", .kind = "mmap"},    {.site = "map_covered", .kind = "mmap"},
     {.site = "map_over", .kind = "mmap"},    {.site = "map_to_grow", .kind = "mmap"},
     {.site = "remap_grow", .kind = "mmap"},  {.site = "remap_shrink", .kind = "mmap"},
-    {.site = "map_shared", .kind = "mmap"},  {.site = "big_malloc", .kind = "heap"},
+    {.site = "map_shared", .kind = "mmap"},  {.site = "map_file", .kind = "mmap"},
+    {.site = "big_malloc", .kind = "heap"},
 };
 static void *big[ROUNDS];
 
@@ -42,6 +42,7 @@ MAPS(map_covered, MAP_PRIVATE)
 MAPS(map_over, MAP_PRIVATE | MAP_FIXED)
 MAPS(map_to_grow, MAP_PRIVATE)
 MAPS(map_shared, MAP_SHARED)
+SITE static char *map_file(int file) { return mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 0); }
 SITE static char *remap_grow(char *old, size_t from, size_t to) {
     return mremap(old, from * PAGE, to * PAGE, MREMAP_MAYMOVE);
 }
@@ -98,8 +99,9 @@ static void one_round(int round) {
 
     map_shared(NULL, 2);
     took(&truth[SHARED], 2 * PAGE);
-    int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC); /* not counted: backed by a file */
-    if (mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 0) == MAP_FAILED) _exit(4);
+    int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    if (map_file(file) == MAP_FAILED) _exit(4);
+    took(&truth[OF_FILE], PAGE);
     close(file);
 
     big[round] = big_malloc(((size_t)64 << 20) + (size_t)round);

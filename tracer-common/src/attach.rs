@@ -24,7 +24,7 @@ pub enum Shape {
     CountResize = 4,
     /// Handle in argument `a` is released.
     Release = 5,
-    /// Length in argument `a`, `mmap` flags in argument `b`; anonymous ones only; -1 means failure.
+    /// Length in argument `a`, `mmap` flags in argument `b`; -1 means failure.
     Map = 6,
     /// Address in argument `a`, length in argument `b`: that range is released.
     Unmap = 7,
@@ -36,6 +36,9 @@ pub enum Shape {
     ConstructInPlace = 10,
     /// Requests the release of a library object, ends it, or updates its name, descriptor or owner; as above.
     Note = 11,
+    /// Bytes to move the end of the data segment by in argument `a`, signed; the old end returned; -1 means failure.
+    /// A negative number releases.
+    Break = 12,
 }
 
 impl Shape {
@@ -55,6 +58,7 @@ impl Shape {
             9 => Self::Construct,
             10 => Self::ConstructInPlace,
             11 => Self::Note,
+            12 => Self::Break,
             _ => return None,
         })
     }
@@ -69,7 +73,7 @@ impl Shape {
     pub fn uses(self, arguments: [u8; 3]) -> [u8; 3] {
         let [a, b, _] = arguments;
         match self {
-            Self::Size | Self::Release => [a; 3],
+            Self::Size | Self::Release | Self::Break => [a; 3],
             Self::CountSize | Self::OutPointer | Self::Resize | Self::Map | Self::Unmap => {
                 [a, b, b]
             }
@@ -79,7 +83,15 @@ impl Shape {
 
     /// Whether the function releases resources, or may release them.
     pub const fn releases(self) -> bool {
-        matches!(self, Self::Resize | Self::CountResize | Self::Release | Self::Unmap | Self::Remap)
+        matches!(
+            self,
+            Self::Resize
+                | Self::CountResize
+                | Self::Release
+                | Self::Unmap
+                | Self::Remap
+                | Self::Break
+        )
     }
 }
 
@@ -94,9 +106,12 @@ const FIRST_ARGUMENT: u8 = 4;
 /// As above: the constructed object is the first block acquired before the function returns.
 const FIRST_BLOCK: u8 = 8;
 
+/// As above: calls that the library's own code makes are not the program's.
+const OWN_CALLS: u8 = 16;
+
 /// Bits of the cookie's third byte that hold the shape; the kind is in those above.
 const SHAPE_BITS: u32 = 4;
-const _: () = assert!((Shape::Note as u8) < 1 << SHAPE_BITS);
+const _: () = assert!((Shape::Break as u8) < 1 << SHAPE_BITS);
 const _: () = assert!((crate::kind::Kind::CallerAllocated as u8) < 1 << (8 - SHAPE_BITS));
 
 /// One probed function as the programs see it; passed as the 64-bit attach cookie.
@@ -145,6 +160,19 @@ impl Cookie {
     #[must_use]
     pub const fn maybe_first_block(self) -> Self {
         Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, FIRST_BLOCK]))
+    }
+
+    /// Marks a function of a C library: what the library's own code maps from files, or adds to the data segment, is
+    /// part of how it works.
+    #[must_use]
+    pub const fn without_own_calls(self) -> Self {
+        Self(self.0 | u64::from_le_bytes([0, 0, 0, 0, 0, 0, 0, OWN_CALLS]))
+    }
+
+    /// Whether calls by the library's own code are left out.
+    #[inline(always)]
+    pub const fn leaves_out_own_calls(self) -> bool {
+        self.byte(7) & OWN_CALLS != 0
     }
 
     /// Whether the object is the first block acquired, rather than the returned value.
@@ -199,7 +227,7 @@ impl Cookie {
     /// Whether the function works on a library object.
     #[inline(always)]
     pub const fn is_of_object(self) -> bool {
-        self.shape() >= Shape::Construct as u8
+        self.shape() >= Shape::Construct as u8 && self.shape() <= Shape::Note as u8
     }
 
     /// Words between the stack pointer and the return address at the attach point.
@@ -276,6 +304,9 @@ mod tests {
         assert!(!cookie.is_by_first_block() && !throwing.is_by_first_block());
         let maybe = cookie.maybe_first_block();
         assert!(maybe.is_by_first_block() && maybe.has_return_probe());
+        let public = cookie.without_own_calls();
+        assert!(public.leaves_out_own_calls() && public.has_return_probe());
+        assert!(!cookie.leaves_out_own_calls() && !maybe.leaves_out_own_calls());
         let early = throwing.returning_first_argument();
         assert!(early.returns_first_argument() && early.throws() && !early.has_return_probe());
     }
@@ -286,7 +317,7 @@ mod tests {
             if let Some(shape) = Shape::from_number(number) {
                 assert_eq!(shape as u8, number);
             } else {
-                assert!(number > Shape::Note as u8);
+                assert!(number > Shape::Break as u8);
             }
         }
     }

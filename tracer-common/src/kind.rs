@@ -13,7 +13,8 @@ pub enum Kind {
     /// A block of the C allocator family: `malloc` and its relatives. A library object that is a heap block of its
     /// own has this kind, acquired at a call site of the constructor.
     Heap = 0,
-    /// Anonymous memory mapped by the program itself, not by its allocator.
+    /// Memory mapped by the program itself, not by its allocator: anonymous, shared or of a file; and what it adds to
+    /// its data segment.
     Mmap = 1,
     /// A page of anonymous memory that has become resident. Only without probes.
     Pages = 2,
@@ -72,7 +73,7 @@ impl Kind {
 pub enum ResourceKind {
     /// Blocks of the C allocator family that are not library objects.
     Heap,
-    /// Anonymous memory mapped by the program itself, not by its allocator.
+    /// Memory mapped by the program itself, not by its allocator: anonymous, shared or of a file.
     Mmap,
     /// Anonymous memory that has become resident: pages, by the stack that touched them. Only without probes.
     Pages,
@@ -111,7 +112,7 @@ impl ResourceKind {
     pub const fn sentence(self) -> &'static str {
         match self {
             Self::Heap => "blocks of the C allocator: malloc, calloc, realloc, memalign, new",
-            Self::Mmap => "anonymous memory mapped by the program itself: mmap, mremap",
+            Self::Mmap => "memory and files mapped by the program itself: mmap, mremap, sbrk",
             Self::Pages => "anonymous memory that has become resident, by who touched it",
             Self::Fd => "file descriptors of files, pipes, epoll, eventfd, timers and the like",
             Self::Socket => "file descriptors of sockets",

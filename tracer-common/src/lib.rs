@@ -12,6 +12,7 @@ pub mod descriptor;
 pub mod kind;
 pub mod limits;
 pub mod loss;
+pub mod mapping;
 pub mod object;
 pub mod record;
 pub mod stack;

@@ -22,9 +22,6 @@ use crate::{
     },
 };
 
-/// `MAP_ANONYMOUS` of `mmap(2)`.
-const MAP_ANONYMOUS: u64 = 0x20;
-
 /// An acquisition begins.
 #[uprobe]
 pub(crate) fn acquire_entry(context: ProbeContext) -> u32 {
@@ -40,7 +37,6 @@ fn acquire(context: &ProbeContext) -> Option<()> {
     let (size, out_pointer) = match Shape::from_number(call.cookie.shape())? {
         Shape::CountSize => (product(a, b), 0),
         Shape::OutPointer => (b, a),
-        Shape::Map if b & MAP_ANONYMOUS == 0 => return None,
         _ => (a, 0),
     };
     let thread = begin(context, &call, size, out_pointer).ok()?;
@@ -104,7 +100,7 @@ fn release(context: &ProbeContext) -> Option<()> {
 }
 
 /// Why a call is not tracked until its return.
-enum Skip {
+pub(super) enum Skip {
     /// It is part of a tracked call.
     Inner,
     /// It cannot be tracked; counted.
@@ -114,7 +110,7 @@ enum Skip {
 /// Prepares `call` as the call that its thread is in, unless it is part of a tracked call: only the outermost
 /// counts.
 #[inline(always)]
-fn begin<'thread>(
+pub(super) fn begin<'thread>(
     context: &ProbeContext,
     call: &Call,
     size: u64,
@@ -186,5 +182,5 @@ fn is_within(call: &Call, thread: &Thread, slot: u64, caller: u64) -> bool {
             return outer.probe() != call.cookie.probe();
         }
     }
-    slot == thread.slot || is_hijacked(process, caller) || unwind::is_allocator(process, caller)
+    slot == thread.slot || is_hijacked(process, caller) || unwind::may_be_allocator(process, caller)
 }

@@ -3,5 +3,6 @@
 mod bare;
 mod call_site;
 mod entry;
+mod mapping;
 mod resize;
 mod returns;

@@ -16,7 +16,10 @@ use crate::{
     resources::{
         details::forget,
         records::{now_ns, position},
-        young::{acquired, by_range, inherited, keep, key, send, send_move, send_release, take},
+        young::{
+            acquired, by_range, inherited, keep, key, released_range, send, send_move,
+            send_release, take,
+        },
     },
 };
 
@@ -70,6 +73,18 @@ pub(crate) fn resized(call: &Call, thread: &mut Thread, cookie: Cookie, handle: 
     }
     thread.old_state = OLD_NONE;
     acquired(call, thread, connection, cookie.kind(), cookie.probe(), handle);
+}
+
+/// The break was moved from `old`: the bytes before it or after it are released or acquired.
+#[inline(always)]
+pub(crate) fn break_moved(call: &Call, thread: &Thread, cookie: Cookie, old: u64) {
+    let by = thread.size as i64;
+    if by > 0 {
+        acquired(call, thread, thread.serving, cookie.kind(), cookie.probe(), old);
+    } else {
+        let bytes = by.unsigned_abs();
+        released_range(call, cookie, old.wrapping_sub(bytes), bytes);
+    }
 }
 
 /// A resize has moved an object's block.

@@ -13,7 +13,7 @@ use tracer_common::{
 use crate::{
     arch,
     call::{Call, raw, read_word},
-    heap::resize::{resized, resized_away, restored},
+    heap::resize::{break_moved, resized, resized_away, restored},
     lib_objects::objects,
     loss::{count, lose},
     maps::FAILED,
@@ -90,7 +90,11 @@ fn end(call: &Call, thread: &mut Thread) -> Option<()> {
         }
     }
     if shape.releases() {
-        resized(call, thread, cookie, handle);
+        if shape == Shape::Break {
+            break_moved(call, thread, cookie, handle);
+        } else {
+            resized(call, thread, cookie, handle);
+        }
     } else {
         acquired(call, thread, thread.serving, cookie.kind(), cookie.probe(), handle);
         if thread.constructor_calls != 0 {

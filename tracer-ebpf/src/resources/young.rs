@@ -6,7 +6,7 @@
 //! counted twice or lost; `docs/decisions/0002-two-generations.md` has the argument.
 
 use tracer_common::{
-    attach::{ProbeNumber, Shape},
+    attach::{Cookie, ProbeNumber, Shape},
     kind::{Extent, Kind, PAGE_BYTES},
     limits,
     loss::Loss,
@@ -320,12 +320,18 @@ pub(crate) fn unmapped(call: &Call, start: u64, length: u64, caller: u64) {
     send_release(call, RELEASE, &key, length, caller);
 }
 
+/// Records the release of a range by the call with this cookie, which has returned.
+#[inline(always)]
+pub(crate) fn released_range(call: &Call, cookie: Cookie, start: u64, length: u64) {
+    send_release(call, RELEASE, &key(call, cookie.kind(), start), length, 0);
+}
+
 /// Whether `returned` reports a failure of a function of this shape.
 #[inline(always)]
 pub(crate) fn failed(shape: Shape, returned: u64) -> bool {
     match shape {
         Shape::OutPointer => returned as i32 != 0,
-        Shape::Map | Shape::Remap => returned == u64::MAX,
+        Shape::Map | Shape::Remap | Shape::Break => returned == u64::MAX,
         _ => returned == 0,
     }
 }

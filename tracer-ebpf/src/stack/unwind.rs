@@ -67,6 +67,12 @@ pub(crate) fn is_allocator(process: &Process, address: u64) -> bool {
     range_of(process, address).is_some_and(|range| range.flags & CODE_ALLOCATOR != 0)
 }
 
+/// Whether `address` may be in an allocator's code: just after an exec no code is known.
+#[inline(always)]
+pub(crate) fn may_be_allocator(process: &Process, address: u64) -> bool {
+    range_of(process, address).is_none_or(|range| range.flags & CODE_ALLOCATOR != 0)
+}
+
 /// The rule that applies at an address.
 #[inline(never)]
 fn rule_at(process: *const Process, address: u64) -> i64 {

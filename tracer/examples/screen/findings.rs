@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leaktrace::report::{
     Amount, Answer, Fault, Finding, FindingClient, FindingPart, FindingRate, Frame, Limit,
-    PerConnection, ProcessMemory, Site, TimeToLimit, VerdictClass,
+    MemoryGrowth, PartGrowth, PerConnection, ProcessMemory, Site, TimeToLimit, VerdictClass,
 };
 use tracer_common::kind::ResourceKind;
 
@@ -112,6 +112,15 @@ pub(crate) fn memory(tick: u64) -> ProcessMemory {
         heap_kept_bytes: None,
         outstanding_bytes: (48 << 20) + grown,
         explained_growth: Some(0.93),
+        growth: MemoryGrowth {
+            anonymous: Some(PartGrowth {
+                bytes_per_s: 881_000.0,
+                unexplained_bytes_per_s: Some(61_670.0),
+                over_s: 240.0,
+            }),
+            file: None,
+            shared: None,
+        },
     }
 }
 

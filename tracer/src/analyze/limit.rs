@@ -3,10 +3,9 @@
 //! Takes an amount at each reading, passes on when it reaches its limit; nothing while that cannot be said. Pure: the
 //! caller supplies the time.
 
-use crate::{
-    evidence::{Gauge, Rise},
-    report::TimeToLimit,
-};
+use crate::{evidence::Gauge, report::TimeToLimit};
+
+pub use crate::evidence::Rise;
 
 /// How far a rise is extrapolated, in multiples of the time that it was seen over: three hours ahead after a minute, a day
 /// and a half after ten. Nothing goes on unchanged for longer just because it did so for a moment.

@@ -7,6 +7,7 @@ pub mod estimate;
 pub mod limit;
 pub mod quiet;
 pub mod time_series;
+pub mod unexplained;
 
 /// Samples kept of an amount: one minute at the default interval.
 pub const HISTORY: usize = 60;

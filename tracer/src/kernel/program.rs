@@ -7,6 +7,8 @@ use tracer_common::attach::Cookie;
 pub enum Program {
     /// Entry of an acquiring function.
     AcquireEntry,
+    /// Entry of a function that maps memory, or moves the end of the data segment.
+    MapEntry,
     /// Entry of a resizing function.
     ResizeEntry,
     /// Entry of a releasing function.
@@ -30,8 +32,9 @@ pub enum Program {
 }
 
 impl Program {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::AcquireEntry,
+        Self::MapEntry,
         Self::ResizeEntry,
         Self::ReleaseEntry,
         Self::CallReturn,
@@ -47,6 +50,7 @@ impl Program {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::AcquireEntry => "acquire_entry",
+            Self::MapEntry => "map_entry",
             Self::ResizeEntry => "resize_entry",
             Self::ReleaseEntry => "release_entry",
             Self::CallReturn => "call_return",

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use tracer_common::kind::PAGE_BYTES;
+
 use super::events::Block;
 
 /// A contiguous piece of a resource that is still outstanding.
@@ -52,9 +54,10 @@ impl Ranges {
         gone
     }
 
-    /// Releases `[start, start + size)` of every resource acquired at or before `position`.
+    /// Releases `[start, start + size)`, up to the end of its last page as the kernel does, of every resource acquired at
+    /// or before `position`.
     pub(super) fn release(&mut self, start: u64, size: u64, position: u64) -> Vec<FreedPart> {
-        let end = start.saturating_add(size);
+        let end = end_of_page(start.saturating_add(size));
         let first = self.pieces.range(..start).next_back().map_or(start, |(at, _)| *at);
         let touched: Vec<(u64, Piece)> = self
             .pieces
@@ -119,6 +122,14 @@ impl Ranges {
     }
 }
 
+/// The end of the page that ends at or after this address. A length need not be whole pages: that of a file is not.
+const fn end_of_page(end: u64) -> u64 {
+    match end.checked_next_multiple_of(PAGE_BYTES) {
+        Some(end) => end,
+        None => u64::MAX,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -172,6 +183,28 @@ mod tests {
         ranges.acquire(0x1000, block(1, 0x2000, 0));
         ranges.acquire(0x2000, block(2, 0x1000, 1));
         assert_eq!(left(&ranges), [(1, 0x1000), (2, 0x1000)]);
+    }
+
+    #[test]
+    fn lengths_reach_to_the_end_of_their_last_page() {
+        let mut ranges = Ranges::default();
+        ranges.acquire(0x1000, block(1, 0x1800, 0));
+        assert!(ranges.release(0x1000, 0x1001, 1)[0].last);
+        ranges.acquire(0x1000, block(2, 0x3000, 2));
+        ranges.acquire(0x2000, block(3, 0x10, 3));
+        assert_eq!(left(&ranges), [(2, 0x2000), (3, 0x10)]);
+        assert_eq!(ranges.release(0, u64::MAX, 4).len(), 3);
+    }
+
+    #[test]
+    fn the_break_is_cut_at_any_byte() {
+        let mut ranges = Ranges::default();
+        ranges.acquire(0x1010, block(1, 0x700, 0));
+        ranges.acquire(0x1710, block(2, 0x700, 1));
+        // Moved back by 0x900 from 0x1e10.
+        let gone = ranges.release(0x1510, 0x900, 2);
+        assert_eq!(gone.iter().map(|part| part.last).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(left(&ranges), [(1, 0x500)]);
     }
 
     #[test]

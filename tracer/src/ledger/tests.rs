@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
+use tracer_common::kind::PAGE_BYTES;
 
 use super::*;
 
@@ -271,19 +272,21 @@ impl Kernel {
                 process.mapped.extend((address..address + size).map(|at| (at, (site, 1))));
                 self.acquired += 1;
                 let connection = site % 3;
-                let block = Block { size, time_ns: 0, position: self.sent, site, connection };
-                let handle = Handle { pid, kind: Kind::Mmap, value: address };
+                let bytes = size * PAGE_BYTES;
+                let block =
+                    Block { size: bytes, time_ns: 0, position: self.sent, site, connection };
+                let handle = Handle { pid, kind: Kind::Mmap, value: address * PAGE_BYTES };
                 self.send(Event::Acquired { handle, block });
             }
             Action::Unmap { address, size } => {
                 let before = process.mapped.len();
                 process.mapped.retain(|at, _| !(address..address + size).contains(at));
                 self.unknown += u64::from(process.mapped.len() == before);
-                let handle = Handle { pid, kind: Kind::Mmap, value: address };
+                let handle = Handle { pid, kind: Kind::Mmap, value: address * PAGE_BYTES };
                 let position = self.sent;
                 self.send(Event::Released {
                     handle,
-                    size,
+                    size: size * PAGE_BYTES,
                     position,
                     time_ns: 0,
                     caller: 0,
@@ -493,7 +496,9 @@ proptest! {
         for (pid, process) in &kernel.processes {
             expected.extend(process.held.values().map(|(site, size)| (*pid, *site, *size)));
             let mut mapped: BTreeMap<u32, u64> = BTreeMap::new();
-            process.mapped.values().for_each(|(site, _)| *mapped.entry(*site).or_default() += 1);
+            for (site, pages) in process.mapped.values() {
+                *mapped.entry(*site).or_default() += pages * PAGE_BYTES;
+            }
             expected.extend(mapped.into_iter().map(|(site, size)| (*pid, site, size)));
         }
         expected.sort_unstable();

@@ -115,11 +115,11 @@ const fn release(name: &'static str) -> Function {
     heap(name, Shape::Release, [0, 0, 0])
 }
 
-/// The C allocator family and anonymous memory mappings in libc. With libc's own allocator, C++ `new` and `delete` call
+/// The C allocator family, memory mappings and the break in libc. With libc's own allocator, C++ `new` and `delete` call
 /// `malloc` and `free`.
 ///
 /// If two names have the same code, the first one is used: `aligned_alloc` is `memalign` in glibc.
-pub static LIBC: [Function; 14] = [
+pub static LIBC: [Function; 15] = [
     size("malloc"),
     heap("calloc", Shape::CountSize, [0, 1, 0]),
     heap("realloc", Shape::Resize, [0, 1, 0]),
@@ -135,6 +135,7 @@ pub static LIBC: [Function; 14] = [
     function("mmap", ResourceKind::Mmap, Shape::Map, [1, 3, 0]),
     function("munmap", ResourceKind::Mmap, Shape::Unmap, [0, 1, 0]),
     function("mremap", ResourceKind::Mmap, Shape::Remap, [0, 1, 2]),
+    function("sbrk", ResourceKind::Mmap, Shape::Break, [0, 0, 0]),
 ];
 
 /// Functions of other allocators in addition to the family: C23's releases, and jemalloc's own interface.

@@ -68,6 +68,12 @@ pub(super) struct ObjectInfo {
     pub(super) marks: HashSet<String>,
 }
 
+/// Whether a file is a C library, by its name.
+pub(super) fn is_c_library(path: &Path) -> bool {
+    let path = path.to_string_lossy();
+    LIBC_NAMES.iter().any(|start| file_name(&path).starts_with(start))
+}
+
 /// Inspects one object. The result is empty for a file that is not an ELF file or cannot be read.
 pub(super) fn inspect(
     path: &Path,
@@ -81,7 +87,7 @@ pub(super) fn inspect(
     let Ok(elf) = ElfFile64::<object::Endianness, _>::parse(&cache) else { return blank };
     let (soname, needed) = dynamic(&elf);
     let path_text = path.to_string_lossy();
-    let is_libc = LIBC_NAMES.iter().any(|start| file_name(&path_text).starts_with(start));
+    let is_libc = is_c_library(path);
     // Only the dynamic loader itself uses its allocator.
     if ["ld-linux", "ld-2."].iter().any(|start| file_name(&path_text).starts_with(start)) {
         return ObjectInfo { soname, needed, ..blank };

@@ -17,7 +17,7 @@ pub mod user_defined;
 use std::{borrow::Cow, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tracer_common::attach::{Cookie, ProbeNumber};
+use tracer_common::attach::{Cookie, ProbeNumber, Shape};
 
 pub use catalog::Function;
 pub use locate::locate;
@@ -105,6 +105,13 @@ impl Probe {
         Self { object, ..self.clone() }
     }
 
+    /// Whether its library's own calls are left out: a C library maps files and moves the break for its own work. A
+    /// program that contains its C library has both in one file; there only calls within `malloc` can be told apart.
+    fn leaves_out_own_calls(&self) -> bool {
+        matches!(self.function.shape, Shape::Map | Shape::Break)
+            && self.object.as_ref().is_some_and(|(_, path)| identify::is_c_library(path))
+    }
+
     /// The cookie that its BPF programs receive.
     pub fn cookie(&self, place: &Place) -> Cookie {
         let cookie = Cookie::new(
@@ -119,6 +126,7 @@ impl Probe {
             Outcome::FirstBlock => cookie.by_first_block(),
             _ => cookie,
         };
+        let cookie = if self.leaves_out_own_calls() { cookie.without_own_calls() } else { cookie };
         if self.function.is_first_allocation() { cookie.maybe_first_block() } else { cookie }
     }
 }

@@ -1,6 +1,6 @@
 //! What a function does to resources: acquire, resize or release. Pure.
 
-use tracer_common::object::END;
+use tracer_common::{attach::Shape, object::END};
 
 use super::Function;
 
@@ -36,7 +36,8 @@ impl Function {
     pub fn is_needed(&self) -> bool {
         match &self.object {
             Some(of) => of.function.does == END,
-            None => Role::of(self) != Role::Acquires,
+            // The break is its own release: without the probe, its acquisitions are not seen either.
+            None => Role::of(self) != Role::Acquires && self.shape != Shape::Break,
         }
     }
 }

@@ -42,7 +42,7 @@ pub use finding::{
 pub use leaving::Leaving;
 pub use light::{Growing, Level, Light};
 pub use log::{ConnectionsLog, LogLine, Logged};
-pub use memory::{Limit, ProcessMemory, TimeToLimit};
+pub use memory::{Limit, MemoryGrowth, PartGrowth, ProcessMemory, TimeToLimit};
 pub use number::{Address, Offset};
 pub use objects::{LibraryObject, LibraryObjects, ObjectState, ObjectType};
 pub use resource::Resource;

@@ -59,7 +59,8 @@ const fn programs(shape: Shape, bare: bool) -> (Program, Program, Program) {
         return (Program::BareEntry, Program::BareReturn, Program::BareEntry);
     }
     let entry = match shape {
-        Shape::Size | Shape::CountSize | Shape::OutPointer | Shape::Map => Program::AcquireEntry,
+        Shape::Size | Shape::CountSize | Shape::OutPointer => Program::AcquireEntry,
+        Shape::Map | Shape::Break => Program::MapEntry,
         Shape::Resize | Shape::CountResize | Shape::Remap => Program::ResizeEntry,
         Shape::Release | Shape::Unmap => Program::ReleaseEntry,
         Shape::Note => Program::ObjectNote,

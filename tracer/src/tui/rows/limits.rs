@@ -130,19 +130,28 @@ fn memory_lines(rows: &mut Vec<Row>, memory: &ProcessMemory, width: usize) {
                 .fitted(width),
         );
     }
-    let Some(share) = memory.explained_growth else { return };
-    let text = format!(
-        "Outstanding memory explains {} of the growth of resident memory.{}",
-        format::percent(share),
-        if share < MOST_EXPLAINED {
-            " The rest is memory that leaktrace does not trace."
-        } else {
-            ""
-        },
-    );
-    rows.push(Row::new());
-    let lines = names::wrapped(&text, width.saturating_sub(5)).into_iter();
-    rows.extend(lines.map(|line| Row::of(Role::Text, format!("   {line}"))));
+    let mut unexplained: Vec<String> = memory.unexplained().collect();
+    let explained = memory.explained_growth.map(|share| {
+        let rest = unexplained.is_empty() && share < MOST_EXPLAINED;
+        format!(
+            "Outstanding memory explains {} of the growth of anonymous memory.{}",
+            format::percent(share),
+            if rest { " The rest is memory that leaktrace does not trace." } else { "" },
+        )
+    });
+    for text in explained.into_iter().chain(unexplained.drain(..).map(sentence)) {
+        rows.push(Row::new());
+        let lines = names::wrapped(&text, width.saturating_sub(5)).into_iter();
+        rows.extend(lines.map(|line| Row::of(Role::Text, format!("   {line}"))));
+    }
+}
+
+/// With a capital letter and a full stop.
+fn sentence(mut text: String) -> String {
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    text + "."
 }
 
 /// Below this share, most of the growth has another cause.
