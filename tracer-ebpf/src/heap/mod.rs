@@ -2,6 +2,6 @@
 
 mod bare;
 mod call_site;
-mod entry;
+pub(crate) mod entry;
 mod resize;
 mod returns;

@@ -17,7 +17,7 @@ use crate::{
     lib_objects::objects,
     loss::{count, lose},
     maps::FAILED,
-    resources::young::{acquired, failed},
+    resources::young::{acquired, failed, joined},
     stack::hidden_returns::is_hijacked,
 };
 
@@ -90,7 +90,11 @@ fn end(call: &Call, thread: &mut Thread) -> Option<()> {
         }
     }
     if shape.releases() {
-        resized(call, thread, cookie, handle);
+        if shape == Shape::JoinThread {
+            joined(call, thread, cookie);
+        } else {
+            resized(call, thread, cookie, handle);
+        }
     } else {
         acquired(call, thread, thread.serving, cookie.kind(), cookie.probe(), handle);
         if thread.constructor_calls != 0 {
