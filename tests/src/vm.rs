@@ -230,11 +230,13 @@ impl Results {
         Ok((self.text("doctor")?, self.number("doctor_status")?))
     }
 
-    /// The report of a run that succeeded; otherwise, the error contains leaktrace's messages.
+    /// The report of a run that succeeded; otherwise, the error contains leaktrace's messages, and what its threads were
+    /// waiting for if it did not end.
     pub fn report(&self) -> Result<Report> {
         let status = self.status()?;
         if status != 0 {
-            bail!("leaktrace ended with status {status}:\n{}", self.said()?);
+            let stuck = self.text("stuck").unwrap_or_default();
+            bail!("leaktrace ended with status {status}:\n{}\n{stuck}", self.said()?);
         }
         Report::read(&self.folder.join("report.json"))
     }

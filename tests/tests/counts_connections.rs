@@ -1,9 +1,13 @@
 //! The report and the connection log contain as many opened and closed connections as the client made: 20,000 that live
 //! for milliseconds, or the number in `LEAKTRACE_CONNECTIONS`.
 
-use std::{collections::BTreeMap, env, fs, process::Command, time::Duration};
+use std::{
+    collections::BTreeMap, env, fs, io::Write as _, net::TcpStream, process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::net::sockopt::set_socket_linger;
 use serde_json::Value;
 use tests::{
     Service, Trace,
@@ -128,5 +132,69 @@ fn of_a_server_in_a_network_of_its_own() -> Result<()> {
         (of("state"), of("bytes_in")) == ("ESTABLISHED".into(), 28.into()),
         "another state or number of bytes: {open}"
     );
+    Ok(())
+}
+
+/// Opens connections and sends 50 bytes through each.
+fn clients(service: &Service, number: usize) -> Result<Vec<TcpStream>> {
+    let connect = |_| {
+        let mut client = TcpStream::connect(("127.0.0.1", service.port))?;
+        client.write_all(&[b'x'; 50])?;
+        Ok(client)
+    };
+    (0..number).map(connect).collect()
+}
+
+/// Numbers of rows by state and bytes received.
+fn states(rows: &[Value]) -> BTreeMap<(String, Option<u64>), usize> {
+    let mut states = BTreeMap::new();
+    for row in rows {
+        let state = row.get("state").and_then(Value::as_str).unwrap_or("none").to_owned();
+        let bytes = row.get("bytes_in").and_then(Value::as_u64);
+        *states.entry((state, bytes)).or_default() += 1;
+    }
+    states
+}
+
+#[test]
+fn whose_peers_have_closed_or_reset_them() -> Result<()> {
+    let service = Service::that_says_its_port(&mut Command::new(victim("keeps_sockets")?))?;
+    let open =
+        || -> Result<usize> { Ok(fs::read_dir(format!("/proc/{}/fd", service.pid()))?.count()) };
+    // The listener, its standard streams, and what it has inherited.
+    let others = open()?;
+    let _earlier = clients(&service, 5)?;
+    let trace = Trace::attach(service.pid(), &["--kind", "fd,socket"])?;
+    let (closing, resetting) = (clients(&service, 20)?, clients(&service, 20)?);
+    wait_until("all are accepted", Duration::from_secs(10), || Ok(open()? == others + 45))?;
+    for one in &resetting {
+        set_socket_linger(one, Some(Duration::ZERO))?;
+    }
+    drop((closing, resetting));
+    let report = trace.stop()?;
+    let state = |state: &str, bytes: Option<u64>| (state.to_owned(), bytes);
+    let mut found = states(report.list("/connections/table")?);
+    // Of a connection that is over, the traffic is known if it was seen before its end.
+    found.remove(&state("CLOSE", Some(50)));
+    let over = found.remove(&state("CLOSE", None)).unwrap_or_default();
+    let expected = [(state("CLOSE_WAIT", Some(50)), 20), (state("ESTABLISHED", Some(50)), 5)];
+    ensure!(found == BTreeMap::from(expected), "{found:?}");
+    ensure!(over <= 20, "{over} are over");
+    let table = report.list("/connections/table")?;
+    let before = |row: &&Value| row.get("pre_attach") == Some(&true.into());
+    ensure!(table.len() == 45 && table.iter().filter(before).count() == 5, "{table:?}");
+    let mut by_state = BTreeMap::<&str, usize>::new();
+    for row in report.list("/fds/table")? {
+        *by_state.entry(row.get("state").and_then(Value::as_str).unwrap_or("none")).or_default() +=
+            1;
+    }
+    let expected = [
+        ("CLOSE", 20),
+        ("CLOSE_WAIT", 20),
+        ("ESTABLISHED", 5),
+        ("LISTEN", 1),
+        ("none", others - 1),
+    ];
+    ensure!(by_state == BTreeMap::from(expected), "{by_state:?}");
     Ok(())
 }

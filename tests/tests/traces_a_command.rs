@@ -1,8 +1,10 @@
 //! `leaktrace -- CMD`: traced from its first instruction to its end.
 
-use anyhow::{Result, ensure};
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use tests::{Report, Trace, compile, report::Amounts};
+use tests::{Report, Terminal, Trace, compile, report::Amounts};
 
 fn traced(status: &str) -> Result<Report> {
     let victim = compile::victim("exits")?;
@@ -58,4 +60,28 @@ fn resources_of_a_program_are_gone_after_exec() -> Result<()> {
     ensure!(both.acquired_count > alone.acquired_count, "{both:?} {alone:?}");
     ensure!(at(&report, "leak_before_main")?.outstanding_count == 7, "{}", report.summary());
     Ok(())
+}
+
+#[test]
+fn its_output_is_never_written_over_the_screen() -> Result<()> {
+    let script =
+        "echo first line; echo second line >&2; read -r line; echo \"read: $line.\"; sleep 30";
+    let mut terminal = Terminal::start(&["--", "sh", "-c", script])?;
+    let screen = terminal.wait_for("output goes to")?;
+    let start = screen.find("output goes to").context("it was there")?;
+    let path = screen.get(start..).and_then(|text| text.split_whitespace().nth(3));
+    let path = path.context("a path")?.to_owned();
+    tests::wait_until("the command has written", Duration::from_secs(10), || {
+        Ok(fs::read_to_string(&path)?.contains("read: "))
+    })?;
+    // Keys are the screen's: the command's input is at its end.
+    ensure!(fs::read_to_string(&path)? == "first line\nsecond line\nread: .\n");
+    terminal.wait_for("Too early to tell")?;
+    terminal.press("q")?;
+    ensure!(terminal.wait(Duration::from_secs(10))?.success());
+    // Both lines are in the terminal once the screen is gone.
+    terminal.wait_for("leaktrace: traced ")?;
+    terminal.wait_for(&format!("the output of the command is in `{path}`"))?;
+    ensure!(!terminal.has_shown("second line"), "{}", terminal.screen());
+    Ok(fs::remove_file(&path)?)
 }

@@ -35,6 +35,25 @@ until_there() {
     done
 }
 
+# wait_for PID FILE: waits for a child, and returns its status. One that does not end within 120 s is killed; what its
+# threads were waiting for is in FILE.
+wait_for() {
+    (
+        exec 3>&-
+        sleep 120
+        for thread in /proc/"$1"/task/*; do
+            echo "$thread $(cat "$thread/comm"): $(grep State "$thread/status")"
+            cat "$thread/syscall" "$thread/stack"
+        done >"$2"
+        kill -KILL "$1"
+    ) &
+    watchdog=$!
+    wait "$1"
+    ended=$?
+    kill $watchdog 2>/dev/null
+    return $ended
+}
+
 has_lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
 
 # ask_doctor NAME: `leaktrace doctor` without a target.
@@ -68,11 +87,11 @@ trace() {
     echo go >&3
     until_there $victim has_lines "$name/victim" $((lines + 1))
     [ -d /proc/$leaktrace ] && kill -INT $leaktrace
-    wait $leaktrace
+    wait_for $leaktrace "$name/stuck"
     echo $? >"$name/status"
     echo exit >&3
     exec 3>&-
-    wait $victim
+    wait_for $victim "$name/victim_stuck"
     echo $? >"$name/victim_status"
     rm in
     hand_over "$name"

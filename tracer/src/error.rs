@@ -197,6 +197,14 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// The file for the output of a command cannot be written; detected before the command starts.
+    #[error("could not create `{}` for the output of the command", .path.display())]
+    CommandOutput {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// A processor whose architecture leaktrace does not support.
     #[error("could not trace on this machine: {0}")]
     Architecture(Unsupported),

@@ -81,6 +81,9 @@ impl Failure {
                     format!("give its path, for example ./{program}; sudo may set another PATH")
                 }
             }
+            Self::CommandOutput { .. } => {
+                "set TMPDIR to a writable directory, or write a report instead: -f text -o FILE".to_owned()
+            }
             Self::CommandNotStarted { program, .. } => {
                 let program = crate::format::printable(&program.to_string_lossy());
                 format!(

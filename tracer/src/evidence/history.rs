@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use tracer_common::descriptor::FdType;
 
 use super::{
-    Ages, Evidence, HalfClosed, Orphans, Unreleased,
+    Ages, Evidence, Orphans, PeerGone, Unreleased,
     follows::{Follows, follows},
     retained::{Usual, mature_s, retained},
     series::{Resolution, Series},
@@ -55,7 +55,7 @@ pub struct History {
     /// Their rate over the last refreshes, per second.
     older_per_s: f64,
     /// Sockets whose peer has closed, at the last snapshot.
-    half_closed: HashMap<u32, HalfClosed>,
+    peer_gone: HashMap<u32, PeerGone>,
     /// Time that counts as zero, nanoseconds.
     origin_ns: Option<u64>,
     /// The first snapshot, seconds after it.
@@ -70,7 +70,7 @@ impl History {
         if let Some(figures) = &snapshot.connections {
             self.connections.push(at_ms, figures.open, figures.closed);
         }
-        self.half_closed = half_closed(snapshot);
+        self.peer_gone = peer_gone(snapshot);
         self.unknown_blocks.push(at_ms, 0, snapshot.unknown_blocks);
         self.older_per_s = if snapshot.unknown_blocks > 0 { self.older_rate() } else { 0.0 };
         for site in &snapshot.sites {
@@ -151,7 +151,7 @@ impl History {
             objects: objects.known,
         });
         if evidence.sockets {
-            evidence.half_closed = self.half_closed.get(&site.number).copied();
+            evidence.peer_gone = self.peer_gone.get(&site.number).copied();
         }
         evidence
     }
@@ -292,16 +292,17 @@ fn requests(lives: &Lives, past: &SiteHistory, now_ms: u32) -> Option<Follows> {
     follows(&points)
 }
 
-/// Sockets whose peer has closed, by call site.
-fn half_closed(snapshot: &Snapshot) -> HashMap<u32, HalfClosed> {
-    let mut by_site = HashMap::<u32, HalfClosed>::new();
+/// Sockets whose peer is gone, by call site.
+fn peer_gone(snapshot: &Snapshot) -> HashMap<u32, PeerGone> {
+    let mut by_site = HashMap::<u32, PeerGone>::new();
     for one in &snapshot.descriptors {
         let Some(state) = &one.socket else { continue };
         let since_ns = state.since_ns.unwrap_or(snapshot.at_ns);
         let lasts = snapshot.at_ns.saturating_sub(since_ns) >= u64::from(STUCK_S) * 1_000_000_000;
         let of_site = by_site.entry(one.open.site).or_default();
         of_site.open += 1;
-        of_site.lasting += u64::from(lasts && state.socket.state == Some("CLOSE_WAIT"));
+        of_site.lasting +=
+            u64::from(lasts && matches!(state.socket.state, Some("CLOSE_WAIT" | "CLOSE")));
     }
     by_site
 }
@@ -438,7 +439,7 @@ mod tests {
                 socket(5, "ESTABLISHED", 5),
             ];
         });
-        assert_eq!(found.half_closed, Some(HalfClosed { lasting: 1, open: 3 }));
+        assert_eq!(found.peer_gone, Some(PeerGone { lasting: 1, open: 3 }));
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub struct Evidence {
     /// Objects whose release was requested and that stay.
     pub unreleased: Option<Unreleased>,
     /// Sockets whose peer has closed and that stay open.
-    pub half_closed: Option<HalfClosed>,
+    pub peer_gone: Option<PeerGone>,
 }
 
 impl Evidence {
@@ -131,9 +131,9 @@ pub struct Unreleased {
     pub objects: u64,
 }
 
-/// Sockets whose peer has closed: the program has to close them, too.
+/// Sockets whose peer has closed or reset the connection: the program has to close them, too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HalfClosed {
+pub struct PeerGone {
     /// In that state for at least half a minute.
     pub lasting: u64,
     /// All open descriptors of the call site.

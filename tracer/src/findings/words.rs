@@ -73,15 +73,16 @@ impl Description<'_> {
         let frame = self.frame?;
         let function = short_name(frame);
         let place = frame.source().map_or_else(String::new, |source| format!(": {source}"));
-        let half_closed = self.worst.judged.evidence.as_ref().is_some_and(|evidence| {
-            evidence.half_closed.is_some_and(|sockets| sockets.lasting > 0)
-        });
+        let peer_gone =
+            self.worst.judged.evidence.as_ref().is_some_and(|evidence| {
+                evidence.peer_gone.is_some_and(|sockets| sockets.lasting > 0)
+            });
         Some(match (self.fault, self.per) {
             (Some(Fault::Library), _) => {
                 format!("who else holds a reference to what {function} creates{place}")
             }
-            _ if half_closed => {
-                format!("who closes the sockets of {function} once the peer has closed{place}")
+            _ if peer_gone => {
+                format!("who closes the sockets of {function} once the peer is gone{place}")
             }
             (_, Some(_)) => format!(
                 "what runs when a connection closes: it does not release what {function} acquires{place}"

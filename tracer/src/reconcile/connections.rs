@@ -16,12 +16,12 @@ use crate::{
 };
 
 /// States of a socket without a peer, as in [`Socket::state`].
-const WITHOUT_PEER: [&str; 7] =
-    ["LISTEN", "CLOSE", "SYN_SENT", "SYN_RECV", "TIME_WAIT", "UNCONNECTED", "CONNECTING"];
+const WITHOUT_PEER: [&str; 6] =
+    ["LISTEN", "SYN_SENT", "SYN_RECV", "TIME_WAIT", "UNCONNECTED", "CONNECTING"];
 
 /// Whether a socket is one end of a connection. The kernel reports no peer for a unix socket; one with a name of its
 /// own is more than an unnamed socket pair.
-fn is_connected(socket: &Socket) -> bool {
+pub(super) fn is_connected(socket: &Socket) -> bool {
     let alone = socket.state.is_none_or(|state| WITHOUT_PEER.contains(&state));
     let named = if socket.protocol == "unix" { &socket.local } else { &socket.peer };
     !alone && named.is_some()

@@ -12,15 +12,19 @@ use std::{
 
 use tracer_common::descriptor::FdOrigin;
 
-use super::connections::{reconcile_connections, seed_connections};
+use super::connections::{is_connected, reconcile_connections, seed_connections};
 use crate::{
-    ledger::{Ledger, connections::Occurrence, fds::OpenDescriptor},
+    ledger::{
+        Ledger,
+        connections::{Address, Connection, Occurrence},
+        fds::OpenDescriptor,
+    },
     source::RecordSource,
     tape::Timer,
     target::{
         Pid,
         descriptors::Listed,
-        sockets::{self, Socket},
+        sockets::{self, OVER, Socket},
     },
 };
 
@@ -32,7 +36,7 @@ pub(crate) const SCANS: u32 = 3;
 pub struct SocketState {
     /// Protocol, addresses and state, from the kernel.
     pub socket: Socket,
-    /// `CLOCK_MONOTONIC` of the scan that first saw this state, nanoseconds; `None` if the first scan of the socket did.
+    /// `CLOCK_MONOTONIC` of the scan that first saw this state, nanoseconds; `None` if that was the first of all scans.
     pub since_ns: Option<u64>,
 }
 
@@ -60,6 +64,8 @@ pub(crate) struct FdReconciliation {
     pub(super) links: BTreeMap<(Pid, u32), (u64, Arc<str>)>,
     /// States of the sockets among them.
     pub(super) sockets: BTreeMap<(Pid, u32), SocketState>,
+    /// Whether their states have been read before.
+    has_scanned: bool,
     /// Numbers of opens and of closes that no probe saw.
     pub(crate) unseen: (u64, u64),
     /// Targets that called exec in the last cycle, with the sequence positions of the calls.
@@ -195,13 +201,13 @@ impl FdReconciliation {
         }
         self.unrecorded = unrecorded;
         self.links.retain(|(pid, fd), _| listed.get(pid).is_none_or(|open| open.contains_key(fd)));
-        self.read_sockets(source);
+        self.read_sockets(source, ledger, *at_ns);
         reconcile_connections(ledger, source, listed, *at_ns);
         source.end_scan(Timer::Descriptors);
     }
 
     /// Reads addresses and states of the sockets among the open descriptors.
-    fn read_sockets(&mut self, source: &mut RecordSource) {
+    fn read_sockets(&mut self, source: &mut RecordSource, ledger: &Ledger, at_ns: u64) {
         let mut namespaces = BTreeMap::new();
         let mut wanted: BTreeMap<Option<String>, (Pid, Vec<u64>)> = BTreeMap::new();
         for (key, (_, link)) in &self.links {
@@ -213,22 +219,52 @@ impl FdReconciliation {
             .into_iter()
             .map(|(namespace, (pid, inodes))| (namespace, source.sockets(pid, &inodes)))
             .collect();
-        let mut sockets = BTreeMap::new();
+        let (mut sockets, mut unlisted) = (BTreeMap::new(), Vec::new());
         for (key, (_, link)) in &self.links {
             let Some(inode) = sockets::inode(link) else { continue };
             let Some(known) = namespaces.get(&key.0).and_then(|one| within.get(one)) else {
                 continue;
             };
-            // A socket without an address is in no list.
-            let Some(socket) = known.get(&inode).cloned() else { continue };
-            let since_ns = match self.sockets.get(key) {
-                Some(before) if before.socket.state == socket.state => before.since_ns,
-                Some(_) => Some(source.now_ns()),
-                None => None,
-            };
-            sockets.insert(*key, SocketState { socket, since_ns });
+            match known.get(&inode) {
+                Some(socket) => drop(sockets.insert(*key, socket.clone())),
+                None => unlisted.push((*key, inode)),
+            }
         }
-        self.sockets = sockets;
+        sockets.extend(self.over(ledger, unlisted));
+        let mut since = |key: &(Pid, u32), socket: &Socket| match self.sockets.get(key) {
+            Some(before) if before.socket.state == socket.state => before.since_ns,
+            // Asked for here and nowhere else: on a tape, each answer is for one question.
+            Some(before) if socket.state != Some(OVER) && before.socket.state != Some(OVER) => {
+                Some(source.now_ns())
+            }
+            Some(_) => Some(at_ns),
+            // Opened since the scan before: it has not been in this state for longer.
+            None => self.has_scanned.then_some(at_ns),
+        };
+        self.sockets = sockets
+            .into_iter()
+            .map(|(key, socket)| (key, SocketState { since_ns: since(&key, &socket), socket }))
+            .collect();
+        self.has_scanned = true;
+    }
+
+    /// Of open sockets that are in no list of the kernel, those that had a connection: it is over. The others have no
+    /// address yet.
+    fn over(&self, ledger: &Ledger, unlisted: Vec<((Pid, u32), u64)>) -> Vec<((Pid, u32), Socket)> {
+        let inodes = unlisted.iter().map(|(_, inode)| *inode).collect();
+        let connections: HashMap<u64, &Connection> =
+            ledger.connections().of_sockets(&inodes).map(|one| (one.inode, one)).collect();
+        let over = |key: &(Pid, u32), inode: u64| {
+            let before = self.sockets.get(key).map(|before| &before.socket);
+            if let Some(before) = before.filter(|before| is_connected(before)) {
+                return Some(Socket { state: Some(OVER), ..before.clone() });
+            }
+            let one = connections.get(&inode).filter(|one| one.protocol == "tcp")?;
+            let [local, peer] =
+                [&one.local, &one.peer].map(|end| end.as_ref().map(Address::to_string));
+            Some(Socket { protocol: "tcp", local, peer, state: Some(OVER), traffic: None })
+        };
+        unlisted.into_iter().filter_map(|(key, inode)| Some((key, over(&key, inode)?))).collect()
     }
 
     /// The open descriptors, with what `/proc` says about each.

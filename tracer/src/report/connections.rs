@@ -181,7 +181,8 @@ names! {
         FinWait2 = "FIN_WAIT2",
         /// Both have closed it; it waits for late segments.
         TimeWait = "TIME_WAIT",
-        /// Not connected.
+        /// Its connection is over, and the socket is still open: the peer has reset it or stopped responding, or both
+        /// sides have closed.
         Close = "CLOSE",
         /// The peer has closed it, and the target has not.
         CloseWait = "CLOSE_WAIT",
@@ -202,14 +203,14 @@ names! {
     }
 }
 
-/// Whether the peer has closed a socket, and the target has not.
-pub(super) fn is_half_closed(state: Option<&Word<SocketState>>) -> bool {
-    state.is_some_and(|state| state.is(SocketState::CloseWait))
+/// Whether nobody is at the other end of an open socket any more: the peer has closed it, or the connection is over.
+pub(super) fn is_peer_gone(state: Option<&Word<SocketState>>) -> bool {
+    state.is_some_and(|state| state.is(SocketState::CloseWait) || state.is(SocketState::Close))
 }
 
 impl Connection {
-    /// Whether the peer has closed it, and the target has not.
-    pub fn is_half_closed(&self) -> bool {
-        self.closed_s.is_none() && is_half_closed(self.state.as_ref())
+    /// Whether it is open, and nobody is at its other end any more.
+    pub fn is_peer_gone(&self) -> bool {
+        self.closed_s.is_none() && is_peer_gone(self.state.as_ref())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 pub use tracer_common::descriptor::{FdOrigin, FdType};
 
-use super::{SocketState, Word, connections::is_half_closed};
+use super::{SocketState, Word, connections::is_peer_gone};
 
 /// File descriptors of all targets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -95,8 +95,8 @@ pub struct Fd {
 }
 
 impl Fd {
-    /// Whether it is a socket that the peer has closed but the target has not.
-    pub fn is_half_closed(&self) -> bool {
-        is_half_closed(self.state.as_ref())
+    /// Whether it is a socket without anybody at its other end any more.
+    pub fn is_peer_gone(&self) -> bool {
+        is_peer_gone(self.state.as_ref())
     }
 }

@@ -2,11 +2,17 @@
 //!
 //! Takes the user's settings, passes on targets: running processes, or a command to start.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+};
 
 use tracer_common::limits;
 
 use crate::{
+    cli::Format,
     error::{Failure, Match},
     options::TraceOptions,
     preflight::{Candidate, Facts, Roots},
@@ -72,12 +78,26 @@ impl Running {
     }
 }
 
+/// A command to start.
+pub(super) struct CommandLine {
+    pub(super) program: OsString,
+    pub(super) args: Vec<OsString>,
+    /// Where its output goes while the screen has the terminal.
+    pub(super) output: Option<PathBuf>,
+}
+
+/// A file in the folder for temporary files.
+fn output_of(program: &OsStr) -> PathBuf {
+    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    env::temp_dir().join(format!("leaktrace-{name}-{}.log", std::process::id()))
+}
+
 /// The processes to trace.
 pub(super) enum Targets {
     /// Running processes.
     Running(Running),
     /// A command, started once the programs are loaded.
-    Command { program: std::ffi::OsString, args: Vec<std::ffi::OsString> },
+    Command(CommandLine),
 }
 
 impl Targets {
@@ -85,7 +105,7 @@ impl Targets {
     pub(super) fn running(&self) -> &[Identity] {
         match self {
             Self::Running(running) => &running.all,
-            Self::Command { .. } => &[],
+            Self::Command(_) => &[],
         }
     }
 }
@@ -94,7 +114,12 @@ impl Targets {
 pub(super) fn targets(settings: &Settings) -> anyhow::Result<Targets> {
     let pids = match &settings.target {
         TargetSpec::Command { program, args } => {
-            return Ok(Targets::Command { program: program.clone(), args: args.clone() });
+            let output = (settings.format == Format::Tui).then(|| output_of(program));
+            return Ok(Targets::Command(CommandLine {
+                program: program.clone(),
+                args: args.clone(),
+                output,
+            }));
         }
         TargetSpec::Pids(pids) => pids.clone(),
         TargetSpec::Name(name) => vec![by_name(name)?],
@@ -157,7 +182,7 @@ pub(super) fn without_return_probes(
     let any = || match targets {
         Targets::Running(running) => running.all.iter().any(|target| filtered(target.pid.0)),
         // A command inherits the filters of leaktrace.
-        Targets::Command { .. } => filtered(Pid::own().0),
+        Targets::Command(_) => filtered(Pid::own().0),
     };
     let harmful = facts.return_probes_meet_seccomp() && (options.children || any());
     harmful.then_some(Why::Seccomp)

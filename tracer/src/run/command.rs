@@ -4,7 +4,10 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::{OsStr, OsString},
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         mpsc::{self, Receiver, Sender},
@@ -12,13 +15,18 @@ use std::{
     time::Duration,
 };
 
-use super::{choose::explain, loading::is_loaded, threads::spawn};
+use super::{
+    choose::{CommandLine, explain},
+    loading::is_loaded,
+    threads::spawn,
+};
 use crate::{
     collector::Request,
+    error::Failure,
     report::Exit,
     target::{
         Pid,
-        launch::{Event, Launched},
+        launch::{Event, Launched, Streams},
     },
 };
 
@@ -68,23 +76,36 @@ pub(super) fn follow(
     .map(drop)
 }
 
+/// The streams of a command whose output must not be written over the screen, nor take its keys. What the user has
+/// redirected remains so.
+fn streams(output: &Path) -> Result<Streams, Failure> {
+    let failed = |source| Failure::CommandOutput { path: output.to_owned(), source };
+    let mut new = OpenOptions::new();
+    let file = new.append(true).create_new(true).mode(0o600).open(output).map_err(failed)?;
+    let input = io::stdin().is_terminal().then(|| File::open("/dev/null"));
+    let error = io::stderr().is_terminal().then(|| file.try_clone());
+    let (input, error) = (input.transpose().map_err(failed)?, error.transpose().map_err(failed)?);
+    Ok([input, Some(file), error])
+}
+
 /// Starts a command and stops it before its first instruction. Sends its events to `events`.
 pub(super) fn launch(
-    program: &OsStr,
-    args: &[OsString],
+    command: &CommandLine,
     events: Sender<Event>,
     requests: Sender<Request>,
 ) -> anyhow::Result<Arc<Launched>> {
     let known = Arc::new(OnceLock::new());
     let pid = Arc::clone(&known);
-    let launched = Launched::start(program, args, is_loaded, move |event| {
-        if let (Event::Executed, Some(pid)) = (event, known.get()) {
-            forget(*pid, &requests);
-        }
-        // During shutdown the receiver may have ended already.
-        _ = events.send(event);
-    })
-    .map_err(explain)?;
+    let streams = command.output.as_deref().map(streams).transpose()?.unwrap_or_default();
+    let launched =
+        Launched::start(&command.program, &command.args, streams, is_loaded, move |event| {
+            if let (Event::Executed, Some(pid)) = (event, known.get()) {
+                forget(*pid, &requests);
+            }
+            // During shutdown the receiver may have ended already.
+            _ = events.send(event);
+        })
+        .map_err(explain)?;
     // The cell was empty: this cannot fail.
     _ = pid.set(launched.pid());
     Ok(Arc::new(launched))

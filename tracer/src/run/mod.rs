@@ -39,7 +39,7 @@ use tokio::{
 
 use crate::{
     cli::Format,
-    error,
+    error, format,
     output::Output,
     preflight::{Facts, Roots},
     report::{Report, export},
@@ -50,6 +50,9 @@ use pipeline::Pipeline;
 
 pub use census::census;
 pub use replay::{replay, reports, reports_at};
+
+/// Targets that a line names at most.
+const NAMED: usize = 5;
 
 /// Traces according to `settings` until a signal, the duration or the targets' end stops it; delivers the report.
 pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
@@ -70,6 +73,7 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     // Timers and signal handlers must not outlive their use: a second Ctrl-C ends leaktrace at once.
     drop(runtime);
     if settings.format == Format::Tui && outcome.is_ok() {
+        let closing = closing_lines(&pipeline);
         // A tape has the last report, too, which nobody waits for otherwise.
         let programs = match &tape {
             None => pipeline.leave(),
@@ -80,6 +84,9 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
             }
         };
         shutdown::leave(programs);
+        for line in closing {
+            error::say(&line);
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let (report, programs) = pipeline.stop();
@@ -98,6 +105,26 @@ pub fn trace(settings: &Settings) -> anyhow::Result<ExitCode> {
     };
     shutdown::leave(programs);
     delivered.map(|()| ExitCode::SUCCESS)
+}
+
+/// What remains to be read in the terminal once the screen is gone: what was traced, the answer, and where the command's
+/// output is.
+fn closing_lines(pipeline: &Pipeline) -> Vec<String> {
+    let report = pipeline.reports().borrow().clone();
+    let summary = report.map(|report| {
+        let pids: Vec<String> =
+            report.targets.iter().take(NAMED).map(|target| target.pid.to_string()).collect();
+        let more = match report.targets.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {} more", format::count(more as u64)),
+        };
+        let time = format::seconds(report.window.duration_s);
+        format!("traced {}{more} for {time}. {}", pids.join(", "), report.answer.sentence)
+    });
+    let output = pipeline
+        .command_output()
+        .map(|path| format!("the output of the command is in `{}`", path.display()));
+    summary.into_iter().chain(output).collect()
 }
 
 /// Attaches to the targets. `begun` is the time of the request.

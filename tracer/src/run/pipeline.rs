@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{
         Arc, PoisonError,
         mpsc::{self, Receiver, Sender},
@@ -63,6 +64,8 @@ pub(super) struct Pipeline {
     reporter: JoinHandle<Option<Report>>,
     reports: Reports,
     command: Option<Arc<Launched>>,
+    /// Where its output goes, if not to the terminal.
+    command_output: Option<PathBuf>,
     exits: Exits,
     journal: Option<Journal>,
     /// The findings to hide, from the next report on.
@@ -88,6 +91,10 @@ impl Pipeline {
         let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
         let budget = budget(&settings.options, &mut programs)?;
         let exits = Exits::default();
+        let command_output = match &targets {
+            Targets::Command(command) => command.output.clone(),
+            Targets::Running(_) => None,
+        };
         let without = without_return_probes(&settings.options, facts, &targets);
         let (requests, incoming) = mpsc::channel();
         let (events, received) = mpsc::channel();
@@ -153,6 +160,7 @@ impl Pipeline {
             reporter,
             reports,
             command,
+            command_output,
             exits,
             journal,
             suppressions,
@@ -193,6 +201,11 @@ impl Pipeline {
     /// The targets, as they were at the attach.
     pub(super) fn targets(&self) -> &[Identity] {
         &self.targets
+    }
+
+    /// The file that the command's output goes to, because the screen has the terminal.
+    pub(super) fn command_output(&self) -> Option<&Path> {
+        self.command_output.as_deref()
     }
 
     /// A channel with the latest report.
@@ -288,8 +301,8 @@ fn running(
 ) -> anyhow::Result<(Option<Arc<Launched>>, Running)> {
     Ok(match targets {
         Targets::Running(running) => (None, running),
-        Targets::Command { program, args } => {
-            let launched = launch(&program, &args, events, requests)?;
+        Targets::Command(command) => {
+            let launched = launch(&command, events, requests)?;
             let identity = identify(launched.pid()).map_err(explain)?;
             (Some(launched), Running { all: vec![identity], ..Running::default() })
         }

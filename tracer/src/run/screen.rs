@@ -44,6 +44,9 @@ pub(super) async fn show(
 ) -> anyhow::Result<()> {
     const TERMINAL: &str = "could not use the terminal";
     let mut screen = Screen::enter().context(TERMINAL)?;
+    if let Some(path) = pipeline.command_output() {
+        screen.remark(&format!("the command's output goes to {}", path.display()));
+    }
     let mut switch = None;
     tokio::pin!(end);
     loop {

@@ -6,6 +6,7 @@
 use std::{
     env,
     ffi::{CString, OsStr, OsString},
+    fs::File,
     io::{self, PipeReader, PipeWriter, Read, Write},
     os::{
         fd::AsRawFd,
@@ -19,8 +20,12 @@ use rustix::fs::{Access, access};
 
 use super::TargetError;
 
+/// What a command's standard input, output and error stream are; `None`: the same as ours.
+pub type Streams = [Option<File>; 3];
+
 /// A program with its arguments, ready to run.
 pub(super) struct Prepared {
+    streams: Streams,
     typed: OsString,
     path: PathBuf,
     program: CString,
@@ -30,7 +35,11 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Finds the program; searches `PATH` for a bare name.
-    pub(super) fn new(program: &OsStr, arguments: &[OsString]) -> Result<Self, TargetError> {
+    pub(super) fn new(
+        program: &OsStr,
+        arguments: &[OsString],
+        streams: Streams,
+    ) -> Result<Self, TargetError> {
         let path = find(program, env::var_os("PATH").as_deref())
             .ok_or_else(|| TargetError::CommandNotFound(program.to_owned()))?;
         let words = std::iter::once(program).chain(arguments.iter().map(OsString::as_os_str));
@@ -45,6 +54,7 @@ impl Prepared {
             source: io::Error::new(io::ErrorKind::InvalidInput, "zero byte in an argument"),
         };
         Ok(Self {
+            streams,
             typed: program.to_owned(),
             program: CString::new(path.as_os_str().as_bytes()).map_err(zero)?,
             path,
@@ -71,6 +81,7 @@ impl Prepared {
         let pointers = |words: &[CString]| -> Vec<*const c_char> {
             words.iter().map(|word| word.as_ptr()).chain([std::ptr::null()]).collect()
         };
+        let streams = self.streams.each_ref().map(|one| one.as_ref().map_or(-1, File::as_raw_fd));
         let (argv, envp) = (pointers(&self.arguments), pointers(&self.environment));
         // SAFETY: the child calls only `exec_program`, which makes only async-signal-safe calls.
         let pid = unsafe { libc::fork() };
@@ -81,7 +92,7 @@ impl Prepared {
                     [start_write.as_raw_fd(), start_read.as_raw_fd(), error_write.as_raw_fd()];
                 // SAFETY: we are the child of a fork; both lists end with a null pointer and
                 // point to strings that are alive.
-                unsafe { exec_program(pipes, &self.program, argv.as_ptr(), envp.as_ptr()) }
+                unsafe { exec_program(pipes, streams, &self.program, argv.as_ptr(), envp.as_ptr()) }
             }
             pid => Ok(ForkedChild { pid, start: start_write, error: error_read }),
         }
@@ -135,12 +146,13 @@ impl ExecError {
     }
 }
 
-/// The child's code: waits for the byte, then executes the program.
+/// The child's code: waits for the byte, then executes the program with these `streams`; -1: the stream that it has.
 ///
 /// # Safety
 /// Only in the child of a fork; `argv` and `envp` must be null-terminated lists of strings.
 unsafe fn exec_program(
     [start_write, start_read, error_write]: [c_int; 3],
+    streams: [c_int; 3],
     program: &CString,
     argv: *const *const c_char,
     envp: *const *const c_char,
@@ -158,6 +170,11 @@ unsafe fn exec_program(
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            for (stream, instead) in (0..).zip(streams) {
+                if instead >= 0 {
+                    libc::dup2(instead, stream);
+                }
+            }
             libc::execve(program.as_ptr(), argv, envp);
             let number = *libc::__errno_location();
             libc::write(error_write, (&raw const number).cast(), size_of::<c_int>());

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use super::command::Streams;
 use super::{
     Pid, TargetError,
     command::Prepared,
@@ -41,17 +42,18 @@ pub struct Launched {
 }
 
 impl Launched {
-    /// Starts a command and stops it as soon as `ready` returns true. The tracing thread calls `ready` when the program
+    /// Starts a command with these standard streams and stops it as soon as `ready` returns true. The tracing thread calls `ready` when the program
     /// is loaded, and after each system call that maps executable memory, before the loader runs any of the mapped
     /// code. If `ready` never returns true, the command is stopped at its exit. From [`Launched::resume`] on, the
     /// tracing thread calls `on_event`; the command waits during the call, so `on_event` should only forward the event.
     pub fn start(
         program: &OsStr,
         arguments: &[OsString],
+        streams: Streams,
         mut ready: impl FnMut(&Mappings) -> bool + Send + 'static,
         on_event: impl FnMut(Event) + Send + 'static,
     ) -> Result<Self, TargetError> {
-        let command = Prepared::new(program, arguments)?;
+        let command = Prepared::new(program, arguments, streams)?;
         let typed = command.typed();
         let failed = |step, source| TargetError::Launch { command: typed.clone(), step, source };
         install_wake_handler().map_err(|error| failed("set up a signal", error))?;

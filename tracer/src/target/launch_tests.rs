@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Event, Launched};
+use super::{Event, Launched, Streams};
 use crate::target::{
     Pid, TargetError,
     mappings::{self, Mappings},
@@ -26,7 +26,9 @@ fn start(program: &str, arguments: &[&str]) -> (Launched, Receiver<Event>) {
     let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
     let (sender, events) = channel();
     let on_event = move |event| sender.send(event).unwrap_or(());
-    let launched = Launched::start(OsStr::new(program), &arguments, has_libc, on_event).unwrap();
+    let launched =
+        Launched::start(OsStr::new(program), &arguments, Streams::default(), has_libc, on_event)
+            .unwrap();
     (launched, events)
 }
 
@@ -178,7 +180,9 @@ fn a_command_ready_at_load_is_held_there_and_its_first_exec_is_no_event() {
     let (sender, events) = channel();
     let on_event = move |event| sender.send(event).unwrap_or(());
     let arguments = ["-c", "exec sh -c 'exit 2'"].map(OsString::from);
-    let launched = Launched::start(OsStr::new("sh"), &arguments, |_| true, on_event).unwrap();
+    let launched =
+        Launched::start(OsStr::new("sh"), &arguments, Streams::default(), |_| true, on_event)
+            .unwrap();
     // Held before the loader's first instruction: only the program and the loader are mapped.
     assert!(launched.is_ready() && !has_libc(&mappings::read(launched.pid()).unwrap()));
     launched.resume();
@@ -250,7 +254,8 @@ fn a_stopped_command_stays_stopped_after_a_detach() {
 fn a_command_that_is_never_ready_is_held_at_its_exit() {
     let (sender, events) = channel();
     let on_event = move |event| sender.send(event).unwrap_or(());
-    let launched = Launched::start(OsStr::new("true"), &[], |_| false, on_event).unwrap();
+    let launched =
+        Launched::start(OsStr::new("true"), &[], Streams::default(), |_| false, on_event).unwrap();
     assert!(!launched.is_ready());
     launched.resume();
     let end = Event::Exited { status: Some(0), signal: None };
@@ -263,7 +268,8 @@ fn commands_that_cannot_run_report_the_reason() {
     let script = scratch.path("script");
     fs::write(&script, "#!/nosuch/interpreter\n").unwrap();
     let start = |program: &str| {
-        let error = Launched::start(OsStr::new(program), &[], |_| true, |_| ()).unwrap_err();
+        let error = Launched::start(OsStr::new(program), &[], Streams::default(), |_| true, |_| ())
+            .unwrap_err();
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         (error.to_string(), cause, matches!(error, TargetError::CommandNotFound(_)))
     };

@@ -106,10 +106,9 @@ fn receive(socket: &Netlink, found: &mut HashMap<u64, Socket>) -> io::Result<boo
 }
 
 fn socket_of(one: &InetResponse) -> Socket {
+    let state = tcp_state(one.header.state);
     let traffic = one.nlas.iter().find_map(|part| match part {
-        Nla::TcpInfo(info) => {
-            Some(Traffic { received: info.bytes_received, sent: info.bytes_acked })
-        }
+        Nla::TcpInfo(info) => Some(Traffic::of(state, info.bytes_received, info.bytes_acked)),
         _ => None,
     });
     let ends = &one.header.socket_id;
@@ -117,7 +116,7 @@ fn socket_of(one: &InetResponse) -> Socket {
         protocol: "tcp",
         local: address(Address::new(ends.source_address, ends.source_port)),
         peer: address(Address::new(ends.destination_address, ends.destination_port)),
-        state: tcp_state(one.header.state),
+        state,
         traffic,
     }
 }

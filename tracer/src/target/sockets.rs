@@ -51,14 +51,28 @@ pub struct Socket {
     pub traffic: Option<Traffic>,
 }
 
+/// The state of a TCP socket whose connection is over; the kernel lists no such socket.
+pub const OVER: &str = "CLOSE";
+
 /// The traffic of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Bytes received.
     pub received: u64,
-    /// Bytes that the peer has acknowledged. The kernel adds one for the SYN of the side that connected, and one for
-    /// the FIN of the side that closed.
+    /// Bytes that the peer has acknowledged; on the side that connected one more, for its SYN.
     pub sent: u64,
+}
+
+impl Traffic {
+    /// Of a socket in this state. In the kernel's counters, the end of the stream is a byte, too, in each direction.
+    pub(super) fn of(state: Option<&str>, received: u64, acknowledged: u64) -> Self {
+        let ended_in = matches!(state, Some("CLOSE_WAIT" | "LAST_ACK" | "CLOSING" | "TIME_WAIT"));
+        let ended_out = matches!(state, Some("FIN_WAIT2" | "TIME_WAIT"));
+        Self {
+            received: received.saturating_sub(ended_in.into()),
+            sent: acknowledged.saturating_sub(ended_out.into()),
+        }
+    }
 }
 
 impl Redact for Socket {
@@ -139,6 +153,17 @@ mod tests {
         assert_eq!(written("[fe80::1]:443").as_deref(), Some("[fe80::1]:443"));
         assert_eq!((written("0.0.0.0:0"), written("[::]:0")), (None, None));
         assert_eq!(written("0.0.0.0:80").as_deref(), Some("0.0.0.0:80"));
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_no_byte_of_the_application() {
+        let of = |state| {
+            let Traffic { received, sent } = Traffic::of(Some(state), 51, 101);
+            (received, sent)
+        };
+        assert_eq!(of("ESTABLISHED"), (51, 101));
+        assert_eq!((of("CLOSE_WAIT"), of("LAST_ACK")), ((50, 101), (50, 101)));
+        assert_eq!((of("FIN_WAIT1"), of("FIN_WAIT2")), ((51, 101), (51, 100)));
     }
 
     #[test]

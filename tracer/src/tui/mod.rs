@@ -75,6 +75,11 @@ impl Screen {
         Ok(Self { guard, events: EventStream::new(), state, theme })
     }
 
+    /// Shows a line until the next key.
+    pub fn remark(&mut self, text: &str) {
+        self.state.remark = Some(Remark { text: text.to_owned(), failed: false });
+    }
+
     /// Shows that full tracing is being prepared, until one of the next two is called.
     pub const fn show_switching(&mut self) {
         self.state.switching = true;

@@ -39,9 +39,9 @@ pub struct Summary {
     /// Whether the protocol state of any descriptor is known.
     pub states_known: bool,
     /// Open descriptors that the peer has closed.
-    pub half_closed_fds: usize,
+    pub fds_without_peer: usize,
     /// Open connections that the peer has closed.
-    pub half_closed_connections: usize,
+    pub connections_without_peer: usize,
     /// Objects whose release was requested.
     pub asked: usize,
     /// Columns with a known value for any object.
@@ -88,13 +88,12 @@ impl Summary {
             report.fds.as_ref().map(|fds| types(fds, report.light.as_ref())).unwrap_or_default();
         for fd in report.fds.iter().flat_map(|fds| &fds.table) {
             summary.states_known |= fd.state.is_some();
-            summary.half_closed_fds += usize::from(fd.is_half_closed());
+            summary.fds_without_peer += usize::from(fd.is_peer_gone());
         }
         summary.leaving =
             report.connections.iter().flat_map(|all| all.leaving(&report.sites)).collect();
         let open = report.connections.iter().flat_map(|connections| &connections.table);
-        summary.half_closed_connections =
-            open.filter(|one| Connection::is_half_closed(one)).count();
+        summary.connections_without_peer = open.filter(|one| Connection::is_peer_gone(one)).count();
         summary.look_at_objects(report);
         for (at, site) in report.sites.iter().enumerate() {
             summary.site_at.insert(site.id, at);

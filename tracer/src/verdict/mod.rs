@@ -45,7 +45,7 @@ const LEAKING: [&dyn Rule; 6] = [
     &rules::left_behind::LeftBehind,
     &rules::never_released::NeverReleased,
     &rules::not_released_on_request::NotReleasedOnRequest,
-    &rules::half_closed::HalfClosed,
+    &rules::peer_gone::PeerGone,
     &rules::backlog::Backlog,
     &rules::swelling::Swelling,
 ];

@@ -161,6 +161,12 @@ impl Connections {
         }
     }
 
+    /// The open connections whose sockets have one of these inodes.
+    pub(crate) fn of_sockets(&self, inodes: &HashSet<u64>) -> impl Iterator<Item = &Connection> {
+        let all = self.open.values().chain(self.seeds.values());
+        all.filter(|one| inodes.contains(&one.inode))
+    }
+
     /// Resources and bytes by connection and call site; for tests.
     #[cfg(test)]
     pub(super) fn items(&self) -> Vec<(u32, u32, u64, u64)> {

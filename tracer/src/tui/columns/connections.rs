@@ -105,7 +105,7 @@ fn state(one: &Entry<'_, Connection>, cells: usize) -> Row {
         (_, Some(by), _) => Row::of(Role::Muted, names::start_of(&closed_by(by), cells)),
         (_, None, Some(_)) => Row::of(Role::Muted, "closed"),
         (Some(state), None, None) => {
-            let role = if connection.is_half_closed() { Role::Doubtful } else { Role::Text };
+            let role = if connection.is_peer_gone() { Role::Doubtful } else { Role::Text };
             Row::of(role, names::start_of(state.name(), cells))
         }
         (None, None, None) => known(Role::Text, None),

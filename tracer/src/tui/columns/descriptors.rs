@@ -34,7 +34,7 @@ pub const FDS: &[Column<Fd>] = &[
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.peer.as_deref().or(one.item.local.as_deref()).or(one.item.what.as_deref())),
         cell: what },
-    Column { by: ColumnId::State, title: "state", help: "socket state; CLOSE_WAIT: closed by the peer only",
+    Column { by: ColumnId::State, title: "state", help: "socket state; CLOSE_WAIT: the peer has closed; CLOSE: the connection is over, after a reset for example",
         needs: Needs::States, width: |_| 11, left: true, leave: 17, largest_first: true,
         rank: |one| word(one.item.state.as_ref()), cell: state },
     Column { by: ColumnId::StateTime, title: "for", help: "time in that state",
@@ -91,7 +91,7 @@ fn what(one: &Entry<'_, Fd>, cells: usize) -> Row {
 
 fn state(one: &Entry<'_, Fd>, cells: usize) -> Row {
     let Some(state) = &one.item.state else { return Row::new() };
-    let role = if one.item.is_half_closed() { Role::Doubtful } else { Role::Muted };
+    let role = if one.item.is_peer_gone() { Role::Doubtful } else { Role::Muted };
     Row::of(role, names::start_of(state.name(), cells))
 }
 

@@ -174,17 +174,17 @@ fn alerts(
             (summary.leaks, Role::Bad, "leak", "leaks"),
             (summary.suspects, Role::Doubtful, "suspect", "suspects"),
         ],
-        List::Fds => vec![(summary.half_closed_fds, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)],
+        List::Fds => vec![(summary.fds_without_peer, Role::Doubtful, PEER_GONE, PEER_GONE)],
         List::Connections => {
-            vec![(summary.half_closed_connections, Role::Doubtful, HALF_CLOSED, HALF_CLOSED)]
+            vec![(summary.connections_without_peer, Role::Doubtful, PEER_GONE, PEER_GONE)]
         }
         List::ObjectTypes => vec![(summary.asked, Role::Doubtful, ASKED, ASKED)],
         List::Clients | List::Leaving | List::Objects => Vec::new(),
     }
 }
 
-/// Sockets that the peer has closed but the target has not.
-const HALF_CLOSED: &str = "closed by the peer only";
+/// Sockets that the target has open, with nobody at the other end.
+const PEER_GONE: &str = "without a peer any more";
 
 /// Objects whose release was requested, and that still exist.
 const ASKED: &str = "with a release requested";

@@ -3,10 +3,10 @@
 pub(super) mod backlog;
 pub(super) mod flat;
 pub(super) mod follows_load;
-pub(super) mod half_closed;
 pub(super) mod left_behind;
 pub(super) mod never_released;
 pub(super) mod not_released_on_request;
+pub(super) mod peer_gone;
 pub(super) mod replaces_older;
 pub(super) mod rising;
 pub(super) mod settling;

@@ -11,10 +11,10 @@ use std::{
 use super::{Page, per_second, table::table};
 use crate::{
     format::{count, count_per_s, roughly, roughly_between, seconds},
-    report::{Fd, Fds},
+    report::{Fd, Fds, SocketState},
 };
 
-/// Half-closed sockets that are listed; all of them are counted.
+/// Sockets without a peer that are listed; all of them are counted.
 const NAMED: usize = 5;
 
 pub(super) fn write(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
@@ -35,7 +35,7 @@ pub(super) fn write(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -
     }
     by_type(fds, page)?;
     unseen(fds, page)?;
-    half_closed(fds, several, page)
+    peer_gone(fds, several, page)
 }
 
 /// When the limit will be reached, if ever.
@@ -86,9 +86,9 @@ fn unseen(fds: &Fds, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sockets that the peer has closed but the target has not, those that wait longest first.
-fn half_closed(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
-    let mut waiting: Vec<&Fd> = fds.table.iter().filter(|one| one.is_half_closed()).collect();
+/// Open sockets whose peer is gone, those that wait longest first.
+fn peer_gone(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let mut waiting: Vec<&Fd> = fds.table.iter().filter(|one| one.is_peer_gone()).collect();
     // An unknown time sorts last: the state began before the attach, or its start was not seen.
     waiting.sort_by(|left, right| {
         let waited = |one: &Fd| one.state_s.unwrap_or(-1.0);
@@ -96,9 +96,9 @@ fn half_closed(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io:
     });
     let Some(more) = waiting.len().checked_sub(1) else { return Ok(()) };
     let title = match more {
-        0 => "1 socket is still open though its peer has closed:".to_owned(),
+        0 => "1 socket is still open though its peer is gone:".to_owned(),
         _ => format!(
-            "{} sockets are still open though their peers have closed:",
+            "{} sockets are still open though their peers are gone:",
             count(more as u64 + 1)
         ),
     };
@@ -110,10 +110,15 @@ fn half_closed(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io:
             || "at an unknown time".to_owned(),
             |time| format!("{} ago", seconds(time)),
         );
-        page.line(&format!(
-            "    fd {}{whose} CLOSE_WAIT: {who} closed {since}, still open",
-            one.fd
-        ))?;
+        let over = one.state.as_ref().is_some_and(|state| state.is(SocketState::Close));
+        page.line(&if over {
+            format!(
+                "    fd {}{whose} CLOSE: the connection with {who} ended {since}, still open",
+                one.fd
+            )
+        } else {
+            format!("    fd {}{whose} CLOSE_WAIT: {who} closed {since}, still open", one.fd)
+        })?;
     }
     match waiting.len().saturating_sub(NAMED) {
         0 => Ok(()),

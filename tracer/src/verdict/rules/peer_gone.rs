@@ -1,4 +1,4 @@
-//! Rule: peers have closed, and the program keeps the sockets open. Pure.
+//! Rule: peers have closed or reset their connections, and the program keeps the sockets open. Pure.
 
 use crate::{
     evidence::Evidence,
@@ -11,17 +11,17 @@ use crate::{
 const LEAST: u64 = 3;
 
 /// See the file's head.
-pub(in crate::verdict) struct HalfClosed;
+pub(in crate::verdict) struct PeerGone;
 
-impl Rule for HalfClosed {
+impl Rule for PeerGone {
     fn opinion(&self, evidence: &Evidence) -> Option<Opinion> {
-        let sockets = evidence.half_closed.filter(|sockets| sockets.lasting >= LEAST)?;
+        let sockets = evidence.peer_gone.filter(|sockets| sockets.lasting >= LEAST)?;
         Some(Opinion {
             class: VerdictClass::Suspect,
             // Half a minute is long for a close, but a server may have a reason.
             confidence: 0.85,
             reason: format!(
-                "the peer of {} of {} open sockets has closed at least half a minute ago (CLOSE_WAIT)",
+                "the peer of {} of {} open sockets has been gone for at least half a minute (CLOSE_WAIT, CLOSE)",
                 format::count(sockets.lasting),
                 format::count(sockets.open),
             ),
@@ -40,8 +40,8 @@ mod tests {
     #[test]
     fn sockets_whose_peers_have_closed_are_suspect() {
         let of = |lasting| {
-            let half_closed = Some(evidence::HalfClosed { lasting, open: 20 });
-            HalfClosed.opinion(&Evidence { half_closed, ..Evidence::default() })
+            let peer_gone = Some(evidence::PeerGone { lasting, open: 20 });
+            PeerGone.opinion(&Evidence { peer_gone, ..Evidence::default() })
         };
         assert_eq!(of(7).unwrap().class, VerdictClass::Suspect);
         assert!(of(7).unwrap().reason.starts_with("the peer of 7 of 20 open sockets"));
