@@ -1,4 +1,5 @@
-//! Threads are counted where they were started, with their states, until they are joined, or detached and ended.
+//! Threads are counted where they were started, with their states, until they are joined, or detached and ended. So are
+//! children that have ended, until their parent waits for them.
 
 use std::collections::BTreeMap;
 
@@ -96,4 +97,15 @@ fn threads_of_the_process_that_has_exited_are_shown_as_they_were() -> Result<()>
     let report = trace.finish()?;
     assert_eq!(reported(&report)?, told(&truth)?, "{}", report.summary());
     Ok(())
+}
+
+#[test]
+fn children_that_nobody_waits_for_are_counted_by_name() -> Result<()> {
+    let mut victim = Victim::start("zombies", &[])?;
+    let trace = Trace::attach(victim.pid(), &["--kind", "thread"])?;
+    victim.go()?;
+    let truth = victim.answer()?;
+    let report = trace.stop()?;
+    assert_eq!(report.at("/targets/0/zombies")?, &truth["zombies"]);
+    victim.exit()
 }
