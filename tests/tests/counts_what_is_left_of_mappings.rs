@@ -12,9 +12,9 @@ use tests::{
     report::symbols,
 };
 
-fn compared(arguments: &[&str]) -> Result<()> {
+fn compared(arguments: &[&str], options: &[&str]) -> Result<()> {
     let mut victim = Victim::start("maps", arguments)?;
-    let trace = Trace::attach(victim.pid(), &[])?;
+    let trace = Trace::attach(victim.pid(), options)?;
     victim.go()?;
     let truth = victim.truth()?;
     let report = trace.stop()?;
@@ -35,12 +35,12 @@ fn compared(arguments: &[&str]) -> Result<()> {
 
 #[test]
 fn cut_replaced_joined_and_moved() -> Result<()> {
-    compared(&[])
+    compared(&[], &[])
 }
 
 #[test]
-fn stacks_of_threads_are_mapped_by_libc() -> Result<()> {
-    compared(&["threads"])
+fn stacks_of_threads_are_mapped_by_libc_where_threads_are_not_traced() -> Result<()> {
+    compared(&["threads"], &["--kind", "heap,mmap"])
 }
 
 /// A file on a disk, larger than what is mapped of it: this program.

@@ -39,6 +39,13 @@ pub enum Shape {
     /// Bytes to move the end of the data segment by in argument `a`, signed; the old end returned; -1 means failure.
     /// A negative number releases.
     Break = 12,
+    /// Starts a thread: attributes in argument `a`, with the detach state at byte `b` of them, in the bits `c`. The
+    /// kernel's new task has the handle.
+    StartThread = 13,
+    /// Waits for the thread whose handle is argument `a`, and releases it; a value other than 0 means failure.
+    JoinThread = 14,
+    /// Detaches the thread whose handle is argument `a`: nobody needs to join it.
+    DetachThread = 15,
 }
 
 impl Shape {
@@ -59,13 +66,24 @@ impl Shape {
             10 => Self::ConstructInPlace,
             11 => Self::Note,
             12 => Self::Break,
+            13 => Self::StartThread,
+            14 => Self::JoinThread,
+            15 => Self::DetachThread,
             _ => return None,
         })
     }
 
     /// Whether the result is known only when the function returns.
     pub const fn needs_return(self) -> bool {
-        !matches!(self, Self::Release | Self::Unmap | Self::ConstructInPlace | Self::Note)
+        !matches!(
+            self,
+            Self::Release
+                | Self::Unmap
+                | Self::ConstructInPlace
+                | Self::Note
+                | Self::StartThread
+                | Self::DetachThread
+        )
     }
 
     /// The ones of `arguments` that the shape reads. For an object's function [`crate::object::Function::uses`] has
@@ -73,7 +91,12 @@ impl Shape {
     pub fn uses(self, arguments: [u8; 3]) -> [u8; 3] {
         let [a, b, _] = arguments;
         match self {
-            Self::Size | Self::Release | Self::Break => [a; 3],
+            Self::Size
+            | Self::Release
+            | Self::Break
+            | Self::StartThread
+            | Self::DetachThread
+            | Self::JoinThread => [a; 3],
             Self::CountSize | Self::OutPointer | Self::Resize | Self::Map | Self::Unmap => {
                 [a, b, b]
             }
@@ -91,6 +114,8 @@ impl Shape {
                 | Self::Unmap
                 | Self::Remap
                 | Self::Break
+                | Self::DetachThread
+                | Self::JoinThread
         )
     }
 }
@@ -111,8 +136,8 @@ const OWN_CALLS: u8 = 16;
 
 /// Bits of the cookie's third byte that hold the shape; the kind is in those above.
 const SHAPE_BITS: u32 = 4;
-const _: () = assert!((Shape::Break as u8) < 1 << SHAPE_BITS);
-const _: () = assert!((crate::kind::Kind::CallerAllocated as u8) < 1 << (8 - SHAPE_BITS));
+const _: () = assert!((Shape::DetachThread as u8) < 1 << SHAPE_BITS);
+const _: () = assert!((crate::kind::Kind::Thread as u8) < 1 << (8 - SHAPE_BITS));
 
 /// One probed function as the programs see it; passed as the 64-bit attach cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +252,8 @@ impl Cookie {
     /// Whether the function works on a library object.
     #[inline(always)]
     pub const fn is_of_object(self) -> bool {
-        self.shape() >= Shape::Construct as u8 && self.shape() <= Shape::Note as u8
+        let shape = self.shape();
+        Shape::Construct as u8 <= shape && shape <= Shape::Note as u8
     }
 
     /// Words between the stack pointer and the return address at the attach point.
@@ -317,7 +343,7 @@ mod tests {
             if let Some(shape) = Shape::from_number(number) {
                 assert_eq!(shape as u8, number);
             } else {
-                assert!(number > Shape::Break as u8);
+                assert!(number > Shape::DetachThread as u8);
             }
         }
     }

@@ -22,6 +22,8 @@ pub enum Kind {
     Descriptor = 3,
     /// A library object in memory that its caller allocated.
     CallerAllocated = 5,
+    /// A thread, by its `pthread_t`: the address of the C library's structure for it, at the top of its stack.
+    Thread = 6,
 }
 
 /// How a release identifies its resources.
@@ -35,8 +37,14 @@ pub enum Extent {
 
 impl Kind {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 5] =
-        [Self::Heap, Self::Mmap, Self::Pages, Self::Descriptor, Self::CallerAllocated];
+    pub const ALL: [Self; 6] = [
+        Self::Heap,
+        Self::Mmap,
+        Self::Pages,
+        Self::Descriptor,
+        Self::CallerAllocated,
+        Self::Thread,
+    ];
 
     /// The kind with this number, or `None` for an unknown number.
     pub const fn from_number(number: u8) -> Option<Self> {
@@ -46,6 +54,7 @@ impl Kind {
             2 => Some(Self::Pages),
             3 => Some(Self::Descriptor),
             5 => Some(Self::CallerAllocated),
+            6 => Some(Self::Thread),
             _ => None,
         }
     }
@@ -53,7 +62,9 @@ impl Kind {
     /// How a release identifies its resources.
     pub const fn extent(self) -> Extent {
         match self {
-            Self::Heap | Self::Pages | Self::Descriptor | Self::CallerAllocated => Extent::Handle,
+            Self::Heap | Self::Pages | Self::Descriptor | Self::CallerAllocated | Self::Thread => {
+                Extent::Handle
+            }
             Self::Mmap => Extent::Range,
         }
     }
@@ -63,6 +74,11 @@ impl Kind {
     #[inline(always)]
     pub const fn is_descriptor(self) -> bool {
         matches!(self, Self::Descriptor)
+    }
+
+    /// Whether the child of a fork has a copy. It has a copy of all memory, but of the threads only the one that forked.
+    pub const fn is_inherited(self) -> bool {
+        !matches!(self, Self::Thread)
     }
 }
 
@@ -83,18 +99,21 @@ pub enum ResourceKind {
     Socket,
     /// Library objects, on the heap or caller-allocated.
     Object,
+    /// Threads of the C library.
+    Thread,
 }
 
 impl ResourceKind {
     /// Every kind, in the order in which options and reports list them.
-    pub const ALL: [Self; 6] =
-        [Self::Heap, Self::Mmap, Self::Pages, Self::Fd, Self::Socket, Self::Object];
+    pub const ALL: [Self; 7] =
+        [Self::Heap, Self::Mmap, Self::Pages, Self::Fd, Self::Socket, Self::Object, Self::Thread];
 
     /// The kinds that probed functions acquire.
-    pub const PROBED: [Self; 3] = [Self::Heap, Self::Mmap, Self::Object];
+    pub const PROBED: [Self; 4] = [Self::Heap, Self::Mmap, Self::Object, Self::Thread];
 
     /// The kinds that `--kind` accepts.
-    pub const OFFERED: [Self; 5] = [Self::Heap, Self::Mmap, Self::Fd, Self::Socket, Self::Object];
+    pub const OFFERED: [Self; 6] =
+        [Self::Heap, Self::Mmap, Self::Fd, Self::Socket, Self::Object, Self::Thread];
 
     /// The name in reports, on the screen and on the command line.
     pub const fn name(self) -> &'static str {
@@ -105,6 +124,7 @@ impl ResourceKind {
             Self::Fd => "fd",
             Self::Socket => "socket",
             Self::Object => "object",
+            Self::Thread => "thread",
         }
     }
 
@@ -117,6 +137,7 @@ impl ResourceKind {
             Self::Fd => "file descriptors of files, pipes, epoll, eventfd, timers and the like",
             Self::Socket => "file descriptors of sockets",
             Self::Object => "objects of libraries, by their type name: events, buffers, SSL …",
+            Self::Thread => "threads that run, or have ended and nobody has joined: pthread_create",
         }
     }
 

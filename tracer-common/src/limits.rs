@@ -7,7 +7,7 @@ use crate::{
     arch::FrameRegisters,
     object::{Object, ObjectId},
     stack_cache::CachedWalk,
-    state::{Connection, Died, Key, Process, Thread, Young},
+    state::{Connection, Died, Key, Process, Started, Thread, Young},
     unwind::Page,
 };
 
@@ -41,7 +41,11 @@ pub const THREADS_LEAST: u32 = 1024;
 pub const THREADS_OF_CHILDREN: u32 = 4096;
 /// Thread states, as a multiple of the threads that the targets have at the attach.
 pub const THREADS_HEADROOM: u32 = 4;
-const _: () = assert!(size_of::<Thread>() == 2976 + 2 * size_of::<FrameRegisters>());
+const _: () = assert!(size_of::<Thread>() == 3008 + 2 * size_of::<FrameRegisters>());
+
+// As many threads that recorded calls have started may run as there are thread states: 72 bytes each, and 16 for the
+// bucket.
+const _: () = assert!(HASH_ENTRY_BYTES + size_of::<u64>() + size_of::<Started>() == 72);
 
 /// Slots that cache a thread's state by the lowest bits of its id: a power of two.
 pub const RECENT_THREADS: u32 = 4096;

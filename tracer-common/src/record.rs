@@ -45,6 +45,11 @@ pub const CLOSE_RANGE: u32 = 14;
 /// followed.
 pub const END: u32 = 15;
 
+/// [`Change`]: a thread has ended. [`Change::position`] is the one at which it was started, and identifies it.
+pub const THREAD_ENDED: u32 = 20;
+/// [`Change`]: a thread is detached: with its end it is released.
+pub const THREAD_DETACHED: u32 = 21;
+
 /// Flag in [`Change::flags`] of a descriptor's release: it may not have been open, so the collector ignores an unknown
 /// one.
 pub const MAY_BE_CLOSED: u8 = 1;

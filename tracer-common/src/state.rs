@@ -255,6 +255,34 @@ pub struct Opened {
     pub list: [u32; 2 * OPENED_AT_ONCE],
 }
 
+/// A call that starts a thread, until the kernel has made its task.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Starting {
+    /// Stack address of the call's return address; 0 without such a call.
+    pub slot: u64,
+    /// The return address.
+    pub caller: u64,
+    /// Call site; 0 when unknown.
+    pub site: u32,
+    /// 1 when the thread will be detached, or when that is unknown.
+    pub detached: u32,
+    /// Probe of the function.
+    pub probe: u32,
+    /// Explicit padding.
+    pub padding: u32,
+}
+
+/// A running thread that a recorded call has started, by its id.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Started {
+    /// Its handle.
+    pub handle: u64,
+    /// Sequence position of its start.
+    pub position: u64,
+}
+
 /// Thread state: the call that a thread is in, and the buffers to unwind its stack.
 ///
 /// On kernels since 6.0 programs can be preempted, so they would share buffers per CPU; buffers per thread
@@ -302,6 +330,8 @@ pub struct Thread {
     pub constructor_calls: u32,
     /// Buffer for an object before its insertion into the map.
     pub object: Object,
+    /// The call by which it starts another thread.
+    pub starting: Starting,
     /// Those constructor calls, outermost first.
     pub constructors: [ConstructorCall; CONSTRUCTOR_CALLS],
     /// Digest of the stack being unwound.
@@ -449,6 +479,7 @@ const _: () = assert!(
             + 16
             + 24
             + size_of::<Object>()
+            + size_of::<Starting>()
             + CONSTRUCTOR_CALLS * size_of::<ConstructorCall>()
             + size_of::<Walk>()
             + size_of::<Opened>()

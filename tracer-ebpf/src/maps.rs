@@ -12,7 +12,8 @@ use tracer_common::{
     stack::Digest,
     stack_cache::CachedWalk,
     state::{
-        Connection, DIED_SITES, DiedPage, Key, NUMBERS, Process, StackCopy, Target, Thread, Young,
+        Connection, DIED_SITES, DiedPage, Key, NUMBERS, Process, StackCopy, Started, Target,
+        Thread, Young,
     },
     unwind::{Page, Rule},
 };
@@ -49,6 +50,10 @@ pub(crate) static THREAD_STATES: Array<Thread> = Array::with_max_entries(limits:
 /// Numbers of [`THREAD_STATES`] by `bpf_get_current_pid_tgid`.
 #[map]
 pub(crate) static THREADS: HashMap<u64, u32> = HashMap::with_max_entries(limits::THREADS, 0);
+
+/// Running threads that recorded calls have started, by their id.
+#[map]
+pub(crate) static STARTED: HashMap<u32, Started> = HashMap::with_max_entries(limits::THREADS, 0);
 
 /// Cache of [`THREADS`] by the lowest bits of a thread's id: a hit takes a tenth of the time.
 #[map]

@@ -70,6 +70,7 @@ pub(crate) fn try_allocate(id: u64, target: Target) -> Option<*mut Thread> {
         (*thread).detail = 0;
         (*thread).moving = 0;
         (*thread).constructor_calls = 0;
+        (*thread).starting.slot = 0;
         (*thread).id = id;
     }
     Some(thread)

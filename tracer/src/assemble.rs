@@ -22,6 +22,7 @@ mod parts;
 mod probed;
 mod processes;
 mod session;
+mod threads;
 mod totals;
 
 use std::{
@@ -69,6 +70,7 @@ pub struct Assembly {
     processes: Processes,
     exits: BTreeMap<Pid, Exit>,
     rss: BTreeMap<Pid, u64>,
+    zombies: threads::AllZombies,
     /// Anonymous memory at the first report, and now.
     anonymous: Option<(u64, u64)>,
     /// Time of the last report, and events by then.
@@ -101,6 +103,7 @@ impl Assembly {
             judge: Judge::default(),
             exits: BTreeMap::new(),
             rss: BTreeMap::new(),
+            zombies: threads::AllZombies::default(),
             anonymous: None,
             events_before: None,
             descriptors: fds::Descriptors::default(),
@@ -182,12 +185,12 @@ impl Assembly {
         order.sort_unstable_by_key(|site| {
             // An object ranks with its parts.
             let parts = parts.get(&site.number).copied().unwrap_or_default();
-            let bytes = site.aged.bytes + parts.blocks + parts.objects;
+            let bytes = site.aged.bytes + parts.bytes() + threads::resident(snapshot, site.number);
             let size = (bytes, site.aged.count, site.acquired.bytes);
             (self.rank(site.number), std::cmp::Reverse(size), site.number)
         });
         let top = self.session.options.top.unwrap_or(usize::MAX);
-        let wanted = (&order[..], &self.session.probes[..]);
+        let wanted = (order.as_slice(), self.session.probes.as_slice());
         self.naming.look_up(&mut self.answers, wanted, top, snapshot.last);
         let shown = order.iter().take(top).map(|site| site.number);
         let modules = self.naming.names.modules(&mut self.answers, shown);
@@ -266,6 +269,7 @@ impl Assembly {
         }
         for pid in snapshot.ended.iter().filter(|pid| !running(pid)) {
             self.rss.remove(pid);
+            self.zombies.forget(*pid);
             self.naming.names.forget(*pid);
         }
     }
@@ -366,6 +370,7 @@ impl Assembly {
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
         let truncated = end != StackEnd::Bottom;
+        let (threads, resident_bytes) = threads::of(&kind, snapshot, site.number);
         Site {
             id: site.number,
             pid: site.pid.map_or(0, |pid| pid.0),
@@ -391,6 +396,8 @@ impl Assembly {
             growth_count_per_s: growth.map(|growth| growth.count.per_s),
             orphans: connections::orphans(snapshot, &site.orphans),
             lost: None,
+            resident_bytes,
+            threads,
             verdict: self.verdict(site.number),
             truncated,
             truncated_why: truncated.then(|| end.sentence().to_owned()),
@@ -413,6 +420,7 @@ impl Assembly {
     }
 
     fn targets(&mut self, snapshot: &Snapshot) -> Vec<Target> {
+        self.zombies.learn(snapshot);
         let mut targets = Vec::with_capacity(self.session.targets.len());
         for Member { identity, parent, since_ns } in &self.session.targets {
             let exited = self.exits.get(&identity.pid).copied();
@@ -430,6 +438,7 @@ impl Assembly {
                 rss_bytes: self.rss.get(&identity.pid).copied(),
                 fd_limit: identity.fd_limit,
                 exited,
+                zombies: self.zombies.of(identity.pid),
             });
         }
         targets

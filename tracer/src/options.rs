@@ -74,6 +74,11 @@ impl TraceOptions {
     pub fn traces_objects(&self) -> bool {
         self.kinds.contains(&ResourceKind::Object)
     }
+
+    /// Whether to trace threads.
+    pub fn traces_threads(&self) -> bool {
+        !self.light && self.kinds.contains(&ResourceKind::Thread)
+    }
 }
 
 impl Default for TraceOptions {

@@ -301,8 +301,8 @@ fn format_and_top(report: &ReportArgs, terminal: bool) -> Result<(Format, Option
     Ok((format, top.map(|top| usize::try_from(top).unwrap_or(usize::MAX))))
 }
 
-/// The kinds to trace: all by default. With a budget, which pauses recording, neither descriptors nor objects: those opened
-/// or created during a pause would be missed.
+/// The kinds to trace: all by default. With a budget, which pauses recording, neither descriptors nor objects nor threads:
+/// those opened, created or joined during a pause would be missed.
 fn kinds(
     light: bool,
     budget: bool,
@@ -312,16 +312,17 @@ fn kinds(
     if light {
         return Ok(vec![ResourceKind::Pages]);
     }
-    if let Some(kind) =
-        given.iter().find(|kind| budget && (kind.is_descriptor() || **kind == ResourceKind::Object))
-    {
+    let needs_all = |kind: &&ResourceKind| {
+        kind.is_descriptor() || matches!(kind, ResourceKind::Object | ResourceKind::Thread)
+    };
+    if let Some(kind) = given.iter().find(|kind| budget && needs_all(kind)) {
         return Err(Failure::NoBudgetFor { kind: kind.name() });
     }
     if given.is_empty() {
         let mut kinds = ResourceKind::OFFERED.to_vec();
         kinds.retain(|kind| match kind {
             ResourceKind::Object => !budget && !without_packs,
-            kind => !budget || !kind.is_descriptor(),
+            kind => !budget || !needs_all(&kind),
         });
         return Ok(kinds);
     }
@@ -444,12 +445,12 @@ mod tests {
 
     #[test]
     fn every_kind_is_traced_by_default_unless_a_budget_or_no_packs_excludes_it() {
-        use ResourceKind::{Fd, Heap, Mmap, Object, Socket};
+        use ResourceKind::{Fd, Heap, Mmap, Object, Socket, Thread};
         for (words, kinds) in [
-            ("", &[Heap, Mmap, Fd, Socket, Object][..]),
-            ("--no-packs", &[Heap, Mmap, Fd, Socket]),
+            ("", &[Heap, Mmap, Fd, Socket, Object, Thread][..]),
+            ("--no-packs", &[Heap, Mmap, Fd, Socket, Thread]),
             ("--max-overhead 5%", &[Heap, Mmap]),
-            ("--log-connections c.log", &[Heap, Mmap, Fd, Socket, Object]),
+            ("--log-connections c.log", &[Heap, Mmap, Fd, Socket, Object, Thread]),
         ] {
             assert_eq!(settings(&format!("-p 1 {words}"), false).options.kinds, kinds, "{words}");
         }
@@ -460,7 +461,8 @@ mod tests {
         let without =
             |words: &str| settings(&format!("-p 1 {words}"), false).without_descriptors("no BTF");
         let left_out = without("").unwrap();
-        let rest = [ResourceKind::Heap, ResourceKind::Mmap, ResourceKind::Object];
+        let rest =
+            [ResourceKind::Heap, ResourceKind::Mmap, ResourceKind::Object, ResourceKind::Thread];
         assert_eq!(left_out.options.kinds, rest);
         assert_eq!(
             left_out.no_descriptors.as_deref(),

@@ -1,8 +1,11 @@
-//! Call sites of allocators' and constructors' calls: the program that unwinds their stacks, and hands the call site to
+//! Call sites of calls of allocators, constructors and thread starts: the program that unwinds their stacks, and hands the call site to
 //! the call's subject.
 
 use aya_ebpf::{macros::uprobe, programs::ProbeContext};
-use tracer_common::{attach::Cookie, state::Thread};
+use tracer_common::{
+    attach::{Cookie, Shape},
+    state::Thread,
+};
 
 use crate::{
     call::{Call, raw},
@@ -36,6 +39,8 @@ fn resume(context: &ProbeContext) -> Option<()> {
     let thread = unsafe { &mut *thread };
     if call.cookie.is_of_object() {
         objects::site_known(&call, thread, site);
+    } else if call.cookie.shape() == Shape::StartThread as u8 {
+        thread.starting.site = site;
     } else {
         entered(&call, thread, site);
     }

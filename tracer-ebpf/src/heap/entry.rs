@@ -14,7 +14,7 @@ use crate::{
     heap::{call_site::entered, resize::resizing, returns::fail},
     loss::{count, lose},
     maps::HITS,
-    resources::young::{released, unmapped},
+    resources::young::{join_abandoned, released, unmapped},
     stack::{
         cache,
         hidden_returns::{self, is_hijacked},
@@ -100,7 +100,7 @@ fn release(context: &ProbeContext) -> Option<()> {
 }
 
 /// Why a call is not tracked until its return.
-pub(super) enum Skip {
+pub(crate) enum Skip {
     /// It is part of a tracked call.
     Inner,
     /// It cannot be tracked; counted.
@@ -110,7 +110,7 @@ pub(super) enum Skip {
 /// Prepares `call` as the call that its thread is in, unless it is part of a tracked call: only the outermost
 /// counts.
 #[inline(always)]
-pub(super) fn begin<'thread>(
+pub(crate) fn begin<'thread>(
     context: &ProbeContext,
     call: &Call,
     size: u64,
@@ -133,6 +133,10 @@ pub(super) fn begin<'thread>(
         }
         debug!(context, "thread {}: a call was abandoned", call.tid());
         let outer = Cookie(thread.cookie);
+        if outer.shape() == Shape::JoinThread as u8 {
+            // A signal handler may run while the thread waits: the join's return will not be seen, and it is unlikely to fail.
+            join_abandoned(call, thread);
+        }
         if outer.throws() {
             fail(call, thread, outer);
         }

@@ -2,7 +2,7 @@
 
 mod bare;
 mod call_site;
-mod entry;
+pub(crate) mod entry;
 mod mapping;
 mod resize;
 mod returns;

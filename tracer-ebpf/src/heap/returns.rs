@@ -17,7 +17,7 @@ use crate::{
     lib_objects::objects,
     loss::{count, lose},
     maps::FAILED,
-    resources::young::{acquired, failed},
+    resources::young::{acquired, failed, joined},
     stack::hidden_returns::is_hijacked,
 };
 
@@ -92,6 +92,8 @@ fn end(call: &Call, thread: &mut Thread) -> Option<()> {
     if shape.releases() {
         if shape == Shape::Break {
             break_moved(call, thread, cookie, handle);
+        } else if shape == Shape::JoinThread {
+            joined(call, thread, cookie);
         } else {
             resized(call, thread, cookie, handle);
         }

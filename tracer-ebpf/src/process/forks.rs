@@ -20,6 +20,7 @@ use tracer_common::{
 use crate::{
     loss::lose,
     maps::{BLANK_PROCESS, FORKS, PROCESSES, RECORDS, SWITCH, TARGETS},
+    process::thread_start::thread_created,
     resources::records::{now_ns, position},
     threads,
 };
@@ -42,6 +43,11 @@ static TASK_SIGNAL_OFFSET: u32 = 0;
 /// Offset of the number of threads that have not begun to end, in `signal_struct`.
 #[unsafe(no_mangle)]
 static SIGNAL_LIVE_OFFSET: u32 = 0;
+/// Offset of the flags, in `signal_struct`.
+#[unsafe(no_mangle)]
+static SIGNAL_FLAGS_OFFSET: u32 = 0;
+/// `SIGNAL_GROUP_EXIT` of `linux/sched/signal.h`, among these flags.
+const SIGNAL_GROUP_EXIT: u32 = 4;
 
 /// `task_newtask` runs in the parent, when the child is complete and does not run yet.
 #[raw_tracepoint(tracepoint = "task_newtask")]
@@ -56,18 +62,18 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
         let arguments = context.as_ptr().cast::<u64>();
         (*arguments, *arguments.add(1))
     };
-    if flags & CLONE_THREAD != 0 || *SWITCH.get(0)? == 0 {
+    if *SWITCH.get(0)? == 0 {
         return None;
+    }
+    if flags & CLONE_THREAD != 0 {
+        return thread_created(task, task_id(task)?, flags);
     }
     // SAFETY: copied; nothing changes it while this thread of the process is here.
     let parent = *unsafe { TARGETS.get((bpf_get_current_pid_tgid() >> 32) as u32) }?;
     if parent.follow == 0 {
         return None;
     }
-    // SAFETY: the static is written once, before the programs are loaded: the compiler must not treat it as a constant.
-    let offset = u64::from(unsafe { (&raw const TASK_PID_OFFSET).read_volatile() });
-    // SAFETY: the helper checks the address.
-    let child = unsafe { bpf_probe_read_kernel((task + offset) as *const u32) }.ok()?;
+    let child = task_id(task)?;
     // The child of a `vfork` uses its parent's memory until it ends or calls `execve`: its acquisitions and
     // releases there count for the owner of the memory.
     let shares = flags & CLONE_VM != 0;
@@ -98,6 +104,15 @@ fn fork(context: &RawTracePointContext) -> Option<()> {
         _ = TARGETS.remove(child);
     }
     Some(())
+}
+
+/// The id of a task.
+#[inline(always)]
+fn task_id(task: u64) -> Option<u32> {
+    // SAFETY: the static is written once, before the programs are loaded: the compiler must not treat it as a constant.
+    let offset = u64::from(unsafe { (&raw const TASK_PID_OFFSET).read_volatile() });
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel((task + offset) as *const u32) }.ok()
 }
 
 /// Announces that `child` has a copy of the resources of `parent` from now on.
@@ -174,6 +189,18 @@ pub(crate) fn thread_ended(pid: u32, target: &Target) {
     _ = PROCESSES.remove(pid);
     // Without the record, the collector sees the end at its next look at the process.
     _ = send_event(END, pid, pid, position());
+}
+
+/// Whether the whole process ends: by `exit_group(2)`, or killed by a signal.
+pub(crate) fn is_exiting() -> Option<bool> {
+    // SAFETY: as below.
+    unsafe {
+        let signal = u64::from((&raw const TASK_SIGNAL_OFFSET).read_volatile());
+        let flags = u64::from((&raw const SIGNAL_FLAGS_OFFSET).read_volatile());
+        let signal = bpf_probe_read_kernel((bpf_get_current_task() + signal) as *const u64).ok()?;
+        let flags = bpf_probe_read_kernel((signal + flags) as *const u32).ok()?;
+        Some(flags & SIGNAL_GROUP_EXIT != 0)
+    }
 }
 
 /// Whether no other thread of this process still runs its program. Two that end at once may both see that.

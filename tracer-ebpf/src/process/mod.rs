@@ -3,4 +3,6 @@
 mod faults;
 mod forks;
 mod syscall_rate;
+mod thread_calls;
 mod thread_end;
+mod thread_start;

@@ -3,8 +3,15 @@
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
 };
+use tracer_common::state::Target;
 
-use crate::{fd::missed_returns, maps::TARGETS, process::forks, threads};
+use crate::{
+    fd::missed_returns,
+    maps::{STARTED, SWITCH, TARGETS},
+    process::forks,
+    resources::young::{thread_ended, thread_key},
+    threads,
+};
 
 /// `sched_process_exit` runs in the ending thread of any process.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
@@ -16,6 +23,7 @@ pub(crate) fn thread_end(_context: RawTracePointContext) -> i32 {
     let pid = (id >> 32) as u32;
     // SAFETY: copied; it changes only while no thread of the process is here.
     if let Some(target) = unsafe { TARGETS.get(pid) }.copied() {
+        _ = started_thread_ends(id as u32, &target);
         // A `vfork`'s child that ends without `execve`: its parent continues.
         if target.owner != pid && id as u32 == pid {
             forks::ended(pid, &target);
@@ -25,4 +33,17 @@ pub(crate) fn thread_end(_context: RawTracePointContext) -> i32 {
         }
     }
     0
+}
+
+/// A thread ends that a recorded call may have started. Threads that end with their process have not ended by themselves:
+/// the last report shows what was alive then.
+#[inline(always)]
+fn started_thread_ends(tid: u32, target: &Target) -> Option<()> {
+    // SAFETY: copied; nobody else writes the entry of this thread.
+    let started = *unsafe { STARTED.get(tid) }?;
+    _ = STARTED.remove(tid);
+    if *SWITCH.get(0)? != 0 && !forks::is_exiting().unwrap_or(false) {
+        thread_ended(&thread_key(target, started.handle), started.position, tid);
+    }
+    Some(())
 }

@@ -11,8 +11,11 @@ use tracer_common::{
     limits,
     loss::Loss,
     object::IS_OBJECT,
-    record::{ACQUIRE, CLOSE_RANGE, Change, MOVE, Moved, RELEASE, RETAG, RangeClosed},
-    state::{Key, OLD_NONE, Thread, Young},
+    record::{
+        ACQUIRE, CLOSE_RANGE, Change, MOVE, Moved, RELEASE, RETAG, RangeClosed, THREAD_DETACHED,
+        THREAD_ENDED,
+    },
+    state::{Key, OLD_NONE, Target, Thread, Young},
 };
 
 use crate::{
@@ -326,11 +329,80 @@ pub(crate) fn released_range(call: &Call, cookie: Cookie, start: u64, length: u6
     send_release(call, RELEASE, &key(call, cookie.kind(), start), length, 0);
 }
 
+/// The key of a thread of `target`.
+#[inline(always)]
+pub(crate) fn thread_key(target: &Target, handle: u64) -> Key {
+    Key { pid: target.owner, kind: Kind::Thread as u32 | target.programs << 8, handle }
+}
+
+/// Sends a change of a thread, which `young` describes; `false` when the ring buffer is full. Threads are never young: a
+/// thread lives longer than a block, and there are few of them.
+#[inline(always)]
+pub(crate) fn send_thread(
+    record: u32,
+    key: &Key,
+    young: &Young,
+    tid: u32,
+    probe: ProbeNumber,
+) -> bool {
+    emit(|| Change {
+        record,
+        kind: Kind::Thread as u8,
+        flags: 0,
+        probe,
+        pid: key.pid,
+        tid,
+        handle: key.handle,
+        size: 0,
+        position: young.position,
+        time_ns: young.time_ns,
+        caller: 0,
+        site: young.site,
+        connection: young.connection,
+    })
+}
+
+/// Sends that a thread has changed its state, which may release it: without the record it would seem to live on.
+#[inline(always)]
+fn send_thread_state(record: u32, key: &Key, position: u64, tid: u32) {
+    let young = Young { position, time_ns: now_ns(), ..Young::default() };
+    if !send_thread(record, key, &young, tid, 0) {
+        lose(Loss::ReleaseDropped);
+        doubt(key, position);
+    }
+}
+
+/// Records that a thread has ended which was started at this position.
+#[inline(always)]
+pub(crate) fn thread_ended(key: &Key, started: u64, tid: u32) {
+    send_thread_state(THREAD_ENDED, key, started, tid);
+}
+
+/// Records that a thread is detached.
+#[inline(always)]
+pub(crate) fn thread_detached(key: &Key, position: u64, tid: u32) {
+    send_thread_state(THREAD_DETACHED, key, position, tid);
+}
+
+/// Records that a thread was joined: the one that had the handle when the join began. Another thread may have it by now.
+#[inline(always)]
+pub(crate) fn joined(call: &Call, thread: &Thread, cookie: Cookie) {
+    let key = key(call, cookie.kind(), thread.old_handle);
+    send_thread_state(RELEASE, &key, thread.old.position, call.tid());
+}
+
+/// The return of the join that `thread` is in will not be seen: with its end, the joined thread counts as released.
+#[inline(never)]
+pub(crate) fn join_abandoned(call: &Call, thread: &Thread) {
+    let key = thread_key(&call.target, thread.old_handle);
+    send_thread_state(THREAD_DETACHED, &key, thread.old.position, call.tid());
+}
+
 /// Whether `returned` reports a failure of a function of this shape.
 #[inline(always)]
 pub(crate) fn failed(shape: Shape, returned: u64) -> bool {
     match shape {
-        Shape::OutPointer => returned as i32 != 0,
+        Shape::OutPointer | Shape::JoinThread => returned as i32 != 0,
         Shape::Map | Shape::Remap | Shape::Break => returned == u64::MAX,
         _ => returned == 0,
     }

@@ -135,6 +135,8 @@ impl Server {
             growth_count_per_s: (tick > 3).then_some(rate),
             orphans: None,
             lost: None,
+            resident_bytes: None,
+            threads: None,
             verdict: Verdict {
                 class,
                 confidence,
@@ -219,6 +221,7 @@ impl Server {
                 rss_bytes: Some((900 << 20) + self.tick * 860_160),
                 fd_limit: Some(1024),
                 exited: ended.then_some(Exit { status: None, signal: Some(11) }),
+                zombies: Vec::new(),
             }],
             window: Window {
                 started_at: "2030-01-01T00:00:00Z".to_owned(),

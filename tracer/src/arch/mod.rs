@@ -61,6 +61,11 @@ pub trait Architecture {
     /// The structure of the kernel that is as large as a thread's kernel stack, which has no type of its own.
     const KERNEL_STACK: &'static str;
 
+    /// Where a task has what this processor needs of a thread, as a member of the kernel's type …
+    const THREAD_STATE: &'static str;
+    /// … and in that, the pointer to thread-local data, which is the thread's `pthread_t`.
+    const THREAD_POINTER: &'static str;
+
     /// Functions that do nothing, to measure what probes cost: the kernel emulates the first instruction of two of
     /// them, and single-steps that of the third.
     const NOTHING: [extern "C" fn(); 3];
@@ -75,6 +80,10 @@ pub trait Architecture {
     /// Like [`Architecture::place`], for a probe that may be placed where the return address is deeper in the stack, as
     /// long as the registers that unwinding needs still have the caller's values. `None` if no such place is cheap.
     fn deeper_place(code: &[u8], offset: u64, arguments: &[u8]) -> Option<Place>;
+
+    /// The bits that a function tests which takes a pointer as its first argument and reads one flag of what it points to:
+    /// its byte, counted from the pointer, and the bits in it. `None` if the code is not that simple.
+    fn flag_read(code: &[u8]) -> Option<(u8, u8)>;
 
     /// Whether a probe on this code makes the kernel write to the stack, where the code may have data.
     fn is_probe_unsafe(code: &[u8]) -> bool;

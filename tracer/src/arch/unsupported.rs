@@ -28,6 +28,9 @@ impl Architecture for Unknown {
     const SAVED_REGISTERS_BYTES: i32 = 0;
     const KERNEL_STACK: &'static str = "";
 
+    const THREAD_STATE: &'static str = "";
+    const THREAD_POINTER: &'static str = "";
+
     const NOTHING: [extern "C" fn(); 3] = [nothing; 3];
 
     fn supported() -> Result<(), Unsupported> {
@@ -39,6 +42,10 @@ impl Architecture for Unknown {
     }
 
     fn deeper_place(_: &[u8], _: u64, _: &[u8]) -> Option<Place> {
+        None
+    }
+
+    fn flag_read(_: &[u8]) -> Option<(u8, u8)> {
         None
     }
 

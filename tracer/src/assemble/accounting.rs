@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tracer_common::{kind::ResourceKind, stack::StackEnd};
+use tracer_common::{
+    attach::{ProbeNumber, Shape},
+    kind::ResourceKind,
+    stack::StackEnd,
+};
 
 use super::Assembly;
 use crate::{
@@ -52,6 +56,16 @@ pub(super) fn out_of_table_space(objects: &[String]) -> Option<String> {
 }
 
 impl Assembly {
+    /// Acquisitions that failed: all failures but those of joins, which release.
+    fn failed_acquires(&self, snapshot: &Snapshot) -> u64 {
+        let is_join = |number: ProbeNumber| {
+            let probe = self.probe(Some(number));
+            probe.is_some_and(|probe| probe.function.shape == Shape::JoinThread)
+        };
+        let failed = (0..).zip(&snapshot.hits).filter(|(number, _)| !is_join(*number));
+        failed.map(|(_, (_, failed))| failed).sum()
+    }
+
     /// Whether memory grows by functions that are not traced, where blocks are.
     pub(super) fn quiet(&mut self, snapshot: &Snapshot) -> Option<Quiet> {
         if let Some(limits) = &snapshot.limits {
@@ -115,7 +129,7 @@ impl Assembly {
                 missed_acquires: None,
             }),
             unknown_frees: snapshot.unknown_releases,
-            failed_acquires: snapshot.hits.iter().map(|(_, failed)| failed).sum(),
+            failed_acquires: self.failed_acquires(snapshot),
             truncated_stacks: truncated_by.values().sum(),
             truncated_by,
             unwind: Unwind {

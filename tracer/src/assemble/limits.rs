@@ -198,7 +198,11 @@ mod tests {
 
     fn snapshot(second: u64, own: Vec<Bounded>, shared: Vec<Bounded>) -> Snapshot {
         let reading = ProcessReading { limits: own, ..ProcessReading::default() };
-        let limits = LimitReadings { processes: [(PID, reading)].into(), shared };
+        let limits = LimitReadings {
+            processes: [(PID, reading)].into(),
+            shared,
+            ..LimitReadings::default()
+        };
         Snapshot { at_ns: second * 1_000_000_000, limits: Some(limits), ..Snapshot::default() }
     }
 

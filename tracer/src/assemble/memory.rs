@@ -232,7 +232,7 @@ mod tests {
     fn snapshot(second: u64, processes: &[ProcessReading]) -> Snapshot {
         let processes = processes.iter().cloned().zip(1..);
         let processes = processes.map(|(one, pid)| (Pid(pid), one)).collect();
-        let limits = LimitReadings { processes, shared: Vec::new() };
+        let limits = LimitReadings { processes, ..LimitReadings::default() };
         Snapshot { at_ns: second * 1_000_000_000, limits: Some(limits), ..Snapshot::default() }
     }
 

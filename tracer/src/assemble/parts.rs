@@ -14,6 +14,13 @@ pub(super) struct Parts {
     pub(super) objects: u64,
 }
 
+impl Parts {
+    /// Of both.
+    pub(super) const fn bytes(self) -> u64 {
+        self.blocks + self.objects
+    }
+}
+
 /// The parts by the number of the constructor's call site; takes the [`owners`].
 pub(super) fn of(
     sites: &[SiteFigures],

@@ -22,7 +22,7 @@ use crate::{
     ledger::{FunctionKey, Lives, Sum, connections::LeftBehind},
     lib_objects::ledger::{Objects, SiteObjects},
     report::OfProcess,
-    snapshot::{Apart, SiteFigures, Snapshot},
+    snapshot::{Apart, SiteFigures, SiteThreads, Snapshot},
     target::{
         Pid,
         mappings::{FileId, Mappings},
@@ -115,6 +115,7 @@ impl Processes {
             sites: rows.into_iter().map(|(id, all)| self.row(id, &all)).collect(),
             past,
             objects: seen.objects.as_ref().map(|objects| renumbered(objects, &id_of)),
+            threads: threads_by_id(&seen.threads, &id_of),
             ..with_ids(seen, &id_of)
         };
         self.forget_images(&seen.sites);
@@ -279,6 +280,7 @@ fn with_ids(seen: &Snapshot, id_of: &HashMap<u32, u32>) -> Snapshot {
         at_ns: seen.at_ns,
         last: seen.last,
         sites: Vec::new(),
+        threads: BTreeMap::new(),
         lives_origin_ns: seen.lives_origin_ns,
         losses: seen.losses.clone(),
         unknown_releases: seen.unknown_releases,
@@ -314,6 +316,17 @@ fn renumbered(objects: &Objects, id_of: &HashMap<u32, u32>) -> Objects {
         .iter_mut()
         .for_each(|one| one.block.site = id_of.get(&one.block.site).copied().unwrap_or(0));
     Objects { sites, shown }
+}
+
+fn threads_by_id(
+    seen: &BTreeMap<u32, SiteThreads>,
+    id_of: &HashMap<u32, u32>,
+) -> BTreeMap<u32, SiteThreads> {
+    let mut sites: BTreeMap<u32, SiteThreads> = BTreeMap::new();
+    for (site, threads) in seen {
+        sites.entry(id_of.get(site).copied().unwrap_or(0)).or_default().merge(*threads);
+    }
+    sites
 }
 
 /// Processes that hold something acquired at a call site.

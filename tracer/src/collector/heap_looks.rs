@@ -10,10 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracer_common::kind::ResourceKind;
+
 use super::{Request, steps::Step};
 use crate::{
     heap::{self, Asked},
     ledger::Ledger,
+    options::{TraceMode, TraceOptions},
     reconcile::heap::{HeapReading, HeapVerification},
     target::Pid,
 };
@@ -28,6 +31,13 @@ const MIN_PAUSE: Duration = Duration::from_secs(5);
 
 /// Longest time of a look for sums. A heap for which that is not enough has none.
 const MAX_LOOK: Duration = Duration::from_secs(20);
+
+/// Whether outstanding blocks are verified by the heap: all of them are known only where everything is recorded.
+pub(super) fn verifies(options: &TraceOptions) -> bool {
+    options.mode() == TraceMode::Probes
+        && options.kinds.contains(&ResourceKind::Heap)
+        && options.max_overhead.is_none()
+}
 
 /// Longest time of a look before the end: the user waits for the report. Some GiB are read in it.
 const MAX_LAST_LOOK: Duration = Duration::from_secs(1);

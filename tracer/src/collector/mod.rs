@@ -10,6 +10,7 @@ mod pacer;
 mod processes;
 mod requests;
 mod steps;
+mod thread_stacks;
 mod usage;
 
 use std::{
@@ -20,15 +21,16 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use tracer_common::{attach::ProbeNumber, kind::ResourceKind, loss::Loss, stack::StackEnd};
+use tracer_common::{attach::ProbeNumber, loss::Loss, stack::StackEnd};
 
 use self::{
     cycle::{Drains, receive},
-    heap_looks::HeapLooks,
+    heap_looks::{HeapLooks, verifies},
     id_pools::IdPools,
     pacer::Pacer,
     processes::Processes,
     steps::{Step, on_tape},
+    thread_stacks::ThreadStacks,
     usage::{FirstUsage, limits, resident},
 };
 pub use self::{
@@ -39,7 +41,7 @@ use crate::{
     kernel::{Drained, IdPool},
     ledger::{Ledger, connections::Occurrence, events::Event},
     lib_objects::{details::ObjectReader, ledger::Objects},
-    options::{TestOptions, TraceMode, TraceOptions},
+    options::{TestOptions, TraceOptions},
     reconcile::{
         fds::{FdReconciliation, SCANS},
         heap::HeapVerification,
@@ -80,6 +82,8 @@ pub struct Collector {
     first_usage: Option<FirstUsage>,
     /// Where file descriptors are traced: their reconciliation with `/proc`.
     fds: Option<FdReconciliation>,
+    /// Where threads are traced: the memory of their stacks.
+    thread_stacks: Option<ThreadStacks>,
     id_pools: IdPools,
     malformed: u64,
     doubts_seen: u64,
@@ -116,13 +120,6 @@ impl Redact for Beginning {
     }
 }
 
-/// Whether outstanding blocks are verified by the heap: all of them are known only where everything is recorded.
-fn verifies(options: &TraceOptions) -> bool {
-    options.mode() == TraceMode::Probes
-        && options.kinds.contains(&ResourceKind::Heap)
-        && options.max_overhead.is_none()
-}
-
 impl Collector {
     /// A collector with recording still off. With a tape as `source`, it begins as the recorded one did.
     pub fn new(mut source: RecordSource, live: Option<Beginning>) -> io::Result<Self> {
@@ -144,6 +141,7 @@ impl Collector {
             touches: options.light.then(Touches::new),
             first_usage: None,
             fds: options.traces_descriptors().then(FdReconciliation::default),
+            thread_stacks: options.traces_threads().then(ThreadStacks::default),
             id_pools: IdPools::new(options.traces_descriptors(), options.descriptors_are_named),
             malformed: 0,
             doubts_seen: 0,
@@ -389,7 +387,9 @@ impl Collector {
         let (unwind, without_table) = self.source.table_status();
         let running = self.processes.running();
         let resident = resident(&mut self.source, &running);
-        let Self { first_usage, source, drained_batch, fds, .. } = self;
+        let Self { first_usage, source, drained_batch, fds, thread_stacks, .. } = self;
+        let times = (at_ns, self.options.min_age);
+        let threads = thread_stacks.as_mut().map(|all| all.sums(source, &mut self.ledger, times));
         let wanted = Wanted { count: fds.is_none(), fresh: last };
         let limits = limits(source, drained_batch, &running, wanted)?;
         let usage =
@@ -410,6 +410,7 @@ impl Collector {
                 at_ns,
             ),
             sites: self.figures(at_ns)?,
+            threads: threads.unwrap_or_default(),
             lives_origin_ns: self.ledger.lives_origin_ns(),
             losses,
             unknown_releases: self.ledger.unknown_releases(),

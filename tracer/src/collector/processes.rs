@@ -67,6 +67,8 @@ pub(super) struct Processes {
     changed: Vec<(Pid, Arc<Mappings>)>,
     /// Forks and execs since the last snapshot.
     events: Vec<ProcessEvent>,
+    /// The code that starts threads: file, offset and length.
+    pub(super) thread_starts: Vec<(FileId, (u64, u64))>,
     /// Targets that called exec and of which the attacher has not been notified yet.
     executed: Vec<Pid>,
 }
@@ -86,6 +88,7 @@ impl Processes {
             unassigned: Vec::new(),
             changed: Vec::new(),
             events: Vec::new(),
+            thread_starts: Vec::new(),
             executed: Vec::new(),
         }
     }
@@ -98,6 +101,7 @@ impl Processes {
         ledger: &mut Ledger,
     ) -> io::Result<()> {
         write_code_ranges(&target, &target.mappings, self.options, source, ledger)?;
+        ledger.set_thread_starts(target.pid, self.thread_starts(&target.mappings));
         source.add_target(target.pid, self.children)?;
         match self.targets.first() {
             Some(first) if self.children => ledger.adopt(first.pid, target.pid),
@@ -218,6 +222,7 @@ impl Processes {
             let returning = self.returning(target);
             source.learn_code(target.pid, &returning);
             readmit(target, &returning, self.options, source, ledger);
+            ledger.set_thread_starts(target.pid, self.thread_starts(&target.mappings));
             let history = self.histories.get(&target.pid);
             let all = history.map(|history| Arc::new(history.with_unloaded(&target.mappings)));
             self.changed.push((target.pid, all.unwrap_or_else(|| Arc::clone(&target.mappings))));
@@ -232,6 +237,24 @@ impl Processes {
         }
         // A memory map of many thousand lines takes a while to read.
         source.end_scan(Timer::Mappings);
+    }
+
+    /// The code that starts threads where these mappings have it, as ranges `[start, end)`.
+    fn thread_starts(&self, mappings: &Mappings) -> Vec<(u64, u64)> {
+        let mut starts = Vec::new();
+        for mapping in mappings.iter().filter(|mapping| mapping.executable) {
+            let of_file =
+                self.thread_starts.iter().filter(|(file, _)| mapping.file() == Some(*file));
+            for (_, (offset, length)) in of_file {
+                if let Some(within) = offset.checked_sub(mapping.file_offset)
+                    && within < mapping.end - mapping.start
+                {
+                    let start = mapping.start + within;
+                    starts.push((start, start + length));
+                }
+            }
+        }
+        starts
     }
 
     /// The mappings of a target with code that is unloaded and may return.

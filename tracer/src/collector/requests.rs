@@ -12,6 +12,7 @@ use crate::{
     lib_objects::fields::ObjectUses,
     reconcile::caller_allocated::LivenessChecks,
     snapshot::windows::OverheadReading,
+    tape::Question,
     target::{Pid, mappings::FileId},
 };
 
@@ -58,6 +59,9 @@ pub struct Probed {
     pub liveness: LivenessChecks,
     /// What functions do to library objects.
     pub uses: ObjectUses,
+    /// The code that starts threads: file, offset and length. A question of its own, since older tapes lack it.
+    #[serde(skip)]
+    pub thread_starts: Vec<(FileId, (u64, u64))>,
 }
 
 /// Counters at one moment.
@@ -73,8 +77,11 @@ pub struct Reading {
 
 impl Collector {
     /// Learns of probes.
-    pub(super) fn learn_probes(&mut self, Probed { numbers, liveness, uses }: Probed) {
+    pub(super) fn learn_probes(&mut self, probed: Probed) {
+        let Probed { numbers, liveness, uses, thread_starts } = probed;
         self.probes = self.probes.max(numbers);
+        let answers = self.source.answers();
+        self.processes.thread_starts = answers.ask_since(Question::ThreadStarts, || thread_starts);
         if let Some(objects) = &mut self.objects {
             objects.extend(liveness, uses);
         }

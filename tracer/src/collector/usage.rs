@@ -66,13 +66,15 @@ pub(super) fn limits(
     }
     source.begin_scan(Timer::Limits);
     let (mut processes, mut drains) = (BTreeMap::new(), Drains::new());
+    let mut zombies = BTreeMap::new();
     for pid in running {
         if let Some(reading) = source.limits(*pid, wanted) {
             processes.insert(*pid, reading);
         }
+        zombies.insert(*pid, source.zombies(*pid));
         drains.keep_up(source, drained);
     }
     let shared = source.shared_limits(running);
     source.end_scan(Timer::Limits);
-    drains.result().map(|()| Some(LimitReadings { processes, shared }))
+    drains.result().map(|()| Some(LimitReadings { processes, zombies, shared }))
 }

@@ -17,7 +17,7 @@ impl Failure {
                 format!("use {} or more", humantime::format_duration(*least))
             }
             Self::NoBudgetFor { .. } => {
-                "leave out --max-overhead, or --kind fd,socket".to_owned()
+                "leave out --max-overhead, or that kind".to_owned()
             }
             Self::NoTerminal => "use -f text or -f json".to_owned(),
             Self::ScreenToFile { .. } => {

@@ -39,7 +39,7 @@ const UNWINDER: (&str, &str) = ("take_stack", "UNWINDER");
 const THREAD_END: (&str, &str) = ("thread_end", "sched_process_exit");
 /// As above.
 const NEW_PROGRAM: (&str, &str) = ("new_program", "sched_process_exec");
-/// Loaded only when children are followed.
+/// Loaded only when children are followed or threads are traced.
 const NEW_TASK: (&str, &str) = ("new_task", "task_newtask");
 
 /// Loaded only with an overhead budget.
@@ -76,7 +76,9 @@ impl ProgramLog {
 
 /// Loads the object: verifies the programs, attaches none to functions, and leaves recording off.
 pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, KernelError> {
-    let (mode, children) = (options.mode(), options.children);
+    let mode = options.mode();
+    // Both forks and new threads are new tasks.
+    let tasks = options.children || options.traces_threads();
     let descriptors = options.traces_descriptors();
     let other = std::env::var_os(OBJECT_VARIABLE).map(PathBuf::from);
     let bytes = match &other {
@@ -92,7 +94,7 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Kerne
     }
     let log_level = log::max_level();
     let level = log_level as u8;
-    let (task, mut layout, sockets) = offsets::all(children, descriptors, !is_old_kernel)?;
+    let (task, mut layout, sockets) = offsets::all(options, !is_old_kernel)?;
     layout.0.at_events = u32::from(descriptors && calls::wants_events());
     let cpus = cpus()?;
     let stripe_mask = died_stripes(cpus) - 1;
@@ -106,6 +108,8 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Kerne
         .override_global("TASK_PID_OFFSET", &task.pid, true)
         .override_global("TASK_SIGNAL_OFFSET", &task.signal, true)
         .override_global("SIGNAL_LIVE_OFFSET", &task.live, true)
+        .override_global("SIGNAL_FLAGS_OFFSET", &task.flags, true)
+        .override_global("TASK_THREAD_POINTER_OFFSET", &task.thread_pointer, true)
         .override_global("LAYOUT", &layout, true)
         .override_global("SOCKET_LAYOUT", &sockets, true)
         .load(bytes.as_deref().unwrap_or(&OBJECT.0))
@@ -129,7 +133,7 @@ pub fn load(options: &TraceOptions, capacity: &Capacity) -> Result<Loaded, Kerne
     let fd_programs =
         descriptors.then(|| calls::load(&mut ebpf, object, &layout.0, backend)).transpose()?;
     let FdPrograms { backend, event_programs, events } = fd_programs.unwrap_or_default();
-    for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(children.then_some(NEW_TASK)) {
+    for (name, point) in [THREAD_END, NEW_PROGRAM].into_iter().chain(tasks.then_some(NEW_TASK)) {
         let program = tracepoint(&mut ebpf, name)?;
         program.load().map_err(|error| program_failed(name, error))?;
         program.attach(point).map_err(|error| program_failed(name, error))?;

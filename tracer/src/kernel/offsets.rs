@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use tracer_common::state::{Layout, SocketLayout};
 
 use super::{failed::KernelError, tables::Plain, types::Types};
-use crate::arch::{Architecture as _, Host};
+use crate::{
+    arch::{Architecture as _, Host},
+    options::TraceOptions,
+};
 
 /// The kernel's type information.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -22,6 +25,10 @@ pub(super) struct TaskOffsets {
     pub(super) signal: u32,
     /// The number of threads that have not begun to end, in `signal_struct`.
     pub(super) live: u32,
+    /// The flags of a process that ends, in `signal_struct`.
+    pub(super) flags: u32,
+    /// A task's thread pointer.
+    pub(super) thread_pointer: u32,
 }
 
 /// The kernel's type information.
@@ -30,12 +37,9 @@ pub(super) fn kernel_types() -> Result<Vec<u8>, KernelError> {
 }
 
 /// The offsets that this run needs; zeros for the others. `has_pt_regs` says whether the kernel has `bpf_task_pt_regs`.
-pub(super) fn all(
-    children: bool,
-    descriptors: bool,
-    has_pt_regs: bool,
-) -> Result<Offsets, KernelError> {
-    if !children && !descriptors {
+pub(super) fn all(options: &TraceOptions, has_pt_regs: bool) -> Result<Offsets, KernelError> {
+    let descriptors = options.traces_descriptors();
+    if !options.children && !descriptors && !options.traces_threads() {
         return Ok((
             TaskOffsets::default(),
             Plain(Layout::default()),
@@ -48,6 +52,8 @@ pub(super) fn all(
         pid: offset(&types, "task_struct.pid")?,
         signal: offset(&types, "task_struct.signal")?,
         live: offset(&types, "signal_struct.live")?,
+        flags: offset(&types, "signal_struct.flags")?,
+        thread_pointer: offset(&types, Host::THREAD_STATE)? + offset(&types, Host::THREAD_POINTER)?,
     };
     let (layout, sockets) = if descriptors {
         (layout(&types, has_pt_regs)?, sockets(&types)?)

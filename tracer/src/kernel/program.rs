@@ -13,9 +13,9 @@ pub enum Program {
     ResizeEntry,
     /// Entry of a releasing function.
     ReleaseEntry,
-    /// Return of an acquiring or resizing function.
+    /// Return of an acquiring, resizing or joining function.
     CallReturn,
-    /// A return instruction of an acquiring or resizing function.
+    /// A return instruction of an acquiring, resizing or joining function.
     ReturnEntry,
     /// Entry of a function that constructs an object, or initializes a caller-allocated one.
     ObjectEntry,
@@ -25,6 +25,12 @@ pub enum Program {
     ObjectReturnEntry,
     /// Entry of a function that updates what is known of an object.
     ObjectNote,
+    /// Entry of a function that starts a thread.
+    ThreadStartEntry,
+    /// Entry of a function that joins a thread.
+    ThreadJoinEntry,
+    /// Entry of a function that detaches a thread.
+    ThreadDetachEntry,
     /// Entry; does nothing, to measure the cost of a probe.
     BareEntry,
     /// Return; does nothing, to measure the cost of a probe.
@@ -32,7 +38,7 @@ pub enum Program {
 }
 
 impl Program {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::AcquireEntry,
         Self::MapEntry,
         Self::ResizeEntry,
@@ -43,6 +49,9 @@ impl Program {
         Self::ObjectReturn,
         Self::ObjectReturnEntry,
         Self::ObjectNote,
+        Self::ThreadStartEntry,
+        Self::ThreadJoinEntry,
+        Self::ThreadDetachEntry,
         Self::BareEntry,
         Self::BareReturn,
     ];
@@ -59,6 +68,9 @@ impl Program {
             Self::ObjectReturn => "object_return",
             Self::ObjectReturnEntry => "object_return_entry",
             Self::ObjectNote => "object_note",
+            Self::ThreadStartEntry => "thread_start_entry",
+            Self::ThreadJoinEntry => "thread_join_entry",
+            Self::ThreadDetachEntry => "thread_detach_entry",
             Self::BareEntry => "bare_entry",
             Self::BareReturn => "bare_return",
         }

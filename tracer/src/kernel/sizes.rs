@@ -20,7 +20,7 @@ const YOUNG_PAGES: u32 = 1 << 14;
 const DIED_PAGES: u32 = limits::SITES / DIED_SITES as u32;
 
 /// Maps whose length differs between runs.
-const SIZED: usize = 12;
+const SIZED: usize = 13;
 
 /// Names of maps, with their numbers of entries.
 pub(super) type Sizes = [(&'static str, u32); SIZED];
@@ -64,6 +64,7 @@ pub(super) fn of(options: &TraceOptions, capacity: &Capacity, cpus: u32) -> Size
         (tables::THREADS, threads),
         (tables::THREAD_STATES, threads),
         (tables::FREE_THREAD_STATES, threads),
+        (tables::STARTED, if options.traces_threads() { threads } else { 1 }),
         (tables::OBJECTS, objects(options)),
         (tables::ASKS, objects(options).div_ceil(limits::OBJECTS_PER_ASK)),
         (tables::CONNECTIONS, connections(options, capacity)),

@@ -36,7 +36,7 @@ use super::{
 
 /// The maps that must be in the object.
 #[cfg(test)]
-pub(super) const NAMES: [&str; 27] = [
+pub(super) const NAMES: [&str; 28] = [
     SWITCH,
     TARGETS,
     BLANK_PROCESS,
@@ -64,6 +64,7 @@ pub(super) const NAMES: [&str; 27] = [
     THREADS,
     THREAD_STATES,
     FREE_THREAD_STATES,
+    STARTED,
 ];
 const SWITCH: &str = "SWITCH";
 pub(super) const TARGETS: &str = "TARGETS";
@@ -92,6 +93,7 @@ const SYSCALLS: &str = "SYSCALLS";
 pub(super) const THREADS: &str = "THREADS";
 pub(super) const THREAD_STATES: &str = "THREAD_STATES";
 pub(super) const FREE_THREAD_STATES: &str = "FREE_THREAD_STATES";
+pub(super) const STARTED: &str = "STARTED";
 
 /// A drain that returns more than one part in this many of the capacity of `YOUNG` came late.
 const CROWDED_DIVISOR: usize = 4;

@@ -99,7 +99,7 @@ impl Deferred {
 
     /// Whether a child is without its copy of a block with this handle. Descriptors are copied at the fork.
     pub(super) fn lacks(&self, handle: &Handle) -> bool {
-        if handle.kind.is_descriptor() {
+        if handle.kind.is_descriptor() || !handle.kind.is_inherited() {
             return false;
         }
         let child = self.children.get(&handle.pid);
@@ -138,7 +138,8 @@ impl Deferred {
 
     /// A process releases a block at a sequence position: its children may have a copy of it.
     pub(super) fn released(&mut self, handle: &Handle, block: &Block, position: u64) {
-        if self.parents.is_empty() || handle.kind.is_descriptor() {
+        let is_copied = !handle.kind.is_descriptor() && handle.kind.is_inherited();
+        if self.parents.is_empty() || !is_copied {
             return;
         }
         let Some(of) = self.parents.get_mut(&handle.pid) else { return };

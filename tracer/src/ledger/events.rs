@@ -10,7 +10,7 @@ use tracer_common::{
     record::{
         ACQUIRE, CLOSE_RANGE, CONNECTED, Change, Connected, DISCONNECTED, Disconnected, END,
         END_FILES, EXEC, FORK, FORK_FILES, MAY_BE_CLOSED, MOVE, Moved, ProcessEvent, RELEASE,
-        RESIZE, RESTORE, RETAG, RangeClosed, STACK, StackHead,
+        RESIZE, RESTORE, RETAG, RangeClosed, STACK, StackHead, THREAD_DETACHED, THREAD_ENDED,
     },
     stack::{Digest, StackEnd},
     state::{Key, Young},
@@ -149,6 +149,15 @@ pub enum Event {
         /// `CLOCK_MONOTONIC`, nanoseconds.
         time_ns: u64,
     },
+    /// A thread has changed its state.
+    Thread {
+        /// The thread.
+        handle: Handle,
+        /// How.
+        change: ThreadChange,
+        /// `CLOCK_MONOTONIC`, nanoseconds.
+        time_ns: u64,
+    },
     /// A target has ended.
     Ended {
         /// The process.
@@ -169,6 +178,15 @@ pub enum Event {
         /// Sequence position.
         position: u64,
     },
+}
+
+/// How a thread changes its state, other than by being joined, which is a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadChange {
+    /// It is detached, at this sequence position: with its end it is released.
+    Detached(u64),
+    /// It has ended. It was started at this sequence position.
+    Ended(u64),
 }
 
 /// A call site as the BPF programs report it.
@@ -214,7 +232,7 @@ pub fn decode(record: &[u8]) -> Option<Event> {
     let (kind, _) = u32::read_from_prefix(record).ok()?;
     match kind {
         STACK => stack(record),
-        ACQUIRE | RELEASE | RESIZE | RESTORE | RETAG => {
+        ACQUIRE | RELEASE | RESIZE | RESTORE | RETAG | THREAD_DETACHED | THREAD_ENDED => {
             change(&Change::read_from_bytes(record).ok()?)
         }
         MOVE => moved(&Moved::read_from_bytes(record).ok()?),
@@ -277,6 +295,12 @@ fn change(change: &Change) -> Option<Event> {
             },
         },
         RESTORE => Event::Restored { handle, thread: change.tid },
+        THREAD_DETACHED | THREAD_ENDED => {
+            let (position, time_ns) = (change.position, change.time_ns);
+            let ended = change.record == THREAD_ENDED;
+            let changed = if ended { ThreadChange::Ended } else { ThreadChange::Detached };
+            Event::Thread { handle, change: changed(position), time_ns }
+        }
         RETAG => Event::Retagged { handle, site: change.site, position: change.position },
         RELEASE if kind.is_descriptor() => Event::Closed {
             pid: handle.pid,

@@ -10,9 +10,10 @@ use foldhash::fast::FixedState;
 use tracer_common::kind::Kind;
 
 use super::{
-    Ledger, Taken,
+    Ledger,
     events::{Block, Handle},
     resources::Resources,
+    taken::Taken,
 };
 use crate::target::Pid;
 
@@ -131,6 +132,9 @@ impl Family {
 
     /// The children that inherit a resource which reaches the ledger now. It was released before `until`.
     pub(super) fn heirs(&self, handle: &Handle, block: &Block, until: u64) -> Vec<Pid> {
+        if !handle.kind.is_inherited() {
+            return Vec::new();
+        }
         let side = (handle.pid, handle.kind.is_descriptor());
         let Some(forks) = self.open.get(&side) else { return Vec::new() };
         let since = forks.partition_point(|fork| fork.position < block.position);
@@ -153,7 +157,8 @@ impl Family {
 
     /// Holds a release that matched nothing; `false` when there is nothing to wait for.
     pub(super) fn hold(&mut self, handle: Handle, held: Held) -> bool {
-        let waits = self.parents.contains_key(&(handle.pid, handle.kind.is_descriptor()));
+        let waits = handle.kind.is_inherited()
+            && self.parents.contains_key(&(handle.pid, handle.kind.is_descriptor()));
         if waits {
             self.held.entry(handle).or_default().push(held);
         }
@@ -249,6 +254,7 @@ impl Ledger {
             .owed
             .iter()
             .filter(|(handle, _)| handle.pid == parent && handle.kind.is_descriptor() == files)
+            .filter(|(handle, _)| handle.kind.is_inherited())
             .flat_map(|(handle, all)| all.iter().map(|one| (*handle, *one)))
             .filter(|(_, block)| block.position <= position)
             .collect();
@@ -271,6 +277,7 @@ impl Ledger {
         if let Some(code) = self.internal.get(&parent).cloned() {
             self.internal.insert(child, code);
         }
+        self.threads.forked(parent, child);
     }
 
     /// Copies those blocks of one kind that `wanted` accepts.
@@ -293,7 +300,8 @@ impl Ledger {
     /// Makes the copies of a child that has none yet.
     pub(super) fn copy_deferred(&mut self, child: Pid) {
         let Some(missing) = self.resources.deferred.complete(child) else { return };
-        for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_descriptor()) {
+        let kinds = Kind::ALL.into_iter().filter(|kind| !kind.is_descriptor());
+        for kind in kinds.filter(|kind| kind.is_inherited()) {
             let needed = |value, block: &Block| missing.needs(kind, value, block);
             self.copy_table(missing.parent(), child, kind, needed);
         }

@@ -23,7 +23,9 @@ mod ranges;
 mod resources;
 mod retirement;
 mod sum;
+mod taken;
 mod tally;
+mod threads;
 mod totals;
 mod trees;
 
@@ -48,37 +50,14 @@ use self::{
     events::{Block, Event, Handle, Site},
     fds::{ClosedRanges, OpenDescriptor},
     forks::{Family, Held},
-    ranges::FreedPart,
     resources::Resources,
     retirement::Retirement,
+    taken::{Pending, Taken},
+    threads::Threads,
     trees::{Left, Trees},
 };
-pub use self::{past::FunctionKey, sum::Sum, tally::Tally};
+pub use self::{past::FunctionKey, sum::Sum, tally::Tally, threads::OutstandingThread};
 use crate::target::Pid;
-
-/// What a resize released, in case it fails.
-#[derive(Debug)]
-struct Pending {
-    handle: Handle,
-    taken: Taken,
-}
-
-/// What a release removed from the ledger.
-#[derive(Debug)]
-enum Taken {
-    /// A block.
-    Block(Block),
-    /// Parts of ranges.
-    Parts(Vec<FreedPart>),
-    /// Unknown, and counted as such.
-    Unknown,
-    /// A block that was settled before.
-    Owed(Block),
-    /// The block may still arrive with a fork: the release at this position is held until then.
-    Held(u64),
-    /// A release that does not count.
-    Nothing,
-}
 
 /// The table.
 #[derive(Debug, Default)]
@@ -90,6 +69,7 @@ pub struct Ledger {
     /// Processes that have ended, and whose call sites are not gone yet.
     retirement: Retirement,
     closed_ranges: ClosedRanges,
+    threads: Threads,
     /// The allocators' code: its releases of unknown ranges are not counted.
     internal: HashMap<Pid, Vec<(u64, u64)>, FixedState>,
     unknown_releases: u64,
@@ -142,6 +122,10 @@ impl Ledger {
                 let from = Handle { value: from, ..handle };
                 self.copy_for_use(&from);
                 self.resources.moved(&from, handle, size, position);
+            }
+            Event::Thread { handle, change, time_ns } => {
+                self.resources.totals.lives.advance(time_ns);
+                self.threads.apply(&mut self.resources, handle, change);
             }
             // Says to which generation of code a stack belongs; see `Ledger::generation`.
             Event::Loaded(_) => {}
@@ -205,6 +189,7 @@ impl Ledger {
         family.ended(pid);
         retirement.ended(pid);
         self.internal.remove(&pid);
+        self.threads.forget(pid);
         if let Some(image) = image {
             self.resources.totals.forget_image(image);
         }
@@ -309,6 +294,17 @@ impl Ledger {
         self.internal.insert(pid, code);
     }
 
+    /// Sets the code of a target that starts threads, as ranges `[start, end)`.
+    pub fn set_thread_starts(&mut self, pid: Pid, code: Vec<(u64, u64)>) {
+        self.threads.set_starts(pid, code);
+    }
+
+    /// Every thread that has not been released, in no order.
+    pub fn outstanding_threads(&mut self) -> Vec<OutstandingThread> {
+        self.threads.prune(&self.resources);
+        self.threads.outstanding(&self.resources)
+    }
+
     /// Sets aside every resource that a lost release may have been about: `positions` holds the position of
     /// the last lost one by slot (see [`Digest::slot`]).
     ///
@@ -318,9 +314,12 @@ impl Ledger {
         self.doubtful += self.resources.doubt(positions);
     }
 
-    /// Call sites by number, with their stacks and totals; without the copies of processes that have ended.
+    /// Call sites by number, with their stacks and totals; without the copies of processes that have ended, and without
+    /// those by which the C library allocates what belongs to a thread.
     pub fn sites(&self) -> impl Iterator<Item = (u32, Option<Site>, Tally)> {
         let all = self.resources.totals.iter(|image| self.trees.user(image));
+        let is_own = |site: &Site| !self.threads.is_part_of_start(site);
+        let all = all.filter(move |(_, site, _)| site.as_ref().is_none_or(is_own));
         all.filter(|(_, site, tally)| {
             let copy = site.as_ref().filter(|site| site.origin.is_some());
             tally.outstanding().count > 0 || copy.is_none_or(|site| self.trees.lives(site.pid))
@@ -421,13 +420,13 @@ impl Ledger {
 
     /// Counts a release of a resource whose acquisition was never seen.
     fn count_unknown(&mut self, handle: &Handle) {
-        self.unknown_releases += 1;
+        self.unknown_releases += taken::counts(handle);
         self.unknown_blocks += u64::from(handle.kind == Kind::Heap);
     }
 
     /// Undoes [`Self::count_unknown`].
     fn uncount_unknown(&mut self, handle: &Handle) {
-        self.unknown_releases -= 1;
+        self.unknown_releases -= taken::counts(handle);
         self.unknown_blocks -= u64::from(handle.kind == Kind::Heap);
     }
 

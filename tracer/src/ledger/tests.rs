@@ -234,6 +234,17 @@ impl Kernel {
         young
     }
 
+    fn map(&mut self, pid: Pid, site: u32, address: u64, size: u64) {
+        let process = self.processes.entry(pid).or_default();
+        process.mapped.retain(|at, _| !(address..address + size).contains(at));
+        process.mapped.extend((address..address + size).map(|at| (at, (site, 1))));
+        self.acquired += 1;
+        let (connection, position) = (site % 3, self.sent);
+        let block = Block { size: size * PAGE_BYTES, time_ns: 0, position, site, connection };
+        let handle = Handle { pid, kind: Kind::Mmap, value: address * PAGE_BYTES };
+        self.send(Event::Acquired { handle, block });
+    }
+
     fn perform(&mut self, pid: Pid, site: u32, action: &Action) {
         let process = self.processes.entry(pid).or_default();
         let programs = process.programs;
@@ -268,15 +279,7 @@ impl Kernel {
                 }
             }
             Action::Map { address, size } => {
-                process.mapped.retain(|at, _| !(address..address + size).contains(at));
-                process.mapped.extend((address..address + size).map(|at| (at, (site, 1))));
-                self.acquired += 1;
-                let connection = site % 3;
-                let bytes = size * PAGE_BYTES;
-                let block =
-                    Block { size: bytes, time_ns: 0, position: self.sent, site, connection };
-                let handle = Handle { pid, kind: Kind::Mmap, value: address * PAGE_BYTES };
-                self.send(Event::Acquired { handle, block });
+                self.map(pid, site, address, size);
             }
             Action::Unmap { address, size } => {
                 let before = process.mapped.len();

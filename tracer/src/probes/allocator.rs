@@ -17,6 +17,7 @@ use super::{
     Function, catalog,
     identify::{Family, ObjectInfo, inspect},
     order::{preloads, search_order},
+    threads,
     user_defined::UserProbe,
 };
 use crate::{
@@ -56,6 +57,8 @@ pub struct Source {
     prefixes: Vec<String>,
     /// The libraries whose marks it defines: indices into the list that [`Surveyor::new`] takes.
     pub libraries: Vec<usize>,
+    /// Whether threads are started in it, and traced.
+    pub starts_threads: bool,
     is_libc: bool,
     executable: bool,
 }
@@ -64,6 +67,11 @@ impl Source {
     /// Whether it contains an allocator.
     pub const fn is_allocator(&self) -> bool {
         !self.prefixes.is_empty()
+    }
+
+    /// Whether functions of it are probed, but for those that the user names.
+    pub const fn may_have_probes(&self) -> bool {
+        self.is_allocator() || !self.libraries.is_empty() || self.starts_threads
     }
 
     /// The functions to look for; `names` are those that the object defines.
@@ -101,15 +109,18 @@ pub struct Surveyor {
     prefixes: Vec<String>,
     /// The marks of each library: an object that defines every function of one list contains the library.
     libraries: Vec<Vec<Vec<String>>>,
+    /// Whether threads are traced.
+    threads: bool,
     marks: HashSet<String>,
     seen: BTreeMap<FileId, Arc<ObjectInfo>>,
 }
 
 impl Surveyor {
     /// A surveyor that also recognizes these prefixes of allocator functions, and libraries by their marks.
-    pub fn new(prefixes: Vec<String>, libraries: Vec<Vec<Vec<String>>>) -> Self {
-        let marks = libraries.iter().flatten().flatten().cloned().collect();
-        Self { prefixes, libraries, marks, seen: BTreeMap::new() }
+    pub fn new(prefixes: Vec<String>, libraries: Vec<Vec<Vec<String>>>, threads: bool) -> Self {
+        let marks = libraries.iter().flatten().flatten().cloned();
+        let marks = marks.chain([threads::START.to_owned()]).collect();
+        Self { prefixes, libraries, threads, marks, seen: BTreeMap::new() }
     }
 
     /// Surveys the objects that a process has mapped.
@@ -139,6 +150,7 @@ impl Surveyor {
                 open: open_path(pid, object.code),
                 prefixes: info.families.iter().flat_map(|family| family.prefixes.clone()).collect(),
                 libraries: self.libraries_in(info),
+                starts_threads: self.threads && info.marks.contains(threads::START),
                 is_libc: info.is_libc,
                 executable: executable == Some(at),
             })

@@ -50,6 +50,7 @@ impl Function {
         match (&self.object, self.kind) {
             (Some(of), _) if of.function.own != BLOCK => Kind::CallerAllocated,
             (None, ResourceKind::Mmap) => Kind::Mmap,
+            (None, ResourceKind::Thread) => Kind::Thread,
             // Without a wildcard, so that a new kind is decided here.
             (Some(_), _)
             | (
@@ -61,6 +62,11 @@ impl Function {
                 | ResourceKind::Pages,
             ) => Kind::Heap,
         }
+    }
+
+    /// Whether it is a function of an allocator.
+    pub fn is_of_allocator(&self) -> bool {
+        self.object.is_none() && self.kind != ResourceKind::Thread
     }
 
     /// Whether it only updates or releases an object: it acquires nothing.

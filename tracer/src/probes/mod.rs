@@ -12,6 +12,7 @@ mod object;
 mod order;
 mod returns;
 mod role;
+pub mod threads;
 pub mod user_defined;
 
 use std::{borrow::Cow, path::PathBuf};

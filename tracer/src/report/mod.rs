@@ -166,6 +166,18 @@ pub struct Target {
     pub fd_limit: Option<u64>,
     /// How it ended; `null` while it runs.
     pub exited: Option<Exit>,
+    /// Children that have ended and that it has not waited for, by the name of their program, most first.
+    #[serde(default)]
+    pub zombies: Vec<Zombies>,
+}
+
+/// Children that have ended, and that their parent has not waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zombies {
+    /// Name of their program.
+    pub name: String,
+    /// Their number.
+    pub count: u64,
 }
 
 /// How a target ended.
@@ -392,6 +404,12 @@ pub struct Site {
     pub orphans: Option<Orphans>,
     /// Resources that no pointer refers to; `null` until they were searched for.
     pub lost: Option<Amount>,
+    /// Resident memory of the stacks of threads; `null` for other kinds.
+    #[serde(default)]
+    pub resident_bytes: Option<u64>,
+    /// The states of threads, and the address space of their stacks; `null` for other kinds.
+    #[serde(default)]
+    pub threads: Option<Threads>,
     /// The verdict.
     pub verdict: Verdict,
     /// Whether the stack does not reach the thread's bottom frame.
@@ -430,6 +448,17 @@ pub struct Age {
     pub median: f64,
     /// The oldest.
     pub max: f64,
+}
+
+/// Threads that have not been released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threads {
+    /// Those that run.
+    pub alive: u64,
+    /// Those that have ended, and that nobody has joined or detached.
+    pub ended: u64,
+    /// Address space of their stacks, bytes.
+    pub stack_bytes: u64,
 }
 
 /// Resources that closed connections left behind.

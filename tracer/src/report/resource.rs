@@ -24,9 +24,20 @@ impl Resource {
         }
     }
 
-    /// Whether it is a file descriptor, which has no bytes.
+    /// Whether it is a file descriptor.
     pub fn is_descriptor(&self) -> bool {
         matches!(self, Self::Plain(kind) if kind.is_descriptor())
+    }
+
+    /// Whether it is a thread.
+    pub const fn is_thread(&self) -> bool {
+        matches!(self, Self::Plain(ResourceKind::Thread))
+    }
+
+    /// Whether such resources have a size. Descriptors have none, and of a thread's stack only what is resident takes
+    /// memory.
+    pub fn has_bytes(&self) -> bool {
+        !self.is_descriptor() && !self.is_thread()
     }
 
     /// Whether it is a library's object.

@@ -17,19 +17,21 @@ use super::{
     pairs::ClosedGroups,
     points::Points,
     programs::watch,
+    refused::reason,
     reporter::Listing,
 };
 use crate::{
     collector::Probed,
     error::Failure,
     format::file_name,
-    kernel::{KernelError, Point, Programs},
+    kernel::{Point, Programs},
     options::{TraceMode, TraceOptions},
     packs::Pack,
     probes::{
         Absent, Function, Object, Probe, Role, Why,
         allocator::{Allocator, Source, Survey, Surveyor},
         catalog, locate,
+        threads::{self, ThreadStart},
         user_defined::UserProbe,
     },
     settings::Settings,
@@ -64,6 +66,8 @@ pub(super) struct Attached {
     /// Return instructions that are probed: functions may share them.
     returns: BTreeSet<(Option<Pid>, Option<FileId>, u64)>,
     next: ProbeNumber,
+    /// The code that starts threads.
+    thread_starts: Vec<ThreadStart>,
     /// Number of probes whose effect on objects the BPF programs know.
     described: usize,
 }
@@ -74,6 +78,7 @@ impl Attached {
         let options = settings.options.clone();
         let packs = if options.traces_objects() { settings.packs.clone() } else { Vec::new() };
         let marks = packs.iter().map(|pack| pack.marks.clone()).collect();
+        let threads = options.traces_threads();
         Self {
             probes: Vec::new(),
             refused: BTreeMap::new(),
@@ -82,13 +87,14 @@ impl Attached {
             objects: BTreeMap::new(),
             tried: BTreeSet::new(),
             allocators: BTreeMap::new(),
-            surveyor: Surveyor::new(options.allocator_prefixes.clone(), marks),
+            surveyor: Surveyor::new(options.allocator_prefixes.clone(), marks, threads),
             packs,
             user_probes: settings.functions.clone(),
             options,
             without,
             returns: BTreeSet::new(),
             next: 0,
+            thread_starts: Vec::new(),
             described: 0,
         }
     }
@@ -198,7 +204,7 @@ impl Attached {
 
     /// What the collector needs to know about the probes.
     pub(super) fn probed(&self) -> Probed {
-        probed(self.next, &self.probes)
+        probed(self.next, &self.probes, &self.thread_starts)
     }
 
     /// Locates functions in a target's new objects. Returns the files that contain its allocators, and whether any
@@ -217,7 +223,7 @@ impl Attached {
                 .collect();
             new |= located.iter().any(|at| !self.tried.contains(&(self.scope(pid), *at)));
             let allocates = |at: &usize| {
-                self.probes.get(*at).is_some_and(|probe| probe.function.object.is_none())
+                self.probes.get(*at).is_some_and(|probe| probe.function.is_of_allocator())
             };
             if located.iter().any(allocates) {
                 files.push(source.file);
@@ -410,7 +416,7 @@ impl Attached {
     fn add(&mut self, source: &Source) -> Vec<usize> {
         let first = self.probes.len();
         let user_defined = source.user_defined(&self.user_probes);
-        if source.is_allocator() || !source.libraries.is_empty() || !user_defined.is_empty() {
+        if source.may_have_probes() || !user_defined.is_empty() {
             match std::fs::read(&source.open) {
                 Ok(bytes) => self.locate(source, user_defined, &bytes),
                 Err(error) => {
@@ -427,15 +433,19 @@ impl Attached {
     }
 
     fn locate(&mut self, source: &Source, user_defined: Vec<Function>, bytes: &[u8]) {
+        let object = Object { file: source.file, path: source.path.clone(), bytes };
+        let threads = source.starts_threads.then(|| threads::functions(&object));
+        let (of_threads, start) = threads.unwrap_or_default();
+        self.thread_starts.extend(start);
         let wanted = |defined: &[&str], build_id: Option<&[u8]>| {
             let mut functions = source.functions(defined);
             functions.retain(|one| !user_defined.iter().any(|user| user.name == one.name));
             functions.extend(user_defined);
+            functions.extend(of_threads);
             let packs = source.libraries.iter().filter_map(|at| self.packs.get(*at));
             functions.extend(object_functions(&packs.collect::<Vec<_>>(), defined, build_id));
             functions
         };
-        let object = Object { file: source.file, path: source.path.clone(), bytes };
         let probes = locate(&object, wanted, self.next, self.without);
         let placed = probes.iter().filter(|probe| probe.place.is_ok());
         let last = placed.map(|probe| probe.number.saturating_add(1)).max();
@@ -459,18 +469,4 @@ impl Attached {
             }
         }
     }
-}
-
-/// `ENOTSUPP`, an internal error number of the kernel without a text in libc. The kernel returns it for instructions
-/// that it can neither emulate nor single-step.
-const NOT_SUPPORTED: i32 = 524;
-
-/// The kernel's reason, if there is one.
-fn reason(failed: &KernelError) -> String {
-    let source = std::error::Error::source(failed);
-    let number = source.and_then(|source| source.downcast_ref::<std::io::Error>()?.raw_os_error());
-    if number == Some(NOT_SUPPORTED) {
-        return "the kernel cannot probe the instruction there (ENOTSUPP)".to_owned();
-    }
-    source.map_or_else(|| failed.to_string(), ToString::to_string)
 }

@@ -108,6 +108,14 @@ impl Targets {
             Self::Command(_) => &[],
         }
     }
+
+    /// Where the output of the command goes, if there is one and the screen has the terminal.
+    pub(super) fn command_output(&self) -> Option<PathBuf> {
+        match self {
+            Self::Command(command) => command.output.clone(),
+            Self::Running(_) => None,
+        }
+    }
 }
 
 /// The targets according to `settings`.

@@ -13,7 +13,7 @@ use crate::{
     kernel::Programs,
     lib_objects::fields::ObjectUses,
     packs::{FieldRole, ObjectFile, Pack},
-    probes::{Function, Probe},
+    probes::{Function, Probe, threads::ThreadStart},
     reconcile::caller_allocated::{LivenessCheck, LivenessChecks},
 };
 
@@ -60,8 +60,14 @@ pub(super) fn describe(
 }
 
 /// What the collector needs to know about these probes, which use `numbers` probe numbers.
-pub(super) fn probed(numbers: ProbeNumber, probes: &[Probe]) -> Probed {
-    Probed { numbers, liveness: liveness_checks(probes), uses: object_uses(probes) }
+pub(super) fn probed(numbers: ProbeNumber, probes: &[Probe], starts: &[ThreadStart]) -> Probed {
+    let in_file = |start: &ThreadStart| (start.file, (start.offset, start.length));
+    Probed {
+        numbers,
+        liveness: liveness_checks(probes),
+        uses: object_uses(probes),
+        thread_starts: starts.iter().map(in_file).collect(),
+    }
 }
 
 /// Liveness checks for the caller-allocated objects that these probes see: fields that their pack describes.

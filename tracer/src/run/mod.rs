@@ -18,6 +18,7 @@ mod pairs;
 mod pipeline;
 mod points;
 mod programs;
+mod refused;
 mod replay;
 mod reporter;
 mod screen;

@@ -16,7 +16,7 @@ use crate::{
 /// Probes that are recorded together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Group {
-    /// The allocator functions of one file for one kind of memory.
+    /// The functions of one file for one kind of memory, or for threads.
     Memory(FileId, ResourceKind),
     /// The functions that the user named, in any file.
     UserDefined,
@@ -58,6 +58,9 @@ impl Group {
         match self {
             Self::Memory(_, ResourceKind::Heap) => {
                 format!("memory allocated by {}", file_name(path))
+            }
+            Self::Memory(_, ResourceKind::Thread) => {
+                format!("threads started by {}", file_name(path))
             }
             Self::Memory(..) => format!("memory mapped by {}", file_name(path)),
             Self::UserDefined => "memory returned by the functions given by --alloc".to_owned(),

@@ -91,10 +91,7 @@ impl Pipeline {
         let journal = settings.log_connections.as_deref().map(Journal::open).transpose()?;
         let budget = budget(&settings.options, &mut programs)?;
         let exits = Exits::default();
-        let command_output = match &targets {
-            Targets::Command(command) => command.output.clone(),
-            Targets::Running(_) => None,
-        };
+        let command_output = targets.command_output();
         let without = without_return_probes(&settings.options, facts, &targets);
         let (requests, incoming) = mpsc::channel();
         let (events, received) = mpsc::channel();

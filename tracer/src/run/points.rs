@@ -64,6 +64,9 @@ const fn programs(shape: Shape, bare: bool) -> (Program, Program, Program) {
         Shape::Resize | Shape::CountResize | Shape::Remap => Program::ResizeEntry,
         Shape::Release | Shape::Unmap => Program::ReleaseEntry,
         Shape::Note => Program::ObjectNote,
+        Shape::StartThread => Program::ThreadStartEntry,
+        Shape::JoinThread => Program::ThreadJoinEntry,
+        Shape::DetachThread => Program::ThreadDetachEntry,
         Shape::Construct | Shape::ConstructInPlace => {
             return (Program::ObjectEntry, Program::ObjectReturn, Program::ObjectReturnEntry);
         }

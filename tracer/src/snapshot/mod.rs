@@ -28,6 +28,7 @@ use crate::{
         limits::{Bounded, ProcessReading},
         mappings::Mappings,
         usage::ProcessUsage,
+        zombies::Zombies,
     },
 };
 
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub last: bool,
     /// Call sites that acquired anything, by number.
     pub sites: Vec<SiteFigures>,
+    /// Threads of the minimum age that have not been released, by number of their call site.
+    pub threads: BTreeMap<u32, SiteThreads>,
     /// The time that the times of their lives count from: `CLOCK_MONOTONIC`, nanoseconds.
     pub lives_origin_ns: u64,
     /// Losses by reason, only those that occurred.
@@ -84,11 +87,36 @@ pub struct Snapshot {
     pub mappings: Vec<(Pid, Arc<Mappings>)>,
 }
 
+/// Threads that have not been released.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteThreads {
+    /// Those that run.
+    pub alive: u64,
+    /// Those that have ended.
+    pub ended: u64,
+    /// Address space of their stacks, bytes.
+    pub stack_bytes: u64,
+    /// Resident memory of their stacks, bytes.
+    pub resident_bytes: u64,
+}
+
+impl SiteThreads {
+    /// Adds others.
+    pub(crate) const fn merge(&mut self, other: Self) {
+        self.alive += other.alive;
+        self.ended += other.ended;
+        self.stack_bytes += other.stack_bytes;
+        self.resident_bytes += other.resident_bytes;
+    }
+}
+
 /// Memory and limits of the targets that run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitReadings {
     /// Those of each process.
     pub processes: BTreeMap<Pid, ProcessReading>,
+    /// The children of each that it has not waited for.
+    pub zombies: BTreeMap<Pid, Zombies>,
     /// Those that they share with each other or with the rest of the system.
     pub shared: Vec<Bounded>,
 }

@@ -20,8 +20,10 @@ use crate::{
         pages::{self, Frames, PageTable},
         rss_bytes, socket_list,
         sockets::{self, Socket},
+        stacks::{self, StackBytes},
         usage::{self, ProcessUsage},
         watch::Watch,
+        zombies::{self, Zombies},
     },
 };
 
@@ -147,6 +149,11 @@ impl RecordSource {
         })
     }
 
+    /// The stacks of a process that have these addresses (ascending) at their top.
+    pub fn stacks(&mut self, pid: Pid, tops: &[u64]) -> Vec<StackBytes> {
+        self.ask(Question::ThreadStacks(pid.0), |_| stacks::read(pid, tops))
+    }
+
     /// Resident memory, bytes; `None` when the process has ended.
     pub fn rss_bytes(&mut self, pid: Pid) -> Option<u64> {
         self.ask(Question::ResidentBytes(pid.0), |_| rss_bytes(pid))
@@ -168,6 +175,11 @@ impl RecordSource {
     /// Memory and limits of a process; `None` if it has ended.
     pub fn limits(&mut self, pid: Pid, wanted: Wanted) -> Option<ProcessReading> {
         self.ask(Question::Limits(pid.0), |live| live.process_limits.read(pid, wanted))
+    }
+
+    /// The children of a process that it has not waited for. Older tapes do not say.
+    pub fn zombies(&mut self, pid: Pid) -> Zombies {
+        self.answers.ask_since(Question::Zombies(pid.0), || zombies::read(pid))
     }
 
     /// The limits that these processes share with each other or with the rest of the system.

@@ -88,6 +88,12 @@ pub enum Question {
     SharedLimits,
     /// Which code was mapped?
     CodeLoads,
+    /// Which code starts threads?
+    ThreadStarts,
+    /// How much memory do these of its stacks take?
+    ThreadStacks(u32),
+    /// Which of its children has it not waited for?
+    Zombies(u32),
 }
 
 /// A scan that must not take more than a share of the time.

@@ -80,6 +80,8 @@ pub struct FileId {
     pub inode: u64,
 }
 
+crate::tape::redact::plain!(FileId);
+
 /// A mapped file that contains code: the executable or a shared library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappedObject<'a> {

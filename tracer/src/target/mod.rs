@@ -21,8 +21,10 @@ pub mod runtime;
 mod sock_diag;
 pub mod socket_list;
 pub mod sockets;
+pub mod stacks;
 pub mod usage;
 pub mod watch;
+pub mod zombies;
 
 use std::{
     ffi::OsString,

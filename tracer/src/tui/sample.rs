@@ -66,6 +66,8 @@ pub(crate) fn site(id: u32) -> Site {
         growth_count_per_s: Some(0.0),
         orphans: None,
         lost: None,
+        resident_bytes: None,
+        threads: None,
         verdict: Verdict::unknown(),
         truncated: false,
         truncated_why: None,
@@ -96,6 +98,7 @@ pub(crate) fn report() -> Report {
             rss_bytes: Some(1_181_116_006),
             fd_limit: Some(1024),
             exited: None,
+            zombies: Vec::new(),
         }],
         window: Window {
             started_at: "2030-01-01T00:00:00Z".to_owned(),

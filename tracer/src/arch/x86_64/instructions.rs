@@ -41,6 +41,32 @@ pub(super) fn stubs(section: &[u8], address: u64) -> Vec<(u64, u64)> {
         .collect()
 }
 
+/// See [`crate::arch::Architecture::flag_read`]. The function stores the flag through its second argument.
+pub(super) fn flag_read(code: &[u8]) -> Option<(u8, u8)> {
+    let mut decoded = all(code, 0).filter(|decoded| decoded.code() != Code::Endbr64);
+    let (load, next) = (decoded.next()?, decoded.next()?);
+    let is_load = load.code() == Code::Mov_r32_rm32
+        && load.op1_kind() == OpKind::Memory
+        && load.memory_base() == Register::RDI
+        && load.memory_index() == Register::None;
+    let offset = u8::try_from(load.memory_displacement64()).ok().filter(|_| is_load)?;
+    let value = load.op0_register();
+    let is_store = |store: &Decoded| {
+        store.code() == Code::Mov_rm32_r32
+            && store.memory_base() == Register::RSI
+            && store.memory_displacement64() == 0
+            && store.op1_register() == value
+    };
+    if is_store(&next) {
+        return Some((offset, u8::MAX));
+    }
+    if next.code() != Code::And_rm32_imm8 || next.op0_register() != value {
+        return None;
+    }
+    let mask = u8::try_from(next.immediate(1)).ok()?;
+    decoded.next().filter(is_store).map(|_| (offset, mask))
+}
+
 fn all(code: &[u8], address: u64) -> impl Iterator<Item = Decoded> {
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
     std::iter::from_fn(move || decoder.can_decode().then(|| decoder.decode()))
@@ -108,4 +134,35 @@ fn slot(decoded: &Decoded) -> Option<u64> {
     let relative =
         indirect && decoded.op0_kind() == OpKind::Memory && decoded.memory_base() == Register::RIP;
     relative.then(|| decoded.ip_rel_memory_address())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::flag_read;
+
+    #[test]
+    fn the_flag_that_a_function_reads_is_found_with_and_without_a_mask() {
+        // glibc's pthread_attr_getdetachstate: mov eax, [rdi+8]; and eax, 1; mov [rsi], eax; xor eax, eax; ret
+        let glibc = [0x8b, 0x47, 0x08, 0x83, 0xe0, 0x01, 0x89, 0x06, 0x31, 0xc0, 0xc3];
+        assert_eq!(flag_read(&glibc), Some((8, 1)));
+        let with_endbr = [&[0xf3, 0x0f, 0x1e, 0xfa], &glibc[..]].concat();
+        assert_eq!(flag_read(&with_endbr), Some((8, 1)));
+        // musl's: mov eax, [rdi+0x18]; mov [rsi], eax; …
+        let musl = [0x8b, 0x47, 0x18, 0x89, 0x06, 0x31, 0xc0, 0xc3];
+        assert_eq!(flag_read(&musl), Some((0x18, u8::MAX)));
+    }
+
+    #[test]
+    fn other_code_reads_no_flag() {
+        // From another argument; far from the pointer; another register is stored; nothing is stored; nothing at all.
+        for code in [
+            &[0x8b, 0x46, 0x08, 0x89, 0x06][..],
+            &[0x8b, 0x87, 0x00, 0x01, 0, 0, 0x89, 0x06],
+            &[0x8b, 0x47, 0x08, 0x89, 0x0e],
+            &[0x8b, 0x47, 0x08, 0x83, 0xe0, 0x01, 0xc3],
+            &[],
+        ] {
+            assert_eq!(flag_read(code), None, "{code:x?}");
+        }
+    }
 }

@@ -37,6 +37,9 @@ impl Architecture for X86_64 {
     /// `arch/x86/include/asm/page_64_types.h`).
     const KERNEL_STACK: &'static str = "irq_stack";
 
+    const THREAD_STATE: &'static str = "task_struct.thread";
+    const THREAD_POINTER: &'static str = "thread_struct.fsbase";
+
     const NOTHING: [extern "C" fn(); 3] = nothing::ALL;
 
     fn supported() -> Result<(), Unsupported> {
@@ -49,6 +52,10 @@ impl Architecture for X86_64 {
 
     fn deeper_place(code: &[u8], offset: u64, arguments: &[u8]) -> Option<Place> {
         place::choose_deeper(code, offset, arguments)
+    }
+
+    fn flag_read(code: &[u8]) -> Option<(u8, u8)> {
+        instructions::flag_read(code)
     }
 
     fn is_probe_unsafe(code: &[u8]) -> bool {

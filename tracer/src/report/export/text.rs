@@ -22,7 +22,7 @@ use tracer_common::stack::StackEnd;
 use super::Options;
 use crate::{
     format::{bytes, count, count_per_s, in_percent, percent, printable, seconds},
-    report::{Amount, Errors, Frame, Report, Target, Unwind},
+    report::{Amount, Errors, Frame, Report, Target, Unwind, Zombies},
 };
 
 /// Writes the report.
@@ -125,6 +125,9 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     for target in &report.targets {
         page.line(&format!("  {}", described(target)))?;
         page.line(&format!("      {}", target.cmdline.join(" ")))?;
+        if !target.zombies.is_empty() {
+            page.line(&format!("      {}", zombies(&target.zombies)))?;
+        }
     }
     page.line(&format!("  on {} {}", report.host.kernel, report.host.arch))?;
     let several = report.targets.len() > 1;
@@ -138,6 +141,16 @@ fn head(report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     page.line("")?;
     for (kind, total) in report.totals.iter().filter(|(kind, _)| !kind.is_object()) {
         let estimate = Estimate(total.error);
+        if kind.is_thread() {
+            page.line(&format!(
+                "{:<6} not released {}; started {}, released {}",
+                kind.name(),
+                count(total.outstanding_count),
+                count(total.acquired_count),
+                count(total.released_count),
+            ))?;
+            continue;
+        }
         if kind.is_descriptor() {
             page.line(&format!(
                 "{:<6} open {}; opened {}{}, closed {}",
@@ -265,6 +278,16 @@ fn inherited(total: u64, number: u64) -> String {
     format!(", inherited {} in {}", bytes(total), count(number))
 }
 
+/// Children that their parent has not waited for.
+fn zombies(all: &[Zombies]) -> String {
+    let total: u64 = all.iter().map(|one| one.count).sum();
+    let named: Vec<String> =
+        all.iter().map(|one| format!("{} {}", count(one.count), one.name)).collect();
+    let noun = if total == 1 { "zombie" } else { "zombies" };
+    let named = named.join(", ");
+    format!("{} {noun}, children that have ended and are not waited for: {named}", count(total))
+}
+
 fn described(target: &Target) -> String {
     let rss = target.rss_bytes.map_or_else(|| "unknown".to_owned(), bytes);
     let state = match target.exited {
@@ -361,8 +384,10 @@ fn tables(unwind: &Unwind) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tracer_common::kind::ResourceKind;
+
     use super::*;
-    use crate::report::{Word, fixtures};
+    use crate::report::{Threads, Word, fixtures};
 
     fn text(report: &Report, top: Option<usize>, width: Option<usize>) -> String {
         let mut out = Vec::new();
@@ -379,6 +404,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn threads_have_states_and_stacks_and_targets_have_zombies() {
+        let mut report = fixtures::lossy();
+        let site = report.sites.first_mut().unwrap();
+        site.kind = ResourceKind::Thread.into();
+        site.threads = Some(Threads { alive: 2, ended: 1_300, stack_bytes: 10 << 30 });
+        site.resident_bytes = Some(5 << 20);
+        let zombie = |name: &str, count| Zombies { name: name.to_owned(), count };
+        report.targets.first_mut().unwrap().zombies = vec![zombie("sh", 40), zombie("cat", 1)];
+        let text = text(&report, None, None);
+        let states = "2 alive, 1,300 ended and not joined; stacks: 5.0 MiB resident of 10.0 GiB address space";
+        assert!(text.contains(states), "{text}");
+        let zombies = "41 zombies, children that have ended and are not waited for: 40 sh, 1 cat";
+        assert!(text.contains(zombies), "{text}");
     }
 
     #[test]

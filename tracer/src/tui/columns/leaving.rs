@@ -51,7 +51,7 @@ fn site<'a>(one: &Entry<'a, Leaving>) -> Option<&'a Site> {
 }
 
 fn sized(one: &Entry<'_, Leaving>) -> bool {
-    site(one).is_none_or(|site| !site.kind.is_descriptor())
+    site(one).is_none_or(|site| site.kind.has_bytes())
 }
 
 fn orphans(one: &Entry<'_, Leaving>, _: usize) -> Row {

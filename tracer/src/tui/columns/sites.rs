@@ -123,7 +123,7 @@ fn verdict(one: &Entry<'_, Site>, cells: usize) -> Row {
 
 /// A cell about bytes: empty for resources without a size.
 fn of_bytes(site: &Site, cell: impl FnOnce(&Site) -> Row) -> Row {
-    if site.kind.is_descriptor() { Row::new() } else { cell(site) }
+    if site.kind.has_bytes() { cell(site) } else { Row::new() }
 }
 
 fn orphans(site: &Site) -> Option<u64> {
@@ -139,16 +139,16 @@ fn orphaned(site: &Site) -> Row {
 
 /// Bytes per second; for resources without a size, their number.
 fn growth(site: &Site) -> Row {
-    if site.kind.is_descriptor() {
-        rate(site.growth_count_per_s, format::count_per_s)
-    } else {
+    if site.kind.has_bytes() {
         rate(site.growth_bytes_per_s, format::bytes_per_s)
+    } else {
+        rate(site.growth_count_per_s, format::count_per_s)
     }
 }
 
 /// The same as a sort key.
 fn sized<'a>(site: &'a Site, rank: impl FnOnce(&'a Site) -> Rank<'a>) -> Rank<'a> {
-    if site.kind.is_descriptor() { Rank::Unknown } else { rank(site) }
+    if site.kind.has_bytes() { rank(site) } else { Rank::Unknown }
 }
 
 /// A figure, with the estimate mark if it is one.

@@ -82,7 +82,7 @@ fn targets(targets: &[Target], cells: usize) -> String {
 fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
     let mut segments = Vec::new();
     // Resources without a size have a row of their own, and so have objects, which may have dozens of types.
-    let sized = report.totals.iter().filter(|(kind, _)| !kind.is_descriptor() && !kind.is_object());
+    let sized = report.totals.iter().filter(|(kind, _)| kind.has_bytes() && !kind.is_object());
     for ((kind, total), rank) in sized.zip(0_u8..) {
         let about = figures::about(total.error.as_ref());
         let count = figures::count(total.outstanding_count);

@@ -76,9 +76,9 @@ fn each(site: &Site, orphans: Orphans) -> String {
     let even = count % connections == 0 && bytes % connections == 0;
     let amount = match count / connections {
         // There is no fraction of a block.
-        _ if !even && site.kind.is_descriptor() => return String::new(),
+        _ if !even && !site.kind.has_bytes() => return String::new(),
         _ if !even => unbroken(&format::bytes(bytes / connections)),
-        1 if !site.kind.is_descriptor() => unbroken(&format::bytes(bytes / connections)),
+        1 if site.kind.has_bytes() => unbroken(&format::bytes(bytes / connections)),
         count => amount(site, bytes / connections, count),
     };
     format!(", {amount} each{}", if even { "" } else { " on average" })
@@ -86,9 +86,9 @@ fn each(site: &Site, orphans: Orphans) -> String {
 
 fn amount(site: &Site, bytes: u64, count: u64) -> String {
     let count = format::count(count);
-    if site.kind.is_descriptor() {
-        count
-    } else {
+    if site.kind.has_bytes() {
         unbroken(&format!("{} in {count}", format::bytes(bytes)))
+    } else {
+        count
     }
 }

@@ -75,7 +75,7 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
     let indented = |parts| Row::of(Role::Text, " ").and(packed(parts, width.saturating_sub(2), 3));
     let about = figures::about(site.error.as_ref());
     let amount = match site.error {
-        _ if site.kind.is_descriptor() => about.to_owned() + &format::count(site.outstanding_count),
+        _ if !site.kind.has_bytes() => about.to_owned() + &format::count(site.outstanding_count),
         None => amount(site.outstanding_bytes, site.outstanding_count),
         Some(error) => format!(
             "~{} ± {} in ~{}",
@@ -94,10 +94,10 @@ fn brief(site: &Site, state: &ViewState, width: usize) -> Vec<Row> {
         held.push(part(1, "inherited", Role::Text, figures::count(site.inherited.count)));
     }
     lines.push(indented(held));
-    let growth = if site.kind.is_descriptor() {
-        rate(site.growth_count_per_s, format::count_per_s)
-    } else {
+    let growth = if site.kind.has_bytes() {
         rate(site.growth_bytes_per_s, format::bytes_per_s)
+    } else {
+        rate(site.growth_count_per_s, format::count_per_s)
     };
     let growth = Row::of(Role::Muted, "growth ").and(growth);
     let mut second = vec![Segment { rank: 0, row: growth }];
@@ -167,8 +167,8 @@ fn verdict_line(site: &Site) -> Option<Row> {
 fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
     let line = |title: &str, bytes: Row, count: Row| {
         let blanks = |row: &Row, cells: usize| " ".repeat(cells.saturating_sub(row.width()));
-        // Descriptors have no bytes.
-        let bytes = if site.kind.is_descriptor() { Row::new() } else { bytes };
+        // Descriptors and threads have no bytes.
+        let bytes = if site.kind.has_bytes() { bytes } else { Row::new() };
         Row::of(Role::Muted, format!(" {title:<12}{}", blanks(&bytes, 11)))
             .and(bytes)
             .with(Role::Text, blanks(&count, 12))
@@ -212,6 +212,14 @@ fn figure_lines(site: &Site, state: &ViewState) -> Vec<Row> {
         rows.push(plain(Role::Bad, "orphans", orphans.bytes, orphans.count));
         let lines = left_behind::lines(site, state, BESIDE - 4).into_iter();
         rows.extend(lines.map(|line| Row::of(Role::Muted, "   ").with(Role::Text, line)));
+    }
+    if let Some(threads) = site.threads {
+        let count = |number| Row::of(Role::Text, format::count(number));
+        rows.push(line("alive", Row::new(), count(threads.alive)));
+        rows.push(line("not joined", Row::new(), count(threads.ended)));
+        let resident = format::bytes(site.resident_bytes.unwrap_or_default());
+        let stacks = format!("{resident} of {}", format::bytes(threads.stack_bytes));
+        rows.push(Row::of(Role::Muted, " stacks      ").with(Role::Text, stacks));
     }
     if let Some(lost) = site.lost {
         rows.push(plain(Role::Bad, "lost blocks", lost.bytes, lost.count));

@@ -73,7 +73,9 @@ fn call_site(one: &Leaving, sites: &[Site]) -> Vec<String> {
     let worst = one.sites.first().copied().unwrap_or_default();
     let site = sites.iter().find(|site| site.id == worst);
     let unknown = || "?".to_owned();
-    let left = if site.is_some_and(|site| site.kind.is_descriptor()) {
+    let left = if site.is_some_and(|site| site.kind.is_thread()) {
+        format!("{} threads", count(one.count))
+    } else if site.is_some_and(|site| site.kind.is_descriptor()) {
         format!("{} open", count(one.count))
     } else {
         format!("{} in {}", bytes(one.bytes), count(one.count))
@@ -154,7 +156,7 @@ fn left_behind(connections: &Connections, sites: &[Site]) -> Option<String> {
 fn noun(connections: &Connections, sites: &[Site]) -> &'static str {
     let sized = |number| {
         let site = sites.iter().find(|site| site.id == number);
-        site.is_some_and(|site| !site.kind.is_descriptor())
+        site.is_some_and(|site| site.kind.has_bytes())
     };
     let rows = &connections.left_behind;
     let blocks = !rows.is_empty() && rows.iter().all(|row| sized(row.site));

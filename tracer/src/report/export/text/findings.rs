@@ -167,6 +167,7 @@ fn noun(kind: &Resource) -> Cow<'static, str> {
         Resource::Plain(ResourceKind::Fd) => "descriptor",
         Resource::Plain(ResourceKind::Socket) => "socket",
         Resource::Plain(ResourceKind::Object) => "object",
+        Resource::Plain(ResourceKind::Thread) => "thread",
         Resource::Object(name) => return Cow::Owned(format!("{name} object")),
     })
 }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use super::{Estimate, Page, cut, inherited, inherited_count, place};
 use crate::{
     format::{bytes, bytes_per_s, count, count_per_s, percent, seconds},
-    report::{Frame, Orphans, Report, Site, VerdictClass},
+    report::{Frame, Orphans, Report, Site, Threads, VerdictClass},
 };
 
 pub(super) fn write(
@@ -55,7 +55,13 @@ fn paragraph(
 ) -> io::Result<()> {
     let whose = if several { format!(" (pid {})", site.pid) } else { String::new() };
     let estimate = Estimate(site.error);
-    let held = if site.kind.is_descriptor() {
+    let held = if site.kind.is_thread() {
+        format!(
+            "thread{whose}  {} of {} not released",
+            count(site.outstanding_count),
+            count(site.acquired_count)
+        )
+    } else if site.kind.is_descriptor() {
         format!(
             "{}{whose}  {} of {}{} open",
             site.kind_name(),
@@ -83,7 +89,16 @@ fn paragraph(
             seconds(age.median)
         )
     });
-    page.line(&if site.kind.is_descriptor() {
+    if let Some(threads) = site.threads {
+        page.line(&format!("    {}", states(threads, site.resident_bytes)))?;
+    }
+    page.line(&if site.kind.is_thread() {
+        format!(
+            "    started {}, released {}{ages}",
+            count(site.acquired_count),
+            count(site.released_count)
+        )
+    } else if site.kind.is_descriptor() {
         format!(
             "    opened {}{}, closed {}{ages}",
             estimate.opened(site.acquired_count),
@@ -99,10 +114,10 @@ fn paragraph(
         )
     })?;
     if let Some(orphans) = site.orphans.filter(|orphans| orphans.count > 0) {
-        let of = if site.kind.is_descriptor() {
-            count(orphans.count)
-        } else {
+        let of = if site.kind.has_bytes() {
             format!("{} in {}", bytes(orphans.bytes), count(orphans.count))
+        } else {
+            count(orphans.count)
         };
         page.line(&format!("    {of} left behind by {}", leaving(orphans)))?;
     }
@@ -128,8 +143,20 @@ fn leaving(orphans: Orphans) -> String {
     }
 }
 
+/// The states of threads, and what their stacks take.
+fn states(threads: Threads, resident_bytes: Option<u64>) -> String {
+    let Threads { alive, ended, stack_bytes } = threads;
+    format!(
+        "{} alive, {} ended and not joined; stacks: {} resident of {} address space",
+        count(alive),
+        count(ended),
+        resident_bytes.map_or_else(|| "?".to_owned(), bytes),
+        bytes(stack_bytes)
+    )
+}
+
 fn growth(site: &Site) -> String {
-    if site.kind.is_descriptor() {
+    if !site.kind.has_bytes() {
         return site
             .growth_count_per_s
             .map_or_else(|| "not enough data yet".to_owned(), count_per_s);
