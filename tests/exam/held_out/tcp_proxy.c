@@ -35,6 +35,11 @@ static struct wheel tunnels;
 static int idle[POOL], idle_count, upstream_count, over;
 static struct sockaddr_in front, back;
 
+static void close_counted(struct site *site, int descriptor) {
+    released(site, 0);
+    close(descriptor);
+}
+
 SITE static int accept_client(int listener) {
     return opened(&sites[ACCEPT_CLIENT], accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
 }
@@ -56,12 +61,17 @@ SITE static struct tunnel *new_tunnel(void) {
     return acquired(&sites[NEW_TUNNEL], malloc(sizeof(struct tunnel)), sizeof(struct tunnel));
 }
 
+/* A client, or -1 while the proxy does not accept: the kernel would try for two minutes. */
 SITE static int dial(void) {
     struct linger reset = {1, 0}; /* closing resets, so that no port waits for a minute */
+    struct timeval patience = {.tv_sec = 1};
     int client = opened(&sites[DIAL], socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    if (connect(client, (struct sockaddr *)&front, sizeof front) != 0) die("dial");
-    return client;
+    setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (connect(client, (struct sockaddr *)&front, sizeof front) == 0) return client;
+    if (errno != EINPROGRESS) die("dial");
+    close_counted(&sites[DIAL], client);
+    return -1;
 }
 
 SITE static int take_tunnel(int listener) {
@@ -75,11 +85,6 @@ static int listen_on(struct sockaddr_in *address) {
     if (bind(listener, (struct sockaddr *)address, size) != 0 || listen(listener, 512) != 0) die("listen");
     getsockname(listener, (struct sockaddr *)address, &size);
     return listener;
-}
-
-static void close_counted(struct site *site, int descriptor) {
-    released(site, 0);
-    close(descriptor);
 }
 
 static void open_tunnel(int listener) {
@@ -135,6 +140,7 @@ static void *clients(void *unused) {
         for (; n > 0; n--, next++) {
             char message[512] = "GET / HTTP/1.0\r\n\r\n";
             int client = dial();
+            if (client < 0) break;
             open[next % MOST].socket = client;
             open[next % MOST].end = now() + 2;
             if (chance(&own, 0.01)) open[next % MOST].end = 0; /* gives up at once */
