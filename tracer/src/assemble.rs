@@ -347,6 +347,7 @@ impl Assembly {
         let mut sites: Vec<Site> =
             order.iter().map(|site| self.site(site, snapshot, errors)).collect();
         wrappers::skip(&mut sites);
+        findings::excuse(&mut sites);
         sites
     }
 

@@ -40,11 +40,13 @@ pub struct Accusation {
 }
 
 impl Accusation {
-    /// Whether leaktrace itself explains the growth, which is no accusation: it follows the load, or new resources replace
-    /// those from before the attach.
+    /// Whether leaktrace itself explains the growth, which is no accusation: it follows the load, new resources replace
+    /// those from before the attach, or a pool grows with the highest demand.
     fn is_explained(&self) -> bool {
         let explains = |reason: &String| {
-            reason.starts_with("follows ") || reason.ends_with("they may replace each other")
+            reason.starts_with("follows ")
+                || reason.ends_with("they may replace each other")
+                || reason.ends_with("a pool, which grows with the highest demand")
         };
         self.class == "growing" && self.reasons.iter().any(explains)
     }

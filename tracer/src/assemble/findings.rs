@@ -12,6 +12,8 @@ use crate::{
     verdict::Judge,
 };
 
+pub(super) use crate::findings::excuse;
+
 /// What is known of the call sites.
 pub(super) struct Known<'a> {
     /// The reports on them.

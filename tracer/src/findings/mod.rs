@@ -2,11 +2,12 @@
 //!
 //! Takes call sites with their verdicts and names, hands on [`Finding`]s and the answer to the question whether the
 //! targets leak. Which call sites have one cause is in `causes.rs`, the function to look at in `function.rs`, the text in
-//! `words.rs`. Pure: it judges nothing by itself, and asks nothing from outside.
+//! `words.rs`. Pure: it judges nothing by itself but what only names show (`pools.rs`), and asks nothing from outside.
 
 mod answer;
 mod causes;
 mod function;
+mod pools;
 mod words;
 
 use std::{
@@ -26,6 +27,7 @@ use crate::{
 
 pub use answer::{Judging, answer};
 use function::Functions;
+pub use pools::excuse;
 
 /// Clients that a finding lists.
 const CLIENTS: usize = 5;
