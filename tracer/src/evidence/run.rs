@@ -50,6 +50,20 @@ impl Pace {
     }
 }
 
+/// What was retained and acquired in a part of a run's time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    retained: f64,
+    acquired: f64,
+}
+
+impl Part {
+    /// The share that was retained.
+    fn share(self) -> f64 {
+        self.retained / self.acquired.max(1.0)
+    }
+}
+
 /// Cohorts that follow each other without a long pause in what they retain.
 pub(super) struct Run {
     pub(super) start_ms: u32,
@@ -154,73 +168,61 @@ impl Run {
         if (self.count as f64) < KEPT_WHOLE * self.acquired as f64 {
             return 1.0;
         }
-        let (from, span) = (f64::from(self.start_ms), f64::from(self.end_ms - self.start_ms));
-        if span <= 0.0 {
+        if self.end_ms <= self.start_ms {
             return self.count as f64;
         }
-        let mut parts = [0.0; PARTS];
-        for one in &self.parts {
-            let start = (f64::from(one.start_ms) - from) / span * PARTS as f64;
-            let end = (f64::from(one.end_ms) - from) / span * PARTS as f64;
-            for (at, part) in parts.iter_mut().enumerate() {
-                let (begin, until) = (at as f64, at as f64 + 1.0);
-                let inside = if end > start {
-                    (end.min(until) - start.max(begin)).max(0.0) / (end - start)
-                } else {
-                    f64::from(u8::from((begin..until).contains(&start)))
-                };
-                *part += inside * f64::from(one.outstanding);
-            }
-        }
+        let numbers = self.divided::<PARTS>().map(|part| part.retained);
         let mean = self.count as f64 / PARTS as f64;
-        let squares: f64 = parts.iter().map(|part| (part - mean).powi(2)).sum();
+        let squares: f64 = numbers.iter().map(|number| (number - mean).powi(2)).sum();
         let index = squares / (PARTS - 1) as f64 / mean;
         if index > DISPERSED { index } else { 1.0 }
     }
 
     /// How evenly they come.
     pub(super) fn pace(&self) -> Pace {
-        let (earlier, later) = self.halves();
+        let [earlier, later] = self.divided();
         let share = self.count as f64 / (self.acquired as f64).max(1.0);
         if share < MOST_RELEASED {
-            let (before, after) = (earlier.0 / earlier.1.max(1.0), later.0 / later.1.max(1.0));
+            let (before, after) = (earlier.share(), later.share());
             let variance = |acquired: f64| share * (1.0 - share) / acquired.max(1.0);
-            let spread = (variance(earlier.1) + variance(later.1)).sqrt();
+            let spread = (variance(earlier.acquired) + variance(later.acquired)).sqrt();
             return Pace {
                 ratio: after / before.max(f64::MIN_POSITIVE),
                 low: 0.0,
                 differs: (after - before).abs() / spread.max(f64::MIN_POSITIVE) > DEVIATIONS,
             };
         }
-        let ratio = later.0 / earlier.0.max(f64::MIN_POSITIVE);
+        let ratio = later.retained / earlier.retained.max(f64::MIN_POSITIVE);
         // Of the logarithm of a ratio of two Poisson counts.
-        let spread = (1.0 / earlier.0.max(1.0) + 1.0 / later.0.max(1.0)).sqrt();
+        let spread = (1.0 / earlier.retained.max(1.0) + 1.0 / later.retained.max(1.0)).sqrt();
         Pace {
             ratio,
             low: ratio * (-NORMAL_90 * spread).exp(),
-            differs: (later.0 - earlier.0).abs() / (self.count as f64).sqrt() > DEVIATIONS,
+            differs: (later.retained - earlier.retained).abs() / (self.count as f64).sqrt()
+                > DEVIATIONS,
         }
     }
 
-    /// What was retained and acquired in the earlier and in the later half of its time; a cohort over the middle counts in
-    /// parts.
-    fn halves(&self) -> ((f64, f64), (f64, f64)) {
-        let middle = f64::midpoint(f64::from(self.start_ms), f64::from(self.end_ms));
-        let mut halves = ((0.0, 0.0), (0.0, 0.0));
+    /// What was retained and acquired in `N` equal parts of its time; a cohort over a boundary counts in parts.
+    fn divided<const N: usize>(&self) -> [Part; N] {
+        let (from, span) = (f64::from(self.start_ms), f64::from(self.end_ms - self.start_ms));
+        let mut parts = [Part::default(); N];
         for one in &self.parts {
             let (start, end) = (f64::from(one.start_ms), f64::from(one.end_ms));
-            let before = if end > start {
-                ((middle - start) / (end - start)).clamp(0.0, 1.0)
-            } else {
-                f64::from(u8::from(end <= middle))
-            };
-            let (retained, acquired) = (f64::from(one.outstanding), one.acquired as f64);
-            halves.0.0 += before * retained;
-            halves.0.1 += before * acquired;
-            halves.1.0 += (1.0 - before) * retained;
-            halves.1.1 += (1.0 - before) * acquired;
+            let mut before = 0.0;
+            for (at, part) in (1..).zip(&mut parts) {
+                let boundary = from + span * f64::from(at) / N as f64;
+                let until = if end > start {
+                    ((boundary - start) / (end - start)).clamp(0.0, 1.0)
+                } else {
+                    f64::from(u8::from(end <= boundary))
+                };
+                part.retained += (until - before) * f64::from(one.outstanding);
+                part.acquired += (until - before) * one.acquired as f64;
+                before = until;
+            }
         }
-        halves
+        parts
     }
 }
 
