@@ -2,7 +2,7 @@
 //! is in use than ever before. Pure.
 //!
 //! Takes call sites with verdicts and names. The only judgment that needs names: by what it sees of a single call site, no
-//! rule can tell a pool from a leak.
+//! rule can distinguish a pool from a leak.
 
 use std::collections::{HashMap, HashSet};
 
@@ -43,27 +43,28 @@ pub fn excuse(sites: &mut [Site]) {
             users.releases |= site.acquired_count > site.outstanding_count;
         }
     }
-    let is_pool = |users: &Users<'_>| {
+    let is_pool = |users: &&Users<'_>| {
         !users.releases && users.callers.len() >= CALLERS && users.sizes.len() >= SIZES
     };
-    let pools: HashMap<(u32, String), usize> = all
-        .into_iter()
-        .filter(|(_, users)| is_pool(users))
-        .map(|((pid, function), users)| ((pid, function.to_owned()), users.callers.len()))
+    let pool = |site: &Site| {
+        callers(site).find_map(|(function, _)| {
+            let users = all.get(&(site.pid, function)).filter(is_pool)?;
+            Some(format!(
+                "{function} acquires for {} functions, and never releases: a pool, which grows with the highest demand",
+                users.callers.len()
+            ))
+        })
+    };
+    let excused: Vec<(usize, String)> = sites
+        .iter()
+        .enumerate()
+        .filter(|(_, site)| site.verdict.class.is_accusation() && is_memory(site))
+        .filter_map(|(at, site)| Some((at, pool(site)?)))
         .collect();
-    for site in sites.iter_mut().filter(|site| is_memory(site)) {
-        if !site.verdict.class.is_accusation() {
-            continue;
-        }
-        let found = callers(site).find_map(|(function, _)| {
-            let callers = pools.get(&(site.pid, function.to_owned()))?;
-            Some((function.to_owned(), callers))
-        });
-        if let Some((function, callers)) = found {
+    for (at, why) in excused {
+        if let Some(site) = sites.get_mut(at) {
             site.verdict.class = VerdictClass::Growing;
-            site.verdict.reasons.push(format!(
-                "{function} acquires for {callers} functions, and never releases: a pool, which grows with the highest demand"
-            ));
+            site.verdict.reasons.push(why);
         }
     }
 }
@@ -87,25 +88,13 @@ fn size(site: &Site) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Frame, Verdict, fixtures};
+    use crate::findings::tests::{Made, made};
 
     /// Ten blocks of a size, all kept, by these functions.
     fn site(size: u64, functions: &[&str]) -> Site {
-        let template = fixtures::sample().sites.remove(1);
-        let frame = |name: &&str| Frame {
-            symbol: Some((*name).into()),
-            ..fixtures::sample().sites[0].frames[0].clone()
-        };
-        let verdict = Verdict { class: VerdictClass::Suspect, ..Verdict::unknown() };
-        Site {
-            kind: ResourceKind::Heap.into(),
-            frames: functions.iter().map(frame).collect(),
-            verdict,
-            acquired_count: 10,
-            outstanding_count: 10,
-            outstanding_bytes: 10 * size,
-            ..template
-        }
+        let Made { site, .. } = made(1, VerdictClass::Suspect, functions);
+        let (acquired_count, outstanding_count) = (10, 10);
+        Site { acquired_count, outstanding_count, outstanding_bytes: 10 * size, ..site }
     }
 
     fn pool() -> Vec<Site> {
@@ -127,6 +116,7 @@ mod tests {
         assert_eq!(
             sites[0].verdict.reasons,
             [
+                "it stays",
                 "pool_get acquires for 4 functions, and never releases: a pool, which grows with the highest demand"
             ]
         );

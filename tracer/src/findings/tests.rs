@@ -17,8 +17,8 @@ const EXE: &str = "/opt/server";
 struct Requested(u64);
 
 /// A call site with everything that a case refers to.
-struct Made {
-    site: Site,
+pub(super) struct Made {
+    pub(super) site: Site,
     judged: Judged,
     lives: Option<Arc<Lives>>,
     owner: Option<u32>,
@@ -43,7 +43,7 @@ fn frame(text: &str) -> Frame {
 }
 
 /// A call site of this class, whose stack has these functions, `name@module` where they are not the program's.
-fn made(id: u32, class: VerdictClass, stack: &[&str]) -> Made {
+pub(super) fn made(id: u32, class: VerdictClass, stack: &[&str]) -> Made {
     let template = fixtures::sample().sites.remove(1);
     let evidence = Evidence {
         retained: Some(Retained::example()),
