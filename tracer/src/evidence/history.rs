@@ -301,8 +301,7 @@ fn peer_gone(snapshot: &Snapshot) -> HashMap<u32, PeerGone> {
         let lasts = snapshot.at_ns.saturating_sub(since_ns) >= u64::from(STUCK_S) * 1_000_000_000;
         let of_site = by_site.entry(one.open.site).or_default();
         of_site.open += 1;
-        of_site.lasting +=
-            u64::from(lasts && matches!(state.socket.state, Some("CLOSE_WAIT" | "CLOSE")));
+        of_site.lasting += u64::from(lasts && state.socket.is_peer_gone());
     }
     by_site
 }

@@ -75,6 +75,13 @@ impl Traffic {
     }
 }
 
+impl Socket {
+    /// Whether nobody is at its other end any more: the peer has closed it, or the connection is over.
+    pub fn is_peer_gone(&self) -> bool {
+        matches!(self.state, Some("CLOSE_WAIT" | OVER))
+    }
+}
+
 impl Redact for Socket {
     fn redacted(&self, redactor: &mut Redactor) -> Self {
         let mut address = |one: &Option<String>| one.as_deref().map(|text| redactor.address(text));

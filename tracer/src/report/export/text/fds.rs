@@ -110,15 +110,13 @@ fn peer_gone(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io::R
             || "at an unknown time".to_owned(),
             |time| format!("{} ago", seconds(time)),
         );
-        let over = one.state.as_ref().is_some_and(|state| state.is(SocketState::Close));
-        page.line(&if over {
-            format!(
-                "    fd {}{whose} CLOSE: the connection with {who} ended {since}, still open",
-                one.fd
-            )
+        let is_over = one.state.as_ref().is_some_and(|state| state.is(SocketState::Close));
+        let happened = if is_over {
+            format!("CLOSE: the connection with {who} ended")
         } else {
-            format!("    fd {}{whose} CLOSE_WAIT: {who} closed {since}, still open", one.fd)
-        })?;
+            format!("CLOSE_WAIT: {who} closed")
+        };
+        page.line(&format!("    fd {}{whose} {happened} {since}, still open", one.fd))?;
     }
     match waiting.len().saturating_sub(NAMED) {
         0 => Ok(()),
