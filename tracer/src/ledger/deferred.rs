@@ -19,6 +19,11 @@ const DEFERRED_NS: u64 = 5_000_000_000;
 /// With this many blocks that parents have released, it is worth looking for those that no child needs.
 const PRUNED: usize = 1 << 12;
 
+/// Whether a child gets its copies later. Descriptors are copied at the fork, threads never.
+pub(super) const fn is_copied(kind: Kind) -> bool {
+    kind.is_inherited() && !kind.is_descriptor()
+}
+
 /// What a process has in its memory, under this name.
 type Name = (Kind, u64);
 
@@ -99,7 +104,7 @@ impl Deferred {
 
     /// Whether a child is without its copy of a block with this handle. Descriptors are copied at the fork.
     pub(super) fn lacks(&self, handle: &Handle) -> bool {
-        if handle.kind.is_descriptor() || !handle.kind.is_inherited() {
+        if !is_copied(handle.kind) {
             return false;
         }
         let child = self.children.get(&handle.pid);
@@ -138,8 +143,7 @@ impl Deferred {
 
     /// A process releases a block at a sequence position: its children may have a copy of it.
     pub(super) fn released(&mut self, handle: &Handle, block: &Block, position: u64) {
-        let is_copied = !handle.kind.is_descriptor() && handle.kind.is_inherited();
-        if self.parents.is_empty() || !is_copied {
+        if self.parents.is_empty() || !is_copied(handle.kind) {
             return;
         }
         let Some(of) = self.parents.get_mut(&handle.pid) else { return };

@@ -11,6 +11,7 @@ use tracer_common::kind::Kind;
 
 use super::{
     Ledger,
+    deferred::is_copied,
     events::{Block, Handle},
     resources::Resources,
     taken::Taken,
@@ -300,8 +301,7 @@ impl Ledger {
     /// Makes the copies of a child that has none yet.
     pub(super) fn copy_deferred(&mut self, child: Pid) {
         let Some(missing) = self.resources.deferred.complete(child) else { return };
-        let kinds = Kind::ALL.into_iter().filter(|kind| !kind.is_descriptor());
-        for kind in kinds.filter(|kind| kind.is_inherited()) {
+        for kind in Kind::ALL.into_iter().filter(|kind| is_copied(*kind)) {
             let needed = |value, block: &Block| missing.needs(kind, value, block);
             self.copy_table(missing.parent(), child, kind, needed);
         }
