@@ -29,7 +29,7 @@ fn reported(report: &Report) -> Result<BTreeMap<String, States>> {
 }
 
 /// The same from the victim's own account.
-fn told(truth: &Value) -> Result<BTreeMap<String, States>> {
+fn expected(truth: &Value) -> Result<BTreeMap<String, States>> {
     let sites = truth["threads"].as_object().context("the threads")?.iter();
     let states = |site: &Value| {
         ["started", "alive", "ended"].map(|key| site[key].as_u64().unwrap_or(u64::MAX))
@@ -46,7 +46,7 @@ fn equals(rounds: &str, creators: &str, options: &[&str]) -> Result<(Report, Val
     let truth = victim.answer()?;
     let report = trace.stop()?;
     assert_eq!(report.lost_by_target()?, "");
-    assert_eq!(reported(&report)?, told(&truth)?, "{}", report.summary());
+    assert_eq!(reported(&report)?, expected(&truth)?, "{}", report.summary());
     victim.exit()?;
     Ok((report, truth))
 }
@@ -95,7 +95,7 @@ fn threads_of_the_process_that_has_exited_are_shown_as_they_were() -> Result<()>
     let truth = victim.answer()?;
     victim.exit()?;
     let report = trace.finish()?;
-    assert_eq!(reported(&report)?, told(&truth)?, "{}", report.summary());
+    assert_eq!(reported(&report)?, expected(&truth)?, "{}", report.summary());
     Ok(())
 }
 

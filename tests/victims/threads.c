@@ -65,7 +65,6 @@ static void *work(void *argument) { return argument; }
 
 static int work_c11(void *argument) { return argument == NULL; }
 
-
 static void *detach_itself(void *argument) {
     check(pthread_detach(pthread_self()));
     return argument;

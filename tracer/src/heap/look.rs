@@ -16,7 +16,7 @@ pub struct Asked {
     pub address: u64,
     /// Requested bytes.
     pub size: u64,
-    /// Sequence position of its acquisition, which tells it from others at the same address.
+    /// Sequence position of its acquisition, which distinguishes it from others at the same address.
     pub position: u64,
 }
 

@@ -343,7 +343,7 @@ fn bucket(acquired_ms: u32, now_ms: u32) -> usize {
     let lifetime_ms = u64::from(now_ms.saturating_sub(acquired_ms));
     let quotient = lifetime_ms / FIRST_MS;
     let Some(octave) = quotient.checked_ilog2() else { return 0 };
-    // The square tells the halves of the octave apart: the upper one begins at the square root of two.
+    // The square says which half of the octave it is: the upper one begins at the square root of two.
     let scaled = lifetime_ms as f64 / (FIRST_MS << octave) as f64;
     let upper = usize::from(scaled * scaled >= 2.0);
     (1 + 2 * octave as usize + upper).min(LIFETIMES - 1)

@@ -14,7 +14,7 @@ use super::{events::Site, sum::Sum, trees::Image};
 /// Different stacks that are kept at most; of others only the function is.
 const MOST: usize = limits::SITES as usize;
 
-/// What tells call sites of one program apart.
+/// What distinguishes call sites of one program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct StackKey {
     probe: ProbeNumber,

@@ -107,7 +107,7 @@ impl Probe {
     }
 
     /// Whether its library's own calls are left out: a C library maps files and moves the break for its own work. A
-    /// program that contains its C library has both in one file; there only calls within `malloc` can be told apart.
+    /// program that contains its C library has both in one file; there only calls within `malloc` can be distinguished.
     fn leaves_out_own_calls(&self) -> bool {
         matches!(self.function.shape, Shape::Map | Shape::Break)
             && self.object.as_ref().is_some_and(|(_, path)| identify::is_c_library(path))

@@ -77,14 +77,14 @@ mod tests {
 
     #[test]
     fn the_stack_of_a_thread_has_at_least_its_touched_pages() {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, address) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             let touched = [1_u8; 16 << 10];
-            tell.send(std::hint::black_box(&touched).as_ptr() as u64).unwrap();
+            sender.send(std::hint::black_box(&touched).as_ptr() as u64).unwrap();
             _ = ended.recv();
         });
-        let within = told.recv().unwrap();
+        let within = address.recv().unwrap();
         let [(space, resident)] = read(Pid::own(), &[within])[..] else { panic!("one stack") };
         assert!((1 << 20..=LONGEST).contains(&space), "{space}");
         // Without root, the kernel hides page frames, but not which pages are present.
