@@ -29,6 +29,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     io,
     sync::Arc,
+    time::Duration,
 };
 
 use tracer_common::{attach::ProbeNumber, kind::ResourceKind, stack::StackEnd};
@@ -150,6 +151,28 @@ impl Assembly {
         self.session.allocators = allocators;
     }
 
+    /// Takes over what a snapshot without a report of its own says of the past of call sites.
+    pub fn learn(&mut self, seen: &Snapshot) {
+        let seen = &*self.processes.merge(seen);
+        let estimated = estimate(seen);
+        self.push(estimated.as_ref().map_or(seen, |estimated| &estimated.snapshot));
+    }
+
+    /// Adds a snapshot to the past of call sites, and judges them.
+    fn push(&mut self, snapshot: &Snapshot) {
+        let probes = &self.session.probes;
+        let is_block = |site: &SiteFigures| {
+            probe_of(probes, site.probe)
+                .is_some_and(|probe| probe.function.kind == ResourceKind::Heap)
+        };
+        self.judge.push(snapshot, self.session.started_ns, is_block);
+    }
+
+    /// How long looking up names took in the last report.
+    pub const fn named_for(&self) -> Duration {
+        self.naming.took
+    }
+
     /// Assembles the report of one snapshot.
     pub fn report(&mut self, seen: &Snapshot) -> Report {
         let seen = &*self.processes.merge(seen);
@@ -170,19 +193,14 @@ impl Assembly {
         for pid in snapshot.ended.iter().filter(|pid| members.contains(pid)) {
             self.exits.entry(*pid).or_insert(Exit { status: None, signal: None });
         }
-        let probes = &self.session.probes;
-        let is_block = |site: &SiteFigures| {
-            probe_of(probes, site.probe)
-                .is_some_and(|probe| probe.function.kind == ResourceKind::Heap)
-        };
-        self.judge.push(snapshot, self.session.started_ns, is_block);
+        self.push(snapshot);
         let mut order: Vec<&SiteFigures> =
             snapshot.sites.iter().filter(|site| self.is_wanted(site)).collect();
         let objects = self.object_types(&snapshot.sites);
         let is_object = |site: &SiteFigures| objects.contains_key(&site.number);
         let owners = parts::owners(&snapshot.sites, is_object);
         let parts = parts::of(&snapshot.sites, &owners, is_object);
-        order.sort_unstable_by_key(|site| {
+        order.sort_by_cached_key(|site| {
             // An object ranks with its parts.
             let parts = parts.get(&site.number).copied().unwrap_or_default();
             let bytes = site.aged.bytes + parts.bytes() + threads::resident(snapshot, site.number);

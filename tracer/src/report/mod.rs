@@ -37,7 +37,8 @@ pub use connections::{
 pub use estimate::{Budget, Errors};
 pub use fds::{Fd, FdOrigin, FdType, Fds, Turnover};
 pub use finding::{
-    Answer, Fault, Finding, FindingClient, FindingPart, FindingRate, PerConnection, Suppressed,
+    Answer, Fault, Finding, FindingClient, FindingCohort, FindingPart, FindingRate, PerConnection,
+    Suppressed,
 };
 pub use leaving::Leaving;
 pub use light::{Growing, Level, Light};
