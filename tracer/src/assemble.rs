@@ -45,7 +45,7 @@ use crate::{
     },
     snapshot::{SiteFigures, Snapshot},
     suppressions::Suppressions,
-    symbolize::wrappers,
+    symbolize::{runtimes::arena, wrappers},
     tape::{Answers, Fault, Question},
     target::Pid,
     verdict::Judge,
@@ -389,6 +389,10 @@ impl Assembly {
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
         let truncated = end != StackEnd::Bottom;
+        let arena = match &kind {
+            Resource::Plain(plain) => arena(*plain, &frames),
+            Resource::Object(_) => None,
+        };
         let (threads, resident_bytes) = threads::of(&kind, snapshot, site.number);
         Site {
             id: site.number,
@@ -417,6 +421,7 @@ impl Assembly {
             lost: None,
             resident_bytes,
             threads,
+            arena,
             verdict: self.verdict(site.number),
             truncated,
             truncated_why: truncated.then(|| end.sentence().to_owned()),

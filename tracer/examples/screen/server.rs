@@ -136,6 +136,7 @@ impl Server {
             orphans: None,
             lost: None,
             resident_bytes: None,
+            arena: None,
             threads: None,
             verdict: Verdict {
                 class,

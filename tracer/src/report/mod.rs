@@ -411,6 +411,9 @@ pub struct Site {
     /// The states of threads, and the address space of their stacks; `null` for other kinds.
     #[serde(default)]
     pub threads: Option<Threads>,
+    /// Of what runtime this memory is an arena; `null` where it is none that leaktrace knows.
+    #[serde(default)]
+    pub arena: Option<Arena>,
     /// The verdict.
     pub verdict: Verdict,
     /// Whether the stack does not reach the thread's bottom frame.
@@ -423,6 +426,25 @@ pub struct Site {
     pub frames: Arc<[Frame]>,
     /// Outstanding bytes at the last refreshes, oldest first.
     pub trend_bytes: Vec<u64>,
+}
+
+/// Memory that a language's runtime acquires for a heap of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arena {
+    /// The runtime.
+    pub of: String,
+    /// How to see what is inside.
+    pub see_inside: String,
+}
+
+impl Arena {
+    /// What that means for the figures.
+    pub fn sentence(&self) -> String {
+        format!(
+            "an arena of {}, whose objects are inside and are not counted: {}",
+            self.of, self.see_inside
+        )
+    }
 }
 
 /// What one process holds of a call site's resources.

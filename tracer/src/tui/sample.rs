@@ -67,6 +67,7 @@ pub(crate) fn site(id: u32) -> Site {
         orphans: None,
         lost: None,
         resident_bytes: None,
+        arena: None,
         threads: None,
         verdict: Verdict::unknown(),
         truncated: false,
