@@ -24,7 +24,7 @@ struct Runtime {
     see_inside: &'static str,
 }
 
-/// The runtimes, from their sources; checked with CPython 3.11, PHP 8.2, OpenJDK 17 and Node.js 20.
+/// The runtimes, from their sources; checked with Python 3.11, PHP 8.2, Java 17 and Node.js 20.
 const RUNTIMES: [Runtime; 6] = [
     Runtime {
         name: "CPython",
