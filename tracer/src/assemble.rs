@@ -21,6 +21,7 @@ mod objects;
 mod parts;
 mod probed;
 mod processes;
+mod rates;
 mod session;
 mod threads;
 mod totals;
@@ -73,8 +74,6 @@ pub struct Assembly {
     zombies: threads::AllZombies,
     /// Anonymous memory at the first report, and now.
     anonymous: Option<(u64, u64)>,
-    /// Time of the last report, and events by then.
-    events_before: Option<(u64, u64)>,
     descriptors: fds::Descriptors,
     /// The history of the kernel's figures.
     levels: light::Levels,
@@ -85,8 +84,8 @@ pub struct Assembly {
     connection_history: connections::History,
     /// The history of objects.
     object_history: objects::History,
-    /// Time of the last report, and processor time used by then, seconds.
-    cpu_before: Option<(u64, f64)>,
+    /// Of leaktrace's own work.
+    rates: rates::Rates,
 }
 
 impl Assembly {
@@ -105,14 +104,13 @@ impl Assembly {
             rss: BTreeMap::new(),
             zombies: threads::AllZombies::default(),
             anonymous: None,
-            events_before: None,
             descriptors: fds::Descriptors::default(),
             levels: light::Levels::default(),
             limits: limits::Limits::default(),
             memory: memory::Memory::default(),
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
-            cpu_before: None,
+            rates: rates::Rates::default(),
         })
     }
 
@@ -367,7 +365,8 @@ impl Assembly {
             None => self.probe(site.probe).map_or(unknown, |probe| &probe.function.name),
         };
         let judged = self.judge.of(site.number);
-        let growth = judged.and_then(|judged| judged.trend);
+        // What is all released does not grow; its history may still fall.
+        let growth = judged.and_then(|judged| judged.trend).filter(|_| site.aged.count > 0);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
         let truncated = end != StackEnd::Bottom;

@@ -222,7 +222,7 @@ pub struct Window {
 pub struct Accounting {
     /// Acquisitions and releases seen.
     pub events: u64,
-    /// Events per second over the last refresh interval.
+    /// Events per second: over the last second or more, in the last report over the whole run; 0 before the first second.
     pub events_per_s: f64,
     /// Events not recorded, by reason; reasons that did not occur are omitted.
     pub lost: BTreeMap<Word<Loss>, u64>,
@@ -283,7 +283,8 @@ pub struct Unwind {
 pub struct Collector {
     /// Processor time of all its threads since the start, seconds.
     pub cpu_s: f64,
-    /// Processor time over the last refresh interval, in percent of one processor; `null` before the first.
+    /// Processor time in percent of one processor: over the last second or more, in the last report since the first;
+    /// `null` before there is a second to look at.
     #[serde(default)]
     pub cpu_percent: Option<f64>,
     /// Its resident memory, bytes.
@@ -396,9 +397,10 @@ pub struct Site {
     pub error: Option<Errors>,
     /// Ages of outstanding resources; `null` when there are none.
     pub age_s: Option<Age>,
-    /// Change in outstanding bytes per second over the recent past; `null` with too little history.
+    /// Change in outstanding bytes per second over the recent past; `null` with too little history, and where nothing is
+    /// outstanding.
     pub growth_bytes_per_s: Option<f64>,
-    /// Change in outstanding resources per second; `null` with too little history.
+    /// Change in outstanding resources per second; `null` as above.
     pub growth_count_per_s: Option<f64>,
     /// Resources that closed connections left behind; `null` while connections are not traced.
     pub orphans: Option<Orphans>,
