@@ -173,6 +173,19 @@ pub fn symbols(site: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// Adds the frames that call sites refer to, as a reader does who needs whole stacks.
+fn complete_stacks(report: &mut Value) {
+    let shared = report.get("frames").and_then(Value::as_array).cloned().unwrap_or_default();
+    for site in report.get_mut("sites").and_then(Value::as_array_mut).into_iter().flatten() {
+        let callers = site.get("callers").and_then(Value::as_array).cloned().unwrap_or_default();
+        let numbers = callers.iter().filter_map(|at| usize::try_from(at.as_u64()?).ok());
+        let rest = numbers.filter_map(|at| shared.get(at).cloned());
+        if let Some(frames) = site.get_mut("frames").and_then(Value::as_array_mut) {
+            frames.extend(rest);
+        }
+    }
+}
+
 fn validate(report: &Value) -> Result<()> {
     let path = workspace().join("docs/report.schema.json");
     let text = fs::read_to_string(&path)

@@ -229,6 +229,7 @@ impl Assembly {
             limits,
             totals,
             sites,
+            frames: Vec::new(),
             modules,
             light,
             fds,
@@ -403,6 +404,7 @@ impl Assembly {
             truncated_why: truncated.then(|| end.sentence().to_owned()),
             headline: asked,
             frames,
+            callers: Vec::new(),
             trend_bytes: self.judge.recent_bytes(site.number),
         }
     }

@@ -95,6 +95,9 @@ pub struct Report {
     pub totals: BTreeMap<Resource, Total>,
     /// Call sites, worst first.
     pub sites: Vec<Site>,
+    /// Frames that the `callers` of call sites refer to; only in a written report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<Frame>,
     /// Objects that the call sites' stacks run through, those with most unnamed frames first.
     #[serde(default)]
     pub modules: Vec<Module>,
@@ -422,6 +425,10 @@ pub struct Site {
     pub headline: usize,
     /// Innermost first, starting with the function that called the allocator.
     pub frames: Arc<[Frame]>,
+    /// The rest of the stack after `frames`, as indices into the report's `frames`; only in a written report, after its first
+    /// call sites.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<u32>,
     /// Outstanding bytes at the last refreshes, oldest first.
     pub trend_bytes: Vec<u64>,
 }
@@ -487,7 +494,7 @@ pub struct Amount {
 }
 
 /// One level of a stack. Its strings are shared: tens of thousands of call sites have frames in common.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// Return address in the target; the same for all inlined levels of one address.
     pub address: Address,
