@@ -72,8 +72,9 @@ impl Report {
 
     /// Parses and validates a report.
     pub fn parse(text: &str) -> Result<Self> {
-        let json: Value = serde_json::from_str(text).context("the report is not JSON")?;
+        let mut json: Value = serde_json::from_str(text).context("the report is not JSON")?;
         validate(&json)?;
+        complete_stacks(&mut json);
         Ok(Self { json })
     }
 
