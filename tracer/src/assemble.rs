@@ -21,6 +21,7 @@ mod objects;
 mod parts;
 mod probed;
 mod processes;
+mod rates;
 mod session;
 mod threads;
 mod totals;
@@ -74,8 +75,6 @@ pub struct Assembly {
     zombies: threads::AllZombies,
     /// Anonymous memory at the first report, and now.
     anonymous: Option<(u64, u64)>,
-    /// Time of the last report, and events by then.
-    events_before: Option<(u64, u64)>,
     descriptors: fds::Descriptors,
     /// The history of the kernel's figures.
     levels: light::Levels,
@@ -86,8 +85,8 @@ pub struct Assembly {
     connection_history: connections::History,
     /// The history of objects.
     object_history: objects::History,
-    /// Time of the last report, and processor time used by then, seconds.
-    cpu_before: Option<(u64, f64)>,
+    /// Of leaktrace's own work.
+    rates: rates::Rates,
 }
 
 impl Assembly {
@@ -106,14 +105,13 @@ impl Assembly {
             rss: BTreeMap::new(),
             zombies: threads::AllZombies::default(),
             anonymous: None,
-            events_before: None,
             descriptors: fds::Descriptors::default(),
             levels: light::Levels::default(),
             limits: limits::Limits::default(),
             memory: memory::Memory::default(),
             connection_history: connections::History::default(),
             object_history: objects::History::default(),
-            cpu_before: None,
+            rates: rates::Rates::default(),
         })
     }
 
@@ -249,6 +247,7 @@ impl Assembly {
             limits,
             totals,
             sites,
+            frames: Vec::new(),
             modules,
             light,
             fds,
@@ -385,7 +384,8 @@ impl Assembly {
             None => self.probe(site.probe).map_or(unknown, |probe| &probe.function.name),
         };
         let judged = self.judge.of(site.number);
-        let growth = judged.and_then(|judged| judged.trend);
+        // What is all released does not grow; its history may still fall.
+        let growth = judged.and_then(|judged| judged.trend).filter(|_| site.aged.count > 0);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         let end = site.end;
         let truncated = end != StackEnd::Bottom;
@@ -427,6 +427,7 @@ impl Assembly {
             truncated_why: truncated.then(|| end.sentence().to_owned()),
             headline: asked,
             frames,
+            callers: Vec::new(),
             trend_bytes: self.judge.recent_bytes(site.number),
         }
     }

@@ -74,6 +74,7 @@ pub(crate) fn site(id: u32) -> Site {
         truncated_why: None,
         headline: 0,
         frames: [frame("reload_config", Some(("config.cpp", 41)), false)].into(),
+        callers: Vec::new(),
         trend_bytes: vec![12 << 10; 20],
     }
 }
@@ -139,6 +140,7 @@ pub(crate) fn report() -> Report {
         limits: Vec::new(),
         totals: totals(&sites),
         sites,
+        frames: Vec::new(),
         modules: modules(),
         light: None,
         objects: None,
