@@ -64,13 +64,13 @@ impl<'a> Functions<'a> {
     /// Whether a frame is the program's own code, and has a name.
     pub(super) fn is_program(&self, site: &Site, at: usize) -> bool {
         let Some(frame) = site.frames.get(at) else { return false };
-        let own = self.executables.get(&site.pid).copied();
+        let own = site.pid.and_then(|pid| self.executables.get(&pid)).copied();
         frame.symbol.is_some() && is_program(frame, own) && !is_beside_copied(site, frame)
     }
 
     /// The program of a call site.
     pub(super) fn program(&self, site: &Site) -> &'a str {
-        self.executables.get(&site.pid).copied().unwrap_or_default()
+        site.pid.and_then(|pid| self.executables.get(&pid)).copied().unwrap_or_default()
     }
 }
 

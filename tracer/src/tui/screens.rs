@@ -206,7 +206,7 @@ fn several_targets_are_distinguished() {
     other.pid = 4200;
     other.exited = Some(Exit { status: Some(0), signal: None });
     report.targets.push(other);
-    report.sites[2].pid = 4200;
+    report.sites[2].pid = Some(4200);
     report.sites[2].inherited = Amount { count: 2, bytes: 2 << 10 };
     golden("several_targets", &view(120, 20, report.clone()));
     // The child's call site shows what it inherited from its parent.
