@@ -8,6 +8,7 @@ mod leaving;
 mod light;
 mod lists;
 mod objects;
+mod steady;
 
 use std::sync::Arc;
 
@@ -241,7 +242,7 @@ fn a_truncated_stack_shows_the_reason() {
 fn a_saved_report_is_acknowledged() {
     let mut state = view(80, 24, sample::report());
     assert_eq!(update(&mut state, Key::Save), Effect::Save);
-    state.remark = Some(Remark { text: "not saved: no space left on device".into(), failed: true });
+    state.remark = Some(Remark::failed("not saved: no space left on device"));
     golden("save_failed", &state);
     press(&mut state, &[Key::Down]);
     assert_eq!(state.remark, None);

@@ -3,7 +3,7 @@
 use tracer_common::kind::ResourceKind;
 
 use super::{
-    Column, ColumnId, Entry, Needs, Rank, age, call_site::call_site, counted, known, number, rate,
+    Column, ColumnId, Entry, Needs, Rank, age, call_site::distinct, counted, known, number, rate,
     risen, signed, text, verdict_words,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub const SITES: &[Column<Site>] = &[
     Column { by: ColumnId::Site, title: "call site", help: "the function that allocated, its source, its callers",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.asked().and_then(|frame| frame.symbol.as_deref())),
-        cell: |one, cells| call_site(one.item, cells) },
+        cell: |one, cells| distinct(one.item, one.context.summary.alike_sites.get(&one.at).copied(), cells) },
     Column { by: ColumnId::Bytes, title: "bytes", help: "outstanding bytes: acquired and not released; none for descriptors",
         needs: Needs::Nothing, width: |_| 9, left: false, leave: 18, largest_first: true,
         rank: |one| sized(one.item, |site| counted(site.outstanding_bytes)),
