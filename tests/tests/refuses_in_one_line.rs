@@ -24,6 +24,37 @@ fn a_process_that_does_not_exist() -> Result<()> {
 }
 
 #[test]
+fn a_zombie_names_its_parent() -> Result<()> {
+    let mut child = Command::new("true").spawn()?;
+    let pid = child.id().to_string();
+    let path = format!("/proc/{pid}/stat");
+    tests::wait_until("the child is a zombie", Duration::from_secs(10), || {
+        Ok(std::fs::read_to_string(&path)?.contains(") Z "))
+    })?;
+    let refusal = Refusal::of(&[], &["-p", &pid, "-f", "json", "-d", "1s"]);
+    child.wait()?;
+    let refusal = refusal?;
+    refusal.names(&pid)?;
+    let parent = format!("-p {}", std::process::id());
+    ensure!(refusal.stderr.iter().any(|line| line.contains(&parent)), "{refusal:#?}");
+    Ok(())
+}
+
+#[test]
+fn leaktrace_itself() -> Result<()> {
+    // The shell's id becomes that of leaktrace.
+    let line = r#"exec "$0" -p $$ "$@""#;
+    Refusal::of(&["sh", "-c", line], &["-f", "json", "-d", "1s"])?.names("leaktrace itself")
+}
+
+#[test]
+fn a_thread_of_the_kernel() -> Result<()> {
+    let is_kernel = std::fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n");
+    ensure!(is_kernel, "the test runs where process 2 is the kernel's");
+    Refusal::of(&[], &["-p", "2", "-f", "json", "-d", "1s"])?.names("`2`")
+}
+
+#[test]
 fn a_name_that_no_process_has() -> Result<()> {
     Refusal::of(&[], &["-n", "no_such_name", "-f", "json", "-d", "1s"])?.names("no_such_name")
 }

@@ -396,7 +396,7 @@ impl Assembly {
         let (threads, resident_bytes) = threads::of(&kind, snapshot, site.number);
         Site {
             id: site.number,
-            pid: site.pid.map_or(0, |pid| pid.0),
+            pid: site.pid.or_else(|| self.session.only_target()).map(|pid| pid.0),
             processes: processes::count(site),
             by_process: processes::listed(site),
             kind,

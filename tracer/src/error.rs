@@ -133,6 +133,30 @@ pub enum Failure {
         /// The id.
         pid: u32,
     },
+    /// A process that has ended, and that its parent has not waited for.
+    #[error("could not trace process `{pid}`: it has ended, and its parent{} has not waited for it (zombie)", numbered(*.parent))]
+    Zombie {
+        /// The id.
+        pid: u32,
+        /// Its parent, if known.
+        parent: Option<u32>,
+    },
+    /// leaktrace's own process.
+    #[error("could not trace process `{pid}`: it is this leaktrace itself")]
+    Itself {
+        /// The id.
+        pid: u32,
+    },
+    /// A process whose files in `/proc` the kernel protects.
+    #[error("could not read {what} of process `{pid}`: permission denied")]
+    Protected {
+        /// The id.
+        pid: u32,
+        /// Which part of `/proc`.
+        what: &'static str,
+        /// Whether it has capabilities that leaktrace lacks.
+        more_capable: bool,
+    },
     /// The target ended before its probes were attached.
     #[error("could not attach to process `{pid}`: it ended meanwhile")]
     Ended {
@@ -442,6 +466,11 @@ pub fn message(failure: &anyhow::Error, verbosity: u8) -> String {
 
 fn one_line(text: &str) -> String {
     printable(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// A process id behind a noun, if it is known.
+fn numbered(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" {pid}"))
 }
 
 fn several(given: &[&str]) -> String {

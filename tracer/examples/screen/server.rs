@@ -114,7 +114,7 @@ impl Server {
             processes: 1,
             by_process: Vec::new(),
             id: u32::try_from(number).unwrap_or(0) + 1,
-            pid: 4121,
+            pid: Some(4121),
             kind: if number % 7 == 3 { ResourceKind::Mmap } else { ResourceKind::Heap }.into(),
             acquired_by: if number % 7 == 3 { "mmap" } else { "malloc" }.to_owned(),
             fd_type: None,

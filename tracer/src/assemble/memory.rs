@@ -45,7 +45,13 @@ pub(super) fn report(
     warnings: &mut Vec<String>,
 ) -> Option<ProcessMemory> {
     let mapped = Mapped::of(assembly, snapshot);
-    let memory = assembly.memory.report(snapshot, totals, mapped);
+    let mut memory = assembly.memory.report(snapshot, totals, mapped);
+    let options = &assembly.session.options;
+    let traces_memory = options.light || options.kinds.contains(&ResourceKind::Heap);
+    if let Some(memory) = memory.as_mut().filter(|_| !traces_memory) {
+        // Nothing was asked about it: that is not a share of 0.
+        memory.explained_growth = None;
+    }
     warnings.extend(memory.iter().flat_map(ProcessMemory::unexplained));
     memory
 }

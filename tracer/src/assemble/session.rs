@@ -61,6 +61,16 @@ pub struct SessionInfo {
     pub faults: Vec<String>,
 }
 
+impl SessionInfo {
+    /// The target, if there is one only: what has no known process is its own.
+    pub(super) fn only_target(&self) -> Option<Pid> {
+        match self.targets.as_slice() {
+            [only] => Some(only.identity.pid),
+            _ => None,
+        }
+    }
+}
+
 impl Redact for SessionInfo {
     fn redacted(&self, redactor: &mut Redactor) -> Self {
         let member = |one: &Member| Member {

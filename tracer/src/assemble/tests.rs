@@ -295,7 +295,7 @@ fn figures_of_call_sites_have_totals_and_growth() {
     }
     let report = report.unwrap();
     let first = &report.sites[0];
-    assert_eq!((first.id, first.pid, first.acquired_by.as_str()), (1, 7, "malloc"));
+    assert_eq!((first.id, first.pid, first.acquired_by.as_str()), (1, Some(7), "malloc"));
     assert_eq!((first.outstanding_count, first.acquired_bytes), (40, 800));
     assert_eq!(first.age_s.map(|age| (age.min, age.max)), Some((0.5, 2.0)));
     assert!((first.growth_count_per_s.unwrap() - 10.0).abs() < 1e-9);

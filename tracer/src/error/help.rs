@@ -55,6 +55,25 @@ impl Failure {
             Self::KernelThread { .. } => {
                 "choose a user process: ps -e --ppid 2 -N".to_owned()
             }
+            Self::Zombie { parent: Some(parent), .. } => {
+                format!("trace its parent instead: -p {parent}; a new run is traced by leaktrace -- CMD ARGS")
+            }
+            Self::Zombie { parent: None, .. } => "choose a process that runs: ps -e; a new run is traced by \
+                                                  leaktrace -- CMD ARGS"
+                .to_owned(),
+            Self::Itself { .. } => {
+                "choose another process; a second leaktrace can trace this one while it runs".to_owned()
+            }
+            Self::Protected { more_capable: true, .. } => {
+                "it has capabilities that leaktrace lacks: run leaktrace with all of them, outside of this \
+                 container; to trace a service, give its own id, not that of init"
+                    .to_owned()
+            }
+            Self::Protected { .. } => {
+                "run as root (sudo leaktrace ...) on the host; if you do, a security module (AppArmor, SELinux) \
+                 protects the process"
+                    .to_owned()
+            }
             Self::Ended { .. } => "start it under leaktrace to see it from its first instruction: \
                                    leaktrace -- CMD ARGS"
                 .to_owned(),

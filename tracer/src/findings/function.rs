@@ -64,13 +64,13 @@ impl<'a> Functions<'a> {
     /// Whether a frame is the program's own code, and has a name.
     pub(super) fn is_program(&self, site: &Site, at: usize) -> bool {
         let Some(frame) = site.frames.get(at) else { return false };
-        let own = self.executables.get(&site.pid).copied();
+        let own = site.pid.and_then(|pid| self.executables.get(&pid)).copied();
         frame.symbol.is_some() && is_program(frame, own) && !is_beside_copied(site, frame)
     }
 
     /// The program of a call site.
     pub(super) fn program(&self, site: &Site) -> &'a str {
-        self.executables.get(&site.pid).copied().unwrap_or_default()
+        site.pid.and_then(|pid| self.executables.get(&pid)).copied().unwrap_or_default()
     }
 }
 
@@ -111,12 +111,47 @@ fn is_library(path: &str) -> bool {
 pub(super) fn short_name(frame: &Frame) -> String {
     match frame.symbol.as_deref() {
         // Of a Rust function, that would drop the function.
-        Some(symbol) if !symbol.starts_with('<') => plain_name(symbol),
+        Some(symbol) if !symbol.starts_with('<') => called(symbol),
         _ => frame.label(),
     }
+}
+
+/// A function's plain name, in which a lambda keeps its number and the call operator its brackets.
+fn called(symbol: &str) -> String {
+    let mut short = String::with_capacity(symbol.len());
+    let mut rest = symbol;
+    while let Some((before, after)) = rest.split_once("{lambda(") {
+        let Some((_, end)) = after.split_once(")#") else { break };
+        short = short + before + "{lambda#";
+        rest = end;
+    }
+    let plain = plain_name(&(short + rest));
+    let is_call = plain.ends_with("operator") && symbol.contains("operator()");
+    if is_call { plain + "()" } else { plain }
 }
 
 /// The name of the function at an index.
 fn symbol(site: &Site, at: usize) -> Option<&str> {
     site.frames.get(at)?.symbol.as_deref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::called;
+
+    #[test]
+    fn titles_name_lambdas_and_call_operators() {
+        for (symbol, name) in [
+            ("void a::Pool<int>::grow<int>(int*)", "a::Pool::grow"),
+            (
+                "main::{lambda(uWS::WebSocket<true>*)#1}::operator()(void*) const",
+                "main::{lambda#1}::operator()",
+            ),
+            ("operator()<std::vector<int> >", "operator()"),
+            ("a::operator()(int)", "a::operator()"),
+            ("operator new(unsigned long)", "operator new"),
+        ] {
+            assert_eq!(called(symbol), name);
+        }
+    }
 }

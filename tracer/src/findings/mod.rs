@@ -176,7 +176,7 @@ fn finding(cause: &Cause<'_>, functions: &Functions<'_>, targets: &Targets<'_>) 
 fn processes(sites: &[&Site]) -> u64 {
     let listed = sites.iter().flat_map(|site| {
         let several = site.by_process.iter().map(|one| one.pid);
-        several.chain(site.by_process.is_empty().then_some(site.pid))
+        several.chain(site.pid.filter(|_| site.by_process.is_empty()))
     });
     let listed = listed.collect::<BTreeSet<u32>>().len() as u64;
     sites.iter().map(|site| u64::from(site.processes)).max().unwrap_or(0).max(listed)

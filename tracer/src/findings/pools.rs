@@ -34,7 +34,7 @@ pub fn excuse(sites: &mut [Site]) {
     if !sites.iter().any(|site| site.verdict.class.is_accusation()) {
         return;
     }
-    let mut all: HashMap<(u32, &str), Users<'_>> = HashMap::new();
+    let mut all: HashMap<(Option<u32>, &str), Users<'_>> = HashMap::new();
     for site in sites.iter().filter(|site| is_memory(site)) {
         for (function, caller) in callers(site) {
             let users = all.entry((site.pid, function)).or_default();

@@ -30,6 +30,10 @@ pub struct Candidate {
     pub kernel_thread: bool,
     /// Whether it has exited but is not reaped.
     pub zombie: bool,
+    /// Its parent.
+    pub parent: Option<u32>,
+    /// Its permitted capabilities, a bit each.
+    pub capabilities: Option<u64>,
     /// Seccomp mode: 0 none, 1 strict, 2 filters.
     pub seccomp: Option<u32>,
     /// A sentence for each of its allocators; `None` if they were not searched for, or if its mappings cannot be read.
@@ -55,6 +59,9 @@ impl Candidate {
             // Only a process with an address space has a `VmSize`; a zombie has none either.
             kernel_thread: !zombie && value(&status, "VmSize").is_none(),
             zombie,
+            parent: value(&status, "PPid").and_then(|parent| parent.parse().ok()),
+            capabilities: value(&status, "CapPrm")
+                .and_then(|bits| u64::from_str_radix(bits, 16).ok()),
             seccomp: value(&status, "Seccomp").and_then(|mode| mode.parse().ok()),
             allocators: None,
             stripped: false,
@@ -75,7 +82,7 @@ impl Candidate {
     pub fn check(&self) -> Result<(), Failure> {
         let pid = self.pid;
         if self.zombie {
-            return Err(Failure::Ended { pid });
+            return Err(Failure::Zombie { pid, parent: self.parent.filter(|parent| *parent > 1) });
         }
         if self.kernel_thread {
             return Err(Failure::KernelThread { pid });
@@ -114,6 +121,8 @@ mod tests {
             bits: Some(64),
             kernel_thread: false,
             zombie: false,
+            parent: Some(1),
+            capabilities: Some(0),
             seccomp: Some(0),
             allocators: Some(vec!["glibc 2.36 from libc.so.6".to_owned()]),
             stripped: false,
@@ -128,7 +137,7 @@ mod tests {
             (Candidate { bits: Some(32), ..good() }, "ThirtyTwoBit"),
             (Candidate { allocators: Some(vec![]), ..good() }, "NoAllocator"),
             (Candidate { kernel_thread: true, exe: None, ..good() }, "KernelThread"),
-            (Candidate { zombie: true, exe: None, ..good() }, "Ended"),
+            (Candidate { zombie: true, exe: None, ..good() }, "Zombie"),
         ] {
             let failure = format!("{:?}", candidate.check().unwrap_err());
             assert!(failure.starts_with(named), "{failure}");

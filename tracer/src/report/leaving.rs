@@ -24,7 +24,7 @@ pub struct Leaving {
 }
 
 /// The key of a function: process, kind, acquiring function, headline function, and source location.
-type Function<'a> = (u32, &'a str, &'a str, String, Option<String>);
+type Function<'a> = (Option<u32>, &'a str, &'a str, String, Option<String>);
 
 impl Connections {
     /// The table of resources left behind, by function: those of most connections first, then of most bytes.
@@ -254,7 +254,7 @@ mod tests {
     fn kinds_processes_lines_and_unknown_stacks_are_kept_apart() {
         let mut sites = sites(&[(1, "f"), (2, "f"), (3, "f"), (4, "f"), (5, "f"), (6, "f")]);
         sites[1].fd_type = Some(FdType::Socket.into());
-        sites[2].pid += 1;
+        sites[2].pid = Some(1);
         let frame = Frame { line: Some(77), ..sites[3].frames[0].clone() };
         sites[3].frames = Arc::new([frame]);
         sites[4].frames = Arc::new([]);

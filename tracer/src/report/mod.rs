@@ -366,8 +366,9 @@ pub struct Total {
 pub struct Site {
     /// Number of the call site, the same through one run.
     pub id: u32,
-    /// Target it belongs to; with several, one that holds much there.
-    pub pid: u32,
+    /// Target it belongs to; with several, one that holds much there; `null` for an unknown stack of one of several
+    /// targets.
+    pub pid: Option<u32>,
     /// Number of targets that run this code and hold anything acquired there; at least 1.
     #[serde(default = "one")]
     pub processes: u32,

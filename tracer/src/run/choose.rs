@@ -161,15 +161,28 @@ pub(super) fn targets(settings: &Settings) -> anyhow::Result<Targets> {
 
 /// The identity of a process, if it can be traced.
 fn candidate(roots: &Roots, pid: u32) -> anyhow::Result<Identity> {
+    if pid == std::process::id() {
+        return Err(Failure::Itself { pid }.into());
+    }
     Candidate::gather(roots, pid)?.check()?;
     identify(Pid(pid)).map_err(explain)
+}
+
+/// A process that leaktrace may not inspect.
+fn protected(pid: Pid, what: &'static str) -> Failure {
+    let permitted = |pid: u32| {
+        let candidate = Candidate::gather(&Roots::default(), pid).ok();
+        candidate.and_then(|one| one.capabilities).unwrap_or(0)
+    };
+    let more_capable = permitted(pid.0) & !permitted(Pid::own().0) != 0;
+    Failure::Protected { pid: pid.0, what, more_capable }
 }
 
 /// Whether a target has ended, or never existed.
 pub(super) fn is_gone(error: &anyhow::Error) -> bool {
     matches!(
         error.downcast_ref::<Failure>(),
-        Some(Failure::NoSuchProcess { .. } | Failure::Ended { .. })
+        Some(Failure::NoSuchProcess { .. } | Failure::Ended { .. } | Failure::Zombie { .. })
     )
 }
 
@@ -216,6 +229,7 @@ pub(super) fn explain(error: TargetError) -> anyhow::Error {
     match error {
         TargetError::NoSuchProcess(pid) => Failure::NoSuchProcess { pid: pid.0 }.into(),
         TargetError::Ended(pid) => Failure::Ended { pid: pid.0 }.into(),
+        TargetError::Permission { pid, what } => protected(pid, what).into(),
         TargetError::KernelThread(pid) => Failure::KernelThread { pid: pid.0 }.into(),
         TargetError::CommandNotFound(program) => Failure::CommandNotFound { program }.into(),
         TargetError::CommandRefused { command, source } => {

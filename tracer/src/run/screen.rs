@@ -3,6 +3,7 @@
 //! Takes a running pipeline, passes on nothing: a key may replace the pipeline of light tracing by one of full tracing.
 
 use std::{
+    env,
     fs::{self, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -132,16 +133,29 @@ fn append(path: &Path, line: &str) -> io::Result<()> {
     file.write_all(format!("{begin}{line}\n").as_bytes())
 }
 
-/// Saves the report that the screen shows in the current directory.
+/// Saves the report that the screen shows in the current directory; returns its whole path.
 fn save(report: &Report) -> Result<PathBuf, String> {
+    let folder = env::current_dir()
+        .map_err(|error| format!("could not find the current directory: {error}; {ELSEWHERE}"))?;
+    save_in(&folder, report)
+}
+
+/// What a user can do if the current directory does not take a file.
+const ELSEWHERE: &str = "start leaktrace in a directory that takes files, or use -f json -o FILE";
+
+fn save_in(folder: &Path, report: &Report) -> Result<PathBuf, String> {
     let pid = report.targets.first().map_or(0, |target| target.pid);
     let seconds = report.window.duration_s.max(0.0);
     let name = format!("leaktrace-{pid}-{seconds:.0}s.json");
     let mut bytes = Vec::new();
     json::write(report, &Options::default(), &mut bytes).map_err(|error| error.to_string())?;
-    let path = PathBuf::from(name);
-    let output = Output::prepare(Some(&path), false).map_err(|failure| failure.to_string())?;
-    output.deliver(&bytes).map_err(|failure| failure.to_string())?;
+    let path = folder.join(name);
+    let output = Output::prepare(Some(&path), false)
+        .map_err(|failure| format!("{}; {ELSEWHERE}", error::line(&failure.into())))?;
+    output.deliver(&bytes).map_err(|failure| {
+        let help = failure.help().unwrap_or_else(|| ELSEWHERE.to_owned());
+        format!("{}; {help}", error::line(&failure.into()))
+    })?;
     Ok(path)
 }
 
@@ -149,8 +163,27 @@ fn save(report: &Report) -> Result<PathBuf, String> {
 mod tests {
     use tokio::sync::watch;
 
-    use super::{Actions as _, Files, append};
-    use crate::suppressions::Suppressions;
+    use super::{Actions as _, Files, append, save_in};
+    use crate::{report::fixtures, suppressions::Suppressions};
+
+    #[test]
+    fn a_saved_report_has_its_whole_path_and_a_failure_says_what_to_do() {
+        let folder = std::env::temp_dir().join(format!("leaktrace-save-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = save_in(&folder, &fixtures::sample()).unwrap();
+        assert!(path.is_absolute() && path.starts_with(&folder));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"schema\""));
+        std::fs::remove_dir_all(&folder).unwrap();
+        // Nobody can create a file there, root neither.
+        let error = save_in(std::path::Path::new("/proc"), &fixtures::sample()).unwrap_err();
+        assert!(error.starts_with("could not open `/proc/leaktrace-"), "{error}");
+        assert!(
+            error.contains(": No such file or directory") || error.contains("denied"),
+            "{error}"
+        );
+        assert!(error.ends_with("or use -f json -o FILE"), "{error}");
+    }
 
     #[test]
     fn a_suppression_is_one_line_at_the_end_and_is_not_repeated() {

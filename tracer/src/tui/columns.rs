@@ -12,7 +12,7 @@ mod objects;
 mod sites;
 
 use super::{
-    model::{Baseline, ColumnId, Rank},
+    model::{Baseline, ColumnId, Needs, Rank},
     summary::Summary,
     text::{Role, Row},
 };
@@ -27,33 +27,6 @@ pub use findings::FINDINGS;
 pub use leaving::LEAVING;
 pub use objects::{OBJECT_TYPES, OBJECTS};
 pub use sites::SITES;
-
-/// The condition for a column to exist.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
-    /// Always.
-    Nothing,
-    /// A baseline is marked.
-    Baseline,
-    /// Some call site has a verdict.
-    Verdict,
-    /// There is more than one target.
-    ManyTargets,
-    /// Some finding is of more than one process.
-    ManyProcesses,
-    /// It is known whose mistake some finding is.
-    Faults,
-    /// Some finding comes from known clients.
-    FindingClients,
-    /// The protocol state of some descriptor is known.
-    States,
-    /// Closed connections left behind resources of some call site.
-    Orphans,
-    /// The growth of some descriptor type is known.
-    TypeGrowth,
-    /// The value is known for some object.
-    Known,
-}
 
 /// The context of an item.
 #[derive(Clone, Copy, Debug)]
@@ -108,19 +81,8 @@ impl<T> Column<T> {
         match self.needs {
             Needs::Nothing => true,
             Needs::Baseline => context.baseline.is_some(),
-            Needs::Verdict => context.summary.judged,
-            Needs::ManyTargets => context.summary.many_targets,
-            Needs::ManyProcesses => {
-                context.report.findings.iter().any(|finding| finding.processes > 1)
-            }
-            Needs::Faults => context.report.findings.iter().any(|finding| finding.fault.is_some()),
-            Needs::FindingClients => {
-                context.report.findings.iter().any(|finding| !finding.clients.is_empty())
-            }
-            Needs::States => context.summary.states_known,
-            Needs::Orphans => !context.summary.leaving.is_empty(),
             Needs::Known => context.summary.known.contains(&self.by),
-            Needs::TypeGrowth => context.summary.types.iter().any(|one| one.growth_per_s.is_some()),
+            needs => context.summary.met.contains(&needs),
         }
     }
 

@@ -5,6 +5,8 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use super::model::SortBy;
+
 /// A command, whatever the key stroke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
@@ -28,6 +30,8 @@ pub enum Key {
     SortLeft,
     /// Sort by the column to the right.
     SortRight,
+    /// Sort by this, or reverse that order.
+    SortBy(SortBy),
     /// Reverse the order.
     Reverse,
     /// Start typing a filter.
@@ -186,6 +190,13 @@ pub const BINDINGS: &[Binding] = &[
         "sort by the column to the left").hint("<>", "sort"),
     row(Browsing, Key::SortRight, &[letter('>'), letter('.'), Plain(KeyCode::Right)], "> Right",
         "sort by the column to the right"),
+    row(Browsing, Key::SortBy(SortBy::Worst), &[letter('W')], "W",
+        "sort: worst first, as at the beginning; again: in reverse, as with the letters below"),
+    row(Browsing, Key::SortBy(SortBy::Bytes), &[letter('B')], "B", "sort by bytes"),
+    row(Browsing, Key::SortBy(SortBy::Count), &[letter('C')], "C", "sort by number"),
+    row(Browsing, Key::SortBy(SortBy::Rate), &[letter('R')], "R", "sort by growth, or by number per second"),
+    row(Browsing, Key::SortBy(SortBy::Age), &[letter('A')], "A", "sort by age"),
+    row(Browsing, Key::SortBy(SortBy::Name), &[letter('N')], "N", "sort by function, target or peer"),
     row(Browsing, Key::Reverse, &[letter('r')], "r", "reverse the sort order").hint("r", "reverse"),
     row(Browsing, Key::Pause, &[letter('p'), letter(' ')], "p Space",
         "freeze the view; tracing continues").hint("p", "pause"),
@@ -234,6 +245,12 @@ pub fn decode(event: &KeyEvent, typing: bool) -> Option<Key> {
         (Key::Typed(_), KeyCode::Char(character)) => Some(Key::Typed(character)),
         (key, _) => Some(key),
     }
+}
+
+/// The first stroke of a command, as the help page shows it.
+pub fn stroke(key: Key) -> &'static str {
+    let row = BINDINGS.iter().find(|row| row.key == key && !row.shown.is_empty());
+    row.and_then(|row| row.shown.split(' ').next()).unwrap_or("it")
 }
 
 fn fits(stroke: Stroke, event: &KeyEvent) -> bool {
@@ -295,12 +312,13 @@ mod tests {
             Key::Growing => 34,
             Key::Suppress => 35,
             Key::Limits => 36,
+            Key::SortBy(_) => 37,
         }
     }
 
     #[test]
     fn every_key_has_a_row_that_explains_it() {
-        for number in 0..37 {
+        for number in 0..38 {
             assert!(
                 BINDINGS.iter().any(|row| place(row.key) == number && !row.help.is_empty()),
                 "no row explains the key number {number}"
@@ -334,6 +352,7 @@ mod tests {
             (KeyCode::Char('2'), none, false, Some(Key::Sites)),
             (KeyCode::Char('6'), none, false, None),
             (KeyCode::Char('<'), KeyModifiers::SHIFT, false, Some(Key::SortLeft)),
+            (KeyCode::Char('B'), KeyModifiers::SHIFT, false, Some(Key::SortBy(SortBy::Bytes))),
             (KeyCode::Char('G'), KeyModifiers::SHIFT, false, Some(Key::End)),
             (KeyCode::Char('A'), KeyModifiers::SHIFT, true, Some(Key::Typed('A'))),
             (KeyCode::Char('x'), KeyModifiers::ALT, true, None),

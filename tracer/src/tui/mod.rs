@@ -4,6 +4,7 @@
 //! light to full tracing. A key changes the view only: tracing never waits for the screen. Knows neither probes nor
 //! processes.
 
+pub mod alike;
 pub mod columns;
 pub mod draw;
 pub mod figures;
@@ -77,7 +78,7 @@ impl Screen {
 
     /// Shows a line until the next key.
     pub fn remark(&mut self, text: &str) {
-        self.state.remark = Some(Remark { text: text.to_owned(), failed: false });
+        self.state.remark = Some(Remark::done(text));
     }
 
     /// Shows that full tracing is being prepared, until one of the next two is called.
@@ -93,7 +94,7 @@ impl Screen {
     /// Full tracing could not begin: shows why, and continues as before.
     pub fn stay(&mut self, why: &str) {
         self.state.switching = false;
-        self.state.remark = Some(Remark { text: format!("stays light: {why}"), failed: true });
+        self.state.remark = Some(Remark::failed(format!("stays light: {why}")));
     }
 
     /// Shows reports, of which the newest wins, until a key requests something that the caller must do; when their
@@ -164,7 +165,7 @@ fn react(state: &mut ViewState, event: &Event, actions: &mut impl Actions) -> Ef
     let effect = match event {
         Event::Key(key) => match keys::decode(key, state.typing.is_some()) {
             Some(key) => update::update(state, key),
-            None => Effect::None,
+            None => update::unknown(state, key),
         },
         Event::Resize(columns, rows) => {
             update::resize(state, Size { columns: *columns, rows: *rows });
@@ -176,8 +177,8 @@ fn react(state: &mut ViewState, event: &Event, actions: &mut impl Actions) -> Ef
         && let Some(report) = state.shown.as_deref()
     {
         let remark = match actions.save(report) {
-            Ok(path) => Remark { text: format!("saved {}", path.display()), failed: false },
-            Err(error) => Remark { text: format!("not saved: {error}"), failed: true },
+            Ok(path) => Remark::done(format!("saved {}", path.display())),
+            Err(error) => Remark::failed(format!("not saved: {error}")),
         };
         state.remark = Some(remark);
     }
@@ -185,11 +186,10 @@ fn react(state: &mut ViewState, event: &Event, actions: &mut impl Actions) -> Ef
         && let Some(pattern) = state.suppression.take()
     {
         let remark = match actions.suppress(&pattern) {
-            Ok(path) => Remark {
-                text: format!("suppressed by a line in {}: {pattern}", path.display()),
-                failed: false,
-            },
-            Err(error) => Remark { text: format!("not suppressed: {error}"), failed: true },
+            Ok(path) => {
+                Remark::done(format!("suppressed by a line in {}: {pattern}", path.display()))
+            }
+            Err(error) => Remark::failed(format!("not suppressed: {error}")),
         };
         state.remark = Some(remark);
     }

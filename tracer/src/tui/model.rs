@@ -111,6 +111,70 @@ pub enum ColumnId {
     FromClients,
 }
 
+/// What a letter sorts by, in any list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortBy {
+    /// The order that the list begins with: worst first.
+    Worst,
+    /// Bytes.
+    Bytes,
+    /// Number.
+    Count,
+    /// Growth, or how many per second.
+    Rate,
+    /// Age.
+    Age,
+    /// Name.
+    Name,
+}
+
+impl SortBy {
+    /// The columns that show it; a list has at most a few of them, and the first counts.
+    pub const fn columns(self) -> &'static [ColumnId] {
+        match self {
+            Self::Worst => &[],
+            Self::Bytes => &[ColumnId::Bytes, ColumnId::Held, ColumnId::Orphans],
+            Self::Count => &[ColumnId::Count, ColumnId::Open, ColumnId::OrphanCount],
+            Self::Rate => &[ColumnId::Growth, ColumnId::CountGrowth, ColumnId::Churn],
+            Self::Age => &[ColumnId::Oldest, ColumnId::Age, ColumnId::Since],
+            Self::Name => &[
+                ColumnId::Site,
+                ColumnId::What,
+                ColumnId::Peer,
+                ColumnId::ObjectType,
+                ColumnId::Label,
+            ],
+        }
+    }
+}
+
+/// The condition for a column to exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Needs {
+    /// Always.
+    Nothing,
+    /// A baseline is marked.
+    Baseline,
+    /// Some call site has a verdict.
+    Verdict,
+    /// There is more than one target.
+    ManyTargets,
+    /// Some finding is of more than one process.
+    ManyProcesses,
+    /// It is known whose mistake some finding is.
+    Faults,
+    /// Some finding comes from known clients.
+    FindingClients,
+    /// The protocol state of some descriptor is known.
+    States,
+    /// Closed connections left behind resources of some call site.
+    Orphans,
+    /// The growth of some descriptor type is known.
+    TypeGrowth,
+    /// The value is known for some object.
+    Known,
+}
+
 /// Which column the table is sorted by, and whether in reverse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SortOrder {

@@ -66,25 +66,37 @@ pub fn start_of(text: &str, cells: usize) -> String {
     if cells == 0 { String::new() } else { take(text.chars(), cells - 1) + "…" }
 }
 
-/// A text wrapped to lines of at most `cells` cells, if possible at a space or a sign.
+/// A text wrapped to lines of at most `cells` cells: at a space, in a long path behind a `/`, in a long C++ name behind
+/// `::`, `<`, `,` or `(`; anywhere only if there is none.
 pub fn wrapped(text: &str, cells: usize) -> Vec<String> {
     let cells = cells.max(8);
     let mut lines = Vec::new();
     let mut rest = clean(text);
     while width(&rest) > cells {
-        let whole = take(rest.chars(), cells);
-        let near = |signs: &[char]| {
-            let at = whole.rfind(signs).map(|at| at + 1);
-            at.filter(|at| at * 2 > whole.len())
-        };
-        let at = near(&[' ']).or_else(|| near(&[',', '(', '<', ':']));
-        let at = at.unwrap_or(whole.len());
-        let tail = rest.split_off(at);
+        let whole = take(rest.chars(), cells).len();
+        let tail = rest.split_off(break_in(&rest, whole));
         lines.push(rest.trim_end().to_owned());
         rest = tail;
     }
     lines.push(rest);
     lines
+}
+
+/// Where to break a text of which the first `whole` bytes fit into the line.
+fn break_in(text: &str, whole: usize) -> usize {
+    let places = text.char_indices().map(|(at, _)| at).filter(|at| (1..=whole).contains(at));
+    // The last place in the line's end that has this before it, and not that behind it.
+    let last = |before: &[&str], behind: &[char], least: usize| {
+        let is_there = |at: &usize| {
+            let (head, tail) = text.split_at(*at);
+            before.iter().any(|sign| head.ends_with(sign)) && !tail.starts_with(behind)
+        };
+        places.clone().filter(|at| *at >= least).filter(is_there).last()
+    };
+    // `> >` closes two templates, and operators have signs of their own.
+    last(&[" "], &['>'], whole / 2)
+        .or_else(|| last(&["/", "::", ",", "(", "<"], &['/', '<', '>', '=', ')', ' '], whole / 3))
+        .unwrap_or(whole)
 }
 
 /// The longest run of characters from the start that takes at most `cells` cells.
@@ -281,6 +293,40 @@ mod tests {
     fn lines_break_at_spaces() {
         assert_eq!(wrapped("one two three four", 9), ["one two", "three", "four"]);
         assert_eq!(wrapped("abcdefghijklmnop", 8), ["abcdefgh", "ijklmnop"]);
+    }
+
+    #[test]
+    fn long_paths_and_names_break_between_their_parts() {
+        for (text, cells, lines) in [
+            (
+                "/usr/src/gateway/sessions/registry.cpp:88",
+                24,
+                &["/usr/src/gateway/", "sessions/registry.cpp:88"][..],
+            ),
+            (
+                "saved /srv/diagnostics/leaktrace-4121-761s.json",
+                30,
+                &["saved /srv/diagnostics/", "leaktrace-4121-761s.json"],
+            ),
+            (
+                "gateway::sessions::Registry::remember",
+                22,
+                &["gateway::sessions::", "Registry::remember"],
+            ),
+            (
+                "std::map<std::string,std::vector<int>>::find",
+                28,
+                &["std::map<std::string,std::", "vector<int>>::find"],
+            ),
+            (
+                "std::vector<Session, std::allocator<Session> >::push",
+                44,
+                &["std::vector<Session, std::allocator<", "Session> >::push"],
+            ),
+            ("ns::Stream::operator<<(int)", 21, &["ns::Stream::", "operator<<(int)"]),
+        ] {
+            assert_eq!(wrapped(text, cells), lines);
+        }
     }
 
     #[test]

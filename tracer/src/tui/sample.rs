@@ -47,7 +47,7 @@ fn nameless(module: &str, offset: u64) -> Frame {
 pub(crate) fn site(id: u32) -> Site {
     Site {
         id,
-        pid: 4121,
+        pid: Some(4121),
         processes: 1,
         by_process: Vec::new(),
         kind: ResourceKind::Heap.into(),

@@ -8,6 +8,7 @@ mod leaving;
 mod light;
 mod lists;
 mod objects;
+mod steady;
 
 use std::sync::Arc;
 
@@ -206,7 +207,7 @@ fn several_targets_are_distinguished() {
     other.pid = 4200;
     other.exited = Some(Exit { status: Some(0), signal: None });
     report.targets.push(other);
-    report.sites[2].pid = 4200;
+    report.sites[2].pid = Some(4200);
     report.sites[2].inherited = Amount { count: 2, bytes: 2 << 10 };
     golden("several_targets", &view(120, 20, report.clone()));
     // The child's call site shows what it inherited from its parent.
@@ -241,7 +242,7 @@ fn a_truncated_stack_shows_the_reason() {
 fn a_saved_report_is_acknowledged() {
     let mut state = view(80, 24, sample::report());
     assert_eq!(update(&mut state, Key::Save), Effect::Save);
-    state.remark = Some(Remark { text: "not saved: no space left on device".into(), failed: true });
+    state.remark = Some(Remark::failed("not saved: no space left on device"));
     golden("save_failed", &state);
     press(&mut state, &[Key::Down]);
     assert_eq!(state.remark, None);

@@ -86,13 +86,44 @@ impl Pane {
     }
 }
 
-/// One line about the last action.
+/// One line about the last action, until the next key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     /// The text.
     pub text: String,
     /// Whether the action failed.
     pub failed: bool,
+    /// How many more reports it survives; `None` if only a key removes it.
+    pub reports_left: Option<u8>,
+}
+
+/// Reports after which a passing remark makes way for the hints that it covers: two to three seconds.
+const PASSING: u8 = 3;
+
+impl Remark {
+    /// The result of an action.
+    pub fn done(text: impl Into<String>) -> Self {
+        Self { text: text.into(), failed: false, reports_left: None }
+    }
+
+    /// An action that failed.
+    pub fn failed(text: impl Into<String>) -> Self {
+        Self { text: text.into(), failed: true, reports_left: None }
+    }
+
+    /// Says that a key had no effect, for a moment.
+    pub fn passing(text: impl Into<String>) -> Self {
+        Self { text: text.into(), failed: false, reports_left: Some(PASSING) }
+    }
+}
+
+/// What the open details show once their item is no longer in the report.
+#[derive(Clone, Debug)]
+pub struct Gone {
+    /// Tracing duration of the first report without it, seconds.
+    pub since_s: f64,
+    /// The view of the last report with it.
+    pub last: Box<ViewState>,
 }
 
 /// All view state that is not in the report.
@@ -132,6 +163,8 @@ pub struct ViewState {
     pub remark: Option<Remark>,
     /// Whether full tracing is being prepared while light tracing continues.
     pub switching: bool,
+    /// Set while the details are open and their item is gone.
+    pub gone: Option<Gone>,
 }
 
 impl ViewState {
@@ -155,6 +188,7 @@ impl ViewState {
             page: None,
             remark: None,
             switching: false,
+            gone: None,
         }
     }
 
@@ -176,12 +210,51 @@ impl ViewState {
         }
         // Without findings to come, the call sites say more.
         let sites_first = self.shown.is_none() && summary::judges_nothing(&report);
-        self.summary = Summary::of(&report);
+        let since_s = report.window.duration_s;
+        let before = (self.at.pane == Pane::Detail && self.gone.is_none())
+            .then(|| Box::new(Self { gone: None, waiting: None, ..self.clone() }));
+        let mut summary = Summary::of(&report);
+        summary.keep_columns_of(&self.summary);
+        self.summary = summary;
         self.shown = Some(report);
         if !(sites_first && self.go(List::Sites)) {
             self.arrange();
         }
+        if !self.is_missing() {
+            self.gone = None;
+        } else if let Some(last) = before {
+            self.gone = Some(Gone { since_s, last });
+        }
+        self.age_remark();
         true
+    }
+
+    /// Whether the item whose details are open is not in the list.
+    fn is_missing(&self) -> bool {
+        let Some(context) = self.context() else { return false };
+        let selected = self.at.selected.as_ref().filter(|_| self.at.pane == Pane::Detail);
+        selected.is_some_and(|id| self.list.find(&context, &self.at.order, id).is_none())
+    }
+
+    /// Removes a passing remark when its time is over.
+    fn age_remark(&mut self) {
+        let Some(left) = self.remark.as_mut().and_then(|remark| remark.reports_left.as_mut())
+        else {
+            return;
+        };
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.remark = None;
+        }
+    }
+
+    /// Closes the details. The cursor stays on their item, or near it if it is gone.
+    pub fn close_details(&mut self) {
+        if self.at.pane == Pane::Detail {
+            self.at.pane = Pane::first(self.list, self.size);
+            self.gone = None;
+            self.put_cursor(self.at.cursor);
+        }
     }
 
     /// Freezes the view, or resumes with the newest report; returns whether there is one.
@@ -232,9 +305,13 @@ impl ViewState {
         let Some(context) = self.context() else { return };
         let Place { sort, filter, selected, .. } = &self.at;
         let mut order = with_items!(self.list, Item => order::of::<Item>(&context, *sort, filter));
-        // A search looks everywhere.
+        // A search looks everywhere, and what the user reads does not fold away.
+        let read = selected.as_ref().filter(|_| self.at.pane == Pane::Detail);
         if !self.shows_growing() && filter.is_empty() {
-            order.retain(|at| !self.list.is_folded(&context, *at));
+            order.retain(|at| {
+                !self.list.is_folded(&context, *at)
+                    || read.is_some_and(|id| self.list.find(&context, &[*at], id).is_some())
+            });
         }
         let found = selected.as_ref().map(|id| self.list.find(&context, &order, id));
         let on_screen = self.at.cursor.saturating_sub(self.at.top);
@@ -242,6 +319,10 @@ impl ViewState {
         match found {
             None => self.at.cursor = 0,
             Some(Some(row)) => self.at.cursor = row,
+            // Open details stay about their item.
+            Some(None) if self.at.pane == Pane::Detail => {
+                self.at.cursor = self.at.cursor.min(self.at.order.len().saturating_sub(1));
+            }
             Some(None) => self.put_cursor(self.at.cursor),
         }
         self.at.top = self.at.cursor.saturating_sub(on_screen);
@@ -267,15 +348,18 @@ impl ViewState {
         }
     }
 
-    /// The finding under the cursor.
+    /// The finding under the cursor; none while the details are of one that is gone.
     pub fn finding(&self) -> Option<&Finding> {
+        if self.gone.is_some() {
+            return None;
+        }
         let at = *self.at.order.get(self.at.cursor)?;
         self.shown.as_deref()?.findings.get(at).filter(|_| self.list == List::Findings)
     }
 
     /// The call site under the cursor, or the one of the item there.
     pub fn site(&self) -> Option<&Site> {
-        let context = self.context()?;
+        let context = self.context().filter(|_| self.gone.is_none())?;
         self.list.site(&context, *self.at.order.get(self.at.cursor)?)
     }
 

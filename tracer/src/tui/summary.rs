@@ -4,9 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::model::ColumnId;
+use super::{
+    alike::{self, Differences},
+    model::{ColumnId, Needs},
+};
 use crate::report::{
-    Connection, FdType, Fds, Leaving, LibraryObject, Light, Report, Resource, VerdictClass, Word,
+    Connection, FdType, Fds, Finding, Leaving, LibraryObject, Light, Report, Resource,
+    VerdictClass, Word,
 };
 
 /// Totals and flags of a report as a whole, for the screen.
@@ -28,16 +32,18 @@ pub struct Summary {
     pub quiet: usize,
     /// Outstanding bytes of each finding's call sites at the last refreshes, oldest first.
     pub finding_trends: Vec<Vec<u64>>,
-    /// Whether there is more than one target.
-    pub many_targets: bool,
+    /// What columns need, as far as this report or one before it had it.
+    pub met: HashSet<Needs>,
+    /// What distinguishes call sites that would look alike, by their index.
+    pub alike_sites: Differences,
+    /// The same of findings.
+    pub alike_findings: Differences,
     /// Indexes of the call sites, by their number.
     pub site_at: HashMap<u32, usize>,
     /// Descriptors by type, most open first.
     pub types: Vec<TypeRow>,
     /// Resources that closed connections left behind, by function, those of most connections first.
     pub leaving: Vec<Leaving>,
-    /// Whether the protocol state of any descriptor is known.
-    pub states_known: bool,
     /// Open descriptors that the peer has closed.
     pub fds_without_peer: usize,
     /// Open connections that the peer has closed.
@@ -81,13 +87,14 @@ impl Summary {
 
     /// One pass over the call sites.
     pub fn of(report: &Report) -> Self {
-        let mut summary = Self { many_targets: report.targets.len() > 1, ..Self::default() };
+        let mut summary = Self::default();
+        let mut states_known = false;
         let longest = report.sites.iter().map(|site| site.trend_bytes.len()).max().unwrap_or(0);
         summary.trend = vec![0; longest];
         summary.types =
             report.fds.as_ref().map(|fds| types(fds, report.light.as_ref())).unwrap_or_default();
         for fd in report.fds.iter().flat_map(|fds| &fds.table) {
-            summary.states_known |= fd.state.is_some();
+            states_known |= fd.state.is_some();
             summary.fds_without_peer += usize::from(fd.is_peer_gone());
         }
         summary.leaving =
@@ -112,7 +119,28 @@ impl Summary {
             summary.judged |= site.verdict.class != VerdictClass::Unknown;
         }
         summary.look_at_findings(report);
+        summary.alike_sites = alike::of_sites(&report.sites);
+        summary.alike_findings = alike::of_findings(&report.findings);
+        let any = |is: fn(&Finding) -> bool| report.findings.iter().any(is);
+        let met = [
+            (Needs::Verdict, summary.judged),
+            (Needs::ManyTargets, report.targets.len() > 1),
+            (Needs::ManyProcesses, any(|finding| finding.processes > 1)),
+            (Needs::Faults, any(|finding| finding.fault.is_some())),
+            (Needs::FindingClients, any(|finding| !finding.clients.is_empty())),
+            (Needs::States, states_known),
+            (Needs::Orphans, !summary.leaving.is_empty()),
+            (Needs::TypeGrowth, summary.types.iter().any(|one| one.growth_per_s.is_some())),
+        ];
+        summary.met.extend(met.into_iter().filter(|(_, is_met)| *is_met).map(|(need, _)| need));
         summary
+    }
+
+    /// Keeps the columns of the report before: one that comes and goes would move all others with each report.
+    pub fn keep_columns_of(&mut self, before: &Self) {
+        self.met.extend(&before.met);
+        self.known.extend(&before.known);
+        self.longest_type_name = self.longest_type_name.max(before.longest_type_name);
     }
 
     fn look_at_findings(&mut self, report: &Report) {

@@ -5,11 +5,13 @@
 
 use std::sync::Arc;
 
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind};
+
 use super::{
-    keys::Key,
+    keys::{self, Key},
     layout::{self, Layout},
     lists::{Id, List},
-    model::SortOrder,
+    model::{ColumnId, SortBy, SortOrder},
     order,
     rows::{detail, header, help, limits},
     state::{Page, Pane, Remark, Size, ViewState},
@@ -77,18 +79,79 @@ fn put_cursor(state: &mut ViewState, row: usize) {
     scroll(state);
 }
 
+/// Says that a key stroke has no meaning at all.
+pub fn unknown(state: &mut ViewState, event: &KeyEvent) -> Effect {
+    let KeyCode::Char(letter) = event.code else { return Effect::None };
+    if event.kind == KeyEventKind::Release || letter.is_control() || state.typing.is_some() {
+        return Effect::None;
+    }
+    state.remark = Some(Remark::passing(format!("{letter} does nothing; ? lists the keys")));
+    Effect::Redraw
+}
+
+/// Why a key has no effect now, as the rest of a sentence; `None` if it has one.
+fn no_effect(state: &ViewState, key: Key) -> Option<&'static str> {
+    let none = state.at.order.is_empty();
+    let covers = matches!(
+        key,
+        Key::SortLeft
+            | Key::SortRight
+            | Key::SortBy(_)
+            | Key::Reverse
+            | Key::Suppress
+            | Key::Mark
+            | Key::Unmark
+            | Key::Full
+    );
+    match key {
+        _ if state.typing.is_some() => None,
+        _ if covers && state.page.is_some() => Some("on this page; Esc closes it"),
+        Key::Full if state.switching => Some("more: full tracing is being prepared"),
+        Key::Full if !state.is_light() => Some("here: all is traced already"),
+        Key::Suppress if state.finding().is_none() => Some("here: it suppresses findings (1)"),
+        Key::Growing if state.list == List::Findings && state.summary.growing == 0 => {
+            Some("here: no finding merely grows")
+        }
+        Key::Open if none && state.page.is_none() => Some("here: the list is empty"),
+        Key::Split if state.page.is_none() && state.list == List::Clients => {
+            Some("here: clients have no details; Enter lists their connections")
+        }
+        Key::Split if none && state.page.is_none() => Some("here: the list is empty"),
+        Key::SortLeft | Key::SortRight | Key::SortBy(_) | Key::Reverse if none => {
+            Some("here: the list is empty")
+        }
+        Key::SortBy(what) if sort_column(state, what).is_none() => {
+            Some("here: the list has no such column")
+        }
+        Key::Unmark if state.baseline.is_none() => Some("here: nothing is marked (m marks)"),
+        Key::Back
+            if state.page.is_none()
+                && state.at.pane != Pane::Detail
+                && state.at.filter.is_empty() =>
+        {
+            Some("here: nothing is open; q quits")
+        }
+        _ => None,
+    }
+}
+
 /// Applies a key.
 pub fn update(state: &mut ViewState, key: Key) -> Effect {
     state.remark = None;
     let asked = state.suppression.take();
+    if let Some(why) = no_effect(state, key) {
+        let stroke = keys::stroke(key);
+        let more = if key == Key::Back { "" } else { "; ? lists the keys" };
+        state.remark = Some(Remark::passing(format!("{stroke} does nothing {why}{more}")));
+        return Effect::Redraw;
+    }
     match key {
         Key::Close if state.page.is_some() => state.page = None,
         Key::Close | Key::Quit => return Effect::Quit,
         Key::Repaint => return Effect::Repaint,
         Key::Save if state.shown.is_none() => return Effect::Redraw,
         Key::Save => return Effect::Save,
-        Key::Full if state.may_switch_to_full() => return Effect::Full,
-        Key::Full => {}
+        Key::Full => return Effect::Full,
         Key::Help => toggle_page(state, Page::Help),
         Key::Limits => toggle_page(state, Page::Limits),
         Key::Suppress => return suppress(state, asked.as_deref()),
@@ -105,6 +168,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::Open => open(state),
         Key::Split => split(state),
         Key::SortLeft | Key::SortRight => sort_beside(state, key == Key::SortRight),
+        Key::SortBy(what) => sort_by(state, what),
         Key::Reverse => {
             state.at.sort.reversed = !state.at.sort.reversed;
             arrange(state);
@@ -129,6 +193,10 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::Mark => {
             state.mark();
             scroll(state);
+            if !matches!(state.list, List::Findings | List::Sites) && state.baseline.is_some() {
+                let text = "marked: findings (1) and call sites (2) show the change since";
+                state.remark = Some(Remark::passing(text));
+            }
         }
         Key::Unmark => {
             state.unmark();
@@ -137,6 +205,7 @@ pub fn update(state: &mut ViewState, key: Key) -> Effect {
         Key::Filter => {
             state.page = None;
             if state.at.pane == Pane::Detail {
+                state.close_details();
                 state.at.pane = Pane::Table;
             }
             state.typing = Some(state.at.filter.clone());
@@ -151,15 +220,9 @@ fn show(state: &mut ViewState, list: List) {
     state.page = None;
     state.scroll = 0;
     state.came_from = None;
-    close_detail(state);
+    state.close_details();
     if state.go(list) {
         scroll(state);
-    }
-}
-
-fn close_detail(state: &mut ViewState) {
-    if state.at.pane == Pane::Detail {
-        state.at.pane = Pane::first(state.list, state.size);
     }
 }
 
@@ -177,8 +240,8 @@ fn back(state: &mut ViewState) {
         state.at.filter = before;
         arrange(state);
     } else if state.at.pane == Pane::Detail {
-        close_detail(state);
-        put_cursor(state, state.at.cursor);
+        state.close_details();
+        arrange(state);
     } else if !state.at.filter.is_empty() {
         state.at.filter.clear();
         arrange(state);
@@ -201,10 +264,9 @@ fn open(state: &mut ViewState) {
         // All of one client's connections, by its address.
         open_client(state);
     } else if !state.at.order.is_empty() {
-        let text =
-            "call site unknown: it was opened before the attach, or in a way that is not traced"
-                .to_owned();
-        state.remark = Some(Remark { text, failed: false });
+        state.remark = Some(Remark::done(
+            "call site unknown: it was opened before the attach, or in a way that is not traced",
+        ));
     }
 }
 
@@ -238,16 +300,14 @@ fn sites_of_finding(state: &mut ViewState) {
 fn suppress(state: &mut ViewState, asked: Option<&str>) -> Effect {
     let Some(finding) = state.finding() else { return Effect::Redraw };
     let Some(pattern) = suppression(finding) else {
-        let text = "no suppression: the finding has no function".to_owned();
-        state.remark = Some(Remark { text, failed: true });
+        state.remark = Some(Remark::failed("no suppression: the finding has no function"));
         return Effect::Redraw;
     };
     if asked == Some(&pattern) {
         state.suppression = Some(pattern);
         return Effect::Suppress;
     }
-    let text = format!("x again suppresses it from now on: {pattern}");
-    state.remark = Some(Remark { text, failed: false });
+    state.remark = Some(Remark::done(format!("x again suppresses it from now on: {pattern}")));
     state.suppression = Some(pattern);
     Effect::Redraw
 }
@@ -270,7 +330,9 @@ fn filtered(state: &mut ViewState, list: List, filter: String) {
 fn split(state: &mut ViewState) {
     state.page = None;
     state.scroll = 0;
-    state.at.pane = match state.at.pane {
+    let was = state.at.pane;
+    state.close_details();
+    state.at.pane = match was {
         Pane::Table | Pane::Detail => Pane::Split,
         Pane::Split => Pane::Table,
     };
@@ -323,6 +385,23 @@ fn sort_beside(state: &mut ViewState, right: bool) {
         state.at.sort = SortOrder { by: *next, reversed: false };
         arrange(state);
     }
+}
+
+/// Sorts by what a letter stands for; by the same again: in reverse.
+fn sort_by(state: &mut ViewState, what: SortBy) {
+    let Some(by) = sort_column(state, what) else { return };
+    let again = state.at.sort.by == by && !state.at.sort.reversed;
+    state.at.sort = SortOrder { by, reversed: again };
+    arrange(state);
+}
+
+/// The column of the list that a letter stands for.
+fn sort_column(state: &ViewState, what: SortBy) -> Option<ColumnId> {
+    if what == SortBy::Worst {
+        return Some(state.list.first_sort().by);
+    }
+    let there = state.list.sortable(&state.context()?);
+    what.columns().iter().copied().find(|column| there.contains(column))
 }
 
 fn write(state: &mut ViewState, key: Key) {

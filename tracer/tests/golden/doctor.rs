@@ -35,6 +35,8 @@ fn server() -> Candidate {
         bits: Some(64),
         kernel_thread: false,
         zombie: false,
+        parent: Some(1),
+        capabilities: Some(0),
         seccomp: Some(2),
         allocators: Some(vec![
             "jemalloc 5.3.0 from libjemalloc.so.2, preloaded; glibc's malloc is not used"

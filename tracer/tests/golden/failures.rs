@@ -51,6 +51,11 @@ fn targets() -> Vec<Failure> {
         Failure::HeapUnreadable { pid: 4121, source: os(13) },
         Failure::NoReadableHeap { pid: 4121 },
         Failure::Ended { pid: 4121 },
+        Failure::Zombie { pid: 4121, parent: Some(4100) },
+        Failure::Zombie { pid: 4121, parent: None },
+        Failure::Itself { pid: 4121 },
+        Failure::Protected { pid: 1, what: "the executable", more_capable: true },
+        Failure::Protected { pid: 4121, what: "the memory map", more_capable: false },
         Failure::ThirtyTwoBit { pid: 4121, exe: "/srv/old".to_owned() },
         Failure::NothingProbed {
             pid: 4121,

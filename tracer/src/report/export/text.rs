@@ -27,7 +27,7 @@ use crate::{
 
 /// Writes the report.
 pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Result<()> {
-    let mut page = Page { width: options.width, out };
+    let mut page = Page { width: Some(options.width.unwrap_or(WIDEST)), out };
     title(report, &mut page)?;
     findings::write(report, options, &mut page)?;
     head(report, &mut page)?;
@@ -39,7 +39,7 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
     if let Some(light) = &report.light {
         light::write(light, report.fds.as_ref(), &mut page)?;
     } else if let Some(fds) = &report.fds {
-        fds::write(fds, report.targets.len() > 1, &mut page)?;
+        fds::write(fds, report, &mut page)?;
     }
     if let Some(connections) = &report.connections {
         connections::write(connections, &report.sites, &mut page)?;
@@ -50,6 +50,9 @@ pub fn write(report: &Report, options: &Options, out: &mut impl Write) -> io::Re
     }
     names::write(&report.modules, &mut page)
 }
+
+/// The widest line outside a terminal: pagers, mails and tickets wrap longer ones anywhere.
+const WIDEST: usize = 200;
 
 /// Writes lines of a bounded width, without control characters.
 struct Page<'a, W> {

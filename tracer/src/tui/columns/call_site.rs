@@ -1,8 +1,10 @@
 //! The cell of a call site: its function, source and callers.
 
 use crate::{
+    format,
     report::{Frame, Site},
     tui::{
+        alike::Difference,
         names,
         text::{Role, Row},
     },
@@ -13,11 +15,27 @@ const NAME: usize = 28;
 
 /// Function, source and, if there is space, its callers.
 pub(super) fn call_site(site: &Site, cells: usize) -> Row {
-    function(&site.frames, site.headline, cells)
+    function(&site.frames, site.headline, None, cells)
 }
 
-/// The same for any stack.
-pub(super) fn function(frames: &[Frame], headline: usize, cells: usize) -> Row {
+/// The same of a call site that would look like another: with what differs.
+pub(super) fn distinct(site: &Site, difference: Option<Difference>, cells: usize) -> Row {
+    let difference = difference.map(|difference| (difference, site.acquired_by.as_str()));
+    function(&site.frames, site.headline, difference, cells)
+}
+
+/// The same for any stack; with what distinguishes it, and the acquiring function.
+pub(super) fn function(
+    frames: &[Frame],
+    headline: usize,
+    difference: Option<(Difference, &str)>,
+    cells: usize,
+) -> Row {
+    if let Some((difference, acquired_by)) = difference
+        && let Some(row) = told_apart(frames, headline, difference, acquired_by, cells)
+    {
+        return row;
+    }
     let Some(asked) = frames.get(headline).or_else(|| frames.first()) else {
         return Row::of(Role::Muted, "unknown stack");
     };
@@ -37,6 +55,77 @@ pub(super) fn function(frames: &[Frame], headline: usize, cells: usize) -> Row {
     let space = cells.saturating_sub(names::width(&kept) + 1);
     let row = Row::of(role, names::function(&label, space)).with(Role::Muted, format!(" {kept}"));
     callers(row, above, cells)
+}
+
+/// Function, its source if there is space, and what distinguishes it from other rows.
+fn told_apart(
+    frames: &[Frame],
+    headline: usize,
+    difference: Difference,
+    acquired_by: &str,
+    cells: usize,
+) -> Option<Row> {
+    let asked = frames.get(headline)?;
+    let label = asked.label();
+    let role = if asked.symbol.is_some() { Role::Strong } else { Role::Text };
+    let forms = forms(frames, headline, difference, acquired_by)?;
+    let least = names::width(&names::last_part(&label)).min(cells / 2);
+    let fitting = |form: &&String| names::width(form) + least + 1 <= cells;
+    let note = match forms.iter().find(fitting) {
+        Some(form) => form.clone(),
+        None => names::start_of(forms.last()?, cells.saturating_sub(least + 1)),
+    };
+    let space = cells.saturating_sub(names::width(&note) + 1);
+    let name = names::function(&label, space);
+    let mut row = Row::of(role, name);
+    let source = asked.source().unwrap_or_default();
+    let left = space.saturating_sub(row.width() + 1);
+    if !source.is_empty() && names::width(&source) <= left {
+        row = row.with(Role::Muted, format!(" {source}"));
+    }
+    Some(row.with(Role::Text, format!(" {note}")))
+}
+
+/// The forms of a difference, the longest first.
+fn forms(
+    frames: &[Frame],
+    headline: usize,
+    difference: Difference,
+    acquired_by: &str,
+) -> Option<Vec<String>> {
+    Some(match difference {
+        Difference::Caller { at, line } => {
+            let frame = frames.get(at)?;
+            let name = short(frame);
+            let arrow = if at == headline + 1 { "←" } else { "← … ←" };
+            let mut forms = Vec::new();
+            if let Some(source) = frame.source() {
+                forms.push(format!("{arrow} {name} {source}"));
+            }
+            let last = names::last_part(&frame.label());
+            for name in [name, last] {
+                match frame.line {
+                    Some(number) if line => forms.push(format!("{arrow} {name}:{number}")),
+                    _ => forms.push(format!("{arrow} {name}")),
+                }
+            }
+            if let (true, Some(number)) = (line, frame.line) {
+                forms.push(format!("←:{number}"));
+            }
+            forms
+        }
+        Difference::Callee(at) => {
+            let frame = frames.get(at)?;
+            let name = names::last_part(&frame.label());
+            let named = frame.line.map(|line| format!("via {name}:{line}"));
+            named.into_iter().chain([format!("via {name}")]).collect()
+        }
+        Difference::Module => {
+            vec![format!("in {}", format::file_name(frames.get(headline)?.module.as_deref()?))]
+        }
+        Difference::AcquiredBy if acquired_by.is_empty() => return None,
+        Difference::AcquiredBy => vec![format!("by {acquired_by}")],
+    })
 }
 
 /// The row with ` ← caller ← caller`, as many as fit with recognizable names.

@@ -1,6 +1,8 @@
 //! The columns of the table of resources left behind, by the acquiring function.
 
-use super::{Column, ColumnId, Entry, Needs, Rank, call_site::call_site, counted, number, text};
+use super::{
+    Column, ColumnId, Entry, Needs, Rank, call_site::call_site, counted, known, number, text,
+};
 use crate::{
     format,
     report::{Leaving, Site},
@@ -15,8 +17,8 @@ use crate::{
 pub const LEAVING: &[Column<Leaving>] = &[
     Column { by: ColumnId::Pid, title: "pid", help: "process id of the target",
         needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 16, largest_first: false,
-        rank: |one| number(site(one).map(|site| f64::from(site.pid))),
-        cell: |one, _| site(one).map_or_else(Row::new, |site| Row::of(Role::Muted, site.pid.to_string())) },
+        rank: |one| number(site(one).and_then(|site| site.pid).map(f64::from)),
+        cell: |one, _| site(one).map_or_else(Row::new, |site| known(Role::Muted, site.pid.map(|pid| pid.to_string()))) },
     Column { by: ColumnId::Kind, title: "kind", help: "kind of resource; for descriptors, their type",
         needs: Needs::Nothing, width: |screen| if screen < 100 { 6 } else { 9 }, left: true, leave: 20, largest_first: false,
         rank: |one| text(site(one).map(Site::kind_name)),

@@ -3,7 +3,7 @@
 use tracer_common::kind::ResourceKind;
 
 use super::{
-    Column, ColumnId, Entry, Needs, Rank, age, call_site::call_site, counted, known, number, rate,
+    Column, ColumnId, Entry, Needs, Rank, age, call_site::distinct, counted, known, number, rate,
     risen, signed, text, verdict_words,
 };
 use crate::{
@@ -23,8 +23,8 @@ pub const SITES: &[Column<Site>] = &[
         leave: 18, largest_first: true, rank: |one| Rank::Number(-(one.at as f64)), cell: verdict },
     Column { by: ColumnId::Pid, title: "pid", help: "process id of the target",
         needs: Needs::ManyTargets, width: |_| 7, left: false, leave: 18, largest_first: false,
-        rank: |one| Rank::Number(f64::from(one.item.pid)),
-        cell: |one, _| Row::of(Role::Muted, one.item.pid.to_string()) },
+        rank: |one| number(one.item.pid.map(f64::from)),
+        cell: |one, _| known(Role::Muted, one.item.pid.map(|pid| pid.to_string())) },
     Column { by: ColumnId::Kind, title: "kind", help: "kind of resource; for descriptors, their type",
         needs: Needs::Nothing, width: kind_width, left: true, leave: 18, largest_first: false,
         rank: |one| Rank::Text(kind(one.item)),
@@ -32,7 +32,7 @@ pub const SITES: &[Column<Site>] = &[
     Column { by: ColumnId::Site, title: "call site", help: "the function that allocated, its source, its callers",
         needs: Needs::Nothing, width: |_| 0, left: true, leave: 0, largest_first: false,
         rank: |one| text(one.item.asked().and_then(|frame| frame.symbol.as_deref())),
-        cell: |one, cells| call_site(one.item, cells) },
+        cell: |one, cells| distinct(one.item, one.context.summary.alike_sites.get(&one.at).copied(), cells) },
     Column { by: ColumnId::Bytes, title: "bytes", help: "outstanding bytes: acquired and not released; none for descriptors",
         needs: Needs::Nothing, width: |_| 9, left: false, leave: 18, largest_first: true,
         rank: |one| sized(one.item, |site| counted(site.outstanding_bytes)),

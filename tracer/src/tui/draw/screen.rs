@@ -45,7 +45,9 @@ fn lines(state: &ViewState) -> Vec<Row> {
         }
     }
     lines.resize(layout.header + layout.totals + layout.table + layout.detail, Row::new());
-    lines.push(footer::row(state));
+    let footer = footer::rows(state);
+    lines.truncate((lines.len() + 1).saturating_sub(footer.len()));
+    lines.extend(footer);
     lines
 }
 

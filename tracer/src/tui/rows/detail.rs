@@ -3,11 +3,14 @@
 //! Pure; takes the state, returns rows.
 
 use super::{finding, object, site};
-use crate::tui::{
-    lists::List,
-    names,
-    state::{Pane, ViewState},
-    text::{Role, Row, packed, rule},
+use crate::{
+    format,
+    tui::{
+        lists::List,
+        names,
+        state::{Pane, ViewState},
+        text::{Role, Row, packed, rule},
+    },
 };
 
 /// Number of lines of the whole content, for scrolling.
@@ -21,6 +24,7 @@ pub fn rows(state: &ViewState, width: usize, height: usize) -> Vec<Row> {
     let space = height.saturating_sub(1);
     let full = state.at.pane == Pane::Detail;
     let Some(content) = content(state, width, space, full) else { return unknown(state, width) };
+    let last = last(state);
     let lines = content.len();
     let first = if full { state.scroll.min(lines.saturating_sub(space)) } else { 0 };
     let mut remark = Row::new();
@@ -33,9 +37,9 @@ pub fn rows(state: &ViewState, width: usize, height: usize) -> Vec<Row> {
         };
         remark = Row::of(Role::Muted, text);
     }
-    let parts = match (state.finding(), state.site()) {
+    let parts = match (last.finding(), last.site()) {
         (Some(finding), _) => finding::title(finding, width),
-        (None, Some(site)) => site::title(site, state, width),
+        (None, Some(site)) => site::title(site, last, width),
         (None, None) => Vec::new(),
     };
     let title = packed(parts, width.saturating_sub(remark.width() + 8), 2);
@@ -44,7 +48,39 @@ pub fn rows(state: &ViewState, width: usize, height: usize) -> Vec<Row> {
     rows
 }
 
+/// The view of the last report that had the item.
+fn last(state: &ViewState) -> &ViewState {
+    state.gone.as_ref().map_or(state, |gone| &gone.last)
+}
+
 fn content(state: &ViewState, width: usize, space: usize, full: bool) -> Option<Vec<Row>> {
+    let Some(gone) = &state.gone else { return of_item(state, width, space, full) };
+    let mut rows = notice(state.list, gone.since_s, width);
+    rows.extend(of_item(&gone.last, width, space, full)?);
+    Some(rows)
+}
+
+/// Says that the item is gone, above what was last known of it.
+fn notice(list: List, since_s: f64, width: usize) -> Vec<Row> {
+    let what = match list {
+        List::Findings => "finding",
+        List::Fds => "descriptor",
+        List::Connections => "connection",
+        List::Objects => "object",
+        List::Sites | List::Clients | List::Leaving | List::ObjectTypes => "call site",
+    };
+    let text = format!(
+        "This {what} has been gone since {}; its last figures follow. Esc goes back to the list.",
+        format::clock(since_s)
+    );
+    let lines = names::wrapped(&text, width.saturating_sub(2)).into_iter();
+    lines
+        .map(|line| Row::of(Role::Text, " ").with(Role::Notice, line))
+        .chain([Row::new()])
+        .collect()
+}
+
+fn of_item(state: &ViewState, width: usize, space: usize, full: bool) -> Option<Vec<Row>> {
     match (state.finding(), state.site()) {
         (Some(finding), _) => Some(finding::content(finding, state, width, full)),
         (None, Some(site)) => Some(site::content(site, state, width, space, full)),

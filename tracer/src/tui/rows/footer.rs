@@ -1,6 +1,6 @@
 //! The bottom line: the filter while it is typed, the last result, or the current key hints.
 //!
-//! Pure; takes the state, returns one row.
+//! Pure; takes the state, returns one row; more if a result is longer than the screen is wide.
 
 use crate::{
     format,
@@ -9,7 +9,7 @@ use crate::{
         keys::{BINDINGS, Key},
         lists::List,
         names,
-        state::{Page, ViewState},
+        state::{Page, Pane, Remark, ViewState},
         text::{Role, Row, Segment, packed, spread},
     },
 };
@@ -17,16 +17,38 @@ use crate::{
 /// Shown while probes are being attached; fits the smallest screen.
 const SWITCHING: &str = " attaching for full tracing… light continues until then ";
 
-/// The bottom line.
-pub fn row(state: &ViewState) -> Row {
+/// The most lines that a long result covers.
+const MOST: usize = 4;
+
+/// The bottom lines: one, or as many as the last result needs, so that a path is never cut.
+pub fn rows(state: &ViewState) -> Vec<Row> {
+    let width = usize::from(state.size.columns);
+    match &state.remark {
+        Some(remark) if state.typing.is_none() => result(remark, width),
+        _ => vec![row(state)],
+    }
+}
+
+fn result(remark: &Remark, width: usize) -> Vec<Row> {
+    let role = if remark.failed { Role::Loud } else { Role::Notice };
+    let mut lines = names::wrapped(&remark.text, width.saturating_sub(4));
+    if lines.len() > MOST {
+        let rest = lines.split_off(MOST - 1).concat();
+        lines.push(names::middle(&rest, width.saturating_sub(4)));
+    }
+    let longest = lines.iter().map(|line| names::width(line)).max().unwrap_or(0);
+    let line = |text: String| {
+        let blank = " ".repeat(longest - names::width(&text));
+        Row::of(Role::Text, " ").with(role, format!(" {text}{blank} ")).fitted(width)
+    };
+    lines.into_iter().map(line).collect()
+}
+
+/// The bottom line without a result.
+fn row(state: &ViewState) -> Row {
     let width = usize::from(state.size.columns);
     if state.typing.is_some() {
         return typing(state, width);
-    }
-    if let Some(remark) = &state.remark {
-        let role = if remark.failed { Role::Loud } else { Role::Notice };
-        let text = names::middle(&remark.text, width.saturating_sub(4));
-        return Row::of(Role::Text, " ").with(role, format!(" {text} ")).fitted(width);
     }
     if state.switching {
         return Row::of(Role::Text, " ").with(Role::Notice, SWITCHING).fitted(width);
@@ -54,7 +76,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
         Key::Limits if state.page == Some(Page::Limits) => true,
         _ if state.page.is_some() => false,
         Key::Close => true,
-        Key::Open => has_rows,
+        Key::Open => has_rows || state.at.pane == Pane::Detail,
         Key::Full => state.may_switch_to_full(),
         Key::Clients | Key::Leaving => state.list.is_of_connections(),
         Key::Growing => state.list == List::Findings && state.summary.growing > 0,
@@ -80,6 +102,7 @@ fn hints(state: &ViewState, width: usize) -> Row {
             Key::Leaving if state.list == List::Leaving => "one by one",
             Key::Each if state.list == List::Objects => "by kind",
             Key::Each if state.list == List::Findings => "call sites",
+            Key::Open if state.at.pane == Pane::Detail => "back",
             Key::Open if state.list == List::ObjectTypes => "call sites",
             Key::Open if state.list == List::Clients => "its connections",
             Key::Mark if state.baseline.is_some() => "re-mark",

@@ -116,12 +116,24 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
 
 /// Events that tracing sees, and its cost.
 fn costs(report: &Report, state: &ViewState, width: usize) -> Row {
+    // Names say what is behind the numbers: they go only if what must be shown needs their space.
+    let fitting = [true, false].into_iter().find_map(|named| {
+        let tabs = tabs(report, state.list, named);
+        let space = width.saturating_sub(tabs.width() + 3);
+        let segments = cost_segments(report, space);
+        let musts = segments.iter().filter(|one| one.rank == 0).map(|one| one.row.width() + 3);
+        (musts.sum::<usize>() <= space + 3 || !named).then_some((tabs, space, segments))
+    });
+    let Some((tabs, space, segments)) = fitting else { return Row::new() };
+    let left = Row::of(Role::Text, " ").and(packed(segments, space, 3)).fitted(space + 1);
+    spread(left, tabs, width)
+}
+
+/// What tracing sees and costs, for a line with `space` cells.
+fn cost_segments(report: &Report, space: usize) -> Vec<Segment> {
     let seen = &report.accounting;
-    let tabs = tabs(report, state.list, width);
-    let space = width.saturating_sub(tabs.width() + 3);
     let mut segments = vec![
-        // Under a budget, the cost matters more.
-        segment(u8::from(seen.budget.is_some()), Role::Text, rate(seen.events_per_s)),
+        segment(2, Role::Text, rate(seen.events_per_s)),
         Segment { rank: 0, row: probes(report, space) },
     ];
     if let Some(budget) = seen.budget {
@@ -131,14 +143,14 @@ fn costs(report: &Report, state: &ViewState, width: usize) -> Row {
         segments.push(segment(0, Role::Notice, text));
         if seen.estimated {
             segments.push(segment(
-                1,
+                2,
                 Role::Muted,
                 format!("{} windows", figures::count(budget.windows)),
             ));
         }
     }
     if let Some(share) = seen.collector.cpu_percent {
-        segments.push(segment(2, Role::Muted, format!("own cpu {share:.1} %")));
+        segments.push(segment(3, Role::Muted, format!("own cpu {share:.1} %")));
     }
     if let Some(bytes) = seen.collector.rss_bytes {
         segments.push(segment(4, Role::Muted, format!("own rss {}", format::bytes(bytes))));
@@ -160,12 +172,11 @@ fn costs(report: &Report, state: &ViewState, width: usize) -> Row {
             segments.push(segment(rank, Role::Muted, format!("{} {what}", figures::count(count))));
         }
     }
-    let left = Row::of(Role::Text, " ").and(packed(segments, space, 3)).fitted(space + 1);
-    spread(left, tabs, width)
+    segments
 }
 
-/// The available lists, the current one in brackets; with names if they leave most of the line to the rest.
-fn tabs(report: &Report, list: List, width: usize) -> Row {
+/// The available lists, the current one in brackets; with their names or without.
+fn tabs(report: &Report, list: List, named: bool) -> Row {
     let tabs = [
         ("1", "Findings", list == List::Findings, true),
         ("2", "Sites", list == List::Sites, true),
@@ -173,19 +184,14 @@ fn tabs(report: &Report, list: List, width: usize) -> Row {
         ("4", "Conns", list.is_of_connections(), report.connections.is_some()),
         ("5", "Objects", list.is_of_objects(), report.objects.is_some()),
     ];
-    let row = |named: bool| {
-        let mut row = Row::new();
-        for (key, name, here, _) in tabs.into_iter().filter(|(_, _, here, there)| *here || *there) {
-            let (before, after) = if here { ("[", "]") } else { (" ", " ") };
-            let role = if here { Role::Strong } else { Role::Muted };
-            let name = if named { format!(" {name}") } else { String::new() };
-            row =
-                row.with(role, before).with(Role::Accent, key).with(role, format!("{name}{after}"));
-        }
-        row.with(Role::Text, " ")
-    };
-    let named = row(true);
-    if width >= 70 && named.width() * 5 <= width * 2 { named } else { row(false) }
+    let mut row = Row::new();
+    for (key, name, here, _) in tabs.into_iter().filter(|(_, _, here, there)| *here || *there) {
+        let (before, after) = if here { ("[", "]") } else { (" ", " ") };
+        let role = if here { Role::Strong } else { Role::Muted };
+        let name = if named { format!(" {name}") } else { String::new() };
+        row = row.with(role, before).with(Role::Accent, key).with(role, format!("{name}{after}"));
+    }
+    row.with(Role::Text, " ")
 }
 
 fn segment(rank: u8, role: Role, text: String) -> Segment {

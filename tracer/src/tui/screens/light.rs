@@ -32,7 +32,7 @@ fn light_switches_to_full_on_request_and_shows_the_outcome() {
     state.switching = false;
     let why =
         "stays light: could not find an allocator in process `4121`: no object of it has `malloc`";
-    state.remark = Some(Remark { text: why.to_owned(), failed: true });
+    state.remark = Some(Remark::failed(why));
     golden("light_stays", &state);
     assert_eq!(update(&mut state, Key::Full), Effect::Full, "it may be tried again");
 }

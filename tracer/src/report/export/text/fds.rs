@@ -1,5 +1,5 @@
-//! File descriptors as text: counts, time until the limit, types, and the sockets that the peer has closed but the
-//! target has not.
+//! File descriptors as text: counts, time until the limit, types, the call sites that hold most, and the sockets that the
+//! peer has closed but the target has not.
 //!
 //! Takes the report's descriptors, returns lines. The table of all open ones is in the JSON and on the screen.
 
@@ -8,16 +8,19 @@ use std::{
     io::{self, Write},
 };
 
-use super::{Page, per_second, table::table};
+use super::{Page, per_second, place, table::table};
 use crate::{
     format::{count, count_per_s, roughly, roughly_between, seconds},
-    report::{Fd, Fds, SocketState},
+    report::{Fd, Fds, Report, Site, SocketState},
 };
+
+/// Call sites that are listed here: below, they may stand behind a thousand of the heap.
+const SITES: usize = 5;
 
 /// Sockets without a peer that are listed; all of them are counted.
 const NAMED: usize = 5;
 
-pub(super) fn write(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io::Result<()> {
+pub(super) fn write(fds: &Fds, report: &Report, page: &mut Page<'_, impl Write>) -> io::Result<()> {
     page.line("")?;
     let limit = fds.limit.map(|limit| format!(" of {} allowed", count(limit))).unwrap_or_default();
     let some = |text: Option<String>| text.unwrap_or_default();
@@ -35,7 +38,38 @@ pub(super) fn write(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -
     }
     by_type(fds, page)?;
     unseen(fds, page)?;
-    peer_gone(fds, several, page)
+    openers(&report.sites, page)?;
+    peer_gone(fds, report.targets.len() > 1, page)
+}
+
+/// The call sites of which most descriptors are open, with their rank in the list of all.
+fn openers(sites: &[Site], page: &mut Page<'_, impl Write>) -> io::Result<()> {
+    let mut open: Vec<(usize, &Site)> = (1..)
+        .zip(sites)
+        .filter(|(_, site)| site.kind.is_descriptor() && site.outstanding_count > 0)
+        .collect();
+    if open.is_empty() {
+        return Ok(());
+    }
+    open.sort_by_key(|(_, site)| Reverse(site.outstanding_count));
+    page.line("  most are open of those that were opened at:")?;
+    for (rank, site) in open.iter().take(SITES) {
+        let rate = site
+            .growth_count_per_s
+            .map_or_else(String::new, |rate| format!(", {}", count_per_s(rate)));
+        page.line(&format!(
+            "    {}: {} {} of {} open{rate} (call site #{rank})",
+            site.asked().map_or_else(|| "unknown stack".to_owned(), place),
+            site.kind_name(),
+            count(site.outstanding_count),
+            count(site.acquired_count),
+        ))?;
+    }
+    match open.len().saturating_sub(SITES) {
+        0 => Ok(()),
+        1 => page.line("    … 1 more call site"),
+        more => page.line(&format!("    … {} more call sites", count(more as u64))),
+    }
 }
 
 /// When the limit will be reached, if ever.
@@ -127,6 +161,23 @@ fn peer_gone(fds: &Fds, several: bool, page: &mut Page<'_, impl Write>) -> io::R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::{export::Options, fixtures};
+
+    #[test]
+    fn descriptors_do_not_hide_behind_a_thousand_call_sites_of_the_heap() {
+        let mut report = fixtures::served();
+        let one = report.sites.iter().find(|site| site.kind.is_descriptor()).cloned().unwrap();
+        let heap = report.sites.iter().find(|site| !site.kind.is_descriptor()).cloned().unwrap();
+        report.sites = vec![heap; 1_000];
+        report.sites.extend((1..=7).map(|open| Site { outstanding_count: open, ..one.clone() }));
+        let mut out = Vec::new();
+        let options = Options { top: Some(3), ..Options::default() };
+        super::super::write(&report, &options, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("  most are open of those that were opened at:\n"), "{text}");
+        assert!(text.contains(" 7 of ") && text.contains("(call site #1007)"), "{text}");
+        assert!(text.contains("    … 2 more call sites\n"), "{text}");
+    }
 
     #[test]
     fn the_time_until_the_limit_has_an_interval() {

@@ -53,7 +53,10 @@ fn paragraph(
     several: bool,
     page: &mut Page<'_, impl Write>,
 ) -> io::Result<()> {
-    let whose = if several { format!(" (pid {})", site.pid) } else { String::new() };
+    let whose = match site.pid {
+        Some(pid) if several => format!(" (pid {pid})"),
+        _ => String::new(),
+    };
     let estimate = Estimate(site.error);
     let held = if site.kind.is_thread() {
         format!(
