@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use tests::{
     Report, Service, Trace, Victim,
     allocators::{in_use, says, traced},
+    compare::Named,
     compile::{archive, victim, victim_by, victim_with},
     mimalloc,
     service::free_port,
@@ -162,6 +163,34 @@ fn musl() -> Result<()> {
 fn musl_in_a_static_executable() -> Result<()> {
     let start = "musl in the executable truth_static_musl";
     linked("musl-gcc", "truth_static_musl", &["-static"], &[], start)
+}
+
+/// A program that never frees, with musl: whole stacks, although musl has no unwind tables.
+fn never_frees(product: &str, flags: &[&str], start: &str) -> Result<()> {
+    let program = victim_by("musl-gcc", "never_frees", product, flags, &[])?;
+    let victim = Victim::start_command(&mut Command::new(program))?;
+    let (truth, report) = traced(victim, &[])?;
+    // One of the two sites is a function of musl, called by the program.
+    truth.compare(&report, Named::ByAnyFrame, &["heap"], true)?;
+    says(&report, start)?;
+    for site in report.list("/sites")? {
+        let symbols = tests::report::symbols(site);
+        ensure!(symbols.contains(&"main"), "{symbols:?}");
+        ensure!(site["truncated"] == false, "{symbols:?}: {}", site["truncated_why"]);
+    }
+    Ok(())
+}
+
+#[test]
+fn musl_in_a_static_executable_without_free() -> Result<()> {
+    let start =
+        "musl in the executable never_frees_static (which has no free: nothing is ever released)";
+    never_frees("never_frees_static", &["-static"], start)
+}
+
+#[test]
+fn stacks_through_musl_are_whole() -> Result<()> {
+    never_frees("never_frees_musl", &[], "musl from ")
 }
 
 /// jemalloc as Rust programs contain it: prefixed names, made with objcopy from Debian's library.

@@ -101,6 +101,13 @@ pub trait Architecture {
     /// The stubs in a section of them at `address`: of each its address and its slot.
     fn stubs(section: &[u8], address: u64) -> Vec<(u64, u64)>;
 
+    /// How the caller is found from each instruction of a function without call frame information, whose code is `code`
+    /// at `start`: rules in ascending order, `None` where none is known; empty if the code cannot be followed.
+    fn rules_of_code(code: &[u8], start: u64) -> Vec<(u64, Option<Meaning>)>;
+
+    /// Addresses at fixed distances that the code at `address` calls or takes.
+    fn addresses_in(code: &[u8], address: u64) -> Vec<u64>;
+
     /// How a row of call frame information finds the caller.
     fn unwind_rule<'data, S: UnwindSection<Slice<'data>>>(
         row: &UnwindTableRow<usize>,

@@ -71,6 +71,14 @@ impl Architecture for Unknown {
         Vec::new()
     }
 
+    fn rules_of_code(_: &[u8], _: u64) -> Vec<(u64, Option<Meaning>)> {
+        Vec::new()
+    }
+
+    fn addresses_in(_: &[u8], _: u64) -> Vec<u64> {
+        Vec::new()
+    }
+
     fn unwind_rule<'data, S: UnwindSection<Slice<'data>>>(
         _: &UnwindTableRow<usize>,
         _: &S,

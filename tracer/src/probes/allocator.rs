@@ -287,7 +287,9 @@ fn sentence(
     };
     let unused =
         if in_use { String::new() } else { format!(": not used, {winner}'s malloc comes first") };
-    format!("{text} {from}{names}{unused}")
+    let never =
+        if family.never_releases { " (which has no free: nothing is ever released)" } else { "" };
+    format!("{text} {from}{names}{never}{unused}")
 }
 
 #[cfg(test)]
@@ -303,6 +305,7 @@ mod tests {
             name: *name,
             version: (*name == Some("jemalloc")).then(|| "5.3.0".to_owned()),
             prefixes: vec![(*prefix).to_owned()],
+            never_releases: false,
         };
         ObjectInfo {
             path: path.into(),

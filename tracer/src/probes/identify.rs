@@ -47,6 +47,8 @@ pub(super) struct Family {
     pub(super) version: Option<String>,
     /// The prefixes of its functions.
     pub(super) prefixes: Vec<String>,
+    /// Whether it has no function that releases: the linker of a static program has left it out.
+    pub(super) never_releases: bool,
 }
 
 /// What an object file contains.
@@ -103,7 +105,12 @@ pub(super) fn inspect(
         match families.iter_mut().find(|family| family.name == name) {
             Some(family) => family.prefixes.push(prefix.to_owned()),
             None => {
-                families.push(Family { name, version: None, prefixes: vec![prefix.to_owned()] });
+                families.push(Family {
+                    name,
+                    version: None,
+                    prefixes: vec![prefix.to_owned()],
+                    never_releases: prefix.is_empty() && !names.has("", "free"),
+                });
             }
         }
     }
@@ -190,10 +197,11 @@ impl Names {
 
     /// Whether the file contains an allocator with this prefix. The linker drops functions that a program does not
     /// call: a Rust program with jemalloc has `_rjem_sdallocx` but no `_rjem_free`. An allocator that replaces libc's
-    /// has both.
+    /// has both; that of musl in a static program that never frees has only `malloc`.
     fn is_family(&self, prefix: &str) -> bool {
         if prefix.is_empty() {
-            return self.has("", "malloc") && self.has("", "free");
+            let is_musl = || self.allocator("") == Some("musl");
+            return self.has("", "malloc") && (self.has("", "free") || is_musl());
         }
         let any = |names: &[&str]| names.iter().any(|name| self.has(prefix, name));
         any(&ACQUIRING) && any(&RELEASING)
@@ -306,6 +314,8 @@ mod tests {
         assert!(names(&["mi_malloc_aligned", "mi_free"]).is_family("mi_"));
         assert!(!names(&["_rjem_malloc", "_rjem_mallctl"]).is_family("_rjem_"));
         assert!(!names(&["malloc", "sdallocx"]).is_family(""));
+        assert!(!names(&["malloc"]).is_family(""));
+        assert!(names(&["malloc", "__libc_malloc_impl"]).is_family(""), "static musl, no free");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub enum Difference {
     Callee(usize),
     /// The object file of the headline.
     Module,
+    /// The place in the headline's function, whose lines are not known.
+    Offset,
     /// The acquiring function.
     AcquiredBy,
 }
@@ -67,15 +69,27 @@ fn name(frame: &Frame) -> Name<'_> {
     (frame.symbol.as_ref(), nameless)
 }
 
-/// Name and line.
-fn place(frame: &Frame) -> (Name<'_>, Text<'_>, Option<u32>) {
-    (name(frame), frame.file.as_ref(), frame.line)
+type Place<'a> = (Name<'a>, Text<'a>, Option<u32>, Option<u64>);
+
+/// Name and line; without a line, the place in the function.
+fn place(frame: &Frame) -> Place<'_> {
+    (name(frame), frame.file.as_ref(), frame.line, offset(frame))
+}
+
+/// The place in a function whose lines are not known.
+fn offset(frame: &Frame) -> Option<u64> {
+    frame.offset.filter(|_| frame.line.is_none() && frame.symbol.is_some())
+}
+
+/// What a list shows of a headline.
+fn shown(frame: &Frame) -> Place<'_> {
+    (name(frame), frame.file.as_ref(), frame.line, None)
 }
 
 fn differences(items: &[Item<'_>]) -> Differences {
     let mut found = Differences::new();
     let all: Vec<usize> = (0..items.len()).collect();
-    for group in split(items, &all, |item| (item.kind, item.frames.get(item.headline).map(place))) {
+    for group in split(items, &all, |item| (item.kind, item.frames.get(item.headline).map(shown))) {
         let modules = split(items, &group, |item| {
             item.frames.get(item.headline).map(|frame| frame.module.as_ref())
         });
@@ -83,7 +97,14 @@ fn differences(items: &[Item<'_>]) -> Differences {
             found.extend(group.iter().map(|one| (*one, Difference::Module)));
         }
         for group in modules {
-            callers(items, &group, 1, &mut found);
+            let offsets =
+                split(items, &group, |item| item.frames.get(item.headline).and_then(offset));
+            if offsets.len() > 1 {
+                found.extend(group.iter().map(|one| (*one, Difference::Offset)));
+            }
+            for group in offsets {
+                callers(items, &group, 1, &mut found);
+            }
         }
     }
     found
@@ -218,6 +239,16 @@ mod tests {
         let zeroed = Site { acquired_by: "calloc".to_owned(), ..plain.clone() };
         let found = of_sites(&[plain.clone(), zeroed]);
         assert_eq!(found.get(&0), Some(&Difference::AcquiredBy));
+        // Two calls in a function without lines.
+        let at = |offset| {
+            let mut frames = plain.frames.to_vec();
+            frames[0].line = None;
+            frames[0].file = None;
+            frames[0].offset = Some(offset);
+            Site { frames: frames.into(), ..plain.clone() }
+        };
+        let found = of_sites(&[at(0x20), at(0x3c)]);
+        assert_eq!(found.get(&1), Some(&Difference::Offset));
         // Of the same kind only: the kind has a column.
         assert!(of_sites(&[plain.clone(), plain]).is_empty());
     }

@@ -4,10 +4,12 @@
 //! a function. Drops what only a debugger needs (registers that find no frame), and merges adjacent rows that are then
 //! equal.
 
+use std::ops::Range;
+
 use gimli::{BaseAddresses, CieOrFde, LittleEndian, UnwindContext, UnwindSection};
 use object::{
     BinaryFormat, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _,
-    ObjectSymbol as _, ReadRef, SegmentFlags, elf::PF_X,
+    ObjectSymbol as _, ReadRef, SegmentFlags, SymbolKind, elf::PF_X,
 };
 use tracer_common::{
     kind::PAGE_BYTES,
@@ -17,7 +19,7 @@ use tracer_common::{
     },
 };
 
-use super::rules::Rules;
+use super::{from_code, rules::Rules};
 use crate::arch::{Architecture as _, Host, Meaning, Slice};
 
 /// A gap between two functions that is shorter than this is padding: no return address points to it.
@@ -220,8 +222,9 @@ impl Functions<'_> {
 
     /// Marks the entry point, which has no caller, as outermost frame where no table covers it (musl).
     fn add_entry(&mut self, entry: u64) {
-        let end = entry.saturating_add(ENTRY);
-        let is_covered = self.all.iter().any(|(start, stop, _)| *start < end && entry < *stop);
+        let next = self.all.iter().map(|(start, _, _)| *start).filter(|start| *start > entry).min();
+        let end = entry.saturating_add(ENTRY).min(next.unwrap_or(u64::MAX));
+        let is_covered = self.all.iter().any(|(start, stop, _)| (*start..*stop).contains(&entry));
         if entry > self.origin && !is_covered {
             let first = self.rows.len();
             self.rows.push((entry, RULE_BOTTOM));
@@ -254,6 +257,34 @@ impl Functions<'_> {
                 self.rows.push((start - 1, RULE_SIGNAL));
                 self.all.push((start - 1, end, first..first + 1));
             }
+        }
+        self.add_from_code(file, code, text.address());
+    }
+
+    /// Adds the functions of a C library without tables (musl), by their code.
+    fn add_from_code<'data, R: ReadRef<'data>>(
+        &mut self,
+        file: &object::File<'data, R>,
+        code: &[u8],
+        address: u64,
+    ) {
+        let mut covered: Vec<Range<u64>> =
+            self.all.iter().map(|(start, end, _)| *start..*end).collect();
+        covered.sort_by_key(|range| range.start);
+        let begins = file
+            .dynamic_symbols()
+            .chain(file.symbols())
+            .filter(|symbol| symbol.is_definition() && symbol.kind() == SymbolKind::Text)
+            .map(|symbol| symbol.address())
+            // Its symbol has no type.
+            .chain([file.entry()]);
+        for (range, rules) in from_code::functions(code, address, begins, &covered) {
+            let first = self.rows.len();
+            for (from, meaning) in rules {
+                let number = meaning.map_or(RULE_GAP, |meaning| self.number(&meaning));
+                self.rows.push((from, number));
+            }
+            self.all.push((range.start, range.end, first..self.rows.len()));
         }
     }
 

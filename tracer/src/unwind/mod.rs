@@ -7,6 +7,7 @@
 mod builder;
 mod compile;
 mod expect;
+mod from_code;
 mod layout;
 mod library;
 mod pages;

@@ -67,6 +67,19 @@ pub(super) fn flag_read(code: &[u8]) -> Option<(u8, u8)> {
     decoded.next().filter(is_store).map(|_| (offset, mask))
 }
 
+/// See [`crate::arch::Architecture::addresses_in`].
+pub(super) fn addresses(code: &[u8], address: u64) -> Vec<u64> {
+    let taken = |one: &Decoded| {
+        let is_lea = one.mnemonic() == Mnemonic::Lea && one.memory_base() == Register::RIP;
+        is_lea.then(|| one.ip_rel_memory_address())
+    };
+    let called = |one: &Decoded| {
+        let is_call = one.flow_control() == FlowControl::Call;
+        is_call.then(|| one.near_branch_target())
+    };
+    all(code, address).filter_map(|one| called(&one).or_else(|| taken(&one))).collect()
+}
+
 fn all(code: &[u8], address: u64) -> impl Iterator<Item = Decoded> {
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
     std::iter::from_fn(move || decoder.can_decode().then(|| decoder.decode()))

@@ -1,7 +1,9 @@
 //! x86-64, with the System V calling convention.
 //!
-//! `instructions.rs` decodes, `place.rs` chooses the probed instruction, `unwind.rs` reads call frame information.
+//! `instructions.rs` decodes, `place.rs` chooses the probed instruction, `unwind.rs` reads call frame information, and
+//! `frames.rs` does without.
 
+mod frames;
 mod instructions;
 mod nothing;
 mod place;
@@ -76,6 +78,14 @@ impl Architecture for X86_64 {
 
     fn stubs(section: &[u8], address: u64) -> Vec<(u64, u64)> {
         instructions::stubs(section, address)
+    }
+
+    fn rules_of_code(code: &[u8], start: u64) -> Vec<(u64, Option<Meaning>)> {
+        frames::rules(code, start)
+    }
+
+    fn addresses_in(code: &[u8], address: u64) -> Vec<u64> {
+        instructions::addresses(code, address)
     }
 
     fn unwind_rule<'data, S: UnwindSection<Slice<'data>>>(

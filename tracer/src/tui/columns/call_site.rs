@@ -69,20 +69,22 @@ fn told_apart(
     let label = asked.label();
     let role = if asked.symbol.is_some() { Role::Strong } else { Role::Text };
     let forms = forms(frames, headline, difference, acquired_by)?;
-    let least = names::width(&names::last_part(&label)).min(cells / 2);
+    // The line is a part of what distinguishes it, too: it stays if its file does not fit.
+    let line = asked.line.map_or_else(String::new, |line| format!(":{line}"));
+    let least = names::width(&names::last_part(&label)).min(cells / 2) + names::width(&line);
     let fitting = |form: &&String| names::width(form) + least + 1 <= cells;
     let note = match forms.iter().find(fitting) {
         Some(form) => form.clone(),
         None => names::start_of(forms.last()?, cells.saturating_sub(least + 1)),
     };
     let space = cells.saturating_sub(names::width(&note) + 1);
-    let name = names::function(&label, space);
-    let mut row = Row::of(role, name);
-    let source = asked.source().unwrap_or_default();
-    let left = space.saturating_sub(row.width() + 1);
-    if !source.is_empty() && names::width(&source) <= left {
-        row = row.with(Role::Muted, format!(" {source}"));
-    }
+    let source = asked.source().filter(|source| {
+        let bare = names::width(&names::last_part(&label));
+        bare + names::width(source) < space
+    });
+    let behind = source.map_or(line, |source| format!(" {source}"));
+    let name = names::function(&label, space.saturating_sub(names::width(&behind)));
+    let row = Row::of(role, name).with(Role::Muted, behind);
     Some(row.with(Role::Text, format!(" {note}")))
 }
 
@@ -99,18 +101,17 @@ fn forms(
             let name = short(frame);
             let arrow = if at == headline + 1 { "←" } else { "← … ←" };
             let mut forms = Vec::new();
-            if let Some(source) = frame.source() {
+            // A file without a line would not distinguish.
+            if let Some(source) = frame.source().filter(|_| frame.line.is_some() || !line) {
                 forms.push(format!("{arrow} {name} {source}"));
             }
             let last = names::last_part(&frame.label());
             for name in [name, last] {
-                match frame.line {
-                    Some(number) if line => forms.push(format!("{arrow} {name}:{number}")),
-                    _ => forms.push(format!("{arrow} {name}")),
-                }
+                let place = if line { place_in(frame) } else { String::new() };
+                forms.push(format!("{arrow} {name}{place}"));
             }
-            if let (true, Some(number)) = (line, frame.line) {
-                forms.push(format!("←:{number}"));
+            if line {
+                forms.push(format!("←{}", place_in(frame)));
             }
             forms
         }
@@ -123,9 +124,19 @@ fn forms(
         Difference::Module => {
             vec![format!("in {}", format::file_name(frames.get(headline)?.module.as_deref()?))]
         }
+        Difference::Offset => vec![format!("+{:#x}", frames.get(headline)?.offset?)],
         Difference::AcquiredBy if acquired_by.is_empty() => return None,
         Difference::AcquiredBy => vec![format!("by {acquired_by}")],
     })
+}
+
+/// Where in its function a frame is: `:33`, or `+0x3c` without lines.
+fn place_in(frame: &Frame) -> String {
+    match (frame.line, frame.offset) {
+        (Some(line), _) => format!(":{line}"),
+        (None, Some(offset)) => format!("+{offset:#x}"),
+        (None, None) => String::new(),
+    }
 }
 
 /// The row with ` ← caller ← caller`, as many as fit with recognizable names.
@@ -147,4 +158,44 @@ fn callers(mut row: Row, frames: &[Frame], cells: usize) -> Row {
 fn short(frame: &Frame) -> String {
     let label = frame.label();
     names::function(&label, 32.min(names::width(&label)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::sample;
+
+    #[test]
+    fn what_distinguishes_a_row_is_shown_at_any_width() {
+        let first = sample::site(1).frames.first().cloned().unwrap();
+        let frame = |name: &str, line| Frame {
+            symbol: Some(name.into()),
+            file: Some("/src/gateway/zoo.cpp".into()),
+            line,
+            offset: Some(0x3c),
+            ..first.clone()
+        };
+        let frames = [
+            frame("grow(int)", Some(7)),
+            frame("make(int)", Some(29)),
+            frame("handle_request(int)", Some(33)),
+            frame("serve", None),
+        ];
+        let caller = |at, line| Difference::Caller { at, line };
+        for (difference, cells, text) in [
+            (caller(2, true), 60, "make(int) zoo.cpp:29 ← handle_request(int) zoo.cpp:33"),
+            (caller(2, true), 40, "make:29 ← handle_request(int) zoo.cpp:33"),
+            (caller(2, true), 38, "make(int):29 ← handle_request(int):33"),
+            (caller(2, true), 28, "make:29 ← handle_request:33"),
+            (caller(2, true), 14, "make:29 ←:33"),
+            (caller(2, false), 29, "make:29 ← handle_request(int)"),
+            (caller(3, true), 40, "make(int) zoo.cpp:29 ← … ← serve+0x3c"),
+            (Difference::Callee(0), 31, "make(int) zoo.cpp:29 via grow:7"),
+            (Difference::Offset, 30, "make(int) zoo.cpp:29 +0x3c"),
+            (Difference::AcquiredBy, 40, "make(int) zoo.cpp:29 by calloc"),
+        ] {
+            let row = function(&frames, 1, Some((difference, "calloc")), cells);
+            assert_eq!(row.text(), text, "{difference:?} {cells}");
+        }
+    }
 }
