@@ -22,6 +22,8 @@ use crate::{
 
 pub use servers::{APACHE_EVENT, APACHE_PREFORK, GUNICORN, NGINX, PHP_FPM, POSTGRES, SSHD};
 
+/// Seconds of load before leaktrace attaches.
+const WARM_UP_S: u64 = 1;
 /// Time limit for a tree to become quiet after its load.
 const QUIET_LIMIT: Duration = Duration::from_secs(30);
 /// Equal readings in a row after which a tree is quiet.
@@ -81,7 +83,7 @@ impl Tree {
         let pid = server.main();
         let load = |seconds| network::inside(pid, || (self.load)(folder, seconds));
         // Workers start, and what is made once is made.
-        drop(load(1).context("before it is traced")?);
+        drop(load(WARM_UP_S).context("before it is traced")?);
         let trace = Trace::attach(pid, &[&["--children"], options].concat())?;
         let clients = load(seconds).context("while it is traced")?;
         let before = quiet(&server)?;

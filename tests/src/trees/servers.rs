@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Tree;
+use super::{Tree, WARM_UP_S};
 use crate::{
     child::Running,
     compile::victim_with,
@@ -208,11 +208,12 @@ fn start_sshd(folder: &Path) -> Result<Started> {
     Started::listening(folder, &mut command, PORT)
 }
 
-/// Fifty clients that log in, one after the other, and stay.
-fn logins(folder: &Path, _: u64) -> Result<Vec<Running>> {
+/// Fifty clients that log in, one after the other, and stay; a few to warm up.
+fn logins(folder: &Path, seconds: u64) -> Result<Vec<Running>> {
+    let number = if seconds == WARM_UP_S { 3 } else { LOGINS };
     let unpacked = packages::debian(&["openssh-server", "openssh-client"])?;
     let mut clients = Vec::new();
-    for _ in 0..LOGINS {
+    for _ in 0..number {
         let mut command = Command::new(unpacked.path("usr/bin/ssh")?);
         command
             .args(["-F", "none", "-T", "-p", &PORT.to_string(), "-i"])
@@ -221,12 +222,10 @@ fn logins(folder: &Path, _: u64) -> Result<Vec<Running>> {
             .args(["-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "root@127.0.0.1"])
             // What the shell ignores. It ends with the connection.
             .arg("stay");
-        let client = Running::start(&mut command)?;
-        clients.push(client);
-    }
-    for client in &mut clients {
+        let mut client = Running::start(&mut command)?;
         let said = client.line(LOGIN_LIMIT);
         ensure!(said.as_deref().ok() == Some("here"), "{said:?}: {:?}", client.rest_of_stderr());
+        clients.push(client);
     }
     Ok(clients)
 }

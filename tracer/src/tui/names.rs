@@ -91,7 +91,7 @@ fn break_in(text: &str, whole: usize) -> usize {
             let (head, tail) = text.split_at(*at);
             before.iter().any(|sign| head.ends_with(sign)) && !tail.starts_with(behind)
         };
-        places.clone().filter(|at| *at >= least).filter(is_there).last()
+        places.clone().filter(|at| *at >= least).rfind(is_there)
     };
     // `> >` closes two templates, and operators have signs of their own.
     last(&[" "], &['>'], whole / 2)

@@ -112,11 +112,10 @@ fn no_effect(state: &ViewState, key: Key) -> Option<&'static str> {
         Key::Growing if state.list == List::Findings && state.summary.growing == 0 => {
             Some("here: no finding merely grows")
         }
-        Key::Open if none && state.page.is_none() => Some("here: the list is empty"),
         Key::Split if state.page.is_none() && state.list == List::Clients => {
             Some("here: clients have no details; Enter lists their connections")
         }
-        Key::Split if none && state.page.is_none() => Some("here: the list is empty"),
+        Key::Open | Key::Split if none && state.page.is_none() => Some("here: the list is empty"),
         Key::SortLeft | Key::SortRight | Key::SortBy(_) | Key::Reverse if none => {
             Some("here: the list is empty")
         }

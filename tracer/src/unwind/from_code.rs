@@ -57,8 +57,8 @@ mod tests {
         code[..8].copy_from_slice(&[0x53, 0xe8, 10, 0, 0, 0, 0x5b, 0xc3]);
         code[16..19].copy_from_slice(&[0x50, 0x58, 0xc3]);
         code[32..35].copy_from_slice(&[0x50, 0x58, 0xc3]);
-        let covered = [0x1020..0x1023];
-        let found = functions(&code, 0x1000, [0x1000, 0x1020].into_iter(), &covered);
+        let covered = std::slice::from_ref(&(0x1020..0x1023));
+        let found = functions(&code, 0x1000, [0x1000, 0x1020].into_iter(), covered);
         let ranges: Vec<Range<u64>> = found.into_iter().map(|(range, _)| range).collect();
         assert_eq!(ranges, [0x1000..0x1008, 0x1010..0x1013], "one by its symbol, one by its call");
     }

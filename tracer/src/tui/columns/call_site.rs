@@ -69,13 +69,19 @@ fn told_apart(
     let label = asked.label();
     let role = if asked.symbol.is_some() { Role::Strong } else { Role::Text };
     let forms = forms(frames, headline, difference, acquired_by)?;
-    // The line is a part of what distinguishes it, too: it stays if its file does not fit.
+    let least = names::width(&names::last_part(&label)).min(cells / 2);
+    // The line is a part of what distinguishes it, too: it stays if its file does not fit, but not at the price of the rest.
     let line = asked.line.map_or_else(String::new, |line| format!(":{line}"));
-    let least = names::width(&names::last_part(&label)).min(cells / 2) + names::width(&line);
-    let fitting = |form: &&String| names::width(form) + least + 1 <= cells;
-    let note = match forms.iter().find(fitting) {
-        Some(form) => form.clone(),
-        None => names::start_of(forms.last()?, cells.saturating_sub(least + 1)),
+    let fitting = |behind: &str| {
+        let taken = least + names::width(behind);
+        forms.iter().find(|form| names::width(form) + taken < cells)
+    };
+    let (note, line) = match (fitting(&line), fitting("")) {
+        (Some(form), _) => (form.clone(), line),
+        (None, Some(form)) => (form.clone(), String::new()),
+        (None, None) => {
+            (names::start_of(forms.last()?, cells.saturating_sub(least + 1)), String::new())
+        }
     };
     let space = cells.saturating_sub(names::width(&note) + 1);
     let source = asked.source().filter(|source| {

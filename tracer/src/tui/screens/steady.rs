@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
 use super::{
     super::{
         columns::{FINDINGS, OBJECTS, TableContext},
@@ -41,9 +43,11 @@ fn details_of_what_is_gone_say_since_when_and_stay() {
     type Remove = fn(&mut Report);
     let cases: [(&[Key], &str, Remove); 4] = [
         (&[Key::Findings], "This finding has been gone since 00:", |report| {
-            report.findings.clear()
+            report.findings.clear();
         }),
-        (&[Key::Sites], "This call site has been gone since 00:", |report| report.sites.clear()),
+        (&[Key::Sites], "This call site has been gone since 00:", |report| {
+            report.sites.clear();
+        }),
         (&[Key::Fds], "This descriptor has been gone since 00:", |report| {
             report.fds.as_mut().unwrap().table.clear();
         }),
@@ -159,7 +163,6 @@ fn a_key_without_effect_says_so_for_a_moment() {
         assert_eq!(remark(&state), None, "{key:?}");
     }
     // No meaning at all.
-    use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
     let stroke = KeyEvent::new(KeyCode::Char('z'), KeyModifiers::NONE);
     assert_eq!(unknown(&mut state, &stroke), Effect::Redraw);
     assert_eq!(remark(&state).as_deref(), Some("z does nothing; ? lists the keys"));
