@@ -99,6 +99,11 @@ pub(super) struct TcacheLayout {
 }
 
 impl TcacheLayout {
+    /// Whether a chunk of this size may contain one: a free chunk that is larger by less than a chunk is not divided.
+    pub(super) const fn fits(&self, size: u64) -> bool {
+        size == self.chunk || size == self.chunk + CHUNK_ALIGNMENT
+    }
+
     /// Bytes before the heads of the lists.
     pub(super) const fn counts_bytes(&self) -> usize {
         self.lists * self.count_bytes

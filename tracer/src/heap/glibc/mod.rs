@@ -250,7 +250,8 @@ impl<M: Memory> Reading<'_, M> {
         let size = |chunk| size_of(&self.heap.spans, chunk);
         let candidates = candidates.iter().filter(|chunk| is_allocated(&self.heap.spans, **chunk));
         let found = candidates.filter_map(|chunk| {
-            let mut layouts = TCACHES.iter().filter(|layout| size(*chunk) == Some(layout.chunk));
+            let size_of_it = size(*chunk)?;
+            let mut layouts = TCACHES.iter().filter(|layout| layout.fits(size_of_it));
             layouts.find_map(|layout| {
                 let cache = caches::cache(self.memory, *chunk, layout, links, &size)?;
                 Some(Found { chunk: *chunk, layout, cache })

@@ -1,7 +1,7 @@
 //! The reader on heaps that are made up, byte by byte: every rule that a real heap exercises only by chance.
 
 use super::{
-    layout::{ARENAS, IS_MAPPED},
+    layout::{ARENAS, CHUNK_ALIGNMENT, IS_MAPPED},
     *,
 };
 use crate::heap::{blocks::State, memory::tests::Fake};
@@ -131,14 +131,16 @@ fn an_arena_in_use_is_found_although_lists_are_not_empty() {
 
 #[test]
 fn chunks_in_caches_of_threads_are_free_in_every_layout() {
-    for (layout, room, safe) in [
-        (TCACHES[0], 0, false),
-        (TCACHES[1], 0, false),
-        (TCACHES[1], 0, true),
-        (TCACHES[2], 16, true),
+    for (layout, room, safe, more) in [
+        (TCACHES[0], 0, false, 0),
+        (TCACHES[1], 0, false, 0),
+        (TCACHES[1], 0, true, 0),
+        (TCACHES[2], 16, true, 0),
+        // Made of a free chunk.
+        (TCACHES[2], 16, true, CHUNK_ALIGNMENT),
     ] {
         let mut made = Made::new();
-        let cache = made.chunk(layout.chunk, true);
+        let cache = made.chunk(layout.chunk + more, true);
         let small: Vec<u64> = (0..4).map(|_| made.chunk(0x20, true) + 16).collect();
         let large: Vec<u64> = (0..2).map(|_| made.chunk(0x100, true) + 16).collect();
         made.fill_cache(cache, &layout, room, &[(0, &small[1..]), (14, &large)], safe);
