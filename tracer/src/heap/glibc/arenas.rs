@@ -205,9 +205,7 @@ fn mapped_bytes(memory: &impl Memory, segment: &Segment, main: &Arena) -> Option
     let start = (top + size).checked_sub(main.system_bytes)?;
     segment.words.windows(3).find_map(|words| match words {
         // The most that there has been, and where the heap begins.
-        [bytes, most, first] if *first == start && bytes <= most && bytes % 4096 == 0 => {
-            Some(*bytes)
-        }
+        [bytes, most, first] if *first == start && bytes <= most && bytes % 16 == 0 => Some(*bytes),
         _ => None,
     })
 }

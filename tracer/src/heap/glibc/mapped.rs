@@ -26,22 +26,29 @@ pub(super) fn find(memory: &impl Memory, start: u64, end: u64) -> Vec<Block> {
     found
 }
 
+/// Bytes of the pages behind a chunk: none up to glibc 2.42; since 2.43 a chunk's size leaves out a header, so that what the
+/// program may use ends like in any other chunk.
+const TAILS: [u64; 2] = [0, HEADER_BYTES];
+
 /// The block that begins with the page at `start`, and the bytes of its pages.
 fn block(memory: &impl Memory, start: u64, end: u64) -> Option<(Block, u64)> {
     let [before, head] = memory.words(start)?;
-    let whole = (head & !FLAGS).checked_add(before).filter(|_| before == 0)?;
-    let is_possible = head & FLAGS == IS_MAPPED && whole >= PAGE && whole % PAGE == 0;
+    let bytes = head & !FLAGS;
+    let tail = TAILS.into_iter().find(|tail| (bytes + tail) % PAGE == 0)?;
+    let whole = bytes + tail;
+    let is_possible = before == 0 && head & FLAGS == IS_MAPPED && whole >= PAGE;
     if !is_possible || start.checked_add(whole)? > end {
         return None;
     }
-    let chunk = aligned(memory, start, whole).unwrap_or(start);
-    let gross = start + whole - chunk;
-    // The size of the next chunk does not begin within this one: two words are overhead.
-    Some((Block { address: chunk + HEADER_BYTES, size: gross - HEADER_BYTES, gross: whole }, whole))
+    let chunk = aligned(memory, start, whole, tail).unwrap_or(start);
+    // The size of the next chunk does not begin within this one: two words are overhead, unless they are behind it.
+    let overhead = if tail == 0 { HEADER_BYTES } else { HEADER_BYTES + SIZE };
+    let size = (start + whole).checked_sub(chunk + overhead)?;
+    Some((Block { address: chunk + HEADER_BYTES, size, gross: whole }, whole))
 }
 
 /// The chunk of a block that was requested with an alignment: it begins later, and says how much later.
-fn aligned(memory: &impl Memory, start: u64, whole: u64) -> Option<u64> {
+fn aligned(memory: &impl Memory, start: u64, whole: u64, tail: u64) -> Option<u64> {
     let powers = (5..=whole.ilog2()).map(|power| 1_u64 << power);
     powers.into_iter().find_map(|alignment| {
         let content = (start + HEADER_BYTES).next_multiple_of(alignment);
@@ -51,7 +58,7 @@ fn aligned(memory: &impl Memory, start: u64, whole: u64) -> Option<u64> {
             let lead =
                 chunk.checked_sub(start).filter(|lead| *lead >= MIN_CHUNK / 2 && *lead < whole)?;
             let [before, head] = memory.words(chunk + SIZE - 8)?;
-            let is_it = before == lead && head == (whole - lead) | IS_MAPPED;
+            let is_it = before == lead && whole.checked_sub(lead + tail)? | IS_MAPPED == head;
             (is_it && chunk % CHUNK_ALIGNMENT == 0).then_some(chunk)
         })
     })

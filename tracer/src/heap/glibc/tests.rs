@@ -227,6 +227,13 @@ fn other_arenas(layout: &'static ArenaLayout) {
 
 #[test]
 fn mapped_blocks_are_found_among_their_neighbors_and_compared_with_the_count() {
+    // Up to 2.42, and since.
+    mapped_blocks(0, 16);
+    mapped_blocks(16, 24);
+}
+
+/// With so many bytes behind each chunk that its size leaves out, and this overhead.
+fn mapped_blocks(tail: u64, overhead: u64) {
     const START: u64 = 0x7e00_1000_0000;
     let mut made = Made::new();
     made.chunk(0x40, true);
@@ -234,19 +241,22 @@ fn mapped_blocks_are_found_among_their_neighbors_and_compared_with_the_count() {
     made.anonymous(START, 0x10_0000);
     // Other memory; a plain block; one aligned to 16 KiB, with what is left of the header before it; other memory.
     made.memory.set(START, 0x1234);
-    made.memory.set(START + 0x1000 + 8, 0x30000 | IS_MAPPED);
-    made.memory.set(START + 0x31000 + 8, 0x40000 | IS_MAPPED);
+    made.memory.set(START + 0x1000 + 8, (0x30000 - tail) | IS_MAPPED);
+    made.memory.set(START + 0x31000 + 8, (0x40000 - tail) | IS_MAPPED);
     let aligned = START + 0x34000 - 16;
     let lead = aligned - (START + 0x31000);
     made.memory.set(aligned, lead);
-    made.memory.set(aligned + 8, (0x40000 - lead) | IS_MAPPED);
+    made.memory.set(aligned + 8, (0x40000 - lead - tail) | IS_MAPPED);
     // The C library's own count.
-    made.memory.set(LIBC + 0x1800, 0x70000);
+    made.memory.set(LIBC + 0x1800, 0x70000 + tail);
     made.memory.set(LIBC + 0x1808, 0x90000);
     made.memory.set(LIBC + 0x1810, HEAP);
     let heap = made.read(true);
     let sizes: Vec<_> = heap.mapped.iter().map(|block| (block.address, block.size)).collect();
-    assert_eq!(sizes, [(START + 0x1010, 0x30000 - 16), (START + 0x34000, 0x40000 - lead - 16)]);
+    assert_eq!(
+        sizes,
+        [(START + 0x1010, 0x30000 - overhead), (START + 0x34000, 0x40000 - lead - overhead)]
+    );
     assert_eq!(heap.doubts, [""; 0]);
     assert_eq!(heap.arenas.last().unwrap().used_bytes, 0x70000);
 }
