@@ -57,6 +57,28 @@ struct Path {
 /// The same in processes that forked from each other, whose frames have the same addresses.
 type Stack = (u32, Option<ProbeNumber>, FdType, u8, StackEnd, Arc<[u64]>);
 
+/// The id of a stack in processes that forked from each other.
+#[derive(Clone, Debug)]
+struct Known {
+    id: u32,
+    /// Whether each frame was in a file.
+    is_whole: bool,
+    /// The memory map that says so. After an exec, the first one lacks libraries that are about to be mapped, and the stack
+    /// would stay apart from those of all other processes.
+    mappings: Option<Arc<Mappings>>,
+}
+
+impl Known {
+    /// Whether a memory map says nothing new about the stack.
+    fn holds(&self, mappings: Option<&Arc<Mappings>>) -> bool {
+        let is_same = match (&self.mappings, mappings) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        self.is_whole || is_same
+    }
+}
+
 /// The ids of stacks.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
@@ -66,7 +88,7 @@ pub(super) struct Processes {
     /// A process that runs each of them now.
     users: HashMap<u32, Pid>,
     ids: HashMap<Path, u32>,
-    stacks: HashMap<Stack, u32>,
+    stacks: HashMap<Stack, Known>,
     taken: HashSet<u32>,
     next: u32,
 }
@@ -144,17 +166,17 @@ impl Processes {
     }
 
     /// The id of a call site's stack: the number of the first call site that had it, unless that is taken.
-    fn id(&mut self, site: &SiteFigures, stacks: &mut HashMap<Stack, u32>) -> u32 {
+    fn id(&mut self, site: &SiteFigures, stacks: &mut HashMap<Stack, Known>) -> u32 {
         if site.pid.is_none() {
             return site.number;
         }
         let SiteFigures { image, probe, fd_type, detail, end, .. } = *site;
         let stack = (image, probe, fd_type, detail, end, Arc::clone(&site.frames));
-        if let Some(id) = self.stacks.get(&stack) {
-            stacks.insert(stack, *id);
-            return *id;
-        }
         let mappings = self.images.get(&image);
+        if let Some(known) = self.stacks.get(&stack).filter(|known| known.holds(mappings)) {
+            stacks.insert(stack, known.clone());
+            return known.id;
+        }
         let path = Path {
             probe,
             fd_type,
@@ -163,6 +185,8 @@ impl Processes {
             executable: mappings.and_then(|all| Some(all.objects().first()?.file)),
             places: site.frames.iter().map(|frame| place(image, *frame, mappings)).collect(),
         };
+        let is_whole = path.places.iter().all(|place| matches!(place, Place::File(..)));
+        let mappings = mappings.cloned();
         let Self { ids, taken, next, .. } = self;
         let id = *ids.entry(path).or_insert_with(|| {
             if taken.insert(site.number) {
@@ -171,7 +195,7 @@ impl Processes {
             *next += 1;
             FIRST_ID + *next
         });
-        stacks.insert(stack, id);
+        stacks.insert(stack, Known { id, is_whole, mappings });
         id
     }
 

@@ -100,6 +100,27 @@ fn an_id_stays_with_its_stack_and_a_number_that_is_used_again_gets_another() {
 }
 
 #[test]
+fn a_stack_through_a_library_that_the_memory_map_lacks_at_first_joins_the_others() {
+    let whole = mappings(0x40_0000, 0xa0_0000);
+    let of_executable =
+        format!("{:x}-{:x} r-xp 00001000 08:01 5 /bin/server\n", 0x40_0000, 0x50_0000);
+    let early = Arc::new(Mappings::parse(of_executable.as_bytes()));
+    let sites = || {
+        vec![
+            site(1, 7, 1, &[0x80_0010, 0x10_0020], 3),
+            // Has just called exec.
+            site(2, 8, 2, &[0xa0_0010, 0x40_0020], 5),
+        ]
+    };
+    let mut processes = Processes::default();
+    let first = snapshot(sites(), &[(7, &mappings(0x10_0000, 0x80_0000)), (8, &early)]);
+    assert_eq!(processes.merge(&first).sites.len(), 2);
+    let merged = processes.merge(&snapshot(sites(), &[(8, &whole)])).into_owned();
+    assert_eq!(merged.sites.iter().map(|one| one.outstanding.count).collect::<Vec<_>>(), [8]);
+    assert_eq!(count(&merged.sites[0]), 2);
+}
+
+#[test]
 fn copies_and_what_ended_processes_did_count_but_are_no_evidence() {
     let map = mappings(0x10_0000, 0x80_0000);
     let copy = SiteFigures {

@@ -95,11 +95,8 @@ fn sums(report: &Report, state: &ViewState, width: usize) -> Row {
             segments.push(Segment { rank: rank + 2, row });
         }
     }
-    let all_gone = report.targets.iter().all(|target| target.exited.is_some());
-    let counted = report.targets.iter().filter(|target| all_gone || target.exited.is_none());
-    let resident: Option<u64> = counted.map(|target| target.rss_bytes).sum();
     let row = Row::of(Role::Muted, "rss ")
-        .with(Role::Text, resident.map_or_else(|| "?".to_owned(), format::bytes));
+        .with(Role::Text, resident(&report.targets).map_or_else(|| "?".to_owned(), format::bytes));
     segments.push(Segment { rank: 1, row });
     let left = Row::of(Role::Text, " ").and(packed(
         segments,
@@ -297,5 +294,32 @@ fn how(end: Exit) -> String {
         }
         (Some(status), None) => format!("exited with status {status}"),
         (None, None) => "has exited".to_owned(),
+    }
+}
+
+/// Resident memory of the targets that run; of all, if none does. Of a child that was born a moment ago none is known yet,
+/// and a server may always have one.
+fn resident(targets: &[Target]) -> Option<u64> {
+    let all_gone = targets.iter().all(|target| target.exited.is_some());
+    let counted = targets.iter().filter(|target| all_gone || target.exited.is_none());
+    counted.filter_map(|target| target.rss_bytes).reduce(|sum, one| sum + one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::sample;
+
+    #[test]
+    fn a_child_that_was_just_born_does_not_hide_the_memory_of_the_others() {
+        let exited = Some(Exit { status: Some(0), signal: None });
+        let [mut server, mut young, mut gone] =
+            [(); 3].map(|()| sample::report().targets.remove(0));
+        (server.rss_bytes, young.rss_bytes, gone.rss_bytes) = (Some(50), None, Some(7));
+        gone.exited = exited;
+        assert_eq!(resident(&[server.clone(), young.clone(), gone.clone()]), Some(50));
+        assert_eq!(resident(std::slice::from_ref(&young)), None);
+        server.exited = exited;
+        assert_eq!(resident(&[server, gone]), Some(57));
     }
 }
